@@ -1,0 +1,172 @@
+"""A bench machine: boot an image under QEMU, run commands inside, collect what they say."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import shlex
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Callable, Mapping, Sequence, TypeVar, Union
+
+from tests.vm.image import Image
+
+T = TypeVar("T")
+BOOT_LIMIT = 240.0
+COMMAND_LINE = "root=/dev/vda rw console=ttyS0 quiet panic=-1 systemd.show_status=0 net.ifnames=0"
+
+
+class BenchError(Exception):
+    """The machine did not do what every machine does: boot, answer, end in time."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one command did: exit code, standard output and standard error."""
+
+    command: str
+    code: int
+    out: str
+    err: str
+
+    def __str__(self) -> str:
+        return f"$ {self.command}\n{self.out}{self.err}[exit {self.code}]"
+
+
+class Machine:
+    """A context manager around one QEMU process, on a disk that is thrown away at the end.
+
+    The disk survives `reboot()`. Without KVM the machine is emulated, and Python in it
+    is some 10 to 15 times slower than outside: compare times only within one boot.
+    """
+
+    def __init__(self, image: Image, append: str = "", interactive: bool = False, cpus: int = 2) -> None:
+        self._image = image
+        self._append = append
+        self._interactive = interactive
+        self._cpus = cpus
+        self._requests = 0
+        self._rest = b""
+        self._answers: dict[int, Mapping[str, Any]] = {}
+
+    def __enter__(self) -> Machine:
+        self._directory = Path(tempfile.mkdtemp(prefix="bench-"))
+        self._console = self._directory / "console"
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(str(self._directory / "agent"))
+        listener.listen(1)
+        listener.settimeout(30)
+        self._process = subprocess.Popen(self._command(), stdin=None if self._interactive else subprocess.DEVNULL)
+        try:
+            self._agent, _ = listener.accept()
+            self._wait_for_agent()
+        except BaseException:
+            self._end()
+            raise
+        finally:
+            listener.close()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._end()
+
+    def run(self, command: Union[str, Sequence[str]], timeout: float = 120, check: bool = True) -> Result:
+        """Run a shell command (or an argument list) as root and return its Result.
+
+        Raises BenchError if it does not end in `timeout` seconds or, with `check`, does not exit 0.
+        """
+        arguments = ["sh", "-c", command] if isinstance(command, str) else list(command)
+        shown = command if isinstance(command, str) else shlex.join(command)
+        reply = self._ask({"run": arguments, "timeout": timeout}, timeout + 60)
+        result = Result(shown, reply["code"], reply["out"], reply["err"])
+        if reply["code"] == -1 or (check and result.code):
+            raise BenchError(str(result))
+        return result
+
+    def put(self, data: bytes, path: str, mode: int = 0o644) -> None:
+        """Write a file inside, making its directory."""
+        self._ask({"put": path, "data": base64.b64encode(data).decode(), "mode": mode}, 120)
+
+    def until(self, condition: Callable[[], T], what: str, timeout: float = 60) -> T:
+        """Poll until `condition` gives something true and return it; raises BenchError after `timeout` seconds."""
+        deadline = time.monotonic() + timeout
+        while True:
+            value = condition()
+            if value:
+                return value
+            if time.monotonic() > deadline:
+                raise BenchError(f"waited {timeout:.0f} s in vain for {what}; last: {value!r}")
+            time.sleep(0.05)
+
+    def reboot(self) -> None:
+        """Restart the machine through systemd and wait until it can run commands again."""
+        self.run("systemctl reboot --no-block", check=False)
+        self._wait_for_agent()
+
+    def booted(self) -> str:
+        """Wait until every job of the boot has ended; return the state that systemd gives the system."""
+        return self.run("systemctl is-system-running --wait", timeout=BOOT_LIMIT, check=False).out.strip()
+
+    def console(self) -> str:
+        """Return what the machine printed on its console."""
+        return self._console.read_text(errors="replace") if self._console.exists() else ""
+
+    def wait(self) -> int:
+        """Wait until the person at the console has switched the machine off."""
+        return self._process.wait()
+
+    def _command(self) -> list[str]:
+        accelerator = os.environ.get("IPVSD_VM_ACCEL", "tcg,thread=multi")
+        append = [COMMAND_LINE, self._append]
+        if not self._interactive:  # a login prompt would hang up the console
+            append.append("systemd.mask=serial-getty@ttyS0.service")
+        serial = "mon:stdio" if self._interactive else f"file:{self._console}"
+        return [
+            "qemu-system-x86_64", "-M", "q35", "-cpu", "max" if "kvm" in accelerator else "qemu64",
+            "-accel", accelerator, "-smp", str(self._cpus), "-m", "1024",
+            "-nodefaults", "-display", "none", "-nic", "none", "-serial", serial, "-device", "virtio-rng-pci",
+            "-kernel", str(self._image.kernel), "-initrd", str(self._image.initrd), "-append", " ".join(append),
+            "-drive", f"file={self._image.disk},if=virtio,format=raw,snapshot=on,cache=unsafe",
+            "-device", "virtio-serial-pci", "-chardev", f"socket,id=agent,path={self._directory}/agent",
+            "-device", "virtserialport,chardev=agent,name=bench",
+        ]  # fmt: skip
+
+    def _wait_for_agent(self) -> None:
+        self._answer(0, BOOT_LIMIT)
+
+    def _ask(self, request: Mapping[str, Any], timeout: float) -> Mapping[str, Any]:
+        self._requests += 1
+        self._agent.sendall(json.dumps({"id": self._requests, **request}).encode() + b"\n")
+        return self._answer(self._requests, timeout)
+
+    def _answer(self, number: int, timeout: float) -> Mapping[str, Any]:
+        deadline = time.monotonic() + timeout
+        while number not in self._answers:
+            self._agent.settimeout(max(0.01, deadline - time.monotonic()))
+            try:
+                chunk = self._agent.recv(1 << 16)
+            except socket.timeout:
+                raise BenchError(f"no answer in {timeout:.0f} s; console:\n{self.console()[-3000:]}") from None
+            if not chunk:
+                raise BenchError(f"the machine is gone; console:\n{self.console()[-3000:]}")
+            *lines, self._rest = (self._rest + chunk).split(b"\n")
+            for line in filter(None, lines):
+                reply = json.loads(line)
+                self._answers[reply["id"]] = reply
+        return self._answers.pop(number)
+
+    def _end(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        if hasattr(self, "_agent"):
+            self._agent.close()
+        shutil.rmtree(self._directory)
