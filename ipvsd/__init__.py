@@ -1,0 +1,3 @@
+"""Keep a node ready for IPVS: its kernel modules loaded, its sysctls in place."""
+
+__version__ = "0.1.0"

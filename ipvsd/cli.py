@@ -1,0 +1,102 @@
+"""The command line: arguments to commands, expected errors to exit codes."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from typing import NoReturn, Optional, Sequence
+
+from ipvsd import __version__
+from ipvsd.config import ConfigError
+
+EX_USAGE = 64
+EX_CONFIG = 78
+
+EPILOG = """\
+exit codes: 0 right, 1 not right, 2 cannot tell, 64 bad usage, 77 needs root,
+78 bad configuration. See ipvsd(8) and ipvsd.yaml(5)."""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        self.exit(EX_USAGE, f"{self.prog}: {message} (see '{self.prog} --help')\n")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser; needs no third party, so that completions can be made from it."""
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--config", metavar="FILE", help="read this file instead of the system's configuration")
+    common.add_argument("--root", metavar="DIR", default="/", help="look at this tree instead of / (an image)")
+    output = argparse.ArgumentParser(add_help=False)
+    output.add_argument("--output", choices=("text", "json"), default="text", help="how to print (default: text)")
+    parser = _Parser(
+        prog="ipvsd",
+        description="Keep a node ready for IPVS: kernel modules loaded, sysctls in place.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"ipvsd {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    commands.add_parser("run", parents=[common], help="run the daemon in the foreground (ipvsd.service does)")
+    commands.add_parser("check", parents=[common, output], help="look and print; change nothing")
+    plan = commands.add_parser("plan", parents=[common, output], help="show what 'apply' would do, as a diff")
+    plan.add_argument("--exit-code", action="store_true", help="exit 1 if there is anything to do")
+    commands.add_parser("apply", parents=[common, output], help="make the node right once, without a daemon")
+    commands.add_parser("status", parents=[common, output], help="print what the running daemon last saw")
+    config = commands.add_parser("config", help="show or validate the configuration")
+    actions = config.add_subparsers(dest="action", metavar="ACTION", required=True)
+    actions.add_parser("show", parents=[common, output], help="print the effective values and their files")
+    validate = actions.add_parser("validate", parents=[common, output], help="check the files, or FILE")
+    validate.add_argument("file", nargs="?", metavar="FILE", help="the file to check (default: the system's)")
+    return parser
+
+
+def main(arguments: Optional[Sequence[str]] = None) -> int:
+    """Run a command and return its exit code. Usage errors exit 64 from here."""
+    options = build_parser().parse_args(arguments)
+    if not os.path.isdir(options.root):
+        print(f"ipvsd: cannot use --root {options.root}: not a directory", file=sys.stderr)
+        return EX_USAGE
+    try:
+        code = _dispatch(options)
+        sys.stdout.flush()
+        return code
+    except ConfigError as error:
+        print("\n".join(error.errors), file=sys.stderr)
+        return EX_CONFIG
+    except BrokenPipeError:
+        # The reader (a pager, head) has seen enough; keep the interpreter from flushing into it again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 0
+
+
+def _dispatch(options: argparse.Namespace) -> int:
+    """Import the one command that was asked for, and run it."""
+    root, only = options.root, options.config
+    if options.command == "run":
+        from ipvsd.daemon import run
+
+        return run(root, only)
+    if options.command == "check":
+        from ipvsd.commands import check
+
+        return check.run(root, only, options.output)
+    if options.command == "plan":
+        from ipvsd.commands import plan
+
+        return plan.run(root, only, options.output, options.exit_code)
+    if options.command == "apply":
+        from ipvsd.commands import apply
+
+        return apply.run(root, only, options.output)
+    if options.command == "status":
+        from ipvsd.commands import status
+
+        return status.run(root, options.output)
+    from ipvsd.commands import config
+
+    if options.action == "show":
+        return config.show(root, only, options.output)
+    return config.validate(root, options.file or only, options.output)

@@ -1,0 +1,74 @@
+"""ipvsd config: the effective configuration, or whether a file is good."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Iterator
+
+from ipvsd import configfiles
+from ipvsd.config import Config
+from ipvsd.effective import as_mapping, fingerprint
+
+
+def show(root: str, only: str | None, output: str) -> int:
+    """Print every effective value and where it comes from. Exits 78 (by ConfigError) if there is an error."""
+    files = configfiles.read(root, only)
+    config = configfiles.parse(files)
+    values = as_mapping(config)
+    if output == "json":
+        names = [name for name, _ in files]
+        shown = {"files": names, "hash": fingerprint(config), "values": values, "origins": _origins(config)}
+        print(json.dumps(shown, indent=2))
+        return 0
+    print(f"# hash {fingerprint(config)}")
+    print("\n".join(_lines(config, values)))
+    return 0
+
+
+def validate(root: str, only: str | None, output: str) -> int:
+    """Say that the configuration is good. Exits 78 (by ConfigError) if it is not."""
+    files = configfiles.read(root, only)
+    configfiles.parse(files)
+    names = [name for name, _ in files]
+    if output == "json":
+        print(json.dumps({"valid": True, "files": names, "errors": []}))
+    else:
+        print(f"good: {', '.join(names) or 'no file, the defaults'}")
+    return 0
+
+
+_PLAIN = {
+    "profiles": "profiles",
+    "scheduler": "scheduler",
+    "strictARP": "strict_arp",
+    "bridgeNetfilter": "bridge_netfilter",
+    "interval": "interval",
+    "startup.mode": "startup_strict",
+    "startup.limit": "startup_limit",
+    "web.listen": "listen",
+}
+
+
+def _origins(config: Config) -> dict[str, str]:
+    plain = {key: config.origins.get(name, "default") for key, name in _PLAIN.items()}
+    modules = {f"modules.{name}": setting.origin for name, setting in config.modules.items()}
+    return {**plain, **modules, **{f"sysctls.{key}": setting.origin for key, setting in config.sysctls.items()}}
+
+
+def _lines(config: Config, values: dict[str, Any]) -> Iterator[str]:
+    origins = _origins(config)
+    for key, value in values.items():
+        if not isinstance(value, dict):
+            yield f"{key}: {_flow(value)}  # {origins[key]}"
+        elif not value:
+            yield f"{key}: {{}}"
+        else:
+            yield f"{key}:"
+            yield from (f"  {name}: {_flow(item)}  # {origins[f'{key}.{name}']}" for name, item in value.items())
+
+
+def _flow(value: Any) -> str:
+    """A value in YAML's flow style; JSON is one, and plain words need no quotes."""
+    if isinstance(value, str) and value.replace("-", "").isalnum() and not value.isdecimal():
+        return value
+    return json.dumps(value)

@@ -1,0 +1,59 @@
+"""ipvsd status: what the running daemon last saw. Needs no root, no port, and no answer from the daemon."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from typing import Any, Iterator, Mapping
+
+from ipvsd import statusfile
+from ipvsd.commands import text
+
+_CODES = {"ready": 0, "degraded": 0, "failed": 1}
+
+
+def run(root: str, output: str) -> int:
+    """Exit 0 if everything required was right, 1 if not, 2 if there is no daemon or its look is too old."""
+    document = statusfile.read(root)
+    if document is None:
+        print("ipvsd: cannot read the daemon's status: there is none (run: systemctl start ipvsd)", file=sys.stderr)
+        return 2
+    try:
+        age = time.clock_gettime(time.CLOCK_BOOTTIME) - document["boottime"]
+        limit = 2 * document["config"]["interval"]
+        print(json.dumps({**document, "age": round(age, 3)}, indent=2) if output == "json" else _text(document, age))
+        code = _CODES[document["state"]]
+    except (KeyError, TypeError) as error:
+        print(f"ipvsd: cannot read the daemon's status: it lacks {error} (another version wrote it)", file=sys.stderr)
+        return 2
+    if age > limit:
+        print(f"ipvsd: the daemon last looked {age:.0f} s ago (run: systemctl status ipvsd)", file=sys.stderr)
+        return 2
+    return code
+
+
+def _text(document: Mapping[str, Any], age: float) -> str:
+    return "\n".join([*text.summary(document), *_about(document, age), *text.findings(document), *_repairs(document)])
+
+
+def _about(document: Mapping[str, Any], age: float) -> Iterator[str]:
+    config = document["config"]
+    yield f"looked {age:.0f} s ago; looks at least every {config['interval']:g} s"
+    yield text.ipvs(document)
+    yield f"configuration {config['hash']}: {', '.join(config['files']) or 'the defaults'}"
+    for error in config["errors"]:
+        yield text.colour(f"refused: {error}", "31")
+    for source in document["sources"]:
+        if not source["up"]:
+            yield text.colour(f"source {source['name']} is down: {source['detail']}", "33")
+
+
+def _repairs(document: Mapping[str, Any]) -> Iterator[str]:
+    repairs = document["repairs"]
+    if repairs:
+        yield ""
+        yield "LAST REPAIRS"
+    for repair in repairs[-5:]:
+        took = f"{repair['seconds'] * 1000:.0f} ms"
+        yield f"  {repair['time'][:19]}Z  {repair['name']}: {repair['found']} -> {repair['wanted']} in {took}"

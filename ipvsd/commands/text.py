@@ -1,0 +1,71 @@
+"""The status document as a person reads it: the verdict first, what is wrong next, within 80 columns."""
+
+from __future__ import annotations
+
+import os
+import sys
+import textwrap
+from typing import Any, Iterable, Iterator, Mapping
+
+WIDTH = 80
+_COLOURS = {"ready": "32", "degraded": "33", "failed": "31"}
+_QUIET = ("pending", "unsupported", "not shipped")
+
+
+def colour(text: str, code: str) -> str:
+    """Return the text in a colour, on a terminal that is not told otherwise (https://no-color.org)."""
+    if not sys.stdout.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+        return text
+    return f"\033[{code}m{text}\033[0m"
+
+
+def summary(document: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the health line, folded, its first word coloured."""
+    state, line = document["state"], document["line"]
+    first, *rest = textwrap.wrap(line, WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+    yield first.replace(state, colour(state, _COLOURS.get(state, "0")), 1)
+    yield from rest
+
+
+def findings(document: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a table of the modules and one of the sysctls, each problem with its evidence and its remedy."""
+    modules, sysctls = document["modules"], document["sysctls"]
+    if modules:
+        width = max(len(item["name"]) for item in modules)
+        yield ""
+        yield f"MODULES (kernel {document['kernel']})"
+        for item in modules:
+            yield from _row(item, f"{item['name']:{width}}", "" if item["required"] else "optional")
+    if sysctls:
+        width = min(44, max(len(item["name"]) for item in sysctls))
+        yield ""
+        yield "SYSCTLS"
+        for item in sysctls:
+            found = "-" if item["found"] is None else item["found"]
+            value = found if item["right"] else f"{found} (wanted {item['wanted']})"
+            yield from _row(item, f"{item['name']:{width}}", value)
+
+
+def _row(item: Mapping[str, Any], name: str, value: str) -> Iterator[str]:
+    verdict = item["verdict"]
+    code = "32" if item["right"] else "0" if verdict in _QUIET and not item["required"] else "31"
+    mark = "+" if item["right"] else "-" if code == "0" else "!"
+    yield f"  {colour(mark, code)} {name}  {colour(verdict, code)}{'  ' + value if value else ''}".rstrip()
+    if not item["right"]:
+        yield from _wrapped(item["evidence"])
+        if item["remedy"]:
+            yield from _wrapped(f"-> {item['remedy']}")
+
+
+def _wrapped(text: str) -> Iterable[str]:
+    return textwrap.wrap(
+        text, WIDTH, initial_indent="      ", subsequent_indent="      ", break_long_words=False, break_on_hyphens=False
+    )
+
+
+def ipvs(document: Mapping[str, Any]) -> str:
+    """Return what IPVS itself answered, as one line."""
+    said = document["ipvs"]
+    if said["up"]:
+        return f"IPVS answers: version {said['version']}, table size {said['table_size']}"
+    return f"IPVS: {said['detail']}"

@@ -1,0 +1,128 @@
+"""The configuration's files: which of them count, whether they can be trusted, and the last good ones.
+
+/etc/ipvsd/ipvsd.yaml comes first, then the drop-ins of three conf.d directories in the order of
+their names; a drop-in masks one of the same name in a directory below, as in sysctl.d(5).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from typing import Optional
+
+from ipvsd.config import Config, ConfigError, parse
+from ipvsd.document import MAX_BYTES
+
+MAIN = "etc/ipvsd/ipvsd.yaml"
+DROP_INS = ("etc/ipvsd/conf.d", "run/ipvsd/conf.d", "usr/lib/ipvsd/conf.d")  # the first one masks the others
+LAST_GOOD = "var/lib/ipvsd/last-good.json"
+
+Files = tuple[tuple[str, bytes], ...]
+
+
+def directories(root: str) -> tuple[str, ...]:
+    """Return the directories in which a file of the configuration may appear."""
+    return tuple(os.path.join(root, path) for path in (os.path.dirname(MAIN), *DROP_INS))
+
+
+def read(root: str, only: Optional[str] = None) -> Files:
+    """Return (name, content) of the files at work, or of the one file that was asked for.
+
+    On the system's own paths a file must belong to root and be writable by nobody else.
+    Raises ConfigError.
+    """
+    errors: list[str] = []
+    if only is not None:
+        wanted = [only]
+    else:
+        wanted = [path for path in (os.path.join(root, MAIN),) if os.path.lexists(path)] + _drop_ins(root, errors)
+    files: list[tuple[str, bytes]] = []
+    for path in wanted:
+        try:
+            files.append((path, _read(path, trusted_only=only is None and root == "/")))
+        except OSError as error:
+            errors.append(f"{path}: cannot be read: {error.strerror or error}")
+        except _Untrusted as error:
+            errors.append(f"{path}: {error}")
+    if errors:
+        raise ConfigError(errors)
+    return tuple(files)
+
+
+def load(root: str, only: Optional[str] = None) -> Config:
+    """Return the configuration at work. Raises ConfigError."""
+    return parse(read(root, only))
+
+
+def keep(root: str, files: Files) -> None:
+    """Remember these files as the last good ones. Raises OSError; nothing is lost by a crash."""
+    path = os.path.join(root, LAST_GOOD)
+    text = json.dumps([[name, data.decode("utf-8", "surrogateescape")] for name, data in files])
+    if _text(path) == text:
+        return
+    beside = f"{path}.new"
+    with open(beside, "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(beside, path)
+
+
+def last_good(root: str) -> Optional[Files]:
+    """Return the files that `keep` remembered, or None if there are none or they are damaged."""
+    try:
+        pairs = json.loads(_text(os.path.join(root, LAST_GOOD)) or "")
+        files = tuple((str(name), str(text).encode("utf-8", "surrogateescape")) for name, text in pairs)
+        parse(files)
+    except (ValueError, TypeError, ConfigError):
+        return None
+    return files
+
+
+class _Untrusted(Exception):
+    """The file must not be believed."""
+
+
+def _drop_ins(root: str, errors: list[str]) -> list[str]:
+    chosen: dict[str, str] = {}
+    for directory in DROP_INS:
+        path = os.path.join(root, directory)
+        try:
+            names = os.listdir(path)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            errors.append(f"{path}: cannot be listed: {error.strerror}")
+            continue
+        for name in names:
+            if name.endswith(".yaml") and not name.startswith("."):
+                chosen.setdefault(name, os.path.join(path, name))
+    return [chosen[name] for name in sorted(chosen)]
+
+
+def _read(path: str, trusted_only: bool) -> bytes:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        status = os.fstat(fd)
+        if stat.S_ISCHR(status.st_mode) and status.st_rdev == os.makedev(1, 3):
+            return b""  # a link to /dev/null masks a drop-in
+        if not stat.S_ISREG(status.st_mode):
+            raise _Untrusted("is not a regular file")
+        others = status.st_mode & (stat.S_IWOTH | (stat.S_IWGRP if status.st_gid else 0))
+        if trusted_only and (status.st_uid != 0 or others):
+            raise _Untrusted("can be written by others than root (run: chown root:root, chmod 0644)")
+        if status.st_size > MAX_BYTES:
+            raise _Untrusted(f"is larger than {MAX_BYTES} bytes")
+        with os.fdopen(os.dup(fd), "rb") as file:
+            return file.read(MAX_BYTES + 1)
+    finally:
+        os.close(fd)
+
+
+def _text(path: str) -> Optional[str]:
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read()
+    except (OSError, UnicodeDecodeError):
+        return None

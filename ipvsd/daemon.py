@@ -1,0 +1,322 @@
+"""The wiring, and the one loop: wait for a reason, look, decide, act, look again, tell.
+
+First the node, then the comforts: what is not needed to load modules and to write sysctls is
+imported after READY=1 only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from typing import TYPE_CHECKING, Optional
+
+from ipvsd import configfiles, restraint, statusfile
+from ipvsd.config import Config, ConfigError, parse
+from ipvsd.effective import fingerprint
+from ipvsd.health import assess
+from ipvsd.host import LinuxHost
+from ipvsd.journal import log
+from ipvsd.model import ConfigState, Finding, Ipvs, Reason, ReasonKind, Repair, Report, SourceState, State
+from ipvsd.narrate import narrate
+from ipvsd.notify import Notifier, watchdog_period
+from ipvsd.reconcile import Reconciled, reconcile
+from ipvsd.restraint import History
+from ipvsd.tally import Ledger
+from ipvsd.wake import Mailbox
+from ipvsd.watch import Source, Targets
+from ipvsd.watch.sysctls import Sysctls
+from ipvsd.watch.uevents import Uevents
+
+if TYPE_CHECKING:
+    from ipvsd.ipvs import Question
+    from ipvsd.web import Web
+
+EX_CONFIG = 78
+SHOWN_REPAIRS = 50
+UNSETTLED = (0.01, 0.05, 0.25)  # seconds until the next looks at a module on its way in or out
+HOLD = 5.0  # seconds between the looks of a strict start that waits
+IP_VS = "ip_vs"
+
+
+class Daemon:
+    """Keeps one host as its configuration wants it, until it is told to stop."""
+
+    def __init__(self, root: str = "/", only: Optional[str] = None, host: Optional[LinuxHost] = None) -> None:
+        """`root` is where /etc, /proc, /run and /var are looked for; `only` the one configuration file to read."""
+        self._root, self._only = root, only
+        self._host = host or LinuxHost(root)
+        self._notifier = Notifier()
+        self._files: configfiles.Files = ()
+        self._config_errors: tuple[str, ...] = ()
+        self._history: History = {}
+        self._ledger = Ledger()
+        self._repairs: tuple[Repair, ...] = ()
+        self._told: tuple[Finding, ...] = ()
+        self._sources: list[Source] = []
+        self._web: Optional[Web] = None
+        self._question: Optional[Question] = None
+        self._question_at = 0.0
+        self._ipvs = Ipvs()
+        self._ipvs_due = True
+        self._ready = False
+        self._unsettled = 0
+        self.report: Optional[Report] = None  # replaced, never changed: other threads read it
+
+    def run(self) -> int:
+        """Run until SIGTERM; return the exit code."""
+        config = self._first_config()
+        if config is None:
+            self._notifier.status(f"configuration refused: {self._config_errors[0]}")
+            return EX_CONFIG
+        self._config = config
+        with Mailbox() as self._mailbox, contextlib.ExitStack() as stack:
+            self._mailbox.take_signals()
+            stack.callback(self._mailbox.release_signals)
+            stack.callback(self._close)
+            self._sources = [Uevents(self._mailbox), Sysctls(self._mailbox)]
+            self._sources[0].arm(Targets(frozenset(), {}, ()))  # listening before the first look
+            self._loop()
+        return 0
+
+    # --- configuration ------------------------------------------------------------------
+
+    def _first_config(self) -> Optional[Config]:
+        try:
+            self._files = configfiles.read(self._root, self._only)
+            return parse(self._files)
+        except ConfigError as error:
+            self._refuse(error)
+        kept = None if self._only else configfiles.last_good(self._root)
+        if kept is None:
+            log("error", "there is no last good configuration either; the node is left as it is")
+            return None
+        log("warning", "starting with the last good configuration")
+        return parse(kept)
+
+    def _refuse(self, error: ConfigError) -> None:
+        self._config_errors = error.errors
+        log("error", "cannot use the configuration:\n" + "\n".join(error.errors))
+
+    def _reload(self, asked: bool) -> None:
+        """Read the configuration again and take it if it is good; `asked` says that a person wants it so."""
+        try:
+            files = configfiles.read(self._root, self._only)
+            if not asked and files == self._files and not self._config_errors:
+                return
+            config = parse(files)
+        except ConfigError as error:
+            if asked or error.errors != self._config_errors:
+                self._refuse(error)
+                log("warning", "the previous configuration stays at work")
+            return
+        changed = config != self._config
+        self._files, self._config, self._config_errors = files, config, ()
+        if changed or asked:
+            log("info", f"configuration loaded, {fingerprint(config)}")
+            self._history = restraint.forgive(self._history)
+            if self._ready:
+                self._keep_config()
+                self._serve()
+
+    def _keep_config(self) -> None:
+        if self._only or self._config_errors:
+            return
+        try:
+            configfiles.keep(self._root, self._files)
+        except OSError as error:
+            log("debug", f"cannot keep the last good configuration: {error}")
+
+    # --- the loop -----------------------------------------------------------------------
+
+    def _loop(self) -> None:
+        started = time.monotonic()
+        reasons: tuple[Reason, ...] = (Reason(ReasonKind.START, "", started),)
+        while True:
+            kinds = {reason.kind for reason in reasons}
+            if ReasonKind.STOP in kinds:
+                self._notifier.stopping()
+                return
+            asked = ReasonKind.RELOAD in kinds
+            if asked:
+                self._notifier.reloading()
+            if asked or kinds & {ReasonKind.CONFIG, ReasonKind.PERIODIC}:
+                self._reload(asked)
+            report = self._look(reasons)
+            if not self._ready and self._may_start(report, started):
+                self._start(report)
+            elif asked and self._ready:
+                self._notifier.ready(self._line(report))
+            elif self._ready:
+                self._notifier.status(self._line(report))
+            self._notifier.watchdog()
+            self._publish(report)
+            reasons = self._wait()
+
+    def _wait(self) -> tuple[Reason, ...]:
+        now = time.monotonic()
+        due, kind = self._next_look(now)
+        reasons = self._mailbox.take(max(0.0, due - now))
+        log("debug", f"woken by {', '.join(f'{reason.kind.value} {reason.detail}' for reason in reasons) or kind.value}")
+        return reasons or (Reason(kind, "", time.monotonic()),)
+
+    def _next_look(self, now: float) -> tuple[float, ReasonKind]:
+        period = watchdog_period()
+        dues = [(now + min(self._config.interval, period / 2 if period else self._config.interval), ReasonKind.PERIODIC)]
+        retry = restraint.next_try(self._history)
+        if retry is not None:
+            dues.append((retry, ReasonKind.RETRY))
+        if 0 < self._unsettled <= len(UNSETTLED):
+            dues.append((now + UNSETTLED[self._unsettled - 1], ReasonKind.RETRY))
+        if not self._ready:
+            dues.append((now + HOLD, ReasonKind.PERIODIC))
+        return min(dues, key=lambda due: due[0])
+
+    def _look(self, reasons: tuple[Reason, ...]) -> Report:
+        begun = time.monotonic()
+        done = reconcile(self._host, self._config, self._history, time.monotonic)
+        now, wall = time.monotonic(), time.time()
+        self._history = done.history
+        self._unsettled = self._unsettled + 1 if done.unsettled else 0
+        since = min(reason.at for reason in reasons)
+        self._ledger, repairs = self._ledger.book(done, since, now, wall)
+        self._ledger = self._ledger.looked(now - begun)
+        self._repairs = (*self._repairs, *repairs)[-SHOWN_REPAIRS:]
+        self._tell(done, repairs)
+        self._arm(done)
+        if any(reason.kind is ReasonKind.MODULE and reason.detail.endswith(f" {IP_VS}") for reason in reasons):
+            self._ipvs_due = True
+        return self._make_report(done, wall)
+
+    def _make_report(self, done: Reconciled, wall: float) -> Report:
+        findings = done.after.findings
+        return Report(
+            time=wall,
+            boottime=time.clock_gettime(time.CLOCK_BOOTTIME),
+            kernel=done.kernel,
+            modules=done.after.modules,
+            sysctls=done.after.sysctls,
+            health=assess(findings, self._repairs[-1] if self._repairs else None, wall),
+            tally=self._ledger.tally,
+            repairs=self._repairs,
+            sources=self._source_states(),
+            ipvs=self._ipvs,
+        )
+
+    def _source_states(self) -> tuple[SourceState, ...]:
+        states = tuple(source.state() for source in self._sources)
+        return (*states, self._web.state()) if self._web else states
+
+    def _tell(self, done: Reconciled, repairs: tuple[Repair, ...]) -> None:
+        for level, text in narrate(self._told, done, repairs):
+            log(level, text)
+        if not done.unsettled:
+            self._told = done.after.findings
+
+    def _line(self, report: Report) -> str:
+        if not self._config_errors:
+            return report.health.line
+        return f"{report.health.line}; configuration refused, the previous one is at work: {self._config_errors[0]}"
+
+    # --- faces --------------------------------------------------------------------------
+
+    def _may_start(self, report: Report, started: float) -> bool:
+        left = started + self._config.startup_limit - time.monotonic()
+        if report.health.state is not State.FAILED or not self._config.startup_strict:
+            return True
+        if left <= 0:
+            log("warning", f"strict start: not ready after {self._config.startup_limit:g} s, going on")
+            return True
+        self._notifier.holding(f"waiting up to {left:.0f} s more (startup: strict); {report.health.line}", 6 * HOLD)
+        return False
+
+    def _start(self, report: Report) -> None:
+        self._ready = True
+        self._notifier.ready(self._line(report))
+        log("info", report.health.line)
+        self._keep_config()
+        from ipvsd.watch.files import Files
+
+        if self._only is None:
+            self._sources.append(Files(self._mailbox))
+        self._serve()
+
+    def _serve(self) -> None:
+        """Serve where the configuration says."""
+        from ipvsd.web import Web
+
+        if self._web:
+            self._web.close()
+        self._web = Web(lambda: self.report, self._config.listen)
+
+    def _publish(self, report: Report) -> None:
+        if not self._ready:
+            return
+        self._ask_ipvs(report)
+        if self._web:
+            self._web.arm()
+        state = ConfigState(
+            fingerprint(self._config),
+            self._config.profiles,
+            tuple(name for name, _ in self._files),
+            self._config.interval,
+            self._config_errors,
+        )
+        self.report = report.replace(config=state, sources=self._source_states(), ipvs=self._ipvs)
+        from ipvsd.present import document
+
+        try:
+            statusfile.write(self._root, document(self.report))
+        except OSError as error:
+            log("debug", f"cannot write {statusfile.PATH}: {error}")
+
+    def _arm(self, done: Reconciled) -> None:
+        paths = {
+            finding.name: self._host.sysctl_path(finding.name)
+            for finding in done.after.sysctls
+            if not finding.missing and finding.found is not None
+        }
+        modules = frozenset(finding.name for finding in done.after.modules)
+        directories = () if self._only else configfiles.directories(self._root)
+        for source in self._sources:
+            source.arm(Targets(modules, paths, directories))
+
+    # --- IPVS ---------------------------------------------------------------------------
+
+    def _ask_ipvs(self, report: Report) -> None:
+        live = next((finding.right for finding in report.modules if finding.name == IP_VS), False)
+        if self._question and time.monotonic() > self._question_at + 60:
+            self._answered()
+        if not live:
+            self._ipvs, self._ipvs_due = Ipvs(False, detail="module ip_vs is not live"), True
+        elif self._ipvs_due and not self._question:
+            from ipvsd.ipvs import Question
+
+            self._ipvs_due = False
+            try:
+                self._question = Question()
+            except OSError as error:
+                self._ipvs = Ipvs(None, detail=f"cannot start the child that asks: {error.strerror}")
+                return
+            self._question_at = time.monotonic()
+            self._mailbox.watch(self._question.fd, self._answered)
+
+    def _answered(self) -> None:
+        question, self._question = self._question, None
+        if question:
+            self._mailbox.unwatch(question.fd)
+            self._ipvs = question.answer(1.0)
+            self._mailbox.put(ReasonKind.IPVS, self._ipvs.detail)
+
+    def _close(self) -> None:
+        if self._question:
+            self._mailbox.unwatch(self._question.fd)
+            self._question.answer(0.0)
+        for source in self._sources:
+            source.close()
+        if self._web:
+            self._web.close()
+
+
+def run(root: str = "/", only: Optional[str] = None, host: Optional[LinuxHost] = None) -> int:
+    """Run the daemon in this process; return its exit code."""
+    return Daemon(root, only, host).run()

@@ -1,0 +1,92 @@
+"""YAML text to a tree that remembers its lines. The only user of PyYAML.
+
+Hostile until parsed: bounded in size, in depth and in what its aliases unfold to; no tag builds an object.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Optional, Union
+
+import yaml
+
+MAX_BYTES = 1 << 20
+_MAX_NODES = 20_000
+
+
+class DocumentError(Exception):
+    """The text is no usable YAML document. `line` counts from 1, or is 0."""
+
+    def __init__(self, line: int, text: str) -> None:
+        super().__init__(text)
+        self.line = line
+
+
+@dataclass(frozen=True)
+class Scalar:
+    """`kind` is str, int, float, bool, null or another YAML type; `text` is the source's own text."""
+
+    kind: str
+    text: str
+    line: int
+
+
+@dataclass(frozen=True)
+class Sequence:
+    items: tuple[Node, ...]
+    line: int
+
+
+@dataclass(frozen=True)
+class Mapping:
+    """Keys in the order of the source; a key that stands twice is there twice."""
+
+    items: tuple[tuple[Scalar, Node], ...]
+    line: int
+
+
+Node = Union[Scalar, Sequence, Mapping]
+
+
+def parse(data: bytes) -> Optional[Node]:
+    """Return the tree of the one document in `data`, or None if there is nothing in it.
+
+    Raises DocumentError.
+    """
+    if len(data) > MAX_BYTES:
+        raise DocumentError(0, f"is larger than {MAX_BYTES} bytes")
+    try:
+        root = yaml.compose(data.decode("utf-8"), Loader=yaml.SafeLoader)
+        return None if root is None else _Walk().node(root)
+    except UnicodeDecodeError as error:
+        raise DocumentError(data[: error.start].count(b"\n") + 1, "is not UTF-8 text") from None
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        problem = (error.problem or error.context or "is not YAML").replace("\n", " ")
+        raise DocumentError(mark.line + 1 if mark else 0, f"not YAML: {problem}") from None
+    except yaml.YAMLError as error:
+        raise DocumentError(0, f"not YAML: {str(error).splitlines()[0]}") from None
+    except RecursionError:
+        raise DocumentError(0, "is nested too deeply") from None
+
+
+class _Walk:
+    def __init__(self) -> None:
+        self._seen = 0
+
+    def node(self, node: yaml.Node) -> Node:
+        line = node.start_mark.line + 1
+        self._seen += 1
+        if self._seen > _MAX_NODES:
+            raise DocumentError(line, f"unfolds to more than {_MAX_NODES} values (write aliases out)")
+        if isinstance(node, yaml.ScalarNode):
+            return Scalar(node.tag.rpartition(":")[2], node.value, line)
+        if isinstance(node, yaml.SequenceNode):
+            return Sequence(tuple(self.node(item) for item in node.value), line)
+        return Mapping(tuple((self._key(key), self.node(value)) for key, value in node.value), line)
+
+    def _key(self, node: yaml.Node) -> Scalar:
+        key = self.node(node)
+        if not isinstance(key, Scalar):
+            raise DocumentError(key.line, "a key must be plain text")
+        return key

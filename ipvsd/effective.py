@@ -1,0 +1,55 @@
+"""A Config as plain values: what `config show` prints, and what its hash is made of."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from ipvsd.config import Config, SysctlSetting
+from ipvsd.model import AtLeast, Exactly
+
+
+def as_mapping(config: Config) -> dict[str, Any]:
+    """Return the configuration as a document that, written as YAML, would configure the same."""
+    return {
+        "profiles": list(config.profiles),
+        "scheduler": config.scheduler,
+        "strictARP": config.strict_arp,
+        "bridgeNetfilter": config.bridge_netfilter,
+        "interval": f"{config.interval:g}s",
+        "startup": {"mode": "strict" if config.startup_strict else "lenient", "limit": f"{config.startup_limit:g}s"},
+        "web": {"listen": [address(host, port) for host, port in config.listen]},
+        "modules": {
+            name: False if setting.dropped else {} if setting.required is None else {"required": setting.required}
+            for name, setting in config.modules.items()
+        },
+        "sysctls": {key: _sysctl(setting) for key, setting in config.sysctls.items()},
+    }
+
+
+def address(host: str, port: int) -> str:
+    """Return HOST:PORT, with brackets around an IPv6 address."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def fingerprint(config: Config) -> str:
+    """Return 12 hexadecimal digits that change when, and only when, an effective value does."""
+    import hashlib  # brings OpenSSL, which the node need not wait for
+
+    text = json.dumps(as_mapping(config), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _sysctl(setting: SysctlSetting) -> Any:
+    if setting.dropped:
+        return False
+    said: dict[str, Any] = {}
+    if isinstance(setting.want, Exactly):
+        said["value"] = setting.want.value
+    elif isinstance(setting.want, AtLeast):
+        said["atLeast"] = setting.want.floor
+    if setting.policy is not None:
+        said["policy"] = setting.policy.value
+    if setting.required is not None:
+        said["required"] = setting.required
+    return said

@@ -1,0 +1,95 @@
+"""The kernel's texts to values and back. Any text is accepted; what cannot be read is left out."""
+
+from __future__ import annotations
+
+import re
+from typing import Collection, Mapping, Optional
+
+from ipvsd.model import ModuleState
+
+_MODULE_NAME = re.compile(r"[A-Za-z0-9_-]{1,55}\Z")  # the kernel's MODULE_NAME_LEN is 56 with its NUL
+_STATES = {state.value: state for state in ModuleState}
+
+
+def module_name(text: str) -> Optional[str]:
+    """Return the name as the kernel reports it (`_` for `-`), or None if no module can be called so."""
+    return text.replace("-", "_") if _MODULE_NAME.match(text) else None
+
+
+def proc_modules(text: str, names: Collection[str]) -> Mapping[str, ModuleState]:
+    """Return the state of those of `names` that /proc/modules lists.
+
+    A line reads `NAME SIZE REFCOUNT USERS STATE ADDRESS`.
+    """
+    states: dict[str, ModuleState] = {}
+    for line in text.splitlines():
+        name, _, rest = line.partition(" ")
+        if name in names:
+            fields = rest.split()
+            if len(fields) >= 4 and fields[3] in _STATES:
+                states[name] = _STATES[fields[3]]
+    return states
+
+
+def indexed_names(text: str, names: Collection[str]) -> frozenset[str]:
+    """Return those of `names` whose file a `modules.dep` or a `modules.builtin` lists first on a line.
+
+    Both hold a path per line, `kernel/net/.../ip_vs.ko.xz`, in modules.dep followed by `:` and dependencies.
+    """
+    if not names:
+        return frozenset()
+    wanted = "|".join(re.escape(name).replace("_", "[-_]") for name in names)
+    found = re.findall(rf"^(?:[^:\n]*/)?({wanted})\.ko(?:\.[a-z0-9]+)?(?::|\s*$)", text, re.MULTILINE)
+    return frozenset(name.replace("-", "_") for name in found)
+
+
+def sysctl_parts(key: str) -> Optional[tuple[str, ...]]:
+    """Return the path of a sysctl below /proc/sys, by the rule of sysctl.d(5), or None if it has none there.
+
+    The first of `.` and `/` that occurs is the separator; the other one then stands for itself
+    turned round: `net.ipv4.conf.eth0/100.rp_filter` and `net/ipv4/conf/eth0.100/rp_filter` are one.
+    """
+    if not key.isprintable() or not key.isascii() or any(character in key for character in " \\*?[]"):
+        return None
+    dot, slash = key.find("."), key.find("/")
+    if dot >= 0 and (slash < 0 or dot < slash):
+        key = key.translate({ord("."): "/", ord("/"): "."})
+    parts = tuple(key.split("/"))
+    return parts if len(parts) > 1 and not any(part in ("", ".", "..") for part in parts) else None
+
+
+def sysctl_name(parts: tuple[str, ...]) -> str:
+    """Return the one name under which a sysctl is shown: dots between, `/` for a dot within."""
+    return ".".join(part.replace(".", "/") for part in parts)
+
+
+def sysctl_value(text: str) -> str:
+    """Return the value with every run of white space as one space: the kernel prints tabs, people type spaces."""
+    return " ".join(text.split())
+
+
+def integer(text: str) -> Optional[int]:
+    """Return the value of a decimal integer as the kernel prints it, or None."""
+    return int(text) if re.match(r"-?[0-9]{1,20}\Z", text) else None
+
+
+def kernel_version(release: str) -> tuple[int, int]:
+    """Return (major, minor) of a release such as `6.1.0-50-cloud-amd64`, or (0, 0)."""
+    match = re.match(r"([0-9]{1,4})\.([0-9]{1,4})", release)
+    return (int(match[1]), int(match[2])) if match else (0, 0)
+
+
+def cpu_count(text: str) -> int:
+    """Return how many CPUs a list such as `0-3,5` names (Documentation/admin-guide/cputopology.rst); 0 if none."""
+    total = 0
+    for part in text.strip().split(","):
+        match = re.match(r"([0-9]{1,6})(?:-([0-9]{1,6}))?\Z", part)
+        if match:
+            total += max(0, int(match[2] or match[1]) - int(match[1]) + 1)
+    return total
+
+
+def os_release_id(text: str) -> str:
+    """Return the ID of an os-release(5) file, or an empty string."""
+    match = re.search(r"^ID=[\"']?([a-z0-9._-]+)[\"']?\s*$", text, re.MULTILINE)
+    return match[1] if match else ""

@@ -1,0 +1,69 @@
+"""assess(findings): the verdict on the node, as one word, one line and one exit code."""
+
+from __future__ import annotations
+
+from typing import Optional, Sequence
+
+from ipvsd.model import Finding, Health, ModuleFinding, ModuleVerdict, Need, Repair, State, SysctlVerdict
+
+_SHOWN = 2  # problems that the line names; the rest is counted
+
+
+def assess(findings: Sequence[Finding], last: Optional[Repair], now: float) -> Health:
+    """Return the health of a node; `last` is its last repair and `now` the time, in seconds since the epoch."""
+    failures = [finding for finding in findings if required(finding) and not finding.right]
+    blemishes = [finding for finding in findings if not required(finding) and not harmless(finding)]
+    modules = sum(isinstance(finding, ModuleFinding) for finding in findings if finding.right)
+    sysctls = sum(finding.right for finding in findings) - modules
+    counts = f"{_count(modules, 'module')}, {_count(sysctls, 'sysctl')} right"
+    repaired = f"; last repair {last}, {ago(now - last.time)}" if last else ""
+    if failures:
+        code = 2 if all(finding.verdict is SysctlVerdict.UNREADABLE for finding in failures) else 1
+        return Health(State.FAILED, ascii_line(f"failed: {_told(failures)}"), code)
+    if blemishes:
+        return Health(State.DEGRADED, ascii_line(f"degraded: {counts}{repaired}; {_told(blemishes)}"), 0)
+    return Health(State.READY, ascii_line(f"ready: {counts}{repaired}"), 0)
+
+
+def required(finding: Finding) -> bool:
+    """Tell whether the node has failed if this is not right."""
+    if isinstance(finding, ModuleFinding):
+        return finding.wanted.need is Need.REQUIRED
+    return finding.wanted.required
+
+
+def harmless(finding: Finding) -> bool:
+    """Tell whether nothing is wrong with this: it is right, or not to be had here and not required."""
+    if isinstance(finding, ModuleFinding):
+        return finding.right or finding.verdict is ModuleVerdict.NOT_SHIPPED
+    return finding.right or (finding.missing and not finding.wanted.required)
+
+
+def ago(seconds: float) -> str:
+    """Return an age as a person says it; nothing finer than a minute, since the line stands for one."""
+    minutes = int(max(0.0, seconds) // 60)
+    if minutes < 1:
+        return "under 1 min ago"
+    if minutes < 120:
+        return f"{minutes} min ago"
+    return f"{minutes // 60} h ago" if minutes < 2880 else f"{minutes // 1440} days ago"
+
+
+def ascii_line(text: str) -> str:
+    """Return the text as one line of printable ASCII: sd_notify's client encodes latin-1, systemd wants UTF-8."""
+    return "".join(character if " " <= character <= "~" else "?" for character in text)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _told(findings: Sequence[Finding]) -> str:
+    # One cause often shows as many findings; those with the same remedy are told once.
+    told: dict[str, list[str]] = {}
+    for finding in findings:
+        told.setdefault(f"{finding.verdict.value}: {finding.remedy}", []).append(finding.name)
+    parts = [f"{', '.join(names)} {text}" for text, names in list(told.items())[:_SHOWN]]
+    if len(told) > _SHOWN:
+        parts.append("and more, see 'ipvsd status'")
+    return "; ".join(parts)

@@ -1,0 +1,113 @@
+"""Ask the kernel's IPVS itself, over generic netlink, in a short-lived child. The only user of pyroute2.
+
+pyroute2 takes longer to import than a repair takes and more memory than the daemon has, so it
+lives in a process that ends with the answer. Its own IPVS classes came with 0.8.1; the message
+is defined here and works with every version from 0.5.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from typing import Callable, Optional
+
+from ipvsd.model import Ipvs
+
+# <linux/ip_vs.h>
+_GENL_NAME = "IPVS"
+_GENL_VERSION = 1
+_CMD_GET_INFO = 15
+TIMEOUT = 60.0  # seconds
+
+
+class Question:
+    """A running child. Watch `fd` for reading; then, or when time is up, `answer` ends it."""
+
+    def __init__(self) -> None:
+        """Start asking. Raises OSError."""
+        self._child = subprocess.Popen(
+            [sys.executable, "-I", "-m", "ipvsd.ipvs"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
+        assert self._child.stdout is not None
+        self.fd = self._child.stdout.fileno()
+
+    def answer(self, timeout: float = 0.0) -> Ipvs:
+        """Wait at most `timeout` seconds for the answer and return it; the child has ended afterwards."""
+        try:
+            out, _ = self._child.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired:
+            self._child.kill()
+            self._child.communicate()
+            return Ipvs(None, detail="no answer in time")
+        return _parse(out)
+
+
+def ask() -> Ipvs:
+    """Ask and wait for the answer."""
+    return Question().answer(TIMEOUT)
+
+
+def _parse(out: bytes) -> Ipvs:
+    try:
+        said = json.loads(out)
+        return Ipvs(said["up"], str(said["version"]), int(said["table_size"]), str(said["detail"]))
+    except (ValueError, KeyError, TypeError):
+        return Ipvs(None, detail="the child that asks ended without an answer")
+
+
+def _get_info() -> Ipvs:
+    import logging
+
+    logging.disable(logging.CRITICAL)  # pyroute2 up to 0.8 logs a missing family, which is an answer
+    from pyroute2.netlink import NLM_F_REQUEST, genlmsg
+    from pyroute2.netlink.exceptions import NetlinkError
+    from pyroute2.netlink.generic import GenericNetlinkSocket
+
+    class InfoMessage(genlmsg):  # type: ignore[misc]
+        nla_map = (
+            ("IPVS_INFO_ATTR_UNSPEC", "none"),
+            ("IPVS_INFO_ATTR_VERSION", "uint32"),
+            ("IPVS_INFO_ATTR_CONN_TAB_SIZE", "uint32"),
+        )
+
+    message = InfoMessage()
+    message["cmd"], message["version"] = _CMD_GET_INFO, _GENL_VERSION
+    asked = False
+    try:
+        with GenericNetlinkSocket() as netlink:
+            netlink.bind(_GENL_NAME, InfoMessage)
+            asked = True
+            replies = tuple(netlink.nlm_request(message, msg_type=netlink.prid, msg_flags=NLM_F_REQUEST))
+    except NetlinkError as error:
+        return _refused(error.code, asked)
+    version = replies[0].get_attr("IPVS_INFO_ATTR_VERSION")
+    return Ipvs(
+        True,
+        f"{version >> 16 & 0xFF}.{version >> 8 & 0xFF}.{version & 0xFF}",
+        replies[0].get_attr("IPVS_INFO_ATTR_CONN_TAB_SIZE"),
+        "answers",
+    )
+
+
+def _refused(code: int, asked: bool) -> Ipvs:
+    if not asked:
+        return Ipvs(False, detail="the kernel has no IPVS generic-netlink family")
+    if code == 1:  # EPERM: GET_INFO wants CAP_NET_ADMIN, but the family is there
+        return Ipvs(None, detail="not asked: needs root")
+    return Ipvs(False, detail=os.strerror(code))
+
+
+def main(say: Optional[Callable[[str], object]] = None) -> None:
+    """Print the answer as one line of JSON."""
+    said = _get_info()
+    answer = {"up": said.up, "version": said.version, "table_size": said.table_size, "detail": said.detail}
+    (say or print)(json.dumps(answer))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,124 @@
+"""The latest Report as Prometheus metrics, made when they are asked for; see docs/metrics.md."""
+
+from __future__ import annotations
+
+from typing import Callable, Iterable, Iterator, Mapping, Optional
+
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.metrics_core import Metric
+
+from ipvsd import __version__
+from ipvsd.health import required
+from ipvsd.model import Histogram, Report, State, SysctlVerdict
+from ipvsd.tally import BUCKETS
+
+
+def exposition(latest: Callable[[], Optional[Report]]) -> Callable[[], bytes]:
+    """Return a function that gives the text of /metrics for whatever `latest` returns at that moment."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Collector(latest))
+    ProcessCollector(registry=registry)
+    return lambda: generate_latest(registry)
+
+
+class _Collector:
+    def __init__(self, latest: Callable[[], Optional[Report]]) -> None:
+        self._latest = latest
+
+    def collect(self) -> Iterable[Metric]:
+        report = self._latest()
+        if report is not None:
+            yield from _node(report)
+            yield from _modules(report)
+            yield from _sysctls(report)
+            yield from _work(report)
+
+    def describe(self) -> Iterable[Metric]:
+        return ()
+
+
+def _node(report: Report) -> Iterator[Metric]:
+    yield _gauge("build_info", "The version that runs.", {(__version__,): 1}, ["version"])
+    config = report.config
+    if config is not None:
+        profiles = ",".join(config.profiles) or "none"
+        text = "The configuration at work: a hash of its effective values, and its profiles."
+        yield _gauge("config_info", text, {(config.hash, profiles): 1}, ["config_hash", "profile"])
+        text = "Whether the newest configuration is the one at work."
+        yield _gauge("config_last_reload_successful", text, {(): not config.errors})
+    ready = report.health.state is not State.FAILED
+    yield _gauge("ready", "Whether everything required is right.", {(): ready})
+    text = "Whether the kernel's IPVS answered over generic netlink when it was last asked."
+    yield _gauge("ipvs_up", text, {(): report.ipvs.up is True})
+    text = "Whether a source of events is alive."
+    yield _gauge("source_up", text, {(item.name,): item.up for item in report.sources}, ["source"])
+
+
+def _modules(report: Report) -> Iterator[Metric]:
+    names = [finding.name for finding in report.modules]
+    loaded = {(finding.name,): finding.right for finding in report.modules}
+    need = {(finding.name,): required(finding) for finding in report.modules}
+    tally = report.tally
+    label = ["module"]
+    yield _gauge("module_loaded", "Whether the module is live or built in.", loaded, label)
+    yield _gauge("module_required", "Whether the node has failed without the module.", need, label)
+    yield _counter("module_loads", "Times that ipvsd loaded the module.", names, tally.loads, label)
+    text = "Times that ipvsd tried to load the module and it was not live afterwards."
+    yield _counter("module_load_failures", text, names, tally.load_failures, label)
+    text = "Times that the module had been live and was found gone."
+    yield _counter("module_unloads", text, names, tally.unloads, label)
+
+
+def _sysctls(report: Report) -> Iterator[Metric]:
+    names = [finding.name for finding in report.sysctls]
+    right = {(finding.name,): finding.right for finding in report.sysctls}
+    pending = {(finding.name,): finding.verdict is SysctlVerdict.PENDING for finding in report.sysctls}
+    tally = report.tally
+    label = ["name"]
+    yield _gauge("sysctl_compliant", "Whether the sysctl has a wanted value.", right, label)
+    yield _gauge("sysctl_pending", "Whether the sysctl's module is not live.", pending, label)
+    text = "Times that the sysctl had been right and was found wrong."
+    yield _counter("sysctl_drifts", text, names, tally.drifts, label)
+    yield _counter("sysctl_repairs", "Drifts that ipvsd turned back.", names, tally.repairs, label)
+    text = "Times that ipvsd wrote the sysctl and it was not right afterwards."
+    yield _counter("sysctl_repair_failures", text, names, tally.repair_failures, label)
+
+
+def _work(report: Report) -> Iterator[Metric]:
+    text = "From the event that told of a drift to the look that proved its repair."
+    yield _histogram("drift_repair_duration_seconds", text, report.tally.repair_seconds)
+    yield _counter("reconciles", "Finished looks at the node.", None, {"": report.tally.looks}, [])
+    text = "How long a look at the node took, with what it led to."
+    yield _histogram("reconcile_duration_seconds", text, report.tally.look_seconds)
+    text = "When the node was last looked at, in seconds since the epoch."
+    yield _gauge("last_reconcile_timestamp_seconds", text, {(): report.time})
+
+
+def _gauge(
+    name: str, text: str, values: Mapping[tuple[str, ...], float], labels: Optional[list[str]] = None
+) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(f"ipvsd_{name}", text, labels=labels or [])
+    for label, value in values.items():
+        family.add_metric(label, float(value))
+    return family
+
+
+def _counter(
+    name: str, text: str, items: Optional[list[str]], counts: Mapping[str, int], labels: list[str]
+) -> CounterMetricFamily:
+    family = CounterMetricFamily(f"ipvsd_{name}", text, labels=labels)
+    for item in items if items is not None else counts:
+        family.add_metric([item] if labels else [], counts.get(item, 0))
+    return family
+
+
+def _histogram(name: str, text: str, histogram: Histogram) -> HistogramMetricFamily:
+    buckets: list[tuple[str, float]] = []
+    below = 0
+    for bound, count in zip((*map(str, BUCKETS), "+Inf"), histogram.counts):
+        below += count
+        buckets.append((bound, below))
+    family = HistogramMetricFamily(f"ipvsd_{name}", text)
+    family.add_metric([], buckets, sum_value=histogram.total)
+    return family

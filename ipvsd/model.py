@@ -1,0 +1,369 @@
+"""The nouns: what is wanted, what was seen, what is to be done, what came of it.
+
+Everything here is frozen: a Report handed to another thread is never changed, only replaced.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from dataclasses import dataclass
+from typing import Mapping, Optional, Union
+
+# --- wanted ---------------------------------------------------------------------------
+
+
+class Need(enum.Enum):
+    """How much a wanted module matters."""
+
+    REQUIRED = "required"  # its absence fails the node
+    WANTED = "wanted"  # its absence degrades the node
+    IF_SHIPPED = "if shipped"  # wanted only where this kernel has it
+
+
+class Policy(enum.Enum):
+    """What to do about a sysctl that differs."""
+
+    ENFORCE = "enforce"
+    OBSERVE = "observe"  # tell, never write
+
+
+@dataclass(frozen=True)
+class Exactly:
+    """The value itself, white space normalised."""
+
+    value: str
+
+    def __str__(self) -> str:
+        return self.value
+
+
+@dataclass(frozen=True)
+class AtLeast:
+    """Any integer not below `floor`; a larger one is left alone."""
+
+    floor: int
+
+    def __str__(self) -> str:
+        return f">= {self.floor}"
+
+
+Want = Union[Exactly, AtLeast]
+
+
+@dataclass(frozen=True)
+class WantedModule:
+    """`origin` says who wants it: a profile, or FILE:LINE."""
+
+    name: str
+    need: Need
+    origin: str
+
+
+@dataclass(frozen=True)
+class WantedSysctl:
+    """`provider` is the module that brings the key into being, if one does."""
+
+    key: str
+    want: Want
+    policy: Policy
+    required: bool  # its absence, too, fails the node
+    origin: str
+    provider: Optional[str] = None
+
+
+@dataclass(frozen=True)
+class Desired:
+    modules: tuple[WantedModule, ...]
+    sysctls: tuple[WantedSysctl, ...]
+
+
+# --- seen -----------------------------------------------------------------------------
+
+
+class ModuleState(enum.Enum):
+    """The state column of /proc/modules."""
+
+    LIVE = "Live"
+    COMING = "Loading"
+    GOING = "Unloading"
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """What does not change while this kernel runs, except by installing modules into its tree.
+
+    `loadable` and `built_in` answer only for the names that were asked about.
+    """
+
+    release: str
+    distribution: str  # ID of os-release(5), or ""
+    cpus: int
+    modular: bool  # there is a /proc/modules
+    indexed: bool  # /lib/modules/RELEASE/modules.dep can be read
+    loadable: frozenset[str]
+    built_in: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Missing:
+    """The sysctl has no file."""
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    reason: str
+
+
+Reading = Union[str, Missing, Unreadable]
+
+
+@dataclass(frozen=True)
+class Observed:
+    kernel: Kernel
+    modules: Mapping[str, ModuleState]
+    sysctls: Mapping[str, Reading]
+
+
+# --- found ----------------------------------------------------------------------------
+
+
+class ModuleVerdict(enum.Enum):
+    LIVE = "live"
+    BUILT_IN = "built in"
+    LOADING = "loading"
+    UNLOADING = "unloading"
+    LOADABLE = "loadable"
+    NOT_SHIPPED = "not shipped"
+    ABSENT = "absent"
+    TREE_GONE = "module tree gone"
+    NO_SUPPORT = "no module support"
+    BLACKLISTED = "blacklisted"
+    FAILED = "failed"
+
+
+class SysctlVerdict(enum.Enum):
+    RIGHT = "right"
+    WRONG = "wrong"
+    NOT_KEPT = "not kept"
+    REFUSED = "refused"
+    UNREADABLE = "unreadable"
+    PENDING = "pending"
+    UNSUPPORTED = "unsupported"
+
+
+@dataclass(frozen=True)
+class ModuleFinding:
+    wanted: WantedModule
+    verdict: ModuleVerdict
+    evidence: str
+    remedy: str = ""
+
+    @property
+    def name(self) -> str:
+        return self.wanted.name
+
+    @property
+    def right(self) -> bool:
+        return self.verdict in (ModuleVerdict.LIVE, ModuleVerdict.BUILT_IN)
+
+
+@dataclass(frozen=True)
+class SysctlFinding:
+    wanted: WantedSysctl
+    found: Optional[str]
+    verdict: SysctlVerdict
+    evidence: str
+    remedy: str = ""
+
+    @property
+    def name(self) -> str:
+        return self.wanted.key
+
+    @property
+    def right(self) -> bool:
+        return self.verdict is SysctlVerdict.RIGHT
+
+    @property
+    def missing(self) -> bool:
+        return self.verdict in (SysctlVerdict.PENDING, SysctlVerdict.UNSUPPORTED)
+
+
+Finding = Union[ModuleFinding, SysctlFinding]
+
+
+# --- done -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class LoadModule:
+    name: str
+
+    def __str__(self) -> str:
+        return f"load module {self.name}"
+
+
+@dataclass(frozen=True)
+class WriteSysctl:
+    """Turn `found` into `value`; keeping `found` lets a repair explain itself."""
+
+    name: str
+    found: str
+    value: str
+
+    def __str__(self) -> str:
+        return f"set {self.name} from {self.found!r} to {self.value!r}"
+
+
+Action = Union[LoadModule, WriteSysctl]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that was judged, and the smallest set of actions that makes it right."""
+
+    actions: tuple[Action, ...]
+    modules: tuple[ModuleFinding, ...]
+    sysctls: tuple[SysctlFinding, ...]
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        return (*self.modules, *self.sysctls)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the kernel said to one action; no error is not yet proof (see Report)."""
+
+    action: Action
+    error: str = ""
+    blacklisted: bool = False
+
+
+@dataclass(frozen=True)
+class Repair:
+    """One action that the look after it proved. `seconds` runs from the event to that look."""
+
+    name: str
+    found: str
+    wanted: str
+    time: float  # seconds since the epoch
+    seconds: float
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.found} -> {self.wanted}"
+
+
+# --- told -----------------------------------------------------------------------------
+
+
+class State(enum.Enum):
+    READY = "ready"
+    DEGRADED = "degraded"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class Health:
+    """`line` is one line of ASCII; `exit_code` is 0 right, 1 not, 2 cannot tell."""
+
+    state: State
+    line: str
+    exit_code: int
+
+
+class ReasonKind(enum.Enum):
+    START = "start"
+    PERIODIC = "periodic look"
+    RETRY = "retry"
+    MODULE = "module"
+    SYSCTL = "sysctl"
+    CONFIG = "configuration"
+    RELOAD = "reload"
+    STOP = "stop"
+    LOST = "events lost"
+    IPVS = "ipvs answered"
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Why the loop woke up. Never what to do: that is found by looking."""
+
+    kind: ReasonKind
+    detail: str
+    at: float  # CLOCK_MONOTONIC, seconds
+
+
+@dataclass(frozen=True)
+class SourceState:
+    name: str
+    up: bool
+    detail: str
+
+
+@dataclass(frozen=True)
+class Ipvs:
+    """What the kernel's IPVS answered over generic netlink; `up` is None when it was not asked."""
+
+    up: Optional[bool] = None
+    version: str = ""
+    table_size: int = 0
+    detail: str = "not asked"
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """Observations counted per bucket (not cumulated), and their sum in seconds."""
+
+    counts: tuple[int, ...]
+    total: float = 0.0
+
+
+@dataclass(frozen=True)
+class Tally:
+    """What has happened since the start, by module and by sysctl name."""
+
+    loads: Mapping[str, int]
+    load_failures: Mapping[str, int]
+    unloads: Mapping[str, int]
+    drifts: Mapping[str, int]
+    repairs: Mapping[str, int]
+    repair_failures: Mapping[str, int]
+    repair_seconds: Histogram
+    looks: int
+    look_seconds: Histogram
+
+
+@dataclass(frozen=True)
+class ConfigState:
+    """The configuration at work; `errors` are those of a newer one that was refused."""
+
+    hash: str
+    profiles: tuple[str, ...]
+    files: tuple[str, ...]
+    interval: float
+    errors: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Report:
+    """One finished look-decide-act-look: what was wanted, seen and done, and when."""
+
+    time: float  # seconds since the epoch
+    boottime: float  # CLOCK_BOOTTIME, seconds
+    kernel: Kernel
+    modules: tuple[ModuleFinding, ...]
+    sysctls: tuple[SysctlFinding, ...]
+    health: Health
+    tally: Tally
+    repairs: tuple[Repair, ...] = ()  # the last ones, oldest first
+    sources: tuple[SourceState, ...] = ()
+    ipvs: Ipvs = Ipvs()
+    config: Optional[ConfigState] = None
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        return (*self.modules, *self.sysctls)
+
+    def replace(self, **changes: object) -> Report:
+        return dataclasses.replace(self, **changes)  # type: ignore[arg-type]

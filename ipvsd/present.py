@@ -1,0 +1,73 @@
+"""A Report as the one JSON document of /status, status.json and `--output json`; see docs/status.md."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from ipvsd import __version__
+from ipvsd.health import required
+from ipvsd.model import Finding, ModuleFinding, Report
+
+
+def document(report: Report) -> dict[str, Any]:
+    """Return the report as values for JSON. Keys are only ever added."""
+    config = report.config
+    return {
+        "version": __version__,
+        "time": timestamp(report.time),
+        "boottime": round(report.boottime, 3),
+        "state": report.health.state.value,
+        "line": report.health.line,
+        "kernel": report.kernel.release,
+        "modules": [_finding(finding) for finding in report.modules],
+        "sysctls": [_finding(finding) for finding in report.sysctls],
+        "repairs": [
+            {
+                "name": repair.name,
+                "found": repair.found,
+                "wanted": repair.wanted,
+                "time": timestamp(repair.time),
+                "seconds": round(repair.seconds, 6),
+                "who": "unknown",
+            }
+            for repair in report.repairs
+        ],
+        "sources": [{"name": item.name, "up": item.up, "detail": item.detail} for item in report.sources],
+        "ipvs": {
+            "up": report.ipvs.up,
+            "version": report.ipvs.version,
+            "table_size": report.ipvs.table_size,
+            "detail": report.ipvs.detail,
+        },
+        "config": config
+        and {
+            "hash": config.hash,
+            "profiles": list(config.profiles),
+            "files": list(config.files),
+            "interval": config.interval,
+            "errors": list(config.errors),
+        },
+    }
+
+
+def timestamp(seconds: float) -> str:
+    """Return a time in UTC, to the millisecond, as of RFC 3339."""
+    whole, thousandths = divmod(int(seconds * 1000), 1000)
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole)) + f".{thousandths:03d}Z"
+
+
+def _finding(finding: Finding) -> dict[str, Any]:
+    common = {
+        "name": finding.name,
+        "required": required(finding),
+        "verdict": finding.verdict.value,
+        "right": finding.right,
+        "evidence": finding.evidence,
+        "remedy": finding.remedy,
+        "origin": finding.wanted.origin,
+    }
+    if isinstance(finding, ModuleFinding):
+        return common
+    policy = finding.wanted.policy.value
+    return {**common, "wanted": str(finding.wanted.want), "found": finding.found, "policy": policy}

@@ -1,0 +1,138 @@
+"""Look, decide, act, look again: one finished reconciliation, as values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Callable, Mapping, Optional
+
+from ipvsd import remedies, restraint
+from ipvsd.config import Config
+from ipvsd.desire import candidates, desired
+from ipvsd.host import Host
+from ipvsd.kmod import Blacklisted, LoadError
+from ipvsd.model import (
+    Action,
+    Kernel,
+    LoadModule,
+    ModuleFinding,
+    ModuleVerdict,
+    Observed,
+    Outcome,
+    Plan,
+    SysctlFinding,
+    SysctlVerdict,
+    WriteSysctl,
+)
+from ipvsd.planner import plan
+from ipvsd.restraint import Failure, History
+
+ROUNDS = 3
+
+
+@dataclass(frozen=True)
+class Reconciled:
+    """`before` is the first look's plan, `after` the last one's; `proved` were acted upon and are right now."""
+
+    kernel: Kernel
+    before: Plan
+    after: Plan
+    outcomes: tuple[Outcome, ...]
+    proved: tuple[Action, ...]
+    history: History
+
+    @property
+    def unsettled(self) -> bool:
+        """Whether a look is due in a moment: a module is on its way in or out, or work is left that never failed."""
+        return bool(restraint.passing(self.after)) or any(
+            action.name not in self.history for action in self.after.actions
+        )
+
+
+def look(host: Host, config: Config) -> tuple[Kernel, Plan]:
+    """Observe what the configuration is about, and judge it."""
+    names = candidates(config)
+    kernel = host.kernel(names)
+    modules = host.modules(names)
+    want = desired(config, kernel, modules)
+    readings = {wanted.key: host.read_sysctl(wanted.key) for wanted in want.sysctls}
+    return kernel, plan(want, Observed(kernel, modules, readings))
+
+
+def reconcile(
+    host: Host,
+    config: Config,
+    history: History,
+    clock: Callable[[], float],
+) -> Reconciled:
+    """Bring the host to what the configuration wants, as far as it lets itself be brought.
+
+    Ends with a look after which nothing is left to do, or after three rounds of acting. What
+    fails is a value in the result, and backs off in its history; `clock` is monotonic, in seconds.
+    """
+    kernel, first = look(host, config)
+    history = restraint.remember(history, first, first, (), clock(), config.interval)
+    latest, outcomes = first, list[Outcome]()
+    for _ in range(ROUNDS):
+        actions = restraint.allowed(latest, history, clock())
+        if not actions:
+            break
+        acted = [_act(host, action) for action in actions]
+        outcomes += acted
+        before = latest
+        kernel, latest = look(host, config)
+        history = restraint.remember(history, before, latest, acted, clock(), config.interval)
+    explained = _explain(latest, history)
+    return Reconciled(kernel, first, explained, tuple(outcomes), _proved(outcomes, explained), history)
+
+
+def _act(host: Host, action: Action) -> Outcome:
+    try:
+        if isinstance(action, LoadModule):
+            host.load_module(action.name)
+        else:
+            host.write_sysctl(action.name, action.value)
+    except Blacklisted:
+        return Outcome(action, "blacklisted in modprobe.d", blacklisted=True)
+    except LoadError as error:
+        return Outcome(action, str(error))
+    except OSError as error:
+        return Outcome(action, error.strerror or str(error))
+    return Outcome(action)
+
+
+def _proved(outcomes: list[Outcome], after: Plan) -> tuple[Action, ...]:
+    right: Mapping[str, bool] = {finding.name: finding.right for finding in after.findings}
+    last = {outcome.action.name: outcome.action for outcome in outcomes}
+    return tuple(action for name, action in last.items() if right.get(name))
+
+
+def _explain(latest: Plan, history: History) -> Plan:
+    """Return the plan with what the kernel said to earlier tries in place of 'to be done'."""
+    return Plan(
+        latest.actions,
+        tuple(_explain_module(finding, history.get(finding.name)) for finding in latest.modules),
+        tuple(_explain_sysctl(finding, history.get(finding.name)) for finding in latest.sysctls),
+    )
+
+
+def _explain_module(finding: ModuleFinding, failure: Optional[Failure]) -> ModuleFinding:
+    if failure is None or finding.verdict is not ModuleVerdict.LOADABLE:
+        return finding
+    if failure.outcome.blacklisted:
+        return ModuleFinding(
+            finding.wanted, ModuleVerdict.BLACKLISTED, failure.outcome.error, remedies.BLACKLISTED
+        )
+    evidence = failure.outcome.error or "the loader reported success, but the module is not live"
+    return ModuleFinding(finding.wanted, ModuleVerdict.FAILED, evidence, remedies.LOAD_FAILED)
+
+
+def _explain_sysctl(finding: SysctlFinding, failure: Optional[Failure]) -> SysctlFinding:
+    if failure is None or finding.verdict is not SysctlVerdict.WRONG or not isinstance(failure.outcome.action, WriteSysctl):
+        return finding
+    if failure.outcome.error:
+        evidence = f"{finding.evidence}; writing failed: {failure.outcome.error}"
+        return SysctlFinding(finding.wanted, finding.found, SysctlVerdict.REFUSED, evidence, remedies.REFUSED)
+    evidence = f"wrote {failure.outcome.action.value!r}, reads back {finding.found!r}"
+    return SysctlFinding(finding.wanted, finding.found, SysctlVerdict.NOT_KEPT, evidence, remedies.NOT_KEPT)
+
+

@@ -1,0 +1,92 @@
+"""What has happened since the start: drifts, repairs and failures, each counted once."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from dataclasses import dataclass
+from typing import Iterable, Mapping
+
+from ipvsd.model import Finding, Histogram, LoadModule, Repair, SysctlFinding, Tally, WriteSysctl
+from ipvsd.reconcile import Reconciled
+
+# Seconds; from a repair by inotify on a fast machine to one by the periodic look.
+BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0)
+
+_NO_TIMES = Histogram((0,) * (len(BUCKETS) + 1))
+EMPTY = Tally({}, {}, {}, {}, {}, {}, _NO_TIMES, 0, _NO_TIMES)
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """`held` were right when last there to be seen; `lost` were once, and have not been repaired yet."""
+
+    tally: Tally = EMPTY
+    held: frozenset[str] = frozenset()
+    lost: frozenset[str] = frozenset()
+
+    def book(self, done: Reconciled, since: float, now: float, wall: float) -> tuple[Ledger, tuple[Repair, ...]]:
+        """Return the ledger after a reconciliation, and the repairs that it made.
+
+        `since` and `now` are monotonic seconds, of the event and of the proof; `wall` the time of the latter.
+        """
+        acted = {outcome.action.name for outcome in done.outcomes}
+        wrong = {finding.name for finding in done.before.findings if not finding.right and not _missing(finding)}
+        drifted = self.held & (wrong | acted)
+        right = {finding.name for finding in done.after.findings if finding.right}
+        broken = self.lost | drifted
+        repairs = tuple(
+            Repair(action.name, *_change(action), time=wall, seconds=now - since)
+            for action in done.proved
+            if action.name in broken
+        )
+        ledger = Ledger(self._tally(done, drifted, repairs), (self.held - drifted) | right, broken - right)
+        return ledger, repairs
+
+    def looked(self, seconds: float) -> Ledger:
+        """Return the ledger with one more reconciliation, which took `seconds`."""
+        old = self.tally
+        tally = dataclasses.replace(old, looks=old.looks + 1, look_seconds=_observe(old.look_seconds, seconds))
+        return dataclasses.replace(self, tally=tally)
+
+    def _tally(self, done: Reconciled, drifted: frozenset[str], repairs: tuple[Repair, ...]) -> Tally:
+        old = self.tally
+        modules = {finding.name for finding in done.before.modules}
+        proved = {action.name for action in done.proved}
+        tries = [outcome.action for outcome in done.outcomes]
+        loads = [action.name for action in tries if isinstance(action, LoadModule)]
+        writes = [action.name for action in tries if isinstance(action, WriteSysctl)]
+        times = old.repair_seconds
+        for repair in repairs:
+            times = _observe(times, repair.seconds)
+        return dataclasses.replace(
+            old,
+            loads=_add(old.loads, proved & set(loads)),
+            load_failures=_add(old.load_failures, (name for name in loads if name not in proved)),
+            unloads=_add(old.unloads, drifted & modules),
+            drifts=_add(old.drifts, drifted - modules),
+            repairs=_add(old.repairs, (repair.name for repair in repairs if repair.name not in modules)),
+            repair_failures=_add(old.repair_failures, (name for name in writes if name not in proved)),
+            repair_seconds=times,
+        )
+
+
+def _missing(finding: Finding) -> bool:
+    return isinstance(finding, SysctlFinding) and finding.missing
+
+
+def _change(action: object) -> tuple[str, str]:
+    return (action.found, action.value) if isinstance(action, WriteSysctl) else ("unloaded", "live")
+
+
+def _add(counts: Mapping[str, int], names: Iterable[str]) -> Mapping[str, int]:
+    total = Counter(counts)
+    total.update(names)
+    return dict(total)
+
+
+def _observe(histogram: Histogram, seconds: float) -> Histogram:
+    bucket = sum(seconds > bound for bound in BUCKETS)
+    counts = list(histogram.counts)
+    counts[bucket] += 1
+    return Histogram(tuple(counts), histogram.total + seconds)

@@ -1,0 +1,30 @@
+"""The sources of reasons to look: one file each. A source that cannot start says so, and tries again when armed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Mapping, Protocol
+
+from ipvsd.model import SourceState
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What is held now: module names, the files of sysctls that exist by key, the configuration's directories."""
+
+    modules: frozenset[str]
+    sysctls: Mapping[str, str]
+    directories: tuple[str, ...]
+
+
+class Source(Protocol):
+    """Wakes a mailbox; given what to watch after each look in which something came or went."""
+
+    def arm(self, targets: Targets) -> None:
+        """Watch these from now on; start again if dead. Never raises OSError."""
+
+    def state(self) -> SourceState:
+        """Say whether it is alive."""
+
+    def close(self) -> None:
+        """Stop and release everything."""

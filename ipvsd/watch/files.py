@@ -1,0 +1,76 @@
+"""The configuration's directories, by watchdog. The only user of that library.
+
+What changed is found by reading the files again, not by believing the event: libraries and
+editors differ in which events they raise, and reading must not raise another one.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Optional
+
+from ipvsd.model import ReasonKind, SourceState
+from ipvsd.wake import Mailbox
+from ipvsd.watch import Targets
+
+# Later versions of watchdog also report openings, which reading the configuration would raise.
+_CHANGES = ("created", "modified", "moved", "closed", "deleted")
+
+
+class Files:
+    """Wakes the mailbox when a *.yaml file in one of the directories, or one of these, may have changed."""
+
+    def __init__(self, mailbox: Mailbox) -> None:
+        self._mailbox = mailbox
+        self._observer: Optional[Any] = None
+        self._watched: dict[str, tuple[int, int]] = {}
+        self._detail = "not started"
+
+    def arm(self, targets: Targets) -> None:
+        # A directory that was removed and made again leaves its watch dead, and the observer says nothing.
+        present = {path: identity for path in targets.directories for identity in [_identity(path)] if identity}
+        if self._observer is None or present != self._watched:
+            self.close()
+            self._start(present)
+
+    def _start(self, present: dict[str, tuple[int, int]]) -> None:
+        from watchdog.observers import Observer  # 10 MB and 0.1 s that the node need not wait for
+
+        observer = Observer(timeout=3600)  # watchdog 1.0 wakes up that often for nothing
+        mailbox = self._mailbox
+
+        class Handler:
+            def dispatch(self, event: Any) -> None:
+                paths = (os.fsdecode(event.src_path), os.fsdecode(getattr(event, "dest_path", "") or ""))
+                relevant = event.is_directory or any(path.endswith(".yaml") for path in paths)
+                if event.event_type in _CHANGES and relevant:
+                    mailbox.put(ReasonKind.CONFIG, paths[0])
+
+        try:
+            for path in present:
+                observer.schedule(Handler(), path, recursive=False)
+            observer.start()
+        except OSError as error:
+            self._detail = f"cannot watch the configuration: {error.strerror or error}"
+            return
+        self._observer, self._watched = observer, present
+        self._detail = f"inotify on {', '.join(present) or 'no directory'}"
+        mailbox.put(ReasonKind.CONFIG, "newly watched")
+
+    def state(self) -> SourceState:
+        alive = self._observer is not None and self._observer.is_alive()
+        return SourceState("files", alive, self._detail)
+
+    def close(self) -> None:
+        if self._observer is not None:
+            self._observer.stop()
+            self._observer.join()
+            self._observer = None
+
+
+def _identity(path: str) -> Optional[tuple[int, int]]:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino

@@ -1,0 +1,108 @@
+"""Writes to sysctls: inotify on files that are pinned by an open descriptor.
+
+A write raises MODIFY; a read does not, so that our own looks wake nobody. Without the open
+descriptor the kernel drops a watch in silence when it reclaims the directory entry. A key that
+went away and came back (its module was reloaded) is another file: its inode number differs.
+Writes through another mount of procfs (a container's) and the kernel's own are not seen here.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import struct
+from typing import Optional
+
+from ipvsd.model import ReasonKind, SourceState
+from ipvsd.wake import Mailbox
+from ipvsd.watch import Targets
+
+# <sys/inotify.h>
+_IN_MODIFY = 0x2
+_IN_Q_OVERFLOW = 0x4000
+_EVENT = struct.Struct("iIII")
+
+
+class Sysctls:
+    """Wakes the mailbox when one of the watched files is written to."""
+
+    def __init__(self, mailbox: Mailbox) -> None:
+        self._mailbox = mailbox
+        self._inotify: Optional[int] = None
+        self._pins: dict[str, tuple[int, int]] = {}  # key: descriptor that pins it, watch
+        self._keys: dict[int, str] = {}
+        self._detail = "not started"
+
+    def arm(self, targets: Targets) -> None:
+        if self._inotify is None and not self._start():
+            return
+        for key in [key for key in self._pins if not self._same(key, targets.sysctls.get(key))]:
+            self._drop(key)
+        added = [key for key, path in targets.sysctls.items() if key not in self._pins and self._add(key, path)]
+        if added:
+            # A write may have come between the last look and the watch.
+            self._mailbox.put(ReasonKind.SYSCTL, "newly watched")
+        self._detail = f"inotify on {len(self._pins)} of {len(targets.sysctls)} files"
+
+    def _start(self) -> bool:
+        libc = ctypes.CDLL(None, use_errno=True)
+        inotify = libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
+        if inotify < 0:
+            self._detail = f"cannot use inotify: {os.strerror(ctypes.get_errno())}"
+            return False
+        self._libc, self._inotify = libc, inotify
+        self._mailbox.watch(inotify, self._receive)
+        return True
+
+    def _same(self, key: str, path: Optional[str]) -> bool:
+        if path is None:
+            return False
+        try:
+            now = os.stat(path)
+        except OSError:
+            return False
+        pinned = os.fstat(self._pins[key][0])
+        return (now.st_dev, now.st_ino) == (pinned.st_dev, pinned.st_ino)
+
+    def _add(self, key: str, path: str) -> bool:
+        try:
+            pin = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except OSError:
+            return False
+        watch = self._libc.inotify_add_watch(self._inotify, path.encode(), _IN_MODIFY)
+        if watch < 0:
+            os.close(pin)
+            return False
+        self._pins[key] = (pin, watch)
+        self._keys[watch] = key
+        return True
+
+    def _drop(self, key: str) -> None:
+        pin, watch = self._pins.pop(key)
+        self._keys.pop(watch, None)
+        self._libc.inotify_rm_watch(self._inotify, watch)
+        os.close(pin)
+
+    def _receive(self) -> None:
+        if self._inotify is None:
+            return
+        data = os.read(self._inotify, 1 << 16)
+        offset = 0
+        while offset < len(data):
+            watch, mask, _, length = _EVENT.unpack_from(data, offset)
+            offset += _EVENT.size + length
+            if mask & _IN_Q_OVERFLOW:
+                self._mailbox.put(ReasonKind.LOST, "inotify")
+            elif mask & _IN_MODIFY and watch in self._keys:
+                self._mailbox.put(ReasonKind.SYSCTL, self._keys[watch])
+
+    def state(self) -> SourceState:
+        return SourceState("sysctls", self._inotify is not None, self._detail)
+
+    def close(self) -> None:
+        for key in list(self._pins):
+            self._drop(key)
+        if self._inotify is not None:
+            self._mailbox.unwatch(self._inotify)
+            os.close(self._inotify)
+            self._inotify = None

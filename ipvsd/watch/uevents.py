@@ -1,0 +1,87 @@
+"""Modules coming and going: the kernel's uevents, over netlink.
+
+The kernel sends one uevent per module, `add@/module/NAME` when it is live and `remove@/module/NAME`
+before its unloading has ended. Multicast group 1 is the kernel's; a message whose sender is not
+port 0 came from a process and is not believed. ENOBUFS means that some were lost.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+from typing import Optional
+
+from ipvsd.model import ReasonKind, SourceState
+from ipvsd.wake import Mailbox
+from ipvsd.watch import Targets
+
+_NETLINK_KOBJECT_UEVENT = 15
+_KERNEL_GROUP = 1
+_BUFFER = 1 << 20
+
+
+def module_event(message: bytes) -> Optional[tuple[str, str]]:
+    """Return (action, module name) of a uevent of the module subsystem, else None."""
+    head, *fields = message.split(b"\0")
+    if b"SUBSYSTEM=module" not in fields:
+        return None
+    action, separator, path = head.decode("utf-8", "replace").partition("@/module/")
+    return (action, path) if separator and action in ("add", "remove") else None
+
+
+class Uevents:
+    """Wakes the mailbox when a module that is wanted is loaded or unloaded."""
+
+    def __init__(self, mailbox: Mailbox) -> None:
+        self._mailbox = mailbox
+        self._socket: Optional[socket.socket] = None
+        self._modules: frozenset[str] = frozenset()
+        self._detail = "not started"
+
+    def arm(self, targets: Targets) -> None:
+        self._modules = targets.modules
+        if self._socket is None:
+            self._start()
+
+    def _start(self) -> None:
+        try:
+            opened = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, _NETLINK_KOBJECT_UEVENT)
+        except OSError as error:
+            self._detail = f"cannot open a uevent socket: {error.strerror}"
+            return
+        try:
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
+            opened.bind((0, _KERNEL_GROUP))
+        except OSError as error:
+            opened.close()
+            self._detail = f"cannot receive uevents: {error.strerror}"
+            return
+        self._socket, self._detail = opened, "kernel uevents"
+        self._mailbox.watch(opened.fileno(), self._receive)
+
+    def _receive(self) -> None:
+        while self._socket is not None:
+            try:
+                message, (port, _) = self._socket.recvfrom(1 << 16)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno == errno.ENOBUFS:
+                    self._mailbox.put(ReasonKind.LOST, "uevents")
+                    continue
+                self._detail = f"cannot receive uevents: {error.strerror}"
+                self.close()
+                self._mailbox.put(ReasonKind.LOST, "uevents")
+                return
+            event = module_event(message) if port == 0 else None
+            if event and event[1] in self._modules:
+                self._mailbox.put(ReasonKind.MODULE, " ".join(event))
+
+    def state(self) -> SourceState:
+        return SourceState("uevents", self._socket is not None, self._detail)
+
+    def close(self) -> None:
+        if self._socket is not None:
+            self._mailbox.unwatch(self._socket.fileno())
+            self._socket.close()
+            self._socket = None
