@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from typing import NoReturn, Optional, Sequence
+from collections.abc import Sequence
+from typing import NoReturn, Optional
 
 from ipvsd import __version__
 from ipvsd.config import ConfigError
@@ -26,10 +27,10 @@ class _Parser(argparse.ArgumentParser):
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser; needs no third party, so that completions can be made from it."""
-    common = argparse.ArgumentParser(add_help=False)
+    common = _Parser(add_help=False)
     common.add_argument("--config", metavar="FILE", help="read this file instead of the system's configuration")
     common.add_argument("--root", metavar="DIR", default="/", help="look at this tree instead of / (an image)")
-    output = argparse.ArgumentParser(add_help=False)
+    output = _Parser(add_help=False)
     output.add_argument("--output", choices=("text", "json"), default="text", help="how to print (default: text)")
     parser = _Parser(
         prog="ipvsd",
@@ -62,7 +63,6 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     try:
         code = _dispatch(options)
         sys.stdout.flush()
-        return code
     except ConfigError as error:
         print("\n".join(error.errors), file=sys.stderr)
         return EX_CONFIG
@@ -70,6 +70,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
         # The reader (a pager, head) has seen enough; keep the interpreter from flushing into it again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 0
+    return code
 
 
 def _dispatch(options: argparse.Namespace) -> int:

@@ -6,10 +6,11 @@ import dataclasses
 import difflib
 import ipaddress
 import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Callable, Iterable, Iterator, Mapping, Optional, TypeVar, Union
+from typing import Any, Callable, Optional, TypeVar, Union
 
-from ipvsd import document, formats, profiles
+from ipvsd import document, formats, profiles, sysctls
 from ipvsd.document import Node, Scalar
 from ipvsd.model import AtLeast, Exactly, Policy, Want
 
@@ -92,7 +93,7 @@ class _Reader:
 
     def __init__(self) -> None:
         self.errors: list[str] = []
-        self.values: dict[str, object] = {}
+        self.values: dict[str, Any] = {}
         self.origins: dict[str, str] = {}
         self.modules: dict[str, ModuleSetting] = {}
         self.sysctls: dict[str, SysctlSetting] = {}
@@ -151,7 +152,7 @@ class _Reader:
             try:
                 self.values[name] = read(node)
                 self.origins[name] = self.origin(node)
-            except _Bad as bad:
+            except _Error as bad:
                 self._complain(where, node, bad.what, bad.hint)
 
         return take
@@ -170,7 +171,7 @@ class _Reader:
             def take(where: str, node: Node) -> None:
                 try:
                     found[name] = read(node)
-                except _Bad as bad:
+                except _Error as bad:
                     self._complain(where, node, bad.what, bad.hint)
 
             return take
@@ -192,11 +193,11 @@ class _Reader:
             self.modules[name] = ModuleSetting(self.origin(key), said.get("required", kept))
 
     def _sysctl(self, where: str, key: Scalar, node: Node) -> None:
-        parts = formats.sysctl_parts(key.text)
+        parts = sysctls.parts(key.text)
         if parts is None:
             self._complain(where, key, "is no sysctl below /proc/sys", _sysctl_hint(key.text))
             return
-        name, origin = formats.sysctl_name(parts), self.origin(key)
+        name, origin = sysctls.name(parts), self.origin(key)
         if _is_bool(node) and _text(node).lower() == "false":
             self.sysctls[name] = SysctlSetting(origin, dropped=True)
             return
@@ -206,11 +207,11 @@ class _Reader:
             base = old if old and not old.dropped else SysctlSetting(origin)
             self.sysctls[name] = dataclasses.replace(base, origin=origin, **said)
 
-    def _sysctl_fields(self, where: str, node: Node) -> Optional[dict[str, object]]:
+    def _sysctl_fields(self, where: str, node: Node) -> Optional[dict[str, Any]]:
         if not isinstance(node, document.Mapping):
             try:
                 return {"want": Exactly(_value(node))}
-            except _Bad as bad:
+            except _Error as bad:
                 self._complain(where, node, bad.what, bad.hint)
                 return None
         readers: dict[str, Callable[[Node], object]] = {
@@ -226,7 +227,7 @@ class _Reader:
         return {**said, "want": wants[0]} if wants else said
 
 
-class _Bad(Exception):
+class _Error(Exception):
     def __init__(self, what: str, hint: str = "") -> None:
         super().__init__(what)
         self.what, self.hint = what, hint
@@ -254,21 +255,21 @@ def _is_bool(node: Node) -> bool:
 
 def _boolean(node: Node) -> bool:
     if not _is_bool(node):
-        raise _Bad(f"must be true or false, not {_kind(node)}")
+        raise _Error(f"must be true or false, not {_kind(node)}")
     return _TRUTH[_text(node).lower()]
 
 
 def _whole(node: Node) -> int:
-    number = formats.integer(_text(node))
+    number = sysctls.integer(_text(node))
     if number is None:
-        raise _Bad(f"must be a whole number, not {_kind(node)}")
+        raise _Error(f"must be a whole number, not {_kind(node)}")
     return number
 
 
 def _choice(*known: str) -> Callable[[Node], str]:
     def read(node: Node) -> str:
         if _text(node) not in known:
-            raise _Bad(f"must be one of {', '.join(known)}", f"not {_shown(_text(node))}")
+            raise _Error(f"must be one of {', '.join(known)}", f"not {_shown(_text(node))}")
         return _text(node)
 
     return read
@@ -282,10 +283,10 @@ def _duration(least: float, most: float) -> Callable[[Node], float]:
     def read(node: Node) -> float:
         match = re.match(r"([0-9]{1,9}(?:\.[0-9]{1,6})?)(ms|s|m|h|)\Z", _text(node))
         if not match:
-            raise _Bad(f"must be a time, not {_kind(node)}", "such as 500ms, 60s, 5m")
+            raise _Error(f"must be a time, not {_kind(node)}", "such as 500ms, 60s, 5m")
         seconds = float(match[1]) * _UNITS[match[2]]
         if not least <= seconds <= most:
-            raise _Bad(f"must be between {least:g}s and {most:g}s")
+            raise _Error(f"must be between {least:g}s and {most:g}s")
         return seconds
 
     return read
@@ -298,32 +299,34 @@ def _value(node: Node) -> str:
         hint = f'quote it: "{text}"' if text else 'quote it: "4096 131072 6291456"'
         if _is_bool(node):
             hint = f"the kernel wants a number: {int(_TRUTH[text.lower()])}"
-        raise _Bad(f"must be a string or an integer, not {_kind(node)}", hint)
+        raise _Error(f"must be a string or an integer, not {_kind(node)}", hint)
     if any(character in node.text for character in "\n\r\0"):
-        raise _Bad("must be one line without control characters")
-    value = formats.sysctl_value(node.text)
+        raise _Error("must be one line without control characters")
+    value = sysctls.canonical(node.text)
     if not value.isprintable() or len(value) > 4000:
-        raise _Bad("must be one line without control characters, of at most 4000")
+        raise _Error("must be one line without control characters, of at most 4000")
     return value
 
 
 def _scheduler(node: Node) -> str:
     text = _text(node)
     if not re.match(r"[a-z0-9_]{1,15}\Z", text):  # IP_VS_SCHEDNAME_MAXLEN is 16 with its NUL
-        raise _Bad(f"must be the name of a scheduler, not {_shown(text) if text else _kind(node)}", "such as rr or sh")
+        raise _Error(
+            f"must be the name of a scheduler, not {_shown(text) if text else _kind(node)}", "such as rr or sh"
+        )
     return text
 
 
 def _profiles(node: Node) -> tuple[str, ...]:
     if not isinstance(node, document.Sequence):
-        raise _Bad(f"must be a list, not {_kind(node)}", "[] for none")
+        raise _Error(f"must be a list, not {_kind(node)}", "[] for none")
     read = _choice(*profiles.PROFILES)
     return tuple(dict.fromkeys(read(item) for item in node.items))
 
 
 def _listen(node: Node) -> tuple[tuple[str, int], ...]:
     if not isinstance(node, document.Sequence):
-        raise _Bad(f"must be a list, not {_kind(node)}", 'such as ["127.0.0.1:14787"], or [] for none')
+        raise _Error(f"must be a list, not {_kind(node)}", 'such as ["127.0.0.1:14787"], or [] for none')
     return tuple(_address(_text(item)) for item in node.items)
 
 
@@ -334,9 +337,9 @@ def _address(text: str) -> tuple[str, int]:
     except ValueError:
         address = None
     if match is None or address is None or (address.version == 6) != text.startswith("["):
-        raise _Bad(f"{_shown(text)} is no address", "such as 127.0.0.1:14787 or [::1]:14787")
+        raise _Error(f"{_shown(text)} is no address", "such as 127.0.0.1:14787 or [::1]:14787")
     if not 1 <= int(match[2]) <= 65535:
-        raise _Bad(f"{_shown(text)} has no port between 1 and 65535")
+        raise _Error(f"{_shown(text)} has no port between 1 and 65535")
     return str(address), int(match[2])
 
 

@@ -43,7 +43,7 @@ def read(root: str, only: Optional[str] = None) -> Files:
             files.append((path, _read(path, trusted_only=only is None and root == "/")))
         except OSError as error:
             errors.append(f"{path}: cannot be read: {error.strerror or error}")
-        except _Untrusted as error:
+        except _UntrustedError as error:
             errors.append(f"{path}: {error}")
     if errors:
         raise ConfigError(errors)
@@ -80,7 +80,7 @@ def last_good(root: str) -> Optional[Files]:
     return files
 
 
-class _Untrusted(Exception):
+class _UntrustedError(Exception):
     """The file must not be believed."""
 
 
@@ -108,12 +108,12 @@ def _read(path: str, trusted_only: bool) -> bytes:
         if stat.S_ISCHR(status.st_mode) and status.st_rdev == os.makedev(1, 3):
             return b""  # a link to /dev/null masks a drop-in
         if not stat.S_ISREG(status.st_mode):
-            raise _Untrusted("is not a regular file")
+            raise _UntrustedError("is not a regular file")
         others = status.st_mode & (stat.S_IWOTH | (stat.S_IWGRP if status.st_gid else 0))
         if trusted_only and (status.st_uid != 0 or others):
-            raise _Untrusted("can be written by others than root (run: chown root:root, chmod 0644)")
+            raise _UntrustedError("can be written by others than root (run: chown root:root, chmod 0644)")
         if status.st_size > MAX_BYTES:
-            raise _Untrusted(f"is larger than {MAX_BYTES} bytes")
+            raise _UntrustedError(f"is larger than {MAX_BYTES} bytes")
         with os.fdopen(os.dup(fd), "rb") as file:
             return file.read(MAX_BYTES + 1)
     finally:

@@ -156,12 +156,16 @@ class Daemon:
         now = time.monotonic()
         due, kind = self._next_look(now)
         reasons = self._mailbox.take(max(0.0, due - now))
-        log("debug", f"woken by {', '.join(f'{reason.kind.value} {reason.detail}' for reason in reasons) or kind.value}")
+        log(
+            "debug", f"woken by {', '.join(f'{reason.kind.value} {reason.detail}' for reason in reasons) or kind.value}"
+        )
         return reasons or (Reason(kind, "", time.monotonic()),)
 
     def _next_look(self, now: float) -> tuple[float, ReasonKind]:
         period = watchdog_period()
-        dues = [(now + min(self._config.interval, period / 2 if period else self._config.interval), ReasonKind.PERIODIC)]
+        dues = [
+            (now + min(self._config.interval, period / 2 if period else self._config.interval), ReasonKind.PERIODIC)
+        ]
         retry = restraint.next_try(self._history)
         if retry is not None:
             dues.append((retry, ReasonKind.RETRY))

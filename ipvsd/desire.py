@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Iterator, Mapping, Union
+from collections.abc import Iterator, Mapping
+from typing import Union
 
 from ipvsd import formats
 from ipvsd.config import Config, ModuleSetting

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Optional, Sequence
+from collections.abc import Sequence
+from typing import Optional
 
 from ipvsd.model import Finding, Health, ModuleFinding, ModuleVerdict, Need, Repair, State, SysctlVerdict
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from typing import Collection, Mapping, Optional, Protocol
+from collections.abc import Collection, Mapping
+from typing import Optional, Protocol
 
-from ipvsd import formats
+from ipvsd import formats, sysctls
 from ipvsd.kmod import Index, Loader, LoadError, default_loader
 from ipvsd.model import Kernel, Missing, ModuleState, Reading, Unreadable
 
@@ -33,7 +34,7 @@ class Host(Protocol):
         """Write a sysctl that exists. Raises OSError."""
 
     def load_module(self, name: str) -> None:
-        """Load a module. Raises kmod.Blacklisted or kmod.LoadError."""
+        """Load a module. Raises kmod.BlacklistedError or kmod.LoadError."""
 
 
 class LinuxHost:
@@ -82,7 +83,7 @@ class LinuxHost:
         except OSError as error:
             return Unreadable(error.strerror or str(error))
         try:
-            return formats.sysctl_value(os.read(fd, _MAX_READ).decode("utf-8", "replace"))
+            return sysctls.canonical(os.read(fd, _MAX_READ).decode("utf-8", "replace"))
         except FileNotFoundError:  # its module went away after the open
             return Missing()
         except OSError as error:
@@ -107,7 +108,7 @@ class LinuxHost:
 
     def sysctl_path(self, key: str) -> str:
         """Return the file of a sysctl. Raises OSError if a symbolic link leads it out of /proc/sys."""
-        parts = formats.sysctl_parts(key)
+        parts = sysctls.parts(key)
         if parts is None:
             raise FileNotFoundError(f"{key!r} is no sysctl")
         path = os.path.join(self._sysctls, *parts)

@@ -10,7 +10,8 @@ import ctypes
 import os
 import shutil
 import subprocess
-from typing import Collection, Optional, Protocol
+from collections.abc import Collection
+from typing import Optional, Protocol
 
 from ipvsd import formats
 
@@ -19,7 +20,7 @@ _PROBE_APPLY_BLACKLIST = 0x20000
 _RESOURCES_OK = 0
 
 
-class Blacklisted(Exception):
+class BlacklistedError(Exception):
     """modprobe.d forbids the module."""
 
 
@@ -29,7 +30,7 @@ class LoadError(Exception):
 
 class Loader(Protocol):
     def load(self, name: str) -> None:
-        """Load a module with what it depends on. Raises Blacklisted or LoadError."""
+        """Load a module with what it depends on. Raises BlacklistedError or LoadError."""
 
 
 class Libkmod:
@@ -38,7 +39,7 @@ class Libkmod:
     def __init__(self) -> None:
         """Raises OSError where there is no libkmod."""
         library = ctypes.CDLL("libkmod.so.2")
-        for name in ("kmod_new", "kmod_unref", "kmod_list_get_next", "kmod_module_get_module", "kmod_module_unref"):
+        for name in ("kmod_new", "kmod_unref", "kmod_list_next", "kmod_module_get_module", "kmod_module_unref"):
             getattr(library, name).restype = ctypes.c_void_p
         self._library = library
         self._context: Optional[ctypes.c_void_p] = None
@@ -65,10 +66,10 @@ class Libkmod:
             )
             self._library.kmod_module_unref(module)
             if result == _PROBE_APPLY_BLACKLIST:
-                raise Blacklisted
+                raise BlacklistedError
             if result < 0:
                 raise LoadError(os.strerror(-result))
-            item = ctypes.c_void_p(self._library.kmod_list_get_next(found, item))
+            item = ctypes.c_void_p(self._library.kmod_list_next(found, item))
 
     def _fresh_context(self) -> ctypes.c_void_p:
         """Return the context, made anew when modules.dep.bin or modprobe.d changed since it was made."""
@@ -93,7 +94,12 @@ class Modprobe:
         if program is None:
             raise LoadError("neither libkmod.so.2 nor modprobe is installed")
         done = subprocess.run(
-            [program, "-b", "--", name], stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace"
+            [program, "-b", "--", name],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
         )
         if done.returncode:
             raise LoadError(done.stderr.strip().replace("\n", " ") or f"modprobe exited {done.returncode}")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Callable, Iterable, Iterator, Mapping, Optional
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Callable, Optional, Union
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
 
 from ipvsd import __version__
 from ipvsd.health import required
@@ -22,7 +24,7 @@ def exposition(latest: Callable[[], Optional[Report]]) -> Callable[[], bytes]:
     return lambda: generate_latest(registry)
 
 
-class _Collector:
+class _Collector(Collector):
     def __init__(self, latest: Callable[[], Optional[Report]]) -> None:
         self._latest = latest
 
@@ -39,7 +41,7 @@ class _Collector:
 
 
 def _node(report: Report) -> Iterator[Metric]:
-    yield _gauge("build_info", "The version that runs.", {(__version__,): 1}, ["version"])
+    yield _gauge("build_info", "The version that runs.", {__version__: 1}, ["version"])
     config = report.config
     if config is not None:
         profiles = ",".join(config.profiles) or "none"
@@ -52,13 +54,13 @@ def _node(report: Report) -> Iterator[Metric]:
     text = "Whether the kernel's IPVS answered over generic netlink when it was last asked."
     yield _gauge("ipvs_up", text, {(): report.ipvs.up is True})
     text = "Whether a source of events is alive."
-    yield _gauge("source_up", text, {(item.name,): item.up for item in report.sources}, ["source"])
+    yield _gauge("source_up", text, {item.name: item.up for item in report.sources}, ["source"])
 
 
 def _modules(report: Report) -> Iterator[Metric]:
     names = [finding.name for finding in report.modules]
-    loaded = {(finding.name,): finding.right for finding in report.modules}
-    need = {(finding.name,): required(finding) for finding in report.modules}
+    loaded = {finding.name: finding.right for finding in report.modules}
+    need = {finding.name: required(finding) for finding in report.modules}
     tally = report.tally
     label = ["module"]
     yield _gauge("module_loaded", "Whether the module is live or built in.", loaded, label)
@@ -72,8 +74,8 @@ def _modules(report: Report) -> Iterator[Metric]:
 
 def _sysctls(report: Report) -> Iterator[Metric]:
     names = [finding.name for finding in report.sysctls]
-    right = {(finding.name,): finding.right for finding in report.sysctls}
-    pending = {(finding.name,): finding.verdict is SysctlVerdict.PENDING for finding in report.sysctls}
+    right = {finding.name: finding.right for finding in report.sysctls}
+    pending = {finding.name: finding.verdict is SysctlVerdict.PENDING for finding in report.sysctls}
     tally = report.tally
     label = ["name"]
     yield _gauge("sysctl_compliant", "Whether the sysctl has a wanted value.", right, label)
@@ -95,12 +97,10 @@ def _work(report: Report) -> Iterator[Metric]:
     yield _gauge("last_reconcile_timestamp_seconds", text, {(): report.time})
 
 
-def _gauge(
-    name: str, text: str, values: Mapping[tuple[str, ...], float], labels: Optional[list[str]] = None
-) -> GaugeMetricFamily:
+def _gauge(name: str, text: str, values: Mapping[Any, float], labels: Optional[list[str]] = None) -> GaugeMetricFamily:
     family = GaugeMetricFamily(f"ipvsd_{name}", text, labels=labels or [])
     for label, value in values.items():
-        family.add_metric(label, float(value))
+        family.add_metric((label,) if isinstance(label, str) else label, float(value))
     return family
 
 

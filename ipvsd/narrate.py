@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from ipvsd.health import harmless, required
 from ipvsd.model import Finding, LoadModule, ModuleFinding, Repair

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ipvsd import formats, remedies
+from ipvsd import remedies, sysctls
 from ipvsd.model import (
     Action,
     AtLeast,
@@ -36,7 +36,8 @@ def plan(desired: Desired, observed: Observed) -> Plan:
     modules = tuple(_judge_module(wanted, observed) for wanted in desired.modules)
     sysctls = tuple(_judge_sysctl(wanted, observed) for wanted in desired.sysctls)
     loads = [LoadModule(found.name) for found in modules if found.verdict in _TO_LOAD]
-    return Plan((*loads, *_writes(sysctls)), modules, sysctls)
+    # What can be written is written before modules are loaded: a write takes microseconds.
+    return Plan((*_writes(sysctls), *loads), modules, sysctls)
 
 
 _TO_LOAD = (ModuleVerdict.LOADABLE, ModuleVerdict.UNLOADING)
@@ -61,7 +62,7 @@ def target(want: Want) -> str:
 def satisfies(value: str, want: Want) -> bool:
     """Tell whether a value as the kernel prints it is what is wanted."""
     if isinstance(want, AtLeast):
-        number = formats.integer(value)
+        number = sysctls.integer(value)
         return number is not None and number >= want.floor
     return value == want.value
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Callable, Mapping, Optional
+from typing import Callable, Optional
 
 from ipvsd import remedies, restraint
 from ipvsd.config import Config
 from ipvsd.desire import candidates, desired
 from ipvsd.host import Host
-from ipvsd.kmod import Blacklisted, LoadError
+from ipvsd.kmod import BlacklistedError, LoadError
 from ipvsd.model import (
     Action,
     Kernel,
@@ -91,7 +92,7 @@ def _act(host: Host, action: Action) -> Outcome:
             host.load_module(action.name)
         else:
             host.write_sysctl(action.name, action.value)
-    except Blacklisted:
+    except BlacklistedError:
         return Outcome(action, "blacklisted in modprobe.d", blacklisted=True)
     except LoadError as error:
         return Outcome(action, str(error))
@@ -119,20 +120,20 @@ def _explain_module(finding: ModuleFinding, failure: Optional[Failure]) -> Modul
     if failure is None or finding.verdict is not ModuleVerdict.LOADABLE:
         return finding
     if failure.outcome.blacklisted:
-        return ModuleFinding(
-            finding.wanted, ModuleVerdict.BLACKLISTED, failure.outcome.error, remedies.BLACKLISTED
-        )
+        return ModuleFinding(finding.wanted, ModuleVerdict.BLACKLISTED, failure.outcome.error, remedies.BLACKLISTED)
     evidence = failure.outcome.error or "the loader reported success, but the module is not live"
     return ModuleFinding(finding.wanted, ModuleVerdict.FAILED, evidence, remedies.LOAD_FAILED)
 
 
 def _explain_sysctl(finding: SysctlFinding, failure: Optional[Failure]) -> SysctlFinding:
-    if failure is None or finding.verdict is not SysctlVerdict.WRONG or not isinstance(failure.outcome.action, WriteSysctl):
+    if (
+        failure is None
+        or finding.verdict is not SysctlVerdict.WRONG
+        or not isinstance(failure.outcome.action, WriteSysctl)
+    ):
         return finding
     if failure.outcome.error:
         evidence = f"{finding.evidence}; writing failed: {failure.outcome.error}"
         return SysctlFinding(finding.wanted, finding.found, SysctlVerdict.REFUSED, evidence, remedies.REFUSED)
     evidence = f"wrote {failure.outcome.action.value!r}, reads back {finding.found!r}"
     return SysctlFinding(finding.wanted, finding.found, SysctlVerdict.NOT_KEPT, evidence, remedies.NOT_KEPT)
-
-

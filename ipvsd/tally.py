@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Iterable, Mapping
 
 from ipvsd.model import Finding, Histogram, LoadModule, Repair, SysctlFinding, Tally, WriteSysctl
 from ipvsd.reconcile import Reconciled

@@ -15,7 +15,8 @@ import socket
 import socketserver
 import threading
 import time
-from typing import Any, Callable, Optional, Sequence
+from collections.abc import Sequence
+from typing import Any, Callable, Optional
 
 from ipvsd import metrics, present
 from ipvsd.effective import address
@@ -117,7 +118,7 @@ class _Server(socketserver.ThreadingMixIn, http.server.HTTPServer):
             self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         socketserver.TCPServer.server_bind(self)  # HTTPServer's would look up the host's name
 
-    def verify_request(self, request: Any, client_address: Any) -> bool:
+    def verify_request(self, request: Any, client_address: Any) -> bool:  # noqa: ARG002 -- socketserver names its arguments
         now = time.monotonic()
         if len(self._clients) < _CLIENTS:
             self._clients[request] = now
@@ -158,7 +159,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             body = b"not found; there are /metrics, /healthz and /status\n"
             self._send(404, "text/plain; charset=utf-8", body)
 
-    do_HEAD = do_GET
+    do_HEAD = do_GET  # noqa: N815 -- http.server looks it up by this name
 
     def _send(self, code: int, kind: str, body: bytes) -> None:
         self.send_response(code)
@@ -170,5 +171,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(body)
 
-    def log_message(self, format: str, *args: object) -> None:
+    def log_message(
+        self,
+        format: str,  # noqa: A002 -- http.server names its arguments
+        *args: object,
+    ) -> None:
         """A scrape is no event."""

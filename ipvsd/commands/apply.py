@@ -25,7 +25,9 @@ def run(root: str, only: str | None, output: str) -> int:
         return EX_USAGE
     host, config = LinuxHost(root), configfiles.load(root, only)
     if os.geteuid() != 0 and look(host, config)[1].actions:
-        print("ipvsd: cannot change the kernel: not root (run it with sudo; 'ipvsd plan' needs no root)", file=sys.stderr)
+        print(
+            "ipvsd: cannot change the kernel: not root (run it with sudo; 'ipvsd plan' needs no root)", file=sys.stderr
+        )
         return EX_NOPERM
     done = reconcile(host, config, {}, time.monotonic)
     for pause in UNSETTLED:

@@ -10,8 +10,7 @@ from ipvsd.commands import text
 from ipvsd.health import assess
 from ipvsd.host import LinuxHost
 from ipvsd.ipvs import ask
-from ipvsd.model import Ipvs, Plan, Report
-from ipvsd.model import Kernel
+from ipvsd.model import Ipvs, Kernel, Plan, Report
 from ipvsd.reconcile import look
 from ipvsd.tally import EMPTY
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Iterator
+from collections.abc import Iterator
+from typing import Any
 
 from ipvsd import configfiles
-from ipvsd.config import Config
+from ipvsd.config import Config, parse
 from ipvsd.effective import as_mapping, fingerprint
 
 
 def show(root: str, only: str | None, output: str) -> int:
     """Print every effective value and where it comes from. Exits 78 (by ConfigError) if there is an error."""
     files = configfiles.read(root, only)
-    config = configfiles.parse(files)
+    config = parse(files)
     values = as_mapping(config)
     if output == "json":
         names = [name for name, _ in files]
@@ -28,7 +29,7 @@ def show(root: str, only: str | None, output: str) -> int:
 def validate(root: str, only: str | None, output: str) -> int:
     """Say that the configuration is good. Exits 78 (by ConfigError) if it is not."""
     files = configfiles.read(root, only)
-    configfiles.parse(files)
+    parse(files)
     names = [name for name, _ in files]
     if output == "json":
         print(json.dumps({"valid": True, "files": names, "errors": []}))

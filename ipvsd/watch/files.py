@@ -36,7 +36,7 @@ class Files:
     def _start(self, present: dict[str, tuple[int, int]]) -> None:
         from watchdog.observers import Observer  # 10 MB and 0.1 s that the node need not wait for
 
-        observer = Observer(timeout=3600)  # watchdog 1.0 wakes up that often for nothing
+        observer: Any = Observer(timeout=3600)  # type: ignore[no-untyped-call,unused-ignore]  # watchdog 1.0 wakes up that often for nothing
         mailbox = self._mailbox
 
         class Handler:

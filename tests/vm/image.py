@@ -14,9 +14,10 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, Iterator, Sequence
+from typing import Callable
 
 GUEST = Path(__file__).parent / "guest"
 SUITE = "bookworm"
@@ -131,7 +132,7 @@ def _build(work: Path, target: Path, say: Callable[[str], None]) -> None:
     _mmdebstrap(
         HEADERS,
         [
-            f"--customize-hook=mkdir $1/stub",
+            "--customize-hook=mkdir $1/stub",
             f"--customize-hook=copy-in {GUEST}/stub/Makefile {GUEST}/stub/nf_conntrack_ipv4.c /stub",
             f"--customize-hook={BUILD_STUB.format(target=stub)}",
             "--format=null",
@@ -169,7 +170,7 @@ def _mmdebstrap(packages: Sequence[str], options: Sequence[str], target: Path) -
         "--aptopt=Acquire::Retries \"5\"", *options, SUITE, str(target),
     ]  # fmt: skip
     for attempt in range(3):
-        done = subprocess.run(command, capture_output=True, text=True)
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode == 0:
             return
         print(f"mmdebstrap failed (try {attempt + 1} of 3): {done.stderr[-2000:]}", file=sys.stderr)
@@ -201,7 +202,7 @@ def _initrd(root: Path, release: str, target: Path) -> None:
 
 
 def _cpio(name: str, mode: int, data: bytes) -> Iterator[bytes]:
-    """Yield one member in the "newc" format (the kernel's Documentation/driver-api/early-userspace/buffer-format.rst)."""
+    """Yield one member in the "newc" format (Documentation/driver-api/early-userspace/buffer-format.rst)."""
     fields = (0, mode, 0, 0, 1, 0, len(data), 0, 0, 0, 0, len(name) + 1, 0)
     head = b"070701" + b"".join(b"%08x" % field for field in fields) + name.encode() + b"\0"
     yield head + b"\0" * (-len(head) % 4)

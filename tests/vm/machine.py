@@ -11,10 +11,11 @@ import socket
 import subprocess
 import tempfile
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Callable, Mapping, Sequence, TypeVar, Union
+from typing import Any, Callable, TypeVar, Union
 
 from tests.vm.image import Image
 

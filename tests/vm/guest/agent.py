@@ -9,12 +9,13 @@ import subprocess
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 PORT = Path("/dev/virtio-ports/bench")
 lock = threading.Lock()
 
 
-def execute(request: dict) -> dict:
+def execute(request: dict[str, Any]) -> dict[str, Any]:
     if "put" in request:
         path = Path(request["put"])
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -23,7 +24,12 @@ def execute(request: dict) -> dict:
         return {}
     try:
         done = subprocess.run(
-            request["run"], stdin=subprocess.DEVNULL, capture_output=True, timeout=request["timeout"], cwd="/root"
+            request["run"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=request["timeout"],
+            cwd="/root",
+            check=False,
         )
     except subprocess.TimeoutExpired as error:
         return {"code": -1, "out": (error.stdout or b"").decode(errors="replace"), "err": "timed out"}
@@ -34,7 +40,7 @@ def execute(request: dict) -> dict:
     }
 
 
-def answer(port: int, request: dict) -> None:
+def answer(port: int, request: dict[str, Any]) -> None:
     reply = json.dumps({"id": request["id"], **execute(request)}).encode() + b"\n"
     with lock:
         while reply:
