@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Callable, Optional, Union
+from typing import Any, Callable, Optional
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
-from prometheus_client.registry import Collector
 
 from ipvsd import __version__
 from ipvsd.health import required
@@ -19,12 +18,12 @@ from ipvsd.tally import BUCKETS
 def exposition(latest: Callable[[], Optional[Report]]) -> Callable[[], bytes]:
     """Return a function that gives the text of /metrics for whatever `latest` returns at that moment."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Collector(latest))
+    registry.register(_Collector(latest))  # type: ignore[arg-type]  # its base class came with 0.15 only
     ProcessCollector(registry=registry)
     return lambda: generate_latest(registry)
 
 
-class _Collector(Collector):
+class _Collector:
     def __init__(self, latest: Callable[[], Optional[Report]]) -> None:
         self._latest = latest
 
