@@ -5,16 +5,81 @@ export SOURCE_DATE_EPOCH
 
 DEB := dist/ipvsd_$(VERSION)_all.deb
 STAGE := build/deb/ipvsd-$(VERSION)
+# The distribution's own programs, whatever else comes first on the caller's PATH.
 SYSTEM_PATH := /usr/sbin:/usr/bin:/sbin:/bin
+BIN := .venv/bin
+BUILD_PACKAGES := build-essential debhelper dh-python pybuild-plugin-pyproject python3-all python3-setuptools scdoc
+BENCH_PACKAGES := qemu-system-x86 mmdebstrap e2fsprogs fakeroot uidmap
+TEST_PACKAGES := $(BUILD_PACKAGES) $(BENCH_PACKAGES) python3-venv lintian man-db systemd kmod
+# Two machines at a time: each keeps one of two cores busy.
+JOBS ?= 2
+
+help:  ## show this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|'
+
+check: $(BIN)/.ready  ## linters, types and the quick tests; no root, under 20 s
+	$(BIN)/ruff check -q .
+	$(BIN)/ruff format -q --check .
+	$(BIN)/mypy --no-error-summary
+	$(BIN)/python -m pytest -q -n $(JOBS) -m 'not vm' tests
+
+test:  ## everything, the bench of virtual machines included
+	@$(MAKE) --no-print-directory packages WANTED="$(TEST_PACKAGES)"
+	$(MAKE) --no-print-directory check
+	$(MAKE) --no-print-directory deb
+	PATH=$(SYSTEM_PATH) lintian --fail-on error,warning dist/*.deb
+	$(PYTHON_SYSTEM) -m tests.vm.image
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --durations 10 -m vm tests/vm
+
+demo:  ## install what is needed, boot a machine and show the main job happening
+	@$(MAKE) --no-print-directory packages WANTED="$(BUILD_PACKAGES) $(BENCH_PACKAGES)"
+	@$(MAKE) --no-print-directory deb
+	@$(PYTHON_SYSTEM) -m tests.vm.demo
+
+vm: $(DEB)  ## a shell in a bench machine with the package installed
+	@$(MAKE) --no-print-directory packages WANTED="$(BENCH_PACKAGES)"
+	@$(PYTHON_SYSTEM) -m tests.vm.shell
+
+figures: $(DEB)  ## measure on the bench the figures that the documentation gives
+	@$(MAKE) --no-print-directory packages WANTED="$(BENCH_PACKAGES)"
+	@$(PYTHON_SYSTEM) -m tests.vm.figures
 
 deb: $(DEB)  ## build dist/ipvsd_VERSION_all.deb
 
-# Built in a copy, so that debhelper leaves nothing in the tree; with the
-# distribution's own python3, whatever else comes first on the PATH.
+clean:  ## remove everything that was built, but not the bench's cache
+	rm -rf build dist .venv .mypy_cache .pytest_cache .ruff_cache
+
+PYTHON_SYSTEM := PATH=$(SYSTEM_PATH) PYTHONDONTWRITEBYTECODE=1 python3
+
+# Built in a copy, so that debhelper leaves nothing in the tree.
 $(DEB): $(shell find ipvsd systemd packaging docs -type f -not -path '*/__pycache__/*') README.md pyproject.toml Makefile
-	rm -rf build/deb && mkdir -p $(STAGE) dist
-	git ls-files -z --cached --others --exclude-standard | tar -c --null -T - | tar -x -C $(STAGE)
-	mv $(STAGE)/packaging/debian $(STAGE)/debian
-	cd $(STAGE) && PATH=$(SYSTEM_PATH) DEB_BUILD_OPTIONS=nocheck dpkg-buildpackage -us -uc -b > ../build.log 2>&1 \
+	@$(MAKE) --no-print-directory packages WANTED="$(BUILD_PACKAGES)"
+	@echo "building $(DEB)"
+	@rm -rf build/deb dist && mkdir -p $(STAGE) dist
+	@git ls-files -z --cached --others --exclude-standard | tar -c --null -T - | tar -x -C $(STAGE)
+	@mv $(STAGE)/packaging/debian $(STAGE)/debian
+	@cd $(STAGE) && PATH=$(SYSTEM_PATH) DEB_BUILD_OPTIONS=nocheck dpkg-buildpackage -us -uc -b > ../build.log 2>&1 \
 	    || { tail -n 40 ../build.log; exit 1; }
-	cp build/deb/*.deb dist/
+	@cp build/deb/*.deb dist/
+
+# Installs what is missing of $(WANTED), and says so; sources of packages are never changed.
+packages:
+	@mkdir -p build; missing=$$(for name in $(WANTED); do \
+	    dpkg-query -W -f '$${Status}' $$name 2>/dev/null | grep -q 'ok installed' || echo $$name; done); \
+	[ -z "$$missing" ] && exit 0; \
+	echo "installing with apt:" $$missing; \
+	sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; \
+	export DEBIAN_FRONTEND=noninteractive; \
+	$$sudo apt-get -q -o Acquire::Retries=5 update >/dev/null && \
+	$$sudo apt-get -q -o Acquire::Retries=5 install -y --no-install-recommends $$missing >build/apt.log 2>&1 \
+	|| { tail -n 20 build/apt.log; echo "cannot install: $$missing"; exit 1; }
+
+$(BIN)/.ready: pyproject.toml
+	@mkdir -p build
+	@$(MAKE) --no-print-directory packages WANTED="python3-venv"
+	@echo "installing the development tools into .venv"
+	@rm -rf .venv && $(PYTHON_SYSTEM) -m venv .venv
+	@$(BIN)/pip -q --disable-pip-version-check install --retries 5 -e '.[bookworm,test]'
+	@touch $@
+
+.PHONY: help check test demo vm figures deb clean packages

@@ -1,0 +1,45 @@
+"""One machine for each process of the test run; tests restore what they touch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.vm.image import image
+from tests.vm.machine import Machine
+from tests.vm.node import Journal, Node
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "tests/vm/" in item.nodeid:
+            item.add_marker("vm")
+
+
+@pytest.fixture(scope="session")
+def booted() -> Iterator[Node]:
+    """A node that was installed while running, and then rebooted, as a person would."""
+    with Machine(image()) as machine:
+        node = Node(machine)
+        node.install()
+        machine.reboot()
+        machine.booted()
+        node.until(node.status, "status.json")
+        yield node
+
+
+@pytest.fixture
+def node(booted: Node) -> Iterator[Node]:
+    """The node, right before the test and right again after it."""
+    booted.until(booted.right, "the node right before the test")
+    yield booted
+    booted.until(booted.right, "the node right after the test")
+
+
+@pytest.fixture(autouse=True)
+def journal(node: Node) -> Iterator[Journal]:
+    """What ipvsd logs during the test; a line that was not expected fails it."""
+    journal = Journal(node)
+    yield journal
+    journal.check()

@@ -1,0 +1,209 @@
+"""A bench machine with the package installed, and what the tests ask it."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Union
+
+from tests.vm.machine import BenchError, Machine, Result
+
+PROJECT = Path(__file__).parents[2]
+DROP_IN = "/etc/ipvsd/conf.d/bench.yaml"
+MODULES = ("ip_vs", "ip_vs_rr", "ip_vs_wrr", "ip_vs_sh", "nf_conntrack", "br_netfilter")
+SYSCTLS = {
+    "net.ipv4.ip_forward": "1",
+    "net.ipv4.vs.conntrack": "1",
+    "net.ipv4.vs.expire_nodest_conn": "1",
+    "net.ipv4.vs.expire_quiescent_template": "1",
+    "net.bridge.bridge-nf-call-iptables": "1",
+    "net.bridge.bridge-nf-call-ip6tables": "1",
+    "net.netfilter.nf_conntrack_max": "131072",
+}
+
+# Notes in the moment it starts whether everything that kube-proxy will need is there.
+KUBELET = """[Unit]
+Description=stand-in for kubelet
+
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=/bin/sh -c 'cp /proc/modules /run/kubelet.modules; sysctl {keys} > /run/kubelet.sysctls; \\
+    systemctl is-active ipvsd > /run/kubelet.ipvsd'
+
+[Install]
+WantedBy=multi-user.target
+""".format(keys=" ".join(SYSCTLS))
+
+# What ipvsd may log without a test having said so: what it changed, and that it is well.
+EXPECTED = (
+    r"loaded module \S+: found not loaded, wanted live",
+    r"wrote \S+: found '[^']*', wanted '[^']*'",
+    r"ready: \d+ modules, \d+ sysctls right",
+    r"configuration loaded, [0-9a-f]{12}",
+)
+
+
+def package() -> Path:
+    """Return the built package. Raises BenchError if there is not exactly one."""
+    found = list((PROJECT / "dist").glob("ipvsd_*_all.deb"))
+    if len(found) != 1:
+        raise BenchError(f"there are {len(found)} packages in dist/ (run: make deb)")
+    return found[0]
+
+
+class Node:
+    """A machine on which ipvsd is installed and kubelet has a stand-in."""
+
+    def __init__(self, machine: Machine) -> None:
+        self.machine = machine
+        self.run = machine.run
+        self.until = machine.until
+
+    def install(self) -> Result:
+        """Install the package as a person would, beside a stand-in for kubelet."""
+        self.machine.put(package().read_bytes(), "/root/ipvsd.deb")
+        done = self.run("apt-get install -y --no-install-recommends /root/ipvsd.deb 2>&1")
+        self.machine.put(KUBELET.encode(), "/etc/systemd/system/kubelet.service")
+        self.run("systemctl enable kubelet.service")
+        return done
+
+    # --- what it says -------------------------------------------------------------------
+
+    def show(self, name: str, unit: str = "ipvsd") -> str:
+        """Return a property of a unit, as `systemctl show` gives it."""
+        return self.run(f"systemctl show --value -p {name} {unit}").out.strip()
+
+    def status_line(self) -> str:
+        """Return the line that `systemctl status ipvsd` shows."""
+        return self.show("StatusText")
+
+    def status(self) -> dict[str, Any]:
+        """Return what `ipvsd status` reads, or nothing while there is none."""
+        found = self.run("cat /run/ipvsd/status.json", check=False)
+        return dict(json.loads(found.out)) if found.code == 0 else {}
+
+    def finding(self, name: str) -> Mapping[str, Any]:
+        """Return what the daemon found out about a module or a sysctl."""
+        document = self.status()
+        return next(item for item in (*document["modules"], *document["sysctls"]) if item["name"] == name)
+
+    def get(self, path: str) -> tuple[int, str]:
+        """Return (status, body) of a page of the daemon."""
+        script = (
+            "import urllib.request, urllib.error\n"
+            f"try: answer = urllib.request.urlopen('http://127.0.0.1:14787{path}', timeout=10)\n"
+            "except urllib.error.HTTPError as error: answer = error\n"
+            "print(answer.status, answer.read().decode())"
+        )
+        code, _, body = self.run(["python3", "-c", script]).out.partition(" ")
+        return int(code), body
+
+    def metrics(self) -> dict[str, float]:
+        """Return every sample of /metrics, its labels in its name."""
+        lines = (line.rpartition(" ") for line in self.get("/metrics")[1].splitlines() if not line.startswith("#"))
+        return {name: float(value) for name, _, value in lines if name}
+
+    def journal(self, cursor: str = "") -> list[tuple[int, str]]:
+        """Return (priority, message) of what ipvsd logged, from a cursor on."""
+        after = f"--after-cursor='{cursor}'" if cursor else "-b"
+        lines = self.run(f"journalctl --sync; journalctl -q -t ipvsd -o json {after}").out.splitlines()
+        entries = [json.loads(line) for line in lines]
+        return [(int(entry["PRIORITY"]), str(entry["MESSAGE"])) for entry in entries]
+
+    def cursor(self) -> str:
+        """Return where the journal ends now."""
+        return self.run("journalctl --sync; journalctl -q -n 0 --show-cursor").out.partition("cursor: ")[2].strip()
+
+    # --- what it has --------------------------------------------------------------------
+
+    def live(self, name: str) -> bool:
+        """Tell whether a module is live."""
+        return self.run(f"cat /sys/module/{name}/initstate", check=False).out.strip() == "live"
+
+    def sysctl(self, key: str) -> str:
+        """Return a sysctl's value."""
+        return self.run(f"sysctl -n {key}", check=False).out.strip()
+
+    def state(self) -> dict[str, Union[str, bool]]:
+        """Return everything that the daemon holds: modules and sysctls."""
+        modules = set(self.run("cut -d' ' -f1 /proc/modules").out.split())
+        values = self.run(f"sysctl -n {' '.join(SYSCTLS)}", check=False).out.split("\n")
+        return {**{name: name in modules for name in MODULES}, **dict(zip(SYSCTLS, values))}
+
+    def right(self) -> bool:
+        """Tell whether everything of the default profile is as it has to be."""
+        state = self.state()
+        floor = int(SYSCTLS["net.netfilter.nf_conntrack_max"])
+        return (
+            all(state[name] for name in MODULES)
+            and int(state.pop("net.netfilter.nf_conntrack_max") or 0) >= floor
+            and all(state[key] == value for key, value in SYSCTLS.items() if key in state)
+        )
+
+    # --- what it does -------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start or restart the daemon and wait until it has told its state."""
+        self.run("systemctl restart ipvsd")
+        self.until(self.status, "status.json")
+
+    def configure(self, text: str) -> None:
+        """Replace the test's drop-in and wait until it is at work."""
+        self.machine.put(text.encode(), DROP_IN)
+        self.run("systemctl reload ipvsd")
+        self.until(lambda: DROP_IN in self.status()["config"]["files"], "the drop-in at work")
+
+    @contextmanager
+    def configured(self, text: str) -> Iterator[None]:
+        """Have a drop-in for as long as the context lasts."""
+        self.configure(text)
+        try:
+            yield
+        finally:
+            self.run(f"rm -f {DROP_IN}; systemctl reload ipvsd")
+            self.until(lambda: DROP_IN not in self.status()["config"]["files"], "the drop-in gone")
+
+    @contextmanager
+    def without(self, module: str) -> Iterator[None]:
+        """Take a module's file out of the kernel's tree and its index, and out of the kernel."""
+        path = self.run(f"modinfo -n {module}").out.strip()
+        self.run(f"mv {path} /root/{module}.ko && depmod")
+        try:
+            # The daemon may hold an older index for a moment, but not the file.
+            self.until(lambda: self.run(f"rmmod {module}", check=False).code == 0 or None, f"{module} unloaded")
+            yield
+        finally:
+            self.run(f"mv /root/{module}.ko {path} && depmod")
+            self.until(lambda: self.live(module), f"{module} live again", 90)
+
+
+class Journal:
+    """Fails a test that left a line in ipvsd's log which nobody expected."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._cursor = node.cursor()
+        self._patterns = list(EXPECTED)
+
+    def expect(self, *patterns: str) -> None:
+        """Allow lines that match one of these regular expressions."""
+        self._patterns.extend(patterns)
+
+    def lines(self) -> list[str]:
+        """Return the messages since the test began."""
+        return [message for _, message in self._node.journal(self._cursor)]
+
+    def check(self) -> None:
+        """Raise AssertionError for lines that were not expected."""
+        unexpected = [line for line in self.lines() if not any(re.match(want, line) for want in self._patterns)]
+        assert not unexpected, "ipvsd logged what no test expected:\n" + "\n".join(unexpected)
+
+
+def seconds(begun: float) -> str:
+    """Return the time since `begun` (monotonic) as text."""
+    return f"{time.monotonic() - begun:.1f} s"

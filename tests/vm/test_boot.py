@@ -1,0 +1,93 @@
+"""A cold boot: everything is there before kubelet starts."""
+
+from __future__ import annotations
+
+from tests.vm.node import MODULES, SYSCTLS, Journal, Node
+
+
+def test_kubelet_finds_every_module_and_every_sysctl(node: Node) -> None:
+    modules = {line.split()[0]: line.split()[4] for line in node.run("cat /run/kubelet.modules").out.splitlines()}
+    sysctls = dict(line.split(" = ") for line in node.run("cat /run/kubelet.sysctls").out.splitlines())
+
+    assert {name: modules.get(name) for name in MODULES} == dict.fromkeys(MODULES, "Live")
+    assert sysctls == SYSCTLS
+    assert node.run("cat /run/kubelet.ipvsd").out == "active\n"
+
+
+def test_kubelet_starts_after_ready(node: Node) -> None:
+    ready = int(node.show("ActiveEnterTimestampMonotonic"))
+    started = int(node.show("ExecMainStartTimestampMonotonic", "kubelet"))
+
+    assert 0 < ready <= started
+
+
+def test_the_status_is_what_an_operator_wants_to_read(node: Node) -> None:
+    assert node.status_line().startswith("ready: 6 modules, 7 sysctls right")
+    done = node.run("ipvsd status")
+    assert done.out.startswith("ready: 6 modules, 7 sysctls right")
+    assert max(map(len, done.out.splitlines())) <= 80
+
+
+def test_ipvs_itself_answers(node: Node) -> None:
+    said = node.until(lambda: node.status()["ipvs"]["up"] and node.status()["ipvs"], "the answer of IPVS")
+
+    assert said["version"].startswith("1.2")
+    assert said["table_size"] == 4096
+    assert node.metrics()["ipvsd_ipvs_up"] == 1
+
+
+def test_check_and_status_need_no_root(node: Node) -> None:
+    user = "setpriv --reuid 65534 --regid 65534 --clear-groups"
+
+    assert node.run(f"{user} ipvsd status").code == 0
+    done = node.run(f"{user} ipvsd check")
+    assert "IPVS: not asked: needs root" in done.out
+    assert node.run(f"{user} ipvsd plan").out == "nothing to do\n"
+    assert node.run(f"{user} ipvsd apply").code == 0
+
+
+def test_apply_without_root_says_what_it_needs_and_changes_nothing(node: Node) -> None:
+    node.run("systemctl stop ipvsd; sysctl -w net.ipv4.ip_forward=0")
+    done = node.run("setpriv --reuid 65534 --regid 65534 --clear-groups ipvsd apply", check=False)
+
+    assert (done.code, done.err) == (
+        77,
+        "ipvsd: cannot change the kernel: not root (run it with sudo; 'ipvsd plan' needs no root)\n",
+    )
+    assert node.sysctl("net.ipv4.ip_forward") == "0"
+    node.start()
+
+
+def test_plan_and_apply_without_a_daemon(node: Node) -> None:
+    node.run("systemctl stop ipvsd; rmmod ip_vs_sh; sysctl -w net.ipv4.ip_forward=0")
+
+    plan = node.run("ipvsd plan --exit-code", check=False)
+    assert plan.code == 1
+    assert "- net.ipv4.ip_forward = 0\n+ net.ipv4.ip_forward = 1\n" in plan.out
+    assert "+ module ip_vs_sh\n" in plan.out
+    assert node.run("ipvsd check", check=False).code == 1
+    assert node.run("ipvsd status", check=False).code == 2
+    assert node.run("ipvsd apply").out.startswith("set net.ipv4.ip_forward from '0' to '1'\nload module ip_vs_sh\n")
+    assert node.right()
+    assert node.run("ipvsd plan --exit-code").out == "nothing to do\n"
+    node.start()
+
+
+def test_a_strict_start_holds_kubelet_back_until_its_limit_and_says_why(node: Node, journal: Journal) -> None:
+    journal.expect(r"module ip_vs_nosuch absent: ", r"strict start: not ready after 8 s, going on", r"failed: ")
+    node.run("systemctl stop kubelet ipvsd")
+    config = "startup: {mode: strict, limit: 8s}\nmodules: {ip_vs_nosuch: {}}\n"
+    node.machine.put(config.encode(), "/etc/ipvsd/conf.d/strict.yaml")
+    node.machine.put(b"[Service]\nTimeoutStartSec=5\n", "/run/systemd/system/ipvsd.service.d/bench.conf")
+    node.run("systemctl daemon-reload; systemctl start --no-block ipvsd kubelet")
+    node.until(lambda: "startup: strict" in node.status_line(), "the status while it waits")
+
+    assert "ip_vs_nosuch absent" in node.status_line()
+    assert node.show("ActiveState") == "activating"
+    assert node.show("ActiveState", "kubelet") == "inactive"
+    node.until(lambda: node.show("ActiveState", "kubelet") == "active", "kubelet started at the limit")
+    assert node.show("ActiveState") == "active"
+    assert node.show("NRestarts") == "0"
+
+    node.run("rm -r /etc/ipvsd/conf.d/strict.yaml /run/systemd/system/ipvsd.service.d; systemctl daemon-reload")
+    node.start()

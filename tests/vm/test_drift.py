@@ -1,0 +1,133 @@
+"""What is unloaded or changed comes back, and is told of once."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.vm.node import SYSCTLS, Journal, Node
+
+TIMES = 10
+
+
+def _unload(node: Node, command: str, name: str, times: int = TIMES) -> None:
+    """Unload a module again and again, each time waiting inside the machine until it is back."""
+    node.run(
+        f"""set -e
+        for i in $(seq {times}); do
+            {command}
+            for j in $(seq 500); do
+                [ "$(cat /sys/module/{name}/initstate 2>/dev/null)" = live ] && break
+                busybox usleep 10000
+            done
+            [ "$(cat /sys/module/{name}/initstate)" = live ]
+            busybox usleep 200000
+        done"""
+    )
+
+
+@pytest.mark.parametrize("name", ["ip_vs_rr", "ip_vs_wrr", "ip_vs_sh", "br_netfilter"])
+def test_a_module_that_is_unloaded_is_loaded_again(node: Node, journal: Journal, name: str) -> None:
+    before = node.metrics()
+
+    _unload(node, f"rmmod {name}", name)
+
+    node.until(node.right, "everything right")
+    after = node.metrics()
+    for metric in ("unloads", "loads"):
+        sample = f'ipvsd_module_{metric}_total{{module="{name}"}}'
+        assert after[sample] - before[sample] == TIMES, sample
+    told = [line for line in journal.lines() if line.startswith(f"loaded module {name}: ")]
+    assert len(told) == TIMES
+    assert all("it had drifted" in line for line in told)
+
+
+def test_ip_vs_with_all_its_schedulers_comes_back_with_its_sysctls(node: Node, journal: Journal) -> None:
+    before = node.metrics()
+
+    # The daemon is held still, or it would put the first scheduler back before the last one is gone.
+    _unload(
+        node,
+        "systemctl kill -s STOP ipvsd; modprobe -r ip_vs_rr ip_vs_wrr ip_vs_sh; ! test -e /sys/module/ip_vs; "
+        "systemctl kill -s CONT ipvsd",
+        "ip_vs",
+    )
+
+    node.until(node.right, "everything right")
+    after = node.metrics()
+    for name in ("ip_vs", "ip_vs_rr", "ip_vs_wrr", "ip_vs_sh"):
+        sample = f'ipvsd_module_unloads_total{{module="{name}"}}'
+        assert after[sample] - before[sample] == TIMES, sample
+    for key in (key for key in SYSCTLS if ".vs." in key):
+        sample = f'ipvsd_sysctl_repairs_total{{name="{key}"}}'
+        assert after[sample] - before[sample] == TIMES, sample
+    assert len([line for line in journal.lines() if line.startswith("loaded module ip_vs: ")]) == TIMES
+    assert after['ipvsd_module_load_failures_total{module="ip_vs"}'] == 0
+    node.until(lambda: node.status()["ipvs"]["up"], "IPVS asked again")
+
+
+def test_ip_vs_unloaded_under_a_running_daemon_ends_right(node: Node, journal: Journal) -> None:
+    for _ in range(3):
+        node.run("modprobe -r ip_vs_rr ip_vs_wrr ip_vs_sh", check=False)
+        node.until(node.right, "everything right")
+    assert not [line for line in journal.lines() if "cannot" in line]
+
+
+@pytest.mark.parametrize("key", sorted(set(SYSCTLS) - {"net.netfilter.nf_conntrack_max"}))
+def test_a_sysctl_that_is_changed_is_restored(node: Node, journal: Journal, key: str) -> None:
+    drifts, repairs = (f'ipvsd_sysctl_{metric}_total{{name="{key}"}}' for metric in ("drifts", "repairs"))
+    before = node.metrics()
+
+    for count in (1, 2, 3):
+        node.run(f"sysctl -w {key}=0")
+        node.until(lambda: node.sysctl(key) == "1", f"{key} restored")
+        due = before[repairs] + count
+        node.until(lambda due=due: node.metrics()[repairs] == due, "the repair counted")  # type: ignore[misc]
+
+    assert node.metrics()[drifts] - before[drifts] == 3
+    told = [line for line in journal.lines() if line.startswith(f"wrote {key}: found '0', wanted '1'; it had drifted")]
+    assert len(told) == 3
+
+
+def test_nf_conntrack_max_is_a_floor(node: Node) -> None:
+    key = "net.netfilter.nf_conntrack_max"
+    looks = node.metrics()["ipvsd_reconciles_total"]
+
+    node.run(f"sysctl -w {key}=500000")
+    node.until(lambda: node.metrics()["ipvsd_reconciles_total"] > looks, "a look after the write")
+    assert node.sysctl(key) == "500000"
+    assert node.finding(key)["verdict"] == "right"
+
+    node.run(f"sysctl -w {key}=1000")
+    node.until(lambda: node.sysctl(key) == "131072", "the floor restored")
+
+
+def test_strict_arp_is_held_only_when_it_is_on(node: Node) -> None:
+    assert node.sysctl("net.ipv4.conf.all.arp_ignore") == "0"
+    with node.configured("strictARP: true\n"):
+        node.until(lambda: node.sysctl("net.ipv4.conf.all.arp_announce") == "2", "arp_announce")
+        assert node.sysctl("net.ipv4.conf.all.arp_ignore") == "1"
+        node.run("sysctl -w net.ipv4.ip_forward=0")  # which resets them
+        node.until(
+            lambda: [node.sysctl(f"net.ipv4.{key}") for key in ("ip_forward", "conf.all.arp_announce")] == ["1", "2"],
+            "both right after the change of ip_forward",
+        )
+    node.run("sysctl -w net.ipv4.conf.all.arp_ignore=0 net.ipv4.conf.all.arp_announce=0")
+
+
+def test_a_write_through_another_procfs_is_found_by_the_periodic_look(node: Node) -> None:
+    with node.configured("interval: 2s\n"):
+        node.run("unshare -p -f --mount-proc sh -c 'echo 0 > /proc/sys/net/ipv4/ip_forward'")
+        node.until(lambda: node.sysctl("net.ipv4.ip_forward") == "1", "ip_forward restored", 10)
+
+
+def test_a_scheduler_that_the_kernel_does_not_ship_is_reported_and_harms_nothing(node: Node, journal: Journal) -> None:
+    journal.expect(r"module ip_vs_twos \(not required\) not shipped: ")
+    with node.configured("profiles: [kube-proxy-ipvs, lvs-full]\n"):
+        node.until(lambda: node.live("ip_vs_ftp"), "the schedulers loaded")
+        assert node.finding("ip_vs_twos")["verdict"] == "not shipped"
+        assert node.status()["state"] == "ready"
+        assert node.run("ls -d /sys/module/ip_vs_*").out.count("\n") == 14  # 13 schedulers and ip_vs_ftp
+    loaded = (
+        "ip_vs_ftp ip_vs_lc ip_vs_wlc ip_vs_lblc ip_vs_lblcr ip_vs_dh ip_vs_mh ip_vs_sed ip_vs_nq ip_vs_fo ip_vs_ovf"
+    )
+    node.run(f"rmmod {loaded} nf_nat", check=False)
