@@ -12,6 +12,7 @@ from ipvsd import __version__
 from ipvsd.config import ConfigError
 
 EX_USAGE = 64
+EX_NOPERM = 77
 EX_CONFIG = 78
 
 EPILOG = """\
@@ -77,6 +78,9 @@ def _dispatch(options: argparse.Namespace) -> int:
     """Import the one command that was asked for, and run it."""
     root, only = options.root, options.config
     if options.command == "run":
+        if root == "/" and os.geteuid() != 0:
+            print("ipvsd: cannot run the daemon: not root (run: systemctl start ipvsd)", file=sys.stderr)
+            return EX_NOPERM
         from ipvsd.daemon import run
 
         return run(root, only)

@@ -183,11 +183,10 @@ class _Reader:
         name = formats.module_name(key.text)
         if name is None:
             self._complain(where, key, "is no module name", "letters, digits, '_' and '-', at most 55")
-        elif _is_bool(node):
-            dropped = not _TRUTH[_text(node).lower()]
-            self.modules[name] = ModuleSetting(self.origin(key), dropped=dropped)
+        elif _is_bool(node) and not _boolean(node):
+            self.modules[name] = ModuleSetting(self.origin(key), dropped=True)
         else:
-            said = self._fields(where, node, {"required": _boolean})
+            said = {} if _is_bool(node) else self._fields(where, node, {"required": _boolean})
             old = self.modules.get(name)
             kept = old.required if old and not old.dropped else None
             self.modules[name] = ModuleSetting(self.origin(key), said.get("required", kept))
@@ -198,7 +197,7 @@ class _Reader:
             self._complain(where, key, "is no sysctl below /proc/sys", _sysctl_hint(key.text))
             return
         name, origin = sysctls.name(parts), self.origin(key)
-        if _is_bool(node) and _text(node).lower() == "false":
+        if _is_bool(node) and not _boolean(node):
             self.sysctls[name] = SysctlSetting(origin, dropped=True)
             return
         said = self._sysctl_fields(where, node)
@@ -220,7 +219,10 @@ class _Reader:
             "policy": _policy,
             "required": _boolean,
         }
+        known = len(self.errors)
         said = self._fields(where, node, readers)
+        if len(self.errors) > known:
+            return None
         if "value" in said and "atLeast" in said:
             self._complain(where, node, "has both 'value' and 'atLeast'", "keep one")
         wants = [said.pop(name) for name in ("value", "atLeast") if name in said]
@@ -250,7 +252,8 @@ def _text(node: Node) -> str:
 
 
 def _is_bool(node: Node) -> bool:
-    return isinstance(node, Scalar) and node.kind == "bool"
+    # A tag can call any text a bool.
+    return isinstance(node, Scalar) and node.kind == "bool" and node.text.lower() in _TRUTH
 
 
 def _boolean(node: Node) -> bool:
@@ -331,9 +334,9 @@ def _listen(node: Node) -> tuple[tuple[str, int], ...]:
 
 
 def _address(text: str) -> tuple[str, int]:
-    match = re.match(r"\[?([0-9A-Fa-f.:]+)\]?:([0-9]{1,5})\Z", text)
+    match = re.match(r"([0-9.]+|\[[0-9A-Fa-f.:]+\]):([0-9]{1,5})\Z", text)
     try:
-        address = ipaddress.ip_address(match[1]) if match else None
+        address = ipaddress.ip_address(match[1].strip("[]")) if match else None
     except ValueError:
         address = None
     if match is None or address is None or (address.version == 6) != text.startswith("["):

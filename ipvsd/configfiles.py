@@ -40,7 +40,8 @@ def read(root: str, only: Optional[str] = None) -> Files:
     files: list[tuple[str, bytes]] = []
     for path in wanted:
         try:
-            files.append((path, _read(path, trusted_only=only is None and root == "/")))
+            data = _read(path, trusted_only=only is None and root == "/")
+            files += [] if data is None else [(path, data)]
         except OSError as error:
             errors.append(f"{path}: cannot be read: {error.strerror or error}")
         except _UntrustedError as error:
@@ -53,6 +54,12 @@ def read(root: str, only: Optional[str] = None) -> Files:
 def load(root: str, only: Optional[str] = None) -> Config:
     """Return the configuration at work. Raises ConfigError."""
     return parse(read(root, only))
+
+
+def trusted(status: os.stat_result) -> bool:
+    """Tell whether nobody but root can have written this file."""
+    others = status.st_mode & (stat.S_IWOTH | (stat.S_IWGRP if status.st_gid else 0))
+    return status.st_uid == 0 and not others
 
 
 def keep(root: str, files: Files) -> None:
@@ -75,7 +82,7 @@ def last_good(root: str) -> Optional[Files]:
         pairs = json.loads(_text(os.path.join(root, LAST_GOOD)) or "")
         files = tuple((str(name), str(text).encode("utf-8", "surrogateescape")) for name, text in pairs)
         parse(files)
-    except (ValueError, TypeError, ConfigError):
+    except (ValueError, TypeError, RecursionError, ConfigError):
         return None
     return files
 
@@ -101,16 +108,16 @@ def _drop_ins(root: str, errors: list[str]) -> list[str]:
     return [chosen[name] for name in sorted(chosen)]
 
 
-def _read(path: str, trusted_only: bool) -> bytes:
+def _read(path: str, trusted_only: bool) -> Optional[bytes]:
+    """Return the content, or None for a link to /dev/null, which masks a drop-in."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
         status = os.fstat(fd)
         if stat.S_ISCHR(status.st_mode) and status.st_rdev == os.makedev(1, 3):
-            return b""  # a link to /dev/null masks a drop-in
+            return None
         if not stat.S_ISREG(status.st_mode):
             raise _UntrustedError("is not a regular file")
-        others = status.st_mode & (stat.S_IWOTH | (stat.S_IWGRP if status.st_gid else 0))
-        if trusted_only and (status.st_uid != 0 or others):
+        if trusted_only and not trusted(status):
             raise _UntrustedError("can be written by others than root (run: chown root:root, chmod 0644)")
         if status.st_size > MAX_BYTES:
             raise _UntrustedError(f"is larger than {MAX_BYTES} bytes")

@@ -60,6 +60,8 @@ class Daemon:
         self._ipvs_due = True
         self._ready = False
         self._unsettled = 0
+        self._targets = Targets(frozenset(), {}, ())
+        self._hold_until = 0.0
         self.report: Optional[Report] = None  # replaced, never changed: other threads read it
 
     def run(self) -> int:
@@ -74,7 +76,7 @@ class Daemon:
             stack.callback(self._mailbox.release_signals)
             stack.callback(self._close)
             self._sources = [Uevents(self._mailbox), Sysctls(self._mailbox)]
-            self._sources[0].arm(Targets(frozenset(), {}, ()))  # listening before the first look
+            self._sources[0].arm(self._targets)  # listening before the first look
             self._loop()
         return 0
 
@@ -91,6 +93,7 @@ class Daemon:
             log("error", "there is no last good configuration either; the node is left as it is")
             return None
         log("warning", "starting with the last good configuration")
+        self._files = kept
         return parse(kept)
 
     def _refuse(self, error: ConfigError) -> None:
@@ -130,6 +133,7 @@ class Daemon:
 
     def _loop(self) -> None:
         started = time.monotonic()
+        self._hold_until = started + self._config.startup_limit
         reasons: tuple[Reason, ...] = (Reason(ReasonKind.START, "", started),)
         while True:
             kinds = {reason.kind for reason in reasons}
@@ -142,7 +146,7 @@ class Daemon:
             if asked or kinds & {ReasonKind.CONFIG, ReasonKind.PERIODIC}:
                 self._reload(asked)
             report = self._look(reasons)
-            if not self._ready and self._may_start(report, started):
+            if not self._ready and self._may_start(report):
                 self._start(report)
             elif asked and self._ready:
                 self._notifier.ready(self._line(report))
@@ -172,7 +176,7 @@ class Daemon:
         if 0 < self._unsettled <= len(UNSETTLED):
             dues.append((now + UNSETTLED[self._unsettled - 1], ReasonKind.RETRY))
         if not self._ready:
-            dues.append((now + HOLD, ReasonKind.PERIODIC))
+            dues.append((min(now + HOLD, max(now, self._hold_until)), ReasonKind.PERIODIC))
         return min(dues, key=lambda due: due[0])
 
     def _look(self, reasons: tuple[Reason, ...]) -> Report:
@@ -223,8 +227,8 @@ class Daemon:
 
     # --- faces --------------------------------------------------------------------------
 
-    def _may_start(self, report: Report, started: float) -> bool:
-        left = started + self._config.startup_limit - time.monotonic()
+    def _may_start(self, report: Report) -> bool:
+        left = self._hold_until - time.monotonic()
         if report.health.state is not State.FAILED or not self._config.startup_strict:
             return True
         if left <= 0:
@@ -241,7 +245,9 @@ class Daemon:
         from ipvsd.watch.files import Files
 
         if self._only is None:
-            self._sources.append(Files(self._mailbox))
+            files = Files(self._mailbox)
+            files.arm(self._targets)
+            self._sources.append(files)
         self._serve()
 
     def _serve(self) -> None:
@@ -253,9 +259,8 @@ class Daemon:
         self._web = Web(lambda: self.report, self._config.listen)
 
     def _publish(self, report: Report) -> None:
-        if not self._ready:
-            return
-        self._ask_ipvs(report)
+        if self._ready:
+            self._ask_ipvs(report)
         if self._web:
             self._web.arm()
         state = ConfigState(
@@ -281,8 +286,9 @@ class Daemon:
         }
         modules = frozenset(finding.name for finding in done.after.modules)
         directories = () if self._only else configfiles.directories(self._root)
+        self._targets = Targets(modules, paths, directories)
         for source in self._sources:
-            source.arm(Targets(modules, paths, directories))
+            source.arm(self._targets)
 
     # --- IPVS ---------------------------------------------------------------------------
 
@@ -292,6 +298,8 @@ class Daemon:
             self._answered()
         if not live:
             self._ipvs, self._ipvs_due = Ipvs(False, detail="module ip_vs is not live"), True
+        elif self._root != "/":
+            self._ipvs = Ipvs(None, detail="not asked: the running kernel is another one")
         elif self._ipvs_due and not self._question:
             from ipvsd.ipvs import Question
 

@@ -108,6 +108,6 @@ def _judge_missing(wanted: WantedSysctl, observed: Observed) -> SysctlFinding:
     awaited = module is not None and module not in observed.kernel.built_in
     if awaited and observed.modules.get(module or "") is not ModuleState.LIVE:
         evidence = f"comes with module {module}, which is not live"
-        return SysctlFinding(wanted, None, SysctlVerdict.PENDING, evidence, f"load {module}")
+        return SysctlFinding(wanted, None, SysctlVerdict.PENDING, evidence, f"see module {module}")
     evidence = f"kernel {observed.kernel.release} has no such file in /proc/sys"
     return SysctlFinding(wanted, None, SysctlVerdict.UNSUPPORTED, evidence, remedies.UNSUPPORTED)

@@ -65,8 +65,8 @@ CONNTRACK = ("nf_conntrack", "nf_conntrack_ipv4")
 SCHEDULERS = "rr wrr lc wlc lblc lblcr dh sh mh sed nq fo ovf twos".split()
 
 # The modules are those that kube-proxy demands before 1.27 (GetRequiredIPVSModules in its
-# pkg/proxy/ipvs); it writes the net.ipv4 keys itself when it starts and exits if it cannot
-# (NewProxier, ibid.), so that all of them are required. bridge-nf-call-* it only ever read.
+# pkg/util/ipvs/ipvs.go); it writes the net.ipv4 keys itself when it starts and exits if it cannot
+# (NewProxier in pkg/proxy/ipvs/proxier.go), so that all of them are required. bridge-nf-call-* it only ever read.
 KUBE_PROXY_IPVS = Profile(
     purpose="what kube-proxy's IPVS mode needs",
     modules=(

@@ -6,7 +6,7 @@ from ipvsd.model import Kernel, ModuleVerdict
 
 APPLY = "run 'ipvsd apply' as root, or start ipvsd.service"
 OBSERVED = "left alone by 'policy: observe'"
-UNREADABLE = "run as root"
+UNREADABLE = "run as root, or see the kernel's documentation of the key"
 UNSUPPORTED = "drop the key from the configuration, or run a kernel that has it"
 NOT_KEPT = "another program may hold the value, or the kernel clamps it; see the kernel's documentation of the key"
 BLACKLISTED = "remove its blacklist line from modprobe.d, or set 'required: false'"

@@ -10,8 +10,6 @@ from ipvsd import configfiles, present
 from ipvsd.commands.check import make_report, show
 from ipvsd.daemon import UNSETTLED
 from ipvsd.host import LinuxHost
-from ipvsd.ipvs import ask
-from ipvsd.model import Ipvs
 from ipvsd.reconcile import Reconciled, look, reconcile
 
 EX_USAGE = 64
@@ -34,9 +32,7 @@ def run(root: str, only: str | None, output: str) -> int:
         if done.unsettled:
             time.sleep(pause)
             done = reconcile(host, config, {}, time.monotonic)
-    live = any(finding.name == "ip_vs" and finding.right for finding in done.after.modules)
-    answer = ask() if live else Ipvs(False, detail="module ip_vs is not live")
-    report = make_report(done.kernel, done.after, answer)
+    report = make_report(root, done.kernel, done.after)
     if output == "text":
         _tell(done)
     show(present.document(report), output)

@@ -18,15 +18,16 @@ from ipvsd.tally import EMPTY
 def run(root: str, only: str | None, output: str) -> int:
     """Exit 0 if everything required is right, 1 if not, 2 if that cannot be told."""
     kernel, plan = look(LinuxHost(root), configfiles.load(root, only))
-    live = any(finding.name == "ip_vs" and finding.right for finding in plan.modules)
-    answer = ask() if live and root == "/" else Ipvs(None if live else False, detail="module ip_vs is not live")
-    report = make_report(kernel, plan, answer)
+    report = make_report(root, kernel, plan)
     show(present.document(report), output)
     return report.health.exit_code
 
 
-def make_report(kernel: Kernel, plan: Plan, answer: Ipvs) -> Report:
-    """Return the report of a single look."""
+def make_report(root: str, kernel: Kernel, plan: Plan) -> Report:
+    """Return the report of a single look, with the answer of IPVS where that can be asked."""
+    answer = Ipvs(False, detail="module ip_vs is not live")
+    if any(finding.name == "ip_vs" and finding.right for finding in plan.modules):
+        answer = ask() if root == "/" else Ipvs(None, detail="not asked: the running kernel is another one")
     now = time.time()
     health = assess(plan.findings, None, now)
     boottime = time.clock_gettime(time.CLOCK_BOOTTIME)

@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from ipvsd import configfiles
-from ipvsd.config import Config, parse
+from ipvsd.config import Config, ConfigError, parse
 from ipvsd.effective import as_mapping, fingerprint
+
+EX_CONFIG = 78
 
 
 def show(root: str, only: str | None, output: str) -> int:
@@ -27,12 +29,19 @@ def show(root: str, only: str | None, output: str) -> int:
 
 
 def validate(root: str, only: str | None, output: str) -> int:
-    """Say that the configuration is good. Exits 78 (by ConfigError) if it is not."""
-    files = configfiles.read(root, only)
-    parse(files)
-    names = [name for name, _ in files]
+    """Say whether the configuration is good. Exits 78 (as text, by ConfigError) if it is not."""
+    names: list[str] = []
+    try:
+        files = configfiles.read(root, only)
+        names = [name for name, _ in files]
+        parse(files)
+    except ConfigError as error:
+        if output != "json":
+            raise
+        print(json.dumps({"valid": False, "files": names, "errors": list(error.errors)}, indent=2))
+        return EX_CONFIG
     if output == "json":
-        print(json.dumps({"valid": True, "files": names, "errors": []}))
+        print(json.dumps({"valid": True, "files": names, "errors": []}, indent=2))
     else:
         print(f"good: {', '.join(names) or 'no file, the defaults'}")
     return 0

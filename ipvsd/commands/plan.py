@@ -3,52 +3,64 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Optional
 
 from ipvsd import configfiles
 from ipvsd.commands import text
 from ipvsd.host import LinuxHost
-from ipvsd.model import Action, LoadModule, Plan
+from ipvsd.model import Action, LoadModule, Plan, SysctlFinding
+from ipvsd.planner import target
 from ipvsd.reconcile import look
 
 
 def run(root: str, only: str | None, output: str, exit_code: bool) -> int:
-    """Exit 0; with `exit_code`, 1 if there is anything to do or anything that waits for it."""
+    """Exit 0; with `exit_code`, 1 if there is anything to do."""
     _, plan = look(LinuxHost(root), configfiles.load(root, only))
-    origins = {finding.name: finding.wanted.origin for finding in plan.findings}
-    waiting = [finding for finding in plan.sysctls if finding.missing and finding.remedy.startswith("load ")]
+    later = _later(plan)
     if output == "json":
-        print(json.dumps([_values(action, origins[action.name]) for action in plan.actions], indent=2))
+        actions = [_values(action, plan) for action in plan.actions]
+        print(json.dumps([*actions, *(_later_values(finding) for finding in later)], indent=2))
     else:
-        print("\n".join(_lines(plan, origins)) or "nothing to do")
-    return 1 if exit_code and (plan.actions or any(item.wanted.required for item in waiting)) else 0
+        print("\n".join(_lines(plan, later)) or "nothing to do")
+    return 1 if exit_code and plan.actions else 0
 
 
-def _values(action: Action, origin: str) -> dict[str, str]:
+def _later(plan: Plan) -> list[SysctlFinding]:
+    """Return the sysctls whose files come with a module that will be loaded; the kernel's default may be right."""
+    loading = {action.name for action in plan.actions if isinstance(action, LoadModule)}
+    return [finding for finding in plan.sysctls if finding.missing and finding.wanted.provider in loading]
+
+
+def _origin(action: Action, plan: Plan) -> str:
+    return next(finding.wanted.origin for finding in plan.findings if finding.name == action.name)
+
+
+def _values(action: Action, plan: Plan) -> dict[str, Optional[str]]:
+    origin = _origin(action, plan)
     if isinstance(action, LoadModule):
         return {"action": "load", "name": action.name, "found": "not loaded", "wanted": "live", "origin": origin}
     return {"action": "write", "name": action.name, "found": action.found, "wanted": action.value, "origin": origin}
 
 
-def _lines(plan: Plan, origins: dict[str, str]) -> Iterator[str]:
+def _later_values(finding: SysctlFinding) -> dict[str, Optional[str]]:
+    wanted = finding.wanted
+    value = {"action": "write", "name": finding.name, "found": None, "wanted": target(wanted.want)}
+    return {**value, "origin": wanted.origin, "after": wanted.provider}
+
+
+def _lines(plan: Plan, later: Sequence[SysctlFinding]) -> Iterator[str]:
     for action in plan.actions:
-        yield f"# {origins[action.name]}"
+        yield f"# {_origin(action, plan)}"
         if isinstance(action, LoadModule):
             yield text.colour(f"+ module {action.name}", "32")
         else:
             yield text.colour(f"- {action.name} = {action.found}", "31")
             yield text.colour(f"+ {action.name} = {action.value}", "32")
-    loading = {action.name for action in plan.actions if isinstance(action, LoadModule)}
-    for finding in plan.sysctls:
-        if finding.missing and finding.wanted.provider in loading:
-            yield f"# {origins[finding.name]}; its file comes with {finding.wanted.provider}"
-            yield text.colour(f"+ {finding.name} = {finding.wanted.want}", "32")
-    for item in (found for found in plan.findings if not found.right and found.name not in origins_of(plan)):
-        yield f"! {item.name} {item.verdict.value}: {item.evidence}"
-
-
-def origins_of(plan: Plan) -> frozenset[str]:
-    """Return the names that the plan touches, or will when the modules are there."""
-    loading = {action.name for action in plan.actions}
-    later = {finding.name for finding in plan.sysctls if finding.missing and finding.wanted.provider in loading}
-    return frozenset(loading | later)
+    for finding in later:
+        yield f"# {finding.wanted.origin}; unless it comes with module {finding.wanted.provider}"
+        yield text.colour(f"+ {finding.name} = {target(finding.wanted.want)}", "32")
+    touched = {action.name for action in plan.actions} | {finding.name for finding in later}
+    for item in plan.findings:
+        if not item.right and item.name not in touched:
+            yield from text.folded(f"! {item.name} {item.verdict.value}: {item.evidence}")

@@ -23,9 +23,14 @@ def colour(text: str, code: str) -> str:
 def summary(document: Mapping[str, Any]) -> Iterator[str]:
     """Yield the health line, folded, its first word coloured."""
     state, line = document["state"], document["line"]
-    first, *rest = textwrap.wrap(line, WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+    first, *rest = folded(line)
     yield first.replace(state, colour(state, _COLOURS.get(state, "0")), 1)
     yield from rest
+
+
+def folded(line: str) -> list[str]:
+    """Return a long line as several, indented after the first one."""
+    return textwrap.wrap(line, WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
 
 
 def findings(document: Mapping[str, Any]) -> Iterator[str]:
@@ -51,7 +56,10 @@ def _row(item: Mapping[str, Any], name: str, value: str) -> Iterator[str]:
     verdict = item["verdict"]
     code = "32" if item["right"] else "0" if verdict in _QUIET and not item["required"] else "31"
     mark = "+" if item["right"] else "-" if code == "0" else "!"
-    yield f"  {colour(mark, code)} {name}  {colour(verdict, code)}{'  ' + value if value else ''}".rstrip()
+    fits = len(name) + len(verdict) + len(value) <= WIDTH - 8
+    yield f"  {colour(mark, code)} {name}  {colour(verdict, code)}{'  ' + value if value and fits else ''}".rstrip()
+    if not fits:
+        yield from _wrapped(value)
     if not item["right"]:
         yield from _wrapped(item["evidence"])
         if item["remedy"]:

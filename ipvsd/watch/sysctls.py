@@ -2,7 +2,8 @@
 
 A write raises MODIFY; a read does not, so that our own looks wake nobody. Without the open
 descriptor the kernel drops a watch in silence when it reclaims the directory entry. A key that
-went away and came back (its module was reloaded) is another file: its inode number differs.
+went away and came back (its module was reloaded) is another file: its inode number differs, and
+fstat() of the old one fails with ENOENT.
 Writes through another mount of procfs (a container's) and the kernel's own are not seen here.
 """
 
@@ -11,6 +12,7 @@ from __future__ import annotations
 import ctypes
 import os
 import struct
+from dataclasses import dataclass
 from typing import Optional
 
 from ipvsd.model import ReasonKind, SourceState
@@ -23,13 +25,20 @@ _IN_Q_OVERFLOW = 0x4000
 _EVENT = struct.Struct("iIII")
 
 
+@dataclass(frozen=True)
+class _Pin:
+    descriptor: int
+    watch: int
+    identity: tuple[int, int]
+
+
 class Sysctls:
     """Wakes the mailbox when one of the watched files is written to."""
 
     def __init__(self, mailbox: Mailbox) -> None:
         self._mailbox = mailbox
         self._inotify: Optional[int] = None
-        self._pins: dict[str, tuple[int, int]] = {}  # key: descriptor that pins it, watch
+        self._pins: dict[str, _Pin] = {}
         self._keys: dict[int, str] = {}
         self._detail = "not started"
 
@@ -55,33 +64,33 @@ class Sysctls:
         return True
 
     def _same(self, key: str, path: Optional[str]) -> bool:
-        if path is None:
-            return False
         try:
-            now = os.stat(path)
+            return path is not None and _identity(os.stat(path)) == self._pins[key].identity
         except OSError:
             return False
-        pinned = os.fstat(self._pins[key][0])
-        return (now.st_dev, now.st_ino) == (pinned.st_dev, pinned.st_ino)
 
     def _add(self, key: str, path: str) -> bool:
         try:
             pin = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         except OSError:
             return False
-        watch = self._libc.inotify_add_watch(self._inotify, path.encode(), _IN_MODIFY)
+        try:
+            identity = _identity(os.fstat(pin))
+            watch = self._libc.inotify_add_watch(self._inotify, path.encode(), _IN_MODIFY)
+        except OSError:  # it went away after the open
+            watch = -1
         if watch < 0:
             os.close(pin)
             return False
-        self._pins[key] = (pin, watch)
+        self._pins[key] = _Pin(pin, watch, identity)
         self._keys[watch] = key
         return True
 
     def _drop(self, key: str) -> None:
-        pin, watch = self._pins.pop(key)
-        self._keys.pop(watch, None)
-        self._libc.inotify_rm_watch(self._inotify, watch)
-        os.close(pin)
+        pin = self._pins.pop(key)
+        self._keys.pop(pin.watch, None)
+        self._libc.inotify_rm_watch(self._inotify, pin.watch)
+        os.close(pin.descriptor)
 
     def _receive(self) -> None:
         if self._inotify is None:
@@ -106,3 +115,7 @@ class Sysctls:
             self._mailbox.unwatch(self._inotify)
             os.close(self._inotify)
             self._inotify = None
+
+
+def _identity(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino

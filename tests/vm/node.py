@@ -116,8 +116,10 @@ class Node:
         return [(int(entry["PRIORITY"]), str(entry["MESSAGE"])) for entry in entries]
 
     def cursor(self) -> str:
-        """Return where the journal ends now."""
-        return self.run("journalctl --sync; journalctl -q -n 0 --show-cursor").out.partition("cursor: ")[2].strip()
+        """Return the place of ipvsd's last line in the journal."""
+        # Of ipvsd's, since --after-cursor passes over the first entry that matches the other filters.
+        shown = self.run("journalctl --sync; journalctl -q -t ipvsd -n 1 --show-cursor").out
+        return shown.partition("cursor: ")[2].strip()
 
     # --- what it has --------------------------------------------------------------------
 

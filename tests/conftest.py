@@ -1,0 +1,107 @@
+"""What holds for every test: nothing is left behind, and the real kernel is not touched."""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+_PROGRAMS = {"modprobe", "insmod", "rmmod", "kmod", "sysctl", "depmod"}
+_WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+_PATIENCE = 3.0  # seconds that a thread which has been told to end may take
+
+
+class ForbiddenError(Exception):
+    """A test that is not marked `vm` would have changed the machine on which it runs."""
+
+
+class _Guard:
+    """An audit hook cannot be taken off again, so it asks here whether it is to look away."""
+
+    allowed = False
+
+    def __call__(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if self.allowed:
+            return
+        if event == "open" and _changes_the_kernel(arguments[0], arguments[2]):
+            raise ForbiddenError(f"a test may not write {arguments[0]!r}")
+        if event in ("subprocess.Popen", "os.exec", "os.posix_spawn") and _program(arguments[0]) in _PROGRAMS:
+            raise ForbiddenError(f"a test may not run {arguments[0]!r}")
+        if event == "ctypes.dlopen" and "libkmod" in str(arguments[0]):
+            raise ForbiddenError("a test may not load libkmod")
+
+
+def _changes_the_kernel(path: object, flags: int) -> bool:
+    if not isinstance(path, (str, bytes)) or not flags & _WRITING:
+        return False
+    return os.path.abspath(os.fsdecode(path)).startswith(("/proc/sys", "/sys/"))
+
+
+def _program(path: object) -> str:
+    return os.path.basename(os.fsdecode(path)) if isinstance(path, (str, bytes)) else ""
+
+
+_guard = _Guard()
+sys.addaudithook(_guard)
+
+
+@pytest.fixture(autouse=True)
+def _the_kernel_is_left_alone(request: pytest.FixtureRequest) -> Iterator[None]:
+    _guard.allowed = request.node.get_closest_marker("vm") is not None
+    yield
+    _guard.allowed = False
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left_behind(_the_kernel_is_left_alone: None) -> Iterator[None]:
+    before = _belongings()
+    yield
+    deadline = time.monotonic() + _PATIENCE
+    while _belongings() - before and time.monotonic() < deadline:
+        gc.collect()
+        time.sleep(0.005)
+    left = _belongings() - before
+    if left:
+        pytest.fail(f"left behind: {', '.join(sorted(left))}")
+
+
+def _belongings() -> frozenset[str]:
+    threads = {f"thread {thread.name}" for thread in threading.enumerate()}
+    return frozenset(threads | set(_descriptors()) | set(_children()))
+
+
+def _descriptors() -> Iterator[str]:
+    for fd in os.listdir("/proc/self/fd"):
+        try:
+            yield f"descriptor {fd}: {os.readlink(f'/proc/self/fd/{fd}')}"
+        except FileNotFoundError:
+            pass  # the one that listed the directory
+
+
+def _children() -> Iterator[str]:
+    for task in Path("/proc/self/task").iterdir():
+        try:
+            yield from (f"child {pid}" for pid in (task / "children").read_text().split())
+        except OSError:
+            pass  # the thread ended meanwhile, or this kernel does not tell
+
+
+@pytest.fixture
+def until() -> Callable[[Callable[[], object], str], None]:
+    """Wait until a condition holds: nothing in this suite waits for time to pass."""
+
+    def wait(condition: Callable[[], object], what: str) -> None:
+        deadline = time.monotonic() + 10
+        while not condition():
+            if time.monotonic() > deadline:
+                pytest.fail(f"waited in vain until {what}")
+            time.sleep(0.002)
+
+    return wait

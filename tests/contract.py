@@ -1,0 +1,114 @@
+"""What a Host implementation is put on to be tested: the same handles on a fake, on a tree and on a real kernel.
+
+The real one is used inside a bench machine only, with IPVSD_CONTRACT_HOST=real. It touches the
+modules ip_vs, ip_vs_sh and br_netfilter and sysctls below net.ipv4.vs and net.ipv4.conf.lo, and
+leaves all of them as it found them.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Protocol
+
+from ipvsd.host import Host, LinuxHost
+from tests.fake_kernel import FakeKernel
+from tests.trees import CORE, TreeLoader, make_tree
+
+REAL = os.environ.get("IPVSD_CONTRACT_HOST") == "real"
+
+
+class Bench(Protocol):
+    """A Host, on which no IPVS module and no br_netfilter is loaded at first, and the hands of others on its kernel."""
+
+    host: Host
+
+    def unload(self, name: str) -> None:
+        """Do what rmmod does. Raises OSError if the module is in use."""
+
+    def blacklist(self, name: str) -> None:
+        """Forbid a module in modprobe.d."""
+
+
+class FakeBench:
+    def __init__(self) -> None:
+        self.host = FakeKernel()
+
+    def unload(self, name: str) -> None:
+        self.host.unload(name)
+
+    def blacklist(self, name: str) -> None:
+        self.host.blacklisted.add(name)
+
+
+class TreeBench:
+    def __init__(self, root: Path) -> None:
+        self._loader = TreeLoader(make_tree(root, live=(), values=CORE))
+        self.host = LinuxHost(str(root), self._loader)
+
+    def unload(self, name: str) -> None:
+        self._loader.unload(name)
+
+    def blacklist(self, name: str) -> None:
+        self._loader.blacklisted.add(name)
+
+
+class RealBench:
+    """The kernel that runs. Modules that other things hold in use make it fail."""
+
+    CONF = Path("/run/modprobe.d/ipvsd-contract.conf")
+
+    def __init__(self) -> None:
+        self.host = LinuxHost("/")
+
+    def unload(self, name: str) -> None:
+        done = subprocess.run(["rmmod", name], capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise OSError(done.stderr.strip())
+
+    def blacklist(self, name: str) -> None:
+        self.CONF.parent.mkdir(exist_ok=True)
+        with self.CONF.open("a") as file:
+            file.write(f"blacklist {name}\n")
+
+
+def touched() -> list[str]:
+    """Return the live modules that the suite touches, users before what they use."""
+    lines = [line.split() for line in Path("/proc/modules").read_text().splitlines()]
+    names = [fields[0] for fields in lines if fields[0].startswith("ip_vs") or fields[0] == "br_netfilter"]
+    return sorted(names, key=lambda name: name == "ip_vs")
+
+
+def values() -> dict[Path, str]:
+    """Return the values of the sysctls that the suite touches."""
+    found: dict[Path, str] = {}
+    for directory in ("/proc/sys/net/ipv4/vs", "/proc/sys/net/ipv4/conf/lo", "/proc/sys/net/bridge"):
+        for file in Path(directory).glob("*"):
+            try:
+                found[file] = file.read_text()
+            except OSError:
+                pass  # some can only be written
+    return found
+
+
+@contextmanager
+def real_bench() -> Iterator[RealBench]:
+    """Give the real kernel, without the modules that the suite loads, and put back everything afterwards."""
+    bench = RealBench()
+    modules, before = touched(), values()
+    try:
+        for name in modules:
+            bench.unload(name)
+        yield bench
+    finally:
+        bench.CONF.unlink(missing_ok=True)
+        for name in touched():
+            bench.unload(name)
+        for name in reversed(modules):
+            subprocess.run(["modprobe", name], check=True)
+        for file, value in before.items():
+            if file.exists() and file.read_text() != value:
+                file.write_text(value)

@@ -1,0 +1,173 @@
+"""A kernel that obeys the real one's rules as far as the contract suite knows them, and can misbehave."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+
+from ipvsd import sysctls
+from ipvsd.kmod import BlacklistedError, LoadError
+from ipvsd.model import Kernel, Missing, ModuleState, Reading, Unreadable
+
+RELEASE = "6.1.0-50-cloud-amd64"
+
+SCHEDULERS = ("rr", "wrr", "lc", "wlc", "sh", "dh", "mh", "sed", "nq", "fo", "ovf", "lblc", "lblcr", "twos")
+
+DEPENDS: Mapping[str, tuple[str, ...]] = {
+    "nf_conntrack": (),
+    "ip_vs": ("nf_conntrack",),
+    "ip_vs_ftp": ("ip_vs",),
+    **{f"ip_vs_{name}": ("ip_vs",) for name in SCHEDULERS},
+    "br_netfilter": (),
+}
+
+VS = {
+    "net.ipv4.vs.am_droprate": "10",
+    "net.ipv4.vs.conntrack": "0",
+    "net.ipv4.vs.conn_reuse_mode": "1",
+    "net.ipv4.vs.expire_nodest_conn": "0",
+    "net.ipv4.vs.expire_quiescent_template": "0",
+    "net.ipv4.vs.sloppy_tcp": "0",
+}
+
+BROUGHT: Mapping[str, Mapping[str, str]] = {
+    "ip_vs": VS,
+    "nf_conntrack": {"net.netfilter.nf_conntrack_max": "65536", "net.nf_conntrack_max": "65536"},
+    "br_netfilter": {"net.bridge.bridge-nf-call-iptables": "1", "net.bridge.bridge-nf-call-ip6tables": "1"},
+}
+
+FORWARD = "net.ipv4.ip_forward"
+
+# Documentation/networking/ip-sysctl.rst: a change of ip_forward resets what is below net.ipv4.conf.
+CONF = {
+    f"net.ipv4.conf.{interface}.{name}": "0"
+    for interface in ("all", "default", "lo")
+    for name in ("arp_ignore", "arp_announce")
+}
+
+CORE = {FORWARD: "0", **CONF, "net.ipv4.tcp_rmem": "4096\t131072\t6291456"}
+
+
+@dataclass
+class FakeKernel:
+    """Implements ipvsd.host.Host. The knobs make it misbehave, by module or by sysctl name."""
+
+    release: str = RELEASE
+    distribution: str = "debian"
+    cpus: int = 2
+    modular: bool = True
+    indexed: bool = True
+    depends: dict[str, tuple[str, ...]] = field(default_factory=lambda: dict(DEPENDS))
+    built_in: set[str] = field(default_factory=set)
+    states: dict[str, ModuleState] = field(default_factory=dict)
+    values: dict[str, str] = field(default_factory=lambda: dict(CORE))
+
+    blacklisted: set[str] = field(default_factory=set)
+    broken: dict[str, str] = field(default_factory=dict)  # module: why the kernel will not have it
+    vanishing: set[str] = field(default_factory=set)  # modules that load without an error and are not there
+    refused: dict[str, int] = field(default_factory=dict)  # sysctl: errno of a write
+    unreadable: dict[str, int] = field(default_factory=dict)  # sysctl: errno of a read
+    clamps: dict[str, Callable[[str], str]] = field(default_factory=dict)
+    contested: dict[str, str] = field(default_factory=dict)  # sysctl: what a rival makes of every write
+    looks_until_gone: dict[str, int] = field(default_factory=dict)
+    looks_until_live: dict[str, int] = field(default_factory=dict)
+
+    # --- Host ---------------------------------------------------------------------------
+
+    def kernel(self, names: Collection[str]) -> Kernel:
+        shipped = frozenset(names) & frozenset(self.depends) if self.indexed else frozenset[str]()
+        built_in = frozenset(names) & frozenset(self.built_in)
+        return Kernel(
+            self.release, self.distribution, self.cpus, self.modular, self.indexed, shipped - built_in, built_in
+        )
+
+    def modules(self, names: Collection[str]) -> Mapping[str, ModuleState]:
+        seen = {name: state for name, state in self.states.items() if name in names and self.modular}
+        self._time_passes()
+        return seen
+
+    def read_sysctl(self, key: str) -> Reading:
+        if key in self.unreadable:
+            return Unreadable(os.strerror(self.unreadable[key]))
+        if key in self.values:
+            return sysctls.canonical(self.values[key])
+        if any(name.startswith(f"{key}.") for name in self.values):
+            return Unreadable(os.strerror(errno.EISDIR))
+        return Missing()
+
+    def write_sysctl(self, key: str, value: str) -> None:
+        if key not in self.values:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+        if key in self.refused:
+            raise OSError(self.refused[key], os.strerror(self.refused[key]))
+        if any(sysctls.integer(word) is None for word in value.split()):
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        self._store(key, self.clamps.get(key, str)("\t".join(value.split())))
+        if key in self.contested:
+            self._store(key, self.contested[key])
+
+    def load_module(self, name: str) -> None:
+        if name in self.built_in or self.states.get(name) in (ModuleState.LIVE, ModuleState.COMING):
+            return
+        if not self.modular or not self.indexed or name not in self.depends:
+            raise LoadError("module not found in the kernel's index")
+        if name in self.blacklisted:
+            raise BlacklistedError
+        if self.states.get(name) is ModuleState.GOING:
+            raise LoadError(os.strerror(errno.EBUSY))
+        for needed in self.depends[name]:
+            self.load_module(needed)
+        if name in self.broken:
+            raise LoadError(self.broken[name])
+        if name not in self.vanishing:
+            self._insert(name)
+
+    # --- what others do to it -----------------------------------------------------------
+
+    def unload(self, name: str, looks: int = 0) -> None:
+        """Remove a module with its sysctls, as rmmod does; for `looks` looks it is still to be seen, going."""
+        if any(name in self.depends[user] for user in self.states):
+            raise OSError(errno.EBUSY, f"module {name} is in use")
+        self._remove_sysctls(name)
+        if looks:
+            self.states[name] = ModuleState.GOING
+            self.looks_until_gone[name] = looks
+        else:
+            del self.states[name]
+
+    def unload_all(self) -> None:
+        """Remove every module, users first."""
+        while self.states:
+            used = {needed for user in self.states for needed in self.depends[user]}
+            self.unload(next(name for name in self.states if name not in used))
+
+    # --- its own affairs ----------------------------------------------------------------
+
+    def _insert(self, name: str) -> None:
+        slow = name in self.looks_until_live
+        self.states[name] = ModuleState.COMING if slow else ModuleState.LIVE
+        self.values.update(BROUGHT.get(name, {}))
+
+    def _remove_sysctls(self, name: str) -> None:
+        for key in BROUGHT.get(name, {}):
+            del self.values[key]
+
+    def _store(self, key: str, value: str) -> None:
+        changed = self.values[key] != value
+        self.values[key] = value
+        if key == FORWARD and changed:
+            self.values.update(CONF)
+
+    def _time_passes(self) -> None:
+        for name in list(self.looks_until_gone):
+            self.looks_until_gone[name] -= 1
+            if not self.looks_until_gone[name]:
+                del self.looks_until_gone[name]
+                del self.states[name]
+        for name in [name for name in self.looks_until_live if name in self.states]:
+            self.looks_until_live[name] -= 1
+            if not self.looks_until_live[name]:
+                del self.looks_until_live[name]
+                self.states[name] = ModuleState.LIVE

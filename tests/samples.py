@@ -1,0 +1,110 @@
+"""Values of the model with everything filled in, for tests that care about one part of one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Optional
+
+from ipvsd.model import (
+    ConfigState,
+    Desired,
+    Exactly,
+    Finding,
+    Health,
+    Ipvs,
+    Kernel,
+    ModuleFinding,
+    ModuleState,
+    ModuleVerdict,
+    Need,
+    Observed,
+    Policy,
+    Reading,
+    Repair,
+    Report,
+    SourceState,
+    State,
+    SysctlFinding,
+    SysctlVerdict,
+    Want,
+    WantedModule,
+    WantedSysctl,
+)
+from ipvsd.tally import EMPTY
+
+RELEASE = "6.1.0-50-cloud-amd64"
+NOW = 1_800_000_000.0
+
+
+def kernel(
+    loadable: tuple[str, ...] = (),
+    built_in: tuple[str, ...] = (),
+    modular: bool = True,
+    indexed: bool = True,
+    distribution: str = "debian",
+    release: str = RELEASE,
+    cpus: int = 2,
+) -> Kernel:
+    return Kernel(release, distribution, cpus, modular, indexed, frozenset(loadable), frozenset(built_in))
+
+
+def wanted_module(name: str = "ip_vs", need: Need = Need.REQUIRED) -> WantedModule:
+    return WantedModule(name, need, "profile test")
+
+
+def wanted_sysctl(
+    key: str = "net.ipv4.ip_forward",
+    want: Want = Exactly("1"),  # noqa: B008 -- it is frozen
+    policy: Policy = Policy.ENFORCE,
+    required: bool = True,
+    provider: Optional[str] = None,
+) -> WantedSysctl:
+    return WantedSysctl(key, want, policy, required, "profile test", provider)
+
+
+def desired(*wanted: WantedModule | WantedSysctl) -> Desired:
+    return Desired(
+        tuple(item for item in wanted if isinstance(item, WantedModule)),
+        tuple(item for item in wanted if isinstance(item, WantedSysctl)),
+    )
+
+
+def observed(
+    seen: Kernel, modules: Optional[Mapping[str, ModuleState]] = None, sysctls: Optional[Mapping[str, Reading]] = None
+) -> Observed:
+    return Observed(seen, modules or {}, sysctls or {})
+
+
+def module(
+    verdict: ModuleVerdict = ModuleVerdict.LIVE, name: str = "ip_vs", need: Need = Need.REQUIRED, remedy: str = ""
+) -> ModuleFinding:
+    return ModuleFinding(wanted_module(name, need), verdict, "seen so", remedy)
+
+
+def sysctl(
+    verdict: SysctlVerdict = SysctlVerdict.RIGHT,
+    key: str = "net.ipv4.ip_forward",
+    required: bool = True,
+    found: Optional[str] = "1",
+    remedy: str = "",
+    policy: Policy = Policy.ENFORCE,
+) -> SysctlFinding:
+    wanted = wanted_sysctl(key, required=required, policy=policy)
+    return SysctlFinding(wanted, found, verdict, "read so", remedy)
+
+
+def report(*findings: Finding, state: State = State.READY, line: str = "ready: all of it") -> Report:
+    """Return a report in which every part has a value."""
+    return Report(
+        time=NOW,
+        boottime=4321.0,
+        kernel=kernel(),
+        modules=tuple(finding for finding in findings if isinstance(finding, ModuleFinding)),
+        sysctls=tuple(finding for finding in findings if isinstance(finding, SysctlFinding)),
+        health=Health(state, line, 1 if state is State.FAILED else 0),
+        tally=EMPTY,
+        repairs=(Repair("net.ipv4.ip_forward", "0", "1", NOW - 90, 0.0021),),
+        sources=(SourceState("uevents", True, "kernel uevents"), SourceState("files", False, "no inotify")),
+        ipvs=Ipvs(True, "1.2.1", 4096, "answers"),
+        config=ConfigState("0123456789ab", ("kube-proxy-ipvs",), ("/etc/ipvsd/ipvsd.yaml",), 60.0),
+    )

@@ -1,0 +1,355 @@
+"""The commands on fixture trees: what they print, and their exit codes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ipvsd import __version__, statusfile
+from ipvsd.cli import main
+from ipvsd.model import ModuleVerdict, State, SysctlVerdict
+from ipvsd.present import document
+from tests.fake_kernel import CORE, DEPENDS, RELEASE
+from tests.samples import module, report, sysctl
+from tests.trees import LIVE, make_tree, put, put_sysctl
+from tests.trees import sysctl as sysctl_file
+
+Output = pytest.CaptureFixture[str]
+MAIN = "etc/ipvsd/ipvsd.yaml"
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """A node on which everything is right."""
+    return make_tree(tmp_path)
+
+
+def run(capsys: Output, *arguments: str) -> tuple[int, str, str]:
+    try:
+        code = main(arguments)
+    except SystemExit as ended:
+        code = ended.code if isinstance(ended.code, int) else 0
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def at(tree: Path) -> list[str]:
+    return ["--root", str(tree)]
+
+
+def values(capsys: Output, *arguments: str) -> tuple[int, Any]:
+    code, out, _ = run(capsys, *arguments, "--output", "json")
+    return code, json.loads(out)
+
+
+def verdicts(found: Any) -> dict[str, str]:
+    return {item["name"]: item["verdict"] for item in (*found["modules"], *found["sysctls"])}
+
+
+def snapshot(tree: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in tree.rglob("*") if path.is_file()}
+
+
+# --- states of a node -------------------------------------------------------------------
+
+
+def without_modules(tree: Path) -> None:
+    (tree / "proc/modules").unlink()
+    shutil.rmtree(tree / "lib/modules" / RELEASE)
+
+
+def built_in(tree: Path) -> None:
+    """A kernel without modules, in which everything but the schedulers shows by its files."""
+    without_modules(tree)
+    put(tree / "lib/modules" / RELEASE, "modules.builtin", "".join(f"kernel/net/{name}.ko\n" for name in LIVE))
+
+
+def tree_gone(tree: Path) -> None:
+    shutil.rmtree(tree / "lib/modules" / RELEASE)
+
+
+def tree_gone_nothing_loaded(tree: Path) -> None:
+    tree_gone(tree)
+    put(tree, "proc/modules", "")
+
+
+def drifted(tree: Path) -> None:
+    put_sysctl(tree, "net.ipv4.ip_forward", "0")
+
+
+def no_bridge(tree: Path) -> None:
+    kept = "".join(f"{name} 1 0 - Live 0x0\n" for name in LIVE if name != "br_netfilter")
+    put(tree, "proc/modules", kept)
+    put(tree / "lib/modules" / RELEASE, "modules.dep", "".join(f"kernel/{name}.ko:\n" for name in DEPENDS if "br_" not in name))
+    shutil.rmtree(tree / "proc/sys/net/bridge")
+
+
+def unreadable(tree: Path) -> None:
+    file = sysctl_file(tree, "net.ipv4.ip_forward")
+    file.unlink()
+    file.mkdir()
+
+
+def right(tree: Path) -> None:
+    """As it is."""
+
+
+@pytest.mark.parametrize(
+    ("make", "code", "state"),
+    [
+        (right, 0, "ready"),
+        (drifted, 1, "failed"),
+        (no_bridge, 0, "degraded"),
+        (built_in, 0, "ready"),
+        (without_modules, 1, "failed"),
+        (tree_gone, 0, "ready"),
+        (tree_gone_nothing_loaded, 1, "failed"),
+        (unreadable, 2, "failed"),
+    ],
+    ids=lambda value: value.__name__ if callable(value) else None,
+)
+def test_check_tells_the_state(tree: Path, capsys: Output, make: Callable[[Path], None], code: int, state: str) -> None:
+    make(tree)
+    assert (run(capsys, "check", *at(tree))[0], values(capsys, "check", *at(tree))[1]["state"]) == (code, state)
+
+
+EVERYTHING = [right, drifted, no_bridge, built_in, without_modules, tree_gone, tree_gone_nothing_loaded, unreadable]
+
+
+@pytest.mark.parametrize("make", EVERYTHING, ids=lambda make: make.__name__)
+@pytest.mark.parametrize("command", [["check"], ["plan"], ["config", "show"]], ids=" ".join)
+def test_what_is_printed_fits_80_columns(
+    tree: Path, capsys: Output, make: Callable[[Path], None], command: list[str]
+) -> None:
+    make(tree)
+    _, out, err = run(capsys, *command, *at(tree))
+    assert [line for line in out.splitlines() if len(line) > 80] == []
+    assert err == ""
+
+
+@pytest.mark.parametrize("command", [["check"], ["plan"], ["config", "show"], ["config", "validate"]], ids=" ".join)
+def test_looking_changes_nothing(tree: Path, capsys: Output, command: list[str]) -> None:
+    drifted(tree)
+    before = snapshot(tree)
+    run(capsys, *command, *at(tree))
+    assert snapshot(tree) == before
+
+
+def test_check_says_first_what_a_person_wants_first(tree: Path, capsys: Output) -> None:
+    _, out, _ = run(capsys, "check", *at(tree))
+    assert out.startswith("ready: 6 modules, 7 sysctls right\n")
+
+
+def test_check_says_what_is_wrong_and_what_to_do(tree: Path, capsys: Output) -> None:
+    drifted(tree)
+    _, out, _ = run(capsys, "check", *at(tree))
+    assert "! net.ipv4.ip_forward" in out
+    assert "is '0', not 1" in out
+    assert "-> run 'ipvsd apply' as root" in out
+
+
+def test_check_of_a_kernel_without_modules_says_so(tree: Path, capsys: Output) -> None:
+    without_modules(tree)
+    _, found = values(capsys, "check", *at(tree))
+    assert verdicts(found)["ip_vs_rr"] == "no module support"
+    assert verdicts(found)["ip_vs"] == "built in"  # its sysctls are there
+
+
+def test_check_of_a_tree_that_is_gone_says_so(tree: Path, capsys: Output) -> None:
+    tree_gone_nothing_loaded(tree)
+    _, found = values(capsys, "check", *at(tree))
+    assert verdicts(found)["ip_vs_rr"] == "module tree gone"
+
+
+def test_check_says_a_long_value_within_the_width(tree: Path, capsys: Output) -> None:
+    put_sysctl(tree, "net.ipv4.tcp_rmem", "4096\t131072\t6291456")
+    put_sysctl(tree, "kernel.core_pattern", "|/usr/lib/systemd/systemd-coredump %P %u %g %s %t 9223372036854775808 %h")
+    put(tree, MAIN, "sysctls: {net.ipv4.tcp_rmem: 4096 87380 6291456, kernel.core_pattern: core}")
+    _, out, _ = run(capsys, "check", *at(tree))
+    assert [line for line in out.splitlines() if len(line) > 80] == []
+
+
+def test_colour_is_for_terminals(tree: Path, capsys: Output) -> None:
+    drifted(tree)
+    for command in ("check", "plan"):
+        assert "\033" not in run(capsys, command, *at(tree))[1]
+
+
+# --- plan -------------------------------------------------------------------------------
+
+
+def test_a_plan_with_nothing_to_do_says_so(tree: Path, capsys: Output) -> None:
+    assert run(capsys, "plan", *at(tree), "--exit-code") == (0, "nothing to do\n", "")
+
+
+def test_a_plan_is_a_diff_with_its_reason(tree: Path, capsys: Output) -> None:
+    drifted(tree)
+    code, out, _ = run(capsys, "plan", *at(tree))
+    assert (code, out) == (
+        0,
+        "# profile kube-proxy-ipvs\n- net.ipv4.ip_forward = 0\n+ net.ipv4.ip_forward = 1\n",
+    )
+
+
+def test_a_plan_that_is_not_empty_can_be_an_exit_code(tree: Path, capsys: Output) -> None:
+    drifted(tree)
+    assert run(capsys, "plan", *at(tree), "--exit-code")[0] == 1
+
+
+def test_a_plan_tells_what_follows_from_a_load(tmp_path: Path, capsys: Output) -> None:
+    tree = make_tree(tmp_path, live=(), values=CORE)
+    _, out, _ = run(capsys, "plan", *at(tree))
+    assert "+ module ip_vs\n" in out
+    assert "+ net.ipv4.vs.conntrack = 1\n" in out
+
+
+def test_a_plan_tells_what_it_cannot_help(tree: Path, capsys: Output) -> None:
+    tree_gone_nothing_loaded(tree)
+    _, out, _ = run(capsys, "plan", *at(tree))
+    assert "! ip_vs module tree gone: " in out
+
+
+def test_a_plan_as_json(tree: Path, capsys: Output) -> None:
+    drifted(tree)
+    put(tree, "proc/modules", "".join(f"{name} 1 0 - Live 0x0\n" for name in LIVE if name != "ip_vs_sh"))
+    _, found = values(capsys, "plan", *at(tree))
+    origin = "profile kube-proxy-ipvs"
+    assert found == [
+        {"action": "write", "name": "net.ipv4.ip_forward", "found": "0", "wanted": "1", "origin": origin},
+        {"action": "load", "name": "ip_vs_sh", "found": "not loaded", "wanted": "live", "origin": origin},
+    ]
+
+
+def test_apply_is_for_the_running_kernel_only(tree: Path, capsys: Output) -> None:
+    before = snapshot(tree)
+    code, _, err = run(capsys, "apply", *at(tree))
+    assert (code, snapshot(tree)) == (64, before)
+    assert err.startswith("ipvsd: cannot apply below another root")
+
+
+# --- status -----------------------------------------------------------------------------
+
+
+def publish(tree: Path, state: State = State.READY, age: float = 1.0) -> None:
+    absent = module(ModuleVerdict.ABSENT, "ip_vs_sh", remedy="install it")
+    made = report(absent, sysctl(SysctlVerdict.RIGHT), state=state, line=f"{state.value}: so it is")
+    statusfile.write(str(tree), document(made.replace(boottime=time.clock_gettime(time.CLOCK_BOOTTIME) - age)))
+
+
+@pytest.mark.parametrize(("state", "code"), [(State.READY, 0), (State.DEGRADED, 0), (State.FAILED, 1)])
+def test_status_tells_what_the_daemon_saw(tree: Path, capsys: Output, state: State, code: int) -> None:
+    publish(tree, state)
+    found, out, err = run(capsys, "status", *at(tree))
+    assert (found, err) == (code, "")
+    assert out.startswith(f"{state.value}: so it is\nlooked 1 s ago; looks at least every 60 s\n")
+    assert [line for line in out.splitlines() if len(line) > 80] == []
+
+
+def test_status_tells_the_sources_that_are_down_and_the_last_repairs(tree: Path, capsys: Output) -> None:
+    publish(tree)
+    _, out, _ = run(capsys, "status", *at(tree))
+    assert "source files is down: no inotify\n" in out
+    assert "2027-01-15T07:58:30Z  net.ipv4.ip_forward: 0 -> 1 in 2 ms" in out
+
+
+def test_status_as_json_is_the_document_and_its_age(tree: Path, capsys: Output) -> None:
+    publish(tree)
+    code, found = values(capsys, "status", *at(tree))
+    assert code == 0
+    assert 1.0 <= found.pop("age") < 60.0
+    assert found == json.loads((tree / statusfile.PATH).read_text())
+
+
+def test_a_look_older_than_two_intervals_cannot_tell(tree: Path, capsys: Output) -> None:
+    publish(tree, age=121.0)
+    code, out, err = run(capsys, "status", *at(tree))
+    assert code == 2
+    assert out.startswith("ready: so it is\n")
+    assert err.startswith("ipvsd: the daemon last looked 121 s ago")
+
+
+@pytest.mark.parametrize("text", [None, "", "{", "[]", "{}", '{"boottime": "x", "config": {}}', "null", "\udcff"])
+def test_without_a_usable_status_nothing_can_be_told(tree: Path, capsys: Output, text: str | None) -> None:
+    if text is not None:
+        (tree / statusfile.PATH).write_bytes(text.encode("utf-8", "surrogateescape"))
+    code, out, err = run(capsys, "status", *at(tree))
+    assert (code, out) == (2, "")
+    assert err.startswith("ipvsd: cannot read the daemon's status: ")
+
+
+def test_the_status_file_is_readable_by_everyone_and_replaced_in_one_step(tree: Path) -> None:
+    publish(tree)
+    before = (tree / statusfile.PATH).stat()
+    publish(tree)
+    after = (tree / statusfile.PATH).stat()
+    assert after.st_mode & 0o777 == 0o644
+    assert before.st_ino != after.st_ino or before.st_mtime_ns != after.st_mtime_ns
+    assert [path.name for path in (tree / "run/ipvsd").iterdir() if path.is_file()] == ["status.json"]
+
+
+# --- config -----------------------------------------------------------------------------
+
+
+def test_the_effective_configuration_tells_where_each_value_comes_from(tree: Path, capsys: Output) -> None:
+    put(tree, MAIN, "scheduler: sh\nsysctls:\n  net.ipv4.ip_forward: 1\n")
+    _, out, _ = run(capsys, "config", "show", *at(tree))
+    assert f"scheduler: sh  # {tree}/{MAIN}:1" in out
+    assert "interval: 60s  # default" in out
+    _, found = values(capsys, "config", "show", *at(tree))
+    assert found["origins"]["sysctls.net.ipv4.ip_forward"] == f"{tree}/{MAIN}:3"
+    assert found["files"] == [f"{tree}/{MAIN}"]
+
+
+def test_a_good_configuration_is_said_to_be_good(tree: Path, capsys: Output) -> None:
+    assert run(capsys, "config", "validate", *at(tree)) == (0, "good: no file, the defaults\n", "")
+
+
+@pytest.mark.parametrize("how", ["argument", "option"])
+def test_one_file_can_be_validated(tree: Path, capsys: Output, how: str) -> None:
+    file = str(put(tree, "new.yaml", "scheduler: [\n"))
+    arguments = [file] if how == "argument" else ["--config", file]
+    code, out, err = run(capsys, "config", "validate", *arguments)
+    assert (code, out) == (78, "")
+    assert err.startswith(f"{file}:2: not YAML: ")
+
+
+@pytest.mark.parametrize("command", [["check"], ["plan"], ["config", "show"], ["config", "validate"]], ids=" ".join)
+def test_a_bad_configuration_exits_78_with_every_error(tree: Path, capsys: Output, command: list[str]) -> None:
+    file = put(tree, MAIN, "schedular: rr\ninterval: soon\n")
+    code, out, err = run(capsys, *command, *at(tree))
+    assert (code, out) == (78, "")
+    assert err.splitlines() == [
+        f"{file}:1: unknown key 'schedular' (did you mean 'scheduler'?)",
+        f"{file}:2: interval: must be a time, not a text (such as 500ms, 60s, 5m)",
+    ]
+
+
+# --- usage ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [[], ["frobnicate"], ["check", "--output", "xml"], ["check", "extra"], ["config"], ["check", "--root", "/nowhere"]],
+    ids=" ".join,
+)
+def test_bad_usage_exits_64(capsys: Output, arguments: list[str]) -> None:
+    code, out, err = run(capsys, *arguments)
+    assert (code, out) == (64, "")
+    assert err
+
+
+def test_the_version(capsys: Output) -> None:
+    assert run(capsys, "--version") == (0, f"ipvsd {__version__}\n", "")
+
+
+def test_the_help_names_every_command(capsys: Output) -> None:
+    code, out, _ = run(capsys, "--help")
+    assert code == 0
+    assert all(name in out for name in ("run", "check", "plan", "apply", "status", "config"))
+    assert [line for line in out.splitlines() if len(line) > 80] == []

@@ -1,0 +1,271 @@
+"""What the files say, and what is refused of it. The form of every error: FILE:LINE: WHERE: WHAT (HINT)."""
+
+from __future__ import annotations
+
+import pytest
+
+from ipvsd.config import Config, ConfigError, ModuleSetting, SysctlSetting, parse
+from ipvsd.model import AtLeast, Exactly, Policy
+
+
+def read(*texts: str) -> Config:
+    return parse((f"{number}.yaml", text.encode()) for number, text in enumerate(texts))
+
+
+def errors(*texts: str) -> tuple[str, ...]:
+    with pytest.raises(ConfigError) as caught:
+        read(*texts)
+    return caught.value.errors
+
+
+def test_without_files_there_are_the_defaults() -> None:
+    assert read() == Config(
+        profiles=("kube-proxy-ipvs",),
+        scheduler="rr",
+        strict_arp=False,
+        bridge_netfilter=True,
+        interval=60.0,
+        startup_strict=False,
+        startup_limit=300.0,
+        listen=(("127.0.0.1", 14787), ("::1", 14787)),
+        modules={},
+        sysctls={},
+    )
+
+
+@pytest.mark.parametrize("text", ["", "# nothing\n", "---\n", "~\n", "modules:\nsysctls: {}\nweb:\nstartup:\n"])
+def test_a_file_that_says_nothing_changes_nothing(text: str) -> None:
+    assert read(text) == Config()
+
+
+@pytest.mark.parametrize(
+    ("text", "config"),
+    [
+        ("profiles: [lvs-full]", Config(profiles=("lvs-full",))),
+        ("profiles: [kube-proxy-ipvs, lvs-full, lvs-full]", Config(profiles=("kube-proxy-ipvs", "lvs-full"))),
+        ("profiles: []", Config(profiles=())),
+        ("scheduler: wlc", Config(scheduler="wlc")),
+        ("strictARP: true", Config(strict_arp=True)),
+        ("bridgeNetfilter: off", Config(bridge_netfilter=False)),
+        ("interval: 5m", Config(interval=300.0)),
+        ("interval: 1500ms", Config(interval=1.5)),
+        ("interval: 30", Config(interval=30.0)),
+        ("startup: {mode: strict}", Config(startup_strict=True)),
+        ("startup: {limit: 0.5h}", Config(startup_limit=1800.0)),
+        ("web: {listen: []}", Config(listen=())),
+        ('web: {listen: ["0.0.0.0:80", "[::]:65535"]}', Config(listen=(("0.0.0.0", 80), ("::", 65535)))),
+        ("modules: {ip_vs_wlc: {required: false}}", Config(modules={"ip_vs_wlc": ModuleSetting("0.yaml:1", False)})),
+        ("modules: {dummy: {}}", Config(modules={"dummy": ModuleSetting("0.yaml:1")})),
+        ("modules: {dummy: true}", Config(modules={"dummy": ModuleSetting("0.yaml:1")})),
+        ("modules:\n  dummy:\n", Config(modules={"dummy": ModuleSetting("0.yaml:2")})),
+        ("modules: {ip_vs_sh: false}", Config(modules={"ip_vs_sh": ModuleSetting("0.yaml:1", dropped=True)})),
+        ("modules: {snd-dummy: {}}", Config(modules={"snd_dummy": ModuleSetting("0.yaml:1")})),
+    ],
+)
+def test_a_setting(text: str, config: Config) -> None:
+    found = read(text)
+    assert Config(**{**vars(found), "origins": {}}) == config
+
+
+@pytest.mark.parametrize(
+    ("text", "setting"),
+    [
+        ("net.ipv4.ip_forward: 1", SysctlSetting("0.yaml:1", Exactly("1"))),
+        ("net.ipv4.tcp_rmem: '4096 \t131072  6291456 '", SysctlSetting("0.yaml:1", Exactly("4096 131072 6291456"))),
+        ("net.a.b: 0x1f", SysctlSetting("0.yaml:1", Exactly("0x1f"))),
+        ("net.a.b: 010", SysctlSetting("0.yaml:1", Exactly("010"))),
+        ("net.a.b: -1", SysctlSetting("0.yaml:1", Exactly("-1"))),
+        ("net.a.b: 'true'", SysctlSetting("0.yaml:1", Exactly("true"))),
+        ("net.a.b: {atLeast: 262144}", SysctlSetting("0.yaml:1", AtLeast(262144))),
+        ("net.a.b: {value: 5, policy: observe}", SysctlSetting("0.yaml:1", Exactly("5"), Policy.OBSERVE)),
+        ("net.a.b: {value: 5, required: true}", SysctlSetting("0.yaml:1", Exactly("5"), required=True)),
+        ("net.a.b: no", SysctlSetting("0.yaml:1", dropped=True)),
+        ("net.a.b: false", SysctlSetting("0.yaml:1", dropped=True)),
+        ("net.ipv4.vs.conntrack: {policy: observe}", SysctlSetting("0.yaml:1", None, Policy.OBSERVE)),
+    ],
+)
+def test_a_sysctl(text: str, setting: SysctlSetting) -> None:
+    assert list(read(f"sysctls: {{{text}}}").sysctls.values()) == [setting]
+
+
+# --- several files ----------------------------------------------------------------------
+
+
+def test_a_later_scalar_wins() -> None:
+    assert read("scheduler: wlc\ninterval: 5s", "scheduler: sh").scheduler == "sh"
+    assert read("scheduler: wlc\ninterval: 5s", "scheduler: sh").interval == 5.0
+
+
+def test_a_later_list_replaces() -> None:
+    assert read("profiles: [lvs-full]", "profiles: [kube-proxy-ipvs]").profiles == ("kube-proxy-ipvs",)
+
+
+def test_maps_merge_key_by_key() -> None:
+    config = read("startup: {mode: strict}\nmodules: {a: {}}", "startup: {limit: 1s}\nmodules: {b: {}}")
+    assert (config.startup_strict, config.startup_limit, set(config.modules)) == (True, 1.0, {"a", "b"})
+
+
+def test_the_settings_of_one_sysctl_merge() -> None:
+    config = read("sysctls: {net.a.b: {value: 1, required: true}}", "sysctls: {net.a.b: {policy: observe}}")
+    assert config.sysctls["net.a.b"] == SysctlSetting("1.yaml:1", Exactly("1"), Policy.OBSERVE, required=True)
+
+
+def test_a_floor_replaces_a_value() -> None:
+    config = read("sysctls: {net.a.b: {value: 1}}", "sysctls: {net.a.b: {atLeast: 7}}")
+    assert config.sysctls["net.a.b"].want == AtLeast(7)
+
+
+@pytest.mark.parametrize("spelling", ["net/ipv4/conf/eth0.1/rp_filter", "net.ipv4.conf.eth0/1.rp_filter"])
+def test_the_spellings_of_a_sysctl_are_one_key(spelling: str) -> None:
+    config = read("sysctls: {net.ipv4.conf.eth0/1.rp_filter: 1}", f"sysctls: {{{spelling}: 2}}")
+    assert {key: setting.want for key, setting in config.sysctls.items()} == {
+        "net.ipv4.conf.eth0/1.rp_filter": Exactly("2")
+    }
+
+
+def test_the_spellings_of_a_module_are_one_key() -> None:
+    config = read("modules: {ip-vs-wlc: {required: false}}", "modules: {ip_vs_wlc: {required: true}}")
+    assert config.modules == {"ip_vs_wlc": ModuleSetting("1.yaml:1", True)}
+
+
+def test_what_was_dropped_can_be_wanted_again() -> None:
+    config = read("modules: {a: false}\nsysctls: {net.a.b: false}", "modules: {a: {}}\nsysctls: {net.a.b: 1}")
+    assert config.modules["a"] == ModuleSetting("1.yaml:1")
+    assert config.sysctls["net.a.b"] == SysctlSetting("1.yaml:2", Exactly("1"))
+
+
+def test_dropping_forgets_what_was_said_before() -> None:
+    config = read("sysctls: {net.a.b: {value: 1, policy: observe}}", "sysctls: {net.a.b: false}")
+    assert config.sysctls["net.a.b"] == SysctlSetting("1.yaml:1", dropped=True)
+
+
+def test_every_setting_knows_the_line_that_made_it() -> None:
+    assert read("scheduler: sh\n\ninterval: 1s\n").origins == {"scheduler": "0.yaml:1", "interval": "0.yaml:3"}
+
+
+# --- what is refused --------------------------------------------------------------------
+
+ADDRESSES = "(such as 127.0.0.1:14787 or [::1]:14787)"
+SUCH_AS = "(such as net.ipv4.ip_forward or net/ipv4/conf/eth0.100/rp_filter)"
+LETTERS = "(letters, digits, '_' and '-', at most 55)"
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("schedular: rr", "1: unknown key 'schedular' (did you mean 'scheduler'?)"),
+        ("strictArp: true", "1: unknown key 'strictArp' (did you mean 'strictARP'?)"),
+        ("startup: {mod: strict}", "1: startup: unknown key 'mod' (did you mean 'mode'?)"),
+        ("web: {port: 80}", "1: web: unknown key 'port' (known: listen)"),
+        ("modules: {a: {require: true}}", "1: modules.a: unknown key 'require' (did you mean 'required'?)"),
+        (
+            "sysctls: {net.a.b: {value: 1, atleast: 2}}",
+            "1: sysctls.net.a.b: unknown key 'atleast' (did you mean 'atLeast'?)",
+        ),
+        ("<<: {scheduler: rr}", "1: unknown key '<<' (known: "),
+        ("scheduler: rr\nscheduler: sh", "2: 'scheduler' stands here twice (first in line 1)"),
+        ("modules:\n  a: {}\n  a: {}", "3: modules: 'a' stands here twice (first in line 2)"),
+        ("sysctls:\n  net.a: 1\n\n  net.a: 1", "4: sysctls: 'net.a' stands here twice (first in line 2)"),
+        ("web:\n  listen: []\nweb: {}", "3: 'web' stands here twice (first in line 1)"),
+        ("modules: {../x: {}}", f"1: modules.../x: is no module name {LETTERS}"),
+        ("modules: {ip_vs.ko: {}}", f"1: modules.ip_vs.ko: is no module name {LETTERS}"),
+        ('modules: {"a b": {}}', f"1: modules.a b: is no module name {LETTERS}"),
+        ('modules: {"": {}}', f"1: modules.: is no module name {LETTERS}"),
+        ("modules: {a: 1}", "1: modules.a: must be a map, not a number"),
+        ("modules: {a: {required: 1}}", "1: modules.a.required: must be true or false, not a number"),
+        ("modules: [a]", "1: modules: must be a map, not a list"),
+        ("sysctls: {net/../../etc/passwd: 1}", f"1: sysctls.net/../../etc/passwd: is no sysctl below /proc/sys {SUCH_AS}"),
+        ("sysctls: {/etc/passwd: 1}", f"1: sysctls./etc/passwd: is no sysctl below /proc/sys {SUCH_AS}"),
+        (
+            "sysctls: {/proc/sys/net/ipv4/ip_forward: 1}",
+            "1: sysctls./proc/sys/net/ipv4/ip_forward: is no sysctl below /proc/sys (drop the prefix: net/ipv4/ip_forward)",
+        ),
+        (
+            "sysctls: {net.ipv4.conf.*.rp_filter: 1}",
+            "1: sysctls.net.ipv4.conf.*.rp_filter: is no sysctl below /proc/sys (patterns are not known; name each key)",
+        ),
+        ('sysctls: {"net.a\\x07b": 1}', f"1: sysctls.net.a\\x07b: is no sysctl below /proc/sys {SUCH_AS}"),
+        ('sysctls: {net.a: "1\\n2"}', "1: sysctls.net.a: must be one line without control characters"),
+        ('sysctls: {net.a: "1\\02"}', "1: sysctls.net.a: must be one line without control characters"),
+        ('sysctls: {net.a: "1\\e2"}', "1: sysctls.net.a: must be one line without control characters, of at most 4000"),
+        ("sysctls: {net.a: |\n  1\n  2\n}", "1: not YAML"),
+        (
+            "sysctls:\n  net.a: [4096, 131072]",
+            '2: sysctls.net.a: must be a string or an integer, not a list (quote it: "4096 131072 6291456")',
+        ),
+        (
+            "sysctls: {net.a: true}",
+            "1: sysctls.net.a: must be a string or an integer, not a truth value (the kernel wants a number: 1)",
+        ),
+        ("sysctls: {net.a: }", "1: sysctls.net.a: must be a string or an integer, not nothing"),
+        (
+            "sysctls: {net.a: 2026-01-01}",
+            '1: sysctls.net.a: must be a string or an integer, not a timestamp (quote it: "2026-01-01")',
+        ),
+        ("sysctls: {net.a: {policy: observe}}", "1: sysctls.net.a: has no value, and no profile gives it one"),
+        ("sysctls: {net.a: {value: 1, atLeast: 1}}", "1: sysctls.net.a: has both 'value' and 'atLeast' (keep one)"),
+        ("sysctls: {net.a: {atLeast: many}}", "1: sysctls.net.a.atLeast: must be a whole number, not a text"),
+        (
+            "sysctls: {net.a: {value: 1, policy: ignore}}",
+            "1: sysctls.net.a.policy: must be one of enforce, observe (not 'ignore')",
+        ),
+        ("profiles: kube-proxy-ipvs", "1: profiles: must be a list, not a text ([] for none)"),
+        ("profiles: [none]", "1: profiles: must be one of kube-proxy-ipvs, lvs-full (not 'none')"),
+        ("scheduler: ../x", "1: scheduler: must be the name of a scheduler, not '../x' (such as rr or sh)"),
+        ("scheduler: [rr]", "1: scheduler: must be the name of a scheduler, not a list (such as rr or sh)"),
+        ("strictARP: 1", "1: strictARP: must be true or false, not a number"),
+        ("strictARP: 'true'", "1: strictARP: must be true or false, not a text"),
+        ("strictARP: !!bool perhaps", "1: strictARP: must be true or false, not "),
+        ("modules: {a: !!bool perhaps}", "1: modules.a: must be a map, not "),
+        ("sysctls: {net.a: !!bool perhaps}", "1: sysctls.net.a: must be a string or an integer, not "),
+        ("interval: soon", "1: interval: must be a time, not a text (such as 500ms, 60s, 5m)"),
+        ("interval: -1", "1: interval: must be a time, not a number (such as 500ms, 60s, 5m)"),
+        ("interval: 0.5s", "1: interval: must be between 1s and 86400s"),
+        ("startup: strict", "1: startup: must be a map, not a text"),
+        ("startup: {mode: hard}", "1: startup.mode: must be one of lenient, strict (not 'hard')"),
+        ("web: {listen: 127.0.0.1:80}", "1: web.listen: must be a list, not a text"),
+        ("web: {listen: [localhost:80]}", f"1: web.listen: 'localhost:80' is no address {ADDRESSES}"),
+        ('web: {listen: ["::1:80"]}', f"1: web.listen: '::1:80' is no address {ADDRESSES}"),
+        ('web: {listen: ["[::1:80"]}', f"1: web.listen: '[::1:80' is no address {ADDRESSES}"),
+        ('web: {listen: ["[127.0.0.1]:80"]}', f"1: web.listen: '[127.0.0.1]:80' is no address {ADDRESSES}"),
+        ("web: {listen: [127.0.0.1:0]}", "1: web.listen: '127.0.0.1:0' has no port between 1 and 65535"),
+        ("web: {listen: [127.0.0.1:65536]}", "1: web.listen: '127.0.0.1:65536' has no port between 1 and 65535"),
+        ("- a", "1: must be a map, not a list"),
+        ("text", "1: must be a map, not a text"),
+        ("a: [1", "1: not YAML: "),
+    ],
+)
+def test_what_is_refused(text: str, error: str) -> None:
+    found = errors(text)
+    assert len(found) == 1
+    assert found[0].startswith(f"0.yaml:{error}")
+
+
+def test_a_value_of_several_lines_is_refused() -> None:
+    (error,) = errors("sysctls:\n  net.a: |\n    1\n    2\n")
+    assert error == "0.yaml:2: sysctls.net.a: must be one line without control characters"
+
+
+def test_a_file_larger_than_a_mebibyte_is_refused() -> None:
+    assert errors("#" * (1 << 20) + "\n") == ("0.yaml: is larger than 1048576 bytes",)
+
+
+def test_anchors_that_explode_are_refused() -> None:
+    bomb = "a: &a [x, x, x, x, x, x, x, x, x, x]\n"
+    bomb += "".join(f"{new}: &{new} [{', '.join([f'*{old}'] * 10)}]\n" for old, new in zip("abcdefgh", "bcdefghi"))
+    (error,) = errors(bomb)
+    assert "unfolds to more than" in error
+
+
+def test_deep_nesting_is_refused() -> None:
+    assert errors("modules: " + "[" * 5000) == ("0.yaml: is nested too deeply",)
+
+
+def test_all_errors_of_all_files_are_told_at_once() -> None:
+    found = errors("schedular: rr\ninterval: soon\nstrictARP: 3", "web: [1]\n", "modules: {a b: 1}", "scheduler: [")
+    assert [error.partition(": ")[0] for error in found] == ["0.yaml:1", "0.yaml:2", "0.yaml:3", "1.yaml:1", "2.yaml:1", "3.yaml:1"]
+
+
+def test_a_long_key_is_not_told_in_full() -> None:
+    (error,) = errors(f"{'k' * 3000}: 1")
+    assert len(error) < 300

@@ -1,0 +1,198 @@
+"""What every Host promises: a fake kernel, a tree of files, and in the bench a real kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ipvsd.kmod import BlacklistedError, LoadError
+from ipvsd.model import Missing, ModuleState, Unreadable
+from tests.contract import REAL, Bench, FakeBench, TreeBench, real_bench
+
+CONNTRACK = "net.ipv4.vs.conntrack"
+DROP_RATE = "net.ipv4.vs.am_droprate"
+ARP_IGNORE = "net.ipv4.conf.lo.arp_ignore"
+NAMES = ("ip_vs", "ip_vs_sh", "nf_conntrack", "br_netfilter", "ip_vs_nonsense")
+
+_real = [pytest.param("real", marks=pytest.mark.vm)] if REAL else []
+
+
+@pytest.fixture(params=["fake", "tree", *_real])
+def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
+    yield from _bench(request.param, tmp_path)
+
+
+@pytest.fixture(params=["fake", *_real])
+def kernel_bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
+    """Where a kernel, or what stands for it, has its say; the files of a tree take everything."""
+    yield from _bench(request.param, tmp_path)
+
+
+def _bench(kind: str, tmp_path: Path) -> Iterator[Bench]:
+    if kind == "real":
+        with real_bench() as real:
+            yield real
+    else:
+        yield FakeBench() if kind == "fake" else TreeBench(tmp_path)
+
+
+# --- the kernel and its index -----------------------------------------------------------
+
+
+def test_the_kernel_has_a_release_and_processors_and_takes_modules(bench: Bench) -> None:
+    kernel = bench.host.kernel(NAMES)
+
+    assert kernel.release
+    assert kernel.cpus >= 1
+    assert kernel.modular
+    assert kernel.indexed
+
+
+def test_the_index_tells_which_of_the_asked_modules_can_be_loaded(bench: Bench) -> None:
+    assert bench.host.kernel(NAMES).loadable == {"ip_vs", "ip_vs_sh", "nf_conntrack", "br_netfilter"}
+
+
+def test_the_index_does_not_tell_of_what_was_not_asked(bench: Bench) -> None:
+    assert bench.host.kernel(["ip_vs"]).loadable == {"ip_vs"}
+
+
+def test_being_loaded_makes_no_difference_to_the_index(bench: Bench) -> None:
+    bench.host.load_module("ip_vs_sh")
+
+    assert "ip_vs_sh" in bench.host.kernel(NAMES).loadable
+
+
+# --- modules ----------------------------------------------------------------------------
+
+
+def test_a_module_that_is_not_loaded_is_not_listed(bench: Bench) -> None:
+    assert "ip_vs" not in bench.host.modules(NAMES)
+
+
+def test_a_loaded_module_is_live(bench: Bench) -> None:
+    bench.host.load_module("br_netfilter")
+
+    assert bench.host.modules(["br_netfilter"]) == {"br_netfilter": ModuleState.LIVE}
+
+
+def test_a_module_brings_what_it_depends_on(bench: Bench) -> None:
+    bench.host.load_module("ip_vs_sh")
+
+    listed = bench.host.modules(["ip_vs", "ip_vs_sh", "nf_conntrack"])
+    assert listed == dict.fromkeys(("ip_vs", "ip_vs_sh", "nf_conntrack"), ModuleState.LIVE)
+
+
+def test_only_the_modules_that_were_asked_about_are_listed(bench: Bench) -> None:
+    bench.host.load_module("ip_vs_sh")
+
+    assert set(bench.host.modules(["ip_vs_sh"])) == {"ip_vs_sh"}
+
+
+def test_loading_a_live_module_again_is_no_error(bench: Bench) -> None:
+    bench.host.load_module("ip_vs")
+    bench.host.load_module("ip_vs")
+
+    assert bench.host.modules(["ip_vs"]) == {"ip_vs": ModuleState.LIVE}
+
+
+def test_an_unknown_module_cannot_be_loaded(bench: Bench) -> None:
+    with pytest.raises(LoadError):
+        bench.host.load_module("ip_vs_nonsense")
+
+
+def test_a_blacklisted_module_is_not_loaded(bench: Bench) -> None:
+    bench.blacklist("ip_vs_sh")
+
+    with pytest.raises(BlacklistedError):
+        bench.host.load_module("ip_vs_sh")
+    assert "ip_vs_sh" not in bench.host.modules(NAMES)
+
+
+def test_an_unloaded_module_is_gone_and_can_be_loaded_again(bench: Bench) -> None:
+    bench.host.load_module("ip_vs_sh")
+    bench.unload("ip_vs_sh")
+    assert "ip_vs_sh" not in bench.host.modules(NAMES)
+
+    bench.host.load_module("ip_vs_sh")
+    assert bench.host.modules(["ip_vs_sh"]) == {"ip_vs_sh": ModuleState.LIVE}
+
+
+def test_a_module_in_use_cannot_be_unloaded(kernel_bench: Bench) -> None:
+    kernel_bench.host.load_module("ip_vs_sh")
+
+    with pytest.raises(OSError, match="in use"):
+        kernel_bench.unload("ip_vs")
+
+
+# --- sysctls ----------------------------------------------------------------------------
+
+
+def test_a_sysctl_is_missing_while_its_module_is(bench: Bench) -> None:
+    assert bench.host.read_sysctl(CONNTRACK) == Missing()
+
+
+def test_a_sysctl_comes_with_its_module_at_the_kernels_default(bench: Bench) -> None:
+    bench.host.load_module("ip_vs")
+
+    assert bench.host.read_sysctl(CONNTRACK) == "0"
+
+
+def test_a_sysctl_goes_with_its_module(bench: Bench) -> None:
+    bench.host.load_module("ip_vs")
+    bench.unload("ip_vs")
+
+    assert bench.host.read_sysctl(CONNTRACK) == Missing()
+
+
+def test_a_module_reload_resets_its_sysctls(bench: Bench) -> None:
+    bench.host.load_module("ip_vs")
+    bench.host.write_sysctl(CONNTRACK, "1")
+    bench.unload("ip_vs")
+    bench.host.load_module("ip_vs")
+
+    assert bench.host.read_sysctl(CONNTRACK) == "0"
+
+
+def test_what_is_written_is_read_back(bench: Bench) -> None:
+    bench.host.load_module("ip_vs")
+    bench.host.write_sysctl(CONNTRACK, "1")
+
+    assert bench.host.read_sysctl(CONNTRACK) == "1"
+
+
+def test_a_shorter_value_leaves_nothing_of_a_longer_one(bench: Bench) -> None:
+    bench.host.load_module("ip_vs")
+    bench.host.write_sysctl(DROP_RATE, "1000")
+    bench.host.write_sysctl(DROP_RATE, "7")
+
+    assert bench.host.read_sysctl(DROP_RATE) == "7"
+
+
+def test_a_sysctl_without_a_module_can_be_written_and_restored(bench: Bench) -> None:
+    before = bench.host.read_sysctl(ARP_IGNORE)
+    assert isinstance(before, str)
+    bench.host.write_sysctl(ARP_IGNORE, "1")
+    assert bench.host.read_sysctl(ARP_IGNORE) == "1"
+
+    bench.host.write_sysctl(ARP_IGNORE, before)
+    assert bench.host.read_sysctl(ARP_IGNORE) == before
+
+
+@pytest.mark.parametrize("key", [CONNTRACK, "net.ipv4.conf.lo.no_such_key"])
+def test_writing_a_sysctl_that_is_not_there_says_so_and_makes_none(bench: Bench, key: str) -> None:
+    with pytest.raises(FileNotFoundError):
+        bench.host.write_sysctl(key, "1")
+    assert bench.host.read_sysctl(key) == Missing()
+
+
+def test_a_directory_is_no_sysctl(bench: Bench) -> None:
+    assert bench.host.read_sysctl("net.ipv4.conf.lo") == Unreadable("Is a directory")
+
+
+def test_a_value_that_is_no_number_is_refused_and_changes_nothing(kernel_bench: Bench) -> None:
+    before = kernel_bench.host.read_sysctl(ARP_IGNORE)
+    with pytest.raises(OSError):
+        kernel_bench.host.write_sysctl(ARP_IGNORE, "nonsense")
+    assert kernel_bench.host.read_sysctl(ARP_IGNORE) == before

@@ -1,0 +1,292 @@
+"""The whole daemon as a process, on a tree, with a socket in systemd's place."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Optional
+
+import pytest
+
+from tests.trees import make_tree, put, put_sysctl, sysctl
+
+REPOSITORY = Path(__file__).parent.parent
+MAIN = "etc/ipvsd/ipvsd.yaml"
+QUIET = "web: {listen: []}\n"
+KEPT = "var/lib/ipvsd/last-good.json"
+STATUS = "run/ipvsd/status.json"
+
+Until = Callable[[Callable[[], object], str], None]
+
+
+class Service:
+    """Starts the daemon and hears what it says to systemd."""
+
+    def __init__(self, tree: Path) -> None:
+        self.tree = tree
+        self._process: Optional[subprocess.Popen[str]] = None
+        self._systemd = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._systemd.bind(str(tree / "notify"))
+        self._systemd.settimeout(20)
+        self.said: list[str] = []
+
+    def start(self, **environment: str) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "ipvsd", "run", "--root", str(self.tree)],
+            cwd=REPOSITORY,
+            env={"PATH": os.environ["PATH"], "NOTIFY_SOCKET": str(self.tree / "notify"), **environment},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    @property
+    def process(self) -> subprocess.Popen[str]:
+        assert self._process is not None
+        return self._process
+
+    def hears(self, *what: str) -> str:
+        """Wait for a message that holds all of these; return it."""
+        while True:
+            message = self._systemd.recv(1 << 16).decode()
+            self.said.append(message)
+            if all(part in message for part in what):
+                return message
+
+    def ready(self, **environment: str) -> str:
+        self.start(**environment)
+        line = self.hears("READY=1\n")
+        self.hears("WATCHDOG=1")
+        return line
+
+    def status(self) -> Any:
+        return json.loads((self.tree / STATUS).read_text())
+
+    def ends(self) -> tuple[int, list[str]]:
+        """Wait for the end; return the exit code and the log."""
+        _, log = self.process.communicate(timeout=20)
+        return self.process.returncode, log.splitlines()
+
+    def stop(self) -> tuple[int, list[str]]:
+        self.process.send_signal(signal.SIGTERM)
+        return self.ends()
+
+    def close(self) -> None:
+        if self._process is not None and self._process.returncode is None:
+            self._process.kill()
+            self._process.communicate()
+        self._systemd.close()
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Iterator[Service]:
+    service = Service(make_tree(tmp_path))
+    put(tmp_path, MAIN, QUIET)
+    yield service
+    service.close()
+
+
+# --- start and stop ---------------------------------------------------------------------
+
+
+def test_ready_is_said_after_the_first_look_with_its_verdict(service: Service, until: Until) -> None:
+    assert service.ready() == "READY=1\nSTATUS=ready: 6 modules, 7 sysctls right"
+    until((service.tree / STATUS).exists, "the status is published")
+    assert service.status()["state"] == "ready"
+    assert service.stop() == (0, ["ipvsd: ready: 6 modules, 7 sysctls right"])
+    service.hears("STOPPING=1")
+
+
+def test_the_first_look_puts_right_what_it_can(service: Service) -> None:
+    put_sysctl(service.tree, "net.ipv4.ip_forward", "0")
+    service.ready()
+    assert sysctl(service.tree, "net.ipv4.ip_forward").read_text() == "1\n"
+    _, log = service.stop()
+    assert log[0] == "ipvsd: wrote net.ipv4.ip_forward: found '0', wanted '1'"
+
+
+def test_ready_is_said_of_a_node_that_is_not_right_too(service: Service) -> None:
+    put(service.tree, "proc/modules", "")
+    assert "STATUS=failed: " in service.ready()
+    assert service.stop()[0] == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_in_peace(service: Service, number: signal.Signals) -> None:
+    service.ready()
+    service.process.send_signal(number)
+    assert service.ends()[0] == 0
+
+
+def test_a_directory_for_the_status_that_is_missing_stops_nothing(service: Service) -> None:
+    for path in ("run/ipvsd/conf.d", "run/ipvsd", "var/lib/ipvsd"):
+        (service.tree / path).rmdir()
+    service.ready()
+    assert service.stop()[0] == 0
+
+
+def test_a_strict_start_holds_ready_back_and_asks_for_time(service: Service) -> None:
+    put(service.tree, MAIN, f"{QUIET}startup: {{mode: strict}}\n")
+    put_sysctl(service.tree, "net.ipv4.vs.conntrack", "0")
+    sysctl(service.tree, "net.ipv4.vs.expire_nodest_conn").unlink()
+    service.start()
+    service.hears("EXTEND_TIMEOUT_USEC=", "waiting up to ", "net.ipv4.vs.expire_nodest_conn")
+    assert not any("READY=1" in message for message in service.said)
+    put_sysctl(service.tree, "net.ipv4.vs.expire_nodest_conn", "1")
+    put_sysctl(service.tree, "net.ipv4.ip_forward", "0")  # it has an event source; the missing file has none
+    service.hears("READY=1", "STATUS=ready: ")
+
+
+def test_a_strict_start_ends_at_its_limit(service: Service) -> None:
+    put(service.tree, MAIN, f"{QUIET}startup: {{mode: strict, limit: 100ms}}\n")
+    put(service.tree, "proc/modules", "")
+    service.start()
+    service.hears("READY=1", "STATUS=failed: ")
+    assert any("strict start: not ready after 0.1 s" in line for line in service.stop()[1])
+
+
+# --- drift ------------------------------------------------------------------------------
+
+
+def test_a_sysctl_that_drifts_is_restored_by_its_event(service: Service, until: Until) -> None:
+    service.ready()
+    file = sysctl(service.tree, "net.ipv4.ip_forward")
+    fd = os.open(file, os.O_WRONLY)  # as sysctl -w does; a file in a tree is not cut off by the kernel
+    os.write(fd, b"0\n")
+    os.close(fd)
+    until(lambda: file.read_text() == "1\n", "it is restored")
+    service.hears("STATUS=", "last repair net.ipv4.ip_forward 0 -> 1, under 1 min ago")
+    _, log = service.stop()
+    assert "wrote net.ipv4.ip_forward: found '0', wanted '1'; it had drifted, repaired in" in log[-1]
+
+
+def test_the_watchdog_is_fed_in_half_its_period(service: Service) -> None:
+    service.ready(WATCHDOG_USEC="100000")
+    for _ in range(3):
+        service.hears("WATCHDOG=1")
+    assert service.stop()[0] == 0
+
+
+# --- configuration ----------------------------------------------------------------------
+
+BAD = f"{QUIET}schedular: rr\ninterval: soon\n"
+
+
+def errors(tree: Path) -> list[str]:
+    return [
+        f"{tree}/{MAIN}:2: unknown key 'schedular' (did you mean 'scheduler'?)",
+        f"{tree}/{MAIN}:3: interval: must be a time, not a text (such as 500ms, 60s, 5m)",
+    ]
+
+
+def test_a_bad_configuration_without_a_good_one_before_exits_78(service: Service) -> None:
+    put(service.tree, MAIN, BAD)
+    put_sysctl(service.tree, "net.ipv4.ip_forward", "0")
+    service.start()
+    code, log = service.ends()
+    assert code == 78
+    assert [line for line in log if str(service.tree) in line] == [f"ipvsd: error: {line}" for line in errors(service.tree)]
+    assert sysctl(service.tree, "net.ipv4.ip_forward").read_text() == "0\n"
+    service.hears("STATUS=configuration refused: ")
+
+
+def test_a_bad_configuration_at_the_start_means_the_last_good_one(service: Service, until: Until) -> None:
+    put(service.tree, MAIN, f"{QUIET}bridgeNetfilter: false\n")
+    service.ready()
+    until((service.tree / KEPT).exists, "the configuration is kept")
+    service.stop()
+
+    put(service.tree, MAIN, BAD)
+    line = service.ready()
+    assert "ready: 5 modules, 5 sysctls right" in line
+    assert "configuration refused" in line
+    until(lambda: service.status()["config"]["errors"] == errors(service.tree), "the status tells the errors")
+    assert any("starting with the last good configuration" in text for text in service.stop()[1])
+
+
+def test_sighup_reloads_between_two_messages(service: Service) -> None:
+    service.ready()
+    put(service.tree, MAIN, f"{QUIET}bridgeNetfilter: false\n")
+    service.process.send_signal(signal.SIGHUP)
+    service.hears("RELOADING=1\nMONOTONIC_USEC=")
+    assert service.hears("READY=1") == "READY=1\nSTATUS=ready: 5 modules, 5 sysctls right"
+
+
+def save(tree: Path, text: str) -> None:
+    put(tree, MAIN, text)
+
+
+def save_by_rename(tree: Path, text: str) -> None:
+    put(tree, f"{MAIN}.tmp", text).replace(tree / MAIN)
+
+
+def drop_in(tree: Path, text: str) -> None:
+    put(tree, "etc/ipvsd/conf.d/10-mine.yaml", text.replace(QUIET, ""))
+
+
+@pytest.mark.parametrize("change", [save, save_by_rename, drop_in], ids=lambda change: change.__name__)
+def test_a_changed_file_is_read_by_itself(service: Service, until: Until, change: Callable[[Path, str], None]) -> None:
+    service.ready()
+    until((service.tree / STATUS).exists, "the status is published")
+    change(service.tree, f"{QUIET}bridgeNetfilter: false\n")
+    service.hears("STATUS=ready: 5 modules, 5 sysctls right")
+    assert any("configuration loaded" in line for line in service.stop()[1])
+
+
+def test_a_bad_reload_keeps_the_old_configuration_at_work(service: Service, until: Until) -> None:
+    service.ready()
+    put(service.tree, MAIN, BAD)
+    service.process.send_signal(signal.SIGHUP)
+    said = service.hears("READY=1", "ready: 6 modules", "configuration refused", "schedular")
+    assert said.isascii()
+    until(lambda: service.status()["config"]["errors"] == errors(service.tree), "the status tells the errors")
+
+    put_sysctl(service.tree, "net.ipv4.vs.conntrack", "0")
+    until(lambda: sysctl(service.tree, "net.ipv4.vs.conntrack").read_text() == "1\n", "it still works")
+    _, log = service.stop()
+    assert "ipvsd: warning: the previous configuration stays at work" in log
+
+
+def test_a_mended_configuration_ends_the_complaint(service: Service, until: Until) -> None:
+    service.ready()
+    put(service.tree, MAIN, BAD)
+    service.hears("configuration refused")
+    put(service.tree, MAIN, QUIET)
+    until(lambda: (service.tree / STATUS).exists() and not service.status()["config"]["errors"], "the complaint ended")
+    assert service.stop()[0] == 0
+
+
+def test_many_reloads_disturb_nothing_and_leak_nothing(service: Service) -> None:
+    service.ready()
+    fds = Path(f"/proc/{service.process.pid}/fd")
+    service.process.send_signal(signal.SIGHUP)
+    service.hears("READY=1")
+    before = len(os.listdir(fds))
+    for _ in range(20):
+        service.process.send_signal(signal.SIGHUP)
+        service.hears("READY=1")
+    assert len(os.listdir(fds)) <= before + 1  # the child that asks IPVS may be running
+    _, log = service.stop()
+    assert not [line for line in log if "wrote" in line or "loaded module" in line]
+
+
+# --- the web ----------------------------------------------------------------------------
+
+
+def test_the_status_and_the_metrics_are_served(service: Service, until: Until) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    put(service.tree, MAIN, f'web: {{listen: ["127.0.0.1:{port}"]}}\n')
+    service.ready()
+    until((service.tree / STATUS).exists, "the status is published")
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=10) as answer:
+        assert answer.read() == b"ready: 6 modules, 7 sysctls right\n"
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+        assert b"\nipvsd_config_last_reload_successful 1.0\n" in answer.read()

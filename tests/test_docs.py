@@ -1,0 +1,319 @@
+"""The documents say what the code does: every key, option, metric, verdict and JSON key, and none besides."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ipvsd import cli, metrics, present
+from ipvsd.config import Config, ConfigError, parse
+from ipvsd.model import (
+    AtLeast,
+    ConfigState,
+    Health,
+    Histogram,
+    Ipvs,
+    Kernel,
+    ModuleFinding,
+    ModuleVerdict,
+    Need,
+    Policy,
+    Repair,
+    Report,
+    SourceState,
+    State,
+    SysctlFinding,
+    SysctlVerdict,
+    Tally,
+    WantedModule,
+    WantedSysctl,
+)
+from ipvsd.profiles import PROFILES
+from ipvsd.tally import BUCKETS
+
+ROOT = Path(__file__).parents[1]
+IPVSD_8 = (ROOT / "packaging/man/ipvsd.8.scd").read_text()
+YAML_5 = (ROOT / "packaging/man/ipvsd.yaml.5.scd").read_text()
+README = (ROOT / "README.md").read_text()
+METRICS = (ROOT / "docs/metrics.md").read_text()
+STATUS = (ROOT / "docs/status.md").read_text()
+MARKDOWN = [ROOT / "README.md", ROOT / "HACKING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+_TIMES = Histogram((1, *(0 for _ in BUCKETS)), 0.0)
+REPORT = Report(
+    time=1.0,
+    boottime=1.0,
+    kernel=Kernel("6.1.0", "debian", 1, True, True, frozenset(), frozenset()),
+    modules=(ModuleFinding(WantedModule("ip_vs", Need.REQUIRED, "here"), ModuleVerdict.LIVE, "seen"),),
+    sysctls=(
+        SysctlFinding(WantedSysctl("a.b", AtLeast(1), Policy.ENFORCE, True, "here"), "1", SysctlVerdict.RIGHT, ""),
+    ),
+    health=Health(State.READY, "ready", 0),
+    tally=Tally({}, {}, {}, {}, {}, {}, _TIMES, 1, _TIMES),
+    repairs=(Repair("a.b", "0", "1", 1.0, 1.0),),
+    sources=(SourceState("uevents", True, ""),),
+    ipvs=Ipvs(True, "1.2.1", 4096, "answers"),
+    config=ConfigState("0", ("lvs-full",), ("file",), 60.0, ("error",)),
+)
+
+
+def section(text: str, start: str, end: str) -> str:
+    """Return what stands between two lines."""
+    assert f"\n{start}\n" in text
+    return text.split(f"\n{start}\n", 1)[1].split(f"\n{end}\n", 1)[0]
+
+
+def terms(text: str) -> list[str]:
+    """Return the terms of scdoc's definition lists: bold, alone on a line that is not indented."""
+    lines = [line for line in text.splitlines() if re.match(r"\*[^*]+\*(?:[ ,].*)?$", line)]
+    return [term for line in lines for term in re.findall(r"\*([^*]+)\*", line)]
+
+
+def blocks(text: str, language: str = "") -> list[str]:
+    """Return the literal blocks that are marked with `language`."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
+# --- configuration --------------------------------------------------------------------
+
+
+def known_keys(where: str) -> list[str]:
+    """Return the keys that may stand in a place of the configuration, as it says itself when one is unknown."""
+    with pytest.raises(ConfigError) as caught:
+        parse([("file", where.encode())])
+    (error,) = caught.value.errors
+    found = re.search(r"\(known: (.*)\)$", error)
+    assert found, error
+    return found[1].split(", ")
+
+
+def test_ipvsd_yaml_5_has_every_key_and_no_other() -> None:
+    unknown = "qqqqqqqq: 1"
+    keys = set(known_keys(unknown))
+    for name, prefix in (("startup", "startup"), ("web", "web")):
+        keys |= {f"{prefix}.{key}" for key in known_keys(f"{name}: {{{unknown}}}")}
+    keys |= {f"modules.NAME.{key}" for key in known_keys(f"modules: {{x: {{{unknown}}}}}")}
+    keys |= {f"sysctls.KEY.{key}" for key in known_keys(f"sysctls: {{a.b: {{{unknown}}}}}")}
+
+    documented = terms(section(YAML_5, "# KEYS", "# NAMES OF SYSCTLS"))
+
+    # startup and web have no meaning but that of their keys.
+    assert sorted(documented) == sorted(keys - {"startup", "web"})
+
+
+def test_ipvsd_yaml_5_and_profiles_md_have_every_profile_and_what_it_wants() -> None:
+    documented = terms(section(YAML_5, "# PROFILES", "# EXAMPLES"))
+    text = (ROOT / "docs/profiles.md").read_text()
+    names = {entry.name for profile in PROFILES.values() for entry in profile.modules}
+    names |= {name for profile in PROFILES.values() for names in profile.alternatives for name in names}
+    names |= {entry.key for profile in PROFILES.values() for entry in profile.sysctls}
+
+    assert documented == list(PROFILES)
+    assert {name for name in names if f"`{name}`" not in text} == set()
+
+
+EXAMPLES = {
+    **{f"README.md {number}": text for number, text in enumerate(blocks(README, "yaml"))},
+    **{f"ipvsd.yaml(5) {number}": text for number, text in enumerate(blocks(YAML_5.split("# EXAMPLES")[1]))},
+}
+
+
+@pytest.mark.parametrize("text", EXAMPLES.values(), ids=EXAMPLES)
+def test_the_examples_of_the_configuration_are_good(text: str) -> None:
+    assert parse([("example", text.encode())]) != Config()
+
+
+def test_the_documents_have_examples() -> None:
+    assert {name.split()[0] for name in EXAMPLES} == {"README.md", "ipvsd.yaml(5)"}
+
+
+def test_the_example_with_every_default_is_the_default() -> None:
+    first = blocks(YAML_5.split("# EXAMPLES")[1])[0]
+
+    assert dataclasses.replace(parse([("example", first.encode())]), origins={}) == Config()
+
+
+@pytest.mark.parametrize("path", MARKDOWN[:1] + MARKDOWN[3:], ids=lambda path: path.name)
+def test_keys_of_the_configuration_that_are_named_in_passing_exist(path: Path) -> None:
+    known = {*terms(section(YAML_5, "# KEYS", "# NAMES OF SYSCTLS"))}
+
+    named = re.findall(r"`([A-Za-z]+(?:\.[A-Za-z]+)*):(?: [^`]*)?`", path.read_text())
+
+    assert set(named) - known == set()
+
+
+# --- metrics --------------------------------------------------------------------------
+
+
+def emitted() -> Mapping[str, tuple[str, frozenset[str]]]:
+    """Return the type and the labels of every metric that /metrics has."""
+    text = metrics.exposition(lambda: REPORT)().decode()
+    types = dict(re.findall(r"^# TYPE (\S+) (\S+)$", text, re.MULTILINE))
+    labels: dict[str, frozenset[str]] = {}
+    for name in types:
+        sample = re.search(rf"^{name}(?:_bucket)?(?:\{{(.*)\}})? ", text, re.MULTILINE)
+        assert sample, name
+        labels[name] = frozenset(re.findall(r'([a-z_]+)="', sample[1] or "")) - {"le"}
+    return {name: (kind, labels[name]) for name, kind in types.items()}
+
+
+def test_metrics_md_has_every_metric_with_type_and_labels_and_no_other() -> None:
+    rows = re.findall(r"^\| `(ipvsd_\w+)` \| (\w+) \| (.*?) ?\|", METRICS, re.MULTILINE)
+
+    documented = {name: (kind, frozenset(re.findall(r"`(\w+)`", labels))) for name, kind, labels in rows}
+
+    assert len(rows) == len(documented)
+    assert documented == {name: value for name, value in emitted().items() if name.startswith("ipvsd_")}
+
+
+def test_metrics_md_has_the_metrics_of_the_process() -> None:
+    documented = re.findall(r"`(process_\w+)`", METRICS)
+
+    assert sorted(documented) == sorted(name for name in emitted() if not name.startswith("ipvsd_"))
+
+
+@pytest.mark.parametrize("text", [METRICS, README, IPVSD_8, YAML_5], ids=["metrics", "README", "ipvsd(8)", "yaml(5)"])
+def test_metrics_that_are_named_in_passing_exist(text: str) -> None:
+    assert set(re.findall(r"\bipvsd_\w+", text)) - {"ipvsd_VERSION_all", "ipvsd_"} - set(emitted()) == set()
+
+
+# --- command line ---------------------------------------------------------------------
+
+
+def commands(
+    parser: argparse.ArgumentParser, path: tuple[str, ...] = ()
+) -> Iterator[tuple[str, argparse.ArgumentParser]]:
+    """Yield every command that can be run, with its parser."""
+    nested = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+    if not nested:
+        yield " ".join(path), parser
+    for action in nested:
+        for name, command in action.choices.items():
+            yield from commands(command, (*path, name))
+
+
+def options(parser: argparse.ArgumentParser) -> set[str]:
+    return {option for action in parser._actions for option in action.option_strings}
+
+
+def test_the_synopsis_has_every_command_with_its_options() -> None:
+    rows = re.findall(r"^\*ipvsd ([a-z ]+)\*(.*)$", section(IPVSD_8, "# SYNOPSIS", "# DESCRIPTION"), re.MULTILINE)
+
+    documented = {command: set(re.findall(r"\*(--[a-z-]+)\*", rest)) for command, rest in rows}
+
+    expected = {name: options(parser) - {"-h", "--help"} for name, parser in commands(cli.build_parser())}
+    assert documented == expected
+
+
+def test_ipvsd_8_explains_every_command_and_option() -> None:
+    parser = cli.build_parser()
+    every = options(parser).union(*(options(command) for _, command in commands(parser)))
+
+    assert terms(section(IPVSD_8, "# COMMANDS", "# OPTIONS")) == [name for name, _ in commands(parser)]
+    assert set(terms(section(IPVSD_8, "# OPTIONS", "# EXIT STATUS"))) == every
+
+
+def test_ipvsd_8_explains_every_exit_code() -> None:
+    documented = terms(section(IPVSD_8, "# EXIT STATUS", "# STATES"))
+
+    assert documented == ["0", "1", "2", "64", "77", "78"]
+    assert re.findall(r"\b([0-9]+) [a-z]", cli.EPILOG.split("See")[0]) == documented
+
+
+def test_the_readme_has_every_command() -> None:
+    documented = re.findall(r"^\| `ipvsd ([a-z ]+?)(?: \[FILE\])?` \|", README, re.MULTILINE)
+
+    assert sorted(documented) == sorted(name for name, _ in commands(cli.build_parser()))
+
+
+# --- states and verdicts --------------------------------------------------------------
+
+
+def test_ipvsd_8_explains_every_state_and_verdict() -> None:
+    verdicts = section(IPVSD_8, "# VERDICTS", "# IPVS")
+    of_modules, of_sysctls = verdicts.split("\nOn a sysctl:\n")
+
+    assert terms(section(IPVSD_8, "# STATES", "# VERDICTS")) == [state.value for state in State]
+    assert sorted(terms(of_modules)) == sorted(verdict.value for verdict in ModuleVerdict)
+    assert sorted(terms(of_sysctls)) == sorted(verdict.value for verdict in SysctlVerdict)
+
+
+# --- the status document --------------------------------------------------------------
+
+
+def shapes(document: Mapping[str, Any]) -> Mapping[str, set[str]]:
+    """Return the keys of each kind of object in a status document."""
+    lists = {key: value for key, value in document.items() if isinstance(value, list)}
+    for key, items in lists.items():
+        assert items, f"{key} is empty and shows nothing"
+        assert all(item.keys() == items[0].keys() for item in items)
+    nested = {key: set(items[0]) for key, items in lists.items()}
+    single = {key: set(value) for key, value in document.items() if isinstance(value, dict)}
+    return {"": set(document), **nested, **single}
+
+
+def test_the_example_in_status_md_has_the_keys_that_the_code_gives() -> None:
+    (example,) = blocks(STATUS, "json")
+
+    assert shapes(json.loads(example)) == shapes(present.document(REPORT))
+
+
+@pytest.mark.parametrize(
+    ("heading", "key", "besides"),
+    [
+        ("The document", "", {"age"}),
+        ("A module", "modules", set()),
+        ("A sysctl", "sysctls", set()),
+        ("A repair", "repairs", set()),
+        ("A source", "sources", set()),
+        ("ipvs", "ipvs", set()),
+        ("config", "config", set()),
+    ],
+)
+def test_status_md_has_a_row_for_every_key(heading: str, key: str, besides: set[str]) -> None:
+    text = STATUS.split(f"\n## {heading}\n")[1].split("\n## ")[0]
+
+    documented = re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)
+
+    assert sorted(documented) == sorted(shapes(present.document(REPORT))[key] | besides)
+
+
+@pytest.mark.parametrize(("heading", "kind"), [("A module", ModuleVerdict), ("A sysctl", SysctlVerdict)])
+def test_status_md_has_every_verdict(heading: str, kind: type[ModuleVerdict] | type[SysctlVerdict]) -> None:
+    text = STATUS.split(f"\n## {heading}\n")[1].split("\n## ")[0]
+    (row,) = re.findall(r"^\| `verdict` \|.*$", text, re.MULTILINE)
+
+    assert {verdict.value for verdict in kind} <= set(re.findall(r"`([a-z ]+)`", row))
+
+
+# --- form -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", MARKDOWN, ids=lambda path: path.name)
+def test_links_within_the_tree_lead_somewhere(path: Path) -> None:
+    links = [link for link in re.findall(r"\]\(([^)#]+)[^)]*\)", path.read_text()) if "://" not in link]
+
+    assert [link for link in links if not (path.parent / link).exists()] == []
+
+
+@pytest.mark.skipif(not (shutil.which("scdoc") and shutil.which("man")), reason="needs scdoc and man")
+@pytest.mark.parametrize("name", ["ipvsd.8", "ipvsd.yaml.5"])
+def test_the_man_pages_are_made_without_a_warning(name: str, tmp_path: Path) -> None:
+    page = tmp_path / name
+    source = (ROOT / f"packaging/man/{name}.scd").read_text()
+    made = subprocess.run(["scdoc"], input=source, capture_output=True, text=True, check=False)
+    page.write_text(made.stdout)
+
+    shown = subprocess.run(["man", "--warnings", "-l", str(page)], capture_output=True, text=True, check=False)
+
+    assert (made.returncode, made.stderr, shown.returncode, shown.stderr) == (0, "", 0, "")
+    assert "NAME" in shown.stdout

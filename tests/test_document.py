@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import pytest
+
+from ipvsd import document
+from ipvsd.document import DocumentError, Mapping, Scalar, Sequence
+
+
+def test_a_document_remembers_its_lines() -> None:
+    assert document.parse(b"a: 1\nb:\n- x\n") == Mapping(
+        ((Scalar("str", "a", 1), Scalar("int", "1", 1)), (Scalar("str", "b", 2), Sequence((Scalar("str", "x", 3),), 3))),
+        1,
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("1", "int"), ("1.5", "float"), ("yes", "bool"), ("~", "null"), ("word", "str"), ("'1'", "str"),
+        ("2026-01-01", "timestamp"),
+    ],
+)  # fmt: skip
+def test_a_scalar_keeps_its_own_text(text: str, kind: str) -> None:
+    assert document.parse(text.encode()) == Scalar(kind, text.strip("'"), 1)
+
+
+@pytest.mark.parametrize("data", [b"", b"# nothing\n", b"---\n...\n"], ids=["empty", "comment", "markers"])
+def test_nothing_is_in_an_empty_document(data: bytes) -> None:
+    found = document.parse(data)
+    assert found is None or (isinstance(found, Scalar) and found.kind == "null")
+
+
+def test_a_key_that_stands_twice_is_there_twice() -> None:
+    found = document.parse(b"a: 1\na: 2\n")
+    assert isinstance(found, Mapping)
+    assert [key.line for key, _ in found.items] == [1, 2]
+
+
+def test_an_alias_stands_for_what_it_names() -> None:
+    found = document.parse(b"a: &x [1]\nb: *x\n")
+    assert isinstance(found, Mapping)
+    assert found.items[0][1] == found.items[1][1]
+
+
+BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 9)
+)
+
+
+@pytest.mark.parametrize(
+    ("data", "line", "text"),
+    [
+        pytest.param(b"a: [1\n", 2, "not YAML", id="unfinished"),
+        pytest.param(b"a: 1\n b: 2\n", 2, "not YAML", id="indentation"),
+        pytest.param(b"a:\tb: c\n\tx", 1, "not YAML", id="tab"),
+        pytest.param(b"a: *nowhere\n", 1, "undefined alias", id="undefined alias"),
+        pytest.param(b"a: 1\n---\nb: 2\n", 2, "another document", id="two documents"),
+        pytest.param(b"a: 1\nb: \xff\n", 2, "is not UTF-8 text", id="not UTF-8"),
+        pytest.param(b"a: \x00\n", 0, "not YAML", id="NUL"),
+        pytest.param(b"? [a]\n: 1\n", 1, "a key must be plain text", id="list as a key"),
+        pytest.param(b"? {a: 1}\n: 1\n", 1, "a key must be plain text", id="map as a key"),
+        pytest.param(BOMB.encode(), 1, "unfolds to more than", id="exploding aliases"),
+        pytest.param(b"a: &a [*a]\n", 0, "nested too deeply", id="alias to itself"),
+        pytest.param(b"[" * 5000, 0, "nested too deeply", id="deep lists"),
+        pytest.param(b"{a: " * 5000, 0, "nested too deeply", id="deep maps"),
+        pytest.param(b"- " * 5000, 0, "nested too deeply", id="deep block lists"),
+        pytest.param(b"a" * (document.MAX_BYTES + 1), 0, "is larger than 1048576 bytes", id="larger than 1 MiB"),
+    ],
+)
+def test_a_text_that_is_refused(data: bytes, line: int, text: str) -> None:
+    with pytest.raises(DocumentError, match=text) as caught:
+        document.parse(data)
+    assert caught.value.line == line
+
+
+def test_a_tag_builds_no_object() -> None:
+    found = document.parse(b"!!python/object/apply:os.system ['true']\n")
+    assert isinstance(found, Sequence)

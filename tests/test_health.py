@@ -1,0 +1,124 @@
+"""The states: ready, degraded, failed; and the one line that an operator reads."""
+
+from __future__ import annotations
+
+import pytest
+
+from ipvsd.health import ago, assess
+from ipvsd.model import Finding, Health, ModuleVerdict, Need, Policy, Repair, State, SysctlVerdict
+from tests.samples import NOW, module, sysctl
+
+
+def health(*findings: Finding) -> Health:
+    return assess(findings, None, NOW)
+
+
+MV, SV = ModuleVerdict, SysctlVerdict
+
+
+@pytest.mark.parametrize(
+    ("finding", "state"),
+    [
+        pytest.param(module(), State.READY, id="module live"),
+        pytest.param(module(MV.BUILT_IN), State.READY, id="module built in"),
+        *(
+            pytest.param(module(verdict), State.FAILED, id=f"required module {verdict.value}")
+            for verdict in MV
+            if verdict not in (MV.LIVE, MV.BUILT_IN)
+        ),
+        *(
+            pytest.param(module(verdict, need=Need.WANTED), State.DEGRADED, id=f"optional module {verdict.value}")
+            for verdict in MV
+            if verdict not in (MV.LIVE, MV.BUILT_IN, MV.NOT_SHIPPED)
+        ),
+        pytest.param(module(MV.NOT_SHIPPED, need=Need.IF_SHIPPED), State.READY, id="scheduler not shipped"),
+        pytest.param(module(MV.FAILED, need=Need.IF_SHIPPED), State.DEGRADED, id="shipped scheduler fails"),
+        pytest.param(sysctl(), State.READY, id="sysctl right"),
+        *(
+            pytest.param(sysctl(verdict), State.FAILED, id=f"required sysctl {verdict.value}")
+            for verdict in SV
+            if verdict is not SV.RIGHT
+        ),
+        *(
+            pytest.param(sysctl(verdict, required=False), State.DEGRADED, id=f"optional sysctl {verdict.value}")
+            for verdict in (SV.WRONG, SV.NOT_KEPT, SV.REFUSED, SV.UNREADABLE)
+        ),
+        pytest.param(sysctl(SV.PENDING, required=False), State.READY, id="optional sysctl pending"),
+        pytest.param(sysctl(SV.UNSUPPORTED, required=False), State.READY, id="optional sysctl unsupported"),
+        pytest.param(
+            sysctl(SV.WRONG, required=False, policy=Policy.OBSERVE), State.DEGRADED, id="observed sysctl wrong"
+        ),
+    ],
+)
+def test_one_thing_decides_the_state(finding: Finding, state: State) -> None:
+    fine = (module(name="other"), sysctl(key="net.other"))
+    assert health(*fine, finding).state is state
+
+
+@pytest.mark.parametrize(
+    ("findings", "code"),
+    [
+        pytest.param((module(),), 0, id="ready"),
+        pytest.param((module(MV.ABSENT, need=Need.WANTED),), 0, id="degraded"),
+        pytest.param((module(MV.ABSENT),), 1, id="failed"),
+        pytest.param((sysctl(SV.UNREADABLE),), 2, id="cannot tell"),
+        pytest.param((sysctl(SV.UNREADABLE), sysctl(SV.WRONG)), 1, id="failed, and cannot tell all"),
+        pytest.param((), 0, id="nothing wanted"),
+    ],
+)
+def test_the_exit_code(findings: tuple[Finding, ...], code: int) -> None:
+    assert health(*findings).exit_code == code
+
+
+def test_a_ready_node_says_its_counts() -> None:
+    assert health(module(), sysctl(), sysctl(key="net.b")).line == "ready: 1 module, 2 sysctls right"
+
+
+def test_what_is_not_to_be_had_is_not_counted() -> None:
+    gone = module(MV.NOT_SHIPPED, "ip_vs_twos", Need.IF_SHIPPED)
+    assert health(module(), gone).line == "ready: 1 module, 0 sysctls right"
+
+
+def test_a_failed_node_says_what_is_missing_and_what_to_do() -> None:
+    found = module(MV.ABSENT, "ip_vs_sh", remedy="apt install it")
+    assert health(module(), found).line == "failed: ip_vs_sh absent: apt install it"
+
+
+def test_a_degraded_node_says_its_counts_and_what_is_missing() -> None:
+    found = module(MV.ABSENT, "br_netfilter", Need.WANTED, remedy="apt install it")
+    assert health(module(), found).line == "degraded: 1 module, 0 sysctls right; br_netfilter absent: apt install it"
+
+
+def test_one_cause_is_told_once() -> None:
+    found = [module(MV.TREE_GONE, name, remedy="reboot") for name in ("ip_vs", "ip_vs_rr")]
+    assert health(*found).line == "failed: ip_vs, ip_vs_rr module tree gone: reboot"
+
+
+def test_many_causes_are_told_in_part() -> None:
+    found = [module(MV.FAILED, name, remedy=name) for name in ("a", "b", "c")]
+    assert health(*found).line == "failed: a failed: a; b failed: b; and more, see 'ipvsd status'"
+
+
+def test_the_line_tells_the_last_repair_and_its_age() -> None:
+    repair = Repair("net.a", "0", "1", NOW - 180, 0.1)
+    assert assess([sysctl()], repair, NOW).line == "ready: 0 modules, 1 sysctl right; last repair net.a 0 -> 1, 3 min ago"
+
+
+@pytest.mark.parametrize("text", ["caf\u00e9 \u2713", "a\nREADY=1", "a\0b", "\x1b[31m", "\u2028", "\ud800"])
+@pytest.mark.parametrize("state", ["failed", "degraded"])
+def test_the_line_is_one_line_of_ascii_whatever_is_found(text: str, state: str) -> None:
+    need = Need.REQUIRED if state == "failed" else Need.WANTED
+    line = assess([module(MV.FAILED, need=need, remedy=text)], Repair("x", text, "1", NOW, 0.0), NOW).line
+    assert line.startswith(state)
+    assert all(" " <= character <= "~" for character in line)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (-5.0, "under 1 min ago"), (0.0, "under 1 min ago"), (59.9, "under 1 min ago"), (60.0, "1 min ago"),
+        (7199.0, "119 min ago"), (7200.0, "2 h ago"), (172799.0, "47 h ago"), (172800.0, "2 days ago"),
+    ],
+)  # fmt: skip
+def test_an_age_is_said_as_a_person_says_it(seconds: float, text: str) -> None:
+    assert ago(seconds) == text

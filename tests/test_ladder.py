@@ -1,0 +1,113 @@
+"""Imports only point down one list, and what is heavy is imported late."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "ipvsd"
+
+# One list, the lowest first. A module may import what stands before it.
+LADDER = """
+    model formats sysctls profiles remedies planner restraint health
+    document config effective configfiles desire
+    wake kmod host reconcile tally journal narrate
+    watch watch.sysctls watch.uevents watch.files ipvs
+    present statusfile metrics web notify daemon
+    commands commands.text commands.check commands.plan commands.apply commands.status commands.config cli __main__
+""".split()
+
+PURE = "model formats sysctls profiles remedies planner restraint health".split()
+
+ALLOWED_IN_PURE = {"__future__", "collections", "dataclasses", "enum", "re", "typing", "ipvsd"}
+
+THIRD_PARTY = {
+    "yaml": "document",
+    "pyroute2": "ipvs",
+    "watchdog": "watch.files",
+    "prometheus_client": "metrics",
+    "sdnotify": "notify",
+}
+
+
+def name(path: Path) -> str:
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {name(path): path for path in PACKAGE.rglob("*.py") if name(path)}
+
+
+def imports(module: str) -> set[str]:
+    """Return every name that a module imports, wherever in it."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(MODULES[module].read_text())):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module}: relative import"
+            found.update(f"{node.module}.{alias.name}" for alias in node.names)
+    return found
+
+
+def own(module: str) -> set[str]:
+    """Return the modules of this package that a module imports."""
+    found: set[str] = set()
+    for imported in imports(module):
+        first, _, rest = imported.partition(".")
+        while first == "ipvsd" and rest:
+            if rest in MODULES:
+                found.add(rest)
+                break
+            rest = rest.rpartition(".")[0]
+    return found
+
+
+def test_every_module_has_its_place() -> None:
+    assert sorted(LADDER) == sorted(MODULES)
+
+
+@pytest.mark.parametrize("module", LADDER)
+def test_imports_only_point_down(module: str) -> None:
+    assert own(module) <= set(LADDER[: LADDER.index(module)])
+
+
+@pytest.mark.parametrize("module", PURE)
+def test_a_pure_module_can_not_touch_the_world(module: str) -> None:
+    assert {imported.partition(".")[0] for imported in imports(module)} <= ALLOWED_IN_PURE
+
+
+@pytest.mark.parametrize("library", THIRD_PARTY)
+def test_a_library_has_one_user(library: str) -> None:
+    users = [module for module in LADDER if any(found.partition(".")[0] == library for found in imports(module))]
+    assert users == [THIRD_PARTY[library]]
+
+
+def test_no_other_library_is_used() -> None:
+    known = set(sys.stdlib_module_names) | set(THIRD_PARTY) | {"ipvsd"}
+    for module in LADDER:
+        assert {found.partition(".")[0] for found in imports(module)} <= known
+
+
+@pytest.mark.parametrize("path", ["__init__.py", "commands/__init__.py"])
+def test_a_package_does_nothing_when_imported(path: str) -> None:
+    body = ast.parse((PACKAGE / path).read_text()).body
+    assert all(isinstance(node, (ast.Expr, ast.Assign)) for node in body)
+
+
+def test_no_module_is_longer_than_400_lines() -> None:
+    tests = Path(__file__).parent.glob("*.py")
+    assert [path.name for path in (*MODULES.values(), *tests) if len(path.read_text().splitlines()) > 400] == []
+
+
+def test_the_daemon_needs_nothing_heavy_before_it_is_ready() -> None:
+    late = ("pyroute2", "watchdog", "prometheus_client", "http", "ssl", "asyncio", "logging", "hashlib")
+    code = f"import sys, ipvsd.daemon; print(*(name for name in {late} if name in sys.modules))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=PACKAGE.parent, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == []

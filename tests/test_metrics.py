@@ -1,0 +1,152 @@
+from __future__ import annotations
+
+import dataclasses
+from typing import Optional
+
+import pytest
+
+from ipvsd import __version__
+from ipvsd.metrics import exposition
+from ipvsd.model import Histogram, Ipvs, ModuleVerdict, Need, Report, State, SysctlVerdict
+from ipvsd.tally import BUCKETS, EMPTY
+from tests.samples import module, report, sysctl
+
+REPORT = report(
+    module(name="ip_vs"),
+    module(ModuleVerdict.ABSENT, "br_netfilter", Need.WANTED),
+    sysctl(),
+    sysctl(SysctlVerdict.PENDING, "net.ipv4.vs.conntrack", found=None),
+)
+
+GOLDEN = f"""\
+ipvsd_build_info{{version="{__version__}"}} 1.0
+ipvsd_config_info{{config_hash="0123456789ab",profile="kube-proxy-ipvs"}} 1.0
+ipvsd_config_last_reload_successful 1.0
+ipvsd_ready 1.0
+ipvsd_ipvs_up 1.0
+ipvsd_source_up{{source="uevents"}} 1.0
+ipvsd_source_up{{source="files"}} 0.0
+ipvsd_module_loaded{{module="ip_vs"}} 1.0
+ipvsd_module_loaded{{module="br_netfilter"}} 0.0
+ipvsd_module_required{{module="ip_vs"}} 1.0
+ipvsd_module_required{{module="br_netfilter"}} 0.0
+ipvsd_module_loads_total{{module="ip_vs"}} 0.0
+ipvsd_module_loads_total{{module="br_netfilter"}} 0.0
+ipvsd_module_load_failures_total{{module="ip_vs"}} 0.0
+ipvsd_module_load_failures_total{{module="br_netfilter"}} 0.0
+ipvsd_module_unloads_total{{module="ip_vs"}} 0.0
+ipvsd_module_unloads_total{{module="br_netfilter"}} 0.0
+ipvsd_sysctl_compliant{{name="net.ipv4.ip_forward"}} 1.0
+ipvsd_sysctl_compliant{{name="net.ipv4.vs.conntrack"}} 0.0
+ipvsd_sysctl_pending{{name="net.ipv4.ip_forward"}} 0.0
+ipvsd_sysctl_pending{{name="net.ipv4.vs.conntrack"}} 1.0
+ipvsd_sysctl_drifts_total{{name="net.ipv4.ip_forward"}} 0.0
+ipvsd_sysctl_drifts_total{{name="net.ipv4.vs.conntrack"}} 0.0
+ipvsd_sysctl_repairs_total{{name="net.ipv4.ip_forward"}} 0.0
+ipvsd_sysctl_repairs_total{{name="net.ipv4.vs.conntrack"}} 0.0
+ipvsd_sysctl_repair_failures_total{{name="net.ipv4.ip_forward"}} 0.0
+ipvsd_sysctl_repair_failures_total{{name="net.ipv4.vs.conntrack"}} 0.0
+"""
+
+
+def samples(made: Optional[Report]) -> list[str]:
+    text = exposition(lambda: made)().decode()
+    return [line for line in text.splitlines() if line and not line.startswith("#")]
+
+
+def value(made: Report, sample: str) -> float:
+    (line,) = [line for line in samples(made) if line.rpartition(" ")[0] == sample]
+    return float(line.rpartition(" ")[2])
+
+
+def test_the_exposition_is_as_promised_and_counters_begin_at_zero() -> None:
+    work = ("ipvsd_drift_", "ipvsd_reconcile", "ipvsd_last_", "process_")
+    assert [line for line in samples(REPORT) if not line.startswith(work)] == GOLDEN.splitlines()
+
+
+@pytest.mark.parametrize(
+    "name",
+    """
+    ipvsd_build_info ipvsd_config_info ipvsd_ready ipvsd_module_loaded ipvsd_module_required
+    ipvsd_module_loads_total ipvsd_module_load_failures_total ipvsd_module_unloads_total
+    ipvsd_sysctl_compliant ipvsd_sysctl_pending ipvsd_sysctl_drifts_total ipvsd_sysctl_repairs_total
+    ipvsd_sysctl_repair_failures_total ipvsd_drift_repair_duration_seconds_bucket
+    ipvsd_drift_repair_duration_seconds_sum ipvsd_drift_repair_duration_seconds_count
+    ipvsd_reconciles_total ipvsd_reconcile_duration_seconds_count ipvsd_last_reconcile_timestamp_seconds
+    ipvsd_config_last_reload_successful ipvsd_source_up ipvsd_ipvs_up process_resident_memory_bytes
+    """.split(),
+)
+def test_a_promised_name_is_there(name: str) -> None:
+    assert any(line.replace("{", " ").split()[0] == name for line in samples(REPORT))
+
+
+def test_every_metric_has_a_help_text_and_a_type() -> None:
+    text = exposition(lambda: REPORT)().decode()
+    helped = {line.split()[2] for line in text.splitlines() if line.startswith("# HELP ") and len(line.split()) > 3}
+    typed = {line.split()[2] for line in text.splitlines() if line.startswith("# TYPE ")}
+    assert helped == typed
+
+
+@pytest.mark.parametrize(("state", "ready"), [(State.READY, 1), (State.DEGRADED, 1), (State.FAILED, 0)])
+def test_a_degraded_node_is_ready(state: State, ready: float) -> None:
+    assert value(report(state=state), "ipvsd_ready") == ready
+
+
+@pytest.mark.parametrize(("up", "shown"), [(True, 1), (False, 0), (None, 0)])
+def test_ipvs_is_up_only_if_it_answered(up: Optional[bool], shown: float) -> None:
+    assert value(REPORT.replace(ipvs=Ipvs(up)), "ipvsd_ipvs_up") == shown
+
+
+def test_a_refused_configuration_shows() -> None:
+    assert REPORT.config is not None
+    refused = dataclasses.replace(REPORT.config, errors=("f:1: no",))
+    assert value(REPORT.replace(config=refused), "ipvsd_config_last_reload_successful") == 0
+
+
+def test_no_profile_and_several_are_shown() -> None:
+    assert REPORT.config is not None
+    for profiles, shown in (((), "none"), (("kube-proxy-ipvs", "lvs-full"), "kube-proxy-ipvs,lvs-full")):
+        made = REPORT.replace(config=dataclasses.replace(REPORT.config, profiles=profiles))
+        assert value(made, f'ipvsd_config_info{{config_hash="0123456789ab",profile="{shown}"}}') == 1
+
+
+def test_counts_are_shown_per_name() -> None:
+    tally = dataclasses.replace(EMPTY, loads={"ip_vs": 3}, drifts={"net.ipv4.ip_forward": 2}, looks=7)
+    made = REPORT.replace(tally=tally)
+    assert value(made, 'ipvsd_module_loads_total{module="ip_vs"}') == 3
+    assert value(made, 'ipvsd_sysctl_drifts_total{name="net.ipv4.ip_forward"}') == 2
+    assert value(made, "ipvsd_reconciles_total") == 7
+
+
+def test_a_histogram_is_cumulated() -> None:
+    counts = [0] * (len(BUCKETS) + 1)
+    counts[0], counts[2], counts[-1] = 1, 2, 1
+    made = REPORT.replace(tally=dataclasses.replace(EMPTY, repair_seconds=Histogram(tuple(counts), 123.5)))
+    name = "ipvsd_drift_repair_duration_seconds"
+    assert value(made, f'{name}_bucket{{le="0.001"}}') == 1
+    assert value(made, f'{name}_bucket{{le="0.005"}}') == 3
+    assert value(made, f'{name}_bucket{{le="60.0"}}') == 3
+    assert value(made, f'{name}_bucket{{le="+Inf"}}') == 4
+    assert (value(made, f"{name}_count"), value(made, f"{name}_sum")) == (4, 123.5)
+
+
+def test_the_last_look_has_a_time() -> None:
+    assert value(REPORT, "ipvsd_last_reconcile_timestamp_seconds") == REPORT.time
+
+
+def test_before_the_first_look_there_is_only_the_process() -> None:
+    assert all(line.startswith("process_") for line in samples(None))
+
+
+def test_the_exposition_follows_the_latest_report() -> None:
+    latest: list[Optional[Report]] = [None]
+    text = exposition(lambda: latest[0])
+    assert b"ipvsd_ready" not in text()
+    latest[0] = REPORT
+    assert b"\nipvsd_ready 1.0\n" in text()
+
+
+def test_a_name_can_not_break_out_of_its_label() -> None:
+    made = report(module(name='a"} 1\nevil'))
+    assert all("\nevil" not in line for line in samples(made))
+    assert not [line for line in samples(made) if line.startswith("evil")]

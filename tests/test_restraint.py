@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import pytest
+
+from ipvsd import restraint
+from ipvsd.model import LoadModule, ModuleVerdict, Outcome, Plan
+from ipvsd.restraint import Failure, History
+from tests.samples import module
+
+LOAD = LoadModule("ip_vs")
+FAILED = Outcome(LOAD, "no")
+TODO = Plan((LOAD,), (module(ModuleVerdict.LOADABLE),), ())
+DONE = Plan((), (module(ModuleVerdict.LIVE),), ())
+
+
+def fail(history: History, now: float, longest: float = 60.0) -> History:
+    return restraint.remember(history, TODO, TODO, [FAILED], now, longest)
+
+
+def test_what_never_failed_is_allowed() -> None:
+    assert restraint.allowed(TODO, {}, 0.0) == (LOAD,)
+
+
+@pytest.mark.parametrize(("later", "allowed"), [(0.0, False), (0.9, False), (1.0, True), (99.0, True)])
+def test_what_failed_is_let_be_for_a_second(later: float, allowed: bool) -> None:
+    assert bool(restraint.allowed(TODO, fail({}, 100.0), 100.0 + later)) is allowed
+
+
+def test_the_pause_doubles_with_each_failure_up_to_the_periodic_look() -> None:
+    history: History = {}
+    pauses = []
+    for _ in range(8):
+        history = fail(history, 0.0, longest=60.0)
+        pauses.append(history["ip_vs"].not_before)
+    assert pauses == [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0]
+
+
+def test_failing_for_ever_overflows_nothing() -> None:
+    history: History = {"ip_vs": Failure(FAILED, 100_000, 0.0)}
+    assert fail(history, 0.0)["ip_vs"].not_before == 60.0
+
+
+def test_another_item_is_not_held_up() -> None:
+    other = LoadModule("ip_vs_sh")
+    plan = Plan((LOAD, other), TODO.modules, ())
+    assert restraint.allowed(plan, fail({}, 0.0), 0.5) == (other,)
+
+
+def test_no_error_and_still_to_be_done_is_a_failure() -> None:
+    history = restraint.remember({}, TODO, TODO, [Outcome(LOAD)], 0.0, 60.0)
+    assert history["ip_vs"].times == 1
+
+
+def test_success_is_forgotten() -> None:
+    assert restraint.remember(fail({}, 0.0), TODO, DONE, [Outcome(LOAD)], 5.0, 60.0) == {}
+
+
+def test_what_became_right_by_itself_is_forgotten() -> None:
+    assert restraint.remember(fail({}, 0.0), TODO, DONE, [], 5.0, 60.0) == {}
+
+
+def test_what_was_not_tried_keeps_its_pause() -> None:
+    history = fail({}, 0.0)
+    assert restraint.remember(history, TODO, TODO, [], 0.5, 60.0) == history
+
+
+@pytest.mark.parametrize("verdict", [ModuleVerdict.UNLOADING, ModuleVerdict.LOADING])
+def test_a_module_that_is_on_its_way_has_not_failed(verdict: ModuleVerdict) -> None:
+    passing = Plan((LOAD,), (module(verdict),), ())
+    assert restraint.remember({}, passing, TODO, [FAILED], 0.0, 60.0) == {}
+    assert restraint.remember({}, TODO, passing, [FAILED], 0.0, 60.0) == {}
+
+
+def test_a_person_who_asks_again_ends_every_pause() -> None:
+    history = restraint.forgive(fail(fail({}, 0.0), 0.0))
+    assert restraint.allowed(TODO, history, 0.0) == (LOAD,)
+    assert history["ip_vs"].times == 2
+
+
+def test_the_next_try_is_the_earliest() -> None:
+    history = {"a": Failure(FAILED, 1, 7.0), "b": Failure(FAILED, 1, 5.0)}
+    assert restraint.next_try(history) == 5.0
+    assert restraint.next_try({}) is None

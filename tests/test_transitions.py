@@ -1,0 +1,338 @@
+"""From any state of a kernel to the right one, whatever happens on the way."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import itertools
+from collections.abc import Collection, Iterator, Mapping
+from typing import Callable
+
+import pytest
+
+from ipvsd.config import Config, parse
+from ipvsd.health import assess
+from ipvsd.host import Host
+from ipvsd.model import Kernel, LoadModule, ModuleState, ModuleVerdict, Reading, State, SysctlVerdict, WriteSysctl
+from ipvsd.reconcile import ROUNDS, Reconciled, look, reconcile
+from ipvsd.restraint import History
+from tests.fake_kernel import CONF, FORWARD, FakeKernel
+
+CONNTRACK = "net.ipv4.vs.conntrack"
+MAX = "net.netfilter.nf_conntrack_max"
+CONFIG = Config()
+STRICT = Config(strict_arp=True)
+
+
+def settle(host: Host, config: Config = CONFIG, now: float = 0.0, history: History | None = None) -> Reconciled:
+    return reconcile(host, config, history or {}, lambda: now)
+
+
+def state(done: Reconciled) -> State:
+    return assess(done.after.findings, None, 0.0).state
+
+
+def verdict(done: Reconciled, name: str) -> ModuleVerdict | SysctlVerdict:
+    (finding,) = (finding for finding in done.after.findings if finding.name == name)
+    return finding.verdict
+
+
+# --- states to begin with ---------------------------------------------------------------
+
+
+def fresh(kernel: FakeKernel) -> None:
+    """Nothing is loaded."""
+
+
+def loaded(kernel: FakeKernel) -> None:
+    for name in ("ip_vs_sh", "ip_vs_rr", "ip_vs_wrr", "br_netfilter"):
+        kernel.load_module(name)
+
+
+def half(kernel: FakeKernel) -> None:
+    kernel.load_module("ip_vs_rr")
+    kernel.values[FORWARD] = "1"
+
+
+def drifted(kernel: FakeKernel) -> None:
+    settle(kernel)
+    kernel.values.update({FORWARD: "0", CONNTRACK: "0", MAX: "1", "net.bridge.bridge-nf-call-iptables": "0"})
+
+
+def unloaded(kernel: FakeKernel) -> None:
+    settle(kernel)
+    kernel.unload_all()
+
+
+def reloaded(kernel: FakeKernel) -> None:
+    unloaded(kernel)
+    loaded(kernel)
+
+
+def built_in(kernel: FakeKernel) -> None:
+    kernel.load_module("ip_vs")
+    kernel.built_in = {"ip_vs", "nf_conntrack"}
+    kernel.states.clear()
+
+
+STATES = [fresh, loaded, half, drifted, unloaded, reloaded, built_in]
+anywhere = pytest.mark.parametrize("begin", STATES, ids=lambda begin: begin.__name__)
+Begin = Callable[[FakeKernel], None]
+
+
+@pytest.fixture
+def kernel() -> FakeKernel:
+    return FakeKernel()
+
+
+@anywhere
+@pytest.mark.parametrize("config", [CONFIG, STRICT, Config(profiles=("lvs-full",)), Config(scheduler="wlc")])
+def test_one_reconciliation_leads_to_the_right_state(kernel: FakeKernel, begin: Begin, config: Config) -> None:
+    begin(kernel)
+    done = settle(kernel, config)
+    assert (state(done), done.after.actions, done.history) == (State.READY, (), {})
+    assert all(not outcome.error for outcome in done.outcomes)
+
+
+@anywhere
+def test_what_is_right_is_left_alone(kernel: FakeKernel, begin: Begin) -> None:
+    begin(kernel)
+    settle(kernel)
+    assert settle(kernel).outcomes == ()
+
+
+class PowerCutError(Exception):
+    """The daemon was killed."""
+
+
+@dataclasses.dataclass
+class Interrupted:
+    """A host on which everything ends after `left` actions, before the next or just after the last."""
+
+    kernel_itself: FakeKernel
+    left: int
+    after: bool
+
+    def kernel(self, names: Collection[str]) -> Kernel:
+        return self.kernel_itself.kernel(names)
+
+    def modules(self, names: Collection[str]) -> Mapping[str, ModuleState]:
+        return self.kernel_itself.modules(names)
+
+    def read_sysctl(self, key: str) -> Reading:
+        return self.kernel_itself.read_sysctl(key)
+
+    def write_sysctl(self, key: str, value: str) -> None:
+        self._act(lambda: self.kernel_itself.write_sysctl(key, value))
+
+    def load_module(self, name: str) -> None:
+        self._act(lambda: self.kernel_itself.load_module(name))
+
+    def _act(self, act: Callable[[], None]) -> None:
+        self.left -= 1
+        if self.left < 0 and not self.after:
+            raise PowerCutError
+        act()
+        if self.left < 0:
+            raise PowerCutError
+
+
+@anywhere
+@pytest.mark.parametrize("after", [False, True], ids=["before an action", "after an action"])
+def test_an_interruption_anywhere_is_made_good_by_the_next_start(begin: Begin, after: bool) -> None:
+    for actions in itertools.count():
+        kernel = FakeKernel()
+        begin(kernel)
+        try:
+            settle(Interrupted(kernel, actions, after), STRICT)
+        except PowerCutError:
+            assert state(settle(kernel, STRICT)) is State.READY
+        else:
+            break
+    assert actions > 0
+
+
+# --- order ------------------------------------------------------------------------------
+
+
+def test_sysctls_are_written_in_the_round_after_their_module(kernel: FakeKernel) -> None:
+    done = settle(kernel)
+    names = [outcome.action.name for outcome in done.outcomes]
+    assert names[0] == FORWARD
+    assert names.index("ip_vs") < names.index(CONNTRACK)
+
+
+def test_what_forwarding_resets_is_written_again(kernel: FakeKernel) -> None:
+    kernel.values.update(dict.fromkeys(CONF, "1"))
+    done = settle(kernel, STRICT)
+    assert state(done) is State.READY
+    assert kernel.values["net.ipv4.conf.all.arp_ignore"] == "1"
+
+
+def test_a_module_reload_resets_its_sysctls_and_we_notice(kernel: FakeKernel) -> None:
+    settle(kernel)
+    kernel.unload_all()
+    kernel.load_module("ip_vs_sh")
+    _, plan = look(kernel, CONFIG)
+    assert WriteSysctl(CONNTRACK, "0", "1") in plan.actions
+    settle(kernel)
+    assert kernel.values[CONNTRACK] == "1"
+
+
+def test_a_raised_floor_is_left_alone(kernel: FakeKernel) -> None:
+    settle(kernel)
+    kernel.values[MAX] = "500000"
+    assert settle(kernel).outcomes == ()
+
+
+def test_there_are_no_more_rounds_than_promised(kernel: FakeKernel) -> None:
+    """Every look finds something else wrong, for ever."""
+    values = itertools.cycle(["net.ipv4.conf.all.arp_ignore", "net.ipv4.conf.all.arp_announce"])
+    settle(kernel, STRICT)
+    kernel.values["net.ipv4.conf.all.arp_ignore"] = "0"
+
+    def pass_on(value: str) -> str:
+        key = next(values)
+        kernel.values[key] = "0"
+        return "2" if key.endswith("ignore") else "1"
+
+    kernel.clamps = dict.fromkeys(("net.ipv4.conf.all.arp_ignore", "net.ipv4.conf.all.arp_announce"), pass_on)
+    done = settle(kernel, STRICT)
+    assert 1 <= len(done.outcomes) <= 2 * ROUNDS
+    assert state(done) is State.FAILED
+
+
+# --- a kernel that misbehaves -----------------------------------------------------------
+
+
+def test_one_failure_does_not_stop_the_others(kernel: FakeKernel) -> None:
+    kernel.broken["ip_vs_rr"] = "Exec format error"
+    kernel.refused[FORWARD] = errno.EPERM
+    done = settle(kernel)
+    wrong = {finding.name: finding.verdict for finding in done.after.findings if not finding.right}
+    assert wrong == {"ip_vs_rr": ModuleVerdict.FAILED, FORWARD: SysctlVerdict.REFUSED}
+
+
+@pytest.mark.parametrize(
+    ("misbehave", "name", "expected", "evidence"),
+    [
+        (lambda k: k.broken.update(ip_vs_sh="Key was rejected"), "ip_vs_sh", ModuleVerdict.FAILED, "Key was rejected"),
+        (lambda k: k.blacklisted.add("ip_vs_sh"), "ip_vs_sh", ModuleVerdict.BLACKLISTED, "blacklisted in modprobe.d"),
+        (lambda k: k.vanishing.add("ip_vs_sh"), "ip_vs_sh", ModuleVerdict.FAILED, "the loader reported success, but"),
+        (lambda k: k.depends.pop("ip_vs_sh"), "ip_vs_sh", ModuleVerdict.ABSENT, "/lib/modules/"),
+        (lambda k: setattr(k, "indexed", False), "ip_vs_sh", ModuleVerdict.TREE_GONE, "cannot read /lib/modules/"),
+        (lambda k: setattr(k, "modular", False), "ip_vs_sh", ModuleVerdict.NO_SUPPORT, "there is no /proc/modules"),
+        (lambda k: k.refused.update({FORWARD: errno.EPERM}), FORWARD, SysctlVerdict.REFUSED, "is '0', not 1; writing failed"),
+        (lambda k: k.clamps.update({FORWARD: lambda _: "0"}), FORWARD, SysctlVerdict.NOT_KEPT, "wrote '1', reads back '0'"),
+        (lambda k: k.contested.update({FORWARD: "0"}), FORWARD, SysctlVerdict.NOT_KEPT, "wrote '1', reads back '0'"),
+        (lambda k: k.unreadable.update({FORWARD: errno.EIO}), FORWARD, SysctlVerdict.UNREADABLE, "Input/output error"),
+        (lambda k: k.values.pop(FORWARD), FORWARD, SysctlVerdict.UNSUPPORTED, "kernel 6.1"),
+    ],
+    ids="rejected blacklisted vanishing absent tree-gone no-modules refused clamped contested unreadable no-file".split(),
+)
+def test_a_misbehaviour_has_its_verdict(
+    kernel: FakeKernel, misbehave: Callable[[FakeKernel], object], name: str, expected: object, evidence: str
+) -> None:
+    misbehave(kernel)
+    done = settle(kernel)
+    assert verdict(done, name) is expected
+    (finding,) = (finding for finding in done.after.findings if finding.name == name)
+    assert finding.evidence.startswith(evidence)
+    assert state(done) is State.FAILED
+
+
+def test_a_failed_dependency_fails_what_needs_it(kernel: FakeKernel) -> None:
+    kernel.broken["nf_conntrack"] = "Exec format error"
+    done = settle(kernel)
+    assert {verdict(done, name) for name in ("nf_conntrack", "ip_vs", "ip_vs_sh")} == {ModuleVerdict.FAILED}
+    assert verdict(done, CONNTRACK) is SysctlVerdict.PENDING
+
+
+def tries(kernel: FakeKernel, times: Iterator[float]) -> list[float]:
+    """Return the times at which something was tried."""
+    history: History = {}
+    found = []
+    for now in times:
+        done = settle(kernel, now=now, history=history)
+        history = done.history
+        if done.outcomes:
+            found.append(now)
+    return found
+
+
+def test_a_failing_load_backs_off(kernel: FakeKernel) -> None:
+    settle(kernel)
+    kernel.unload("ip_vs_sh")
+    kernel.broken["ip_vs_sh"] = "Exec format error"
+    assert tries(kernel, map(float, range(200))) == [0, 1, 3, 7, 15, 31, 63, 123, 183]
+
+
+def test_a_contested_sysctl_backs_off(kernel: FakeKernel) -> None:
+    settle(kernel)
+    kernel.contested[FORWARD] = kernel.values[FORWARD] = "0"
+    assert tries(kernel, map(float, range(40))) == [0, 1, 3, 7, 15, 31]
+
+
+def test_a_fault_that_is_mended_is_over(kernel: FakeKernel) -> None:
+    kernel.broken["ip_vs_sh"] = "Exec format error"
+    failed = settle(kernel)
+    kernel.broken.clear()
+    done = settle(kernel, now=2.0, history=failed.history)
+    assert (state(done), done.history) == (State.READY, {})
+
+
+def test_a_module_file_that_is_installed_is_found(kernel: FakeKernel) -> None:
+    depends = kernel.depends.pop("ip_vs_sh")
+    failed = settle(kernel)
+    assert (state(failed), failed.history) == (State.FAILED, {})
+    kernel.depends["ip_vs_sh"] = depends
+    assert state(settle(kernel, history=failed.history)) is State.READY
+
+
+# --- modules on their way ---------------------------------------------------------------
+
+
+def test_a_module_on_its_way_out_is_loaded_when_it_is_gone(kernel: FakeKernel) -> None:
+    settle(kernel)
+    kernel.unload("ip_vs_sh", looks=20)
+    history: History = {}
+    for _ in range(20):
+        done = settle(kernel, history=history)
+        history = done.history
+        if state(done) is State.READY:
+            break
+        assert done.unsettled
+    assert verdict(done, "ip_vs_sh") is ModuleVerdict.LIVE
+    assert history == {}
+
+
+def test_a_module_that_goes_quickly_is_back_in_one_reconciliation(kernel: FakeKernel) -> None:
+    settle(kernel)
+    kernel.unload("ip_vs_sh", looks=1)
+    done = settle(kernel)
+    assert (state(done), done.proved) == (State.READY, (LoadModule("ip_vs_sh"),))
+
+
+def test_a_module_on_its_way_in_is_waited_for(kernel: FakeKernel) -> None:
+    kernel.looks_until_live["ip_vs_sh"] = 3
+    settle(kernel)
+    done = settle(kernel)
+    while done.unsettled:
+        assert LoadModule("ip_vs_sh") not in done.after.actions
+        done = settle(kernel)
+    assert state(done) is State.READY
+
+
+def test_a_steady_state_is_settled(kernel: FakeKernel) -> None:
+    assert not settle(kernel).unsettled
+
+
+def test_a_failure_is_settled_until_its_next_try(kernel: FakeKernel) -> None:
+    kernel.broken["ip_vs_sh"] = "Exec format error"
+    assert not settle(kernel).unsettled
+
+
+def test_an_observed_sysctl_is_never_written(kernel: FakeKernel) -> None:
+    config = parse([("f", b"profiles: []\nsysctls: {net.ipv4.ip_forward: {value: 1, policy: observe}}")])
+    done = settle(kernel, config)
+    assert (done.outcomes, state(done), kernel.values[FORWARD]) == ((), State.DEGRADED, "0")

@@ -1,0 +1,126 @@
+"""The mailbox: the first reason after silence at once, and everything that came meanwhile together."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from ipvsd.model import ReasonKind
+from ipvsd.wake import Mailbox
+
+
+@pytest.fixture
+def mailbox() -> Iterator[Mailbox]:
+    with Mailbox() as mailbox:
+        yield mailbox
+
+
+@pytest.fixture
+def signals(mailbox: Mailbox) -> Iterator[Mailbox]:
+    before = {number: signal.getsignal(number) for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT)}
+    mailbox.take_signals()
+    yield mailbox
+    mailbox.release_signals()
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def test_a_reason_is_handed_out_with_its_time(mailbox: Mailbox) -> None:
+    before = time.monotonic()
+    mailbox.put(ReasonKind.SYSCTL, "net.ipv4.ip_forward")
+    (reason,) = mailbox.take(10)
+    assert (reason.kind, reason.detail) == (ReasonKind.SYSCTL, "net.ipv4.ip_forward")
+    assert before <= reason.at <= time.monotonic()
+
+
+def test_what_came_meanwhile_is_handed_out_together_and_in_order(mailbox: Mailbox) -> None:
+    for number in range(5):
+        mailbox.put(ReasonKind.MODULE, str(number))
+    assert [reason.detail for reason in mailbox.take(10)] == list("01234")
+
+
+def test_a_reason_is_handed_out_once(mailbox: Mailbox) -> None:
+    mailbox.put(ReasonKind.MODULE)
+    mailbox.take(10)
+    assert mailbox.take(0) == ()
+
+
+@pytest.mark.parametrize("timeout", [0.0, 0.01, -1.0])
+def test_silence_ends_with_the_timeout(mailbox: Mailbox, timeout: float) -> None:
+    assert mailbox.take(timeout) == ()
+
+
+def test_the_first_reason_after_silence_wakes_at_once(mailbox: Mailbox) -> None:
+    thread = threading.Thread(target=mailbox.put, args=(ReasonKind.CONFIG, "from a thread"))
+    thread.start()
+    (reason,) = mailbox.take(None)
+    late = time.monotonic() - reason.at
+    thread.join()
+    assert reason.detail == "from a thread"
+    assert late < 1.0
+
+
+def test_nothing_is_lost_when_many_threads_put(mailbox: Mailbox) -> None:
+    threads = [
+        threading.Thread(target=lambda: [mailbox.put(ReasonKind.SYSCTL) for _ in range(500)]) for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    seen = 0
+    while seen < 2000:
+        seen += len(mailbox.take(10))
+    for thread in threads:
+        thread.join()
+    assert (seen, mailbox.take(0)) == (2000, ())
+
+
+def test_more_reasons_than_the_pipe_holds_block_nobody(mailbox: Mailbox) -> None:
+    for _ in range(100_000):
+        mailbox.put(ReasonKind.SYSCTL)
+    assert len(mailbox.take(10)) == 100_000
+
+
+def test_a_descriptor_that_can_be_read_calls_its_reader(mailbox: Mailbox) -> None:
+    read, write = os.pipe()
+    mailbox.watch(read, lambda: mailbox.put(ReasonKind.MODULE, os.read(read, 10).decode()))
+    os.write(write, b"hello")
+    (reason,) = mailbox.take(10)
+    mailbox.unwatch(read)
+    os.close(read)
+    os.close(write)
+    assert reason.detail == "hello"
+
+
+def test_a_reader_that_has_no_reason_wakes_nobody(mailbox: Mailbox) -> None:
+    read, write = os.pipe()
+    mailbox.watch(read, lambda: os.read(read, 10) and None)
+    os.write(write, b"nothing")
+    assert mailbox.take(0.05) == ()
+    mailbox.unwatch(read)
+    os.close(read)
+    os.close(write)
+
+
+@pytest.mark.parametrize(
+    ("number", "kind"),
+    [
+        (signal.SIGHUP, ReasonKind.RELOAD),
+        (signal.SIGTERM, ReasonKind.STOP),
+        (signal.SIGINT, ReasonKind.STOP),
+    ],
+)
+def test_a_signal_is_a_reason(signals: Mailbox, number: signal.Signals, kind: ReasonKind) -> None:
+    os.kill(os.getpid(), number)
+    (reason,) = signals.take(10)
+    assert (reason.kind, reason.detail) == (kind, number.name)
+
+
+def test_a_signal_while_others_wait_is_not_lost(signals: Mailbox) -> None:
+    signals.put(ReasonKind.SYSCTL)
+    os.kill(os.getpid(), signal.SIGHUP)
+    assert {reason.kind for reason in signals.take(10)} == {ReasonKind.SYSCTL, ReasonKind.RELOAD}

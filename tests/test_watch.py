@@ -1,0 +1,288 @@
+"""The sources, on real inotify and, for uevents, on the messages themselves."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from ipvsd.model import ReasonKind
+from ipvsd.wake import Mailbox
+from ipvsd.watch import Targets
+from ipvsd.watch.files import Files
+from ipvsd.watch.sysctls import Sysctls
+from ipvsd.watch.uevents import Uevents, module_event
+
+Until = Callable[[Callable[[], object], str], None]
+KEY = "net.ipv4.ip_forward"
+
+
+@pytest.fixture
+def mailbox() -> Iterator[Mailbox]:
+    with Mailbox() as mailbox:
+        yield mailbox
+
+
+def details(mailbox: Mailbox, timeout: float = 0.0) -> set[tuple[ReasonKind, str]]:
+    return {(reason.kind, reason.detail) for reason in mailbox.take(timeout)}
+
+
+# --- sysctls ----------------------------------------------------------------------------
+
+
+class Watched:
+    def __init__(self, mailbox: Mailbox, directory: Path) -> None:
+        self.mailbox = mailbox
+        self.file = directory / "ip_forward"
+        self.file.write_text("1\n")
+        self.source = Sysctls(mailbox)
+        self.arm()
+
+    def arm(self) -> None:
+        self.source.arm(Targets(frozenset(), {KEY: str(self.file)}, ()))
+
+    def events(self) -> set[tuple[ReasonKind, str]]:
+        return details(self.mailbox)
+
+
+@pytest.fixture
+def watched(mailbox: Mailbox, tmp_path: Path) -> Iterator[Watched]:
+    watched = Watched(mailbox, tmp_path)
+    assert watched.events() == {(ReasonKind.SYSCTL, "newly watched")}
+    yield watched
+    watched.source.close()
+
+
+def test_a_write_wakes_and_says_which_key(watched: Watched) -> None:
+    fd = os.open(watched.file, os.O_WRONLY)
+    os.write(fd, b"0\n")
+    os.close(fd)
+    assert details(watched.mailbox, 10) == {(ReasonKind.SYSCTL, KEY)}
+
+
+def test_a_read_wakes_nobody(watched: Watched) -> None:
+    watched.file.read_text()
+    assert watched.events() == set()
+
+
+def test_arming_again_wakes_nobody_and_opens_nothing(watched: Watched) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    watched.arm()
+    assert watched.events() == set()
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_file_that_was_replaced_is_watched_again(watched: Watched) -> None:
+    other = watched.file.with_name("other")
+    other.write_text("1\n")
+    other.replace(watched.file)
+    watched.arm()
+    assert (ReasonKind.SYSCTL, "newly watched") in watched.events()
+
+    watched.file.write_text("0\n")
+    assert details(watched.mailbox, 10) == {(ReasonKind.SYSCTL, KEY)}
+
+
+def test_a_file_that_went_away_is_let_go(watched: Watched) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    watched.file.unlink()
+    watched.arm()
+    assert len(os.listdir("/proc/self/fd")) == before - 1
+    assert watched.source.state().detail == "inotify on 0 of 1 files"
+
+
+def test_a_key_that_is_no_longer_wanted_wakes_nobody(watched: Watched) -> None:
+    watched.source.arm(Targets(frozenset(), {}, ()))
+    watched.file.write_text("0\n")
+    assert watched.events() == set()
+
+
+def test_a_link_is_not_followed(watched: Watched, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(watched.file)
+    watched.source.arm(Targets(frozenset(), {KEY: str(watched.file), "net.link": str(tmp_path / "link")}, ()))
+    assert watched.source.state().detail == "inotify on 1 of 2 files"
+
+
+def test_the_source_is_up_from_the_first_arming_until_it_is_closed(mailbox: Mailbox, tmp_path: Path) -> None:
+    source = Sysctls(mailbox)
+    assert not source.state().up
+    source.arm(Targets(frozenset(), {}, ()))
+    assert source.state().up
+    source.close()
+    assert not source.state().up
+
+
+def test_closing_twice_does_no_harm(watched: Watched) -> None:
+    watched.source.close()
+    watched.source.close()
+
+
+# --- files ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def conf(mailbox: Mailbox, tmp_path: Path) -> Iterator[Path]:
+    conf = tmp_path / "conf.d"
+    conf.mkdir()
+    (conf / "old.yaml").write_text("")
+    source = Files(mailbox)
+    source.arm(Targets(frozenset(), {}, (str(conf), str(tmp_path / "missing"))))
+    assert details(mailbox, 10) == {(ReasonKind.CONFIG, "newly watched")}
+    yield conf
+    source.close()
+
+
+def write(conf: Path) -> None:
+    (conf / "new.yaml").write_text("scheduler: sh\n")
+
+
+def rename(conf: Path) -> None:
+    (conf.parent / "elsewhere").write_text("scheduler: sh\n")
+    (conf.parent / "elsewhere").replace(conf / "new.yaml")
+
+
+def edit(conf: Path) -> None:
+    (conf / ".new.yaml.tmp").write_text("scheduler: sh\n")
+    (conf / ".new.yaml.tmp").replace(conf / "new.yaml")
+
+
+def remove(conf: Path) -> None:
+    (conf / "old.yaml").unlink()
+
+
+def rename_away(conf: Path) -> None:
+    (conf / "old.yaml").replace(conf / "old.yaml~")
+
+
+def link(conf: Path) -> None:
+    (conf / "null.yaml").symlink_to("/dev/null")
+
+
+@pytest.mark.parametrize("change", [write, rename, edit, remove, rename_away, link], ids=lambda change: change.__name__)
+def test_a_change_of_a_configuration_file_wakes(mailbox: Mailbox, conf: Path, change: Callable[[Path], None]) -> None:
+    change(conf)
+    assert {kind for kind, _ in details(mailbox, 10)} == {ReasonKind.CONFIG}
+
+
+def test_reading_the_configuration_wakes_nobody(mailbox: Mailbox, conf: Path) -> None:
+    (conf / "old.yaml").read_text()
+    os.listdir(conf)
+    (conf / "mark.yaml").touch()  # events are in order: this one comes after any that the reading would raise
+    assert all("mark" in detail or detail == str(conf) for _, detail in details(mailbox, 10))
+
+
+def test_other_files_wake_nobody(mailbox: Mailbox, conf: Path) -> None:
+    (conf / "README").write_text("hello")
+    (conf / "mark.yaml").touch()
+    assert all("README" not in detail for _, detail in details(mailbox, 10))
+
+
+def test_directories_that_appear_are_watched_when_armed(mailbox: Mailbox, tmp_path: Path) -> None:
+    source = Files(mailbox)
+    targets = Targets(frozenset(), {}, (str(tmp_path / "late"),))
+    try:
+        source.arm(targets)
+        details(mailbox, 10)
+        (tmp_path / "late").mkdir()
+        source.arm(targets)
+        assert details(mailbox, 10) == {(ReasonKind.CONFIG, "newly watched")}
+        write(tmp_path / "late")
+        assert {kind for kind, _ in details(mailbox, 10)} == {ReasonKind.CONFIG}
+    finally:
+        source.close()
+
+
+def test_a_directory_that_was_made_again_is_watched_when_armed(mailbox: Mailbox, conf: Path, tmp_path: Path) -> None:
+    source = Files(mailbox)
+    targets = Targets(frozenset(), {}, (str(tmp_path / "again"),))
+    (tmp_path / "again").mkdir()
+    try:
+        source.arm(targets)
+        (tmp_path / "again").rename(tmp_path / "gone")
+        (tmp_path / "again").mkdir()
+        source.arm(targets)
+        details(mailbox, 10)
+        write(tmp_path / "again")
+        assert (ReasonKind.CONFIG, str(tmp_path / "again/new.yaml")) in details(mailbox, 10)
+    finally:
+        source.close()
+
+
+def test_the_files_source_is_up_until_it_is_closed(mailbox: Mailbox, tmp_path: Path) -> None:
+    source = Files(mailbox)
+    assert not source.state().up
+    source.arm(Targets(frozenset(), {}, (str(tmp_path),)))
+    assert source.state().up
+    assert source.state().detail == f"inotify on {tmp_path}"
+    source.close()
+    assert not source.state().up
+
+
+# --- uevents ----------------------------------------------------------------------------
+
+
+def message(*fields: str) -> bytes:
+    return "\0".join(fields).encode() + b"\0"
+
+
+def module_message(action: str = "add", name: str = "ip_vs") -> bytes:
+    path = f"/module/{name}"
+    return message(f"{action}@{path}", f"ACTION={action}", f"DEVPATH={path}", "SUBSYSTEM=module", "SEQNUM=1234")
+
+
+@pytest.mark.parametrize("action", ["add", "remove"])
+def test_a_module_that_comes_or_goes_is_told(action: str) -> None:
+    assert module_event(module_message(action)) == (action, "ip_vs")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(b"", id="empty"),
+        pytest.param(b"\0" * 100, id="zeros"),
+        pytest.param(b"\xff\xfe\x00\x80" * 50, id="no text"),
+        pytest.param(b"libudev\0\xfe\xed\xca\xfe" + b"\0" * 40, id="udev's own format"),
+        pytest.param(message("add@/module/ip_vs"), id="no subsystem"),
+        pytest.param(message("add@/devices/pci", "SUBSYSTEM=pci"), id="another subsystem"),
+        pytest.param(message("add@/devices/x", "SUBSYSTEM=module"), id="another path"),
+        pytest.param(message("change@/module/ip_vs", "SUBSYSTEM=module"), id="another action"),
+        pytest.param(message("SUBSYSTEM=module"), id="no head"),
+        pytest.param(message("add@/module/ip_vs", "SUBSYSTEM=module_"), id="longer subsystem"),
+    ],
+)
+def test_what_is_no_module_event_is_nothing(data: bytes) -> None:
+    assert module_event(data) is None
+
+
+def test_a_strange_name_is_only_a_name() -> None:
+    data = b"add@/module/\xff../../x\nREADY=1\0SUBSYSTEM=module\0"
+    assert module_event(data) == ("add", "\ufffd../../x\nREADY=1")
+
+
+def test_the_uevent_source_starts_or_says_why_not(mailbox: Mailbox) -> None:
+    source = Uevents(mailbox)
+    assert source.state().detail == "not started"
+    source.arm(Targets(frozenset({"ip_vs"}), {}, ()))
+    try:
+        assert source.state().up or source.state().detail.startswith("cannot ")
+    finally:
+        source.close()
+    assert not source.state().up
+
+
+def test_a_uevent_of_a_process_is_not_believed(mailbox: Mailbox) -> None:
+    source = Uevents(mailbox)
+    source.arm(Targets(frozenset({"ip_vs"}), {}, ()))
+    try:
+        if source.state().up and source._socket is not None:
+            with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 15) as forger:
+                try:
+                    forger.sendto(module_message(), (source._socket.getsockname()[0], 0))
+                except PermissionError:
+                    pass  # only root can even try
+            assert (ReasonKind.MODULE, "add ip_vs") not in details(mailbox)
+    finally:
+        source.close()

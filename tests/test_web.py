@@ -1,0 +1,205 @@
+"""The endpoints, over a real socket on loopback."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from typing import Optional
+
+import pytest
+
+from ipvsd.model import Report, State
+from ipvsd.present import document
+from ipvsd.web import Web
+from tests.samples import module, report
+
+Until = Callable[[Callable[[], object], str], None]
+
+
+class Site:
+    def __init__(self) -> None:
+        self.report: Optional[Report] = report(module())
+        self.port = free_port()
+        self.web = Web(lambda: self.report, [("127.0.0.1", self.port)])
+
+    def ask(self, path: str, method: str = "GET") -> tuple[int, http.client.HTTPMessage, bytes]:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        with contextlib.closing(connection):
+            connection.request(method, path)
+            answer = connection.getresponse()
+            return answer.status, answer.headers, answer.read()
+
+    def connect(self) -> socket.socket:
+        return socket.create_connection(("127.0.0.1", self.port), timeout=10)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def handlers() -> int:
+    return sum(thread.name.endswith("(process_request_thread)") for thread in threading.enumerate())
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    site = Site()
+    site.web.arm()
+    yield site
+    site.web.close()
+
+
+def test_the_metrics(site: Site) -> None:
+    status, headers, body = site.ask("/metrics")
+    assert (status, headers["Content-Type"]) == (200, "text/plain; version=0.0.4; charset=utf-8")
+    assert b"\nipvsd_ready 1.0\n" in body
+
+
+def test_the_status(site: Site) -> None:
+    status, headers, body = site.ask("/status")
+    assert (status, headers["Content-Type"]) == (200, "application/json")
+    assert site.report
+    assert json.loads(body) == document(site.report)
+
+
+@pytest.mark.parametrize(("state", "code"), [(State.READY, 200), (State.DEGRADED, 200), (State.FAILED, 503)])
+def test_the_health_is_one_line(site: Site, state: State, code: int) -> None:
+    site.report = report(state=state, line="the line")
+    status, _, body = site.ask("/healthz")
+    assert (status, body) == (code, b"the line\n")
+
+
+def test_before_the_first_look_the_node_is_not_healthy(site: Site) -> None:
+    site.report = None
+    status, _, body = site.ask("/healthz")
+    assert (status, body) == (503, b"not looked yet\n")
+    assert site.ask("/status")[0] >= 400
+
+
+@pytest.mark.parametrize("path", ["/", "/metrics/", "/nothing", "/healthz/../status", "/%2e%2e/etc/passwd"])
+def test_nothing_else_is_there(site: Site, path: str) -> None:
+    status, _, body = site.ask(path)
+    assert (status, body) == (404, b"not found; there are /metrics, /healthz and /status\n")
+
+
+def test_a_query_does_not_matter(site: Site) -> None:
+    assert site.ask("/healthz?verbose=1")[0] == 200
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/healthz", "/status", "/nothing"])
+def test_head_is_get_without_the_body(site: Site, path: str) -> None:
+    status, headers, body = site.ask(path, "HEAD")
+    assert (status, body) == (site.ask(path)[0], b"")
+    assert int(headers["Content-Length"]) > 0
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "TRACE"])
+def test_nothing_can_be_changed(site: Site, method: str) -> None:
+    assert site.ask("/status", method)[0] in (405, 501)
+
+
+def test_the_server_tells_nothing_about_its_python(site: Site) -> None:
+    assert site.ask("/status")[1]["Server"].strip() == "ipvsd"
+
+
+def test_the_latest_report_is_told(site: Site) -> None:
+    site.ask("/healthz")
+    site.report = report(line="a newer one")
+    assert site.ask("/healthz")[2] == b"a newer one\n"
+
+
+@pytest.mark.parametrize("request_line", [b"", b"\0\0\0\r\n\r\n", b"GET\r\n\r\n", b"GET " + b"a" * 70_000 + b" HTTP/1.0\r\n\r\n"])
+def test_nonsense_disturbs_nobody(site: Site, request_line: bytes) -> None:
+    with site.connect() as client:
+        with contextlib.suppress(OSError):
+            client.sendall(request_line)
+            client.shutdown(socket.SHUT_WR)
+            while client.recv(65536):
+                pass
+    assert site.ask("/healthz")[0] == 200
+
+
+def test_slow_clients_do_not_hold_up_others(site: Site, until: Until) -> None:
+    with contextlib.ExitStack() as clients:
+        for number in range(15):
+            clients.enter_context(site.connect()).sendall(b"GET /met")
+            until(lambda served=number + 1: handlers() == served, "it is being served")  # type: ignore[misc]
+        assert site.ask("/healthz")[0] == 200
+
+
+def test_one_client_too_many_is_turned_away_and_room_is_made_afterwards(site: Site, until: Until) -> None:
+    with contextlib.ExitStack() as clients:
+        for number in range(16):
+            clients.enter_context(site.connect())
+            until(lambda served=number + 1: handlers() == served, "it is being served")  # type: ignore[misc]
+        with site.connect() as another:
+            assert another.recv(1) == b""
+    until(lambda: handlers() == 0, "all of them are gone")
+    assert site.ask("/healthz")[0] == 200
+
+
+def test_a_client_that_goes_away_disturbs_nobody(site: Site, capfd: pytest.CaptureFixture[str]) -> None:
+    client = site.connect()
+    client.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+    client.close()
+    assert site.ask("/healthz")[0] == 200
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_served_address_is_up(site: Site) -> None:
+    assert site.web.state().up
+    assert site.web.state().detail == f"127.0.0.1:{site.port}"
+
+
+def test_arming_again_changes_nothing(site: Site) -> None:
+    before = threading.enumerate()
+    site.web.arm()
+    assert threading.enumerate() == before
+
+
+def test_a_closed_port_is_free_again(site: Site) -> None:
+    site.web.close()
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(("127.0.0.1", site.port))
+
+
+def test_a_taken_port_is_said_and_tried_again() -> None:
+    site = Site()
+    with socket.create_server(("127.0.0.1", site.port)):
+        site.web.arm()
+        assert not site.web.state().up
+        assert site.web.state().detail == f"not 127.0.0.1:{site.port} (Address already in use)"
+    site.web.arm()
+    try:
+        assert site.web.state().up
+        assert site.ask("/healthz")[0] == 200
+    finally:
+        site.web.close()
+
+
+def test_one_address_of_two_suffices() -> None:
+    site = Site()
+    taken = free_port()
+    with socket.create_server(("127.0.0.1", taken)):
+        web = Web(lambda: site.report, [("127.0.0.1", taken), ("127.0.0.1", site.port)])
+        web.arm()
+        try:
+            assert web.state().up
+            assert web.state().detail == f"127.0.0.1:{site.port}, not 127.0.0.1:{taken} (Address already in use)"
+            assert site.ask("/healthz")[0] == 200
+        finally:
+            web.close()
+
+
+def test_nothing_to_listen_on_is_fine() -> None:
+    web = Web(lambda: None, [])
+    web.arm()
+    assert (web.state().up, web.state().detail) == (True, "not wanted")
+    web.close()

@@ -1,0 +1,96 @@
+"""Trees below a temporary directory that look like / to ipvsd, and a loader that edits them."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ipvsd import sysctls
+from ipvsd.kmod import BlacklistedError, LoadError
+from tests.fake_kernel import BROUGHT, CORE, DEPENDS, RELEASE
+
+READY = {
+    **CORE,
+    **{key: value for brought in BROUGHT.values() for key, value in brought.items()},
+    "net.ipv4.ip_forward": "1",
+    "net.ipv4.vs.conntrack": "1",
+    "net.ipv4.vs.expire_nodest_conn": "1",
+    "net.ipv4.vs.expire_quiescent_template": "1",
+    "net.netfilter.nf_conntrack_max": "262144",
+}
+LIVE = ("nf_conntrack", "ip_vs", "ip_vs_rr", "ip_vs_wrr", "ip_vs_sh", "br_netfilter")
+
+
+@dataclass
+class TreeLoader:
+    """A loader for a tree: loading a module writes the tree's proc/modules and the sysctls that come with it."""
+
+    root: Path
+    live: dict[str, str] = field(default_factory=dict)  # name: state column
+    blacklisted: set[str] = field(default_factory=set)
+
+    def load(self, name: str) -> None:
+        if name not in DEPENDS:
+            raise LoadError("module not found in the kernel's index")
+        if name in self.blacklisted:
+            raise BlacklistedError
+        for needed in DEPENDS[name]:
+            self.load(needed)
+        if name not in self.live:
+            self.live[name] = "Live"
+            for key, value in BROUGHT.get(name, {}).items():
+                put_sysctl(self.root, key, value)
+            self.tell()
+
+    def unload(self, name: str) -> None:
+        del self.live[name]
+        for directory in {sysctl(self.root, key).parent for key in BROUGHT.get(name, {}) if key != "net.nf_conntrack_max"}:
+            shutil.rmtree(directory)
+        self.tell()
+
+    def tell(self) -> None:
+        """Write the tree's proc/modules."""
+        lines = [f"{name} 16384 0 - {state} 0x0000000000000000\n" for name, state in self.live.items()]
+        (self.root / "proc/modules").write_text("".join(lines))
+
+
+def sysctl(root: Path, key: str) -> Path:
+    """Return the file of a sysctl below a tree."""
+    parts = sysctls.parts(key)
+    assert parts is not None
+    return root.joinpath("proc/sys", *parts)
+
+
+def put_sysctl(root: Path, key: str, value: str) -> None:
+    """Write a sysctl as the kernel prints it, making its directory."""
+    sysctl(root, key).parent.mkdir(parents=True, exist_ok=True)
+    sysctl(root, key).write_text(f"{value}\n")
+
+
+def make_tree(
+    root: Path, live: Collection[str] = LIVE, values: Mapping[str, str] = READY, shipped: Collection[str] = tuple(DEPENDS)
+) -> Path:
+    """Make a tree of a Debian node with these modules, these sysctls and these module files; return it."""
+    for directory in ("etc/ipvsd/conf.d", "run/ipvsd/conf.d", "usr/lib/ipvsd/conf.d", "var/lib/ipvsd", "proc/sys"):
+        (root / directory).mkdir(parents=True)
+    put_sysctl(root, "kernel.osrelease", RELEASE)
+    for key, value in values.items():
+        put_sysctl(root, key, value)
+    put(root, "sys/devices/system/cpu/online", "0-1\n")
+    put(root, "etc/os-release", 'NAME="Debian GNU/Linux"\nID=debian\n')
+    tree = root / "lib/modules" / RELEASE
+    listed = "".join(f"kernel/net/{name}.ko.xz: {' '.join(DEPENDS.get(name, ()))}\n" for name in shipped)
+    put(tree, "modules.dep", listed)
+    put(tree, "modules.builtin", "kernel/net/ipv6/ipv6.ko\n")
+    TreeLoader(root, dict.fromkeys(live, "Live")).tell()
+    return root
+
+
+def put(root: Path, path: str, text: str) -> Path:
+    """Write a file below a tree, making its directory; return its path."""
+    file = root / path
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text)
+    return file

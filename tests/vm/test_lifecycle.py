@@ -1,0 +1,107 @@
+"""Killed, stopped, reloaded and restarted: nothing is disturbed, nothing leaks."""
+
+from __future__ import annotations
+
+from tests.vm.node import Journal, Node
+
+
+def _resources(node: Node) -> tuple[int, int, int]:
+    """Return how many file descriptors, threads and children the daemon has."""
+    pid = node.show("MainPID")
+    counted = node.run(
+        f"ls /proc/{pid}/fd | wc -l; ls /proc/{pid}/task | wc -l; cat /proc/{pid}/task/*/children | wc -w"
+    ).out.split()
+    return int(counted[0]), int(counted[1]), int(counted[2])
+
+
+def _settled(node: Node) -> tuple[int, int, int]:
+    node.until(lambda: node.status()["ipvs"]["up"], "IPVS asked")
+    node.get("/metrics")
+    return node.until(lambda: _resources(node) if _resources(node)[2] == 0 else None, "no child") or (0, 0, 0)
+
+
+def test_after_kill_9_it_comes_back_and_finds_the_node_as_it_left_it(node: Node, journal: Journal) -> None:
+    pid = node.show("MainPID")
+    node.run("systemctl kill -s KILL ipvsd; sysctl -w net.ipv4.ip_forward=0")
+
+    node.until(lambda: node.show("MainPID") not in (pid, "0"), "a new process")
+    node.until(lambda: node.show("ActiveState") == "active", "active")
+
+    assert node.sysctl("net.ipv4.ip_forward") == "1"
+    written = [line for line in journal.lines() if line.startswith(("wrote", "loaded"))]
+    assert written == ["wrote net.ipv4.ip_forward: found '0', wanted '1'"]
+
+
+def test_a_daemon_that_hangs_is_restarted_by_the_watchdog(node: Node) -> None:
+    node.machine.put(b"[Service]\nWatchdogSec=6\n", "/run/systemd/system/ipvsd.service.d/bench.conf")
+    node.run("systemctl daemon-reload")
+    node.start()
+    pid = node.show("MainPID")
+
+    node.run("systemctl kill -s STOP ipvsd")
+    age = node.run("sleep 0; ipvsd status --output json", check=False)
+    assert age.code in (0, 2)  # the file answers beside a hung daemon
+    node.until(lambda: node.show("MainPID") not in (pid, "0"), "a new process", 90)
+    node.until(lambda: node.show("ActiveState") == "active", "active")
+
+    assert "watchdog" in node.run("journalctl -b -u ipvsd _PID=1 | grep -i watchdog").out
+    node.run("rm -r /run/systemd/system/ipvsd.service.d; systemctl daemon-reload")
+    node.start()
+
+
+def test_a_hundred_reloads_leak_nothing_and_touch_nothing(node: Node, journal: Journal) -> None:
+    node.start()
+    before = _settled(node)
+
+    node.run("for i in $(seq 100); do systemctl reload ipvsd; done", timeout=300)
+
+    node.until(lambda: sum("configuration loaded" in line for line in journal.lines()) >= 90, "the reloads")
+    assert _settled(node) == before
+    assert [line for line in journal.lines() if line.startswith(("wrote", "loaded"))] == []
+
+
+def test_twenty_restarts_disturb_nothing(node: Node, journal: Journal) -> None:
+    node.start()
+    before = _settled(node)
+
+    node.run("for i in $(seq 20); do systemctl restart ipvsd; done", timeout=400)
+
+    assert _settled(node) == before
+    assert [line for line in journal.lines() if line.startswith(("wrote", "loaded"))] == []
+    assert node.show("NRestarts") == "0"
+
+
+def test_the_contract_of_a_host_holds_on_the_real_kernel(node: Node) -> None:
+    node.run("systemctl stop ipvsd")
+    archive = _archive()
+    node.machine.put(archive, "/root/tests.tar")
+    done = node.run(
+        "rm -rf /root/contract; mkdir /root/contract; cd /root/contract; tar -xf ../tests.tar; "
+        "IPVSD_CONTRACT_HOST=real python3 -m pytest -q -p no:cacheprovider -o filterwarnings= tests/test_contract.py",
+        timeout=400,
+        check=False,
+    )
+    assert done.code == 0, done
+    assert (
+        "real"
+        in node.run(
+            "cd /root/contract; IPVSD_CONTRACT_HOST=real python3 -m pytest -q --collect-only "
+            "-p no:cacheprovider tests/test_contract.py",
+            timeout=200,
+        ).out
+    )
+    node.start()
+
+
+def _archive() -> bytes:
+    import io
+    import tarfile
+
+    from tests.vm.node import PROJECT
+
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as archive:
+        for path in sorted((PROJECT / "tests").glob("*.py")):
+            archive.add(path, f"tests/{path.name}")
+        archive.add(PROJECT / "pyproject.toml", "pyproject.toml")
+    return out.getvalue()
