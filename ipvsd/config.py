@@ -98,9 +98,10 @@ class _Reader:
         self.modules: dict[str, ModuleSetting] = {}
         self.sysctls: dict[str, SysctlSetting] = {}
         self._file = ""
+        self._named: dict[str, int] = {}  # modules and sysctls of this file, by their one name
 
     def file(self, name: str, data: bytes) -> None:
-        self._file = name
+        self._file, self._named = name, {}
         try:
             root = document.parse(data)
         except document.DocumentError as error:
@@ -179,10 +180,19 @@ class _Reader:
         self._mapping(where, node, {name: reader(name, read) for name, read in readers.items()})
         return found
 
+    def _again(self, where: str, key: Scalar, name: str) -> bool:
+        """Complain if this file has named the same thing before, perhaps in another spelling."""
+        line = self._named.setdefault(name, key.line)
+        if line != key.line:
+            self._complain(where, key, f"is {name!r} again", f"first in line {line}")
+        return line != key.line
+
     def _module(self, where: str, key: Scalar, node: Node) -> None:
         name = formats.module_name(key.text)
         if name is None:
             self._complain(where, key, "is no module name", "letters, digits, '_' and '-', at most 55")
+        elif self._again(where, key, name):
+            return
         elif _is_bool(node) and not _boolean(node):
             self.modules[name] = ModuleSetting(self.origin(key), dropped=True)
         else:
@@ -197,6 +207,8 @@ class _Reader:
             self._complain(where, key, "is no sysctl below /proc/sys", _sysctl_hint(key.text))
             return
         name, origin = sysctls.name(parts), self.origin(key)
+        if self._again(where, key, name):
+            return
         if _is_bool(node) and not _boolean(node):
             self.sysctls[name] = SysctlSetting(origin, dropped=True)
             return

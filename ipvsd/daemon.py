@@ -293,10 +293,12 @@ class Daemon:
     # --- IPVS ---------------------------------------------------------------------------
 
     def _ask_ipvs(self, report: Report) -> None:
-        live = next((finding.right for finding in report.modules if finding.name == IP_VS), False)
+        wanted = [finding for finding in report.modules if finding.name == IP_VS]
         if self._question and time.monotonic() > self._question_at + 60:
             self._answered()
-        if not live:
+        if not wanted:
+            self._ipvs = Ipvs(None, detail="not asked: module ip_vs is not wanted")
+        elif not wanted[0].right:
             self._ipvs, self._ipvs_due = Ipvs(False, detail="module ip_vs is not live"), True
         elif self._root != "/":
             self._ipvs = Ipvs(None, detail="not asked: the running kernel is another one")

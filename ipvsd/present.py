@@ -17,6 +17,7 @@ def document(report: Report) -> dict[str, Any]:
         "version": __version__,
         "time": timestamp(report.time),
         "boottime": round(report.boottime, 3),
+        "looks": report.tally.looks,
         "state": report.health.state.value,
         "line": report.health.line,
         "kernel": report.kernel.release,

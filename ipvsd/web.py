@@ -105,6 +105,7 @@ class _Thread(threading.Thread):
 class _Server(socketserver.ThreadingMixIn, http.server.HTTPServer):
     daemon_threads = True
     allow_reuse_address = True
+    request_queue_size = 64
     timeout = 0  # of handle_request(): the selector has already seen a connection
 
     def __init__(self, place: tuple[str, int], latest: Latest, exposition: Callable[[], bytes]) -> None:
@@ -152,9 +153,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             healthy = report is not None and report.health.state is not State.FAILED
             line = report.health.line if report else "not looked yet"
             self._send(200 if healthy else 503, "text/plain; charset=utf-8", f"{line}\n".encode())
-        elif path == "/status" and report is not None:
-            body = json.dumps(present.document(report), indent=2).encode() + b"\n"
-            self._send(200, "application/json", body)
+        elif path == "/status":
+            body = json.dumps(report and present.document(report), indent=2).encode() + b"\n"
+            self._send(200 if report else 503, "application/json", body)
         else:
             body = b"not found; there are /metrics, /healthz and /status\n"
             self._send(404, "text/plain; charset=utf-8", body)

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Protocol
 
 from ipvsd.host import Host, LinuxHost
-from tests.fake_kernel import FakeKernel
-from tests.trees import CORE, TreeLoader, make_tree
+from tests.fake_kernel import CORE, FakeKernel
+from tests.trees import TreeLoader, make_tree
 
 REAL = os.environ.get("IPVSD_CONTRACT_HOST") == "real"
 
@@ -24,7 +24,9 @@ REAL = os.environ.get("IPVSD_CONTRACT_HOST") == "real"
 class Bench(Protocol):
     """A Host, on which no IPVS module and no br_netfilter is loaded at first, and the hands of others on its kernel."""
 
-    host: Host
+    @property
+    def host(self) -> Host:
+        """The host."""
 
     def unload(self, name: str) -> None:
         """Do what rmmod does. Raises OSError if the module is in use."""

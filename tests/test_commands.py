@@ -86,7 +86,11 @@ def drifted(tree: Path) -> None:
 def no_bridge(tree: Path) -> None:
     kept = "".join(f"{name} 1 0 - Live 0x0\n" for name in LIVE if name != "br_netfilter")
     put(tree, "proc/modules", kept)
-    put(tree / "lib/modules" / RELEASE, "modules.dep", "".join(f"kernel/{name}.ko:\n" for name in DEPENDS if "br_" not in name))
+    put(
+        tree / "lib/modules" / RELEASE,
+        "modules.dep",
+        "".join(f"kernel/{name}.ko:\n" for name in DEPENDS if "br_" not in name),
+    )
     shutil.rmtree(tree / "proc/sys/net/bridge")
 
 

@@ -191,7 +191,9 @@ def test_a_bad_configuration_without_a_good_one_before_exits_78(service: Service
     service.start()
     code, log = service.ends()
     assert code == 78
-    assert [line for line in log if str(service.tree) in line] == [f"ipvsd: error: {line}" for line in errors(service.tree)]
+    assert [line for line in log if str(service.tree) in line] == [
+        f"ipvsd: error: {line}" for line in errors(service.tree)
+    ]
     assert sysctl(service.tree, "net.ipv4.ip_forward").read_text() == "0\n"
     service.hears("STATUS=configuration refused: ")
 

@@ -84,7 +84,9 @@ def test_built_in_connection_tracking_counts() -> None:
 
 
 def test_connection_tracking_that_runs_counts_without_an_index() -> None:
-    wanted = desired(Config(), kernel(indexed=False), {"nf_conntrack": ModuleState.LIVE, "nf_conntrack_ipv4": ModuleState.LIVE})
+    wanted = desired(
+        Config(), kernel(indexed=False), {"nf_conntrack": ModuleState.LIVE, "nf_conntrack_ipv4": ModuleState.LIVE}
+    )
     assert {"nf_conntrack", "nf_conntrack_ipv4"} <= set(needs(wanted))
 
 
@@ -134,7 +136,10 @@ def test_no_profile_wants_nothing() -> None:
 def test_an_lvs_director_wants_every_scheduler_that_is_shipped() -> None:
     wanted = needs(want("profiles: [lvs-full]"))
     schedulers = "rr wrr lc wlc lblc lblcr dh sh mh sed nq fo ovf twos".split()
-    expected = {**dict.fromkeys([f"ip_vs_{name}" for name in schedulers], Need.IF_SHIPPED), "ip_vs_ftp": Need.IF_SHIPPED}
+    expected = {
+        **dict.fromkeys([f"ip_vs_{name}" for name in schedulers], Need.IF_SHIPPED),
+        "ip_vs_ftp": Need.IF_SHIPPED,
+    }
     assert wanted == {"ip_vs": Need.REQUIRED, "nf_conntrack": Need.REQUIRED, **expected}
 
 

@@ -101,7 +101,9 @@ def test_many_causes_are_told_in_part() -> None:
 
 def test_the_line_tells_the_last_repair_and_its_age() -> None:
     repair = Repair("net.a", "0", "1", NOW - 180, 0.1)
-    assert assess([sysctl()], repair, NOW).line == "ready: 0 modules, 1 sysctl right; last repair net.a 0 -> 1, 3 min ago"
+    assert (
+        assess([sysctl()], repair, NOW).line == "ready: 0 modules, 1 sysctl right; last repair net.a 0 -> 1, 3 min ago"
+    )
 
 
 @pytest.mark.parametrize("text", ["caf\u00e9 \u2713", "a\nREADY=1", "a\0b", "\x1b[31m", "\u2028", "\ud800"])

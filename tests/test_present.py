@@ -15,6 +15,7 @@ GOLDEN = {
     "version": __version__,
     "time": "2027-01-15T08:00:00.000Z",
     "boottime": 4321.0,
+    "looks": 0,
     "state": "ready",
     "line": "ready: all of it",
     "kernel": "6.1.0-50-cloud-amd64",

@@ -222,13 +222,23 @@ def test_one_failure_does_not_stop_the_others(kernel: FakeKernel) -> None:
         (lambda k: k.depends.pop("ip_vs_sh"), "ip_vs_sh", ModuleVerdict.ABSENT, "/lib/modules/"),
         (lambda k: setattr(k, "indexed", False), "ip_vs_sh", ModuleVerdict.TREE_GONE, "cannot read /lib/modules/"),
         (lambda k: setattr(k, "modular", False), "ip_vs_sh", ModuleVerdict.NO_SUPPORT, "there is no /proc/modules"),
-        (lambda k: k.refused.update({FORWARD: errno.EPERM}), FORWARD, SysctlVerdict.REFUSED, "is '0', not 1; writing failed"),
-        (lambda k: k.clamps.update({FORWARD: lambda _: "0"}), FORWARD, SysctlVerdict.NOT_KEPT, "wrote '1', reads back '0'"),
+        (
+            lambda k: k.refused.update({FORWARD: errno.EPERM}),
+            FORWARD,
+            SysctlVerdict.REFUSED,
+            "is '0', not 1; writing failed",
+        ),
+        (
+            lambda k: k.clamps.update({FORWARD: lambda _: "0"}),
+            FORWARD,
+            SysctlVerdict.NOT_KEPT,
+            "wrote '1', reads back '0'",
+        ),
         (lambda k: k.contested.update({FORWARD: "0"}), FORWARD, SysctlVerdict.NOT_KEPT, "wrote '1', reads back '0'"),
         (lambda k: k.unreadable.update({FORWARD: errno.EIO}), FORWARD, SysctlVerdict.UNREADABLE, "Input/output error"),
         (lambda k: k.values.pop(FORWARD), FORWARD, SysctlVerdict.UNSUPPORTED, "kernel 6.1"),
     ],
-    ids="rejected blacklisted vanishing absent tree-gone no-modules refused clamped contested unreadable no-file".split(),
+    ids="rejected blacklist vanishing absent tree-gone no-modules refused clamped contested unreadable no-file".split(),
 )
 def test_a_misbehaviour_has_its_verdict(
     kernel: FakeKernel, misbehave: Callable[[FakeKernel], object], name: str, expected: object, evidence: str

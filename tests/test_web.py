@@ -114,14 +114,15 @@ def test_the_latest_report_is_told(site: Site) -> None:
     assert site.ask("/healthz")[2] == b"a newer one\n"
 
 
-@pytest.mark.parametrize("request_line", [b"", b"\0\0\0\r\n\r\n", b"GET\r\n\r\n", b"GET " + b"a" * 70_000 + b" HTTP/1.0\r\n\r\n"])
+@pytest.mark.parametrize(
+    "request_line", [b"", b"\0\0\0\r\n\r\n", b"GET\r\n\r\n", b"GET " + b"a" * 70_000 + b" HTTP/1.0\r\n\r\n"]
+)
 def test_nonsense_disturbs_nobody(site: Site, request_line: bytes) -> None:
-    with site.connect() as client:
-        with contextlib.suppress(OSError):
-            client.sendall(request_line)
-            client.shutdown(socket.SHUT_WR)
-            while client.recv(65536):
-                pass
+    with site.connect() as client, contextlib.suppress(OSError):
+        client.sendall(request_line)
+        client.shutdown(socket.SHUT_WR)
+        while client.recv(65536):
+            pass
     assert site.ask("/healthz")[0] == 200
 
 

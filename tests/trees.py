@@ -46,7 +46,9 @@ class TreeLoader:
 
     def unload(self, name: str) -> None:
         del self.live[name]
-        for directory in {sysctl(self.root, key).parent for key in BROUGHT.get(name, {}) if key != "net.nf_conntrack_max"}:
+        for directory in {
+            sysctl(self.root, key).parent for key in BROUGHT.get(name, {}) if key != "net.nf_conntrack_max"
+        }:
             shutil.rmtree(directory)
         self.tell()
 
@@ -70,7 +72,10 @@ def put_sysctl(root: Path, key: str, value: str) -> None:
 
 
 def make_tree(
-    root: Path, live: Collection[str] = LIVE, values: Mapping[str, str] = READY, shipped: Collection[str] = tuple(DEPENDS)
+    root: Path,
+    live: Collection[str] = LIVE,
+    values: Mapping[str, str] = READY,
+    shipped: Collection[str] = tuple(DEPENDS),
 ) -> Path:
     """Make a tree of a Debian node with these modules, these sysctls and these module files; return it."""
     for directory in ("etc/ipvsd/conf.d", "run/ipvsd/conf.d", "usr/lib/ipvsd/conf.d", "var/lib/ipvsd", "proc/sys"):

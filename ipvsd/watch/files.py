@@ -29,7 +29,7 @@ class Files:
     def arm(self, targets: Targets) -> None:
         # A directory that was removed and made again leaves its watch dead, and the observer says nothing.
         present = {path: identity for path in targets.directories for identity in [_identity(path)] if identity}
-        if self._observer is None or present != self._watched:
+        if self._observer is None or not self._observer.is_alive() or present != self._watched:
             self.close()
             self._start(present)
 
@@ -52,6 +52,7 @@ class Files:
             observer.start()
         except OSError as error:
             self._detail = f"cannot watch the configuration: {error.strerror or error}"
+            observer.stop()  # some of its threads may have started
             return
         self._observer, self._watched = observer, present
         self._detail = f"inotify on {', '.join(present) or 'no directory'}"

@@ -20,6 +20,8 @@ from pathlib import Path
 from typing import Callable
 
 GUEST = Path(__file__).parent / "guest"
+AGENT = (GUEST / "agent.py", GUEST / "bench-agent.service")
+STUB = (GUEST / "stub" / "Makefile", GUEST / "stub" / "nf_conntrack_ipv4.c")
 SUITE = "bookworm"
 PACKAGES = (
     "systemd systemd-sysv udev dbus kmod procps iproute2 busybox-static python3 python3-pyroute2 "
@@ -98,9 +100,8 @@ def cache_directory() -> Path:
 
 def _recipe() -> str:
     digest = hashlib.sha256(Path(__file__).read_bytes())
-    for path in sorted(GUEST.iterdir()):
-        if path.is_file():
-            digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    for path in (*AGENT, *STUB):
+        digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
 
 
@@ -133,7 +134,7 @@ def _build(work: Path, target: Path, say: Callable[[str], None]) -> None:
         HEADERS,
         [
             "--customize-hook=mkdir $1/stub",
-            f"--customize-hook=copy-in {GUEST}/stub/Makefile {GUEST}/stub/nf_conntrack_ipv4.c /stub",
+            f"--customize-hook=copy-in {STUB[0]} {STUB[1]} /stub",
             f"--customize-hook={BUILD_STUB.format(target=stub)}",
             "--format=null",
         ],
@@ -146,8 +147,8 @@ def _build(work: Path, target: Path, say: Callable[[str], None]) -> None:
         [
             f"--customize-hook={ADD_KERNEL}",
             "--customize-hook=mkdir -p $1/usr/local/lib/bench",
-            f"--customize-hook=copy-in {GUEST}/agent.py {stub}/nf_conntrack_ipv4.ko /usr/local/lib/bench",
-            f"--customize-hook=copy-in {GUEST}/bench-agent.service /etc/systemd/system",
+            f"--customize-hook=copy-in {AGENT[0]} {stub}/nf_conntrack_ipv4.ko /usr/local/lib/bench",
+            f"--customize-hook=copy-in {AGENT[1]} /etc/systemd/system",
             f"--customize-hook={SETTLE}",
         ],
         archive,

@@ -33,7 +33,7 @@ Description=stand-in for kubelet
 Type=oneshot
 RemainAfterExit=yes
 ExecStart=/bin/sh -c 'cp /proc/modules /run/kubelet.modules; sysctl {keys} > /run/kubelet.sysctls; \\
-    systemctl is-active ipvsd > /run/kubelet.ipvsd'
+    systemctl is-active ipvsd > /run/kubelet.ipvsd; true'
 
 [Install]
 WantedBy=multi-user.target
@@ -43,6 +43,7 @@ WantedBy=multi-user.target
 EXPECTED = (
     r"loaded module \S+: found not loaded, wanted live",
     r"wrote \S+: found '[^']*', wanted '[^']*'",
+    r"\S+ is right again: ",
     r"ready: \d+ modules, \d+ sysctls right",
     r"configuration loaded, [0-9a-f]{12}",
 )

@@ -1,0 +1,140 @@
+"""What of LinuxHost only a tree of files can show, and the index of a kernel's modules."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from ipvsd.host import LinuxHost
+from ipvsd.ipvs import _parse
+from ipvsd.kmod import Index, LoadError
+from ipvsd.model import Ipvs, Missing, Unreadable
+from tests.fake_kernel import RELEASE
+from tests.trees import make_tree, put, put_sysctl, sysctl
+
+KEY = "net.ipv4.ip_forward"
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    return make_tree(tmp_path / "root")
+
+
+@pytest.fixture
+def host(tree: Path) -> LinuxHost:
+    return LinuxHost(str(tree))
+
+
+def test_the_kernel_is_that_of_the_tree(host: LinuxHost) -> None:
+    kernel = host.kernel(["ip_vs"])
+    assert (kernel.release, kernel.distribution, kernel.cpus) == (RELEASE, "debian", 2)
+
+
+def test_a_kernel_that_changes_is_noticed(tree: Path, host: LinuxHost) -> None:
+    host.kernel(["ip_vs"])
+    put_sysctl(tree, "kernel.osrelease", "6.12.0")
+    kernel = host.kernel(["ip_vs"])
+    assert (kernel.release, kernel.indexed) == ("6.12.0", False)
+
+
+def test_a_value_of_several_words_is_normalised(tree: Path, host: LinuxHost) -> None:
+    put_sysctl(tree, "net.ipv4.tcp_rmem", "4096\t131072\t6291456")
+    assert host.read_sysctl("net.ipv4.tcp_rmem") == "4096 131072 6291456"
+
+
+def test_bytes_that_are_no_text_are_read_somehow(tree: Path, host: LinuxHost) -> None:
+    sysctl(tree, KEY).write_bytes(b"\xff\xfe\n")
+    assert isinstance(host.read_sysctl(KEY), str)
+
+
+@pytest.mark.parametrize("key", ["", "net", "../../etc/os-release", "/etc/os-release", "net/../../../etc/os-release"])
+def test_what_is_no_sysctl_is_not_there(host: LinuxHost, key: str) -> None:
+    assert host.read_sysctl(key) == Missing()
+    with pytest.raises(FileNotFoundError):
+        host.write_sysctl(key, "1")
+
+
+def test_a_directory_that_is_a_link_leads_nowhere(tree: Path, host: LinuxHost) -> None:
+    outside = put(tree, "outside/secret", "0\n")
+    (tree / "proc/sys/net/link").symlink_to(outside.parent)
+    assert host.read_sysctl("net.link.secret") == Unreadable("a symbolic link leads net.link.secret out of /proc/sys")
+    with pytest.raises(PermissionError):
+        host.write_sysctl("net.link.secret", "1")
+    assert outside.read_text() == "0\n"
+
+
+def test_a_file_that_is_a_link_is_not_followed(tree: Path, host: LinuxHost) -> None:
+    outside = put(tree, "outside", "0\n")
+    (tree / "proc/sys/net/link").symlink_to(outside)
+    assert isinstance(host.read_sysctl("net.link"), Unreadable)
+    with pytest.raises(OSError):
+        host.write_sysctl("net.link", "1")
+    assert outside.read_text() == "0\n"
+
+
+def test_a_root_that_is_a_link_itself_is_fine(tree: Path) -> None:
+    tree.with_name("link").symlink_to(tree)
+    assert LinuxHost(str(tree.with_name("link"))).read_sysctl(KEY) == "1"
+
+
+def test_no_module_can_be_loaded_into_another_root(host: LinuxHost) -> None:
+    with pytest.raises(LoadError, match="only into the running kernel"):
+        host.load_module("ip_vs")
+
+
+# --- the index --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def directory(tree: Path) -> Path:
+    return tree / "lib/modules" / RELEASE
+
+
+def test_the_index_is_read_again_when_its_files_change(directory: Path) -> None:
+    index = Index(str(directory))
+    assert "ip_vs" in index.look(["ip_vs"]).loadable
+    put(directory, "modules.dep", "kernel/other.ko:\n")
+    assert index.look(["ip_vs"]).loadable == frozenset()
+
+
+def test_the_index_is_not_read_again_while_they_do_not(directory: Path) -> None:
+    index = Index(str(directory))
+    index.look(["ip_vs"])
+    before = (directory / "modules.dep").stat()
+    text = (directory / "modules.dep").read_text()
+    (directory / "modules.dep").write_text("x" * len(text))
+    os.utime(directory / "modules.dep", ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert index.look(["ip_vs"]).loadable == {"ip_vs"}
+
+
+def test_the_index_answers_new_questions(directory: Path) -> None:
+    index = Index(str(directory))
+    index.look(["ip_vs"])
+    assert index.look(["ip_vs", "ip_vs_sh", "ipv6"]).loadable == {"ip_vs", "ip_vs_sh"}
+    assert index.look(["ip_vs", "ip_vs_sh", "ipv6"]).built_in == {"ipv6"}
+
+
+def test_an_index_that_goes_and_comes_back_is_noticed(directory: Path) -> None:
+    index = Index(str(directory))
+    directory.rename(directory.with_name("away"))
+    assert (index.look(["ip_vs"]).readable, index.loadable) == (False, frozenset())
+    directory.with_name("away").rename(directory)
+    assert (index.look(["ip_vs"]).readable, index.loadable) == (True, frozenset({"ip_vs"}))
+    shutil.rmtree(directory)
+    assert not index.look(["ip_vs"]).readable
+
+
+# --- what the child that asks IPVS says -------------------------------------------------
+
+
+@pytest.mark.parametrize("out", [b"", b"{", b"[]", b"1", b"{}", b"null", b"\xff", b'{"up": true, "version": "1"}'])
+def test_a_child_that_says_nothing_useful_leaves_it_open(out: bytes) -> None:
+    assert _parse(out) == Ipvs(None, detail="the child that asks ended without an answer")
+
+
+def test_a_childs_answer_is_taken() -> None:
+    out = b'{"up": true, "version": "1.2.1", "table_size": 4096, "detail": "answers"}\n'
+    assert _parse(out) == Ipvs(True, "1.2.1", 4096, "answers")
