@@ -28,14 +28,13 @@ from ipvsd.watch.sysctls import Sysctls
 from ipvsd.watch.uevents import Uevents
 
 if TYPE_CHECKING:
-    from ipvsd.ipvs import Question
+    from ipvsd.ipvs import Asker
     from ipvsd.web import Web
 
 EX_CONFIG = 78
 SHOWN_REPAIRS = 50
 UNSETTLED = (0.01, 0.05, 0.25)  # seconds until the next looks at a module on its way in or out
 HOLD = 5.0  # seconds between the looks of a strict start that waits
-IP_VS = "ip_vs"
 
 
 class Daemon:
@@ -54,10 +53,7 @@ class Daemon:
         self._told: tuple[Finding, ...] = ()
         self._sources: list[Source] = []
         self._web: Optional[Web] = None
-        self._question: Optional[Question] = None
-        self._question_at = 0.0
-        self._ipvs = Ipvs()
-        self._ipvs_due = True
+        self._asker: Optional[Asker] = None
         self._ready = False
         self._unsettled = 0
         self._targets = Targets(frozenset(), {}, ())
@@ -141,7 +137,7 @@ class Daemon:
                 self._notifier.stopping()
                 return
             asked = ReasonKind.RELOAD in kinds
-            if asked:
+            if asked and self._ready:
                 self._notifier.reloading()
             if asked or kinds & {ReasonKind.CONFIG, ReasonKind.PERIODIC}:
                 self._reload(asked)
@@ -191,8 +187,8 @@ class Daemon:
         self._repairs = (*self._repairs, *repairs)[-SHOWN_REPAIRS:]
         self._tell(done, repairs)
         self._arm(done)
-        if any(reason.kind is ReasonKind.MODULE and reason.detail.endswith(f" {IP_VS}") for reason in reasons):
-            self._ipvs_due = True
+        if self._asker:
+            self._asker.consider(done.after.modules, reasons)
         return self._make_report(done, wall)
 
     def _make_report(self, done: Reconciled, wall: float) -> Report:
@@ -206,8 +202,6 @@ class Daemon:
             health=assess(findings, self._repairs[-1] if self._repairs else None, wall),
             tally=self._ledger.tally,
             repairs=self._repairs,
-            sources=self._source_states(),
-            ipvs=self._ipvs,
         )
 
     def _source_states(self) -> tuple[SourceState, ...]:
@@ -249,18 +243,22 @@ class Daemon:
             files.arm(self._targets)
             self._sources.append(files)
         self._serve()
+        from ipvsd.ipvs import Asker
+
+        self._asker = Asker(self._mailbox, local=self._root == "/")
+        self._asker.consider(report.modules, ())
 
     def _serve(self) -> None:
         """Serve where the configuration says."""
         from ipvsd.web import Web
 
-        if self._web:
+        if self._web and self._web.listen != self._config.listen:
             self._web.close()
-        self._web = Web(lambda: self.report, self._config.listen)
+            self._web = None
+        if self._web is None:
+            self._web = Web(lambda: self.report, self._config.listen)
 
     def _publish(self, report: Report) -> None:
-        if self._ready:
-            self._ask_ipvs(report)
         if self._web:
             self._web.arm()
         state = ConfigState(
@@ -270,7 +268,8 @@ class Daemon:
             self._config.interval,
             self._config_errors,
         )
-        self.report = report.replace(config=state, sources=self._source_states(), ipvs=self._ipvs)
+        answer = self._asker.answer if self._asker else Ipvs()
+        self.report = report.replace(config=state, sources=self._source_states(), ipvs=answer)
         from ipvsd.present import document
 
         try:
@@ -290,41 +289,9 @@ class Daemon:
         for source in self._sources:
             source.arm(self._targets)
 
-    # --- IPVS ---------------------------------------------------------------------------
-
-    def _ask_ipvs(self, report: Report) -> None:
-        wanted = [finding for finding in report.modules if finding.name == IP_VS]
-        if self._question and time.monotonic() > self._question_at + 60:
-            self._answered()
-        if not wanted:
-            self._ipvs = Ipvs(None, detail="not asked: module ip_vs is not wanted")
-        elif not wanted[0].right:
-            self._ipvs, self._ipvs_due = Ipvs(False, detail="module ip_vs is not live"), True
-        elif self._root != "/":
-            self._ipvs = Ipvs(None, detail="not asked: the running kernel is another one")
-        elif self._ipvs_due and not self._question:
-            from ipvsd.ipvs import Question
-
-            self._ipvs_due = False
-            try:
-                self._question = Question()
-            except OSError as error:
-                self._ipvs = Ipvs(None, detail=f"cannot start the child that asks: {error.strerror}")
-                return
-            self._question_at = time.monotonic()
-            self._mailbox.watch(self._question.fd, self._answered)
-
-    def _answered(self) -> None:
-        question, self._question = self._question, None
-        if question:
-            self._mailbox.unwatch(question.fd)
-            self._ipvs = question.answer(1.0)
-            self._mailbox.put(ReasonKind.IPVS, self._ipvs.detail)
-
     def _close(self) -> None:
-        if self._question:
-            self._mailbox.unwatch(self._question.fd)
-            self._question.answer(0.0)
+        if self._asker:
+            self._asker.close()
         for source in self._sources:
             source.close()
         if self._web:

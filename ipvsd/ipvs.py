@@ -11,9 +11,14 @@ import json
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Sequence
 from typing import Callable, Optional
 
-from ipvsd.model import Ipvs
+from ipvsd.model import Ipvs, ModuleFinding, Reason, ReasonKind
+from ipvsd.wake import Mailbox
+
+IP_VS = "ip_vs"
 
 # <linux/ip_vs.h>
 _GENL_NAME = "IPVS"
@@ -45,6 +50,60 @@ class Question:
             self._child.communicate()
             return Ipvs(None, detail="no answer in time")
         return _parse(out)
+
+
+class Asker:
+    """Asks whenever `ip_vs` may have come back, without keeping a loop waiting; `answer` is the latest one."""
+
+    def __init__(self, mailbox: Mailbox, local: bool) -> None:
+        """`local` says that the kernel that is looked at is the one that runs."""
+        self._mailbox, self._local = mailbox, local
+        self._question: Optional[Question] = None
+        self._since = 0.0
+        self._due = True
+        self.answer = Ipvs(detail="not asked yet")
+
+    def consider(self, modules: Sequence[ModuleFinding], reasons: Sequence[Reason]) -> None:
+        """Ask if there is something new to learn, after a look that found `modules` for these reasons."""
+        found = [finding for finding in modules if finding.name == IP_VS]
+        kinds = {reason.kind for reason in reasons}
+        reloaded = any(reason.kind is ReasonKind.MODULE and reason.detail.split()[-1] == IP_VS for reason in reasons)
+        if reloaded or (self.answer.up is None and ReasonKind.PERIODIC in kinds):
+            self._due = True
+        if self._question and time.monotonic() > self._since + TIMEOUT:
+            self._answered()
+        if not found:
+            self.answer = Ipvs(detail="not asked: module ip_vs is not wanted")
+        elif not found[0].right:
+            self.answer, self._due = Ipvs(False, detail="module ip_vs is not live"), True
+        elif not self._local:
+            self.answer = Ipvs(detail="not asked: the running kernel is another one")
+        elif self._due and not self._question:
+            self._ask()
+
+    def _ask(self) -> None:
+        self._due = False
+        try:
+            self._question = Question()
+        except OSError as error:
+            self.answer = Ipvs(detail=f"cannot start the child that asks: {error.strerror}")
+            return
+        self._since = time.monotonic()
+        self._mailbox.watch(self._question.fd, self._answered)
+
+    def _answered(self) -> None:
+        question, self._question = self._question, None
+        if question:
+            self._mailbox.unwatch(question.fd)
+            self.answer = question.answer(1.0)
+            self._mailbox.put(ReasonKind.IPVS, self.answer.detail)
+
+    def close(self) -> None:
+        """End a child that is still asking."""
+        if self._question:
+            self._mailbox.unwatch(self._question.fd)
+            self._question.answer(0.0)
+            self._question = None
 
 
 def ask() -> Ipvs:

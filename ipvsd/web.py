@@ -33,7 +33,7 @@ class Web:
 
     def __init__(self, latest: Latest, listen: Sequence[tuple[str, int]]) -> None:
         self._latest = latest
-        self._listen = tuple(listen)
+        self.listen = tuple(listen)
         self._servers: dict[tuple[str, int], _Server] = {}
         self._errors: dict[tuple[str, int], str] = {}
         self._thread: Optional[_Thread] = None
@@ -41,7 +41,7 @@ class Web:
 
     def arm(self) -> None:
         """Open the addresses that are not open yet. Never raises OSError."""
-        opened = {place: server for place in self._listen if place not in self._servers for server in self._open(place)}
+        opened = {place: server for place in self.listen if place not in self._servers for server in self._open(place)}
         if opened:
             self._stop()
             self._servers.update(opened)
@@ -61,7 +61,7 @@ class Web:
         """Up where at least one address is served, or none was wanted."""
         parts = [address(*place) for place in self._servers]
         parts += [f"not {address(*place)} ({error})" for place, error in self._errors.items()]
-        return SourceState("web", bool(self._servers) or not self._listen, ", ".join(parts) or "not wanted")
+        return SourceState("web", bool(self._servers) or not self.listen, ", ".join(parts) or "not wanted")
 
     def close(self) -> None:
         """Stop serving."""
