@@ -139,7 +139,7 @@ class Daemon:
             asked = ReasonKind.RELOAD in kinds
             if asked and self._ready:
                 self._notifier.reloading()
-            if asked or kinds & {ReasonKind.CONFIG, ReasonKind.PERIODIC}:
+            if asked or kinds & {ReasonKind.CONFIG, ReasonKind.PERIODIC, ReasonKind.RETRY}:
                 self._reload(asked)
             report = self._look(reasons)
             if not self._ready and self._may_start(report):
@@ -283,7 +283,9 @@ class Daemon:
             for finding in done.after.sysctls
             if not finding.missing and finding.found is not None
         }
-        modules = frozenset(finding.name for finding in done.after.modules)
+        # A module that brings wanted sysctls counts, too, whoever loads it.
+        providers = filter(None, (finding.wanted.provider for finding in done.after.sysctls))
+        modules = frozenset((*(finding.name for finding in done.after.modules), *providers))
         directories = () if self._only else configfiles.directories(self._root)
         self._targets = Targets(modules, paths, directories)
         for source in self._sources:

@@ -48,7 +48,7 @@ def remember(
     """
     unfinished = {action.name for action in after.actions}
     excused = passing(before) | passing(after)
-    kept = {name: failure for name, failure in history.items() if name in unfinished}
+    kept = {name: failure for name, failure in history.items() if name in unfinished and name not in excused}
     for outcome in {outcome.action.name: outcome for outcome in outcomes}.values():
         name = outcome.action.name
         if name in unfinished and name not in excused:

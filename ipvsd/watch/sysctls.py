@@ -40,6 +40,7 @@ class Sysctls:
         self._inotify: Optional[int] = None
         self._pins: dict[str, _Pin] = {}
         self._keys: dict[int, str] = {}
+        self._unwatched = 0
         self._detail = "not started"
 
     def arm(self, targets: Targets) -> None:
@@ -51,6 +52,7 @@ class Sysctls:
         if added:
             # A write may have come between the last look and the watch.
             self._mailbox.put(ReasonKind.SYSCTL, "newly watched")
+        self._unwatched = len(targets.sysctls) - len(self._pins)
         self._detail = f"inotify on {len(self._pins)} of {len(targets.sysctls)} files"
 
     def _start(self) -> bool:
@@ -106,7 +108,7 @@ class Sysctls:
                 self._mailbox.put(ReasonKind.SYSCTL, self._keys[watch])
 
     def state(self) -> SourceState:
-        return SourceState("sysctls", self._inotify is not None, self._detail)
+        return SourceState("sysctls", self._inotify is not None and not self._unwatched, self._detail)
 
     def close(self) -> None:
         for key in list(self._pins):

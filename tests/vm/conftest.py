@@ -26,6 +26,7 @@ def booted() -> Iterator[Node]:
         machine.reboot()
         machine.booted()
         node.until(node.status, "status.json")
+        node.note_boot()
         yield node
 
 

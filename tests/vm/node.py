@@ -39,6 +39,8 @@ ExecStart=/bin/sh -c 'cp /proc/modules /run/kubelet.modules; sysctl {keys} > /ru
 WantedBy=multi-user.target
 """.format(keys=" ".join(SYSCTLS))
 
+FOUND = ("modules", "sysctls", "ipvsd")
+
 # What ipvsd may log without a test having said so: what it changed, and that it is well.
 EXPECTED = (
     r"loaded module \S+: found not loaded, wanted live",
@@ -72,6 +74,12 @@ class Node:
         self.machine.put(KUBELET.encode(), "/etc/systemd/system/kubelet.service")
         self.run("systemctl enable kubelet.service")
         return done
+
+    def note_boot(self) -> None:
+        """Remember what the boot was like, before any test restarts anything."""
+        self.found_by_kubelet = {name: self.run(f"cat /run/kubelet.{name}").out for name in FOUND}
+        self.ready_at = int(self.show("ActiveEnterTimestampMonotonic"))
+        self.kubelet_at = int(self.show("ExecMainStartTimestampMonotonic", "kubelet"))
 
     # --- what it says -------------------------------------------------------------------
 

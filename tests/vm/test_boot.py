@@ -6,19 +6,16 @@ from tests.vm.node import MODULES, SYSCTLS, Journal, Node
 
 
 def test_kubelet_finds_every_module_and_every_sysctl(node: Node) -> None:
-    modules = {line.split()[0]: line.split()[4] for line in node.run("cat /run/kubelet.modules").out.splitlines()}
-    sysctls = dict(line.split(" = ") for line in node.run("cat /run/kubelet.sysctls").out.splitlines())
+    modules = {line.split()[0]: line.split()[4] for line in node.found_by_kubelet["modules"].splitlines()}
+    sysctls = dict(line.split(" = ") for line in node.found_by_kubelet["sysctls"].splitlines())
 
     assert {name: modules.get(name) for name in MODULES} == dict.fromkeys(MODULES, "Live")
     assert sysctls == SYSCTLS
-    assert node.run("cat /run/kubelet.ipvsd").out == "active\n"
+    assert node.found_by_kubelet["ipvsd"] == "active\n"
 
 
 def test_kubelet_starts_after_ready(node: Node) -> None:
-    ready = int(node.show("ActiveEnterTimestampMonotonic"))
-    started = int(node.show("ExecMainStartTimestampMonotonic", "kubelet"))
-
-    assert 0 < ready <= started
+    assert 0 < node.ready_at <= node.kubelet_at
 
 
 def test_the_status_is_what_an_operator_wants_to_read(node: Node) -> None:
