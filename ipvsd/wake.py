@@ -42,8 +42,10 @@ class Mailbox:
 
     def put(self, kind: ReasonKind, detail: str = "") -> None:
         """Leave a reason to look, stamped with the present time."""
+        silent = not self._reasons
         self._reasons.append(Reason(kind, detail, time.monotonic()))
-        self._poke()
+        if silent:  # else the loop is about to come by anyway: it never waits while there are reasons
+            os.write(self._write, b"\0")
 
     def watch(self, fd: int, ready: Callable[[], None]) -> None:
         """Call `ready` from within `take` whenever `fd` can be read."""
@@ -69,32 +71,23 @@ class Mailbox:
 
     def take_signals(self) -> None:
         """Let SIGHUP, SIGTERM and SIGINT leave reasons here from now on; only the main thread may ask."""
-        for number in _SIGNALS:
-            signal.signal(number, _ignore)
+        # Python calls the handler between two steps of the program; the byte ends a wait that is under way.
         signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
+        for number in _SIGNALS:
+            signal.signal(number, self._signalled)
 
     def release_signals(self) -> None:
         """Give the signals back to their defaults."""
-        signal.set_wakeup_fd(-1)
         for number in _SIGNALS:
             signal.signal(number, signal.SIG_DFL)
+        signal.set_wakeup_fd(-1)
 
-    def _poke(self) -> None:
-        try:
-            os.write(self._write, b"\0")
-        except BlockingIOError:
-            pass  # the pipe is full: the loop will wake anyway
+    def _signalled(self, number: int, frame: object) -> None:  # noqa: ARG002 -- signal passes both
+        self._reasons.append(Reason(_SIGNALS[signal.Signals(number)], signal.Signals(number).name, time.monotonic()))
 
     def _poll(self, timeout: Optional[float]) -> None:
         for key, _ in self._selector.select(timeout):
             key.data()
 
     def _drain(self) -> None:
-        for number in os.read(self._read, 4096):
-            if number:
-                name = signal.Signals(number)
-                self._reasons.append(Reason(_SIGNALS[name], name.name, time.monotonic()))
-
-
-def _ignore(number: int, frame: object) -> None:
-    """Python's own handler writes the signal's number to the wake-up pipe; nothing else is to be done."""
+        os.read(self._read, 4096)

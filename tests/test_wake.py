@@ -126,6 +126,13 @@ def test_a_signal_is_a_reason(signals: Mailbox, number: signal.Signals, kind: Re
     assert (reason.kind, reason.detail) == (kind, number.name)
 
 
+def test_a_signal_behind_a_storm_is_not_lost(signals: Mailbox) -> None:
+    for _ in range(70_000):
+        signals.put(ReasonKind.SYSCTL)
+    os.kill(os.getpid(), signal.SIGTERM)
+    assert signals.take(10)[-1].kind is ReasonKind.STOP
+
+
 def test_a_signal_while_others_wait_is_not_lost(signals: Mailbox) -> None:
     signals.put(ReasonKind.SYSCTL)
     os.kill(os.getpid(), signal.SIGHUP)
