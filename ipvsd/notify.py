@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from typing import Optional
@@ -17,6 +18,7 @@ class Notifier:
     def __init__(self) -> None:
         self._notifier = SystemdNotifier()
         self._status = ""
+        self._fed_at = -math.inf
 
     def ready(self, status: str) -> None:
         """Say that the start, or a reload, has ended."""
@@ -39,8 +41,11 @@ class Notifier:
         self._notifier.notify(f"RELOADING=1\nMONOTONIC_USEC={usec}")
 
     def watchdog(self) -> None:
-        """Say that the main loop is alive."""
-        self._notifier.notify("WATCHDOG=1")
+        """Say that the main loop is alive, but not oftener than systemd has a use for: a storm must not reach it."""
+        period, now = watchdog_period(), time.monotonic()
+        if period and now - self._fed_at >= period / 8:
+            self._fed_at = now
+            self._notifier.notify("WATCHDOG=1")
 
     def stopping(self) -> None:
         """Say that the service is on its way out."""

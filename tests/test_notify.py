@@ -80,9 +80,22 @@ def test_a_strict_start_asks_for_time_and_says_what_for(systemd: socket.socket, 
     assert heard(systemd) == "EXTEND_TIMEOUT_USEC=30000000\nSTATUS=waiting for ip_vs"
 
 
-def test_the_watchdog_is_fed(systemd: socket.socket, notifier: Notifier) -> None:
-    notifier.watchdog()
+def test_the_watchdog_is_fed_but_not_by_every_look_of_a_storm(
+    systemd: socket.socket, notifier: Notifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WATCHDOG_USEC", "120000000")
+    for _ in range(1000):
+        notifier.watchdog()
     assert heard(systemd) == "WATCHDOG=1"
+    assert silent(systemd)
+
+
+def test_without_a_watchdog_nobody_is_fed(
+    systemd: socket.socket, notifier: Notifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("WATCHDOG_USEC", raising=False)
+    notifier.watchdog()
+    assert silent(systemd)
 
 
 def test_stopping_is_said(systemd: socket.socket, notifier: Notifier) -> None:
