@@ -10,6 +10,7 @@ from ipvsd.model import ModuleState
 
 _MODULE_NAME = re.compile(r"[A-Za-z0-9_-]{1,55}\Z")  # the kernel's MODULE_NAME_LEN is 56 with its NUL
 _STATES = {state.value: state for state in ModuleState}
+_INIT_STATES = {"live": ModuleState.LIVE, "coming": ModuleState.COMING, "going": ModuleState.GOING}
 
 
 def module_name(text: str) -> Optional[str]:
@@ -30,6 +31,11 @@ def proc_modules(text: str, names: Collection[str]) -> Mapping[str, ModuleState]
             if len(fields) >= 4 and fields[3] in _STATES:
                 states[name] = _STATES[fields[3]]
     return states
+
+
+def module_initstate(text: str) -> Optional[ModuleState]:
+    """Return the state that /sys/module/NAME/initstate tells (Documentation/ABI/stable/sysfs-module), or None."""
+    return _INIT_STATES.get(text.strip())
 
 
 def indexed_names(text: str, names: Collection[str]) -> frozenset[str]:

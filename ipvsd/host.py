@@ -73,7 +73,15 @@ class LinuxHost:
         )
 
     def modules(self, names: Collection[str]) -> Mapping[str, ModuleState]:
-        return formats.proc_modules(self._text("proc/modules") or "", names)
+        states = dict(formats.proc_modules(self._text("proc/modules") or "", names))
+        # The kernel hands the list out a page at a time. When a module goes meanwhile, another one may
+        # be passed over, so what is missing from the list is asked about by its name.
+        for name in names:
+            if name not in states:
+                state = formats.module_initstate(self._text(f"sys/module/{name}/initstate") or "")
+                if state is not None:
+                    states[name] = state
+        return states
 
     def read_sysctl(self, key: str) -> Reading:
         try:

@@ -7,8 +7,10 @@ is defined here and works with every version from 0.5.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import select
 import subprocess
 import sys
 import time
@@ -28,28 +30,34 @@ TIMEOUT = 60.0  # seconds
 
 
 class Question:
-    """A running child. Watch `fd` for reading; then, or when time is up, `answer` ends it."""
+    """A running child. `read` whenever `fd` can be read, and `end` when that was all or time is up."""
 
-    def __init__(self) -> None:
+    def __init__(self, command: Sequence[str] = (sys.executable, "-I", "-m", "ipvsd.ipvs")) -> None:
         """Start asking. Raises OSError."""
         self._child = subprocess.Popen(
-            [sys.executable, "-I", "-m", "ipvsd.ipvs"],
+            command,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
         )
         assert self._child.stdout is not None
-        self.fd = self._child.stdout.fileno()
+        self._pipe = self._child.stdout
+        self.fd = self._pipe.fileno()
+        self._said = b""
 
-    def answer(self, timeout: float = 0.0) -> Ipvs:
-        """Wait at most `timeout` seconds for the answer and return it; the child has ended afterwards."""
-        try:
-            out, _ = self._child.communicate(timeout=timeout)
-        except subprocess.TimeoutExpired:
-            self._child.kill()
-            self._child.communicate()
-            return Ipvs(None, detail="no answer in time")
-        return _parse(out)
+    def read(self) -> bool:
+        """Take what has arrived; return whether that was all."""
+        chunk = os.read(self.fd, 1 << 12)
+        self._said += chunk
+        return not chunk
+
+    def end(self) -> Ipvs:
+        """End the child if it has not ended, and return what it answered; takes a second at most."""
+        self._child.kill()
+        self._pipe.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):  # stuck in the kernel: its next of kin reaps it
+            self._child.wait(1.0)
+        return _parse(self._said)
 
 
 class Asker:
@@ -71,7 +79,7 @@ class Asker:
         if reloaded or (self.answer.up is None and ReasonKind.PERIODIC in kinds):
             self._due = True
         if self._question and time.monotonic() > self._since + TIMEOUT:
-            self._answered()
+            self._end()
         if not found:
             self.answer = Ipvs(detail="not asked: module ip_vs is not wanted")
         elif not found[0].right:
@@ -89,26 +97,38 @@ class Asker:
             self.answer = Ipvs(detail=f"cannot start the child that asks: {error.strerror}")
             return
         self._since = time.monotonic()
-        self._mailbox.watch(self._question.fd, self._answered)
+        self._mailbox.watch(self._question.fd, self._readable)
 
-    def _answered(self) -> None:
+    def _readable(self) -> None:
+        if self._question and self._question.read():
+            self._end()
+
+    def _end(self) -> None:
         question, self._question = self._question, None
         if question:
             self._mailbox.unwatch(question.fd)
-            self.answer = question.answer(1.0)
+            self.answer = question.end()
             self._mailbox.put(ReasonKind.IPVS, self.answer.detail)
 
     def close(self) -> None:
         """End a child that is still asking."""
         if self._question:
             self._mailbox.unwatch(self._question.fd)
-            self._question.answer(0.0)
+            self._question.end()
             self._question = None
 
 
 def ask() -> Ipvs:
-    """Ask and wait for the answer."""
-    return Question().answer(TIMEOUT)
+    """Ask, and wait for the answer."""
+    try:
+        question = Question()
+    except OSError as error:
+        return Ipvs(detail=f"cannot start the child that asks: {error.strerror}")
+    deadline = time.monotonic() + TIMEOUT
+    while select.select([question.fd], [], [], max(0.0, deadline - time.monotonic()))[0]:
+        if question.read():
+            break
+    return question.end()
 
 
 def _parse(out: bytes) -> Ipvs:
@@ -116,7 +136,7 @@ def _parse(out: bytes) -> Ipvs:
         said = json.loads(out)
         return Ipvs(said["up"], str(said["version"]), int(said["table_size"]), str(said["detail"]))
     except (ValueError, KeyError, TypeError):
-        return Ipvs(None, detail="the child that asks ended without an answer")
+        return Ipvs(None, detail="the child that asks gave no answer")
 
 
 def _get_info() -> Ipvs:

@@ -132,7 +132,9 @@ class Index:
             texts = [_read(path) for path in self._files]
             self.readable = texts[0] is not None
             self.loadable, self.built_in = (formats.indexed_names(text or "", names) for text in texts)
-            self._key, self._names = key, frozenset(names)
+            # A file that is there and could not be read is tried again.
+            failed = any(stamp and text is None for stamp, text in zip(key, texts))
+            self._key, self._names = None if failed else key, frozenset(names)
         return self
 
 

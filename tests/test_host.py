@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 
 from ipvsd.host import LinuxHost
-from ipvsd.ipvs import _parse
 from ipvsd.kmod import Index, LoadError
-from ipvsd.model import Ipvs, Missing, Unreadable
+from ipvsd.model import Missing, ModuleState, Unreadable
 from tests.fake_kernel import RELEASE
 from tests.trees import make_tree, put, put_sysctl, sysctl
 
@@ -38,6 +37,18 @@ def test_a_kernel_that_changes_is_noticed(tree: Path, host: LinuxHost) -> None:
     put_sysctl(tree, "kernel.osrelease", "6.12.0")
     kernel = host.kernel(["ip_vs"])
     assert (kernel.release, kernel.indexed) == ("6.12.0", False)
+
+
+def test_a_module_that_the_list_passed_over_is_asked_about_by_name(tree: Path, host: LinuxHost) -> None:
+    put(tree, "proc/modules", "ip_vs_rr 16384 0 - Live 0x0\n")
+    put(tree, "sys/module/ip_vs/initstate", "live\n")
+    put(tree, "sys/module/ip_vs_sh/initstate", "going\n")
+    put(tree, "sys/module/ip_vs_wrr/parameters/of_one_that_is_built_in", "1\n")
+    assert host.modules(["ip_vs", "ip_vs_rr", "ip_vs_sh", "ip_vs_wrr", "ip_vs_lc"]) == {
+        "ip_vs_rr": ModuleState.LIVE,
+        "ip_vs": ModuleState.LIVE,
+        "ip_vs_sh": ModuleState.GOING,
+    }
 
 
 def test_a_value_of_several_words_is_normalised(tree: Path, host: LinuxHost) -> None:
@@ -125,16 +136,3 @@ def test_an_index_that_goes_and_comes_back_is_noticed(directory: Path) -> None:
     assert (index.look(["ip_vs"]).readable, index.loadable) == (True, frozenset({"ip_vs"}))
     shutil.rmtree(directory)
     assert not index.look(["ip_vs"]).readable
-
-
-# --- what the child that asks IPVS says -------------------------------------------------
-
-
-@pytest.mark.parametrize("out", [b"", b"{", b"[]", b"1", b"{}", b"null", b"\xff", b'{"up": true, "version": "1"}'])
-def test_a_child_that_says_nothing_useful_leaves_it_open(out: bytes) -> None:
-    assert _parse(out) == Ipvs(None, detail="the child that asks ended without an answer")
-
-
-def test_a_childs_answer_is_taken() -> None:
-    out = b'{"up": true, "version": "1.2.1", "table_size": 4096, "detail": "answers"}\n'
-    assert _parse(out) == Ipvs(True, "1.2.1", 4096, "answers")
