@@ -54,19 +54,21 @@ class Ledger:
         modules = {finding.name for finding in done.before.modules}
         proved = {action.name for action in done.proved}
         tries = [outcome.action for outcome in done.outcomes]
-        loads = [action.name for action in tries if isinstance(action, LoadModule)]
-        writes = [action.name for action in tries if isinstance(action, WriteSysctl)]
+        loads = {action.name for action in tries if isinstance(action, LoadModule)}
+        writes = {action.name for action in tries if isinstance(action, WriteSysctl)}
+        # A try that the history does not hold against the item was at a module just passing through.
+        failed = set(done.history) - proved
         times = old.repair_seconds
         for repair in repairs:
             times = _observe(times, repair.seconds)
         return dataclasses.replace(
             old,
-            loads=_add(old.loads, proved & set(loads)),
-            load_failures=_add(old.load_failures, (name for name in loads if name not in proved)),
+            loads=_add(old.loads, proved & loads),
+            load_failures=_add(old.load_failures, loads & failed),
             unloads=_add(old.unloads, drifted & modules),
             drifts=_add(old.drifts, drifted - modules),
             repairs=_add(old.repairs, (repair.name for repair in repairs if repair.name not in modules)),
-            repair_failures=_add(old.repair_failures, (name for name in writes if name not in proved)),
+            repair_failures=_add(old.repair_failures, writes & failed),
             repair_seconds=times,
         )
 

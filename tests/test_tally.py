@@ -91,6 +91,13 @@ def test_a_module_that_is_seen_going_for_long_is_one_unload(node: Node) -> None:
     assert (node.tally.unloads, node.tally.loads["ip_vs_sh"]) == ({"ip_vs_sh": 1}, 2)
 
 
+def test_a_load_that_fails_while_the_module_is_going_is_no_failure(node: Node) -> None:
+    node.kernel.unload("ip_vs_sh", looks=8)
+    node.look()
+    node.look()
+    assert node.tally.load_failures.get("ip_vs_sh", 0) == 0
+
+
 def test_a_contested_sysctl_is_one_drift_and_a_failure_per_try(node: Node) -> None:
     node.kernel.contested[FORWARD] = "0"
     node.kernel.values[FORWARD] = "0"
