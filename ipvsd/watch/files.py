@@ -6,6 +6,7 @@ editors differ in which events they raise, and reading must not raise another on
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import Any, Optional
 
@@ -52,7 +53,7 @@ class Files:
             observer.start()
         except OSError as error:
             self._detail = f"cannot watch the configuration: {error.strerror or error}"
-            observer.stop()  # some of its threads may have started
+            _end(observer)  # some of its threads may have started
             return
         self._observer, self._watched = observer, present
         self._detail = f"inotify on {', '.join(present) or 'no directory'}"
@@ -64,9 +65,19 @@ class Files:
 
     def close(self) -> None:
         if self._observer is not None:
-            self._observer.stop()
-            self._observer.join()
+            _end(self._observer)
             self._observer = None
+
+
+def _end(observer: Any) -> None:
+    # watchdog 1.0 fails to remove the watch of a directory that is gone, and then stops nothing else.
+    for thread in (*observer.emitters, observer):
+        with contextlib.suppress(OSError):
+            thread.stop()
+    if observer.is_alive():
+        # Before 2.1.7 it sleeps until its timeout; an item that is nobody's wakes it.
+        observer.event_queue.put((None, None))
+        observer.join()
 
 
 def _identity(path: str) -> Optional[tuple[int, int]]:

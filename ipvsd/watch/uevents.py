@@ -18,6 +18,8 @@ from ipvsd.watch import Targets
 _NETLINK_KOBJECT_UEVENT = 15
 _KERNEL_GROUP = 1
 _BUFFER = 1 << 20
+_AT_ONCE = 1000
+_SO_RCVBUFFORCE = 33  # <asm-generic/socket.h>; Python has no name for it
 
 
 def module_event(message: bytes) -> Optional[tuple[str, str]]:
@@ -50,7 +52,7 @@ class Uevents:
             self._detail = f"cannot open a uevent socket: {error.strerror}"
             return
         try:
-            opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
+            _enlarge(opened)
             opened.bind((0, _KERNEL_GROUP))
         except OSError as error:
             opened.close()
@@ -60,7 +62,9 @@ class Uevents:
         self._mailbox.watch(opened.fileno(), self._receive)
 
     def _receive(self) -> None:
-        while self._socket is not None:
+        for _ in range(_AT_ONCE):  # a storm must not keep the loop from its other work
+            if self._socket is None:
+                return
             try:
                 message, (port, _) = self._socket.recvfrom(1 << 16)
             except BlockingIOError:
@@ -85,3 +89,10 @@ class Uevents:
             self._mailbox.unwatch(self._socket.fileno())
             self._socket.close()
             self._socket = None
+
+
+def _enlarge(opened: socket.socket) -> None:
+    try:
+        opened.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER)
+    except OSError:  # no CAP_NET_ADMIN: as much as net.core.rmem_max allows
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
