@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -61,6 +62,8 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     if not os.path.isdir(options.root):
         print(f"ipvsd: cannot use --root {options.root}: not a directory", file=sys.stderr)
         return EX_USAGE
+    if isinstance(sys.stdout, io.TextIOWrapper):  # what a terminal cannot show is no reason to fail
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         code = _dispatch(options)
         sys.stdout.flush()

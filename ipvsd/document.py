@@ -56,7 +56,7 @@ def parse(data: bytes) -> Optional[Node]:
     if len(data) > MAX_BYTES:
         raise DocumentError(0, f"is larger than {MAX_BYTES} bytes")
     try:
-        root = yaml.compose(data.decode("utf-8"), Loader=yaml.SafeLoader)
+        root = yaml.compose(data.decode("utf-8"), Loader=_Loader)
         return None if root is None else _Walk().node(root)
     except UnicodeDecodeError as error:
         raise DocumentError(data[: error.start].count(b"\n") + 1, "is not UTF-8 text") from None
@@ -70,6 +70,18 @@ def parse(data: bytes) -> Optional[Node]:
         raise DocumentError(0, f"not YAML: {error}") from None
     except RecursionError:
         raise DocumentError(0, "is nested too deeply") from None
+
+
+class _Loader(yaml.SafeLoader):
+    """Gives up at a text that would keep PyYAML busy for seconds."""
+
+    _composed = 0
+
+    def compose_node(self, parent: Optional[yaml.Node], index: int) -> Optional[yaml.Node]:
+        self._composed += 1
+        if self._composed > _MAX_NODES:
+            raise DocumentError(self.line + 1, f"holds more than {_MAX_NODES} values")
+        return super().compose_node(parent, index)
 
 
 class _Walk:

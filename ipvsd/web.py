@@ -13,13 +13,16 @@ import os
 import selectors
 import socket
 import socketserver
+import sys
 import threading
 import time
+import traceback
 from collections.abc import Sequence
 from typing import Any, Callable, Optional
 
 from ipvsd import metrics, present
 from ipvsd.effective import address
+from ipvsd.journal import log
 from ipvsd.model import Report, SourceState, State
 
 _CLIENTS = 16
@@ -134,8 +137,10 @@ class _Server(socketserver.ThreadingMixIn, http.server.HTTPServer):
         self._clients.pop(request, None)
         super().shutdown_request(request)
 
-    def handle_error(self, request: object, client_address: object) -> None:
-        """A client that went away is no event."""
+    def handle_error(self, request: object, client_address: object) -> None:  # noqa: ARG002 -- as above
+        """A client that went away is no event; whatever else went wrong is ours."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            log("error", traceback.format_exc())
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):

@@ -79,3 +79,9 @@ def test_a_text_that_is_refused(data: bytes, line: int, text: str) -> None:
 def test_a_tag_builds_no_object() -> None:
     found = document.parse(b"!!python/object/apply:os.system ['true']\n")
     assert isinstance(found, Sequence)
+
+
+def test_a_text_of_very_many_values_is_given_up_early() -> None:
+    with pytest.raises(DocumentError, match="holds more than 20000 values") as caught:
+        document.parse(b"a: [" + b"1," * 500_000 + b"]")
+    assert caught.value.line == 1

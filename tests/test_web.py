@@ -25,6 +25,15 @@ class Site:
         self.report: Optional[Report] = report(module())
         self.port = free_port()
         self.web = Web(lambda: self.report, [("127.0.0.1", self.port)])
+        self._threads = 0
+
+    def open(self) -> None:
+        self.web.arm()
+        self._threads = threading.active_count()
+
+    def served(self) -> int:
+        """Return how many clients have a thread."""
+        return threading.active_count() - self._threads
 
     def ask(self, path: str, method: str = "GET") -> tuple[int, http.client.HTTPMessage, bytes]:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
@@ -43,14 +52,10 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def handlers() -> int:
-    return sum(thread.name.endswith("(process_request_thread)") for thread in threading.enumerate())
-
-
 @pytest.fixture
 def site() -> Iterator[Site]:
     site = Site()
-    site.web.arm()
+    site.open()
     yield site
     site.web.close()
 
@@ -130,7 +135,7 @@ def test_slow_clients_do_not_hold_up_others(site: Site, until: Until) -> None:
     with contextlib.ExitStack() as clients:
         for number in range(15):
             clients.enter_context(site.connect()).sendall(b"GET /met")
-            until(lambda served=number + 1: handlers() == served, "it is being served")  # type: ignore[misc]
+            until(lambda due=number + 1: site.served() == due, "it is being served")  # type: ignore[misc]
         assert site.ask("/healthz")[0] == 200
 
 
@@ -138,10 +143,10 @@ def test_one_client_too_many_is_turned_away_and_room_is_made_afterwards(site: Si
     with contextlib.ExitStack() as clients:
         for number in range(16):
             clients.enter_context(site.connect())
-            until(lambda served=number + 1: handlers() == served, "it is being served")  # type: ignore[misc]
+            until(lambda due=number + 1: site.served() == due, "it is being served")  # type: ignore[misc]
         with site.connect() as another:
             assert another.recv(1) == b""
-    until(lambda: handlers() == 0, "all of them are gone")
+    until(lambda: site.served() == 0, "all of them are gone")
     assert site.ask("/healthz")[0] == 200
 
 
@@ -151,6 +156,13 @@ def test_a_client_that_goes_away_disturbs_nobody(site: Site, capfd: pytest.Captu
     client.close()
     assert site.ask("/healthz")[0] == 200
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_mistake_of_ours_is_logged(site: Site, capfd: pytest.CaptureFixture[str]) -> None:
+    site.report = "no report"  # type: ignore[assignment]
+    with pytest.raises(http.client.RemoteDisconnected):
+        site.ask("/healthz")
+    assert "AttributeError" in capfd.readouterr().err
 
 
 def test_a_served_address_is_up(site: Site) -> None:
