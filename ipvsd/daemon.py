@@ -57,7 +57,7 @@ class Daemon:
         self._ready = False
         self._unsettled = 0
         self._targets = Targets(frozenset(), {}, ())
-        self._hold_until = 0.0
+        self._started = self._periodic_at = time.monotonic()
         self.report: Optional[Report] = None  # replaced, never changed: other threads read it
 
     def run(self) -> int:
@@ -128,9 +128,8 @@ class Daemon:
     # --- the loop -----------------------------------------------------------------------
 
     def _loop(self) -> None:
-        started = time.monotonic()
-        self._hold_until = started + self._config.startup_limit
-        reasons: tuple[Reason, ...] = (Reason(ReasonKind.START, "", started),)
+        reasons: tuple[Reason, ...] = (Reason(ReasonKind.START, "", time.monotonic()),)
+        self._periodic_at = time.monotonic() + self._period()
         while True:
             kinds = {reason.kind for reason in reasons}
             if ReasonKind.STOP in kinds:
@@ -142,38 +141,46 @@ class Daemon:
             if asked or kinds & {ReasonKind.CONFIG, ReasonKind.PERIODIC, ReasonKind.RETRY}:
                 self._reload(asked)
             report = self._look(reasons)
-            if not self._ready and self._may_start(report):
-                self._start(report)
-            elif asked and self._ready:
+            starts = not self._ready and self._may_start(report)
+            if starts or (asked and self._ready):
+                self._ready = True
                 self._notifier.ready(self._line(report))
             elif self._ready:
                 self._notifier.status(self._line(report))
             self._notifier.watchdog()
             self._publish(report)
+            if starts:
+                self._add_comforts(report)
+                self._publish(report)
             reasons = self._wait()
 
     def _wait(self) -> tuple[Reason, ...]:
         now = time.monotonic()
-        due, kind = self._next_look(now)
-        reasons = self._mailbox.take(max(0.0, due - now))
-        log(
-            "debug", f"woken by {', '.join(f'{reason.kind.value} {reason.detail}' for reason in reasons) or kind.value}"
-        )
-        return reasons or (Reason(kind, "", time.monotonic()),)
+        reasons = self._mailbox.take(max(0.0, self._next_look(now) - now))
+        now = time.monotonic()
+        if now >= self._periodic_at:  # however many other reasons there were
+            self._periodic_at = now + self._period()
+            reasons = (*reasons, Reason(ReasonKind.PERIODIC, "", now))
+        reasons = reasons or (Reason(ReasonKind.RETRY, "", now),)
+        log("debug", f"woken by {', '.join(f'{reason.kind.value} {reason.detail}'.strip() for reason in reasons)}")
+        return reasons
 
-    def _next_look(self, now: float) -> tuple[float, ReasonKind]:
-        period = watchdog_period()
-        dues = [
-            (now + min(self._config.interval, period / 2 if period else self._config.interval), ReasonKind.PERIODIC)
-        ]
+    def _period(self) -> float:
+        watched = watchdog_period()
+        return min(self._config.interval, watched / 2) if watched else self._config.interval
+
+    def _next_look(self, now: float) -> float:
+        # A shorter interval may have been configured since the last periodic look.
+        self._periodic_at = min(self._periodic_at, now + self._period())
+        dues = [self._periodic_at]
         retry = restraint.next_try(self._history)
         if retry is not None:
-            dues.append((retry, ReasonKind.RETRY))
+            dues.append(retry)
         if 0 < self._unsettled <= len(UNSETTLED):
-            dues.append((now + UNSETTLED[self._unsettled - 1], ReasonKind.RETRY))
+            dues.append(now + UNSETTLED[self._unsettled - 1])
         if not self._ready:
-            dues.append((min(now + HOLD, max(now, self._hold_until)), ReasonKind.PERIODIC))
-        return min(dues, key=lambda due: due[0])
+            dues.append(min(now + HOLD, max(now, self._hold_until())))
+        return min(dues)
 
     def _look(self, reasons: tuple[Reason, ...]) -> Report:
         begun = time.monotonic()
@@ -221,8 +228,11 @@ class Daemon:
 
     # --- faces --------------------------------------------------------------------------
 
+    def _hold_until(self) -> float:
+        return self._started + self._config.startup_limit
+
     def _may_start(self, report: Report) -> bool:
-        left = self._hold_until - time.monotonic()
+        left = self._hold_until() - time.monotonic()
         if report.health.state is not State.FAILED or not self._config.startup_strict:
             return True
         if left <= 0:
@@ -231,9 +241,8 @@ class Daemon:
         self._notifier.holding(f"waiting up to {left:.0f} s more (startup: strict); {report.health.line}", 6 * HOLD)
         return False
 
-    def _start(self, report: Report) -> None:
-        self._ready = True
-        self._notifier.ready(self._line(report))
+    def _add_comforts(self, report: Report) -> None:
+        """Begin what waited for READY=1: the watch on the configuration, the web, the question to IPVS."""
         log("info", report.health.line)
         self._keep_config()
         from ipvsd.watch.files import Files
@@ -298,6 +307,7 @@ class Daemon:
             source.close()
         if self._web:
             self._web.close()
+        statusfile.remove(self._root)
 
 
 def run(root: str = "/", only: Optional[str] = None, host: Optional[LinuxHost] = None) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from typing import Any, Optional
@@ -17,6 +18,12 @@ def write(root: str, document: dict[str, Any]) -> None:
         os.fchmod(file.fileno(), 0o644)
         json.dump(document, file)
     os.replace(beside, path)
+
+
+def remove(root: str) -> None:
+    """Remove the file: nothing looks any more."""
+    with contextlib.suppress(OSError):
+        os.unlink(os.path.join(root, PATH))
 
 
 def read(root: str) -> Optional[dict[str, Any]]:

@@ -2,86 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import socket
-import subprocess
-import sys
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Optional
 
 import pytest
 
+from tests.service import STATUS, Service
 from tests.trees import make_tree, put, put_sysctl, sysctl
 
-REPOSITORY = Path(__file__).parent.parent
 MAIN = "etc/ipvsd/ipvsd.yaml"
 QUIET = "web: {listen: []}\n"
 KEPT = "var/lib/ipvsd/last-good.json"
-STATUS = "run/ipvsd/status.json"
 
 Until = Callable[[Callable[[], object], str], None]
-
-
-class Service:
-    """Starts the daemon and hears what it says to systemd."""
-
-    def __init__(self, tree: Path) -> None:
-        self.tree = tree
-        self._process: Optional[subprocess.Popen[str]] = None
-        self._systemd = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._systemd.bind(str(tree / "notify"))
-        self._systemd.settimeout(20)
-        self.said: list[str] = []
-
-    def start(self, **environment: str) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "ipvsd", "run", "--root", str(self.tree)],
-            cwd=REPOSITORY,
-            env={"PATH": os.environ["PATH"], "NOTIFY_SOCKET": str(self.tree / "notify"), **environment},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-    @property
-    def process(self) -> subprocess.Popen[str]:
-        assert self._process is not None
-        return self._process
-
-    def hears(self, *what: str) -> str:
-        """Wait for a message that holds all of these; return it."""
-        while True:
-            message = self._systemd.recv(1 << 16).decode()
-            self.said.append(message)
-            if all(part in message for part in what):
-                return message
-
-    def ready(self, **environment: str) -> str:
-        self.start(**environment)
-        line = self.hears("READY=1\n")
-        self.hears("WATCHDOG=1")
-        return line
-
-    def status(self) -> Any:
-        return json.loads((self.tree / STATUS).read_text())
-
-    def ends(self) -> tuple[int, list[str]]:
-        """Wait for the end; return the exit code and the log."""
-        _, log = self.process.communicate(timeout=20)
-        return self.process.returncode, log.splitlines()
-
-    def stop(self) -> tuple[int, list[str]]:
-        self.process.send_signal(signal.SIGTERM)
-        return self.ends()
-
-    def close(self) -> None:
-        if self._process is not None and self._process.returncode is None:
-            self._process.kill()
-            self._process.communicate()
-        self._systemd.close()
 
 
 @pytest.fixture
@@ -151,6 +88,51 @@ def test_a_strict_start_ends_at_its_limit(service: Service) -> None:
     assert any("strict start: not ready after 0.1 s" in line for line in service.stop()[1])
 
 
+def test_a_reload_can_end_a_strict_hold(service: Service) -> None:
+    put(service.tree, MAIN, f"{QUIET}startup: {{mode: strict}}\n")
+    put(service.tree, "proc/modules", "")
+    service.start()
+    service.hears("EXTEND_TIMEOUT_USEC=")
+    put(service.tree, MAIN, f"{QUIET}startup: {{mode: strict, limit: 0s}}\n")
+    service.process.send_signal(signal.SIGHUP)
+    service.hears("READY=1", "STATUS=failed: ")
+
+
+def test_a_strict_hold_ends_when_it_is_told_to_stop(service: Service) -> None:
+    put(service.tree, MAIN, f"{QUIET}startup: {{mode: strict}}\n")
+    put(service.tree, "proc/modules", "")
+    service.start()
+    service.hears("EXTEND_TIMEOUT_USEC=")
+    assert service.stop()[0] == 0
+    assert not any("READY=1" in message for message in service.said)
+
+
+def test_the_status_is_there_during_a_strict_hold_and_gone_after_the_end(service: Service, until: Until) -> None:
+    put(service.tree, MAIN, f"{QUIET}startup: {{mode: strict}}\n")
+    put(service.tree, "proc/modules", "")
+    service.start()
+    until((service.tree / STATUS).exists, "the status is published")
+    assert service.status()["state"] == "failed"
+    service.stop()
+    assert not (service.tree / STATUS).exists()
+
+
+def test_events_do_not_put_the_periodic_look_off(service: Service, until: Until) -> None:
+    # A file that was named on the command line is read again by the periodic look alone.
+    mine = put(service.tree, "mine.yaml", f"{QUIET}interval: 1s\n")
+    service.start("--config", str(mine))
+    service.hears("READY=1")
+    put(service.tree, "mine.yaml", f"{QUIET}interval: 2s\n")
+
+    def stir() -> bool:
+        put_sysctl(service.tree, "net.ipv4.ip_forward", "1")
+        return bool(service.seen()["config"]["interval"] == 2.0)
+
+    until((service.tree / STATUS).exists, "the status is published")
+    until(stir, "the configuration is read again")
+    assert service.stop()[0] == 0
+
+
 # --- drift ------------------------------------------------------------------------------
 
 
@@ -208,7 +190,8 @@ def test_a_bad_configuration_at_the_start_means_the_last_good_one(service: Servi
     line = service.ready()
     assert "ready: 5 modules, 5 sysctls right" in line
     assert "configuration refused" in line
-    until(lambda: service.status()["config"]["errors"] == errors(service.tree), "the status tells the errors")
+    until((service.tree / STATUS).exists, "the status is published")
+    assert service.status()["config"]["errors"] == errors(service.tree)
     assert any("starting with the last good configuration" in text for text in service.stop()[1])
 
 
@@ -287,7 +270,7 @@ def test_the_status_and_the_metrics_are_served(service: Service, until: Until) -
         port = probe.getsockname()[1]
     put(service.tree, MAIN, f'web: {{listen: ["127.0.0.1:{port}"]}}\n')
     service.ready()
-    until((service.tree / STATUS).exists, "the status is published")
+    until(lambda: "web" in (item["name"] for item in service.seen()["sources"]), "the web is open")
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=10) as answer:
         assert answer.read() == b"ready: 6 modules, 7 sysctls right\n"
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:

@@ -1,0 +1,79 @@
+"""The daemon as a process, with a socket in systemd's place."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Optional
+
+REPOSITORY = Path(__file__).parent.parent
+STATUS = "run/ipvsd/status.json"
+
+
+class Service:
+    """Starts the daemon and hears what it says to systemd."""
+
+    def __init__(self, tree: Path) -> None:
+        self.tree = tree
+        self._process: Optional[subprocess.Popen[str]] = None
+        self._systemd = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._systemd.bind(str(tree / "notify"))
+        self._systemd.settimeout(20)
+        self.said: list[str] = []
+
+    def start(self, *options: str, **environment: str) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "ipvsd", "run", "--root", str(self.tree), *options],
+            cwd=REPOSITORY,
+            env={"PATH": os.environ["PATH"], "NOTIFY_SOCKET": str(self.tree / "notify"), **environment},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    @property
+    def process(self) -> subprocess.Popen[str]:
+        assert self._process is not None
+        return self._process
+
+    def hears(self, *what: str) -> str:
+        """Wait for a message that holds all of these; return it."""
+        while True:
+            message = self._systemd.recv(1 << 16).decode()
+            self.said.append(message)
+            if all(part in message for part in what):
+                return message
+
+    def ready(self, **environment: str) -> str:
+        self.start(**environment)
+        return self.hears("READY=1\n")
+
+    def status(self) -> Any:
+        return json.loads((self.tree / STATUS).read_text())
+
+    def seen(self) -> Any:
+        """Return the status, or an empty one while there is none."""
+        return self.status() if (self.tree / STATUS).exists() else {"sources": []}
+
+    def repairs(self) -> int:
+        """Return how many repairs the status tells of."""
+        return len(self.seen().get("repairs", ()))
+
+    def ends(self) -> tuple[int, list[str]]:
+        """Wait for the end; return the exit code and the log."""
+        _, log = self.process.communicate(timeout=20)
+        return self.process.returncode, log.splitlines()
+
+    def stop(self) -> tuple[int, list[str]]:
+        self.process.send_signal(signal.SIGTERM)
+        return self.ends()
+
+    def close(self) -> None:
+        if self._process is not None and self._process.returncode is None:
+            self._process.kill()
+            self._process.communicate()
+        self._systemd.close()
