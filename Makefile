@@ -13,6 +13,8 @@ BENCH_PACKAGES := qemu-system-x86 mmdebstrap e2fsprogs fakeroot uidmap
 TEST_PACKAGES := $(BUILD_PACKAGES) $(BENCH_PACKAGES) python3-venv lintian man-db systemd kmod
 # Two machines at a time: each keeps one of two cores busy.
 JOBS ?= 2
+# A network and its /proc/sys/net of its own; without root, a user namespace makes that possible.
+NAMESPACE := IPVSD_NAMESPACE=1 unshare --net --mount $(if $(filter-out 0,$(shell id -u)),--map-root-user)
 
 help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|'
@@ -21,13 +23,14 @@ check: $(BIN)/.ready  ## linters, types and the quick tests; no root, under 20 s
 	$(BIN)/ruff check -q .
 	$(BIN)/ruff format -q --check .
 	$(BIN)/mypy --no-error-summary
-	$(BIN)/python -m pytest -q -n $(JOBS) -m 'not vm' tests
+	$(BIN)/python -m pytest -q -n $(JOBS) -m 'not vm and not namespace' tests
 
 test:  ## everything, the bench of virtual machines included
 	@$(MAKE) --no-print-directory packages WANTED="$(TEST_PACKAGES)"
 	$(MAKE) --no-print-directory check
 	$(MAKE) --no-print-directory deb
 	PATH=$(SYSTEM_PATH) lintian --fail-on error,warning dist/*.deb
+	$(NAMESPACE) $(BIN)/python -m pytest -q -m namespace tests/namespace
 	$(PYTHON_SYSTEM) -m tests.vm.image
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --durations 10 -m vm tests/vm
 

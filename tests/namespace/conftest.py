@@ -1,0 +1,46 @@
+"""Tests in a network namespace of their own: the kernel's real /proc/sys/net and real uevents, without a machine.
+
+`make test` runs them under unshare(1), which sets IPVSD_NAMESPACE. A tree that looks like / gets
+the real /proc/sys of the namespace.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.service import Service
+from tests.trees import make_tree, put
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "tests/namespace/" in item.nodeid:
+            item.add_marker("namespace")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _inside() -> None:
+    if not os.environ.get("IPVSD_NAMESPACE"):
+        pytest.exit("these tests change /proc/sys/net (run: make test)", 1)
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Iterator[Path]:
+    root = make_tree(tmp_path, values={})
+    subprocess.run(["mount", "--rbind", "/proc/sys", root / "proc/sys"], check=True)
+    yield root
+    subprocess.run(["umount", "-l", root / "proc/sys"], check=True)
+
+
+@pytest.fixture
+def service(tree: Path) -> Iterator[Service]:
+    """The daemon, which holds ip_forward alone."""
+    service = Service(tree)
+    put(tree, "etc/ipvsd/ipvsd.yaml", "profiles: []\nweb: {listen: []}\nsysctls: {net.ipv4.ip_forward: 1}\n")
+    yield service
+    service.close()

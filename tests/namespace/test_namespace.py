@@ -1,0 +1,118 @@
+"""What the kernel itself does to /proc/sys/net, and the uevents that it sends."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from ipvsd.host import LinuxHost
+from ipvsd.model import ReasonKind
+from ipvsd.wake import Mailbox
+from ipvsd.watch import Targets
+from ipvsd.watch.sysctls import Sysctls
+from ipvsd.watch.uevents import Uevents
+from tests.service import Service
+from tests.trees import put
+
+Until = Callable[[Callable[[], object], str], None]
+KEY = "net.ipv4.ip_forward"
+FILE = Path("/proc/sys/net/ipv4/ip_forward")
+
+
+@pytest.fixture
+def mailbox() -> Iterator[Mailbox]:
+    with Mailbox() as mailbox:
+        yield mailbox
+
+
+def by_another_process(value: str, path: str = str(FILE)) -> None:
+    subprocess.run(["sh", "-c", f"echo {value} > {path}"], check=True)
+
+
+# --- the host ---------------------------------------------------------------------------
+
+
+def test_a_value_is_written_and_read_back(tree: Path) -> None:
+    host = LinuxHost(str(tree))
+    for value in ("0", "1"):
+        host.write_sysctl(KEY, value)
+        assert (host.read_sysctl(KEY), FILE.read_text()) == (value, f"{value}\n")
+
+
+def test_what_the_kernel_refuses_changes_nothing(tree: Path) -> None:
+    host = LinuxHost(str(tree))
+    host.write_sysctl(KEY, "1")
+    with pytest.raises(OSError, match="Invalid argument"):
+        host.write_sysctl(KEY, "on")
+    assert host.read_sysctl(KEY) == "1"
+
+
+# --- the sources ------------------------------------------------------------------------
+
+
+def test_a_write_by_another_process_wakes_and_a_read_does_not(mailbox: Mailbox) -> None:
+    source = Sysctls(mailbox)
+    source.arm(Targets(frozenset(), {KEY: str(FILE)}, ()))
+    assert [reason.detail for reason in mailbox.take(10)] == ["newly watched"]
+    subprocess.run(["cat", FILE], check=True, capture_output=True)
+    assert mailbox.take(0) == ()
+    by_another_process("1")
+    assert {(reason.kind, reason.detail) for reason in mailbox.take(10)} == {(ReasonKind.SYSCTL, KEY)}
+    source.close()
+
+
+def test_the_uevents_of_interfaces_and_of_liars_wake_nobody(mailbox: Mailbox) -> None:
+    source = Uevents(mailbox)
+    source.arm(Targets(frozenset({"ip_vs"}), {}, ()))
+    assert source.state().up
+    subprocess.run(["ip", "link", "add", "bench0", "type", "veth", "peer", "name", "bench1"], check=True)
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 15) as liar:
+        liar.sendto(b"remove@/module/ip_vs\0ACTION=remove\0SUBSYSTEM=module\0", (0, 1))
+    subprocess.run(["ip", "link", "del", "bench0"], check=True)
+    assert mailbox.take(0.05) == ()
+    source.close()
+
+
+# --- the daemon -------------------------------------------------------------------------
+
+
+def test_a_hundred_drifts_are_a_hundred_repairs(service: Service, until: Until) -> None:
+    service.ready()
+    for count in range(1, 101):
+        by_another_process("0")
+        until(lambda: FILE.read_text() == "1\n", "it is restored")
+        until(lambda due=count: service.repairs() == min(due, 50), "the repair is told")  # type: ignore[misc]
+    _, log = service.stop()
+    assert (
+        len([line for line in log if "wrote net.ipv4.ip_forward: found '0', wanted '1'; it had drifted" in line]) == 100
+    )
+
+
+def test_a_change_that_the_kernel_passes_on_is_found_by_the_periodic_look(
+    service: Service, tree: Path, until: Until
+) -> None:
+    put(
+        tree,
+        "etc/ipvsd/ipvsd.yaml",
+        "profiles: []\ninterval: 1s\nweb: {listen: []}\nsysctls: {net.ipv4.ip_forward: 1}\n",
+    )
+    service.ready()
+    by_another_process("0", "/proc/sys/net/ipv4/conf/all/forwarding")
+    until(lambda: FILE.read_text() == "1\n", "it is restored")
+    assert service.stop()[0] == 0
+
+
+def test_the_value_of_another_namespace_is_not_ours(service: Service, until: Until) -> None:
+    service.ready()
+    by_another_process("1")
+    subprocess.run(["unshare", "-n", "sh", "-c", f"echo 0 > {FILE}"], check=True)
+    assert FILE.read_text() == "1\n"
+    by_another_process("0")
+    until(lambda: service.repairs() == 1, "only ours is repaired")
+    assert os.path.exists(FILE)
+    assert service.stop()[0] == 0
