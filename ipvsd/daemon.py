@@ -16,10 +16,16 @@ from ipvsd.effective import fingerprint
 from ipvsd.health import assess
 from ipvsd.host import LinuxHost
 from ipvsd.journal import log
-from ipvsd.model import ConfigState, Finding, Ipvs, Reason, ReasonKind, Repair, Report, SourceState, State
+from ipvsd.model import (
+    Finding,
+    Reason,
+    ReasonKind,
+    Repair,
+)
 from ipvsd.narrate import narrate
 from ipvsd.notify import Notifier, watchdog_period
 from ipvsd.reconcile import Reconciled, reconcile
+from ipvsd.report import ConfigState, Ipvs, Report, SourceState, State
 from ipvsd.restraint import History
 from ipvsd.tally import Ledger
 from ipvsd.wake import Mailbox

@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Optional
 
-from ipvsd.model import Finding, Health, ModuleFinding, ModuleVerdict, Need, Repair, State, SysctlVerdict
+from ipvsd.model import (
+    Finding,
+    ModuleFinding,
+    ModuleVerdict,
+    Need,
+    Repair,
+    SysctlVerdict,
+)
+from ipvsd.report import Health, State
 
 _SHOWN = 2  # problems that the line names; the rest is counted
 

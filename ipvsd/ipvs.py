@@ -17,7 +17,8 @@ import time
 from collections.abc import Sequence
 from typing import Callable, Optional
 
-from ipvsd.model import Ipvs, ModuleFinding, Reason, ReasonKind
+from ipvsd.model import ModuleFinding, Reason, ReasonKind
+from ipvsd.report import Ipvs
 from ipvsd.wake import Mailbox
 
 IP_VS = "ip_vs"

@@ -11,7 +11,8 @@ from prometheus_client.metrics_core import Metric
 
 from ipvsd import __version__
 from ipvsd.health import required
-from ipvsd.model import Histogram, Report, State, SysctlVerdict
+from ipvsd.model import SysctlVerdict
+from ipvsd.report import Histogram, Report, State
 from ipvsd.tally import BUCKETS
 
 

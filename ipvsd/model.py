@@ -5,7 +5,6 @@ Everything here is frozen: a Report handed to another thread is never changed, o
 
 from __future__ import annotations
 
-import dataclasses
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -258,21 +257,6 @@ class Repair:
 # --- told -----------------------------------------------------------------------------
 
 
-class State(enum.Enum):
-    READY = "ready"
-    DEGRADED = "degraded"
-    FAILED = "failed"
-
-
-@dataclass(frozen=True)
-class Health:
-    """`line` is one line of ASCII; `exit_code` is 0 right, 1 not, 2 cannot tell."""
-
-    state: State
-    line: str
-    exit_code: int
-
-
 class ReasonKind(enum.Enum):
     START = "start"
     PERIODIC = "periodic look"
@@ -293,78 +277,3 @@ class Reason:
     kind: ReasonKind
     detail: str
     at: float  # CLOCK_MONOTONIC, seconds
-
-
-@dataclass(frozen=True)
-class SourceState:
-    name: str
-    up: bool
-    detail: str
-
-
-@dataclass(frozen=True)
-class Ipvs:
-    """What the kernel's IPVS answered over generic netlink; `up` is None when it was not asked."""
-
-    up: Optional[bool] = None
-    version: str = ""
-    table_size: int = 0
-    detail: str = "not asked"
-
-
-@dataclass(frozen=True)
-class Histogram:
-    """Observations counted per bucket (not cumulated), and their sum in seconds."""
-
-    counts: tuple[int, ...]
-    total: float = 0.0
-
-
-@dataclass(frozen=True)
-class Tally:
-    """What has happened since the start, by module and by sysctl name."""
-
-    loads: Mapping[str, int]
-    load_failures: Mapping[str, int]
-    unloads: Mapping[str, int]
-    drifts: Mapping[str, int]
-    repairs: Mapping[str, int]
-    repair_failures: Mapping[str, int]
-    repair_seconds: Histogram
-    looks: int
-    look_seconds: Histogram
-
-
-@dataclass(frozen=True)
-class ConfigState:
-    """The configuration at work; `errors` are those of a newer one that was refused."""
-
-    hash: str
-    profiles: tuple[str, ...]
-    files: tuple[str, ...]
-    interval: float
-    errors: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Report:
-    """One finished look-decide-act-look: what was wanted, seen and done, and when."""
-
-    time: float  # seconds since the epoch
-    boottime: float  # CLOCK_BOOTTIME, seconds
-    kernel: Kernel
-    modules: tuple[ModuleFinding, ...]
-    sysctls: tuple[SysctlFinding, ...]
-    health: Health
-    tally: Tally
-    repairs: tuple[Repair, ...] = ()  # the last ones, oldest first
-    sources: tuple[SourceState, ...] = ()
-    ipvs: Ipvs = Ipvs()
-    config: Optional[ConfigState] = None
-
-    @property
-    def findings(self) -> tuple[Finding, ...]:
-        return (*self.modules, *self.sysctls)
-
-    def replace(self, **changes: object) -> Report:
-        return dataclasses.replace(self, **changes)  # type: ignore[arg-type]

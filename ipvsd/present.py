@@ -7,7 +7,8 @@ from typing import Any
 
 from ipvsd import __version__
 from ipvsd.health import required
-from ipvsd.model import Finding, ModuleFinding, Report
+from ipvsd.model import Finding, ModuleFinding
+from ipvsd.report import Report
 
 
 def document(report: Report) -> dict[str, Any]:

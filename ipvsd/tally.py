@@ -7,8 +7,15 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from ipvsd.model import Finding, Histogram, LoadModule, Repair, SysctlFinding, Tally, WriteSysctl
+from ipvsd.model import (
+    Finding,
+    LoadModule,
+    Repair,
+    SysctlFinding,
+    WriteSysctl,
+)
 from ipvsd.reconcile import Reconciled
+from ipvsd.report import Histogram, Tally
 
 # Seconds; from a repair by inotify on a fast machine to one by the periodic look.
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0)

@@ -23,7 +23,7 @@ from typing import Any, Callable, Optional
 from ipvsd import metrics, present
 from ipvsd.effective import address
 from ipvsd.journal import log
-from ipvsd.model import Report, SourceState, State
+from ipvsd.report import Report, SourceState, State
 
 _CLIENTS = 16
 _PATIENCE = 10.0  # seconds

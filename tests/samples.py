@@ -6,12 +6,9 @@ from collections.abc import Mapping
 from typing import Optional
 
 from ipvsd.model import (
-    ConfigState,
     Desired,
     Exactly,
     Finding,
-    Health,
-    Ipvs,
     Kernel,
     ModuleFinding,
     ModuleState,
@@ -21,14 +18,19 @@ from ipvsd.model import (
     Policy,
     Reading,
     Repair,
-    Report,
-    SourceState,
-    State,
     SysctlFinding,
     SysctlVerdict,
     Want,
     WantedModule,
     WantedSysctl,
+)
+from ipvsd.report import (
+    ConfigState,
+    Health,
+    Ipvs,
+    Report,
+    SourceState,
+    State,
 )
 from ipvsd.tally import EMPTY
 

@@ -13,8 +13,9 @@ import pytest
 
 from ipvsd import __version__, statusfile
 from ipvsd.cli import main
-from ipvsd.model import ModuleVerdict, State, SysctlVerdict
+from ipvsd.model import ModuleVerdict, SysctlVerdict
 from ipvsd.present import document
+from ipvsd.report import State
 from tests.fake_kernel import CORE, DEPENDS, RELEASE
 from tests.samples import module, report, sysctl
 from tests.trees import LIVE, make_tree, put, put_sysctl

@@ -18,26 +18,28 @@ from ipvsd import cli, metrics, present
 from ipvsd.config import Config, ConfigError, parse
 from ipvsd.model import (
     AtLeast,
-    ConfigState,
-    Health,
-    Histogram,
-    Ipvs,
     Kernel,
     ModuleFinding,
     ModuleVerdict,
     Need,
     Policy,
     Repair,
-    Report,
-    SourceState,
-    State,
     SysctlFinding,
     SysctlVerdict,
-    Tally,
     WantedModule,
     WantedSysctl,
 )
 from ipvsd.profiles import PROFILES
+from ipvsd.report import (
+    ConfigState,
+    Health,
+    Histogram,
+    Ipvs,
+    Report,
+    SourceState,
+    State,
+    Tally,
+)
 from ipvsd.tally import BUCKETS
 
 ROOT = Path(__file__).parents[1]

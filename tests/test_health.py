@@ -5,7 +5,15 @@ from __future__ import annotations
 import pytest
 
 from ipvsd.health import ago, assess
-from ipvsd.model import Finding, Health, ModuleVerdict, Need, Policy, Repair, State, SysctlVerdict
+from ipvsd.model import (
+    Finding,
+    ModuleVerdict,
+    Need,
+    Policy,
+    Repair,
+    SysctlVerdict,
+)
+from ipvsd.report import Health, State
 from tests.samples import NOW, module, sysctl
 
 

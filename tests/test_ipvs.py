@@ -8,7 +8,15 @@ import time
 import pytest
 
 from ipvsd.ipvs import Asker, Question, _parse
-from ipvsd.model import Ipvs, ModuleFinding, ModuleVerdict, Need, Reason, ReasonKind, WantedModule
+from ipvsd.model import (
+    ModuleFinding,
+    ModuleVerdict,
+    Need,
+    Reason,
+    ReasonKind,
+    WantedModule,
+)
+from ipvsd.report import Ipvs
 from ipvsd.wake import Mailbox
 
 NO_ANSWER = Ipvs(None, detail="the child that asks gave no answer")

@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parent.parent / "ipvsd"
 
 # One list, the lowest first. A module may import what stands before it.
 LADDER = """
-    model formats sysctls profiles remedies planner restraint health
+    model report formats sysctls profiles remedies planner restraint health
     document config effective configfiles desire
     wake kmod host reconcile tally journal narrate
     watch watch.sysctls watch.uevents watch.files ipvs
@@ -22,7 +22,7 @@ LADDER = """
     commands commands.text commands.check commands.plan commands.apply commands.status commands.config cli __main__
 """.split()
 
-PURE = "model formats sysctls profiles remedies planner restraint health".split()
+PURE = "model report formats sysctls profiles remedies planner restraint health".split()
 
 ALLOWED_IN_PURE = {"__future__", "collections", "dataclasses", "enum", "re", "typing", "ipvsd"}
 

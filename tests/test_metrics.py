@@ -7,7 +7,8 @@ import pytest
 
 from ipvsd import __version__
 from ipvsd.metrics import exposition
-from ipvsd.model import Histogram, Ipvs, ModuleVerdict, Need, Report, State, SysctlVerdict
+from ipvsd.model import ModuleVerdict, Need, SysctlVerdict
+from ipvsd.report import Histogram, Ipvs, Report, State
 from ipvsd.tally import BUCKETS, EMPTY
 from tests.samples import module, report, sysctl
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from ipvsd.config import Config, parse
-from ipvsd.model import ModuleState, Repair, Tally
+from ipvsd.model import ModuleState, Repair
 from ipvsd.reconcile import reconcile
+from ipvsd.report import Tally
 from ipvsd.restraint import History
 from ipvsd.tally import BUCKETS, Ledger
 from tests.fake_kernel import FORWARD, FakeKernel

@@ -13,8 +13,17 @@ import pytest
 from ipvsd.config import Config, parse
 from ipvsd.health import assess
 from ipvsd.host import Host
-from ipvsd.model import Kernel, LoadModule, ModuleState, ModuleVerdict, Reading, State, SysctlVerdict, WriteSysctl
+from ipvsd.model import (
+    Kernel,
+    LoadModule,
+    ModuleState,
+    ModuleVerdict,
+    Reading,
+    SysctlVerdict,
+    WriteSysctl,
+)
 from ipvsd.reconcile import ROUNDS, Reconciled, look, reconcile
+from ipvsd.report import State
 from ipvsd.restraint import History
 from tests.fake_kernel import CONF, FORWARD, FakeKernel
 

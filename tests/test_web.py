@@ -12,8 +12,8 @@ from typing import Optional
 
 import pytest
 
-from ipvsd.model import Report, State
 from ipvsd.present import document
+from ipvsd.report import Report, State
 from ipvsd.web import Web
 from tests.samples import module, report
 

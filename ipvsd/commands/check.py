@@ -10,8 +10,9 @@ from ipvsd.commands import text
 from ipvsd.health import assess
 from ipvsd.host import LinuxHost
 from ipvsd.ipvs import ask
-from ipvsd.model import Ipvs, Kernel, Plan, Report
+from ipvsd.model import Kernel, Plan
 from ipvsd.reconcile import look
+from ipvsd.report import Ipvs, Report
 from ipvsd.tally import EMPTY
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from ipvsd.model import SourceState
+from ipvsd.report import SourceState
 
 
 @dataclass(frozen=True)

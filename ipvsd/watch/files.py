@@ -10,7 +10,8 @@ import contextlib
 import os
 from typing import Any, Optional
 
-from ipvsd.model import ReasonKind, SourceState
+from ipvsd.model import ReasonKind
+from ipvsd.report import SourceState
 from ipvsd.wake import Mailbox
 from ipvsd.watch import Targets
 

@@ -15,7 +15,8 @@ import struct
 from dataclasses import dataclass
 from typing import Optional
 
-from ipvsd.model import ReasonKind, SourceState
+from ipvsd.model import ReasonKind
+from ipvsd.report import SourceState
 from ipvsd.wake import Mailbox
 from ipvsd.watch import Targets
 

@@ -11,7 +11,8 @@ import errno
 import socket
 from typing import Optional
 
-from ipvsd.model import ReasonKind, SourceState
+from ipvsd.model import ReasonKind
+from ipvsd.report import SourceState
 from ipvsd.wake import Mailbox
 from ipvsd.watch import Targets
 
