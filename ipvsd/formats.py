@@ -50,6 +50,13 @@ def indexed_names(text: str, names: Collection[str]) -> frozenset[str]:
     return frozenset(name.replace("-", "_") for name in found)
 
 
+def module_aliases(text: str, names: Collection[str]) -> Mapping[str, str]:
+    """Return the module for those of `names` that a modules.alias lists: `alias ip_conntrack nf_conntrack`."""
+    wanted = "|".join(re.escape(name).replace("_", "[-_]") for name in names)
+    found = re.findall(rf"^alias ({wanted}) (\S+)$", text, re.MULTILINE) if names else []
+    return {alias.replace("-", "_"): module.replace("-", "_") for alias, module in found}
+
+
 def kernel_version(release: str) -> tuple[int, int]:
     """Return (major, minor) of a release such as `6.1.0-50-cloud-amd64`, or (0, 0)."""
     match = re.match(r"([0-9]{1,4})\.([0-9]{1,4})", release)

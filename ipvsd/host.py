@@ -7,8 +7,9 @@ from collections.abc import Collection, Mapping
 from typing import Optional, Protocol
 
 from ipvsd import formats, sysctls
-from ipvsd.kmod import Index, Loader, LoadError, default_loader
+from ipvsd.kmod import Loader, LoadError, default_loader, kernel_words
 from ipvsd.model import Kernel, Missing, ModuleState, Reading, Unreadable
+from ipvsd.moduletree import Index, Obstacles
 
 _MAX_READ = 1 << 16
 _SIGNS = {
@@ -23,6 +24,9 @@ class Host(Protocol):
 
     def kernel(self, names: Collection[str]) -> Kernel:
         """Return the running kernel, with what its module index says of `names`."""
+
+    def explain(self, kernel: Kernel, names: Collection[str]) -> Kernel:
+        """Return the kernel with all that can be found out about why `names` are not in it."""
 
     def modules(self, names: Collection[str]) -> Mapping[str, ModuleState]:
         """Return the state of those of `names` that are in the kernel as loaded modules."""
@@ -49,6 +53,7 @@ class LinuxHost:
         self._loader = loader
         self._inside: set[str] = set()
         self._index: Optional[tuple[str, Index]] = None
+        self._obstacles = Obstacles(root)
         self._distribution = ""
 
     def kernel(self, names: Collection[str]) -> Kernel:
@@ -62,6 +67,9 @@ class LinuxHost:
         modular = os.path.exists(os.path.join(self._root, "proc/modules"))
         built_in = index.built_in if modular else index.built_in | self._functional(names)
         return Kernel(release, self._distribution, cpus, modular, index.readable, index.loadable, built_in)
+
+    def explain(self, kernel: Kernel, names: Collection[str]) -> Kernel:
+        return self._obstacles.explain(kernel, names)
 
     def _functional(self, names: Collection[str]) -> frozenset[str]:
         """Return those of `names` that show by their files in /proc that they are in the kernel.
@@ -112,7 +120,11 @@ class LinuxHost:
             if self._root != "/":
                 raise LoadError(f"modules can be loaded only into the running kernel, not below {self._root}")
             self._loader = default_loader()
-        self._loader.load(name)
+        try:
+            self._loader.load(name)
+        except LoadError as error:
+            said = kernel_words(name) if self._root == "/" else ""
+            raise LoadError(f"{error} ({said})" if said else str(error), error.errno, error.made_for) from None
 
     def sysctl_path(self, key: str) -> str:
         """Return the file of a sysctl. Raises OSError if a symbolic link leads it out of /proc/sys."""

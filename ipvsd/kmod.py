@@ -1,4 +1,4 @@
-"""The kernel's own module index and loader: libkmod in this process, or modprobe where it is absent.
+"""The kernel's own module loader: libkmod in this process, or modprobe where it is absent.
 
 Both honour modprobe.d. A module that the administrator blacklisted is not loaded. `modprobe -b`
 exits 0 then, and libkmod returns 0 for more than success: only /proc/modules proves a load.
@@ -7,17 +7,22 @@ exits 0 then, and libkmod returns 0 for more than success: only /proc/modules pr
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import shutil
 import subprocess
-from collections.abc import Collection
+from collections.abc import Iterator
 from typing import Optional, Protocol
 
-from ipvsd import formats
+from ipvsd.moduletree import modprobe_d_stamps
 
 # enum kmod_probe, enum kmod_resources of libkmod.h.
 _PROBE_APPLY_BLACKLIST = 0x20000
 _RESOURCES_OK = 0
+
+_PROGRAMS = "/usr/sbin:/sbin:/usr/bin:/bin"
+_PATIENCE = 60.0  # seconds for a program; the init of a module may take some
+_ERRNOS = {os.strerror(number): number for number in errno.errorcode}
 
 
 class BlacklistedError(Exception):
@@ -25,7 +30,14 @@ class BlacklistedError(Exception):
 
 
 class LoadError(Exception):
-    """The module could not be loaded; the text is the kernel's or the loader's reason."""
+    """The module could not be loaded; the text is the kernel's or the loader's reason.
+
+    `errno` is 0 if there is none; `made_for` is the kernel release for which a refused file was made.
+    """
+
+    def __init__(self, reason: str, number: int = 0, made_for: str = "") -> None:
+        super().__init__(reason)
+        self.errno, self.made_for = number, made_for
 
 
 class Loader(Protocol):
@@ -39,47 +51,71 @@ class Libkmod:
     def __init__(self) -> None:
         """Raises OSError where there is no libkmod."""
         library = ctypes.CDLL("libkmod.so.2")
-        for name in ("kmod_new", "kmod_unref", "kmod_list_next", "kmod_module_get_module", "kmod_module_unref"):
-            getattr(library, name).restype = ctypes.c_void_p
+        for name in ("new", "unref", "list_next", "module_get_module", "module_unref"):
+            getattr(library, f"kmod_{name}").restype = ctypes.c_void_p
+        for name in ("module_info_get_key", "module_info_get_value"):
+            getattr(library, f"kmod_{name}").restype = ctypes.c_char_p
         self._library = library
         self._context: Optional[ctypes.c_void_p] = None
+        self._stamps: object = None
 
     def load(self, name: str) -> None:
         context = self._fresh_context()
         found = ctypes.c_void_p()
         error = self._library.kmod_module_new_from_lookup(context, name.encode(), ctypes.byref(found))
         if error < 0:
-            raise LoadError(os.strerror(-error))
+            raise LoadError(os.strerror(-error), -error)
         if not found:
             raise LoadError("module not found in the kernel's index")
         try:
-            self._insert_all(found)
+            for module in self._modules(found):
+                self._insert(module)
         finally:
             self._library.kmod_module_unref_list(found)
 
-    def _insert_all(self, found: ctypes.c_void_p) -> None:
+    def _modules(self, found: ctypes.c_void_p) -> Iterator[ctypes.c_void_p]:
         item = found
         while item:
             module = ctypes.c_void_p(self._library.kmod_module_get_module(item))
-            result = self._library.kmod_module_probe_insert_module(
-                module, _PROBE_APPLY_BLACKLIST, None, None, None, None
-            )
-            self._library.kmod_module_unref(module)
-            if result == _PROBE_APPLY_BLACKLIST:
-                raise BlacklistedError
-            if result < 0:
-                raise LoadError(os.strerror(-result))
+            try:
+                yield module
+            finally:
+                self._library.kmod_module_unref(module)
             item = ctypes.c_void_p(self._library.kmod_list_next(found, item))
+
+    def _insert(self, module: ctypes.c_void_p) -> None:
+        result = self._library.kmod_module_probe_insert_module(module, _PROBE_APPLY_BLACKLIST, None, None, None, None)
+        if result == _PROBE_APPLY_BLACKLIST:
+            raise BlacklistedError
+        if result < 0:
+            made_for = self._made_for(module) if -result == errno.ENOEXEC else ""
+            raise LoadError(os.strerror(-result), -result, made_for)
+
+    def _made_for(self, module: ctypes.c_void_p) -> str:
+        library, information = self._library, ctypes.c_void_p()
+        if library.kmod_module_get_info(module, ctypes.byref(information)) < 0:
+            return ""
+        said, item = "", information
+        while item:
+            if library.kmod_module_info_get_key(item) == b"vermagic":
+                said = (library.kmod_module_info_get_value(item) or b"").decode("utf-8", "replace")
+            item = ctypes.c_void_p(library.kmod_list_next(information, item))
+        library.kmod_module_info_free_list(information)
+        return said.partition(" ")[0]
 
     def _fresh_context(self) -> ctypes.c_void_p:
         """Return the context, made anew when modules.dep.bin or modprobe.d changed since it was made."""
-        if self._context and self._library.kmod_validate_resources(self._context) != _RESOURCES_OK:
+        stamps = modprobe_d_stamps("/")  # libkmod itself notices new and deleted files, but not edited ones
+        if self._context and (
+            stamps != self._stamps or self._library.kmod_validate_resources(self._context) != _RESOURCES_OK
+        ):
             self._library.kmod_unref(self._context)
             self._context = None
         if not self._context:
             self._context = ctypes.c_void_p(self._library.kmod_new(None, None))
             if not self._context:
-                raise LoadError("libkmod found no memory")
+                raise LoadError("libkmod found no memory", errno.ENOMEM)
+            self._stamps = stamps
             # It would print to standard error what the return values already say.
             self._library.kmod_set_log_priority(self._context, 0)
             self._library.kmod_load_resources(self._context)
@@ -90,19 +126,32 @@ class Modprobe:
     """The modprobe program, for systems without libkmod.so.2."""
 
     def load(self, name: str) -> None:
-        program = shutil.which("modprobe", path="/usr/sbin:/sbin:/usr/bin:/bin")
-        if program is None:
-            raise LoadError("neither libkmod.so.2 nor modprobe is installed")
+        code, said = _run("modprobe", "-b", "--", name)
+        if code:
+            number = _ERRNOS.get(said.rpartition(": ")[2], 0)
+            made_for = _run("modinfo", "-F", "vermagic", name)[1] if number == errno.ENOEXEC else ""
+            raise LoadError(" ".join(said.split()) or f"modprobe exited {code}", number, made_for.partition(" ")[0])
+
+
+def _run(program: str, *arguments: str) -> tuple[int, str]:
+    """Return the exit code of a program and what it printed. Raises LoadError."""
+    path = shutil.which(program, path=_PROGRAMS)
+    if path is None:
+        raise LoadError(f"neither libkmod.so.2 nor {program} is installed")
+    try:
         done = subprocess.run(
-            [program, "-b", "--", name],
+            [path, *arguments],
             stdin=subprocess.DEVNULL,
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
+            timeout=_PATIENCE,
             check=False,
         )
-        if done.returncode:
-            raise LoadError(done.stderr.strip().replace("\n", " ") or f"modprobe exited {done.returncode}")
+    except subprocess.TimeoutExpired:
+        raise LoadError(f"{program} did not end in {_PATIENCE:.0f} s", errno.ETIMEDOUT) from None
+    return done.returncode, done.stdout.strip()
 
 
 def default_loader() -> Loader:
@@ -113,42 +162,11 @@ def default_loader() -> Loader:
         return Modprobe()
 
 
-class Index:
-    """What the tree of one kernel's modules lists, read again only when its files changed."""
-
-    def __init__(self, tree: str) -> None:
-        """`tree` is /lib/modules/RELEASE, or that of another root."""
-        self._files = (os.path.join(tree, "modules.dep"), os.path.join(tree, "modules.builtin"))
-        self._key: object = None
-        self._names: frozenset[str] = frozenset()
-        self.readable = False
-        self.loadable: frozenset[str] = frozenset()
-        self.built_in: frozenset[str] = frozenset()
-
-    def look(self, names: Collection[str]) -> Index:
-        """Find out about `names` and return itself."""
-        key = tuple(_stamp(path) for path in self._files)
-        if key != self._key or frozenset(names) != self._names:
-            texts = [_read(path) for path in self._files]
-            self.readable = texts[0] is not None
-            self.loadable, self.built_in = (formats.indexed_names(text or "", names) for text in texts)
-            # A file that is there and could not be read is tried again.
-            failed = any(stamp and text is None for stamp, text in zip(key, texts))
-            self._key, self._names = None if failed else key, frozenset(names)
-        return self
-
-
-def _stamp(path: str) -> Optional[tuple[int, int, int]]:
+def kernel_words(name: str) -> str:
+    """Return the last line of the kernel's log of this boot about a module, or nothing where it cannot be read."""
     try:
-        status = os.stat(path)
-    except OSError:
-        return None
-    return status.st_mtime_ns, status.st_size, status.st_ino
-
-
-def _read(path: str) -> Optional[str]:
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return file.read()
-    except OSError:
-        return None
+        code, said = _run("journalctl", "-q", "-k", "-b", "-o", "cat", "-n", "200", "--no-pager")
+    except LoadError:
+        return ""
+    lines = [line.strip() for line in said.splitlines() if line.startswith(f"{name}: ")]
+    return lines[-1] if lines and not code else ""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Optional, Union
 
 # --- wanted ---------------------------------------------------------------------------
@@ -53,11 +53,12 @@ Want = Union[Exactly, AtLeast]
 
 @dataclass(frozen=True)
 class WantedModule:
-    """`origin` says who wants it: a profile, or FILE:LINE."""
+    """`origin` says who wants it: a profile, or FILE:LINE. Of `any_of`, one module suffices."""
 
     name: str
     need: Need
     origin: str
+    any_of: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -90,10 +91,29 @@ class ModuleState(enum.Enum):
 
 
 @dataclass(frozen=True)
-class Kernel:
-    """What does not change while this kernel runs, except by installing modules into its tree.
+class Rule:
+    """A line of modprobe.d(5): `forbids` says that the module cannot be loaded because of it."""
 
-    `loadable` and `built_in` answer only for the names that were asked about.
+    text: str
+    origin: str  # FILE:LINE, or /proc/cmdline
+    command: str  # blacklist or install
+    forbids: bool
+
+
+@dataclass(frozen=True)
+class Lock:
+    """Why this kernel takes no module from us, or not every one."""
+
+    disabled: bool = False  # kernel.modules_disabled is 1: none until the next boot
+    incapable: bool = False  # CAP_SYS_MODULE is not in our bounding set: a container
+    signed: str = ""  # what demands a signature: lockdown, module.sig_enforce, Secure Boot
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """What changes under a running kernel only when someone installs modules or forbids them.
+
+    The collections answer only for the names that were asked about, and under these names.
     """
 
     release: str
@@ -103,6 +123,15 @@ class Kernel:
     indexed: bool  # /lib/modules/RELEASE/modules.dep can be read
     loadable: frozenset[str]
     built_in: frozenset[str]
+    aliases: Mapping[str, str] = field(default_factory=dict)  # of a name that is no module's: the module
+    unindexed: Mapping[str, str] = field(default_factory=dict)  # the file that modules.dep does not list
+    unset: Mapping[str, str] = field(default_factory=dict)  # the line of the build configuration
+    rules: Mapping[str, Rule] = field(default_factory=dict)
+    lock: Lock = Lock()
+
+    def module(self, name: str) -> str:
+        """Return the module that a name stands for: itself, unless it is an alias."""
+        return self.aliases.get(name, name)
 
 
 @dataclass(frozen=True)
@@ -134,11 +163,17 @@ class ModuleVerdict(enum.Enum):
     LOADING = "loading"
     UNLOADING = "unloading"
     LOADABLE = "loadable"
-    NOT_SHIPPED = "not shipped"
     ABSENT = "absent"
+    NOT_BUILT = "not built"
+    INDEX_STALE = "index stale"
     TREE_GONE = "module tree gone"
     NO_SUPPORT = "no module support"
+    OTHER_KERNEL = "made for another kernel"
     BLACKLISTED = "blacklisted"
+    OVERRIDDEN = "overridden"
+    SIGNATURE = "refused: signature"
+    DISABLED = "refused: modules_disabled"
+    INCAPABLE = "refused: no capability"
     FAILED = "failed"
 
 
@@ -154,10 +189,13 @@ class SysctlVerdict(enum.Enum):
 
 @dataclass(frozen=True)
 class ModuleFinding:
+    """`module` is the one that the verdict is about, where `wanted` names an alias or alternatives."""
+
     wanted: WantedModule
     verdict: ModuleVerdict
     evidence: str
     remedy: str = ""
+    module: str = ""
 
     @property
     def name(self) -> str:
@@ -197,10 +235,13 @@ Finding = Union[ModuleFinding, SysctlFinding]
 
 @dataclass(frozen=True)
 class LoadModule:
+    """Load `module`, or where that is empty `name`, which is the wanted one's."""
+
     name: str
+    module: str = ""
 
     def __str__(self) -> str:
-        return f"load module {self.name}"
+        return f"load module {self.module} for {self.name}" if self.module else f"load module {self.name}"
 
 
 @dataclass(frozen=True)
@@ -233,11 +274,15 @@ class Plan:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What the kernel said to one action; no error is not yet proof (see Report)."""
+    """What the kernel said to one action; no error is not yet proof (see Report).
+
+    `errno` is 0 where there is none; `made_for` is the kernel release of a module that was refused.
+    """
 
     action: Action
     error: str = ""
-    blacklisted: bool = False
+    errno: int = 0
+    made_for: str = ""
 
 
 @dataclass(frozen=True)

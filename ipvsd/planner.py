@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ipvsd import remedies, sysctls
+from ipvsd import remedies, sysctls, verdicts
 from ipvsd.model import (
     Action,
     AtLeast,
@@ -12,7 +12,6 @@ from ipvsd.model import (
     ModuleFinding,
     ModuleState,
     ModuleVerdict,
-    Need,
     Observed,
     Plan,
     Policy,
@@ -20,7 +19,6 @@ from ipvsd.model import (
     SysctlVerdict,
     Unreadable,
     Want,
-    WantedModule,
     WantedSysctl,
     WriteSysctl,
 )
@@ -33,14 +31,18 @@ def plan(desired: Desired, observed: Observed) -> Plan:
 
     A module on its way out is loaded again like one that is gone; one on its way in is waited for.
     """
-    modules = tuple(_judge_module(wanted, observed) for wanted in desired.modules)
+    modules = tuple(verdicts.judge(wanted, observed) for wanted in desired.modules)
     sysctls = tuple(_judge_sysctl(wanted, observed) for wanted in desired.sysctls)
-    loads = [LoadModule(found.name) for found in modules if found.verdict in _TO_LOAD]
+    loads = [_load(found) for found in modules if found.verdict in _TO_LOAD]
     # What can be written is written before modules are loaded: a write takes microseconds.
     return Plan((*_writes(sysctls), *loads), modules, sysctls)
 
 
 _TO_LOAD = (ModuleVerdict.LOADABLE, ModuleVerdict.UNLOADING)
+
+
+def _load(finding: ModuleFinding) -> LoadModule:
+    return LoadModule(finding.name, "" if finding.module == finding.name else finding.module)
 
 
 def _writes(findings: tuple[SysctlFinding, ...]) -> list[Action]:
@@ -65,30 +67,6 @@ def satisfies(value: str, want: Want) -> bool:
         number = sysctls.integer(value)
         return number is not None and number >= want.floor
     return value == want.value
-
-
-def _judge_module(wanted: WantedModule, observed: Observed) -> ModuleFinding:
-    kernel, name = observed.kernel, wanted.name
-    state = observed.modules.get(name)
-    if state is ModuleState.LIVE:
-        return ModuleFinding(wanted, ModuleVerdict.LIVE, "/proc/modules: Live")
-    if name in kernel.built_in:
-        return ModuleFinding(wanted, ModuleVerdict.BUILT_IN, f"modules.builtin of {kernel.release}")
-    if state is ModuleState.COMING:
-        return ModuleFinding(wanted, ModuleVerdict.LOADING, "/proc/modules: Loading")
-    if state is ModuleState.GOING:
-        return ModuleFinding(wanted, ModuleVerdict.UNLOADING, "/proc/modules: Unloading")
-    if not kernel.modular:
-        verdict, evidence = ModuleVerdict.NO_SUPPORT, "there is no /proc/modules"
-    elif not kernel.indexed:
-        verdict, evidence = ModuleVerdict.TREE_GONE, f"cannot read /lib/modules/{kernel.release}/modules.dep"
-    elif name in kernel.loadable:
-        return ModuleFinding(wanted, ModuleVerdict.LOADABLE, "not loaded; modules.dep lists it", remedies.APPLY)
-    elif wanted.need is Need.IF_SHIPPED:
-        return ModuleFinding(wanted, ModuleVerdict.NOT_SHIPPED, f"kernel {kernel.release} does not ship it")
-    else:
-        verdict, evidence = ModuleVerdict.ABSENT, f"/lib/modules/{kernel.release}/modules.dep does not list it"
-    return ModuleFinding(wanted, verdict, evidence, remedies.module(verdict, kernel))
 
 
 def _judge_sysctl(wanted: WantedSysctl, observed: Observed) -> SysctlFinding:

@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from ipvsd import __version__
-from ipvsd.health import required
+from ipvsd.health import harmless, required
 from ipvsd.model import Finding, ModuleFinding
 from ipvsd.report import Report
 
@@ -65,6 +65,7 @@ def _finding(finding: Finding) -> dict[str, Any]:
         "required": required(finding),
         "verdict": finding.verdict.value,
         "right": finding.right,
+        "harmless": harmless(finding),
         "evidence": finding.evidence,
         "remedy": finding.remedy,
         "origin": finding.wanted.origin,

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Callable, Optional
 
-from ipvsd import remedies, restraint
+from ipvsd import remedies, restraint, verdicts
 from ipvsd.config import Config
 from ipvsd.desire import candidates, desired
 from ipvsd.host import Host
@@ -16,6 +16,7 @@ from ipvsd.model import (
     Kernel,
     LoadModule,
     ModuleFinding,
+    ModuleState,
     ModuleVerdict,
     Observed,
     Outcome,
@@ -55,6 +56,16 @@ def look(host: Host, config: Config) -> tuple[Kernel, Plan]:
     kernel = host.kernel(names)
     modules = host.modules(names)
     want = desired(config, kernel, modules)
+    lacking = [
+        name
+        for wanted in want.modules
+        for name in wanted.any_of or (wanted.name,)
+        if name not in kernel.built_in and modules.get(name) is not ModuleState.LIVE
+    ]
+    if lacking:
+        kernel = host.explain(kernel, lacking)
+    if kernel.aliases:
+        modules = {**modules, **host.modules(kernel.aliases.values())}
     readings = {wanted.key: host.read_sysctl(wanted.key) for wanted in want.sysctls}
     return kernel, plan(want, Observed(kernel, modules, readings))
 
@@ -82,22 +93,22 @@ def reconcile(
         before = latest
         kernel, latest = look(host, config)
         history = restraint.remember(history, before, latest, acted, clock(), config.interval)
-    explained = _explain(latest, history)
+    explained = _explain(kernel, latest, history)
     return Reconciled(kernel, first, explained, tuple(outcomes), _proved(outcomes, explained), history)
 
 
 def _act(host: Host, action: Action) -> Outcome:
     try:
         if isinstance(action, LoadModule):
-            host.load_module(action.name)
+            host.load_module(action.module or action.name)
         else:
             host.write_sysctl(action.name, action.value)
     except BlacklistedError:
-        return Outcome(action, "blacklisted in modprobe.d", blacklisted=True)
+        return Outcome(action, "the loader found it blacklisted in modprobe.d")
     except LoadError as error:
-        return Outcome(action, str(error))
+        return Outcome(action, str(error), error.errno, error.made_for)
     except OSError as error:
-        return Outcome(action, error.strerror or str(error))
+        return Outcome(action, error.strerror or str(error), error.errno or 0)
     return Outcome(action)
 
 
@@ -107,22 +118,19 @@ def _proved(outcomes: list[Outcome], after: Plan) -> tuple[Action, ...]:
     return tuple(action for name, action in last.items() if right.get(name))
 
 
-def _explain(latest: Plan, history: History) -> Plan:
+def _explain(kernel: Kernel, latest: Plan, history: History) -> Plan:
     """Return the plan with what the kernel said to earlier tries in place of 'to be done'."""
     return Plan(
         latest.actions,
-        tuple(_explain_module(finding, history.get(finding.name)) for finding in latest.modules),
+        tuple(_explain_module(finding, history.get(finding.name), kernel) for finding in latest.modules),
         tuple(_explain_sysctl(finding, history.get(finding.name)) for finding in latest.sysctls),
     )
 
 
-def _explain_module(finding: ModuleFinding, failure: Optional[Failure]) -> ModuleFinding:
+def _explain_module(finding: ModuleFinding, failure: Optional[Failure], kernel: Kernel) -> ModuleFinding:
     if failure is None or finding.verdict is not ModuleVerdict.LOADABLE:
         return finding
-    if failure.outcome.blacklisted:
-        return ModuleFinding(finding.wanted, ModuleVerdict.BLACKLISTED, failure.outcome.error, remedies.BLACKLISTED)
-    evidence = failure.outcome.error or "the loader reported success, but the module is not live"
-    return ModuleFinding(finding.wanted, ModuleVerdict.FAILED, evidence, remedies.LOAD_FAILED)
+    return verdicts.explain(finding, failure.outcome, kernel)
 
 
 def _explain_sysctl(finding: SysctlFinding, failure: Optional[Failure]) -> SysctlFinding:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipvsd import kconfig
 from ipvsd.model import Kernel, ModuleVerdict
 
 APPLY = "run 'ipvsd apply' as root, or start ipvsd.service"
@@ -9,25 +10,67 @@ OBSERVED = "left alone by 'policy: observe'"
 UNREADABLE = "run as root, or see the kernel's documentation of the key"
 UNSUPPORTED = "drop the key from the configuration, or run a kernel that has it"
 NOT_KEPT = "another program may hold the value, or the kernel clamps it; see the kernel's documentation of the key"
-BLACKLISTED = "remove its blacklist line from modprobe.d, or set 'required: false'"
-LOAD_FAILED = "see 'journalctl -k' for the kernel's reason"
 REFUSED = "the kernel refuses the value, or this system may not write it (see the kernel's documentation of the key)"
 
+# Which package holds the modules that the kernel's own one lacks; Fedora and EL pin it to the release.
 _EXTRA_PACKAGES = {
     "ubuntu": "apt install linux-modules-extra-{release}",
     "debian": "apt install --reinstall linux-image-{release}",
     **dict.fromkeys(
-        ("fedora", "rhel", "centos", "rocky", "almalinux", "ol"), "dnf install kernel-modules-extra-{release}"
+        ("fedora", "rhel", "centos", "rocky", "almalinux", "ol", "amzn"), "dnf install kernel-modules-extra-{release}"
     ),
+    **dict.fromkeys(("sles", "opensuse-leap", "opensuse-tumbleweed"), "zypper install kernel-default"),
+}
+
+# Flavours of a distribution's kernel that lack modules which its general one has.
+_SMALL_KERNELS = {
+    ("ubuntu", "-kvm"): "run the general kernel: apt install linux-image-generic, and reboot",
+    ("photon", "-esx"): "run the general kernel: tdnf install linux, and reboot",
 }
 
 
-def module(verdict: ModuleVerdict, kernel: Kernel) -> str:
-    """Return the remedy for a module that cannot be loaded."""
-    if verdict is ModuleVerdict.NO_SUPPORT:
-        return "run a kernel with loadable modules, or with this one built in"
-    install = _EXTRA_PACKAGES.get(kernel.distribution, "install the package with the modules of kernel {release}")
-    install = install.format(release=kernel.release)
-    if verdict is ModuleVerdict.TREE_GONE:
-        return f"reboot into an installed kernel, or {install}"
-    return f"{install}, or run 'depmod -a' if the file is there"
+_MODULE = {
+    ModuleVerdict.LOADABLE: APPLY,
+    ModuleVerdict.LOADING: "wait; why a load hangs is told by 'journalctl -k'",
+    ModuleVerdict.UNLOADING: "wait; it is loaded again when it is gone",
+    ModuleVerdict.ABSENT: "{install}",
+    ModuleVerdict.NOT_BUILT: "run a kernel that was built with {option}",
+    ModuleVerdict.INDEX_STALE: "run 'depmod -a {release}'",
+    ModuleVerdict.TREE_GONE: "reboot into an installed kernel, or {install}",
+    ModuleVerdict.NO_SUPPORT: "run a kernel with loadable modules, or with this one built in",
+    ModuleVerdict.OTHER_KERNEL: "replace its file by one made for this kernel ({install})",
+    ModuleVerdict.BLACKLISTED: "{allow}, or set 'required: false'",
+    ModuleVerdict.OVERRIDDEN: "{allow}, or set 'required: false'",
+    ModuleVerdict.SIGNATURE: "use a file that is signed with a key which the kernel trusts ({install})",
+    ModuleVerdict.DISABLED: "reboot, and have kernel.modules_disabled=1 set after ipvsd.service",
+    ModuleVerdict.INCAPABLE: "run 'modprobe {name}' on the host, or grant CAP_SYS_MODULE",
+    ModuleVerdict.FAILED: "see 'journalctl -k' for the kernel's reason",
+}
+
+
+def module(verdict: ModuleVerdict, kernel: Kernel, name: str) -> str:
+    """Return the remedy for a module that is not in the kernel."""
+    return _MODULE.get(verdict, "").format(
+        name=name,
+        release=kernel.release,
+        option=kconfig.symbol(name),
+        install=_install(kernel),
+        allow=_allow(kernel, name),
+    )
+
+
+def _install(kernel: Kernel) -> str:
+    for (distribution, flavour), remedy in _SMALL_KERNELS.items():
+        if kernel.distribution == distribution and kernel.release.endswith(flavour):
+            return remedy
+    package = _EXTRA_PACKAGES.get(kernel.distribution, "install the package with the modules of kernel {release}")
+    return package.format(release=kernel.release)
+
+
+def _allow(kernel: Kernel, name: str) -> str:
+    rule = kernel.rules.get(name)
+    if rule is None:
+        return "remove the line of modprobe.d(5) that keeps it out"
+    if rule.origin.startswith("/proc/"):
+        return f"remove {name} from the kernel's command line and reboot"
+    return f"remove {rule.text!r} from {rule.origin.rpartition(':')[0]}"

@@ -16,7 +16,7 @@ from typing import Protocol
 
 from ipvsd.host import Host, LinuxHost
 from tests.fake_kernel import CORE, FakeKernel
-from tests.trees import TreeLoader, make_tree
+from tests.trees import TreeLoader, make_tree, put
 
 REAL = os.environ.get("IPVSD_CONTRACT_HOST") == "real"
 
@@ -48,6 +48,7 @@ class FakeBench:
 
 class TreeBench:
     def __init__(self, root: Path) -> None:
+        self._root = root
         self._loader = TreeLoader(make_tree(root, live=(), values=CORE))
         self.host = LinuxHost(str(root), self._loader)
 
@@ -56,6 +57,7 @@ class TreeBench:
 
     def blacklist(self, name: str) -> None:
         self._loader.blacklisted.add(name)
+        put(self._root, "etc/modprobe.d/mine.conf", f"blacklist {name}\n")
 
 
 class RealBench:

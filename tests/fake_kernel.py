@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import os
 from collections.abc import Callable, Collection, Mapping
@@ -9,9 +10,10 @@ from dataclasses import dataclass, field
 
 from ipvsd import sysctls
 from ipvsd.kmod import BlacklistedError, LoadError
-from ipvsd.model import Kernel, Missing, ModuleState, Reading, Unreadable
+from ipvsd.model import Kernel, Lock, Missing, ModuleState, Reading, Rule, Unreadable
 
 RELEASE = "6.1.0-50-cloud-amd64"
+CONF_FILE = "/etc/modprobe.d/mine.conf:1"
 
 SCHEDULERS = ("rr", "wrr", "lc", "wlc", "sh", "dh", "mh", "sed", "nq", "fo", "ovf", "lblc", "lblcr", "twos")
 
@@ -65,7 +67,12 @@ class FakeKernel:
     values: dict[str, str] = field(default_factory=lambda: dict(CORE))
 
     blacklisted: set[str] = field(default_factory=set)
-    broken: dict[str, str] = field(default_factory=dict)  # module: why the kernel will not have it
+    broken: dict[str, int] = field(default_factory=dict)  # module: the errno with which the kernel refuses it
+    made_for: dict[str, str] = field(default_factory=dict)  # module: the release of its file, if another one
+    strays: dict[str, str] = field(default_factory=dict)  # module: a file that the index does not list
+    unset: dict[str, str] = field(default_factory=dict)  # module: the line of the build configuration
+    aliases: dict[str, str] = field(default_factory=dict)
+    lock: Lock = field(default_factory=Lock)
     vanishing: set[str] = field(default_factory=set)  # modules that load without an error and are not there
     refused: dict[str, int] = field(default_factory=dict)  # sysctl: errno of a write
     unreadable: dict[str, int] = field(default_factory=dict)  # sysctl: errno of a read
@@ -81,6 +88,19 @@ class FakeKernel:
         built_in = frozenset(names) & frozenset(self.built_in)
         return Kernel(
             self.release, self.distribution, self.cpus, self.modular, self.indexed, shipped - built_in, built_in
+        )
+
+    def explain(self, kernel: Kernel, names: Collection[str]) -> Kernel:
+        rules = {name: Rule(f"blacklist {name}", CONF_FILE, "blacklist", forbids=True) for name in self.blacklisted}
+        aliases = {name: self.aliases[name] for name in names if name in self.aliases}
+        return dataclasses.replace(
+            kernel,
+            loadable=kernel.loadable | (frozenset(aliases.values()) & frozenset(self.depends)),
+            aliases=aliases,
+            unindexed={name: self.strays[name] for name in names if name in self.strays},
+            unset={name: self.unset[name] for name in names if name in self.unset},
+            rules={name: rule for name, rule in rules.items() if name in names},
+            lock=self.lock,
         )
 
     def modules(self, names: Collection[str]) -> Mapping[str, ModuleState]:
@@ -116,11 +136,13 @@ class FakeKernel:
         if name in self.blacklisted:
             raise BlacklistedError
         if self.states.get(name) is ModuleState.GOING:
-            raise LoadError(os.strerror(errno.EBUSY))
+            raise LoadError(os.strerror(errno.EBUSY), errno.EBUSY)
         for needed in self.depends[name]:
             self.load_module(needed)
+        if self.lock.disabled or self.lock.incapable:
+            raise LoadError(os.strerror(errno.EPERM), errno.EPERM)
         if name in self.broken:
-            raise LoadError(self.broken[name])
+            raise LoadError(os.strerror(self.broken[name]), self.broken[name], self.made_for.get(name, self.release))
         if name not in self.vanishing:
             self._insert(name)
 

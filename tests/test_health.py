@@ -37,9 +37,9 @@ MV, SV = ModuleVerdict, SysctlVerdict
         *(
             pytest.param(module(verdict, need=Need.WANTED), State.DEGRADED, id=f"optional module {verdict.value}")
             for verdict in MV
-            if verdict not in (MV.LIVE, MV.BUILT_IN, MV.NOT_SHIPPED)
+            if verdict not in (MV.LIVE, MV.BUILT_IN)
         ),
-        pytest.param(module(MV.NOT_SHIPPED, need=Need.IF_SHIPPED), State.READY, id="scheduler not shipped"),
+        pytest.param(module(MV.NOT_BUILT, need=Need.IF_SHIPPED), State.READY, id="scheduler not shipped"),
         pytest.param(module(MV.FAILED, need=Need.IF_SHIPPED), State.DEGRADED, id="shipped scheduler fails"),
         pytest.param(sysctl(), State.READY, id="sysctl right"),
         *(
@@ -83,7 +83,7 @@ def test_a_ready_node_says_its_counts() -> None:
 
 
 def test_what_is_not_to_be_had_is_not_counted() -> None:
-    gone = module(MV.NOT_SHIPPED, "ip_vs_twos", Need.IF_SHIPPED)
+    gone = module(MV.NOT_BUILT, "ip_vs_twos", Need.IF_SHIPPED)
     assert health(module(), gone).line == "ready: 1 module, 0 sysctls right"
 
 

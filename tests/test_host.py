@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from ipvsd.host import LinuxHost
-from ipvsd.kmod import Index, LoadError
+from ipvsd.kmod import LoadError
 from ipvsd.model import Missing, ModuleState, Unreadable
+from ipvsd.moduletree import Index
 from tests.fake_kernel import RELEASE
 from tests.trees import make_tree, put, put_sysctl, sysctl
 

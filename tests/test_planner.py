@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from typing import Optional
 
 import pytest
@@ -11,8 +12,6 @@ from ipvsd.model import (
     LoadModule,
     Missing,
     ModuleState,
-    ModuleVerdict,
-    Need,
     Policy,
     Reading,
     SysctlVerdict,
@@ -28,57 +27,24 @@ SHIPPED = kernel(loadable=("ip_vs",))
 
 
 @pytest.mark.parametrize(
-    ("seen", "state", "verdict", "loads"),
+    ("state", "loads"),
     [
-        pytest.param(SHIPPED, ModuleState.LIVE, ModuleVerdict.LIVE, False, id="live"),
-        pytest.param(SHIPPED, None, ModuleVerdict.LOADABLE, True, id="not loaded"),
-        pytest.param(SHIPPED, ModuleState.GOING, ModuleVerdict.UNLOADING, True, id="on its way out"),
-        pytest.param(SHIPPED, ModuleState.COMING, ModuleVerdict.LOADING, False, id="on its way in"),
-        pytest.param(kernel(built_in=("ip_vs",)), None, ModuleVerdict.BUILT_IN, False, id="built in"),
-        pytest.param(
-            kernel(built_in=("ip_vs",), modular=False, indexed=False), None, ModuleVerdict.BUILT_IN, False,
-            id="built into a kernel without modules",
-        ),
-        pytest.param(kernel(modular=False), None, ModuleVerdict.NO_SUPPORT, False, id="kernel without modules"),
-        pytest.param(kernel(indexed=False), None, ModuleVerdict.TREE_GONE, False, id="tree gone"),
-        pytest.param(kernel(indexed=False), ModuleState.LIVE, ModuleVerdict.LIVE, False, id="live, tree gone"),
-        pytest.param(kernel(), None, ModuleVerdict.ABSENT, False, id="not shipped"),
-        pytest.param(kernel(), ModuleState.LIVE, ModuleVerdict.LIVE, False, id="live, of another tree"),
+        pytest.param(ModuleState.LIVE, False, id="live"),
+        pytest.param(None, True, id="not loaded"),
+        pytest.param(ModuleState.GOING, True, id="on its way out"),
+        pytest.param(ModuleState.COMING, False, id="on its way in"),
     ],
-)  # fmt: skip
-def test_a_required_module(seen: Kernel, state: Optional[ModuleState], verdict: ModuleVerdict, loads: bool) -> None:
-    made = plan(desired(wanted_module()), observed(seen, {"ip_vs": state} if state else {}))
-    assert made.modules[0].verdict is verdict
+)
+def test_a_module_is_loaded_unless_it_is_there_or_coming(state: Optional[ModuleState], loads: bool) -> None:
+    made = plan(desired(wanted_module()), observed(SHIPPED, {"ip_vs": state} if state else {}))
     assert made.actions == ((LoadModule("ip_vs"),) if loads else ())
 
 
-@pytest.mark.parametrize(
-    ("seen", "verdict"),
-    [
-        pytest.param(kernel(), ModuleVerdict.NOT_SHIPPED, id="not shipped"),
-        pytest.param(SHIPPED, ModuleVerdict.LOADABLE, id="shipped"),
-        pytest.param(kernel(modular=False), ModuleVerdict.NO_SUPPORT, id="kernel without modules"),
-    ],
-)
-def test_a_module_that_is_wanted_where_it_is_shipped(seen: Kernel, verdict: ModuleVerdict) -> None:
-    made = plan(desired(wanted_module(need=Need.IF_SHIPPED)), observed(seen))
-    assert made.modules[0].verdict is verdict
-
-
-@pytest.mark.parametrize(
-    ("seen", "remedy"),
-    [
-        pytest.param(kernel(), "apt install --reinstall linux-image-6.1.0-50-cloud-amd64, or run", id="Debian"),
-        pytest.param(kernel(distribution="ubuntu"), "apt install linux-modules-extra-6.1", id="Ubuntu"),
-        pytest.param(kernel(distribution="rocky"), "dnf install kernel-modules-extra-6.1", id="Rocky"),
-        pytest.param(kernel(distribution=""), "install the package with the modules of kernel 6.1", id="unknown"),
-        pytest.param(kernel(indexed=False), "reboot into an installed kernel, or apt", id="tree gone"),
-        pytest.param(kernel(modular=False), "run a kernel with loadable modules", id="no modules"),
-    ],
-)
-def test_a_module_that_cannot_be_had_says_what_to_do(seen: Kernel, remedy: str) -> None:
-    made = plan(desired(wanted_module()), observed(seen))
-    assert made.modules[0].remedy.startswith(remedy)
+def test_what_stands_behind_an_alias_is_loaded() -> None:
+    seen = dataclasses.replace(kernel(loadable=("nf_conntrack",)), aliases={"ip_conntrack": "nf_conntrack"})
+    made = plan(desired(wanted_module("ip_conntrack")), observed(seen))
+    assert made.actions == (LoadModule("ip_conntrack", "nf_conntrack"),)
+    assert str(made.actions[0]) == "load module nf_conntrack for ip_conntrack"
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 import pytest
 
 from ipvsd.config import Config, parse
@@ -119,7 +121,7 @@ def test_a_repair_that_took_several_tries_is_counted_once(node: Node) -> None:
 
 def test_a_load_that_fails_is_counted() -> None:
     node = Node()
-    node.kernel.broken["ip_vs_sh"] = "Exec format error"
+    node.kernel.broken["ip_vs_sh"] = errno.ENOEXEC
     node.look()
     assert node.tally.load_failures == {"ip_vs_sh": 1}
     assert "ip_vs_sh" not in node.tally.loads
@@ -127,7 +129,7 @@ def test_a_load_that_fails_is_counted() -> None:
 
 def test_a_module_that_was_never_there_was_never_unloaded() -> None:
     node = Node()
-    node.kernel.broken["ip_vs_sh"] = "Exec format error"
+    node.kernel.broken["ip_vs_sh"] = errno.ENOEXEC
     node.look()
     node.look()
     assert (node.tally.unloads, node.tally.load_failures) == ({}, {"ip_vs_sh": 2})

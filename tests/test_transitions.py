@@ -125,6 +125,9 @@ class Interrupted:
     def kernel(self, names: Collection[str]) -> Kernel:
         return self.kernel_itself.kernel(names)
 
+    def explain(self, kernel: Kernel, names: Collection[str]) -> Kernel:
+        return self.kernel_itself.explain(kernel, names)
+
     def modules(self, names: Collection[str]) -> Mapping[str, ModuleState]:
         return self.kernel_itself.modules(names)
 
@@ -215,7 +218,7 @@ def test_there_are_no_more_rounds_than_promised(kernel: FakeKernel) -> None:
 
 
 def test_one_failure_does_not_stop_the_others(kernel: FakeKernel) -> None:
-    kernel.broken["ip_vs_rr"] = "Exec format error"
+    kernel.broken["ip_vs_rr"] = errno.ENOEXEC
     kernel.refused[FORWARD] = errno.EPERM
     done = settle(kernel)
     wrong = {finding.name: finding.verdict for finding in done.after.findings if not finding.right}
@@ -225,8 +228,13 @@ def test_one_failure_does_not_stop_the_others(kernel: FakeKernel) -> None:
 @pytest.mark.parametrize(
     ("misbehave", "name", "expected", "evidence"),
     [
-        (lambda k: k.broken.update(ip_vs_sh="Key was rejected"), "ip_vs_sh", ModuleVerdict.FAILED, "Key was rejected"),
-        (lambda k: k.blacklisted.add("ip_vs_sh"), "ip_vs_sh", ModuleVerdict.BLACKLISTED, "blacklisted in modprobe.d"),
+        (lambda k: k.broken.update(ip_vs_sh=errno.EINVAL), "ip_vs_sh", ModuleVerdict.FAILED, "Invalid argument"),
+        (
+            lambda k: k.blacklisted.add("ip_vs_sh"),
+            "ip_vs_sh",
+            ModuleVerdict.BLACKLISTED,
+            "/etc/modprobe.d/mine.conf:1: ",
+        ),
         (lambda k: k.vanishing.add("ip_vs_sh"), "ip_vs_sh", ModuleVerdict.FAILED, "the loader reported success, but"),
         (lambda k: k.depends.pop("ip_vs_sh"), "ip_vs_sh", ModuleVerdict.ABSENT, "/lib/modules/"),
         (lambda k: setattr(k, "indexed", False), "ip_vs_sh", ModuleVerdict.TREE_GONE, "cannot read /lib/modules/"),
@@ -261,7 +269,7 @@ def test_a_misbehaviour_has_its_verdict(
 
 
 def test_a_failed_dependency_fails_what_needs_it(kernel: FakeKernel) -> None:
-    kernel.broken["nf_conntrack"] = "Exec format error"
+    kernel.broken["nf_conntrack"] = errno.ENOEXEC
     done = settle(kernel)
     assert {verdict(done, name) for name in ("nf_conntrack", "ip_vs", "ip_vs_sh")} == {ModuleVerdict.FAILED}
     assert verdict(done, CONNTRACK) is SysctlVerdict.PENDING
@@ -282,7 +290,7 @@ def tries(kernel: FakeKernel, times: Iterator[float]) -> list[float]:
 def test_a_failing_load_backs_off(kernel: FakeKernel) -> None:
     settle(kernel)
     kernel.unload("ip_vs_sh")
-    kernel.broken["ip_vs_sh"] = "Exec format error"
+    kernel.broken["ip_vs_sh"] = errno.ENOEXEC
     assert tries(kernel, map(float, range(200))) == [0, 1, 3, 7, 15, 31, 63, 123, 183]
 
 
@@ -293,7 +301,7 @@ def test_a_contested_sysctl_backs_off(kernel: FakeKernel) -> None:
 
 
 def test_a_fault_that_is_mended_is_over(kernel: FakeKernel) -> None:
-    kernel.broken["ip_vs_sh"] = "Exec format error"
+    kernel.broken["ip_vs_sh"] = errno.ENOEXEC
     failed = settle(kernel)
     kernel.broken.clear()
     done = settle(kernel, now=2.0, history=failed.history)
@@ -347,7 +355,7 @@ def test_a_steady_state_is_settled(kernel: FakeKernel) -> None:
 
 
 def test_a_failure_is_settled_until_its_next_try(kernel: FakeKernel) -> None:
-    kernel.broken["ip_vs_sh"] = "Exec format error"
+    kernel.broken["ip_vs_sh"] = errno.ENOEXEC
     assert not settle(kernel).unsettled
 
 

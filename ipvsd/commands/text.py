@@ -10,7 +10,6 @@ from typing import Any
 
 WIDTH = 80
 _COLOURS = {"ready": "32", "degraded": "33", "failed": "31"}
-_QUIET = ("pending", "unsupported", "not shipped")
 
 
 def colour(text: str, code: str) -> str:
@@ -54,7 +53,7 @@ def findings(document: Mapping[str, Any]) -> Iterator[str]:
 
 def _row(item: Mapping[str, Any], name: str, value: str) -> Iterator[str]:
     verdict = item["verdict"]
-    code = "32" if item["right"] else "0" if verdict in _QUIET and not item["required"] else "31"
+    code = "32" if item["right"] else "0" if item["harmless"] else "31"
     mark = "+" if item["right"] else "-" if code == "0" else "!"
     fits = len(name) + len(verdict) + len(value) <= WIDTH - 8
     yield f"  {colour(mark, code)} {name}  {colour(verdict, code)}{'  ' + value if value and fits else ''}".rstrip()

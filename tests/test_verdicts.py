@@ -1,0 +1,200 @@
+"""Every state of a module told apart, with its evidence and its remedy."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+from typing import Any, Optional
+
+import pytest
+
+from ipvsd import remedies
+from ipvsd.model import Kernel, LoadModule, Lock, ModuleState, Need, Outcome, Rule, WantedModule
+from ipvsd.model import ModuleVerdict as V
+from ipvsd.verdicts import explain, judge
+from tests.samples import RELEASE, kernel, observed, wanted_module
+
+SHIPPED = kernel(loadable=("ip_vs",))
+TREE = f"/lib/modules/{RELEASE}"
+CONF = "/etc/modprobe.d/cis.conf"
+
+
+def with_(seen: Kernel, **changes: Any) -> Kernel:
+    return dataclasses.replace(seen, **changes)
+
+
+def forbidden(text: str, origin: str = f"{CONF}:3", forbids: bool = True) -> Kernel:
+    return with_(SHIPPED, rules={"ip_vs": Rule(text, origin, text.split(maxsplit=1)[0], forbids)})
+
+
+@pytest.mark.parametrize(
+    ("seen", "state", "verdict", "evidence", "remedy"),
+    [
+        pytest.param(SHIPPED, "Live", V.LIVE, "/proc/modules: Live", "", id="live"),
+        pytest.param(kernel(indexed=False), "Live", V.LIVE, "/proc/modules: Live", "", id="live, tree gone"),
+        pytest.param(forbidden("blacklist ip_vs"), "Live", V.LIVE, "/proc/modules: Live", "", id="live, blacklisted"),
+        pytest.param(kernel(built_in=("ip_vs",)), "", V.BUILT_IN, f"{TREE}/modules.builtin", "", id="built in"),
+        pytest.param(
+            kernel(built_in=("ip_vs",), modular=False, indexed=False), "", V.BUILT_IN,
+            "built into a kernel without modules", "", id="built into a kernel without modules",
+        ),
+        pytest.param(SHIPPED, "Loading", V.LOADING, "/proc/modules: Loading", "wait; why", id="on its way in"),
+        pytest.param(SHIPPED, "Unloading", V.UNLOADING, "/proc/modules: Unloading", "wait; it is", id="on its way out"),
+        pytest.param(SHIPPED, "", V.LOADABLE, "not loaded; modules.dep lists it", "run 'ipvsd apply'", id="loadable"),
+        pytest.param(
+            kernel(modular=False), "", V.NO_SUPPORT, "there is no /proc/modules", "run a kernel with loadable modules",
+            id="no modules",
+        ),
+        pytest.param(
+            kernel(indexed=False), "", V.TREE_GONE, f"cannot read {TREE}/modules.dep",
+            "reboot into an installed kernel, or apt install --reinstall linux-image-", id="tree gone",
+        ),
+        pytest.param(
+            kernel(), "", V.ABSENT, f"{TREE}/modules.dep does not list it",
+            f"apt install --reinstall linux-image-{RELEASE}", id="absent on Debian",
+        ),
+        pytest.param(
+            kernel(distribution="ubuntu"), "", V.ABSENT, TREE, f"apt install linux-modules-extra-{RELEASE}",
+            id="absent on Ubuntu",
+        ),
+        pytest.param(
+            kernel(distribution="ubuntu", release="5.15.0-1040-kvm"), "", V.ABSENT, "/lib/modules/5.15.0-1040-kvm",
+            "run the general kernel: apt install linux-image-generic, and reboot", id="absent from Ubuntu's kvm kernel",
+        ),
+        pytest.param(
+            kernel(distribution="rocky"), "", V.ABSENT, TREE, f"dnf install kernel-modules-extra-{RELEASE}",
+            id="absent on Rocky",
+        ),
+        pytest.param(
+            kernel(distribution=""), "", V.ABSENT, TREE, "install the package with the modules of kernel", id="absent"
+        ),
+        pytest.param(
+            with_(kernel(), unset={"ip_vs": "# CONFIG_IP_VS is not set"}), "", V.NOT_BUILT,
+            f"the configuration of kernel {RELEASE} says '# CONFIG_IP_VS is not set'",
+            "run a kernel that was built with CONFIG_IP_VS", id="not built",
+        ),
+        pytest.param(
+            with_(kernel(), unindexed={"ip_vs": f"{TREE}/ip_vs.ko"}), "", V.INDEX_STALE,
+            f"{TREE}/modules.dep does not list {TREE}/ip_vs.ko", f"run 'depmod -a {RELEASE}'", id="index stale",
+        ),
+        pytest.param(
+            forbidden("blacklist ip_vs"), "", V.BLACKLISTED, f"{CONF}:3: blacklist ip_vs",
+            f"remove 'blacklist ip_vs' from {CONF}, or set 'required: false'", id="blacklisted",
+        ),
+        pytest.param(
+            forbidden("blacklist ip_vs", "/proc/cmdline"), "", V.BLACKLISTED, "/proc/cmdline: blacklist ip_vs",
+            "remove ip_vs from the kernel's command line and reboot", id="blacklisted by the command line",
+        ),
+        pytest.param(
+            forbidden("install ip_vs /bin/true"), "", V.OVERRIDDEN, f"{CONF}:3: install ip_vs /bin/true",
+            f"remove 'install ip_vs /bin/true' from {CONF}", id="overridden",
+        ),
+        pytest.param(
+            forbidden("install ip_vs logger x; modprobe -i ip_vs", forbids=False), "", V.LOADABLE, "not loaded",
+            "run 'ipvsd apply'", id="loaded by a command",
+        ),
+        pytest.param(
+            with_(SHIPPED, lock=Lock(disabled=True)), "", V.DISABLED, "kernel.modules_disabled is 1", "reboot, and",
+            id="modules_disabled",
+        ),
+        pytest.param(
+            with_(SHIPPED, lock=Lock(incapable=True)), "", V.INCAPABLE, "CAP_SYS_MODULE is not in this process's",
+            "run 'modprobe ip_vs' on the host", id="no capability",
+        ),
+        pytest.param(
+            with_(SHIPPED, lock=Lock(signed="lockdown=integrity")), "", V.LOADABLE, "not loaded", "run 'ipvsd apply'",
+            id="a kernel that demands signatures",
+        ),
+    ],
+)  # fmt: skip
+def test_what_is_seen_before_trying(seen: Kernel, state: str, verdict: V, evidence: str, remedy: str) -> None:
+    found = judge(wanted_module(), observed(seen, {"ip_vs": ModuleState(state)} if state else {}))
+    assert found.verdict is verdict
+    assert found.evidence.startswith(evidence)
+    assert found.remedy.startswith(remedy)
+    assert bool(remedy) is bool(found.remedy)
+
+
+@pytest.mark.parametrize(
+    ("seen", "number", "made_for", "verdict", "evidence", "remedy"),
+    [
+        pytest.param(SHIPPED, errno.EINVAL, "", V.FAILED, "said so", "see 'journalctl -k'", id="failed"),
+        pytest.param(SHIPPED, 0, "", V.FAILED, "said so", "see 'journalctl -k'", id="without an errno"),
+        *(
+            pytest.param(SHIPPED, number, "", V.SIGNATURE, "said so", "use a file that is signed", id=f"errno {number}")
+            for number in (errno.EKEYREJECTED, errno.ENOKEY, errno.EBADMSG)
+        ),
+        pytest.param(
+            with_(SHIPPED, lock=Lock(signed="lockdown=integrity, Secure Boot")), errno.EPERM, "", V.SIGNATURE,
+            "said so (lockdown=integrity, Secure Boot)", "use a file that is signed", id="lockdown",
+        ),
+        pytest.param(SHIPPED, errno.EPERM, "", V.INCAPABLE, "said so", "run 'modprobe ip_vs' on the host", id="EPERM"),
+        pytest.param(
+            with_(SHIPPED, lock=Lock(disabled=True)), errno.EPERM, "", V.DISABLED, "said so", "reboot",
+            id="disabled since",
+        ),
+        pytest.param(
+            SHIPPED, errno.ENOEXEC, "6.9.0", V.OTHER_KERNEL, f"said so: made for kernel 6.9.0, this is {RELEASE}",
+            "replace its file by one made for this kernel (apt", id="another kernel",
+        ),
+        pytest.param(SHIPPED, errno.ENOEXEC, RELEASE, V.FAILED, "said so", "see 'journalctl -k'", id="other flags"),
+        pytest.param(
+            forbidden("install ip_vs false || x", forbids=False), errno.EIO, "", V.OVERRIDDEN,
+            f"{CONF}:3: install ip_vs false || x: said so", "remove 'install ip_vs false || x' from",
+            id="a command that fails",
+        ),
+    ],
+)  # fmt: skip
+def test_what_the_kernel_said_when_it_was_tried(
+    seen: Kernel, number: int, made_for: str, verdict: V, evidence: str, remedy: str
+) -> None:
+    failed = Outcome(LoadModule("ip_vs"), "said so", number, made_for)
+    found = explain(judge(wanted_module(), observed(SHIPPED)), failed, seen)
+    assert (found.verdict, found.evidence) == (verdict, evidence)
+    assert found.remedy.startswith(remedy)
+
+
+def test_a_loader_that_claims_success_is_not_believed() -> None:
+    found = explain(judge(wanted_module(), observed(SHIPPED)), Outcome(LoadModule("ip_vs")), SHIPPED)
+    assert found.evidence == "the loader reported success, but the module is not live"
+
+
+def test_an_alias_is_judged_by_what_stands_behind_it() -> None:
+    seen = with_(kernel(loadable=("nf_conntrack",)), aliases={"ip_conntrack": "nf_conntrack"})
+    found = judge(wanted_module("ip_conntrack"), observed(seen, {"nf_conntrack": ModuleState.LIVE}))
+    assert (found.name, found.module, found.verdict) == ("ip_conntrack", "nf_conntrack", V.LIVE)
+    assert found.evidence == "alias of nf_conntrack: /proc/modules: Live"
+
+
+@pytest.mark.parametrize(
+    ("states", "shipped", "module", "verdict", "evidence"),
+    [
+        pytest.param({"ip_tables": "Live"}, "nf_tables", "ip_tables", V.LIVE, "ip_tables: /proc", id="the other"),
+        pytest.param({}, "nf_tables ip_tables", "nf_tables", V.LOADABLE, "nf_tables: not loaded", id="the first"),
+        pytest.param({}, "ip_tables", "ip_tables", V.LOADABLE, "ip_tables: not loaded", id="what there is"),
+        pytest.param({"ip_tables": "Loading"}, "nf_tables", "ip_tables", V.LOADING, "ip_tables: ", id="on its way"),
+        pytest.param(
+            {},
+            "",
+            "nf_tables",
+            V.ABSENT,
+            f"nf_tables: {TREE}/modules.dep does not list it; ip_tables absent",
+            id="none",
+        ),
+    ],
+)
+def test_of_alternatives_one_suffices(
+    states: dict[str, str], shipped: str, module: Optional[str], verdict: V, evidence: str
+) -> None:
+    wanted = WantedModule("iptable-backend", Need.REQUIRED, "mine.yaml:3", ("nf_tables", "ip_tables"))
+    seen = observed(
+        kernel(loadable=tuple(shipped.split())), {name: ModuleState(state) for name, state in states.items()}
+    )
+    found = judge(wanted, seen)
+    assert (found.name, found.module, found.verdict) == ("iptable-backend", module, verdict)
+    assert found.evidence.startswith(evidence)
+
+
+@pytest.mark.parametrize("verdict", V, ids=lambda verdict: verdict.value)
+def test_every_verdict_has_a_remedy_but_the_right_ones(verdict: V) -> None:
+    assert bool(remedies.module(verdict, SHIPPED, "ip_vs")) is (verdict not in (V.LIVE, V.BUILT_IN))
