@@ -4,17 +4,30 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import ipaddress
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Callable, Optional, TypeVar, Union
+from typing import Any, Callable, Optional
 
 from ipvsd import document, formats, profiles, sysctls
 from ipvsd.document import Node, Scalar
-from ipvsd.model import AtLeast, Exactly, Policy, Want
-
-T = TypeVar("T")
+from ipvsd.model import Exactly, OneOf, Policy, Want, Within
+from ipvsd.settings import (
+    MODULE,
+    SETTINGS,
+    STARTUP,
+    SYSCTL,
+    WEB,
+    Reader,
+    SettingError,
+    kind,
+    parameter,
+    shown,
+    sysctl_hint,
+    truth,
+    value,
+)
 
 
 class ConfigError(Exception):
@@ -32,17 +45,20 @@ class ModuleSetting:
     origin: str
     required: Optional[bool] = None
     dropped: bool = False
+    any_of: tuple[str, ...] = ()  # modules of which one suffices
+    parameters: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class SysctlSetting:
-    """What a user said of a sysctl; None where nothing was said."""
+    """What a user said of a sysctl, or of all that a pattern fits; None where nothing was said."""
 
     origin: str
     want: Optional[Want] = None
     policy: Optional[Policy] = None
     required: Optional[bool] = None
     dropped: bool = False
+    exclude: tuple[str, ...] = ()  # what a pattern's wildcards must not stand for
 
 
 @dataclass(frozen=True)
@@ -84,10 +100,6 @@ def _incomplete(config: Config) -> Iterator[str]:
             yield f"{setting.origin}: sysctls.{key}: has no value, and no profile gives it one (say 'value: ...')"
 
 
-_UNITS = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "h": 3600.0}
-_TRUTH = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
-
-
 class _Reader:
     """Collects what the files say, and what is wrong with them."""
 
@@ -109,14 +121,17 @@ class _Reader:
             return
         if root is None or (isinstance(root, Scalar) and root.kind == "null"):
             return
-        self._mapping("", root, {key: self._setting(*setting) for key, setting in _SETTINGS.items()} | {
-            "startup": lambda where, node: self._mapping(where, node, {
-                key: self._setting(*setting) for key, setting in _STARTUP.items()}),
-            "web": lambda where, node: self._mapping(where, node, {
-                "listen": self._setting("listen", _listen)}),
+        known = {
+            **self._plain(SETTINGS),
+            "startup": lambda where, node: self._mapping(where, node, self._plain(STARTUP)),
+            "web": lambda where, node: self._mapping(where, node, self._plain(WEB)),
             "modules": self._each(self._module),
             "sysctls": self._each(self._sysctl),
-        })  # fmt: skip
+        }
+        self._mapping("", root, known)
+
+    def _plain(self, settings: Mapping[str, tuple[str, Reader]]) -> dict[str, Callable[[str, Node], None]]:
+        return {key: self._setting(name, read) for key, (name, read) in settings.items()}
 
     def origin(self, node: Node) -> str:
         return f"{self._file}:{node.line}"
@@ -128,51 +143,52 @@ class _Reader:
     def _pairs(self, where: str, node: Node) -> Iterator[tuple[Scalar, Node]]:
         if not isinstance(node, document.Mapping):
             if not (isinstance(node, Scalar) and node.kind == "null"):
-                self._complain(where, node, f"must be a map, not {_kind(node)}")
+                self._complain(where, node, f"must be a map, not {kind(node)}")
             return
         seen: dict[str, int] = {}
-        for key, value in node.items:
+        for key, item in node.items:
             if key.text in seen:
                 self._complain(where, key, f"{key.text!r} stands here twice", f"first in line {seen[key.text]}")
             else:
                 seen[key.text] = key.line
-                yield key, value
+                yield key, item
 
     def _mapping(self, where: str, node: Node, known: Mapping[str, Callable[[str, Node], None]]) -> None:
-        for key, value in self._pairs(where, node):
+        for key, item in self._pairs(where, node):
             read = known.get(key.text)
             if read:
-                read(f"{where}.{key.text}" if where else key.text, value)
+                read(f"{where}.{key.text}" if where else key.text, item)
             else:
                 near = difflib.get_close_matches(key.text, known, 1, 0.5)
                 hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
-                self._complain(where, key, f"unknown key {_shown(key.text)}", hint)
+                self._complain(where, key, f"unknown key {shown(key.text)}", hint)
 
     def _setting(self, name: str, read: Callable[[Node], object]) -> Callable[[str, Node], None]:
         def take(where: str, node: Node) -> None:
             try:
                 self.values[name] = read(node)
                 self.origins[name] = self.origin(node)
-            except _Error as bad:
+            except SettingError as bad:
                 self._complain(where, node, bad.what, bad.hint)
 
         return take
 
     def _each(self, read: Callable[[str, Scalar, Node], None]) -> Callable[[str, Node], None]:
         def take(where: str, node: Node) -> None:
-            for key, value in self._pairs(where, node):
-                read(f"{where}.{_shown(key.text, quote=False)}", key, value)
+            for key, item in self._pairs(where, node):
+                read(f"{where}.{shown(key.text, quote=False)}", key, item)
 
         return take
 
-    def _fields(self, where: str, node: Node, readers: Mapping[str, Callable[[Node], T]]) -> dict[str, T]:
-        found: dict[str, T] = {}
+    def _fields(self, where: str, node: Node, readers: Mapping[str, Reader]) -> dict[str, Any]:
+        """Return what a map says, by the names of our fields."""
+        found: dict[str, Any] = {}
 
-        def reader(name: str, read: Callable[[Node], T]) -> Callable[[str, Node], None]:
+        def reader(name: str, read: Reader) -> Callable[[str, Node], None]:
             def take(where: str, node: Node) -> None:
                 try:
-                    found[name] = read(node)
-                except _Error as bad:
+                    found[_field(name)] = read(node)
+                except SettingError as bad:
                     self._complain(where, node, bad.what, bad.hint)
 
             return take
@@ -191,190 +207,86 @@ class _Reader:
         name = formats.module_name(key.text)
         if name is None:
             self._complain(where, key, "is no module name", "letters, digits, '_' and '-', at most 55")
-        elif self._again(where, key, name):
             return
-        elif _is_bool(node) and not _boolean(node):
+        if self._again(where, key, name):
+            return
+        told = truth(node)
+        if told is False:
+            self.modules.pop(key.text, None)
             self.modules[name] = ModuleSetting(self.origin(key), dropped=True)
-        else:
-            said = {} if _is_bool(node) else self._fields(where, node, {"required": _boolean})
-            old = self.modules.get(name)
-            kept = old.required if old and not old.dropped else None
-            self.modules[name] = ModuleSetting(self.origin(key), said.get("required", kept))
+            return
+        read_parameters: Reader = lambda node: self._parameters(f"{where}.parameters", node)  # noqa: E731 -- one of several
+        said = self._fields(where, node, {**MODULE, "parameters": read_parameters}) if told is None else {}
+        if "any_of" in said:
+            name = key.text  # no module's: it is shown as it was written
+            if "parameters" in said:
+                self._complain(where, key, "has both 'anyOf' and 'parameters'", "name the module that takes them")
+        old = self.modules.get(key.text) or self.modules.get(name)
+        base = old if old and not old.dropped else ModuleSetting("")
+        parameters = {**base.parameters, **said.pop("parameters", {})}
+        self.modules[name] = dataclasses.replace(base, origin=self.origin(key), parameters=parameters, **said)
+
+    def _parameters(self, where: str, node: Node) -> dict[str, str]:
+        found: dict[str, str] = {}
+        for key, item in self._pairs(where, node):
+            place = f"{where}.{shown(key.text, quote=False)}"
+            if not re.match(r"[A-Za-z0-9_]{1,64}\Z", key.text):
+                self._complain(place, key, "is no parameter's name", "letters, digits and '_'")
+                continue
+            try:
+                found[key.text] = parameter(item)
+            except SettingError as bad:
+                self._complain(place, key, bad.what, bad.hint)
+        return found
 
     def _sysctl(self, where: str, key: Scalar, node: Node) -> None:
-        parts = sysctls.parts(key.text)
+        parts = sysctls.parts(key.text, patterns=True)
         if parts is None:
-            self._complain(where, key, "is no sysctl below /proc/sys", _sysctl_hint(key.text))
+            self._complain(where, key, "is no sysctl below /proc/sys", sysctl_hint(key.text))
             return
         name, origin = sysctls.name(parts), self.origin(key)
         if self._again(where, key, name):
             return
-        if _is_bool(node) and not _boolean(node):
+        if truth(node) is False:
             self.sysctls[name] = SysctlSetting(origin, dropped=True)
             return
         said = self._sysctl_fields(where, node)
-        if said is not None:
-            old = self.sysctls.get(name)
-            base = old if old and not old.dropped else SysctlSetting(origin)
-            self.sysctls[name] = dataclasses.replace(base, origin=origin, **said)
+        if said is None:
+            return
+        if "exclude" in said and not sysctls.is_pattern(name):
+            self._complain(where, key, "has 'exclude', but is no pattern", "such as net.ipv4.conf.*.rp_filter")
+        old = self.sysctls.get(name)
+        base = old if old and not old.dropped else SysctlSetting(origin)
+        self.sysctls[name] = dataclasses.replace(base, origin=origin, **said)
 
     def _sysctl_fields(self, where: str, node: Node) -> Optional[dict[str, Any]]:
         if not isinstance(node, document.Mapping):
             try:
-                return {"want": Exactly(_value(node))}
-            except _Error as bad:
+                return {"want": Exactly(value(node))}
+            except SettingError as bad:
                 self._complain(where, node, bad.what, bad.hint)
                 return None
-        readers: dict[str, Callable[[Node], object]] = {
-            "value": lambda node: Exactly(_value(node)),
-            "atLeast": lambda node: AtLeast(_whole(node)),
-            "policy": _policy,
-            "required": _boolean,
-        }
         known = len(self.errors)
-        said = self._fields(where, node, readers)
+        said = self._fields(where, node, SYSCTL)
         if len(self.errors) > known:
             return None
-        if "value" in said and "atLeast" in said:
-            self._complain(where, node, "has both 'value' and 'atLeast'", "keep one")
-        wants = [said.pop(name) for name in ("value", "atLeast") if name in said]
-        return {**said, "want": wants[0]} if wants else said
+        wants = {name: said.pop(name) for name in ("value", "at_least", "at_most", "one_of") if name in said}
+        if len(wants) > 1 and set(wants) != {"at_least", "at_most"}:
+            self._complain(where, node, "has more than one of 'value', 'oneOf' and a range", "keep one")
+            return None
+        if wants.get("at_least", 0) > wants.get("at_most", math.inf):
+            self._complain(where, node, "has 'atLeast' above 'atMost'")
+        return {**said, "want": _want(wants)} if wants else said
 
 
-class _Error(Exception):
-    def __init__(self, what: str, hint: str = "") -> None:
-        super().__init__(what)
-        self.what, self.hint = what, hint
+def _want(said: Mapping[str, Any]) -> Want:
+    if "value" in said:
+        return Exactly(said["value"])
+    if "one_of" in said:
+        return OneOf(said["one_of"])
+    return Within(said.get("at_least"), said.get("at_most"))
 
 
-def _kind(node: Node) -> str:
-    names = {"bool": "a truth value", "null": "nothing", "int": "a number", "float": "a number", "str": "a text"}
-    if isinstance(node, Scalar):
-        return names.get(node.kind, f"a {node.kind}")
-    return "a list" if isinstance(node, document.Sequence) else "a map"
-
-
-def _shown(text: str, quote: bool = True) -> str:
-    shown = repr(text if len(text) <= 60 else text[:57] + "...")
-    return shown if quote else shown[1:-1]
-
-
-def _text(node: Node) -> str:
-    return node.text if isinstance(node, Scalar) else ""
-
-
-def _is_bool(node: Node) -> bool:
-    # A tag can call any text a bool.
-    return isinstance(node, Scalar) and node.kind == "bool" and node.text.lower() in _TRUTH
-
-
-def _boolean(node: Node) -> bool:
-    if not _is_bool(node):
-        raise _Error(f"must be true or false, not {_kind(node)}")
-    return _TRUTH[_text(node).lower()]
-
-
-def _whole(node: Node) -> int:
-    number = sysctls.integer(_text(node))
-    if number is None:
-        raise _Error(f"must be a whole number, not {_kind(node)}")
-    return number
-
-
-def _choice(*known: str) -> Callable[[Node], str]:
-    def read(node: Node) -> str:
-        if _text(node) not in known:
-            raise _Error(f"must be one of {', '.join(known)}", f"not {_shown(_text(node))}")
-        return _text(node)
-
-    return read
-
-
-def _policy(node: Node) -> Policy:
-    return Policy(_choice(*(policy.value for policy in Policy))(node))
-
-
-def _duration(least: float, most: float) -> Callable[[Node], float]:
-    def read(node: Node) -> float:
-        match = re.match(r"([0-9]{1,9}(?:\.[0-9]{1,6})?)(ms|s|m|h|)\Z", _text(node))
-        if not match:
-            raise _Error(f"must be a time, not {_kind(node)}", "such as 500ms, 60s, 5m")
-        seconds = float(match[1]) * _UNITS[match[2]]
-        if not least <= seconds <= most:
-            raise _Error(f"must be between {least:g}s and {most:g}s")
-        return seconds
-
-    return read
-
-
-def _value(node: Node) -> str:
-    """A sysctl's value as the source wrote it: the kernel, not YAML, knows what 010 or 0x1f means."""
-    if not isinstance(node, Scalar) or node.kind not in ("str", "int", "float"):
-        text = _text(node)
-        hint = f'quote it: "{text}"' if text else 'quote it: "4096 131072 6291456"'
-        if _is_bool(node):
-            hint = f"the kernel wants a number: {int(_TRUTH[text.lower()])}"
-        raise _Error(f"must be a string or an integer, not {_kind(node)}", hint)
-    if any(character in node.text for character in "\n\r\0"):
-        raise _Error("must be one line without control characters")
-    value = sysctls.canonical(node.text)
-    if not value.isprintable() or len(value) > 4000:
-        raise _Error("must be one line without control characters, of at most 4000")
-    return value
-
-
-def _scheduler(node: Node) -> str:
-    text = _text(node)
-    if not re.match(r"[a-z0-9_]{1,15}\Z", text):  # IP_VS_SCHEDNAME_MAXLEN is 16 with its NUL
-        raise _Error(
-            f"must be the name of a scheduler, not {_shown(text) if text else _kind(node)}", "such as rr or sh"
-        )
-    return text
-
-
-def _profiles(node: Node) -> tuple[str, ...]:
-    if not isinstance(node, document.Sequence):
-        raise _Error(f"must be a list, not {_kind(node)}", "[] for none")
-    read = _choice(*profiles.PROFILES)
-    return tuple(dict.fromkeys(read(item) for item in node.items))
-
-
-def _listen(node: Node) -> tuple[tuple[str, int], ...]:
-    if not isinstance(node, document.Sequence):
-        raise _Error(f"must be a list, not {_kind(node)}", 'such as ["127.0.0.1:14787"], or [] for none')
-    return tuple(_address(_text(item)) for item in node.items)
-
-
-def _address(text: str) -> tuple[str, int]:
-    match = re.match(r"([0-9.]+|\[[0-9A-Fa-f.:]+\]):([0-9]{1,5})\Z", text)
-    try:
-        address = ipaddress.ip_address(match[1].strip("[]")) if match else None
-    except ValueError:
-        address = None
-    if match is None or address is None or (address.version == 6) != text.startswith("["):
-        raise _Error(f"{_shown(text)} is no address", "such as 127.0.0.1:14787 or [::1]:14787")
-    if not 1 <= int(match[2]) <= 65535:
-        raise _Error(f"{_shown(text)} has no port between 1 and 65535")
-    return str(address), int(match[2])
-
-
-def _sysctl_hint(key: str) -> str:
-    if key.startswith("/proc/sys/"):
-        return f"drop the prefix: {_shown(key[10:], quote=False)}"
-    if any(character in key for character in "*?["):
-        return "patterns are not known; name each key"
-    return "such as net.ipv4.ip_forward or net/ipv4/conf/eth0.100/rp_filter"
-
-
-_Setting = tuple[str, Callable[[Node], Union[object]]]
-_SETTINGS: Mapping[str, _Setting] = {
-    "profiles": ("profiles", _profiles),
-    "scheduler": ("scheduler", _scheduler),
-    "strictARP": ("strict_arp", _boolean),
-    "bridgeNetfilter": ("bridge_netfilter", _boolean),
-    "interval": ("interval", _duration(1.0, 86400.0)),
-}
-_STARTUP: Mapping[str, _Setting] = {
-    "mode": ("startup_strict", lambda node: _choice("lenient", "strict")(node) == "strict"),
-    "limit": ("startup_limit", _duration(0.0, 86400.0)),
-}
+def _field(key: str) -> str:
+    """Return anyOf as any_of."""
+    return re.sub(r"[A-Z]", lambda letter: f"_{letter[0].lower()}", key)

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Optional
 
 from ipvsd import configfiles, restraint, statusfile
 from ipvsd.config import Config, ConfigError, parse
+from ipvsd.desire import patterns
 from ipvsd.effective import fingerprint
+from ipvsd.groups import collapsed
 from ipvsd.health import assess
 from ipvsd.host import LinuxHost
 from ipvsd.journal import log
@@ -22,7 +24,7 @@ from ipvsd.model import (
     ReasonKind,
     Repair,
 )
-from ipvsd.narrate import narrate
+from ipvsd.narrate import narrate, told
 from ipvsd.notify import Notifier, watchdog_period
 from ipvsd.reconcile import Reconciled, reconcile
 from ipvsd.report import ConfigState, Ipvs, Report, SourceState, State
@@ -205,14 +207,14 @@ class Daemon:
         return self._make_report(done, wall)
 
     def _make_report(self, done: Reconciled, wall: float) -> Report:
-        findings = done.after.findings
         return Report(
             time=wall,
             boottime=time.clock_gettime(time.CLOCK_BOOTTIME),
             kernel=done.kernel,
             modules=done.after.modules,
-            sysctls=done.after.sysctls,
-            health=assess(findings, self._repairs[-1] if self._repairs else None, wall),
+            sysctls=collapsed(done.after.sysctls),
+            parameters=done.after.parameters,
+            health=assess(told(done.after), self._repairs[-1] if self._repairs else None, wall),
             tally=self._ledger.tally,
             repairs=self._repairs,
         )
@@ -225,7 +227,7 @@ class Daemon:
         for level, text in narrate(self._told, done, repairs):
             log(level, text)
         if not done.unsettled:
-            self._told = done.after.findings
+            self._told = told(done.after)
 
     def _line(self, report: Report) -> str:
         if not self._config_errors:
@@ -293,16 +295,13 @@ class Daemon:
             log("debug", f"cannot write {statusfile.PATH}: {error}")
 
     def _arm(self, done: Reconciled) -> None:
-        paths = {
-            finding.name: self._host.sysctl_path(finding.name)
-            for finding in done.after.sysctls
-            if not finding.missing and finding.found is not None
-        }
-        # A module that brings wanted sysctls counts, too, whoever loads it.
-        providers = filter(None, (finding.wanted.provider for finding in done.after.sysctls))
-        modules = frozenset((*(finding.name for finding in done.after.modules), *providers))
+        there = [finding for finding in done.after.sysctls if finding.found is not None]
+        paths = {finding.name: self._host.sysctl_path(finding.name) for finding in there}
+        for finding in done.after.parameters:
+            if finding.found is not None:
+                paths[finding.name] = self._host.parameter_path(finding.name)
         directories = () if self._only else configfiles.directories(self._root)
-        self._targets = Targets(modules, paths, directories)
+        self._targets = Targets(_modules(done), paths, directories, links=bool(patterns(self._config)))
         for source in self._sources:
             source.arm(self._targets)
 
@@ -314,6 +313,13 @@ class Daemon:
         if self._web:
             self._web.close()
         statusfile.remove(self._root)
+
+
+def _modules(done: Reconciled) -> frozenset[str]:
+    """Return every module whose coming or going matters, whoever loads it."""
+    names = {name for finding in done.after.modules for name in finding.wanted.any_of or (finding.module,)}
+    settings = (*done.after.sysctls, *done.after.parameters)
+    return frozenset(names) | {finding.wanted.provider for finding in settings if finding.wanted.provider}
 
 
 def run(root: str = "/", only: Optional[str] = None, host: Optional[LinuxHost] = None) -> int:

@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import dataclasses
+from collections.abc import Collection, Iterator, Mapping
 from typing import Union
 
-from ipvsd import formats
-from ipvsd.config import Config, ModuleSetting
-from ipvsd.model import AtLeast, Desired, Exactly, Kernel, ModuleState, Need, Policy, WantedModule, WantedSysctl
+from ipvsd import formats, sysctls
+from ipvsd.config import Config, ModuleSetting, SysctlSetting
+from ipvsd.model import (
+    Desired,
+    Exactly,
+    Kernel,
+    ModuleState,
+    Need,
+    Policy,
+    Want,
+    WantedModule,
+    WantedSysctl,
+    Within,
+)
 from ipvsd.profiles import PROFILES, PerCpu, Profile, Switch, SysctlEntry, provider
 
 
 def candidates(config: Config) -> frozenset[str]:
     """Return every module name about which the kernel's index has to be asked."""
-    names = {f"ip_vs_{config.scheduler}", *config.modules}
+    names = {f"ip_vs_{config.scheduler}"}
+    for key, setting in config.modules.items():
+        names.update(setting.any_of or (key,))
     for name in config.profiles:
         profile = PROFILES[name]
         names.update(entry.name for entry in profile.modules)
@@ -22,10 +36,23 @@ def candidates(config: Config) -> frozenset[str]:
     return frozenset(names)
 
 
-def desired(config: Config, kernel: Kernel, loaded: Mapping[str, ModuleState]) -> Desired:
-    """Return what is wanted, each thing once, in the order in which it is to be done and shown."""
+def patterns(config: Config) -> tuple[str, ...]:
+    """Return the names of sysctls that stand for all that they fit, and so have to be expanded."""
+    return tuple(key for key, setting in config.sysctls.items() if sysctls.is_pattern(key) and not setting.dropped)
+
+
+def desired(
+    config: Config,
+    kernel: Kernel,
+    loaded: Mapping[str, ModuleState],
+    expanded: Mapping[str, Collection[str]],
+) -> Desired:
+    """Return what is wanted, each thing once, in the order in which it is to be done and shown.
+
+    `expanded` holds for each pattern the sysctls that it fits now.
+    """
     modules: dict[str, WantedModule] = {}
-    sysctls: dict[str, WantedSysctl] = {}
+    wanted: dict[str, WantedSysctl] = {}
     known = kernel.loadable | kernel.built_in | frozenset(loaded)
     for name in config.profiles:
         for module in _modules(name, config, known):
@@ -33,10 +60,11 @@ def desired(config: Config, kernel: Kernel, loaded: Mapping[str, ModuleState]) -
             if old is None or _WEIGHT[module.need] > _WEIGHT[old.need]:
                 modules[module.name] = module
         for sysctl in _sysctls(name, config, kernel):
-            sysctls.setdefault(sysctl.key, sysctl)
+            wanted.setdefault(sysctl.key, sysctl)
     _adjust_modules(modules, config.modules)
-    _adjust_sysctls(sysctls, config)
-    return Desired(tuple(modules.values()), tuple(sysctls.values()))
+    _adjust_sysctls(wanted, config)
+    spread = _spread(config, wanted, expanded)
+    return Desired(tuple(modules.values()), (*wanted.values(), *spread), tuple(_parameters(modules, config)))
 
 
 _WEIGHT = {Need.IF_SHIPPED: 0, Need.WANTED: 1, Need.REQUIRED: 2}
@@ -74,32 +102,73 @@ def _sysctls(name: str, config: Config, kernel: Kernel) -> Iterator[WantedSysctl
             )  # fmt: skip
 
 
-def _want(entry: SysctlEntry, cpus: int) -> Union[Exactly, AtLeast]:
+def _want(entry: SysctlEntry, cpus: int) -> Want:
     want = entry.want
-    return AtLeast(min(want.most, max(want.least, want.each * cpus))) if isinstance(want, PerCpu) else want
+    return Within(min(want.most, max(want.least, want.each * cpus))) if isinstance(want, PerCpu) else want
 
 
 def _adjust_modules(modules: dict[str, WantedModule], settings: Mapping[str, ModuleSetting]) -> None:
     for name, setting in settings.items():
+        old = modules.get(name)
         if setting.dropped:
             modules.pop(name, None)
-        elif setting.required is not None or name not in modules:
-            need = Need.WANTED if setting.required is False else Need.REQUIRED
-            modules[name] = WantedModule(name, need, setting.origin)
+            continue
+        need = old.need if old else Need.REQUIRED
+        if setting.required is not None:
+            need = Need.REQUIRED if setting.required else Need.WANTED
+        # Who only gives it parameters does not want it more than the profile does.
+        origin = setting.origin if setting.required is not None or old is None else old.origin
+        options = tuple(f"{parameter}={value}" for parameter, value in setting.parameters.items())
+        modules[name] = WantedModule(name, need, origin, setting.any_of, options)
 
 
-def _adjust_sysctls(sysctls: dict[str, WantedSysctl], config: Config) -> None:
+def _parameters(modules: Mapping[str, WantedModule], config: Config) -> Iterator[WantedSysctl]:
+    for name in modules:
+        setting = config.modules.get(name, ModuleSetting(""))
+        for parameter, value in setting.parameters.items():
+            key = f"{name}.{parameter}"
+            yield WantedSysctl(
+                key, Exactly(value), Policy.ENFORCE, required=False, origin=setting.origin, provider=name
+            )
+
+
+def _adjust_sysctls(wanted: dict[str, WantedSysctl], config: Config) -> None:
     for key, setting in config.sysctls.items():
-        old = sysctls.get(key)
+        if sysctls.is_pattern(key):
+            continue
+        old = wanted.get(key)
         want = setting.want or (old.want if old else None)
         if setting.dropped or want is None:
-            sysctls.pop(key, None)
+            wanted.pop(key, None)
             continue
-        sysctls[key] = WantedSysctl(
-            key,
-            want,
-            setting.policy or (old.policy if old else Policy.ENFORCE),
-            setting.required if setting.required is not None else (old.required if old else False),
-            setting.origin,
-            provider(key),
+        made = _wanted(key, want, setting)
+        wanted[key] = dataclasses.replace(
+            made,
+            policy=setting.policy or (old.policy if old else made.policy),
+            required=made.required if setting.required is not None or old is None else old.required,
         )
+
+
+def _spread(
+    config: Config, wanted: Mapping[str, WantedSysctl], expanded: Mapping[str, Collection[str]]
+) -> Iterator[WantedSysctl]:
+    """Yield what the patterns want. A sysctl that is named beats them, and a later pattern an earlier one."""
+    named = {*wanted, *(key for key in config.sysctls if not sysctls.is_pattern(key))}
+    for pattern in reversed(patterns(config)):
+        setting = config.sysctls[pattern]
+        if setting.want is None:
+            continue
+        keys = [
+            key
+            for key in expanded.get(pattern, ())
+            if key not in named and not sysctls.excluded(pattern, key, setting.exclude)
+        ]
+        named.update(keys)
+        made = _wanted(pattern, setting.want, setting)
+        yield from (dataclasses.replace(made, key=key, group=pattern) for key in keys or [pattern])
+
+
+def _wanted(key: str, want: Want, setting: SysctlSetting) -> WantedSysctl:
+    return WantedSysctl(
+        key, want, setting.policy or Policy.ENFORCE, bool(setting.required), setting.origin, provider(key)
+    )

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from ipvsd.config import Config, SysctlSetting
-from ipvsd.model import AtLeast, Exactly
+from ipvsd.config import Config, ModuleSetting, SysctlSetting
+from ipvsd.model import Exactly, OneOf
 
 
 def as_mapping(config: Config) -> dict[str, Any]:
@@ -19,10 +19,7 @@ def as_mapping(config: Config) -> dict[str, Any]:
         "interval": f"{config.interval:g}s",
         "startup": {"mode": "strict" if config.startup_strict else "lenient", "limit": f"{config.startup_limit:g}s"},
         "web": {"listen": [address(host, port) for host, port in config.listen]},
-        "modules": {
-            name: False if setting.dropped else {} if setting.required is None else {"required": setting.required}
-            for name, setting in config.modules.items()
-        },
+        "modules": {name: _module(setting) for name, setting in config.modules.items()},
         "sysctls": {key: _sysctl(setting) for key, setting in config.sysctls.items()},
     }
 
@@ -40,14 +37,30 @@ def fingerprint(config: Config) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
+def _module(setting: ModuleSetting) -> Any:
+    if setting.dropped:
+        return False
+    said: dict[str, Any] = {} if setting.required is None else {"required": setting.required}
+    if setting.any_of:
+        said["anyOf"] = list(setting.any_of)
+    if setting.parameters:
+        said["parameters"] = dict(setting.parameters)
+    return said
+
+
 def _sysctl(setting: SysctlSetting) -> Any:
     if setting.dropped:
         return False
     said: dict[str, Any] = {}
     if isinstance(setting.want, Exactly):
         said["value"] = setting.want.value
-    elif isinstance(setting.want, AtLeast):
-        said["atLeast"] = setting.want.floor
+    elif isinstance(setting.want, OneOf):
+        said["oneOf"] = list(setting.want.values)
+    elif setting.want:
+        bounds = {"atLeast": setting.want.floor, "atMost": setting.want.ceiling}
+        said.update({key: bound for key, bound in bounds.items() if bound is not None})
+    if setting.exclude:
+        said["exclude"] = list(setting.exclude)
     if setting.policy is not None:
         said["policy"] = setting.policy.value
     if setting.required is not None:

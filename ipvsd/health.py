@@ -22,9 +22,7 @@ def assess(findings: Sequence[Finding], last: Optional[Repair], now: float) -> H
     """Return the health of a node; `last` is its last repair and `now` the time, in seconds since the epoch."""
     failures = [finding for finding in findings if required(finding) and not finding.right]
     blemishes = [finding for finding in findings if not required(finding) and not harmless(finding)]
-    modules = sum(isinstance(finding, ModuleFinding) for finding in findings if finding.right)
-    sysctls = sum(finding.right for finding in findings) - modules
-    counts = f"{_count(modules, 'module')}, {_count(sysctls, 'sysctl')} right"
+    counts = _counts(findings)
     repaired = f"; last repair {last}, {ago(now - last.time)}" if last else ""
     if failures:
         code = 2 if all(finding.verdict is SysctlVerdict.UNREADABLE for finding in failures) else 1
@@ -62,6 +60,14 @@ def ago(seconds: float) -> str:
 def ascii_line(text: str) -> str:
     """Return the text as one line of printable ASCII: sd_notify's client encodes latin-1, systemd wants UTF-8."""
     return "".join(character if " " <= character <= "~" else "?" for character in text)
+
+
+def _counts(findings: Sequence[Finding]) -> str:
+    right = [finding for finding in findings if finding.right]
+    modules = sum(isinstance(finding, ModuleFinding) for finding in right)
+    others = (finding for finding in findings if not isinstance(finding, ModuleFinding))
+    sysctls = sum(finding.members[0] or finding.right for finding in others)
+    return f"{_count(modules, 'module')}, {_count(sysctls, 'sysctl')} right"
 
 
 def _count(number: int, noun: str) -> str:

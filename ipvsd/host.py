@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
+from fnmatch import fnmatchcase as fnmatch
 from typing import Optional, Protocol
 
 from ipvsd import formats, sysctls
 from ipvsd.kmod import Loader, LoadError, default_loader, kernel_words
-from ipvsd.model import Kernel, Missing, ModuleState, Reading, Unreadable
+from ipvsd.model import Kernel, Missing, ModuleState, Parameter, Reading, Unreadable
 from ipvsd.moduletree import Index, Obstacles
 
 _MAX_READ = 1 << 16
@@ -37,8 +38,17 @@ class Host(Protocol):
     def write_sysctl(self, key: str, value: str) -> None:
         """Write a sysctl that exists. Raises OSError."""
 
-    def load_module(self, name: str) -> None:
-        """Load a module. Raises kmod.BlacklistedError or kmod.LoadError."""
+    def expand(self, pattern: str) -> Collection[str]:
+        """Return the names of the sysctls that a pattern fits, wildcards within each part; some may have gone since."""
+
+    def read_parameter(self, name: str) -> Parameter:
+        """Return MODULE.PARAMETER as it is now."""
+
+    def write_parameter(self, name: str, value: str) -> None:
+        """Write the parameter of a module that is in the kernel. Raises OSError."""
+
+    def load_module(self, name: str, options: Sequence[str] = ()) -> None:
+        """Load a module with these parameters. Raises kmod.BlacklistedError or kmod.LoadError."""
 
 
 class LinuxHost:
@@ -93,35 +103,48 @@ class LinuxHost:
 
     def read_sysctl(self, key: str) -> Reading:
         try:
-            fd = os.open(self.sysctl_path(key), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        except (FileNotFoundError, NotADirectoryError):
+            return _read_value(self.sysctl_path(key))
+        except FileNotFoundError:  # no name of one
             return Missing()
         except OSError as error:
             return Unreadable(error.strerror or str(error))
-        try:
-            return sysctls.canonical(os.read(fd, _MAX_READ).decode("utf-8", "replace"))
-        except FileNotFoundError:  # its module went away after the open
-            return Missing()
-        except OSError as error:
-            return Unreadable(error.strerror or str(error))
-        finally:
-            os.close(fd)
 
     def write_sysctl(self, key: str, value: str) -> None:
-        # Never O_CREAT: below a fake root a misspelt key then fails as it does in /proc.
-        fd = os.open(self.sysctl_path(key), os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC)
-        try:
-            os.write(fd, value.encode() + b"\n")
-        finally:
-            os.close(fd)
+        _write_value(self.sysctl_path(key), value)
 
-    def load_module(self, name: str) -> None:
+    def expand(self, pattern: str) -> Collection[str]:
+        paths: list[tuple[str, ...]] = [()]
+        for part in (part.replace("/", ".") for part in pattern.split(".")):
+            if sysctls.is_pattern(part):
+                names = [(path, os.path.join(self._sysctls, *path)) for path in paths]
+                paths = [(*path, name) for path, place in names for name in _listed(place) if fnmatch(name, part)]
+            else:
+                paths = [(*path, part) for path in paths]
+        return [sysctls.name(path) for path in paths]
+
+    def read_parameter(self, name: str) -> Parameter:
+        path = self.parameter_path(name)
+        module = os.path.dirname(os.path.dirname(path))
+        users = len(_listed(os.path.join(module, "holders")))
+        count = self._text(os.path.join(module, "refcnt")) or ""
+        writable = os.path.exists(path) and bool(os.stat(path).st_mode & 0o200)
+        return Parameter(_read_value(path), writable, max(users, sysctls.integer(count.strip()) or 0))
+
+    def write_parameter(self, name: str, value: str) -> None:
+        _write_value(self.parameter_path(name), value)
+
+    def parameter_path(self, name: str) -> str:
+        """Return the file of MODULE.PARAMETER; both are plain words (see config)."""
+        module, _, parameter = name.partition(".")
+        return os.path.join(self._root, "sys/module", module, "parameters", parameter)
+
+    def load_module(self, name: str, options: Sequence[str] = ()) -> None:
         if self._loader is None:
             if self._root != "/":
                 raise LoadError(f"modules can be loaded only into the running kernel, not below {self._root}")
             self._loader = default_loader()
         try:
-            self._loader.load(name)
+            self._loader.load(name, options)
         except LoadError as error:
             said = kernel_words(name) if self._root == "/" else ""
             raise LoadError(f"{error} ({said})" if said else str(error), error.errno, error.made_for) from None
@@ -133,7 +156,8 @@ class LinuxHost:
             raise FileNotFoundError(f"{key!r} is no sysctl")
         path = os.path.join(self._sysctls, *parts)
         directory = os.path.dirname(path)
-        if directory not in self._inside:
+        # A tree may hold anything; the kernel's own /proc/sys has no symbolic links.
+        if self._root != "/" and directory not in self._inside:
             top = os.path.realpath(self._sysctls)
             if os.path.realpath(directory) != os.path.join(top, *parts[:-1]):
                 raise PermissionError(0, f"a symbolic link leads {key} out of /proc/sys")
@@ -146,3 +170,36 @@ class LinuxHost:
                 return file.read().decode("utf-8", "replace")
         except OSError:
             return None
+
+
+def _listed(directory: str) -> Sequence[str]:
+    try:
+        return os.listdir(directory)
+    except OSError:
+        return ()
+
+
+def _read_value(path: str) -> Reading:
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError):
+        return Missing()
+    except OSError as error:
+        return Unreadable(error.strerror or str(error))
+    try:
+        return sysctls.canonical(os.read(fd, _MAX_READ).decode("utf-8", "replace"))
+    except FileNotFoundError:  # its module or its interface went away after the open
+        return Missing()
+    except OSError as error:
+        return Unreadable(error.strerror or str(error))
+    finally:
+        os.close(fd)
+
+
+def _write_value(path: str, value: str) -> None:
+    # Never O_CREAT: below a fake root a misspelt key then fails as it does in /proc.
+    fd = os.open(path, os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        os.write(fd, value.encode() + b"\n")
+    finally:
+        os.close(fd)

@@ -11,7 +11,7 @@ import errno
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Optional, Protocol
 
 from ipvsd.moduletree import modprobe_d_stamps
@@ -41,8 +41,8 @@ class LoadError(Exception):
 
 
 class Loader(Protocol):
-    def load(self, name: str) -> None:
-        """Load a module with what it depends on. Raises BlacklistedError or LoadError."""
+    def load(self, name: str, options: Sequence[str] = ()) -> None:
+        """Load a module with what it depends on; `options` are its own. Raises BlacklistedError or LoadError."""
 
 
 class Libkmod:
@@ -59,7 +59,7 @@ class Libkmod:
         self._context: Optional[ctypes.c_void_p] = None
         self._stamps: object = None
 
-    def load(self, name: str) -> None:
+    def load(self, name: str, options: Sequence[str] = ()) -> None:
         context = self._fresh_context()
         found = ctypes.c_void_p()
         error = self._library.kmod_module_new_from_lookup(context, name.encode(), ctypes.byref(found))
@@ -69,7 +69,7 @@ class Libkmod:
             raise LoadError("module not found in the kernel's index")
         try:
             for module in self._modules(found):
-                self._insert(module)
+                self._insert(module, " ".join(options))
         finally:
             self._library.kmod_module_unref_list(found)
 
@@ -83,8 +83,11 @@ class Libkmod:
                 self._library.kmod_module_unref(module)
             item = ctypes.c_void_p(self._library.kmod_list_next(found, item))
 
-    def _insert(self, module: ctypes.c_void_p) -> None:
-        result = self._library.kmod_module_probe_insert_module(module, _PROBE_APPLY_BLACKLIST, None, None, None, None)
+    def _insert(self, module: ctypes.c_void_p, options: str) -> None:
+        # They come after those of modprobe.d, and the kernel takes the last one.
+        result = self._library.kmod_module_probe_insert_module(
+            module, _PROBE_APPLY_BLACKLIST, options.encode() or None, None, None, None
+        )
         if result == _PROBE_APPLY_BLACKLIST:
             raise BlacklistedError
         if result < 0:
@@ -125,8 +128,8 @@ class Libkmod:
 class Modprobe:
     """The modprobe program, for systems without libkmod.so.2."""
 
-    def load(self, name: str) -> None:
-        code, said = _run("modprobe", "-b", "--", name)
+    def load(self, name: str, options: Sequence[str] = ()) -> None:
+        code, said = _run("modprobe", "-b", "--", name, *options)
         if code:
             number = _ERRNOS.get(said.rpartition(": ")[2], 0)
             made_for = _run("modinfo", "-F", "vermagic", name)[1] if number == errno.ENOEXEC else ""

@@ -34,6 +34,7 @@ class _Collector:
             yield from _node(report)
             yield from _modules(report)
             yield from _sysctls(report)
+            yield from _parameters(report)
             yield from _work(report)
 
     def describe(self) -> Iterable[Metric]:
@@ -85,6 +86,26 @@ def _sysctls(report: Report) -> Iterator[Metric]:
     yield _counter("sysctl_repairs", "Drifts that ipvsd turned back.", names, tally.repairs, label)
     text = "Times that ipvsd wrote the sysctl and it was not right afterwards."
     yield _counter("sysctl_repair_failures", text, names, tally.repair_failures, label)
+    yield from _patterns(report)
+
+
+def _patterns(report: Report) -> Iterator[Metric]:
+    of_patterns = {finding.name: finding.members for finding in report.sysctls if finding.wanted.group}
+    text = "How many sysctls the pattern fits."
+    yield _gauge("sysctl_pattern_members", text, {name: total for name, (_, total) in of_patterns.items()}, ["name"])
+    text = "How many of them have a wanted value."
+    right = {name: count for name, (count, _) in of_patterns.items()}
+    yield _gauge("sysctl_pattern_members_compliant", text, right, ["name"])
+
+
+def _parameters(report: Report) -> Iterator[Metric]:
+    names = [finding.name for finding in report.parameters]
+    right = {finding.name: finding.right for finding in report.parameters}
+    tally, label = report.tally, ["name"]
+    yield _gauge("parameter_compliant", "Whether the parameter of the module has the wanted value.", right, label)
+    text = "Times that the parameter had been right and was found wrong."
+    yield _counter("parameter_drifts", text, names, tally.drifts, label)
+    yield _counter("parameter_repairs", "Drifts of it that ipvsd turned back.", names, tally.repairs, label)
 
 
 def _work(report: Report) -> Iterator[Metric]:

@@ -39,16 +39,29 @@ class Exactly:
 
 
 @dataclass(frozen=True)
-class AtLeast:
-    """Any integer not below `floor`; a larger one is left alone."""
+class Within:
+    """Any integer not below `floor` and not above `ceiling`; None is no bound."""
 
-    floor: int
+    floor: Optional[int] = None
+    ceiling: Optional[int] = None
 
     def __str__(self) -> str:
-        return f">= {self.floor}"
+        low = "" if self.floor is None else f">= {self.floor}"
+        high = "" if self.ceiling is None else f"<= {self.ceiling}"
+        return " and ".join(filter(None, (low, high)))
 
 
-Want = Union[Exactly, AtLeast]
+@dataclass(frozen=True)
+class OneOf:
+    """Any of these values; the first one is what is written."""
+
+    values: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"one of {', '.join(self.values)}"
+
+
+Want = Union[Exactly, Within, OneOf]
 
 
 @dataclass(frozen=True)
@@ -59,11 +72,16 @@ class WantedModule:
     need: Need
     origin: str
     any_of: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()  # PARAMETER=VALUE, for its loading
 
 
 @dataclass(frozen=True)
 class WantedSysctl:
-    """`provider` is the module that brings the key into being, if one does."""
+    """A sysctl, or a parameter of a module. `provider` is the module that brings it into being, if one does.
+
+    `group` is the pattern that fits it, if it is not wanted by its own name; where nothing fits a
+    pattern, the pattern stands here as the key, too.
+    """
 
     key: str
     want: Want
@@ -71,12 +89,16 @@ class WantedSysctl:
     required: bool  # its absence, too, fails the node
     origin: str
     provider: Optional[str] = None
+    group: str = ""
 
 
 @dataclass(frozen=True)
 class Desired:
+    """`parameters` are those of modules, by the name MODULE.PARAMETER."""
+
     modules: tuple[WantedModule, ...]
     sysctls: tuple[WantedSysctl, ...]
+    parameters: tuple[WantedSysctl, ...] = ()
 
 
 # --- seen -----------------------------------------------------------------------------
@@ -148,10 +170,20 @@ Reading = Union[str, Missing, Unreadable]
 
 
 @dataclass(frozen=True)
+class Parameter:
+    """A parameter of a module as it is now. `users` counts what keeps the module from being unloaded."""
+
+    reading: Reading
+    writable: bool = False
+    users: int = 0
+
+
+@dataclass(frozen=True)
 class Observed:
     kernel: Kernel
     modules: Mapping[str, ModuleState]
     sysctls: Mapping[str, Reading]
+    parameters: Mapping[str, Parameter] = field(default_factory=dict)
 
 
 # --- found ----------------------------------------------------------------------------
@@ -181,6 +213,7 @@ class SysctlVerdict(enum.Enum):
     RIGHT = "right"
     WRONG = "wrong"
     NOT_KEPT = "not kept"
+    NEEDS_RELOAD = "needs a reload"
     REFUSED = "refused"
     UNREADABLE = "unreadable"
     PENDING = "pending"
@@ -208,11 +241,14 @@ class ModuleFinding:
 
 @dataclass(frozen=True)
 class SysctlFinding:
+    """`members` is how many are right, and how many there are, where all that a pattern fits are told of as one."""
+
     wanted: WantedSysctl
     found: Optional[str]
     verdict: SysctlVerdict
     evidence: str
     remedy: str = ""
+    members: tuple[int, int] = (0, 0)
 
     @property
     def name(self) -> str:
@@ -239,6 +275,7 @@ class LoadModule:
 
     name: str
     module: str = ""
+    options: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f"load module {self.module} for {self.name}" if self.module else f"load module {self.name}"
@@ -256,6 +293,11 @@ class WriteSysctl:
         return f"set {self.name} from {self.found!r} to {self.value!r}"
 
 
+@dataclass(frozen=True)
+class WriteParameter(WriteSysctl):
+    """The same for a parameter of a live module; the name is MODULE.PARAMETER."""
+
+
 Action = Union[LoadModule, WriteSysctl]
 
 
@@ -266,10 +308,11 @@ class Plan:
     actions: tuple[Action, ...]
     modules: tuple[ModuleFinding, ...]
     sysctls: tuple[SysctlFinding, ...]
+    parameters: tuple[SysctlFinding, ...] = ()
 
     @property
     def findings(self) -> tuple[Finding, ...]:
-        return (*self.modules, *self.sysctls)
+        return (*self.modules, *self.parameters, *self.sysctls)
 
 
 @dataclass(frozen=True)
@@ -308,6 +351,7 @@ class ReasonKind(enum.Enum):
     RETRY = "retry"
     MODULE = "module"
     SYSCTL = "sysctl"
+    LINK = "interface"
     CONFIG = "configuration"
     RELOAD = "reload"
     STOP = "stop"

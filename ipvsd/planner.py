@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from ipvsd import remedies, sysctls, verdicts
+import dataclasses
+
+from ipvsd import remedies, values, verdicts
 from ipvsd.model import (
     Action,
-    AtLeast,
     Desired,
     LoadModule,
     Missing,
@@ -13,13 +14,15 @@ from ipvsd.model import (
     ModuleState,
     ModuleVerdict,
     Observed,
+    Parameter,
     Plan,
     Policy,
+    Reading,
     SysctlFinding,
     SysctlVerdict,
     Unreadable,
-    Want,
     WantedSysctl,
+    WriteParameter,
     WriteSysctl,
 )
 
@@ -32,22 +35,25 @@ def plan(desired: Desired, observed: Observed) -> Plan:
     A module on its way out is loaded again like one that is gone; one on its way in is waited for.
     """
     modules = tuple(verdicts.judge(wanted, observed) for wanted in desired.modules)
-    sysctls = tuple(_judge_sysctl(wanted, observed) for wanted in desired.sysctls)
-    loads = [_load(found) for found in modules if found.verdict in _TO_LOAD]
+    sysctls = tuple(judge(wanted, observed.sysctls.get(wanted.key, Missing()), observed) for wanted in desired.sysctls)
+    parameters = tuple(_judge_parameter(wanted, observed) for wanted in desired.parameters)
     # What can be written is written before modules are loaded: a write takes microseconds.
-    return Plan((*_writes(sysctls), *loads), modules, sysctls)
+    actions: list[Action] = [*_writes(sysctls, WriteSysctl), *_writes(parameters, WriteParameter)]
+    actions += [_load(found) for found in modules if found.verdict in _TO_LOAD]
+    return Plan(tuple(actions), modules, sysctls, parameters)
 
 
 _TO_LOAD = (ModuleVerdict.LOADABLE, ModuleVerdict.UNLOADING)
 
 
 def _load(finding: ModuleFinding) -> LoadModule:
-    return LoadModule(finding.name, "" if finding.module == finding.name else finding.module)
+    module = "" if finding.module == finding.name else finding.module
+    return LoadModule(finding.name, module, finding.wanted.options)
 
 
-def _writes(findings: tuple[SysctlFinding, ...]) -> list[Action]:
-    writes: list[Action] = [
-        WriteSysctl(finding.name, finding.found or "", target(finding.wanted.want))
+def _writes(findings: tuple[SysctlFinding, ...], kind: type[WriteSysctl]) -> list[WriteSysctl]:
+    writes = [
+        kind(finding.name, finding.found or "", values.target(finding.wanted.want, finding.found or ""))
         for finding in findings
         if finding.verdict is SysctlVerdict.WRONG and finding.wanted.policy is Policy.ENFORCE
     ]
@@ -56,26 +62,13 @@ def _writes(findings: tuple[SysctlFinding, ...]) -> list[Action]:
     return sorted(writes, key=lambda write: write.name != IP_FORWARD)
 
 
-def target(want: Want) -> str:
-    """Return the value to write for a want."""
-    return str(want.floor) if isinstance(want, AtLeast) else want.value
-
-
-def satisfies(value: str, want: Want) -> bool:
-    """Tell whether a value as the kernel prints it is what is wanted."""
-    if isinstance(want, AtLeast):
-        number = sysctls.integer(value)
-        return number is not None and number >= want.floor
-    return value == want.value
-
-
-def _judge_sysctl(wanted: WantedSysctl, observed: Observed) -> SysctlFinding:
-    reading = observed.sysctls.get(wanted.key, Missing())
+def judge(wanted: WantedSysctl, reading: Reading, observed: Observed) -> SysctlFinding:
+    """Return the verdict on one sysctl, before anything is tried."""
     if isinstance(reading, Missing):
         return _judge_missing(wanted, observed)
     if isinstance(reading, Unreadable):
         return SysctlFinding(wanted, None, SysctlVerdict.UNREADABLE, reading.reason, remedies.UNREADABLE)
-    if satisfies(reading, wanted.want):
+    if values.satisfies(wanted.key, reading, wanted.want):
         return SysctlFinding(wanted, reading, SysctlVerdict.RIGHT, f"is {reading!r}")
     remedy = remedies.OBSERVED if wanted.policy is Policy.OBSERVE else remedies.APPLY
     return SysctlFinding(wanted, reading, SysctlVerdict.WRONG, f"is {reading!r}, not {wanted.want}", remedy)
@@ -88,4 +81,20 @@ def _judge_missing(wanted: WantedSysctl, observed: Observed) -> SysctlFinding:
         evidence = f"comes with module {module}, which is not live"
         return SysctlFinding(wanted, None, SysctlVerdict.PENDING, evidence, f"see module {module}")
     evidence = f"kernel {observed.kernel.release} has no such file in /proc/sys"
+    if wanted.group == wanted.key:
+        evidence = "nothing in /proc/sys fits the pattern"
     return SysctlFinding(wanted, None, SysctlVerdict.UNSUPPORTED, evidence, remedies.UNSUPPORTED)
+
+
+def _judge_parameter(wanted: WantedSysctl, observed: Observed) -> SysctlFinding:
+    seen = observed.parameters.get(wanted.key, Parameter(Missing()))
+    finding = judge(wanted, seen.reading, observed)
+    if finding.verdict is SysctlVerdict.UNSUPPORTED:
+        return dataclasses.replace(finding, evidence=f"module {wanted.provider} has no such parameter")
+    if finding.verdict is not SysctlVerdict.WRONG or seen.writable:
+        return finding
+    users = f"in use by {seen.users}" if seen.users else "not in use"
+    evidence = f"{finding.evidence}; it is taken only when module {wanted.provider} is loaded, which is {users}"
+    return dataclasses.replace(
+        finding, verdict=SysctlVerdict.NEEDS_RELOAD, evidence=evidence, remedy=remedies.NEEDS_RELOAD
+    )

@@ -23,6 +23,7 @@ def document(report: Report) -> dict[str, Any]:
         "line": report.health.line,
         "kernel": report.kernel.release,
         "modules": [_finding(finding) for finding in report.modules],
+        "parameters": [_finding(finding) for finding in report.parameters],
         "sysctls": [_finding(finding) for finding in report.sysctls],
         "repairs": [
             {
@@ -71,6 +72,12 @@ def _finding(finding: Finding) -> dict[str, Any]:
         "origin": finding.wanted.origin,
     }
     if isinstance(finding, ModuleFinding):
-        return common
-    policy = finding.wanted.policy.value
-    return {**common, "wanted": str(finding.wanted.want), "found": finding.found, "policy": policy}
+        return {**common, "module": finding.module}
+    right, total = finding.members
+    return {
+        **common,
+        "wanted": str(finding.wanted.want),
+        "found": finding.found,
+        "policy": finding.wanted.policy.value,
+        "members": {"right": right, "total": total} if finding.wanted.group else None,
+    }

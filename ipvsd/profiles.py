@@ -113,7 +113,6 @@ PROVIDERS: tuple[tuple[str, str], ...] = (
     ("net.ipv4.vs.", "ip_vs"),
     ("net.bridge.", "br_netfilter"),
     ("net.netfilter.nf_conntrack_", "nf_conntrack"),
-    ("net.nf_conntrack_max", "nf_conntrack"),
 )
 
 

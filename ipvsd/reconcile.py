@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Callable, Optional
 
 from ipvsd import remedies, restraint, verdicts
 from ipvsd.config import Config
-from ipvsd.desire import candidates, desired
+from ipvsd.desire import candidates, desired, patterns
 from ipvsd.host import Host
 from ipvsd.kmod import BlacklistedError, LoadError
 from ipvsd.model import (
     Action,
+    Desired,
     Kernel,
     LoadModule,
+    Missing,
     ModuleFinding,
     ModuleState,
     ModuleVerdict,
     Observed,
     Outcome,
     Plan,
+    Reading,
     SysctlFinding,
     SysctlVerdict,
+    WriteParameter,
     WriteSysctl,
 )
 from ipvsd.planner import plan
@@ -55,7 +60,7 @@ def look(host: Host, config: Config) -> tuple[Kernel, Plan]:
     names = candidates(config)
     kernel = host.kernel(names)
     modules = host.modules(names)
-    want = desired(config, kernel, modules)
+    want = desired(config, kernel, modules, {pattern: host.expand(pattern) for pattern in patterns(config)})
     lacking = [
         name
         for wanted in want.modules
@@ -67,7 +72,18 @@ def look(host: Host, config: Config) -> tuple[Kernel, Plan]:
     if kernel.aliases:
         modules = {**modules, **host.modules(kernel.aliases.values())}
     readings = {wanted.key: host.read_sysctl(wanted.key) for wanted in want.sysctls}
-    return kernel, plan(want, Observed(kernel, modules, readings))
+    parameters = {wanted.key: host.read_parameter(wanted.key) for wanted in want.parameters}
+    return kernel, plan(_still_there(want, readings), Observed(kernel, modules, readings, parameters))
+
+
+def _still_there(want: Desired, readings: Mapping[str, Reading]) -> Desired:
+    """Return what is wanted without the sysctls of patterns whose interface went away since they were listed."""
+    there = tuple(
+        wanted
+        for wanted in want.sysctls
+        if wanted.group in ("", wanted.key) or not isinstance(readings[wanted.key], Missing)
+    )
+    return dataclasses.replace(want, sysctls=there)
 
 
 def reconcile(
@@ -100,7 +116,9 @@ def reconcile(
 def _act(host: Host, action: Action) -> Outcome:
     try:
         if isinstance(action, LoadModule):
-            host.load_module(action.module or action.name)
+            host.load_module(action.module or action.name, action.options)
+        elif isinstance(action, WriteParameter):
+            host.write_parameter(action.name, action.value)
         else:
             host.write_sysctl(action.name, action.value)
     except BlacklistedError:
@@ -124,6 +142,7 @@ def _explain(kernel: Kernel, latest: Plan, history: History) -> Plan:
         latest.actions,
         tuple(_explain_module(finding, history.get(finding.name), kernel) for finding in latest.modules),
         tuple(_explain_sysctl(finding, history.get(finding.name)) for finding in latest.sysctls),
+        tuple(_explain_sysctl(finding, history.get(finding.name)) for finding in latest.parameters),
     )
 
 

@@ -88,9 +88,10 @@ class Report:
     boottime: float  # CLOCK_BOOTTIME, seconds
     kernel: Kernel
     modules: tuple[ModuleFinding, ...]
-    sysctls: tuple[SysctlFinding, ...]
+    sysctls: tuple[SysctlFinding, ...]  # those of one pattern as one
     health: Health
     tally: Tally
+    parameters: tuple[SysctlFinding, ...] = ()
     repairs: tuple[Repair, ...] = ()  # the last ones, oldest first
     sources: tuple[SourceState, ...] = ()
     ipvs: Ipvs = Ipvs()
@@ -98,7 +99,7 @@ class Report:
 
     @property
     def findings(self) -> tuple[Finding, ...]:
-        return (*self.modules, *self.sysctls)
+        return (*self.modules, *self.parameters, *self.sysctls)
 
     def replace(self, **changes: object) -> Report:
         return dataclasses.replace(self, **changes)  # type: ignore[arg-type]

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import fnmatch
 import re
+from collections.abc import Collection
 from typing import Optional
 
+# Two names of one value; each way round it is shown under the second.
+ALIASES = {"net.nf_conntrack_max": "net.netfilter.nf_conntrack_max"}
 
-def parts(key: str) -> Optional[tuple[str, ...]]:
+_WILDCARDS = "*?[]"
+
+
+def parts(key: str, patterns: bool = False) -> Optional[tuple[str, ...]]:
     """Return the path of a sysctl below /proc/sys, by the rule of sysctl.d(5), or None if it has none there.
 
     The first of `.` and `/` that occurs is the separator; the other one then stands for itself
     turned round: `net.ipv4.conf.eth0/100.rp_filter` and `net/ipv4/conf/eth0.100/rp_filter` are one.
     """
-    if not key.isprintable() or not key.isascii() or any(character in key for character in " \\*?[]"):
+    forbidden = " \\" if patterns else f" \\{_WILDCARDS}"
+    if not key.isprintable() or not key.isascii() or any(character in key for character in forbidden):
         return None
     dot, slash = key.find("."), key.find("/")
     if dot >= 0 and (slash < 0 or dot < slash):
@@ -23,7 +31,20 @@ def parts(key: str) -> Optional[tuple[str, ...]]:
 
 def name(path: tuple[str, ...]) -> str:
     """Return the one name under which a sysctl is shown: dots between, `/` for a dot within."""
-    return ".".join(part.replace(".", "/") for part in path)
+    shown = ".".join(part.replace(".", "/") for part in path)
+    return ALIASES.get(shown, shown)
+
+
+def is_pattern(key: str) -> bool:
+    """Tell whether a name stands for all sysctls that it fits (fnmatch(3), within each part)."""
+    return any(character in key for character in _WILDCARDS)
+
+
+def excluded(pattern: str, key: str, excludes: Collection[str]) -> bool:
+    """Tell whether what a wildcard of the pattern stands for in the key is one of `excludes`, or fits one."""
+    pairs = zip(pattern.split("."), key.split("."))
+    stood_for = [part.replace("/", ".") for wild, part in pairs if is_pattern(wild)]
+    return any(fnmatch.fnmatchcase(part, exclude) for part in stood_for for exclude in excludes)
 
 
 def canonical(text: str) -> str:

@@ -6,6 +6,7 @@ import dataclasses
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Callable
 
 from ipvsd.model import (
     Finding,
@@ -41,14 +42,16 @@ class Ledger:
         wrong = {finding.name for finding in done.before.findings if not finding.right and not _missing(finding)}
         drifted = self.held & (wrong | acted)
         right = {finding.name for finding in done.after.findings if finding.right}
+        wanted = {finding.name for finding in (*done.before.findings, *done.after.findings)}
         broken = self.lost | drifted
         repairs = tuple(
             Repair(action.name, *_change(action), time=wall, seconds=now - since)
             for action in done.proved
             if action.name in broken
         )
-        ledger = Ledger(self._tally(done, drifted, repairs), (self.held - drifted) | right, broken - right)
-        return ledger, repairs
+        # What is wanted no more leaves no trace: an interface that is gone, a key that was dropped.
+        held = ((self.held - drifted) | right) & wanted
+        return Ledger(self._tally(done, drifted, repairs), held, (broken - right) & wanted), repairs
 
     def looked(self, seconds: float) -> Ledger:
         """Return the ledger with one more reconciliation, which took `seconds`."""
@@ -59,6 +62,7 @@ class Ledger:
     def _tally(self, done: Reconciled, drifted: frozenset[str], repairs: tuple[Repair, ...]) -> Tally:
         old = self.tally
         modules = {finding.name for finding in done.before.modules}
+        label = _labels(done)
         proved = {action.name for action in done.proved}
         tries = [outcome.action for outcome in done.outcomes]
         loads = {action.name for action in tries if isinstance(action, LoadModule)}
@@ -73,11 +77,21 @@ class Ledger:
             loads=_add(old.loads, proved & loads),
             load_failures=_add(old.load_failures, loads & failed),
             unloads=_add(old.unloads, drifted & modules),
-            drifts=_add(old.drifts, drifted - modules),
-            repairs=_add(old.repairs, (repair.name for repair in repairs if repair.name not in modules)),
-            repair_failures=_add(old.repair_failures, writes & failed),
+            drifts=_add(old.drifts, map(label, drifted - modules)),
+            repairs=_add(old.repairs, (label(repair.name) for repair in repairs if repair.name not in modules)),
+            repair_failures=_add(old.repair_failures, map(label, writes & failed)),
             repair_seconds=times,
         )
+
+
+def _labels(done: Reconciled) -> Callable[[str], str]:
+    """Return what gives the name under which a sysctl is counted: that of its pattern, if it has one."""
+    groups = {
+        finding.name: finding.wanted.group
+        for finding in (*done.before.sysctls, *done.after.sysctls)
+        if finding.wanted.group
+    }
+    return lambda name: groups.get(name, name)
 
 
 def _missing(finding: Finding) -> bool:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import fnmatch
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ipvsd import sysctls
 from ipvsd.kmod import BlacklistedError, LoadError
-from ipvsd.model import Kernel, Lock, Missing, ModuleState, Reading, Rule, Unreadable
+from ipvsd.model import Kernel, Lock, Missing, ModuleState, Parameter, Reading, Rule, Unreadable
 
 RELEASE = "6.1.0-50-cloud-amd64"
 CONF_FILE = "/etc/modprobe.d/mine.conf:1"
@@ -52,6 +53,14 @@ CONF = {
 CORE = {FORWARD: "0", **CONF, "net.ipv4.tcp_rmem": "4096\t131072\t6291456"}
 
 
+# What modules print of their parameters, and which of them can be written while the module is live.
+PARAMETERS: Mapping[str, Mapping[str, str]] = {
+    "ip_vs": {"conn_tab_bits": "12"},
+    "nf_conntrack": {"hashsize": "16384", "expect_hashsize": "256"},
+}
+WRITABLE = {"nf_conntrack.hashsize"}
+
+
 @dataclass
 class FakeKernel:
     """Implements ipvsd.host.Host. The knobs make it misbehave, by module or by sysctl name."""
@@ -65,6 +74,7 @@ class FakeKernel:
     built_in: set[str] = field(default_factory=set)
     states: dict[str, ModuleState] = field(default_factory=dict)
     values: dict[str, str] = field(default_factory=lambda: dict(CORE))
+    parameters: dict[str, str] = field(default_factory=dict)
 
     blacklisted: set[str] = field(default_factory=set)
     broken: dict[str, int] = field(default_factory=dict)  # module: the errno with which the kernel refuses it
@@ -128,7 +138,24 @@ class FakeKernel:
         if key in self.contested:
             self._store(key, self.contested[key])
 
-    def load_module(self, name: str) -> None:
+    def expand(self, pattern: str) -> Collection[str]:
+        wild = pattern.split(".")
+        fitting = [key.split(".") for key in self.values]
+        return [".".join(key) for key in fitting if len(key) == len(wild) and all(map(fnmatch.fnmatchcase, key, wild))]
+
+    def read_parameter(self, name: str) -> Parameter:
+        module = name.partition(".")[0]
+        users = sum(module in self.depends[user] for user in self.states)
+        return Parameter(self.parameters.get(name, Missing()), name in WRITABLE, users)
+
+    def write_parameter(self, name: str, value: str) -> None:
+        if name not in self.parameters:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+        if name not in WRITABLE:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        self.parameters[name] = self.clamps.get(name, str)(value)
+
+    def load_module(self, name: str, options: Sequence[str] = ()) -> None:
         if name in self.built_in or self.states.get(name) in (ModuleState.LIVE, ModuleState.COMING):
             return
         if not self.modular or not self.indexed or name not in self.depends:
@@ -144,7 +171,7 @@ class FakeKernel:
         if name in self.broken:
             raise LoadError(os.strerror(self.broken[name]), self.broken[name], self.made_for.get(name, self.release))
         if name not in self.vanishing:
-            self._insert(name)
+            self._insert(name, options)
 
     # --- what others do to it -----------------------------------------------------------
 
@@ -167,7 +194,10 @@ class FakeKernel:
 
     # --- its own affairs ----------------------------------------------------------------
 
-    def _insert(self, name: str) -> None:
+    def _insert(self, name: str, options: Sequence[str]) -> None:
+        known = PARAMETERS.get(name, {})
+        said = dict(option.split("=", 1) for option in options)
+        self.parameters.update({f"{name}.{key}": said.get(key, value) for key, value in known.items()})
         slow = name in self.looks_until_live
         self.states[name] = ModuleState.COMING if slow else ModuleState.LIVE
         self.values.update(BROUGHT.get(name, {}))
@@ -175,6 +205,8 @@ class FakeKernel:
     def _remove_sysctls(self, name: str) -> None:
         for key in BROUGHT.get(name, {}):
             del self.values[key]
+        for parameter in PARAMETERS.get(name, {}):
+            del self.parameters[f"{name}.{parameter}"]
 
     def _store(self, key: str, value: str) -> None:
         changed = self.values[key] != value

@@ -80,7 +80,7 @@ def observed(
 def module(
     verdict: ModuleVerdict = ModuleVerdict.LIVE, name: str = "ip_vs", need: Need = Need.REQUIRED, remedy: str = ""
 ) -> ModuleFinding:
-    return ModuleFinding(wanted_module(name, need), verdict, "seen so", remedy)
+    return ModuleFinding(wanted_module(name, need), verdict, "seen so", remedy, name)
 
 
 def sysctl(

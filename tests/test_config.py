@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ipvsd.config import Config, ConfigError, ModuleSetting, SysctlSetting, parse
-from ipvsd.model import AtLeast, Exactly, Policy
+from ipvsd.model import Exactly, OneOf, Policy, Within
 
 
 def read(*texts: str) -> Config:
@@ -59,6 +59,16 @@ def test_a_file_that_says_nothing_changes_nothing(text: str) -> None:
         ("modules: {dummy: true}", Config(modules={"dummy": ModuleSetting("0.yaml:1")})),
         ("modules:\n  dummy:\n", Config(modules={"dummy": ModuleSetting("0.yaml:2")})),
         ("modules: {ip_vs_sh: false}", Config(modules={"ip_vs_sh": ModuleSetting("0.yaml:1", dropped=True)})),
+        (
+            "modules: {iptable-backend: {anyOf: [nf_tables, ip-tables]}}",
+            Config(modules={"iptable-backend": ModuleSetting("0.yaml:1", any_of=("nf_tables", "ip_tables"))}),
+        ),
+        (
+            "modules: {ip-vs: {parameters: {conn_tab_bits: 20, on: true, off: no}}}",
+            Config(
+                modules={"ip_vs": ModuleSetting("0.yaml:1", parameters={"conn_tab_bits": "20", "on": "Y", "off": "N"})}
+            ),
+        ),
         ("modules: {snd-dummy: {}}", Config(modules={"snd_dummy": ModuleSetting("0.yaml:1")})),
     ],
 )
@@ -76,12 +86,16 @@ def test_a_setting(text: str, config: Config) -> None:
         ("net.a.b: 010", SysctlSetting("0.yaml:1", Exactly("010"))),
         ("net.a.b: -1", SysctlSetting("0.yaml:1", Exactly("-1"))),
         ("net.a.b: 'true'", SysctlSetting("0.yaml:1", Exactly("true"))),
-        ("net.a.b: {atLeast: 262144}", SysctlSetting("0.yaml:1", AtLeast(262144))),
+        ("net.a.b: {atLeast: 262144}", SysctlSetting("0.yaml:1", Within(262144))),
         ("net.a.b: {value: 5, policy: observe}", SysctlSetting("0.yaml:1", Exactly("5"), Policy.OBSERVE)),
         ("net.a.b: {value: 5, required: true}", SysctlSetting("0.yaml:1", Exactly("5"), required=True)),
         ("net.a.b: no", SysctlSetting("0.yaml:1", dropped=True)),
         ("net.a.b: false", SysctlSetting("0.yaml:1", dropped=True)),
         ("net.ipv4.vs.conntrack: {policy: observe}", SysctlSetting("0.yaml:1", None, Policy.OBSERVE)),
+        ("net.a.b: {atMost: 5}", SysctlSetting("0.yaml:1", Within(None, 5))),
+        ("net.a.b: {atLeast: -1, atMost: 5}", SysctlSetting("0.yaml:1", Within(-1, 5))),
+        ("net.a.b: {oneOf: [0, '2 3']}", SysctlSetting("0.yaml:1", OneOf(("0", "2 3")))),
+        ("net.a.*.b: {value: 1, exclude: [x, 'y*']}", SysctlSetting("0.yaml:1", Exactly("1"), exclude=("x", "y*"))),
     ],
 )
 def test_a_sysctl(text: str, setting: SysctlSetting) -> None:
@@ -110,9 +124,26 @@ def test_the_settings_of_one_sysctl_merge() -> None:
     assert config.sysctls["net.a.b"] == SysctlSetting("1.yaml:1", Exactly("1"), Policy.OBSERVE, required=True)
 
 
+def test_the_parameters_of_one_module_merge() -> None:
+    config = read("modules: {a: {required: false, parameters: {x: 1, y: 1}}}", "modules: {a: {parameters: {y: 2}}}")
+    assert config.modules["a"] == ModuleSetting("1.yaml:1", required=False, parameters={"x": "1", "y": "2"})
+
+
+def test_alternatives_are_dropped_by_their_name() -> None:
+    config = read("modules: {some-of: {anyOf: [a, b]}}", "modules: {some-of: false}")
+    assert config.modules == {"some_of": ModuleSetting("1.yaml:1", dropped=True)}
+
+
+def test_two_names_of_one_sysctl_are_one_key() -> None:
+    config = read("sysctls: {net.nf_conntrack_max: 5}", "sysctls: {net/netfilter/nf_conntrack_max: 6}")
+    assert {key: setting.want for key, setting in config.sysctls.items()} == {
+        "net.netfilter.nf_conntrack_max": Exactly("6")
+    }
+
+
 def test_a_floor_replaces_a_value() -> None:
     config = read("sysctls: {net.a.b: {value: 1}}", "sysctls: {net.a.b: {atLeast: 7}}")
-    assert config.sysctls["net.a.b"].want == AtLeast(7)
+    assert config.sysctls["net.a.b"].want == Within(7)
 
 
 @pytest.mark.parametrize("spelling", ["net/ipv4/conf/eth0.1/rp_filter", "net.ipv4.conf.eth0/1.rp_filter"])
@@ -146,6 +177,7 @@ def test_every_setting_knows_the_line_that_made_it() -> None:
 # --- what is refused --------------------------------------------------------------------
 
 ADDRESSES = "(such as 127.0.0.1:14787 or [::1]:14787)"
+ONE_OF = "has more than one of 'value', 'oneOf' and a range (keep one)"
 SUCH_AS = "(such as net.ipv4.ip_forward or net/ipv4/conf/eth0.100/rp_filter)"
 LETTERS = "(letters, digits, '_' and '-', at most 55)"
 
@@ -184,11 +216,6 @@ LETTERS = "(letters, digits, '_' and '-', at most 55)"
             "1: sysctls./proc/sys/net/ipv4/ip_forward: is no sysctl below /proc/sys "
             "(drop the prefix: net/ipv4/ip_forward)",
         ),
-        (
-            "sysctls: {net.ipv4.conf.*.rp_filter: 1}",
-            "1: sysctls.net.ipv4.conf.*.rp_filter: is no sysctl below /proc/sys "
-            "(patterns are not known; name each key)",
-        ),
         ('sysctls: {"net.a\\x07b": 1}', f"1: sysctls.net.a\\x07b: is no sysctl below /proc/sys {SUCH_AS}"),
         ('sysctls: {net.a: "1\\n2"}', "1: sysctls.net.a: must be one line without control characters"),
         ('sysctls: {net.a: "1\\02"}', "1: sysctls.net.a: must be one line without control characters"),
@@ -208,7 +235,26 @@ LETTERS = "(letters, digits, '_' and '-', at most 55)"
             '1: sysctls.net.a: must be a string or an integer, not a timestamp (quote it: "2026-01-01")',
         ),
         ("sysctls: {net.a: {policy: observe}}", "1: sysctls.net.a: has no value, and no profile gives it one"),
-        ("sysctls: {net.a: {value: 1, atLeast: 1}}", "1: sysctls.net.a: has both 'value' and 'atLeast' (keep one)"),
+        ("sysctls: {net.a: {value: 1, atLeast: 1}}", f"1: sysctls.net.a: {ONE_OF}"),
+        ("sysctls: {net.a: {value: 1, oneOf: [2]}}", f"1: sysctls.net.a: {ONE_OF}"),
+        ("sysctls: {net.a: {atMost: 1, oneOf: [2]}}", f"1: sysctls.net.a: {ONE_OF}"),
+        ("sysctls: {net.a: {atLeast: 2, atMost: 1}}", "1: sysctls.net.a: has 'atLeast' above 'atMost'"),
+        (
+            "sysctls: {net.a: {oneOf: []}}",
+            "1: sysctls.net.a.oneOf: must be a list of values, not an empty one",
+        ),
+        ("sysctls: {net.a: {oneOf: 1}}", "1: sysctls.net.a.oneOf: must be a list of values, not a number"),
+        ("sysctls: {net.a: {value: 1, exclude: [x]}}", "1: sysctls.net.a: has 'exclude', but is no pattern"),
+        ("modules: {x: {anyOf: nf_tables}}", "1: modules.x.anyOf: must be a list of modules, not a text"),
+        ("modules: {x: {anyOf: [a b]}}", "1: modules.x.anyOf: 'a b' is no module name"),
+        ("modules: {x: {anyOf: [a], parameters: {b: 1}}}", "1: modules.x: has both 'anyOf' and 'parameters'"),
+        ("modules: {x: {parameters: 1}}", "1: modules.x.parameters: must be a map, not a number"),
+        ("modules: {x: {parameters: {'a b': 1}}}", "1: modules.x.parameters.a b: is no parameter's name"),
+        ("modules: {x: {parameters: {a: 'b c'}}}", "1: modules.x.parameters.a: must be one word"),
+        (
+            "modules: {x: {parameters: {a: [1]}}}",
+            "1: modules.x.parameters.a: must be a string or an integer, not a l",
+        ),
         ("sysctls: {net.a: {atLeast: many}}", "1: sysctls.net.a.atLeast: must be a whole number, not a text"),
         (
             "sysctls: {net.a: {value: 1, policy: ignore}}",

@@ -17,7 +17,7 @@ import pytest
 from ipvsd import cli, metrics, present
 from ipvsd.config import Config, ConfigError, parse
 from ipvsd.model import (
-    AtLeast,
+    Exactly,
     Kernel,
     ModuleFinding,
     ModuleVerdict,
@@ -28,6 +28,7 @@ from ipvsd.model import (
     SysctlVerdict,
     WantedModule,
     WantedSysctl,
+    Within,
 )
 from ipvsd.profiles import PROFILES
 from ipvsd.report import (
@@ -57,7 +58,13 @@ REPORT = Report(
     kernel=Kernel("6.1.0", "debian", 1, True, True, frozenset(), frozenset()),
     modules=(ModuleFinding(WantedModule("ip_vs", Need.REQUIRED, "here"), ModuleVerdict.LIVE, "seen"),),
     sysctls=(
-        SysctlFinding(WantedSysctl("a.b", AtLeast(1), Policy.ENFORCE, True, "here"), "1", SysctlVerdict.RIGHT, ""),
+        SysctlFinding(WantedSysctl("a.b", Within(1), Policy.ENFORCE, True, "here"), "1", SysctlVerdict.RIGHT, ""),
+        SysctlFinding(
+            WantedSysctl("a.*", Exactly("1"), Policy.ENFORCE, True, "here", None, "a.*"), "1", SysctlVerdict.RIGHT, ""
+        ),
+    ),
+    parameters=(
+        SysctlFinding(WantedSysctl("a.p", Exactly("1"), Policy.ENFORCE, False, "here"), "1", SysctlVerdict.RIGHT, ""),
     ),
     health=Health(State.READY, "ready", 0),
     tally=Tally({}, {}, {}, {}, {}, {}, _TIMES, 1, _TIMES),
@@ -242,7 +249,7 @@ def test_the_readme_has_every_command() -> None:
 
 def test_ipvsd_8_explains_every_state_and_verdict() -> None:
     verdicts = section(IPVSD_8, "# VERDICTS", "# IPVS")
-    of_modules, of_sysctls = verdicts.split("\nOn a sysctl:\n")
+    of_modules, of_sysctls = verdicts.split("\nOn a sysctl, or a parameter of a module:\n")
 
     assert terms(section(IPVSD_8, "# STATES", "# VERDICTS")) == [state.value for state in State]
     assert sorted(terms(of_modules)) == sorted(verdict.value for verdict in ModuleVerdict)

@@ -14,15 +14,17 @@ PACKAGE = Path(__file__).parent.parent / "ipvsd"
 
 # One list, the lowest first. A module may import what stands before it.
 LADDER = """
-    model report formats sysctls profiles modprobe_d kconfig remedies verdicts planner restraint health
-    document config effective configfiles desire
+    model report formats sysctls profiles values modprobe_d kconfig remedies verdicts planner restraint groups health
+    document settings config effective configfiles desire
     wake moduletree kmod host reconcile tally journal narrate
     watch watch.sysctls watch.uevents watch.files ipvs
     present statusfile metrics web notify daemon
     commands commands.text commands.check commands.plan commands.apply commands.status commands.config cli __main__
 """.split()
 
-PURE = "model report formats sysctls profiles modprobe_d kconfig remedies verdicts planner restraint health".split()
+PURE = """
+    model report formats sysctls profiles values modprobe_d kconfig remedies verdicts planner restraint groups health
+""".split()
 
 ALLOWED_IN_PURE = {"__future__", "collections", "dataclasses", "enum", "errno", "fnmatch", "re", "typing", "ipvsd"}
 

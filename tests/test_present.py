@@ -29,8 +29,10 @@ GOLDEN = {
             "evidence": "seen so",
             "remedy": "install it",
             "origin": "profile test",
+            "module": "ip_vs_sh",
         }
     ],
+    "parameters": [],
     "sysctls": [
         {
             "name": "net.ipv4.ip_forward",
@@ -44,6 +46,7 @@ GOLDEN = {
             "wanted": "1",
             "found": "0",
             "policy": "enforce",
+            "members": None,
         }
     ],
     "repairs": [

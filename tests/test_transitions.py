@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import itertools
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Callable
 
 import pytest
@@ -18,6 +18,7 @@ from ipvsd.model import (
     LoadModule,
     ModuleState,
     ModuleVerdict,
+    Parameter,
     Reading,
     SysctlVerdict,
     WriteSysctl,
@@ -137,8 +138,17 @@ class Interrupted:
     def write_sysctl(self, key: str, value: str) -> None:
         self._act(lambda: self.kernel_itself.write_sysctl(key, value))
 
-    def load_module(self, name: str) -> None:
-        self._act(lambda: self.kernel_itself.load_module(name))
+    def expand(self, pattern: str) -> Collection[str]:
+        return self.kernel_itself.expand(pattern)
+
+    def read_parameter(self, name: str) -> Parameter:
+        return self.kernel_itself.read_parameter(name)
+
+    def write_parameter(self, name: str, value: str) -> None:
+        self._act(lambda: self.kernel_itself.write_parameter(name, value))
+
+    def load_module(self, name: str, options: Sequence[str] = ()) -> None:
+        self._act(lambda: self.kernel_itself.load_module(name, options))
 
     def _act(self, act: Callable[[], None]) -> None:
         self.left -= 1

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ipvsd import sysctls
 from ipvsd.kmod import BlacklistedError, LoadError
-from tests.fake_kernel import BROUGHT, CORE, DEPENDS, RELEASE
+from tests.fake_kernel import BROUGHT, CORE, DEPENDS, PARAMETERS, RELEASE, WRITABLE
 
 READY = {
     **CORE,
@@ -31,7 +31,7 @@ class TreeLoader:
     live: dict[str, str] = field(default_factory=dict)  # name: state column
     blacklisted: set[str] = field(default_factory=set)
 
-    def load(self, name: str) -> None:
+    def load(self, name: str, options: Sequence[str] = ()) -> None:
         if name not in DEPENDS:
             raise LoadError("module not found in the kernel's index")
         if name in self.blacklisted:
@@ -40,6 +40,10 @@ class TreeLoader:
             self.load(needed)
         if name not in self.live:
             self.live[name] = "Live"
+            said = dict(option.split("=", 1) for option in options)
+            for parameter, value in PARAMETERS.get(name, {}).items():
+                file = put(self.root, f"sys/module/{name}/parameters/{parameter}", f"{said.get(parameter, value)}\n")
+                file.chmod(0o644 if f"{name}.{parameter}" in WRITABLE else 0o444)
             for key, value in BROUGHT.get(name, {}).items():
                 put_sysctl(self.root, key, value)
             self.tell()
@@ -50,6 +54,7 @@ class TreeLoader:
             sysctl(self.root, key).parent for key in BROUGHT.get(name, {}) if key != "net.nf_conntrack_max"
         }:
             shutil.rmtree(directory)
+        shutil.rmtree(self.root / "sys/module" / name, ignore_errors=True)
         self.tell()
 
     def tell(self) -> None:

@@ -7,10 +7,12 @@ import time
 
 from ipvsd import configfiles, present
 from ipvsd.commands import text
+from ipvsd.groups import collapsed
 from ipvsd.health import assess
 from ipvsd.host import LinuxHost
 from ipvsd.ipvs import ask
 from ipvsd.model import Kernel, Plan
+from ipvsd.narrate import told
 from ipvsd.reconcile import look
 from ipvsd.report import Ipvs, Report
 from ipvsd.tally import EMPTY
@@ -30,9 +32,17 @@ def make_report(root: str, kernel: Kernel, plan: Plan) -> Report:
     if any(finding.name == "ip_vs" and finding.right for finding in plan.modules):
         answer = ask() if root == "/" else Ipvs(None, detail="not asked: the running kernel is another one")
     now = time.time()
-    health = assess(plan.findings, None, now)
-    boottime = time.clock_gettime(time.CLOCK_BOOTTIME)
-    return Report(now, boottime, kernel, plan.modules, plan.sysctls, health, EMPTY, ipvs=answer)
+    return Report(
+        time=now,
+        boottime=time.clock_gettime(time.CLOCK_BOOTTIME),
+        kernel=kernel,
+        modules=plan.modules,
+        sysctls=collapsed(plan.sysctls),
+        parameters=plan.parameters,
+        health=assess(told(plan), None, now),
+        tally=EMPTY,
+        ipvs=answer,
+    )
 
 
 def show(document: dict[str, object], output: str) -> None:

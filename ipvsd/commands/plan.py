@@ -10,8 +10,8 @@ from ipvsd import configfiles
 from ipvsd.commands import text
 from ipvsd.host import LinuxHost
 from ipvsd.model import Action, LoadModule, Plan, SysctlFinding
-from ipvsd.planner import target
 from ipvsd.reconcile import look
+from ipvsd.values import target
 
 
 def run(root: str, only: str | None, output: str, exit_code: bool) -> int:
@@ -45,7 +45,7 @@ def _values(action: Action, plan: Plan) -> dict[str, Optional[str]]:
 
 def _later_values(finding: SysctlFinding) -> dict[str, Optional[str]]:
     wanted = finding.wanted
-    value = {"action": "write", "name": finding.name, "found": None, "wanted": target(wanted.want)}
+    value = {"action": "write", "name": finding.name, "found": None, "wanted": target(wanted.want, "")}
     return {**value, "origin": wanted.origin, "after": wanted.provider}
 
 
@@ -59,7 +59,7 @@ def _lines(plan: Plan, later: Sequence[SysctlFinding]) -> Iterator[str]:
             yield text.colour(f"+ {action.name} = {action.value}", "32")
     for finding in later:
         yield f"# {finding.wanted.origin}; unless it comes with module {finding.wanted.provider}"
-        yield text.colour(f"+ {finding.name} = {target(finding.wanted.want)}", "32")
+        yield text.colour(f"+ {finding.name} = {target(finding.wanted.want, '')}", "32")
     touched = {action.name for action in plan.actions} | {finding.name for finding in later}
     for item in plan.findings:
         if not item.right and item.name not in touched:

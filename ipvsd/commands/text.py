@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import textwrap
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 WIDTH = 80
@@ -33,22 +33,29 @@ def folded(line: str) -> list[str]:
 
 
 def findings(document: Mapping[str, Any]) -> Iterator[str]:
-    """Yield a table of the modules and one of the sysctls, each problem with its evidence and its remedy."""
-    modules, sysctls = document["modules"], document["sysctls"]
+    """Yield tables of the modules, their parameters and the sysctls, each problem with its evidence and remedy."""
+    modules = document["modules"]
     if modules:
         width = max(len(item["name"]) for item in modules)
         yield ""
         yield f"MODULES (kernel {document['kernel']})"
         for item in modules:
             yield from _row(item, f"{item['name']:{width}}", "" if item["required"] else "optional")
-    if sysctls:
-        width = min(44, max(len(item["name"]) for item in sysctls))
-        yield ""
-        yield "SYSCTLS"
-        for item in sysctls:
-            found = "-" if item["found"] is None else item["found"]
-            value = found if item["right"] else f"{found} (wanted {item['wanted']})"
-            yield from _row(item, f"{item['name']:{width}}", value)
+    for title in ("parameters", "sysctls"):
+        if document[title]:
+            yield ""
+            yield title.upper()
+            yield from _values(document[title])
+
+
+def _values(items: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    width = min(44, max(len(item["name"]) for item in items))
+    for item in items:
+        found = "-" if item["found"] is None else item["found"]
+        value = found if item["right"] else f"{found} (wanted {item['wanted']})"
+        if item["members"]:
+            value = f"{item['members']['right']} of {item['members']['total']}: {value}"
+        yield from _row(item, f"{item['name']:{width}}", value)
 
 
 def _row(item: Mapping[str, Any], name: str, value: str) -> Iterator[str]:

@@ -11,11 +11,15 @@ from ipvsd.report import SourceState
 
 @dataclass(frozen=True)
 class Targets:
-    """What is held now: module names, the files of sysctls that exist by key, the configuration's directories."""
+    """What is held now: module names, the files of sysctls that exist by key, the configuration's directories.
+
+    `links` says that a network interface which comes, goes or is renamed brings or takes sysctls that count.
+    """
 
     modules: frozenset[str]
     sysctls: Mapping[str, str]
     directories: tuple[str, ...]
+    links: bool = False
 
 
 class Source(Protocol):

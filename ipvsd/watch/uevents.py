@@ -1,4 +1,4 @@
-"""Modules coming and going: the kernel's uevents, over netlink.
+"""Modules and network interfaces coming and going: the kernel's uevents, over netlink.
 
 The kernel sends one uevent per module, `add@/module/NAME` when it is live and `remove@/module/NAME`
 before its unloading has ended. Multicast group 1 is the kernel's; a message whose sender is not
@@ -32,17 +32,27 @@ def module_event(message: bytes) -> Optional[tuple[str, str]]:
     return (action, path) if separator and action in ("add", "remove") else None
 
 
+def link_event(message: bytes) -> Optional[tuple[str, str]]:
+    """Return (action, interface name) of a uevent of a network interface, else None."""
+    head, *fields = message.split(b"\0")
+    if b"SUBSYSTEM=net" not in fields:
+        return None
+    action, _, path = head.decode("utf-8", "replace").partition("@")
+    return (action, path.rpartition("/")[2]) if action in ("add", "remove", "move") else None
+
+
 class Uevents:
-    """Wakes the mailbox when a module that is wanted is loaded or unloaded."""
+    """Wakes the mailbox when a module that is wanted, or an interface where that matters, comes or goes."""
 
     def __init__(self, mailbox: Mailbox) -> None:
         self._mailbox = mailbox
         self._socket: Optional[socket.socket] = None
         self._modules: frozenset[str] = frozenset()
+        self._links = False
         self._detail = "not started"
 
     def arm(self, targets: Targets) -> None:
-        self._modules = targets.modules
+        self._modules, self._links = targets.modules, targets.links
         if self._socket is None:
             self._start()
 
@@ -78,9 +88,16 @@ class Uevents:
                 self.close()
                 self._mailbox.put(ReasonKind.LOST, "uevents")
                 return
-            event = module_event(message) if port == 0 else None
-            if event and event[1] in self._modules:
-                self._mailbox.put(ReasonKind.MODULE, " ".join(event))
+            if port == 0:
+                self._take(message)
+
+    def _take(self, message: bytes) -> None:
+        event = module_event(message)
+        if event and event[1] in self._modules:
+            self._mailbox.put(ReasonKind.MODULE, " ".join(event))
+        event = link_event(message) if self._links else None
+        if event:
+            self._mailbox.put(ReasonKind.LINK, " ".join(event))
 
     def state(self) -> SourceState:
         return SourceState("uevents", self._socket is not None, self._detail)

@@ -1,0 +1,40 @@
+"""The sysctls that one pattern fits, told of as one: how many are right, and the worst."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+
+from ipvsd.model import SysctlFinding, SysctlVerdict
+
+_WORST_FIRST = (
+    SysctlVerdict.REFUSED,
+    SysctlVerdict.NOT_KEPT,
+    SysctlVerdict.NEEDS_RELOAD,
+    SysctlVerdict.UNREADABLE,
+    SysctlVerdict.WRONG,
+    SysctlVerdict.PENDING,
+    SysctlVerdict.UNSUPPORTED,
+    SysctlVerdict.RIGHT,
+)
+
+
+def collapsed(findings: Iterable[SysctlFinding]) -> tuple[SysctlFinding, ...]:
+    """Return the findings with one in place of all those of a pattern, in the order of their first."""
+    kept: dict[str, list[SysctlFinding]] = {}
+    for finding in findings:
+        kept.setdefault(finding.wanted.group or finding.name, []).append(finding)
+    return tuple(_as_one(found) if found[0].wanted.group else found[0] for found in kept.values())
+
+
+def _as_one(found: list[SysctlFinding]) -> SysctlFinding:
+    wanted = dataclasses.replace(found[0].wanted, key=found[0].wanted.group)
+    members = [finding for finding in found if finding.name != finding.wanted.group]
+    if not members:  # nothing fits the pattern
+        return found[0]
+    right = sum(finding.right for finding in members)
+    worst = min(members, key=lambda finding: _WORST_FIRST.index(finding.verdict))
+    evidence = f"{right} of {len(members)} right"
+    if not worst.right:
+        evidence = f"{evidence}; {worst.name} {worst.evidence}"
+    return SysctlFinding(wanted, worst.found, worst.verdict, evidence, worst.remedy, (right, len(members)))

@@ -1,0 +1,211 @@
+"""What each setting takes: one value of a YAML document to one of ours, or why not."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Mapping
+from typing import Callable, Optional
+
+from ipvsd import document, formats, profiles, sysctls
+from ipvsd.document import Node, Scalar
+from ipvsd.model import Policy
+
+_UNITS = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "h": 3600.0}
+_TRUTH = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+
+
+class SettingError(Exception):
+    """The value cannot be taken: `what` is wrong with it, and a hint."""
+
+    def __init__(self, what: str, hint: str = "") -> None:
+        super().__init__(what)
+        self.what, self.hint = what, hint
+
+
+def kind(node: Node) -> str:
+    """Return what a person calls this value."""
+    names = {"bool": "a truth value", "null": "nothing", "int": "a number", "float": "a number", "str": "a text"}
+    if isinstance(node, Scalar):
+        return names.get(node.kind, f"a {node.kind}")
+    return "a list" if isinstance(node, document.Sequence) else "a map"
+
+
+def shown(text: str, quote: bool = True) -> str:
+    """Return a text from a file as it can be shown: escaped, and not too long."""
+    shown = repr(text if len(text) <= 60 else text[:57] + "...")
+    return shown if quote else shown[1:-1]
+
+
+def _text(node: Node) -> str:
+    return node.text if isinstance(node, Scalar) else ""
+
+
+def _is_bool(node: Node) -> bool:
+    # A tag can call any text a bool.
+    return isinstance(node, Scalar) and node.kind == "bool" and node.text.lower() in _TRUTH
+
+
+def truth(node: Node) -> Optional[bool]:
+    """Return the truth value that this is, or None if it is none."""
+    return _TRUTH[_text(node).lower()] if _is_bool(node) else None
+
+
+def _boolean(node: Node) -> bool:
+    if not _is_bool(node):
+        raise SettingError(f"must be true or false, not {kind(node)}")
+    return _TRUTH[_text(node).lower()]
+
+
+def _empty(node: Node) -> str:
+    return "an empty one" if isinstance(node, document.Sequence) else kind(node)
+
+
+def _names(node: Node) -> tuple[str, ...]:
+    if not isinstance(node, document.Sequence) or not node.items:
+        raise SettingError(f"must be a list of modules, not {_empty(node)}", "such as [nf_tables, ip_tables]")
+    names = [formats.module_name(_text(item)) for item in node.items]
+    if None in names:
+        raise SettingError(f"{shown(_text(node.items[names.index(None)]))} is no module name")
+    return tuple(filter(None, names))
+
+
+def _values(node: Node) -> tuple[str, ...]:
+    if not isinstance(node, document.Sequence) or not node.items:
+        raise SettingError(f"must be a list of values, not {_empty(node)}", "such as [0, 2]")
+    return tuple(value(item) for item in node.items)
+
+
+def _patterns(node: Node) -> tuple[str, ...]:
+    if not isinstance(node, document.Sequence):
+        raise SettingError(f"must be a list, not {kind(node)}", 'such as [all, "veth*"]')
+    return tuple(value(item) for item in node.items)
+
+
+def _whole(node: Node) -> int:
+    number = sysctls.integer(_text(node))
+    if number is None:
+        raise SettingError(f"must be a whole number, not {kind(node)}")
+    return number
+
+
+def _choice(*known: str) -> Callable[[Node], str]:
+    def read(node: Node) -> str:
+        if _text(node) not in known:
+            raise SettingError(f"must be one of {', '.join(known)}", f"not {shown(_text(node))}")
+        return _text(node)
+
+    return read
+
+
+def _policy(node: Node) -> Policy:
+    return Policy(_choice(*(policy.value for policy in Policy))(node))
+
+
+def _duration(least: float, most: float) -> Callable[[Node], float]:
+    def read(node: Node) -> float:
+        match = re.match(r"([0-9]{1,9}(?:\.[0-9]{1,6})?)(ms|s|m|h|)\Z", _text(node))
+        if not match:
+            raise SettingError(f"must be a time, not {kind(node)}", "such as 500ms, 60s, 5m")
+        seconds = float(match[1]) * _UNITS[match[2]]
+        if not least <= seconds <= most:
+            raise SettingError(f"must be between {least:g}s and {most:g}s")
+        return seconds
+
+    return read
+
+
+def value(node: Node) -> str:
+    """A sysctl's value as the source wrote it: the kernel, not YAML, knows what 010 or 0x1f means."""
+    if not isinstance(node, Scalar) or node.kind not in ("str", "int", "float"):
+        text = _text(node)
+        hint = f'quote it: "{text}"' if text else 'quote it: "4096 131072 6291456"'
+        if _is_bool(node):
+            hint = f"the kernel wants a number: {int(_TRUTH[text.lower()])}"
+        raise SettingError(f"must be a string or an integer, not {kind(node)}", hint)
+    if any(character in node.text for character in "\n\r\0"):
+        raise SettingError("must be one line without control characters")
+    text = sysctls.canonical(node.text)
+    if not text.isprintable() or len(text) > 4000:
+        raise SettingError("must be one line without control characters, of at most 4000")
+    return text
+
+
+def parameter(node: Node) -> str:
+    """Return the value of a module's parameter: one word, for it stands in a line of modprobe.d(5)."""
+    on = truth(node)
+    text = value(node) if on is None else "YN"[not on]
+    if not re.match(r"[!-~]{1,200}\Z", text) or any(character in text for character in "\"'#\\"):
+        raise SettingError("must be one word", "letters, digits and punctuation, no blanks or quotes")
+    return text
+
+
+def _scheduler(node: Node) -> str:
+    text = _text(node)
+    if not re.match(r"[a-z0-9_]{1,15}\Z", text):  # IP_VS_SCHEDNAME_MAXLEN is 16 with its NUL
+        raise SettingError(
+            f"must be the name of a scheduler, not {shown(text) if text else kind(node)}", "such as rr or sh"
+        )
+    return text
+
+
+def _profiles(node: Node) -> tuple[str, ...]:
+    if not isinstance(node, document.Sequence):
+        raise SettingError(f"must be a list, not {kind(node)}", "[] for none")
+    read = _choice(*profiles.PROFILES)
+    return tuple(dict.fromkeys(read(item) for item in node.items))
+
+
+def _listen(node: Node) -> tuple[tuple[str, int], ...]:
+    if not isinstance(node, document.Sequence):
+        raise SettingError(f"must be a list, not {kind(node)}", 'such as ["127.0.0.1:14787"], or [] for none')
+    return tuple(_address(_text(item)) for item in node.items)
+
+
+def _address(text: str) -> tuple[str, int]:
+    match = re.match(r"([0-9.]+|\[[0-9A-Fa-f.:]+\]):([0-9]{1,5})\Z", text)
+    try:
+        address = ipaddress.ip_address(match[1].strip("[]")) if match else None
+    except ValueError:
+        address = None
+    if match is None or address is None or (address.version == 6) != text.startswith("["):
+        raise SettingError(f"{shown(text)} is no address", "such as 127.0.0.1:14787 or [::1]:14787")
+    if not 1 <= int(match[2]) <= 65535:
+        raise SettingError(f"{shown(text)} has no port between 1 and 65535")
+    return str(address), int(match[2])
+
+
+def sysctl_hint(key: str) -> str:
+    """Return what a person may have meant by what is no sysctl."""
+    if key.startswith("/proc/sys/"):
+        return f"drop the prefix: {shown(key[10:], quote=False)}"
+    if any(character in key for character in "*?["):
+        return "patterns are not known; name each key"
+    return "such as net.ipv4.ip_forward or net/ipv4/conf/eth0.100/rp_filter"
+
+
+Reader = Callable[[Node], object]
+
+# By the key of the configuration: the field of Config, and what reads it.
+SETTINGS: Mapping[str, tuple[str, Reader]] = {
+    "profiles": ("profiles", _profiles),
+    "scheduler": ("scheduler", _scheduler),
+    "strictARP": ("strict_arp", _boolean),
+    "bridgeNetfilter": ("bridge_netfilter", _boolean),
+    "interval": ("interval", _duration(1.0, 86400.0)),
+}
+STARTUP: Mapping[str, tuple[str, Reader]] = {
+    "mode": ("startup_strict", lambda node: _choice("lenient", "strict")(node) == "strict"),
+    "limit": ("startup_limit", _duration(0.0, 86400.0)),
+}
+WEB: Mapping[str, tuple[str, Reader]] = {"listen": ("listen", _listen)}
+MODULE: Mapping[str, Reader] = {"required": _boolean, "anyOf": _names}
+SYSCTL: Mapping[str, Reader] = {
+    "value": value,
+    "atLeast": _whole,
+    "atMost": _whole,
+    "oneOf": _values,
+    "policy": _policy,
+    "required": _boolean,
+    "exclude": _patterns,
+}

@@ -1,0 +1,79 @@
+"""Parameters of modules: given when they are loaded, held afterwards."""
+
+from __future__ import annotations
+
+import pytest
+
+from ipvsd.config import parse
+from ipvsd.model import LoadModule, SysctlVerdict, WriteParameter
+from ipvsd.reconcile import Reconciled, reconcile
+from tests.fake_kernel import FakeKernel
+
+BITS = "ip_vs.conn_tab_bits"
+HASH = "nf_conntrack.hashsize"
+
+
+def settle(kernel: FakeKernel, parameters: str) -> Reconciled:
+    config = parse([("f", f"modules:\n  {parameters}\n".encode())])
+    return reconcile(kernel, config, {}, lambda: 0.0)
+
+
+def verdict(done: Reconciled, name: str) -> SysctlVerdict:
+    return next(finding.verdict for finding in done.after.parameters if finding.name == name)
+
+
+@pytest.fixture
+def kernel() -> FakeKernel:
+    return FakeKernel()
+
+
+def test_a_module_is_loaded_with_its_parameters(kernel: FakeKernel) -> None:
+    done = settle(kernel, "ip_vs: {parameters: {conn_tab_bits: 20}}")
+    assert LoadModule("ip_vs", options=("conn_tab_bits=20",)) in done.proved
+    assert kernel.parameters[BITS] == "20"
+    assert verdict(done, BITS) is SysctlVerdict.RIGHT
+
+
+def test_giving_parameters_keeps_a_profiles_module_as_it_was(kernel: FakeKernel) -> None:
+    done = settle(kernel, "br_netfilter: {parameters: {x: 1}}")
+    (found,) = (finding for finding in done.after.modules if finding.name == "br_netfilter")
+    assert (found.wanted.need.value, found.wanted.origin) == ("wanted", "profile kube-proxy-ipvs")
+
+
+def test_one_that_can_be_written_is_written(kernel: FakeKernel) -> None:
+    kernel.load_module("nf_conntrack")
+    done = settle(kernel, "nf_conntrack: {parameters: {hashsize: 65536}}")
+    assert WriteParameter(HASH, "16384", "65536") in done.proved
+
+
+def test_one_that_the_kernel_rounds_is_not_kept(kernel: FakeKernel) -> None:
+    kernel.load_module("nf_conntrack")
+    kernel.clamps[HASH] = lambda _: "65024"
+    done = settle(kernel, "nf_conntrack: {parameters: {hashsize: 65000}}")
+    assert verdict(done, HASH) is SysctlVerdict.NOT_KEPT
+
+
+def test_one_that_cannot_be_written_needs_a_reload_and_says_what_is_in_the_way(kernel: FakeKernel) -> None:
+    kernel.load_module("ip_vs_sh")
+    done = settle(kernel, "ip_vs: {parameters: {conn_tab_bits: 20}}")
+    (found,) = done.after.parameters
+    assert found.verdict is SysctlVerdict.NEEDS_RELOAD
+    assert found.evidence.startswith(
+        "is '12', not 20; it is taken only when module ip_vs is loaded, which is in use by "
+    )
+    assert not any(isinstance(outcome.action, WriteParameter) for outcome in done.outcomes)
+
+
+def test_a_number_is_compared_by_its_meaning(kernel: FakeKernel) -> None:
+    assert verdict(settle(kernel, "ip_vs: {parameters: {conn_tab_bits: 0xc}}"), BITS) is SysctlVerdict.RIGHT
+
+
+def test_one_that_the_module_does_not_have_is_unsupported(kernel: FakeKernel) -> None:
+    done = settle(kernel, "ip_vs: {parameters: {nonsense: 1}}")
+    assert verdict(done, "ip_vs.nonsense") is SysctlVerdict.UNSUPPORTED
+
+
+def test_one_of_a_module_that_is_not_live_is_pending(kernel: FakeKernel) -> None:
+    kernel.depends.pop("ip_vs")
+    done = settle(kernel, "ip_vs: {parameters: {conn_tab_bits: 20}}")
+    assert verdict(done, BITS) is SysctlVerdict.PENDING

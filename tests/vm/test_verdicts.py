@@ -1,0 +1,141 @@
+"""Each reason why a module is not there, produced on a real kernel, told, and mended as the remedy says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from tests.vm.node import Journal, Node
+
+CONF = "/etc/modprobe.d/bench.conf"
+FAST = "interval: 2s\n"
+MODULE = "ip_vs_sh"
+STUB = "nf_conntrack_ipv4"
+
+
+@pytest.fixture(autouse=True)
+def _looks_often(node: Node, journal: Journal) -> Iterator[None]:
+    journal.expect(r"module \S+( \(not required\))? (blacklisted|overridden|index stale|absent|not built|failed): ")
+    journal.expect(r"module \S+ (refused: signature|refused: no capability|made for another kernel): ")
+    with node.configured(FAST):
+        yield
+
+
+@contextmanager
+def unloaded(node: Node, module: str = MODULE) -> Iterator[None]:
+    """Have a module out of the kernel, and in it again afterwards."""
+    node.run(f"rmmod {module}")
+    yield
+    node.until(lambda: node.live(module), f"{module} live again", 60)
+
+
+def verdict(node: Node, expected: str, module: str = MODULE) -> tuple[str, str]:
+    """Wait for a verdict; return its evidence and its remedy."""
+    node.until(lambda: node.finding(module)["verdict"] == expected, f"{module} {expected}")
+    found = node.finding(module)
+    assert f"{module} {expected}: {found['remedy']}" in node.status_line()
+    assert node.run("ipvsd check", check=False).code == 1
+    assert f'ipvsd_module_loaded{{module="{module}"}}' in node.metrics()
+    return found["evidence"], found["remedy"]
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        (f"blacklist {MODULE}", "blacklisted"),
+        ("blacklist ip-vs-sh", "blacklisted"),
+        (f"install {MODULE} /bin/true", "overridden"),
+        (f"install {MODULE} /bin/false", "overridden"),
+        (f"install {MODULE} echo no, not today >&2; exit 1", "overridden"),
+    ],
+)
+def test_a_line_of_modprobe_d(node: Node, line: str, expected: str) -> None:
+    # Written into a file that is there already, as an editor does; libkmod would not notice.
+    node.run(f"echo '# the bench' > {CONF}")
+    node.until(lambda: node.run("ipvsd status").code == 0, "right before")
+    node.run(f"echo '{line}' >> {CONF}")
+    with unloaded(node):
+        evidence, remedy = verdict(node, expected)
+        assert f"{CONF}:2: " in evidence
+        assert not node.live(MODULE)
+        assert remedy.startswith("remove '")
+        assert f"' from {CONF}, or set" in remedy
+        node.run(f"sed -i 2d {CONF}")
+    node.run(f"rm {CONF}")
+
+
+def test_a_file_that_the_index_does_not_list(node: Node) -> None:
+    path = node.run(f"modinfo -n {MODULE}").out.strip()
+    node.run(f"mv {path} /root/ && depmod && mv /root/{MODULE}.ko {path}")
+    with unloaded(node):
+        evidence, remedy = verdict(node, "index stale")
+        assert path in evidence
+        node.run(remedy.removeprefix("run '").removesuffix("'"))
+
+
+def test_a_file_that_is_gone(node: Node) -> None:
+    path = node.run(f"modinfo -n {MODULE}").out.strip()
+    release = node.run("uname -r").out.strip()
+    node.run(f"mv {path} /root/ && depmod")
+    with unloaded(node):
+        _, remedy = verdict(node, "absent")
+        assert remedy == f"apt install --reinstall linux-image-{release}"
+        # There is no network here: what that package brings is put back by hand.
+        node.run(f"mv /root/{MODULE}.ko {path} && depmod")
+
+
+def test_an_option_that_was_left_out(node: Node) -> None:
+    with node.configured(f"{FAST}modules: {{ip_vs_twos: {{}}}}\n"):
+        evidence, remedy = verdict(node, "not built", "ip_vs_twos")
+        assert "# CONFIG_IP_VS_TWOS is not set" in evidence
+        assert remedy == "run a kernel that was built with CONFIG_IP_VS_TWOS"
+
+
+def test_a_module_made_for_another_kernel(node: Node) -> None:
+    path = node.run(f"modinfo -n {MODULE}").out.strip()
+    release = node.run("uname -r").out.strip()
+    other = release.replace("6.1.0", "6.9.9")
+    assert other != release
+    node.run(f"cp {path} /root/ && sed -i 's/vermagic={release}/vermagic={other}/' {path} && depmod")
+    with unloaded(node):
+        evidence, remedy = verdict(node, "made for another kernel")
+        assert f"made for kernel {other}, this is {release}" in evidence
+        assert "version magic" in evidence  # the kernel's own words
+        assert remedy.startswith("replace its file by one made for this kernel (apt install")
+        node.run(f"mv /root/{MODULE}.ko {path} && depmod")
+
+
+def test_a_file_that_is_no_module_is_told_in_the_kernels_words(node: Node) -> None:
+    path = node.run(f"modinfo -n {MODULE}").out.strip()
+    node.run(f"cp {path} /root/ && truncate -s 3000 {path}")
+    with unloaded(node):
+        evidence, remedy = verdict(node, "failed")
+        assert "Exec format error" in evidence or "Invalid argument" in evidence
+        assert "journalctl -k" in remedy
+        node.run(f"mv /root/{MODULE}.ko {path}")
+
+
+def test_a_container_lacks_the_capability(node: Node) -> None:
+    node.run("systemctl stop ipvsd; rmmod ip_vs_sh")
+    done = node.run("setpriv --bounding-set=-sys_module ipvsd check", check=False)
+    applied = node.run("setpriv --bounding-set=-sys_module ipvsd apply", check=False)
+    node.start()
+    assert done.code == 1
+    assert "ip_vs_sh  refused: no capability" in " ".join(done.out.split("\n"))
+    assert "run 'modprobe ip_vs_sh' on the host" in done.out
+    assert applied.code == 1
+
+
+def test_an_alias_and_alternatives(node: Node) -> None:
+    text = "modules: {ip_conntrack: {}, backend: {anyOf: [no_such_module, nf_tables, ip_tables]}}\n"
+    with node.configured(f"{FAST}{text}"):
+        node.until(lambda: node.finding("backend")["right"], "one of the alternatives")
+        assert node.finding("backend")["module"] == "nf_tables"
+        assert node.finding("backend")["evidence"].startswith("nf_tables: ")
+        assert node.finding("ip_conntrack")["module"] == "nf_conntrack"
+        assert node.finding("ip_conntrack")["evidence"] == "alias of nf_conntrack: /proc/modules: Live"
+        node.run("rmmod nf_tables")
+        node.until(lambda: node.live("nf_tables"), "the alternative back")
+    node.run("rmmod nf_tables", check=False)
