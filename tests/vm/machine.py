@@ -134,7 +134,7 @@ class Machine:
             append.append("systemd.mask=serial-getty@ttyS0.service")
         serial = "mon:stdio" if self._interactive else f"file:{self._console}"
         return [
-            "qemu-system-x86_64", "-M", "q35", "-cpu", "max" if "kvm" in accelerator else "qemu64",
+            *self._image.emulator, "-M", "q35", "-cpu", "max" if "kvm" in accelerator else "qemu64",
             "-accel", accelerator, "-smp", str(self._cpus), "-m", "1024",
             "-nodefaults", "-display", "none", "-nic", "none", "-serial", serial, "-device", "virtio-rng-pci",
             "-kernel", str(self._image.kernel), "-initrd", str(self._image.initrd), "-append", " ".join(append),

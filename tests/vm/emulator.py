@@ -1,0 +1,34 @@
+"""The QEMU that boots a kernel: the system's, or one from backports that is unpacked beside it."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+from tests.vm import cache, packages
+
+PROGRAM = "qemu-system-x86_64"
+SUITE = "bookworm-backports"
+RECIPE = (Path(__file__), Path(packages.__file__))
+
+
+def command(least: int) -> tuple[str, ...]:
+    """Return the beginning of the command line of a QEMU of at least this major version."""
+    if _version() >= least:
+        return (PROGRAM,)
+    usr = cache.kept("qemu", RECIPE, _unpack) / "usr"
+    libraries = f"LD_LIBRARY_PATH={usr}/lib/x86_64-linux-gnu"
+    # Its own idea of where the firmware lies is the system's, which belongs to another version.
+    firmware = ("-L", f"{usr}/share/qemu", "-L", f"{usr}/share/seabios")
+    return ("env", libraries, f"{usr}/bin/{PROGRAM}", *firmware)
+
+
+def _version() -> int:
+    said = subprocess.run([PROGRAM, "--version"], capture_output=True, text=True, check=True).stdout
+    return int(re.findall(r"version (\d+)", said)[0])
+
+
+def _unpack(target: Path, work: Path) -> None:
+    # Only what is newer than, or not among, what the system has.
+    packages.unpack("qemu-system-x86", SUITE, target, work, also=r".*", status=packages.INSTALLED)

@@ -1,0 +1,60 @@
+"""The kernels that the bench can boot, as Debian ships them."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.vm import packages
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a kernel comes from, the major version of QEMU that it takes, and whether the stub is compiled for it."""
+
+    suite: str
+    qemu: int = 7
+    stub: bool = False
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """An unpacked kernel. `modules` is its tree, whose name is the release."""
+
+    vmlinuz: Path
+    config: Path
+    modules: Path
+
+
+KERNELS: Mapping[str, Origin] = {
+    "5.10": Origin("bullseye"),
+    "6.1": Origin("bookworm", stub=True),
+    # Under bookworm's QEMU 7.2 they crash, at once or now and then.
+    "6.12": Origin("trixie", qemu=10),
+    "7.2": Origin("sid", qemu=10),
+}
+DEFAULT = "6.1"
+RECIPE = (Path(__file__), Path(packages.__file__))
+
+
+def chosen() -> str:
+    """Return the kernel that $IPVSD_VM_KERNEL names, else the default one; exits if there is no such kernel."""
+    name = os.environ.get("IPVSD_VM_KERNEL") or DEFAULT
+    if name not in KERNELS:
+        sys.exit(f"cannot boot kernel {name}: not one of {', '.join(KERNELS)} (see IPVSD_VM_KERNEL)")
+    return name
+
+
+def unpack(name: str, work: Path) -> Kernel:
+    """Download the newest of a kernel's versions and unpack it below `work`."""
+    root = work / "kernel"
+    # In sid the package is split, and all that it holds lies in the tree of modules.
+    parts = r"linux-(image|base|binary|modules)-\d.*"
+    packages.unpack("linux-image-cloud-amd64", KERNELS[name].suite, root, work, parts)
+    (modules,) = (*root.glob("lib/modules/*"), *root.glob("usr/lib/modules/*"))
+    (vmlinuz,) = (*root.glob("boot/vmlinuz-*"), *modules.glob("vmlinuz"))
+    (config,) = (*root.glob("boot/config-*"), *modules.glob("config"))
+    return Kernel(vmlinuz, config, modules)
