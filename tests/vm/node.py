@@ -136,6 +136,12 @@ class Node:
         """Tell whether a module is live."""
         return self.run(f"cat /sys/module/{name}/initstate", check=False).out.strip() == "live"
 
+    def schedulers(self) -> frozenset[str]:
+        """Return the schedulers' modules that this kernel has, loaded or not."""
+        # ip_vs_pe_sip, with two underscores more, is none.
+        paths = self.run("cut -d: -f1 /lib/modules/$(uname -r)/modules.dep").out
+        return frozenset(re.findall(r"/(ip_vs_[a-z]+)\.ko", paths)) - {"ip_vs_ftp"}
+
     def sysctl(self, key: str) -> str:
         """Return a sysctl's value."""
         return self.run(f"sysctl -n {key}", check=False).out.strip()

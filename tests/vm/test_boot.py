@@ -29,7 +29,8 @@ def test_ipvs_itself_answers(node: Node) -> None:
     said = node.until(lambda: node.status()["ipvs"]["up"] and node.status()["ipvs"], "the answer of IPVS")
 
     assert said["version"].startswith("1.2")
-    assert said["table_size"] == 4096
+    # The kernel's own words; since 7.0 it has no table before its first service.
+    assert f"size={said['table_size']})" in node.run("cat /proc/net/ip_vs").out
     assert node.metrics()["ipvsd_ipvs_up"] == 1
 
 
