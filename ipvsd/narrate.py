@@ -58,7 +58,7 @@ def _change(action: Action, repair: Optional[Repair]) -> str:
     if isinstance(action, LoadModule):
         which = f"{action.module} for {action.name}" if action.module else action.name
         options = f" with {' '.join(action.options)}" if action.options else ""
-        return f"loaded module {which}{options}: found not loaded, wanted live{how}"
+        return f"loaded module {which}: found not loaded, wanted live{options}{how}"
     return f"wrote {action.name}: found '{action.found}', wanted '{action.value}'{how}"
 
 

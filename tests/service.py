@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -20,23 +21,23 @@ class Service:
 
     def __init__(self, tree: Path) -> None:
         self.tree = tree
-        self._process: Optional[subprocess.Popen[str]] = None
+        self._process: Optional[subprocess.Popen[bytes]] = None
         self._systemd = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._systemd.bind(str(tree / "notify"))
         self._systemd.settimeout(20)
         self.said: list[str] = []
 
     def start(self, *options: str, **environment: str) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "ipvsd", "run", "--root", str(self.tree), *options],
-            cwd=REPOSITORY,
-            env={"PATH": os.environ["PATH"], "NOTIFY_SOCKET": str(self.tree / "notify"), **environment},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        with (self.tree / "log").open("w") as log:  # not a pipe, which nobody would read meanwhile
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "ipvsd", "run", "--root", str(self.tree), *options],
+                cwd=REPOSITORY,
+                env={"PATH": os.environ["PATH"], "NOTIFY_SOCKET": str(self.tree / "notify"), **environment},
+                stderr=log,
+            )
 
     @property
-    def process(self) -> subprocess.Popen[str]:
+    def process(self) -> subprocess.Popen[bytes]:
         assert self._process is not None
         return self._process
 
@@ -53,6 +54,9 @@ class Service:
         return self.hears("READY=1\n")
 
     def status(self) -> Any:
+        # systemd would have read what was sent; a full queue holds the daemon up.
+        while select.select([self._systemd], [], [], 0)[0]:
+            self.said.append(self._systemd.recv(1 << 16).decode())
         return json.loads((self.tree / STATUS).read_text())
 
     def seen(self) -> Any:
@@ -65,8 +69,8 @@ class Service:
 
     def ends(self) -> tuple[int, list[str]]:
         """Wait for the end; return the exit code and the log."""
-        _, log = self.process.communicate(timeout=20)
-        return self.process.returncode, log.splitlines()
+        code = self.process.wait(timeout=20)
+        return code, (self.tree / "log").read_text().splitlines()
 
     def stop(self) -> tuple[int, list[str]]:
         self.process.send_signal(signal.SIGTERM)
@@ -75,5 +79,5 @@ class Service:
     def close(self) -> None:
         if self._process is not None and self._process.returncode is None:
             self._process.kill()
-            self._process.communicate()
+            self._process.wait()
         self._systemd.close()

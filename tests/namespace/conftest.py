@@ -27,6 +27,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def _inside() -> None:
     if not os.environ.get("IPVSD_NAMESPACE"):
         pytest.exit("these tests change /proc/sys/net (run: make test)", 1)
+    Path("/proc/sys/net/unix/max_dgram_qlen").write_text("512")  # as it is where systemd runs
 
 
 @pytest.fixture

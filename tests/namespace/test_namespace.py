@@ -116,3 +116,44 @@ def test_the_value_of_another_namespace_is_not_ours(service: Service, until: Unt
     until(lambda: service.repairs() == 1, "only ours is repaired")
     assert os.path.exists(FILE)
     assert service.stop()[0] == 0
+
+
+# --- patterns and interfaces ------------------------------------------------------------
+
+PATTERN = "net.ipv4.conf.*.rp_filter"
+LINKS = 1000
+
+
+def batch(tmp_path: Path, line: str) -> None:
+    file = tmp_path / "batch"
+    file.write_text("".join(line.format(number) for number in range(LINKS // 2)))
+    subprocess.run(["ip", "-batch", file], check=True)
+
+
+def test_a_real_uevent_of_an_interface_wakes_where_that_matters(mailbox: Mailbox) -> None:
+    source = Uevents(mailbox)
+    source.arm(Targets(frozenset(), {}, (), links=True))
+    subprocess.run(["ip", "link", "add", "bench0", "type", "veth", "peer", "name", "bench1"], check=True)
+    seen = {(reason.kind, reason.detail) for reason in mailbox.take(10)}
+    assert {(ReasonKind.LINK, "add bench0"), (ReasonKind.LINK, "add bench1")} <= seen
+    subprocess.run(["ip", "link", "del", "bench0"], check=True)
+    assert {reason.kind for reason in mailbox.take(10)} == {ReasonKind.LINK}
+    source.close()
+
+
+def test_a_thousand_interfaces_get_their_value_and_leave_no_trace(
+    service: Service, tree: Path, tmp_path: Path, until: Until
+) -> None:
+    text = f"profiles: []\nweb: {{listen: []}}\nsysctls: {{{PATTERN}: {{value: 2, exclude: [all, default]}}}}\n"
+    put(tree, "etc/ipvsd/ipvsd.yaml", text)
+    service.ready()
+    batch(tmp_path, "link add va{0} type veth peer name vb{0}\n")
+    files = list(Path("/proc/sys/net/ipv4/conf").glob("v*/rp_filter"))
+    assert len(files) == LINKS
+    until(lambda: all(file.read_text() == "2\n" for file in files), "every one has its value")
+    until(lambda: service.status()["sysctls"][0]["members"]["total"] == LINKS + 1, "all of them are told of")
+    descriptors = Path(f"/proc/{service.process.pid}/fd")
+    batch(tmp_path, "link del va{0}\n")
+    until(lambda: service.status()["sysctls"][0]["members"]["total"] == 1, "they are forgotten")
+    until(lambda: len(os.listdir(descriptors)) < 50, "nothing is kept open")
+    assert service.stop()[0] == 0
