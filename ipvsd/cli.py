@@ -46,8 +46,17 @@ def build_parser() -> argparse.ArgumentParser:
     commands.add_parser("check", parents=[common, output], help="look and print; change nothing")
     plan = commands.add_parser("plan", parents=[common, output], help="show what 'apply' would do, as a diff")
     plan.add_argument("--exit-code", action="store_true", help="exit 1 if there is anything to do")
-    commands.add_parser("apply", parents=[common, output], help="make the node right once, without a daemon")
+    apply = commands.add_parser("apply", parents=[common, output], help="make the node right once, without a daemon")
+    apply.add_argument("--persist", action="store_true", help="and for every boot: write modules-load.d, sysctl.d")
+    preflight = commands.add_parser("preflight", parents=[common, output], help="look at every installed kernel")
+    preflight.add_argument("--kernel", metavar="RELEASE", help="look at this one alone")
+    preflight.add_argument("--brief", action="store_true", help="print one line for each")
     commands.add_parser("status", parents=[common, output], help="print what the running daemon last saw")
+    profile = commands.add_parser("profile", help="list the built-in profiles, or show one with its reasons")
+    choices = profile.add_subparsers(dest="action", metavar="ACTION", required=True)
+    choices.add_parser("list", parents=[output], help="print every profile with its purpose")
+    shown = choices.add_parser("show", parents=[output], help="print what a profile wants, and why")
+    shown.add_argument("name", metavar="NAME", help="the profile")
     config = commands.add_parser("config", help="show or validate the configuration")
     actions = config.add_subparsers(dest="action", metavar="ACTION", required=True)
     actions.add_parser("show", parents=[common, output], help="print the effective values and their files")
@@ -59,7 +68,7 @@ def build_parser() -> argparse.ArgumentParser:
 def main(arguments: Optional[Sequence[str]] = None) -> int:
     """Run a command and return its exit code. Usage errors exit 64 from here."""
     options = build_parser().parse_args(arguments)
-    if not os.path.isdir(options.root):
+    if not os.path.isdir(getattr(options, "root", "/")):
         print(f"ipvsd: cannot use --root {options.root}: not a directory", file=sys.stderr)
         return EX_USAGE
     if isinstance(sys.stdout, io.TextIOWrapper):  # what a terminal cannot show is no reason to fail
@@ -79,6 +88,12 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
 
 def _dispatch(options: argparse.Namespace) -> int:
     """Import the one command that was asked for, and run it."""
+    if options.command == "profile":
+        from ipvsd.commands import profile
+
+        return (
+            profile.listed(options.output) if options.action == "list" else profile.show(options.name, options.output)
+        )
     root, only = options.root, options.config
     if options.command == "run":
         if root == "/" and os.geteuid() != 0:
@@ -98,7 +113,11 @@ def _dispatch(options: argparse.Namespace) -> int:
     if options.command == "apply":
         from ipvsd.commands import apply
 
-        return apply.run(root, only, options.output)
+        return apply.run(root, only, options.output, options.persist)
+    if options.command == "preflight":
+        from ipvsd.commands import preflight
+
+        return preflight.run(root, only, options.output, options.kernel, options.brief)
     if options.command == "status":
         from ipvsd.commands import status
 

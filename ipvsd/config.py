@@ -66,6 +66,7 @@ class Config:
     """Everything that can be configured, with its default. Times are in seconds."""
 
     profiles: tuple[str, ...] = ("kube-proxy-ipvs",)
+    kube_proxy: Optional[tuple[int, int]] = None  # its version, where that is known
     scheduler: str = "rr"
     strict_arp: bool = False
     bridge_netfilter: bool = True

@@ -10,7 +10,7 @@ import contextlib
 import time
 from typing import TYPE_CHECKING, Optional
 
-from ipvsd import configfiles, restraint, statusfile
+from ipvsd import configfiles, persist, restraint, statusfile
 from ipvsd.config import Config, ConfigError, parse
 from ipvsd.desire import patterns
 from ipvsd.effective import fingerprint
@@ -26,6 +26,7 @@ from ipvsd.model import (
 )
 from ipvsd.narrate import narrate, told
 from ipvsd.notify import Notifier, watchdog_period
+from ipvsd.profiles import notes
 from ipvsd.reconcile import Reconciled, reconcile
 from ipvsd.report import ConfigState, Ipvs, Report, SourceState, State
 from ipvsd.restraint import History
@@ -37,6 +38,7 @@ from ipvsd.watch.uevents import Uevents
 
 if TYPE_CHECKING:
     from ipvsd.ipvs import Asker
+    from ipvsd.preflight import Survey
     from ipvsd.web import Web
 
 EX_CONFIG = 78
@@ -62,6 +64,8 @@ class Daemon:
         self._sources: list[Source] = []
         self._web: Optional[Web] = None
         self._asker: Optional[Asker] = None
+        self._survey: Optional[Survey] = None
+        self._stale: tuple[str, ...] = ()
         self._ready = False
         self._unsettled = 0
         self._targets = Targets(frozenset(), {}, ())
@@ -120,10 +124,23 @@ class Daemon:
         self._files, self._config, self._config_errors = files, config, ()
         if changed or asked:
             log("info", f"configuration loaded, {fingerprint(config)}")
+            self._tell_notes()
             self._history = restraint.forgive(self._history)
             if self._ready:
                 self._keep_config()
                 self._serve()
+
+    def _notes(self) -> tuple[str, ...]:
+        known = notes(self._config.profiles, self._config.kube_proxy)
+        return (
+            (*known, f"{', '.join(self._stale)}: not as configured (run: ipvsd apply --persist)")
+            if self._stale
+            else known
+        )
+
+    def _tell_notes(self) -> None:
+        for note in self._notes():
+            log("warning", note)
 
     def _keep_config(self) -> None:
         if self._only or self._config_errors:
@@ -204,6 +221,8 @@ class Daemon:
         self._arm(done)
         if self._asker:
             self._asker.consider(done.after.modules, reasons)
+        if self._survey and ReasonKind.PERIODIC in {reason.kind for reason in reasons}:
+            self._look_around(done)
         return self._make_report(done, wall)
 
     def _make_report(self, done: Reconciled, wall: float) -> Report:
@@ -218,6 +237,12 @@ class Daemon:
             tally=self._ledger.tally,
             repairs=self._repairs,
         )
+
+    def _look_around(self, done: Reconciled) -> None:
+        """Look at what only the next boot will need: the kernels that are installed, and the persisted files."""
+        if self._survey:
+            self._survey.look(self._config)
+        self._stale = persist.stale(self._root, persist.files(self._config, done.after.modules, done.after.sysctls))
 
     def _source_states(self) -> tuple[SourceState, ...]:
         states = tuple(source.state() for source in self._sources)
@@ -252,6 +277,7 @@ class Daemon:
     def _add_comforts(self, report: Report) -> None:
         """Begin what waited for READY=1: the watch on the configuration, the web, the question to IPVS."""
         log("info", report.health.line)
+        self._tell_notes()
         self._keep_config()
         from ipvsd.watch.files import Files
 
@@ -263,6 +289,10 @@ class Daemon:
         from ipvsd.ipvs import Asker
 
         self._asker = Asker(self._mailbox, local=self._root == "/")
+        from ipvsd.preflight import Survey
+
+        self._survey = Survey(self._root)
+        self._survey.look(self._config)
         self._asker.consider(report.modules, ())
 
     def _serve(self) -> None:
@@ -286,7 +316,13 @@ class Daemon:
             self._config_errors,
         )
         answer = self._asker.answer if self._asker else Ipvs()
-        self.report = report.replace(config=state, sources=self._source_states(), ipvs=answer)
+        self.report = report.replace(
+            config=state,
+            sources=self._source_states(),
+            ipvs=answer,
+            kernels=self._survey.kernels if self._survey else (),
+            notes=self._notes(),
+        )
         from ipvsd.present import document
 
         try:

@@ -20,7 +20,7 @@ from ipvsd.model import (
     WantedSysctl,
     Within,
 )
-from ipvsd.profiles import PROFILES, PerCpu, Profile, Switch, SysctlEntry, provider
+from ipvsd.profiles import PROFILES, ModuleEntry, PerCpu, Profile, Switch, SysctlEntry, provider
 
 
 def candidates(config: Config) -> frozenset[str]:
@@ -77,12 +77,21 @@ def _on(switch: Union[Switch, None], config: Config) -> bool:
 
 def _modules(name: str, config: Config, known: frozenset[str]) -> Iterator[WantedModule]:
     profile, origin = PROFILES[name], f"profile {name}"
-    entries = [entry for entry in profile.modules if _on(entry.switch, config)]
-    yield from (WantedModule(entry.name, entry.need, origin) for entry in entries if entry.need is Need.REQUIRED)
+    wanted = [
+        WantedModule(entry.name, entry.need, origin, kernel_since=entry.kernel_since)
+        for entry in profile.modules
+        if _on(entry.switch, config) and _demanded(entry, config)
+    ]
+    yield from (module for module in wanted if module.need is Need.REQUIRED)
     if profile.scheduler:
         yield WantedModule(f"ip_vs_{config.scheduler}", Need.REQUIRED, f"scheduler: {config.scheduler}")
     yield from _alternatives(profile, known, origin)
-    yield from (WantedModule(entry.name, entry.need, origin) for entry in entries if entry.need is not Need.REQUIRED)
+    yield from (module for module in wanted if module.need is not Need.REQUIRED)
+
+
+def _demanded(entry: ModuleEntry, config: Config) -> bool:
+    version, before = config.kube_proxy, entry.kube_proxy_before
+    return version is None or before is None or version < before
 
 
 def _alternatives(profile: Profile, known: frozenset[str], origin: str) -> Iterator[WantedModule]:
@@ -119,7 +128,8 @@ def _adjust_modules(modules: dict[str, WantedModule], settings: Mapping[str, Mod
         # Who only gives it parameters does not want it more than the profile does.
         origin = setting.origin if setting.required is not None or old is None else old.origin
         options = tuple(f"{parameter}={value}" for parameter, value in setting.parameters.items())
-        modules[name] = WantedModule(name, need, origin, setting.any_of, options)
+        since = old.kernel_since if old else (0, 0)
+        modules[name] = WantedModule(name, need, origin, setting.any_of, options, since)
 
 
 def _parameters(modules: Mapping[str, WantedModule], config: Config) -> Iterator[WantedSysctl]:

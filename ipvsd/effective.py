@@ -13,6 +13,7 @@ def as_mapping(config: Config) -> dict[str, Any]:
     """Return the configuration as a document that, written as YAML, would configure the same."""
     return {
         "profiles": list(config.profiles),
+        "kubeProxyVersion": "{}.{}".format(*config.kube_proxy) if config.kube_proxy else None,
         "scheduler": config.scheduler,
         "strictARP": config.strict_arp,
         "bridgeNetfilter": config.bridge_netfilter,

@@ -57,8 +57,9 @@ class LinuxHost:
     Modules can be loaded only into the kernel that runs, so a `root` other than / needs a loader of its own.
     """
 
-    def __init__(self, root: str = "/", loader: Optional[Loader] = None) -> None:
-        self._root = root
+    def __init__(self, root: str = "/", loader: Optional[Loader] = None, release: Optional[str] = None) -> None:
+        """`release` stands for a kernel that does not run, and about which only its module tree is asked."""
+        self._root, self._release = root, release
         self._sysctls = os.path.join(root, "proc/sys")
         self._loader = loader
         self._inside: set[str] = set()
@@ -67,14 +68,14 @@ class LinuxHost:
         self._distribution = ""
 
     def kernel(self, names: Collection[str]) -> Kernel:
-        release = (self._text("proc/sys/kernel/osrelease") or os.uname().release).strip()
+        release = self._release or (self._text("proc/sys/kernel/osrelease") or os.uname().release).strip()
         if self._index is None or self._index[0] != release:
             self._index = (release, Index(os.path.join(self._root, "lib/modules", release)))
             os_release = self._text("etc/os-release") or self._text("usr/lib/os-release") or ""
             self._distribution = formats.os_release_id(os_release)
         index = self._index[1].look(names)
         cpus = formats.cpu_count(self._text("sys/devices/system/cpu/online") or "") or os.cpu_count() or 1
-        modular = os.path.exists(os.path.join(self._root, "proc/modules"))
+        modular = bool(self._release) or os.path.exists(os.path.join(self._root, "proc/modules"))
         built_in = index.built_in if modular else index.built_in | self._functional(names)
         return Kernel(release, self._distribution, cpus, modular, index.readable, index.loadable, built_in)
 

@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector, generate_late
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 
-from ipvsd import __version__
+from ipvsd import __version__, preflight
 from ipvsd.health import required
 from ipvsd.model import SysctlVerdict
 from ipvsd.report import Histogram, Report, State
@@ -35,6 +35,7 @@ class _Collector:
             yield from _modules(report)
             yield from _sysctls(report)
             yield from _parameters(report)
+            yield from _kernels(report)
             yield from _work(report)
 
     def describe(self) -> Iterable[Metric]:
@@ -106,6 +107,15 @@ def _parameters(report: Report) -> Iterator[Metric]:
     text = "Times that the parameter had been right and was found wrong."
     yield _counter("parameter_drifts", text, names, tally.drifts, label)
     yield _counter("parameter_repairs", "Drifts of it that ipvsd turned back.", names, tally.repairs, label)
+
+
+def _kernels(report: Report) -> Iterator[Metric]:
+    ready = {(item.release, str(item.running).lower()): preflight.ready(item) for item in report.kernels}
+    text = "Whether the node could be right under the installed kernel."
+    yield _gauge("kernel_ready", text, ready, ["release", "running"])
+    required = preflight.reboot_required(report.kernels, report.kernel.release)
+    text = "Whether the next boot takes another kernel, or the modules of the running one are gone."
+    yield _gauge("reboot_required", text, {(): required})
 
 
 def _work(report: Report) -> Iterator[Metric]:

@@ -73,6 +73,7 @@ class WantedModule:
     origin: str
     any_of: tuple[str, ...] = ()
     options: tuple[str, ...] = ()  # PARAMETER=VALUE, for its loading
+    kernel_since: tuple[int, int] = (0, 0)  # an older kernel will not do
 
 
 @dataclass(frozen=True)
@@ -198,6 +199,7 @@ class ModuleVerdict(enum.Enum):
     ABSENT = "absent"
     NOT_BUILT = "not built"
     INDEX_STALE = "index stale"
+    KERNEL_TOO_OLD = "kernel too old"
     TREE_GONE = "module tree gone"
     NO_SUPPORT = "no module support"
     OTHER_KERNEL = "made for another kernel"

@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from ipvsd import __version__
+from ipvsd import __version__, preflight
 from ipvsd.health import harmless, required
 from ipvsd.model import Finding, ModuleFinding
-from ipvsd.report import Report
+from ipvsd.report import InstalledKernel, Report
 
 
 def document(report: Report) -> dict[str, Any]:
@@ -22,9 +22,11 @@ def document(report: Report) -> dict[str, Any]:
         "state": report.health.state.value,
         "line": report.health.line,
         "kernel": report.kernel.release,
-        "modules": [_finding(finding) for finding in report.modules],
-        "parameters": [_finding(finding) for finding in report.parameters],
-        "sysctls": [_finding(finding) for finding in report.sysctls],
+        "notes": list(report.notes),
+        "kernels": [kernel(installed) for installed in report.kernels],
+        "modules": [finding(found) for found in report.modules],
+        "parameters": [finding(found) for found in report.parameters],
+        "sysctls": [finding(found) for found in report.sysctls],
         "repairs": [
             {
                 "name": repair.name,
@@ -60,7 +62,18 @@ def timestamp(seconds: float) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole)) + f".{thousandths:03d}Z"
 
 
-def _finding(finding: Finding) -> dict[str, Any]:
+def kernel(installed: InstalledKernel) -> dict[str, Any]:
+    """Return an installed kernel as values for JSON."""
+    return {
+        "release": installed.release,
+        "running": installed.running,
+        "next": installed.next,
+        "ready": preflight.ready(installed),
+    }
+
+
+def finding(finding: Finding) -> dict[str, Any]:
+    """Return a finding as values for JSON."""
     common = {
         "name": finding.name,
         "required": required(finding),

@@ -1,4 +1,7 @@
-"""The built-in sets of modules and sysctls, as data with their sources beside them."""
+"""The built-in sets of modules and sysctls, as data with their reasons and sources beside them.
+
+Sources that begin with pkg/ or cmd/ are files of kubernetes/kubernetes, Documentation/ and net/ those of Linux.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,8 @@ from dataclasses import dataclass
 from typing import Optional, Union
 
 from ipvsd.model import Exactly, Need
+
+Version = tuple[int, int]
 
 
 class Switch(enum.Enum):
@@ -25,12 +30,20 @@ class PerCpu:
     least: int
     most: int
 
+    def __str__(self) -> str:
+        return f">= {self.each} for each CPU, within {self.least} and {self.most}"
+
 
 @dataclass(frozen=True)
 class ModuleEntry:
+    """`kube_proxy_before` is the version (major, minor) from which kube-proxy does without the module."""
+
     name: str
+    why: str
     need: Need = Need.REQUIRED
     switch: Optional[Switch] = None
+    kube_proxy_before: Optional[Version] = None
+    kernel_since: Version = (0, 0)  # an older kernel will not do, whatever modules it has
 
 
 @dataclass(frozen=True)
@@ -39,10 +52,11 @@ class SysctlEntry:
 
     key: str
     want: Union[Exactly, PerCpu]
+    why: str
     required: bool = True
     switch: Optional[Switch] = None
-    since: tuple[int, int] = (0, 0)
-    before: tuple[int, int] = (9999, 0)
+    since: Version = (0, 0)
+    before: Version = (9999, 0)
 
 
 @dataclass(frozen=True)
@@ -54,57 +68,129 @@ class Profile:
     alternatives: tuple[tuple[str, ...], ...] = ()
     sysctls: tuple[SysctlEntry, ...] = ()
     scheduler: bool = False  # the module of the configured scheduler is required, too
+    milestones: tuple[tuple[Version, str], ...] = ()  # what is to be known from a version of kube-proxy on
 
 
 ON = Exactly("1")
 
 # The connection tracker for IPv4 was a module of its own until Linux 4.19 (commit a0ae2562c6c4).
 CONNTRACK = ("nf_conntrack", "nf_conntrack_ipv4")
+ALTERNATIVES_WHY = "connection tracking: whichever of these the kernel's own index knows; one module since Linux 4.19"
+SCHEDULER_WHY = "the configured scheduler (kube-proxy's ipvs.scheduler)"
 
 # net/netfilter/ipvs/Kconfig. `twos` (5.12), `mh` (4.18) and others are not in every kernel.
 SCHEDULERS = "rr wrr lc wlc lblc lblcr dh sh mh sed nq fo ovf twos".split()
 
-# The modules are those that kube-proxy demands before 1.27 (GetRequiredIPVSModules in its
-# pkg/util/ipvs/ipvs.go); it writes the net.ipv4 keys itself when it starts and exits if it cannot
-# (NewProxier in pkg/proxy/ipvs/proxier.go), so that all of them are required. bridge-nf-call-* it only ever read.
+_FIXED_LIST = "on kube-proxy's fixed list before 1.27 (GetRequiredIPVSModules, pkg/util/ipvs/ipvs.go)"
+_SETS_ONCE = "kube-proxy sets it once, when it starts, and exits if it cannot (NewProxier, pkg/proxy/ipvs/proxier.go)"
+_NFT = "its rules use it (pkg/proxy/nftables/proxier.go); found by loading such rules on 5.10 and later"
+
+_BRIDGE = (ModuleEntry("br_netfilter", "brings the net.bridge keys", Need.WANTED, Switch.BRIDGE_NETFILTER),)
+_BRIDGE_SYSCTLS = tuple(
+    SysctlEntry(
+        f"net.bridge.bridge-nf-call-{tables}",
+        ON,
+        "packets between containers on one bridge pass the rules; kube-proxy only ever read it",
+        required=False,
+        switch=Switch.BRIDGE_NETFILTER,
+    )
+    for tables in ("iptables", "ip6tables")
+)
+_FORWARD = SysctlEntry("net.ipv4.ip_forward", ON, f"the node routes; {_SETS_ONCE}")
+_CONNTRACK_MAX = SysctlEntry(
+    "net.netfilter.nf_conntrack_max",
+    PerCpu(32768, 131072, 1048576),
+    "kube-proxy's conntrack.maxPerCore and conntrack.min, with its cap since 1.36 (kubernetes/kubernetes#137002)",
+)
+
 KUBE_PROXY_IPVS = Profile(
     purpose="what kube-proxy's IPVS mode needs",
     modules=(
-        ModuleEntry("ip_vs"),
-        ModuleEntry("ip_vs_rr"),
-        ModuleEntry("ip_vs_wrr"),
-        ModuleEntry("ip_vs_sh"),
-        ModuleEntry("br_netfilter", Need.WANTED, Switch.BRIDGE_NETFILTER),
+        ModuleEntry("ip_vs", "IPVS itself"),
+        ModuleEntry("ip_vs_rr", f"{_FIXED_LIST}, and its default scheduler"),
+        ModuleEntry("ip_vs_wrr", _FIXED_LIST, kube_proxy_before=(1, 27)),
+        ModuleEntry("ip_vs_sh", _FIXED_LIST, kube_proxy_before=(1, 27)),
+        *_BRIDGE,
     ),
     alternatives=(CONNTRACK,),
     sysctls=(
-        SysctlEntry("net.ipv4.ip_forward", ON),
-        SysctlEntry("net.ipv4.conf.all.arp_ignore", ON, switch=Switch.STRICT_ARP),
-        SysctlEntry("net.ipv4.conf.all.arp_announce", Exactly("2"), switch=Switch.STRICT_ARP),
-        SysctlEntry("net.ipv4.vs.conntrack", ON),
-        # Left alone from 5.9 on, where mode 1 no longer drops packets (kubernetes/kubernetes#102122).
-        SysctlEntry("net.ipv4.vs.conn_reuse_mode", Exactly("0"), since=(4, 1), before=(5, 9)),
-        SysctlEntry("net.ipv4.vs.expire_nodest_conn", ON),
-        SysctlEntry("net.ipv4.vs.expire_quiescent_template", ON),
-        SysctlEntry("net.bridge.bridge-nf-call-iptables", ON, required=False, switch=Switch.BRIDGE_NETFILTER),
-        SysctlEntry("net.bridge.bridge-nf-call-ip6tables", ON, required=False, switch=Switch.BRIDGE_NETFILTER),
-        # kube-proxy's conntrack.maxPerCore and conntrack.min; its cap since 1.36 (kubernetes/kubernetes#137002).
-        SysctlEntry("net.netfilter.nf_conntrack_max", PerCpu(32768, 131072, 1048576)),
+        _FORWARD,
+        SysctlEntry("net.ipv4.conf.all.arp_ignore", ON, f"strictARP: {_SETS_ONCE}", switch=Switch.STRICT_ARP),
+        SysctlEntry("net.ipv4.conf.all.arp_announce", Exactly("2"), "as arp_ignore", switch=Switch.STRICT_ARP),
+        SysctlEntry("net.ipv4.vs.conntrack", ON, f"masquerading needs it; {_SETS_ONCE}"),
+        SysctlEntry(
+            "net.ipv4.vs.conn_reuse_mode",
+            Exactly("0"),
+            "kube-proxy sets it on kernels in which 1 drops packets (kubernetes/kubernetes#102122)",
+            since=(4, 1),
+            before=(5, 9),
+        ),
+        SysctlEntry("net.ipv4.vs.expire_nodest_conn", ON, _SETS_ONCE),
+        SysctlEntry("net.ipv4.vs.expire_quiescent_template", ON, _SETS_ONCE),
+        *_BRIDGE_SYSCTLS,
+        _CONNTRACK_MAX,
     ),
     scheduler=True,
+    # KEP-5495; kubernetes/kubernetes#134539 for the first one.
+    milestones=(
+        ((1, 35), "IPVS mode is deprecated since 1.35, will be off by default in 1.40 and is gone in 1.43"),
+        (
+            (1, 40),
+            "IPVS mode is off by default, featureGates.KubeProxyIPVS turns it on; it is gone in 1.43",
+        ),
+        ((1, 43), "IPVS mode is gone: kube-proxy exits with mode ipvs"),
+    ),
+)
+
+KUBE_PROXY_NFTABLES = Profile(
+    purpose="what kube-proxy's nftables mode needs",
+    modules=(
+        # kube-proxy refuses older kernels (KEP-3866, "kernel support").
+        ModuleEntry("nf_tables", "nftables itself, on a kernel that kube-proxy takes", kernel_since=(5, 13)),
+        *(
+            ModuleEntry(name, _NFT)
+            for name in (
+                "nft_ct",
+                "nft_chain_nat",
+                "nft_nat",
+                "nft_masq",
+                "nft_numgen",
+                "nft_reject_ipv4",
+                "nft_reject_ipv6",
+                "nft_fib_ipv4",
+                "nft_fib_ipv6",
+            )
+        ),
+        *_BRIDGE,
+    ),
+    alternatives=(CONNTRACK,),
+    sysctls=(_FORWARD, *_BRIDGE_SYSCTLS, _CONNTRACK_MAX),
+    # KEP-3866.
+    milestones=(
+        ((0, 0), "there is no nftables mode: it is alpha in 1.29, beta in 1.31 and general in 1.33"),
+        ((1, 29), "nftables mode is not general before 1.33, and before 1.31 off by default"),
+        ((1, 33), ""),
+    ),
 )
 
 LVS_FULL = Profile(
     purpose="a plain LVS director: every scheduler that this kernel provides",
     modules=(
-        ModuleEntry("ip_vs"),
-        *(ModuleEntry(f"ip_vs_{name}", Need.IF_SHIPPED) for name in SCHEDULERS),
-        ModuleEntry("ip_vs_ftp", Need.IF_SHIPPED),
+        ModuleEntry("ip_vs", "IPVS itself"),
+        *(
+            ModuleEntry(f"ip_vs_{name}", "a scheduler of net/netfilter/ipvs/Kconfig", Need.IF_SHIPPED)
+            for name in SCHEDULERS
+        ),
+        ModuleEntry("ip_vs_ftp", "active FTP through NAT", Need.IF_SHIPPED),
     ),
     alternatives=(CONNTRACK,),
 )
 
-PROFILES: Mapping[str, Profile] = {"kube-proxy-ipvs": KUBE_PROXY_IPVS, "lvs-full": LVS_FULL}
+PROFILES: Mapping[str, Profile] = {
+    "kube-proxy-ipvs": KUBE_PROXY_IPVS,
+    "kube-proxy-nftables": KUBE_PROXY_NFTABLES,
+    "lvs-full": LVS_FULL,
+}
 
 # Which module brings which sysctls into being; the first prefix that fits.
 PROVIDERS: tuple[tuple[str, str], ...] = (
@@ -119,3 +205,12 @@ PROVIDERS: tuple[tuple[str, str], ...] = (
 def provider(key: str) -> Optional[str]:
     """Return the module without which the sysctl has no file, or None if none is known."""
     return next((module for prefix, module in PROVIDERS if key.startswith(prefix)), None)
+
+
+def notes(names: tuple[str, ...], kube_proxy: Optional[Version]) -> tuple[str, ...]:
+    """Return what a person should know who runs these profiles with this version of kube-proxy."""
+    found = []
+    for name in names:
+        reached = [text for since, text in PROFILES[name].milestones if kube_proxy and kube_proxy >= since]
+        found += [f"kube-proxy {kube_proxy[0]}.{kube_proxy[1]}: {text}" for text in reached[-1:] if kube_proxy and text]
+    return tuple(found)

@@ -61,19 +61,20 @@ def look(host: Host, config: Config) -> tuple[Kernel, Plan]:
     kernel = host.kernel(names)
     modules = host.modules(names)
     want = desired(config, kernel, modules, {pattern: host.expand(pattern) for pattern in patterns(config)})
-    lacking = [
-        name
-        for wanted in want.modules
-        for name in wanted.any_of or (wanted.name,)
-        if name not in kernel.built_in and modules.get(name) is not ModuleState.LIVE
-    ]
-    if lacking:
-        kernel = host.explain(kernel, lacking)
+    absent = lacking(want, kernel, modules)
+    if absent:
+        kernel = host.explain(kernel, absent)
     if kernel.aliases:
         modules = {**modules, **host.modules(kernel.aliases.values())}
     readings = {wanted.key: host.read_sysctl(wanted.key) for wanted in want.sysctls}
     parameters = {wanted.key: host.read_parameter(wanted.key) for wanted in want.parameters}
     return kernel, plan(_still_there(want, readings), Observed(kernel, modules, readings, parameters))
+
+
+def lacking(want: Desired, kernel: Kernel, modules: Mapping[str, ModuleState]) -> tuple[str, ...]:
+    """Return the names of wanted modules that are neither live nor built in."""
+    names = (name for wanted in want.modules for name in wanted.any_of or (wanted.name,))
+    return tuple(name for name in names if name not in kernel.built_in and modules.get(name) is not ModuleState.LIVE)
 
 
 def _still_there(want: Desired, readings: Mapping[str, Reading]) -> Desired:

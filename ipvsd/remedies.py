@@ -37,6 +37,7 @@ _MODULE = {
     ModuleVerdict.ABSENT: "{install}",
     ModuleVerdict.NOT_BUILT: "run a kernel that was built with {option}",
     ModuleVerdict.INDEX_STALE: "run 'depmod -a {release}'",
+    ModuleVerdict.KERNEL_TOO_OLD: "run a newer kernel",
     ModuleVerdict.TREE_GONE: "reboot into an installed kernel, or {install}",
     ModuleVerdict.NO_SUPPORT: "run a kernel with loadable modules, or with this one built in",
     ModuleVerdict.OTHER_KERNEL: "replace its file by one made for this kernel ({install})",

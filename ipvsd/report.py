@@ -81,6 +81,16 @@ class ConfigState:
 
 
 @dataclass(frozen=True)
+class InstalledKernel:
+    """A kernel in /lib/modules, with the verdicts as they would be under it."""
+
+    release: str
+    running: bool
+    next: bool  # the next boot takes it
+    modules: tuple[ModuleFinding, ...]
+
+
+@dataclass(frozen=True)
 class Report:
     """One finished look-decide-act-look: what was wanted, seen and done, and when."""
 
@@ -96,6 +106,8 @@ class Report:
     sources: tuple[SourceState, ...] = ()
     ipvs: Ipvs = Ipvs()
     config: Optional[ConfigState] = None
+    kernels: tuple[InstalledKernel, ...] = ()
+    notes: tuple[str, ...] = ()  # what a person should know besides
 
     @property
     def findings(self) -> tuple[Finding, ...]:

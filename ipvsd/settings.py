@@ -149,11 +149,25 @@ def _scheduler(node: Node) -> str:
     return text
 
 
+def _version(node: Node) -> Optional[tuple[int, int]]:
+    if isinstance(node, Scalar) and node.kind == "null":
+        return None
+    match = re.match(r"v?([0-9]{1,3})\.([0-9]{1,3})(?:\.[0-9A-Za-z.+-]{1,40})?\Z", _text(node))
+    if not match:
+        raise SettingError(f"must be a version of Kubernetes, not {kind(node)}", 'such as "1.30"')
+    return int(match[1]), int(match[2])
+
+
 def _profiles(node: Node) -> tuple[str, ...]:
+    if _text(node) == "none":
+        return ()
     if not isinstance(node, document.Sequence):
         raise SettingError(f"must be a list, not {kind(node)}", "[] for none")
-    read = _choice(*profiles.PROFILES)
-    return tuple(dict.fromkeys(read(item) for item in node.items))
+    read = _choice(*profiles.PROFILES, "none")
+    chosen = dict.fromkeys(read(item) for item in node.items)
+    if "none" in chosen and len(chosen) > 1:
+        raise SettingError("has none and another one", "keep one of them")
+    return tuple(name for name in chosen if name != "none")
 
 
 def _listen(node: Node) -> tuple[tuple[str, int], ...]:
@@ -189,6 +203,7 @@ Reader = Callable[[Node], object]
 # By the key of the configuration: the field of Config, and what reads it.
 SETTINGS: Mapping[str, tuple[str, Reader]] = {
     "profiles": ("profiles", _profiles),
+    "kubeProxyVersion": ("kube_proxy", _version),
     "scheduler": ("scheduler", _scheduler),
     "strictARP": ("strict_arp", _boolean),
     "bridgeNetfilter": ("bridge_netfilter", _boolean),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 
-from ipvsd import remedies
+from ipvsd import formats, remedies
 from ipvsd.model import (
     Kernel,
     ModuleFinding,
@@ -31,6 +31,12 @@ def judge(wanted: WantedModule, observed: Observed) -> ModuleFinding:
         return _judge_alternatives(wanted, observed)
     kernel, module = observed.kernel, observed.kernel.module(wanted.name)
     verdict, evidence = _seen(module, observed)
+    if formats.kernel_version(kernel.release) < wanted.kernel_since:
+        since = "{}.{}".format(*wanted.kernel_since)
+        verdict, evidence = (
+            V.KERNEL_TOO_OLD,
+            f"kernel {kernel.release} is older than {since}, which {wanted.origin} needs",
+        )
     if module != wanted.name:
         evidence = f"alias of {module}: {evidence}"
     return ModuleFinding(wanted, verdict, evidence, _remedy(verdict, kernel, module), module)

@@ -69,6 +69,11 @@ def test_a_file_that_says_nothing_changes_nothing(text: str) -> None:
                 modules={"ip_vs": ModuleSetting("0.yaml:1", parameters={"conn_tab_bits": "20", "on": "Y", "off": "N"})}
             ),
         ),
+        ("profiles: none", Config(profiles=())),
+        ("profiles: [none]", Config(profiles=())),
+        ("kubeProxyVersion: 1.30", Config(kube_proxy=(1, 30))),
+        ("kubeProxyVersion: v1.27.4", Config(kube_proxy=(1, 27))),
+        ("kubeProxyVersion: null", Config()),
         ("modules: {snd-dummy: {}}", Config(modules={"snd_dummy": ModuleSetting("0.yaml:1")})),
     ],
 )
@@ -261,7 +266,9 @@ LETTERS = "(letters, digits, '_' and '-', at most 55)"
             "1: sysctls.net.a.policy: must be one of enforce, observe (not 'ignore')",
         ),
         ("profiles: kube-proxy-ipvs", "1: profiles: must be a list, not a text ([] for none)"),
-        ("profiles: [none]", "1: profiles: must be one of kube-proxy-ipvs, lvs-full (not 'none')"),
+        ("profiles: [none, lvs-full]", "1: profiles: has none and another one (keep one of them)"),
+        ("kubeProxyVersion: [1]", "1: kubeProxyVersion: must be a version of Kubernetes, not a list (such as"),
+        ("kubeProxyVersion: latest", "1: kubeProxyVersion: must be a version of Kubernetes, not a text"),
         ("scheduler: ../x", "1: scheduler: must be the name of a scheduler, not '../x' (such as rr or sh)"),
         ("scheduler: [rr]", "1: scheduler: must be the name of a scheduler, not a list (such as rr or sh)"),
         ("strictARP: 1", "1: strictARP: must be true or false, not a number"),

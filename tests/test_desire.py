@@ -6,7 +6,9 @@ import pytest
 
 from ipvsd.config import Config, parse
 from ipvsd.desire import candidates, desired
-from ipvsd.model import Desired, Exactly, ModuleState, Need, Policy, WantedSysctl, Within
+from ipvsd.model import Desired, Exactly, ModuleState, ModuleVerdict, Need, Observed, Policy, WantedSysctl, Within
+from ipvsd.profiles import notes
+from ipvsd.verdicts import judge
 from tests.samples import kernel
 
 DEBIAN = ("ip_vs", "ip_vs_rr", "ip_vs_wrr", "ip_vs_sh", "nf_conntrack", "br_netfilter")
@@ -212,3 +214,48 @@ def test_a_sysctl_knows_the_module_that_brings_it(key: str, module: object) -> N
 def test_the_index_is_asked_about_everything_that_may_matter() -> None:
     asked = candidates(config("scheduler: wlc\nmodules: {dummy: {}}\nsysctls: {net.ipv4.vs.lblc_expiration: 1}"))
     assert {*DEBIAN, "nf_conntrack_ipv4", "ip_vs_wlc", "dummy", "ip_vs_lblc"} <= asked
+
+
+# --- kube-proxy's version ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "schedulers"),
+    [
+        ("", {"ip_vs_rr", "ip_vs_wrr", "ip_vs_sh"}),
+        ("kubeProxyVersion: 1.26", {"ip_vs_rr", "ip_vs_wrr", "ip_vs_sh"}),
+        ("kubeProxyVersion: 1.27", {"ip_vs_rr"}),
+        ("kubeProxyVersion: 1.30\nscheduler: sh", {"ip_vs_rr", "ip_vs_sh"}),
+    ],
+)
+def test_a_version_of_kube_proxy_tightens_the_set(text: str, schedulers: set[str]) -> None:
+    found = {name: need for name, need in needs(want(text)).items() if name.startswith("ip_vs_")}
+    assert found == dict.fromkeys(schedulers, Need.REQUIRED)
+
+
+@pytest.mark.parametrize(
+    ("text", "count", "said"),
+    [
+        ("", 0, ""),
+        ("kubeProxyVersion: 1.34", 0, ""),
+        ("kubeProxyVersion: 1.35", 1, "kube-proxy 1.35: IPVS mode is deprecated since 1.35"),
+        ("kubeProxyVersion: 1.41", 1, "kube-proxy 1.41: IPVS mode is off by default"),
+        ("kubeProxyVersion: 1.43", 1, "kube-proxy 1.43: IPVS mode is gone"),
+        ("kubeProxyVersion: 1.43\nprofiles: [kube-proxy-nftables]", 0, ""),
+        ("kubeProxyVersion: 1.28\nprofiles: [kube-proxy-nftables]", 1, "kube-proxy 1.28: there is no nftables mode"),
+        ("kubeProxyVersion: 1.30\nprofiles: [kube-proxy-nftables]", 1, "kube-proxy 1.30: nftables mode is not general"),
+    ],
+)
+def test_a_version_of_kube_proxy_has_its_notes(text: str, count: int, said: str) -> None:
+    made = config(text)
+    found = notes(made.profiles, made.kube_proxy)
+    assert len(found) == count
+    assert "".join(found).startswith(said)
+
+
+def test_an_old_kernel_is_too_old_for_nftables_whatever_it_has() -> None:
+    wanted = want("profiles: [kube-proxy-nftables]")
+    (module,) = (module for module in wanted.modules if module.name == "nf_tables")
+    for release, verdict in (("5.10.0", ModuleVerdict.KERNEL_TOO_OLD), ("5.13.0", ModuleVerdict.LIVE)):
+        seen = Observed(kernel(release=release), {"nf_tables": ModuleState.LIVE}, {})
+        assert judge(module, seen).verdict is verdict

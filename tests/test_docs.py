@@ -35,6 +35,7 @@ from ipvsd.report import (
     ConfigState,
     Health,
     Histogram,
+    InstalledKernel,
     Ipvs,
     Report,
     SourceState,
@@ -71,6 +72,8 @@ REPORT = Report(
     repairs=(Repair("a.b", "0", "1", 1.0, 1.0),),
     sources=(SourceState("uevents", True, ""),),
     ipvs=Ipvs(True, "1.2.1", 4096, "answers"),
+    kernels=(InstalledKernel("6.1.0", running=True, next=True, modules=()),),
+    notes=("something",),
     config=ConfigState("0", ("lvs-full",), ("file",), 60.0, ("error",)),
 )
 
@@ -263,9 +266,9 @@ def shapes(document: Mapping[str, Any]) -> Mapping[str, set[str]]:
     """Return the keys of each kind of object in a status document."""
     lists = {key: value for key, value in document.items() if isinstance(value, list)}
     for key, items in lists.items():
-        assert items, f"{key} is empty and shows nothing"
-        assert all(item.keys() == items[0].keys() for item in items)
-    nested = {key: set(items[0]) for key, items in lists.items()}
+        assert items or key == "notes", f"{key} is empty and shows nothing"
+        assert all(item.keys() == items[0].keys() for item in items if isinstance(item, dict))
+    nested = {key: set(items[0]) for key, items in lists.items() if key != "notes"}
     single = {key: set(value) for key, value in document.items() if isinstance(value, dict)}
     return {"": set(document), **nested, **single}
 

@@ -16,10 +16,11 @@ PACKAGE = Path(__file__).parent.parent / "ipvsd"
 LADDER = """
     model report formats sysctls profiles values modprobe_d kconfig remedies verdicts planner restraint groups health
     document settings config effective configfiles desire
-    wake moduletree kmod host reconcile tally journal narrate
+    wake moduletree kmod host reconcile persist preflight tally journal narrate
     watch watch.sysctls watch.uevents watch.files ipvs
     present statusfile metrics web notify daemon
-    commands commands.text commands.check commands.plan commands.apply commands.status commands.config cli __main__
+    commands commands.text commands.check commands.plan commands.apply commands.status
+    commands.preflight commands.profile commands.config cli __main__
 """.split()
 
 PURE = """

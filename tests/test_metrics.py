@@ -47,6 +47,7 @@ ipvsd_sysctl_repairs_total{{name="net.ipv4.ip_forward"}} 0.0
 ipvsd_sysctl_repairs_total{{name="net.ipv4.vs.conntrack"}} 0.0
 ipvsd_sysctl_repair_failures_total{{name="net.ipv4.ip_forward"}} 0.0
 ipvsd_sysctl_repair_failures_total{{name="net.ipv4.vs.conntrack"}} 0.0
+ipvsd_reboot_required 0.0
 """
 
 

@@ -19,6 +19,8 @@ GOLDEN = {
     "state": "ready",
     "line": "ready: all of it",
     "kernel": "6.1.0-50-cloud-amd64",
+    "notes": [],
+    "kernels": [],
     "modules": [
         {
             "name": "ip_vs_sh",

@@ -5,21 +5,35 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Mapping
 
-from ipvsd import configfiles, present
+from ipvsd import configfiles, persist, preflight, present
 from ipvsd.commands.check import make_report, show
 from ipvsd.daemon import UNSETTLED
+from ipvsd.desire import desired
+from ipvsd.health import required
 from ipvsd.host import LinuxHost
+from ipvsd.model import SysctlFinding, SysctlVerdict
 from ipvsd.reconcile import Reconciled, look, reconcile
+from ipvsd.report import InstalledKernel
 
 EX_USAGE = 64
 EX_NOPERM = 77
 
 
-def run(root: str, only: str | None, output: str) -> int:
-    """Exit 0 if everything required is right afterwards, else 1; 77 if there is work and no right to do it."""
+def run(root: str, only: str | None, output: str, keep: bool) -> int:
+    """Exit 0 if everything required is right afterwards, else 1; 77 if there is work and no right to do it.
+
+    With `keep` the node is made right for every boot, with ipvsd or without; another root is only ever made so.
+    """
     if root != "/":
-        print("ipvsd: cannot apply below another root: modules and sysctls are the running kernel's", file=sys.stderr)
+        if keep:
+            return _persist_image(root, only)
+        print(
+            "ipvsd: cannot apply below another root: modules and sysctls are the running kernel's "
+            "(for an image: --persist)",
+            file=sys.stderr,
+        )
         return EX_USAGE
     host, config = LinuxHost(root), configfiles.load(root, only)
     if os.geteuid() != 0 and look(host, config)[1].actions:
@@ -32,7 +46,9 @@ def run(root: str, only: str | None, output: str) -> int:
         if done.unsettled:
             time.sleep(pause)
             done = reconcile(host, config, {}, time.monotonic)
-    report = make_report(root, done.kernel, done.after)
+    if keep:
+        _write(root, persist.files(config, done.after.modules, done.after.sysctls))
+    report = make_report(root, config, done.kernel, done.after)
     if output == "text":
         _tell(done)
     show(present.document(report), output)
@@ -44,3 +60,27 @@ def _tell(done: Reconciled) -> None:
         print(action)
     if done.proved:
         print()
+
+
+def _persist_image(root: str, only: str | None) -> int:
+    """Write the files into an image, for the kernel that it will boot."""
+    config, known = configfiles.load(root, only), preflight.releases(root)
+    if not known:
+        print(f"ipvsd: cannot persist below {root}: there is no kernel in its /lib/modules", file=sys.stderr)
+        return 1
+    release = preflight.next_release(root, known) or known[-1]
+    modules = preflight.examine(root, config, release)
+    kernel = LinuxHost(root, release=release).kernel(())
+    # No kernel runs there: what is wanted of sysctls is all that is known.
+    wanted = desired(config, kernel, {}, {}).sysctls
+    sysctls = [SysctlFinding(item, None, SysctlVerdict.PENDING, "") for item in wanted]
+    _write(root, persist.files(config, modules, sysctls))
+    for finding in preflight.problems(InstalledKernel(release, running=False, next=True, modules=modules)):
+        print(f"! {finding.name} {finding.verdict.value} in kernel {release}: {finding.remedy}", file=sys.stderr)
+    missing = [finding for finding in modules if required(finding) and not persist.to_be_had(finding)]
+    return 1 if missing else 0
+
+
+def _write(root: str, texts: Mapping[str, str]) -> None:
+    for path in persist.write(root, texts):
+        print(f"wrote {path}", file=sys.stderr)

@@ -7,12 +7,14 @@ import time
 
 from ipvsd import configfiles, present
 from ipvsd.commands import text
+from ipvsd.config import Config
 from ipvsd.groups import collapsed
 from ipvsd.health import assess
 from ipvsd.host import LinuxHost
 from ipvsd.ipvs import ask
 from ipvsd.model import Kernel, Plan
 from ipvsd.narrate import told
+from ipvsd.profiles import notes
 from ipvsd.reconcile import look
 from ipvsd.report import Ipvs, Report
 from ipvsd.tally import EMPTY
@@ -20,13 +22,14 @@ from ipvsd.tally import EMPTY
 
 def run(root: str, only: str | None, output: str) -> int:
     """Exit 0 if everything required is right, 1 if not, 2 if that cannot be told."""
-    kernel, plan = look(LinuxHost(root), configfiles.load(root, only))
-    report = make_report(root, kernel, plan)
+    config = configfiles.load(root, only)
+    kernel, plan = look(LinuxHost(root), config)
+    report = make_report(root, config, kernel, plan)
     show(present.document(report), output)
     return report.health.exit_code
 
 
-def make_report(root: str, kernel: Kernel, plan: Plan) -> Report:
+def make_report(root: str, config: Config, kernel: Kernel, plan: Plan) -> Report:
     """Return the report of a single look, with the answer of IPVS where that can be asked."""
     answer = Ipvs(False, detail="module ip_vs is not live")
     if any(finding.name == "ip_vs" and finding.right for finding in plan.modules):
@@ -42,6 +45,7 @@ def make_report(root: str, kernel: Kernel, plan: Plan) -> Report:
         health=assess(told(plan), None, now),
         tally=EMPTY,
         ipvs=answer,
+        notes=notes(config.profiles, config.kube_proxy),
     )
 
 
@@ -50,4 +54,4 @@ def show(document: dict[str, object], output: str) -> None:
     if output == "json":
         print(json.dumps(document, indent=2))
         return
-    print("\n".join([*text.summary(document), text.ipvs(document), *text.findings(document)]))
+    print("\n".join([*text.summary(document), text.ipvs(document), *text.notes(document), *text.findings(document)]))

@@ -49,6 +49,7 @@ def validate(root: str, only: str | None, output: str) -> int:
 
 _PLAIN = {
     "profiles": "profiles",
+    "kubeProxyVersion": "kube_proxy",
     "scheduler": "scheduler",
     "strictARP": "strict_arp",
     "bridgeNetfilter": "bridge_netfilter",

@@ -42,6 +42,7 @@ def _about(document: Mapping[str, Any], age: float) -> Iterator[str]:
     config = document["config"]
     yield f"looked {age:.0f} s ago; looks at least every {config['interval']:g} s"
     yield text.ipvs(document)
+    yield from text.notes(document)
     yield f"configuration {config['hash']}: {', '.join(config['files']) or 'the defaults'}"
     for error in config["errors"]:
         yield text.colour(f"refused: {error}", "31")

@@ -27,9 +27,27 @@ def summary(document: Mapping[str, Any]) -> Iterator[str]:
     yield from rest
 
 
+def notes(document: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what a person should know besides, folded."""
+    for note in document["notes"]:
+        yield from folded(colour(f"note: {note}", "33"))
+
+
+def indented(line: str, first: int, others: int) -> list[str]:
+    """Return a line as several within the width, indented by these numbers of blanks."""
+    return textwrap.wrap(
+        line,
+        WIDTH,
+        initial_indent=" " * first,
+        subsequent_indent=" " * others,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
 def folded(line: str) -> list[str]:
     """Return a long line as several, indented after the first one."""
-    return textwrap.wrap(line, WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+    return indented(line, 0, 2)
 
 
 def findings(document: Mapping[str, Any]) -> Iterator[str]:
@@ -73,9 +91,7 @@ def _row(item: Mapping[str, Any], name: str, value: str) -> Iterator[str]:
 
 
 def _wrapped(text: str) -> Iterable[str]:
-    return textwrap.wrap(
-        text, WIDTH, initial_indent="      ", subsequent_indent="      ", break_long_words=False, break_on_hyphens=False
-    )
+    return indented(text, 6, 6)
 
 
 def ipvs(document: Mapping[str, Any]) -> str:

@@ -1,0 +1,52 @@
+"""ipvsd preflight: whether each installed kernel could satisfy the configuration, before it is booted."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from typing import Any, Optional
+
+from ipvsd import configfiles, preflight, present
+from ipvsd.commands import text
+from ipvsd.profiles import notes
+from ipvsd.report import InstalledKernel
+
+
+def run(root: str, only: Optional[str], output: str, kernel: Optional[str], brief: bool) -> int:
+    """Exit 0 if every kernel that was looked at could, 1 if one could not, 2 if there is none to look at."""
+    config = configfiles.load(root, only)
+    kernels = preflight.survey(root, config, kernel)
+    required = preflight.reboot_required(kernels, preflight.running_release(root)) if kernel is None else False
+    if output == "json":
+        document = {
+            "kernels": [_values(item) for item in kernels],
+            "reboot_required": required,
+            "notes": list(notes(config.profiles, config.kube_proxy)),
+        }
+        print(json.dumps(document, indent=2))
+    elif kernels:
+        print("\n".join(line for item in kernels for line in _lines(item, brief)))
+    if not kernels:
+        what = f"kernel {kernel}" if kernel else "no kernel"
+        print(f"ipvsd: cannot look at {what}: it is not in /lib/modules of {root}", file=sys.stderr)
+        return 2
+    return 0 if all(map(preflight.ready, kernels)) else 1
+
+
+def _values(kernel: InstalledKernel) -> dict[str, Any]:
+    return {**present.kernel(kernel), "modules": [present.finding(finding) for finding in kernel.modules]}
+
+
+def _lines(kernel: InstalledKernel, brief: bool) -> Iterator[str]:
+    words = [word for word, so in (("running", kernel.running), ("next boot", kernel.next)) if so]
+    roles = f" ({', '.join(words)})" if words else ""
+    found = preflight.problems(kernel)
+    verdict = text.colour("ready", "32") if preflight.ready(kernel) else text.colour("not ready", "31")
+    names = ", ".join(f"{finding.name} {finding.verdict.value}" for finding in found)
+    yield f"kernel {kernel.release}{roles}: {verdict}{f'; {names}' if brief and found else ''}"
+    if brief:
+        return
+    for finding in found:
+        yield from text.indented(f"! {finding.name} {finding.verdict.value}: {finding.evidence}", 2, 6)
+        yield from text.indented(f"-> {finding.remedy}", 6, 6)

@@ -1,0 +1,90 @@
+"""ipvsd profile: the built-in profiles, each entry with its reason."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from ipvsd.commands import text
+from ipvsd.model import Need
+from ipvsd.profiles import ALTERNATIVES_WHY, PROFILES, SCHEDULER_WHY, ModuleEntry, Profile, SysctlEntry
+
+EX_USAGE = 64
+NONE = "nothing: only what the configuration itself names"
+
+
+def listed(output: str) -> int:
+    """Print every profile with its purpose."""
+    purposes = {**{name: profile.purpose for name, profile in PROFILES.items()}, "none": NONE}
+    if output == "json":
+        print(json.dumps(purposes, indent=2))
+    else:
+        width = max(map(len, purposes))
+        print("\n".join(f"{name:{width}}  {purpose}" for name, purpose in purposes.items()))
+    return 0
+
+
+def show(name: str, output: str) -> int:
+    """Print what one profile wants, and why. Exits 64 if there is no such profile."""
+    profile = Profile(NONE, ()) if name == "none" else PROFILES.get(name)
+    if profile is None:
+        known = ", ".join([*PROFILES, "none"])
+        print(f"ipvsd: cannot show profile {name}: there is none (known: {known})", file=sys.stderr)
+        return EX_USAGE
+    if output == "json":
+        print(json.dumps(_values(name, profile), indent=2))
+    else:
+        print("\n".join(_lines(name, profile)))
+    return 0
+
+
+def _modules(profile: Profile) -> Iterator[dict[str, Any]]:
+    for entry in profile.modules:
+        yield {"name": entry.name, "need": entry.need.value, "when": _when_module(entry), "why": entry.why}
+    for variants in profile.alternatives:
+        yield {"name": " ".join(variants), "need": Need.REQUIRED.value, "when": "", "why": ALTERNATIVES_WHY}
+    if profile.scheduler:
+        yield {"name": "ip_vs_SCHEDULER", "need": Need.REQUIRED.value, "when": "", "why": SCHEDULER_WHY}
+
+
+def _sysctls(profile: Profile) -> Iterator[dict[str, Any]]:
+    for entry in profile.sysctls:
+        need = "required" if entry.required else "wanted"
+        yield {"name": entry.key, "value": str(entry.want), "need": need, "when": _when(entry), "why": entry.why}
+
+
+def _when_module(entry: ModuleEntry) -> str:
+    conditions = [f"{entry.switch.value}: true"] if entry.switch else []
+    if entry.kube_proxy_before:
+        conditions.append("kubeProxyVersion not set, or before {}.{}".format(*entry.kube_proxy_before))
+    if entry.kernel_since > (0, 0):
+        conditions.append("kernel {}.{} or newer".format(*entry.kernel_since))
+    return ", ".join(conditions)
+
+
+def _when(entry: SysctlEntry) -> str:
+    conditions = [f"{entry.switch.value}: true"] if entry.switch else []
+    if entry.since > (0, 0):
+        conditions.append("kernel {}.{} up to and without {}.{}".format(*entry.since, *entry.before))
+    return ", ".join(conditions)
+
+
+def _values(name: str, profile: Profile) -> dict[str, Any]:
+    modules, sysctls = list(_modules(profile)), list(_sysctls(profile))
+    return {"name": name, "purpose": profile.purpose, "modules": modules, "sysctls": sysctls}
+
+
+def _lines(name: str, profile: Profile) -> Iterator[str]:
+    yield from text.folded(f"{name}: {profile.purpose}")
+    for title, items in (("MODULES", list(_modules(profile))), ("SYSCTLS", list(_sysctls(profile)))):
+        if items:
+            yield ""
+            yield title
+        for item in items:
+            value = f" = {item['value']}" if "value" in item else ""
+            value = value.replace("= >=", ">=")
+            when = f", if {item['when']}" if item["when"] else ""
+            yield from text.indented(f"{item['name']}{value}  ({item['need']}{when})", 2, 6)
+            yield from text.indented(item["why"], 6, 6)

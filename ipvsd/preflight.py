@@ -1,0 +1,142 @@
+"""The kernels that are installed, and whether each could satisfy the configuration: from their indexes alone."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+import time
+from collections.abc import Mapping, Sequence
+from typing import Optional
+
+from ipvsd.config import Config
+from ipvsd.desire import candidates, desired
+from ipvsd.health import required
+from ipvsd.host import LinuxHost
+from ipvsd.model import Lock, ModuleFinding, ModuleState, Need, Observed
+from ipvsd.persist import to_be_had
+from ipvsd.planner import plan
+from ipvsd.reconcile import lacking
+from ipvsd.report import InstalledKernel
+
+DAY = 86400.0
+
+# Links to the image that a boot loader without a choice of its own takes (Debian, Ubuntu).
+_LINKS = ("vmlinuz", "boot/vmlinuz")
+# What grubby and kernel-install leave for the boot loader (Fedora, EL): saved_entry=MACHINE-RELEASE.
+_GRUBENV = ("boot/grub2/grubenv", "boot/grub/grubenv")
+
+
+def releases(root: str) -> tuple[str, ...]:
+    """Return the releases in /lib/modules, the oldest first."""
+    tree = os.path.join(root, "lib/modules")
+    try:
+        names = [name for name in os.listdir(tree) if os.path.isdir(os.path.join(tree, name))]
+    except OSError:
+        return ()
+    return tuple(sorted(names, key=_version))
+
+
+def next_release(root: str, known: Sequence[str]) -> str:
+    """Return which of the known kernels the next boot will take, or an empty string where that cannot be told."""
+    for path in _LINKS:
+        try:
+            target = os.path.basename(os.readlink(os.path.join(root, path)))
+        except OSError:
+            continue
+        if target.partition("-")[2] in known:
+            return target.partition("-")[2]
+    for path in _GRUBENV:
+        entry = re.search(r"^saved_entry=(.+)$", _text(os.path.join(root, path)), re.MULTILINE)
+        found = [release for release in known if entry and entry[1].endswith(f"-{release}")]
+        if found:
+            return found[0]
+    return known[0] if len(known) == 1 else ""
+
+
+def running_release(root: str) -> str:
+    """Return the release that runs; of another root, none does unless it has a /proc."""
+    return _text(os.path.join(root, "proc/sys/kernel/osrelease")).strip()
+
+
+def examine(root: str, config: Config, release: str) -> tuple[ModuleFinding, ...]:
+    """Return the verdicts on the wanted modules as they would be if that kernel ran and had loaded nothing yet."""
+    host, names = LinuxHost(root, release=release), candidates(config)
+    kernel = host.kernel(names)
+    nothing: Mapping[str, ModuleState] = {}
+    want = desired(config, kernel, nothing, {})
+    kernel = dataclasses.replace(host.explain(kernel, lacking(want, kernel, nothing)), lock=Lock())
+    made = plan(dataclasses.replace(want, sysctls=(), parameters=()), Observed(kernel, nothing, {}))
+    # That it is not loaded is nothing to be remedied here.
+    return tuple(dataclasses.replace(found, remedy="") if to_be_had(found) else found for found in made.modules)
+
+
+def survey(root: str, config: Config, only: Optional[str] = None) -> tuple[InstalledKernel, ...]:
+    """Return what is to be said of every installed kernel, or of the one that was asked for."""
+    known = releases(root)
+    running, following = running_release(root), next_release(root, known)
+    return tuple(
+        InstalledKernel(release, release == running, release == following, examine(root, config, release))
+        for release in known
+        if only in (None, release)
+    )
+
+
+def ready(kernel: InstalledKernel) -> bool:
+    """Tell whether a node could be right under this kernel."""
+    return all(to_be_had(finding) for finding in kernel.modules if required(finding))
+
+
+def problems(kernel: InstalledKernel) -> tuple[ModuleFinding, ...]:
+    """Return what cannot be had under this kernel, and is wanted there."""
+    wanted = (finding for finding in kernel.modules if finding.wanted.need is not Need.IF_SHIPPED)
+    return tuple(finding for finding in wanted if not to_be_had(finding))
+
+
+def reboot_required(kernels: Sequence[InstalledKernel], running: str) -> bool:
+    """Tell whether another kernel will run after the next boot, or the modules of the one that runs are gone."""
+    following = [kernel.release for kernel in kernels if kernel.next]
+    return bool(kernels) and (following not in ([], [running]) or running not in [kernel.release for kernel in kernels])
+
+
+class Survey:
+    """Surveys again when a kernel was installed or removed, and once a day; `kernels` is the latest result."""
+
+    def __init__(self, root: str) -> None:
+        self._root = root
+        self._key: object = None
+        self._at = 0.0
+        self.kernels: tuple[InstalledKernel, ...] = ()
+
+    def look(self, config: Config) -> None:
+        """Survey if there is reason to."""
+        now = time.monotonic()
+        key = (config, _stamps(self._root))
+        if key != self._key or now - self._at >= DAY:
+            self._key, self._at = key, now
+            self.kernels = survey(self._root, config)
+
+
+def _stamps(root: str) -> tuple[object, ...]:
+    places = [os.path.join(root, "lib/modules", release, "modules.dep") for release in releases(root)]
+    links = [os.path.join(root, path) for path in _LINKS + _GRUBENV]
+    found: list[object] = []
+    for path in (*places, *links):
+        try:
+            status = os.lstat(path)
+        except OSError:
+            continue
+        found.append((path, status.st_mtime_ns, status.st_size, status.st_ino))
+    return tuple(found)
+
+
+def _version(release: str) -> tuple[object, ...]:
+    return tuple((0, int(part)) if part.isdecimal() else (1, part) for part in re.findall(r"[0-9]+|[^0-9]+", release))
+
+
+def _text(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read()
+    except OSError:
+        return ""

@@ -1,0 +1,126 @@
+"""The files that make a node right at boot without ipvsd."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ipvsd import persist
+from ipvsd.cli import main
+from ipvsd.config import parse
+from ipvsd.host import LinuxHost
+from ipvsd.reconcile import look
+from tests.fake_kernel import CORE, DEPENDS
+from tests.trees import make_tree, put, put_sysctl
+
+
+def body(path: Path) -> list[str]:
+    return [line for line in path.read_text().splitlines() if line and not line.startswith("#")]
+
+
+def files(tree: Path, text: str = "") -> dict[str, list[str]]:
+    config = parse([("f", text.encode())])
+    _, plan = look(LinuxHost(str(tree)), config)
+    texts = persist.files(config, plan.modules, plan.sysctls)
+    return {path: [line for line in held.splitlines() if line and line[0] != "#"] for path, held in texts.items()}
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    return make_tree(tmp_path / "root")
+
+
+def test_a_node_gets_its_modules_and_its_sysctls(tree: Path) -> None:
+    found = files(tree)
+    assert found[persist.MODULES_LOAD] == ["ip_vs", "ip_vs_rr", "ip_vs_wrr", "ip_vs_sh", "nf_conntrack", "br_netfilter"]
+    assert found[persist.MODPROBE] == []
+    assert "net.ipv4.ip_forward = 1" in found[persist.SYSCTL]
+
+
+def test_a_name_that_the_kernel_lacks_is_left_out(tmp_path: Path) -> None:
+    shipped = [name for name in DEPENDS if name not in ("br_netfilter", "ip_vs_twos")]
+    tree = make_tree(tmp_path / "root", live=(), values=CORE, shipped=shipped)
+    found = files(tree, "profiles: [kube-proxy-ipvs, lvs-full]")
+    assert "br_netfilter" not in found[persist.MODULES_LOAD]
+    assert "ip_vs_twos" not in found[persist.MODULES_LOAD]
+    assert not [line for line in found[persist.SYSCTL] if "bridge" in line]
+    assert "net.ipv4.vs.conntrack = 1" in found[persist.SYSCTL]
+
+
+def test_aliases_and_alternatives_are_written_as_what_they_are(tree: Path) -> None:
+    found = files(tree, "profiles: []\nmodules: {some: {anyOf: [nothing, ip_vs_lc]}}")
+    assert found[persist.MODULES_LOAD] == ["ip_vs_lc"]
+
+
+def test_parameters_are_options_of_modprobe(tree: Path) -> None:
+    found = files(tree, "modules: {ip_vs: {parameters: {conn_tab_bits: 20, x: 1}}}")
+    assert found[persist.MODPROBE] == ["options ip_vs conn_tab_bits=20 x=1"]
+
+
+@pytest.mark.parametrize(("now", "line"), [("262144", "262144"), ("1000", "131072")])
+def test_a_floor_does_not_lower_what_is_there(tree: Path, now: str, line: str) -> None:
+    put_sysctl(tree, "net.netfilter.nf_conntrack_max", now)
+    assert f"net.netfilter.nf_conntrack_max = {line}" in files(tree)[persist.SYSCTL]
+
+
+def test_a_pattern_stays_one(tree: Path) -> None:
+    text = "profiles: []\nsysctls: {net.ipv4.conf.*.arp_ignore: {value: 1, exclude: [all, lo]}}"
+    assert files(tree, text)[persist.SYSCTL] == [
+        "-net.ipv4.conf.all.arp_ignore",
+        "-net.ipv4.conf.lo.arp_ignore",
+        "net.ipv4.conf.*.arp_ignore = 1",
+    ]
+
+
+def test_what_is_only_observed_is_not_written(tree: Path) -> None:
+    assert (
+        files(tree, "profiles: []\nsysctls: {net.ipv4.ip_forward: {value: 1, policy: observe}}")[persist.SYSCTL] == []
+    )
+
+
+def test_writing_replaces_what_differs_and_leaves_nothing_beside_it(tree: Path) -> None:
+    config = parse([])
+    _, plan = look(LinuxHost(str(tree)), config)
+    texts = persist.files(config, plan.modules, plan.sysctls)
+    assert len(persist.write(str(tree), texts)) == 3
+    assert persist.write(str(tree), texts) == ()
+    assert persist.stale(str(tree), texts) == ()
+    put(tree, persist.SYSCTL, "net.ipv4.ip_forward = 0\n")
+    assert persist.stale(str(tree), texts) == (str(tree / persist.SYSCTL),)
+    assert persist.write(str(tree), texts) == (str(tree / persist.SYSCTL),)
+    assert [path.name for path in (tree / "etc/sysctl.d").iterdir()] == ["90-ipvsd.conf"]
+    assert (tree / persist.SYSCTL).stat().st_mode & 0o777 == 0o644
+
+
+def test_files_that_are_not_there_are_not_stale(tree: Path) -> None:
+    assert persist.stale(str(tree), {persist.SYSCTL: "x = 1\n"}) == ()
+
+
+# --- the command, on an image -----------------------------------------------------------
+
+
+def test_an_image_is_made_right_for_the_kernel_that_it_will_boot(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = make_tree(tmp_path / "image", live=(), values={})
+    put(image, "etc/ipvsd/ipvsd.yaml", "modules: {ip_vs: {parameters: {conn_tab_bits: 16}}}\n")
+    assert main(["apply", "--persist", "--root", str(image)]) == 0
+    assert "wrote " in capsys.readouterr().err
+    assert "ip_vs_sh" in body(image / persist.MODULES_LOAD)
+    assert body(image / persist.MODPROBE) == ["options ip_vs conn_tab_bits=16"]
+    assert body(image / persist.SYSCTL)[0] == "net.ipv4.ip_forward = 1"
+    assert not [line for line in body(image / persist.SYSCTL) if "nf_conntrack_max" in line]
+
+
+def test_an_image_that_lacks_a_module_is_written_and_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    image = make_tree(tmp_path / "image", live=(), values={}, shipped=[name for name in DEPENDS if name != "ip_vs_sh"])
+    assert main(["apply", "--persist", "--root", str(image)]) == 1
+    assert "! ip_vs_sh absent in kernel " in capsys.readouterr().err
+    assert "ip_vs_sh" not in body(image / persist.MODULES_LOAD)
+
+
+def test_an_image_without_a_kernel_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["apply", "--persist", "--root", str(tmp_path)]) == 1
+    assert "there is no kernel" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
