@@ -20,8 +20,11 @@ def _looks_often(node: Node, journal: Journal) -> Iterator[None]:
     journal.expect(r"module \S+( \(not required\))? (blacklisted|overridden|index stale|absent|not built|failed): ")
     journal.expect(r"no, not today")  # from the command of an install line
     journal.expect(r"module \S+ (refused: signature|refused: no capability|made for another kernel): ")
+    path = node.run(f"modinfo -n {MODULE}").out.strip()
     with node.configured(FAST):
         yield
+        # Whatever became of the test, the machine serves the next one.
+        node.run(f"rm -f {CONF}; ! test -e /root/{MODULE}.ko || (mv /root/{MODULE}.ko {path} && depmod)")
 
 
 @contextmanager
@@ -99,7 +102,8 @@ def test_a_module_made_for_another_kernel(node: Node) -> None:
     release = node.run("uname -r").out.strip()
     other = release.replace("6.1.0", "6.9.9")
     assert other != release
-    node.run(f"cp {path} /root/ && sed -i 's/vermagic={release}/vermagic={other}/' {path} && depmod")
+    # Where symbols have versions the kernel compares only what stands behind the release.
+    node.run(f"cp {path} /root/ && sed -i 's/vermagic={release} SMP/vermagic={other} UP /' {path} && depmod")
     with unloaded(node):
         evidence, remedy = verdict(node, "made for another kernel")
         assert f"made for kernel {other}, this is {release}" in evidence
