@@ -17,8 +17,8 @@ from tests.vm import cache
 AGENT = tuple(Path(__file__).parent / "guest" / name for name in ("agent.py", "bench-agent.service"))
 SUITE = "bookworm"
 PACKAGES = (
-    "systemd systemd-sysv udev dbus kmod procps iproute2 busybox-static python3 python3-pyroute2 "
-    "python3-sdnotify python3-yaml python3-watchdog python3-prometheus-client python3-pytest"
+    "systemd systemd-sysv udev dbus kmod procps iproute2 nftables busybox-static python3 "
+    "python3-pyroute2 python3-sdnotify python3-yaml python3-watchdog python3-prometheus-client python3-pytest"
 ).split()
 
 SETTLE = """
