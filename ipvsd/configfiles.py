@@ -80,6 +80,8 @@ def last_good(root: str) -> Optional[Files]:
     """Return the files that `keep` remembered, or None if there are none or they are damaged."""
     try:
         pairs = json.loads(_text(os.path.join(root, LAST_GOOD)) or "")
+        if not isinstance(pairs, list):
+            return None
         files = tuple((str(name), str(text).encode("utf-8", "surrogateescape")) for name, text in pairs)
         parse(files)
     except (ValueError, TypeError, RecursionError, ConfigError):

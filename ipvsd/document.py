@@ -63,6 +63,8 @@ def parse(data: bytes) -> Optional[Node]:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         problem = (error.problem or error.context or "is not YAML").replace("\n", " ")
+        if problem == "but found another document":
+            raise DocumentError(mark.line + 1 if mark else 0, "holds more than one document (keep one)") from None
         raise DocumentError(mark.line + 1 if mark else 0, f"not YAML: {problem}") from None
     except yaml.YAMLError as error:
         raise DocumentError(0, f"not YAML: {str(error).splitlines()[0]}") from None

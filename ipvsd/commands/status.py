@@ -43,12 +43,12 @@ def _about(document: Mapping[str, Any], age: float) -> Iterator[str]:
     yield f"looked {age:.0f} s ago; looks at least every {config['interval']:g} s"
     yield text.ipvs(document)
     yield from text.notes(document)
-    yield f"configuration {config['hash']}: {', '.join(config['files']) or 'the defaults'}"
+    yield from text.folded(f"configuration {config['hash']}: {', '.join(config['files']) or 'the defaults'}")
     for error in config["errors"]:
-        yield text.colour(f"refused: {error}", "31")
+        yield from text.folded(f"refused: {error}", "31")
     for source in document["sources"]:
         if not source["up"]:
-            yield text.colour(f"source {source['name']} is down: {source['detail']}", "33")
+            yield from text.folded(f"source {source['name']} is down: {source['detail']}", "33")
 
 
 def _repairs(document: Mapping[str, Any]) -> Iterator[str]:

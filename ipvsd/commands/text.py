@@ -30,7 +30,7 @@ def summary(document: Mapping[str, Any]) -> Iterator[str]:
 def notes(document: Mapping[str, Any]) -> Iterator[str]:
     """Yield what a person should know besides, folded."""
     for note in document["notes"]:
-        yield from folded(colour(f"note: {note}", "33"))
+        yield from folded(f"note: {note}", "33")
 
 
 def indented(line: str, first: int, others: int) -> list[str]:
@@ -45,9 +45,9 @@ def indented(line: str, first: int, others: int) -> list[str]:
     )
 
 
-def folded(line: str) -> list[str]:
-    """Return a long line as several, indented after the first one."""
-    return indented(line, 0, 2)
+def folded(line: str, code: str = "0") -> list[str]:
+    """Return a long line as several, indented after the first one, in a colour."""
+    return [colour(part, code) if code != "0" else part for part in indented(line, 0, 2)]
 
 
 def findings(document: Mapping[str, Any]) -> Iterator[str]:

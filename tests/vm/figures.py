@@ -12,7 +12,7 @@ from tests.vm.machine import Machine
 from tests.vm.node import Node
 
 MEASURE = Path(__file__).parent / "guest" / "measure.py"
-LOOKS = 60  # as many as the periodic look makes in an hour
+LOOKS, INTERVAL = 12, 5  # few looks in a long time: what wakes in between stands out
 
 
 @dataclass(frozen=True)
@@ -34,18 +34,18 @@ def repairs(node: Node, times: int = 20) -> Mapping[str, Mapping[str, float]]:
 
 
 def idle(node: Node) -> Idle:
-    """Let an hour's worth of periodic looks pass, one a second, and return what else happened."""
-    with node.configured("interval: 1s\n"):
+    """Let some periodic looks pass, and return what else happened."""
+    with node.configured(f"interval: {INTERVAL}s\n"):
         node.until(lambda: node.status()["ipvs"]["up"], "IPVS asked")
         cursor = node.cursor()
         # One command inside the machine, so that nobody from outside wakes anything.
         script = f"""
         pid=$(systemctl show --value -p MainPID ipvsd)
         count() {{ cat /proc/$pid/task/*/status | awk '/^Pid:/ {{p=$2}} /^voluntary/ {{print p, $2}}'; }}
-        count > /run/before; sleep {LOOKS}; count > /run/after
+        count > /run/before; sleep {LOOKS * INTERVAL}; count > /run/after
         echo $pid; cat /run/before; echo; cat /run/after"""
         looks = -_looks(node)
-        told = node.run(script, timeout=LOOKS + 60).out
+        told = node.run(script, timeout=LOOKS * INTERVAL + 60).out
         looks += _looks(node)
         lines = len(node.journal(cursor))
     head, after = told.split("\n\n")

@@ -13,12 +13,12 @@ def test_a_repair_takes_no_longer_than_the_tools_that_people_use(node: Node) -> 
     assert measured["module: unloaded to live"] <= 1.5 * measured["modprobe, as a process"]
 
 
-def test_an_idle_hour_wakes_nobody_and_logs_nothing(node: Node) -> None:
+def test_an_idle_time_wakes_nobody_and_logs_nothing(node: Node) -> None:
     quiet = figures.idle(node)
 
-    assert figures.LOOKS - 2 <= quiet.looks <= figures.LOOKS + 4
-    # A look may wait once for a lock or a page; nothing wakes it between two looks.
-    assert quiet.wakeups <= 2 * quiet.looks
+    assert figures.LOOKS - 2 <= quiet.looks <= figures.LOOKS + 3
+    # A look may wait once for a lock or a page; one stray wake-up a second would be 60 more.
+    assert quiet.wakeups <= 2 * quiet.looks + 4
     assert quiet.others == 0
     assert quiet.lines == 0
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from tests.vm.node import Journal, Node
 
 
@@ -39,8 +41,8 @@ def test_a_daemon_that_hangs_is_restarted_by_the_watchdog(node: Node) -> None:
     pid = node.show("MainPID")
 
     node.run("systemctl kill -s STOP ipvsd")
-    age = node.run("sleep 0; ipvsd status --output json", check=False)
-    assert age.code in (0, 2)  # the file answers beside a hung daemon
+    told = node.run("ipvsd status --output json", check=False)
+    assert json.loads(told.out)["state"] == "ready"  # the file answers beside a hung daemon
     node.until(lambda: node.show("MainPID") not in (pid, "0"), "a new process", 90)
     node.until(lambda: node.show("ActiveState") == "active", "active")
 
@@ -77,19 +79,14 @@ def test_the_contract_of_a_host_holds_on_the_real_kernel(node: Node) -> None:
     node.machine.put(archive, "/root/tests.tar")
     done = node.run(
         "rm -rf /root/contract; mkdir /root/contract; cd /root/contract; tar -xf ../tests.tar; "
-        "IPVSD_CONTRACT_HOST=real python3 -m pytest -q -p no:cacheprovider -o filterwarnings= tests/test_contract.py",
+        "IPVSD_CONTRACT_HOST=real python3 -m pytest -v -p no:cacheprovider -o filterwarnings= tests/test_contract.py",
         timeout=400,
         check=False,
     )
     assert done.code == 0, done
-    assert (
-        "real"
-        in node.run(
-            "cd /root/contract; IPVSD_CONTRACT_HOST=real python3 -m pytest -q --collect-only "
-            "-p no:cacheprovider tests/test_contract.py",
-            timeout=200,
-        ).out
-    )
+    ran = [line for line in done.out.splitlines() if "[real]" in line]
+    assert ran
+    assert all("PASSED" in line for line in ran)
     node.start()
 
 
