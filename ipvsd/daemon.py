@@ -353,7 +353,7 @@ class Daemon:
 
 def _modules(done: Reconciled) -> frozenset[str]:
     """Return every module whose coming or going matters, whoever loads it."""
-    names = {name for finding in done.after.modules for name in finding.wanted.any_of or (finding.module,)}
+    names = {name for finding in done.after.modules for name in (*finding.wanted.any_of, finding.module)}
     settings = (*done.after.sysctls, *done.after.parameters)
     return frozenset(names) | {finding.wanted.provider for finding in settings if finding.wanted.provider}
 

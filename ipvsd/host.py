@@ -10,7 +10,7 @@ from typing import Optional, Protocol
 from ipvsd import formats, sysctls
 from ipvsd.kmod import Loader, LoadError, default_loader, kernel_words
 from ipvsd.model import Kernel, Missing, ModuleState, Parameter, Reading, Unreadable
-from ipvsd.moduletree import Index, Obstacles
+from ipvsd.moduletree import Index, Obstacles, modules_directory
 
 _MAX_READ = 1 << 16
 _SIGNS = {
@@ -70,9 +70,11 @@ class LinuxHost:
     def kernel(self, names: Collection[str]) -> Kernel:
         release = self._release or (self._text("proc/sys/kernel/osrelease") or os.uname().release).strip()
         if self._index is None or self._index[0] != release:
-            self._index = (release, Index(os.path.join(self._root, "lib/modules", release)))
-            os_release = self._text("etc/os-release") or self._text("usr/lib/os-release") or ""
-            self._distribution = formats.os_release_id(os_release)
+            self._index = (release, Index(os.path.join(modules_directory(self._root), release)))
+            # In an image the link in /etc may be absolute, and lead out of it.
+            places = ("etc/os-release", "usr/lib/os-release")[:: 1 if self._root == "/" else -1]
+            texts = (self._text(place) for place in places)
+            self._distribution = formats.os_release_id(next(filter(None, texts), ""))
         index = self._index[1].look(names)
         cpus = formats.cpu_count(self._text("sys/devices/system/cpu/online") or "") or os.cpu_count() or 1
         modular = bool(self._release) or os.path.exists(os.path.join(self._root, "proc/modules"))

@@ -21,7 +21,8 @@ _PROBE_APPLY_BLACKLIST = 0x20000
 _RESOURCES_OK = 0
 
 _PROGRAMS = "/usr/sbin:/sbin:/usr/bin:/bin"
-_PATIENCE = 60.0  # seconds for a program; the init of a module may take some
+_PATIENCE = 60.0  # seconds for modprobe; the init of a module may take some
+_SHORT_PATIENCE = 5.0  # seconds for programs that only look something up
 _ERRNOS = {os.strerror(number): number for number in errno.errorcode}
 
 
@@ -129,14 +130,14 @@ class Modprobe:
     """The modprobe program, for systems without libkmod.so.2."""
 
     def load(self, name: str, options: Sequence[str] = ()) -> None:
-        code, said = _run("modprobe", "-b", "--", name, *options)
+        code, said = _run("modprobe", "-b", "--", name, *options, patience=_PATIENCE)
         if code:
             number = _ERRNOS.get(said.rpartition(": ")[2], 0)
             made_for = _run("modinfo", "-F", "vermagic", name)[1] if number == errno.ENOEXEC else ""
             raise LoadError(" ".join(said.split()) or f"modprobe exited {code}", number, made_for.partition(" ")[0])
 
 
-def _run(program: str, *arguments: str) -> tuple[int, str]:
+def _run(program: str, *arguments: str, patience: float = _SHORT_PATIENCE) -> tuple[int, str]:
     """Return the exit code of a program and what it printed. Raises LoadError."""
     path = shutil.which(program, path=_PROGRAMS)
     if path is None:
@@ -149,11 +150,11 @@ def _run(program: str, *arguments: str) -> tuple[int, str]:
             stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
-            timeout=_PATIENCE,
+            timeout=patience,
             check=False,
         )
     except subprocess.TimeoutExpired:
-        raise LoadError(f"{program} did not end in {_PATIENCE:.0f} s", errno.ETIMEDOUT) from None
+        raise LoadError(f"{program} did not end in {patience:.0f} s", errno.ETIMEDOUT) from None
     return done.returncode, done.stdout.strip()
 
 

@@ -6,7 +6,8 @@ import dataclasses
 import gzip
 import os
 import re
-from collections.abc import Collection, Iterator, Mapping
+import zlib
+from collections.abc import Collection, Mapping
 from typing import Optional
 
 from ipvsd import formats, kconfig, modprobe_d
@@ -53,10 +54,15 @@ class Obstacles:
         self._root = root
         self._stamps: Mapping[str, Stamp] = {}
         self._directives: tuple[Directive, ...] = ()
+        self._alias_key: object = None
+        self._indexed_aliases: Mapping[str, str] = {}
+        self._unset_key: object = None
+        self._unset_lines: Mapping[str, str] = {}
+        self._strays = _Strays()
 
     def explain(self, kernel: Kernel, names: Collection[str]) -> Kernel:
         """Return the kernel with all that is known about why `names` are not in it."""
-        tree = os.path.join(self._root, "lib/modules", kernel.release)
+        tree = os.path.join(modules_directory(self._root), kernel.release)
         directives = (*self._read_directives(), *modprobe_d.from_command_line(self._text("proc/cmdline") or ""))
         strange = [name for name in names if name not in kernel.loadable and name not in kernel.built_in]
         aliases = self._aliases(directives, tree, strange)
@@ -67,8 +73,8 @@ class Obstacles:
             loadable=kernel.loadable | index.loadable if index else kernel.loadable,
             built_in=kernel.built_in | index.built_in if index else kernel.built_in,
             aliases=aliases,
-            unindexed=_strays(tree, absent) if absent and kernel.indexed else {},
-            unset=kconfig.unset(self._kernel_configuration(kernel.release), absent) if absent else {},
+            unindexed=self._strays.look(tree, absent) if absent and kernel.indexed else {},
+            unset=self._unset(kernel.release, absent) if absent else {},
             rules=modprobe_d.rules(directives, {aliases.get(name, name) for name in names}),
             lock=self._lock(),
         )
@@ -76,8 +82,12 @@ class Obstacles:
     def _aliases(self, directives: tuple[Directive, ...], tree: str, names: Collection[str]) -> Mapping[str, str]:
         if not names:
             return {}
-        found = formats.module_aliases(_read(os.path.join(tree, "modules.alias")) or "", names)
-        return {**found, **modprobe_d.aliases(directives, names)}
+        path = os.path.join(tree, "modules.alias")
+        key = (path, _stamp(path), tuple(names))
+        if key != self._alias_key:
+            self._indexed_aliases = formats.module_aliases(_read(path) or "", names)
+            self._alias_key = key
+        return {**self._indexed_aliases, **modprobe_d.aliases(directives, names)}
 
     def _read_directives(self) -> tuple[Directive, ...]:
         stamps = modprobe_d_stamps(self._root)
@@ -86,16 +96,14 @@ class Obstacles:
             self._stamps = stamps
         return self._directives
 
-    def _kernel_configuration(self, release: str) -> str:
-        for path in (f"boot/config-{release}", f"lib/modules/{release}/config", f"usr/lib/kernel/config-{release}"):
-            text = self._text(path)
-            if text is not None:
-                return text
-        try:
-            with gzip.open(os.path.join(self._root, "proc/config.gz"), "rt", errors="replace") as file:
-                return file.read()
-        except (OSError, EOFError):
-            return ""
+    def _unset(self, release: str, names: Collection[str]) -> Mapping[str, str]:
+        places = (f"boot/config-{release}", f"lib/modules/{release}/config", f"usr/lib/modules/{release}/config")
+        paths = [os.path.join(self._root, place) for place in (*places, "proc/config.gz")]
+        key = (tuple(map(_stamp, paths)), tuple(names))
+        if key != self._unset_key:
+            text = next((text for text in map(_kernel_configuration, paths) if text is not None), "")
+            self._unset_lines, self._unset_key = kconfig.unset(text, names), key
+        return self._unset_lines
 
     def _lock(self) -> Lock:
         bounding = re.search(r"^CapBnd:\s*([0-9a-f]{1,16})$", self._text("proc/self/status") or "", re.MULTILINE)
@@ -117,6 +125,15 @@ class Obstacles:
         return _read(os.path.join(self._root, path))
 
 
+def modules_directory(root: str) -> str:
+    """Return the directory of the kernels' module trees.
+
+    In an image the link /lib may be absolute, and lead out of it.
+    """
+    merged = os.path.join(root, "usr/lib/modules")
+    return merged if root != "/" and os.path.isdir(merged) else os.path.join(root, "lib/modules")
+
+
 def modprobe_d_stamps(root: str) -> Mapping[str, Stamp]:
     """Return the files of modprobe.d(5) in their order, each with what changes when its content does."""
     chosen: dict[str, str] = {}
@@ -132,25 +149,45 @@ def modprobe_d_stamps(root: str) -> Mapping[str, Stamp]:
     return {chosen[name]: _stamp(chosen[name]) for name in sorted(chosen)}
 
 
-def _strays(tree: str, names: Collection[str]) -> Mapping[str, str]:
-    """Return the files in a kernel's tree that are called as one of `names`; its index does not list them."""
-    return {_module_of(path): path for path in _module_files(tree) if _module_of(path) in names}
+class _Strays:
+    """The files in a kernel's tree that its index does not list; the tree is walked again only when it changed."""
+
+    def __init__(self) -> None:
+        self._key: object = None
+        self._stamps: Mapping[str, Stamp] = {}
+        self._found: Mapping[str, str] = {}
+
+    def look(self, tree: str, names: Collection[str]) -> Mapping[str, str]:
+        """Return the path of a file for those of `names` that have one."""
+        key = (tree, tuple(names))
+        if key != self._key or any(_stamp(path) != stamp for path, stamp in self._stamps.items()):
+            self._key, self._found, self._stamps = key, {}, {}
+            self._found, self._stamps = _walk(tree, names)
+        return self._found
 
 
-def _module_files(directory: str) -> Iterator[str]:
+def _walk(top: str, names: Collection[str]) -> tuple[Mapping[str, str], Mapping[str, Stamp]]:
+    """Return the module files below `top` that are called as one of `names`, and the stamp of every directory."""
+    found: dict[str, str] = {}
+    stamps: dict[str, Stamp] = {}
+    for directory, _, files in os.walk(top):
+        stamps[directory] = _stamp(directory)
+        for name in files:
+            if ".ko" in name and _module_of(name) in names:
+                found[_module_of(name)] = os.path.join(directory, name)
+    return found, stamps
+
+
+def _kernel_configuration(path: str) -> Optional[str]:
     try:
-        entries = list(os.scandir(directory))
-    except OSError:
-        return
-    for entry in entries:
-        if entry.is_dir(follow_symlinks=False):
-            yield from _module_files(entry.path)
-        elif ".ko" in entry.name:
-            yield entry.path
+        with gzip.open(path, "rt", errors="replace") if path.endswith(".gz") else open(path, errors="replace") as file:
+            return file.read()
+    except (OSError, EOFError, zlib.error):
+        return None
 
 
-def _module_of(path: str) -> str:
-    match = re.match(r"([A-Za-z0-9_-]+)\.ko(?:\.(?:gz|xz|zst))?\Z", os.path.basename(path))
+def _module_of(name: str) -> str:
+    match = re.match(r"([A-Za-z0-9_-]+)\.ko(?:\.(?:gz|xz|zst))?\Z", name)
     return match[1].replace("-", "_") if match else ""
 
 

@@ -14,6 +14,7 @@ from ipvsd.desire import candidates, desired
 from ipvsd.health import required
 from ipvsd.host import LinuxHost
 from ipvsd.model import Lock, ModuleFinding, ModuleState, Need, Observed
+from ipvsd.moduletree import modules_directory
 from ipvsd.persist import to_be_had
 from ipvsd.planner import plan
 from ipvsd.reconcile import lacking
@@ -29,7 +30,7 @@ _GRUBENV = ("boot/grub2/grubenv", "boot/grub/grubenv")
 
 def releases(root: str) -> tuple[str, ...]:
     """Return the releases in /lib/modules, the oldest first."""
-    tree = os.path.join(root, "lib/modules")
+    tree = modules_directory(root)
     try:
         names = [name for name in os.listdir(tree) if os.path.isdir(os.path.join(tree, name))]
     except OSError:
@@ -118,7 +119,7 @@ class Survey:
 
 
 def _stamps(root: str) -> tuple[object, ...]:
-    places = [os.path.join(root, "lib/modules", release, "modules.dep") for release in releases(root)]
+    places = [os.path.join(modules_directory(root), release, "modules.dep") for release in releases(root)]
     links = [os.path.join(root, path) for path in _LINKS + _GRUBENV]
     found: list[object] = []
     for path in (*places, *links):

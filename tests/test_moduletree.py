@@ -41,6 +41,32 @@ def test_a_file_that_the_index_does_not_list(tree: Path, file: str) -> None:
     assert found["ip_vs_sh"] == str(path)
 
 
+def test_a_file_that_is_installed_later_is_found(tree: Path) -> None:
+    host = LinuxHost(str(tree))
+    names = ["ip_vs_sh"]
+    (tree / MODULES / "extra/deep").mkdir(parents=True)
+    assert host.explain(host.kernel(names), names).unindexed == {}
+    put(tree, f"{MODULES}/extra/deep/ip_vs_sh.ko", "")
+    assert list(host.explain(host.kernel(names), names).unindexed) == names
+
+
+def test_a_tree_below_usr_counts_where_lib_is_a_link_out_of_the_image(tree: Path) -> None:
+    (tree / "usr/lib").mkdir(parents=True, exist_ok=True)
+    (tree / "lib/modules").rename(tree / "usr/lib/modules")
+    (tree / "lib").rmdir()
+    (tree / "lib").symlink_to("/usr/lib")
+    found = LinuxHost(str(tree), release=RELEASE).kernel(["ip_vs"])
+    assert (found.indexed, found.loadable) == (True, frozenset({"ip_vs"}))
+
+
+def test_a_configuration_that_appears_is_read(tree: Path) -> None:
+    host = LinuxHost(str(tree))
+    names = ["ip_vs_twos"]
+    assert host.explain(host.kernel(names), names).unset == {}
+    put(tree, f"boot/config-{RELEASE}", "# CONFIG_IP_VS_TWOS is not set\n")
+    assert list(host.explain(host.kernel(names), names).unset) == names
+
+
 @pytest.mark.parametrize("place", [f"boot/config-{RELEASE}", f"{MODULES}/config", "proc/config.gz"])
 def test_an_option_that_was_not_set(tree: Path, place: str) -> None:
     text = "CONFIG_IP_VS=m\n# CONFIG_IP_VS_TWOS is not set\n# CONFIG_IP_VS_DEBUG is not set\n"

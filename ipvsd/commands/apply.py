@@ -36,7 +36,7 @@ def run(root: str, only: str | None, output: str, keep: bool) -> int:
         )
         return EX_USAGE
     host, config = LinuxHost(root), configfiles.load(root, only)
-    if os.geteuid() != 0 and look(host, config)[1].actions:
+    if os.geteuid() != 0 and (keep or look(host, config)[1].actions):
         print(
             "ipvsd: cannot change the kernel: not root (run it with sudo; 'ipvsd plan' needs no root)", file=sys.stderr
         )
@@ -46,13 +46,12 @@ def run(root: str, only: str | None, output: str, keep: bool) -> int:
         if done.unsettled:
             time.sleep(pause)
             done = reconcile(host, config, {}, time.monotonic)
-    if keep:
-        _write(root, persist.files(config, done.after.modules, done.after.sysctls))
+    kept = not keep or _write(root, persist.files(config, done.after.modules, done.after.sysctls))
     report = make_report(root, config, done.kernel, done.after)
     if output == "text":
         _tell(done)
     show(present.document(report), output)
-    return 1 if report.health.exit_code else 0
+    return 1 if report.health.exit_code or not kept else 0
 
 
 def _tell(done: Reconciled) -> None:
@@ -74,13 +73,18 @@ def _persist_image(root: str, only: str | None) -> int:
     # No kernel runs there: what is wanted of sysctls is all that is known.
     wanted = desired(config, kernel, {}, {}).sysctls
     sysctls = [SysctlFinding(item, None, SysctlVerdict.PENDING, "") for item in wanted]
-    _write(root, persist.files(config, modules, sysctls))
+    kept = _write(root, persist.files(config, modules, sysctls))
     for finding in preflight.problems(InstalledKernel(release, running=False, next=True, modules=modules)):
         print(f"! {finding.name} {finding.verdict.value} in kernel {release}: {finding.remedy}", file=sys.stderr)
     missing = [finding for finding in modules if required(finding) and not persist.to_be_had(finding)]
-    return 1 if missing else 0
+    return 1 if missing or not kept else 0
 
 
-def _write(root: str, texts: Mapping[str, str]) -> None:
-    for path in persist.write(root, texts):
-        print(f"wrote {path}", file=sys.stderr)
+def _write(root: str, texts: Mapping[str, str]) -> bool:
+    try:
+        for path in persist.write(root, texts):
+            print(f"wrote {path}", file=sys.stderr)
+    except OSError as error:
+        print(f"ipvsd: cannot persist: {error.strerror}: {error.filename}", file=sys.stderr)
+        return False
+    return True
