@@ -22,14 +22,23 @@ _SYMBOLS = {
     "overlay": "OVERLAY_FS",
 }
 
+# Names whose option is surely called like them: one that the configuration does not know came with a later kernel.
+_OF_THE_KERNEL = re.compile(r"ip_vs(_[a-z]+)?\Z")
+
 
 def symbol(module: str) -> str:
     """Return the option that brings a module; a guess by its name for those that are not listed."""
     return f"CONFIG_{_SYMBOLS.get(module, module.upper())}"
 
 
-def unset(text: str, modules: Collection[str]) -> Mapping[str, str]:
-    """Return the line of a kernel's configuration for each module whose option it says is not set."""
-    lines = {f"# {symbol(name)} is not set": name for name in modules}
-    found = re.findall(r"^# CONFIG_\w+ is not set$", text, re.MULTILINE)
-    return {lines[line]: line for line in found if line in lines}
+def left_out(text: str, modules: Collection[str]) -> Mapping[str, str]:
+    """Return what a kernel's configuration says of each module whose option is not set, or that it does not have."""
+    options = dict(re.findall(r"^(?:# )?(CONFIG_\w+)(?: (is not set)|=)", text, re.MULTILINE))
+    found: dict[str, str] = {}
+    for name in modules:
+        option = symbol(name)
+        if options.get(option) == "is not set":
+            found[name] = f"says '# {option} is not set'"
+        elif options and option not in options and _OF_THE_KERNEL.match(name):
+            found[name] = f"does not know {option}"
+    return found

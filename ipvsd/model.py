@@ -148,7 +148,7 @@ class Kernel:
     built_in: frozenset[str]
     aliases: Mapping[str, str] = field(default_factory=dict)  # of a name that is no module's: the module
     unindexed: Mapping[str, str] = field(default_factory=dict)  # the file that modules.dep does not list
-    unset: Mapping[str, str] = field(default_factory=dict)  # the line of the build configuration
+    unset: Mapping[str, str] = field(default_factory=dict)  # how the build configuration leaves it out
     rules: Mapping[str, Rule] = field(default_factory=dict)
     lock: Lock = Lock()
 

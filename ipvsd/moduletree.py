@@ -102,7 +102,7 @@ class Obstacles:
         key = (tuple(map(_stamp, paths)), tuple(names))
         if key != self._unset_key:
             text = next((text for text in map(_kernel_configuration, paths) if text is not None), "")
-            self._unset_lines, self._unset_key = kconfig.unset(text, names), key
+            self._unset_lines, self._unset_key = kconfig.left_out(text, names), key
         return self._unset_lines
 
     def _lock(self) -> Lock:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ipvsd import kconfig
+from ipvsd import formats, kconfig
 from ipvsd.model import Kernel, ModuleVerdict
 
 APPLY = "run 'ipvsd apply' as root, or start ipvsd.service"
@@ -22,6 +22,9 @@ _EXTRA_PACKAGES = {
     ),
     **dict.fromkeys(("sles", "opensuse-leap", "opensuse-tumbleweed"), "zypper install kernel-default"),
 }
+
+# From this one on Debian's image package holds links only, and another one the modules (seen on 7.2).
+_DEBIAN_SPLIT = (7, 2)
 
 # Flavours of a distribution's kernel that lack modules which its general one has.
 _SMALL_KERNELS = {
@@ -65,6 +68,8 @@ def _install(kernel: Kernel) -> str:
     for (distribution, flavour), remedy in _SMALL_KERNELS.items():
         if kernel.distribution == distribution and kernel.release.endswith(flavour):
             return remedy
+    if kernel.distribution == "debian" and formats.kernel_version(kernel.release) >= _DEBIAN_SPLIT:
+        return f"apt install --reinstall linux-modules-{kernel.release}"
     package = _EXTRA_PACKAGES.get(kernel.distribution, "install the package with the modules of kernel {release}")
     return package.format(release=kernel.release)
 

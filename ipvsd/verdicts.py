@@ -70,7 +70,7 @@ def _seen(name: str, observed: Observed) -> tuple[ModuleVerdict, str]:
     if name in kernel.unindexed:
         return V.INDEX_STALE, f"{tree}/modules.dep does not list {kernel.unindexed[name]}"
     if name in kernel.unset:
-        return V.NOT_BUILT, f"the configuration of kernel {kernel.release} says {kernel.unset[name]!r}"
+        return V.NOT_BUILT, f"the configuration of kernel {kernel.release} {kernel.unset[name]}"
     return V.ABSENT, f"{tree}/modules.dep does not list it"
 
 

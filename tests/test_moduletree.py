@@ -72,7 +72,10 @@ def test_an_option_that_was_not_set(tree: Path, place: str) -> None:
     text = "CONFIG_IP_VS=m\n# CONFIG_IP_VS_TWOS is not set\n# CONFIG_IP_VS_DEBUG is not set\n"
     put(tree, place, "")
     (tree / place).write_bytes(gzip.compress(text.encode()) if place.endswith(".gz") else text.encode())
-    assert explain(tree, "ip_vs_twos", "ip_vs_sh").unset == {"ip_vs_twos": "# CONFIG_IP_VS_TWOS is not set"}
+    assert explain(tree, "ip_vs_twos", "ip_vs_sh", "zfs").unset == {
+        "ip_vs_twos": "says '# CONFIG_IP_VS_TWOS is not set'",
+        "ip_vs_sh": "does not know CONFIG_IP_VS_SH",
+    }
 
 
 def test_a_configuration_that_is_no_gzip_says_nothing(tree: Path) -> None:

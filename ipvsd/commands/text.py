@@ -98,5 +98,6 @@ def ipvs(document: Mapping[str, Any]) -> str:
     """Return what IPVS itself answered, as one line."""
     said = document["ipvs"]
     if said["up"]:
-        return f"IPVS answers: version {said['version']}, table size {said['table_size']}"
+        size = f", table size {said['table_size']}" if said["table_size"] else ""
+        return f"IPVS answers: version {said['version']}{size}"
     return f"IPVS: {said['detail']}"
