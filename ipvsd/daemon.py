@@ -132,11 +132,7 @@ class Daemon:
 
     def _notes(self) -> tuple[str, ...]:
         known = notes(self._config.profiles, self._config.kube_proxy)
-        return (
-            (*known, f"{', '.join(self._stale)}: not as configured (run: ipvsd apply --persist)")
-            if self._stale
-            else known
-        )
+        return (*known, *(f"{path} is not as configured (run: ipvsd apply --persist)" for path in self._stale))
 
     def _tell_notes(self) -> None:
         for note in self._notes():

@@ -89,7 +89,8 @@ def test_a_node_stays_right_without_ipvsd(node: Node, journal: Journal) -> None:
     node.run(f"rm {PERSISTED}")
 
 
-def test_files_that_are_no_longer_as_configured_are_told(node: Node) -> None:
+def test_files_that_are_no_longer_as_configured_are_told(node: Node, journal: Journal) -> None:
+    journal.expect(r"/etc/modules-load\.d/ipvsd\.conf is not as configured")
     node.run("ipvsd apply --persist")
     with node.configured("interval: 2s\nscheduler: lc\n"):
         node.until(lambda: node.status()["notes"], "a note")
