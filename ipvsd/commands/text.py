@@ -58,7 +58,9 @@ def findings(document: Mapping[str, Any]) -> Iterator[str]:
         yield ""
         yield f"MODULES (kernel {document['kernel']})"
         for item in modules:
-            yield from _row(item, f"{item['name']:{width}}", "" if item["required"] else "optional")
+            stands_for = f"as {item['module']}" if item["module"] not in ("", item["name"]) else ""
+            words = filter(None, (stands_for, "" if item["required"] else "optional"))
+            yield from _row(item, f"{item['name']:{width}}", ", ".join(words))
     for title in ("parameters", "sysctls"):
         if document[title]:
             yield ""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
 from tests.vm.node import Journal, Node
 
+UNSIGN = Path(__file__).parent / "guest" / "unsign.py"
 CONF = "/etc/modprobe.d/bench.conf"
 FAST = "interval: 2s\n"
 MODULE = "ip_vs_sh"
@@ -19,7 +21,7 @@ STUB = "nf_conntrack_ipv4"
 def _looks_often(node: Node, journal: Journal) -> Iterator[None]:
     journal.expect(r"module \S+( \(not required\))? (blacklisted|overridden|index stale|absent|not built|failed): ")
     journal.expect(r"no, not today")  # from the command of an install line
-    journal.expect(r"module \S+ (refused: signature|refused: no capability|made for another kernel): ")
+    journal.expect(r"module \S+ (refused: (signature|no capability|modules_disabled)|made for another kernel): ")
     path = node.run(f"modinfo -n {MODULE}").out.strip()
     with node.configured(FAST):
         yield
@@ -97,19 +99,59 @@ def test_an_option_that_was_left_out(node: Node) -> None:
         assert remedy == "run a kernel that was built with CONFIG_IP_VS_TWOS"
 
 
-def test_a_module_made_for_another_kernel(node: Node) -> None:
+def _unsigned(node: Node) -> str:
+    """Replace the module's file by one without a signature; the original is in /root. Return its path."""
     path = node.run(f"modinfo -n {MODULE}").out.strip()
+    node.machine.put(UNSIGN.read_bytes(), "/root/unsign.py")
+    node.run(f"cp {path} /root/ && python3 /root/unsign.py {path}")
+    return path
+
+
+def test_a_module_made_for_another_kernel(node: Node) -> None:
+    path = _unsigned(node)
     release = node.run("uname -r").out.strip()
     other = release.replace("6.1.0", "6.9.9")
     assert other != release
     # Where symbols have versions the kernel compares only what stands behind the release.
-    node.run(f"cp {path} /root/ && sed -i 's/vermagic={release} SMP/vermagic={other} UP /' {path} && depmod")
+    node.run(f"sed -i 's/vermagic={release} SMP/vermagic={other} UP /' {path} && depmod")
     with unloaded(node):
         evidence, remedy = verdict(node, "made for another kernel")
         assert f"made for kernel {other}, this is {release}" in evidence
         assert "version magic" in evidence  # the kernel's own words
         assert remedy.startswith("replace its file by one made for this kernel (apt install")
         node.run(f"mv /root/{MODULE}.ko {path} && depmod")
+
+
+def test_a_signature_that_does_not_fit(node: Node) -> None:
+    path = node.run(f"modinfo -n {MODULE}").out.strip()
+    node.run(f"cp {path} /root/ && sed -i 's/description=/Description=/; s/license=GPL/license=GPl/' {path}")
+    with unloaded(node):
+        evidence, remedy = verdict(node, "refused: signature")
+        assert "Key was rejected by service" in evidence
+        assert remedy.startswith("use a file that is signed with a key which the kernel trusts")
+        node.run(f"mv /root/{MODULE}.ko {path}")
+
+
+def test_a_kernel_that_demands_signatures(node: Node) -> None:
+    path = _unsigned(node)
+    node.run("echo Y > /sys/module/module/parameters/sig_enforce")
+    with unloaded(node):
+        evidence, _ = verdict(node, "refused: signature")
+        assert evidence.endswith("(module.sig_enforce=1)") or "module.sig_enforce=1" in evidence
+        node.run(f"mv /root/{MODULE}.ko {path}")
+    node.machine.reboot()  # it cannot be turned off again
+    node.machine.booted()
+
+
+def test_a_kernel_that_takes_no_modules_any_more(node: Node) -> None:
+    node.run(f"systemctl stop ipvsd; rmmod {MODULE}; sysctl -qw kernel.modules_disabled=1; systemctl start ipvsd")
+    node.until(node.status, "status.json")
+    evidence, remedy = verdict(node, "refused: modules_disabled")
+    assert evidence == "kernel.modules_disabled is 1"
+    assert remedy.startswith("reboot")
+    node.machine.reboot()
+    node.machine.booted()
+    node.until(lambda: node.live(MODULE), "live after the reboot")
 
 
 def test_a_file_that_is_no_module_is_told_in_the_kernels_words(node: Node) -> None:
@@ -134,13 +176,15 @@ def test_a_container_lacks_the_capability(node: Node) -> None:
 
 
 def test_an_alias_and_alternatives(node: Node) -> None:
-    text = "modules: {ip_conntrack: {}, backend: {anyOf: [no_such_module, nf_tables, ip_tables]}}\n"
-    with node.configured(f"{FAST}{text}"):
-        node.until(lambda: node.finding("backend")["right"], "one of the alternatives")
-        assert node.finding("backend")["module"] == "nf_tables"
-        assert node.finding("backend")["evidence"].startswith("nf_tables: ")
+    text = "ip_conntrack: {}, first: {anyOf: [no_such_module, nf_tables]}, there: {anyOf: [nf_tables, ip_vs]}"
+    with node.configured(f"{FAST}modules: {{{text}}}\n"):
+        node.until(lambda: node.finding("first")["right"], "one of the alternatives")
+        assert node.finding("first")["module"] == "nf_tables"
+        assert node.finding("first")["evidence"].startswith("nf_tables: ")
+        assert node.finding("there")["right"]
         assert node.finding("ip_conntrack")["module"] == "nf_conntrack"
         assert node.finding("ip_conntrack")["evidence"] == "alias of nf_conntrack: /proc/modules: Live"
+        assert "first live as nf_tables" in " ".join(node.run("ipvsd check").out.split())
         node.run("rmmod nf_tables")
         node.until(lambda: node.live("nf_tables"), "the alternative back")
     node.run("rmmod nf_tables", check=False)
