@@ -218,7 +218,8 @@ class _Reader:
             return
         read_parameters: Reader = lambda node: self._parameters(f"{where}.parameters", node)  # noqa: E731 -- one of several
         said = self._fields(where, node, {**MODULE, "parameters": read_parameters}) if told is None else {}
-        if "any_of" in said:
+        known = self.modules.get(key.text)
+        if "any_of" in said or (known and known.any_of):
             name = key.text  # no module's: it is shown as it was written
             if "parameters" in said:
                 self._complain(where, key, "has both 'anyOf' and 'parameters'", "name the module that takes them")
@@ -251,16 +252,16 @@ class _Reader:
         if truth(node) is False:
             self.sysctls[name] = SysctlSetting(origin, dropped=True)
             return
-        said = self._sysctl_fields(where, node)
+        old = self.sysctls.get(name)
+        base = old if old and not old.dropped else SysctlSetting(origin)
+        said = self._sysctl_fields(where, node, base.want)
         if said is None:
             return
         if "exclude" in said and not sysctls.is_pattern(name):
             self._complain(where, key, "has 'exclude', but is no pattern", "such as net.ipv4.conf.*.rp_filter")
-        old = self.sysctls.get(name)
-        base = old if old and not old.dropped else SysctlSetting(origin)
         self.sysctls[name] = dataclasses.replace(base, origin=origin, **said)
 
-    def _sysctl_fields(self, where: str, node: Node) -> Optional[dict[str, Any]]:
+    def _sysctl_fields(self, where: str, node: Node, before: Optional[Want]) -> Optional[dict[str, Any]]:
         if not isinstance(node, document.Mapping):
             try:
                 return {"want": Exactly(value(node))}
@@ -272,12 +273,19 @@ class _Reader:
         if len(self.errors) > known:
             return None
         wants = {name: said.pop(name) for name in ("value", "at_least", "at_most", "one_of") if name in said}
+        if isinstance(before, Within) and set(wants) <= {"at_least", "at_most"}:  # the bounds merge key by key
+            wants = {**_bounds(before), **wants}
         if len(wants) > 1 and set(wants) != {"at_least", "at_most"}:
             self._complain(where, node, "has more than one of 'value', 'oneOf' and a range", "keep one")
             return None
-        if wants.get("at_least", 0) > wants.get("at_most", math.inf):
+        if wants.get("at_least", -math.inf) > wants.get("at_most", math.inf):
             self._complain(where, node, "has 'atLeast' above 'atMost'")
         return {**said, "want": _want(wants)} if wants else said
+
+
+def _bounds(want: Within) -> dict[str, int]:
+    said = {"at_least": want.floor, "at_most": want.ceiling}
+    return {name: bound for name, bound in said.items() if bound is not None}
 
 
 def _want(said: Mapping[str, Any]) -> Want:

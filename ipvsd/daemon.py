@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Optional
 
 from ipvsd import configfiles, persist, restraint, statusfile
 from ipvsd.config import Config, ConfigError, parse
-from ipvsd.desire import patterns
 from ipvsd.effective import fingerprint
 from ipvsd.groups import collapsed
 from ipvsd.health import assess
@@ -42,8 +41,10 @@ if TYPE_CHECKING:
     from ipvsd.web import Web
 
 EX_CONFIG = 78
+NOT_AS_CONFIGURED = "is not as configured (run: ipvsd apply --persist)"
 SHOWN_REPAIRS = 50
 UNSETTLED = (0.01, 0.05, 0.25)  # seconds until the next looks at a module on its way in or out
+_NO_LINKS = ("all", "default", "lo")  # below net.ipv4.conf, beside those of interfaces
 HOLD = 5.0  # seconds between the looks of a strict start that waits
 
 
@@ -132,10 +133,10 @@ class Daemon:
 
     def _notes(self) -> tuple[str, ...]:
         known = notes(self._config.profiles, self._config.kube_proxy)
-        return (*known, *(f"{path} is not as configured (run: ipvsd apply --persist)" for path in self._stale))
+        return (*known, *(f"{path} {NOT_AS_CONFIGURED}" for path in self._stale))
 
     def _tell_notes(self) -> None:
-        for note in self._notes():
+        for note in notes(self._config.profiles, self._config.kube_proxy):
             log("warning", note)
 
     def _keep_config(self) -> None:
@@ -209,6 +210,8 @@ class Daemon:
         now, wall = time.monotonic(), time.time()
         self._history = done.history
         self._unsettled = self._unsettled + 1 if done.unsettled else 0
+        if not self._unsettled and ReasonKind.LINK in {reason.kind for reason in reasons}:
+            self._unsettled = 2  # the kernel tells of an interface just before it makes its sysctls
         since = min(reason.at for reason in reasons)
         self._ledger, repairs = self._ledger.book(done, since, now, wall)
         self._ledger = self._ledger.looked(now - begun)
@@ -238,7 +241,12 @@ class Daemon:
         """Look at what only the next boot will need: the kernels that are installed, and the persisted files."""
         if self._survey:
             self._survey.look(self._config)
-        self._stale = persist.stale(self._root, persist.files(self._config, done.after.modules, done.after.sysctls))
+        if done.unsettled:
+            return
+        stale = persist.stale(self._root, persist.files(self._config, done.kernel, done.after))
+        for path in set(stale) - set(self._stale):
+            log("warning", f"{path} {NOT_AS_CONFIGURED}")
+        self._stale = stale
 
     def _source_states(self) -> tuple[SourceState, ...]:
         states = tuple(source.state() for source in self._sources)
@@ -333,7 +341,7 @@ class Daemon:
             if finding.found is not None:
                 paths[finding.name] = self._host.parameter_path(finding.name)
         directories = () if self._only else configfiles.directories(self._root)
-        self._targets = Targets(_modules(done), paths, directories, links=bool(patterns(self._config)))
+        self._targets = Targets(_modules(done), paths, directories, links=_links(done))
         for source in self._sources:
             source.arm(self._targets)
 
@@ -352,6 +360,13 @@ def _modules(done: Reconciled) -> frozenset[str]:
     names = {name for finding in done.after.modules for name in (*finding.wanted.any_of, finding.module)}
     settings = (*done.after.sysctls, *done.after.parameters)
     return frozenset(names) | {finding.wanted.provider for finding in settings if finding.wanted.provider}
+
+
+def _links(done: Reconciled) -> bool:
+    """Tell whether interfaces that come and go bring or take wanted sysctls."""
+    names = (finding.wanted.group or finding.name for finding in done.after.sysctls)
+    parts = (name.split(".") for name in names)
+    return any(len(part) > 3 and part[2] in ("conf", "neigh") and part[3] not in _NO_LINKS for part in parts)
 
 
 def run(root: str = "/", only: Optional[str] = None, host: Optional[LinuxHost] = None) -> int:

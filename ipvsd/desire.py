@@ -168,14 +168,11 @@ def _spread(
         setting = config.sysctls[pattern]
         if setting.want is None:
             continue
-        keys = [
-            key
-            for key in expanded.get(pattern, ())
-            if key not in named and not sysctls.excluded(pattern, key, setting.exclude)
-        ]
+        fitting = expanded.get(pattern, ())
+        keys = [key for key in fitting if key not in named and not sysctls.excluded(pattern, key, setting.exclude)]
         named.update(keys)
         made = _wanted(pattern, setting.want, setting)
-        yield from (dataclasses.replace(made, key=key, group=pattern) for key in keys or [pattern])
+        yield from (dataclasses.replace(made, key=key, group=pattern) for key in (keys if fitting else [pattern]))
 
 
 def _wanted(key: str, want: Want, setting: SysctlSetting) -> WantedSysctl:

@@ -42,7 +42,7 @@ def required(finding: Finding) -> bool:
 def harmless(finding: Finding) -> bool:
     """Tell whether nothing is wrong with this: it is right, or not to be had here and not required."""
     if isinstance(finding, ModuleFinding):
-        not_here = finding.verdict in (ModuleVerdict.ABSENT, ModuleVerdict.NOT_BUILT)
+        not_here = finding.verdict in (ModuleVerdict.ABSENT, ModuleVerdict.NOT_BUILT, ModuleVerdict.NO_SUPPORT)
         return finding.right or (not_here and finding.wanted.need is Need.IF_SHIPPED)
     return finding.right or (finding.missing and not finding.wanted.required)
 

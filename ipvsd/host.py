@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Collection, Mapping, Sequence
 from fnmatch import fnmatchcase as fnmatch
 from typing import Optional, Protocol
@@ -123,14 +124,17 @@ class LinuxHost:
                 paths = [(*path, name) for path, place in names for name in _listed(place) if fnmatch(name, part)]
             else:
                 paths = [(*path, part) for path in paths]
-        return [sysctls.name(path) for path in paths]
+        return [sysctls.name(path) for path in paths if os.path.isfile(os.path.join(self._sysctls, *path))]
 
     def read_parameter(self, name: str) -> Parameter:
         path = self.parameter_path(name)
         module = os.path.dirname(os.path.dirname(path))
         users = len(_listed(os.path.join(module, "holders")))
         count = self._text(os.path.join(module, "refcnt")) or ""
-        writable = os.path.exists(path) and bool(os.stat(path).st_mode & 0o200)
+        try:
+            writable = bool(os.stat(path).st_mode & 0o200)
+        except OSError:  # it goes away with its module, at any moment
+            writable = False
         return Parameter(_read_value(path), writable, max(users, sysctls.integer(count.strip()) or 0))
 
     def write_parameter(self, name: str, value: str) -> None:
@@ -146,10 +150,11 @@ class LinuxHost:
             if self._root != "/":
                 raise LoadError(f"modules can be loaded only into the running kernel, not below {self._root}")
             self._loader = default_loader()
+        begun = time.time()
         try:
             self._loader.load(name, options)
         except LoadError as error:
-            said = kernel_words(name) if self._root == "/" else ""
+            said = kernel_words(name, begun) if self._root == "/" else ""
             raise LoadError(f"{error} ({said})" if said else str(error), error.errno, error.made_for) from None
 
     def sysctl_path(self, key: str) -> str:

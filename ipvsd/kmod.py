@@ -22,7 +22,7 @@ _RESOURCES_OK = 0
 
 _PROGRAMS = "/usr/sbin:/sbin:/usr/bin:/bin"
 _PATIENCE = 60.0  # seconds for modprobe; the init of a module may take some
-_SHORT_PATIENCE = 5.0  # seconds for programs that only look something up
+_SHORT_PATIENCE = 3.0  # seconds for programs that only look something up
 _ERRNOS = {os.strerror(number): number for number in errno.errorcode}
 
 
@@ -166,10 +166,10 @@ def default_loader() -> Loader:
         return Modprobe()
 
 
-def kernel_words(name: str) -> str:
-    """Return the last line of the kernel's log of this boot about a module, or nothing where it cannot be read."""
+def kernel_words(name: str, since: float) -> str:
+    """Return the kernel's last line about a module since a time (of the epoch), or nothing where it cannot be read."""
     try:
-        code, said = _run("journalctl", "-q", "-k", "-b", "-o", "cat", "-n", "200", "--no-pager")
+        code, said = _run("journalctl", "-q", "-k", "-o", "cat", "--no-pager", f"--since=@{since - 1:.0f}")
     except LoadError:
         return ""
     lines = [line.strip() for line in said.splitlines() if line.startswith(f"{name}: ")]

@@ -185,6 +185,7 @@ class Observed:
     modules: Mapping[str, ModuleState]
     sysctls: Mapping[str, Reading]
     parameters: Mapping[str, Parameter] = field(default_factory=dict)
+    failed: Mapping[str, str] = field(default_factory=dict)  # by what was wanted: the module tried in vain
 
 
 # --- found ----------------------------------------------------------------------------

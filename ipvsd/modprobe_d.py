@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from ipvsd.model import Rule
 
 # Commands that stand for "not at all" (CIS benchmarks write `install X /bin/true`).
-_NOTHING = re.compile(r"(?:/usr)?(?:/s?bin/)?(?:true|false|:)(?:\s|;|$)")
+_NOTHING = re.compile(r"(?:/usr)?(?:/s?bin/)?(?:true|false|:)\s*(?:#.*)?\Z")
 
 
 @dataclass(frozen=True)
@@ -47,15 +47,16 @@ def rules(found: Iterable[Directive], names: Iterable[str]) -> Mapping[str, Rule
     chosen: dict[str, Rule] = {}
     relevant = [item for item in found if item.command in ("blacklist", "install")]
     for name in names:
-        for item in relevant:
-            if fnmatch.fnmatchcase(name, item.pattern):
-                forbids = item.command == "blacklist" or bool(_NOTHING.match(item.rest))
-                rule = Rule(str(item), item.origin, item.command, forbids)
-                if forbids or name not in chosen:
-                    chosen[name] = rule
-                if forbids:
-                    break
+        fitting = [item for item in relevant if _fits(item, name)]
+        forbidding = [item for item in fitting if item.command == "blacklist" or _NOTHING.match(item.rest)]
+        for item in (forbidding or fitting)[:1]:
+            chosen[name] = Rule(str(item), item.origin, item.command, bool(forbidding))
     return chosen
+
+
+def _fits(item: Directive, name: str) -> bool:
+    # libkmod takes patterns for install, and names alone for blacklist.
+    return item.pattern == name if item.command == "blacklist" else fnmatch.fnmatchcase(name, item.pattern)
 
 
 def aliases(found: Iterable[Directive], names: Iterable[str]) -> Mapping[str, str]:
@@ -70,12 +71,12 @@ def aliases(found: Iterable[Directive], names: Iterable[str]) -> Mapping[str, st
 
 
 def _of_file(name: str, text: str) -> Iterator[Directive]:
-    number, held = 0, ""
-    begun = 1
-    for number, line in enumerate(text.split("\n"), 1):
+    held, begun = "", 1
+    lines = text.split("\n")
+    for number, line in enumerate(lines, 1):
         begun = begun if held else number
-        if line.endswith("\\"):
-            held += f"{line[:-1]} "
+        if line.endswith("\\") and number < len(lines):
+            held += line[:-1]
             continue
         words, held = (held + line).split(None, 2), ""
         if len(words) > 1 and words[0] in ("blacklist", "install", "options", "alias"):

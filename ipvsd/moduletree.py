@@ -55,6 +55,7 @@ class Obstacles:
         self._stamps: Mapping[str, Stamp] = {}
         self._directives: tuple[Directive, ...] = ()
         self._alias_key: object = None
+        self._alias_index: Optional[tuple[str, Index]] = None
         self._indexed_aliases: Mapping[str, str] = {}
         self._unset_key: object = None
         self._unset_lines: Mapping[str, str] = {}
@@ -65,9 +66,10 @@ class Obstacles:
         tree = os.path.join(modules_directory(self._root), kernel.release)
         directives = (*self._read_directives(), *modprobe_d.from_command_line(self._text("proc/cmdline") or ""))
         strange = [name for name in names if name not in kernel.loadable and name not in kernel.built_in]
-        aliases = self._aliases(directives, tree, strange)
+        # Those of modprobe.d come before the module of the name, those of the index after it.
+        aliases = {**self._aliases(tree, strange), **modprobe_d.aliases(directives, names)}
         absent = [name for name in strange if name not in aliases]
-        index = Index(tree).look(tuple(aliases.values())) if aliases else None
+        index = self._index_of(tree).look(tuple(aliases.values())) if aliases else None
         return dataclasses.replace(
             kernel,
             loadable=kernel.loadable | index.loadable if index else kernel.loadable,
@@ -79,7 +81,7 @@ class Obstacles:
             lock=self._lock(),
         )
 
-    def _aliases(self, directives: tuple[Directive, ...], tree: str, names: Collection[str]) -> Mapping[str, str]:
+    def _aliases(self, tree: str, names: Collection[str]) -> Mapping[str, str]:
         if not names:
             return {}
         path = os.path.join(tree, "modules.alias")
@@ -87,7 +89,12 @@ class Obstacles:
         if key != self._alias_key:
             self._indexed_aliases = formats.module_aliases(_read(path) or "", names)
             self._alias_key = key
-        return {**self._indexed_aliases, **modprobe_d.aliases(directives, names)}
+        return self._indexed_aliases
+
+    def _index_of(self, tree: str) -> Index:
+        if self._alias_index is None or self._alias_index[0] != tree:
+            self._alias_index = (tree, Index(tree))
+        return self._alias_index[1]
 
     def _read_directives(self) -> tuple[Directive, ...]:
         stamps = modprobe_d_stamps(self._root)
@@ -97,8 +104,10 @@ class Obstacles:
         return self._directives
 
     def _unset(self, release: str, names: Collection[str]) -> Mapping[str, str]:
-        places = (f"boot/config-{release}", f"lib/modules/{release}/config", f"usr/lib/modules/{release}/config")
-        paths = [os.path.join(self._root, place) for place in (*places, "proc/config.gz")]
+        paths = [os.path.join(self._root, "boot", f"config-{release}")]
+        paths.append(os.path.join(modules_directory(self._root), release, "config"))
+        if release == (self._text("proc/sys/kernel/osrelease") or "").strip():
+            paths.append(os.path.join(self._root, "proc/config.gz"))
         key = (tuple(map(_stamp, paths)), tuple(names))
         if key != self._unset_key:
             text = next((text for text in map(_kernel_configuration, paths) if text is not None), "")
@@ -144,7 +153,7 @@ def modprobe_d_stamps(root: str) -> Mapping[str, Stamp]:
         except OSError:
             continue
         for name in names:
-            if name.endswith(".conf"):
+            if name.endswith((".conf", ".alias")) and not name.startswith("."):
                 chosen.setdefault(name, os.path.join(path, name))
     return {chosen[name]: _stamp(chosen[name]) for name in sorted(chosen)}
 

@@ -7,7 +7,7 @@ from typing import Optional
 
 from ipvsd.groups import collapsed
 from ipvsd.health import harmless, required
-from ipvsd.model import Action, Finding, LoadModule, ModuleFinding, Plan, Repair
+from ipvsd.model import Action, Finding, LoadModule, ModuleFinding, Plan, Repair, SysctlVerdict
 from ipvsd.reconcile import Reconciled
 
 Line = tuple[str, str]  # level, text
@@ -35,8 +35,10 @@ def narrate(before: Sequence[Finding], done: Reconciled, repairs: Sequence[Repai
 
 
 def _said(finding: Finding) -> tuple[object, str]:
-    # How many of a pattern are right changes with every interface that comes or goes.
-    counts = not isinstance(finding, ModuleFinding) and finding.members != (0, 0)
+    # How many of a pattern are right changes with every interface, how many use a module with every service.
+    counts = not isinstance(finding, ModuleFinding) and (
+        finding.members != (0, 0) or finding.verdict is SysctlVerdict.NEEDS_RELOAD
+    )
     return finding.verdict, "" if counts else finding.evidence
 
 

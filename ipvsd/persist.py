@@ -1,43 +1,53 @@
 """The same for systemd's own units: files in /etc that make a node right at boot without ipvsd.
 
-Only names that the kernel has are written: one unknown name fails systemd-modules-load.service.
+One unknown name fails systemd-modules-load.service, and one refused value systemd-sysctl.service,
+so that only what this kernel has is written. systemd-sysctl writes patterns in the order of the
+file, but none over a key that is named, with or without a value (sysctl.d(5)).
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from fnmatch import fnmatchcase
+from typing import Optional
 
-from ipvsd import __version__
+from ipvsd import __version__, sysctls
 from ipvsd.config import Config
-from ipvsd.model import ModuleFinding, ModuleVerdict, Policy, SysctlFinding, SysctlVerdict, Within
+from ipvsd.desire import patterns
+from ipvsd.model import Kernel, ModuleFinding, ModuleVerdict, Plan, Policy, SysctlFinding, SysctlVerdict, Within
+from ipvsd.planner import IP_FORWARD
 from ipvsd.values import satisfies, target
 
 MODULES_LOAD = "etc/modules-load.d/ipvsd.conf"
 MODPROBE = "etc/modprobe.d/ipvsd.conf"
 SYSCTL = "etc/sysctl.d/90-ipvsd.conf"
 
-_TO_BE_HAD = (ModuleVerdict.LIVE, ModuleVerdict.BUILT_IN, ModuleVerdict.LOADABLE)
 _HEADER = f"""\
 # Written by 'ipvsd apply --persist' (ipvsd {__version__}), replaced by the next one,
 # removed when the package is purged. Change /etc/ipvsd instead.
 """
 
-
-def files(config: Config, modules: Sequence[ModuleFinding], sysctls: Sequence[SysctlFinding]) -> Mapping[str, str]:
-    """Return what the files have to hold, by their paths below the root; one without content holds its header."""
-    there = [finding for finding in modules if to_be_had(finding)]
-    bodies = {
-        MODULES_LOAD: [finding.module for finding in there],
-        MODPROBE: [f"options {item.module} {' '.join(item.wanted.options)}" for item in there if item.wanted.options],
-        SYSCTL: list(_settings(config, sysctls, {finding.module for finding in there})),
-    }
-    return {path: "\n".join((_HEADER, *dict.fromkeys(lines), "")) for path, lines in bodies.items()}
+# systemd-sysctl.service fails with such a key.
+_NOT_TAKEN = (SysctlVerdict.REFUSED, SysctlVerdict.UNREADABLE, SysctlVerdict.UNSUPPORTED)
+_FORBIDDEN = (ModuleVerdict.BLACKLISTED, ModuleVerdict.OVERRIDDEN)
 
 
 def to_be_had(finding: ModuleFinding) -> bool:
     """Tell whether the kernel has the module, loaded or not."""
-    return finding.verdict in _TO_BE_HAD
+    return finding.verdict in (ModuleVerdict.LIVE, ModuleVerdict.BUILT_IN, ModuleVerdict.LOADABLE)
+
+
+def files(config: Config, kernel: Kernel, plan: Plan) -> Mapping[str, str]:
+    """Return what the files have to hold, by their paths below the root; one without content holds its header."""
+    known = kernel.loadable | kernel.built_in
+    there = [finding for finding in plan.modules if finding.module in known and finding.verdict not in _FORBIDDEN]
+    bodies = {
+        MODULES_LOAD: [finding.module for finding in there],
+        MODPROBE: [f"options {item.module} {' '.join(item.wanted.options)}" for item in there if item.wanted.options],
+        SYSCTL: list(_settings(config, plan, {finding.module for finding in there})),
+    }
+    return {path: "\n".join((_HEADER, *dict.fromkeys(lines), "")) for path, lines in bodies.items()}
 
 
 def write(root: str, texts: Mapping[str, str]) -> tuple[str, ...]:
@@ -47,9 +57,15 @@ def write(root: str, texts: Mapping[str, str]) -> tuple[str, ...]:
         place = os.path.join(root, path)
         if _read(place) == text:
             continue
-        os.makedirs(os.path.dirname(place), exist_ok=True)
+        directory = os.path.dirname(place)
+        os.makedirs(directory, exist_ok=True)
+        if os.path.realpath(directory) != os.path.join(os.path.realpath(root), os.path.dirname(path)):
+            raise PermissionError(0, "a symbolic link leads out of the root", directory)
         beside = f"{place}.new"
-        with open(beside, "w", encoding="utf-8") as file:
+        if os.path.lexists(beside):
+            os.unlink(beside)
+        fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+        with os.fdopen(fd, "w", encoding="utf-8") as file:
             os.fchmod(file.fileno(), 0o644)
             file.write(text)
             file.flush()
@@ -60,45 +76,79 @@ def write(root: str, texts: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def stale(root: str, texts: Mapping[str, str]) -> tuple[str, ...]:
-    """Return the paths of the files that exist and hold something else, versions in the header aside."""
+    """Return the paths of the files that exist and mean something else.
+
+    What a range comes to depends on the value of the moment, and is not compared.
+    """
     found = []
     for path, text in texts.items():
         held = _read(os.path.join(root, path))
-        if held is not None and _body(held) != _body(text):
-            found.append(os.path.join(root, path))
+        if held is not None:
+            ranges = _ranges(held) | _ranges(text)
+            if _body(held, ranges) != _body(text, ranges):
+                found.append(os.path.join(root, path))
     return tuple(found)
 
 
-def _settings(config: Config, sysctls: Sequence[SysctlFinding], modules: Collection[str]) -> Iterator[str]:
-    """Yield the lines of sysctl.d(5), in its own way of patterns and exclusions."""
-    done = set()
-    for finding in sysctls:
-        wanted = finding.wanted
-        name = wanted.group or finding.name
-        absent = finding.verdict is SysctlVerdict.UNSUPPORTED or (
-            finding.missing and wanted.provider is not None and wanted.provider not in modules
-        )
-        if name in done or wanted.policy is not Policy.ENFORCE or absent:
-            continue
-        done.add(name)
-        if wanted.group:
-            yield from (f"-{name.replace('*', exclude, 1)}" for exclude in config.sysctls[name].exclude)
-            yield f"{name} = {target(wanted.want, '')}"
-        elif not isinstance(wanted.want, Within):
-            yield f"{name} = {target(wanted.want, finding.found or '')}"
-        elif finding.found is not None:
-            kept = finding.found if satisfies(name, finding.found, wanted.want) else target(wanted.want, finding.found)
-            yield f"# {wanted.want}; a fixed value must not lower the kernel's own"
-            yield f"{name} = {kept}"
-        else:
-            yield f"# {name} {wanted.want}: only the running kernel tells whether its own value is lower"
+_RANGE = "# within a range: "
 
 
-def _body(text: str) -> list[str]:
-    return [line for line in text.splitlines() if line and not line.startswith("#")]
+def _settings(config: Config, plan: Plan, modules: set[str]) -> Iterator[str]:
+    """Yield the lines of sysctl.d(5)."""
+    usable = [finding for finding in plan.sysctls if _usable(finding, modules)]
+    named = [finding for finding in usable if not finding.wanted.group]
+    for finding in sorted(named, key=lambda finding: finding.name != IP_FORWARD):
+        if finding.wanted.policy is Policy.ENFORCE:
+            yield from _named(finding)
+    enforced = {finding.name for finding in named if finding.wanted.policy is Policy.ENFORCE}
+    for pattern in patterns(config):  # one that fits nothing yet harms nothing
+        setting = config.sysctls[pattern]
+        if setting.policy is not Policy.OBSERVE and setting.want and not isinstance(setting.want, Within):
+            yield from (f"-{name}" for name in _excluded(pattern, setting.exclude))
+            yield from (f"-{key}" for key in config.sysctls if key not in enforced and _fits(key, pattern))
+            yield f"{pattern} = {target(setting.want, '')}"
 
 
-def _read(path: str) -> str | None:
+def _usable(finding: SysctlFinding, modules: set[str]) -> bool:
+    provider = finding.wanted.provider
+    absent = finding.missing and provider is not None and provider not in modules
+    return finding.verdict not in _NOT_TAKEN and not absent
+
+
+def _named(finding: SysctlFinding) -> Iterator[str]:
+    want, found = finding.wanted.want, finding.found
+    if not isinstance(want, Within):
+        yield f"{finding.name} = {target(want, found or '')}"
+        return
+    yield f"{_RANGE}{finding.name} {want}"
+    if found is not None:  # else only the running kernel tells whether its own value is lower
+        yield f"{finding.name} = {found if satisfies(finding.name, found, want) else target(want, found)}"
+
+
+def _excluded(pattern: str, excludes: Sequence[str]) -> Iterator[str]:
+    parts = pattern.split(".")
+    for index, part in enumerate(parts):
+        if sysctls.is_pattern(part):
+            for exclude in excludes:
+                yield ".".join((*parts[:index], exclude.replace(".", "/"), *parts[index + 1 :]))
+
+
+def _fits(key: str, pattern: str) -> bool:
+    pairs = list(zip(key.split("."), pattern.split(".")))
+    same_length = key.count(".") == pattern.count(".")
+    return same_length and not sysctls.is_pattern(key) and all(fnmatchcase(part, wild) for part, wild in pairs)
+
+
+def _ranges(text: str) -> set[str]:
+    return {line[len(_RANGE) :].split(" ", 1)[0] for line in text.splitlines() if line.startswith(_RANGE)}
+
+
+def _body(text: str, ranges: set[str]) -> list[str]:
+    lines = [line for line in text.splitlines() if line and not line.startswith("#")]
+    return [line for line in lines if line.split(" ", 1)[0] not in ranges]
+
+
+def _read(path: str) -> Optional[str]:
     try:
         with open(path, encoding="utf-8") as file:
             return file.read()

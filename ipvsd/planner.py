@@ -55,7 +55,9 @@ def _writes(findings: tuple[SysctlFinding, ...], kind: type[WriteSysctl]) -> lis
     writes = [
         kind(finding.name, finding.found or "", values.target(finding.wanted.want, finding.found or ""))
         for finding in findings
-        if finding.verdict is SysctlVerdict.WRONG and finding.wanted.policy is Policy.ENFORCE
+        if finding.verdict is SysctlVerdict.WRONG
+        and finding.wanted.policy is Policy.ENFORCE
+        and values.can_be_met(finding.wanted.want, finding.found or "")
     ]
     # A change of ip_forward resets other values below net.ipv4.conf (RFC 1812 behaviour,
     # Documentation/networking/ip-sysctl.rst), so it comes first and the next round looks at them.
@@ -71,6 +73,8 @@ def judge(wanted: WantedSysctl, reading: Reading, observed: Observed) -> SysctlF
     if values.satisfies(wanted.key, reading, wanted.want):
         return SysctlFinding(wanted, reading, SysctlVerdict.RIGHT, f"is {reading!r}")
     remedy = remedies.OBSERVED if wanted.policy is Policy.OBSERVE else remedies.APPLY
+    if not values.can_be_met(wanted.want, reading):
+        remedy = remedies.NO_NUMBER
     return SysctlFinding(wanted, reading, SysctlVerdict.WRONG, f"is {reading!r}, not {wanted.want}", remedy)
 
 
@@ -90,9 +94,15 @@ def _judge_parameter(wanted: WantedSysctl, observed: Observed) -> SysctlFinding:
     seen = observed.parameters.get(wanted.key, Parameter(Missing()))
     finding = judge(wanted, seen.reading, observed)
     if finding.verdict is SysctlVerdict.UNSUPPORTED:
-        return dataclasses.replace(finding, evidence=f"module {wanted.provider} has no such parameter")
+        return dataclasses.replace(finding, evidence=f"/sys/module/{wanted.provider} shows no such parameter")
     if finding.verdict is not SysctlVerdict.WRONG or seen.writable:
         return finding
+    if wanted.provider in observed.kernel.built_in:
+        evidence, remedy = (
+            f"{finding.evidence}; the module is built in",
+            remedies.COMMAND_LINE.format(f"{wanted.key}={values.target(wanted.want, '')}"),
+        )
+        return dataclasses.replace(finding, verdict=SysctlVerdict.NEEDS_RELOAD, evidence=evidence, remedy=remedy)
     users = f"in use by {seen.users}" if seen.users else "not in use"
     evidence = f"{finding.evidence}; it is taken only when module {wanted.provider} is loaded, which is {users}"
     return dataclasses.replace(

@@ -6,15 +6,25 @@ import dataclasses
 import os
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Optional
 
 from ipvsd.config import Config
 from ipvsd.desire import candidates, desired
 from ipvsd.health import required
 from ipvsd.host import LinuxHost
-from ipvsd.model import Lock, ModuleFinding, ModuleState, Need, Observed
-from ipvsd.moduletree import modules_directory
+from ipvsd.model import (
+    Kernel,
+    Lock,
+    ModuleFinding,
+    ModuleState,
+    Need,
+    Observed,
+    Plan,
+    SysctlFinding,
+    SysctlVerdict,
+)
+from ipvsd.moduletree import modprobe_d_stamps, modules_directory
 from ipvsd.persist import to_be_had
 from ipvsd.planner import plan
 from ipvsd.reconcile import lacking
@@ -32,10 +42,16 @@ def releases(root: str) -> tuple[str, ...]:
     """Return the releases in /lib/modules, the oldest first."""
     tree = modules_directory(root)
     try:
-        names = [name for name in os.listdir(tree) if os.path.isdir(os.path.join(tree, name))]
+        names = [name for name in os.listdir(tree) if any(map(os.path.isfile, _signs(root, tree, name)))]
     except OSError:
         return ()
     return tuple(sorted(names, key=_version))
+
+
+def _signs(root: str, tree: str, release: str) -> Iterator[str]:
+    """Yield files of which an installed kernel has one; what is left of a purged one (updates/dkms) has none."""
+    yield from (os.path.join(tree, release, name) for name in ("modules.dep", "modules.builtin", "vmlinuz"))
+    yield os.path.join(root, "boot", f"vmlinuz-{release}")
 
 
 def next_release(root: str, known: Sequence[str]) -> str:
@@ -60,8 +76,8 @@ def running_release(root: str) -> str:
     return _text(os.path.join(root, "proc/sys/kernel/osrelease")).strip()
 
 
-def examine(root: str, config: Config, release: str) -> tuple[ModuleFinding, ...]:
-    """Return the verdicts on the wanted modules as they would be if that kernel ran and had loaded nothing yet."""
+def examine(root: str, config: Config, release: str) -> tuple[Kernel, Plan]:
+    """Return what could be planned if that kernel ran and had loaded nothing yet; every sysctl is pending."""
     host, names = LinuxHost(root, release=release), candidates(config)
     kernel = host.kernel(names)
     nothing: Mapping[str, ModuleState] = {}
@@ -69,7 +85,9 @@ def examine(root: str, config: Config, release: str) -> tuple[ModuleFinding, ...
     kernel = dataclasses.replace(host.explain(kernel, lacking(want, kernel, nothing)), lock=Lock())
     made = plan(dataclasses.replace(want, sysctls=(), parameters=()), Observed(kernel, nothing, {}))
     # That it is not loaded is nothing to be remedied here.
-    return tuple(dataclasses.replace(found, remedy="") if to_be_had(found) else found for found in made.modules)
+    modules = tuple(dataclasses.replace(found, remedy="") if to_be_had(found) else found for found in made.modules)
+    sysctls = tuple(SysctlFinding(wanted, None, SysctlVerdict.PENDING, "no kernel runs") for wanted in want.sysctls)
+    return kernel, Plan((), modules, sysctls)
 
 
 def survey(root: str, config: Config, only: Optional[str] = None) -> tuple[InstalledKernel, ...]:
@@ -77,7 +95,7 @@ def survey(root: str, config: Config, only: Optional[str] = None) -> tuple[Insta
     known = releases(root)
     running, following = running_release(root), next_release(root, known)
     return tuple(
-        InstalledKernel(release, release == running, release == following, examine(root, config, release))
+        InstalledKernel(release, release == running, release == following, examine(root, config, release)[1].modules)
         for release in known
         if only in (None, release)
     )
@@ -97,7 +115,8 @@ def problems(kernel: InstalledKernel) -> tuple[ModuleFinding, ...]:
 def reboot_required(kernels: Sequence[InstalledKernel], running: str) -> bool:
     """Tell whether another kernel will run after the next boot, or the modules of the one that runs are gone."""
     following = [kernel.release for kernel in kernels if kernel.next]
-    return bool(kernels) and (following not in ([], [running]) or running not in [kernel.release for kernel in kernels])
+    gone = running not in [kernel.release for kernel in kernels]
+    return bool(kernels and running) and (gone or following not in ([], [running]))
 
 
 class Survey:
@@ -124,11 +143,11 @@ def _stamps(root: str) -> tuple[object, ...]:
     found: list[object] = []
     for path in (*places, *links):
         try:
-            status = os.lstat(path)
+            status = os.stat(path)
         except OSError:
             continue
         found.append((path, status.st_mtime_ns, status.st_size, status.st_ino))
-    return tuple(found)
+    return (*found, *modprobe_d_stamps(root).items())
 
 
 def _version(release: str) -> tuple[object, ...]:

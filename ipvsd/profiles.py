@@ -107,7 +107,7 @@ KUBE_PROXY_IPVS = Profile(
     purpose="what kube-proxy's IPVS mode needs",
     modules=(
         ModuleEntry("ip_vs", "IPVS itself"),
-        ModuleEntry("ip_vs_rr", f"{_FIXED_LIST}, and its default scheduler"),
+        ModuleEntry("ip_vs_rr", f"{_FIXED_LIST}, and its default scheduler", kube_proxy_before=(1, 27)),
         ModuleEntry("ip_vs_wrr", _FIXED_LIST, kube_proxy_before=(1, 27)),
         ModuleEntry("ip_vs_sh", _FIXED_LIST, kube_proxy_before=(1, 27)),
         *_BRIDGE,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from ipvsd.model import (
     Reading,
     SysctlFinding,
     SysctlVerdict,
+    WantedSysctl,
     WriteParameter,
     WriteSysctl,
 )
@@ -55,8 +57,8 @@ class Reconciled:
         )
 
 
-def look(host: Host, config: Config) -> tuple[Kernel, Plan]:
-    """Observe what the configuration is about, and judge it."""
+def look(host: Host, config: Config, history: Optional[History] = None) -> tuple[Kernel, Plan]:
+    """Observe what the configuration is about, and judge it; of alternatives, one that failed is passed over."""
     names = candidates(config)
     kernel = host.kernel(names)
     modules = host.modules(names)
@@ -66,9 +68,22 @@ def look(host: Host, config: Config) -> tuple[Kernel, Plan]:
         kernel = host.explain(kernel, absent)
     if kernel.aliases:
         modules = {**modules, **host.modules(kernel.aliases.values())}
+        want = dataclasses.replace(want, parameters=tuple(_resolved(wanted, kernel) for wanted in want.parameters))
     readings = {wanted.key: host.read_sysctl(wanted.key) for wanted in want.sysctls}
     parameters = {wanted.key: host.read_parameter(wanted.key) for wanted in want.parameters}
-    return kernel, plan(_still_there(want, readings), Observed(kernel, modules, readings, parameters))
+    failed = {
+        name: failure.outcome.action.module
+        for name, failure in (history or {}).items()
+        if isinstance(failure.outcome.action, LoadModule)
+    }
+    return kernel, plan(_still_there(want, readings), Observed(kernel, modules, readings, parameters, failed))
+
+
+def _resolved(wanted: WantedSysctl, kernel: Kernel) -> WantedSysctl:
+    """Return a parameter as that of the module itself, where it was wanted of an alias."""
+    name, _, parameter = wanted.key.partition(".")
+    module = kernel.module(name)
+    return dataclasses.replace(wanted, key=f"{module}.{parameter}", provider=module)
 
 
 def lacking(want: Desired, kernel: Kernel, modules: Mapping[str, ModuleState]) -> tuple[str, ...]:
@@ -98,7 +113,7 @@ def reconcile(
     Ends with a look after which nothing is left to do, or after three rounds of acting. What
     fails is a value in the result, and backs off in its history; `clock` is monotonic, in seconds.
     """
-    kernel, first = look(host, config)
+    kernel, first = look(host, config, history)
     history = restraint.remember(history, first, first, (), clock(), config.interval)
     latest, outcomes = first, list[Outcome]()
     for _ in range(ROUNDS):
@@ -108,7 +123,7 @@ def reconcile(
         acted = [_act(host, action) for action in actions]
         outcomes += acted
         before = latest
-        kernel, latest = look(host, config)
+        kernel, latest = look(host, config, history)
         history = restraint.remember(history, before, latest, acted, clock(), config.interval)
     explained = _explain(kernel, latest, history)
     return Reconciled(kernel, first, explained, tuple(outcomes), _proved(outcomes, explained), history)
@@ -127,8 +142,18 @@ def _act(host: Host, action: Action) -> Outcome:
     except LoadError as error:
         return Outcome(action, str(error), error.errno, error.made_for)
     except OSError as error:
+        _undo(host, action)
         return Outcome(action, error.strerror or str(error), error.errno or 0)
     return Outcome(action)
+
+
+def _undo(host: Host, action: Action) -> None:
+    """Put back what a write that failed has changed all the same, as a list of which the kernel took a part."""
+    if isinstance(action, WriteSysctl) and not isinstance(action, WriteParameter):
+        now = host.read_sysctl(action.name)
+        if isinstance(now, str) and now != action.found:
+            with contextlib.suppress(OSError):
+                host.write_sysctl(action.name, action.found)
 
 
 def _proved(outcomes: list[Outcome], after: Plan) -> tuple[Action, ...]:
@@ -150,6 +175,9 @@ def _explain(kernel: Kernel, latest: Plan, history: History) -> Plan:
 def _explain_module(finding: ModuleFinding, failure: Optional[Failure], kernel: Kernel) -> ModuleFinding:
     if failure is None or finding.verdict is not ModuleVerdict.LOADABLE:
         return finding
+    action = failure.outcome.action
+    if finding.wanted.any_of and isinstance(action, LoadModule) and action.module != finding.module:
+        return finding  # another one of the alternatives is to be tried
     return verdicts.explain(finding, failure.outcome, kernel)
 
 

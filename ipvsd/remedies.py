@@ -11,6 +11,8 @@ UNREADABLE = "run as root, or see the kernel's documentation of the key"
 UNSUPPORTED = "drop the key from the configuration, or run a kernel that has it"
 NOT_KEPT = "another program may hold the value, or the kernel clamps it; see the kernel's documentation of the key"
 NEEDS_RELOAD = "reboot, or drain the node and unload the module and its users: ipvsd loads it with the parameter"
+COMMAND_LINE = "put {} on the kernel's command line and reboot"
+NO_NUMBER = "give it a value: a range is for sysctls of one number"
 REFUSED = "the kernel refuses the value, or this system may not write it (see the kernel's documentation of the key)"
 
 # Which package holds the modules that the kernel's own one lacks; Fedora and EL pin it to the release.

@@ -193,8 +193,6 @@ def sysctl_hint(key: str) -> str:
     """Return what a person may have meant by what is no sysctl."""
     if key.startswith("/proc/sys/"):
         return f"drop the prefix: {shown(key[10:], quote=False)}"
-    if any(character in key for character in "*?["):
-        return "patterns are not known; name each key"
     return "such as net.ipv4.ip_forward or net/ipv4/conf/eth0.100/rp_filter"
 
 

@@ -52,6 +52,11 @@ def target(want: Want, found: str) -> str:
     return str(bound if number is None else _clamped(number, want))
 
 
+def can_be_met(want: Want, found: str) -> bool:
+    """Tell whether writing can make it right: of what is not one number, no bound can be told."""
+    return not isinstance(want, Within) or integer(found) is not None
+
+
 def integer(text: str) -> Optional[int]:
     """Return the number that the kernel takes a text for, or None if it is not one number."""
     match = _NUMBER.match(text)
@@ -70,12 +75,15 @@ def _clamped(number: int, want: Within) -> int:
     return number
 
 
-_TRUTH = {"Y": "1", "y": "1", "N": "0", "n": "0"}  # how parameters of modules print 1 and 0
+# What kstrtobool() takes (lib/kstrtox.c); parameters of modules print Y and N.
+_TRUTH = {**dict.fromkeys(("y", "1", "on"), "Y"), **dict.fromkeys(("n", "0", "off"), "N")}
 
 
 def _same_word(one: str, other: str) -> bool:
-    if _TRUTH.get(one, one) == _TRUTH.get(other, other):
+    if one == other:
         return True
+    if one in ("Y", "N") or other in ("Y", "N"):
+        return _TRUTH.get(one.lower()) is not None and _TRUTH.get(one.lower()) == _TRUTH.get(other.lower())
     numbers = integer(one), integer(other)
     if numbers[0] is not None and numbers[1] is not None:
         low, high = sorted((numbers[0], numbers[1]))

@@ -46,6 +46,8 @@ def _judge_alternatives(wanted: WantedModule, observed: Observed) -> ModuleFindi
     members = [dataclasses.replace(wanted, name=name, any_of=()) for name in wanted.any_of]
     found = [judge(member, observed) for member in members]
     best = [finding for verdict in _BEST_FIRST for finding in found if finding.verdict is verdict]
+    # One that failed has its turn again after another one did.
+    best.sort(key=lambda finding: not finding.right and finding.module == observed.failed.get(wanted.name))
     chosen = best[0] if best else found[0]
     others = "" if best else "".join(f"; {finding.name} {finding.verdict.value}" for finding in found[1:])
     evidence = f"{chosen.name}: {chosen.evidence}{others}"

@@ -87,6 +87,7 @@ class FakeKernel:
     refused: dict[str, int] = field(default_factory=dict)  # sysctl: errno of a write
     unreadable: dict[str, int] = field(default_factory=dict)  # sysctl: errno of a read
     clamps: dict[str, Callable[[str], str]] = field(default_factory=dict)
+    clobbers: set[str] = field(default_factory=set)  # sysctls of which a refused write takes a part
     contested: dict[str, str] = field(default_factory=dict)  # sysctl: what a rival makes of every write
     looks_until_gone: dict[str, int] = field(default_factory=dict)
     looks_until_live: dict[str, int] = field(default_factory=dict)
@@ -132,6 +133,10 @@ class FakeKernel:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
         if key in self.refused:
             raise OSError(self.refused[key], os.strerror(self.refused[key]))
+        first, *rest = self.values[key].split() or [""]
+        if key in self.clobbers and first != value.split(maxsplit=1)[0]:
+            self.values[key] = "\t".join([value.split(maxsplit=1)[0], *rest])
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
         if any(sysctls.integer(word) is None for word in value.split()):
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
         self._store(key, self.clamps.get(key, str)("\t".join(value.split())))

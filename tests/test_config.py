@@ -97,6 +97,7 @@ def test_a_setting(text: str, config: Config) -> None:
         ("net.a.b: no", SysctlSetting("0.yaml:1", dropped=True)),
         ("net.a.b: false", SysctlSetting("0.yaml:1", dropped=True)),
         ("net.ipv4.vs.conntrack: {policy: observe}", SysctlSetting("0.yaml:1", None, Policy.OBSERVE)),
+        ("net.a.b: {atMost: -1}", SysctlSetting("0.yaml:1", Within(None, -1))),
         ("net.a.b: {atMost: 5}", SysctlSetting("0.yaml:1", Within(None, 5))),
         ("net.a.b: {atLeast: -1, atMost: 5}", SysctlSetting("0.yaml:1", Within(-1, 5))),
         ("net.a.b: {oneOf: [0, '2 3']}", SysctlSetting("0.yaml:1", OneOf(("0", "2 3")))),
@@ -132,6 +133,16 @@ def test_the_settings_of_one_sysctl_merge() -> None:
 def test_the_parameters_of_one_module_merge() -> None:
     config = read("modules: {a: {required: false, parameters: {x: 1, y: 1}}}", "modules: {a: {parameters: {y: 2}}}")
     assert config.modules["a"] == ModuleSetting("1.yaml:1", required=False, parameters={"x": "1", "y": "2"})
+
+
+def test_alternatives_can_be_changed_later() -> None:
+    config = read("modules: {some-of: {anyOf: [a, b]}}", "modules: {some-of: {required: false}}")
+    assert config.modules == {"some-of": ModuleSetting("1.yaml:1", required=False, any_of=("a", "b"))}
+
+
+def test_the_bounds_of_one_range_merge() -> None:
+    config = read("sysctls: {net.a.b: {atLeast: 3}}", "sysctls: {net.a.b: {atMost: 7}}")
+    assert config.sysctls["net.a.b"].want == Within(3, 7)
 
 
 def test_alternatives_are_dropped_by_their_name() -> None:

@@ -225,7 +225,7 @@ def test_the_index_is_asked_about_everything_that_may_matter() -> None:
         ("", {"ip_vs_rr", "ip_vs_wrr", "ip_vs_sh"}),
         ("kubeProxyVersion: 1.26", {"ip_vs_rr", "ip_vs_wrr", "ip_vs_sh"}),
         ("kubeProxyVersion: 1.27", {"ip_vs_rr"}),
-        ("kubeProxyVersion: 1.30\nscheduler: sh", {"ip_vs_rr", "ip_vs_sh"}),
+        ("kubeProxyVersion: 1.30\nscheduler: sh", {"ip_vs_sh"}),
     ],
 )
 def test_a_version_of_kube_proxy_tightens_the_set(text: str, schedulers: set[str]) -> None:

@@ -119,3 +119,14 @@ def test_each_is_written_by_its_name(kernel: FakeKernel) -> None:
 def test_exclusion_is_about_what_the_wildcards_stand_for() -> None:
     assert sysctls.excluded("net.*.conf.*.x", "net.ipv4.conf.eth0.x", ["ipv4"])
     assert not sysctls.excluded("net.*.conf.*.x", "net.ipv4.conf.eth0.x", ["conf", "net", "x"])
+
+
+def test_a_misspelt_pattern_is_told_and_fails_where_it_is_required(kernel: FakeKernel) -> None:
+    done = settle(kernel, "'net.ipv4.conf.*.rp_fliter': {value: 0, required: true}")
+    (found,) = collapsed(done.after.sysctls)
+    assert (found.verdict, found.wanted.required) == (SysctlVerdict.UNSUPPORTED, True)
+
+
+def test_a_pattern_of_which_everything_is_named_is_nothing(kernel: FakeKernel) -> None:
+    done = settle(kernel, f"'net.ipv4.conf.lo.rp_*': 0\n  {key('lo')}: 1")
+    assert [finding.name for finding in collapsed(done.after.sysctls)] == [key("lo")]

@@ -16,7 +16,9 @@ NAMES = ["ip_vs", "ip_vs_sh"]
         pytest.param("\n# why\nblacklist ip-vs-sh", 3, "blacklist ip_vs_sh", True, id="dashes"),
         pytest.param("  blacklist\tip_vs_sh  ", 1, "blacklist ip_vs_sh", True, id="blanks"),
         pytest.param("blacklist \\\n ip_vs_sh", 1, "blacklist ip_vs_sh", True, id="a line that goes on"),
-        pytest.param("blacklist ip_vs_*", 1, "blacklist ip_vs_*", True, id="pattern"),
+        pytest.param("install ip_vs_* /bin/true", 1, "install ip_vs_* /bin/true", True, id="pattern"),
+        pytest.param("blacklist ip_vs_\\\nsh", 1, "blacklist ip_vs_sh", True, id="a name that goes on"),
+        pytest.param("install ip_vs_sh true && x", 1, "install ip_vs_sh true && x", False, id="more than nothing"),
         pytest.param("install ip_vs_sh /bin/true", 1, "install ip_vs_sh /bin/true", True, id="true"),
         pytest.param("install ip_vs_sh /usr/bin/false # 1", 1, "install ip_vs_sh /usr/bin/false # 1", True, id="false"),
         pytest.param("install ip_vs_sh :", 1, "install ip_vs_sh :", True, id="colon"),
@@ -33,7 +35,7 @@ def test_a_line_that_keeps_a_module_out(text: str, line: int, rule: str, forbids
 
 @pytest.mark.parametrize(
     "text",
-    ["", "#blacklist ip_vs", "blacklist", "options ip_vs conn_tab_bits=20", "softdep ip_vs pre: x", "nonsense ip_vs"],
+    ["", "#blacklist ip_vs", "blacklist", "options ip_vs conn_tab_bits=20", "softdep ip_vs pre: x", "blacklist ip_vs*"],
 )
 def test_a_line_that_keeps_nothing_out(text: str) -> None:
     assert rules(directives([("a", text)]), NAMES) == {}

@@ -77,3 +77,17 @@ def test_one_of_a_module_that_is_not_live_is_pending(kernel: FakeKernel) -> None
     kernel.depends.pop("ip_vs")
     done = settle(kernel, "ip_vs: {parameters: {conn_tab_bits: 20}}")
     assert verdict(done, BITS) is SysctlVerdict.PENDING
+
+
+def test_one_of_an_alias_is_that_of_the_module(kernel: FakeKernel) -> None:
+    kernel.aliases["ip_conntrack"] = "nf_conntrack"
+    done = settle(kernel, "ip_conntrack: {parameters: {hashsize: 65536}}")
+    assert verdict(done, HASH) is SysctlVerdict.RIGHT
+
+
+def test_one_of_a_built_in_module_belongs_on_the_command_line(kernel: FakeKernel) -> None:
+    kernel.built_in.add("ip_vs")
+    kernel.parameters[BITS] = "12"
+    (found,) = settle(kernel, "ip_vs: {parameters: {conn_tab_bits: 20}}").after.parameters
+    assert found.verdict is SysctlVerdict.NEEDS_RELOAD
+    assert found.remedy == "put ip_vs.conn_tab_bits=20 on the kernel's command line and reboot"

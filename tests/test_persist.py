@@ -12,7 +12,7 @@ from ipvsd.config import parse
 from ipvsd.host import LinuxHost
 from ipvsd.reconcile import look
 from tests.fake_kernel import CORE, DEPENDS
-from tests.trees import make_tree, put, put_sysctl
+from tests.trees import make_tree, put, put_sysctl, sysctl
 
 
 def body(path: Path) -> list[str]:
@@ -21,8 +21,8 @@ def body(path: Path) -> list[str]:
 
 def files(tree: Path, text: str = "") -> dict[str, list[str]]:
     config = parse([("f", text.encode())])
-    _, plan = look(LinuxHost(str(tree)), config)
-    texts = persist.files(config, plan.modules, plan.sysctls)
+    kernel, plan = look(LinuxHost(str(tree)), config)
+    texts = persist.files(config, kernel, plan)
     return {path: [line for line in held.splitlines() if line and line[0] != "#"] for path, held in texts.items()}
 
 
@@ -64,13 +64,84 @@ def test_a_floor_does_not_lower_what_is_there(tree: Path, now: str, line: str) -
     assert f"net.netfilter.nf_conntrack_max = {line}" in files(tree)[persist.SYSCTL]
 
 
-def test_a_pattern_stays_one(tree: Path) -> None:
-    text = "profiles: []\nsysctls: {net.ipv4.conf.*.arp_ignore: {value: 1, exclude: [all, lo]}}"
-    assert files(tree, text)[persist.SYSCTL] == [
-        "-net.ipv4.conf.all.arp_ignore",
-        "-net.ipv4.conf.lo.arp_ignore",
-        "net.ipv4.conf.*.arp_ignore = 1",
-    ]
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        pytest.param(
+            "net.ipv4.conf.*.arp_ignore: {value: 1, exclude: [all, eth0.5]}",
+            ["-net.ipv4.conf.all.arp_ignore", "-net.ipv4.conf.eth0/5.arp_ignore", "net.ipv4.conf.*.arp_ignore = 1"],
+            id="with exclusions",
+        ),
+        pytest.param(
+            "net.ipv4.conf.*.arp_ignore: 1, 'net.ipv4.conf.l?.arp_ignore': {value: 2, exclude: ['x*']}",
+            [
+                "net.ipv4.conf.*.arp_ignore = 1",
+                "-net.ipv4.conf.x*.arp_ignore",
+                "net.ipv4.conf.l?.arp_ignore = 2",
+            ],
+            id="the later one last",
+        ),
+        pytest.param(
+            "net.ipv4.conf.*.arp_ignore: 1, net.ipv4.conf.all.arp_ignore: false, "
+            "net.ipv4.conf.lo.arp_ignore: {value: 1, policy: observe}, net.ipv4.conf.default.arp_ignore: 2",
+            [
+                "net.ipv4.conf.default.arp_ignore = 2",
+                "-net.ipv4.conf.all.arp_ignore",
+                "-net.ipv4.conf.lo.arp_ignore",
+                "net.ipv4.conf.*.arp_ignore = 1",
+            ],
+            id="what is named otherwise",
+        ),
+    ],
+)
+def test_a_pattern_means_what_it_means_in_the_configuration(tree: Path, text: str, lines: list[str]) -> None:
+    assert files(tree, f"profiles: []\nsysctls: {{{text}}}")[persist.SYSCTL] == lines
+
+
+def test_forwarding_is_written_first(tree: Path) -> None:
+    text = "sysctls: {net.ipv4.conf.lo.arp_ignore: 1}"
+    assert files(tree, text)[persist.SYSCTL][0] == "net.ipv4.ip_forward = 1"
+
+
+def test_a_module_that_only_runs_is_left_out(tree: Path) -> None:
+    index = next((tree / "lib/modules").iterdir()) / "modules.dep"
+    index.write_text("".join(line for line in index.read_text().splitlines(True) if "ip_vs_sh.ko" not in line))
+    assert "ip_vs_sh" not in files(tree)[persist.MODULES_LOAD]
+
+
+def test_what_the_kernel_refused_is_left_out(tree: Path) -> None:
+    sysctl(tree, "net.ipv4.vs.conntrack").unlink()
+    sysctl(tree, "net.ipv4.vs.conntrack").mkdir()  # cannot be read, nor written
+    assert not [line for line in files(tree)[persist.SYSCTL] if line.startswith("net.ipv4.vs.conntrack ")]
+
+
+def test_a_range_that_holds_another_value_is_not_stale(tree: Path) -> None:
+    config = parse([])
+    texts = []
+    for value in ("262144", "524288"):
+        put_sysctl(tree, "net.netfilter.nf_conntrack_max", value)
+        texts.append(persist.files(config, *look(LinuxHost(str(tree)), config)))
+    assert texts[0] != texts[1]
+    persist.write(str(tree), texts[0])
+    assert persist.stale(str(tree), texts[1]) == ()
+
+
+def test_an_image_whose_links_lead_out_of_it_is_refused(tree: Path, tmp_path: Path) -> None:
+    (tmp_path / "host").mkdir()
+    (tree / "etc/sysctl.d").symlink_to(tmp_path / "host")
+    config = parse([])
+    with pytest.raises(PermissionError, match="a symbolic link leads out of the root"):
+        persist.write(str(tree), persist.files(config, *look(LinuxHost(str(tree)), config)))
+    assert list((tmp_path / "host").iterdir()) == []
+
+
+def test_a_link_beside_the_file_is_not_followed(tree: Path, tmp_path: Path) -> None:
+    (tree / "etc/sysctl.d").mkdir()
+    (tree / f"{persist.SYSCTL}.new").symlink_to(tmp_path / "victim")
+    config = parse([])
+    persist.write(str(tree), persist.files(config, *look(LinuxHost(str(tree)), config)))
+    assert not (tmp_path / "victim").exists()
+    assert not (tree / persist.SYSCTL).is_symlink()
 
 
 def test_what_is_only_observed_is_not_written(tree: Path) -> None:
@@ -81,8 +152,8 @@ def test_what_is_only_observed_is_not_written(tree: Path) -> None:
 
 def test_writing_replaces_what_differs_and_leaves_nothing_beside_it(tree: Path) -> None:
     config = parse([])
-    _, plan = look(LinuxHost(str(tree)), config)
-    texts = persist.files(config, plan.modules, plan.sysctls)
+    kernel, plan = look(LinuxHost(str(tree)), config)
+    texts = persist.files(config, kernel, plan)
     assert len(persist.write(str(tree), texts)) == 3
     assert persist.write(str(tree), texts) == ()
     assert persist.stale(str(tree), texts) == ()

@@ -93,7 +93,8 @@ def test_an_only_kernel_is_the_next(tmp_path: Path) -> None:
 
 def test_releases_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:
     for name in ("6.1.0-9-amd64", "6.12.0", "5.10.0-30-amd64", "6.1.0-10-amd64", "6.1.0-9-cloud-amd64"):
-        (tmp_path / "lib/modules" / name).mkdir(parents=True)
+        put(tmp_path, f"lib/modules/{name}/modules.dep", "")
+    (tmp_path / "lib/modules/5.4.0/updates/dkms").mkdir(parents=True)  # left over from a purged one
     found = preflight.releases(str(tmp_path))
     assert found == ("5.10.0-30-amd64", "6.1.0-9-amd64", "6.1.0-9-cloud-amd64", "6.1.0-10-amd64", "6.12.0")
 

@@ -10,10 +10,8 @@ from collections.abc import Mapping
 from ipvsd import configfiles, persist, preflight, present
 from ipvsd.commands.check import make_report, show
 from ipvsd.daemon import UNSETTLED
-from ipvsd.desire import desired
 from ipvsd.health import required
 from ipvsd.host import LinuxHost
-from ipvsd.model import SysctlFinding, SysctlVerdict
 from ipvsd.reconcile import Reconciled, look, reconcile
 from ipvsd.report import InstalledKernel
 
@@ -46,7 +44,7 @@ def run(root: str, only: str | None, output: str, keep: bool) -> int:
         if done.unsettled:
             time.sleep(pause)
             done = reconcile(host, config, {}, time.monotonic)
-    kept = not keep or _write(root, persist.files(config, done.after.modules, done.after.sysctls))
+    kept = not keep or _write(root, persist.files(config, done.kernel, done.after))
     report = make_report(root, config, done.kernel, done.after)
     if output == "text":
         _tell(done)
@@ -68,12 +66,9 @@ def _persist_image(root: str, only: str | None) -> int:
         print(f"ipvsd: cannot persist below {root}: there is no kernel in its /lib/modules", file=sys.stderr)
         return 1
     release = preflight.next_release(root, known) or known[-1]
-    modules = preflight.examine(root, config, release)
-    kernel = LinuxHost(root, release=release).kernel(())
-    # No kernel runs there: what is wanted of sysctls is all that is known.
-    wanted = desired(config, kernel, {}, {}).sysctls
-    sysctls = [SysctlFinding(item, None, SysctlVerdict.PENDING, "") for item in wanted]
-    kept = _write(root, persist.files(config, modules, sysctls))
+    kernel, plan = preflight.examine(root, config, release)
+    kept = _write(root, persist.files(config, kernel, plan))
+    modules = plan.modules
     for finding in preflight.problems(InstalledKernel(release, running=False, next=True, modules=modules)):
         print(f"! {finding.name} {finding.verdict.value} in kernel {release}: {finding.remedy}", file=sys.stderr)
     missing = [finding for finding in modules if required(finding) and not persist.to_be_had(finding)]

@@ -1,0 +1,41 @@
+"""What failed is undone, left alone, or tried another way."""
+
+from __future__ import annotations
+
+import errno
+
+from ipvsd.config import parse
+from ipvsd.model import SysctlVerdict
+from ipvsd.report import State
+from ipvsd.restraint import History
+from tests.fake_kernel import FakeKernel
+from tests.test_transitions import kernel, settle, state, verdict
+
+__all__ = ["kernel"]
+
+
+def test_a_failed_write_that_changed_the_value_is_undone(kernel: FakeKernel) -> None:
+    rmem = "net.ipv4.tcp_rmem"
+    before = kernel.values[rmem]
+    kernel.clobbers.add(rmem)
+    config = parse([("f", b"profiles: []\nsysctls: {net.ipv4.tcp_rmem: 1 2 3}")])
+    done = settle(kernel, config)
+    assert verdict(done, rmem) is SysctlVerdict.REFUSED
+    assert kernel.values[rmem].split() == before.split()
+
+
+def test_a_range_does_not_write_over_what_is_no_number(kernel: FakeKernel) -> None:
+    config = parse([("f", b"profiles: []\nsysctls: {net.ipv4.tcp_rmem: {atLeast: 6291456}}")])
+    done = settle(kernel, config)
+    assert (done.outcomes, verdict(done, "net.ipv4.tcp_rmem")) == ((), SysctlVerdict.WRONG)
+
+
+def test_of_alternatives_another_one_has_its_turn(kernel: FakeKernel) -> None:
+    config = parse([("f", b"profiles: []\nmodules: {some: {anyOf: [ip_vs_lc, ip_vs_wlc]}}")])
+    kernel.broken["ip_vs_lc"] = errno.EKEYREJECTED
+    history: History = {}
+    for now in range(3):
+        done = settle(kernel, config, float(now), history)
+        history = done.history
+    assert (state(done), history) == (State.READY, {})
+    assert "ip_vs_wlc" in kernel.states
