@@ -72,16 +72,16 @@ def test_plan_and_apply_without_a_daemon(node: Node) -> None:
 
 
 def test_a_strict_start_holds_kubelet_back_until_its_limit_and_says_why(node: Node, journal: Journal) -> None:
-    journal.expect(r"module ip_vs_nosuch absent: ", r"strict start: not ready after 20 s, going on", r"failed: ")
+    journal.expect(r"module no_such_module absent: ", r"strict start: not ready after 20 s, going on", r"failed: ")
     node.run("systemctl stop kubelet ipvsd")
-    config = "startup: {mode: strict, limit: 20s}\nmodules: {ip_vs_nosuch: {}}\n"
+    config = "startup: {mode: strict, limit: 20s}\nmodules: {no_such_module: {}}\n"
     node.machine.put(config.encode(), "/etc/ipvsd/conf.d/strict.yaml")
     node.machine.put(b"[Service]\nTimeoutStartSec=10\n", "/run/systemd/system/ipvsd.service.d/bench.conf")
     try:
         node.run("systemctl daemon-reload; systemctl start --no-block ipvsd kubelet")
         node.until(lambda: "startup: strict" in node.status_line(), "the status while it waits")
 
-        assert "ip_vs_nosuch absent" in node.status_line()
+        assert "no_such_module absent" in node.status_line()
         assert node.show("ActiveState") == "activating"
         assert node.show("ActiveState", "kubelet") == "inactive"
         node.until(lambda: node.show("ActiveState", "kubelet") == "active", "kubelet started at the limit")
