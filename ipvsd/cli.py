@@ -27,6 +27,13 @@ class _Parser(argparse.ArgumentParser):
         self.exit(EX_USAGE, f"{self.prog}: {message} (see '{self.prog} --help')\n")
 
 
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    """Leaves room for the longest command beside its help."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=14)
+
+
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser; needs no third party, so that completions can be made from it."""
     common = _Parser(add_help=False)
@@ -38,7 +45,7 @@ def build_parser() -> argparse.ArgumentParser:
         prog="ipvsd",
         description="Keep a node ready for IPVS: kernel modules loaded, sysctls in place.",
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=_Formatter,
     )
     parser.add_argument("--version", action="version", version=f"ipvsd {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
