@@ -28,10 +28,11 @@ class _Parser(argparse.ArgumentParser):
 
 
 class _Formatter(argparse.RawDescriptionHelpFormatter):
-    """Leaves room for the longest command beside its help."""
+    """Leaves room for the longest command beside its help: argparse forgets that commands are indented twice."""
 
     def __init__(self, prog: str) -> None:
-        super().__init__(prog, max_help_position=14)
+        super().__init__(prog)
+        self._action_max_length = 13
 
 
 def build_parser() -> argparse.ArgumentParser:
