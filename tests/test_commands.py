@@ -146,6 +146,17 @@ def test_looking_changes_nothing(tree: Path, capsys: Output, command: list[str])
     assert snapshot(tree) == before
 
 
+def test_the_kernel_that_runs_the_tests_has_its_verdicts(tmp_path: Path, capsys: Output) -> None:
+    # A container's, one without modules, one whose tree is not there: whatever it is.
+    mine = put(tmp_path, "mine.yaml", "{}\n")
+    code, out, _ = run(capsys, "check", "--config", str(mine), "--output", "json")
+    found = {item["name"]: item["verdict"] for item in json.loads(out)["modules"]}
+    assert code in (0, 1)
+    assert set(found.values()) <= {verdict.value for verdict in ModuleVerdict}
+    if not Path("/proc/modules").exists():
+        assert set(found.values()) <= {"no module support", "built in"}
+
+
 def test_check_says_first_what_a_person_wants_first(tree: Path, capsys: Output) -> None:
     _, out, _ = run(capsys, "check", *at(tree))
     assert out.startswith("ready: 6 modules, 7 sysctls right\n")
