@@ -43,7 +43,7 @@ FOUND = ("modules", "sysctls", "ipvsd")
 
 # What ipvsd may log without a test having said so: what it changed, and that it is well.
 EXPECTED = (
-    r"loaded module \S+: found not loaded, wanted live",
+    r"loaded module \S+( for \S+)?: found not loaded, wanted live",
     r"wrote \S+: found '[^']*', wanted '[^']*'",
     r"\S+ is right again: ",
     r"ready: \d+ modules, \d+ sysctls right",
@@ -172,8 +172,8 @@ class Node:
     def configure(self, text: str) -> None:
         """Replace the test's drop-in and wait until it is at work."""
         self.machine.put(text.encode(), DROP_IN)
-        self.run("systemctl reload ipvsd")
-        self.until(lambda: DROP_IN in self.status()["config"]["files"], "the drop-in at work")
+        shown = self.run("systemctl reload ipvsd; ipvsd config show").out
+        self.until(lambda: f"# hash {self.status()['config']['hash']}\n" in shown, "the drop-in at work")
 
     @contextmanager
     def configured(self, text: str) -> Iterator[None]:

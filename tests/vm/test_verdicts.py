@@ -159,7 +159,8 @@ def test_a_kernel_that_demands_signatures(node: Node) -> None:
     node.machine.booted()
 
 
-def test_a_kernel_that_takes_no_modules_any_more(node: Node) -> None:
+def test_a_kernel_that_takes_no_modules_any_more(node: Node, journal: Journal) -> None:
+    journal.expect(r"failed: ")
     node.run(f"systemctl stop ipvsd; rmmod {MODULE}; sysctl -qw kernel.modules_disabled=1; systemctl start ipvsd")
     node.until(node.status, "status.json")
     evidence, remedy = verdict(node, "refused: modules_disabled")
