@@ -66,6 +66,8 @@ def _modules(report: Report) -> Iterator[Metric]:
     tally = report.tally
     label = ["module"]
     yield _gauge("module_loaded", "Whether the module is live or built in.", loaded, label)
+    verdicts = {(finding.name, finding.verdict.value): 1 for finding in report.modules}
+    yield _gauge("module_verdict", "The verdict on the module.", verdicts, ["module", "verdict"])
     yield _gauge("module_required", "Whether the node has failed without the module.", need, label)
     yield _counter("module_loads", "Times that ipvsd loaded the module.", names, tally.loads, label)
     text = "Times that ipvsd tried to load the module and it was not live afterwards."
@@ -81,6 +83,8 @@ def _sysctls(report: Report) -> Iterator[Metric]:
     tally = report.tally
     label = ["name"]
     yield _gauge("sysctl_compliant", "Whether the sysctl has a wanted value.", right, label)
+    verdicts = {(finding.name, finding.verdict.value): 1 for finding in report.sysctls}
+    yield _gauge("sysctl_verdict", "The verdict on the sysctl.", verdicts, ["name", "verdict"])
     yield _gauge("sysctl_pending", "Whether the sysctl's module is not live.", pending, label)
     text = "Times that the sysctl had been right and was found wrong."
     yield _counter("sysctl_drifts", text, names, tally.drifts, label)

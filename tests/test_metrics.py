@@ -29,6 +29,8 @@ ipvsd_source_up{{source="uevents"}} 1.0
 ipvsd_source_up{{source="files"}} 0.0
 ipvsd_module_loaded{{module="ip_vs"}} 1.0
 ipvsd_module_loaded{{module="br_netfilter"}} 0.0
+ipvsd_module_verdict{{module="ip_vs",verdict="live"}} 1.0
+ipvsd_module_verdict{{module="br_netfilter",verdict="absent"}} 1.0
 ipvsd_module_required{{module="ip_vs"}} 1.0
 ipvsd_module_required{{module="br_netfilter"}} 0.0
 ipvsd_module_loads_total{{module="ip_vs"}} 0.0
@@ -39,6 +41,8 @@ ipvsd_module_unloads_total{{module="ip_vs"}} 0.0
 ipvsd_module_unloads_total{{module="br_netfilter"}} 0.0
 ipvsd_sysctl_compliant{{name="net.ipv4.ip_forward"}} 1.0
 ipvsd_sysctl_compliant{{name="net.ipv4.vs.conntrack"}} 0.0
+ipvsd_sysctl_verdict{{name="net.ipv4.ip_forward",verdict="right"}} 1.0
+ipvsd_sysctl_verdict{{name="net.ipv4.vs.conntrack",verdict="pending"}} 1.0
 ipvsd_sysctl_pending{{name="net.ipv4.ip_forward"}} 0.0
 ipvsd_sysctl_pending{{name="net.ipv4.vs.conntrack"}} 1.0
 ipvsd_sysctl_drifts_total{{name="net.ipv4.ip_forward"}} 0.0

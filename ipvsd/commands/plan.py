@@ -64,3 +64,5 @@ def _lines(plan: Plan, later: Sequence[SysctlFinding]) -> Iterator[str]:
     for item in plan.findings:
         if not item.right and item.name not in touched:
             yield from text.folded(f"! {item.name} {item.verdict.value}: {item.evidence}")
+            if item.remedy:
+                yield from text.indented(f"-> {item.remedy}", 2, 4)
