@@ -17,7 +17,7 @@ JOBS ?= 2
 KERNELS ?= 5.10 6.12 7.2
 KERNEL_TESTS := tests/vm/test_boot.py tests/vm/test_drift.py tests/vm/test_kernel.py
 # A network and its /proc/sys/net of its own; without root, a user namespace makes that possible.
-NAMESPACE := IPVSD_NAMESPACE=1 unshare --net --mount $(if $(filter-out 0,$(shell id -u)),--map-root-user)
+NAMESPACE := IPVSD_NAMESPACE=1 unshare --net $(if $(filter-out 0,$(shell id -u)),--map-root-user)
 
 help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|'
