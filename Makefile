@@ -10,7 +10,7 @@ SYSTEM_PATH := /usr/sbin:/usr/bin:/sbin:/bin
 BIN := .venv/bin
 BUILD_PACKAGES := build-essential debhelper dh-python pybuild-plugin-pyproject python3-all python3-setuptools scdoc
 BENCH_PACKAGES := qemu-system-x86 mmdebstrap e2fsprogs fakeroot kmod uidmap
-TEST_PACKAGES := $(BUILD_PACKAGES) $(BENCH_PACKAGES) python3-venv lintian man-db systemd
+TEST_PACKAGES := $(BUILD_PACKAGES) $(BENCH_PACKAGES) python3-venv lintian man-db systemd iproute2
 # Two machines at a time: each keeps one of two cores busy.
 JOBS ?= 2
 # Beside 6.1, which every other target boots; $IPVSD_VM_KERNEL chooses for `make vm` and by hand.
