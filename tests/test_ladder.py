@@ -18,6 +18,7 @@ LADDER = """
     document settings config effective configfiles desire
     wake moduletree kmod host reconcile persist preflight tally journal narrate
     watch watch.sysctls watch.uevents watch.files ipvs
+    rivals rivals.ini rivals.tree rivals.sysctl_d
     present statusfile metrics web notify daemon
     commands commands.text commands.check commands.plan commands.apply commands.status
     commands.preflight commands.profile commands.config cli __main__
@@ -25,6 +26,7 @@ LADDER = """
 
 PURE = """
     model report formats sysctls profiles values modprobe_d kconfig remedies verdicts planner restraint groups health
+    rivals rivals.ini
 """.split()
 
 ALLOWED_IN_PURE = {"__future__", "collections", "dataclasses", "enum", "errno", "fnmatch", "re", "typing", "ipvsd"}

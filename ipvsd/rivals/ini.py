@@ -1,0 +1,46 @@
+"""Files of sections and `key=value`, as systemd, TuneD, firewalld and NetworkManager have them, line by line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Optional
+
+_TRUE = ("1", "yes", "y", "true", "t", "on")
+_FALSE = ("0", "no", "n", "false", "f", "off")
+
+
+@dataclass(frozen=True)
+class Entry:
+    section: str
+    key: str
+    value: str
+    origin: str  # FILE:LINE
+
+    def __str__(self) -> str:
+        return f"{self.key}={self.value}"
+
+
+def entries(name: str, text: str) -> Iterator[Entry]:
+    """Yield the entries of a file in their order; what is none is passed over. Before the first section it is ``."""
+    section = ""
+    for number, line in enumerate(text.split("\n"), 1):
+        stripped = line.strip()
+        if stripped.startswith("[") and stripped.endswith("]"):
+            section = stripped[1:-1]
+        elif stripped and stripped[0] not in "#;":
+            key, equals, value = stripped.partition("=")
+            if equals and key.strip():
+                yield Entry(section, key.strip(), value.strip(), f"{name}:{number}")
+
+
+def last(found: Iterable[Entry], section: str, key: str) -> Optional[Entry]:
+    """Return the entry that counts of those with one key: the last one."""
+    fitting = [entry for entry in found if (entry.section, entry.key) == (section, key)]
+    return fitting[-1] if fitting else None
+
+
+def truth(text: str) -> Optional[bool]:
+    """Return what a boolean says (systemd.syntax(7); the others take a part of it), or None."""
+    word = text.strip().lower()
+    return True if word in _TRUE else False if word in _FALSE else None

@@ -1,0 +1,114 @@
+"""Files below a root, and files of sections."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from ipvsd.rivals import ini
+from ipvsd.rivals.tree import MAX_BYTES, Tree
+from tests.trees import put
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """An image, with a file beside it that it must not show."""
+    put(tmp_path, "outside", "outside\n")
+    put(tmp_path, "image/etc/a.conf", "inside\n")
+    (tmp_path / "image/dev").mkdir()
+    return tmp_path / "image"
+
+
+@pytest.mark.parametrize(
+    ("target", "text"),
+    [
+        pytest.param("a.conf", "inside\n", id="beside it"),
+        pytest.param("../etc/a.conf", "inside\n", id="relative"),
+        pytest.param("/etc/a.conf", "inside\n", id="absolute, as the image will see it"),
+        pytest.param("../../../../etc/a.conf", "inside\n", id="no higher than the root"),
+        pytest.param("../../outside", None, id="out of the image"),
+        pytest.param("/dev/null", None, id="a mask"),
+        pytest.param("link", None, id="itself"),
+        pytest.param("/nowhere", None, id="dangling"),
+        pytest.param("a.conf/b", None, id="below a file"),
+    ],
+)
+def test_links_stay_within_the_root(root: Path, target: str, text: str | None) -> None:
+    (root / "etc/link").symlink_to(target)
+    assert Tree(str(root)).read("etc/link") == text
+
+
+def test_what_cannot_be_read_is_told(root: Path) -> None:
+    put(root, "etc/huge.conf", "x" * (MAX_BYTES + 1))
+    (root / "etc/loop").symlink_to("loop")
+    tree = Tree(str(root))
+    assert [tree.read(path) for path in ("etc/huge.conf", "etc/loop", "etc/none")] == [None, None, None]
+    assert dict(tree.unread) == {
+        str(root / "etc/huge.conf"): f"is larger than {MAX_BYTES} bytes",
+        str(root / "etc/loop"): "too many symbolic links",
+    }
+
+
+def test_what_is_no_file_holds_nobody_up(root: Path) -> None:
+    os.mkfifo(root / "etc/fifo")
+    (root / "etc/directory").mkdir()
+    tree = Tree(str(root))
+    assert [tree.read(path) for path in ("etc/fifo", "etc/directory")] == [None, None]
+
+
+def test_bytes_that_are_no_text_are_read(root: Path) -> None:
+    (root / "etc/latin1.conf").write_bytes(b"caf\xe9\n")
+    assert Tree(str(root)).read("etc/latin1.conf") == "caf\ufffd\n"
+
+
+def test_files_of_one_name_are_masked_by_the_first_directory(root: Path) -> None:
+    for path in ("etc/x.d/50-b.conf", "run/x.d/50-b.conf", "run/x.d/10-a.conf", "run/x.d/.c.conf", "run/x.d/README"):
+        put(root, path, "")
+    assert Tree(str(root)).merged(["etc/x.d", "run/x.d", "lib/x.d"]) == ["run/x.d/10-a.conf", "etc/x.d/50-b.conf"]
+
+
+@pytest.mark.parametrize(
+    ("path", "enabled"),
+    [
+        ("etc/systemd/system/multi-user.target.wants/x.service", True),
+        ("usr/lib/systemd/system/sysinit.target.wants/x.service", True),
+        ("run/systemd/system/y.service.requires/x.service", True),
+        ("usr/lib/systemd/system/x.service", False),
+        ("etc/systemd/system/multi-user.target.wants/y.service", False),
+    ],
+)
+def test_a_unit_is_enabled_if_another_one_wants_it(root: Path, path: str, enabled: bool) -> None:
+    put(root, path, "")
+    assert Tree(str(root)).enabled("x.service") is enabled
+
+
+def test_a_masked_unit_is_not_enabled(root: Path) -> None:
+    put(root, "etc/systemd/system/multi-user.target.wants/x.service", "")
+    (root / "etc/systemd/system/x.service").symlink_to("/dev/null")
+    assert not Tree(str(root)).enabled("x.service")
+
+
+def test_entries_have_their_lines() -> None:
+    text = "before=1\n# no=1\n; no=1\n[a]\n\n key = some value \nno\n=no\n[b]\nkey=>=2\nkey=\n"
+    found = [(item.section, item.key, item.value, item.origin) for item in ini.entries("f", text)]
+    assert found == [
+        ("", "before", "1", "f:1"),
+        ("a", "key", "some value", "f:6"),
+        ("b", "key", ">=2", "f:10"),
+        ("b", "key", "", "f:11"),
+    ]
+
+
+def test_the_last_entry_of_a_key_counts() -> None:
+    found = list(ini.entries("f", "[a]\nx=1\n[b]\nx=2\n[a]\nx=3\n"))
+    last = ini.last(found, "a", "x")
+    assert last is not None
+    assert str(last) == "x=3"
+    assert ini.last(found, "c", "x") is None
+
+
+@pytest.mark.parametrize(("text", "said"), [("Yes", True), ("1", True), ("off", False), ("maybe", None), ("", None)])
+def test_booleans(text: str, said: bool | None) -> None:
+    assert ini.truth(text) is said
