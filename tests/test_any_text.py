@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Collection, Mapping
+from typing import Optional
 
 import pytest
 from hypothesis import given, settings
@@ -11,6 +13,10 @@ from hypothesis import strategies as st
 from ipvsd import document, effective, formats, sysctls
 from ipvsd.config import Config, ConfigError, parse
 from ipvsd.health import ascii_line
+from ipvsd.model import Exactly
+from ipvsd.rivals import Names, firewalld, modules, networkd, networkmanager, sysctl_d, tuned
+from ipvsd.rivals.survey import agrees
+from ipvsd.rivals.tree import Tree
 from ipvsd.watch.uevents import module_event
 
 settings.register_profile("check", max_examples=60, deadline=None, database=None, derandomize=True)
@@ -103,6 +109,53 @@ def test_well_formed_documents_of_any_shape(value: object) -> None:
 def test_uevents(data: bytes) -> None:
     event = module_event(data)
     assert event is None or event[0] in ("add", "remove")
+
+
+class Texts(Tree):
+    """A tree that exists only here."""
+
+    def __init__(self, files: Mapping[str, str]) -> None:
+        super().__init__("/nowhere")
+        self._files = files
+
+    def read(self, path: str) -> Optional[str]:
+        return self._files.get(path)
+
+    def names(self, directory: str) -> Collection[str]:
+        inside = (path[len(directory) + 1 :] for path in self._files if path.startswith(f"{directory}/"))
+        return {path.partition("/")[0] for path in inside}
+
+
+UNITS = ("tuned", "firewalld", "NetworkManager", "systemd-networkd")
+ENABLED = {f"etc/systemd/system/a.wants/{unit}.service": "" for unit in UNITS}
+FILES = """
+etc/sysctl.d/a.conf run/sysctl.d/b.conf etc/sysctl.conf proc/cmdline etc/modprobe.d/a.conf etc/modules-load.d/a.conf
+etc/systemd/networkd.conf etc/systemd/network/a.network etc/systemd/network/a.network.d/b.conf
+etc/tuned/tuned-main.conf etc/tuned/active_profile etc/tuned/a/tuned.conf usr/lib/tuned/b/tuned.conf
+etc/firewalld/firewalld.conf usr/lib/python3/dist-packages/firewall/config/__init__.py
+etc/NetworkManager/NetworkManager.conf etc/NetworkManager/conf.d/a.conf
+""".split()
+SAID = """
+net.ipv4.ip_forward net/ipv4/conf/*/forwarding -net.ipv4.ip_forward net.ipv4.conf.[ = 0 1 >5 "1" ${x} # ; \\ , * ? [ ] !
+[sysctl] [Network] [Match] [main] [keyfile] [device] include type=sysctl replace=1 drop a b a, Name=eth* Name=!
+IPForward=yes IPv4Forwarding=no unmanaged-devices= except: interface-name: match-device managed=0 profile_dirs=
+reapply_sysctl=1 reapply_sysctl_exclude=[ CleanupModulesOnExit=yes options blacklist install ip_vs ip_vs.x=1
+modules_load= sysctl. sysctl.net.ipv4.ip_forward=
+""".split()
+LINE = st.lists(st.one_of(st.sampled_from(SAID), st.text(max_size=8)), max_size=5)
+TEXT = st.lists(st.tuples(LINE, st.sampled_from(["", " "])), max_size=6).map(
+    lambda lines: "\n".join(between.join(words) for words, between in lines)
+)
+
+
+@given(st.dictionaries(st.sampled_from(FILES), TEXT, max_size=6))
+def test_the_files_of_neighbours(files: Mapping[str, str]) -> None:
+    tree = Texts({**ENABLED, **files})
+    names = Names(["net.ipv4.ip_forward", "net.ipv4.conf.eth0.forwarding"], ["ip_vs.x"], ["ip_vs"])
+    for reader in (modules, sysctl_d, networkd, tuned, firewalld, networkmanager):
+        for setting in reader.settings(tree, names):
+            assert "\n" not in f"{setting.origin}{setting.text}{setting.value}"
+            assert agrees(setting, Exactly("1")) in (True, False, None)
 
 
 @given(st.text())

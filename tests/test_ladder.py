@@ -18,7 +18,8 @@ LADDER = """
     document settings config effective configfiles desire
     wake moduletree kmod host reconcile persist preflight tally journal narrate
     watch watch.sysctls watch.uevents watch.files ipvs
-    rivals rivals.ini rivals.tree rivals.sysctl_d rivals.tuned
+    rivals rivals.ini rivals.tree rivals.sysctl_d rivals.tuned rivals.networkd rivals.firewalld
+    rivals.networkmanager rivals.modules rivals.survey
     present statusfile metrics web notify daemon
     commands commands.text commands.check commands.plan commands.apply commands.status
     commands.preflight commands.profile commands.config cli __main__

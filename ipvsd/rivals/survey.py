@@ -1,0 +1,48 @@
+"""Everything that the files below a root say about some names, and whether it leaves them as they are wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Optional
+
+from ipvsd import values
+from ipvsd.model import Want
+from ipvsd.rivals import Effect, Names, Setting, firewalld, modules, networkd, networkmanager, sysctl_d, tuned
+from ipvsd.rivals.tree import Tree
+
+# In the order in which they act at boot.
+_READERS = (modules, sysctl_d, networkd, tuned, firewalld, networkmanager)
+
+
+@dataclass(frozen=True)
+class Survey:
+    """`unread` are the files that are there and could not be read, each with the reason."""
+
+    settings: tuple[Setting, ...]
+    unread: Mapping[str, str]
+
+
+def survey(root: str, names: Names) -> Survey:
+    """Return what is on disk about the names. Files are read, and nothing else is done; no error is raised."""
+    tree = Tree(root)
+    found = tuple(setting for reader in _READERS for setting in reader.settings(tree, names))
+    return Survey(found, dict(tree.unread))
+
+
+def agrees(setting: Setting, want: Optional[Want]) -> Optional[bool]:
+    """Tell whether a setting leaves what is wanted; None where that cannot be told, or nothing is wanted.
+
+    Modules are wanted in the kernel. What is right is said by `values`, as for the planner.
+    """
+    if setting.effect is Effect.LOADS:
+        return True
+    if setting.effect is Effect.DISTURBS:
+        return None
+    if setting.effect is not Effect.SETS:
+        return False if setting.certain else None
+    if want is None or "${" in setting.value:
+        return None
+    if values.satisfies(setting.name, setting.value, want):
+        return True
+    return False if setting.certain else None
