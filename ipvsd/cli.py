@@ -60,6 +60,10 @@ def build_parser() -> argparse.ArgumentParser:
     preflight.add_argument("--kernel", metavar="RELEASE", help="look at this one alone")
     preflight.add_argument("--brief", action="store_true", help="print one line for each")
     commands.add_parser("status", parents=[common, output], help="print what the running daemon last saw")
+    explain = commands.add_parser(
+        "explain", parents=[common, output], help="all about one sysctl or module, and who else sets it"
+    )
+    explain.add_argument("name", metavar="NAME", help="a sysctl, a module, or MODULE.PARAMETER")
     profile = commands.add_parser("profile", help="list the built-in profiles, or show one with its reasons")
     choices = profile.add_subparsers(dest="action", metavar="ACTION", required=True)
     choices.add_parser("list", parents=[output], help="print every profile with its purpose")
@@ -130,6 +134,10 @@ def _dispatch(options: argparse.Namespace) -> int:
         from ipvsd.commands import status
 
         return status.run(root, options.output)
+    if options.command == "explain":
+        from ipvsd.commands import explain
+
+        return explain.run(root, only, options.output, options.name)
     from ipvsd.commands import config
 
     if options.action == "show":

@@ -207,6 +207,15 @@ def provider(key: str) -> Optional[str]:
     return next((module for prefix, module in PROVIDERS if key.startswith(prefix)), None)
 
 
+def why(profile: str, name: str) -> str:
+    """Return why a profile wants a module or a sysctl, or an empty string where it does not."""
+    known = PROFILES[profile]
+    reasons = {entry.name: entry.why for entry in known.modules}
+    reasons.update((entry.key, entry.why) for entry in known.sysctls)
+    reasons.update((name, ALTERNATIVES_WHY) for names in known.alternatives for name in names)
+    return reasons.get(name, "")
+
+
 def notes(names: tuple[str, ...], kube_proxy: Optional[Version]) -> tuple[str, ...]:
     """Return what a person should know who runs these profiles with this version of kube-proxy."""
     found = []

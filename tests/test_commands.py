@@ -128,7 +128,9 @@ EVERYTHING = [right, drifted, no_bridge, built_in, without_modules, tree_gone, t
 
 
 @pytest.mark.parametrize("make", EVERYTHING, ids=lambda make: make.__name__)
-@pytest.mark.parametrize("command", [["check"], ["plan"], ["config", "show"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "command", [["check"], ["plan"], ["explain", "net.ipv4.ip_forward"], ["config", "show"]], ids=" ".join
+)
 def test_what_is_printed_fits_80_columns(
     tree: Path, capsys: Output, make: Callable[[Path], None], command: list[str]
 ) -> None:
@@ -138,7 +140,9 @@ def test_what_is_printed_fits_80_columns(
     assert err == ""
 
 
-@pytest.mark.parametrize("command", [["check"], ["plan"], ["config", "show"], ["config", "validate"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "command", [["check"], ["plan"], ["explain", "ip_vs"], ["config", "show"], ["config", "validate"]], ids=" ".join
+)
 def test_looking_changes_nothing(tree: Path, capsys: Output, command: list[str]) -> None:
     drifted(tree)
     before = snapshot(tree)

@@ -85,6 +85,7 @@ def test_every_command_and_option_is_offered_and_nothing_else(path: tuple[str, .
     [
         (("ch",), {"check"}),
         (("c",), {"check", "config"}),
+        (("e",), {"explain"}),
         (("plan", "--e"), {"--exit-code"}),
         (("check", "--output", ""), {"text", "json"}),
         (("check", "--output", "j"), {"json"}),

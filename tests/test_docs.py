@@ -42,7 +42,9 @@ from ipvsd.report import (
     State,
     Tally,
 )
+from ipvsd.rivals import WHEN, Effect, Program
 from ipvsd.tally import BUCKETS
+from tests.trees import make_tree, put
 
 ROOT = Path(__file__).parents[1]
 IPVSD_8 = (ROOT / "packaging/man/ipvsd.8.scd").read_text()
@@ -50,6 +52,7 @@ YAML_5 = (ROOT / "packaging/man/ipvsd.yaml.5.scd").read_text()
 README = (ROOT / "README.md").read_text()
 METRICS = (ROOT / "docs/metrics.md").read_text()
 STATUS = (ROOT / "docs/status.md").read_text()
+DRIFT = (ROOT / "docs/drift.md").read_text()
 MARKDOWN = [ROOT / "README.md", ROOT / "HACKING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 _TIMES = Histogram((1, *(0 for _ in BUCKETS)), 0.0)
@@ -242,7 +245,7 @@ def test_ipvsd_8_explains_every_exit_code() -> None:
 
 
 def test_the_readme_has_every_command() -> None:
-    documented = re.findall(r"^\| `ipvsd ([a-z ]+?)(?: \[FILE\])?` \|", README, re.MULTILINE)
+    documented = re.findall(r"^\| `ipvsd ([a-z ]+?)(?: \[FILE\]| NAME)?` \|", README, re.MULTILINE)
 
     assert sorted(documented) == sorted(name for name, _ in commands(cli.build_parser()))
 
@@ -305,6 +308,31 @@ def test_status_md_has_every_verdict(heading: str, kind: type[ModuleVerdict] | t
     (row,) = re.findall(r"^\| `verdict` \|.*$", text, re.MULTILINE)
 
     assert {verdict.value for verdict in kind} <= set(re.findall(r"`([a-z_: ]+)`", row))
+
+
+# --- explain ------------------------------------------------------------------------
+
+
+def test_drift_md_has_a_row_for_every_key_of_explain(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    put(make_tree(tmp_path), "etc/sysctl.d/a.conf", "net.ipv4.ip_forward = 0\n")
+    cli.main(["explain", "net.ipv4.ip_forward", "--output", "json", "--root", str(tmp_path)])
+    found = json.loads(capsys.readouterr().out)
+    whole, setting = DRIFT.split("\n## The JSON of explain\n")[1].split("\nOf one of the `settings`:\n")
+
+    for text, keys in ((whole, set(found)), (setting, set(found["settings"][0]))):
+        assert set(re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)) == keys
+    assert set(re.findall(r"`([a-z]+)`", setting)) >= {effect.value for effect in Effect}
+
+
+@pytest.mark.parametrize("program", Program, ids=lambda program: program.value)
+def test_every_neighbour_is_documented(program: Program) -> None:
+    table = DRIFT.split("\n## Who else sets it\n")[1].split("\n## ")[0]
+
+    words = program.value.replace("TuneD's reapply_sysctl", "TuneD's `reapply_sysctl`").replace("kernel ", "kernel's ")
+
+    assert re.search(rf"^\| (?:the )?`?{re.escape(words)}", table, re.MULTILINE)
+    assert program.value.split("'")[0].replace("kernel ", "kernel's ") in section(IPVSD_8, "# NEIGHBOURS", "# SIGNALS")
+    assert program in WHEN
 
 
 # --- form -----------------------------------------------------------------------------

@@ -18,16 +18,16 @@ LADDER = """
     document settings config effective configfiles desire
     wake moduletree kmod host reconcile persist preflight tally journal narrate
     watch watch.sysctls watch.uevents watch.files ipvs
-    rivals rivals.ini rivals.tree rivals.sysctl_d rivals.tuned rivals.networkd rivals.firewalld
+    rivals defaults rivals.ini rivals.tree rivals.sysctl_d rivals.tuned rivals.networkd rivals.firewalld
     rivals.networkmanager rivals.modules rivals.survey
-    present statusfile metrics web notify daemon
+    present statusfile explain metrics web notify daemon
     commands commands.text commands.check commands.plan commands.apply commands.status
-    commands.preflight commands.profile commands.config cli __main__
+    commands.preflight commands.profile commands.config commands.explain cli __main__
 """.split()
 
 PURE = """
     model report formats sysctls profiles values modprobe_d kconfig remedies verdicts planner restraint groups health
-    rivals rivals.ini
+    rivals rivals.ini defaults
 """.split()
 
 ALLOWED_IN_PURE = {"__future__", "collections", "dataclasses", "enum", "errno", "fnmatch", "re", "typing", "ipvsd"}

@@ -1,0 +1,187 @@
+"""ipvsd explain: all about one sysctl, module or parameter, and who else sets it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Optional
+
+from ipvsd import configfiles, present
+from ipvsd.commands import text
+from ipvsd.explain import Explanation, NoNameError, explain
+from ipvsd.rivals import WHEN, Effect, Setting
+
+EX_USAGE = 64
+_LONGEST = 400  # characters of one text
+_WRITERS = ("pid", "comm", "command", "unit", "container", "pod")
+
+
+def run(root: str, only: Optional[str], output: str, name: str) -> int:
+    """Exit 0 if it is right and no file contradicts, 1 if not, 2 if that cannot be told; 64 if nothing is called so."""
+    try:
+        found = explain(root, configfiles.load(root, only), name)
+    except NoNameError as error:
+        print(f"ipvsd: cannot explain {name!r}: {error}", file=sys.stderr)
+        return EX_USAGE
+    document = _document(found)
+    print(json.dumps(document, indent=2) if output == "json" else "\n".join(_lines(_printable(document))))
+    return found.exit_code
+
+
+def _document(found: Explanation) -> dict[str, Any]:
+    subject = found.subject
+    return {
+        "name": subject.name,
+        "kind": subject.kind.value,
+        "held": subject.finding is not None,
+        "live": subject.live,
+        "evidence": subject.evidence,
+        "finding": present.finding(subject.finding) if subject.finding else None,
+        "reasons": [{"origin": origin, "why": why} for origin, why in found.reasons],
+        "default": {"value": found.default[0], "source": found.default[1]} if found.default else None,
+        "daemon": found.daemon,
+        "repair": found.repair,
+        "settings": [_setting(item, found.agrees(item)) for item in found.survey.settings],
+        "unread": [{"file": file, "reason": reason} for file, reason in found.survey.unread.items()],
+    }
+
+
+def _setting(setting: Setting, agrees: Optional[bool]) -> dict[str, Any]:
+    return {
+        "name": setting.name,
+        "effect": setting.effect.value,
+        "program": setting.program.value,
+        "when": WHEN[setting.program],
+        "origin": setting.origin,
+        "text": setting.text,
+        "value": setting.value if setting.effect is Effect.SETS else None,
+        "wins": setting.wins,
+        "certain": setting.certain,
+        "agrees": agrees,
+        "remedy": setting.remedy,
+    }
+
+
+def _lines(document: Mapping[str, Any]) -> Iterator[str]:
+    yield from _head(document)
+    yield from _wanted(document)
+    if document["default"]:
+        yield ""
+        yield "KERNEL DEFAULT"
+        yield from text.indented("{value} ({source})".format(**document["default"]), 2, 6)
+    yield ""
+    yield "LAST CHANGED BY"
+    yield from _last(document)
+    yield ""
+    yield "SET ON DISK, IN THE ORDER IN WHICH IT IS APPLIED"
+    yield from _on_disk(document)
+
+
+def _head(document: Mapping[str, Any]) -> Iterator[str]:
+    finding, live = document["finding"], document["live"] or "-"
+    subject = f"module {document['name']}" if document["kind"] == "module" else f"{document['name']} = {live}"
+    verdict = finding["verdict"] if finding else "not held by ipvsd"
+    if not finding and document["kind"] == "module":
+        verdict = f"{live}, {verdict}"
+    code = "0" if not finding else "32" if finding["right"] else "0" if finding["harmless"] else "31"
+    yield from text.folded(f"{subject}: {verdict}", code)
+    if not finding or not finding["right"]:
+        yield from text.indented(document["evidence"], 2, 2)
+    if finding and finding["remedy"]:
+        yield from text.indented(f"-> {finding['remedy']}", 2, 2)
+
+
+def _wanted(document: Mapping[str, Any]) -> Iterator[str]:
+    finding = document["finding"]
+    if finding is None:
+        return
+    yield ""
+    yield "WANTED"
+    words = [finding.get("wanted", "live"), "required" if finding["required"] else "optional"]
+    if finding.get("policy", "enforce") != "enforce":
+        words.append(finding["policy"])
+    yield from text.indented(", ".join(words), 2, 2)
+    for reason in document["reasons"]:
+        yield from text.indented(f"{reason['origin']}{': ' if reason['why'] else ''}{reason['why']}", 2, 6)
+
+
+def _last(document: Mapping[str, Any]) -> Iterator[str]:
+    repair = document["repair"]
+    if repair is None:
+        yield "  not seen by the daemon" if document["daemon"] else "  not known: no daemon tells (ipvsd.service)"
+        return
+    at = str(repair.get("time", ""))[:19]
+    who = repair.get("who")
+    took = repair.get("seconds")
+    within = f" in {took * 1000:.0f} ms" if isinstance(took, float) else ""
+    change = f"{at}Z  {repair.get('wanted')} -> {repair.get('found')}, put right{within}"
+    yield from text.indented(change, 2, 6)
+    yield from text.indented(f"by {_writer(who)}", 6, 6)
+    if repair.get("contended") or (isinstance(who, dict) and who.get("contended")):
+        yield from text.indented("contended: it was changed so often that ipvsd only looks now and then", 6, 6)
+
+
+def _writer(who: Any) -> str:
+    """Return who wrote, of what a status document says: a word, or an object with what is known."""
+    if not isinstance(who, dict):
+        return str(who or "unknown")
+    told = [f"{key} {who[key]}" for key in _WRITERS if who.get(key)]
+    return ", ".join(told) or "unknown"
+
+
+def _on_disk(document: Mapping[str, Any]) -> Iterator[str]:
+    settings: Sequence[Mapping[str, Any]] = document["settings"]
+    if not settings:
+        yield "  nothing that ipvsd knows of"
+    for program, when in dict.fromkeys((item["program"], item["when"]) for item in settings):
+        yield from text.indented(f"{program}, {when}:", 2, 4)
+        for item in settings:
+            if item["program"] == program:
+                yield from _row(item, document)
+    for item in document["unread"]:
+        yield from text.indented(f"? {item['file']} cannot be read: {item['reason']}", 4, 8)
+
+
+def _row(item: Mapping[str, Any], document: Mapping[str, Any]) -> Iterator[str]:
+    mark, code, words = _judged(item, document["held"])
+    about = f"of {item['name']}: " if item["name"] != document["name"] else ""
+    said = f"{about}{item['text']}"
+    fits = len(item["origin"]) + len(said) + len(words) <= text.WIDTH - 12
+    yield f"    {text.colour(mark, code)} {item['origin']}{f'  {said}  ({words})' if fits else ''}"
+    if not fits:
+        yield from text.indented(f"{said}  ({words})", 8, 8)
+    if mark in "!?" and item["remedy"]:
+        yield from text.indented(f"-> {item['remedy']}", 8, 11)
+
+
+_DOES = {
+    Effect.LOADS.value: "loads it, too",
+    Effect.FORBIDS.value: "keeps it from being loaded",
+    Effect.UNLOADS.value: "unloads it",
+    Effect.DISTURBS.value: "leaves it live",
+}
+
+
+def _judged(item: Mapping[str, Any], held: bool) -> tuple[str, str, str]:
+    """Return the mark of a setting, its colour, and what it comes to."""
+    if not item["wins"]:
+        return "-", "0", "a later line counts"
+    does = _DOES.get(item["effect"], "wins")
+    if not held or item["effect"] == Effect.DISTURBS.value:
+        return "-" if not held else "?", "0", does
+    if item["agrees"] is None:
+        return "?", "33", f"{does}; cannot be told whether as wanted"
+    if item["effect"] != Effect.SETS.value:
+        return ("+", "32", does) if item["agrees"] else ("!", "31", does)
+    return ("+", "32", "wins; as wanted") if item["agrees"] else ("!", "31", "wins; not as wanted")
+
+
+def _printable(value: Any) -> Any:
+    """Return a document in which no text from a file can move the cursor of a terminal, or fill it."""
+    if isinstance(value, str):
+        shown = "".join(character if character.isprintable() else "?" for character in value)
+        return shown if len(shown) <= _LONGEST else f"{shown[:_LONGEST]}..."
+    if isinstance(value, dict):
+        return {key: _printable(item) for key, item in value.items()}
+    return [_printable(item) for item in value] if isinstance(value, list) else value

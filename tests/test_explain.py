@@ -1,0 +1,318 @@
+"""ipvsd explain on fixture trees: what it prints, as text and as JSON, and its exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ipvsd import statusfile
+from ipvsd.cli import main
+from ipvsd.defaults import DEFAULTS
+from ipvsd.profiles import PROFILES
+from tests.fake_kernel import RELEASE
+from tests.trees import make_tree, put, put_sysctl
+
+Output = pytest.CaptureFixture[str]
+FORWARD = "net.ipv4.ip_forward"
+MAX = "net.netfilter.nf_conntrack_max"
+WANTS = "etc/systemd/system/multi-user.target.wants"
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """A node on which everything is right, and nobody else sets anything."""
+    return make_tree(tmp_path)
+
+
+def run(capsys: Output, tree: Path, *arguments: str) -> tuple[int, str, str]:
+    """Run the command and return its exit code and what it printed, the tree's own path left out."""
+    try:
+        code = main(["explain", *arguments, "--root", str(tree)])
+    except SystemExit as ended:
+        code = ended.code if isinstance(ended.code, int) else 0
+    out, err = capsys.readouterr()
+    return code, out.replace(str(tree), "") if tree != Path() else out, err
+
+
+def values(capsys: Output, tree: Path, name: str) -> Any:
+    return json.loads(run(capsys, tree, name, "--output", "json")[1])
+
+
+def cis(tree: Path) -> None:
+    put(tree, "etc/sysctl.d/60-cis.conf", f"# 3.2.1\n{FORWARD} = 0\n")
+
+
+def drifted(tree: Path) -> None:
+    put_sysctl(tree, FORWARD, "0")
+
+
+def agreeing(tree: Path) -> None:
+    cis(tree)
+    put(tree, "etc/sysctl.d/99-k8s.conf", f"{FORWARD} = 0x1\n")
+
+
+def by_tuned(tree: Path) -> None:
+    put(tree, f"{WANTS}/tuned.service", "")
+    put(tree, "etc/tuned/active_profile", "mine\n")
+    put(tree, "etc/tuned/mine/tuned.conf", f"[sysctl]\n{FORWARD} = ${{forward}}\n")
+
+
+def unread(tree: Path) -> None:
+    put(tree, "etc/sysctl.d/README", "")
+    (tree / "etc/sysctl.d/x.conf").symlink_to("x.conf")
+
+
+def unreadable(tree: Path) -> None:
+    file = tree / "proc/sys/net/ipv4/ip_forward"
+    file.unlink()
+    file.mkdir()
+
+
+def untouched(tree: Path) -> None:
+    """As it is."""
+
+
+@pytest.mark.parametrize(
+    ("make", "name", "code"),
+    [
+        (untouched, FORWARD, 0),
+        (untouched, "net/ipv4/ip_forward", 0),
+        (untouched, "/proc/sys/net/ipv4/ip_forward", 0),
+        (untouched, "ip-vs", 0),
+        (untouched, "dummy", 0),
+        (drifted, FORWARD, 1),
+        (cis, FORWARD, 1),
+        (cis, "net.ipv4.vs.conntrack", 0),
+        (agreeing, FORWARD, 0),
+        (by_tuned, FORWARD, 2),
+        (unread, FORWARD, 2),
+        (unreadable, FORWARD, 2),
+        (untouched, "nonsense!", 64),
+        (untouched, "a..b", 64),
+        (untouched, "", 64),
+    ],
+    ids=lambda value: value.__name__ if callable(value) else None,
+)
+def test_exit_codes(tree: Path, capsys: Output, make: Callable[[Path], None], name: str, code: int) -> None:
+    make(tree)
+    found, out, err = run(capsys, tree, name)
+    assert found == code
+    assert bool(err) is (code == 64)
+    assert bool(out) is (code != 64)
+    assert [line for line in out.splitlines() if len(line) > 80] == []
+
+
+def publish(tree: Path, who: object, **more: object) -> None:
+    repair = {"name": FORWARD, "found": "0", "wanted": "1", "time": "2027-01-15T07:58:30.000Z", "seconds": 0.0021}
+    put(tree, statusfile.PATH, json.dumps({"repairs": [{**repair, "who": who, **more}]}))
+
+
+def test_it_tells_all_that_is_known(tree: Path, capsys: Output, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tree)  # for lines that are folded always at the same word
+    drifted(tree)
+    cis(tree)
+    put(tree, "usr/lib/sysctl.d/50-x.conf", "net.ipv4.conf.all.forwarding = 1\n")
+    put(tree, f"{WANTS}/systemd-networkd.service", "")
+    put(tree, "etc/systemd/networkd.conf", "[Network]\nIPv4Forwarding=yes\n")
+    publish(tree, {"pid": 4242, "comm": "sysctl", "unit": "cron.service", "pod": None})
+    code, out, _ = run(capsys, Path(), FORWARD)
+    assert code == 1
+    assert out == textwrap.dedent("""\
+        net.ipv4.ip_forward = 0: wrong
+          is '0', not 1
+          -> run 'ipvsd apply' as root, or start ipvsd.service
+
+        WANTED
+          1, required
+          profile kube-proxy-ipvs: the node routes; kube-proxy sets it once, when it
+              starts, and exits if it cannot (NewProxier, pkg/proxy/ipvs/proxier.go)
+
+        KERNEL DEFAULT
+          0 (Documentation/networking/ip-sysctl.rst)
+
+        LAST CHANGED BY
+          2027-01-15T07:58:30Z  1 -> 0, put right in 2 ms
+              by pid 4242, comm sysctl, unit cron.service
+
+        SET ON DISK, IN THE ORDER IN WHICH IT IS APPLIED
+          systemd-sysctl, at boot, and when systemd-sysctl is restarted:
+            - ./usr/lib/sysctl.d/50-x.conf:1
+                net.ipv4.conf.all.forwarding = 1  (a later line counts)
+            ! ./etc/sysctl.d/60-cis.conf:2
+                net.ipv4.ip_forward = 0  (wins; not as wanted)
+                -> correct the line in ./etc/sysctl.d/60-cis.conf, or remove it
+          systemd-networkd, when systemd-networkd starts or reloads, and when a link
+            comes up:
+            + ./etc/systemd/networkd.conf:2  IPv4Forwarding=yes  (wins; as wanted)
+        """)
+
+
+def test_what_is_right_is_short(tree: Path, capsys: Output) -> None:
+    assert run(capsys, tree, "ip_vs_sh")[1] == textwrap.dedent("""\
+        module ip_vs_sh: live
+
+        WANTED
+          live, required
+          profile kube-proxy-ipvs: on kube-proxy's fixed list before 1.27
+              (GetRequiredIPVSModules, pkg/util/ipvs/ipvs.go)
+
+        LAST CHANGED BY
+          not known: no daemon tells (ipvsd.service)
+
+        SET ON DISK, IN THE ORDER IN WHICH IT IS APPLIED
+          nothing that ipvsd knows of
+        """)
+
+
+@pytest.mark.parametrize(
+    ("who", "more", "told"),
+    [
+        ("unknown", {}, "by unknown\n"),
+        (None, {}, "by unknown\n"),
+        ({}, {}, "by unknown\n"),
+        ({"command": "sysctl -w x", "container": "abc"}, {}, "by command sysctl -w x, container abc\n"),
+        ({"comm": "a\033[2Jb"}, {}, "by comm a?[2Jb\n"),
+        ({"comm": "x"}, {"contended": True}, "contended: it was changed so often"),
+        ({"comm": "x", "contended": True}, {}, "contended: it was changed so often"),
+        ({"comm": "x" * 5000}, {}, "xxx..."),
+    ],
+)
+def test_who_wrote_last(tree: Path, capsys: Output, who: object, more: dict[str, object], told: str) -> None:
+    publish(tree, who, **more)
+    assert told in run(capsys, tree, FORWARD)[1]
+
+
+@pytest.mark.parametrize("text", ["{}", '{"repairs": 1}', '{"repairs": [1, {"name": []}]}', '{"repairs": []}'])
+def test_a_daemon_that_has_not_seen_it(tree: Path, capsys: Output, text: str) -> None:
+    put(tree, statusfile.PATH, text)
+    assert "LAST CHANGED BY\n  not seen by the daemon\n" in run(capsys, tree, FORWARD)[1]
+
+
+def test_a_module_that_is_kept_out_or_unloaded_takes_its_sysctls_with_it(tree: Path, capsys: Output) -> None:
+    put(tree, "etc/modprobe.d/cis.conf", "install ip_vs /bin/true\n")
+    put(tree, "etc/modules-load.d/k8s.conf", "ip_vs\n")
+    put(tree, f"{WANTS}/firewalld.service", "")
+    put(tree, "etc/firewalld/firewalld.conf", "CleanupModulesOnExit=yes\n")
+    for name in ("ip_vs", "net.ipv4.vs.conntrack"):
+        code, out, _ = run(capsys, tree, name)
+        assert code == 1
+        assert "install ip_vs /bin/true  (keeps it from being loaded)\n" in out
+        assert "CleanupModulesOnExit=yes  (unloads it)\n" in out
+        assert ("(loads it, too)" in out) is (name == "ip_vs")
+
+
+def test_what_leaves_it_right_is_told_and_is_no_failure(tree: Path, capsys: Output) -> None:
+    put(tree, f"{WANTS}/NetworkManager.service", "")
+    code, out, _ = run(capsys, tree, "ip_vs")
+    assert code == 0
+    assert "kube-ipvs0 may be managed" in out
+
+
+@pytest.mark.parametrize(
+    ("name", "first"),
+    [
+        ("net.ipv4.tcp_rmem", "net.ipv4.tcp_rmem = 4096 131072 6291456: not held by ipvsd"),
+        ("net.ipv4.nothing", "net.ipv4.nothing = -: not held by ipvsd"),
+        ("ip_vs_ftp", "module ip_vs_ftp: loadable, not held by ipvsd"),
+        ("my-vs", "module ip_vs: live, not held by ipvsd"),
+        ("nf_conntrack.hashsize", "nf_conntrack.hashsize = 16384: not held by ipvsd"),
+        ("nf_conntrack.nothing", "nf_conntrack.nothing = -: not held by ipvsd"),
+    ],
+)
+def test_what_is_not_held_is_shown_all_the_same(tree: Path, capsys: Output, name: str, first: str) -> None:
+    put(tree, "etc/ipvsd/ipvsd.yaml", "profiles: []\n")
+    put(tree, f"lib/modules/{RELEASE}/modules.alias", "alias my-vs ip_vs\n")
+    put(tree, "sys/module/nf_conntrack/parameters/hashsize", "16384\n")
+    put(tree, "etc/sysctl.d/a.conf", f"{name} = 7\n")
+    put(tree, "etc/modprobe.d/a.conf", "options nf_conntrack hashsize=7 nothing=7\nblacklist ip_vs\n")
+    code, out, _ = run(capsys, tree, name)
+    assert code == 0
+    assert out.splitlines()[0] == first
+    assert "WANTED" not in out
+    if name != "ip_vs_ftp":
+        assert "  - /etc/" in out
+    assert "wanted" not in out
+
+
+@pytest.mark.parametrize(
+    ("config", "name", "told"),
+    [
+        ("modules: {ip_conntrack: {}}", "ip_conntrack", "module nf_conntrack: live"),
+        ("modules: {ip_conntrack: {}}", "nf_conntrack", "module nf_conntrack: live"),
+        ("modules: {lb: {anyOf: [dummy, ip_vs_wlc, ip_vs]}}", "ip_vs", "module ip_vs: live"),
+        (
+            "modules: {nf-conntrack: {parameters: {hashsize: 16384}}}",
+            "nf-conntrack.hashsize",
+            "hashsize = 16384: right",
+        ),
+        ("sysctls: {net.nf_conntrack_max: {atLeast: 1}}", "net.nf_conntrack_max", f"{MAX} = 262144: right"),
+        ("sysctls: {net.ipv4.conf.*.arp_ignore: 0}", "net.ipv4.conf.lo.arp_ignore", "lo.arp_ignore = 0: right"),
+    ],
+)
+def test_names_are_found_in_every_spelling(tree: Path, capsys: Output, config: str, name: str, told: str) -> None:
+    put(tree, "etc/ipvsd/ipvsd.yaml", f"profiles: []\n{config}\n")
+    put(tree, f"lib/modules/{RELEASE}/modules.alias", "alias ip_conntrack nf_conntrack\n")
+    put(tree, "sys/module/nf_conntrack/parameters/hashsize", "16384\n")
+    code, out, _ = run(capsys, tree, name)
+    assert (code, out.splitlines()[0].endswith(told)) == (0, True)
+    assert "/etc/ipvsd/ipvsd.yaml:2\n" in out
+
+
+def test_a_pattern_is_explained_with_all_that_it_fits(tree: Path, capsys: Output) -> None:
+    put(tree, "etc/ipvsd/ipvsd.yaml", "sysctls: {net.ipv4.conf.*.arp_ignore: 0}\n")
+    put(tree, "etc/sysctl.d/a.conf", "net.ipv4.conf.lo.arp_ignore = 1\n")
+    code, out, _ = run(capsys, tree, "net.ipv4.conf.*.arp_ignore")
+    assert code == 1
+    assert "of net.ipv4.conf.lo.arp_ignore: net.ipv4.conf.lo.arp_ignore = 1" in out
+
+
+def test_a_value_of_the_configuration_beside_the_reason_of_the_profile(tree: Path, capsys: Output) -> None:
+    put(tree, "etc/ipvsd/ipvsd.yaml", f"sysctls: {{{MAX}: {{atLeast: 200000, policy: observe}}}}\n")
+    _, out, _ = run(capsys, tree, MAX)
+    assert "  >= 200000, required, observe\n  /etc/ipvsd/ipvsd.yaml:1\n  profile kube-proxy-ipvs: kube-proxy's" in out
+
+
+def test_as_json(tree: Path, capsys: Output) -> None:
+    cis(tree)
+    found = values(capsys, tree, FORWARD)
+    assert found["finding"]["verdict"] == "right"
+    assert (found["name"], found["kind"], found["held"], found["live"]) == (FORWARD, "sysctl", True, "1")
+    assert (found["daemon"], found["repair"], found["unread"]) == (False, None, [])
+    assert found["settings"] == [
+        {
+            "name": FORWARD,
+            "effect": "sets",
+            "program": "systemd-sysctl",
+            "when": "at boot, and when systemd-sysctl is restarted",
+            "origin": "/etc/sysctl.d/60-cis.conf:2",
+            "text": f"{FORWARD} = 0",
+            "value": "0",
+            "wins": True,
+            "certain": True,
+            "agrees": False,
+            "remedy": "correct the line in /etc/sysctl.d/60-cis.conf, or remove it",
+        }
+    ]
+
+
+def test_a_hostile_file_does_not_reach_the_terminal(tree: Path, capsys: Output) -> None:
+    os.makedirs(tree / "etc/sysctl.d")
+    (tree / "etc/sysctl.d/\033[31m.conf").write_bytes(f"{FORWARD} = 0 \033[2J\xff\n".encode("latin-1"))
+    _, out, _ = run(capsys, tree, FORWARD)
+    assert "\033" not in out
+
+
+def test_a_bad_configuration_exits_78(tree: Path, capsys: Output) -> None:
+    put(tree, "etc/ipvsd/ipvsd.yaml", "schedular: rr\n")
+    assert run(capsys, tree, FORWARD)[0] == 78
+
+
+def test_every_sysctl_of_a_profile_has_a_default_with_its_source() -> None:
+    assert set(DEFAULTS) == {entry.key for profile in PROFILES.values() for entry in profile.sysctls}
+    assert all(source.startswith("Documentation/networking/") for _, source in DEFAULTS.values())
