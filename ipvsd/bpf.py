@@ -1,0 +1,81 @@
+"""bpf(2): maps, programs for writes to sysctls, and their attachment to a cgroup.
+
+What is attached stays so while the link's descriptor is open, and no longer: whatever ends the
+process detaches it. Loading wants CAP_BPF and CAP_NET_ADMIN; what is loaded and mapped needs neither.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import struct
+from typing import Optional
+
+# asm/unistd.h
+_SYSCALL = {"x86_64": 321, "aarch64": 280}
+
+# <linux/bpf.h>
+_MAP_CREATE, _PROG_LOAD, _LINK_CREATE = 0, 5, 28
+ARRAY, RINGBUF = 2, 27
+MMAPABLE = 1 << 10
+_CGROUP_SYSCTL_PROGRAM, _CGROUP_SYSCTL_ATTACH = 23, 18
+_ATTRIBUTES = 128  # at least as long as what any of these commands reads; the rest must be 0
+_LOG = 1 << 16
+
+
+def create_map(kind: int, name: str, key: int, value: int, entries: int, flags: int = 0) -> int:
+    """Return the descriptor of a new map; sizes are in bytes. Raises OSError."""
+    attributes = struct.pack("<IIIII", kind, key, value, entries, flags).ljust(28, b"\0")
+    return _bpf(_MAP_CREATE, attributes + name.encode())
+
+
+def load_program(name: str, code: bytes) -> int:
+    """Return the descriptor of a program for writes to sysctls. Raises OSError with the verifier's last words."""
+    try:
+        return _load(name, code, None)
+    except OSError as error:
+        log = ctypes.create_string_buffer(_LOG)
+        try:  # the log costs time, so it is asked for only now
+            return _load(name, code, log)
+        except OSError:
+            raise OSError(error.errno, _complaint(log.value) or os.strerror(error.errno or 0)) from None
+
+
+def attach(program: int, cgroup: int) -> int:
+    """Return the descriptor that keeps a program attached to a cgroup of version 2. Raises OSError."""
+    return _bpf(_LINK_CREATE, struct.pack("<IIII", program, cgroup, _CGROUP_SYSCTL_ATTACH, 0))
+
+
+def _load(name: str, code: bytes, log: Optional[ctypes.Array[ctypes.c_char]]) -> int:
+    licence = ctypes.create_string_buffer(b"GPL")  # the ring buffer's helpers are for such programs alone
+    instructions = ctypes.create_string_buffer(code, len(code))
+    told = (1, _LOG, ctypes.addressof(log)) if log else (0, 0, 0)
+    attributes = struct.pack(
+        "<IIQQIIQII",
+        _CGROUP_SYSCTL_PROGRAM,
+        len(code) // 8,
+        ctypes.addressof(instructions),
+        ctypes.addressof(licence),
+        *told,
+        0,
+        0,
+    )
+    return _bpf(_PROG_LOAD, attributes + struct.pack("<16sII", name.encode(), 0, _CGROUP_SYSCTL_ATTACH))
+
+
+def _complaint(log: bytes) -> str:
+    """Return the line of the verifier's log that says what is wrong: the last before its statistics."""
+    lines = log.decode("utf-8", "replace").splitlines()
+    told = [line for line in lines if line and not line.startswith(("processed ", "verification time", "stack depth"))]
+    return told[-1] if told else ""
+
+
+def _bpf(command: int, attributes: bytes) -> int:
+    number = _SYSCALL.get(os.uname().machine)
+    if number is None:
+        raise OSError(0, f"not known for {os.uname().machine}")
+    buffer = ctypes.create_string_buffer(attributes, _ATTRIBUTES)
+    descriptor = int(ctypes.CDLL(None, use_errno=True).syscall(number, command, buffer, _ATTRIBUTES))
+    if descriptor < 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    return descriptor

@@ -1,0 +1,157 @@
+"""The program that the kernel runs before each write to a sysctl, and what it and we read of each other's.
+
+It tells of a write when the name's digest marks a bucket of a table that we fill through a mapping;
+names that are not held leave it after one look into that table, and a name that shares the bucket
+of one that is held is told apart by whoever reads the records. It is of type cgroup/sysctl, so it sees every
+process of the machine, whatever procfs and network namespace it has, and runs before the value is stored.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Optional
+
+from ipvsd.assembly import (
+    FRAME,
+    R0,
+    R1,
+    R2,
+    R3,
+    R4,
+    R6,
+    R7,
+    R8,
+    Line,
+    add,
+    add_atomically,
+    call,
+    exclusive_or,
+    if_equal,
+    leave,
+    load32,
+    load64,
+    move,
+    multiply,
+    set_map,
+    set_to,
+    set_wide,
+    shift_right,
+    store32,
+    store64,
+)
+
+# <linux/bpf.h>, enum bpf_func_id
+_MAP_LOOKUP, _PID_TGID, _COMM, _CGROUP_ID = 1, 14, 16, 80
+_NAME, _OLD_VALUE, _NEW_VALUE, _RING_OUTPUT = 101, 102, 103, 130
+
+BITS = 14
+LOST = 1 << BITS  # the bucket that counts the records for which there was no room
+BUCKETS = LOST + 1
+
+# A record, built on the stack: process, cgroup, command's name, sysctl, its value before, and the one written.
+_RECORD = struct.Struct("<QQ16s64s64s64s")
+_TEXT = 64
+_START = -_RECORD.size
+_AT_CGROUP, _AT_COMM, _AT_NAME, _AT_OLD, _AT_NEW = (_START + offset for offset in (8, 16, 32, 96, 160))
+_AT_BUCKET = _START - 8
+
+# FNV-1a's numbers (http://www.isthe.com/chongo/tech/comp/fnv/), over words instead of bytes.
+_BASIS, _PRIME = 0xCBF29CE484222325, 0x100000001B3
+_WORD = (1 << 64) - 1
+
+
+@dataclass(frozen=True)
+class Told:
+    """One record: a write that was about to happen. `pid` is 0 where the kernel lets no program ask for it."""
+
+    pid: int
+    cgroup: int  # the id, which is the inode number of its directory
+    comm: str
+    name: str  # as a path below /proc/sys
+    old: str
+    new: str
+    whole: bool  # whether `new` is all of what was written
+
+
+def program(table: int, ring: int, own: Optional[int]) -> Iterator[Line]:
+    """Yield the program for these maps.
+
+    `own` is the process of which nothing is told; with None, it is not asked which one writes: 5.10 refuses that.
+    """
+    yield move(R6, R1)
+    yield load32(R0, R6, 0)  # ctx->write
+    yield if_equal(R0, 0, "allow")
+    yield set_to(R1, 0)
+    yield from (store64(FRAME, offset, R1) for offset in range(_START, 0, 8))
+    yield from _text(_NAME, _AT_NAME, flags=True)
+    yield from _look_up(table)
+    yield if_equal(R0, 0, "allow")
+    yield load64(R1, R0, 0)
+    yield if_equal(R1, 0, "allow")
+    if own is not None:
+        yield call(_PID_TGID)
+        yield store64(FRAME, _START, R0)
+        yield from (shift_right(R0, 32), if_equal(R0, own, "allow"))
+        yield from (move(R1, FRAME), add(R1, _AT_COMM), set_to(R2, 16), call(_COMM))
+    yield call(_CGROUP_ID)
+    yield store64(FRAME, _AT_CGROUP, R0)
+    yield from _text(_OLD_VALUE, _AT_OLD)
+    yield from _text(_NEW_VALUE, _AT_NEW)
+    yield from set_map(R1, ring)
+    yield from (move(R2, FRAME), add(R2, _START), set_to(R3, _RECORD.size), set_to(R4, 0), call(_RING_OUTPUT))
+    yield if_equal(R0, 0, "allow")
+    yield set_to(R1, LOST)
+    yield from _bucket(table)
+    yield if_equal(R0, 0, "allow")
+    yield set_to(R1, 1)
+    yield add_atomically(R0, 0, R1)
+    yield "allow"
+    yield set_to(R0, 1)
+    yield leave()
+
+
+def _text(helper: int, offset: int, flags: bool = False) -> Iterator[Line]:
+    """Have a helper put a text on the stack."""
+    yield from (move(R1, R6), move(R2, FRAME), add(R2, offset), set_to(R3, _TEXT))
+    if flags:
+        yield set_to(R4, 0)
+    yield call(helper)
+
+
+def _look_up(table: int) -> Iterator[Line]:
+    """Leave the address of the name's bucket in r0."""
+    yield from set_wide(R7, _BASIS)
+    yield from set_wide(R8, _PRIME)
+    for offset in range(0, _TEXT, 8):
+        yield from (load64(R1, FRAME, _AT_NAME + offset), exclusive_or(R7, R1), multiply(R7, R8))
+    yield from (move(R1, R7), shift_right(R1, 64 - BITS))
+    yield from _bucket(table)
+
+
+def _bucket(table: int) -> Iterator[Line]:
+    """Leave the address of the bucket in r0 whose number is in r1."""
+    yield store32(FRAME, _AT_BUCKET, R1)
+    yield from set_map(R1, table)
+    yield from (move(R2, FRAME), add(R2, _AT_BUCKET), call(_MAP_LOOKUP))
+
+
+def bucket(name: bytes) -> int:
+    """Return the bucket of a sysctl, named by its path below /proc/sys, as the program finds it."""
+    digest = _BASIS
+    for (word,) in struct.iter_unpack("<Q", name[: _TEXT - 1].ljust(_TEXT, b"\0")):
+        digest = (digest ^ word) * _PRIME & _WORD
+    return digest >> 64 - BITS
+
+
+def name(record: bytes) -> bytes:
+    """Return the name of the sysctl that a record is about."""
+    return record[_RECORD.size + _AT_NAME :].partition(b"\0")[0]
+
+
+def told(record: bytes) -> Told:
+    """Return what a record says. Raises struct.error if it is too short."""
+    process, cgroup, *texts = _RECORD.unpack_from(record)
+    comm, name, old, new = (text.partition(b"\0")[0].decode("utf-8", "replace") for text in texts)
+    return Told(process >> 32, cgroup, comm, name, old, new, len(texts[3].rstrip(b"\0")) < _TEXT - 1)
