@@ -9,10 +9,12 @@ from ipvsd.model import SysctlFinding, SysctlVerdict
 
 _WORST_FIRST = (
     SysctlVerdict.REFUSED,
+    SysctlVerdict.CONTENDED,
     SysctlVerdict.NOT_KEPT,
     SysctlVerdict.NEEDS_RELOAD,
     SysctlVerdict.UNREADABLE,
     SysctlVerdict.WRONG,
+    SysctlVerdict.YIELDED,
     SysctlVerdict.PENDING,
     SysctlVerdict.UNSUPPORTED,
     SysctlVerdict.RIGHT,

@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Optional
 
+from ipvsd.contention import Fight
 from ipvsd.model import (
     Finding,
     ModuleFinding,
     ModuleVerdict,
     Need,
-    Repair,
     SysctlVerdict,
 )
-from ipvsd.report import Health, State
+from ipvsd.report import Health, Repair, State
 
 _SHOWN = 2  # problems that the line names; the rest is counted
 
 
-def assess(findings: Sequence[Finding], last: Optional[Repair], now: float) -> Health:
-    """Return the health of a node; `last` is its last repair and `now` the time, in seconds since the epoch."""
+def assess(
+    findings: Sequence[Finding],
+    last: Optional[Repair],
+    now: float,
+    fights: Mapping[str, Fight] = {},
+) -> Health:
+    """Return the health of a node; `last` is its last repair and `now` the time, in seconds since the epoch.
+
+    A sysctl that is fought over is a blemish even while it is right; one that was yielded is none.
+    """
     failures = [finding for finding in findings if required(finding) and not finding.right]
     blemishes = [finding for finding in findings if not required(finding) and not harmless(finding)]
     counts = _counts(findings)
@@ -27,8 +35,12 @@ def assess(findings: Sequence[Finding], last: Optional[Repair], now: float) -> H
     if failures:
         code = 2 if all(finding.verdict is SysctlVerdict.UNREADABLE for finding in failures) else 1
         return Health(State.FAILED, ascii_line(f"failed: {_told(failures)}"), code)
-    if blemishes:
-        return Health(State.DEGRADED, ascii_line(f"degraded: {counts}{repaired}; {_told(blemishes)}"), 0)
+    shown = {finding.name for finding in blemishes}
+    fought = [name for name, fight in fights.items() if not fight.yielded and name not in shown]
+    if blemishes or fought:
+        contended = [f"{name} contended by {fights[name].rival}" for name in fought[:_SHOWN]]
+        told = "; ".join([*([_told(blemishes)] if blemishes else []), *contended])
+        return Health(State.DEGRADED, ascii_line(f"degraded: {counts}{repaired}; {told}"), 0)
     return Health(State.READY, ascii_line(f"ready: {counts}{repaired}"), 0)
 
 
@@ -44,6 +56,8 @@ def harmless(finding: Finding) -> bool:
     if isinstance(finding, ModuleFinding):
         not_here = finding.verdict in (ModuleVerdict.ABSENT, ModuleVerdict.NOT_BUILT, ModuleVerdict.NO_SUPPORT)
         return finding.right or (not_here and finding.wanted.need is Need.IF_SHIPPED)
+    if finding.verdict is SysctlVerdict.YIELDED:
+        return not finding.wanted.required
     return finding.right or (finding.missing and not finding.wanted.required)
 
 

@@ -26,6 +26,7 @@ class Policy(enum.Enum):
 
     ENFORCE = "enforce"
     OBSERVE = "observe"  # tell, never write
+    YIELD = "yield"  # enforce, but leave it to another writer who fights for it
 
 
 @dataclass(frozen=True)
@@ -216,6 +217,8 @@ class SysctlVerdict(enum.Enum):
     RIGHT = "right"
     WRONG = "wrong"
     NOT_KEPT = "not kept"
+    CONTENDED = "contended"
+    YIELDED = "yielded"
     NEEDS_RELOAD = "needs a reload"
     REFUSED = "refused"
     UNREADABLE = "unreadable"
@@ -297,6 +300,15 @@ class WriteSysctl:
 
 
 @dataclass(frozen=True)
+class Turned:
+    """One drift that was turned back at once, between two looks; times are CLOCK_MONOTONIC, in seconds."""
+
+    action: Action
+    since: float
+    until: float
+
+
+@dataclass(frozen=True)
 class WriteParameter(WriteSysctl):
     """The same for a parameter of a live module; the name is MODULE.PARAMETER."""
 
@@ -323,26 +335,14 @@ class Outcome:
     """What the kernel said to one action; no error is not yet proof (see Report).
 
     `errno` is 0 where there is none; `made_for` is the kernel release of a module that was refused.
+    `kept` says of a write that it was read back at once: if it is wrong later on, another one wrote.
     """
 
     action: Action
     error: str = ""
     errno: int = 0
     made_for: str = ""
-
-
-@dataclass(frozen=True)
-class Repair:
-    """One action that the look after it proved. `seconds` runs from the event to that look."""
-
-    name: str
-    found: str
-    wanted: str
-    time: float  # seconds since the epoch
-    seconds: float
-
-    def __str__(self) -> str:
-        return f"{self.name} {self.found} -> {self.wanted}"
+    kept: bool = False
 
 
 # --- told -----------------------------------------------------------------------------

@@ -56,7 +56,7 @@ def _writes(findings: tuple[SysctlFinding, ...], kind: type[WriteSysctl]) -> lis
         kind(finding.name, finding.found or "", values.target(finding.wanted.want, finding.found or ""))
         for finding in findings
         if finding.verdict is SysctlVerdict.WRONG
-        and finding.wanted.policy is Policy.ENFORCE
+        and finding.wanted.policy is not Policy.OBSERVE
         and values.can_be_met(finding.wanted.want, finding.found or "")
     ]
     # A change of ip_forward resets other values below net.ipv4.conf (RFC 1812 behaviour,

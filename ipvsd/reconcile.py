@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Callable, Optional
+from typing import Callable, Optional, Union
 
-from ipvsd import remedies, restraint, verdicts
+from ipvsd import remedies, restraint, values, verdicts
 from ipvsd.config import Config
+from ipvsd.contention import Fight, Fights
 from ipvsd.desire import candidates, desired, patterns
 from ipvsd.host import Host
 from ipvsd.kmod import BlacklistedError, LoadError
@@ -28,6 +29,7 @@ from ipvsd.model import (
     Reading,
     SysctlFinding,
     SysctlVerdict,
+    WantedModule,
     WantedSysctl,
     WriteParameter,
     WriteSysctl,
@@ -79,6 +81,19 @@ def look(host: Host, config: Config, history: Optional[History] = None) -> tuple
     return kernel, plan(_still_there(want, readings), Observed(kernel, modules, readings, parameters, failed))
 
 
+def glance(host: Host, kernel: Kernel, wanted: Union[WantedModule, WantedSysctl]) -> Plan:
+    """Judge one module or sysctl by itself, as it is at this moment; of the kernel is known what a look found."""
+    if isinstance(wanted, WantedModule):
+        observed = Observed(kernel, host.modules((wanted.name,)), {})
+        return plan(Desired((wanted,), ()), observed)
+    return judged(kernel, wanted, host.read_sysctl(wanted.key))
+
+
+def judged(kernel: Kernel, wanted: WantedSysctl, reading: Reading) -> Plan:
+    """Judge one sysctl by a value that was just read."""
+    return plan(Desired((), (wanted,)), Observed(kernel, {}, {wanted.key: reading}))
+
+
 def _resolved(wanted: WantedSysctl, kernel: Kernel) -> WantedSysctl:
     """Return a parameter as that of the module itself, where it was wanted of an alias."""
     name, _, parameter = wanted.key.partition(".")
@@ -107,29 +122,34 @@ def reconcile(
     config: Config,
     history: History,
     clock: Callable[[], float],
+    fights: Fights = Fights(),  # noqa: B008 -- frozen
+    periodic: bool = True,
 ) -> Reconciled:
     """Bring the host to what the configuration wants, as far as it lets itself be brought.
 
     Ends with a look after which nothing is left to do, or after three rounds of acting. What
     fails is a value in the result, and backs off in its history; `clock` is monotonic, in seconds.
+    What is fought over is left alone but for the periodic look.
     """
+    left_alone = fights.left_alone(periodic)
     kernel, first = look(host, config, history)
     history = restraint.remember(history, first, first, (), clock(), config.interval)
     latest, outcomes = first, list[Outcome]()
     for _ in range(ROUNDS):
-        actions = restraint.allowed(latest, history, clock())
+        actions = restraint.allowed(latest, history, clock(), left_alone)
         if not actions:
             break
-        acted = [_act(host, action) for action in actions]
+        acted = [act(host, action) for action in actions]
         outcomes += acted
         before = latest
         kernel, latest = look(host, config, history)
         history = restraint.remember(history, before, latest, acted, clock(), config.interval)
-    explained = _explain(kernel, latest, history)
+    explained = _explain(kernel, _without(latest, left_alone), history, fights.contended())
     return Reconciled(kernel, first, explained, tuple(outcomes), _proved(outcomes, explained), history)
 
 
-def _act(host: Host, action: Action) -> Outcome:
+def act(host: Host, action: Action) -> Outcome:
+    """Do one thing, and return what the kernel said to it."""
     try:
         if isinstance(action, LoadModule):
             host.load_module(action.module or action.name, action.options)
@@ -137,6 +157,8 @@ def _act(host: Host, action: Action) -> Outcome:
             host.write_parameter(action.name, action.value)
         else:
             host.write_sysctl(action.name, action.value)
+            now = host.read_sysctl(action.name)
+            return Outcome(action, kept=isinstance(now, str) and values.same(action.name, now, action.value))
     except BlacklistedError:
         return Outcome(action, "the loader found it blacklisted in modprobe.d")
     except LoadError as error:
@@ -162,14 +184,34 @@ def _proved(outcomes: list[Outcome], after: Plan) -> tuple[Action, ...]:
     return tuple(action for name, action in last.items() if right.get(name))
 
 
-def _explain(kernel: Kernel, latest: Plan, history: History) -> Plan:
+def _without(latest: Plan, left_alone: Collection[str]) -> Plan:
+    actions = tuple(action for action in latest.actions if action.name not in left_alone)
+    return dataclasses.replace(latest, actions=actions)
+
+
+def _explain(kernel: Kernel, latest: Plan, history: History, fights: Mapping[str, Fight]) -> Plan:
     """Return the plan with what the kernel said to earlier tries in place of 'to be done'."""
+
+    def explained(finding: SysctlFinding) -> SysctlFinding:
+        fight = fights.get(finding.name)
+        if fight and finding.verdict is SysctlVerdict.WRONG:
+            return _explain_fight(finding, fight)
+        return _explain_sysctl(finding, history.get(finding.name))
+
     return Plan(
         latest.actions,
         tuple(_explain_module(finding, history.get(finding.name), kernel) for finding in latest.modules),
-        tuple(_explain_sysctl(finding, history.get(finding.name)) for finding in latest.sysctls),
-        tuple(_explain_sysctl(finding, history.get(finding.name)) for finding in latest.parameters),
+        tuple(map(explained, latest.sysctls)),
+        tuple(map(explained, latest.parameters)),
     )
+
+
+def _explain_fight(finding: SysctlFinding, fight: Fight) -> SysctlFinding:
+    verdict, remedy = SysctlVerdict.CONTENDED, remedies.CONTENDED.format(fight.rival)
+    if fight.yielded:
+        verdict, remedy = SysctlVerdict.YIELDED, remedies.YIELDED
+    evidence = f"{finding.evidence}; changed again and again by {fight.rival}"
+    return dataclasses.replace(finding, verdict=verdict, evidence=evidence, remedy=remedy)
 
 
 def _explain_module(finding: ModuleFinding, failure: Optional[Failure], kernel: Kernel) -> ModuleFinding:

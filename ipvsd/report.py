@@ -11,7 +11,44 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Optional
 
-from ipvsd.model import Finding, Kernel, ModuleFinding, Repair, SysctlFinding
+from ipvsd.model import Finding, Kernel, ModuleFinding, SysctlFinding
+
+
+@dataclass(frozen=True)
+class Writer:
+    """A process that wrote a sysctl or unloaded a module. What could not be found out is empty, and `pid` 0."""
+
+    pid: int
+    comm: str
+    command: str = ""  # its command line
+    unit: str = ""
+    container: str = ""  # the container's id
+    pod: str = ""  # the pod's UID
+
+    def __str__(self) -> str:
+        process = f"{self.comm or 'a process'}[{self.pid}]" if self.pid else "a process"
+        where = f"pod {self.pod}" if self.pod else f"container {self.container[:12]}" if self.container else self.unit
+        return f"{process} of {where}" if where else process
+
+
+@dataclass(frozen=True)
+class Repair:
+    """One action that the look after it proved. `seconds` runs from the event to that look.
+
+    `who` names whoever made the drift: the writer if there is one, "the kernel" or "unknown".
+    """
+
+    name: str
+    found: str
+    wanted: str
+    time: float  # seconds since the epoch
+    seconds: float
+    before: str = ""  # the value that the writer found, where it was seen
+    who: str = "unknown"
+    writer: Optional[Writer] = None
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.found} -> {self.wanted}"
 
 
 class State(enum.Enum):
@@ -81,6 +118,15 @@ class ConfigState:
 
 
 @dataclass(frozen=True)
+class Contended:
+    """A sysctl that another writer changes again and again; `yielded` says that it is left to it for good."""
+
+    name: str
+    rival: str
+    yielded: bool
+
+
+@dataclass(frozen=True)
 class InstalledKernel:
     """A kernel in /lib/modules, with the verdicts as they would be under it."""
 
@@ -107,6 +153,9 @@ class Report:
     ipvs: Ipvs = Ipvs()
     config: Optional[ConfigState] = None
     kernels: tuple[InstalledKernel, ...] = ()
+    backend: str = ""  # how writes to sysctls are seen: bpf, inotify or periodic
+    lost: int = 0  # events that the kernel had no room for
+    contended: tuple[Contended, ...] = ()
     notes: tuple[str, ...] = ()  # what a person should know besides
 
     @property

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Optional
 
-from ipvsd.model import Action, ModuleVerdict, Outcome, Plan
+from ipvsd.model import Action, ModuleVerdict, Outcome, Plan, WriteSysctl
 
 FIRST_PAUSE = 1.0  # seconds; doubles with each failure in a row, up to the periodic look
 
@@ -24,11 +24,10 @@ class Failure:
 History = Mapping[str, Failure]
 
 
-def allowed(plan: Plan, history: History, now: float) -> tuple[Action, ...]:
-    """Return the actions of the plan that are not backing off."""
-    return tuple(
-        action for action in plan.actions if action.name not in history or history[action.name].not_before <= now
-    )
+def allowed(plan: Plan, history: History, now: float, left_alone: Collection[str] = frozenset()) -> tuple[Action, ...]:
+    """Return the actions of the plan that are not backing off, and are not to be left alone."""
+    waiting = {name for name, failure in history.items() if failure.not_before > now}
+    return tuple(action for action in plan.actions if action.name not in waiting and action.name not in left_alone)
 
 
 def passing(plan: Plan) -> frozenset[str]:
@@ -44,16 +43,18 @@ def remember(
 
     An item that the later plan does not want to touch is forgotten. One that was acted upon and is
     still in the plan failed, even if the kernel returned no error; but a module that was caught
-    on its way out may fail to load until it is gone, which is nobody's failure.
+    on its way out may fail to load until it is gone, which is nobody's failure; nor is a value that
+    another one wrote over ours. What the kernel does not keep is tried again at periodic looks only.
     """
     unfinished = {action.name for action in after.actions}
     excused = passing(before) | passing(after)
     kept = {name: failure for name, failure in history.items() if name in unfinished and name not in excused}
     for outcome in {outcome.action.name: outcome for outcome in outcomes}.values():
         name = outcome.action.name
-        if name in unfinished and name not in excused:
+        if name in unfinished and name not in excused and not outcome.kept:
             times = kept[name].times + 1 if name in kept else 1
-            pause = min(longest, FIRST_PAUSE * 2.0 ** min(times - 1, 30))
+            clamped = isinstance(outcome.action, WriteSysctl) and not outcome.error
+            pause = longest if clamped else min(longest, FIRST_PAUSE * 2.0 ** min(times - 1, 30))
             kept[name] = Failure(outcome, times, now + pause)
     return kept
 

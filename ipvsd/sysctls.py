@@ -8,7 +8,10 @@ from collections.abc import Collection
 from typing import Optional
 
 # Two names of one value; each way round it is shown under the second.
-ALIASES = {"net.nf_conntrack_max": "net.netfilter.nf_conntrack_max"}
+ALIASES = {
+    "net.nf_conntrack_max": "net.netfilter.nf_conntrack_max",
+    "net.ipv4.conf.all.forwarding": "net.ipv4.ip_forward",  # net/ipv4/devinet.c, ctl_forward_entry
+}
 
 _WILDCARDS = "*?[]"
 

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Callable
 
 from ipvsd.model import (
     Finding,
     LoadModule,
-    Repair,
     SysctlFinding,
+    Turned,
     WriteSysctl,
 )
 from ipvsd.reconcile import Reconciled
-from ipvsd.report import Histogram, Tally
+from ipvsd.report import Histogram, Repair, Tally
 
 # Seconds; from a repair by inotify on a fast machine to one by the periodic look.
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0)
@@ -53,6 +53,29 @@ class Ledger:
         held = ((self.held - drifted) | right) & wanted
         return Ledger(self._tally(done, drifted, repairs), held, (broken - right) & wanted), repairs
 
+    def turned(self, turned: Sequence[Turned], wall: float, label: Callable[[str], str]) -> tuple[Ledger, list[Repair]]:
+        """Return the ledger after drifts that were turned back between two looks, and their repairs.
+
+        `label` gives the name under which a sysctl is counted.
+        """
+        old, times = self.tally, self.tally.repair_seconds
+        repairs = []
+        for item in turned:
+            seconds = item.until - item.since
+            times = _observe(times, seconds)
+            repairs.append(Repair(item.action.name, *_change(item.action), time=wall, seconds=seconds))
+        modules = [item.action.name for item in turned if isinstance(item.action, LoadModule)]
+        labels = [label(item.action.name) for item in turned if isinstance(item.action, WriteSysctl)]
+        tally = dataclasses.replace(
+            old,
+            loads=_add(old.loads, modules),
+            unloads=_add(old.unloads, modules),
+            drifts=_add(old.drifts, labels),
+            repairs=_add(old.repairs, labels),
+            repair_seconds=times,
+        )
+        return dataclasses.replace(self, tally=tally), repairs
+
     def looked(self, seconds: float) -> Ledger:
         """Return the ledger with one more reconciliation, which took `seconds`."""
         old = self.tally
@@ -62,7 +85,7 @@ class Ledger:
     def _tally(self, done: Reconciled, drifted: frozenset[str], repairs: tuple[Repair, ...]) -> Tally:
         old = self.tally
         modules = {finding.name for finding in done.before.modules}
-        label = _labels(done)
+        label = labels(done)
         proved = {action.name for action in done.proved}
         tries = [outcome.action for outcome in done.outcomes]
         loads = {action.name for action in tries if isinstance(action, LoadModule)}
@@ -84,7 +107,7 @@ class Ledger:
         )
 
 
-def _labels(done: Reconciled) -> Callable[[str], str]:
+def labels(done: Reconciled) -> Callable[[str], str]:
     """Return what gives the name under which a sysctl is counted: that of its pattern, if it has one."""
     groups = {
         finding.name: finding.wanted.group

@@ -7,8 +7,10 @@ handed out together.
 from __future__ import annotations
 
 import collections
+import heapq
+import itertools
 import os
-import selectors
+import select
 import signal
 import time
 from types import TracebackType
@@ -28,7 +30,9 @@ class Mailbox:
 
     def __enter__(self) -> Mailbox:
         self._reasons: collections.deque[Reason] = collections.deque()
-        self._selector = selectors.DefaultSelector()
+        self._timers: list[tuple[float, int, Callable[[], None]]] = []
+        self._order = itertools.count()
+        self._poller, self._ready = select.epoll(), dict[int, Callable[[], None]]()
         self._read, self._write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self.watch(self._read, self._drain)
         return self
@@ -36,7 +40,7 @@ class Mailbox:
     def __exit__(
         self, kind: Optional[type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
     ) -> None:
-        self._selector.close()
+        self._poller.close()
         os.close(self._read)
         os.close(self._write)
 
@@ -49,20 +53,27 @@ class Mailbox:
 
     def watch(self, fd: int, ready: Callable[[], None]) -> None:
         """Call `ready` from within `take` whenever `fd` can be read."""
-        self._selector.register(fd, selectors.EVENT_READ, ready)
+        self._poller.register(fd, select.EPOLLIN)
+        self._ready[fd] = ready
 
     def unwatch(self, fd: int) -> None:
         """Forget `fd`, which must still be open."""
-        self._selector.unregister(fd)
+        self._poller.unregister(fd)
+        del self._ready[fd]
+
+    def later(self, seconds: float, callback: Callable[[], None]) -> None:
+        """Call this once, from within `take`, when so much time has passed."""
+        heapq.heappush(self._timers, (time.monotonic() + seconds, next(self._order), callback))
 
     def take(self, timeout: Optional[float]) -> tuple[Reason, ...]:
         """Wait for at least one reason, at most `timeout` seconds, and return all there are."""
         deadline = None if timeout is None else time.monotonic() + timeout
         while not self._reasons:
-            left = None if deadline is None else deadline - time.monotonic()
-            if left is not None and left <= 0:
+            now = time.monotonic()
+            if deadline is not None and now >= deadline:
                 break
-            self._poll(left)
+            dues = [due for due in (deadline, self._timers[0][0] if self._timers else None) if due is not None]
+            self._poll(max(0.0, min(dues) - now) if dues else None)
         self._poll(0)
         reasons = tuple(self._reasons)
         for _ in reasons:
@@ -86,8 +97,11 @@ class Mailbox:
         self._reasons.append(Reason(_SIGNALS[signal.Signals(number)], signal.Signals(number).name, time.monotonic()))
 
     def _poll(self, timeout: Optional[float]) -> None:
-        for key, _ in self._selector.select(timeout):
-            key.data()
+        for fd, _ in self._poller.poll(timeout):
+            if fd in self._ready:  # else what was ready before it has ended it
+                self._ready[fd]()
+        while self._timers and self._timers[0][0] <= time.monotonic():
+            heapq.heappop(self._timers)[2]()
 
     def _drain(self) -> None:
         os.read(self._read, 4096)

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Optional
 
 from ipvsd.model import ReasonKind
+from ipvsd.reflex import Reflex
 from ipvsd.report import SourceState
 from ipvsd.wake import Mailbox
 from ipvsd.watch import Targets
@@ -34,10 +35,10 @@ class _Pin:
 
 
 class Sysctls:
-    """Wakes the mailbox when one of the watched files is written to."""
+    """Has the reflex turn back a write to one of the watched files; wakes the mailbox for what is left."""
 
-    def __init__(self, mailbox: Mailbox) -> None:
-        self._mailbox = mailbox
+    def __init__(self, mailbox: Mailbox, reflex: Reflex) -> None:
+        self._mailbox, self._reflex = mailbox, reflex
         self._inotify: Optional[int] = None
         self._pins: dict[str, _Pin] = {}
         self._keys: dict[int, str] = {}
@@ -74,7 +75,7 @@ class Sysctls:
 
     def _add(self, key: str, path: str) -> bool:
         try:
-            pin = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            pin = _open(path)
         except OSError:
             return False
         try:
@@ -105,8 +106,13 @@ class Sysctls:
             offset += _EVENT.size + length
             if mask & _IN_Q_OVERFLOW:
                 self._mailbox.put(ReasonKind.LOST, "inotify")
-            elif mask & _IN_MODIFY and watch in self._keys:
+            elif mask & _IN_MODIFY and watch in self._keys and not self._reflex.told(self._keys[watch]):
                 self._mailbox.put(ReasonKind.SYSCTL, self._keys[watch])
+
+    def pinned(self, key: str) -> Optional[int]:
+        """Return the descriptor of a watched file, or None."""
+        pin = self._pins.get(key)
+        return pin.descriptor if pin else None
 
     def state(self) -> SourceState:
         return SourceState("sysctls", self._inotify is not None and not self._unwatched, self._detail)
@@ -118,6 +124,14 @@ class Sysctls:
             self._mailbox.unwatch(self._inotify)
             os.close(self._inotify)
             self._inotify = None
+
+
+def _open(path: str) -> int:
+    flags = os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        return os.open(path, os.O_RDWR | flags)  # the reflex writes through it
+    except OSError:
+        return os.open(path, os.O_RDONLY | flags)
 
 
 def _identity(status: os.stat_result) -> tuple[int, int]:

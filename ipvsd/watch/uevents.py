@@ -9,12 +9,16 @@ from __future__ import annotations
 
 import errno
 import socket
+import time
 from typing import Optional
 
+from ipvsd.evidence import Seen
 from ipvsd.model import ReasonKind
+from ipvsd.reflex import Reflex
 from ipvsd.report import SourceState
 from ipvsd.wake import Mailbox
 from ipvsd.watch import Targets
+from ipvsd.writers import Writers
 
 _NETLINK_KOBJECT_UEVENT = 15
 _KERNEL_GROUP = 1
@@ -42,10 +46,13 @@ def link_event(message: bytes) -> Optional[tuple[str, str]]:
 
 
 class Uevents:
-    """Wakes the mailbox when a module that is wanted, or an interface where that matters, comes or goes."""
+    """Wakes the mailbox when a module that is wanted, or an interface where that matters, comes or goes.
 
-    def __init__(self, mailbox: Mailbox) -> None:
-        self._mailbox = mailbox
+    Of a module that goes, the reflex is told first, and who unloads it is kept as evidence.
+    """
+
+    def __init__(self, mailbox: Mailbox, reflex: Reflex, writers: Writers) -> None:
+        self._mailbox, self._reflex, self._writers = mailbox, reflex, writers
         self._socket: Optional[socket.socket] = None
         self._modules: frozenset[str] = frozenset()
         self._links = False
@@ -95,9 +102,17 @@ class Uevents:
         event = module_event(message)
         if event and event[1] in self._modules:
             self._mailbox.put(ReasonKind.MODULE, " ".join(event))
+            if event[0] == "remove":
+                self._removed(event[1])
         event = link_event(message) if self._links else None
         if event:
             self._mailbox.put(ReasonKind.LINK, " ".join(event))
+
+    def _removed(self, name: str) -> None:
+        unloader = self._writers.unloader()
+        if unloader:
+            self._reflex.evidence.add(name, Seen(None, unloader, "", time.monotonic()))
+        self._reflex.told(name)
 
     def state(self) -> SourceState:
         return SourceState("uevents", self._socket is not None, self._detail)

@@ -1,0 +1,84 @@
+"""Stop fighting: what another writer changes again and again is left alone but for the periodic look."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Optional
+
+
+@dataclass(frozen=True)
+class Limit:
+    """More than `repairs` within `window` are a fight; one that was right for `quiet` is over. Seconds.
+
+    Counted as a bucket that leaks `repairs` in each window, and is a fight when it runs over.
+    """
+
+    repairs: int = 10
+    window: float = 60.0
+    quiet: float = 300.0
+
+
+@dataclass(frozen=True)
+class Fight:
+    """`level` is that of the bucket at `last`, the last repair; `since` is when it ran over. Monotonic seconds."""
+
+    level: float = 0.0
+    last: float = 0.0
+    rival: str = ""
+    since: Optional[float] = None
+    wrong: float = 0.0  # when it was last seen wrong
+    yielded: bool = False
+
+    @property
+    def contended(self) -> bool:
+        return self.since is not None
+
+
+@dataclass(frozen=True)
+class Fights:
+    """The fights over sysctls, by name; those that are none yet included."""
+
+    limit: Limit = Limit()
+    by_name: Mapping[str, Fight] = field(default_factory=dict)
+
+    def repaired(self, name: str, now: float, rival: str, gives_in: bool = False) -> Fights:
+        """Return the fights after one more repair; `gives_in` says that the other writer may have it for good."""
+        old = self.by_name.get(name, Fight())
+        level = self._level(old, now) + 1.0
+        since = now if old.since is None and level > self.limit.repairs else old.since
+        fight = Fight(level, now, rival, since, now, old.yielded or (gives_in and since is not None))
+        return dataclasses.replace(self, by_name={**self.by_name, name: fight})
+
+    def looked(self, right: Collection[str], wrong: Collection[str], now: float) -> Fights:
+        """Return the fights after a look; what is neither right nor wrong is of no interest any more."""
+        kept: dict[str, Fight] = {}
+        for name, fight in self.by_name.items():
+            if name in wrong:
+                kept[name] = dataclasses.replace(fight, wrong=now)
+            elif name in right and (fight.yielded or self._lasts(fight, now)):
+                kept[name] = fight
+        return dataclasses.replace(self, by_name=kept)
+
+    def _level(self, fight: Fight, now: float) -> float:
+        return max(0.0, fight.level - (now - fight.last) * self.limit.repairs / self.limit.window)
+
+    def _lasts(self, fight: Fight, now: float) -> bool:
+        if fight.contended:
+            return now - fight.wrong < self.limit.quiet
+        return self._level(fight, now) > 0.0
+
+    def contended(self) -> Mapping[str, Fight]:
+        """Return the fights that are ones."""
+        return {name: fight for name, fight in self.by_name.items() if fight.contended}
+
+    def left_alone(self, periodic: bool) -> frozenset[str]:
+        """Return what must not be written now; `periodic` says that this is a periodic look."""
+        return frozenset(name for name, fight in self.contended().items() if fight.yielded or not periodic)
+
+    def over(self, names: Iterable[str]) -> Fights:
+        """Return the fights without these: a person wants them tried again."""
+        gone = set(names)
+        kept = {name: fight for name, fight in self.by_name.items() if name not in gone}
+        return dataclasses.replace(self, by_name=kept)

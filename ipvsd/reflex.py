@@ -1,0 +1,199 @@
+"""Turn back a single drift in the moment of its event, by the judgement of a look at that one item.
+
+The whole node is looked at soon after, and that look alone says what the node is like: what is done
+here only shortens the time in which it was wrong. Whatever is not plainly right or turned back is
+left to that look.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from typing import Optional, Union
+
+from ipvsd import sysctls
+from ipvsd.contention import Fights
+from ipvsd.evidence import Evidence
+from ipvsd.host import Host
+from ipvsd.model import (
+    Action,
+    Finding,
+    Kernel,
+    Policy,
+    ReasonKind,
+    Turned,
+    WantedModule,
+    WantedSysctl,
+    WriteSysctl,
+)
+from ipvsd.reconcile import Reconciled, act, glance, judged
+from ipvsd.sysctls import ALIASES
+from ipvsd.wake import Mailbox
+
+# The whole look waits for a lull, so that it does not stand in the way of the next repair.
+LULL, LONGEST = 0.25, 10.0  # seconds
+# A write is told of just before it is stored.
+STORED = (0.0005, 0.003, 0.02, 0.1)  # seconds between the looks at its sysctl
+
+_MAX_READ = 1 << 16
+_REMEMBERED = 16  # judgements on one sysctl
+
+Wanted = Union[WantedModule, WantedSysctl]
+Judgement = Union[WriteSysctl, bool]  # what is to be done, or whether it is right
+
+
+@dataclass(frozen=True)
+class _Held:
+    """What is to stay right, and the judgements on values that were found of it, as the kernel prints them."""
+
+    wanted: Wanted
+    judged: dict[bytes, Judgement] = field(default_factory=dict)
+
+
+class Reflex:
+    """For the loop's thread alone. `evidence` and `fights` are what the whole look goes on with."""
+
+    def __init__(
+        self,
+        host: Host,
+        mailbox: Mailbox,
+        pinned: Callable[[str], Optional[int]] = lambda _: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`pinned` returns an open descriptor of a sysctl of the running kernel, for reading and writing."""
+        self._host, self._mailbox, self._pinned, self._clock = host, mailbox, pinned, clock
+        self._held: dict[str, _Held] = {}
+        self._kernel: Kernel
+        self._turned: list[Turned] = []
+        self._expected: dict[str, tuple[float, int]] = {}
+        self._first = self._last = 0.0
+        self._looking = False
+        self.evidence = Evidence()
+        self.fights = Fights()
+
+    def arm(self, done: Reconciled, left_alone: Collection[str]) -> None:
+        """Hold what the last look found right, but for what is to be left alone."""
+        self._kernel = done.kernel
+        findings: tuple[Finding, ...] = (*done.after.modules, *done.after.sysctls)
+        before, self._held = self._held, {}
+        for finding in findings:
+            if finding.right and finding.name not in left_alone and finding.name not in done.history:
+                old = before.get(finding.name)
+                same = old is not None and old.wanted == finding.wanted
+                self._held[finding.name] = old if old and same else _Held(finding.wanted)
+
+    def take(self) -> tuple[Turned, ...]:
+        """Return what was turned back since this was last asked."""
+        turned, self._turned = tuple(self._turned), []
+        self._looking = False
+        return turned
+
+    def told(self, name: str) -> bool:
+        """Turn back what an event tells of; return whether that was done or nothing was to be done."""
+        return self._turn(ALIASES.get(name, name), self._clock())
+
+    def expect(self, name: str) -> None:
+        """Turn back a write that is about to be stored, as soon as it is."""
+        name = ALIASES.get(name, name)
+        turned = len(self._turned)
+        now = self._clock()
+        self._turn(name, now)
+        if len(self._turned) == turned and name in self._held and name not in self._expected:
+            self._expected[name] = now, 0
+            self._mailbox.later(STORED[0], self._again)
+
+    def _again(self) -> None:
+        for name, (since, tries) in list(self._expected.items()):
+            turned = len(self._turned)
+            self._turn(name, since)
+            if len(self._turned) > turned or tries + 1 == len(STORED):
+                self._expected.pop(name, None)
+            else:
+                self._expected[name] = since, tries + 1
+        if self._expected:
+            self._mailbox.later(STORED[min(tries for _, tries in self._expected.values())], self._again)
+
+    def _turn(self, name: str, since: float) -> bool:
+        held = self._held.get(name)
+        if held is None:
+            return False
+        wanted = held.wanted
+        if isinstance(wanted, WantedSysctl):
+            swift = self._turn_pinned(wanted, held.judged, since)
+            if swift is not None:
+                return swift
+        before = glance(self._host, self._kernel, wanted)
+        if not before.actions:
+            return before.findings[0].right
+        action = before.actions[0]
+        outcome = act(self._host, action)
+        if outcome.error or not glance(self._host, self._kernel, wanted).findings[0].right:
+            return False
+        self._done(wanted, action, since)
+        return True
+
+    def _turn_pinned(self, wanted: WantedSysctl, known: dict[bytes, Judgement], since: float) -> Optional[bool]:
+        """Do it through the open descriptor, without judging the same value twice; None is for another way."""
+        descriptor = self._pinned(wanted.key)
+        if descriptor is None:
+            return None
+        try:
+            raw = os.pread(descriptor, _MAX_READ, 0)
+            action = known.get(raw)
+            if action is None:
+                action = self._judge(wanted, known, raw)
+            if isinstance(action, bool):
+                return action
+            os.pwrite(descriptor, action.value.encode() + b"\n", 0)
+            if self._judge(wanted, known, os.pread(descriptor, _MAX_READ, 0)) is not True:
+                return False
+        except OSError:
+            return None
+        self._done(wanted, action, since)
+        return True
+
+    def _judge(self, wanted: WantedSysctl, known: dict[bytes, Judgement], raw: bytes) -> Judgement:
+        """Return the verdict on a value as the kernel prints it, by the judgement of every look, and keep it."""
+        if raw not in known:
+            if len(known) >= _REMEMBERED:
+                known.clear()
+            plan = judged(self._kernel, wanted, sysctls.canonical(raw.decode("utf-8", "replace")))
+            actions = [action for action in plan.actions if isinstance(action, WriteSysctl)]
+            known[raw] = actions[0] if actions else plan.sysctls[0].right
+        return known[raw]
+
+    def _done(self, wanted: Wanted, action: Action, since: float) -> None:
+        now = self._clock()
+        self._expected.pop(action.name, None)
+        self._turned.append(Turned(action, since, now))
+        # By then is known who wrote; and another repair that is due comes first.
+        self._mailbox.later(0.0, lambda: self._after(wanted, action, now))
+
+    def _after(self, wanted: Wanted, action: Action, now: float) -> None:
+        self._look_soon(now)
+        if not (isinstance(action, WriteSysctl) and isinstance(wanted, WantedSysctl)):
+            return
+        seen = self.evidence.of(action.name, action.found)
+        rival = str(seen.writer) if seen else "an unknown writer"
+        self.fights = self.fights.repaired(action.name, now, rival, wanted.policy is Policy.YIELD)
+        if action.name in self.fights.left_alone(periodic=False):
+            self._held.pop(action.name, None)
+            self._mailbox.put(ReasonKind.SYSCTL, action.name)
+
+    def _look_soon(self, now: float) -> None:
+        self._last = now
+        if not self._looking:
+            self._looking, self._first = True, now
+            self._mailbox.later(LULL, self._look)
+
+    def _look(self) -> None:
+        if not self._looking:
+            return  # there was a look meanwhile
+        now = self._clock()
+        due = min(self._last + LULL, self._first + LONGEST)
+        if now >= due:
+            self._mailbox.put(ReasonKind.SYSCTL, "turned back")
+        else:
+            self._mailbox.later(due - now, self._look)

@@ -1,0 +1,157 @@
+"""Writes to sysctls by every process of the machine, and who makes them: a BPF program on the root control group.
+
+It tells of a write just before the value is stored, and also of writes in other network namespaces,
+which leave ours as it was: what is right is found by reading our own. Everything that needs a
+capability is done when it is attached; what to tell of is said through shared memory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import os
+import struct
+import time
+from typing import Optional
+
+from ipvsd import bpf, hook, sysctls
+from ipvsd.assembly import assemble
+from ipvsd.evidence import Seen
+from ipvsd.model import ReasonKind
+from ipvsd.reflex import Reflex
+from ipvsd.report import SourceState
+from ipvsd.wake import Mailbox
+from ipvsd.watch import Targets
+from ipvsd.writers import Writers
+
+RING = 1 << 16  # bytes; a power of two, and a multiple of every page size
+_NUMBER = struct.Struct("<Q")
+# <linux/bpf.h>: the head of a record, and its flags
+_HEAD = struct.Struct("<II")
+_BUSY, _DISCARDED, _LENGTH = 1 << 31, 1 << 30, (1 << 30) - 1
+
+
+class Writes:
+    """Has the reflex turn back a write to a sysctl that is held, and keeps who made it as evidence."""
+
+    def __init__(self, mailbox: Mailbox, reflex: Reflex, root: str = "/") -> None:
+        self._mailbox, self._reflex, self._root = mailbox, reflex, root
+        self._stack = contextlib.ExitStack()
+        self._ring: Optional[int] = None
+        self._names: dict[bytes, str] = {}
+        self._lost = 0
+        self.detail = "not started"
+
+    def attach(self) -> bool:
+        """Attach the program; if that cannot be done, `detail` says why. Nothing is left of a failed try."""
+        try:
+            with contextlib.ExitStack() as stack:
+                self._attach(stack)
+                self._stack = stack.pop_all()
+        except OSError as error:
+            self._ring = None
+            self.detail = f"bpf cannot be used: {error.strerror or error}"
+            return False
+        return True
+
+    def _attach(self, stack: contextlib.ExitStack) -> None:
+        place = mounted(self._root)
+        if not place:
+            raise OSError(0, "control groups of version 2 are not mounted")
+        ring = _opened(stack, bpf.create_map(bpf.RINGBUF, "ipvsd_ring", 0, 0, RING))
+        table = _opened(stack, bpf.create_map(bpf.ARRAY, "ipvsd_table", 4, 8, hook.BUCKETS, bpf.MMAPABLE))
+        program, named = _load(stack, table, ring)
+        size = -(-hook.BUCKETS * 8 // mmap.PAGESIZE) * mmap.PAGESIZE
+        self._table = stack.enter_context(mmap.mmap(table, size))
+        self._consumer = stack.enter_context(mmap.mmap(ring, mmap.PAGESIZE))
+        producer = mmap.mmap(ring, mmap.PAGESIZE + 2 * RING, prot=mmap.PROT_READ, offset=mmap.PAGESIZE)
+        self._producer = stack.enter_context(producer)
+        group = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            _opened(stack, bpf.attach(program, group))
+        finally:
+            os.close(group)
+        self._writers = Writers(self._root, place)
+        self._mailbox.watch(ring, self._receive)
+        stack.callback(self._mailbox.unwatch, ring)
+        self._ring = ring
+        self.detail = "bpf on the root control group" + ("" if named else "; this kernel tells no process")
+
+    def arm(self, targets: Targets) -> None:
+        if self._ring is None:
+            return
+        names = {"/".join(parts).encode(): key for key in targets.sysctls for parts in [sysctls.parts(key)] if parts}
+        # A bucket is marked before any other is cleared, so that nothing that stays held goes unseen.
+        new, old = ({hook.bucket(name) for name in some} for some in (names, self._names))
+        for bucket in new - old:
+            _NUMBER.pack_into(self._table, 8 * bucket, 1)
+        for bucket in old - new:
+            _NUMBER.pack_into(self._table, 8 * bucket, 0)
+        self._names = names
+
+    def _receive(self) -> None:
+        (read,), (written,) = _NUMBER.unpack_from(self._consumer), _NUMBER.unpack_from(self._producer)
+        while read < written:
+            at = mmap.PAGESIZE + (read & RING - 1)
+            length, _ = _HEAD.unpack_from(self._producer, at)
+            if length & _BUSY:
+                break  # being written: its own event follows
+            size = length & _LENGTH
+            record = self._producer[at + _HEAD.size : at + _HEAD.size + size]
+            read += _HEAD.size + (size + 7 & ~7)
+            _NUMBER.pack_into(self._consumer, 0, read)
+            if not length & _DISCARDED:
+                self._take(record)
+        (lost,) = _NUMBER.unpack_from(self._table, 8 * hook.LOST)
+        if lost != self._lost:
+            self._lost = lost
+            self._mailbox.put(ReasonKind.LOST, "bpf")
+
+    def _take(self, record: bytes) -> None:
+        key = self._names.get(hook.name(record))
+        if key is None:
+            return
+        now = time.monotonic()
+        self._reflex.expect(key)  # before anything else: the value is wrong by now
+        told = hook.told(record)
+        writer = self._writers.writer(told.pid, told.comm, told.cgroup)
+        value = sysctls.canonical(told.new) if told.whole else None
+        seen = Seen(value, writer, sysctls.canonical(told.old), now)
+        self._reflex.evidence.add(sysctls.ALIASES.get(key, key), seen)
+
+    @property
+    def lost(self) -> int:
+        """The number of writes that were not told of, for lack of room."""
+        return self._lost
+
+    def state(self) -> SourceState:
+        return SourceState("writes", self._ring is not None, self.detail)
+
+    def close(self) -> None:
+        self._ring = None
+        self._stack.close()
+
+
+def mounted(root: str) -> str:
+    """Return where the control groups of version 2 are mounted, or an empty text."""
+    try:
+        with open(os.path.join(root, "proc/self/mounts"), encoding="utf-8", errors="replace") as file:
+            fields = [line.split() for line in file]
+    except OSError:
+        return ""
+    return next((field[1] for field in fields if len(field) > 2 and field[2] == "cgroup2"), "")
+
+
+def _load(stack: contextlib.ExitStack, table: int, ring: int) -> tuple[int, bool]:
+    """Return the program, and whether it tells the process: what the kernel takes of the two forms."""
+    try:
+        code = assemble(hook.program(table, ring, os.getpid()))
+        return _opened(stack, bpf.load_program("ipvsd_sysctl", code)), True
+    except OSError:
+        code = assemble(hook.program(table, ring, None))
+        return _opened(stack, bpf.load_program("ipvsd_sysctl", code)), False
+
+
+def _opened(stack: contextlib.ExitStack, descriptor: int) -> int:
+    stack.callback(os.close, descriptor)
+    return descriptor

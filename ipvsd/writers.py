@@ -1,0 +1,77 @@
+"""Who a process is: what /proc tells of it while it lives, without being allowed to trace it."""
+
+from __future__ import annotations
+
+import os
+from typing import Optional
+
+from ipvsd import cgroups
+from ipvsd.health import ascii_line
+from ipvsd.report import Writer
+
+_LONGEST = 200  # of a command line that is kept
+_NEWEST = 24  # processes among which the one that unloads a module is looked for
+_UNLOADERS = ("rmmod", "modprobe", "kmod", "firewalld")
+_GROUPS_KEPT = 64
+
+
+class Writers:
+    """Names processes. What cannot be found out stays empty; nothing raises."""
+
+    def __init__(self, root: str = "/", cgroup_root: str = "") -> None:
+        """`cgroup_root` is where version 2 of the control groups is mounted, if it is."""
+        self._proc, self._cgroup_root = os.path.join(root, "proc"), cgroup_root
+        self._groups: dict[int, str] = {}
+
+    def writer(self, pid: int, comm: str, group: int) -> Writer:
+        """Return who wrote, by the ids of the process and of its control group."""
+        where = cgroups.path(self._text(pid, "cgroup")) if pid else ""
+        if not where:  # it has ended, or the kernel did not say which process it was
+            where = self._group(group)
+        return self._named(pid, comm, where)
+
+    def unloader(self) -> Optional[Writer]:
+        """Return the process that is about to unload a module, if one of the newest looks like it.
+
+        The kernel tells of an unloading before the system call ends, so that its process still lives.
+        """
+        try:
+            with open(os.path.join(self._proc, "loadavg"), encoding="ascii", errors="replace") as file:
+                newest = int(file.read().split()[-1])
+        except (OSError, ValueError, IndexError):
+            return None
+        for pid in range(newest, max(0, newest - _NEWEST), -1):
+            comm = self._text(pid, "comm").strip()
+            if comm in _UNLOADERS:
+                return self._named(pid, comm, cgroups.path(self._text(pid, "cgroup")))
+        return None
+
+    def _named(self, pid: int, comm: str, where: str) -> Writer:
+        words = self._text(pid, "cmdline").rstrip("\0").split("\0") if pid else []
+        command = ascii_line(" ".join(words))[:_LONGEST]
+        return Writer(pid, ascii_line(comm), command, cgroups.unit(where), cgroups.container(where), cgroups.pod(where))
+
+    def _group(self, identity: int) -> str:
+        """Return the path of a control group by its id, which is its directory's inode number."""
+        if identity not in self._groups and self._cgroup_root:
+            if len(self._groups) >= _GROUPS_KEPT:
+                self._groups.clear()
+            self._groups[identity] = _find(self._cgroup_root, identity)
+        return self._groups.get(identity, "")
+
+    def _text(self, pid: int, name: str) -> str:
+        try:
+            with open(os.path.join(self._proc, str(pid), name), "rb") as file:
+                return file.read(4096).decode("utf-8", "replace")
+        except OSError:
+            return ""
+
+
+def _find(root: str, identity: int) -> str:
+    for directory, names, _ in os.walk(root):
+        try:
+            if os.stat(directory).st_ino == identity:
+                return directory[len(root.rstrip("/")) :]
+        except OSError:
+            names.clear()
+    return ""
