@@ -64,6 +64,10 @@ def build_parser() -> argparse.ArgumentParser:
         "explain", parents=[common, output], help="all about one sysctl or module, and who else sets it"
     )
     explain.add_argument("name", metavar="NAME", help="a sysctl, a module, or MODULE.PARAMETER")
+    history = commands.add_parser(
+        "history", parents=[common, output], help="print the last repairs, and who made each needed"
+    )
+    history.add_argument("--lines", metavar="N", type=_number, default=20, help="so many at most (default: 20)")
     profile = commands.add_parser("profile", help="list the built-in profiles, or show one with its reasons")
     choices = profile.add_subparsers(dest="action", metavar="ACTION", required=True)
     choices.add_parser("list", parents=[output], help="print every profile with its purpose")
@@ -75,6 +79,13 @@ def build_parser() -> argparse.ArgumentParser:
     validate = actions.add_parser("validate", parents=[common, output], help="check the files, or FILE")
     validate.add_argument("file", nargs="?", metavar="FILE", help="the file to check (default: the system's)")
     return parser
+
+
+def _number(text: str) -> int:
+    number = int(text) if text.isascii() and text.isdecimal() else 0
+    if not 1 <= number <= 1_000_000:
+        raise argparse.ArgumentTypeError(f"must be a number from 1 on, not {text!r}")
+    return number
 
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:
@@ -130,6 +141,10 @@ def _dispatch(options: argparse.Namespace) -> int:
         from ipvsd.commands import preflight
 
         return preflight.run(root, only, options.output, options.kernel, options.brief)
+    if options.command == "history":
+        from ipvsd.commands import history
+
+        return history.run(root, options.output, options.lines)
     if options.command == "status":
         from ipvsd.commands import status
 

@@ -14,6 +14,7 @@ from ipvsd import document, formats, profiles, sysctls
 from ipvsd.document import Node, Scalar
 from ipvsd.model import Exactly, OneOf, Policy, Want, Within
 from ipvsd.settings import (
+    CONTENTION,
     MODULE,
     SETTINGS,
     STARTUP,
@@ -73,6 +74,9 @@ class Config:
     interval: float = 60.0
     startup_strict: bool = False
     startup_limit: float = 300.0
+    fight_repairs: int = 10  # more of one sysctl within the window are a fight over it
+    fight_window: float = 60.0
+    fight_quiet: float = 300.0  # right for so long, and the fight is over
     listen: tuple[tuple[str, int], ...] = (("127.0.0.1", 14787), ("::1", 14787))
     modules: Mapping[str, ModuleSetting] = field(default_factory=dict)
     sysctls: Mapping[str, SysctlSetting] = field(default_factory=dict)
@@ -125,6 +129,7 @@ class _Reader:
         known = {
             **self._plain(SETTINGS),
             "startup": lambda where, node: self._mapping(where, node, self._plain(STARTUP)),
+            "contention": lambda where, node: self._mapping(where, node, self._plain(CONTENTION)),
             "web": lambda where, node: self._mapping(where, node, self._plain(WEB)),
             "modules": self._each(self._module),
             "sysctls": self._each(self._sysctl),

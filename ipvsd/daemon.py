@@ -7,33 +7,34 @@ imported after READY=1 only.
 from __future__ import annotations
 
 import contextlib
+import gc
+import os
 import time
 from typing import TYPE_CHECKING, Optional
 
-from ipvsd import configfiles, persist, restraint, statusfile
-from ipvsd.config import Config, ConfigError, parse
-from ipvsd.effective import fingerprint
+from ipvsd import capabilities, persist, restraint, statusfile, sysctls
+from ipvsd.books import Books
+from ipvsd.config import Config
+from ipvsd.configured import Configured
+from ipvsd.contention import Fights, Limit
 from ipvsd.groups import collapsed
 from ipvsd.health import assess
 from ipvsd.host import LinuxHost
 from ipvsd.journal import log
-from ipvsd.model import (
-    Finding,
-    Reason,
-    ReasonKind,
-    Repair,
-)
-from ipvsd.narrate import narrate, told
+from ipvsd.model import Reason, ReasonKind
+from ipvsd.narrate import told
 from ipvsd.notify import Notifier, watchdog_period
 from ipvsd.profiles import notes
 from ipvsd.reconcile import Reconciled, reconcile
-from ipvsd.report import ConfigState, Ipvs, Report, SourceState, State
+from ipvsd.reflex import Reflex
+from ipvsd.report import Ipvs, Report, SourceState, State
 from ipvsd.restraint import History
-from ipvsd.tally import Ledger
 from ipvsd.wake import Mailbox
 from ipvsd.watch import Source, Targets
 from ipvsd.watch.sysctls import Sysctls
 from ipvsd.watch.uevents import Uevents
+from ipvsd.watch.writes import Writes
+from ipvsd.writers import Writers
 
 if TYPE_CHECKING:
     from ipvsd.ipvs import Asker
@@ -42,9 +43,10 @@ if TYPE_CHECKING:
 
 EX_CONFIG = 78
 NOT_AS_CONFIGURED = "is not as configured (run: ipvsd apply --persist)"
-SHOWN_REPAIRS = 50
 UNSETTLED = (0.01, 0.05, 0.25)  # seconds until the next looks at a module on its way in or out
 _NO_LINKS = ("all", "default", "lo")  # below net.ipv4.conf, beside those of interfaces
+# The reasons for which what is fought over is written, too.
+_THOROUGH = (ReasonKind.START, ReasonKind.PERIODIC, ReasonKind.RELOAD)
 HOLD = 5.0  # seconds between the looks of a strict start that waits
 
 
@@ -56,12 +58,9 @@ class Daemon:
         self._root, self._only = root, only
         self._host = host or LinuxHost(root)
         self._notifier = Notifier()
-        self._files: configfiles.Files = ()
-        self._config_errors: tuple[str, ...] = ()
+        self._configured = Configured(root, only)
         self._history: History = {}
-        self._ledger = Ledger()
-        self._repairs: tuple[Repair, ...] = ()
-        self._told: tuple[Finding, ...] = ()
+        self._books = Books(root)
         self._sources: list[Source] = []
         self._web: Optional[Web] = None
         self._asker: Optional[Asker] = None
@@ -75,61 +74,36 @@ class Daemon:
 
     def run(self) -> int:
         """Run until SIGTERM; return the exit code."""
-        config = self._first_config()
-        if config is None:
-            self._notifier.status(f"configuration refused: {self._config_errors[0]}")
+        if not self._configured.begin():
+            self._notifier.status(f"configuration refused: {self._configured.errors[0]}")
             return EX_CONFIG
-        self._config = config
         with Mailbox() as self._mailbox, contextlib.ExitStack() as stack:
             self._mailbox.take_signals()
             stack.callback(self._mailbox.release_signals)
             stack.callback(self._close)
-            self._sources = [Uevents(self._mailbox), Sysctls(self._mailbox)]
-            self._sources[0].arm(self._targets)  # listening before the first look
+            self._watch()
             self._loop()
         return 0
 
     # --- configuration ------------------------------------------------------------------
 
-    def _first_config(self) -> Optional[Config]:
-        try:
-            self._files = configfiles.read(self._root, self._only)
-            return parse(self._files)
-        except ConfigError as error:
-            self._refuse(error)
-        kept = None if self._only else configfiles.last_good(self._root)
-        if kept is None:
-            log("error", "there is no last good configuration either; the node is left as it is")
-            return None
-        log("warning", "starting with the last good configuration")
-        self._files = kept
-        return parse(kept)
-
-    def _refuse(self, error: ConfigError) -> None:
-        self._config_errors = error.errors
-        log("error", "cannot use the configuration:\n" + "\n".join(error.errors))
-
     def _reload(self, asked: bool) -> None:
         """Read the configuration again and take it if it is good; `asked` says that a person wants it so."""
-        try:
-            files = configfiles.read(self._root, self._only)
-            if not asked and files == self._files and not self._config_errors:
-                return
-            config = parse(files)
-        except ConfigError as error:
-            if asked or error.errors != self._config_errors:
-                self._refuse(error)
-                log("warning", "the previous configuration stays at work")
+        if not self._configured.reload(asked):
             return
-        changed = config != self._config
-        self._files, self._config, self._config_errors = files, config, ()
-        if changed or asked:
-            log("info", f"configuration loaded, {fingerprint(config)}")
-            self._tell_notes()
-            self._history = restraint.forgive(self._history)
-            if self._ready:
-                self._keep_config()
-                self._serve()
+        self._tell_notes()
+        self._history = restraint.forgive(self._history)
+        self._reflex.fights = Fights(self._limit())
+        if self._ready:
+            self._configured.keep()
+            self._serve()
+
+    @property
+    def _config(self) -> Config:
+        return self._configured.config
+
+    def _limit(self) -> Limit:
+        return Limit(self._config.fight_repairs, self._config.fight_window, self._config.fight_quiet)
 
     def _notes(self) -> tuple[str, ...]:
         known = notes(self._config.profiles, self._config.kube_proxy)
@@ -138,14 +112,6 @@ class Daemon:
     def _tell_notes(self) -> None:
         for note in notes(self._config.profiles, self._config.kube_proxy):
             log("warning", note)
-
-    def _keep_config(self) -> None:
-        if self._only or self._config_errors:
-            return
-        try:
-            configfiles.keep(self._root, self._files)
-        except OSError as error:
-            log("debug", f"cannot keep the last good configuration: {error}")
 
     # --- the loop -----------------------------------------------------------------------
 
@@ -206,25 +172,27 @@ class Daemon:
 
     def _look(self, reasons: tuple[Reason, ...]) -> Report:
         begun = time.monotonic()
-        done = reconcile(self._host, self._config, self._history, time.monotonic)
-        now, wall = time.monotonic(), time.time()
+        kinds = {reason.kind for reason in reasons}
+        turned, periodic = self._reflex.take(), not kinds.isdisjoint(_THOROUGH)
+        done = reconcile(self._host, self._config, self._history, time.monotonic, self._reflex.fights, periodic)
         self._history = done.history
         self._unsettled = self._unsettled + 1 if done.unsettled else 0
-        if not self._unsettled and ReasonKind.LINK in {reason.kind for reason in reasons}:
+        if not self._unsettled and ReasonKind.LINK in kinds:
             self._unsettled = 2  # the kernel tells of an interface just before it makes its sysctls
-        since = min(reason.at for reason in reasons)
-        self._ledger, repairs = self._ledger.book(done, since, now, wall)
-        self._ledger = self._ledger.looked(now - begun)
-        self._repairs = (*self._repairs, *repairs)[-SHOWN_REPAIRS:]
-        self._tell(done, repairs)
+        self._books.fights = self._reflex.fights
+        everything = self._writes.state().up and ReasonKind.LOST not in kinds
+        self._books.enter(done, turned, min(reason.at for reason in reasons), self._reflex.evidence, everything)
+        self._reflex.fights = self._books.fights
+        self._books.looked(time.monotonic() - begun)
         self._arm(done)
         if self._asker:
             self._asker.consider(done.after.modules, reasons)
-        if self._survey and ReasonKind.PERIODIC in {reason.kind for reason in reasons}:
+        if self._survey and ReasonKind.PERIODIC in kinds:
             self._look_around(done)
-        return self._make_report(done, wall)
+        return self._make_report(done, time.time())
 
     def _make_report(self, done: Reconciled, wall: float) -> Report:
+        repairs, fights = self._books.repairs, self._books.fights
         return Report(
             time=wall,
             boottime=time.clock_gettime(time.CLOCK_BOOTTIME),
@@ -232,9 +200,12 @@ class Daemon:
             modules=done.after.modules,
             sysctls=collapsed(done.after.sysctls),
             parameters=done.after.parameters,
-            health=assess(told(done.after), self._repairs[-1] if self._repairs else None, wall),
-            tally=self._ledger.tally,
-            repairs=self._repairs,
+            health=assess(told(done.after), repairs[-1] if repairs else None, wall, fights.contended()),
+            tally=self._books.tally,
+            repairs=repairs,
+            backend=self._backend(),
+            lost=self._writes.lost,
+            contended=self._books.contended(),
         )
 
     def _look_around(self, done: Reconciled) -> None:
@@ -252,16 +223,22 @@ class Daemon:
         states = tuple(source.state() for source in self._sources)
         return (*states, self._web.state()) if self._web else states
 
-    def _tell(self, done: Reconciled, repairs: tuple[Repair, ...]) -> None:
-        for level, text in narrate(self._told, done, repairs):
-            log(level, text)
-        if not done.unsettled:
-            self._told = told(done.after)
+    def _backend(self) -> str:
+        if self._writes.state().up:
+            return "bpf"
+        return "inotify" if self._pins.state().up else "periodic"
+
+    def _seeing(self) -> str:
+        backend = self._backend()
+        why = "" if backend == "bpf" else f"; {self._writes.detail}"
+        why += f"; {self._pins.state().detail}" if backend == "periodic" else ""
+        return f"writes to sysctls are seen by {'the periodic look alone' if backend == 'periodic' else backend}{why}"
 
     def _line(self, report: Report) -> str:
-        if not self._config_errors:
+        errors = self._configured.errors
+        if not errors:
             return report.health.line
-        return f"{report.health.line}; configuration refused, the previous one is at work: {self._config_errors[0]}"
+        return f"{report.health.line}; configuration refused, the previous one is at work: {errors[0]}"
 
     # --- faces --------------------------------------------------------------------------
 
@@ -281,8 +258,9 @@ class Daemon:
     def _add_comforts(self, report: Report) -> None:
         """Begin what waited for READY=1: the watch on the configuration, the web, the question to IPVS."""
         log("info", report.health.line)
+        log("info", self._seeing())
         self._tell_notes()
-        self._keep_config()
+        self._configured.keep()
         from ipvsd.watch.files import Files
 
         if self._only is None:
@@ -298,6 +276,8 @@ class Daemon:
         self._survey = Survey(self._root)
         self._survey.look(self._config)
         self._asker.consider(report.modules, ())
+        gc.collect()
+        gc.freeze()  # what is there now stays; a collection that goes through all of it takes longer than a repair
 
     def _serve(self) -> None:
         """Serve where the configuration says."""
@@ -312,16 +292,9 @@ class Daemon:
     def _publish(self, report: Report) -> None:
         if self._web:
             self._web.arm()
-        state = ConfigState(
-            fingerprint(self._config),
-            self._config.profiles,
-            tuple(name for name, _ in self._files),
-            self._config.interval,
-            self._config_errors,
-        )
         answer = self._asker.answer if self._asker else Ipvs()
         self.report = report.replace(
-            config=state,
+            config=self._configured.state(),
             sources=self._source_states(),
             ipvs=answer,
             kernels=self._survey.kernels if self._survey else (),
@@ -335,15 +308,36 @@ class Daemon:
             log("debug", f"cannot write {statusfile.PATH}: {error}")
 
     def _arm(self, done: Reconciled) -> None:
-        there = [finding for finding in done.after.sysctls if finding.found is not None]
-        paths = {finding.name: self._host.sysctl_path(finding.name) for finding in there}
+        # What is fought over is not watched either: a storm of writes wakes nobody.
+        left_alone = self._reflex.fights.left_alone(periodic=False)
+        self._reflex.arm(done, left_alone)
+        there = [finding.name for finding in done.after.sysctls if finding.found is not None]
+        paths = {name: self._host.sysctl_path(name) for name in there if name not in left_alone}
+        for alias, name in sysctls.ALIASES.items():
+            if name in paths and os.path.exists(self._host.sysctl_path(alias)):
+                paths[alias] = self._host.sysctl_path(alias)
         for finding in done.after.parameters:
-            if finding.found is not None:
+            if finding.found is not None and finding.name not in left_alone:
                 paths[finding.name] = self._host.parameter_path(finding.name)
-        directories = () if self._only else configfiles.directories(self._root)
-        self._targets = Targets(_modules(done), paths, directories, links=_links(done))
+        self._targets = Targets(_modules(done), paths, self._configured.directories(), links=_links(done))
         for source in self._sources:
             source.arm(self._targets)
+
+    def _watch(self) -> None:
+        """Begin to listen, before the first look, and give up what only that needs."""
+        self._reflex = Reflex(self._host, self._mailbox, self._pinned)
+        self._reflex.fights = Fights(self._limit())
+        self._writes = Writes(self._mailbox, self._reflex, self._root)
+        self._pins = Sysctls(self._mailbox, self._reflex)
+        uevents = Uevents(self._mailbox, self._reflex, Writers(self._root))
+        uevents.arm(self._targets)
+        if self._root == "/" and self._writes.attach():
+            with contextlib.suppress(OSError):  # not as the service, and without it from the beginning
+                capabilities.drop(capabilities.BPF)
+        self._sources = [uevents, self._pins, self._writes]
+
+    def _pinned(self, key: str) -> Optional[int]:
+        return self._pins.pinned(key) if self._root == "/" else None
 
     def _close(self) -> None:
         if self._asker:

@@ -19,6 +19,11 @@ def as_mapping(config: Config) -> dict[str, Any]:
         "bridgeNetfilter": config.bridge_netfilter,
         "interval": f"{config.interval:g}s",
         "startup": {"mode": "strict" if config.startup_strict else "lenient", "limit": f"{config.startup_limit:g}s"},
+        "contention": {
+            "repairs": config.fight_repairs,
+            "window": f"{config.fight_window:g}s",
+            "quiet": f"{config.fight_quiet:g}s",
+        },
         "web": {"listen": [address(host, port) for host, port in config.listen]},
         "modules": {name: _module(setting) for name, setting in config.modules.items()},
         "sysctls": {key: _sysctl(setting) for key, setting in config.sysctls.items()},

@@ -55,6 +55,11 @@ def _node(report: Report) -> Iterator[Metric]:
     yield _gauge("ready", "Whether everything required is right.", {(): ready})
     text = "Whether the kernel's IPVS answered over generic netlink when it was last asked."
     yield _gauge("ipvs_up", text, {(): report.ipvs.up is True})
+    if report.backend:
+        text = "How writes to sysctls are seen."
+        yield _gauge("watch_backend_info", text, {report.backend: 1}, ["backend"])
+    text = "Events that were lost for lack of room; a look at everything followed."
+    yield _counter("events_lost", text, None, {"": report.lost}, [])
     text = "Whether a source of events is alive."
     yield _gauge("source_up", text, {item.name: item.up for item in report.sources}, ["source"])
 
@@ -91,6 +96,8 @@ def _sysctls(report: Report) -> Iterator[Metric]:
     yield _counter("sysctl_repairs", "Drifts that ipvsd turned back.", names, tally.repairs, label)
     text = "Times that ipvsd wrote the sysctl and it was not right afterwards."
     yield _counter("sysctl_repair_failures", text, names, tally.repair_failures, label)
+    contended = dict.fromkeys(names, 0) | {item.name: 1 for item in report.contended}
+    yield _gauge("sysctl_contended", "Whether another writer changes it again and again.", contended, label)
     yield from _patterns(report)
 
 

@@ -2,17 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Optional
 
+from ipvsd import remedies
+from ipvsd.contention import Fight, Limit
 from ipvsd.groups import collapsed
 from ipvsd.health import harmless, required
-from ipvsd.model import Action, Finding, LoadModule, ModuleFinding, Plan, Repair, SysctlVerdict
+from ipvsd.model import Action, Finding, LoadModule, ModuleFinding, Plan, SysctlVerdict, WriteSysctl
 from ipvsd.reconcile import Reconciled
+from ipvsd.report import Repair
 
-Line = tuple[str, str]  # level, text
 
-_EACH = 3  # changes to the sysctls of one pattern that are told one by one
+@dataclass(frozen=True)
+class Line:
+    """A line of the log, with the fields that the journal takes besides."""
+
+    level: str
+    text: str
+    fields: Mapping[str, str] = field(default_factory=dict)
+
+
+# The kinds of events that other programs may look for; packaging/ipvsd.catalog explains each.
+REPAIRED = "f6b144553caa44c493924f920e47f12c"
+RELOADED = "d6009856219642509e41aba0c597726f"
+FIGHT = "ee4467a255964b51bdc085af7980f148"
+PEACE = "39e679bd2a5a4738a420b10b2e03654d"
+
+_EACH = 3  # changes to the sysctls of one pattern, or to one of them, that are told one by one
 
 
 def told(plan: Plan) -> tuple[Finding, ...]:
@@ -20,18 +39,23 @@ def told(plan: Plan) -> tuple[Finding, ...]:
     return (*plan.modules, *plan.parameters, *collapsed(plan.sysctls))
 
 
-def narrate(before: Sequence[Finding], done: Reconciled, repairs: Sequence[Repair]) -> Iterator[Line]:
-    """Yield the lines for a reconciliation; `before` are the findings that were last told of."""
-    yield from _changes(done, {repair.name: repair for repair in repairs})
+def narrate(
+    before: Sequence[Finding], done: Reconciled, repairs: Sequence[Repair], fights: Collection[str] = ()
+) -> Iterator[Line]:
+    """Yield the lines for a reconciliation; `before` are the findings that were last told of.
+
+    Of what is fought over nothing is told but that (see `fought`).
+    """
+    yield from _changes(done, {repair.name: repair for repair in repairs}, fights)
     known = {finding.name: _said(finding) for finding in before}
     proved = {action.name for action in done.proved}
     for finding in told(done.after):
-        if known.get(finding.name) == _said(finding) or finding.name in proved:
+        if known.get(finding.name) == _said(finding) or finding.name in proved or finding.name in fights:
             continue
         if not finding.right:
             yield _problem(finding)
         elif finding.name in known and not _was_right(before, finding.name):
-            yield "info", f"{finding.name} is right again: {finding.evidence}"
+            yield Line("info", f"{finding.name} is right again: {finding.evidence}")
 
 
 def _said(finding: Finding) -> tuple[object, str]:
@@ -42,21 +66,77 @@ def _said(finding: Finding) -> tuple[object, str]:
     return finding.verdict, "" if counts else finding.evidence
 
 
-def _changes(done: Reconciled, repairs: Mapping[str, Repair]) -> Iterator[Line]:
+def turned(actions: Sequence[Action], repairs: Sequence[Repair], fights: Collection[str] = ()) -> Iterator[Line]:
+    """Yield the lines for drifts that were turned back between two looks; many of one thing are told as one."""
+    told: Counter[str] = Counter()
+    for action, repair in zip(actions, repairs):
+        told[repair.name] += 1
+        if told[repair.name] <= _EACH and repair.name not in fights:
+            yield _repaired(action, repair)
+    last = {repair.name: repair for repair in repairs}
+    for name, times in told.items():
+        if times > _EACH and name not in fights:
+            yield Line(
+                "info", f"{name} drifted {times} times in all, last changed by {last[name].who}, and was repaired"
+            )
+
+
+def _repaired(action: Action, repair: Repair) -> Line:
+    kind = {"MESSAGE_ID": RELOADED, "MODULE": action.module or action.name} if isinstance(action, LoadModule) else {}
+    if isinstance(action, WriteSysctl):
+        values = {"OLDVALUE": repair.before, "NEWVALUE": action.found, "OURVALUE": action.value}
+        kind = {"MESSAGE_ID": REPAIRED, "SYSCTL": action.name, **values}
+    return Line("info", _change(action, repair), {**kind, **_writer(repair)})
+
+
+def _writer(repair: Repair) -> Mapping[str, str]:
+    writer = repair.writer
+    if writer is None:
+        return {}
+    known = {
+        "OBJECT_PID": str(writer.pid or ""),
+        "OBJECT_COMM": writer.comm,
+        "OBJECT_CMDLINE": writer.command,
+        "OBJECT_SYSTEMD_UNIT": writer.unit,
+        "CONTAINER_ID_FULL": writer.container,
+        "POD_UID": writer.pod,
+    }
+    return {name: value for name, value in known.items() if value}
+
+
+def fought(old: Mapping[str, Fight], new: Mapping[str, Fight], limit: Limit) -> Iterator[Line]:
+    """Yield the lines for the fights that began and that ended."""
+    for name in new.keys() - old.keys():
+        fight = new[name]
+        then = "left to it for good" if fight.yielded else "from now on written at periodic looks only"
+        text = f"{name} is contended: changed more than {limit.repairs} times in {limit.window:g} s"
+        remedy = "" if fight.yielded else f" ({remedies.CONTENDED.format(fight.rival)})"
+        fields = {"MESSAGE_ID": FIGHT, "SYSCTL": name, "RIVAL": fight.rival}
+        yield Line("warning", f"{text}, last by {fight.rival}; {then}{remedy}", fields)
+    for name in old.keys() - new.keys():
+        yield Line("info", f"{name} is contended no more", {"MESSAGE_ID": PEACE, "SYSCTL": name})
+
+
+def _changes(done: Reconciled, repairs: Mapping[str, Repair], fights: Collection[str]) -> Iterator[Line]:
     groups = {finding.name: finding.wanted.group for finding in done.after.sysctls if finding.wanted.group}
     together: dict[str, list[Action]] = {}
-    for action in done.proved:
+    for action in (action for action in done.proved if action.name not in fights):
         together.setdefault(groups.get(action.name, action.name), []).append(action)
     for name, actions in together.items():
         for action in actions[:_EACH]:
-            yield "info", _change(action, repairs.get(action.name))
+            repair = repairs.get(action.name)
+            yield _repaired(action, repair) if repair else Line("info", _change(action, None))
         if len(actions) > _EACH:
             drifted = sum(action.name in repairs for action in actions)
-            yield "info", f"wrote {len(actions)} sysctls of {name} in all, {drifted} of which had drifted"
+            yield Line("info", f"wrote {len(actions)} sysctls of {name} in all, {drifted} of which had drifted")
 
 
 def _change(action: Action, repair: Optional[Repair]) -> str:
-    how = f"; it had drifted, repaired in {repair.seconds * 1000:.1f} ms, by whom is unknown" if repair else ""
+    how = ""
+    if repair:
+        command = f" ({repair.writer.command})" if repair.writer and repair.writer.command else ""
+        done = "unloaded" if isinstance(action, LoadModule) else "changed"
+        how = f"; {done} by {repair.who}{command}, repaired in {repair.seconds * 1000:.1f} ms"
     if isinstance(action, LoadModule):
         which = f"{action.module} for {action.name}" if action.module else action.name
         options = f" with {' '.join(action.options)}" if action.options else ""
@@ -69,7 +149,7 @@ def _problem(finding: Finding) -> Line:
     level = "info" if harmless(finding) else "warning"
     weight = "" if required(finding) else " (not required)"
     remedy = f" ({finding.remedy})" if finding.remedy and level == "warning" else ""
-    return level, f"{kind} {finding.name}{weight} {finding.verdict.value}: {finding.evidence}{remedy}"
+    return Line(level, f"{kind} {finding.name}{weight} {finding.verdict.value}: {finding.evidence}{remedy}")
 
 
 def _was_right(before: Sequence[Finding], name: str) -> bool:

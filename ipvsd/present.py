@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from typing import Any
 
 from ipvsd import __version__, preflight
 from ipvsd.health import harmless, required
 from ipvsd.model import Finding, ModuleFinding
-from ipvsd.report import InstalledKernel, Report
+from ipvsd.report import InstalledKernel, Repair, Report
 
 
 def document(report: Report) -> dict[str, Any]:
@@ -27,17 +28,10 @@ def document(report: Report) -> dict[str, Any]:
         "modules": [finding(found) for found in report.modules],
         "parameters": [finding(found) for found in report.parameters],
         "sysctls": [finding(found) for found in report.sysctls],
-        "repairs": [
-            {
-                "name": repair.name,
-                "found": repair.found,
-                "wanted": repair.wanted,
-                "time": timestamp(repair.time),
-                "seconds": round(repair.seconds, 6),
-                "who": "unknown",
-            }
-            for repair in report.repairs
-        ],
+        "contended": [{"name": item.name, "rival": item.rival, "yielded": item.yielded} for item in report.contended],
+        "repairs": [repair(item) for item in report.repairs],
+        "backend": report.backend,
+        "lost": report.lost,
         "sources": [{"name": item.name, "up": item.up, "detail": item.detail} for item in report.sources],
         "ipvs": {
             "up": report.ipvs.up,
@@ -53,6 +47,19 @@ def document(report: Report) -> dict[str, Any]:
             "interval": config.interval,
             "errors": list(config.errors),
         },
+    }
+
+
+def repair(repair: Repair) -> dict[str, Any]:
+    """Return a repair as values for JSON."""
+    return {
+        "name": repair.name,
+        "found": repair.found,
+        "wanted": repair.wanted,
+        "time": timestamp(repair.time),
+        "seconds": round(repair.seconds, 6),
+        "who": repair.who,
+        "writer": repair.writer and dataclasses.asdict(repair.writer),
     }
 
 

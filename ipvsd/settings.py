@@ -89,6 +89,13 @@ def _whole(node: Node) -> int:
     return number
 
 
+def _count(node: Node) -> int:
+    number = _whole(node)
+    if not 1 <= number <= 1_000_000:
+        raise SettingError("must be between 1 and 1000000")
+    return number
+
+
 def _choice(*known: str) -> Callable[[Node], str]:
     def read(node: Node) -> str:
         if _text(node) not in known:
@@ -210,6 +217,11 @@ SETTINGS: Mapping[str, tuple[str, Reader]] = {
 STARTUP: Mapping[str, tuple[str, Reader]] = {
     "mode": ("startup_strict", lambda node: _choice("lenient", "strict")(node) == "strict"),
     "limit": ("startup_limit", _duration(0.0, 86400.0)),
+}
+CONTENTION: Mapping[str, tuple[str, Reader]] = {
+    "repairs": ("fight_repairs", _count),
+    "window": ("fight_window", _duration(1.0, 86400.0)),
+    "quiet": ("fight_quiet", _duration(1.0, 86400.0)),
 }
 WEB: Mapping[str, tuple[str, Reader]] = {"listen": ("listen", _listen)}
 MODULE: Mapping[str, Reader] = {"required": _boolean, "anyOf": _names}

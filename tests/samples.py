@@ -17,7 +17,6 @@ from ipvsd.model import (
     Observed,
     Policy,
     Reading,
-    Repair,
     SysctlFinding,
     SysctlVerdict,
     Want,
@@ -26,16 +25,20 @@ from ipvsd.model import (
 )
 from ipvsd.report import (
     ConfigState,
+    Contended,
     Health,
     Ipvs,
+    Repair,
     Report,
     SourceState,
     State,
+    Writer,
 )
 from ipvsd.tally import EMPTY
 
 RELEASE = "6.1.0-50-cloud-amd64"
 NOW = 1_800_000_000.0
+WRITER = Writer(4242, "sysctl", "sysctl -w net.ipv4.ip_forward=0", "cron.service")
 
 
 def kernel(
@@ -105,7 +108,10 @@ def report(*findings: Finding, state: State = State.READY, line: str = "ready: a
         sysctls=tuple(finding for finding in findings if isinstance(finding, SysctlFinding)),
         health=Health(state, line, 1 if state is State.FAILED else 0),
         tally=EMPTY,
-        repairs=(Repair("net.ipv4.ip_forward", "0", "1", NOW - 90, 0.0021),),
+        repairs=(Repair("net.ipv4.ip_forward", "0", "1", NOW - 90, 0.0021, "1", str(WRITER), WRITER),),
+        backend="bpf",
+        lost=3,
+        contended=(Contended("net.ipv4.vs.conntrack", "agent[7]", yielded=False),),
         sources=(SourceState("uevents", True, "kernel uevents"), SourceState("files", False, "no inotify")),
         ipvs=Ipvs(True, "1.2.1", 4096, "answers"),
         config=ConfigState("0123456789ab", ("kube-proxy-ipvs",), ("/etc/ipvsd/ipvsd.yaml",), 60.0),

@@ -274,7 +274,7 @@ LETTERS = "(letters, digits, '_' and '-', at most 55)"
         ("sysctls: {net.a: {atLeast: many}}", "1: sysctls.net.a.atLeast: must be a whole number, not a text"),
         (
             "sysctls: {net.a: {value: 1, policy: ignore}}",
-            "1: sysctls.net.a.policy: must be one of enforce, observe (not 'ignore')",
+            "1: sysctls.net.a.policy: must be one of enforce, observe, yield (not 'ignore')",
         ),
         ("profiles: kube-proxy-ipvs", "1: profiles: must be a list, not a text ([] for none)"),
         ("profiles: [none, lvs-full]", "1: profiles: has none and another one (keep one of them)"),

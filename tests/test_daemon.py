@@ -36,7 +36,10 @@ def test_ready_is_said_after_the_first_look_with_its_verdict(service: Service, u
     assert service.ready() == "READY=1\nSTATUS=ready: 6 modules, 7 sysctls right"
     until((service.tree / STATUS).exists, "the status is published")
     assert service.status()["state"] == "ready"
-    assert service.stop() == (0, ["ipvsd: ready: 6 modules, 7 sysctls right"])
+    assert service.stop() == (
+        0,
+        ["ipvsd: ready: 6 modules, 7 sysctls right", "ipvsd: writes to sysctls are seen by inotify; not started"],
+    )
     service.hears("STOPPING=1")
 
 
@@ -145,7 +148,7 @@ def test_a_sysctl_that_drifts_is_restored_by_its_event(service: Service, until: 
     until(lambda: file.read_text() == "1\n", "it is restored")
     service.hears("STATUS=", "last repair net.ipv4.ip_forward 0 -> 1, under 1 min ago")
     _, log = service.stop()
-    assert "wrote net.ipv4.ip_forward: found '0', wanted '1'; it had drifted, repaired in" in log[-1]
+    assert "wrote net.ipv4.ip_forward: found '0', wanted '1'; changed by unknown, repaired in" in log[-1]
 
 
 def test_the_watchdog_is_fed_in_half_its_period(service: Service) -> None:

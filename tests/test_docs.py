@@ -23,7 +23,6 @@ from ipvsd.model import (
     ModuleVerdict,
     Need,
     Policy,
-    Repair,
     SysctlFinding,
     SysctlVerdict,
     WantedModule,
@@ -33,10 +32,12 @@ from ipvsd.model import (
 from ipvsd.profiles import PROFILES
 from ipvsd.report import (
     ConfigState,
+    Contended,
     Health,
     Histogram,
     InstalledKernel,
     Ipvs,
+    Repair,
     Report,
     SourceState,
     State,
@@ -77,6 +78,8 @@ REPORT = Report(
     ipvs=Ipvs(True, "1.2.1", 4096, "answers"),
     kernels=(InstalledKernel("6.1.0", running=True, next=True, modules=()),),
     notes=("something",),
+    backend="bpf",
+    contended=(Contended("a.b", "someone", yielded=False),),
     config=ConfigState("0", ("lvs-full",), ("file",), 60.0, ("error",)),
 )
 
@@ -114,15 +117,15 @@ def known_keys(where: str) -> list[str]:
 def test_ipvsd_yaml_5_has_every_key_and_no_other() -> None:
     unknown = "qqqqqqqq: 1"
     keys = set(known_keys(unknown))
-    for name, prefix in (("startup", "startup"), ("web", "web")):
+    for name, prefix in (("startup", "startup"), ("contention", "contention"), ("web", "web")):
         keys |= {f"{prefix}.{key}" for key in known_keys(f"{name}: {{{unknown}}}")}
     keys |= {f"modules.NAME.{key}" for key in known_keys(f"modules: {{x: {{{unknown}}}}}")}
     keys |= {f"sysctls.KEY.{key}" for key in known_keys(f"sysctls: {{a.b: {{{unknown}}}}}")}
 
     documented = terms(section(YAML_5, "# KEYS", "# NAMES OF SYSCTLS"))
 
-    # startup and web have no meaning but that of their keys.
-    assert sorted(documented) == sorted(keys - {"startup", "web"})
+    # These have no meaning but that of their keys.
+    assert sorted(documented) == sorted(keys - {"startup", "contention", "web"})
 
 
 def test_ipvsd_yaml_5_and_profiles_md_have_every_profile_and_what_it_wants() -> None:
@@ -289,6 +292,7 @@ def test_the_example_in_status_md_has_the_keys_that_the_code_gives() -> None:
         ("A module", "modules", set()),
         ("A sysctl", "sysctls", set()),
         ("A repair", "repairs", set()),
+        ("A contended sysctl", "contended", set()),
         ("A source", "sources", set()),
         ("ipvs", "ipvs", set()),
         ("config", "config", set()),

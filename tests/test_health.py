@@ -10,10 +10,9 @@ from ipvsd.model import (
     ModuleVerdict,
     Need,
     Policy,
-    Repair,
     SysctlVerdict,
 )
-from ipvsd.report import Health, State
+from ipvsd.report import Health, Repair, State
 from tests.samples import NOW, module, sysctl
 
 

@@ -14,23 +14,36 @@ PACKAGE = Path(__file__).parent.parent / "ipvsd"
 
 # One list, the lowest first. A module may import what stands before it.
 LADDER = """
-    model report formats sysctls profiles values modprobe_d kconfig remedies verdicts planner restraint groups health
+    model report formats sysctls profiles values modprobe_d kconfig remedies verdicts planner restraint contention
+    groups health cgroups assembly hook evidence
     document settings config effective configfiles desire
-    wake moduletree kmod host reconcile persist preflight tally journal narrate
-    watch watch.sysctls watch.uevents watch.files ipvs
+    wake moduletree kmod host bpf capabilities writers reconcile persist preflight tally journal configured narrate
+    reflex watch watch.sysctls watch.uevents watch.writes watch.files ipvs
     rivals defaults rivals.ini rivals.tree rivals.sysctl_d rivals.tuned rivals.networkd rivals.firewalld
     rivals.networkmanager rivals.modules rivals.survey
-    present statusfile explain metrics web notify daemon
+    present history books statusfile explain metrics web notify daemon
     commands commands.text commands.check commands.plan commands.apply commands.status
-    commands.preflight commands.profile commands.config commands.explain cli __main__
+    commands.preflight commands.profile commands.config commands.explain commands.history cli __main__
 """.split()
 
 PURE = """
-    model report formats sysctls profiles values modprobe_d kconfig remedies verdicts planner restraint groups health
+    model report formats sysctls profiles values modprobe_d kconfig remedies verdicts planner restraint contention
+    groups health cgroups assembly hook evidence
     rivals rivals.ini defaults
 """.split()
 
-ALLOWED_IN_PURE = {"__future__", "collections", "dataclasses", "enum", "errno", "fnmatch", "re", "typing", "ipvsd"}
+ALLOWED_IN_PURE = {
+    "__future__",
+    "collections",
+    "dataclasses",
+    "enum",
+    "errno",
+    "fnmatch",
+    "re",
+    "struct",
+    "typing",
+    "ipvsd",
+}
 
 THIRD_PARTY = {
     "yaml": "document",

@@ -25,6 +25,8 @@ ipvsd_config_info{{config_hash="0123456789ab",profile="kube-proxy-ipvs"}} 1.0
 ipvsd_config_last_reload_successful 1.0
 ipvsd_ready 1.0
 ipvsd_ipvs_up 1.0
+ipvsd_watch_backend_info{{backend="bpf"}} 1.0
+ipvsd_events_lost_total 3.0
 ipvsd_source_up{{source="uevents"}} 1.0
 ipvsd_source_up{{source="files"}} 0.0
 ipvsd_module_loaded{{module="ip_vs"}} 1.0
@@ -51,6 +53,8 @@ ipvsd_sysctl_repairs_total{{name="net.ipv4.ip_forward"}} 0.0
 ipvsd_sysctl_repairs_total{{name="net.ipv4.vs.conntrack"}} 0.0
 ipvsd_sysctl_repair_failures_total{{name="net.ipv4.ip_forward"}} 0.0
 ipvsd_sysctl_repair_failures_total{{name="net.ipv4.vs.conntrack"}} 0.0
+ipvsd_sysctl_contended{{name="net.ipv4.ip_forward"}} 0.0
+ipvsd_sysctl_contended{{name="net.ipv4.vs.conntrack"}} 1.0
 ipvsd_reboot_required 0.0
 """
 

@@ -6,7 +6,7 @@ import pytest
 
 from ipvsd.config import Config, parse
 from ipvsd.model import Finding
-from ipvsd.narrate import Line, narrate
+from ipvsd.narrate import narrate
 from ipvsd.reconcile import reconcile
 from ipvsd.restraint import History
 from ipvsd.tally import Ledger
@@ -22,12 +22,12 @@ class Teller:
         self.ledger = Ledger()
         self.now = 0.0
 
-    def look(self) -> list[Line]:
+    def look(self) -> list[tuple[str, str]]:
         self.now += 100.0
         done = reconcile(self.kernel, self.config, self.history, lambda: self.now)
         self.history = done.history
         self.ledger, repairs = self.ledger.book(done, self.now - 0.0123, self.now, 1.0)
-        lines = list(narrate(self.told, done, repairs))
+        lines = [(line.level, line.text) for line in narrate(self.told, done, repairs)]
         self.told = done.after.findings
         return lines
 
@@ -54,7 +54,7 @@ def test_a_steady_state_says_nothing(teller: Teller) -> None:
 def test_a_repair_tells_how_long_it_took(teller: Teller) -> None:
     teller.kernel.values[FORWARD] = "0"
     assert teller.look() == [
-        ("info", f"wrote {FORWARD}: found '0', wanted '1'; it had drifted, repaired in 12.3 ms, by whom is unknown")
+        ("info", f"wrote {FORWARD}: found '0', wanted '1'; changed by unknown, repaired in 12.3 ms")
     ]
 
 

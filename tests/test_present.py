@@ -51,6 +51,7 @@ GOLDEN = {
             "members": None,
         }
     ],
+    "contended": [{"name": "net.ipv4.vs.conntrack", "rival": "agent[7]", "yielded": False}],
     "repairs": [
         {
             "name": "net.ipv4.ip_forward",
@@ -58,9 +59,19 @@ GOLDEN = {
             "wanted": "1",
             "time": "2027-01-15T07:58:30.000Z",
             "seconds": 0.0021,
-            "who": "unknown",
+            "who": "sysctl[4242] of cron.service",
+            "writer": {
+                "pid": 4242,
+                "comm": "sysctl",
+                "command": "sysctl -w net.ipv4.ip_forward=0",
+                "unit": "cron.service",
+                "container": "",
+                "pod": "",
+            },
         }
     ],
+    "backend": "bpf",
+    "lost": 3,
     "sources": [
         {"name": "uevents", "up": True, "detail": "kernel uevents"},
         {"name": "files", "up": False, "detail": "no inotify"},

@@ -7,9 +7,9 @@ import errno
 import pytest
 
 from ipvsd.config import Config, parse
-from ipvsd.model import ModuleState, Repair
+from ipvsd.model import ModuleState
 from ipvsd.reconcile import reconcile
-from ipvsd.report import Tally
+from ipvsd.report import Repair, Tally
 from ipvsd.restraint import History
 from ipvsd.tally import BUCKETS, Ledger
 from tests.fake_kernel import FORWARD, FakeKernel

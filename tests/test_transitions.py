@@ -304,10 +304,10 @@ def test_a_failing_load_backs_off(kernel: FakeKernel) -> None:
     assert tries(kernel, map(float, range(200))) == [0, 1, 3, 7, 15, 31, 63, 123, 183]
 
 
-def test_a_contested_sysctl_backs_off(kernel: FakeKernel) -> None:
+def test_what_the_kernel_does_not_keep_is_tried_at_periodic_looks(kernel: FakeKernel) -> None:
     settle(kernel)
     kernel.contested[FORWARD] = kernel.values[FORWARD] = "0"
-    assert tries(kernel, map(float, range(40))) == [0, 1, 3, 7, 15, 31]
+    assert tries(kernel, map(float, range(130))) == [0, 60, 120]
 
 
 def test_a_fault_that_is_mended_is_over(kernel: FakeKernel) -> None:

@@ -10,11 +10,14 @@ from pathlib import Path
 import pytest
 
 from ipvsd.model import ReasonKind
+from ipvsd.reflex import Reflex
 from ipvsd.wake import Mailbox
 from ipvsd.watch import Targets
 from ipvsd.watch.files import Files
 from ipvsd.watch.sysctls import Sysctls
 from ipvsd.watch.uevents import Uevents, module_event
+from ipvsd.writers import Writers
+from tests.fake_kernel import FakeKernel
 
 Until = Callable[[Callable[[], object], str], None]
 KEY = "net.ipv4.ip_forward"
@@ -24,6 +27,11 @@ KEY = "net.ipv4.ip_forward"
 def mailbox() -> Iterator[Mailbox]:
     with Mailbox() as mailbox:
         yield mailbox
+
+
+def idle(mailbox: Mailbox) -> Reflex:
+    """Return one that holds nothing, and so leaves everything to the whole look."""
+    return Reflex(FakeKernel(), mailbox)
 
 
 def details(mailbox: Mailbox, timeout: float = 0.0) -> set[tuple[ReasonKind, str]]:
@@ -38,7 +46,7 @@ class Watched:
         self.mailbox = mailbox
         self.file = directory / "ip_forward"
         self.file.write_text("1\n")
-        self.source = Sysctls(mailbox)
+        self.source = Sysctls(mailbox, idle(mailbox))
         self.arm()
 
     def arm(self) -> None:
@@ -107,7 +115,7 @@ def test_a_link_is_not_followed(watched: Watched, tmp_path: Path) -> None:
 
 
 def test_the_source_is_up_from_the_first_arming_until_it_is_closed(mailbox: Mailbox, tmp_path: Path) -> None:
-    source = Sysctls(mailbox)
+    source = Sysctls(mailbox, idle(mailbox))
     assert not source.state().up
     source.arm(Targets(frozenset(), {}, ()))
     assert source.state().up
@@ -263,7 +271,7 @@ def test_a_strange_name_is_only_a_name() -> None:
 
 
 def test_the_uevent_source_starts_or_says_why_not(mailbox: Mailbox) -> None:
-    source = Uevents(mailbox)
+    source = Uevents(mailbox, idle(mailbox), Writers())
     assert source.state().detail == "not started"
     source.arm(Targets(frozenset({"ip_vs"}), {}, ()))
     try:
@@ -274,7 +282,7 @@ def test_the_uevent_source_starts_or_says_why_not(mailbox: Mailbox) -> None:
 
 
 def test_a_uevent_of_a_process_is_not_believed(mailbox: Mailbox) -> None:
-    source = Uevents(mailbox)
+    source = Uevents(mailbox, idle(mailbox), Writers())
     source.arm(Targets(frozenset({"ip_vs"}), {}, ()))
     try:
         if source.state().up and source._socket is not None:

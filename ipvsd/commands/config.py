@@ -56,6 +56,9 @@ _PLAIN = {
     "interval": "interval",
     "startup.mode": "startup_strict",
     "startup.limit": "startup_limit",
+    "contention.repairs": "fight_repairs",
+    "contention.window": "fight_window",
+    "contention.quiet": "fight_quiet",
     "web.listen": "listen",
 }
 

@@ -12,10 +12,13 @@ import pytest
 
 from ipvsd.host import LinuxHost
 from ipvsd.model import ReasonKind
+from ipvsd.reflex import Reflex
 from ipvsd.wake import Mailbox
 from ipvsd.watch import Targets
 from ipvsd.watch.sysctls import Sysctls
 from ipvsd.watch.uevents import Uevents
+from ipvsd.writers import Writers
+from tests.fake_kernel import FakeKernel
 from tests.service import Service
 from tests.trees import put
 
@@ -56,7 +59,7 @@ def test_what_the_kernel_refuses_changes_nothing(tree: Path) -> None:
 
 
 def test_a_write_by_another_process_wakes_and_a_read_does_not(mailbox: Mailbox) -> None:
-    source = Sysctls(mailbox)
+    source = Sysctls(mailbox, Reflex(FakeKernel(), mailbox))
     source.arm(Targets(frozenset(), {KEY: str(FILE)}, ()))
     assert [reason.detail for reason in mailbox.take(10)] == ["newly watched"]
     subprocess.run(["cat", FILE], check=True, capture_output=True)
@@ -67,7 +70,7 @@ def test_a_write_by_another_process_wakes_and_a_read_does_not(mailbox: Mailbox) 
 
 
 def test_the_uevents_of_interfaces_and_of_liars_wake_nobody(mailbox: Mailbox) -> None:
-    source = Uevents(mailbox)
+    source = Uevents(mailbox, Reflex(FakeKernel(), mailbox), Writers())
     source.arm(Targets(frozenset({"ip_vs"}), {}, ()))
     assert source.state().up
     subprocess.run(["ip", "link", "add", "bench0", "type", "veth", "peer", "name", "bench1"], check=True)
@@ -131,7 +134,7 @@ def batch(tmp_path: Path, line: str) -> None:
 
 
 def test_a_real_uevent_of_an_interface_wakes_where_that_matters(mailbox: Mailbox) -> None:
-    source = Uevents(mailbox)
+    source = Uevents(mailbox, Reflex(FakeKernel(), mailbox), Writers())
     source.arm(Targets(frozenset(), {}, (), links=True))
     subprocess.run(["ip", "link", "add", "bench0", "type", "veth", "peer", "name", "bench1"], check=True)
     seen = {(reason.kind, reason.detail) for reason in mailbox.take(10)}

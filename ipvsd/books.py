@@ -1,0 +1,97 @@
+"""What came of each look, entered once: counted, attributed, told in the log and remembered."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+
+from ipvsd import present
+from ipvsd.contention import Fights
+from ipvsd.evidence import Evidence
+from ipvsd.history import History
+from ipvsd.journal import log
+from ipvsd.model import Finding, Policy, Turned, WantedSysctl
+from ipvsd.narrate import Line, fought, narrate, told, turned
+from ipvsd.reconcile import Reconciled
+from ipvsd.report import Contended, Repair, Tally
+from ipvsd.tally import Ledger, labels
+
+SHOWN_REPAIRS = 50
+
+
+class Books:
+    """`repairs` are the last ones, the oldest first; `fights` those that `enter` was given, and what followed."""
+
+    def __init__(self, root: str) -> None:
+        self._history = History(root)
+        self._ledger = Ledger()
+        self._told: tuple[Finding, ...] = ()
+        self._known = Fights()
+        self.repairs: tuple[Repair, ...] = ()
+        self.fights = Fights()
+
+    @property
+    def tally(self) -> Tally:
+        return self._ledger.tally
+
+    def enter(
+        self, done: Reconciled, at_once: Sequence[Turned], since: float, evidence: Evidence, everything: bool
+    ) -> None:
+        """Enter a look, and what was turned back at once since the one before it.
+
+        `since` is when the first event came that led to it (CLOCK_MONOTONIC); `everything` says that no
+        process's write goes unseen. What the evidence explains is right again, so it is dropped.
+        """
+        now, wall = time.monotonic(), time.time()
+        self._ledger, swift = self._ledger.turned(at_once, wall, labels(done))
+        self._ledger, found = self._ledger.book(done, since, now, wall)
+        written = {finding.name for finding in done.after.sysctls} if everything else set()
+        swift, slow = ([evidence.attributed(item, item.name in written) for item in items] for items in (swift, found))
+        self._fight(done, slow, now)
+        _log(turned([item.action for item in at_once], swift, self.fights.contended()))
+        _log(narrate(self._told, done, slow, self.fights.contended()))
+        if not done.unsettled:
+            self._told = told(done.after)
+        self._remember((*swift, *slow))
+        evidence.settle({finding.name for finding in done.after.findings if finding.right}, now)
+
+    def looked(self, seconds: float) -> None:
+        """Count a look, which took so long."""
+        self._ledger = self._ledger.looked(seconds)
+
+    def contended(self) -> tuple[Contended, ...]:
+        """Return what is fought over."""
+        fights = self.fights.contended().items()
+        return tuple(Contended(name, fight.rival, fight.yielded) for name, fight in fights)
+
+    def _fight(self, done: Reconciled, repairs: Iterable[Repair], now: float) -> None:
+        findings = (*done.after.sysctls, *done.after.parameters)
+        wanted: dict[str, WantedSysctl] = {finding.name: finding.wanted for finding in findings}
+        for repair in repairs:
+            if repair.name in wanted:
+                gives_in = wanted[repair.name].policy is Policy.YIELD
+                self.fights = self.fights.repaired(repair.name, now, repair.who, gives_in)
+        lost = {outcome.action.name for outcome in done.outcomes if outcome.kept} - {
+            action.name for action in done.proved
+        }
+        for name in lost:  # written over before the look that was to prove it
+            self.fights = self.fights.repaired(name, now, "an unknown writer", wanted[name].policy is Policy.YIELD)
+        right = {finding.name for finding in findings if finding.right}
+        wrong = {finding.name for finding in findings if finding.found is not None} - right
+        self.fights = self.fights.looked(right, wrong, now)
+        _log(fought(self._known.contended(), self.fights.contended(), self.fights.limit))
+        self._known = self.fights
+
+    def _remember(self, repairs: tuple[Repair, ...]) -> None:
+        if not repairs:
+            return
+        self.repairs = (*self.repairs, *repairs)[-SHOWN_REPAIRS:]
+        try:
+            self._history.add([present.repair(repair) for repair in repairs])
+        except OSError as error:
+            log("debug", f"cannot write the history: {error}")
+
+
+def _log(lines: Iterable[Line]) -> None:
+    for line in lines:
+        log(line.level, line.text, line.fields)

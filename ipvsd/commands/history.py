@@ -1,0 +1,31 @@
+"""ipvsd history: the last drifts that were repaired, and who made them. Needs no root and no daemon."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ipvsd import history
+from ipvsd.commands import text
+
+
+def run(root: str, output: str, number: int) -> int:
+    """Exit 0: no repair is no fault."""
+    repairs = history.read(root)[-number:]
+    if output == "json":
+        print(json.dumps(repairs, indent=2))
+    else:
+        print("\n".join(line for repair in repairs for line in _lines(repair)) or "nothing was repaired since the boot")
+    return 0
+
+
+def _lines(repair: Mapping[str, Any]) -> Iterator[str]:
+    # A file in /run: another version may have written it.
+    said = {key: str(repair.get(key, "?")) for key in ("time", "name", "found", "wanted", "who")}
+    seconds = repair.get("seconds")
+    took = f" in {seconds * 1000:.1f} ms" if isinstance(seconds, (int, float)) else ""
+    yield from text.indented("{time}  {name}: {found} -> {wanted}".format(**said) + took, 0, 6)
+    writer = repair.get("writer")
+    command = writer.get("command") if isinstance(writer, dict) else ""
+    yield from text.indented(f"by {said['who']}{f': {command}' if command else ''}", 6, 10)
