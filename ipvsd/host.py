@@ -33,6 +33,9 @@ class Host(Protocol):
     def modules(self, names: Collection[str]) -> Mapping[str, ModuleState]:
         """Return the state of those of `names` that are in the kernel as loaded modules."""
 
+    def module_state(self, name: str) -> Optional[ModuleState]:
+        """Return the state of one loaded module without making the list of all; None also if it is on its way out."""
+
     def read_sysctl(self, key: str) -> Reading:
         """Return the value of a sysctl, white space normalised."""
 
@@ -100,10 +103,13 @@ class LinuxHost:
         # be passed over, so what is missing from the list is asked about by its name.
         for name in names:
             if name not in states:
-                state = formats.module_initstate(self._text(f"sys/module/{name}/initstate") or "")
+                state = self.module_state(name)
                 if state is not None:
                     states[name] = state
         return states
+
+    def module_state(self, name: str) -> Optional[ModuleState]:
+        return formats.module_initstate(self._text(f"sys/module/{name}/initstate") or "")
 
     def read_sysctl(self, key: str) -> Reading:
         try:

@@ -84,8 +84,8 @@ def look(host: Host, config: Config, history: Optional[History] = None) -> tuple
 def glance(host: Host, kernel: Kernel, wanted: Union[WantedModule, WantedSysctl]) -> Plan:
     """Judge one module or sysctl by itself, as it is at this moment; of the kernel is known what a look found."""
     if isinstance(wanted, WantedModule):
-        observed = Observed(kernel, host.modules((wanted.name,)), {})
-        return plan(Desired((wanted,), ()), observed)
+        state = host.module_state(wanted.name)
+        return plan(Desired((wanted,), ()), Observed(kernel, {wanted.name: state} if state else {}, {}))
     return judged(kernel, wanted, host.read_sysctl(wanted.key))
 
 

@@ -10,7 +10,7 @@ from ipvsd.health import ascii_line
 from ipvsd.report import Writer
 
 _LONGEST = 200  # of a command line that is kept
-_NEWEST = 24  # processes among which the one that unloads a module is looked for
+_NEWEST = 8  # processes among which the one that unloads a module is looked for
 _UNLOADERS = ("rmmod", "modprobe", "kmod", "firewalld")
 _GROUPS_KEPT = 64
 
@@ -61,10 +61,15 @@ class Writers:
 
     def _text(self, pid: int, name: str) -> str:
         try:
-            with open(os.path.join(self._proc, str(pid), name), "rb") as file:
-                return file.read(4096).decode("utf-8", "replace")
+            descriptor = os.open(f"{self._proc}/{pid}/{name}", os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
             return ""
+        try:
+            return os.read(descriptor, 4096).decode("utf-8", "replace")
+        except OSError:  # it has ended
+            return ""
+        finally:
+            os.close(descriptor)
 
 
 def _find(root: str, identity: int) -> str:

@@ -8,6 +8,7 @@ import fnmatch
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Optional
 
 from ipvsd import sysctls
 from ipvsd.kmod import BlacklistedError, LoadError
@@ -113,6 +114,9 @@ class FakeKernel:
             rules={name: rule for name, rule in rules.items() if name in names},
             lock=self.lock,
         )
+
+    def module_state(self, name: str) -> Optional[ModuleState]:
+        return self.states.get(name)
 
     def modules(self, names: Collection[str]) -> Mapping[str, ModuleState]:
         seen = {name: state for name, state in self.states.items() if name in names and self.modular}

@@ -6,7 +6,7 @@ import dataclasses
 import errno
 import itertools
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Callable
+from typing import Callable, Optional
 
 import pytest
 
@@ -131,6 +131,9 @@ class Interrupted:
 
     def modules(self, names: Collection[str]) -> Mapping[str, ModuleState]:
         return self.kernel_itself.modules(names)
+
+    def module_state(self, name: str) -> Optional[ModuleState]:
+        return self.kernel_itself.module_state(name)
 
     def read_sysctl(self, key: str) -> Reading:
         return self.kernel_itself.read_sysctl(key)
