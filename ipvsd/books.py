@@ -47,7 +47,7 @@ class Books:
         self._ledger, found = self._ledger.book(done, since, now, wall)
         written = {finding.name for finding in done.after.sysctls} if everything else set()
         swift, slow = ([evidence.attributed(item, item.name in written) for item in items] for items in (swift, found))
-        self._fight(done, slow, now)
+        self._fight(done, at_once, slow, now)
         _log(turned([item.action for item in at_once], swift, self.fights.contended()))
         _log(narrate(self._told, done, slow, self.fights.contended()))
         if not done.unsettled:
@@ -64,11 +64,13 @@ class Books:
         fights = self.fights.contended().items()
         return tuple(Contended(name, fight.rival, fight.yielded) for name, fight in fights)
 
-    def _fight(self, done: Reconciled, repairs: Iterable[Repair], now: float) -> None:
+    def _fight(self, done: Reconciled, at_once: Sequence[Turned], repairs: Iterable[Repair], now: float) -> None:
         findings = (*done.after.sysctls, *done.after.parameters)
         wanted: dict[str, WantedSysctl] = {finding.name: finding.wanted for finding in findings}
+        loaded = {action.name for action in (*done.proved, *(item.action for item in at_once))} - wanted.keys()
         for repair in repairs:
-            if repair.name in wanted:
+            # What comes back with its module has the kernel's defaults, and no rival.
+            if repair.name in wanted and wanted[repair.name].provider not in loaded:
                 gives_in = wanted[repair.name].policy is Policy.YIELD
                 self.fights = self.fights.repaired(repair.name, now, repair.who, gives_in)
         lost = {outcome.action.name for outcome in done.outcomes if outcome.kept} - {

@@ -74,7 +74,7 @@ class Config:
     interval: float = 60.0
     startup_strict: bool = False
     startup_limit: float = 300.0
-    fight_repairs: int = 10  # more of one sysctl within the window are a fight over it
+    fight_repairs: int = 20  # more of one sysctl within the window are a fight over it
     fight_window: float = 60.0
     fight_quiet: float = 300.0  # right for so long, and the fight is over
     listen: tuple[tuple[str, int], ...] = (("127.0.0.1", 14787), ("::1", 14787))

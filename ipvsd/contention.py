@@ -15,7 +15,7 @@ class Limit:
     Counted as a bucket that leaks `repairs` in each window, and is a fight when it runs over.
     """
 
-    repairs: int = 10
+    repairs: int = 20
     window: float = 60.0
     quiet: float = 300.0
 

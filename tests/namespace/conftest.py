@@ -42,6 +42,7 @@ def tree(tmp_path: Path) -> Path:
 def service(tree: Path) -> Iterator[Service]:
     """The daemon, which holds ip_forward alone."""
     service = Service(tree)
-    put(tree, "etc/ipvsd/ipvsd.yaml", "profiles: []\nweb: {listen: []}\nsysctls: {net.ipv4.ip_forward: 1}\n")
+    held = "profiles: []\nweb: {listen: []}\ncontention: {repairs: 1000}\nsysctls: {net.ipv4.ip_forward: 1}\n"
+    put(tree, "etc/ipvsd/ipvsd.yaml", held)
     yield service
     service.close()

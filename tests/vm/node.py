@@ -48,6 +48,8 @@ EXPECTED = (
     r"\S+ is right again: ",
     r"ready: \d+ modules, \d+ sysctls right",
     r"configuration loaded, [0-9a-f]{12}",
+    r"\S+ drifted \d+ times in all, last changed by ",
+    r"writes to sysctls are seen by bpf$",
 )
 
 
@@ -123,6 +125,15 @@ class Node:
         lines = self.run(f"journalctl --sync; journalctl -q -t ipvsd -o json {after}").out.splitlines()
         entries = [json.loads(line) for line in lines]
         return [(int(entry["PRIORITY"]), str(entry["MESSAGE"])) for entry in entries]
+
+    def entries(self, match: str) -> list[dict[str, Any]]:
+        """Return all fields of ipvsd's entries since the boot that match."""
+        lines = self.run(f"journalctl --sync; journalctl -q -b -t ipvsd -o json {match}").out.splitlines()
+        return [json.loads(line) for line in lines]
+
+    def history(self) -> list[dict[str, Any]]:
+        """Return the last repairs, the oldest first."""
+        return list(json.loads(self.run("ipvsd history --lines 200 --output json").out))
 
     def cursor(self) -> str:
         """Return the place of ipvsd's last line in the journal."""

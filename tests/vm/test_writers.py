@@ -1,0 +1,227 @@
+"""Whoever writes a sysctl is seen, named and turned back, as far as the rung promises that the kernel allows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from tests.vm import kernels
+from tests.vm.node import Journal, Node
+
+KEY = "net.ipv4.ip_forward"
+FILE = "/proc/sys/net/ipv4/ip_forward"
+POD = "0f8fad5b-d9cb-469f-a165-70867728950e"
+CONTAINER = "4b1d" * 16
+GROUP = f"/sys/fs/cgroup/kubepods.slice/kubepods-pod{POD.replace('-', '_')}.slice/cri-containerd-{CONTAINER}.scope"
+
+WRITERS = {
+    "shell": f"sh -c 'echo {{}} > {FILE}; sleep 0.3'",
+    "sysctl": f"sysctl -qw {KEY}={{}}",
+    "own procfs": f"unshare --pid --fork --mount-proc sh -c 'echo {{}} > {FILE}; sleep 0.3'",
+    "mount namespace": f"unshare --mount sh -c 'echo {{}} > {FILE}; sleep 0.3'",
+    "container": f"mkdir -p {GROUP}; sh -c 'echo $$ > {GROUP}/cgroup.procs; echo {{}} > {FILE}; sleep 0.3'",
+    "propagation": "sh -c 'echo {} > /proc/sys/net/ipv4/conf/all/forwarding; sleep 0.3'",
+}
+CALLED = {"sysctl": "sysctl"}  # the others are sh
+# What the rungs do not see at once: another procfs is another set of inodes.
+UNSEEN_BY_INOTIFY = {"own procfs"}
+FIRST_WITH_PROCESS = (5, 18)
+
+WITHOUT_BPF = "[Service]\nCapabilityBoundingSet=\nCapabilityBoundingSet=CAP_SYS_MODULE CAP_NET_ADMIN\n"
+SEEING = r"writes to sysctls are seen by .*"
+
+
+def names_processes() -> bool:
+    """Tell whether this kernel's program can ask which process writes."""
+    numbers = kernels.chosen().split(".")
+    return (int(numbers[0]), int(numbers[1])) >= FIRST_WITH_PROCESS
+
+
+def count(node: Node, metric: str) -> float:
+    return node.metrics()[f'ipvsd_sysctl_{metric}_total{{name="{KEY}"}}']
+
+
+def last(node: Node) -> Mapping[str, Any]:
+    found: Mapping[str, Any] = node.history()[-1]
+    return found
+
+
+@contextmanager
+def rung(node: Node, drop_in: str, before: str = "true", after: str = "true") -> Iterator[None]:
+    """Have the daemon run with less than it asks for."""
+    node.machine.put(drop_in.encode(), "/run/systemd/system/ipvsd.service.d/rung.conf")
+    node.run(f"{before}; systemctl daemon-reload")
+    node.start()
+    try:
+        yield
+    finally:
+        node.run(f"rm -r /run/systemd/system/ipvsd.service.d; {after}; systemctl daemon-reload")
+        node.start()
+
+
+# --- the first rung ---------------------------------------------------------------------
+
+
+def test_the_rung_is_told(node: Node) -> None:
+    assert node.status()["backend"] == "bpf"
+    assert node.metrics()['ipvsd_watch_backend_info{backend="bpf"}'] == 1
+    assert node.metrics()["ipvsd_events_lost_total"] == 0
+
+
+@pytest.mark.parametrize("cold", [False, True], ids=["warm", "after drop_caches"])
+@pytest.mark.parametrize("writer", WRITERS)
+def test_a_change_is_turned_back_and_its_writer_named(node: Node, writer: str, cold: bool) -> None:
+    if cold:
+        node.run("sync; sysctl -qw vm.drop_caches=3")
+    before = count(node, "repairs")
+
+    node.run(WRITERS[writer].format(0))
+
+    node.until(lambda: count(node, "repairs") == before + 1, "one repair")
+    assert node.sysctl(KEY) == "1"
+    repair = last(node)
+    assert (repair["name"], repair["found"], repair["wanted"]) == (KEY, "0", "1")
+    assert repair["seconds"] < 2
+    who = repair["writer"]
+    if writer == "container":
+        assert (who["container"], who["pod"]) == (CONTAINER, POD)
+    else:
+        assert who["unit"] == "bench-agent.service"
+    if names_processes():
+        assert who["comm"] == CALLED.get(writer, "sh")
+        assert who["pid"] > 0
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+def test_the_same_value_written_is_no_drift(node: Node, writer: str) -> None:
+    before = count(node, "drifts")
+    node.run(WRITERS[writer].format(1))
+    node.run(WRITERS["sysctl"].format(0))
+    node.until(lambda: count(node, "repairs") > before, "the one after it repaired")
+    assert count(node, "drifts") == before + 1
+
+
+def test_a_write_in_another_network_namespace_is_nothing_to_us(node: Node) -> None:
+    before = count(node, "drifts")
+    node.run(f"unshare --net sh -c 'echo 1 > {FILE}; echo 0 > {FILE}; sleep 0.5; cat {FILE}' | grep -qx 0")
+    node.run(WRITERS["sysctl"].format(0))
+    node.until(lambda: count(node, "repairs") > before, "the one after it repaired")
+    assert count(node, "drifts") == before + 1
+    assert last(node)["writer"]["comm"] in ("sysctl", "")
+
+
+def test_the_writer_is_named_in_95_of_100_tries(node: Node) -> None:
+    if not names_processes():
+        return
+    with node.configured("contention: {repairs: 1000}\n"):
+        before = count(node, "repairs")
+        script = f"sysctl -qw {KEY}=0; while ! grep -q 1 {FILE}; do :; done"
+        node.run(f"for i in $(seq 100); do {script}; done", timeout=300)
+        node.until(lambda: count(node, "repairs") == before + 100, "a hundred repairs", 60)
+        named = [item for item in node.history()[-100:] if item["writer"] and item["writer"]["comm"] == "sysctl"]
+    assert len(named) >= 95
+
+
+def test_the_journal_has_the_fields_that_other_tools_use(node: Node) -> None:
+    before = count(node, "repairs")
+    node.run(WRITERS["sysctl"].format(0))
+    node.until(lambda: count(node, "repairs") == before + 1, "one repair")
+    entry = node.entries("MESSAGE_ID=f6b144553caa44c493924f920e47f12c")[-1]
+    assert [entry[name] for name in ("SYSCTL", "NEWVALUE", "OURVALUE", "OLDVALUE")] == [KEY, "0", "1", "1"]
+    assert "sysctl" in entry["OBJECT_COMM"] or not names_processes()
+    shown = node.run("journalctl -q -x -n 1 MESSAGE_ID=f6b144553caa44c493924f920e47f12c").out
+    assert "A sysctl had drifted, and was written again" in shown
+
+
+def test_who_unloads_a_module_is_named(node: Node) -> None:
+    sample = 'ipvsd_module_loads_total{module="ip_vs_sh"}'
+    before = node.metrics()[sample]
+    node.run("rmmod ip_vs_sh")
+    node.until(lambda: node.metrics()[sample] == before + 1, "loaded again")
+    assert last(node)["writer"]["comm"] == "rmmod"
+
+
+def test_history_is_kept_over_a_restart(node: Node) -> None:
+    before = count(node, "repairs")
+    node.run(WRITERS["sysctl"].format(0))
+    node.until(lambda: count(node, "repairs") == before + 1, "one repair")
+    kept = last(node)
+    node.start()
+    assert last(node) == kept
+    assert f"{KEY}: 0 -> 1" in node.run("ipvsd history --lines 1").out
+
+
+def test_capabilities_that_only_the_start_needs_are_gone(node: Node) -> None:
+    status = node.run(f"cat /proc/{node.show('MainPID')}/status").out
+    held = {line.split()[0]: int(line.split()[1], 16) for line in status.splitlines() if line.startswith("Cap")}
+    assert not (held["CapPrm:"] | held["CapEff:"] | held["CapInh:"] | held["CapAmb:"]) >> 39 & 1
+
+
+def test_nothing_stays_attached_when_the_daemon_is_killed(node: Node) -> None:
+    # PROG_GET_NEXT_ID, and a program's type and name by OBJ_GET_INFO_BY_FD; a dead one goes after a grace period.
+    node.machine.put(COUNT.encode(), "/root/count.py")
+    for _ in range(3):
+        old = node.show("MainPID")
+        node.run("systemctl kill -s KILL ipvsd")
+        node.until(lambda old=old: node.show("MainPID") not in ("0", old), "started again")  # type: ignore[misc]
+        node.until(node.status, "status.json")
+        node.until(lambda: node.run("python3 /root/count.py").out.strip() == "1", "one program")
+
+
+COUNT = """
+import ctypes, os, struct
+call = ctypes.CDLL(None, use_errno=True).syscall
+def bpf(command, *words):
+    data = ctypes.create_string_buffer(struct.pack(f"{len(words)}I", *words), 128)
+    return call(321, command, data, 128), data
+count, at = 0, 0
+while True:
+    failed, data = bpf(11, at)
+    if failed:
+        break
+    at = struct.unpack_from("I", data, 4)[0]
+    descriptor, _ = bpf(13, at)
+    told = ctypes.create_string_buffer(256)
+    request = ctypes.create_string_buffer(struct.pack("IIQ", descriptor, 256, ctypes.addressof(told)), 128)
+    if descriptor >= 0 and call(321, 15, request, 128) == 0:
+        count += struct.unpack_from("I", told)[0] == 23 and b"ipvsd_sysctl" in told.raw
+        os.close(descriptor)
+print(count)
+"""
+
+
+# --- the rungs below --------------------------------------------------------------------
+
+
+def test_without_cap_bpf_it_is_inotify_and_the_reason_is_told(node: Node, journal: Journal) -> None:
+    journal.expect(SEEING)
+    with rung(node, WITHOUT_BPF):
+        assert node.status()["backend"] == "inotify"
+        node.until(lambda: any("seen by inotify; bpf cannot be used: " in line for line in journal.lines()), "told")
+        for writer in sorted(set(WRITERS) - UNSEEN_BY_INOTIFY):
+            before = count(node, "repairs")
+            node.run(WRITERS[writer].format(0))
+            node.until(lambda before=before: count(node, "repairs") == before + 1, "one repair")  # type: ignore[misc]
+            assert (last(node)["who"], last(node)["writer"]) == ("unknown", None)
+
+
+def test_without_inotify_either_it_is_the_periodic_look(node: Node, journal: Journal) -> None:
+    journal.expect(SEEING, r"ipvsd: .*")
+    with (
+        node.configured("interval: 2s\n"),
+        rung(
+            node,
+            WITHOUT_BPF,
+            "sysctl -n fs.inotify.max_user_instances > /run/instances; sysctl -qw fs.inotify.max_user_instances=0",
+            "sysctl -qw fs.inotify.max_user_instances=$(cat /run/instances)",
+        ),
+    ):
+        assert node.status()["backend"] == "periodic"
+        for writer in WRITERS:
+            before = count(node, "repairs")
+            node.run(WRITERS[writer].format(0))
+            node.until(lambda before=before: count(node, "repairs") == before + 1, "one repair")  # type: ignore[misc]
+            assert last(node)["who"] == "unknown"
