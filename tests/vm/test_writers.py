@@ -220,8 +220,8 @@ def test_without_inotify_either_it_is_the_periodic_look(node: Node, journal: Jou
         ),
     ):
         assert node.status()["backend"] == "periodic"
-        for writer in WRITERS:
+        for command in WRITERS.values():
             before = count(node, "repairs")
-            node.run(WRITERS[writer].format(0))
+            node.run(command.format(0))
             node.until(lambda before=before: count(node, "repairs") == before + 1, "one repair")  # type: ignore[misc]
             assert last(node)["who"] == "unknown"
