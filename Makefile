@@ -4,11 +4,12 @@ SOURCE_DATE_EPOCH ?= $(shell git log -1 --pretty=%ct 2>/dev/null || date +%s)
 export SOURCE_DATE_EPOCH
 
 DEB := dist/ipvsd_$(VERSION)_all.deb
-STAGE := build/deb/ipvsd-$(VERSION)
+RPM := dist/ipvsd-$(VERSION)-1.noarch.rpm
 # The distribution's own programs, whatever else comes first on the caller's PATH.
 SYSTEM_PATH := /usr/sbin:/usr/bin:/sbin:/bin
 BIN := .venv/bin
 BUILD_PACKAGES := build-essential debhelper dh-python pybuild-plugin-pyproject python3-all python3-setuptools scdoc
+RPM_PACKAGES := rpm scdoc python3-yaml
 BENCH_PACKAGES := qemu-system-x86 mmdebstrap e2fsprogs fakeroot kmod uidmap
 TEST_PACKAGES := $(BUILD_PACKAGES) $(BENCH_PACKAGES) python3-venv lintian man-db systemd iproute2
 # Two machines at a time: each keeps one of two cores busy.
@@ -26,7 +27,7 @@ check: $(BIN)/.ready  ## linters, types and the quick tests; no root, under 20 s
 	$(BIN)/ruff check -q .
 	$(BIN)/ruff format -q --check .
 	$(BIN)/mypy --no-error-summary
-	$(BIN)/python -m pytest -q -n $(JOBS) -m 'not vm and not namespace' tests
+	$(BIN)/python -m pytest -q -n $(JOBS) -m 'not vm and not namespace and not packaging' tests
 
 test:  ## everything, the bench of virtual machines included
 	@$(MAKE) --no-print-directory packages WANTED="$(TEST_PACKAGES)"
@@ -61,21 +62,28 @@ figures: $(DEB)  ## measure on the bench the figures that the documentation give
 
 deb: $(DEB)  ## build dist/ipvsd_VERSION_all.deb
 
+rpm: $(RPM)  ## build dist/ipvsd-VERSION-1.noarch.rpm, which bundles its libraries, and one that does not
+
+dist: $(BIN)/.ready  ## build everything that is published: source, packages, bill of materials, sums
+	@$(MAKE) --no-print-directory packages WANTED="$(BUILD_PACKAGES) $(RPM_PACKAGES)"
+	@$(BUILD) dist
+
 clean:  ## remove everything that was built, but not the bench's cache
 	rm -rf build dist .venv .mypy_cache .pytest_cache .ruff_cache
 
 PYTHON_SYSTEM := PATH=$(SYSTEM_PATH) PYTHONDONTWRITEBYTECODE=1 python3
+# In a copy of the tree, so that nothing is left in it; pip has the libraries that the .rpm bundles.
+BUILD := PIP=$(CURDIR)/$(BIN)/pip $(PYTHON_SYSTEM) packaging/build.py
+PACKAGED := $(shell find ipvsd systemd packaging docs -type f -not -path '*/__pycache__/*') \
+    CHANGELOG.md LICENSE README.md pyproject.toml Makefile
 
-# Built in a copy, so that debhelper leaves nothing in the tree.
-$(DEB): $(shell find ipvsd systemd packaging docs -type f -not -path '*/__pycache__/*') README.md pyproject.toml Makefile
+$(DEB): $(PACKAGED)
 	@$(MAKE) --no-print-directory packages WANTED="$(BUILD_PACKAGES)"
-	@echo "building $(DEB)"
-	@rm -rf build/deb dist && mkdir -p $(STAGE) dist
-	@git ls-files -z --cached --others --exclude-standard | tar -c --null -T - | tar -x -C $(STAGE)
-	@mv $(STAGE)/packaging/debian $(STAGE)/debian
-	@cd $(STAGE) && PATH=$(SYSTEM_PATH) DEB_BUILD_OPTIONS=nocheck dpkg-buildpackage -us -uc -b > ../build.log 2>&1 \
-	    || { tail -n 40 ../build.log; exit 1; }
-	@cp build/deb/*.deb dist/
+	@$(BUILD) deb
+
+$(RPM): $(PACKAGED) | $(BIN)/.ready
+	@$(MAKE) --no-print-directory packages WANTED="$(RPM_PACKAGES)"
+	@$(BUILD) rpm
 
 # Installs what is missing of $(WANTED), and says so; sources of packages are never changed.
 packages:
@@ -97,4 +105,4 @@ $(BIN)/.ready: pyproject.toml
 	@$(BIN)/pip -q --disable-pip-version-check install --retries 5 -e '.[bookworm,test]'
 	@touch $@
 
-.PHONY: help check test kernels demo vm figures deb clean packages
+.PHONY: help check test kernels demo vm figures deb rpm dist clean packages
