@@ -35,7 +35,7 @@ def epoch() -> int:
     if chosen:
         return int(chosen)
     if (ROOT / ".git").exists():
-        return int(_git("log", "-1", "--pretty=%ct"))
+        return int(git("log", "-1", "--pretty=%ct"))
     return int((ROOT / "CHANGELOG.md").stat().st_mtime)
 
 
@@ -43,7 +43,7 @@ def files(tracked_only: bool = False) -> tuple[Path, ...]:
     """Return the project's files below ROOT, without what is built; new ones count unless `tracked_only`."""
     if (ROOT / ".git").exists():
         others = () if tracked_only else ("--others", "--exclude-standard")
-        names = {Path(name) for name in _git("ls-files", "-z", "--cached", *others).split("\0") if name}
+        names = {Path(name) for name in git("ls-files", "-z", "--cached", *others).split("\0") if name}
         return tuple(sorted(path for path in names if os.path.lexists(ROOT / path)))
     return tuple(sorted(_walk(ROOT)))
 
@@ -60,7 +60,8 @@ def _walk(directory: Path) -> Iterator[Path]:
             yield path.relative_to(ROOT)
 
 
-def _git(*arguments: str) -> str:
+def git(*arguments: str) -> str:
+    """Return what git says of the project."""
     # A checkout that belongs to somebody else is read all the same.
     command = ["git", "-c", f"safe.directory={ROOT}", "-C", str(ROOT), *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
@@ -90,10 +91,10 @@ def _member(path: Path, name: str) -> tuple[tarfile.TarInfo, io.BytesIO | None]:
     return member, io.BytesIO(data)
 
 
-def copy(target: Path) -> None:
+def copy(target: Path, tracked_only: bool = False) -> None:
     """Unpack the tarball as `target`, so that nothing that is built leaves anything in the tree."""
     packed = target.parent / f"{target.name}.tar.gz"
-    tarball(packed)
+    tarball(packed, tracked_only)
     with tarfile.open(packed) as tar:
         tar.extractall(target.parent)  # noqa: S202  # just made here
     (target.parent / f"ipvsd-{version()}").rename(target)
