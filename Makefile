@@ -40,6 +40,7 @@ test:  ## everything, the bench of virtual machines included
 	$(SIGNCHECK) --rehearse
 	$(NAMESPACE) $(BIN)/python -m pytest -q -m namespace tests/namespace
 	$(PYTHON_SYSTEM) -m tests.vm.image
+	$(BIN)/python -m pytest -q -m packaging tests/packaging
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --durations 10 -m vm tests/vm
 
 kernels: $(DEB) $(BIN)/.ready  ## the bench tests that matter on other kernels: 5.10, 6.12 and 7.2
