@@ -6,14 +6,14 @@ without root in a user namespace, too.
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.packaging.root import PROJECT, Root
+from tests.packaging.built import build_newer, bundled, unbundled
+from tests.packaging.root import Root
 from tests.vm import userland
 
 
@@ -26,27 +26,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def packages() -> dict[str, Path]:
     """The two .rpm, by whether they are `bundled` or `unbundled`."""
-    found = {"unbundled" if "unbundled" in path.name else "bundled": path for path in (PROJECT / "dist").glob("*.rpm")}
-    assert found.keys() == {"bundled", "unbundled"}, "there are not two packages in dist/ (run: make rpm)"
-    return found
+    return {"bundled": bundled(), "unbundled": unbundled()}
 
 
 @pytest.fixture(scope="session")
 def newer(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same as a later version, built from a copy of the tree."""
-    place = tmp_path_factory.mktemp("newer")
-    tree = place / "tree"
-    listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    names = subprocess.run(listed, cwd=PROJECT, capture_output=True, text=True, check=True).stdout
-    for name in filter(None, names.split("\0")):
-        if (PROJECT / name).exists():
-            (tree / name).parent.mkdir(parents=True, exist_ok=True)
-            (tree / name).write_bytes((PROJECT / name).read_bytes())
-    (tree / "ipvsd/__init__.py").write_text('__version__ = "99.0"\n')
-    (tree / "CHANGELOG.md").write_text("# Changelog\n\n## [99.0] - 2099-01-01\n\n### Added\n\n- 5% of something.\n")
-    command = [sys.executable, "-B", "packaging/build.py", "--work", "../work", "--dist", "../dist", "--no-check"]
-    subprocess.run([*command, "rpm"], cwd=tree, capture_output=True, check=True)
-    return place / "dist/ipvsd-99.0-1.noarch.rpm"
+    return build_newer(tmp_path_factory.mktemp("newer"))
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,6 @@ import os
 import subprocess
 from pathlib import Path
 
-PROJECT = Path(__file__).parents[2]
 LIBRARIES = ("pyroute2", "sdnotify", "watchdog", "prometheus_client")
 # A database that rpm makes, and what differs with every run.
 _NOT_LOOKED_AT = "./dev ./var/lib/rpm ./var/cache ./tmp".split()

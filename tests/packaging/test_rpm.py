@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from ipvsd import __version__, persist
-from tests.packaging.root import LIBRARIES, PROJECT, Root
+from tests.packaging.built import PROJECT
+from tests.packaging.root import LIBRARIES, Root
 from tests.trees import make_tree, put
 
 WANTS = "./etc/systemd/system/multi-user.target.wants"
