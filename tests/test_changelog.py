@@ -89,6 +89,19 @@ def test_what_is_pinned_is_what_the_project_needs() -> None:
     assert pinned == {re.split("[<>=]", name)[0] for name in re.findall(r'"([^"]+)"', line)} - {"PyYAML"}
 
 
+def test_every_package_demands_the_oldest_version_that_will_do() -> None:
+    (line,) = re.findall(r"^dependencies = \[(.*)\]$", (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    floors = {name.lower(): version for name, version in re.findall(r'"([^">]+)>=([^"]+)"', line)}
+    control = (ROOT / "packaging/debian/control").read_text()
+    spec = (ROOT / "packaging/rpm/ipvsd.spec").read_text()
+
+    debian = dict(re.findall(r"^ python3-(\S+) \(>= (\S+)\),$", control, re.MULTILINE))
+    rpm = dict(re.findall(r"^Requires: +python3dist\((\S+)\) >= (\S+)$", spec, re.MULTILINE))
+    yaml = floors.pop("pyyaml")
+    assert debian == {**floors, "yaml": yaml}
+    assert rpm == floors
+
+
 @pytest.mark.parametrize("line", ["watchdog==6.0.0", "watchdog --hash=sha256:00", "watchdog>=6"])
 def test_a_library_without_a_version_or_a_hash_is_refused(line: str) -> None:
     with pytest.raises(ValueError, match="has not the form"):

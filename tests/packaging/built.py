@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -37,5 +38,6 @@ def build_newer(place: Path) -> Path:
     (tree / "ipvsd/__init__.py").write_text('__version__ = "99.0"\n')
     (tree / "CHANGELOG.md").write_text("# Changelog\n\n## [99.0] - 2099-01-01\n\n### Added\n\n- 5% of something.\n")
     command = [sys.executable, "-B", "packaging/build.py", "--work", "../work", "--dist", "../dist", "--no-check"]
-    subprocess.run([*command, "rpm"], cwd=tree, capture_output=True, check=True)
+    environment = {**os.environ, "PIP": str(Path(sys.executable).parent / "pip")}
+    subprocess.run([*command, "rpm"], cwd=tree, env=environment, capture_output=True, check=True)
     return place / "dist/ipvsd-99.0-1.noarch.rpm"
