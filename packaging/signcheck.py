@@ -25,7 +25,7 @@ import source
 # and files of its own age.
 CIRCUMSTANCES: Mapping[str, Mapping[str, str]] = {
     "a": {"TZ": "UTC", "LC_ALL": "C", "HOME": "/", "UMASK": "022"},
-    "another/builder": {"TZ": "Pacific/Kiritimati", "LC_ALL": "C.UTF-8", "HOME": "/root", "UMASK": "077"},
+    "another/builder": {"TZ": "Pacific/Kiritimati", "LC_ALL": "C.UTF-8", "HOME": "/nonexistent", "UMASK": "077"},
 }
 _LATER = 400 * 86400  # seconds
 _SUM = re.compile(r"([0-9a-f]{64})  (\S+)")
