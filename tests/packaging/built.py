@@ -10,6 +10,11 @@ from pathlib import Path
 PROJECT = Path(__file__).parents[2]
 
 
+def debian() -> Path:
+    """Return the .deb."""
+    return _only("*_all.deb")
+
+
 def bundled() -> Path:
     """Return the package that bundles its libraries."""
     return _only("*-1.noarch.rpm")
