@@ -48,6 +48,7 @@ EXPECTED = (
     r"\S+ is right again: ",
     r"ready: \d+ modules, \d+ sysctls right",
     r"configuration loaded, [0-9a-f]{12}",
+    r"writes to sysctls are seen by bpf$",
 )
 
 
