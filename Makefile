@@ -4,13 +4,17 @@ SOURCE_DATE_EPOCH ?= $(shell git log -1 --pretty=%ct 2>/dev/null || date +%s)
 export SOURCE_DATE_EPOCH
 
 DEB := dist/ipvsd_$(VERSION)_all.deb
-STAGE := build/deb/ipvsd-$(VERSION)
+RPM := dist/ipvsd-$(VERSION)-1.noarch.rpm
 # The distribution's own programs, whatever else comes first on the caller's PATH.
 SYSTEM_PATH := /usr/sbin:/usr/bin:/sbin:/bin
 BIN := .venv/bin
 BUILD_PACKAGES := build-essential debhelper dh-python pybuild-plugin-pyproject python3-all python3-setuptools scdoc
+RPM_PACKAGES := rpm scdoc python3-yaml
 BENCH_PACKAGES := qemu-system-x86 mmdebstrap e2fsprogs fakeroot kmod uidmap
-TEST_PACKAGES := $(BUILD_PACKAGES) $(BENCH_PACKAGES) python3-venv lintian man-db systemd iproute2
+TEST_PACKAGES := $(BUILD_PACKAGES) $(RPM_PACKAGES) $(BENCH_PACKAGES) python3-venv lintian rpmlint shellcheck faketime \
+    man-db systemd iproute2
+# Its time is over, and the package needs systemd.
+NO_INIT_SCRIPT := package-supports-alternative-init-but-no-init.d-script
 # Two machines at a time: each keeps one of two cores busy.
 JOBS ?= 2
 # Beside 6.1, which every other target boots; $IPVSD_VM_KERNEL chooses for `make vm` and by hand.
@@ -26,15 +30,17 @@ check: $(BIN)/.ready  ## linters, types and the quick tests; no root, under 20 s
 	$(BIN)/ruff check -q .
 	$(BIN)/ruff format -q --check .
 	$(BIN)/mypy --no-error-summary
-	$(BIN)/python -m pytest -q -n $(JOBS) -m 'not vm and not namespace' tests
+	$(BIN)/python -m pytest -q -n $(JOBS) -m 'not vm and not namespace and not packaging' tests
 
 test:  ## everything, the bench of virtual machines included
 	@$(MAKE) --no-print-directory packages WANTED="$(TEST_PACKAGES)"
 	$(MAKE) --no-print-directory check
-	$(MAKE) --no-print-directory deb
-	PATH=$(SYSTEM_PATH) lintian --fail-on error,warning dist/*.deb
+	$(MAKE) --no-print-directory deb rpm
+	$(MAKE) --no-print-directory lint-packages
+	$(SIGNCHECK) --rehearse
 	$(NAMESPACE) $(BIN)/python -m pytest -q -m namespace tests/namespace
 	$(PYTHON_SYSTEM) -m tests.vm.image
+	$(BIN)/python -m pytest -q -m packaging tests/packaging
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --durations 10 -m vm tests/vm
 
 kernels: $(DEB) $(BIN)/.ready  ## the bench tests that matter on other kernels: 5.10, 6.12 and 7.2
@@ -61,21 +67,44 @@ figures: $(DEB)  ## measure on the bench the figures that the documentation give
 
 deb: $(DEB)  ## build dist/ipvsd_VERSION_all.deb
 
+rpm: $(RPM)  ## build dist/ipvsd-VERSION-1.noarch.rpm, which bundles its libraries, and one that does not
+
+dist: $(BIN)/.ready  ## build everything that is published: source, packages, bill of materials, sums
+	@$(MAKE) --no-print-directory packages WANTED="$(BUILD_PACKAGES) $(RPM_PACKAGES)"
+	@$(BUILD) dist
+
+sign-check: $(BIN)/.ready  ## before a release is signed: dist/ as built twice over, sums, versions, changelog, tag
+	@$(MAKE) --no-print-directory packages WANTED="$(BUILD_PACKAGES) $(RPM_PACKAGES)"
+	@$(SIGNCHECK)
+
 clean:  ## remove everything that was built, but not the bench's cache
 	rm -rf build dist .venv .mypy_cache .pytest_cache .ruff_cache
 
 PYTHON_SYSTEM := PATH=$(SYSTEM_PATH) PYTHONDONTWRITEBYTECODE=1 python3
+# In a copy of the tree, so that nothing is left in it; pip has the libraries that the .rpm bundles.
+BUILD := PIP=$(CURDIR)/$(BIN)/pip $(PYTHON_SYSTEM) packaging/build.py
+SIGNCHECK := PIP=$(CURDIR)/$(BIN)/pip $(PYTHON_SYSTEM) packaging/signcheck.py
+PACKAGED := $(shell find ipvsd systemd packaging docs -type f -not -path '*/__pycache__/*') \
+    CHANGELOG.md LICENSE README.md pyproject.toml Makefile
 
-# Built in a copy, so that debhelper leaves nothing in the tree.
-$(DEB): $(shell find ipvsd systemd packaging docs -type f -not -path '*/__pycache__/*') README.md pyproject.toml Makefile
+$(DEB): $(PACKAGED)
 	@$(MAKE) --no-print-directory packages WANTED="$(BUILD_PACKAGES)"
-	@echo "building $(DEB)"
-	@rm -rf build/deb dist && mkdir -p $(STAGE) dist
-	@git ls-files -z --cached --others --exclude-standard | tar -c --null -T - | tar -x -C $(STAGE)
-	@mv $(STAGE)/packaging/debian $(STAGE)/debian
-	@cd $(STAGE) && PATH=$(SYSTEM_PATH) DEB_BUILD_OPTIONS=nocheck dpkg-buildpackage -us -uc -b > ../build.log 2>&1 \
-	    || { tail -n 40 ../build.log; exit 1; }
-	@cp build/deb/*.deb dist/
+	@$(BUILD) deb
+
+$(RPM): $(PACKAGED) | $(BIN)/.ready
+	@$(MAKE) --no-print-directory packages WANTED="$(RPM_PACKAGES)"
+	@$(BUILD) rpm
+
+# What Debian's and rpm's own linters say, and shellcheck of every script that comes with a package.
+# Any word of lintian's is too much; --fail-on would count what is overridden, too.
+lint-packages:
+	@found=$$(PATH=$(SYSTEM_PATH) lintian -EI --pedantic --suppress-tags $(NO_INIT_SCRIPT) dist/*.deb 2>&1) && \
+	    found=$$(echo "$$found" | grep -v '^running with root privileges'); \
+	    [ -z "$$found" ] || { echo "$$found"; exit 1; }
+	PATH=$(SYSTEM_PATH) rpmlint --strict -r packaging/rpm/ipvsd.rpmlintrc dist/*.rpm build/rpm/SPECS/ipvsd.spec
+	rm -rf build/control && dpkg-deb --control dist/*.deb build/control
+	shellcheck build/control/p* packaging/hooks/* packaging/completion/ipvsd \
+	    packaging/debian/tests/commands packaging/debian/tests/daemon
 
 # Installs what is missing of $(WANTED), and says so; sources of packages are never changed.
 packages:
@@ -97,4 +126,4 @@ $(BIN)/.ready: pyproject.toml
 	@$(BIN)/pip -q --disable-pip-version-check install --retries 5 -e '.[bookworm,test]'
 	@touch $@
 
-.PHONY: help check test kernels demo vm figures deb clean packages
+.PHONY: help check test kernels demo vm figures deb rpm dist sign-check clean lint-packages packages

@@ -29,11 +29,15 @@ _GENL_VERSION = 1
 _CMD_GET_INFO = 15
 TIMEOUT = 60.0  # seconds
 
+# A program that keeps its modules in a directory of its own has put that on sys.path, which -I would lose.
+# -B, for as root it could write bytecode there, which no package owns.
+_CHILD = (sys.executable, "-IB", "-c", "import sys; sys.path = sys.argv[1:]; from ipvsd.ipvs import main; main()")
+
 
 class Question:
     """A running child. `read` whenever `fd` can be read, and `end` when that was all or time is up."""
 
-    def __init__(self, command: Sequence[str] = (sys.executable, "-I", "-m", "ipvsd.ipvs")) -> None:
+    def __init__(self, command: Sequence[str] = (*_CHILD, *sys.path)) -> None:
         """Start asking. Raises OSError."""
         self._child = subprocess.Popen(
             command,
@@ -187,7 +191,3 @@ def main(say: Optional[Callable[[str], object]] = None) -> None:
     said = _get_info()
     answer = {"up": said.up, "version": said.version, "table_size": said.table_size, "detail": said.detail}
     (say or print)(json.dumps(answer))
-
-
-if __name__ == "__main__":
-    main()

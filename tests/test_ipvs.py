@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
+from ipvsd import ipvs
 from ipvsd.ipvs import Asker, Question, _parse
 from ipvsd.model import (
     ModuleFinding,
@@ -49,6 +52,26 @@ def test_a_child_that_lingers_after_its_answer_is_ended_and_believed() -> None:
 
 def test_a_child_that_hangs_is_ended() -> None:
     assert child("import time; time.sleep(60)").end() == NO_ANSWER
+
+
+def test_the_child_finds_the_modules_where_its_parent_did(tmp_path: Path) -> None:
+    (tmp_path / "private/ipvsd").mkdir(parents=True)
+    for path in Path(ipvs.__file__).parent.glob("*.py"):
+        (tmp_path / "private/ipvsd" / path.name).write_text(path.read_text())
+    stub = "raise SystemExit(print(__file__))"
+    (tmp_path / "private/pyroute2").mkdir()
+    (tmp_path / "private/pyroute2/__init__.py").write_text(stub)
+    parent = (
+        f"import sys; sys.path.insert(0, {str(tmp_path / 'private')!r}); from ipvsd.ipvs import Question\n"
+        "question = Question()\n"
+        "while not question.read(): pass\n"
+        "print(question._said.decode())"
+    )
+
+    done = subprocess.run([sys.executable, "-IB", "-c", parent], capture_output=True, text=True, check=True)
+
+    assert done.stdout.strip() == str(tmp_path / "private/pyroute2/__init__.py")
+    assert not list(tmp_path.rglob("__pycache__"))
 
 
 def finding(verdict: ModuleVerdict) -> ModuleFinding:

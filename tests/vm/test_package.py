@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -45,6 +46,14 @@ def test_in_a_chroot_it_is_enabled_and_nothing_is_started(node: Node, chroot: st
 
     node.run(f"chroot {chroot} dpkg --purge ipvsd")
     assert _files(node, chroot) == before
+
+
+@pytest.mark.parametrize("name", ["commands", "daemon"])
+def test_debians_own_tests_of_the_installed_package_pass(node: Node, name: str) -> None:
+    script = Path(__file__).parents[2] / "packaging/debian/tests" / name
+    node.machine.put(script.read_bytes(), f"/root/{name}")
+
+    node.run(f"mkdir -p /tmp/{name} && AUTOPKGTEST_TMP=/tmp/{name} sh /root/{name}")
 
 
 def test_an_upgrade_restarts_it_and_keeps_what_the_administrator_wrote(node: Node) -> None:

@@ -1,0 +1,48 @@
+"""The built .rpm."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+PROJECT = Path(__file__).parents[2]
+
+
+def debian() -> Path:
+    """Return the .deb."""
+    return _only("*_all.deb")
+
+
+def bundled() -> Path:
+    """Return the package that bundles its libraries."""
+    return _only("*-1.noarch.rpm")
+
+
+def unbundled() -> Path:
+    """Return the one that takes the distribution's."""
+    return _only("*.unbundled.noarch.rpm")
+
+
+def _only(pattern: str) -> Path:
+    found = list((PROJECT / "dist").glob(pattern))
+    assert len(found) == 1, f"there are {len(found)} files dist/{pattern} (run: make rpm)"
+    return found[0]
+
+
+def build_newer(place: Path) -> Path:
+    """Build a later version of the one that bundles, from a copy of the tree below `place`; some seconds."""
+    tree = place / "tree"
+    listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    names = subprocess.run(listed, cwd=PROJECT, capture_output=True, text=True, check=True).stdout
+    for name in filter(None, names.split("\0")):
+        if (PROJECT / name).exists():
+            (tree / name).parent.mkdir(parents=True, exist_ok=True)
+            (tree / name).write_bytes((PROJECT / name).read_bytes())
+    (tree / "ipvsd/__init__.py").write_text('__version__ = "99.0"\n')
+    (tree / "CHANGELOG.md").write_text("# Changelog\n\n## [99.0] - 2099-01-01\n\n### Added\n\n- 5% of something.\n")
+    command = [sys.executable, "-B", "packaging/build.py", "--work", "../work", "--dist", "../dist", "--no-check"]
+    environment = {**os.environ, "PIP": str(Path(sys.executable).parent / "pip")}
+    subprocess.run([*command, "rpm"], cwd=tree, env=environment, capture_output=True, check=True)
+    return place / "dist/ipvsd-99.0-1.noarch.rpm"

@@ -1,0 +1,54 @@
+"""Tests of the built .rpm, with a real rpm in a root of its own; `make test` builds what they need.
+
+The root is the bench's userland, unpacked; `rpm` and what it runs there do so in a mount namespace, and
+without root in a user namespace, too.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.packaging.built import build_newer, bundled, unbundled
+from tests.packaging.root import Root
+from tests.vm import userland
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "tests/packaging/" in item.nodeid:
+            item.add_marker("packaging")
+
+
+@pytest.fixture(scope="session")
+def packages() -> dict[str, Path]:
+    """The two .rpm, by whether they are `bundled` or `unbundled`."""
+    return {"bundled": bundled(), "unbundled": unbundled()}
+
+
+@pytest.fixture(scope="session")
+def newer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same as a later version, built from a copy of the tree."""
+    return build_newer(tmp_path_factory.mktemp("newer"))
+
+
+@pytest.fixture(scope="session")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Root]:
+    """A Debian in which nothing of ipvsd is, and which enables no service unless it is asked to, as EL does."""
+    archive = userland.userland(lambda text: print(text, file=sys.stderr))
+    made = Root(tmp_path_factory.mktemp("root"))
+    made.unpack(archive)
+    yield made
+    made.remove()
+
+
+@pytest.fixture
+def clean(root: Root) -> Iterator[Root]:
+    """The root without ipvsd, before and after the test, and nothing of it left on the disk."""
+    before = root.paths()
+    yield root
+    root.rpm("-e", "ipvsd", check=False)
+    assert root.paths() - before == set()

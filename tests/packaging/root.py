@@ -1,0 +1,73 @@
+"""A root directory of its own, and the machine's rpm at work in it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+LIBRARIES = ("pyroute2", "sdnotify", "watchdog", "prometheus_client")
+# A database that rpm makes, and what differs with every run.
+_NOT_LOOKED_AT = "./dev ./var/lib/rpm ./var/cache ./tmp".split()
+
+# The null device, which scriptlets write to, is not in the tarball.
+_INSIDE = 'mount --rbind /dev "$ROOT/dev"; '
+_NAMESPACE = ("unshare", "--mount", "--propagation", "private")
+_WITHOUT_ROOT = ("--map-root-user", "--map-auto")
+
+
+class Root:
+    """Runs commands as root of a directory tree, whoever runs the tests."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory / "root"
+
+    def unpack(self, archive: Path) -> None:
+        """Fill it from a tarball."""
+        self.directory.mkdir()
+        self.directory.parent.chmod(0o755)
+        self._run(f"tar -xpf {archive} -C $ROOT --numeric-owner --exclude='./dev/*'")
+        self.put("usr/lib/systemd/system-preset/99-default-disable.preset", "disable *\n")
+        self.run("mkdir -p /usr/share/licenses")  # which is every rpm distribution's own
+
+    def remove(self) -> None:
+        """Delete it."""
+        self._run("rm -rf --one-file-system $ROOT/*")
+
+    def put(self, path: str, text: str) -> None:
+        """Write a file."""
+        self._run(f"mkdir -p $ROOT/{os.path.dirname(path)} && cat > $ROOT/{path}", text)
+
+    def run(self, command: str, check: bool = True, given: str = "") -> subprocess.CompletedProcess[str]:
+        """Run a shell command with this as its root directory."""
+        return self._run(f'{_INSIDE} exec chroot "$ROOT" /bin/sh -c "$INSIDE"', given, check, command)
+
+    def imports(self, modules: str, *path: str) -> bool:
+        """Tell whether Python finds modules there, and below these directories."""
+        code = f"import sys; sys.path[1:1] = {path!r}; import {modules}"
+        return self.run("python3 -IB -", check=False, given=code).returncode == 0
+
+    def rpm(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run rpm on it; on a Debian no dependency is in its database."""
+        options = "" if arguments[0] in ("-q", "-V") else "--nodeps"
+        command = f"rpm --root $ROOT --dbpath /var/lib/rpm {' '.join(arguments)} {options}"
+        done = self._run(f"{_INSIDE} exec {command}", check=check)
+        # Debian's rpm says at each call that it should not be used.
+        done.stderr = "".join(line for line in done.stderr.splitlines(keepends=True) if not line.startswith("rpm: "))
+        return done
+
+    def paths(self) -> frozenset[str]:
+        """Return every path, but for what is not the package's to clean up."""
+        pruned = " -o ".join(f"-path {path}" for path in _NOT_LOOKED_AT)
+        return frozenset(self._run(f"cd $ROOT && find . \\( {pruned} \\) -prune -o -print").stdout.splitlines())
+
+    def _run(
+        self, script: str, given: str = "", check: bool = True, inside: str = ""
+    ) -> subprocess.CompletedProcess[str]:
+        namespace = [*_NAMESPACE, *(() if os.geteuid() == 0 else _WITHOUT_ROOT)]
+        command = [*namespace, "/bin/sh", "-euc", script]
+        environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "ROOT": str(self.directory), "LC_ALL": "C.UTF-8"}
+        environment["INSIDE"] = inside
+        done = subprocess.run(command, env=environment, input=given, capture_output=True, text=True, check=False)
+        assert not check or done.returncode == 0, f"{script}\n{done.stdout}{done.stderr}"
+        return done
