@@ -36,8 +36,8 @@ class Books:
 
     def enter(
         self, done: Reconciled, at_once: Sequence[Turned], since: float, evidence: Evidence, everything: bool
-    ) -> None:
-        """Enter a look, and what was turned back at once since the one before it.
+    ) -> tuple[Repair, ...]:
+        """Enter a look, and what was turned back at once since the one before it; return the repairs of both.
 
         `since` is when the first event came that led to it (CLOCK_MONOTONIC); `everything` says that no
         process's write goes unseen. What the evidence explains is right again, so it is dropped.
@@ -54,6 +54,7 @@ class Books:
             self._told = told(done.after)
         self._remember((*swift, *slow))
         evidence.settle({finding.name for finding in done.after.findings if finding.right}, now)
+        return (*swift, *slow)
 
     def looked(self, seconds: float) -> None:
         """Count a look, which took so long."""

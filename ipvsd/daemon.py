@@ -10,6 +10,7 @@ import contextlib
 import gc
 import os
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Optional
 
 from ipvsd import capabilities, persist, restraint, statusfile, sysctls
@@ -22,13 +23,14 @@ from ipvsd.health import assess
 from ipvsd.host import LinuxHost
 from ipvsd.journal import log
 from ipvsd.model import Reason, ReasonKind
-from ipvsd.narrate import told
+from ipvsd.narrate import TABLE_LOST, told
 from ipvsd.notify import Notifier, watchdog_period
 from ipvsd.profiles import notes
 from ipvsd.reconcile import Reconciled, reconcile
 from ipvsd.reflex import Reflex
-from ipvsd.report import Ipvs, Report, SourceState, State
+from ipvsd.report import Ipvs, Repair, Report, SourceState, State
 from ipvsd.restraint import History
+from ipvsd.table import Table
 from ipvsd.wake import Mailbox
 from ipvsd.watch import Source, Targets
 from ipvsd.watch.sysctls import Sysctls
@@ -61,6 +63,7 @@ class Daemon:
         self._configured = Configured(root, only)
         self._history: History = {}
         self._books = Books(root)
+        self._table = Table(root)
         self._sources: list[Source] = []
         self._web: Optional[Web] = None
         self._asker: Optional[Asker] = None
@@ -181,8 +184,11 @@ class Daemon:
             self._unsettled = 2  # the kernel tells of an interface just before it makes its sysctls
         self._books.fights = self._reflex.fights
         everything = self._writes.state().up and ReasonKind.LOST not in kinds
-        self._books.enter(done, turned, min(reason.at for reason in reasons), self._reflex.evidence, everything)
+        repairs = self._books.enter(
+            done, turned, min(reason.at for reason in reasons), self._reflex.evidence, everything
+        )
         self._reflex.fights = self._books.fights
+        self._consider_table(repairs, periodic)
         self._books.looked(time.monotonic() - begun)
         self._arm(done)
         if self._asker:
@@ -190,6 +196,13 @@ class Daemon:
         if self._survey and ReasonKind.PERIODIC in kinds:
             self._look_around(done)
         return self._make_report(done, time.time())
+
+    def _consider_table(self, repairs: Sequence[Repair], look: bool) -> None:
+        lost = self._table.lost({repair.name for repair in repairs})
+        if lost:
+            log("warning", lost, {"MESSAGE_ID": TABLE_LOST})
+        elif look:
+            self._table.look()
 
     def _make_report(self, done: Reconciled, wall: float) -> Report:
         repairs, fights = self._books.repairs, self._books.fights

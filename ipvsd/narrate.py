@@ -29,6 +29,7 @@ class Line:
 REPAIRED = "f6b144553caa44c493924f920e47f12c"
 RELOADED = "d6009856219642509e41aba0c597726f"
 FIGHT = "ee4467a255964b51bdc085af7980f148"
+TABLE_LOST = "7f7ea6c4cf3e4156a1cf6dfb160cf654"
 PEACE = "39e679bd2a5a4738a420b10b2e03654d"
 
 _EACH = 3  # changes to the sysctls of one pattern, or to one of them, that are told one by one
