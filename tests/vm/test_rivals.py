@@ -1,0 +1,144 @@
+"""Programs that set the same sysctls: turned back, named, and not fought with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from tests.vm.node import Journal, Node
+from tests.vm.test_writers import FILE, KEY, count, last, names_processes
+
+CIS = "/etc/sysctl.d/99-cis.conf"
+CONTENDED = rf"{KEY} is contended: changed more than \d+ times in 60 s, last by .*"
+OVER = rf"{KEY} is contended no more"
+SEEN = rf"sysctl {KEY} (contended|yielded|wrong): "
+METRIC = f'ipvsd_sysctl_contended{{name="{KEY}"}}'
+
+
+@pytest.fixture
+def cis(node: Node) -> Iterator[None]:
+    """A hardening guide's file, which wants the node not to route."""
+    node.machine.put(b"# CIS 3.2.1\nnet.ipv4.ip_forward = 0\n", CIS)
+    yield
+    node.run(f"rm {CIS}; systemctl stop tuned", check=False)
+
+
+@contextmanager
+def rival(node: Node, pause: str, times: int) -> Iterator[None]:
+    """A unit that writes the other value again and again."""
+    node.run(
+        "systemd-run -q --unit=rival sh -c "
+        f"'for i in $(seq {times}); do echo 0 > {FILE}; sleep {pause}; done; sleep 1000'"
+    )
+    try:
+        yield
+    finally:
+        node.run("systemctl stop rival")
+
+
+@pytest.mark.usefixtures("cis")
+@pytest.mark.parametrize(
+    ("command", "comm"),
+    [("sysctl --system", "sysctl"), ("systemctl restart systemd-sysctl systemd-networkd", "systemd-sysctl")],
+)
+def test_who_applies_the_files_again_is_turned_back(node: Node, command: str, comm: str) -> None:
+    before = count(node, "repairs")
+    node.run(command)
+    node.until(lambda: count(node, "repairs") > before, "a repair")
+    assert node.sysctl(KEY) == "1"
+    if names_processes():
+        assert last(node)["writer"]["comm"] == comm
+    told = node.run(f"ipvsd explain {KEY}", check=False)
+    assert told.code == 1
+    assert f"{CIS}:2" in told.out
+
+
+@pytest.mark.usefixtures("cis")
+def test_tuned_that_switches_profiles_is_turned_back_each_time(node: Node) -> None:
+    node.run("systemctl start tuned")
+    for profile in ("balanced", "throughput-performance"):
+        before = count(node, "repairs")
+        node.run(f"tuned-adm profile {profile}", timeout=120)
+        node.until(lambda before=before: count(node, "repairs") > before, "a repair", 60)  # type: ignore[misc]
+        assert node.sysctl(KEY) == "1"
+        assert last(node)["writer"]["unit"] == "tuned.service"
+    assert "TuneD" in node.run(f"ipvsd explain {KEY}", check=False).out
+
+
+def test_a_rival_is_named_once_and_then_left_alone(node: Node, journal: Journal) -> None:
+    journal.expect(CONTENDED, OVER, SEEN)
+    with node.configured("contention: {quiet: 5s}\ninterval: 3s\n"):
+        before = count(node, "repairs")
+        with rival(node, "0.1", 600):
+            node.until(lambda: node.metrics()[METRIC] == 1, "contended", 90)
+            assert count(node, "repairs") - before >= 20
+            (item,) = node.status()["contended"]
+            assert (item["name"], item["yielded"]) == (KEY, False)
+            assert "rival.service" in item["rival"]
+            assert "contended" in node.status_line()
+            assert "rival.service" in node.status_line()
+            node.run("sleep 20")  # the rival goes on: that is what is tested
+            assert count(node, "repairs") - before <= 40
+        node.until(lambda: node.metrics()[METRIC] == 0, "no fight any more", 60)
+        assert node.sysctl(KEY) == "1"
+        assert len([line for line in journal.lines() if "is contended: " in line]) == 1
+        assert "rival.service" in next(line for line in journal.lines() if "is contended: " in line)
+        before = count(node, "repairs")
+        node.run(f"sysctl -qw {KEY}=0")
+        node.until(lambda: count(node, "repairs") == before + 1, "held as before")
+
+
+def test_what_is_yielded_stays_with_the_rival(node: Node, journal: Journal) -> None:
+    journal.expect(CONTENDED, OVER, SEEN)
+    config = f"interval: 2s\ncontention: {{repairs: 3}}\nsysctls: {{{KEY}: {{policy: yield, required: false}}}}\n"
+    with node.configured(config):
+        with rival(node, "0.2", 20):
+            node.until(lambda: [item["yielded"] for item in node.status()["contended"]] == [True], "yielded", 60)
+        looks = node.metrics()["ipvsd_reconciles_total"]
+        node.until(lambda: node.metrics()["ipvsd_reconciles_total"] >= looks + 2, "two looks")
+        assert node.sysctl(KEY) == "0"
+        assert node.status()["state"] == "ready"
+        assert node.finding(KEY)["verdict"] == "yielded"
+
+
+def test_a_storm_costs_little_and_ends_right(node: Node, journal: Journal) -> None:
+    journal.expect(CONTENDED, OVER, SEEN)
+    spent = "awk '{print $14 + $15}' /proc/$(systemctl show --value -p MainPID ipvsd)/stat"
+    with node.configured("contention: {quiet: 5s}\ninterval: 3s\n"):
+        node.machine.put(STORM.encode(), "/root/storm.py")
+        before = int(node.run(spent).out)
+        written = int(node.run(f"python3 /root/storm.py {FILE} 15", timeout=60).out)
+        ticks = int(node.run(spent).out) - before
+        assert written >= 5000
+        assert ticks <= 0.2 * 15 * 100
+        node.until(lambda: node.sysctl(KEY) == "1" and node.metrics()[METRIC] == 0, "right, and no fight", 60)
+    assert len(journal.lines()) < 100
+
+
+STORM = """
+import os, sys, time
+descriptor, end = os.open(sys.argv[1], os.O_WRONLY), time.monotonic() + float(sys.argv[2])
+due, written = time.monotonic(), 0
+while due < end:
+    os.pwrite(descriptor, b"0\\n", 0)
+    written += 1
+    due += 0.001
+    time.sleep(max(0, due - time.monotonic()))
+print(written)
+"""
+
+
+def test_the_ipvs_table_that_was_lost_is_told(node: Node, journal: Journal) -> None:
+    journal.expect(r"the IPVS table was lost with module ip_vs: 2 virtual services before, 0 now; kube-proxy must")
+    journal.expect(r"(module ip_vs\w* (failed|loading|unloading)|sysctl net\.ipv4\.vs\.\S+ (pending|unsupported)): ")
+    with node.configured("interval: 1s\n"):
+        node.run("ipvsadm -A -t 10.0.0.1:80 -s rr; ipvsadm -A -u 10.0.0.1:53 -s rr")
+        looks = node.metrics()["ipvsd_reconciles_total"]
+        node.until(lambda: node.metrics()["ipvsd_reconciles_total"] >= looks + 3, "looks")
+        node.run(
+            "systemctl kill -s STOP ipvsd; ipvsadm -C; modprobe -r ip_vs_rr ip_vs_wrr ip_vs_sh; "
+            "systemctl kill -s CONT ipvsd"
+        )
+        node.until(lambda: any("table was lost" in line for line in journal.lines()), "told")
