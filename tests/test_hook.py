@@ -1,4 +1,4 @@
-"""The program that tells of writes, run on a machine that knows its instructions; and its records, whatever is in them."""
+"""The program that tells of writes, run on a machine that knows its instructions; and the records that it makes."""
 
 from __future__ import annotations
 
