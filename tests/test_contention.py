@@ -77,7 +77,8 @@ def test_twice_the_rate_of_the_limit_always_is(limit: Limit, faster: float) -> N
 
 
 def test_what_is_fought_over_is_written_at_periodic_looks_alone() -> None:
-    assert (fight().left_alone(periodic=False), fight().left_alone(periodic=True)) == ({KEY}, frozenset())
+    assert fight().left_alone(periodic=False) == {KEY}
+    assert fight().left_alone(periodic=True) == frozenset()
 
 
 def test_what_is_no_fight_yet_is_written() -> None:
