@@ -74,13 +74,11 @@ class Books:
             if repair.name in wanted and wanted[repair.name].provider not in loaded:
                 gives_in = wanted[repair.name].policy is Policy.YIELD
                 self.fights = self.fights.repaired(repair.name, now, repair.who, gives_in)
-        lost = {outcome.action.name for outcome in done.outcomes if outcome.kept} - {
-            action.name for action in done.proved
-        }
-        for name in lost:  # written over before the look that was to prove it
-            self.fights = self.fights.repaired(name, now, "an unknown writer", wanted[name].policy is Policy.YIELD)
         right = {finding.name for finding in findings if finding.right}
         wrong = {finding.name for finding in findings if finding.found is not None} - right
+        # Written over before the look that was to prove it; but what went away since then was not.
+        for name in wrong & {outcome.action.name for outcome in done.outcomes if outcome.kept}:
+            self.fights = self.fights.repaired(name, now, "an unknown writer", wanted[name].policy is Policy.YIELD)
         self.fights = self.fights.looked(right, wrong, now)
         _log(fought(self._known.contended(), self.fights.contended(), self.fights.limit))
         self._known = self.fights

@@ -70,12 +70,17 @@ def _complaint(log: bytes) -> str:
     return told[-1] if told else ""
 
 
+def number(machine: str) -> int:
+    """Return the number of the system call on a machine, as uname(2) calls it. Raises OSError for others."""
+    if machine not in _SYSCALL:
+        raise OSError(0, f"not known for {machine}")
+    return _SYSCALL[machine]
+
+
 def _bpf(command: int, attributes: bytes) -> int:
-    number = _SYSCALL.get(os.uname().machine)
-    if number is None:
-        raise OSError(0, f"not known for {os.uname().machine}")
     buffer = ctypes.create_string_buffer(attributes, _ATTRIBUTES)
-    descriptor = int(ctypes.CDLL(None, use_errno=True).syscall(number, command, buffer, _ATTRIBUTES))
+    call = ctypes.CDLL(None, use_errno=True).syscall
+    descriptor = int(call(number(os.uname().machine), command, buffer, _ATTRIBUTES))
     if descriptor < 0:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
     return descriptor

@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from typing import Optional
 
 _CONTAINER = re.compile(r"(?:\A|[-/:])([0-9a-f]{64})(?:\.scope)?(?=/|\Z)")
-_POD = re.compile(r"pod([0-9a-f]{8}(?:[-_][0-9a-f]{4}){3}[-_][0-9a-f]{12})(?:\.slice)?(?=/|\Z)")
+# A static pod's UID is the digest of its manifest. containerd may be given its cgroup as SLICE:PREFIX:ID.
+_UID = r"[0-9a-f]{8}(?:[-_][0-9a-f]{4}){3}[-_][0-9a-f]{12}|[0-9a-f]{32}"
+_POD = re.compile(rf"pod({_UID})(?:\.slice)?(?=[/:]|\Z)")
 
 
 def path(text: str) -> str:

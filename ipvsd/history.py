@@ -60,6 +60,6 @@ def _write(path: str, flag: int, items: Iterable[dict[str, Any]]) -> None:
 def _item(line: bytes) -> list[dict[str, Any]]:
     try:
         found = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return []
     return [found] if isinstance(found, dict) else []

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from ipvsd.health import ascii_line
 
 _LEVELS = {"debug": 7, "info": 6, "warning": 4, "error": 3}
-_SOCKET = "/run/systemd/journal/socket"
+SOCKET = "/run/systemd/journal/socket"
 
 
 def log(level: str, text: str, fields: Mapping[str, str] = {}) -> None:
@@ -41,7 +41,7 @@ def _send(level: str, text: str, fields: Mapping[str, str]) -> bool:
     lines = "".join(f"{name}={ascii_line(value)}\n" for name, value in {**known, **fields}.items())
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as opened:
-            opened.sendto(lines.encode(), _SOCKET)
+            opened.sendto(lines.encode(), SOCKET)
     except OSError:
         return False
     return True

@@ -67,7 +67,7 @@ class Reflex:
         self._held: dict[str, _Held] = {}
         self._kernel: Kernel
         self._turned: list[Turned] = []
-        self._expected: dict[str, tuple[float, int]] = {}
+        self._expected: dict[str, object] = {}  # the last write to each that was told of and may not be stored yet
         self._first = self._last = 0.0
         self._looking = False
         self.evidence = Evidence()
@@ -95,25 +95,23 @@ class Reflex:
         return self._turn(ALIASES.get(name, name), self._clock())
 
     def expect(self, name: str) -> None:
-        """Turn back a write that is about to be stored, as soon as it is."""
+        """Turn back a write that is about to be stored, as soon as it is; what cannot be is left to the whole look."""
         name = ALIASES.get(name, name)
-        turned = len(self._turned)
-        now = self._clock()
-        self._turn(name, now)
-        if len(self._turned) == turned and name in self._held and name not in self._expected:
-            self._expected[name] = now, 0
-            self._mailbox.later(STORED[0], self._again)
+        self._expected[name] = this = object()
+        self._try(name, this, self._clock(), 0)
 
-    def _again(self) -> None:
-        for name, (since, tries) in list(self._expected.items()):
-            turned = len(self._turned)
-            self._turn(name, since)
-            if len(self._turned) > turned or tries + 1 == len(STORED):
-                self._expected.pop(name, None)
-            else:
-                self._expected[name] = since, tries + 1
-        if self._expected:
-            self._mailbox.later(STORED[min(tries for _, tries in self._expected.values())], self._again)
+    def _try(self, name: str, this: object, since: float, tries: int) -> None:
+        if self._expected.get(name) is not this:
+            return  # it was turned back meanwhile, or written again
+        right = self._turn(name, since)
+        if name not in self._expected:
+            return
+        if tries < len(STORED):
+            self._mailbox.later(STORED[tries], lambda: self._try(name, this, since, tries + 1))
+            return
+        del self._expected[name]
+        if not right:
+            self._mailbox.put(ReasonKind.SYSCTL, name)
 
     def _turn(self, name: str, since: float) -> bool:
         held = self._held.get(name)

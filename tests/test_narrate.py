@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
+from pathlib import Path
+
 import pytest
 
 from ipvsd.config import Config, parse
-from ipvsd.model import Finding
-from ipvsd.narrate import narrate
+from ipvsd.contention import Fight, Limit
+from ipvsd.model import Action, Finding, LoadModule, WriteSysctl
+from ipvsd.narrate import FIGHT, PEACE, RELOADED, REPAIRED, Line, fought, narrate, turned
 from ipvsd.reconcile import reconcile
+from ipvsd.report import Repair, Writer
 from ipvsd.restraint import History
 from ipvsd.tally import Ledger
 from tests.fake_kernel import FORWARD, FakeKernel
@@ -96,3 +101,119 @@ def test_what_was_put_right_by_another_is_told(teller: Teller) -> None:
     teller.look()
     teller.kernel.values[FORWARD] = "1"
     assert teller.look() == [("info", f"{FORWARD} is right again: is '1'")]
+
+
+# --- what was turned back between two looks -----------------------------------------------
+
+WRITE = WriteSysctl(FORWARD, "0", "1")
+POD = Writer(42, "agent", "/agent --fast", "cri-containerd-x.scope", "ab" * 32, "0a1b2c3d-4e5f-6071-8293-a4b5c6d7e8f9")
+REPAIR = Repair(FORWARD, "0", "1", 1000.0, 0.0021, before="1", who=str(POD), writer=POD)
+NOBODY = Repair(FORWARD, "0", "1", 1000.0, 0.0021, who="the kernel")
+UNLOADED = Repair(
+    "ip_vs_sh", "unloaded", "live", 1000.0, 0.04, who="rmmod[7]", writer=Writer(7, "rmmod", "rmmod ip_vs_sh")
+)
+
+
+def test_a_repair_tells_who_made_the_drift_and_with_which_command() -> None:
+    (line,) = turned([WRITE], [REPAIR])
+    assert (line.level, line.text) == (
+        "info",
+        f"wrote {FORWARD}: found '0', wanted '1'; changed by agent[42] of pod {POD.pod} (/agent --fast), "
+        "repaired in 2.1 ms",
+    )
+
+
+def test_the_fields_of_a_repair_are_those_that_other_tools_use() -> None:
+    (line,) = turned([WRITE], [REPAIR])
+    assert line.fields == {
+        "MESSAGE_ID": REPAIRED,
+        "SYSCTL": FORWARD,
+        "OLDVALUE": "1",
+        "NEWVALUE": "0",
+        "OURVALUE": "1",
+        "OBJECT_PID": "42",
+        "OBJECT_COMM": "agent",
+        "OBJECT_CMDLINE": "/agent --fast",
+        "OBJECT_SYSTEMD_UNIT": "cri-containerd-x.scope",
+        "CONTAINER_ID_FULL": "ab" * 32,
+        "POD_UID": POD.pod,
+    }
+
+
+def test_what_is_not_known_of_the_writer_has_no_field() -> None:
+    (line,) = turned([WRITE], [NOBODY])
+    assert line.text.endswith("; changed by the kernel, repaired in 2.1 ms")
+    assert not [name for name in line.fields if name.startswith(("OBJECT_", "CONTAINER_", "POD_"))]
+    unnamed = dataclasses.replace(REPAIR, writer=Writer(0, "", unit="cron.service"))
+    (line,) = turned([WRITE], [unnamed])
+    assert {name for name in line.fields if name.startswith("OBJECT_")} == {"OBJECT_SYSTEMD_UNIT"}
+
+
+def test_a_module_that_was_unloaded_is_told_with_who_did_it() -> None:
+    (line,) = turned([LoadModule("ip_vs_sh")], [UNLOADED])
+    assert line.text == (
+        "loaded module ip_vs_sh: found not loaded, wanted live; unloaded by rmmod[7] (rmmod ip_vs_sh), "
+        "repaired in 40.0 ms"
+    )
+    assert (line.fields["MESSAGE_ID"], line.fields["MODULE"], line.fields["OBJECT_PID"]) == (RELOADED, "ip_vs_sh", "7")
+
+
+def test_a_repair_of_a_look_has_the_same_fields(teller: Teller) -> None:
+    teller.kernel.values[FORWARD] = "0"
+    done = reconcile(teller.kernel, teller.config, teller.history, lambda: 0.0)
+    (line,) = narrate(teller.told, done, [REPAIR])
+    assert [line] == list(turned([WRITE], [REPAIR]))
+
+
+def test_many_drifts_of_one_thing_are_told_as_one() -> None:
+    actions: list[Action] = [WRITE] * 500
+    *each, last = turned(actions, [NOBODY] * 499 + [REPAIR])
+    assert len(each) == 3
+    assert last.text == f"{FORWARD} drifted 500 times in all, last changed by {REPAIR.who}, and was repaired"
+
+
+def test_drifts_of_several_things_are_told_each() -> None:
+    others = [f"net.ipv4.conf.eth{number}.rp_filter" for number in range(5)]
+    actions = [WriteSysctl(name, "0", "1") for name in others]
+    lines = list(turned(actions, [dataclasses.replace(NOBODY, name=name) for name in others]))
+    assert [line.fields["SYSCTL"] for line in lines] == others
+
+
+def test_of_what_is_fought_over_no_repair_is_told() -> None:
+    assert list(turned([WRITE] * 9, [REPAIR] * 9, {FORWARD})) == []
+
+
+# --- fights -----------------------------------------------------------------------------
+
+LIMIT = Limit(10, 60.0, 300.0)
+
+
+def test_a_fight_that_began_is_a_warning_with_the_rival_and_a_remedy() -> None:
+    (line,) = fought({}, {FORWARD: Fight(rival="agent[42]", since=1.0)}, LIMIT)
+    assert line.level == "warning"
+    assert line.text.startswith(
+        f"{FORWARD} is contended: changed more than 10 times in 60 s, last by agent[42]; "
+        "from now on written at periodic looks only ("
+    )
+    assert line.fields == {"MESSAGE_ID": FIGHT, "SYSCTL": FORWARD, "RIVAL": "agent[42]"}
+
+
+def test_what_is_yielded_says_so_and_needs_no_remedy() -> None:
+    (line,) = fought({}, {FORWARD: Fight(rival="agent[42]", since=1.0, yielded=True)}, LIMIT)
+    assert line.text.endswith("last by agent[42]; left to it for good")
+
+
+def test_a_fight_that_goes_on_is_not_told_again() -> None:
+    fight = Fight(rival="agent[42]", since=1.0)
+    assert list(fought({FORWARD: fight}, {FORWARD: dataclasses.replace(fight, level=99.0)}, LIMIT)) == []
+
+
+def test_a_fight_that_is_over_is_told() -> None:
+    (line,) = fought({FORWARD: Fight(since=1.0)}, {}, LIMIT)
+    assert line == Line("info", f"{FORWARD} is contended no more", {"MESSAGE_ID": PEACE, "SYSCTL": FORWARD})
+
+
+def test_every_kind_of_event_is_explained_in_the_catalog() -> None:
+    catalog = (Path(__file__).parent.parent / "packaging/ipvsd.catalog").read_text()
+    told = {line.removeprefix("-- ") for line in catalog.splitlines() if line.startswith("-- ")}
+    assert told == {REPAIRED, RELOADED, FIGHT, PEACE}

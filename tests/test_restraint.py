@@ -3,14 +3,16 @@ from __future__ import annotations
 import pytest
 
 from ipvsd import restraint
-from ipvsd.model import LoadModule, ModuleVerdict, Outcome, Plan
+from ipvsd.model import LoadModule, ModuleVerdict, Outcome, Plan, SysctlVerdict, WriteSysctl
 from ipvsd.restraint import Failure, History
-from tests.samples import module
+from tests.samples import module, sysctl
 
 LOAD = LoadModule("ip_vs")
 FAILED = Outcome(LOAD, "no")
 TODO = Plan((LOAD,), (module(ModuleVerdict.LOADABLE),), ())
 DONE = Plan((), (module(ModuleVerdict.LIVE),), ())
+WRITE = WriteSysctl("net.ipv4.ip_forward", "0", "1")
+WRONG = Plan((WRITE,), (), (sysctl(SysctlVerdict.WRONG, found="0"),))
 
 
 def fail(history: History, now: float, longest: float = 60.0) -> History:
@@ -49,6 +51,27 @@ def test_another_item_is_not_held_up() -> None:
 def test_no_error_and_still_to_be_done_is_a_failure() -> None:
     history = restraint.remember({}, TODO, TODO, [Outcome(LOAD)], 0.0, 60.0)
     assert history["ip_vs"].times == 1
+
+
+def test_a_write_that_fails_pauses_as_a_load_does() -> None:
+    history = restraint.remember({}, WRONG, WRONG, [Outcome(WRITE, "Operation not permitted", 1)], 100.0, 60.0)
+    assert history[WRITE.name].not_before == 101.0
+
+
+def test_what_the_kernel_does_not_keep_is_tried_at_periodic_looks_alone() -> None:
+    history = restraint.remember({}, WRONG, WRONG, [Outcome(WRITE, kept=False)], 100.0, 60.0)
+    assert (history[WRITE.name].times, history[WRITE.name].not_before) == (1, 160.0)
+
+
+def test_a_value_that_another_wrote_over_ours_is_no_failure() -> None:
+    history = restraint.remember({}, WRONG, WRONG, [Outcome(WRITE, kept=True)], 100.0, 60.0)
+    assert history == {}
+    assert restraint.allowed(WRONG, history, 100.0) == (WRITE,)
+
+
+def test_what_is_to_be_left_alone_is_not_allowed() -> None:
+    plan = Plan((LOAD, WRITE), TODO.modules, WRONG.sysctls)
+    assert restraint.allowed(plan, {}, 0.0, {WRITE.name}) == (LOAD,)
 
 
 def test_success_is_forgotten() -> None:

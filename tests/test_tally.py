@@ -7,11 +7,11 @@ import errno
 import pytest
 
 from ipvsd.config import Config, parse
-from ipvsd.model import ModuleState
+from ipvsd.model import LoadModule, ModuleState, Turned, WriteSysctl
 from ipvsd.reconcile import reconcile
 from ipvsd.report import Repair, Tally
 from ipvsd.restraint import History
-from ipvsd.tally import BUCKETS, Ledger
+from ipvsd.tally import BUCKETS, Ledger, labels
 from tests.fake_kernel import FORWARD, FakeKernel
 
 CONNTRACK = "net.ipv4.vs.conntrack"
@@ -152,3 +152,46 @@ def test_looks_are_counted_with_their_time(node: Node) -> None:
 
 def test_a_look_longer_than_every_bucket_is_counted() -> None:
     assert Ledger().looked(1e9).tally.look_seconds.counts[-1] == 1
+
+
+# --- what was turned back between two looks -----------------------------------------------
+
+WRITTEN = Turned(WriteSysctl(FORWARD, "0", "1"), 10.0, 10.002)
+LOADED = Turned(LoadModule("ip_vs_sh"), 20.0, 20.04)
+
+
+def test_what_was_turned_back_is_a_drift_and_its_repair(node: Node) -> None:
+    before = node.tally
+    ledger, repairs = node.ledger.turned([WRITTEN, WRITTEN], 1.0, str)
+    assert [(str(repair), repair.time) for repair in repairs] == [(f"{FORWARD} 0 -> 1", 1.0)] * 2
+    assert [repair.seconds for repair in repairs] == pytest.approx([0.002] * 2)
+    assert (ledger.tally.drifts, ledger.tally.repairs) == ({FORWARD: 2}, {FORWARD: 2})
+    assert (ledger.tally.loads, ledger.tally.looks) == (before.loads, before.looks)
+
+
+def test_a_module_that_was_turned_back_is_an_unload_and_a_load(node: Node) -> None:
+    ledger, (repair,) = node.ledger.turned([LOADED], 1.0, str)
+    assert str(repair) == "ip_vs_sh unloaded -> live"
+    assert (ledger.tally.unloads, ledger.tally.loads["ip_vs_sh"]) == ({"ip_vs_sh": 1}, 2)
+    assert (ledger.tally.drifts, ledger.tally.repairs) == ({}, {})
+
+
+def test_each_repair_is_timed_by_itself(node: Node) -> None:
+    times = node.ledger.turned([WRITTEN, LOADED], 1.0, str)[0].tally.repair_seconds
+    assert (times.counts[BUCKETS.index(0.0025)], times.counts[BUCKETS.index(0.05)]) == (1, 1)
+    assert times.total == pytest.approx(0.042)
+
+
+def test_the_look_after_it_does_not_count_it_again(node: Node) -> None:
+    node.ledger, _ = node.ledger.turned([WRITTEN], 1.0, str)
+    assert node.look() == ()
+    assert (node.tally.drifts, node.tally.repairs) == ({FORWARD: 1}, {FORWARD: 1})
+
+
+def test_members_of_a_pattern_are_counted_under_its_name() -> None:
+    node = Node("profiles: []\nsysctls: {net.ipv4.conf.*.arp_ignore: 1}")
+    done = reconcile(node.kernel, node.config, {}, lambda: 0.0)
+    of_it = [Turned(WriteSysctl(f"net.ipv4.conf.{name}.arp_ignore", "0", "1"), 0.0, 0.1) for name in ("lo", "all")]
+    ledger, repairs = Ledger().turned(of_it, 1.0, labels(done))
+    assert ledger.tally.drifts == {"net.ipv4.conf.*.arp_ignore": 2}
+    assert [repair.name for repair in repairs] == [item.action.name for item in of_it]

@@ -137,3 +137,58 @@ def test_a_signal_while_others_wait_is_not_lost(signals: Mailbox) -> None:
     signals.put(ReasonKind.SYSCTL)
     os.kill(os.getpid(), signal.SIGHUP)
     assert {reason.kind for reason in signals.take(10)} == {ReasonKind.SYSCTL, ReasonKind.RELOAD}
+
+
+# --- timers -----------------------------------------------------------------------------
+
+
+def test_what_is_due_is_called_in_its_order_and_wakes_nobody(mailbox: Mailbox) -> None:
+    called: list[int] = []
+    for number, seconds in enumerate((0.02, 0.01, 0.0, 0.0)):
+        mailbox.later(seconds, lambda number=number: called.append(number))  # type: ignore[misc]
+    assert called == []
+    assert mailbox.take(0.05) == ()
+    assert called == [2, 3, 1, 0]
+
+
+def test_it_is_called_once_and_not_before_its_time(mailbox: Mailbox) -> None:
+    due, called = time.monotonic() + 0.01, list[float]()
+    mailbox.later(0.01, lambda: called.append(time.monotonic()))
+    mailbox.take(0.03)
+    mailbox.take(0.03)
+    assert [at >= due for at in called] == [True]
+
+
+def test_what_is_due_may_leave_a_reason_or_ask_for_more(mailbox: Mailbox) -> None:
+    mailbox.later(0.0, lambda: mailbox.later(0.001, lambda: mailbox.put(ReasonKind.SYSCTL, "turned back")))
+    assert [reason.detail for reason in mailbox.take(None)] == ["turned back"]
+
+
+def test_a_timer_that_is_far_away_does_not_lengthen_the_wait(mailbox: Mailbox) -> None:
+    mailbox.later(3600.0, lambda: mailbox.put(ReasonKind.SYSCTL))
+    assert mailbox.take(0.01) == ()
+
+
+def test_what_is_due_is_called_while_reasons_wait(mailbox: Mailbox) -> None:
+    mailbox.put(ReasonKind.MODULE)
+    mailbox.later(0.0, lambda: mailbox.put(ReasonKind.SYSCTL))
+    assert {reason.kind for reason in mailbox.take(10)} == {ReasonKind.MODULE, ReasonKind.SYSCTL}
+
+
+def test_what_a_reader_has_ended_is_not_read(mailbox: Mailbox) -> None:
+    pipes = [os.pipe(), os.pipe()]
+    read: list[int] = []
+
+    def take(own: int) -> None:
+        read.append(own)
+        for number, _ in pipes:
+            mailbox.unwatch(number)
+
+    for number, write in pipes:
+        mailbox.watch(number, lambda number=number: take(number))  # type: ignore[misc]
+        os.write(write, b"x")
+    mailbox.take(0)
+    assert len(read) == 1
+    for pair in pipes:
+        for number in pair:
+            os.close(number)

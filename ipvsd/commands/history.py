@@ -8,6 +8,7 @@ from typing import Any
 
 from ipvsd import history
 from ipvsd.commands import text
+from ipvsd.health import ascii_line
 
 
 def run(root: str, output: str, number: int) -> int:
@@ -22,10 +23,10 @@ def run(root: str, output: str, number: int) -> int:
 
 def _lines(repair: Mapping[str, Any]) -> Iterator[str]:
     # A file in /run: another version may have written it.
-    said = {key: str(repair.get(key, "?")) for key in ("time", "name", "found", "wanted", "who")}
+    said = {key: ascii_line(str(repair.get(key, "?"))) for key in ("time", "name", "found", "wanted", "who")}
     seconds = repair.get("seconds")
-    took = f" in {seconds * 1000:.1f} ms" if isinstance(seconds, (int, float)) else ""
+    took = f" in {seconds * 1000:.1f} ms" if isinstance(seconds, float) else ""
     yield from text.indented("{time}  {name}: {found} -> {wanted}".format(**said) + took, 0, 6)
     writer = repair.get("writer")
-    command = writer.get("command") if isinstance(writer, dict) else ""
+    command = ascii_line(str(writer.get("command") or "")) if isinstance(writer, dict) else ""
     yield from text.indented(f"by {said['who']}{f': {command}' if command else ''}", 6, 10)

@@ -1,0 +1,229 @@
+"""What came of each look, in every book: the log, the history, the counts, the fights and what is shown."""
+
+from __future__ import annotations
+
+import errno
+import time
+from collections.abc import Collection
+from pathlib import Path
+
+import pytest
+
+from ipvsd import history
+from ipvsd.books import SHOWN_REPAIRS, Books
+from ipvsd.config import Config, parse
+from ipvsd.contention import Fights, Limit
+from ipvsd.evidence import Evidence, Seen
+from ipvsd.model import LoadModule, Reading, SysctlVerdict, Turned, WriteSysctl
+from ipvsd.reconcile import Reconciled, reconcile
+from ipvsd.report import Writer
+from ipvsd.restraint import History
+from tests.fake_kernel import FORWARD, FakeKernel
+
+Log = pytest.CaptureFixture[str]
+LIMIT = Limit(repairs=3, window=30.0, quiet=100.0)
+AGENT = Writer(7, "agent", "/agent --fast", "agent.service")
+PATTERN = "net.ipv4.conf.*.arp_ignore"
+
+
+class Node:
+    """A daemon's books on a fake kernel, without the daemon."""
+
+    def __init__(self, tree: Path, text: str = "profiles: []\nsysctls: {net.ipv4.ip_forward: 1}") -> None:
+        self.tree, self.kernel, self.books = tree, FakeKernel(), Books(str(tree))
+        self.config: Config = parse([("f", text.encode())])
+        self.evidence = Evidence()
+        self.history: History = {}
+        self.books.fights = Fights(LIMIT)
+
+    def look(self, *at_once: Turned, periodic: bool = False, everything: bool = True) -> Reconciled:
+        now = time.monotonic()
+        done = reconcile(self.kernel, self.config, self.history, lambda: now, self.books.fights, periodic)
+        self.history = done.history
+        self.books.enter(done, at_once, now, self.evidence, everything)
+        return done
+
+    def seen(self, value: str | None = "0", name: str = FORWARD) -> None:
+        self.evidence.add(name, Seen(value, AGENT, "1", time.monotonic()))
+
+    def drift(self) -> Reconciled:
+        self.kernel.values[FORWARD] = "0"
+        return self.look()
+
+
+@pytest.fixture
+def node(tmp_path: Path, capsys: Log) -> Node:
+    """A node after its first look."""
+    (tmp_path / "run/ipvsd").mkdir(parents=True)
+    node = Node(tmp_path)
+    node.look(periodic=True)
+    capsys.readouterr()
+    return node
+
+
+def said(capsys: Log) -> list[str]:
+    return [line.removeprefix("ipvsd: ") for line in capsys.readouterr().err.splitlines()]
+
+
+def turned(number: int = 1, name: str = FORWARD) -> list[Turned]:
+    return [Turned(WriteSysctl(name, "0", "1"), 10.0, 10.002)] * number
+
+
+def test_a_look_at_which_nothing_happened_enters_nothing(node: Node, capsys: Log) -> None:
+    node.look()
+    assert (said(capsys), node.books.repairs, history.read(str(node.tree))) == ([], (), [])
+
+
+def test_a_repair_of_a_look_is_attributed_in_every_book(node: Node, capsys: Log) -> None:
+    node.seen()
+    node.drift()
+    (line,) = said(capsys)
+    assert "; changed by agent[7] of agent.service (/agent --fast), repaired in " in line
+    (repair,) = node.books.repairs
+    assert (repair.before, repair.who, repair.writer) == ("1", "agent[7] of agent.service", AGENT)
+    (kept,) = history.read(str(node.tree))
+    assert (kept["name"], kept["who"], kept["writer"]["command"]) == (FORWARD, repair.who, "/agent --fast")
+    assert node.books.tally.repairs == {FORWARD: 1}
+
+
+def test_what_was_turned_back_at_once_is_attributed_in_every_book(node: Node, capsys: Log) -> None:
+    node.seen()
+    node.look(*turned())
+    assert said(capsys) == [
+        f"wrote {FORWARD}: found '0', wanted '1'; changed by agent[7] of agent.service (/agent --fast), "
+        "repaired in 2.0 ms"
+    ]
+    (repair,) = node.books.repairs
+    assert (repair.who, repair.writer) == ("agent[7] of agent.service", AGENT)
+    assert history.read(str(node.tree))[0]["who"] == repair.who
+    assert (node.books.tally.drifts, node.books.tally.repairs) == ({FORWARD: 1}, {FORWARD: 1})
+
+
+@pytest.mark.parametrize(("everything", "who"), [(True, "the kernel"), (False, "unknown")])
+def test_what_no_process_was_seen_to_do(node: Node, everything: bool, who: str) -> None:
+    node.look(*turned(), everything=everything)
+    assert node.books.repairs[-1].who == who
+
+
+def test_an_unloading_that_was_not_seen_is_nobodys(node: Node) -> None:
+    node.look(Turned(LoadModule("ip_vs"), 10.0, 10.04), everything=True)
+    assert node.books.repairs[-1].who == "unknown"
+
+
+def test_who_wrote_another_value_is_not_blamed(node: Node) -> None:
+    node.seen("2")
+    node.drift()
+    assert node.books.repairs[-1].who == "the kernel"
+
+
+def test_many_drifts_of_one_thing_are_told_as_one_and_all_counted(node: Node, capsys: Log) -> None:
+    node.look(*turned(500))
+    lines = said(capsys)
+    assert (len(lines), lines[-1]) == (
+        4, f"{FORWARD} drifted 500 times in all, last changed by the kernel, and was repaired",
+    )  # fmt: skip
+    assert node.books.tally.repairs == {FORWARD: 500}
+    assert (len(node.books.repairs), len(history.read(str(node.tree)))) == (SHOWN_REPAIRS, history.KEPT)
+
+
+def test_a_history_that_cannot_be_written_stops_nothing(node: Node, capsys: Log) -> None:
+    (node.tree / "run/ipvsd").rmdir()
+    node.drift()
+    assert len(said(capsys)) == len(node.books.repairs) == 1
+
+
+# --- fights -----------------------------------------------------------------------------
+
+
+def test_a_fight_is_told_once_with_the_rival_and_then_left_alone(node: Node, capsys: Log) -> None:
+    for _ in range(LIMIT.repairs):
+        node.seen()
+        node.drift()
+    assert len(said(capsys)) == LIMIT.repairs
+    node.seen()
+    node.drift()
+    (line,) = said(capsys)
+    assert line.startswith(f"warning: {FORWARD} is contended: changed more than 3 times in 30 s, last by agent[7]")
+    assert [(item.name, item.rival, item.yielded) for item in node.books.contended()] == [
+        (FORWARD, "agent[7] of agent.service", False)
+    ]
+    (finding,) = node.drift().after.sysctls
+    assert (node.kernel.values[FORWARD], finding.verdict, said(capsys)) == ("0", SysctlVerdict.CONTENDED, [])
+
+
+def test_a_periodic_look_writes_what_is_fought_over_in_silence(node: Node, capsys: Log) -> None:
+    for _ in range(LIMIT.repairs + 1):
+        node.drift()
+    node.drift()
+    capsys.readouterr()
+    node.look(periodic=True)
+    assert (node.kernel.values[FORWARD], said(capsys)) == ("1", [])
+    assert len(node.books.contended()) == 1
+
+
+def test_a_fight_that_a_reload_ended_is_told(node: Node, capsys: Log) -> None:
+    for _ in range(LIMIT.repairs + 1):
+        node.drift()
+    capsys.readouterr()
+    node.books.fights = Fights(LIMIT)
+    node.look()
+    assert said(capsys) == [f"{FORWARD} is contended no more"]
+
+
+def test_what_is_to_yield_is_left_to_the_other_for_good(tmp_path: Path, capsys: Log) -> None:
+    node = Node(tmp_path, "profiles: []\nsysctls: {net.ipv4.ip_forward: {value: 1, policy: yield}}")
+    for _ in range(LIMIT.repairs + 2):
+        node.drift()
+    node.drift()
+    (finding,) = node.look(periodic=True).after.sysctls
+    assert (node.kernel.values[FORWARD], finding.verdict) == ("0", SysctlVerdict.YIELDED)
+    assert node.books.contended()[0].yielded
+
+
+class Overwriting(FakeKernel):
+    """A rival writes over ours, but not before it was read back."""
+
+    def read_sysctl(self, key: str) -> Reading:
+        reading = super().read_sysctl(key)
+        if reading == "1":
+            self.values[key] = "0"
+        return reading
+
+
+def test_a_value_that_is_written_over_again_and_again_is_a_fight(node: Node, capsys: Log) -> None:
+    node.kernel = Overwriting()
+    for _ in range(LIMIT.repairs + 1):
+        node.look()
+    assert any(f"{FORWARD} is contended" in line and "an unknown writer" in line for line in said(capsys))
+    assert node.books.tally.repair_failures == {}
+
+
+class Vanishing(FakeKernel):
+    """An interface goes away as soon as its sysctl was written."""
+
+    gone = ""
+
+    def write_sysctl(self, key: str, value: str) -> None:
+        super().write_sysctl(key, value)
+        self.gone = key
+
+    def expand(self, pattern: str) -> Collection[str]:
+        self.values.pop(self.gone, None)
+        return super().expand(pattern)
+
+
+def test_an_interface_that_goes_away_after_the_write_is_no_fight(tmp_path: Path) -> None:
+    node = Node(tmp_path, f"profiles: []\nsysctls: {{{PATTERN}: 1}}")
+    node.kernel = Vanishing()
+    node.kernel.values = {"net.ipv4.conf.eth0.arp_ignore": "0"}
+    node.look()
+    assert node.books.fights.by_name == {}
+
+
+def test_what_the_kernel_refuses_is_a_failure_and_no_fight(node: Node) -> None:
+    node.kernel.refused[FORWARD] = errno.EPERM
+    for _ in range(LIMIT.repairs + 2):
+        node.drift()
+        node.history = {}
+    assert node.books.fights.by_name == {}
+    assert node.books.tally.repair_failures == {FORWARD: LIMIT.repairs + 2}

@@ -1,0 +1,111 @@
+"""What was seen explains a drift whose value it fits, and is forgotten when it explains nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from ipvsd.evidence import Evidence, Seen
+from ipvsd.report import Repair, Writer
+
+KEY = "net.ipv4.ip_forward"
+RMEM = "net.ipv4.tcp_rmem"
+SYSCTL, AGENT = Writer(1, "sysctl"), Writer(2, "agent")
+REPAIR = Repair(KEY, "0", "1", 1000.0, 0.003)
+
+
+def seen(value: str | None = "0", writer: Writer = SYSCTL, before: str = "1", at: float = 100.0) -> Seen:
+    return Seen(value, writer, before, at)
+
+
+@pytest.fixture
+def evidence() -> Evidence:
+    return Evidence()
+
+
+def test_the_writer_of_the_value_that_was_found_made_the_drift(evidence: Evidence) -> None:
+    evidence.add(KEY, seen("0", SYSCTL, before="1"))
+    repair = evidence.attributed(REPAIR, everything=True)
+    assert repair == dataclasses.replace(REPAIR, before="1", who="sysctl[1]", writer=SYSCTL)
+
+
+def test_who_wrote_another_value_did_not(evidence: Evidence) -> None:
+    evidence.add(KEY, seen("2", SYSCTL))
+    assert evidence.attributed(REPAIR, everything=False) == dataclasses.replace(REPAIR, who="unknown")
+
+
+def test_who_wrote_another_sysctl_did_not(evidence: Evidence) -> None:
+    evidence.add(RMEM, seen("0"))
+    assert evidence.of(KEY, "0") is None
+
+
+def test_what_no_process_did_the_kernel_did_where_every_process_is_seen(evidence: Evidence) -> None:
+    assert evidence.attributed(REPAIR, everything=True).who == "the kernel"
+    assert evidence.attributed(REPAIR, everything=False).who == "unknown"
+
+
+def test_the_last_of_several_that_wrote_the_value_made_it(evidence: Evidence) -> None:
+    for writer in (SYSCTL, AGENT):
+        evidence.add(KEY, seen("0", writer))
+    evidence.add(KEY, seen("7", SYSCTL))
+    found = evidence.of(KEY, "0")
+    assert found is not None
+    assert found.writer is AGENT
+
+
+def test_the_same_again_is_the_newest(evidence: Evidence) -> None:
+    for at, writer in enumerate((SYSCTL, AGENT, SYSCTL)):
+        evidence.add(KEY, seen("0", writer, at=float(at)))
+    found = evidence.of(KEY, "0")
+    assert found is not None
+    assert (found.writer, found.at) == (SYSCTL, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("written", "found"),
+    [
+        pytest.param("4096 131072 6291456", "4096 131072 6291456", id="a list"),
+        pytest.param("0x1", "1", id="hexadecimal"),
+        pytest.param("-1", "4294967295", id="printed without a sign"),
+    ],
+)
+def test_values_are_compared_by_their_meaning(evidence: Evidence, written: str, found: str) -> None:
+    evidence.add(RMEM, seen(written))
+    assert evidence.of(RMEM, found) is not None
+
+
+def test_an_unloading_explains_whatever_was_found(evidence: Evidence) -> None:
+    evidence.add("ip_vs", seen(None, Writer(3, "rmmod"), before=""))
+    repair = evidence.attributed(Repair("ip_vs", "unloaded", "live", 0.0, 0.0), everything=False)
+    assert repair.who == "rmmod[3]"
+
+
+def test_a_storm_leaves_the_newest_alone(evidence: Evidence) -> None:
+    for number in range(1000):
+        evidence.add(KEY, seen(str(number), Writer(number, "a")))
+    assert evidence.of(KEY, "999") is not None
+    assert evidence.of(KEY, "900") is None
+
+
+def test_a_storm_of_one_kind_does_not_drive_out_the_others(evidence: Evidence) -> None:
+    evidence.add(KEY, seen("0", AGENT))
+    for _ in range(1000):
+        evidence.add(KEY, seen("2", SYSCTL))
+    assert evidence.of(KEY, "0") is not None
+
+
+@pytest.mark.parametrize(
+    ("names", "now", "kept"),
+    [
+        pytest.param({KEY}, 200.0, False, id="right, and old"),
+        pytest.param({KEY}, 100.5, True, id="right, but it may not have been stored yet"),
+        pytest.param({RMEM}, 200.0, True, id="not right"),
+    ],
+)
+def test_what_explains_nothing_any_more_is_forgotten(
+    evidence: Evidence, names: set[str], now: float, kept: bool
+) -> None:
+    evidence.add(KEY, seen("0", at=100.0))
+    evidence.settle(names, now)
+    assert (evidence.of(KEY, "0") is not None) is kept

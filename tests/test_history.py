@@ -1,0 +1,210 @@
+"""The last repairs, kept over a restart and whatever else happens to their file; and the command that prints them."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ipvsd import history, present
+from ipvsd.cli import main
+from ipvsd.commands import history as command
+from ipvsd.history import KEPT, PATH, History
+from ipvsd.report import Repair, Writer
+from tests.samples import NOW, WRITER
+
+Output = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    (tmp_path / "run/ipvsd").mkdir(parents=True)
+    return tmp_path
+
+
+def items(first: int, number: int = 1) -> list[dict[str, Any]]:
+    return [{"name": f"net.key{index}"} for index in range(first, first + number)]
+
+
+def names(tree: Path) -> list[str]:
+    return [item["name"] for item in history.read(str(tree))]
+
+
+def lines(tree: Path) -> int:
+    return len((tree / PATH).read_bytes().splitlines())
+
+
+def test_what_is_added_is_read_the_oldest_first(tree: Path) -> None:
+    kept = History(str(tree))
+    kept.add(items(1, 2))
+    kept.add(items(3))
+    assert names(tree) == ["net.key1", "net.key2", "net.key3"]
+
+
+def test_before_the_first_repair_there_is_none(tree: Path) -> None:
+    assert history.read(str(tree)) == []
+    History(str(tree)).add([])
+    assert history.read(str(tree)) == []
+
+
+def test_a_restart_keeps_what_was_there(tree: Path) -> None:
+    for start in range(3):
+        History(str(tree)).add(items(start))
+    assert names(tree) == ["net.key0", "net.key1", "net.key2"]
+
+
+def test_no_more_than_the_last_ones_are_kept(tree: Path) -> None:
+    kept = History(str(tree))
+    longest = 0
+    for number in range(3 * KEPT):
+        kept.add(items(number))
+        longest = max(longest, lines(tree))
+    assert names(tree) == [f"net.key{number}" for number in range(2 * KEPT, 3 * KEPT)]
+    assert longest <= 2 * KEPT
+
+
+def test_more_at_once_than_are_kept_leave_the_last_ones(tree: Path) -> None:
+    kept = History(str(tree))
+    kept.add(items(0))
+    kept.add(items(1, 5 * KEPT))
+    assert (lines(tree), names(tree)[-1]) == (KEPT, f"net.key{5 * KEPT}")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        pytest.param(b'{"name": "net.ke', id="a line that a crash cut"),
+        pytest.param(b"\n\n", id="empty lines"),
+        pytest.param(b'[1, 2]\n"text"\nnull\n7\n', id="JSON that is no object"),
+        pytest.param(b"\xff\xfe\0\n", id="no text"),
+        pytest.param(b"[" * 100_000 + b"\n", id="nested without end"),
+        pytest.param(b'{"name": ' + b"9" * 10_000 + b"}\n", id="a number without end"),
+    ],
+)
+def test_what_is_damaged_is_passed_over(tree: Path, damage: bytes) -> None:
+    History(str(tree)).add(items(1))
+    with (tree / PATH).open("ab") as file:
+        file.write(damage)
+    assert names(tree)[:1] == ["net.key1"]
+    restarted = History(str(tree))
+    restarted.add(items(2))
+    restarted.add(items(3))
+    assert [name for name in names(tree) if str(name).startswith("net")] == ["net.key1", "net.key2", "net.key3"]
+
+
+def test_a_crash_before_the_new_file_took_its_place_loses_nothing(tree: Path) -> None:
+    History(str(tree)).add(items(1))
+    (tree / f"{PATH}.new").write_text('{"name": "half a li')
+    assert names(tree) == ["net.key1"]
+    History(str(tree)).add(items(2))
+    assert names(tree) == ["net.key1", "net.key2"]
+    assert os.listdir(tree / "run/ipvsd") == ["history.jsonl"]
+
+
+def test_of_a_huge_file_the_end_is_read(tree: Path) -> None:
+    with (tree / PATH).open("wb") as file:
+        file.truncate(1 << 40)  # takes no room
+        file.seek(0, os.SEEK_END)
+        file.write(b'\n{"name": "last"}\n')
+    assert names(tree) == ["last"]
+    History(str(tree)).add(items(1))
+    assert ((tree / PATH).stat().st_size < 100, names(tree)) == (True, ["last", "net.key1"])
+
+
+@pytest.mark.parametrize("mask", [0o077, 0o000])
+def test_everybody_may_read_it_and_root_alone_write(tree: Path, mask: int) -> None:
+    before = os.umask(mask)
+    try:
+        History(str(tree)).add(items(1))
+    finally:
+        os.umask(before)
+    assert (tree / PATH).stat().st_mode & 0o777 == 0o644
+
+
+def test_a_link_in_its_place_is_not_followed(tree: Path) -> None:
+    (tree / "victim").write_text("untouched")
+    kept = History(str(tree))
+    (tree / f"{PATH}.new").symlink_to(tree / "victim")
+    with pytest.raises(OSError, match="symbolic links"):
+        kept.add(items(1))
+    (tree / f"{PATH}.new").unlink()
+    kept.add(items(1))
+    (tree / PATH).unlink()
+    (tree / PATH).symlink_to(tree / "victim")
+    with pytest.raises(OSError, match="symbolic links"):
+        kept.add(items(2))
+    assert (tree / "victim").read_text() == "untouched"
+
+
+def test_a_directory_that_is_missing_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        History(str(tmp_path)).add(items(1))
+    assert history.read(str(tmp_path)) == []
+
+
+# --- the command ------------------------------------------------------------------------
+
+BY_WRITER = present.repair(Repair("net.ipv4.ip_forward", "0", "1", NOW, 0.0021, "1", str(WRITER), WRITER))
+LONG = present.repair(
+    Repair(
+        "net.ipv4.tcp_rmem", "4096 87380 4194304", "4096 131072 6291456", NOW, 0.0021, "",
+        "agent[7]", Writer(7, "agent", " ".join(["--option=some-value"] * 9)),
+    )
+)  # fmt: skip
+
+
+def printed(tree: Path, capsys: Output, *arguments: str) -> str:
+    assert main(["history", "--root", str(tree), *arguments]) == 0
+    return capsys.readouterr().out
+
+
+def test_the_command_tells_what_when_how_long_and_who(tree: Path, capsys: Output) -> None:
+    History(str(tree)).add([BY_WRITER])
+    assert printed(tree, capsys) == (
+        "2027-01-15T08:00:00.000Z  net.ipv4.ip_forward: 0 -> 1 in 2.1 ms\n"
+        "      by sysctl[4242] of cron.service: sysctl -w net.ipv4.ip_forward=0\n"
+    )
+
+
+def test_the_command_keeps_to_the_width(tree: Path, capsys: Output) -> None:
+    History(str(tree)).add([LONG])
+    out = printed(tree, capsys).splitlines()
+    assert max(map(len, out)) <= 80
+    assert " ".join(" ".join(out).split()).count("--option=some-value") == 9
+
+
+def test_the_command_prints_as_many_as_are_asked_for(tree: Path, capsys: Output) -> None:
+    History(str(tree)).add([{**BY_WRITER, "name": f"net.key{number}"} for number in range(30)])
+    assert printed(tree, capsys).count("->") == 20
+    out = printed(tree, capsys, "--lines", "2")
+    assert ("net.key28:" in out, "net.key29:" in out, out.count("->")) == (True, True, 2)
+
+
+def test_the_command_gives_json_as_it_was_kept(tree: Path, capsys: Output) -> None:
+    History(str(tree)).add([BY_WRITER, LONG])
+    assert json.loads(printed(tree, capsys, "--output", "json")) == [BY_WRITER, LONG]
+
+
+def test_without_repairs_the_command_says_so(tree: Path, capsys: Output) -> None:
+    assert printed(tree, capsys) == "nothing was repaired since the boot\n"
+    assert json.loads(printed(tree, capsys, "--output", "json")) == []
+
+
+VALUES = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=10), st.just(10**400)),
+    lambda inner: st.one_of(st.lists(inner, max_size=2), st.dictionaries(st.just("command"), inner, max_size=1)),
+    max_leaves=3,
+)
+KEYS = st.sampled_from(["time", "name", "found", "wanted", "who", "seconds", "writer"])
+
+
+@given(st.dictionaries(KEYS, VALUES))
+def test_whatever_another_version_wrote_is_printed_as_lines_of_ascii(repair: dict[str, Any]) -> None:
+    for line in command._lines(repair):
+        assert line.isascii()
+        assert line.isprintable()

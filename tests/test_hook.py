@@ -1,0 +1,200 @@
+"""The program that tells of writes, run on a machine that knows its instructions; and the records that it makes."""
+
+from __future__ import annotations
+
+import contextlib
+import struct
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from ipvsd import hook
+from ipvsd.assembly import assemble
+from tests.bpf_machine import RING_FD, STACK_SIZE, TABLE_FD, Machine, Write, calls
+
+OWN = 4000
+HELD = b"net/ipv4/ip_forward"
+LONG = b"net/ipv4/conf/abcdefghijklmno/igmpv3_unsolicited_report_interval"
+NAMES = st.one_of(
+    st.text(alphabet="abcdefghijklmnopqrstuvwxyz0123456789_-./", min_size=1, max_size=90).map(str.encode),
+    st.binary(min_size=1, max_size=90).filter(lambda name: b"\0" not in name),
+)
+
+
+def machine(*held: bytes, named: bool = True, room: int = 1000) -> Machine:
+    """Return one on which the program runs, with the buckets of these names marked."""
+    table = bytearray(8 * hook.BUCKETS)
+    for name in held:
+        struct.pack_into("<Q", table, 8 * hook.bucket(name), 1)
+    return Machine(assemble(hook.program(TABLE_FD, RING_FD, OWN if named else None)), table, room)
+
+
+def lost(ran: Machine) -> int:
+    return int(struct.unpack_from("<Q", ran.table, 8 * hook.LOST)[0])
+
+
+# --- the digest -------------------------------------------------------------------------
+
+
+def reference(name: bytes) -> int:
+    """Return the bucket as one reads of it: FNV-1a of 64 bits, over words, of which the highest bits remain."""
+    digest: int = 14695981039346656037
+    padded = name[:63] + bytes(64 - len(name[:63]))
+    for start in range(0, 64, 8):
+        digest ^= int.from_bytes(padded[start : start + 8], "little")
+        digest = digest * 1099511628211 % 2**64
+    return digest >> 50
+
+
+@given(NAMES)
+def test_the_bucket_is_that_of_the_digest(name: bytes) -> None:
+    assert hook.bucket(name) == reference(name) < hook.LOST
+
+
+def test_names_that_differ_at_the_end_have_buckets_of_their_own() -> None:
+    names = [f"net/ipv4/conf/veth{number:08x}/rp_filter".encode() for number in range(200)]
+    assert len({hook.bucket(name) for name in names}) > 190
+
+
+# --- the program ------------------------------------------------------------------------
+
+
+def test_a_write_to_a_held_sysctl_is_told() -> None:
+    ran = machine(HELD)
+    assert ran.run(Write(HELD, b"1\n", b"0", 4242, b"sysctl", 77)) == 1
+    (record,) = ran.records
+    assert hook.told(record) == hook.Told(4242, 77, "sysctl", "net/ipv4/ip_forward", "1\n", "0", whole=True)
+    assert hook.name(record) == HELD
+
+
+@given(NAMES)
+def test_the_program_finds_the_bucket_of_every_name(name: bytes) -> None:
+    ran = machine(name)
+    assert ran.run(Write(name)) == 1
+    assert [hook.name(record) for record in ran.records] == [name[:63]]
+
+
+@given(NAMES, NAMES)
+def test_a_name_that_is_not_held_is_not_told(held: bytes, name: bytes) -> None:
+    assume(reference(held) != reference(name))
+    ran = machine(held)
+    assert ran.run(Write(name)) == 1
+    assert ran.records == []
+
+
+def test_a_name_that_shares_a_bucket_is_told_under_its_own_name() -> None:
+    bucket = hook.bucket(HELD)
+    other = next(name for name in (b"net/x%d" % number for number in range(1_000_000)) if hook.bucket(name) == bucket)
+    ran = machine(HELD)
+    ran.run(Write(other))
+    assert hook.name(ran.records[0]) == other
+
+
+def test_what_is_not_held_costs_two_calls() -> None:
+    ran = machine(HELD)
+    ran.run(Write(b"kernel/panic"))
+    assert ran.called == [101, 1]
+
+
+def test_what_is_held_no_more_is_not_told() -> None:
+    ran = machine(HELD)
+    struct.pack_into("<Q", ran.table, 8 * hook.bucket(HELD), 0)
+    ran.run(Write(HELD))
+    assert ran.records == []
+
+
+def test_a_read_is_not_told() -> None:
+    ran = machine(HELD)
+    assert ran.run(Write(HELD, write=False)) == 1
+    assert (ran.records, ran.called) == ([], [])
+
+
+def test_our_own_writes_are_not_told() -> None:
+    ran = machine(HELD)
+    assert ran.run(Write(HELD, process=OWN)) == 1
+    assert (ran.records, lost(ran)) == ([], 0)
+
+
+def test_a_full_ring_is_counted() -> None:
+    ran = machine(HELD, room=2)
+    assert [ran.run(Write(HELD)) for _ in range(5)] == [1] * 5
+    assert (len(ran.records), lost(ran)) == (2, 3)
+
+
+def test_nothing_but_the_count_of_the_lost_is_written_to_the_table() -> None:
+    ran = machine(HELD, room=0)
+    before = bytes(ran.table[: 8 * hook.LOST])
+    ran.run(Write(HELD))
+    assert ran.table[: 8 * hook.LOST] == before
+
+
+@pytest.mark.parametrize("named", [True, False], ids=["with the process", "without it"])
+@pytest.mark.parametrize("room", [0, 9], ids=["a full ring", "room"])
+@pytest.mark.parametrize(
+    "write",
+    [
+        pytest.param(Write(HELD), id="held"),
+        pytest.param(Write(b"kernel/panic"), id="not held"),
+        pytest.param(Write(HELD, write=False), id="a read"),
+        pytest.param(Write(HELD, process=OWN), id="our own"),
+        pytest.param(Write(LONG), id="a name that is too long"),
+        pytest.param(Write(HELD, old=b"x" * 5000, new=b"y" * 5000, comm=b"z" * 99), id="values that are too long"),
+        pytest.param(Write(b"", b"", b"", 0, b"", 0), id="nothing"),
+    ],
+)
+def test_every_write_is_let_happen(named: bool, room: int, write: Write) -> None:
+    assert machine(HELD, LONG, named=named, room=room).run(write) == 1
+
+
+def test_the_form_for_old_kernels_asks_for_no_process() -> None:
+    ran = machine(HELD, named=False)
+    ran.run(Write(HELD, process=OWN))
+    told = hook.told(ran.records[0])
+    assert (told.pid, told.comm) == (0, "")
+    assert (told.name, told.old, told.new, told.cgroup) == ("net/ipv4/ip_forward", "1\n", "0", 77)
+    assert not {14, 16} & set(calls(ran.code))
+    assert {14, 16} < set(calls(machine(HELD).code))
+
+
+def test_the_stack_is_enough() -> None:
+    # BUCKETS is the number of the table's entries; the machine refuses what lies outside its stack.
+    assert len(machine(HELD).table) == 8 * (hook.LOST + 1)
+    ran = machine(HELD)
+    ran.run(Write(HELD))
+    assert len(ran.records[0]) < STACK_SIZE
+
+
+# --- the records ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("new", "whole"),
+    [
+        pytest.param(b"4096 131072 6291456", True, id="short"),
+        pytest.param(b"1" * 62, True, id="one less than what fits"),
+        pytest.param(b"1" * 63, False, id="what fits may go on"),
+        pytest.param(b"1" * 64, False, id="longer"),
+    ],
+)
+def test_a_value_that_may_have_been_cut_says_so(new: bytes, whole: bool) -> None:
+    ran = machine(HELD)
+    ran.run(Write(HELD, new=new))
+    assert hook.told(ran.records[0]).whole is whole
+
+
+@given(st.binary(max_size=300))
+def test_no_record_raises_but_one_that_is_too_short(record: bytes) -> None:
+    assert b"\0" not in hook.name(record)
+    with contextlib.suppress(struct.error):
+        told = hook.told(record)
+        assert len(record) >= 224
+        assert (0 <= told.pid < 1 << 32, 0 <= told.cgroup < 1 << 64) == (True, True)
+        return
+    assert len(record) < 224
+
+
+@given(st.binary(min_size=95, max_size=95), st.binary(min_size=128, max_size=140))
+def test_the_two_readings_of_a_name_agree(head: bytes, tail: bytes) -> None:
+    record = head + b"\0" + tail  # the kernel ends every name
+    assert hook.told(record).name == hook.name(record).decode("utf-8", "replace")

@@ -1,0 +1,386 @@
+"""A single drift is turned back in the moment of its event, and whatever is not is left to the whole look."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Callable, Optional
+
+import pytest
+
+from ipvsd.config import parse
+from ipvsd.contention import Fights, Limit
+from ipvsd.evidence import Seen
+from ipvsd.model import LoadModule, WriteSysctl
+from ipvsd.reconcile import reconcile
+from ipvsd.reflex import LONGEST, LULL, STORED, Reflex
+from ipvsd.report import Writer
+from tests.fake_kernel import FORWARD, FakeKernel
+from tests.timers import Timers
+
+ALIAS = "net.ipv4.conf.all.forwarding"
+CONNTRACK = "net.ipv4.vs.conntrack"
+TEXT = "sysctls: {net.ipv4.ip_forward: 1}"
+
+
+class Node:
+    """A daemon after its first look, of which only the reflex is there."""
+
+    def __init__(self, text: str = TEXT, pinned: Callable[[str], Optional[int]] = lambda _: None) -> None:
+        self.kernel, self.mailbox = FakeKernel(), Timers()
+        self.reflex = Reflex(self.kernel, self.mailbox, pinned, lambda: self.mailbox.now)
+        self.reflex.fights = Fights(Limit(1_000_000, 60.0, 300.0))
+        self.arm(text)
+
+    def arm(self, text: str = TEXT, left_alone: Collection[str] = ()) -> None:
+        config = parse([("f", text.encode())])
+        self.reflex.arm(reconcile(self.kernel, config, {}, lambda: self.mailbox.now), left_alone)
+
+    def drift(self, value: str = "0") -> bool:
+        self.kernel.values[FORWARD] = value
+        return self.reflex.told(FORWARD)
+
+
+@pytest.fixture
+def node() -> Node:
+    return Node()
+
+
+# --- told of what has happened ----------------------------------------------------------
+
+
+def test_a_drift_is_turned_back_once(node: Node) -> None:
+    assert node.drift()
+    assert node.kernel.values[FORWARD] == "1"
+    assert node.reflex.told(FORWARD)
+    assert [item.action for item in node.reflex.take()] == [WriteSysctl(FORWARD, "0", "1")]
+    assert node.reflex.take() == ()
+
+
+@pytest.mark.parametrize("value", ["1", " 1\n", "0x1"])
+def test_the_same_value_is_right_and_nothing_is_written(node: Node, value: str) -> None:
+    assert node.drift(value)
+    assert (node.kernel.values[FORWARD], node.reflex.take()) == (value, ())
+    node.mailbox.wait(60)
+    assert node.mailbox.looks() == []
+
+
+@pytest.mark.parametrize("name", ["net.ipv4.tcp_rmem", "kernel.panic", "", "no_module"])
+def test_what_is_not_held_is_left_to_the_whole_look(node: Node, name: str) -> None:
+    assert not node.reflex.told(name)
+    assert node.reflex.take() == ()
+
+
+def test_before_the_first_look_nothing_is_held() -> None:
+    assert not Reflex(FakeKernel(), Timers()).told(FORWARD)
+
+
+def test_what_was_not_right_at_the_look_is_left_to_the_next(node: Node) -> None:
+    node.kernel.refused[FORWARD] = errno.EPERM
+    node.kernel.values[FORWARD] = "0"
+    node.arm()
+    node.kernel.refused.clear()
+    assert not node.reflex.told(FORWARD)
+    assert node.kernel.values[FORWARD] == "0"
+
+
+def test_what_is_to_be_left_alone_is_not_written(node: Node) -> None:
+    node.arm(left_alone=[FORWARD])
+    assert not node.drift()
+    assert node.kernel.values[FORWARD] == "0"
+
+
+def test_what_is_only_observed_is_never_written() -> None:
+    text = "profiles: []\nsysctls: {net.ipv4.ip_forward: {value: 0, policy: observe}}"
+    node = Node(text)
+    assert node.drift("0")
+    assert not node.drift("1")
+    assert (node.kernel.values[FORWARD], node.reflex.take()) == ("1", ())
+
+
+def test_a_write_that_is_refused_is_left_to_the_whole_look(node: Node) -> None:
+    node.kernel.refused[FORWARD] = errno.EPERM
+    assert not node.drift()
+    assert node.reflex.take() == ()
+
+
+def test_a_value_that_is_not_kept_is_left_to_the_whole_look(node: Node) -> None:
+    node.kernel.clamps[FORWARD] = lambda _: "0"
+    assert not node.drift()
+    assert node.reflex.take() == ()
+
+
+def test_a_sysctl_that_is_gone_is_left_to_the_whole_look(node: Node) -> None:
+    del node.kernel.values[FORWARD]
+    assert not node.reflex.told(FORWARD)
+
+
+def test_another_name_of_a_sysctl_is_told_as_itself(node: Node) -> None:
+    node.kernel.values[FORWARD] = "0"
+    assert node.reflex.told(ALIAS)
+    assert [item.action.name for item in node.reflex.take()] == [FORWARD]
+
+
+def test_what_is_wanted_anew_is_what_is_turned_back_to(node: Node) -> None:
+    node.drift()
+    node.arm("sysctls: {net.ipv4.ip_forward: 0}")
+    assert node.drift("0")
+    assert node.drift("1")
+    assert node.kernel.values[FORWARD] == "0"
+
+
+def test_a_module_that_was_removed_is_loaded_again(node: Node) -> None:
+    node.kernel.unload("ip_vs_sh")
+    assert node.reflex.told("ip_vs_sh")
+    assert "ip_vs_sh" in node.kernel.states
+    assert [item.action for item in node.reflex.take()] == [LoadModule("ip_vs_sh")]
+
+
+def test_a_module_that_is_still_going_is_left_to_the_whole_look(node: Node) -> None:
+    node.kernel.unload("ip_vs_sh", looks=9)
+    assert not node.reflex.told("ip_vs_sh")
+
+
+def test_a_module_that_cannot_be_loaded_is_left_to_the_whole_look(node: Node) -> None:
+    node.kernel.unload("ip_vs_sh")
+    node.kernel.broken["ip_vs_sh"] = errno.ENOEXEC
+    assert not node.reflex.told("ip_vs_sh")
+    assert node.reflex.take() == ()
+
+
+# --- through the open descriptor --------------------------------------------------------
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    file = tmp_path / "ip_forward"
+    file.write_text("1\n")
+    return file
+
+
+def opened(file: Path, flags: int) -> Iterator[Node]:
+    descriptor = os.open(file, flags)
+    yield Node(pinned=lambda name: descriptor if name == FORWARD else None)
+    os.close(descriptor)
+
+
+@pytest.fixture
+def pinned(file: Path) -> Iterator[Node]:
+    """A node whose descriptor of ip_forward is that of a file, so that the kernel's own value is not asked."""
+    yield from opened(file, os.O_RDWR)
+
+
+@pytest.fixture
+def appending(file: Path) -> Iterator[Node]:
+    """One whose file keeps what was there, as a kernel that does not keep what was written."""
+    yield from opened(file, os.O_RDWR | os.O_APPEND)
+
+
+@pytest.fixture
+def reading(file: Path) -> Iterator[Node]:
+    """One whose descriptor is for reading alone."""
+    yield from opened(file, os.O_RDONLY)
+
+
+def test_a_drift_is_turned_back_through_the_descriptor(pinned: Node, file: Path) -> None:
+    for value in ("0", "7", "0"):
+        file.write_text(f"{value}\n")
+        assert pinned.reflex.told(FORWARD)
+        assert file.read_text() == "1\n"
+    written = [WriteSysctl(FORWARD, value, "1") for value in ("0", "7", "0")]
+    assert [item.action for item in pinned.reflex.take()] == written
+
+
+def test_more_values_than_are_remembered_are_turned_back_all_the_same(pinned: Node, file: Path) -> None:
+    for value in (2, 3, 4, 5, 6, 7, 8, 9) * 9:
+        file.write_text(f"{value} " + " " * (value % 5) + "\n")
+        pinned.reflex.told(FORWARD)
+        assert file.read_text().startswith("1\n")
+
+
+def test_the_right_value_in_the_file_is_right(pinned: Node, file: Path) -> None:
+    before = file.stat().st_mtime_ns
+    assert pinned.reflex.told(FORWARD)
+    assert (pinned.reflex.take(), file.stat().st_mtime_ns) == ((), before)
+
+
+def test_what_the_file_does_not_keep_is_left_to_the_whole_look(appending: Node, file: Path) -> None:
+    file.write_text("0\n")
+    assert not appending.reflex.told(FORWARD)
+    assert appending.reflex.take() == ()
+
+
+def test_what_cannot_be_written_through_the_descriptor_is_written_by_name(reading: Node, file: Path) -> None:
+    file.write_text("0\n")
+    reading.kernel.values[FORWARD] = "0"
+    assert reading.reflex.told(FORWARD)
+    assert (file.read_text(), reading.kernel.values[FORWARD]) == ("0\n", "1")
+    assert len(reading.reflex.take()) == 1
+
+
+# --- told of what is about to happen ----------------------------------------------------
+
+
+@pytest.mark.parametrize("late", [0.0004, 0.003, 0.02, 0.1], ids=lambda late: f"{late * 1000} ms")
+def test_a_write_that_is_stored_after_it_was_told_is_turned_back(node: Node, late: float) -> None:
+    node.reflex.expect(FORWARD)
+    node.mailbox.wait(late)
+    node.kernel.values[FORWARD] = "0"
+    node.mailbox.wait(sum(STORED))
+    (item,) = node.reflex.take()
+    assert (node.kernel.values[FORWARD], item.since) == ("1", 1000.0)
+
+
+def test_a_write_that_was_stored_by_then_is_turned_back_at_once(node: Node) -> None:
+    node.kernel.values[FORWARD] = "0"
+    node.reflex.expect(ALIAS)
+    assert node.kernel.values[FORWARD] == "1"
+
+
+def test_a_write_of_the_same_value_or_elsewhere_comes_to_nothing(node: Node) -> None:
+    node.reflex.expect(FORWARD)
+    node.mailbox.wait(1)
+    assert (node.reflex.take(), node.mailbox.looks(), node.mailbox.idle) == ((), [], True)
+
+
+def test_many_writes_at_once_have_all_the_time_that_one_has(node: Node) -> None:
+    for _ in range(20):
+        node.reflex.expect(CONNTRACK)
+        node.reflex.expect(FORWARD)
+    node.mailbox.wait(0.1)
+    node.kernel.values[FORWARD] = "0"
+    node.mailbox.wait(0.1)
+    assert node.kernel.values[FORWARD] == "1"
+
+
+def test_a_second_write_does_not_wait_for_the_looks_at_the_first(node: Node) -> None:
+    node.reflex.expect(FORWARD)
+    node.mailbox.wait(sum(STORED[:3]) + 0.001)
+    node.reflex.expect(FORWARD)
+    node.kernel.values[FORWARD] = "0"
+    node.mailbox.wait(STORED[0])
+    assert node.kernel.values[FORWARD] == "1"
+
+
+def test_what_is_turned_back_by_its_other_event_is_not_looked_for_any_more(node: Node) -> None:
+    node.reflex.expect(FORWARD)
+    assert node.drift()
+    node.mailbox.wait(0)
+    assert len(node.reflex.take()) == 1
+    node.mailbox.wait(1)
+    assert (node.mailbox.looks(), node.mailbox.idle) == ([], True)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        pytest.param(lambda kernel: kernel.refused.update({FORWARD: errno.EPERM}), id="refused"),
+        pytest.param(lambda kernel: kernel.clamps.update({FORWARD: lambda _: "0"}), id="not kept"),
+        pytest.param(lambda kernel: kernel.values.pop(FORWARD), id="gone"),
+    ],
+)
+def test_a_write_that_cannot_be_turned_back_is_left_to_the_whole_look(
+    node: Node, spoil: Callable[[FakeKernel], object]
+) -> None:
+    node.kernel.values[FORWARD] = "0"
+    spoil(node.kernel)
+    node.reflex.expect(FORWARD)
+    node.mailbox.wait(1)
+    assert (node.mailbox.looks(), node.reflex.take()) == ([FORWARD], ())
+
+
+def test_a_write_to_what_is_not_held_is_left_to_a_whole_look_after_it_is_stored(node: Node) -> None:
+    node.reflex.expect("net.ipv4.tcp_rmem")
+    assert node.mailbox.looks() == []
+    node.mailbox.wait(1)
+    assert node.mailbox.looks() == ["net.ipv4.tcp_rmem"]
+
+
+# --- the whole look that follows --------------------------------------------------------
+
+
+def test_the_whole_look_comes_after_a_lull_and_not_before(node: Node) -> None:
+    node.drift()
+    node.mailbox.wait(LULL - 0.001)
+    assert node.mailbox.looks() == []
+    node.mailbox.wait(0.001)
+    assert node.mailbox.looks() == ["turned back"]
+    node.reflex.take()
+    node.mailbox.wait(60)
+    assert node.mailbox.looks() == []
+
+
+def test_another_drift_puts_it_off(node: Node) -> None:
+    for _ in range(4):
+        node.drift()
+        node.mailbox.wait(LULL - 0.001)
+    assert node.mailbox.looks() == []
+    node.mailbox.wait(0.001)
+    assert node.mailbox.looks() == ["turned back"]
+
+
+def test_a_storm_does_not_put_it_off_for_ever(node: Node) -> None:
+    while not node.mailbox.reasons:
+        node.drift()
+        node.mailbox.wait(0.01)
+        assert node.mailbox.now < 1000.0 + 2 * LONGEST
+    assert node.mailbox.now <= 1000.0 + LONGEST + 0.1
+
+
+def test_a_look_for_another_reason_is_the_one_that_follows(node: Node) -> None:
+    node.drift()
+    node.mailbox.wait(0.1)
+    assert len(node.reflex.take()) == 1
+    node.mailbox.wait(60)
+    assert node.mailbox.looks() == []
+
+
+# --- fights -----------------------------------------------------------------------------
+
+
+def test_what_is_turned_back_too_often_is_left_alone(node: Node) -> None:
+    node.reflex.fights = Fights(Limit(3, 60.0, 300.0))
+    node.reflex.evidence.add(FORWARD, Seen("0", Writer(7, "agent"), "1", 1000.0))
+    for _ in range(4):
+        assert node.drift()
+        node.mailbox.wait(0.01)
+    assert node.mailbox.looks() == [FORWARD]
+    assert node.reflex.fights.contended()[FORWARD].rival == "agent[7]"
+    assert not node.drift()
+    assert (node.kernel.values[FORWARD], len(node.reflex.take())) == ("0", 4)
+
+
+def test_a_rival_that_was_not_seen_is_unknown(node: Node) -> None:
+    node.drift()
+    node.mailbox.wait(0.01)
+    assert node.reflex.fights.by_name[FORWARD].rival == "an unknown writer"
+
+
+def test_a_fight_over_one_sysctl_leaves_the_others_held(node: Node) -> None:
+    node.reflex.fights = Fights(Limit(3, 60.0, 300.0))
+    for _ in range(4):
+        node.drift()
+        node.mailbox.wait(0.01)
+    node.kernel.values[CONNTRACK] = "0"
+    assert node.reflex.told(CONNTRACK)
+    assert node.kernel.values[CONNTRACK] == "1"
+
+
+def test_what_is_to_yield_is_yielded() -> None:
+    node = Node("sysctls: {net.ipv4.ip_forward: {value: 1, policy: yield}}")
+    node.reflex.fights = Fights(Limit(3, 60.0, 300.0))
+    for _ in range(4):
+        node.drift()
+        node.mailbox.wait(0.01)
+    assert node.reflex.fights.contended()[FORWARD].yielded
+
+
+def test_modules_are_not_fought_over(node: Node) -> None:
+    node.reflex.fights = Fights(Limit(1, 60.0, 300.0))
+    for _ in range(5):
+        node.kernel.unload("ip_vs_sh")
+        assert node.reflex.told("ip_vs_sh")
+        node.mailbox.wait(0.01)
+    assert node.reflex.fights.by_name == {}

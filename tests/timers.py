@@ -1,0 +1,43 @@
+"""A mailbox without descriptors, whose time passes when the test says so."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from typing import Callable
+
+from ipvsd.model import ReasonKind
+from ipvsd.wake import Mailbox
+
+
+class Timers(Mailbox):
+    """Stands for a Mailbox where nothing but reasons and timers matters."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.reasons: list[tuple[float, ReasonKind, str]] = []
+        self._due: list[tuple[float, int, Callable[[], None]]] = []
+        self._number = itertools.count()
+
+    def put(self, kind: ReasonKind, detail: str = "") -> None:
+        self.reasons.append((self.now, kind, detail))
+
+    def later(self, seconds: float, callback: Callable[[], None]) -> None:
+        heapq.heappush(self._due, (self.now + seconds, next(self._number), callback))
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass, and what is due happen."""
+        until = self.now + seconds
+        while self._due and self._due[0][0] <= until:
+            self.now, _, callback = heapq.heappop(self._due)
+            callback()
+        self.now = until
+
+    @property
+    def idle(self) -> bool:
+        return not self._due
+
+    def looks(self) -> list[str]:
+        """Return why a whole look was asked for since this was last called."""
+        told, self.reasons = [detail for _, _, detail in self.reasons], []
+        return told
