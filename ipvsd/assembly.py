@@ -50,6 +50,11 @@ def exclusive_or(target: int, source: int) -> Instruction:
     return Instruction(0xAF, target, source)
 
 
+def both(target: int, value: int) -> Instruction:
+    """Keep the bits of a register that are set in a signed number of 32 bits, too."""
+    return Instruction(0x57, target, value=value)
+
+
 def shift_right(target: int, bits: int) -> Instruction:
     return Instruction(0x77, target, value=bits)
 
@@ -77,6 +82,14 @@ def add_atomically(target: int, offset: int, source: int) -> Instruction:
 
 def if_equal(target: int, value: int, label: str) -> Instruction:
     return Instruction(0x15, target, value=value, jump=label)
+
+
+def if_not_equal(target: int, value: int, label: str) -> Instruction:
+    return Instruction(0x55, target, value=value, jump=label)
+
+
+def if_same(target: int, source: int, label: str) -> Instruction:
+    return Instruction(0x1D, target, source, jump=label)
 
 
 def call(helper: int) -> Instruction:

@@ -15,6 +15,7 @@ from ipvsd.document import Node, Scalar
 from ipvsd.model import Exactly, OneOf, Policy, Want, Within
 from ipvsd.settings import (
     CONTENTION,
+    GUARD,
     MODULE,
     SETTINGS,
     STARTUP,
@@ -60,6 +61,7 @@ class SysctlSetting:
     required: Optional[bool] = None
     dropped: bool = False
     exclude: tuple[str, ...] = ()  # what a pattern's wildcards must not stand for
+    guard: Optional[bool] = None
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,7 @@ class Config:
     fight_repairs: int = 20  # more of one sysctl within the window are a fight over it
     fight_window: float = 60.0
     fight_quiet: float = 300.0  # right for so long, and the fight is over
+    guard_allow: tuple[str, ...] = ()  # units that may write what is guarded
     listen: tuple[tuple[str, int], ...] = (("127.0.0.1", 14787), ("::1", 14787))
     modules: Mapping[str, ModuleSetting] = field(default_factory=dict)
     sysctls: Mapping[str, SysctlSetting] = field(default_factory=dict)
@@ -130,6 +133,7 @@ class _Reader:
             **self._plain(SETTINGS),
             "startup": lambda where, node: self._mapping(where, node, self._plain(STARTUP)),
             "contention": lambda where, node: self._mapping(where, node, self._plain(CONTENTION)),
+            "guard": lambda where, node: self._mapping(where, node, self._plain(GUARD)),
             "web": lambda where, node: self._mapping(where, node, self._plain(WEB)),
             "modules": self._each(self._module),
             "sysctls": self._each(self._sysctl),

@@ -10,6 +10,7 @@ import contextlib
 import gc
 import os
 import time
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Optional
 
@@ -23,7 +24,7 @@ from ipvsd.health import assess
 from ipvsd.host import LinuxHost
 from ipvsd.journal import log
 from ipvsd.model import Reason, ReasonKind
-from ipvsd.narrate import TABLE_LOST, told
+from ipvsd.narrate import TABLE_LOST, refused, told
 from ipvsd.notify import Notifier, watchdog_period
 from ipvsd.profiles import notes
 from ipvsd.reconcile import Reconciled, reconcile
@@ -64,6 +65,7 @@ class Daemon:
         self._history: History = {}
         self._books = Books(root)
         self._table = Table(root)
+        self._refusals: Counter[str] = Counter()
         self._sources: list[Source] = []
         self._web: Optional[Web] = None
         self._asker: Optional[Asker] = None
@@ -110,6 +112,8 @@ class Daemon:
 
     def _notes(self) -> tuple[str, ...]:
         known = notes(self._config.profiles, self._config.kube_proxy)
+        if self._targets.guarded and not self._writes.guards:
+            known = (*known, f"'guard' has no effect here: {self._writes.detail}")
         return (*known, *(f"{path} {NOT_AS_CONFIGURED}" for path in self._stale))
 
     def _tell_notes(self) -> None:
@@ -189,6 +193,10 @@ class Daemon:
         )
         self._reflex.fights = self._books.fights
         self._consider_table(repairs, periodic)
+        for item in self._writes.take_refusals():
+            self._refusals[item.name] += item.times
+            line = refused(item.name, item.value, item.writer, item.times)
+            log(line.level, line.text, line.fields)
         self._books.looked(time.monotonic() - begun)
         self._arm(done)
         if self._asker:
@@ -219,6 +227,7 @@ class Daemon:
             backend=self._backend(),
             lost=self._writes.lost,
             contended=self._books.contended(),
+            refusals=dict(self._refusals),
         )
 
     def _look_around(self, done: Reconciled) -> None:
@@ -332,7 +341,14 @@ class Daemon:
         for finding in done.after.parameters:
             if finding.found is not None and finding.name not in left_alone:
                 paths[finding.name] = self._host.parameter_path(finding.name)
-        self._targets = Targets(_modules(done), paths, self._configured.directories(), links=_links(done))
+        self._targets = Targets(
+            _modules(done),
+            paths,
+            self._configured.directories(),
+            links=_links(done),
+            guarded=frozenset(finding.name for finding in done.after.sysctls if finding.wanted.guard),
+            allowed=self._config.guard_allow,
+        )
         for source in self._sources:
             source.arm(self._targets)
 

@@ -156,6 +156,7 @@ def _adjust_sysctls(wanted: dict[str, WantedSysctl], config: Config) -> None:
             made,
             policy=setting.policy or (old.policy if old else made.policy),
             required=made.required if setting.required is not None or old is None else old.required,
+            guard=bool(setting.guard),
         )
 
 
@@ -177,5 +178,11 @@ def _spread(
 
 def _wanted(key: str, want: Want, setting: SysctlSetting) -> WantedSysctl:
     return WantedSysctl(
-        key, want, setting.policy or Policy.ENFORCE, bool(setting.required), setting.origin, provider(key)
+        key,
+        want,
+        setting.policy or Policy.ENFORCE,
+        bool(setting.required),
+        setting.origin,
+        provider(key),
+        guard=bool(setting.guard),
     )

@@ -24,6 +24,7 @@ def as_mapping(config: Config) -> dict[str, Any]:
             "window": f"{config.fight_window:g}s",
             "quiet": f"{config.fight_quiet:g}s",
         },
+        "guard": {"allow": list(config.guard_allow)},
         "web": {"listen": [address(host, port) for host, port in config.listen]},
         "modules": {name: _module(setting) for name, setting in config.modules.items()},
         "sysctls": {key: _sysctl(setting) for key, setting in config.sysctls.items()},
@@ -67,6 +68,8 @@ def _sysctl(setting: SysctlSetting) -> Any:
         said.update({key: bound for key, bound in bounds.items() if bound is not None})
     if setting.exclude:
         said["exclude"] = list(setting.exclude)
+    if setting.guard is not None:
+        said["guard"] = setting.guard
     if setting.policy is not None:
         said["policy"] = setting.policy.value
     if setting.required is not None:

@@ -4,6 +4,8 @@ It tells of a write when the name's digest marks a bucket of a table that we fil
 names that are not held leave it after one look into that table, and a name that shares the bucket
 of one that is held is told apart by whoever reads the records. It is of type cgroup/sysctl, so it sees every
 process of the machine, whatever procfs and network namespace it has, and runs before the value is stored.
+A write to a name that is guarded it refuses, with EPERM for the writer, unless the writer's control group, or one
+above it, is one of those that we list in a second mapping.
 """
 
 from __future__ import annotations
@@ -23,12 +25,16 @@ from ipvsd.assembly import (
     R6,
     R7,
     R8,
+    R9,
     Line,
     add,
     add_atomically,
+    both,
     call,
     exclusive_or,
     if_equal,
+    if_not_equal,
+    if_same,
     leave,
     load32,
     load64,
@@ -43,19 +49,27 @@ from ipvsd.assembly import (
 )
 
 # <linux/bpf.h>, enum bpf_func_id
-_MAP_LOOKUP, _PID_TGID, _COMM, _CGROUP_ID = 1, 14, 16, 80
+_MAP_LOOKUP, _PID_TGID, _COMM, _CGROUP_ID, _ANCESTOR_ID = 1, 14, 16, 80, 123
 _NAME, _OLD_VALUE, _NEW_VALUE, _RING_OUTPUT = 101, 102, 103, 130
 
 BITS = 14
 LOST = 1 << BITS  # the bucket that counts the records for which there was no room
 BUCKETS = LOST + 1
+ALLOWED = 16  # control groups that may write what is guarded
+_DEPTH = 6  # levels below the root at which the group of a unit may be
 
-# A record, built on the stack: process, cgroup, command's name, sysctl, its value before, and the one written.
-_RECORD = struct.Struct("<QQ16s64s64s64s")
+# What a bucket holds: nothing, or that its name is held, and perhaps guarded. The rest of its bits are the
+# name's digest then, for another name in the bucket must not be refused.
+_HELD, _GUARDED = 1, 2
+
+# A record, built on the stack: process, cgroup, command's name, sysctl, its value before, the one written, and
+# whether that was refused.
+_RECORD = struct.Struct("<QQ16s64s64s64sQ")
 _TEXT = 64
 _START = -_RECORD.size
-_AT_CGROUP, _AT_COMM, _AT_NAME, _AT_OLD, _AT_NEW = (_START + offset for offset in (8, 16, 32, 96, 160))
+_AT_CGROUP, _AT_COMM, _AT_NAME, _AT_OLD, _AT_NEW, _AT_REFUSED = (_START + at for at in (8, 16, 32, 96, 160, 224))
 _AT_BUCKET = _START - 8
+_AT_ANCESTORS = _AT_BUCKET - 8 * _DEPTH
 
 # FNV-1a's numbers (http://www.isthe.com/chongo/tech/comp/fnv/), over words instead of bytes.
 _BASIS, _PRIME = 0xCBF29CE484222325, 0x100000001B3
@@ -73,10 +87,11 @@ class Told:
     old: str
     new: str
     whole: bool  # whether `new` is all of what was written
+    refused: bool
 
 
-def program(table: int, ring: int, own: Optional[int]) -> Iterator[Line]:
-    """Yield the program for these maps.
+def program(table: int, allowed: Optional[int], ring: int, own: Optional[int]) -> Iterator[Line]:
+    """Yield the program for these maps; without `allowed` it guards nothing.
 
     `own` is the process of which nothing is told; with None, it is not asked which one writes: 5.10 refuses that.
     """
@@ -90,6 +105,7 @@ def program(table: int, ring: int, own: Optional[int]) -> Iterator[Line]:
     yield if_equal(R0, 0, "allow")
     yield load64(R1, R0, 0)
     yield if_equal(R1, 0, "allow")
+    yield from (move(R8, R1), set_to(R9, 1))
     if own is not None:
         yield call(_PID_TGID)
         yield store64(FRAME, _START, R0)
@@ -97,19 +113,39 @@ def program(table: int, ring: int, own: Optional[int]) -> Iterator[Line]:
         yield from (move(R1, FRAME), add(R1, _AT_COMM), set_to(R2, 16), call(_COMM))
     yield call(_CGROUP_ID)
     yield store64(FRAME, _AT_CGROUP, R0)
+    if allowed is not None:
+        yield from _guard(allowed)
+    yield "tell"
     yield from _text(_OLD_VALUE, _AT_OLD)
     yield from _text(_NEW_VALUE, _AT_NEW)
     yield from set_map(R1, ring)
     yield from (move(R2, FRAME), add(R2, _START), set_to(R3, _RECORD.size), set_to(R4, 0), call(_RING_OUTPUT))
-    yield if_equal(R0, 0, "allow")
+    yield if_equal(R0, 0, "end")
     yield set_to(R1, LOST)
     yield from _bucket(table)
-    yield if_equal(R0, 0, "allow")
+    yield if_equal(R0, 0, "end")
     yield set_to(R1, 1)
     yield add_atomically(R0, 0, R1)
+    yield "end"
+    yield from (move(R0, R9), leave())
     yield "allow"
-    yield set_to(R0, 1)
-    yield leave()
+    yield from (set_to(R0, 1), leave())
+
+
+def _guard(allowed: int) -> Iterator[Line]:
+    """Go on with "tell", with 0 in r9 if the write is to be refused; r7 is the digest and r8 the bucket."""
+    yield from (move(R1, R8), both(R1, _GUARDED), if_equal(R1, 0, "tell"))
+    yield from (move(R1, R8), exclusive_or(R1, R7), shift_right(R1, 2), if_not_equal(R1, 0, "tell"))
+    for level in range(_DEPTH):
+        yield from (set_to(R1, level + 1), call(_ANCESTOR_ID), store64(FRAME, _AT_ANCESTORS + 8 * level, R0))
+    yield from (set_to(R1, 0), store32(FRAME, _AT_BUCKET, R1), *set_map(R1, allowed))
+    yield from (move(R2, FRAME), add(R2, _AT_BUCKET), call(_MAP_LOOKUP), if_equal(R0, 0, "refuse"))
+    for slot in range(ALLOWED):
+        yield from (load64(R2, R0, 8 * slot), if_equal(R2, 0, "refuse"))
+        for level in range(_DEPTH):
+            yield from (load64(R1, FRAME, _AT_ANCESTORS + 8 * level), if_same(R1, R2, "tell"))
+    yield "refuse"
+    yield from (set_to(R9, 0), set_to(R1, 1), store64(FRAME, _AT_REFUSED, R1))
 
 
 def _text(helper: int, offset: int, flags: bool = False) -> Iterator[Line]:
@@ -139,10 +175,19 @@ def _bucket(table: int) -> Iterator[Line]:
 
 def bucket(name: bytes) -> int:
     """Return the bucket of a sysctl, named by its path below /proc/sys, as the program finds it."""
+    return _digest(name) >> 64 - BITS
+
+
+def mark(name: bytes, guarded: bool) -> int:
+    """Return what to put into the bucket of a sysctl that is held."""
+    return _digest(name) | _HELD | _GUARDED if guarded else _HELD
+
+
+def _digest(name: bytes) -> int:
     digest = _BASIS
     for (word,) in struct.iter_unpack("<Q", name[: _TEXT - 1].ljust(_TEXT, b"\0")):
         digest = (digest ^ word) * _PRIME & _WORD
-    return digest >> 64 - BITS
+    return digest
 
 
 def name(record: bytes) -> bytes:
@@ -152,6 +197,6 @@ def name(record: bytes) -> bytes:
 
 def told(record: bytes) -> Told:
     """Return what a record says. Raises struct.error if it is too short."""
-    process, cgroup, *texts = _RECORD.unpack_from(record)
+    process, cgroup, *texts, refused = _RECORD.unpack_from(record)
     comm, name, old, new = (text.partition(b"\0")[0].decode("utf-8", "replace") for text in texts)
-    return Told(process >> 32, cgroup, comm, name, old, new, len(texts[3].rstrip(b"\0")) < _TEXT - 1)
+    return Told(process >> 32, cgroup, comm, name, old, new, len(texts[3].rstrip(b"\0")) < _TEXT - 1, bool(refused))

@@ -98,9 +98,7 @@ class LinuxHost:
         )
 
     def modules(self, names: Collection[str]) -> Mapping[str, ModuleState]:
-        # The list of all takes longer to make than to ask about one, which the reflex does.
-        text = self._text("proc/modules") or "" if len(names) > 1 else ""
-        states = dict(formats.proc_modules(text, names))
+        states = dict(formats.proc_modules(self._text("proc/modules") or "", names))
         # The kernel hands the list out a page at a time. When a module goes meanwhile, another one may
         # be passed over, so what is missing from the list is asked about by its name.
         for name in names:

@@ -98,6 +98,9 @@ def _sysctls(report: Report) -> Iterator[Metric]:
     yield _counter("sysctl_repair_failures", text, names, tally.repair_failures, label)
     contended = dict.fromkeys(names, 0) | {item.name: 1 for item in report.contended}
     yield _gauge("sysctl_contended", "Whether another writer changes it again and again.", contended, label)
+    guarded = [finding.name for finding in report.sysctls if finding.wanted.guard]
+    text = "Writes of others to the guarded sysctl that the kernel refused."
+    yield _counter("sysctl_refused_writes", text, guarded, report.refusals, label)
     yield from _patterns(report)
 
 

@@ -92,6 +92,7 @@ class WantedSysctl:
     origin: str
     provider: Optional[str] = None
     group: str = ""
+    guard: bool = False  # the kernel is to refuse the writes of others
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from ipvsd.groups import collapsed
 from ipvsd.health import harmless, required
 from ipvsd.model import Action, Finding, LoadModule, ModuleFinding, Plan, SysctlVerdict, WriteSysctl
 from ipvsd.reconcile import Reconciled
-from ipvsd.report import Repair
+from ipvsd.report import Repair, Writer
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,7 @@ REPAIRED = "f6b144553caa44c493924f920e47f12c"
 RELOADED = "d6009856219642509e41aba0c597726f"
 FIGHT = "ee4467a255964b51bdc085af7980f148"
 TABLE_LOST = "7f7ea6c4cf3e4156a1cf6dfb160cf654"
+REFUSED = "140205c452e94ad5a94eff6b0e68c337"
 PEACE = "39e679bd2a5a4738a420b10b2e03654d"
 
 _EACH = 3  # changes to the sysctls of one pattern, or to one of them, that are told one by one
@@ -87,11 +88,10 @@ def _repaired(action: Action, repair: Repair) -> Line:
     if isinstance(action, WriteSysctl):
         values = {"OLDVALUE": repair.before, "NEWVALUE": action.found, "OURVALUE": action.value}
         kind = {"MESSAGE_ID": REPAIRED, "SYSCTL": action.name, **values}
-    return Line("info", _change(action, repair), {**kind, **_writer(repair)})
+    return Line("info", _change(action, repair), {**kind, **_writer(repair.writer)})
 
 
-def _writer(repair: Repair) -> Mapping[str, str]:
-    writer = repair.writer
+def _writer(writer: Optional[Writer]) -> Mapping[str, str]:
     if writer is None:
         return {}
     known = {
@@ -103,6 +103,15 @@ def _writer(repair: Repair) -> Mapping[str, str]:
         "POD_UID": writer.pod,
     }
     return {name: value for name, value in known.items() if value}
+
+
+def refused(name: str, value: str, writer: Writer, times: int) -> Line:
+    """Return the line for writes of others that the kernel refused, of which this was the last."""
+    command = f" ({writer.command})" if writer.command else ""
+    often = f", {times} times" if times > 1 else ""
+    text = f"{name} is guarded: writing '{value}' was refused to {writer}{command}{often}"
+    fields = {"MESSAGE_ID": REFUSED, "SYSCTL": name, "NEWVALUE": value, **_writer(writer)}
+    return Line("warning", text, fields)
 
 
 def fought(old: Mapping[str, Fight], new: Mapping[str, Fight], limit: Limit) -> Iterator[Line]:

@@ -170,7 +170,7 @@ class Reflex:
         self._mailbox.later(0.0, lambda: self._after(wanted, action, now))
 
     def _after(self, wanted: Wanted, action: Action, now: float) -> None:
-        self._look_soon(now)
+        self.look_soon()
         if not (isinstance(action, WriteSysctl) and isinstance(wanted, WantedSysctl)):
             return
         seen = self.evidence.of(action.name, action.found)
@@ -180,8 +180,9 @@ class Reflex:
             self._held.pop(action.name, None)
             self._mailbox.put(ReasonKind.SYSCTL, action.name)
 
-    def _look_soon(self, now: float) -> None:
-        self._last = now
+    def look_soon(self) -> None:
+        """Have the whole looked at after a lull."""
+        now = self._last = self._clock()
         if not self._looking:
             self._looking, self._first = True, now
             self._mailbox.later(LULL, self._look)

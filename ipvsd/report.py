@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Optional
 
 from ipvsd.model import Finding, Kernel, ModuleFinding, SysctlFinding
@@ -156,6 +156,7 @@ class Report:
     backend: str = ""  # how writes to sysctls are seen: bpf, inotify or periodic
     lost: int = 0  # events that the kernel had no room for
     contended: tuple[Contended, ...] = ()
+    refusals: Mapping[str, int] = field(default_factory=dict)  # writes to guarded sysctls, by name
     notes: tuple[str, ...] = ()  # what a person should know besides
 
     @property

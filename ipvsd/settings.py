@@ -11,6 +11,7 @@ from ipvsd import document, formats, profiles, sysctls
 from ipvsd.document import Node, Scalar
 from ipvsd.model import Policy
 
+MOST_UNITS = 15  # the kernel looks through all of them at each write that is guarded
 _UNITS = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "h": 3600.0}
 _TRUTH = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 
@@ -80,6 +81,17 @@ def _patterns(node: Node) -> tuple[str, ...]:
     if not isinstance(node, document.Sequence):
         raise SettingError(f"must be a list, not {kind(node)}", 'such as [all, "veth*"]')
     return tuple(value(item) for item in node.items)
+
+
+def _units(node: Node) -> tuple[str, ...]:
+    if not isinstance(node, document.Sequence):
+        raise SettingError(f"must be a list of units, not {kind(node)}", "such as [kubelet.service]")
+    for item in node.items:
+        if not re.match(r"[A-Za-z0-9:_.@\\-]{1,240}\.(service|scope|slice)\Z", _text(item)):
+            raise SettingError(f"{shown(_text(item))} is no unit", "NAME.service, NAME.scope or NAME.slice")
+    if len(node.items) > MOST_UNITS:
+        raise SettingError(f"must not have more than {MOST_UNITS} units", "a slice holds many")
+    return tuple(_text(item) for item in node.items)
 
 
 def _whole(node: Node) -> int:
@@ -223,6 +235,7 @@ CONTENTION: Mapping[str, tuple[str, Reader]] = {
     "window": ("fight_window", _duration(1.0, 86400.0)),
     "quiet": ("fight_quiet", _duration(1.0, 86400.0)),
 }
+GUARD: Mapping[str, tuple[str, Reader]] = {"allow": ("guard_allow", _units)}
 WEB: Mapping[str, tuple[str, Reader]] = {"listen": ("listen", _listen)}
 MODULE: Mapping[str, Reader] = {"required": _boolean, "anyOf": _names}
 SYSCTL: Mapping[str, Reader] = {
@@ -233,4 +246,5 @@ SYSCTL: Mapping[str, Reader] = {
     "policy": _policy,
     "required": _boolean,
     "exclude": _patterns,
+    "guard": _boolean,
 }

@@ -13,9 +13,10 @@ from typing import Optional
 
 WORD = (1 << 64) - 1
 STACK_SIZE = 512
+ALLOWED_SIZE = 128
 CONTEXT, STACK, TABLE = 1 << 20, 2 << 20, 3 << 20
-RING_FD, TABLE_FD = 1111, 2222
-RING_MAP, TABLE_MAP = 4 << 20, 5 << 20
+RING_FD, TABLE_FD, ALLOWED_FD = 1111, 2222, 3333
+RING_MAP, TABLE_MAP, ALLOWED_MAP, ALLOWED = 4 << 20, 5 << 20, 6 << 20, 7 << 20
 NO_ROOM = -11 & WORD  # -EAGAIN
 TOO_LONG = -7 & WORD  # -E2BIG
 
@@ -34,6 +35,7 @@ class Write:
     process: int = 4242
     comm: bytes = b"sysctl"
     cgroup: int = 77
+    ancestors: tuple[int, ...] = (11, 77)  # from the level below the root on, the group itself included
     write: bool = True
 
 
@@ -46,6 +48,7 @@ class Machine:
     room: int = 1000
     records: list[bytes] = field(default_factory=list)
     called: list[int] = field(default_factory=list)
+    allowed: tuple[int, ...] = ()  # control groups; the rest of the second map is zero
 
     def run(self, event: Write) -> int:
         """Return what the program leaves in r0: 1 lets the write happen."""
@@ -63,14 +66,18 @@ class Machine:
             if code == 0x18:  # LD | DW | IMM, two instructions long
                 self._wide(target, source, value, struct.unpack_from("<BBhi", self.code, 8 * at))
                 at += 1
-            elif code == 0x15:  # JMP | JEQ | K
-                at += offset if self._get(target) == value & WORD else 0
+            elif code & 7 == 5 and code != 0x85:  # JMP: JEQ and JNE with a number, JEQ with a register
+                at += offset if self._jumps(code, target, source, value) else 0
             elif code == 0x85:  # JMP | CALL
                 self._call(value)
             elif code & 7 in (1, 3):  # LDX, STX
                 self._memory(code, target, source, offset)
             else:
                 self._arithmetic(code, target, source, value)
+
+    def _jumps(self, code: int, target: int, source: int, value: int) -> bool:
+        same = self._get(target) == (self._get(source) if code & 8 else value & WORD)
+        return {0x15: same, 0x1D: same, 0x55: not same}[code]
 
     def _arithmetic(self, code: int, target: int, source: int, value: int) -> None:
         if code & 7 != 7:
@@ -84,6 +91,7 @@ class Machine:
         kinds: dict[int, Callable[[], int]] = {
             0x00: lambda: old + operand,
             0x20: lambda: old * operand,
+            0x50: lambda: old & operand,
             0x70: lambda: old >> (operand & 63),
             0xA0: lambda: old ^ operand,
         }
@@ -105,7 +113,7 @@ class Machine:
         if other[:3] != (0, 0, 0):
             raise RefusedError("half a wide instruction")
         if source == 1:  # a map, by its descriptor
-            self._set(target, {RING_FD: RING_MAP, TABLE_FD: TABLE_MAP}[value])
+            self._set(target, {RING_FD: RING_MAP, TABLE_FD: TABLE_MAP, ALLOWED_FD: ALLOWED_MAP}[value])
         else:
             self._set(target, (other[3] & 0xFFFFFFFF) << 32 | value & 0xFFFFFFFF)
 
@@ -122,6 +130,7 @@ class Machine:
             101: lambda: self._of_sysctl(event.name),
             102: lambda: self._of_sysctl(event.old),
             103: lambda: self._of_sysctl(event.new),
+            123: lambda: dict(enumerate(event.ancestors, 1)).get(self._get(1), 0),
             130: self._output,
         }
         result = helpers[helper]()
@@ -129,9 +138,11 @@ class Machine:
         self._set(0, result)
 
     def _look_up(self) -> int:
-        if self._get(1) != TABLE_MAP:
-            raise RefusedError("not the table")
         (index,) = struct.unpack("<I", self._read(self._get(2), 4))
+        if self._get(1) == ALLOWED_MAP:
+            return 0 if index else ALLOWED
+        if self._get(1) != TABLE_MAP:
+            raise RefusedError("not a table")
         return TABLE + 8 * index if 8 * index < len(self.table) else 0
 
     def _of_sysctl(self, text: bytes) -> int:
@@ -176,6 +187,8 @@ class Machine:
             return struct.pack("<II", self._event.write, 0)[address - CONTEXT]
         if TABLE <= address < TABLE + len(self.table):
             return self.table[address - TABLE]
+        if ALLOWED <= address < ALLOWED + ALLOWED_SIZE:
+            return struct.pack("<16Q", *self.allowed, *[0] * (16 - len(self.allowed)))[address - ALLOWED]
         if not STACK <= address < STACK + STACK_SIZE:
             raise RefusedError(f"no memory at {address:#x}")
         value = self._stack[address - STACK]

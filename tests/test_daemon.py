@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.service import STATUS, Service
-from tests.trees import make_tree, put, put_sysctl, sysctl, unload_all
+from tests.trees import make_tree, put, put_sysctl, sysctl
 
 MAIN = "etc/ipvsd/ipvsd.yaml"
 QUIET = "web: {listen: []}\n"
@@ -52,7 +52,7 @@ def test_the_first_look_puts_right_what_it_can(service: Service) -> None:
 
 
 def test_ready_is_said_of_a_node_that_is_not_right_too(service: Service) -> None:
-    unload_all(service.tree)
+    put(service.tree, "proc/modules", "")
     assert "STATUS=failed: " in service.ready()
     assert service.stop()[0] == 0
 
@@ -85,7 +85,7 @@ def test_a_strict_start_holds_ready_back_and_asks_for_time(service: Service) -> 
 
 def test_a_strict_start_ends_at_its_limit(service: Service) -> None:
     put(service.tree, MAIN, f"{QUIET}startup: {{mode: strict, limit: 100ms}}\n")
-    unload_all(service.tree)
+    put(service.tree, "proc/modules", "")
     service.start()
     service.hears("READY=1", "STATUS=failed: ")
     assert any("strict start: not ready after 0.1 s" in line for line in service.stop()[1])
@@ -93,7 +93,7 @@ def test_a_strict_start_ends_at_its_limit(service: Service) -> None:
 
 def test_a_reload_can_end_a_strict_hold(service: Service) -> None:
     put(service.tree, MAIN, f"{QUIET}startup: {{mode: strict}}\n")
-    unload_all(service.tree)
+    put(service.tree, "proc/modules", "")
     service.start()
     service.hears("EXTEND_TIMEOUT_USEC=")
     put(service.tree, MAIN, f"{QUIET}startup: {{mode: strict, limit: 0s}}\n")
@@ -103,7 +103,7 @@ def test_a_reload_can_end_a_strict_hold(service: Service) -> None:
 
 def test_a_strict_hold_ends_when_it_is_told_to_stop(service: Service) -> None:
     put(service.tree, MAIN, f"{QUIET}startup: {{mode: strict}}\n")
-    unload_all(service.tree)
+    put(service.tree, "proc/modules", "")
     service.start()
     service.hears("EXTEND_TIMEOUT_USEC=")
     assert service.stop()[0] == 0
@@ -112,7 +112,7 @@ def test_a_strict_hold_ends_when_it_is_told_to_stop(service: Service) -> None:
 
 def test_the_status_is_there_during_a_strict_hold_and_gone_after_the_end(service: Service, until: Until) -> None:
     put(service.tree, MAIN, f"{QUIET}startup: {{mode: strict}}\n")
-    unload_all(service.tree)
+    put(service.tree, "proc/modules", "")
     service.start()
     until((service.tree / STATUS).exists, "the status is published")
     assert service.status()["state"] == "failed"

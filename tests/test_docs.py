@@ -63,7 +63,9 @@ REPORT = Report(
     kernel=Kernel("6.1.0", "debian", 1, True, True, frozenset(), frozenset()),
     modules=(ModuleFinding(WantedModule("ip_vs", Need.REQUIRED, "here"), ModuleVerdict.LIVE, "seen"),),
     sysctls=(
-        SysctlFinding(WantedSysctl("a.b", Within(1), Policy.ENFORCE, True, "here"), "1", SysctlVerdict.RIGHT, ""),
+        SysctlFinding(
+            WantedSysctl("a.b", Within(1), Policy.ENFORCE, True, "here", guard=True), "1", SysctlVerdict.RIGHT, ""
+        ),
         SysctlFinding(
             WantedSysctl("a.*", Exactly("1"), Policy.ENFORCE, True, "here", None, "a.*"), "1", SysctlVerdict.RIGHT, ""
         ),
@@ -117,7 +119,7 @@ def known_keys(where: str) -> list[str]:
 def test_ipvsd_yaml_5_has_every_key_and_no_other() -> None:
     unknown = "qqqqqqqq: 1"
     keys = set(known_keys(unknown))
-    for name, prefix in (("startup", "startup"), ("contention", "contention"), ("web", "web")):
+    for name, prefix in (("startup", "startup"), ("contention", "contention"), ("guard", "guard"), ("web", "web")):
         keys |= {f"{prefix}.{key}" for key in known_keys(f"{name}: {{{unknown}}}")}
     keys |= {f"modules.NAME.{key}" for key in known_keys(f"modules: {{x: {{{unknown}}}}}")}
     keys |= {f"sysctls.KEY.{key}" for key in known_keys(f"sysctls: {{a.b: {{{unknown}}}}}")}
@@ -125,7 +127,7 @@ def test_ipvsd_yaml_5_has_every_key_and_no_other() -> None:
     documented = terms(section(YAML_5, "# KEYS", "# NAMES OF SYSCTLS"))
 
     # These have no meaning but that of their keys.
-    assert sorted(documented) == sorted(keys - {"startup", "contention", "web"})
+    assert sorted(documented) == sorted(keys - {"startup", "contention", "guard", "web"})
 
 
 def test_ipvsd_yaml_5_and_profiles_md_have_every_profile_and_what_it_wants() -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from ipvsd import hook
 from ipvsd.assembly import assemble
-from tests.bpf_machine import RING_FD, STACK_SIZE, TABLE_FD, Machine, Write, calls
+from tests.bpf_machine import ALLOWED_FD, RING_FD, STACK_SIZE, TABLE_FD, Machine, Write, calls
 
 OWN = 4000
 HELD = b"net/ipv4/ip_forward"
@@ -22,12 +22,15 @@ NAMES = st.one_of(
 )
 
 
-def machine(*held: bytes, named: bool = True, room: int = 1000) -> Machine:
+def machine(
+    *held: bytes, named: bool = True, room: int = 1000, guarded: bool = False, allowed: tuple[int, ...] = ()
+) -> Machine:
     """Return one on which the program runs, with the buckets of these names marked."""
     table = bytearray(8 * hook.BUCKETS)
     for name in held:
-        struct.pack_into("<Q", table, 8 * hook.bucket(name), 1)
-    return Machine(assemble(hook.program(TABLE_FD, RING_FD, OWN if named else None)), table, room)
+        struct.pack_into("<Q", table, 8 * hook.bucket(name), hook.mark(name, guarded))
+    code = assemble(hook.program(TABLE_FD, ALLOWED_FD, RING_FD, OWN if named else None))
+    return Machine(code, table, room, allowed=allowed)
 
 
 def lost(ran: Machine) -> int:
@@ -64,7 +67,9 @@ def test_a_write_to_a_held_sysctl_is_told() -> None:
     ran = machine(HELD)
     assert ran.run(Write(HELD, b"1\n", b"0", 4242, b"sysctl", 77)) == 1
     (record,) = ran.records
-    assert hook.told(record) == hook.Told(4242, 77, "sysctl", "net/ipv4/ip_forward", "1\n", "0", whole=True)
+    assert hook.told(record) == hook.Told(
+        4242, 77, "sysctl", "net/ipv4/ip_forward", "1\n", "0", whole=True, refused=False
+    )
     assert hook.name(record) == HELD
 
 
@@ -188,13 +193,67 @@ def test_no_record_raises_but_one_that_is_too_short(record: bytes) -> None:
     assert b"\0" not in hook.name(record)
     with contextlib.suppress(struct.error):
         told = hook.told(record)
-        assert len(record) >= 224
+        assert len(record) >= 232
         assert (0 <= told.pid < 1 << 32, 0 <= told.cgroup < 1 << 64) == (True, True)
         return
-    assert len(record) < 224
+    assert len(record) < 232
 
 
-@given(st.binary(min_size=95, max_size=95), st.binary(min_size=128, max_size=140))
+@given(st.binary(min_size=95, max_size=95), st.binary(min_size=136, max_size=148))
 def test_the_two_readings_of_a_name_agree(head: bytes, tail: bytes) -> None:
     record = head + b"\0" + tail  # the kernel ends every name
     assert hook.told(record).name == hook.name(record).decode("utf-8", "replace")
+
+
+# --- guarding ---------------------------------------------------------------------------
+
+
+def refusals(ran: Machine) -> list[bool]:
+    return [hook.told(record).refused for record in ran.records]
+
+
+@pytest.mark.parametrize("named", [True, False], ids=["with the process", "without it"])
+def test_what_is_guarded_is_refused_and_told(named: bool) -> None:
+    ran = machine(HELD, named=named, guarded=True)
+    assert ran.run(Write(HELD, new=b"0")) == 0
+    assert refusals(ran) == [True]
+    assert hook.told(ran.records[0]).new == "0"
+
+
+def test_it_is_refused_even_if_there_is_no_room_to_tell() -> None:
+    ran = machine(HELD, guarded=True, room=0)
+    assert ran.run(Write(HELD)) == 0
+    assert lost(ran) == 1
+
+
+def test_our_own_writes_are_not_refused() -> None:
+    assert machine(HELD, guarded=True).run(Write(HELD, process=OWN)) == 1
+
+
+def test_what_is_read_is_not_refused() -> None:
+    assert machine(HELD, guarded=True).run(Write(HELD, write=False)) == 1
+
+
+@pytest.mark.parametrize("group", [11, 22, 77], ids=["slice", "unit", "the group itself"])
+@pytest.mark.parametrize("slot", [0, 1, 15])
+def test_a_group_that_is_allowed_or_below_one_writes(group: int, slot: int) -> None:
+    ran = machine(HELD, guarded=True, allowed=(*range(1000, 1000 + slot), group))
+    assert ran.run(Write(HELD, ancestors=(11, 22, 77))) == 1
+    assert refusals(ran) == [False]
+
+
+def test_a_group_that_is_not_there_is_not_allowed_for_that() -> None:
+    assert machine(HELD, guarded=True, allowed=(5,)).run(Write(HELD, ancestors=())) == 0
+
+
+def test_a_name_that_shares_the_bucket_of_a_guarded_one_is_not_refused() -> None:
+    bucket = hook.bucket(HELD)
+    other = next(name for name in (b"net/x%d" % number for number in range(1_000_000)) if hook.bucket(name) == bucket)
+    assert machine(HELD, guarded=True).run(Write(other)) == 1
+
+
+def test_without_the_second_map_nothing_is_guarded() -> None:
+    guarding = machine(HELD, guarded=True)
+    ran = Machine(assemble(hook.program(TABLE_FD, None, RING_FD, OWN)), guarding.table)
+    assert ran.run(Write(HELD)) == 1
+    assert refusals(ran) == [False]

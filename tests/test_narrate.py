@@ -10,7 +10,7 @@ import pytest
 from ipvsd.config import Config, parse
 from ipvsd.contention import Fight, Limit
 from ipvsd.model import Action, Finding, LoadModule, WriteSysctl
-from ipvsd.narrate import FIGHT, PEACE, RELOADED, REPAIRED, Line, fought, narrate, turned
+from ipvsd.narrate import FIGHT, PEACE, REFUSED, RELOADED, REPAIRED, TABLE_LOST, Line, fought, narrate, turned
 from ipvsd.reconcile import reconcile
 from ipvsd.report import Repair, Writer
 from ipvsd.restraint import History
@@ -216,4 +216,4 @@ def test_a_fight_that_is_over_is_told() -> None:
 def test_every_kind_of_event_is_explained_in_the_catalog() -> None:
     catalog = (Path(__file__).parent.parent / "packaging/ipvsd.catalog").read_text()
     told = {line.removeprefix("-- ") for line in catalog.splitlines() if line.startswith("-- ")}
-    assert told == {REPAIRED, RELOADED, FIGHT, PEACE}
+    assert told == {REPAIRED, RELOADED, FIGHT, PEACE, TABLE_LOST, REFUSED}

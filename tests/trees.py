@@ -23,12 +23,9 @@ READY = {
 LIVE = ("nf_conntrack", "ip_vs", "ip_vs_rr", "ip_vs_wrr", "ip_vs_sh", "br_netfilter")
 
 
-_INITSTATE = {"Live": "live", "Loading": "coming", "Unloading": "going"}
-
-
 @dataclass
 class TreeLoader:
-    """A loader for a tree: loading a module writes what the kernel shows of it, and the sysctls that come with it."""
+    """A loader for a tree: loading a module writes the tree's proc/modules and the sysctls that come with it."""
 
     root: Path
     live: dict[str, str] = field(default_factory=dict)  # name: state column
@@ -61,9 +58,7 @@ class TreeLoader:
         self.tell()
 
     def tell(self) -> None:
-        """Write the tree's proc/modules, and each module's state below sys/module."""
-        for name, state in self.live.items():
-            put(self.root, f"sys/module/{name}/initstate", f"{_INITSTATE[state]}\n")
+        """Write the tree's proc/modules."""
         lines = [f"{name} 16384 0 - {state} 0x0000000000000000\n" for name, state in self.live.items()]
         (self.root / "proc/modules").write_text("".join(lines))
 
@@ -101,12 +96,6 @@ def make_tree(
     put(tree, "modules.builtin", "kernel/net/ipv6/ipv6.ko\n")
     TreeLoader(root, dict.fromkeys(live, "Live")).tell()
     return root
-
-
-def unload_all(root: Path) -> None:
-    """Take every module out of a tree; their sysctls stay."""
-    shutil.rmtree(root / "sys/module")
-    TreeLoader(root).tell()
 
 
 def put(root: Path, path: str, text: str) -> Path:

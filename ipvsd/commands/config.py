@@ -59,6 +59,7 @@ _PLAIN = {
     "contention.repairs": "fight_repairs",
     "contention.window": "fight_window",
     "contention.quiet": "fight_quiet",
+    "guard.allow": "guard_allow",
     "web.listen": "listen",
 }
 

@@ -13,6 +13,7 @@ from ipvsd.report import SourceState
 class Targets:
     """What is held now: module names, the files of sysctls that exist by key, the configuration's directories.
 
+    The kernel is to refuse what others write to those of `sysctls` that are `guarded`, but for the units in `allowed`.
     `links` says that a network interface which comes, goes or is renamed brings or takes sysctls that count.
     """
 
@@ -20,6 +21,8 @@ class Targets:
     sysctls: Mapping[str, str]
     directories: tuple[str, ...]
     links: bool = False
+    guarded: frozenset[str] = frozenset()
+    allowed: tuple[str, ...] = ()
 
 
 class Source(Protocol):

@@ -12,6 +12,8 @@ import mmap
 import os
 import struct
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Optional
 
 from ipvsd import bpf, hook, sysctls
@@ -19,7 +21,7 @@ from ipvsd.assembly import assemble
 from ipvsd.evidence import Seen
 from ipvsd.model import ReasonKind
 from ipvsd.reflex import Reflex
-from ipvsd.report import SourceState
+from ipvsd.report import SourceState, Writer
 from ipvsd.wake import Mailbox
 from ipvsd.watch import Targets
 from ipvsd.writers import Writers
@@ -31,6 +33,16 @@ _HEAD = struct.Struct("<II")
 _BUSY, _DISCARDED, _LENGTH = 1 << 31, 1 << 30, (1 << 30) - 1
 
 
+@dataclass(frozen=True)
+class Refusal:
+    """The last write to a guarded sysctl that was refused, and how many there were."""
+
+    name: str
+    value: str
+    writer: Writer
+    times: int
+
+
 class Writes:
     """Has the reflex turn back a write to a sysctl that is held, and keeps who made it as evidence."""
 
@@ -39,6 +51,10 @@ class Writes:
         self._stack = contextlib.ExitStack()
         self._ring: Optional[int] = None
         self._names: dict[bytes, str] = {}
+        self._marks: dict[int, int] = {}
+        self._refusals: dict[str, Refusal] = {}
+        self._own: Sequence[int] = ()
+        self.guards = False
         self._lost = 0
         self.detail = "not started"
 
@@ -60,9 +76,11 @@ class Writes:
             raise OSError(0, "control groups of version 2 are not mounted")
         ring = _opened(stack, bpf.create_map(bpf.RINGBUF, "ipvsd_ring", 0, 0, RING))
         table = _opened(stack, bpf.create_map(bpf.ARRAY, "ipvsd_table", 4, 8, hook.BUCKETS, bpf.MMAPABLE))
-        program, named = _load(stack, table, ring)
+        allowed = _opened(stack, bpf.create_map(bpf.ARRAY, "ipvsd_allowed", 4, 8 * hook.ALLOWED, 1, bpf.MMAPABLE))
+        program, named, self.guards = _load(stack, table, allowed, ring)
         size = -(-hook.BUCKETS * 8 // mmap.PAGESIZE) * mmap.PAGESIZE
         self._table = stack.enter_context(mmap.mmap(table, size))
+        self._allowed = stack.enter_context(mmap.mmap(allowed, mmap.PAGESIZE))
         self._consumer = stack.enter_context(mmap.mmap(ring, mmap.PAGESIZE))
         producer = mmap.mmap(ring, mmap.PAGESIZE + 2 * RING, prot=mmap.PROT_READ, offset=mmap.PAGESIZE)
         self._producer = stack.enter_context(producer)
@@ -72,6 +90,9 @@ class Writes:
         finally:
             os.close(group)
         self._writers = Writers(self._root, place)
+        # Where the kernel tells no process, our own writes are known by our control group.
+        self._own = () if named else self._writers.own_group()
+        self.guards = self.guards and (named or bool(self._own))
         self._mailbox.watch(ring, self._receive)
         stack.callback(self._mailbox.unwatch, ring)
         self._ring = ring
@@ -81,13 +102,27 @@ class Writes:
         if self._ring is None:
             return
         names = {"/".join(parts).encode(): key for key in targets.sysctls for parts in [sysctls.parts(key)] if parts}
+        self._allow(targets.allowed if targets.guarded else ())
+        marks: dict[int, int] = {}
+        for name, key in names.items():
+            guarded = sysctls.ALIASES.get(key, key) in targets.guarded and self.guards
+            bucket = hook.bucket(name)
+            # Of two names in one bucket only one can be guarded.
+            marks[bucket] = max(marks.get(bucket, 0), hook.mark(name, guarded))
         # A bucket is marked before any other is cleared, so that nothing that stays held goes unseen.
-        new, old = ({hook.bucket(name) for name in some} for some in (names, self._names))
-        for bucket in new - old:
-            _NUMBER.pack_into(self._table, 8 * bucket, 1)
-        for bucket in old - new:
+        for bucket, mark in marks.items():
+            if self._marks.get(bucket) != mark:
+                _NUMBER.pack_into(self._table, 8 * bucket, mark)
+        for bucket in self._marks.keys() - marks.keys():
             _NUMBER.pack_into(self._table, 8 * bucket, 0)
-        self._names = names
+        self._names, self._marks = names, marks
+
+    def _allow(self, units: Sequence[str]) -> None:
+        """List the control groups of these units, as they are now."""
+        identities = [*self._own, *(identity for unit in units for identity in self._writers.groups(unit))]
+        for slot in range(hook.ALLOWED):
+            identity = identities[slot] if slot < len(identities) else 0
+            _NUMBER.pack_into(self._allowed, 8 * slot, identity)
 
     def _receive(self) -> None:
         (read,), (written,) = _NUMBER.unpack_from(self._consumer), _NUMBER.unpack_from(self._producer)
@@ -111,6 +146,9 @@ class Writes:
         key = self._names.get(hook.name(record))
         if key is None:
             return
+        if hook.told(record).refused:
+            self._refused(key, hook.told(record))
+            return
         now = time.monotonic()
         self._reflex.expect(key)  # before anything else: the value is wrong by now
         told = hook.told(record)
@@ -118,6 +156,17 @@ class Writes:
         value = sysctls.canonical(told.new) if told.whole else None
         seen = Seen(value, writer, sysctls.canonical(told.old), now)
         self._reflex.evidence.add(sysctls.ALIASES.get(key, key), seen)
+
+    def _refused(self, key: str, told: hook.Told) -> None:
+        writer = self._writers.writer(told.pid, told.comm, told.cgroup)
+        times = self._refusals[key].times if key in self._refusals else 0
+        self._refusals[key] = Refusal(key, sysctls.canonical(told.new), writer, times + 1)
+        self._reflex.look_soon()
+
+    def take_refusals(self) -> Sequence[Refusal]:
+        """Return what was refused since this was last asked, the last of each sysctl."""
+        refusals, self._refusals = tuple(self._refusals.values()), {}
+        return refusals
 
     @property
     def lost(self) -> int:
@@ -142,14 +191,17 @@ def mounted(root: str) -> str:
     return next((field[1] for field in fields if len(field) > 2 and field[2] == "cgroup2"), "")
 
 
-def _load(stack: contextlib.ExitStack, table: int, ring: int) -> tuple[int, bool]:
-    """Return the program, and whether it tells the process: what the kernel takes of the two forms."""
-    try:
-        code = assemble(hook.program(table, ring, os.getpid()))
-        return _opened(stack, bpf.load_program("ipvsd_sysctl", code)), True
-    except OSError:
-        code = assemble(hook.program(table, ring, None))
-        return _opened(stack, bpf.load_program("ipvsd_sysctl", code)), False
+def _load(stack: contextlib.ExitStack, table: int, allowed: int, ring: int) -> tuple[int, bool, bool]:
+    """Return the program, whether it tells the process, and whether it guards: the fullest that the kernel takes."""
+    last = OSError()
+    for own in (os.getpid(), None):
+        for guards in (True, False):
+            try:
+                code = assemble(hook.program(table, allowed if guards else None, ring, own))
+                return _opened(stack, bpf.load_program("ipvsd_sysctl", code)), own is not None, guards
+            except OSError as error:
+                last = error
+    raise last
 
 
 def _opened(stack: contextlib.ExitStack, descriptor: int) -> int:

@@ -142,3 +142,25 @@ def test_the_ipvs_table_that_was_lost_is_told(node: Node, journal: Journal) -> N
             "systemctl kill -s CONT ipvsd"
         )
         node.until(lambda: any("table was lost" in line for line in journal.lines()), "told")
+
+
+def test_what_is_guarded_is_refused_but_to_whom_may(node: Node, journal: Journal) -> None:
+    journal.expect(rf"{KEY} is guarded: writing '0' was refused to ")
+    sample = f'ipvsd_sysctl_refused_writes_total{{name="{KEY}"}}'
+    with node.configured(f"guard: {{allow: [friend.service]}}\nsysctls: {{{KEY}: {{guard: true}}}}\n"):
+        before = count(node, "drifts")
+        refused = node.run(f"sysctl -w {KEY}=0", check=False)
+        assert refused.code != 0
+        assert node.sysctl(KEY) == "1"
+        node.until(lambda: node.metrics()[sample] == 1, "the refusal told")
+        assert count(node, "drifts") == before
+        assert node.run("echo 0 > /proc/sys/net/ipv4/conf/all/forwarding", check=False).code != 0
+        node.run("systemd-run -q --unit=friend sh -c 'sleep 1000'")
+        looks = node.metrics()["ipvsd_reconciles_total"]
+        node.run("systemctl kill -s HUP ipvsd")
+        node.until(lambda: node.metrics()["ipvsd_reconciles_total"] > looks, "a look that finds the unit")
+        group = "/sys/fs/cgroup/system.slice/friend.service/cgroup.procs"
+        node.run(f"sh -c 'echo $$ > {group}; echo 0 > {FILE}'")
+        node.until(lambda: count(node, "repairs") == before + 1, "it may write, and is turned back")
+        node.run("systemctl stop friend; systemctl kill -s KILL ipvsd; sysctl -w net.ipv4.ip_forward=1")
+        node.until(node.status, "started again")
