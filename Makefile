@@ -102,6 +102,7 @@ lint-packages:
 	    found=$$(echo "$$found" | grep -v '^running with root privileges'); \
 	    [ -z "$$found" ] || { echo "$$found"; exit 1; }
 	PATH=$(SYSTEM_PATH) rpmlint --strict -r packaging/rpm/ipvsd.rpmlintrc dist/*.rpm build/rpm/SPECS/ipvsd.spec
+	PATH=$(SYSTEM_PATH) systemd-analyze security --offline=true --threshold=30 systemd/*.service >/dev/null
 	rm -rf build/control && dpkg-deb --control dist/*.deb build/control
 	shellcheck build/control/p* packaging/hooks/* packaging/completion/ipvsd \
 	    packaging/debian/tests/commands packaging/debian/tests/daemon

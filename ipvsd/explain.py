@@ -74,7 +74,8 @@ class Subject:
 class Explanation:
     """`reasons` are (who wants it, why); `default` is the kernel's own value and who says so.
 
-    `repair` is the last one that the daemon made of it, as it stands in its status file.
+    `repair` is the last one that the daemon made of it, as it stands in its status file, and `contended`
+    whoever fights for it, or an empty text.
     """
 
     subject: Subject
@@ -82,6 +83,7 @@ class Explanation:
     default: Optional[tuple[str, str]]
     daemon: bool  # it runs, and tells what it has seen
     repair: Optional[Mapping[str, Any]]
+    contended: str
     survey: Survey
 
     def agrees(self, setting: Setting) -> Optional[bool]:
@@ -125,7 +127,8 @@ def explain(root: str, config: Config, name: str) -> Explanation:
         tuple(_reasons(subject, config)),
         DEFAULTS.get(subject.name),
         status is not None,
-        _repair(status or {}, subject),
+        _last("repairs", status or {}, subject),
+        str((_last("contended", status or {}, subject) or {}).get("rival", "")),
         Survey(told, found.unread),
     )
 
@@ -204,11 +207,11 @@ def _reasons(subject: Subject, config: Config) -> Iterator[tuple[str, str]]:
     yield from ((f"profile {profile}", why) for profile, why in whys.items() if why)
 
 
-def _repair(status: Mapping[str, Any], subject: Subject) -> Optional[Mapping[str, Any]]:
-    """Return the last repair of it in a status document, whatever version has written that."""
+def _last(key: str, status: Mapping[str, Any], subject: Subject) -> Optional[Mapping[str, Any]]:
+    """Return the last item about it of a list in a status document, whatever version has written that."""
     names = (subject.name, subject.finding.name if subject.finding else subject.name)
-    repairs = status.get("repairs")
-    for repair in reversed(repairs if isinstance(repairs, list) else []):
-        if isinstance(repair, dict) and repair.get("name") in names:
-            return repair
+    items = status.get(key)
+    for item in reversed(items if isinstance(items, list) else []):
+        if isinstance(item, dict) and item.get("name") in names:
+            return item
     return None

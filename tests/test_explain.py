@@ -108,9 +108,13 @@ def test_exit_codes(tree: Path, capsys: Output, make: Callable[[Path], None], na
     assert [line for line in out.splitlines() if len(line) > 80] == []
 
 
-def publish(tree: Path, who: object, **more: object) -> None:
+def publish(tree: Path, who: object, writer: object = None, contended: object = ()) -> None:
     repair = {"name": FORWARD, "found": "0", "wanted": "1", "time": "2027-01-15T07:58:30.000Z", "seconds": 0.0021}
-    put(tree, statusfile.PATH, json.dumps({"repairs": [{**repair, "who": who, **more}]}))
+    put(
+        tree,
+        statusfile.PATH,
+        json.dumps({"repairs": [{**repair, "who": who, "writer": writer}], "contended": contended}),
+    )
 
 
 def test_it_tells_all_that_is_known(tree: Path, capsys: Output, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,21 +175,31 @@ def test_what_is_right_is_short(tree: Path, capsys: Output) -> None:
 
 
 @pytest.mark.parametrize(
-    ("who", "more", "told"),
+    ("who", "writer", "told"),
     [
-        ("unknown", {}, "by unknown\n"),
+        ("unknown", None, "by unknown\n"),
+        ("the kernel", None, "by the kernel\n"),
         (None, {}, "by unknown\n"),
-        ({}, {}, "by unknown\n"),
-        ({"command": "sysctl -w x", "container": "abc"}, {}, "by command sysctl -w x, container abc\n"),
-        ({"comm": "a\033[2Jb"}, {}, "by comm a?[2Jb\n"),
-        ({"comm": "x"}, {"contended": True}, "contended: it was changed so often"),
-        ({"comm": "x", "contended": True}, {}, "contended: it was changed so often"),
-        ({"comm": "x" * 5000}, {}, "xxx..."),
+        (
+            "x",
+            {"pid": 0, "comm": "", "command": "sysctl -w x", "container": "abc"},
+            "by command sysctl -w x, container abc",
+        ),
+        ("x", {"comm": "a\033[2Jb"}, "by comm a?[2Jb\n"),
+        ("x", {"comm": "x" * 5000}, "xxx..."),
+        ("x", 7, "by x\n"),
     ],
 )
-def test_who_wrote_last(tree: Path, capsys: Output, who: object, more: dict[str, object], told: str) -> None:
-    publish(tree, who, **more)
+def test_who_wrote_last(tree: Path, capsys: Output, who: object, writer: object, told: str) -> None:
+    publish(tree, who, writer)
     assert told in run(capsys, tree, FORWARD)[1]
+
+
+def test_who_fights_for_it(tree: Path, capsys: Output) -> None:
+    publish(tree, "agent[7]", None, [{"name": FORWARD, "rival": "agent[7] of x.service", "yielded": False}])
+    assert "contended with agent[7] of x.service: written at periodic looks only" in " ".join(
+        run(capsys, tree, FORWARD)[1].split()
+    )
 
 
 @pytest.mark.parametrize("text", ["{}", '{"repairs": 1}', '{"repairs": [1, {"name": []}]}', '{"repairs": []}'])

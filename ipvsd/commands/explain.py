@@ -42,6 +42,7 @@ def _document(found: Explanation) -> dict[str, Any]:
         "default": {"value": found.default[0], "source": found.default[1]} if found.default else None,
         "daemon": found.daemon,
         "repair": found.repair,
+        "contended": found.contended,
         "settings": [_setting(item, found.agrees(item)) for item in found.survey.settings],
         "unread": [{"file": file, "reason": reason} for file, reason in found.survey.unread.items()],
     }
@@ -112,22 +113,15 @@ def _last(document: Mapping[str, Any]) -> Iterator[str]:
         yield "  not seen by the daemon" if document["daemon"] else "  not known: no daemon tells (ipvsd.service)"
         return
     at = str(repair.get("time", ""))[:19]
-    who = repair.get("who")
+    writer, who = repair.get("writer"), repair.get("who")
     took = repair.get("seconds")
     within = f" in {took * 1000:.0f} ms" if isinstance(took, float) else ""
     change = f"{at}Z  {repair.get('wanted')} -> {repair.get('found')}, put right{within}"
     yield from text.indented(change, 2, 6)
-    yield from text.indented(f"by {_writer(who)}", 6, 6)
-    if repair.get("contended") or (isinstance(who, dict) and who.get("contended")):
-        yield from text.indented("contended: it was changed so often that ipvsd only looks now and then", 6, 6)
-
-
-def _writer(who: Any) -> str:
-    """Return who wrote, of what a status document says: a word, or an object with what is known."""
-    if not isinstance(who, dict):
-        return str(who or "unknown")
-    told = [f"{key} {who[key]}" for key in _WRITERS if who.get(key)]
-    return ", ".join(told) or "unknown"
+    told = [f"{key} {writer[key]}" for key in _WRITERS if writer.get(key)] if isinstance(writer, dict) else []
+    yield from text.indented(f"by {', '.join(told) or who or 'unknown'}", 6, 6)
+    if document["contended"]:
+        yield from text.indented(f"contended with {document['contended']}: written at periodic looks only", 6, 6)
 
 
 def _on_disk(document: Mapping[str, Any]) -> Iterator[str]:

@@ -56,6 +56,7 @@ class Uevents:
         self._socket: Optional[socket.socket] = None
         self._modules: frozenset[str] = frozenset()
         self._links = False
+        self._removed: list[str] = []
         self._detail = "not started"
 
     def arm(self, targets: Targets) -> None:
@@ -80,6 +81,13 @@ class Uevents:
         self._mailbox.watch(opened.fileno(), self._receive)
 
     def _receive(self) -> None:
+        self._drain()
+        # What others need goes last, and has to come back first, so that each return is one of its own.
+        removed, self._removed = self._removed[::-1], []
+        for name in removed:
+            self._turn_back(name)
+
+    def _drain(self) -> None:
         for _ in range(_AT_ONCE):  # a storm must not keep the loop from its other work
             if self._socket is None:
                 return
@@ -103,12 +111,12 @@ class Uevents:
         if event and event[1] in self._modules:
             self._mailbox.put(ReasonKind.MODULE, " ".join(event))
             if event[0] == "remove":
-                self._removed(event[1])
+                self._removed.append(event[1])
         event = link_event(message) if self._links else None
         if event:
             self._mailbox.put(ReasonKind.LINK, " ".join(event))
 
-    def _removed(self, name: str) -> None:
+    def _turn_back(self, name: str) -> None:
         unloader = self._writers.unloader()
         if unloader:
             self._reflex.evidence.add(name, Seen(None, unloader, "", time.monotonic()))

@@ -57,8 +57,8 @@ def test_who_applies_the_files_again_is_turned_back(node: Node, command: str, co
 
 @pytest.mark.usefixtures("cis")
 def test_tuned_that_switches_profiles_is_turned_back_each_time(node: Node) -> None:
-    node.run("systemctl start tuned")
-    for profile in ("balanced", "throughput-performance"):
+    node.run("systemctl start tuned")  # which applies the files again with profiles that have sysctls of their own
+    for profile in ("throughput-performance", "network-throughput"):
         before = count(node, "repairs")
         node.run(f"tuned-adm profile {profile}", timeout=120)
         node.until(lambda before=before: count(node, "repairs") > before, "a repair", 60)  # type: ignore[misc]
@@ -106,14 +106,14 @@ def test_what_is_yielded_stays_with_the_rival(node: Node, journal: Journal) -> N
 def test_a_storm_costs_little_and_ends_right(node: Node, journal: Journal) -> None:
     journal.expect(CONTENDED, OVER, SEEN)
     spent = "awk '{print $14 + $15}' /proc/$(systemctl show --value -p MainPID ipvsd)/stat"
-    with node.configured("contention: {quiet: 5s}\ninterval: 3s\n"):
+    with node.configured("contention: {quiet: 5s}\n"):
         node.machine.put(STORM.encode(), "/root/storm.py")
         before = int(node.run(spent).out)
         written = int(node.run(f"python3 /root/storm.py {FILE} 15", timeout=60).out)
         ticks = int(node.run(spent).out) - before
         assert written >= 5000
         assert ticks <= 0.2 * 15 * 100
-        node.until(lambda: node.sysctl(KEY) == "1" and node.metrics()[METRIC] == 0, "right, and no fight", 60)
+        node.until(lambda: node.sysctl(KEY) == "1" and node.metrics()[METRIC] == 0, "right, and no fight", 150)
     assert len(journal.lines()) < 100
 
 
