@@ -124,7 +124,7 @@ def test_it_tells_all_that_is_known(tree: Path, capsys: Output, monkeypatch: pyt
     put(tree, "usr/lib/sysctl.d/50-x.conf", "net.ipv4.conf.all.forwarding = 1\n")
     put(tree, f"{WANTS}/systemd-networkd.service", "")
     put(tree, "etc/systemd/networkd.conf", "[Network]\nIPv4Forwarding=yes\n")
-    publish(tree, {"pid": 4242, "comm": "sysctl", "unit": "cron.service", "pod": None})
+    publish(tree, "sysctl[4242]", {"pid": 4242, "comm": "sysctl", "unit": "cron.service", "pod": ""})
     code, out, _ = run(capsys, Path(), FORWARD)
     assert code == 1
     assert out == textwrap.dedent("""\
