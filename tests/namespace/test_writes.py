@@ -138,13 +138,17 @@ def test_it_attaches_or_says_why_not() -> None:
 
 
 @pytest.mark.parametrize("own", [4242, None], ids=["with the process", "without it"])
-def test_this_kernel_takes_both_forms(node: Node, own: int | None) -> None:
+@pytest.mark.parametrize("guards", [True, False], ids=["guarding", "telling alone"])
+def test_this_kernel_takes_every_form(node: Node, own: int | None, guards: bool) -> None:
     with contextlib.ExitStack() as stack:
         ring = bpf.create_map(bpf.RINGBUF, "test_ring", 0, 0, RING)
         stack.callback(os.close, ring)
         table = bpf.create_map(bpf.ARRAY, "test_table", 4, 8, hook.BUCKETS, bpf.MMAPABLE)
         stack.callback(os.close, table)
-        os.close(bpf.load_program("test_sysctl", assemble(hook.program(table, ring, own))))
+        allowed = bpf.create_map(bpf.ARRAY, "test_allowed", 4, 8 * hook.ALLOWED, 1, bpf.MMAPABLE)
+        stack.callback(os.close, allowed)
+        guarding = allowed if guards else None
+        os.close(bpf.load_program("test_sysctl", assemble(hook.program(table, guarding, ring, own))))
 
 
 def test_what_the_kernel_does_not_take_is_an_error_with_its_words(node: Node) -> None:
@@ -266,7 +270,7 @@ def test_ninety_five_of_a_hundred_are_named(node: Node) -> None:
 
 
 def test_more_writes_than_there_is_room_for_are_counted_and_wake_a_whole_look(node: Node) -> None:
-    room = RING // (8 + 224)
+    room = RING // (8 + 232)  # a record and its head
     script = f"i=0; while [ $i -lt {2 * room} ]; do echo 1 > {FILE}; i=$((i + 1)); done; echo 0 > {FILE}"
     subprocess.run(["sh", "-c", script], check=True)
     reasons = node.mailbox.take(10)
@@ -276,6 +280,38 @@ def test_more_writes_than_there_is_room_for_are_counted_and_wake_a_whole_look(no
     by_another_process("0")
     assert node.repaired(2) == [("0", "1")] * 2
     assert node.writes.lost == room + 1
+
+
+# --- what is guarded --------------------------------------------------------------------
+
+
+def refused(value: str) -> bool:
+    """Have another process write; return whether the kernel did not permit it."""
+    program = f"import os; os.write(os.open({str(FILE)!r}, os.O_WRONLY), b{value!r})"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode == 0) != ("PermissionError: [Errno 1]" in done.stderr)
+    return done.returncode != 0
+
+
+def test_what_is_guarded_is_refused_to_others_while_the_program_is_there(node: Node) -> None:
+    node.writes.arm(Targets(frozenset(), {KEY: str(FILE)}, (), guarded=frozenset({KEY})))
+    assert node.writes.guards
+    assert (refused("0"), FILE.read_text()) == (True, "1\n")
+    node.listen()
+    (refusal,) = node.writes.take_refusals()
+    assert (refusal.name, refusal.value, refusal.times) == (KEY, "0", 1)
+    assert refusal.writer.comm == Path(sys.executable).name
+    assert (node.turned, node.reflex.evidence.of(KEY, "0")) == ([], None)
+    FILE.write_text("1\n")  # which we may
+    node.writes.close()
+    assert (refused("0"), FILE.read_text()) == (False, "0\n")
+
+
+def test_what_is_guarded_no_more_is_held_as_before(node: Node) -> None:
+    node.writes.arm(Targets(frozenset(), {KEY: str(FILE)}, (), guarded=frozenset({KEY})))
+    node.writes.arm(Targets(frozenset(), {KEY: str(FILE)}, ()))
+    assert not refused("0")
+    assert node.repaired(1) == [("0", "1")]
 
 
 # --- the end ----------------------------------------------------------------------------
@@ -342,7 +378,9 @@ with Mailbox() as mailbox:
 
 
 @pytest.mark.parametrize(
-    ("step", "held"), [(1, 1), (2, 2), (3, 3), (4, 4), (99, 4)], ids=["ring", "table", "program", "link", "all of it"]
+    ("step", "held"),
+    [(1, 1), (2, 2), (3, 3), (4, 4), (5, 5), (99, 5)],
+    ids=["ring", "table", "allowed", "program", "link", "all of it"],
 )
 def test_a_process_that_is_killed_leaves_nothing(node: Node, until: Until, step: int, held: int) -> None:
     command = [sys.executable, "-c", CHILD, str(step)]
