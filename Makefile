@@ -12,7 +12,7 @@ BUILD_PACKAGES := build-essential debhelper dh-python pybuild-plugin-pyproject p
 RPM_PACKAGES := rpm scdoc python3-yaml
 BENCH_PACKAGES := qemu-system-x86 mmdebstrap e2fsprogs fakeroot kmod uidmap
 TEST_PACKAGES := $(BUILD_PACKAGES) $(RPM_PACKAGES) $(BENCH_PACKAGES) python3-venv lintian rpmlint shellcheck faketime \
-    man-db systemd iproute2
+    man-db systemd iproute2 procps
 # Its time is over, and the package needs systemd.
 NO_INIT_SCRIPT := package-supports-alternative-init-but-no-init.d-script
 # Two machines at a time: each keeps one of two cores busy.

@@ -66,6 +66,7 @@ _HELD, _GUARDED = 1, 2
 # whether that was refused.
 _RECORD = struct.Struct("<QQ16s64s64s64sQ")
 _TEXT = 64
+LONGEST = _TEXT - 1  # of a name that is told; a longer one is cut
 _START = -_RECORD.size
 _AT_CGROUP, _AT_COMM, _AT_NAME, _AT_OLD, _AT_NEW, _AT_REFUSED = (_START + at for at in (8, 16, 32, 96, 160, 224))
 _AT_BUCKET = _START - 8
@@ -185,7 +186,7 @@ def mark(name: bytes, guarded: bool) -> int:
 
 def _digest(name: bytes) -> int:
     digest = _BASIS
-    for (word,) in struct.iter_unpack("<Q", name[: _TEXT - 1].ljust(_TEXT, b"\0")):
+    for (word,) in struct.iter_unpack("<Q", name[:LONGEST].ljust(_TEXT, b"\0")):
         digest = (digest ^ word) * _PRIME & _WORD
     return digest
 

@@ -30,6 +30,7 @@ GOLDEN = [
         assembly.store64(FRAME, -8, R1), "7b 1a f8ff 00000000", id="STX | MEM | DW: *(u64 *) (dst + off) = src"
     ),
     pytest.param(assembly.add_atomically(R0, 8, R1), "db 10 0800 00000000", id="STX | ATOMIC | DW, imm is ADD"),
+    pytest.param(assembly.both(R1, 2), "57 01 0000 02000000", id="AND | K | ALU64: dst &= imm"),
     pytest.param(assembly.call(130), "85 00 0000 82000000", id="CALL | K | JMP: a helper by its number"),
     pytest.param(assembly.leave(), "95 00 0000 00000000", id="EXIT | K | JMP"),
 ]
@@ -86,3 +87,10 @@ def test_a_jump_compares_with_its_value() -> None:
 def test_a_jump_that_leads_nowhere_is_an_error() -> None:
     with pytest.raises(KeyError, match="nowhere"):
         assemble([assembly.if_equal(R0, 0, "nowhere"), assembly.leave()])
+
+
+def test_the_jumps_are_those_of_the_document() -> None:
+    assert assemble([assembly.if_not_equal(R2, 4242, "end"), "end"]).hex() == "5502000092100000"  # JNE | K | JMP
+    assert (
+        assemble([assembly.if_same(R1, R2, "end"), assembly.leave(), "end"])[:8].hex() == "1d21010000000000"
+    )  # JEQ | X

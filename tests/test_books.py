@@ -43,8 +43,8 @@ class Node:
         self.books.enter(done, at_once, now, self.evidence, everything)
         return done
 
-    def seen(self, value: str | None = "0", name: str = FORWARD) -> None:
-        self.evidence.add(name, Seen(value, AGENT, "1", time.monotonic()))
+    def seen(self, value: str = "0", ago: float = 0.0) -> None:
+        self.evidence.add(FORWARD, Seen(value, AGENT, "1", time.monotonic() - ago))
 
     def drift(self) -> Reconciled:
         self.kernel.values[FORWARD] = "0"
@@ -114,6 +114,23 @@ def test_who_wrote_another_value_is_not_blamed(node: Node) -> None:
     node.seen("2")
     node.drift()
     assert node.books.repairs[-1].who == "the kernel"
+
+
+def test_who_made_one_drift_is_not_blamed_for_a_later_one(node: Node) -> None:
+    node.seen(ago=10.0)
+    node.drift()
+    node.drift()
+    assert [repair.who for repair in node.books.repairs] == ["agent[7] of agent.service", "the kernel"]
+
+
+def test_who_wrote_while_it_was_not_to_be_repaired_is_not_forgotten(node: Node) -> None:
+    node.kernel.refused[FORWARD] = errno.EPERM
+    node.seen(ago=10.0)
+    node.drift()
+    node.kernel.refused.clear()
+    node.history = {}
+    node.look()
+    assert node.books.repairs[-1].who == "agent[7] of agent.service"
 
 
 def test_many_drifts_of_one_thing_are_told_as_one_and_all_counted(node: Node, capsys: Log) -> None:

@@ -10,7 +10,7 @@ import pytest
 from ipvsd.config import Config, parse
 from ipvsd.contention import Fight, Limit
 from ipvsd.model import Action, Finding, LoadModule, WriteSysctl
-from ipvsd.narrate import FIGHT, PEACE, REFUSED, RELOADED, REPAIRED, TABLE_LOST, Line, fought, narrate, turned
+from ipvsd.narrate import FIGHT, PEACE, REFUSED, RELOADED, REPAIRED, TABLE_LOST, Line, fought, narrate, refused, turned
 from ipvsd.reconcile import reconcile
 from ipvsd.report import Repair, Writer
 from ipvsd.restraint import History
@@ -217,3 +217,16 @@ def test_every_kind_of_event_is_explained_in_the_catalog() -> None:
     catalog = (Path(__file__).parent.parent / "packaging/ipvsd.catalog").read_text()
     told = {line.removeprefix("-- ") for line in catalog.splitlines() if line.startswith("-- ")}
     assert told == {REPAIRED, RELOADED, FIGHT, PEACE, TABLE_LOST, REFUSED}
+
+
+# --- what is guarded ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("times", "often"), [(1, ""), (7, ", 7 times")])
+def test_a_write_that_was_refused_is_a_warning_with_who_tried(times: int, often: str) -> None:
+    line = refused(FORWARD, "0", POD, times)
+    assert (line.level, line.text) == (
+        "warning",
+        f"{FORWARD} is guarded: writing '0' was refused to agent[42] of pod {POD.pod} (/agent --fast){often}",
+    )
+    assert (line.fields["SYSCTL"], line.fields["NEWVALUE"], line.fields["OBJECT_PID"]) == (FORWARD, "0", "42")

@@ -264,6 +264,16 @@ def test_a_second_write_does_not_wait_for_the_looks_at_the_first(node: Node) -> 
     assert node.kernel.values[FORWARD] == "1"
 
 
+def test_a_second_write_has_all_the_time_that_the_first_had(node: Node) -> None:
+    node.reflex.expect(FORWARD)
+    node.mailbox.wait(sum(STORED) - 0.001)
+    node.reflex.expect(FORWARD)
+    node.mailbox.wait(0.1)
+    node.kernel.values[FORWARD] = "0"
+    node.mailbox.wait(0.1)
+    assert node.kernel.values[FORWARD] == "1"
+
+
 def test_what_is_turned_back_by_its_other_event_is_not_looked_for_any_more(node: Node) -> None:
     node.reflex.expect(FORWARD)
     assert node.drift()

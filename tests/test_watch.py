@@ -16,8 +16,10 @@ from ipvsd.watch import Targets
 from ipvsd.watch.files import Files
 from ipvsd.watch.sysctls import Sysctls
 from ipvsd.watch.uevents import Uevents, module_event
+from ipvsd.watch.writes import Writes, mounted
 from ipvsd.writers import Writers
 from tests.fake_kernel import FakeKernel
+from tests.trees import put
 
 Until = Callable[[Callable[[], object], str], None]
 KEY = "net.ipv4.ip_forward"
@@ -294,3 +296,38 @@ def test_a_uevent_of_a_process_is_not_believed(mailbox: Mailbox) -> None:
             assert (ReasonKind.MODULE, "add ip_vs") not in details(mailbox)
     finally:
         source.close()
+
+
+# --- writes -----------------------------------------------------------------------------
+
+# tests/namespace has a kernel for them.
+
+
+def test_writes_that_cannot_be_seen_by_bpf_say_why(mailbox: Mailbox, tmp_path: Path) -> None:
+    writes = Writes(mailbox, idle(mailbox), str(tmp_path))
+    assert (writes.state().up, writes.state().detail) == (False, "not started")
+    assert not writes.attach()
+    assert writes.state().detail == "bpf cannot be used: control groups of version 2 are not mounted"
+    writes.arm(Targets(frozenset(), {KEY: "/proc/sys/net/ipv4/ip_forward"}, ()))
+    assert (writes.state().up, writes.lost, details(mailbox)) == (False, 0, set())
+    writes.close()
+
+
+@pytest.mark.parametrize(
+    ("mounts", "place"),
+    [
+        pytest.param("cgroup2 /sys/fs/cgroup cgroup2 rw,nosuid 0 0\n", "/sys/fs/cgroup", id="version 2 alone"),
+        pytest.param(
+            "tmpfs /sys/fs/cgroup tmpfs rw 0 0\ncgroup /sys/fs/cgroup/pids cgroup rw,pids 0 0\n"
+            "cgroup2 /sys/fs/cgroup/unified cgroup2 rw 0 0\n",
+            "/sys/fs/cgroup/unified",
+            id="both",
+        ),
+        pytest.param("cgroup /sys/fs/cgroup/pids cgroup rw,pids 0 0\n", "", id="version 1 alone"),
+        pytest.param("", "", id="nothing"),
+        pytest.param("\ncgroup2\ncgroup2 /x\n", "", id="too short"),
+    ],
+)
+def test_where_control_groups_are(tmp_path: Path, mounts: str, place: str) -> None:
+    put(tmp_path, "proc/self/mounts", mounts)
+    assert mounted(str(tmp_path)) == place

@@ -101,7 +101,8 @@ class Writes:
     def arm(self, targets: Targets) -> None:
         if self._ring is None:
             return
-        names = {"/".join(parts).encode(): key for key in targets.sysctls for parts in [sysctls.parts(key)] if parts}
+        paths = {key: sysctls.parts(key) or () for key in targets.sysctls}
+        names = {"/".join(path).encode()[: hook.LONGEST]: key for key, path in paths.items() if path}
         self._allow(targets.allowed if targets.guarded else ())
         marks: dict[int, int] = {}
         for name, key in names.items():

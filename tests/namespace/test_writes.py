@@ -1,0 +1,396 @@
+"""The program on the root control group of a real kernel: who writes what, and what is left when it goes.
+
+It needs what the service has: CAP_BPF and CAP_NET_ADMIN on the machine itself, and control groups of
+version 2. Where one of these is missing, which is no fault, the tests say so; where none is, they fail.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from ipvsd import bpf, formats, hook
+from ipvsd.assembly import assemble, leave
+from ipvsd.config import parse
+from ipvsd.contention import Fights, Limit
+from ipvsd.evidence import Seen
+from ipvsd.host import LinuxHost
+from ipvsd.model import ReasonKind, Turned, WriteSysctl
+from ipvsd.reconcile import reconcile
+from ipvsd.reflex import Reflex
+from ipvsd.wake import Mailbox
+from ipvsd.watch import Targets
+from ipvsd.watch.writes import RING, Writes, mounted
+from tests.service import REPOSITORY
+
+Until = Callable[[Callable[[], object], str], None]
+KEY, ALIAS = "net.ipv4.ip_forward", "net.ipv4.conf.all.forwarding"
+FILE = Path("/proc/sys/net/ipv4/ip_forward")
+ALL = Path("/proc/sys/net/ipv4/conf/all/forwarding")
+FREE = Path("/proc/sys/net/ipv4/tcp_sack")
+INITIAL_PID_NAMESPACE = "pid:[4026531836]"  # include/linux/proc_ns.h
+LINK_BY_ID, PROGRAM_BY_ID, MAP_BY_ID = 30, 13, 14  # <linux/bpf.h>, enum bpf_cmd
+DROP_ALL = "from ipvsd.capabilities import drop; drop(39); drop(21); "  # CAP_BPF, and CAP_SYS_ADMIN that stands for it
+
+
+def missing() -> str:
+    """Return what this place lacks for the program, or an empty text."""
+    status = Path("/proc/self/status").read_text()
+    (effective,) = (int(line.split()[1], 16) for line in status.splitlines() if line.startswith("CapEff"))
+    if Path("/proc/self/uid_map").read_text().split() != ["0", "0", "4294967295"] or not effective >> 39 & 1:
+        return "no CAP_BPF on the machine itself"
+    if platform.machine() not in ("x86_64", "aarch64"):
+        return "no machine on which ipvsd knows bpf(2)"
+    if os.readlink("/proc/self/ns/pid") != INITIAL_PID_NAMESPACE:
+        return "processes have other numbers here than for the kernel"
+    if formats.kernel_version(platform.release()) < (5, 8):
+        return "a kernel without ring buffers"
+    return "" if mounted("/") else "no control groups of version 2"
+
+
+class Node:
+    """The program, and what turns back what it tells of; nothing else is listening."""
+
+    def __init__(self, mailbox: Mailbox) -> None:
+        self.mailbox, self.turned = mailbox, list[Turned]()
+        host = LinuxHost("/")
+        self.reflex = Reflex(host, mailbox)
+        self.reflex.fights = Fights(Limit(1_000_000, 60.0, 300.0))
+        self.writes = Writes(mailbox, self.reflex)
+        config = parse([("f", b"profiles: []\nsysctls: {net.ipv4.ip_forward: 1}")])
+        self.reflex.arm(reconcile(host, config, {}, time.monotonic), ())
+
+    def attach(self) -> None:
+        assert self.writes.attach(), self.writes.detail
+        self.writes.arm(Targets(frozenset(), {KEY: str(FILE), ALIAS: str(ALL)}, ()))
+
+    def listen(self) -> None:
+        self.mailbox.take(0.01)
+        self.turned += self.reflex.take()
+
+    def repaired(self, times: int) -> list[tuple[str, str]]:
+        """Wait for so many repairs; return the values that were turned back, and to what."""
+        deadline = time.monotonic() + 10
+        while len(self.turned) < times and time.monotonic() < deadline:
+            self.listen()
+        assert FILE.read_text() == "1\n"
+        return [(item.action.found, item.action.value) for item in self.turned if isinstance(item.action, WriteSysctl)]
+
+    def seen(self, value: str = "0") -> Seen:
+        seen = self.reflex.evidence.of(KEY, value)
+        assert seen is not None
+        return seen
+
+
+@pytest.fixture
+def node() -> Iterator[Node]:
+    """A node with the program attached."""
+    if missing():
+        pytest.skip(f"bpf cannot be tried: {missing()}")
+    with Mailbox() as mailbox:
+        node = Node(mailbox)
+        node.attach()
+        yield node
+        node.writes.close()
+
+
+@contextlib.contextmanager
+def writer(script: str, *before: str) -> Iterator[int]:
+    """Run a script in a shell that stays until it was looked at; yield the number of the shell's process."""
+    command = [*before, "sh", "-c", f"{script}; echo done; read answer"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdin is not None
+        assert process.stdout.readline() == b"done\n"
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        yield int(children[0]) if "--fork" in before else process.pid
+        process.stdin.close()
+
+
+def by_another_process(value: str, path: Path = FILE) -> None:
+    subprocess.run(["sh", "-c", f"echo {value} > {path}"], check=True)
+
+
+# --- the program and this kernel --------------------------------------------------------
+
+
+def test_it_attaches_or_says_why_not() -> None:
+    with Mailbox() as mailbox:
+        writes = Writes(mailbox, Reflex(LinuxHost("/"), mailbox))
+        assert writes.attach() or missing(), writes.detail
+        if writes.state().up:
+            assert writes.state().detail == "bpf on the root control group"
+        else:
+            assert writes.state().detail.startswith("bpf cannot be used: ")
+        writes.close()
+        assert not writes.state().up
+
+
+@pytest.mark.parametrize("own", [4242, None], ids=["with the process", "without it"])
+@pytest.mark.parametrize("guards", [True, False], ids=["guarding", "telling alone"])
+def test_this_kernel_takes_every_form(node: Node, own: int | None, guards: bool) -> None:
+    with contextlib.ExitStack() as stack:
+        ring = bpf.create_map(bpf.RINGBUF, "test_ring", 0, 0, RING)
+        stack.callback(os.close, ring)
+        table = bpf.create_map(bpf.ARRAY, "test_table", 4, 8, hook.BUCKETS, bpf.MMAPABLE)
+        stack.callback(os.close, table)
+        allowed = bpf.create_map(bpf.ARRAY, "test_allowed", 4, 8 * hook.ALLOWED, 1, bpf.MMAPABLE)
+        stack.callback(os.close, allowed)
+        guarding = allowed if guards else None
+        os.close(bpf.load_program("test_sysctl", assemble(hook.program(table, guarding, ring, own))))
+
+
+def test_what_the_kernel_does_not_take_is_an_error_with_its_words(node: Node) -> None:
+    with pytest.raises(OSError, match="R0 !read_ok"):
+        bpf.load_program("test_sysctl", assemble([leave()]))
+
+
+def test_without_the_capability_it_says_so_and_leaves_nothing_open() -> None:
+    program = f"""
+import os
+from ipvsd.host import LinuxHost
+from ipvsd.reflex import Reflex
+from ipvsd.wake import Mailbox
+from ipvsd.watch.writes import Writes
+{DROP_ALL if not missing() else ""}
+with Mailbox() as mailbox:
+    writes = Writes(mailbox, Reflex(LinuxHost("/"), mailbox))
+    before = os.listdir("/proc/self/fd")
+    print(writes.attach(), writes.state().up, os.listdir("/proc/self/fd") == before, writes.detail)
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("False False True bpf cannot be used: ")
+
+
+# --- writers ----------------------------------------------------------------------------
+
+
+def test_a_write_is_turned_back_and_its_writer_named(node: Node) -> None:
+    with writer(f"echo 0 > {FILE}") as pid:
+        assert node.repaired(1) == [("0", "1")]
+    seen = node.seen()
+    assert (seen.before, seen.writer.pid, seen.writer.comm) == ("1", pid, "sh")
+    assert seen.writer.command.startswith(f"sh -c echo 0 > {FILE}")
+
+
+def test_a_write_through_another_procfs_is_turned_back_and_its_writer_named(node: Node) -> None:
+    with writer(f"echo 0 > {FILE}", "unshare", "--pid", "--fork", "--mount-proc") as pid:
+        assert node.repaired(1) == [("0", "1")]
+    seen = node.seen()
+    assert (seen.before, seen.writer.pid, seen.writer.comm) == ("1", pid, "sh")
+    assert seen.writer.command.startswith(f"sh -c echo 0 > {FILE}")
+
+
+def test_the_same_value_is_no_repair(node: Node) -> None:
+    by_another_process("1")
+    by_another_process("0")
+    assert node.repaired(1) == [("0", "1")]
+    assert not node.reflex.evidence.of(KEY, "7")
+    assert node.seen("1").writer.pid != node.seen("0").writer.pid
+
+
+def test_a_write_in_another_network_namespace_is_nothing_to_us(node: Node) -> None:
+    with writer(f"echo 0 > {FILE}", "unshare", "--net"):
+        node.listen()
+        assert (FILE.read_text(), node.turned) == ("1\n", [])
+        with writer(f"echo 0 > {FILE}") as ours:
+            assert node.repaired(1) == [("0", "1")]
+    assert node.seen().writer.pid == ours
+    assert node.reflex.fights.by_name[KEY].rival == f"sh[{ours}]"
+    assert node.reflex.fights.by_name[KEY].level == 1.0
+
+
+def test_a_write_to_what_is_not_held_tells_nothing(node: Node) -> None:
+    with writer(f"echo 1 > {FREE}"):
+        assert node.mailbox.take(0) == ()
+    by_another_process("0")
+    node.repaired(1)
+    assert not node.reflex.evidence.of("net.ipv4.tcp_sack", "1")
+
+
+def test_what_is_held_no_more_tells_nothing(node: Node) -> None:
+    node.writes.arm(Targets(frozenset(), {}, ()))
+    by_another_process("0")
+    node.listen()
+    assert (FILE.read_text(), node.turned) == ("0\n", [])
+
+
+def test_our_own_writes_tell_nothing(node: Node) -> None:
+    FILE.write_text("0\n")
+    node.listen()
+    assert (node.turned, node.reflex.evidence.of(KEY, "0")) == ([], None)
+    FILE.write_text("1\n")
+
+
+def test_writes_are_seen_after_the_kernel_forgot_the_files(node: Node) -> None:
+    Path("/proc/sys/vm/drop_caches").write_text("2")
+    by_another_process("0")
+    assert node.repaired(1) == [("0", "1")]
+
+
+def test_another_name_of_a_sysctl_is_told_as_itself(node: Node) -> None:
+    with writer(f"echo 0 > {ALL}") as pid:
+        assert node.repaired(1) == [("0", "1")]
+    assert node.seen().writer.pid == pid
+    assert [item.action.name for item in node.turned] == [KEY]
+
+
+def test_a_name_that_is_longer_than_what_is_told_is_held_all_the_same(node: Node) -> None:
+    name = "igmpv3_unsolicited_report_interval"
+    subprocess.run(["ip", "link", "add", "abcdefghijklmno", "type", "veth", "peer", "name", "other"], check=True)
+    path = Path(f"/proc/sys/net/ipv4/conf/abcdefghijklmno/{name}")
+    key = f"net.ipv4.conf.abcdefghijklmno.{name}"
+    node.writes.arm(Targets(frozenset(), {key: str(path)}, ()))
+    by_another_process("1234", path)
+    node.listen()
+    subprocess.run(["ip", "link", "del", "other"], check=True)
+    assert node.reflex.evidence.of(key, "1234")
+
+
+def test_ninety_five_of_a_hundred_are_named(node: Node) -> None:
+    sysctl = shutil.which("sysctl", path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
+    assert sysctl, "procps is not installed"
+    named = 0
+    for count in range(1, 101):
+        with subprocess.Popen([sysctl, "-q", "-w", f"{KEY}=0"]) as process:
+            node.repaired(count)
+        named += (node.seen().writer.pid, node.seen().writer.comm) == (process.pid, "sysctl")
+    assert (len(node.turned), named >= 95) == (100, True)
+
+
+def test_more_writes_than_there_is_room_for_are_counted_and_wake_a_whole_look(node: Node) -> None:
+    room = RING // (8 + 232)  # a record and its head
+    script = f"i=0; while [ $i -lt {2 * room} ]; do echo 1 > {FILE}; i=$((i + 1)); done; echo 0 > {FILE}"
+    subprocess.run(["sh", "-c", script], check=True)
+    reasons = node.mailbox.take(10)
+    assert (ReasonKind.LOST, "bpf") in {(reason.kind, reason.detail) for reason in reasons}
+    assert node.writes.lost == room + 1
+    assert node.repaired(1) == [("0", "1")]
+    by_another_process("0")
+    assert node.repaired(2) == [("0", "1")] * 2
+    assert node.writes.lost == room + 1
+
+
+# --- what is guarded --------------------------------------------------------------------
+
+
+def refused(value: str) -> bool:
+    """Have another process write; return whether the kernel did not permit it."""
+    program = f"import os; os.write(os.open({str(FILE)!r}, os.O_WRONLY), b{value!r})"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode == 0) != ("PermissionError: [Errno 1]" in done.stderr)
+    return done.returncode != 0
+
+
+def test_what_is_guarded_is_refused_to_others_while_the_program_is_there(node: Node) -> None:
+    node.writes.arm(Targets(frozenset(), {KEY: str(FILE)}, (), guarded=frozenset({KEY})))
+    assert node.writes.guards
+    assert (refused("0"), FILE.read_text()) == (True, "1\n")
+    node.listen()
+    (refusal,) = node.writes.take_refusals()
+    assert (refusal.name, refusal.value, refusal.times) == (KEY, "0", 1)
+    assert refusal.writer.comm == Path(sys.executable).name
+    assert (node.turned, node.reflex.evidence.of(KEY, "0")) == ([], None)
+    FILE.write_text("1\n")  # which we may
+    node.writes.close()
+    assert (refused("0"), FILE.read_text()) == (False, "0\n")
+
+
+def test_what_is_guarded_no_more_is_held_as_before(node: Node) -> None:
+    node.writes.arm(Targets(frozenset(), {KEY: str(FILE)}, (), guarded=frozenset({KEY})))
+    node.writes.arm(Targets(frozenset(), {KEY: str(FILE)}, ()))
+    assert not refused("0")
+    assert node.repaired(1) == [("0", "1")]
+
+
+# --- the end ----------------------------------------------------------------------------
+
+
+def belongings(pid: int | str = "self") -> set[tuple[int, int]]:
+    """Return the links, programs and maps that a process holds, each as the command that asks for it and its id."""
+    kinds = {"link_id": LINK_BY_ID, "prog_id": PROGRAM_BY_ID, "map_id": MAP_BY_ID}
+    found = set()
+    for file in Path(f"/proc/{pid}/fdinfo").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            fields = dict(line.split(":", 1) for line in file.read_text().splitlines() if ":" in line)
+            found |= {(kind, int(fields[name])) for name, kind in kinds.items() if name in fields}
+    return found
+
+
+def there(kind: int, identity: int) -> bool:
+    """Ask the kernel whether it still has a link, a program or a map."""
+    try:
+        os.close(bpf._bpf(kind, struct.pack("<I", identity)))
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def test_closing_detaches_and_frees(node: Node, until: Until) -> None:
+    before = belongings()
+    assert {kind for kind, _ in before} == {LINK_BY_ID, PROGRAM_BY_ID, MAP_BY_ID}
+    assert all(there(kind, identity) for kind, identity in before)
+    node.writes.close()
+    assert belongings() == set()
+    until(lambda: not any(there(kind, identity) for kind, identity in before), "the kernel has freed it")
+    by_another_process("0")
+    node.listen()
+    assert (FILE.read_text(), node.turned, node.reflex.evidence.of(KEY, "0")) == ("0\n", [], None)
+    node.writes.close()
+
+
+CHILD = """
+import signal, sys
+from ipvsd import bpf
+from ipvsd.host import LinuxHost
+from ipvsd.reflex import Reflex
+from ipvsd.wake import Mailbox
+from ipvsd.watch.writes import Writes
+
+left, call = int(sys.argv[1]), bpf._bpf
+
+def stopping(*arguments):
+    global left
+    descriptor = call(*arguments)
+    left -= 1
+    if left == 0:
+        print("stopped", flush=True)
+        signal.pause()
+    return descriptor
+
+bpf._bpf = stopping
+with Mailbox() as mailbox:
+    writes = Writes(mailbox, Reflex(LinuxHost("/"), mailbox))
+    print(writes.attach(), flush=True)
+    signal.pause()
+"""
+
+
+@pytest.mark.parametrize(
+    ("step", "held"),
+    [(1, 1), (2, 2), (3, 3), (4, 4), (5, 5), (99, 5)],
+    ids=["ring", "table", "allowed", "program", "link", "all of it"],
+)
+def test_a_process_that_is_killed_leaves_nothing(node: Node, until: Until, step: int, held: int) -> None:
+    command = [sys.executable, "-c", CHILD, str(step)]
+    with subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == ("True\n" if step == 99 else "stopped\n")
+        left = belongings(process.pid)
+        assert all(there(kind, identity) for kind, identity in left)
+        process.send_signal(signal.SIGKILL)
+    assert len(left) == held
+    until(lambda: not any(there(kind, identity) for kind, identity in left), "the kernel has freed it")
+    by_another_process("0")
+    assert node.repaired(1) == [("0", "1")]

@@ -1,0 +1,145 @@
+"""The sources and the reflex together: an event turns a drift back, and wakes nobody for what was right."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Optional
+
+import pytest
+
+from ipvsd.config import parse
+from ipvsd.model import LoadModule, ReasonKind, WriteSysctl
+from ipvsd.reconcile import reconcile
+from ipvsd.reflex import Reflex
+from ipvsd.wake import Mailbox
+from ipvsd.watch import Targets
+from ipvsd.watch.sysctls import Sysctls
+from ipvsd.watch.uevents import Uevents
+from ipvsd.writers import Writers
+from tests.fake_kernel import FORWARD, FakeKernel
+from tests.trees import put
+
+Until = Callable[[Callable[[], object], str], None]
+
+
+class Node:
+    """A reflex after the first look, and inotify on a file in the place of ip_forward."""
+
+    def __init__(self, mailbox: Mailbox, file: Path) -> None:
+        self.mailbox, self.file, self.kernel = mailbox, file, FakeKernel()
+        self.reflex = Reflex(self.kernel, mailbox, self._pinned)
+        self.source = Sysctls(mailbox, self.reflex)
+        config = parse([("f", b"sysctls: {net.ipv4.ip_forward: 1}")])
+        self.done = reconcile(self.kernel, config, {}, time.monotonic)
+        self.reflex.arm(self.done, ())
+        self.arm(FORWARD)
+        mailbox.take(0)
+
+    def _pinned(self, name: str) -> Optional[int]:
+        return self.source.pinned(name)
+
+    def arm(self, *names: str) -> None:
+        self.source.arm(Targets(frozenset(), dict.fromkeys(names, str(self.file)), ()))
+
+    def write(self, value: str) -> None:
+        descriptor = os.open(self.file, os.O_WRONLY)  # as into /proc/sys: nothing is cut off before
+        os.write(descriptor, f"{value}\n".encode())
+        os.close(descriptor)
+
+    def reasons(self) -> set[tuple[ReasonKind, str]]:
+        return {(reason.kind, reason.detail) for reason in self.mailbox.take(0)}
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Iterator[Node]:
+    file = tmp_path / "ip_forward"
+    file.write_text("1\n")
+    with Mailbox() as mailbox:
+        node = Node(mailbox, file)
+        yield node
+        node.source.close()
+
+
+def test_a_write_is_turned_back_through_the_pinned_file(node: Node) -> None:
+    node.write("0")
+    assert node.reasons() == set()
+    assert node.file.read_text() == "1\n"
+    assert [item.action for item in node.reflex.take()] == [WriteSysctl(FORWARD, "0", "1")]
+
+
+def test_our_own_write_comes_to_nothing(node: Node) -> None:
+    node.write("0")
+    for _ in range(3):
+        assert node.reasons() == set()
+    assert len(node.reflex.take()) == 1
+
+
+def test_the_same_value_comes_to_nothing(node: Node) -> None:
+    node.write("1")
+    assert (node.reasons(), node.reflex.take()) == (set(), ())
+
+
+def test_a_whole_look_follows(node: Node) -> None:
+    node.write("0")
+    (reason,) = node.mailbox.take(10)
+    assert (reason.kind, reason.detail) == (ReasonKind.SYSCTL, "turned back")
+
+
+def test_what_is_left_alone_is_left_to_a_look(node: Node) -> None:
+    node.reflex.arm(node.done, [FORWARD])
+    node.write("0")
+    assert node.reasons() == {(ReasonKind.SYSCTL, FORWARD)}
+    assert node.file.read_text() == "0\n"
+
+
+def test_a_file_that_is_not_pinned_any_more_is_not_written(node: Node) -> None:
+    node.arm()
+    node.write("0")
+    assert node.source.pinned(FORWARD) is None
+    assert node.reflex.told(FORWARD)  # by the kernel's own value, which is right
+    assert node.file.read_text() == "0\n"
+
+
+def test_what_may_only_be_read_is_pinned_all_the_same(node: Node) -> None:
+    node.arm()
+    node.source.arm(Targets(frozenset(), {FORWARD: "/proc/version"}, ()))  # which nobody may write, root neither
+    pinned = node.source.pinned(FORWARD)
+    assert pinned is not None
+    assert os.pread(pinned, 5, 0) == b"Linux"
+
+
+# --- modules ----------------------------------------------------------------------------
+
+
+def gone(source: Uevents, name: str) -> None:
+    source._take(f"remove@/module/{name}\0ACTION=remove\0SUBSYSTEM=module\0".encode())
+
+
+@pytest.fixture
+def uevents(node: Node, tmp_path: Path) -> Iterator[Uevents]:
+    put(tmp_path, "proc/loadavg", "0.00 0.01 0.05 1/123 42\n")
+    put(tmp_path, "proc/42/comm", "rmmod\n")
+    put(tmp_path, "proc/42/cmdline", "rmmod\0ip_vs_sh\0")
+    source = Uevents(node.mailbox, node.reflex, Writers(str(tmp_path)))
+    source.arm(Targets(frozenset({"ip_vs_sh"}), {}, ()))
+    yield source
+    source.close()
+
+
+def test_a_module_that_goes_is_loaded_again_and_who_unloaded_it_is_known(node: Node, uevents: Uevents) -> None:
+    node.kernel.unload("ip_vs_sh")
+    gone(uevents, "ip_vs_sh")
+    assert [item.action for item in node.reflex.take()] == [LoadModule("ip_vs_sh")]
+    seen = node.reflex.evidence.of("ip_vs_sh", "unloaded")
+    assert seen is not None
+    assert (str(seen.writer), seen.writer.command) == ("rmmod[42]", "rmmod ip_vs_sh")
+    assert (ReasonKind.MODULE, "remove ip_vs_sh") in node.reasons()
+
+
+def test_a_module_that_is_not_wanted_is_nobodys_business(node: Node, uevents: Uevents) -> None:
+    gone(uevents, "ip_vs_wlc")
+    assert node.reflex.evidence.of("ip_vs_wlc", "unloaded") is None
+    assert node.reasons() == set()
