@@ -94,6 +94,13 @@ class Reflex:
         """Turn back what an event tells of; return whether that was done or nothing was to be done."""
         return self._turn(ALIASES.get(name, name), self._clock())
 
+    def wanted(self, name: str, value: str) -> bool:
+        """Tell whether a value that is about to be written is right, so that there is nothing to turn back."""
+        held = self._held.get(ALIASES.get(name, name))
+        if held is None or not isinstance(held.wanted, WantedSysctl):
+            return False
+        return self._judge(held.wanted, held.judged, f"{value}\n".encode()) is True
+
     def expect(self, name: str) -> None:
         """Turn back a write that is about to be stored, as soon as it is; what cannot be is left to the whole look."""
         name = ALIASES.get(name, name)

@@ -13,6 +13,7 @@ import os
 import select
 import signal
 import time
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Callable, Optional
 
@@ -25,6 +26,19 @@ _SIGNALS = {
 }
 
 
+# A descriptor that is ready so often within so many seconds is left alone for a moment at a time: what
+# comes meanwhile is taken together.
+_OFTEN, _SPAN, _REST = 100, 1.0, 0.1
+
+
+@dataclass
+class _Watched:
+    ready: Callable[[], None]
+    since: float = 0.0
+    times: int = 0
+    resting: bool = False
+
+
 class Mailbox:
     """A context manager. `put` may be called from any thread, everything else from the loop alone."""
 
@@ -32,7 +46,7 @@ class Mailbox:
         self._reasons: collections.deque[Reason] = collections.deque()
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
         self._order = itertools.count()
-        self._poller, self._ready = select.epoll(), dict[int, Callable[[], None]]()
+        self._poller, self._watched = select.epoll(), dict[int, _Watched]()
         self._read, self._write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self.watch(self._read, self._drain)
         return self
@@ -54,12 +68,12 @@ class Mailbox:
     def watch(self, fd: int, ready: Callable[[], None]) -> None:
         """Call `ready` from within `take` whenever `fd` can be read."""
         self._poller.register(fd, select.EPOLLIN)
-        self._ready[fd] = ready
+        self._watched[fd] = _Watched(ready)
 
     def unwatch(self, fd: int) -> None:
         """Forget `fd`, which must still be open."""
-        self._poller.unregister(fd)
-        del self._ready[fd]
+        if not self._watched.pop(fd).resting:
+            self._poller.unregister(fd)
 
     def later(self, seconds: float, callback: Callable[[], None]) -> None:
         """Call this once, from within `take`, when so much time has passed."""
@@ -98,10 +112,27 @@ class Mailbox:
 
     def _poll(self, timeout: Optional[float]) -> None:
         for fd, _ in self._poller.poll(timeout):
-            if fd in self._ready:  # else what was ready before it has ended it
-                self._ready[fd]()
+            watched = self._watched.get(fd)
+            if watched:  # else what was ready before it has ended it
+                watched.ready()
+                self._tire(fd, watched)
         while self._timers and self._timers[0][0] <= time.monotonic():
             heapq.heappop(self._timers)[2]()
+
+    def _tire(self, fd: int, watched: _Watched) -> None:
+        now = time.monotonic()
+        if now - watched.since > _SPAN:
+            watched.since, watched.times = now, 0
+        watched.times += 1
+        if watched.times > _OFTEN and self._watched.get(fd) is watched:
+            self._poller.unregister(fd)
+            watched.resting = True
+            self.later(_REST, lambda: self._rouse(fd, watched))
+
+    def _rouse(self, fd: int, watched: _Watched) -> None:
+        if self._watched.get(fd) is watched:
+            self._poller.register(fd, select.EPOLLIN)
+            watched.resting = False
 
     def _drain(self) -> None:
         os.read(self._read, 4096)

@@ -116,6 +116,7 @@ def test_what_may_only_be_read_is_pinned_all_the_same(node: Node) -> None:
 
 def gone(source: Uevents, name: str) -> None:
     source._take(f"remove@/module/{name}\0ACTION=remove\0SUBSYSTEM=module\0".encode())
+    source._turn_back()
 
 
 @pytest.fixture
@@ -124,7 +125,7 @@ def uevents(node: Node, tmp_path: Path) -> Iterator[Uevents]:
     put(tmp_path, "proc/42/comm", "rmmod\n")
     put(tmp_path, "proc/42/cmdline", "rmmod\0ip_vs_sh\0")
     source = Uevents(node.mailbox, node.reflex, Writers(str(tmp_path)))
-    source.arm(Targets(frozenset({"ip_vs_sh"}), {}, ()))
+    source.arm(Targets(frozenset({"ip_vs", "ip_vs_rr", "ip_vs_wrr", "ip_vs_sh"}), {}, ()))
     yield source
     source.close()
 
@@ -143,3 +144,11 @@ def test_a_module_that_is_not_wanted_is_nobodys_business(node: Node, uevents: Ue
     gone(uevents, "ip_vs_wlc")
     assert node.reflex.evidence.of("ip_vs_wlc", "unloaded") is None
     assert node.reasons() == set()
+
+
+def test_what_others_need_comes_back_first(node: Node, uevents: Uevents) -> None:
+    for name in ("ip_vs_sh", "ip_vs_rr", "ip_vs_wrr", "ip_vs"):
+        node.kernel.unload(name)
+        uevents._take(f"remove@/module/{name}\0ACTION=remove\0SUBSYSTEM=module\0".encode())
+    uevents._turn_back()
+    assert [item.action.name for item in node.reflex.take()] == ["ip_vs", "ip_vs_wrr", "ip_vs_rr", "ip_vs_sh"]

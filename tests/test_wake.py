@@ -192,3 +192,33 @@ def test_what_a_reader_has_ended_is_not_read(mailbox: Mailbox) -> None:
     for pair in pipes:
         for number in pair:
             os.close(number)
+
+
+def test_a_descriptor_that_is_always_ready_rests_and_is_read_again(mailbox: Mailbox) -> None:
+    read, write = os.pipe()
+    os.write(write, b"x")
+    called: list[float] = []
+    mailbox.watch(read, lambda: called.append(time.monotonic()))
+    end = time.monotonic() + 0.35
+    while time.monotonic() < end:
+        mailbox.take(end - time.monotonic())
+    assert 100 < len(called) < 120
+    assert max(later - sooner for sooner, later in zip(called, called[1:])) > 0.09
+    mailbox.unwatch(read)
+    os.close(read)
+    os.close(write)
+
+
+def test_one_that_rests_can_be_forgotten(mailbox: Mailbox) -> None:
+    read, write = os.pipe()
+    os.write(write, b"x")
+    called: list[int] = []
+    mailbox.watch(read, lambda: called.append(1))
+    for _ in range(150):
+        mailbox.take(0)
+    mailbox.unwatch(read)
+    count = len(called)
+    mailbox.take(0.15)
+    assert len(called) == count
+    os.close(read)
+    os.close(write)

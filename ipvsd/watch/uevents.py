@@ -82,10 +82,7 @@ class Uevents:
 
     def _receive(self) -> None:
         self._drain()
-        # What others need goes last, and has to come back first, so that each return is one of its own.
-        removed, self._removed = self._removed[::-1], []
-        for name in removed:
-            self._turn_back(name)
+        self._turn_back()
 
     def _drain(self) -> None:
         for _ in range(_AT_ONCE):  # a storm must not keep the loop from its other work
@@ -116,11 +113,14 @@ class Uevents:
         if event:
             self._mailbox.put(ReasonKind.LINK, " ".join(event))
 
-    def _turn_back(self, name: str) -> None:
-        unloader = self._writers.unloader()
-        if unloader:
-            self._reflex.evidence.add(name, Seen(None, unloader, "", time.monotonic()))
-        self._reflex.told(name)
+    def _turn_back(self) -> None:
+        # What others need goes last, and has to come back first, so that each return is one of its own.
+        removed, self._removed = self._removed[::-1], []
+        unloader = self._writers.unloader() if removed else None
+        for name in removed:
+            if unloader:
+                self._reflex.evidence.add(name, Seen(None, unloader, "", time.monotonic()))
+            self._reflex.told(name)
 
     def state(self) -> SourceState:
         return SourceState("uevents", self._socket is not None, self._detail)

@@ -147,14 +147,15 @@ class Writes:
         key = self._names.get(hook.name(record))
         if key is None:
             return
-        if hook.told(record).refused:
-            self._refused(key, hook.told(record))
-            return
-        now = time.monotonic()
-        self._reflex.expect(key)  # before anything else: the value is wrong by now
-        told = hook.told(record)
-        writer = self._writers.writer(told.pid, told.comm, told.cgroup)
+        told, now = hook.told(record), time.monotonic()
         value = sysctls.canonical(told.new) if told.whole else None
+        if told.refused:
+            self._refused(key, told)
+            return
+        if value is not None and self._reflex.wanted(key, value):
+            return
+        self._reflex.expect(key)  # before the rest: the value is wrong by now
+        writer = self._writers.writer(told.pid, told.comm, told.cgroup)
         seen = Seen(value, writer, sysctls.canonical(told.old), now)
         self._reflex.evidence.add(sysctls.ALIASES.get(key, key), seen)
 
