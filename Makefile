@@ -61,9 +61,9 @@ vm: $(DEB)  ## a shell in a bench machine with the package installed
 	@$(MAKE) --no-print-directory packages WANTED="$(BENCH_PACKAGES)"
 	@$(PYTHON_SYSTEM) -m tests.vm.shell
 
-figures: $(DEB)  ## measure on the bench the figures that the documentation gives
+bench: $(DEB) $(BIN)/.ready  ## measure what docs/benchmarks.md says, and write it; half an hour
 	@$(MAKE) --no-print-directory packages WANTED="$(BENCH_PACKAGES)"
-	@$(PYTHON_SYSTEM) -m tests.vm.figures
+	@PATH=$(SYSTEM_PATH) PYTHONDONTWRITEBYTECODE=1 $(BIN)/python -m tests.vm.bench docs
 
 deb: $(DEB)  ## build dist/ipvsd_VERSION_all.deb
 
@@ -127,4 +127,4 @@ $(BIN)/.ready: pyproject.toml
 	@$(BIN)/pip -q --disable-pip-version-check install --retries 5 -e '.[bookworm,test]'
 	@touch $@
 
-.PHONY: help check test kernels demo vm figures deb rpm dist sign-check clean lint-packages packages
+.PHONY: help check test kernels demo vm bench deb rpm dist sign-check clean lint-packages packages

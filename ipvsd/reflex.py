@@ -134,10 +134,24 @@ class Reflex:
             return before.findings[0].right
         action = before.actions[0]
         outcome = act(self._host, action)
-        if outcome.error or not glance(self._host, self._kernel, wanted).findings[0].right:
+        if outcome.error or not self._right(wanted):
             return False
         self._done(wanted, action, since)
+        if isinstance(wanted, WantedModule):
+            self._bring(action.name, since)
         return True
+
+    def _bring(self, module: str, since: float) -> None:
+        """Write the sysctls that came with a module at the kernel's defaults; that is no fight with anybody."""
+        for held in self._held.values():
+            if isinstance(held.wanted, WantedSysctl) and held.wanted.provider == module:
+                for action in glance(self._host, self._kernel, held.wanted).actions:
+                    # Only what is proved is told; the whole look finds what was not kept.
+                    if not act(self._host, action).error and self._right(held.wanted):
+                        self._turned.append(Turned(action, since, self._clock()))
+
+    def _right(self, wanted: Wanted) -> bool:
+        return glance(self._host, self._kernel, wanted).findings[0].right
 
     def _turn_pinned(self, wanted: WantedSysctl, known: dict[bytes, Judgement], since: float) -> Optional[bool]:
         """Do it through the open descriptor, without judging the same value twice; None is for another way."""

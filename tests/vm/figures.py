@@ -1,18 +1,72 @@
-"""What ipvsd costs and how fast it is, measured in one boot of a bench machine: `make figures`."""
+"""What ipvsd costs and how fast it is, measured in one boot of a bench machine."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
+from typing import Any
 
-from tests.vm.image import image
-from tests.vm.machine import Machine
-from tests.vm.node import Node
+from tests.vm.node import MODULES, SYSCTLS, Node
 
 MEASURE = Path(__file__).parent / "guest" / "measure.py"
-LOOKS, INTERVAL = 12, 5  # few looks in a long time: what wakes in between stands out
+SWITCHES = tuple(key for key, value in SYSCTLS.items() if value == "1")
+VS = tuple(key for key in SWITCHES if key.startswith("net.ipv4.vs."))
+PEACE = "contention: {repairs: 1000000}\n"  # else what is measured often becomes contended
+INTERVAL = 5  # seconds; few looks in a long time: what wakes in between stands out
+MIB = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Spread:
+    """What several tries of one thing took, in seconds."""
+
+    tries: int
+    least: float
+    p25: float
+    p50: float
+    p75: float
+    p99: float
+    most: float
+
+
+@dataclass(frozen=True)
+class Sysctl:
+    """From the return of a write until the value is right again, and a byte to another process and back."""
+
+    repair: Spread
+    round_trip: Spread
+
+
+@dataclass(frozen=True)
+class Module:
+    """From the return of an unload until the module is live and its sysctls are right, and a modprobe of it."""
+
+    name: str
+    sysctls: int
+    repair: Spread
+    modprobe: Spread
+
+
+@dataclass(frozen=True)
+class Start:
+    """From exec to READY=1 with everything to do; what any program would need for it; the same as a unit."""
+
+    ready: Spread
+    python: Spread
+    shell: Spread
+    unit: Spread
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Resident bytes before any repair, and after so many."""
+
+    fresh: int
+    after: tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True)
@@ -25,49 +79,95 @@ class Idle:
     lines: int
 
 
-def repairs(node: Node, times: int = 20) -> Mapping[str, Mapping[str, float]]:
-    """Return medians and maxima in seconds, by what was measured; ends with the daemon restarted."""
+@dataclass(frozen=True)
+class Rest:
+    """Seconds of processor time in so many seconds of idleness as shipped, and resident bytes after them."""
+
+    seconds: float
+    processor: float
+    resident: int
+
+
+@dataclass(frozen=True)
+class Storm:
+    """Writes of wrong values, processor time of the daemon meanwhile, and what was left of it afterwards."""
+
+    writes: int
+    seconds: float
+    processor: float
+    until_right: float
+    lines: int
+    lost: int
+
+
+def spread(values: Sequence[float]) -> Spread:
+    """Return the order statistics of at least one value, by nearest rank."""
+    ordered = sorted(values)
+    at = [ordered[min(len(ordered) - 1, int(len(ordered) * part))] for part in (0.25, 0.75, 0.99)]
+    return Spread(len(ordered), ordered[0], at[0], median(ordered), at[1], at[2], ordered[-1])
+
+
+def ask(node: Node, what: str, *arguments: object, timeout: float = 900) -> Any:
+    """Return what the script in the machine measured."""
     node.machine.put(MEASURE.read_bytes(), "/root/measure.py")
-    measured: Mapping[str, Mapping[str, float]] = json.loads(node.run(f"python3 /root/measure.py {times}", 600).out)
-    node.until(node.status, "status.json")
-    return measured
+    return json.loads(node.run(["python3", "/root/measure.py", what, *map(str, arguments)], timeout).out)
 
 
-def idle(node: Node) -> Idle:
-    """Let some periodic looks pass, and return what else happened."""
-    with node.configured(f"interval: {INTERVAL}s\n"):
+@contextmanager
+def stopped(node: Node) -> Iterator[None]:
+    """Have no daemon for as long as the context lasts."""
+    node.run("systemctl stop ipvsd")
+    try:
+        yield
+    finally:
+        node.start()
+
+
+def sysctl(node: Node, tries: int) -> Sysctl:
+    """Measure the repair of a sysctl."""
+    with node.configured(PEACE):
         node.until(lambda: node.status()["ipvs"]["up"], "IPVS asked")
-        cursor = node.cursor()
-        # One command inside the machine, so that nobody from outside wakes anything.
-        script = f"""
-        pid=$(systemctl show --value -p MainPID ipvsd)
-        count() {{ cat /proc/$pid/task/*/status | awk '/^Pid:/ {{p=$2}} /^voluntary/ {{print p, $2}}'; }}
-        count > /run/before; sleep {LOOKS * INTERVAL}; count > /run/after
-        echo $pid; cat /run/before; echo; cat /run/after"""
-        looks = -_looks(node)
-        told = node.run(script, timeout=LOOKS * INTERVAL + 60).out
-        looks += _looks(node)
-        lines = len(node.journal(cursor))
-    head, after = told.split("\n\n")
-    pid, *before = head.split("\n")
-    switches = {line.split()[0]: int(line.split()[1]) for line in after.splitlines()}
-    for line in before:
-        switches[line.split()[0]] -= int(line.split()[1])
-    return Idle(looks, switches.pop(pid), sum(switches.values()), lines)
+        found = ask(node, "sysctl", tries)
+    return Sysctl(spread(found["repair"]), spread(found["round trip"]))
 
 
-def _looks(node: Node) -> int:
-    # From the file, since asking over HTTP would wake the daemon's server.
-    return int(node.status()["looks"])
+def sysctl_program(node: Node, tries: int) -> Spread:
+    """Measure sysctl(8), which somebody would have to run."""
+    return spread(ask(node, "sysctl_program", tries))
 
 
-def memory(node: Node) -> int:
-    """Return the daemon's resident memory in KiB, the private and the shared together."""
-    return int(node.run(f"awk '/^VmRSS/ {{print $2}}' /proc/{node.show('MainPID')}/status").out)
+def module(node: Node, tries: int) -> Module:
+    """Measure the repair of a module that nothing depends on."""
+    found = ask(node, "module", tries, "ip_vs_sh")
+    return Module("ip_vs_sh", 0, spread(found["repair"]), spread(found["modprobe"]))
 
 
-def start(node: Node) -> float:
-    """Return the seconds from exec to READY=1 of a start with everything to load and to write."""
+def module_with_sysctls(node: Node, tries: int) -> Module:
+    """Measure the repair of ip_vs and of the sysctls that come with it at the kernel's defaults."""
+    held = "".join(f"  {key}: 1\n" for key in VS)
+    with stopped(node):
+        node.machine.put(
+            f"profiles: []\n{PEACE}modules: {{ip_vs: {{}}}}\nsysctls:\n{held}".encode(), "/etc/ipvsd/conf.d/z.yaml"
+        )
+        node.run("modprobe -r ip_vs_rr ip_vs_wrr ip_vs_sh")
+    try:
+        found = ask(node, "module", tries, "ip_vs", *VS)
+    finally:
+        node.run("rm /etc/ipvsd/conf.d/z.yaml")
+        node.start()
+    return Module("ip_vs", len(VS), spread(found["repair"]), spread(found["modprobe"]))
+
+
+def start(node: Node, tries: int) -> Start:
+    """Measure starts with everything to load and to write."""
+    with stopped(node):
+        found = ask(node, "start", tries, ",".join(MODULES), *(f"{key}={value}" for key, value in SYSCTLS.items()))
+    unit = spread([_start_of_unit(node) for _ in range(tries)])
+    node.until(node.status, "status.json")
+    return Start(spread(found["ready"]), spread(found["python"]), spread(found["shell"]), unit)
+
+
+def _start_of_unit(node: Node) -> float:
     node.run(
         "systemctl stop ipvsd; modprobe -r br_netfilter ip_vs_rr ip_vs_wrr ip_vs_sh; rmmod nf_conntrack; "
         "sysctl -w net.ipv4.ip_forward=0; systemctl start ipvsd"
@@ -76,41 +176,80 @@ def start(node: Node) -> float:
     return (ready - int(node.show("ExecMainStartTimestampMonotonic"))) / 1e6
 
 
-def table(node: Node) -> Iterator[str]:
-    """Yield the figures as the lines of a Markdown table."""
-    measured = repairs(node)
-    yield "| what | median | worst | beside |"
-    yield "|---|---|---|---|"
-    pairs = {
-        "sysctl: write to restored": "sysctl -w, as a process",
-        "module: unloaded to live": "modprobe, as a process",
-    }
-    for name, other in pairs.items():
-        mine, theirs = measured[name], measured[other]
-        ratio = mine["p50"] / theirs["p50"]
-        yield (
-            f"| {name} | {mine['p50'] * 1e3:.1f} ms | {mine['max'] * 1e3:.1f} ms "
-            f"| {ratio:.2f} x the median of `{other.split(',')[0]}` ({theirs['p50'] * 1e3:.1f} ms) |"
-        )
-    starts = sorted(start(node) for _ in range(5))
-    yield f"| exec to READY=1, everything to do | {starts[2] * 1e3:.0f} ms | {starts[-1] * 1e3:.0f} ms | |"
-    node.until(node.status, "status.json")
-    quiet = idle(node)
-    rest = f"{quiet.others} of other threads, {quiet.lines} lines logged"
-    yield f"| idle: wake-ups in {quiet.looks} looks | {quiet.wakeups} | | {rest} |"
-    yield f"| resident memory | {memory(node) / 1024:.1f} MiB | | |"
+def memory(node: Node, marks: Sequence[int]) -> Memory:
+    """Have sysctls repaired, and look at the daemon's memory after so many repairs; ends with it restarted."""
+    with node.configured(PEACE):
+        node.start()
+        fresh = resident(node)
+        after, done = [], 0
+        for mark in marks:
+            ask(node, "repairs", mark - done, *SWITCHES, timeout=3600)
+            done = mark
+            after.append((mark, resident(node)))
+    node.start()
+    return Memory(fresh, tuple(after))
 
 
-def main() -> None:
-    """Boot, install, measure, print."""
-    with Machine(image()) as machine:
-        node = Node(machine)
-        machine.booted()
-        node.install()
-        node.until(node.status, "status.json")
-        for line in table(node):
-            print(line, flush=True)
+def resident(node: Node) -> int:
+    """Return the daemon's resident bytes, private and shared, once it has done all that it does after a repair."""
+    node.until(lambda: node.status()["ipvs"]["up"], "IPVS asked")
+    node.run("sleep 12")
+    for path in ("/metrics", "/status", "/healthz"):
+        node.get(path)
+    return _resident(node, "ipvsd")
 
 
-if __name__ == "__main__":
-    main()
+def _resident(node: Node, unit: str) -> int:
+    return int(node.run(f"awk '/^VmRSS/ {{print $2}}' /proc/{node.show('MainPID', unit)}/status").out) * 1024
+
+
+def idle(node: Node, looks: int) -> Idle:
+    """Let some periodic looks pass, and return what else happened."""
+    with node.configured(f"interval: {INTERVAL}s\n"):
+        node.until(lambda: node.status()["ipvs"]["up"], "IPVS asked")
+        cursor = node.cursor()
+        # One command inside the machine, so that nobody from outside wakes anything.
+        script = f"""
+        pid=$(systemctl show --value -p MainPID ipvsd)
+        count() {{ cat /proc/$pid/task/*/status | awk '/^Pid:/ {{p=$2}} /^voluntary/ {{print p, $2}}'; }}
+        count > /run/before; sleep {looks * INTERVAL}; count > /run/after
+        echo $pid; cat /run/before; echo; cat /run/after"""
+        seen = -_looks(node)
+        told = node.run(script, timeout=looks * INTERVAL + 60).out
+        seen += _looks(node)
+        lines = len(node.journal(cursor))
+    head, after = told.split("\n\n")
+    pid, *before = head.split("\n")
+    switches = {line.split()[0]: int(line.split()[1]) for line in after.splitlines()}
+    for line in before:
+        switches[line.split()[0]] -= int(line.split()[1])
+    return Idle(seen, switches.pop(pid), sum(switches.values()), lines)
+
+
+def _looks(node: Node) -> int:
+    # From the file, since asking over HTTP would wake the daemon's server.
+    return int(node.status()["looks"])
+
+
+def rest(node: Node, unit: str, seconds: int) -> Rest:
+    """Return what a unit costs while nothing happens."""
+    before = _processor(node, unit)
+    node.run(f"sleep {seconds}", timeout=seconds + 60)
+    return Rest(seconds, _processor(node, unit) - before, _resident(node, unit))
+
+
+def _processor(node: Node, unit: str) -> float:
+    text = node.run(f"cat /sys/fs/cgroup/system.slice/{unit}.service/cpu.stat").out
+    return int(dict(line.split() for line in text.splitlines())["usage_usec"]) / 1e6
+
+
+def storm(node: Node, seconds: int, rate: int = 1000, limit: int = 150) -> Storm:
+    """Have wrong values written at this rate, as shipped; ends with the daemon restarted, and all fights over."""
+    node.start()
+    node.until(lambda: node.status()["ipvs"]["up"], "IPVS asked")
+    node.run("sleep 3")
+    cursor = node.cursor()
+    found = ask(node, "storm", seconds, rate, limit, *SWITCHES)
+    lines, lost = len(node.journal(cursor)), int(node.metrics()["ipvsd_events_lost_total"])
+    node.start()
+    return Storm(found["writes"], found["seconds"], found["processor"], found["until_right"], lines, lost)

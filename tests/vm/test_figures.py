@@ -1,28 +1,60 @@
-"""The bounds that the documentation promises, as ratios within one boot."""
+"""The bounds that the documentation promises, as ratios within one boot; `make bench` measures them at length.
+
+Two machines at a time keep the computer busy here, in which a moment without a processor is longer than
+a repair. So medians get half as much again, and the tail is compared with the round trip's own, which
+waits for the same processors. Counts and sizes get nothing.
+"""
 
 from __future__ import annotations
 
-from tests.vm import figures
-from tests.vm.node import Node
+from tests.vm import bounds, figures
+from tests.vm.bounds import Promise
+from tests.vm.node import Journal, Node
+
+BUSY = 1.5
+TAIL = 3.0
+STORM = (
+    r"\S+ is contended: changed more than \d+ times in 60 s, last by ",
+    r"\S+ is contended no more",
+    r"sysctl \S+ (contended|wrong): ",
+)
 
 
-def test_a_repair_takes_no_longer_than_the_tools_that_people_use(node: Node) -> None:
-    measured = {name: times["p50"] for name, times in figures.repairs(node).items()}
+def held(promise: Promise, margin: float = 1.0) -> bool:
+    return promise.measured <= promise.bound * margin
 
-    assert measured["sysctl: write to restored"] <= measured["sysctl -w, as a process"]
-    assert measured["module: unloaded to live"] <= 1.5 * measured["modprobe, as a process"]
+
+def test_a_module_is_back_before_modprobe_would_have_loaded_it(node: Node) -> None:
+    promise = bounds.of_module(figures.module(node, 10))
+    assert held(promise, BUSY), promise
+
+
+def test_a_sysctl_is_restored_in_the_time_of_few_switches_between_processes(node: Node) -> None:
+    found = figures.sysctl(node, 150)
+    half, tail = bounds.of_sysctl(found)
+    assert held(half, BUSY), half
+    assert held(tail) or found.repair.p99 <= TAIL * found.round_trip.p99, tail
+
+
+def test_a_start_is_little_slower_than_an_interpreter_and_the_work_itself(node: Node) -> None:
+    promise = bounds.of_start(figures.start(node, 3))
+    assert held(promise, BUSY), promise
 
 
 def test_an_idle_time_wakes_nobody_and_logs_nothing(node: Node) -> None:
-    quiet = figures.idle(node)
+    quiet = figures.idle(node, looks=6)
 
-    assert figures.LOOKS - 2 <= quiet.looks <= figures.LOOKS + 3
-    # A look may wait once for a lock or a page; one stray wake-up a second would be 60 more.
-    assert quiet.wakeups <= 2 * quiet.looks + 4
-    assert quiet.others == 0
-    assert quiet.lines == 0
+    assert 6 - 2 <= quiet.looks <= 6 + 3
+    for promise in bounds.of_idle(quiet):
+        assert held(promise), promise
 
 
 def test_it_stays_small(node: Node) -> None:
-    node.get("/metrics")
-    assert figures.memory(node) <= 45 * 1024
+    for promise in bounds.of_memory(figures.memory(node, (200, 1000))):
+        assert held(promise), promise
+
+
+def test_a_storm_of_writes_costs_little_and_ends_right(node: Node, journal: Journal) -> None:
+    journal.expect(*STORM)
+    for promise in bounds.of_storm(figures.storm(node, 15)):
+        assert held(promise), promise

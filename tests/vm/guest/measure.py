@@ -1,98 +1,289 @@
-"""Inside the machine: how fast ipvsd repairs, beside what people use, in one boot. Prints JSON; seconds."""
+"""Inside the machine: how fast what drifted is right again, beside what it is compared with. Prints JSON; seconds.
+
+What is compared alternates in one loop and finds the machine equally rested, since a processor that
+has slept is slower for everybody. Nothing here spins: that would take the processor from the daemon.
+"""
 
 from __future__ import annotations
 
 import ctypes
 import json
 import os
-import statistics
+import random
+import select
+import signal
+import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Callable
 
-KEY = "/proc/sys/net/ipv4/ip_forward"
-MODULE = "ip_vs_sh"
-STATE = f"/sys/module/{MODULE}/initstate"
 LIMIT = 30.0
+IN_MODIFY = 0x2
+NETLINK_KOBJECT_UEVENT = 15
+ECHO = "import os\nwhile os.read(0, 1): os.write(1, b'x')"
+IMPORTS = "import yaml, dataclasses, argparse, socket"
+LOADED = "br_netfilter ip_vs_rr ip_vs_wrr ip_vs_sh"
+NOTIFY = "/run/measure.notify"
+FILE = "/run/measure.conf"
 
 libc = ctypes.CDLL(None, use_errno=True)
 
 
-def read(path: str) -> str:
-    try:
-        return Path(path).read_text()
-    except OSError:
-        return ""
+def proc(key: str) -> str:
+    return f"/proc/sys/{key.replace('.', '/')}"
 
 
-def wait(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + LIMIT
-    while not condition():
-        if time.monotonic() > end:
-            sys.exit("it was not repaired")
+def command(*arguments: str) -> str:
+    return subprocess.run(arguments, check=True, capture_output=True, text=True).stdout.strip()
 
 
-def timed(action: Callable[[], object]) -> float:
+def timed(*arguments: str) -> float:
+    """Return how long a program takes, without what Python's own way to start one costs."""
     begun = time.perf_counter()
-    action()
-    return time.perf_counter() - begun
+    _, status = os.waitpid(os.posix_spawn(arguments[0], arguments, dict(os.environ)), 0)
+    took = time.perf_counter() - begun
+    if status:
+        sys.exit(f"{' '.join(arguments)} failed")
+    return took
 
 
-def rest() -> None:
-    """Let the daemon finish what follows a repair, so that each try finds it asleep."""
-    subprocess.run(["sleep", "0.3"], check=True)
+# --- sysctls ----------------------------------------------------------------------------
 
 
-def sysctl_repair() -> float:
-    rest()
-    fd = os.open(KEY, os.O_WRONLY)
-    os.write(fd, b"0\n")
-    begun = time.perf_counter()
-    os.close(fd)
-    wait(lambda: read(KEY) == "1\n")
-    return time.perf_counter() - begun
+class Watched:
+    """A sysctl that is `1` when it is right, and inotify on its file."""
+
+    def __init__(self, path: str) -> None:
+        self.file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        self.inotify = libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
+        libc.inotify_add_watch(self.inotify, path.encode(), IN_MODIFY)
+
+    def right(self) -> bool:
+        # Two equal events in a row are one, so that the value is asked after each.
+        if select.select([self.inotify], [], [], 0)[0]:
+            os.read(self.inotify, 4096)
+        return os.pread(self.file, 16, 0) == b"1\n"
+
+    def wait(self) -> None:
+        while not self.right():
+            if not select.select([self.inotify], [], [], LIMIT)[0]:
+                sys.exit("a sysctl was not restored")
+
+    def drift(self) -> float:
+        """Return the time from the return of a write until the value is right again."""
+        os.pwrite(self.file, b"0\n", 0)
+        begun = time.perf_counter()
+        self.wait()
+        return time.perf_counter() - begun
+
+    def close(self) -> None:
+        os.close(self.file)
+        os.close(self.inotify)
 
 
-def unload() -> None:
-    if libc.delete_module(MODULE.encode(), os.O_NONBLOCK):
-        sys.exit(f"cannot unload {MODULE}: {os.strerror(ctypes.get_errno())}")
+class Partner:
+    """Another Python process that gives back each byte."""
+
+    def __init__(self) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-I", "-c", ECHO], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
+        )
+        assert self.process.stdin
+        assert self.process.stdout
+        self.there, self.back = self.process.stdin.fileno(), self.process.stdout.fileno()
+        self.round_trip()
+
+    def round_trip(self) -> float:
+        begun = time.perf_counter()
+        os.write(self.there, b"x")
+        os.read(self.back, 1)
+        return time.perf_counter() - begun
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait()
 
 
-def module_repair() -> float:
-    rest()
-    unload()
-    begun = time.perf_counter()
-    wait(lambda: read(STATE) == "live\n")
-    return time.perf_counter() - begun
+def sysctl(times: str, key: str = "net.ipv4.ip_forward") -> dict[str, list[float]]:
+    partner, watched = Partner(), Watched(proc(key))
+    found: dict[str, list[float]] = {"round trip": [], "repair": []}
+    for _ in range(int(times)):
+        time.sleep(random.uniform(0.005, 0.03))
+        found["round trip"].append(partner.round_trip())
+        time.sleep(random.uniform(0.005, 0.03))
+        found["repair"].append(watched.drift())
+    partner.close()
+    watched.close()
+    return found
 
 
-def bare_modprobe() -> float:
-    unload()
-    return timed(lambda: subprocess.run(["/usr/sbin/modprobe", MODULE], check=True))
+def sysctl_program(times: str) -> list[float]:
+    found = []
+    for _ in range(int(times)):
+        time.sleep(0.1)
+        found.append(timed("/usr/sbin/sysctl", "-qw", "net.ipv4.ip_forward=1"))
+    return found
 
 
-def sysctl_process() -> float:
-    return timed(lambda: subprocess.run(["/usr/sbin/sysctl", "-qw", "net.ipv4.ip_forward=1"], check=True))
+# --- modules ----------------------------------------------------------------------------
 
 
-def series(measure: Callable[[], float], times: int) -> dict[str, float]:
-    values = sorted(measure() for _ in range(times))
-    return {"p50": statistics.median(values), "max": values[-1]}
+class Uevents:
+    """The kernel's own, which tells of a module when it is live."""
+
+    def __init__(self) -> None:
+        self.socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_KOBJECT_UEVENT)
+        self.socket.bind((0, 1))
+
+    def drain(self) -> None:
+        while select.select([self.socket], [], [], 0)[0]:
+            self.socket.recv(1 << 16)
+
+    def live(self, module: str) -> None:
+        self.socket.settimeout(LIMIT)
+        while not self.socket.recv(1 << 16).startswith(f"add@/module/{module}\0".encode()):
+            pass
+        if Path(f"/sys/module/{module}/initstate").read_text() != "live\n":
+            sys.exit(f"{module} is not live")
 
 
-def main() -> None:
-    times = int(sys.argv[1])
-    results = {
-        "sysctl: write to restored": series(sysctl_repair, times),
-        "sysctl -w, as a process": series(sysctl_process, times),
-        "module: unloaded to live": series(module_repair, times),
-    }
-    subprocess.run(["systemctl", "stop", "ipvsd"], check=True)
-    results["modprobe, as a process"] = series(bare_modprobe, times)
-    subprocess.run(["systemctl", "start", "ipvsd"], check=True)
-    print(json.dumps(results))
+def unload(module: str) -> None:
+    deadline = time.monotonic() + LIMIT
+    while libc.delete_module(module.encode(), os.O_NONBLOCK):
+        if ctypes.get_errno() != 11 or time.monotonic() > deadline:  # EAGAIN: somebody looks at it just now
+            sys.exit(f"cannot unload {module}: {os.strerror(ctypes.get_errno())}")
+        time.sleep(0.01)
 
 
-main()
+def module(times: str, name: str, *keys: str) -> dict[str, list[float]]:
+    """Unload a module; the daemon loads it and writes its sysctls, or modprobe loads it while the daemon stands."""
+    daemon = int(command("systemctl", "show", "--value", "-p", "MainPID", "ipvsd"))
+    uevents = Uevents()
+    found: dict[str, list[float]] = {"repair": [], "modprobe": []}
+    for _ in range(int(times)):
+        time.sleep(1)
+        uevents.drain()
+        unload(name)
+        begun = time.perf_counter()
+        uevents.live(name)
+        for key in keys:
+            Watched(proc(key)).wait()
+        found["repair"].append(time.perf_counter() - begun)
+        time.sleep(1)
+        os.kill(daemon, signal.SIGSTOP)
+        try:
+            unload(name)
+            found["modprobe"].append(timed("/usr/sbin/modprobe", name))
+            for key in keys:
+                Path(proc(key)).write_text("1\n")
+        finally:
+            os.kill(daemon, signal.SIGCONT)
+    return found
+
+
+# --- the start --------------------------------------------------------------------------
+
+
+def undo(wanted: dict[str, str]) -> None:
+    for line in (f"modprobe -r {LOADED}", "rmmod nf_conntrack"):
+        subprocess.run(line.split(), check=False, capture_output=True)
+    for key in wanted:
+        if Path(proc(key)).exists():
+            Path(proc(key)).write_text("0\n")
+
+
+def start(times: str, modules: str, **wanted: str) -> dict[str, list[float]]:
+    """The daemon from exec to READY=1, and what any Python program and a shell would need for the same."""
+    Path(FILE).write_text("".join(f"{key} = {value}\n" for key, value in wanted.items()))
+    work = f"modprobe -a {modules.replace(',', ' ')}; sysctl -q -p {FILE}"
+    found: dict[str, list[float]] = {"ready": [], "python": [], "shell": []}
+    for _ in range(int(times)):
+        undo(wanted)
+        time.sleep(1)
+        found["ready"].append(ready())
+        for key, value in wanted.items():
+            if int(Path(proc(key)).read_text()) < int(value):
+                sys.exit(f"{key} was not written before READY=1")
+        undo(wanted)
+        time.sleep(1)
+        found["python"].append(timed(sys.executable, "-I", "-c", IMPORTS))
+        found["shell"].append(timed("/bin/sh", "-c", work))
+    return found
+
+
+def ready() -> float:
+    Path(NOTIFY).unlink(missing_ok=True)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(NOTIFY)
+        systemd.settimeout(60)
+        begun = time.perf_counter()
+        process = os.posix_spawn("/usr/bin/ipvsd", ["ipvsd", "run"], {**os.environ, "NOTIFY_SOCKET": NOTIFY})
+        while b"READY=1" not in systemd.recv(1 << 16):
+            pass
+        took = time.perf_counter() - begun
+        time.sleep(2)  # what it does next is not cut short
+        os.kill(process, signal.SIGTERM)
+        os.waitpid(process, 0)
+    return took
+
+
+# --- much of it -------------------------------------------------------------------------
+
+
+def repairs(times: str, *keys: str) -> None:
+    """Have so many sysctls restored, one after the other."""
+    watched = [Watched(proc(key)) for key in keys]
+    for number in range(int(times)):
+        watched[number % len(watched)].drift()
+
+
+def spent() -> float:
+    """Return the processor time of the daemon and its children."""
+    lines = Path("/sys/fs/cgroup/system.slice/ipvsd.service/cpu.stat").read_text().splitlines()
+    return int(dict(line.split() for line in lines)["usage_usec"]) / 1e6
+
+
+def storm(seconds: str, rate: str, limit: str, *keys: str) -> dict[str, float]:
+    """Write wrong values at this rate; then see when everything is right."""
+    files = [os.open(proc(key), os.O_RDWR) for key in keys]
+    before, begun, done = spent(), time.monotonic(), 0
+    while time.monotonic() < begun + float(seconds):
+        due = int((time.monotonic() - begun) * int(rate))
+        for number in range(done, due):
+            os.pwrite(files[number % len(files)], b"0\n", 0)
+        done = due
+        time.sleep(0.005)
+    lasted, during = time.monotonic() - begun, spent() - before
+    while any(os.pread(file, 16, 0) != b"1\n" for file in files):
+        if time.monotonic() > begun + lasted + float(limit):
+            sys.exit("not everything was right after the storm")
+        time.sleep(0.1)
+    after = time.monotonic() - begun - lasted
+    return {"writes": done, "seconds": lasted, "processor": during, "until_right": after}
+
+
+def drift(pause: str, limit: str, name: str, key: str) -> dict[str, float]:
+    """After a pause, unload a module and change a sysctl; return when each is right again, if within the limit."""
+    state, value = Path(f"/sys/module/{name}/initstate"), Path(proc(key))
+    time.sleep(float(pause))
+    unload(name)
+    value.write_text("0\n")
+    begun = time.monotonic()
+    found: dict[str, float] = {}
+    while len(found) < 2 and time.monotonic() < begun + float(limit):
+        time.sleep(0.01)
+        now = time.monotonic() - begun
+        if "module" not in found and state.exists() and state.read_text() == "live\n":
+            found["module"] = now
+        if "sysctl" not in found and value.read_text() == "1\n":
+            found["sysctl"] = now
+    return found
+
+
+if __name__ == "__main__":
+    kinds = (sysctl, sysctl_program, module, start, repairs, storm, drift)
+    measure = {kind.__name__: kind for kind in kinds}[sys.argv[1]]
+    options = dict(argument.split("=", 1) for argument in sys.argv[2:] if "=" in argument)
+    result = measure(*(argument for argument in sys.argv[2:] if "=" not in argument), **options)
+    print(json.dumps(result))

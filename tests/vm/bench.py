@@ -1,0 +1,146 @@
+"""Measure everything that the documentation says of speed and cost, in one boot: `make bench`.
+
+`python3 -m tests.vm.bench DIRECTORY` prints Markdown, and writes it there as benchmarks.md and
+everything measured as benchmarks.json. `--quick` tries the command itself, with few tries of everything.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ipvsd import __version__
+from tests.vm import alternatives, bounds, figures, kernels, native
+from tests.vm.image import image
+from tests.vm.machine import Machine
+from tests.vm.node import PROJECT, Node
+from tests.vm.report import Results, markdown
+
+
+@dataclass(frozen=True)
+class Size:
+    """How many tries, or seconds, of each."""
+
+    sysctl: int = 300
+    module: int = 25
+    start: int = 9
+    marks: tuple[int, ...] = (1000, 10000)
+    looks: int = 12
+    storm: int = 60
+    rest: int = 300
+    timer: int = 5
+    wait: int = 180
+
+
+QUICK = Size(20, 3, 2, (50, 100), 3, 5, 20, 1, 5)
+
+
+def say(text: str) -> None:
+    """Tell a waiting person what is being done."""
+    print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
+
+
+def neighbours() -> str:
+    """Return what else keeps this computer busy."""
+    names = [path.read_text() for path in Path("/proc").glob("[0-9]*/comm") if path.exists()]
+    others = len([name for name in names if name.startswith("qemu-system")])
+    return f"load {os.getloadavg()[0]:.1f}, {others} virtual machines"
+
+
+def describe(node: Node) -> Iterator[tuple[str, str]]:
+    """Yield what the figures depend on."""
+    model = re.search(r"^model name\s*: (.*)", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    accelerator = os.environ.get("IPVSD_VM_ACCEL", "tcg,thread=multi")
+    git = ["git", "-C", str(PROJECT), "describe", "--always", "--dirty"]
+    qemu = subprocess.run([*image().emulator, "--version"], capture_output=True, text=True, check=True).stdout
+    versions = (
+        ". /etc/os-release; echo $PRETTY_NAME; uname -r; python3 --version; systemctl --version | head -n 1; "
+        "modprobe --version | head -n 1; tuned --version; nproc; awk '/MemTotal/ {print int($2 / 1024)}' /proc/meminfo"
+    )
+    system, kernel, python, systemd, kmod, tuned, processors, memory = node.run(versions).out.splitlines()
+    yield "date", time.strftime("%Y-%m-%d", time.gmtime())
+    yield "ipvsd", f"{__version__}, {subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()}"
+    yield "emulation", f"{qemu.splitlines()[0]}, {'KVM' if 'kvm' in accelerator else f'no KVM ({accelerator})'}"
+    yield "machine", f"{processors} processors, {memory} MiB"
+    yield "system", f"{system}, Linux {kernel}, {python}, {systemd}, {kmod}, {tuned}"
+    yield "computer", f"{os.cpu_count()} x {model.group(1) if model else platform.machine()}"
+    yield "its Python", platform.python_version()
+    yield "its Linux", ".".join(platform.release().split(".")[:2])
+
+
+def measure(size: Size) -> Results:
+    """Boot, install, measure."""
+    before = neighbours()
+    with Machine(image(kernels.chosen())) as machine:
+        node = Node(machine)
+        machine.booted()
+        node.install()
+        node.until(node.right, "the node right")
+        say("sysctls")
+        sysctl = figures.sysctl(node, size.sysctl)
+        program = figures.sysctl_program(node, max(1, size.module))
+        say("modules")
+        modules = figures.module(node, size.module), figures.module_with_sysctls(node, size.module)
+        say("starts")
+        start = figures.start(node, size.start)
+        say(f"memory over {size.marks[-1]} repairs")
+        memory = figures.memory(node, size.marks)
+        say("idle")
+        idle = figures.idle(node, size.looks)
+        node.run("sleep 15")
+        rest = figures.rest(node, "ipvsd", size.rest)
+        say("a storm")
+        storm = figures.storm(node, size.storm)
+        others = []
+        for other in alternatives.measure(node, size.wait, size.timer):
+            say(other.name)
+            others.append(other)
+        described = dict(describe(node))
+        during = neighbours()
+    say("natively")
+    promises = (
+        *(bounds.of_module(module) for module in modules),
+        *bounds.of_sysctl(sysctl),
+        bounds.of_start(start),
+        *bounds.of_memory(memory),
+        *bounds.of_idle(idle),
+        *bounds.of_storm(storm),
+    )
+    described["beside it"] = f"before: {before}; at the end, with this one: {during}"
+    natively = native.figures(size.sysctl, size.start)
+    found = (start, memory, idle, storm)
+    return Results(described, promises, sysctl, modules, found, program, rest, tuple(others), natively)
+
+
+def main() -> int:
+    """Return 0 if every promise was kept, else 1."""
+    parser = argparse.ArgumentParser(prog="tests.vm.bench", description=__doc__)
+    parser.add_argument("directory", nargs="?", type=Path)
+    parser.add_argument("--quick", action="store_true")
+    options = parser.parse_args()
+    results = measure(QUICK if options.quick else Size())
+    document = {
+        **dataclasses.asdict(results),
+        "promises": [{**dataclasses.asdict(promise), "kept": promise.kept} for promise in results.promises],
+        "figures": {type(one).__name__.lower(): dataclasses.asdict(one) for one in results.figures},
+    }
+    text = markdown(results)
+    print(text)
+    if options.directory:
+        (options.directory / "benchmarks.md").write_text(text)
+        (options.directory / "benchmarks.json").write_text(json.dumps(document, indent=2) + "\n")
+    return 0 if all(promise.kept for promise in results.promises) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,96 @@
+"""What is promised of speed and cost: ratios within one boot, and whether they hold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tests.vm.figures import MIB, Idle, Memory, Module, Start, Storm, Sysctl
+
+MEMORY = 32  # MB, of a million bytes
+GROWTH = 1.0  # MB: what is allowed to come and go without being called growth
+LINES = 132  # six keys: 20 repairs each before it is contended, and two lines about the fight
+WAKEUPS_OF_A_LOOK = 2  # it may have to wait for a lock or a page itself
+
+
+@dataclass(frozen=True)
+class Promise:
+    """`measured` is at most `bound`, both in `unit`; `beside` is in which terms."""
+
+    what: str
+    measured: float
+    bound: float
+    unit: str
+    beside: str
+
+    @property
+    def kept(self) -> bool:
+        return self.measured <= self.bound
+
+
+def ms(seconds: float) -> str:
+    """Return a time for people."""
+    return f"{seconds * 1e3:.0f} ms" if seconds >= 0.1 else f"{seconds * 1e3:.2f} ms"
+
+
+def of_module(module: Module) -> Promise:
+    """Compare medians with a bare modprobe of the same module."""
+    mine, theirs = module.repair.p50, module.modprobe.p50
+    right = f", its {module.sysctls} sysctls right" if module.sysctls else ""
+    what = f"{module.name}: unloaded to live{right}"
+    return Promise(what, mine / theirs, 0.6, "x", f"`modprobe {module.name}`: {ms(mine)} against {ms(theirs)}")
+
+
+def of_sysctl(sysctl: Sysctl) -> tuple[Promise, Promise]:
+    """Compare with the median round trip of a byte between two Python processes."""
+    unit, mine, trip = sysctl.round_trip.p50, sysctl.repair, sysctl.round_trip
+    half = f"a byte to another Python process and back: {ms(mine.p50)} against {ms(unit)}"
+    tail = f"the same median: {ms(mine.p99)}; that round trip's own p99 is {trip.p99 / unit:.1f} x"
+    return (
+        Promise("sysctl: write to restored, p50", mine.p50 / unit, 3, "x", half),
+        Promise("sysctl: write to restored, p99", mine.p99 / unit, 20, "x", tail),
+    )
+
+
+def of_start(start: Start) -> Promise:
+    """Compare medians with an interpreter that imports what is needed and a shell that does the work."""
+    mine, python, shell = start.ready.p50, start.python.p50, start.shell.p50
+    beside = (
+        f"Python with its imports, then modprobe and sysctl: {ms(mine)} against {ms(python)} + {ms(shell)}; "
+        f"{mine / shell:.1f} x the latter alone"
+    )
+    return Promise("cold start: exec to READY=1, everything to do", mine / (python + shell), 1.5, "x", beside)
+
+
+def of_memory(memory: Memory) -> tuple[Promise, ...]:
+    """Return what is resident at the last mark, and how much that grew from the first one."""
+    (first, early), (last, late) = memory.after[0], memory.after[-1]
+    beside = f"{memory.fresh / 1e6:.1f} MB before any; {late / MIB:.1f} MiB"
+    size = Promise(f"resident memory after {last} repairs", late / 1e6, MEMORY, "MB", beside)
+    if first == last:
+        return (size,)
+    grown = Promise(f"growth between {first} and {last}", (late - early) / 1e6, GROWTH, "MB", f"{early / 1e6:.1f} MB")
+    return size, grown
+
+
+def of_idle(idle: Idle) -> tuple[Promise, ...]:
+    """Return what woke, or was logged, besides the periodic looks, each of which feeds the watchdog."""
+    more = idle.wakeups - idle.looks * WAKEUPS_OF_A_LOOK
+    return (
+        Promise(
+            "idle: wake-ups besides the periodic look", max(0, more) + idle.others, 0, "",
+            f"{idle.wakeups} of the main thread in {idle.looks} looks, {idle.others} of other threads",
+        ),
+        Promise("idle: lines logged", idle.lines, 0, "", f"{idle.looks} looks"),
+    )  # fmt: skip
+
+
+def of_storm(storm: Storm) -> tuple[Promise, ...]:
+    """Return the share of one processor, the time until everything was right, and the lines logged."""
+    rate = f"{storm.writes} wrong values in {storm.seconds:.0f} s"
+    return (
+        Promise("storm: one processor's time", 100 * storm.processor / storm.seconds, 20, "%", rate),
+        Promise(
+            "storm: all right afterwards", storm.until_right, 65, "s", f"periodic look 60 s; {storm.lost} events lost"
+        ),
+        Promise("storm: lines logged", storm.lines, LINES, "", "six keys, each repaired at most 20 times a minute"),
+    )
