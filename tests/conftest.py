@@ -12,6 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
+
+# The same examples wherever a test runs, and no clock: the machine may be busy.
+settings.register_profile("check", max_examples=60, deadline=None, database=None, derandomize=True)
+settings.load_profile("check")
 
 _PROGRAMS = {"modprobe", "insmod", "rmmod", "kmod", "sysctl", "depmod"}
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND

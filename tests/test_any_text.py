@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from typing import Optional
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ipvsd import document, effective, formats, sysctls
@@ -18,9 +18,6 @@ from ipvsd.rivals import Names, firewalld, modules, networkd, networkmanager, sy
 from ipvsd.rivals.survey import agrees
 from ipvsd.rivals.tree import Tree
 from ipvsd.watch.uevents import module_event
-
-settings.register_profile("check", max_examples=60, deadline=None, database=None, derandomize=True)
-settings.load_profile("check")
 
 NAMES = ("ip_vs", "nf_conntrack")
 LINES = st.lists(
