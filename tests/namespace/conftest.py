@@ -6,6 +6,7 @@ the real /proc/sys of the namespace.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from ipvsd.watch.writes import mounted
 from tests.service import Service
 from tests.trees import make_tree, put
 
@@ -24,10 +26,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _inside() -> None:
+def _inside() -> Iterator[None]:
     if not os.environ.get("IPVSD_NAMESPACE"):
         pytest.exit("these tests change /proc/sys/net (run: make test)", 1)
     Path("/proc/sys/net/unix/max_dgram_qlen").write_text("512")  # as it is where systemd runs
+    # The BPF program sees the writes of every namespace: two runs at a time would count each other's.
+    everybody = os.open(mounted("/") or "/", os.O_RDONLY | os.O_DIRECTORY)
+    fcntl.flock(everybody, fcntl.LOCK_EX)
+    yield
+    os.close(everybody)
 
 
 @pytest.fixture

@@ -8,89 +8,31 @@ from __future__ import annotations
 
 import contextlib
 import os
-import platform
 import shutil
 import signal
 import struct
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from ipvsd import bpf, formats, hook
+from ipvsd import bpf, hook
 from ipvsd.assembly import assemble, leave
-from ipvsd.config import parse
-from ipvsd.contention import Fights, Limit
-from ipvsd.evidence import Seen
 from ipvsd.host import LinuxHost
-from ipvsd.model import ReasonKind, Turned, WriteSysctl
-from ipvsd.reconcile import reconcile
+from ipvsd.model import ReasonKind
 from ipvsd.reflex import Reflex
 from ipvsd.wake import Mailbox
 from ipvsd.watch import Targets
-from ipvsd.watch.writes import RING, Writes, mounted
+from ipvsd.watch.writes import RING, Writes
+from tests.namespace.attached import ALL, FILE, KEY, Node, missing
 from tests.service import REPOSITORY
 
 Until = Callable[[Callable[[], object], str], None]
-KEY, ALIAS = "net.ipv4.ip_forward", "net.ipv4.conf.all.forwarding"
-FILE = Path("/proc/sys/net/ipv4/ip_forward")
-ALL = Path("/proc/sys/net/ipv4/conf/all/forwarding")
 FREE = Path("/proc/sys/net/ipv4/tcp_sack")
-INITIAL_PID_NAMESPACE = "pid:[4026531836]"  # include/linux/proc_ns.h
 LINK_BY_ID, PROGRAM_BY_ID, MAP_BY_ID = 30, 13, 14  # <linux/bpf.h>, enum bpf_cmd
 DROP_ALL = "from ipvsd.capabilities import drop; drop(39); drop(21); "  # CAP_BPF, and CAP_SYS_ADMIN that stands for it
-
-
-def missing() -> str:
-    """Return what this place lacks for the program, or an empty text."""
-    status = Path("/proc/self/status").read_text()
-    (effective,) = (int(line.split()[1], 16) for line in status.splitlines() if line.startswith("CapEff"))
-    if Path("/proc/self/uid_map").read_text().split() != ["0", "0", "4294967295"] or not effective >> 39 & 1:
-        return "no CAP_BPF on the machine itself"
-    if platform.machine() not in ("x86_64", "aarch64"):
-        return "no machine on which ipvsd knows bpf(2)"
-    if os.readlink("/proc/self/ns/pid") != INITIAL_PID_NAMESPACE:
-        return "processes have other numbers here than for the kernel"
-    if formats.kernel_version(platform.release()) < (5, 8):
-        return "a kernel without ring buffers"
-    return "" if mounted("/") else "no control groups of version 2"
-
-
-class Node:
-    """The program, and what turns back what it tells of; nothing else is listening."""
-
-    def __init__(self, mailbox: Mailbox) -> None:
-        self.mailbox, self.turned = mailbox, list[Turned]()
-        host = LinuxHost("/")
-        self.reflex = Reflex(host, mailbox)
-        self.reflex.fights = Fights(Limit(1_000_000, 60.0, 300.0))
-        self.writes = Writes(mailbox, self.reflex)
-        config = parse([("f", b"profiles: []\nsysctls: {net.ipv4.ip_forward: 1}")])
-        self.reflex.arm(reconcile(host, config, {}, time.monotonic), ())
-
-    def attach(self) -> None:
-        assert self.writes.attach(), self.writes.detail
-        self.writes.arm(Targets(frozenset(), {KEY: str(FILE), ALIAS: str(ALL)}, ()))
-
-    def listen(self) -> None:
-        self.mailbox.take(0.01)
-        self.turned += self.reflex.take()
-
-    def repaired(self, times: int) -> list[tuple[str, str]]:
-        """Wait for so many repairs; return the values that were turned back, and to what."""
-        deadline = time.monotonic() + 10
-        while len(self.turned) < times and time.monotonic() < deadline:
-            self.listen()
-        assert FILE.read_text() == "1\n"
-        return [(item.action.found, item.action.value) for item in self.turned if isinstance(item.action, WriteSysctl)]
-
-    def seen(self, value: str = "0") -> Seen:
-        seen = self.reflex.evidence.of(KEY, value)
-        assert seen is not None
-        return seen
 
 
 @pytest.fixture
@@ -103,6 +45,15 @@ def node() -> Iterator[Node]:
         node.attach()
         yield node
         node.writes.close()
+
+
+@pytest.fixture
+def private() -> Iterator[tuple[str, Path]]:
+    """A sysctl that only this test has: the program sees, and guards, in every network namespace of the machine."""
+    link = f"test{os.getpid()}"
+    subprocess.run(["ip", "link", "add", link, "type", "veth", "peer", "name", f"{link}x"], check=True)
+    yield f"net.ipv4.conf.{link}.rp_filter", Path(f"/proc/sys/net/ipv4/conf/{link}/rp_filter")
+    subprocess.run(["ip", "link", "del", link], check=True)
 
 
 @contextlib.contextmanager
@@ -226,11 +177,14 @@ def test_what_is_held_no_more_tells_nothing(node: Node) -> None:
     assert (FILE.read_text(), node.turned) == ("0\n", [])
 
 
-def test_our_own_writes_tell_nothing(node: Node) -> None:
-    FILE.write_text("0\n")
+def test_our_own_writes_tell_nothing(node: Node, private: tuple[str, Path]) -> None:
+    key, file = private
+    node.writes.arm(Targets(frozenset(), {key: str(file)}, ()))
+    file.write_text("2\n")
     node.listen()
-    assert (node.turned, node.reflex.evidence.of(KEY, "0")) == ([], None)
-    FILE.write_text("1\n")
+    assert node.reflex.evidence.of(key, "2") is None
+    by_another_process("2", file)
+    assert node.knows(key, "2")
 
 
 def test_writes_are_seen_after_the_kernel_forgot_the_files(node: Node) -> None:
@@ -253,9 +207,9 @@ def test_a_name_that_is_longer_than_what_is_told_is_held_all_the_same(node: Node
     key = f"net.ipv4.conf.abcdefghijklmno.{name}"
     node.writes.arm(Targets(frozenset(), {key: str(path)}, ()))
     by_another_process("1234", path)
-    node.listen()
+    known = node.knows(key, "1234")
     subprocess.run(["ip", "link", "del", "other"], check=True)
-    assert node.reflex.evidence.of(key, "1234")
+    assert known
 
 
 def test_ninety_five_of_a_hundred_are_named(node: Node) -> None:
@@ -285,33 +239,33 @@ def test_more_writes_than_there_is_room_for_are_counted_and_wake_a_whole_look(no
 # --- what is guarded --------------------------------------------------------------------
 
 
-def refused(value: str) -> bool:
-    """Have another process write; return whether the kernel did not permit it."""
-    program = f"import os; os.write(os.open({str(FILE)!r}, os.O_WRONLY), b{value!r})"
+def refused(file: Path) -> bool:
+    """Have another process write a 2; return whether the kernel did not permit it."""
+    program = f"import os; os.write(os.open({str(file)!r}, os.O_WRONLY), b'2')"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert (done.returncode == 0) != ("PermissionError: [Errno 1]" in done.stderr)
     return done.returncode != 0
 
 
-def test_what_is_guarded_is_refused_to_others_while_the_program_is_there(node: Node) -> None:
-    node.writes.arm(Targets(frozenset(), {KEY: str(FILE)}, (), guarded=frozenset({KEY})))
-    assert node.writes.guards
-    assert (refused("0"), FILE.read_text()) == (True, "1\n")
-    node.listen()
-    (refusal,) = node.writes.take_refusals()
-    assert (refusal.name, refusal.value, refusal.times) == (KEY, "0", 1)
+def test_what_is_guarded_is_refused_to_others_while_the_program_is_there(node: Node, private: tuple[str, Path]) -> None:
+    key, file = private
+    node.writes.arm(Targets(frozenset(), {key: str(file)}, (), guarded=frozenset({key})))
+    file.write_text("1\n")  # which we may
+    assert (node.writes.guards, refused(file), file.read_text()) == (True, True, "1\n")
+    (refusal,) = node.refusals()
+    assert (refusal.name, refusal.value, refusal.times) == (key, "2", 1)
     assert refusal.writer.comm == Path(sys.executable).name
-    assert (node.turned, node.reflex.evidence.of(KEY, "0")) == ([], None)
-    FILE.write_text("1\n")  # which we may
+    assert (node.turned, node.reflex.evidence.of(key, "2")) == ([], None)
     node.writes.close()
-    assert (refused("0"), FILE.read_text()) == (False, "0\n")
+    assert (refused(file), file.read_text()) == (False, "2\n")
 
 
-def test_what_is_guarded_no_more_is_held_as_before(node: Node) -> None:
-    node.writes.arm(Targets(frozenset(), {KEY: str(FILE)}, (), guarded=frozenset({KEY})))
-    node.writes.arm(Targets(frozenset(), {KEY: str(FILE)}, ()))
-    assert not refused("0")
-    assert node.repaired(1) == [("0", "1")]
+def test_what_is_guarded_no_more_is_told_as_before(node: Node, private: tuple[str, Path]) -> None:
+    key, file = private
+    node.writes.arm(Targets(frozenset(), {key: str(file)}, (), guarded=frozenset({key})))
+    node.writes.arm(Targets(frozenset(), {key: str(file)}, ()))
+    assert not refused(file)
+    assert node.knows(key, "2")
 
 
 # --- the end ----------------------------------------------------------------------------

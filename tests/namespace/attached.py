@@ -1,0 +1,90 @@
+"""What the tests of the BPF program share: whether it can be tried here, and a node that has it attached."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from pathlib import Path
+
+from ipvsd import formats
+from ipvsd.config import parse
+from ipvsd.contention import Fights, Limit
+from ipvsd.evidence import Seen
+from ipvsd.host import LinuxHost
+from ipvsd.model import Turned, WriteSysctl
+from ipvsd.reconcile import reconcile
+from ipvsd.reflex import Reflex
+from ipvsd.wake import Mailbox
+from ipvsd.watch import Targets
+from ipvsd.watch.writes import Refusal, Writes, mounted
+
+KEY, ALIAS = "net.ipv4.ip_forward", "net.ipv4.conf.all.forwarding"
+FILE = Path("/proc/sys/net/ipv4/ip_forward")
+ALL = Path("/proc/sys/net/ipv4/conf/all/forwarding")
+INITIAL_PID_NAMESPACE = "pid:[4026531836]"  # include/linux/proc_ns.h
+
+
+def missing() -> str:
+    """Return what this place lacks for the program, or an empty text."""
+    status = Path("/proc/self/status").read_text()
+    (effective,) = (int(line.split()[1], 16) for line in status.splitlines() if line.startswith("CapEff"))
+    if Path("/proc/self/uid_map").read_text().split() != ["0", "0", "4294967295"] or not effective >> 39 & 1:
+        return "no CAP_BPF on the machine itself"
+    if platform.machine() not in ("x86_64", "aarch64"):
+        return "no machine on which ipvsd knows bpf(2)"
+    if os.readlink("/proc/self/ns/pid") != INITIAL_PID_NAMESPACE:
+        return "processes have other numbers here than for the kernel"
+    if formats.kernel_version(platform.release()) < (5, 8):
+        return "a kernel without ring buffers"
+    return "" if mounted("/") else "no control groups of version 2"
+
+
+class Node:
+    """The program, and what turns back what it tells of; nothing else is listening."""
+
+    def __init__(self, mailbox: Mailbox) -> None:
+        self.mailbox, self.turned = mailbox, list[Turned]()
+        host = LinuxHost("/")
+        self.reflex = Reflex(host, mailbox)
+        self.reflex.fights = Fights(Limit(1_000_000, 60.0, 300.0))
+        self.writes = Writes(mailbox, self.reflex)
+        config = parse([("f", b"profiles: []\nsysctls: {net.ipv4.ip_forward: 1}")])
+        self.reflex.arm(reconcile(host, config, {}, time.monotonic), ())
+
+    def attach(self) -> None:
+        assert self.writes.attach(), self.writes.detail
+        self.writes.arm(Targets(frozenset(), {KEY: str(FILE), ALIAS: str(ALL)}, ()))
+
+    def listen(self) -> None:
+        self.mailbox.take(0.01)
+        self.turned += self.reflex.take()
+
+    def knows(self, key: str, value: str) -> bool:
+        """Wait until it was told of a write of this value."""
+        deadline = time.monotonic() + 10
+        while not self.reflex.evidence.of(key, value) and time.monotonic() < deadline:
+            self.listen()
+        return self.reflex.evidence.of(key, value) is not None
+
+    def refusals(self) -> list[Refusal]:
+        """Wait until it was told of writes that were refused; return them."""
+        found: list[Refusal] = []
+        deadline = time.monotonic() + 10
+        while not found and time.monotonic() < deadline:
+            self.listen()
+            found += self.writes.take_refusals()
+        return found
+
+    def repaired(self, times: int) -> list[tuple[str, str]]:
+        """Wait for so many repairs; return the values that were turned back, and to what."""
+        deadline = time.monotonic() + 10
+        while len(self.turned) < times and time.monotonic() < deadline:
+            self.listen()
+        assert FILE.read_text() == "1\n"
+        return [(item.action.found, item.action.value) for item in self.turned if isinstance(item.action, WriteSysctl)]
+
+    def seen(self, value: str = "0") -> Seen:
+        seen = self.reflex.evidence.of(KEY, value)
+        assert seen is not None
+        return seen
