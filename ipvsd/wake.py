@@ -124,7 +124,7 @@ class Mailbox:
         if now - watched.since > _SPAN:
             watched.since, watched.times = now, 0
         watched.times += 1
-        if watched.times > _OFTEN and self._watched.get(fd) is watched:
+        if watched.times > _OFTEN and fd != self._read and self._watched.get(fd) is watched:
             self._poller.unregister(fd)
             watched.resting = True
             self.later(_REST, lambda: self._rouse(fd, watched))

@@ -138,20 +138,6 @@ def test_a_module_that_was_removed_is_loaded_again(node: Node) -> None:
     assert [item.action for item in node.reflex.take()] == [LoadModule("ip_vs_sh")]
 
 
-def test_what_comes_with_a_module_is_written_with_it_and_is_no_fight(node: Node) -> None:
-    node.kernel.unload("ip_vs_sh")
-    node.kernel.unload("ip_vs_wrr")
-    node.kernel.unload("ip_vs_rr")
-    node.kernel.unload("ip_vs")
-    assert node.reflex.told("ip_vs")
-    assert node.kernel.values[CONNTRACK] == "1"
-    turned = [item.action for item in node.reflex.take()]
-    assert turned[0] == LoadModule("ip_vs")
-    assert WriteSysctl(CONNTRACK, "0", "1") in turned
-    node.mailbox.wait(1)
-    assert node.reflex.fights.by_name == {}
-
-
 def test_a_module_that_is_still_going_is_left_to_the_whole_look(node: Node) -> None:
     node.kernel.unload("ip_vs_sh", looks=9)
     assert not node.reflex.told("ip_vs_sh")

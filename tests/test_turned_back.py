@@ -22,6 +22,8 @@ from ipvsd.writers import Writers
 from tests.fake_kernel import FORWARD, FakeKernel
 from tests.trees import put
 
+CONNTRACK = "net.ipv4.vs.conntrack"
+
 Until = Callable[[Callable[[], object], str], None]
 
 
@@ -151,4 +153,19 @@ def test_what_others_need_comes_back_first(node: Node, uevents: Uevents) -> None
         node.kernel.unload(name)
         uevents._take(f"remove@/module/{name}\0ACTION=remove\0SUBSYSTEM=module\0".encode())
     uevents._turn_back()
-    assert [item.action.name for item in node.reflex.take()] == ["ip_vs", "ip_vs_wrr", "ip_vs_rr", "ip_vs_sh"]
+    loaded = [item.action.name for item in node.reflex.take() if isinstance(item.action, LoadModule)]
+    assert loaded == ["ip_vs", "ip_vs_wrr", "ip_vs_rr", "ip_vs_sh"]
+
+
+def test_what_comes_with_a_module_is_written_with_it_and_is_no_fight(node: Node) -> None:
+    node.kernel.unload("ip_vs_sh")
+    node.kernel.unload("ip_vs_wrr")
+    node.kernel.unload("ip_vs_rr")
+    node.kernel.unload("ip_vs")
+    assert node.reflex.told("ip_vs")
+    assert node.kernel.values[CONNTRACK] == "1"
+    turned = [item.action for item in node.reflex.take()]
+    assert turned[0] == LoadModule("ip_vs")
+    assert WriteSysctl(CONNTRACK, "0", "1") in turned
+    node.mailbox.take(0)
+    assert node.reflex.fights.by_name == {}
