@@ -44,6 +44,10 @@ def _about(document: Mapping[str, Any], age: float) -> Iterator[str]:
     yield text.ipvs(document)
     yield from text.notes(document)
     yield from text.folded(f"configuration {config['hash']}: {', '.join(config['files']) or 'the defaults'}")
+    lost = f"; {document['lost']} events were lost" if document["lost"] else ""
+    yield f"writes to sysctls are seen by {document['backend']}{lost}"
+    for item in document["contended"]:
+        yield from text.folded(f"{item['name']} is contended by {item['rival']}", "33")
     for error in config["errors"]:
         yield from text.folded(f"refused: {error}", "31")
     for source in document["sources"]:
@@ -58,4 +62,5 @@ def _repairs(document: Mapping[str, Any]) -> Iterator[str]:
         yield "LAST REPAIRS"
     for repair in repairs[-5:]:
         took = f"{repair['seconds'] * 1000:.0f} ms"
-        yield f"  {repair['time'][:19]}Z  {repair['name']}: {repair['found']} -> {repair['wanted']} in {took}"
+        line = f"{repair['time'][:19]}Z  {repair['name']}: {repair['found']} -> {repair['wanted']} in {took}"
+        yield from text.indented(f"{line}, by {repair['who']}", 2, 6)
