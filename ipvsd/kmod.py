@@ -9,8 +9,6 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-import shutil
-import subprocess
 from collections.abc import Iterator, Sequence
 from typing import Optional, Protocol
 
@@ -139,6 +137,9 @@ class Modprobe:
 
 def _run(program: str, *arguments: str, patience: float = _SHORT_PATIENCE) -> tuple[int, str]:
     """Return the exit code of a program and what it printed. Raises LoadError."""
+    import shutil  # neither is needed where there is libkmod and nothing fails
+    import subprocess
+
     path = shutil.which(program, path=_PROGRAMS)
     if path is None:
         raise LoadError(f"neither libkmod.so.2 nor {program} is installed")

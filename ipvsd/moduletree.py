@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import gzip
 import os
 import re
-import zlib
 from collections.abc import Collection, Mapping
 from typing import Optional
 
@@ -188,6 +186,9 @@ def _walk(top: str, names: Collection[str]) -> tuple[Mapping[str, str], Mapping[
 
 
 def _kernel_configuration(path: str) -> Optional[str]:
+    import gzip  # needed for a module that is missing, and nothing else
+    import zlib
+
     try:
         with gzip.open(path, "rt", errors="replace") if path.endswith(".gz") else open(path, errors="replace") as file:
             return file.read()
