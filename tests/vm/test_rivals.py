@@ -22,7 +22,7 @@ def cis(node: Node) -> Iterator[None]:
     """A hardening guide's file, which wants the node not to route."""
     node.machine.put(b"# CIS 3.2.1\nnet.ipv4.ip_forward = 0\n", CIS)
     yield
-    node.run(f"rm {CIS}; systemctl stop tuned", check=False)
+    node.run(f"rm {CIS}; systemctl disable --now tuned", check=False)
 
 
 @contextmanager
@@ -57,7 +57,9 @@ def test_who_applies_the_files_again_is_turned_back(node: Node, command: str, co
 
 @pytest.mark.usefixtures("cis")
 def test_tuned_that_switches_profiles_is_turned_back_each_time(node: Node) -> None:
-    node.run("systemctl start tuned")  # which applies the files again with profiles that have sysctls of their own
+    node.run(
+        "systemctl enable --now tuned"
+    )  # which applies the files again with profiles that have sysctls of their own
     for profile in ("throughput-performance", "network-throughput"):
         before = count(node, "repairs")
         node.run(f"tuned-adm profile {profile}", timeout=120)
