@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import subprocess
 from pathlib import Path
@@ -12,7 +13,6 @@ _NOT_LOOKED_AT = "./dev ./var/lib/rpm ./var/cache ./tmp".split()
 
 # The null device, which scriptlets write to, is not in the tarball.
 _INSIDE = 'mount --rbind /dev "$ROOT/dev"; '
-_NAMESPACE = ("unshare", "--mount", "--propagation", "private")
 _WITHOUT_ROOT = ("--map-root-user", "--map-auto")
 
 
@@ -64,10 +64,19 @@ class Root:
     def _run(
         self, script: str, given: str = "", check: bool = True, inside: str = ""
     ) -> subprocess.CompletedProcess[str]:
-        namespace = [*_NAMESPACE, *(() if os.geteuid() == 0 else _WITHOUT_ROOT)]
+        namespace = [*_namespace(), *(() if os.geteuid() == 0 else _WITHOUT_ROOT)]
         command = [*namespace, "/bin/sh", "-euc", script]
         environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "ROOT": str(self.directory), "LC_ALL": "C.UTF-8"}
         environment["INSIDE"] = inside
         done = subprocess.run(command, env=environment, input=given, capture_output=True, text=True, check=False)
         assert not check or done.returncode == 0, f"{script}\n{done.stdout}{done.stderr}"
         return done
+
+
+@functools.cache
+def _namespace() -> tuple[str, ...]:
+    """Return the command that gives mounts of its own to what follows it."""
+    private = ("unshare", "--mount", "--propagation", "private")
+    # In a chroot whose root is no mount point there is nothing that could be made private.
+    works = os.geteuid() != 0 or subprocess.run((*private, "true"), capture_output=True, check=False).returncode == 0
+    return private if works else (*private[:-1], "unchanged")
