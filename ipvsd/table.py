@@ -27,6 +27,8 @@ class Table:
             return None
         before, now = self._known or "an unknown number of", self._count() or "an unknown number of"
         self._known = now
+        if before == "0":
+            return None  # nothing was in it
         return (
             f"the IPVS table was lost with module ip_vs: {before} virtual services before, {now} now; "
             "kube-proxy must resync (it does at its next sync period)"
