@@ -4,7 +4,7 @@ Two machines at a time keep the computer busy here, in which a moment without a 
 a repair. So medians get as much again, a sysctl's three times as much, since its two processes run on two
 processors and the round trip's on one; and the tail is compared with the round trip's own, which waits
 for the same processors. Counts get nothing; the size a tenth, since 32 MB are not kept everywhere (see
-docs/benchmarks.md).
+what `make bench` prints).
 """
 
 from __future__ import annotations
