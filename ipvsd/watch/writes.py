@@ -150,7 +150,7 @@ class Writes:
         told, now = hook.told(record), time.monotonic()
         value = sysctls.canonical(told.new) if told.whole else None
         if told.refused:
-            self._refused(key, told)
+            self._refused(sysctls.ALIASES.get(key, key), told)
             return
         if value is not None and self._reflex.wanted(key, value):
             return
