@@ -32,14 +32,14 @@ class Size:
     """How many tries, or seconds, of each."""
 
     sysctl: int = 300
-    module: int = 25
-    start: int = 9
+    module: int = 20
+    start: int = 7
     marks: tuple[int, ...] = (1000, 10000)
     looks: int = 12
     storm: int = 60
-    rest: int = 300
+    rest: int = 120
     timer: int = 5
-    wait: int = 180
+    wait: int = 120
 
 
 QUICK = Size(20, 3, 2, (50, 100), 3, 5, 20, 1, 5)

@@ -236,6 +236,7 @@ def repairs(times: str, *keys: str) -> None:
     watched = [Watched(proc(key)) for key in keys]
     for number in range(int(times)):
         watched[number % len(watched)].drift()
+        time.sleep(0.005)  # or a look that repairs, too, might find the next one wrong three times in a row
 
 
 def spent() -> float:
