@@ -86,13 +86,14 @@ def measure(size: Size) -> Results:
         machine.booted()
         node.install()
         node.until(node.right, "the node right")
+        described = dict(describe(node))
         say("sysctls")
         sysctl = figures.sysctl(node, size.sysctl)
         program = figures.sysctl_program(node, max(1, size.module))
         say("modules")
         modules = figures.module(node, size.module), figures.module_with_sysctls(node, size.module)
         say("starts")
-        start = figures.start(node, size.start)
+        start = figures.start(node, size.start, size.start)
         say(f"memory over {size.marks[-1]} repairs")
         memory = figures.memory(node, size.marks)
         say("idle")
@@ -105,7 +106,6 @@ def measure(size: Size) -> Results:
         for other in alternatives.measure(node, size.wait, size.timer):
             say(other.name)
             others.append(other)
-        described = dict(describe(node))
         during = neighbours()
     say("natively")
     promises = (

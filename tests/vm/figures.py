@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, Optional
 
 from tests.vm.node import MODULES, SYSCTLS, Node
 
@@ -58,7 +58,7 @@ class Start:
     ready: Spread
     python: Spread
     shell: Spread
-    unit: Spread
+    unit: Optional[Spread]
 
 
 @dataclass(frozen=True)
@@ -158,12 +158,13 @@ def module_with_sysctls(node: Node, tries: int) -> Module:
     return Module("ip_vs", len(VS), spread(found["repair"]), spread(found["modprobe"]))
 
 
-def start(node: Node, tries: int) -> Start:
-    """Measure starts with everything to load and to write."""
+def start(node: Node, tries: int, units: int = 0) -> Start:
+    """Measure starts with everything to load and to write, and so many of the unit."""
     with stopped(node):
         found = ask(node, "start", tries, ",".join(MODULES), *(f"{key}={value}" for key, value in SYSCTLS.items()))
-    unit = spread([_start_of_unit(node) for _ in range(tries)])
+    starts = [_start_of_unit(node) for _ in range(units)]
     node.until(node.status, "status.json")
+    unit = spread(starts) if starts else None
     return Start(spread(found["ready"]), spread(found["python"]), spread(found["shell"]), unit)
 
 

@@ -65,6 +65,9 @@ def _promises(results: Results) -> Iterator[str]:
     yield "  daemon is stopped (SIGSTOP). modprobe writes no sysctls."
     yield "- A sysctl's time begins when write(2) returns. What measures waits with inotify, like the daemon."
     yield f"  sysctl(8), as a program, takes {ms(results.program.p50)} (median)."
+    unit = next((one.unit for one in results.figures if isinstance(one, Start)), None)
+    if unit:
+        yield f"- A start is without systemd. As the unit, with its sandbox to be made first, it takes {ms(unit.p50)}."
     yield f"- Resident memory with the metrics, IPVS and the history at work; growth is more than {1:g} MB."
     yield "- The storm meets the daemon as shipped: what is contended is written at periodic looks only."
     yield ""
