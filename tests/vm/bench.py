@@ -32,14 +32,14 @@ class Size:
     """How many tries, or seconds, of each."""
 
     sysctl: int = 300
-    module: int = 20
-    start: int = 7
+    module: int = 15
+    start: int = 5
     marks: tuple[int, ...] = (1000, 10000)
     looks: int = 12
     storm: int = 60
-    rest: int = 120
-    timer: int = 5
-    wait: int = 120
+    rest: int = 60
+    timer: int = 4
+    wait: int = 90
 
 
 QUICK = Size(20, 3, 2, (50, 100), 3, 5, 20, 1, 5)
@@ -90,22 +90,23 @@ def measure(size: Size) -> Results:
         say("sysctls")
         sysctl = figures.sysctl(node, size.sysctl)
         program = figures.sysctl_program(node, max(1, size.module))
-        say("modules")
+        say(f"{sysctl}, modules")
         modules = figures.module(node, size.module), figures.module_with_sysctls(node, size.module)
-        say("starts")
+        say(f"{modules}, starts")
         start = figures.start(node, size.start, size.start)
-        say(f"memory over {size.marks[-1]} repairs")
+        say(f"{start}, memory over {size.marks[-1]} repairs")
         memory = figures.memory(node, size.marks)
-        say("idle")
+        say(f"{memory}, idle")
         idle = figures.idle(node, size.looks)
         node.run("sleep 15")
         rest = figures.rest(node, "ipvsd", size.rest)
-        say("a storm")
+        say(f"{idle}, {rest}, a storm")
         storm = figures.storm(node, size.storm)
+        say(f"{storm}, what people use instead")
         others = []
         for other in alternatives.measure(node, size.wait, size.timer):
-            say(other.name)
             others.append(other)
+            say(str(other))
         during = neighbours()
     say("natively")
     promises = (
