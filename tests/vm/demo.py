@@ -97,7 +97,7 @@ def faces(demo: Demo, node: Node) -> None:
     """Show what an operator and Prometheus see."""
     node.run("rmmod ip_vs_sh; sysctl -qw net.ipv4.ip_forward=0")
     node.until(lambda: len(node.status()["repairs"]) >= 2 and node.right(), "both repaired")
-    node.until(lambda: node.status()["ipvs"]["up"], "the answer of IPVS")
+    node.ipvs_answer()
     demo.step("systemctl status ipvsd")
     demo.show(node.run("systemctl status -n 6 ipvsd | cut -c 1-100").out)
     demo.step("ipvsd status")

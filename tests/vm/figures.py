@@ -126,7 +126,7 @@ def stopped(node: Node) -> Iterator[None]:
 def sysctl(node: Node, tries: int) -> Sysctl:
     """Measure the repair of a sysctl."""
     with node.configured(PEACE):
-        node.until(lambda: node.status()["ipvs"]["up"], "IPVS asked")
+        node.ipvs_answer()
         found = ask(node, "sysctl", tries)
     return Sysctl(spread(found["repair"]), spread(found["round trip"]))
 
@@ -193,7 +193,7 @@ def memory(node: Node, marks: Sequence[int]) -> Memory:
 
 def resident(node: Node) -> int:
     """Return the daemon's resident bytes, private and shared, once it has done all that it does after a repair."""
-    node.until(lambda: node.status()["ipvs"]["up"], "IPVS asked")
+    node.ipvs_answer()
     node.run("sleep 12")
     for path in ("/metrics", "/status", "/healthz"):
         node.get(path)
@@ -207,7 +207,7 @@ def _resident(node: Node, unit: str) -> int:
 def idle(node: Node, looks: int) -> Idle:
     """Let some periodic looks pass, and return what else happened."""
     with node.configured(f"interval: {INTERVAL}s\n"):
-        node.until(lambda: node.status()["ipvs"]["up"], "IPVS asked")
+        node.ipvs_answer()
         cursor = node.cursor()
         # One command inside the machine, so that nobody from outside wakes anything.
         script = f"""
@@ -247,7 +247,7 @@ def _processor(node: Node, unit: str) -> float:
 def storm(node: Node, seconds: int, rate: int = 1000, limit: int = 150) -> Storm:
     """Have wrong values written at this rate, as shipped; ends with the daemon restarted, and all fights over."""
     node.start()
-    node.until(lambda: node.status()["ipvs"]["up"], "IPVS asked")
+    node.ipvs_answer()
     node.run("sleep 3")
     cursor = node.cursor()
     found = ask(node, "storm", seconds, rate, limit, *SWITCHES)

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Callable, TypeVar, Union
+from typing import Any, Callable, Optional, TypeVar, Union
 
 from tests.vm.image import Image
 
@@ -98,7 +98,7 @@ class Machine:
         """Write a file inside, making its directory."""
         self._ask({"put": path, "data": base64.b64encode(data).decode(), "mode": mode}, 120)
 
-    def until(self, condition: Callable[[], T], what: str, timeout: float = 60) -> T:
+    def until(self, condition: Callable[[], Optional[T]], what: str, timeout: float = 60) -> T:
         """Poll until `condition` gives something true and return it; raises BenchError after `timeout` seconds."""
         deadline = time.monotonic() + timeout
         while True:

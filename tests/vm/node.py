@@ -99,9 +99,16 @@ class Node:
         return dict(json.loads(found.out)) if found.code == 0 else {}
 
     def finding(self, name: str) -> Mapping[str, Any]:
-        """Return what the daemon found out about a module or a sysctl."""
+        """Return what the daemon found out about a module or a sysctl, once it wants it."""
+        return self.until(lambda: self._findings().get(name), f"a finding about {name}")
+
+    def _findings(self) -> Mapping[str, Mapping[str, Any]]:
         document = self.status()
-        return next(item for item in (*document["modules"], *document["sysctls"]) if item["name"] == name)
+        return {item["name"]: item for kind in ("modules", "sysctls") for item in document.get(kind, ())}
+
+    def ipvs_answer(self) -> Mapping[str, Any]:
+        """Return what IPVS said of itself, once the daemon has asked and been answered."""
+        return self.until(lambda: self.status().get("ipvs", {}).get("up") and self.status()["ipvs"], "IPVS asked")
 
     def get(self, path: str) -> tuple[int, str]:
         """Return (status, body) of a page of the daemon."""

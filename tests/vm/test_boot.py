@@ -26,7 +26,7 @@ def test_the_status_is_what_an_operator_wants_to_read(node: Node) -> None:
 
 
 def test_ipvs_itself_answers(node: Node) -> None:
-    said = node.until(lambda: node.status()["ipvs"]["up"] and node.status()["ipvs"], "the answer of IPVS")
+    said = node.ipvs_answer()
 
     assert said["version"].startswith("1.2")
     # The kernel's own words; since 7.0 it has no table before its first service.

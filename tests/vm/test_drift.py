@@ -62,7 +62,7 @@ def test_ip_vs_with_all_its_schedulers_comes_back_with_its_sysctls(node: Node, j
         assert after[sample] - before[sample] == TIMES, sample
     assert len([line for line in journal.lines() if line.startswith("loaded module ip_vs: ")]) == TIMES
     assert after['ipvsd_module_load_failures_total{module="ip_vs"}'] == 0
-    node.until(lambda: node.status()["ipvs"]["up"], "IPVS asked again")
+    node.ipvs_answer()
 
 
 def test_ip_vs_unloaded_under_a_running_daemon_ends_right(node: Node, journal: Journal) -> None:

@@ -55,7 +55,7 @@ def test_everything_is_there_before_kubelet(node: Node) -> None:
 
 
 def test_every_bundled_library_is_at_work(node: Node) -> None:
-    assert node.until(lambda: node.status()["ipvs"]["up"], "the answer of IPVS")  # pyroute2
+    assert node.ipvs_answer()  # pyroute2
     found = node.until(node.metrics, "the metrics")  # prometheus-client
     assert found['ipvsd_source_up{source="files"}'] == 1  # watchdog
     assert node.status_line().startswith("ready: 6 modules, 7 sysctls right")  # sdnotify

@@ -18,7 +18,8 @@ AGENT = tuple(Path(__file__).parent / "guest" / name for name in ("agent.py", "b
 SUITE = "bookworm"
 PACKAGES = (
     "systemd systemd-sysv udev dbus kmod procps iproute2 nftables ipvsadm tuned rpm busybox-static python3 "
-    "python3-pyroute2 python3-sdnotify python3-yaml python3-watchdog python3-prometheus-client python3-pytest"
+    "python3-pyroute2 python3-sdnotify python3-yaml python3-watchdog python3-prometheus-client "
+    "python3-pytest python3-hypothesis"
 ).split()
 
 SETTLE = """
