@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Optional
 
@@ -76,9 +76,3 @@ class Fights:
     def left_alone(self, periodic: bool) -> frozenset[str]:
         """Return what must not be written now; `periodic` says that this is a periodic look."""
         return frozenset(name for name, fight in self.contended().items() if fight.yielded or not periodic)
-
-    def over(self, names: Iterable[str]) -> Fights:
-        """Return the fights without these: a person wants them tried again."""
-        gone = set(names)
-        kept = {name: fight for name, fight in self.by_name.items() if name not in gone}
-        return dataclasses.replace(self, by_name=kept)

@@ -136,10 +136,6 @@ def test_after_a_fight_all_is_as_before_it() -> None:
     assert repaired(fights, 500.0, 500.0, 500.0).contended() == {}
 
 
-def test_a_person_who_asks_ends_it() -> None:
-    fights = fight(gives_in=True).repaired(OTHER, 3.0, "b").over([KEY])
-    assert (set(fights.by_name), fights.limit) == ({OTHER}, LIMIT)
-
 
 def test_nothing_is_changed_but_replaced() -> None:
     before = repaired(Fights(LIMIT), 0.0)
