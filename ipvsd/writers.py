@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import Optional
 
 from ipvsd import cgroups
@@ -33,12 +33,12 @@ class Writers:
             where = self._group(group)
         return self._named(pid, comm, where)
 
-    def groups(self, unit: str) -> Sequence[int]:
-        """Return the ids of the control groups that a unit has now."""
+    def groups(self, units: Set[str]) -> Sequence[int]:
+        """Return the ids of the control groups that these units have now."""
         found = []
-        for directory, names, _ in os.walk(self._cgroup_root) if self._cgroup_root else ():
-            if unit in names:
-                with contextlib.suppress(OSError):
+        for directory, names, _ in os.walk(self._cgroup_root) if units and self._cgroup_root else ():
+            for unit in units & set(names):
+                with contextlib.suppress(OSError):  # it has ended
                     found.append(os.stat(os.path.join(directory, unit)).st_ino)
             if directory[len(self._cgroup_root) :].count("/") >= _DEEPEST:
                 names.clear()

@@ -136,7 +136,6 @@ def test_after_a_fight_all_is_as_before_it() -> None:
     assert repaired(fights, 500.0, 500.0, 500.0).contended() == {}
 
 
-
 def test_nothing_is_changed_but_replaced() -> None:
     before = repaired(Fights(LIMIT), 0.0)
     repaired(before, 1.0, 2.0, 3.0)

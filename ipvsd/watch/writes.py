@@ -12,7 +12,7 @@ import mmap
 import os
 import struct
 import time
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from typing import Optional
 
@@ -102,14 +102,19 @@ class Writes:
         if self._ring is None:
             return
         paths = {key: sysctls.parts(key) or () for key in targets.sysctls}
-        names = {"/".join(path).encode()[: hook.LONGEST]: key for key, path in paths.items() if path}
-        self._allow(targets.allowed if targets.guarded else ())
+        # What has two paths is told of under the one name that we hold it by.
+        names = {
+            "/".join(path).encode()[: hook.LONGEST]: sysctls.ALIASES.get(key, key)
+            for key, path in paths.items()
+            if path
+        }
+        self._allow(frozenset(targets.allowed if targets.guarded else ()))
         marks: dict[int, int] = {}
         for name, key in names.items():
-            guarded = sysctls.ALIASES.get(key, key) in targets.guarded and self.guards
             bucket = hook.bucket(name)
             # Of two names in one bucket only one can be guarded.
-            marks[bucket] = max(marks.get(bucket, 0), hook.mark(name, guarded))
+            mark = hook.mark(name, self.guards and key in targets.guarded)
+            marks[bucket] = max(marks.get(bucket, 0), mark)
         # A bucket is marked before any other is cleared, so that nothing that stays held goes unseen.
         for bucket, mark in marks.items():
             if self._marks.get(bucket) != mark:
@@ -118,9 +123,9 @@ class Writes:
             _NUMBER.pack_into(self._table, 8 * bucket, 0)
         self._names, self._marks = names, marks
 
-    def _allow(self, units: Sequence[str]) -> None:
+    def _allow(self, units: Set[str]) -> None:
         """List the control groups of these units, as they are now."""
-        identities = [*self._own, *(identity for unit in units for identity in self._writers.groups(unit))]
+        identities = (*self._own, *self._writers.groups(units))
         for slot in range(hook.ALLOWED):
             identity = identities[slot] if slot < len(identities) else 0
             _NUMBER.pack_into(self._allowed, 8 * slot, identity)
@@ -150,14 +155,13 @@ class Writes:
         told, now = hook.told(record), time.monotonic()
         value = sysctls.canonical(told.new) if told.whole else None
         if told.refused:
-            self._refused(sysctls.ALIASES.get(key, key), told)
+            self._refused(key, told)
             return
         if value is not None and self._reflex.wanted(key, value):
             return
         self._reflex.expect(key)  # before the rest: the value is wrong by now
         writer = self._writers.writer(told.pid, told.comm, told.cgroup)
-        seen = Seen(value, writer, sysctls.canonical(told.old), now)
-        self._reflex.evidence.add(sysctls.ALIASES.get(key, key), seen)
+        self._reflex.evidence.add(key, Seen(value, writer, sysctls.canonical(told.old), now))
 
     def _refused(self, key: str, told: hook.Told) -> None:
         writer = self._writers.writer(told.pid, told.comm, told.cgroup)
