@@ -20,13 +20,12 @@ SHOWN_REPAIRS = 50
 
 
 class Books:
-    """`repairs` are the last ones, the oldest first; `fights` those that `enter` was given, and what followed."""
+    """`repairs` are the last ones, the oldest first; `fights` what came of those that `enter` was given."""
 
     def __init__(self, root: str) -> None:
         self._history = History(root)
         self._ledger = Ledger()
         self._told: tuple[Finding, ...] = ()
-        self._known = Fights()
         self.repairs: tuple[Repair, ...] = ()
         self.fights = Fights()
 
@@ -35,7 +34,13 @@ class Books:
         return self._ledger.tally
 
     def enter(
-        self, done: Reconciled, at_once: Sequence[Turned], since: float, evidence: Evidence, everything: bool
+        self,
+        done: Reconciled,
+        at_once: Sequence[Turned],
+        since: float,
+        evidence: Evidence,
+        everything: bool,
+        fights: Fights,
     ) -> tuple[Repair, ...]:
         """Enter a look, and what was turned back at once since the one before it; return the repairs of both.
 
@@ -47,7 +52,8 @@ class Books:
         self._ledger, found = self._ledger.book(done, since, now, wall)
         written = {finding.name for finding in done.after.sysctls} if everything else set()
         swift, slow = ([evidence.attributed(item, item.name in written) for item in items] for items in (swift, found))
-        self._fight(done, at_once, slow, now)
+        before, self.fights = self.fights, _fought(fights, done, at_once, slow, now)
+        _log(fought(before.contended(), self.fights.contended(), fights.limit))
         _log(turned([item.action for item in at_once], swift, self.fights.contended()))
         _log(narrate(self._told, done, slow, self.fights.contended()))
         if not done.unsettled:
@@ -65,24 +71,6 @@ class Books:
         fights = self.fights.contended().items()
         return tuple(Contended(name, fight.rival, fight.yielded) for name, fight in fights)
 
-    def _fight(self, done: Reconciled, at_once: Sequence[Turned], repairs: Iterable[Repair], now: float) -> None:
-        findings = (*done.after.sysctls, *done.after.parameters)
-        wanted: dict[str, WantedSysctl] = {finding.name: finding.wanted for finding in findings}
-        loaded = {action.name for action in (*done.proved, *(item.action for item in at_once))} - wanted.keys()
-        for repair in repairs:
-            # What comes back with its module has the kernel's defaults, and no rival.
-            if repair.name in wanted and wanted[repair.name].provider not in loaded:
-                gives_in = wanted[repair.name].policy is Policy.YIELD
-                self.fights = self.fights.repaired(repair.name, now, repair.who, gives_in)
-        right = {finding.name for finding in findings if finding.right}
-        wrong = {finding.name for finding in findings if finding.found is not None} - right
-        # Written over before the look that was to prove it; but what went away since then was not.
-        for name in wrong & {outcome.action.name for outcome in done.outcomes if outcome.kept}:
-            self.fights = self.fights.repaired(name, now, "an unknown writer", wanted[name].policy is Policy.YIELD)
-        self.fights = self.fights.looked(right, wrong, now)
-        _log(fought(self._known.contended(), self.fights.contended(), self.fights.limit))
-        self._known = self.fights
-
     def _remember(self, repairs: tuple[Repair, ...]) -> None:
         if not repairs:
             return
@@ -96,3 +84,22 @@ class Books:
 def _log(lines: Iterable[Line]) -> None:
     for line in lines:
         log(line.level, line.text, line.fields)
+
+
+def _fought(
+    fights: Fights, done: Reconciled, at_once: Sequence[Turned], repairs: Iterable[Repair], now: float
+) -> Fights:
+    findings = (*done.after.sysctls, *done.after.parameters)
+    wanted: dict[str, WantedSysctl] = {finding.name: finding.wanted for finding in findings}
+    loaded = {action.name for action in (*done.proved, *(item.action for item in at_once))} - wanted.keys()
+    for repair in repairs:
+        # What comes back with its module has the kernel's defaults, and no rival.
+        if repair.name in wanted and wanted[repair.name].provider not in loaded:
+            gives_in = wanted[repair.name].policy is Policy.YIELD
+            fights = fights.repaired(repair.name, now, repair.who, gives_in)
+    right = {finding.name for finding in findings if finding.right}
+    wrong = {finding.name for finding in findings if finding.found is not None} - right
+    # Written over before the look that was to prove it; but what went away since then was not.
+    for name in wrong & {outcome.action.name for outcome in done.outcomes if outcome.kept}:
+        fights = fights.repaired(name, now, "an unknown writer", wanted[name].policy is Policy.YIELD)
+    return fights.looked(right, wrong, now)

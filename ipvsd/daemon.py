@@ -186,10 +186,9 @@ class Daemon:
         self._unsettled = self._unsettled + 1 if done.unsettled else 0
         if not self._unsettled and ReasonKind.LINK in kinds:
             self._unsettled = 2  # the kernel tells of an interface just before it makes its sysctls
-        self._books.fights = self._reflex.fights
         everything = self._writes.state().up and ReasonKind.LOST not in kinds
         repairs = self._books.enter(
-            done, turned, min(reason.at for reason in reasons), self._reflex.evidence, everything
+            done, turned, min(reason.at for reason in reasons), self._reflex.evidence, everything, self._reflex.fights
         )
         self._reflex.fights = self._books.fights
         self._consider_table(repairs, periodic)

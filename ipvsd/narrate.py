@@ -116,14 +116,14 @@ def refused(name: str, value: str, writer: Writer, times: int) -> Line:
 
 def fought(old: Mapping[str, Fight], new: Mapping[str, Fight], limit: Limit) -> Iterator[Line]:
     """Yield the lines for the fights that began and that ended."""
-    for name in new.keys() - old.keys():
+    for name in sorted(new.keys() - old.keys()):
         fight = new[name]
         then = "left to it for good" if fight.yielded else "from now on written at periodic looks only"
         text = f"{name} is contended: changed more than {limit.repairs} times in {limit.window:g} s"
         remedy = "" if fight.yielded else f" ({remedies.CONTENDED.format(fight.rival)})"
         fields = {"MESSAGE_ID": FIGHT, "SYSCTL": name, "RIVAL": fight.rival}
         yield Line("warning", f"{text}, last by {fight.rival}; {then}{remedy}", fields)
-    for name in old.keys() - new.keys():
+    for name in sorted(old.keys() - new.keys()):
         yield Line("info", f"{name} is contended no more", {"MESSAGE_ID": PEACE, "SYSCTL": name})
 
 

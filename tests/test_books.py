@@ -34,13 +34,14 @@ class Node:
         self.config: Config = parse([("f", text.encode())])
         self.evidence = Evidence()
         self.history: History = {}
-        self.books.fights = Fights(LIMIT)
+        self.fights = Fights(LIMIT)
 
     def look(self, *at_once: Turned, periodic: bool = False, everything: bool = True) -> Reconciled:
         now = time.monotonic()
-        done = reconcile(self.kernel, self.config, self.history, lambda: now, self.books.fights, periodic)
+        done = reconcile(self.kernel, self.config, self.history, lambda: now, self.fights, periodic)
         self.history = done.history
-        self.books.enter(done, at_once, now, self.evidence, everything)
+        self.books.enter(done, at_once, now, self.evidence, everything, self.fights)
+        self.fights = self.books.fights
         return done
 
     def seen(self, value: str = "0", ago: float = 0.0) -> None:
@@ -182,7 +183,7 @@ def test_a_fight_that_a_reload_ended_is_told(node: Node, capsys: Log) -> None:
     for _ in range(LIMIT.repairs + 1):
         node.drift()
     capsys.readouterr()
-    node.books.fights = Fights(LIMIT)
+    node.fights = Fights(LIMIT)
     node.look()
     assert said(capsys) == [f"{FORWARD} is contended no more"]
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from ipvsd import hook
+from ipvsd import hook, settings
 from ipvsd.assembly import assemble
 from tests.bpf_machine import ALLOWED_FD, RING_FD, STACK_SIZE, TABLE_FD, Machine, Write, calls
 
@@ -250,6 +250,10 @@ def test_a_name_that_shares_the_bucket_of_a_guarded_one_is_not_refused() -> None
     bucket = hook.bucket(HELD)
     other = next(name for name in (b"net/x%d" % number for number in range(1_000_000)) if hook.bucket(name) == bucket)
     assert machine(HELD, guarded=True).run(Write(other)) == 1
+
+
+def test_there_is_room_for_every_unit_that_can_be_configured_and_ourselves() -> None:
+    assert settings.MOST_UNITS + 1 == hook.ALLOWED
 
 
 def test_without_the_second_map_nothing_is_guarded() -> None:
