@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Optional, Union
 
 from tests.vm.alternatives import PERIOD, Alternative, Event
-from tests.vm.bounds import Promise, ms
+from tests.vm.bounds import GROWTH, Promise, ms
 from tests.vm.figures import Idle, Memory, Module, Rest, Spread, Start, Storm, Sysctl
 from tests.vm.native import KEY, Native
 
@@ -68,7 +68,7 @@ def _promises(results: Results) -> Iterator[str]:
     unit = next((one.unit for one in results.figures if isinstance(one, Start)), None)
     if unit:
         yield f"- A start is without systemd. As the unit, with its sandbox to be made first, it takes {ms(unit.p50)}."
-    yield f"- Resident memory with the metrics, IPVS and the history at work; growth is more than {1:g} MB."
+    yield f"- Resident memory with the metrics, IPVS and the history at work; growth is more than {GROWTH:g} MB."
     yield "- The storm meets the daemon as shipped: what is contended is written at periodic looks only."
     yield ""
 
