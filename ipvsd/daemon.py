@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Optional
 
-from ipvsd import capabilities, persist, restraint, statusfile, sysctls
+from ipvsd import capabilities, hugepages, persist, restraint, statusfile, sysctls
 from ipvsd.books import Books
 from ipvsd.config import Config
 from ipvsd.configured import Configured
@@ -79,6 +79,7 @@ class Daemon:
 
     def run(self) -> int:
         """Run until SIGTERM; return the exit code."""
+        hugepages.refuse()
         if not self._configured.begin():
             self._notifier.status(f"configuration refused: {self._configured.errors[0]}")
             return EX_CONFIG

@@ -17,8 +17,8 @@ LADDER = """
     model report formats sysctls profiles values modprobe_d kconfig remedies verdicts planner restraint contention
     groups health cgroups assembly hook evidence
     document settings config effective configfiles desire
-    wake moduletree kmod host bpf capabilities writers reconcile persist preflight tally table journal configured
-    narrate reflex watch watch.sysctls watch.uevents watch.writes watch.files ipvs
+    wake moduletree kmod host bpf capabilities hugepages writers reconcile persist preflight tally table journal
+    configured narrate reflex watch watch.sysctls watch.uevents watch.writes watch.files ipvs
     rivals defaults rivals.ini rivals.tree rivals.sysctl_d rivals.tuned rivals.networkd rivals.firewalld
     rivals.networkmanager rivals.modules rivals.survey
     present history books statusfile explain metrics web notify daemon

@@ -1,0 +1,22 @@
+"""A process that refused huge pages says so; in a process of its own, since it would count for the suite, too."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+PROGRAM = """
+from ipvsd import hugepages
+def told():
+    print(*(line for line in open("/proc/self/status") if line.startswith("THP_enabled")))
+told()
+hugepages.refuse()
+told()
+"""
+
+
+def test_no_huge_pages_are_given_any_more() -> None:
+    root = Path(__file__).parent.parent
+    done = subprocess.run([sys.executable, "-c", PROGRAM], cwd=root, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["THP_enabled:", "1", "THP_enabled:", "0"]
