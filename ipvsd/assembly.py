@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Union
+from typing import NamedTuple, Union
 
 R0, R1, R2, R3, R4, R5, R6, R7, R8, R9, FRAME = range(11)
 
 
-@dataclass(frozen=True)
-class Instruction:
+class Instruction(NamedTuple):
     """One instruction; `jump` names the label that it goes to."""
 
     code: int

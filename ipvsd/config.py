@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -169,6 +168,8 @@ class _Reader:
             if read:
                 read(f"{where}.{key.text}" if where else key.text, item)
             else:
+                import difflib
+
                 near = difflib.get_close_matches(key.text, known, 1, 0.5)
                 hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
                 self._complain(where, key, f"unknown key {shown(key.text)}", hint)

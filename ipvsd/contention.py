@@ -5,11 +5,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Optional
+from typing import NamedTuple, Optional
 
 
-@dataclass(frozen=True)
-class Limit:
+class Limit(NamedTuple):
     """More than `repairs` within `window` are a fight; one that was right for `quiet` is over. Seconds.
 
     Counted as a bucket that leaks `repairs` in each window, and is a fight when it runs over.
@@ -20,8 +19,7 @@ class Limit:
     quiet: float = 300.0
 
 
-@dataclass(frozen=True)
-class Fight:
+class Fight(NamedTuple):
     """`level` is that of the bucket at `last`, the last repair; `since` is when it ran over. Monotonic seconds."""
 
     level: float = 0.0
@@ -56,7 +54,7 @@ class Fights:
         kept: dict[str, Fight] = {}
         for name, fight in self.by_name.items():
             if name in wrong:
-                kept[name] = dataclasses.replace(fight, wrong=now)
+                kept[name] = fight._replace(wrong=now)
             elif name in right and (fight.yielded or self._lasts(fight, now)):
                 kept[name] = fight
         return dataclasses.replace(self, by_name=kept)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Collection
-from dataclasses import dataclass
-from typing import Optional
+from typing import NamedTuple, Optional
 
 from ipvsd import values
 from ipvsd.report import Repair, Writer
@@ -14,8 +12,7 @@ _KEPT = 8  # writes to one sysctl
 _FRESH = 1.0  # seconds: a write that was seen may not have been stored yet
 
 
-@dataclass(frozen=True)
-class Seen:
+class Seen(NamedTuple):
     """A write, or a module's unloading, that was about to happen; `value` is None for the latter."""
 
     value: Optional[str]
@@ -50,8 +47,8 @@ class Evidence:
         """
         seen = self.of(repair.name, repair.found)
         if seen is None:
-            return dataclasses.replace(repair, who="the kernel" if everything else "unknown")
-        return dataclasses.replace(repair, before=seen.before, who=str(seen.writer), writer=seen.writer)
+            return repair._replace(who="the kernel" if everything else "unknown")
+        return repair._replace(before=seen.before, who=str(seen.writer), writer=seen.writer)
 
     def settle(self, names: Collection[str], now: float) -> None:
         """Forget what explains nothing any more: these are right, or not of interest."""

@@ -12,8 +12,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Optional
+from typing import NamedTuple, Optional
 
 from ipvsd.assembly import (
     FRAME,
@@ -77,8 +76,7 @@ _BASIS, _PRIME = 0xCBF29CE484222325, 0x100000001B3
 _WORD = (1 << 64) - 1
 
 
-@dataclass(frozen=True)
-class Told:
+class Told(NamedTuple):
     """One record: a write that was about to happen. `pid` is 0 where the kernel lets no program ask for it."""
 
     pid: int

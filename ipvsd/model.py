@@ -8,7 +8,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Optional, Union
+from typing import NamedTuple, Optional, Union
 
 # --- wanted ---------------------------------------------------------------------------
 
@@ -115,8 +115,7 @@ class ModuleState(enum.Enum):
     GOING = "Unloading"
 
 
-@dataclass(frozen=True)
-class Rule:
+class Rule(NamedTuple):
     """A line of modprobe.d(5): `forbids` says that the module cannot be loaded because of it."""
 
     text: str
@@ -125,8 +124,7 @@ class Rule:
     forbids: bool
 
 
-@dataclass(frozen=True)
-class Lock:
+class Lock(NamedTuple):
     """Why this kernel takes no module from us, or not every one."""
 
     disabled: bool = False  # kernel.modules_disabled is 1: none until the next boot
@@ -172,8 +170,7 @@ class Unreadable:
 Reading = Union[str, Missing, Unreadable]
 
 
-@dataclass(frozen=True)
-class Parameter:
+class Parameter(NamedTuple):
     """A parameter of a module as it is now. `users` counts what keeps the module from being unloaded."""
 
     reading: Reading
@@ -300,8 +297,7 @@ class WriteSysctl:
         return f"set {self.name} from {self.found!r} to {self.value!r}"
 
 
-@dataclass(frozen=True)
-class Turned:
+class Turned(NamedTuple):
     """One drift that was turned back at once, between two looks; times are CLOCK_MONOTONIC, in seconds."""
 
     action: Action
@@ -331,8 +327,7 @@ class Plan:
         return (*self.modules, *self.parameters, *self.sysctls)
 
 
-@dataclass(frozen=True)
-class Outcome:
+class Outcome(NamedTuple):
     """What the kernel said to one action; no error is not yet proof (see Report).
 
     `errno` is 0 where there is none; `made_for` is the kernel release of a module that was refused.
@@ -363,8 +358,7 @@ class ReasonKind(enum.Enum):
     IPVS = "ipvs answered"
 
 
-@dataclass(frozen=True)
-class Reason:
+class Reason(NamedTuple):
     """Why the loop woke up. Never what to do: that is found by looking."""
 
     kind: ReasonKind

@@ -9,7 +9,7 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ipvsd.model import Rule
 
@@ -17,8 +17,7 @@ from ipvsd.model import Rule
 _NOTHING = re.compile(r"(?:/usr)?(?:/s?bin/)?(?:true|false|:)\s*(?:#.*)?\Z")
 
 
-@dataclass(frozen=True)
-class Directive:
+class Directive(NamedTuple):
     """One line: `blacklist`, `install`, `options` or `alias`, its pattern of a module's name, and the rest."""
 
     command: str

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from typing import Any
 
@@ -59,7 +58,7 @@ def repair(repair: Repair) -> dict[str, Any]:
         "time": timestamp(repair.time),
         "seconds": round(repair.seconds, 6),
         "who": repair.who,
-        "writer": repair.writer and dataclasses.asdict(repair.writer),
+        "writer": repair.writer and repair.writer._asdict(),
     }
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Optional, Union
+from typing import NamedTuple, Optional, Union
 
 from ipvsd.model import Exactly, Need
 
@@ -34,8 +34,7 @@ class PerCpu:
         return f">= {self.each} for each CPU, within {self.least} and {self.most}"
 
 
-@dataclass(frozen=True)
-class ModuleEntry:
+class ModuleEntry(NamedTuple):
     """`kube_proxy_before` is the version (major, minor) from which kube-proxy does without the module."""
 
     name: str
@@ -46,8 +45,7 @@ class ModuleEntry:
     kernel_since: Version = (0, 0)  # an older kernel will not do, whatever modules it has
 
 
-@dataclass(frozen=True)
-class SysctlEntry:
+class SysctlEntry(NamedTuple):
     """`since` and `before` bound the kernel versions (major, minor) on which it is wanted."""
 
     key: str
@@ -59,8 +57,7 @@ class SysctlEntry:
     before: Version = (9999, 0)
 
 
-@dataclass(frozen=True)
-class Profile:
+class Profile(NamedTuple):
     """`alternatives` are names of one thing: those that this kernel knows are required, at least one."""
 
     purpose: str

@@ -122,7 +122,7 @@ def reconcile(
     config: Config,
     history: History,
     clock: Callable[[], float],
-    fights: Fights = Fights(),  # noqa: B008 -- frozen
+    fights: Fights = Fights(),
     periodic: bool = True,
 ) -> Reconciled:
     """Bring the host to what the configuration wants, as far as it lets itself be brought.

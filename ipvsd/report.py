@@ -9,13 +9,12 @@ import dataclasses
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Optional
+from typing import NamedTuple, Optional
 
 from ipvsd.model import Finding, Kernel, ModuleFinding, SysctlFinding
 
 
-@dataclass(frozen=True)
-class Writer:
+class Writer(NamedTuple):
     """A process that wrote a sysctl or unloaded a module. What could not be found out is empty, and `pid` 0."""
 
     pid: int
@@ -31,8 +30,7 @@ class Writer:
         return f"{process} of {where}" if where else process
 
 
-@dataclass(frozen=True)
-class Repair:
+class Repair(NamedTuple):
     """One action that the look after it proved. `seconds` runs from the event to that look.
 
     `who` names whoever made the drift: the writer if there is one, "the kernel" or "unknown".
@@ -57,8 +55,7 @@ class State(enum.Enum):
     FAILED = "failed"
 
 
-@dataclass(frozen=True)
-class Health:
+class Health(NamedTuple):
     """`line` is one line of ASCII; `exit_code` is 0 right, 1 not, 2 cannot tell."""
 
     state: State
@@ -66,15 +63,13 @@ class Health:
     exit_code: int
 
 
-@dataclass(frozen=True)
-class SourceState:
+class SourceState(NamedTuple):
     name: str
     up: bool
     detail: str
 
 
-@dataclass(frozen=True)
-class Ipvs:
+class Ipvs(NamedTuple):
     """What the kernel's IPVS answered over generic netlink; `up` is None when it was not asked."""
 
     up: Optional[bool] = None
@@ -83,16 +78,14 @@ class Ipvs:
     detail: str = "not asked"
 
 
-@dataclass(frozen=True)
-class Histogram:
+class Histogram(NamedTuple):
     """Observations counted per bucket (not cumulated), and their sum in seconds."""
 
     counts: tuple[int, ...]
     total: float = 0.0
 
 
-@dataclass(frozen=True)
-class Tally:
+class Tally(NamedTuple):
     """What has happened since the start, by module and by sysctl name."""
 
     loads: Mapping[str, int]
@@ -106,8 +99,7 @@ class Tally:
     look_seconds: Histogram
 
 
-@dataclass(frozen=True)
-class ConfigState:
+class ConfigState(NamedTuple):
     """The configuration at work; `errors` are those of a newer one that was refused."""
 
     hash: str
@@ -117,8 +109,7 @@ class ConfigState:
     errors: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class Contended:
+class Contended(NamedTuple):
     """A sysctl that another writer changes again and again; `yielded` says that it is left to it for good."""
 
     name: str
@@ -126,8 +117,7 @@ class Contended:
     yielded: bool
 
 
-@dataclass(frozen=True)
-class InstalledKernel:
+class InstalledKernel(NamedTuple):
     """A kernel in /lib/modules, with the verdicts as they would be under it."""
 
     release: str

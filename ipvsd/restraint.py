@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Optional
+from typing import NamedTuple, Optional
 
 from ipvsd.model import Action, ModuleVerdict, Outcome, Plan, WriteSysctl
 
 FIRST_PAUSE = 1.0  # seconds; doubles with each failure in a row, up to the periodic look
 
 
-@dataclass(frozen=True)
-class Failure:
+class Failure(NamedTuple):
     """How often in a row an item failed, how, and the monotonic time before which it is let be."""
 
     outcome: Outcome
@@ -61,7 +58,7 @@ def remember(
 
 def forgive(history: History) -> History:
     """Return the history with every pause ended: a reload is a person's wish to try again."""
-    return {name: dataclasses.replace(failure, not_before=0.0) for name, failure in history.items()}
+    return {name: failure._replace(not_before=0.0) for name, failure in history.items()}
 
 
 def next_try(history: History) -> Optional[float]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Mapping
 from typing import Callable, Optional
@@ -196,6 +195,8 @@ def _listen(node: Node) -> tuple[tuple[str, int], ...]:
 
 
 def _address(text: str) -> tuple[str, int]:
+    import ipaddress
+
     match = re.match(r"([0-9.]+|\[[0-9A-Fa-f.:]+\]):([0-9]{1,5})\Z", text)
     try:
         address = ipaddress.ip_address(match[1].strip("[]")) if match else None

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Callable
+from typing import Callable, NamedTuple
 
 from ipvsd.model import (
     Finding,
@@ -25,8 +23,7 @@ _NO_TIMES = Histogram((0,) * (len(BUCKETS) + 1))
 EMPTY = Tally({}, {}, {}, {}, {}, {}, _NO_TIMES, 0, _NO_TIMES)
 
 
-@dataclass(frozen=True)
-class Ledger:
+class Ledger(NamedTuple):
     """`held` were right when last there to be seen; `lost` were once, and have not been repaired yet."""
 
     tally: Tally = EMPTY
@@ -66,21 +63,20 @@ class Ledger:
             repairs.append(Repair(item.action.name, *_change(item.action), time=wall, seconds=seconds))
         modules = [item.action.name for item in turned if isinstance(item.action, LoadModule)]
         labels = [label(item.action.name) for item in turned if isinstance(item.action, WriteSysctl)]
-        tally = dataclasses.replace(
-            old,
+        tally = old._replace(
             loads=_add(old.loads, modules),
             unloads=_add(old.unloads, modules),
             drifts=_add(old.drifts, labels),
             repairs=_add(old.repairs, labels),
             repair_seconds=times,
         )
-        return dataclasses.replace(self, tally=tally), repairs
+        return self._replace(tally=tally), repairs
 
     def looked(self, seconds: float) -> Ledger:
         """Return the ledger with one more reconciliation, which took `seconds`."""
         old = self.tally
-        tally = dataclasses.replace(old, looks=old.looks + 1, look_seconds=_observe(old.look_seconds, seconds))
-        return dataclasses.replace(self, tally=tally)
+        tally = old._replace(looks=old.looks + 1, look_seconds=_observe(old.look_seconds, seconds))
+        return self._replace(tally=tally)
 
     def _tally(self, done: Reconciled, drifted: frozenset[str], repairs: tuple[Repair, ...]) -> Tally:
         old = self.tally
@@ -95,8 +91,7 @@ class Ledger:
         times = old.repair_seconds
         for repair in repairs:
             times = _observe(times, repair.seconds)
-        return dataclasses.replace(
-            old,
+        return old._replace(
             loads=_add(old.loads, proved & loads),
             load_failures=_add(old.load_failures, loads & failed),
             unloads=_add(old.unloads, drifted & modules),

@@ -59,7 +59,7 @@ def wanted_module(name: str = "ip_vs", need: Need = Need.REQUIRED) -> WantedModu
 
 def wanted_sysctl(
     key: str = "net.ipv4.ip_forward",
-    want: Want = Exactly("1"),  # noqa: B008 -- it is frozen
+    want: Want = Exactly("1"),
     policy: Policy = Policy.ENFORCE,
     required: bool = True,
     provider: Optional[str] = None,

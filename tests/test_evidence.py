@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import pytest
 
 from ipvsd.evidence import Evidence, Seen
@@ -27,12 +25,12 @@ def evidence() -> Evidence:
 def test_the_writer_of_the_value_that_was_found_made_the_drift(evidence: Evidence) -> None:
     evidence.add(KEY, seen("0", SYSCTL, before="1"))
     repair = evidence.attributed(REPAIR, everything=True)
-    assert repair == dataclasses.replace(REPAIR, before="1", who="sysctl[1]", writer=SYSCTL)
+    assert repair == REPAIR._replace(before="1", who="sysctl[1]", writer=SYSCTL)
 
 
 def test_who_wrote_another_value_did_not(evidence: Evidence) -> None:
     evidence.add(KEY, seen("2", SYSCTL))
-    assert evidence.attributed(REPAIR, everything=False) == dataclasses.replace(REPAIR, who="unknown")
+    assert evidence.attributed(REPAIR, everything=False) == REPAIR._replace(who="unknown")
 
 
 def test_who_wrote_another_sysctl_did_not(evidence: Evidence) -> None:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import dataclasses
 from typing import Optional
 
 import pytest
@@ -109,19 +108,19 @@ def test_ipvs_is_up_only_if_it_answered(up: Optional[bool], shown: float) -> Non
 
 def test_a_refused_configuration_shows() -> None:
     assert REPORT.config is not None
-    refused = dataclasses.replace(REPORT.config, errors=("f:1: no",))
+    refused = REPORT.config._replace(errors=("f:1: no",))
     assert value(REPORT.replace(config=refused), "ipvsd_config_last_reload_successful") == 0
 
 
 def test_no_profile_and_several_are_shown() -> None:
     assert REPORT.config is not None
     for profiles, shown in (((), "none"), (("kube-proxy-ipvs", "lvs-full"), "kube-proxy-ipvs,lvs-full")):
-        made = REPORT.replace(config=dataclasses.replace(REPORT.config, profiles=profiles))
+        made = REPORT.replace(config=REPORT.config._replace(profiles=profiles))
         assert value(made, f'ipvsd_config_info{{config_hash="0123456789ab",profile="{shown}"}}') == 1
 
 
 def test_counts_are_shown_per_name() -> None:
-    tally = dataclasses.replace(EMPTY, loads={"ip_vs": 3}, drifts={"net.ipv4.ip_forward": 2}, looks=7)
+    tally = EMPTY._replace(loads={"ip_vs": 3}, drifts={"net.ipv4.ip_forward": 2}, looks=7)
     made = REPORT.replace(tally=tally)
     assert value(made, 'ipvsd_module_loads_total{module="ip_vs"}') == 3
     assert value(made, 'ipvsd_sysctl_drifts_total{name="net.ipv4.ip_forward"}') == 2
@@ -131,7 +130,7 @@ def test_counts_are_shown_per_name() -> None:
 def test_a_histogram_is_cumulated() -> None:
     counts = [0] * (len(BUCKETS) + 1)
     counts[0], counts[2], counts[-1] = 1, 2, 1
-    made = REPORT.replace(tally=dataclasses.replace(EMPTY, repair_seconds=Histogram(tuple(counts), 123.5)))
+    made = REPORT.replace(tally=EMPTY._replace(repair_seconds=Histogram(tuple(counts), 123.5)))
     name = "ipvsd_drift_repair_duration_seconds"
     assert value(made, f'{name}_bucket{{le="0.001"}}') == 1
     assert value(made, f'{name}_bucket{{le="0.005"}}') == 3

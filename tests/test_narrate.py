@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 
 import pytest
@@ -144,7 +143,7 @@ def test_what_is_not_known_of_the_writer_has_no_field() -> None:
     (line,) = turned([WRITE], [NOBODY])
     assert line.text.endswith("; changed by the kernel, repaired in 2.1 ms")
     assert not [name for name in line.fields if name.startswith(("OBJECT_", "CONTAINER_", "POD_"))]
-    unnamed = dataclasses.replace(REPAIR, writer=Writer(0, "", unit="cron.service"))
+    unnamed = REPAIR._replace(writer=Writer(0, "", unit="cron.service"))
     (line,) = turned([WRITE], [unnamed])
     assert {name for name in line.fields if name.startswith("OBJECT_")} == {"OBJECT_SYSTEMD_UNIT"}
 
@@ -175,7 +174,7 @@ def test_many_drifts_of_one_thing_are_told_as_one() -> None:
 def test_drifts_of_several_things_are_told_each() -> None:
     others = [f"net.ipv4.conf.eth{number}.rp_filter" for number in range(5)]
     actions = [WriteSysctl(name, "0", "1") for name in others]
-    lines = list(turned(actions, [dataclasses.replace(NOBODY, name=name) for name in others]))
+    lines = list(turned(actions, [NOBODY._replace(name=name) for name in others]))
     assert [line.fields["SYSCTL"] for line in lines] == others
 
 
@@ -205,7 +204,7 @@ def test_what_is_yielded_says_so_and_needs_no_remedy() -> None:
 
 def test_a_fight_that_goes_on_is_not_told_again() -> None:
     fight = Fight(rival="agent[42]", since=1.0)
-    assert list(fought({FORWARD: fight}, {FORWARD: dataclasses.replace(fight, level=99.0)}, LIMIT)) == []
+    assert list(fought({FORWARD: fight}, {FORWARD: fight._replace(level=99.0)}, LIMIT)) == []
 
 
 def test_a_fight_that_is_over_is_told() -> None:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from ipvsd.report import SourceState
 
 
-@dataclass(frozen=True)
-class Targets:
+class Targets(NamedTuple):
     """What is held now: module names, the files of sysctls that exist by key, the configuration's directories.
 
     The kernel is to refuse what others write to those of `sysctls` that are `guarded`, but for the units in `allowed`.

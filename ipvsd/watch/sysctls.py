@@ -12,8 +12,7 @@ from __future__ import annotations
 import ctypes
 import os
 import struct
-from dataclasses import dataclass
-from typing import Optional
+from typing import NamedTuple, Optional
 
 from ipvsd.model import ReasonKind
 from ipvsd.reflex import Reflex
@@ -27,8 +26,7 @@ _IN_Q_OVERFLOW = 0x4000
 _EVENT = struct.Struct("iIII")
 
 
-@dataclass(frozen=True)
-class _Pin:
+class _Pin(NamedTuple):
     descriptor: int
     watch: int
     identity: tuple[int, int]

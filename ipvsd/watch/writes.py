@@ -13,8 +13,7 @@ import os
 import struct
 import time
 from collections.abc import Sequence, Set
-from dataclasses import dataclass
-from typing import Optional
+from typing import NamedTuple, Optional
 
 from ipvsd import bpf, hook, sysctls
 from ipvsd.assembly import assemble
@@ -33,8 +32,7 @@ _HEAD = struct.Struct("<II")
 _BUSY, _DISCARDED, _LENGTH = 1 << 31, 1 << 30, (1 << 30) - 1
 
 
-@dataclass(frozen=True)
-class Refusal:
+class Refusal(NamedTuple):
     """The last write to a guarded sysctl that was refused, and how many there were."""
 
     name: str

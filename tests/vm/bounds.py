@@ -37,7 +37,8 @@ def of_module(module: Module) -> Promise:
     mine, theirs = module.repair.p50, module.modprobe.p50
     right = f", its {module.sysctls} sysctls right" if module.sysctls else ""
     what = f"{module.name}: unloaded to live{right}"
-    return Promise(what, mine / theirs, 0.6, "x", f"`modprobe {module.name}`: {ms(mine)} against {ms(theirs)}")
+    beside = f"`modprobe {module.name}`: {ms(mine)} against {ms(theirs)}; the kernel's part {ms(module.kernel.p50)}"
+    return Promise(what, mine / theirs, 0.6, "x", beside)
 
 
 def of_sysctl(sysctl: Sysctl) -> tuple[Promise, Promise]:

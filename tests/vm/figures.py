@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,12 +43,13 @@ class Sysctl:
 
 @dataclass(frozen=True)
 class Module:
-    """From the return of an unload until the module is live and its sysctls are right, and a modprobe of it."""
+    """From the return of an unload until the module is live and its sysctls are right; a modprobe; finit_module(2)."""
 
     name: str
     sysctls: int
     repair: Spread
     modprobe: Spread
+    kernel: Spread
 
 
 @dataclass(frozen=True)
@@ -139,7 +140,7 @@ def sysctl_program(node: Node, tries: int) -> Spread:
 def module(node: Node, tries: int) -> Module:
     """Measure the repair of a module that nothing depends on."""
     found = ask(node, "module", tries, "ip_vs_sh")
-    return Module("ip_vs_sh", 0, spread(found["repair"]), spread(found["modprobe"]))
+    return _module("ip_vs_sh", 0, found)
 
 
 def module_with_sysctls(node: Node, tries: int) -> Module:
@@ -155,7 +156,11 @@ def module_with_sysctls(node: Node, tries: int) -> Module:
     finally:
         node.run("rm /etc/ipvsd/conf.d/z.yaml")
         node.start()
-    return Module("ip_vs", len(VS), spread(found["repair"]), spread(found["modprobe"]))
+    return _module("ip_vs", len(VS), found)
+
+
+def _module(name: str, sysctls: int, found: Mapping[str, Sequence[float]]) -> Module:
+    return Module(name, sysctls, *(spread(found[kind]) for kind in ("repair", "modprobe", "kernel")))
 
 
 def start(node: Node, tries: int, units: int = 0) -> Start:
