@@ -1,9 +1,10 @@
-"""Giving up what only the start needs."""
+"""Giving up what is not needed any more, or never: for the calling thread, and whatever that starts."""
 
 from __future__ import annotations
 
 import ctypes
 import struct
+from collections.abc import Sequence
 
 # <linux/capability.h>
 _VERSION_3 = 0x20080522
@@ -11,12 +12,11 @@ BPF = 39
 
 
 def drop(capability: int) -> None:
-    """Give up a capability for good, for this process and all that it starts. Raises OSError.
+    """Give up a capability for good. Raises OSError.
 
     With NoNewPrivileges= what is started does not get it back.
     """
-    libc = ctypes.CDLL(None, use_errno=True)
-    header = ctypes.create_string_buffer(struct.pack("<Ii", _VERSION_3, 0), 8)
+    libc, header = ctypes.CDLL(None, use_errno=True), _header()
     sets = ctypes.create_string_buffer(24)  # effective, permitted and inheritable, the low halves first
     if libc.capget(header, sets) < 0:
         raise OSError(ctypes.get_errno(), "cannot read the capabilities")
@@ -24,5 +24,19 @@ def drop(capability: int) -> None:
     words = list(struct.unpack("<6I", sets.raw))
     for index in range(3 * half, 3 * half + 3):
         words[index] &= ~(1 << bit)
-    if libc.capset(header, ctypes.create_string_buffer(struct.pack("<6I", *words), 24)) < 0:
+    _set(words)
+
+
+def drop_all() -> None:
+    """Give up all of them. Raises OSError."""
+    _set([0] * 6)
+
+
+def _set(words: Sequence[int]) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.capset(_header(), ctypes.create_string_buffer(struct.pack("<6I", *words), 24)) < 0:
         raise OSError(ctypes.get_errno(), "cannot give up a capability")
+
+
+def _header() -> ctypes.Array[ctypes.c_char]:
+    return ctypes.create_string_buffer(struct.pack("<Ii", _VERSION_3, 0), 8)

@@ -20,7 +20,7 @@ import traceback
 from collections.abc import Sequence
 from typing import Any, Callable, Optional
 
-from ipvsd import metrics, present
+from ipvsd import capabilities, metrics, present
 from ipvsd.effective import address
 from ipvsd.journal import log
 from ipvsd.report import Report, SourceState, State
@@ -88,6 +88,9 @@ class _Thread(threading.Thread):
         self._read, self._write = os.pipe2(os.O_CLOEXEC)
 
     def run(self) -> None:
+        # Nor have them the threads that serve: no request comes near to what loads modules.
+        with contextlib.suppress(OSError):  # a sandbox of someone's own that forbids even this
+            capabilities.drop_all()
         with selectors.DefaultSelector() as selector:
             selector.register(self._read, selectors.EVENT_READ)
             for server in self._servers:

@@ -9,19 +9,30 @@ from pathlib import Path
 from ipvsd.capabilities import BPF
 
 PROGRAM = """
-from ipvsd.capabilities import BPF, drop
+import threading
+from ipvsd.capabilities import BPF, drop, drop_all
 def sets():
-    lines = open("/proc/self/status").read().splitlines()
+    lines = open("/proc/thread-self/status").read().splitlines()
     print(*(line.split()[1] for line in lines if line.startswith(("CapInh", "CapPrm", "CapEff"))))
 sets()
 drop(BPF)
 sets()
 drop(BPF)  # once more does no harm
+def without():
+    drop_all()
+    inheritor = threading.Thread(target=sets)
+    inheritor.start()
+    inheritor.join()
+thread = threading.Thread(target=without)
+thread.start()
+thread.join()
+sets()
 """
 
 
-def test_one_capability_is_gone_and_the_others_stay() -> None:
+def test_one_capability_is_gone_and_a_thread_can_give_up_all_of_its_own() -> None:
     root = Path(__file__).parent.parent
     done = subprocess.run([sys.executable, "-c", PROGRAM], cwd=root, capture_output=True, text=True, check=True)
-    before, after = ([int(mask, 16) for mask in line.split()] for line in done.stdout.splitlines())
+    before, after, thread, other = ([int(mask, 16) for mask in line.split()] for line in done.stdout.splitlines())
     assert after == [mask & ~(1 << BPF) for mask in before]
+    assert (thread, other) == ([0, 0, 0], after)
