@@ -52,6 +52,10 @@ kernels: $(DEB) $(BIN)/.ready  ## the bench tests that matter on other kernels: 
 	done; \
 	[ -z "$$failed" ] || { echo "failed with kernel$$failed"; exit 1; }
 
+test-matrix: $(DEB) $(RPM) $(BIN)/.ready  ## the packages on every platform; write docs/platforms.md; an hour
+	@$(MAKE) --no-print-directory packages WANTED="$(TEST_PACKAGES)"
+	$(BIN)/python -m tests.vm.matrix docs/platforms.md
+
 demo:  ## install what is needed, boot a machine and show the main job happening
 	@$(MAKE) --no-print-directory packages WANTED="$(BUILD_PACKAGES) $(BENCH_PACKAGES)"
 	@$(MAKE) --no-print-directory deb
@@ -127,4 +131,4 @@ $(BIN)/.ready: pyproject.toml
 	@$(BIN)/pip -q --disable-pip-version-check install --retries 5 -e '.[bookworm,test]'
 	@touch $@
 
-.PHONY: help check test kernels demo vm bench deb rpm dist sign-check clean lint-packages packages
+.PHONY: help check test kernels test-matrix demo vm bench deb rpm dist sign-check clean lint-packages packages

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -31,15 +32,20 @@ def _only(pattern: str) -> Path:
     return found[0]
 
 
-def build_newer(place: Path) -> Path:
-    """Build a later version of the one that bundles, from a copy of the tree below `place`; some seconds."""
-    tree = place / "tree"
+def copy_tree(tree: Path) -> None:
+    """Copy what is under version control, and what would be, as it is now."""
     listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     names = subprocess.run(listed, cwd=PROJECT, capture_output=True, text=True, check=True).stdout
     for name in filter(None, names.split("\0")):
         if (PROJECT / name).exists():
             (tree / name).parent.mkdir(parents=True, exist_ok=True)
-            (tree / name).write_bytes((PROJECT / name).read_bytes())
+            shutil.copy(PROJECT / name, tree / name)
+
+
+def build_newer(place: Path) -> Path:
+    """Build a later version of the one that bundles, from a copy of the tree below `place`; some seconds."""
+    tree = place / "tree"
+    copy_tree(tree)
     (tree / "ipvsd/__init__.py").write_text('__version__ = "99.0"\n')
     (tree / "CHANGELOG.md").write_text("# Changelog\n\n## [99.0] - 2099-01-01\n\n### Added\n\n- 5% of something.\n")
     command = [sys.executable, "-B", "packaging/build.py", "--work", "../work", "--dist", "../dist", "--no-check"]

@@ -6,7 +6,6 @@ without root in a user namespace, too.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +13,8 @@ import pytest
 
 from tests.packaging.built import build_newer, bundled, unbundled
 from tests.packaging.root import Root
-from tests.vm import userland
+from tests.vm import kernels, userland
+from tests.vm.image import say
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -38,9 +38,11 @@ def newer(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Root]:
     """A Debian in which nothing of ipvsd is, and which enables no service unless it is asked to, as EL does."""
-    archive = userland.userland(lambda text: print(text, file=sys.stderr))
+    archive = userland.userland(say, kernels.chosen_suite())
     made = Root(tmp_path_factory.mktemp("root"))
     made.unpack(archive)
+    made.put("usr/lib/systemd/system-preset/99-default-disable.preset", "disable *\n")
+    made.run("mkdir -p /usr/share/licenses")  # which is every rpm distribution's own
     yield made
     made.remove()
 

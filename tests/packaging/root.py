@@ -13,6 +13,7 @@ _NOT_LOOKED_AT = "./dev ./var/lib/rpm ./var/cache ./tmp".split()
 
 # The null device, which scriptlets write to, is not in the tarball.
 _INSIDE = 'mount --rbind /dev "$ROOT/dev"; '
+_PROC = 'mount --rbind /proc "$ROOT/proc"; '
 _WITHOUT_ROOT = ("--map-root-user", "--map-auto")
 
 
@@ -27,8 +28,6 @@ class Root:
         self.directory.mkdir()
         self.directory.parent.chmod(0o755)
         self._run(f"tar -xpf {archive} -C $ROOT --numeric-owner --exclude='./dev/*'")
-        self.put("usr/lib/systemd/system-preset/99-default-disable.preset", "disable *\n")
-        self.run("mkdir -p /usr/share/licenses")  # which is every rpm distribution's own
 
     def remove(self) -> None:
         """Delete it."""
@@ -38,9 +37,21 @@ class Root:
         """Write a file."""
         self._run(f"mkdir -p $ROOT/{os.path.dirname(path)} && cat > $ROOT/{path}", text)
 
-    def run(self, command: str, check: bool = True, given: str = "") -> subprocess.CompletedProcess[str]:
-        """Run a shell command with this as its root directory."""
-        return self._run(f'{_INSIDE} exec chroot "$ROOT" /bin/sh -c "$INSIDE"', given, check, command)
+    def copy(self, source: Path, path: str) -> None:
+        """Copy a file into it."""
+        self._run(f"cp {source} $ROOT/{path}")
+
+    def pack(self, archive: Path) -> None:
+        """Make a tarball of it."""
+        self._run(f"tar -cpf {archive} -C $ROOT --numeric-owner .")
+
+    def run(
+        self, command: str, check: bool = True, given: str = "", proc: bool = False
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a shell command with this as its root directory; `proc` is whether it sees the processes."""
+        return self._run(
+            f'{_INSIDE} {_PROC if proc else ""} exec chroot "$ROOT" /bin/sh -c "$INSIDE"', given, check, command
+        )
 
     def imports(self, modules: str, *path: str) -> bool:
         """Tell whether Python finds modules there, and below these directories."""

@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ipvsd import __version__
-from tests.vm import alternatives, bounds, figures, kernels, native
-from tests.vm.image import image
+from tests.vm import alternatives, bounds, figures, native
+from tests.vm.image import chosen
 from tests.vm.machine import Machine
 from tests.vm.node import PROJECT, Node
 from tests.vm.report import Results, markdown
@@ -62,7 +62,7 @@ def describe(node: Node) -> Iterator[tuple[str, str]]:
     model = re.search(r"^model name\s*: (.*)", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     accelerator = os.environ.get("IPVSD_VM_ACCEL", "tcg,thread=multi")
     git = ["git", "-C", str(PROJECT), "describe", "--always", "--dirty"]
-    qemu = subprocess.run([*image().emulator, "--version"], capture_output=True, text=True, check=True).stdout
+    qemu = subprocess.run([*chosen().emulator, "--version"], capture_output=True, text=True, check=True).stdout
     versions = (
         ". /etc/os-release; echo $PRETTY_NAME; uname -r; python3 --version; systemctl --version | head -n 1; "
         "modprobe --version | head -n 1; tuned --version; nproc; awk '/MemTotal/ {print int($2 / 1024)}' /proc/meminfo"
@@ -81,7 +81,7 @@ def describe(node: Node) -> Iterator[tuple[str, str]]:
 def measure(size: Size) -> Results:
     """Boot, install, measure."""
     before = neighbours()
-    with Machine(image(kernels.chosen())) as machine:
+    with Machine(chosen()) as machine:
         node = Node(machine)
         machine.booted()
         node.install()

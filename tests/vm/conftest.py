@@ -6,8 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.vm import kernels
-from tests.vm.image import image
+from tests.vm.image import chosen
 from tests.vm.machine import Machine
 from tests.vm.node import Journal, Node
 
@@ -21,7 +20,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def booted() -> Iterator[Node]:
     """A node that was installed while running, and then rebooted, as a person would."""
-    with Machine(image(kernels.chosen())) as machine:
+    with Machine(chosen()) as machine:
         node = Node(machine)
         node.install()
         machine.reboot()

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from tests.vm import figures
-from tests.vm.image import image
+from tests.vm.image import chosen
 from tests.vm.machine import BenchError, Machine
 from tests.vm.node import MODULES, SYSCTLS, Node, package
 
@@ -113,7 +113,7 @@ def main() -> int:
     demo = Demo()
     try:
         demo.step("a bench machine: QEMU without KVM, so that everything is slower than life")
-        made = image(say=demo.show)
+        made = chosen(demo.show)
         with Machine(made) as machine:
             node = Node(machine)
             machine.booted()

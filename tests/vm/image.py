@@ -53,36 +53,55 @@ class Image:
     emulator: tuple[str, ...]
 
 
-def image(
-    kernel: str = kernels.DEFAULT, say: Callable[[str], None] = lambda text: print(text, file=sys.stderr)
-) -> Image:
-    """Return the image with one of KERNELS, building it (some 100 s and 800 MB) unless it is in the cache."""
+def say(text: str) -> None:
+    """Tell a waiting person what is being built."""
+    print(text, file=sys.stderr)
+
+
+def chosen(say: Callable[[str], None] = say) -> Image:
+    """Return the image that $IPVSD_VM_KERNEL and $IPVSD_VM_SUITE name, else the default one."""
+    return image(kernels.chosen(), kernels.chosen_suite(), say)
+
+
+def image(kernel: str, suite: str, say: Callable[[str], None]) -> Image:
+    """Return the image of a Debian with one of KERNELS, building it (100 s, 800 MB) unless it is in the cache."""
 
     def build(target: Path, work: Path) -> None:
         say(f"building the bench image with Linux {kernel} in {cache.directory()}, about a minute")
-        _build(kernel, archive, target, work)
+        stub = work / "stub"
+        unpacked = kernels.unpack(kernel, work)
+        if kernels.KERNELS[kernel].stub:
+            _build_stub(suite, unpacked.modules.name, stub)
+        _build(unpacked, archive, target, work)
 
-    archive = debian.userland(say)
+    archive = debian.userland(say, suite)
     recipe = (kernel, archive.parent.name, Path(__file__), Path(initrd.__file__), *kernels.RECIPE, *STUB)
-    place = cache.kept(f"image-{kernel}", recipe, build)
+    return _image(kernel, cache.kept(f"image-{kernel}", recipe, build))
+
+
+def baked(kernel: str, archive: Path, place: Path) -> Image:
+    """Return an image of a root directory of one's own, a tarball, made in `place` in about a minute."""
+    work = place / "work"
+    work.mkdir()
+    _build(kernels.unpack(kernel, work), archive, place, work)
+    return _image(kernel, place)
+
+
+def _image(kernel: str, place: Path) -> Image:
     qemu = emulator.command(least=kernels.KERNELS[kernel].qemu)
     return Image(place / "vmlinuz", place / "initrd", place / "disk", qemu)
 
 
-def _build(name: str, archive: Path, target: Path, work: Path) -> None:
-    kernel = kernels.unpack(name, work)
-    stub = work / "stub"
-    if kernels.KERNELS[name].stub:
-        _build_stub(kernel.modules.name, stub)
+def _build(kernel: Kernel, archive: Path, target: Path, work: Path) -> None:
     root = work / "root"
     root.mkdir()
-    _disk(archive, root, kernel, stub / "nf_conntrack_ipv4.ko", target / "disk")
+    _disk(archive, root, kernel, work / "stub/nf_conntrack_ipv4.ko", target / "disk")
     shutil.copy(kernel.vmlinuz, target / "vmlinuz")
     initrd.write(target / "initrd", root / "usr/bin/busybox", kernel.modules)
     _remove(root)
 
 
-def _build_stub(release: str, target: Path) -> None:
+def _build_stub(suite: str, release: str, target: Path) -> None:
     target.mkdir()
     target.chmod(0o777)  # mmdebstrap's hooks write here, maybe as another user
     hooks = (
@@ -91,7 +110,7 @@ def _build_stub(release: str, target: Path) -> None:
         BUILD_STUB.format(release=release, target=target),
     )
     options = (*(f"--customize-hook={hook}" for hook in hooks), "--format=null")
-    debian.mmdebstrap((f"linux-headers-{release}", "gcc-12", "make"), options, Path("-"))
+    debian.mmdebstrap(suite, (f"linux-headers-{release}", "gcc-12", "make"), options, Path("-"))
 
 
 def _disk(archive: Path, root: Path, kernel: Kernel, stub: Path, disk: Path) -> None:
@@ -107,4 +126,4 @@ def _remove(root: Path) -> None:
 
 
 if __name__ == "__main__":
-    print(image(kernels.chosen()))
+    print(chosen())

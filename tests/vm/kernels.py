@@ -37,15 +37,29 @@ KERNELS: Mapping[str, Origin] = {
     "7.2": Origin("sid", qemu=10),
 }
 DEFAULT = "6.1"
+SUITES = tuple(origin.suite for origin in KERNELS.values())
 RECIPE = (Path(__file__), Path(packages.__file__))
 
 
 def chosen() -> str:
-    """Return the kernel that $IPVSD_VM_KERNEL names, else the default one; exits if there is no such kernel."""
-    name = os.environ.get("IPVSD_VM_KERNEL") or DEFAULT
+    """Return the kernel that $IPVSD_VM_KERNEL names, else the chosen suite's; exits if there is no such kernel."""
+    name = os.environ.get("IPVSD_VM_KERNEL") or of_suite(chosen_suite())
     if name not in KERNELS:
         sys.exit(f"cannot boot kernel {name}: not one of {', '.join(KERNELS)} (see IPVSD_VM_KERNEL)")
     return name
+
+
+def chosen_suite() -> str:
+    """Return the Debian that $IPVSD_VM_SUITE names, else the default one; exits if there is no such suite."""
+    name = os.environ.get("IPVSD_VM_SUITE") or KERNELS[DEFAULT].suite
+    if name not in SUITES:
+        sys.exit(f"cannot boot Debian {name}: not one of {', '.join(SUITES)} (see IPVSD_VM_SUITE)")
+    return name
+
+
+def of_suite(suite: str) -> str:
+    """Return the kernel that a suite comes with."""
+    return next(name for name, origin in KERNELS.items() if origin.suite == suite)
 
 
 def unpack(name: str, work: Path) -> Kernel:

@@ -187,6 +187,10 @@ class Node:
         self.run("systemctl restart ipvsd")
         self.until(self.status, "status.json")
 
+    def replaced(self, pid: str) -> None:
+        """Wait until another process than this one is the daemon and has told its state."""
+        self.until(lambda: self.show("MainPID") not in ("0", pid) and self.status(), "a new daemon")
+
     def configure(self, text: str) -> None:
         """Replace the test's drop-in and wait until it is at work."""
         self.machine.put(text.encode(), DROP_IN)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from tests.vm import kernels
-from tests.vm.image import image
+from tests.vm.image import chosen
 from tests.vm.machine import Machine
 from tests.vm.node import Node
 
@@ -13,7 +12,7 @@ from tests.vm.node import Node
 def main() -> None:
     """Boot, install, and leave the console to the person."""
     print("booting; log in as root without a password; 'poweroff' or Ctrl-a x ends it", file=sys.stderr)
-    with Machine(image(kernels.chosen()), interactive=True) as machine:
+    with Machine(chosen(), interactive=True) as machine:
         node = Node(machine)
         machine.booted()
         node.install()

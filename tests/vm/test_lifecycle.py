@@ -26,7 +26,7 @@ def test_after_kill_9_it_comes_back_and_finds_the_node_as_it_left_it(node: Node,
     pid = node.show("MainPID")
     node.run("systemctl kill -s KILL ipvsd; sysctl -w net.ipv4.ip_forward=0")
 
-    node.until(lambda: node.show("MainPID") not in (pid, "0"), "a new process")
+    node.replaced(pid)
     node.until(lambda: node.show("ActiveState") == "active", "active")
 
     assert node.sysctl("net.ipv4.ip_forward") == "1"

@@ -69,7 +69,7 @@ def test_an_upgrade_restarts_it_and_keeps_what_the_administrator_wrote(node: Nod
 
     node.run(f"{APT} /root/newer.deb")
 
-    node.until(lambda: node.show("MainPID") != pid and node.status(), "the new daemon")
+    node.replaced(pid)
     assert node.show("ActiveState") == "active"
     assert node.status()["config"]["interval"] == 59
     node.run(f"sed -i /interval/d /etc/ipvsd/ipvsd.yaml; {APT} --allow-downgrades /root/ipvsd.deb")

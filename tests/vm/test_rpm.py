@@ -8,8 +8,7 @@ import pytest
 
 from tests.packaging.built import build_newer, bundled
 from tests.packaging.root import LIBRARIES
-from tests.vm import kernels
-from tests.vm.image import image
+from tests.vm.image import chosen
 from tests.vm.machine import Machine
 from tests.vm.node import KUBELET, MODULES, SYSCTLS, Node
 
@@ -27,7 +26,7 @@ FILES = (
 def booted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
     """Instead of the node with the .deb: one on which the .rpm was installed while it ran, and which was rebooted."""
     newer = build_newer(tmp_path_factory.mktemp("newer"))
-    with Machine(image(kernels.chosen())) as machine:
+    with Machine(chosen()) as machine:
         node = Node(machine)
         machine.put(bundled().read_bytes(), "/root/ipvsd.rpm")
         machine.put(newer.read_bytes(), "/root/newer.rpm")
@@ -89,7 +88,7 @@ def test_an_upgrade_restarts_it_and_the_last_erasure_leaves_nothing(booted: Node
     node, pid = booted, booted.show("MainPID")
     node.run(f"{RPM} -U /root/newer.rpm")
 
-    node.until(lambda: node.show("MainPID") != pid and node.status(), "the new daemon")
+    node.replaced(pid)
     assert node.run("ipvsd --version").out == "ipvsd 99.0\n"
     assert node.show("UnitFileState") == "enabled"
     node.until(node.right, "the node right")

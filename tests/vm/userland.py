@@ -15,7 +15,6 @@ from typing import Callable
 from tests.vm import cache
 
 AGENT = tuple(Path(__file__).parent / "guest" / name for name in ("agent.py", "bench-agent.service"))
-SUITE = "bookworm"
 PACKAGES = (
     "systemd systemd-sysv udev dbus kmod procps iproute2 nftables ipvsadm tuned rpm busybox-static python3 "
     "python3-pyroute2 python3-sdnotify python3-yaml python3-watchdog python3-prometheus-client "
@@ -38,27 +37,27 @@ mkdir -p "$root/var/log/journal"
 """
 
 
-def userland(say: Callable[[str], None]) -> Path:
-    """Return the tarball, building it (about a minute) unless it is in the cache."""
+def userland(say: Callable[[str], None], suite: str) -> Path:
+    """Return the tarball of a Debian, building it (about a minute) unless it is in the cache."""
 
     def build(target: Path, _: Path) -> None:
-        say(f"installing packages for the bench (Debian {SUITE}) in {cache.directory()}, about a minute")
+        say(f"installing packages for the bench (Debian {suite}) in {cache.directory()}, about a minute")
         hooks = (
             "mkdir -p $1/usr/local/lib/bench",
             f"copy-in {AGENT[0]} /usr/local/lib/bench",
             f"copy-in {AGENT[1]} /etc/systemd/system",
             SETTLE,
         )
-        mmdebstrap(PACKAGES, [f"--customize-hook={hook}" for hook in hooks], target / "root.tar")
+        mmdebstrap(suite, PACKAGES, [f"--customize-hook={hook}" for hook in hooks], target / "root.tar")
 
-    return cache.kept("userland", (Path(__file__), *AGENT), build) / "root.tar"
+    return cache.kept(f"userland-{suite}", (suite, Path(__file__), *AGENT), build) / "root.tar"
 
 
-def mmdebstrap(packages: Sequence[str], options: Sequence[str], target: Path) -> None:
-    """Make a root of bookworm with these packages; exits if three tries fail."""
+def mmdebstrap(suite: str, packages: Sequence[str], options: Sequence[str], target: Path) -> None:
+    """Make a root of a suite with these packages; exits if three tries fail."""
     command = [
         "mmdebstrap", "--quiet", "--variant=apt", f"--include={','.join(packages)}",
-        "--aptopt=Acquire::Retries \"5\"", *options, SUITE, str(target),
+        "--aptopt=Acquire::Retries \"5\"", *options, suite, str(target),
     ]  # fmt: skip
     for attempt in range(3):
         done = subprocess.run(command, capture_output=True, text=True, check=False)

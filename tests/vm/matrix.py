@@ -1,0 +1,98 @@
+"""Try the packages on every platform, and tell what was seen: `make test-matrix`.
+
+`python3 -m tests.vm.matrix FILE` runs the tests of a platform on each Debian, prints a table, and writes it to FILE;
+`--suite NAME` takes one of them alone, and writes nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from xml.etree import ElementTree
+
+from ipvsd import __version__
+from tests.vm.kernels import SUITES
+
+PROJECT = Path(__file__).parents[2]
+DEB = ("tests/packaging/test_userland.py", "tests/vm/test_platform.py")
+RPM = ("tests/packaging/test_rpm.py", "tests/packaging/test_unbundled.py", "tests/vm/test_rpm.py")
+WITH_RPM = "bookworm"  # where Debian's rpm is tried; of Fedora and EL there is no bench
+
+
+@dataclass(frozen=True)
+class Platform:
+    """What was found on one suite: versions, and by file and name of each test whether it passed."""
+
+    suite: str
+    versions: Mapping[str, str]
+    passed: Mapping[tuple[str, str], bool]
+    seconds: float
+
+
+def measure(suite: str) -> Platform:
+    """Run the tests of one platform."""
+    files = (*DEB, *RPM) if suite == WITH_RPM else DEB
+    begun = time.monotonic()
+    with tempfile.TemporaryDirectory() as place:
+        junit = Path(place) / "junit.xml"
+        command = [sys.executable, "-m", "pytest", "-q", "-m", "vm or packaging", f"--junitxml={junit}", *files]
+        subprocess.run(command, cwd=PROJECT, env={**os.environ, "IPVSD_VM_SUITE": suite}, check=False)
+        cases = list(ElementTree.parse(junit).iter("testcase"))
+    passed: dict[tuple[str, str], bool] = {}
+    for case in cases:
+        test = case.get("classname", ""), re.sub(r"\[.*", "", case.get("name", ""))
+        passed[test] = passed.get(test, True) and not case.findall("failure") and not case.findall("error")
+    versions = {item.get("name", ""): item.get("value", "") for case in cases for item in case.iter("property")}
+    return Platform(suite, versions, passed, time.monotonic() - begun)
+
+
+def table(platforms: Sequence[Platform]) -> Iterator[str]:
+    """Yield the lines of a page in Markdown."""
+    yield "# Platforms"
+    yield ""
+    yield f"Seen with ipvsd {__version__} on {time.strftime('%Y-%m-%d', time.gmtime())}, on each Debian with its own"
+    yield "kernel and its own libraries, in virtual machines, and one package file for all of them. `make test-matrix`"
+    yield "goes through it again."
+    yield ""
+    yield f"| | {' | '.join(platform.suite for platform in platforms)} |"
+    yield "|---|" + "---|" * len(platforms)
+    for name in dict.fromkeys(name for platform in platforms for name in platform.versions):
+        yield f"| {name} | {' | '.join(platform.versions.get(name, '?') for platform in platforms)} |"
+    for test in dict.fromkeys(test for platform in platforms for test in platform.passed):
+        told = {True: "yes", False: "**no**", None: "not tried"}
+        cells = (told[platform.passed.get(test)] for platform in platforms)
+        kind = ".rpm: " if any(test[0].endswith(Path(file).stem) for file in RPM) else ""
+        yield f"| {kind}{test[1].replace('test_', '', 1).replace('_', ' ')} | {' | '.join(cells)} |"
+    yield ""
+    yield "The .rpm is tried with Debian's `rpm`, in a root directory of its own and on a booted machine; it was not"
+    yield "tried on Fedora or EL."
+
+
+def main() -> int:
+    """Return 0 if everything passed everywhere, else 1."""
+    parser = argparse.ArgumentParser(prog="tests.vm.matrix", description=__doc__)
+    parser.add_argument("file", type=Path)
+    parser.add_argument("--suite", choices=SUITES)
+    options = parser.parse_args()
+    platforms = []
+    for suite in [options.suite] if options.suite else SUITES:
+        print(f"== {suite}", file=sys.stderr, flush=True)
+        platforms.append(measure(suite))
+        print(f"== {suite}: {platforms[-1].seconds / 60:.1f} min", file=sys.stderr, flush=True)
+    text = "".join(f"{line}\n" for line in table(platforms))
+    print(text)
+    if not options.suite:
+        options.file.write_text(text)
+    return 0 if all(all(platform.passed.values()) for platform in platforms) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,156 @@
+"""The package from a baked image to a purged disk, on one Debian; `make test-matrix` does it on each of them.
+
+The image is made as images are: the package is installed in a chroot, and the machine boots for the first time.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Callable
+
+import pytest
+
+from tests.packaging.root import Root
+from tests.vm import kernels, userland
+from tests.vm.image import baked, say
+from tests.vm.machine import Machine
+from tests.vm.node import KUBELET, MODULES, SYSCTLS, Journal, Node, package
+
+APT = "apt-get install -y --no-install-recommends"
+BEFORE = "/root/before"
+# What a first boot and the bench itself leave, and what apt and dpkg keep for themselves.
+NOT_LOOKED_AT = (
+    "/proc /sys /dev /run /tmp /root /var/tmp /var/log /var/cache /var/lib/systemd /var/lib/dpkg /var/lib/apt "
+    "/usr/lib/modules /lost+found"
+)
+FILES = f"find / \\( {' -o '.join(f'-path {path}' for path in NOT_LOOKED_AT.split())} \\) -prune -o -print | sort"
+# Each second another drift, which has to be repaired before the next one; prints how long each took, in seconds.
+DRIFTS = """
+import pathlib, subprocess, sys, time
+value, state = pathlib.Path("/proc/sys/net/ipv4/ip_forward"), pathlib.Path("/sys/module/ip_vs_sh/initstate")
+def drift(number):
+    if number % 2:
+        value.write_text("0\\n")
+    else:
+        subprocess.run(["rmmod", "ip_vs_sh"], check=True)
+def right():
+    return value.read_text() == "1\\n" and state.exists() and state.read_text() == "live\\n"
+for number in range(int(sys.argv[1])):
+    drift(number)
+    begun = time.monotonic()
+    while not right():
+        if time.monotonic() > begun + 60:
+            sys.exit(f"drift {number} was not repaired in a minute")
+        time.sleep(0.02)
+    print(f"{time.monotonic() - begun:.2f}", flush=True)
+    time.sleep(max(0, begun + 1 - time.monotonic()))
+"""
+
+
+def _versions(node: Node) -> dict[str, str]:
+    """Return the upstream versions of what ipvsd uses."""
+    packages = "systemd python3 libkmod2 python3-yaml python3-pyroute2 python3-sdnotify python3-watchdog"
+    told = node.run(f"dpkg-query -W -f '${{Package}} ${{Version}}\n' {packages} python3-prometheus-client").out
+    found = dict(line.split() for line in told.splitlines())
+    return {name.replace("python3-", ""): re.sub(r"^\d+:|[-~+].*", "", found[name]) for name in found}
+
+
+@pytest.fixture(scope="module")
+def booted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+    """Instead of the node that was installed while it ran: one whose image was baked, at its first boot."""
+    place = tmp_path_factory.mktemp("baked")
+    root = Root(place)
+    root.unpack(userland.userland(say, kernels.chosen_suite()))
+    root.put("etc/systemd/system/kubelet.service", KUBELET)
+    root.run("systemctl enable kubelet")
+    root.put("usr/sbin/policy-rc.d", "#!/bin/sh\nexit 101\n")  # as in every image that is made with care
+    root.copy(package(), "root/ipvsd.deb")
+    root.run(f"chmod +x /usr/sbin/policy-rc.d; {FILES} > {BEFORE}; {APT} /root/ipvsd.deb; rm /usr/sbin/policy-rc.d")
+    root.pack(place / "root.tar")
+    root.remove()
+    with Machine(baked(kernels.chosen(), place / "root.tar", place)) as machine:
+        node = Node(machine)
+        machine.booted()
+        node.until(node.status, "status.json")
+        node.note_boot()
+        yield node
+
+
+def test_the_first_boot_of_a_baked_image_is_ready_before_kubelet(node: Node) -> None:
+    modules = {line.split()[0]: line.split()[4] for line in node.found_by_kubelet["modules"].splitlines()}
+
+    assert {name: modules.get(name) for name in MODULES} == dict.fromkeys(MODULES, "Live")
+    assert node.found_by_kubelet["ipvsd"] == "active\n"
+    assert 0 < node.ready_at <= node.kubelet_at
+    assert len(node.run("cat /etc/machine-id").out.strip()) == 32  # which systemd made in this boot
+
+
+def test_every_library_of_the_platform_is_at_work(node: Node, record_property: Callable[[str, object], None]) -> None:
+    release = node.run("uname -r").out.strip()
+    assert release.startswith(f"{kernels.chosen()}.")
+    assert kernels.chosen_suite() in node.run("cat /etc/os-release").out
+    for name, version in {"Linux": release, **_versions(node)}.items():
+        record_property(name, version)
+    assert node.ipvs_answer()  # pyroute2
+    assert node.metrics()['ipvsd_source_up{source="files"}'] == 1  # prometheus-client and watchdog
+    assert node.status_line().startswith("ready: 6 modules, 7 sysctls right")  # sdnotify
+
+
+def test_a_module_that_is_unloaded_comes_back(node: Node) -> None:
+    node.run("rmmod ip_vs_sh")
+    node.until(lambda: node.live("ip_vs_sh"), "ip_vs_sh live")
+
+
+@pytest.mark.parametrize("key", sorted(SYSCTLS.keys() - {"net.netfilter.nf_conntrack_max"}))
+def test_a_sysctl_that_is_changed_is_restored(node: Node, key: str) -> None:
+    node.run(f"sysctl -w {key}=0")
+    node.until(lambda: node.sysctl(key) == "1", f"{key} restored")
+
+
+def test_the_programs_that_systemd_starts_have_nothing_to_complain_about(node: Node) -> None:
+    done = node.run("systemd-analyze verify --man=no ipvsd.service ipvsd-apply.service")
+    assert (done.out, done.err) == ("", "")
+
+
+def test_a_reload_takes_a_new_file(node: Node) -> None:
+    with node.configured("interval: 33s\n"):
+        assert node.status()["config"]["interval"] == 33
+
+
+def test_an_upgrade_and_a_downgrade_lose_no_drift(node: Node, journal: Journal) -> None:
+    journal.expect(r"(sysctl|module) \S+ ", r"history ")
+    node.machine.put(DRIFTS.encode(), "/root/drifts.py")
+    node.run(
+        """set -e
+        rm -rf /root/newer; dpkg-deb -R /root/ipvsd.deb /root/newer
+        sed -i 's/^Version: .*/Version: 99.0/' /root/newer/DEBIAN/control
+        dpkg-deb -b /root/newer /root/newer.deb
+        echo 'interval: 59s' >> /etc/ipvsd/ipvsd.yaml"""
+    )
+    node.run("(python3 /root/drifts.py 45 > /root/drifts.out 2>&1; echo ended >> /root/drifts.out) > /dev/null 2>&1 &")
+    for deb, version in (("newer", "99.0"), ("ipvsd", package().name.split("_")[1])):
+        pid = node.show("MainPID")
+        node.run(f"{APT} --allow-downgrades /root/{deb}.deb", timeout=200)
+        node.replaced(pid)
+        assert node.run("dpkg-query -W -f '${Version}' ipvsd").out == version
+    node.until(lambda: "ended" in node.run("cat /root/drifts.out").out, "the drifts ended", 300)
+
+    lines = node.run("cat /root/drifts.out").out.split()
+    assert len(lines) == 45 + 1, lines
+    node.until(lambda: node.status().get("config", {}).get("interval") == 59, "the file kept")
+    node.run("sed -i /interval/d /etc/ipvsd/ipvsd.yaml; systemctl reload ipvsd")
+
+
+def test_purged_it_leaves_the_disk_as_it_was(booted: Node) -> None:
+    node = booted
+    node.run("apt-get remove -y ipvsd")
+    assert node.show("ActiveState") == "inactive"
+    assert node.run("ls /etc/ipvsd/ipvsd.yaml").code == 0
+
+    node.run("apt-get purge -y ipvsd; apt-get autoremove --purge -y; rm -rf /root/newer")
+
+    assert node.run(f"{FILES} | diff {BEFORE} - | grep '^[<>]'; ls -d /run/ipvsd", check=False).out == ""
+    assert node.right()  # what it did stays
+    node.run(f"{APT} /root/ipvsd.deb")
+    node.until(node.status, "started by the installation")
