@@ -153,5 +153,6 @@ def test_the_command_as_json(tree: Path, capsys: pytest.CaptureFixture[str]) -> 
 def test_no_kernel_cannot_be_told(tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "empty").mkdir()
     code, _, err = run(capsys, "preflight", "--root", tmp_path / "empty")
-    assert (code, err) == (2, f"ipvsd: cannot look at no kernel: it is not in /lib/modules of {tmp_path / 'empty'}\n")
+    told = f"ipvsd: cannot look at any kernel: there is none in /lib/modules of {tmp_path / 'empty'} "
+    assert (code, err) == (2, f"{told}(install one, or see --root)\n")
     assert run(capsys, "preflight", "--root", tree, "--kernel", "5.4")[0] == 2

@@ -28,8 +28,8 @@ def run(root: str, only: Optional[str], output: str, kernel: Optional[str], brie
     elif kernels:
         print("\n".join(line for item in kernels for line in _lines(item, brief)))
     if not kernels:
-        what = f"kernel {kernel}" if kernel else "no kernel"
-        print(f"ipvsd: cannot look at {what}: it is not in /lib/modules of {root}", file=sys.stderr)
+        what = f"kernel {kernel}: it is not" if kernel else "any kernel: there is none"
+        print(f"ipvsd: cannot look at {what} in /lib/modules of {root} (install one, or see --root)", file=sys.stderr)
         return 2
     return 0 if all(map(preflight.ready, kernels)) else 1
 

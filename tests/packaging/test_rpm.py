@@ -58,7 +58,7 @@ def test_the_service_is_enabled_and_nothing_is_started(installed: Root) -> None:
 
     assert f"{WANTS}/ipvsd.service" in paths
     assert f"{WANTS}/ipvsd-apply.service" not in paths
-    assert not [path for path in paths if path.startswith(("./var/lib/ipvsd", "./run/ipvsd"))]
+    assert not [path for path in paths if path.startswith(("./var/lib/ipvsd/", "./run/ipvsd"))]
     assert installed.rpm("-V", "ipvsd", "--nodeps").stdout == ""
 
 

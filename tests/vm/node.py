@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Union
@@ -14,6 +14,7 @@ from tests.vm.machine import BenchError, Machine, Result
 
 PROJECT = Path(__file__).parents[2]
 DROP_IN = "/etc/ipvsd/conf.d/bench.yaml"
+UNIT_DROP_INS = "/run/systemd/system/ipvsd.service.d"
 MODULES = ("ip_vs", "ip_vs_rr", "ip_vs_wrr", "ip_vs_sh", "nf_conntrack", "br_netfilter")
 SYSCTLS = {
     "net.ipv4.ip_forward": "1",
@@ -105,6 +106,10 @@ class Node:
     def _findings(self) -> Mapping[str, Mapping[str, Any]]:
         document = self.status()
         return {item["name"]: item for kind in ("modules", "sysctls") for item in document.get(kind, ())}
+
+    def sources(self) -> Sequence[Mapping[str, Any]]:
+        """Return what the daemon says of what it watches with, and of its server."""
+        return list(self.status()["sources"])
 
     def ipvs_answer(self) -> Mapping[str, Any]:
         """Return what IPVS said of itself, once the daemon has asked and been answered."""
@@ -206,6 +211,18 @@ class Node:
         finally:
             self.run(f"rm -f {DROP_IN}; systemctl reload ipvsd")
             self.until(lambda: DROP_IN not in self.status()["config"]["files"], "the drop-in gone")
+
+    @contextmanager
+    def changed_unit(self, drop_in: str) -> Iterator[None]:
+        """Have the daemon run with a drop-in for its unit for as long as the context lasts."""
+        self.machine.put(drop_in.encode(), f"{UNIT_DROP_INS}/bench.conf")
+        self.run("systemctl daemon-reload")
+        self.start()
+        try:
+            yield
+        finally:
+            self.run(f"rm -r {UNIT_DROP_INS}; systemctl daemon-reload")
+            self.start()
 
     @contextmanager
     def without(self, module: str) -> Iterator[None]:

@@ -35,20 +35,16 @@ def test_after_kill_9_it_comes_back_and_finds_the_node_as_it_left_it(node: Node,
 
 
 def test_a_daemon_that_hangs_is_restarted_by_the_watchdog(node: Node) -> None:
-    node.machine.put(b"[Service]\nWatchdogSec=6\n", "/run/systemd/system/ipvsd.service.d/bench.conf")
-    node.run("systemctl daemon-reload")
-    node.start()
-    pid = node.show("MainPID")
+    with node.changed_unit("[Service]\nWatchdogSec=6\n"):
+        pid = node.show("MainPID")
 
-    node.run("systemctl kill -s STOP ipvsd")
-    told = node.run("ipvsd status --output json", check=False)
-    assert json.loads(told.out)["state"] == "ready"  # the file answers beside a hung daemon
-    node.until(lambda: node.show("MainPID") not in (pid, "0"), "a new process", 90)
-    node.until(lambda: node.show("ActiveState") == "active", "active")
+        node.run("systemctl kill -s STOP ipvsd")
+        told = node.run("ipvsd status --output json", check=False)
+        assert json.loads(told.out)["state"] == "ready"  # the file answers beside a hung daemon
+        node.until(lambda: node.show("MainPID") not in (pid, "0"), "a new process", 90)
+        node.until(lambda: node.show("ActiveState") == "active", "active")
 
-    assert "watchdog" in node.run("journalctl -b -u ipvsd _PID=1 | grep -i watchdog").out
-    node.run("rm -r /run/systemd/system/ipvsd.service.d; systemctl daemon-reload")
-    node.start()
+        assert "watchdog" in node.run("journalctl -b -u ipvsd _PID=1 | grep -i watchdog").out
 
 
 def test_a_hundred_reloads_leak_nothing_and_touch_nothing(node: Node, journal: Journal) -> None:

@@ -19,6 +19,9 @@ from tests.vm.node import KUBELET, MODULES, SYSCTLS, Journal, Node, package
 
 APT = "apt-get install -y --no-install-recommends"
 BEFORE = "/root/before"
+# What ipvsd comes before, each noting when it starts as soon as it may; no other order is given.
+RUNTIMES = "containerd crio docker k3s k3s-agent rke2-server rke2-agent".split()
+RUNTIME = "[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/bin/true\n\n[Install]\nWantedBy=multi-user.target\n"
 # What a first boot and the bench itself leave, and what apt and dpkg keep for themselves.
 NOT_LOOKED_AT = (
     "/proc /sys /dev /run /tmp /root /var/tmp /var/log /var/cache /var/lib/systemd /var/lib/dpkg /var/lib/apt "
@@ -63,7 +66,9 @@ def booted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
     root = Root(place)
     root.unpack(userland.userland(say, kernels.chosen_suite()))
     root.put("etc/systemd/system/kubelet.service", KUBELET)
-    root.run("systemctl enable kubelet")
+    for name in RUNTIMES:
+        root.put(f"etc/systemd/system/{name}.service", RUNTIME)
+    root.run(f"systemctl enable kubelet {' '.join(RUNTIMES)}")
     root.put("usr/sbin/policy-rc.d", "#!/bin/sh\nexit 101\n")  # as in every image that is made with care
     root.copy(package(), "root/ipvsd.deb")
     root.run(f"chmod +x /usr/sbin/policy-rc.d; {FILES} > {BEFORE}; {APT} /root/ipvsd.deb; rm /usr/sbin/policy-rc.d")
@@ -84,6 +89,15 @@ def test_the_first_boot_of_a_baked_image_is_ready_before_kubelet(node: Node) -> 
     assert node.found_by_kubelet["ipvsd"] == "active\n"
     assert 0 < node.ready_at <= node.kubelet_at
     assert len(node.run("cat /etc/machine-id").out.strip()) == 32  # which systemd made in this boot
+
+
+@pytest.mark.parametrize("name", RUNTIMES)
+def test_it_is_ready_before_a_runtime_starts(node: Node, name: str) -> None:
+    assert node.ready_at <= int(node.show("ExecMainStartTimestampMonotonic", name))
+
+
+def test_nothing_waits_in_a_circle(node: Node) -> None:
+    assert node.run("journalctl -q -b _PID=1 | grep -i 'ordering cycle'", check=False).out == ""
 
 
 def test_every_library_of_the_platform_is_at_work(node: Node, record_property: Callable[[str, object], None]) -> None:
@@ -140,6 +154,26 @@ def test_an_upgrade_and_a_downgrade_lose_no_drift(node: Node, journal: Journal) 
     assert len(lines) == 45 + 1, lines
     node.until(lambda: node.status().get("config", {}).get("interval") == 59, "the file kept")
     node.run("sed -i /interval/d /etc/ipvsd/ipvsd.yaml; systemctl reload ipvsd")
+
+
+def test_with_a_read_only_root_all_works_but_what_is_to_last(booted: Node) -> None:
+    node = booted
+    node.run("systemctl stop ipvsd; rm -r /var/lib/ipvsd/*; sed -i s/defaults/ro/ /etc/fstab")
+    node.machine.reboot()
+    node.machine.booted()
+    node.until(node.status, "status.json")
+    try:
+        assert node.run("touch /etc/probe", check=False).code != 0
+        assert node.show("ActiveState") == "active"
+        assert node.status_line().startswith("ready: ")
+        node.run("rmmod ip_vs_sh; sysctl -w net.ipv4.ip_forward=0")
+        node.until(node.right, "the node right")
+        node.run("systemctl reload ipvsd; ipvsd check")
+        refused = node.run("ipvsd apply --persist", check=False)
+        assert refused.code == 1
+        assert "Read-only file system" in refused.err
+    finally:
+        node.run("mount -o remount,rw / && sed -i 's/ ro / defaults /' /etc/fstab")
 
 
 def test_purged_it_leaves_the_disk_as_it_was(booted: Node) -> None:

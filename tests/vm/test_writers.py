@@ -52,15 +52,13 @@ def last(node: Node) -> Mapping[str, Any]:
 @contextmanager
 def rung(node: Node, drop_in: str, before: str = "true", after: str = "true") -> Iterator[None]:
     """Have the daemon run with less than it asks for."""
-    node.machine.put(drop_in.encode(), "/run/systemd/system/ipvsd.service.d/rung.conf")
-    node.run(f"{before}; systemctl daemon-reload")
-    node.start()
-    node.until(lambda: any(item["name"] == "web" and item["up"] for item in node.status()["sources"]), "the web")
+    node.run(before)
     try:
-        yield
+        with node.changed_unit(drop_in):
+            node.until(lambda: ("web", True) in [(item["name"], item["up"]) for item in node.sources()], "the web")
+            yield
     finally:
-        node.run(f"rm -r /run/systemd/system/ipvsd.service.d; {after}; systemctl daemon-reload")
-        node.start()
+        node.run(after)
 
 
 # --- the first rung ---------------------------------------------------------------------

@@ -1,0 +1,51 @@
+"""The .deb in a build of a container image: no systemd that runs, no /proc, and a policy that starts nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from ipvsd import __version__
+from tests.packaging.built import debian
+from tests.packaging.root import Root
+
+INSTALL = "DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends /tmp/ipvsd.deb"
+# What dpkg, and Python for its bytecode, keep for themselves.
+KEPT = ("./var/lib/dpkg/", "./var/log/", "./var/lib/apt/", "./var/lib/systemd/deb-systemd-helper-")
+
+
+@pytest.fixture
+def image(root: Root) -> Iterator[Root]:
+    """A root on its way to an image, which is afterwards as it was."""
+    before = _paths(root)
+    root.put("usr/sbin/policy-rc.d", "#!/bin/sh\nexit 101\n")
+    root.run("chmod +x /usr/sbin/policy-rc.d")
+    root.copy(debian(), "tmp/ipvsd.deb")
+    yield root
+    root.run("dpkg --purge ipvsd; rm /usr/sbin/policy-rc.d")
+    assert _paths(root) == before
+
+
+def _paths(root: Root) -> set[str]:
+    return {path for path in root.paths() if not path.startswith(KEPT)}
+
+
+def test_it_installs_without_noise_and_its_commands_work(image: Root) -> None:
+    done = image.run(INSTALL)
+
+    assert [line for line in done.stderr.splitlines() if not line.startswith("debconf: ")] == []  # apt's own
+    assert image.run("ipvsd --version").stdout == f"ipvsd {__version__}\n"
+    assert image.run("ipvsd config validate").stdout == "good: /etc/ipvsd/ipvsd.yaml\n"
+
+
+def test_a_pipeline_is_stopped_by_exit_codes(image: Root) -> None:
+    image.run(INSTALL)
+    image.put("etc/ipvsd/conf.d/bad.yaml", "scheduler: [rr]\n")
+
+    bad = image.run("ipvsd config validate", check=False)
+    assert (bad.returncode, bad.stderr.count("/etc/ipvsd/conf.d/bad.yaml:1: scheduler: ")) == (78, 1)
+    image.run("rm /etc/ipvsd/conf.d/bad.yaml")
+    without_kernel = image.run("ipvsd preflight", check=False)
+    assert (without_kernel.returncode, without_kernel.stdout) == (2, "")
+    assert without_kernel.stderr.startswith("ipvsd: cannot look at any kernel: there is none in /lib/modules of /")
