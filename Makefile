@@ -54,7 +54,7 @@ kernels: $(DEB) $(BIN)/.ready  ## the bench tests that matter on other kernels: 
 
 test-matrix: $(DEB) $(RPM) $(BIN)/.ready  ## the packages on every platform; write docs/platforms.md; an hour
 	@$(MAKE) --no-print-directory packages WANTED="$(TEST_PACKAGES)"
-	$(BIN)/python -m tests.vm.matrix docs/platforms.md
+	$(BIN)/python -m tests.vm.matrix --jobs $(JOBS) docs/platforms.md
 
 demo:  ## install what is needed, boot a machine and show the main job happening
 	@$(MAKE) --no-print-directory packages WANTED="$(BUILD_PACKAGES) $(BENCH_PACKAGES)"

@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
@@ -38,13 +39,15 @@ class Platform:
 
 
 def measure(suite: str) -> Platform:
-    """Run the tests of one platform."""
+    """Run the tests of one platform, and tell a waiting person what came of them."""
     files = (*DEB, *RPM) if suite == WITH_RPM else DEB
     begun = time.monotonic()
     with tempfile.TemporaryDirectory() as place:
         junit = Path(place) / "junit.xml"
         command = [sys.executable, "-m", "pytest", "-q", "-m", "vm or packaging", f"--junitxml={junit}", *files]
-        subprocess.run(command, cwd=PROJECT, env={**os.environ, "IPVSD_VM_SUITE": suite}, check=False)
+        environment = {**os.environ, "IPVSD_VM_SUITE": suite}
+        done = subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, text=True, check=False)
+        print(f"== {suite}\n{done.stdout}{done.stderr}", file=sys.stderr, flush=True)
         cases = list(ElementTree.parse(junit).iter("testcase"))
     passed: dict[tuple[str, str], bool] = {}
     for case in cases:
@@ -81,12 +84,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="tests.vm.matrix", description=__doc__)
     parser.add_argument("file", type=Path)
     parser.add_argument("--suite", choices=SUITES)
+    parser.add_argument("--jobs", type=int, default=1, help="how many at a time")
     options = parser.parse_args()
-    platforms = []
-    for suite in [options.suite] if options.suite else SUITES:
-        print(f"== {suite}", file=sys.stderr, flush=True)
-        platforms.append(measure(suite))
-        print(f"== {suite}: {platforms[-1].seconds / 60:.1f} min", file=sys.stderr, flush=True)
+    with ThreadPoolExecutor(options.jobs) as pool:
+        platforms = list(pool.map(measure, [options.suite] if options.suite else SUITES))
     text = "".join(f"{line}\n" for line in table(platforms))
     print(text)
     if not options.suite:
