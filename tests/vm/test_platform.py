@@ -158,7 +158,11 @@ def test_an_upgrade_and_a_downgrade_lose_no_drift(node: Node, journal: Journal) 
 
 def test_with_a_read_only_root_all_works_but_what_is_to_last(booted: Node) -> None:
     node = booted
-    node.run("systemctl stop ipvsd; rm -r /var/lib/ipvsd/*; sed -i s/defaults/ro/ /etc/fstab")
+    # Without a /tmp that can be written to, systemd itself cannot make PrivateDevices=.
+    tmp = "tmpfs /tmp tmpfs mode=1777 0 0"
+    node.run(
+        f"systemctl stop ipvsd; rm -r /var/lib/ipvsd/*; sed -i s/defaults/ro/ /etc/fstab; echo {tmp} >> /etc/fstab"
+    )
     node.machine.reboot()
     node.machine.booted()
     node.until(node.status, "status.json")
@@ -173,7 +177,7 @@ def test_with_a_read_only_root_all_works_but_what_is_to_last(booted: Node) -> No
         assert refused.code == 1
         assert "Read-only file system" in refused.err
     finally:
-        node.run("mount -o remount,rw / && sed -i 's/ ro / defaults /' /etc/fstab")
+        node.run("mount -o remount,rw / && sed -i -e 's/ ro / defaults /' -e '/^tmpfs/d' /etc/fstab")
 
 
 def test_purged_it_leaves_the_disk_as_it_was(booted: Node) -> None:

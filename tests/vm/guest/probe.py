@@ -37,7 +37,7 @@ def write(path: str) -> None:
 
 
 def raw_socket(family: int, kind: int) -> None:
-    socket.socket(family, kind, 0).close()
+    socket.socket(family, kind, socket.IPPROTO_ICMP).close()
 
 
 def set_clock() -> None:
