@@ -40,7 +40,7 @@ test:  ## everything, the bench of virtual machines included
 	$(SIGNCHECK) --rehearse
 	$(NAMESPACE) $(BIN)/python -m pytest -q -m namespace tests/namespace
 	$(PYTHON_SYSTEM) -m tests.vm.image
-	$(BIN)/python -m pytest -q -m packaging tests/packaging
+	$(BIN)/python -m pytest -q -m packaging --ignore tests/packaging/test_readme.py tests/packaging
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --durations 10 -m vm tests/vm
 
 kernels: $(DEB) $(BIN)/.ready  ## the bench tests that matter on other kernels: 5.10, 6.12 and 7.2
@@ -65,7 +65,7 @@ vm: $(DEB)  ## a shell in a bench machine with the package installed
 	@$(MAKE) --no-print-directory packages WANTED="$(BENCH_PACKAGES)"
 	@$(PYTHON_SYSTEM) -m tests.vm.shell
 
-bench: $(DEB) $(BIN)/.ready  ## measure what docs/benchmarks.md says, and write it; half an hour
+bench: $(DEB) $(BIN)/.ready  ## measure what docs/benchmarks.md says, and write it; a quarter of an hour
 	@$(MAKE) --no-print-directory packages WANTED="$(BENCH_PACKAGES)"
 	@PATH=$(SYSTEM_PATH) PYTHONDONTWRITEBYTECODE=1 $(BIN)/python -m tests.vm.bench docs
 
