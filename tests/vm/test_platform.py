@@ -22,10 +22,11 @@ BEFORE = "/root/before"
 # What ipvsd comes before, each noting when it starts as soon as it may; no other order is given.
 RUNTIMES = "containerd crio docker k3s k3s-agent rke2-server rke2-agent".split()
 RUNTIME = "[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/bin/true\n\n[Install]\nWantedBy=multi-user.target\n"
-# What a first boot and the bench itself leave, and what apt and dpkg keep for themselves.
+# What a first boot and the making of the image leave, and what apt and dpkg keep for themselves.
 NOT_LOOKED_AT = (
     "/proc /sys /dev /run /tmp /root /var/tmp /var/log /var/cache /var/lib/systemd /var/lib/dpkg /var/lib/apt "
-    "/usr/lib/modules /lost+found"
+    "/usr/lib/modules /boot /lost+found /usr/sbin/policy-rc.d /var/lib/dbus /var/lib/private /etc/mtab /etc/.updated "
+    "/var/.updated"
 )
 FILES = f"find / \\( {' -o '.join(f'-path {path}' for path in NOT_LOOKED_AT.split())} \\) -prune -o -print | sort"
 # Each second another drift, which has to be repaired before the next one; prints how long each took, in seconds.

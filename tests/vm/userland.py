@@ -21,6 +21,13 @@ PACKAGES = (
     "python3-pytest python3-hypothesis"
 ).split()
 
+SPECIAL = {
+    # As Debian 11's own installer did; later ones have a package for it.
+    "bullseye": ("--setup-hook=/usr/share/mmdebstrap/hooks/merged-usr/setup00.sh",),
+    # Valid for a week, of which a mirror may be behind.
+    "sid": ('--aptopt=Acquire::Check-Valid-Until "false"',),
+}
+
 SETTLE = """
 set -eu
 root=$1
@@ -57,7 +64,7 @@ def mmdebstrap(suite: str, packages: Sequence[str], options: Sequence[str], targ
     """Make a root of a suite with these packages; exits if three tries fail."""
     command = [
         "mmdebstrap", "--quiet", "--variant=apt", f"--include={','.join(packages)}",
-        "--aptopt=Acquire::Retries \"5\"", *options, suite, str(target),
+        "--aptopt=Acquire::Retries \"5\"", *SPECIAL.get(suite, ()), *options, suite, str(target),
     ]  # fmt: skip
     for attempt in range(3):
         done = subprocess.run(command, capture_output=True, text=True, check=False)
