@@ -10,7 +10,8 @@ from ipvsd import __version__
 from tests.packaging.built import debian
 from tests.packaging.root import Root
 
-INSTALL = "DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends /tmp/ipvsd.deb"
+# A build of an image often has no /dev/pts, without which apt complains of its own log.
+INSTALL = "DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Use-Pty=0 install --no-install-recommends /tmp/ipvsd.deb"
 # What dpkg, and Python for its bytecode, keep for themselves.
 KEPT = ("./var/lib/dpkg/", "./var/log/", "./var/lib/apt/", "./var/lib/systemd/deb-systemd-helper-")
 
