@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Callable, Optional
+from typing import Any, Callable, NamedTuple, Optional
 
 from ipvsd import document, formats, profiles, sysctls
 from ipvsd.document import Node, Scalar
-from ipvsd.model import Exactly, OneOf, Policy, Want, Within
+from ipvsd.model import NOTHING, Exactly, OneOf, Policy, Want, Within
 from ipvsd.settings import (
     CONTENTION,
     GUARD,
@@ -39,19 +37,17 @@ class ConfigError(Exception):
         super().__init__("\n".join(self.errors))
 
 
-@dataclass(frozen=True)
-class ModuleSetting:
+class ModuleSetting(NamedTuple):
     """What a user said of a module; None where nothing was said."""
 
     origin: str
     required: Optional[bool] = None
     dropped: bool = False
     any_of: tuple[str, ...] = ()  # modules of which one suffices
-    parameters: Mapping[str, str] = field(default_factory=dict)
+    parameters: Mapping[str, str] = NOTHING
 
 
-@dataclass(frozen=True)
-class SysctlSetting:
+class SysctlSetting(NamedTuple):
     """What a user said of a sysctl, or of all that a pattern fits; None where nothing was said."""
 
     origin: str
@@ -63,8 +59,7 @@ class SysctlSetting:
     guard: Optional[bool] = None
 
 
-@dataclass(frozen=True)
-class Config:
+class Config(NamedTuple):
     """Everything that can be configured, with its default. Times are in seconds."""
 
     profiles: tuple[str, ...] = ("kube-proxy-ipvs",)
@@ -80,9 +75,9 @@ class Config:
     fight_quiet: float = 300.0  # right for so long, and the fight is over
     guard_allow: tuple[str, ...] = ()  # units that may write what is guarded
     listen: tuple[tuple[str, int], ...] = (("127.0.0.1", 14787), ("::1", 14787))
-    modules: Mapping[str, ModuleSetting] = field(default_factory=dict)
-    sysctls: Mapping[str, SysctlSetting] = field(default_factory=dict)
-    origins: Mapping[str, str] = field(default_factory=dict)  # of the plain settings: FILE:LINE
+    modules: Mapping[str, ModuleSetting] = NOTHING
+    sysctls: Mapping[str, SysctlSetting] = NOTHING
+    origins: Mapping[str, str] = NOTHING  # of the plain settings: FILE:LINE
 
 
 def parse(files: Iterable[tuple[str, bytes]]) -> Config:
@@ -236,7 +231,7 @@ class _Reader:
         old = self.modules.get(key.text) or self.modules.get(name)
         base = old if old and not old.dropped else ModuleSetting("")
         parameters = {**base.parameters, **said.pop("parameters", {})}
-        self.modules[name] = dataclasses.replace(base, origin=self.origin(key), parameters=parameters, **said)
+        self.modules[name] = base._replace(origin=self.origin(key), parameters=parameters, **said)
 
     def _parameters(self, where: str, node: Node) -> dict[str, str]:
         found: dict[str, str] = {}
@@ -269,7 +264,7 @@ class _Reader:
             return
         if "exclude" in said and not sysctls.is_pattern(name):
             self._complain(where, key, "has 'exclude', but is no pattern", "such as net.ipv4.conf.*.rp_filter")
-        self.sysctls[name] = dataclasses.replace(base, origin=origin, **said)
+        self.sysctls[name] = base._replace(origin=origin, **said)
 
     def _sysctl_fields(self, where: str, node: Node, before: Optional[Want]) -> Optional[dict[str, Any]]:
         if not isinstance(node, document.Mapping):

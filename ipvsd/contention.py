@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
 from typing import NamedTuple, Optional
+
+from ipvsd.model import NOTHING
 
 
 class Limit(NamedTuple):
@@ -34,12 +34,11 @@ class Fight(NamedTuple):
         return self.since is not None
 
 
-@dataclass(frozen=True)
-class Fights:
+class Fights(NamedTuple):
     """The fights over sysctls, by name; those that are none yet included."""
 
     limit: Limit = Limit()
-    by_name: Mapping[str, Fight] = field(default_factory=dict)
+    by_name: Mapping[str, Fight] = NOTHING
 
     def repaired(self, name: str, now: float, rival: str, gives_in: bool = False) -> Fights:
         """Return the fights after one more repair; `gives_in` says that the other writer may have it for good."""
@@ -47,7 +46,7 @@ class Fights:
         level = self._level(old, now) + 1.0
         since = now if old.since is None and level > self.limit.repairs else old.since
         fight = Fight(level, now, rival, since, now, old.yielded or (gives_in and since is not None))
-        return dataclasses.replace(self, by_name={**self.by_name, name: fight})
+        return self._replace(by_name={**self.by_name, name: fight})
 
     def looked(self, right: Collection[str], wrong: Collection[str], now: float) -> Fights:
         """Return the fights after a look; what is neither right nor wrong is of no interest any more."""
@@ -57,7 +56,7 @@ class Fights:
                 kept[name] = fight._replace(wrong=now)
             elif name in right and (fight.yielded or self._lasts(fight, now)):
                 kept[name] = fight
-        return dataclasses.replace(self, by_name=kept)
+        return self._replace(by_name=kept)
 
     def _level(self, fight: Fight, now: float) -> float:
         return max(0.0, fight.level - (now - fight.last) * self.limit.repairs / self.limit.window)

@@ -315,7 +315,7 @@ class Daemon:
         if self._web:
             self._web.arm()
         answer = self._asker.answer if self._asker else Ipvs()
-        self.report = report.replace(
+        self.report = report._replace(
             config=self._configured.state(),
             sources=self._source_states(),
             ipvs=answer,

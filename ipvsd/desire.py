@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Collection, Iterator, Mapping
 from typing import Union
 
@@ -152,8 +151,7 @@ def _adjust_sysctls(wanted: dict[str, WantedSysctl], config: Config) -> None:
             wanted.pop(key, None)
             continue
         made = _wanted(key, want, setting)
-        wanted[key] = dataclasses.replace(
-            made,
+        wanted[key] = made._replace(
             policy=setting.policy or (old.policy if old else made.policy),
             required=made.required if setting.required is not None or old is None else old.required,
             guard=bool(setting.guard),
@@ -173,7 +171,7 @@ def _spread(
         keys = [key for key in fitting if key not in named and not sysctls.excluded(pattern, key, setting.exclude)]
         named.update(keys)
         made = _wanted(pattern, setting.want, setting)
-        yield from (dataclasses.replace(made, key=key, group=pattern) for key in (keys if fitting else [pattern]))
+        yield from (made._replace(key=key, group=pattern) for key in (keys if fitting else [pattern]))
 
 
 def _wanted(key: str, want: Want, setting: SysctlSetting) -> WantedSysctl:

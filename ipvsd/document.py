@@ -5,8 +5,7 @@ Hostile until parsed: bounded in size, in depth and in what its aliases unfold t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Optional, Union
+from typing import NamedTuple, Optional, Union
 
 import yaml
 
@@ -22,8 +21,7 @@ class DocumentError(Exception):
         self.line = line
 
 
-@dataclass(frozen=True)
-class Scalar:
+class Scalar(NamedTuple):
     """`kind` is str, int, float, bool, null or another YAML type; `text` is the source's own text."""
 
     kind: str
@@ -31,14 +29,12 @@ class Scalar:
     line: int
 
 
-@dataclass(frozen=True)
-class Sequence:
+class Sequence(NamedTuple):
     items: tuple[Node, ...]
     line: int
 
 
-@dataclass(frozen=True)
-class Mapping:
+class Mapping(NamedTuple):
     """Keys in the order of the source; a key that stands twice is there twice."""
 
     items: tuple[tuple[Scalar, Node], ...]

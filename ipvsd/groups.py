@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable
 
 from ipvsd.model import SysctlFinding, SysctlVerdict
@@ -30,7 +29,7 @@ def collapsed(findings: Iterable[SysctlFinding]) -> tuple[SysctlFinding, ...]:
 
 
 def _as_one(found: list[SysctlFinding]) -> SysctlFinding:
-    wanted = dataclasses.replace(found[0].wanted, key=found[0].wanted.group)
+    wanted = found[0].wanted._replace(key=found[0].wanted.group)
     members = [finding for finding in found if finding.name != finding.wanted.group]
     if not members:  # nothing fits the pattern
         return found[0]

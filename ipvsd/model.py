@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import NamedTuple, Optional, Union
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, NamedTuple, Optional, Union
+
+NOTHING: Mapping[str, Any] = MappingProxyType({})  # what a mapping is by default
 
 # --- wanted ---------------------------------------------------------------------------
 
@@ -29,8 +32,7 @@ class Policy(enum.Enum):
     YIELD = "yield"  # enforce, but leave it to another writer who fights for it
 
 
-@dataclass(frozen=True)
-class Exactly:
+class Exactly(NamedTuple):
     """The value itself, white space normalised."""
 
     value: str
@@ -39,8 +41,7 @@ class Exactly:
         return self.value
 
 
-@dataclass(frozen=True)
-class Within:
+class Within(NamedTuple):
     """Any integer not below `floor` and not above `ceiling`; None is no bound."""
 
     floor: Optional[int] = None
@@ -52,8 +53,7 @@ class Within:
         return " and ".join(filter(None, (low, high)))
 
 
-@dataclass(frozen=True)
-class OneOf:
+class OneOf(NamedTuple):
     """Any of these values; the first one is what is written."""
 
     values: tuple[str, ...]
@@ -65,8 +65,7 @@ class OneOf:
 Want = Union[Exactly, Within, OneOf]
 
 
-@dataclass(frozen=True)
-class WantedModule:
+class WantedModule(NamedTuple):
     """`origin` says who wants it: a profile, or FILE:LINE. Of `any_of`, one module suffices."""
 
     name: str
@@ -77,8 +76,7 @@ class WantedModule:
     kernel_since: tuple[int, int] = (0, 0)  # an older kernel will not do
 
 
-@dataclass(frozen=True)
-class WantedSysctl:
+class WantedSysctl(NamedTuple):
     """A sysctl, or a parameter of a module. `provider` is the module that brings it into being, if one does.
 
     `group` is the pattern that fits it, if it is not wanted by its own name; where nothing fits a
@@ -95,8 +93,7 @@ class WantedSysctl:
     guard: bool = False  # the kernel is to refuse the writes of others
 
 
-@dataclass(frozen=True)
-class Desired:
+class Desired(NamedTuple):
     """`parameters` are those of modules, by the name MODULE.PARAMETER."""
 
     modules: tuple[WantedModule, ...]
@@ -132,8 +129,7 @@ class Lock(NamedTuple):
     signed: str = ""  # what demands a signature: lockdown, module.sig_enforce, Secure Boot
 
 
-@dataclass(frozen=True)
-class Kernel:
+class Kernel(NamedTuple):
     """What changes under a running kernel only when someone installs modules or forbids them.
 
     The collections answer only for the names that were asked about, and under these names.
@@ -146,10 +142,10 @@ class Kernel:
     indexed: bool  # /lib/modules/RELEASE/modules.dep can be read
     loadable: frozenset[str]
     built_in: frozenset[str]
-    aliases: Mapping[str, str] = field(default_factory=dict)  # of a name that is no module's: the module
-    unindexed: Mapping[str, str] = field(default_factory=dict)  # the file that modules.dep does not list
-    unset: Mapping[str, str] = field(default_factory=dict)  # how the build configuration leaves it out
-    rules: Mapping[str, Rule] = field(default_factory=dict)
+    aliases: Mapping[str, str] = NOTHING  # of a name that is no module's: the module
+    unindexed: Mapping[str, str] = NOTHING  # the file that modules.dep does not list
+    unset: Mapping[str, str] = NOTHING  # how the build configuration leaves it out
+    rules: Mapping[str, Rule] = NOTHING
     lock: Lock = Lock()
 
     def module(self, name: str) -> str:
@@ -158,12 +154,11 @@ class Kernel:
 
 
 @dataclass(frozen=True)
-class Missing:
+class Missing:  # an empty tuple would be false
     """The sysctl has no file."""
 
 
-@dataclass(frozen=True)
-class Unreadable:
+class Unreadable(NamedTuple):
     reason: str
 
 
@@ -178,13 +173,12 @@ class Parameter(NamedTuple):
     users: int = 0
 
 
-@dataclass(frozen=True)
-class Observed:
+class Observed(NamedTuple):
     kernel: Kernel
     modules: Mapping[str, ModuleState]
     sysctls: Mapping[str, Reading]
-    parameters: Mapping[str, Parameter] = field(default_factory=dict)
-    failed: Mapping[str, str] = field(default_factory=dict)  # by what was wanted: the module tried in vain
+    parameters: Mapping[str, Parameter] = NOTHING
+    failed: Mapping[str, str] = NOTHING  # by what was wanted: the module tried in vain
 
 
 # --- found ----------------------------------------------------------------------------
@@ -224,8 +218,7 @@ class SysctlVerdict(enum.Enum):
     UNSUPPORTED = "unsupported"
 
 
-@dataclass(frozen=True)
-class ModuleFinding:
+class ModuleFinding(NamedTuple):
     """`module` is the one that the verdict is about, where `wanted` names an alias or alternatives."""
 
     wanted: WantedModule
@@ -243,8 +236,7 @@ class ModuleFinding:
         return self.verdict in (ModuleVerdict.LIVE, ModuleVerdict.BUILT_IN)
 
 
-@dataclass(frozen=True)
-class SysctlFinding:
+class SysctlFinding(NamedTuple):
     """`members` is how many are right, and how many there are, where all that a pattern fits are told of as one."""
 
     wanted: WantedSysctl
@@ -273,8 +265,7 @@ Finding = Union[ModuleFinding, SysctlFinding]
 # --- done -----------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class LoadModule:
+class LoadModule(NamedTuple):
     """Load `module`, or where that is empty `name`, which is the wanted one's."""
 
     name: str
@@ -285,8 +276,7 @@ class LoadModule:
         return f"load module {self.module} for {self.name}" if self.module else f"load module {self.name}"
 
 
-@dataclass(frozen=True)
-class WriteSysctl:
+class WriteSysctl(NamedTuple):
     """Turn `found` into `value`; keeping `found` lets a repair explain itself."""
 
     name: str
@@ -297,6 +287,10 @@ class WriteSysctl:
         return f"set {self.name} from {self.found!r} to {self.value!r}"
 
 
+class WriteParameter(WriteSysctl):
+    """The same for a parameter of a live module; the name is MODULE.PARAMETER."""
+
+
 class Turned(NamedTuple):
     """One drift that was turned back at once, between two looks; times are CLOCK_MONOTONIC, in seconds."""
 
@@ -305,16 +299,10 @@ class Turned(NamedTuple):
     until: float
 
 
-@dataclass(frozen=True)
-class WriteParameter(WriteSysctl):
-    """The same for a parameter of a live module; the name is MODULE.PARAMETER."""
-
-
 Action = Union[LoadModule, WriteSysctl]
 
 
-@dataclass(frozen=True)
-class Plan:
+class Plan(NamedTuple):
     """Everything that was judged, and the smallest set of actions that makes it right."""
 
     actions: tuple[Action, ...]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import re
 from collections.abc import Collection, Mapping
@@ -68,8 +67,7 @@ class Obstacles:
         aliases = {**self._aliases(tree, strange), **modprobe_d.aliases(directives, names)}
         absent = [name for name in strange if name not in aliases]
         index = self._index_of(tree).look(tuple(aliases.values())) if aliases else None
-        return dataclasses.replace(
-            kernel,
+        return kernel._replace(
             loadable=kernel.loadable | index.loadable if index else kernel.loadable,
             built_in=kernel.built_in | index.built_in if index else kernel.built_in,
             aliases=aliases,

@@ -4,25 +4,23 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Optional
+from typing import NamedTuple, Optional
 
 from ipvsd import remedies
 from ipvsd.contention import Fight, Limit
 from ipvsd.groups import collapsed
 from ipvsd.health import harmless, required
-from ipvsd.model import Action, Finding, LoadModule, ModuleFinding, Plan, SysctlVerdict, WriteSysctl
+from ipvsd.model import NOTHING, Action, Finding, LoadModule, ModuleFinding, Plan, SysctlVerdict, WriteSysctl
 from ipvsd.reconcile import Reconciled
 from ipvsd.report import Repair, Writer
 
 
-@dataclass(frozen=True)
-class Line:
+class Line(NamedTuple):
     """A line of the log, with the fields that the journal takes besides."""
 
     level: str
     text: str
-    fields: Mapping[str, str] = field(default_factory=dict)
+    fields: Mapping[str, str] = NOTHING
 
 
 # The kinds of events that other programs may look for; packaging/ipvsd.catalog explains each.

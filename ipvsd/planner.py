@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 from ipvsd import remedies, values, verdicts
 from ipvsd.model import (
     Action,
@@ -94,7 +92,7 @@ def _judge_parameter(wanted: WantedSysctl, observed: Observed) -> SysctlFinding:
     seen = observed.parameters.get(wanted.key, Parameter(Missing()))
     finding = judge(wanted, seen.reading, observed)
     if finding.verdict is SysctlVerdict.UNSUPPORTED:
-        return dataclasses.replace(finding, evidence=f"/sys/module/{wanted.provider} shows no such parameter")
+        return finding._replace(evidence=f"/sys/module/{wanted.provider} shows no such parameter")
     if finding.verdict is not SysctlVerdict.WRONG or seen.writable:
         return finding
     if wanted.provider in observed.kernel.built_in:
@@ -102,9 +100,7 @@ def _judge_parameter(wanted: WantedSysctl, observed: Observed) -> SysctlFinding:
             f"{finding.evidence}; the module is built in",
             remedies.COMMAND_LINE.format(f"{wanted.key}={values.target(wanted.want, '')}"),
         )
-        return dataclasses.replace(finding, verdict=SysctlVerdict.NEEDS_RELOAD, evidence=evidence, remedy=remedy)
+        return finding._replace(verdict=SysctlVerdict.NEEDS_RELOAD, evidence=evidence, remedy=remedy)
     users = f"in use by {seen.users}" if seen.users else "not in use"
     evidence = f"{finding.evidence}; it is taken only when module {wanted.provider} is loaded, which is {users}"
-    return dataclasses.replace(
-        finding, verdict=SysctlVerdict.NEEDS_RELOAD, evidence=evidence, remedy=remedies.NEEDS_RELOAD
-    )
+    return finding._replace(verdict=SysctlVerdict.NEEDS_RELOAD, evidence=evidence, remedy=remedies.NEEDS_RELOAD)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import re
 import time
@@ -82,10 +81,10 @@ def examine(root: str, config: Config, release: str) -> tuple[Kernel, Plan]:
     kernel = host.kernel(names)
     nothing: Mapping[str, ModuleState] = {}
     want = desired(config, kernel, nothing, {})
-    kernel = dataclasses.replace(host.explain(kernel, lacking(want, kernel, nothing)), lock=Lock())
-    made = plan(dataclasses.replace(want, sysctls=(), parameters=()), Observed(kernel, nothing, {}))
+    kernel = host.explain(kernel, lacking(want, kernel, nothing))._replace(lock=Lock())
+    made = plan(want._replace(sysctls=(), parameters=()), Observed(kernel, nothing, {}))
     # That it is not loaded is nothing to be remedied here.
-    modules = tuple(dataclasses.replace(found, remedy="") if to_be_had(found) else found for found in made.modules)
+    modules = tuple(found._replace(remedy="") if to_be_had(found) else found for found in made.modules)
     sysctls = tuple(SysctlFinding(wanted, None, SysctlVerdict.PENDING, "no kernel runs") for wanted in want.sysctls)
     return kernel, Plan((), modules, sysctls)
 

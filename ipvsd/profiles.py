@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import NamedTuple, Optional, Union
 
 from ipvsd.model import Exactly, Need
@@ -22,8 +21,7 @@ class Switch(enum.Enum):
     BRIDGE_NETFILTER = "bridgeNetfilter"
 
 
-@dataclass(frozen=True)
-class PerCpu:
+class PerCpu(NamedTuple):
     """At least `each` for every CPU and never below `least`; no more than `most` is demanded."""
 
     each: int

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
-from typing import Callable, Optional, Union
+from typing import Callable, NamedTuple, Optional, Union
 
 from ipvsd import remedies, restraint, values, verdicts
 from ipvsd.config import Config
@@ -40,8 +38,7 @@ from ipvsd.restraint import Failure, History
 ROUNDS = 3
 
 
-@dataclass(frozen=True)
-class Reconciled:
+class Reconciled(NamedTuple):
     """`before` is the first look's plan, `after` the last one's; `proved` were acted upon and are right now."""
 
     kernel: Kernel
@@ -70,7 +67,7 @@ def look(host: Host, config: Config, history: Optional[History] = None) -> tuple
         kernel = host.explain(kernel, absent)
     if kernel.aliases:
         modules = {**modules, **host.modules(kernel.aliases.values())}
-        want = dataclasses.replace(want, parameters=tuple(_resolved(wanted, kernel) for wanted in want.parameters))
+        want = want._replace(parameters=tuple(_resolved(wanted, kernel) for wanted in want.parameters))
     readings = {wanted.key: host.read_sysctl(wanted.key) for wanted in want.sysctls}
     parameters = {wanted.key: host.read_parameter(wanted.key) for wanted in want.parameters}
     failed = {
@@ -98,7 +95,7 @@ def _resolved(wanted: WantedSysctl, kernel: Kernel) -> WantedSysctl:
     """Return a parameter as that of the module itself, where it was wanted of an alias."""
     name, _, parameter = wanted.key.partition(".")
     module = kernel.module(name)
-    return dataclasses.replace(wanted, key=f"{module}.{parameter}", provider=module)
+    return wanted._replace(key=f"{module}.{parameter}", provider=module)
 
 
 def lacking(want: Desired, kernel: Kernel, modules: Mapping[str, ModuleState]) -> tuple[str, ...]:
@@ -114,7 +111,7 @@ def _still_there(want: Desired, readings: Mapping[str, Reading]) -> Desired:
         for wanted in want.sysctls
         if wanted.group in ("", wanted.key) or not isinstance(readings[wanted.key], Missing)
     )
-    return dataclasses.replace(want, sysctls=there)
+    return want._replace(sysctls=there)
 
 
 def reconcile(
@@ -186,7 +183,7 @@ def _proved(outcomes: list[Outcome], after: Plan) -> tuple[Action, ...]:
 
 def _without(latest: Plan, left_alone: Collection[str]) -> Plan:
     actions = tuple(action for action in latest.actions if action.name not in left_alone)
-    return dataclasses.replace(latest, actions=actions)
+    return latest._replace(actions=actions)
 
 
 def _explain(kernel: Kernel, latest: Plan, history: History, fights: Mapping[str, Fight]) -> Plan:
@@ -211,7 +208,7 @@ def _explain_fight(finding: SysctlFinding, fight: Fight) -> SysctlFinding:
     if fight.yielded:
         verdict, remedy = SysctlVerdict.YIELDED, remedies.YIELDED
     evidence = f"{finding.evidence}; changed again and again by {fight.rival}"
-    return dataclasses.replace(finding, verdict=verdict, evidence=evidence, remedy=remedy)
+    return finding._replace(verdict=verdict, evidence=evidence, remedy=remedy)
 
 
 def _explain_module(finding: ModuleFinding, failure: Optional[Failure], kernel: Kernel) -> ModuleFinding:

@@ -10,8 +10,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
-from typing import Optional, Union
+from typing import NamedTuple, Optional, Union
 
 from ipvsd import sysctls
 from ipvsd.contention import Fights
@@ -44,12 +43,11 @@ Wanted = Union[WantedModule, WantedSysctl]
 Judgement = Union[WriteSysctl, bool]  # what is to be done, or whether it is right
 
 
-@dataclass(frozen=True)
-class _Held:
+class _Held(NamedTuple):
     """What is to stay right, and the judgements on values that were found of it, as the kernel prints them."""
 
     wanted: Wanted
-    judged: dict[bytes, Judgement] = field(default_factory=dict)
+    judged: dict[bytes, Judgement]
 
 
 class Reflex:
@@ -82,7 +80,7 @@ class Reflex:
             if finding.right and finding.name not in left_alone and finding.name not in done.history:
                 old = before.get(finding.name)
                 same = old is not None and old.wanted == finding.wanted
-                self._held[finding.name] = old if old and same else _Held(finding.wanted)
+                self._held[finding.name] = old if old and same else _Held(finding.wanted, {})
 
     def take(self) -> tuple[Turned, ...]:
         """Return what was turned back since this was last asked."""

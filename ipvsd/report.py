@@ -5,13 +5,11 @@ Everything here is frozen: a Report handed to another thread is never changed, o
 
 from __future__ import annotations
 
-import dataclasses
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import NamedTuple, Optional
 
-from ipvsd.model import Finding, Kernel, ModuleFinding, SysctlFinding
+from ipvsd.model import NOTHING, Finding, Kernel, ModuleFinding, SysctlFinding
 
 
 class Writer(NamedTuple):
@@ -126,8 +124,7 @@ class InstalledKernel(NamedTuple):
     modules: tuple[ModuleFinding, ...]
 
 
-@dataclass(frozen=True)
-class Report:
+class Report(NamedTuple):
     """One finished look-decide-act-look: what was wanted, seen and done, and when."""
 
     time: float  # seconds since the epoch
@@ -146,12 +143,9 @@ class Report:
     backend: str = ""  # how writes to sysctls are seen: bpf, inotify or periodic
     lost: int = 0  # events that the kernel had no room for
     contended: tuple[Contended, ...] = ()
-    refusals: Mapping[str, int] = field(default_factory=dict)  # writes to guarded sysctls, by name
+    refusals: Mapping[str, int] = NOTHING  # writes to guarded sysctls, by name
     notes: tuple[str, ...] = ()  # what a person should know besides
 
     @property
     def findings(self) -> tuple[Finding, ...]:
         return (*self.modules, *self.parameters, *self.sysctls)
-
-    def replace(self, **changes: object) -> Report:
-        return dataclasses.replace(self, **changes)  # type: ignore[arg-type]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import errno
 
 from ipvsd import formats, remedies
@@ -43,7 +42,7 @@ def judge(wanted: WantedModule, observed: Observed) -> ModuleFinding:
 
 
 def _judge_alternatives(wanted: WantedModule, observed: Observed) -> ModuleFinding:
-    members = [dataclasses.replace(wanted, name=name, any_of=()) for name in wanted.any_of]
+    members = [wanted._replace(name=name, any_of=()) for name in wanted.any_of]
     found = [judge(member, observed) for member in members]
     best = [finding for verdict in _BEST_FIRST for finding in found if finding.verdict is verdict]
     # One that failed has its turn again after another one did.
@@ -98,9 +97,7 @@ def explain(finding: ModuleFinding, failed: Outcome, kernel: Kernel) -> ModuleFi
     if verdict is V.OVERRIDDEN:
         rule = kernel.rules[finding.module]
         evidence = f"{rule.origin}: {rule.text}: {evidence}"
-    return dataclasses.replace(
-        finding, verdict=verdict, evidence=evidence, remedy=_remedy(verdict, kernel, finding.module)
-    )
+    return finding._replace(verdict=verdict, evidence=evidence, remedy=_remedy(verdict, kernel, finding.module))
 
 
 def _refused(module: str, failed: Outcome, kernel: Kernel) -> ModuleVerdict:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import errno
 import fnmatch
 import os
@@ -105,8 +104,7 @@ class FakeKernel:
     def explain(self, kernel: Kernel, names: Collection[str]) -> Kernel:
         rules = {name: Rule(f"blacklist {name}", CONF_FILE, "blacklist", forbids=True) for name in self.blacklisted}
         aliases = {name: self.aliases[name] for name in names if name in self.aliases}
-        return dataclasses.replace(
-            kernel,
+        return kernel._replace(
             loadable=kernel.loadable | (frozenset(aliases.values()) & frozenset(self.depends)),
             aliases=aliases,
             unindexed={name: self.strays[name] for name in names if name in self.strays},

@@ -259,7 +259,7 @@ def test_apply_is_for_the_running_kernel_only(tree: Path, capsys: Output) -> Non
 def publish(tree: Path, state: State = State.READY, age: float = 1.0) -> None:
     absent = module(ModuleVerdict.ABSENT, "ip_vs_sh", remedy="install it")
     made = report(absent, sysctl(SysctlVerdict.RIGHT), state=state, line=f"{state.value}: so it is")
-    statusfile.write(str(tree), document(made.replace(boottime=time.clock_gettime(time.CLOCK_BOOTTIME) - age)))
+    statusfile.write(str(tree), document(made._replace(boottime=time.clock_gettime(time.CLOCK_BOOTTIME) - age)))
 
 
 @pytest.mark.parametrize(("state", "code"), [(State.READY, 0), (State.DEGRADED, 0), (State.FAILED, 1)])

@@ -79,7 +79,7 @@ def test_a_file_that_says_nothing_changes_nothing(text: str) -> None:
 )
 def test_a_setting(text: str, config: Config) -> None:
     found = read(text)
-    assert Config(**{**vars(found), "origins": {}}) == config
+    assert found._replace(origins={}) == config
 
 
 @pytest.mark.parametrize(

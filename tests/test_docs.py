@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import re
 import shutil
@@ -159,7 +158,7 @@ def test_the_documents_have_examples() -> None:
 def test_the_example_with_every_default_is_the_default() -> None:
     first = blocks(YAML_5.split("# EXAMPLES")[1])[0]
 
-    assert dataclasses.replace(parse([("example", first.encode())]), origins={}) == Config()
+    assert parse([("example", first.encode())])._replace(origins={}) == Config()
 
 
 @pytest.mark.parametrize("path", MARKDOWN[:1] + MARKDOWN[3:], ids=lambda path: path.name)

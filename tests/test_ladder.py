@@ -41,6 +41,7 @@ ALLOWED_IN_PURE = {
     "fnmatch",
     "re",
     "struct",
+    "types",
     "typing",
     "ipvsd",
 }

@@ -103,25 +103,25 @@ def test_a_degraded_node_is_ready(state: State, ready: float) -> None:
 
 @pytest.mark.parametrize(("up", "shown"), [(True, 1), (False, 0), (None, 0)])
 def test_ipvs_is_up_only_if_it_answered(up: Optional[bool], shown: float) -> None:
-    assert value(REPORT.replace(ipvs=Ipvs(up)), "ipvsd_ipvs_up") == shown
+    assert value(REPORT._replace(ipvs=Ipvs(up)), "ipvsd_ipvs_up") == shown
 
 
 def test_a_refused_configuration_shows() -> None:
     assert REPORT.config is not None
     refused = REPORT.config._replace(errors=("f:1: no",))
-    assert value(REPORT.replace(config=refused), "ipvsd_config_last_reload_successful") == 0
+    assert value(REPORT._replace(config=refused), "ipvsd_config_last_reload_successful") == 0
 
 
 def test_no_profile_and_several_are_shown() -> None:
     assert REPORT.config is not None
     for profiles, shown in (((), "none"), (("kube-proxy-ipvs", "lvs-full"), "kube-proxy-ipvs,lvs-full")):
-        made = REPORT.replace(config=REPORT.config._replace(profiles=profiles))
+        made = REPORT._replace(config=REPORT.config._replace(profiles=profiles))
         assert value(made, f'ipvsd_config_info{{config_hash="0123456789ab",profile="{shown}"}}') == 1
 
 
 def test_counts_are_shown_per_name() -> None:
     tally = EMPTY._replace(loads={"ip_vs": 3}, drifts={"net.ipv4.ip_forward": 2}, looks=7)
-    made = REPORT.replace(tally=tally)
+    made = REPORT._replace(tally=tally)
     assert value(made, 'ipvsd_module_loads_total{module="ip_vs"}') == 3
     assert value(made, 'ipvsd_sysctl_drifts_total{name="net.ipv4.ip_forward"}') == 2
     assert value(made, "ipvsd_reconciles_total") == 7
@@ -130,7 +130,7 @@ def test_counts_are_shown_per_name() -> None:
 def test_a_histogram_is_cumulated() -> None:
     counts = [0] * (len(BUCKETS) + 1)
     counts[0], counts[2], counts[-1] = 1, 2, 1
-    made = REPORT.replace(tally=EMPTY._replace(repair_seconds=Histogram(tuple(counts), 123.5)))
+    made = REPORT._replace(tally=EMPTY._replace(repair_seconds=Histogram(tuple(counts), 123.5)))
     name = "ipvsd_drift_repair_duration_seconds"
     assert value(made, f'{name}_bucket{{le="0.001"}}') == 1
     assert value(made, f'{name}_bucket{{le="0.005"}}') == 3

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import dataclasses
 from typing import Optional
 
 import pytest
@@ -39,7 +38,7 @@ def test_a_module_is_loaded_unless_it_is_there_or_coming(state: Optional[ModuleS
 
 
 def test_what_stands_behind_an_alias_is_loaded() -> None:
-    seen = dataclasses.replace(kernel(loadable=("nf_conntrack",)), aliases={"ip_conntrack": "nf_conntrack"})
+    seen = kernel(loadable=("nf_conntrack",))._replace(aliases={"ip_conntrack": "nf_conntrack"})
     made = plan(desired(wanted_module("ip_conntrack")), observed(seen))
     assert made.actions == (LoadModule("ip_conntrack", "nf_conntrack"),)
     assert str(made.actions[0]) == "load module nf_conntrack for ip_conntrack"

@@ -100,7 +100,7 @@ def test_the_document_is_json() -> None:
 
 
 def test_a_single_look_has_no_configuration_state() -> None:
-    assert document(report().replace(config=None))["config"] is None
+    assert document(report()._replace(config=None))["config"] is None
 
 
 def test_a_sysctl_without_a_file_has_no_value() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import errno
 from typing import Any, Optional
 
@@ -20,7 +19,7 @@ CONF = "/etc/modprobe.d/cis.conf"
 
 
 def with_(seen: Kernel, **changes: Any) -> Kernel:
-    return dataclasses.replace(seen, **changes)
+    return seen._replace(**changes)
 
 
 def forbidden(text: str, origin: str = f"{CONF}:3", forbids: bool = True) -> Kernel:
