@@ -13,7 +13,8 @@ from ipvsd.kmod import Loader, LoadError, default_loader, kernel_words
 from ipvsd.model import Kernel, Missing, ModuleState, Parameter, Reading, Unreadable
 from ipvsd.moduletree import Index, Obstacles, modules_directory
 
-_MAX_READ = 1 << 16
+# The kernel clears as much memory as is asked for, which takes longer than all the rest of a read.
+_MOST_READ, _MAX_READ = 255, 1 << 16
 _SIGNS = {
     "ip_vs": "proc/sys/net/ipv4/vs",
     "nf_conntrack": "proc/sys/net/netfilter/nf_conntrack_max",
@@ -201,13 +202,19 @@ def _read_value(path: str) -> Reading:
     except OSError as error:
         return Unreadable(error.strerror or str(error))
     try:
-        return sysctls.canonical(os.read(fd, _MAX_READ).decode("utf-8", "replace"))
+        return sysctls.canonical(printed(fd).decode("utf-8", "replace"))
     except FileNotFoundError:  # its module or its interface went away after the open
         return Missing()
     except OSError as error:
         return Unreadable(error.strerror or str(error))
     finally:
         os.close(fd)
+
+
+def printed(fd: int) -> bytes:
+    """Return the value of an open sysctl as the kernel prints it, up to 64 KiB. Raises OSError."""
+    raw = os.pread(fd, _MOST_READ, 0)
+    return raw if len(raw) < _MOST_READ else os.pread(fd, _MAX_READ, 0)
 
 
 def _write_value(path: str, value: str) -> None:

@@ -15,7 +15,7 @@ from typing import NamedTuple, Optional, Union
 from ipvsd import sysctls
 from ipvsd.contention import Fights
 from ipvsd.evidence import Evidence
-from ipvsd.host import Host
+from ipvsd.host import Host, printed
 from ipvsd.model import (
     Action,
     Finding,
@@ -36,7 +36,6 @@ LULL, LONGEST = 0.25, 10.0  # seconds
 # A write is told of just before it is stored.
 STORED = (0.0005, 0.003, 0.02, 0.1)  # seconds between the looks at its sysctl
 
-_MAX_READ = 1 << 16
 _REMEMBERED = 16  # judgements on one sysctl
 
 Wanted = Union[WantedModule, WantedSysctl]
@@ -91,6 +90,13 @@ class Reflex:
     def told(self, name: str) -> bool:
         """Turn back what an event tells of; return whether that was done or nothing was to be done."""
         return self._turn(ALIASES.get(name, name), self._clock())
+
+    def turn(self, name: str) -> Optional[str]:
+        """Turn back what a sysctl is just now; return the value that was found, or None if nothing was turned back."""
+        before = len(self._turned)
+        self._turn(ALIASES.get(name, name), self._clock())
+        action = self._turned[-1].action if len(self._turned) > before else None
+        return action.found if isinstance(action, WriteSysctl) else None
 
     def wanted(self, name: str, value: str) -> bool:
         """Tell whether a value that is about to be written is right, so that there is nothing to turn back."""
@@ -157,14 +163,14 @@ class Reflex:
         if descriptor is None:
             return None
         try:
-            raw = os.pread(descriptor, _MAX_READ, 0)
+            raw = printed(descriptor)
             action = known.get(raw)
             if action is None:
                 action = self._judge(wanted, known, raw)
             if isinstance(action, bool):
                 return action
             os.pwrite(descriptor, action.value.encode() + b"\n", 0)
-            if self._judge(wanted, known, os.pread(descriptor, _MAX_READ, 0)) is not True:
+            if self._judge(wanted, known, printed(descriptor)) is not True:
                 return False
         except OSError:
             return None

@@ -62,6 +62,12 @@ def test_bytes_that_are_no_text_are_read_somehow(tree: Path, host: LinuxHost) ->
     assert isinstance(host.read_sysctl(KEY), str)
 
 
+@pytest.mark.parametrize("length", [1, 253, 254, 255, 256, 5000, 65535])
+def test_a_long_value_is_read_whole(tree: Path, host: LinuxHost, length: int) -> None:
+    put_sysctl(tree, KEY, "1" * length)
+    assert host.read_sysctl(KEY) == "1" * length
+
+
 @pytest.mark.parametrize("key", ["", "net", "../../etc/os-release", "/etc/os-release", "net/../../../etc/os-release"])
 def test_what_is_no_sysctl_is_not_there(host: LinuxHost, key: str) -> None:
     assert host.read_sysctl(key) == Missing()

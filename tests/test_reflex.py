@@ -3,44 +3,21 @@
 from __future__ import annotations
 
 import errno
-import os
-from collections.abc import Collection, Iterator
-from pathlib import Path
-from typing import Callable, Optional
+from typing import Callable
 
 import pytest
 
-from ipvsd.config import parse
 from ipvsd.contention import Fights, Limit
 from ipvsd.evidence import Seen
 from ipvsd.model import LoadModule, WriteSysctl
-from ipvsd.reconcile import reconcile
 from ipvsd.reflex import LONGEST, LULL, STORED, Reflex
 from ipvsd.report import Writer
 from tests.fake_kernel import FORWARD, FakeKernel
+from tests.held import Node
 from tests.timers import Timers
 
 ALIAS = "net.ipv4.conf.all.forwarding"
 CONNTRACK = "net.ipv4.vs.conntrack"
-TEXT = "sysctls: {net.ipv4.ip_forward: 1}"
-
-
-class Node:
-    """A daemon after its first look, of which only the reflex is there."""
-
-    def __init__(self, text: str = TEXT, pinned: Callable[[str], Optional[int]] = lambda _: None) -> None:
-        self.kernel, self.mailbox = FakeKernel(), Timers()
-        self.reflex = Reflex(self.kernel, self.mailbox, pinned, lambda: self.mailbox.now)
-        self.reflex.fights = Fights(Limit(1_000_000, 60.0, 300.0))
-        self.arm(text)
-
-    def arm(self, text: str = TEXT, left_alone: Collection[str] = ()) -> None:
-        config = parse([("f", text.encode())])
-        self.reflex.arm(reconcile(self.kernel, config, {}, lambda: self.mailbox.now), left_alone)
-
-    def drift(self, value: str = "0") -> bool:
-        self.kernel.values[FORWARD] = value
-        return self.reflex.told(FORWARD)
 
 
 @pytest.fixture
@@ -150,76 +127,6 @@ def test_a_module_that_cannot_be_loaded_is_left_to_the_whole_look(node: Node) ->
     assert node.reflex.take() == ()
 
 
-# --- through the open descriptor --------------------------------------------------------
-
-
-@pytest.fixture
-def file(tmp_path: Path) -> Path:
-    file = tmp_path / "ip_forward"
-    file.write_text("1\n")
-    return file
-
-
-def opened(file: Path, flags: int) -> Iterator[Node]:
-    descriptor = os.open(file, flags)
-    yield Node(pinned=lambda name: descriptor if name == FORWARD else None)
-    os.close(descriptor)
-
-
-@pytest.fixture
-def pinned(file: Path) -> Iterator[Node]:
-    """A node whose descriptor of ip_forward is that of a file, so that the kernel's own value is not asked."""
-    yield from opened(file, os.O_RDWR)
-
-
-@pytest.fixture
-def appending(file: Path) -> Iterator[Node]:
-    """One whose file keeps what was there, as a kernel that does not keep what was written."""
-    yield from opened(file, os.O_RDWR | os.O_APPEND)
-
-
-@pytest.fixture
-def reading(file: Path) -> Iterator[Node]:
-    """One whose descriptor is for reading alone."""
-    yield from opened(file, os.O_RDONLY)
-
-
-def test_a_drift_is_turned_back_through_the_descriptor(pinned: Node, file: Path) -> None:
-    for value in ("0", "7", "0"):
-        file.write_text(f"{value}\n")
-        assert pinned.reflex.told(FORWARD)
-        assert file.read_text() == "1\n"
-    written = [WriteSysctl(FORWARD, value, "1") for value in ("0", "7", "0")]
-    assert [item.action for item in pinned.reflex.take()] == written
-
-
-def test_more_values_than_are_remembered_are_turned_back_all_the_same(pinned: Node, file: Path) -> None:
-    for value in (2, 3, 4, 5, 6, 7, 8, 9) * 9:
-        file.write_text(f"{value} " + " " * (value % 5) + "\n")
-        pinned.reflex.told(FORWARD)
-        assert file.read_text().startswith("1\n")
-
-
-def test_the_right_value_in_the_file_is_right(pinned: Node, file: Path) -> None:
-    before = file.stat().st_mtime_ns
-    assert pinned.reflex.told(FORWARD)
-    assert (pinned.reflex.take(), file.stat().st_mtime_ns) == ((), before)
-
-
-def test_what_the_file_does_not_keep_is_left_to_the_whole_look(appending: Node, file: Path) -> None:
-    file.write_text("0\n")
-    assert not appending.reflex.told(FORWARD)
-    assert appending.reflex.take() == ()
-
-
-def test_what_cannot_be_written_through_the_descriptor_is_written_by_name(reading: Node, file: Path) -> None:
-    file.write_text("0\n")
-    reading.kernel.values[FORWARD] = "0"
-    assert reading.reflex.told(FORWARD)
-    assert (file.read_text(), reading.kernel.values[FORWARD]) == ("0\n", "1")
-    assert len(reading.reflex.take()) == 1
-
-
 # --- told of what is about to happen ----------------------------------------------------
 
 
@@ -231,6 +138,17 @@ def test_a_write_that_is_stored_after_it_was_told_is_turned_back(node: Node, lat
     node.mailbox.wait(sum(STORED))
     (item,) = node.reflex.take()
     assert (node.kernel.values[FORWARD], item.since) == ("1", 1000.0)
+
+
+@pytest.mark.parametrize("name", [FORWARD, ALIAS])
+def test_what_is_wrong_just_now_is_turned_back_and_told(node: Node, name: str) -> None:
+    node.kernel.values[FORWARD] = "7"
+    assert (node.reflex.turn(name), node.kernel.values[FORWARD], len(node.reflex.take())) == ("7", "1", 1)
+
+
+@pytest.mark.parametrize("name", [FORWARD, "net.ipv4.tcp_rmem", "ip_vs"])
+def test_what_is_right_or_not_held_is_not_turned_back(node: Node, name: str) -> None:
+    assert (node.reflex.turn(name), node.reflex.take()) == (None, ())
 
 
 def test_a_write_that_was_stored_by_then_is_turned_back_at_once(node: Node) -> None:

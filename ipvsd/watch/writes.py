@@ -150,6 +150,7 @@ class Writes:
         key = self._names.get(hook.name(record))
         if key is None:
             return
+        turned = self._reflex.turn(key)  # before the rest: by now the value is mostly stored, and wrong
         told, now = hook.told(record), time.monotonic()
         value = sysctls.canonical(told.new) if told.whole else None
         if told.refused:
@@ -157,7 +158,8 @@ class Writes:
             return
         if value is not None and self._reflex.wanted(key, value):
             return
-        self._reflex.expect(key)  # before the rest: the value is wrong by now
+        if turned is None or turned != value:  # what was turned back may be another write's
+            self._reflex.expect(key)
         writer = self._writers.writer(told.pid, told.comm, told.cgroup)
         self._reflex.evidence.add(key, Seen(value, writer, sysctls.canonical(told.old), now))
 
