@@ -298,6 +298,7 @@ class Daemon:
         self._survey = Survey(self._root)
         self._survey.look(self._config)
         self._asker.consider(report.modules, ())
+        gc.enable()
         gc.collect()
         gc.freeze()  # what is there now stays; a collection that goes through all of it takes longer than a repair
 

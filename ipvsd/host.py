@@ -10,7 +10,7 @@ from typing import Optional, Protocol
 
 from ipvsd import formats, sysctls
 from ipvsd.kmod import Loader, LoadError, default_loader, kernel_words
-from ipvsd.model import Kernel, Missing, ModuleState, Parameter, Reading, Unreadable
+from ipvsd.model import MISSING, Kernel, ModuleState, Parameter, Reading, Unreadable
 from ipvsd.moduletree import Index, Obstacles, modules_directory
 
 # The kernel clears as much memory as is asked for, which takes longer than all the rest of a read.
@@ -116,7 +116,7 @@ class LinuxHost:
         try:
             return _read_value(self.sysctl_path(key))
         except FileNotFoundError:  # no name of one
-            return Missing()
+            return MISSING
         except OSError as error:
             return Unreadable(error.strerror or str(error))
 
@@ -198,13 +198,13 @@ def _read_value(path: str) -> Reading:
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except (FileNotFoundError, NotADirectoryError):
-        return Missing()
+        return MISSING
     except OSError as error:
         return Unreadable(error.strerror or str(error))
     try:
         return sysctls.canonical(printed(fd).decode("utf-8", "replace"))
     except FileNotFoundError:  # its module or its interface went away after the open
-        return Missing()
+        return MISSING
     except OSError as error:
         return Unreadable(error.strerror or str(error))
     finally:

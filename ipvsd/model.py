@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, NamedTuple, Optional, Union
 
@@ -153,9 +152,11 @@ class Kernel(NamedTuple):
         return self.aliases.get(name, name)
 
 
-@dataclass(frozen=True)
-class Missing:  # an empty tuple would be false
-    """The sysctl has no file."""
+class Missing:
+    """The sysctl has no file; the only one is MISSING."""
+
+
+MISSING = Missing()
 
 
 class Unreadable(NamedTuple):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ipvsd import remedies, values, verdicts
 from ipvsd.model import (
+    MISSING,
     Action,
     Desired,
     LoadModule,
@@ -33,7 +34,7 @@ def plan(desired: Desired, observed: Observed) -> Plan:
     A module on its way out is loaded again like one that is gone; one on its way in is waited for.
     """
     modules = tuple(verdicts.judge(wanted, observed) for wanted in desired.modules)
-    sysctls = tuple(judge(wanted, observed.sysctls.get(wanted.key, Missing()), observed) for wanted in desired.sysctls)
+    sysctls = tuple(judge(wanted, observed.sysctls.get(wanted.key, MISSING), observed) for wanted in desired.sysctls)
     parameters = tuple(_judge_parameter(wanted, observed) for wanted in desired.parameters)
     # What can be written is written before modules are loaded: a write takes microseconds.
     actions: list[Action] = [*_writes(sysctls, WriteSysctl), *_writes(parameters, WriteParameter)]
@@ -89,7 +90,7 @@ def _judge_missing(wanted: WantedSysctl, observed: Observed) -> SysctlFinding:
 
 
 def _judge_parameter(wanted: WantedSysctl, observed: Observed) -> SysctlFinding:
-    seen = observed.parameters.get(wanted.key, Parameter(Missing()))
+    seen = observed.parameters.get(wanted.key, Parameter(MISSING))
     finding = judge(wanted, seen.reading, observed)
     if finding.verdict is SysctlVerdict.UNSUPPORTED:
         return finding._replace(evidence=f"/sys/module/{wanted.provider} shows no such parameter")

@@ -13,7 +13,6 @@ import os
 import select
 import signal
 import time
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Callable, Optional
 
@@ -31,12 +30,9 @@ _SIGNALS = {
 _OFTEN, _SPAN, _REST = 100, 1.0, 0.1
 
 
-@dataclass
 class _Watched:
-    ready: Callable[[], None]
-    since: float = 0.0
-    times: int = 0
-    resting: bool = False
+    def __init__(self, ready: Callable[[], None]) -> None:
+        self.ready, self.since, self.times, self.resting = ready, 0.0, 0, False
 
 
 class Mailbox:

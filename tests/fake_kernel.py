@@ -11,7 +11,7 @@ from typing import Optional
 
 from ipvsd import sysctls
 from ipvsd.kmod import BlacklistedError, LoadError
-from ipvsd.model import Kernel, Lock, Missing, ModuleState, Parameter, Reading, Rule, Unreadable
+from ipvsd.model import MISSING, Kernel, Lock, ModuleState, Parameter, Reading, Rule, Unreadable
 
 RELEASE = "6.1.0-50-cloud-amd64"
 CONF_FILE = "/etc/modprobe.d/mine.conf:1"
@@ -128,7 +128,7 @@ class FakeKernel:
             return sysctls.canonical(self.values[key])
         if any(name.startswith(f"{key}.") for name in self.values):
             return Unreadable(os.strerror(errno.EISDIR))
-        return Missing()
+        return MISSING
 
     def write_sysctl(self, key: str, value: str) -> None:
         if key not in self.values:
@@ -153,7 +153,7 @@ class FakeKernel:
     def read_parameter(self, name: str) -> Parameter:
         module = name.partition(".")[0]
         users = sum(module in self.depends[user] for user in self.states)
-        return Parameter(self.parameters.get(name, Missing()), name in WRITABLE, users)
+        return Parameter(self.parameters.get(name, MISSING), name in WRITABLE, users)
 
     def write_parameter(self, name: str, value: str) -> None:
         if name not in self.parameters:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ipvsd.kmod import BlacklistedError, LoadError
-from ipvsd.model import Missing, ModuleState, Unreadable
+from ipvsd.model import MISSING, ModuleState, Unreadable
 from tests.contract import REAL, Bench, FakeBench, TreeBench, real_bench
 
 CONNTRACK = "net.ipv4.vs.conntrack"
@@ -130,7 +130,7 @@ def test_a_module_in_use_cannot_be_unloaded(kernel_bench: Bench) -> None:
 
 
 def test_a_sysctl_is_missing_while_its_module_is(bench: Bench) -> None:
-    assert bench.host.read_sysctl(CONNTRACK) == Missing()
+    assert bench.host.read_sysctl(CONNTRACK) == MISSING
 
 
 def test_a_sysctl_comes_with_its_module_at_the_kernels_default(bench: Bench) -> None:
@@ -143,7 +143,7 @@ def test_a_sysctl_goes_with_its_module(bench: Bench) -> None:
     bench.host.load_module("ip_vs")
     bench.unload("ip_vs")
 
-    assert bench.host.read_sysctl(CONNTRACK) == Missing()
+    assert bench.host.read_sysctl(CONNTRACK) == MISSING
 
 
 def test_a_module_reload_resets_its_sysctls(bench: Bench) -> None:
@@ -184,7 +184,7 @@ def test_a_sysctl_without_a_module_can_be_written_and_restored(bench: Bench) -> 
 def test_writing_a_sysctl_that_is_not_there_says_so_and_makes_none(bench: Bench, key: str) -> None:
     with pytest.raises(FileNotFoundError):
         bench.host.write_sysctl(key, "1")
-    assert bench.host.read_sysctl(key) == Missing()
+    assert bench.host.read_sysctl(key) == MISSING
 
 
 def test_a_directory_is_no_sysctl(bench: Bench) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from ipvsd import cli, metrics, present
+from ipvsd import arguments, cli, metrics, present
 from ipvsd.config import Config, ConfigError, parse
 from ipvsd.model import (
     Exactly,
@@ -229,12 +229,12 @@ def test_the_synopsis_has_every_command_with_its_options() -> None:
 
     documented = {command: set(re.findall(r"\*(--[a-z-]+)\*", rest)) for command, rest in rows}
 
-    expected = {name: options(parser) - {"-h", "--help"} for name, parser in commands(cli.build_parser())}
+    expected = {name: options(parser) - {"-h", "--help"} for name, parser in commands(arguments.build_parser())}
     assert documented == expected
 
 
 def test_ipvsd_8_explains_every_command_and_option() -> None:
-    parser = cli.build_parser()
+    parser = arguments.build_parser()
     every = options(parser).union(*(options(command) for _, command in commands(parser)))
 
     assert terms(section(IPVSD_8, "# COMMANDS", "# OPTIONS")) == [name for name, _ in commands(parser)]
@@ -245,13 +245,13 @@ def test_ipvsd_8_explains_every_exit_code() -> None:
     documented = terms(section(IPVSD_8, "# EXIT STATUS", "# STATES"))
 
     assert documented == ["0", "1", "2", "64", "77", "78"]
-    assert re.findall(r"\b([0-9]+) [a-z]", cli.EPILOG.split("See")[0]) == documented
+    assert re.findall(r"\b([0-9]+) [a-z]", arguments.EPILOG.split("See")[0]) == documented
 
 
 def test_the_readme_has_every_command() -> None:
     documented = re.findall(r"^\| `ipvsd ([a-z ]+?)(?: \[FILE\]| NAME)?` \|", README, re.MULTILINE)
 
-    assert sorted(documented) == sorted(name for name, _ in commands(cli.build_parser()))
+    assert sorted(documented) == sorted(name for name, _ in commands(arguments.build_parser()))
 
 
 # --- states and verdicts --------------------------------------------------------------

@@ -10,7 +10,7 @@ import pytest
 
 from ipvsd.host import LinuxHost
 from ipvsd.kmod import LoadError
-from ipvsd.model import Missing, ModuleState, Unreadable
+from ipvsd.model import MISSING, ModuleState, Unreadable
 from ipvsd.moduletree import Index
 from tests.fake_kernel import RELEASE
 from tests.trees import make_tree, put, put_sysctl, sysctl
@@ -70,7 +70,7 @@ def test_a_long_value_is_read_whole(tree: Path, host: LinuxHost, length: int) ->
 
 @pytest.mark.parametrize("key", ["", "net", "../../etc/os-release", "/etc/os-release", "net/../../../etc/os-release"])
 def test_what_is_no_sysctl_is_not_there(host: LinuxHost, key: str) -> None:
-    assert host.read_sysctl(key) == Missing()
+    assert host.read_sysctl(key) == MISSING
     with pytest.raises(FileNotFoundError):
         host.write_sysctl(key, "1")
 

@@ -23,7 +23,7 @@ LADDER = """
     rivals.networkmanager rivals.modules rivals.survey
     present history books statusfile explain metrics web notify daemon
     commands commands.text commands.check commands.plan commands.apply commands.status
-    commands.preflight commands.profile commands.config commands.explain commands.history cli __main__
+    commands.preflight commands.profile commands.config commands.explain commands.history arguments cli __main__
 """.split()
 
 PURE = """
@@ -126,7 +126,7 @@ def test_no_module_is_longer_than_400_lines() -> None:
 
 
 def test_the_daemon_needs_nothing_heavy_before_it_is_ready() -> None:
-    late = ("pyroute2", "watchdog", "prometheus_client", "http", "ssl", "asyncio", "logging", "hashlib")
-    code = f"import sys, ipvsd.daemon; print(*(name for name in {late} if name in sys.modules))"
+    late = "pyroute2 watchdog prometheus_client http ssl asyncio logging hashlib dataclasses inspect argparse".split()
+    code = f"import sys, ipvsd.cli, ipvsd.daemon; print(*(name for name in {late} if name in sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], cwd=PACKAGE.parent, capture_output=True, text=True, check=True)
     assert done.stdout.split() == []

@@ -5,9 +5,9 @@ from typing import Optional
 import pytest
 
 from ipvsd.model import (
+    MISSING,
     Kernel,
     LoadModule,
-    Missing,
     ModuleState,
     Policy,
     Reading,
@@ -51,7 +51,7 @@ def test_what_stands_behind_an_alias_is_loaded() -> None:
         pytest.param("0", SysctlVerdict.WRONG, True, id="wrong"),
         pytest.param("", SysctlVerdict.WRONG, True, id="empty"),
         pytest.param(Unreadable("Permission denied"), SysctlVerdict.UNREADABLE, False, id="unreadable"),
-        pytest.param(Missing(), SysctlVerdict.UNSUPPORTED, False, id="no file"),
+        pytest.param(MISSING, SysctlVerdict.UNSUPPORTED, False, id="no file"),
     ],
 )
 def test_a_sysctl_without_a_module(reading: Reading, verdict: SysctlVerdict, writes: bool) -> None:

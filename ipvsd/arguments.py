@@ -1,0 +1,82 @@
+"""The grammar of the command line."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import NoReturn
+
+from ipvsd import __version__
+
+EX_USAGE = 64
+
+EPILOG = """\
+exit codes: 0 right, 1 not right, 2 cannot tell, 64 bad usage, 77 needs root,
+78 bad configuration. See ipvsd(8) and ipvsd.yaml(5)."""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        self.exit(EX_USAGE, f"{self.prog}: {message} (see '{self.prog} --help')\n")
+
+
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    """Leaves room for the longest command beside its help: argparse forgets that commands are indented twice."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog)
+        self._action_max_length = 13
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser; needs no third party, so that completions can be made from it."""
+    common = _Parser(add_help=False)
+    common.add_argument("--config", metavar="FILE", help="read this file instead of the system's configuration")
+    common.add_argument("--root", metavar="DIR", default="/", help="look at this tree instead of / (an image)")
+    output = _Parser(add_help=False)
+    output.add_argument("--output", choices=("text", "json"), default="text", help="how to print (default: text)")
+    parser = _Parser(
+        prog="ipvsd",
+        description="Keep a node ready for IPVS: kernel modules loaded, sysctls in place.",
+        epilog=EPILOG,
+        formatter_class=_Formatter,
+    )
+    parser.add_argument("--version", action="version", version=f"ipvsd {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    commands.add_parser("run", parents=[common], help="run the daemon in the foreground (ipvsd.service does)")
+    commands.add_parser("check", parents=[common, output], help="look and print; change nothing")
+    plan = commands.add_parser("plan", parents=[common, output], help="show what 'apply' would do, as a diff")
+    plan.add_argument("--exit-code", action="store_true", help="exit 1 if there is anything to do")
+    apply = commands.add_parser("apply", parents=[common, output], help="make the node right once, without a daemon")
+    apply.add_argument("--persist", action="store_true", help="and for every boot: write modules-load.d, sysctl.d")
+    preflight = commands.add_parser("preflight", parents=[common, output], help="look at every installed kernel")
+    preflight.add_argument("--kernel", metavar="RELEASE", help="look at this one alone")
+    preflight.add_argument("--brief", action="store_true", help="print one line for each")
+    commands.add_parser("status", parents=[common, output], help="print what the running daemon last saw")
+    explain = commands.add_parser(
+        "explain", parents=[common, output], help="all about one sysctl or module, and who else sets it"
+    )
+    explain.add_argument("name", metavar="NAME", help="a sysctl, a module, or MODULE.PARAMETER")
+    history = commands.add_parser(
+        "history", parents=[common, output], help="print the last repairs, and who made each needed"
+    )
+    history.add_argument("--lines", metavar="N", type=_number, default=20, help="so many at most (default: 20)")
+    profile = commands.add_parser("profile", help="list the built-in profiles, or show one with its reasons")
+    choices = profile.add_subparsers(dest="action", metavar="ACTION", required=True)
+    choices.add_parser("list", parents=[output], help="print every profile with its purpose")
+    shown = choices.add_parser("show", parents=[output], help="print what a profile wants, and why")
+    shown.add_argument("name", metavar="NAME", help="the profile")
+    config = commands.add_parser("config", help="show or validate the configuration")
+    actions = config.add_subparsers(dest="action", metavar="ACTION", required=True)
+    actions.add_parser("show", parents=[common, output], help="print the effective values and their files")
+    validate = actions.add_parser("validate", parents=[common, output], help="check the files, or FILE")
+    validate.add_argument("file", nargs="?", metavar="FILE", help="the file to check (default: the system's)")
+    return parser
+
+
+def _number(text: str) -> int:
+    number = int(text) if text.isascii() and text.isdecimal() else 0
+    if not 1 <= number <= 1_000_000:
+        raise argparse.ArgumentTypeError(f"must be a number from 1 on, not {text!r}")
+    return number
