@@ -34,6 +34,7 @@ class Size:
     sysctl: int = 300
     module: int = 15
     start: int = 5
+    boot: int = 3
     marks: tuple[int, ...] = (1000, 10000)
     looks: int = 12
     storm: int = 60
@@ -42,7 +43,7 @@ class Size:
     wait: int = 90
 
 
-QUICK = Size(20, 3, 2, (50, 100), 3, 5, 20, 1, 5)
+QUICK = Size(20, 3, 2, 1, (50, 100), 3, 5, 20, 1, 5)
 
 
 def say(text: str) -> None:
@@ -87,7 +88,10 @@ def measure(size: Size) -> Results:
         node.install()
         node.until(node.right, "the node right")
         described = dict(describe(node))
-        say("sysctls")
+        say("boots")
+        boot = figures.boot(node, size.boot)
+        node.until(node.right, "the node right")
+        say(f"{boot}, sysctls")
         sysctl = figures.sysctl(node, size.sysctl)
         program = figures.sysctl_program(node, max(1, size.module))
         say(f"{sysctl}, modules")
@@ -119,7 +123,7 @@ def measure(size: Size) -> Results:
     )
     described["beside it"] = f"before: {before}; at the end, with this one: {during}"
     natively = native.figures(size.sysctl, size.start)
-    found = (start, memory, idle, storm)
+    found = (start, boot, memory, idle, storm)
     return Results(described, promises, sysctl, modules, found, program, rest, tuple(others), natively)
 
 

@@ -63,6 +63,14 @@ class Start:
 
 
 @dataclass(frozen=True)
+class Boot:
+    """From systemd's first step until kubelet is started, where ipvsd is enabled and where it is not."""
+
+    enabled: Spread
+    disabled: Spread
+
+
+@dataclass(frozen=True)
 class Memory:
     """Resident bytes before any repair, and after so many."""
 
@@ -180,6 +188,21 @@ def _start_of_unit(node: Node) -> float:
     )
     ready = int(node.show("ActiveEnterTimestampMonotonic"))
     return (ready - int(node.show("ExecMainStartTimestampMonotonic"))) / 1e6
+
+
+def boot(node: Node, tries: int) -> Boot:
+    """Boot so many times with ipvsd and without it, in turn; ends with it at work."""
+    found: dict[str, list[float]] = {"enable": [], "disable": []}
+    for _ in range(tries):
+        for change, starts in found.items():
+            node.run(f"systemctl {change} ipvsd")
+            node.machine.reboot()
+            node.machine.booted()
+            begun = int(node.run("systemctl show --value -p UserspaceTimestampMonotonic").out)
+            starts.append((int(node.show("ExecMainStartTimestampMonotonic", "kubelet")) - begun) / 1e6)
+    node.run("systemctl enable ipvsd")
+    node.start()
+    return Boot(spread(found["enable"]), spread(found["disable"]))
 
 
 def memory(node: Node, marks: Sequence[int]) -> Memory:

@@ -8,7 +8,7 @@ from typing import Optional, Union
 
 from tests.vm.alternatives import PERIOD, Alternative, Event
 from tests.vm.bounds import GROWTH, Promise, ms
-from tests.vm.figures import Idle, Memory, Module, Rest, Spread, Start, Storm, Sysctl
+from tests.vm.figures import Boot, Idle, Memory, Module, Rest, Spread, Start, Storm, Sysctl
 from tests.vm.native import KEY, Native
 
 
@@ -20,7 +20,7 @@ class Results:
     promises: tuple[Promise, ...]
     sysctl: Sysctl
     modules: tuple[Module, ...]
-    figures: tuple[Union[Start, Memory, Idle, Storm], ...]
+    figures: tuple[Union[Start, Boot, Memory, Idle, Storm], ...]
     program: Spread
     rest: Rest
     alternatives: tuple[Alternative, ...]
@@ -68,6 +68,11 @@ def _promises(results: Results) -> Iterator[str]:
     unit = next((one.unit for one in results.figures if isinstance(one, Start)), None)
     if unit:
         yield f"- A start is without systemd. As the unit, with its sandbox to be made first, it takes {ms(unit.p50)}."
+    boot = next((one for one in results.figures if isinstance(one, Boot)), None)
+    if boot:
+        mine, bare = _time(boot.enabled.p50), _time(boot.disabled.p50)
+        yield f"- From systemd's first step until kubelet starts: {mine} where ipvsd is enabled, {bare} where it is not"
+        yield f"  (medians of {boot.enabled.tries} boots each). Nothing is promised of that: Python is too slow here."
     yield f"- Resident memory with the metrics, IPVS and the history at work; growth is more than {GROWTH:g} MB."
     yield "- The storm meets the daemon as shipped: what is contended is written at periodic looks only."
     yield ""
