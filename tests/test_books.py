@@ -245,3 +245,17 @@ def test_what_the_kernel_refuses_is_a_failure_and_no_fight(node: Node) -> None:
         node.history = {}
     assert node.books.fights.by_name == {}
     assert node.books.tally.repair_failures == {FORWARD: LIMIT.repairs + 2}
+
+
+def test_what_is_on_its_way_out_is_told_once_and_when_it_is_back(tmp_path: Path, capsys: Log) -> None:
+    node = Node(tmp_path, "profiles: []\nmodules: {ip_vs_sh: {}}")
+    node.look()
+    node.kernel.unload("ip_vs_sh", looks=20)
+    capsys.readouterr()
+    looks = 1
+    while node.look().unsettled:
+        looks += 1
+    assert looks > 2
+    told, back, *more = said(capsys)
+    assert told.startswith("warning: module ip_vs_sh unloading: ")
+    assert (back.startswith("loaded module ip_vs_sh: "), more) == (True, [])
