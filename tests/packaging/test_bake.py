@@ -12,6 +12,7 @@ from tests.packaging.root import Root
 
 # A build of an image often has no /dev/pts, without which apt complains of its own log.
 INSTALL = "DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Use-Pty=0 install --no-install-recommends /tmp/ipvsd.deb"
+WANTS = "/etc/systemd/system/multi-user.target.wants"
 # What dpkg, and Python for its bytecode, keep for themselves.
 KEPT = ("./var/lib/dpkg/", "./var/log/", "./var/lib/apt/", "./var/lib/systemd/deb-systemd-helper-")
 
@@ -35,7 +36,8 @@ def _paths(root: Root) -> set[str]:
 def test_it_installs_without_noise_and_its_commands_work(image: Root) -> None:
     done = image.run(INSTALL)
 
-    assert [line for line in done.stderr.splitlines() if not line.startswith("debconf: ")] == []  # apt's own
+    said = [line for line in done.stderr.splitlines() if not line.startswith("debconf: ")]  # apt's own
+    assert said == [f"Created symlink {WANTS}/ipvsd.service → /lib/systemd/system/ipvsd.service."]  # as for any service
     assert image.run("ipvsd --version").stdout == f"ipvsd {__version__}\n"
     assert image.run("ipvsd config validate").stdout == "good: /etc/ipvsd/ipvsd.yaml\n"
 
@@ -50,3 +52,10 @@ def test_a_pipeline_is_stopped_by_exit_codes(image: Root) -> None:
     without_kernel = image.run("ipvsd preflight", check=False)
     assert (without_kernel.returncode, without_kernel.stdout) == (2, "")
     assert without_kernel.stderr.startswith("ipvsd: cannot look at any kernel: there is none in /lib/modules of /")
+
+
+def test_what_a_pipeline_enables_by_preset_is_what_the_package_enables(image: Root) -> None:
+    image.run(INSTALL)
+    image.run("systemctl preset ipvsd.service ipvsd-apply.service")
+    enabled = [path for path in image.paths() if path.startswith("./etc/systemd/system/") and "ipvsd" in path]
+    assert enabled == [f".{WANTS}/ipvsd.service"]

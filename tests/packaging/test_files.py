@@ -22,7 +22,6 @@ ONLY_DEBIANS = {
     "usr/share/lintian/overrides/ipvsd",
 }
 ONLY_RPMS = {
-    "usr/lib/systemd/system-preset/80-ipvsd.preset",
     "usr/share/doc/ipvsd/CHANGELOG.md",
     "usr/share/licenses/ipvsd/LICENSE",
 }
