@@ -116,14 +116,19 @@ class Node:
         return self.until(lambda: self.status().get("ipvs", {}).get("up") and self.status()["ipvs"], "IPVS asked")
 
     def get(self, path: str) -> tuple[int, str]:
-        """Return (status, body) of a page of the daemon."""
+        """Return (status, body) of a page of the daemon, which it serves from soon after READY=1 on."""
         script = (
             "import urllib.request, urllib.error\n"
             f"try: answer = urllib.request.urlopen('http://127.0.0.1:14787{path}', timeout=10)\n"
             "except urllib.error.HTTPError as error: answer = error\n"
             "print(answer.status, answer.read().decode())"
         )
-        code, _, body = self.run(["python3", "-c", script]).out.partition(" ")
+
+        def answer() -> str:
+            done = self.run(["python3", "-c", script], check=False)
+            return "" if done.code else done.out
+
+        code, _, body = self.until(answer, f"an answer for {path}").partition(" ")
         return int(code), body
 
     def metrics(self) -> dict[str, float]:
