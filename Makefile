@@ -53,7 +53,7 @@ kernels: $(DEB) $(BIN)/.ready  ## the bench tests that matter on other kernels: 
 	[ -z "$$failed" ] || { echo "failed with kernel$$failed"; exit 1; }
 
 test-matrix: $(DEB) $(RPM) $(BIN)/.ready  ## the packages on every platform; write docs/platforms.md; an hour
-	@$(MAKE) --no-print-directory packages WANTED="$(TEST_PACKAGES)"
+	@$(MAKE) --no-print-directory packages WANTED="$(TEST_PACKAGES) reprepro"
 	$(BIN)/python -m tests.vm.matrix --jobs $(JOBS) docs/platforms.md
 
 demo:  ## install what is needed, boot a machine and show the main job happening

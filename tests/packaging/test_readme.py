@@ -1,7 +1,8 @@
-"""The image that README.md has an example for, made as it stands there; it downloads a whole Debian."""
+"""The images that README.md has examples for, made as it stands there; each downloads a whole Debian."""
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -11,11 +12,30 @@ from pathlib import Path
 import pytest
 
 from tests.packaging.built import PROJECT
+from tests.vm import cache, packages
 
-BLOCKS = re.findall(
-    r"```sh\n(.*?)```", (PROJECT / "README.md").read_text().partition("**Into an image.**")[2], re.DOTALL
-)
-MAKE, LOOK = BLOCKS[:2]
+SECTION = (PROJECT / "README.md").read_text().partition("**Into an image.**")[2]
+MAKE, LOOK = re.findall(r"```sh\n(.*?)```", SECTION, re.DOTALL)[:2]
+(CONTENT, *_) = re.findall(r"```ini\n(.*?)```", SECTION, re.DOTALL)
+
+# What is left to whoever uses mkosi: which system, with which kernel.
+MKOSI = """[Distribution]
+Distribution=debian
+Release=bookworm
+[Output]
+Format=directory
+Output=image
+[Content]
+Bootable=no
+Packages=systemd,systemd-sysv,udev,linux-image-cloud-amd64
+"""
+# Else it asks for the symbols of debuggers, too, which not every mirror has.
+SOURCES = f"""Types: deb
+URIs: http://deb.debian.org/debian
+Suites: bookworm
+Components: main
+Signed-By: {packages.KEYRING}
+"""
 
 
 def _run(command: str, image: Path) -> subprocess.CompletedProcess[str]:
@@ -24,11 +44,31 @@ def _run(command: str, image: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, shell=True, cwd=PROJECT, capture_output=True, text=True, check=False)
 
 
-@pytest.fixture(scope="module")
-def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def _mmdebstrap(place: Path) -> subprocess.CompletedProcess[str]:
+    return _run(MAKE, place / "image")
+
+
+def _mkosi(place: Path) -> subprocess.CompletedProcess[str]:
+    (place / "mkosi.conf").write_text(f"{MKOSI}{CONTENT.replace('=dist', f'={PROJECT}/dist')}")
+    sources = place / "mkosi.sandbox/etc/apt/sources.list.d/mkosi.sources"
+    sources.parent.mkdir(parents=True)
+    sources.write_text(SOURCES)
+    # Of Debian 12 it is too old to know PackageDirectories=.
+    program = cache.kept("mkosi", (Path(__file__), Path(packages.__file__)), _unpack_mkosi)
+    environment = {**os.environ, "PYTHONPATH": str(program / "usr/lib/python3/dist-packages")}
+    command = ["/usr/bin/python3", "-m", "mkosi", "build"]
+    return subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, check=False)
+
+
+def _unpack_mkosi(target: Path, work: Path) -> None:
+    packages.unpack("mkosi", "trixie", target, work, also="mkosi")
+
+
+@pytest.fixture(scope="module", params=[_mmdebstrap, _mkosi], ids=lambda maker: maker.__name__[1:])
+def image(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     place = tmp_path_factory.mktemp("readme")
     place.parent.chmod(0o755)
-    made = _run(MAKE, place / "image")
+    made = request.param(place)
     assert made.returncode == 0, made.stderr[-3000:]
     yield place / "image"
     shutil.rmtree(place / "image")
@@ -41,5 +81,6 @@ def test_each_command_says_that_the_image_is_good(image: Path, line: str) -> Non
 
 
 def test_the_service_is_enabled_in_it_and_what_lasts_is_written(image: Path) -> None:
-    assert (image / "etc/systemd/system/multi-user.target.wants/ipvsd.service").is_symlink()
+    enabled = list((image / "etc/systemd/system").glob("*/ipvsd*"))
+    assert enabled == [image / "etc/systemd/system/multi-user.target.wants/ipvsd.service"]
     assert "ip_vs_rr" in (image / "etc/modules-load.d/ipvsd.conf").read_text()
