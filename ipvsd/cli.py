@@ -1,4 +1,4 @@
-"""The command line: a command's arguments to the command, expected errors to exit codes."""
+"""The command line: arguments to commands, expected errors to exit codes."""
 
 from __future__ import annotations
 
