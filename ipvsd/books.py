@@ -56,7 +56,7 @@ class Books:
         _log(fought(before.contended(), self.fights.contended(), fights.limit))
         _log(turned([item.action for item in at_once], swift, self.fights.contended()))
         _log(narrate(self._told, done, slow, self.fights.contended()))
-        self._told = _remembered(self._told, done)
+        self._told = told(done.after)
         self._remember((*swift, *slow))
         evidence.settle({finding.name for finding in done.after.findings if finding.right}, now)
         return (*swift, *slow)
@@ -78,15 +78,6 @@ class Books:
             self._history.add([present.repair(repair) for repair in repairs])
         except OSError as error:
             log("debug", f"cannot write the history: {error}")
-
-
-def _remembered(before: Sequence[Finding], done: Reconciled) -> tuple[Finding, ...]:
-    """Return what is to be remembered as told of; of a look at what is on its way, only what was wrong."""
-    findings = told(done.after)
-    if not done.unsettled:
-        return findings
-    wrong = {finding.name: finding for finding in findings if not finding.right}
-    return tuple({**{finding.name: finding for finding in before}, **wrong}.values())
 
 
 def _log(lines: Iterable[Line]) -> None:

@@ -259,3 +259,32 @@ def test_what_is_on_its_way_out_is_told_once_and_when_it_is_back(tmp_path: Path,
     told, back, *more = said(capsys)
     assert told.startswith("warning: module ip_vs_sh unloading: ")
     assert (back.startswith("loaded module ip_vs_sh: "), more) == (True, [])
+
+
+def test_of_two_on_their_way_out_each_is_told_once(tmp_path: Path, capsys: Log) -> None:
+    node = Node(tmp_path, "profiles: []\nmodules: {ip_vs_sh: {}, ip_vs_rr: {}}")
+    node.look()
+    node.kernel.unload("ip_vs_sh", looks=8)
+    node.kernel.unload("ip_vs_rr", looks=20)
+    capsys.readouterr()
+    while node.look().unsettled:
+        pass
+    lines = [line.partition(": ")[0] if line.startswith("loaded") else line.split(": ")[1] for line in said(capsys)]
+    assert sorted(lines) == [
+        "loaded module ip_vs_rr",
+        "loaded module ip_vs_sh",
+        "module ip_vs_rr unloading",
+        "module ip_vs_sh unloading",
+    ]
+
+
+def test_what_goes_wrong_twice_while_a_module_is_on_its_way_is_told_twice(tmp_path: Path, capsys: Log) -> None:
+    node = Node(tmp_path, "modules: {ip_vs_sh: {}}\nsysctls: {net.ipv4.ip_forward: {value: 1, policy: observe}}")
+    node.kernel.values[FORWARD] = "1"
+    node.look()
+    node.kernel.unload("ip_vs_sh", looks=1000)
+    for value in ("0", "1", "1", "0"):
+        node.kernel.values[FORWARD] = value
+        assert node.look().unsettled
+    told = [line.partition(": ")[0] for line in said(capsys) if f" {FORWARD} " in f" {line}"]
+    assert told == ["warning", f"{FORWARD} is right again", "warning"]
