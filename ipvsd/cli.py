@@ -21,7 +21,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     if given == ["run"]:
         # As the service says it: the grammar of all commands is not needed, which takes as long to
-        # make as a quarter of the daemon. It collects garbage from when it is ready on.
+        # make as a quarter of the daemon. Garbage is collected from the first wait on.
         gc.disable()
         return _guarded(lambda: _daemon("/", None))
     from ipvsd.arguments import EX_USAGE, build_parser

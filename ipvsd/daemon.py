@@ -148,6 +148,7 @@ class Daemon:
             if starts:
                 self._add_comforts(report)
                 self._publish(report)
+            gc.enable()  # as a service it was off until here
             reasons = self._wait()
 
     def _wait(self) -> tuple[Reason, ...]:
@@ -298,7 +299,6 @@ class Daemon:
         self._survey = Survey(self._root)
         self._survey.look(self._config)
         self._asker.consider(report.modules, ())
-        gc.enable()
         gc.collect()
         gc.freeze()  # what is there now stays; a collection that goes through all of it takes longer than a repair
 
