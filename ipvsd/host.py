@@ -14,7 +14,7 @@ from ipvsd.model import MISSING, Kernel, ModuleState, Parameter, Reading, Unread
 from ipvsd.moduletree import Index, Obstacles, modules_directory
 
 # The kernel clears as much memory as is asked for, which takes longer than all the rest of a read.
-_MOST_READ, _MAX_READ = 255, 1 << 16
+_FIRST_READ, _MAX_READ = 255, 1 << 16
 _SIGNS = {
     "ip_vs": "proc/sys/net/ipv4/vs",
     "nf_conntrack": "proc/sys/net/netfilter/nf_conntrack_max",
@@ -212,9 +212,9 @@ def _read_value(path: str) -> Reading:
 
 
 def printed(fd: int) -> bytes:
-    """Return the value of an open sysctl as the kernel prints it, up to 64 KiB. Raises OSError."""
-    raw = os.pread(fd, _MOST_READ, 0)
-    return raw if len(raw) < _MOST_READ else os.pread(fd, _MAX_READ, 0)
+    """Return the value of an open sysctl or parameter as the kernel prints it, up to 64 KiB. Raises OSError."""
+    raw = os.pread(fd, _FIRST_READ, 0)
+    return raw if len(raw) < _FIRST_READ else os.pread(fd, _MAX_READ, 0)
 
 
 def _write_value(path: str, value: str) -> None:

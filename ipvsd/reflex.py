@@ -91,7 +91,7 @@ class Reflex:
         """Turn back what an event tells of; return whether that was done or nothing was to be done."""
         return self._turn(ALIASES.get(name, name), self._clock())
 
-    def turn(self, name: str) -> Optional[str]:
+    def turn_back(self, name: str) -> Optional[str]:
         """Turn back what a sysctl is just now; return the value that was found, or None if nothing was turned back."""
         before = len(self._turned)
         self._turn(ALIASES.get(name, name), self._clock())

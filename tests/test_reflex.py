@@ -143,12 +143,12 @@ def test_a_write_that_is_stored_after_it_was_told_is_turned_back(node: Node, lat
 @pytest.mark.parametrize("name", [FORWARD, ALIAS])
 def test_what_is_wrong_just_now_is_turned_back_and_told(node: Node, name: str) -> None:
     node.kernel.values[FORWARD] = "7"
-    assert (node.reflex.turn(name), node.kernel.values[FORWARD], len(node.reflex.take())) == ("7", "1", 1)
+    assert (node.reflex.turn_back(name), node.kernel.values[FORWARD], len(node.reflex.take())) == ("7", "1", 1)
 
 
 @pytest.mark.parametrize("name", [FORWARD, "net.ipv4.tcp_rmem", "ip_vs"])
 def test_what_is_right_or_not_held_is_not_turned_back(node: Node, name: str) -> None:
-    assert (node.reflex.turn(name), node.reflex.take()) == (None, ())
+    assert (node.reflex.turn_back(name), node.reflex.take()) == (None, ())
 
 
 def test_a_write_that_was_stored_by_then_is_turned_back_at_once(node: Node) -> None:

@@ -150,7 +150,7 @@ class Writes:
         key = self._names.get(hook.name(record))
         if key is None:
             return
-        turned = self._reflex.turn(key)  # before the rest: by now the value is mostly stored, and wrong
+        turned = self._reflex.turn_back(key)  # before the rest: by now the value is mostly stored, and wrong
         told, now = hook.told(record), time.monotonic()
         value = sysctls.canonical(told.new) if told.whole else None
         if told.refused:
