@@ -40,7 +40,8 @@ test:  ## everything, the bench of virtual machines included
 	$(SIGNCHECK) --rehearse
 	$(NAMESPACE) $(BIN)/python -m pytest -q -m namespace tests/namespace
 	$(PYTHON_SYSTEM) -m tests.vm.image
-	$(BIN)/python -m pytest -q -m packaging --ignore tests/packaging/test_readme.py tests/packaging
+	$(BIN)/python -m pytest -q -m packaging --ignore tests/packaging/test_readme.py \
+	    --ignore tests/packaging/test_lintian.py tests/packaging
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --durations 10 -m vm tests/vm
 
 kernels: $(DEB) $(BIN)/.ready  ## the bench tests that matter on other kernels: 5.10, 6.12 and 7.2
@@ -52,6 +53,7 @@ kernels: $(DEB) $(BIN)/.ready  ## the bench tests that matter on other kernels: 
 	done; \
 	[ -z "$$failed" ] || { echo "failed with kernel$$failed"; exit 1; }
 
+# mkosi makes a repository of the .deb with reprepro.
 test-matrix: $(DEB) $(RPM) $(BIN)/.ready  ## the packages on every platform; write docs/platforms.md; an hour
 	@$(MAKE) --no-print-directory packages WANTED="$(TEST_PACKAGES) reprepro"
 	$(BIN)/python -m tests.vm.matrix --jobs $(JOBS) docs/platforms.md

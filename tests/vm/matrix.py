@@ -24,8 +24,10 @@ from tests.vm.kernels import SUITES
 PROJECT = Path(__file__).parents[2]
 DEB = ("tests/packaging/test_userland.py", "tests/vm/test_platform.py")
 README = ("tests/packaging/test_readme.py",)
+LINTIAN = ("tests/packaging/test_lintian.py",)
 RPM = ("tests/packaging/test_rpm.py", "tests/packaging/test_unbundled.py", "tests/vm/test_rpm.py")
 LEGACY = ("-o", "junit_family=xunit1")  # the form that takes properties of a test
+NEWEST = "trixie"  # whose lintian is asked: of those that are released
 ONCE = "bookworm"  # where the .rpm is tried, with Debian's rpm, and README's image; of Fedora and EL there is no bench
 
 
@@ -41,7 +43,8 @@ class Platform:
 
 def measure(suite: str) -> Platform:
     """Run the tests of one platform, and tell a waiting person what came of them."""
-    files = (*DEB, *README, *RPM) if suite == ONCE else DEB
+    more = {ONCE: (*README, *RPM), NEWEST: LINTIAN}
+    files = (*DEB, *more.get(suite, ()))
     begun = time.monotonic()
     with tempfile.TemporaryDirectory() as place:
         junit = Path(place) / "junit.xml"
