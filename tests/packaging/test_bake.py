@@ -37,7 +37,7 @@ def test_it_installs_without_noise_and_its_commands_work(image: Root) -> None:
     done = image.run(INSTALL)
 
     said = [line for line in done.stderr.splitlines() if not line.startswith("debconf: ")]  # apt's own
-    assert said == [f"Created symlink {WANTS}/ipvsd.service → /lib/systemd/system/ipvsd.service."]  # as for any service
+    assert said == [f"Created symlink {WANTS}/ipvsd.service → /lib/systemd/system/ipvsd.service."]  # the preset's doing
     assert image.run("ipvsd --version").stdout == f"ipvsd {__version__}\n"
     assert image.run("ipvsd config validate").stdout == "good: /etc/ipvsd/ipvsd.yaml\n"
 

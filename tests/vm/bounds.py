@@ -53,7 +53,7 @@ def of_sysctl(sysctl: Sysctl) -> tuple[Promise, Promise]:
 
 
 def of_start(start: Start) -> Promise:
-    """Compare medians with an interpreter that imports what is needed and a shell that does the work."""
+    """Compare medians with an interpreter with some imports, and a shell that does the work."""
     mine, python, shell = start.ready.p50, start.python.p50, start.shell.p50
     beside = (
         f"Python with its imports, then modprobe and sysctl: {ms(mine)} against {ms(python)} + {ms(shell)}; "

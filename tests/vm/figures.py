@@ -54,7 +54,7 @@ class Module:
 
 @dataclass(frozen=True)
 class Start:
-    """From exec to READY=1 with everything to do; what any program would need for it; the same as a unit."""
+    """From exec to READY=1 with everything to do; Python with some imports; a shell that does it; as a unit."""
 
     ready: Spread
     python: Spread

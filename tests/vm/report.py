@@ -65,6 +65,8 @@ def _promises(results: Results) -> Iterator[str]:
     yield "  daemon is stopped (SIGSTOP). modprobe writes no sysctls."
     yield "- A sysctl's time begins when write(2) returns. What measures waits with inotify, like the daemon."
     yield f"  sysctl(8), as a program, takes {ms(results.program.p50)} (median)."
+    yield "- The start's Python imports yaml, dataclasses, argparse and socket: a fixed measure, of which ipvsd itself"
+    yield "  needs neither dataclasses nor argparse."
     unit = next((one.unit for one in results.figures if isinstance(one, Start)), None)
     if unit:
         yield f"- A start is without systemd. As the unit, with its sandbox to be made first, it takes {ms(unit.p50)}."
@@ -111,7 +113,8 @@ def _native(results: Results) -> Iterator[str]:
     yield "## Outside emulation"
     yield ""
     yield "On the computer itself, in a network namespace of its own: one sysctl, no modules; writes are seen by"
-    yield f"{native.backend}, since a BPF program would be attached to the computer's control groups."
+    yield f"{native.backend}, since a BPF program would be attached to the computer's control groups. It is started"
+    yield "with --config, for which the grammar of the command line is needed besides."
     yield ""
     yield "| what | p50 | p99 | least to most, tries |"
     yield "|---|---|---|---|"
