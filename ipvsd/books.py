@@ -11,7 +11,7 @@ from ipvsd.evidence import Evidence
 from ipvsd.history import History
 from ipvsd.journal import log
 from ipvsd.model import Finding, Policy, Turned, WantedSysctl
-from ipvsd.narrate import Line, fought, narrate, told, turned
+from ipvsd.narrate import Line, fought, narrate, told_of, turned
 from ipvsd.reconcile import Reconciled
 from ipvsd.report import Contended, Repair, Tally
 from ipvsd.tally import Ledger, labels
@@ -56,7 +56,7 @@ class Books:
         _log(fought(before.contended(), self.fights.contended(), fights.limit))
         _log(turned([item.action for item in at_once], swift, self.fights.contended()))
         _log(narrate(self._told, done, slow, self.fights.contended()))
-        self._told = told(done.after)
+        self._told = told_of(self._told, done)
         self._remember((*swift, *slow))
         evidence.settle({finding.name for finding in done.after.findings if finding.right}, now)
         return (*swift, *slow)

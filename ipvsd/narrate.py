@@ -49,13 +49,25 @@ def narrate(
     yield from _changes(done, {repair.name: repair for repair in repairs}, fights)
     known = {finding.name: _said(finding) for finding in before}
     proved = {action.name for action in done.proved}
-    for finding in told(done.after):
+    for finding in told_of(before, done):
         if known.get(finding.name) == _said(finding) or finding.name in proved or finding.name in fights:
             continue
         if not finding.right:
             yield _problem(finding)
         elif finding.name in known and not _was_right(before, finding.name):
             yield Line("info", f"{finding.name} is right again: {finding.evidence}")
+
+
+def told_of(before: Sequence[Finding], done: Reconciled) -> tuple[Finding, ...]:
+    """Return what is told of after a look, `before` being what was told of until then.
+
+    A sysctl that was changed again while it was repaired is told of as before: it is looked at again in a moment.
+    """
+    soon = {action.name for action in done.after.actions if isinstance(action, WriteSysctl)} - done.history.keys()
+    return (
+        *(finding for finding in told(done.after) if finding.name not in soon),
+        *(finding for finding in before if finding.name in soon),
+    )
 
 
 def _said(finding: Finding) -> tuple[object, str]:

@@ -288,3 +288,26 @@ def test_what_goes_wrong_twice_while_a_module_is_on_its_way_is_told_twice(tmp_pa
         assert node.look().unsettled
     told = [line.partition(": ")[0] for line in said(capsys) if f" {FORWARD} " in f" {line}"]
     assert told == ["warning", f"{FORWARD} is right again", "warning"]
+
+
+class Rival(FakeKernel):
+    """A kernel on which another program writes after every read."""
+
+    def read_sysctl(self, key: str) -> Reading:
+        found = super().read_sysctl(key)
+        if key == FORWARD:
+            self.values[key] = "0"
+        return found
+
+
+def test_what_is_changed_again_while_it_is_repaired_is_not_yet_told(tmp_path: Path, capsys: Log) -> None:
+    node = Node(tmp_path)
+    node.look()
+    capsys.readouterr()
+    node.kernel = Rival(values=dict(node.kernel.values))
+    node.look()
+    assert node.look().unsettled
+    assert [line for line in said(capsys) if " wrong: " in line] == []
+    node.kernel = FakeKernel(values=dict(node.kernel.values))
+    node.look()
+    assert [line for line in said(capsys) if "is right again" in line] == []
