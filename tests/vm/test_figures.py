@@ -3,7 +3,8 @@
 Two machines at a time keep the computer busy here, in which a moment without a processor is longer than
 a repair. So medians get as much again, a sysctl's three times as much, since its two processes run on two
 processors and the round trip's on one; and the tail is compared with the round trip's own, which waits
-for the same processors. Counts and the size get nothing.
+for the same processors. A processor's time gets as much again, too: in an emulated machine it goes on while
+the computer runs the other one. Counts and the size get nothing.
 """
 
 from __future__ import annotations
@@ -62,4 +63,4 @@ def test_a_storm_of_writes_costs_little_and_ends_right(node: Node, journal: Jour
     with node.configured("interval: 15s\n"):  # not to wait a minute for what is contended
         storm = figures.storm(node, 15)
     for promise in bounds.of_storm(storm):
-        assert held(promise), promise
+        assert held(promise, BUSY if promise.unit == "%" else 1.0), promise
