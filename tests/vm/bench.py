@@ -34,12 +34,12 @@ class Size:
     sysctl: int = 300
     module: int = 15
     start: int = 5
-    boot: int = 3
+    boot: int = 2
     marks: tuple[int, ...] = (1000, 10000)
     looks: int = 12
     storm: int = 60
     rest: int = 60
-    timer: int = 4
+    timer: int = 3
     wait: int = 90
 
 
