@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,23 +71,33 @@ def measure(suite: str) -> Platform:
     return Platform(suite, versions, passed, time.monotonic() - begun)
 
 
-def table(platforms: Sequence[Platform]) -> Iterator[str]:
-    """Yield the lines of a page in Markdown."""
+def column(platform: Platform) -> dict[str, str]:
+    """Return the cells of a platform's column, by what its rows are called."""
+    cells = {"seen": time.strftime("%Y-%m-%d", time.gmtime()), **platform.versions}
+    for (file, name), passed in platform.passed.items():
+        kind = ".rpm: " if any(file.endswith(Path(one).stem) for one in RPM) else ""
+        cells[f"{kind}{name.replace('test_', '', 1).replace('_', ' ')}"] = "yes" if passed else "**no**"
+    return cells
+
+
+def columns(page: str) -> dict[str, dict[str, str]]:
+    """Return the columns of a page, by suite."""
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in page.splitlines() if line.startswith("| ")]
+    suites = rows[0][1:] if rows else []
+    return {suite: {row[0]: row[number] for row in rows[1:]} for number, suite in enumerate(suites, 1)}
+
+
+def table(found: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
+    """Yield the lines of a page in Markdown, with these columns."""
     yield "# Platforms"
     yield ""
-    yield f"Seen with ipvsd {__version__} on {time.strftime('%Y-%m-%d', time.gmtime())}, on each Debian with its own"
-    yield "kernel and its own libraries, in virtual machines, and one package file for all of them. `make test-matrix`"
-    yield "goes through it again."
+    yield f"Seen with ipvsd {__version__}, on each Debian with its own kernel and its own libraries, in virtual"
+    yield "machines, and one package file for all of them. `make test-matrix` goes through it again."
     yield ""
-    yield f"| | {' | '.join(platform.suite for platform in platforms)} |"
-    yield "|---|" + "---|" * len(platforms)
-    for name in dict.fromkeys(name for platform in platforms for name in platform.versions):
-        yield f"| {name} | {' | '.join(platform.versions.get(name, '?') for platform in platforms)} |"
-    for test in dict.fromkeys(test for platform in platforms for test in platform.passed):
-        told = {True: "yes", False: "**no**", None: "not tried"}
-        cells = (told[platform.passed.get(test)] for platform in platforms)
-        kind = ".rpm: " if any(test[0].endswith(Path(file).stem) for file in RPM) else ""
-        yield f"| {kind}{test[1].replace('test_', '', 1).replace('_', ' ')} | {' | '.join(cells)} |"
+    yield f"| | {' | '.join(found)} |"
+    yield "|---|" + "---|" * len(found)
+    for row in dict.fromkeys(row for cells in found.values() for row in cells):
+        yield f"| {row} | {' | '.join(cells.get(row, 'not tried') for cells in found.values())} |"
     yield ""
     yield "The .rpm is tried with Debian's `rpm`, in a root directory of its own and on a booted machine; it was not"
     yield "tried on Fedora or EL."
@@ -97,12 +107,15 @@ def main() -> int:
     """Return 0 if everything passed everywhere, else 1."""
     parser = argparse.ArgumentParser(prog="tests.vm.matrix", description=__doc__)
     parser.add_argument("file", type=Path)
-    parser.add_argument("--suite", choices=SUITES, action="append", help="one of those to try, instead of all of them")
+    parser.add_argument("--suite", choices=SUITES, action="append", help="this one; FILE keeps what it says of others")
     parser.add_argument("--jobs", type=int, default=1, help="how many at a time")
     options = parser.parse_args()
     with ThreadPoolExecutor(options.jobs) as pool:
         platforms = list(pool.map(measure, options.suite or SUITES))
-    text = "".join(f"{line}\n" for line in table(platforms))
+    # Of what is not tried now, what the page said of it stays.
+    before = columns(options.file.read_text()) if options.suite and options.file.exists() else {}
+    now = {platform.suite: column(platform) for platform in platforms}
+    text = "".join(f"{line}\n" for line in table({**before, **now}))
     print(text)
     options.file.write_text(text)
     return 0 if all(all(platform.passed.values()) for platform in platforms) else 1
