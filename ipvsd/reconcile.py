@@ -141,6 +141,8 @@ def reconcile(
         before = latest
         kernel, latest = look(host, config, history)
         history = restraint.remember(history, before, latest, acted, clock(), config.interval)
+    # Its next try is the periodic look: a retry that is due, and not made, would be due again at once.
+    history = {name: failure for name, failure in history.items() if name not in left_alone}
     explained = _explain(kernel, _without(latest, left_alone), history, fights.contended())
     return Reconciled(kernel, first, explained, tuple(outcomes), _proved(outcomes, explained), history)
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ipvsd.config import parse
 from ipvsd.contention import Fights, Limit
+from ipvsd.reconcile import reconcile
+from tests.fake_kernel import FORWARD, FakeKernel
 
 KEY, OTHER = "net.ipv4.ip_forward", "net.ipv4.vs.conntrack"
 LIMIT = Limit(repairs=3, window=30.0, quiet=100.0)
@@ -140,3 +145,13 @@ def test_nothing_is_changed_but_replaced() -> None:
     before = repaired(Fights(LIMIT), 0.0)
     repaired(before, 1.0, 2.0, 3.0)
     assert before.by_name[KEY].level == 1.0
+
+
+def test_what_is_fought_over_is_not_due_for_a_retry() -> None:
+    kernel, config = FakeKernel(), parse([("f", b"profiles: []\nsysctls: {net.ipv4.ip_forward: 1}")])
+    kernel.values[FORWARD], kernel.refused[FORWARD] = "0", errno.EIO
+    failed = reconcile(kernel, config, {}, lambda: 10.0)
+    assert FORWARD in failed.history
+    fights = Fights(Limit(1, 60.0, 300.0)).repaired(FORWARD, 10.0, "agent").repaired(FORWARD, 10.0, "agent")
+    assert FORWARD in fights.contended()
+    assert reconcile(kernel, config, failed.history, lambda: 20.0, fights, periodic=False).history == {}
