@@ -63,7 +63,7 @@ def told_of(before: Sequence[Finding], done: Reconciled) -> tuple[Finding, ...]:
 
     A sysctl that was changed again while it was repaired is told of as before: it is looked at again in a moment.
     """
-    soon = {action.name for action in done.after.actions if isinstance(action, WriteSysctl)} - done.history.keys()
+    soon = {action.name for action in done.unfinished if isinstance(action, WriteSysctl)}
     return (
         *(finding for finding in told(done.after) if finding.name not in soon),
         *(finding for finding in before if finding.name in soon),

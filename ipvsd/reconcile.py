@@ -51,9 +51,12 @@ class Reconciled(NamedTuple):
     @property
     def unsettled(self) -> bool:
         """Whether a look is due in a moment: a module is on its way in or out, or work is left that never failed."""
-        return bool(restraint.passing(self.after)) or any(
-            action.name not in self.history for action in self.after.actions
-        )
+        return bool(restraint.passing(self.after) or self.unfinished)
+
+    @property
+    def unfinished(self) -> tuple[Action, ...]:
+        """What is left to do and never failed: the next look does it."""
+        return tuple(action for action in self.after.actions if action.name not in self.history)
 
 
 def look(host: Host, config: Config, history: Optional[History] = None) -> tuple[Kernel, Plan]:
