@@ -41,6 +41,10 @@ class Root:
         """Copy a file into it."""
         self._run(f"cp {source} $ROOT/{path}")
 
+    def copy_directory(self, source: Path, path: str) -> None:
+        """Copy a directory into it, under a name that is not there yet."""
+        self._run(f"cp -R {source} $ROOT/{path}")
+
     def pack(self, archive: Path) -> None:
         """Make a tarball of it."""
         self._run(f"tar -cpf {archive} -C $ROOT --numeric-owner .")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,9 +28,7 @@ def builder(tmp_path: Path) -> Iterator[Root]:
     root = Root(tmp_path)
     root.unpack(cache.kept(f"lintian-{SUITE}", (SUITE, *PACKAGES), _fill) / "root.tar")
     copy_tree(tmp_path / "tree")
-    subprocess.run(["tar", "-cf", tmp_path / "tree.tar", "-C", tmp_path / "tree", "."], check=True)
-    root.copy(tmp_path / "tree.tar", "tmp/tree.tar")
-    root.run("mkdir /tmp/tree; tar -xf /tmp/tree.tar -C /tmp/tree")
+    root.copy_directory(tmp_path / "tree", "tmp/tree")
     yield root
     root.remove()
 
