@@ -43,7 +43,7 @@ class Root:
 
     def copy_directory(self, source: Path, path: str) -> None:
         """Copy a directory into it, under a name that is not there yet."""
-        self._run(f"cp -R {source} $ROOT/{path}")
+        self._run(f"test ! -e $ROOT/{path} && cp -R {source} $ROOT/{path}")
 
     def pack(self, archive: Path) -> None:
         """Make a tarball of it."""

@@ -25,13 +25,13 @@ def _install_tools(root: Root, place: Path) -> None:
 def test_the_quick_tests_pass_with_the_libraries_of_the_distribution(root: Root, tmp_path: Path) -> None:
     copy_tree(tmp_path / "tree")
     _install_tools(root, tmp_path / "tree/tools")
-    root.copy_directory(tmp_path / "tree", "tmp/tree")
+    root.copy_directory(tmp_path / "tree", "tmp/project")
     # What Python warns of is about the distribution's versions.
     options = f"-q -p no:cacheprovider -o filterwarnings= -m '{QUICK}'"
     done = root.run(
-        f"cd /tmp/tree; export PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=tools; python3 -m pytest {options} tests",
+        f"cd /tmp/project; export PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=tools; python3 -m pytest {options} tests",
         check=False,
         proc=True,
     )
-    root.run("rm -rf /tmp/tree")
+    root.run("rm -rf /tmp/project")
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
