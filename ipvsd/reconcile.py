@@ -131,22 +131,24 @@ def reconcile(
     fails is a value in the result, and backs off in its history; `clock` is monotonic, in seconds.
     What is fought over is left alone but for the periodic look.
     """
-    left_alone = fights.left_alone(periodic)
-    kernel, first = look(host, config, history)
+
+    def looked() -> tuple[Kernel, Plan]:
+        kernel, found = look(host, config, history)
+        return kernel, _without(found, fights.left_alone(periodic))
+
+    kernel, first = looked()
     history = restraint.remember(history, first, first, (), clock(), config.interval)
     latest, outcomes = first, list[Outcome]()
     for _ in range(ROUNDS):
-        actions = restraint.allowed(latest, history, clock(), left_alone)
+        actions = restraint.allowed(latest, history, clock())
         if not actions:
             break
         acted = [act(host, action) for action in actions]
         outcomes += acted
         before = latest
-        kernel, latest = look(host, config, history)
+        kernel, latest = looked()
         history = restraint.remember(history, before, latest, acted, clock(), config.interval)
-    # Its next try is the periodic look: a retry that is due, and not made, would be due again at once.
-    history = {name: failure for name, failure in history.items() if name not in left_alone}
-    explained = _explain(kernel, _without(latest, left_alone), history, fights.contended())
+    explained = _explain(kernel, latest, history, fights.contended())
     return Reconciled(kernel, first, explained, tuple(outcomes), _proved(outcomes, explained), history)
 
 
@@ -186,9 +188,10 @@ def _proved(outcomes: list[Outcome], after: Plan) -> tuple[Action, ...]:
     return tuple(action for name, action in last.items() if right.get(name))
 
 
-def _without(latest: Plan, left_alone: Collection[str]) -> Plan:
-    actions = tuple(action for action in latest.actions if action.name not in left_alone)
-    return latest._replace(actions=actions)
+def _without(found: Plan, left_alone: Collection[str]) -> Plan:
+    """Return the plan with nothing to do to these: a retry that is never made would be due for ever."""
+    actions = tuple(action for action in found.actions if action.name not in left_alone)
+    return found._replace(actions=actions)
 
 
 def _explain(kernel: Kernel, latest: Plan, history: History, fights: Mapping[str, Fight]) -> Plan:

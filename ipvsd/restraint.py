@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Optional
 
 from ipvsd.model import Action, ModuleVerdict, Outcome, Plan, WriteSysctl
@@ -21,10 +21,10 @@ class Failure(NamedTuple):
 History = Mapping[str, Failure]
 
 
-def allowed(plan: Plan, history: History, now: float, left_alone: Collection[str] = frozenset()) -> tuple[Action, ...]:
-    """Return the actions of the plan that are not backing off, and are not to be left alone."""
+def allowed(plan: Plan, history: History, now: float) -> tuple[Action, ...]:
+    """Return the actions of the plan that are not backing off."""
     waiting = {name for name, failure in history.items() if failure.not_before > now}
-    return tuple(action for action in plan.actions if action.name not in waiting and action.name not in left_alone)
+    return tuple(action for action in plan.actions if action.name not in waiting)
 
 
 def passing(plan: Plan) -> frozenset[str]:

@@ -69,11 +69,6 @@ def test_a_value_that_another_wrote_over_ours_is_no_failure() -> None:
     assert restraint.allowed(WRONG, history, 100.0) == (WRITE,)
 
 
-def test_what_is_to_be_left_alone_is_not_allowed() -> None:
-    plan = Plan((LOAD, WRITE), TODO.modules, WRONG.sysctls)
-    assert restraint.allowed(plan, {}, 0.0, {WRITE.name}) == (LOAD,)
-
-
 def test_success_is_forgotten() -> None:
     assert restraint.remember(fail({}, 0.0), TODO, DONE, [Outcome(LOAD)], 5.0, 60.0) == {}
 
