@@ -36,6 +36,7 @@ from ipvsd.planner import plan
 from ipvsd.restraint import Failure, History
 
 ROUNDS = 3
+_WRITES = 3  # of a value that is not there afterwards, until it is the kernel that does not keep it, and no rival
 
 
 class Reconciled(NamedTuple):
@@ -160,9 +161,7 @@ def act(host: Host, action: Action) -> Outcome:
         elif isinstance(action, WriteParameter):
             host.write_parameter(action.name, action.value)
         else:
-            host.write_sysctl(action.name, action.value)
-            now = host.read_sysctl(action.name)
-            return Outcome(action, kept=isinstance(now, str) and values.same(action.name, now, action.value))
+            return Outcome(action, kept=any(_write(host, action) for _ in range(_WRITES)))
     except BlacklistedError:
         return Outcome(action, "the loader found it blacklisted in modprobe.d")
     except LoadError as error:
@@ -171,6 +170,13 @@ def act(host: Host, action: Action) -> Outcome:
         _undo(host, action)
         return Outcome(action, error.strerror or str(error), error.errno or 0)
     return Outcome(action)
+
+
+def _write(host: Host, action: WriteSysctl) -> bool:
+    """Write a value; return whether it is there afterwards."""
+    host.write_sysctl(action.name, action.value)
+    now = host.read_sysctl(action.name)
+    return isinstance(now, str) and values.same(action.name, now, action.value)
 
 
 def _undo(host: Host, action: Action) -> None:

@@ -89,6 +89,7 @@ class FakeKernel:
     clamps: dict[str, Callable[[str], str]] = field(default_factory=dict)
     clobbers: set[str] = field(default_factory=set)  # sysctls of which a refused write takes a part
     contested: dict[str, str] = field(default_factory=dict)  # sysctl: what a rival makes of every write
+    rival_writes: float = float("inf")  # how often it still does
     looks_until_gone: dict[str, int] = field(default_factory=dict)
     looks_until_live: dict[str, int] = field(default_factory=dict)
 
@@ -142,7 +143,8 @@ class FakeKernel:
         if any(sysctls.integer(word) is None for word in value.split()):
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
         self._store(key, self.clamps.get(key, str)("\t".join(value.split())))
-        if key in self.contested:
+        if key in self.contested and self.rival_writes > 0:
+            self.rival_writes -= 1
             self._store(key, self.contested[key])
 
     def expand(self, pattern: str) -> Collection[str]:
