@@ -331,16 +331,16 @@ class Daemon:
             log("debug", f"cannot write {statusfile.PATH}: {error}")
 
     def _arm(self, done: Reconciled) -> None:
-        # What is fought over is not watched either: a storm of writes wakes nobody.
+        # What is fought over is not watched, nor what is wrong and waits for its time: a storm of writes wakes nobody.
         left_alone = self._reflex.fights.left_alone(periodic=False)
         self._reflex.arm(done, left_alone)
-        there = [finding.name for finding in done.after.sysctls if finding.found is not None]
-        paths = {name: self._host.sysctl_path(name) for name in there if name not in left_alone}
+        held = [finding.name for finding in done.after.sysctls if finding.right or finding.wanted.guard]
+        paths = {name: self._host.sysctl_path(name) for name in held if name not in left_alone}
         for alias, name in sysctls.ALIASES.items():
             if name in paths and os.path.exists(self._host.sysctl_path(alias)):
                 paths[alias] = self._host.sysctl_path(alias)
         for finding in done.after.parameters:
-            if finding.found is not None and finding.name not in left_alone:
+            if finding.right and finding.name not in left_alone:
                 paths[finding.name] = self._host.parameter_path(finding.name)
         self._targets = Targets(
             _modules(done),

@@ -151,6 +151,21 @@ def test_a_sysctl_that_drifts_is_restored_by_its_event(service: Service, until: 
     assert "wrote net.ipv4.ip_forward: found '0', wanted '1'; changed by unknown, repaired in" in log[-1]
 
 
+def test_a_storm_of_writes_to_what_is_wrong_and_waits_wakes_nobody(service: Service, until: Until) -> None:
+    put(service.tree, MAIN, QUIET + "sysctls: {net.ipv4.ip_forward: {policy: observe}}\n")
+    put_sysctl(service.tree, "net.ipv4.ip_forward", "0")
+    service.ready()
+    until((service.tree / STATUS).exists, "the status is published")
+    looks, other = service.seen()["looks"], sysctl(service.tree, "net.ipv4.vs.conntrack")
+    for _ in range(10):
+        put_sysctl(service.tree, "net.ipv4.ip_forward", "0")
+        put_sysctl(service.tree, "net.ipv4.vs.conntrack", "0")
+        until(lambda: other.read_text() == "1\n", "what was written after it is restored")
+    until(lambda: service.repairs() == 10, "the repairs told")
+    assert service.seen()["looks"] <= looks + 4
+    service.stop()
+
+
 def test_the_watchdog_is_fed_in_half_its_period(service: Service) -> None:
     service.ready(WATCHDOG_USEC="100000")
     for _ in range(3):

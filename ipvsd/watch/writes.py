@@ -113,6 +113,9 @@ class Writes:
             # Of two names in one bucket only one can be guarded.
             mark = hook.mark(name, self.guards and key in targets.guarded)
             marks[bucket] = max(marks.get(bucket, 0), mark)
+        if marks.keys() - self._marks.keys():
+            # A write may have come between the last look and the mark.
+            self._mailbox.put(ReasonKind.SYSCTL, "newly watched")
         # A bucket is marked before any other is cleared, so that nothing that stays held goes unseen.
         for bucket, mark in marks.items():
             if self._marks.get(bucket) != mark:
