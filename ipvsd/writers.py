@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Sequence, Set
+from collections.abc import Sequence
 from typing import Optional
 
 from ipvsd import cgroups
@@ -15,7 +14,6 @@ _LONGEST = 200  # of a command line that is kept
 _NEWEST = 8  # processes among which the one that unloads a module is looked for
 _UNLOADERS = ("rmmod", "modprobe", "kmod", "firewalld")
 _GROUPS_KEPT = 64
-_DEEPEST = 5  # levels of control groups below which no unit of the system's manager is
 
 
 class Writers:
@@ -32,17 +30,6 @@ class Writers:
         if not where:  # it has ended, or the kernel did not say which process it was
             where = self._group(group)
         return self._named(pid, comm, where)
-
-    def groups(self, units: Set[str]) -> Sequence[int]:
-        """Return the ids of the control groups that these units have now."""
-        found = []
-        for directory, names, _ in os.walk(self._cgroup_root) if units and self._cgroup_root else ():
-            for unit in units & set(names):
-                with contextlib.suppress(OSError):  # it has ended
-                    found.append(os.stat(os.path.join(directory, unit)).st_ino)
-            if directory[len(self._cgroup_root) :].count("/") >= _DEEPEST:
-                names.clear()
-        return found
 
     def own_group(self) -> Sequence[int]:
         """Return the id of the control group that this process has, if it is one below the root."""

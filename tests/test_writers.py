@@ -92,23 +92,6 @@ def test_whatever_a_process_calls_itself_is_one_line_of_ascii(tmp_path: Path, wr
     assert (writer.comm + writer.command).isprintable()
 
 
-# --- the groups of units ----------------------------------------------------------------
-
-
-def test_the_groups_of_a_unit_are_found_wherever_they_are(tmp_path: Path, writers: Writers) -> None:
-    groups = [tmp_path / f"cgroup/{above}/agent.service" for above in ("system.slice", "a.slice/a-b.slice")]
-    for group in (*groups, tmp_path / "cgroup/system.slice/agent.service.d"):
-        group.mkdir(parents=True)
-    assert set(writers.groups({"agent.service", "no.service"})) == {group.stat().st_ino for group in groups}
-    assert writers.groups({"another.service"}) == writers.groups(set()) == []
-
-
-def test_where_no_unit_can_be_none_is_looked_for(tmp_path: Path, writers: Writers) -> None:
-    (tmp_path / "cgroup/1/2/3/4/5/6/7/agent.service").mkdir(parents=True)
-    assert writers.groups({"agent.service"}) == []
-    assert Writers(str(tmp_path)).groups({"agent.service"}) == []
-
-
 # --- who unloads a module ---------------------------------------------------------------
 
 

@@ -9,21 +9,14 @@ Writes through another mount of procfs (a container's) and the kernel's own are 
 
 from __future__ import annotations
 
-import ctypes
 import os
-import struct
 from typing import NamedTuple, Optional
 
 from ipvsd.model import ReasonKind
 from ipvsd.reflex import Reflex
 from ipvsd.report import SourceState
 from ipvsd.wake import Mailbox
-from ipvsd.watch import Targets
-
-# <sys/inotify.h>
-_IN_MODIFY = 0x2
-_IN_Q_OVERFLOW = 0x4000
-_EVENT = struct.Struct("iIII")
+from ipvsd.watch import Targets, inotify
 
 
 class _Pin(NamedTuple):
@@ -37,33 +30,28 @@ class Sysctls:
 
     def __init__(self, mailbox: Mailbox, reflex: Reflex) -> None:
         self._mailbox, self._reflex = mailbox, reflex
-        self._inotify: Optional[int] = None
+        self._inotify: Optional[inotify.Inotify] = None
         self._pins: dict[str, _Pin] = {}
         self._keys: dict[int, str] = {}
         self._unwatched = 0
         self._detail = "not started"
 
     def arm(self, targets: Targets) -> None:
-        if self._inotify is None and not self._start():
-            return
+        if self._inotify is None:
+            try:
+                self._inotify = inotify.Inotify(self._mailbox, self._told)
+            except OSError as error:
+                self._detail = f"cannot use inotify: {error.strerror}"
+                return
         for key in [key for key in self._pins if not self._same(key, targets.sysctls.get(key))]:
-            self._drop(key)
-        added = [key for key, path in targets.sysctls.items() if key not in self._pins and self._add(key, path)]
+            self._drop(self._inotify, key)
+        wanted = targets.sysctls.items()
+        added = [key for key, path in wanted if key not in self._pins and self._add(self._inotify, key, path)]
         if added:
             # A write may have come between the last look and the watch.
             self._mailbox.put(ReasonKind.SYSCTL, "newly watched")
         self._unwatched = len(targets.sysctls) - len(self._pins)
         self._detail = f"inotify on {len(self._pins)} of {len(targets.sysctls)} files"
-
-    def _start(self) -> bool:
-        libc = ctypes.CDLL(None, use_errno=True)
-        inotify = libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
-        if inotify < 0:
-            self._detail = f"cannot use inotify: {os.strerror(ctypes.get_errno())}"
-            return False
-        self._libc, self._inotify = libc, inotify
-        self._mailbox.watch(inotify, self._receive)
-        return True
 
     def _same(self, key: str, path: Optional[str]) -> bool:
         try:
@@ -71,41 +59,32 @@ class Sysctls:
         except OSError:
             return False
 
-    def _add(self, key: str, path: str) -> bool:
+    def _add(self, instance: inotify.Inotify, key: str, path: str) -> bool:
         try:
-            pin = _open(path)
+            descriptor = _open(path)
         except OSError:
             return False
         try:
-            identity = _identity(os.fstat(pin))
-            watch = self._libc.inotify_add_watch(self._inotify, path.encode(), _IN_MODIFY)
+            identity = _identity(os.fstat(descriptor))
+            watch = instance.add(path, inotify.MODIFY)
         except OSError:  # it went away after the open
-            watch = -1
-        if watch < 0:
-            os.close(pin)
+            os.close(descriptor)
             return False
-        self._pins[key] = _Pin(pin, watch, identity)
+        self._pins[key] = _Pin(descriptor, watch, identity)
         self._keys[watch] = key
         return True
 
-    def _drop(self, key: str) -> None:
+    def _drop(self, instance: inotify.Inotify, key: str) -> None:
         pin = self._pins.pop(key)
         self._keys.pop(pin.watch, None)
-        self._libc.inotify_rm_watch(self._inotify, pin.watch)
+        instance.remove(pin.watch)
         os.close(pin.descriptor)
 
-    def _receive(self) -> None:
-        if self._inotify is None:
-            return
-        data = os.read(self._inotify, 1 << 16)
-        offset = 0
-        while offset < len(data):
-            watch, mask, _, length = _EVENT.unpack_from(data, offset)
-            offset += _EVENT.size + length
-            if mask & _IN_Q_OVERFLOW:
-                self._mailbox.put(ReasonKind.LOST, "inotify")
-            elif mask & _IN_MODIFY and watch in self._keys and not self._reflex.told(self._keys[watch]):
-                self._mailbox.put(ReasonKind.SYSCTL, self._keys[watch])
+    def _told(self, watch: int, mask: int, name: str) -> None:  # noqa: ARG002 -- only files are watched
+        if mask & inotify.OVERFLOW:
+            self._mailbox.put(ReasonKind.LOST, "inotify")
+        elif mask & inotify.MODIFY and watch in self._keys and not self._reflex.told(self._keys[watch]):
+            self._mailbox.put(ReasonKind.SYSCTL, self._keys[watch])
 
     def pinned(self, key: str) -> Optional[int]:
         """Return the descriptor of a watched file, or None."""
@@ -116,11 +95,10 @@ class Sysctls:
         return SourceState("sysctls", self._inotify is not None and not self._unwatched, self._detail)
 
     def close(self) -> None:
-        for key in list(self._pins):
-            self._drop(key)
         if self._inotify is not None:
-            self._mailbox.unwatch(self._inotify)
-            os.close(self._inotify)
+            for key in list(self._pins):
+                self._drop(self._inotify, key)
+            self._inotify.close()
             self._inotify = None
 
 

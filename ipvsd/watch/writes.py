@@ -23,6 +23,7 @@ from ipvsd.reflex import Reflex
 from ipvsd.report import SourceState, Writer
 from ipvsd.wake import Mailbox
 from ipvsd.watch import Targets
+from ipvsd.watch.units import Units
 from ipvsd.writers import Writers
 
 RING = 1 << 16  # bytes; a power of two, and a multiple of every page size
@@ -52,6 +53,7 @@ class Writes:
         self._marks: dict[int, int] = {}
         self._refusals: dict[str, Refusal] = {}
         self._own: Sequence[int] = ()
+        self._listed = 0
         self.guards = False
         self._lost = 0
         self.detail = "not started"
@@ -88,6 +90,8 @@ class Writes:
         finally:
             os.close(group)
         self._writers = Writers(self._root, place)
+        self._units = Units(self._mailbox, place, self._let)
+        stack.callback(self._units.close)
         # Where the kernel tells no process, our own writes are known by our control group.
         self._own = () if named else self._writers.own_group()
         self.guards = self.guards and (named or bool(self._own))
@@ -126,10 +130,17 @@ class Writes:
 
     def _allow(self, units: Set[str]) -> None:
         """List the control groups of these units, as they are now."""
-        identities = (*self._own, *self._writers.groups(units))
+        identities = (*self._own, *self._units.groups(units))
         for slot in range(hook.ALLOWED):
             identity = identities[slot] if slot < len(identities) else 0
             _NUMBER.pack_into(self._allowed, 8 * slot, identity)
+        self._listed = len(identities)
+
+    def _let(self, identity: int) -> None:
+        """List one more, until all are listed again; the last one has to give way if there is no room."""
+        slot = min(self._listed, hook.ALLOWED - 1)
+        _NUMBER.pack_into(self._allowed, 8 * slot, identity)
+        self._listed = slot + 1
 
     def _receive(self) -> None:
         (read,), (written,) = _NUMBER.unpack_from(self._consumer), _NUMBER.unpack_from(self._producer)

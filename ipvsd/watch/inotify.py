@@ -1,0 +1,56 @@
+"""inotify(7), which Python does not have."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import struct
+from typing import Callable
+
+from ipvsd.wake import Mailbox
+
+# <sys/inotify.h>
+MODIFY = 0x2
+CREATE = 0x100
+ONLY_DIRECTORY = 0x01000000
+OVERFLOW = 0x4000
+_EVENT = struct.Struct("iIII")
+
+
+class Inotify:
+    """One instance, for the loop's thread alone. What asks the kernel for something raises OSError."""
+
+    def __init__(self, mailbox: Mailbox, told: Callable[[int, int, str], None]) -> None:
+        """`told` is called with the watch, the mask and the name of each event, from within `Mailbox.take`."""
+        self._mailbox, self._told = mailbox, told
+        self._libc = ctypes.CDLL(None, use_errno=True)
+        self._descriptor = _checked(self._libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC))
+        mailbox.watch(self._descriptor, self._receive)
+
+    def add(self, path: str, mask: int) -> int:
+        """Watch a file or a directory; return the watch, the same one if it is watched already."""
+        return _checked(self._libc.inotify_add_watch(self._descriptor, os.fsencode(path), mask))
+
+    def remove(self, watch: int) -> None:
+        """Watch it no more; nothing happens if its file is gone."""
+        self._libc.inotify_rm_watch(self._descriptor, watch)
+
+    def close(self) -> None:
+        """Watch nothing any more."""
+        self._mailbox.unwatch(self._descriptor)
+        os.close(self._descriptor)
+
+    def _receive(self) -> None:
+        data = os.read(self._descriptor, 1 << 16)
+        offset = 0
+        while offset < len(data):
+            watch, mask, _, length = _EVENT.unpack_from(data, offset)
+            offset += _EVENT.size + length
+            self._told(watch, mask, os.fsdecode(data[offset - length : offset].rstrip(b"\0")) if length else "")
+
+
+def _checked(result: int) -> int:
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    return result
