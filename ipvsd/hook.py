@@ -4,8 +4,8 @@ It tells of a write when the name's digest marks a bucket of a table that we fil
 names that are not held leave it after one look into that table, and a name that shares the bucket
 of one that is held is told apart by whoever reads the records. It is of type cgroup/sysctl, so it sees every
 process of the machine, whatever procfs and network namespace it has, and runs before the value is stored.
-A write to a name that is guarded it refuses, with EPERM for the writer, unless the writer's control group, or one
-above it, is one of those that we list in a second mapping.
+A write to a name that is guarded it refuses, with EPERM for the writer, unless the writer's control group, or
+one above it (from 5.18 on), is one of those that we list in a second mapping.
 """
 
 from __future__ import annotations
@@ -92,7 +92,8 @@ class Told(NamedTuple):
 def program(table: int, allowed: Optional[int], ring: int, own: Optional[int]) -> Iterator[Line]:
     """Yield the program for these maps; without `allowed` it guards nothing.
 
-    `own` is the process of which nothing is told; with None, it is not asked which one writes: 5.10 refuses that.
+    `own` is the process of which nothing is told; with None, it is not asked which one writes, nor what is above
+    its control group: 5.10 refuses both.
     """
     yield move(R6, R1)
     yield load32(R0, R6, 0)  # ctx->write
@@ -113,7 +114,7 @@ def program(table: int, allowed: Optional[int], ring: int, own: Optional[int]) -
     yield call(_CGROUP_ID)
     yield store64(FRAME, _AT_CGROUP, R0)
     if allowed is not None:
-        yield from _guard(allowed)
+        yield from _guard(allowed, ancestors=own is not None)
     yield "tell"
     yield from _text(_OLD_VALUE, _AT_OLD)
     yield from _text(_NEW_VALUE, _AT_NEW)
@@ -131,18 +132,19 @@ def program(table: int, allowed: Optional[int], ring: int, own: Optional[int]) -
     yield from (set_to(R0, 1), leave())
 
 
-def _guard(allowed: int) -> Iterator[Line]:
+def _guard(allowed: int, ancestors: bool) -> Iterator[Line]:
     """Go on with "tell", with 0 in r9 if the write is to be refused; r7 is the digest and r8 the bucket."""
     yield from (move(R1, R8), both(R1, _GUARDED), if_equal(R1, 0, "tell"))
     yield from (move(R1, R8), exclusive_or(R1, R7), shift_right(R1, 2), if_not_equal(R1, 0, "tell"))
-    for level in range(_DEPTH):
-        yield from (set_to(R1, level + 1), call(_ANCESTOR_ID), store64(FRAME, _AT_ANCESTORS + 8 * level, R0))
+    groups = [_AT_ANCESTORS + 8 * level for level in range(_DEPTH)] if ancestors else [_AT_CGROUP]
+    for level, group in enumerate(groups if ancestors else (), 1):
+        yield from (set_to(R1, level), call(_ANCESTOR_ID), store64(FRAME, group, R0))
     yield from (set_to(R1, 0), store32(FRAME, _AT_BUCKET, R1), *set_map(R1, allowed))
     yield from (move(R2, FRAME), add(R2, _AT_BUCKET), call(_MAP_LOOKUP), if_equal(R0, 0, "refuse"))
     for slot in range(ALLOWED):
         yield from (load64(R2, R0, 8 * slot), if_equal(R2, 0, "refuse"))
-        for level in range(_DEPTH):
-            yield from (load64(R1, FRAME, _AT_ANCESTORS + 8 * level), if_same(R1, R2, "tell"))
+        for group in groups:
+            yield from (load64(R1, FRAME, group), if_same(R1, R2, "tell"))
     yield "refuse"
     yield from (set_to(R9, 0), set_to(R1, 1), store64(FRAME, _AT_REFUSED, R1))
 

@@ -242,6 +242,13 @@ def test_a_group_that_is_allowed_or_below_one_writes(group: int, slot: int) -> N
     assert refusals(ran) == [False]
 
 
+def test_where_the_process_is_unknown_a_group_must_be_listed_itself() -> None:
+    for group, let in ((77, 1), (11, 0)):
+        ran = machine(HELD, named=False, guarded=True, allowed=(5, group))
+        assert ran.run(Write(HELD)) == let
+        assert 123 not in ran.called  # bpf_get_current_ancestor_cgroup_id(), which 5.10 does not give
+
+
 def test_a_group_that_is_not_there_is_not_allowed_for_that() -> None:
     assert machine(HELD, guarded=True, allowed=(5,)).run(Write(HELD, ancestors=())) == 0
 
