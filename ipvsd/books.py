@@ -5,10 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Sequence
 
-from ipvsd import present
+from ipvsd import history, present
 from ipvsd.contention import Fights
 from ipvsd.evidence import Evidence
-from ipvsd.history import History
 from ipvsd.journal import log
 from ipvsd.model import Finding, Policy, Turned, WantedSysctl
 from ipvsd.narrate import Line, fought, narrate, told_of, turned
@@ -23,7 +22,7 @@ class Books:
     """`repairs` are the last ones, the oldest first; `fights` what came of those that `enter` was given."""
 
     def __init__(self, root: str) -> None:
-        self._history = History(root)
+        self._history = history.History(root)
         self._ledger = Ledger()
         self._told: tuple[Finding, ...] = ()
         self.repairs: tuple[Repair, ...] = ()
@@ -75,7 +74,7 @@ class Books:
             return
         self.repairs = (*self.repairs, *repairs)[-SHOWN_REPAIRS:]
         try:
-            self._history.add([present.repair(repair) for repair in repairs])
+            self._history.add([present.repair(repair) for repair in repairs[-history.KEPT :]])
         except OSError as error:
             log("debug", f"cannot write the history: {error}")
 

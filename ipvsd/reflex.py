@@ -33,6 +33,7 @@ from ipvsd.wake import Mailbox
 
 # The whole look waits for a lull, so that it does not stand in the way of the next repair.
 LULL, LONGEST = 0.25, 10.0  # seconds
+MOST = 256  # that are turned back meanwhile; each takes memory until it is told
 # A write is told of just before it is stored.
 STORED = (0.0005, 0.003, 0.02, 0.1)  # seconds between the looks at its sysctl
 
@@ -217,7 +218,7 @@ class Reflex:
             return  # there was a look meanwhile
         now = self._clock()
         due = min(self._last + LULL, self._first + LONGEST)
-        if now >= due:
+        if now >= due or len(self._turned) >= MOST:
             self._mailbox.put(ReasonKind.SYSCTL, "turned back")
         else:
             self._mailbox.later(due - now, self._look)

@@ -10,7 +10,7 @@ import pytest
 from ipvsd.contention import Fights, Limit
 from ipvsd.evidence import Seen
 from ipvsd.model import LoadModule, WriteSysctl
-from ipvsd.reflex import LONGEST, LULL, STORED, Reflex
+from ipvsd.reflex import LONGEST, LULL, MOST, STORED, Reflex
 from ipvsd.report import Writer
 from tests.fake_kernel import FORWARD, FakeKernel
 from tests.held import Node
@@ -255,6 +255,16 @@ def test_a_storm_does_not_put_it_off_for_ever(node: Node) -> None:
         node.mailbox.wait(0.01)
         assert node.mailbox.now < 1000.0 + 2 * LONGEST
     assert node.mailbox.now <= 1000.0 + LONGEST + 0.1
+
+
+def test_after_very_many_drifts_it_is_not_put_off_any_longer(node: Node) -> None:
+    drifts = 0
+    while not node.mailbox.reasons:
+        node.drift()
+        node.mailbox.wait(0.001)
+        drifts += 1
+    assert MOST <= drifts < MOST + LULL / 0.001 + 1
+    assert len(node.reflex.take()) == drifts
 
 
 def test_a_look_for_another_reason_is_the_one_that_follows(node: Node) -> None:
