@@ -55,6 +55,7 @@ class Node:
     def attach(self) -> None:
         assert self.writes.attach(), self.writes.detail
         self.writes.arm(Targets(frozenset(), {KEY: str(FILE), ALIAS: str(ALL)}, ()))
+        assert [reason.detail for reason in self.mailbox.take(0)] == ["newly watched"]
 
     def listen(self) -> None:
         self.mailbox.take(0.01)

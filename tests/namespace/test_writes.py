@@ -15,6 +15,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Optional
 
 import pytest
 
@@ -25,7 +26,7 @@ from ipvsd.model import ReasonKind
 from ipvsd.reflex import Reflex
 from ipvsd.wake import Mailbox
 from ipvsd.watch import Targets
-from ipvsd.watch.writes import RING, Writes
+from ipvsd.watch.writes import RING, Writes, mounted
 from tests.namespace.attached import ALL, FILE, KEY, Node, missing
 from tests.service import REPOSITORY
 
@@ -241,9 +242,10 @@ def test_more_writes_than_there_is_room_for_are_counted_and_wake_a_whole_look(no
 # --- what is guarded --------------------------------------------------------------------
 
 
-def refused(file: Path) -> bool:
-    """Have another process write a 2; return whether the kernel did not permit it."""
-    program = f"import os; os.write(os.open({str(file)!r}, os.O_WRONLY), b'2')"
+def refused(file: Path, group: Optional[Path] = None) -> bool:
+    """Have another process write a 2, in a control group of its own; return whether the kernel did not permit it."""
+    join = f"open({str(group / 'cgroup.procs')!r}, 'w').write('0'); " if group else ""
+    program = f"import os; {join}os.write(os.open({str(file)!r}, os.O_WRONLY), b'2')"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert (done.returncode == 0) != ("PermissionError: [Errno 1]" in done.stderr)
     return done.returncode != 0
@@ -268,6 +270,28 @@ def test_what_is_guarded_no_more_is_told_as_before(node: Node, private: tuple[st
     node.writes.arm(Targets(frozenset(), {key: str(file)}, ()))
     assert not refused(file)
     assert node.knows(key, "2")
+
+
+@pytest.fixture
+def slice_() -> Iterator[Path]:
+    """A control group as systemd makes one for units."""
+    place = Path(mounted("/")) / f"test{os.getpid()}.slice"
+    place.mkdir()
+    yield place
+    for group in (*place.glob("*.service"), place):
+        group.rmdir()
+
+
+def test_what_is_guarded_a_unit_may_write_that_is_started_later(
+    node: Node, private: tuple[str, Path], slice_: Path
+) -> None:
+    key, file = private
+    friends = ("friend.service",)
+    node.writes.arm(Targets(frozenset(), {key: str(file)}, (), guarded=frozenset({key}), allowed=friends))
+    for unit in ("friend", "foe"):
+        (slice_ / f"{unit}.service").mkdir()
+    node.mailbox.take(0)
+    assert (refused(file, slice_ / "friend.service"), refused(file, slice_ / "foe.service")) == (False, True)
 
 
 # --- the end ----------------------------------------------------------------------------

@@ -98,6 +98,7 @@ def test_what_is_yielded_stays_with_the_rival(node: Node, journal: Journal) -> N
     with node.configured(config):
         with rival(node, "0.2", 20):
             node.until(lambda: [item["yielded"] for item in node.status()["contended"]] == [True], "yielded", 60)
+            node.until(lambda: node.sysctl(KEY) == "0", "the rival's next write")
         looks = node.metrics()["ipvsd_reconciles_total"]
         node.until(lambda: node.metrics()["ipvsd_reconciles_total"] >= looks + 2, "two looks")
         assert node.sysctl(KEY) == "0"
