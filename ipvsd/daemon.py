@@ -355,19 +355,18 @@ class Daemon:
 
     def _watch(self) -> None:
         """Begin to listen, before the first look, and give up what only that needs."""
-        self._reflex = Reflex(self._host, self._mailbox, self._pinned)
+        self._reflex = Reflex(self._host, self._mailbox)
         self._reflex.fights = Fights(self._limit())
         self._writes = Writes(self._mailbox, self._reflex, self._root)
         self._pins = Sysctls(self._mailbox, self._reflex)
+        if self._root == "/":  # a file in a tree is not cut off by what is written to it
+            self._reflex.pins = self._pins
         uevents = Uevents(self._mailbox, self._reflex, Writers(self._root))
         uevents.arm(self._targets)
         if self._root == "/" and self._writes.attach():
             with contextlib.suppress(OSError):  # not as the service, and without it from the beginning
                 capabilities.drop(capabilities.BPF)
         self._sources = [uevents, self._pins, self._writes]
-
-    def _pinned(self, key: str) -> Optional[int]:
-        return self._pins.pinned(key) if self._root == "/" else None
 
     def _close(self) -> None:
         if self._asker:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Collection
-from typing import NamedTuple, Optional, Union
+from typing import NamedTuple, Optional, Protocol, Union
 
 from ipvsd import sysctls
 from ipvsd.contention import Fights
@@ -41,6 +41,7 @@ _REMEMBERED = 16  # judgements on one sysctl
 
 Wanted = Union[WantedModule, WantedSysctl]
 Judgement = Union[WriteSysctl, bool]  # what is to be done, or whether it is right
+Done = Union[Action, bool]  # what was done, or whether it is right
 
 
 class _Held(NamedTuple):
@@ -50,18 +51,25 @@ class _Held(NamedTuple):
     judged: dict[bytes, Judgement]
 
 
-class Reflex:
-    """For the loop's thread alone. `evidence` and `fights` are what the whole look goes on with."""
+class Pins(Protocol):
+    """Open descriptors of sysctls, for reading and writing, as far as they can be had."""
 
-    def __init__(
-        self,
-        host: Host,
-        mailbox: Mailbox,
-        pinned: Callable[[str], Optional[int]] = lambda _: None,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        """`pinned` returns an open descriptor of a sysctl of the running kernel, for reading and writing."""
-        self._host, self._mailbox, self._pinned, self._clock = host, mailbox, pinned, clock
+    def pinned(self, key: str) -> Optional[int]:
+        """Return one that was open before."""
+
+    def renewed(self, key: str) -> Optional[int]:
+        """Return one of the file that is there by now, after the sysctl's module was loaded again."""
+
+
+class Reflex:
+    """For the loop's thread alone. `evidence` and `fights` are what the whole look goes on with.
+
+    `pins` may be given where sysctls are those of the running kernel.
+    """
+
+    def __init__(self, host: Host, mailbox: Mailbox, clock: Callable[[], float] = time.monotonic) -> None:
+        self._host, self._mailbox, self._clock = host, mailbox, clock
+        self.pins: Optional[Pins] = None
         self._held: dict[str, _Held] = {}
         self._kernel: Kernel
         self._turned: list[Turned] = []
@@ -90,14 +98,12 @@ class Reflex:
 
     def told(self, name: str) -> bool:
         """Turn back what an event tells of; return whether that was done or nothing was to be done."""
-        return self._turn(ALIASES.get(name, name), self._clock())
+        return self._turn(ALIASES.get(name, name), self._clock()) is not False
 
     def turn_back(self, name: str) -> Optional[str]:
         """Turn back what a sysctl is just now; return the value that was found, or None if nothing was turned back."""
-        before = len(self._turned)
-        self._turn(ALIASES.get(name, name), self._clock())
-        action = self._turned[-1].action if len(self._turned) > before else None
-        return action.found if isinstance(action, WriteSysctl) else None
+        done = self._turn(ALIASES.get(name, name), self._clock())
+        return done.found if isinstance(done, WriteSysctl) else None
 
     def wanted(self, name: str, value: str) -> bool:
         """Tell whether a value that is about to be written is right, so that there is nothing to turn back."""
@@ -122,45 +128,49 @@ class Reflex:
             self._mailbox.later(STORED[tries], lambda: self._try(name, this, since, tries + 1))
             return
         del self._expected[name]
-        if not right:
+        if right is False:
             self._mailbox.put(ReasonKind.SYSCTL, name)
 
-    def _turn(self, name: str, since: float) -> bool:
+    def _turn(self, name: str, since: float) -> Done:
+        """Turn back what is not right; False is for the whole look."""
         held = self._held.get(name)
         if held is None:
             return False
-        wanted = held.wanted
-        if isinstance(wanted, WantedSysctl):
-            swift = self._turn_pinned(wanted, held.judged, since)
-            if swift is not None:
-                return swift
-        before = glance(self._host, self._kernel, wanted)
-        if not before.actions:
-            return before.findings[0].right
-        action = before.actions[0]
-        outcome = act(self._host, action)
-        if outcome.error or not self._right(wanted):
-            return False
-        self._done(wanted, action, since)
-        if isinstance(wanted, WantedModule):
-            self._bring(action.name, since)
-        return True
+        done = self._turn_held(held, self.pins.pinned if self.pins else None)
+        if isinstance(done, bool):
+            return done
+        self._done(held.wanted, done, since)
+        if isinstance(held.wanted, WantedModule):
+            self._bring(name, since)
+        return done
 
     def _bring(self, module: str, since: float) -> None:
         """Write the sysctls that came with a module at the kernel's defaults; that is no fight with anybody."""
         for held in self._held.values():
             if isinstance(held.wanted, WantedSysctl) and held.wanted.provider == module:
-                for action in glance(self._host, self._kernel, held.wanted).actions:
-                    # Only what is proved is told; the whole look finds what was not kept.
-                    if not act(self._host, action).error and self._right(held.wanted):
-                        self._turned.append(Turned(action, since, self._clock()))
+                done = self._turn_held(held, self.pins.renewed if self.pins else None)
+                if not isinstance(done, bool):
+                    self._turned.append(Turned(done, since, self._clock()))
+
+    def _turn_held(self, held: _Held, opened: Optional[Callable[[str], Optional[int]]]) -> Done:
+        """Return what was done and is proved, or whether it is right without; what was not kept is not."""
+        if isinstance(held.wanted, WantedSysctl) and opened:
+            done = self._turn_through(opened(held.wanted.key), held.wanted, held.judged)
+            if done is not None:
+                return done
+        before = glance(self._host, self._kernel, held.wanted)
+        if not before.actions:
+            return before.findings[0].right
+        action = before.actions[0]
+        return not act(self._host, action).error and self._right(held.wanted) and action
 
     def _right(self, wanted: Wanted) -> bool:
         return glance(self._host, self._kernel, wanted).findings[0].right
 
-    def _turn_pinned(self, wanted: WantedSysctl, known: dict[bytes, Judgement], since: float) -> Optional[bool]:
-        """Do it through the open descriptor, without judging the same value twice; None is for another way."""
-        descriptor = self._pinned(wanted.key)
+    def _turn_through(
+        self, descriptor: Optional[int], wanted: WantedSysctl, known: dict[bytes, Judgement]
+    ) -> Optional[Judgement]:
+        """Do it through a descriptor, without judging the same value twice; None is for another way."""
         if descriptor is None:
             return None
         try:
@@ -171,12 +181,9 @@ class Reflex:
             if isinstance(action, bool):
                 return action
             os.pwrite(descriptor, action.value.encode() + b"\n", 0)
-            if self._judge(wanted, known, printed(descriptor)) is not True:
-                return False
+            return self._judge(wanted, known, printed(descriptor)) is True and action
         except OSError:
             return None
-        self._done(wanted, action, since)
-        return True
 
     def _judge(self, wanted: WantedSysctl, known: dict[bytes, Judgement], raw: bytes) -> Judgement:
         """Return the verdict on a value as the kernel prints it, by the judgement of every look, and keep it."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import Callable, Optional
+from collections.abc import Collection, Mapping
+from typing import NamedTuple, Optional
 
 from ipvsd.config import parse
 from ipvsd.contention import Fights, Limit
+from ipvsd.model import NOTHING
 from ipvsd.reconcile import reconcile
 from ipvsd.reflex import Reflex
 from tests.fake_kernel import FORWARD, FakeKernel
@@ -15,12 +16,26 @@ from tests.timers import Timers
 TEXT = "sysctls: {net.ipv4.ip_forward: 1}"
 
 
+class Opened(NamedTuple):
+    """Open descriptors by key: those of before, and those after a module was loaded again."""
+
+    before: Mapping[str, int]
+    after: Mapping[str, int] = NOTHING
+
+    def pinned(self, key: str) -> Optional[int]:
+        return self.before.get(key)
+
+    def renewed(self, key: str) -> Optional[int]:
+        return self.after.get(key)
+
+
 class Node:
     """A daemon after its first look, of which only the reflex is there."""
 
-    def __init__(self, text: str = TEXT, pinned: Callable[[str], Optional[int]] = lambda _: None) -> None:
+    def __init__(self, text: str = TEXT, pins: Optional[Opened] = None) -> None:
         self.kernel, self.mailbox = FakeKernel(), Timers()
-        self.reflex = Reflex(self.kernel, self.mailbox, pinned, lambda: self.mailbox.now)
+        self.reflex = Reflex(self.kernel, self.mailbox, lambda: self.mailbox.now)
+        self.reflex.pins = pins
         self.reflex.fights = Fights(Limit(1_000_000, 60.0, 300.0))
         self.arm(text)
 

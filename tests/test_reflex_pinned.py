@@ -10,7 +10,9 @@ import pytest
 
 from ipvsd.model import WriteSysctl
 from tests.fake_kernel import FORWARD
-from tests.held import Node
+from tests.held import Node, Opened
+
+CONNTRACK = "net.ipv4.vs.conntrack"
 
 
 @pytest.fixture
@@ -22,7 +24,7 @@ def file(tmp_path: Path) -> Path:
 
 def opened(file: Path, flags: int) -> Iterator[Node]:
     descriptor = os.open(file, flags)
-    yield Node(pinned=lambda name: descriptor if name == FORWARD else None)
+    yield Node(pins=Opened({FORWARD: descriptor}))
     os.close(descriptor)
 
 
@@ -78,3 +80,16 @@ def test_what_cannot_be_written_through_the_descriptor_is_written_by_name(readin
     assert reading.reflex.told(FORWARD)
     assert (file.read_text(), reading.kernel.values[FORWARD]) == ("0\n", "1")
     assert len(reading.reflex.take()) == 1
+
+
+def test_what_comes_with_a_module_is_written_through_its_new_file(file: Path) -> None:
+    file.write_text("0\n")
+    descriptor = os.open(file, os.O_RDWR)
+    text = "profiles: []\nmodules: {ip_vs: {}}\nsysctls: {net.ipv4.vs.conntrack: 1}"
+    node = Node(text, Opened({}, {CONNTRACK: descriptor}))
+    node.kernel.unload("ip_vs")
+    assert node.reflex.told("ip_vs")
+    os.close(descriptor)
+    assert file.read_text() == "1\n"
+    assert WriteSysctl(CONNTRACK, "0", "1") in [item.action for item in node.reflex.take()]
+    assert node.kernel.values[CONNTRACK] == "0"  # which the file stands for

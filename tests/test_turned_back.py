@@ -6,7 +6,6 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Optional
 
 import pytest
 
@@ -32,16 +31,13 @@ class Node:
 
     def __init__(self, mailbox: Mailbox, file: Path) -> None:
         self.mailbox, self.file, self.kernel = mailbox, file, FakeKernel()
-        self.reflex = Reflex(self.kernel, mailbox, self._pinned)
-        self.source = Sysctls(mailbox, self.reflex)
+        self.reflex = Reflex(self.kernel, mailbox)
+        self.source = self.reflex.pins = Sysctls(mailbox, self.reflex)
         config = parse([("f", b"sysctls: {net.ipv4.ip_forward: 1}")])
         self.done = reconcile(self.kernel, config, {}, time.monotonic)
         self.reflex.arm(self.done, ())
         self.arm(FORWARD)
         mailbox.take(0)
-
-    def _pinned(self, name: str) -> Optional[int]:
-        return self.source.pinned(name)
 
     def arm(self, *names: str) -> None:
         self.source.arm(Targets(frozenset(), dict.fromkeys(names, str(self.file)), ()))

@@ -96,6 +96,24 @@ def test_a_file_that_was_replaced_is_watched_again(watched: Watched) -> None:
     assert details(watched.mailbox, 10) == {(ReasonKind.SYSCTL, KEY)}
 
 
+def test_a_descriptor_can_be_renewed_before_the_next_arming(watched: Watched) -> None:
+    other = watched.file.with_name("other")
+    other.write_text("7\n")
+    other.replace(watched.file)
+    descriptor = watched.source.renewed(KEY)
+    assert descriptor is not None
+    assert os.pread(descriptor, 9, 0) == b"7\n"
+    watched.file.write_text("0\n")
+    assert details(watched.mailbox, 10) == {(ReasonKind.SYSCTL, KEY)}
+    watched.arm()
+    assert watched.source.pinned(KEY) == descriptor
+
+
+def test_of_what_is_gone_or_not_watched_no_descriptor_is_renewed(watched: Watched) -> None:
+    watched.file.unlink()
+    assert watched.source.renewed(KEY) is watched.source.renewed("net.other") is watched.source.pinned(KEY) is None
+
+
 def test_a_file_that_went_away_is_let_go(watched: Watched) -> None:
     before = len(os.listdir("/proc/self/fd"))
     watched.file.unlink()

@@ -20,6 +20,7 @@ from ipvsd.watch import Targets, inotify
 
 
 class _Pin(NamedTuple):
+    path: str
     descriptor: int
     watch: int
     identity: tuple[int, int]
@@ -70,7 +71,7 @@ class Sysctls:
         except OSError:  # it went away after the open
             os.close(descriptor)
             return False
-        self._pins[key] = _Pin(descriptor, watch, identity)
+        self._pins[key] = _Pin(path, descriptor, watch, identity)
         self._keys[watch] = key
         return True
 
@@ -90,6 +91,14 @@ class Sysctls:
         """Return the descriptor of a watched file, or None."""
         pin = self._pins.get(key)
         return pin.descriptor if pin else None
+
+    def renewed(self, key: str) -> Optional[int]:
+        """Return the descriptor of the file that has the path of a watched one by now, and watch that; or None."""
+        pin = self._pins.get(key)
+        if pin is None or self._inotify is None:
+            return None
+        self._drop(self._inotify, key)
+        return self._pins[key].descriptor if self._add(self._inotify, key, pin.path) else None
 
     def state(self) -> SourceState:
         return SourceState("sysctls", self._inotify is not None and not self._unwatched, self._detail)
