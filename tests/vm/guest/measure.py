@@ -157,6 +157,17 @@ def unload(module: str) -> None:
         time.sleep(0.01)
 
 
+def freeze(process: int) -> None:
+    """Stop every thread of a process, and wait until none runs: the signal alone may come too late for some."""
+    os.kill(process, signal.SIGSTOP)
+    deadline = time.monotonic() + LIMIT
+    tasks = Path(f"/proc/{process}/task")
+    while any(" T " not in (task / "stat").read_text() for task in tasks.iterdir()):
+        if time.monotonic() > deadline:
+            sys.exit("the daemon does not stop")
+        time.sleep(0.01)
+
+
 def insert(path: str) -> float:
     """Return how long the kernel itself takes for a module whose dependencies are loaded, in one system call."""
     file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -181,10 +192,12 @@ def module(times: str, name: str, *keys: str) -> dict[str, list[float]]:
         begun = time.perf_counter()
         uevents.live(name)
         for key in keys:
-            Watched(proc(key)).wait()
+            watched = Watched(proc(key))
+            watched.wait()
+            watched.close()
         found["repair"].append(time.perf_counter() - begun)
         time.sleep(1)
-        os.kill(daemon, signal.SIGSTOP)
+        freeze(daemon)
         try:
             unload(name)
             found["modprobe"].append(timed("/usr/sbin/modprobe", name))
