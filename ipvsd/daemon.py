@@ -334,7 +334,8 @@ class Daemon:
         # What is fought over is not watched, nor what is wrong and waits for its time: a storm of writes wakes nobody.
         left_alone = self._reflex.fights.left_alone(periodic=False)
         self._reflex.arm(done, left_alone)
-        held = [finding.name for finding in done.after.sysctls if finding.right or finding.wanted.guard]
+        there = [finding for finding in done.after.sysctls if finding.found is not None]
+        held = [finding.name for finding in there if finding.right or finding.wanted.guard]
         paths = {name: self._host.sysctl_path(name) for name in held if name not in left_alone}
         for alias, name in sysctls.ALIASES.items():
             if name in paths and os.path.exists(self._host.sysctl_path(alias)):
