@@ -40,16 +40,20 @@ def told(plan: Plan) -> tuple[Finding, ...]:
 
 
 def narrate(
-    before: Sequence[Finding], done: Reconciled, repairs: Sequence[Repair], fights: Collection[str] = ()
+    before: Sequence[Finding],
+    now: Sequence[Finding],
+    done: Reconciled,
+    repairs: Sequence[Repair],
+    fights: Collection[str] = (),
 ) -> Iterator[Line]:
-    """Yield the lines for a reconciliation; `before` are the findings that were last told of.
+    """Yield the lines for a reconciliation; `before` are the findings last told of, `now` those of this one (`told_of`).
 
     Of what is fought over nothing is told but that (see `fought`).
     """
     yield from _changes(done, {repair.name: repair for repair in repairs}, fights)
     known = {finding.name: _said(finding) for finding in before}
     proved = {action.name for action in done.proved}
-    for finding in told_of(before, done):
+    for finding in now:
         if known.get(finding.name) == _said(finding) or finding.name in proved or finding.name in fights:
             continue
         if not finding.right:

@@ -9,7 +9,20 @@ import pytest
 from ipvsd.config import Config, parse
 from ipvsd.contention import Fight, Limit
 from ipvsd.model import Action, Finding, LoadModule, WriteSysctl
-from ipvsd.narrate import FIGHT, PEACE, REFUSED, RELOADED, REPAIRED, TABLE_LOST, Line, fought, narrate, refused, turned
+from ipvsd.narrate import (
+    FIGHT,
+    PEACE,
+    REFUSED,
+    RELOADED,
+    REPAIRED,
+    TABLE_LOST,
+    Line,
+    fought,
+    narrate,
+    refused,
+    told_of,
+    turned,
+)
 from ipvsd.reconcile import reconcile
 from ipvsd.report import Repair, Writer
 from ipvsd.restraint import History
@@ -31,7 +44,7 @@ class Teller:
         done = reconcile(self.kernel, self.config, self.history, lambda: self.now)
         self.history = done.history
         self.ledger, repairs = self.ledger.book(done, self.now - 0.0123, self.now, 1.0)
-        lines = [(line.level, line.text) for line in narrate(self.told, done, repairs)]
+        lines = [(line.level, line.text) for line in narrate(self.told, told_of(self.told, done), done, repairs)]
         self.told = done.after.findings
         return lines
 
@@ -160,7 +173,7 @@ def test_a_module_that_was_unloaded_is_told_with_who_did_it() -> None:
 def test_a_repair_of_a_look_has_the_same_fields(teller: Teller) -> None:
     teller.kernel.values[FORWARD] = "0"
     done = reconcile(teller.kernel, teller.config, teller.history, lambda: 0.0)
-    (line,) = narrate(teller.told, done, [REPAIR])
+    (line,) = narrate(teller.told, told_of(teller.told, done), done, [REPAIR])
     assert [line] == list(turned([WRITE], [REPAIR]))
 
 
