@@ -132,10 +132,11 @@ def reconcile(
     fails is a value in the result, and backs off in its history; `clock` is monotonic, in seconds.
     What is fought over is left alone but for the periodic look.
     """
+    left_alone = fights.left_alone(periodic)
 
     def looked() -> tuple[Kernel, Plan]:
         kernel, found = look(host, config, history)
-        return kernel, _without(found, fights.left_alone(periodic))
+        return kernel, _without(found, left_alone)
 
     kernel, first = looked()
     history = restraint.remember(history, first, first, (), clock(), config.interval)
