@@ -136,9 +136,11 @@ def _guard(allowed: int, ancestors: bool) -> Iterator[Line]:
     """Go on with "tell", with 0 in r9 if the write is to be refused; r7 is the digest and r8 the bucket."""
     yield from (move(R1, R8), both(R1, _GUARDED), if_equal(R1, 0, "tell"))
     yield from (move(R1, R8), exclusive_or(R1, R7), shift_right(R1, 2), if_not_equal(R1, 0, "tell"))
-    groups = [_AT_ANCESTORS + 8 * level for level in range(_DEPTH)] if ancestors else [_AT_CGROUP]
-    for level, group in enumerate(groups if ancestors else (), 1):
-        yield from (set_to(R1, level), call(_ANCESTOR_ID), store64(FRAME, group, R0))
+    groups = [_AT_CGROUP]
+    if ancestors:
+        groups = [_AT_ANCESTORS + 8 * level for level in range(_DEPTH)]
+        for level, group in enumerate(groups, 1):
+            yield from (set_to(R1, level), call(_ANCESTOR_ID), store64(FRAME, group, R0))
     yield from (set_to(R1, 0), store32(FRAME, _AT_BUCKET, R1), *set_map(R1, allowed))
     yield from (move(R2, FRAME), add(R2, _AT_BUCKET), call(_MAP_LOOKUP), if_equal(R0, 0, "refuse"))
     for slot in range(ALLOWED):

@@ -121,14 +121,14 @@ class Reflex:
     def _try(self, name: str, this: object, since: float, tries: int) -> None:
         if self._expected.get(name) is not this:
             return  # it was turned back meanwhile, or written again
-        right = self._turn(name, since)
+        done = self._turn(name, since)
         if name not in self._expected:
             return
         if tries < len(STORED):
             self._mailbox.later(STORED[tries], lambda: self._try(name, this, since, tries + 1))
             return
         del self._expected[name]
-        if right is False:
+        if done is False:
             self._mailbox.put(ReasonKind.SYSCTL, name)
 
     def _turn(self, name: str, since: float) -> Done:
