@@ -46,7 +46,7 @@ def narrate(
     repairs: Sequence[Repair],
     fights: Collection[str] = (),
 ) -> Iterator[Line]:
-    """Yield the lines for a reconciliation; `before` are the findings last told of, `now` those of this one (`told_of`).
+    """Yield the lines for a reconciliation; `before` are the findings last told of, `now` this one's (see `told_of`).
 
     Of what is fought over nothing is told but that (see `fought`).
     """
