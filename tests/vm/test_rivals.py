@@ -106,6 +106,33 @@ def test_what_is_yielded_stays_with_the_rival(node: Node, journal: Journal) -> N
         assert node.finding(KEY)["verdict"] == "yielded"
 
 
+def test_a_storm_costs_little_and_ends_right(node: Node, journal: Journal) -> None:
+    journal.expect(CONTENDED, OVER, SEEN)
+    spent = "awk '{print $14 + $15}' /proc/$(systemctl show --value -p MainPID ipvsd)/stat"
+    with node.configured("contention: {quiet: 5s}\n"):
+        node.machine.put(STORM.encode(), "/root/storm.py")
+        before = int(node.run(spent).out)
+        written = int(node.run(f"python3 /root/storm.py {FILE} 15", timeout=60).out)
+        ticks = int(node.run(spent).out) - before
+        assert written >= 5000
+        assert ticks <= 0.2 * 15 * 100
+        node.until(lambda: node.sysctl(KEY) == "1" and node.metrics()[METRIC] == 0, "right, and no fight", 150)
+    assert len(journal.lines()) < 100
+
+
+STORM = """
+import os, sys, time
+descriptor, end = os.open(sys.argv[1], os.O_WRONLY), time.monotonic() + float(sys.argv[2])
+due, written = time.monotonic(), 0
+while due < end:
+    os.pwrite(descriptor, b"0\\n", 0)
+    written += 1
+    due += 0.001
+    time.sleep(max(0, due - time.monotonic()))
+print(written)
+"""
+
+
 def test_the_ipvs_table_that_was_lost_is_told(node: Node, journal: Journal) -> None:
     journal.expect(r"the IPVS table was lost with module ip_vs: 2 virtual services before, 0 now; kube-proxy must")
     journal.expect(r"(module ip_vs\w* (failed|loading|unloading)|sysctl net\.ipv4\.vs\.\S+ (pending|unsupported)): ")
