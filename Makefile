@@ -19,7 +19,7 @@ NO_INIT_SCRIPT := package-supports-alternative-init-but-no-init.d-script
 JOBS ?= 2
 # Beside 6.1, which every other target boots; $IPVSD_VM_KERNEL chooses for `make vm` and by hand.
 KERNELS ?= 5.10 6.12 7.2
-KERNEL_TESTS := tests/vm/test_boot.py tests/vm/test_drift.py tests/vm/test_kernel.py
+KERNEL_TESTS := $(addprefix tests/vm/test_,boot.py drift.py kernel.py writers.py rivals.py)
 # A network and its /proc/sys/net of its own; without root, a user namespace makes that possible.
 NAMESPACE := IPVSD_NAMESPACE=1 unshare --net $(if $(filter-out 0,$(shell id -u)),--map-root-user)
 

@@ -8,22 +8,23 @@ from collections.abc import Sequence
 
 # <linux/capability.h>
 _VERSION_3 = 0x20080522
-BPF = 39
+PERFMON, BPF = 38, 39
 
 
-def drop(capability: int) -> None:
-    """Give up a capability for good. Raises OSError.
+def drop(*given: int) -> None:
+    """Give up capabilities for good. Raises OSError.
 
-    With NoNewPrivileges= what is started does not get it back.
+    With NoNewPrivileges= what is started does not get them back.
     """
     libc, header = ctypes.CDLL(None, use_errno=True), _header()
     sets = ctypes.create_string_buffer(24)  # effective, permitted and inheritable, the low halves first
     if libc.capget(header, sets) < 0:
         raise OSError(ctypes.get_errno(), "cannot read the capabilities")
-    half, bit = divmod(capability, 32)
     words = list(struct.unpack("<6I", sets.raw))
-    for index in range(3 * half, 3 * half + 3):
-        words[index] &= ~(1 << bit)
+    for capability in given:
+        half, bit = divmod(capability, 32)
+        for index in range(3 * half, 3 * half + 3):
+            words[index] &= ~(1 << bit)
     _set(words)
 
 

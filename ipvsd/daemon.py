@@ -366,7 +366,7 @@ class Daemon:
         uevents.arm(self._targets)
         if self._root == "/" and self._writes.attach():
             with contextlib.suppress(OSError):  # not as the service, and without it from the beginning
-                capabilities.drop(capabilities.BPF)
+                capabilities.drop(capabilities.BPF, capabilities.PERFMON)
         self._sources = [uevents, self._pins, self._writes]
 
     def _close(self) -> None:

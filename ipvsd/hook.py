@@ -5,7 +5,7 @@ names that are not held leave it after one look into that table, and a name that
 of one that is held is told apart by whoever reads the records. It is of type cgroup/sysctl, so it sees every
 process of the machine, whatever procfs and network namespace it has, and runs before the value is stored.
 A write to a name that is guarded it refuses, with EPERM for the writer, unless the writer's control group, or
-one above it (from 5.18 on), is one of those that we list in a second mapping.
+one above it (on 6.1, and not on 5.10), is one of those that we list in a second mapping.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class Told(NamedTuple):
 
     pid: int
     cgroup: int  # the id, which is the inode number of its directory
-    comm: str
+    comm: str  # empty where it lets none ask for this
     name: str  # as a path below /proc/sys
     old: str
     new: str
@@ -89,11 +89,11 @@ class Told(NamedTuple):
     refused: bool
 
 
-def program(table: int, allowed: Optional[int], ring: int, own: Optional[int]) -> Iterator[Line]:
+def program(table: int, allowed: Optional[int], ring: int, own: Optional[int], comm: bool = True) -> Iterator[Line]:
     """Yield the program for these maps; without `allowed` it guards nothing.
 
     `own` is the process of which nothing is told; with None, it is not asked which one writes, nor what is above
-    its control group: 5.10 refuses both.
+    its control group: 5.10 refuses both. Without `comm` its name is not asked, for which 6.18 wants CAP_PERFMON.
     """
     yield move(R6, R1)
     yield load32(R0, R6, 0)  # ctx->write
@@ -110,7 +110,8 @@ def program(table: int, allowed: Optional[int], ring: int, own: Optional[int]) -
         yield call(_PID_TGID)
         yield store64(FRAME, _START, R0)
         yield from (shift_right(R0, 32), if_equal(R0, own, "allow"))
-        yield from (move(R1, FRAME), add(R1, _AT_COMM), set_to(R2, 16), call(_COMM))
+        if comm:
+            yield from (move(R1, FRAME), add(R1, _AT_COMM), set_to(R2, 16), call(_COMM))
     yield call(_CGROUP_ID)
     yield store64(FRAME, _AT_CGROUP, R0)
     if allowed is not None:

@@ -26,14 +26,16 @@ class Writers:
 
     def writer(self, pid: int, comm: str, group: int) -> Writer:
         """Return who wrote, by the ids of the process and of its control group."""
-        where = cgroups.path(self._text(pid, "cgroup")) if pid else ""
+        where = cgroups.path(self._text(f"{pid}/cgroup")) if pid else ""
+        if pid and not comm:
+            comm = self._text(f"{pid}/comm").strip()
         if not where:  # it has ended, or the kernel did not say which process it was
             where = self._group(group)
         return self._named(pid, comm, where)
 
     def own_group(self) -> Sequence[int]:
         """Return the id of the control group that this process has, if it is one below the root."""
-        where = cgroups.path(self._text(os.getpid(), "cgroup"))
+        where = cgroups.path(self._text(f"{os.getpid()}/cgroup"))
         try:
             return (os.stat(self._cgroup_root + where).st_ino,) if where and self._cgroup_root else ()
         except OSError:
@@ -45,18 +47,17 @@ class Writers:
         The kernel tells of an unloading before the system call ends, so that its process still lives.
         """
         try:
-            with open(os.path.join(self._proc, "loadavg"), encoding="ascii", errors="replace") as file:
-                newest = int(file.read().split()[-1])
-        except (OSError, ValueError, IndexError):
+            newest = int(self._text("loadavg").split()[-1])
+        except (ValueError, IndexError):
             return None
         for pid in range(newest, max(0, newest - _NEWEST), -1):
-            comm = self._text(pid, "comm").strip()
+            comm = self._text(f"{pid}/comm").strip()
             if comm in _UNLOADERS:
-                return self._named(pid, comm, cgroups.path(self._text(pid, "cgroup")))
+                return self._named(pid, comm, cgroups.path(self._text(f"{pid}/cgroup")))
         return None
 
     def _named(self, pid: int, comm: str, where: str) -> Writer:
-        words = self._text(pid, "cmdline").rstrip("\0").split("\0") if pid else []
+        words = self._text(f"{pid}/cmdline").rstrip("\0").split("\0") if pid else []
         command = ascii_line(" ".join(words))[:_LONGEST]
         return Writer(pid, ascii_line(comm), command, cgroups.unit(where), cgroups.container(where), cgroups.pod(where))
 
@@ -68,9 +69,9 @@ class Writers:
             self._groups[identity] = _find(self._cgroup_root, identity)
         return self._groups.get(identity, "")
 
-    def _text(self, pid: int, name: str) -> str:
+    def _text(self, name: str) -> str:
         try:
-            descriptor = os.open(f"{self._proc}/{pid}/{name}", os.O_RDONLY | os.O_CLOEXEC)
+            descriptor = os.open(f"{self._proc}/{name}", os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
             return ""
         try:

@@ -23,13 +23,18 @@ NAMES = st.one_of(
 
 
 def machine(
-    *held: bytes, named: bool = True, room: int = 1000, guarded: bool = False, allowed: tuple[int, ...] = ()
+    *held: bytes,
+    named: bool = True,
+    comm: bool = True,
+    room: int = 1000,
+    guarded: bool = False,
+    allowed: tuple[int, ...] = (),
 ) -> Machine:
     """Return one on which the program runs, with the buckets of these names marked."""
     table = bytearray(8 * hook.BUCKETS)
     for name in held:
         struct.pack_into("<Q", table, 8 * hook.bucket(name), hook.mark(name, guarded))
-    code = assemble(hook.program(TABLE_FD, ALLOWED_FD, RING_FD, OWN if named else None))
+    code = assemble(hook.program(TABLE_FD, ALLOWED_FD, RING_FD, OWN if named else None, comm))
     return Machine(code, table, room, allowed=allowed)
 
 
@@ -160,6 +165,14 @@ def test_the_form_for_old_kernels_asks_for_no_process() -> None:
     assert (told.name, told.old, told.new, told.cgroup) == ("net/ipv4/ip_forward", "1\n", "0", 77)
     assert not {14, 16} & set(calls(ran.code))
     assert {14, 16} < set(calls(machine(HELD).code))
+
+
+def test_the_form_without_cap_perfmon_asks_for_the_process_and_not_for_its_name() -> None:
+    ran = machine(HELD, comm=False)
+    ran.run(Write(HELD))
+    told = hook.told(ran.records[0])
+    assert (told.pid, told.comm) == (Write(HELD).process, "")
+    assert 16 not in set(calls(ran.code))
 
 
 def test_the_stack_is_enough() -> None:

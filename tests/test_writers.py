@@ -47,6 +47,11 @@ def test_the_name_is_the_one_at_the_time_of_the_write(tmp_path: Path, writers: W
     assert writers.writer(42, "sysctl", 1).comm == "sysctl"
 
 
+def test_a_process_whose_name_the_kernel_did_not_say_is_asked_for_it(tmp_path: Path, writers: Writers) -> None:
+    process(tmp_path, 42, "sysctl", b"sysctl\0-w\0")
+    assert str(writers.writer(42, "", 1)) == "sysctl[42] of cron.service"
+
+
 def test_of_a_process_that_has_ended_its_control_group_is_known(tmp_path: Path, writers: Writers) -> None:
     group = tmp_path / "cgroup/system.slice/cron.service"
     group.mkdir(parents=True)

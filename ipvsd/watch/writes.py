@@ -77,7 +77,7 @@ class Writes:
         ring = _opened(stack, bpf.create_map(bpf.RINGBUF, "ipvsd_ring", 0, 0, RING))
         table = _opened(stack, bpf.create_map(bpf.ARRAY, "ipvsd_table", 4, 8, hook.BUCKETS, bpf.MMAPABLE))
         allowed = _opened(stack, bpf.create_map(bpf.ARRAY, "ipvsd_allowed", 4, 8 * hook.ALLOWED, 1, bpf.MMAPABLE))
-        program, named, self.guards = _load(stack, table, allowed, ring)
+        program, tells_process, self.guards = _load(stack, table, allowed, ring)
         size = -(-hook.BUCKETS * 8 // mmap.PAGESIZE) * mmap.PAGESIZE
         self._table = stack.enter_context(mmap.mmap(table, size))
         self._allowed = stack.enter_context(mmap.mmap(allowed, mmap.PAGESIZE))
@@ -93,12 +93,12 @@ class Writes:
         self._units = Units(self._mailbox, place, self._let)
         stack.callback(self._units.close)
         # Where the kernel tells no process, our own writes are known by our control group.
-        self._own = () if named else self._writers.own_group()
-        self.guards = self.guards and (named or bool(self._own))
+        self._own = () if tells_process else self._writers.own_group()
+        self.guards = self.guards and (tells_process or bool(self._own))
         self._mailbox.watch(ring, self._receive)
         stack.callback(self._mailbox.unwatch, ring)
         self._ring = ring
-        self.detail = "bpf on the root control group" + ("" if named else "; this kernel tells no process")
+        self.detail = "bpf on the root control group" + ("" if tells_process else "; this kernel tells no process")
 
     def arm(self, targets: Targets) -> None:
         if self._ring is None:
@@ -213,11 +213,11 @@ def mounted(root: str) -> str:
 
 def _load(stack: contextlib.ExitStack, table: int, allowed: int, ring: int) -> tuple[int, bool, bool]:
     """Return the program, whether it tells the process, and whether it guards: the fullest that the kernel takes."""
-    last = OSError()
-    for own in (os.getpid(), None):
+    last, me = OSError(), os.getpid()
+    for own, comm in ((me, True), (me, False), (None, False)):
         for guards in (True, False):
             try:
-                code = assemble(hook.program(table, allowed if guards else None, ring, own))
+                code = assemble(hook.program(table, allowed if guards else None, ring, own, comm))
                 return _opened(stack, bpf.load_program("ipvsd_sysctl", code)), own is not None, guards
             except OSError as error:
                 last = error

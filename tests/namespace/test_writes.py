@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import struct
@@ -33,7 +34,8 @@ from tests.service import REPOSITORY
 Until = Callable[[Callable[[], object], str], None]
 FREE = Path("/proc/sys/net/ipv4/tcp_sack")
 LINK_BY_ID, PROGRAM_BY_ID, MAP_BY_ID = 30, 13, 14  # <linux/bpf.h>, enum bpf_cmd
-DROP_ALL = "from ipvsd.capabilities import drop; drop(39); drop(21); "  # CAP_BPF, and CAP_SYS_ADMIN that stands for it
+NUMBERS = {"CAP_NET_ADMIN": 12, "CAP_SYS_MODULE": 16, "CAP_PERFMON": 38, "CAP_BPF": 39}  # <linux/capability.h>
+DROP_ALL = "from ipvsd.capabilities import drop; drop(39, 21); "  # CAP_BPF, and CAP_SYS_ADMIN that stands for it
 
 
 @pytest.fixture
@@ -89,9 +91,11 @@ def test_it_attaches_or_says_why_not() -> None:
         assert not writes.state().up
 
 
-@pytest.mark.parametrize("own", [4242, None], ids=["with the process", "without it"])
+@pytest.mark.parametrize(
+    ("own", "comm"), [(4242, True), (4242, False), (None, False)], ids=["named", "with the process", "without it"]
+)
 @pytest.mark.parametrize("guards", [True, False], ids=["guarding", "telling alone"])
-def test_this_kernel_takes_every_form(node: Node, own: int | None, guards: bool) -> None:
+def test_this_kernel_takes_every_form(node: Node, own: int | None, comm: bool, guards: bool) -> None:
     with contextlib.ExitStack() as stack:
         ring = bpf.create_map(bpf.RINGBUF, "test_ring", 0, 0, RING)
         stack.callback(os.close, ring)
@@ -100,7 +104,24 @@ def test_this_kernel_takes_every_form(node: Node, own: int | None, guards: bool)
         allowed = bpf.create_map(bpf.ARRAY, "test_allowed", 4, 8 * hook.ALLOWED, 1, bpf.MMAPABLE)
         stack.callback(os.close, allowed)
         guarding = allowed if guards else None
-        os.close(bpf.load_program("test_sysctl", assemble(hook.program(table, guarding, ring, own))))
+        os.close(bpf.load_program("test_sysctl", assemble(hook.program(table, guarding, ring, own, comm))))
+
+
+def test_what_the_unit_may_is_enough_to_name_who_writes(node: Node) -> None:
+    unit = (REPOSITORY / "systemd/ipvsd.service").read_text()
+    (kept,) = re.findall(r"^CapabilityBoundingSet=(.+)$", unit, re.MULTILINE)
+    program = f"""
+import os
+from ipvsd import bpf, capabilities, hook
+from ipvsd.assembly import assemble
+capabilities.drop(*{sorted(set(range(41)) - {NUMBERS[name] for name in kept.split()})})
+ring = bpf.create_map(bpf.RINGBUF, "test_ring", 0, 0, {RING})
+table = bpf.create_map(bpf.ARRAY, "test_table", 4, 8, hook.BUCKETS, bpf.MMAPABLE)
+allowed = bpf.create_map(bpf.ARRAY, "test_allowed", 4, 8 * hook.ALLOWED, 1, bpf.MMAPABLE)
+bpf.load_program("test_sysctl", assemble(hook.program(table, allowed, ring, os.getpid())))
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_what_the_kernel_does_not_take_is_an_error_with_its_words(node: Node) -> None:
