@@ -110,7 +110,8 @@ class LinuxHost:
         return states
 
     def module_state(self, name: str) -> Optional[ModuleState]:
-        return formats.module_initstate(self._text(f"sys/module/{name}/initstate") or "")
+        reading = _read_value(os.path.join(self._root, "sys/module", name, "initstate"))
+        return formats.module_initstate(reading) if isinstance(reading, str) else None
 
     def read_sysctl(self, key: str) -> Reading:
         try:

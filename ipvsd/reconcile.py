@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Collection, Mapping
-from typing import Callable, NamedTuple, Optional, Union
+from typing import Callable, NamedTuple, Optional
 
 from ipvsd import remedies, restraint, values, verdicts
 from ipvsd.config import Config
@@ -82,16 +82,13 @@ def look(host: Host, config: Config, history: Optional[History] = None) -> tuple
     return kernel, plan(_still_there(want, readings), Observed(kernel, modules, readings, parameters, failed))
 
 
-def glance(host: Host, kernel: Kernel, wanted: Union[WantedModule, WantedSysctl]) -> Plan:
-    """Judge one module or sysctl by itself, as it is at this moment; of the kernel is known what a look found."""
-    if isinstance(wanted, WantedModule):
-        state = host.module_state(wanted.name)
-        return plan(Desired((wanted,), ()), Observed(kernel, {wanted.name: state} if state else {}, {}))
-    return judged(kernel, wanted, host.read_sysctl(wanted.key))
+def judged_module(kernel: Kernel, wanted: WantedModule, state: Optional[ModuleState]) -> Plan:
+    """Judge one module by itself, by its state of this moment; of the kernel is known what a look found."""
+    return plan(Desired((wanted,), ()), Observed(kernel, {wanted.name: state} if state else {}, {}))
 
 
-def judged(kernel: Kernel, wanted: WantedSysctl, reading: Reading) -> Plan:
-    """Judge one sysctl by a value that was just read."""
+def judged_sysctl(kernel: Kernel, wanted: WantedSysctl, reading: Reading) -> Plan:
+    """Judge one sysctl by itself, by what was just read."""
     return plan(Desired((), (wanted,)), Observed(kernel, {}, {wanted.key: reading}))
 
 

@@ -7,6 +7,7 @@ left to that look.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Callable, Collection
@@ -20,6 +21,7 @@ from ipvsd.model import (
     Action,
     Finding,
     Kernel,
+    Plan,
     Policy,
     ReasonKind,
     Turned,
@@ -27,7 +29,7 @@ from ipvsd.model import (
     WantedSysctl,
     WriteSysctl,
 )
-from ipvsd.reconcile import Reconciled, act, glance, judged
+from ipvsd.reconcile import Reconciled, act, judged_module, judged_sysctl
 from ipvsd.sysctls import ALIASES
 from ipvsd.wake import Mailbox
 
@@ -37,18 +39,44 @@ MOST = 256  # that are turned back meanwhile; each takes memory until it is told
 # A write is told of just before it is stored.
 STORED = (0.0005, 0.003, 0.02, 0.1)  # seconds between the looks at its sysctl
 
-_REMEMBERED = 16  # judgements on one sysctl
+_REMEMBERED = 16  # judgements on one item
 
 Wanted = Union[WantedModule, WantedSysctl]
-Judgement = Union[WriteSysctl, bool]  # what is to be done, or whether it is right
+Judgement = Union[Action, bool]  # what is to be done, or whether it is right
 Done = Union[Action, bool]  # what was done, or whether it is right
 
 
 class _Held(NamedTuple):
-    """What is to stay right, and the judgements on values that were found of it, as the kernel prints them."""
+    """What is to stay right, the kernel in which it was found so, and the judgements on what was found since."""
 
     wanted: Wanted
-    judged: dict[bytes, Judgement]
+    kernel: Kernel
+    judged: dict[object, Judgement]
+
+    def judge(self, found: object, look: Callable[[], Plan]) -> Judgement:
+        """Return the verdict on what was found, by the judgement of every look, which is asked for once."""
+        known = self.judged.get(found)
+        if known is None:
+            if len(self.judged) >= _REMEMBERED:
+                self.judged.clear()
+            plan = look()
+            known = self.judged[found] = plan.actions[0] if plan.actions else plan.findings[0].right
+        return known
+
+    def judge_printed(self, wanted: WantedSysctl, value: bytes) -> Judgement:
+        """Do so with a value as the kernel prints it."""
+        return self.judge(
+            value, lambda: judged_sysctl(self.kernel, wanted, sysctls.canonical(value.decode("utf-8", "replace")))
+        )
+
+    def judge_now(self, host: Host) -> Judgement:
+        """Do so with what is there at this moment."""
+        wanted = self.wanted
+        if isinstance(wanted, WantedModule):
+            state = host.module_state(wanted.name)
+            return self.judge(state, lambda: judged_module(self.kernel, wanted, state))
+        reading = host.read_sysctl(wanted.key)
+        return self.judge(reading, lambda: judged_sysctl(self.kernel, wanted, reading))
 
 
 class Pins(Protocol):
@@ -71,7 +99,6 @@ class Reflex:
         self._host, self._mailbox, self._clock = host, mailbox, clock
         self.pins: Optional[Pins] = None
         self._held: dict[str, _Held] = {}
-        self._kernel: Kernel
         self._turned: list[Turned] = []
         self._expected: dict[str, object] = {}  # the last write to each that was told of and may not be stored yet
         self._first = self._last = 0.0
@@ -81,14 +108,12 @@ class Reflex:
 
     def arm(self, done: Reconciled, left_alone: Collection[str]) -> None:
         """Hold what the last look found right, but for what is to be left alone."""
-        self._kernel = done.kernel
         findings: tuple[Finding, ...] = (*done.after.modules, *done.after.sysctls)
         before, self._held = self._held, {}
         for finding in findings:
-            if finding.right and finding.name not in left_alone and finding.name not in done.history:
-                old = before.get(finding.name)
-                same = old is not None and old.wanted == finding.wanted
-                self._held[finding.name] = old if old and same else _Held(finding.wanted, {})
+            if finding.right and finding.name not in left_alone:
+                old, new = before.get(finding.name), _Held(finding.wanted, done.kernel, {})
+                self._held[finding.name] = old if old and old[:2] == new[:2] else new
 
     def take(self) -> tuple[Turned, ...]:
         """Return what was turned back since this was last asked."""
@@ -110,7 +135,7 @@ class Reflex:
         held = self._held.get(ALIASES.get(name, name))
         if held is None or not isinstance(held.wanted, WantedSysctl):
             return False
-        return self._judge(held.wanted, held.judged, f"{value}\n".encode()) is True
+        return held.judge_printed(held.wanted, f"{value}\n".encode()) is True
 
     def expect(self, name: str) -> None:
         """Turn back a write that is about to be stored, as soon as it is; what cannot be is left to the whole look."""
@@ -155,45 +180,14 @@ class Reflex:
     def _turn_held(self, held: _Held, opened: Optional[Callable[[str], Optional[int]]]) -> Done:
         """Return what was done and is proved, or whether it is right without; what was not kept is not."""
         if isinstance(held.wanted, WantedSysctl) and opened:
-            done = self._turn_through(opened(held.wanted.key), held.wanted, held.judged)
-            if done is not None:
-                return done
-        before = glance(self._host, self._kernel, held.wanted)
-        if not before.actions:
-            return before.findings[0].right
-        action = before.actions[0]
-        return not act(self._host, action).error and self._right(held.wanted) and action
-
-    def _right(self, wanted: Wanted) -> bool:
-        return glance(self._host, self._kernel, wanted).findings[0].right
-
-    def _turn_through(
-        self, descriptor: Optional[int], wanted: WantedSysctl, known: dict[bytes, Judgement]
-    ) -> Optional[Judgement]:
-        """Do it through a descriptor, without judging the same value twice; None is for another way."""
-        if descriptor is None:
-            return None
-        try:
-            raw = printed(descriptor)
-            action = known.get(raw)
-            if action is None:
-                action = self._judge(wanted, known, raw)
-            if isinstance(action, bool):
-                return action
-            os.pwrite(descriptor, action.value.encode() + b"\n", 0)
-            return self._judge(wanted, known, printed(descriptor)) is True and action
-        except OSError:
-            return None
-
-    def _judge(self, wanted: WantedSysctl, known: dict[bytes, Judgement], raw: bytes) -> Judgement:
-        """Return the verdict on a value as the kernel prints it, by the judgement of every look, and keep it."""
-        if raw not in known:
-            if len(known) >= _REMEMBERED:
-                known.clear()
-            plan = judged(self._kernel, wanted, sysctls.canonical(raw.decode("utf-8", "replace")))
-            actions = [action for action in plan.actions if isinstance(action, WriteSysctl)]
-            known[raw] = actions[0] if actions else plan.sysctls[0].right
-        return known[raw]
+            descriptor = opened(held.wanted.key)
+            if descriptor is not None:
+                with contextlib.suppress(OSError):
+                    return _turn_through(descriptor, held, held.wanted)
+        action = held.judge_now(self._host)
+        if isinstance(action, bool):
+            return action
+        return not act(self._host, action).error and held.judge_now(self._host) is True and action
 
     def _done(self, wanted: Wanted, action: Action, since: float) -> None:
         now = self._clock()
@@ -229,3 +223,12 @@ class Reflex:
             self._mailbox.put(ReasonKind.SYSCTL, "turned back")
         else:
             self._mailbox.later(due - now, self._look)
+
+
+def _turn_through(descriptor: int, held: _Held, wanted: WantedSysctl) -> Done:
+    """Do it through an open descriptor. Raises OSError."""
+    action = held.judge_printed(wanted, printed(descriptor))
+    if not isinstance(action, WriteSysctl):
+        return action
+    os.pwrite(descriptor, action.value.encode() + b"\n", 0)
+    return held.judge_printed(wanted, printed(descriptor)) is True and action
