@@ -149,6 +149,7 @@ class Daemon:
                 self._add_comforts(report)
                 self._publish(report)
             gc.enable()  # as a service it was off until here
+            gc.collect()  # Python's free lists, too, which else keep what the largest look took
             reasons = self._wait()
 
     def _wait(self) -> tuple[Reason, ...]:
