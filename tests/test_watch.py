@@ -103,9 +103,12 @@ def test_a_descriptor_can_be_renewed_before_the_next_arming(watched: Watched) ->
     descriptor = watched.source.renewed(KEY)
     assert descriptor is not None
     assert os.pread(descriptor, 9, 0) == b"7\n"
-    watched.file.write_text("0\n")
+    watched.file.write_text("0\n")  # before the file is watched, and after it
+    assert details(watched.mailbox, 10) == {(ReasonKind.SYSCTL, KEY)}
+    watched.file.write_text("2\n")
     assert details(watched.mailbox, 10) == {(ReasonKind.SYSCTL, KEY)}
     watched.arm()
+    assert watched.events() == set()
     assert watched.source.pinned(KEY) == descriptor
 
 

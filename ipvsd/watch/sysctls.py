@@ -65,6 +65,9 @@ class Sysctls:
             descriptor = _open(path)
         except OSError:
             return False
+        return self._watch(instance, key, path, descriptor)
+
+    def _watch(self, instance: inotify.Inotify, key: str, path: str, descriptor: int) -> bool:
         try:
             identity = _identity(os.fstat(descriptor))
             watch = instance.add(path, inotify.MODIFY)
@@ -76,16 +79,23 @@ class Sysctls:
         return True
 
     def _drop(self, instance: inotify.Inotify, key: str) -> None:
+        os.close(self._unwatch(instance, key).descriptor)
+
+    def _unwatch(self, instance: inotify.Inotify, key: str) -> _Pin:
         pin = self._pins.pop(key)
         self._keys.pop(pin.watch, None)
         instance.remove(pin.watch)
-        os.close(pin.descriptor)
+        return pin
 
     def _told(self, watch: int, mask: int, name: str) -> None:  # noqa: ARG002 -- only files are watched
         if mask & inotify.OVERFLOW:
             self._mailbox.put(ReasonKind.LOST, "inotify")
-        elif mask & inotify.MODIFY and watch in self._keys and not self._reflex.told(self._keys[watch]):
-            self._mailbox.put(ReasonKind.SYSCTL, self._keys[watch])
+        elif mask & inotify.MODIFY and watch in self._keys:
+            self._changed(self._keys[watch])
+
+    def _changed(self, key: str) -> None:
+        if not self._reflex.told(key):
+            self._mailbox.put(ReasonKind.SYSCTL, key)
 
     def pinned(self, key: str) -> Optional[int]:
         """Return the descriptor of a watched file, or None."""
@@ -93,12 +103,28 @@ class Sysctls:
         return pin.descriptor if pin else None
 
     def renewed(self, key: str) -> Optional[int]:
-        """Return the descriptor of the file that has the path of a watched one by now, and watch that; or None."""
+        """Return a descriptor of the file that has the path of a watched one by now, and watch that next; or None."""
         pin = self._pins.get(key)
         if pin is None or self._inotify is None:
             return None
-        self._drop(self._inotify, key)
-        return self._pins[key].descriptor if self._add(self._inotify, key, pin.path) else None
+        try:
+            descriptor = _open(pin.path)
+        except OSError:
+            self._drop(self._inotify, key)
+            return None
+        os.close(pin.descriptor)
+        self._pins[key] = new = pin._replace(descriptor=descriptor)
+        self._mailbox.later(0.0, lambda: self._follow(key, new))  # what is wrong is written first
+        return descriptor
+
+    def _follow(self, key: str, pin: _Pin) -> None:
+        """Watch a file that was renewed, unless it was let go meanwhile."""
+        if self._inotify is None or self._pins.get(key) is not pin:
+            return
+        self._unwatch(self._inotify, key)
+        # A write may have come between the renewal and the watch.
+        if self._watch(self._inotify, key, pin.path, pin.descriptor):
+            self._changed(key)
 
     def state(self) -> SourceState:
         return SourceState("sysctls", self._inotify is not None and not self._unwatched, self._detail)
