@@ -112,7 +112,8 @@ class Mailbox:
             if watched:  # else what was ready before it has ended it
                 watched.ready()
                 self._tire(fd, watched)
-        while self._timers and self._timers[0][0] <= time.monotonic():
+        now = time.monotonic()
+        while self._timers and self._timers[0][0] <= now:  # what these leave for later is for the next time
             heapq.heappop(self._timers)[2]()
 
     def _tire(self, fd: int, watched: _Watched) -> None:

@@ -164,6 +164,19 @@ def test_what_is_due_may_leave_a_reason_or_ask_for_more(mailbox: Mailbox) -> Non
     assert [reason.detail for reason in mailbox.take(None)] == ["turned back"]
 
 
+def test_what_asks_for_more_again_and_again_holds_nobody_up(mailbox: Mailbox) -> None:
+    called: list[int] = []
+
+    def again() -> None:
+        called.append(1)
+        mailbox.later(0.0, again)
+
+    again()
+    mailbox.put(ReasonKind.MODULE)
+    assert [reason.kind for reason in mailbox.take(None)] == [ReasonKind.MODULE]
+    assert len(called) == 2
+
+
 def test_a_timer_that_is_far_away_does_not_lengthen_the_wait(mailbox: Mailbox) -> None:
     mailbox.later(3600.0, lambda: mailbox.put(ReasonKind.SYSCTL))
     assert mailbox.take(0.01) == ()
