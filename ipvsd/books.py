@@ -3,28 +3,34 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from ipvsd import history, present
 from ipvsd.contention import Fights
-from ipvsd.evidence import Evidence
+from ipvsd.evidence import Evidence, Turned, attributed
 from ipvsd.journal import log
-from ipvsd.model import Finding, Policy, Turned, WantedSysctl
-from ipvsd.narrate import Line, fought, narrate, told_of, turned
+from ipvsd.model import Finding, Policy, WantedSysctl
+from ipvsd.narrate import Line, fought, narrate, refused, told_of, turned
 from ipvsd.reconcile import Reconciled
 from ipvsd.report import Contended, Repair, Tally
 from ipvsd.tally import Ledger, labels
+from ipvsd.watch.writes import Refusal
 
 SHOWN_REPAIRS = 50
 
 
 class Books:
-    """`repairs` are the last ones, the oldest first; `fights` what came of those that `enter` was given."""
+    """`repairs` are the last ones, the oldest first; `fights` what came of those that `enter` was given.
+
+    `refusals` counts the writes to each sysctl that were refused.
+    """
 
     def __init__(self, root: str) -> None:
         self._history = history.History(root)
         self._ledger = Ledger()
         self._told: tuple[Finding, ...] = ()
+        self.refusals: Counter[str] = Counter()
         self.repairs: tuple[Repair, ...] = ()
         self.fights = Fights()
 
@@ -44,21 +50,29 @@ class Books:
         """Enter a look, and what was turned back at once since the one before it; return the repairs of both.
 
         `since` is when the first event came that led to it (CLOCK_MONOTONIC); `everything` says that no
-        process's write goes unseen. What the evidence explains is right again, so it is dropped.
+        process's write goes unseen. Of what is not wrong now the evidence is dropped, in time.
         """
         now, wall = time.monotonic(), time.time()
-        self._ledger, swift = self._ledger.turned(at_once, wall, labels(done))
+        self._ledger, turned_back = self._ledger.turned(at_once, wall, labels(done))
         self._ledger, found = self._ledger.book(done, since, now, wall)
         written = {finding.name for finding in done.after.sysctls} if everything else set()
-        swift, slow = ([evidence.attributed(item, item.name in written) for item in items] for items in (swift, found))
+        swift = [attributed(item, how.seen, item.name in written) for item, how in zip(turned_back, at_once)]
+        slow = [attributed(item, evidence.of(item.name, item.found), item.name in written) for item in found]
         before, self.fights = self.fights, _fought(fights, done, at_once, slow, now)
         _log(fought(before.contended(), self.fights.contended(), fights.limit))
         _log(turned([item.action for item in at_once], swift, self.fights.contended()))
         known, self._told = self._told, told_of(self._told, done)
         _log(narrate(known, self._told, done, slow, self.fights.contended()))
         self._remember((*swift, *slow))
-        evidence.settle({finding.name for finding in done.after.findings if finding.right}, now)
+        wrong = {finding.name for finding in done.after.findings if not finding.right}
+        evidence.settle(lambda name: name not in wrong, now)
         return (*swift, *slow)
+
+    def refused(self, refusals: Iterable[Refusal]) -> None:
+        """Enter writes that were refused for a guard."""
+        for item in refusals:
+            self.refusals[item.name] += item.times
+            _log([refused(item.name, item.value, item.writer, item.times)])
 
     def looked(self, seconds: float) -> None:
         """Count a look, which took so long."""

@@ -10,7 +10,6 @@ import contextlib
 import gc
 import os
 import time
-from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Optional
 
@@ -24,7 +23,7 @@ from ipvsd.health import assess
 from ipvsd.host import LinuxHost
 from ipvsd.journal import log
 from ipvsd.model import Reason, ReasonKind
-from ipvsd.narrate import TABLE_LOST, refused, told
+from ipvsd.narrate import TABLE_LOST, told
 from ipvsd.notify import Notifier, watchdog_period
 from ipvsd.profiles import notes
 from ipvsd.reconcile import Reconciled, reconcile
@@ -65,7 +64,6 @@ class Daemon:
         self._history: History = {}
         self._books = Books(root)
         self._table = Table(root)
-        self._refusals: Counter[str] = Counter()
         self._sources: list[Source] = []
         self._web: Optional[Web] = None
         self._asker: Optional[Asker] = None
@@ -189,16 +187,13 @@ class Daemon:
         self._unsettled = self._unsettled + 1 if done.unsettled else 0
         if not self._unsettled and ReasonKind.LINK in kinds:
             self._unsettled = 2  # the kernel tells of an interface just before it makes its sysctls
-        everything = self._writes.state().up and ReasonKind.LOST not in kinds
+        everything = self._writes.hear() and ReasonKind.LOST not in kinds
         repairs = self._books.enter(
             done, turned, min(reason.at for reason in reasons), self._reflex.evidence, everything, self._reflex.fights
         )
         self._reflex.fights = self._books.fights
         self._consider_table(repairs, periodic)
-        for item in self._writes.take_refusals():
-            self._refusals[item.name] += item.times
-            line = refused(item.name, item.value, item.writer, item.times)
-            log(line.level, line.text, line.fields)
+        self._books.refused(self._writes.take_refusals())
         self._books.looked(time.monotonic() - begun)
         self._arm(done)
         if self._asker:
@@ -229,7 +224,7 @@ class Daemon:
             backend=self._backend(),
             lost=self._writes.lost,
             contended=self._books.contended(),
-            refusals=dict(self._refusals),
+            refusals=dict(self._books.refusals),
         )
 
     def _look_around(self, done: Reconciled) -> None:
@@ -360,6 +355,7 @@ class Daemon:
         self._reflex = Reflex(self._host, self._mailbox)
         self._reflex.fights = Fights(self._limit())
         self._writes = Writes(self._mailbox, self._reflex, self._root)
+        self._reflex.hear = self._writes.hear
         self._pins = Sysctls(self._mailbox, self._reflex)
         if self._root == "/":  # a file in a tree is not cut off by what is written to it
             self._reflex.pins = self._pins

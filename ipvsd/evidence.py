@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import NamedTuple, Optional
+from typing import Callable, NamedTuple, Optional
 
 from ipvsd import values
+from ipvsd.model import Action
 from ipvsd.report import Repair, Writer
 
 _KEPT = 8  # writes to one sysctl
@@ -19,6 +19,15 @@ class Seen(NamedTuple):
     writer: Writer
     before: str  # the value that it replaces
     at: float  # CLOCK_MONOTONIC, seconds
+
+
+class Turned(NamedTuple):
+    """One drift that was turned back at once, between two looks; times are CLOCK_MONOTONIC, in seconds."""
+
+    action: Action
+    since: float
+    until: float
+    seen: Optional[Seen] = None
 
 
 class Evidence:
@@ -40,21 +49,21 @@ class Evidence:
                 return seen
         return None
 
-    def attributed(self, repair: Repair, everything: bool) -> Repair:
-        """Return the repair with who made the drift.
-
-        `everything` says that what no process was seen to do, the kernel did itself.
-        """
-        seen = self.of(repair.name, repair.found)
-        if seen is None:
-            return repair._replace(who="the kernel" if everything else "unknown")
-        return repair._replace(before=seen.before, who=str(seen.writer), writer=seen.writer)
-
-    def settle(self, names: Collection[str], now: float) -> None:
-        """Forget what explains nothing any more: these are right, or not of interest."""
-        for name in list(self._seen):
-            kept = [seen for seen in self._seen[name] if name not in names or seen.at > now - _FRESH]
+    def settle(self, names: Callable[[str], bool], now: float) -> None:
+        """Forget what explains nothing that comes: what was seen earlier of these, and came to nothing or is over."""
+        for name in filter(names, list(self._seen)):
+            kept = [seen for seen in self._seen[name] if seen.at > now - _FRESH]
             if kept:
                 self._seen[name] = kept
             else:
                 del self._seen[name]
+
+
+def attributed(repair: Repair, seen: Optional[Seen], everything: bool) -> Repair:
+    """Return the repair with who made the drift.
+
+    `everything` says that what no process was seen to do, the kernel did itself.
+    """
+    if seen is None:
+        return repair._replace(who="the kernel" if everything else "unknown")
+    return repair._replace(before=seen.before, who=str(seen.writer), writer=seen.writer)

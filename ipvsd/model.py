@@ -292,14 +292,6 @@ class WriteParameter(WriteSysctl):
     """The same for a parameter of a live module; the name is MODULE.PARAMETER."""
 
 
-class Turned(NamedTuple):
-    """One drift that was turned back at once, between two looks; times are CLOCK_MONOTONIC, in seconds."""
-
-    action: Action
-    since: float
-    until: float
-
-
 Action = Union[LoadModule, WriteSysctl]
 
 

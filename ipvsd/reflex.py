@@ -15,7 +15,7 @@ from typing import NamedTuple, Optional, Protocol, Union
 
 from ipvsd import sysctls
 from ipvsd.contention import Fights
-from ipvsd.evidence import Evidence
+from ipvsd.evidence import Evidence, Turned
 from ipvsd.host import Host, printed
 from ipvsd.model import (
     Action,
@@ -24,7 +24,6 @@ from ipvsd.model import (
     Plan,
     Policy,
     ReasonKind,
-    Turned,
     WantedModule,
     WantedSysctl,
     WriteSysctl,
@@ -92,12 +91,14 @@ class Pins(Protocol):
 class Reflex:
     """For the loop's thread alone. `evidence` and `fights` are what the whole look goes on with.
 
-    `pins` may be given where sysctls are those of the running kernel.
+    `pins` may be given where sysctls are those of the running kernel; `hear`, what adds to the evidence all that
+    was told of by now.
     """
 
     def __init__(self, host: Host, mailbox: Mailbox, clock: Callable[[], float] = time.monotonic) -> None:
         self._host, self._mailbox, self._clock = host, mailbox, clock
         self.pins: Optional[Pins] = None
+        self.hear: Callable[[], object] = lambda: None
         self._held: dict[str, _Held] = {}
         self._turned: list[Turned] = []
         self._expected: dict[str, object] = {}  # the last write to each that was told of and may not be stored yet
@@ -116,9 +117,11 @@ class Reflex:
                 self._held[finding.name] = old if old and old[:2] == new[:2] else new
 
     def take(self) -> tuple[Turned, ...]:
-        """Return what was turned back since this was last asked."""
+        """Return what was turned back since this was last asked, for a look that begins now."""
         turned, self._turned = tuple(self._turned), []
         self._looking = False
+        # What is held is right, so that what was seen of it is over, or was in another network namespace.
+        self.evidence.settle(self._held.__contains__, self._clock())
         return turned
 
     def told(self, name: str) -> bool:
@@ -164,18 +167,22 @@ class Reflex:
         done = self._turn_held(held, self.pins.pinned if self.pins else None)
         if isinstance(done, bool):
             return done
-        self._done(held.wanted, done, since)
-        if isinstance(held.wanted, WantedModule):
-            self._bring(name, since)
+        turned = Turned(done, since, self._clock())
+        brought = self._bring(name, since) if isinstance(held.wanted, WantedModule) else []
+        self._expected.pop(name, None)
+        # Another repair that is due comes first.
+        self._mailbox.later(0.0, lambda: self._after(held.wanted, turned, brought))
         return done
 
-    def _bring(self, module: str, since: float) -> None:
+    def _bring(self, module: str, since: float) -> list[Turned]:
         """Write the sysctls that came with a module at the kernel's defaults; that is no fight with anybody."""
+        brought = []
         for held in self._held.values():
             if isinstance(held.wanted, WantedSysctl) and held.wanted.provider == module:
                 done = self._turn_held(held, self.pins.renewed if self.pins else None)
                 if not isinstance(done, bool):
-                    self._turned.append(Turned(done, since, self._clock()))
+                    brought.append(Turned(done, since, self._clock()))
+        return brought
 
     def _turn_held(self, held: _Held, opened: Optional[Callable[[str], Optional[int]]]) -> Done:
         """Return what was done and is proved, or whether it is right without; what was not kept is not."""
@@ -189,20 +196,18 @@ class Reflex:
             return action
         return not act(self._host, action).error and held.judge_now(self._host) is True and action
 
-    def _done(self, wanted: Wanted, action: Action, since: float) -> None:
-        now = self._clock()
-        self._expected.pop(action.name, None)
-        self._turned.append(Turned(action, since, now))
-        # By then is known who wrote; and another repair that is due comes first.
-        self._mailbox.later(0.0, lambda: self._after(wanted, action, now))
-
-    def _after(self, wanted: Wanted, action: Action, now: float) -> None:
+    def _after(self, wanted: Wanted, turned: Turned, brought: Collection[Turned]) -> None:
+        """Name who made a drift that was turned back, and count it in the fight that it may be."""
+        action = turned.action
+        self.evidence.settle(action.name.__eq__, turned.since)
+        self.hear()
+        seen = self.evidence.of(action.name, action.found if isinstance(action, WriteSysctl) else "")
+        self._turned += (turned._replace(seen=seen), *brought)
         self.look_soon()
-        if not (isinstance(action, WriteSysctl) and isinstance(wanted, WantedSysctl)):
+        if isinstance(wanted, WantedModule):
             return
-        seen = self.evidence.of(action.name, action.found)
         rival = str(seen.writer) if seen else "an unknown writer"
-        self.fights = self.fights.repaired(action.name, now, rival, wanted.policy is Policy.YIELD)
+        self.fights = self.fights.repaired(action.name, turned.until, rival, wanted.policy is Policy.YIELD)
         if action.name in self.fights.left_alone(periodic=False):
             self._held.pop(action.name, None)
             self._mailbox.put(ReasonKind.SYSCTL, action.name)

@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Callable, NamedTuple
 
+from ipvsd.evidence import Turned
 from ipvsd.model import (
     Finding,
     LoadModule,
     SysctlFinding,
-    Turned,
     WriteSysctl,
 )
 from ipvsd.reconcile import Reconciled

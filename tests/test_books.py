@@ -13,8 +13,8 @@ from ipvsd import history
 from ipvsd.books import SHOWN_REPAIRS, Books
 from ipvsd.config import Config, parse
 from ipvsd.contention import Fights, Limit
-from ipvsd.evidence import Evidence, Seen
-from ipvsd.model import LoadModule, Reading, SysctlVerdict, Turned, WriteSysctl
+from ipvsd.evidence import Evidence, Seen, Turned
+from ipvsd.model import LoadModule, Reading, SysctlVerdict, WriteSysctl
 from ipvsd.reconcile import Reconciled, reconcile
 from ipvsd.report import Writer
 from ipvsd.restraint import History
@@ -23,6 +23,7 @@ from tests.fake_kernel import FORWARD, FakeKernel
 Log = pytest.CaptureFixture[str]
 LIMIT = Limit(repairs=3, window=30.0, quiet=100.0)
 AGENT = Writer(7, "agent", "/agent --fast", "agent.service")
+OTHER = Writer(8, "other")
 PATTERN = "net.ipv4.conf.*.arp_ignore"
 
 
@@ -44,8 +45,8 @@ class Node:
         self.fights = self.books.fights
         return done
 
-    def seen(self, value: str = "0", ago: float = 0.0) -> None:
-        self.evidence.add(FORWARD, Seen(value, AGENT, "1", time.monotonic() - ago))
+    def seen(self, value: str = "0", ago: float = 0.0, writer: Writer = AGENT) -> None:
+        self.evidence.add(FORWARD, Seen(value, writer, "1", time.monotonic() - ago))
 
     def drift(self) -> Reconciled:
         self.kernel.values[FORWARD] = "0"
@@ -66,8 +67,8 @@ def said(capsys: Log) -> list[str]:
     return [line.removeprefix("ipvsd: ") for line in capsys.readouterr().err.splitlines()]
 
 
-def turned(number: int = 1, name: str = FORWARD) -> list[Turned]:
-    return [Turned(WriteSysctl(name, "0", "1"), 10.0, 10.002)] * number
+def turned(number: int = 1, seen: Seen | None = None) -> list[Turned]:
+    return [Turned(WriteSysctl(FORWARD, "0", "1"), 10.0, 10.002, seen)] * number
 
 
 def test_a_look_at_which_nothing_happened_enters_nothing(node: Node, capsys: Log) -> None:
@@ -88,8 +89,8 @@ def test_a_repair_of_a_look_is_attributed_in_every_book(node: Node, capsys: Log)
 
 
 def test_what_was_turned_back_at_once_is_attributed_in_every_book(node: Node, capsys: Log) -> None:
-    node.seen()
-    node.look(*turned())
+    node.seen("0", writer=OTHER)  # by now another one has written
+    node.look(*turned(seen=Seen("0", AGENT, "1", 10.0)))
     assert said(capsys) == [
         f"wrote {FORWARD}: found '0', wanted '1'; changed by agent[7] of agent.service (/agent --fast), "
         "repaired in 2.0 ms"

@@ -7,7 +7,8 @@ import errno
 import pytest
 
 from ipvsd.config import Config, parse
-from ipvsd.model import LoadModule, ModuleState, Turned, WriteSysctl
+from ipvsd.evidence import Turned
+from ipvsd.model import LoadModule, ModuleState, WriteSysctl
 from ipvsd.reconcile import reconcile
 from ipvsd.report import Repair, Tally
 from ipvsd.restraint import History

@@ -8,11 +8,12 @@ capability is done when it is attached; what to tell of is said through shared m
 from __future__ import annotations
 
 import contextlib
+import functools
 import mmap
 import os
 import struct
 import time
-from collections.abc import Sequence, Set
+from collections.abc import Iterator, Sequence, Set
 from typing import NamedTuple, Optional
 
 from ipvsd import bpf, hook, sysctls
@@ -143,6 +144,36 @@ class Writes:
         self._listed = slot + 1
 
     def _receive(self) -> None:
+        for key, record in self._records():
+            turned = self._reflex.turn_back(key)  # before the rest: by now the value is mostly stored, and wrong
+            told = hook.told(record)
+            if self._wrong(key, told):
+                if turned is None or turned != _value(told):  # what was turned back may be another write's
+                    self._reflex.expect(key)
+                self._keep(key, told)
+
+    def hear(self) -> bool:
+        """Take what was told of by now as evidence; return False if writes are not told of, or some were lost.
+
+        A write is told of before it is stored, so that what made a value that was read before is known
+        now, but for what is being told on another processor at this moment. What is wrong for it is
+        turned back when the mailbox is asked.
+        """
+        if self._ring is None:
+            return False
+        lost = self._lost
+        last: dict[tuple[str, str], hook.Told] = {}  # of writes that are alike the others explain no more
+        for key, record in self._records():
+            told = hook.told(record)
+            if self._wrong(key, told):
+                last[key, told.new] = told
+        for (key, _), told in last.items():
+            self._keep(key, told)
+            self._mailbox.later(0.0, functools.partial(self._reflex.expect, key))
+        return self._lost == lost
+
+    def _records(self) -> Iterator[tuple[str, bytes]]:
+        """Yield what was told of by now and is held."""
         (read,), (written,) = _NUMBER.unpack_from(self._consumer), _NUMBER.unpack_from(self._producer)
         while read < written:
             at = mmap.PAGESIZE + (read & RING - 1)
@@ -153,29 +184,25 @@ class Writes:
             record = self._producer[at + _HEAD.size : at + _HEAD.size + size]
             read += _HEAD.size + (size + 7 & ~7)
             _NUMBER.pack_into(self._consumer, 0, read)
-            if not length & _DISCARDED:
-                self._take(record)
+            key = None if length & _DISCARDED else self._names.get(hook.name(record))
+            if key is not None:
+                yield key, record
         (lost,) = _NUMBER.unpack_from(self._table, 8 * hook.LOST)
         if lost != self._lost:
             self._lost = lost
             self._mailbox.put(ReasonKind.LOST, "bpf")
 
-    def _take(self, record: bytes) -> None:
-        key = self._names.get(hook.name(record))
-        if key is None:
-            return
-        turned = self._reflex.turn_back(key)  # before the rest: by now the value is mostly stored, and wrong
-        told, now = hook.told(record), time.monotonic()
-        value = sysctls.canonical(told.new) if told.whole else None
+    def _wrong(self, key: str, told: hook.Told) -> bool:
+        """Tell whether a value that is not right will be stored; what was refused is entered here."""
         if told.refused:
             self._refused(key, told)
-            return
-        if value is not None and self._reflex.wanted(key, value):
-            return
-        if turned is None or turned != value:  # what was turned back may be another write's
-            self._reflex.expect(key)
-        writer = self._writers.writer(told.pid, told.comm, told.cgroup)
-        self._reflex.evidence.add(key, Seen(value, writer, sysctls.canonical(told.old), now))
+            return False
+        value = _value(told)
+        return value is None or not self._reflex.wanted(key, value)
+
+    def _keep(self, key: str, told: hook.Told) -> None:
+        now, writer = time.monotonic(), self._writers.writer(told.pid, told.comm, told.cgroup)
+        self._reflex.evidence.add(key, Seen(_value(told), writer, sysctls.canonical(told.old), now))
 
     def _refused(self, key: str, told: hook.Told) -> None:
         writer = self._writers.writer(told.pid, told.comm, told.cgroup)
@@ -199,6 +226,10 @@ class Writes:
     def close(self) -> None:
         self._ring = None
         self._stack.close()
+
+
+def _value(told: hook.Told) -> Optional[str]:
+    return sysctls.canonical(told.new) if told.whole else None
 
 
 def mounted(root: str) -> str:

@@ -10,9 +10,9 @@ from pathlib import Path
 from ipvsd import formats
 from ipvsd.config import parse
 from ipvsd.contention import Fights, Limit
-from ipvsd.evidence import Seen
+from ipvsd.evidence import Seen, Turned
 from ipvsd.host import LinuxHost
-from ipvsd.model import Turned, WriteSysctl
+from ipvsd.model import WriteSysctl
 from ipvsd.reconcile import reconcile
 from ipvsd.reflex import Reflex
 from ipvsd.wake import Mailbox
@@ -49,6 +49,7 @@ class Node:
         self.reflex = Reflex(host, mailbox)
         self.reflex.fights = Fights(Limit(1_000_000, 60.0, 300.0))
         self.writes = Writes(mailbox, self.reflex)
+        self.reflex.hear = self.writes.hear
         config = parse([("f", b"profiles: []\nsysctls: {net.ipv4.ip_forward: 1}")])
         self.reflex.arm(reconcile(host, config, {}, time.monotonic), ())
 

@@ -140,10 +140,10 @@ from ipvsd.watch.writes import Writes
 with Mailbox() as mailbox:
     writes = Writes(mailbox, Reflex(LinuxHost("/"), mailbox))
     before = os.listdir("/proc/self/fd")
-    print(writes.attach(), writes.state().up, os.listdir("/proc/self/fd") == before, writes.detail)
+    print(writes.attach(), writes.state().up, writes.hear(), os.listdir("/proc/self/fd") == before, writes.detail)
 """
     done = subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, check=True)
-    assert done.stdout.startswith("False False True bpf cannot be used: ")
+    assert done.stdout.startswith("False False False True bpf cannot be used: ")
 
 
 # --- writers ----------------------------------------------------------------------------
@@ -163,6 +163,28 @@ def test_a_write_through_another_procfs_is_turned_back_and_its_writer_named(node
     seen = node.seen()
     assert (seen.before, seen.writer.pid, seen.writer.comm) == ("1", pid, "sh")
     assert seen.writer.command.startswith(f"sh -c echo 0 > {FILE}")
+
+
+def test_what_is_heard_is_evidence_and_turned_back_only_when_the_mailbox_is_asked(node: Node) -> None:
+    by_another_process("0")
+    assert node.writes.hear()
+    assert (FILE.read_text(), node.seen().writer.comm) == ("0\n", "sh")
+    assert node.repaired(1) == [("0", "1")]
+
+
+def test_who_wrote_is_heard_by_whoever_turns_back_for_another_event(node: Node) -> None:
+    by_another_process("0")
+    assert node.reflex.told(KEY)
+    node.repaired(1)
+    assert [item.seen and item.seen.writer.comm for item in node.turned] == ["sh"]
+
+
+def test_of_two_that_write_in_turn_each_is_named(node: Node) -> None:
+    names = ["sh", "tee"] * 10
+    for count, name in enumerate(names, 1):
+        by_another_process("0") if name == "sh" else subprocess.run(["tee", FILE], input=b"0\n", check=True)
+        node.repaired(count)
+    assert [item.seen and item.seen.writer.comm for item in node.turned] == names
 
 
 def test_the_same_value_is_no_repair(node: Node) -> None:
@@ -245,10 +267,21 @@ def test_ninety_five_of_a_hundred_are_named(node: Node) -> None:
     assert (len(node.turned), named >= 95) == (100, True)
 
 
-def test_more_writes_than_there_is_room_for_are_counted_and_wake_a_whole_look(node: Node) -> None:
+def overflow() -> int:
+    """Write once more than twice the times that there is room for, the last time a 0; return how much room there is."""
     room = RING // (8 + 232)  # a record and its head
     script = f"i=0; while [ $i -lt {2 * room} ]; do echo 1 > {FILE}; i=$((i + 1)); done; echo 0 > {FILE}"
     subprocess.run(["sh", "-c", script], check=True)
+    return room
+
+
+def test_a_loss_is_heard_once(node: Node) -> None:
+    overflow()
+    assert [node.writes.hear(), node.writes.hear()] == [False, True]
+
+
+def test_more_writes_than_there_is_room_for_are_counted_and_wake_a_whole_look(node: Node) -> None:
+    room = overflow()
     reasons = node.mailbox.take(10)
     assert (ReasonKind.LOST, "bpf") in {(reason.kind, reason.detail) for reason in reasons}
     assert node.writes.lost == room + 1
