@@ -128,6 +128,8 @@ class Daemon:
             kinds = {reason.kind for reason in reasons}
             if ReasonKind.STOP in kinds:
                 self._notifier.stopping()
+                if self._reflex.untold:
+                    self._look(reasons)
                 return
             asked = ReasonKind.RELOAD in kinds
             if asked and self._ready:

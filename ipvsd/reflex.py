@@ -124,6 +124,11 @@ class Reflex:
         self.evidence.settle(self._held.__contains__, self._clock())
         return turned
 
+    @property
+    def untold(self) -> bool:
+        """Tell whether there is something to take."""
+        return bool(self._turned)
+
     def told(self, name: str) -> bool:
         """Turn back what an event tells of; return whether that was done or nothing was to be done."""
         return self._turn(ALIASES.get(name, name), self._clock()) is not False

@@ -162,6 +162,15 @@ def test_a_sysctl_that_drifts_is_restored_by_its_event(service: Service, until: 
     assert "wrote net.ipv4.ip_forward: found '0', wanted '1'; changed by unknown, repaired in" in log[-1]
 
 
+def test_what_was_turned_back_is_told_before_the_end(service: Service, until: Until) -> None:
+    service.ready()
+    file = sysctl(service.tree, "net.ipv4.ip_forward")
+    write(file)
+    until(restored(file), "it is restored")
+    _, log = service.stop()
+    assert [line for line in log if "wrote net.ipv4.ip_forward: found '0', wanted '1'; changed by unknown" in line]
+
+
 def test_a_storm_of_writes_to_what_is_wrong_and_waits_wakes_nobody(service: Service, until: Until) -> None:
     others = [f"net.test.key{number}" for number in range(20)]
     wanted = ", ".join(f"{name}: 1" for name in others)
