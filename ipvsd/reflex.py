@@ -53,7 +53,7 @@ class _Held(NamedTuple):
     judged: dict[object, Judgement]
 
     def judge(self, found: object, look: Callable[[], Plan]) -> Judgement:
-        """Return the verdict on what was found, by the judgement of every look, which is asked for once."""
+        """Return the verdict on what was found, by the judgement of every look; the last ones are remembered."""
         known = self.judged.get(found)
         if known is None:
             if len(self.judged) >= _REMEMBERED:
