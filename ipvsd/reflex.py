@@ -101,6 +101,7 @@ class Reflex:
         self.hear: Callable[[], object] = lambda: None
         self._held: dict[str, _Held] = {}
         self._turned: list[Turned] = []
+        self._unnamed: list[tuple[Wanted, Turned, Collection[Turned]]] = []
         self._expected: dict[str, object] = {}  # the last write to each that was told of and may not be stored yet
         self._first = self._last = 0.0
         self._looking = False
@@ -118,6 +119,7 @@ class Reflex:
 
     def take(self) -> tuple[Turned, ...]:
         """Return what was turned back since this was last asked, for a look that begins now."""
+        self._name()
         turned, self._turned = tuple(self._turned), []
         self._looking = False
         # What is held is right, so that what was seen of it is over, or was in another network namespace.
@@ -127,7 +129,7 @@ class Reflex:
     @property
     def untold(self) -> bool:
         """Tell whether there is something to take."""
-        return bool(self._turned)
+        return bool(self._turned or self._unnamed)
 
     def told(self, name: str) -> bool:
         """Turn back what an event tells of; return whether that was done or nothing was to be done."""
@@ -175,8 +177,8 @@ class Reflex:
         turned = Turned(done, since, self._clock())
         brought = self._bring(name, since) if isinstance(held.wanted, WantedModule) else []
         self._expected.pop(name, None)
-        # Another repair that is due comes first.
-        self._mailbox.later(0.0, lambda: self._after(held.wanted, turned, brought))
+        self._unnamed.append((held.wanted, turned, brought))
+        self._mailbox.later(0.0, self._name)  # another repair that is due comes first
         return done
 
     def _bring(self, module: str, since: float) -> list[Turned]:
@@ -200,6 +202,11 @@ class Reflex:
         if isinstance(action, bool):
             return action
         return not act(self._host, action).error and held.judge_now(self._host) is True and action
+
+    def _name(self) -> None:
+        unnamed, self._unnamed = self._unnamed, []
+        for wanted, turned, brought in unnamed:
+            self._after(wanted, turned, brought)
 
     def _after(self, wanted: Wanted, turned: Turned, brought: Collection[Turned]) -> None:
         """Name who made a drift that was turned back, and count it in the fight that it may be."""

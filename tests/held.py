@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import NamedTuple, Optional
 
 from ipvsd.config import parse
 from ipvsd.contention import Fights, Limit
-from ipvsd.evidence import Turned
 from ipvsd.model import NOTHING
 from ipvsd.reconcile import reconcile
 from ipvsd.reflex import Reflex
@@ -47,8 +46,3 @@ class Node:
     def drift(self, value: str = "0") -> bool:
         self.kernel.values[FORWARD] = value
         return self.reflex.told(FORWARD)
-
-    def taken(self) -> Sequence[Turned]:
-        """Return what was turned back, when what follows at once has been done."""
-        self.mailbox.wait(0)
-        return self.reflex.take()

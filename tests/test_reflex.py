@@ -33,14 +33,14 @@ def test_a_drift_is_turned_back_once(node: Node) -> None:
     assert node.drift()
     assert node.kernel.values[FORWARD] == "1"
     assert node.reflex.told(FORWARD)
-    assert [item.action for item in node.taken()] == [WriteSysctl(FORWARD, "0", "1")]
-    assert node.taken() == ()
+    assert [item.action for item in node.reflex.take()] == [WriteSysctl(FORWARD, "0", "1")]
+    assert node.reflex.take() == ()
 
 
 @pytest.mark.parametrize("value", ["1", " 1\n", "0x1"])
 def test_the_same_value_is_right_and_nothing_is_written(node: Node, value: str) -> None:
     assert node.drift(value)
-    assert (node.kernel.values[FORWARD], node.taken()) == (value, ())
+    assert (node.kernel.values[FORWARD], node.reflex.take()) == (value, ())
     node.mailbox.wait(60)
     assert node.mailbox.looks() == []
 
@@ -48,7 +48,7 @@ def test_the_same_value_is_right_and_nothing_is_written(node: Node, value: str) 
 @pytest.mark.parametrize("name", ["net.ipv4.tcp_rmem", "kernel.panic", "", "no_module"])
 def test_what_is_not_held_is_left_to_the_whole_look(node: Node, name: str) -> None:
     assert not node.reflex.told(name)
-    assert node.taken() == ()
+    assert node.reflex.take() == ()
 
 
 def test_before_the_first_look_nothing_is_held() -> None:
@@ -75,19 +75,19 @@ def test_what_is_only_observed_is_never_written() -> None:
     node = Node(text)
     assert node.drift("0")
     assert not node.drift("1")
-    assert (node.kernel.values[FORWARD], node.taken()) == ("1", ())
+    assert (node.kernel.values[FORWARD], node.reflex.take()) == ("1", ())
 
 
 def test_a_write_that_is_refused_is_left_to_the_whole_look(node: Node) -> None:
     node.kernel.refused[FORWARD] = errno.EPERM
     assert not node.drift()
-    assert node.taken() == ()
+    assert node.reflex.take() == ()
 
 
 def test_a_value_that_is_not_kept_is_left_to_the_whole_look(node: Node) -> None:
     node.kernel.clamps[FORWARD] = lambda _: "0"
     assert not node.drift()
-    assert node.taken() == ()
+    assert node.reflex.take() == ()
 
 
 def test_a_sysctl_that_is_gone_is_left_to_the_whole_look(node: Node) -> None:
@@ -98,7 +98,7 @@ def test_a_sysctl_that_is_gone_is_left_to_the_whole_look(node: Node) -> None:
 def test_another_name_of_a_sysctl_is_told_as_itself(node: Node) -> None:
     node.kernel.values[FORWARD] = "0"
     assert node.reflex.told(ALIAS)
-    assert [item.action.name for item in node.taken()] == [FORWARD]
+    assert [item.action.name for item in node.reflex.take()] == [FORWARD]
 
 
 def test_what_is_wanted_anew_is_what_is_turned_back_to(node: Node) -> None:
@@ -113,7 +113,7 @@ def test_a_module_that_was_removed_is_loaded_again(node: Node) -> None:
     node.kernel.unload("ip_vs_sh")
     assert node.reflex.told("ip_vs_sh")
     assert "ip_vs_sh" in node.kernel.states
-    assert [item.action for item in node.taken()] == [LoadModule("ip_vs_sh")]
+    assert [item.action for item in node.reflex.take()] == [LoadModule("ip_vs_sh")]
 
 
 def test_a_module_that_is_still_going_is_left_to_the_whole_look(node: Node) -> None:
@@ -125,7 +125,7 @@ def test_a_module_that_cannot_be_loaded_is_left_to_the_whole_look(node: Node) ->
     node.kernel.unload("ip_vs_sh")
     node.kernel.broken["ip_vs_sh"] = errno.ENOEXEC
     assert not node.reflex.told("ip_vs_sh")
-    assert node.taken() == ()
+    assert node.reflex.take() == ()
 
 
 # --- told of what is about to happen ----------------------------------------------------
@@ -137,19 +137,19 @@ def test_a_write_that_is_stored_after_it_was_told_is_turned_back(node: Node, lat
     node.mailbox.wait(late)
     node.kernel.values[FORWARD] = "0"
     node.mailbox.wait(sum(STORED))
-    (item,) = node.taken()
+    (item,) = node.reflex.take()
     assert (node.kernel.values[FORWARD], item.since) == ("1", 1000.0)
 
 
 @pytest.mark.parametrize("name", [FORWARD, ALIAS])
 def test_what_is_wrong_just_now_is_turned_back_and_told(node: Node, name: str) -> None:
     node.kernel.values[FORWARD] = "7"
-    assert (node.reflex.turn_back(name), node.kernel.values[FORWARD], len(node.taken())) == ("7", "1", 1)
+    assert (node.reflex.turn_back(name), node.kernel.values[FORWARD], len(node.reflex.take())) == ("7", "1", 1)
 
 
 @pytest.mark.parametrize("name", [FORWARD, "net.ipv4.tcp_rmem", "ip_vs"])
 def test_what_is_right_or_not_held_is_not_turned_back(node: Node, name: str) -> None:
-    assert (node.reflex.turn_back(name), node.taken()) == (None, ())
+    assert (node.reflex.turn_back(name), node.reflex.take()) == (None, ())
 
 
 def test_a_write_that_was_stored_by_then_is_turned_back_at_once(node: Node) -> None:
@@ -161,7 +161,7 @@ def test_a_write_that_was_stored_by_then_is_turned_back_at_once(node: Node) -> N
 def test_a_write_of_the_same_value_or_elsewhere_comes_to_nothing(node: Node) -> None:
     node.reflex.expect(FORWARD)
     node.mailbox.wait(1)
-    assert (node.taken(), node.mailbox.looks(), node.mailbox.idle) == ((), [], True)
+    assert (node.reflex.take(), node.mailbox.looks(), node.mailbox.idle) == ((), [], True)
 
 
 def test_many_writes_at_once_have_all_the_time_that_one_has(node: Node) -> None:
@@ -197,7 +197,7 @@ def test_what_is_turned_back_by_its_other_event_is_not_looked_for_any_more(node:
     node.reflex.expect(FORWARD)
     assert node.drift()
     node.mailbox.wait(0)
-    assert len(node.taken()) == 1
+    assert len(node.reflex.take()) == 1
     node.mailbox.wait(1)
     assert (node.mailbox.looks(), node.mailbox.idle) == ([], True)
 
@@ -217,7 +217,7 @@ def test_a_write_that_cannot_be_turned_back_is_left_to_the_whole_look(
     spoil(node.kernel)
     node.reflex.expect(FORWARD)
     node.mailbox.wait(1)
-    assert (node.mailbox.looks(), node.taken()) == ([FORWARD], ())
+    assert (node.mailbox.looks(), node.reflex.take()) == ([FORWARD], ())
 
 
 def test_a_write_to_what_is_not_held_is_left_to_a_whole_look_after_it_is_stored(node: Node) -> None:
@@ -236,7 +236,7 @@ def test_the_whole_look_comes_after_a_lull_and_not_before(node: Node) -> None:
     assert node.mailbox.looks() == []
     node.mailbox.wait(0.001)
     assert node.mailbox.looks() == ["turned back"]
-    node.taken()
+    node.reflex.take()
     node.mailbox.wait(60)
     assert node.mailbox.looks() == []
 
@@ -265,13 +265,13 @@ def test_after_very_many_drifts_it_is_not_put_off_any_longer(node: Node) -> None
         node.mailbox.wait(0.001)
         drifts += 1
     assert MOST <= drifts < MOST + LULL / 0.001 + 1
-    assert len(node.taken()) == drifts
+    assert len(node.reflex.take()) == drifts
 
 
 def test_a_look_for_another_reason_is_the_one_that_follows(node: Node) -> None:
     node.drift()
     node.mailbox.wait(0.1)
-    assert len(node.taken()) == 1
+    assert len(node.reflex.take()) == 1
     node.mailbox.wait(60)
     assert node.mailbox.looks() == []
 
@@ -284,7 +284,7 @@ def test_each_of_two_drifts_has_the_writer_of_its_own(node: Node) -> None:
         node.drift()
         node.reflex.evidence.add(FORWARD, Seen("0", writer, "1", node.mailbox.now))
         node.mailbox.wait(0)
-    assert [item.seen and item.seen.writer for item in node.taken()] == [AGENT, SYSCTL]
+    assert [item.seen and item.seen.writer for item in node.reflex.take()] == [AGENT, SYSCTL]
 
 
 def test_what_was_told_of_by_then_is_heard_before_a_writer_is_named(node: Node) -> None:
@@ -292,7 +292,7 @@ def test_what_was_told_of_by_then_is_heard_before_a_writer_is_named(node: Node) 
     told = Seen("0", SYSCTL, "1", node.mailbox.now)
     node.reflex.hear = lambda: node.reflex.evidence.add(FORWARD, told)
     node.drift()
-    assert [item.seen for item in node.taken()] == [told]
+    assert [item.seen for item in node.reflex.take()] == [told]
 
 
 def write_elsewhere(node: Node) -> None:
@@ -304,14 +304,14 @@ def test_who_wrote_elsewhere_is_blamed_for_nothing_that_follows(node: Node) -> N
     write_elsewhere(node)
     node.mailbox.wait(2.0)
     node.drift()
-    assert [item.seen for item in node.taken()] == [None]
+    assert [item.seen for item in node.reflex.take()] == [None]
 
 
 def test_who_wrote_elsewhere_may_have_been_who_made_it_wrong_soon_after(node: Node) -> None:
     write_elsewhere(node)
     node.mailbox.wait(0.5)
     node.drift()
-    assert [item.seen and item.seen.writer for item in node.taken()] == [AGENT]
+    assert [item.seen and item.seen.writer for item in node.reflex.take()] == [AGENT]
 
 
 def test_who_made_one_drift_is_not_blamed_for_a_later_one(node: Node) -> None:
@@ -320,7 +320,7 @@ def test_who_made_one_drift_is_not_blamed_for_a_later_one(node: Node) -> None:
         node.mailbox.wait(wait)
         node.kernel.unload("ip_vs_sh")
         assert node.reflex.told("ip_vs_sh")
-    assert [item.seen and item.seen.writer for item in node.taken()] == [AGENT, None]
+    assert [item.seen and item.seen.writer for item in node.reflex.take()] == [AGENT, None]
 
 
 def test_a_look_finds_no_evidence_of_what_came_to_nothing_before(node: Node) -> None:
@@ -350,7 +350,7 @@ def test_what_is_turned_back_too_often_is_left_alone(node: Node) -> None:
     assert node.mailbox.looks() == [FORWARD]
     assert node.reflex.fights.contended()[FORWARD].rival == "agent[7]"
     assert not node.drift()
-    assert (node.kernel.values[FORWARD], len(node.taken())) == ("0", 4)
+    assert (node.kernel.values[FORWARD], len(node.reflex.take())) == ("0", 4)
 
 
 def test_a_rival_that_was_not_seen_is_unknown(node: Node) -> None:

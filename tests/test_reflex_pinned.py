@@ -52,7 +52,7 @@ def test_a_drift_is_turned_back_through_the_descriptor(pinned: Node, file: Path)
         assert pinned.reflex.told(FORWARD)
         assert file.read_text() == "1\n"
     written = [WriteSysctl(FORWARD, value, "1") for value in ("0", "7", "0")]
-    assert [item.action for item in pinned.taken()] == written
+    assert [item.action for item in pinned.reflex.take()] == written
 
 
 def test_more_values_than_are_remembered_are_turned_back_all_the_same(pinned: Node, file: Path) -> None:
@@ -65,13 +65,13 @@ def test_more_values_than_are_remembered_are_turned_back_all_the_same(pinned: No
 def test_the_right_value_in_the_file_is_right(pinned: Node, file: Path) -> None:
     before = file.stat().st_mtime_ns
     assert pinned.reflex.told(FORWARD)
-    assert (pinned.taken(), file.stat().st_mtime_ns) == ((), before)
+    assert (pinned.reflex.take(), file.stat().st_mtime_ns) == ((), before)
 
 
 def test_what_the_file_does_not_keep_is_left_to_the_whole_look(appending: Node, file: Path) -> None:
     file.write_text("0\n")
     assert not appending.reflex.told(FORWARD)
-    assert appending.taken() == ()
+    assert appending.reflex.take() == ()
 
 
 def test_what_cannot_be_written_through_the_descriptor_is_written_by_name(reading: Node, file: Path) -> None:
@@ -79,7 +79,7 @@ def test_what_cannot_be_written_through_the_descriptor_is_written_by_name(readin
     reading.kernel.values[FORWARD] = "0"
     assert reading.reflex.told(FORWARD)
     assert (file.read_text(), reading.kernel.values[FORWARD]) == ("0\n", "1")
-    assert len(reading.taken()) == 1
+    assert len(reading.reflex.take()) == 1
 
 
 def test_what_comes_with_a_module_is_written_through_its_new_file(file: Path) -> None:
@@ -91,5 +91,5 @@ def test_what_comes_with_a_module_is_written_through_its_new_file(file: Path) ->
     assert node.reflex.told("ip_vs")
     os.close(descriptor)
     assert file.read_text() == "1\n"
-    assert WriteSysctl(CONNTRACK, "0", "1") in [item.action for item in node.taken()]
+    assert WriteSysctl(CONNTRACK, "0", "1") in [item.action for item in node.reflex.take()]
     assert node.kernel.values[CONNTRACK] == "0"  # which the file stands for

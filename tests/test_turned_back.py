@@ -131,11 +131,11 @@ def uevents(node: Node, tmp_path: Path) -> Iterator[Uevents]:
 def test_a_module_that_goes_is_loaded_again_and_who_unloaded_it_is_known(node: Node, uevents: Uevents) -> None:
     node.kernel.unload("ip_vs_sh")
     gone(uevents, "ip_vs_sh")
-    assert (ReasonKind.MODULE, "remove ip_vs_sh") in node.reasons()
     (turned,) = node.reflex.take()
     assert turned.action == LoadModule("ip_vs_sh")
     assert turned.seen is not None
     assert (str(turned.seen.writer), turned.seen.writer.command) == ("rmmod[42]", "rmmod ip_vs_sh")
+    assert (ReasonKind.MODULE, "remove ip_vs_sh") in node.reasons()
 
 
 def test_a_module_that_is_not_wanted_is_nobodys_business(node: Node, uevents: Uevents) -> None:
@@ -149,7 +149,6 @@ def test_what_others_need_comes_back_first(node: Node, uevents: Uevents) -> None
         node.kernel.unload(name)
         uevents._take(f"remove@/module/{name}\0ACTION=remove\0SUBSYSTEM=module\0".encode())
     uevents._turn_back()
-    node.mailbox.take(0)
     loaded = [item.action.name for item in node.reflex.take() if isinstance(item.action, LoadModule)]
     assert loaded == ["ip_vs", "ip_vs_wrr", "ip_vs_rr", "ip_vs_sh"]
 
@@ -161,8 +160,8 @@ def test_what_comes_with_a_module_is_written_with_it_and_is_no_fight(node: Node)
     node.kernel.unload("ip_vs")
     assert node.reflex.told("ip_vs")
     assert node.kernel.values[CONNTRACK] == "1"
-    node.mailbox.take(0)
     turned = [item.action for item in node.reflex.take()]
     assert turned[0] == LoadModule("ip_vs")
     assert WriteSysctl(CONNTRACK, "0", "1") in turned
+    node.mailbox.take(0)
     assert node.reflex.fights.by_name == {}
