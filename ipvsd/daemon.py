@@ -184,12 +184,13 @@ class Daemon:
         begun = time.monotonic()
         kinds = {reason.kind for reason in reasons}
         turned, periodic = self._reflex.take(), not kinds.isdisjoint(_THOROUGH)
-        done = reconcile(self._host, self._config, self._history, time.monotonic, self._reflex.fights, periodic)
+        lost, fights, hear = self._writes.lost, self._reflex.fights, self._writes.hear
+        done = reconcile(self._host, self._config, self._history, time.monotonic, fights, periodic, hear)
         self._history = done.history
         self._unsettled = self._unsettled + 1 if done.unsettled else 0
         if not self._unsettled and ReasonKind.LINK in kinds:
             self._unsettled = 2  # the kernel tells of an interface just before it makes its sysctls
-        everything = self._writes.hear() and ReasonKind.LOST not in kinds
+        everything = self._writes.state().up and ReasonKind.LOST not in kinds and self._writes.lost == lost
         repairs = self._books.enter(
             done, turned, min(reason.at for reason in reasons), self._reflex.evidence, everything, self._reflex.fights
         )

@@ -122,12 +122,14 @@ def reconcile(
     clock: Callable[[], float],
     fights: Fights = Fights(),
     periodic: bool = True,
+    hear: Callable[[], None] = lambda: None,
 ) -> Reconciled:
     """Bring the host to what the configuration wants, as far as it lets itself be brought.
 
     Ends with a look after which nothing is left to do, or after three rounds of acting. What
     fails is a value in the result, and backs off in its history; `clock` is monotonic, in seconds.
-    What is fought over is left alone but for the periodic look.
+    What is fought over is left alone but for the periodic look. `hear` is called between finding
+    something wrong and acting on it, when who writes next cannot have made it.
     """
     left_alone = fights.left_alone(periodic)
 
@@ -142,6 +144,7 @@ def reconcile(
         actions = restraint.allowed(latest, history, clock())
         if not actions:
             break
+        hear()
         acted = [act(host, action) for action in actions]
         outcomes += acted
         before = latest

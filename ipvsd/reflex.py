@@ -98,7 +98,7 @@ class Reflex:
     def __init__(self, host: Host, mailbox: Mailbox, clock: Callable[[], float] = time.monotonic) -> None:
         self._host, self._mailbox, self._clock = host, mailbox, clock
         self.pins: Optional[Pins] = None
-        self.hear: Callable[[], object] = lambda: None
+        self.hear: Callable[[], None] = lambda: None
         self._held: dict[str, _Held] = {}
         self._turned: list[Turned] = []
         self._unnamed: list[tuple[Wanted, Turned, Collection[Turned]]] = []

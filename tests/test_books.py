@@ -112,6 +112,14 @@ def test_an_unloading_that_was_not_seen_is_nobodys(node: Node) -> None:
     assert node.books.repairs[-1].who == "unknown"
 
 
+def test_what_was_told_is_heard_while_it_is_still_wrong(node: Node) -> None:
+    heard: list[str] = []
+    node.kernel.values[FORWARD] = "0"
+    for _ in range(2):
+        reconcile(node.kernel, node.config, {}, time.monotonic, hear=lambda: heard.append(node.kernel.values[FORWARD]))
+    assert heard == ["0"]
+
+
 def test_who_wrote_another_value_is_not_blamed(node: Node) -> None:
     node.seen("2")
     node.drift()

@@ -152,16 +152,15 @@ class Writes:
                     self._reflex.expect(key)
                 self._keep(key, told)
 
-    def hear(self) -> bool:
-        """Take what was told of by now as evidence; return False if writes are not told of, or some were lost.
+    def hear(self) -> None:
+        """Take what was told of by now as evidence.
 
         A write is told of before it is stored, so that what made a value that was read before is known
         now, but for what is being told on another processor at this moment. What is wrong for it is
         turned back when the mailbox is asked.
         """
         if self._ring is None:
-            return False
-        lost = self._lost
+            return
         last: dict[tuple[str, str], hook.Told] = {}  # of writes that are alike the others explain no more
         for key, record in self._records():
             told = hook.told(record)
@@ -170,7 +169,6 @@ class Writes:
         for (key, _), told in last.items():
             self._keep(key, told)
             self._mailbox.later(0.0, functools.partial(self._reflex.expect, key))
-        return self._lost == lost
 
     def _records(self) -> Iterator[tuple[str, bytes]]:
         """Yield what was told of by now and is held."""
