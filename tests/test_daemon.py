@@ -14,7 +14,7 @@ import pytest
 
 from ipvsd.reflex import LULL
 from tests.service import STATUS, Service
-from tests.trees import make_tree, put, put_sysctl, sysctl
+from tests.trees import make_tree, put, put_sysctl, store, sysctl
 
 MAIN = "etc/ipvsd/ipvsd.yaml"
 QUIET = "web: {listen: []}\n"
@@ -141,13 +141,6 @@ def test_events_do_not_put_the_periodic_look_off(service: Service, until: Until)
 # --- drift ------------------------------------------------------------------------------
 
 
-def write(file: Path) -> None:
-    """Write a 0 as one event, as it is to the kernel; in a tree, to cut a file off is another one."""
-    descriptor = os.open(file, os.O_WRONLY)
-    os.write(descriptor, b"0\n")
-    os.close(descriptor)
-
-
 def restored(file: Path) -> Callable[[], bool]:
     return lambda: file.read_text() == "1\n"
 
@@ -155,7 +148,7 @@ def restored(file: Path) -> Callable[[], bool]:
 def test_a_sysctl_that_drifts_is_restored_by_its_event(service: Service, until: Until) -> None:
     service.ready()
     file = sysctl(service.tree, "net.ipv4.ip_forward")
-    write(file)
+    store(file, "0")
     until(restored(file), "it is restored")
     service.hears("STATUS=", "last repair net.ipv4.ip_forward 0 -> 1, under 1 min ago")
     _, log = service.stop()
@@ -165,7 +158,7 @@ def test_a_sysctl_that_drifts_is_restored_by_its_event(service: Service, until: 
 def test_what_was_turned_back_is_told_before_the_end(service: Service, until: Until) -> None:
     service.ready()
     file = sysctl(service.tree, "net.ipv4.ip_forward")
-    write(file)
+    store(file, "0")
     until(restored(file), "it is restored")
     _, log = service.stop()
     assert [line for line in log if "wrote net.ipv4.ip_forward: found '0', wanted '1'; changed by unknown" in line]
@@ -182,8 +175,8 @@ def test_a_storm_of_writes_to_what_is_wrong_and_waits_wakes_nobody(service: Serv
     looks, begun = service.seen()["looks"], time.monotonic()
     # Each once: what is written again before the end of a look that turned it back is one repair to that look.
     for name in others:
-        write(sysctl(service.tree, "net.ipv4.ip_forward"))
-        write(sysctl(service.tree, name))
+        store(sysctl(service.tree, "net.ipv4.ip_forward"), "0")
+        store(sysctl(service.tree, name), "0")
         until(restored(sysctl(service.tree, name)), "what was written after it is restored")
     until(lambda: service.repairs() == len(others), "the repairs told")
     lulls = (time.monotonic() - begun) / LULL

@@ -19,7 +19,7 @@ from ipvsd.watch.sysctls import Sysctls
 from ipvsd.watch.uevents import Uevents
 from ipvsd.writers import Writers
 from tests.fake_kernel import FORWARD, FakeKernel
-from tests.trees import put
+from tests.trees import put, store
 
 CONNTRACK = "net.ipv4.vs.conntrack"
 
@@ -43,9 +43,7 @@ class Node:
         self.source.arm(Targets(frozenset(), dict.fromkeys(names, str(self.file)), ()))
 
     def write(self, value: str) -> None:
-        descriptor = os.open(self.file, os.O_WRONLY)  # as into /proc/sys: nothing is cut off before
-        os.write(descriptor, f"{value}\n".encode())
-        os.close(descriptor)
+        store(self.file, value)
 
     def reasons(self) -> set[tuple[ReasonKind, str]]:
         return {(reason.kind, reason.detail) for reason in self.mailbox.take(0)}

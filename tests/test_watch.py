@@ -19,7 +19,7 @@ from ipvsd.watch.uevents import Uevents, module_event
 from ipvsd.watch.writes import Writes, mounted
 from ipvsd.writers import Writers
 from tests.fake_kernel import FakeKernel
-from tests.trees import put
+from tests.trees import put, store
 
 Until = Callable[[Callable[[], object], str], None]
 KEY = "net.ipv4.ip_forward"
@@ -67,9 +67,7 @@ def watched(mailbox: Mailbox, tmp_path: Path) -> Iterator[Watched]:
 
 
 def test_a_write_wakes_and_says_which_key(watched: Watched) -> None:
-    fd = os.open(watched.file, os.O_WRONLY)
-    os.write(fd, b"0\n")
-    os.close(fd)
+    store(watched.file, "0")
     assert details(watched.mailbox, 10) == {(ReasonKind.SYSCTL, KEY)}
 
 

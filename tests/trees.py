@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -74,6 +75,13 @@ def put_sysctl(root: Path, key: str, value: str) -> None:
     """Write a sysctl as the kernel prints it, making its directory."""
     sysctl(root, key).parent.mkdir(parents=True, exist_ok=True)
     sysctl(root, key).write_text(f"{value}\n")
+
+
+def store(file: Path, value: str) -> None:
+    """Write a value as one event, as it is to the kernel; to cut off a file in a tree is another one."""
+    descriptor = os.open(file, os.O_WRONLY)
+    os.write(descriptor, f"{value}\n".encode())
+    os.close(descriptor)
 
 
 def make_tree(
