@@ -192,7 +192,7 @@ class Daemon:
             self._unsettled = 2  # the kernel tells of an interface just before it makes its sysctls
         everything = self._writes.state().up and ReasonKind.LOST not in kinds and self._writes.lost == lost
         repairs = self._books.enter(
-            done, turned, min(reason.at for reason in reasons), self._reflex.evidence, everything, self._reflex.fights
+            done, turned, min(reason.at for reason in reasons), self._reflex.evidence, everything, fights
         )
         self._reflex.fights = self._books.fights
         self._consider_table(repairs, periodic)
