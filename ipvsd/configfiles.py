@@ -17,6 +17,7 @@ from ipvsd.document import MAX_BYTES
 MAIN = "etc/ipvsd/ipvsd.yaml"
 DROP_INS = ("etc/ipvsd/conf.d", "run/ipvsd/conf.d", "usr/lib/ipvsd/conf.d")  # the first one masks the others
 LAST_GOOD = "var/lib/ipvsd/last-good.json"
+_TRIES = 10  # to read a set of files of which none is removed in between
 
 Files = tuple[tuple[str, bytes], ...]
 
@@ -30,22 +31,15 @@ def read(root: str, only: Optional[str] = None) -> Files:
     """Return (name, content) of the files at work, or of the one file that was asked for.
 
     On the system's own paths a file must belong to root and be writable by nobody else.
-    Raises ConfigError.
+    A file that is removed meanwhile is as one that never was. Raises ConfigError.
     """
     errors: list[str] = []
-    if only is not None:
-        wanted = [only]
-    else:
-        wanted = [path for path in (os.path.join(root, MAIN),) if os.path.lexists(path)] + _drop_ins(root, errors)
-    files: list[tuple[str, bytes]] = []
-    for path in wanted:
-        try:
-            data = _read(path, trusted_only=only is None and root == "/")
-            files += [] if data is None else [(path, data)]
-        except OSError as error:
-            errors.append(f"{path}: cannot be read: {error.strerror or error}")
-        except _UntrustedError as error:
-            errors.append(f"{path}: {error}")
+    for _ in range(_TRIES):
+        errors = []
+        paths = _at_work(root, errors) if only is None else [only]
+        files, gone = _contents(paths, only is None and root == "/", errors)
+        if not gone:  # Else it may have masked another file, which only a new list can tell.
+            break
     if errors:
         raise ConfigError(errors)
     return tuple(files)
@@ -93,7 +87,8 @@ class _UntrustedError(Exception):
     """The file must not be believed."""
 
 
-def _drop_ins(root: str, errors: list[str]) -> list[str]:
+def _at_work(root: str, errors: list[str]) -> list[str]:
+    main = os.path.join(root, MAIN)
     chosen: dict[str, str] = {}
     for directory in DROP_INS:
         path = os.path.join(root, directory)
@@ -107,7 +102,23 @@ def _drop_ins(root: str, errors: list[str]) -> list[str]:
         for name in names:
             if name.endswith(".yaml") and not name.startswith("."):
                 chosen.setdefault(name, os.path.join(path, name))
-    return [chosen[name] for name in sorted(chosen)]
+    return [path for path in (main,) if os.path.lexists(path)] + [chosen[name] for name in sorted(chosen)]
+
+
+def _contents(paths: list[str], trusted_only: bool, errors: list[str]) -> tuple[list[tuple[str, bytes]], bool]:
+    """Return (name, content) of these files, and whether one of them is gone."""
+    files: list[tuple[str, bytes]] = []
+    gone = False
+    for path in paths:
+        try:
+            data = _read(path, trusted_only)
+            files += [] if data is None else [(path, data)]
+        except OSError as error:
+            errors.append(f"{path}: cannot be read: {error.strerror or error}")
+            gone = gone or (isinstance(error, FileNotFoundError) and not os.path.islink(path))
+        except _UntrustedError as error:
+            errors.append(f"{path}: {error}")
+    return files, gone
 
 
 def _read(path: str, trusted_only: bool) -> Optional[bytes]:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -89,6 +90,21 @@ def test_one_file_that_was_asked_for_is_the_only_one(root: Path) -> None:
 
 def test_one_file_that_was_asked_for_and_is_not_there_is_an_error(root: Path) -> None:
     assert refusal(root, root / "else.yaml") == f"{root}/else.yaml: cannot be read: No such file or directory"
+
+
+def test_a_file_that_is_removed_meanwhile_is_no_error_and_masks_nothing(root: Path) -> None:
+    seen: list[configfiles.Files] = []
+    for number in range(100):
+        put(root, f"usr/lib/ipvsd/conf.d/{number:03}.yaml", "scheduler: rr")
+    for _ in range(30):
+        above = put(root, "etc/ipvsd/conf.d/099.yaml", "scheduler: sh")
+        reader = threading.Thread(target=lambda: seen.append(configfiles.read(str(root))))
+        reader.start()
+        above.unlink()
+        reader.join()
+
+    assert [len(files) for files in seen] == [100] * 30
+    assert configfiles.read(str(root))[-1] == (f"{root}/usr/lib/ipvsd/conf.d/099.yaml", b"scheduler: rr")
 
 
 def test_a_dangling_link_is_an_error(root: Path) -> None:
