@@ -26,6 +26,7 @@ class Turned(NamedTuple):
 
     action: Action
     since: float
+    read: float  # when what was wrong had been read
     until: float
     seen: Optional[Seen] = None
 
@@ -42,12 +43,17 @@ class Evidence:
         others = [old for old in self._seen.get(name, []) if (old.value, old.writer.pid) != same]
         self._seen[name] = [*others, seen][-_KEPT:]
 
-    def of(self, name: str, found: str) -> Optional[Seen]:
-        """Return what was seen last of how the value that was found came about, or of the module's unloading."""
-        for seen in reversed(self._seen.get(name, [])):
-            if seen.value is None or values.same(name, seen.value, found):
-                return seen
-        return None
+    def of(self, name: str, found: str, by: float = float("inf")) -> Optional[Seen]:
+        """Return what was seen last of how the value that was found came about, or of the module's unloading.
+
+        It is the last one by the time (CLOCK_MONOTONIC, seconds) at which that value had been read, since a write is
+        told of before it is stored; else the first one after it, by the process that had written the same before.
+        """
+        fitting = [
+            seen for seen in self._seen.get(name, []) if seen.value is None or values.same(name, seen.value, found)
+        ]
+        before = [seen for seen in fitting if seen.at <= by]
+        return before[-1] if before else fitting[0] if fitting else None
 
     def settle(self, names: Callable[[str], bool], now: float) -> None:
         """Forget what explains nothing that comes: what was seen earlier of these, and came to nothing or is over."""

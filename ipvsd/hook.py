@@ -48,7 +48,7 @@ from ipvsd.assembly import (
 )
 
 # <linux/bpf.h>, enum bpf_func_id
-_MAP_LOOKUP, _PID_TGID, _COMM, _CGROUP_ID, _ANCESTOR_ID = 1, 14, 16, 80, 123
+_MAP_LOOKUP, _TIME, _PID_TGID, _COMM, _CGROUP_ID, _ANCESTOR_ID = 1, 5, 14, 16, 80, 123
 _NAME, _OLD_VALUE, _NEW_VALUE, _RING_OUTPUT = 101, 102, 103, 130
 
 BITS = 14
@@ -61,13 +61,14 @@ _DEPTH = 6  # levels below the root at which the group of a unit may be
 # name's digest then, for another name in the bucket must not be refused.
 _HELD, _GUARDED = 1, 2
 
-# A record, built on the stack: process, cgroup, command's name, sysctl, its value before, the one written, and
-# whether that was refused.
-_RECORD = struct.Struct("<QQ16s64s64s64sQ")
+# A record, built on the stack: process, cgroup, command's name, sysctl, its value before, the one written,
+# whether that was refused, and when.
+_RECORD = struct.Struct("<QQ16s64s64s64sQQ")
 _TEXT = 64
 LONGEST = _TEXT - 1  # of a name that is told; a longer one is cut
 _START = -_RECORD.size
-_AT_CGROUP, _AT_COMM, _AT_NAME, _AT_OLD, _AT_NEW, _AT_REFUSED = (_START + at for at in (8, 16, 32, 96, 160, 224))
+_AT_CGROUP, _AT_COMM, _AT_NAME, _AT_OLD, _AT_NEW = (_START + at for at in (8, 16, 32, 96, 160))
+_AT_REFUSED, _AT_TIME = _START + 224, _START + 232
 _AT_BUCKET = _START - 8
 _AT_ANCESTORS = _AT_BUCKET - 8 * _DEPTH
 
@@ -87,6 +88,7 @@ class Told(NamedTuple):
     new: str
     whole: bool  # whether `new` is all of what was written
     refused: bool
+    at: float  # CLOCK_MONOTONIC, seconds
 
 
 def program(table: int, allowed: Optional[int], ring: int, own: Optional[int], comm: bool = True) -> Iterator[Line]:
@@ -117,6 +119,7 @@ def program(table: int, allowed: Optional[int], ring: int, own: Optional[int], c
     if allowed is not None:
         yield from _guard(allowed, ancestors=own is not None)
     yield "tell"
+    yield from (call(_TIME), store64(FRAME, _AT_TIME, R0))
     yield from _text(_OLD_VALUE, _AT_OLD)
     yield from _text(_NEW_VALUE, _AT_NEW)
     yield from set_map(R1, ring)
@@ -201,6 +204,7 @@ def name(record: bytes) -> bytes:
 
 def told(record: bytes) -> Told:
     """Return what a record says. Raises struct.error if it is too short."""
-    process, cgroup, *texts, refused = _RECORD.unpack_from(record)
+    process, cgroup, *texts, refused, at = _RECORD.unpack_from(record)
     comm, name, old, new = (text.partition(b"\0")[0].decode("utf-8", "replace") for text in texts)
-    return Told(process >> 32, cgroup, comm, name, old, new, len(texts[3].rstrip(b"\0")) < _TEXT - 1, bool(refused))
+    whole = len(texts[3].rstrip(b"\0")) < _TEXT - 1
+    return Told(process >> 32, cgroup, comm, name, old, new, whole, bool(refused), at / 1e9)

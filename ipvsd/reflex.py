@@ -42,7 +42,6 @@ _REMEMBERED = 16  # judgements on one item
 
 Wanted = Union[WantedModule, WantedSysctl]
 Judgement = Union[Action, bool]  # what is to be done, or whether it is right
-Done = Union[Action, bool]  # what was done, or whether it is right
 
 
 class _Held(NamedTuple):
@@ -137,8 +136,9 @@ class Reflex:
 
     def turn_back(self, name: str) -> Optional[str]:
         """Turn back what a sysctl is just now; return the value that was found, or None if nothing was turned back."""
-        done = self._turn(ALIASES.get(name, name), self._clock())
-        return done.found if isinstance(done, WriteSysctl) else None
+        turned = self._turn(ALIASES.get(name, name), self._clock())
+        action = turned.action if isinstance(turned, Turned) else None
+        return action.found if isinstance(action, WriteSysctl) else None
 
     def wanted(self, name: str, value: str) -> bool:
         """Tell whether a value that is about to be written is right, so that there is nothing to turn back."""
@@ -166,42 +166,55 @@ class Reflex:
         if done is False:
             self._mailbox.put(ReasonKind.SYSCTL, name)
 
-    def _turn(self, name: str, since: float) -> Done:
+    def _turn(self, name: str, since: float) -> Union[Turned, bool]:
         """Turn back what is not right; False is for the whole look."""
         held = self._held.get(name)
         if held is None:
             return False
-        done = self._turn_held(held, self.pins.pinned if self.pins else None)
-        if isinstance(done, bool):
-            return done
-        turned = Turned(done, since, self._clock())
+        turned = self._turn_held(held, since, self.pins.pinned if self.pins else None)
+        if isinstance(turned, bool):
+            return turned
         brought = self._bring(name, since) if isinstance(held.wanted, WantedModule) else []
         self._expected.pop(name, None)
         self._unnamed.append((held.wanted, turned, brought))
         self._mailbox.later(0.0, self._name)  # another repair that is due comes first
-        return done
+        return turned
 
     def _bring(self, module: str, since: float) -> list[Turned]:
         """Write the sysctls that came with a module at the kernel's defaults; that is no fight with anybody."""
         brought = []
         for held in self._held.values():
             if isinstance(held.wanted, WantedSysctl) and held.wanted.provider == module:
-                done = self._turn_held(held, self.pins.renewed if self.pins else None)
-                if not isinstance(done, bool):
-                    brought.append(Turned(done, since, self._clock()))
+                turned = self._turn_held(held, since, self.pins.renewed if self.pins else None)
+                if not isinstance(turned, bool):
+                    brought.append(turned)
         return brought
 
-    def _turn_held(self, held: _Held, opened: Optional[Callable[[str], Optional[int]]]) -> Done:
+    def _turn_held(
+        self, held: _Held, since: float, opened: Optional[Callable[[str], Optional[int]]]
+    ) -> Union[Turned, bool]:
         """Return what was done and is proved, or whether it is right without; what was not kept is not."""
         if isinstance(held.wanted, WantedSysctl) and opened:
             descriptor = opened(held.wanted.key)
             if descriptor is not None:
                 with contextlib.suppress(OSError):
-                    return _turn_through(descriptor, held, held.wanted)
+                    return self._turn_through(descriptor, held, held.wanted, since)
         action = held.judge_now(self._host)
         if isinstance(action, bool):
             return action
-        return not act(self._host, action).error and held.judge_now(self._host) is True and action
+        read = self._clock()
+        kept = not act(self._host, action).error and held.judge_now(self._host) is True
+        return kept and Turned(action, since, read, self._clock())
+
+    def _turn_through(self, descriptor: int, held: _Held, wanted: WantedSysctl, since: float) -> Union[Turned, bool]:
+        """Do it through an open descriptor. Raises OSError."""
+        action = held.judge_printed(wanted, printed(descriptor))
+        if not isinstance(action, WriteSysctl):
+            return action is True
+        read = self._clock()
+        os.pwrite(descriptor, action.value.encode() + b"\n", 0)
+        kept = held.judge_printed(wanted, printed(descriptor)) is True
+        return kept and Turned(action, since, read, self._clock())
 
     def _name(self) -> None:
         unnamed, self._unnamed = self._unnamed, []
@@ -213,7 +226,10 @@ class Reflex:
         action = turned.action
         self.evidence.settle(action.name.__eq__, turned.since)
         self.hear()
-        seen = self.evidence.of(action.name, action.found if isinstance(action, WriteSysctl) else "")
+        if isinstance(action, WriteSysctl):
+            seen = self.evidence.of(action.name, action.found, turned.read)
+        else:
+            seen = self.evidence.of(action.name, "")  # who unloaded it is found after it came back
         self._turned += (turned._replace(seen=seen), *brought)
         self.look_soon()
         if isinstance(wanted, WantedModule):
@@ -240,12 +256,3 @@ class Reflex:
             self._mailbox.put(ReasonKind.SYSCTL, "turned back")
         else:
             self._mailbox.later(due - now, self._look)
-
-
-def _turn_through(descriptor: int, held: _Held, wanted: WantedSysctl) -> Done:
-    """Do it through an open descriptor. Raises OSError."""
-    action = held.judge_printed(wanted, printed(descriptor))
-    if not isinstance(action, WriteSysctl):
-        return action
-    os.pwrite(descriptor, action.value.encode() + b"\n", 0)
-    return held.judge_printed(wanted, printed(descriptor)) is True and action

@@ -37,6 +37,7 @@ class Write:
     cgroup: int = 77
     ancestors: tuple[int, ...] = (11, 77)  # from the level below the root on, the group itself included
     write: bool = True
+    nanoseconds: int = 10**9  # since the boot
 
 
 @dataclass
@@ -124,6 +125,7 @@ class Machine:
         event = self._event
         helpers: dict[int, Callable[[], int]] = {
             1: self._look_up,
+            5: lambda: event.nanoseconds,
             14: lambda: event.process << 32 | event.process + 1,  # the thread is another one
             16: lambda: self._text(1, 2, event.comm),
             80: lambda: event.cgroup,

@@ -68,7 +68,7 @@ def said(capsys: Log) -> list[str]:
 
 
 def turned(number: int = 1, seen: Seen | None = None) -> list[Turned]:
-    return [Turned(WriteSysctl(FORWARD, "0", "1"), 10.0, 10.002, seen)] * number
+    return [Turned(WriteSysctl(FORWARD, "0", "1"), 10.0, 10.001, 10.002, seen)] * number
 
 
 def test_a_look_at_which_nothing_happened_enters_nothing(node: Node, capsys: Log) -> None:
@@ -108,7 +108,7 @@ def test_what_no_process_was_seen_to_do(node: Node, everything: bool, who: str) 
 
 
 def test_an_unloading_that_was_not_seen_is_nobodys(node: Node) -> None:
-    node.look(Turned(LoadModule("ip_vs"), 10.0, 10.04), everything=True)
+    node.look(Turned(LoadModule("ip_vs"), 10.0, 10.01, 10.04), everything=True)
     assert node.books.repairs[-1].who == "unknown"
 
 

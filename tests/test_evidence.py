@@ -52,6 +52,25 @@ def test_the_last_of_several_that_wrote_the_value_made_it(evidence: Evidence) ->
     assert found.writer is AGENT
 
 
+@pytest.mark.parametrize(
+    ("by", "writer"),
+    [
+        pytest.param(101.5, SYSCTL, id="the last one before the value was read"),
+        pytest.param(103.0, AGENT, id="in the moment in which it was read"),
+        pytest.param(100.5, SYSCTL, id="none before it: who wrote it has written it again since"),
+    ],
+)
+def test_who_wrote_the_value_again_after_it_was_read_did_not_make_it(
+    evidence: Evidence, by: float, writer: Writer
+) -> None:
+    evidence.add(KEY, seen("0", SYSCTL, at=101.0))
+    evidence.add(KEY, seen("7", AGENT, at=101.2))
+    evidence.add(KEY, seen("0", AGENT, at=103.0))
+    found = evidence.of(KEY, "0", by)
+    assert found is not None
+    assert found.writer is writer
+
+
 def test_the_same_again_is_the_newest(evidence: Evidence) -> None:
     for at, writer in enumerate((SYSCTL, AGENT, SYSCTL)):
         evidence.add(KEY, seen("0", writer, at=float(at)))

@@ -295,6 +295,14 @@ def test_what_was_told_of_by_then_is_heard_before_a_writer_is_named(node: Node) 
     assert [item.seen for item in node.reflex.take()] == [told]
 
 
+def test_who_wrote_the_same_after_it_was_turned_back_did_not_make_it(node: Node) -> None:
+    node.reflex.evidence.add(FORWARD, Seen("0", AGENT, "1", node.mailbox.now))
+    node.drift()
+    later = Seen("0", SYSCTL, "1", node.mailbox.now + 0.01)
+    node.reflex.hear = lambda: node.reflex.evidence.add(FORWARD, later)
+    assert [item.seen and item.seen.writer for item in node.reflex.take()] == [AGENT]
+
+
 def write_elsewhere(node: Node) -> None:
     node.reflex.evidence.add(FORWARD, Seen("0", AGENT, "1", node.mailbox.now))
     node.reflex.expect(FORWARD)

@@ -157,8 +157,8 @@ def test_a_look_longer_than_every_bucket_is_counted() -> None:
 
 # --- what was turned back between two looks -----------------------------------------------
 
-WRITTEN = Turned(WriteSysctl(FORWARD, "0", "1"), 10.0, 10.002)
-LOADED = Turned(LoadModule("ip_vs_sh"), 20.0, 20.04)
+WRITTEN = Turned(WriteSysctl(FORWARD, "0", "1"), 10.0, 10.001, 10.002)
+LOADED = Turned(LoadModule("ip_vs_sh"), 20.0, 20.01, 20.04)
 
 
 def test_what_was_turned_back_is_a_drift_and_its_repair(node: Node) -> None:
@@ -192,7 +192,9 @@ def test_the_look_after_it_does_not_count_it_again(node: Node) -> None:
 def test_members_of_a_pattern_are_counted_under_its_name() -> None:
     node = Node("profiles: []\nsysctls: {net.ipv4.conf.*.arp_ignore: 1}")
     done = reconcile(node.kernel, node.config, {}, lambda: 0.0)
-    of_it = [Turned(WriteSysctl(f"net.ipv4.conf.{name}.arp_ignore", "0", "1"), 0.0, 0.1) for name in ("lo", "all")]
+    of_it = [
+        Turned(WriteSysctl(f"net.ipv4.conf.{name}.arp_ignore", "0", "1"), 0.0, 0.05, 0.1) for name in ("lo", "all")
+    ]
     ledger, repairs = Ledger().turned(of_it, 1.0, labels(done))
     assert ledger.tally.drifts == {"net.ipv4.conf.*.arp_ignore": 2}
     assert [repair.name for repair in repairs] == [item.action.name for item in of_it]

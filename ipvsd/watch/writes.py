@@ -12,7 +12,6 @@ import functools
 import mmap
 import os
 import struct
-import time
 from collections.abc import Iterator, Sequence, Set
 from typing import NamedTuple, Optional
 
@@ -161,12 +160,14 @@ class Writes:
         """
         if self._ring is None:
             return
-        last: dict[tuple[str, str], hook.Told] = {}  # of writes that are alike the others explain no more
+        last: dict[
+            tuple[str, str, int], hook.Told
+        ] = {}  # of a process's writes that are alike the others explain no more
         for key, record in self._records():
             told = hook.told(record)
             if self._wrong(key, told):
-                last[key, told.new] = told
-        for (key, _), told in last.items():
+                last[key, told.new, told.pid] = told
+        for (key, _, _), told in last.items():
             self._keep(key, told)
             self._mailbox.later(0.0, functools.partial(self._reflex.expect, key))
 
@@ -199,8 +200,8 @@ class Writes:
         return value is None or not self._reflex.wanted(key, value)
 
     def _keep(self, key: str, told: hook.Told) -> None:
-        now, writer = time.monotonic(), self._writers.writer(told.pid, told.comm, told.cgroup)
-        self._reflex.evidence.add(key, Seen(_value(told), writer, sysctls.canonical(told.old), now))
+        writer = self._writers.writer(told.pid, told.comm, told.cgroup)
+        self._reflex.evidence.add(key, Seen(_value(told), writer, sysctls.canonical(told.old), told.at))
 
     def _refused(self, key: str, told: hook.Told) -> None:
         writer = self._writers.writer(told.pid, told.comm, told.cgroup)

@@ -179,10 +179,22 @@ def test_who_wrote_is_heard_by_whoever_turns_back_for_another_event(node: Node) 
     assert [item.seen and item.seen.writer.comm for item in node.turned] == ["sh"]
 
 
+def by_tee() -> None:
+    subprocess.run(["tee", FILE], input=b"0\n", check=True, stdout=subprocess.DEVNULL)
+
+
+def test_who_wrote_the_same_just_after_it_was_turned_back_did_not_make_it(node: Node) -> None:
+    by_another_process("0")
+    assert node.reflex.told(KEY)
+    by_tee()  # told of together with the first one
+    node.repaired(2)
+    assert [item.seen and item.seen.writer.comm for item in node.turned] == ["sh", "tee"]
+
+
 def test_of_two_that_write_in_turn_each_is_named(node: Node) -> None:
     names = ["sh", "tee"] * 10
     for count, name in enumerate(names, 1):
-        by_another_process("0") if name == "sh" else subprocess.run(["tee", FILE], input=b"0\n", check=True)
+        by_another_process("0") if name == "sh" else by_tee()
         node.repaired(count)
     assert [item.seen and item.seen.writer.comm for item in node.turned] == names
 
@@ -269,7 +281,7 @@ def test_ninety_five_of_a_hundred_are_named(node: Node) -> None:
 
 def overflow() -> int:
     """Write once more than twice the times that there is room for, the last time a 0; return how much room there is."""
-    room = RING // (8 + 232)  # a record and its head
+    room = RING // (8 + 240)  # a record and its head
     script = f"i=0; while [ $i -lt {2 * room} ]; do echo 1 > {FILE}; i=$((i + 1)); done; echo 0 > {FILE}"
     subprocess.run(["sh", "-c", script], check=True)
     return room
