@@ -112,27 +112,40 @@ def test_a_write_in_another_network_namespace_is_nothing_to_us(node: Node) -> No
     assert last(node)["writer"]["comm"] == ("sysctl" if names_processes() else "")
 
 
+def writers(node: Node, before: float) -> list[Mapping[str, Any]]:
+    """Return who made what was repaired since the sysctl's count was `before`."""
+    repairs = int(count(node, "repairs") - before)
+    return [item["writer"] or {} for item in node.history()[-repairs:]] if repairs else []
+
+
 def test_the_writer_is_named_in_95_of_100_tries(node: Node) -> None:
-    who = "sysctl" if names_processes() else "bench-agent.service"
+    key, name = ("comm", "sysctl") if names_processes() else ("unit", "bench-agent.service")
     with node.configured("contention: {repairs: 1000}\n"):
         before = count(node, "repairs")
         script = f"sysctl -qw {KEY}=0; while ! grep -q 1 {FILE}; do :; done"
         node.run(f"for i in $(seq 100); do {script}; done", timeout=300)
-        node.until(lambda: count(node, "repairs") == before + 100, "a hundred repairs", 60)
-        writers = [item["writer"] for item in node.history()[-100:] if item["writer"]]
-    assert [writer["comm"] or writer["unit"] for writer in writers].count(who) >= 95
+        node.until(lambda: [who.get(key) for who in writers(node, before)].count(name) >= 95, "95 of 100 named", 60)
 
 
 def test_of_two_that_write_in_turn_each_is_named_whoever_looks_or_writes_elsewhere(node: Node) -> None:
-    named = ["sysctl", "sh"] if names_processes() else ["", ""]
+    elsewhere, restored = f"echo 0 | unshare --net tee {FILE}", f"while ! grep -q 1 {FILE}; do :; done"
+    one = f"sh -c 'echo $$ >> /root/wrote; exec sysctl -qw {KEY}=0'"
+    other = f"sh -c 'echo $$ >> /root/wrote; echo 0 > {FILE}; sleep 0.01'"
+    node.run("rm -f /root/wrote")
     with node.configured("interval: 1s\ncontention: {repairs: 1000}\n"):
         before = count(node, "repairs")
-        elsewhere, restored = f"echo 0 | unshare --net tee {FILE}", f"while ! grep -q 1 {FILE}; do :; done"
-        turn = f"{elsewhere}; sysctl -qw {KEY}=0; {restored}; sh -c 'echo 0 > {FILE}; sleep 0.01'; {restored}"
-        node.run(f"for i in $(seq 30); do {turn}; done", timeout=300)
-        node.until(lambda: count(node, "repairs") == before + 60, "sixty repairs", 60)
-        found = [item["writer"]["comm"] for item in node.history()[-60:]]
-    assert [who == by for who, by in zip(found, named * 30)].count(True) >= 57  # the same 95 of 100
+        node.run(f"for i in $(seq 30); do {elsewhere}; {one}; {restored}; {other}; {restored}; done", timeout=300)
+        wrote = {int(pid) for pid in node.run("cat /root/wrote").out.split()}
+        assert len(wrote) == 60
+
+        def named() -> int:
+            found = writers(node, before)
+            if names_processes():
+                return len(wrote & {who.get("pid") for who in found})
+            return [who.get("unit") for who in found].count("bench-agent.service")
+
+        # The same 95 of 100; two drifts that come within one look are told as one.
+        node.until(lambda: named() >= 57, "57 of 60 named", 60)
 
 
 def test_the_journal_has_the_fields_that_other_tools_use(node: Node) -> None:
