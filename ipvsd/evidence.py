@@ -38,9 +38,8 @@ class Evidence:
         self._seen: dict[str, list[Seen]] = {}
 
     def add(self, name: str, seen: Seen) -> None:
-        """Keep this, in place of what was known of it before."""
-        same = (seen.value, seen.writer.pid)
-        others = [old for old in self._seen.get(name, []) if (old.value, old.writer.pid) != same]
+        """Keep this, in place of an earlier write of the same value by the same writer."""
+        others = [old for old in self._seen.get(name, []) if (old.value, old.writer) != (seen.value, seen.writer)]
         self._seen[name] = [*others, seen][-_KEPT:]
 
     def of(self, name: str, found: str, by: float = float("inf")) -> Optional[Seen]:

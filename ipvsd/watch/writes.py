@@ -160,14 +160,14 @@ class Writes:
         """
         if self._ring is None:
             return
-        last: dict[
-            tuple[str, str, int], hook.Told
-        ] = {}  # of a process's writes that are alike the others explain no more
+        last: dict[tuple[object, ...], tuple[str, hook.Told]] = {}
         for key, record in self._records():
             told = hook.told(record)
             if self._wrong(key, told):
-                last[key, told.new, told.pid] = told
-        for (key, _, _), told in last.items():
+                alike = (key, told.new, told.pid, told.cgroup)
+                last.pop(alike, None)  # of writes that are alike the others explain no more than the last
+                last[alike] = (key, told)
+        for key, told in last.values():
             self._keep(key, told)
             self._mailbox.later(0.0, functools.partial(self._reflex.expect, key))
 
