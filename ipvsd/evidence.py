@@ -8,8 +8,8 @@ from ipvsd import values
 from ipvsd.model import Action
 from ipvsd.report import Repair, Writer
 
-_KEPT = 8  # writes to one sysctl
-_FRESH = 1.0  # seconds: a write that was seen may not have been stored yet
+KEPT = 16  # writes to one sysctl
+_FRESH = 1.0  # seconds: a write that was heard of may not have been stored yet
 
 
 class Seen(NamedTuple):
@@ -18,7 +18,7 @@ class Seen(NamedTuple):
     value: Optional[str]
     writer: Writer
     before: str  # the value that it replaces
-    at: float  # CLOCK_MONOTONIC, seconds
+    at: float  # when it was made: CLOCK_MONOTONIC, seconds
 
 
 class Turned(NamedTuple):
@@ -31,37 +31,47 @@ class Turned(NamedTuple):
     seen: Optional[Seen] = None
 
 
-class Evidence:
-    """What was seen lately, by the names of sysctls and modules."""
+class _Heard(NamedTuple):
+    seen: Seen
+    at: float  # when it, or the same again, was heard of here: maybe long after it was made
 
-    def __init__(self) -> None:
-        self._seen: dict[str, list[Seen]] = {}
+
+class Evidence:
+    """What was heard of lately, by the names of sysctls and modules."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._heard: dict[str, list[_Heard]] = {}
+        self._clock = clock
 
     def add(self, name: str, seen: Seen) -> None:
-        """Keep this, in place of an earlier write of the same value by the same writer."""
-        others = [old for old in self._seen.get(name, []) if (old.value, old.writer) != (seen.value, seen.writer)]
-        self._seen[name] = [*others, seen][-_KEPT:]
+        """Keep this; what one writer does again and again is kept once, as it was made at first."""
+        others, now = self._heard.get(name, []), self._clock()
+        last = others[-1].seen if others else None
+        if last and (last.value, last.writer) == (seen.value, seen.writer):
+            others, seen = others[:-1], last
+        self._heard[name] = [*others, _Heard(seen, now)][-KEPT:]
 
     def of(self, name: str, found: str, by: float = float("inf")) -> Optional[Seen]:
         """Return what was seen last of how the value that was found came about, or of the module's unloading.
 
-        It is the last one by the time (CLOCK_MONOTONIC, seconds) at which that value had been read, since a write is
-        told of before it is stored; else the first one after it, by the process that had written the same before.
+        `by` is when that value had been read (CLOCK_MONOTONIC, seconds): a write is told of before it is stored,
+        so that one that was made later is not it.
         """
         fitting = [
-            seen for seen in self._seen.get(name, []) if seen.value is None or values.same(name, seen.value, found)
+            seen
+            for seen, _ in self._heard.get(name, [])
+            if seen.at <= by and (seen.value is None or values.same(name, seen.value, found))
         ]
-        before = [seen for seen in fitting if seen.at <= by]
-        return before[-1] if before else fitting[0] if fitting else None
+        return fitting[-1] if fitting else None
 
     def settle(self, names: Callable[[str], bool], now: float) -> None:
-        """Forget what explains nothing that comes: what was seen earlier of these, and came to nothing or is over."""
-        for name in filter(names, list(self._seen)):
-            kept = [seen for seen in self._seen[name] if seen.at > now - _FRESH]
+        """Forget what explains nothing that comes: what was heard earlier of these came to nothing, or is over."""
+        for name in filter(names, list(self._heard)):
+            kept = [heard for heard in self._heard[name] if heard.at > now - _FRESH]
             if kept:
-                self._seen[name] = kept
+                self._heard[name] = kept
             else:
-                del self._seen[name]
+                del self._heard[name]
 
 
 def attributed(repair: Repair, seen: Optional[Seen], everything: bool) -> Repair:

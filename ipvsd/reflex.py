@@ -104,7 +104,7 @@ class Reflex:
         self._expected: dict[str, object] = {}  # the last write to each that was told of and may not be stored yet
         self._first = self._last = 0.0
         self._looking = False
-        self.evidence = Evidence()
+        self.evidence = Evidence(clock)
         self.fights = Fights()
 
     def arm(self, done: Reconciled, left_alone: Collection[str]) -> None:

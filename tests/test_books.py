@@ -33,7 +33,8 @@ class Node:
     def __init__(self, tree: Path, text: str = "profiles: []\nsysctls: {net.ipv4.ip_forward: 1}") -> None:
         self.tree, self.kernel, self.books = tree, FakeKernel(), Books(str(tree))
         self.config: Config = parse([("f", text.encode())])
-        self.evidence = Evidence()
+        self.ago = 0.0  # seconds since what is seen was heard of
+        self.evidence = Evidence(lambda: time.monotonic() - self.ago)
         self.history: History = {}
         self.fights = Fights(LIMIT)
 
@@ -46,6 +47,7 @@ class Node:
         return done
 
     def seen(self, value: str = "0", ago: float = 0.0, writer: Writer = AGENT) -> None:
+        self.ago = ago
         self.evidence.add(FORWARD, Seen(value, writer, "1", time.monotonic() - ago))
 
     def drift(self) -> Reconciled:

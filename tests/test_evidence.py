@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ipvsd.evidence import Evidence, Seen, attributed
+from ipvsd.evidence import KEPT, Evidence, Seen, attributed
 from ipvsd.report import Repair, Writer
 
 KEY = "net.ipv4.ip_forward"
@@ -19,7 +19,7 @@ def seen(value: str | None = "0", writer: Writer = SYSCTL, before: str = "1", at
 
 @pytest.fixture
 def evidence() -> Evidence:
-    return Evidence()
+    return Evidence(lambda: 100.0)
 
 
 def test_the_writer_of_the_value_that_was_found_made_the_drift(evidence: Evidence) -> None:
@@ -55,28 +55,19 @@ def test_the_last_of_several_that_wrote_the_value_made_it(evidence: Evidence) ->
 @pytest.mark.parametrize(
     ("by", "writer"),
     [
-        pytest.param(101.5, SYSCTL, id="the last one before the value was read"),
+        pytest.param(103.5, AGENT, id="the last one before the value was read"),
         pytest.param(103.0, AGENT, id="in the moment in which it was read"),
-        pytest.param(100.5, SYSCTL, id="none before it: who wrote it has written it again since"),
+        pytest.param(102.5, SYSCTL, id="of one that wrote it again later, the earlier write"),
+        pytest.param(100.5, None, id="none before it"),
     ],
 )
-def test_who_wrote_the_value_again_after_it_was_read_did_not_make_it(
-    evidence: Evidence, by: float, writer: Writer
+def test_who_wrote_the_value_after_it_was_read_did_not_make_it(
+    evidence: Evidence, by: float, writer: Writer | None
 ) -> None:
-    evidence.add(KEY, seen("0", SYSCTL, at=101.0))
-    evidence.add(KEY, seen("7", AGENT, at=101.2))
-    evidence.add(KEY, seen("0", AGENT, at=103.0))
+    for at, value, who in ((101.0, "0", SYSCTL), (102.0, "7", AGENT), (103.0, "0", AGENT), (104.0, "0", SYSCTL)):
+        evidence.add(KEY, seen(value, who, at=at))
     found = evidence.of(KEY, "0", by)
-    assert found is not None
-    assert found.writer is writer
-
-
-def test_the_same_again_is_the_newest(evidence: Evidence) -> None:
-    for at, writer in enumerate((SYSCTL, AGENT, SYSCTL)):
-        evidence.add(KEY, seen("0", writer, at=float(at)))
-    found = evidence.of(KEY, "0")
-    assert found is not None
-    assert (found.writer, found.at) == (SYSCTL, 2.0)
+    assert (found and found.writer) is writer
 
 
 @pytest.mark.parametrize(
@@ -102,7 +93,8 @@ def test_a_storm_leaves_the_newest_alone(evidence: Evidence) -> None:
     for number in range(1000):
         evidence.add(KEY, seen(str(number), Writer(number, "a")))
     assert evidence.of(KEY, "999") is not None
-    assert evidence.of(KEY, "900") is None
+    assert evidence.of(KEY, str(1000 - KEPT)) is not None
+    assert evidence.of(KEY, str(999 - KEPT)) is None
 
 
 def test_a_storm_of_one_kind_does_not_drive_out_the_others(evidence: Evidence) -> None:
@@ -116,13 +108,21 @@ def test_a_storm_of_one_kind_does_not_drive_out_the_others(evidence: Evidence) -
     ("names", "now", "kept"),
     [
         pytest.param({KEY}, 200.0, False, id="right, and old"),
-        pytest.param({KEY}, 100.5, True, id="right, but it may not have been stored yet"),
+        pytest.param({KEY}, 130.5, True, id="right, but just heard of: it may not have been stored yet"),
         pytest.param({RMEM}, 200.0, True, id="not right"),
     ],
 )
-def test_what_explains_nothing_any_more_is_forgotten(
-    evidence: Evidence, names: set[str], now: float, kept: bool
-) -> None:
-    evidence.add(KEY, seen("0", at=100.0))
+def test_what_explains_nothing_any_more_is_forgotten(names: set[str], now: float, kept: bool) -> None:
+    evidence = Evidence(lambda: 130.0)
+    evidence.add(KEY, seen(at=100.0))
     evidence.settle(names.__contains__, now)
     assert (evidence.of(KEY, "0") is not None) is kept
+
+
+def test_what_one_writer_does_again_is_as_old_as_the_first_and_as_fresh_as_the_last() -> None:
+    clock = iter([100.0, 200.0])
+    evidence = Evidence(lambda: next(clock))
+    evidence.add(KEY, seen(at=100.0))
+    evidence.add(KEY, seen(at=200.0))
+    evidence.settle({KEY}.__contains__, 200.5)
+    assert evidence.of(KEY, "0", by=150.0) == seen(at=100.0)

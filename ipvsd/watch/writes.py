@@ -12,12 +12,13 @@ import functools
 import mmap
 import os
 import struct
+from collections import deque
 from collections.abc import Iterator, Sequence, Set
 from typing import NamedTuple, Optional
 
 from ipvsd import bpf, hook, sysctls
 from ipvsd.assembly import assemble
-from ipvsd.evidence import Seen
+from ipvsd.evidence import KEPT, Seen
 from ipvsd.model import ReasonKind
 from ipvsd.reflex import Reflex
 from ipvsd.report import SourceState, Writer
@@ -160,15 +161,16 @@ class Writes:
         """
         if self._ring is None:
             return
-        last: dict[tuple[object, ...], tuple[str, hook.Told]] = {}
+        last: dict[str, deque[hook.Told]] = {}
         for key, record in self._records():
             told = hook.told(record)
             if self._wrong(key, told):
-                alike = (key, told.new, told.pid, told.cgroup)
-                last.pop(alike, None)  # of writes that are alike the others explain no more than the last
-                last[alike] = (key, told)
-        for key, told in last.values():
-            self._keep(key, told)
+                others = last.setdefault(key, deque(maxlen=KEPT))
+                if not others or _what(others[-1]) != _what(told):
+                    others.append(told)
+        for key, others in last.items():
+            for told in others:
+                self._keep(key, told)
             self._mailbox.later(0.0, functools.partial(self._reflex.expect, key))
 
     def _records(self) -> Iterator[tuple[str, bytes]]:
@@ -225,6 +227,11 @@ class Writes:
     def close(self) -> None:
         self._ring = None
         self._stack.close()
+
+
+def _what(told: hook.Told) -> tuple[object, ...]:
+    """Return what makes two writes to one sysctl the same to whoever asks for their writer."""
+    return told.new, told.pid, told.cgroup
 
 
 def _value(told: hook.Told) -> Optional[str]:

@@ -1,10 +1,13 @@
-"""What the tests of the BPF program share: whether it can be tried here, and a node that has it attached."""
+"""What the tests of the BPF program share: whether it can be tried here, a node that has it attached, and writers."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
+import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from ipvsd import formats
@@ -46,7 +49,8 @@ class Node:
     def __init__(self, mailbox: Mailbox) -> None:
         self.mailbox, self.turned = mailbox, list[Turned]()
         host = LinuxHost("/")
-        self.reflex = Reflex(host, mailbox)
+        self.late = 0.0  # seconds for which it was busy, as far as it knows
+        self.reflex = Reflex(host, mailbox, lambda: time.monotonic() + self.late)
         self.reflex.fights = Fights(Limit(1_000_000, 60.0, 300.0))
         self.writes = Writes(mailbox, self.reflex)
         self.reflex.hear = self.writes.hear
@@ -90,3 +94,20 @@ class Node:
         seen = self.reflex.evidence.of(KEY, value)
         assert seen is not None
         return seen
+
+
+@contextlib.contextmanager
+def writer(script: str, *before: str) -> Iterator[int]:
+    """Run a script in a shell that stays until it was looked at; yield the number of the shell's process."""
+    command = [*before, "sh", "-c", f"{script}; echo done; read answer"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdin is not None
+        assert process.stdout.readline() == b"done\n"
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        yield int(children[0]) if "--fork" in before else process.pid
+        process.stdin.close()
+
+
+def by_another_process(value: str, path: Path = FILE) -> None:
+    subprocess.run(["sh", "-c", f"echo {value} > {path}"], check=True)

@@ -14,7 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from ipvsd.wake import Mailbox
 from ipvsd.watch.writes import mounted
+from tests.namespace.attached import Node, missing
 from tests.service import Service
 from tests.trees import make_tree, put
 
@@ -53,3 +55,15 @@ def service(tree: Path) -> Iterator[Service]:
     put(tree, "etc/ipvsd/ipvsd.yaml", held)
     yield service
     service.close()
+
+
+@pytest.fixture
+def node() -> Iterator[Node]:
+    """A node with the program attached."""
+    if missing():
+        pytest.skip(f"bpf cannot be tried: {missing()}")
+    with Mailbox() as mailbox:
+        node = Node(mailbox)
+        node.attach()
+        yield node
+        node.writes.close()

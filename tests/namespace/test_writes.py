@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import shutil
 import signal
 import struct
 import subprocess
@@ -28,7 +27,7 @@ from ipvsd.reflex import Reflex
 from ipvsd.wake import Mailbox
 from ipvsd.watch import Targets
 from ipvsd.watch.writes import RING, Writes, mounted
-from tests.namespace.attached import ALL, FILE, KEY, Node, missing
+from tests.namespace.attached import ALL, FILE, KEY, Node, by_another_process, missing, writer
 from tests.service import REPOSITORY
 
 Until = Callable[[Callable[[], object], str], None]
@@ -39,41 +38,12 @@ DROP_ALL = "from ipvsd.capabilities import drop; drop(39, 21); "  # CAP_BPF, and
 
 
 @pytest.fixture
-def node() -> Iterator[Node]:
-    """A node with the program attached."""
-    if missing():
-        pytest.skip(f"bpf cannot be tried: {missing()}")
-    with Mailbox() as mailbox:
-        node = Node(mailbox)
-        node.attach()
-        yield node
-        node.writes.close()
-
-
-@pytest.fixture
 def private() -> Iterator[tuple[str, Path]]:
     """A sysctl that only this test has: the program sees, and guards, in every network namespace of the machine."""
     link = f"test{os.getpid()}"
     subprocess.run(["ip", "link", "add", link, "type", "veth", "peer", "name", f"{link}x"], check=True)
     yield f"net.ipv4.conf.{link}.rp_filter", Path(f"/proc/sys/net/ipv4/conf/{link}/rp_filter")
     subprocess.run(["ip", "link", "del", link], check=True)
-
-
-@contextlib.contextmanager
-def writer(script: str, *before: str) -> Iterator[int]:
-    """Run a script in a shell that stays until it was looked at; yield the number of the shell's process."""
-    command = [*before, "sh", "-c", f"{script}; echo done; read answer"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        assert process.stdin is not None
-        assert process.stdout.readline() == b"done\n"
-        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-        yield int(children[0]) if "--fork" in before else process.pid
-        process.stdin.close()
-
-
-def by_another_process(value: str, path: Path = FILE) -> None:
-    subprocess.run(["sh", "-c", f"echo {value} > {path}"], check=True)
 
 
 # --- the program and this kernel --------------------------------------------------------
@@ -172,33 +142,6 @@ def test_what_is_heard_is_evidence_and_turned_back_only_when_the_mailbox_is_aske
     assert node.repaired(1) == [("0", "1")]
 
 
-def test_who_wrote_is_heard_by_whoever_turns_back_for_another_event(node: Node) -> None:
-    by_another_process("0")
-    assert node.reflex.told(KEY)
-    node.repaired(1)
-    assert [item.seen and item.seen.writer.comm for item in node.turned] == ["sh"]
-
-
-def by_tee() -> None:
-    subprocess.run(["tee", FILE], input=b"0\n", check=True, stdout=subprocess.DEVNULL)
-
-
-def test_who_wrote_the_same_just_after_it_was_turned_back_did_not_make_it(node: Node) -> None:
-    by_another_process("0")
-    assert node.reflex.told(KEY)
-    by_tee()  # told of together with the first one
-    node.repaired(2)
-    assert [item.seen and item.seen.writer.comm for item in node.turned] == ["sh", "tee"]
-
-
-def test_of_two_that_write_in_turn_each_is_named(node: Node) -> None:
-    names = ["sh", "tee"] * 10
-    for count, name in enumerate(names, 1):
-        by_another_process("0") if name == "sh" else by_tee()
-        node.repaired(count)
-    assert [item.seen and item.seen.writer.comm for item in node.turned] == names
-
-
 def test_the_same_value_is_no_repair(node: Node) -> None:
     by_another_process("1")
     by_another_process("0")
@@ -266,17 +209,6 @@ def test_a_name_that_is_longer_than_what_is_told_is_held_all_the_same(node: Node
     known = node.knows(key, "1234")
     subprocess.run(["ip", "link", "del", "other"], check=True)
     assert known
-
-
-def test_ninety_five_of_a_hundred_are_named(node: Node) -> None:
-    sysctl = shutil.which("sysctl", path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
-    assert sysctl, "procps is not installed"
-    named = 0
-    for count in range(1, 101):
-        with subprocess.Popen([sysctl, "-q", "-w", f"{KEY}=0"]) as process:
-            node.repaired(count)
-        named += (node.seen().writer.pid, node.seen().writer.comm) == (process.pid, "sysctl")
-    assert (len(node.turned), named >= 95) == (100, True)
 
 
 def overflow() -> int:
