@@ -57,7 +57,10 @@ class Books:
         self._ledger, found = self._ledger.book(done, since, now, wall)
         written = {finding.name for finding in done.after.sysctls} if everything else set()
         swift = [attributed(item, how.seen, item.name in written) for item, how in zip(turned_back, at_once)]
-        slow = [attributed(item, evidence.of(item.name, item.found), item.name in written) for item in found]
+        slow = [
+            attributed(item, evidence.of(item.name, item.found, done.read[item.name]), item.name in written)
+            for item in found
+        ]
         before, self.fights = self.fights, _fought(fights, done, at_once, slow, now)
         _log(fought(before.contended(), self.fights.contended(), fights.limit))
         _log(turned([item.action for item in at_once], swift, self.fights.contended()))

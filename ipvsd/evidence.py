@@ -55,12 +55,12 @@ class Evidence:
         """Return what was seen last of how the value that was found came about, or of the module's unloading.
 
         `by` is when that value had been read (CLOCK_MONOTONIC, seconds): a write is told of before it is stored,
-        so that one that was made later is not it.
+        so that one that was made later is not it. Who unloads a module is found afterwards.
         """
         fitting = [
             seen
             for seen, _ in self._heard.get(name, [])
-            if seen.at <= by and (seen.value is None or values.same(name, seen.value, found))
+            if seen.value is None or (seen.at <= by and values.same(name, seen.value, found))
         ]
         return fitting[-1] if fitting else None
 

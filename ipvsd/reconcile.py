@@ -40,7 +40,10 @@ _WRITES = 3  # of a value that is not there afterwards, until it is the kernel t
 
 
 class Reconciled(NamedTuple):
-    """`before` is the first look's plan, `after` the last one's; `proved` were acted upon and are right now."""
+    """`before` is the first look's plan, `after` the last one's; `proved` were acted upon and are right now.
+
+    `read` tells of each that was acted upon by when it had been found wrong, on the clock of the reconciliation.
+    """
 
     kernel: Kernel
     before: Plan
@@ -48,6 +51,7 @@ class Reconciled(NamedTuple):
     outcomes: tuple[Outcome, ...]
     proved: tuple[Action, ...]
     history: History
+    read: Mapping[str, float]
 
     @property
     def unsettled(self) -> bool:
@@ -139,11 +143,12 @@ def reconcile(
 
     kernel, first = looked()
     history = restraint.remember(history, first, first, (), clock(), config.interval)
-    latest, outcomes = first, list[Outcome]()
+    latest, outcomes, read = first, list[Outcome](), dict[str, float]()
     for _ in range(ROUNDS):
         actions = restraint.allowed(latest, history, clock())
         if not actions:
             break
+        read.update(dict.fromkeys((action.name for action in actions), clock()))
         hear()
         acted = [act(host, action) for action in actions]
         outcomes += acted
@@ -151,7 +156,7 @@ def reconcile(
         kernel, latest = looked()
         history = restraint.remember(history, before, latest, acted, clock(), config.interval)
     explained = _explain(kernel, latest, history, fights.contended())
-    return Reconciled(kernel, first, explained, tuple(outcomes), _proved(outcomes, explained), history)
+    return Reconciled(kernel, first, explained, tuple(outcomes), _proved(outcomes, explained), history, read)
 
 
 def act(host: Host, action: Action) -> Outcome:

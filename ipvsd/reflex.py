@@ -226,10 +226,8 @@ class Reflex:
         action = turned.action
         self.evidence.settle(action.name.__eq__, turned.since)
         self.hear()
-        if isinstance(action, WriteSysctl):
-            seen = self.evidence.of(action.name, action.found, turned.read)
-        else:
-            seen = self.evidence.of(action.name, "")  # who unloaded it is found after it came back
+        found = action.found if isinstance(action, WriteSysctl) else ""
+        seen = self.evidence.of(action.name, found, turned.read)
         self._turned += (turned._replace(seen=seen), *brought)
         self.look_soon()
         if isinstance(wanted, WantedModule):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import pytest
@@ -38,9 +38,15 @@ class Node:
         self.history: History = {}
         self.fights = Fights(LIMIT)
 
-    def look(self, *at_once: Turned, periodic: bool = False, everything: bool = True) -> Reconciled:
+    def look(
+        self,
+        *at_once: Turned,
+        periodic: bool = False,
+        everything: bool = True,
+        hear: Callable[[], None] = lambda: None,
+    ) -> Reconciled:
         now = time.monotonic()
-        done = reconcile(self.kernel, self.config, self.history, lambda: now, self.fights, periodic)
+        done = reconcile(self.kernel, self.config, self.history, lambda: now, self.fights, periodic, hear)
         self.history = done.history
         self.books.enter(done, at_once, now, self.evidence, everything, self.fights)
         self.fights = self.books.fights
@@ -120,6 +126,13 @@ def test_what_was_told_is_heard_while_it_is_still_wrong(node: Node) -> None:
     for _ in range(2):
         reconcile(node.kernel, node.config, {}, time.monotonic, hear=lambda: heard.append(node.kernel.values[FORWARD]))
     assert heard == ["0"]
+
+
+def test_who_wrote_the_same_after_it_was_found_is_not_blamed(node: Node) -> None:
+    node.kernel.values[FORWARD] = "0"
+    node.seen()
+    node.look(hear=lambda: node.seen(writer=OTHER))
+    assert node.books.repairs[-1].writer == AGENT
 
 
 def test_who_wrote_another_value_is_not_blamed(node: Node) -> None:
