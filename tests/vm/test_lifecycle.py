@@ -24,7 +24,7 @@ def _settled(node: Node) -> tuple[int, int, int]:
 
 def test_after_kill_9_it_comes_back_and_finds_the_node_as_it_left_it(node: Node, journal: Journal) -> None:
     pid = node.show("MainPID")
-    node.run("systemctl kill -s KILL ipvsd; sysctl -w net.ipv4.ip_forward=0")
+    node.run(f"kill -KILL {pid}; sysctl -w net.ipv4.ip_forward=0")
 
     node.replaced(pid)
     node.until(lambda: node.show("ActiveState") == "active", "active")

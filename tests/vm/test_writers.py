@@ -193,7 +193,7 @@ def test_nothing_stays_attached_when_the_daemon_is_killed(node: Node) -> None:
     node.machine.put(COUNT.encode(), "/root/count.py")
     for _ in range(3):
         old = node.show("MainPID")
-        node.run("systemctl kill -s KILL ipvsd")
+        node.run(f"kill -KILL {old}")
         node.until(lambda old=old: node.show("MainPID") not in ("0", old), "started again")  # type: ignore[misc]
         node.until(node.status, "status.json")
         node.until(lambda: node.run("python3 /root/count.py").out.strip() == "1", "one program")
