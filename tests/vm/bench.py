@@ -35,7 +35,7 @@ class Size:
     module: int = 15
     start: int = 5
     boot: int = 2
-    marks: tuple[int, ...] = (1000, 10000)
+    marks: tuple[int, ...] = (1000, 10000, 20000)
     looks: int = 12
     storm: int = 60
     rest: int = 60
