@@ -36,7 +36,9 @@ from ipvsd.planner import plan
 from ipvsd.restraint import Failure, History
 
 ROUNDS = 3
-_WRITES = 3  # of a value that is not there afterwards, until it is the kernel that does not keep it, and no rival
+# Of a value that is not there afterwards, until it is the kernel that does not keep it: a rival that writes a thousand
+# times a second is often in between, where that takes half a millisecond.
+_WRITES = 10
 
 
 class Reconciled(NamedTuple):

@@ -313,10 +313,10 @@ def test_what_the_kernel_does_not_keep_is_tried_at_periodic_looks(kernel: FakeKe
     assert tries(kernel, map(float, range(130))) == [0, 60, 120]
 
 
-def test_a_value_that_a_rival_writes_over_twice_is_kept_the_third_time(kernel: FakeKernel) -> None:
+def test_a_value_that_a_rival_writes_over_nine_times_is_kept_the_tenth_time(kernel: FakeKernel) -> None:
     settle(kernel)
     kernel.contested[FORWARD] = kernel.values[FORWARD] = "0"
-    kernel.rival_writes = 2
+    kernel.rival_writes = 9
     done = settle(kernel)
     assert (kernel.values[FORWARD], done.history) == ("1", {})
 
