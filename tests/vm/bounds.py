@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from tests.vm.figures import MIB, Idle, Memory, Module, Start, Storm, Sysctl
 
 MEMORY = 32  # MB, of a million bytes
-# MB: what is allowed to come and go without being called growth, after the first mark and after the others
-GROWTH = (1.0, 0.5)
+# MB: what is allowed to come and go without being called growth, from the first mark to the second, and from each later
+EARLY_GROWTH, LATE_GROWTH = 1.0, 0.5
 LINES = 132  # six keys: 20 repairs each before it is contended, and two lines about the fight
 WAKEUPS_OF_A_LOOK = 2  # it may have to wait for a lock or a page itself
 
@@ -67,9 +67,10 @@ def of_memory(memory: Memory) -> tuple[Promise, ...]:
     """Return what is resident at the last mark, and how much that grew from each mark to the next."""
     last, late = memory.after[-1]
     beside = f"{memory.fresh / 1e6:.1f} MB before any; {late / MIB:.1f} MiB"
+    bounds = (EARLY_GROWTH, *[LATE_GROWTH] * len(memory.after))
     grown = (
         Promise(f"growth between {first} and {then}", (more - size) / 1e6, bound, "MB", f"{size / 1e6:.1f} MB")
-        for (first, size), (then, more), bound in zip(memory.after, memory.after[1:], GROWTH)
+        for (first, size), (then, more), bound in zip(memory.after, memory.after[1:], bounds)
     )
     return Promise(f"resident memory after {last} repairs", late / 1e6, MEMORY, "MB", beside), *grown
 
