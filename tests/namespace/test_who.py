@@ -12,35 +12,13 @@ from pathlib import Path
 from tests.namespace.attached import ALL, FILE, KEY, Node, by_another_process
 
 
-def test_who_wrote_is_heard_by_whoever_turns_back_for_another_event(node: Node) -> None:
-    by_another_process("0")
-    assert node.reflex.told(KEY)
-    node.repaired(1)
-    assert named(node) == ["sh"]
-
-
-def by_tee() -> None:
-    subprocess.run(["tee", FILE], input=b"0\n", check=True, stdout=subprocess.DEVNULL)
-
-
-def test_who_wrote_the_same_just_after_it_was_turned_back_did_not_make_it(node: Node) -> None:
-    by_another_process("0")
-    assert node.reflex.told(KEY)
-    by_tee()  # told of together with the first one
-    node.repaired(2)
-    assert named(node) == ["sh", "tee"]
-
-
 def named(node: Node) -> list[str]:
     """Return the commands that made the drifts that were turned back."""
     return [item.seen.writer.comm if item.seen else "" for item in node.turned]
 
 
-def test_who_wrote_is_named_however_late_it_is_heard_of(node: Node) -> None:
-    by_another_process("0")
-    node.late = 30.0
-    node.repaired(1)
-    assert named(node) == ["sh"]
+def by_tee() -> None:
+    subprocess.run(["tee", FILE], input=b"0\n", check=True, stdout=subprocess.DEVNULL)
 
 
 @contextlib.contextmanager
@@ -60,6 +38,28 @@ def writing(*files: Path) -> Iterator[Callable[[], None]]:
 
         yield write
         asked.close()
+
+
+def test_who_wrote_is_heard_by_whoever_turns_back_for_another_event(node: Node) -> None:
+    by_another_process("0")
+    assert node.reflex.told(KEY)
+    node.repaired(1)
+    assert named(node) == ["sh"]
+
+
+def test_who_wrote_the_same_just_after_it_was_turned_back_did_not_make_it(node: Node) -> None:
+    by_another_process("0")
+    assert node.reflex.told(KEY)
+    by_tee()  # told of together with the first one
+    node.repaired(2)
+    assert named(node) == ["sh", "tee"]
+
+
+def test_who_wrote_is_named_however_late_it_is_heard_of(node: Node) -> None:
+    by_another_process("0")
+    node.late = 30.0
+    node.repaired(1)
+    assert named(node) == ["sh"]
 
 
 def test_who_writes_twice_before_it_is_heard_of_made_both_drifts(node: Node) -> None:
@@ -95,9 +95,9 @@ def test_of_two_that_write_in_turn_each_is_named(node: Node) -> None:
 def test_ninety_five_of_a_hundred_are_named(node: Node) -> None:
     sysctl = shutil.which("sysctl", path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
     assert sysctl, "procps is not installed"
-    named = 0
+    right = 0
     for count in range(1, 101):
         with subprocess.Popen([sysctl, "-q", "-w", f"{KEY}=0"]) as process:
             node.repaired(count)
-        named += (node.seen().writer.pid, node.seen().writer.comm) == (process.pid, "sysctl")
-    assert (len(node.turned), named >= 95) == (100, True)
+        right += (node.seen().writer.pid, node.seen().writer.comm) == (process.pid, "sysctl")
+    assert (len(node.turned), right >= 95) == (100, True)
