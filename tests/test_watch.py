@@ -12,7 +12,7 @@ import pytest
 from ipvsd.model import ReasonKind
 from ipvsd.reflex import Reflex
 from ipvsd.wake import Mailbox
-from ipvsd.watch import Targets
+from ipvsd.watch import Targets, inotify
 from ipvsd.watch.files import Files
 from ipvsd.watch.sysctls import Sysctls
 from ipvsd.watch.uevents import Uevents, module_event
@@ -81,6 +81,21 @@ def test_arming_again_wakes_nobody_and_opens_nothing(watched: Watched) -> None:
     watched.arm()
     assert watched.events() == set()
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_what_happens_again_before_it_is_heard_of_is_told_once(mailbox: Mailbox, tmp_path: Path) -> None:
+    told = list[int]()
+    instance = inotify.Inotify(mailbox, lambda watch, _mask, _name: told.append(watch))
+    files = [tmp_path / name for name in ("a", "b")]
+    for file in files:
+        file.touch()
+    watches = [instance.add(str(file), inotify.MODIFY) for file in files]
+    for _ in range(50):
+        for file in files:
+            store(file, "0")
+    mailbox.take(0)
+    instance.close()
+    assert told == watches
 
 
 def test_a_file_that_was_replaced_is_watched_again(watched: Watched) -> None:

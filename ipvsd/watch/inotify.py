@@ -43,10 +43,14 @@ class Inotify:
     def _receive(self) -> None:
         data = os.read(self._descriptor, 1 << 16)
         offset = 0
+        events: dict[tuple[int, int, str], None] = {}  # each once: in a storm the same ones are there by the thousand
         while offset < len(data):
             watch, mask, _, length = _EVENT.unpack_from(data, offset)
             offset += _EVENT.size + length
-            self._told(watch, mask, os.fsdecode(data[offset - length : offset].rstrip(b"\0")) if length else "")
+            name = os.fsdecode(data[offset - length : offset].rstrip(b"\0")) if length else ""
+            events[watch, mask, name] = None
+        for event in events:
+            self._told(*event)
 
 
 def _checked(result: int) -> int:
