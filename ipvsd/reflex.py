@@ -218,14 +218,18 @@ class Reflex:
 
     def _name(self) -> None:
         unnamed, self._unnamed = self._unnamed, []
+        if not unnamed:
+            return
+        firsts = {turned.action.name: turned.since for _, turned, _ in reversed(unnamed)}
+        for name, since in firsts.items():
+            self.evidence.settle(name.__eq__, since)
+        self.hear()
         for wanted, turned, brought in unnamed:
             self._after(wanted, turned, brought)
 
     def _after(self, wanted: Wanted, turned: Turned, brought: Collection[Turned]) -> None:
         """Name who made a drift that was turned back, and count it in the fight that it may be."""
         action = turned.action
-        self.evidence.settle(action.name.__eq__, turned.since)
-        self.hear()
         found = action.found if isinstance(action, WriteSysctl) else ""
         seen = self.evidence.of(action.name, found, turned.read)
         self._turned += (turned._replace(seen=seen), *brought)

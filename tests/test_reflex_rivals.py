@@ -46,6 +46,15 @@ def test_who_wrote_the_same_after_it_was_turned_back_did_not_make_it(node: Node)
     assert [item.seen and item.seen.writer for item in node.reflex.take()] == [AGENT]
 
 
+def test_what_was_told_of_is_heard_once_for_all_drifts_that_are_to_be_named(node: Node) -> None:
+    heard = []
+    node.reflex.hear = lambda: heard.append(node.mailbox.now)
+    for _ in range(100):
+        node.drift()
+    node.mailbox.wait(0)
+    assert (len(node.reflex.take()), len(heard)) == (100, 1)
+
+
 def test_who_wrote_long_before_it_was_heard_of_is_named(node: Node) -> None:
     write = Seen("0", SYSCTL, "1", node.mailbox.now)
     node.mailbox.wait(30.0)
