@@ -61,14 +61,14 @@ _DEPTH = 6  # levels below the root at which the group of a unit may be
 # name's digest then, for another name in the bucket must not be refused.
 _HELD, _GUARDED = 1, 2
 
-# A record, built on the stack: process, cgroup, command's name, sysctl, its value before, the one written,
-# whether that was refused, and when.
-_RECORD = struct.Struct("<QQ16s64s64s64sQQ")
+# A record, built on the stack: process, cgroup, command's name, sysctl, the value written, whether that was
+# refused; then what differs where the same is done again: the value before, and when.
+_RECORD = struct.Struct("<QQ16s64s64sQ64sQ")
 _TEXT = 64
 LONGEST = _TEXT - 1  # of a name that is told; a longer one is cut
 _START = -_RECORD.size
-_AT_CGROUP, _AT_COMM, _AT_NAME, _AT_OLD, _AT_NEW = (_START + at for at in (8, 16, 32, 96, 160))
-_AT_REFUSED, _AT_TIME = _START + 224, _START + 232
+_PLACES = (8, 16, 32, 96, 160, 168, 232)
+_AT_CGROUP, _AT_COMM, _AT_NAME, _AT_NEW, _AT_REFUSED, _AT_OLD, _AT_TIME = (_START + place for place in _PLACES)
 _AT_BUCKET = _START - 8
 _AT_ANCESTORS = _AT_BUCKET - 8 * _DEPTH
 
@@ -199,12 +199,17 @@ def _digest(name: bytes) -> int:
 
 def name(record: bytes) -> bytes:
     """Return the name of the sysctl that a record is about."""
-    return record[_RECORD.size + _AT_NAME :].partition(b"\0")[0]
+    return record[_RECORD.size + _AT_NAME : _RECORD.size + _AT_NEW].partition(b"\0")[0]
+
+
+def what(record: bytes) -> bytes:
+    """Return what is equal in two records of the same writer's doing the same: all but the value before, and when."""
+    return record[: _RECORD.size + _AT_OLD]
 
 
 def told(record: bytes) -> Told:
     """Return what a record says. Raises struct.error if it is too short."""
-    process, cgroup, *texts, refused, at = _RECORD.unpack_from(record)
-    comm, name, old, new = (text.partition(b"\0")[0].decode("utf-8", "replace") for text in texts)
-    whole = len(texts[3].rstrip(b"\0")) < _TEXT - 1
+    process, cgroup, *texts, written, refused, before, at = _RECORD.unpack_from(record)
+    comm, name, new, old = (text.partition(b"\0")[0].decode("utf-8", "replace") for text in (*texts, written, before))
+    whole = len(written.rstrip(b"\0")) < _TEXT - 1
     return Told(process >> 32, cgroup, comm, name, old, new, whole, bool(refused), at / 1e9)

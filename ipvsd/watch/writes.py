@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import mmap
 import os
 import struct
-from collections import deque
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Callable, Sequence, Set
 from typing import NamedTuple, Optional
 
 from ipvsd import bpf, hook, sysctls
@@ -24,14 +24,12 @@ from ipvsd.reflex import Reflex
 from ipvsd.report import SourceState, Writer
 from ipvsd.wake import Mailbox
 from ipvsd.watch import Targets
+from ipvsd.watch.ring import Ring
 from ipvsd.watch.units import Units
 from ipvsd.writers import Writers
 
-RING = 1 << 16  # bytes; a power of two, and a multiple of every page size
+RING = 1 << 16  # bytes
 _NUMBER = struct.Struct("<Q")
-# <linux/bpf.h>: the head of a record, and its flags
-_HEAD = struct.Struct("<II")
-_BUSY, _DISCARDED, _LENGTH = 1 << 31, 1 << 30, (1 << 30) - 1
 
 
 class Refusal(NamedTuple):
@@ -49,7 +47,7 @@ class Writes:
     def __init__(self, mailbox: Mailbox, reflex: Reflex, root: str = "/") -> None:
         self._mailbox, self._reflex, self._root = mailbox, reflex, root
         self._stack = contextlib.ExitStack()
-        self._ring: Optional[int] = None
+        self._ring: Optional[Ring] = None
         self._names: dict[bytes, str] = {}
         self._marks: dict[int, int] = {}
         self._refusals: dict[str, Refusal] = {}
@@ -75,16 +73,14 @@ class Writes:
         place = mounted(self._root)
         if not place:
             raise OSError(0, "control groups of version 2 are not mounted")
-        ring = _opened(stack, bpf.create_map(bpf.RINGBUF, "ipvsd_ring", 0, 0, RING))
+        ring = Ring("ipvsd_ring", RING)
+        stack.callback(ring.close)
         table = _opened(stack, bpf.create_map(bpf.ARRAY, "ipvsd_table", 4, 8, hook.BUCKETS, bpf.MMAPABLE))
         allowed = _opened(stack, bpf.create_map(bpf.ARRAY, "ipvsd_allowed", 4, 8 * hook.ALLOWED, 1, bpf.MMAPABLE))
-        program, tells_process, self.guards = _load(stack, table, allowed, ring)
+        program, tells_process, self.guards = _load(stack, table, allowed, ring.descriptor)
         size = -(-hook.BUCKETS * 8 // mmap.PAGESIZE) * mmap.PAGESIZE
         self._table = stack.enter_context(mmap.mmap(table, size))
         self._allowed = stack.enter_context(mmap.mmap(allowed, mmap.PAGESIZE))
-        self._consumer = stack.enter_context(mmap.mmap(ring, mmap.PAGESIZE))
-        producer = mmap.mmap(ring, mmap.PAGESIZE + 2 * RING, prot=mmap.PROT_READ, offset=mmap.PAGESIZE)
-        self._producer = stack.enter_context(producer)
         group = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             _opened(stack, bpf.attach(program, group))
@@ -96,8 +92,8 @@ class Writes:
         # Where the kernel tells no process, our own writes are known by our control group.
         self._own = () if tells_process else self._writers.own_group()
         self.guards = self.guards and (tells_process or bool(self._own))
-        self._mailbox.watch(ring, self._receive)
-        stack.callback(self._mailbox.unwatch, ring)
+        self._mailbox.watch(ring.descriptor, self._receive)
+        stack.callback(self._mailbox.unwatch, ring.descriptor)
         self._ring = ring
         self.detail = "bpf on the root control group" + ("" if tells_process else "; this kernel tells no process")
 
@@ -144,13 +140,8 @@ class Writes:
         self._listed = slot + 1
 
     def _receive(self) -> None:
-        for key, record in self._records():
-            turned = self._reflex.turn_back(key)  # before the rest: by now the value is mostly stored, and wrong
-            told = hook.told(record)
-            if self._wrong(key, told):
-                if turned is None or turned != _value(told):  # what was turned back may be another write's
-                    self._reflex.expect(key)
-                self._keep(key, told)
+        # Before the rest: by now the value is mostly stored, and wrong.
+        self._take(self._reflex.turn_back)
 
     def hear(self) -> None:
         """Take what was told of by now as evidence.
@@ -159,56 +150,55 @@ class Writes:
         now, but for what is being told on another processor at this moment. What is wrong for it is
         turned back when the mailbox is asked.
         """
-        if self._ring is None:
-            return
-        last: dict[str, deque[hook.Told]] = {}
-        for key, record in self._records():
-            told = hook.told(record)
-            if self._wrong(key, told):
-                others = last.setdefault(key, deque(maxlen=KEPT))
-                if not others or _what(others[-1]) != _what(told):
-                    others.append(told)
-        for key, others in last.items():
-            for told in others:
-                self._keep(key, told)
-            self._mailbox.later(0.0, functools.partial(self._reflex.expect, key))
+        if self._ring is not None:
+            self._take(lambda _: None)
 
-    def _records(self) -> Iterator[tuple[str, bytes]]:
-        """Yield what was told of by now and is held."""
-        (read,), (written,) = _NUMBER.unpack_from(self._consumer), _NUMBER.unpack_from(self._producer)
-        while read < written:
-            at = mmap.PAGESIZE + (read & RING - 1)
-            length, _ = _HEAD.unpack_from(self._producer, at)
-            if length & _BUSY:
-                break  # being written: its own event follows
-            size = length & _LENGTH
-            record = self._producer[at + _HEAD.size : at + _HEAD.size + size]
-            read += _HEAD.size + (size + 7 & ~7)
-            _NUMBER.pack_into(self._consumer, 0, read)
-            key = None if length & _DISCARDED else self._names.get(hook.name(record))
+    def _take(self, first: Callable[[str], Optional[str]]) -> None:
+        """Take what was told of by now; `first` is asked for the value that it turned back, once for each sysctl.
+
+        It may be much at once: what the same writer did again is read once, and each writer looked up once.
+        """
+        held: dict[str, list[bytes]] = {}
+        for record in self._records():
+            key = self._names.get(hook.name(record))
             if key is not None:
-                yield key, record
+                held.setdefault(key, []).append(record)
+        # Before the rest: by now the value is mostly stored, and wrong.
+        turned = {key: first(key) for key in held}
+        writer = functools.cache(self._writers.writer)
+        for key, records in held.items():
+            runs = [list(run) for _, run in itertools.groupby(records, hook.what)]
+            told = [hook.told(run[0]) for run in runs]
+            wrong = [write for write in told if not write.refused and self._wrong(key, write)]
+            for write in wrong[-KEPT:]:
+                self._keep(key, write, writer(write.pid, write.comm, write.cgroup))
+            for write, run in zip(told, runs):
+                if write.refused:
+                    self._refuse(key, write, writer(write.pid, write.comm, write.cgroup), len(run))
+            value = turned[key]
+            if wrong and (value is None or len(records) > 1 or value != _value(wrong[0])):
+                # What was turned back may be another write's.
+                self._mailbox.later(0.0, functools.partial(self._reflex.expect, key))
+
+    def _records(self) -> Sequence[bytes]:
+        records = self._ring.take() if self._ring else ()
         (lost,) = _NUMBER.unpack_from(self._table, 8 * hook.LOST)
         if lost != self._lost:
             self._lost = lost
             self._mailbox.put(ReasonKind.LOST, "bpf")
+        return records
 
-    def _wrong(self, key: str, told: hook.Told) -> bool:
-        """Tell whether a value that is not right will be stored; what was refused is entered here."""
-        if told.refused:
-            self._refused(key, told)
-            return False
-        value = _value(told)
+    def _wrong(self, key: str, write: hook.Told) -> bool:
+        value = _value(write)
         return value is None or not self._reflex.wanted(key, value)
 
-    def _keep(self, key: str, told: hook.Told) -> None:
-        writer = self._writers.writer(told.pid, told.comm, told.cgroup)
-        self._reflex.evidence.add(key, Seen(_value(told), writer, sysctls.canonical(told.old), told.at))
+    def _keep(self, key: str, write: hook.Told, writer: Writer) -> None:
+        seen = Seen(_value(write), writer, sysctls.canonical(write.old), write.at)
+        self._reflex.evidence.add(key, seen)
 
-    def _refused(self, key: str, told: hook.Told) -> None:
-        writer = self._writers.writer(told.pid, told.comm, told.cgroup)
-        times = self._refusals[key].times if key in self._refusals else 0
-        self._refusals[key] = Refusal(key, sysctls.canonical(told.new), writer, times + 1)
+    def _refuse(self, key: str, write: hook.Told, writer: Writer, times: int) -> None:
+        before = self._refusals[key].times if key in self._refusals else 0
+        self._refusals[key] = Refusal(key, sysctls.canonical(write.new), writer, before + times)
         self._reflex.look_soon()
 
     def take_refusals(self) -> Sequence[Refusal]:
@@ -229,13 +219,8 @@ class Writes:
         self._stack.close()
 
 
-def _what(told: hook.Told) -> tuple[object, ...]:
-    """Return what makes two writes to one sysctl the same to whoever asks for their writer."""
-    return told.new, told.pid, told.cgroup
-
-
-def _value(told: hook.Told) -> Optional[str]:
-    return sysctls.canonical(told.new) if told.whole else None
+def _value(write: hook.Told) -> Optional[str]:
+    return sysctls.canonical(write.new) if write.whole else None
 
 
 def mounted(root: str) -> str:
