@@ -70,7 +70,7 @@ class Daemon:
         self._survey: Optional[Survey] = None
         self._stale: tuple[str, ...] = ()
         self._ready = False
-        self._unsettled = 0
+        self._unsettled = self._lost = 0
         self._targets = Targets(frozenset(), {}, ())
         self._started = self._periodic_at = time.monotonic()
         self.report: Optional[Report] = None  # replaced, never changed: other threads read it
@@ -184,13 +184,13 @@ class Daemon:
         begun = time.monotonic()
         kinds = {reason.kind for reason in reasons}
         turned, periodic = self._reflex.take(), not kinds.isdisjoint(_THOROUGH)
-        lost, fights, hear = self._writes.lost, self._reflex.fights, self._writes.hear
+        fights, hear = self._reflex.fights, self._writes.hear
         done = reconcile(self._host, self._config, self._history, time.monotonic, fights, periodic, hear)
         self._history = done.history
         self._unsettled = self._unsettled + 1 if done.unsettled else 0
         if not self._unsettled and ReasonKind.LINK in kinds:
             self._unsettled = 2  # the kernel tells of an interface just before it makes its sysctls
-        everything = self._writes.state().up and ReasonKind.LOST not in kinds and self._writes.lost == lost
+        everything, self._lost = self._writes.state().up and self._writes.lost == self._lost, self._writes.lost
         repairs = self._books.enter(
             done, turned, min(reason.at for reason in reasons), self._reflex.evidence, everything, fights
         )

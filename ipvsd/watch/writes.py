@@ -29,6 +29,8 @@ from ipvsd.watch.units import Units
 from ipvsd.writers import Writers
 
 RING = 1 << 16  # bytes
+# Seconds until what was lost is looked for: a whole look at once would only have more lost while it lasts.
+_BEHIND = 1.0
 _NUMBER = struct.Struct("<Q")
 
 
@@ -54,7 +56,7 @@ class Writes:
         self._own: Sequence[int] = ()
         self._listed = 0
         self.guards = False
-        self._lost = 0
+        self._lost, self._behind = 0, False
         self.detail = "not started"
 
     def attach(self) -> bool:
@@ -185,8 +187,14 @@ class Writes:
         (lost,) = _NUMBER.unpack_from(self._table, 8 * hook.LOST)
         if lost != self._lost:
             self._lost = lost
-            self._mailbox.put(ReasonKind.LOST, "bpf")
+            if not self._behind:
+                self._behind = True
+                self._mailbox.later(_BEHIND, self._tell_lost)
         return records
+
+    def _tell_lost(self) -> None:
+        self._behind = False
+        self._mailbox.put(ReasonKind.LOST, "bpf")
 
     def _wrong(self, key: str, write: hook.Told) -> bool:
         value = _value(write)

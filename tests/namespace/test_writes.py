@@ -248,6 +248,13 @@ def lost(node: Node) -> int:
     return times
 
 
+def test_what_is_lost_while_it_is_not_yet_looked_for_is_no_other_reason(node: Node) -> None:
+    for _ in range(3):
+        overflow()
+        node.writes.hear()
+    assert lost(node) == 1
+
+
 def test_more_writes_than_there_is_room_for_are_counted_and_wake_a_whole_look(node: Node) -> None:
     room = overflow()
     assert lost(node) == 1
