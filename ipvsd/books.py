@@ -61,7 +61,7 @@ class Books:
             attributed(item, evidence.of(item.name, item.found, done.read[item.name]), item.name in written)
             for item in found
         ]
-        before, self.fights = self.fights, _fought(fights, done, at_once, slow, now)
+        before, self.fights = self.fights, _fought(fights, done, at_once, slow, evidence, now)
         _log(fought(before.contended(), self.fights.contended(), fights.limit))
         _log(turned([item.action for item in at_once], swift, self.fights.contended()))
         known, self._told = self._told, told_of(self._told, done)
@@ -102,19 +102,30 @@ def _log(lines: Iterable[Line]) -> None:
 
 
 def _fought(
-    fights: Fights, done: Reconciled, at_once: Sequence[Turned], repairs: Iterable[Repair], now: float
+    fights: Fights,
+    done: Reconciled,
+    at_once: Sequence[Turned],
+    repairs: Iterable[Repair],
+    evidence: Evidence,
+    now: float,
 ) -> Fights:
     findings = (*done.after.sysctls, *done.after.parameters)
     wanted: dict[str, WantedSysctl] = {finding.name: finding.wanted for finding in findings}
     loaded = {action.name for action in (*done.proved, *(item.action for item in at_once))} - wanted.keys()
-    for repair in repairs:
-        # What comes back with its module has the kernel's defaults, and no rival.
-        if repair.name in wanted and wanted[repair.name].provider not in loaded:
-            gives_in = wanted[repair.name].policy is Policy.YIELD
-            fights = fights.repaired(repair.name, now, repair.who, gives_in)
     right = {finding.name for finding in findings if finding.right}
-    wrong = {finding.name for finding in findings if finding.found is not None} - right
+    wrong = {finding.name: finding.found for finding in findings if finding.found is not None and not finding.right}
+    kept = Counter(outcome.action.name for outcome in done.outcomes if outcome.kept)
+    # What comes back with its module has the kernel's defaults, and no rival.
+    rivals = {
+        repair.name: repair.who
+        for repair in repairs
+        if repair.name in wanted and wanted[repair.name].provider not in loaded
+    }
     # Written over before the look that was to prove it; but what went away since then was not.
-    for name in wrong & {outcome.action.name for outcome in done.outcomes if outcome.kept}:
-        fights = fights.repaired(name, now, "an unknown writer", wanted[name].policy is Policy.YIELD)
+    for name in wrong.keys() & kept.keys():
+        seen = evidence.of(name, wrong[name])
+        rivals[name] = str(seen.writer) if seen else "an unknown writer"
+    for name, rival in rivals.items():
+        for _ in range(max(1, kept[name])):  # each of our writes that was undone is one
+            fights = fights.repaired(name, now, rival, wanted[name].policy is Policy.YIELD)
     return fights.looked(right, wrong, now)

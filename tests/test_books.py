@@ -234,10 +234,16 @@ class Overwriting(FakeKernel):
 
 def test_a_value_that_is_written_over_again_and_again_is_a_fight(node: Node, capsys: Log) -> None:
     node.kernel = Overwriting()
-    for _ in range(LIMIT.repairs + 1):
+    for _ in range(2):  # in each of which it is undone more than once
         node.look()
     assert any(f"{FORWARD} is contended" in line and "an unknown writer" in line for line in said(capsys))
     assert node.books.tally.repair_failures == {}
+
+
+def test_who_writes_over_a_value_again_and_again_is_named_as_the_rival(node: Node) -> None:
+    node.kernel = Overwriting()
+    node.look(hear=node.seen)
+    assert node.books.fights.by_name[FORWARD].rival == "agent[7] of agent.service"
 
 
 class Vanishing(FakeKernel):
