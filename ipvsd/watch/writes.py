@@ -142,7 +142,6 @@ class Writes:
         self._listed = slot + 1
 
     def _receive(self) -> None:
-        # Before the rest: by now the value is mostly stored, and wrong.
         self._take(self._reflex.turn_back)
 
     def hear(self) -> None:
@@ -152,16 +151,17 @@ class Writes:
         now, but for what is being told on another processor at this moment. What is wrong for it is
         turned back when the mailbox is asked.
         """
-        if self._ring is not None:
-            self._take(lambda _: None)
+        self._take(lambda _: None)
 
     def _take(self, first: Callable[[str], Optional[str]]) -> None:
         """Take what was told of by now; `first` is asked for the value that it turned back, once for each sysctl.
 
         It may be much at once: what the same writer did again is read once, and each writer looked up once.
         """
+        if self._ring is None:
+            return
         held: dict[str, list[bytes]] = {}
-        for record in self._records():
+        for record in self._ring.take():
             key = self._names.get(hook.name(record))
             if key is not None:
                 held.setdefault(key, []).append(record)
@@ -181,16 +181,15 @@ class Writes:
             if wrong and (value is None or len(records) > 1 or value != _value(wrong[0])):
                 # What was turned back may be another write's.
                 self._mailbox.later(0.0, functools.partial(self._reflex.expect, key))
+        self._consider_lost()
 
-    def _records(self) -> Sequence[bytes]:
-        records = self._ring.take() if self._ring else ()
+    def _consider_lost(self) -> None:
         (lost,) = _NUMBER.unpack_from(self._table, 8 * hook.LOST)
         if lost != self._lost:
             self._lost = lost
             if not self._behind:
                 self._behind = True
                 self._mailbox.later(_BEHIND, self._tell_lost)
-        return records
 
     def _tell_lost(self) -> None:
         self._behind = False
