@@ -137,6 +137,7 @@ class Daemon:
             if asked or kinds & {ReasonKind.CONFIG, ReasonKind.PERIODIC, ReasonKind.RETRY}:
                 self._reload(asked)
             report = self._look(reasons)
+            self._mailbox.serve()  # a drift need not wait until all is told
             starts = not self._ready and self._may_start(report)
             if starts or (asked and self._ready):
                 self._ready = True
@@ -148,6 +149,7 @@ class Daemon:
             if starts:
                 self._add_comforts(report)
                 self._publish(report)
+            self._mailbox.serve()
             gc.enable()  # as a service it was off until here
             gc.collect()  # Python's free lists, too, which else keep what the largest look took
             reasons = self._wait()

@@ -90,6 +90,10 @@ class Mailbox:
             self._reasons.popleft()
         return reasons
 
+    def serve(self) -> None:
+        """Do what is due by now, within long work; reasons that come of it stay to be taken."""
+        self._poll(0)
+
     def take_signals(self) -> None:
         """Let SIGHUP, SIGTERM and SIGINT leave reasons here from now on; only the main thread may ask."""
         # Python calls the handler between two steps of the program; the byte ends a wait that is under way.

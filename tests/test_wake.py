@@ -182,6 +182,15 @@ def test_a_timer_that_is_far_away_does_not_lengthen_the_wait(mailbox: Mailbox) -
     assert mailbox.take(0.01) == ()
 
 
+def test_within_long_work_what_is_due_is_called_and_reasons_stay(mailbox: Mailbox) -> None:
+    mailbox.put(ReasonKind.MODULE, "before")
+    mailbox.later(0.0, lambda: mailbox.put(ReasonKind.SYSCTL, "due"))
+    mailbox.later(60.0, lambda: mailbox.put(ReasonKind.SYSCTL, "not yet"))
+    mailbox.serve()
+    mailbox.serve()
+    assert [reason.detail for reason in mailbox.take(0)] == ["before", "due"]
+
+
 def test_what_is_due_is_called_while_reasons_wait(mailbox: Mailbox) -> None:
     mailbox.put(ReasonKind.MODULE)
     mailbox.later(0.0, lambda: mailbox.put(ReasonKind.SYSCTL))
