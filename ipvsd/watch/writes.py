@@ -142,7 +142,7 @@ class Writes:
         self._listed = slot + 1
 
     def _receive(self) -> None:
-        self._take(self._reflex.turn_back)
+        self._take(self._reflex.turn_back, self._reflex.expect)
 
     def hear(self) -> None:
         """Take what was told of by now as evidence.
@@ -151,12 +151,13 @@ class Writes:
         now, but for what is being told on another processor at this moment. What is wrong for it is
         turned back when the mailbox is asked.
         """
-        self._take(lambda _: None)
+        self._take(lambda _: None, lambda key: self._mailbox.later(0.0, functools.partial(self._reflex.expect, key)))
 
-    def _take(self, first: Callable[[str], Optional[str]]) -> None:
+    def _take(self, first: Callable[[str], Optional[str]], then: Callable[[str], None]) -> None:
         """Take what was told of by now; `first` is asked for the value that it turned back, once for each sysctl.
 
-        It may be much at once: what the same writer did again is read once, and each writer looked up once.
+        `then` is told of what is wrong all the same, or will be. It may be much at once: what the same writer did
+        again is read once, and each writer looked up once.
         """
         if self._ring is None:
             return
@@ -172,15 +173,14 @@ class Writes:
             runs = [list(run) for _, run in itertools.groupby(records, hook.what)]
             told = [hook.told(run[0]) for run in runs]
             wrong = [write for write in told if not write.refused and self._wrong(key, write)]
+            value = turned[key]
+            if wrong and (value is None or len(records) > 1 or value != _value(wrong[0])):
+                then(key)  # what was turned back may be another write's
             for write in wrong[-KEPT:]:
                 self._keep(key, write, writer(write.pid, write.comm, write.cgroup))
             for write, run in zip(told, runs):
                 if write.refused:
                     self._refuse(key, write, writer(write.pid, write.comm, write.cgroup), len(run))
-            value = turned[key]
-            if wrong and (value is None or len(records) > 1 or value != _value(wrong[0])):
-                # What was turned back may be another write's.
-                self._mailbox.later(0.0, functools.partial(self._reflex.expect, key))
         self._consider_lost()
 
     def _consider_lost(self) -> None:
