@@ -220,6 +220,7 @@ class Reflex:
         unnamed, self._unnamed = self._unnamed, []
         if not unnamed:
             return
+        # What explains the first drift of each is kept for the others, too.
         firsts = {turned.action.name: turned.since for _, turned, _ in reversed(unnamed)}
         for name, since in firsts.items():
             self.evidence.settle(name.__eq__, since)

@@ -244,7 +244,8 @@ def lost(node: Node) -> int:
     """Wait until it is to be looked for what was lost; return for how many reasons."""
     times, deadline = 0, time.monotonic() + 10
     while not times and time.monotonic() < deadline:
-        times = [reason.kind for reason in node.mailbox.take(10)].count(ReasonKind.LOST)
+        reasons = [(reason.kind, reason.detail) for reason in node.mailbox.take(10)]
+        times = reasons.count((ReasonKind.LOST, "bpf"))
     return times
 
 
