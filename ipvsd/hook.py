@@ -65,10 +65,11 @@ _HELD, _GUARDED = 1, 2
 # refused; then what differs where the same is done again: the value before, and when.
 _RECORD = struct.Struct("<QQ16s64s64sQ64sQ")
 _TEXT = 64
-LONGEST = _TEXT - 1  # of a name that is told; a longer one is cut
+_LONGEST = _TEXT - 1  # of a name that is told; a longer one is cut
 _START = -_RECORD.size
 _PLACES = (8, 16, 32, 96, 160, 168, 232)
 _AT_CGROUP, _AT_COMM, _AT_NAME, _AT_NEW, _AT_REFUSED, _AT_OLD, _AT_TIME = (_START + place for place in _PLACES)
+_NAME_IN_RECORD = slice(_RECORD.size + _AT_NAME, _RECORD.size + _AT_NEW)
 _AT_BUCKET = _START - 8
 _AT_ANCESTORS = _AT_BUCKET - 8 * _DEPTH
 
@@ -192,14 +193,19 @@ def mark(name: bytes, guarded: bool) -> int:
 
 def _digest(name: bytes) -> int:
     digest = _BASIS
-    for (word,) in struct.iter_unpack("<Q", name[:LONGEST].ljust(_TEXT, b"\0")):
+    for (word,) in struct.iter_unpack("<Q", named(name)):
         digest = (digest ^ word) * _PRIME & _WORD
     return digest
 
 
 def name(record: bytes) -> bytes:
-    """Return the name of the sysctl that a record is about."""
-    return record[_RECORD.size + _AT_NAME : _RECORD.size + _AT_NEW].partition(b"\0")[0]
+    """Return the name of the sysctl that a record is about, as it stands there."""
+    return record[_NAME_IN_RECORD]
+
+
+def named(name: bytes) -> bytes:
+    """Return how the name of a sysctl, its path below /proc/sys, stands in a record."""
+    return name[:_LONGEST].ljust(_TEXT, b"\0")
 
 
 def what(record: bytes) -> bytes:

@@ -7,7 +7,6 @@ left to that look.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
 from collections.abc import Callable, Collection
@@ -63,9 +62,11 @@ class _Held(NamedTuple):
 
     def judge_printed(self, wanted: WantedSysctl, value: bytes) -> Judgement:
         """Do so with a value as the kernel prints it."""
-        return self.judge(
-            value, lambda: judged_sysctl(self.kernel, wanted, sysctls.canonical(value.decode("utf-8", "replace")))
-        )
+        known = self.judged.get(value)
+        if known is not None:  # as in nearly every event
+            return known
+        reading = sysctls.canonical(value.decode("utf-8", "replace"))
+        return self.judge(value, lambda: judged_sysctl(self.kernel, wanted, reading))
 
     def judge_now(self, host: Host) -> Judgement:
         """Do so with what is there at this moment."""
@@ -197,8 +198,10 @@ class Reflex:
         if isinstance(held.wanted, WantedSysctl) and opened:
             descriptor = opened(held.wanted.key)
             if descriptor is not None:
-                with contextlib.suppress(OSError):
+                try:
                     return self._turn_through(descriptor, held, held.wanted, since)
+                except OSError:
+                    pass  # by its path, then
         action = held.judge_now(self._host)
         if isinstance(action, bool):
             return action

@@ -20,7 +20,7 @@ class Ring:
 
     def __init__(self, name: str, size: int) -> None:
         """`size` is in bytes: a power of two, and a multiple of every page size."""
-        self._size = size
+        self._size, self._read = size, 0
         with contextlib.ExitStack() as stack:
             self.descriptor = bpf.create_map(bpf.RINGBUF, name, 0, 0, size)
             stack.callback(os.close, self.descriptor)
@@ -33,7 +33,7 @@ class Ring:
 
     def take(self) -> list[bytes]:
         """Return the records that are there by now, in their order, and make room for others."""
-        (read,), (written,) = _POSITION.unpack_from(self._ours), _POSITION.unpack_from(self._theirs)
+        read, (written,) = self._read, _POSITION.unpack_from(self._theirs)
         records = []
         while read < written:
             start = mmap.PAGESIZE + (read & self._size - 1)
@@ -44,6 +44,7 @@ class Ring:
             if not length & _DISCARDED:
                 records.append(self._theirs[start : start + size])
             read += _HEAD.size + (size + 7 & ~7)
+        self._read = read
         _POSITION.pack_into(self._ours, 0, read)
         return records
 

@@ -105,9 +105,7 @@ class Writes:
         paths = {key: sysctls.parts(key) or () for key in targets.sysctls}
         # What has two paths is told of under the one name that we hold it by.
         names = {
-            "/".join(path).encode()[: hook.LONGEST]: sysctls.ALIASES.get(key, key)
-            for key, path in paths.items()
-            if path
+            hook.named("/".join(path).encode()): sysctls.ALIASES.get(key, key) for key, path in paths.items() if path
         }
         self._allow(frozenset(targets.allowed if targets.guarded else ()))
         marks: dict[int, int] = {}
@@ -162,12 +160,15 @@ class Writes:
         if self._ring is None:
             return
         held: dict[str, list[bytes]] = {}
+        turned: dict[str, Optional[str]] = {}
         for record in self._ring.take():
             key = self._names.get(hook.name(record))
-            if key is not None:
-                held.setdefault(key, []).append(record)
-        # Before the rest: by now the value is mostly stored, and wrong.
-        turned = {key: first(key) for key in held}
+            if key is None:
+                continue
+            if key not in held:
+                # Before the rest: by now the value is mostly stored, and wrong.
+                held[key], turned[key] = [], first(key)
+            held[key].append(record)
         writer = functools.cache(self._writers.writer)
         for key, records in held.items():
             runs = [list(run) for _, run in itertools.groupby(records, hook.what)]
