@@ -28,6 +28,8 @@ IMPORTS = "import yaml, dataclasses, argparse, socket"
 LOADED = "br_netfilter ip_vs_rr ip_vs_wrr ip_vs_sh"
 NOTIFY = "/run/measure.notify"
 FILE = "/run/measure.conf"
+# A pair of processes is quick or slow for as long as it lives, by the processors that it happened to get.
+OF_A_PAIR = 20
 
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -95,14 +97,10 @@ def await_right(path: str) -> None:
         watched.close()
 
 
-# A pair of processes is quick or slow for as long as it lives, by the processors that it happened to get.
-OF_A_PARTNER = 20
-
-
 class Partner:
     """Another Python process that gives back each byte."""
 
-    def __init__(self) -> None:
+    def __enter__(self) -> Partner:
         self.process = subprocess.Popen(
             [sys.executable, "-I", "-c", ECHO], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
         )
@@ -110,6 +108,7 @@ class Partner:
         assert self.process.stdout
         self.there, self.back = self.process.stdin.fileno(), self.process.stdout.fileno()
         self.round_trip()
+        return self
 
     def round_trip(self) -> float:
         begun = time.perf_counter()
@@ -117,23 +116,21 @@ class Partner:
         os.read(self.back, 1)
         return time.perf_counter() - begun
 
-    def close(self) -> None:
+    def __exit__(self, *raised: object) -> None:
         self.process.kill()
         self.process.wait()
 
 
 def sysctl(times: str, key: str = "net.ipv4.ip_forward") -> dict[str, list[float]]:
-    partner, watched = Partner(), Watched(proc(key))
+    watched, tries = Watched(proc(key)), range(int(times))
     found: dict[str, list[float]] = {"round trip": [], "repair": []}
-    for number in range(1, int(times) + 1):
-        time.sleep(random.uniform(0.005, 0.03))
-        found["round trip"].append(partner.round_trip())
-        time.sleep(random.uniform(0.005, 0.03))
-        found["repair"].append(watched.drift())
-        if number % OF_A_PARTNER == 0:
-            partner.close()
-            partner = Partner()
-    partner.close()
+    for first in tries[::OF_A_PAIR]:
+        with Partner() as partner:
+            for _ in tries[first : first + OF_A_PAIR]:
+                time.sleep(random.uniform(0.005, 0.03))
+                found["round trip"].append(partner.round_trip())
+                time.sleep(random.uniform(0.005, 0.03))
+                found["repair"].append(watched.drift())
     watched.close()
     return found
 
