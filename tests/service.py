@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Optional
 
@@ -27,10 +28,12 @@ class Service:
         self._systemd.settimeout(20)
         self.said: list[str] = []
 
-    def start(self, *options: str, **environment: str) -> None:
+    def start(self, *options: str, program: Sequence[str] = (), **environment: str) -> None:
+        """Start it, or a program that runs it."""
+        command = program or ("-m", "ipvsd", "run", "--root", str(self.tree), *options)
         with (self.tree / "log").open("w") as log:  # not a pipe, which nobody would read meanwhile
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "ipvsd", "run", "--root", str(self.tree), *options],
+                [sys.executable, *command],
                 cwd=REPOSITORY,
                 env={"PATH": os.environ["PATH"], "NOTIFY_SOCKET": str(self.tree / "notify"), **environment},
                 stderr=log,

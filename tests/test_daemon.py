@@ -164,6 +164,37 @@ def test_what_was_turned_back_is_told_before_the_end(service: Service, until: Un
     assert [line for line in log if "wrote net.ipv4.ip_forward: found '0', wanted '1'; changed by unknown" in line]
 
 
+# A daemon whose second look ends with a drift, and which says what is there when it begins to tell of that look.
+DRIFTS_WHILE_LOOKING = """
+import pathlib, sys
+from ipvsd import daemon
+
+file = pathlib.Path(sys.argv[1], "proc/sys/net/ipv4/ip_forward")
+
+class Drifting(daemon.Daemon):
+    def _look(self, reasons):
+        report = super()._look(reasons)
+        if self._ready:
+            file.write_text("0")
+        return report
+
+class Telling(daemon.Notifier):
+    def ready(self, status):
+        super().ready(status + ", ip_forward " + file.read_text().strip())
+
+daemon.Notifier = Telling
+Drifting(sys.argv[1]).run()
+"""
+
+
+def test_a_drift_during_a_look_is_turned_back_before_the_look_is_told(service: Service) -> None:
+    service.start(program=("-c", DRIFTS_WHILE_LOOKING, str(service.tree)))
+    service.hears("READY=1", "ip_forward 1")
+    service.process.send_signal(signal.SIGHUP)
+    assert service.hears("READY=1").endswith("ip_forward 1")
+    service.stop()
+
+
 def test_a_storm_of_writes_to_what_is_wrong_and_waits_wakes_nobody(service: Service, until: Until) -> None:
     others = [f"net.test.key{number}" for number in range(20)]
     wanted = ", ".join(f"{name}: 1" for name in others)
