@@ -41,7 +41,9 @@ def _head(results: Results) -> Iterator[str]:
     yield ""
     if "no KVM" in results.machine["emulation"]:
         yield "The machine is emulated, in which Python is some 10 to 15 times slower than outside. Its times"
-        yield "mean little; the ratios of times from the same boot are what counts."
+        yield "mean little; the ratios of times from the same boot are what counts. Each of its processors has one of"
+        yield "this computer's to itself: where both share one, what is woken may wait for the end of a time slice, and"
+        yield "a sysctl's median ratio is up to 1.5 times as much."
         yield ""
 
 
