@@ -72,7 +72,8 @@ def describe(node: Node) -> Iterator[tuple[str, str]]:
     yield "date", time.strftime("%Y-%m-%d", time.gmtime())
     yield "ipvsd", f"{__version__}, {subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()}"
     yield "emulation", f"{qemu.splitlines()[0]}, {'KVM' if 'kvm' in accelerator else f'no KVM ({accelerator})'}"
-    yield "machine", f"{processors} processors, each with one of the computer's to itself; {memory} MiB"
+    own = ", each with one of the computer's to itself" if int(processors) <= len(os.sched_getaffinity(0)) else ""
+    yield "machine", f"{processors} processors{own}; {memory} MiB"
     yield "system", f"{system}, Linux {kernel}, {python}, {systemd}, {kmod}, {tuned}"
     yield "computer", f"{os.cpu_count()} x {model.group(1) if model else platform.machine()}"
     yield "its Python", platform.python_version()
