@@ -67,7 +67,7 @@ vm: $(DEB)  ## a shell in a bench machine with the package installed
 	@$(MAKE) --no-print-directory packages WANTED="$(BENCH_PACKAGES)"
 	@$(PYTHON_SYSTEM) -m tests.vm.shell
 
-bench: $(DEB) $(BIN)/.ready  ## measure what docs/benchmarks.md says, and write it; a quarter of an hour
+bench: $(DEB) $(BIN)/.ready  ## measure what docs/benchmarks.md says, and write it; twenty minutes
 	@$(MAKE) --no-print-directory packages WANTED="$(BENCH_PACKAGES)"
 	@PATH=$(SYSTEM_PATH) PYTHONDONTWRITEBYTECODE=1 $(BIN)/python -m tests.vm.bench docs
 
