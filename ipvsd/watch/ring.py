@@ -24,7 +24,9 @@ class Ring:
         with contextlib.ExitStack() as stack:
             self.descriptor = bpf.create_map(bpf.RINGBUF, name, 0, 0, size)
             stack.callback(os.close, self.descriptor)
-            self._ours = stack.enter_context(mmap.mmap(self.descriptor, mmap.PAGESIZE))
+            ours = stack.enter_context(mmap.mmap(self.descriptor, mmap.PAGESIZE))
+            # In one store: a 0 in between, as struct has it, would be a full ring to the kernel, or one not awaited.
+            self._ours = stack.enter_context(memoryview(ours).cast("Q"))
             # Mapped twice in a row, so that no record is in two pieces.
             length = mmap.PAGESIZE + 2 * size
             theirs = mmap.mmap(self.descriptor, length, prot=mmap.PROT_READ, offset=mmap.PAGESIZE)
@@ -44,8 +46,8 @@ class Ring:
             if not length & _DISCARDED:
                 records.append(self._theirs[start : start + size])
             read += _HEAD.size + (size + 7 & ~7)
-        self._read = read
-        _POSITION.pack_into(self._ours, 0, read)
+        if read != self._read:
+            self._ours[0] = self._read = read
         return records
 
     def close(self) -> None:
