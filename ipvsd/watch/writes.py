@@ -12,8 +12,7 @@ import functools
 import itertools
 import mmap
 import os
-import struct
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Optional
 
 from ipvsd import bpf, hook, sysctls
@@ -24,6 +23,7 @@ from ipvsd.reflex import Reflex
 from ipvsd.report import SourceState, Writer
 from ipvsd.wake import Mailbox
 from ipvsd.watch import Targets
+from ipvsd.watch.allowed import Allowed
 from ipvsd.watch.ring import Ring
 from ipvsd.watch.units import Units
 from ipvsd.writers import Writers
@@ -31,7 +31,6 @@ from ipvsd.writers import Writers
 RING = 1 << 16  # bytes
 # Seconds until what was lost is looked for: a whole look at once would only have more lost while it lasts.
 _BEHIND = 1.0
-_NUMBER = struct.Struct("<Q")
 
 
 class Refusal(NamedTuple):
@@ -54,7 +53,6 @@ class Writes:
         self._marks: dict[int, int] = {}
         self._refusals: dict[str, Refusal] = {}
         self._own: Sequence[int] = ()
-        self._listed = 0
         self.guards = False
         self._lost, self._behind = 0, False
         self.detail = "not started"
@@ -81,15 +79,15 @@ class Writes:
         allowed = _opened(stack, bpf.create_map(bpf.ARRAY, "ipvsd_allowed", 4, 8 * hook.ALLOWED, 1, bpf.MMAPABLE))
         program, tells_process, self.guards = _load(stack, table, allowed, ring.descriptor)
         size = -(-hook.BUCKETS * 8 // mmap.PAGESIZE) * mmap.PAGESIZE
-        self._table = stack.enter_context(mmap.mmap(table, size))
-        self._allowed = stack.enter_context(mmap.mmap(allowed, mmap.PAGESIZE))
+        self._table = _numbers(stack, table, size)
+        self._allowed = Allowed(_numbers(stack, allowed, mmap.PAGESIZE))
         group = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             _opened(stack, bpf.attach(program, group))
         finally:
             os.close(group)
         self._writers = Writers(self._root, place)
-        self._units = Units(self._mailbox, place, self._let)
+        self._units = Units(self._mailbox, place, self._allowed.add)
         stack.callback(self._units.close)
         # Where the kernel tells no process, our own writes are known by our control group.
         self._own = () if tells_process else self._writers.own_group()
@@ -107,7 +105,8 @@ class Writes:
         names = {
             hook.named("/".join(path).encode()): sysctls.ALIASES.get(key, key) for key, path in paths.items() if path
         }
-        self._allow(frozenset(targets.allowed if targets.guarded else ()))
+        groups = self._units.groups(frozenset(targets.allowed if targets.guarded else ()))
+        self._allowed.replace((*self._own, *groups))  # as they are now
         marks: dict[int, int] = {}
         for name, key in names.items():
             bucket = hook.bucket(name)
@@ -120,24 +119,10 @@ class Writes:
         # A bucket is marked before any other is cleared, so that nothing that stays held goes unseen.
         for bucket, mark in marks.items():
             if self._marks.get(bucket) != mark:
-                _NUMBER.pack_into(self._table, 8 * bucket, mark)
+                self._table[bucket] = mark
         for bucket in self._marks.keys() - marks.keys():
-            _NUMBER.pack_into(self._table, 8 * bucket, 0)
+            self._table[bucket] = 0
         self._names, self._marks = names, marks
-
-    def _allow(self, units: Set[str]) -> None:
-        """List the control groups of these units, as they are now."""
-        identities = (*self._own, *self._units.groups(units))
-        for slot in range(hook.ALLOWED):
-            identity = identities[slot] if slot < len(identities) else 0
-            _NUMBER.pack_into(self._allowed, 8 * slot, identity)
-        self._listed = len(identities)
-
-    def _let(self, identity: int) -> None:
-        """List one more, until all are listed again; the last one has to give way if there is no room."""
-        slot = min(self._listed, hook.ALLOWED - 1)
-        _NUMBER.pack_into(self._allowed, 8 * slot, identity)
-        self._listed = slot + 1
 
     def _receive(self) -> None:
         self._take(self._reflex.turn_back, self._reflex.expect)
@@ -185,7 +170,7 @@ class Writes:
         self._consider_lost()
 
     def _consider_lost(self) -> None:
-        (lost,) = _NUMBER.unpack_from(self._table, 8 * hook.LOST)
+        lost = self._table[hook.LOST]
         if lost != self._lost:
             self._lost = lost
             if not self._behind:
@@ -252,6 +237,11 @@ def _load(stack: contextlib.ExitStack, table: int, allowed: int, ring: int) -> t
             except OSError as error:
                 last = error
     raise last
+
+
+def _numbers(stack: contextlib.ExitStack, table: int, size: int) -> memoryview:
+    """Return what a map holds, each number of which is stored at once, as the program may read it at any moment."""
+    return stack.enter_context(memoryview(stack.enter_context(mmap.mmap(table, size))).cast("Q"))
 
 
 def _opened(stack: contextlib.ExitStack, descriptor: int) -> int:
