@@ -164,19 +164,28 @@ def test_what_was_turned_back_is_told_before_the_end(service: Service, until: Un
     assert [line for line in log if "wrote net.ipv4.ip_forward: found '0', wanted '1'; changed by unknown" in line]
 
 
-# A daemon whose second look ends with a drift, and which says what is there when it begins to tell of that look.
-DRIFTS_WHILE_LOOKING = """
+# A daemon that makes a drift itself at the end of one of its methods, and says what there is when it goes on.
+DRIFTING = """
 import pathlib, sys
 from ipvsd import daemon
 
 file = pathlib.Path(sys.argv[1], "proc/sys/net/ipv4/ip_forward")
 
 class Drifting(daemon.Daemon):
-    def _look(self, reasons):
-        report = super()._look(reasons)
-        if self._ready:
+    def drift(self, where, result):
+        if self._ready and where == sys.argv[2]:
             file.write_text("0")
-        return report
+        return result
+
+    def _look(self, reasons):
+        return self.drift("look", super()._look(reasons))
+
+    def _publish(self, report):
+        return self.drift("publish", super()._publish(report))
+
+    def _wait(self):
+        self._notifier.status("waiting with ip_forward " + file.read_text().strip())
+        return super()._wait()
 
 class Telling(daemon.Notifier):
     def ready(self, status):
@@ -188,10 +197,16 @@ Drifting(sys.argv[1]).run()
 
 
 def test_a_drift_during_a_look_is_turned_back_before_the_look_is_told(service: Service) -> None:
-    service.start(program=("-c", DRIFTS_WHILE_LOOKING, str(service.tree)))
+    service.start(program=("-c", DRIFTING, str(service.tree), "look"))
     service.hears("READY=1", "ip_forward 1")
     service.process.send_signal(signal.SIGHUP)
     assert service.hears("READY=1").endswith("ip_forward 1")
+    service.stop()
+
+
+def test_a_drift_while_a_look_is_told_is_turned_back_before_anything_is_tidied(service: Service) -> None:
+    service.start(program=("-c", DRIFTING, str(service.tree), "publish"))
+    assert service.hears("STATUS=waiting").endswith("ip_forward 1")
     service.stop()
 
 

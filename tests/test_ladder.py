@@ -18,8 +18,8 @@ LADDER = """
     groups health cgroups assembly hook evidence
     document settings config effective configfiles desire
     wake moduletree kmod host bpf capabilities hugepages writers reconcile persist preflight tally table journal
-    configured narrate reflex watch watch.inotify watch.sysctls watch.uevents watch.units watch.ring watch.writes
-    watch.files ipvs
+    configured narrate reflex watch watch.inotify watch.sysctls watch.uevents watch.units watch.ring
+    watch.allowed watch.writes watch.files ipvs
     rivals defaults rivals.ini rivals.tree rivals.sysctl_d rivals.tuned rivals.networkd rivals.firewalld
     rivals.networkmanager rivals.modules rivals.survey
     present history books statusfile explain metrics web notify daemon
