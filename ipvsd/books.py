@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from ipvsd import history, present
 from ipvsd.contention import Fights
@@ -13,7 +13,7 @@ from ipvsd.journal import log
 from ipvsd.model import Finding, Policy, WantedSysctl
 from ipvsd.narrate import Line, fought, narrate, refused, told_of, turned
 from ipvsd.reconcile import Reconciled
-from ipvsd.report import Contended, Repair, Tally
+from ipvsd.report import UNKNOWN, Contended, Repair, Tally
 from ipvsd.tally import Ledger, labels
 from ipvsd.watch.writes import Refusal
 
@@ -44,18 +44,19 @@ class Books:
         at_once: Sequence[Turned],
         since: float,
         evidence: Evidence,
-        everything: bool,
+        watched: Collection[str],
         fights: Fights,
     ) -> tuple[Repair, ...]:
         """Enter a look, and what was turned back at once since the one before it; return the repairs of both.
 
-        `since` is when the first event came that led to it (CLOCK_MONOTONIC); `everything` says that no
-        process's write goes unseen. Of what is not wrong now the evidence is dropped, in time.
+        `since` is when the first event came that led to it (CLOCK_MONOTONIC); `watched` are those to which no
+        process's write went unseen since the look before it. Of what is not wrong now the evidence is dropped,
+        in time.
         """
         now, wall = time.monotonic(), time.time()
         self._ledger, turned_back = self._ledger.turned(at_once, wall, labels(done))
         self._ledger, found = self._ledger.book(done, since, now, wall)
-        written = {finding.name for finding in done.after.sysctls} if everything else set()
+        written = {finding.name for finding in done.after.sysctls if finding.name in watched}
         swift = [attributed(item, how.seen, item.name in written) for item, how in zip(turned_back, at_once)]
         slow = [
             attributed(item, evidence.of(item.name, item.found, done.read[item.name]), item.name in written)
@@ -117,14 +118,14 @@ def _fought(
     kept = Counter(outcome.action.name for outcome in done.outcomes if outcome.kept)
     # What comes back with its module has the kernel's defaults, and no rival.
     rivals = {
-        repair.name: repair.who
+        repair.name: "" if repair.who == UNKNOWN else repair.who
         for repair in repairs
         if repair.name in wanted and wanted[repair.name].provider not in loaded
     }
     # Written over before the look that was to prove it; but what went away since then was not.
     for name in wrong.keys() & kept.keys():
         seen = evidence.of(name, wrong[name])
-        rivals[name] = str(seen.writer) if seen else "an unknown writer"
+        rivals[name] = str(seen.writer) if seen else ""
     for name, rival in rivals.items():
         for _ in range(max(1, kept[name])):  # each of our writes that was undone is one
             fights = fights.repaired(name, now, rival, wanted[name].policy is Policy.YIELD)

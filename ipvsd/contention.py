@@ -24,7 +24,7 @@ class Fight(NamedTuple):
 
     level: float = 0.0
     last: float = 0.0
-    rival: str = ""
+    rival: str = "an unknown writer"  # the last one that was seen
     since: Optional[float] = None
     wrong: float = 0.0  # when it was last seen wrong
     yielded: bool = False
@@ -41,11 +41,14 @@ class Fights(NamedTuple):
     by_name: Mapping[str, Fight] = NOTHING
 
     def repaired(self, name: str, now: float, rival: str, gives_in: bool = False) -> Fights:
-        """Return the fights after one more repair; `gives_in` says that the other writer may have it for good."""
+        """Return the fights after one more repair; `gives_in` says that the other writer may have it for good.
+
+        An empty `rival` was not seen: it is taken for the one before it.
+        """
         old = self.by_name.get(name, Fight())
         level = self._level(old, now) + 1.0
         since = now if old.since is None and level > self.limit.repairs else old.since
-        fight = Fight(level, now, rival, since, now, old.yielded or (gives_in and since is not None))
+        fight = Fight(level, now, rival or old.rival, since, now, old.yielded or (gives_in and since is not None))
         return self._replace(by_name={**self.by_name, name: fight})
 
     def looked(self, right: Collection[str], wrong: Collection[str], now: float) -> Fights:

@@ -70,7 +70,7 @@ class Daemon:
         self._survey: Optional[Survey] = None
         self._stale: tuple[str, ...] = ()
         self._ready = False
-        self._unsettled = self._lost = 0
+        self._unsettled = 0
         self._targets = Targets(frozenset(), {}, ())
         self._started = self._periodic_at = time.monotonic()
         self.report: Optional[Report] = None  # replaced, never changed: other threads read it
@@ -192,10 +192,8 @@ class Daemon:
         self._unsettled = self._unsettled + 1 if done.unsettled else 0
         if not self._unsettled and ReasonKind.LINK in kinds:
             self._unsettled = 2  # the kernel tells of an interface just before it makes its sysctls
-        everything, self._lost = self._writes.state().up and self._writes.lost == self._lost, self._writes.lost
-        repairs = self._books.enter(
-            done, turned, min(reason.at for reason in reasons), self._reflex.evidence, everything, fights
-        )
+        watched, since = self._writes.watched(), min(reason.at for reason in reasons)
+        repairs = self._books.enter(done, turned, since, self._reflex.evidence, watched, fights)
         self._reflex.fights = self._books.fights
         self._consider_table(repairs, periodic)
         self._books.refused(self._writes.take_refusals())

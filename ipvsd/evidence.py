@@ -6,7 +6,7 @@ from typing import Callable, NamedTuple, Optional
 
 from ipvsd import values
 from ipvsd.model import Action
-from ipvsd.report import Repair, Writer
+from ipvsd.report import UNKNOWN, Repair, Writer
 
 KEPT = 16  # writes to one sysctl
 _FRESH = 1.0  # seconds: a write that was heard of may not have been stored yet
@@ -80,5 +80,5 @@ def attributed(repair: Repair, seen: Optional[Seen], everything: bool) -> Repair
     `everything` says that what no process was seen to do, the kernel did itself.
     """
     if seen is None:
-        return repair._replace(who="the kernel" if everything else "unknown")
+        return repair._replace(who="the kernel" if everything else UNKNOWN)
     return repair._replace(before=seen.before, who=str(seen.writer), writer=seen.writer)

@@ -240,7 +240,7 @@ class Reflex:
         self.look_soon()
         if isinstance(wanted, WantedModule):
             return
-        rival = str(seen.writer) if seen else "an unknown writer"
+        rival = str(seen.writer) if seen else ""
         self.fights = self.fights.repaired(action.name, turned.until, rival, wanted.policy is Policy.YIELD)
         if action.name in self.fights.left_alone(periodic=False):
             self._held.pop(action.name, None)

@@ -28,6 +28,9 @@ class Writer(NamedTuple):
         return f"{process} of {where}" if where else process
 
 
+UNKNOWN = "unknown"  # whoever made a drift
+
+
 class Repair(NamedTuple):
     """One action that the look after it proved. `seconds` runs from the event to that look.
 
@@ -40,7 +43,7 @@ class Repair(NamedTuple):
     time: float  # seconds since the epoch
     seconds: float
     before: str = ""  # the value that the writer found, where it was seen
-    who: str = "unknown"
+    who: str = UNKNOWN
     writer: Optional[Writer] = None
 
     def __str__(self) -> str:

@@ -42,13 +42,13 @@ class Node:
         self,
         *at_once: Turned,
         periodic: bool = False,
-        everything: bool = True,
+        watched: Collection[str] = (FORWARD,),
         hear: Callable[[], None] = lambda: None,
     ) -> Reconciled:
         now = time.monotonic()
         done = reconcile(self.kernel, self.config, self.history, lambda: now, self.fights, periodic, hear)
         self.history = done.history
-        self.books.enter(done, at_once, now, self.evidence, everything, self.fights)
+        self.books.enter(done, at_once, now, self.evidence, watched, self.fights)
         self.fights = self.books.fights
         return done
 
@@ -109,14 +109,14 @@ def test_what_was_turned_back_at_once_is_attributed_in_every_book(node: Node, ca
     assert (node.books.tally.drifts, node.books.tally.repairs) == ({FORWARD: 1}, {FORWARD: 1})
 
 
-@pytest.mark.parametrize(("everything", "who"), [(True, "the kernel"), (False, "unknown")])
-def test_what_no_process_was_seen_to_do(node: Node, everything: bool, who: str) -> None:
-    node.look(*turned(), everything=everything)
+@pytest.mark.parametrize(("watched", "who"), [([FORWARD], "the kernel"), (["net.ipv4.vs.conntrack"], "unknown")])
+def test_what_no_process_was_seen_to_do(node: Node, watched: Collection[str], who: str) -> None:
+    node.look(*turned(), watched=watched)
     assert node.books.repairs[-1].who == who
 
 
 def test_an_unloading_that_was_not_seen_is_nobodys(node: Node) -> None:
-    node.look(Turned(LoadModule("ip_vs"), 10.0, 10.01, 10.04), everything=True)
+    node.look(Turned(LoadModule("ip_vs"), 10.0, 10.01, 10.04), watched=["ip_vs"])
     assert node.books.repairs[-1].who == "unknown"
 
 
@@ -201,6 +201,16 @@ def test_a_periodic_look_writes_what_is_fought_over_in_silence(node: Node, capsy
     node.look(periodic=True)
     assert (node.kernel.values[FORWARD], said(capsys)) == ("1", [])
     assert len(node.books.contended()) == 1
+
+
+def test_the_rival_of_what_is_no_longer_watched_stays_the_one_that_was_seen(node: Node) -> None:
+    for _ in range(LIMIT.repairs + 1):
+        node.seen(ago=10.0)
+        node.drift()
+    node.kernel.values[FORWARD] = "0"
+    node.look(periodic=True, watched=())
+    assert node.books.repairs[-1].who == "unknown"
+    assert [item.rival for item in node.books.contended()] == ["agent[7] of agent.service"]
 
 
 def test_a_fight_that_a_reload_ended_is_told(node: Node, capsys: Log) -> None:

@@ -38,6 +38,11 @@ def test_one_more_is_and_names_the_rival_and_when() -> None:
     assert (fights.contended()[KEY].rival, fights.contended()[KEY].since) == ("agent[7]", 5.0)
 
 
+def test_who_was_not_seen_is_taken_for_the_rival_before() -> None:
+    assert repaired(fight(), 20.0, rival="").by_name[KEY].rival == "agent[7]"
+    assert repaired(Fights(LIMIT), 0.0, rival="").by_name[KEY].rival == "an unknown writer"
+
+
 def test_a_fight_goes_on_since_it_began_and_names_the_last_rival() -> None:
     fights = repaired(fight(), 20.0, rival="tuned[9]")
     assert (fights.contended()[KEY].since, fights.contended()[KEY].rival) == (3.0, "tuned[9]")
