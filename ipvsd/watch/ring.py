@@ -34,7 +34,11 @@ class Ring:
             self._stack = stack.pop_all()
 
     def take(self) -> list[bytes]:
-        """Return the records that are there by now, in their order, and make room for others."""
+        """Return the records that are there by now, in their order, and make room for others.
+
+        That a record is read after its head, and its head after the position, is what x86-64 does by itself;
+        on arm64 no more ensures it than the wake-up that came before.
+        """
         read, (written,) = self._read, _POSITION.unpack_from(self._theirs)
         records = []
         while read < written:

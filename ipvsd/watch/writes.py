@@ -12,7 +12,7 @@ import functools
 import itertools
 import mmap
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple, Optional
 
 from ipvsd import bpf, hook, sysctls
@@ -54,7 +54,7 @@ class Writes:
         self._refusals: dict[str, Refusal] = {}
         self._own: Sequence[int] = ()
         self.guards = False
-        self._lost, self._behind = 0, False
+        self._lost, self._told_lost, self._behind = 0, 0, False
         self.detail = "not started"
 
     def attach(self) -> bool:
@@ -131,8 +131,8 @@ class Writes:
         """Take what was told of by now as evidence.
 
         A write is told of before it is stored, so that what made a value that was read before is known
-        now, but for what is being told on another processor at this moment. What is wrong for it is
-        turned back when the mailbox is asked.
+        now, but for what is being told on another processor at this moment, and what was told after that
+        began. What is wrong for it is turned back when the mailbox is asked.
         """
         self._take(lambda _: None, lambda key: self._mailbox.later(0.0, functools.partial(self._reflex.expect, key)))
 
@@ -154,19 +154,21 @@ class Writes:
                 # Before the rest: by now the value is mostly stored, and wrong.
                 held[key], turned[key] = [], first(key)
             held[key].append(record)
+        told = {key: _runs(records) for key, records in held.items()}
+        wrong = {key: [write for write, _ in runs if self._wrong(key, write)] for key, runs in told.items()}
+        for key, writes in wrong.items():
+            back = turned[key]
+            if writes and (len(held[key]) > 1 or back in (None, _before(writes[0])) or back != _value(writes[0])):
+                then(key)  # nothing was turned back, or maybe what another write had made
         writer = functools.cache(self._writers.writer)
-        for key, records in held.items():
-            runs = [list(run) for _, run in itertools.groupby(records, hook.what)]
-            told = [hook.told(run[0]) for run in runs]
-            wrong = [write for write in told if not write.refused and self._wrong(key, write)]
-            value = turned[key]
-            if wrong and (value is None or len(records) > 1 or value != _value(wrong[0])):
-                then(key)  # what was turned back may be another write's
-            for write in wrong[-KEPT:]:
+        for key, runs in told.items():
+            for write in wrong[key][-KEPT:]:
                 self._keep(key, write, writer(write.pid, write.comm, write.cgroup))
-            for write, run in zip(told, runs):
-                if write.refused:
-                    self._refuse(key, write, writer(write.pid, write.comm, write.cgroup), len(run))
+            refused = [(write, times) for write, times in runs if write.refused]
+            if refused:
+                last, _ = refused[-1]
+                times = sum(times for _, times in refused)
+                self._refuse(key, last, writer(last.pid, last.comm, last.cgroup), times)
         self._consider_lost()
 
     def _consider_lost(self) -> None:
@@ -183,10 +185,10 @@ class Writes:
 
     def _wrong(self, key: str, write: hook.Told) -> bool:
         value = _value(write)
-        return value is None or not self._reflex.wanted(key, value)
+        return not write.refused and (value is None or not self._reflex.wanted(key, value))
 
     def _keep(self, key: str, write: hook.Told, writer: Writer) -> None:
-        seen = Seen(_value(write), writer, sysctls.canonical(write.old), write.at)
+        seen = Seen(_value(write), writer, _before(write), write.at)
         self._reflex.evidence.add(key, seen)
 
     def _refuse(self, key: str, write: hook.Told, writer: Writer, times: int) -> None:
@@ -198,6 +200,11 @@ class Writes:
         """Return what was refused since this was last asked, the last of each sysctl."""
         refusals, self._refusals = tuple(self._refusals.values()), {}
         return refusals
+
+    def watched(self) -> Collection[str]:
+        """Return the sysctls to which no process's write went unseen since this was last asked."""
+        complete, self._told_lost = self._lost == self._told_lost, self._lost
+        return frozenset(self._names.values() if complete and self._ring is not None else ())
 
     @property
     def lost(self) -> int:
@@ -214,6 +221,16 @@ class Writes:
 
 def _value(write: hook.Told) -> Optional[str]:
     return sysctls.canonical(write.new) if write.whole else None
+
+
+def _before(write: hook.Told) -> str:
+    return sysctls.canonical(write.old)
+
+
+def _runs(records: Sequence[bytes]) -> list[tuple[hook.Told, int]]:
+    """Return each write with how often the same writer then did the same."""
+    runs = [list(run) for _, run in itertools.groupby(records, hook.what)]
+    return [(hook.told(run[0]), len(run)) for run in runs]
 
 
 def mounted(root: str) -> str:

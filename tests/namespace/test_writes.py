@@ -26,7 +26,8 @@ from ipvsd.host import LinuxHost
 from ipvsd.model import ReasonKind
 from ipvsd.reflex import Reflex
 from ipvsd.wake import Mailbox
-from ipvsd.watch import Targets
+from ipvsd.watch import Targets, writes
+from ipvsd.watch.ring import Ring
 from ipvsd.watch.writes import RING, Writes, mounted
 from tests.namespace.attached import ALL, FILE, KEY, Node, by_another_process, missing, writer
 from tests.service import REPOSITORY
@@ -234,6 +235,29 @@ def test_a_storm_that_is_heard_of_at_once_is_looked_at_once(node: Node, monkeypa
     assert node.seen().writer.comm == "sh"
 
 
+def test_a_write_that_is_yet_to_be_stored_is_turned_back_after_one_of_the_same_value(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    by_another_process("0")
+    assert node.writes._ring
+    (first,) = node.writes._ring.take()
+    # The next one is told of while the value of this one is still there.
+    told = [first[: -64 - 8] + b"0\n".ljust(64, b"\0") + first[-8:]]
+    monkeypatch.setattr(Ring, "take", lambda _: [told.pop()] if told else [])
+    node.writes._receive()
+    assert FILE.read_text() == "1\n"
+    FILE.write_text("0\n")  # stored now; of our own writes nothing is told
+    assert node.repaired(2) == [("0", "1")] * 2
+
+
+def test_what_was_lost_makes_nothing_watched_until_it_is_asked_again(node: Node) -> None:
+    assert node.writes.watched() == {KEY}
+    overflow()
+    node.writes.hear()
+    assert node.writes.watched() == set()
+    assert node.writes.watched() == {KEY}
+
+
 def test_a_loss_is_heard_of(node: Node) -> None:
     room = overflow()
     node.writes.hear()
@@ -249,11 +273,17 @@ def lost(node: Node) -> int:
     return times
 
 
-def test_what_is_lost_while_it_is_not_yet_looked_for_is_no_other_reason(node: Node) -> None:
+def test_what_is_lost_is_looked_for_a_moment_later_and_once(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writes, "_BEHIND", 0.5)
+    begun, told = time.monotonic(), list[float]()
     for _ in range(3):
         overflow()
         node.writes.hear()
-    assert lost(node) == 1
+    while time.monotonic() < begun + 1.5:
+        reasons = node.mailbox.take(begun + 1.5 - time.monotonic())
+        told += [time.monotonic() - begun for reason in reasons if reason.kind is ReasonKind.LOST]
+    assert len(told) == 1
+    assert told[0] >= 0.5
 
 
 def test_more_writes_than_there_is_room_for_are_counted_and_wake_a_whole_look(node: Node) -> None:
