@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Collection
-from typing import NamedTuple, Optional, Protocol, Union
+from typing import Any, NamedTuple, Optional, Protocol, Union
 
 from ipvsd import sysctls
 from ipvsd.contention import Fights
@@ -50,32 +50,26 @@ class _Held(NamedTuple):
     kernel: Kernel
     judged: dict[object, Judgement]
 
-    def judge(self, found: object, look: Callable[[], Plan]) -> Judgement:
+    def judge(self, found: object, look: Callable[[Kernel, Any, Any], Plan]) -> Judgement:
         """Return the verdict on what was found, by the judgement of every look; the last ones are remembered."""
         known = self.judged.get(found)
         if known is None:
             if len(self.judged) >= _REMEMBERED:
                 self.judged.clear()
-            plan = look()
+            plan = look(self.kernel, self.wanted, found)
             known = self.judged[found] = plan.actions[0] if plan.actions else plan.findings[0].right
         return known
 
-    def judge_printed(self, wanted: WantedSysctl, value: bytes) -> Judgement:
-        """Do so with a value as the kernel prints it."""
-        known = self.judged.get(value)
-        if known is not None:  # as in nearly every event
-            return known
-        reading = sysctls.canonical(value.decode("utf-8", "replace"))
-        return self.judge(value, lambda: judged_sysctl(self.kernel, wanted, reading))
-
     def judge_now(self, host: Host) -> Judgement:
         """Do so with what is there at this moment."""
-        wanted = self.wanted
-        if isinstance(wanted, WantedModule):
-            state = host.module_state(wanted.name)
-            return self.judge(state, lambda: judged_module(self.kernel, wanted, state))
-        reading = host.read_sysctl(wanted.key)
-        return self.judge(reading, lambda: judged_sysctl(self.kernel, wanted, reading))
+        if isinstance(self.wanted, WantedModule):
+            return self.judge(host.module_state(self.wanted.name), judged_module)
+        return self.judge(host.read_sysctl(self.wanted.key), judged_sysctl)
+
+
+def _judged_printed(kernel: Kernel, wanted: WantedSysctl, value: bytes) -> Plan:
+    """Judge a sysctl by its value as the kernel prints it."""
+    return judged_sysctl(kernel, wanted, sysctls.canonical(value.decode("utf-8", "replace")))
 
 
 class Pins(Protocol):
@@ -146,7 +140,7 @@ class Reflex:
         held = self._held.get(ALIASES.get(name, name))
         if held is None or not isinstance(held.wanted, WantedSysctl):
             return False
-        return held.judge_printed(held.wanted, f"{value}\n".encode()) is True
+        return held.judge(f"{value}\n".encode(), _judged_printed) is True
 
     def expect(self, name: str) -> None:
         """Turn back a write that is about to be stored, as soon as it is; what cannot be is left to the whole look."""
@@ -199,7 +193,7 @@ class Reflex:
             descriptor = opened(held.wanted.key)
             if descriptor is not None:
                 try:
-                    return self._turn_through(descriptor, held, held.wanted, since)
+                    return self._turn_through(descriptor, held, since)
                 except OSError:
                     pass  # by its path, then
         action = held.judge_now(self._host)
@@ -209,14 +203,14 @@ class Reflex:
         kept = not act(self._host, action).error and held.judge_now(self._host) is True
         return kept and Turned(action, since, read, self._clock())
 
-    def _turn_through(self, descriptor: int, held: _Held, wanted: WantedSysctl, since: float) -> Union[Turned, bool]:
+    def _turn_through(self, descriptor: int, held: _Held, since: float) -> Union[Turned, bool]:
         """Do it through an open descriptor. Raises OSError."""
-        action = held.judge_printed(wanted, printed(descriptor))
+        action = held.judge(printed(descriptor), _judged_printed)
         if not isinstance(action, WriteSysctl):
             return action is True
         read = self._clock()
         os.pwrite(descriptor, action.value.encode() + b"\n", 0)
-        kept = held.judge_printed(wanted, printed(descriptor)) is True
+        kept = held.judge(printed(descriptor), _judged_printed) is True
         return kept and Turned(action, since, read, self._clock())
 
     def _name(self) -> None:
