@@ -41,9 +41,8 @@ def _head(results: Results) -> Iterator[str]:
     yield ""
     if "no KVM" in results.machine["emulation"]:
         yield "The machine is emulated, in which Python is some 10 to 15 times slower than outside. Its times"
-        yield "mean little; the ratios of times from the same boot are what counts. Each of its processors has one of"
-        yield "this computer's to itself: where both share one, what is woken may wait for the end of a time slice, and"
-        yield "a sysctl's median ratio is up to 1.5 times as much."
+        yield "mean little; the ratios of times from the same boot are what counts. Where two of its processors share"
+        yield "one of this computer's, what is woken may wait for a time slice's end, and a sysctl's ratios are more."
         yield ""
 
 
