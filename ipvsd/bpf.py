@@ -6,7 +6,9 @@ process detaches it. Loading wants CAP_BPF and CAP_NET_ADMIN; what is loaded and
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import mmap
 import os
 import struct
 from typing import Optional
@@ -27,6 +29,14 @@ def create_map(kind: int, name: str, key: int, value: int, entries: int, flags: 
     """Return the descriptor of a new map; sizes are in bytes. Raises OSError."""
     attributes = struct.pack("<IIIII", kind, key, value, entries, flags).ljust(28, b"\0")
     return _bpf(_MAP_CREATE, attributes + name.encode())
+
+
+def numbers(stack: contextlib.ExitStack, table: int, size: int) -> memoryview:
+    """Map a map for as long as the stack lasts: `size` bytes, as numbers of 64 bits, each of which is stored at once.
+
+    struct would clear it before, and a program or the kernel may read it at any moment. Raises OSError.
+    """
+    return stack.enter_context(memoryview(stack.enter_context(mmap.mmap(table, size))).cast("Q"))
 
 
 def load_program(name: str, code: bytes) -> int:

@@ -24,9 +24,8 @@ class Ring:
         with contextlib.ExitStack() as stack:
             self.descriptor = bpf.create_map(bpf.RINGBUF, name, 0, 0, size)
             stack.callback(os.close, self.descriptor)
-            ours = stack.enter_context(mmap.mmap(self.descriptor, mmap.PAGESIZE))
-            # In one store: a 0 in between, as struct has it, would be a full ring to the kernel, or one not awaited.
-            self._ours = stack.enter_context(memoryview(ours).cast("Q"))
+            # A 0 in between would be a full ring to the kernel, or one that nobody waits for.
+            self._ours = bpf.numbers(stack, self.descriptor, mmap.PAGESIZE)
             # Mapped twice in a row, so that no record is in two pieces.
             length = mmap.PAGESIZE + 2 * size
             theirs = mmap.mmap(self.descriptor, length, prot=mmap.PROT_READ, offset=mmap.PAGESIZE)

@@ -79,8 +79,8 @@ class Writes:
         allowed = _opened(stack, bpf.create_map(bpf.ARRAY, "ipvsd_allowed", 4, 8 * hook.ALLOWED, 1, bpf.MMAPABLE))
         program, tells_process, self.guards = _load(stack, table, allowed, ring.descriptor)
         size = -(-hook.BUCKETS * 8 // mmap.PAGESIZE) * mmap.PAGESIZE
-        self._table = _numbers(stack, table, size)
-        self._allowed = Allowed(_numbers(stack, allowed, mmap.PAGESIZE))
+        self._table = bpf.numbers(stack, table, size)
+        self._allowed = Allowed(bpf.numbers(stack, allowed, mmap.PAGESIZE))
         group = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             _opened(stack, bpf.attach(program, group))
@@ -254,11 +254,6 @@ def _load(stack: contextlib.ExitStack, table: int, allowed: int, ring: int) -> t
             except OSError as error:
                 last = error
     raise last
-
-
-def _numbers(stack: contextlib.ExitStack, table: int, size: int) -> memoryview:
-    """Return what a map holds, each number of which is stored at once, as the program may read it at any moment."""
-    return stack.enter_context(memoryview(stack.enter_context(mmap.mmap(table, size))).cast("Q"))
 
 
 def _opened(stack: contextlib.ExitStack, descriptor: int) -> int:
