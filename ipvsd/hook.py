@@ -181,14 +181,10 @@ def _bucket(table: int) -> Iterator[Line]:
     yield from (move(R2, FRAME), add(R2, _AT_BUCKET), call(_MAP_LOOKUP))
 
 
-def bucket(name: bytes) -> int:
-    """Return the bucket of a sysctl, named by its path below /proc/sys, as the program finds it."""
-    return _digest(name) >> 64 - BITS
-
-
-def mark(name: bytes, guarded: bool) -> int:
-    """Return what to put into the bucket of a sysctl that is held."""
-    return _digest(name) | _HELD | _GUARDED if guarded else _HELD
+def entry(name: bytes, guarded: bool = False) -> tuple[int, int]:
+    """Return the bucket of a sysctl, named by its path below /proc/sys, and what to put there if it is held."""
+    digest = _digest(name)
+    return digest >> 64 - BITS, digest | _HELD | _GUARDED if guarded else _HELD
 
 
 def _digest(name: bytes) -> int:

@@ -109,9 +109,8 @@ class Writes:
         self._allowed.replace((*self._own, *groups))  # as they are now
         marks: dict[int, int] = {}
         for name, key in names.items():
-            bucket = hook.bucket(name)
             # Of two names in one bucket only one can be guarded.
-            mark = hook.mark(name, self.guards and key in targets.guarded)
+            bucket, mark = hook.entry(name, self.guards and key in targets.guarded)
             marks[bucket] = max(marks.get(bucket, 0), mark)
         if marks.keys() - self._marks.keys():
             # A write may have come between the last look and the mark.
