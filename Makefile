@@ -125,12 +125,27 @@ packages:
 	$$sudo apt-get -q -o Acquire::Retries=5 install -y --no-install-recommends $$missing >build/apt.log 2>&1 \
 	|| { tail -n 20 build/apt.log; echo "cannot install: $$missing"; exit 1; }
 
-$(BIN)/.ready: pyproject.toml
+# Nothing but what is locked, by hash: the build back end first, since pip would fetch one of its own for an sdist.
+PIP_INSTALL := $(BIN)/python -m pip -q --disable-pip-version-check install --retries 5 --no-build-isolation --no-deps
+$(BIN)/.ready: pyproject.toml $(wildcard packaging/lock/*.txt)
 	@mkdir -p build
 	@$(MAKE) --no-print-directory packages WANTED="python3-venv"
 	@echo "installing the development tools into .venv"
 	@rm -rf .venv && $(PYTHON_SYSTEM) -m venv .venv
-	@$(BIN)/pip -q --disable-pip-version-check install --retries 5 -e '.[bookworm,test]'
+	@$(PIP_INSTALL) --require-hashes --only-binary :all: -r packaging/lock/build.txt
+	@$(PIP_INSTALL) --require-hashes -r packaging/lock/dev.txt
+	@$(PIP_INSTALL) -e .
 	@touch $@
 
-.PHONY: help check test kernels test-matrix demo vm bench deb rpm dist sign-check clean lint-packages packages
+# uv resolves for every interpreter at once. `fewest` takes versions that still run on Python 3.9 everywhere, so that
+# mypy, which checks for 3.9, can read whatever the package and its tests import.
+UV := uv==0.13.9
+LOCK := build/uv/bin/uv pip compile -q --universal --python-version 3.9 --fork-strategy fewest --upgrade \
+    --generate-hashes --no-annotate --custom-compile-command 'make lock'
+lock:  ## renew the locked versions of the development tools, in packaging/lock
+	@$(MAKE) --no-print-directory packages WANTED="python3-venv"
+	@$(PYTHON_SYSTEM) -m venv build/uv && build/uv/bin/pip -q --disable-pip-version-check install $(UV)
+	$(LOCK) --group build -o packaging/lock/build.txt
+	$(LOCK) --group bookworm --group test -o packaging/lock/dev.txt
+
+.PHONY: help check test kernels test-matrix demo vm bench deb rpm dist sign-check clean lock lint-packages packages

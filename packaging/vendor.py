@@ -78,6 +78,8 @@ def _download(target: Path) -> None:
     command = [
         os.environ.get("PIP", "pip3"), "--quiet", "--disable-pip-version-check", "download", "--retries", "5",
         "--no-deps", "--require-hashes", "--requirement", str(REQUIREMENTS), "--dest", str(target),
+        # pip asks the back end of an sdist for its metadata; a back end of its own would not be a pinned one.
+        "--no-build-isolation",
     ]  # fmt: skip
     for attempt in range(3):
         time.sleep(5 * attempt)

@@ -1,0 +1,66 @@
+"""The development environment: what `make` installs into .venv is what packaging/lock names, and nothing else."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from importlib.metadata import distributions
+from typing import cast
+
+import pytest
+from packaging.markers import default_environment
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+import ipvsd
+from tests.packaging.built import PROJECT
+
+LOCK = PROJECT / "packaging" / "lock"
+INTERPRETERS = ("3.9", "3.11", "3.13", "3.14")  # of bullseye, bookworm, trixie and sid
+
+
+def locked(python: str) -> Iterator[tuple[str, str]]:
+    """Yield (name, version) of each requirement that applies to an interpreter."""
+    environment: dict[str, str] = {**cast("dict[str, str]", default_environment()), "python_version": python}
+    environment["python_full_version"] = f"{python}.0"
+    for path in sorted(LOCK.iterdir()):
+        for entry in entries(path.read_text()):
+            requirement = Requirement(entry.partition(" --hash=")[0])
+            if requirement.marker is None or requirement.marker.evaluate(environment):
+                assert re.fullmatch(r"==[^*,]+", str(requirement.specifier)), f"{path.name} does not pin {entry}"
+                yield canonicalize_name(requirement.name), str(requirement.specifier)[2:]
+
+
+def entries(text: str) -> list[str]:
+    """Return the requirements of a file, each as one line with its hashes."""
+    lines = text.replace("\\\n", " ").splitlines()
+    return [re.sub(r"\s+", " ", line) for line in lines if line and not line.startswith("#")]
+
+
+def by_name(python: str) -> Mapping[str, str]:
+    """Return the version of each locked package. A package of both files has one version."""
+    found: dict[str, str] = {}
+    for name, version in locked(python):
+        assert found.setdefault(name, version) == version, f"{name} is locked as {found[name]} and as {version}"
+    return found
+
+
+def test_the_environment_holds_exactly_the_locked_packages_and_ipvsd() -> None:
+    (place,) = (PROJECT / ".venv" / "lib").glob("python3.*/site-packages")
+    found = distributions(path=[str(place)])
+    installed = {str(canonicalize_name(item.metadata["Name"])): item.version for item in found}
+    expected = by_name(place.parent.name.removeprefix("python"))
+    assert installed == {**expected, "ipvsd": ipvsd.__version__}
+
+
+@pytest.mark.parametrize("python", INTERPRETERS)
+def test_the_lock_serves_every_interpreter_on_which_the_tests_run(python: str) -> None:
+    found = by_name(python)
+    assert {"pytest", "hypothesis", "mypy", "ruff", "setuptools", "pyyaml", "watchdog"} <= found.keys()
+
+
+@pytest.mark.parametrize("name", ["build.txt", "dev.txt"])
+def test_every_locked_package_has_its_hashes(name: str) -> None:
+    found = entries((LOCK / name).read_text())
+    assert found
+    assert [entry for entry in found if not re.search(r"--hash=sha256:[0-9a-f]{64}", entry)] == []
