@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, Callable, NamedTuple, Optional
 
 from ipvsd import document, formats, profiles, sysctls
@@ -20,6 +20,7 @@ from ipvsd.settings import (
     WEB,
     Reader,
     SettingError,
+    is_false,
     kind,
     parameter,
     shown,
@@ -89,10 +90,49 @@ def parse(files: Iterable[tuple[str, bytes]]) -> Config:
     for name, data in files:
         reader.file(name, data)
     config = Config(**reader.values, modules=reader.modules, sysctls=reader.sysctls, origins=reader.origins)
-    reader.errors.extend(_incomplete(config))
+    reader.errors.extend(error for check in (_unknown, _misspelt, _incomplete) for error in check(config))
     if reader.errors:
         raise ConfigError(reader.errors)
     return config
+
+
+def _unknown(config: Config) -> Iterator[str]:
+    """Yield what is wrong with the scheduler: one that is not the kernel's own has to be named among the modules."""
+    name = config.scheduler
+    if name in profiles.SCHEDULERS or f"ip_vs_{name}" in config.modules:
+        return
+    from ipvsd import spelling
+
+    meant = spelling.scheduler(name)
+    known = f"known: {', '.join(profiles.SCHEDULERS)}; name the module of another one below 'modules'"
+    hint = f"did you mean {meant!r}?" if meant else known
+    yield f"{config.origins.get('scheduler', 'default')}: scheduler: unknown scheduler {name!r} ({hint})"
+
+
+def _misspelt(config: Config) -> Iterator[str]:
+    """Yield the names of modules and sysctls that certainly are another one's; `required: false` admits them."""
+    known = {entry.key for profile in profiles.PROFILES.values() for entry in profile.sysctls}
+    strange = [key for key, setting in config.sysctls.items() if key not in known and setting.required is not False]
+    named = [
+        (setting, key, name)
+        for key, setting in config.modules.items()
+        for name in setting.any_of or (key,)
+        if setting.required is not False
+    ]
+    if not strange and not named:
+        return
+    from ipvsd import spelling
+
+    admit = "or say 'required: false' if some kernels have it"
+    for setting, key, name in named:
+        meant = spelling.module(name)
+        if meant:
+            yield f"{setting.origin}: modules.{key}: unknown module {name!r} (did you mean {meant!r}? {admit})"
+    for key in strange:
+        meant = spelling.sysctl(key)
+        if meant:
+            origin = config.sysctls[key].origin
+            yield f"{origin}: sysctls.{key}: unknown sysctl (did you mean {meant}? {admit})"
 
 
 def _incomplete(config: Config) -> Iterator[str]:
@@ -120,6 +160,7 @@ class _Reader:
             root = document.parse(data)
         except document.DocumentError as error:
             self.errors.append(f"{name}:{error.line}: {error}" if error.line else f"{name}: {error}")
+            self._consider_foreign(data)
             return
         if root is None or (isinstance(root, Scalar) and root.kind == "null"):
             return
@@ -132,7 +173,28 @@ class _Reader:
             "modules": self._each(self._module),
             "sysctls": self._each(self._sysctl),
         }
-        self._mapping("", root, known)
+        if not self._is_foreign(root):
+            self._mapping("", root, known)
+
+    def _is_foreign(self, root: Node) -> bool:
+        """Complain if the document is another program's."""
+        if not isinstance(root, document.Mapping) or not {key.text for key, _ in root.items} & {"kind", "apiVersion"}:
+            return False
+        from ipvsd import foreign
+
+        told = foreign.document(root)
+        if told:
+            what, _, hint = told.partition(" (")
+            self._complain("", root, what, hint[:-1])
+        return told is not None
+
+    def _consider_foreign(self, data: bytes) -> None:
+        if b"kind" in data:
+            from ipvsd import foreign
+
+            told = foreign.text(data)
+            if told:
+                self.errors.append(f"{self._file}: {told}")
 
     def _plain(self, settings: Mapping[str, tuple[str, Reader]]) -> dict[str, Callable[[str, Node], None]]:
         return {key: self._setting(name, read) for key, (name, read) in settings.items()}
@@ -163,11 +225,7 @@ class _Reader:
             if read:
                 read(f"{where}.{key.text}" if where else key.text, item)
             else:
-                import difflib
-
-                near = difflib.get_close_matches(key.text, known, 1, 0.5)
-                hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
-                self._complain(where, key, f"unknown key {shown(key.text)}", hint)
+                self._complain(where, key, f"unknown key {shown(key.text)}", _key_hint(key.text, known))
 
     def _setting(self, name: str, read: Callable[[Node], object]) -> Callable[[str, Node], None]:
         def take(where: str, node: Node) -> None:
@@ -216,7 +274,11 @@ class _Reader:
             return
         if self._again(where, key, name):
             return
-        told = truth(node)
+        try:
+            told = truth(node)
+        except SettingError as bad:
+            self._complain(where, node, bad.what, bad.hint)
+            return
         if told is False:
             self.modules.pop(key.text, None)
             self.modules[name] = ModuleSetting(self.origin(key), dropped=True)
@@ -254,7 +316,7 @@ class _Reader:
         name, origin = sysctls.name(parts), self.origin(key)
         if self._again(where, key, name):
             return
-        if truth(node) is False:
+        if is_false(node):
             self.sysctls[name] = SysctlSetting(origin, dropped=True)
             return
         old = self.sysctls.get(name)
@@ -286,6 +348,21 @@ class _Reader:
         if wants.get("at_least", -math.inf) > wants.get("at_most", math.inf):
             self._complain(where, node, "has 'atLeast' above 'atMost'")
         return {**said, "want": _want(wants)} if wants else said
+
+
+def _key_hint(key: str, known: Collection[str]) -> str:
+    from ipvsd import foreign, spelling
+
+    if not key.isascii():
+        from ipvsd.lookalikes import named
+
+        sign = next(character for character in key if not character.isascii())
+        return f"{named(sign)} is no letter of a key; known: {', '.join(known)}"
+    if any(key.endswith(f" {name}:") or key.startswith(f"{name}:") for name in known):
+        return "write a space after the colon"
+    told = foreign.key(key) if "profiles" in known else None
+    near = spelling.nearest(key, known)
+    return told or (f"did you mean {near!r}?" if near else f"known: {', '.join(known)}")
 
 
 def _bounds(want: Within) -> dict[str, int]:

@@ -52,13 +52,22 @@ def parse(data: bytes) -> Optional[Node]:
     if len(data) > MAX_BYTES:
         raise DocumentError(0, f"is larger than {MAX_BYTES} bytes")
     try:
-        root = yaml.compose(data.decode("utf-8"), Loader=_Loader)
+        text = data.decode("utf-8-sig")
+        if not text.isascii():
+            _refuse_look_alikes(text)
+        root = yaml.compose(text, Loader=_Loader)
         return None if root is None else _Walk().node(root)
     except UnicodeDecodeError as error:
-        raise DocumentError(data[: error.start].count(b"\n") + 1, "is not UTF-8 text") from None
+        wide = " (it seems to be UTF-16: save it as UTF-8)" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else ""
+        raise DocumentError(data[: error.start].count(b"\n") + 1, f"is not UTF-8 text{wide}") from None
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise DocumentError(line, f"has the character U+{ord(text[error.position]):04X}, which YAML forbids") from None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         problem = (error.problem or error.context or "is not YAML").replace("\n", " ")
+        if r"'\t'" in problem:
+            raise DocumentError(mark.line + 1 if mark else 0, "not YAML: a tab (indent with spaces)") from None
         if problem == "but found another document":
             raise DocumentError(mark.line + 1 if mark else 0, "holds more than one document (keep one)") from None
         raise DocumentError(mark.line + 1 if mark else 0, f"not YAML: {problem}") from None
@@ -68,6 +77,14 @@ def parse(data: bytes) -> Optional[Node]:
         raise DocumentError(0, f"not YAML: {error}") from None
     except RecursionError:
         raise DocumentError(0, "is nested too deeply") from None
+
+
+def _refuse_look_alikes(text: str) -> None:
+    from ipvsd import lookalikes
+
+    found = lookalikes.find(text)
+    if found:
+        raise DocumentError(*found)
 
 
 class _Loader(yaml.SafeLoader):

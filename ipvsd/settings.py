@@ -12,7 +12,11 @@ from ipvsd.model import Policy
 
 MOST_UNITS = 15  # the kernel looks through all of them at each write that is guarded
 _UNITS = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "h": 3600.0}
-_TRUTH = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+_TRUTH = {"true": True, "false": False}
+_OLD_TRUTH = {"yes": True, "on": True, "no": False, "off": False}  # to YAML 1.1, and texts to 1.2 and to people
+
+# The versions of Kubernetes that can be meant: from the first with a general IPVS mode up to some years ahead.
+OLDEST, NEWEST = (1, 11), (1, 59)
 
 
 class SettingError(Exception):
@@ -41,20 +45,31 @@ def _text(node: Node) -> str:
     return node.text if isinstance(node, Scalar) else ""
 
 
-def _is_bool(node: Node) -> bool:
-    # A tag can call any text a bool.
-    return isinstance(node, Scalar) and node.kind == "bool" and node.text.lower() in _TRUTH
+def truth(node: Node, alternative: str = "") -> Optional[bool]:
+    """Return the truth value that this is, or None if it is none.
+
+    Raises SettingError for the words that are truth values to YAML 1.1 alone; `alternative` says what else they
+    may have been meant to be.
+    """
+    if not isinstance(node, Scalar) or node.kind != "bool":
+        return None
+    text = node.text.lower()
+    if text in _OLD_TRUTH:
+        hint = f"write {str(_OLD_TRUTH[text]).lower()}"
+        raise SettingError(f"must be true or false, not {node.text!r}", f"{hint}{alternative.format(node.text)}")
+    return _TRUTH.get(text)  # a tag can call any text a bool
 
 
-def truth(node: Node) -> Optional[bool]:
-    """Return the truth value that this is, or None if it is none."""
-    return _TRUTH[_text(node).lower()] if _is_bool(node) else None
+def is_false(node: Node) -> bool:
+    """Tell whether this is the truth value false, in so many letters."""
+    return isinstance(node, Scalar) and node.kind == "bool" and node.text.lower() == "false"
 
 
 def _boolean(node: Node) -> bool:
-    if not _is_bool(node):
+    told = truth(node)
+    if told is None:
         raise SettingError(f"must be true or false, not {kind(node)}")
-    return _TRUTH[_text(node).lower()]
+    return told
 
 
 def _empty(node: Node) -> str:
@@ -138,9 +153,11 @@ def value(node: Node) -> str:
     if not isinstance(node, Scalar) or node.kind not in ("str", "int", "float"):
         text = _text(node)
         hint = f'quote it: "{text}"' if text else 'quote it: "4096 131072 6291456"'
-        if _is_bool(node):
-            hint = f"the kernel wants a number: {int(_TRUTH[text.lower()])}"
-        raise SettingError(f"must be a string or an integer, not {kind(node)}", hint)
+        told = {**_TRUTH, **_OLD_TRUTH}.get(text.lower()) if kind(node) == "a truth value" else None
+        if told is not None:
+            hint = f"the kernel wants a number: {int(told)}{'' if told else '; false leaves the sysctl alone'}"
+        what = repr(text) if text.lower() in _OLD_TRUTH else kind(node)
+        raise SettingError(f"must be a string or an integer, not {what}", hint)
     if any(character in node.text for character in "\n\r\0"):
         raise SettingError("must be one line without control characters")
     text = sysctls.canonical(node.text)
@@ -151,7 +168,7 @@ def value(node: Node) -> str:
 
 def parameter(node: Node) -> str:
     """Return the value of a module's parameter: one word, for it stands in a line of modprobe.d(5)."""
-    on = truth(node)
+    on = truth(node, ', or quote it: "{}"')
     text = value(node) if on is None else "YN"[not on]
     if not re.match(r"[!-~]{1,200}\Z", text) or any(character in text for character in "\"'#\\"):
         raise SettingError("must be one word", "letters, digits and punctuation, no blanks or quotes")
@@ -159,12 +176,19 @@ def parameter(node: Node) -> str:
 
 
 def _scheduler(node: Node) -> str:
+    """Return what is in the form of a scheduler's name; whether there is such a one is asked of all files at once."""
     text = _text(node)
-    if not re.match(r"[a-z0-9_]{1,15}\Z", text):  # IP_VS_SCHEDNAME_MAXLEN is 16 with its NUL
-        raise SettingError(
-            f"must be the name of a scheduler, not {shown(text) if text else kind(node)}", "such as rr or sh"
-        )
-    return text
+    if re.match(r"[a-z0-9_]{1,15}\Z", text):  # IP_VS_SCHEDNAME_MAXLEN is 16 with its NUL
+        return text
+    hint = "such as rr or sh"
+    if isinstance(node, Scalar) and not text:
+        hint = "kube-proxy takes an empty text for rr: write rr"
+    elif text:
+        from ipvsd import spelling
+
+        meant = spelling.scheduler(text)
+        hint = f"did you mean {meant!r}?" if meant else hint
+    raise SettingError(f"must be the name of a scheduler, not {shown(text) if text else kind(node)}", hint)
 
 
 def _version(node: Node) -> Optional[tuple[int, int]]:
@@ -172,8 +196,22 @@ def _version(node: Node) -> Optional[tuple[int, int]]:
         return None
     match = re.match(r"v?([0-9]{1,3})\.([0-9]{1,3})(?:\.[0-9A-Za-z.+-]{1,40})?\Z", _text(node))
     if not match:
-        raise SettingError(f"must be a version of Kubernetes, not {kind(node)}", 'such as "1.30"')
-    return int(match[1]), int(match[2])
+        whole = re.match(r"v?(?:1\.)?([0-9]{2})\Z", _text(node))
+        hint = f'did you mean "1.{whole[1]}"?' if whole else 'such as "1.30"'
+        raise SettingError(f"must be a version of Kubernetes, not {kind(node)}", hint)
+    version = int(match[1]), int(match[2])
+    if OLDEST <= version <= NEWEST:
+        return version
+    low, high = ("{}.{}".format(*bound) for bound in (OLDEST, NEWEST))
+    said, minor = f"{match[1]}.{match[2]}", match[2]
+    # A number that passed through a template has lost its last 0, and a finger is quickly put down twice.
+    near = [f"1.{digits}" for digits in (f"{minor}0", minor[:2], f"1{minor}", f"2{minor}", f"3{minor}")]
+    known = [text for text in dict.fromkeys(near) if OLDEST <= (1, int(text[2:])) <= NEWEST]
+    hint = f'such as "{high if version > NEWEST else "1.30"}"'
+    if known and match[1] == "1":
+        hint = f"did you mean {' or '.join(known)}?"
+    why = "; kube-proxy's IPVS mode is general since 1.11" if version < OLDEST else ""
+    raise SettingError(f"must be between {low} and {high}, not {said}{why}", hint)
 
 
 def _profiles(node: Node) -> tuple[str, ...]:
@@ -213,6 +251,11 @@ def sysctl_hint(key: str) -> str:
     """Return what a person may have meant by what is no sysctl."""
     if key.startswith("/proc/sys/"):
         return f"drop the prefix: {shown(key[10:], quote=False)}"
+    from ipvsd import spelling
+
+    names = [name.replace("IFACE", "all") for name in spelling.called(key) if "." in name] if key.isascii() else []
+    if names:
+        return f"did you mean {' or '.join(names[:2])}?"
     return "such as net.ipv4.ip_forward or net/ipv4/conf/eth0.100/rp_filter"
 
 

@@ -46,7 +46,7 @@ def test_a_file_that_says_nothing_changes_nothing(text: str) -> None:
         ("profiles: []", Config(profiles=())),
         ("scheduler: wlc", Config(scheduler="wlc")),
         ("strictARP: true", Config(strict_arp=True)),
-        ("bridgeNetfilter: off", Config(bridge_netfilter=False)),
+        ("bridgeNetfilter: False", Config(bridge_netfilter=False)),
         ("interval: 5m", Config(interval=300.0)),
         ("interval: 1500ms", Config(interval=1.5)),
         ("interval: 30", Config(interval=30.0)),
@@ -64,7 +64,7 @@ def test_a_file_that_says_nothing_changes_nothing(text: str) -> None:
             Config(modules={"iptable-backend": ModuleSetting("0.yaml:1", any_of=("nf_tables", "ip_tables"))}),
         ),
         (
-            "modules: {ip-vs: {parameters: {conn_tab_bits: 20, on: true, off: no}}}",
+            "modules: {ip-vs: {parameters: {conn_tab_bits: 20, on: true, off: FALSE}}}",
             Config(
                 modules={"ip_vs": ModuleSetting("0.yaml:1", parameters={"conn_tab_bits": "20", "on": "Y", "off": "N"})}
             ),
@@ -94,7 +94,7 @@ def test_a_setting(text: str, config: Config) -> None:
         ("net.a.b: {atLeast: 262144}", SysctlSetting("0.yaml:1", Within(262144))),
         ("net.a.b: {value: 5, policy: observe}", SysctlSetting("0.yaml:1", Exactly("5"), Policy.OBSERVE)),
         ("net.a.b: {value: 5, required: true}", SysctlSetting("0.yaml:1", Exactly("5"), required=True)),
-        ("net.a.b: no", SysctlSetting("0.yaml:1", dropped=True)),
+        ("net.a.b: FALSE", SysctlSetting("0.yaml:1", dropped=True)),
         ("net.a.b: false", SysctlSetting("0.yaml:1", dropped=True)),
         ("net.ipv4.vs.conntrack: {policy: observe}", SysctlSetting("0.yaml:1", None, Policy.OBSERVE)),
         ("net.a.b: {atMost: -1}", SysctlSetting("0.yaml:1", Within(None, -1))),

@@ -121,8 +121,8 @@ def test_exclusion_is_about_what_the_wildcards_stand_for() -> None:
     assert not sysctls.excluded("net.*.conf.*.x", "net.ipv4.conf.eth0.x", ["conf", "net", "x"])
 
 
-def test_a_misspelt_pattern_is_told_and_fails_where_it_is_required(kernel: FakeKernel) -> None:
-    done = settle(kernel, "'net.ipv4.conf.*.rp_fliter': {value: 0, required: true}")
+def test_a_pattern_that_fits_nothing_fails_where_it_is_required(kernel: FakeKernel) -> None:
+    done = settle(kernel, "'net.ipv4.conf.*.not_in_this_kernel': {value: 0, required: true}")
     (found,) = collapsed(done.after.sysctls)
     assert (found.verdict, found.wanted.required) == (SysctlVerdict.UNSUPPORTED, True)
 

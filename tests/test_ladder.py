@@ -16,7 +16,7 @@ PACKAGE = Path(__file__).parent.parent / "ipvsd"
 LADDER = """
     model report formats sysctls profiles values modprobe_d kconfig remedies verdicts planner restraint contention
     groups health cgroups assembly hook evidence
-    document settings config effective configfiles desire
+    vocabulary spelling lookalikes document foreign settings config effective configfiles desire
     wake moduletree kmod host bpf capabilities hugepages writers reconcile persist preflight tally table journal
     configured narrate reflex watch watch.inotify watch.sysctls watch.uevents watch.units watch.ring
     watch.allowed watch.writes watch.files ipvs
@@ -30,7 +30,7 @@ LADDER = """
 PURE = """
     model report formats sysctls profiles values modprobe_d kconfig remedies verdicts planner restraint contention
     groups health cgroups assembly hook evidence
-    rivals rivals.ini defaults
+    vocabulary spelling lookalikes rivals rivals.ini defaults
 """.split()
 
 ALLOWED_IN_PURE = {
@@ -39,11 +39,14 @@ ALLOWED_IN_PURE = {
     "dataclasses",
     "enum",
     "errno",
+    "difflib",
     "fnmatch",
+    "functools",
     "re",
     "struct",
     "types",
     "typing",
+    "unicodedata",
     "ipvsd",
 }
 

@@ -1,0 +1,48 @@
+"""Signs that only look like those of ASCII, put there by text processors, web pages and input methods."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Mapping
+from typing import Optional
+
+_QUOTES = "\u201c\u201d\u201e\u201f\u00ab\u00bb\u301d\u301e"
+_APOSTROPHES = "\u2018\u2019\u201a\u201b\u2032\u00b4"
+_DASHES = "\u2010\u2011\u2012\u2013\u2014\u2015\u2212\ufe63"
+_BLANKS = "\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000"
+_INVISIBLE = "\u200b\u200c\u200d\u2060\u00ad\ufeff\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+_ENDS = "\u2028\u2029\u0085"
+_COLONS = "\ufe55\ua789\u2236\ufe13\ufe30"
+_COMMAS = "\u3001\u060c"
+
+# What each stands in place of. They are parts of words to YAML.
+_MEANT: Mapping[str, str] = {
+    **dict.fromkeys(_QUOTES, "'\"'"),
+    **dict.fromkeys(_APOSTROPHES, '"\'"'),
+    **dict.fromkeys(_DASHES, "'-'"),
+    **dict.fromkeys(_BLANKS, "a space"),
+    **dict.fromkeys(_INVISIBLE, "nothing"),
+    **dict.fromkeys(_ENDS, "the end of the line"),
+    **dict.fromkeys(_COLONS, "':'"),
+    **dict.fromkeys(_COMMAS, "','"),
+    **{chr(code): repr(chr(code - 0xFEE0)) for code in range(0xFF01, 0xFF5F)},  # the full-width forms of ASCII
+}
+_SIGN = re.compile(f"[{re.escape(''.join(_MEANT))}]")
+_COMMENT = re.compile(r"(?:^|(?<=[ \t]))#[^\n]*", re.MULTILINE)
+
+
+def find(text: str) -> Optional[tuple[int, str]]:
+    """Return the line, counted from 1, of the first such sign outside of comments, and what is wrong; or None."""
+    plain = _COMMENT.sub("", text)
+    found = _SIGN.search(plain)
+    if found is None:
+        return None
+    line = plain.count("\n", 0, found.start()) + 1
+    return line, f"has the character {named(found[0])} (replace it by {_MEANT[found[0]]})"
+
+
+def named(sign: str) -> str:
+    """Return a character as people can look it up: U+FF1A (FULLWIDTH COLON)."""
+    name = unicodedata.name(sign, "")
+    return f"U+{ord(sign):04X}{f' ({name})' if name else ''}"

@@ -1,0 +1,330 @@
+"""Mistakes that people make in a configuration: each is refused, and the hint says what was meant."""
+
+from __future__ import annotations
+
+import pytest
+
+from ipvsd import spelling, sysctls
+from ipvsd.config import Config, ConfigError, ModuleSetting, parse
+from ipvsd.profiles import PROFILES, SCHEDULERS
+from ipvsd.vocabulary import SYSCTLS
+
+
+def read(text: str) -> Config:
+    return parse([("f", text.encode())])
+
+
+def error(text: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        read(text)
+    (found,) = caught.value.errors
+    return found
+
+
+# --- schedulers -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_every_scheduler_of_the_kernel_is_taken(name: str) -> None:
+    assert read(f"scheduler: {name}").scheduler == name
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("maglev", "mh"),
+        ("ip_vs_lc", "lc"),
+        ("ip_vs_maglev", "mh"),
+        ("roundrobin", "rr"),
+        ("round-robin", "rr"),
+        ("weighted-round-robin", "wrr"),
+        ("RR", "rr"),
+        ("rrr", "rr"),
+        ("leastconn", "lc"),
+        ("least_connection", "lc"),
+        ("sourcehash", "sh"),
+        ("failover", "fo"),
+        ("wlcc", "wlc"),
+    ],
+)
+def test_a_scheduler_by_another_name_is_refused_with_its_own(typed: str, meant: str) -> None:
+    found = error(f"interval: 5s\nscheduler: {typed}")
+    assert found.startswith("f:2: scheduler: ")
+    assert found.endswith(f"(did you mean {meant!r}?)")
+
+
+def test_a_scheduler_that_is_like_none_is_refused_with_those_there_are() -> None:
+    assert "scheduler: unknown scheduler 'xyzzy' (known: rr, wrr, lc, " in error("scheduler: xyzzy")
+    assert error("scheduler: true").startswith("f:1: scheduler: unknown scheduler 'true'")
+
+
+def test_an_empty_scheduler_is_that_of_kube_proxy() -> None:
+    assert error('scheduler: ""').endswith("(kube-proxy takes an empty text for rr: write rr)")
+
+
+def test_a_scheduler_of_another_source_is_taken_if_its_module_is_named() -> None:
+    made = read("scheduler: mine\nmodules: {ip_vs_mine: {}}")
+    assert (made.scheduler, made.modules) == ("mine", {"ip_vs_mine": ModuleSetting("f:2")})
+
+
+# --- sysctls and modules ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("net.ipv4.ip_foward", "net.ipv4.ip_forward"),
+        ("net/ipv4/ip_forwrad", "net.ipv4.ip_forward"),
+        ("net.ipv4.IP_FORWARD", "net.ipv4.ip_forward"),
+        ("net.ipv4.ip.forward", "net.ipv4.ip_forward"),
+        ("nett.ipv4.ip_forward", "net.ipv4.ip_forward"),
+        ("net.ipv5.ip_forward", "net.ipv4.ip_forward"),
+        ("net.ipv4.vss.conntrack", "net.ipv4.vs.conntrack"),
+        ("net.ipv4.vs.expire_nodest_con", "net.ipv4.vs.expire_nodest_conn"),
+        ("net.netfilter.nf_contrack_max", "net.netfilter.nf_conntrack_max"),
+        ("net.nf_contrack_max", "net.netfilter.nf_conntrack_max"),
+        ("net.bridge.bridge_nf_call_iptables", "net.bridge.bridge-nf-call-iptables"),
+        ("net.ipv4.conf.all.rpfilter", "net.ipv4.conf.all.rp_filter"),
+        ("net.ipv4.conf.*.rp_fliter", "net.ipv4.conf.*.rp_filter"),
+        ("net.ipv4.conf.eth0.arp_anounce", "net.ipv4.conf.eth0.arp_announce"),
+        ("net.ipv6.conf.eth0.accept_ras", None),
+        ("vm.swapiness", "vm.swappiness"),
+        ("net.ipv4.conf.eth0.100.rp_filter", "net.ipv4.conf.eth0/100.rp_filter"),
+        ("net/ipv4/conf/eth0/100/rp_filter", "net.ipv4.conf.eth0/100.rp_filter"),
+        ("net.ipv6.conf.bond0.12.34.accept_ra", "net.ipv6.conf.bond0/12/34.accept_ra"),
+        ("net.ipv4.neigh.eth0.100.gc_stale_time", "net.ipv4.neigh.eth0/100.gc_stale_time"),
+        ("net.ipv4.conf.eth0.100.rp_fliter", "net.ipv4.conf.eth0/100.rp_filter"),
+        ("net.ipv4.conf.eth*.100.rp_filter", "net.ipv4.conf.eth*/100.rp_filter"),
+        ("net.ipv4.conf.eth0/100.rp_filter", None),
+        ("net.ipv4.tcp_quite_new_here", None),
+        ("net.ipv4.tcp_wmem2", None),
+        ("net.ipv4.conf.nosuchlink.rp_filter", None),
+        ("dev.mine.value", None),
+    ],
+)
+def test_a_misspelt_sysctl_is_refused_and_one_that_may_exist_is_not(typed: str, meant: str | None) -> None:
+    text = f"sysctls:\n  '{typed}': {{value: 1, required: true}}"
+    if meant is None:
+        assert len(read(text).sysctls) == 1
+    else:
+        name = sysctls.name(sysctls.parts(typed, patterns=True) or ())
+        assert error(text) == (
+            f"f:2: sysctls.{name}: unknown sysctl (did you mean {meant}? or say 'required: false' if some kernels "
+            "have it)"
+        )
+
+
+def test_no_known_sysctl_is_taken_for_another_one() -> None:
+    names = [f"{directory}.{leaf}".replace("*", "eth0") for directory, text in SYSCTLS.items() for leaf in text.split()]
+    names += [entry.key for profile in PROFILES.values() for entry in profile.sysctls]
+    assert [name for name in names if spelling.sysctl(name)] == []
+
+
+def test_a_name_that_resembles_a_known_one_is_taken_where_it_is_said_not_to_be_required() -> None:
+    text = "sysctls: {net.ipv4.ip_foward: {value: 1, required: false}}\nmodules: {br_netfiler: {required: false}}"
+    assert set(read(text).sysctls) == {"net.ipv4.ip_foward"}
+
+
+def test_a_misspelt_sysctl_cannot_be_dropped_either() -> None:
+    assert "did you mean net.ipv4.ip_forward?" in error("sysctls: {net.ipv4.ip_foward: false}")
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [("br_netfiler", "br_netfilter"), ("ipvs", "ip_vs"), ("nf-contrack", "nf_conntrack"), ("nf_tabels", "nf_tables")],
+)
+def test_a_misspelt_module_is_refused(typed: str, meant: str) -> None:
+    assert f"unknown module {typed.replace('-', '_')!r} (did you mean {meant!r}?" in error(
+        f"modules: {{{typed}: {{}}}}"
+    )
+    assert f"(did you mean {meant!r}?" in error(f"modules: {{either: {{anyOf: [dummy, {typed}]}}}}")
+
+
+@pytest.mark.parametrize("name", ["ip_tables", "snd_dummy", "ip_vs_mine", "nf_conntrack_ipv4", "ip_set_hash_net"])
+def test_a_module_that_is_known_or_like_none_is_taken(name: str) -> None:
+    assert set(read(f"modules: {{{name}: {{}}}}").modules) == {name}
+
+
+# --- truth values -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("word", ["off", "no", "on", "yes", "OFF", "No", "On", "YES"])
+@pytest.mark.parametrize(
+    ("text", "where"),
+    [
+        ("sysctls: {net.ipv4.ip_forward: WORD}", "sysctls.net.ipv4.ip_forward"),
+        ("sysctls: {net.ipv4.ip_forward: {value: WORD}}", "sysctls.net.ipv4.ip_forward.value"),
+        ("sysctls: {net.a.b: {oneOf: [WORD]}}", "sysctls.net.a.b.oneOf"),
+        ("sysctls: {net.a.b: {value: 1, required: WORD}}", "sysctls.net.a.b.required"),
+        ("sysctls: {net.a.b: {value: 1, guard: WORD}}", "sysctls.net.a.b.guard"),
+        ("modules: {dummy: WORD}", "modules.dummy"),
+        ("modules: {dummy: {required: WORD}}", "modules.dummy.required"),
+        ("modules: {dummy: {parameters: {x: WORD}}}", "modules.dummy.parameters.x"),
+        ("strictARP: WORD", "strictARP"),
+        ("bridgeNetfilter: WORD", "bridgeNetfilter"),
+    ],
+)
+def test_the_words_that_only_old_yaml_takes_for_truth_values_are_refused_everywhere(
+    text: str, where: str, word: str
+) -> None:
+    found = error(text.replace("WORD", word))
+    assert found.startswith(f"f:1: {where}: must be ")
+    assert f"not {word!r} (" in found
+
+
+def test_the_hint_says_how_to_set_it_to_0_and_how_to_leave_it_alone() -> None:
+    found = error("sysctls: {net.ipv4.ip_forward: off}")
+    assert found.endswith("(the kernel wants a number: 0; false leaves the sysctl alone)")
+
+
+# --- configurations of other programs ---------------------------------------------------
+
+KUBE_PROXY = """apiVersion: kubeproxy.config.k8s.io/v1alpha1
+kind: KubeProxyConfiguration
+mode: ipvs
+clusterCIDR: 10.0.0.0/8
+conntrack: {maxPerCore: 32768, min: 262144}
+ipvs:
+  scheduler: wlc
+  strictARP: true
+"""
+
+
+def test_a_pasted_configuration_of_kube_proxy_is_named_with_what_to_write_instead() -> None:
+    assert error(KUBE_PROXY) == (
+        "f:1: this is kube-proxy's configuration, which ipvsd does not read (for the same, write: "
+        "profiles: [kube-proxy-ipvs]; scheduler: wlc; strictARP: true; "
+        "sysctls: {net.netfilter.nf_conntrack_max: {atLeast: 262144}})"
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "named"),
+    [
+        ("KubeletConfiguration", "kubelet's configuration"),
+        ("ClusterConfiguration", "kubeadm's configuration"),
+        ("ConfigMap", "a ConfigMap of Kubernetes"),
+        ("Config", "a kubeconfig"),
+        ("DaemonSet", "an object of Kubernetes (v1 DaemonSet)"),
+    ],
+)
+def test_other_objects_of_kubernetes_are_named(kind: str, named: str) -> None:
+    found = error(f"apiVersion: v1\nkind: {kind}\ndata: {{a: b}}\n")
+    assert found.startswith(f"f:1: this is {named}, which ipvsd does not read (")
+
+
+def test_a_file_of_several_documents_of_kubernetes_is_named_too() -> None:
+    with pytest.raises(ConfigError) as caught:
+        read(f"apiVersion: kubeadm.k8s.io/v1beta4\nkind: ClusterConfiguration\n---\n{KUBE_PROXY}")
+    assert caught.value.errors[0] == "f:3: holds more than one document (keep one)"
+    assert caught.value.errors[1].startswith("f: this holds kube-proxy's configuration, which ipvsd does not read")
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("ipvs: {scheduler: rr}", "ipvs.strictARP are 'scheduler' and 'strictARP' here"),
+        ("mode: ipvs", "'profiles: [kube-proxy-ipvs]'"),
+        ("ipvs-scheduler: rr", "it is 'scheduler' here"),
+        ("kubernetesVersion: v1.30.0", "it is 'kubeProxyVersion' here"),
+        ("conntrack: {min: 1}", "net.netfilter.nf_conntrack_max"),
+        ("strict_arp: true", "did you mean 'strictARP'?"),
+    ],
+)
+def test_a_key_of_kube_proxy_is_answered_with_ours(text: str, hint: str) -> None:
+    assert hint in error(text)
+
+
+# --- characters -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("scheduler\uff1a rr", "f:2: has the character U+FF1A (FULLWIDTH COLON) (replace it by ':')"),
+        (
+            "scheduler: \u201crr\u201d",
+            "f:2: has the character U+201C (LEFT DOUBLE QUOTATION MARK) (replace it by '\"')",
+        ),
+        (
+            "scheduler: \u2018rr\u2019",
+            'f:2: has the character U+2018 (LEFT SINGLE QUOTATION MARK) (replace it by "\'")',
+        ),
+        ("scheduler:\u00a0rr", "f:2: has the character U+00A0 (NO-BREAK SPACE) (replace it by a space)"),
+        ("startup:\n\u3000mode: strict", "f:3: has the character U+3000 (IDEOGRAPHIC SPACE) (replace it by a space)"),
+        ("scheduler: r\u200br", "f:2: has the character U+200B (ZERO WIDTH SPACE) (replace it by nothing)"),
+        (
+            "sysctls: {net.ipv4.ip_forward: \uff11}",
+            "f:2: has the character U+FF11 (FULLWIDTH DIGIT ONE) (replace it by '1')",
+        ),
+        ("profiles: [lvs\u2013full]", "f:2: has the character U+2013 (EN DASH) (replace it by '-')"),
+        ("\ufeffscheduler: rr", "f:2: has the character U+FEFF (ZERO WIDTH NO-BREAK SPACE) (replace it by nothing)"),
+        (
+            "s\u0441heduler: rr",
+            "f:2: unknown key 's\u0441heduler' (U+0441 (CYRILLIC SMALL LETTER ES) is no letter of a key",
+        ),
+        ("startup:\n\tmode: strict", "f:3: not YAML: a tab (indent with spaces)"),
+        ("scheduler:rr", "f:2: "),
+        ("scheduler: r\x07r", "f:2: has the character U+0007, which YAML forbids"),
+    ],
+)
+def test_a_character_that_only_looks_right_is_named_with_its_line(text: str, told: str) -> None:
+    assert error(f"# first \u2018line\u2019\n{text}\n").startswith(told)
+
+
+def test_a_byte_order_mark_at_the_beginning_is_taken() -> None:
+    assert read("\ufeffscheduler: sh\n").scheduler == "sh"
+
+
+def test_other_characters_are_taken_in_comments_and_values() -> None:
+    made = read("scheduler: sh  # \u201csource hashing\u201d\uff1a\nsysctls: {kernel.domainname: b\u00fccher}\n")
+    assert made.scheduler == "sh"
+
+
+def test_utf_16_is_named() -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse([("f", "scheduler: rr\n".encode("utf-16"))])
+    assert caught.value.errors == ("f:1: is not UTF-8 text (it seems to be UTF-16: save it as UTF-8)",)
+
+
+# --- versions ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("typed", "version"),
+    [
+        ("1.30", (1, 30)),
+        ('"1.30"', (1, 30)),
+        ("v1.30.2", (1, 30)),
+        ("1.20", (1, 20)),
+        ("1.11", (1, 11)),
+        ("v1.36.0-rc.1+k3s1", (1, 36)),
+    ],
+)
+def test_a_version_is_taken_as_it_is_written(typed: str, version: tuple[int, int]) -> None:
+    assert read(f"kubeProxyVersion: {typed}").kube_proxy == version
+
+
+@pytest.mark.parametrize(
+    ("typed", "told"),
+    [
+        ('"1.8"', "not 1.8; kube-proxy's IPVS mode is general since 1.11 (did you mean 1.18 or 1.28 or 1.38?)"),
+        ("1.3", "not 1.3; kube-proxy's IPVS mode is general since 1.11 (did you mean 1.30 or 1.13 or 1.23 or 1.33?)"),
+        ("1.300", "not 1.300 (did you mean 1.30?)"),
+        ("1.99", "not 1.99 (such as "),
+        ("2.30", "not 2.30 (such as "),
+        ("0.30", "not 0.30; kube-proxy's"),
+        ("v1.0.0", "not 1.0; kube-proxy's"),
+    ],
+)
+def test_a_version_that_cannot_be_is_refused(typed: str, told: str) -> None:
+    found = error(f"kubeProxyVersion: {typed}")
+    assert found.startswith("f:1: kubeProxyVersion: must be between 1.11 and ")
+    assert told in found
+
+
+@pytest.mark.parametrize(("typed", "meant"), [("30", "1.30"), ("130", None), ("'1,30'", None), ("latest", None)])
+def test_what_is_no_version_is_refused(typed: str, meant: str | None) -> None:
+    found = error(f"kubeProxyVersion: {typed}")
+    assert found.startswith("f:1: kubeProxyVersion: must be a version of Kubernetes, not ")
+    assert meant is None or f'did you mean "{meant}"?' in found
