@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
-from typing import NoReturn
+from collections.abc import Sequence
+from typing import Any, NoReturn
 
-from ipvsd import __version__
+from ipvsd import __version__, spelling
 
 EX_USAGE = 64
 
@@ -15,10 +15,39 @@ exit codes: 0 right, 1 not right, 2 cannot tell, 64 bad usage, 77 needs root,
 78 bad configuration. See ipvsd(8) and ipvsd.yaml(5)."""
 
 
+class UsageError(Exception):
+    """The command line cannot be understood; the text says why, and what to do."""
+
+
 class _Parser(argparse.ArgumentParser):
+    """Takes every option by its whole name alone: an abbreviation may come to mean another one."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(allow_abbrev=False, **settings)
+
     def error(self, message: str) -> NoReturn:
-        self.print_usage(sys.stderr)
-        self.exit(EX_USAGE, f"{self.prog}: {message} (see '{self.prog} --help')\n")
+        raise UsageError(f"{self.prog}: {message} (see '{self.prog} --help')")
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            what = {"COMMAND": "command", "ACTION": "action"}.get(str(action.metavar))
+            said = f"unknown {what} {value!r}" if what else f"{'/'.join(action.option_strings)} cannot be {value!r}"
+            self._unknown(said, value, list(action.choices))
+
+    def _unknown(self, said: str, word: str, known: Sequence[str]) -> NoReturn:
+        """Raise UsageError with the one of the known words that this is the beginning of, or that is most like it."""
+        begun = [name for name in known if name.startswith(word)]
+        near = begun[0] if len(begun) == 1 else spelling.nearest(word, known)
+        hint = f"did you mean {near!r}?" if near else f"known: {', '.join(known)};"
+        raise UsageError(f"{self.prog}: {said} ({hint} see '{self.prog} --help')")
+
+    def refuse(self, rest: Sequence[str]) -> NoReturn:
+        """Raise UsageError for arguments that are left over."""
+        word = rest[0].partition("=")[0]
+        if not word.startswith("-") or word in ("-", "--"):
+            self.error(f"unexpected argument {rest[0]!r}")
+        known = [option for action in self._actions for option in action.option_strings if option.startswith("--")]
+        self._unknown(f"unknown option {word}", word, known)
 
 
 class _Formatter(argparse.RawDescriptionHelpFormatter):
@@ -27,6 +56,35 @@ class _Formatter(argparse.RawDescriptionHelpFormatter):
     def __init__(self, prog: str) -> None:
         super().__init__(prog)
         self._action_max_length = 13
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """Return what the command line says. Raises UsageError; exits 0 after a help or the version."""
+    parser = build_parser()
+    first = next(iter(arguments), "")
+    if first.startswith("-") and first not in ("-h", "--help", "--version"):
+        parser.error(f"a command must come before {first}: options stand after it")
+    options, rest = parser.parse_known_args(arguments)
+    if rest:
+        _chosen(parser, options).refuse(rest)
+    return options
+
+
+def wants_json(arguments: Sequence[str]) -> bool:
+    """Tell whether a command line, right or wrong, asks for JSON."""
+    words = [word for argument in arguments for word in argument.split("=", 1)]
+    return ("--output", "json") in zip(words, words[1:])
+
+
+def _chosen(parser: argparse.ArgumentParser, options: argparse.Namespace) -> _Parser:
+    """Return the parser of the command, and of the action within it, that were given."""
+    for name in (options.command, getattr(options, "action", None)):
+        for action in parser._actions:
+            if isinstance(action, argparse._SubParsersAction) and name in action.choices:
+                parser = action.choices[name]
+                break
+    assert isinstance(parser, _Parser)
+    return parser
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -17,33 +17,71 @@ EX_CONFIG = 78
 
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:
-    """Run a command and return its exit code. Usage errors exit 64 from here."""
+    """Run a command and return its exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     if given == ["run"]:
         # As the service says it: the grammar of all commands is not needed, which takes as long to
         # make as a quarter of the daemon. Garbage is collected from the first wait on.
         gc.disable()
         return _guarded(lambda: _daemon("/", None))
-    from ipvsd.arguments import EX_USAGE, build_parser
+    from ipvsd.arguments import wants_json
 
-    options = build_parser().parse_args(given)
+    return _as_json(lambda: _run(given)) if wants_json(given) else _guarded(lambda: _run(given))
+
+
+def _run(given: Sequence[str]) -> int:
+    from ipvsd.arguments import EX_USAGE, UsageError, parse
+
+    try:
+        options = parse(given)
+    except UsageError as error:
+        print(error, file=sys.stderr)
+        return EX_USAGE
     if not os.path.isdir(getattr(options, "root", "/")):
         print(f"ipvsd: cannot use --root {options.root}: not a directory", file=sys.stderr)
         return EX_USAGE
-    return _guarded(lambda: _dispatch(options))
+    return _dispatch(options)
+
+
+def _as_json(command: Callable[[], int]) -> int:
+    """Run a command that prints JSON; if it fails without a document of its own, print one of what it complained."""
+    import contextlib
+    import json
+
+    out, complaints = io.StringIO(), io.StringIO()
+
+    def run() -> int:
+        try:
+            with contextlib.redirect_stdout(out), contextlib.redirect_stderr(complaints):
+                code = _caught(command)
+        finally:
+            sys.stderr.write(complaints.getvalue())
+        text = out.getvalue()
+        if code and not text.strip():
+            errors = [line.removeprefix("ipvsd: ") for line in complaints.getvalue().splitlines()]
+            text = json.dumps({"error": errors[0] if errors else "failed", "errors": errors}, indent=2) + "\n"
+        sys.stdout.write(text)
+        return code
+
+    return _guarded(run)
+
+
+def _caught(command: Callable[[], int]) -> int:
+    from ipvsd.config import ConfigError
+
+    try:
+        return command()
+    except ConfigError as error:
+        print("\n".join(error.errors), file=sys.stderr)
+        return EX_CONFIG
 
 
 def _guarded(command: Callable[[], int]) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):  # what a terminal cannot show is no reason to fail
         sys.stdout.reconfigure(errors="backslashreplace")
-    from ipvsd.config import ConfigError
-
     try:
-        code = command()
+        code = _caught(command)
         sys.stdout.flush()
-    except ConfigError as error:
-        print("\n".join(error.errors), file=sys.stderr)
-        return EX_CONFIG
     except BrokenPipeError:
         # The reader (a pager, head) has seen enough; keep the interpreter from flushing into it again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Optional
 
-from ipvsd import capabilities, hugepages, persist, restraint, statusfile, sysctls
+from ipvsd import capabilities, hugepages, persist, remedies, restraint, statusfile, sysctls
 from ipvsd.books import Books
 from ipvsd.config import Config
 from ipvsd.configured import Configured
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 
 EX_CONFIG = 78
 NOT_AS_CONFIGURED = "is not as configured (run: ipvsd apply --persist)"
+MORE = ", see 'ipvsd status'"
 UNSETTLED = (0.01, 0.05, 0.25)  # seconds until the next looks at a module on its way in or out
 _NO_LINKS = ("all", "default", "lo")  # below net.ipv4.conf, beside those of interfaces
 # The reasons for which what is fought over is written, too.
@@ -188,6 +189,7 @@ class Daemon:
         turned, periodic = self._reflex.take(), not kinds.isdisjoint(_THOROUGH)
         fights, hear = self._reflex.fights, self._writes.hear
         done = reconcile(self._host, self._config, self._history, time.monotonic, fights, periodic, hear)
+        done = done._replace(after=remedies.fitted(done.after, "", daemon=True))
         self._history = done.history
         self._unsettled = self._unsettled + 1 if done.unsettled else 0
         if not self._unsettled and ReasonKind.LINK in kinds:
@@ -221,7 +223,7 @@ class Daemon:
             modules=done.after.modules,
             sysctls=collapsed(done.after.sysctls),
             parameters=done.after.parameters,
-            health=assess(told(done.after), repairs[-1] if repairs else None, wall, fights.contended()),
+            health=assess(told(done.after), repairs[-1] if repairs else None, wall, fights.contended(), MORE),
             tally=self._books.tally,
             repairs=repairs,
             backend=self._backend(),

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import enum
 import re
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Optional
 
-from ipvsd import formats, profiles, statusfile, sysctls, verdicts
+from ipvsd import formats, profiles, remedies, statusfile, sysctls, verdicts
 from ipvsd.config import Config
 from ipvsd.defaults import DEFAULTS
 from ipvsd.groups import collapsed
@@ -110,8 +111,9 @@ def explain(root: str, config: Config, name: str) -> Explanation:
     """Return what is known about a name, held or not. Raises NoNameError; changes nothing."""
     host = LinuxHost(root)
     kernel, plan = look(host, config)
+    status, below = statusfile.read(root), "" if root == "/" else shlex.quote(root)
+    plan = remedies.fitted(plan, below, daemon=not below and status is not None)
     subject = _held(name, plan) or _other(name, host, kernel)
-    status = statusfile.read(root)
     provider = subject.finding.wanted.provider if isinstance(subject.finding, SysctlFinding) else None
     brought = (provider,) if provider else ()
     names = {

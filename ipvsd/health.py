@@ -23,8 +23,11 @@ def assess(
     last: Optional[Repair],
     now: float,
     fights: Mapping[str, Fight] = {},
+    more: str = "",
 ) -> Health:
     """Return the health of a node; `last` is its last repair and `now` the time, in seconds since the epoch.
+
+    `more` says where to see the problems for which the line has no room.
 
     A sysctl that is fought over is a blemish even while it is right; one that was yielded is none.
     """
@@ -34,12 +37,12 @@ def assess(
     repaired = f"; last repair {last}, {ago(now - last.time)}" if last else ""
     if failures:
         code = 2 if all(finding.verdict is SysctlVerdict.UNREADABLE for finding in failures) else 1
-        return Health(State.FAILED, ascii_line(f"failed: {_told(failures)}"), code)
+        return Health(State.FAILED, ascii_line(f"failed: {_told(failures, more)}"), code)
     shown = {finding.name for finding in blemishes}
     fought = [name for name, fight in fights.items() if not fight.yielded and name not in shown]
     if blemishes or fought:
         contended = [f"{name} contended by {fights[name].rival}" for name in fought[:_SHOWN]]
-        told = "; ".join([*([_told(blemishes)] if blemishes else []), *contended])
+        told = "; ".join([*([_told(blemishes, more)] if blemishes else []), *contended])
         return Health(State.DEGRADED, ascii_line(f"degraded: {counts}{repaired}; {told}"), 0)
     return Health(State.READY, ascii_line(f"ready: {counts}{repaired}"), 0)
 
@@ -88,12 +91,12 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
-def _told(findings: Sequence[Finding]) -> str:
+def _told(findings: Sequence[Finding], more: str) -> str:
     # One cause often shows as many findings; those with the same remedy are told once.
     told: dict[str, list[str]] = {}
     for finding in findings:
         told.setdefault(f"{finding.verdict.value}: {finding.remedy}", []).append(finding.name)
     parts = [f"{', '.join(names)} {text}" for text, names in list(told.items())[:_SHOWN]]
     if len(told) > _SHOWN:
-        parts.append("and more, see 'ipvsd status'")
+        parts.append(f"and {len(told) - _SHOWN} more{more}")
     return "; ".join(parts)

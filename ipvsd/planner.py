@@ -74,6 +74,7 @@ def judge(wanted: WantedSysctl, reading: Reading, observed: Observed) -> SysctlF
     remedy = remedies.OBSERVED if wanted.policy is Policy.OBSERVE else remedies.APPLY
     if not values.can_be_met(wanted.want, reading):
         remedy = remedies.NO_NUMBER
+    remedy = remedies.of_sysctl(wanted, remedy)
     return SysctlFinding(wanted, reading, SysctlVerdict.WRONG, f"is {reading!r}, not {wanted.want}", remedy)
 
 

@@ -230,7 +230,7 @@ def _explain_fight(finding: SysctlFinding, fight: Fight) -> SysctlFinding:
     if fight.yielded:
         verdict, remedy = SysctlVerdict.YIELDED, remedies.YIELDED
     evidence = f"{finding.evidence}; changed again and again by {fight.rival}"
-    return finding._replace(verdict=verdict, evidence=evidence, remedy=remedy)
+    return finding._replace(verdict=verdict, evidence=evidence, remedy=remedies.of_sysctl(finding.wanted, remedy))
 
 
 def _explain_module(finding: ModuleFinding, failure: Optional[Failure], kernel: Kernel) -> ModuleFinding:
@@ -251,6 +251,8 @@ def _explain_sysctl(finding: SysctlFinding, failure: Optional[Failure]) -> Sysct
         return finding
     if failure.outcome.error:
         evidence = f"{finding.evidence}; writing failed: {failure.outcome.error}"
-        return SysctlFinding(finding.wanted, finding.found, SysctlVerdict.REFUSED, evidence, remedies.REFUSED)
+        remedy = remedies.of_sysctl(finding.wanted, remedies.REFUSED)
+        return SysctlFinding(finding.wanted, finding.found, SysctlVerdict.REFUSED, evidence, remedy)
     evidence = f"wrote {failure.outcome.action.value!r}, reads back {finding.found!r}"
-    return SysctlFinding(finding.wanted, finding.found, SysctlVerdict.NOT_KEPT, evidence, remedies.NOT_KEPT)
+    remedy = remedies.of_sysctl(finding.wanted, remedies.NOT_KEPT)
+    return SysctlFinding(finding.wanted, finding.found, SysctlVerdict.NOT_KEPT, evidence, remedy)

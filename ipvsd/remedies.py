@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 from ipvsd import formats, kconfig
-from ipvsd.model import Kernel, ModuleVerdict
+from ipvsd.model import Kernel, ModuleFinding, ModuleVerdict, Plan, SysctlFinding, WantedSysctl
+
+_Found = TypeVar("_Found", ModuleFinding, SysctlFinding)
 
 APPLY = "run 'ipvsd apply' as root, or start ipvsd.service"
+BELOW = "for the next boot of this tree: ipvsd apply --persist --root {}"
+TRIED = "ipvsd.service tries again by itself; see 'journalctl -u ipvsd'"
 OBSERVED = "left alone by 'policy: observe'"
 UNREADABLE = "run as root, or see the kernel's documentation of the key"
 UNSUPPORTED = "drop the key from the configuration, or run a kernel that has it"
@@ -16,6 +22,9 @@ NEEDS_RELOAD = "reboot, or drain the node and unload the module and its users: i
 COMMAND_LINE = "put {} on the kernel's command line and reboot"
 NO_NUMBER = "give it a value: a range is for sysctls of one number"
 REFUSED = "the kernel refuses the value, or this system may not write it (see the kernel's documentation of the key)"
+
+# Network plugins that bring packets to the node's own stack by other ways want these off.
+_PLUGIN = "; if a network plugin wants it off, say 'bridgeNetfilter: false'"
 
 # Which package holds the modules that the kernel's own one lacks; Fedora and EL pin it to the release.
 _EXTRA_PACKAGES = {
@@ -55,6 +64,32 @@ _MODULE = {
     ModuleVerdict.INCAPABLE: "run 'modprobe {name}' on the host, or grant CAP_SYS_MODULE",
     ModuleVerdict.FAILED: "see 'journalctl -k' for the kernel's reason",
 }
+
+
+def of_sysctl(wanted: WantedSysctl, remedy: str) -> str:
+    """Return a remedy with what else may be the answer to a sysctl that is not as it is wanted."""
+    by_profile = wanted.origin.startswith("profile ")
+    return f"{remedy}{_PLUGIN}" if by_profile and wanted.key.startswith("net.bridge.") else remedy
+
+
+def fitted(plan: Plan, below: str, daemon: bool) -> Plan:
+    """Return the plan with remedies that can be carried out here.
+
+    `below` is another root, as a shell takes it, or empty: nothing can be applied to one now. Where a daemon runs, it
+    does by itself what a person would start.
+    """
+    if not daemon and not below:
+        return plan
+    how = TRIED if daemon else BELOW.format(below)
+
+    def fit(finding: _Found) -> _Found:
+        return finding._replace(remedy=finding.remedy.replace(APPLY, how))
+
+    return plan._replace(
+        modules=tuple(map(fit, plan.modules)),
+        sysctls=tuple(map(fit, plan.sysctls)),
+        parameters=tuple(map(fit, plan.parameters)),
+    )
 
 
 def module(verdict: ModuleVerdict, kernel: Kernel, name: str) -> str:

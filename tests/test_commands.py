@@ -171,7 +171,9 @@ def test_check_says_what_is_wrong_and_what_to_do(tree: Path, capsys: Output) -> 
     _, out, _ = run(capsys, "check", *at(tree))
     assert "! net.ipv4.ip_forward" in out
     assert "is '0', not 1" in out
-    assert "-> run 'ipvsd apply' as root" in out
+    told = " ".join(out.split())
+    assert f"-> for the next boot of this tree: ipvsd apply --persist --root {tree}" in told
+    assert "start ipvsd.service" not in told
 
 
 def test_check_of_a_kernel_without_modules_says_so(tree: Path, capsys: Output) -> None:

@@ -130,7 +130,7 @@ def test_it_tells_all_that_is_known(tree: Path, capsys: Output, monkeypatch: pyt
     assert out == textwrap.dedent("""\
         net.ipv4.ip_forward = 0: wrong
           is '0', not 1
-          -> run 'ipvsd apply' as root, or start ipvsd.service
+          -> for the next boot of this tree: ipvsd apply --persist --root .
 
         WANTED
           1, required

@@ -103,7 +103,8 @@ def test_one_cause_is_told_once() -> None:
 
 def test_many_causes_are_told_in_part() -> None:
     found = [module(MV.FAILED, name, remedy=name) for name in ("a", "b", "c")]
-    assert health(*found).line == "failed: a failed: a; b failed: b; and more, see 'ipvsd status'"
+    assert health(*found).line == "failed: a failed: a; b failed: b; and 1 more"
+    assert assess(found, None, NOW, more=", see here").line.endswith("; and 1 more, see here")
 
 
 def test_the_line_tells_the_last_repair_and_its_age() -> None:

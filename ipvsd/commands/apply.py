@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from ipvsd import configfiles, persist, preflight, present
 from ipvsd.commands.check import make_report, show
+from ipvsd.config import Config
 from ipvsd.daemon import UNSETTLED
 from ipvsd.health import required
-from ipvsd.host import LinuxHost
+from ipvsd.host import Host, LinuxHost
+from ipvsd.model import Action
 from ipvsd.reconcile import Reconciled, look, reconcile
 from ipvsd.report import InstalledKernel
 
@@ -39,24 +41,31 @@ def run(root: str, only: str | None, output: str, keep: bool) -> int:
             "ipvsd: cannot change the kernel: not root (run it with sudo; 'ipvsd plan' needs no root)", file=sys.stderr
         )
         return EX_NOPERM
-    done = reconcile(host, config, {}, time.monotonic)
-    for pause in UNSETTLED:
-        if done.unsettled:
-            time.sleep(pause)
-            done = reconcile(host, config, {}, time.monotonic)
+    done, proved = settle(host, config)
     kept = not keep or _write(root, persist.files(config, done.kernel, done.after))
     report = make_report(root, config, done.kernel, done.after)
-    if output == "text":
-        _tell(done)
-    show(present.document(report), output)
+    if output == "text" and proved:
+        print("\n".join([*map(str, proved), ""]))
+    actions = {"actions": [{"name": action.name, "action": str(action)} for action in proved]}
+    show({**present.document(report), **actions}, output)
     return 1 if report.health.exit_code or not kept else 0
 
 
-def _tell(done: Reconciled) -> None:
-    for action in done.proved:
-        print(action)
-    if done.proved:
-        print()
+def settle(
+    host: Host, config: Config, pause: Callable[[float], None] = time.sleep
+) -> tuple[Reconciled, tuple[Action, ...]]:
+    """Reconcile until nothing is under way, and return the last reconciliation with all that was done and is right."""
+    done = reconcile(host, config, {}, time.monotonic)
+    outcomes = list(done.outcomes)
+    for seconds in UNSETTLED:
+        if done.unsettled:
+            pause(seconds)
+            done = reconcile(host, config, {}, time.monotonic)
+            outcomes += done.outcomes
+    right = {finding.name for finding in done.after.findings if finding.right}
+    # In the order in which they were first done; what was done again is told once, as it was done last.
+    actions = {outcome.action.name: outcome.action for outcome in outcomes if outcome.action.name in right}
+    return done, tuple(actions.values())
 
 
 def _persist_image(root: str, only: str | None) -> int:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import shlex
 import time
 
-from ipvsd import configfiles, present
+from ipvsd import configfiles, present, remedies, statusfile
 from ipvsd.commands import text
 from ipvsd.config import Config
 from ipvsd.groups import collapsed
@@ -31,6 +32,7 @@ def run(root: str, only: str | None, output: str) -> int:
 
 def make_report(root: str, config: Config, kernel: Kernel, plan: Plan) -> Report:
     """Return the report of a single look, with the answer of IPVS where that can be asked."""
+    plan = fitted(plan, root)
     answer = Ipvs(False, detail="module ip_vs is not live")
     if any(finding.name == "ip_vs" and finding.right for finding in plan.modules):
         answer = ask() if root == "/" else Ipvs(None, detail="not asked: the running kernel is another one")
@@ -47,6 +49,12 @@ def make_report(root: str, config: Config, kernel: Kernel, plan: Plan) -> Report
         ipvs=answer,
         notes=notes(config.profiles, config.kube_proxy),
     )
+
+
+def fitted(plan: Plan, root: str) -> Plan:
+    """Return the plan with remedies for a person at this node, or at this tree."""
+    below = "" if root == "/" else shlex.quote(root)
+    return remedies.fitted(plan, below, daemon=not below and statusfile.read(root) is not None)
 
 
 def show(document: dict[str, object], output: str) -> None:

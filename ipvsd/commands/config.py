@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -38,7 +39,9 @@ def validate(root: str, only: str | None, output: str) -> int:
     except ConfigError as error:
         if output != "json":
             raise
-        print(json.dumps({"valid": False, "files": names, "errors": list(error.errors)}, indent=2))
+        errors = list(error.errors)
+        print("\n".join(errors), file=sys.stderr)
+        print(json.dumps({"valid": False, "files": names, "error": errors[0], "errors": errors}, indent=2))
         return EX_CONFIG
     if output == "json":
         print(json.dumps({"valid": True, "files": names, "errors": []}, indent=2))

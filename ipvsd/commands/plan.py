@@ -8,6 +8,8 @@ from typing import Optional
 
 from ipvsd import configfiles
 from ipvsd.commands import text
+from ipvsd.commands.check import fitted
+from ipvsd.health import required
 from ipvsd.host import LinuxHost
 from ipvsd.model import Action, LoadModule, Plan, SysctlFinding
 from ipvsd.reconcile import look
@@ -15,15 +17,17 @@ from ipvsd.values import target
 
 
 def run(root: str, only: str | None, output: str, exit_code: bool) -> int:
-    """Exit 0; with `exit_code`, 1 if there is anything to do."""
+    """Exit 0; with `exit_code`, 1 if there is anything to do, or anything required is not right."""
     _, plan = look(LinuxHost(root), configfiles.load(root, only))
+    plan = fitted(plan, root)
     later = _later(plan)
     if output == "json":
         actions = [_values(action, plan) for action in plan.actions]
         print(json.dumps([*actions, *(_later_values(finding) for finding in later)], indent=2))
     else:
         print("\n".join(_lines(plan, later)) or "nothing to do")
-    return 1 if exit_code and plan.actions else 0
+    open_work = plan.actions or any(required(finding) and not finding.right for finding in plan.findings)
+    return 1 if exit_code and open_work else 0
 
 
 def _later(plan: Plan) -> list[SysctlFinding]:

@@ -18,18 +18,20 @@ def run(root: str, only: Optional[str], output: str, kernel: Optional[str], brie
     config = configfiles.load(root, only)
     kernels = preflight.survey(root, config, kernel)
     required = preflight.reboot_required(kernels, preflight.running_release(root)) if kernel is None else False
+    what = f"kernel {kernel}: it is not" if kernel else "any kernel: there is none"
+    complaint = f"cannot look at {what} in /lib/modules of {root} (install one, or see --root)"
     if output == "json":
         document = {
             "kernels": [_values(item) for item in kernels],
             "reboot_required": required,
             "notes": list(notes(config.profiles, config.kube_proxy)),
+            **({} if kernels else {"error": complaint, "errors": [complaint]}),
         }
         print(json.dumps(document, indent=2))
     elif kernels:
         print("\n".join(line for item in kernels for line in _lines(item, brief)))
     if not kernels:
-        what = f"kernel {kernel}: it is not" if kernel else "any kernel: there is none"
-        print(f"ipvsd: cannot look at {what} in /lib/modules of {root} (install one, or see --root)", file=sys.stderr)
+        print(f"ipvsd: {complaint}", file=sys.stderr)
         return 2
     return 0 if all(map(preflight.ready, kernels)) else 1
 

@@ -18,19 +18,25 @@ def run(root: str, output: str) -> int:
     """Exit 0 if everything required was right, 1 if not, 2 if there is no daemon or its look is too old."""
     document = statusfile.read(root)
     if document is None:
-        print("ipvsd: cannot read the daemon's status: there is none (run: systemctl start ipvsd)", file=sys.stderr)
+        how = "run: systemctl start ipvsd" if root == "/" else f"no daemon runs below {root}; see 'ipvsd check'"
+        print(f"ipvsd: cannot read the daemon's status: there is none ({how})", file=sys.stderr)
         return 2
     try:
         age = time.clock_gettime(time.CLOCK_BOOTTIME) - document["boottime"]
-        limit = 2 * document["config"]["interval"]
-        print(json.dumps({**document, "age": round(age, 3)}, indent=2) if output == "json" else _text(document, age))
-        code = _CODES[document["state"]]
+        old = age > 2 * document["config"]["interval"]
+        code = 2 if old else _CODES[document["state"]]
+        how = " (run: systemctl status ipvsd)" if root == "/" else ""
+        complaint = f"the daemon last looked {age:.0f} s ago{how}"
+        if output == "json":
+            errors = {"error": complaint, "errors": [complaint]} if old else {}
+            print(json.dumps({**document, "age": round(age, 3), **errors}, indent=2))
+        else:
+            print(_text(document, age))
     except (KeyError, TypeError) as error:
         print(f"ipvsd: cannot read the daemon's status: it lacks {error} (another version wrote it)", file=sys.stderr)
         return 2
-    if age > limit:
-        print(f"ipvsd: the daemon last looked {age:.0f} s ago (run: systemctl status ipvsd)", file=sys.stderr)
-        return 2
+    if old:
+        print(f"ipvsd: {complaint}", file=sys.stderr)
     return code
 
 

@@ -1,0 +1,229 @@
+"""The command line: what is refused and how, exit codes as ipvsd(8) has them, and errors as JSON."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ipvsd import statusfile
+from ipvsd.arguments import build_parser
+from ipvsd.cli import main
+from ipvsd.commands.apply import settle
+from ipvsd.config import parse
+from ipvsd.model import SysctlVerdict
+from ipvsd.present import document
+from ipvsd.report import State
+from tests.fake_kernel import FakeKernel
+from tests.samples import report, sysctl
+from tests.trees import make_tree, put, put_sysctl
+
+Output = pytest.CaptureFixture[str]
+MAIN = "etc/ipvsd/ipvsd.yaml"
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    return make_tree(tmp_path)
+
+
+def run(capsys: Output, arguments: Sequence[str]) -> tuple[int, str, str]:
+    code = main(list(arguments))
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+# --- what is refused --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("apply --per", "ipvsd apply: unknown option --per (did you mean '--persist'? see 'ipvsd apply --help')"),
+        ("check --out json", "ipvsd check: unknown option --out (did you mean '--output'?"),
+        ("check --conf=x", "ipvsd check: unknown option --conf (did you mean '--config'?"),
+        ("plan --exit", "ipvsd plan: unknown option --exit (did you mean '--exit-code'?"),
+        ("preflight --kern 6.1", "ipvsd preflight: unknown option --kern (did you mean '--kernel'?"),
+        ("config show --roto /", "ipvsd config show: unknown option --roto (did you mean '--root'?"),
+        ("profile list --outptu json", "ipvsd profile list: unknown option --outptu (did you mean '--output'?"),
+        ("check --zzz", "ipvsd check: unknown option --zzz (known: --help, --config, --root, --output; see"),
+        ("check -o json", "ipvsd check: unknown option -o ("),
+        ("chek", "ipvsd: unknown command 'chek' (did you mean 'check'? see 'ipvsd --help')"),
+        ("stat", "ipvsd: unknown command 'stat' (did you mean 'status'?"),
+        ("frobnicate", "ipvsd: unknown command 'frobnicate' (known: run, check, "),
+        ("config vaildate", "ipvsd config: unknown action 'vaildate' (did you mean 'validate'?"),
+        ("check --output xml", "ipvsd check: --output cannot be 'xml' (known: text, json; see"),
+        ("check --output jsno", "ipvsd check: --output cannot be 'jsno' (did you mean 'json'?"),
+        ("check extra", "ipvsd check: unexpected argument 'extra' (see 'ipvsd check --help')"),
+        ("--root / check", "ipvsd: a command must come before --root: options stand after it (see"),
+        ("check --config", "ipvsd check: argument --config: expected one argument (see"),
+        ("history --lines x", "ipvsd history: argument --lines: must be a number from 1 on, not 'x' (see"),
+        ("check --root /nowhere", "ipvsd: cannot use --root /nowhere: not a directory"),
+        ("", "ipvsd: the following arguments are required: COMMAND (see 'ipvsd --help')"),
+    ],
+)
+def test_bad_usage_is_told_in_one_line_with_what_to_do(capsys: Output, line: str, told: str) -> None:
+    code, out, err = run(capsys, line.split())
+    assert (code, out, err.count("\n")) == (64, "", 1)
+    assert err.startswith(told)
+
+
+def test_no_option_of_any_command_can_be_abbreviated() -> None:
+    def parsers(parser: Any) -> list[Any]:
+        below = [
+            sub for action in parser._actions if isinstance(action.choices, dict) for sub in action.choices.values()
+        ]
+        return [parser, *(found for sub in below for found in parsers(sub))]
+
+    found = parsers(build_parser())
+    assert len(found) > 10
+    assert [parser.prog for parser in found if parser.allow_abbrev] == []
+
+
+# --- exit codes and JSON ----------------------------------------------------------------
+
+
+def nothing(tree: Path) -> None:
+    pass
+
+
+def drifted(tree: Path) -> None:
+    put_sysctl(tree, "net.ipv4.ip_forward", "0")
+
+
+def module_gone(tree: Path) -> None:
+    """ip_vs is not loaded, and this kernel has none: its sysctls wait for it."""
+    shutil.rmtree(tree / "proc/sys/net/ipv4/vs")
+    put(tree, "proc/modules", "")
+    shutil.rmtree(tree / "lib/modules")
+
+
+def bridge_filter_gone(tree: Path) -> None:
+    put(tree, "proc/modules", (tree / "proc/modules").read_text().replace("br_netfilter", "other"))
+    shutil.rmtree(tree / "proc/sys/net/bridge")
+    [index] = (tree / "lib/modules").glob("*/modules.dep")
+    index.write_text(index.read_text().replace("br_netfilter", "other"))
+
+
+def unreadable(tree: Path) -> None:
+    (tree / "proc/sys/net/ipv4/ip_forward").unlink()
+    (tree / "proc/sys/net/ipv4/ip_forward").symlink_to("/nowhere")
+
+
+def bad(tree: Path) -> None:
+    put(tree, MAIN, "scheduler: maglev\ninterval: soon\n")
+
+
+def daemon(state: State) -> Callable[[Path], None]:
+    def publish(tree: Path) -> None:
+        made = report(sysctl(SysctlVerdict.RIGHT), state=state)
+        statusfile.write(str(tree), {**document(made), "boottime": 1e9})
+
+    return publish
+
+
+def stale(tree: Path) -> None:
+    statusfile.write(str(tree), {**document(report(sysctl())), "boottime": -1e6})
+
+
+def no_kernel(tree: Path) -> None:
+    shutil.rmtree(tree / "lib/modules")
+
+
+# As ipvsd(8) has them: the state of the tree, the command, the code, and whether it is an error.
+CASES = [
+    (nothing, "check", 0),
+    (bridge_filter_gone, "check", 0),
+    (drifted, "check", 1),
+    (module_gone, "check", 1),
+    (unreadable, "check", 2),
+    (bad, "check", 78),
+    (nothing, "plan", 0),
+    (drifted, "plan", 0),
+    (nothing, "plan --exit-code", 0),
+    (drifted, "plan --exit-code", 1),
+    (module_gone, "plan --exit-code", 1),
+    (unreadable, "plan --exit-code", 1),
+    (bridge_filter_gone, "plan --exit-code", 0),
+    (bad, "plan", 78),
+    (nothing, "apply", 64),
+    (bad, "apply --persist", 78),
+    (no_kernel, "apply --persist", 1),
+    (nothing, "preflight", 0),
+    (no_kernel, "preflight", 2),
+    (nothing, "preflight --kernel 1.2.3", 2),
+    (bad, "preflight", 78),
+    (daemon(State.READY), "status", 0),
+    (daemon(State.DEGRADED), "status", 0),
+    (daemon(State.FAILED), "status", 1),
+    (nothing, "status", 2),
+    (stale, "status", 2),
+    (nothing, "explain net.ipv4.ip_forward", 0),
+    (drifted, "explain net.ipv4.ip_forward", 1),
+    (unreadable, "explain net.ipv4.ip_forward", 2),
+    (nothing, "explain nonsense!", 64),
+    (bad, "explain net.ipv4.ip_forward", 78),
+    (nothing, "history", 0),
+    (nothing, "config show", 0),
+    (bad, "config show", 78),
+    (nothing, "config validate", 0),
+    (bad, "config validate", 78),
+    (nothing, "check extra", 64),
+    (nothing, "frobnicate", 64),
+    (nothing, "check --output xml", 64),
+    (nothing, "check --config /nowhere.yaml", 78),
+]
+
+
+@pytest.mark.parametrize(("prepare", "line", "code"), CASES)
+def test_the_exit_code_is_that_of_the_manual_and_failures_are_json_where_that_is_asked_for(
+    tree: Path, capsys: Output, prepare: Callable[[Path], None], line: str, code: int
+) -> None:
+    prepare(tree)
+    arguments = [*line.split(), "--root", str(tree)]
+    found, _, complaints = run(capsys, arguments)
+    assert found == code
+    found, out, err = run(capsys, [*arguments, "--output", "json"])
+    assert (found, err) == (code, complaints)
+    if out:
+        parsed = json.loads(out)
+        failed = isinstance(parsed, dict) and "error" in parsed
+        assert failed is bool(code and complaints)
+        if failed:
+            assert parsed["errors"][0] == parsed["error"]
+            assert all(isinstance(error, str) and error in complaints for error in parsed["errors"])
+    else:
+        assert code == 0
+
+
+@pytest.mark.parametrize("arguments", [["profile", "show", "nonsense"], ["profile", "shwo", "x"]])
+def test_commands_without_a_root_fail_as_json_too(capsys: Output, arguments: list[str]) -> None:
+    code, out, err = run(capsys, [*arguments, "--output=json"])
+    assert code == 64
+    assert json.loads(out)["error"] == err.rstrip("\n").removeprefix("ipvsd: ")
+
+
+def test_all_errors_of_a_configuration_are_in_the_json(tree: Path, capsys: Output) -> None:
+    bad(tree)
+    for command in (["check"], ["config", "show"], ["config", "validate"]):
+        _, out, err = run(capsys, [*command, "--root", str(tree), "--output", "json"])
+        assert json.loads(out)["errors"] == err.splitlines()
+        assert len(err.splitlines()) == 2
+
+
+# --- apply ------------------------------------------------------------------------------
+
+
+def test_apply_tells_what_was_done_in_every_round_and_every_retry() -> None:
+    kernel, pauses = FakeKernel(looks_until_live={"ip_vs": 4}), list[float]()
+    done, proved = settle(kernel, parse([]), pauses.append)
+    assert pauses
+    assert not done.unsettled
+    told = [str(action) for action in proved]
+    assert told[0] == "set net.ipv4.ip_forward from '0' to '1'"
+    assert {"load module ip_vs", "load module ip_vs_rr", "set net.ipv4.vs.conntrack from '0' to '1'"} <= set(told)
+    assert len(told) == len(set(told))
