@@ -227,7 +227,6 @@ class Daemon:
             tally=self._books.tally,
             repairs=repairs,
             backend=self._backend(),
-            lost=self._writes.lost,
             contended=self._books.contended(),
             refusals=dict(self._books.refusals),
         )

@@ -58,8 +58,9 @@ def _node(report: Report) -> Iterator[Metric]:
     if report.backend:
         text = "How writes to sysctls are seen."
         yield _gauge("watch_backend_info", text, {report.backend: 1}, ["backend"])
-    text = "Events that were lost for lack of room; a look at everything followed."
-    yield _counter("events_lost", text, None, {"": report.lost}, [])
+    text = "Events that a source lost for lack of room; a look at everything followed."
+    lost = {item.name: item.lost for item in report.sources if item.lost is not None}
+    yield _counter("events_lost", text, None, lost, ["source"])
     text = "Whether a source of events is alive."
     yield _gauge("source_up", text, {item.name: item.up for item in report.sources}, ["source"])
 

@@ -31,7 +31,7 @@ def document(report: Report) -> dict[str, Any]:
         "repairs": [repair(item) for item in report.repairs],
         "backend": report.backend,
         "lost": report.lost,
-        "sources": [{"name": item.name, "up": item.up, "detail": item.detail} for item in report.sources],
+        "sources": [item._asdict() for item in report.sources],
         "ipvs": {
             "up": report.ipvs.up,
             "version": report.ipvs.version,

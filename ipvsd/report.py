@@ -65,9 +65,15 @@ class Health(NamedTuple):
 
 
 class SourceState(NamedTuple):
+    """`lost` counts the events that it lost since the start, or None where it cannot tell.
+
+    Where the kernel says only that some were lost, each time counts as one.
+    """
+
     name: str
     up: bool
     detail: str
+    lost: Optional[int] = 0
 
 
 class Ipvs(NamedTuple):
@@ -144,10 +150,14 @@ class Report(NamedTuple):
     config: Optional[ConfigState] = None
     kernels: tuple[InstalledKernel, ...] = ()
     backend: str = ""  # how writes to sysctls are seen: bpf, inotify or periodic
-    lost: int = 0  # events that the kernel had no room for
     contended: tuple[Contended, ...] = ()
     refusals: Mapping[str, int] = NOTHING  # writes to guarded sysctls, by name
     notes: tuple[str, ...] = ()  # what a person should know besides
+
+    @property
+    def lost(self) -> int:
+        """The number of events for which the kernel had no room, whatever their source."""
+        return sum(source.lost or 0 for source in self.sources)
 
     @property
     def findings(self) -> tuple[Finding, ...]:

@@ -64,7 +64,7 @@ class Web:
         """Up where at least one address is served, or none was wanted."""
         parts = [address(*place) for place in self._servers]
         parts += [f"not {address(*place)} ({error})" for place, error in self._errors.items()]
-        return SourceState("web", bool(self._servers) or not self.listen, ", ".join(parts) or "not wanted")
+        return SourceState("web", bool(self._servers) or not self.listen, ", ".join(parts) or "not wanted", None)
 
     def close(self) -> None:
         """Stop serving."""

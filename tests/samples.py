@@ -110,9 +110,8 @@ def report(*findings: Finding, state: State = State.READY, line: str = "ready: a
         tally=EMPTY,
         repairs=(Repair("net.ipv4.ip_forward", "0", "1", NOW - 90, 0.0021, "1", str(WRITER), WRITER),),
         backend="bpf",
-        lost=3,
         contended=(Contended("net.ipv4.vs.conntrack", "agent[7]", yielded=False),),
-        sources=(SourceState("uevents", True, "kernel uevents"), SourceState("files", False, "no inotify")),
+        sources=(SourceState("uevents", True, "kernel uevents", 3), SourceState("files", False, "no inotify", None)),
         ipvs=Ipvs(True, "1.2.1", 4096, "answers"),
         config=ConfigState("0123456789ab", ("kube-proxy-ipvs",), ("/etc/ipvsd/ipvsd.yaml",), 60.0),
     )

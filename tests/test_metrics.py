@@ -25,7 +25,7 @@ ipvsd_config_last_reload_successful 1.0
 ipvsd_ready 1.0
 ipvsd_ipvs_up 1.0
 ipvsd_watch_backend_info{{backend="bpf"}} 1.0
-ipvsd_events_lost_total 3.0
+ipvsd_events_lost_total{{source="uevents"}} 3.0
 ipvsd_source_up{{source="uevents"}} 1.0
 ipvsd_source_up{{source="files"}} 0.0
 ipvsd_module_loaded{{module="ip_vs"}} 1.0

@@ -73,8 +73,8 @@ GOLDEN = {
     "backend": "bpf",
     "lost": 3,
     "sources": [
-        {"name": "uevents", "up": True, "detail": "kernel uevents"},
-        {"name": "files", "up": False, "detail": "no inotify"},
+        {"name": "uevents", "up": True, "detail": "kernel uevents", "lost": 3},
+        {"name": "files", "up": False, "detail": "no inotify", "lost": None},
     ],
     "ipvs": {"up": True, "version": "1.2.1", "table_size": 4096, "detail": "answers"},
     "config": {

@@ -91,6 +91,18 @@ def test_listing_again_tells_of_nothing_twice(groups: Groups) -> None:
     assert groups.hears() == [made]
 
 
+def test_a_unit_whose_start_found_no_room_is_told_of_all_the_same(groups: Groups) -> None:
+    groups.units.groups(AGENT)
+    names = [groups.place / "system.slice" / name for name in ("one", "two")]
+    for number in range(int(Path("/proc/sys/fs/inotify/max_queued_events").read_text()) + 2):
+        names[number % 2].touch()
+        names[number % 2].unlink()
+    made = groups.make("system.slice/agent.service")
+    while not groups.units.lost:  # the kernel tells of it behind all that it kept
+        groups.hears()
+    assert (groups.told, groups.units.lost) == ([made], 1)
+
+
 def test_who_is_not_asked_for_wakes_nobody(groups: Groups) -> None:
     groups.units.groups(AGENT)
     groups.units.groups(frozenset())

@@ -71,6 +71,29 @@ def test_a_write_wakes_and_says_which_key(watched: Watched) -> None:
     assert details(watched.mailbox, 10) == {(ReasonKind.SYSCTL, KEY)}
 
 
+def overflow(write: Callable[[int], object]) -> None:
+    """Make more events than the kernel keeps for one instance of inotify; two of one kind in a row are one to it."""
+    for number in range(int(Path("/proc/sys/fs/inotify/max_queued_events").read_text()) + 2):
+        write(number)
+
+
+def test_more_events_than_the_kernel_keeps_are_counted_and_looked_for(
+    mailbox: Mailbox, watched: Watched, tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    other.write_text("1\n")
+    watched.source.arm(Targets(frozenset(), {KEY: str(watched.file), "net.other": str(other)}, ()))
+    details(mailbox)
+    assert watched.source.state().lost == 0
+    with watched.file.open("wb", 0) as one, other.open("wb", 0) as two:
+        overflow(lambda number: (one, two)[number % 2].write(b"0"))
+    told: set[tuple[ReasonKind, str]] = set()
+    while watched.source.state().lost == 0:  # the kernel tells of it behind all that it kept
+        told |= details(mailbox, 10)
+    assert (ReasonKind.LOST, "inotify") in told
+    assert watched.source.state().lost == 1
+
+
 def test_a_read_wakes_nobody(watched: Watched) -> None:
     watched.file.read_text()
     assert watched.events() == set()

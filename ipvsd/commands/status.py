@@ -50,7 +50,8 @@ def _about(document: Mapping[str, Any], age: float) -> Iterator[str]:
     yield text.ipvs(document)
     yield from text.notes(document)
     yield from text.folded(f"configuration {config['hash']}: {', '.join(config['files']) or 'the defaults'}")
-    lost = f"; {document['lost']} events were lost" if document["lost"] else ""
+    by = [f"{item['name']} {item['lost']}" for item in document["sources"] if item.get("lost")]
+    lost = f"; {document['lost']} events were lost ({', '.join(by)})" if by else ""
     yield f"writes to sysctls are seen by {document['backend']}{lost}"
     for item in document["contended"]:
         yield from text.folded(f"{item['name']} is contended by {item['rival']}", "33")

@@ -62,7 +62,8 @@ class Files:
 
     def state(self) -> SourceState:
         alive = self._observer is not None and self._observer.is_alive()
-        return SourceState("files", alive, self._detail)
+        # watchdog passes over the event that tells of an overflow.
+        return SourceState("files", alive, self._detail, None)
 
     def close(self) -> None:
         if self._observer is not None:

@@ -34,7 +34,7 @@ class Sysctls:
         self._inotify: Optional[inotify.Inotify] = None
         self._pins: dict[str, _Pin] = {}
         self._keys: dict[int, str] = {}
-        self._unwatched = 0
+        self._unwatched = self._lost = 0
         self._detail = "not started"
 
     def arm(self, targets: Targets) -> None:
@@ -89,6 +89,7 @@ class Sysctls:
 
     def _told(self, watch: int, mask: int, name: str) -> None:  # noqa: ARG002 -- only files are watched
         if mask & inotify.OVERFLOW:
+            self._lost += 1
             self._mailbox.put(ReasonKind.LOST, "inotify")
         elif mask & inotify.MODIFY and watch in self._keys:
             self._changed(self._keys[watch])
@@ -127,7 +128,8 @@ class Sysctls:
             self._changed(key)
 
     def state(self) -> SourceState:
-        return SourceState("sysctls", self._inotify is not None and not self._unwatched, self._detail)
+        up = self._inotify is not None and not self._unwatched
+        return SourceState("sysctls", up, self._detail, self._lost)
 
     def close(self) -> None:
         if self._inotify is not None:

@@ -57,6 +57,7 @@ class Uevents:
         self._modules: frozenset[str] = frozenset()
         self._links = False
         self._removed: list[str] = []
+        self._lost = 0
         self._detail = "not started"
 
     def arm(self, targets: Targets) -> None:
@@ -93,12 +94,12 @@ class Uevents:
             except BlockingIOError:
                 return
             except OSError as error:
+                self._lost += 1
+                self._mailbox.put(ReasonKind.LOST, "uevents")
                 if error.errno == errno.ENOBUFS:
-                    self._mailbox.put(ReasonKind.LOST, "uevents")
                     continue
                 self._detail = f"cannot receive uevents: {error.strerror}"
                 self.close()
-                self._mailbox.put(ReasonKind.LOST, "uevents")
                 return
             if port == 0:
                 self._take(message)
@@ -123,7 +124,7 @@ class Uevents:
             self._reflex.told(name)
 
     def state(self) -> SourceState:
-        return SourceState("uevents", self._socket is not None, self._detail)
+        return SourceState("uevents", self._socket is not None, self._detail, self._lost)
 
     def close(self) -> None:
         if self._socket is not None:

@@ -23,6 +23,7 @@ class Units:
         self._units: Set[str] = frozenset()
         self._inotify: Optional[inotify.Inotify] = None
         self._slices: dict[int, str] = {}
+        self.lost = 0  # times that the kernel had no room for the events of new groups
 
     def groups(self, units: Set[str]) -> tuple[int, ...]:
         """Return the ids of the groups that these units have now; what they get later is told of."""
@@ -51,8 +52,12 @@ class Units:
         if name.endswith(".slice"):
             yield from self._below(path)
 
-    def _told(self, watch: int, mask: int, name: str) -> None:  # noqa: ARG002 -- only what is made is watched for
-        if watch in self._slices:
+    def _told(self, watch: int, mask: int, name: str) -> None:
+        if mask & inotify.OVERFLOW:
+            self.lost += 1
+            for identity in tuple(self._below(self._place)):
+                self._made(identity)
+        elif watch in self._slices:
             for identity in self._ids(self._slices[watch], name):
                 self._made(identity)
 

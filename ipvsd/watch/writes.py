@@ -53,6 +53,7 @@ class Writes:
         self._marks: dict[int, int] = {}
         self._refusals: dict[str, Refusal] = {}
         self._own: Sequence[int] = ()
+        self._units: Optional[Units] = None
         self.guards = False
         self._lost, self._told_lost, self._behind = 0, 0, False
         self.detail = "not started"
@@ -105,6 +106,7 @@ class Writes:
         names = {
             hook.named("/".join(path).encode()): sysctls.ALIASES.get(key, key) for key, path in paths.items() if path
         }
+        assert self._units
         groups = self._units.groups(frozenset(targets.allowed if targets.guarded else ()))
         self._allowed.replace((*self._own, *groups))  # as they are now
         marks: dict[int, int] = {}
@@ -207,11 +209,11 @@ class Writes:
 
     @property
     def lost(self) -> int:
-        """The number of writes that were not told of, for lack of room."""
-        return self._lost
+        """The number of writes that were not told of, for lack of room, and of times that new units were not."""
+        return self._lost + (self._units.lost if self._units else 0)
 
     def state(self) -> SourceState:
-        return SourceState("writes", self._ring is not None, self.detail)
+        return SourceState("writes", self._ring is not None, self.detail, self.lost)
 
     def close(self) -> None:
         self._ring = None

@@ -70,6 +70,18 @@ def test_a_write_by_another_process_wakes_and_a_read_does_not(mailbox: Mailbox) 
     source.close()
 
 
+def test_uevents_for_which_there_is_no_room_are_counted_and_looked_for(mailbox: Mailbox) -> None:
+    source = Uevents(mailbox, Reflex(FakeKernel(), mailbox), Writers())
+    source.arm(Targets(frozenset({"ip_vs"}), {}, ()))
+    assert source.state().lost == 0
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 15) as sender:
+        for _ in range(4096):
+            sender.sendto(b"add@/module/other\0".ljust(1024, b"\0"), (0, 1))
+    assert {(reason.kind, reason.detail) for reason in mailbox.take(10)} == {(ReasonKind.LOST, "uevents")}
+    assert source.state().lost == 1
+    source.close()
+
+
 def test_the_uevents_of_interfaces_and_of_liars_wake_nobody(mailbox: Mailbox) -> None:
     source = Uevents(mailbox, Reflex(FakeKernel(), mailbox), Writers())
     source.arm(Targets(frozenset({"ip_vs"}), {}, ()))

@@ -67,7 +67,7 @@ def rung(node: Node, drop_in: str, before: str = "true", after: str = "true") ->
 def test_the_rung_is_told(node: Node) -> None:
     assert node.status()["backend"] == "bpf"
     assert node.metrics()['ipvsd_watch_backend_info{backend="bpf"}'] == 1
-    assert node.metrics()["ipvsd_events_lost_total"] == 0
+    assert node.metrics()['ipvsd_events_lost_total{source="writes"}'] == 0
 
 
 @pytest.mark.parametrize("cold", [False, True], ids=["warm", "after drop_caches"])
