@@ -14,21 +14,23 @@ PACKAGE = Path(__file__).parent.parent / "ipvsd"
 
 # One list, the lowest first. A module may import what stands before it.
 LADDER = """
-    model report formats sysctls profiles values modprobe_d kconfig remedies verdicts planner restraint contention
+    model report globs formats sysctls procsys profiles values modprobe_d kconfig remedies verdicts planner restraint
+    contention
     groups health cgroups assembly hook evidence
     vocabulary spelling lookalikes document foreign settings config effective configfiles desire
     wake moduletree kmod host bpf capabilities hugepages writers reconcile persist preflight tally table journal
     configured narrate reflex watch watch.inotify watch.sysctls watch.uevents watch.units watch.ring
     watch.allowed watch.writes watch.files ipvs
     rivals defaults rivals.ini rivals.tree rivals.sysctl_d rivals.tuned rivals.networkd rivals.firewalld
-    rivals.networkmanager rivals.modules rivals.survey
+    rivals.networkmanager rivals.modules rivals.modules_load rivals.survey
     present history books statusfile explain metrics web notify daemon
     commands commands.text commands.check commands.plan commands.apply commands.status
     commands.preflight commands.profile commands.config commands.explain commands.history arguments cli __main__
 """.split()
 
 PURE = """
-    model report formats sysctls profiles values modprobe_d kconfig remedies verdicts planner restraint contention
+    model report globs formats sysctls procsys profiles values modprobe_d kconfig remedies verdicts planner restraint
+    contention
     groups health cgroups assembly hook evidence
     vocabulary spelling lookalikes rivals rivals.ini defaults
 """.split()

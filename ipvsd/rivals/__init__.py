@@ -54,7 +54,8 @@ class Setting:
     """What one line of one file makes of `name`.
 
     `wins`: nothing that the same program applies comes after it. `certain` is False where whether it applies, or
-    with which value, is known to that program alone: a variable, a condition, a version.
+    with which value, is known to that program alone: a variable, a condition, a version. `fails` is why it comes to
+    nothing, if it does.
     """
 
     name: str
@@ -66,6 +67,7 @@ class Setting:
     wins: bool = True
     certain: bool = True
     remedy: str = ""
+    fails: str = ""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""modprobe.d(5), modules-load.d(5) and the kernel's command line: who loads a module, keeps it out, or tunes it."""
+"""modprobe.d(5) and the kernel's command line: who keeps a module out, or tunes it."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from ipvsd import formats, modprobe_d, sysctls
 from ipvsd.modprobe_d import Directive
 from ipvsd.moduletree import MODPROBE_D
 from ipvsd.rivals import Effect, Names, Program, Setting
-from ipvsd.rivals.tree import PLACES, Tree
+from ipvsd.rivals.tree import Tree
 
-MODULES_LOAD_D = tuple(f"{place}/modules-load.d" for place in PLACES)
 _CMDLINE = "/proc/cmdline"
 
 
@@ -26,21 +25,8 @@ def settings(tree: Tree, names: Names) -> Iterator[Setting]:
         place = rule.origin.rpartition(":")[0]
         remedy = f"remove {rule.text!r} from {place or rule.origin}"
         yield Setting(name, effect, Program.MODPROBE, rule.origin, rule.text, remedy=remedy)
-    for name in names.modules:
-        yield from _loads(tree, name, cmdline)
     for name in names.parameters:
         yield from _options(name, found, cmdline)
-
-
-def _loads(tree: Tree, name: str, cmdline: str) -> Iterator[Setting]:
-    for file in tree.merged(MODULES_LOAD_D):
-        for number, line in enumerate((tree.read(file) or "").split("\n"), 1):
-            if formats.module_name(line.strip()) == name:
-                origin = f"{tree.shown(file)}:{number}"
-                yield Setting(name, Effect.LOADS, Program.MODULES_LOAD, origin, line.strip())
-    for listed in re.findall(r"(?:^|\s)\"?((?:rd\.)?modules[-_]load=\S+)", cmdline):
-        if name in map(formats.module_name, listed.partition("=")[2].strip('"').split(",")):
-            yield Setting(name, Effect.LOADS, Program.MODULES_LOAD, _CMDLINE, listed)
 
 
 def _options(name: str, found: tuple[Directive, ...], cmdline: str) -> Iterator[Setting]:

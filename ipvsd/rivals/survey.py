@@ -8,11 +8,22 @@ from typing import Optional
 
 from ipvsd import values
 from ipvsd.model import Want
-from ipvsd.rivals import Effect, Names, Setting, firewalld, modules, networkd, networkmanager, sysctl_d, tuned
+from ipvsd.rivals import (
+    Effect,
+    Names,
+    Setting,
+    firewalld,
+    modules,
+    modules_load,
+    networkd,
+    networkmanager,
+    sysctl_d,
+    tuned,
+)
 from ipvsd.rivals.tree import Tree
 
 # In the order in which they act at boot.
-_READERS = (modules, sysctl_d, networkd, tuned, firewalld, networkmanager)
+_READERS = (modules, modules_load, sysctl_d, networkd, tuned, firewalld, networkmanager)
 
 
 @dataclass(frozen=True)

@@ -2,20 +2,22 @@
 
 All of them take the files in the order of their names, and of one name the one in the first directory.
 systemd-sysctl reads /etc/sysctl.conf only through a link in /etc/sysctl.d; procps reads it once more, last of all.
-With systemd-sysctl a later line about a key replaces an earlier one, even if it is the exclusion `-key`; procps
-writes line after line, so that there an exclusion only keeps patterns away. For both, a key that stands by
-itself anywhere is not written by a pattern. (Seen with systemd 252 and procps 4.0.2.)
+systemd-sysctl keeps one line for each name, so that a later one replaces an earlier one, even if it is the
+exclusion `-key` or a value that the kernel refuses; procps writes line after line, so that there an exclusion only
+keeps patterns away. For both, a key that stands by itself anywhere is not written by a pattern. Each takes a line
+apart in its own way (seen with systemd 252 and procps 4.0.2; see src/sysctl/sysctl.c and src/sysctl.c of these).
 """
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from typing import Optional
 
-from ipvsd import sysctls
+from ipvsd import procsys, sysctls
+from ipvsd.procsys import ProcSys
 from ipvsd.rivals import Effect, Names, Program, Setting
 from ipvsd.rivals.tree import PLACES, Tree
 from ipvsd.values import same
@@ -23,105 +25,198 @@ from ipvsd.values import same
 DIRECTORIES = tuple(f"{place}/sysctl.d" for place in PLACES)
 CONF = "etc/sysctl.conf"
 
-# Two files of one variable of the kernel (net/ipv4/devinet.c, net/netfilter/nf_conntrack_standalone.c).
-_TWINS = (
-    ("net/ipv4/ip_forward", "net/ipv4/conf/all/forwarding"),
-    ("net/netfilter/nf_conntrack_max", "net/nf_conntrack_max"),
-)
+_LONGEST_LINE = 1 << 20  # LONG_LINE_MAX, where systemd gives up the rest of a file
 
 
 @dataclass(frozen=True)
 class Assignment:
-    """`path` is that below /proc/sys, or a pattern of such; without a value it is an exclusion."""
+    """`path` is that below /proc/sys, or a pattern of such; without a value it is an exclusion.
+
+    `key` is what keeps patterns away from it: the path as it is spelled.
+    """
 
     path: str
     value: Optional[str]
     text: str
     origin: str
+    key: str = ""
+
+    @property
+    def pattern(self) -> bool:
+        return is_wild(self.path)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a program makes of its lines: by path the line that gives it its value, and the lines that come to nothing.
+
+    `values` has what the kernel prints afterwards, and `failing` why a line fails.
+    """
+
+    winners: Mapping[str, Assignment]
+    values: Mapping[str, str]
+    failing: Mapping[str, str]  # by the line's origin
+
+
+REFUSED = "the kernel refuses it"
 
 
 def settings(tree: Tree, names: Names) -> Iterator[Setting]:
     """Yield every line that sets one of the sysctls, in the order in which systemd-sysctl takes them."""
-    found = [line for path in tree.merged(DIRECTORIES) for line in assignments(tree.shown(path), tree.read(path) or "")]
-    conf = list(assignments(tree.shown(CONF), tree.read(CONF) or ""))
+    systemd, procps = systemd_lines(tree), procps_lines(tree)
     boot = list(from_command_line(tree.read("proc/cmdline") or ""))
-    for name in names.sysctls:
-        paths = twins(name)
-        yield from (_setting(tree, name, line, Program.KERNEL) for line in boot if line.path in paths)
-        chosen = by_systemd(found, paths)
-        for line in found:
-            if line.value is not None and any(_concerns(line, path) for path in paths):
-                yield _setting(tree, name, line, Program.SYSTEMD_SYSCTL, line is chosen)
-        other = by_procps([*found, *conf], paths)
-        if other and not (chosen and same(name, other.value or "", chosen.value or "")):
+    asked = {name: path_of(name) for name in names.sysctls}
+    by_systemd, by_procps = left_by_systemd(systemd, asked.values()), left_by_procps(procps, asked.values())
+    for name, path in asked.items():
+        yield from (_setting(tree, name, line, Program.KERNEL) for line in boot if line.path in procsys.twins(path))
+        chosen = by_systemd.winners.get(path)
+        for line in systemd:
+            if line.value is not None and (line is chosen or _concerns(line, procsys.twins(path))):
+                fails = by_systemd.failing.get(line.origin, "")
+                yield _setting(tree, name, line, Program.SYSTEMD_SYSCTL, line is chosen, fails)
+        other = by_procps.winners.get(path)
+        if other and not (chosen and same(name, by_procps.values[path], by_systemd.values[path])):
             yield _setting(tree, name, other, Program.PROCPS)
 
 
+def systemd_lines(tree: Tree) -> list[Assignment]:
+    """Return the lines of all files in the order in which systemd-sysctl takes them."""
+    files = tree.merged(DIRECTORIES)
+    return [line for path in files for line in assignments(tree.shown(path), tree.read(path) or "")]
+
+
+def procps_lines(tree: Tree) -> list[Assignment]:
+    """Return the lines of all files in the order in which `sysctl --system` takes them."""
+    files = [*tree.merged(DIRECTORIES, hidden=True), CONF]
+    return [line for path in files for line in procps_assignments(tree.shown(path), tree.read(path) or "")]
+
+
 def assignments(name: str, text: str) -> Iterator[Assignment]:
-    """Yield the assignments and exclusions of a file; what is none is passed over."""
-    for number, line in enumerate(text.split("\n"), 1):
-        stripped = line.strip()
+    """Yield the assignments and exclusions of a file as systemd-sysctl reads it; what is none is passed over."""
+    for number, line in enumerate(re.split(r"\r\n?|\n\r?|\0", text), 1):
+        if len(line) >= _LONGEST_LINE:
+            return
+        stripped = line.strip(" \t\n\r")
         if not stripped or stripped[0] in "#;":
             continue
         key, equals, value = stripped.partition("=")
         if not equals and not key.startswith("-"):
             continue
-        path = _path(key.removeprefix("-").strip())
+        path = _path(key[key.startswith("-") :].strip(" \t\n\r"), climbs=False)
         if path:
-            yield Assignment(path, sysctls.canonical(value) if equals else None, stripped, f"{name}:{number}")
+            yield Assignment(path, value.strip(" \t\n\r") if equals else None, stripped, f"{name}:{number}", path)
+
+
+_SPACE = " \t\n\v\f\r"  # isspace() in the C locale
+
+
+def procps_assignments(name: str, text: str) -> Iterator[Assignment]:
+    """Yield the assignments and exclusions of a file as procps reads it; what is none is passed over."""
+    for number, line in enumerate(text.split("\n"), 1):
+        stripped = line.partition("\0")[0].lstrip(_SPACE)
+        if len(stripped) < 1 or stripped[0] in "#;":
+            continue
+        key, equals, value = stripped.partition("=")
+        if not equals and not key.startswith("-"):
+            continue
+        # A second `-` is passed over where the path is made.
+        spelled = re.sub(r"\A--?", "", key).rstrip(_SPACE)
+        path = _path(spelled, climbs=True)
+        if path:
+            said = value.strip(_SPACE) if equals else None
+            yield Assignment(path, said, stripped.strip(_SPACE), f"{name}:{number}", _turned(spelled))
 
 
 def from_command_line(text: str) -> Iterator[Assignment]:
     """Yield what the kernel's `sysctl.KEY=VALUE` says (since Linux 5.8: kernel-parameters.txt)."""
     for key, value in re.findall(r"(?:^|\s)\"?sysctl[./]([^\s=]+)=(\S*)", text):
-        path = _path(key)
+        path = _path(key, climbs=False)
         if path:
-            yield Assignment(path, value, f"sysctl.{key}={value}", "/proc/cmdline")
+            yield Assignment(path, value, f"sysctl.{key}={value}", "/proc/cmdline", path)
 
 
-def by_systemd(found: Sequence[Assignment], paths: Collection[str]) -> Optional[Assignment]:
-    """Return the line whose value systemd-sysctl leaves in the kernel."""
+def left_by_systemd(found: Sequence[Assignment], paths: Iterable[str], values: Mapping[str, str] = {}) -> Outcome:
+    """Return what systemd-sysctl leaves in the kernel at some paths; `values` is what the kernel had there before."""
     kept: dict[str, Assignment] = {}
     for line in found:
         # One that only says the same again keeps the place of the first, which counts among patterns.
         if line.path in kept and kept[line.path].value != line.value:
             del kept[line.path]
-        kept[line.path] = line
-    return _last(list(kept.values()), paths, kept)
+        kept.setdefault(line.path, line)
+    return _left(list(kept.values()), kept, paths, values, anew=False)
 
 
-def by_procps(found: Sequence[Assignment], paths: Collection[str]) -> Optional[Assignment]:
-    """Return the line whose value `sysctl --system` leaves in the kernel."""
-    return _last(found, paths, {line.path for line in found})
+def left_by_procps(found: Sequence[Assignment], paths: Iterable[str], values: Mapping[str, str] = {}) -> Outcome:
+    """Return what `sysctl --system` leaves in the kernel at some paths."""
+    return _left(found, {line.key for line in found}, paths, values, anew=True)
+
+
+def _left(
+    lines: Sequence[Assignment],
+    named: Collection[str],
+    paths: Iterable[str],
+    values: Mapping[str, str],
+    anew: bool,
+) -> Outcome:
+    asked = tuple(paths)
+    kernel, failing = ProcSys(asked, values), dict[str, str]()
+    for number, line in enumerate(lines):
+        if line.value is None:
+            continue
+        targets = [line.path]
+        if line.pattern:
+            targets = [path for path in kernel.fitting(line.path) if _spelled(line.key, path) not in named]
+        for path in targets:
+            if not kernel.write(path, line.value, number, anew):
+                failing[line.origin] = REFUSED
+    left = {path: held for path in asked for held in [kernel[path]] if held}
+    winners = {path: lines[held.cause] for path, held in left.items() if held.cause != procsys.FIRST}
+    return Outcome(winners, {path: held.value for path, held in left.items()}, failing)
 
 
 def twins(name: str) -> tuple[str, ...]:
     """Return the paths of a sysctl, of which a write to one is a write to the other."""
-    path = _path(name)
-    return next((pair for pair in _TWINS if path in pair), (path,))
+    return procsys.twins(path_of(name))
 
 
-def _last(found: Sequence[Assignment], paths: Collection[str], named: Collection[str]) -> Optional[Assignment]:
-    def writes(line: Assignment) -> bool:
-        free = (path for path in paths if path == line.path or path not in named)
-        return line.value is not None and any(_concerns(line, path) for path in free)
-
-    return next((line for line in reversed(found) if writes(line)), None)
+def path_of(name: str) -> str:
+    """Return the path below /proc/sys of a sysctl by the name under which it is shown."""
+    return "/".join(sysctls.parts(name, patterns=True) or (name,))
 
 
-def _concerns(line: Assignment, path: str) -> bool:
-    if line.path == path or not sysctls.is_pattern(line.path):
-        return line.path == path
-    patterns, parts = line.path.split("/"), path.split("/")
-    return len(patterns) == len(parts) and all(map(fnmatchcase, parts, patterns))
+def _concerns(line: Assignment, paths: Collection[str]) -> bool:
+    return line.path in paths or (line.pattern and bool(set(ProcSys(paths, {}).fitting(line.path)) & set(paths)))
 
 
-def _path(key: str) -> str:
-    parts = sysctls.parts(key.lstrip("/"), patterns=True)
-    return "/".join(parts) if parts else ""
+def is_wild(path: str) -> bool:
+    """Tell whether systemd-sysctl and procps take a path for a pattern."""
+    return any(character in path for character in "*?[")
 
 
-def _setting(tree: Tree, name: str, line: Assignment, program: Program, wins: bool = True) -> Setting:
+def _spelled(pattern: str, path: str) -> str:
+    """Return a path as glob(3) spells it: with the slashes and dots that are too many in the pattern."""
+    left = path.split("/")[::-1]
+    return "/".join(part if part in ("", ".") or not left else left.pop() for part in pattern.rstrip("/").split("/"))
+
+
+def _turned(key: str) -> str:
+    """Return a key with slashes as separators: the first of `.` and `/` in it tells which of them is one."""
+    first = re.search(r"[./]", key)
+    return key.translate({ord("."): "/", ord("/"): "."}) if first and first[0] == "." else key
+
+
+def _path(key: str, climbs: bool) -> str:
+    """Return the path below /proc/sys of a key, or an empty text; of a program that `climbs` it may have `..`."""
+    parts = [part for part in _turned(key).split("/") if part not in ("", ".")]
+    # Only directories are meant, which glob(3) does not look at where the last part is no pattern.
+    if climbs and _turned(key).endswith("/") and (not is_wild("/".join(parts[:-1])) or is_wild("".join(parts[-1:]))):
+        return ""
+    if ".." in parts:
+        parts = os.path.normpath("/".join(parts)).split("/") if climbs else [".."]
+    return "" if ".." in parts else "/".join(parts)
+
+
+def _setting(tree: Tree, name: str, line: Assignment, program: Program, wins: bool = True, fails: str = "") -> Setting:
     file = line.origin.rpartition(":")[0]
     if program is Program.KERNEL:
         remedy = f"remove {line.text} from the kernel's command line"
@@ -129,4 +224,5 @@ def _setting(tree: Tree, name: str, line: Assignment, program: Program, wins: bo
         remedy = f"correct the line in {file}, or remove it"
     else:  # a package's own: it comes back with the next version
         remedy = f"put a file of the same name, without the line, into {tree.shown(DIRECTORIES[0])}"
-    return Setting(name, Effect.SETS, program, line.origin, line.text, line.value or "", wins, remedy=remedy)
+    value = procsys.taken(path_of(name), line.value or "") or sysctls.canonical(line.value or "")
+    return Setting(name, Effect.SETS, program, line.origin, line.text, value, wins, remedy=remedy, fails=fails)

@@ -54,15 +54,16 @@ class Tree:
             self._unread[self.shown(directory)] = error.strerror or str(error)
             return ()
 
-    def merged(self, directories: Collection[str], *suffixes: str) -> list[str]:
+    def merged(self, directories: Collection[str], *suffixes: str, hidden: bool = False) -> list[str]:
         """Return the files of several directories in the order of their names, of one name the first directory's.
 
-        Those that end in one of the suffixes; without any, in `.conf`.
+        Those that end in one of the suffixes; without any, in `.conf`. systemd and libkmod pass over names with a dot
+        in front, which some other programs read (`hidden`).
         """
         chosen: dict[str, str] = {}
         for directory in directories:
             for name in self.names(directory):
-                if name.endswith(suffixes or ".conf") and not name.startswith("."):
+                if name.endswith(suffixes or ".conf") and (hidden or not name.startswith(".")):
                     chosen.setdefault(name, os.path.join(directory, name))
         return [chosen[name] for name in sorted(chosen)]
 

@@ -1,0 +1,1 @@
+"""Generated inputs, judged by the programs whose files they are."""

@@ -1,0 +1,108 @@
+"""Generated directories of modules-load.d(5), judged by systemd-modules-load over a generated tree of modules."""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ipvsd.rivals.modules_load import lines
+from ipvsd.rivals.tree import Tree
+from tests.differential import kernelmodules
+from tests.differential.judge import fill
+from tests.differential.sandbox import breadth, dice, judged
+
+pytestmark = pytest.mark.differential
+
+MODULES = {
+    "nf_conntrack": [],
+    "ip_vs": ["nf_conntrack"],
+    "ip_vs_rr": ["ip_vs"],
+    "br-netfilter": [],
+    "tracker": ["alias:ip_conntrack", "alias:nf-proto-*", "nf_conntrack"],
+    "two-a": ["alias:both"],
+    "two-b": ["alias:both"],
+    "forbidden": [],
+    "commanded": [],
+    "wrapped": ["forbidden"],
+}
+BUILT_IN = ["dummy", "ip-tables"]
+SAID = [
+    *MODULES,
+    *BUILT_IN,
+    *"ip-vs br_netfilter two_a ip_conntrack nf-proto-2 nf_proto_2 both nf_conntrack_ipv4 mine my-own gone".split(),
+    *"ip_vs.ko IP_VS ../ip_vs ip_vs,dummy ip_vs* ip_tables kernel/ip_vs.ko - . overlay".split(),
+]
+RULES = """\
+blacklist forbidden
+install commanded /bin/true
+alias mine ip_vs_rr
+alias my-* dummy
+alias gone nothing
+"""
+REMARKS = [""] * 8 + [" # why", " conn_tab_bits=12", "#", "\x0b", " ;", "\\", "é".encode().decode("latin-1")]
+SPACE = ["", "", "", " ", "\t", "\x0b", "  "]
+ENDS = ["\n"] * 12 + ["\r\n", "\n\n", "\r", "\0", "\n\r", "\r\r\n"]
+PLACES = ["etc", "run", "usr/local/lib", "usr/lib"]
+NAMES = ["modules", "k8s", "10-a", "é".encode().decode("latin-1"), "Z", "ipvsd"]
+LINKED = ["->/dev/null", "->nowhere", "->../modules", "->/etc/modules", "->k8s.conf", "/"]
+KEYS = ["modules_load", "modules-load", "rd.modules_load", "modules_loads", "module_load", "quiet"]
+QUOTES = [("", ""), ("", ""), ('"', '"'), ("'", "'")]
+
+
+def text(chance: random.Random) -> str:
+    return "".join(line(chance) for _ in range(chance.randrange(6)))
+
+
+def line(chance: random.Random) -> str:
+    comment = chance.choice([""] * 8 + ["#", ";", "# "])
+    name = chance.choice([*SAID, ""]) + chance.choice(REMARKS)
+    return f"{chance.choice(SPACE)}{comment}{name}{chance.choice(SPACE)}{chance.choice(ENDS)}"
+
+
+def word(chance: random.Random) -> str:
+    value = ",".join(chance.choice([*SAID, "", "a b"]) for _ in range(chance.randrange(4)))
+    key, (begin, end) = chance.choice(KEYS), chance.choice(QUOTES)
+    value = value if begin else value.replace(" ", "_")
+    return f"{begin}{key}={value}{end}" if chance.random() < 0.5 else f"{key}={begin}{value}{end}"
+
+
+def case(number: int) -> Mapping[str, Any]:
+    """Return the files of one case, whose number is all that it depends on."""
+    chance = dice(number)
+    files: dict[str, str] = {"etc/modprobe.d/rules.conf": RULES}
+    for _ in range(chance.randrange(4)):
+        name = chance.choice(NAMES) + chance.choice([".conf"] * 10 + ["", ".conf.dpkg-old", "conf"])
+        hidden = "." if chance.random() < 0.05 else ""
+        content = chance.choice(LINKED) if chance.random() < 0.1 else text(chance)
+        files[f"{chance.choice(PLACES)}/modules-load.d/{hidden}{name}"] = content
+    if chance.random() < 0.5:
+        files["etc/modules"] = text(chance)
+        files["etc/modules-load.d/modules.conf"] = "->../modules"
+    cmdline = " ".join(word(chance) for _ in range(chance.randrange(3)))
+    return {"kind": "modules", "files": list(files.items()), "cmdline": cmdline}
+
+
+def test_each_line_is_read_as_the_program_reads_it(tmp_path: Path) -> None:
+    cases = [case(number) for number in range(breadth())]
+    tree = kernelmodules.make(tmp_path / "modules", os.uname().release, MODULES, BUILT_IN)
+    wrong = []
+    for number, (made, answer) in enumerate(zip(cases, judged(tmp_path, cases, str(tree)))):
+        root = tmp_path / str(number)
+        root.mkdir()
+        fill(str(root), made["files"])
+        found = [line.text for line in lines(Tree(str(root)), made["cmdline"])]
+        said = re.findall(r"^Loading module: (.*)$", shown(answer["said"]), re.MULTILINE)
+        if [shown(name) for name in found] != said:
+            wrong.append(f"case {number}: loads {said}, which was said to be {found}")
+    assert not wrong, f"{len(wrong)} differences, of which the first are\n" + "\n".join(wrong[:20])
+
+
+def shown(text: str) -> str:
+    """Return a text without what a log may show otherwise."""
+    return re.sub(r"[^ -~\n]", "", text)
