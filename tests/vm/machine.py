@@ -61,13 +61,21 @@ class Machine:
     """
 
     def __init__(
-        self, image: Image, append: str = "", interactive: bool = False, cpus: int = 2, pinned: bool = False
+        self,
+        image: Image,
+        append: str = "",
+        interactive: bool = False,
+        cpus: int = 2,
+        pinned: bool = False,
+        disk: Optional[Path] = None,
     ) -> None:
+        """`disk` is a second one that cannot be written to: /dev/vdb."""
         self._image = image
         self._append = append
         self._interactive = interactive
         self._cpus = cpus
         self._pinned = pinned
+        self._disk = disk
         self._requests = 0
         self._rest = b""
         self._answers: dict[int, Mapping[str, Any]] = {}
@@ -144,6 +152,7 @@ class Machine:
         append = [COMMAND_LINE, self._append]
         if not self._interactive:  # a login prompt would hang up the console
             append.append("systemd.mask=serial-getty@ttyS0.service")
+        second = ("-drive", f"file={self._disk},if=virtio,format=raw,readonly=on") if self._disk else ()
         serial = "mon:stdio" if self._interactive else f"file:{self._console}"
         return [
             *self._image.emulator, "-M", "q35", "-cpu", "max" if "kvm" in accelerator else CPU,
@@ -151,7 +160,7 @@ class Machine:
             *(() if self._interactive else ("-no-reboot",)), "-name", "bench,debug-threads=on",
             "-nodefaults", "-display", "none", "-nic", "none", "-serial", serial, "-device", "virtio-rng-pci",
             "-kernel", str(self._image.kernel), "-initrd", str(self._image.initrd), "-append", " ".join(append),
-            "-drive", f"file={self._directory}/disk,if=virtio,format=raw,cache=unsafe",
+            "-drive", f"file={self._directory}/disk,if=virtio,format=raw,cache=unsafe", *second,
             "-device", "virtio-serial-pci", "-chardev", f"socket,id=agent,path={self._directory}/agent",
             "-device", "virtserialport,chardev=agent,name=bench",
         ]  # fmt: skip

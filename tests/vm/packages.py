@@ -39,12 +39,7 @@ def unpack(package: str, suite: str, target: Path, work: Path, also: str, status
 
     `status` tells what is installed already and need not be had again. Exits if the mirror cannot be used.
     """
-    place = work / "apt"
-    for name in ("state/lists/partial", "cache/archives/partial", "debs"):
-        (place / name).mkdir(parents=True)
-    (place / "sources.list").write_text("".join(f"{line}\n" for line in _sources(suite)))
-    (place / "apt.conf").write_text(_settings() + PRIVATE.format(place=place, suite=suite, status=status))
-    _apt(place, "update")
+    place = _private("deb", suite, work, status)
     plan = _apt(place, "install", "--simulate", "--no-install-recommends", package)
     versions = dict(re.findall(r"^Inst (\S+) (?:\[\S+\] )?\((\S+)", plan, re.MULTILINE))
     _apt(place, "download", *(f"{name}={version}" for name, version in versions.items() if re.fullmatch(also, name)))
@@ -52,14 +47,40 @@ def unpack(package: str, suite: str, target: Path, work: Path, also: str, status
         subprocess.run(["dpkg-deb", "-x", path, target], check=True)
 
 
+def source(package: str, suite: str, target: Path, work: Path) -> None:
+    """Unpack the source of a package of a suite, with the distribution's patches, into the new directory `target`.
+
+    Exits if the mirror cannot be used.
+    """
+    place = _private("deb-src", suite, work, os.devnull)
+    _apt(place, "source", "--download-only", "--only-source", package)
+    (description,) = (place / "debs").glob("*.dsc")
+    # apt has compared it with the sums of the signed list; the uploader's own key need not be known here.
+    command = ["dpkg-source", "--no-check", "--extract", str(description), str(target)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"cannot unpack {description.name}: {done.stderr[-2000:]}")
+
+
+def _private(kind: str, suite: str, work: Path, status: str) -> Path:
+    """Return the place of an apt that knows the lists of a suite, of packages (deb) or of sources (deb-src)."""
+    place = work / "apt"
+    for name in ("state/lists/partial", "cache/archives/partial", "debs"):
+        (place / name).mkdir(parents=True)
+    (place / "sources.list").write_text("".join(f"{kind} {line}\n" for line in _sources(suite)))
+    (place / "apt.conf").write_text(_settings() + PRIVATE.format(place=place, suite=suite, status=status))
+    _apt(place, "update")
+    return place
+
+
 def _sources(suite: str) -> Iterator[str]:
     stable = suite.replace("-backports", "")
     main = _mirror("Debian", "http://deb.debian.org/debian")
     for name in {stable: main, suite: main}:
-        yield f"deb [signed-by={KEYRING}] {main} {name} main"
+        yield f"[signed-by={KEYRING}] {main} {name} main"
     if suite != "sid":
         security = _mirror("Debian-Security", "http://deb.debian.org/debian-security")
-        yield f"deb [signed-by={KEYRING}] {security} {stable}-security main"
+        yield f"[signed-by={KEYRING}] {security} {stable}-security main"
 
 
 def _mirror(label: str, otherwise: str) -> str:

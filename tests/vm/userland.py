@@ -16,7 +16,8 @@ from tests.vm import cache
 
 AGENT = tuple(Path(__file__).parent / "guest" / name for name in ("agent.py", "bench-agent.service"))
 PACKAGES = (
-    "systemd systemd-sysv udev dbus mount kmod procps iproute2 nftables ipvsadm tuned rpm busybox-static python3 "
+    "systemd systemd-sysv udev dbus mount kmod procps iproute2 nftables ipvsadm iptables ipset conntrack "
+    "keepalived tuned rpm busybox-static python3 "
     "python3-pyroute2 python3-sdnotify python3-yaml python3-watchdog python3-prometheus-client "
     "python3-pytest python3-hypothesis"
 ).split()
@@ -37,7 +38,7 @@ echo "/dev/vda / ext4 defaults 0 1" > "$root/etc/fstab"
 : > "$root/etc/machine-id"
 sed -i 's/^root:[^:]*:/root::/' "$root/etc/shadow"
 chroot "$root" systemctl enable bench-agent.service
-chroot "$root" systemctl disable tuned.service
+chroot "$root" systemctl disable tuned.service keepalived.service
 chroot "$root" systemctl mask getty@tty1.service apt-daily.timer apt-daily-upgrade.timer \\
     dpkg-db-backup.timer e2scrub_all.timer fstrim.timer e2scrub_reap.service
 mkdir -p "$root/var/log/journal"

@@ -1,0 +1,72 @@
+"""Inside the machine: a pod, or somebody who visits one.
+
+`serve NAME PORT` answers each TCP connection and each UDP datagram with its name and the address of who asked.
+`visit TARGET...` asks PROTOCOL/ADDRESS/PORT each in turn and prints a JSON list of answers; the word `refused` or
+`silence` takes the place of an answer that there is not.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import sys
+import threading
+
+PATIENCE = 2.0
+
+
+def address(peer: str) -> str:
+    """Return an address without what an IPv6 socket puts before one of IPv4."""
+    return peer.rpartition("::ffff:")[2]
+
+
+def sock(kind: socket.SocketKind, port: int) -> socket.socket:
+    made = socket.socket(socket.AF_INET6, kind)
+    made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    made.bind(("::", port))
+    return made
+
+
+def serve(name: str, port: int) -> None:
+    datagrams, listener = sock(socket.SOCK_DGRAM, port), sock(socket.SOCK_STREAM, port)
+    listener.listen(64)
+
+    def echo() -> None:
+        while True:
+            _, peer = datagrams.recvfrom(1500)
+            datagrams.sendto(f"{name} {address(peer[0])}".encode(), peer)
+
+    threading.Thread(target=echo, daemon=True).start()
+    print("serving", flush=True)
+    while True:
+        connection, peer = listener.accept()
+        with connection:
+            connection.sendall(f"{name} {address(peer[0])}".encode())
+
+
+def visit(protocol: str, host: str, port: int, own: int = 0) -> str:
+    """Return the answer; `own` is the port to ask from."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    kind = socket.SOCK_DGRAM if protocol == "udp" else socket.SOCK_STREAM
+    with socket.socket(family, kind) as asking:
+        asking.settimeout(PATIENCE)
+        if own:
+            asking.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            asking.bind(("::" if ":" in host else "0.0.0.0", own))
+        try:
+            asking.connect((host, port))
+            if protocol == "udp":
+                asking.send(b"?")
+            return asking.recv(1500).decode()
+        except socket.timeout:
+            return "silence"
+        except OSError as error:
+            return "refused" if isinstance(error, ConnectionRefusedError) else str(error)
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "serve":
+        serve(sys.argv[2], int(sys.argv[3]))
+    targets = [target.split("/") for target in sys.argv[2:]]
+    print(json.dumps([visit(protocol, host, *map(int, ports)) for protocol, host, *ports in targets]))
