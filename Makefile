@@ -17,9 +17,11 @@ TEST_PACKAGES := $(BUILD_PACKAGES) $(RPM_PACKAGES) $(BENCH_PACKAGES) python3-ven
 NO_INIT_SCRIPT := package-supports-alternative-init-but-no-init.d-script
 # Two machines at a time: each keeps one of two cores busy.
 JOBS ?= 2
+# How many module trees and configuration directories are generated for the programs that judge them.
+BREADTH ?= 500
 # Beside 6.1, which every other target boots; $IPVSD_VM_KERNEL chooses for `make vm` and by hand.
 KERNELS ?= 5.10 6.12 7.2
-KERNEL_TESTS := $(addprefix tests/vm/test_,boot.py drift.py kernel.py writers.py rivals.py)
+KERNEL_TESTS := $(addprefix tests/vm/test_,boot.py drift.py kernel.py writers.py rivals.py kube_proxy.py)
 # A network and its /proc/sys/net of its own; without root, a user namespace makes that possible.
 NAMESPACE := IPVSD_NAMESPACE=1 unshare --net $(if $(filter-out 0,$(shell id -u)),--map-root-user)
 
@@ -30,19 +32,25 @@ check: $(BIN)/.ready  ## linters, types and the quick tests; no root, under 20 s
 	$(BIN)/ruff check -q .
 	$(BIN)/ruff format -q --check .
 	$(BIN)/mypy --no-error-summary
-	$(BIN)/python -m pytest -q -n $(JOBS) -m 'not vm and not namespace and not packaging' tests
+	$(BIN)/python -m pytest -q -n $(JOBS) -m 'not vm and not namespace and not packaging and not differential' tests
 
-test:  ## everything, the bench of virtual machines included
+test:  ## everything but what test-full adds; virtual machines with Linux 6.1; half an hour
 	@$(MAKE) --no-print-directory packages WANTED="$(TEST_PACKAGES)"
 	$(MAKE) --no-print-directory check
 	$(MAKE) --no-print-directory deb rpm
 	$(MAKE) --no-print-directory lint-packages
 	$(SIGNCHECK) --rehearse
 	$(NAMESPACE) $(BIN)/python -m pytest -q -m namespace tests/namespace
+	IPVSD_BREADTH=$(BREADTH) $(BIN)/python -m pytest -q -n $(JOBS) -m differential tests/differential
 	$(PYTHON_SYSTEM) -m tests.vm.image
 	$(BIN)/python -m pytest -q -m packaging --ignore tests/packaging/test_readme.py \
 	    --ignore tests/packaging/test_lintian.py tests/packaging
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --durations 10 -m vm tests/vm
+
+test-full:  ## all that there is: more generated cases, every kernel, every platform; hours
+	$(MAKE) --no-print-directory test BREADTH=10000
+	$(MAKE) --no-print-directory kernels
+	$(MAKE) --no-print-directory test-matrix
 
 kernels: $(DEB) $(BIN)/.ready  ## the bench tests that matter on other kernels: 5.10, 6.12 and 7.2
 	@$(MAKE) --no-print-directory packages WANTED="$(BENCH_PACKAGES)"
@@ -148,4 +156,4 @@ lock:  ## renew the locked versions of the development tools, in packaging/lock
 	$(LOCK) --group build -o packaging/lock/build.txt
 	$(LOCK) --group bookworm --group test -o packaging/lock/dev.txt
 
-.PHONY: help check test kernels test-matrix demo vm bench deb rpm dist sign-check clean lock lint-packages packages
+.PHONY: help check test test-full kernels test-matrix demo vm bench deb rpm dist sign-check clean lock lint-packages packages
