@@ -11,6 +11,8 @@ _CONNTRACK = "Documentation/networking/nf_conntrack-sysctl.rst"
 # By sysctl: the value and where the kernel's sources say it. What is not here is not guessed.
 DEFAULTS: Mapping[str, tuple[str, str]] = {
     "net.ipv4.ip_forward": ("0", _IP),
+    "net.ipv4.conf.default.forwarding": ("0, or as net.ipv4.ip_forward since that was changed", _IP),
+    "net.ipv4.conf.*.forwarding": ("as net.ipv4.conf.default.forwarding when the interface appears", _IP),
     "net.ipv4.conf.all.arp_ignore": ("0", _IP),
     "net.ipv4.conf.all.arp_announce": ("0", _IP),
     "net.bridge.bridge-nf-call-iptables": ("1", _IP),

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
-from typing import Union
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import NamedTuple, Union
 
 from ipvsd import formats, sysctls
 from ipvsd.config import Config, ModuleSetting, SysctlSetting
@@ -22,6 +22,13 @@ from ipvsd.model import (
 from ipvsd.profiles import PROFILES, ModuleEntry, PerCpu, Profile, Switch, SysctlEntry, provider
 
 
+class Spread(NamedTuple):
+    """What is wanted of all that a pattern, which is the key here, fits; `exclude` is what it must not stand for."""
+
+    wanted: WantedSysctl
+    exclude: tuple[str, ...]
+
+
 def candidates(config: Config) -> frozenset[str]:
     """Return every module name about which the kernel's index has to be asked."""
     names = {f"ip_vs_{config.scheduler}"}
@@ -37,7 +44,20 @@ def candidates(config: Config) -> frozenset[str]:
 
 def patterns(config: Config) -> tuple[str, ...]:
     """Return the names of sysctls that stand for all that they fit, and so have to be expanded."""
-    return tuple(key for key, setting in config.sysctls.items() if sysctls.is_pattern(key) and not setting.dropped)
+    entries = (entry for name in config.profiles for entry in PROFILES[name].sysctls if _on(entry.switch, config))
+    named = dict.fromkeys((*(entry.key for entry in entries), *config.sysctls))
+    dropped = {key for key, setting in config.sysctls.items() if setting.dropped}
+    return tuple(key for key in named if sysctls.is_pattern(key) and key not in dropped)
+
+
+def spreads(config: Config, kernel: Kernel) -> tuple[Spread, ...]:
+    """Return what is wanted of all that a pattern fits, in their order: of two that fit one key the later counts."""
+    wanted = _wanted_sysctls(config, kernel)
+    return tuple(
+        Spread(item, config.sysctls.get(key, SysctlSetting("")).exclude)
+        for key, item in wanted.items()
+        if sysctls.is_pattern(key)
+    )
 
 
 def desired(
@@ -51,19 +71,16 @@ def desired(
     `expanded` holds for each pattern the sysctls that it fits now.
     """
     modules: dict[str, WantedModule] = {}
-    wanted: dict[str, WantedSysctl] = {}
     known = kernel.loadable | kernel.built_in | frozenset(loaded)
     for name in config.profiles:
         for module in _modules(name, config, known):
             old = modules.get(module.name)
             if old is None or _WEIGHT[module.need] > _WEIGHT[old.need]:
                 modules[module.name] = module
-        for sysctl in _sysctls(name, config, kernel):
-            wanted.setdefault(sysctl.key, sysctl)
     _adjust_modules(modules, config.modules)
-    _adjust_sysctls(wanted, config)
-    spread = _spread(config, wanted, expanded)
-    return Desired(tuple(modules.values()), (*wanted.values(), *spread), tuple(_parameters(modules, config)))
+    named = [item for key, item in _wanted_sysctls(config, kernel).items() if not sysctls.is_pattern(key)]
+    spread = _spread(config, named, spreads(config, kernel), expanded)
+    return Desired(tuple(modules.values()), (*named, *spread), tuple(_parameters(modules, config)))
 
 
 _WEIGHT = {Need.IF_SHIPPED: 0, Need.WANTED: 1, Need.REQUIRED: 2}
@@ -141,11 +158,15 @@ def _parameters(modules: Mapping[str, WantedModule], config: Config) -> Iterator
             )
 
 
-def _adjust_sysctls(wanted: dict[str, WantedSysctl], config: Config) -> None:
+def _wanted_sysctls(config: Config, kernel: Kernel) -> Mapping[str, WantedSysctl]:
+    """Return the sysctls and patterns that are wanted, by their names, the profiles' first."""
+    wanted: dict[str, WantedSysctl] = {}
+    for name in config.profiles:
+        for sysctl in _sysctls(name, config, kernel):
+            wanted.setdefault(sysctl.key, sysctl)
     for key, setting in config.sysctls.items():
-        if sysctls.is_pattern(key):
-            continue
-        old = wanted.get(key)
+        # A pattern of a profile that a person names counts where the person names it.
+        old = wanted.pop(key, None) if sysctls.is_pattern(key) else wanted.get(key)
         want = setting.want or (old.want if old else None)
         if setting.dropped or want is None:
             wanted.pop(key, None)
@@ -156,21 +177,19 @@ def _adjust_sysctls(wanted: dict[str, WantedSysctl], config: Config) -> None:
             required=made.required if setting.required is not None or old is None else old.required,
             guard=bool(setting.guard),
         )
+    return wanted
 
 
 def _spread(
-    config: Config, wanted: Mapping[str, WantedSysctl], expanded: Mapping[str, Collection[str]]
+    config: Config, wanted: Collection[WantedSysctl], spreads: Sequence[Spread], expanded: Mapping[str, Collection[str]]
 ) -> Iterator[WantedSysctl]:
     """Yield what the patterns want. A sysctl that is named beats them, and a later pattern an earlier one."""
-    named = {*wanted, *(key for key in config.sysctls if not sysctls.is_pattern(key))}
-    for pattern in reversed(patterns(config)):
-        setting = config.sysctls[pattern]
-        if setting.want is None:
-            continue
+    named = {*(item.key for item in wanted), *(key for key in config.sysctls if not sysctls.is_pattern(key))}
+    for made, exclude in reversed(spreads):
+        pattern = made.key
         fitting = expanded.get(pattern, ())
-        keys = [key for key in fitting if key not in named and not sysctls.excluded(pattern, key, setting.exclude)]
+        keys = [key for key in fitting if key not in named and not sysctls.excluded(pattern, key, exclude)]
         named.update(keys)
-        made = _wanted(pattern, setting.want, setting)
         yield from (made._replace(key=key, group=pattern) for key in (keys if fitting else [pattern]))
 
 

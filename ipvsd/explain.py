@@ -127,7 +127,7 @@ def explain(root: str, config: Config, name: str) -> Explanation:
     return Explanation(
         subject,
         tuple(_reasons(subject, config)),
-        DEFAULTS.get(subject.name),
+        DEFAULTS.get(subject.name) or DEFAULTS.get(_group(subject)),
         status is not None,
         _last("repairs", status or {}, subject),
         str((_last("contended", status or {}, subject) or {}).get("rival", "")),
@@ -194,11 +194,16 @@ def _parameter_name(name: str) -> Optional[str]:
     return f"{known}.{parameter}" if known else None
 
 
+def _group(subject: Subject) -> str:
+    """Return the pattern by which it is wanted, or an empty text."""
+    return subject.finding.wanted.group if isinstance(subject.finding, SysctlFinding) else ""
+
+
 def _reasons(subject: Subject, config: Config) -> Iterator[tuple[str, str]]:
     """Yield who wants it, and why: first whose word counts, then the other profiles that want it."""
     if subject.finding is None:
         return
-    origin, names = subject.finding.wanted.origin, (subject.finding.name, subject.name)
+    origin, names = subject.finding.wanted.origin, (subject.finding.name, subject.name, _group(subject))
     whys = {
         profile: next(filter(None, (profiles.why(profile, name) for name in names)), "") for profile in config.profiles
     }

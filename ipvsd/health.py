@@ -82,9 +82,8 @@ def ascii_line(text: str) -> str:
 def _counts(findings: Sequence[Finding]) -> str:
     right = [finding for finding in findings if finding.right]
     modules = sum(isinstance(finding, ModuleFinding) for finding in right)
-    others = (finding for finding in findings if not isinstance(finding, ModuleFinding))
-    sysctls = sum(finding.members[0] or finding.right for finding in others)
-    return f"{_count(modules, 'module')}, {_count(sysctls, 'sysctl')} right"
+    # A pattern counts as one: how many it fits changes with every interface.
+    return f"{_count(modules, 'module')}, {_count(len(right) - modules, 'sysctl')} right"
 
 
 def _count(number: int, noun: str) -> str:

@@ -14,7 +14,7 @@ from typing import Optional
 
 from ipvsd import __version__, sysctls
 from ipvsd.config import Config
-from ipvsd.desire import patterns
+from ipvsd.desire import spreads
 from ipvsd.model import Kernel, ModuleFinding, ModuleVerdict, Plan, Policy, SysctlFinding, SysctlVerdict, Within
 from ipvsd.planner import IP_FORWARD
 from ipvsd.values import satisfies, target
@@ -45,7 +45,7 @@ def files(config: Config, kernel: Kernel, plan: Plan) -> Mapping[str, str]:
     bodies = {
         MODULES_LOAD: [finding.module for finding in there],
         MODPROBE: [f"options {item.module} {' '.join(item.wanted.options)}" for item in there if item.wanted.options],
-        SYSCTL: list(_settings(config, plan, {finding.module for finding in there})),
+        SYSCTL: list(_settings(config, kernel, plan, {finding.module for finding in there})),
     }
     return {path: "\n".join((_HEADER, *dict.fromkeys(lines), "")) for path, lines in bodies.items()}
 
@@ -93,7 +93,7 @@ def stale(root: str, texts: Mapping[str, str]) -> tuple[str, ...]:
 _RANGE = "# within a range: "
 
 
-def _settings(config: Config, plan: Plan, modules: set[str]) -> Iterator[str]:
+def _settings(config: Config, kernel: Kernel, plan: Plan, modules: set[str]) -> Iterator[str]:
     """Yield the lines of sysctl.d(5)."""
     usable = [finding for finding in plan.sysctls if _usable(finding, modules)]
     named = [finding for finding in usable if not finding.wanted.group]
@@ -101,12 +101,15 @@ def _settings(config: Config, plan: Plan, modules: set[str]) -> Iterator[str]:
         if finding.wanted.policy is Policy.ENFORCE:
             yield from _named(finding)
     enforced = {finding.name for finding in named if finding.wanted.policy is Policy.ENFORCE}
-    for pattern in patterns(config):  # one that fits nothing yet harms nothing
-        setting = config.sysctls[pattern]
-        if setting.policy is not Policy.OBSERVE and setting.want and not isinstance(setting.want, Within):
-            yield from (f"-{name}" for name in _excluded(pattern, setting.exclude))
+    for wanted, exclude in spreads(config, kernel):  # one that fits nothing yet harms nothing
+        pattern, want = wanted.key, wanted.want
+        if wanted.policy is not Policy.OBSERVE and not isinstance(want, Within):
+            yield from (f"-{name}" for name in _excluded(pattern, exclude))
             yield from (f"-{key}" for key in config.sysctls if key not in enforced and _fits(key, pattern))
-            yield f"{pattern} = {target(setting.want, '')}"
+            # To the daemon the second name of what is named is no other one.
+            aliases = [alias for alias, name in sysctls.ALIASES.items() if name in enforced | set(config.sysctls)]
+            yield from (f"-{alias}" for alias in aliases if _fits(alias, pattern))
+            yield f"{pattern} = {target(want, '')}"
 
 
 def _usable(finding: SysctlFinding, modules: set[str]) -> bool:

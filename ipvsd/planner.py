@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from ipvsd import remedies, values, verdicts
 from ipvsd.model import (
     MISSING,
@@ -26,6 +28,7 @@ from ipvsd.model import (
 )
 
 IP_FORWARD = "net.ipv4.ip_forward"
+_FOLLOWER = re.compile(r"net\.ipv4\.conf\.[^.]+\.forwarding\Z")
 
 
 def plan(desired: Desired, observed: Observed) -> Plan:
@@ -61,6 +64,19 @@ def _writes(findings: tuple[SysctlFinding, ...], kind: type[WriteSysctl]) -> lis
     # A change of ip_forward resets other values below net.ipv4.conf (RFC 1812 behaviour,
     # Documentation/networking/ip-sysctl.rst), so it comes first and the next round looks at them.
     return sorted(writes, key=lambda write: write.name != IP_FORWARD)
+
+
+def leading(actions: tuple[Action, ...]) -> tuple[Action, ...]:
+    """Return the actions without those that the kernel itself takes with another one of them."""
+    first = next((action for action in actions if action.name == IP_FORWARD), None)
+    return actions if first is None else tuple(action for action in actions if not _follows(action, first))
+
+
+def _follows(action: Action, first: Action) -> bool:
+    """Tell whether the kernel does this by itself when ip_forward is written (inet_forward_change())."""
+    if not isinstance(first, WriteSysctl) or not isinstance(action, WriteSysctl):
+        return False
+    return _FOLLOWER.match(action.name) is not None and values.same(action.name, action.value, first.value)
 
 
 def judge(wanted: WantedSysctl, reading: Reading, observed: Observed) -> SysctlFinding:

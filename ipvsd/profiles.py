@@ -92,6 +92,12 @@ _BRIDGE_SYSCTLS = tuple(
     for tables in ("iptables", "ip6tables")
 )
 _FORWARD = SysctlEntry("net.ipv4.ip_forward", ON, f"the node routes; {_SETS_ONCE}")
+# net.ipv4.ip_forward gives its value to these when it changes (inet_forward_change() in net/ipv4/devinet.c), and
+# not afterwards; what comes in by an interface that does not forward is dropped.
+_INTERFACES = (
+    SysctlEntry("net.ipv4.conf.default.forwarding", ON, "an interface that appears inherits it"),
+    SysctlEntry("net.ipv4.conf.*.forwarding", ON, "an interface without it drops what it should pass on"),
+)
 _CONNTRACK_MAX = SysctlEntry(
     "net.netfilter.nf_conntrack_max",
     PerCpu(32768, 131072, 1048576),
@@ -110,6 +116,7 @@ KUBE_PROXY_IPVS = Profile(
     alternatives=(CONNTRACK,),
     sysctls=(
         _FORWARD,
+        *_INTERFACES,
         SysctlEntry("net.ipv4.conf.all.arp_ignore", ON, f"strictARP: {_SETS_ONCE}", switch=Switch.STRICT_ARP),
         SysctlEntry("net.ipv4.conf.all.arp_announce", Exactly("2"), "as arp_ignore", switch=Switch.STRICT_ARP),
         SysctlEntry("net.ipv4.vs.conntrack", ON, f"masquerading needs it; {_SETS_ONCE}"),
@@ -159,7 +166,7 @@ KUBE_PROXY_NFTABLES = Profile(
         *_BRIDGE,
     ),
     alternatives=(CONNTRACK,),
-    sysctls=(_FORWARD, *_BRIDGE_SYSCTLS, _CONNTRACK_MAX),
+    sysctls=(_FORWARD, *_INTERFACES, *_BRIDGE_SYSCTLS, _CONNTRACK_MAX),
     # KEP-3866.
     milestones=(
         ((0, 0), "there is no nftables mode: it is alpha in 1.29, beta in 1.31 and general in 1.33"),

@@ -32,7 +32,7 @@ from ipvsd.model import (
     WriteParameter,
     WriteSysctl,
 )
-from ipvsd.planner import plan
+from ipvsd.planner import leading, plan
 from ipvsd.restraint import Failure, History
 
 ROUNDS = 3
@@ -147,7 +147,7 @@ def reconcile(
     history = restraint.remember(history, first, first, (), clock(), config.interval)
     latest, outcomes, read = first, list[Outcome](), dict[str, float]()
     for _ in range(ROUNDS):
-        actions = restraint.allowed(latest, history, clock())
+        actions = leading(restraint.allowed(latest, history, clock()))
         if not actions:
             break
         read.update(dict.fromkeys((action.name for action in actions), clock()))

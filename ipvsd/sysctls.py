@@ -45,8 +45,15 @@ def is_pattern(key: str) -> bool:
 
 def excluded(pattern: str, key: str, excludes: Collection[str]) -> bool:
     """Tell whether what a wildcard of the pattern stands for in the key is one of `excludes`, or fits one."""
-    pairs = zip(pattern.split("."), key.split("."))
-    stood_for = [part.replace("/", ".") for wild, part in pairs if is_pattern(wild)]
+    wilds = pattern.split(".")
+    names = (name.split(".") for name in (key, *(alias for alias, name in ALIASES.items() if name == key)))
+    stood_for = [
+        part.replace("/", ".")
+        for parts in names
+        if len(parts) == len(wilds)
+        for wild, part in zip(wilds, parts)
+        if is_pattern(wild)
+    ]
     return any(fnmatch.fnmatchcase(part, exclude) for part in stood_for for exclude in excludes)
 
 

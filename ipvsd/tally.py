@@ -13,6 +13,7 @@ from ipvsd.model import (
     SysctlFinding,
     WriteSysctl,
 )
+from ipvsd.planner import leading
 from ipvsd.reconcile import Reconciled
 from ipvsd.report import Histogram, Repair, Tally
 
@@ -37,7 +38,10 @@ class Ledger(NamedTuple):
         """
         acted = {outcome.action.name for outcome in done.outcomes}
         wrong = {finding.name for finding in done.before.findings if not finding.right and not _missing(finding)}
-        drifted = self.held & (wrong | acted)
+        actions = done.before.actions
+        followed = {action.name for action in actions} - {action.name for action in leading(actions)}
+        # What the kernel changes by itself with something else is no drift of its own.
+        drifted = self.held & ((wrong - followed) | acted)
         right = {finding.name for finding in done.after.findings if finding.right}
         wanted = {finding.name for finding in (*done.before.findings, *done.after.findings)}
         broken = self.lost | drifted

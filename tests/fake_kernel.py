@@ -50,7 +50,10 @@ CONF = {
     for name in ("arp_ignore", "arp_announce")
 }
 
-CORE = {FORWARD: "0", **CONF, "net.ipv4.tcp_rmem": "4096\t131072\t6291456"}
+# net/ipv4/devinet.c: those of every interface take the value of ip_forward when it changes.
+FORWARDING = {f"net.ipv4.conf.{interface}.forwarding": "0" for interface in ("default", "lo", "eth0")}
+
+CORE = {FORWARD: "0", **CONF, **FORWARDING, "net.ipv4.tcp_rmem": "4096\t131072\t6291456"}
 
 
 # What modules print of their parameters, and which of them can be written while the module is live.
@@ -222,6 +225,7 @@ class FakeKernel:
         self.values[key] = value
         if key == FORWARD and changed:
             self.values.update(CONF)
+            self.values.update((name, value) for name in self.values if name.endswith(".forwarding"))
 
     def _time_passes(self) -> None:
         for name in list(self.looks_until_gone):

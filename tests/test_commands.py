@@ -163,7 +163,7 @@ def test_the_kernel_that_runs_the_tests_has_its_verdicts(tmp_path: Path, capsys:
 
 def test_check_says_first_what_a_person_wants_first(tree: Path, capsys: Output) -> None:
     _, out, _ = run(capsys, "check", *at(tree))
-    assert out.startswith("ready: 6 modules, 7 sysctls right\n")
+    assert out.startswith("ready: 6 modules, 9 sysctls right\n")
 
 
 def test_check_says_what_is_wrong_and_what_to_do(tree: Path, capsys: Output) -> None:

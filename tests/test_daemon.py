@@ -35,12 +35,12 @@ def service(tmp_path: Path) -> Iterator[Service]:
 
 
 def test_ready_is_said_after_the_first_look_with_its_verdict(service: Service, until: Until) -> None:
-    assert service.ready() == "READY=1\nSTATUS=ready: 6 modules, 7 sysctls right"
+    assert service.ready() == "READY=1\nSTATUS=ready: 6 modules, 9 sysctls right"
     until((service.tree / STATUS).exists, "the status is published")
     assert service.status()["state"] == "ready"
     assert service.stop() == (
         0,
-        ["ipvsd: ready: 6 modules, 7 sysctls right", "ipvsd: writes to sysctls are seen by inotify; not started"],
+        ["ipvsd: ready: 6 modules, 9 sysctls right", "ipvsd: writes to sysctls are seen by inotify; not started"],
     )
     service.hears("STOPPING=1")
 
@@ -270,7 +270,7 @@ def test_a_bad_configuration_at_the_start_means_the_last_good_one(service: Servi
 
     put(service.tree, MAIN, BAD)
     line = service.ready()
-    assert "ready: 5 modules, 5 sysctls right" in line
+    assert "ready: 5 modules, 7 sysctls right" in line
     assert "configuration refused" in line
     until((service.tree / STATUS).exists, "the status is published")
     assert service.status()["config"]["errors"] == errors(service.tree)
@@ -282,7 +282,7 @@ def test_sighup_reloads_between_two_messages(service: Service) -> None:
     put(service.tree, MAIN, f"{QUIET}bridgeNetfilter: false\n")
     service.process.send_signal(signal.SIGHUP)
     service.hears("RELOADING=1\nMONOTONIC_USEC=")
-    assert service.hears("READY=1") == "READY=1\nSTATUS=ready: 5 modules, 5 sysctls right"
+    assert service.hears("READY=1") == "READY=1\nSTATUS=ready: 5 modules, 7 sysctls right"
 
 
 def save(tree: Path, text: str) -> None:
@@ -302,7 +302,7 @@ def test_a_changed_file_is_read_by_itself(service: Service, until: Until, change
     service.ready()
     until((service.tree / STATUS).exists, "the status is published")
     change(service.tree, f"{QUIET}bridgeNetfilter: false\n")
-    service.hears("STATUS=ready: 5 modules, 5 sysctls right")
+    service.hears("STATUS=ready: 5 modules, 7 sysctls right")
     assert any("configuration loaded" in line for line in service.stop()[1])
 
 
@@ -354,6 +354,6 @@ def test_the_status_and_the_metrics_are_served(service: Service, until: Until) -
     service.ready()
     until(lambda: "web" in (item["name"] for item in service.seen()["sources"]), "the web is open")
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=10) as answer:
-        assert answer.read() == b"ready: 6 modules, 7 sysctls right\n"
+        assert answer.read() == b"ready: 6 modules, 9 sysctls right\n"
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
         assert b"\nipvsd_config_last_reload_successful 1.0\n" in answer.read()

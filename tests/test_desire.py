@@ -49,12 +49,14 @@ def test_kube_proxy_wants_five_modules_and_the_bridge_filter() -> None:
 def test_kube_proxy_wants_these_sysctls_forwarding_first() -> None:
     assert list(values(want()).items()) == [
         ("net.ipv4.ip_forward", "1"),
+        ("net.ipv4.conf.default.forwarding", "1"),
         ("net.ipv4.vs.conntrack", "1"),
         ("net.ipv4.vs.expire_nodest_conn", "1"),
         ("net.ipv4.vs.expire_quiescent_template", "1"),
         ("net.bridge.bridge-nf-call-iptables", "1"),
         ("net.bridge.bridge-nf-call-ip6tables", "1"),
         ("net.netfilter.nf_conntrack_max", ">= 131072"),
+        ("net.ipv4.conf.*.forwarding", "1"),
     ]
 
 

@@ -29,6 +29,8 @@ from ipvsd.restraint import History
 from ipvsd.tally import Ledger
 from tests.fake_kernel import FORWARD, FakeKernel
 
+CONNTRACK = "net.ipv4.vs.conntrack"
+
 
 class Teller:
     def __init__(self, text: str = "") -> None:
@@ -99,11 +101,11 @@ def test_what_harms_nothing_is_no_warning() -> None:
 
 
 def test_a_problem_that_changes_is_told_again(teller: Teller) -> None:
-    teller.kernel.contested[FORWARD] = "0"
-    teller.kernel.values[FORWARD] = "0"
-    assert teller.look()[0][1].startswith(f"sysctl {FORWARD} not kept: wrote '1', reads back '0'")
+    teller.kernel.contested[CONNTRACK] = "0"
+    teller.kernel.values[CONNTRACK] = "0"
+    assert teller.look()[0][1].startswith(f"sysctl {CONNTRACK} not kept: wrote '1', reads back '0'")
     teller.kernel.contested.clear()
-    teller.kernel.refused[FORWARD] = 1
+    teller.kernel.refused[CONNTRACK] = 1
     assert "refused" in teller.look()[0][1]
 
 

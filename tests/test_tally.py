@@ -103,20 +103,28 @@ def test_a_load_that_fails_while_the_module_is_going_is_no_failure(node: Node) -
 
 
 def test_a_contested_sysctl_is_one_drift_and_a_failure_per_try(node: Node) -> None:
-    node.kernel.contested[FORWARD] = "0"
-    node.kernel.values[FORWARD] = "0"
+    node.kernel.contested[CONNTRACK] = "0"
+    node.kernel.values[CONNTRACK] = "0"
     for _ in range(3):
         assert node.look() == ()
-    assert (node.tally.drifts, node.tally.repairs) == ({FORWARD: 1}, {})
-    assert node.tally.repair_failures == {FORWARD: 3}
+    assert (node.tally.drifts, node.tally.repairs) == ({CONNTRACK: 1}, {})
+    assert node.tally.repair_failures == {CONNTRACK: 3}
 
 
 def test_a_repair_that_took_several_tries_is_counted_once(node: Node) -> None:
-    node.kernel.contested[FORWARD] = "0"
-    node.kernel.values[FORWARD] = "0"
+    node.kernel.contested[CONNTRACK] = "0"
+    node.kernel.values[CONNTRACK] = "0"
     node.look()
-    del node.kernel.contested[FORWARD]
+    del node.kernel.contested[CONNTRACK]
     assert len(node.look()) == 1
+    assert (node.tally.drifts, node.tally.repairs) == ({CONNTRACK: 1}, {CONNTRACK: 1})
+
+
+def test_the_interfaces_that_follow_ip_forward_are_no_drifts_of_their_own(node: Node) -> None:
+    node.kernel.write_sysctl(FORWARD, "0")
+    assert node.kernel.values["net.ipv4.conf.eth0.forwarding"] == "0"
+    assert [repair.name for repair in node.look()] == [FORWARD]
+    assert node.kernel.values["net.ipv4.conf.eth0.forwarding"] == "1"
     assert (node.tally.drifts, node.tally.repairs) == ({FORWARD: 1}, {FORWARD: 1})
 
 

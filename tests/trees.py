@@ -10,12 +10,13 @@ from pathlib import Path
 
 from ipvsd import sysctls
 from ipvsd.kmod import BlacklistedError, LoadError
-from tests.fake_kernel import BROUGHT, CORE, DEPENDS, PARAMETERS, RELEASE, WRITABLE
+from tests.fake_kernel import BROUGHT, CORE, DEPENDS, FORWARDING, PARAMETERS, RELEASE, WRITABLE
 
 READY = {
     **CORE,
     **{key: value for brought in BROUGHT.values() for key, value in brought.items()},
     "net.ipv4.ip_forward": "1",
+    **dict.fromkeys(FORWARDING, "1"),
     "net.ipv4.vs.conntrack": "1",
     "net.ipv4.vs.expire_nodest_conn": "1",
     "net.ipv4.vs.expire_quiescent_template": "1",

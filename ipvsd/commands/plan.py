@@ -12,6 +12,7 @@ from ipvsd.commands.check import fitted
 from ipvsd.health import required
 from ipvsd.host import LinuxHost
 from ipvsd.model import Action, LoadModule, Plan, SysctlFinding
+from ipvsd.planner import leading
 from ipvsd.reconcile import look
 from ipvsd.values import target
 
@@ -22,7 +23,7 @@ def run(root: str, only: str | None, output: str, exit_code: bool) -> int:
     plan = fitted(plan, root)
     later = _later(plan)
     if output == "json":
-        actions = [_values(action, plan) for action in plan.actions]
+        actions = [_values(action, plan) for action in leading(plan.actions)]
         print(json.dumps([*actions, *(_later_values(finding) for finding in later)], indent=2))
     else:
         print("\n".join(_lines(plan, later)) or "nothing to do")
@@ -54,7 +55,7 @@ def _later_values(finding: SysctlFinding) -> dict[str, Optional[str]]:
 
 
 def _lines(plan: Plan, later: Sequence[SysctlFinding]) -> Iterator[str]:
-    for action in plan.actions:
+    for action in leading(plan.actions):
         yield f"# {_origin(action, plan)}"
         if isinstance(action, LoadModule):
             yield text.colour(f"+ module {action.name}", "32")
@@ -64,6 +65,7 @@ def _lines(plan: Plan, later: Sequence[SysctlFinding]) -> Iterator[str]:
     for finding in later:
         yield f"# {finding.wanted.origin}; unless it comes with module {finding.wanted.provider}"
         yield text.colour(f"+ {finding.name} = {target(finding.wanted.want, '')}", "32")
+    # What the kernel does by itself is no line of its own.
     touched = {action.name for action in plan.actions} | {finding.name for finding in later}
     for item in plan.findings:
         if not item.right and item.name not in touched:
