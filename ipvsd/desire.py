@@ -188,7 +188,9 @@ def _spread(
     for made, exclude in reversed(spreads):
         pattern = made.key
         fitting = expanded.get(pattern, ())
-        keys = [key for key in fitting if key not in named and not sysctls.excluded(pattern, key, exclude)]
+        keys = [key for key in fitting if key not in named]
+        if exclude:
+            keys = [key for key in keys if not sysctls.excluded(pattern, key, exclude)]
         named.update(keys)
         yield from (made._replace(key=key, group=pattern) for key in (keys if fitting else [pattern]))
 

@@ -172,3 +172,25 @@ def test_a_thousand_interfaces_get_their_value_and_leave_no_trace(
     until(lambda: service.status()["sysctls"][0]["members"]["total"] == 1, "they are forgotten")
     until(lambda: len(os.listdir(descriptors)) < 50, "nothing is kept open")
     assert service.stop()[0] == 0
+
+
+def test_an_interface_that_does_not_forward_is_made_to_by_the_profile(
+    service: Service, tree: Path, until: Until
+) -> None:
+    put(tree, "etc/ipvsd/ipvsd.yaml", "web: {listen: []}\nbridgeNetfilter: false\ncontention: {repairs: 1000}\n")
+    conf = Path("/proc/sys/net/ipv4/conf")
+    (conf / "default/forwarding").write_text("0\n")
+    subprocess.run(["ip", "link", "add", "bench0", "type", "veth", "peer", "name", "bench1"], check=True)
+    assert (conf / "bench0/forwarding").read_text() == "0\n"
+    service.ready()
+    until(lambda: (conf / "bench0/forwarding").read_text() == "1\n", "the interface forwards")
+    assert (conf / "default/forwarding").read_text() == "1\n"
+    by_another_process("0", str(conf / "bench1/forwarding"))
+    until(lambda: (conf / "bench1/forwarding").read_text() == "1\n", "it is restored")
+    subprocess.run(["ip", "link", "add", "late0", "type", "veth", "peer", "name", "late1"], check=True)
+    assert (conf / "late0/forwarding").read_text() == "1\n"  # it has inherited it
+    by_another_process("0")
+    until(lambda: (conf / "late0/forwarding").read_text() == FILE.read_text() == "1\n", "all are restored with it")
+    for name in ("bench0", "late0"):
+        subprocess.run(["ip", "link", "del", name], check=True)
+    assert service.stop()[0] == 0
