@@ -115,7 +115,7 @@ def build_parser() -> argparse.ArgumentParser:
     explain = commands.add_parser(
         "explain", parents=[common, output], help="all about one sysctl or module, and who else sets it"
     )
-    explain.add_argument("name", metavar="NAME", help="a sysctl, a module, or MODULE.PARAMETER")
+    explain.add_argument("name", metavar="NAME", help="a sysctl, a module, MODULE.PARAMETER or an interface")
     history = commands.add_parser(
         "history", parents=[common, output], help="print the last repairs, and who made each needed"
     )

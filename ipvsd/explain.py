@@ -2,83 +2,36 @@
 
 from __future__ import annotations
 
-import enum
-import re
 import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Optional
 
-from ipvsd import formats, profiles, remedies, statusfile, sysctls, verdicts
+from ipvsd import profiles, remedies, statusfile
 from ipvsd.config import Config
 from ipvsd.defaults import DEFAULTS
-from ipvsd.groups import collapsed
 from ipvsd.health import harmless
 from ipvsd.host import LinuxHost
-from ipvsd.model import (
-    Finding,
-    Kernel,
-    ModuleFinding,
-    ModuleState,
-    Need,
-    Observed,
-    Plan,
-    SysctlFinding,
-    SysctlVerdict,
-    Unreadable,
-    Want,
-    WantedModule,
-)
+from ipvsd.model import SysctlVerdict
 from ipvsd.reconcile import look
 from ipvsd.rivals import Effect, Names, Setting
 from ipvsd.rivals.survey import Survey, agrees, survey
+from ipvsd.subjects import KUBE_IPVS, Kind, Subject, find, is_own_name
 
 _TAKES_AWAY = (Effect.FORBIDS, Effect.UNLOADS)
 
 
-class Kind(enum.Enum):
-    SYSCTL = "sysctl"
-    PARAMETER = "parameter"
-    MODULE = "module"
-
-
-class NoNameError(Exception):
-    """Nothing can be called so; the text says what can."""
-
-
-@dataclass(frozen=True)
-class Subject:
-    """What a name stands for; `live` is its value or its verdict now, or None where there is none.
-
-    `finding` is None for what the configuration does not hold. `members` are the sysctls that a pattern fits.
-    """
-
-    kind: Kind
-    name: str
-    live: Optional[str]
-    evidence: str
-    readable: bool = True
-    finding: Optional[Finding] = None
-    members: tuple[str, ...] = ()
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """What the files are asked about."""
-        return self.members or (self.name,)
-
-    @property
-    def want(self) -> Optional[Want]:
-        return self.finding.wanted.want if isinstance(self.finding, SysctlFinding) else None
-
-
 @dataclass(frozen=True)
 class Explanation:
-    """`reasons` are (who wants it, why); `default` is the kernel's own value and who says so.
+    """`asked` is the name by which it was asked for, if that is not its own.
+
+    `reasons` are (who wants it, why); `default` is the kernel's own value and who says so.
 
     `repair` is the last one that the daemon made of it, as it stands in its status file, and `contended`
     whoever fights for it, or an empty text.
     """
 
+    asked: str
     subject: Subject
     reasons: tuple[tuple[str, str], ...]
     default: Optional[tuple[str, str]]
@@ -110,24 +63,27 @@ class Explanation:
 def explain(root: str, config: Config, name: str) -> Explanation:
     """Return what is known about a name, held or not. Raises NoNameError; changes nothing."""
     host = LinuxHost(root)
-    kernel, plan = look(host, config)
+    _, plan = look(host, config)
     status, below = statusfile.read(root), "" if root == "/" else shlex.quote(root)
     plan = remedies.fitted(plan, below, daemon=not below and status is not None)
-    subject = _held(name, plan) or _other(name, host, kernel)
-    provider = subject.finding.wanted.provider if isinstance(subject.finding, SysctlFinding) else None
-    brought = (provider,) if provider else ()
+    subject = find(name, plan, host)
+    brought = (subject.provider,) if subject.provider else ()
     names = {
         Kind.SYSCTL: Names(sysctls=subject.names, modules=brought),
         Kind.PARAMETER: Names(parameters=subject.names, modules=brought),
         Kind.MODULE: Names(modules=subject.names),
+        Kind.INTERFACE: Names(modules=("ip_vs",) if subject.name == KUBE_IPVS else ()),
     }
     found = survey(root, names[subject.kind])
-    # Of the module that brings a sysctl, only what takes both away counts here.
-    told = tuple(item for item in found.settings if item.name in subject.names or item.effect in _TAKES_AWAY)
+    # Of the module that brings a sysctl, only what takes both away counts here; of the one that an interface is for,
+    # only what disturbs it.
+    besides = (Effect.DISTURBS,) if subject.kind is Kind.INTERFACE else _TAKES_AWAY
+    told = tuple(item for item in found.settings if item.name in subject.names or item.effect in besides)
     return Explanation(
+        "" if is_own_name(name, subject) else name,
         subject,
         tuple(_reasons(subject, config)),
-        DEFAULTS.get(subject.name) or DEFAULTS.get(_group(subject)),
+        DEFAULTS.get(subject.name) or DEFAULTS.get(subject.group),
         status is not None,
         _last("repairs", status or {}, subject),
         str((_last("contended", status or {}, subject) or {}).get("rival", "")),
@@ -135,75 +91,11 @@ def explain(root: str, config: Config, name: str) -> Explanation:
     )
 
 
-def _held(name: str, plan: Plan) -> Optional[Subject]:
-    """Return what is held under a name: by its name, as an alias or an alternative, or as a pattern."""
-    spellings = {_sysctl_name(name), formats.module_name(name), _parameter_name(name), name} - {None}
-    everything = (*plan.sysctls, *collapsed(plan.sysctls))
-    for kind, findings in ((Kind.SYSCTL, everything), (Kind.PARAMETER, plan.parameters)):
-        for finding in findings:
-            if finding.name in spellings:
-                readable = finding.verdict is not SysctlVerdict.UNREADABLE
-                members = tuple(item.name for item in plan.sysctls if item.wanted.group == finding.name)
-                return Subject(kind, finding.name, finding.found, finding.evidence, readable, finding, members)
-    for item in plan.modules:
-        if spellings & {item.name, item.module, *item.wanted.any_of}:
-            return Subject(Kind.MODULE, item.module or item.name, item.verdict.value, item.evidence, finding=item)
-    return None
-
-
-def _other(name: str, host: LinuxHost, kernel: Kernel) -> Subject:
-    """Return what is there under a name that the configuration does not hold."""
-    if "." not in name and "/" not in name:
-        return _other_module(name, host)
-    sysctl, parameter = _sysctl_name(name), _parameter_name(name)
-    if sysctl is None:
-        raise NoNameError("is no sysctl, no module and no MODULE.PARAMETER (give one, such as net.ipv4.ip_forward)")
-    value = host.read_sysctl(sysctl)
-    if isinstance(value, str):
-        return Subject(Kind.SYSCTL, sysctl, value, f"is {value!r}")
-    if isinstance(value, Unreadable):
-        return Subject(Kind.SYSCTL, sysctl, None, value.reason, readable=False)
-    if parameter:
-        module = parameter.partition(".")[0]
-        known, reading = host.kernel([module]), host.read_parameter(parameter).reading
-        if isinstance(reading, str):
-            return Subject(Kind.PARAMETER, parameter, reading, f"is {reading!r}")
-        if module in known.loadable | known.built_in:
-            return Subject(Kind.PARAMETER, parameter, None, f"/sys/module/{module} shows no such parameter")
-    return Subject(Kind.SYSCTL, sysctl, None, f"kernel {kernel.release} has no such file in /proc/sys")
-
-
-def _other_module(name: str, host: LinuxHost) -> Subject:
-    module = formats.module_name(name)
-    if module is None:
-        raise NoNameError("is no module, and no sysctl (letters, digits, '_' and '-', at most 55)")
-    kernel = host.explain(host.kernel([module]), [module])
-    live: Mapping[str, ModuleState] = host.modules([kernel.module(module)])
-    found: ModuleFinding = verdicts.judge(WantedModule(module, Need.IF_SHIPPED, ""), Observed(kernel, live, {}))
-    return Subject(Kind.MODULE, found.module, found.verdict.value, found.evidence)
-
-
-def _sysctl_name(name: str) -> Optional[str]:
-    parts = sysctls.parts(name.removeprefix("/proc/sys/"), patterns=True)
-    return sysctls.name(parts) if parts else None
-
-
-def _parameter_name(name: str) -> Optional[str]:
-    module, _, parameter = name.partition(".")
-    known = formats.module_name(module) if re.match(r"[A-Za-z0-9_]{1,64}\Z", parameter) else None
-    return f"{known}.{parameter}" if known else None
-
-
-def _group(subject: Subject) -> str:
-    """Return the pattern by which it is wanted, or an empty text."""
-    return subject.finding.wanted.group if isinstance(subject.finding, SysctlFinding) else ""
-
-
 def _reasons(subject: Subject, config: Config) -> Iterator[tuple[str, str]]:
     """Yield who wants it, and why: first whose word counts, then the other profiles that want it."""
     if subject.finding is None:
         return
-    origin, names = subject.finding.wanted.origin, (subject.finding.name, subject.name, _group(subject))
+    origin, names = subject.finding.wanted.origin, (subject.finding.name, subject.name, subject.group)
     whys = {
         profile: next(filter(None, (profiles.why(profile, name) for name in names)), "") for profile in config.profiles
     }

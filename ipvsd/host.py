@@ -134,6 +134,13 @@ class LinuxHost:
                 paths = [(*path, part) for path in paths]
         return [sysctls.name(path) for path in paths if os.path.isfile(os.path.join(self._sysctls, *path))]
 
+    def is_interface(self, name: str) -> bool:
+        """Tell whether there is a network interface of this name."""
+        if name in ("all", "default", "", ".", "..") or "/" in name:
+            return False
+        places = (os.path.join(self._sysctls, "net/ipv4/conf", name), os.path.join(self._root, "sys/class/net", name))
+        return any(map(os.path.isdir, places))
+
     def read_parameter(self, name: str) -> Parameter:
         path = self.parameter_path(name)
         module = os.path.dirname(os.path.dirname(path))

@@ -135,6 +135,11 @@ def sysctl(name: str) -> Optional[str]:
     return sysctls.name(found) if found else _squashed(path)
 
 
+def is_known(name: str) -> bool:
+    """Tell whether a sysctl, by the name under which it is shown, is known here."""
+    return _known(tuple(part.replace("/", ".") for part in name.split(".")))
+
+
 def called(word: str) -> tuple[str, ...]:
     """Return every sysctl, module and parameter that is called so for short; IFACE stands for an interface."""
     plain = _plain(word)

@@ -23,7 +23,7 @@ LADDER = """
     watch.allowed watch.writes watch.files ipvs
     rivals defaults rivals.ini rivals.tree rivals.sysctl_d rivals.tuned rivals.networkd rivals.firewalld
     rivals.networkmanager rivals.modules rivals.modules_load rivals.survey
-    present history books statusfile explain metrics web notify daemon
+    present history books statusfile subjects explain metrics web notify daemon
     commands commands.text commands.check commands.plan commands.apply commands.status
     commands.preflight commands.profile commands.config commands.explain commands.history arguments cli __main__
 """.split()

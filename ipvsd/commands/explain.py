@@ -9,8 +9,9 @@ from typing import Any, Optional
 
 from ipvsd import configfiles, present
 from ipvsd.commands import text
-from ipvsd.explain import Explanation, NoNameError, explain
+from ipvsd.explain import Explanation, explain
 from ipvsd.rivals import WHEN, Effect, Setting
+from ipvsd.subjects import NoNameError
 
 EX_USAGE = 64
 _LONGEST = 400  # characters of one text
@@ -32,6 +33,7 @@ def run(root: str, only: Optional[str], output: str, name: str) -> int:
 def _document(found: Explanation) -> dict[str, Any]:
     subject = found.subject
     return {
+        "asked": found.asked or subject.name,
         "name": subject.name,
         "kind": subject.kind.value,
         "held": subject.finding is not None,
@@ -65,6 +67,8 @@ def _setting(setting: Setting, agrees: Optional[bool]) -> dict[str, Any]:
 
 
 def _lines(document: Mapping[str, Any]) -> Iterator[str]:
+    if document["asked"] != document["name"]:
+        yield from text.folded(f"{document['asked']!r} is taken for {document['name']}")
     yield from _head(document)
     yield from _wanted(document)
     if document["default"]:
@@ -81,9 +85,12 @@ def _lines(document: Mapping[str, Any]) -> Iterator[str]:
 
 def _head(document: Mapping[str, Any]) -> Iterator[str]:
     finding, live = document["finding"], document["live"] or "-"
-    subject = f"module {document['name']}" if document["kind"] == "module" else f"{document['name']} = {live}"
+    named = document["kind"] in ("module", "interface")
+    subject = f"{document['kind']} {document['name']}" if named else f"{document['name']} = {live}"
     verdict = finding["verdict"] if finding else "not held by ipvsd"
-    if not finding and document["kind"] == "module":
+    if document["kind"] == "interface":
+        verdict = live
+    elif not finding and named:
         verdict = f"{live}, {verdict}"
     code = "0" if not finding else "32" if finding["right"] else "0" if finding["harmless"] else "31"
     yield from text.folded(f"{subject}: {verdict}", code)

@@ -1,0 +1,126 @@
+"""The names that people use for what `ipvsd explain` can explain."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ipvsd.cli import main
+from tests.trees import make_tree, put, put_sysctl
+
+Output = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """A node with the sysctls of some interfaces."""
+    tree = make_tree(tmp_path)
+    for interface in ("all", "default", "lo", "eth0", "eth0/100"):
+        put_sysctl(tree, f"net.ipv4.conf.{interface}.rp_filter", "2")
+    put_sysctl(tree, "net.core.somaxconn", "4096")
+    return tree
+
+
+@pytest.mark.parametrize(
+    ("asked", "kind", "name"),
+    [
+        ("ip_forward", "sysctl", "net.ipv4.ip_forward"),
+        ("IP_FORWARD", "sysctl", "net.ipv4.ip_forward"),
+        ("net.ipv4.ip_forward=1", "sysctl", "net.ipv4.ip_forward"),
+        ("sysctl -w net.ipv4.ip_forward=1", "sysctl", "net.ipv4.ip_forward"),
+        ("/proc/sys/net/ipv4/ip_forward", "sysctl", "net.ipv4.ip_forward"),
+        ("nf_conntrack_max", "sysctl", "net.netfilter.nf_conntrack_max"),
+        ("bridge-nf-call-iptables", "sysctl", "net.bridge.bridge-nf-call-iptables"),
+        ("bridge_nf_call_iptables", "sysctl", "net.bridge.bridge-nf-call-iptables"),
+        ("conn_reuse_mode", "sysctl", "net.ipv4.vs.conn_reuse_mode"),
+        ("somaxconn", "sysctl", "net.core.somaxconn"),
+        ("/proc/sys/net/ipv4/conf/eth0.100/rp_filter", "sysctl", "net.ipv4.conf.eth0/100.rp_filter"),
+        ("ipvs", "module", "ip_vs"),
+        ("IPVS", "module", "ip_vs"),
+        ("modprobe ip_vs", "module", "ip_vs"),
+        ("/sys/module/ip_vs", "module", "ip_vs"),
+        ("ip_vs.ko.xz", "module", "ip_vs"),
+        ("/lib/modules/6.1/kernel/net/netfilter/ipvs/ip_vs.ko", "module", "ip_vs"),
+        ("rr", "module", "ip_vs_rr"),
+        ("maglev", "module", "ip_vs_mh"),
+        ("nf_conntrack_ipv4", "module", "nf_conntrack_ipv4"),
+        ("br-netfilter", "module", "br_netfilter"),
+        ("hashsize", "parameter", "nf_conntrack.hashsize"),
+        ("/sys/module/nf_conntrack/parameters/hashsize", "parameter", "nf_conntrack.hashsize"),
+        ("kube-ipvs0", "interface", "kube-ipvs0"),
+        ("/sys/class/net/eth0", "interface", "eth0"),
+        ("/proc/sys/net/ipv4/conf/eth0", "interface", "eth0"),
+        ("eth0.100", "interface", "eth0.100"),
+    ],
+)
+def test_a_name_that_people_use_is_understood_and_said(
+    tree: Path, capsys: Output, asked: str, kind: str, name: str
+) -> None:
+    code = main(["explain", asked, "--root", str(tree), "--output", "json"])
+    found = json.loads(capsys.readouterr().out)
+    assert (code, found["kind"], found["name"]) == (0, kind, name)
+    main(["explain", asked, "--root", str(tree)])
+    first = " ".join(capsys.readouterr().out.splitlines()[:2])
+    assert (f"{asked!r} is taken for {name}" in " ".join(first.split())) is (found["asked"] != name)
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ("conntrack", "stands for net.ipv4.vs.conntrack, nf_conntrack (give one of them)"),
+        ("rp_filter", "stands for net.ipv4.conf."),
+        ("ip_vs_rrr", "no module of kernel 6.1.0-50-cloud-amd64, no sysctl and no interface (did you mean ip_vs_rr?)"),
+        ("br_netfiler", "(did you mean br_netfilter?)"),
+        ("ip_foward", "(did you mean net.ipv4.ip_forward?)"),
+        ("net.ipv4.ip_foward", "(did you mean net.ipv4.ip_forward?)"),
+        ("net.ipv4.conf.eth0.100.rp_filter", "(did you mean net.ipv4.conf.eth0/100.rp_filter?)"),
+        ("net.ipv4.conntrack", "(did you mean net.ipv4.vs.conntrack?)"),
+        ("net.quite.unknown", "is no sysctl that kernel 6.1.0-50-cloud-amd64 has, or that is known (list those"),
+        ("net.ipv4.conf.*.rp_filter", "is a pattern that the configuration does not hold (it fits net.ipv4.conf.all."),
+        ("kube-proxy-ipvs", "'ipvsd profile show kube-proxy-ipvs' tells all"),
+        ("xyzzy", "no interface (give a sysctl, a module or MODULE.PARAMETER, such as net.ipv4.ip_forward)"),
+        ("net.ipv4.ip\u2010forward", "is no name of anything (give "),
+        ("all", "no module"),
+    ],
+)
+def test_a_name_of_nothing_or_of_several_things_is_refused_with_those_that_may_be_meant(
+    tree: Path, capsys: Output, asked: str, told: str
+) -> None:
+    code = main(["explain", asked, "--root", str(tree)])
+    out, err = capsys.readouterr()
+    assert (code, out) == (64, "")
+    assert err.startswith(f"ipvsd: cannot explain {asked!r}: ")
+    assert told in err
+
+
+def test_of_several_things_of_one_name_the_one_that_is_held_is_meant(tree: Path, capsys: Output) -> None:
+    put(tree, "etc/ipvsd/ipvsd.yaml", "sysctls: {net.ipv4.conf.all.rp_filter: 2}\n")
+    assert main(["explain", "rp_filter", "--root", str(tree)]) == 0
+    assert "'rp_filter' is taken for net.ipv4.conf.all.rp_filter" in capsys.readouterr().out
+    put(tree, "etc/ipvsd/ipvsd.yaml", "sysctls: {'net.ipv4.conf.*.rp_filter': 2}\n")
+    assert main(["explain", "rp_filter", "--root", str(tree)]) == 0
+    assert "net.ipv4.conf.*.rp_filter = 2: right" in capsys.readouterr().out
+
+
+def test_the_interface_of_kube_proxy_is_explained_with_who_manages_it(tree: Path, capsys: Output) -> None:
+    (tree / "etc/systemd/system/multi-user.target.wants").mkdir(parents=True)
+    put(tree, "etc/systemd/system/multi-user.target.wants/NetworkManager.service", "")
+    assert main(["explain", "kube-ipvs0", "--root", str(tree)]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert out.startswith("interface kube-ipvs0: absent kube-proxy makes it in IPVS mode, keeps it down,")
+    assert "NetworkManager" in out
+
+
+def test_an_interface_is_explained_with_what_is_held_of_it(tree: Path, capsys: Output) -> None:
+    assert main(["explain", "eth0", "--root", str(tree)]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert out.startswith("interface eth0: present a network interface; held of it: net.ipv4.conf.eth0.forwarding")
+
+
+def test_a_module_that_only_this_kernel_knows_is_one(tree: Path, capsys: Output) -> None:
+    [index] = (tree / "lib/modules").glob("*/modules.dep")
+    index.write_text(f"{index.read_text()}extra/vendor_lb.ko:\n")
+    assert main(["explain", "vendor_lb", "--root", str(tree)]) == 0
+    assert capsys.readouterr().out.startswith("module vendor_lb: loadable, not held by ipvsd\n")
