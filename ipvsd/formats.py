@@ -33,6 +33,29 @@ def proc_modules(text: str, names: Collection[str]) -> Mapping[str, ModuleState]
     return states
 
 
+def live_modules(text: str) -> frozenset[str]:
+    """Return the names of all modules that /proc/modules lists as live."""
+    fields = (line.split() for line in text.splitlines())
+    return frozenset(line[0] for line in fields if len(line) >= 5 and line[4] == ModuleState.LIVE.value)
+
+
+def read_only(mounts: str, path: str) -> bool:
+    """Tell by a mountinfo (proc_pid_mountinfo(5)) whether what is mounted at or above a path is read-only.
+
+    Without a mount of /proc it tells nothing.
+    """
+    path = path.rstrip("/")
+    found: tuple[int, bool] = (0, False)
+    for line in mounts.splitlines():
+        fields = line.split()
+        point = fields[4].rstrip("/") if len(fields) > 5 else ""
+        above = point.startswith("/proc") and (path == point or path.startswith(f"{point}/"))
+        # Of several mounts the innermost counts, and of the same place the last one.
+        if above and len(point) >= found[0]:
+            found = len(point), "ro" in fields[5].split(",")
+    return found[1]
+
+
 def module_initstate(text: str) -> Optional[ModuleState]:
     """Return the state that /sys/module/NAME/initstate tells (Documentation/ABI/stable/sysfs-module), or None."""
     return _INIT_STATES.get(text.strip())

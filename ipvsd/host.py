@@ -6,20 +6,18 @@ import os
 import time
 from collections.abc import Collection, Mapping, Sequence
 from fnmatch import fnmatchcase as fnmatch
-from typing import Optional, Protocol
+from typing import TYPE_CHECKING, Optional, Protocol
 
 from ipvsd import formats, sysctls
 from ipvsd.kmod import Loader, LoadError, default_loader, kernel_words
 from ipvsd.model import MISSING, Kernel, ModuleState, Parameter, Reading, Unreadable
-from ipvsd.moduletree import Index, Obstacles, modules_directory
+from ipvsd.moduletree import Index
+
+if TYPE_CHECKING:
+    from ipvsd.obstacles import Obstacles
 
 # The kernel clears as much memory as is asked for, which takes longer than all the rest of a read.
 _FIRST_READ, _MAX_READ = 255, 1 << 16
-_SIGNS = {
-    "ip_vs": "proc/sys/net/ipv4/vs",
-    "nf_conntrack": "proc/sys/net/netfilter/nf_conntrack_max",
-    "br_netfilter": "proc/sys/net/bridge",
-}
 
 
 class Host(Protocol):
@@ -69,13 +67,13 @@ class LinuxHost:
         self._loader = loader
         self._inside: set[str] = set()
         self._index: Optional[tuple[str, Index]] = None
-        self._obstacles = Obstacles(root)
+        self._obstacles: Optional[Obstacles] = None
         self._distribution = ""
 
     def kernel(self, names: Collection[str]) -> Kernel:
         release = self._release or (self._text("proc/sys/kernel/osrelease") or os.uname().release).strip()
         if self._index is None or self._index[0] != release:
-            self._index = (release, Index(os.path.join(modules_directory(self._root), release)))
+            self._index = (release, Index(self._root, release))
             # In an image the link in /etc may be absolute, and lead out of it.
             places = ("etc/os-release", "usr/lib/os-release")[:: 1 if self._root == "/" else -1]
             texts = (self._text(place) for place in places)
@@ -83,20 +81,25 @@ class LinuxHost:
         index = self._index[1].look(names)
         cpus = formats.cpu_count(self._text("sys/devices/system/cpu/online") or "") or os.cpu_count() or 1
         modular = bool(self._release) or os.path.exists(os.path.join(self._root, "proc/modules"))
-        built_in = index.built_in if modular else index.built_in | self._functional(names)
-        return Kernel(release, self._distribution, cpus, modular, index.readable, index.loadable, built_in)
+        seen = (modular, index.readable, index.loadable, index.built_in, self._read_only())
+        return Kernel(release, self._distribution, cpus, *seen)
 
     def explain(self, kernel: Kernel, names: Collection[str]) -> Kernel:
-        return self._obstacles.explain(kernel, names)
+        live = () if self._release else formats.live_modules(self._text("proc/modules") or "")
+        if self._obstacles is None:
+            from ipvsd.obstacles import Obstacles  # needed for what is not there, and nothing else
 
-    def _functional(self, names: Collection[str]) -> frozenset[str]:
-        """Return those of `names` that show by their files in /proc that they are in the kernel.
+            self._obstacles = Obstacles(self._root, self._release is None)
+        return self._obstacles.explain(kernel, names, live)
 
-        Where no module can be loaded and no modules.builtin was installed, nothing else tells.
-        """
-        return frozenset(
-            name for name, path in _SIGNS.items() if name in names and os.path.exists(os.path.join(self._root, path))
-        )
+    def _read_only(self) -> frozenset[str]:
+        """Return which parts of /proc/sys are mounted read-only, as in a container: "net", or "" for the rest."""
+        if self._release:
+            return frozenset()
+        if self._root == "/":
+            return frozenset(part for part in ("", "net") if _is_read_only(os.path.join(self._sysctls, part)))
+        mounts = self._text("proc/self/mountinfo") or ""
+        return frozenset(part for part in ("", "net") if formats.read_only(mounts, f"/proc/sys/{part}"))
 
     def modules(self, names: Collection[str]) -> Mapping[str, ModuleState]:
         states = dict(formats.proc_modules(self._text("proc/modules") or "", names))
@@ -193,6 +196,13 @@ class LinuxHost:
                 return file.read().decode("utf-8", "replace")
         except OSError:
             return None
+
+
+def _is_read_only(directory: str) -> bool:
+    try:
+        return bool(os.statvfs(directory).f_flag & os.ST_RDONLY)
+    except OSError:
+        return False
 
 
 def _listed(directory: str) -> Sequence[str]:

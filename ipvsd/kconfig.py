@@ -31,14 +31,37 @@ def symbol(module: str) -> str:
     return f"CONFIG_{_SYMBOLS.get(module, module.upper())}"
 
 
-def left_out(text: str, modules: Collection[str]) -> Mapping[str, str]:
-    """Return what a kernel's configuration says of each module whose option is not set, or that it does not have."""
-    options = dict(re.findall(r"^(?:# )?(CONFIG_\w+)(?: (is not set)|=)", text, re.MULTILINE))
-    found: dict[str, str] = {}
+def options(text: str) -> Mapping[str, str]:
+    """Return the options of a kernel's configuration: their values, or `is not set`."""
+    return dict(re.findall(r"^(?:# )?(CONFIG_\w+)(?:=| (?=is not set))(.*)", text, re.MULTILINE))
+
+
+def built_in(found: Mapping[str, str], modules: Collection[str]) -> Mapping[str, str]:
+    """Return what a kernel's configuration says of each module that is built in."""
+    pairs = ((name, symbol(name)) for name in modules)
+    return {name: f"the kernel's configuration: {option}=y" for name, option in pairs if found.get(option) == "y"}
+
+
+def left_out(found: Mapping[str, str], modules: Collection[str]) -> Mapping[str, str]:
+    """Return what a kernel's configuration says of each module whose option is not set, or that it does not have.
+
+    Of an option that depends on another one which is not set the configuration says nothing; the other one is told.
+    """
+    lines: dict[str, str] = {}
     for name in modules:
         option = symbol(name)
-        if options.get(option) == "is not set":
-            found[name] = f"says '# {option} is not set'"
-        elif options and option not in options and _OF_THE_KERNEL.match(name):
-            found[name] = f"does not know {option}"
-    return found
+        parent = next((option for option in _parents(name) if found.get(option) == "is not set"), "")
+        if found.get(option) == "is not set":
+            lines[name] = f"says '# {option} is not set'"
+        elif option not in found and parent:
+            lines[name] = f"says '# {parent} is not set'"
+        elif found and option not in found and _OF_THE_KERNEL.match(name):
+            lines[name] = f"does not know {option}"
+    return lines
+
+
+def _parents(name: str) -> tuple[str, ...]:
+    """Return the options without which that of a module is not asked for, the outermost first."""
+    if not _OF_THE_KERNEL.match(name):
+        return ()
+    return ("CONFIG_NETFILTER", "CONFIG_NF_CONNTRACK", "CONFIG_IP_VS")[: 2 if name == "ip_vs" else 3]

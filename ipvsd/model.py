@@ -111,13 +111,31 @@ class ModuleState(enum.Enum):
     GOING = "Unloading"
 
 
-class Rule(NamedTuple):
-    """A line of modprobe.d(5): `forbids` says that the module cannot be loaded because of it."""
+class Cause(enum.Enum):
+    """Why a module cannot be loaded, by what modprobe and the kernel do with what they find."""
 
-    text: str
-    origin: str  # FILE:LINE, or /proc/cmdline
-    command: str  # blacklist or install
-    forbids: bool
+    NOT_FOUND = "not found"  # it is named, and there is no such module
+    ALIAS = "alias"  # a line of modprobe.d(5) makes its name that of a module that there is not
+    FILE_GONE = "file gone"  # modules.dep lists it
+    COMPRESSION = "compression"  # this libkmod cannot unpack the file
+    BLACKLIST = "blacklist"  # a line of modprobe.d(5), or modprobe.blacklist=
+    INSTALL = "install"  # a line of modprobe.d(5) runs a command in its place
+    COMMAND_LINE = "command line"  # module_blacklist=: the kernel itself refuses it
+    OPTIONS = "options"  # a line of modprobe.d(5) gives it a parameter that the kernel refuses
+
+
+class Obstacle(NamedTuple):
+    """What keeps a module out. `module` is the one that is kept out: what was asked for, or a dependency of it.
+
+    `text` is the line or the file, `origin` FILE:LINE or /proc/cmdline where there is a line, and `detail` what in
+    it is the trouble: the compression, or the parameter.
+    """
+
+    cause: Cause
+    module: str
+    text: str = ""
+    origin: str = ""
+    detail: str = ""
 
 
 class Lock(NamedTuple):
@@ -138,18 +156,29 @@ class Kernel(NamedTuple):
     distribution: str  # ID of os-release(5), or ""
     cpus: int
     modular: bool  # there is a /proc/modules
-    indexed: bool  # /lib/modules/RELEASE/modules.dep can be read
+    indexed: bool  # the index in which libkmod finds modules (modules.dep.bin) can be read
     loadable: frozenset[str]
     built_in: frozenset[str]
+    read_only: frozenset[str] = frozenset()  # "net" if /proc/sys/net is mounted read-only, "" if /proc/sys is
     aliases: Mapping[str, str] = NOTHING  # of a name that is no module's: the module
+    stocked: bool = True  # there is a module's file in the tree, listed or not
     unindexed: Mapping[str, str] = NOTHING  # the file that modules.dep does not list
+    packed: Mapping[str, str] = NOTHING  # how that file is compressed, if this system's kmod cannot read it
     unset: Mapping[str, str] = NOTHING  # how the build configuration leaves it out
-    rules: Mapping[str, Rule] = NOTHING
+    set_in: Mapping[str, str] = NOTHING  # of what is built in: what says so, if it is not modules.builtin
+    elsewhere: Mapping[str, tuple[str, ...]] = NOTHING  # the other installed kernels that have it
+    installed: tuple[str, ...] = ()  # the releases of which there are module trees
+    obstacles: Mapping[str, Obstacle] = NOTHING  # by the name of the module
+    commands: Mapping[str, Obstacle] = NOTHING  # an install line that is run for it, and may load it
     lock: Lock = Lock()
 
     def module(self, name: str) -> str:
         """Return the module that a name stands for: itself, unless it is an alias."""
         return self.aliases.get(name, name)
+
+    def writable(self, key: str) -> bool:
+        """Tell whether a sysctl can be written as far as the mount of /proc/sys goes."""
+        return ("net" if key.startswith("net.") else "") not in self.read_only
 
 
 class Missing:
@@ -193,13 +222,18 @@ class ModuleVerdict(enum.Enum):
     LOADABLE = "loadable"
     ABSENT = "absent"
     NOT_BUILT = "not built"
+    MERGED = "merged"
     INDEX_STALE = "index stale"
+    NO_INDEX = "no index"
+    FILE_GONE = "file gone"
+    COMPRESSION = "unreadable compression"
     KERNEL_TOO_OLD = "kernel too old"
     TREE_GONE = "module tree gone"
     NO_SUPPORT = "no module support"
     OTHER_KERNEL = "made for another kernel"
     BLACKLISTED = "blacklisted"
     OVERRIDDEN = "overridden"
+    OPTIONS = "bad options"
     SIGNATURE = "refused: signature"
     DISABLED = "refused: modules_disabled"
     INCAPABLE = "refused: no capability"

@@ -1,32 +1,97 @@
-"""modprobe.d(5) and the kernel's command line: what they say about a module's loading.
+"""modprobe.d(5), modules.softdep and the kernel's command line, as libkmod reads them.
 
-A `#` begins a comment at the start of a line only, a line that ends in a backslash goes on, and
-`-` and `_` are one in names, as in libkmod.
+Facts of libkmod/libkmod-config.c and shared/util.c (versions 30 to 34): a backslash is taken away and the
+character behind it kept, a line break too; `#` begins a comment only as the first character of a line, and such a
+line may go on; words are separated by blanks and tabs, so that a carriage return belongs to a word; `-` and `_`
+are one in names, but for what stands within `[]`; a line that is not understood is left out.
 """
 
 from __future__ import annotations
 
-import fnmatch
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from typing import NamedTuple
+from typing import NamedTuple, Optional
 
-from ipvsd.model import Rule
+from ipvsd import globs
+from ipvsd.model import NOTHING
 
-# Commands that stand for "not at all" (CIS benchmarks write `install X /bin/true`).
-_NOTHING = re.compile(r"(?:/usr)?(?:/s?bin/)?(?:true|false|:)\s*(?:#.*)?\Z")
+CMDLINE = "/proc/cmdline"
+_CMDLINE_BYTES = 4095  # libkmod reads no more of it
+_COMMANDS = ("alias", "blacklist", "install", "options", "remove", "softdep")
+_NEEDS_MORE = ("alias", "install", "options", "remove", "softdep")
+_LINE = re.compile(r"[\t ]*([^\t ]+)(?:[\t ]+([^\t ]+)(?:[\t ](.*))?)?", re.DOTALL)
+# A name in which every `[` is closed, and no `]` stands alone.
+_BRACKETED = re.compile(r"(?:[^\[\]]|\[[^\]]*\])*\Z")
+_DASHES = re.compile(r"\[[^\]]*\]|-")
+# MODULE.PARAMETER or MODULE.PARAMETER=VALUE; quotes stand around all of it, or in the value.
+_PARAMETER = re.compile(r"([^.=\" \t-\r]*)\.([^.=\" \t-\r]*)(=.*)?\Z", re.DOTALL)
+_WORD = re.compile(r"(?:[^\" \t-\r]|\"[^\"]*(?:\"|\Z))+")
+_BLANKS = " \t\n\v\f\r"  # isspace(3) in the C locale
 
 
 class Directive(NamedTuple):
-    """One line: `blacklist`, `install`, `options` or `alias`, its pattern of a module's name, and the rest."""
+    """One line: its command, the name or pattern of a module, and the rest as it stands there."""
 
     command: str
     pattern: str
     rest: str
-    origin: str  # FILE:LINE
+    origin: str  # FILE:LINE, or /proc/cmdline
 
     def __str__(self) -> str:
-        return " ".join(filter(None, (self.command, self.pattern, self.rest)))
+        return " ".join((self.command, self.pattern, *self.rest.split()))
+
+
+class Settings(NamedTuple):
+    """Everything that libkmod was told, each in the order in which it was read."""
+
+    aliases: tuple[Directive, ...] = ()
+    blacklists: tuple[Directive, ...] = ()
+    installs: tuple[Directive, ...] = ()
+    options: tuple[Directive, ...] = ()
+    removes: tuple[Directive, ...] = ()
+    softdeps: tuple[Directive, ...] = ()
+    refused: Mapping[str, str] = NOTHING  # by the kernel itself (module_blacklist=): the parameter that says so
+
+    def blacklisted(self, module: str) -> Optional[Directive]:
+        """Return the first line that blacklists a module by its name; patterns are not taken."""
+        return next((item for item in self.blacklists if item.pattern == module), None)
+
+    def install(self, module: str) -> Optional[Directive]:
+        """Return the line whose command runs in place of loading a module: the first one that fits."""
+        return next((item for item in self.installs if globs.fits(item.pattern, module)), None)
+
+    def softdep(self, module: str) -> Optional[Directive]:
+        """Return the line with the soft dependencies of a module: the first one that fits."""
+        return next((item for item in self.softdeps if globs.fits(item.pattern, module)), None)
+
+    def aliased(self, name: str) -> tuple[Directive, ...]:
+        """Return the lines that make a name an alias; all modules that they name are loaded."""
+        return tuple(item for item in self.aliases if globs.fits(item.pattern, name))
+
+    def options_of(self, module: str, alias: str = "") -> tuple[Directive, ...]:
+        """Return the lines with parameters of a module, or of the alias under which it was asked for."""
+        return tuple(item for item in self.options if item.pattern in (module, alias or module))
+
+
+def settings(files: Iterable[tuple[str, str]], command_line: str = "") -> Settings:
+    """Return what files (name, text), in their order, and the kernel's command line say."""
+    return collected((*directives(files), *from_command_line(command_line)), command_line)
+
+
+def collected(found: Iterable[Directive], command_line: str = "") -> Settings:
+    """Return directives by their commands."""
+    lists: dict[str, list[Directive]] = {command: [] for command in _COMMANDS}
+    for item in found:
+        lists[item.command].append(item)
+    return Settings(
+        aliases=tuple(lists["alias"]),
+        blacklists=tuple(lists["blacklist"]),
+        installs=tuple(lists["install"]),
+        options=tuple(lists["options"]),
+        removes=tuple(lists["remove"]),
+        softdeps=tuple(lists["softdep"]),
+        refused=refused_by_the_kernel(command_line),
+    )
 
 
 def directives(files: Iterable[tuple[str, str]]) -> tuple[Directive, ...]:
@@ -35,54 +100,136 @@ def directives(files: Iterable[tuple[str, str]]) -> tuple[Directive, ...]:
 
 
 def from_command_line(text: str) -> tuple[Directive, ...]:
-    """Return the directives of /proc/cmdline: `modprobe.blacklist=`, and the kernel's own `module_blacklist=`."""
-    found = re.findall(r"(?:^|\s)\"?(?:modprobe\.blacklist|module_blacklist)=([A-Za-z0-9_,-]+)", text)
-    names = [name for names in found for name in names.split(",") if name]
-    return tuple(Directive("blacklist", _underscored(name), "", "/proc/cmdline") for name in names)
+    """Return what libkmod takes from /proc/cmdline: `modprobe.blacklist=` and `MODULE.PARAMETER=VALUE`.
+
+    In the names of a blacklist `-` is no `_`: libkmod compares them as they stand.
+    """
+    return tuple(_of_command_line(text[:_CMDLINE_BYTES]))
 
 
-def rules(found: Iterable[Directive], names: Iterable[str]) -> Mapping[str, Rule]:
-    """Return for each of `names` the first line that keeps it from being loaded, or that has it loaded by a command."""
-    chosen: dict[str, Rule] = {}
-    relevant = [item for item in found if item.command in ("blacklist", "install")]
-    for name in names:
-        fitting = [item for item in relevant if _fits(item, name)]
-        forbidding = [item for item in fitting if item.command == "blacklist" or _NOTHING.match(item.rest)]
-        for item in (forbidding or fitting)[:1]:
-            chosen[name] = Rule(str(item), item.origin, item.command, bool(forbidding))
-    return chosen
+def refused_by_the_kernel(text: str) -> Mapping[str, str]:
+    """Return the modules that the kernel itself refuses to load, each with the parameter that says so.
+
+    Of several `module_blacklist=` the last one counts, and names are compared as they stand
+    (kernel/module/main.c: core_param(), blacklisted()).
+    """
+    found = re.findall(r"(?:^|\s)(\"?module[-_]blacklist=([^\s\"]*))", text)
+    if not found:
+        return {}
+    said, names = found[-1]
+    return {name: said.strip('"') for name in names.split(",") if name}
 
 
-def _fits(item: Directive, name: str) -> bool:
-    # libkmod takes patterns for install, and names alone for blacklist.
-    return item.pattern == name if item.command == "blacklist" else fnmatch.fnmatchcase(name, item.pattern)
+def soft_dependencies(item: Directive) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the names before and after which a `softdep` line loads a module.
+
+    libkmod takes a blank that begins the list into its first word, unless there are two of them.
+    """
+    text = item.rest
+    blanks = len(text) - len(text.lstrip(_BLANKS))
+    words = re.findall(r"[^ \t-\r]+", text)
+    if blanks == 1 and words:
+        words[0] = f" {words[0]}"
+    before: list[str] = []
+    after: list[str] = []
+    into: Optional[list[str]] = None
+    for word in words:
+        if word == "pre:":
+            into = before
+        elif word == "post:":
+            into = after
+        elif into is not None:
+            into.append(word)
+    return tuple(before), tuple(after)
 
 
-def aliases(found: Iterable[Directive], names: Iterable[str]) -> Mapping[str, str]:
-    """Return the module that each of `names` is an alias of."""
-    lines = [item for item in found if item.command == "alias" and item.rest]
-    return {
-        name: _underscored(item.rest.split()[0])
-        for name in names
-        for item in lines[::-1]  # the first one wins
-        if fnmatch.fnmatchcase(name, item.pattern)
-    }
+def parameters(text: str) -> Iterator[tuple[str, Optional[str]]]:
+    """Yield name and value as the kernel splits a module's parameters; None is the value of a word without `=`.
+
+    Blanks separate, but within `"`; `--` ends them (lib/cmdline.c: next_arg(), kernel/params.c: parse_args()).
+    """
+    for match in _WORD.finditer(text):
+        word = match[0]
+        if word.startswith('"'):
+            word = word[1:]
+            word = word.removesuffix('"')
+        at = word.find("=", 1)  # one that begins the word is a part of the name
+        if at < 0:
+            if word == "--":
+                return
+            yield word, None
+            continue
+        value = word[at + 1 :]
+        if value.startswith('"'):
+            value = value[1:]
+            value = value.removesuffix('"')
+        yield word[:at], value
+
+
+def underscored(name: str) -> Optional[str]:
+    """Return a name with `_` for `-`, but for what stands within `[]`; None if its brackets are not closed."""
+    if not _BRACKETED.match(name):
+        return None
+    return _DASHES.sub(lambda match: "_" if match[0] == "-" else match[0], name)
+
+
+def _of_command_line(text: str) -> Iterator[Directive]:
+    for match in _WORD.finditer(text):
+        word = match[0]
+        if word.count('"') % 2:  # it is never closed
+            continue
+        quoted = word.startswith('"')
+        found = _PARAMETER.match(word[quoted:])
+        if found is None or (quoted and found[3] is None) or (found[3] is None and '"' in word):
+            continue
+        module, said = found[1], found[2]
+        value = found[3] or ""
+        if quoted and value:
+            value = f'="{value[1:]}'
+        if module == "modprobe" and said == "blacklist" and value:
+            for name in value[1:].split(","):
+                yield Directive("blacklist", name, "", CMDLINE)
+            continue
+        name_of_module = underscored(module)
+        if name_of_module is not None:
+            yield Directive("options", name_of_module, f"{said}{value}", CMDLINE)
 
 
 def _of_file(name: str, text: str) -> Iterator[Directive]:
-    held, begun = "", 1
-    lines = text.split("\n")
-    for number, line in enumerate(lines, 1):
-        begun = begun if held else number
-        if line.endswith("\\") and number < len(lines):
-            held += line[:-1]
+    for number, line in _logical_lines(text):
+        match = None if line.startswith("#") else _LINE.match(line)
+        if match is None or match[1] not in _COMMANDS:
             continue
-        words, held = (held + line).split(None, 2), ""
-        if len(words) > 1 and words[0] in ("blacklist", "install", "options", "alias"):
-            rest = " ".join(words[2].split()) if len(words) > 2 else ""
-            yield Directive(words[0], _underscored(words[1]), rest, f"{name}:{begun}")
+        command, pattern, rest = match[1], underscored(match[2] or ""), match[3] or ""
+        if not pattern or (command in _NEEDS_MORE and not rest):
+            continue
+        if command == "alias":
+            target = underscored((rest.strip("\t ").split(" ")[0]).split("\t")[0])
+            if not target:
+                continue
+            rest = target
+        elif command == "blacklist":
+            rest = ""
+        elif command == "options":
+            rest = rest.replace("\t", " ")
+        yield Directive(command, pattern, rest, f"{name}:{number}")
 
 
-def _underscored(name: str) -> str:
-    # Within [] a `-` is a range.
-    return re.sub(r"\[[^\]]*\]|-", lambda match: "_" if match[0] == "-" else match[0], name)
+def _logical_lines(text: str) -> Iterator[tuple[int, str]]:
+    """Yield each line with the number of the first line in the file that is a part of it."""
+    if "\\" not in text:
+        yield from ((number, line.partition("\0")[0]) for number, line in enumerate(text.split("\n"), 1))
+        return
+    line, begun, number, at = "", 1, 1, 0
+    for match in re.finditer(r"\\(\n|\Z)|\\(.)|\n", text, re.DOTALL):
+        line += text[at : match.start()]
+        at = match.end()
+        if match[2]:
+            line += match[2]
+        elif match[0] == "\n":
+            yield begun, line.partition("\0")[0]
+            line, number = "", number + 1
+            begun = number
+        else:
+            number += 1
+    yield begun, (line + text[at:]).partition("\0")[0]

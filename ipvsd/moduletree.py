@@ -1,30 +1,180 @@
-"""What the files of a system say of its kernel's modules: which there are, and what keeps them out."""
+"""The module tree of one kernel below a root, as libkmod finds it: depmod's binary indexes, and the files they list."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Mapping
-from typing import Optional
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Optional
 
-from ipvsd import formats, kconfig, modprobe_d
-from ipvsd.model import Kernel, Lock
-from ipvsd.modprobe_d import Directive
+from ipvsd import formats, rooted
+from ipvsd.moduleindex import DamagedError, ModuleIndex
 
+if TYPE_CHECKING:
+    from ipvsd.compression import Packing
+
+# Where the trees of modules are: kmod was told one of them when it was built, and where /lib is a link to
+# usr/lib they are one. Of a kernel that is in both, the first one counts.
+_PLACES = ("lib/modules", "usr/lib/modules")
 # The first directory masks a file of the same name in the others (modprobe.d(5)).
 MODPROBE_D = ("etc/modprobe.d", "run/modprobe.d", "usr/local/lib/modprobe.d", "usr/lib/modprobe.d", "lib/modprobe.d")
-_CAP_SYS_MODULE = 1 << 16  # <linux/capability.h>
-_SECURE_BOOT = "sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
+_MAX_BYTES = 1 << 28  # of an index, or of a module's file
 
 Stamp = Optional[tuple[int, int, int]]
+
+
+def releases(root: str) -> tuple[str, ...]:
+    """Return the names in the directories of module trees, in no order."""
+    return tuple({name: None for place in _PLACES for name in listed(root, place)})
+
+
+def version(release: str) -> tuple[object, ...]:
+    """Return a key that orders releases."""
+    parts = re.findall(r"[0-9]+|[^0-9]+", release)
+    return tuple((0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts)
+
+
+def directory(root: str, release: str) -> str:
+    """Return the path of a kernel's tree, relative to the root; the first place if there is none.
+
+    A directory that is left over, with no index in it, does not hide another one.
+    """
+    paths = [f"{place}/{release}" for place in _PLACES]
+    there = [path for path in paths if rooted.exists(root, path)]
+    indexed = [path for path in there if rooted.exists(root, f"{path}/modules.dep.bin")]
+    return (indexed or there or paths)[0]
+
+
+class ModuleTree:
+    """One tree; what was read of it is kept. It is `modprobe.Tree`."""
+
+    def __init__(self, root: str, release: str) -> None:
+        self._root, self.release = root, release
+        self.path = directory(root, release)
+        self._indexes: dict[str, Optional[ModuleIndex]] = {}
+        self._lines: dict[str, Sequence[str]] = {}
+        self._built_in: dict[str, bool] = {}
+        self._exists: dict[str, bool] = {}
+        self._packing: Optional[Packing] = None
+
+    @property
+    def indexed(self) -> bool:
+        """Whether there is an index in which libkmod finds modules."""
+        return self._index("modules.dep") is not None
+
+    @property
+    def stamps(self) -> tuple[Stamp, ...]:
+        """What changes when the indexes do."""
+        names = ("modules.dep.bin", "modules.alias.bin", "modules.builtin.bin", "modules.builtin", "modules.softdep")
+        return tuple(stamp(os.path.join(self.place, name)) for name in names)
+
+    @property
+    def place(self) -> str:
+        """The directory, links followed inside the root."""
+        try:
+            return rooted.resolve(self._root, self.path)
+        except OSError:
+            return os.path.join(self._root, self.path)
+
+    @property
+    def valid(self) -> bool:
+        """Whether the files that were asked about are still there, or still gone."""
+        return all(rooted.exists(self._root, self._below(file)) is there for file, there in self._exists.items())
+
+    def depends(self, module: str) -> Sequence[str]:
+        if module not in self._lines:
+            own, colon, others = (self._value("modules.dep", module) or "").partition(":")
+            self._lines[module] = (own, *others.split()) if colon else ()
+        return self._lines[module]
+
+    def aliased(self, name: str) -> Sequence[str]:
+        return self._matching("modules.alias", name)
+
+    def exporting(self, symbol: str) -> Sequence[str]:
+        return self._matching("modules.symbols", symbol)
+
+    def built_in(self, module: str) -> bool:
+        if module not in self._built_in:
+            self._built_in[module] = self._value("modules.builtin", module) is not None
+        return self._built_in[module]
+
+    def built_in_aliased(self, name: str) -> Sequence[str]:
+        return self._matching("modules.builtin.alias", name)
+
+    def exists(self, file: str) -> bool:
+        if file not in self._exists:
+            self._exists[file] = rooted.exists(self._root, self._below(file))
+        return self._exists[file]
+
+    def packed(self, file: str) -> str:
+        if file.endswith(".ko"):
+            return ""
+        if self._packing is None:
+            from ipvsd.compression import Packing  # where module files are not compressed it is not needed
+
+            self._packing = Packing(self._root)
+        return self._packing.unreadable(file)
+
+    def needs_value(self, file: str, parameter: str) -> bool:
+        """Parameters of a module stand in its file by their names; only those of type bool need no value."""
+        content = self._content(file)
+        name = parameter.encode("utf-8", "replace")
+        if content is None or b"\0" + name + b"\0" not in content:
+            return False
+        return re.search(rb"\0parmtype=" + re.escape(name) + rb":b(?:ool|int)\0", content) is None
+
+    def shown(self, file: str) -> str:
+        """Return the path of a file that modules.dep lists, as it is told."""
+        return os.path.join(self._root, self._below(file))
+
+    def forget(self) -> None:
+        """Give back the memory of the indexes; they are read again when something else is asked."""
+        self._indexes = {}
+
+    def _below(self, file: str) -> str:
+        return os.path.join(self.path, file)
+
+    def _content(self, file: str) -> Optional[bytes]:
+        from ipvsd import compression
+
+        try:
+            return compression.unpacked(rooted.read(rooted.resolve(self._root, self._below(file)), _MAX_BYTES) or b"")
+        except (OSError, ValueError):
+            return None
+
+    def _value(self, index: str, key: str) -> Optional[str]:
+        found = self._index(index)
+        try:
+            return found.value(key) if found else None
+        except DamagedError:
+            return None
+
+    def _matching(self, index: str, name: str) -> Sequence[str]:
+        found = self._index(index)
+        try:
+            return found.matching(name) if found else ()
+        except DamagedError:
+            return ()
+
+    def _index(self, name: str) -> Optional[ModuleIndex]:
+        if name not in self._indexes:
+            self._indexes[name] = _open(self._root, self._below(f"{name}.bin"))
+        return self._indexes[name]
+
+
+def _open(root: str, path: str) -> Optional[ModuleIndex]:
+    try:
+        data = rooted.read(rooted.resolve(root, path), _MAX_BYTES)
+        return ModuleIndex(data) if data else None
+    except (OSError, ValueError):
+        return None
 
 
 class Index:
     """What the tree of one kernel's modules lists, read again only when its files changed."""
 
-    def __init__(self, tree: str) -> None:
-        """`tree` is /lib/modules/RELEASE, or that of another root."""
-        self._files = (os.path.join(tree, "modules.dep"), os.path.join(tree, "modules.builtin"))
+    def __init__(self, root: str, release: str) -> None:
+        self._root, self._release = root, release
         self._key: object = None
         self._names: frozenset[str] = frozenset()
         self.readable = False
@@ -33,183 +183,49 @@ class Index:
 
     def look(self, names: Collection[str]) -> Index:
         """Find out about `names` and return itself."""
-        key = tuple(_stamp(path) for path in self._files)
+        tree = ModuleTree(self._root, self._release)
+        key = (tree.path, tree.stamps)
         if key != self._key or frozenset(names) != self._names:
-            texts = [_read(path) for path in self._files]
-            self.readable = texts[0] is not None
-            self.loadable, self.built_in = (formats.indexed_names(text or "", names) for text in texts)
+            self.readable = tree.indexed
+            self.loadable = frozenset(name for name in names if tree.depends(name))
+            # The kernel's package brings the text, and depmod makes the index of it.
+            text = rooted.text(self._root, f"{tree.path}/modules.builtin") or ""
+            self.built_in = formats.indexed_names(text, names) | frozenset(filter(tree.built_in, names))
             # A file that is there and could not be read is tried again.
-            failed = any(stamp and text is None for stamp, text in zip(key, texts))
+            failed = key[1][0] is not None and not tree.indexed
             self._key, self._names = None if failed else key, frozenset(names)
         return self
-
-
-class Obstacles:
-    """What keeps modules from being loaded, or from being found, below one root."""
-
-    def __init__(self, root: str) -> None:
-        self._root = root
-        self._stamps: Mapping[str, Stamp] = {}
-        self._directives: tuple[Directive, ...] = ()
-        self._alias_key: object = None
-        self._alias_index: Optional[tuple[str, Index]] = None
-        self._indexed_aliases: Mapping[str, str] = {}
-        self._unset_key: object = None
-        self._unset_lines: Mapping[str, str] = {}
-        self._strays = _Strays()
-
-    def explain(self, kernel: Kernel, names: Collection[str]) -> Kernel:
-        """Return the kernel with all that is known about why `names` are not in it."""
-        tree = os.path.join(modules_directory(self._root), kernel.release)
-        directives = (*self._read_directives(), *modprobe_d.from_command_line(self._text("proc/cmdline") or ""))
-        strange = [name for name in names if name not in kernel.loadable and name not in kernel.built_in]
-        # Those of modprobe.d come before the module of the name, those of the index after it.
-        aliases = {**self._aliases(tree, strange), **modprobe_d.aliases(directives, names)}
-        absent = [name for name in strange if name not in aliases]
-        index = self._index_of(tree).look(tuple(aliases.values())) if aliases else None
-        return kernel._replace(
-            loadable=kernel.loadable | index.loadable if index else kernel.loadable,
-            built_in=kernel.built_in | index.built_in if index else kernel.built_in,
-            aliases=aliases,
-            unindexed=self._strays.look(tree, absent) if absent and kernel.indexed else {},
-            unset=self._unset(kernel.release, absent) if absent else {},
-            rules=modprobe_d.rules(directives, {aliases.get(name, name) for name in names}),
-            lock=self._lock(),
-        )
-
-    def _aliases(self, tree: str, names: Collection[str]) -> Mapping[str, str]:
-        if not names:
-            return {}
-        path = os.path.join(tree, "modules.alias")
-        key = (path, _stamp(path), tuple(names))
-        if key != self._alias_key:
-            self._indexed_aliases = formats.module_aliases(_read(path) or "", names)
-            self._alias_key = key
-        return self._indexed_aliases
-
-    def _index_of(self, tree: str) -> Index:
-        if self._alias_index is None or self._alias_index[0] != tree:
-            self._alias_index = (tree, Index(tree))
-        return self._alias_index[1]
-
-    def _read_directives(self) -> tuple[Directive, ...]:
-        stamps = modprobe_d_stamps(self._root)
-        if stamps != self._stamps:
-            self._directives = modprobe_d.directives((path, _read(path) or "") for path in stamps)
-            self._stamps = stamps
-        return self._directives
-
-    def _unset(self, release: str, names: Collection[str]) -> Mapping[str, str]:
-        paths = [os.path.join(self._root, "boot", f"config-{release}")]
-        paths.append(os.path.join(modules_directory(self._root), release, "config"))
-        if release == (self._text("proc/sys/kernel/osrelease") or "").strip():
-            paths.append(os.path.join(self._root, "proc/config.gz"))
-        key = (tuple(map(_stamp, paths)), tuple(names))
-        if key != self._unset_key:
-            text = next((text for text in map(_kernel_configuration, paths) if text is not None), "")
-            self._unset_lines, self._unset_key = kconfig.left_out(text, names), key
-        return self._unset_lines
-
-    def _lock(self) -> Lock:
-        bounding = re.search(r"^CapBnd:\s*([0-9a-f]{1,16})$", self._text("proc/self/status") or "", re.MULTILINE)
-        demands = []
-        lockdown = re.search(r"\[(integrity|confidentiality)\]", self._text("sys/kernel/security/lockdown") or "")
-        if lockdown:
-            demands.append(f"lockdown={lockdown[1]}")
-        if (self._text("sys/module/module/parameters/sig_enforce") or "").startswith("Y"):
-            demands.append("module.sig_enforce=1")
-        if (self._text(_SECURE_BOOT) or "").endswith("\x01"):
-            demands.append("Secure Boot")
-        return Lock(
-            disabled=(self._text("proc/sys/kernel/modules_disabled") or "").strip() == "1",
-            incapable=bounding is not None and not int(bounding[1], 16) & _CAP_SYS_MODULE,
-            signed=", ".join(demands),
-        )
-
-    def _text(self, path: str) -> Optional[str]:
-        return _read(os.path.join(self._root, path))
-
-
-def modules_directory(root: str) -> str:
-    """Return the directory of the kernels' module trees.
-
-    In an image the link /lib may be absolute, and lead out of it.
-    """
-    merged = os.path.join(root, "usr/lib/modules")
-    return merged if root != "/" and os.path.isdir(merged) else os.path.join(root, "lib/modules")
 
 
 def modprobe_d_stamps(root: str) -> Mapping[str, Stamp]:
     """Return the files of modprobe.d(5) in their order, each with what changes when its content does."""
     chosen: dict[str, str] = {}
-    for directory in MODPROBE_D:
-        path = os.path.join(root, directory)
-        try:
-            names = os.listdir(path)
-        except OSError:
-            continue
-        for name in names:
+    for place in MODPROBE_D:
+        for name in listed(root, place):
             if name.endswith((".conf", ".alias")) and not name.startswith("."):
-                chosen.setdefault(name, os.path.join(path, name))
-    return {chosen[name]: _stamp(chosen[name]) for name in sorted(chosen)}
+                chosen.setdefault(name, os.path.join(root, place, name))
+    return {chosen[name]: stamp(_inside(root, chosen[name])) for name in sorted(chosen)}
 
 
-class _Strays:
-    """The files in a kernel's tree that its index does not list; the tree is walked again only when it changed."""
-
-    def __init__(self) -> None:
-        self._key: object = None
-        self._stamps: Mapping[str, Stamp] = {}
-        self._found: Mapping[str, str] = {}
-
-    def look(self, tree: str, names: Collection[str]) -> Mapping[str, str]:
-        """Return the path of a file for those of `names` that have one."""
-        key = (tree, tuple(names))
-        if key != self._key or any(_stamp(path) != stamp for path, stamp in self._stamps.items()):
-            self._key, self._found, self._stamps = key, {}, {}
-            self._found, self._stamps = _walk(tree, names)
-        return self._found
-
-
-def _walk(top: str, names: Collection[str]) -> tuple[Mapping[str, str], Mapping[str, Stamp]]:
-    """Return the module files below `top` that are called as one of `names`, and the stamp of every directory."""
-    found: dict[str, str] = {}
-    stamps: dict[str, Stamp] = {}
-    for directory, _, files in os.walk(top):
-        stamps[directory] = _stamp(directory)
-        for name in files:
-            if ".ko" in name and _module_of(name) in names:
-                found[_module_of(name)] = os.path.join(directory, name)
-    return found, stamps
-
-
-def _kernel_configuration(path: str) -> Optional[str]:
-    import gzip  # needed for a module that is missing, and nothing else
-    import zlib
-
+def _inside(root: str, path: str) -> str:
     try:
-        with gzip.open(path, "rt", errors="replace") if path.endswith(".gz") else open(path, errors="replace") as file:
-            return file.read()
-    except (OSError, EOFError, zlib.error):
-        return None
+        return rooted.resolve(root, os.path.relpath(path, root)) if root != "/" else path
+    except OSError:
+        return path
 
 
-def _module_of(name: str) -> str:
-    match = re.match(r"([A-Za-z0-9_-]+)\.ko(?:\.(?:gz|xz|zst))?\Z", name)
-    return match[1].replace("-", "_") if match else ""
+def listed(root: str, path: str) -> Sequence[str]:
+    """Return the names in a directory below a root; none if there is none."""
+    try:
+        return os.listdir(rooted.resolve(root, path))
+    except OSError:
+        return ()
 
 
-def _stamp(path: str) -> Stamp:
+def stamp(path: str) -> Stamp:
+    """Return what changes when a file's content does; None if there is none."""
     try:
         status = os.stat(path)
     except OSError:
         return None
     return status.st_mtime_ns, status.st_size, status.st_ino
-
-
-def _read(path: str) -> Optional[str]:
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return file.read()
-    except OSError:
-        return None

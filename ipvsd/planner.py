@@ -90,6 +90,10 @@ def judge(wanted: WantedSysctl, reading: Reading, observed: Observed) -> SysctlF
     remedy = remedies.OBSERVED if wanted.policy is Policy.OBSERVE else remedies.APPLY
     if not values.can_be_met(wanted.want, reading):
         remedy = remedies.NO_NUMBER
+    elif wanted.policy is not Policy.OBSERVE and not observed.kernel.writable(wanted.key):
+        remedy = remedies.READ_ONLY.format(f"{wanted.key} = {values.target(wanted.want, reading)}")
+        evidence = f"is {reading!r}, not {wanted.want}; /proc/sys is mounted read-only"
+        return SysctlFinding(wanted, reading, SysctlVerdict.REFUSED, evidence, remedy)
     remedy = remedies.of_sysctl(wanted, remedy)
     return SysctlFinding(wanted, reading, SysctlVerdict.WRONG, f"is {reading!r}, not {wanted.want}", remedy)
 

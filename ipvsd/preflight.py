@@ -23,7 +23,8 @@ from ipvsd.model import (
     SysctlFinding,
     SysctlVerdict,
 )
-from ipvsd.moduletree import modprobe_d_stamps, modules_directory
+from ipvsd.moduletree import ModuleTree, modprobe_d_stamps
+from ipvsd.moduletree import releases as trees
 from ipvsd.persist import to_be_had
 from ipvsd.planner import plan
 from ipvsd.reconcile import lacking
@@ -39,17 +40,14 @@ _GRUBENV = ("boot/grub2/grubenv", "boot/grub/grubenv")
 
 def releases(root: str) -> tuple[str, ...]:
     """Return the releases in /lib/modules, the oldest first."""
-    tree = modules_directory(root)
-    try:
-        names = [name for name in os.listdir(tree) if any(map(os.path.isfile, _signs(root, tree, name)))]
-    except OSError:
-        return ()
+    names = [name for name in trees(root) if any(map(os.path.isfile, _signs(root, name)))]
     return tuple(sorted(names, key=_version))
 
 
-def _signs(root: str, tree: str, release: str) -> Iterator[str]:
+def _signs(root: str, release: str) -> Iterator[str]:
     """Yield files of which an installed kernel has one; what is left of a purged one (updates/dkms) has none."""
-    yield from (os.path.join(tree, release, name) for name in ("modules.dep", "modules.builtin", "vmlinuz"))
+    tree = ModuleTree(root, release).place
+    yield from (os.path.join(tree, name) for name in ("modules.dep", "modules.builtin", "modules.order", "vmlinuz"))
     yield os.path.join(root, "boot", f"vmlinuz-{release}")
 
 
@@ -137,7 +135,7 @@ class Survey:
 
 
 def _stamps(root: str) -> tuple[object, ...]:
-    places = [os.path.join(modules_directory(root), release, "modules.dep") for release in releases(root)]
+    places = [os.path.join(ModuleTree(root, release).place, "modules.dep.bin") for release in releases(root)]
     links = [os.path.join(root, path) for path in _LINKS + _GRUBENV]
     found: list[object] = []
     for path in (*places, *links):

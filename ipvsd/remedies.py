@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+import re
+from collections.abc import Mapping
+from typing import Callable, Optional, TypeVar
 
-from ipvsd import formats, kconfig
-from ipvsd.model import Kernel, ModuleFinding, ModuleVerdict, Plan, SysctlFinding, WantedSysctl
+from ipvsd import kconfig
+from ipvsd.model import Kernel, ModuleFinding, ModuleVerdict, Obstacle, Plan, SysctlFinding, WantedSysctl
 
 _Found = TypeVar("_Found", ModuleFinding, SysctlFinding)
 
@@ -19,6 +21,7 @@ NOT_KEPT = "another program may hold the value, or the kernel clamps it; see the
 CONTENDED = "stop {}, or set 'policy: yield' or 'observe'; ipvsd goes on trying at periodic looks"
 YIELDED = "left to the other writer by 'policy: yield', until a reload"
 NEEDS_RELOAD = "reboot, or drain the node and unload the module and its users: ipvsd loads it with the parameter"
+READ_ONLY = "set {} on the host, or have the container's runtime do it: /proc/sys is read-only here"
 COMMAND_LINE = "put {} on the kernel's command line and reboot"
 NO_NUMBER = "give it a value: a range is for sysctls of one number"
 REFUSED = "the kernel refuses the value, or this system may not write it (see the kernel's documentation of the key)"
@@ -26,44 +29,31 @@ REFUSED = "the kernel refuses the value, or this system may not write it (see th
 # Network plugins that bring packets to the node's own stack by other ways want these off.
 _PLUGIN = "; if a network plugin wants it off, say 'bridgeNetfilter: false'"
 
-# Which package holds the modules that the kernel's own one lacks; Fedora and EL pin it to the release.
-_EXTRA_PACKAGES = {
-    "ubuntu": "apt install linux-modules-extra-{release}",
-    "debian": "apt install --reinstall linux-image-{release}",
-    **dict.fromkeys(
-        ("fedora", "rhel", "centos", "rocky", "almalinux", "ol", "amzn"), "dnf install kernel-modules-extra-{release}"
-    ),
-    **dict.fromkeys(("sles", "opensuse-leap", "opensuse-tumbleweed"), "zypper install kernel-default"),
-}
-
-# From this one on Debian's image package holds links only, and another one the modules (seen on 7.2).
-_DEBIAN_SPLIT = (7, 2)
-
-# Flavours of a distribution's kernel that lack modules which its general one has.
-_SMALL_KERNELS = {
-    ("ubuntu", "-kvm"): "run the general kernel: apt install linux-image-generic, and reboot",
-    ("photon", "-esx"): "run the general kernel: tdnf install linux, and reboot",
-}
-
-
 _MODULE = {
     ModuleVerdict.LOADABLE: APPLY,
     ModuleVerdict.LOADING: "wait; why a load hangs is told by 'journalctl -k'",
     ModuleVerdict.UNLOADING: "wait; it is loaded again when it is gone",
-    ModuleVerdict.ABSENT: "{install}",
-    ModuleVerdict.NOT_BUILT: "run a kernel that was built with {option}",
+    ModuleVerdict.ABSENT: "{reboot}{install}",
+    ModuleVerdict.NOT_BUILT: "{reboot}run a kernel that was built with {option}",
+    ModuleVerdict.MERGED: "name {successor} in its place",
     ModuleVerdict.INDEX_STALE: "run 'depmod -a {release}'",
+    ModuleVerdict.NO_INDEX: "run 'depmod -a {release}'",
+    ModuleVerdict.FILE_GONE: "{reboot}{install}",
+    ModuleVerdict.COMPRESSION: "install a kmod that reads {packed}, or unpack the module files and run depmod",
     ModuleVerdict.KERNEL_TOO_OLD: "run a newer kernel",
-    ModuleVerdict.TREE_GONE: "reboot into an installed kernel, or {install}",
+    ModuleVerdict.TREE_GONE: "reboot into {installed}, or {install}",
     ModuleVerdict.NO_SUPPORT: "run a kernel with loadable modules, or with this one built in",
     ModuleVerdict.OTHER_KERNEL: "replace its file by one made for this kernel ({install})",
     ModuleVerdict.BLACKLISTED: "{allow}, or set 'required: false'",
     ModuleVerdict.OVERRIDDEN: "{allow}, or set 'required: false'",
+    ModuleVerdict.OPTIONS: "{correct}",
     ModuleVerdict.SIGNATURE: "use a file that is signed with a key which the kernel trusts ({install})",
-    ModuleVerdict.DISABLED: "reboot, and have kernel.modules_disabled=1 set after ipvsd.service",
+    ModuleVerdict.DISABLED: "run 'ipvsd apply --persist' and reboot: modules-load.d is applied before sysctl.d",
     ModuleVerdict.INCAPABLE: "run 'modprobe {name}' on the host, or grant CAP_SYS_MODULE",
     ModuleVerdict.FAILED: "see 'journalctl -k' for the kernel's reason",
 }
+
+_BOOT_LOADER = "take {} off the kernel's command line (the boot loader's configuration), and reboot"
 
 
 def of_sysctl(wanted: WantedSysctl, remedy: str) -> str:
@@ -94,29 +84,73 @@ def fitted(plan: Plan, below: str, daemon: bool) -> Plan:
 
 def module(verdict: ModuleVerdict, kernel: Kernel, name: str) -> str:
     """Return the remedy for a module that is not in the kernel."""
-    return _MODULE.get(verdict, "").format(
-        name=name,
-        release=kernel.release,
-        option=kconfig.symbol(name),
-        install=_install(kernel),
-        allow=_allow(kernel, name),
-    )
+    text = _MODULE.get(verdict, "")
+    # A remedy is asked for at every look, and most have nothing to be filled in.
+    fields = re.findall(r"{(\w+)}", text) if "{" in text else ()
+    return text.format(**{field: _field(field, kernel, name) for field in fields})
 
 
-def _install(kernel: Kernel) -> str:
-    for (distribution, flavour), remedy in _SMALL_KERNELS.items():
-        if kernel.distribution == distribution and kernel.release.endswith(flavour):
-            return remedy
-    if kernel.distribution == "debian" and formats.kernel_version(kernel.release) >= _DEBIAN_SPLIT:
-        return f"apt install --reinstall linux-modules-{kernel.release}"
-    package = _EXTRA_PACKAGES.get(kernel.distribution, "install the package with the modules of kernel {release}")
-    return package.format(release=kernel.release)
+def _reboot(kernel: Kernel, name: str) -> str:
+    others = kernel.elsewhere.get(name)
+    return f"reboot into {' or '.join(others[-2:])}, which has it; or " if others else ""
+
+
+def _installed(kernel: Kernel) -> str:
+    return f"{' or '.join(kernel.installed[-2:])}, which is installed" if kernel.installed else "an installed kernel"
+
+
+def _packed(kernel: Kernel, name: str) -> str:
+    obstacle = kernel.obstacles.get(name)
+    return kernel.packed.get(name) or (obstacle.detail if obstacle else "")
+
+
+def _line(kernel: Kernel, name: str) -> Optional[Obstacle]:
+    return kernel.obstacles.get(name) or kernel.commands.get(name)
 
 
 def _allow(kernel: Kernel, name: str) -> str:
-    rule = kernel.rules.get(name)
-    if rule is None:
-        return "remove the line of modprobe.d(5) that keeps it out"
-    if rule.origin.startswith("/proc/"):
-        return f"remove {name} from the kernel's command line and reboot"
-    return f"remove {rule.text!r} from {rule.origin.rpartition(':')[0]}"
+    line = _line(kernel, name)
+    return remove(line.text, line.origin, line.module) if line else "remove the line of modprobe.d(5) that keeps it out"
+
+
+def _correct(kernel: Kernel, name: str) -> str:
+    line = _line(kernel, name)
+    if line is None:
+        return "correct the options line of modprobe.d(5)"
+    return f"write {line.detail}=VALUE without blanks in {line.origin.rpartition(':')[0] or line.origin}"
+
+
+def remove(text: str, origin: str, module: str) -> str:
+    """Return how a line that keeps a module out is taken away."""
+    if not origin.startswith("/proc/"):
+        return f"remove {text!r} from {origin.rpartition(':')[0] or origin}"
+    said = f"{module} in {text}" if text.startswith("module") else f"modprobe.blacklist={module}"
+    return _BOOT_LOADER.format(said)
+
+
+def _install(kernel: Kernel, _: str) -> str:
+    from ipvsd import packages  # a table that only what is missing needs
+
+    return packages.advice(kernel)
+
+
+def _successor(kernel: Kernel, name: str) -> str:
+    from ipvsd import formernames  # the same
+
+    former = formernames.former(name, kernel.release)
+    return former.successor if former else ""
+
+
+def _field(field: str, kernel: Kernel, name: str) -> str:
+    plain = {"name": name, "release": kernel.release, "option": kconfig.symbol(name), "installed": _installed(kernel)}
+    return plain.get(field) or _ASKED[field](kernel, name)
+
+
+_ASKED: Mapping[str, Callable[[Kernel, str], str]] = {
+    "reboot": _reboot,
+    "install": _install,
+    "allow": _allow,
+    "correct": _correct,
+    "successor": _successor,
+    "packed": _packed,
+}

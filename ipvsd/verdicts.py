@@ -1,4 +1,8 @@
-"""The verdict on one module: exactly one of a closed set, with its evidence and its remedy."""
+"""The verdict on one module: exactly one of a closed set, with its evidence and its remedy.
+
+The most specific cause is told: first what shows that the module is there, then what no file can change (a
+container, a name that the kernel does not have any more), then what the files say.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +10,13 @@ import errno
 
 from ipvsd import formats, remedies
 from ipvsd.model import (
+    Cause,
     Kernel,
     ModuleFinding,
     ModuleState,
     ModuleVerdict,
     Observed,
+    Obstacle,
     Outcome,
     WantedModule,
 )
@@ -22,6 +28,17 @@ _SIGNATURE = {errno.EKEYREJECTED, errno.ENOKEY, errno.EKEYEXPIRED, errno.EKEYREV
 
 # Of several alternatives the one with the first of these verdicts stands for them.
 _BEST_FIRST = (V.LIVE, V.BUILT_IN, V.LOADING, V.UNLOADING, V.LOADABLE)
+
+_OF_CAUSE = {
+    Cause.NOT_FOUND: V.ABSENT,
+    Cause.ALIAS: V.OVERRIDDEN,
+    Cause.FILE_GONE: V.FILE_GONE,
+    Cause.COMPRESSION: V.COMPRESSION,
+    Cause.BLACKLIST: V.BLACKLISTED,
+    Cause.INSTALL: V.OVERRIDDEN,
+    Cause.COMMAND_LINE: V.BLACKLISTED,
+    Cause.OPTIONS: V.OPTIONS,
+}
 
 
 def judge(wanted: WantedModule, observed: Observed) -> ModuleFinding:
@@ -59,31 +76,68 @@ def _seen(name: str, observed: Observed) -> tuple[ModuleVerdict, str]:
     if state is ModuleState.LIVE:
         return V.LIVE, "/proc/modules: Live"
     if name in kernel.built_in:
-        return V.BUILT_IN, f"{tree}/modules.builtin" if kernel.modular else "built into a kernel without modules"
+        return V.BUILT_IN, kernel.set_in.get(name) or (
+            f"{tree}/modules.builtin" if kernel.modular else "built into a kernel without modules"
+        )
     if not kernel.modular:
         return V.NO_SUPPORT, "there is no /proc/modules"
     if state is not None:
         return V.LOADING if state is ModuleState.COMING else V.UNLOADING, f"/proc/modules: {state.value}"
-    if not kernel.indexed:
-        return V.TREE_GONE, f"cannot read {tree}/modules.dep"
-    if name in kernel.loadable:
-        return _loadable(name, kernel)
-    if name in kernel.unindexed:
-        return V.INDEX_STALE, f"{tree}/modules.dep does not list {kernel.unindexed[name]}"
     if name in kernel.unset:
         return V.NOT_BUILT, f"the configuration of kernel {kernel.release} {kernel.unset[name]}"
-    return V.ABSENT, f"{tree}/modules.dep does not list it"
+    if name not in kernel.loadable:
+        from ipvsd import formernames  # a table that only what is missing needs
+
+        former = formernames.successor(name, kernel.release)
+        if former is not None:
+            return V.MERGED, former
+    if kernel.lock.incapable:
+        return V.INCAPABLE, "CAP_SYS_MODULE is not in this process's bounding set"
+    if name in kernel.loadable:
+        return _loadable(name, kernel)
+    return _not_listed(name, kernel, tree)
 
 
 def _loadable(name: str, kernel: Kernel) -> tuple[ModuleVerdict, str]:
-    rule = kernel.rules.get(name)
-    if rule and rule.forbids:
-        return V.BLACKLISTED if rule.command == "blacklist" else V.OVERRIDDEN, f"{rule.origin}: {rule.text}"
+    obstacle = kernel.obstacles.get(name)
+    if obstacle is not None:
+        return _OF_CAUSE[obstacle.cause], _evidence(obstacle, name)
     if kernel.lock.disabled:
         return V.DISABLED, "kernel.modules_disabled is 1"
-    if kernel.lock.incapable:
-        return V.INCAPABLE, "CAP_SYS_MODULE is not in this process's bounding set"
     return V.LOADABLE, "not loaded; modules.dep lists it"
+
+
+def _not_listed(name: str, kernel: Kernel, tree: str) -> tuple[ModuleVerdict, str]:
+    obstacle = kernel.obstacles.get(name)
+    if obstacle is not None and obstacle.cause is Cause.ALIAS:
+        return V.OVERRIDDEN, _evidence(obstacle, name)
+    if not kernel.indexed and not kernel.stocked:
+        there = f"; there are trees of {', '.join(kernel.installed)}" if kernel.installed else ""
+        return V.TREE_GONE, f"there are no modules in {tree}{there}"
+    if name in kernel.packed:
+        return V.COMPRESSION, f"{kernel.unindexed[name]} is packed with {kernel.packed[name]}, which this kmod lacks"
+    if name in kernel.unindexed and not kernel.indexed:
+        return V.NO_INDEX, f"there is no {tree}/modules.dep.bin, but {kernel.unindexed[name]}"
+    if name in kernel.unindexed:
+        return V.INDEX_STALE, f"{tree}/modules.dep does not list {kernel.unindexed[name]}"
+    if not kernel.indexed:
+        return V.ABSENT, f"{tree} has no file of it, and no index"
+    return V.ABSENT, f"{tree}/modules.dep does not list it"
+
+
+def _evidence(obstacle: Obstacle, name: str) -> str:
+    """Return what keeps a module out, and of which module it is said if that is a dependency."""
+    needs = "" if obstacle.module == name else f"needs {obstacle.module}: "
+    if obstacle.cause is Cause.FILE_GONE:
+        return f"{needs}modules.dep lists {obstacle.text}, which is gone"
+    if obstacle.cause is Cause.COMPRESSION:
+        return f"{needs}{obstacle.text} is packed with {obstacle.detail}, which this kmod lacks"
+    if obstacle.cause is Cause.NOT_FOUND:
+        return f"{needs}there is no such module"
+    said = f"{obstacle.origin}: {obstacle.text}" if obstacle.origin else obstacle.text
+    if obstacle.cause is Cause.OPTIONS:
+        return f"{needs}{said}: the kernel takes {obstacle.detail} for a parameter without a value"
+    return f"{needs}{said}"
 
 
 def explain(finding: ModuleFinding, failed: Outcome, kernel: Kernel) -> ModuleFinding:
@@ -95,13 +149,13 @@ def explain(finding: ModuleFinding, failed: Outcome, kernel: Kernel) -> ModuleFi
     if verdict is V.OTHER_KERNEL:
         evidence = f"{evidence}: made for kernel {failed.made_for}, this is {kernel.release}"
     if verdict is V.OVERRIDDEN:
-        rule = kernel.rules[finding.module]
-        evidence = f"{rule.origin}: {rule.text}: {evidence}"
+        line = kernel.commands[finding.module]
+        evidence = f"{_evidence(line, finding.module)}: {evidence}"
     return finding._replace(verdict=verdict, evidence=evidence, remedy=_remedy(verdict, kernel, finding.module))
 
 
 def _refused(module: str, failed: Outcome, kernel: Kernel) -> ModuleVerdict:
-    if module in kernel.rules:
+    if module in kernel.commands:
         return V.OVERRIDDEN
     if failed.errno in _SIGNATURE or (failed.errno == errno.EPERM and kernel.lock.signed):
         return V.SIGNATURE

@@ -11,7 +11,7 @@ from typing import Optional
 
 from ipvsd import sysctls
 from ipvsd.kmod import BlacklistedError, LoadError
-from ipvsd.model import MISSING, Kernel, Lock, ModuleState, Parameter, Reading, Rule, Unreadable
+from ipvsd.model import MISSING, Cause, Kernel, Lock, ModuleState, Obstacle, Parameter, Reading, Unreadable
 
 RELEASE = "6.1.0-50-cloud-amd64"
 CONF_FILE = "/etc/modprobe.d/mine.conf:1"
@@ -106,14 +106,19 @@ class FakeKernel:
         )
 
     def explain(self, kernel: Kernel, names: Collection[str]) -> Kernel:
-        rules = {name: Rule(f"blacklist {name}", CONF_FILE, "blacklist", forbids=True) for name in self.blacklisted}
+        lines = {
+            name: Obstacle(Cause.BLACKLIST, name, f"blacklist {name}", CONF_FILE)
+            for name in self.blacklisted
+            if name in names
+        }
         aliases = {name: self.aliases[name] for name in names if name in self.aliases}
         return kernel._replace(
             loadable=kernel.loadable | (frozenset(aliases.values()) & frozenset(self.depends)),
             aliases=aliases,
             unindexed={name: self.strays[name] for name in names if name in self.strays},
             unset={name: self.unset[name] for name in names if name in self.unset},
-            rules={name: rule for name, rule in rules.items() if name in names},
+            stocked=bool(self.strays),
+            obstacles=lines,
             lock=self.lock,
         )
 

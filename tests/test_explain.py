@@ -16,7 +16,7 @@ from ipvsd.cli import main
 from ipvsd.defaults import DEFAULTS
 from ipvsd.profiles import PROFILES
 from tests.fake_kernel import RELEASE
-from tests.trees import make_tree, put, put_sysctl
+from tests.trees import make_tree, put, put_sysctl, write_index
 
 Output = pytest.CaptureFixture[str]
 FORWARD = "net.ipv4.ip_forward"
@@ -241,7 +241,7 @@ def test_what_leaves_it_right_is_told_and_is_no_failure(tree: Path, capsys: Outp
 )
 def test_what_is_not_held_is_shown_all_the_same(tree: Path, capsys: Output, name: str, first: str) -> None:
     put(tree, "etc/ipvsd/ipvsd.yaml", "profiles: []\n")
-    put(tree, f"lib/modules/{RELEASE}/modules.alias", "alias my-vs ip_vs\n")
+    write_index(tree / f"lib/modules/{RELEASE}/modules.alias.bin", {"my_vs": ["ip_vs"]})
     put(tree, "sys/module/nf_conntrack/parameters/hashsize", "16384\n")
     put(tree, "etc/sysctl.d/a.conf", f"{name} = 7\n")
     put(tree, "etc/modprobe.d/a.conf", "options nf_conntrack hashsize=7 nothing=7\nblacklist ip_vs\n")
@@ -271,7 +271,7 @@ def test_what_is_not_held_is_shown_all_the_same(tree: Path, capsys: Output, name
 )
 def test_names_are_found_in_every_spelling(tree: Path, capsys: Output, config: str, name: str, told: str) -> None:
     put(tree, "etc/ipvsd/ipvsd.yaml", f"profiles: []\n{config}\n")
-    put(tree, f"lib/modules/{RELEASE}/modules.alias", "alias ip_conntrack nf_conntrack\n")
+    write_index(tree / f"lib/modules/{RELEASE}/modules.alias.bin", {"ip_conntrack": ["nf_conntrack"]})
     put(tree, "sys/module/nf_conntrack/parameters/hashsize", "16384\n")
     code, out, _ = run(capsys, tree, name)
     assert (code, out.splitlines()[0].endswith(told)) == (0, True)

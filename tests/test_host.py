@@ -13,7 +13,7 @@ from ipvsd.kmod import LoadError
 from ipvsd.model import MISSING, ModuleState, Unreadable
 from ipvsd.moduletree import Index
 from tests.fake_kernel import RELEASE
-from tests.trees import make_tree, put, put_sysctl, sysctl
+from tests.trees import make_tree, put, put_sysctl, sysctl, write_index
 
 KEY = "net.ipv4.ip_forward"
 
@@ -111,35 +111,47 @@ def directory(tree: Path) -> Path:
     return tree / "lib/modules" / RELEASE
 
 
-def test_the_index_is_read_again_when_its_files_change(directory: Path) -> None:
-    index = Index(str(directory))
+@pytest.fixture
+def index(tree: Path) -> Index:
+    return Index(str(tree), RELEASE)
+
+
+def test_the_index_is_read_again_when_its_files_change(index: Index, directory: Path) -> None:
     assert "ip_vs" in index.look(["ip_vs"]).loadable
-    put(directory, "modules.dep", "kernel/other.ko:\n")
+    write_index(directory / "modules.dep.bin", {"other": ["kernel/other.ko:"]})
     assert index.look(["ip_vs"]).loadable == frozenset()
 
 
-def test_the_index_is_not_read_again_while_they_do_not(directory: Path) -> None:
-    index = Index(str(directory))
+def test_the_index_is_not_read_again_while_they_do_not(index: Index, directory: Path) -> None:
     index.look(["ip_vs"])
-    before = (directory / "modules.dep").stat()
-    text = (directory / "modules.dep").read_text()
-    (directory / "modules.dep").write_text("x" * len(text))
-    os.utime(directory / "modules.dep", ns=(before.st_atime_ns, before.st_mtime_ns))
+    file = directory / "modules.dep.bin"
+    before = file.stat()
+    with file.open("r+b") as opened:  # the same file, of the same size
+        opened.write(b"x" * before.st_size)
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
     assert index.look(["ip_vs"]).loadable == {"ip_vs"}
 
 
-def test_the_index_answers_new_questions(directory: Path) -> None:
-    index = Index(str(directory))
+def test_the_index_answers_new_questions(index: Index) -> None:
     index.look(["ip_vs"])
     assert index.look(["ip_vs", "ip_vs_sh", "ipv6"]).loadable == {"ip_vs", "ip_vs_sh"}
     assert index.look(["ip_vs", "ip_vs_sh", "ipv6"]).built_in == {"ipv6"}
 
 
-def test_an_index_that_goes_and_comes_back_is_noticed(directory: Path) -> None:
-    index = Index(str(directory))
+def test_an_index_that_goes_and_comes_back_is_noticed(index: Index, directory: Path) -> None:
     directory.rename(directory.with_name("away"))
     assert (index.look(["ip_vs"]).readable, index.loadable) == (False, frozenset())
     directory.with_name("away").rename(directory)
     assert (index.look(["ip_vs"]).readable, index.loadable) == (True, frozenset({"ip_vs"}))
     shutil.rmtree(directory)
     assert not index.look(["ip_vs"]).readable
+
+
+def test_an_index_without_its_binary_form_is_none_since_libkmod_reads_no_other(index: Index, directory: Path) -> None:
+    (directory / "modules.dep.bin").unlink()
+    assert (index.look(["ip_vs"]).readable, index.loadable) == (False, frozenset())
+
+
+def test_a_damaged_index_is_none(index: Index, directory: Path) -> None:
+    (directory / "modules.dep.bin").write_bytes(b"nonsense, and more of it")
+    assert (index.look(["ip_vs"]).readable, index.loadable) == (False, frozenset())

@@ -14,12 +14,12 @@ PACKAGE = Path(__file__).parent.parent / "ipvsd"
 
 # One list, the lowest first. A module may import what stands before it.
 LADDER = """
-    model report globs formats sysctls procsys profiles values modprobe_d kconfig remedies verdicts planner restraint
-    contention
-    groups health cgroups assembly hook evidence
+    model report globs formats sysctls procsys profiles values modprobe_d moduleindex install_command modprobe kconfig
+    formernames packages remedies verdicts planner restraint contention groups health cgroups assembly hook evidence
     vocabulary spelling lookalikes document foreign settings config effective configfiles desire
-    wake moduletree kmod host bpf capabilities hugepages writers reconcile persist preflight tally table journal
-    configured narrate reflex watch watch.inotify watch.sysctls watch.uevents watch.units watch.ring
+    wake rooted compression moduletree kmod obstacles host bpf capabilities hugepages writers reconcile
+    persist preflight tally table journal configured narrate reflex
+    watch watch.inotify watch.sysctls watch.uevents watch.units watch.ring
     watch.allowed watch.writes watch.files ipvs
     rivals defaults rivals.ini rivals.tree rivals.sysctl_d rivals.tuned rivals.networkd rivals.firewalld
     rivals.networkmanager rivals.modules rivals.modules_load rivals.survey
@@ -29,8 +29,8 @@ LADDER = """
 """.split()
 
 PURE = """
-    model report globs formats sysctls procsys profiles values modprobe_d kconfig remedies verdicts planner restraint
-    contention
+    model report globs formats sysctls procsys profiles values modprobe_d moduleindex install_command modprobe kconfig
+    formernames packages remedies verdicts planner restraint contention
     groups health cgroups assembly hook evidence
     vocabulary spelling lookalikes rivals rivals.ini defaults
 """.split()

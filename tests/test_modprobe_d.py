@@ -1,70 +1,159 @@
+"""The lines of modprobe.d(5) and of the kernel's command line, as libkmod reads them."""
+
 from __future__ import annotations
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ipvsd.modprobe_d import aliases, directives, from_command_line, rules
+from ipvsd.modprobe_d import (
+    Directive,
+    directives,
+    from_command_line,
+    parameters,
+    refused_by_the_kernel,
+    settings,
+    soft_dependencies,
+)
 
-NAMES = ["ip_vs", "ip_vs_sh"]
+
+def lines(text: str) -> list[str]:
+    return [f"{item.origin}: {item}" for item in directives([("a", text)])]
 
 
 @pytest.mark.parametrize(
-    ("text", "line", "rule", "forbids"),
+    ("text", "line"),
     [
-        pytest.param("blacklist ip_vs_sh", 1, "blacklist ip_vs_sh", True, id="blacklist"),
-        pytest.param("\n# why\nblacklist ip-vs-sh", 3, "blacklist ip_vs_sh", True, id="dashes"),
-        pytest.param("  blacklist\tip_vs_sh  ", 1, "blacklist ip_vs_sh", True, id="blanks"),
-        pytest.param("blacklist \\\n ip_vs_sh", 1, "blacklist ip_vs_sh", True, id="a line that goes on"),
-        pytest.param("install ip_vs_* /bin/true", 1, "install ip_vs_* /bin/true", True, id="pattern"),
-        pytest.param("blacklist ip_vs_\\\nsh", 1, "blacklist ip_vs_sh", True, id="a name that goes on"),
-        pytest.param("install ip_vs_sh true && x", 1, "install ip_vs_sh true && x", False, id="more than nothing"),
-        pytest.param("install ip_vs_sh /bin/true", 1, "install ip_vs_sh /bin/true", True, id="true"),
-        pytest.param("install ip_vs_sh /usr/bin/false # 1", 1, "install ip_vs_sh /usr/bin/false # 1", True, id="false"),
-        pytest.param("install ip_vs_sh :", 1, "install ip_vs_sh :", True, id="colon"),
-        pytest.param("install ip_vs_sh modprobe -i x", 1, "install ip_vs_sh modprobe -i x", False, id="a command"),
-        pytest.param("install ip_vs_sh x\nblacklist ip_vs_sh", 2, "blacklist ip_vs_sh", True, id="what forbids counts"),
+        pytest.param("blacklist ip_vs_sh", "a:1: blacklist ip_vs_sh", id="blacklist"),
+        pytest.param("\n# why\nblacklist ip-vs-sh", "a:3: blacklist ip_vs_sh", id="dashes"),
+        pytest.param("  blacklist\tip_vs_sh  ", "a:1: blacklist ip_vs_sh", id="blanks"),
+        pytest.param("blacklist \\\n ip_vs_sh", "a:1: blacklist ip_vs_sh", id="a line that goes on"),
+        pytest.param("blacklist ip_vs_\\\nsh", "a:1: blacklist ip_vs_sh", id="a name that goes on"),
+        pytest.param("x\\\n\nblacklist a", "a:3: blacklist a", id="lines are counted"),
+        pytest.param("install a echo \\\\x", "a:1: install a echo \\x", id="a backslash is taken away"),
+        pytest.param("blacklist a\\", "a:1: blacklist a", id="a backslash at the end of the file"),
+        pytest.param("blacklist a b c", "a:1: blacklist a", id="more words"),
+        pytest.param("blacklist a\r\n", "a:1: blacklist a\r", id="a carriage return belongs to the name"),
+        pytest.param("options a[1-2] x-y=1", "a:1: options a[1-2] x-y=1", id="a range keeps its dash"),
+        pytest.param("softdep ip-vs pre: a-b", "a:1: softdep ip_vs pre: a-b", id="softdep"),
+        pytest.param("alias a-b  c-d e", "a:1: alias a_b c_d", id="alias"),
+        pytest.param("remove a b", "a:1: remove a b", id="remove"),
     ],
 )
-def test_a_line_that_keeps_a_module_out(text: str, line: int, rule: str, forbids: bool) -> None:
-    found = rules(directives([("/etc/modprobe.d/a.conf", text)]), NAMES)
-    assert set(found) == {"ip_vs_sh"}
-    assert (found["ip_vs_sh"].origin, found["ip_vs_sh"].text) == (f"/etc/modprobe.d/a.conf:{line}", rule)
-    assert found["ip_vs_sh"].forbids is forbids
+def test_a_line_that_counts(text: str, line: str) -> None:
+    assert lines(text) == [line] or lines(text) == [line.rstrip("\r")]
+    (found,) = directives([("a", text)])
+    assert found.pattern.endswith("\r") is ("\r" in text)
 
 
 @pytest.mark.parametrize(
     "text",
-    ["", "#blacklist ip_vs", "blacklist", "options ip_vs conn_tab_bits=20", "softdep ip_vs pre: x", "blacklist ip_vs*"],
-)
-def test_a_line_that_keeps_nothing_out(text: str) -> None:
-    assert rules(directives([("a", text)]), NAMES) == {}
+    [
+        "", "#blacklist a", "blacklist", "install a", "install a ", "alias a", "options a", "softdep a",
+        " # blacklist a", "# why \\\nblacklist a", "blacklist a]", "blacklist [a", "alias a b]", "Blacklist a",
+        "include x", "\0blacklist a",
+    ],
+)  # fmt: skip
+def test_a_line_that_is_passed_over(text: str) -> None:
+    assert lines(text) == []
+
+
+def test_blacklist_takes_names_and_install_takes_patterns() -> None:
+    said = settings([("a", "blacklist ip_vs*\ninstall ip_vs_* one\ninstall ip_vs_rr two\nsoftdep ip_* pre: x")])
+    assert said.blacklisted("ip_vs_rr") is None
+    assert [str(line) for line in (said.install("ip_vs_rr"), said.softdep("ip_vs_rr"))] == [
+        "install ip_vs_* one",
+        "softdep ip_* pre: x",
+    ]
+    assert said.install("ip_vs") is None
+
+
+def test_an_alias_is_every_line_that_fits() -> None:
+    said = settings([("a", "alias ip_conntrack nf_conntrack\nalias ip_* other")])
+    assert [item.rest for item in said.aliased("ip_conntrack")] == ["nf_conntrack", "other"]
+    assert said.aliased("nf") == ()
+
+
+def test_options_of_an_alias_count_with_those_of_the_module() -> None:
+    said = settings([("a", "options nf_conntrack  a=1\noptions ip_conntrack b=2\toptions\noptions nf_* c=3")])
+    assert [item.rest for item in said.options_of("nf_conntrack", "ip_conntrack")] == [" a=1", "b=2 options"]
+    assert [item.rest for item in said.options_of("nf_conntrack")] == [" a=1"]
 
 
 @pytest.mark.parametrize(
     ("text", "names"),
     [
-        ("BOOT_IMAGE=/vmlinuz quiet modprobe.blacklist=ip_vs,ip-vs-sh", NAMES),
-        ("module_blacklist=ip_vs", ["ip_vs"]),
-        ("quiet", []),
-        ("not_modprobe.blacklist=ip_vs", []),
+        ("pre: a b post: c", (("a", "b"), ("c",))),
+        ("a pre: b", (("b",), ())),
+        ("post: c pre: a post: d", (("a",), ("c", "d"))),
+        (" pre: a", ((), ())),  # libkmod takes the blank into the word
+        ("  pre: a ", (("a",), ())),
+        ("pre:a", ((), ())),
     ],
 )
-def test_the_command_line_can_keep_modules_out(text: str, names: list[str]) -> None:
-    assert sorted(rules(from_command_line(text), NAMES)) == names
+def test_soft_dependencies(text: str, names: object) -> None:
+    assert soft_dependencies(Directive("softdep", "x", text, "a:1")) == names
 
 
-def test_the_first_alias_wins() -> None:
-    found = directives([("a", "alias ip_conntrack nf_conntrack\nalias ip_* other")])
-    assert aliases(found, ["ip_conntrack", "ip_x", "y"]) == {"ip_conntrack": "nf_conntrack", "ip_x": "other"}
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("BOOT_IMAGE=/vmlinuz quiet modprobe.blacklist=ip_vs,ip_vs_sh", ["blacklist ip_vs", "blacklist ip_vs_sh"]),
+        ("modprobe.blacklist=ip-vs", ["blacklist ip-vs"]),  # which fits no module
+        ("not_modprobe.blacklist=ip_vs", ["options not_modprobe blacklist=ip_vs"]),
+        ("quiet root=/dev/vda1 a.b", ["options a b"]),
+        ('nf-conntrack.hashsize=1 x.y="a b"', ["options nf_conntrack hashsize=1", 'options x y="a b"']),
+        ('"x.y=a b" z', ['options x y="a b"']),
+        ('x.y="a b', []),
+        ('"x.y"', []),
+        ("a.b.c=1", []),
+        ("a=b.c=1", []),
+        ("quiet", []),
+    ],
+)
+def test_the_command_line(text: str, found: list[str]) -> None:
+    assert [str(item) for item in from_command_line(text)] == found
 
 
-COMMAND = st.sampled_from(["blacklist", "install", "alias", "#", ""])
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("quiet module_blacklist=ip_vs,a", {"ip_vs": "module_blacklist=ip_vs,a", "a": "module_blacklist=ip_vs,a"}),
+        ("module_blacklist=a module-blacklist=b", {"b": "module-blacklist=b"}),  # the last one counts
+        ("x.module_blacklist=a", {}),
+    ],
+)
+def test_what_the_kernel_itself_refuses(text: str, found: dict[str, str]) -> None:
+    assert refused_by_the_kernel(text) == found
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("a=1 b", [("a", "1"), ("b", None)]),
+        ("hashsize = 262144", [("hashsize", None), ("=", None), ("262144", None)]),
+        ("hashsize =1", [("hashsize", None), ("=1", None)]),
+        ("hashsize= 1", [("hashsize", ""), ("1", None)]),
+        ('a="b c" "d=e f"', [("a", "b c"), ("d", "e f")]),
+        ("a=1 -- b", [("a", "1")]),
+    ],
+)
+def test_the_kernel_splits_parameters_at_blanks(text: str, found: list[tuple[str, str]]) -> None:
+    assert list(parameters(text)) == found
+
+
+COMMAND = st.sampled_from(["blacklist", "install", "alias", "options", "softdep", "remove", "#", ""])
 LINE = st.text(max_size=60) | st.builds("{} {} {}".format, COMMAND, st.text(max_size=10), st.text(max_size=20))
 
 
 @given(st.lists(LINE, max_size=8).map("\n".join), st.text(max_size=80))
 def test_no_text_is_an_error(text: str, command_line: str) -> None:
-    found = (*directives([("a", text)]), *from_command_line(command_line))
-    rules(found, [*NAMES, ""])
-    aliases(found, NAMES)
+    said = settings([("a", text)], command_line)
+    for name in ("ip_vs", ""):
+        said.blacklisted(name)
+        said.install(name)
+        said.aliased(name)
+        said.softdep(name)
+    for item in (*said.softdeps, *said.options):
+        soft_dependencies(item)
+        list(parameters(item.rest))

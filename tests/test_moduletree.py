@@ -11,7 +11,7 @@ from ipvsd.host import LinuxHost
 from ipvsd.model import Kernel, Lock
 from ipvsd.moduletree import modprobe_d_stamps
 from tests.fake_kernel import DEPENDS, RELEASE
-from tests.trees import make_tree, put, put_sysctl
+from tests.trees import make_tree, put, put_sysctl, write_index
 
 MODULES = f"lib/modules/{RELEASE}"
 SHIPPED = [name for name in DEPENDS if name not in ("ip_vs_sh", "ip_vs_twos")]
@@ -29,7 +29,7 @@ def explain(tree: Path, *names: str) -> Kernel:
 
 def test_a_plain_tree_has_no_obstacles(tree: Path) -> None:
     found = explain(tree, "ip_vs", "ip_vs_sh")
-    assert (found.aliases, found.unindexed, found.unset, found.rules, found.lock) == ({}, {}, {}, {}, Lock())
+    assert (found.aliases, found.unindexed, found.unset, found.obstacles, found.lock) == ({}, {}, {}, {}, Lock())
 
 
 @pytest.mark.parametrize("file", ["kernel/net/ip_vs_sh.ko", "extra/ip-vs-sh.ko.zst", "updates/dkms/ip_vs_sh.ko.xz"])
@@ -84,7 +84,8 @@ def test_a_configuration_that_is_no_gzip_says_nothing(tree: Path) -> None:
 
 
 def test_an_alias_of_the_index_and_one_of_the_administrator(tree: Path) -> None:
-    put(tree, f"{MODULES}/modules.alias", "# Aliases\nalias ip_conntrack nf_conntrack\nalias net-pf-10 ipv6\n")
+    aliases = {"ip_conntrack": ["nf_conntrack"], "net_pf_10": ["ipv6"]}
+    write_index(tree / MODULES / "modules.alias.bin", aliases)
     put(tree, "etc/modprobe.d/mine.conf", "alias my-vs ip-vs\n")
     found = explain(tree, "ip_conntrack", "my_vs", "ip_vs_rr")
     assert found.aliases == {"ip_conntrack": "nf_conntrack", "my_vs": "ip_vs"}
@@ -96,17 +97,17 @@ def test_a_file_of_modprobe_d_masks_one_of_the_same_name(tree: Path) -> None:
     put(tree, "usr/lib/modprobe.d/b.conf", "blacklist ip_vs_rr\n")
     put(tree, "etc/modprobe.d/a.conf", "")
     put(tree, "etc/modprobe.d/c.conf.bak", "blacklist ip_vs_wrr\n")
-    assert list(explain(tree, "ip_vs", "ip_vs_rr", "ip_vs_wrr").rules) == ["ip_vs_rr"]
+    assert list(explain(tree, "ip_vs", "ip_vs_rr", "ip_vs_wrr").obstacles) == ["ip_vs_rr"]
 
 
 def test_an_edited_file_is_read_again(tree: Path) -> None:
     host = LinuxHost(str(tree))
     file = put(tree, "etc/modprobe.d/a.conf", "blacklist ip_vs\n")
     before = modprobe_d_stamps(str(tree))
-    assert list(host.explain(host.kernel(["ip_vs"]), ["ip_vs"]).rules) == ["ip_vs"]
+    assert list(host.explain(host.kernel(["ip_vs"]), ["ip_vs"]).obstacles) == ["ip_vs"]
     file.write_text("# none\n")
     assert modprobe_d_stamps(str(tree)) != before
-    assert host.explain(host.kernel(["ip_vs"]), ["ip_vs"]).rules == {}
+    assert host.explain(host.kernel(["ip_vs"]), ["ip_vs"]).obstacles == {}
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,8 @@ from ipvsd.cli import main
 from ipvsd.config import parse
 from ipvsd.host import LinuxHost
 from ipvsd.reconcile import look
-from tests.fake_kernel import CORE, DEPENDS
-from tests.trees import make_tree, put, put_sysctl, sysctl
+from tests.fake_kernel import CORE, DEPENDS, RELEASE
+from tests.trees import make_modules, make_tree, put, put_sysctl, sysctl
 
 
 def body(path: Path) -> list[str]:
@@ -104,8 +105,8 @@ def test_forwarding_is_written_first(tree: Path) -> None:
 
 
 def test_a_module_that_only_runs_is_left_out(tree: Path) -> None:
-    index = next((tree / "lib/modules").iterdir()) / "modules.dep"
-    index.write_text("".join(line for line in index.read_text().splitlines(True) if "ip_vs_sh.ko" not in line))
+    shutil.rmtree(tree / "lib/modules")
+    make_modules(tree, RELEASE, [name for name in DEPENDS if name != "ip_vs_sh"])
     assert "ip_vs_sh" not in files(tree)[persist.MODULES_LOAD]
 
 

@@ -12,8 +12,8 @@ from ipvsd import preflight
 from ipvsd.cli import main
 from ipvsd.config import Config, parse
 from ipvsd.model import ModuleVerdict
-from tests.fake_kernel import RELEASE
-from tests.trees import make_tree, put
+from tests.fake_kernel import DEPENDS, RELEASE
+from tests.trees import make_modules, make_tree, put
 
 NEW = "6.12.9-cloud-amd64"
 
@@ -22,9 +22,7 @@ NEW = "6.12.9-cloud-amd64"
 def tree(tmp_path: Path) -> Path:
     """A node that runs one kernel and has another, without ip_vs_sh, for the next boot."""
     root = make_tree(tmp_path / "root")
-    shutil.copytree(root / "lib/modules" / RELEASE, root / "lib/modules" / NEW)
-    index = root / "lib/modules" / NEW / "modules.dep"
-    index.write_text("".join(line for line in index.read_text().splitlines(True) if "ip_vs_sh.ko" not in line))
+    make_modules(root, NEW, [name for name in DEPENDS if name != "ip_vs_sh"], ("ipv6",))
     (root / "vmlinuz").symlink_to(f"boot/vmlinuz-{NEW}")
     return root
 

@@ -166,7 +166,7 @@ def test_who_keeps_a_module_out_and_who_loads_it(tmp_path: Path) -> None:
     found = look(tmp_path, files, Names(modules=["ip_vs", "dummy"])).settings
     assert [(item.name, item.effect, item.origin.removeprefix(f"{tmp_path}/"), item.text) for item in found] == [
         ("ip_vs", Effect.FORBIDS, "etc/modprobe.d/cis.conf:2", "install ip_vs /bin/true"),
-        ("dummy", Effect.FORBIDS, "/proc/cmdline", "blacklist dummy"),
+        ("dummy", Effect.FORBIDS, "/proc/cmdline", "module_blacklist=dummy"),
         ("ip_vs", Effect.LOADS, "/proc/cmdline", "modules_load=ip_vs"),
         ("ip_vs", Effect.LOADS, "etc/modules-load.d/k8s.conf:2", "ip-vs"),
         ("ip_vs", Effect.LOADS, "/proc/cmdline", "rd.modules_load=ip_vs"),

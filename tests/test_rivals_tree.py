@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from ipvsd.rivals import ini
-from ipvsd.rivals.tree import MAX_BYTES, Tree
+from ipvsd.rivals.tree import Tree
+from ipvsd.rooted import MAX_BYTES
 from tests.trees import put
 
 

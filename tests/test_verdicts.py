@@ -8,7 +8,7 @@ from typing import Any, Optional
 import pytest
 
 from ipvsd import remedies
-from ipvsd.model import Kernel, LoadModule, Lock, ModuleState, Need, Outcome, Rule, WantedModule
+from ipvsd.model import Cause, Kernel, LoadModule, Lock, ModuleState, Need, Obstacle, Outcome, WantedModule
 from ipvsd.model import ModuleVerdict as V
 from ipvsd.verdicts import explain, judge
 from tests.samples import RELEASE, kernel, observed, wanted_module
@@ -22,8 +22,12 @@ def with_(seen: Kernel, **changes: Any) -> Kernel:
     return seen._replace(**changes)
 
 
-def forbidden(text: str, origin: str = f"{CONF}:3", forbids: bool = True) -> Kernel:
-    return with_(SHIPPED, rules={"ip_vs": Rule(text, origin, text.split(maxsplit=1)[0], forbids)})
+def hindered(cause: Cause, text: str, origin: str = f"{CONF}:3", module: str = "ip_vs", detail: str = "") -> Kernel:
+    return with_(SHIPPED, obstacles={"ip_vs": Obstacle(cause, module, text, origin, detail)})
+
+
+def run_for(text: str, module: str = "ip_vs") -> Kernel:
+    return with_(SHIPPED, commands={"ip_vs": Obstacle(Cause.INSTALL, module, text, f"{CONF}:3")})
 
 
 @pytest.mark.parametrize(
@@ -31,7 +35,10 @@ def forbidden(text: str, origin: str = f"{CONF}:3", forbids: bool = True) -> Ker
     [
         pytest.param(SHIPPED, "Live", V.LIVE, "/proc/modules: Live", "", id="live"),
         pytest.param(kernel(indexed=False), "Live", V.LIVE, "/proc/modules: Live", "", id="live, tree gone"),
-        pytest.param(forbidden("blacklist ip_vs"), "Live", V.LIVE, "/proc/modules: Live", "", id="live, blacklisted"),
+        pytest.param(
+            hindered(Cause.BLACKLIST, "blacklist ip_vs"), "Live", V.LIVE, "/proc/modules: Live", "",
+            id="live, blacklisted",
+        ),
         pytest.param(kernel(built_in=("ip_vs",)), "", V.BUILT_IN, f"{TREE}/modules.builtin", "", id="built in"),
         pytest.param(
             kernel(built_in=("ip_vs",), modular=False, indexed=False), "", V.BUILT_IN,
@@ -45,7 +52,7 @@ def forbidden(text: str, origin: str = f"{CONF}:3", forbids: bool = True) -> Ker
             id="no modules",
         ),
         pytest.param(
-            kernel(indexed=False), "", V.TREE_GONE, f"cannot read {TREE}/modules.dep",
+            with_(kernel(indexed=False), stocked=False), "", V.TREE_GONE, f"there are no modules in {TREE}",
             "reboot into an installed kernel, or apt install --reinstall linux-image-", id="tree gone",
         ),
         pytest.param(
@@ -57,19 +64,19 @@ def forbidden(text: str, origin: str = f"{CONF}:3", forbids: bool = True) -> Ker
             "apt install --reinstall linux-modules-7.2.13+deb14-cloud-amd64", id="absent on Debian with split packages",
         ),
         pytest.param(
-            kernel(distribution="ubuntu"), "", V.ABSENT, TREE, f"apt install linux-modules-extra-{RELEASE}",
-            id="absent on Ubuntu",
+            kernel(distribution="ubuntu", release="6.8.0-45-generic"), "", V.ABSENT, "/lib/modules/6.8.0-45-generic",
+            "apt install linux-modules-extra-6.8.0-45-generic", id="absent on Ubuntu",
         ),
         pytest.param(
             kernel(distribution="ubuntu", release="5.15.0-1040-kvm"), "", V.ABSENT, "/lib/modules/5.15.0-1040-kvm",
             "run the general kernel: apt install linux-image-generic, and reboot", id="absent from Ubuntu's kvm kernel",
         ),
         pytest.param(
-            kernel(distribution="rocky"), "", V.ABSENT, TREE, f"dnf install kernel-modules-extra-{RELEASE}",
-            id="absent on Rocky",
+            kernel(distribution="rocky", release="5.14.0-427.13.1.el9_4.x86_64"), "", V.ABSENT, "/lib/modules/5.14",
+            "dnf install kernel-modules-extra-5.14.0-427.13.1.el9_4.x86_64", id="absent on Rocky",
         ),
         pytest.param(
-            kernel(distribution=""), "", V.ABSENT, TREE, "install the package with the modules of kernel", id="absent"
+            kernel(distribution=""), "", V.ABSENT, TREE, "install the modules of kernel", id="absent"
         ),
         pytest.param(
             with_(kernel(), unset={"ip_vs": "says '# CONFIG_IP_VS is not set'"}), "", V.NOT_BUILT,
@@ -81,28 +88,85 @@ def forbidden(text: str, origin: str = f"{CONF}:3", forbids: bool = True) -> Ker
             f"{TREE}/modules.dep does not list {TREE}/ip_vs.ko", f"run 'depmod -a {RELEASE}'", id="index stale",
         ),
         pytest.param(
-            forbidden("blacklist ip_vs"), "", V.BLACKLISTED, f"{CONF}:3: blacklist ip_vs",
+            hindered(Cause.BLACKLIST, "blacklist ip_vs"), "", V.BLACKLISTED, f"{CONF}:3: blacklist ip_vs",
             f"remove 'blacklist ip_vs' from {CONF}, or set 'required: false'", id="blacklisted",
         ),
         pytest.param(
-            forbidden("blacklist ip_vs", "/proc/cmdline"), "", V.BLACKLISTED, "/proc/cmdline: blacklist ip_vs",
-            "remove ip_vs from the kernel's command line and reboot", id="blacklisted by the command line",
+            hindered(Cause.BLACKLIST, "blacklist ip_vs", "/proc/cmdline"), "", V.BLACKLISTED,
+            "/proc/cmdline: blacklist ip_vs", "take modprobe.blacklist=ip_vs off the kernel's command line (the boot",
+            id="blacklisted by the command line",
         ),
         pytest.param(
-            forbidden("install ip_vs /bin/true"), "", V.OVERRIDDEN, f"{CONF}:3: install ip_vs /bin/true",
+            hindered(Cause.COMMAND_LINE, "module_blacklist=a,nf_conntrack", "/proc/cmdline", "nf_conntrack"), "",
+            V.BLACKLISTED, "needs nf_conntrack: /proc/cmdline: module_blacklist=a,nf_conntrack",
+            "take nf_conntrack in module_blacklist=a,nf_conntrack off the kernel's command line (the boot loader's",
+            id="a dependency refused by the kernel",
+        ),
+        pytest.param(
+            hindered(Cause.INSTALL, "install ip_vs /bin/true"), "", V.OVERRIDDEN, f"{CONF}:3: install ip_vs /bin/true",
             f"remove 'install ip_vs /bin/true' from {CONF}", id="overridden",
         ),
         pytest.param(
-            forbidden("install ip_vs logger x; modprobe -i ip_vs", forbids=False), "", V.LOADABLE, "not loaded",
+            run_for("install ip_vs logger x; modprobe -i ip_vs"), "", V.LOADABLE, "not loaded",
             "run 'ipvsd apply'", id="loaded by a command",
         ),
         pytest.param(
-            with_(SHIPPED, lock=Lock(disabled=True)), "", V.DISABLED, "kernel.modules_disabled is 1", "reboot, and",
+            with_(SHIPPED, lock=Lock(disabled=True)), "", V.DISABLED, "kernel.modules_disabled is 1",
+            "run 'ipvsd apply --persist' and reboot",
             id="modules_disabled",
         ),
         pytest.param(
             with_(SHIPPED, lock=Lock(incapable=True)), "", V.INCAPABLE, "CAP_SYS_MODULE is not in this process's",
             "run 'modprobe ip_vs' on the host", id="no capability",
+        ),
+        pytest.param(
+            hindered(Cause.INSTALL, "install nf_defrag_ipv6 /bin/true", module="nf_defrag_ipv6"), "", V.OVERRIDDEN,
+            f"needs nf_defrag_ipv6: {CONF}:3: install nf_defrag_ipv6 /bin/true",
+            f"remove 'install nf_defrag_ipv6 /bin/true' from {CONF}", id="a dependency overridden",
+        ),
+        pytest.param(
+            hindered(Cause.FILE_GONE, "kernel/x/nf_conntrack.ko", "", "nf_conntrack"), "", V.FILE_GONE,
+            "needs nf_conntrack: modules.dep lists kernel/x/nf_conntrack.ko, which is gone", "apt install --reinstall",
+            id="a dependency's file gone",
+        ),
+        pytest.param(
+            hindered(Cause.COMPRESSION, "kernel/ip_vs.ko.zst", "", detail="zstd"), "", V.COMPRESSION,
+            "kernel/ip_vs.ko.zst is packed with zstd, which this kmod lacks", "install a kmod that reads zstd",
+            id="listed, and packed in an unknown way",
+        ),
+        pytest.param(
+            with_(kernel(), unindexed={"ip_vs": f"{TREE}/ip_vs.ko.gz"}, packed={"ip_vs": "gzip"}), "", V.COMPRESSION,
+            f"{TREE}/ip_vs.ko.gz is packed with gzip", "install a kmod that reads gzip", id="left out by depmod",
+        ),
+        pytest.param(
+            with_(kernel(indexed=False), unindexed={"ip_vs": f"{TREE}/ip_vs.ko"}), "", V.NO_INDEX,
+            f"there is no {TREE}/modules.dep.bin, but {TREE}/ip_vs.ko", f"run 'depmod -a {RELEASE}'", id="no index",
+        ),
+        pytest.param(
+            kernel(indexed=False), "", V.ABSENT, f"{TREE} has no file of it, and no index", "apt install --reinstall",
+            id="no index, and no file",
+        ),
+        pytest.param(
+            hindered(Cause.OPTIONS, "options ip_vs conn_tab_bits = 20", detail="conn_tab_bits"), "", V.OPTIONS,
+            f"{CONF}:3: options ip_vs conn_tab_bits = 20: the kernel takes conn_tab_bits for a parameter without a",
+            f"write conn_tab_bits=VALUE without blanks in {CONF}", id="options with blanks",
+        ),
+        pytest.param(
+            hindered(Cause.ALIAS, "alias ip_vs off"), "", V.OVERRIDDEN, f"{CONF}:3: alias ip_vs off",
+            f"remove 'alias ip_vs off' from {CONF}", id="an alias of nothing",
+        ),
+        pytest.param(
+            with_(kernel(), elsewhere={"ip_vs": ("6.1.0-9-amd64",)}), "", V.ABSENT, TREE,
+            "reboot into 6.1.0-9-amd64, which has it; or apt install", id="another kernel has it",
+        ),
+        pytest.param(
+            with_(kernel(indexed=False), stocked=False, installed=("6.1.0-9-amd64",)), "", V.TREE_GONE,
+            f"there are no modules in {TREE}; there are trees of 6.1.0-9-amd64",
+            "reboot into 6.1.0-9-amd64, which is installed, or apt install", id="tree gone, others there",
+        ),
+        pytest.param(
+            with_(kernel(indexed=False), stocked=False, lock=Lock(incapable=True)), "", V.INCAPABLE,
+            "CAP_SYS_MODULE is not in this process's", "run 'modprobe ip_vs' on the host", id="a container",
         ),
         pytest.param(
             with_(SHIPPED, lock=Lock(signed="lockdown=integrity")), "", V.LOADABLE, "not loaded", "run 'ipvsd apply'",
@@ -133,7 +197,7 @@ def test_what_is_seen_before_trying(seen: Kernel, state: str, verdict: V, eviden
         ),
         pytest.param(SHIPPED, errno.EPERM, "", V.INCAPABLE, "said so", "run 'modprobe ip_vs' on the host", id="EPERM"),
         pytest.param(
-            with_(SHIPPED, lock=Lock(disabled=True)), errno.EPERM, "", V.DISABLED, "said so", "reboot",
+            with_(SHIPPED, lock=Lock(disabled=True)), errno.EPERM, "", V.DISABLED, "said so", "run 'ipvsd apply --pers",
             id="disabled since",
         ),
         pytest.param(
@@ -142,7 +206,7 @@ def test_what_is_seen_before_trying(seen: Kernel, state: str, verdict: V, eviden
         ),
         pytest.param(SHIPPED, errno.ENOEXEC, RELEASE, V.FAILED, "said so", "see 'journalctl -k'", id="other flags"),
         pytest.param(
-            forbidden("install ip_vs false || x", forbids=False), errno.EIO, "", V.OVERRIDDEN,
+            run_for("install ip_vs false || x"), errno.EIO, "", V.OVERRIDDEN,
             f"{CONF}:3: install ip_vs false || x: said so", "remove 'install ip_vs false || x' from",
             id="a command that fails",
         ),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import struct
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -99,12 +100,60 @@ def make_tree(
         put_sysctl(root, key, value)
     put(root, "sys/devices/system/cpu/online", "0-1\n")
     put(root, "etc/os-release", 'NAME="Debian GNU/Linux"\nID=debian\n')
-    tree = root / "lib/modules" / RELEASE
-    listed = "".join(f"kernel/net/{name}.ko.xz: {' '.join(DEPENDS.get(name, ()))}\n" for name in shipped)
-    put(tree, "modules.dep", listed)
-    put(tree, "modules.builtin", "kernel/net/ipv6/ipv6.ko\n")
+    make_modules(root, RELEASE, shipped, ("ipv6",))
     TreeLoader(root, dict.fromkeys(live, "Live")).tell()
     return root
+
+
+def make_modules(root: Path, release: str, shipped: Collection[str], built_in: Collection[str] = ()) -> Path:
+    """Make a module tree with the indexes that depmod would make; return its directory. The files are empty."""
+    tree = root / "lib/modules" / release
+    lines = {name: f"{file(name)}: {' '.join(map(file, _needs(name)))}".rstrip() for name in shipped}
+    for name in shipped:
+        put(tree, file(name), "")
+    put(tree, "modules.dep", "".join(f"{line}\n" for line in lines.values()))
+    put(tree, "modules.builtin", "".join(f"kernel/net/{name}/{name}.ko\n" for name in built_in))
+    write_index(tree / "modules.dep.bin", {name: [line] for name, line in lines.items()})
+    write_index(tree / "modules.builtin.bin", {name: [""] for name in built_in})
+    write_index(tree / "modules.alias.bin", {})
+    return tree
+
+
+def file(name: str) -> str:
+    """Return the path of a module's file in the trees that are made here."""
+    return f"kernel/net/{name}.ko.xz"
+
+
+def _needs(name: str) -> list[str]:
+    """Return all that a module depends on, the one that is loaded first at the end, as depmod does."""
+    direct = DEPENDS.get(name, ())
+    return list(dict.fromkeys([*direct, *(deeper for needed in direct for deeper in _needs(needed))]))
+
+
+def write_index(path: Path, values: Mapping[str, Sequence[str]]) -> None:
+    """Write an index as depmod does, without merging nodes that have one child."""
+    data = bytearray(struct.pack(">III", 0xB007F457, 0x00020001, 0))
+    struct.pack_into(">I", data, 8, _write_node(data, {key.encode(): found for key, found in values.items()}))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+
+
+def _write_node(data: bytearray, values: Mapping[bytes, Sequence[str]]) -> int:
+    """Append a node and all below it; return its offset with the flags of what it has."""
+    own = values.get(b"", ())
+    children = {
+        byte: _write_node(data, {key[1:]: found for key, found in values.items() if key[:1] == bytes((byte,))})
+        for byte in sorted({key[0] for key in values if key})
+    }
+    offset = len(data) | (1 << 29 if children else 0) | (1 << 30 if own else 0)
+    if children:
+        first, last = min(children), max(children)
+        data += bytes((first, last))
+        data += b"".join(struct.pack(">I", children.get(byte, 0)) for byte in range(first, last + 1))
+    if own:
+        data += struct.pack(">I", len(own))
+        data += b"".join(struct.pack(">I", number) + value.encode() + b"\0" for number, value in enumerate(own))
+    return offset
 
 
 def put(root: Path, path: str, text: str) -> Path:

@@ -160,6 +160,7 @@ _DOES = {
     Effect.LOADS.value: "loads it, too",
     Effect.FORBIDS.value: "keeps it from being loaded",
     Effect.UNLOADS.value: "unloads it",
+    Effect.RUNS.value: "runs this to load it",
     Effect.DISTURBS.value: "leaves it live",
 }
 

@@ -32,6 +32,7 @@ class Effect(enum.Enum):
     LOADS = "loads"
     FORBIDS = "forbids"  # keeps a module from being loaded
     UNLOADS = "unloads"
+    RUNS = "runs"  # a command in place of loading it, which may load it
     DISTURBS = "disturbs"  # leaves it right, and yet of less use
 
 

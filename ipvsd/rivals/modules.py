@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from ipvsd import formats, modprobe_d, sysctls
+from ipvsd import formats, modprobe_d, remedies, sysctls
+from ipvsd.model import Cause
 from ipvsd.modprobe_d import Directive
-from ipvsd.moduletree import MODPROBE_D
+from ipvsd.moduletree import MODPROBE_D, ModuleTree
+from ipvsd.obstacles import answers, settings_of
 from ipvsd.rivals import Effect, Names, Program, Setting
 from ipvsd.rivals.tree import Tree
 
@@ -19,14 +21,35 @@ def settings(tree: Tree, names: Names) -> Iterator[Setting]:
     files = tree.merged(MODPROBE_D, ".conf", ".alias")
     found = modprobe_d.directives((tree.shown(file), tree.read(file) or "") for file in files)
     cmdline = tree.read("proc/cmdline") or ""
-    rules = modprobe_d.rules((*found, *modprobe_d.from_command_line(cmdline)), names.modules)
-    for name, rule in rules.items():
-        effect = Effect.FORBIDS if rule.forbids else Effect.DISTURBS
-        place = rule.origin.rpartition(":")[0]
-        remedy = f"remove {rule.text!r} from {place or rule.origin}"
-        yield Setting(name, effect, Program.MODPROBE, rule.origin, rule.text, remedy=remedy)
+    yield from _kept_out(tree, names, cmdline)
     for name in names.parameters:
         yield from _options(name, found, cmdline)
+
+
+def _kept_out(tree: Tree, names: Names, cmdline: str) -> Iterator[Setting]:
+    """Yield what keeps the modules, or what they need, from being loaded into an empty kernel, or is run for them."""
+    release = (tree.read("proc/sys/kernel/osrelease") or "").strip()
+    modules = ModuleTree(tree.root, release)
+    said = settings_of(tree.root, modules, cmdline)
+    found = answers(names.modules, modules, said, ())
+    for name, obstacle in found.obstacles.items():
+        if obstacle.origin:
+            remedy = remedies.remove(obstacle.text, obstacle.origin, obstacle.module)
+            if obstacle.cause is Cause.OPTIONS:
+                remedy = f"write {obstacle.detail}=VALUE without blanks"
+            yield Setting(name, Effect.FORBIDS, Program.MODPROBE, obstacle.origin, obstacle.text, remedy=remedy)
+    for name in names.modules:
+        line = said.blacklisted(name)
+        if name in said.refused and name not in found.obstacles:
+            text = said.refused[name]
+            remedy = remedies.remove(text, modprobe_d.CMDLINE, name)
+            yield Setting(name, Effect.FORBIDS, Program.KERNEL, modprobe_d.CMDLINE, text, remedy=remedy)
+        elif line is not None and name not in found.obstacles:  # of a module that there is not
+            remedy = remedies.remove(str(line), line.origin, name)
+            yield Setting(name, Effect.FORBIDS, Program.MODPROBE, line.origin, str(line), remedy=remedy)
+    for name, line in found.commands.items():
+        if name not in found.obstacles:
+            yield Setting(name, Effect.RUNS, Program.MODPROBE, line.origin, line.text)
 
 
 def _options(name: str, found: tuple[Directive, ...], cmdline: str) -> Iterator[Setting]:

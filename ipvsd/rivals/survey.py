@@ -46,7 +46,7 @@ def agrees(setting: Setting, want: Optional[Want]) -> Optional[bool]:
 
     Modules are wanted in the kernel. What is right is said by `values`, as for the planner.
     """
-    if setting.effect is Effect.LOADS:
+    if setting.effect in (Effect.LOADS, Effect.RUNS):
         return True
     if setting.effect is Effect.DISTURBS:
         return None

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Collection, Mapping
 from typing import Optional
 
-MAX_BYTES = 1 << 20
-_MAX_LINKS = 40  # as the kernel's own limit (path_resolution(7))
+from ipvsd import rooted
 
 # The first directory masks a file of the same name in the others, as in sysctl.d(5); /lib where it is not /usr/lib.
 PLACES = ("etc", "run", "usr/local/lib", "usr/lib", "lib")
@@ -36,7 +34,8 @@ class Tree:
         """Return the text of a regular file, or None; a device, as a link to /dev/null, is no file."""
         if path not in self._texts:
             try:
-                self._texts[path] = _text(self.inside(path))
+                data = rooted.read(self.inside(path))
+                self._texts[path] = None if data is None else data.decode("utf-8", "replace")
             except (FileNotFoundError, NotADirectoryError):
                 self._texts[path] = None
             except (OSError, ValueError) as error:
@@ -86,41 +85,5 @@ class Tree:
         )
 
     def inside(self, path: str) -> str:
-        """Return the file that a path means if the root is /: links are followed, and lead nowhere else.
-
-        Raises OSError if they go round in circles.
-        """
-        left, found, links = path.split("/")[::-1], list[str](), 0
-        while left:
-            part = left.pop()
-            if part == "..":
-                found = found[:-1]
-            if part in ("", ".", ".."):
-                continue
-            try:
-                target = os.readlink(os.path.join(self.root, *found, part))
-            except (OSError, ValueError):  # no link, or nothing at all
-                found.append(part)
-                continue
-            links += 1
-            if links > _MAX_LINKS:
-                raise OSError("too many symbolic links")
-            found = [] if target.startswith("/") else found
-            left.extend(target.split("/")[::-1])
-        return os.path.join(self.root, *found)
-
-
-def _text(path: str) -> Optional[str]:
-    """Return the content. Raises OSError, and ValueError if there is too much of it."""
-    # A FIFO must not hold us up, and a terminal not become ours.
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
-    try:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            return None
-        with os.fdopen(os.dup(fd), "rb") as file:
-            data = file.read(MAX_BYTES + 1)  # /proc tells no sizes beforehand
-    finally:
-        os.close(fd)
-    if len(data) > MAX_BYTES:
-        raise ValueError(f"is larger than {MAX_BYTES} bytes")
-    return data.decode("utf-8", "replace")
+        """Return the file that a path means if the root is /. Raises OSError if its links go round in circles."""
+        return rooted.resolve(self.root, path)

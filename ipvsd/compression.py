@@ -1,0 +1,67 @@
+"""Compressed module files: what this system's kmod can read, and their content.
+
+kmod is built with or without each library, and its depmod leaves out of the index what it cannot read. The program
+says so itself (`kmod --version`), by a text that stands in its file: so that an image can be asked, too.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Optional
+
+from ipvsd import rooted
+
+_PROGRAMS = ("usr/bin/kmod", "bin/kmod", "usr/sbin/kmod", "sbin/kmod", "usr/sbin/modprobe", "sbin/modprobe")
+_LIBRARIES = {".gz": "ZLIB", ".xz": "XZ", ".zst": "ZSTD"}
+NAMES = {".gz": "gzip", ".xz": "xz", ".zst": "zstd"}
+_FEATURES = re.compile(rb"(?:[+-](?:ZSTD|XZ|ZLIB|LIBCRYPTO|OPENSSL|EXPERIMENTAL)[ \0]){2,}")
+_MAX_BYTES = 1 << 24
+
+
+class Packing:
+    """Tells which files kmod cannot read; it is looked for only when a file is compressed."""
+
+    def __init__(self, root: str) -> None:
+        self._root = root
+        self._lacks: Optional[frozenset[str]] = None
+
+    def unreadable(self, file: str) -> str:
+        """Return the name of a file's compression if this system's kmod lacks it, else an empty text."""
+        suffix = file[file.rfind(".") :]
+        if suffix not in _LIBRARIES:
+            return ""
+        if self._lacks is None:
+            self._lacks = _lacking(self._root)
+        return NAMES[suffix] if _LIBRARIES[suffix] in self._lacks else ""
+
+
+def _lacking(root: str) -> frozenset[str]:
+    """Return the libraries that kmod says it was built without; none if there is no kmod, or if it does not say."""
+    for path in _PROGRAMS:
+        try:
+            found = _FEATURES.search(rooted.read(rooted.resolve(root, path), _MAX_BYTES) or b"")
+        except (OSError, ValueError):
+            continue
+        if found:
+            return frozenset(re.findall(r"-(\w+)", found[0].decode("ascii")))
+    return frozenset()
+
+
+def unpacked(data: bytes) -> Optional[bytes]:
+    """Return the content of a module's file; None if it cannot be had, as of zstd before Python 3.14."""
+    if data.startswith(b"\x1f\x8b"):
+        import gzip
+        import zlib
+
+        try:
+            return gzip.decompress(data)
+        except (OSError, EOFError, zlib.error):
+            return None
+    if data.startswith(b"\xfd7zXZ\0"):
+        import lzma
+
+        try:
+            return lzma.decompress(data)
+        except lzma.LZMAError:
+            return None
+    return None if data.startswith(b"\x28\xb5\x2f\xfd") else data
