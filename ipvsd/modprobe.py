@@ -16,6 +16,7 @@ and ipvsd share; what the kernel does with each step is in `outcome`.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple, Optional, Protocol
 
@@ -305,9 +306,16 @@ class _Libkmod:
             module.file = files[0]
             module.needs = tuple(map(_module_of, files[1:]))
             if not all(map(self._tree.exists, files[1:])):
+                self._forget(files[1:])
                 return ()
             module.dependencies = [self._of_file(file) for file in reversed(files[1:])]
         return module.dependencies
+
+    def _forget(self, files: Sequence[str]) -> None:
+        """Leave what remains of dependencies of which one is gone: those before it count as files, not as built in."""
+        for file in itertools.takewhile(self._tree.exists, files):
+            if (_module_of(file), "") in self._pool:
+                self._of_file(file)
 
     def _of_file(self, file: str) -> _Module:
         module = self._module(_module_of(file))

@@ -192,7 +192,7 @@ def _of_command_line(text: str) -> Iterator[Directive]:
             continue
         name_of_module = underscored(module)
         if name_of_module is not None:
-            yield Directive("options", name_of_module, f"{said}{value}", CMDLINE)
+            yield Directive("options", name_of_module, f"{said}{value}".replace("\t", " "), CMDLINE)
 
 
 def _of_file(name: str, text: str) -> Iterator[Directive]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Collection, Mapping, Sequence
+from stat import S_ISDIR
 from typing import TYPE_CHECKING, Optional
 
 from ipvsd import formats, rooted
@@ -198,20 +199,28 @@ class Index:
 
 
 def modprobe_d_stamps(root: str) -> Mapping[str, Stamp]:
-    """Return the files of modprobe.d(5) in their order, each with what changes when its content does."""
-    chosen: dict[str, str] = {}
+    """Return the files of modprobe.d(5) in their order, each with what changes when its content does.
+
+    A link that leads nowhere masks those of its name in the directories behind it; a directory does not.
+    """
+    chosen: dict[str, Stamp] = {}
+    paths: dict[str, str] = {}
     for place in MODPROBE_D:
         for name in listed(root, place):
-            if name.endswith((".conf", ".alias")) and not name.startswith("."):
-                chosen.setdefault(name, os.path.join(root, place, name))
-    return {chosen[name]: stamp(_inside(root, chosen[name])) for name in sorted(chosen)}
+            if name in paths or not name.endswith((".conf", ".alias")) or name.startswith("."):
+                continue
+            status = _status(root, f"{place}/{name}")
+            if status is None or not S_ISDIR(status.st_mode):
+                paths[name] = os.path.join(root, place, name)
+                chosen[name] = _stamp_of(status)
+    return {paths[name]: chosen[name] for name in sorted(paths)}
 
 
-def _inside(root: str, path: str) -> str:
+def _status(root: str, path: str) -> Optional[os.stat_result]:
     try:
-        return rooted.resolve(root, os.path.relpath(path, root)) if root != "/" else path
+        return os.stat(rooted.resolve(root, path))
     except OSError:
-        return path
+        return None
 
 
 def listed(root: str, path: str) -> Sequence[str]:
@@ -224,8 +233,8 @@ def listed(root: str, path: str) -> Sequence[str]:
 
 def stamp(path: str) -> Stamp:
     """Return what changes when a file's content does; None if there is none."""
-    try:
-        status = os.stat(path)
-    except OSError:
-        return None
-    return status.st_mtime_ns, status.st_size, status.st_ino
+    return _stamp_of(_status("/", path))
+
+
+def _stamp_of(status: Optional[os.stat_result]) -> Stamp:
+    return (status.st_mtime_ns, status.st_size, status.st_ino) if status else None

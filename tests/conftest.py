@@ -24,7 +24,7 @@ _PATIENCE = 3.0  # seconds that a thread which has been told to end may take
 
 
 class ForbiddenError(Exception):
-    """A test that is marked neither `vm` nor `namespace` would have changed the machine on which it runs."""
+    """A test without the mark `vm`, `namespace` or `differential` would have changed the machine on which it runs."""
 
 
 class _Guard:
@@ -59,7 +59,7 @@ sys.addaudithook(_guard)
 
 @pytest.fixture(autouse=True)
 def _the_kernel_is_left_alone(request: pytest.FixtureRequest) -> Iterator[None]:
-    _guard.allowed = any(request.node.get_closest_marker(name) for name in ("vm", "namespace"))
+    _guard.allowed = any(request.node.get_closest_marker(name) for name in ("vm", "namespace", "differential"))
     yield
     _guard.allowed = True  # for the bench, whose fixtures outlive a test
 

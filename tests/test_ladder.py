@@ -44,6 +44,7 @@ ALLOWED_IN_PURE = {
     "difflib",
     "fnmatch",
     "functools",
+    "itertools",
     "re",
     "struct",
     "types",

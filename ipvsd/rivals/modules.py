@@ -47,9 +47,9 @@ def _kept_out(tree: Tree, names: Names, cmdline: str) -> Iterator[Setting]:
         elif line is not None and name not in found.obstacles:  # of a module that there is not
             remedy = remedies.remove(str(line), line.origin, name)
             yield Setting(name, Effect.FORBIDS, Program.MODPROBE, line.origin, str(line), remedy=remedy)
-    for name, line in found.commands.items():
+    for name, command in found.commands.items():
         if name not in found.obstacles:
-            yield Setting(name, Effect.RUNS, Program.MODPROBE, line.origin, line.text)
+            yield Setting(name, Effect.RUNS, Program.MODPROBE, command.origin, command.text)
 
 
 def _options(name: str, found: tuple[Directive, ...], cmdline: str) -> Iterator[Setting]:
