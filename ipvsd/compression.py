@@ -36,14 +36,18 @@ class Packing:
 
 
 def _lacking(root: str) -> frozenset[str]:
-    """Return the libraries that kmod says it was built without; none if there is no kmod, or if it does not say."""
-    for path in _PROGRAMS:
-        try:
-            found = _FEATURES.search(rooted.read(rooted.resolve(root, path), _MAX_BYTES) or b"")
-        except (OSError, ValueError):
-            continue
-        if found:
-            return frozenset(re.findall(r"-(\w+)", found[0].decode("ascii")))
+    """Return the libraries that kmod says it was built without; none if there is no kmod, or if it does not say.
+
+    A tree without any kmod is indexed by the one of this system (depmod -b).
+    """
+    for place in (root, "/"):
+        for path in _PROGRAMS:
+            try:
+                content = rooted.read(rooted.resolve(place, path), _MAX_BYTES) or b""
+            except (OSError, ValueError):
+                continue
+            found = _FEATURES.search(content)
+            return frozenset(re.findall(r"-(\w+)", found[0].decode("ascii"))) if found else frozenset()
     return frozenset()
 
 

@@ -68,10 +68,11 @@ def explain(root: str, config: Config, name: str) -> Explanation:
     plan = remedies.fitted(plan, below, daemon=not below and status is not None)
     subject = find(name, plan, host)
     brought = (subject.provider,) if subject.provider else ()
+    others = tuple(finding.module for finding in plan.modules)
     names = {
-        Kind.SYSCTL: Names(sysctls=subject.names, modules=brought),
-        Kind.PARAMETER: Names(parameters=subject.names, modules=brought),
-        Kind.MODULE: Names(modules=subject.names),
+        Kind.SYSCTL: Names(sysctls=subject.names, modules=brought, others=others),
+        Kind.PARAMETER: Names(parameters=subject.names, modules=brought, others=others),
+        Kind.MODULE: Names(modules=subject.names, others=others),
         Kind.INTERFACE: Names(modules=("ip_vs",) if subject.name == KUBE_IPVS else ()),
     }
     found = survey(root, names[subject.kind])

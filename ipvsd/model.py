@@ -170,6 +170,7 @@ class Kernel(NamedTuple):
     installed: tuple[str, ...] = ()  # the releases of which there are module trees
     obstacles: Mapping[str, Obstacle] = NOTHING  # by the name of the module
     commands: Mapping[str, Obstacle] = NOTHING  # an install line that is run for it, and may load it
+    brought: Mapping[str, str] = NOTHING  # of what is blacklisted: the wanted module that needs it and loads it
     lock: Lock = Lock()
 
     def module(self, name: str) -> str:

@@ -38,6 +38,8 @@ class Directive(NamedTuple):
     origin: str  # FILE:LINE, or /proc/cmdline
 
     def __str__(self) -> str:
+        if self.origin == CMDLINE and self.command == "blacklist":
+            return f"modprobe.blacklist={self.pattern}"
         return " ".join((self.command, self.pattern, *self.rest.split()))
 
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 _PLACES = ("lib/modules", "usr/lib/modules")
 # The first directory masks a file of the same name in the others (modprobe.d(5)).
 MODPROBE_D = ("etc/modprobe.d", "run/modprobe.d", "usr/local/lib/modprobe.d", "usr/lib/modprobe.d", "lib/modprobe.d")
+# Of these it is known without reading a file (net/netfilter/nf_conntrack_core.c, ip_vs_conn.c).
+_NUMBERS = {"nf_conntrack": ("hashsize", "expect_hashsize"), "ip_vs": ("conn_tab_bits",)}
 _MAX_BYTES = 1 << 28  # of an index, or of a module's file
 
 Stamp = Optional[tuple[int, int, int]]
@@ -118,6 +120,9 @@ class ModuleTree:
 
     def needs_value(self, file: str, parameter: str) -> bool:
         """Parameters of a module stand in its file by their names; only those of type bool need no value."""
+        module = file.rpartition("/")[2].partition(".")[0]
+        if parameter in _NUMBERS.get(module, ()):
+            return True
         content = self._content(file)
         name = parameter.encode("utf-8", "replace")
         if content is None or b"\0" + name + b"\0" not in content:

@@ -29,6 +29,7 @@ class Answers(NamedTuple):
     aliases: Mapping[str, str]
     obstacles: Mapping[str, Obstacle]
     commands: Mapping[str, Obstacle]
+    brought: Mapping[str, str]
     loadable: frozenset[str]
     built_in: frozenset[str]
 
@@ -47,24 +48,34 @@ def settings_of(root: str, tree: ModuleTree, command_line: str = "") -> Settings
 
 
 def answers(names: Collection[str], tree: ModuleTree, said: Settings, live: Collection[str]) -> Answers:
-    """Return what modprobe would do for each of `names` while `live` modules are in the kernel."""
+    """Return what modprobe would do for each of `names` while `live` modules are in the kernel.
+
+    A `blacklist` line does not keep a module out that another one of them needs.
+    """
     aliases: dict[str, str] = {}
     obstacles: dict[str, Obstacle] = {}
     commands: dict[str, Obstacle] = {}
+    loaded: dict[str, frozenset[str]] = {}
     for name in names:
         for found in modprobe.probe(name, said, tree)[:1]:
             if found.module != name:
                 aliases[name] = found.module
-            obstacle = modprobe.outcome(found, tree, said, live).obstacle
-            if obstacle is not None:
-                obstacles[found.module] = obstacle
+            outcome = modprobe.outcome(found, tree, said, live)
+            if outcome.obstacle is not None:
+                obstacles[found.module] = outcome.obstacle
+            else:
+                loaded[found.module] = outcome.loaded
             for module, line in modprobe.commands(found, live):
                 commands.setdefault(found.module, Obstacle(Cause.INSTALL, module, str(line), line.origin))
     known = (*names, *aliases.values())
+    forbidden = [module for module, item in obstacles.items() if item.cause is Cause.BLACKLIST]
+    needing = {module: [user for user, brings in loaded.items() if module in brings] for module in forbidden}
+    brought = {module: users[0] for module, users in needing.items() if users}
     return Answers(
         aliases,
-        obstacles,
+        {module: item for module, item in obstacles.items() if module not in brought},
         commands,
+        brought,
         frozenset(name for name in known if tree.depends(name)),
         frozenset(filter(tree.built_in, known)),
     )
@@ -79,7 +90,7 @@ class Obstacles:
         self._others = _Others(root)
         self._key: object = None
         self._tree: Optional[ModuleTree] = None
-        self._answers = Answers({}, {}, {}, frozenset(), frozenset())
+        self._answers = Answers({}, {}, {}, {}, frozenset(), frozenset())
         self._options_key: object = None
         self._options: Mapping[str, str] = {}
         self._strays = _Strays()
@@ -97,6 +108,7 @@ class Obstacles:
             aliases=found.aliases,
             obstacles=found.obstacles,
             commands=found.commands,
+            brought=found.brought,
             lock=self._lock(),
         )
         gone = [name for name, item in found.obstacles.items() if item.cause is Cause.FILE_GONE]

@@ -53,7 +53,7 @@ _MODULE = {
     ModuleVerdict.FAILED: "see 'journalctl -k' for the kernel's reason",
 }
 
-_BOOT_LOADER = "take {} off the kernel's command line (the boot loader's configuration), and reboot"
+_BOOT_LOADER = "take {} out of {} on the kernel's command line (in the boot loader's configuration), and reboot"
 
 
 def of_sysctl(wanted: WantedSysctl, remedy: str) -> str:
@@ -90,6 +90,12 @@ def module(verdict: ModuleVerdict, kernel: Kernel, name: str) -> str:
     return text.format(**{field: _field(field, kernel, name) for field in fields})
 
 
+def _option(kernel: Kernel, name: str) -> str:
+    """Return the option that the evidence names: that of the module, or one that it depends on."""
+    said = re.search(r"CONFIG_\w+", kernel.unset.get(name, ""))
+    return said[0] if said else kconfig.symbol(name)
+
+
 def _reboot(kernel: Kernel, name: str) -> str:
     others = kernel.elsewhere.get(name)
     return f"reboot into {' or '.join(others[-2:])}, which has it; or " if others else ""
@@ -124,8 +130,7 @@ def remove(text: str, origin: str, module: str) -> str:
     """Return how a line that keeps a module out is taken away."""
     if not origin.startswith("/proc/"):
         return f"remove {text!r} from {origin.rpartition(':')[0] or origin}"
-    said = f"{module} in {text}" if text.startswith("module") else f"modprobe.blacklist={module}"
-    return _BOOT_LOADER.format(said)
+    return _BOOT_LOADER.format(module, text.partition("=")[0] + "=")
 
 
 def _install(kernel: Kernel, _: str) -> str:
@@ -142,7 +147,7 @@ def _successor(kernel: Kernel, name: str) -> str:
 
 
 def _field(field: str, kernel: Kernel, name: str) -> str:
-    plain = {"name": name, "release": kernel.release, "option": kconfig.symbol(name), "installed": _installed(kernel)}
+    plain = {"name": name, "release": kernel.release, "option": _option(kernel, name), "installed": _installed(kernel)}
     return plain.get(field) or _ASKED[field](kernel, name)
 
 

@@ -104,6 +104,8 @@ def _loadable(name: str, kernel: Kernel) -> tuple[ModuleVerdict, str]:
         return _OF_CAUSE[obstacle.cause], _evidence(obstacle, name)
     if kernel.lock.disabled:
         return V.DISABLED, "kernel.modules_disabled is 1"
+    if name in kernel.brought:
+        return V.LOADABLE, f"not loaded; blacklisted, and yet loaded for {kernel.brought[name]}, which needs it"
     return V.LOADABLE, "not loaded; modules.dep lists it"
 
 

@@ -98,8 +98,11 @@ def test_soft_dependencies(text: str, names: object) -> None:
 @pytest.mark.parametrize(
     ("text", "found"),
     [
-        ("BOOT_IMAGE=/vmlinuz quiet modprobe.blacklist=ip_vs,ip_vs_sh", ["blacklist ip_vs", "blacklist ip_vs_sh"]),
-        ("modprobe.blacklist=ip-vs", ["blacklist ip-vs"]),  # which fits no module
+        (
+            "BOOT_IMAGE=/vmlinuz quiet modprobe.blacklist=ip_vs,ip_vs_sh",
+            ["modprobe.blacklist=ip_vs", "modprobe.blacklist=ip_vs_sh"],
+        ),
+        ("modprobe.blacklist=ip-vs", ["modprobe.blacklist=ip-vs"]),  # which fits no module
         ("not_modprobe.blacklist=ip_vs", ["options not_modprobe blacklist=ip_vs"]),
         ("quiet root=/dev/vda1 a.b", ["options a b"]),
         ('nf-conntrack.hashsize=1 x.y="a b"', ["options nf_conntrack hashsize=1", 'options x y="a b"']),

@@ -18,9 +18,9 @@ from ipvsd.config import parse
 from ipvsd.model import SysctlVerdict
 from ipvsd.present import document
 from ipvsd.report import State
-from tests.fake_kernel import FakeKernel
+from tests.fake_kernel import DEPENDS, RELEASE, FakeKernel
 from tests.samples import report, sysctl
-from tests.trees import make_tree, put, put_sysctl
+from tests.trees import make_modules, make_tree, put, put_sysctl
 
 Output = pytest.CaptureFixture[str]
 MAIN = "etc/ipvsd/ipvsd.yaml"
@@ -105,8 +105,8 @@ def module_gone(tree: Path) -> None:
 def bridge_filter_gone(tree: Path) -> None:
     put(tree, "proc/modules", (tree / "proc/modules").read_text().replace("br_netfilter", "other"))
     shutil.rmtree(tree / "proc/sys/net/bridge")
-    [index] = (tree / "lib/modules").glob("*/modules.dep")
-    index.write_text(index.read_text().replace("br_netfilter", "other"))
+    shutil.rmtree(tree / "lib/modules")
+    make_modules(tree, RELEASE, [name for name in DEPENDS if name != "br_netfilter"])
 
 
 def unreadable(tree: Path) -> None:

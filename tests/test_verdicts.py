@@ -92,14 +92,14 @@ def run_for(text: str, module: str = "ip_vs") -> Kernel:
             f"remove 'blacklist ip_vs' from {CONF}, or set 'required: false'", id="blacklisted",
         ),
         pytest.param(
-            hindered(Cause.BLACKLIST, "blacklist ip_vs", "/proc/cmdline"), "", V.BLACKLISTED,
-            "/proc/cmdline: blacklist ip_vs", "take modprobe.blacklist=ip_vs off the kernel's command line (the boot",
+            hindered(Cause.BLACKLIST, "modprobe.blacklist=ip_vs", "/proc/cmdline"), "", V.BLACKLISTED,
+            "/proc/cmdline: modprobe.blacklist=ip_vs", "take ip_vs out of modprobe.blacklist= on the kernel's command line",
             id="blacklisted by the command line",
         ),
         pytest.param(
             hindered(Cause.COMMAND_LINE, "module_blacklist=a,nf_conntrack", "/proc/cmdline", "nf_conntrack"), "",
             V.BLACKLISTED, "needs nf_conntrack: /proc/cmdline: module_blacklist=a,nf_conntrack",
-            "take nf_conntrack in module_blacklist=a,nf_conntrack off the kernel's command line (the boot loader's",
+            "take nf_conntrack out of module_blacklist= on the kernel's command line (in the boot loader's",
             id="a dependency refused by the kernel",
         ),
         pytest.param(

@@ -73,8 +73,12 @@ class Setting:
 
 @dataclass(frozen=True)
 class Names:
-    """What is asked about: sysctls and MODULE.PARAMETER by the names under which they are shown, and modules."""
+    """What is asked about: sysctls and MODULE.PARAMETER by the names under which they are shown, and modules.
+
+    `others` are modules that are loaded, too, and may need those.
+    """
 
     sysctls: Collection[str] = ()
     parameters: Collection[str] = ()
     modules: Collection[str] = ()
+    others: Collection[str] = ()

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
+from typing import Optional
 
-from ipvsd import formats, modprobe_d, remedies, sysctls
+from ipvsd import modprobe_d, remedies, sysctls
 from ipvsd.model import Cause
 from ipvsd.modprobe_d import Directive
 from ipvsd.moduletree import MODPROBE_D, ModuleTree
@@ -14,6 +14,7 @@ from ipvsd.rivals import Effect, Names, Program, Setting
 from ipvsd.rivals.tree import Tree
 
 _CMDLINE = "/proc/cmdline"
+_BOOT_LOADER = "the boot loader's configuration"
 
 
 def settings(tree: Tree, names: Names) -> Iterator[Setting]:
@@ -31,41 +32,46 @@ def _kept_out(tree: Tree, names: Names, cmdline: str) -> Iterator[Setting]:
     release = (tree.read("proc/sys/kernel/osrelease") or "").strip()
     modules = ModuleTree(tree.root, release)
     said = settings_of(tree.root, modules, cmdline)
-    found = answers(names.modules, modules, said, ())
+    found = answers(tuple(dict.fromkeys((*names.modules, *names.others))), modules, said, ())
     for name, obstacle in found.obstacles.items():
-        if obstacle.origin:
+        if obstacle.origin and name in names.modules:
             remedy = remedies.remove(obstacle.text, obstacle.origin, obstacle.module)
             if obstacle.cause is Cause.OPTIONS:
                 remedy = f"write {obstacle.detail}=VALUE without blanks"
-            yield Setting(name, Effect.FORBIDS, Program.MODPROBE, obstacle.origin, obstacle.text, remedy=remedy)
+            program = Program.KERNEL if obstacle.cause is Cause.COMMAND_LINE else Program.MODPROBE
+            yield Setting(name, Effect.FORBIDS, program, obstacle.origin, obstacle.text, remedy=remedy)
     for name in names.modules:
         line = said.blacklisted(name)
         if name in said.refused and name not in found.obstacles:
             text = said.refused[name]
             remedy = remedies.remove(text, modprobe_d.CMDLINE, name)
             yield Setting(name, Effect.FORBIDS, Program.KERNEL, modprobe_d.CMDLINE, text, remedy=remedy)
+        elif line is not None and name in found.brought:
+            yield Setting(name, Effect.DISTURBS, Program.MODPROBE, line.origin, str(line))
         elif line is not None and name not in found.obstacles:  # of a module that there is not
             remedy = remedies.remove(str(line), line.origin, name)
             yield Setting(name, Effect.FORBIDS, Program.MODPROBE, line.origin, str(line), remedy=remedy)
     for name, command in found.commands.items():
-        if name not in found.obstacles:
+        if name in names.modules and name not in found.obstacles:
             yield Setting(name, Effect.RUNS, Program.MODPROBE, command.origin, command.text)
 
 
 def _options(name: str, found: tuple[Directive, ...], cmdline: str) -> Iterator[Setting]:
-    """Yield what gives a parameter its value; the module takes the last one, the kernel's command line after all."""
+    """Yield what gives a parameter its value; the module takes the last one, the kernel's command line after all.
+
+    A word without `=` gives it none, and the kernel refuses that for all but those of type bool.
+    """
     module, _, parameter = name.partition(".")
-    said: list[tuple[Program, str, str]] = []
-    for item in found:
+    said: list[tuple[Program, str, Optional[str]]] = []
+    for item in (*found, *modprobe_d.from_command_line(cmdline)):
         if item.command == "options" and item.pattern == module:
-            pairs = (word.partition("=") for word in item.rest.split())
-            said += [(Program.MODPROBE, item.origin, value) for key, _, value in pairs if key == parameter]
-    given = re.findall(rf"(?:^|\s)\"?([\w-]+)\.{re.escape(parameter)}=(\S*)", cmdline)
-    said += [(Program.KERNEL, _CMDLINE, value) for prefix, value in given if formats.module_name(prefix) == module]
+            program = Program.KERNEL if item.origin == _CMDLINE else Program.MODPROBE
+            pairs = modprobe_d.parameters(item.rest)
+            said += [(program, item.origin, value) for key, value in pairs if key.replace("-", "_") == parameter]
     for number, (program, origin, value) in enumerate(said, 1):
-        place = origin if program is Program.KERNEL else origin.rpartition(":")[0]
-        text, wins = f"{parameter}={value}", number == len(said)
+        place = _BOOT_LOADER if program is Program.KERNEL else origin.rpartition(":")[0]
+        text, wins = parameter if value is None else f"{parameter}={value}", number == len(said)
         remedy = f"correct {text} in {place}, or remove it"
-        yield Setting(
-            name, Effect.SETS, program, origin, text, sysctls.canonical(value.strip('"')), wins, remedy=remedy
-        )
+        if value is None:
+            remedy = f"write {parameter}=VALUE without blanks in {place}"
+        yield Setting(name, Effect.SETS, program, origin, text, sysctls.canonical(value or ""), wins, remedy=remedy)
