@@ -91,7 +91,8 @@ def judge(wanted: WantedSysctl, reading: Reading, observed: Observed) -> SysctlF
     if not values.can_be_met(wanted.want, reading):
         remedy = remedies.NO_NUMBER
     elif wanted.policy is not Policy.OBSERVE and not observed.kernel.writable(wanted.key):
-        remedy = remedies.READ_ONLY.format(f"{wanted.key} = {values.target(wanted.want, reading)}")
+        assignment = f"{wanted.key}={values.target(wanted.want, reading)}"
+        remedy = remedies.READ_ONLY.format(f'"{assignment}"' if " " in assignment else assignment)
         evidence = f"is {reading!r}, not {wanted.want}; /proc/sys is mounted read-only"
         return SysctlFinding(wanted, reading, SysctlVerdict.REFUSED, evidence, remedy)
     remedy = remedies.of_sysctl(wanted, remedy)

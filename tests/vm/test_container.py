@@ -1,0 +1,43 @@
+"""ipvsd in a container on the node: systemd-nspawn drops CAP_SYS_MODULE and mounts /proc/sys read-only."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tests.vm.machine import Result
+from tests.vm.node import Node
+
+# It shares the host's network, and so its sysctls. With `yes` its root is empty but for the host's /usr.
+CONTAINER = "systemd-nspawn --quiet --directory=/ --volatile=yes --register=no --pipe"
+WITHOUT_TREE = f"{CONTAINER} --tmpfs=/usr/lib/modules"
+OF_NO_USE_HERE = re.compile(r"apt |dnf |depmod|reboot|module tree|'ipvsd apply'|start ipvsd\.service")
+
+
+def inside(node: Node, command: str, container: str) -> Result:
+    return node.run(f"{container} {command}", check=False)
+
+
+def words(done: Result) -> str:
+    return " ".join(f"{done.out} {done.err}".split())
+
+
+@pytest.mark.parametrize("container", [CONTAINER, WITHOUT_TREE], ids=["with /lib/modules", "without /lib/modules"])
+def test_a_container_is_ready_where_its_host_is(node: Node, container: str) -> None:
+    done = inside(node, "ipvsd check", container)
+    assert (done.code, done.out.partition(":")[0]) == (0, "ready")
+
+
+def test_a_container_names_repairs_on_the_host_and_these_help(node: Node) -> None:
+    node.run("systemctl stop ipvsd; rmmod ip_vs_sh; sysctl -w net.ipv4.ip_forward=0")
+    said = ""
+    for container, command in ((CONTAINER, "apply"), (WITHOUT_TREE, "check"), (CONTAINER, "check")):
+        done = inside(node, f"ipvsd {command}", container)
+        said = words(done)
+        assert done.code == 1
+        assert OF_NO_USE_HERE.findall(said) == []
+    for repair in dict.fromkeys(re.findall(r"run '((?:modprobe|sysctl) [^']+)' on the host", said)):
+        node.run(repair)
+    assert inside(node, "ipvsd check", CONTAINER).code == 0
+    node.start()
