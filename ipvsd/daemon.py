@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Optional
 
-from ipvsd import capabilities, hugepages, persist, remedies, restraint, statusfile, sysctls
+from ipvsd import capabilities, hugepages, remedies, restraint, statusfile, sysctls
 from ipvsd.books import Books
 from ipvsd.config import Config
 from ipvsd.configured import Configured
@@ -24,6 +24,7 @@ from ipvsd.host import LinuxHost
 from ipvsd.journal import log
 from ipvsd.model import Reason, ReasonKind
 from ipvsd.narrate import TABLE_LOST, told
+from ipvsd.notices import Notices
 from ipvsd.notify import Notifier, watchdog_period
 from ipvsd.profiles import notes
 from ipvsd.reconcile import Reconciled, reconcile
@@ -44,7 +45,6 @@ if TYPE_CHECKING:
     from ipvsd.web import Web
 
 EX_CONFIG = 78
-NOT_AS_CONFIGURED = "is not as configured (run: ipvsd apply --persist)"
 MORE = ", see 'ipvsd status'"
 UNSETTLED = (0.01, 0.05, 0.25)  # seconds until the next looks at a module on its way in or out
 _NO_LINKS = ("all", "default", "lo")  # below net.ipv4.conf, beside those of interfaces
@@ -69,7 +69,7 @@ class Daemon:
         self._web: Optional[Web] = None
         self._asker: Optional[Asker] = None
         self._survey: Optional[Survey] = None
-        self._stale: tuple[str, ...] = ()
+        self._notices = Notices(root, self._host)
         self._ready = False
         self._unsettled = 0
         self._targets = Targets(frozenset(), {}, ())
@@ -114,7 +114,7 @@ class Daemon:
         known = notes(self._config.profiles, self._config.kube_proxy)
         if self._targets.guarded and not self._writes.guards:
             known = (*known, f"'guard' has no effect here: {self._writes.detail}")
-        return (*known, *(f"{path} {NOT_AS_CONFIGURED}" for path in self._stale))
+        return (*known, *self._notices.found)
 
     def _tell_notes(self) -> None:
         for note in notes(self._config.profiles, self._config.kube_proxy):
@@ -232,15 +232,12 @@ class Daemon:
         )
 
     def _look_around(self, done: Reconciled) -> None:
-        """Look at what only the next boot will need: the kernels that are installed, and the persisted files."""
+        """Look at what is not held: the kernels that are installed, and what a person should know besides."""
         if self._survey:
             self._survey.look(self._config)
         if done.unsettled:
             return
-        stale = persist.stale(self._root, persist.files(self._config, done.kernel, done.after))
-        for path in set(stale) - set(self._stale):
-            log("warning", f"{path} {NOT_AS_CONFIGURED}")
-        self._stale = stale
+        self._notices.look(self._config, done)
 
     def _source_states(self) -> tuple[SourceState, ...]:
         states = tuple(source.state() for source in self._sources)

@@ -60,7 +60,7 @@ def document(root: Node) -> Optional[str]:
 def text(data: bytes) -> Optional[str]:
     """Return the same of a text that is no single document."""
     kinds = re.findall(r"^[ \t]*\"?kind\"?:[ \t]*\"?([A-Za-z]+)", data.decode("utf-8", "replace"), re.MULTILINE)
-    known = next((kind for kind in kinds if kind == "KubeProxyConfiguration"), next(iter(kinds), None))
+    known: str = "KubeProxyConfiguration" if "KubeProxyConfiguration" in kinds else next(iter(kinds), "")
     if known not in _KINDS:
         return None
     said = document(Map(((Scalar("str", "kind", 0), Scalar("str", known, 0)),), 0))

@@ -80,6 +80,21 @@ def module_aliases(text: str, names: Collection[str]) -> Mapping[str, str]:
     return {alias.replace("-", "_"): module.replace("-", "_") for alias, module in found}
 
 
+def ipv6_default_routes(text: str) -> Mapping[str, bool]:
+    """Return the interfaces with a default route of an ipv6_route file, and whether router advertisements gave it.
+
+    A line reads `DESTINATION LENGTH SOURCE LENGTH GATEWAY METRIC REFERENCES USES FLAGS INTERFACE`; a flag of
+    <linux/ipv6_route.h> marks what was learnt so.
+    """
+    routes: dict[str, bool] = {}
+    for line in text.splitlines():
+        fields = line.split()
+        if len(fields) == 10 and fields[0] == "0" * 32 and fields[1] == "00" and fields[9] != "lo":
+            learnt = bool(int(fields[8], 16) & 0x40000) if re.match("[0-9a-f]{1,8}\\Z", fields[8]) else False
+            routes[fields[9]] = routes.get(fields[9], False) or learnt
+    return routes
+
+
 def kernel_version(release: str) -> tuple[int, int]:
     """Return (major, minor) of a release such as `6.1.0-50-cloud-amd64`, or (0, 0)."""
     match = re.match(r"([0-9]{1,4})\.([0-9]{1,4})", release)

@@ -144,6 +144,16 @@ class LinuxHost:
         places = (os.path.join(self._sysctls, "net/ipv4/conf", name), os.path.join(self._root, "sys/class/net", name))
         return any(map(os.path.isdir, places))
 
+    def is_device(self, name: str) -> Optional[bool]:
+        """Tell whether an interface is that of a device, not a virtual one; None where that cannot be told."""
+        place = os.path.join(self._root, "sys/class/net", name)
+        return os.path.lexists(os.path.join(place, "device")) if os.path.isdir(place) else None
+
+    def default_routes(self) -> Optional[Mapping[str, bool]]:
+        """Return the interfaces with an IPv6 default route, and whether advertisements gave it; None if unknown."""
+        text = self._text("proc/net/ipv6_route")
+        return None if text is None else formats.ipv6_default_routes(text)
+
     def read_parameter(self, name: str) -> Parameter:
         path = self.parameter_path(name)
         module = os.path.dirname(os.path.dirname(path))

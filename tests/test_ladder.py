@@ -17,8 +17,8 @@ LADDER = """
     model report globs formats sysctls procsys profiles values modprobe_d moduleindex install_command modprobe kconfig
     formernames packages remedies verdicts planner restraint contention groups health cgroups assembly hook evidence
     vocabulary spelling lookalikes document foreign settings config effective configfiles desire
-    wake rooted compression moduletree kmod obstacles host bpf capabilities hugepages writers reconcile
-    persist preflight tally table journal configured narrate reflex
+    wake rooted compression moduletree kmod obstacles host advertisements bpf capabilities hugepages writers reconcile
+    persist preflight tally table journal configured notices narrate reflex
     watch watch.inotify watch.sysctls watch.uevents watch.units watch.ring
     watch.allowed watch.writes watch.files ipvs
     rivals defaults rivals.ini rivals.tree rivals.sysctl_d rivals.tuned rivals.networkd rivals.firewalld

@@ -215,6 +215,55 @@ def test_all_errors_of_a_configuration_are_in_the_json(tree: Path, capsys: Outpu
         assert len(err.splitlines()) == 2
 
 
+# --- what is to be done ------------------------------------------------------------------
+
+
+def remedies(tree: Path, capsys: Output) -> dict[str, str]:
+    main(["check", "--root", str(tree), "--output", "json"])
+    found = json.loads(capsys.readouterr().out)
+    return {item["name"]: item["remedy"] for item in (*found["modules"], *found["sysctls"])}
+
+
+def test_nothing_that_is_told_of_a_tree_speaks_of_its_daemon(tree: Path, capsys: Output) -> None:
+    drifted(tree)
+    put(tree, "proc/modules", "")
+    daemon(State.FAILED)(tree)  # as an image of a running system has it
+    for command in ("check", "plan", "explain net.ipv4.ip_forward", "explain ip_vs_rr"):
+        out = " ".join(run(capsys, [*command.split(), "--root", str(tree)])[1].split())
+        assert f"for the next boot of this tree: ipvsd apply --persist --root {tree}" in out or command == "plan"
+        wrong = ("ipvsd status", "systemctl", "as root", "journalctl", "ipvsd.service tries")
+        assert [words for words in wrong if words in out] == []
+
+
+def test_the_status_below_a_root_does_not_ask_for_a_service_to_be_started(tree: Path, capsys: Output) -> None:
+    assert "systemctl" not in run(capsys, ["status", "--root", str(tree)])[2]
+
+
+def test_the_root_is_named_as_a_shell_takes_it(tmp_path: Path, capsys: Output) -> None:
+    tree = make_tree(tmp_path / "my image")
+    drifted(tree)
+    assert remedies(tree, capsys)["net.ipv4.ip_forward"].endswith(f"--root '{tree}'")
+
+
+@pytest.mark.parametrize("name", ["net.bridge.bridge-nf-call-iptables", "net.bridge.bridge-nf-call-ip6tables"])
+def test_a_bridge_sysctl_that_is_off_may_be_wanted_so(tree: Path, capsys: Output, name: str) -> None:
+    put_sysctl(tree, name, "0")
+    assert remedies(tree, capsys)[name].endswith("; if a network plugin wants it off, say 'bridgeNetfilter: false'")
+    put(tree, MAIN, f"sysctls: {{{name}: 1}}\n")
+    assert "bridgeNetfilter" not in remedies(tree, capsys)[name]
+
+
+def test_a_bridge_sysctl_that_is_fought_over_or_refused_may_be_wanted_so_too() -> None:
+    name = "net.bridge.bridge-nf-call-iptables"
+    for trouble in ({"contested": {name: "0"}}, {"refused": {name: 1}}):
+        kernel = FakeKernel(**trouble)
+        settle(kernel, parse([]), lambda _: None)
+        kernel.values[name] = "0"
+        done, _ = settle(kernel, parse([]), lambda _: None)
+        [remedy] = [finding.remedy for finding in done.after.sysctls if finding.name == name]
+        assert remedy.endswith("'bridgeNetfilter: false'")
+
+
 # --- apply ------------------------------------------------------------------------------
 
 

@@ -6,7 +6,7 @@ import json
 import shlex
 import time
 
-from ipvsd import configfiles, present, remedies, statusfile
+from ipvsd import advertisements, configfiles, present, remedies, statusfile
 from ipvsd.commands import text
 from ipvsd.config import Config
 from ipvsd.groups import collapsed
@@ -47,7 +47,7 @@ def make_report(root: str, config: Config, kernel: Kernel, plan: Plan) -> Report
         health=assess(told(plan), None, now),
         tally=EMPTY,
         ipvs=answer,
-        notes=notes(config.profiles, config.kube_proxy),
+        notes=(*notes(config.profiles, config.kube_proxy), *advertisements.notes(LinuxHost(root), plan)),
     )
 
 

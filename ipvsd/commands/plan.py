@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Optional
 
-from ipvsd import configfiles
+from ipvsd import advertisements, configfiles
 from ipvsd.commands import text
 from ipvsd.commands.check import fitted
 from ipvsd.health import required
@@ -19,7 +19,8 @@ from ipvsd.values import target
 
 def run(root: str, only: str | None, output: str, exit_code: bool) -> int:
     """Exit 0; with `exit_code`, 1 if there is anything to do, or anything required is not right."""
-    _, plan = look(LinuxHost(root), configfiles.load(root, only))
+    host = LinuxHost(root)
+    _, plan = look(host, configfiles.load(root, only))
     plan = fitted(plan, root)
     later = _later(plan)
     if output == "json":
@@ -27,6 +28,8 @@ def run(root: str, only: str | None, output: str, exit_code: bool) -> int:
         print(json.dumps([*actions, *(_later_values(finding) for finding in later)], indent=2))
     else:
         print("\n".join(_lines(plan, later)) or "nothing to do")
+        for note in advertisements.notes(host, plan):
+            print("\n".join(text.folded(f"note: {note}", "33")))
     open_work = plan.actions or any(required(finding) and not finding.right for finding in plan.findings)
     return 1 if exit_code and open_work else 0
 
