@@ -28,6 +28,8 @@ from ipvsd.model import (
 from ipvsd.profiles import PROFILES
 
 KUBE_IPVS = "kube-ipvs0"
+# The verdicts on a name of which no module needs to be.
+_NO_SIGN = (ModuleVerdict.ABSENT, ModuleVerdict.NO_SUPPORT, ModuleVerdict.TREE_GONE, ModuleVerdict.NO_INDEX)
 _MOST = 8  # candidates that are shown
 _EXAMPLE = "give a sysctl, a module or MODULE.PARAMETER, such as net.ipv4.ip_forward"
 
@@ -197,7 +199,7 @@ def _module(name: str, host: LinuxHost) -> Optional[Subject]:
     kernel = host.explain(host.kernel([module]), [module])
     live: Mapping[str, ModuleState] = host.modules([kernel.module(module)])
     found: ModuleFinding = verdicts.judge(WantedModule(module, Need.IF_SHIPPED, ""), Observed(kernel, live, {}))
-    there = found.verdict not in (ModuleVerdict.ABSENT, ModuleVerdict.NO_SUPPORT, ModuleVerdict.TREE_GONE)
+    there = found.verdict not in _NO_SIGN
     if not there and module not in spelling.modules():
         return None
     return Subject(Kind.MODULE, found.module, found.verdict.value, found.evidence)

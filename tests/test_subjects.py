@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 from ipvsd.cli import main
-from tests.trees import make_tree, put, put_sysctl
+from tests.fake_kernel import RELEASE
+from tests.trees import make_modules, make_tree, put, put_sysctl
 
 Output = pytest.CaptureFixture[str]
 
@@ -120,7 +122,7 @@ def test_an_interface_is_explained_with_what_is_held_of_it(tree: Path, capsys: O
 
 
 def test_a_module_that_only_this_kernel_knows_is_one(tree: Path, capsys: Output) -> None:
-    [index] = (tree / "lib/modules").glob("*/modules.dep")
-    index.write_text(f"{index.read_text()}extra/vendor_lb.ko:\n")
+    shutil.rmtree(tree / "lib/modules")
+    make_modules(tree, RELEASE, ("ip_vs", "vendor_lb"))
     assert main(["explain", "vendor_lb", "--root", str(tree)]) == 0
     assert capsys.readouterr().out.startswith("module vendor_lb: loadable, not held by ipvsd\n")
