@@ -173,12 +173,12 @@ class _Reader:
             "modules": self._each(self._module),
             "sysctls": self._each(self._sysctl),
         }
-        if not self._is_foreign(root):
+        if not self._is_foreign(root, known):
             self._mapping("", root, known)
 
-    def _is_foreign(self, root: Node) -> bool:
+    def _is_foreign(self, root: Node, known: Collection[str]) -> bool:
         """Complain if the document is another program's."""
-        if not isinstance(root, document.Mapping) or not {key.text for key, _ in root.items} & {"kind", "apiVersion"}:
+        if not isinstance(root, document.Mapping) or all(key.text in known for key, _ in root.items):
             return False
         from ipvsd import foreign
 
@@ -209,7 +209,8 @@ class _Reader:
     def _pairs(self, where: str, node: Node) -> Iterator[tuple[Scalar, Node]]:
         if not isinstance(node, document.Mapping):
             if not (isinstance(node, Scalar) and node.kind == "null"):
-                self._complain(where, node, f"must be a map, not {kind(node)}")
+                hint = "" if where else "write KEY: VALUE, with a space after the colon"
+                self._complain(where, node, f"must be a map, not {kind(node)}", hint)
             return
         seen: dict[str, int] = {}
         for key, item in node.items:

@@ -67,7 +67,7 @@ def parse(data: bytes) -> Optional[Node]:
         mark = error.problem_mark or error.context_mark
         problem = (error.problem or error.context or "is not YAML").replace("\n", " ")
         if r"'\t'" in problem:
-            raise DocumentError(mark.line + 1 if mark else 0, "not YAML: a tab (indent with spaces)") from None
+            raise DocumentError(mark.line + 1 if mark else 0, "not YAML: a tab (write spaces)") from None
         if problem == "but found another document":
             raise DocumentError(mark.line + 1 if mark else 0, "holds more than one document (keep one)") from None
         raise DocumentError(mark.line + 1 if mark else 0, f"not YAML: {problem}") from None

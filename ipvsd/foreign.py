@@ -32,8 +32,16 @@ _KEYS: Mapping[str, str] = {
     "conntrack": "kube-proxy's conntrack.min is 'sysctls: {net.netfilter.nf_conntrack_max: {atLeast: ...}}' here",
     "kubernetesversion": "it is 'kubeProxyVersion' here",
     "metricsbindaddress": "it is 'web: {listen: [ADDRESS:PORT]}' here",
+    "data": "a ConfigMap of Kubernetes is not read: write the keys of ipvsd.yaml(5)",
+    "metadata": "an object of Kubernetes is not read: write the keys of ipvsd.yaml(5)",
     "healthzbindaddress": "it is 'web: {listen: [ADDRESS:PORT]}' here",
 }
+# Keys by which a configuration of kube-proxy is known without its kind.
+_KUBE_PROXY = frozenset(
+    "bindAddress bindAddressHardFail clientConnection clusterCIDR configSyncPeriod conntrack detectLocalMode "
+    "enableProfiling featureGates healthzBindAddress hostnameOverride iptables ipvs logging metricsBindAddress mode "
+    "nftables nodePortAddresses oomScoreAdj portRange showHiddenMetricsForVersion udpIdleTimeout winkernel".split()
+)
 _CONNTRACK = "sysctls: {{net.netfilter.nf_conntrack_max: {{atLeast: {}}}}}"
 
 
@@ -45,15 +53,17 @@ def key(name: str) -> Optional[str]:
 def document(root: Node) -> Optional[str]:
     """Return what a document is if it is another program's, with how to say the same to ipvsd; or None."""
     said = dict(_scalars(root))
+    top = {key.text for key, _ in root.items} if isinstance(root, Map) else set()
+    if len(top & _KUBE_PROXY) > 1:
+        said.setdefault("kind", "KubeProxyConfiguration")
     if "kind" not in said and "apiVersion" not in said:
         return None
-    name = said.get("kind", "")
-    what = _KINDS.get(name, f"an object of Kubernetes ({said.get('apiVersion', '')} {name})".replace("( ", "("))
+    name, version = said.get("kind", ""), said.get("apiVersion", "")
+    what = _KINDS.get(name, f"an object of Kubernetes ({' '.join(filter(None, (version, name)))})")
     told = f"this is {what}, which ipvsd does not read"
     same = list(_same(said))
     if name == "KubeProxyConfiguration":
-        how = "; ".join(same) or "profiles: [kube-proxy-ipvs]"
-        return f"{told} (for the same, write: {how})"
+        return f"{told} (for the same, write: {'; '.join(same)})"
     return f"{told} (keep to the keys of ipvsd.yaml(5); of kube-proxy's, it needs ipvs.scheduler and ipvs.strictARP)"
 
 
@@ -81,8 +91,7 @@ def _scalars(node: Node, above: str = "") -> Iterator[tuple[str, str]]:
 
 def _same(said: Mapping[str, str]) -> Iterator[str]:
     mode = said.get("mode", "")
-    if mode:
-        yield f"profiles: [{_PROFILES.get(mode, '')}]"
+    yield f"profiles: [{_PROFILES.get(mode, '')}]" if mode else "profiles: [kube-proxy-ipvs] if its mode is ipvs"
     if said.get("ipvs.scheduler"):
         yield f"scheduler: {said['ipvs.scheduler']}"
     if said.get("ipvs.strictARP"):

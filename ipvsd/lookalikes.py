@@ -15,6 +15,9 @@ _INVISIBLE = "\u200b\u200c\u200d\u2060\u00ad\ufeff\u200e\u200f\u202a\u202b\u202c
 _ENDS = "\u2028\u2029\u0085"
 _COLONS = "\ufe55\ua789\u2236\ufe13\ufe30"
 _COMMAS = "\u3001\u060c"
+_BRACKETS = {**dict.fromkeys("\u3010\u3014\u3016", "'['"), **dict.fromkeys("\u3011\u3015\u3017", "']'")}
+_MORE_QUOTES = "\u300c\u300d\u300e\u300f"
+_STOPS = "\u3002\uff61\u2024"
 
 # What each stands in place of. They are parts of words to YAML.
 _MEANT: Mapping[str, str] = {
@@ -26,6 +29,9 @@ _MEANT: Mapping[str, str] = {
     **dict.fromkeys(_ENDS, "the end of the line"),
     **dict.fromkeys(_COLONS, "':'"),
     **dict.fromkeys(_COMMAS, "','"),
+    **_BRACKETS,
+    **dict.fromkeys(_MORE_QUOTES, "'\"'"),
+    **dict.fromkeys(_STOPS, "'.'"),
     **{chr(code): repr(chr(code - 0xFEE0)) for code in range(0xFF01, 0xFF5F)},  # the full-width forms of ASCII
 }
 _SIGN = re.compile(f"[{re.escape(''.join(_MEANT))}]")

@@ -108,7 +108,7 @@ def _judge_missing(wanted: WantedSysctl, observed: Observed) -> SysctlFinding:
     evidence = f"kernel {observed.kernel.release} has no such file in /proc/sys"
     if wanted.group == wanted.key:
         evidence = "nothing in /proc/sys fits the pattern"
-    return SysctlFinding(wanted, None, SysctlVerdict.UNSUPPORTED, evidence, remedies.UNSUPPORTED)
+    return SysctlFinding(wanted, None, SysctlVerdict.UNSUPPORTED, evidence, remedies.unsupported(wanted))
 
 
 def _judge_parameter(wanted: WantedSysctl, observed: Observed) -> SysctlFinding:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Callable, Optional, TypeVar
 
 from ipvsd import kconfig
@@ -60,6 +60,16 @@ def of_sysctl(wanted: WantedSysctl, remedy: str) -> str:
     """Return a remedy with what else may be the answer to a sysctl that is not as it is wanted."""
     by_profile = wanted.origin.startswith("profile ")
     return f"{remedy}{_PLUGIN}" if by_profile and wanted.key.startswith("net.bridge.") else remedy
+
+
+def unsupported(wanted: WantedSysctl, others: Collection[str] = ()) -> str:
+    """Return the remedy for a sysctl that this kernel does not have; `others` are those in the same directory."""
+    if wanted.origin.startswith("profile "):
+        return UNSUPPORTED
+    from ipvsd import spelling  # needed for what is missing, and nothing else
+
+    meant = spelling.like(wanted.key, others)
+    return f"did you mean {meant}? Else {UNSUPPORTED}" if meant and meant != wanted.key else UNSUPPORTED
 
 
 def fitted(plan: Plan, below: str, daemon: bool) -> Plan:

@@ -79,7 +79,9 @@ def _empty(node: Node) -> str:
 def _names(node: Node) -> tuple[str, ...]:
     if not isinstance(node, document.Sequence) or not node.items:
         raise SettingError(f"must be a list of modules, not {_empty(node)}", "such as [nf_tables, ip_tables]")
-    names = [formats.module_name(_text(item)) for item in node.items]
+    # null, 1 and no are texts to PyYAML's composer, too, and no names.
+    texts = [item.text if isinstance(item, Scalar) and item.kind == "str" else "" for item in node.items]
+    names = [formats.module_name(text) for text in texts]
     if None in names:
         raise SettingError(f"{shown(_text(node.items[names.index(None)]))} is no module name")
     return tuple(filter(None, names))
@@ -153,6 +155,8 @@ def value(node: Node) -> str:
     if not isinstance(node, Scalar) or node.kind not in ("str", "int", "float"):
         text = _text(node)
         hint = f'quote it: "{text}"' if text else 'quote it: "4096 131072 6291456"'
+        if isinstance(node, Scalar) and node.kind == "null":
+            hint = "write its value, or false to leave the sysctl alone"
         told = {**_TRUTH, **_OLD_TRUTH}.get(text.lower()) if kind(node) == "a truth value" else None
         if told is not None:
             hint = f"the kernel wants a number: {int(told)}{'' if told else '; false leaves the sysctl alone'}"
@@ -194,7 +198,8 @@ def _scheduler(node: Node) -> str:
 def _version(node: Node) -> Optional[tuple[int, int]]:
     if isinstance(node, Scalar) and node.kind == "null":
         return None
-    match = re.match(r"v?([0-9]{1,3})\.([0-9]{1,3})(?:\.[0-9A-Za-z.+-]{1,40})?\Z", _text(node))
+    number = "(0|[1-9][0-9]{0,2})"
+    match = re.match(rf"v?{number}\.{number}(?:\.{number}(?:[-+][0-9A-Za-z.+-]{{1,40}})?)?\Z", _text(node))
     if not match:
         whole = re.match(r"v?(?:1\.)?([0-9]{2})\Z", _text(node))
         hint = f'did you mean "1.{whole[1]}"?' if whole else 'such as "1.30"'

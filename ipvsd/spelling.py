@@ -100,7 +100,7 @@ def _closest(word: str, known: Iterable[str]) -> Optional[str]:
 
 def scheduler(text: str) -> Optional[str]:
     """Return the scheduler that somebody may have meant, or None."""
-    plain = re.sub(r"^ipvs(?=.)", "", _plain(text))
+    plain = re.sub(r"^ipvs(?=.)", "", _plain(re.sub(r"\.ko(\.[a-z]+)?$", "", text.strip())))
     if plain in SCHEDULERS:
         return plain
     words = {**_SCHEDULERS, **{name: name for name in SCHEDULERS if len(name) > 2}}
@@ -157,11 +157,15 @@ def called(word: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-def like(name: str) -> Optional[str]:
-    """Return what somebody may have meant by a name that stands for nothing; this is no more than a guess."""
+def like(name: str, others: Collection[str] = ()) -> Optional[str]:
+    """Return what somebody may have meant by a name that stands for nothing; this is no more than a guess.
+
+    `others` are sysctls that this kernel has in the same directory.
+    """
+    near = nearest(name.rpartition(".")[2], {other.rpartition(".")[2]: None for other in others}, _GUESS)
     certain = sysctl(name) if "." in name else module(name)
-    if certain:
-        return certain
+    if certain or near:
+        return certain or f"{name.rpartition('.')[0]}.{near}"
     leaves = {leaf: directory for directory, names in _directories().items() for leaf in names}
     leaf = name.rpartition(".")[2]
     close = leaf if leaf in leaves else nearest(leaf, leaves, _GUESS)

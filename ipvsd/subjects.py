@@ -152,7 +152,7 @@ def _dotted(name: str, host: LinuxHost) -> Subject:
             return Subject(Kind.PARAMETER, parameter, None, f"/sys/module/{module} shows no such parameter")
     release = host.kernel(()).release
     if not spelling.is_known(sysctl):
-        meant = spelling.like(sysctl)
+        meant = spelling.like(sysctl, host.expand(f"{sysctl.rpartition('.')[0]}.*"))
         hint = f"did you mean {meant}?" if meant else f"list those of this kernel: ls /proc/sys/{_directory(sysctl)}"
         raise NoNameError(f"is no sysctl that kernel {release} has, or that is known ({hint})")
     return Subject(Kind.SYSCTL, sysctl, None, f"kernel {release} has no such file in /proc/sys")

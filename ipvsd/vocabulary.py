@@ -137,6 +137,22 @@ SYSCTLS: Mapping[str, str] = {
         rps_default_mask rps_sock_flow_entries skb_defer_max somaxconn tstamp_allow_data txrehash warnings
         wmem_default wmem_max xfrm_acq_expires xfrm_aevent_etime xfrm_aevent_rseqth xfrm_larval_drop
     """,
+    "net.mptcp": """
+        add_addr_timeout add_addr_v6_port_drop allow_join_initial_addr_port available_path_managers
+        available_schedulers blackhole_timeout checksum_enabled close_timeout enabled path_manager pm_type scheduler
+        stale_loss_cnt syn_retrans_before_tcp_fallback
+    """,
+    "fs.inotify": """
+        max_queued_events max_user_instances max_user_watches
+    """,
+    "fs.epoll": """
+        max_user_watches
+    """,
+    "user": """
+        max_cgroup_namespaces max_fanotify_groups max_fanotify_marks max_inotify_instances max_inotify_watches
+        max_ipc_namespaces max_mnt_namespaces max_net_namespaces max_pid_namespaces max_time_namespaces
+        max_user_namespaces max_uts_namespaces
+    """,
     "net.unix": """
         max_dgram_qlen
     """,

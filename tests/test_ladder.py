@@ -14,9 +14,9 @@ PACKAGE = Path(__file__).parent.parent / "ipvsd"
 
 # One list, the lowest first. A module may import what stands before it.
 LADDER = """
-    model report globs formats sysctls procsys profiles values modprobe_d moduleindex install_command modprobe kconfig
+    model report globs formats sysctls procsys profiles vocabulary spelling values modprobe_d moduleindex install_command modprobe kconfig
     formernames packages remedies verdicts planner restraint contention groups health cgroups assembly hook evidence
-    vocabulary spelling lookalikes document foreign settings config effective configfiles desire
+    lookalikes document foreign settings config effective configfiles desire
     wake rooted compression moduletree kmod obstacles host advertisements bpf capabilities hugepages writers reconcile
     persist preflight tally table journal configured notices narrate reflex
     watch watch.inotify watch.sysctls watch.uevents watch.units watch.ring
@@ -29,10 +29,10 @@ LADDER = """
 """.split()
 
 PURE = """
-    model report globs formats sysctls procsys profiles values modprobe_d moduleindex install_command modprobe kconfig
+    model report globs formats sysctls procsys profiles vocabulary spelling values modprobe_d moduleindex install_command modprobe kconfig
     formernames packages remedies verdicts planner restraint contention
     groups health cgroups assembly hook evidence
-    vocabulary spelling lookalikes rivals rivals.ini defaults
+    lookalikes rivals rivals.ini defaults
 """.split()
 
 ALLOWED_IN_PURE = {

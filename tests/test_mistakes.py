@@ -263,7 +263,7 @@ def test_a_key_of_kube_proxy_is_answered_with_ours(text: str, hint: str) -> None
             "s\u0441heduler: rr",
             "f:2: unknown key 's\u0441heduler' (U+0441 (CYRILLIC SMALL LETTER ES) is no letter of a key",
         ),
-        ("startup:\n\tmode: strict", "f:3: not YAML: a tab (indent with spaces)"),
+        ("startup:\n\tmode: strict", "f:3: not YAML: a tab (write spaces)"),
         ("scheduler:rr", "f:2: "),
         ("scheduler: r\x07r", "f:2: has the character U+0007, which YAML forbids"),
     ],

@@ -245,6 +245,25 @@ def test_the_root_is_named_as_a_shell_takes_it(tmp_path: Path, capsys: Output) -
     assert remedies(tree, capsys)["net.ipv4.ip_forward"].endswith(f"--root '{tree}'")
 
 
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("net.ipv4.conf.eth0.forward", "net.ipv4.conf.eth0.forwarding"),
+        ("net.ipv4.vs.expire_nodest", "net.ipv4.vs.expire_nodest_conn"),
+        ("net.ipv4.conntrack", "net.ipv4.vs.conntrack"),
+        ("vendor.special.knob_on", "vendor.special.knob_one"),
+        ("net.ipv4.quite_unlike_any", None),
+    ],
+)
+def test_a_sysctl_that_this_kernel_lacks_is_told_with_one_that_is_like_it(
+    tree: Path, capsys: Output, typed: str, meant: str | None
+) -> None:
+    put_sysctl(tree, "vendor.special.knob_one", "1")
+    put(tree, MAIN, f"sysctls: {{{typed}: 1}}\n")
+    remedy = remedies(tree, capsys)[typed]
+    assert remedy.startswith(f"did you mean {meant}? Else drop the key" if meant else "drop the key from the conf")
+
+
 @pytest.mark.parametrize("name", ["net.bridge.bridge-nf-call-iptables", "net.bridge.bridge-nf-call-ip6tables"])
 def test_a_bridge_sysctl_that_is_off_may_be_wanted_so(tree: Path, capsys: Output, name: str) -> None:
     put_sysctl(tree, name, "0")

@@ -13,7 +13,7 @@ from ipvsd.groups import collapsed
 from ipvsd.health import assess
 from ipvsd.host import LinuxHost
 from ipvsd.ipvs import ask
-from ipvsd.model import Kernel, Plan
+from ipvsd.model import Kernel, Plan, SysctlFinding, SysctlVerdict
 from ipvsd.narrate import told
 from ipvsd.profiles import notes
 from ipvsd.reconcile import look
@@ -53,7 +53,15 @@ def make_report(root: str, config: Config, kernel: Kernel, plan: Plan) -> Report
 
 def fitted(plan: Plan, root: str) -> Plan:
     """Return the plan with remedies for a person at this node, or at this tree."""
-    below = "" if root == "/" else shlex.quote(root)
+    below, host = "" if root == "/" else shlex.quote(root), LinuxHost(root)
+
+    def suggested(finding: SysctlFinding) -> SysctlFinding:
+        if finding.verdict is not SysctlVerdict.UNSUPPORTED or finding.wanted.group:
+            return finding
+        beside = host.expand(f"{finding.name.rpartition('.')[0]}.*")
+        return finding._replace(remedy=remedies.unsupported(finding.wanted, beside))
+
+    plan = plan._replace(sysctls=tuple(map(suggested, plan.sysctls)))
     return remedies.fitted(plan, below, daemon=not below and statusfile.read(root) is not None)
 
 
