@@ -17,7 +17,6 @@ from ipvsd.profiles import PROFILES, SCHEDULERS
 _SCHEDULERS: Mapping[str, str] = {
     "roundrobin": "rr",
     "robin": "rr",
-    "default": "rr",
     "weightedroundrobin": "wrr",
     "weightedrr": "wrr",
     "leastconnection": "lc",

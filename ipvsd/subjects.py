@@ -148,6 +148,9 @@ def _dotted(name: str, host: LinuxHost) -> Subject:
         known, reading = host.kernel([module]), host.read_parameter(parameter).reading
         if isinstance(reading, str):
             return Subject(Kind.PARAMETER, parameter, reading, f"is {reading!r}")
+        near = next((item for item in spelling.PARAMETERS if spelling.misspelt(parameter, item)), None)
+        if near:
+            raise NoNameError(f"is no parameter that /sys/module/{module} shows (did you mean {near}?)")
         if module in known.loadable | known.built_in or parameter in spelling.PARAMETERS:
             return Subject(Kind.PARAMETER, parameter, None, f"/sys/module/{module} shows no such parameter")
     release = host.kernel(()).release
@@ -175,7 +178,7 @@ def _short(name: str, plan: Plan, host: LinuxHost) -> Subject:
     if names:
         more = f" and {len(names) - _MOST} more" if len(names) > _MOST else ""
         raise NoNameError(f"stands for {', '.join(names[:_MOST])}{more} (give one of them)")
-    meant = spelling.like(name)
+    meant = spelling.like(name) or spelling.nearest(name, [KUBE_IPVS], 0.8)
     hint = f"did you mean {meant}?" if meant else _EXAMPLE
     if name in PROFILES:
         hint = f"of the profile, 'ipvsd profile show {name}' tells all"

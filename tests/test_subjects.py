@@ -85,6 +85,9 @@ def test_a_name_that_people_use_is_understood_and_said(
         ("xyzzy", "no interface (give a sysctl, a module or MODULE.PARAMETER, such as net.ipv4.ip_forward)"),
         ("net.ipv4.ip\u2010forward", "is no name of anything (give "),
         ("all", "no module"),
+        ("default", "no module"),
+        ("nf_conntrack.hashsiz", "(did you mean nf_conntrack.hashsize?)"),
+        ("kube-ipvs1", "(did you mean kube-ipvs0?)"),
     ],
 )
 def test_a_name_of_nothing_or_of_several_things_is_refused_with_those_that_may_be_meant(

@@ -11,6 +11,7 @@ from ipvsd import configfiles, present
 from ipvsd.commands import text
 from ipvsd.explain import Explanation, explain
 from ipvsd.rivals import WHEN, Effect, Setting
+from ipvsd.settings import shown
 from ipvsd.subjects import NoNameError
 
 EX_USAGE = 64
@@ -23,7 +24,7 @@ def run(root: str, only: Optional[str], output: str, name: str) -> int:
     try:
         found = explain(root, configfiles.load(root, only), name)
     except NoNameError as error:
-        print(f"ipvsd: cannot explain {name!r}: {error}", file=sys.stderr)
+        print(f"ipvsd: cannot explain {shown(name)}: {error}", file=sys.stderr)
         return EX_USAGE
     document = _document(found)
     print(json.dumps(document, indent=2) if output == "json" else "\n".join(_lines(_printable(document))))
