@@ -144,7 +144,7 @@ def _hindrance(
         return Obstacle(Cause.FILE_GONE, step.module, step.file)
     packed = tree.packed(step.file)
     if packed:
-        return Obstacle(Cause.COMPRESSION, step.module, step.file, packed)
+        return Obstacle(Cause.COMPRESSION, step.module, step.file, detail=packed)
     for needed in step.needs:
         if needed not in loaded:
             return hindered.get(needed) or _forgotten(step, tree)
@@ -168,7 +168,7 @@ def _bad_option(module: str, parameter: str, said: Settings) -> Obstacle:
     for item in said.options_of(module):
         if (parameter, None) in modprobe_d.parameters(item.rest):
             return _of_line(Cause.OPTIONS, module, item, parameter)
-    return Obstacle(Cause.OPTIONS, module, parameter)
+    return Obstacle(Cause.OPTIONS, module, parameter, detail=parameter)
 
 
 def _of_line(cause: Cause, module: str, line: Directive, detail: str = "") -> Obstacle:

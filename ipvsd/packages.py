@@ -28,6 +28,8 @@ def _package(distributions: str, release: str, advice: str, source: str) -> Pack
 _ANY = ".*"
 _EL = "rhel centos rocky almalinux ol"
 _ARCH = r"(?:x86_64|aarch64|ppc64le|s390x|riscv64)"
+# Kernels of EL 8, 9 and 10; those of ELRepo have other versions.
+_OF_EL = r"(?:4\.18\.0|5\.14\.0|6\.12\.0)-[0-9.]+\.el(?:8|9|1[0-9])(?:_[0-9]+)?(?:\.[0-9.]+)?"
 # What Debian's own kernels are called: 6.1.0-50-cloud-amd64, 6.12.43+deb13-amd64, 6.12.9+bpo-amd64.
 _DEBIAN = (
     r"[0-9]+\.[0-9]+(?:\.[0-9]+)?(?:-[0-9]+|-0\.(?:deb|bpo)[0-9.]*|\+(?:deb[0-9]+|bpo|unreleased))*"
@@ -72,7 +74,7 @@ PACKAGES = (
         "dnf install kernel-uek-modules-extra-{release}", "k3s-ansible#531; Oracle's release notes of UEK 7 and 8",
     ),
     _package(
-        _EL, r"(.*\.el(?:8|9|1[0-9])(?:_[0-9]+)?\." + _ARCH + r")\+(rt|64k|debug|rt-64k)",
+        _EL, rf"({_OF_EL}\.{_ARCH})\+(rt|64k|debug|rt-64k)",
         "dnf install kernel-{2}-modules-extra-{1}", "gitlab.com/redhat/centos-stream/rpms/kernel: kernel.spec",
     ),
     _package(
@@ -80,11 +82,12 @@ PACKAGES = (
         "RHEL 8 for Real Time: kernel-rt.spec",
     ),
     _package(
-        _EL, r"(?!.*uek).*\.el(?:8|9|1[0-9])(?:_[0-9]+)?(?:\.[a-z0-9_]+)*\." + _ARCH,
+        _EL, rf"{_OF_EL}\.{_ARCH}",
         "dnf install kernel-modules-extra-{release}", "kops#18724: EL 10; kernel.spec of EL 8 to 10",
     ),
     _package(
-        "fedora", r".*\.fc[0-9]+\." + _ARCH, "dnf install kernel-modules-extra-{release}",
+        "fedora", r"[0-9.]+-(?:[0-9]+|0\.rc[0-9]+\.[0-9a-z.]+)\.fc[0-9]+\." + _ARCH,
+        "dnf install kernel-modules-extra-{release}",
         "src.fedoraproject.org/rpms/kernel: kernel-modules-extra requires kernel-modules",
     ),
     _package(
@@ -123,19 +126,19 @@ _DPKG = ("debian", "ubuntu", "raspbian", "linuxmint", "pop", "devuan", "kali", "
 
 def advice(kernel: Kernel) -> str:
     """Return what brings the modules of a kernel; where that is not known, it says so."""
-    for package in PACKAGES:
-        match = re.match(package.release, kernel.release) if kernel.distribution in package.distributions else None
-        if match:
-            groups = {str(number): text or "" for number, text in enumerate(match.groups(), 1)}
-            return package.advice.format(
-                "", *groups.values(),
-                release=kernel.release,
-                distribution=kernel.distribution,
-                debian=_debian(kernel.release),
-                proxmox=_proxmox(kernel.release),
-                arch="linux-" + next((name for name in ("lts", "zen", "hardened") if name in kernel.release), ""),
-            )  # fmt: skip
-    return _unknown(kernel)
+    package, release = known(kernel), kernel.release
+    if package is None:
+        return _unknown(kernel)
+    match = re.match(package.release, release)
+    groups = match.groups() if match else ()
+    return package.advice.format(
+        "", *groups,
+        release=release,
+        distribution=kernel.distribution,
+        debian=_debian(release),
+        proxmox=_proxmox(release),
+        arch="linux-" + next((name for name in ("lts", "zen", "hardened") if name in release), ""),
+    )  # fmt: skip
 
 
 def known(kernel: Kernel) -> Optional[Package]:

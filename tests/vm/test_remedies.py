@@ -1,0 +1,148 @@
+"""Remedies carried out as they are told, each after its trouble was made on a real kernel.
+
+Those that are not carried out here: packages to install and kernels to run (there is no network), what is to be done
+on a host (its kernel is none of the bench's), signatures (nobody has the key), and `wait`. tests/test_remedies.py has
+the list.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.vm.node import Journal, Node
+
+CONF = "/etc/modprobe.d/bench.conf"
+FAST = "interval: 2s\n"
+IPVS = "ip_vs_sh ip_vs_wrr ip_vs_rr ip_vs"
+OTHERS = "ip_set nft_ct nf_nat nf_conntrack nf_defrag_ipv6"
+
+
+@pytest.fixture(autouse=True)
+def _looks_often(node: Node, journal: Journal) -> Iterator[None]:
+    journal.expect(r"module \S+( \(not required\))? (blacklisted|overridden|bad options|no index|file gone|absent): ")
+    journal.expect(r"module \S+ (failed|refused: modules_disabled): ")
+    journal.expect(r"\S+( \(not required\))? (pending|unsupported|wrong|refused)")
+    journal.expect(r"failed: ")
+    with node.configured(FAST):
+        yield
+        node.run(f"rm -f {CONF}; depmod")
+        node.run("systemctl reset-failed ipvsd; systemctl restart ipvsd")
+        node.until(lambda: node.run("ipvsd status").code == 0, "right again", 90)
+
+
+def emptied(node: Node) -> None:
+    """Stop the daemon, and have nothing of IPVS and of connection tracking in the kernel."""
+    node.run("systemctl stop ipvsd keepalived nftables; nft flush ruleset; ipvsadm -C", check=False)
+    for _ in range(4):
+        node.run(f"for name in {IPVS} {OTHERS}; do rmmod $name; done", check=False)
+    loaded = node.run("cut -d' ' -f1 /proc/modules").out.split()
+    left = sorted({"ip_vs", "nf_conntrack", "nf_defrag_ipv6"} & set(loaded))
+    assert left == [], node.run("cat /proc/modules").out
+
+
+def answers(node: Node) -> tuple[int, int, str, str]:
+    """Return the exit codes of preflight and of apply, and what check and explain say of ip_vs."""
+    preflight = node.run("ipvsd preflight --kernel $(uname -r)", check=False)
+    check = node.run("ipvsd check", check=False)
+    explain = node.run("ipvsd explain ip_vs", check=False)
+    apply = node.run("ipvsd apply", check=False)
+    return preflight.code, apply.code, " ".join(f"{preflight.out} {check.out}".split()), " ".join(explain.out.split())
+
+
+def test_a_dependency_that_is_blacklisted_is_loaded_all_the_same(node: Node) -> None:
+    emptied(node)
+    node.run(f"echo 'blacklist nf_conntrack' > {CONF}")
+    preflight, apply, said, _ = answers(node)
+    assert (preflight, apply) == (0, 0), said
+    assert node.live("nf_conntrack")
+    assert "blacklisted, and yet loaded for ip_vs" in said
+
+
+@pytest.mark.parametrize("command", ["/bin/true", "/bin/false", "logger no"])
+def test_a_dependency_that_an_install_line_keeps_out(node: Node, command: str) -> None:
+    emptied(node)
+    line = f"install nf_defrag_ipv6 {command}"
+    node.run(f"echo '# bench' > {CONF}; echo '{line}' >> {CONF}")
+    preflight, apply, said, explained = answers(node)
+    assert (preflight, apply) == (1, 1), said
+    assert f"ip_vs overridden: needs nf_defrag_ipv6: {CONF}:2: {line}" in said
+    assert f"remove '{line}' from {CONF}" in explained
+    node.run(f"sed -i 2d {CONF}")
+    assert node.run("ipvsd apply", check=False).code == 0
+
+
+def test_an_install_line_that_loads_the_dependency_is_no_trouble(node: Node) -> None:
+    emptied(node)
+    node.run(f"echo 'install nf_defrag_ipv6 /sbin/modprobe -i nf_defrag_ipv6 && logger loaded' > {CONF}")
+    preflight, apply, said, _ = answers(node)
+    assert (preflight, apply) == (0, 0), said
+
+
+@pytest.mark.parametrize(
+    ("line", "parameter"),
+    [
+        ("options nf_conntrack hashsize = 262144", "hashsize"),
+        ("options nf_conntrack acct = 1", ""),  # of type bool: it needs no value, and what it does not know is ignored
+        ("options nf_conntrack no_such_parameter = 1", ""),
+        ("options ip_vs conn_tab_bits", "conn_tab_bits"),
+    ],
+)
+def test_options_with_blanks(node: Node, line: str, parameter: str) -> None:
+    emptied(node)
+    node.run(f"echo '{line}' > {CONF}")
+    module = line.split()[1]
+    tried = node.run(f"modprobe {module}", check=False)
+    node.run(f"rmmod {module}", check=False)
+    preflight, apply, said, explained = answers(node)
+    assert (tried.code, preflight, apply) == ((1, 1, 1) if parameter else (0, 0, 0)), (tried, said)
+    if parameter:
+        assert "Invalid argument" in tried.err
+        assert f"{CONF}:1: {line}: the kernel takes {parameter} for a parameter without a value" in said
+        assert f"write {parameter}=VALUE without blanks in {CONF}" in explained
+        node.run(f"echo 'options {module} {parameter}=12' > {CONF}")
+        assert node.run("ipvsd apply", check=False).code == 0
+
+
+def test_a_tree_without_an_index(node: Node) -> None:
+    emptied(node)
+    node.run("rm /lib/modules/$(uname -r)/modules.*.bin /lib/modules/$(uname -r)/modules.dep")
+    preflight, apply, said, _ = answers(node)
+    assert (preflight, apply) == (1, 1), said
+    remedy = f"run 'depmod -a {node.run('uname -r').out.strip()}'"
+    assert "ip_vs no index: " in said
+    assert remedy in said
+    node.run(remedy.removeprefix("run '").removesuffix("'"))
+    assert node.run("ipvsd apply", check=False).code == 0
+
+
+def test_a_dependency_whose_file_is_gone(node: Node) -> None:
+    emptied(node)
+    file = node.run("modinfo -n nf_defrag_ipv6").out.strip()
+    node.run(f"mv {file} /root/")
+    preflight, apply, said, _ = answers(node)
+    node.run(f"mv /root/{file.rpartition('/')[2]} {file}")  # there is no network here: what a package brings
+    assert (preflight, apply) == (1, 1), said
+    assert "ip_vs file gone: needs nf_defrag_ipv6: modules.dep lists" in said
+    assert "apt install --reinstall linux-" in said
+    assert node.run("ipvsd apply", check=False).code == 0
+
+
+def test_a_kernel_that_takes_no_modules_after_sysctl_d(node: Node) -> None:
+    node.run("echo 'kernel.modules_disabled = 1' > /etc/sysctl.d/99-bench.conf; systemctl disable ipvsd")
+    node.machine.reboot()
+    node.machine.booted()
+    said = " ".join(node.run("ipvsd check", check=False).out.split())
+    assert "refused: modules_disabled" in said
+    assert "run 'ipvsd apply --persist' and reboot: modules-load.d is applied before sysctl.d" in said
+    node.run("ipvsd apply --persist", check=False)
+    node.machine.reboot()
+    node.machine.booted()
+    after = node.run("ipvsd check", check=False)
+    node.run("rm -f /etc/sysctl.d/99-bench.conf /etc/modules-load.d/ipvsd.conf /etc/modprobe.d/ipvsd.conf")
+    node.run("rm -f /etc/sysctl.d/90-ipvsd.conf; systemctl enable ipvsd")
+    node.machine.reboot()
+    node.machine.booted()
+    node.until(lambda: node.live("ip_vs_sh"), "live after the reboot")
+    assert after.code == 0, after.out
