@@ -21,7 +21,7 @@ OTHERS = "ip_set nft_ct nf_nat nf_conntrack nf_defrag_ipv6"
 
 @pytest.fixture(autouse=True)
 def _looks_often(node: Node, journal: Journal) -> Iterator[None]:
-    journal.expect(r"module \S+( \(not required\))? (blacklisted|overridden|bad options|no index|file gone|absent): ")
+    journal.expect(r"module \S+( \(not required\))? (blacklisted|overridden|bad options|no index|file gone|absent|merged): ")
     journal.expect(r"module \S+ (failed|refused: modules_disabled): ")
     journal.expect(r"\S+( \(not required\))? (pending|unsupported|wrong|refused)")
     journal.expect(r"failed: ")
@@ -57,7 +57,7 @@ def test_a_dependency_that_is_blacklisted_is_loaded_all_the_same(node: Node) -> 
     preflight, apply, said, _ = answers(node)
     assert (preflight, apply) == (0, 0), said
     assert node.live("nf_conntrack")
-    assert "blacklisted, and yet loaded for ip_vs" in said
+    assert "nf_conntrack loadable not loaded; blacklisted, and yet loaded for ip_vs" in said
 
 
 @pytest.mark.parametrize("command", ["/bin/true", "/bin/false", "logger no"])
@@ -146,3 +146,12 @@ def test_a_kernel_that_takes_no_modules_after_sysctl_d(node: Node) -> None:
     node.machine.booted()
     node.until(lambda: node.live("ip_vs_sh"), "live after the reboot")
     assert after.code == 0, after.out
+
+
+def test_a_name_that_the_kernel_gave_up(node: Node) -> None:
+    with node.configured(f"{FAST}modules: {{nf_conntrack_ipv4: {{}}}}\n"):
+        node.until(lambda: node.finding("nf_conntrack_ipv4")["verdict"] == "merged", "told as merged")
+        remedy = node.finding("nf_conntrack_ipv4")["remedy"]
+    assert remedy == "name nf_conntrack in its place"
+    with node.configured(f"{FAST}modules: {{{remedy.split()[1]}: {{}}}}\n"):
+        node.until(lambda: node.run("ipvsd status").code == 0, "right with the name that took it over")
