@@ -6,7 +6,7 @@ import enum
 import re
 
 # A command ends at one of these, outside of quotes; braces and the words of a condition are no commands.
-_ENDS = r"[;&|\n()]+"
+_ENDS = r"[;&|\n()`]+"
 _ASSIGNMENT = r"[A-Za-z_][A-Za-z0-9_]*="
 _PASSED_OVER = ("{", "}", "!", "if", "then", "else", "elif", "fi", "do", "done", "while", "exec", "command", "sudo")
 _LOADERS = ("modprobe", "insmod", "kmod")

@@ -126,7 +126,7 @@ class Obstacles:
             signs.update(self._functional([name for name in absent if name not in there]))
         absent = [name for name in absent if name not in signs]
         strays = self._strays.look(tree.place, absent)
-        packed = {name: tree.packed(file) for name, file in strays.found.items()}
+        packed = {name: tree.unreadable(file) for name, file in strays.found.items()}
         return kernel._replace(
             built_in=kernel.built_in | frozenset(signs),
             set_in=signs,

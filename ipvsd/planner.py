@@ -113,7 +113,9 @@ def _judge_missing(wanted: WantedSysctl, observed: Observed) -> SysctlFinding:
 
 def _judge_parameter(wanted: WantedSysctl, observed: Observed) -> SysctlFinding:
     seen = observed.parameters.get(wanted.key, Parameter(MISSING))
-    finding = judge(wanted, seen.reading, observed)
+    # It lies in /sys, whatever became of /proc/sys.
+    elsewhere = observed._replace(kernel=observed.kernel._replace(read_only=frozenset()))
+    finding = judge(wanted, seen.reading, elsewhere)
     if finding.verdict is SysctlVerdict.UNSUPPORTED:
         return finding._replace(evidence=f"/sys/module/{wanted.provider} shows no such parameter")
     if finding.verdict is not SysctlVerdict.WRONG or seen.writable:

@@ -79,12 +79,12 @@ def _seen(name: str, observed: Observed) -> tuple[ModuleVerdict, str]:
         return V.BUILT_IN, kernel.set_in.get(name) or (
             f"{tree}/modules.builtin" if kernel.modular else "built into a kernel without modules"
         )
-    if not kernel.modular:
-        return V.NO_SUPPORT, "there is no /proc/modules"
     if state is not None:
         return V.LOADING if state is ModuleState.COMING else V.UNLOADING, f"/proc/modules: {state.value}"
     if name in kernel.unset:
         return V.NOT_BUILT, f"the configuration of kernel {kernel.release} {kernel.unset[name]}"
+    if not kernel.modular:
+        return V.NO_SUPPORT, "there is no /proc/modules"
     if name not in kernel.loadable:
         from ipvsd import formernames  # a table that only what is missing needs
 

@@ -22,6 +22,7 @@ from ipvsd.install_command import Effect, effect
         ("/sbin/modprobe -i ip_vs $CMDLINE_OPTS && logger loaded", Effect.LOADS),
         ("logger x; exec modprobe -i $MODPROBE_MODULE", Effect.LOADS),
         ("insmod /lib/modules/x/kernel/ip_vs.ko.xz", Effect.LOADS),
+        ("echo `modprobe -i ip_vs`", Effect.LOADS),
         ("A=1 /usr/local/sbin/load-ipvs", Effect.UNKNOWN),
         ("sh -c 'modprobe -i ip_vs'", Effect.UNKNOWN),
     ],

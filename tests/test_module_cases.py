@@ -380,3 +380,22 @@ def test_modules_disabled_has_a_remedy_that_works(tree: Path, ask: Ask) -> None:
     _, found = ask("check")
     assert found["ip_vs"].verdict == "refused: modules_disabled"
     assert found["ip_vs"].remedy.startswith("run 'ipvsd apply --persist' and reboot")
+
+
+def test_a_kernel_without_modules_that_left_it_out(tree: Path, ask: Ask) -> None:
+    running(tree, "6.6.0-x", "debian")
+    (tree / "proc/modules").unlink()
+    (tree / "proc/config.gz").write_bytes(configuration("CONFIG_NETFILTER=y", "# CONFIG_IP_VS is not set"))
+    _, found = ask("check")
+    assert (found["ip_vs"].verdict, found["br_netfilter"].verdict) == ("not built", "no module support")
+
+
+def test_a_parameter_is_no_part_of_proc_sys(tree: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    put(tree, "proc/self/mountinfo", MOUNTS)
+    put(tree, "etc/ipvsd/ipvsd.yaml", "modules: {nf_conntrack: {parameters: {hashsize: 1000}}}\n")
+    put(tree, "proc/modules", "nf_conntrack 1 0 - Live 0x0\n")
+    put(tree, "sys/module/nf_conntrack/parameters/hashsize", "16\n")
+    main(["check", "--root", str(tree), "--output", "json"])
+    (found,) = json.loads(capsys.readouterr().out)["parameters"]
+    assert found["verdict"] in ("wrong", "needs a reload")
+    assert "/proc/sys" not in found["evidence"]

@@ -13,6 +13,7 @@ from ipvsd.moduleindex import DamagedError, ModuleIndex
 from tests.trees import write_index
 
 KEYS = st.text("ab*?[]_1", min_size=1, max_size=6)
+NAMES = st.text("ab]_1", min_size=1, max_size=6)  # with a wildcard in the name libkmod finds a pattern twice
 
 
 def index(path: Path, values: dict[str, list[str]]) -> ModuleIndex:
@@ -34,7 +35,7 @@ def test_patterns_that_fit_are_found_in_the_order_of_their_priority(tmp_path: Pa
     assert found.matching("net") == []
 
 
-@given(st.dictionaries(KEYS, st.just(["x"]), max_size=8), KEYS)
+@given(st.dictionaries(KEYS, st.just(["x"]), max_size=8), NAMES)
 def test_every_pattern_that_fits_is_found(
     tmp_path_factory: pytest.TempPathFactory, keys: dict[str, list[str]], name: str
 ) -> None:

@@ -21,7 +21,8 @@ OTHERS = "ip_set nft_ct nf_nat nf_conntrack nf_defrag_ipv6"
 
 @pytest.fixture(autouse=True)
 def _looks_often(node: Node, journal: Journal) -> Iterator[None]:
-    journal.expect(r"module \S+( \(not required\))? (blacklisted|overridden|bad options|no index|file gone|absent|merged): ")
+    journal.expect(r"module \S+( \(not required\))? (blacklisted|overridden|bad options|no index): ")
+    journal.expect(r"module \S+( \(not required\))? (file gone|absent|merged): ")
     journal.expect(r"module \S+ (failed|refused: modules_disabled): ")
     journal.expect(r"\S+( \(not required\))? (pending|unsupported|wrong|refused)")
     journal.expect(r"failed: ")
