@@ -16,7 +16,7 @@ from ipvsd import globs
 
 _MAGIC, _MAJOR = 0xB007F457, 2
 _PREFIX, _VALUES, _CHILDREN, _OFFSET = 1 << 31, 1 << 30, 1 << 29, (1 << 28) - 1
-_DEEPEST = 4096  # bytes of a key; a damaged file may lead round in circles
+_DEEPEST = 400  # nodes above each other; keys have some hundred bytes, and most nodes more than one of them
 _WILD = b"*?["
 
 
@@ -25,10 +25,10 @@ class DamagedError(ValueError):
 
 
 class _Node:
-    __slots__ = ("_children", "_data", "_first", "_last", "prefix", "values")
+    __slots__ = ("_children", "_data", "_first", "_last", "offset", "prefix", "values")
 
     def __init__(self, data: bytes, offset: int) -> None:
-        at = offset & _OFFSET
+        self.offset = at = offset & _OFFSET
         self.prefix = b""
         if offset & _PREFIX:
             end = data.index(b"\0", at)
@@ -103,10 +103,11 @@ class ModuleIndex:
 
     def _matching(self, key: bytes) -> Iterator[tuple[int, bytes]]:
         node, at = self._top(), 0
+        seen: set[int] = set()
         while node is not None:
             for index, byte in enumerate(node.prefix):
                 if byte in _WILD:
-                    yield from _below(node, index, b"", key[at + index :])
+                    yield from _below(node, index, b"", key[at + index :], seen)
                     return
                 if key[at + index : at + index + 1] != node.prefix[index : index + 1]:
                     return
@@ -114,7 +115,7 @@ class ModuleIndex:
             for byte in _WILD:
                 child = node.child(byte)
                 if child is not None:
-                    yield from _below(child, 0, bytes((byte,)), key[at:])
+                    yield from _below(child, 0, bytes((byte,)), key[at:], seen)
             if at == len(key):
                 yield from node.values
                 return
@@ -124,12 +125,18 @@ class ModuleIndex:
         return _Node(self._data, self._root) if self._root & _OFFSET else None
 
 
-def _below(node: _Node, skipped: int, pattern: bytes, rest: bytes) -> Iterator[tuple[int, bytes]]:
-    """Yield the values of the patterns below a node that fit the rest of a name."""
-    pattern += node.prefix[skipped:]
-    if len(pattern) > _DEEPEST:
+def _below(
+    node: _Node, skipped: int, pattern: bytes, rest: bytes, seen: set[int], depth: int = 0
+) -> Iterator[tuple[int, bytes]]:
+    """Yield the values of the patterns below a node that fit the rest of a name.
+
+    `seen` are the nodes below which it was looked: in a tree no way leads to one of them again.
+    """
+    if node.offset in seen or depth > _DEEPEST:
         raise DamagedError("leads round in circles")
+    seen.add(node.offset)
+    pattern += node.prefix[skipped:]
     for byte, child in node.children():
-        yield from _below(child, 0, pattern + bytes((byte,)), rest)
+        yield from _below(child, 0, pattern + bytes((byte,)), rest, seen, depth + 1)
     if node.values and globs.fits(pattern.decode("latin-1"), rest.decode("latin-1")):
         yield from node.values

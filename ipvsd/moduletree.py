@@ -21,7 +21,7 @@ _PLACES = ("lib/modules", "usr/lib/modules")
 MODPROBE_D = ("etc/modprobe.d", "run/modprobe.d", "usr/local/lib/modprobe.d", "usr/lib/modprobe.d", "lib/modprobe.d")
 # Of these it is known without reading a file (net/netfilter/nf_conntrack_core.c, ip_vs_conn.c).
 _NUMBERS = {"nf_conntrack": ("hashsize", "expect_hashsize"), "ip_vs": ("conn_tab_bits",)}
-_MAX_BYTES = 1 << 28  # of an index, or of a module's file
+_MAX_BYTES = 1 << 26  # of an index, or of a module's file
 
 Stamp = Optional[tuple[int, int, int]]
 

@@ -52,6 +52,13 @@ def test_what_is_no_index_is_said_to_be_none(data: bytes) -> None:
         ModuleIndex(data)
 
 
+def test_an_index_that_leads_round_in_circles_ends() -> None:
+    circle = bytes((42, 42)) + (12 | 1 << 29).to_bytes(4, "big")  # `*`, and below it the same node
+    found = ModuleIndex(b"\xb0\x07\xf4\x57\0\2\0\1" + (12 | 1 << 29).to_bytes(4, "big") + circle)
+    with pytest.raises(DamagedError):
+        found.matching("ip_vs")
+
+
 @given(st.binary(max_size=80), st.integers(0, 2**32 - 1))
 def test_a_damaged_index_is_no_other_error(data: bytes, root: int) -> None:
     found = ModuleIndex(b"\xb0\x07\xf4\x57\0\2\0\1" + root.to_bytes(4, "big") + data)
