@@ -1,0 +1,62 @@
+"""What ipvsd's commands say of the modules of a tree, for tests that ask several of them."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from ipvsd.cli import main
+from tests.fake_kernel import RELEASE
+from tests.trees import make_tree, put, put_sysctl
+
+MODULES = ("ip_vs", "ip_vs_rr", "ip_vs_wrr", "ip_vs_sh", "nf_conntrack")
+
+
+class Found(NamedTuple):
+    verdict: str
+    evidence: str
+    remedy: str
+
+
+Ask = Callable[..., tuple[int, dict[str, Found]]]
+
+
+def nothing_loaded(root: Path) -> Path:
+    """Make a Debian node on which nothing is loaded, and everything could be."""
+    make_tree(root, live=(), values={"net.ipv4.ip_forward": "1"})
+    put(root, "proc/self/status", "CapBnd:\t000001ffffffffff\n")
+    return root
+
+
+def asking(tree: Path, capsys: pytest.CaptureFixture[str]) -> Ask:
+    """Return what asks a command, and returns its exit code and what it says of each module."""
+
+    def asked(command: str) -> tuple[int, dict[str, Found]]:
+        code = main([*command.split(), "--root", str(tree), "--output", "json"])
+        document: dict[str, Any] = json.loads(capsys.readouterr().out)
+        if command.startswith("explain"):
+            items = [document["finding"] or {"name": document["name"], **document, "verdict": document["live"]}]
+        else:
+            items = document["kernels"][0]["modules"] if command == "preflight" else document["modules"]
+        return code, {item["name"]: Found(item["verdict"], item["evidence"], item.get("remedy", "")) for item in items}
+
+    return asked
+
+
+def running(tree: Path, release: str, distribution: str) -> None:
+    """Have another kernel run, of which there is no tree."""
+    put_sysctl(tree, "kernel.osrelease", release)
+    put(tree, "etc/os-release", f"ID={distribution}\n")
+
+
+def configuration(*lines: str) -> bytes:
+    return gzip.compress("".join(f"{line}\n" for line in lines).encode())
+
+
+def files(tree: Path, name: str = "") -> list[Path]:
+    return sorted((tree / "lib/modules" / RELEASE).glob(f"kernel/net/{name}*.ko.xz"))
