@@ -49,8 +49,8 @@ class Tree(Protocol):
     def packed(self, file: str) -> str:
         """Return how a file is compressed if this system's libkmod cannot read it, else an empty text."""
 
-    def needs_value(self, file: str, parameter: str) -> bool:
-        """Tell whether a module has a parameter that the kernel refuses without a value."""
+    def takes(self, file: str, parameter: str, value: Optional[str]) -> bool:
+        """Tell whether the kernel takes a value of a module's parameter, or what it does not have; None is no value."""
 
 
 class Step(NamedTuple):
@@ -151,8 +151,8 @@ def _hindrance(
     if step.module in said.refused:
         return Obstacle(Cause.COMMAND_LINE, step.module, said.refused[step.module], modprobe_d.CMDLINE)
     for parameter, value in modprobe_d.parameters(step.options):
-        if value is None and tree.needs_value(step.file, parameter):
-            return _bad_option(step.module, parameter, said)
+        if not tree.takes(step.file, parameter, value):
+            return _bad_option(step.module, parameter, value, said)
     return None
 
 
@@ -164,11 +164,12 @@ def _forgotten(step: Step, tree: Tree) -> Optional[Obstacle]:
     return None
 
 
-def _bad_option(module: str, parameter: str, said: Settings) -> Obstacle:
+def _bad_option(module: str, parameter: str, value: Optional[str], said: Settings) -> Obstacle:
+    detail = parameter if value is None else f"{parameter}={value}"
     for item in said.options_of(module):
-        if (parameter, None) in modprobe_d.parameters(item.rest):
-            return _of_line(Cause.OPTIONS, module, item, parameter)
-    return Obstacle(Cause.OPTIONS, module, parameter, detail=parameter)
+        if (parameter, value) in modprobe_d.parameters(item.rest):
+            return _of_line(Cause.OPTIONS, module, item, detail)
+    return Obstacle(Cause.OPTIONS, module, detail, detail=detail)
 
 
 def _of_line(cause: Cause, module: str, line: Directive, detail: str = "") -> Obstacle:

@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from stat import S_ISDIR
 from typing import TYPE_CHECKING, Optional
 
-from ipvsd import formats, rooted
+from ipvsd import formats, rooted, values
 from ipvsd.moduleindex import DamagedError, ModuleIndex
 
 if TYPE_CHECKING:
@@ -19,8 +19,14 @@ if TYPE_CHECKING:
 _PLACES = ("lib/modules", "usr/lib/modules")
 # The first directory masks a file of the same name in the others (modprobe.d(5)).
 MODPROBE_D = ("etc/modprobe.d", "run/modprobe.d", "usr/local/lib/modprobe.d", "usr/lib/modprobe.d", "lib/modprobe.d")
-# Of these it is known without reading a file (net/netfilter/nf_conntrack_core.c, ip_vs_conn.c).
-_NUMBERS = {"nf_conntrack": ("hashsize", "expect_hashsize"), "ip_vs": ("conn_tab_bits",)}
+# Of hashsize the file does not tell the type (module_param_call(), net/netfilter/nf_conntrack_core.c). The others are
+# known without reading it (net/netfilter/ipvs/ip_vs_conn.c).
+_TYPES = {
+    ("nf_conntrack", "hashsize"): "uint",
+    ("nf_conntrack", "expect_hashsize"): "uint",
+    ("ip_vs", "conn_tab_bits"): "int",
+}
+_NUMBERS = ("byte", "short", "ushort", "int", "uint", "long", "ulong", "ullong", "hexint")  # <linux/moduleparam.h>
 _MAX_BYTES = 1 << 26  # of an index, or of a module's file
 
 Stamp = Optional[tuple[int, int, int]]
@@ -124,16 +130,18 @@ class ModuleTree:
             self._packing = Packing(self._root)
         return self._packing.unreadable(file)
 
-    def needs_value(self, file: str, parameter: str) -> bool:
-        """Parameters of a module stand in its file by their names; only those of type bool need no value."""
-        module = file.rpartition("/")[2].partition(".")[0]
-        if parameter in _NUMBERS.get(module, ()):
-            return True
-        content = self._content(file)
-        name = parameter.encode("utf-8", "replace")
-        if content is None or b"\0" + name + b"\0" not in content:
-            return False
-        return re.search(rb"\0parmtype=" + re.escape(name) + rb":b(?:ool|int)\0", content) is None
+    def takes(self, file: str, parameter: str, value: Optional[str]) -> bool:
+        """A module's file has the types of its parameters, but for a few. What the module does not have is ignored."""
+        if value is not None and values.integer(value) is not None:
+            return True  # as nearly all are: the file need not be read
+        kind = _TYPES.get((file.rpartition("/")[2].partition(".")[0], parameter)) or self._type(file, parameter)
+        if value is None:
+            return kind in ("", "bool", "bint")
+        return kind not in _NUMBERS
+
+    def _type(self, file: str, parameter: str) -> str:
+        said = re.search(rb"\0parmtype=" + re.escape(parameter.encode()) + rb":([^\0]*)\0", self._content(file) or b"")
+        return said[1].decode("utf-8", "replace") if said else ""
 
     def shown(self, file: str) -> str:
         """Return the path of a file that modules.dep lists, as it is told."""

@@ -133,7 +133,9 @@ def _correct(kernel: Kernel, name: str) -> str:
     line = _line(kernel, name)
     if line is None:
         return "correct the options line of modprobe.d(5)"
-    return f"write {line.detail}=VALUE without blanks in {line.origin.rpartition(':')[0] or line.origin}"
+    return (
+        f"write {line.detail.partition('=')[0]}=VALUE without blanks in {line.origin.rpartition(':')[0] or line.origin}"
+    )
 
 
 def remove(text: str, origin: str, module: str) -> str:

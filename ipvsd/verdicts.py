@@ -138,7 +138,9 @@ def _evidence(obstacle: Obstacle, name: str) -> str:
         return f"{needs}there is no such module"
     said = f"{obstacle.origin}: {obstacle.text}" if obstacle.origin else obstacle.text
     if obstacle.cause is Cause.OPTIONS:
-        return f"{needs}{said}: the kernel takes {obstacle.detail} for a parameter without a value"
+        name, equals, value = obstacle.detail.partition("=")
+        trouble = f"{value!r} is no number" if equals else f"the kernel takes {name} for a parameter without a value"
+        return f"{needs}{said}: {trouble}"
     return f"{needs}{said}"
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.asking import MODULES, Ask, asking, configuration, files, nothing_loaded, running
+from tests.elf import module, packed
 from tests.fake_kernel import RELEASE
 from tests.trees import put
 
@@ -166,6 +167,11 @@ def test_the_kernels_command_line(tree: Path, ask: Ask, text: str, verdict: str)
         ("options nf_conntrack hashsize", "bad options"),
         ("options nf_conntrack hashsize=262144", "loadable"),
         ('options nf_conntrack hashsize="262144"', "loadable"),
+        ("options nf_conntrack hashsize= 262144", "bad options"),
+        ("options nf_conntrack hashsize=many", "bad options"),
+        ("options nf_conntrack hashsize=0x1000", "loadable"),
+        ("options nf_conntrack acct = 1", "loadable"),  # of type bool: it needs no value
+        ("options nf_conntrack tries = 1", "bad options"),
         ("options nf_conntrack no_such_parameter = 1", "loadable"),  # the kernel ignores it, with a line in its log
         ("options nf_conntrack x=1 -- hashsize", "loadable"),
         ("options ip_conntrack hashsize = 1", "loadable"),  # those of an alias count only for who asks by it
@@ -173,8 +179,10 @@ def test_the_kernels_command_line(tree: Path, ask: Ask, text: str, verdict: str)
 )
 def test_options_with_blanks(tree: Path, ask: Ask, line: str, verdict: str) -> None:
     file = put(tree, "etc/modprobe.d/x.conf", f"{line}\n")
+    types = [("parmtype", "acct:bool"), ("parmtype", "tries:uint")]
+    files(tree, "nf_conntrack")[0].write_bytes(packed(module("nf_conntrack", info=types), ".ko.xz"))
     _, found = ask("check")
     assert found["ip_vs"].verdict == verdict
     if verdict == "bad options":
-        assert found["ip_vs"].evidence.startswith(f"needs nf_conntrack: {file}:1: options nf_conntrack hashsize")
-        assert found["ip_vs"].remedy == f"write hashsize=VALUE without blanks in {file}"
+        assert found["ip_vs"].evidence.startswith(f"needs nf_conntrack: {file}:1: options nf_conntrack ")
+        assert found["ip_vs"].remedy == f"write {line.split()[2].partition('=')[0]}=VALUE without blanks in {file}"
