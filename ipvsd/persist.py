@@ -30,7 +30,14 @@ _HEADER = f"""\
 
 # systemd-sysctl.service fails with such a key.
 _NOT_TAKEN = (SysctlVerdict.REFUSED, SysctlVerdict.UNREADABLE, SysctlVerdict.UNSUPPORTED)
-_FORBIDDEN = (ModuleVerdict.BLACKLISTED, ModuleVerdict.OVERRIDDEN)
+# What modules.dep lists, and systemd-modules-load cannot load.
+_FORBIDDEN = (
+    ModuleVerdict.BLACKLISTED,
+    ModuleVerdict.OVERRIDDEN,
+    ModuleVerdict.OPTIONS,
+    ModuleVerdict.FILE_GONE,
+    ModuleVerdict.COMPRESSION,
+)
 
 
 def to_be_had(finding: ModuleFinding) -> bool:

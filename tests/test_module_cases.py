@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from ipvsd.cli import main
 from tests.asking import MODULES, Ask, asking, configuration, files, nothing_loaded, running
 from tests.elf import module, packed
 from tests.fake_kernel import RELEASE
@@ -186,3 +187,11 @@ def test_options_with_blanks(tree: Path, ask: Ask, line: str, verdict: str) -> N
     if verdict == "bad options":
         assert found["ip_vs"].evidence.startswith(f"needs nf_conntrack: {file}:1: options nf_conntrack ")
         assert found["ip_vs"].remedy == f"write {line.split()[2].partition('=')[0]}=VALUE without blanks in {file}"
+
+
+def test_modules_whose_files_are_gone_are_not_persisted(tree: Path) -> None:
+    files(tree, "nf_conntrack")[0].unlink()
+    main(["apply", "--persist", "--root", str(tree)])
+    file = tree / "etc/modules-load.d/ipvsd.conf"
+    said = file.read_text().split("\n") if file.exists() else []
+    assert [name for name in (*MODULES, "br_netfilter") if name in said] in ([], ["br_netfilter"])
