@@ -10,7 +10,7 @@ import pytest
 from ipvsd.model import Exactly, OneOf, Want, Within
 from ipvsd.rivals import Effect, Names, Program, Setting
 from ipvsd.rivals.survey import Survey, agrees, survey
-from tests.trees import put
+from tests.trees import make_modules, put
 
 FORWARD = "net.ipv4.ip_forward"
 ETH = "net.ipv4.conf.eth0.forwarding"
@@ -233,3 +233,12 @@ def test_what_cannot_be_read_is_told_and_hides_nothing_else(tmp_path: Path) -> N
     found = survey(str(tmp_path), Names(sysctls=[FORWARD]))
     assert [item.value for item in found.settings] == ["0"]
     assert list(found.unread) == [f"{tmp_path}/etc/sysctl.d/50.conf"]
+
+
+def test_of_an_image_the_newest_kernel_tells_what_a_module_needs(tmp_path: Path) -> None:
+    make_modules(tmp_path, "6.1.0-9-amd64", [])
+    make_modules(tmp_path, "6.1.0-10-amd64", ["ip_vs", "nf_conntrack"])
+    found = look(tmp_path, {"etc/modprobe.d/cis.conf": "install nf_conntrack /bin/true\n"}, Names(modules=["ip_vs"]))
+    assert [(item.name, item.effect, item.text) for item in found.settings] == [
+        ("ip_vs", Effect.FORBIDS, "install nf_conntrack /bin/true")
+    ]

@@ -8,7 +8,7 @@ from typing import Optional
 from ipvsd import modprobe_d, remedies, sysctls
 from ipvsd.model import Cause
 from ipvsd.modprobe_d import Directive
-from ipvsd.moduletree import MODPROBE_D, ModuleTree
+from ipvsd.moduletree import MODPROBE_D, ModuleTree, releases, version
 from ipvsd.obstacles import answers, settings_of
 from ipvsd.rivals import Effect, Names, Program, Setting
 from ipvsd.rivals.tree import Tree
@@ -29,8 +29,7 @@ def settings(tree: Tree, names: Names) -> Iterator[Setting]:
 
 def _kept_out(tree: Tree, names: Names, cmdline: str) -> Iterator[Setting]:
     """Yield what keeps the modules, or what they need, from being loaded into an empty kernel, or is run for them."""
-    release = (tree.read("proc/sys/kernel/osrelease") or "").strip()
-    modules = ModuleTree(tree.root, release)
+    modules = ModuleTree(tree.root, _release(tree))
     said = settings_of(tree.root, modules, cmdline)
     found = answers(tuple(dict.fromkeys((*names.modules, *names.others))), modules, said, ())
     for name, obstacle in found.obstacles.items():
@@ -54,6 +53,12 @@ def _kept_out(tree: Tree, names: Names, cmdline: str) -> Iterator[Setting]:
     for name, command in found.commands.items():
         if name in names.modules and name not in found.obstacles:
             yield Setting(name, Effect.RUNS, Program.MODPROBE, command.origin, command.text)
+
+
+def _release(tree: Tree) -> str:
+    """Return the kernel that runs, or of an image the newest that is installed."""
+    installed = sorted(releases(tree.root), key=version)
+    return (tree.read("proc/sys/kernel/osrelease") or "").strip() or (installed[-1] if installed else "")
 
 
 def _options(name: str, found: tuple[Directive, ...], cmdline: str) -> Iterator[Setting]:
