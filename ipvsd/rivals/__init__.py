@@ -19,6 +19,7 @@ class Program(enum.Enum):
     TUNED = "TuneD"
     REAPPLY = "TuneD's reapply_sysctl"
     NETWORKD = "systemd-networkd"
+    UFW = "ufw"
     MODPROBE = "modprobe"
     MODULES_LOAD = "systemd-modules-load"
     FIREWALLD = "firewalld"
@@ -43,6 +44,7 @@ WHEN = {
     Program.TUNED: "when TuneD starts, and when its profile changes",
     Program.REAPPLY: "when TuneD starts, and when its profile changes",
     Program.NETWORKD: "when systemd-networkd starts or reloads, and when a link comes up",
+    Program.UFW: "when ufw starts",
     Program.MODPROBE: "when the module is loaded",
     Program.MODULES_LOAD: "at boot",
     Program.FIREWALLD: "when firewalld stops or restarts",

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from fnmatch import fnmatchcase
 from typing import Optional
 
+from ipvsd import globs
 from ipvsd.rivals import Effect, Names, Program, Setting, ini
 from ipvsd.rivals.ini import Entry
 from ipvsd.rivals.sysctl_d import twins
@@ -32,6 +32,57 @@ def settings(tree: Tree, names: Names) -> Iterator[Setting]:
         paths = twins(name)
         yield from _of_node(name, paths, node)
         yield from (found for entries in links for found in _of_links(name, paths, entries))
+    if "ip_vs" in names.modules:
+        yield from _taken(tree)
+
+
+def _taken(tree: Tree) -> Iterator[Setting]:
+    """Yield the file by which systemd-networkd takes care of kube-proxy's interface, and its addresses away.
+
+    Of the .network files the first one whose [Match] fits counts, in the order of their names (systemd.network(5)).
+    """
+    for file in tree.merged(_NETWORK, ".network"):
+        entries = _entries(tree, file, _NETWORK)
+        if not _matches(entries):
+            continue
+        said = ini.last(entries, "Link", "Unmanaged")
+        if said is not None and ini.truth(said.value):
+            return
+        match = [entry for entry in entries if entry.section == "Match"]
+        text = f"[Match] {' '.join(map(str, match))}; {INTERFACE} is managed"
+        name = file.rpartition("/")[2]
+        earlier = next((other for other in _EARLIER if other < name), f"!{name}")
+        remedy = (
+            f"put '[Match]', 'Name={INTERFACE}', '[Link]' and 'Unmanaged=yes', a line each, into "
+            f"{tree.shown(_NETWORK[0])}/{earlier}, and run 'networkctl reload'"
+        )
+        yield Setting("ip_vs", Effect.DISTURBS, Program.NETWORKD, match[0].origin, text, certain=False, remedy=remedy)
+        return
+
+
+INTERFACE = "kube-ipvs0"
+_EARLIER = (f"00-{INTERFACE}.network", f"0-{INTERFACE}.network", f"+{INTERFACE}.network")
+# What is known of the interface that kube-proxy makes: a dummy, which is of type ether.
+_KNOWN = {"Name": INTERFACE, "OriginalName": INTERFACE, "Kind": "dummy", "Type": "ether", "Driver": "dummy"}
+
+
+def _matches(entries: Sequence[Entry]) -> bool:
+    """Tell whether [Match] fits the interface: not one that is empty, nor one that asks for what is unknown."""
+    said: dict[str, list[str]] = {}
+    for entry in entries:
+        if entry.section == "Match":
+            said[entry.key] = [*said.get(entry.key, []), *entry.value.split()] if entry.value else []
+    said = {key: words for key, words in said.items() if words}
+    return bool(said) and all(key in _KNOWN and _fits_word(_KNOWN[key], words) for key, words in said.items())
+
+
+def _fits_word(value: str, words: Sequence[str]) -> bool:
+    """Tell whether a list of wildcards has a value; `!` before the first turns the whole list round."""
+    negated = words[0].startswith("!")
+    return (
+        any(globs.fits(word.removeprefix("!") if not index else word, value) for index, word in enumerate(words))
+        != negated
+    )
 
 
 def _entries(tree: Tree, file: Optional[str], places: Sequence[str]) -> list[Entry]:
@@ -75,7 +126,7 @@ def _fits(entries: Sequence[Entry], link: str) -> Optional[bool]:
     if said is None:
         return None
     words = said.value.lstrip("!").split()
-    named = any(fnmatchcase(link, word) for word in words) is not said.value.startswith("!")
+    named = any(globs.fits(word, link) for word in words) is not said.value.startswith("!")
     return None if named and keys > {"Name"} else named
 
 

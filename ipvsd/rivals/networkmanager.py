@@ -16,11 +16,8 @@ from ipvsd.rivals.tree import Tree
 
 INTERFACE = "kube-ipvs0"
 CONF = "etc/NetworkManager/NetworkManager.conf"
-_DROP_INS = tuple(f"{place}/NetworkManager/conf.d" for place in ("etc", "run", "usr/lib"))
-_REMEDY = (
-    "put '[keyfile]' and 'unmanaged-devices+=interface-name:kube-ipvs0' into "
-    "/etc/NetworkManager/conf.d/ipvs.conf, and reload it"
-)
+_OWN = "etc/NetworkManager/conf.d"
+_DROP_INS = (_OWN, "run/NetworkManager/conf.d", "usr/lib/NetworkManager/conf.d")
 
 
 def settings(tree: Tree, names: Names) -> Iterator[Setting]:
@@ -33,14 +30,30 @@ def settings(tree: Tree, names: Names) -> Iterator[Setting]:
         return
     origin, text = (told[-1].origin, str(told[-1])) if told else (tree.shown(CONF), "no unmanaged-devices=")
     text = f"{text}; {INTERFACE} may be managed"
-    yield Setting("ip_vs", Effect.DISTURBS, Program.NETWORK_MANAGER, origin, text, certain=False, remedy=_REMEDY)
+    remedy = (
+        f"put '[keyfile]' and 'unmanaged-devices+=interface-name:{INTERFACE}' into "
+        f"{tree.shown(_OWN)}/{_later(origin)}, and reload it"
+    )
+    yield Setting("ip_vs", Effect.DISTURBS, Program.NETWORK_MANAGER, origin, text, certain=False, remedy=remedy)
+
+
+def _later(origin: str) -> str:
+    """Return the name of a file that comes after the one that says otherwise: a plain `=` there resets the list."""
+    last = origin.rpartition(":")[0].rpartition("/")
+    names = ["ipvs.conf", "zz-ipvs.conf"]
+    if not last[0].endswith(f"/{_OWN}"):  # all the others are read before
+        return names[0]
+    return next((name for name in names if name > last[2]), f"{last[2].removesuffix('.conf')}~ipvs.conf")
 
 
 def _files(tree: Tree) -> list[str]:
-    """Return the files in their order: those of /etc/NetworkManager/conf.d come after the main one."""
+    """Return the files in their order: /usr/lib, /run, the main one, and /etc/NetworkManager/conf.d.
+
+    Of one name only that in /etc counts, or else that in /run (nm_config_get_data(), src/core/nm-config.c).
+    """
     drop_ins = tree.merged(_DROP_INS)
-    own = [file for file in drop_ins if file.startswith("etc/")]
-    return [*(file for file in drop_ins if file not in own), CONF, *own]
+    own, run, vendor = ([file for file in drop_ins if file.startswith(f"{place}/")] for place in _DROP_INS)
+    return [*vendor, *run, CONF, *own]
 
 
 def _listed(entries: Sequence[Entry]) -> bool:

@@ -19,11 +19,12 @@ from ipvsd.rivals import (
     networkmanager,
     sysctl_d,
     tuned,
+    ufw,
 )
 from ipvsd.rivals.tree import Tree
 
 # In the order in which they act at boot.
-_READERS = (modules, modules_load, sysctl_d, networkd, tuned, firewalld, networkmanager)
+_READERS = (modules, modules_load, sysctl_d, networkd, ufw, tuned, firewalld, networkmanager)
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,8 @@ def agrees(setting: Setting, want: Optional[Want]) -> Optional[bool]:
 
     Modules are wanted in the kernel. What is right is said by `values`, as for the planner.
     """
+    if setting.fails:
+        return False
     if setting.effect in (Effect.LOADS, Effect.RUNS):
         return True
     if setting.effect is Effect.DISTURBS:
