@@ -7,18 +7,24 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Optional
 
-from ipvsd import profiles, remedies, statusfile
+from ipvsd import nextboot, preflight, profiles, remedies, statusfile
 from ipvsd.config import Config
 from ipvsd.defaults import DEFAULTS
 from ipvsd.health import harmless
 from ipvsd.host import LinuxHost
 from ipvsd.model import SysctlVerdict
 from ipvsd.reconcile import look
+from ipvsd.report import Judged
 from ipvsd.rivals import Effect, Names, Setting
-from ipvsd.rivals.survey import Survey, agrees, survey
+from ipvsd.rivals.survey import Survey, agrees
+from ipvsd.situation import judged
 from ipvsd.subjects import KUBE_IPVS, Kind, Subject, find, is_own_name
 
 _TAKES_AWAY = (Effect.FORBIDS, Effect.UNLOADS)
+
+
+class NoKernelError(Exception):
+    """There is no kernel by which a root could be judged."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +45,9 @@ class Explanation:
     repair: Optional[Mapping[str, Any]]
     contended: str
     survey: Survey
+    judged: Judged
+    release: str
+    unit: str  # of ipvsd's, the one that will run at the next boot, or empty
 
     def agrees(self, setting: Setting) -> Optional[bool]:
         """Tell whether a setting leaves the subject as it is wanted; None if that cannot be told, or nothing is."""
@@ -55,15 +64,25 @@ class Explanation:
         ]
         if not (finding.right or harmless(finding)):
             return 2 if finding.verdict is SysctlVerdict.UNREADABLE else 1
-        if False in counted:
+        lost = [item for item in self.survey.settings if item.fails and item.effect is Effect.SETS]
+        if False in counted or (lost and not self.unit and True not in counted):
             return 1
         return 2 if None in counted or self.survey.unread else 0
 
 
 def explain(root: str, config: Config, name: str) -> Explanation:
-    """Return what is known about a name, held or not. Raises NoNameError; changes nothing."""
-    host = LinuxHost(root)
-    _, plan = look(host, config)
+    """Return what is known about a name, held or not; of an image, after its first boot.
+
+    Raises NoNameError, and NoKernelError for an image without a kernel; changes nothing.
+    """
+    host, situation = LinuxHost(root), judged(root)
+    if situation is Judged.FIRST_BOOT:
+        found = preflight.first_boot(root, config)
+        if found is None:
+            raise NoKernelError("no kernel runs there, and there is none in its /lib/modules")
+        kernel, plan, host = found.kernel, found.plan, LinuxHost(root, release=found.kernel.release)
+    else:
+        kernel, plan = look(host, config)
     status, below = statusfile.read(root), "" if root == "/" else shlex.quote(root)
     plan = remedies.fitted(plan, below, daemon=not below and status is not None)
     subject = find(name, plan, host)
@@ -75,11 +94,11 @@ def explain(root: str, config: Config, name: str) -> Explanation:
         Kind.MODULE: Names(modules=subject.names, others=others),
         Kind.INTERFACE: Names(modules=("ip_vs",) if subject.name == KUBE_IPVS else ()),
     }
-    found = survey(root, names[subject.kind])
+    boot = nextboot.predict(root, kernel, names[subject.kind])
     # Of the module that brings a sysctl, only what takes both away counts here; of the one that an interface is for,
     # only what disturbs it.
     besides = (Effect.DISTURBS,) if subject.kind is Kind.INTERFACE else _TAKES_AWAY
-    told = tuple(item for item in found.settings if item.name in subject.names or item.effect in besides)
+    told = tuple(item for item in boot.settings if item.name in subject.names or item.effect in besides)
     return Explanation(
         "" if is_own_name(name, subject) else name,
         subject,
@@ -88,7 +107,10 @@ def explain(root: str, config: Config, name: str) -> Explanation:
         status is not None,
         _last("repairs", status or {}, subject),
         str((_last("contended", status or {}, subject) or {}).get("rival", "")),
-        Survey(told, found.unread),
+        Survey(told, boot.unread),
+        situation,
+        kernel.release,
+        boot.unit,
     )
 
 

@@ -71,7 +71,8 @@ class LinuxHost:
         self._distribution = ""
 
     def kernel(self, names: Collection[str]) -> Kernel:
-        release = self._release or (self._text("proc/sys/kernel/osrelease") or os.uname().release).strip()
+        own = os.uname().release if self._root == "/" else ""  # the machine's, which is not that of an image
+        release = self._release or (self._text("proc/sys/kernel/osrelease") or own).strip()
         if self._index is None or self._index[0] != release:
             self._index = (release, Index(self._root, release))
             # In an image the link in /etc may be absolute, and lead out of it.
@@ -79,7 +80,11 @@ class LinuxHost:
             texts = (self._text(place) for place in places)
             self._distribution = formats.os_release_id(next(filter(None, texts), ""))
         index = self._index[1].look(names)
-        cpus = formats.cpu_count(self._text("sys/devices/system/cpu/online") or "") or os.cpu_count() or 1
+        cpus = (
+            formats.cpu_count(self._text("sys/devices/system/cpu/online") or "")
+            or (self._root == "/" and os.cpu_count())
+            or 1
+        )
         modular = bool(self._release) or os.path.exists(os.path.join(self._root, "proc/modules"))
         seen = (modular, index.readable, index.loadable, index.built_in, self._read_only())
         return Kernel(release, self._distribution, cpus, *seen)

@@ -110,7 +110,7 @@ def _settings(config: Config, kernel: Kernel, plan: Plan, modules: set[str]) -> 
     enforced = {finding.name for finding in named if finding.wanted.policy is Policy.ENFORCE}
     for wanted, exclude in spreads(config, kernel):  # one that fits nothing yet harms nothing
         pattern, want = wanted.key, wanted.want
-        if wanted.policy is not Policy.OBSERVE and not isinstance(want, Within):
+        if wanted.policy is not Policy.OBSERVE:
             yield from (f"-{name}" for name in _excluded(pattern, exclude))
             yield from (f"-{key}" for key in config.sysctls if key not in enforced and _fits(key, pattern))
             # To the daemon the second name of what is named is no other one.
@@ -131,8 +131,9 @@ def _named(finding: SysctlFinding) -> Iterator[str]:
         yield f"{finding.name} = {target(want, found or '')}"
         return
     yield f"{_RANGE}{finding.name} {want}"
-    if found is not None:  # else only the running kernel tells whether its own value is lower
-        yield f"{finding.name} = {found if satisfies(finding.name, found, want) else target(want, found)}"
+    # Where no kernel tells its own value, which may be higher, the bound itself is right.
+    right = found is not None and satisfies(finding.name, found, want)
+    yield f"{finding.name} = {found if right else target(want, found or '')}"
 
 
 def _excluded(pattern: str, excludes: Sequence[str]) -> Iterator[str]:

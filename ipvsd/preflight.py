@@ -6,29 +6,39 @@ import os
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Optional
+from typing import TYPE_CHECKING, NamedTuple, Optional
 
 from ipvsd.config import Config
 from ipvsd.desire import candidates, desired
 from ipvsd.health import required
 from ipvsd.host import LinuxHost
 from ipvsd.model import (
+    Action,
     Kernel,
+    LoadModule,
     Lock,
     ModuleFinding,
     ModuleState,
+    ModuleVerdict,
     Need,
     Observed,
     Plan,
+    Policy,
     SysctlFinding,
     SysctlVerdict,
+    WriteSysctl,
 )
 from ipvsd.moduletree import ModuleTree, modprobe_d_stamps
 from ipvsd.moduletree import releases as trees
 from ipvsd.persist import to_be_had
 from ipvsd.planner import plan
 from ipvsd.reconcile import lacking
-from ipvsd.report import InstalledKernel
+from ipvsd.report import InstalledKernel, Judged
+from ipvsd.situation import judged
+from ipvsd.values import target
+
+if TYPE_CHECKING:
+    from ipvsd.nextboot import Boot
 
 DAY = 86400.0
 
@@ -70,21 +80,80 @@ def next_release(root: str, known: Sequence[str]) -> str:
 
 def running_release(root: str) -> str:
     """Return the release that runs; of another root, none does unless it has a /proc."""
+    if judged(root) is Judged.FIRST_BOOT:
+        return ""
     return _text(os.path.join(root, "proc/sys/kernel/osrelease")).strip()
 
 
-def examine(root: str, config: Config, release: str) -> tuple[Kernel, Plan]:
-    """Return what could be planned if that kernel ran and had loaded nothing yet; every sysctl is pending."""
+def examine(root: str, config: Config, release: str, cpus: int = 0) -> tuple[Kernel, Plan]:
+    """Return what could be planned if that kernel ran and had loaded nothing yet; every sysctl is pending.
+
+    `cpus` stands for the number of them where it cannot be told: that of the build machine says nothing of an image.
+    """
     host, names = LinuxHost(root, release=release), candidates(config)
     kernel = host.kernel(names)
+    image = judged(root) is Judged.FIRST_BOOT
+    if image or cpus:
+        kernel = kernel._replace(cpus=cpus or 1)
     nothing: Mapping[str, ModuleState] = {}
     want = desired(config, kernel, nothing, {})
     kernel = host.explain(kernel, lacking(want, kernel, nothing))._replace(lock=Lock())
     made = plan(want._replace(sysctls=(), parameters=()), Observed(kernel, nothing, {}))
     # That it is not loaded is nothing to be remedied here.
     modules = tuple(found._replace(remedy="") if to_be_had(found) else found for found in made.modules)
-    sysctls = tuple(SysctlFinding(wanted, None, SysctlVerdict.PENDING, "no kernel runs") for wanted in want.sysctls)
+    sysctls = tuple(
+        SysctlFinding(wanted, None if image else _now(host, wanted.key), SysctlVerdict.PENDING, "no kernel runs")
+        for wanted in want.sysctls
+    )
     return kernel, Plan((), modules, sysctls)
+
+
+def _now(host: LinuxHost, key: str) -> Optional[str]:
+    """Return the value that the kernel which runs there has, where one does."""
+    reading = host.read_sysctl(key)
+    return reading if isinstance(reading, str) else None
+
+
+def to_boot(root: str) -> str:
+    """Return the release of the kernel that a root will boot, or an empty text where there is none."""
+    known = releases(root)
+    return next_release(root, known) or (known[-1] if known else "")
+
+
+class FirstBoot(NamedTuple):
+    """The state of an image after its first boot; `boot` is what led to it."""
+
+    kernel: Kernel
+    plan: Plan
+    boot: Boot
+
+
+def first_boot(root: str, config: Config) -> Optional[FirstBoot]:
+    """Return what will be found after the first boot of an image, or None if it has no kernel."""
+    release = to_boot(root)
+    if not release:
+        return None
+    from ipvsd.nextboot import after, names_of, predict  # needed for images, and long after the start
+
+    kernel, found = examine(root, config, release)
+    boot = predict(root, kernel, names_of(found))
+    left = after(boot, found, kernel, root)
+    return FirstBoot(kernel, left._replace(actions=_actions(left)), boot)
+
+
+def _actions(left: Plan) -> tuple[Action, ...]:
+    """Return what is left to be done after a boot."""
+    loads = [
+        LoadModule(found.name, "" if found.module == found.name else found.module)
+        for found in left.modules
+        if found.verdict is ModuleVerdict.LOADABLE
+    ]
+    writes = [
+        WriteSysctl(found.name, found.found or "", target(found.wanted.want, found.found or ""))
+        for found in left.sysctls
+        if found.verdict is SysctlVerdict.WRONG and found.wanted.policy is not Policy.OBSERVE
+    ]
+    return (*writes, *loads)
 
 
 def survey(root: str, config: Config, only: Optional[str] = None) -> tuple[InstalledKernel, ...]:
@@ -92,10 +161,29 @@ def survey(root: str, config: Config, only: Optional[str] = None) -> tuple[Insta
     known = releases(root)
     running, following = running_release(root), next_release(root, known)
     return tuple(
-        InstalledKernel(release, release == running, release == following, examine(root, config, release)[1].modules)
+        InstalledKernel(release, release == running, release == following, _modules(root, config, release))
         for release in known
         if only in (None, release)
     )
+
+
+def _modules(root: str, config: Config, release: str) -> tuple[ModuleFinding, ...]:
+    """Return what could be had under a kernel, by the files that are there: one that is closed too early has less."""
+    from ipvsd.nextboot import names_of, predict, without
+
+    kernel, found = examine(root, config, release)
+    boot = predict(root, kernel, names_of(found))
+    left = without(boot, found, kernel, root).modules
+    return tuple(last if last.verdict is ModuleVerdict.DISABLED else first for first, last in zip(found.modules, left))
+
+
+def failing(root: str, config: Config, release: str) -> tuple[str, ...]:
+    """Return what is to be known of the lines that systemd-modules-load fails at under a kernel."""
+    from ipvsd.nextboot import notes, predict
+    from ipvsd.rivals import Names
+
+    kernel, _ = examine(root, config, release)
+    return notes(predict(root, kernel, Names()))
 
 
 def ready(kernel: InstalledKernel) -> bool:

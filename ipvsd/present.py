@@ -22,6 +22,7 @@ def document(report: Report) -> dict[str, Any]:
         "state": report.health.state.value,
         "line": report.health.line,
         "kernel": report.kernel.release,
+        "judged": report.judged.value,
         "notes": list(report.notes),
         "kernels": [kernel(installed) for installed in report.kernels],
         "modules": [finding(found) for found in report.modules],

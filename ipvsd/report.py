@@ -124,6 +124,14 @@ class Contended(NamedTuple):
     yielded: bool
 
 
+class Judged(enum.Enum):
+    """By which kernel a root is judged. The verdicts on several of them never mix."""
+
+    RUNNING_KERNEL = "running_kernel"  # the kernel of this machine, and its files
+    OTHER_TREE = "other_tree"  # the /proc, /sys and files of another machine, below a directory
+    FIRST_BOOT = "first_boot"  # an image in which no kernel runs: the state after its first boot
+
+
 class InstalledKernel(NamedTuple):
     """A kernel in /lib/modules, with the verdicts as they would be under it."""
 
@@ -153,6 +161,7 @@ class Report(NamedTuple):
     contended: tuple[Contended, ...] = ()
     refusals: Mapping[str, int] = NOTHING  # writes to guarded sysctls, by name
     notes: tuple[str, ...] = ()  # what a person should know besides
+    judged: Judged = Judged.RUNNING_KERNEL
 
     @property
     def lost(self) -> int:

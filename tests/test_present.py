@@ -19,6 +19,7 @@ GOLDEN = {
     "state": "ready",
     "line": "ready: all of it",
     "kernel": "6.1.0-50-cloud-amd64",
+    "judged": "running_kernel",
     "notes": [],
     "kernels": [],
     "modules": [

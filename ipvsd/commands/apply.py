@@ -5,17 +5,20 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from typing import Optional
 
-from ipvsd import configfiles, persist, preflight, present
+from ipvsd import configfiles, nextboot, persist, preflight, present
+from ipvsd.commands import text
 from ipvsd.commands.check import make_report, show
 from ipvsd.config import Config
 from ipvsd.daemon import UNSETTLED
 from ipvsd.health import required
 from ipvsd.host import Host, LinuxHost
-from ipvsd.model import Action
+from ipvsd.model import Action, Finding, SysctlFinding
 from ipvsd.reconcile import Reconciled, look, reconcile
-from ipvsd.report import InstalledKernel
+from ipvsd.report import InstalledKernel, Judged
+from ipvsd.situation import judged
 
 EX_USAGE = 64
 EX_NOPERM = 77
@@ -42,7 +45,7 @@ def run(root: str, only: str | None, output: str, keep: bool) -> int:
         )
         return EX_NOPERM
     done, proved = settle(host, config)
-    kept = not keep or _write(root, persist.files(config, done.kernel, done.after))
+    kept = not keep or _persist(root, config, persist.files(config, done.kernel, done.after), done)
     report = make_report(root, config, done.kernel, done.after)
     if output == "text" and proved:
         print("\n".join([*map(str, proved), ""]))
@@ -74,14 +77,51 @@ def _persist_image(root: str, only: str | None) -> int:
     if not known:
         print(f"ipvsd: cannot persist below {root}: there is no kernel in its /lib/modules", file=sys.stderr)
         return 1
-    release = preflight.next_release(root, known) or known[-1]
-    kernel, plan = preflight.examine(root, config, release)
-    kept = _write(root, persist.files(config, kernel, plan))
-    modules = plan.modules
-    for finding in preflight.problems(InstalledKernel(release, running=False, next=True, modules=modules)):
-        print(f"! {finding.name} {finding.verdict.value} in kernel {release}: {finding.remedy}", file=sys.stderr)
-    missing = [finding for finding in modules if required(finding) and not persist.to_be_had(finding)]
-    return 1 if missing or not kept else 0
+    release = preflight.to_boot(root)
+    # Nothing tells how many CPUs an image will have: what is enough for any number is right for each.
+    cpus = _MANY if judged(root) is Judged.FIRST_BOOT else 0
+    kernel, plan = preflight.examine(root, config, release, cpus)
+    kept = _persist(root, config, persist.files(config, kernel, plan))
+    for finding in preflight.problems(InstalledKernel(release, running=False, next=True, modules=plan.modules)):
+        if not required(finding):  # the others were told as what the next boot will lack
+            print(f"! {finding.name} {finding.verdict.value} in kernel {release}: {finding.remedy}", file=sys.stderr)
+    return 0 if kept else 1
+
+
+_MANY = 8192  # CONFIG_NR_CPUS of the distributions
+
+
+def _persist(root: str, config: Config, texts: Mapping[str, str], done: Optional[Reconciled] = None) -> bool:
+    """Write the files and tell what will not be right after the next boot without ipvsd, whatever the reason.
+
+    `done` is what was made of the running kernel, which is asked where it is the one that boots again.
+    """
+    if not _write(root, texts):
+        return False
+    release = preflight.to_boot(root)
+    if done is not None and release in ("", done.kernel.release):
+        kernel, plan = done.kernel, done.after
+    else:
+        kernel, plan = preflight.examine(root, config, release)
+    boot = nextboot.predict(root, kernel, nextboot.names_of(plan))
+    left = [found for found in nextboot.wrong(nextboot.without(boot, plan, kernel, root)) if required(found)]
+    for found in left:
+        for line in _lacking(found, kernel.release):
+            print(line, file=sys.stderr)
+    for note in nextboot.notes(boot):
+        print("\n".join(text.indented(f"note: {note}", 0, 2)), file=sys.stderr)
+    return not left
+
+
+def _lacking(found: Finding, release: str) -> Iterator[str]:
+    """Yield what will be wrong after the next boot, which line of which file is to blame, and what to do."""
+    state = found.verdict.value
+    if isinstance(found, SysctlFinding):
+        state = f"will be {found.found}" if found.found is not None else "will not be set"
+    yield from text.indented(f"! {found.name} {state} after a boot of kernel {release} without ipvsd:", 0, 2)
+    yield from text.indented(found.evidence, 4, 6)
+    if found.remedy:
+        yield from text.indented(f"-> {found.remedy}", 4, 7)
 
 
 def _write(root: str, texts: Mapping[str, str]) -> bool:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import shlex
+import sys
 import time
+from typing import Optional
 
-from ipvsd import advertisements, configfiles, present, remedies, statusfile
+from ipvsd import advertisements, configfiles, nextboot, preflight, present, remedies, statusfile
 from ipvsd.commands import text
 from ipvsd.config import Config
 from ipvsd.groups import collapsed
@@ -17,17 +19,38 @@ from ipvsd.model import Kernel, Plan, SysctlFinding, SysctlVerdict
 from ipvsd.narrate import told
 from ipvsd.profiles import notes
 from ipvsd.reconcile import look
-from ipvsd.report import Ipvs, Report
+from ipvsd.report import Ipvs, Judged, Report
+from ipvsd.situation import judged
 from ipvsd.tally import EMPTY
+
+EX_CANNOT_TELL = 2
 
 
 def run(root: str, only: str | None, output: str) -> int:
     """Exit 0 if everything required is right, 1 if not, 2 if that cannot be told."""
     config = configfiles.load(root, only)
-    kernel, plan = look(LinuxHost(root), config)
-    report = make_report(root, config, kernel, plan)
+    if judged(root) is Judged.FIRST_BOOT:
+        found = first_boot(root, config)
+        if found is None:
+            return EX_CANNOT_TELL
+        report = make_report(root, config, found.kernel, found.plan)
+        report = report._replace(notes=(*report.notes, *nextboot.notes(found.boot)))
+    else:
+        kernel, plan = look(LinuxHost(root), config)
+        report = make_report(root, config, kernel, plan)
+        if kernel.release in preflight.releases(root):
+            report = report._replace(notes=(*report.notes, *preflight.failing(root, config, kernel.release)))
     show(present.document(report), output)
     return report.health.exit_code
+
+
+def first_boot(root: str, config: Config) -> Optional[preflight.FirstBoot]:
+    """Return the state of an image after its first boot, or None if it has no kernel, which is then told."""
+    found = preflight.first_boot(root, config)
+    if found is None:
+        said = f"ipvsd: cannot judge {root}: no kernel runs there, and there is none in its /lib/modules"
+        print(f"{said} (install one into the image)", file=sys.stderr)
+    return found
 
 
 def make_report(root: str, config: Config, kernel: Kernel, plan: Plan) -> Report:
@@ -35,7 +58,8 @@ def make_report(root: str, config: Config, kernel: Kernel, plan: Plan) -> Report
     plan = fitted(plan, root)
     answer = Ipvs(False, detail="module ip_vs is not live")
     if any(finding.name == "ip_vs" and finding.right for finding in plan.modules):
-        answer = ask() if root == "/" else Ipvs(None, detail="not asked: the running kernel is another one")
+        another = "no kernel runs" if judged(root) is Judged.FIRST_BOOT else "the running kernel is another one"
+        answer = ask() if root == "/" else Ipvs(None, detail=f"not asked: {another}")
     now = time.time()
     return Report(
         time=now,
@@ -48,6 +72,7 @@ def make_report(root: str, config: Config, kernel: Kernel, plan: Plan) -> Report
         tally=EMPTY,
         ipvs=answer,
         notes=(*notes(config.profiles, config.kube_proxy), *advertisements.notes(LinuxHost(root), plan)),
+        judged=judged(root),
     )
 
 
@@ -70,4 +95,14 @@ def show(document: dict[str, object], output: str) -> None:
     if output == "json":
         print(json.dumps(document, indent=2))
         return
-    print("\n".join([*text.summary(document), text.ipvs(document), *text.notes(document), *text.findings(document)]))
+    print(
+        "\n".join(
+            [
+                *text.situation(document),
+                *text.summary(document),
+                text.ipvs(document),
+                *text.notes(document),
+                *text.findings(document),
+            ]
+        )
+    )

@@ -9,11 +9,12 @@ from typing import Any, Optional
 
 from ipvsd import configfiles, present
 from ipvsd.commands import text
-from ipvsd.explain import Explanation, explain
+from ipvsd.explain import Explanation, NoKernelError, explain
 from ipvsd.rivals import WHEN, Effect, Setting
 from ipvsd.settings import shown
 from ipvsd.subjects import NoNameError
 
+EX_CANNOT_TELL = 2
 EX_USAGE = 64
 _LONGEST = 400  # characters of one text
 _WRITERS = ("pid", "comm", "command", "unit", "container", "pod")
@@ -26,6 +27,9 @@ def run(root: str, only: Optional[str], output: str, name: str) -> int:
     except NoNameError as error:
         print(f"ipvsd: cannot explain {shown(name)}: {error}", file=sys.stderr)
         return EX_USAGE
+    except NoKernelError as error:
+        print(f"ipvsd: cannot judge {root}: {error} (install one into the image)", file=sys.stderr)
+        return EX_CANNOT_TELL
     document = _document(found)
     print(json.dumps(document, indent=2) if output == "json" else "\n".join(_lines(_printable(document))))
     return found.exit_code
@@ -37,6 +41,8 @@ def _document(found: Explanation) -> dict[str, Any]:
         "asked": found.asked or subject.name,
         "name": subject.name,
         "kind": subject.kind.value,
+        "judged": found.judged.value,
+        "kernel": found.release,
         "held": subject.finding is not None,
         "live": subject.live,
         "evidence": subject.evidence,
@@ -62,12 +68,14 @@ def _setting(setting: Setting, agrees: Optional[bool]) -> dict[str, Any]:
         "value": setting.value if setting.effect is Effect.SETS else None,
         "wins": setting.wins,
         "certain": setting.certain,
+        "fails": setting.fails,
         "agrees": agrees,
         "remedy": setting.remedy,
     }
 
 
 def _lines(document: Mapping[str, Any]) -> Iterator[str]:
+    yield from text.situation(document)
     if document["asked"] != document["name"]:
         yield from text.folded(f"{document['asked']!r} is taken for {document['name']}")
     yield from _head(document)
@@ -168,6 +176,8 @@ _DOES = {
 
 def _judged(item: Mapping[str, Any], held: bool) -> tuple[str, str, str]:
     """Return the mark of a setting, its colour, and what it comes to."""
+    if item["fails"]:
+        return "!", "31", f"comes to nothing: {item['fails']}"
     if not item["wins"]:
         return "-", "0", "a later line counts"
     does = _DOES.get(item["effect"], "wins")

@@ -8,26 +8,38 @@ from typing import Optional
 
 from ipvsd import advertisements, configfiles
 from ipvsd.commands import text
-from ipvsd.commands.check import fitted
+from ipvsd.commands.check import EX_CANNOT_TELL, first_boot, fitted
 from ipvsd.health import required
 from ipvsd.host import LinuxHost
 from ipvsd.model import Action, LoadModule, Plan, SysctlFinding
 from ipvsd.planner import leading
 from ipvsd.reconcile import look
+from ipvsd.report import Judged
+from ipvsd.situation import judged
 from ipvsd.values import target
 
 
 def run(root: str, only: str | None, output: str, exit_code: bool) -> int:
-    """Exit 0; with `exit_code`, 1 if there is anything to do, or anything required is not right."""
-    host = LinuxHost(root)
-    _, plan = look(host, configfiles.load(root, only))
+    """Exit 0; with `exit_code`, 1 if there is anything to do, or anything required is not right.
+
+    Exit 2 for an image without a kernel.
+    """
+    host, config, head = LinuxHost(root), configfiles.load(root, only), list[str]()
+    if judged(root) is Judged.FIRST_BOOT:
+        found = first_boot(root, config)
+        if found is None:
+            return EX_CANNOT_TELL
+        plan = found.plan
+        head = [f"after the first boot of kernel {found.kernel.release}:"]
+    else:
+        _, plan = look(host, config)
     plan = fitted(plan, root)
     later = _later(plan)
     if output == "json":
         actions = [_values(action, plan) for action in leading(plan.actions)]
         print(json.dumps([*actions, *(_later_values(finding) for finding in later)], indent=2))
     else:
-        print("\n".join(_lines(plan, later)) or "nothing to do")
+        print("\n".join([*head, *(list(_lines(plan, later)) or ["nothing to do"])]))
         for note in advertisements.notes(host, plan):
             print("\n".join(text.folded(f"note: {note}", "33")))
     open_work = plan.actions or any(required(finding) and not finding.right for finding in plan.findings)

@@ -9,6 +9,7 @@ from typing import Any, Optional
 
 from ipvsd import configfiles, preflight, present
 from ipvsd.commands import text
+from ipvsd.config import Config
 from ipvsd.profiles import notes
 from ipvsd.report import InstalledKernel
 
@@ -29,7 +30,7 @@ def run(root: str, only: Optional[str], output: str, kernel: Optional[str], brie
         }
         print(json.dumps(document, indent=2))
     elif kernels:
-        print("\n".join(line for item in kernels for line in _lines(item, brief)))
+        print("\n".join(line for item in kernels for line in _lines(item, brief, root, config)))
     if not kernels:
         print(f"ipvsd: {complaint}", file=sys.stderr)
         return 2
@@ -40,7 +41,7 @@ def _values(kernel: InstalledKernel) -> dict[str, Any]:
     return {**present.kernel(kernel), "modules": [present.finding(finding) for finding in kernel.modules]}
 
 
-def _lines(kernel: InstalledKernel, brief: bool) -> Iterator[str]:
+def _lines(kernel: InstalledKernel, brief: bool, root: str, config: Config) -> Iterator[str]:
     words = [word for word, so in (("running", kernel.running), ("next boot", kernel.next)) if so]
     roles = f" ({', '.join(words)})" if words else ""
     found = preflight.problems(kernel)
@@ -49,6 +50,11 @@ def _lines(kernel: InstalledKernel, brief: bool) -> Iterator[str]:
     yield f"kernel {kernel.release}{roles}: {verdict}{f'; {names}' if brief and found else ''}"
     if brief:
         return
-    for finding in found:
-        yield from text.indented(f"! {finding.name} {finding.verdict.value}: {finding.evidence}", 2, 6)
-        yield from text.indented(f"-> {finding.remedy}", 6, 6)
+    told: dict[tuple[str, str, str], list[str]] = {}
+    for finding in found:  # what has one cause is told once
+        told.setdefault((finding.verdict.value, finding.evidence, finding.remedy), []).append(finding.name)
+    for (problem, evidence, remedy), affected in told.items():
+        yield from text.indented(f"! {', '.join(affected)} {problem}: {evidence}", 2, 6)
+        yield from text.indented(f"-> {remedy}", 6, 6)
+    for note in preflight.failing(root, config, kernel.release):
+        yield from text.indented(f"note: {note}", 2, 6)

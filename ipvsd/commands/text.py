@@ -8,6 +8,8 @@ import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from ipvsd.report import Judged
+
 WIDTH = 80
 _COLOURS = {"ready": "32", "degraded": "33", "failed": "31"}
 
@@ -17,6 +19,12 @@ def colour(text: str, code: str) -> str:
     if not sys.stdout.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
         return text
     return f"\033[{code}m{text}\033[0m"
+
+
+def situation(document: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what the verdicts are about, where that is no kernel that runs."""
+    if document["judged"] == Judged.FIRST_BOOT.value:
+        yield f"after the first boot of kernel {document['kernel']}:"
 
 
 def summary(document: Mapping[str, Any]) -> Iterator[str]:

@@ -1,0 +1,67 @@
+"""What systemd-modules-load leaves in an empty kernel: the modules that its lines have loaded, and the lines that fail.
+
+It asks libkmod as modprobe does, so that modprobe.d holds for it, too, and obeys `blacklist` for what a line names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from ipvsd import formats, formernames, modprobe
+from ipvsd.model import Cause, Obstacle
+from ipvsd.moduletree import ModuleTree
+from ipvsd.obstacles import settings_of
+from ipvsd.rivals.modules_load import Line
+
+
+class Failing(NamedTuple):
+    """A line that comes to nothing, why, and what to do about it."""
+
+    line: Line
+    reason: str
+    remedy: str
+
+
+class Loaded(NamedTuple):
+    """`modules` has for each that is live afterwards the place of the line that had it loaded."""
+
+    modules: Mapping[str, str]
+    failing: tuple[Failing, ...]
+
+
+def loaded(root: str, release: str, lines: Sequence[Line], cmdline: str) -> Loaded:
+    """Return what the lines come to under a kernel that has loaded nothing yet."""
+    tree = ModuleTree(root, release)
+    said = settings_of(root, tree, cmdline)
+    found: dict[str, str] = {}
+    failing: list[Failing] = []
+    for line in lines:
+        probes = modprobe.probe(line.text, said, tree)
+        if not probes:
+            failing.append(_unknown(line, release))
+        for item in probes:
+            outcome = modprobe.outcome(item, tree, said, frozenset(found))
+            found.update((module, line.origin) for module in sorted(outcome.loaded - set(found)))
+            if outcome.obstacle is not None:
+                failing.append(Failing(line, _told(outcome.obstacle), "remove the line, or what keeps it out"))
+    return Loaded(found, tuple(failing))
+
+
+def _unknown(line: Line, release: str) -> Failing:
+    name = formats.module_name(line.text)
+    former = formernames.former(name, release) if name else None
+    if former:
+        return Failing(line, f"it is a part of {former.successor} now", f"write {former.successor}, or remove the line")
+    first = line.text.split()[0]
+    if first != line.text:
+        return Failing(line, "a line is a name and nothing else", f"write {first} alone")
+    return Failing(line, f"kernel {release} has no such module", "remove the line")
+
+
+def _told(obstacle: Obstacle) -> str:
+    if obstacle.origin:
+        return f"{obstacle.origin}: {obstacle.text}"
+    if obstacle.cause is Cause.FILE_GONE:
+        return f"the file {obstacle.text} is gone"
+    return f"{obstacle.module}: {obstacle.cause.value}"

@@ -1,0 +1,258 @@
+"""The next boot: which modules will be loaded, and which sysctls set, before ipvsd starts, without it, and with it.
+
+systemd-modules-load runs before systemd-sysctl, and both before ipvsd (systemd's units). A sysctl whose module is not
+loaded by then cannot be written, and `kernel.modules_disabled = 1` closes the kernel for whatever comes after it.
+What other programs set later on (systemd-networkd, ufw, TuneD) counts in the order of their start.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Collection, Iterator, Mapping
+from typing import NamedTuple, Optional
+
+from ipvsd import procsys, values
+from ipvsd.bootmodules import Failing, Loaded, loaded
+from ipvsd.defaults import DEFAULTS
+from ipvsd.model import Finding, Kernel, ModuleFinding, ModuleVerdict, Plan, Policy, SysctlFinding, SysctlVerdict
+from ipvsd.profiles import provider
+from ipvsd.report import Judged
+from ipvsd.rivals import Effect, Names, Program, Setting
+from ipvsd.rivals import survey as rivals
+from ipvsd.rivals.modules_load import CMDLINE, lines
+from ipvsd.rivals.sysctl_d import from_command_line, left_by_systemd, systemd_lines
+from ipvsd.rivals.tree import Tree
+from ipvsd.situation import judged
+
+# In the order in which they start at boot; what is not here acts at other times.
+_AT_BOOT = (Program.KERNEL, Program.SYSTEMD_SYSCTL, Program.NETWORKD, Program.UFW, Program.TUNED, Program.REAPPLY)
+_EARLY = (Program.KERNEL, Program.SYSTEMD_SYSCTL)
+_UNITS = ("ipvsd.service", "ipvsd-apply.service")
+_SEAL = "kernel/modules_disabled"
+
+PERSIST = "ipvsd apply --persist"
+NOT_LOADED = "nothing loads it at boot"
+
+
+class Seal(NamedTuple):
+    """The line that closes the kernel for modules at boot. `early` says that it does so before any is loaded."""
+
+    text: str
+    origin: str
+    early: bool
+
+
+class Boot(NamedTuple):
+    """What the files below a root make of one kernel's next boot; `unit` is the one of ipvsd's that will run, or empty.
+
+    `settings` are the lines about the names that were asked about, each with why it comes to nothing if it does.
+    """
+
+    release: str
+    loaded: Mapping[str, str]  # the modules that are live before ipvsd starts, each with the line that has it loaded
+    failing: tuple[Failing, ...]
+    seal: Optional[Seal]
+    unit: str
+    settings: tuple[Setting, ...]
+    unread: Mapping[str, str]
+
+
+def predict(root: str, kernel: Kernel, names: Names) -> Boot:
+    """Return what the next boot of a kernel will be. Files are read, and no error is raised."""
+    tree = Tree(root)
+    cmdline = command_line(tree, judged(root))
+    seal = _seal(tree, cmdline)
+    found = (
+        loaded(root, kernel.release, lines(tree, cmdline), cmdline)
+        if seal is None or not seal.early
+        else Loaded({}, ())
+    )
+    told = rivals.survey(root, names)
+    unit = next(filter(tree.enabled, _UNITS), "")
+    reasons = {item.line.origin: item for item in found.failing if item.line.origin != CMDLINE}
+    settings = tuple(
+        dataclasses.replace(item, wins=False, fails=reasons[item.origin].reason, remedy=reasons[item.origin].remedy)
+        if item.effect is Effect.LOADS and item.origin in reasons
+        else _settled(item, found.modules, kernel, root)
+        for item in told.settings
+    )
+    sealed = tuple(
+        _forbidding(root, name, seal) for name in names.modules if seal and _closed(name, seal, found, kernel)
+    )
+    return Boot(
+        kernel.release, found.modules, found.failing, seal, unit, (*settings, *sealed), {**told.unread, **tree.unread}
+    )
+
+
+def _closed(name: str, seal: Seal, found: Loaded, kernel: Kernel) -> bool:
+    return name not in kernel.built_in and (seal.early or name not in found.modules)
+
+
+def command_line(tree: Tree, situation: Judged) -> str:
+    """Return the kernel's command line at the next boot: that of now, or what an image's boot loader is told."""
+    if situation is not Judged.FIRST_BOOT:
+        return tree.read("proc/cmdline") or ""
+    told = tree.read("etc/kernel/cmdline")
+    if told is not None:
+        return told
+    said = re.findall(
+        r"^GRUB_CMDLINE_LINUX(?:_DEFAULT)?=[\"']?(.*?)[\"']?\s*$", tree.read("etc/default/grub") or "", re.MULTILINE
+    )
+    return " ".join(said)
+
+
+def _seal(tree: Tree, cmdline: str) -> Optional[Seal]:
+    for line in from_command_line(cmdline):
+        if line.path == _SEAL and procsys.taken(_SEAL, line.value or "") == "1":
+            return Seal(line.text, line.origin, early=True)
+    winner = left_by_systemd(systemd_lines(tree), [_SEAL]).winners.get(_SEAL)
+    return Seal(winner.text, winner.origin, early=False) if winner else None
+
+
+def _forbidding(root: str, name: str, seal: Seal) -> Setting:
+    program = Program.KERNEL if seal.early else Program.SYSTEMD_SYSCTL
+    return Setting(name, Effect.FORBIDS, program, seal.origin, seal.text, remedy=unsealing(root, seal))
+
+
+def unsealing(root: str, seal: Seal) -> str:
+    """Return what can be done about a kernel that is closed for modules before ipvsd starts."""
+    if seal.early:
+        return f"remove {seal.text} from the kernel's command line"
+    return f"run '{persisting(root)}': modules-load.d comes before sysctl.d"
+
+
+def persisting(root: str) -> str:
+    """Return the command that writes the files of systemd's own units below a root."""
+    return PERSIST if root == "/" else f"{PERSIST} --root {root}"
+
+
+def _settled(setting: Setting, live: Collection[str], kernel: Kernel, root: str) -> Setting:
+    """Return a setting with why it comes to nothing, where the module of its sysctl is not loaded yet."""
+    needed = provider(setting.name)
+    early = setting.effect is Effect.SETS and setting.program in _EARLY
+    if not early or setting.fails or needed is None or needed in kernel.built_in:
+        return setting
+    if setting.program is Program.SYSTEMD_SYSCTL and needed in live:
+        return setting
+    fails = f"{needed} is not loaded by then"
+    return dataclasses.replace(setting, wins=False, fails=fails, remedy=f"run '{persisting(root)}'")
+
+
+# --- the state after it -----------------------------------------------------------------
+
+
+def without(boot: Boot, plan: Plan, kernel: Kernel, root: str) -> Plan:
+    """Return what will be found after the boot if ipvsd does not run; `plan` is what could be found at all."""
+    modules = tuple(_module(found, boot, kernel, root) for found in plan.modules)
+    return Plan((), modules, tuple(_sysctl(found, boot, kernel, root) for found in plan.sysctls), plan.parameters)
+
+
+def with_ipvsd(boot: Boot, plan: Plan, kernel: Kernel, root: str) -> Plan:
+    """Return what will be found after the boot if the unit of ipvsd runs that is enabled."""
+    left = without(boot, plan, kernel, root)
+    modules = tuple(_made_live(found, boot) for found in left.modules)
+    live = {found.module for found in modules if found.right}
+    return Plan((), modules, tuple(_made_right(found, boot, live) for found in left.sysctls), left.parameters)
+
+
+def after(boot: Boot, plan: Plan, kernel: Kernel, root: str) -> Plan:
+    """Return what will be found after the boot, with ipvsd if a unit of it is enabled."""
+    return with_ipvsd(boot, plan, kernel, root) if boot.unit else without(boot, plan, kernel, root)
+
+
+_CAN_BE_LOADED = (ModuleVerdict.LIVE, ModuleVerdict.LOADABLE)
+
+
+def _module(found: ModuleFinding, boot: Boot, kernel: Kernel, root: str) -> ModuleFinding:
+    module = found.module or found.name
+    if found.verdict not in _CAN_BE_LOADED or module in kernel.built_in:
+        return found
+    if module in boot.loaded:
+        evidence = f"{boot.loaded[module]} has it loaded"
+        return found._replace(verdict=ModuleVerdict.LIVE, evidence=evidence, remedy="")
+    if boot.seal:
+        evidence = f"{boot.seal.origin}: {boot.seal.text}, before it is loaded"
+        return found._replace(verdict=ModuleVerdict.DISABLED, evidence=evidence, remedy=unsealing(root, boot.seal))
+    remedy = f"run '{persisting(root)}', or enable ipvsd.service"
+    return found._replace(verdict=ModuleVerdict.LOADABLE, evidence=NOT_LOADED, remedy=remedy)
+
+
+def _made_live(found: ModuleFinding, boot: Boot) -> ModuleFinding:
+    if found.verdict is not ModuleVerdict.LOADABLE:
+        return found
+    return found._replace(verdict=ModuleVerdict.LIVE, evidence=f"{boot.unit} loads it", remedy="")
+
+
+def _sysctl(found: SysctlFinding, boot: Boot, kernel: Kernel, root: str) -> SysctlFinding:
+    needed = found.wanted.provider
+    mine = [item for item in boot.settings if item.name == found.name and item.effect is Effect.SETS]
+    if needed is not None and needed not in boot.loaded and needed not in kernel.built_in:
+        lines = [item for item in mine if item.fails]
+        evidence = f"comes with module {needed}, which nothing loads at boot"
+        if lines:
+            evidence = f"{lines[-1].origin}: {lines[-1].text}, but {needed} is not loaded by then"
+        return found._replace(
+            found=None, verdict=SysctlVerdict.PENDING, evidence=evidence, remedy=f"run '{persisting(root)}'"
+        )
+    last = _last(mine)
+    if last is None:
+        return _by_default(found, mine, root)
+    agreed = rivals.agrees(last, found.wanted.want)
+    evidence = f"{last.origin}: {last.text}"
+    if agreed:
+        return found._replace(found=last.value, verdict=SysctlVerdict.RIGHT, evidence=evidence, remedy="")
+    if agreed is None:
+        evidence = f"{evidence}, of which {last.program.value} alone knows what it comes to"
+    return found._replace(found=last.value, verdict=SysctlVerdict.WRONG, evidence=evidence, remedy=last.remedy)
+
+
+def _by_default(found: SysctlFinding, mine: Collection[Setting], root: str) -> SysctlFinding:
+    """Return the finding of a sysctl that nothing sets at boot."""
+    value, source = DEFAULTS.get(found.name, ("", ""))
+    refused = next((f"{item.origin}: {item.text}, but {item.fails}" for item in mine if item.fails), "")
+    if values.integer(value) is not None:
+        right = values.satisfies(found.name, value, found.wanted.want)
+        verdict = SysctlVerdict.RIGHT if right else SysctlVerdict.WRONG
+        evidence = refused or f"nothing sets it; the kernel's own value is {value} ({source})"
+        return found._replace(found=value, verdict=verdict, evidence=evidence, remedy="" if right else _set_by(root))
+    evidence = refused or f"nothing sets it; the kernel's own value is {value or 'not known'}"
+    return found._replace(found=None, verdict=SysctlVerdict.WRONG, evidence=evidence, remedy=_set_by(root))
+
+
+def _set_by(root: str) -> str:
+    return f"run '{persisting(root)}', or enable ipvsd.service"
+
+
+def _made_right(found: SysctlFinding, boot: Boot, live: Collection[str]) -> SysctlFinding:
+    if found.right or found.wanted.policy is Policy.OBSERVE:
+        return found
+    if found.missing and found.wanted.provider not in live:
+        return found._replace(remedy=f"see module {found.wanted.provider}")
+    value = values.target(found.wanted.want, found.found or "")
+    return found._replace(found=value, verdict=SysctlVerdict.RIGHT, evidence=f"{boot.unit} sets it", remedy="")
+
+
+def _last(mine: Collection[Setting]) -> Optional[Setting]:
+    """Return the line whose value is there after the boot."""
+    left = [item for program in _AT_BOOT for item in mine if item.program is program and item.wins and not item.fails]
+    return left[-1] if left else None
+
+
+def names_of(plan: Plan) -> Names:
+    """Return what a plan is about, as names to ask the files about."""
+    modules = [found.module or found.name for found in plan.modules]
+    return Names(sysctls=[found.name for found in plan.sysctls], modules=modules)
+
+
+def notes(boot: Boot) -> tuple[str, ...]:
+    """Return what a person should know of the lines at which systemd-modules-load fails."""
+    return tuple(
+        f"{item.line.origin}: systemd-modules-load cannot load {item.line.text!r}: {item.reason} ({item.remedy})"
+        for item in boot.failing
+    )
+
+
+def wrong(plan: Plan) -> Iterator[Finding]:
+    """Yield what will not be right after the boot, of what is wanted."""
+    yield from (found for found in (*plan.modules, *plan.sysctls) if not found.right)
