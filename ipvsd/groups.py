@@ -33,6 +33,8 @@ def _as_one(found: list[SysctlFinding]) -> SysctlFinding:
     members = [finding for finding in found if finding.name != finding.wanted.group]
     if not members:  # nothing fits the pattern
         return found[0]
+    if len(members) < len(found):  # of a boot to come: what is named in files, and the pattern for all others
+        members = found
     right = sum(finding.right for finding in members)
     worst = min(members, key=lambda finding: _WORST_FIRST.index(finding.verdict))
     evidence = f"{right} of {len(members)} right"

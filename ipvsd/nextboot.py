@@ -255,4 +255,5 @@ def notes(boot: Boot) -> tuple[str, ...]:
 
 def wrong(plan: Plan) -> Iterator[Finding]:
     """Yield what will not be right after the boot, of what is wanted."""
-    yield from (found for found in (*plan.modules, *plan.sysctls) if not found.right)
+    everything: tuple[Finding, ...] = (*plan.modules, *plan.sysctls)
+    yield from (found for found in everything if not found.right)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple, Optional
 
 from ipvsd.config import Config
-from ipvsd.desire import candidates, desired
+from ipvsd.desire import candidates, desired, spreads
 from ipvsd.health import required
 from ipvsd.host import LinuxHost
 from ipvsd.model import (
@@ -28,7 +28,7 @@ from ipvsd.model import (
     SysctlVerdict,
     WriteSysctl,
 )
-from ipvsd.moduletree import ModuleTree, modprobe_d_stamps
+from ipvsd.moduletree import ModuleTree, listed, modprobe_d_stamps, stamp
 from ipvsd.moduletree import releases as trees
 from ipvsd.persist import to_be_had
 from ipvsd.planner import plan
@@ -96,7 +96,7 @@ def examine(root: str, config: Config, release: str, cpus: int = 0) -> tuple[Ker
     if image or cpus:
         kernel = kernel._replace(cpus=cpus or 1)
     nothing: Mapping[str, ModuleState] = {}
-    want = desired(config, kernel, nothing, {})
+    want = desired(config, kernel, nothing, _to_come(root, config, kernel))
     kernel = host.explain(kernel, lacking(want, kernel, nothing))._replace(lock=Lock())
     made = plan(want._replace(sysctls=(), parameters=()), Observed(kernel, nothing, {}))
     # That it is not loaded is nothing to be remedied here.
@@ -106,6 +106,20 @@ def examine(root: str, config: Config, release: str, cpus: int = 0) -> tuple[Ker
         for wanted in want.sysctls
     )
     return kernel, Plan((), modules, sysctls)
+
+
+def _to_come(root: str, config: Config, kernel: Kernel) -> Mapping[str, Collection[str]]:
+    """Return for each pattern the sysctls that fit it and are named in sysctl.d, and the pattern for all others.
+
+    Which interfaces there will be is not known before a kernel runs.
+    """
+    wanted = [spread.wanted.key for spread in spreads(config, kernel)]
+    if not wanted:
+        return {}
+    from ipvsd.rivals.sysctl_d import named_like
+    from ipvsd.rivals.tree import Tree
+
+    return {pattern: (pattern, *found) for pattern, found in named_like(Tree(root), wanted).items()}
 
 
 def _now(host: LinuxHost, key: str) -> Optional[str]:
@@ -232,7 +246,16 @@ def _stamps(root: str) -> tuple[object, ...]:
         except OSError:
             continue
         found.append((path, status.st_mtime_ns, status.st_size, status.st_ino))
-    return (*found, *modprobe_d_stamps(root).items())
+    return (*found, *modprobe_d_stamps(root).items(), *_boot_stamps(root))
+
+
+def _boot_stamps(root: str) -> Iterator[tuple[str, object]]:
+    """Yield the files that tell which modules are loaded, and when the kernel is closed, each with its stamp."""
+    from ipvsd.rivals import modules_load, sysctl_d
+
+    for place in (*modules_load.DIRECTORIES, *sysctl_d.DIRECTORIES):
+        for name in sorted(listed(root, place)):
+            yield f"{place}/{name}", stamp(os.path.join(root, place, name))
 
 
 def _version(release: str) -> tuple[object, ...]:

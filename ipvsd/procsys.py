@@ -116,8 +116,7 @@ class ProcSys:
 
     def fitting(self, pattern: str) -> Collection[str]:
         """Return those of the paths that a pattern fits, wildcards within each part, as glob(3) sorts them."""
-        parts = pattern.split("/")
-        return sorted(path for path in self._known if _fits(parts, path.split("/")))
+        return fitting(pattern, self._known)
 
     def write(self, path: str, text: str, number: int, anew: bool = True) -> bool:
         """Write a text to a sysctl and tell whether the kernel takes it.
@@ -149,6 +148,12 @@ class ProcSys:
             fits = link is not None and link[3] == parameter and link[2] not in but
             if fits and (parameter == "forwarding" or path not in self._said):
                 self._held[path] = held
+
+
+def fitting(pattern: str, paths: Iterable[str]) -> Collection[str]:
+    """Return those of some paths that a pattern fits, wildcards within each part, as glob(3) sorts them."""
+    parts = pattern.split("/")
+    return sorted(path for path in paths if _fits(parts, path.split("/")))
 
 
 def _fits(patterns: list[str], parts: list[str]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -108,6 +109,42 @@ def test_firewalld_unloads(tmp_path: Path, files: Mapping[str, str], certain: bo
     assert all(item.effect is Effect.UNLOADS for item in found)
 
 
+# --- ufw --------------------------------------------------------------------------------
+
+UFW = {
+    "etc/default/ufw": "IPV6=yes\nIPT_SYSCTL=/etc/ufw/sysctl.conf  # the file\n",
+    "etc/ufw/ufw.conf": "ENABLED=yes\n",
+    "etc/ufw/sysctl.conf": "# route\nnet/ipv4/ip_forward=0\n",
+}
+
+
+@pytest.mark.parametrize(
+    ("files", "value"),
+    [
+        pytest.param({}, "0", id="as shipped"),
+        pytest.param({"etc/ufw/ufw.conf": "ENABLED=no\n"}, None, id="not enabled"),
+        pytest.param({"etc/ufw/ufw.conf": "ENABLED='YES'\n"}, "0", id="quoted"),
+        pytest.param({"etc/ufw/ufw.conf": "ENABLED=yes\nENABLED=no\n"}, None, id="said twice"),
+        pytest.param({"etc/default/ufw": 'IPT_SYSCTL=""\n'}, None, id="no file"),
+        pytest.param({"etc/default/ufw": "#IPT_SYSCTL=/etc/ufw/sysctl.conf\n"}, None, id="a comment"),
+        pytest.param(
+            {"etc/default/ufw": "IPT_SYSCTL=/etc/other\n", "etc/other": f"{FORWARD} = 1\n"}, "1", id="another"
+        ),
+        pytest.param({"etc/ufw/sysctl.conf": "net/ipv4/conf/all/forwarding=0 # x\n"}, "0", id="by the other name"),
+        pytest.param({"etc/ufw/sysctl.conf": "net/ipv4/ip_forward=1\nnet/ipv4/ip_forward=no\n"}, "1", id="refused"),
+        pytest.param({"etc/ufw/sysctl.conf": "net/ipv4/ip_forward 0\n"}, None, id="no assignment"),
+    ],
+)
+def test_ufw_sets_sysctls_when_it_starts(tmp_path: Path, files: Mapping[str, str], value: str | None) -> None:
+    found = look(tmp_path, {**UFW, **files}, Names(sysctls=[FORWARD]), "ufw").settings
+    assert [item.value for item in found if item.wins] == ([] if value is None else [value])
+    assert {item.program for item in found} <= {Program.UFW}
+
+
+def test_ufw_that_is_not_started_sets_nothing(tmp_path: Path) -> None:
+    assert look(tmp_path, UFW, Names(sysctls=[FORWARD])).settings == ()
+
+
 # --- NetworkManager ---------------------------------------------------------------------
 
 NM = "etc/NetworkManager/NetworkManager.conf"
@@ -150,6 +187,70 @@ def test_networkmanager_is_told_to_leave_the_interface_alone(
 ) -> None:
     found = look(tmp_path, files, Names(modules=["ip_vs", "nf_conntrack"]), "NetworkManager").settings
     assert [item.name for item in found] == (["ip_vs"] if managed else [])
+
+
+@pytest.mark.parametrize(
+    ("files", "place"),
+    [
+        ({}, "ipvs.conf"),
+        ({NM: "[keyfile]\nunmanaged-devices=eth0\n"}, "ipvs.conf"),
+        ({"run/NetworkManager/conf.d/x.conf": "[keyfile]\nunmanaged-devices=eth0\n"}, "ipvs.conf"),
+        ({"etc/NetworkManager/conf.d/calico.conf": "[keyfile]\nunmanaged-devices=cali*\n"}, "ipvs.conf"),
+        ({"etc/NetworkManager/conf.d/rke2-canal.conf": "[keyfile]\nunmanaged-devices=cali*\n"}, "zz-ipvs.conf"),
+        ({"etc/NetworkManager/conf.d/zzz.conf": "[keyfile]\nunmanaged-devices=cali*\n"}, "zzz~ipvs.conf"),
+    ],
+)
+def test_what_is_told_to_do_about_networkmanager_helps(tmp_path: Path, files: Mapping[str, str], place: str) -> None:
+    (found,) = look(tmp_path, files, Names(modules=["ip_vs"]), "NetworkManager").settings
+    file = f"etc/NetworkManager/conf.d/{place}"
+    assert f" into {tmp_path}/{file}, and reload it" in found.remedy
+    words = found.remedy.split("'")
+    put(tmp_path, file, f"{words[1]}\n{words[3]}\n")
+    assert survey(str(tmp_path), Names(modules=["ip_vs"])).settings == ()
+
+
+VENDOR = "usr/lib/NetworkManager/conf.d"
+
+
+def test_of_networkmanager_the_files_of_run_come_after_those_of_packages(tmp_path: Path) -> None:
+    files = {
+        f"{VENDOR}/zz.conf": "[keyfile]\nunmanaged-devices=eth0\n",
+        "run/NetworkManager/conf.d/aa.conf": "[keyfile]\nunmanaged-devices=kube-ipvs0\n",
+    }
+    assert look(tmp_path, files, Names(modules=["ip_vs"]), "NetworkManager").settings == ()
+
+
+@pytest.mark.parametrize(
+    ("match", "managed"),
+    [
+        ("Name=*", True),
+        ("Name=eth0 k*", True),
+        ("Name=!eth0", True),
+        ("Name=!kube-*", False),
+        ("Name=eth0\nName=kube-ipvs0", True),
+        ("Name=*\nName=", False),
+        ("Type=ether", True),
+        ("Type=wlan", False),
+        ("Kind=!dummy", False),
+        ("Name=*\nKind=dummy", True),
+        ("Name=*\nDriver=virtio_net", False),
+        ("Name=*\nMACAddress=00:11:22:33:44:55", False),
+        ("", False),
+    ],
+)
+def test_networkd_takes_the_interface_by_the_first_file_that_matches(tmp_path: Path, match: str, managed: bool) -> None:
+    files = {"run/systemd/network/50-all.network": f"[Match]\n{match}\n[Network]\nDHCP=yes\n"}
+    found = look(tmp_path, files, Names(modules=["ip_vs"]), "systemd-networkd").settings
+    assert [(item.effect, item.program) for item in found] == [(Effect.DISTURBS, Program.NETWORKD)] * managed
+
+
+@pytest.mark.parametrize("name", ["50-all.network", "00-all.network", "00-.network", "+.network"])
+def test_what_is_told_to_do_about_networkd_helps(tmp_path: Path, name: str) -> None:
+    files = {f"etc/systemd/network/{name}": "[Match]\nName=*\n[Network]\nDHCP=yes\n"}
+    (found,) = look(tmp_path, files, Names(modules=["ip_vs"]), "systemd-networkd").settings
+    words, (place,) = found.remedy.split("'"), re.findall(r"/(etc/systemd/network/\S+\.network),", found.remedy)
+    put(tmp_path, place, "".join(f"{word}\n" for word in words[1:9:2]))
+    assert survey(str(tmp_path), Names(modules=["ip_vs"])).settings == ()
 
 
 # --- modprobe.d, modules-load.d ---------------------------------------------------------

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Optional
 
 from ipvsd import procsys, sysctls
-from ipvsd.procsys import ProcSys
+from ipvsd.procsys import ProcSys, fitting
 from ipvsd.rivals import Effect, Names, Program, Setting
 from ipvsd.rivals.tree import PLACES, Tree
 from ipvsd.values import same
@@ -89,6 +89,15 @@ def procps_lines(tree: Tree) -> list[Assignment]:
     """Return the lines of all files in the order in which `sysctl --system` takes them."""
     files = [*tree.merged(DIRECTORIES, hidden=True), CONF]
     return [line for path in files for line in procps_assignments(tree.shown(path), tree.read(path) or "")]
+
+
+def named_like(tree: Tree, patterns: Collection[str]) -> Mapping[str, Collection[str]]:
+    """Return for each pattern the sysctls that fit it and stand by themselves in some line."""
+    found = dict.fromkeys(line.path for line in systemd_lines(tree) if not line.pattern and line.value is not None)
+    return {
+        pattern: [sysctls.name(tuple(path.split("/"))) for path in fitting(path_of(pattern), found)]
+        for pattern in patterns
+    }
 
 
 def assignments(name: str, text: str) -> Iterator[Assignment]:
@@ -185,7 +194,7 @@ def path_of(name: str) -> str:
 
 
 def _concerns(line: Assignment, paths: Collection[str]) -> bool:
-    return line.path in paths or (line.pattern and bool(set(ProcSys(paths, {}).fitting(line.path)) & set(paths)))
+    return line.path in paths or (line.pattern and bool(fitting(line.path, paths)))
 
 
 def is_wild(path: str) -> bool:

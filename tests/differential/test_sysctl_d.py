@@ -63,7 +63,11 @@ def key(dice: random.Random) -> str:
 
 def line(dice: random.Random) -> str:
     form = dice.random()
-    name, blank = key(dice), lambda: dice.choice(SPACE)
+    name = key(dice)
+
+    def blank() -> str:
+        return dice.choice(SPACE)
+
     value = dice.choice(VALUES) + dice.choice(REMARKS)
     if form < 0.78:
         minus = dice.choice([""] * 8 + ["-", "-", "- ", "--"])

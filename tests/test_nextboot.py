@@ -1,0 +1,371 @@
+"""What the next boot makes of a node, without ipvsd and with it, and what is told of that."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ipvsd import persist
+from ipvsd.cli import main
+from tests.fake_kernel import CORE, DEPENDS, RELEASE
+from tests.trees import make_modules, make_tree, put
+
+Output = pytest.CaptureFixture[str]
+WANTS = "etc/systemd/system/multi-user.target.wants"
+BRIDGE = "net.bridge.bridge-nf-call-iptables"
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """A node on which everything is right now."""
+    return make_tree(tmp_path / "root")
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    """An image: no kernel runs in it."""
+    root = make_tree(tmp_path / "image", live=(), values={})
+    shutil.rmtree(root / "proc")
+    shutil.rmtree(root / "sys")
+    return root
+
+
+def run(capsys: Output, root: Path, *arguments: str) -> tuple[int, str, str]:
+    """Return the exit code of a command, and what it printed, each in one line and without the path of the tree."""
+    code = main([*arguments, "--root", str(root)])
+    out, err = (" ".join(text.split()).replace(str(root), "") for text in capsys.readouterr())
+    return code, out, err
+
+
+def values(capsys: Output, root: Path, *arguments: str) -> tuple[int, Any]:
+    code = main([*arguments, "--output", "json", "--root", str(root)])
+    return code, json.loads(capsys.readouterr().out)
+
+
+def enable(root: Path, unit: str = "ipvsd.service") -> None:
+    put(root, f"{WANTS}/{unit}", "")
+
+
+def sysctl_conf(root: Path, text: str) -> None:
+    """/etc/sysctl.conf as Debian has it until 12."""
+    put(root, "etc/sysctl.conf", text)
+    (root / "etc/sysctl.d").mkdir(exist_ok=True)
+    (root / "etc/sysctl.d/99-sysctl.conf").symlink_to("../sysctl.conf")
+
+
+# --- files that come after the persisted ones ---------------------------------------------
+
+
+def by_link(root: Path) -> None:
+    sysctl_conf(root, "net.ipv4.ip_forward = 0\n")
+
+
+def by_name(root: Path) -> None:
+    put(root, "usr/lib/sysctl.d/99-vendor.conf", "\nnet/ipv4/conf/all/forwarding=0\n")
+
+
+def by_mask(root: Path) -> None:
+    put(root, "etc/modules-load.d/README", "")
+    put(root, "etc/modprobe.d/cis.conf", "install nf_conntrack /bin/true\n")
+
+
+def by_exclusion(root: Path) -> None:
+    put(root, "etc/sysctl.d/95-x.conf", "-net.ipv4.ip_forward\n")
+
+
+def by_refusal(root: Path) -> None:
+    put(root, "etc/sysctl.d/95-x.conf", "net.ipv4.ip_forward = yes\n")
+
+
+def by_range(root: Path) -> None:
+    put(root, "run/sysctl.d/95-x.conf", "net.nf_conntrack_max = 65536 # small\n")
+
+
+def by_tuned(root: Path) -> None:
+    enable(root, "tuned.service")
+    put(root, "etc/tuned/active_profile", "mine\n")
+    put(root, "etc/tuned/mine/tuned.conf", "[sysctl]\nnet.ipv4.ip_forward = 0\n")
+    put(root, "etc/tuned/tuned-main.conf", "reapply_sysctl = 0\n")  # or it would set what is in sysctl.d afterwards
+
+
+def by_networkd(root: Path) -> None:
+    enable(root, "systemd-networkd.service")
+    put(root, "etc/systemd/networkd.conf", "[Network]\nIPv4Forwarding=no\n")
+
+
+def by_ufw(root: Path) -> None:
+    enable(root, "ufw.service")
+    put(root, "etc/default/ufw", "IPT_SYSCTL=/etc/ufw/sysctl.conf\n")
+    put(root, "etc/ufw/ufw.conf", "ENABLED=yes\n")
+    put(root, "etc/ufw/sysctl.conf", "net/ipv4/ip_forward=0\n")
+
+
+def by_command_line(root: Path) -> None:
+    put(root, "proc/cmdline", "quiet sysctl.kernel.modules_disabled=1\n")
+
+
+OVERRIDING: list[tuple[Callable[[Path], None], str]] = [
+    (by_link, "net.ipv4.ip_forward will be 0 ... /etc/sysctl.d/99-sysctl.conf:1: net.ipv4.ip_forward = 0 -> correct"),
+    (by_name, "/usr/lib/sysctl.d/99-vendor.conf:2: net/ipv4/conf/all/forwarding=0 -> put a file of the same name"),
+    (by_mask, "/etc/modprobe.d/cis.conf:1: install nf_conntrack /bin/true -> remove"),
+    (by_exclusion, "net.ipv4.ip_forward will be 0"),
+    (by_refusal, "/etc/sysctl.d/95-x.conf:1: net.ipv4.ip_forward = yes, but the kernel refuses it"),
+    (by_range, "net.netfilter.nf_conntrack_max will be 65536 ... /run/sysctl.d/95-x.conf:1: net.nf_conntrack_max"),
+    (by_tuned, "/etc/tuned/mine/tuned.conf:2: net.ipv4.ip_forward=0 -> choose another profile"),
+    (by_networkd, "/etc/systemd/networkd.conf:2: IPv4Forwarding=no -> correct IPv4Forwarding="),
+    (by_ufw, "/etc/ufw/sysctl.conf:1: net/ipv4/ip_forward=0 -> correct the line in /etc/ufw/sysctl.conf"),
+    (by_command_line, "-> remove sysctl.kernel.modules_disabled=1 from the kernel's command line"),
+]
+
+
+@pytest.mark.parametrize(("override", "told"), OVERRIDING, ids=lambda value: getattr(value, "__name__", ""))
+def test_persisting_fails_if_a_file_overrides_it_and_names_the_line(
+    tree: Path, capsys: Output, override: Callable[[Path], None], told: str
+) -> None:
+    assert run(capsys, tree, "apply", "--persist")[0] == 0
+    override(tree)
+    code, _, err = run(capsys, tree, "apply", "--persist")
+    assert code == 1
+    assert all(part in err for part in told.split(" ... "))
+    assert (tree / persist.SYSCTL).exists()  # written all the same
+
+
+@pytest.mark.parametrize(
+    ("override", "undo"),
+    [
+        (by_link, lambda root: put(root, "etc/sysctl.conf", "")),
+        (by_name, lambda root: put(root, "etc/sysctl.d/99-vendor.conf", "")),
+        (by_mask, lambda root: put(root, "etc/modprobe.d/cis.conf", "")),
+        (by_range, lambda root: (root / "run/sysctl.d/95-x.conf").unlink()),
+        (by_networkd, lambda root: put(root, "etc/systemd/networkd.conf", "[Network]\nIPv4Forwarding=yes\n")),
+        (by_ufw, lambda root: put(root, "etc/ufw/sysctl.conf", "net/ipv4/ip_forward=1\n")),
+        (by_command_line, lambda root: put(root, "proc/cmdline", "quiet\n")),
+    ],
+    ids=lambda value: value.__name__,
+)
+def test_what_is_told_to_do_about_it_helps(
+    tree: Path, capsys: Output, override: Callable[[Path], None], undo: Callable[[Path], object]
+) -> None:
+    override(tree)
+    assert run(capsys, tree, "apply", "--persist")[0] == 1
+    undo(tree)
+    assert run(capsys, tree, "apply", "--persist")[0] == 0
+
+
+def test_a_range_is_persisted_as_a_value(tmp_path: Path, capsys: Output) -> None:
+    tree = make_tree(tmp_path, live=(), values=CORE)
+    put(tree, "etc/ipvsd/ipvsd.yaml", "sysctls: {net.core.somaxconn: {atMost: 4096, required: true}}\n")
+    assert run(capsys, tree, "apply", "--persist")[0] == 0
+    lines = (tree / persist.SYSCTL).read_text().splitlines()
+    assert {"net.netfilter.nf_conntrack_max = 131072", "net.core.somaxconn = 4096"} <= set(lines)
+
+
+def test_what_is_required_and_only_observed_is_not_promised(tree: Path, capsys: Output) -> None:
+    put(tree, "etc/ipvsd/ipvsd.yaml", "sysctls: {net.ipv4.ip_forward: {value: 1, policy: observe, required: true}}\n")
+    code, _, err = run(capsys, tree, "apply", "--persist")
+    assert code == 1
+    assert "! net.ipv4.ip_forward will be 0" in err
+
+
+# --- a kernel that is closed before ipvsd starts ------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("path", "line"),
+    [
+        ("etc/sysctl.d/99-h.conf", "kernel.modules_disabled = 1\n"),
+        ("usr/lib/sysctl.d/10-h.conf", "kernel/modules_disabled=0x1 # CIS\n"),
+        ("etc/sysctl.conf", "-kernel.modules_disabled=1\r\n"),
+    ],
+)
+def test_a_kernel_that_sysctl_d_closes_is_not_ready_until_the_modules_are_persisted(
+    tree: Path, capsys: Output, path: str, line: str
+) -> None:
+    sysctl_conf(tree, "")
+    put(tree, path, line)
+    code, out, _ = run(capsys, tree, "preflight")
+    assert code == 1
+    place = path.replace("etc/sysctl.conf", "etc/sysctl.d/99-sysctl.conf")
+    names = "ip_vs, ip_vs_rr, ip_vs_wrr, ip_vs_sh, nf_conntrack, br_netfilter"
+    assert f"not ready ! {names} refused: modules_disabled: /{place}:1" in out
+    assert "-> run 'ipvsd apply --persist --root " in out
+    code, out, _ = run(capsys, tree, "explain", "ip_vs")
+    assert code == 1
+    assert f"! /{place}:1 {line.strip()} (keeps it from being loaded)" in out
+    assert run(capsys, tree, "apply", "--persist")[0] == 0
+    assert run(capsys, tree, "preflight") == (0, f"kernel {RELEASE} (running, next boot): ready", "")
+    assert run(capsys, tree, "explain", "ip_vs")[0] == 0
+
+
+@pytest.mark.parametrize(
+    "line", ["kernel.modules_disabled = 0\n", "kernel.modules_disabled = yes\n", "#kernel.x = 1\n"]
+)
+def test_a_line_that_closes_nothing_is_no_matter(tree: Path, capsys: Output, line: str) -> None:
+    put(tree, "etc/sysctl.d/99-h.conf", line)
+    assert run(capsys, tree, "preflight")[0] == 0
+    assert run(capsys, tree, "explain", "ip_vs")[0] == 0
+
+
+def test_a_kernel_that_its_command_line_closes_is_ready_without_that(tree: Path, capsys: Output) -> None:
+    by_command_line(tree)
+    put(tree, "etc/modules-load.d/x.conf", "ip_vs\n")  # comes too late
+    code, out, _ = run(capsys, tree, "preflight")
+    assert (code, "-> remove sysctl.kernel.modules_disabled=1 from" in out) == (1, True)
+    put(tree, "proc/cmdline", "quiet\n")
+    assert run(capsys, tree, "preflight")[0] == 0
+
+
+# --- sysctls and the modules that bring them ----------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("files", "code", "told"),
+    [
+        ({}, 1, "comes to nothing: br_netfilter is not loaded by then"),
+        ({"etc/modules-load.d/b.conf": "br_netfilter\n"}, 0, "wins; as wanted"),
+        ({"etc/modules-load.d/b.conf": "br-netfilter # for Kubernetes\n"}, 1, "comes to nothing"),
+        ({"etc/modules-load.d/b": "br_netfilter\n"}, 1, "comes to nothing"),
+        ({"proc/cmdline": "modules-load=br_netfilter\n"}, 0, "wins; as wanted"),
+        ({"proc/cmdline": "rd.modules_load=br_netfilter\n"}, 1, "comes to nothing"),
+        (
+            {"etc/modules-load.d/b.conf": "br_netfilter\n", "etc/modprobe.d/b.conf": "blacklist br_netfilter\n"},
+            1, "comes to nothing",
+        ),
+        ({f"{WANTS}/ipvsd.service": ""}, 0, "comes to nothing"),  # and ipvsd does it
+    ],
+)  # fmt: skip
+def test_a_sysctl_can_be_set_only_after_its_module_was_loaded(
+    tree: Path, capsys: Output, files: Mapping[str, str], code: int, told: str
+) -> None:
+    put(tree, "etc/sysctl.d/99-b.conf", f"{BRIDGE} = 1\n")
+    for path, text in files.items():
+        put(tree, path, text)
+    found, out, _ = run(capsys, tree, "explain", BRIDGE)
+    assert (found, told in out) == (code, True)
+
+
+def test_a_dependency_is_loaded_with_what_needs_it(tree: Path, capsys: Output) -> None:
+    put(tree, "etc/modules-load.d/v.conf", "ip_vs_sh\n")
+    put(tree, "etc/sysctl.d/99-v.conf", "net.ipv4.vs.conntrack = 1\nnet.netfilter.nf_conntrack_max = 262144\n")
+    for name in ("net.ipv4.vs.conntrack", "net.netfilter.nf_conntrack_max"):
+        assert "wins; as wanted" in run(capsys, tree, "explain", name)[1]
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("nf_conntrack_ipv4", "it is a part of nf_conntrack now (write nf_conntrack, or remove the line)"),
+        ("ip_vs # balancer", "a line is a name and nothing else (write ip_vs alone)"),
+        ("ip_vs conn_tab_bits=12", "a line is a name and nothing else (write ip_vs alone)"),
+        ("no_such", f"kernel {RELEASE} has no such module (remove the line)"),
+    ],
+)
+def test_a_line_at_which_systemd_modules_load_fails_is_told(tree: Path, capsys: Output, line: str, reason: str) -> None:
+    put(tree, "etc/modules", f"# /etc/modules\n{line}\n")
+    (tree / "etc/modules-load.d").mkdir()
+    (tree / "etc/modules-load.d/modules.conf").symlink_to("../modules")
+    told = f"/etc/modules-load.d/modules.conf:2: systemd-modules-load cannot load {line!r}: {reason}"
+    for command in ("check", "preflight"):
+        code, out, _ = run(capsys, tree, command)
+        assert (code, f"note: {told}" in out) == (0, True)
+    assert told in run(capsys, tree, "apply", "--persist")[2]
+    if line == "nf_conntrack_ipv4":
+        assert "comes to nothing: it is a part of nf_conntrack now" in run(capsys, tree, "explain", line)[1]
+
+
+# --- images -------------------------------------------------------------------------------
+
+
+HEAD = f"after the first boot of kernel {RELEASE}:"
+
+
+def test_an_image_with_ipvsd_is_right_after_its_first_boot(image: Path, capsys: Output) -> None:
+    enable(image)
+    code, out, _ = run(capsys, image, "check")
+    assert (code, out.startswith(f"{HEAD} ready: 6 modules")) == (0, True)
+    assert run(capsys, image, "plan", "--exit-code") == (0, f"{HEAD} nothing to do", "")
+    code, out, _ = run(capsys, image, "explain", "ip_vs")
+    assert (code, out.startswith(f"{HEAD} module ip_vs: live")) == (0, True)
+
+
+def test_an_image_without_ipvsd_is_wrong_until_it_is_persisted(image: Path, capsys: Output) -> None:
+    code, out, _ = run(capsys, image, "check")
+    assert (code, "or enable ipvsd.service" in out) == (1, True)
+    assert run(capsys, image, "plan", "--exit-code")[0] == 1
+    assert run(capsys, image, "explain", "ip_vs")[0] == 1
+    assert run(capsys, image, "apply", "--persist")[0] == 0
+    for command in (["check"], ["plan", "--exit-code"], ["explain", "ip_vs"], ["explain", "net.ipv4.ip_forward"]):
+        assert run(capsys, image, *command)[0] == 0
+
+
+def test_what_an_image_persists_is_enough_for_any_number_of_cpus(image: Path, capsys: Output) -> None:
+    run(capsys, image, "apply", "--persist")
+    assert "net.netfilter.nf_conntrack_max = 1048576\n" in (image / persist.SYSCTL).read_text()
+    _, document = values(capsys, image, "check")
+    assert [item["wanted"] for item in document["sysctls"] if "nf_conntrack_max" in item["name"]] == [">= 131072"]
+
+
+def test_an_image_that_another_file_makes_wrong_names_it(image: Path, capsys: Output) -> None:
+    by_link(image)
+    assert run(capsys, image, "apply", "--persist")[0] == 1
+    code, out, _ = run(capsys, image, "check")
+    assert (code, "/etc/sysctl.d/99-sysctl.conf:1: net.ipv4.ip_forward = 0" in out) == (1, True)
+    enable(image)  # puts it right
+    assert run(capsys, image, "check")[0] == 0
+
+
+def test_an_image_that_is_closed_for_modules_is_not_put_right_by_ipvsd(image: Path, capsys: Output) -> None:
+    enable(image)
+    put(image, "etc/sysctl.d/99-h.conf", "kernel.modules_disabled=1\n")
+    code, out, _ = run(capsys, image, "check")
+    assert (code, "/etc/sysctl.d/99-h.conf:1: kernel.modules_disabled=1" in out) == (1, True)
+    assert run(capsys, image, "apply", "--persist")[0] == 0
+    assert run(capsys, image, "check")[0] == 0
+
+
+def test_the_boot_loader_of_an_image_counts(image: Path, capsys: Output) -> None:
+    enable(image)
+    put(image, "etc/default/grub", 'GRUB_CMDLINE_LINUX_DEFAULT="quiet sysctl.kernel.modules_disabled=1"\n')
+    code, out, _ = run(capsys, image, "check")
+    assert (code, "sysctl.kernel.modules_disabled=1" in out) == (1, True)
+
+
+def test_an_interface_that_a_file_of_an_image_keeps_from_forwarding_is_told(image: Path, capsys: Output) -> None:
+    run(capsys, image, "apply", "--persist")
+    put(image, "etc/sysctl.d/99-x.conf", "net.ipv4.conf.eth7.forwarding = 0\n")
+    code, out, _ = run(capsys, image, "check")
+    assert (code, "/etc/sysctl.d/99-x.conf:1: net.ipv4.conf.eth7.forwarding = 0" in out) == (1, True)
+
+
+def test_a_kernel_that_lacks_a_module_is_told_in_an_image(image: Path, capsys: Output) -> None:
+    enable(image)
+    shutil.rmtree(image / "lib/modules")
+    make_modules(image, RELEASE, [name for name in DEPENDS if name != "ip_vs_sh"])
+    code, out, _ = run(capsys, image, "check")
+    assert (code, f"! ip_vs_sh absent /lib/modules/{RELEASE}/modules.dep does not list it" in out) == (1, True)
+
+
+@pytest.mark.parametrize("command", [["check"], ["plan"], ["explain", "ip_vs"]], ids=" ".join)
+def test_an_image_without_a_kernel_cannot_be_judged(image: Path, capsys: Output, command: list[str]) -> None:
+    shutil.rmtree(image / "lib/modules")
+    told = "ipvsd: cannot judge : no kernel runs there, and there is none in its /lib/modules"
+    assert run(capsys, image, *command) == (2, "", f"{told} (install one into the image)")
+
+
+def test_the_document_says_by_which_kernel(tree: Path, image: Path, capsys: Output) -> None:
+    for root, judged in ((tree, "other_tree"), (image, "first_boot")):
+        assert values(capsys, root, "check")[1]["judged"] == judged
+        assert values(capsys, root, "explain", "ip_vs")[1]["judged"] == judged
+
+
+def test_directories_that_are_empty_are_no_kernel(image: Path, capsys: Output) -> None:
+    enable(image)
+    for directory in ("proc", "sys", "dev"):
+        (image / directory).mkdir()
+    code, out, _ = run(capsys, image, "check")
+    assert (code, out.startswith(HEAD)) == (0, True)
