@@ -1,6 +1,6 @@
 """The same for systemd's own units: files in /etc that make a node right at boot without ipvsd.
 
-One unknown name fails systemd-modules-load.service, and one refused value systemd-sysctl.service,
+One unknown name is an error of systemd-modules-load at each boot, and one refused value fails systemd-sysctl.service,
 so that only what this kernel has is written. systemd-sysctl writes patterns in the order of the
 file, but none over a key that is named, with or without a value (sysctl.d(5)).
 """

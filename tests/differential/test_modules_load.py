@@ -11,6 +11,11 @@ from typing import Any
 
 import pytest
 
+from ipvsd import modprobe
+from ipvsd.model import Cause
+from ipvsd.modprobe_d import Settings
+from ipvsd.moduletree import ModuleTree
+from ipvsd.obstacles import settings_of
 from ipvsd.rivals.modules_load import lines
 from ipvsd.rivals.tree import Tree
 from tests.differential import kernelmodules
@@ -88,19 +93,62 @@ def case(number: int) -> Mapping[str, Any]:
     return {"kind": "modules", "files": list(files.items()), "cmdline": cmdline}
 
 
-def test_each_line_is_read_as_the_program_reads_it(tmp_path: Path) -> None:
+def test_each_line_comes_to_what_the_program_makes_of_it(tmp_path: Path) -> None:
     cases = [case(number) for number in range(breadth())]
     tree = kernelmodules.make(tmp_path / "modules", os.uname().release, MODULES, BUILT_IN)
-    wrong = []
+    modules, wrong = ModuleTree(str(tmp_path / "modules"), os.uname().release), []
     for number, (made, answer) in enumerate(zip(cases, judged(tmp_path, cases, str(tree)))):
         root = tmp_path / str(number)
         root.mkdir()
         fill(str(root), made["files"])
-        found = [line.text for line in lines(Tree(str(root)), made["cmdline"])]
-        said = re.findall(r"^Loading module: (.*)$", shown(answer["said"]), re.MULTILINE)
-        if [shown(name) for name in found] != said:
-            wrong.append(f"case {number}: loads {said}, which was said to be {found}")
+        found = predicted(root, made["cmdline"], modules)
+        said = told(shown(answer["said"]))
+        if found != said:
+            wrong.append(f"case {number}: does {said}, which was said to be {found}")
     assert not wrong, f"{len(wrong)} differences, of which the first are\n" + "\n".join(wrong[:20])
+
+
+def predicted(root: Path, cmdline: str, tree: ModuleTree) -> list[tuple[str, list[str]]]:
+    """Return each line with what comes of it, as the program would tell it on a kernel that has loaded nothing."""
+    settings = settings_of(str(root), tree)
+    return [
+        (shown(line.text), [outcome(found, tree, settings) for found in modprobe.probe(line.text, settings, tree)])
+        for line in lines(Tree(str(root)), cmdline)
+    ]
+
+
+def outcome(found: modprobe.Probe, tree: ModuleTree, settings: Settings) -> str:
+    if found.built_in:
+        return f"{found.module} built in"
+    obstacle = modprobe.outcome(found, tree, settings, ()).obstacle
+    if obstacle is None:
+        return f"{found.module} tried"
+    return f"{found.module} {'forbidden' if obstacle.cause is Cause.BLACKLIST else OTHERWISE[obstacle.cause]}"
+
+
+OTHERWISE = {Cause.INSTALL: "inserted", Cause.ALIAS: "missing", Cause.NOT_FOUND: "missing"}
+# This kernel knows no modules, which it says of each that would have been loaded.
+WORDS = [
+    (r"Module '(.*)' is built in", "built in"),
+    (r"Module '(.*)' is deny-listed", "forbidden"),
+    (r"Inserted module '(.*)'", "inserted"),
+    (r"Failed to insert module '(.*)': No such file or directory", "missing"),
+    (r"Failed to insert module '(.*)': ", "tried"),
+]
+
+
+def told(text: str) -> list[tuple[str, list[str]]]:
+    """Return what the program says: each line of its files, and what came of it."""
+    found: list[tuple[str, list[str]]] = []
+    for line in text.splitlines():
+        if line.startswith("Loading module: "):
+            found.append((line.partition(": ")[2], []))
+        for pattern, word in WORDS:
+            match = re.match(pattern, line)
+            if match:
+                found[-1][1].append(f"{match[1]} {word}")
+                break
+    return found
 
 
 def shown(text: str) -> str:

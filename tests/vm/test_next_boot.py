@@ -71,22 +71,59 @@ def test_the_hooks_of_kernel_packages_print_one_line_and_never_fail(node: Node, 
 # --- persisted files --------------------------------------------------------------------
 
 
-def test_a_node_stays_right_without_ipvsd(node: Node, journal: Journal) -> None:
+CLOSED = "/etc/sysctl.d/99-hardening.conf"
+OVERRIDDEN = "/etc/sysctl.d/99-sysctl.conf:1: net.ipv4.ip_forward = 0 # no router"
+
+
+def test_a_node_is_after_a_boot_without_ipvsd_what_was_said(node: Node, journal: Journal) -> None:
+    """Two boots: of a kernel that is closed for modules at boot, and of one whose files are overridden."""
     journal.expect(r"module \S+ ", r"sysctl \S+ ")
+    kept = node.run("cat /etc/sysctl.conf").out
     with node.configured("modules: {ip_vs: {parameters: {conn_tab_bits: 12}}}\n"):
-        done = node.run("ipvsd apply --persist")
-        assert all(f"wrote {path}" in done.err for path in PERSISTED.split())
-        node.run("systemctl mask --now ipvsd")
-        node.machine.reboot()
-        node.machine.booted()
         try:
+            node.machine.put(b"kernel.modules_disabled = 1\n", CLOSED)
+            told = node.run("ipvsd preflight", check=False)
+            assert (told.code, f"{CLOSED}:1: kernel.modules_disabled = 1" in joined(told.out)) == (1, True)
+            told = node.run("ipvsd explain ip_vs", check=False)
+            assert (told.code, f"{CLOSED}:1" in told.out) == (1, True)
+            done = node.run("ipvsd apply --persist")
+            assert all(f"wrote {path}" in done.err for path in PERSISTED.split())
+            assert node.run("ipvsd preflight", check=False).code == 0
+
+            without_ipvsd(node)
+            assert node.sysctl("kernel.modules_disabled") == "1"
             assert node.run("systemctl is-failed systemd-modules-load systemd-sysctl", check=False).code == 1
-            assert node.run("systemctl is-active ipvsd", check=False).code != 0
+            assert node.run("ipvsd check").out.startswith("ready: ")
             assert node.right()
+
+            node.run(f"rm {CLOSED}")
+            node.machine.put(b"net.ipv4.ip_forward = 0 # no router\n", "/etc/sysctl.conf")
+            done = node.run("ipvsd apply --persist", check=False)
+            assert (done.code, OVERRIDDEN in joined(done.err)) == (1, True)
+
+            without_ipvsd(node)
+            assert node.sysctl("net.ipv4.ip_forward") == "0"
+            assert node.run("ipvsd check", check=False).code == 1
+            told = node.run("ipvsd explain net.ipv4.ip_forward", check=False)
+            assert (told.code, "wins; not as wanted" in joined(told.out)) == (1, True)
         finally:
-            node.run("systemctl unmask ipvsd && systemctl start ipvsd")
+            node.machine.put(kept.encode(), "/etc/sysctl.conf")
+            node.run(f"rm -f {CLOSED}; systemctl enable --now ipvsd")
         node.until(node.status, "the daemon is back")
     node.run(f"rm {PERSISTED}")
+
+
+def without_ipvsd(node: Node) -> None:
+    """Boot the node with ipvsd turned off."""
+    node.run("systemctl disable --now ipvsd")
+    node.machine.reboot()
+    node.machine.booted()
+    assert node.run("systemctl is-active ipvsd", check=False).code != 0
+
+
+def joined(text: str) -> str:
+    """Return a text as one line."""
+    return " ".join(text.split())
 
 
 def test_files_that_are_no_longer_as_configured_are_told(node: Node, journal: Journal) -> None:
