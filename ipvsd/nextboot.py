@@ -8,11 +8,11 @@ What other programs set later on (systemd-networkd, ufw, TuneD) counts in the or
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import NamedTuple, Optional
 
-from ipvsd import procsys, values
+from ipvsd import globs, procsys, values
+from ipvsd.bootloader import command_line
 from ipvsd.bootmodules import Failing, Loaded, loaded
 from ipvsd.defaults import DEFAULTS
 from ipvsd.model import Finding, Kernel, ModuleFinding, ModuleVerdict, Plan, Policy, SysctlFinding, SysctlVerdict
@@ -22,7 +22,7 @@ from ipvsd.rivals import Effect, Names, Program, Setting
 from ipvsd.rivals import survey as rivals
 from ipvsd.rivals.modules_load import CMDLINE, lines
 from ipvsd.rivals.sysctl_d import from_command_line, left_by_systemd, systemd_lines
-from ipvsd.rivals.tree import Tree
+from ipvsd.rivals.tree import PLACES, Tree
 from ipvsd.situation import judged
 
 # In the order in which they start at boot; what is not here acts at other times.
@@ -30,6 +30,7 @@ _AT_BOOT = (Program.KERNEL, Program.SYSTEMD_SYSCTL, Program.NETWORKD, Program.UF
 _EARLY = (Program.KERNEL, Program.SYSTEMD_SYSCTL)
 _UNITS = ("ipvsd.service", "ipvsd-apply.service")
 _SEAL = "kernel/modules_disabled"
+_LOADS, _SETS = "systemd-modules-load.service", "systemd-sysctl.service"
 
 PERSIST = "ipvsd apply --persist"
 NOT_LOADED = "nothing loads it at boot"
@@ -56,57 +57,66 @@ class Boot(NamedTuple):
     unit: str
     settings: tuple[Setting, ...]
     unread: Mapping[str, str]
+    masked: Mapping[str, str]  # of systemd's own units those that do not run
 
 
 def predict(root: str, kernel: Kernel, names: Names) -> Boot:
     """Return what the next boot of a kernel will be. Files are read, and no error is raised."""
-    tree = Tree(root)
-    cmdline = command_line(tree, judged(root))
-    seal = _seal(tree, cmdline)
-    found = (
-        loaded(root, kernel.release, lines(tree, cmdline), cmdline)
-        if seal is None or not seal.early
-        else Loaded({}, ())
-    )
+    tree, situation = Tree(root), judged(root)
+    cmdline = command_line(tree, situation, kernel.release)
+    masked = {unit: f"{unit} is masked" for unit in (_LOADS, _SETS) if tree.masked(unit)}
+    seal = _seal(tree, cmdline, _SETS in masked)
+    early = seal is not None and seal.early
+    found = Loaded({}, ()) if early or _LOADS in masked else loaded(root, kernel.release, lines(tree, cmdline), cmdline)
     told = rivals.survey(root, names)
-    unit = next(filter(tree.enabled, _UNITS), "")
-    reasons = {item.line.origin: item for item in found.failing if item.line.origin != CMDLINE}
-    settings = tuple(
-        dataclasses.replace(item, wins=False, fails=reasons[item.origin].reason, remedy=reasons[item.origin].remedy)
-        if item.effect is Effect.LOADS and item.origin in reasons
-        else _settled(item, found.modules, kernel, root)
-        for item in told.settings
-    )
+    context = _Context(found, kernel, root, early, masked)
+    settings = tuple(_settled(item, context) for item in told.settings)
     sealed = tuple(
         _forbidding(root, name, seal) for name in names.modules if seal and _closed(name, seal, found, kernel)
     )
-    return Boot(
-        kernel.release, found.modules, found.failing, seal, unit, (*settings, *sealed), {**told.unread, **tree.unread}
-    )
+    unit = next((unit for unit in _UNITS if _started(tree, unit, situation)), "")
+    unread = {**told.unread, **tree.unread}
+    return Boot(kernel.release, found.modules, found.failing, seal, unit, (*settings, *sealed), unread, masked)
+
+
+class _Context(NamedTuple):
+    """What is known of a boot while its lines are gone through."""
+
+    found: Loaded
+    kernel: Kernel
+    root: str
+    early: bool  # the kernel is closed for modules before any is loaded
+    masked: Mapping[str, str]
+
+
+def _started(tree: Tree, unit: str, situation: Judged) -> bool:
+    """Tell whether systemd starts a unit: it is enabled, or a first boot enables it by a preset (systemd.preset(5))."""
+    if tree.enabled(unit):
+        return True
+    # An empty /etc/machine-id is no sign of a first boot (machine-id(5)).
+    machine = tree.read("etc/machine-id")
+    if situation is not Judged.FIRST_BOOT or machine not in (None, "uninitialized\n", "uninitialized"):
+        return False
+    if tree.masked(unit) or not tree.first([f"{place}/systemd/system/{unit}" for place in PLACES]):
+        return False
+    for file in tree.merged([f"{place}/systemd/system-preset" for place in PLACES], ".preset"):
+        for line in (tree.read(file) or "").splitlines():
+            words = line.split()
+            if len(words) > 1 and words[0] in ("enable", "disable") and globs.fits(words[1], unit):
+                return words[0] == "enable"
+    return False
 
 
 def _closed(name: str, seal: Seal, found: Loaded, kernel: Kernel) -> bool:
     return name not in kernel.built_in and (seal.early or name not in found.modules)
 
 
-def command_line(tree: Tree, situation: Judged) -> str:
-    """Return the kernel's command line at the next boot: that of now, or what an image's boot loader is told."""
-    if situation is not Judged.FIRST_BOOT:
-        return tree.read("proc/cmdline") or ""
-    told = tree.read("etc/kernel/cmdline")
-    if told is not None:
-        return told
-    said = re.findall(
-        r"^GRUB_CMDLINE_LINUX(?:_DEFAULT)?=[\"']?(.*?)[\"']?\s*$", tree.read("etc/default/grub") or "", re.MULTILINE
-    )
-    return " ".join(said)
-
-
-def _seal(tree: Tree, cmdline: str) -> Optional[Seal]:
+def _seal(tree: Tree, cmdline: str, masked: bool) -> Optional[Seal]:
     for line in from_command_line(cmdline):
         if line.path == _SEAL and procsys.taken(_SEAL, line.value or "") == "1":
             return Seal(line.text, line.origin, early=True)
-    winner = left_by_systemd(systemd_lines(tree), [_SEAL]).winners.get(_SEAL)
+    lines_left = [] if masked else systemd_lines(tree)
+    winner = left_by_systemd(lines_left, [_SEAL]).winners.get(_SEAL)
     return Seal(winner.text, winner.origin, early=False) if winner else None
 
 
@@ -127,16 +137,37 @@ def persisting(root: str) -> str:
     return PERSIST if root == "/" else f"{PERSIST} --root {root}"
 
 
-def _settled(setting: Setting, live: Collection[str], kernel: Kernel, root: str) -> Setting:
-    """Return a setting with why it comes to nothing, where the module of its sysctl is not loaded yet."""
+def _settled(setting: Setting, context: _Context) -> Setting:
+    """Return a setting with why it comes to nothing, if it does."""
+    if setting.fails:
+        return setting
+    if setting.effect is Effect.LOADS:
+        return _loading(setting, context)
+    if setting.effect is not Effect.SETS or setting.program not in _EARLY:
+        return setting
+    if setting.program is Program.SYSTEMD_SYSCTL and _SETS in context.masked:
+        return _failed(setting, context.masked[_SETS], f"run 'systemctl unmask {_SETS}'")
     needed = provider(setting.name)
-    early = setting.effect is Effect.SETS and setting.program in _EARLY
-    if not early or setting.fails or needed is None or needed in kernel.built_in:
+    if needed is None or needed in context.kernel.built_in:
         return setting
-    if setting.program is Program.SYSTEMD_SYSCTL and needed in live:
+    if setting.program is Program.SYSTEMD_SYSCTL and needed in context.found.modules:
         return setting
-    fails = f"{needed} is not loaded by then"
-    return dataclasses.replace(setting, wins=False, fails=fails, remedy=f"run '{persisting(root)}'")
+    return _failed(setting, f"{needed} is not loaded by then", f"run '{persisting(context.root)}'")
+
+
+def _loading(setting: Setting, context: _Context) -> Setting:
+    if _LOADS in context.masked:
+        return _failed(setting, context.masked[_LOADS], f"run 'systemctl unmask {_LOADS}'")
+    if context.early:
+        return _failed(setting, "the kernel is closed for modules by then", setting.remedy)
+    for item in context.found.failing:
+        if item.line.origin == setting.origin != CMDLINE:
+            return _failed(setting, item.reason, item.remedy)
+    return setting
+
+
+def _failed(setting: Setting, fails: str, remedy: str) -> Setting:
+    return dataclasses.replace(setting, wins=False, fails=fails, remedy=remedy)
 
 
 # --- the state after it -----------------------------------------------------------------
@@ -174,8 +205,10 @@ def _module(found: ModuleFinding, boot: Boot, kernel: Kernel, root: str) -> Modu
     if boot.seal:
         evidence = f"{boot.seal.origin}: {boot.seal.text}, before it is loaded"
         return found._replace(verdict=ModuleVerdict.DISABLED, evidence=evidence, remedy=unsealing(root, boot.seal))
-    remedy = f"run '{persisting(root)}', or enable ipvsd.service"
-    return found._replace(verdict=ModuleVerdict.LOADABLE, evidence=NOT_LOADED, remedy=remedy)
+    evidence, remedy = NOT_LOADED, f"run '{persisting(root)}', or enable ipvsd.service"
+    if _LOADS in boot.masked:
+        evidence, remedy = boot.masked[_LOADS], f"run 'systemctl unmask {_LOADS}', or enable ipvsd.service"
+    return found._replace(verdict=ModuleVerdict.LOADABLE, evidence=evidence, remedy=remedy)
 
 
 def _made_live(found: ModuleFinding, boot: Boot) -> ModuleFinding:

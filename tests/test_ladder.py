@@ -14,23 +14,25 @@ PACKAGE = Path(__file__).parent.parent / "ipvsd"
 
 # One list, the lowest first. A module may import what stands before it.
 LADDER = """
-    model report globs formats sysctls procsys profiles vocabulary spelling values modprobe_d moduleindex install_command modprobe kconfig
+    model report globs formats sysctls procsys profiles vocabulary spelling values modprobe_d moduleindex
+    install_command modprobe kconfig
     formernames packages remedies verdicts planner restraint contention groups health cgroups assembly hook evidence
     lookalikes document foreign settings config effective configfiles desire
     wake rooted compression moduletree kmod obstacles host advertisements bpf capabilities hugepages writers reconcile
-    tally table journal configured notices narrate reflex
+    tally table journal configured narrate reflex
     watch watch.inotify watch.sysctls watch.uevents watch.units watch.ring
     watch.allowed watch.writes watch.files ipvs
     rivals defaults rivals.ini rivals.tree rivals.sysctl_d rivals.tuned rivals.networkd rivals.firewalld
     rivals.networkmanager rivals.modules rivals.modules_load rivals.ufw
-    rivals.survey situation bootmodules nextboot persist preflight
+    rivals.survey situation bootloader bootmodules nextboot persist preflight notices
     present history books statusfile subjects explain metrics web notify daemon
     commands commands.text commands.check commands.plan commands.apply commands.status
     commands.preflight commands.profile commands.config commands.explain commands.history arguments cli __main__
 """.split()
 
 PURE = """
-    model report globs formats sysctls procsys profiles vocabulary spelling values modprobe_d moduleindex install_command modprobe kconfig
+    model report globs formats sysctls procsys profiles vocabulary spelling values modprobe_d moduleindex
+    install_command modprobe kconfig
     formernames packages remedies verdicts planner restraint contention
     groups health cgroups assembly hook evidence
     lookalikes rivals rivals.ini defaults

@@ -1,22 +1,17 @@
-"""What the next boot makes of a node, without ipvsd and with it, and what is told of that."""
+"""What the next boot makes of a node without ipvsd, and what is told of that."""
 
 from __future__ import annotations
 
-import json
-import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from ipvsd import persist
-from ipvsd.cli import main
-from tests.fake_kernel import CORE, DEPENDS, RELEASE
-from tests.trees import make_modules, make_tree, put
+from tests.boots import WANTS, Output, enable, run, sysctl_conf
+from tests.fake_kernel import CORE, RELEASE
+from tests.trees import make_tree, put
 
-Output = pytest.CaptureFixture[str]
-WANTS = "etc/systemd/system/multi-user.target.wants"
 BRIDGE = "net.bridge.bridge-nf-call-iptables"
 
 
@@ -24,38 +19,6 @@ BRIDGE = "net.bridge.bridge-nf-call-iptables"
 def tree(tmp_path: Path) -> Path:
     """A node on which everything is right now."""
     return make_tree(tmp_path / "root")
-
-
-@pytest.fixture
-def image(tmp_path: Path) -> Path:
-    """An image: no kernel runs in it."""
-    root = make_tree(tmp_path / "image", live=(), values={})
-    shutil.rmtree(root / "proc")
-    shutil.rmtree(root / "sys")
-    return root
-
-
-def run(capsys: Output, root: Path, *arguments: str) -> tuple[int, str, str]:
-    """Return the exit code of a command, and what it printed, each in one line and without the path of the tree."""
-    code = main([*arguments, "--root", str(root)])
-    out, err = (" ".join(text.split()).replace(str(root), "") for text in capsys.readouterr())
-    return code, out, err
-
-
-def values(capsys: Output, root: Path, *arguments: str) -> tuple[int, Any]:
-    code = main([*arguments, "--output", "json", "--root", str(root)])
-    return code, json.loads(capsys.readouterr().out)
-
-
-def enable(root: Path, unit: str = "ipvsd.service") -> None:
-    put(root, f"{WANTS}/{unit}", "")
-
-
-def sysctl_conf(root: Path, text: str) -> None:
-    """/etc/sysctl.conf as Debian has it until 12."""
-    put(root, "etc/sysctl.conf", text)
-    (root / "etc/sysctl.d").mkdir(exist_ok=True)
-    (root / "etc/sysctl.d/99-sysctl.conf").symlink_to("../sysctl.conf")
 
 
 # --- files that come after the persisted ones ---------------------------------------------
@@ -278,94 +241,11 @@ def test_a_line_at_which_systemd_modules_load_fails_is_told(tree: Path, capsys: 
         assert "comes to nothing: it is a part of nf_conntrack now" in run(capsys, tree, "explain", line)[1]
 
 
-# --- images -------------------------------------------------------------------------------
-
-
-HEAD = f"after the first boot of kernel {RELEASE}:"
-
-
-def test_an_image_with_ipvsd_is_right_after_its_first_boot(image: Path, capsys: Output) -> None:
-    enable(image)
-    code, out, _ = run(capsys, image, "check")
-    assert (code, out.startswith(f"{HEAD} ready: 6 modules")) == (0, True)
-    assert run(capsys, image, "plan", "--exit-code") == (0, f"{HEAD} nothing to do", "")
-    code, out, _ = run(capsys, image, "explain", "ip_vs")
-    assert (code, out.startswith(f"{HEAD} module ip_vs: live")) == (0, True)
-
-
-def test_an_image_without_ipvsd_is_wrong_until_it_is_persisted(image: Path, capsys: Output) -> None:
-    code, out, _ = run(capsys, image, "check")
-    assert (code, "or enable ipvsd.service" in out) == (1, True)
-    assert run(capsys, image, "plan", "--exit-code")[0] == 1
-    assert run(capsys, image, "explain", "ip_vs")[0] == 1
-    assert run(capsys, image, "apply", "--persist")[0] == 0
-    for command in (["check"], ["plan", "--exit-code"], ["explain", "ip_vs"], ["explain", "net.ipv4.ip_forward"]):
-        assert run(capsys, image, *command)[0] == 0
-
-
-def test_what_an_image_persists_is_enough_for_any_number_of_cpus(image: Path, capsys: Output) -> None:
-    run(capsys, image, "apply", "--persist")
-    assert "net.netfilter.nf_conntrack_max = 1048576\n" in (image / persist.SYSCTL).read_text()
-    _, document = values(capsys, image, "check")
-    assert [item["wanted"] for item in document["sysctls"] if "nf_conntrack_max" in item["name"]] == [">= 131072"]
-
-
-def test_an_image_that_another_file_makes_wrong_names_it(image: Path, capsys: Output) -> None:
-    by_link(image)
-    assert run(capsys, image, "apply", "--persist")[0] == 1
-    code, out, _ = run(capsys, image, "check")
-    assert (code, "/etc/sysctl.d/99-sysctl.conf:1: net.ipv4.ip_forward = 0" in out) == (1, True)
-    enable(image)  # puts it right
-    assert run(capsys, image, "check")[0] == 0
-
-
-def test_an_image_that_is_closed_for_modules_is_not_put_right_by_ipvsd(image: Path, capsys: Output) -> None:
-    enable(image)
-    put(image, "etc/sysctl.d/99-h.conf", "kernel.modules_disabled=1\n")
-    code, out, _ = run(capsys, image, "check")
-    assert (code, "/etc/sysctl.d/99-h.conf:1: kernel.modules_disabled=1" in out) == (1, True)
-    assert run(capsys, image, "apply", "--persist")[0] == 0
-    assert run(capsys, image, "check")[0] == 0
-
-
-def test_the_boot_loader_of_an_image_counts(image: Path, capsys: Output) -> None:
-    enable(image)
-    put(image, "etc/default/grub", 'GRUB_CMDLINE_LINUX_DEFAULT="quiet sysctl.kernel.modules_disabled=1"\n')
-    code, out, _ = run(capsys, image, "check")
-    assert (code, "sysctl.kernel.modules_disabled=1" in out) == (1, True)
-
-
-def test_an_interface_that_a_file_of_an_image_keeps_from_forwarding_is_told(image: Path, capsys: Output) -> None:
-    run(capsys, image, "apply", "--persist")
-    put(image, "etc/sysctl.d/99-x.conf", "net.ipv4.conf.eth7.forwarding = 0\n")
-    code, out, _ = run(capsys, image, "check")
-    assert (code, "/etc/sysctl.d/99-x.conf:1: net.ipv4.conf.eth7.forwarding = 0" in out) == (1, True)
-
-
-def test_a_kernel_that_lacks_a_module_is_told_in_an_image(image: Path, capsys: Output) -> None:
-    enable(image)
-    shutil.rmtree(image / "lib/modules")
-    make_modules(image, RELEASE, [name for name in DEPENDS if name != "ip_vs_sh"])
-    code, out, _ = run(capsys, image, "check")
-    assert (code, f"! ip_vs_sh absent /lib/modules/{RELEASE}/modules.dep does not list it" in out) == (1, True)
-
-
-@pytest.mark.parametrize("command", [["check"], ["plan"], ["explain", "ip_vs"]], ids=" ".join)
-def test_an_image_without_a_kernel_cannot_be_judged(image: Path, capsys: Output, command: list[str]) -> None:
-    shutil.rmtree(image / "lib/modules")
-    told = "ipvsd: cannot judge : no kernel runs there, and there is none in its /lib/modules"
-    assert run(capsys, image, *command) == (2, "", f"{told} (install one into the image)")
-
-
-def test_the_document_says_by_which_kernel(tree: Path, image: Path, capsys: Output) -> None:
-    for root, judged in ((tree, "other_tree"), (image, "first_boot")):
-        assert values(capsys, root, "check")[1]["judged"] == judged
-        assert values(capsys, root, "explain", "ip_vs")[1]["judged"] == judged
-
-
-def test_directories_that_are_empty_are_no_kernel(image: Path, capsys: Output) -> None:
-    enable(image)
-    for directory in ("proc", "sys", "dev"):
-        (image / directory).mkdir()
-    code, out, _ = run(capsys, image, "check")
-    assert (code, out.startswith(HEAD)) == (0, True)
+@pytest.mark.parametrize("unit", ["systemd-modules-load.service", "systemd-sysctl.service"])
+def test_what_is_persisted_for_a_unit_that_is_masked_comes_to_nothing(tree: Path, capsys: Output, unit: str) -> None:
+    put(tree, "etc/systemd/system/README", "")
+    (tree / "etc/systemd/system" / unit).symlink_to("/dev/null")
+    code, _, err = run(capsys, tree, "apply", "--persist")
+    assert (code, f"{unit} is masked" in err) == (1, True)
+    (tree / "etc/systemd/system" / unit).unlink()
+    assert run(capsys, tree, "apply", "--persist")[0] == 0

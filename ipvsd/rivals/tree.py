@@ -75,10 +75,11 @@ class Tree:
         for place in _UNITS:
             for name in self.names(place):
                 if name.endswith((".wants", ".requires")) and unit in self.names(os.path.join(place, name)):
-                    return not self._masked(unit)
+                    return not self.masked(unit)
         return False
 
-    def _masked(self, unit: str) -> bool:
+    def masked(self, unit: str) -> bool:
+        """Tell whether a unit is linked to /dev/null, so that systemd starts it for nobody."""
         return any(
             os.path.islink(link) and os.readlink(link) == "/dev/null"
             for link in (os.path.join(self.root, place, unit) for place in _UNITS[:2])

@@ -16,6 +16,7 @@ import random
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Callable
 
 import pytest
 
@@ -131,12 +132,12 @@ class Generated:
             else:
                 lines = [self._line() for _ in range(random.randint(0, 6))]
                 text = random.choice(("\n", "\n", "\n", "\r\n")).join(lines)
-                file.write_text(text + random.choice(("\n", "\n", "")), newline="")
+                file.write_bytes((text + random.choice(("\n", "\n", ""))).encode())
 
     def _line(self) -> str:
         random = self.random
         name = random.choice((self._name(), self._name(), random.choice(PATTERNS)))
-        said = {
+        said: dict[str, Callable[[], str]] = {
             "blacklist": lambda: f"blacklist{self._blank()}{name}{random.choice(('', '', ' more', self._blank()))}",
             "install": lambda: f"install{self._blank()}{name}{self._blank()}{random.choice(COMMANDS)}",
             "remove": lambda: f"remove{self._blank()}{name} {random.choice(COMMANDS)}",

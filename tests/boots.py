@@ -1,0 +1,49 @@
+"""What the tests of the next boot do with a tree, or with an image."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ipvsd.cli import main
+from tests.trees import make_tree, put
+
+Output = pytest.CaptureFixture[str]
+WANTS = "etc/systemd/system/multi-user.target.wants"
+
+
+def make_image(root: Path) -> Path:
+    """Make an image: no kernel runs in it."""
+    make_tree(root, live=(), values={})
+    shutil.rmtree(root / "proc")
+    shutil.rmtree(root / "sys")
+    return root
+
+
+def run(capsys: Output, root: Path, *arguments: str) -> tuple[int, str, str]:
+    """Return the exit code of a command, and what it printed, each in one line and without the path of the tree."""
+    code = main([*arguments, "--root", str(root)])
+    out, err = (" ".join(text.split()).replace(str(root), "") for text in capsys.readouterr())
+    return code, out, err
+
+
+def values(capsys: Output, root: Path, *arguments: str) -> tuple[int, Any]:
+    """Return the exit code of a command, and the JSON that it printed."""
+    code = main([*arguments, "--output", "json", "--root", str(root)])
+    return code, json.loads(capsys.readouterr().out)
+
+
+def enable(root: Path, unit: str = "ipvsd.service") -> None:
+    """Enable a unit."""
+    put(root, f"{WANTS}/{unit}", "")
+
+
+def sysctl_conf(root: Path, text: str) -> None:
+    """Make /etc/sysctl.conf as Debian has it until 12."""
+    put(root, "etc/sysctl.conf", text)
+    (root / "etc/sysctl.d").mkdir(exist_ok=True)
+    (root / "etc/sysctl.d/99-sysctl.conf").symlink_to("../sysctl.conf")

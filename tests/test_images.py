@@ -1,0 +1,152 @@
+"""Images in which no kernel runs: the state after the first boot."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from ipvsd import persist
+from tests.boots import Output, enable, make_image, run, sysctl_conf, values
+from tests.fake_kernel import DEPENDS, RELEASE
+from tests.trees import make_modules, make_tree, put
+
+HEAD = f"after the first boot of kernel {RELEASE}:"
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    return make_image(tmp_path / "image")
+
+
+def test_an_image_with_ipvsd_is_right_after_its_first_boot(image: Path, capsys: Output) -> None:
+    enable(image)
+    code, out, _ = run(capsys, image, "check")
+    assert (code, out.startswith(f"{HEAD} ready: 6 modules")) == (0, True)
+    assert run(capsys, image, "plan", "--exit-code") == (0, f"{HEAD} nothing to do", "")
+    code, out, _ = run(capsys, image, "explain", "ip_vs")
+    assert (code, out.startswith(f"{HEAD} module ip_vs: live")) == (0, True)
+
+
+def test_an_image_without_ipvsd_is_wrong_until_it_is_persisted(image: Path, capsys: Output) -> None:
+    code, out, _ = run(capsys, image, "check")
+    assert (code, "or enable ipvsd.service" in out) == (1, True)
+    assert run(capsys, image, "plan", "--exit-code")[0] == 1
+    assert run(capsys, image, "explain", "ip_vs")[0] == 1
+    assert run(capsys, image, "apply", "--persist")[0] == 0
+    for command in (["check"], ["plan", "--exit-code"], ["explain", "ip_vs"], ["explain", "net.ipv4.ip_forward"]):
+        assert run(capsys, image, *command)[0] == 0
+
+
+def test_what_an_image_persists_is_enough_for_any_number_of_cpus(image: Path, capsys: Output) -> None:
+    run(capsys, image, "apply", "--persist")
+    assert "net.netfilter.nf_conntrack_max = 1048576\n" in (image / persist.SYSCTL).read_text()
+    _, document = values(capsys, image, "check")
+    assert [item["wanted"] for item in document["sysctls"] if "nf_conntrack_max" in item["name"]] == [">= 131072"]
+
+
+def test_an_image_that_another_file_makes_wrong_names_it(image: Path, capsys: Output) -> None:
+    sysctl_conf(image, "net.ipv4.ip_forward = 0\n")
+    assert run(capsys, image, "apply", "--persist")[0] == 1
+    code, out, _ = run(capsys, image, "check")
+    assert (code, "/etc/sysctl.d/99-sysctl.conf:1: net.ipv4.ip_forward = 0" in out) == (1, True)
+    enable(image)  # puts it right
+    assert run(capsys, image, "check")[0] == 0
+
+
+def test_an_image_that_is_closed_for_modules_is_not_put_right_by_ipvsd(image: Path, capsys: Output) -> None:
+    enable(image)
+    put(image, "etc/sysctl.d/99-h.conf", "kernel.modules_disabled=1\n")
+    code, out, _ = run(capsys, image, "check")
+    assert (code, "/etc/sysctl.d/99-h.conf:1: kernel.modules_disabled=1" in out) == (1, True)
+    assert run(capsys, image, "apply", "--persist")[0] == 0
+    assert run(capsys, image, "check")[0] == 0
+
+
+SEALED = "sysctl.kernel.modules_disabled=1"
+
+
+@pytest.mark.parametrize(
+    ("files", "code"),
+    [
+        ({"etc/default/grub": f'GRUB_CMDLINE_LINUX_DEFAULT="quiet {SEALED}"\n'}, 1),
+        ({"etc/default/grub": f"#GRUB_CMDLINE_LINUX={SEALED}\n"}, 0),
+        (
+            {"etc/default/grub": f"GRUB_CMDLINE_LINUX={SEALED}\n", "etc/default/grub.d/x.cfg": "GRUB_CMDLINE_LINUX=\n"},
+            0,
+        ),
+        (
+            {
+                "etc/default/grub": f"GRUB_CMDLINE_LINUX={SEALED}\n",
+                "etc/default/grub.d/x.cfg": 'GRUB_CMDLINE_LINUX="$GRUB_CMDLINE_LINUX quiet"\n',
+            },
+            1,
+        ),
+        ({"etc/kernel/cmdline": f"root=/dev/vda {SEALED}\n"}, 1),
+        ({"boot/loader/entries/a.conf": f"title x\nversion {RELEASE}\noptions quiet {SEALED}\n"}, 1),
+        ({"boot/loader/entries/a.conf": f"title x\nversion 5.0\noptions quiet {SEALED}\n"}, 0),
+    ],
+)
+def test_the_boot_loader_of_an_image_counts(image: Path, capsys: Output, files: Mapping[str, str], code: int) -> None:
+    enable(image)
+    for path, text in files.items():
+        put(image, path, text)
+    assert run(capsys, image, "check")[0] == code
+
+
+@pytest.mark.parametrize(
+    ("files", "code"),
+    [
+        ({}, 0),
+        ({"etc/systemd/system-preset/50-x.preset": "disable ipvsd*\n"}, 1),
+        ({"etc/systemd/system-preset/90-x.preset": "disable *\n"}, 0),
+        ({"etc/machine-id": "uninitialized\n"}, 0),
+        ({"etc/machine-id": "0123456789abcdef0123456789abcdef\n"}, 1),
+        ({"etc/machine-id": ""}, 1),
+    ],
+)
+def test_a_first_boot_applies_the_presets(image: Path, capsys: Output, files: Mapping[str, str], code: int) -> None:
+    put(image, "usr/lib/systemd/system/ipvsd.service", "[Unit]\n")
+    put(image, "usr/lib/systemd/system-preset/80-ipvsd.preset", "enable ipvsd.service\ndisable ipvsd-apply.service\n")
+    for path, text in files.items():
+        put(image, path, text)
+    assert run(capsys, image, "check")[0] == code
+
+
+def test_an_interface_that_a_file_of_an_image_keeps_from_forwarding_is_told(image: Path, capsys: Output) -> None:
+    run(capsys, image, "apply", "--persist")
+    put(image, "etc/sysctl.d/99-x.conf", "net.ipv4.conf.eth7.forwarding = 0\n")
+    code, out, _ = run(capsys, image, "check")
+    assert (code, "/etc/sysctl.d/99-x.conf:1: net.ipv4.conf.eth7.forwarding = 0" in out) == (1, True)
+
+
+def test_a_kernel_that_lacks_a_module_is_told_in_an_image(image: Path, capsys: Output) -> None:
+    enable(image)
+    shutil.rmtree(image / "lib/modules")
+    make_modules(image, RELEASE, [name for name in DEPENDS if name != "ip_vs_sh"])
+    code, out, _ = run(capsys, image, "check")
+    assert (code, f"! ip_vs_sh absent /lib/modules/{RELEASE}/modules.dep does not list it" in out) == (1, True)
+
+
+@pytest.mark.parametrize("command", [["check"], ["plan"], ["explain", "ip_vs"]], ids=" ".join)
+def test_an_image_without_a_kernel_cannot_be_judged(image: Path, capsys: Output, command: list[str]) -> None:
+    shutil.rmtree(image / "lib/modules")
+    told = "ipvsd: cannot judge : no kernel runs there, and there is none in its /lib/modules"
+    assert run(capsys, image, *command) == (2, "", f"{told} (install one into the image)")
+
+
+def test_the_document_says_by_which_kernel(tmp_path: Path, image: Path, capsys: Output) -> None:
+    tree = make_tree(tmp_path / "root")
+    for root, judged in ((tree, "other_tree"), (image, "first_boot")):
+        assert values(capsys, root, "check")[1]["judged"] == judged
+        assert values(capsys, root, "explain", "ip_vs")[1]["judged"] == judged
+
+
+def test_directories_that_are_empty_are_no_kernel(image: Path, capsys: Output) -> None:
+    enable(image)
+    for directory in ("proc", "sys", "dev"):
+        (image / directory).mkdir()
+    code, out, _ = run(capsys, image, "check")
+    assert (code, out.startswith(HEAD)) == (0, True)
