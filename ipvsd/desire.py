@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple, Union
 
-from ipvsd import formats, sysctls
+from ipvsd import backends, formats, sysctls
 from ipvsd.config import Config, ModuleSetting, SysctlSetting
 from ipvsd.model import (
     Desired,
@@ -19,7 +19,16 @@ from ipvsd.model import (
     WantedSysctl,
     Within,
 )
-from ipvsd.profiles import PROFILES, ModuleEntry, PerCpu, Profile, Switch, SysctlEntry, provider
+from ipvsd.profiles import (
+    PROFILES,
+    Alternatives,
+    ModuleEntry,
+    PerCpu,
+    Switch,
+    SysctlEntry,
+    module_names,
+    provider,
+)
 
 
 class Spread(NamedTuple):
@@ -35,9 +44,7 @@ def candidates(config: Config) -> frozenset[str]:
     for key, setting in config.modules.items():
         names.update(setting.any_of or (key,))
     for name in config.profiles:
-        profile = PROFILES[name]
-        names.update(entry.name for entry in profile.modules)
-        names.update(variant for variants in profile.alternatives for variant in variants)
+        names.update(module_names(PROFILES[name]))
     names.update(filter(None, (provider(key) for key in config.sysctls)))
     return frozenset(names)
 
@@ -73,7 +80,7 @@ def desired(
     modules: dict[str, WantedModule] = {}
     known = kernel.loadable | kernel.built_in | frozenset(loaded)
     for name in config.profiles:
-        for module in _modules(name, config, known):
+        for module in _modules(name, config, kernel, known):
             old = modules.get(module.name)
             if old is None or _WEIGHT[module.need] > _WEIGHT[old.need]:
                 modules[module.name] = module
@@ -91,30 +98,40 @@ def _on(switch: Union[Switch, None], config: Config) -> bool:
     return switch is None or states[switch]
 
 
-def _modules(name: str, config: Config, known: frozenset[str]) -> Iterator[WantedModule]:
+def _modules(name: str, config: Config, kernel: Kernel, known: frozenset[str]) -> Iterator[WantedModule]:
     profile, origin = PROFILES[name], f"profile {name}"
     wanted = [
         WantedModule(entry.name, entry.need, origin, kernel_since=entry.kernel_since)
         for entry in profile.modules
-        if _on(entry.switch, config) and _demanded(entry, config)
+        if _demanded(entry, config, kernel, known)
     ]
     yield from (module for module in wanted if module.need is Need.REQUIRED)
     if profile.scheduler:
         yield WantedModule(f"ip_vs_{config.scheduler}", Need.REQUIRED, f"scheduler: {config.scheduler}")
-    yield from _alternatives(profile, known, origin)
+    yield from _alternatives(profile.alternatives, known, origin)
+    if profile.back_ends:
+        chosen, because = backends.choose(profile.back_ends, kernel, known)
+        for entry in chosen.modules:
+            if _demanded(entry, config, kernel, known):
+                yield WantedModule(entry.name, entry.need, origin, because=because)
+        yield from _alternatives(chosen.alternatives, known, origin, because)
     yield from (module for module in wanted if module.need is not Need.REQUIRED)
 
 
-def _demanded(entry: ModuleEntry, config: Config) -> bool:
+def _demanded(entry: ModuleEntry, config: Config, kernel: Kernel, known: frozenset[str]) -> bool:
+    if not _on(entry.switch, config) or (entry.ipv6 and not kernel.ipv6) or (entry.silent and entry.name not in known):
+        return False
     version, before = config.kube_proxy, entry.kube_proxy_before
-    return version is None or before is None or version < before
+    return version is None or (entry.kube_proxy_since <= version and (before is None or version < before))
 
 
-def _alternatives(profile: Profile, known: frozenset[str], origin: str) -> Iterator[WantedModule]:
-    for variants in profile.alternatives:
-        present = [variant for variant in variants if variant in known]
-        for variant in present or variants[:1]:  # none known: the first one stands for the failure
-            yield WantedModule(variant, Need.REQUIRED, origin)
+def _alternatives(
+    choices: Collection[Alternatives], known: frozenset[str], origin: str, because: str = ""
+) -> Iterator[WantedModule]:
+    for choice in choices:
+        present = [variant for variant in choice.names if variant in known]
+        for variant in present or choice.names[:1]:  # none known: the first one stands for the failure
+            yield WantedModule(variant, Need.REQUIRED, origin, because=because)
 
 
 def _sysctls(name: str, config: Config, kernel: Kernel) -> Iterator[WantedSysctl]:
@@ -138,14 +155,16 @@ def _adjust_modules(modules: dict[str, WantedModule], settings: Mapping[str, Mod
         if setting.dropped:
             modules.pop(name, None)
             continue
-        need = old.need if old else Need.REQUIRED
+        # A name by itself asks for the module; with parameters it only says how the profile's is to be loaded.
+        asked = old is None or (old.need is Need.IF_SHIPPED and not setting.parameters)
+        need = old.need if old and not asked else Need.REQUIRED
         if setting.required is not None:
             need = Need.REQUIRED if setting.required else Need.WANTED
-        # Who only gives it parameters does not want it more than the profile does.
-        origin = setting.origin if setting.required is not None or old is None else old.origin
+        origin = setting.origin if setting.required is not None or asked or old is None else old.origin
         options = tuple(f"{parameter}={value}" for parameter, value in setting.parameters.items())
         since = old.kernel_since if old else (0, 0)
-        modules[name] = WantedModule(name, need, origin, setting.any_of, options, since)
+        because = old.because if old else ""
+        modules[name] = WantedModule(name, need, origin, setting.any_of, options, since, because)
 
 
 def _parameters(modules: Mapping[str, WantedModule], config: Config) -> Iterator[WantedSysctl]:

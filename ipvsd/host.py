@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from fnmatch import fnmatchcase as fnmatch
 from typing import TYPE_CHECKING, Optional, Protocol
 
-from ipvsd import formats, sysctls
+from ipvsd import formats, iptables, sysctls
 from ipvsd.kmod import Loader, LoadError, default_loader, kernel_words
 from ipvsd.model import MISSING, Kernel, ModuleState, Parameter, Reading, Unreadable
 from ipvsd.moduletree import Index
@@ -86,8 +86,10 @@ class LinuxHost:
             or 1
         )
         modular = bool(self._release) or os.path.exists(os.path.join(self._root, "proc/modules"))
-        seen = (modular, index.readable, index.loadable, index.built_in, self._read_only())
-        return Kernel(release, self._distribution, cpus, *seen)
+        return Kernel(
+            release, self._distribution, cpus, modular, index.readable, index.loadable, index.built_in,
+            read_only=self._read_only(), iptables=iptables.look(self._root), ipv6=iptables.ipv6(self._root),
+        )  # fmt: skip
 
     def explain(self, kernel: Kernel, names: Collection[str]) -> Kernel:
         live = () if self._release else formats.live_modules(self._text("proc/modules") or "")

@@ -73,6 +73,7 @@ class WantedModule(NamedTuple):
     any_of: tuple[str, ...] = ()
     options: tuple[str, ...] = ()  # PARAMETER=VALUE, for its loading
     kernel_since: tuple[int, int] = (0, 0)  # an older kernel will not do
+    because: str = ""  # the reason to want this one, where the profile had a choice
 
 
 class WantedSysctl(NamedTuple):
@@ -146,6 +147,13 @@ class Lock(NamedTuple):
     signed: str = ""  # what demands a signature: lockdown, module.sig_enforce, Secure Boot
 
 
+class Iptables(NamedTuple):
+    """What the node's files tell of its iptables. Neither is known where there is nothing to read."""
+
+    program: str = ""  # the program to which the name iptables leads: /usr/sbin/xtables-nft-multi
+    tables: tuple[str, ...] = ()  # the tables of the legacy kind that exist: /proc/net/ip_tables_names
+
+
 class Kernel(NamedTuple):
     """What changes under a running kernel only when someone installs modules or forbids them.
 
@@ -172,6 +180,8 @@ class Kernel(NamedTuple):
     commands: Mapping[str, Obstacle] = NOTHING  # an install line that is run for it, and may load it
     brought: Mapping[str, str] = NOTHING  # of what is blacklisted: the wanted module that needs it and loads it
     lock: Lock = Lock()
+    iptables: Iptables = Iptables()
+    ipv6: bool = True  # neither left out nor switched off
 
     def module(self, name: str) -> str:
         """Return the module that a name stands for: itself, unless it is an alias."""

@@ -33,14 +33,32 @@ class PerCpu(NamedTuple):
 
 
 class ModuleEntry(NamedTuple):
-    """`kube_proxy_before` is the version (major, minor) from which kube-proxy does without the module."""
+    """`kube_proxy_since` and `kube_proxy_before` bound the versions (major, minor) of kube-proxy that use it."""
 
     name: str
     why: str
     need: Need = Need.REQUIRED
     switch: Optional[Switch] = None
+    kube_proxy_since: Version = (0, 0)
     kube_proxy_before: Optional[Version] = None
     kernel_since: Version = (0, 0)  # an older kernel will not do, whatever modules it has
+    ipv6: bool = False  # wanted only where the kernel has IPv6
+    silent: bool = False  # where this kernel does not have it, it is not even told of
+
+
+class Alternatives(NamedTuple):
+    """Names of one thing: those that this kernel knows are required, at least one."""
+
+    names: tuple[str, ...]
+    why: str
+
+
+class BackEnd(NamedTuple):
+    """One of several ways in which a program reaches the kernel. A complete one suffices (see `backends`)."""
+
+    name: str
+    modules: tuple[ModuleEntry, ...]
+    alternatives: tuple[Alternatives, ...] = ()
 
 
 class SysctlEntry(NamedTuple):
@@ -56,11 +74,12 @@ class SysctlEntry(NamedTuple):
 
 
 class Profile(NamedTuple):
-    """`alternatives` are names of one thing: those that this kernel knows are required, at least one."""
+    """Of the `back_ends` of iptables, the modules of one are wanted, too."""
 
     purpose: str
     modules: tuple[ModuleEntry, ...]
-    alternatives: tuple[tuple[str, ...], ...] = ()
+    alternatives: tuple[Alternatives, ...] = ()
+    back_ends: tuple[BackEnd, ...] = ()
     sysctls: tuple[SysctlEntry, ...] = ()
     scheduler: bool = False  # the module of the configured scheduler is required, too
     milestones: tuple[tuple[Version, str], ...] = ()  # what is to be known from a version of kube-proxy on
@@ -69,8 +88,20 @@ class Profile(NamedTuple):
 ON = Exactly("1")
 
 # The connection tracker for IPv4 was a module of its own until Linux 4.19 (commit a0ae2562c6c4).
-CONNTRACK = ("nf_conntrack", "nf_conntrack_ipv4")
-ALTERNATIVES_WHY = "connection tracking: whichever of these the kernel's own index knows; one module since Linux 4.19"
+CONNTRACK = Alternatives(
+    ("nf_conntrack", "nf_conntrack_ipv4"),
+    "connection tracking: whichever of these the kernel's own index knows; one module since Linux 4.19",
+)
+# Until Linux 5.2 each family had a module of its own (commit d1aca8ab3104).
+MASQUERADE = Alternatives(
+    ("xt_MASQUERADE", "ipt_MASQUERADE", "ip6t_MASQUERADE"),
+    "target of the rules that masquerade; one module for both families since Linux 5.2",
+)
+# Likewise until Linux 5.1 (commit c1deb065cf3b).
+NAT_CHAINS = Alternatives(
+    ("nft_chain_nat", "nft_chain_nat_ipv4", "nft_chain_nat_ipv6"),
+    "the nat table of iptables-nft; one module for both families since Linux 5.1",
+)
 SCHEDULER_WHY = "the configured scheduler (kube-proxy's ipvs.scheduler)"
 
 # net/netfilter/ipvs/Kconfig. `twos` (5.12), `mh` (4.18) and others are not in every kernel.
@@ -79,6 +110,11 @@ SCHEDULERS = "rr wrr lc wlc lblc lblcr dh sh mh sed nq fo ovf twos".split()
 _FIXED_LIST = "on kube-proxy's fixed list before 1.27 (GetRequiredIPVSModules, pkg/util/ipvs/ipvs.go)"
 _SETS_ONCE = "kube-proxy sets it once, when it starts, and exits if it cannot (NewProxier, pkg/proxy/ipvs/proxier.go)"
 _NFT = "its rules use it (pkg/proxy/nftables/proxier.go); found by loading such rules on 5.10 and later"
+_ALL_OR_NOTHING = "without it iptables-restore refuses all rules (pkg/proxy/ipvs/proxier.go)"
+_SETS = "without it kube-proxy cannot create its sets (ipsetInfo, pkg/proxy/ipvs/proxier.go)"
+_MODE_IPTABLES = "kube-proxy's iptables mode, into which 1.25 and older fall back (pkg/proxy/iptables/proxier.go): {}"
+# `conntrack -D`, and since 1.32 kube-proxy itself, delete what is tracked for an endpoint that is gone.
+_STALE = "deletes stale UDP connections; without it they go on to endpoints that are gone (pkg/proxy/conntrack)"
 
 _BRIDGE = (ModuleEntry("br_netfilter", "brings the net.bridge keys", Need.WANTED, Switch.BRIDGE_NETFILTER),)
 _BRIDGE_SYSCTLS = tuple(
@@ -104,6 +140,48 @@ _CONNTRACK_MAX = SysctlEntry(
     "kube-proxy's conntrack.maxPerCore and conntrack.min, with its cap since 1.36 (kubernetes/kubernetes#137002)",
 )
 
+# A kube-proxy whose scheduler is not the configured one starts, too, as far as the kernel has it.
+_EVERY_SCHEDULER = tuple(
+    ModuleEntry(
+        f"ip_vs_{name}",
+        "whichever scheduler kube-proxy is given (net/netfilter/ipvs/Kconfig)",
+        Need.IF_SHIPPED,
+        silent=True,
+    )
+    for name in SCHEDULERS
+)
+
+IPTABLES_NFT = BackEnd(
+    "nft",
+    (
+        ModuleEntry("nf_tables", "iptables-nft: the tables themselves"),
+        ModuleEntry("nft_compat", "iptables-nft: the matches and targets of xtables (xt_*) in its rules"),
+        # Part of nf_tables since Linux 5.18 (commit 023223dfbfb3).
+        ModuleEntry(
+            "nft_counter",
+            "iptables-nft: the counter of each rule; part of nf_tables since 5.18",
+            Need.IF_SHIPPED,
+            silent=True,
+        ),
+    ),
+    (NAT_CHAINS,),
+)
+IPTABLES_LEGACY = BackEnd(
+    "legacy",
+    (
+        ModuleEntry("ip_tables", "iptables-legacy: the tables themselves"),
+        ModuleEntry("iptable_nat", "iptables-legacy: the table nat"),
+        ModuleEntry("iptable_filter", "iptables-legacy: the table filter"),
+        ModuleEntry(
+            "iptable_mangle", "iptables-legacy: the table mangle, where kubelet leaves the hint for kube-proxy's image"
+        ),
+        ModuleEntry("ip6_tables", "ip6tables-legacy: the tables themselves", ipv6=True),
+        ModuleEntry("ip6table_nat", "ip6tables-legacy: the table nat", ipv6=True),
+        ModuleEntry("ip6table_filter", "ip6tables-legacy: the table filter", ipv6=True),
+        ModuleEntry("ip6table_mangle", "ip6tables-legacy: the table mangle", ipv6=True),
+    ),
+)
+
 KUBE_PROXY_IPVS = Profile(
     purpose="what kube-proxy's IPVS mode needs",
     modules=(
@@ -111,9 +189,48 @@ KUBE_PROXY_IPVS = Profile(
         ModuleEntry("ip_vs_rr", f"{_FIXED_LIST}, and its default scheduler", kube_proxy_before=(1, 27)),
         ModuleEntry("ip_vs_wrr", _FIXED_LIST, kube_proxy_before=(1, 27)),
         ModuleEntry("ip_vs_sh", _FIXED_LIST, kube_proxy_before=(1, 27)),
+        ModuleEntry("dummy", "without it kube-proxy cannot create kube-ipvs0, which has the addresses of services"),
+        ModuleEntry("nf_conntrack_netlink", _STALE),
+        ModuleEntry("ip_set", "without it the program ipset fails, and kube-proxy does not use IPVS"),
+        ModuleEntry("ip_set_hash_ipport", _SETS),
+        ModuleEntry("ip_set_hash_ipportip", _SETS),
+        ModuleEntry("ip_set_hash_ipportnet", _SETS),
+        ModuleEntry("ip_set_bitmap_port", _SETS),
+        ModuleEntry(
+            "ip_set_hash_ip", f"KUBE-IPVS-IPS (kubernetes/kubernetes#108460); {_SETS}", kube_proxy_since=(1, 26)
+        ),
+        ModuleEntry("xt_set", f"match of its rules: the sets; {_ALL_OR_NOTHING}"),
+        ModuleEntry("xt_comment", f"match of its rules; {_ALL_OR_NOTHING}"),
+        ModuleEntry("xt_mark", f"match and target of its rules; {_ALL_OR_NOTHING}"),
+        ModuleEntry("xt_conntrack", f"match of its rules; {_ALL_OR_NOTHING}"),
+        ModuleEntry("xt_addrtype", f"match of its rules: node ports; {_ALL_OR_NOTHING}"),
+        ModuleEntry("xt_physdev", f"match of its rules: external addresses of a service; {_ALL_OR_NOTHING}"),
+        ModuleEntry(
+            "xt_ipvs",
+            f"match of its rules: loadBalancerSourceRanges (kubernetes/kubernetes#119791); {_ALL_OR_NOTHING}",
+            kube_proxy_since=(1, 29),
+        ),
+        ModuleEntry(
+            "ipt_REJECT", f"target of its rules: KUBE-IPVS-FILTER (kubernetes/kubernetes#108460); {_ALL_OR_NOTHING}"
+        ),
+        ModuleEntry("ip6t_REJECT", "as ipt_REJECT, for IPv6", ipv6=True),
         *_BRIDGE,
+        ModuleEntry("xt_nat", _MODE_IPTABLES.format("DNAT"), Need.IF_SHIPPED, silent=True),
+        ModuleEntry("xt_tcpudp", _MODE_IPTABLES.format("ports"), Need.IF_SHIPPED, silent=True),
+        ModuleEntry("xt_statistic", _MODE_IPTABLES.format("several endpoints"), Need.IF_SHIPPED, silent=True),
+        ModuleEntry("xt_recent", _MODE_IPTABLES.format("session affinity"), Need.IF_SHIPPED, silent=True),
+        ModuleEntry("xt_sctp", _MODE_IPTABLES.format("ports of SCTP"), Need.IF_SHIPPED, silent=True),
+        # It brings nfnetlink_acct, which must not be there alone: kubernetes/kubernetes#142068.
+        ModuleEntry(
+            "xt_nfacct",
+            _MODE_IPTABLES.format("its counters (kubernetes/kubernetes#122812)"),
+            Need.IF_SHIPPED,
+            silent=True,
+        ),
+        *_EVERY_SCHEDULER,
     ),
-    alternatives=(CONNTRACK,),
+    alternatives=(CONNTRACK, MASQUERADE),
+    back_ends=(IPTABLES_NFT, IPTABLES_LEGACY),
     sysctls=(
         _FORWARD,
         *_INTERFACES,
@@ -163,6 +280,9 @@ KUBE_PROXY_NFTABLES = Profile(
                 "nft_fib_ipv6",
             )
         ),
+        ModuleEntry("nf_conntrack_netlink", _STALE),
+        # Part of nf_tables since Linux 5.18 (commit 023223dfbfb3).
+        ModuleEntry("nft_counter", f"{_NFT}; part of nf_tables since Linux 5.18", Need.IF_SHIPPED, silent=True),
         *_BRIDGE,
     ),
     alternatives=(CONNTRACK,),
@@ -209,12 +329,29 @@ def provider(key: str) -> Optional[str]:
     return next((module for prefix, module in PROVIDERS if key.startswith(prefix)), None)
 
 
+def entries(profile: Profile) -> tuple[ModuleEntry, ...]:
+    """Return every module that a profile may want by its own name, those of its back ends included."""
+    return (*profile.modules, *(entry for back_end in profile.back_ends for entry in back_end.modules))
+
+
+def alternatives(profile: Profile) -> tuple[Alternatives, ...]:
+    """Return every choice between names of one thing, those of its back ends included."""
+    return (*profile.alternatives, *(item for back_end in profile.back_ends for item in back_end.alternatives))
+
+
+def module_names(profile: Profile) -> frozenset[str]:
+    """Return every name under which a profile may want a module, but for its scheduler's."""
+    named = (entry.name for entry in entries(profile))
+    return frozenset((*named, *(name for choice in alternatives(profile) for name in choice.names)))
+
+
 def why(profile: str, name: str) -> str:
     """Return why a profile wants a module or a sysctl, or an empty string where it does not."""
     known = PROFILES[profile]
-    reasons = {entry.name: entry.why for entry in known.modules}
+    reasons = {name: item.why for item in alternatives(known) for name in item.names}
+    # A module with two entries is wanted for what the first one says, as long as that holds.
+    reasons.update((entry.name, entry.why) for entry in reversed(entries(known)))
     reasons.update((entry.key, entry.why) for entry in known.sysctls)
-    reasons.update((name, ALTERNATIVES_WHY) for names in known.alternatives for name in names)
     return reasons.get(name, "")
 
 

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Optional
 
 from ipvsd import sysctls
-from ipvsd.profiles import PROFILES, SCHEDULERS
+from ipvsd.profiles import PROFILES, SCHEDULERS, module_names
 
 # What people call the schedulers, without signs and in small letters; the first words are ipvsadm(8)'s.
 _SCHEDULERS: Mapping[str, str] = {
@@ -110,8 +110,7 @@ def scheduler(text: str) -> Optional[str]:
 
 def modules() -> frozenset[str]:
     """Return the names of modules that are known here."""
-    named = {entry.name for profile in PROFILES.values() for entry in profile.modules}
-    named.update(name for profile in PROFILES.values() for names in profile.alternatives for name in names)
+    named = (name for profile in PROFILES.values() for name in module_names(profile))
     return frozenset((*named, *_MODULES, *(f"ip_vs_{name}" for name in SCHEDULERS)))
 
 

@@ -53,6 +53,8 @@ def judge(wanted: WantedModule, observed: Observed) -> ModuleFinding:
             V.KERNEL_TOO_OLD,
             f"kernel {kernel.release} is older than {since}, which {wanted.origin} needs",
         )
+    if wanted.because:
+        evidence = f"{evidence}; {wanted.because}"
     if module != wanted.name:
         evidence = f"alias of {module}: {evidence}"
     return ModuleFinding(wanted, verdict, evidence, _remedy(verdict, kernel, module), module)

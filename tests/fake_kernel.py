@@ -18,13 +18,40 @@ CONF_FILE = "/etc/modprobe.d/mine.conf:1"
 
 SCHEDULERS = ("rr", "wrr", "lc", "wlc", "sh", "dh", "mh", "sed", "nq", "fo", "ovf", "lblc", "lblcr", "twos")
 
+SETS = tuple(f"ip_set_{name}" for name in ("hash_ip", "hash_ipport", "hash_ipportip", "hash_ipportnet", "bitmap_port"))
+EXTENSIONS = """
+    xt_set xt_comment xt_mark xt_conntrack xt_addrtype xt_physdev xt_ipvs xt_MASQUERADE ipt_REJECT ip6t_REJECT
+    xt_nat xt_tcpudp xt_statistic xt_recent xt_sctp xt_nfacct
+""".split()
+LEGACY_TABLES = ("iptable_nat", "iptable_filter", "iptable_mangle")
+LEGACY_TABLES6 = ("ip6table_nat", "ip6table_filter", "ip6table_mangle")
+
 DEPENDS: Mapping[str, tuple[str, ...]] = {
     "nf_conntrack": (),
     "ip_vs": ("nf_conntrack",),
     "ip_vs_ftp": ("ip_vs",),
     **{f"ip_vs_{name}": ("ip_vs",) for name in SCHEDULERS},
     "br_netfilter": (),
+    "dummy": (),
+    "nf_conntrack_netlink": ("nf_conntrack",),
+    "ip_set": (),
+    **dict.fromkeys(SETS, ("ip_set",)),
+    **dict.fromkeys(EXTENSIONS, ()),
+    "xt_ipvs": ("ip_vs",),
+    "nf_tables": (),
+    "nft_compat": ("nf_tables",),
+    "nft_chain_nat": ("nf_tables",),
+    "ip_tables": (),
+    **dict.fromkeys(LEGACY_TABLES, ("ip_tables",)),
+    "ip6_tables": (),
+    **dict.fromkeys(LEGACY_TABLES6, ("ip6_tables",)),
 }
+# What a node that is right has, of which iptables is the one of nf_tables.
+NODE = tuple(
+    name
+    for name in DEPENDS
+    if name != "ip_vs_ftp" and not name.startswith(("ip_tables", "iptable_", "ip6_t", "ip6table_"))
+)
 
 VS = {
     "net.ipv4.vs.am_droprate": "10",
@@ -202,6 +229,13 @@ class FakeKernel:
             self.looks_until_gone[name] = looks
         else:
             del self.states[name]
+
+    def unload_users(self, name: str) -> list[str]:
+        """Remove the modules that depend on this one, and then itself; return their names in this order."""
+        gone = [user for user in self.states if name in self.depends[user]]
+        for module in (*gone, name):
+            self.unload(module)
+        return [*gone, name]
 
     def unload_all(self) -> None:
         """Remove every module, users first."""

@@ -6,12 +6,26 @@ import pytest
 
 from ipvsd.config import Config, parse
 from ipvsd.desire import candidates, desired
-from ipvsd.model import Desired, Exactly, ModuleState, ModuleVerdict, Need, Observed, Policy, WantedSysctl, Within
+from ipvsd.model import (
+    Desired,
+    Exactly,
+    Iptables,
+    ModuleState,
+    ModuleVerdict,
+    Need,
+    Observed,
+    Policy,
+    WantedSysctl,
+    Within,
+)
 from ipvsd.profiles import notes
 from ipvsd.verdicts import judge
+from tests.fake_kernel import DEPENDS, NODE
 from tests.samples import kernel
 
-DEBIAN = ("ip_vs", "ip_vs_rr", "ip_vs_wrr", "ip_vs_sh", "nf_conntrack", "br_netfilter")
+DEBIAN = tuple(DEPENDS)
+SCHEDULERS = {f"ip_vs_{name}" for name in "rr wrr lc wlc lblc lblcr dh sh mh sed nq fo ovf twos".split()}
+EXTRAS = {"xt_nat", "xt_tcpudp", "xt_statistic", "xt_recent", "xt_sctp", "xt_nfacct"}
 
 
 def config(text: str) -> Config:
@@ -35,15 +49,38 @@ def one(wanted: Desired, key: str) -> WantedSysctl:
     return sysctl
 
 
-def test_kube_proxy_wants_five_modules_and_the_bridge_filter() -> None:
-    assert needs(want()) == {
-        "ip_vs": Need.REQUIRED,
-        "ip_vs_rr": Need.REQUIRED,
-        "ip_vs_wrr": Need.REQUIRED,
-        "ip_vs_sh": Need.REQUIRED,
-        "nf_conntrack": Need.REQUIRED,
-        "br_netfilter": Need.WANTED,
-    }
+def test_kube_proxy_wants_what_its_rules_use_and_what_may_be_chosen() -> None:
+    found = needs(want())
+    lists = {need: {name for name, of in found.items() if of is need} for need in Need}
+    assert lists[Need.WANTED] == {"br_netfilter"}
+    assert lists[Need.IF_SHIPPED] == EXTRAS | SCHEDULERS - {"ip_vs_rr", "ip_vs_wrr", "ip_vs_sh"}
+    assert lists[Need.REQUIRED] == set(NODE) - lists[Need.WANTED] - lists[Need.IF_SHIPPED]
+
+
+def test_what_is_wanted_if_shipped_is_not_told_of_where_it_is_not() -> None:
+    shipped = tuple(name for name in DEBIAN if name not in ("xt_nfacct", "ip_vs_twos"))
+    assert not {"xt_nfacct", "ip_vs_twos", "nft_counter"} & set(needs(want(loadable=shipped)))
+    assert needs(want(loadable=(*DEBIAN, "nft_counter")))["nft_counter"] is Need.IF_SHIPPED
+
+
+def test_a_kernel_without_ipv6_needs_nothing_for_it() -> None:
+    seen = kernel(DEBIAN)._replace(ipv6=False, iptables=Iptables("/usr/sbin/iptables-legacy"))
+    found = needs(desired(Config(), seen, {}, {}))
+    assert "iptable_nat" in found
+    assert not [name for name in found if name.startswith("ip6")]
+
+
+@pytest.mark.parametrize(
+    ("known", "wanted"),
+    [
+        pytest.param("xt_MASQUERADE", {"xt_MASQUERADE"}, id="Linux 5.2 and later"),
+        pytest.param("ipt_MASQUERADE ip6t_MASQUERADE", {"ipt_MASQUERADE", "ip6t_MASQUERADE"}, id="before"),
+        pytest.param("", {"xt_MASQUERADE"}, id="none stands for the failure"),
+    ],
+)
+def test_what_masquerades_is_what_this_kernel_knows(known: str, wanted: set[str]) -> None:
+    shipped = (*(name for name in DEBIAN if "MASQUERADE" not in name), *known.split())
+    assert {name for name in needs(want(loadable=shipped)) if "MASQUERADE" in name} == wanted
 
 
 def test_kube_proxy_wants_these_sysctls_forwarding_first() -> None:
@@ -61,11 +98,11 @@ def test_kube_proxy_wants_these_sysctls_forwarding_first() -> None:
 
 
 def test_every_wanted_thing_says_who_wants_it() -> None:
-    wanted = want("modules: {dummy: {}}\nscheduler: lc\nsysctls:\n  net.a.b: 1\n")
+    wanted = want("modules: {zram: {}}\nscheduler: lc\nsysctls:\n  net.a.b: 1\n")
     origins = {item.name: item.origin for item in wanted.modules}
     assert origins["ip_vs"] == "profile kube-proxy-ipvs"
     assert origins["ip_vs_lc"] == "scheduler: lc"
-    assert origins["dummy"] == "f:1"
+    assert origins["zram"] == "f:1"
     assert one(wanted, "net.a.b").origin == "f:4"
 
 
@@ -79,7 +116,8 @@ def test_every_wanted_thing_says_who_wants_it() -> None:
     ],
 )
 def test_connection_tracking_is_what_this_kernel_knows(known: tuple[str, ...], wanted: set[str]) -> None:
-    assert {name for name in needs(want(loadable=known)) if "conntrack" in name} == wanted
+    found = needs(want(loadable=known))
+    assert {name for name in ("nf_conntrack", "nf_conntrack_ipv4") if name in found} == wanted
 
 
 def test_built_in_connection_tracking_counts() -> None:
@@ -163,6 +201,8 @@ def test_of_several_profiles_the_stronger_need_counts(order: str) -> None:
         ("ip_vs_sh: false", None),
         ("br_netfilter: {required: true}", Need.REQUIRED),
         ("br_netfilter: {}", Need.WANTED),
+        ("xt_recent: {}", Need.REQUIRED),
+        ("xt_recent: {parameters: {ip_list_tot: 200}}", Need.IF_SHIPPED),
         ("ip_vs_wlc: {}", Need.REQUIRED),
         ("ip_vs_wlc: {required: false}", Need.WANTED),
         ("ip-vs-wlc: {required: false}", Need.WANTED),
@@ -214,8 +254,8 @@ def test_a_sysctl_knows_the_module_that_brings_it(key: str, module: object) -> N
 
 
 def test_the_index_is_asked_about_everything_that_may_matter() -> None:
-    asked = candidates(config("scheduler: wlc\nmodules: {dummy: {}}\nsysctls: {net.ipv4.vs.lblc_expiration: 1}"))
-    assert {*DEBIAN, "nf_conntrack_ipv4", "ip_vs_wlc", "dummy", "ip_vs_lblc"} <= asked
+    asked = candidates(config("scheduler: wlc\nmodules: {zram: {}}\nsysctls: {net.ipv4.vs.lblc_expiration: 1}"))
+    assert {*DEPENDS, "nf_conntrack_ipv4", "ip_vs_wlc", "zram"} - {"ip_vs_ftp"} <= asked
 
 
 # --- kube-proxy's version ---------------------------------------------------------------
@@ -232,7 +272,21 @@ def test_the_index_is_asked_about_everything_that_may_matter() -> None:
 )
 def test_a_version_of_kube_proxy_tightens_the_set(text: str, schedulers: set[str]) -> None:
     found = {name: need for name, need in needs(want(text)).items() if name.startswith("ip_vs_")}
-    assert found == dict.fromkeys(schedulers, Need.REQUIRED)
+    required = {name for name, need in found.items() if need is Need.REQUIRED}
+    assert (required, set(found)) == (schedulers, SCHEDULERS)
+
+
+@pytest.mark.parametrize(
+    ("text", "newer"),
+    [
+        ("", {"ip_set_hash_ip", "xt_ipvs"}),
+        ("kubeProxyVersion: 1.25", set()),
+        ("kubeProxyVersion: 1.26", {"ip_set_hash_ip"}),
+        ("kubeProxyVersion: 1.29", {"ip_set_hash_ip", "xt_ipvs"}),
+    ],
+)
+def test_what_only_newer_versions_of_kube_proxy_use_is_wanted_for_them(text: str, newer: set[str]) -> None:
+    assert {name for name in ("ip_set_hash_ip", "xt_ipvs") if name in needs(want(text))} == newer
 
 
 @pytest.mark.parametrize(

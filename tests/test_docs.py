@@ -28,7 +28,7 @@ from ipvsd.model import (
     WantedSysctl,
     Within,
 )
-from ipvsd.profiles import PROFILES
+from ipvsd.profiles import PROFILES, alternatives, entries
 from ipvsd.report import (
     ConfigState,
     Contended,
@@ -132,8 +132,8 @@ def test_ipvsd_yaml_5_has_every_key_and_no_other() -> None:
 def test_ipvsd_yaml_5_and_profiles_md_have_every_profile_and_what_it_wants() -> None:
     documented = terms(section(YAML_5, "# PROFILES", "# EXAMPLES"))
     text = (ROOT / "docs/profiles.md").read_text()
-    names = {entry.name for profile in PROFILES.values() for entry in profile.modules}
-    names |= {name for profile in PROFILES.values() for names in profile.alternatives for name in names}
+    names = {entry.name for profile in PROFILES.values() for entry in entries(profile)}
+    names |= {name for profile in PROFILES.values() for choice in alternatives(profile) for name in choice.names}
     names |= {entry.key for profile in PROFILES.values() for entry in profile.sysctls}
 
     assert documented == list(PROFILES)

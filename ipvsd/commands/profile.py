@@ -9,7 +9,7 @@ from typing import Any
 
 from ipvsd.commands import text
 from ipvsd.model import Need
-from ipvsd.profiles import ALTERNATIVES_WHY, PROFILES, SCHEDULER_WHY, ModuleEntry, Profile, SysctlEntry
+from ipvsd.profiles import PROFILES, SCHEDULER_WHY, Alternatives, ModuleEntry, Profile, SysctlEntry
 
 EX_USAGE = 64
 NONE = "nothing: only what the configuration itself names"
@@ -41,12 +41,23 @@ def show(name: str, output: str) -> int:
 
 
 def _modules(profile: Profile) -> Iterator[dict[str, Any]]:
-    for entry in profile.modules:
-        yield {"name": entry.name, "need": entry.need.value, "when": _when_module(entry), "why": entry.why}
-    for variants in profile.alternatives:
-        yield {"name": " ".join(variants), "need": Need.REQUIRED.value, "when": "", "why": ALTERNATIVES_WHY}
+    yield from (_module(entry) for entry in profile.modules)
+    yield from map(_choice, profile.alternatives)
     if profile.scheduler:
         yield {"name": "ip_vs_SCHEDULER", "need": Need.REQUIRED.value, "when": "", "why": SCHEDULER_WHY}
+    for back_end in profile.back_ends:
+        used = f"iptables is iptables-{back_end.name}"
+        yield from (_module(entry, used) for entry in back_end.modules)
+        yield from (_choice(choice, used) for choice in back_end.alternatives)
+
+
+def _module(entry: ModuleEntry, used: str = "") -> dict[str, Any]:
+    when = ", ".join(filter(None, (used, _when_module(entry))))
+    return {"name": entry.name, "need": entry.need.value, "when": when, "why": entry.why}
+
+
+def _choice(choice: Alternatives, used: str = "") -> dict[str, Any]:
+    return {"name": " ".join(choice.names), "need": Need.REQUIRED.value, "when": used, "why": choice.why}
 
 
 def _sysctls(profile: Profile) -> Iterator[dict[str, Any]]:
@@ -57,10 +68,14 @@ def _sysctls(profile: Profile) -> Iterator[dict[str, Any]]:
 
 def _when_module(entry: ModuleEntry) -> str:
     conditions = [f"{entry.switch.value}: true"] if entry.switch else []
+    if entry.kube_proxy_since > (0, 0):
+        conditions.append("kubeProxyVersion not set, or {}.{} or later".format(*entry.kube_proxy_since))
     if entry.kube_proxy_before:
         conditions.append("kubeProxyVersion not set, or before {}.{}".format(*entry.kube_proxy_before))
     if entry.kernel_since > (0, 0):
         conditions.append("kernel {}.{} or newer".format(*entry.kernel_since))
+    if entry.ipv6:
+        conditions.append("the kernel has IPv6")
     return ", ".join(conditions)
 
 

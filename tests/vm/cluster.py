@@ -7,7 +7,10 @@ from typing import Any
 
 NODE = "bench"
 FAMILIES = ("IPv4", "IPv6")
-PODS = {"pod1": {"IPv4": "10.244.0.11", "IPv6": "fd00:244::11"}, "pod2": {"IPv4": "10.244.0.12", "IPv6": "fd00:244::12"}}
+PODS = {
+    "pod1": {"IPv4": "10.244.0.11", "IPv6": "fd00:244::11"},
+    "pod2": {"IPv4": "10.244.0.12", "IPv6": "fd00:244::12"},
+}
 NODE_ADDRESS = {"IPv4": "10.1.0.1", "IPv6": "fd00:1::1"}
 CLIENT = {"IPv4": "10.1.0.21", "IPv6": "fd00:1::21"}
 PORT, NODE_PORT, LOCAL_PORT, DNS_PORT = 8080, 30080, 30081, 30053

@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Optional
 
-from tests.vm.node import MODULES, SYSCTLS, Node
+from tests.vm.node import SYSCTLS, UNLOAD_IPVS, Node
 
 MEASURE = Path(__file__).parent / "guest" / "measure.py"
 SWITCHES = tuple(key for key, value in SYSCTLS.items() if value == "1")
@@ -158,7 +158,7 @@ def module_with_sysctls(node: Node, tries: int) -> Module:
         node.machine.put(
             f"profiles: []\n{PEACE}modules: {{ip_vs: {{}}}}\nsysctls:\n{held}".encode(), "/etc/ipvsd/conf.d/z.yaml"
         )
-        node.run("modprobe -r ip_vs_rr ip_vs_wrr ip_vs_sh")
+        node.run(UNLOAD_IPVS)
     try:
         found = ask(node, "module", tries, "ip_vs", *VS)
     finally:
@@ -174,7 +174,7 @@ def _module(name: str, sysctls: int, found: Mapping[str, Sequence[float]]) -> Mo
 def start(node: Node, tries: int, units: int = 0) -> Start:
     """Measure starts with everything to load and to write, and so many of the unit."""
     with stopped(node):
-        found = ask(node, "start", tries, ",".join(MODULES), *(f"{key}={value}" for key, value in SYSCTLS.items()))
+        found = ask(node, "start", tries, ",".join(node.held()), *(f"{key}={value}" for key, value in SYSCTLS.items()))
     starts = [_start_of_unit(node) for _ in range(units)]
     node.until(node.status, "status.json")
     unit = spread(starts) if starts else None
@@ -182,10 +182,9 @@ def start(node: Node, tries: int, units: int = 0) -> Start:
 
 
 def _start_of_unit(node: Node) -> float:
-    node.run(
-        "systemctl stop ipvsd; modprobe -r br_netfilter ip_vs_rr ip_vs_wrr ip_vs_sh; rmmod nf_conntrack; "
-        "sysctl -w net.ipv4.ip_forward=0; systemctl start ipvsd"
-    )
+    node.run("systemctl stop ipvsd")
+    ask(node, "unload_all", ",".join(node.held()))
+    node.run("sysctl -w net.ipv4.ip_forward=0; systemctl start ipvsd")
     ready = int(node.show("ActiveEnterTimestampMonotonic"))
     return (ready - int(node.show("ExecMainStartTimestampMonotonic"))) / 1e6
 

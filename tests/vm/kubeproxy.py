@@ -41,11 +41,30 @@ def _build(target: Path, work: Path) -> None:
         "GOFLAGS": "",
         "CGO_ENABLED": "0",
     }
-    command = [COMPILER, "build", "-trimpath", "-ldflags=-s -w", "-o", str(work / "root/kube-proxy"), f"{PACKAGE}/cmd/kube-proxy"]
+    command = [
+        COMPILER,
+        "build",
+        "-trimpath",
+        "-ldflags=-s -w",
+        "-o",
+        str(work / "root/kube-proxy"),
+        f"{PACKAGE}/cmd/kube-proxy",
+    ]
     done = subprocess.run(command, cwd=tree, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         sys.exit(f"cannot build kube-proxy: {done.stderr[-2000:]}")
-    command = ["mke2fs", "-q", "-t", "ext4", "-O", "^has_journal", "-d", str(work / "root"), str(target / "disk"), "96M"]
+    command = [
+        "mke2fs",
+        "-q",
+        "-t",
+        "ext4",
+        "-O",
+        "^has_journal",
+        "-d",
+        str(work / "root"),
+        str(target / "disk"),
+        "96M",
+    ]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 

@@ -15,7 +15,19 @@ from tests.vm.machine import BenchError, Machine, Result
 PROJECT = Path(__file__).parents[2]
 DROP_IN = "/etc/ipvsd/conf.d/bench.yaml"
 UNIT_DROP_INS = "/run/systemd/system/ipvsd.service.d"
-MODULES = ("ip_vs", "ip_vs_rr", "ip_vs_wrr", "ip_vs_sh", "nf_conntrack", "br_netfilter")
+# What the default profile holds on each of the kernels, where iptables is the one of nf_tables.
+MODULES = tuple(
+    """
+    ip_vs ip_vs_rr ip_vs_wrr ip_vs_sh dummy nf_conntrack_netlink
+    ip_set ip_set_hash_ipport ip_set_hash_ipportip ip_set_hash_ipportnet ip_set_bitmap_port ip_set_hash_ip
+    xt_set xt_comment xt_mark xt_conntrack xt_addrtype xt_physdev xt_ipvs ipt_REJECT ip6t_REJECT
+    nf_conntrack xt_MASQUERADE nf_tables nft_compat nft_chain_nat br_netfilter
+    xt_nat xt_tcpudp xt_statistic xt_recent xt_sctp xt_nfacct
+    ip_vs_lc ip_vs_wlc ip_vs_lblc ip_vs_lblcr ip_vs_dh ip_vs_mh ip_vs_sed ip_vs_nq ip_vs_fo ip_vs_ovf
+    """.split()
+)
+SOMETIMES = ("nft_counter", "ip_vs_twos")  # it holds these, too, on the kernels that have them
+UNLOAD_IPVS = "modprobe -r $(ls /sys/module/ip_vs/holders)"  # which takes ip_vs with the last one
 SYSCTLS = {
     "net.ipv4.ip_forward": "1",
     "net.ipv4.vs.conntrack": "1",
@@ -169,6 +181,15 @@ class Node:
         # ip_vs_pe_sip, with two underscores more, is none.
         paths = self.run("cut -d: -f1 /lib/modules/$(uname -r)/modules.dep").out
         return frozenset(re.findall(r"/(ip_vs_[a-z]+)\.ko", paths)) - {"ip_vs_ftp"}
+
+    def held(self) -> tuple[str, ...]:
+        """Return the modules of the default profile on this kernel."""
+        listed = self.run("cut -d: -f1 /lib/modules/$(uname -r)/modules.dep").out
+        return (*MODULES, *(name for name in SOMETIMES if f"/{name}.ko" in listed))
+
+    def ready_line(self) -> str:
+        """Return how the status of a node begins on which all of the default profile is right."""
+        return f"ready: {len(self.held())} modules, {len(SYSCTLS)} sysctls right"
 
     def sysctl(self, key: str) -> str:
         """Return a sysctl's value."""

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.vm.node import Journal, Node
+from tests.vm.node import UNLOAD_IPVS, Journal, Node
 from tests.vm.test_writers import FILE, KEY, count, last, names_processes
 
 CIS = "/etc/sysctl.d/99-cis.conf"
@@ -140,10 +140,7 @@ def test_the_ipvs_table_that_was_lost_is_told(node: Node, journal: Journal) -> N
         node.run("ipvsadm -A -t 10.0.0.1:80 -s rr; ipvsadm -A -u 10.0.0.1:53 -s rr")
         looks = node.metrics()["ipvsd_reconciles_total"]
         node.until(lambda: node.metrics()["ipvsd_reconciles_total"] >= looks + 3, "looks")
-        node.run(
-            "systemctl kill -s STOP ipvsd; ipvsadm -C; modprobe -r ip_vs_rr ip_vs_wrr ip_vs_sh; "
-            "systemctl kill -s CONT ipvsd"
-        )
+        node.run(f"systemctl kill -s STOP ipvsd; ipvsadm -C; {UNLOAD_IPVS}; systemctl kill -s CONT ipvsd")
         node.until(lambda: any("table was lost" in line for line in journal.lines()), "told")
 
 

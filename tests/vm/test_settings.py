@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.vm.node import Journal, Node
+from tests.vm.node import UNLOAD_IPVS, Journal, Node
 
 LINKS = 1000
 
@@ -16,11 +16,11 @@ def test_a_parameter_is_given_and_told_where_it_cannot_be_changed(node: Node, jo
         assert (found["name"], found["verdict"], found["found"]) == ("ip_vs.conn_tab_bits", "needs a reload", "12")
         assert "which is in use by" in found["evidence"]
         # The remedy, carried out.
-        node.run("systemctl stop ipvsd; modprobe -r ip_vs_rr ip_vs_wrr ip_vs_sh; systemctl start ipvsd")
+        node.run(f"systemctl stop ipvsd; {UNLOAD_IPVS}; systemctl start ipvsd")
         node.until(lambda: node.status().get("state") == "ready", "ready again")
         assert node.run(f"cat {path}").out.strip() == "15"
         assert node.status()["ipvs"]["table_size"] in (0, 1 << 15)
-    node.run("systemctl stop ipvsd; modprobe -r ip_vs_rr ip_vs_wrr ip_vs_sh; systemctl start ipvsd")
+    node.run(f"systemctl stop ipvsd; {UNLOAD_IPVS}; systemctl start ipvsd")
     node.until(node.right, "everything as it was")
 
 

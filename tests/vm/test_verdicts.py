@@ -192,15 +192,15 @@ def test_a_container_lacks_the_capability(node: Node) -> None:
 
 
 def test_an_alias_and_alternatives(node: Node) -> None:
-    text = "ip_conntrack: {}, first: {anyOf: [no_such_module, nf_tables]}, there: {anyOf: [nf_tables, ip_vs]}"
+    text = "ip_conntrack: {}, first: {anyOf: [no_such_module, nft_numgen]}, there: {anyOf: [nft_numgen, ip_vs]}"
     with node.configured(f"{FAST}modules: {{{text}}}\n"):
         node.until(lambda: node.finding("first")["right"], "one of the alternatives")
-        assert node.finding("first")["module"] == "nf_tables"
-        assert node.finding("first")["evidence"].startswith("nf_tables: ")
+        assert node.finding("first")["module"] == "nft_numgen"
+        assert node.finding("first")["evidence"].startswith("nft_numgen: ")
         assert node.finding("there")["right"]
         assert node.finding("ip_conntrack")["module"] == "nf_conntrack"
         assert node.finding("ip_conntrack")["evidence"] == "alias of nf_conntrack: /proc/modules: Live"
-        assert "first live as nf_tables" in " ".join(node.run("ipvsd check").out.split())
-        node.run("rmmod nf_tables")
-        node.until(lambda: node.live("nf_tables"), "the alternative back")
-    node.run("rmmod nf_tables", check=False)
+        assert "first live as nft_numgen" in " ".join(node.run("ipvsd check").out.split())
+        node.run("rmmod nft_numgen")
+        node.until(lambda: node.live("nft_numgen"), "the alternative back")
+    node.run("rmmod nft_numgen", check=False)

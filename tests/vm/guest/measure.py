@@ -25,7 +25,7 @@ NETLINK_KOBJECT_UEVENT = 15
 FINIT_MODULE, COMPRESSED_FILE = 313, 4  # on x86-64; MODULE_INIT_COMPRESSED_FILE
 ECHO = "import os\nwhile os.read(0, 1): os.write(1, b'x')"
 IMPORTS = "import yaml, dataclasses, argparse, socket"
-LOADED = "br_netfilter ip_vs_rr ip_vs_wrr ip_vs_sh"
+INDEX = Path(f"/lib/modules/{os.uname().release}/modules.dep")
 NOTIFY = "/run/measure.notify"
 FILE = "/run/measure.conf"
 # A pair of processes is quick or slow for as long as it lives, by the processors that it happened to get.
@@ -232,9 +232,23 @@ def module(times: str, name: str, *keys: str) -> dict[str, list[float]]:
 # --- the start --------------------------------------------------------------------------
 
 
-def undo(wanted: dict[str, str]) -> None:
-    for line in (f"modprobe -r {LOADED}", "rmmod nf_conntrack"):
-        subprocess.run(line.split(), check=False, capture_output=True)
+def unload_all(names: str) -> None:
+    """Unload these modules and all that they brought along, but for what somebody else uses."""
+    needed = dict(line.rstrip().split(":", 1) for line in INDEX.read_text().splitlines())
+    paths = {Path(path).name.split(".")[0].replace("-", "_"): path for path in needed}
+    wanted = {name for name in names.split(",") if name in paths}
+    wanted |= {
+        Path(path).name.split(".")[0].replace("-", "_") for name in wanted for path in needed[paths[name]].split()
+    }
+    progress = True
+    while progress:
+        loaded = [line.split() for line in Path("/proc/modules").read_text().splitlines()]
+        unused = [fields[0] for fields in loaded if fields[0] in wanted and fields[2] == "0"]
+        progress = 0 in [libc.delete_module(name.encode(), os.O_NONBLOCK) for name in unused]
+
+
+def undo(modules: str, wanted: dict[str, str]) -> None:
+    unload_all(modules)
     for key in wanted:
         if Path(proc(key)).exists():
             Path(proc(key)).write_text("0\n")
@@ -246,13 +260,13 @@ def start(times: str, modules: str, **wanted: str) -> dict[str, list[float]]:
     work = f"modprobe -a {modules.replace(',', ' ')}; sysctl -q -p {FILE}"
     found: dict[str, list[float]] = {"ready": [], "python": [], "shell": []}
     for _ in range(int(times)):
-        undo(wanted)
+        undo(modules, wanted)
         time.sleep(1)
         found["ready"].append(ready())
         for key, value in wanted.items():
             if int(Path(proc(key)).read_text()) < int(value):
                 sys.exit(f"{key} was not written before READY=1")
-        undo(wanted)
+        undo(modules, wanted)
         time.sleep(1)
         found["python"].append(timed(sys.executable, "-I", "-c", IMPORTS))
         found["shell"].append(timed("/bin/sh", "-c", work))
@@ -330,7 +344,7 @@ def drift(pause: str, limit: str, name: str, key: str) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    kinds = (sysctl, sysctl_program, module, start, repairs, storm, drift)
+    kinds = (sysctl, sysctl_program, module, unload_all, start, repairs, storm, drift)
     measure = {kind.__name__: kind for kind in kinds}[sys.argv[1]]
     options = dict(argument.split("=", 1) for argument in sys.argv[2:] if "=" in argument)
     result = measure(*(argument for argument in sys.argv[2:] if "=" not in argument), **options)

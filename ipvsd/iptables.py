@@ -1,0 +1,50 @@
+"""look(root): what the files of a node tell of its iptables."""
+
+from __future__ import annotations
+
+import os
+
+from ipvsd.model import Iptables
+
+# Where programs are looked for, in the order of systemd's and of sudo's PATH.
+_DIRECTORIES = ("usr/local/sbin", "usr/local/bin", "usr/sbin", "usr/bin", "sbin", "bin")
+_TABLES = "proc/net/ip_tables_names"  # there while ip_tables is loaded; readable for root alone
+_IPV6 = ("proc/net/if_inet6", "proc/sys/net/ipv6")
+_MOST_LINKS = 8  # iptables, /etc/alternatives/iptables, iptables-nft, xtables-nft-multi
+
+
+def look(root: str) -> Iptables:
+    """Return what is known of the node below `root`."""
+    try:
+        with open(os.path.join(root, _TABLES), encoding="ascii", errors="replace") as file:
+            tables = tuple(file.read().split())
+    except OSError:
+        tables = ()
+    return Iptables(_program(root), tables)
+
+
+def ipv6(root: str) -> bool:
+    """Tell whether there is IPv6, unless its kernel was built or booted without; of an image, take it for granted."""
+    runs = os.path.isdir(os.path.join(root, "proc/sys/net/ipv4"))
+    return not runs or any(os.path.exists(os.path.join(root, path)) for path in _IPV6)
+
+
+def _program(root: str) -> str:
+    for directory in _DIRECTORIES:
+        # A link to a directory, as of a merged /usr, leads to one that is looked into by its own name.
+        if not os.path.islink(os.path.join(root, directory)):
+            path = f"/{directory}/iptables"
+            if os.path.lexists(os.path.join(root, path[1:])):
+                return _end(root, path)
+    return ""
+
+
+def _end(root: str, path: str) -> str:
+    """Return the file to which a link leads, as the system whose root this is sees it."""
+    for _ in range(_MOST_LINKS):
+        try:
+            target = os.readlink(os.path.join(root, path[1:]))
+        except OSError:  # no link
+            return path
+        path = os.path.normpath(os.path.join(os.path.dirname(path), target))
+    return path
