@@ -15,7 +15,9 @@ from ipvsd.model import (
 )
 from ipvsd.report import Health, Repair, State
 
-_SHOWN = 2  # problems that the line names; the rest is counted
+# Problems that the line names, and names for each of them; the rest is counted.
+_SHOWN = 2
+_NAMED = 6
 
 
 def assess(
@@ -95,7 +97,13 @@ def _told(findings: Sequence[Finding], more: str) -> str:
     told: dict[str, list[str]] = {}
     for finding in findings:
         told.setdefault(f"{finding.verdict.value}: {finding.remedy}", []).append(finding.name)
-    parts = [f"{', '.join(names)} {text}" for text, names in list(told.items())[:_SHOWN]]
+    parts = [f"{listed(names)} {text}" for text, names in list(told.items())[:_SHOWN]]
     if len(told) > _SHOWN:
         parts.append(f"and {len(told) - _SHOWN} more{more}")
     return "; ".join(parts)
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return some of the names for one line, and how many more there are."""
+    more = len(names) - _NAMED
+    return f"{', '.join(names[:_NAMED])} and {more} more" if more > 0 else ", ".join(names)

@@ -132,3 +132,9 @@ def test_the_line_is_one_line_of_ascii_whatever_is_found(text: str, state: str) 
 )  # fmt: skip
 def test_an_age_is_said_as_a_person_says_it(seconds: float, text: str) -> None:
     assert ago(seconds) == text
+
+
+def test_the_line_names_some_of_many_and_counts_the_rest() -> None:
+    absent = [module(MV.ABSENT, name=f"xt_{number}") for number in range(20)]
+    assert health(*absent).line.startswith("failed: xt_0, xt_1, xt_2, xt_3, xt_4, xt_5 and 14 more absent")
+    assert health(*absent[:6]).line.startswith("failed: xt_0, xt_1, xt_2, xt_3, xt_4, xt_5 absent")

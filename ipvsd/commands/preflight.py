@@ -10,6 +10,7 @@ from typing import Any, Optional
 from ipvsd import configfiles, preflight, present
 from ipvsd.commands import text
 from ipvsd.config import Config
+from ipvsd.health import listed
 from ipvsd.profiles import notes
 from ipvsd.report import InstalledKernel
 
@@ -46,7 +47,7 @@ def _lines(kernel: InstalledKernel, brief: bool, root: str, config: Config) -> I
     roles = f" ({', '.join(words)})" if words else ""
     found = preflight.problems(kernel)
     verdict = text.colour("ready", "32") if preflight.ready(kernel) else text.colour("not ready", "31")
-    names = ", ".join(f"{finding.name} {finding.verdict.value}" for finding in found)
+    names = listed([f"{finding.name} {finding.verdict.value}" for finding in found])
     yield f"kernel {kernel.release}{roles}: {verdict}{f'; {names}' if brief and found else ''}"
     if brief:
         return
