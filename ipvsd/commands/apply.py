@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Optional
+from typing import Any, NamedTuple, Optional
 
 from ipvsd import configfiles, nextboot, persist, preflight, present
 from ipvsd.commands import text
@@ -31,7 +32,7 @@ def run(root: str, only: str | None, output: str, keep: bool) -> int:
     """
     if root != "/":
         if keep:
-            return _persist_image(root, only)
+            return _persist_image(root, only, output)
         print(
             "ipvsd: cannot apply below another root: modules and sysctls are the running kernel's "
             "(for an image: --persist)",
@@ -45,13 +46,27 @@ def run(root: str, only: str | None, output: str, keep: bool) -> int:
         )
         return EX_NOPERM
     done, proved = settle(host, config)
-    kept = not keep or _persist(root, config, persist.files(config, done.kernel, done.after), done)
+    kept = _persist(root, config, persist.files(config, done.kernel, done.after), done) if keep else None
     report = make_report(root, config, done.kernel, done.after)
     if output == "text" and proved:
         print("\n".join([*map(str, proved), ""]))
     actions = {"actions": [{"name": action.name, "action": str(action)} for action in proved]}
-    show({**present.document(report), **actions}, output)
-    return 1 if report.health.exit_code or not kept else 0
+    show({**present.document(report), **actions, **(_document(kept) if kept else {})}, output)
+    return 1 if report.health.exit_code or (kept and not kept.good) else 0
+
+
+class Persisted(NamedTuple):
+    """What came of writing the files: `wrong` will not be right after the next boot without ipvsd."""
+
+    kernel: str
+    written: tuple[str, ...] = ()
+    error: str = ""  # why they cannot be written
+    wrong: tuple[Finding, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def good(self) -> bool:
+        return not self.error and not self.wrong
 
 
 def settle(
@@ -71,7 +86,7 @@ def settle(
     return done, tuple(actions.values())
 
 
-def _persist_image(root: str, only: str | None) -> int:
+def _persist_image(root: str, only: str | None, output: str) -> int:
     """Write the files into an image, for the kernel that it will boot."""
     config, known = configfiles.load(root, only), preflight.releases(root)
     if not known:
@@ -85,50 +100,63 @@ def _persist_image(root: str, only: str | None) -> int:
     for finding in preflight.problems(InstalledKernel(release, running=False, next=True, modules=plan.modules)):
         if not required(finding):  # the others were told as what the next boot will lack
             print(f"! {finding.name} {finding.verdict.value} in kernel {release}: {finding.remedy}", file=sys.stderr)
-    return 0 if kept else 1
+    if output == "json":
+        print(json.dumps(_document(kept), indent=2))
+    return 0 if kept.good else 1
 
 
 _MANY = 8192  # CONFIG_NR_CPUS of the distributions
 
 
-def _persist(root: str, config: Config, texts: Mapping[str, str], done: Optional[Reconciled] = None) -> bool:
+def _persist(root: str, config: Config, texts: Mapping[str, str], done: Optional[Reconciled] = None) -> Persisted:
     """Write the files and tell what will not be right after the next boot without ipvsd, whatever the reason.
 
     `done` is what was made of the running kernel, which is asked where it is the one that boots again.
     """
-    if not _write(root, texts):
-        return False
     release = preflight.to_boot(root)
+    try:
+        written = persist.write(root, texts)
+    except OSError as error:
+        kept = Persisted(release, error=f"cannot persist: {error.strerror}: {error.filename}")
+        print(f"ipvsd: {kept.error}", file=sys.stderr)
+        return kept
     if done is not None and release in ("", done.kernel.release):
         kernel, plan = done.kernel, done.after
     else:
         kernel, plan = preflight.examine(root, config, release)
     boot = nextboot.predict(root, kernel, nextboot.names_of(plan))
     left = [found for found in nextboot.wrong(nextboot.without(boot, plan, kernel, root)) if required(found)]
-    for found in left:
-        for line in _lacking(found, kernel.release):
-            print(line, file=sys.stderr)
-    for note in nextboot.notes(boot):
-        print("\n".join(text.indented(f"note: {note}", 0, 2)), file=sys.stderr)
-    return not left
+    kept = Persisted(kernel.release, written, "", tuple(left), tuple(nextboot.notes(boot)))
+    for line in _lines(kept):
+        print(line, file=sys.stderr)
+    return kept
+
+
+def _lines(kept: Persisted) -> Iterator[str]:
+    yield from (f"wrote {path}" for path in kept.written)
+    yield from (line for found in kept.wrong for line in _lacking(found, kept.kernel))
+    yield from (line for note in kept.notes for line in text.indented(f"note: {note}", 0, 2))
+
+
+def _document(kept: Persisted) -> dict[str, Any]:
+    """Return what came of it as values for JSON, with every error if there is one."""
+    wrong = [present.finding(found) for found in kept.wrong]
+    told = {"kernel": kept.kernel, "written": list(kept.written), "wrong": wrong, "notes": list(kept.notes)}
+    errors = [kept.error] if kept.error else []
+    errors += [f"{_fate(found, kept.kernel)}: {found.evidence} ({found.remedy})" for found in kept.wrong]
+    return {"persisted": told, **({"error": errors[0], "errors": errors} if errors else {})}
+
+
+def _fate(found: Finding, release: str) -> str:
+    state = found.verdict.value
+    if isinstance(found, SysctlFinding):
+        state = f"will be {found.found}" if found.found is not None else "will not be set"
+    return f"{found.name} {state} after a boot of kernel {release} without ipvsd"
 
 
 def _lacking(found: Finding, release: str) -> Iterator[str]:
     """Yield what will be wrong after the next boot, which line of which file is to blame, and what to do."""
-    state = found.verdict.value
-    if isinstance(found, SysctlFinding):
-        state = f"will be {found.found}" if found.found is not None else "will not be set"
-    yield from text.indented(f"! {found.name} {state} after a boot of kernel {release} without ipvsd:", 0, 2)
+    yield from text.indented(f"! {_fate(found, release)}:", 0, 2)
     yield from text.indented(found.evidence, 4, 6)
     if found.remedy:
         yield from text.indented(f"-> {found.remedy}", 4, 7)
-
-
-def _write(root: str, texts: Mapping[str, str]) -> bool:
-    try:
-        for path in persist.write(root, texts):
-            print(f"wrote {path}", file=sys.stderr)
-    except OSError as error:
-        print(f"ipvsd: cannot persist: {error.strerror}: {error.filename}", file=sys.stderr)
-        return False
-    return True
