@@ -46,6 +46,18 @@ _SYMBOLS = {
 _OF_THE_KERNEL = re.compile(r"ip_vs(_[a-z]+)?\Z")
 
 
+# By the beginning of a module's name; net/netfilter/Kconfig and those below it, net/bridge/Kconfig.
+_PARENTS = (
+    ("ip_vs", ("CONFIG_NETFILTER", "CONFIG_IP_VS")),
+    ("ip_set", ("CONFIG_NETFILTER", "CONFIG_IP_SET")),
+    ("xt_", ("CONFIG_NETFILTER", "CONFIG_NETFILTER_XTABLES")),
+    ("nft_", ("CONFIG_NETFILTER", "CONFIG_NF_TABLES")),
+    ("br_netfilter", ("CONFIG_NETFILTER", "CONFIG_BRIDGE", "CONFIG_BRIDGE_NETFILTER")),
+    ("nf_", ("CONFIG_NETFILTER",)),
+    ("ip", ("CONFIG_NETFILTER",)),  # ip_tables, iptable_nat, ip6t_REJECT
+)
+
+
 def symbol(module: str) -> str:
     """Return the option that brings a module; a guess by its name for those that are not listed."""
     return f"CONFIG_{_SYMBOLS.get(module, module.upper())}"
@@ -82,6 +94,6 @@ def left_out(found: Mapping[str, str], modules: Collection[str]) -> Mapping[str,
 
 def _parents(name: str) -> tuple[str, ...]:
     """Return the options without which that of a module is not asked for, the outermost first."""
-    if not _OF_THE_KERNEL.match(name):
-        return ()
-    return ("CONFIG_NETFILTER", "CONFIG_NF_CONNTRACK", "CONFIG_IP_VS")[: 2 if name == "ip_vs" else 3]
+    fitting = (parents for prefix, parents in _PARENTS if name.startswith(prefix))
+    own = symbol(name)
+    return tuple(option for option in next(fitting, ()) if option != own)

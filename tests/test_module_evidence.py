@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -163,15 +164,29 @@ def test_the_trees_that_there_are_are_named_where_none_fits(tree: Path, ask: Ask
     assert "ipvsd does not know their package" in found["ip_vs"].remedy
 
 
-def test_an_option_that_another_one_depends_on_is_the_one_to_blame(tree: Path, ask: Ask) -> None:
+@pytest.mark.parametrize(
+    ("lines", "name", "option"),
+    [
+        ("CONFIG_NETFILTER=y\nCONFIG_NF_CONNTRACK=m\n# CONFIG_IP_VS is not set\n", "ip_vs_rr", "CONFIG_IP_VS"),
+        ("CONFIG_NETFILTER=y\nCONFIG_NF_CONNTRACK=m\n# CONFIG_IP_VS is not set\n", "ip_vs", "CONFIG_IP_VS"),
+        ("CONFIG_IP_VS=m\n# CONFIG_IP_VS_RR is not set\n", "ip_vs_rr", "CONFIG_IP_VS_RR"),
+        ("# CONFIG_NETFILTER is not set\n", "ip_vs_rr", "CONFIG_NETFILTER"),
+        ("# CONFIG_NETFILTER is not set\n", "nf_conntrack", "CONFIG_NETFILTER"),
+        ("CONFIG_NETFILTER=y\n# CONFIG_BRIDGE is not set\n", "br_netfilter", "CONFIG_BRIDGE"),
+        ("CONFIG_NETFILTER=y\n# CONFIG_IP_SET is not set\n", "ip_set_hash_ip", "CONFIG_IP_SET"),
+    ],
+)
+def test_the_option_to_blame_is_the_outermost_that_is_not_set(
+    tree: Path, ask: Ask, lines: str, name: str, option: str
+) -> None:
+    shutil.rmtree(tree / "lib/modules" / RELEASE)
     make_modules(tree, RELEASE, [])
-    for file in files(tree, "ip_vs"):
-        file.unlink()
-    put(tree, f"boot/config-{RELEASE}", "CONFIG_NETFILTER=y\nCONFIG_NF_CONNTRACK=m\n# CONFIG_IP_VS is not set\n")
+    put(tree, f"boot/config-{RELEASE}", lines)
+    put(tree, "etc/ipvsd/ipvsd.yaml", f"modules: {{{name}: {{}}}}\n")
     _, found = ask("check")
-    assert found["ip_vs_rr"].verdict == "not built"
-    assert found["ip_vs_rr"].evidence.endswith("says '# CONFIG_IP_VS is not set'")
-    assert found["ip_vs_rr"].remedy == "run a kernel that was built with CONFIG_IP_VS"
+    assert found[name].verdict == "not built"
+    assert found[name].evidence.endswith(f"says '# {option} is not set'")
+    assert found[name].remedy == f"run a kernel that was built with {option}"
 
 
 def test_modules_disabled_has_a_remedy_that_works(tree: Path, ask: Ask) -> None:
