@@ -1,8 +1,8 @@
 """Remedies carried out as they are told, each after its trouble was made on a real kernel.
 
 Those that are not carried out here: packages to install and kernels to run (there is no network), what is to be done
-on a host (its kernel is none of the bench's), signatures (nobody has the key), and `wait`. tests/test_remedies.py has
-the list.
+on a host (its kernel is none of the bench's), signatures (nobody has the key), and `wait`. docs/remedies.md has the
+list. That of kernel.modules_disabled is in test_next_boot.py, that of index and signature in test_verdicts.py.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ OTHERS = "ip_set nft_ct nf_nat nf_conntrack nf_defrag_ipv6"
 def _looks_often(node: Node, journal: Journal) -> Iterator[None]:
     journal.expect(r"module \S+( \(not required\))? (blacklisted|overridden|bad options|no index): ")
     journal.expect(r"module \S+( \(not required\))? (file gone|absent|merged): ")
-    journal.expect(r"module \S+ (failed|refused: modules_disabled): ")
+    journal.expect(r"module \S+ failed: ")
     journal.expect(r"\S+( \(not required\))? (pending|unsupported|wrong|refused)")
     journal.expect(r"failed: ")
     with node.configured(FAST):
@@ -128,25 +128,6 @@ def test_a_dependency_whose_file_is_gone(node: Node) -> None:
     assert "ip_vs file gone: needs nf_defrag_ipv6: modules.dep lists" in said
     assert "apt install --reinstall linux-" in said
     assert node.run("ipvsd apply", check=False).code == 0
-
-
-def test_a_kernel_that_takes_no_modules_after_sysctl_d(node: Node) -> None:
-    node.run("echo 'kernel.modules_disabled = 1' > /etc/sysctl.d/99-bench.conf; systemctl disable ipvsd")
-    node.machine.reboot()
-    node.machine.booted()
-    said = " ".join(node.run("ipvsd check", check=False).out.split())
-    assert "refused: modules_disabled" in said
-    assert "run 'ipvsd apply --persist' and reboot: modules-load.d is applied before sysctl.d" in said
-    node.run("ipvsd apply --persist", check=False)
-    node.machine.reboot()
-    node.machine.booted()
-    after = node.run("ipvsd check", check=False)
-    node.run("rm -f /etc/sysctl.d/99-bench.conf /etc/modules-load.d/ipvsd.conf /etc/modprobe.d/ipvsd.conf")
-    node.run("rm -f /etc/sysctl.d/90-ipvsd.conf; systemctl enable ipvsd")
-    node.machine.reboot()
-    node.machine.booted()
-    node.until(lambda: node.live("ip_vs_sh"), "live after the reboot")
-    assert after.code == 0, after.out
 
 
 def test_a_name_that_the_kernel_gave_up(node: Node) -> None:
