@@ -144,6 +144,7 @@ class Lock(NamedTuple):
 
     disabled: bool = False  # kernel.modules_disabled is 1: none until the next boot
     incapable: bool = False  # CAP_SYS_MODULE is not in our bounding set: a container
+    nested: bool = False  # we are in a user namespace, whose capabilities do not count for modules: a container
     signed: str = ""  # what demands a signature: lockdown, module.sig_enforce, Secure Boot
 
 

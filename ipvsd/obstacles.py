@@ -13,6 +13,7 @@ from ipvsd.modprobe_d import Settings
 from ipvsd.moduletree import ModuleTree, Stamp, modprobe_d_stamps, releases, stamp, version
 
 _CAP_SYS_MODULE = 1 << 16  # <linux/capability.h>
+_ALL_IDS = "0 0 4294967295"  # as the first user namespace has them (user_namespaces(7))
 _SECURE_BOOT = "sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
 # What a module brings into /proc, whether it was loaded or is built in.
 _SIGNS = {
@@ -186,6 +187,7 @@ class Obstacles:
         return Lock(
             disabled=(self._text("proc/sys/kernel/modules_disabled") or "").strip() == "1",
             incapable=bounding is not None and not int(bounding[1], 16) & _CAP_SYS_MODULE,
+            nested=(self._text("proc/self/uid_map") or _ALL_IDS).split() != _ALL_IDS.split(),
             signed=", ".join(demands),
         )
 

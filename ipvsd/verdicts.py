@@ -95,6 +95,8 @@ def _seen(name: str, observed: Observed) -> tuple[ModuleVerdict, str]:
             return V.MERGED, former
     if kernel.lock.incapable:
         return V.INCAPABLE, "CAP_SYS_MODULE is not in this process's bounding set"
+    if kernel.lock.nested:
+        return V.INCAPABLE, "this is a user namespace, from which no module can be loaded"
     if name in kernel.loadable:
         return _loadable(name, kernel)
     return _not_listed(name, kernel, tree)
@@ -121,7 +123,7 @@ def _not_listed(name: str, kernel: Kernel, tree: str) -> tuple[ModuleVerdict, st
     if name in kernel.packed:
         return V.COMPRESSION, f"{kernel.unindexed[name]} is packed with {kernel.packed[name]}, which this kmod lacks"
     if name in kernel.unindexed and not kernel.indexed:
-        return V.NO_INDEX, f"there is no {tree}/modules.dep.bin, but {kernel.unindexed[name]}"
+        return V.NO_INDEX, f"{tree}/modules.dep.bin is missing or damaged; there is {kernel.unindexed[name]}"
     if name in kernel.unindexed:
         return V.INDEX_STALE, f"{tree}/modules.dep does not list {kernel.unindexed[name]}"
     if not kernel.indexed:

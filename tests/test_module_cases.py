@@ -71,6 +71,12 @@ def test_a_dependency_that_is_live_needs_no_file(tree: Path, ask: Ask) -> None:
     assert found["ip_vs"].verdict == "loadable"
 
 
+def test_a_damaged_index_is_none(tree: Path, ask: Ask) -> None:
+    put(tree, f"lib/modules/{RELEASE}/modules.dep.bin", "")
+    _, found = ask("check")
+    assert found["ip_vs"].verdict == "no index"
+
+
 @pytest.mark.parametrize("gone", ["modules.dep modules.dep.bin", "modules.dep.bin"])
 def test_depmod_never_ran(tree: Path, ask: Ask, gone: str) -> None:
     for name in gone.split():

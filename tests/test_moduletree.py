@@ -118,6 +118,8 @@ def test_an_edited_file_is_read_again(tree: Path) -> None:
         ("sys/module/module/parameters/sig_enforce", "Y\n", Lock(signed="module.sig_enforce=1")),
         ("sys/module/module/parameters/sig_enforce", "N\n", Lock()),
         ("proc/self/status", "Name:\tx\nCapBnd:\t000001ffffffffff\n", Lock()),
+        ("proc/self/uid_map", "         0          0 4294967295\n", Lock()),
+        ("proc/self/uid_map", "         0    1000000 1000000000\n", Lock(nested=True)),
         ("proc/self/status", "Name:\tx\nCapBnd:\t00000000a80425fb\n", Lock(incapable=True)),
     ],
 )

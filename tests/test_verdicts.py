@@ -140,7 +140,8 @@ def run_for(text: str, module: str = "ip_vs") -> Kernel:
         ),
         pytest.param(
             with_(kernel(indexed=False), unindexed={"ip_vs": f"{TREE}/ip_vs.ko"}), "", V.NO_INDEX,
-            f"there is no {TREE}/modules.dep.bin, but {TREE}/ip_vs.ko", f"run 'depmod -a {RELEASE}'", id="no index",
+            f"{TREE}/modules.dep.bin is missing or damaged; there is {TREE}/ip_vs.ko",
+            f"run 'depmod -a {RELEASE}'", id="no index",
         ),
         pytest.param(
             kernel(indexed=False), "", V.ABSENT, f"{TREE} has no file of it, and no index", "apt install --reinstall",
@@ -167,6 +168,10 @@ def run_for(text: str, module: str = "ip_vs") -> Kernel:
         pytest.param(
             with_(kernel(indexed=False), stocked=False, lock=Lock(incapable=True)), "", V.INCAPABLE,
             "CAP_SYS_MODULE is not in this process's", "run 'modprobe ip_vs' on the host", id="a container",
+        ),
+        pytest.param(
+            with_(SHIPPED, lock=Lock(nested=True)), "", V.INCAPABLE, "this is a user namespace, from which no module",
+            "run 'modprobe ip_vs' on the host", id="a user namespace",
         ),
         pytest.param(
             with_(SHIPPED, lock=Lock(signed="lockdown=integrity")), "", V.LOADABLE, "not loaded", "run 'ipvsd apply'",
