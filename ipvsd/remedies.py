@@ -131,11 +131,14 @@ def _allow(kernel: Kernel, name: str) -> str:
 
 def _correct(kernel: Kernel, name: str) -> str:
     line = _line(kernel, name)
-    if line is None:
-        return "correct the options line of modprobe.d(5)"
-    return (
-        f"write {line.detail.partition('=')[0]}=VALUE without blanks in {line.origin.rpartition(':')[0] or line.origin}"
-    )
+    return correct(line) if line else "correct the options line of modprobe.d(5)"
+
+
+def correct(line: Obstacle) -> str:
+    """Return how an options line that the kernel refuses is to be written."""
+    place = line.origin.rpartition(":")[0] or line.origin
+    place = "the boot loader's configuration" if line.origin.startswith("/proc/") else place
+    return f"write {line.detail.partition('=')[0]}=VALUE without blanks in {place}"
 
 
 def remove(text: str, origin: str, module: str) -> str:

@@ -78,7 +78,7 @@ def steps(name: str, text: str = "", extra: str = "") -> list[str]:
         pytest.param("middle", "install low one\noptions low a=1", "run one a=1, middle.ko", id="install, options"),
         pytest.param("low", "softdep low pre: other post: middle", "other.ko (soft), low.ko, low.ko, middle.ko (soft)",
                      id="soft dependencies"),
-        pytest.param("low", "softdep low pre: other\ninstall low one", "other.ko (soft), low.ko", id="softdep, install"),
+        pytest.param("low", "softdep low pre: other\ninstall low one", "other.ko (soft), low.ko", id="softdep"),
         pytest.param("low", "softdep low pre: low gone", "low.ko", id="a circle, and what there is not"),
         pytest.param("an_alias", "options an_alias a\noptions top b", "low.ko, middle.ko, top.ko a b", id="both"),
     ],

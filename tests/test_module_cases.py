@@ -195,6 +195,12 @@ def test_options_with_blanks(tree: Path, ask: Ask, line: str, verdict: str) -> N
         assert found["ip_vs"].remedy == f"write {line.split()[2].partition('=')[0]}=VALUE without blanks in {file}"
 
 
+def test_a_parameter_without_a_value_on_the_command_line(tree: Path, ask: Ask) -> None:
+    put(tree, "proc/cmdline", "quiet nf_conntrack.hashsize\n")
+    _, found = ask("check")
+    assert found["ip_vs"].remedy == "write hashsize=VALUE without blanks in the boot loader's configuration"
+
+
 def test_modules_whose_files_are_gone_are_not_persisted(tree: Path) -> None:
     files(tree, "nf_conntrack")[0].unlink()
     main(["apply", "--persist", "--root", str(tree)])

@@ -36,7 +36,7 @@ def _kept_out(tree: Tree, names: Names, cmdline: str) -> Iterator[Setting]:
         if obstacle.origin and name in names.modules:
             remedy = remedies.remove(obstacle.text, obstacle.origin, obstacle.module)
             if obstacle.cause is Cause.OPTIONS:
-                remedy = f"write {obstacle.detail.partition('=')[0]}=VALUE without blanks"
+                remedy = remedies.correct(obstacle)
             program = Program.KERNEL if obstacle.cause is Cause.COMMAND_LINE else Program.MODPROBE
             yield Setting(name, Effect.FORBIDS, program, obstacle.origin, obstacle.text, remedy=remedy)
     for name in names.modules:
