@@ -90,7 +90,7 @@ def probe(name: str, said: Settings, tree: Tree, extra: str = "") -> tuple[Probe
     `extra` are parameters for what was asked for. It is the work of an empty kernel: whoever knows what is loaded
     passes over the steps of such modules.
     """
-    return tuple(_Libkmod(said, tree).probes(name, extra))
+    return tuple(Context(said, tree).probes(name, extra))
 
 
 class Outcome(NamedTuple):
@@ -195,14 +195,16 @@ class _Module:
         self.passes_over_install = self.required = self.visited = False
 
 
-class _Libkmod:
-    """A context of libkmod: its pool of modules, and the walk through it."""
+class Context:
+    """A context of libkmod: its pool of modules, and the walk through it. One for many names saves much of the work."""
 
     def __init__(self, said: Settings, tree: Tree) -> None:
         self._said, self._tree = said, tree
         self._pool: dict[tuple[str, str], _Module] = {}
+        self._soft: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {}
 
-    def probes(self, name: str, extra: str) -> Iterator[Probe]:
+    def probes(self, name: str, extra: str = "") -> Iterator[Probe]:
+        """Yield what would be done for a name, as `probe` does."""
         for module in self._lookup(name):
             built_in = self._is_built_in(module)
             steps = () if built_in else tuple(self._steps(module, extra))
@@ -288,8 +290,7 @@ class _Libkmod:
 
     def _walk_softly(self, module: _Module, listed: list[_Module]) -> None:
         """List a module between its soft dependencies. One that is listed already is listed again."""
-        line = self._said.softdep(module.name)
-        names = modprobe_d.soft_dependencies(line) if line else ((), ())
+        names = self._soft_dependencies(module.name)
         before, after = ([found for name in part for found in self._lookup(name)] for part in names)
         for item in before:
             self._walk(item, listed)
@@ -297,6 +298,12 @@ class _Libkmod:
         module.passes_over_install = bool(before or after)
         for item in after:
             self._walk(item, listed)
+
+    def _soft_dependencies(self, module: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        if module not in self._soft:
+            line = self._said.softdep(module)
+            self._soft[module] = modprobe_d.soft_dependencies(line) if line else ((), ())
+        return self._soft[module]
 
     def _dependencies(self, module: _Module) -> Sequence[_Module]:
         """Return the dependencies, the first to be loaded first; none if the file of one of them is gone."""

@@ -118,7 +118,8 @@ class ModuleTree:
     def packed(self, file: str) -> str:
         """A kernel that unpacks files itself says how they are packed (since 5.17, with kmod 31 and later)."""
         how = self.unreadable(file)
-        return "" if how == (rooted.text(self._root, "sys/module/compression") or "").strip() else how
+        unpacks = (rooted.text(self._root, "sys/module/compression") or "").strip() if how else ""
+        return "" if how == unpacks else how
 
     def unreadable(self, file: str) -> str:
         """Return how a file is compressed if this system's kmod cannot read it, nor its depmod; else an empty text."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 from collections.abc import Collection, Mapping
@@ -57,8 +58,9 @@ def answers(names: Collection[str], tree: ModuleTree, said: Settings, live: Coll
     obstacles: dict[str, Obstacle] = {}
     commands: dict[str, Obstacle] = {}
     loaded: dict[str, frozenset[str]] = {}
+    context = modprobe.Context(said, tree)
     for name in names:
-        for found in modprobe.probe(name, said, tree)[:1]:
+        for found in itertools.islice(context.probes(name), 1):
             if found.module != name:
                 aliases[name] = found.module
             outcome = modprobe.outcome(found, tree, said, live)
