@@ -170,7 +170,7 @@ class Kernel(NamedTuple):
     built_in: frozenset[str]
     read_only: frozenset[str] = frozenset()  # "net" if /proc/sys/net is mounted read-only, "" if /proc/sys is
     aliases: Mapping[str, str] = NOTHING  # of a name that is no module's: the module
-    stocked: bool = True  # there is a module's file in the tree, listed or not
+    stocked: bool = True  # there is a module's file in the tree, listed or not, that came with the kernel
     unindexed: Mapping[str, str] = NOTHING  # the file that modules.dep does not list
     packed: Mapping[str, str] = NOTHING  # how that file is compressed, if this system's kmod cannot read it
     unset: Mapping[str, str] = NOTHING  # how the build configuration leaves it out

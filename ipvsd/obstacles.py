@@ -204,7 +204,7 @@ class _Strays:
         self._key: object = None
         self._stamps: Mapping[str, Stamp] = {}
         self.found: Mapping[str, str] = {}
-        self.stocked = False  # there is any module file at all
+        self.stocked = False  # there is any module of the kernel's own
 
     def look(self, tree: str, names: Collection[str]) -> _Strays:
         """Find a file for each of `names` that has one, and return itself."""
@@ -221,7 +221,8 @@ class _Strays:
             stamps[directory] = stamp(directory)
             for name in files:
                 module = _module_of(name) if ".ko" in name else ""
-                self.stocked = self.stocked or bool(module)
+                # What DKMS left below updates/ of a kernel that was purged is no tree.
+                self.stocked = self.stocked or (bool(module) and directory.startswith(os.path.join(top, "kernel")))
                 if module in names:
                     found[module] = os.path.join(directory, name)
         self.found, self._stamps = found, stamps

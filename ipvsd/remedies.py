@@ -111,7 +111,10 @@ def _reboot(kernel: Kernel, name: str) -> str:
     return f"reboot into {' or '.join(others[-2:])}, which has it; or " if others else ""
 
 
-def _installed(kernel: Kernel) -> str:
+def _installed(kernel: Kernel, name: str) -> str:
+    having = kernel.elsewhere.get(name)
+    if having:
+        return f"{' or '.join(having[-2:])}, which has it"
     return f"{' or '.join(kernel.installed[-2:])}, which is installed" if kernel.installed else "an installed kernel"
 
 
@@ -162,11 +165,13 @@ def _successor(kernel: Kernel, name: str) -> str:
 
 
 def _field(field: str, kernel: Kernel, name: str) -> str:
-    plain = {"name": name, "release": kernel.release, "option": _option(kernel, name), "installed": _installed(kernel)}
-    return plain.get(field) or _ASKED[field](kernel, name)
+    plain = {"name": name, "release": kernel.release}
+    return plain[field] if field in plain else _ASKED[field](kernel, name)
 
 
 _ASKED: Mapping[str, Callable[[Kernel, str], str]] = {
+    "option": _option,
+    "installed": _installed,
     "reboot": _reboot,
     "install": _install,
     "allow": _allow,

@@ -117,7 +117,7 @@ def _not_listed(name: str, kernel: Kernel, tree: str) -> tuple[ModuleVerdict, st
     obstacle = kernel.obstacles.get(name)
     if obstacle is not None and obstacle.cause is Cause.ALIAS:
         return V.OVERRIDDEN, _evidence(obstacle, name)
-    if not kernel.indexed and not kernel.stocked:
+    if not kernel.indexed and not kernel.stocked and name not in kernel.unindexed:
         there = f"; there are trees of {', '.join(kernel.installed)}" if kernel.installed else ""
         return V.TREE_GONE, f"there are no modules in {tree}{there}"
     if name in kernel.packed:

@@ -87,6 +87,14 @@ def test_depmod_never_ran(tree: Path, ask: Ask, gone: str) -> None:
         assert {found[name][::2] for name in MODULES} == {("no index", f"run 'depmod -a {RELEASE}'")}
 
 
+def test_what_dkms_left_of_a_purged_kernel_is_no_tree(tree: Path, ask: Ask) -> None:
+    (tree / "lib/modules" / RELEASE).rename(tree / "lib/modules/6.1.0-51-cloud-amd64")
+    put(tree, f"lib/modules/{RELEASE}/updates/dkms/other.ko", "")
+    _, found = ask("check")
+    assert found["ip_vs"].verdict == "module tree gone"
+    assert found["ip_vs"].remedy.startswith("reboot into 6.1.0-51-cloud-amd64, which has it, or apt install")
+
+
 def test_depmod_never_ran_and_one_module_is_not_there(tree: Path, ask: Ask) -> None:
     (tree / "lib/modules" / RELEASE / "modules.dep.bin").unlink()
     files(tree, "ip_vs_sh")[0].unlink()

@@ -160,7 +160,7 @@ def test_the_trees_that_there_are_are_named_where_none_fits(tree: Path, ask: Ask
     _, found = ask("check")
     assert found["ip_vs"].verdict == "module tree gone"
     assert found["ip_vs"].evidence == f"there are no modules in /lib/modules/6.1.21-v8+; there are trees of {RELEASE}"
-    assert found["ip_vs"].remedy.startswith(f"reboot into {RELEASE}, which is installed, or install the modules of")
+    assert found["ip_vs"].remedy.startswith(f"reboot into {RELEASE}, which has it, or install the modules of")
     assert "ipvsd does not know their package" in found["ip_vs"].remedy
 
 
