@@ -1,0 +1,87 @@
+"""Every combination of causes has one verdict, that of the most specific one."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from ipvsd.model import Cause, Kernel, Lock, ModuleState, Obstacle
+from ipvsd.model import ModuleVerdict as V
+from ipvsd.verdicts import judge
+from tests.samples import kernel, observed, wanted_module
+
+LINE = {"ip_vs": Obstacle(Cause.BLACKLIST, "ip_vs", "blacklist ip_vs", "x:1")}
+GONE = {"ip_vs": Obstacle(Cause.FILE_GONE, "nf_conntrack", "nf_conntrack.ko")}
+
+# Each with what makes it so; the first one in a combination is told.
+OF_WHAT_IS_LISTED: Mapping[V, Mapping[str, Any]] = {
+    V.LIVE: {},
+    V.BUILT_IN: {"built_in": frozenset(["ip_vs"])},
+    V.UNLOADING: {},
+    V.NO_SUPPORT: {"modular": False},
+    V.INCAPABLE: {"incapable": True},
+    V.BLACKLISTED: {"obstacles": LINE},
+    V.DISABLED: {"disabled": True},
+}
+OF_WHAT_IS_NOT: Mapping[V, Mapping[str, Any]] = {
+    V.BUILT_IN: {"built_in": frozenset(["ip_vs"])},
+    V.NOT_BUILT: {"unset": {"ip_vs": "says '# CONFIG_IP_VS is not set'"}},
+    V.NO_SUPPORT: {"modular": False},
+    V.INCAPABLE: {"incapable": True},
+    V.TREE_GONE: {"indexed": False, "stocked": False},
+    V.COMPRESSION: {"packed": {"ip_vs": "zstd"}, "unindexed": {"ip_vs": "ip_vs.ko.zst"}},
+    V.INDEX_STALE: {"unindexed": {"ip_vs": "ip_vs.ko"}},
+}
+
+
+def with_all(seen: Kernel, changes: list[Mapping[str, Any]]) -> Kernel:
+    for change in changes:
+        lock = {key: value for key, value in change.items() if key in Lock._fields}
+        seen = seen._replace(**{key: value for key, value in change.items() if key not in lock})
+        seen = seen._replace(lock=seen.lock._replace(**lock))
+    return seen
+
+
+def combinations(causes: Mapping[V, Mapping[str, Any]]) -> list[tuple[V, ...]]:
+    return [chosen for size in range(1, len(causes) + 1) for chosen in itertools.combinations(causes, size)]
+
+
+@pytest.mark.parametrize(
+    "chosen", combinations(OF_WHAT_IS_LISTED), ids=lambda chosen: "+".join(v.value for v in chosen)
+)
+def test_of_a_module_that_is_listed_the_most_specific_cause_is_told(chosen: tuple[V, ...]) -> None:
+    states = {V.LIVE: ModuleState.LIVE, V.UNLOADING: ModuleState.GOING}
+    state = next((states[verdict] for verdict in chosen if verdict in states), None)
+    seen = with_all(kernel(loadable=("ip_vs",)), [OF_WHAT_IS_LISTED[verdict] for verdict in chosen])
+    assert judge(wanted_module(), observed(seen, {"ip_vs": state} if state else {})).verdict is chosen[0]
+
+
+@pytest.mark.parametrize("chosen", combinations(OF_WHAT_IS_NOT), ids=lambda chosen: "+".join(v.value for v in chosen))
+def test_of_a_module_that_is_not_listed_the_most_specific_cause_is_told(chosen: tuple[V, ...]) -> None:
+    seen = with_all(kernel(), [OF_WHAT_IS_NOT[verdict] for verdict in reversed(chosen)])
+    found = judge(wanted_module(), observed(seen)).verdict
+    # A file of the module shows that the tree is not gone: it has no index.
+    strays = {V.COMPRESSION, V.INDEX_STALE} & set(chosen)
+    expected = chosen[0]
+    if expected is V.TREE_GONE and strays:
+        expected = V.COMPRESSION if V.COMPRESSION in strays else V.NO_INDEX
+    assert found is expected
+
+
+@pytest.mark.parametrize(
+    ("changes", "verdict"),
+    [
+        ({"indexed": False, "unindexed": {"ip_vs": "ip_vs.ko"}}, V.NO_INDEX),
+        ({"indexed": False}, V.ABSENT),
+        ({}, V.ABSENT),
+        ({"loadable": frozenset(["ip_vs"]), "obstacles": GONE}, V.FILE_GONE),
+        ({"loadable": frozenset(["ip_vs"]), "obstacles": GONE, "lock": Lock(disabled=True)}, V.FILE_GONE),
+        ({"loadable": frozenset(["ip_vs"]), "obstacles": GONE, "lock": Lock(nested=True)}, V.INCAPABLE),
+        ({"built_in": frozenset(["ip_vs"]), "indexed": False, "stocked": False}, V.BUILT_IN),
+    ],
+)  # fmt: skip
+def test_other_combinations(changes: dict[str, Any], verdict: V) -> None:
+    assert judge(wanted_module(), observed(kernel()._replace(**changes))).verdict is verdict
