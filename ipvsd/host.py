@@ -60,9 +60,18 @@ class LinuxHost:
     Modules can be loaded only into the kernel that runs, so a `root` other than / needs a loader of its own.
     """
 
-    def __init__(self, root: str = "/", loader: Optional[Loader] = None, release: Optional[str] = None) -> None:
-        """`release` stands for a kernel that does not run, and about which only its module tree is asked."""
-        self._root, self._release = root, release
+    def __init__(
+        self,
+        root: str = "/",
+        loader: Optional[Loader] = None,
+        release: Optional[str] = None,
+        command_line: Optional[str] = None,
+    ) -> None:
+        """`release` stands for a kernel that does not run, and about which only its module tree is asked.
+
+        `command_line` is the one that it will be given, if that is not the one of now.
+        """
+        self._root, self._release, self._command_line = root, release, command_line
         self._sysctls = os.path.join(root, "proc/sys")
         self._loader = loader
         self._inside: set[str] = set()
@@ -96,7 +105,7 @@ class LinuxHost:
         if self._obstacles is None:
             from ipvsd.obstacles import Obstacles  # needed for what is not there, and nothing else
 
-            self._obstacles = Obstacles(self._root, self._release is None)
+            self._obstacles = Obstacles(self._root, self._release is None, self._command_line)
         return self._obstacles.explain(kernel, names, live)
 
     def _read_only(self) -> frozenset[str]:

@@ -68,7 +68,8 @@ def predict(root: str, kernel: Kernel, names: Names) -> Boot:
     seal = _seal(tree, cmdline, _SETS in masked)
     early = seal is not None and seal.early
     found = Loaded({}, ()) if early or _LOADS in masked else loaded(root, kernel.release, lines(tree, cmdline), cmdline)
-    told = rivals.survey(root, names)
+    known = {"proc/cmdline": cmdline, "proc/sys/kernel/osrelease": kernel.release}
+    told = rivals.survey(root, names, known)
     context = _Context(found, kernel, root, early, masked)
     settings = tuple(_settled(item, context) for item in told.settings)
     sealed = tuple(

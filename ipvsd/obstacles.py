@@ -87,9 +87,9 @@ def answers(names: Collection[str], tree: ModuleTree, said: Settings, live: Coll
 class Obstacles:
     """What keeps modules from being loaded, or from being found, below one root."""
 
-    def __init__(self, root: str, running: bool = True) -> None:
+    def __init__(self, root: str, running: bool = True, command_line: Optional[str] = None) -> None:
         """`running` says that the kernel that is asked about is the one that runs, where one does."""
-        self._root, self._running = root, running
+        self._root, self._running, self._command_line = root, running, command_line
         self._others = _Others(root)
         self._key: object = None
         self._tree: Optional[ModuleTree] = None
@@ -154,7 +154,7 @@ class Obstacles:
 
     def _ask(self, release: str, names: Collection[str], live: Collection[str]) -> Answers:
         tree = ModuleTree(self._root, release)
-        command_line = self._text("proc/cmdline") or ""
+        command_line = self._command_line if self._command_line is not None else self._text("proc/cmdline") or ""
         stamps = tuple(modprobe_d_stamps(self._root).items())
         key = (release, tree.path, tree.stamps, stamps, command_line, tuple(names), frozenset(live))
         if key != self._key or self._tree is None or not self._tree.valid:

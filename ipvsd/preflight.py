@@ -90,9 +90,10 @@ def examine(root: str, config: Config, release: str, cpus: int = 0) -> tuple[Ker
 
     `cpus` stands for the number of them where it cannot be told: that of the build machine says nothing of an image.
     """
-    host, names = LinuxHost(root, release=release), candidates(config)
-    kernel = host.kernel(names)
     image = judged(root) is Judged.FIRST_BOOT
+    host = LinuxHost(root, release=release, command_line=_command_line(root, release) if image else None)
+    names = candidates(config)
+    kernel = host.kernel(names)
     if image or cpus:
         kernel = kernel._replace(cpus=cpus or 1)
     nothing: Mapping[str, ModuleState] = {}
@@ -106,6 +107,13 @@ def examine(root: str, config: Config, release: str, cpus: int = 0) -> tuple[Ker
         for wanted in want.sysctls
     )
     return kernel, Plan((), modules, sysctls)
+
+
+def _command_line(root: str, release: str) -> str:
+    from ipvsd.bootloader import command_line
+    from ipvsd.rivals.tree import Tree
+
+    return command_line(Tree(root), Judged.FIRST_BOOT, release)
 
 
 def _to_come(root: str, config: Config, kernel: Kernel) -> Mapping[str, Collection[str]]:

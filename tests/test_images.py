@@ -150,3 +150,24 @@ def test_directories_that_are_empty_are_no_kernel(image: Path, capsys: Output) -
         (image / directory).mkdir()
     code, out, _ = run(capsys, image, "check")
     assert (code, out.startswith(HEAD)) == (0, True)
+
+
+@pytest.mark.parametrize(
+    ("files", "told"),
+    [
+        (
+            {"etc/modprobe.d/cis.conf": "install ip_vs /bin/true\n"},
+            "! /etc/modprobe.d/cis.conf:1 install ip_vs /bin/true",
+        ),
+        ({"etc/kernel/cmdline": "quiet module_blacklist=ip_vs\n"}, "! /proc/cmdline module_blacklist=ip_vs"),
+    ],
+)
+def test_what_keeps_a_module_out_of_an_image_is_explained(
+    image: Path, capsys: Output, files: Mapping[str, str], told: str
+) -> None:
+    enable(image)
+    for path, text in files.items():
+        put(image, path, text)
+    code, out, _ = run(capsys, image, "explain", "ip_vs")
+    assert (code, told in out) == (1, True)
+    assert run(capsys, image, "check")[0] == 1

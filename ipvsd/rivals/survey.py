@@ -35,9 +35,12 @@ class Survey:
     unread: Mapping[str, str]
 
 
-def survey(root: str, names: Names) -> Survey:
-    """Return what is on disk about the names. Files are read, and nothing else is done; no error is raised."""
-    tree = Tree(root)
+def survey(root: str, names: Names, known: Mapping[str, str] = {}) -> Survey:
+    """Return what is on disk about the names. Files are read, and nothing else is done; no error is raised.
+
+    `known` are texts that stand for those of some files: what /proc will say after a boot.
+    """
+    tree = Tree(root, known)
     found = tuple(setting for reader in _READERS for setting in reader.settings(tree, names))
     return Survey(found, dict(tree.unread))
 

@@ -14,11 +14,11 @@ _UNITS = ("etc/systemd/system", "run/systemd/system", "usr/lib/systemd/system", 
 
 
 class Tree:
-    """One root at one moment. Paths are relative to it."""
+    """One root at one moment. Paths are relative to it. `known` are texts that stand for those of some files."""
 
-    def __init__(self, root: str) -> None:
+    def __init__(self, root: str, known: Mapping[str, str] = {}) -> None:
         self.root = root
-        self._texts: dict[str, Optional[str]] = {}
+        self._texts: dict[str, Optional[str]] = dict(known)
         self._unread: dict[str, str] = {}
 
     @property
