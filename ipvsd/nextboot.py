@@ -198,11 +198,16 @@ _CAN_BE_LOADED = (ModuleVerdict.LIVE, ModuleVerdict.LOADABLE)
 
 def _module(found: ModuleFinding, boot: Boot, kernel: Kernel, root: str) -> ModuleFinding:
     module = found.module or found.name
-    if found.verdict not in _CAN_BE_LOADED or module in kernel.built_in:
+    if module in kernel.built_in:
         return found
-    if module in boot.loaded:
+    # Of alternatives it need not be the one that would be loaded first.
+    others = [kernel.module(name) for name in found.wanted.any_of]
+    module = next((name for name in (module, *others) if name in boot.loaded), module)
+    if module in boot.loaded and (others or found.verdict in _CAN_BE_LOADED):
         evidence = f"{boot.loaded[module]} has it loaded"
-        return found._replace(verdict=ModuleVerdict.LIVE, evidence=evidence, remedy="")
+        return found._replace(verdict=ModuleVerdict.LIVE, evidence=evidence, remedy="", module=module)
+    if found.verdict not in _CAN_BE_LOADED:
+        return found
     if boot.seal:
         evidence = f"{boot.seal.origin}: {boot.seal.text}, before it is loaded"
         return found._replace(verdict=ModuleVerdict.DISABLED, evidence=evidence, remedy=unsealing(root, boot.seal))

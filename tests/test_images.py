@@ -171,3 +171,11 @@ def test_what_keeps_a_module_out_of_an_image_is_explained(
     code, out, _ = run(capsys, image, "explain", "ip_vs")
     assert (code, told in out) == (1, True)
     assert run(capsys, image, "check")[0] == 1
+
+
+def test_of_alternatives_the_one_that_is_loaded_counts(image: Path, capsys: Output) -> None:
+    put(image, "etc/ipvsd/ipvsd.yaml", "profiles: []\nmodules: {lb: {anyOf: [ip_vs_lc, ip_vs_wlc]}}\n")
+    assert run(capsys, image, "check")[0] == 1
+    put(image, "etc/modules-load.d/lb.conf", "ip_vs_wlc\n")
+    code, document = values(capsys, image, "check")
+    assert (code, document["modules"][0]["module"]) == (0, "ip_vs_wlc")

@@ -299,6 +299,8 @@ def test_the_last_value_of_a_parameter_counts_that_of_the_command_line_before_al
         ("0", True, Exactly("1"), False),
         ("0", False, Exactly("1"), None),
         ("1", False, Exactly("1"), True),
+        ("1 # kubelet", True, Exactly("1"), True),
+        ("1# kubelet", True, Exactly("1"), False),
         ("262144", True, Within(131072), True),
         ("65536", True, Within(131072), False),
         ("${x}", False, Within(131072), None),

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Optional
 
-from ipvsd import values
+from ipvsd import procsys, values
 from ipvsd.model import Want
 from ipvsd.rivals import (
     Effect,
@@ -60,6 +60,8 @@ def agrees(setting: Setting, want: Optional[Want]) -> Optional[bool]:
         return False if setting.certain else None
     if want is None or "${" in setting.value:
         return None
-    if values.satisfies(setting.name, setting.value, want):
+    # Whoever writes it, the kernel takes of `1 # note` the number.
+    value = procsys.taken(sysctl_d.path_of(setting.name), setting.value)
+    if value is not None and values.satisfies(setting.name, value, want):
         return True
     return False if setting.certain else None
