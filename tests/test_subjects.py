@@ -115,7 +115,8 @@ def test_the_interface_of_kube_proxy_is_explained_with_who_manages_it(tree: Path
     assert main(["explain", "kube-ipvs0", "--root", str(tree)]) == 0
     out = " ".join(capsys.readouterr().out.split())
     assert out.startswith("interface kube-ipvs0: absent kube-proxy makes it in IPVS mode, keeps it down,")
-    assert "NetworkManager" in out
+    assert "? /" in out
+    assert "-> put '[keyfile]' and 'unmanaged-devices+=interface-name:kube-ipvs0' into" in out
 
 
 def test_an_interface_is_explained_with_what_is_held_of_it(tree: Path, capsys: Output) -> None:

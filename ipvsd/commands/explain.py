@@ -154,7 +154,8 @@ def _on_disk(document: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _row(item: Mapping[str, Any], document: Mapping[str, Any]) -> Iterator[str]:
-    mark, code, words = _judged(item, document["held"])
+    concerns = document["held"] or document["kind"] == "interface"
+    mark, code, words = _judged(item, concerns)
     about = f"of {item['name']}: " if item["name"] != document["name"] else ""
     said = f"{about}{item['text']}"
     fits = len(item["origin"]) + len(said) + len(words) <= text.WIDTH - 12
@@ -174,15 +175,15 @@ _DOES = {
 }
 
 
-def _judged(item: Mapping[str, Any], held: bool) -> tuple[str, str, str]:
+def _judged(item: Mapping[str, Any], concerns: bool) -> tuple[str, str, str]:
     """Return the mark of a setting, its colour, and what it comes to."""
     if item["fails"]:
         return "!", "31", f"comes to nothing: {item['fails']}"
     if not item["wins"]:
         return "-", "0", "a later line counts"
     does = _DOES.get(item["effect"], "wins")
-    if not held or item["effect"] == Effect.DISTURBS.value:
-        return "-" if not held else "?", "0", does
+    if not concerns or item["effect"] == Effect.DISTURBS.value:
+        return "?" if concerns else "-", "0", does
     if item["agrees"] is None:
         return "?", "33", f"{does}; cannot be told whether as wanted"
     if item["effect"] != Effect.SETS.value:

@@ -30,6 +30,7 @@ SOMETIMES = ("nft_counter", "ip_vs_twos")  # it holds these, too, on the kernels
 UNLOAD_IPVS = "modprobe -r $(ls /sys/module/ip_vs/holders)"  # which takes ip_vs with the last one
 SYSCTLS = {
     "net.ipv4.ip_forward": "1",
+    "net.ipv4.conf.default.forwarding": "1",
     "net.ipv4.vs.conntrack": "1",
     "net.ipv4.vs.expire_nodest_conn": "1",
     "net.ipv4.vs.expire_quiescent_template": "1",
@@ -189,7 +190,8 @@ class Node:
 
     def ready_line(self) -> str:
         """Return how the status of a node begins on which all of the default profile is right."""
-        return f"ready: {len(self.held())} modules, {len(SYSCTLS)} sysctls right"
+        interfaces = 1  # net.ipv4.conf.*.forwarding counts as one
+        return f"ready: {len(self.held())} modules, {len(SYSCTLS) + interfaces} sysctls right"
 
     def sysctl(self, key: str) -> str:
         """Return a sysctl's value."""
