@@ -331,3 +331,11 @@ def test_a_bad_configuration_exits_78(tree: Path, capsys: Output) -> None:
 def test_every_sysctl_of_a_profile_has_a_default_with_its_source() -> None:
     assert set(DEFAULTS) == {entry.key for profile in PROFILES.values() for entry in profile.sysctls}
     assert all(source.startswith("Documentation/networking/") for _, source in DEFAULTS.values())
+
+
+def test_what_to_do_about_who_manages_the_interface_is_told(tree: Path, capsys: Output) -> None:
+    put(tree, f"{WANTS}/NetworkManager.service", "")
+    put(tree, "etc/NetworkManager/conf.d/rke2-canal.conf", "[keyfile]\nunmanaged-devices=interface-name:cali*\n")
+    assert "/etc/NetworkManager/conf.d/zz-ipvs.conf, and reload it" in " ".join(
+        run(capsys, tree, "kube-ipvs0")[1].split()
+    )

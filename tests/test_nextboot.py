@@ -121,6 +121,12 @@ def test_what_is_told_to_do_about_it_helps(
     assert run(capsys, tree, "apply", "--persist")[0] == 0
 
 
+def test_one_line_is_told_and_not_what_it_leaves_alone(tree: Path, capsys: Output) -> None:
+    by_link(tree)
+    _, _, err = run(capsys, tree, "apply", "--persist")
+    assert err.count(" without ipvsd: ") == 1
+
+
 def test_a_range_is_persisted_as_a_value(tmp_path: Path, capsys: Output) -> None:
     tree = make_tree(tmp_path, live=(), values=CORE)
     put(tree, "etc/ipvsd/ipvsd.yaml", "sysctls: {net.core.somaxconn: {atMost: 4096, required: true}}\n")

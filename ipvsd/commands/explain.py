@@ -12,7 +12,7 @@ from ipvsd.commands import text
 from ipvsd.explain import Explanation, NoKernelError, explain
 from ipvsd.rivals import WHEN, Effect, Setting
 from ipvsd.settings import shown
-from ipvsd.subjects import NoNameError
+from ipvsd.subjects import Kind, NoNameError
 
 EX_CANNOT_TELL = 2
 EX_USAGE = 64
@@ -154,8 +154,8 @@ def _on_disk(document: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _row(item: Mapping[str, Any], document: Mapping[str, Any]) -> Iterator[str]:
-    concerns = document["held"] or document["kind"] == "interface"
-    mark, code, words = _judged(item, concerns)
+    # Who manages an interface matters, whether anything is held of it or not.
+    mark, code, words = _judged(item, document["held"] or document["kind"] == Kind.INTERFACE.value)
     about = f"of {item['name']}: " if item["name"] != document["name"] else ""
     said = f"{about}{item['text']}"
     fits = len(item["origin"]) + len(said) + len(words) <= text.WIDTH - 12

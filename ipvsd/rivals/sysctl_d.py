@@ -174,7 +174,9 @@ def _left(
             continue
         targets = [line.path]
         if line.pattern:
-            targets = [path for path in kernel.fitting(line.path) if _spelled(line.key, path) not in named]
+            # A pattern that is asked about stands for what fits it and has no name yet.
+            fits = kernel.fitting(line.path)
+            targets = [path for path in fits if path == line.path or _spelled(line.key, path) not in named]
         for path in targets:
             if not kernel.write(path, line.value, number, anew):
                 failing[line.origin] = REFUSED
