@@ -49,7 +49,7 @@ _MODULE = {
     ModuleVerdict.OPTIONS: "{correct}",
     ModuleVerdict.SIGNATURE: "use a file that is signed with a key which the kernel trusts ({install})",
     ModuleVerdict.DISABLED: "run 'ipvsd apply --persist' and reboot: modules-load.d is applied before sysctl.d",
-    ModuleVerdict.INCAPABLE: "run 'modprobe {name}' on the host, or grant CAP_SYS_MODULE",
+    ModuleVerdict.INCAPABLE: "run 'modprobe NAME' on the host, or grant CAP_SYS_MODULE",
     ModuleVerdict.FAILED: "see 'journalctl -k' for the kernel's reason",
 }
 

@@ -32,7 +32,7 @@ def test_a_container_is_told_to_load_modules_on_the_host(tree: Path, ask: Ask, i
     code, found = ask("check")
     assert code == 1
     assert {found[name].verdict for name in MODULES} == {"refused: no capability"}
-    assert found["ip_vs"].remedy == "run 'modprobe ip_vs' on the host, or grant CAP_SYS_MODULE"
+    assert found["ip_vs"].remedy == "run 'modprobe NAME' on the host, or grant CAP_SYS_MODULE"
 
 
 MOUNTS = "22 21 0:4 / /proc rw,nosuid - proc proc rw\n23 22 0:4 /sys /proc/sys ro,nosuid - proc proc rw\n"

@@ -76,7 +76,7 @@ def by_command_line(root: Path) -> None:
 OVERRIDING: list[tuple[Callable[[Path], None], str]] = [
     (by_link, "net.ipv4.ip_forward will be 0 ... /etc/sysctl.d/99-sysctl.conf:1: net.ipv4.ip_forward = 0 -> correct"),
     (by_name, "/usr/lib/sysctl.d/99-vendor.conf:2: net/ipv4/conf/all/forwarding=0 -> put a file of the same name"),
-    (by_mask, "/etc/modprobe.d/cis.conf:1: install nf_conntrack /bin/true -> remove"),
+    (by_mask, "/etc/modprobe.d/cis.conf:1: install nf_conntrack /bin/true ... -> remove"),
     (by_exclusion, "net.ipv4.ip_forward will be 0"),
     (by_refusal, "/etc/sysctl.d/95-x.conf:1: net.ipv4.ip_forward = yes, but the kernel refuses it"),
     (by_range, "net.netfilter.nf_conntrack_max will be 65536 ... /run/sysctl.d/95-x.conf:1: net.nf_conntrack_max"),

@@ -117,7 +117,7 @@ def run_for(text: str, module: str = "ip_vs") -> Kernel:
         ),
         pytest.param(
             with_(SHIPPED, lock=Lock(incapable=True)), "", V.INCAPABLE, "CAP_SYS_MODULE is not in this process's",
-            "run 'modprobe ip_vs' on the host", id="no capability",
+            "run 'modprobe NAME' on the host", id="no capability",
         ),
         pytest.param(
             hindered(Cause.INSTALL, "install nf_defrag_ipv6 /bin/true", module="nf_defrag_ipv6"), "", V.OVERRIDDEN,
@@ -167,11 +167,11 @@ def run_for(text: str, module: str = "ip_vs") -> Kernel:
         ),
         pytest.param(
             with_(kernel(indexed=False), stocked=False, lock=Lock(incapable=True)), "", V.INCAPABLE,
-            "CAP_SYS_MODULE is not in this process's", "run 'modprobe ip_vs' on the host", id="a container",
+            "CAP_SYS_MODULE is not in this process's", "run 'modprobe NAME' on the host", id="a container",
         ),
         pytest.param(
             with_(SHIPPED, lock=Lock(nested=True)), "", V.INCAPABLE, "this is a user namespace, from which no module",
-            "run 'modprobe ip_vs' on the host", id="a user namespace",
+            "run 'modprobe NAME' on the host", id="a user namespace",
         ),
         pytest.param(
             with_(SHIPPED, lock=Lock(signed="lockdown=integrity")), "", V.LOADABLE, "not loaded", "run 'ipvsd apply'",
@@ -200,7 +200,7 @@ def test_what_is_seen_before_trying(seen: Kernel, state: str, verdict: V, eviden
             with_(SHIPPED, lock=Lock(signed="lockdown=integrity, Secure Boot")), errno.EPERM, "", V.SIGNATURE,
             "said so (lockdown=integrity, Secure Boot)", "use a file that is signed", id="lockdown",
         ),
-        pytest.param(SHIPPED, errno.EPERM, "", V.INCAPABLE, "said so", "run 'modprobe ip_vs' on the host", id="EPERM"),
+        pytest.param(SHIPPED, errno.EPERM, "", V.INCAPABLE, "said so", "run 'modprobe NAME' on the host", id="EPERM"),
         pytest.param(
             with_(SHIPPED, lock=Lock(disabled=True)), errno.EPERM, "", V.DISABLED, "said so", "run 'ipvsd apply --pers",
             id="disabled since",

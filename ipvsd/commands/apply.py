@@ -16,7 +16,7 @@ from ipvsd.config import Config
 from ipvsd.daemon import UNSETTLED
 from ipvsd.health import required
 from ipvsd.host import Host, LinuxHost
-from ipvsd.model import Action, Finding, SysctlFinding
+from ipvsd.model import Action, Finding, ModuleFinding, SysctlFinding
 from ipvsd.reconcile import Reconciled, look, reconcile
 from ipvsd.report import InstalledKernel, Judged
 from ipvsd.situation import judged
@@ -134,7 +134,12 @@ def _persist(root: str, config: Config, texts: Mapping[str, str], done: Optional
 
 def _lines(kept: Persisted) -> Iterator[str]:
     yield from (f"wrote {path}" for path in kept.written)
-    yield from (line for found in kept.wrong for line in _lacking(found, kept.kernel))
+    modules = (found for found in kept.wrong if isinstance(found, ModuleFinding))
+    for names, example in text.alike(modules):
+        yield from _lacking(f"{names} {example.verdict.value}", example, kept.kernel)
+    for found in kept.wrong:
+        if isinstance(found, SysctlFinding):
+            yield from _lacking(_fate(found), found, kept.kernel)
     yield from (line for note in kept.notes for line in text.indented(f"note: {note}", 0, 2))
 
 
@@ -143,20 +148,23 @@ def _document(kept: Persisted) -> dict[str, Any]:
     wrong = [present.finding(found) for found in kept.wrong]
     told = {"kernel": kept.kernel, "written": list(kept.written), "wrong": wrong, "notes": list(kept.notes)}
     errors = [kept.error] if kept.error else []
-    errors += [f"{_fate(found, kept.kernel)}: {found.evidence} ({found.remedy})" for found in kept.wrong]
+    after = _AFTER.format(kept.kernel)
+    errors += [f"{_fate(found)} {after}: {found.evidence} ({found.remedy})" for found in kept.wrong]
     return {"persisted": told, **({"error": errors[0], "errors": errors} if errors else {})}
 
 
-def _fate(found: Finding, release: str) -> str:
-    state = found.verdict.value
-    if isinstance(found, SysctlFinding):
-        state = f"will be {found.found}" if found.found is not None else "will not be set"
-    return f"{found.name} {state} after a boot of kernel {release} without ipvsd"
+_AFTER = "after a boot of kernel {} without ipvsd"
 
 
-def _lacking(found: Finding, release: str) -> Iterator[str]:
+def _fate(found: Finding) -> str:
+    if not isinstance(found, SysctlFinding):
+        return f"{found.name} {found.verdict.value}"
+    return f"{found.name} will {'not be set' if found.found is None else f'be {found.found}'}"
+
+
+def _lacking(fate: str, found: Finding, release: str) -> Iterator[str]:
     """Yield what will be wrong after the next boot, which line of which file is to blame, and what to do."""
-    yield from text.indented(f"! {_fate(found, release)}:", 0, 2)
+    yield from text.indented(f"! {fate} {_AFTER.format(release)}:", 0, 2)
     yield from text.indented(found.evidence, 4, 6)
     if found.remedy:
         yield from text.indented(f"-> {found.remedy}", 4, 7)

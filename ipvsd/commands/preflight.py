@@ -51,11 +51,8 @@ def _lines(kernel: InstalledKernel, brief: bool, root: str, config: Config) -> I
     yield f"kernel {kernel.release}{roles}: {verdict}{f'; {names}' if brief and found else ''}"
     if brief:
         return
-    told: dict[tuple[str, str, str], list[str]] = {}
-    for finding in found:  # what has one cause is told once
-        told.setdefault((finding.verdict.value, finding.evidence, finding.remedy), []).append(finding.name)
-    for (problem, evidence, remedy), affected in told.items():
-        yield from text.indented(f"! {', '.join(affected)} {problem}: {evidence}", 2, 6)
-        yield from text.indented(f"-> {remedy}", 6, 6)
+    for affected, example in text.alike(found):
+        yield from text.indented(f"! {affected} {example.verdict.value}: {example.evidence}", 2, 6)
+        yield from text.indented(f"-> {example.remedy}", 6, 6)
     for note in preflight.failing(root, config, kernel.release):
         yield from text.indented(f"note: {note}", 2, 6)

@@ -6,9 +6,12 @@ import os
 import sys
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
+from ipvsd.model import ModuleFinding, SysctlFinding
 from ipvsd.report import Judged
+
+_Found = TypeVar("_Found", ModuleFinding, SysctlFinding)
 
 WIDTH = 80
 _COLOURS = {"ready": "32", "degraded": "33", "failed": "31"}
@@ -102,6 +105,17 @@ def _row(item: Mapping[str, Any], name: str, value: str) -> Iterator[str]:
 
 def _wrapped(text: str) -> Iterable[str]:
     return indented(text, 6, 6)
+
+
+def alike(findings: Iterable[_Found]) -> Iterator[tuple[str, _Found]]:
+    """Yield the names of findings with one problem and one remedy, and the first of these as their example."""
+    groups: dict[tuple[str, str], list[_Found]] = {}
+    for found in findings:
+        groups.setdefault((found.verdict.value, found.remedy), []).append(found)
+    for group in groups.values():
+        others = len({found.evidence for found in group}) - 1
+        more = f"; and {others} more of this kind" if others else ""
+        yield ", ".join(found.name for found in group), group[0]._replace(evidence=f"{group[0].evidence}{more}")
 
 
 def ipvs(document: Mapping[str, Any]) -> str:

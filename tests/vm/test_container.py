@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
@@ -31,13 +32,14 @@ def test_a_container_is_ready_where_its_host_is(node: Node, container: str) -> N
 
 def test_a_container_names_repairs_on_the_host_and_these_help(node: Node) -> None:
     node.run("systemctl stop ipvsd; rmmod ip_vs_sh; sysctl -w net.ipv4.ip_forward=0")
-    said = ""
-    for container, command in ((CONTAINER, "apply"), (WITHOUT_TREE, "check"), (CONTAINER, "check")):
+    for container, command in ((CONTAINER, "apply"), (WITHOUT_TREE, "check")):
         done = inside(node, f"ipvsd {command}", container)
-        said = words(done)
         assert done.code == 1
-        assert OF_NO_USE_HERE.findall(said) == []
-    for repair in dict.fromkeys(re.findall(r"run '((?:modprobe|sysctl) [^']+)' on the host", said)):
-        node.run(repair)
+        assert OF_NO_USE_HERE.findall(words(done)) == []
+    document = json.loads(inside(node, "ipvsd check --output json", CONTAINER).out)
+    for found in (*document["modules"], *document["sysctls"]):
+        if not found["right"]:
+            (repair,) = re.findall(r"^run '((?:modprobe|sysctl) [^']+)' on the host", found["remedy"])
+            node.run(repair.replace("NAME", found["name"]))
     assert inside(node, "ipvsd check", CONTAINER).code == 0
     node.start()
