@@ -199,13 +199,12 @@ def _modules(root: str, config: Config, release: str) -> tuple[ModuleFinding, ..
     return tuple(last if last.verdict is ModuleVerdict.DISABLED else first for first, last in zip(found.modules, left))
 
 
-def failing(root: str, config: Config, release: str) -> tuple[str, ...]:
+def failing(root: str, release: str) -> tuple[str, ...]:
     """Return what is to be known of the lines that systemd-modules-load fails at under a kernel."""
     from ipvsd.nextboot import notes, predict
     from ipvsd.rivals import Names
 
-    kernel, _ = examine(root, config, release)
-    return notes(predict(root, kernel, Names()))
+    return notes(predict(root, LinuxHost(root, release=release).kernel(()), Names()))
 
 
 def ready(kernel: InstalledKernel) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ipvsd import persist
-from tests.boots import WANTS, Output, enable, run, sysctl_conf
+from tests.boots import WANTS, Output, enable, run, sysctl_conf, values
 from tests.fake_kernel import CORE, RELEASE
 from tests.trees import make_tree, put
 
@@ -242,6 +242,7 @@ def test_a_line_at_which_systemd_modules_load_fails_is_told(tree: Path, capsys: 
     for command in ("check", "preflight"):
         code, out, _ = run(capsys, tree, command)
         assert (code, f"note: {told}" in out) == (0, True)
+    assert [note.replace(str(tree), "") for note in values(capsys, tree, "preflight")[1]["notes"]] == [told]
     assert told in run(capsys, tree, "apply", "--persist")[2]
     if line == "nf_conntrack_ipv4":
         assert "comes to nothing: it is a part of nf_conntrack now" in run(capsys, tree, "explain", line)[1]

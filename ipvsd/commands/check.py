@@ -39,7 +39,7 @@ def run(root: str, only: str | None, output: str) -> int:
         kernel, plan = look(LinuxHost(root), config)
         report = make_report(root, config, kernel, plan)
         if kernel.release in preflight.releases(root):
-            report = report._replace(notes=(*report.notes, *preflight.failing(root, config, kernel.release)))
+            report = report._replace(notes=(*report.notes, *preflight.failing(root, kernel.release)))
     show(present.document(report), output)
     return report.health.exit_code
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Optional
 
 from ipvsd import configfiles, preflight, present
 from ipvsd.commands import text
-from ipvsd.config import Config
 from ipvsd.health import listed
 from ipvsd.profiles import notes
 from ipvsd.report import InstalledKernel
@@ -26,23 +25,28 @@ def run(root: str, only: Optional[str], output: str, kernel: Optional[str], brie
         document = {
             "kernels": [_values(item) for item in kernels],
             "reboot_required": required,
-            "notes": list(notes(config.profiles, config.kube_proxy)),
+            "notes": [*notes(config.profiles, config.kube_proxy), *_failing(root, kernels)],
             **({} if kernels else {"error": complaint, "errors": [complaint]}),
         }
         print(json.dumps(document, indent=2))
     elif kernels:
-        print("\n".join(line for item in kernels for line in _lines(item, brief, root, config)))
+        print("\n".join(line for item in kernels for line in _lines(item, brief, root)))
     if not kernels:
         print(f"ipvsd: {complaint}", file=sys.stderr)
         return 2
     return 0 if all(map(preflight.ready, kernels)) else 1
 
 
+def _failing(root: str, kernels: Sequence[InstalledKernel]) -> Iterator[str]:
+    """Yield the lines at which systemd-modules-load fails under one of the kernels, each once."""
+    yield from dict.fromkeys(note for item in kernels for note in preflight.failing(root, item.release))
+
+
 def _values(kernel: InstalledKernel) -> dict[str, Any]:
     return {**present.kernel(kernel), "modules": [present.finding(finding) for finding in kernel.modules]}
 
 
-def _lines(kernel: InstalledKernel, brief: bool, root: str, config: Config) -> Iterator[str]:
+def _lines(kernel: InstalledKernel, brief: bool, root: str) -> Iterator[str]:
     words = [word for word, so in (("running", kernel.running), ("next boot", kernel.next)) if so]
     roles = f" ({', '.join(words)})" if words else ""
     found = preflight.problems(kernel)
@@ -54,5 +58,5 @@ def _lines(kernel: InstalledKernel, brief: bool, root: str, config: Config) -> I
     for affected, example in text.alike(found):
         yield from text.indented(f"! {affected} {example.verdict.value}: {example.evidence}", 2, 6)
         yield from text.indented(f"-> {example.remedy}", 6, 6)
-    for note in preflight.failing(root, config, kernel.release):
+    for note in preflight.failing(root, kernel.release):
         yield from text.indented(f"note: {note}", 2, 6)
