@@ -12,7 +12,7 @@ from ipvsd.config import Config
 from ipvsd.defaults import DEFAULTS
 from ipvsd.health import harmless
 from ipvsd.host import LinuxHost
-from ipvsd.model import SysctlVerdict
+from ipvsd.model import SysctlVerdict, WantedModule
 from ipvsd.reconcile import look
 from ipvsd.report import Judged
 from ipvsd.rivals import Effect, Names, Setting
@@ -118,9 +118,11 @@ def _reasons(subject: Subject, config: Config) -> Iterator[tuple[str, str]]:
     """Yield who wants it, and why: first whose word counts, then the other profiles that want it."""
     if subject.finding is None:
         return
-    origin, names = subject.finding.wanted.origin, (subject.finding.name, subject.name, subject.group)
+    wanted, names = subject.finding.wanted, (subject.finding.name, subject.name, subject.group)
+    origin, because = wanted.origin, wanted.because if isinstance(wanted, WantedModule) else ""
     whys = {
-        profile: next(filter(None, (profiles.why(profile, name) for name in names)), "") for profile in config.profiles
+        profile: next(filter(None, (profiles.why(profile, name, because) for name in names)), "")
+        for profile in config.profiles
     }
     if origin.startswith("scheduler: "):
         yield origin, profiles.SCHEDULER_WHY

@@ -345,9 +345,26 @@ def module_names(profile: Profile) -> frozenset[str]:
     return frozenset((*named, *(name for choice in alternatives(profile) for name in choice.names)))
 
 
-def why(profile: str, name: str) -> str:
-    """Return why a profile wants a module or a sysctl, or an empty string where it does not."""
+def why(profile: str, name: str, because: str = "") -> str:
+    """Return why a profile wants a module or a sysctl, or an empty string where it does not.
+
+    A module of a back end is wanted only `because` of what made that the chosen one.
+    """
     known = PROFILES[profile]
+    if any(name in (*_named(back_end), *_variants(back_end)) for back_end in known.back_ends):
+        return f"{_reason(known, name)}; {because}" if because else ""
+    return _reason(known, name)
+
+
+def _named(back_end: BackEnd) -> tuple[str, ...]:
+    return tuple(entry.name for entry in back_end.modules)
+
+
+def _variants(back_end: BackEnd) -> tuple[str, ...]:
+    return tuple(name for choice in back_end.alternatives for name in choice.names)
+
+
+def _reason(known: Profile, name: str) -> str:
     reasons = {name: item.why for item in alternatives(known) for name in item.names}
     # A module with two entries is wanted for what the first one says, as long as that holds.
     reasons.update((entry.name, entry.why) for entry in reversed(entries(known)))

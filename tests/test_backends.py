@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from ipvsd import iptables
+from ipvsd import configfiles, iptables
 from ipvsd.backends import choose
 from ipvsd.config import Config
 from ipvsd.desire import desired
+from ipvsd.explain import explain
 from ipvsd.host import LinuxHost
 from ipvsd.model import Iptables, Kernel, ModuleFinding, ModuleVerdict, Need
 from ipvsd.planner import plan
@@ -159,3 +160,25 @@ def test_the_host_tells_of_both(tmp_path: Path) -> None:
     link(tree, "usr/sbin/iptables", "xtables-legacy-multi")
     seen = LinuxHost(str(tree)).kernel(["ip_vs"])
     assert (seen.iptables.program, seen.ipv6) == ("/usr/sbin/xtables-legacy-multi", True)
+
+
+# --- explain ----------------------------------------------------------------------------
+
+
+def explained(tree: Path, name: str) -> list[tuple[str, str]]:
+    return list(explain(str(tree), configfiles.load(str(tree), None), name).reasons)
+
+
+def test_explain_tells_why_this_back_end(tmp_path: Path) -> None:
+    tree = make_tree(tmp_path / "root")
+    link(tree, "usr/sbin/iptables", "xtables-nft-multi")
+    ((profile, why),) = explained(tree, "nft_compat")
+    assert profile == "profile kube-proxy-ipvs"
+    assert why.startswith("iptables-nft: ")
+    assert why.endswith("; for iptables-nft: iptables is /usr/sbin/xtables-nft-multi")
+
+
+def test_explain_gives_no_reason_of_a_back_end_that_is_not_the_nodes(tmp_path: Path) -> None:
+    tree = make_tree(tmp_path / "root")
+    put(tree, "etc/ipvsd/ipvsd.yaml", "modules: {iptable_nat: {}}\n")
+    assert [origin for origin, _ in explained(tree, "iptable_nat")] == [f"{tree}/etc/ipvsd/ipvsd.yaml:1"]
