@@ -11,7 +11,9 @@ BIN := .venv/bin
 BUILD_PACKAGES := build-essential debhelper dh-python pybuild-plugin-pyproject python3-all python3-setuptools scdoc
 RPM_PACKAGES := rpm scdoc python3-yaml
 BENCH_PACKAGES := qemu-system-x86 mmdebstrap e2fsprogs fakeroot kmod uidmap
-TEST_PACKAGES := $(BUILD_PACKAGES) $(RPM_PACKAGES) $(BENCH_PACKAGES) python3-venv lintian rpmlint shellcheck faketime \
+# For a real kube-proxy, which is built from Debian's source.
+KUBE_PROXY_PACKAGES := golang-1.19-go dpkg-dev
+TEST_PACKAGES := $(BUILD_PACKAGES) $(RPM_PACKAGES) $(BENCH_PACKAGES) $(KUBE_PROXY_PACKAGES) python3-venv lintian rpmlint shellcheck faketime \
     man-db systemd iproute2 procps
 # Its time is over, and the package needs systemd.
 NO_INIT_SCRIPT := package-supports-alternative-init-but-no-init.d-script
@@ -43,6 +45,7 @@ test:  ## everything but what test-full adds; virtual machines with Linux 6.1; h
 	$(NAMESPACE) $(BIN)/python -m pytest -q -m namespace tests/namespace
 	IPVSD_BREADTH=$(BREADTH) $(BIN)/python -m pytest -q -n $(JOBS) -m differential tests/differential
 	$(PYTHON_SYSTEM) -m tests.vm.image
+	$(PYTHON_SYSTEM) -m tests.vm.kubeproxy
 	$(BIN)/python -m pytest -q -m packaging --ignore tests/packaging/test_readme.py \
 	    --ignore tests/packaging/test_lintian.py tests/packaging
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --durations 10 -m vm tests/vm
@@ -53,7 +56,8 @@ test-full:  ## all that there is: more generated cases, every kernel, every plat
 	$(MAKE) --no-print-directory test-matrix
 
 kernels: $(DEB) $(BIN)/.ready  ## the bench tests that matter on other kernels: 5.10, 6.12 and 7.2
-	@$(MAKE) --no-print-directory packages WANTED="$(BENCH_PACKAGES)"
+	@$(MAKE) --no-print-directory packages WANTED="$(BENCH_PACKAGES) $(KUBE_PROXY_PACKAGES)"
+	@$(PYTHON_SYSTEM) -m tests.vm.kubeproxy
 	@failed=; for kernel in $(KERNELS); do \
 	    export IPVSD_VM_KERNEL=$$kernel; \
 	    $(PYTHON_SYSTEM) -m tests.vm.image && \

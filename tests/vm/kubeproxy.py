@@ -1,21 +1,53 @@
-"""A real kube-proxy, built from Debian's own source: 1.20.2 of bookworm, the last that Debian has.
+"""A real kube-proxy on a bench machine, built from Debian's own source: 1.20.2 of bookworm, the last that Debian has.
 
 Its go.mod is of no use there: Debian's package holds all that it needs below vendor/, as a GOPATH.
 """
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-from tests.vm import cache, packages
+from tests.vm import cache, cluster, packages
+from tests.vm.node import Node
 
 SUITE = "bookworm"
 COMPILER = "/usr/lib/go-1.19/bin/go"
 PACKAGE = "k8s.io/kubernetes"
-RECIPE = (Path(__file__), Path(packages.__file__))
+RECIPE = (SUITE, COMPILER, PACKAGE, Path(packages.__file__))
+GUEST = Path(__file__).parent / "guest"
+FILES = ("apiserver.py", "pod.py", "network.sh", "kubelet.sh", "newer.sh", "nftables.nft")
+API = 8001
+POD_NETWORKS = {"IPv4": "10.244.0.0/16", "IPv6": "fd00:244::/64"}
+
+# JSON is YAML, too; the scheduler is named, since kube-proxy warns of a default.
+CONFIG = {
+    "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
+    "kind": "KubeProxyConfiguration",
+    "hostnameOverride": cluster.NODE,
+    "ipvs": {"scheduler": "rr"},
+    "clientConnection": {
+        "kubeconfig": "/run/kubeconfig",
+        "contentType": "application/json",
+        "acceptContentTypes": "application/json",
+    },
+}
+KUBECONFIG = {
+    "apiVersion": "v1",
+    "kind": "Config",
+    "clusters": [{"name": "bench", "cluster": {"server": f"http://127.0.0.1:{API}"}}],
+    "users": [{"name": "bench", "user": {}}],
+    "contexts": [{"name": "bench", "context": {"cluster": "bench", "user": "bench"}}],
+    "current-context": "bench",
+}
+# What kube-proxy 1.20 warns of by itself, whatever the node is like: the names of its own sets for IPv6 are longer
+# than the 31 characters that ipset takes.
+NOISE = re.compile(r"ipset name truncated; \[KUBE-6-")
 
 
 def disk() -> Path:
@@ -66,6 +98,109 @@ def _build(target: Path, work: Path) -> None:
         "96M",
     ]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
+
+class KubeProxy:
+    """A kube-proxy with an API, two pods, a client and a stranger, on a node that may be sealed later."""
+
+    def __init__(self, node: Node) -> None:
+        """Make the network and start the pods, which a network plugin does before."""
+        self._node, self._mode, self._seen = node, "ipvs", 0
+        for name in FILES:
+            node.machine.put((GUEST / name).read_bytes(), f"/root/{name}")
+        node.machine.put(json.dumps(KUBECONFIG).encode(), "/run/kubeconfig")
+        node.run("mkdir -p /opt/kube-proxy && mount -t ext4 -o ro /dev/vdb /opt/kube-proxy && sh /root/network.sh")
+
+    def start(self, mode: str, families: Sequence[str]) -> None:
+        """Start it, in a mode and for one or both families of addresses; for another mode, without what it made."""
+        if mode != self._mode:
+            self._node.run("/opt/kube-proxy/kube-proxy --cleanup", check=False)
+        self._mode = mode
+        config = {
+            **CONFIG,
+            "mode": mode,
+            "bindAddress": "0.0.0.0" if families[0] == "IPv4" else "::",
+            "clusterCIDR": ",".join(POD_NETWORKS[family] for family in families),
+            "featureGates": {"IPv6DualStack": len(families) > 1},
+        }
+        self.publish(families)
+        self._node.machine.put(json.dumps(config).encode(), "/run/kube-proxy.yaml")
+        self._node.run(
+            "systemctl is-active -q api || systemd-run -q --unit api "
+            f"python3 /root/apiserver.py /run/cluster.json {API}"
+        )
+        self._run()
+
+    def publish(self, families: Sequence[str], gone: Sequence[str] = ()) -> None:
+        """Have the API tell of the cluster, without these pods."""
+        self._node.machine.put(json.dumps(cluster.objects(families, gone)).encode(), "/run/cluster.json")
+
+    def restart(self) -> None:
+        """Start it again beside all that it has made."""
+        self._node.run("systemctl stop kube-proxy")
+        self._run()
+
+    def stop(self) -> None:
+        """Stop it; what it has made stays."""
+        self._node.run("systemctl stop kube-proxy", check=False)
+
+    def log(self) -> Sequence[str]:
+        """Return what it logged since it was started last."""
+        return self._logged()[self._seen :]
+
+    def _logged(self) -> Sequence[str]:
+        return self._node.run("journalctl --sync; journalctl -q -b -u kube-proxy -o cat").out.splitlines()
+
+    def _run(self) -> None:
+        self._seen = len(self._logged())
+        self._node.run(
+            "systemctl reset-failed kube-proxy 2>/dev/null; "
+            "systemd-run -q --unit kube-proxy /opt/kube-proxy/kube-proxy --config /run/kube-proxy.yaml --v 2"
+        )
+
+    def problems(self) -> Sequence[str]:
+        """Return the errors and warnings that it logged, but for its own noise."""
+        return [line for line in self.log() if re.match(r"[EWF]\d{4} ", line) and not NOISE.search(line)]
+
+    def changed(self) -> frozenset[str]:
+        """Return the sysctls that it found wrong and changed."""
+        found = re.findall(r'Changed sysctl "([^"]+)"', "\n".join(self.log()))
+        return frozenset(key.replace("/", ".") for key in found)
+
+    def visit(self, *targets: str) -> Sequence[str]:
+        """Return the answers to WHO:PROTOCOL/ADDRESS/PORT[/OWN PORT]; see guest/pod.py."""
+        found = json.loads(self._node.run(["python3", "/root/pod.py", "visit", *targets]).out)
+        return [str(answer) for answer in found]
+
+
+def traffic(family: str) -> Sequence[tuple[str, str]]:
+    """Return targets for KubeProxy.visit and the answers that are expected, as regular expressions."""
+    node, pod = cluster.NODE_ADDRESS[family], r"pod[12] \S+"
+
+    def service(name: str, protocol: str = "tcp", port: int = 80) -> str:
+        return f"{protocol}/{cluster.address(name, family)}/{port}"
+
+    everywhere = [
+        (service("web"), pod),
+        (f"tcp/{node}/{cluster.NODE_PORT}", pod),
+        (service("dns", "udp", 53), pod),
+        (f"udp/{node}/{cluster.DNS_PORT}", pod),
+        (service("empty"), "refused"),
+    ]
+    balancer = f"tcp/{cluster.balancer('lb', family)}/80"
+    by_visitor = {
+        "client": [
+            *everywhere,
+            (balancer, pod),
+            (f"tcp/{cluster.balancer('outer', family)}/80", pod),
+            # Its address is seen, since the traffic stays on the node.
+            (f"tcp/{node}/{cluster.LOCAL_PORT}", rf"pod[12] {re.escape(cluster.CLIENT[family])}"),
+        ],
+        "stranger": [(service("web"), pod), (balancer, "silence")],
+        "pod1": everywhere,
+        "node": everywhere,
+    }
+    return [(f"{who}:{target}", answer) for who, asked in by_visitor.items() for target, answer in asked]
 
 
 if __name__ == "__main__":

@@ -1,13 +1,16 @@
-"""Inside the machine: a pod, or somebody who visits one.
+"""Inside the machine: a pod, or those who visit one.
 
 `serve NAME PORT` answers each TCP connection and each UDP datagram with its name and the address of who asked.
-`visit TARGET...` asks PROTOCOL/ADDRESS/PORT each in turn and prints a JSON list of answers; the word `refused` or
-`silence` takes the place of an answer that there is not.
+`visit TARGET...` asks WHO:PROTOCOL/ADDRESS/PORT[/OWN PORT], each in turn and each WHO at the same time, and prints a
+JSON list of the answers; the word `refused` or `silence` takes the place of one that there is not. WHO is a network
+namespace, or `node`.
 """
 
 from __future__ import annotations
 
+import ctypes
 import json
+import os
 import socket
 import sys
 import threading
@@ -65,8 +68,33 @@ def visit(protocol: str, host: str, port: int, own: int = 0) -> str:
             return "refused" if isinstance(error, ConnectionRefusedError) else str(error)
 
 
+def visits(who: str, targets: list[tuple[int, str]], answers: dict[int, str]) -> None:
+    """Enter a network namespace, with this thread alone, and visit each target from there."""
+    if who != "node":
+        place = os.open(f"/run/netns/{who}", os.O_RDONLY)
+        if ctypes.CDLL(None, use_errno=True).setns(place, 0):
+            sys.exit(f"cannot enter {who}: {os.strerror(ctypes.get_errno())}")
+        os.close(place)
+    for number, target in targets:
+        protocol, host, *ports = target.split("/")
+        answers[number] = visit(protocol, host, *map(int, ports))
+
+
+def main(targets: list[str]) -> None:
+    asking: dict[str, list[tuple[int, str]]] = {}
+    for number, target in enumerate(targets):
+        who, _, what = target.partition(":")
+        asking.setdefault(who, []).append((number, what))
+    answers: dict[int, str] = {}
+    threads = [threading.Thread(target=visits, args=(who, what, answers)) for who, what in asking.items()]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    print(json.dumps([answers[number] for number in range(len(targets))]))
+
+
 if __name__ == "__main__":
     if sys.argv[1] == "serve":
         serve(sys.argv[2], int(sys.argv[3]))
-    targets = [target.split("/") for target in sys.argv[2:]]
-    print(json.dumps([visit(protocol, host, *map(int, ports)) for protocol, host, *ports in targets]))
+    main(sys.argv[2:])
