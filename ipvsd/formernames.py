@@ -1,7 +1,7 @@
 """Names of modules that the kernel does not have any more: what they became a part of, and since when.
 
-Such a name in modules-load.d makes systemd-modules-load.service fail at each boot, unless the module that took it
-over carries the name as an alias.
+systemd-modules-load logs an error at each boot for such a name in modules-load.d (older versions fail), unless the
+module that took it over carries the name as an alias.
 """
 
 from __future__ import annotations

@@ -177,7 +177,17 @@ def _failed(setting: Setting, fails: str, remedy: str) -> Setting:
 def without(boot: Boot, plan: Plan, kernel: Kernel, root: str) -> Plan:
     """Return what will be found after the boot if ipvsd does not run; `plan` is what could be found at all."""
     modules = tuple(_module(found, boot, kernel, root) for found in plan.modules)
-    return Plan((), modules, tuple(_sysctl(found, boot, kernel, root) for found in plan.sysctls), plan.parameters)
+    possible = (*_CAN_BE_LOADED, ModuleVerdict.BUILT_IN, ModuleVerdict.DISABLED)
+    lost = {found.module or found.name for found in modules if found.verdict not in possible}
+    sysctls = (_sysctl(found, boot, kernel, root) for found in plan.sysctls)
+    # No file of ours brings a sysctl whose module cannot be had.
+    told = (
+        found._replace(remedy=f"see module {found.wanted.provider}")
+        if found.missing and found.wanted.provider in lost
+        else found
+        for found in sysctls
+    )
+    return Plan((), modules, tuple(told), plan.parameters)
 
 
 def with_ipvsd(boot: Boot, plan: Plan, kernel: Kernel, root: str) -> Plan:
@@ -253,9 +263,9 @@ def _by_default(found: SysctlFinding, mine: Collection[Setting], root: str) -> S
     if values.integer(value) is not None:
         right = values.satisfies(found.name, value, found.wanted.want)
         verdict = SysctlVerdict.RIGHT if right else SysctlVerdict.WRONG
-        evidence = refused or f"nothing sets it; the kernel's own value is {value} ({source})"
+        evidence = refused or f"no line sets it in the end; the kernel's own value is {value} ({source})"
         return found._replace(found=value, verdict=verdict, evidence=evidence, remedy="" if right else _set_by(root))
-    evidence = refused or f"nothing sets it; the kernel's own value is {value or 'not known'}"
+    evidence = refused or f"no line sets it in the end; the kernel's own value is {value or 'not known'}"
     return found._replace(found=None, verdict=SysctlVerdict.WRONG, evidence=evidence, remedy=_set_by(root))
 
 

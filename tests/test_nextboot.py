@@ -256,3 +256,13 @@ def test_what_is_persisted_for_a_unit_that_is_masked_comes_to_nothing(tree: Path
     assert (code, f"{unit} is masked" in err) == (1, True)
     (tree / "etc/systemd/system" / unit).unlink()
     assert run(capsys, tree, "apply", "--persist")[0] == 0
+
+
+def test_persisting_again_is_no_remedy_for_a_module_that_cannot_be_had(tree: Path, capsys: Output) -> None:
+    for file in (tree / "lib/modules").rglob("ip_vs.ko*"):
+        file.unlink()
+    code, _, err = run(capsys, tree, "apply", "--persist")
+    assert code == 1
+    assert "net.ipv4.vs.conntrack will not be set" in err
+    assert "-> see module ip_vs" in err
+    assert "-> run 'ipvsd apply" not in err
