@@ -14,8 +14,8 @@ from packaging.utils import canonicalize_name
 
 import ipvsd
 from tests.packaging.built import PROJECT
+from tests.packaging.locked import LOCK, entries
 
-LOCK = PROJECT / "packaging" / "lock"
 INTERPRETERS = ("3.9", "3.11", "3.13", "3.14")  # of bullseye, bookworm, trixie and sid
 
 
@@ -24,17 +24,11 @@ def locked(python: str) -> Iterator[tuple[str, str]]:
     environment: dict[str, str] = {**cast("dict[str, str]", default_environment()), "python_version": python}
     environment["python_full_version"] = f"{python}.0"
     for path in sorted(LOCK.iterdir()):
-        for entry in entries(path.read_text()):
+        for entry in entries(path):
             requirement = Requirement(entry.partition(" --hash=")[0])
             if requirement.marker is None or requirement.marker.evaluate(environment):
                 assert re.fullmatch(r"==[^*,]+", str(requirement.specifier)), f"{path.name} does not pin {entry}"
                 yield canonicalize_name(requirement.name), str(requirement.specifier)[2:]
-
-
-def entries(text: str) -> list[str]:
-    """Return the requirements of a file, each as one line with its hashes."""
-    lines = text.replace("\\\n", " ").splitlines()
-    return [re.sub(r"\s+", " ", line) for line in lines if line and not line.startswith("#")]
 
 
 def by_name(python: str) -> Mapping[str, str]:
@@ -61,6 +55,6 @@ def test_the_lock_serves_every_interpreter_on_which_the_tests_run(python: str) -
 
 @pytest.mark.parametrize("name", ["build.txt", "dev.txt"])
 def test_every_locked_package_has_its_hashes(name: str) -> None:
-    found = entries((LOCK / name).read_text())
+    found = entries(LOCK / name)
     assert found
     assert [entry for entry in found if not re.search(r"--hash=sha256:[0-9a-f]{64}", entry)] == []

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from ipvsd import __version__, persist
-from tests.packaging.built import PROJECT
+from tests.packaging.built import PROJECT, QUICK
 from tests.packaging.root import LIBRARIES, Root
 from tests.trees import make_tree, put
 
@@ -131,7 +131,7 @@ def test_the_tests_pass_with_the_libraries_that_are_bundled(installed: Root, tmp
     # A test knows libraries by the name of the directory that they are in.
     vendor = tmp_path / "bundled-packages"
     vendor.symlink_to(installed.directory / "usr/share/ipvsd/vendor")
-    options = ["-q", "-n", "2", "-p", "no:cacheprovider", "-m", "not vm and not namespace and not packaging", "tests"]
+    options = ["-q", "-n", "2", "-p", "no:cacheprovider", "-m", QUICK, "tests"]
     shown = "import watchdog.version, sys; print(watchdog.version.VERSION_STRING)"
     environment = {**os.environ, "PYTHONPATH": str(vendor), "PYTHONDONTWRITEBYTECODE": "1"}
 

@@ -6,20 +6,26 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.packaging.built import copy_tree
+from tests.packaging.built import QUICK, copy_tree
+from tests.packaging.locked import without_markers
 from tests.packaging.root import Root
 
-QUICK = "not vm and not namespace and not packaging"
-# The last that know Python 3.9, and what they need below 3.11: pip judges that by the Python it runs on itself.
-TOOLS = ("pytest<9", "hypothesis<6.142", "iniconfig<2.2", "exceptiongroup", "tomli")
+# What the quick tests need beside the libraries, below Python 3.11, too. pip judges the lock's markers by the Python
+# that it runs on itself, so they are left out.
+TOOLS = set(
+    "attrs exceptiongroup hypothesis iniconfig packaging pluggy pygments pytest sortedcontainers tomli "
+    "typing-extensions".split()
+)
 
 
 def _install_tools(root: Root, place: Path) -> None:
     """Put the tests' own tools, which are not what is tested, beside the distribution's Python."""
     version = root.run("python3 -c 'import sys; print(\"%d.%d\" % sys.version_info[:2])'").stdout.strip()
     pip = [sys.executable, "-m", "pip", "-q", "--disable-pip-version-check", "install", "--retries", "5"]
-    target = ["--target", str(place), "--python-version", version, "--only-binary", ":all:"]
-    subprocess.run([*pip, *target, *TOOLS], check=True)
+    target = ["--target", str(place), "--python-version", version, "--only-binary", ":all:", "--no-deps"]
+    requirements = place.parent / "tools.txt"
+    requirements.write_text(without_markers(TOOLS))
+    subprocess.run([*pip, *target, "--require-hashes", "-r", str(requirements)], check=True)
 
 
 def test_the_quick_tests_pass_with_the_libraries_of_the_distribution(root: Root, tmp_path: Path) -> None:
