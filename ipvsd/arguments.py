@@ -91,7 +91,7 @@ def build_parser() -> argparse.ArgumentParser:
     """Return the parser; needs no third party, so that completions can be made from it."""
     common = _Parser(add_help=False)
     common.add_argument("--config", metavar="FILE", help="read this file instead of the system's configuration")
-    common.add_argument("--root", metavar="DIR", default="/", help="look at this tree instead of / (an image)")
+    common.add_argument("--root", metavar="DIR", default="/", help="look at this tree, such as an image, instead of /")
     output = _Parser(add_help=False)
     output.add_argument("--output", choices=("text", "json"), default="text", help="how to print (default: text)")
     parser = _Parser(
@@ -105,21 +105,23 @@ def build_parser() -> argparse.ArgumentParser:
     commands.add_parser("run", parents=[common], help="run the daemon in the foreground (ipvsd.service does)")
     commands.add_parser("check", parents=[common, output], help="look and print; change nothing")
     plan = commands.add_parser("plan", parents=[common, output], help="show what 'apply' would do, as a diff")
-    plan.add_argument("--exit-code", action="store_true", help="exit 1 if there is anything to do")
+    plan.add_argument("--exit-code", action="store_true", help="exit 1 if there is something to do, or not right")
     apply = commands.add_parser("apply", parents=[common, output], help="make the node right once, without a daemon")
-    apply.add_argument("--persist", action="store_true", help="and for every boot: write modules-load.d, sysctl.d")
-    preflight = commands.add_parser("preflight", parents=[common, output], help="look at every installed kernel")
-    preflight.add_argument("--kernel", metavar="RELEASE", help="look at this one alone")
-    preflight.add_argument("--brief", action="store_true", help="print one line for each")
-    commands.add_parser("status", parents=[common, output], help="print what the running daemon last saw")
-    explain = commands.add_parser(
-        "explain", parents=[common, output], help="all about one sysctl or module, and who else sets it"
+    apply.add_argument(
+        "--persist", action="store_true", help="for every boot, too: modules-load.d, modprobe.d, sysctl.d"
     )
+    preflight = commands.add_parser(
+        "preflight", parents=[common, output], help="tell whether each installed kernel will do"
+    )
+    preflight.add_argument("--kernel", metavar="RELEASE", help="look at this kernel alone")
+    preflight.add_argument("--brief", action="store_true", help="print one line for each kernel")
+    commands.add_parser("status", parents=[common, output], help="print what the running daemon last saw")
+    explain = commands.add_parser("explain", parents=[common, output], help="all about one name, and who else sets it")
     explain.add_argument("name", metavar="NAME", help="a sysctl, a module, MODULE.PARAMETER or an interface")
     history = commands.add_parser(
         "history", parents=[common, output], help="print the last repairs, and who made each needed"
     )
-    history.add_argument("--lines", metavar="N", type=_number, default=20, help="so many at most (default: 20)")
+    history.add_argument("--lines", metavar="N", type=_number, default=20, help="print N at most (default: 20)")
     profile = commands.add_parser("profile", help="list the built-in profiles, or show one with its reasons")
     choices = profile.add_subparsers(dest="action", metavar="ACTION", required=True)
     choices.add_parser("list", parents=[output], help="print every profile with its purpose")

@@ -31,7 +31,7 @@ def choose(back_ends: Sequence[BackEnd], kernel: Kernel, known: Collection[str])
     lacking = {back_end.name: missing(back_end, kernel, known) for back_end in back_ends}
     complete = [back_end for back_end in back_ends if not lacking[back_end.name]]
     if len(complete) == 1:
-        others = (f"for {name} this kernel lacks {names[0]}" for name, names in lacking.items() if names)
+        others = (f"this kernel lacks {names[0]} of iptables-{name}" for name, names in lacking.items() if names)
         return _choice(complete[0], "; ".join(others))
     name, because = told(kernel.iptables)
     return _choice(next((item for item in back_ends if item.name == name), back_ends[0]), because)

@@ -223,7 +223,7 @@ KUBE_PROXY_IPVS = Profile(
         # It brings nfnetlink_acct, which must not be there alone: kubernetes/kubernetes#142068.
         ModuleEntry(
             "xt_nfacct",
-            _MODE_IPTABLES.format("its counters (kubernetes/kubernetes#122812)"),
+            "kube-proxy's iptables mode since 1.30: its counters (kubernetes/kubernetes#122812)",
             Need.IF_SHIPPED,
             silent=True,
         ),

@@ -42,7 +42,7 @@ class Kind(enum.Enum):
 
 
 class NoNameError(Exception):
-    """Nothing, or more than one thing, is called so; the text says what is."""
+    """Nothing, or more than one thing, is called so; the text goes on after `it`."""
 
 
 @dataclass(frozen=True)

@@ -56,10 +56,10 @@ def test_the_nodes_own_program_decides_and_then_what_is_in_use(
 @pytest.mark.parametrize(
     ("program", "without", "name", "because"),
     [
-        ("iptables-nft", "nft_compat", "legacy", "for nft this kernel lacks nft_compat"),
-        ("iptables-nft", "nft_chain_nat", "legacy", "for nft this kernel lacks nft_chain_nat"),
-        ("iptables-legacy", "iptable_nat ip_tables", "nft", "for legacy this kernel lacks ip_tables"),
-        ("iptables-legacy", "ip6table_nat", "nft", "for legacy this kernel lacks ip6table_nat"),
+        ("iptables-nft", "nft_compat", "legacy", "this kernel lacks nft_compat of iptables-nft"),
+        ("iptables-nft", "nft_chain_nat", "legacy", "this kernel lacks nft_chain_nat of iptables-nft"),
+        ("iptables-legacy", "iptable_nat ip_tables", "nft", "this kernel lacks ip_tables of iptables-legacy"),
+        ("iptables-legacy", "ip6table_nat", "nft", "this kernel lacks ip6table_nat of iptables-legacy"),
         # Neither is complete: what is lacking of the one that the node uses is told.
         ("iptables-legacy", "ip_tables nf_tables", "legacy", "iptables is iptables-legacy"),
         ("iptables-nft", "ip_tables nf_tables", "nft", "iptables is iptables-nft"),

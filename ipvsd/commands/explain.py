@@ -1,4 +1,4 @@
-"""ipvsd explain: all about one sysctl, module or parameter, and who else sets it."""
+"""ipvsd explain: all about one sysctl, module, parameter or interface, and who else sets it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def run(root: str, only: Optional[str], output: str, name: str) -> int:
     try:
         found = explain(root, configfiles.load(root, only), name)
     except NoNameError as error:
-        print(f"ipvsd: cannot explain {shown(name)}: {error}", file=sys.stderr)
+        print(f"ipvsd: cannot explain {shown(name)}: it {error}", file=sys.stderr)
         return EX_USAGE
     except NoKernelError as error:
         print(f"ipvsd: cannot judge {root}: {error} (install one into the image)", file=sys.stderr)
