@@ -117,17 +117,22 @@ def _command_line(root: str, release: str) -> str:
 
 
 def _to_come(root: str, config: Config, kernel: Kernel) -> Mapping[str, Collection[str]]:
-    """Return for each pattern the sysctls that fit it and are named in sysctl.d, and the pattern for all others.
+    """Return for each pattern the sysctls that fit it and are named on disk, and the pattern for all others.
 
     Which interfaces there will be is not known before a kernel runs.
     """
     wanted = [spread.wanted.key for spread in spreads(config, kernel)]
     if not wanted:
         return {}
-    from ipvsd.rivals.sysctl_d import named_like
+    from ipvsd.rivals import networkd, sysctl_d
     from ipvsd.rivals.tree import Tree
 
-    return {pattern: (pattern, *found) for pattern, found in named_like(Tree(root), wanted).items()}
+    tree = Tree(root)
+    named = [reader.named_like(tree, wanted) for reader in (sysctl_d, networkd)]
+    return {
+        pattern: tuple(dict.fromkeys((pattern, *(key for found in named for key in found[pattern]))))
+        for pattern in wanted
+    }
 
 
 def _now(host: LinuxHost, key: str) -> Optional[str]:

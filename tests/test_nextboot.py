@@ -62,6 +62,11 @@ def by_networkd(root: Path) -> None:
     put(root, "etc/systemd/networkd.conf", "[Network]\nIPv4Forwarding=no\n")
 
 
+def by_link_of_networkd(root: Path) -> None:
+    enable(root, "systemd-networkd.service")
+    put(root, "etc/systemd/network/10-lan.network", "[Match]\nName=en* eth0\n[Network]\nIPv4Forwarding=no\n")
+
+
 def by_ufw(root: Path) -> None:
     enable(root, "ufw.service")
     put(root, "etc/default/ufw", "IPT_SYSCTL=/etc/ufw/sysctl.conf\n")
@@ -82,6 +87,8 @@ OVERRIDING: list[tuple[Callable[[Path], None], str]] = [
     (by_range, "net.netfilter.nf_conntrack_max will be 65536 ... /run/sysctl.d/95-x.conf:1: net.nf_conntrack_max"),
     (by_tuned, "/etc/tuned/mine/tuned.conf:2: net.ipv4.ip_forward=0 -> choose another profile"),
     (by_networkd, "/etc/systemd/networkd.conf:2: IPv4Forwarding=no -> correct IPv4Forwarding="),
+    (by_link_of_networkd, "net.ipv4.conf.eth0.forwarding will be 0 ... /etc/systemd/network/10-lan.network:4: IPv4F"),
+    (by_link_of_networkd, "net.ipv4.conf.en*.forwarding will be 0 ... -> correct IPv4Forwarding="),
     (by_ufw, "/etc/ufw/sysctl.conf:1: net/ipv4/ip_forward=0 -> correct the line in /etc/ufw/sysctl.conf"),
     (by_command_line, "-> remove sysctl.kernel.modules_disabled=1 from the kernel's command line"),
 ]
@@ -107,6 +114,7 @@ def test_persisting_fails_if_a_file_overrides_it_and_names_the_line(
         (by_mask, lambda root: put(root, "etc/modprobe.d/cis.conf", "")),
         (by_range, lambda root: (root / "run/sysctl.d/95-x.conf").unlink()),
         (by_networkd, lambda root: put(root, "etc/systemd/networkd.conf", "[Network]\nIPv4Forwarding=yes\n")),
+        (by_link_of_networkd, lambda root: (root / "etc/systemd/network/10-lan.network").unlink()),
         (by_ufw, lambda root: put(root, "etc/ufw/sysctl.conf", "net/ipv4/ip_forward=1\n")),
         (by_command_line, lambda root: put(root, "proc/cmdline", "quiet\n")),
     ],

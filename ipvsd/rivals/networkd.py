@@ -8,13 +8,13 @@ warning. `IPv4Forwarding=` and `IPv6Forwarding=` (from 256 on) set it both ways:
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Optional
 
-from ipvsd import globs
+from ipvsd import globs, procsys, sysctls
 from ipvsd.rivals import Effect, Names, Program, Setting, ini
 from ipvsd.rivals.ini import Entry
-from ipvsd.rivals.sysctl_d import twins
+from ipvsd.rivals.sysctl_d import path_of, twins
 from ipvsd.rivals.tree import PLACES, Tree
 
 _FAMILIES = {"IPv4Forwarding": "ipv4", "IPv6Forwarding": "ipv6"}
@@ -34,6 +34,25 @@ def settings(tree: Tree, names: Names) -> Iterator[Setting]:
         yield from (found for entries in links for found in _of_links(name, paths, entries))
     if "ip_vs" in names.modules:
         yield from _taken(tree)
+
+
+def named_like(tree: Tree, patterns: Collection[str]) -> Mapping[str, Collection[str]]:
+    """Return for each pattern the sysctls that fit it and that a .network file sets for links of some name."""
+    enabled = tree.enabled("systemd-networkd.service")
+    links = [_entries(tree, file, _NETWORK) for file in tree.merged(_NETWORK, ".network")] if enabled else []
+    found = dict.fromkeys(path for entries in links for path in _named(entries))
+    return {
+        pattern: [sysctls.name(tuple(path.split("/"))) for path in procsys.fitting(path_of(pattern), found)]
+        for pattern in patterns
+    }
+
+
+def _named(entries: Sequence[Entry]) -> Iterator[str]:
+    said = ini.last(entries, "Match", "Name")
+    words = said.value.split() if said and not said.value.startswith("!") else []
+    for option, family in _FAMILIES.items():
+        if ini.last(entries, "Network", option):
+            yield from (path for word in words for path in _paths(family, word))
 
 
 def _taken(tree: Tree) -> Iterator[Setting]:
