@@ -7,7 +7,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, Callable, NamedTuple, Optional
 
-from ipvsd import document, formats, profiles, sysctls
+from ipvsd import document, formats, profiles, sysctls, values
 from ipvsd.document import Node, Scalar
 from ipvsd.model import NOTHING, Exactly, OneOf, Policy, Want, Within
 from ipvsd.settings import (
@@ -16,6 +16,7 @@ from ipvsd.settings import (
     MODULE,
     SETTINGS,
     STARTUP,
+    SWITCHES,
     SYSCTL,
     WEB,
     Reader,
@@ -90,7 +91,7 @@ def parse(files: Iterable[tuple[str, bytes]]) -> Config:
     for name, data in files:
         reader.file(name, data)
     config = Config(**reader.values, modules=reader.modules, sysctls=reader.sysctls, origins=reader.origins)
-    reader.errors.extend(error for check in (_unknown, _misspelt, _incomplete) for error in check(config))
+    reader.errors.extend(error for check in (_unknown, _misspelt, _incomplete, _refused) for error in check(config))
     if reader.errors:
         raise ConfigError(reader.errors)
     return config
@@ -140,6 +141,14 @@ def _incomplete(config: Config) -> Iterator[str]:
     for key, setting in config.sysctls.items():
         if setting.want is None and not setting.dropped and key not in known:
             yield f"{setting.origin}: sysctls.{key}: has no value, and no profile gives it one (say 'value: ...')"
+
+
+def _refused(config: Config) -> Iterator[str]:
+    for key, setting in config.sysctls.items():
+        text = values.refused(key, setting.want)
+        if text is not None:
+            hint = f" (write {SWITCHES[text.lower()]})" if text.lower() in SWITCHES else ""
+            yield f"{setting.origin}: sysctls.{key}: the kernel takes a number for it, not {text!r}{hint}"
 
 
 class _Reader:

@@ -26,7 +26,7 @@ _LINK = re.compile(r"(net/ipv4/conf/)([^/]+)/([^/]+)\Z")
 
 # The sysctls of one integer, by the path below /proc/sys; of the others nothing is known.
 _INTEGER = re.compile(
-    r"net/ipv4/ip_forward\Z|net/ipv[46]/conf/[^/]+/(?!stable_secret)[^/]+\Z|net/ipv4/vs/(?!sync_threshold|sync_ports)[^/]+\Z|"
+    r"net/ipv4/ip_forward\Z|net/ipv[46]/conf/[^/]+/(?!stable_secret)[^/]+\Z|net/ipv4/vs/(?!sync_threshold|sync_ports|est_cpulist)[^/]+\Z|"
     r"net/bridge/[^/]+\Z|net/nf_conntrack_max\Z|net/netfilter/nf_conntrack_max\Z|kernel/modules_disabled\Z|"
     r"net/core/somaxconn\Z"
 )

@@ -13,6 +13,7 @@ from ipvsd.model import Policy
 MOST_UNITS = 15  # the kernel looks through all of them at each write that is guarded
 _UNITS = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "h": 3600.0}
 _TRUTH = {"true": True, "false": False}
+SWITCHES = {"true": 1, "yes": 1, "on": 1, "false": 0, "no": 0, "off": 0}  # as people type them for a sysctl
 _OLD_TRUTH = {"yes": True, "on": True, "no": False, "off": False}  # to YAML 1.1, and texts to 1.2 and to people
 
 # The versions of Kubernetes that can be meant: from the first with a general IPVS mode up to some years ahead.
@@ -157,9 +158,9 @@ def value(node: Node) -> str:
         hint = f'quote it: "{text}"' if text else 'quote it: "4096 131072 6291456"'
         if isinstance(node, Scalar) and node.kind == "null":
             hint = "write its value, or false to leave the sysctl alone"
-        told = {**_TRUTH, **_OLD_TRUTH}.get(text.lower()) if kind(node) == "a truth value" else None
+        told = SWITCHES.get(text.lower()) if kind(node) == "a truth value" else None
         if told is not None:
-            hint = f"the kernel wants a number: {int(told)}{'' if told else '; false leaves the sysctl alone'}"
+            hint = f"the kernel wants a number: {told}{'' if told else '; false leaves the sysctl alone'}"
         what = repr(text) if text.lower() in _OLD_TRUTH else kind(node)
         raise SettingError(f"must be a string or an integer, not {what}", hint)
     if any(character in node.text for character in "\n\r\0"):
@@ -223,7 +224,9 @@ def _profiles(node: Node) -> tuple[str, ...]:
     if _text(node) == "none":
         return ()
     if not isinstance(node, document.Sequence):
-        raise SettingError(f"must be a list, not {kind(node)}", "[] for none")
+        text = _text(node)
+        hint = f"write [{text}]" if text in profiles.PROFILES else "[] for none"
+        raise SettingError(f"must be a list, not {kind(node)}", hint)
     read = _choice(*profiles.PROFILES, "none")
     chosen = dict.fromkeys(read(item) for item in node.items)
     if "none" in chosen and len(chosen) > 1:

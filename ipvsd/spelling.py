@@ -63,6 +63,7 @@ _MODULES = """
     xt_tcpudp
 """.split()
 
+_SCHEDULER = "ip_vs_"
 _GUESS = 0.8  # how much alike two words must be for a guess
 PARAMETERS = ("nf_conntrack.hashsize", "ip_vs.conn_tab_bits")
 INTERFACES = "net", ("ipv4", "ipv6"), ("conf", "neigh")  # below these, each interface has a directory of files alone
@@ -117,7 +118,11 @@ def modules() -> frozenset[str]:
 def module(name: str) -> Optional[str]:
     """Return the module of which this is a misspelling, or None."""
     known = modules()
-    return None if name in known else _closest(name, known)
+    if name in known:
+        return None
+    # A scheduler has a module of its name, and people call it by its long one here, too.
+    meant = scheduler(name[len(_SCHEDULER) :]) if name.startswith(_SCHEDULER) else None
+    return f"{_SCHEDULER}{meant}" if meant else _closest(name, known)
 
 
 def sysctl(name: str) -> Optional[str]:

@@ -57,6 +57,17 @@ def can_be_met(want: Want, found: str) -> bool:
     return not isinstance(want, Within) or integer(found) is not None
 
 
+def refused(name: str, want: Optional[Want]) -> Optional[str]:
+    """Return the text of a want that the kernel takes for no number, where the sysctl is known to be one; or None."""
+    texts = (want.value,) if isinstance(want, Exactly) else want.values if isinstance(want, OneOf) else ()
+    if not texts:
+        return None
+    from ipvsd import procsys, sysctls  # needed for what a configuration says, and no profile
+
+    path = "/".join(sysctls.parts(name, patterns=True) or ())
+    return next((text for text in texts if procsys.taken(path, text) is None), None)
+
+
 def integer(text: str) -> Optional[int]:
     """Return the number that the kernel takes a text for, or None if it is not one number."""
     match = _NUMBER.match(text)

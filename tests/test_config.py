@@ -276,7 +276,7 @@ LETTERS = "(letters, digits, '_' and '-', at most 55)"
             "sysctls: {net.a: {value: 1, policy: ignore}}",
             "1: sysctls.net.a.policy: must be one of enforce, observe, yield (not 'ignore')",
         ),
-        ("profiles: kube-proxy-ipvs", "1: profiles: must be a list, not a text ([] for none)"),
+        ("profiles: kube-proxy-ipvs", "1: profiles: must be a list, not a text (write [kube-proxy-ipvs])"),
         ("profiles: [none, lvs-full]", "1: profiles: has none and another one (keep one of them)"),
         ("kubeProxyVersion: [1]", "1: kubeProxyVersion: must be a version of Kubernetes, not a list (such as"),
         ("kubeProxyVersion: latest", "1: kubeProxyVersion: must be a version of Kubernetes, not a text"),

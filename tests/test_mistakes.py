@@ -67,6 +67,32 @@ def test_a_scheduler_of_another_source_is_taken_if_its_module_is_named() -> None
     assert (made.scheduler, made.modules) == ("mine", {"ip_vs_mine": ModuleSetting("f:2")})
 
 
+@pytest.mark.parametrize(("typed", "meant"), [("maglev", "mh"), ("rrr", "rr"), ("round_robin", "rr"), ("wr", "wrr")])
+def test_the_module_of_a_scheduler_by_another_name_is_refused(typed: str, meant: str) -> None:
+    found = error(f"modules: {{ip_vs_{typed}: {{}}}}")
+    assert f"unknown module 'ip_vs_{typed}' (did you mean 'ip_vs_{meant}'?" in found
+    assert read(f"modules: {{ip_vs_{typed}: {{required: false}}}}").modules
+
+
+@pytest.mark.parametrize(
+    ("value", "hint"),
+    [("'off'", " (write 0)"), ("'Yes'", " (write 1)"), ("1.0", ""), ("08", ""), ("1_000", ""), ('""', ""), ("1;", "")],
+)
+@pytest.mark.parametrize("key", ["net.ipv4.ip_forward", "net.ipv4.conf.*.rp_filter", "net/ipv4/vs/conntrack"])
+def test_a_value_that_the_kernel_takes_for_no_number_is_refused(key: str, value: str, hint: str) -> None:
+    assert error(f"sysctls: {{{key}: {value}}}").endswith(hint)
+    assert "the kernel takes a number for it" in error(f"sysctls: {{{key}: {{oneOf: [1, {value}]}}}}")
+
+
+@pytest.mark.parametrize("text", ["0x1", "010", "-1", "'1'"])
+def test_a_number_is_taken_as_the_kernel_reads_it(text: str) -> None:
+    assert read(f"sysctls: {{net.ipv4.ip_forward: {text}}}").sysctls
+
+
+def test_a_sysctl_that_may_be_no_number_takes_any_text() -> None:
+    assert read("sysctls: {net.ipv4.vs.est_cpulist: 0-3, net.ipv4.tcp_congestion_control: bbr}").sysctls
+
+
 # --- sysctls and modules ----------------------------------------------------------------
 
 
