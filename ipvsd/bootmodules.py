@@ -5,8 +5,9 @@ It asks libkmod as modprobe does, so that modprobe.d holds for it, too, and obey
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Callable, NamedTuple
 
 from ipvsd import formats, formernames, modprobe
 from ipvsd.model import Cause, Obstacle
@@ -39,7 +40,7 @@ def loaded(root: str, release: str, lines: Sequence[Line], cmdline: str) -> Load
     for line in lines:
         probes = modprobe.probe(line.text, said, tree)
         if not probes:
-            failing.append(_unknown(line, release))
+            failing.append(_unknown(line, release, lambda name: bool(modprobe.probe(name, said, tree))))
         for item in probes:
             outcome = modprobe.outcome(item, tree, said, frozenset(found))
             found.update((module, line.origin) for module in sorted(outcome.loaded - set(found)))
@@ -48,15 +49,20 @@ def loaded(root: str, release: str, lines: Sequence[Line], cmdline: str) -> Load
     return Loaded(found, tuple(failing))
 
 
-def _unknown(line: Line, release: str) -> Failing:
+def _unknown(line: Line, release: str, known: Callable[[str], bool]) -> Failing:
     name = formats.module_name(line.text)
     former = formernames.former(name, release) if name else None
     if former:
         return Failing(line, f"it is a part of {former.successor} now", f"write {former.successor}, or remove the line")
-    first = line.text.split()[0]
-    if first != line.text:
-        return Failing(line, "a line is a name and nothing else", f"write {first} alone")
-    return Failing(line, f"kernel {release} has no such module", "remove the line")
+    words = line.text.partition("#")[0].replace(",", " ").split()
+    if words and words != [line.text]:
+        names = [word for word in words if known(word)] or words[:1]
+        more = "each on a line of its own" if len(names) > 1 else "alone"
+        return Failing(line, "a line is a name and nothing else", f"write {' '.join(names)} {more}")
+    plain = re.sub(r"\.ko(\.(gz|xz|zst))?\Z", "", line.text.rpartition("/")[2])
+    meant = next((other for other in (plain, plain.lower()) if other != line.text and known(other)), "")
+    remedy = f"write {meant}, or remove the line" if meant else "remove the line"
+    return Failing(line, f"kernel {release} has no such module", remedy)
 
 
 def _told(obstacle: Obstacle) -> str:

@@ -15,7 +15,7 @@ from ipvsd.host import LinuxHost
 from ipvsd.model import SysctlVerdict, WantedModule
 from ipvsd.reconcile import look
 from ipvsd.report import Judged
-from ipvsd.rivals import Effect, Names, Setting
+from ipvsd.rivals import Effect, Names, Program, Setting
 from ipvsd.rivals.survey import Survey, agrees
 from ipvsd.situation import judged
 from ipvsd.subjects import KUBE_IPVS, Kind, Subject, find, is_own_name
@@ -65,7 +65,9 @@ class Explanation:
         if not (finding.right or harmless(finding)):
             return 2 if finding.verdict is SysctlVerdict.UNREADABLE else 1
         lost = [item for item in self.survey.settings if item.fails and item.effect is Effect.SETS]
-        if False in counted or (lost and not self.unit and True not in counted):
+        # `sysctl --system` sets nothing before somebody runs it.
+        made = [item for item in self.survey.settings if item.wins and item.program is not Program.PROCPS]
+        if False in counted or (lost and not self.unit and True not in map(self.agrees, made)):
             return 1
         return 2 if None in counted or self.survey.unread else 0
 

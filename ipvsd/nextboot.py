@@ -259,18 +259,16 @@ def _sysctl(found: SysctlFinding, boot: Boot, kernel: Kernel, root: str) -> Sysc
 def _by_default(found: SysctlFinding, mine: Collection[Setting], root: str) -> SysctlFinding:
     """Return the finding of a sysctl that nothing sets at boot."""
     value, source = DEFAULTS.get(found.name, ("", ""))
-    refused = next((f"{item.origin}: {item.text}, but {item.fails}" for item in mine if item.fails), "")
+    failing = next((item for item in mine if item.fails), None)
+    refused = f"{failing.origin}: {failing.text}, but {failing.fails}" if failing else ""
+    remedy = (failing.remedy if failing else "") or f"run '{persisting(root)}', or enable ipvsd.service"
     if values.integer(value) is not None:
         right = values.satisfies(found.name, value, found.wanted.want)
         verdict = SysctlVerdict.RIGHT if right else SysctlVerdict.WRONG
         evidence = refused or f"no line sets it in the end; the kernel's own value is {value} ({source})"
-        return found._replace(found=value, verdict=verdict, evidence=evidence, remedy="" if right else _set_by(root))
+        return found._replace(found=value, verdict=verdict, evidence=evidence, remedy="" if right else remedy)
     evidence = refused or f"no line sets it in the end; the kernel's own value is {value or 'not known'}"
-    return found._replace(found=None, verdict=SysctlVerdict.WRONG, evidence=evidence, remedy=_set_by(root))
-
-
-def _set_by(root: str) -> str:
-    return f"run '{persisting(root)}', or enable ipvsd.service"
+    return found._replace(found=None, verdict=SysctlVerdict.WRONG, evidence=evidence, remedy=remedy)
 
 
 def _made_right(found: SysctlFinding, boot: Boot, live: Collection[str]) -> SysctlFinding:

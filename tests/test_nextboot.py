@@ -83,7 +83,10 @@ OVERRIDING: list[tuple[Callable[[Path], None], str]] = [
     (by_name, "/usr/lib/sysctl.d/99-vendor.conf:2: net/ipv4/conf/all/forwarding=0 -> put a file of the same name"),
     (by_mask, "/etc/modprobe.d/cis.conf:1: install nf_conntrack /bin/true ... -> remove"),
     (by_exclusion, "net.ipv4.ip_forward will be 0"),
-    (by_refusal, "/etc/sysctl.d/95-x.conf:1: net.ipv4.ip_forward = yes, but the kernel refuses it"),
+    (
+        by_refusal,
+        "/etc/sysctl.d/95-x.conf:1: net.ipv4.ip_forward = yes, but the kernel refuses it ... -> correct",
+    ),
     (by_range, "net.netfilter.nf_conntrack_max will be 65536 ... /run/sysctl.d/95-x.conf:1: net.nf_conntrack_max"),
     (by_tuned, "/etc/tuned/mine/tuned.conf:2: net.ipv4.ip_forward=0 -> choose another profile"),
     (by_networkd, "/etc/systemd/networkd.conf:2: IPv4Forwarding=no -> correct IPv4Forwarding="),
@@ -112,6 +115,7 @@ def test_persisting_fails_if_a_file_overrides_it_and_names_the_line(
         (by_link, lambda root: put(root, "etc/sysctl.conf", "")),
         (by_name, lambda root: put(root, "etc/sysctl.d/99-vendor.conf", "")),
         (by_mask, lambda root: put(root, "etc/modprobe.d/cis.conf", "")),
+        (by_refusal, lambda root: (root / "etc/sysctl.d/95-x.conf").unlink()),
         (by_range, lambda root: (root / "run/sysctl.d/95-x.conf").unlink()),
         (by_networkd, lambda root: put(root, "etc/systemd/networkd.conf", "[Network]\nIPv4Forwarding=yes\n")),
         (by_link_of_networkd, lambda root: (root / "etc/systemd/network/10-lan.network").unlink()),
@@ -127,6 +131,13 @@ def test_what_is_told_to_do_about_it_helps(
     assert run(capsys, tree, "apply", "--persist")[0] == 1
     undo(tree)
     assert run(capsys, tree, "apply", "--persist")[0] == 0
+
+
+def test_a_line_that_the_kernel_refuses_makes_explain_fail(tree: Path, capsys: Output) -> None:
+    by_refusal(tree)
+    assert run(capsys, tree, "apply", "--persist")[0] == 1
+    code, out, _ = run(capsys, tree, "explain", "ip_forward")
+    assert (code, "sysctl --system" in out) == (1, True)  # that takes the line before it, when somebody runs it
 
 
 def test_one_line_is_told_and_not_what_it_leaves_alone(tree: Path, capsys: Output) -> None:
@@ -238,6 +249,9 @@ def test_a_dependency_is_loaded_with_what_needs_it(tree: Path, capsys: Output) -
     [
         ("nf_conntrack_ipv4", "it is a part of nf_conntrack now (write nf_conntrack, or remove the line)"),
         ("ip_vs # balancer", "a line is a name and nothing else (write ip_vs alone)"),
+        ("ip_vs, ip_vs_rr", "a line is a name and nothing else (write ip_vs ip_vs_rr each on a line of its own)"),
+        ("kernel/net/ip_vs.ko.xz", f"kernel {RELEASE} has no such module (write ip_vs, or remove the line)"),
+        ("IP_VS", f"kernel {RELEASE} has no such module (write ip_vs, or remove the line)"),
         ("ip_vs conn_tab_bits=12", "a line is a name and nothing else (write ip_vs alone)"),
         ("no_such", f"kernel {RELEASE} has no such module (remove the line)"),
     ],
