@@ -52,7 +52,8 @@ def read_only(mounts: str, path: str) -> bool:
         above = point.startswith("/proc") and (path == point or path.startswith(f"{point}/"))
         # Of several mounts the innermost counts, and of the same place the last one.
         if above and len(point) >= found[0]:
-            found = len(point), "ro" in fields[5].split(",")
+            # Either of the two makes it so: the flags of the mount, or those of the file system, which stand last.
+            found = len(point), "ro" in (*fields[5].split(","), *fields[-1].split(","))
     return found[1]
 
 

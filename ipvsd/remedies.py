@@ -33,7 +33,7 @@ _MODULE = {
     ModuleVerdict.LOADABLE: APPLY,
     ModuleVerdict.LOADING: "wait; why a load hangs is told by 'journalctl -k'",
     ModuleVerdict.UNLOADING: "wait; it is loaded again when it is gone",
-    ModuleVerdict.ABSENT: "{reboot}{install}",
+    ModuleVerdict.ABSENT: "{meant}{reboot}{install}",
     ModuleVerdict.NOT_BUILT: "{reboot}run a kernel that was built with {option}",
     ModuleVerdict.MERGED: "name {successor} in its place",
     ModuleVerdict.INDEX_STALE: "run 'depmod -a {release}'",
@@ -49,7 +49,7 @@ _MODULE = {
     ModuleVerdict.OPTIONS: "{correct}",
     ModuleVerdict.SIGNATURE: "use a file that is signed with a key which the kernel trusts ({install})",
     ModuleVerdict.DISABLED: "run 'ipvsd apply --persist' and reboot: modules-load.d is applied before sysctl.d",
-    ModuleVerdict.INCAPABLE: "run 'modprobe NAME' on the host, or grant CAP_SYS_MODULE",
+    ModuleVerdict.INCAPABLE: "run 'modprobe NAME' on the host{grant}",
     ModuleVerdict.FAILED: "see 'journalctl -k' for the kernel's reason",
 }
 
@@ -118,6 +118,16 @@ def _installed(kernel: Kernel, name: str) -> str:
     return f"{' or '.join(kernel.installed[-2:])}, which is installed" if kernel.installed else "an installed kernel"
 
 
+def _meant(kernel: Kernel, name: str) -> str:
+    """Return the module that somebody may have meant by a name that stands for none here."""
+    if kernel.elsewhere.get(name):
+        return ""
+    from ipvsd import spelling  # needed for what is missing, and nothing else
+
+    near = None if name in spelling.modules() else spelling.like(name)
+    return f"did you mean {near}? Else " if near else ""
+
+
 def _packed(kernel: Kernel, name: str) -> str:
     obstacle = kernel.obstacles.get(name)
     return kernel.packed.get(name) or (obstacle.detail if obstacle else "")
@@ -164,6 +174,11 @@ def _successor(kernel: Kernel, name: str) -> str:
     return former.successor if former else ""
 
 
+def _grant(kernel: Kernel, _: str) -> str:
+    # Of a user namespace the capability does not count (init_module(2): capable() asks for that of the first one).
+    return "" if kernel.lock.nested else ", or grant CAP_SYS_MODULE"
+
+
 def _field(field: str, kernel: Kernel, name: str) -> str:
     plain = {"name": name, "release": kernel.release}
     return plain[field] if field in plain else _ASKED[field](kernel, name)
@@ -178,4 +193,6 @@ _ASKED: Mapping[str, Callable[[Kernel, str], str]] = {
     "correct": _correct,
     "successor": _successor,
     "packed": _packed,
+    "meant": _meant,
+    "grant": _grant,
 }

@@ -35,6 +35,21 @@ def test_a_container_is_told_to_load_modules_on_the_host(tree: Path, ask: Ask, i
     assert found["ip_vs"].remedy == "run 'modprobe NAME' on the host, or grant CAP_SYS_MODULE"
 
 
+def test_no_capability_helps_in_a_user_namespace(tree: Path, ask: Ask) -> None:
+    put(tree, "proc/self/uid_map", "         0     100000      65536\n")
+    _, found = ask("check")
+    assert found["ip_vs"].verdict == "refused: no capability"
+    assert found["ip_vs"].remedy == "run 'modprobe NAME' on the host"
+
+
+def test_a_name_that_is_like_a_module_s_is_taken_for_a_slip_of_the_pen(tree: Path, ask: Ask) -> None:
+    put(tree, "etc/ipvsd/ipvsd.yaml", "modules: {ip_vss: {}}\n")
+    _, found = ask("check")
+    assert found["ip_vss"].verdict == "absent"
+    assert found["ip_vss"].remedy.startswith("did you mean ip_vs")
+    assert "? Else apt install --reinstall linux-image-" in found["ip_vss"].remedy
+
+
 MOUNTS = "22 21 0:4 / /proc rw,nosuid - proc proc rw\n23 22 0:4 /sys /proc/sys ro,nosuid - proc proc rw\n"
 
 
@@ -45,6 +60,7 @@ MOUNTS = "22 21 0:4 / /proc rw,nosuid - proc proc rw\n23 22 0:4 /sys /proc/sys r
         (MOUNTS + "24 23 0:4 /sys/net /proc/sys/net rw - proc proc rw\n", "wrong"),
         (MOUNTS + "24 22 0:4 /sys /proc/sys rw - proc proc rw\n", "wrong"),
         ("22 21 0:4 / /proc ro - proc proc rw\n", "refused"),
+        ("22 21 0:4 / /proc rw,nosuid shared:9 - proc proc ro\n", "refused"),  # the file system is, not the mount
         ("21 1 8:1 / / ro - ext4 /dev/vda ro\n", "wrong"),  # an image on a read-only disk
         ("", "wrong"),
     ],
