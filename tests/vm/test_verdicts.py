@@ -165,7 +165,7 @@ def test_a_kernel_that_takes_no_modules_any_more(node: Node, journal: Journal) -
     node.until(node.status, "status.json")
     evidence, remedy = verdict(node, "refused: modules_disabled")
     assert evidence == "kernel.modules_disabled is 1"
-    assert remedy.startswith("reboot")
+    assert remedy == "run 'ipvsd apply --persist' and reboot: modules-load.d is applied before sysctl.d"
     node.machine.reboot()
     node.machine.booted()
     node.until(lambda: node.live(MODULE), "live after the reboot")
