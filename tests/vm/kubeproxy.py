@@ -45,6 +45,10 @@ KUBECONFIG = {
     "contexts": [{"name": "bench", "context": {"cluster": "bench", "user": "bench"}}],
     "current-context": "bench",
 }
+# Not kube-proxy.service: ipvsd's units are ordered before that, so that systemd keeps it loaded, and a transient unit
+# cannot take its place a second time.
+UNIT = "bench-kube-proxy"
+
 # What kube-proxy 1.20 warns of by itself, whatever the node is like: the names of its own sets for IPv6 are longer
 # than the 31 characters that ipset takes.
 NOISE = re.compile(r"ipset name truncated; \[KUBE-6-")
@@ -137,25 +141,25 @@ class KubeProxy:
 
     def restart(self) -> None:
         """Start it again beside all that it has made."""
-        self._node.run("systemctl stop kube-proxy")
+        self._node.run(f"systemctl stop {UNIT}")
         self._run()
 
     def stop(self) -> None:
         """Stop it; what it has made stays."""
-        self._node.run("systemctl stop kube-proxy", check=False)
+        self._node.run(f"systemctl stop {UNIT}", check=False)
 
     def log(self) -> Sequence[str]:
         """Return what it logged since it was started last."""
         return self._logged()[self._seen :]
 
     def _logged(self) -> Sequence[str]:
-        return self._node.run("journalctl --sync; journalctl -q -b -u kube-proxy -o cat").out.splitlines()
+        return self._node.run(f"journalctl --sync; journalctl -q -b -u {UNIT} -o cat").out.splitlines()
 
     def _run(self) -> None:
         self._seen = len(self._logged())
         self._node.run(
-            "systemctl reset-failed kube-proxy 2>/dev/null; "
-            "systemd-run -q --unit kube-proxy /opt/kube-proxy/kube-proxy --config /run/kube-proxy.yaml --v 2"
+            f"systemctl reset-failed {UNIT} 2>/dev/null; "
+            f"systemd-run -q --unit {UNIT} /opt/kube-proxy/kube-proxy --config /run/kube-proxy.yaml --v 2"
         )
 
     def problems(self) -> Sequence[str]:
