@@ -189,7 +189,7 @@ class Daemon:
         turned, periodic = self._reflex.take(), not kinds.isdisjoint(_THOROUGH)
         fights, hear = self._reflex.fights, self._writes.hear
         done = reconcile(self._host, self._config, self._history, time.monotonic, fights, periodic, hear)
-        done = done._replace(after=remedies.fitted(done.after, "", daemon=True))
+        done = done._replace(after=remedies.fitted(done.after, "/", daemon=True))
         self._history = done.history
         self._unsettled = self._unsettled + 1 if done.unsettled else 0
         if not self._unsettled and ReasonKind.LINK in kinds:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Optional
@@ -85,8 +84,8 @@ def explain(root: str, config: Config, name: str) -> Explanation:
         kernel, plan, host = found.kernel, found.plan, LinuxHost(root, release=found.kernel.release)
     else:
         kernel, plan = look(host, config)
-    status, below = statusfile.read(root), "" if root == "/" else shlex.quote(root)
-    plan = remedies.fitted(plan, below, daemon=not below and status is not None)
+    status = statusfile.read(root)
+    plan = remedies.fitted(plan, root, daemon=root == "/" and status is not None)
     subject = find(name, plan, host)
     brought = (subject.provider,) if subject.provider else ()
     others = tuple(finding.module for finding in plan.modules)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple, Optional
 
+from ipvsd import remedies
 from ipvsd.config import Config
 from ipvsd.desire import candidates, desired, spreads
 from ipvsd.health import required
@@ -106,7 +107,7 @@ def examine(root: str, config: Config, release: str, cpus: int = 0) -> tuple[Ker
         SysctlFinding(wanted, None if image else _now(host, wanted.key), SysctlVerdict.PENDING, "no kernel runs")
         for wanted in want.sysctls
     )
-    return kernel, Plan((), modules, sysctls)
+    return kernel, remedies.fitted(Plan((), modules, sysctls), root)
 
 
 def _command_line(root: str, release: str) -> str:

@@ -11,6 +11,7 @@ from ipvsd.model import Kernel, ModuleFinding, ModuleVerdict, Obstacle, Plan, Sy
 
 _Found = TypeVar("_Found", ModuleFinding, SysctlFinding)
 
+DEPMOD = "depmod -a"
 APPLY = "run 'ipvsd apply' as root, or start ipvsd.service"
 BELOW = "for the next boot of this tree: ipvsd apply --persist --root {}"
 TRIED = "ipvsd.service tries again by itself; see 'journalctl -u ipvsd'"
@@ -36,8 +37,8 @@ _MODULE = {
     ModuleVerdict.ABSENT: "{meant}{reboot}{install}",
     ModuleVerdict.NOT_BUILT: "{reboot}run a kernel that was built with {option}",
     ModuleVerdict.MERGED: "name {successor} in its place",
-    ModuleVerdict.INDEX_STALE: "run 'depmod -a {release}'",
-    ModuleVerdict.NO_INDEX: "run 'depmod -a {release}'",
+    ModuleVerdict.INDEX_STALE: f"run '{DEPMOD} {{release}}'",
+    ModuleVerdict.NO_INDEX: f"run '{DEPMOD} {{release}}'",
     ModuleVerdict.FILE_GONE: "{reboot}{install}",
     ModuleVerdict.COMPRESSION: "install a kmod that reads {packed}, or unpack the module files and run depmod",
     ModuleVerdict.KERNEL_TOO_OLD: "run a newer kernel",
@@ -72,24 +73,33 @@ def unsupported(wanted: WantedSysctl, others: Collection[str] = ()) -> str:
     return f"did you mean {meant}? Else {UNSUPPORTED}" if meant and meant != wanted.key else UNSUPPORTED
 
 
-def fitted(plan: Plan, below: str, daemon: bool) -> Plan:
+def fitted(plan: Plan, root: str, daemon: bool = False) -> Plan:
     """Return the plan with remedies that can be carried out here.
 
-    `below` is another root, as a shell takes it, or empty: nothing can be applied to one now. Where a daemon runs, it
-    does by itself what a person would start.
+    Nothing can be applied now to another root than /, and its modules are not the host's. Where a daemon runs on
+    this node, it does by itself what a person would start.
     """
+    below = "" if root == "/" else _quoted(root)
     if not daemon and not below:
         return plan
-    how = TRIED if daemon else BELOW.format(below)
+    how = BELOW.format(below) if below else TRIED
+
+    index = f"depmod -b {below} -a" if below else DEPMOD
 
     def fit(finding: _Found) -> _Found:
-        return finding._replace(remedy=finding.remedy.replace(APPLY, how))
+        return finding._replace(remedy=finding.remedy.replace(APPLY, how).replace(DEPMOD, index))
 
     return plan._replace(
         modules=tuple(map(fit, plan.modules)),
         sysctls=tuple(map(fit, plan.sysctls)),
         parameters=tuple(map(fit, plan.parameters)),
     )
+
+
+def _quoted(root: str) -> str:
+    import shlex  # the daemon has no other root, and starts without it
+
+    return shlex.quote(root)
 
 
 def module(verdict: ModuleVerdict, kernel: Kernel, name: str) -> str:

@@ -49,6 +49,7 @@ ALLOWED_IN_PURE = {
     "functools",
     "itertools",
     "re",
+    "shlex",
     "struct",
     "types",
     "typing",

@@ -84,7 +84,7 @@ def test_depmod_never_ran(tree: Path, ask: Ask, gone: str) -> None:
     for command in ("preflight", "check"):
         code, found = ask(command)
         assert code == 1
-        assert {found[name][::2] for name in MODULES} == {("no index", f"run 'depmod -a {RELEASE}'")}
+        assert {found[name][::2] for name in MODULES} == {("no index", f"run 'depmod -b {tree} -a {RELEASE}'")}
 
 
 def test_what_dkms_left_of_a_purged_kernel_is_no_tree(tree: Path, ask: Ask) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 import sys
 import time
 from typing import Optional
@@ -78,7 +77,7 @@ def make_report(root: str, config: Config, kernel: Kernel, plan: Plan) -> Report
 
 def fitted(plan: Plan, root: str) -> Plan:
     """Return the plan with remedies for a person at this node, or at this tree."""
-    below, host = "" if root == "/" else shlex.quote(root), LinuxHost(root)
+    host = LinuxHost(root)
 
     def suggested(finding: SysctlFinding) -> SysctlFinding:
         if finding.verdict is not SysctlVerdict.UNSUPPORTED or finding.wanted.group:
@@ -87,7 +86,7 @@ def fitted(plan: Plan, root: str) -> Plan:
         return finding._replace(remedy=remedies.unsupported(finding.wanted, beside))
 
     plan = plan._replace(sysctls=tuple(map(suggested, plan.sysctls)))
-    return remedies.fitted(plan, below, daemon=not below and statusfile.read(root) is not None)
+    return remedies.fitted(plan, root, daemon=root == "/" and statusfile.read(root) is not None)
 
 
 def show(document: dict[str, object], output: str) -> None:
