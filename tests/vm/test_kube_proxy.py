@@ -152,13 +152,13 @@ def assert_udp_moves(node: Node, proxy: KubeProxy, families: Sequence[str]) -> N
         awaited(node, proxy, target, rf"{other} .*")
         proxy.publish(families)
         # Back in the table, and with its weight: kube-proxy 1.20 forgets the latter when it is restarted before.
-        node.until(partial(both_answer, proxy, family), f"{gone} back over {family}", PATIENCE)
+        node.until(partial(both_answer, proxy, families), f"{gone} back", PATIENCE)
 
 
-def both_answer(proxy: KubeProxy, family: str) -> bool:
-    """Tell whether each pod answers for a service."""
-    answers = proxy.visit(*[f"pod1:tcp/{cluster.address('web', family)}/80"] * MANY)
-    return {answer.split()[0] for answer in answers} == set(cluster.PODS)
+def both_answer(proxy: KubeProxy, families: Sequence[str]) -> bool:
+    """Tell whether each pod answers for a service, over each family."""
+    visits = [proxy.visit(*[f"pod1:tcp/{cluster.address('web', family)}/80"] * MANY) for family in families]
+    return all({answer.split()[0] for answer in answers} == set(cluster.PODS) for answers in visits)
 
 
 def awaited(node: Node, proxy: KubeProxy, target: str, right: str) -> None:
