@@ -48,10 +48,10 @@ test:  ## everything but what test-full adds; virtual machines with Linux 6.1; h
 	$(PYTHON_SYSTEM) -m tests.vm.kubeproxy
 	$(BIN)/python -m pytest -q -m packaging --ignore tests/packaging/test_readme.py \
 	    --ignore tests/packaging/test_lintian.py tests/packaging
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --durations 10 -m vm tests/vm
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --durations 10 -m 'vm$(if $(FULL),, and not full)' tests/vm
 
 test-full:  ## all that there is: more generated cases, every kernel, every platform; hours
-	$(MAKE) --no-print-directory test BREADTH=10000
+	$(MAKE) --no-print-directory test BREADTH=10000 FULL=1
 	$(MAKE) --no-print-directory kernels
 	$(MAKE) --no-print-directory test-matrix
 

@@ -9,7 +9,7 @@ from tests.vm.node import SYSCTLS, UNLOAD_IPVS, Journal, Node
 TIMES = 10
 # Two loaders at odds about one module may fail for a moment, and say so.
 RACE = (
-    r"(module ip_vs\w* (failed|loading|unloading)"
+    r"(module (ip_vs\w*|xt_ipvs)( \(not required\))? (failed|loadable|loading|unloading)"
     r"|sysctl net\.ipv4\.vs\.\S+ (pending|unsupported|wrong|refused|not kept)): "
 )
 

@@ -13,6 +13,7 @@ import pytest
 
 from tests.vm.node import Journal, Node
 
+FULL = pytest.mark.full
 CONF = "/etc/modprobe.d/bench.conf"
 FAST = "interval: 2s\n"
 NETFILTER = "^(ip_vs|ip_set|nf_|nft_|nfnetlink|x_tables|xt_|ipt_|ip6t_|ip_tables|ip6_tables|iptable|ip6table)"
@@ -60,7 +61,9 @@ def test_a_dependency_that_is_blacklisted_is_loaded_all_the_same(node: Node) -> 
     assert "nf_conntrack loadable not loaded; blacklisted, and yet loaded for ip_vs" in said
 
 
-@pytest.mark.parametrize("command", ["/bin/true", "/bin/false", "logger no"])
+@pytest.mark.parametrize(
+    "command", ["/bin/true", *(pytest.param(item, marks=FULL) for item in ("/bin/false", "logger no"))]
+)
 def test_a_dependency_that_an_install_line_keeps_out(node: Node, command: str) -> None:
     emptied(node)
     line = f"install nf_defrag_ipv6 {command}"
@@ -73,6 +76,7 @@ def test_a_dependency_that_an_install_line_keeps_out(node: Node, command: str) -
     assert node.run("ipvsd apply", check=False).code == 0
 
 
+@FULL
 def test_an_install_line_that_loads_the_dependency_is_no_trouble(node: Node) -> None:
     emptied(node)
     node.run(f"echo 'install nf_defrag_ipv6 /sbin/modprobe -i nf_defrag_ipv6 && logger loaded' > {CONF}")
@@ -84,9 +88,10 @@ def test_an_install_line_that_loads_the_dependency_is_no_trouble(node: Node) -> 
     ("line", "parameter"),
     [
         ("options nf_conntrack hashsize = 262144", "hashsize"),
-        ("options nf_conntrack acct = 1", ""),  # of type bool: it needs no value, and what it does not know is ignored
-        ("options nf_conntrack no_such_parameter = 1", ""),
-        ("options ip_vs conn_tab_bits", "conn_tab_bits"),
+        # Of type bool: it needs no value, and what it does not know is ignored.
+        pytest.param("options nf_conntrack acct = 1", "", marks=FULL),
+        pytest.param("options nf_conntrack no_such_parameter = 1", "", marks=FULL),
+        pytest.param("options ip_vs conn_tab_bits", "conn_tab_bits", marks=FULL),
     ],
 )
 def test_options_with_blanks(node: Node, line: str, parameter: str) -> None:
