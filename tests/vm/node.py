@@ -27,6 +27,7 @@ MODULES = tuple(
     """.split()
 )
 SOMETIMES = ("nft_counter", "ip_vs_twos")  # it holds these, too, on the kernels that have them
+NETFILTER = "^(ip_vs|ip_set|nf_|nft_|nfnetlink|x_tables|xt_|ipt_|ip6t_|ip_tables|ip6_tables|iptable|ip6table)"
 UNLOAD_IPVS = "modprobe -r $(ls /sys/module/ip_vs/holders)"  # which takes ip_vs with the last one
 SYSCTLS = {
     "net.ipv4.ip_forward": "1",
@@ -264,6 +265,16 @@ class Node:
         finally:
             self.run(f"mv /root/{module}.ko {path} && depmod")
             self.until(lambda: self.live(module), f"{module} live again", 90)
+
+
+def emptied(node: Node) -> None:
+    """Stop the daemon, and have nothing of IPVS and of connection tracking in the kernel."""
+    node.run("systemctl stop ipvsd keepalived nftables; nft flush ruleset; ipvsadm -C", check=False)
+    unused = f"awk '$3 == 0 {{print $1}}' /proc/modules | grep -E '{NETFILTER}'"
+    node.run(f"for round in 1 2 3 4 5 6 7 8; do {unused} | xargs -r -n1 rmmod; done", check=False)
+    loaded = node.run("cut -d' ' -f1 /proc/modules").out.split()
+    left = sorted({"ip_vs", "nf_conntrack", "nf_defrag_ipv6"} & set(loaded))
+    assert left == [], node.run("cat /proc/modules").out
 
 
 class Journal:

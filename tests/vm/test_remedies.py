@@ -11,12 +11,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.vm.node import Journal, Node
+from tests.vm.node import Journal, Node, emptied
 
 FULL = pytest.mark.full
 CONF = "/etc/modprobe.d/bench.conf"
 FAST = "interval: 2s\n"
-NETFILTER = "^(ip_vs|ip_set|nf_|nft_|nfnetlink|x_tables|xt_|ipt_|ip6t_|ip_tables|ip6_tables|iptable|ip6table)"
 
 
 @pytest.fixture(autouse=True)
@@ -31,16 +30,6 @@ def _looks_often(node: Node, journal: Journal) -> Iterator[None]:
         node.run(f"rm -f {CONF}; depmod")
         node.run("systemctl reset-failed ipvsd; systemctl restart ipvsd")
         node.until(lambda: node.run("ipvsd status", check=False).code == 0, "right again", 90)
-
-
-def emptied(node: Node) -> None:
-    """Stop the daemon, and have nothing of IPVS and of connection tracking in the kernel."""
-    node.run("systemctl stop ipvsd keepalived nftables; nft flush ruleset; ipvsadm -C", check=False)
-    unused = f"awk '$3 == 0 {{print $1}}' /proc/modules | grep -E '{NETFILTER}'"
-    node.run(f"for round in 1 2 3 4 5 6 7 8; do {unused} | xargs -r -n1 rmmod; done", check=False)
-    loaded = node.run("cut -d' ' -f1 /proc/modules").out.split()
-    left = sorted({"ip_vs", "nf_conntrack", "nf_defrag_ipv6"} & set(loaded))
-    assert left == [], node.run("cat /proc/modules").out
 
 
 def answers(node: Node) -> tuple[int, int, str, str]:
