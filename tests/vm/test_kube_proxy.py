@@ -163,7 +163,19 @@ def both_answer(proxy: KubeProxy, families: Sequence[str]) -> bool:
 
 def awaited(node: Node, proxy: KubeProxy, target: str, right: str) -> None:
     """Have the client ask until the answer is this one."""
-    node.until(lambda: re.fullmatch(right, proxy.visit(target)[0]), f"{right} from {target}", PATIENCE)
+    answer = ""
+
+    def answered() -> bool:
+        nonlocal answer
+        (answer,) = proxy.visit(target)
+        return re.fullmatch(right, answer) is not None
+
+    try:
+        node.until(answered, f"{right} from {target}", PATIENCE)
+    finally:
+        if not re.fullmatch(right, answer):
+            print(answer, node.run("ipvsadm -Ln; ipvsadm -Lnc; conntrack -L -p udp", check=False).out)
+            print("\n".join(proxy.log()[-20:]))
 
 
 def assert_nothing_to_complain_about(proxy: KubeProxy) -> None:
