@@ -44,8 +44,7 @@ test:  ## everything but what test-full adds; virtual machines with Linux 6.1; h
 	$(SIGNCHECK) --rehearse
 	$(NAMESPACE) $(BIN)/python -m pytest -q -m namespace tests/namespace
 	IPVSD_BREADTH=$(BREADTH) $(BIN)/python -m pytest -q -n $(JOBS) -m differential tests/differential
-	$(PYTHON_SYSTEM) -m tests.vm.image
-	$(PYTHON_SYSTEM) -m tests.vm.kubeproxy
+	$(PYTHON_SYSTEM) -m tests.vm.image & image=$$!; $(PYTHON_SYSTEM) -m tests.vm.kubeproxy && wait $$image
 	$(BIN)/python -m pytest -q -m packaging --ignore tests/packaging/test_readme.py \
 	    --ignore tests/packaging/test_lintian.py tests/packaging
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --durations 10 -m 'vm$(if $(FULL),, and not full)' tests/vm

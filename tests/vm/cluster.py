@@ -18,6 +18,9 @@ _CLUSTER = {"IPv4": "10.96.0.{}", "IPv6": "fd00:96::{}"}
 _BALANCER = {"IPv4": "192.0.2.{}", "IPv6": "2001:db8::{}"}
 # Of each service: the last part of its addresses.
 NUMBERS = {"web": 10, "sticky": 11, "lb": 12, "local": 13, "dns": 14, "empty": 15, "outer": 16, "sctp": 17}
+# Services whose endpoints are removed and come back. kube-proxy synchronises after each change, which takes a second
+# on a busy machine; the other services would only repeat it.
+MOVED = ("web", "dns")
 
 Object = dict[str, Any]
 
@@ -33,7 +36,10 @@ def balancer(service: str, family: str) -> str:
 
 
 def objects(families: Sequence[str], gone: Sequence[str] = ()) -> Mapping[str, Sequence[Object]]:
-    """Return the node, its services and their endpoints in these families, without the pods that are `gone`."""
+    """Return the node, its services and their endpoints in these families.
+
+    The services of `MOVED` are without the pods that are `gone`.
+    """
     tcp = {"name": "main", "protocol": "TCP", "port": 80, "targetPort": PORT}
     udp = {"name": "main", "protocol": "UDP", "port": 53, "targetPort": PORT}
     ranges = [f"{CLIENT[family]}/{32 if family == 'IPv4' else 128}" for family in families]
@@ -53,13 +59,18 @@ def objects(families: Sequence[str], gone: Sequence[str] = ()) -> Mapping[str, S
         _service(families, "outer", tcp, externalIPs=[balancer("outer", family) for family in families]),
         _service(families, "sctp", {**tcp, "protocol": "SCTP"}),
     ]  # fmt: skip
-    ready = [pod for pod in PODS if pod not in gone]
     slices = [
-        _slice(service, family, [] if service["metadata"]["name"] == "empty" else ready)
+        _slice(service, family, _endpoints(service["metadata"]["name"], gone))
         for service in services
         for family in families
     ]
     return {"nodes": [_node(families)], "services": services, "endpointslices": slices}
+
+
+def _endpoints(service: str, gone: Sequence[str]) -> Sequence[str]:
+    if service == "empty":
+        return ()
+    return [pod for pod in PODS if service not in MOVED or pod not in gone]
 
 
 def _meta(name: str, **labels: str) -> Object:

@@ -109,14 +109,14 @@ def test_what_is_yielded_stays_with_the_rival(node: Node, journal: Journal) -> N
 def test_a_storm_costs_little_and_ends_right(node: Node, journal: Journal) -> None:
     journal.expect(CONTENDED, OVER, SEEN)
     spent = "awk '{print $14 + $15}' /proc/$(systemctl show --value -p MainPID ipvsd)/stat"
-    with node.configured("contention: {quiet: 5s}\n"):
+    with node.configured("contention: {quiet: 5s}\ninterval: 10s\n"):
         node.machine.put(STORM.encode(), "/root/storm.py")
         before = int(node.run(spent).out)
         written = int(node.run(f"python3 /root/storm.py {FILE} 15", timeout=60).out)
         ticks = int(node.run(spent).out) - before
         assert written >= 5000
         assert ticks <= 0.2 * 15 * 100
-        node.until(lambda: node.sysctl(KEY) == "1" and node.metrics()[METRIC] == 0, "right, and no fight", 150)
+        node.until(lambda: node.sysctl(KEY) == "1" and node.metrics()[METRIC] == 0, "right, and no fight", 60)
     assert len(journal.lines()) < 100
 
 
