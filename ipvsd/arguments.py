@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Optional
 
-from ipvsd import __version__, spelling
+from ipvsd import __version__, output, spelling
 
 EX_USAGE = 64
 
 EPILOG = """\
-exit codes: 0 right, 1 not right, 2 cannot tell, 64 bad usage, 77 needs root,
-78 bad configuration. See ipvsd(8) and ipvsd.yaml(5)."""
+exit codes: 0 right, 1 not right, 2 cannot tell, 64 bad usage, 74 cannot print,
+77 needs root, 78 bad configuration. See ipvsd(8) and ipvsd.yaml(5)."""
 
 
 class UsageError(Exception):
@@ -24,6 +24,10 @@ class _Parser(argparse.ArgumentParser):
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(allow_abbrev=False, **settings)
+        self.color = False  # since Python 3.14
+
+    def _print_message(self, message: str, file: object = None) -> None:  # noqa: ARG002 -- argparse's help and version
+        output.say(*message.splitlines())
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{self.prog}: {message} (see '{self.prog} --help')")
@@ -58,13 +62,16 @@ class _Formatter(argparse.RawDescriptionHelpFormatter):
         self._action_max_length = 13
 
 
-def parse(arguments: Sequence[str]) -> argparse.Namespace:
-    """Return what the command line says. Raises UsageError; exits 0 after a help or the version."""
+def parse(arguments: Sequence[str]) -> Optional[argparse.Namespace]:
+    """Return what the command line says, or None after a help or the version. Raises UsageError."""
     parser = build_parser()
     first = next(iter(arguments), "")
     if first.startswith("-") and first not in ("-h", "--help", "--version"):
         parser.error(f"a command must come before {first}: options stand after it")
-    options, rest = parser.parse_known_args(arguments)
+    try:
+        options, rest = parser.parse_known_args(arguments)
+    except SystemExit:
+        return None
     if rest:
         _chosen(parser, options).refuse(rest)
     return options

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import gc
-import io
 import os
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Callable, Optional
+
+from ipvsd import output
 
 if TYPE_CHECKING:
     import argparse
@@ -23,10 +24,10 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
         # As the service says it: the grammar of all commands is not needed, which takes as long to
         # make as a quarter of the daemon. Garbage is collected from the first wait on.
         gc.disable()
-        return _guarded(lambda: _daemon("/", None))
+        return output.run(lambda: _caught(lambda: _daemon("/", None)))
     from ipvsd.arguments import wants_json
 
-    return _as_json(lambda: _run(given)) if wants_json(given) else _guarded(lambda: _run(given))
+    return output.run(lambda: _caught(lambda: _run(given)), wants_json(given))
 
 
 def _run(given: Sequence[str]) -> int:
@@ -35,35 +36,14 @@ def _run(given: Sequence[str]) -> int:
     try:
         options = parse(given)
     except UsageError as error:
-        print(error, file=sys.stderr)
+        output.complain(str(error))
         return EX_USAGE
+    if options is None:
+        return 0
     if not os.path.isdir(getattr(options, "root", "/")):
-        print(f"ipvsd: cannot use --root {options.root}: not a directory", file=sys.stderr)
+        output.complain(f"ipvsd: cannot use --root {options.root}: not a directory")
         return EX_USAGE
     return _dispatch(options)
-
-
-def _as_json(command: Callable[[], int]) -> int:
-    """Run a command that prints JSON; if it fails without a document of its own, print one of what it complained."""
-    import contextlib
-    import json
-
-    out, complaints = io.StringIO(), io.StringIO()
-
-    def run() -> int:
-        try:
-            with contextlib.redirect_stdout(out), contextlib.redirect_stderr(complaints):
-                code = _caught(command)
-        finally:
-            sys.stderr.write(complaints.getvalue())
-        text = out.getvalue()
-        if code and not text.strip():
-            errors = [line.removeprefix("ipvsd: ") for line in complaints.getvalue().splitlines()]
-            text = json.dumps({"error": errors[0] if errors else "failed", "errors": errors}, indent=2) + "\n"
-        sys.stdout.write(text)
-        return code
-
-    return _guarded(run)
 
 
 def _caught(command: Callable[[], int]) -> int:
@@ -72,26 +52,13 @@ def _caught(command: Callable[[], int]) -> int:
     try:
         return command()
     except ConfigError as error:
-        print("\n".join(error.errors), file=sys.stderr)
+        output.complain(*error.errors)
         return EX_CONFIG
-
-
-def _guarded(command: Callable[[], int]) -> int:
-    if isinstance(sys.stdout, io.TextIOWrapper):  # what a terminal cannot show is no reason to fail
-        sys.stdout.reconfigure(errors="backslashreplace")
-    try:
-        code = _caught(command)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # The reader (a pager, head) has seen enough; keep the interpreter from flushing into it again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return 0
-    return code
 
 
 def _daemon(root: str, only: Optional[str]) -> int:
     if root == "/" and os.geteuid() != 0:
-        print("ipvsd: cannot run the daemon: not root (run: systemctl start ipvsd)", file=sys.stderr)
+        output.complain("ipvsd: cannot run the daemon: not root (run: systemctl start ipvsd)")
         return EX_NOPERM
     from ipvsd.daemon import run
 

@@ -78,4 +78,5 @@ class Configured:
 
     def _refuse(self, error: ConfigError) -> None:
         self.errors = error.errors
-        log("error", "cannot use the configuration:\n" + "\n".join(error.errors))
+        for line in ("cannot use the configuration:", *error.errors):
+            log("error", line)

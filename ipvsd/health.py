@@ -13,6 +13,7 @@ from ipvsd.model import (
     Need,
     SysctlVerdict,
 )
+from ipvsd.printable import line
 from ipvsd.report import Health, Repair, State
 
 # Problems that the line names, and names for each of them; the rest is counted.
@@ -39,14 +40,14 @@ def assess(
     repaired = f"; last repair {last}, {ago(now - last.time)}" if last else ""
     if failures:
         code = 2 if all(finding.verdict is SysctlVerdict.UNREADABLE for finding in failures) else 1
-        return Health(State.FAILED, ascii_line(f"failed: {_told(failures, more)}"), code)
+        return Health(State.FAILED, line(f"failed: {_told(failures, more)}"), code)
     shown = {finding.name for finding in blemishes}
     fought = [name for name, fight in fights.items() if not fight.yielded and name not in shown]
     if blemishes or fought:
         contended = [f"{name} contended by {fights[name].rival}" for name in fought[:_SHOWN]]
         told = "; ".join([*([_told(blemishes, more)] if blemishes else []), *contended])
-        return Health(State.DEGRADED, ascii_line(f"degraded: {counts}{repaired}; {told}"), 0)
-    return Health(State.READY, ascii_line(f"ready: {counts}{repaired}"), 0)
+        return Health(State.DEGRADED, line(f"degraded: {counts}{repaired}; {told}"), 0)
+    return Health(State.READY, line(f"ready: {counts}{repaired}"), 0)
 
 
 def required(finding: Finding) -> bool:
@@ -74,11 +75,6 @@ def ago(seconds: float) -> str:
     if minutes < 120:
         return f"{minutes} min ago"
     return f"{minutes // 60} h ago" if minutes < 2880 else f"{minutes // 1440} days ago"
-
-
-def ascii_line(text: str) -> str:
-    """Return the text as one line of printable ASCII: sd_notify's client encodes latin-1, systemd wants UTF-8."""
-    return "".join(character if " " <= character <= "~" else "?" for character in text)
 
 
 def _counts(findings: Sequence[Finding]) -> str:

@@ -11,6 +11,8 @@ import os
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from ipvsd.printable import as_json
+
 PATH = "run/ipvsd/history.jsonl"
 KEPT = 200
 _LONGEST = 2 * KEPT  # lines, before the file is made anew
@@ -52,7 +54,7 @@ def _write(path: str, flag: int, items: Iterable[dict[str, Any]]) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | flag, 0o644)
     try:
         os.fchmod(descriptor, 0o644)
-        os.write(descriptor, "".join(f"{json.dumps(item)}\n" for item in items).encode())
+        os.write(descriptor, "".join(f"{as_json(item)}\n" for item in items).encode())
     finally:
         os.close(descriptor)
 

@@ -11,14 +11,14 @@ import socket
 import sys
 from collections.abc import Mapping
 
-from ipvsd.health import ascii_line
+from ipvsd import printable, streams
 
 _LEVELS = {"debug": 7, "info": 6, "warning": 4, "error": 3}
 SOCKET = "/run/systemd/journal/socket"
 
 
 def log(level: str, text: str, fields: Mapping[str, str] = {}) -> None:
-    """Write a message of one or more lines; `level` is debug, info, warning or error.
+    """Write a message, whatever is in it, as one line; `level` is debug, info, warning or error.
 
     `fields` are for the journal alone: their names are of A-Z, 0-9 and _ (systemd.journal-fields(7)).
     """
@@ -27,10 +27,8 @@ def log(level: str, text: str, fields: Mapping[str, str] = {}) -> None:
     if fields and _is_journal() and _send(level, text, fields):
         return
     prefix = f"<{_LEVELS[level]}>" if _is_journal() else f"ipvsd: {'' if level == 'info' else level + ': '}"
-    lines = "".join(f"{prefix}{ascii_line(line)}\n" for line in text.splitlines())
     try:
-        sys.stderr.write(lines)
-        sys.stderr.flush()
+        streams.write(sys.stderr, f"{prefix}{printable.line(text)}\n")
     except OSError:
         pass  # nobody listens; the node is still to be kept right
 
@@ -38,7 +36,7 @@ def log(level: str, text: str, fields: Mapping[str, str] = {}) -> None:
 def _send(level: str, text: str, fields: Mapping[str, str]) -> bool:
     known = {"MESSAGE": text, "PRIORITY": str(_LEVELS[level]), "SYSLOG_IDENTIFIER": "ipvsd"}
     # One line each, or else the protocol would take the rest for more fields.
-    lines = "".join(f"{name}={ascii_line(value)}\n" for name, value in {**known, **fields}.items())
+    lines = "".join(f"{name}={printable.line(value)}\n" for name, value in {**known, **fields}.items())
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as opened:
             opened.sendto(lines.encode(), SOCKET)

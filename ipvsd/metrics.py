@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector, generate_late
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 
-from ipvsd import __version__, preflight
+from ipvsd import __version__, preflight, printable
 from ipvsd.health import required
 from ipvsd.model import SysctlVerdict
 from ipvsd.report import Histogram, Report, State
@@ -145,8 +145,9 @@ def _work(report: Report) -> Iterator[Metric]:
 
 def _gauge(name: str, text: str, values: Mapping[Any, float], labels: Optional[list[str]] = None) -> GaugeMetricFamily:
     family = GaugeMetricFamily(f"ipvsd_{name}", text, labels=labels or [])
-    for label, value in values.items():
-        family.add_metric((label,) if isinstance(label, str) else label, float(value))
+    shown = {_labels((label,) if isinstance(label, str) else label): value for label, value in values.items()}
+    for label, value in shown.items():
+        family.add_metric(label, float(value))
     return family
 
 
@@ -154,9 +155,15 @@ def _counter(
     name: str, text: str, items: Optional[list[str]], counts: Mapping[str, int], labels: list[str]
 ) -> CounterMetricFamily:
     family = CounterMetricFamily(f"ipvsd_{name}", text, labels=labels)
-    for item in items if items is not None else counts:
-        family.add_metric([item] if labels else [], counts.get(item, 0))
+    shown = {_labels((item,) if labels else ()): counts.get(item, 0) for item in (counts if items is None else items)}
+    for label, count in shown.items():
+        family.add_metric(label, count)
     return family
+
+
+def _labels(values: Iterable[str]) -> tuple[str, ...]:
+    """Return labels as they are shown; two series whose labels are shown alike are one, or the scrape would fail."""
+    return tuple(printable.line(value, printable.LABEL) for value in values)
 
 
 def _histogram(name: str, text: str, histogram: Histogram) -> HistogramMetricFamily:

@@ -9,7 +9,7 @@ from typing import Optional
 
 from sdnotify import SystemdNotifier
 
-from ipvsd.health import ascii_line
+from ipvsd.printable import ascii_line
 
 
 class Notifier:
@@ -19,6 +19,8 @@ class Notifier:
         self._notifier = SystemdNotifier()
         self._status = ""
         self._fed_at = -math.inf
+
+    # The client encodes latin-1, and systemd wants UTF-8: ASCII is both.
 
     def ready(self, status: str) -> None:
         """Say that the start, or a reload, has ended."""

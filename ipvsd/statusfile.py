@@ -7,6 +7,8 @@ import json
 import os
 from typing import Any, Optional
 
+from ipvsd.printable import as_json
+
 PATH = "run/ipvsd/status.json"
 
 
@@ -16,7 +18,7 @@ def write(root: str, document: dict[str, Any]) -> None:
     beside = f"{path}.new"
     with open(beside, "w", encoding="utf-8") as file:
         os.fchmod(file.fileno(), 0o644)
-        json.dump(document, file)
+        file.write(as_json(document))
     os.replace(beside, path)
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import http.server
-import json
 import os
 import selectors
 import socket
@@ -20,7 +19,7 @@ import traceback
 from collections.abc import Sequence
 from typing import Any, Callable, Optional
 
-from ipvsd import capabilities, metrics, present
+from ipvsd import capabilities, metrics, present, printable
 from ipvsd.effective import address
 from ipvsd.journal import log
 from ipvsd.report import Report, SourceState, State
@@ -143,7 +142,8 @@ class _Server(socketserver.ThreadingMixIn, http.server.HTTPServer):
     def handle_error(self, request: object, client_address: object) -> None:  # noqa: ARG002 -- as above
         """A client that went away is no event; whatever else went wrong is ours."""
         if not isinstance(sys.exc_info()[1], OSError):
-            log("error", traceback.format_exc())
+            for line in traceback.format_exc().splitlines():
+                log("error", line)
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
@@ -162,7 +162,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             line = report.health.line if report else "not looked yet"
             self._send(200 if healthy else 503, "text/plain; charset=utf-8", f"{line}\n".encode())
         elif path == "/status":
-            body = json.dumps(report and present.document(report), indent=2).encode() + b"\n"
+            body = printable.as_json(report and present.document(report), indent=2).encode() + b"\n"
             self._send(200 if report else 503, "application/json", body)
         else:
             body = b"not found; there are /metrics, /healthz and /status\n"

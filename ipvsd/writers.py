@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Optional
 
 from ipvsd import cgroups
-from ipvsd.health import ascii_line
+from ipvsd.printable import line
 from ipvsd.report import Writer
 
 _LONGEST = 200  # of a command line that is kept
@@ -58,8 +58,8 @@ class Writers:
 
     def _named(self, pid: int, comm: str, where: str) -> Writer:
         words = self._text(f"{pid}/cmdline").rstrip("\0").split("\0") if pid else []
-        command = ascii_line(" ".join(words))[:_LONGEST]
-        return Writer(pid, ascii_line(comm), command, cgroups.unit(where), cgroups.container(where), cgroups.pod(where))
+        command = line(" ".join(words), _LONGEST)
+        return Writer(pid, line(comm), command, cgroups.unit(where), cgroups.container(where), cgroups.pod(where))
 
     def _group(self, identity: int) -> str:
         """Return the path of a control group by its id, which is its directory's inode number."""

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from ipvsd import document, effective, formats, sysctls
 from ipvsd.config import Config, ConfigError, parse
-from ipvsd.health import ascii_line
 from ipvsd.model import Exactly
 from ipvsd.rivals import Names, firewalld, modules, networkd, networkmanager, sysctl_d, tuned
 from ipvsd.rivals.survey import agrees
@@ -153,14 +152,6 @@ def test_the_files_of_neighbours(files: Mapping[str, str]) -> None:
         for setting in reader.settings(tree, names):
             assert "\n" not in f"{setting.origin}{setting.text}{setting.value}"
             assert agrees(setting, Exactly("1")) in (True, False, None)
-
-
-@given(st.text())
-def test_status_lines(text: str) -> None:
-    line = ascii_line(text)
-    assert len(line) == len(text)
-    assert line.isascii()
-    assert line.isprintable()
 
 
 @pytest.mark.parametrize(

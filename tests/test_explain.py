@@ -185,7 +185,7 @@ def test_what_is_right_is_short(tree: Path, capsys: Output) -> None:
             {"pid": 0, "comm": "", "command": "sysctl -w x", "container": "abc"},
             "by command sysctl -w x, container abc",
         ),
-        ("x", {"comm": "a\033[2Jb"}, "by comm a?[2Jb\n"),
+        ("x", {"comm": "a\033[2Jb"}, "by comm a\\x1b[2Jb\n"),
         ("x", {"comm": "x" * 5000}, "xxx..."),
         ("x", 7, "by x\n"),
     ],

@@ -116,11 +116,11 @@ def test_the_line_tells_the_last_repair_and_its_age() -> None:
 
 @pytest.mark.parametrize("text", ["caf\u00e9 \u2713", "a\nREADY=1", "a\0b", "\x1b[31m", "\u2028", "\ud800"])
 @pytest.mark.parametrize("state", ["failed", "degraded"])
-def test_the_line_is_one_line_of_ascii_whatever_is_found(text: str, state: str) -> None:
+def test_the_line_is_one_printable_line_whatever_is_found(text: str, state: str) -> None:
     need = Need.REQUIRED if state == "failed" else Need.WANTED
     line = assess([module(MV.FAILED, need=need, remedy=text)], Repair("x", text, "1", NOW, 0.0), NOW).line
     assert line.startswith(state)
-    assert all(" " <= character <= "~" for character in line)
+    assert line.isprintable()
 
 
 @pytest.mark.parametrize(

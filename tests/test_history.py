@@ -204,7 +204,6 @@ KEYS = st.sampled_from(["time", "name", "found", "wanted", "who", "seconds", "wr
 
 
 @given(st.dictionaries(KEYS, VALUES))
-def test_whatever_another_version_wrote_is_printed_as_lines_of_ascii(repair: dict[str, Any]) -> None:
+def test_whatever_another_version_wrote_is_printed_as_printable_lines(repair: dict[str, Any]) -> None:
     for line in command._lines(repair):
-        assert line.isascii()
         assert line.isprintable()

@@ -72,14 +72,14 @@ def test_no_value_can_be_more_than_a_value(journald: socket.socket, value: str) 
     assert set(entry) == {"MESSAGE", "PRIORITY", "SYSLOG_IDENTIFIER", "OBJECT_CMDLINE"}
     assert entry["PRIORITY"] == "6"
     assert entry["MESSAGE"] == entry["OBJECT_CMDLINE"]
-    assert (len(entry["MESSAGE"]), entry["MESSAGE"].isascii()) == (len(value), True)
+    assert entry["MESSAGE"].isprintable()
 
 
 def test_a_line_without_fields_goes_to_standard_error(
     journald: socket.socket, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    log("warning", "one\ntwo")
-    assert capfd.readouterr().err == "<4>one\n<4>two\n"
+    log("warning", "one\n<0>two")
+    assert capfd.readouterr().err == "<4>one\\n<0>two\n"
     assert silent(journald)
 
 

@@ -14,25 +14,25 @@ PACKAGE = Path(__file__).parent.parent / "ipvsd"
 
 # One list, the lowest first. A module may import what stands before it.
 LADDER = """
-    model report globs formats sysctls procsys profiles backends vocabulary spelling values modprobe_d moduleindex
-    install_command modprobe kconfig
+    printable model report globs formats sysctls procsys profiles backends vocabulary spelling values modprobe_d
+    moduleindex install_command modprobe kconfig
     formernames packages remedies verdicts planner restraint contention groups health cgroups assembly hook evidence
     lookalikes document foreign settings config effective configfiles desire
-    wake rooted compression moduletree iptables kmod obstacles host advertisements bpf capabilities hugepages writers
-    reconcile tally table journal configured narrate reflex
+    wake streams rooted compression moduletree iptables kmod obstacles host advertisements bpf capabilities hugepages
+    writers reconcile tally table journal configured narrate reflex
     watch watch.inotify watch.sysctls watch.uevents watch.units watch.ring
     watch.allowed watch.writes watch.files ipvs
     rivals defaults rivals.ini rivals.tree rivals.sysctl_d rivals.tuned rivals.networkd rivals.firewalld
     rivals.networkmanager rivals.modules rivals.modules_load rivals.ufw
     rivals.survey situation bootloader bootmodules nextboot persist preflight notices
-    present history books statusfile subjects explain metrics web notify daemon
+    present history books statusfile subjects explain metrics web notify daemon output
     commands commands.text commands.check commands.plan commands.apply commands.status
     commands.preflight commands.profile commands.config commands.explain commands.history arguments cli __main__
 """.split()
 
 PURE = """
-    model report globs formats sysctls procsys profiles backends vocabulary spelling values modprobe_d moduleindex
-    install_command modprobe kconfig
+    printable model report globs formats sysctls procsys profiles backends vocabulary spelling values modprobe_d
+    moduleindex install_command modprobe kconfig
     formernames packages remedies verdicts planner restraint contention
     groups health cgroups assembly hook evidence
     lookalikes rivals rivals.ini defaults
@@ -48,6 +48,8 @@ ALLOWED_IN_PURE = {
     "fnmatch",
     "functools",
     "itertools",
+    "json",
+    "math",
     "re",
     "shlex",
     "struct",
@@ -123,6 +125,34 @@ def test_no_other_library_is_used() -> None:
     used = {found.partition(".")[0] for module in LADDER for found in imports(module)} - {"ipvsd"}
     installed = {name for name in used if "-packages" in str(getattr(importlib.util.find_spec(name), "origin", ""))}
     assert installed == set(THIRD_PARTY)
+
+
+def names(module: str) -> set[str]:
+    """Return the names, with one dot or none, that a module uses."""
+    tree = list(ast.walk(ast.parse(MODULES[module].read_text())))
+    plain = {node.id for node in tree if isinstance(node, ast.Name)}
+    dotted = {
+        f"{node.value.id}.{node.attr}"
+        for node in tree
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)
+    }
+    return plain | dotted
+
+
+@pytest.mark.parametrize(
+    ("forbidden", "allowed"),
+    [
+        # What is printed is made printable, and cannot change an exit code.
+        ("print", {"ipvs"}),  # a child's answer to its parent
+        ("sys.stdout", {"output"}),
+        ("sys.stderr", {"output", "journal"}),
+        # JSON for others is valid, whatever is in it; these are for ipvsd itself.
+        ("json.dump", set[str]()),
+        ("json.dumps", {"printable", "ipvs", "configfiles", "effective", "commands.config"}),
+    ],
+)
+def test_there_is_one_place_to_print(forbidden: str, allowed: set[str]) -> None:
+    assert {module for module in LADDER if forbidden in names(module)} == allowed
 
 
 @pytest.mark.parametrize("path", ["__init__.py", "commands/__init__.py"])

@@ -159,3 +159,11 @@ def test_a_name_can_not_break_out_of_its_label() -> None:
     made = report(module(name='a"} 1\nevil'))
     assert all("\nevil" not in line for line in samples(made))
     assert not [line for line in samples(made) if line.startswith("evil")]
+
+
+def test_whatever_a_name_is_the_scrape_is_text_in_which_no_series_stands_twice() -> None:
+    names = ["a\x1b[31m", "\udcff", r"\xff", "\ud800", "b" * 5000, "b" * 6000, "c\u2028d"]
+    found = samples(report(*(module(name=name) for name in names)))
+    loaded = [line for line in found if line.startswith("ipvsd_module_loaded{")]
+    assert len(loaded) == len(set(loaded)) == len(names) - 2
+    assert all(line.isprintable() and len(line) < 1000 for line in found)

@@ -86,14 +86,15 @@ def test_where_version_2_is_not_mounted_nothing_is_searched(tmp_path: Path) -> N
 
 def test_a_long_command_line_is_cut(tmp_path: Path, writers: Writers) -> None:
     process(tmp_path, 42, "sh", b"sh\0-c\0" + b"x" * 100_000)
-    assert writers.writer(42, "sh", 1).command == "sh -c " + "x" * 194
+    assert writers.writer(42, "sh", 1).command == "sh -c " + "x" * 191 + "..."
 
 
 @pytest.mark.parametrize("command", [b"a\nb\x1b[31m\0c", b"\xff\xfe\0\0\0", b"\0\0\0", b"", "caf\u00e9\0".encode()])
-def test_whatever_a_process_calls_itself_is_one_line_of_ascii(tmp_path: Path, writers: Writers, command: bytes) -> None:
+def test_whatever_a_process_calls_itself_is_one_printable_line(
+    tmp_path: Path, writers: Writers, command: bytes
+) -> None:
     process(tmp_path, 42, "x", command)
     writer = writers.writer(42, "x\n\x1b[2J\u00e9", 1)
-    assert (writer.comm + writer.command).isascii()
     assert (writer.comm + writer.command).isprintable()
 
 

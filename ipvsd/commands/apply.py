@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, Optional
@@ -17,6 +15,7 @@ from ipvsd.daemon import UNSETTLED
 from ipvsd.health import required
 from ipvsd.host import Host, LinuxHost
 from ipvsd.model import Action, Finding, ModuleFinding, SysctlFinding
+from ipvsd.output import complain, say, say_json
 from ipvsd.reconcile import Reconciled, look, reconcile
 from ipvsd.report import InstalledKernel, Judged
 from ipvsd.situation import judged
@@ -33,23 +32,20 @@ def run(root: str, only: str | None, output: str, keep: bool) -> int:
     if root != "/":
         if keep:
             return _persist_image(root, only, output)
-        print(
+        complain(
             "ipvsd: cannot apply below another root: modules and sysctls are the running kernel's "
-            "(for an image: --persist)",
-            file=sys.stderr,
+            "(for an image: --persist)"
         )
         return EX_USAGE
     host, config = LinuxHost(root), configfiles.load(root, only)
     if os.geteuid() != 0 and (keep or look(host, config)[1].actions):
-        print(
-            "ipvsd: cannot change the kernel: not root (run it with sudo; 'ipvsd plan' needs no root)", file=sys.stderr
-        )
+        complain("ipvsd: cannot change the kernel: not root (run it with sudo; 'ipvsd plan' needs no root)")
         return EX_NOPERM
     done, proved = settle(host, config)
     kept = _persist(root, config, persist.files(config, done.kernel, done.after), done) if keep else None
     report = make_report(root, config, done.kernel, done.after)
     if output == "text" and proved:
-        print("\n".join([*map(str, proved), ""]))
+        say(*map(str, proved), "")
     actions = {"actions": [{"name": action.name, "action": str(action)} for action in proved]}
     show({**present.document(report), **actions, **(_document(kept) if kept else {})}, output)
     return 1 if report.health.exit_code or (kept and not kept.good) else 0
@@ -90,7 +86,7 @@ def _persist_image(root: str, only: str | None, output: str) -> int:
     """Write the files into an image, for the kernel that it will boot."""
     config, known = configfiles.load(root, only), preflight.releases(root)
     if not known:
-        print(f"ipvsd: cannot persist below {root}: there is no kernel in its /lib/modules", file=sys.stderr)
+        complain(f"ipvsd: cannot persist below {root}: there is no kernel in its /lib/modules")
         return 1
     release = preflight.to_boot(root)
     # Nothing tells how many CPUs an image will have: what is enough for any number is right for each.
@@ -99,9 +95,9 @@ def _persist_image(root: str, only: str | None, output: str) -> int:
     kept = _persist(root, config, persist.files(config, kernel, plan))
     for finding in preflight.problems(InstalledKernel(release, running=False, next=True, modules=plan.modules)):
         if not required(finding):  # the others were told as what the next boot will lack
-            print(f"! {finding.name} {finding.verdict.value} in kernel {release}: {finding.remedy}", file=sys.stderr)
+            complain(f"! {finding.name} {finding.verdict.value} in kernel {release}: {finding.remedy}")
     if output == "json":
-        print(json.dumps(_document(kept), indent=2))
+        say_json(_document(kept))
     return 0 if kept.good else 1
 
 
@@ -118,7 +114,7 @@ def _persist(root: str, config: Config, texts: Mapping[str, str], done: Optional
         written = persist.write(root, texts)
     except OSError as error:
         kept = Persisted(release, error=f"cannot persist: {error.strerror}: {error.filename}")
-        print(f"ipvsd: {kept.error}", file=sys.stderr)
+        complain(f"ipvsd: {kept.error}")
         return kept
     if done is not None and release in ("", done.kernel.release):
         kernel, plan = done.kernel, done.after
@@ -127,8 +123,7 @@ def _persist(root: str, config: Config, texts: Mapping[str, str], done: Optional
     boot = nextboot.predict(root, kernel, nextboot.names_of(plan))
     left = [found for found in nextboot.wrong(nextboot.without(boot, plan, kernel, root)) if required(found)]
     kept = Persisted(kernel.release, written, "", tuple(left), tuple(nextboot.notes(boot)))
-    for line in _lines(kept):
-        print(line, file=sys.stderr)
+    complain(*_lines(kept))
     return kept
 
 

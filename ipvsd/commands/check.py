@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import sys
 import time
-from typing import Optional
+from typing import Any, Optional
 
-from ipvsd import advertisements, configfiles, nextboot, preflight, present, remedies, statusfile
+from ipvsd import advertisements, configfiles, nextboot, preflight, present, printable, remedies, statusfile
 from ipvsd.commands import text
 from ipvsd.config import Config
 from ipvsd.groups import collapsed
@@ -16,6 +14,7 @@ from ipvsd.host import LinuxHost
 from ipvsd.ipvs import ask
 from ipvsd.model import Kernel, Plan, SysctlFinding, SysctlVerdict
 from ipvsd.narrate import told
+from ipvsd.output import complain, say, say_json
 from ipvsd.profiles import notes
 from ipvsd.reconcile import look
 from ipvsd.report import Ipvs, Judged, Report
@@ -48,7 +47,7 @@ def first_boot(root: str, config: Config) -> Optional[preflight.FirstBoot]:
     found = preflight.first_boot(root, config)
     if found is None:
         said = f"ipvsd: cannot judge {root}: no kernel runs there, and there is none in its /lib/modules"
-        print(f"{said} (install one into the image)", file=sys.stderr)
+        complain(f"{said} (install one into the image)")
     return found
 
 
@@ -89,19 +88,16 @@ def fitted(plan: Plan, root: str) -> Plan:
     return remedies.fitted(plan, root, daemon=root == "/" and statusfile.read(root) is not None)
 
 
-def show(document: dict[str, object], output: str) -> None:
+def show(document: dict[str, Any], output: str) -> None:
     """Print a status document."""
     if output == "json":
-        print(json.dumps(document, indent=2))
+        say_json(document)
         return
-    print(
-        "\n".join(
-            [
-                *text.situation(document),
-                *text.summary(document),
-                text.ipvs(document),
-                *text.notes(document),
-                *text.findings(document),
-            ]
-        )
+    document = printable.fields(document)
+    say(
+        *text.situation(document),
+        *text.summary(document),
+        text.ipvs(document),
+        *text.notes(document),
+        *text.findings(document),
     )

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator
 from typing import Any
 
 from ipvsd import configfiles
 from ipvsd.config import Config, ConfigError, parse
 from ipvsd.effective import as_mapping, fingerprint
+from ipvsd.output import complain, say, say_json
 
 EX_CONFIG = 78
 
@@ -22,10 +22,9 @@ def show(root: str, only: str | None, output: str) -> int:
     if output == "json":
         names = [name for name, _ in files]
         shown = {"files": names, "hash": fingerprint(config), "values": values, "origins": _origins(config)}
-        print(json.dumps(shown, indent=2))
+        say_json(shown)
         return 0
-    print(f"# hash {fingerprint(config)}")
-    print("\n".join(_lines(config, values)))
+    say(f"# hash {fingerprint(config)}", *_lines(config, values))
     return 0
 
 
@@ -40,13 +39,13 @@ def validate(root: str, only: str | None, output: str) -> int:
         if output != "json":
             raise
         errors = list(error.errors)
-        print("\n".join(errors), file=sys.stderr)
-        print(json.dumps({"valid": False, "files": names, "error": errors[0], "errors": errors}, indent=2))
+        complain(*errors)
+        say_json({"valid": False, "files": names, "error": errors[0], "errors": errors})
         return EX_CONFIG
     if output == "json":
-        print(json.dumps({"valid": True, "files": names, "errors": []}, indent=2))
+        say_json({"valid": True, "files": names, "errors": []})
     else:
-        print(f"good: {', '.join(names) or 'no file, the defaults'}")
+        say(f"good: {', '.join(names) or 'no file, the defaults'}")
     return 0
 
 

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Optional
 
-from ipvsd import configfiles, present
+from ipvsd import configfiles, present, printable
 from ipvsd.commands import text
 from ipvsd.explain import Explanation, NoKernelError, explain
+from ipvsd.output import complain, say, say_json
 from ipvsd.rivals import WHEN, Effect, Setting
 from ipvsd.settings import shown
 from ipvsd.subjects import Kind, NoNameError
 
 EX_CANNOT_TELL = 2
 EX_USAGE = 64
-_LONGEST = 400  # characters of one text
 _WRITERS = ("pid", "comm", "command", "unit", "container", "pod")
 
 
@@ -25,13 +23,16 @@ def run(root: str, only: Optional[str], output: str, name: str) -> int:
     try:
         found = explain(root, configfiles.load(root, only), name)
     except NoNameError as error:
-        print(f"ipvsd: cannot explain {shown(name)}: it {error}", file=sys.stderr)
+        complain(f"ipvsd: cannot explain {shown(name)}: it {error}")
         return EX_USAGE
     except NoKernelError as error:
-        print(f"ipvsd: cannot judge {root}: {error} (install one into the image)", file=sys.stderr)
+        complain(f"ipvsd: cannot judge {root}: {error} (install one into the image)")
         return EX_CANNOT_TELL
     document = _document(found)
-    print(json.dumps(document, indent=2) if output == "json" else "\n".join(_lines(_printable(document))))
+    if output == "json":
+        say_json(document)
+    else:
+        say(*_lines(printable.fields(document)))
     return found.exit_code
 
 
@@ -189,13 +190,3 @@ def _judged(item: Mapping[str, Any], concerns: bool) -> tuple[str, str, str]:
     if item["effect"] != Effect.SETS.value:
         return ("+", "32", does) if item["agrees"] else ("!", "31", does)
     return ("+", "32", "wins; as wanted") if item["agrees"] else ("!", "31", "wins; not as wanted")
-
-
-def _printable(value: Any) -> Any:
-    """Return a document in which no text from a file can move the cursor of a terminal, or fill it."""
-    if isinstance(value, str):
-        shown = "".join(character if character.isprintable() else "?" for character in value)
-        return shown if len(shown) <= _LONGEST else f"{shown[:_LONGEST]}..."
-    if isinstance(value, dict):
-        return {key: _printable(item) for key, item in value.items()}
-    return [_printable(item) for item in value] if isinstance(value, list) else value

@@ -2,31 +2,30 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ipvsd import history
+from ipvsd import history, printable
 from ipvsd.commands import text
-from ipvsd.health import ascii_line
+from ipvsd.output import say, say_json
 
 
 def run(root: str, output: str, number: int) -> int:
     """Exit 0: no repair is no fault."""
     repairs = history.read(root)[-number:]
     if output == "json":
-        print(json.dumps(repairs, indent=2))
+        say_json(repairs)
     else:
-        print("\n".join(line for repair in repairs for line in _lines(repair)) or "nothing was repaired since the boot")
+        say(*[line for repair in repairs for line in _lines(repair)] or ["nothing was repaired since the boot"])
     return 0
 
 
 def _lines(repair: Mapping[str, Any]) -> Iterator[str]:
     # A file in /run: another version may have written it.
-    said = {key: ascii_line(str(repair.get(key, "?"))) for key in ("time", "name", "found", "wanted", "who")}
+    said = {key: printable.line(str(repair.get(key, "?"))) for key in ("time", "name", "found", "wanted", "who")}
     seconds = repair.get("seconds")
     took = f" in {seconds * 1000:.1f} ms" if isinstance(seconds, float) else ""
     yield from text.indented("{time}  {name}: {found} -> {wanted}".format(**said) + took, 0, 6)
     writer = repair.get("writer")
-    command = ascii_line(str(writer.get("command") or "")) if isinstance(writer, dict) else ""
+    command = printable.line(str(writer.get("command") or "")) if isinstance(writer, dict) else ""
     yield from text.indented(f"by {said['who']}{f': {command}' if command else ''}", 6, 10)

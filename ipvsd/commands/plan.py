@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from typing import Optional
 
@@ -12,6 +11,7 @@ from ipvsd.commands.check import EX_CANNOT_TELL, first_boot, fitted
 from ipvsd.health import required
 from ipvsd.host import LinuxHost
 from ipvsd.model import Action, LoadModule, Plan, SysctlFinding
+from ipvsd.output import say, say_json
 from ipvsd.planner import leading
 from ipvsd.reconcile import look
 from ipvsd.report import Judged
@@ -37,11 +37,11 @@ def run(root: str, only: str | None, output: str, exit_code: bool) -> int:
     later = _later(plan)
     if output == "json":
         actions = [_values(action, plan) for action in leading(plan.actions)]
-        print(json.dumps([*actions, *(_later_values(finding) for finding in later)], indent=2))
+        say_json([*actions, *(_later_values(finding) for finding in later)])
     else:
-        print("\n".join([*head, *(list(_lines(plan, later)) or ["nothing to do"])]))
+        say(*head, *(list(_lines(plan, later)) or ["nothing to do"]))
         for note in advertisements.notes(host, plan):
-            print("\n".join(text.folded(f"note: {note}", "33")))
+            say(*text.folded(f"note: {note}", "33"))
     open_work = plan.actions or any(required(finding) and not finding.right for finding in plan.findings)
     return 1 if exit_code and open_work else 0
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Iterator, Sequence
 from typing import Any, Optional
 
 from ipvsd import configfiles, preflight, present
 from ipvsd.commands import text
 from ipvsd.health import listed
+from ipvsd.output import complain, say, say_json
 from ipvsd.profiles import notes
 from ipvsd.report import InstalledKernel
 
@@ -28,11 +27,11 @@ def run(root: str, only: Optional[str], output: str, kernel: Optional[str], brie
             "notes": [*notes(config.profiles, config.kube_proxy), *_failing(root, kernels)],
             **({} if kernels else {"error": complaint, "errors": [complaint]}),
         }
-        print(json.dumps(document, indent=2))
+        say_json(document)
     elif kernels:
-        print("\n".join(line for item in kernels for line in _lines(item, brief, root)))
+        say(*(line for item in kernels for line in _lines(item, brief, root)))
     if not kernels:
-        print(f"ipvsd: {complaint}", file=sys.stderr)
+        complain(f"ipvsd: {complaint}")
         return 2
     return 0 if all(map(preflight.ready, kernels)) else 1
 

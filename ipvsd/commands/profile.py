@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Iterator
 from typing import Any
 
 from ipvsd.commands import text
 from ipvsd.model import Need
+from ipvsd.output import complain, say, say_json
 from ipvsd.profiles import PROFILES, SCHEDULER_WHY, Alternatives, ModuleEntry, Profile, SysctlEntry
 
 EX_USAGE = 64
@@ -19,10 +18,10 @@ def listed(output: str) -> int:
     """Print every profile with its purpose."""
     purposes = {**{name: profile.purpose for name, profile in PROFILES.items()}, "none": NONE}
     if output == "json":
-        print(json.dumps(purposes, indent=2))
+        say_json(purposes)
     else:
         width = max(map(len, purposes))
-        print("\n".join(f"{name:{width}}  {purpose}" for name, purpose in purposes.items()))
+        say(*(f"{name:{width}}  {purpose}" for name, purpose in purposes.items()))
     return 0
 
 
@@ -31,12 +30,12 @@ def show(name: str, output: str) -> int:
     profile = Profile(NONE, ()) if name == "none" else PROFILES.get(name)
     if profile is None:
         known = ", ".join([*PROFILES, "none"])
-        print(f"ipvsd: cannot show profile {name}: there is none (known: {known})", file=sys.stderr)
+        complain(f"ipvsd: cannot show profile {name}: there is none (known: {known})")
         return EX_USAGE
     if output == "json":
-        print(json.dumps(_values(name, profile), indent=2))
+        say_json(_values(name, profile))
     else:
-        print("\n".join(_lines(name, profile)))
+        say(*_lines(name, profile))
     return 0
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ipvsd import statusfile
+from ipvsd import printable, statusfile
 from ipvsd.commands import text
+from ipvsd.output import complain, say, say_json
 
 _CODES = {"ready": 0, "degraded": 0, "failed": 1}
 
@@ -19,7 +18,7 @@ def run(root: str, output: str) -> int:
     document = statusfile.read(root)
     if document is None:
         how = "run: systemctl start ipvsd" if root == "/" else f"no daemon runs below {root}; see 'ipvsd check'"
-        print(f"ipvsd: cannot read the daemon's status: there is none ({how})", file=sys.stderr)
+        complain(f"ipvsd: cannot read the daemon's status: there is none ({how})")
         return 2
     try:
         age = time.clock_gettime(time.CLOCK_BOOTTIME) - document["boottime"]
@@ -29,19 +28,19 @@ def run(root: str, output: str) -> int:
         complaint = f"the daemon last looked {age:.0f} s ago{how}"
         if output == "json":
             errors = {"error": complaint, "errors": [complaint]} if old else {}
-            print(json.dumps({**document, "age": round(age, 3), **errors}, indent=2))
+            say_json({**document, "age": round(age, 3), **errors})
         else:
-            print(_text(document, age))
+            say(*_lines(printable.fields(document), age))
     except (KeyError, TypeError) as error:
-        print(f"ipvsd: cannot read the daemon's status: it lacks {error} (another version wrote it)", file=sys.stderr)
+        complain(f"ipvsd: cannot read the daemon's status: it lacks {error} (another version wrote it)")
         return 2
     if old:
-        print(f"ipvsd: {complaint}", file=sys.stderr)
+        complain(f"ipvsd: {complaint}")
     return code
 
 
-def _text(document: Mapping[str, Any], age: float) -> str:
-    return "\n".join([*text.summary(document), *_about(document, age), *text.findings(document), *_repairs(document)])
+def _lines(document: Mapping[str, Any], age: float) -> list[str]:
+    return [*text.summary(document), *_about(document, age), *text.findings(document), *_repairs(document)]
 
 
 def _about(document: Mapping[str, Any], age: float) -> Iterator[str]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import sys
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
+from ipvsd import output, printable
 from ipvsd.model import ModuleFinding, SysctlFinding
 from ipvsd.report import Judged
 
@@ -19,9 +19,9 @@ _COLOURS = {"ready": "32", "degraded": "33", "failed": "31"}
 
 def colour(text: str, code: str) -> str:
     """Return the text in a colour, on a terminal that is not told otherwise (https://no-color.org)."""
-    if not sys.stdout.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+    if not output.is_terminal() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
         return text
-    return f"\033[{code}m{text}\033[0m"
+    return output.coloured(text, code)
 
 
 def situation(document: Mapping[str, Any]) -> Iterator[str]:
@@ -47,7 +47,7 @@ def notes(document: Mapping[str, Any]) -> Iterator[str]:
 def indented(line: str, first: int, others: int) -> list[str]:
     """Return a line as several within the width, indented by these numbers of blanks."""
     return textwrap.wrap(
-        line,
+        printable.line(line, printable.WHOLE),
         WIDTH,
         initial_indent=" " * first,
         subsequent_indent=" " * others,

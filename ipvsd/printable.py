@@ -1,0 +1,76 @@
+r"""Texts made fit for terminals, the log, systemd, metrics and JSON: printable, on one line where one is due, bounded.
+
+Values of sysctls, lines of modprobe.d, names of files, interfaces, processes and kernels are bytes of others.
+Shown as they are they could move a terminal's cursor, forge a line, or make a document that nobody can read.
+What cannot be printed becomes an escape as in Python and C: `\n`, `\x1b`, `\u202e`; a byte that is not UTF-8
+(which Python holds as a lone surrogate, PEP 383) becomes `\xff`. A backslash stays as it is.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any, Callable, Optional
+
+# Characters at most: of a label; of a line of the log, or a text of a report; of a printed line, or a text in JSON.
+LABEL = 400
+LINE = 2_000
+WHOLE = 10_000
+
+_DEEPEST = 32  # levels of a document; ours have five
+
+
+def line(text: str, most: int = LINE) -> str:
+    """Return a text as one line of printable characters, `most` at most; one that is so already stays as it is."""
+    return text if text.isprintable() and len(text) <= most else _cut("".join(map(_escaped, text[: most + 1])), most)
+
+
+def ascii_line(text: str, most: int = LINE) -> str:
+    """Return the same in ASCII alone."""
+    return _cut(line(text, most).encode("ascii", "backslashreplace").decode(), most)
+
+
+def fields(document: Any, most: int = LINE) -> Any:
+    """Return a document of JSON with each of its texts as such a line."""
+    return _each(document, lambda text: line(text, most))
+
+
+def as_json(document: Any, indent: Optional[int] = None) -> str:
+    r"""Return a document as JSON in ASCII that every reader takes, even where it came from a damaged file.
+
+    Its texts keep every character, as JSON's escapes, but for lone surrogates: those become escapes as above
+    (`"\\xff"`). A text has WHOLE characters at most. A number that JSON does not have is null, and so is what
+    is nested too deeply.
+    """
+    return json.dumps(_each(document, _encodable), indent=indent, allow_nan=False)
+
+
+def _escaped(character: str) -> str:
+    if character.isprintable():
+        return character
+    if "\udc80" <= character <= "\udcff":
+        return f"\\x{ord(character) - 0xDC00:02x}"
+    return character.encode("unicode_escape").decode()
+
+
+def _encodable(text: str) -> str:
+    if not text.isascii():
+        text = "".join(_escaped(item) if "\ud800" <= item <= "\udfff" else item for item in text[: WHOLE + 1])
+    return _cut(text, WHOLE)
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
+def _each(value: Any, change: Callable[[str], str], depth: int = 0) -> Any:
+    """Return a document with each text changed, and without what JSON does not have."""
+    if isinstance(value, str):
+        return change(value)
+    if isinstance(value, (dict, list, tuple)):
+        if depth >= _DEEPEST:
+            return None
+        if isinstance(value, dict):
+            return {change(str(key)): _each(item, change, depth + 1) for key, item in value.items()}
+        return [_each(item, change, depth + 1) for item in value]
+    return value if not isinstance(value, float) or math.isfinite(value) else None

@@ -1,0 +1,192 @@
+"""Exit codes of the commands, as processes, whatever becomes of their output."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import IO, NamedTuple, Union
+
+import pytest
+
+from ipvsd import statusfile
+from ipvsd.model import SysctlVerdict
+from ipvsd.present import document
+from ipvsd.report import State
+from tests.samples import report, sysctl
+from tests.trees import make_tree, put, put_sysctl
+
+F_SETPIPE_SZ = 1031  # fcntl has it since Python 3.10
+REPOSITORY = Path(__file__).parent.parent
+FULL = "ipvsd: cannot write to standard output: No space left on device\n"
+
+# The commands with the codes that their verdicts have on the tree below, and what usually stands on standard output.
+COMMANDS = [
+    ("check", 1),
+    ("plan --exit-code", 1),
+    ("apply --persist", 1),
+    ("preflight --kernel 1.2.3 --output json", 2),
+    ("status", 1),
+    ("explain ip_forward", 1),
+    ("history", 0),
+    ("profile list", 0),
+    ("profile show kube-proxy-ipvs", 0),
+    ("config show", 0),
+    ("config validate /nowhere.yaml", 78),
+    ("run --config /nowhere.yaml", 78),
+    ("frobnicate", 64),
+    ("--help", 0),
+    ("--version", 0),
+]
+
+
+class Ended(NamedTuple):
+    code: int
+    out: str = ""
+    err: str = ""
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A node on which something is wrong now, and will be after its next boot."""
+    tree = make_tree(tmp_path_factory.mktemp("node"))
+    put_sysctl(tree, "net.ipv4.ip_forward", "0")
+    put(tree, "etc/sysctl.d/99-other.conf", "net.ipv4.ip_forward = 0\n")
+    ended(start(words("apply --persist", tree)))
+    statusfile.write(str(tree), {**document(report(sysctl(SysctlVerdict.WRONG), state=State.FAILED)), "boottime": 1e9})
+    return tree
+
+
+def rooted(line: str, tree: Path) -> str:
+    with_root = line.split(maxsplit=1)[0] not in ("profile", "frobnicate", "--help", "--version")
+    return f"{line} --root {tree}" if with_root else line
+
+
+def words(line: str, tree: Path) -> list[str]:
+    return [sys.executable, "-m", "ipvsd", *rooted(line, tree).split()]
+
+
+def start(
+    command: Sequence[str],
+    streams: str = "",
+    out: Union[int, IO[bytes]] = subprocess.PIPE,
+) -> subprocess.Popen[bytes]:
+    """Start a command as a shell does with such redirections."""
+    shell = ["/bin/sh", "-c", f'exec "$@" {streams}', "sh", *command]
+    environment = {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8"}
+    # A test run in the background of a script would hand on that it ignores SIGINT.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return subprocess.Popen(shell, cwd=REPOSITORY, stdout=out, stderr=subprocess.PIPE, env=environment)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def ended(process: subprocess.Popen[bytes]) -> Ended:
+    out, err = process.communicate(timeout=60)
+    return Ended(process.returncode, (out or b"").decode(), err.decode())
+
+
+@contextlib.contextmanager
+def pipe() -> Iterator[tuple[int, int]]:
+    ends = list(os.pipe())
+    try:
+        yield ends[0], ends[1]
+    finally:
+        for end in ends:
+            with contextlib.suppress(OSError):
+                os.close(end)
+
+
+def expected(code: int, usual: Sequence[object]) -> dict[str, Sequence[object]]:
+    """Return how a command with this exit code has to end, by how it ends usually."""
+    _, out, err = usual
+    return {
+        "usual": [code, out, err],
+        "| true": [code, "", err],
+        ">&-": [code, "", err],
+        "2>&-": [code, out, ""],
+        ">&- 2>&-": [code, "", ""],
+        ">/dev/full": [74, "", f"{FULL}{err}"] if out else [code, "", err],
+        "2>/dev/full": [code, out, ""],
+        "SIGINT": [-signal.SIGINT, "", ""] if out else [code, "", err],
+    }
+
+
+def test_whatever_becomes_of_the_output_of_any_command_the_exit_code_holds(tree: Path) -> None:
+    lines = {rooted(line, tree): code for line, code in COMMANDS}
+    found = json.loads(ended(start([sys.executable, "-m", "tests.endings", *lines])).out)
+    for line, code in lines.items():
+        assert found[line] == expected(code, found[line]["usual"]), line
+
+
+# The same from a real start to a real end.
+@pytest.mark.parametrize(
+    ("streams", "ending"),
+    [
+        ("| true", Ended(0, "", "1\n")),
+        ("| head -1", Ended(0, "failed: net.ipv4.ip_forward wrong: ", "1\n")),
+        (">&-", Ended(0, "", "1\n")),
+        ("2>&-", Ended(0, "failed: net.ipv4.ip_forward wrong: ", "1\n")),
+        (">/dev/full", Ended(0, "", f"{FULL}74\n")),
+        ("2>&- >/dev/full", Ended(0, "", "74\n")),
+    ],
+)
+def test_a_shell_sees_the_exit_code_of_check(tree: Path, streams: str, ending: Ended) -> None:
+    check, pipe = " ".join(words("check", tree)), streams if streams.startswith("|") else ""
+    done = ended(start(["/bin/sh", "-c", f"{{ {check} {'' if pipe else streams}; echo $? >&2; }} {pipe}"]))
+    assert (done.code, done.err) == (ending.code, ending.err)
+    assert done.out.startswith(ending.out)
+
+
+def test_a_stream_that_is_not_open_for_writing_is_told(tree: Path) -> None:
+    told = "ipvsd: cannot write to standard output: Bad file descriptor\n"
+    assert ended(start(words("check", tree), "1</dev/null")) == Ended(74, "", told)
+
+
+def test_a_shell_sees_that_a_command_was_interrupted_before_it_had_anything_to_print() -> None:
+    code = "from ipvsd import output, cli; import signal; output.run(lambda: signal.raise_signal(signal.SIGINT))"
+    assert ended(start([sys.executable, "-c", code])) == Ended(-signal.SIGINT)
+
+
+def test_all_is_printed_into_a_pipe_that_does_not_block(tree: Path) -> None:
+    command = words("profile show kube-proxy-ipvs --output json", tree)
+    usual = ended(start(command)).out
+    assert len(usual) > 8192
+    with pipe() as (read, write):
+        fcntl.fcntl(write, F_SETPIPE_SZ, 4096)
+        os.set_blocking(write, False)  # as a terminal or an ssh may leave it
+        process = start(command, out=write)
+        os.close(write)
+        read_all = b"".join(iter(lambda: os.read(read, 512), b""))
+    assert (ended(process), read_all.decode()) == (Ended(0), usual)
+
+
+def test_a_terminal_gets_our_colours_and_no_sequence_of_others(tmp_path: Path) -> None:
+    tree = make_tree(tmp_path)
+    put_sysctl(tree, "net.ipv4.ip_forward", "0\x1b[31mred\x1b]0;title\a")
+    terminal, slave = pty.openpty()
+    try:
+        process = start(words("check", tree), out=slave)
+        os.close(slave)
+        shown = b""
+        with contextlib.suppress(OSError):  # EIO: the other side is closed
+            while piece := os.read(terminal, 4096):
+                shown += piece
+        assert ended(process) == Ended(1)
+    finally:
+        os.close(terminal)
+    text = shown.decode()
+    assert "\x1b[31m!\x1b[0m net.ipv4.ip_forward" in text
+    assert r"0\x1b[31mred\x1b]0;title\x07" in text
+    plain = re.sub(r"\x1b\[(?:0|31|32|33)m", "", text)
+    assert all(map(str.isprintable, plain.split("\r\n")))
+    assert text.count("\x1b[31m") == 3  # the state, the mark and the verdict
