@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import importlib.util
 import subprocess
 import sys
@@ -127,6 +128,7 @@ def test_no_other_library_is_used() -> None:
     assert installed == set(THIRD_PARTY)
 
 
+@functools.cache
 def names(module: str) -> set[str]:
     """Return the names, with one dot or none, that a module uses."""
     tree = list(ast.walk(ast.parse(MODULES[module].read_text())))
