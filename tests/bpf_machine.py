@@ -14,11 +14,14 @@ from typing import Optional
 WORD = (1 << 64) - 1
 STACK_SIZE = 512
 ALLOWED_SIZE = 128
+ENTRY_SIZE = 24
 CONTEXT, STACK, TABLE = 1 << 20, 2 << 20, 3 << 20
 RING_FD, TABLE_FD, ALLOWED_FD = 1111, 2222, 3333
 RING_MAP, TABLE_MAP, ALLOWED_MAP, ALLOWED = 4 << 20, 5 << 20, 6 << 20, 7 << 20
+HEADER, CTL_TABLE = 8 << 20, 9 << 20  # the kernel's own memory
 NO_ROOM = -11 & WORD  # -EAGAIN
 TOO_LONG = -7 & WORD  # -E2BIG
+FAULT = -14 & WORD  # -EFAULT
 
 
 class RefusedError(Exception):
@@ -38,6 +41,9 @@ class Write:
     ancestors: tuple[int, ...] = (11, 77)  # from the level below the root on, the group itself included
     write: bool = True
     nanoseconds: int = 10**9  # since the boot
+    set: int = 0xAAAA  # where the sysctl that is written is: the set of its network namespace
+    data: int = 0xDDDD  # its value's address
+    readable: bool = True  # by bpf_probe_read_kernel()
 
 
 @dataclass
@@ -132,6 +138,7 @@ class Machine:
             101: lambda: self._of_sysctl(event.name),
             102: lambda: self._of_sysctl(event.old),
             103: lambda: self._of_sysctl(event.new),
+            113: self._read_kernel,
             123: lambda: dict(enumerate(event.ancestors, 1)).get(self._get(1), 0),
             130: self._output,
         }
@@ -145,7 +152,19 @@ class Machine:
             return 0 if index else ALLOWED
         if self._get(1) != TABLE_MAP:
             raise RefusedError("not a table")
-        return TABLE + 8 * index if 8 * index < len(self.table) else 0
+        return TABLE + ENTRY_SIZE * index if ENTRY_SIZE * index < len(self.table) else 0
+
+    def _read_kernel(self) -> int:
+        # struct bpf_sysctl_kern, struct ctl_table_header and struct ctl_table, as far as they matter
+        memory = {
+            CONTEXT: struct.pack("<QQ", HEADER, CTL_TABLE),
+            HEADER + 48: struct.pack("<Q", self._event.set),
+            CTL_TABLE + 8: struct.pack("<Q", self._event.data),
+        }
+        place, size = self._get(3), self._get(2)
+        found = memory.get(place, b"")[:size] if self._event.readable else b""
+        self._write(self._get(1), found.ljust(size, b"\0"))
+        return 0 if len(found) == size else FAULT
 
     def _of_sysctl(self, text: bytes) -> int:
         if self._get(1) != CONTEXT:

@@ -11,36 +11,13 @@ from hypothesis import strategies as st
 
 from ipvsd import hook, settings
 from ipvsd.assembly import assemble
-from tests.bpf_machine import ALLOWED_FD, RING_FD, STACK_SIZE, TABLE_FD, Machine, Write, calls
+from tests.bpf_machine import RING_FD, STACK_SIZE, TABLE_FD, Machine, Write, calls
+from tests.hooked import HELD, LONG, OWN, lost, machine, mark, sharing
 
-OWN = 4000
-HELD = b"net/ipv4/ip_forward"
-LONG = b"net/ipv4/conf/abcdefghijklmno/igmpv3_unsolicited_report_interval"
 NAMES = st.one_of(
     st.text(alphabet="abcdefghijklmnopqrstuvwxyz0123456789_-./", min_size=1, max_size=90).map(str.encode),
     st.binary(min_size=1, max_size=90).filter(lambda name: b"\0" not in name),
 )
-
-
-def machine(
-    *held: bytes,
-    named: bool = True,
-    comm: bool = True,
-    room: int = 1000,
-    guarded: bool = False,
-    allowed: tuple[int, ...] = (),
-) -> Machine:
-    """Return one on which the program runs, with the buckets of these names marked."""
-    table = bytearray(8 * hook.BUCKETS)
-    for name in held:
-        bucket, mark = hook.entry(name, guarded)
-        struct.pack_into("<Q", table, 8 * bucket, mark)
-    code = assemble(hook.program(TABLE_FD, ALLOWED_FD, RING_FD, OWN if named else None, comm))
-    return Machine(code, table, room, allowed=allowed)
-
-
-def lost(ran: Machine) -> int:
-    return int(struct.unpack_from("<Q", ran.table, 8 * hook.LOST)[0])
 
 
 # --- the digest -------------------------------------------------------------------------
@@ -74,7 +51,7 @@ def test_a_write_to_a_held_sysctl_is_told() -> None:
     assert ran.run(Write(HELD, b"1\n", b"0", 4242, b"sysctl", 77, nanoseconds=3_500_000_000)) == 1
     (record,) = ran.records
     assert hook.told(record) == hook.Told(
-        4242, 77, "sysctl", "net/ipv4/ip_forward", "1\n", "0", whole=True, refused=False, at=3.5
+        4242, 77, "sysctl", "net/ipv4/ip_forward", "1\n", "0", whole=True, ours=False, refused=False, at=3.5
     )
     assert hook.name(record) == hook.named(HELD)
 
@@ -94,23 +71,38 @@ def test_a_name_that_is_not_held_is_not_told(held: bytes, name: bytes) -> None:
     assert ran.records == []
 
 
-def test_a_name_that_shares_a_bucket_is_told_under_its_own_name() -> None:
-    bucket = hook.entry(HELD)[0]
-    other = next(name for name in (b"net/x%d" % number for number in range(1_000_000)) if hook.entry(name)[0] == bucket)
+def test_a_name_that_shares_the_bucket_of_one_that_is_held_is_not_told() -> None:
     ran = machine(HELD)
-    ran.run(Write(other))
-    assert hook.name(ran.records[0]) == hook.named(other)
+    assert ran.run(Write(sharing(HELD))) == 1
+    assert ran.records == []
 
 
-def test_what_is_not_held_costs_two_calls() -> None:
+def test_of_two_that_are_held_in_one_bucket_each_is_told_under_its_own_name() -> None:
+    ran, other = machine(), sharing(HELD)
+    (bucket, one), (_, two) = hook.entry(HELD), hook.entry(other)
+    mark(ran, bucket, hook.both_held(one, two))
+    for name in (HELD, other):
+        ran.run(Write(name))
+    assert [hook.name(record) for record in ran.records] == [hook.named(HELD), hook.named(other)]
+
+
+@pytest.mark.parametrize("guarded", [HELD, sharing(HELD)], ids=["the first", "the second"])
+def test_of_two_that_are_held_in_one_bucket_one_can_be_guarded(guarded: bytes) -> None:
+    ran, names = machine(), (HELD, sharing(HELD))
+    (bucket, one), (_, two) = (hook.entry(name, name == guarded) for name in names)
+    mark(ran, bucket, hook.both_held(one, two))
+    assert [ran.run(Write(name)) for name in names] == [int(name != guarded) for name in names]
+
+
+def test_what_is_not_held_costs_three_calls() -> None:
     ran = machine(HELD)
     ran.run(Write(b"kernel/panic"))
-    assert ran.called == [101, 1]
+    assert ran.called == [14, 101, 1]
 
 
 def test_what_is_held_no_more_is_not_told() -> None:
     ran = machine(HELD)
-    struct.pack_into("<Q", ran.table, 8 * hook.entry(HELD)[0], 0)
+    mark(ran, hook.entry(HELD)[0], 0)
     ran.run(Write(HELD))
     assert ran.records == []
 
@@ -118,7 +110,7 @@ def test_what_is_held_no_more_is_not_told() -> None:
 def test_a_read_is_not_told() -> None:
     ran = machine(HELD)
     assert ran.run(Write(HELD, write=False)) == 1
-    assert (ran.records, ran.called) == ([], [])
+    assert (ran.records, ran.called) == ([], [14])
 
 
 def test_our_own_writes_are_not_told() -> None:
@@ -135,9 +127,9 @@ def test_a_full_ring_is_counted() -> None:
 
 def test_nothing_but_the_count_of_the_lost_is_written_to_the_table() -> None:
     ran = machine(HELD, room=0)
-    before = bytes(ran.table[: 8 * hook.LOST])
+    before = bytes(ran.table[: 24 * hook.LOST])
     ran.run(Write(HELD))
-    assert ran.table[: 8 * hook.LOST] == before
+    assert ran.table[: 24 * hook.LOST] == before
 
 
 @pytest.mark.parametrize("named", [True, False], ids=["with the process", "without it"])
@@ -168,6 +160,15 @@ def test_the_form_for_old_kernels_asks_for_no_process() -> None:
     assert {14, 16} < set(calls(machine(HELD).code))
 
 
+def test_the_form_without_the_kernels_memory_does_not_ask_for_it() -> None:
+    ran = machine(HELD, places=False)
+    ran.run(Write(HELD, process=OWN, write=False))
+    ran.run(Write(HELD))
+    assert not hook.told(ran.records[0]).ours
+    assert 113 not in set(calls(ran.code))
+    assert 113 in set(calls(machine(HELD).code))
+
+
 def test_the_form_without_cap_perfmon_asks_for_the_process_and_not_for_its_name() -> None:
     ran = machine(HELD, comm=False)
     ran.run(Write(HELD))
@@ -178,7 +179,7 @@ def test_the_form_without_cap_perfmon_asks_for_the_process_and_not_for_its_name(
 
 def test_the_stack_is_enough() -> None:
     # BUCKETS is the number of the table's entries; the machine refuses what lies outside its stack.
-    assert len(machine(HELD).table) == 8 * (hook.LOST + 1)
+    assert hook.BUCKETS == hook.LOST + 1
     ran = machine(HELD)
     ran.run(Write(HELD))
     assert len(ran.records[0]) < STACK_SIZE
@@ -207,13 +208,13 @@ def test_no_record_raises_but_one_that_is_too_short(record: bytes) -> None:
     assert hook.name(record) == record[32:96]
     with contextlib.suppress(struct.error):
         told = hook.told(record)
-        assert len(record) >= 240
+        assert len(record) >= hook.SIZE
         assert (0 <= told.pid < 1 << 32, 0 <= told.cgroup < 1 << 64) == (True, True)
         return
-    assert len(record) < 240
+    assert len(record) < hook.SIZE
 
 
-@given(st.binary(min_size=95, max_size=95), st.binary(min_size=144, max_size=156))
+@given(st.binary(min_size=95, max_size=95), st.binary(min_size=152, max_size=164))
 def test_the_two_readings_of_a_name_agree(head: bytes, tail: bytes) -> None:
     record = head + b"\0" + tail  # the kernel ends every name
     assert hook.told(record).name == hook.name(record).partition(b"\0")[0].decode("utf-8", "replace")
@@ -268,9 +269,7 @@ def test_a_group_that_is_not_there_is_not_allowed_for_that() -> None:
 
 
 def test_a_name_that_shares_the_bucket_of_a_guarded_one_is_not_refused() -> None:
-    bucket = hook.entry(HELD)[0]
-    other = next(name for name in (b"net/x%d" % number for number in range(1_000_000)) if hook.entry(name)[0] == bucket)
-    assert machine(HELD, guarded=True).run(Write(other)) == 1
+    assert machine(HELD, guarded=True).run(Write(sharing(HELD))) == 1
 
 
 def test_there_is_room_for_every_unit_that_can_be_configured_and_ourselves() -> None:
@@ -279,6 +278,6 @@ def test_there_is_room_for_every_unit_that_can_be_configured_and_ourselves() -> 
 
 def test_without_the_second_map_nothing_is_guarded() -> None:
     guarding = machine(HELD, guarded=True)
-    ran = Machine(assemble(hook.program(TABLE_FD, None, RING_FD, OWN)), guarding.table)
+    ran = Machine(assemble(hook.program(TABLE_FD, None, RING_FD, hook.Form(OWN))), guarding.table)
     assert ran.run(Write(HELD)) == 1
     assert refusals(ran) == [False]

@@ -12,7 +12,7 @@ import functools
 import itertools
 import mmap
 import os
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import NamedTuple, Optional
 
 from ipvsd import bpf, hook, sysctls
@@ -76,10 +76,14 @@ class Writes:
             raise OSError(0, "control groups of version 2 are not mounted")
         ring = Ring("ipvsd_ring", RING)
         stack.callback(ring.close)
-        table = _opened(stack, bpf.create_map(bpf.ARRAY, "ipvsd_table", 4, 8, hook.BUCKETS, bpf.MMAPABLE))
+        width = 8 * hook.WORDS
+        table = _opened(stack, bpf.create_map(bpf.ARRAY, "ipvsd_table", 4, width, hook.BUCKETS, bpf.MMAPABLE))
         allowed = _opened(stack, bpf.create_map(bpf.ARRAY, "ipvsd_allowed", 4, 8 * hook.ALLOWED, 1, bpf.MMAPABLE))
-        program, tells_process, self.guards = _load(stack, table, allowed, ring.descriptor)
-        size = -(-hook.BUCKETS * 8 // mmap.PAGESIZE) * mmap.PAGESIZE
+        self._writers = Writers(self._root, place)
+        own = self._writers.own_group()
+        program, form, self.guards = _load(stack, table, allowed, ring.descriptor, own)
+        tells_process = form.process is not None
+        size = -(-hook.BUCKETS * width // mmap.PAGESIZE) * mmap.PAGESIZE
         self._table = bpf.numbers(stack, table, size)
         self._allowed = Allowed(bpf.numbers(stack, allowed, mmap.PAGESIZE))
         group = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -87,43 +91,52 @@ class Writes:
             _opened(stack, bpf.attach(program, group))
         finally:
             os.close(group)
-        self._writers = Writers(self._root, place)
         self._units = Units(self._mailbox, place, self._allowed.add)
         stack.callback(self._units.close)
         # Where the kernel tells no process, our own writes are known by our control group.
-        self._own = () if tells_process else self._writers.own_group()
+        self._own = () if tells_process else own
         self.guards = self.guards and (tells_process or bool(self._own))
         self._mailbox.watch(ring.descriptor, self._receive)
         stack.callback(self._mailbox.unwatch, ring.descriptor)
         self._ring = ring
-        self.detail = "bpf on the root control group" + ("" if tells_process else "; this kernel tells no process")
+        self.detail = "; ".join(("bpf on the root control group", *_lacking(form)))
 
     def arm(self, targets: Targets) -> None:
         if self._ring is None:
             return
-        paths = {key: sysctls.parts(key) or () for key in targets.sysctls}
-        # What has two paths is told of under the one name that we hold it by.
-        names = {
-            hook.named("/".join(path).encode()): sysctls.ALIASES.get(key, key) for key, path in paths.items() if path
-        }
         assert self._units
         groups = self._units.groups(frozenset(targets.allowed if targets.guarded else ()))
         self._allowed.replace((*self._own, *groups))  # as they are now
+        names: dict[bytes, str] = {}
         marks: dict[int, int] = {}
-        for name, key in names.items():
-            # Of two names in one bucket only one can be guarded.
+        files: dict[int, list[str]] = {}
+        for known, file in targets.sysctls.items():
+            path = sysctls.parts(known)
+            name = hook.named("/".join(path or ()).encode())
+            if not path or name in names:
+                continue
+            # What has two paths is told of under the one name that we hold it by.
+            names[name] = key = sysctls.ALIASES.get(known, known)
             bucket, mark = hook.entry(name, self.guards and key in targets.guarded)
-            marks[bucket] = max(marks.get(bucket, 0), mark)
+            marks[bucket] = hook.both_held(marks[bucket], mark) if bucket in marks else mark
+            files.setdefault(bucket, []).append(file)
         if marks.keys() - self._marks.keys():
             # A write may have come between the last look and the mark.
             self._mailbox.put(ReasonKind.SYSCTL, "newly watched")
+        changed = [bucket for bucket, mark in marks.items() if self._marks.get(bucket) != mark]
         # A bucket is marked before any other is cleared, so that nothing that stays held goes unseen.
-        for bucket, mark in marks.items():
-            if self._marks.get(bucket) != mark:
-                self._table[bucket] = mark
-        for bucket in self._marks.keys() - marks.keys():
-            self._table[bucket] = 0
+        for bucket in (*changed, *(self._marks.keys() - marks.keys())):
+            self._mark(bucket, marks.get(bucket, 0))
+        for bucket in changed:
+            for file in files[bucket]:
+                _have_learned(file)
         self._names, self._marks = names, marks
+
+    def _mark(self, bucket: int, mark: int) -> None:
+        """Set a mark, after what was learned of the names before is forgotten."""
+        at = hook.WORDS * bucket
+        self._table[at + 1] = self._table[at + 2] = 0
+        self._table[at] = mark
 
     def _receive(self) -> None:
         self._take(self._reflex.turn_back, self._reflex.expect)
@@ -156,14 +169,14 @@ class Writes:
                 held[key], turned[key] = [], first(key)
             held[key].append(record)
         told = {key: _runs(records) for key, records in held.items()}
-        wrong = {key: [write for write, _ in runs if self._wrong(key, write)] for key, runs in told.items()}
-        for key, writes in wrong.items():
+        wrong = {key: [run for run in runs if self._wrong(key, run[0])] for key, runs in told.items()}
+        for key, ((write, _), *_) in ((key, runs) for key, runs in wrong.items() if runs):
             back = turned[key]
-            if writes and (len(held[key]) > 1 or back in (None, _before(writes[0])) or back != _value(writes[0])):
+            if len(held[key]) > 1 or back in (None, _before(write)) or back != _value(write):
                 then(key)  # nothing was turned back, or maybe what another write had made
         writer = functools.cache(self._writers.writer)
         for key, runs in told.items():
-            for write in wrong[key][-KEPT:]:
+            for write, _ in wrong[key][-KEPT:]:
                 self._keep(key, write, writer(write.pid, write.comm, write.cgroup))
             refused = [(write, times) for write, times in runs if write.refused]
             if refused:
@@ -173,7 +186,7 @@ class Writes:
         self._consider_lost()
 
     def _consider_lost(self) -> None:
-        lost = self._table[hook.LOST]
+        lost = self._table[hook.WORDS * hook.LOST]
         if lost != self._lost:
             self._lost = lost
             if not self._behind:
@@ -244,17 +257,47 @@ def mounted(root: str) -> str:
     return next((field[1] for field in fields if len(field) > 2 and field[2] == "cgroup2"), "")
 
 
-def _load(stack: contextlib.ExitStack, table: int, allowed: int, ring: int) -> tuple[int, bool, bool]:
-    """Return the program, whether it tells the process, and whether it guards: the fullest that the kernel takes."""
-    last, me = OSError(), os.getpid()
-    for own, comm in ((me, True), (me, False), (None, False)):
+def _load(
+    stack: contextlib.ExitStack, table: int, allowed: int, ring: int, own: Sequence[int]
+) -> tuple[int, hook.Form, bool]:
+    """Return the program, its form, and whether it guards: the fullest that the kernel takes."""
+    last = OSError()
+    for form in _forms(os.getpid(), next(iter(own), 0)):
         for guards in (True, False):
             try:
-                code = assemble(hook.program(table, allowed if guards else None, ring, own, comm))
-                return _opened(stack, bpf.load_program("ipvsd_sysctl", code)), own is not None, guards
+                code = assemble(hook.program(table, allowed if guards else None, ring, form))
+                return _opened(stack, bpf.load_program("ipvsd_sysctl", code)), form, guards
             except OSError as error:
                 last = error
     raise last
+
+
+def _forms(process: int, group: int) -> Sequence[hook.Form]:
+    """Return the forms of the program, the fullest first."""
+    return (
+        hook.Form(process),
+        hook.Form(process, places=False),
+        hook.Form(process, comm=False, places=False),
+        hook.Form(None, group, comm=False),
+        hook.Form(None, comm=False, places=False),
+    )
+
+
+def _have_learned(path: str) -> None:
+    """Read a sysctl, so that the program learns which one is ours: of those with two names a look reads one."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.read(descriptor, 1)
+        finally:
+            os.close(descriptor)
+
+
+def _lacking(form: hook.Form) -> Iterator[str]:
+    if form.process is None:
+        yield "this kernel tells no process"
+    if not form.places or (form.process is None and not form.group):
+        yield "it cannot tell network namespaces apart"
 
 
 def _opened(stack: contextlib.ExitStack, descriptor: int) -> int:

@@ -64,19 +64,26 @@ def test_it_attaches_or_says_why_not() -> None:
 
 
 @pytest.mark.parametrize(
-    ("own", "comm"), [(4242, True), (4242, False), (None, False)], ids=["named", "with the process", "without it"]
+    "form",
+    [
+        pytest.param(hook.Form(4242), id="everything"),
+        pytest.param(hook.Form(4242, places=False), id="without places"),
+        pytest.param(hook.Form(4242, comm=False, places=False), id="without the name"),
+        pytest.param(hook.Form(None, 4242, comm=False), id="without the process"),
+        pytest.param(hook.Form(None, comm=False, places=False), id="with the group alone"),
+    ],
 )
 @pytest.mark.parametrize("guards", [True, False], ids=["guarding", "telling alone"])
-def test_this_kernel_takes_every_form(node: Node, own: int | None, comm: bool, guards: bool) -> None:
+def test_this_kernel_takes_every_form(node: Node, form: hook.Form, guards: bool) -> None:
     with contextlib.ExitStack() as stack:
         ring = bpf.create_map(bpf.RINGBUF, "test_ring", 0, 0, RING)
         stack.callback(os.close, ring)
-        table = bpf.create_map(bpf.ARRAY, "test_table", 4, 8, hook.BUCKETS, bpf.MMAPABLE)
+        table = bpf.create_map(bpf.ARRAY, "test_table", 4, 8 * hook.WORDS, hook.BUCKETS, bpf.MMAPABLE)
         stack.callback(os.close, table)
         allowed = bpf.create_map(bpf.ARRAY, "test_allowed", 4, 8 * hook.ALLOWED, 1, bpf.MMAPABLE)
         stack.callback(os.close, allowed)
         guarding = allowed if guards else None
-        os.close(bpf.load_program("test_sysctl", assemble(hook.program(table, guarding, ring, own, comm))))
+        os.close(bpf.load_program("test_sysctl", assemble(hook.program(table, guarding, ring, form))))
 
 
 def test_what_the_unit_may_is_enough_to_name_who_writes(node: Node) -> None:
@@ -88,9 +95,9 @@ from ipvsd import bpf, capabilities, hook
 from ipvsd.assembly import assemble
 capabilities.drop(*{sorted(set(range(41)) - {NUMBERS[name] for name in kept.split()})})
 ring = bpf.create_map(bpf.RINGBUF, "test_ring", 0, 0, {RING})
-table = bpf.create_map(bpf.ARRAY, "test_table", 4, 8, hook.BUCKETS, bpf.MMAPABLE)
+table = bpf.create_map(bpf.ARRAY, "test_table", 4, 8 * hook.WORDS, hook.BUCKETS, bpf.MMAPABLE)
 allowed = bpf.create_map(bpf.ARRAY, "test_allowed", 4, 8 * hook.ALLOWED, 1, bpf.MMAPABLE)
-bpf.load_program("test_sysctl", assemble(hook.program(table, allowed, ring, os.getpid())))
+bpf.load_program("test_sysctl", assemble(hook.program(table, allowed, ring, hook.Form(os.getpid()))))
 """
     done = subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
@@ -215,7 +222,7 @@ def test_a_name_that_is_longer_than_what_is_told_is_held_all_the_same(node: Node
 
 def overflow() -> int:
     """Write once more than twice the times that there is room for, the last time a 0; return how much room there is."""
-    room = RING // (8 + 240)  # a record and its head
+    room = (RING - 1) // (8 + hook.SIZE)  # a record and its head; it is never quite full
     script = f"i=0; while [ $i -lt {2 * room} ]; do echo 1 > {FILE}; i=$((i + 1)); done; echo 0 > {FILE}"
     subprocess.run(["sh", "-c", script], check=True)
     return room

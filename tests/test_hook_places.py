@@ -1,0 +1,118 @@
+"""Which sysctl a write changes: ours, or that of the same name in another network namespace."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ipvsd import hook
+from ipvsd.assembly import assemble
+from tests.bpf_machine import ALLOWED_FD, RING_FD, TABLE_FD, Machine, Write
+from tests.hooked import HELD, OWN, OWN_GROUP, lost, machine, mark, sharing
+
+OTHER_SET, OTHER_DATA = 0xBBBB, 0xEEEE
+
+
+def learned(named: bool = True, **options: Any) -> Machine:
+    """Return one on which we have read the sysctl."""
+    ran = machine(HELD, named=named, **options)
+    assert ran.run(Write(HELD, process=OWN, cgroup=OWN_GROUP, write=False)) == 1
+    assert ran.records == []
+    return ran
+
+
+def ours(ran: Machine) -> list[bool]:
+    return [hook.told(record).ours for record in ran.records]
+
+
+@pytest.mark.parametrize("named", [True, False], ids=["with the process", "without it"])
+def test_a_write_to_the_sysctl_that_we_read_is_ours(named: bool) -> None:
+    ran = learned(named)
+    assert ran.run(Write(HELD)) == 1
+    assert ours(ran) == [True]
+
+
+@pytest.mark.parametrize("named", [True, False], ids=["with the process", "without it"])
+def test_a_write_in_another_network_namespace_is_not_told(named: bool) -> None:
+    ran = learned(named, room=1)
+    for _ in range(9):
+        assert ran.run(Write(HELD, set=OTHER_SET, data=OTHER_DATA)) == 1
+    assert (ran.records, lost(ran)) == ([], 0)
+    ran.run(Write(HELD))
+    assert (ours(ran), lost(ran)) == ([True], 0)
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        pytest.param(Write(HELD, set=OTHER_SET), id="a value that two network namespaces share"),
+        pytest.param(Write(HELD, readable=False), id="memory that cannot be read"),
+        pytest.param(Write(HELD, set=OTHER_SET, data=0), id="a value whose address is not there"),
+    ],
+)
+def test_a_write_of_which_it_is_not_known_where_is_told_as_that(write: Write) -> None:
+    ran = learned()
+    ran.run(write)
+    assert ours(ran) == [False]
+
+
+def test_a_value_that_had_no_address_may_be_any() -> None:
+    ran = machine(HELD)
+    ran.run(Write(HELD, process=OWN, write=False, data=0))
+    ran.run(Write(HELD, set=OTHER_SET, data=OTHER_DATA))
+    assert ours(ran) == [False]
+
+
+def test_before_we_have_read_it_is_not_known_which_is_ours() -> None:
+    ran = machine(HELD)
+    for place in (0xAAAA, OTHER_SET):
+        ran.run(Write(HELD, set=place, data=place))
+    assert ours(ran) == [False, False]
+
+
+def test_what_others_read_teaches_nothing() -> None:
+    ran = learned()
+    ran.run(Write(HELD, write=False, set=OTHER_SET, data=OTHER_DATA))
+    ran.run(Write(HELD))
+    assert ours(ran) == [True]
+
+
+def test_a_sysctl_that_was_made_anew_is_ours_before_we_read_it() -> None:
+    ran = learned()
+    ran.run(Write(HELD, data=OTHER_DATA))
+    assert ours(ran) == [True]
+
+
+def test_of_two_in_one_bucket_it_is_not_known_which_is_ours() -> None:
+    ran, other = machine(), sharing(HELD)
+    (bucket, one), (_, two) = hook.entry(HELD), hook.entry(other)
+    mark(ran, bucket, hook.both_held(one, two))
+    for name in (HELD, other):
+        ran.run(Write(name, process=OWN, write=False))
+        ran.run(Write(name, set=OTHER_SET, data=OTHER_DATA))
+    assert ours(ran) == [False, False]
+
+
+def test_our_reads_of_what_is_not_held_teach_nothing() -> None:
+    ran = machine(HELD)
+    before = bytes(ran.table)
+    ran.run(Write(b"kernel/panic", process=OWN, write=False))
+    ran.run(Write(sharing(HELD), process=OWN, write=False))
+    assert ran.table == before
+
+
+def test_where_our_process_and_our_group_are_unknown_nothing_is_learned() -> None:
+    form = hook.Form(None, comm=False)
+    ran = Machine(assemble(hook.program(TABLE_FD, ALLOWED_FD, RING_FD, form)), bytearray(24 * hook.BUCKETS))
+    mark(ran, *hook.entry(HELD))
+    ran.run(Write(HELD, process=OWN, cgroup=0, write=False))
+    ran.run(Write(HELD))
+    assert ours(ran) == [False]
+
+
+def test_in_another_network_namespace_nothing_is_guarded() -> None:
+    ran = learned(guarded=True)
+    assert ran.run(Write(HELD, set=OTHER_SET, data=OTHER_DATA)) == 1
+    assert ran.run(Write(HELD)) == 0
+    assert [hook.told(record).refused for record in ran.records] == [True]
