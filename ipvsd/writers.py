@@ -23,13 +23,15 @@ class Writers:
         """`cgroup_root` is where version 2 of the control groups is mounted, if it is."""
         self._proc, self._cgroup_root = os.path.join(root, "proc"), cgroup_root
         self._groups: dict[int, str] = {}
+        self._first = cgroups.path(self._text("1/cgroup"))
 
     def writer(self, pid: int, comm: str, group: int) -> Writer:
-        """Return who wrote, by the ids of the process and of its control group."""
+        """Return who wrote, by the ids of the process and of its control group at that time."""
         where = cgroups.path(self._text(f"{pid}/cgroup")) if pid else ""
         if pid and not comm:
             comm = self._text(f"{pid}/comm").strip()
-        if not where:  # it has ended, or the kernel did not say which process it was
+        # It may have ended, have gone to another group, or be another process of the same number.
+        if not where or self._is_other(where, group):
             where = self._group(group)
         return self._named(pid, comm, where)
 
@@ -59,7 +61,15 @@ class Writers:
     def _named(self, pid: int, comm: str, where: str) -> Writer:
         words = self._text(f"{pid}/cmdline").rstrip("\0").split("\0") if pid else []
         command = line(" ".join(words), _LONGEST)
-        return Writer(pid, line(comm), command, cgroups.unit(where), cgroups.container(where), cgroups.pod(where))
+        unit, container, pod = cgroups.place(cgroups.below(where, self._first))
+        return Writer(pid, line(comm), command, unit, container, pod)
+
+    def _is_other(self, where: str, group: int) -> bool:
+        """Tell whether a path is one of version 2, and of another group."""
+        try:
+            return os.stat(self._cgroup_root + where).st_ino != group if self._cgroup_root else False
+        except OSError:
+            return False  # of version 1
 
     def _group(self, identity: int) -> str:
         """Return the path of a control group by its id, which is its directory's inode number."""

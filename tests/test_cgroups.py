@@ -52,10 +52,19 @@ WHERE = [
     pytest.param(f"/machine.slice/libpod-{ID}.scope/container", f"libpod-{ID}.scope", ID, "", id="podman"),
     pytest.param(
         f"/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-{ID}.scope/container",
-        "user@1000.service", ID, "", id="podman without root",
+        "user@1000.service", "", "", id="podman without root, whose groups the user makes",
     ),
-    pytest.param(f"/docker/{OTHER}/kubelet{SLICES}/cri-containerd-{ID}.scope", "", ID, UID,
-                 id="a node that is a container"),
+    pytest.param(f"/kubelet/kubepods/besteffort/pod{UID}/{ID}", "", ID, UID, id="kind"),
+    pytest.param(
+        f"/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-pod{UNDERSCORED}.slice/cri-containerd-{ID}.scope",
+        f"cri-containerd-{ID}.scope", ID, UID, id="kind, systemd driver",
+    ),
+    pytest.param(f"/k3s/kubepods/pod{UID}/{ID}", "", ID, UID, id="k3s in a container"),
+    pytest.param(f"/system.slice/k3s.service/kubepods-burstable-pod{UNDERSCORED}.slice:cri-containerd:{ID}",
+                 "k3s.service", ID, UID, id="k3s, with kubelet's driver alone"),
+    pytest.param(f"/docker/{OTHER}/kubelet{SLICES}/cri-containerd-{ID}.scope", "", OTHER, "",
+                 id="a node that is a container, from outside"),
+    pytest.param(f"/libpod_parent/libpod-{ID}", "", ID, "", id="podman without systemd"),
     pytest.param(f"/docker/{ID}x", "", "", "", id="too long for an id"),
     pytest.param(f"/docker/{ID[:12]}", "", "", "", id="too short for an id"),
     pytest.param(f"/docker/{ID.upper()}", "", "", "", id="capitals"),
@@ -65,8 +74,67 @@ WHERE = [
 
 @pytest.mark.parametrize(("where", "unit", "container", "pod"), WHERE)
 def test_a_path_tells_where_a_process_belongs(where: str, unit: str, container: str, pod: str) -> None:
-    found = cgroups.unit(where), cgroups.container(where), cgroups.pod(where)
-    assert found == (unit, container, pod)
+    assert cgroups.place(where) == (unit, container, pod)
+
+
+MANAGER = "/user.slice/user-1000.slice/user@1000.service"
+DELEGATED = "/system.slice/ci.service"
+POD = f"kubepods-pod{UNDERSCORED}.slice"
+
+
+@pytest.mark.parametrize(
+    "where", [MANAGER, f"{MANAGER}/app.slice", DELEGATED, "/user.slice/user-1000.slice/session-3.scope"]
+)
+@pytest.mark.parametrize(
+    "made",
+    [
+        pytest.param(f"kubepods.slice/{POD}/cri-containerd-{ID}.scope", id="a pod of the systemd driver"),
+        pytest.param(f"kubepods/pod{UID}/{ID}", id="a pod of the cgroupfs driver"),
+        pytest.param(f"{POD}:cri-containerd:{ID}", id="a pod of a runtime"),
+        pytest.param(f"containerd.service/{POD}:cri-containerd:{ID}", id="a runtime"),
+        pytest.param(f"docker-{ID}.scope", id="a container"),
+        pytest.param(f"docker/{ID}", id="a container without systemd"),
+        pytest.param(ID, id="an id"),
+        pytest.param("sshd.service", id="a unit"),
+        pytest.param("system.slice/sshd.service", id="a unit in a slice"),
+    ],
+)
+def test_what_a_user_may_make_below_a_unit_tells_nothing(where: str, made: str) -> None:
+    unit = next(part for part in where.split("/") if part.endswith((".service", ".scope")))
+    assert cgroups.place(f"{where}/{made}") == (unit, "", "")
+
+
+@pytest.mark.parametrize(
+    ("where", "container"),
+    [
+        pytest.param(f"/docker/{ID}/kubepods/pod{UID}/{OTHER}", ID, id="in a container"),
+        pytest.param(f"/lxc.payload.node/kubepods/pod{UID}/{OTHER}", "", id="in a container of LXC"),
+        pytest.param(f"/user/alice/0/kubepods/pod{UID}/{OTHER}", "", id="in the groups of a login without systemd"),
+        pytest.param(f"/user/alice/{OTHER}", "", id="a group of a login without systemd"),
+        pytest.param(f"/kubepods/pod{UID}/{ID}/pod{OTHER[:32]}/{OTHER}", ID, id="in a pod"),
+        pytest.param(f"{SLICES}/cri-containerd-{ID}.scope/kubepods/pod{UID}/{OTHER}", ID, id="in a container of a pod"),
+    ],
+)
+def test_what_a_container_or_a_login_may_make_tells_nothing(where: str, container: str) -> None:
+    found = cgroups.place(where)
+    assert found.container == container
+    assert found.pod in ("", UID if "/kubepods" in where[:10] else "")
+
+
+@pytest.mark.parametrize(
+    ("where", "first", "seen"),
+    [
+        pytest.param("/system.slice/a.service", "/init.scope", "/system.slice/a.service", id="a machine"),
+        pytest.param("/system.slice/a.service", "", "/system.slice/a.service", id="a machine without systemd"),
+        pytest.param(f"/docker/{ID}/system.slice/a.service", f"/docker/{ID}/init.scope", "/system.slice/a.service",
+                     id="a container in the namespace of its host"),
+        pytest.param(f"/docker/{ID}", f"/docker/{ID}", "", id="such a container without systemd"),
+        pytest.param(f"/docker/{ID}x/a.service", f"/docker/{ID}", f"/docker/{ID}x/a.service", id="beside it"),
+        pytest.param("/system.slice/a.service", f"/docker/{ID}/init.scope", "/system.slice/a.service", id="outside"),
+    ],
+)  # fmt: skip
+def test_paths_begin_at_the_root_of_the_systems_manager(where: str, first: str, seen: str) -> None:
+    assert cgroups.below(where, first) == seen
 
 
 @pytest.mark.parametrize(
@@ -97,6 +165,7 @@ PIECES = st.sampled_from(["/", ":", "0", "::", "\n", "pod", UID, ID, ".scope", "
 @given(st.one_of(st.text(max_size=80), st.lists(PIECES, max_size=20).map("".join)))
 def test_no_text_raises(text: str) -> None:
     for where in (text, cgroups.path(text)):
-        assert cgroups.container(where) == "" or len(cgroups.container(where)) == 64
-        assert len(cgroups.pod(where)) in (0, 32, 36)
-        assert "/" not in cgroups.unit(where)
+        found = cgroups.place(where)
+        assert len(found.container) in (0, 64)
+        assert len(found.pod) in (0, 32, 36)
+        assert "/" not in found.unit
