@@ -13,7 +13,7 @@ from ipvsd.journal import log
 from ipvsd.model import Finding, Policy, WantedSysctl
 from ipvsd.narrate import Line, fought, narrate, refused, told_of, turned
 from ipvsd.reconcile import Reconciled
-from ipvsd.report import UNKNOWN, Contended, Repair, Tally
+from ipvsd.report import UNKNOWN, Attribution, Contended, Repair, Tally
 from ipvsd.tally import Ledger, labels
 from ipvsd.watch.writes import Refusal
 
@@ -59,7 +59,7 @@ class Books:
         written = {finding.name for finding in done.after.sysctls if finding.name in watched}
         swift = [attributed(item, how.seen, item.name in written) for item, how in zip(turned_back, at_once)]
         slow = [
-            attributed(item, evidence.of(item.name, item.found, done.read[item.name]), item.name in written)
+            attributed(item, evidence.explain(item.name, item.found, done.read[item.name]), item.name in written)
             for item in found
         ]
         before, self.fights = self.fights, _fought(fights, done, at_once, slow, evidence, now)
@@ -85,7 +85,7 @@ class Books:
     def contended(self) -> tuple[Contended, ...]:
         """Return what is fought over."""
         fights = self.fights.contended().items()
-        return tuple(Contended(name, fight.rival, fight.yielded) for name, fight in fights)
+        return tuple(Contended(name, fight.rival, fight.yielded, fight.attribution) for name, fight in fights)
 
     def _remember(self, repairs: tuple[Repair, ...]) -> None:
         if not repairs:
@@ -118,15 +118,15 @@ def _fought(
     kept = Counter(outcome.action.name for outcome in done.outcomes if outcome.kept)
     # What comes back with its module has the kernel's defaults, and no rival.
     rivals = {
-        repair.name: "" if repair.who == UNKNOWN else repair.who
+        repair.name: ("" if repair.who == UNKNOWN else repair.who, repair.attribution)
         for repair in repairs
         if repair.name in wanted and wanted[repair.name].provider not in loaded
     }
     # Written over before the look that was to prove it; but what went away since then was not.
     for name in wrong.keys() & kept.keys():
         seen = evidence.of(name, wrong[name])
-        rivals[name] = str(seen.writer) if seen else ""
-    for name, rival in rivals.items():
+        rivals[name] = (seen.named, seen.attribution) if seen else ("", Attribution.UNKNOWN)
+    for name, (rival, how) in rivals.items():
         for _ in range(max(1, kept[name])):  # each of our writes that was undone is one
-            fights = fights.repaired(name, now, rival, wanted[name].policy is Policy.YIELD)
+            fights = fights.repaired(name, now, rival, wanted[name].policy is Policy.YIELD, how)
     return fights.looked(right, wrong, now)

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from typing import NamedTuple, Optional
 
 from ipvsd.model import NOTHING
+from ipvsd.report import Attribution
 
 
 class Limit(NamedTuple):
@@ -28,6 +29,12 @@ class Fight(NamedTuple):
     since: Optional[float] = None
     wrong: float = 0.0  # when it was last seen wrong
     yielded: bool = False
+    attribution: Attribution = Attribution.UNKNOWN  # of what the rival was seen to do
+
+    @property
+    def by(self) -> str:
+        """The rival, in the words of a sentence."""
+        return self.attribution.by(self.rival)
 
     @property
     def contended(self) -> bool:
@@ -40,7 +47,14 @@ class Fights(NamedTuple):
     limit: Limit = Limit()
     by_name: Mapping[str, Fight] = NOTHING
 
-    def repaired(self, name: str, now: float, rival: str, gives_in: bool = False) -> Fights:
+    def repaired(
+        self,
+        name: str,
+        now: float,
+        rival: str,
+        gives_in: bool = False,
+        attribution: Attribution = Attribution.LIKELY,
+    ) -> Fights:
         """Return the fights after one more repair; `gives_in` says that the other writer may have it for good.
 
         An empty `rival` was not seen: it is taken for the one before it.
@@ -48,7 +62,9 @@ class Fights(NamedTuple):
         old = self.by_name.get(name, Fight())
         level = self._level(old, now) + 1.0
         since = now if old.since is None and level > self.limit.repairs else old.since
-        fight = Fight(level, now, rival or old.rival, since, now, old.yielded or (gives_in and since is not None))
+        yielded = old.yielded or (gives_in and since is not None)
+        who, how = (rival, attribution) if rival else (old.rival, old.attribution)
+        fight = Fight(level, now, who, since, now, yielded, how)
         return self._replace(by_name={**self.by_name, name: fight})
 
     def looked(self, right: Collection[str], wrong: Collection[str], now: float) -> Fights:

@@ -44,7 +44,7 @@ def assess(
     shown = {finding.name for finding in blemishes}
     fought = [name for name, fight in fights.items() if not fight.yielded and name not in shown]
     if blemishes or fought:
-        contended = [f"{name} contended by {fights[name].rival}" for name in fought[:_SHOWN]]
+        contended = [f"{name} contended {fights[name].by}" for name in fought[:_SHOWN]]
         told = "; ".join([*([_told(blemishes, more)] if blemishes else []), *contended])
         return Health(State.DEGRADED, line(f"degraded: {counts}{repaired}; {told}"), 0)
     return Health(State.READY, line(f"ready: {counts}{repaired}"), 0)

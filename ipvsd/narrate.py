@@ -92,9 +92,7 @@ def turned(actions: Sequence[Action], repairs: Sequence[Repair], fights: Collect
     last = {repair.name: repair for repair in repairs}
     for name, times in told.items():
         if times > _EACH and name not in fights:
-            yield Line(
-                "info", f"{name} drifted {times} times in all, last changed by {last[name].who}, and was repaired"
-            )
+            yield Line("info", f"{name} drifted {times} times in all, last changed {last[name].by}, and was repaired")
 
 
 def _repaired(action: Action, repair: Repair) -> Line:
@@ -102,16 +100,17 @@ def _repaired(action: Action, repair: Repair) -> Line:
     if isinstance(action, WriteSysctl):
         values = {"OLDVALUE": repair.before, "NEWVALUE": action.found, "OURVALUE": action.value}
         kind = {"MESSAGE_ID": REPAIRED, "SYSCTL": action.name, **values}
-    return Line("info", _change(action, repair), {**kind, **_writer(repair.writer)})
+    attribution = {"ATTRIBUTION": repair.attribution.value}
+    return Line("info", _change(action, repair), {**kind, **attribution, **_writer(repair.writer)})
 
 
 def _writer(writer: Optional[Writer]) -> Mapping[str, str]:
     if writer is None:
         return {}
     known = {
-        "OBJECT_PID": str(writer.pid or ""),
+        # Not OBJECT_PID: to that journald adds the command line, and more groups than root's read the journal.
+        "WRITER_PID": str(writer.pid or ""),
         "OBJECT_COMM": writer.comm,
-        "OBJECT_CMDLINE": writer.command,
         "OBJECT_SYSTEMD_UNIT": writer.unit,
         "CONTAINER_ID_FULL": writer.container,
         "POD_UID": writer.pod,
@@ -121,9 +120,8 @@ def _writer(writer: Optional[Writer]) -> Mapping[str, str]:
 
 def refused(name: str, value: str, writer: Writer, times: int) -> Line:
     """Return the line for writes of others that the kernel refused, of which this was the last."""
-    command = f" ({writer.command})" if writer.command else ""
     often = f", {times} times" if times > 1 else ""
-    text = f"{name} is guarded: writing '{value}' was refused to {writer}{command}{often}"
+    text = f"{name} is guarded: writing '{value}' was refused to {writer}{often}"
     fields = {"MESSAGE_ID": REFUSED, "SYSCTL": name, "NEWVALUE": value, **_writer(writer)}
     return Line("warning", text, fields)
 
@@ -135,8 +133,8 @@ def fought(old: Mapping[str, Fight], new: Mapping[str, Fight], limit: Limit) -> 
         then = "left to it for good" if fight.yielded else "from now on written at periodic looks only"
         text = f"{name} is contended: changed more than {limit.repairs} times in {limit.window:g} s"
         remedy = "" if fight.yielded else f" ({remedies.CONTENDED.format(fight.rival)})"
-        fields = {"MESSAGE_ID": FIGHT, "SYSCTL": name, "RIVAL": fight.rival}
-        yield Line("warning", f"{text}, last by {fight.rival}; {then}{remedy}", fields)
+        fields = {"MESSAGE_ID": FIGHT, "SYSCTL": name, "RIVAL": fight.rival, "ATTRIBUTION": fight.attribution.value}
+        yield Line("warning", f"{text}, last {fight.by}; {then}{remedy}", fields)
     for name in sorted(old.keys() - new.keys()):
         yield Line("info", f"{name} is contended no more", {"MESSAGE_ID": PEACE, "SYSCTL": name})
 
@@ -158,9 +156,8 @@ def _changes(done: Reconciled, repairs: Mapping[str, Repair], fights: Collection
 def _change(action: Action, repair: Optional[Repair]) -> str:
     how = ""
     if repair:
-        command = f" ({repair.writer.command})" if repair.writer and repair.writer.command else ""
         done = "unloaded" if isinstance(action, LoadModule) else "changed"
-        how = f"; {done} by {repair.who}{command}, repaired in {repair.seconds * 1000:.1f} ms"
+        how = f"; {done} {repair.by}, repaired in {repair.seconds * 1000:.1f} ms"
     if isinstance(action, LoadModule):
         which = f"{action.module} for {action.name}" if action.module else action.name
         options = f" with {' '.join(action.options)}" if action.options else ""

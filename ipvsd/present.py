@@ -8,7 +8,7 @@ from typing import Any
 from ipvsd import __version__, preflight
 from ipvsd.health import harmless, required
 from ipvsd.model import Finding, ModuleFinding
-from ipvsd.report import InstalledKernel, Repair, Report
+from ipvsd.report import Contended, InstalledKernel, Repair, Report
 
 
 def document(report: Report) -> dict[str, Any]:
@@ -28,7 +28,7 @@ def document(report: Report) -> dict[str, Any]:
         "modules": [finding(found) for found in report.modules],
         "parameters": [finding(found) for found in report.parameters],
         "sysctls": [finding(found) for found in report.sysctls],
-        "contended": [{"name": item.name, "rival": item.rival, "yielded": item.yielded} for item in report.contended],
+        "contended": [contended(item) for item in report.contended],
         "repairs": [repair(item) for item in report.repairs],
         "backend": report.backend,
         "lost": report.lost,
@@ -59,7 +59,18 @@ def repair(repair: Repair) -> dict[str, Any]:
         "time": timestamp(repair.time),
         "seconds": round(repair.seconds, 6),
         "who": repair.who,
+        "attribution": repair.attribution.value,
         "writer": repair.writer and repair.writer._asdict(),
+    }
+
+
+def contended(item: Contended) -> dict[str, Any]:
+    """Return a contended sysctl as values for JSON."""
+    return {
+        "name": item.name,
+        "rival": item.rival,
+        "attribution": item.attribution.value,
+        "yielded": item.yielded,
     }
 
 

@@ -229,7 +229,7 @@ def _explain_fight(finding: SysctlFinding, fight: Fight) -> SysctlFinding:
     verdict, remedy = SysctlVerdict.CONTENDED, remedies.CONTENDED.format(fight.rival)
     if fight.yielded:
         verdict, remedy = SysctlVerdict.YIELDED, remedies.YIELDED
-    evidence = f"{finding.evidence}; changed again and again by {fight.rival}"
+    evidence = f"{finding.evidence}; changed again and again {fight.by}"
     return finding._replace(verdict=verdict, evidence=evidence, remedy=remedies.of_sysctl(finding.wanted, remedy))
 
 

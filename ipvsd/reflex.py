@@ -28,6 +28,7 @@ from ipvsd.model import (
     WriteSysctl,
 )
 from ipvsd.reconcile import Reconciled, act, judged_module, judged_sysctl
+from ipvsd.report import Attribution
 from ipvsd.sysctls import ALIASES
 from ipvsd.wake import Mailbox
 
@@ -229,13 +230,13 @@ class Reflex:
         """Name who made a drift that was turned back, and count it in the fight that it may be."""
         action = turned.action
         found = action.found if isinstance(action, WriteSysctl) else ""
-        seen = self.evidence.of(action.name, found, turned.read)
+        seen = self.evidence.explain(action.name, found, turned.read)
         self._turned += (turned._replace(seen=seen), *brought)
         self.look_soon()
         if isinstance(wanted, WantedModule):
             return
-        rival = str(seen.writer) if seen else ""
-        self.fights = self.fights.repaired(action.name, turned.until, rival, wanted.policy is Policy.YIELD)
+        rival, how = (seen.named, seen.attribution) if seen else ("", Attribution.UNKNOWN)
+        self.fights = self.fights.repaired(action.name, turned.until, rival, wanted.policy is Policy.YIELD, how)
         if action.name in self.fights.left_alone(periodic=False):
             self._held.pop(action.name, None)
             self._mailbox.put(ReasonKind.SYSCTL, action.name)

@@ -13,11 +13,13 @@ from ipvsd.model import NOTHING, Finding, Kernel, ModuleFinding, SysctlFinding
 
 
 class Writer(NamedTuple):
-    """A process that wrote a sysctl or unloaded a module. What could not be found out is empty, and `pid` 0."""
+    """A process that wrote a sysctl or unloaded a module. What could not be found out is empty, and `pid` 0.
+
+    It has no arguments: hidepid= (proc(5)) keeps those of others from everybody but root, and everybody reads this.
+    """
 
     pid: int
     comm: str
-    command: str = ""  # its command line
     unit: str = ""
     container: str = ""  # the container's id
     pod: str = ""  # the pod's UID
@@ -29,6 +31,22 @@ class Writer(NamedTuple):
 
 
 UNKNOWN = "unknown"  # whoever made a drift
+
+
+class Attribution(enum.Enum):
+    """How sure it is who made a drift.
+
+    Certain: this process wrote the value that was found, to this sysctl of this network namespace, and no other
+    process did. Likely: all that is known speaks for it.
+    """
+
+    CERTAIN = "certain"
+    LIKELY = "likely"
+    UNKNOWN = "unknown"
+
+    def by(self, who: str) -> str:
+        """Return the words for a sentence."""
+        return f"probably by {who}" if self is Attribution.LIKELY else f"by {who}"
 
 
 class Repair(NamedTuple):
@@ -45,6 +63,12 @@ class Repair(NamedTuple):
     before: str = ""  # the value that the writer found, where it was seen
     who: str = UNKNOWN
     writer: Optional[Writer] = None
+    attribution: Attribution = Attribution.UNKNOWN
+
+    @property
+    def by(self) -> str:
+        """Whoever made the drift, in the words of a sentence."""
+        return self.attribution.by(self.who)
 
     def __str__(self) -> str:
         return f"{self.name} {self.found} -> {self.wanted}"
@@ -122,6 +146,7 @@ class Contended(NamedTuple):
     name: str
     rival: str
     yielded: bool
+    attribution: Attribution = Attribution.UNKNOWN
 
 
 class Judged(enum.Enum):

@@ -1,4 +1,7 @@
-"""Who a process is: what /proc tells of it while it lives, without being allowed to trace it."""
+"""Who a process is: what /proc tells of it while it lives, without being allowed to trace it.
+
+Its command line is not read: everybody may read what we tell, and others' command lines are root's alone.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,6 @@ from ipvsd import cgroups
 from ipvsd.printable import line
 from ipvsd.report import Writer
 
-_LONGEST = 200  # of a command line that is kept
 _NEWEST = 8  # processes among which the one that unloads a module is looked for
 _UNLOADERS = ("rmmod", "modprobe", "kmod", "firewalld")
 _GROUPS_KEPT = 64
@@ -59,10 +61,8 @@ class Writers:
         return None
 
     def _named(self, pid: int, comm: str, where: str) -> Writer:
-        words = self._text(f"{pid}/cmdline").rstrip("\0").split("\0") if pid else []
-        command = line(" ".join(words), _LONGEST)
         unit, container, pod = cgroups.place(cgroups.below(where, self._first))
-        return Writer(pid, line(comm), command, unit, container, pod)
+        return Writer(pid, line(comm), unit, container, pod)
 
     def _is_other(self, where: str, group: int) -> bool:
         """Tell whether a path is one of version 2, and of another group."""

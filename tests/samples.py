@@ -24,6 +24,7 @@ from ipvsd.model import (
     WantedSysctl,
 )
 from ipvsd.report import (
+    Attribution,
     ConfigState,
     Contended,
     Health,
@@ -38,7 +39,8 @@ from ipvsd.tally import EMPTY
 
 RELEASE = "6.1.0-50-cloud-amd64"
 NOW = 1_800_000_000.0
-WRITER = Writer(4242, "sysctl", "sysctl -w net.ipv4.ip_forward=0", "cron.service")
+CERTAIN, LIKELY = Attribution.CERTAIN, Attribution.LIKELY
+WRITER = Writer(4242, "sysctl", "cron.service")
 
 
 def kernel(
@@ -108,9 +110,9 @@ def report(*findings: Finding, state: State = State.READY, line: str = "ready: a
         sysctls=tuple(finding for finding in findings if isinstance(finding, SysctlFinding)),
         health=Health(state, line, 1 if state is State.FAILED else 0),
         tally=EMPTY,
-        repairs=(Repair("net.ipv4.ip_forward", "0", "1", NOW - 90, 0.0021, "1", str(WRITER), WRITER),),
+        repairs=(Repair("net.ipv4.ip_forward", "0", "1", NOW - 90, 0.0021, "1", str(WRITER), WRITER, CERTAIN),),
         backend="bpf",
-        contended=(Contended("net.ipv4.vs.conntrack", "agent[7]", yielded=False),),
+        contended=(Contended("net.ipv4.vs.conntrack", "agent[7]", yielded=False, attribution=LIKELY),),
         sources=(SourceState("uevents", True, "kernel uevents", 3), SourceState("files", False, "no inotify", None)),
         ipvs=Ipvs(True, "1.2.1", 4096, "answers"),
         config=ConfigState("0123456789ab", ("kube-proxy-ipvs",), ("/etc/ipvsd/ipvsd.yaml",), 60.0),

@@ -16,13 +16,13 @@ from ipvsd.contention import Fights, Limit
 from ipvsd.evidence import Evidence, Seen, Turned
 from ipvsd.model import LoadModule, Reading, SysctlVerdict, WriteSysctl
 from ipvsd.reconcile import Reconciled, reconcile
-from ipvsd.report import Writer
+from ipvsd.report import Attribution, Writer
 from ipvsd.restraint import History
 from tests.fake_kernel import FORWARD, FakeKernel
 
 Log = pytest.CaptureFixture[str]
 LIMIT = Limit(repairs=3, window=30.0, quiet=100.0)
-AGENT = Writer(7, "agent", "/agent --fast", "agent.service")
+AGENT = Writer(7, "agent", "agent.service")
 OTHER = Writer(8, "other")
 PATTERN = "net.ipv4.conf.*.arp_ignore"
 
@@ -52,9 +52,9 @@ class Node:
         self.fights = self.books.fights
         return done
 
-    def seen(self, value: str = "0", ago: float = 0.0, writer: Writer = AGENT) -> None:
+    def seen(self, value: str = "0", ago: float = 0.0, writer: Writer = AGENT, ours: bool = True) -> None:
         self.ago = ago
-        self.evidence.add(FORWARD, Seen(value, writer, "1", time.monotonic() - ago))
+        self.evidence.add(FORWARD, Seen(value, writer, "1", time.monotonic() - ago, ours))
 
     def drift(self) -> Reconciled:
         self.kernel.values[FORWARD] = "0"
@@ -88,11 +88,12 @@ def test_a_repair_of_a_look_is_attributed_in_every_book(node: Node, capsys: Log)
     node.seen()
     node.drift()
     (line,) = said(capsys)
-    assert "; changed by agent[7] of agent.service (/agent --fast), repaired in " in line
+    assert "; changed by agent[7] of agent.service, repaired in " in line
     (repair,) = node.books.repairs
     assert (repair.before, repair.who, repair.writer) == ("1", "agent[7] of agent.service", AGENT)
+    assert repair.attribution is Attribution.CERTAIN
     (kept,) = history.read(str(node.tree))
-    assert (kept["name"], kept["who"], kept["writer"]["command"]) == (FORWARD, repair.who, "/agent --fast")
+    assert (kept["name"], kept["who"], kept["attribution"]) == (FORWARD, repair.who, "certain")
     assert node.books.tally.repairs == {FORWARD: 1}
 
 
@@ -100,13 +101,23 @@ def test_what_was_turned_back_at_once_is_attributed_in_every_book(node: Node, ca
     node.seen("0", writer=OTHER)  # by now another one has written
     node.look(*turned(seen=Seen("0", AGENT, "1", 10.0)))
     assert said(capsys) == [
-        f"wrote {FORWARD}: found '0', wanted '1'; changed by agent[7] of agent.service (/agent --fast), "
-        "repaired in 2.0 ms"
+        f"wrote {FORWARD}: found '0', wanted '1'; changed probably by agent[7] of agent.service, repaired in 2.0 ms"
     ]
     (repair,) = node.books.repairs
     assert (repair.who, repair.writer) == ("agent[7] of agent.service", AGENT)
     assert history.read(str(node.tree))[0]["who"] == repair.who
     assert (node.books.tally.drifts, node.books.tally.repairs) == ({FORWARD: 1}, {FORWARD: 1})
+
+
+def test_of_several_who_may_have_written_elsewhere_none_is_blamed(node: Node, capsys: Log) -> None:
+    for writer in (AGENT, OTHER):
+        node.seen(writer=writer, ours=False)
+    node.drift()
+    assert "; changed by unknown, repaired in " in said(capsys)[0]
+    (repair,) = node.books.repairs
+    assert (repair.who, repair.writer, repair.attribution) == ("unknown", None, Attribution.UNKNOWN)
+    assert history.read(str(node.tree))[0]["attribution"] == "unknown"
+    assert node.books.fights.by_name[FORWARD].rival == "an unknown writer"
 
 
 @pytest.mark.parametrize(("watched", "who"), [([FORWARD], "the kernel"), (["net.ipv4.vs.conntrack"], "unknown")])
@@ -162,7 +173,7 @@ def test_many_drifts_of_one_thing_are_told_as_one_and_all_counted(node: Node, ca
     node.look(*turned(500))
     lines = said(capsys)
     assert (len(lines), lines[-1]) == (
-        4, f"{FORWARD} drifted 500 times in all, last changed by the kernel, and was repaired",
+        4, f"{FORWARD} drifted 500 times in all, last changed probably by the kernel, and was repaired",
     )  # fmt: skip
     assert node.books.tally.repairs == {FORWARD: 500}
     assert (len(node.books.repairs), len(history.read(str(node.tree)))) == (SHOWN_REPAIRS, history.KEPT)
@@ -186,8 +197,8 @@ def test_a_fight_is_told_once_with_the_rival_and_then_left_alone(node: Node, cap
     node.drift()
     (line,) = said(capsys)
     assert line.startswith(f"warning: {FORWARD} is contended: changed more than 3 times in 30 s, last by agent[7]")
-    assert [(item.name, item.rival, item.yielded) for item in node.books.contended()] == [
-        (FORWARD, "agent[7] of agent.service", False)
+    assert [(item.name, item.rival, item.yielded, item.attribution) for item in node.books.contended()] == [
+        (FORWARD, "agent[7] of agent.service", False, Attribution.CERTAIN)
     ]
     (finding,) = node.drift().after.sysctls
     assert (node.kernel.values[FORWARD], finding.verdict, said(capsys)) == ("0", SysctlVerdict.CONTENDED, [])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ipvsd.evidence import KEPT, Evidence, Seen, attributed
-from ipvsd.report import Repair, Writer
+from ipvsd.report import Attribution, Repair, Writer
 
 KEY = "net.ipv4.ip_forward"
 RMEM = "net.ipv4.tcp_rmem"
@@ -13,8 +13,10 @@ SYSCTL, AGENT = Writer(1, "sysctl"), Writer(2, "agent")
 REPAIR = Repair(KEY, "0", "1", 1000.0, 0.003)
 
 
-def seen(value: str | None = "0", writer: Writer = SYSCTL, before: str = "1", at: float = 100.0) -> Seen:
-    return Seen(value, writer, before, at)
+def seen(
+    value: str | None = "0", writer: Writer = SYSCTL, before: str = "1", at: float = 100.0, ours: bool = False
+) -> Seen:
+    return Seen(value, writer, before, at, ours)
 
 
 @pytest.fixture
@@ -22,10 +24,16 @@ def evidence() -> Evidence:
     return Evidence(lambda: 100.0)
 
 
+def blamed(evidence: Evidence, everything: bool = True) -> tuple[str, Attribution]:
+    """Return who is said to have made a drift, and how sure that is."""
+    repair = attributed(REPAIR, evidence.of(KEY, "0"), everything)
+    return repair.who, repair.attribution
+
+
 def test_the_writer_of_the_value_that_was_found_made_the_drift(evidence: Evidence) -> None:
     evidence.add(KEY, seen("0", SYSCTL, before="1"))
     repair = attributed(REPAIR, evidence.of(KEY, "0"), everything=True)
-    assert repair == REPAIR._replace(before="1", who="sysctl[1]", writer=SYSCTL)
+    assert repair == REPAIR._replace(before="1", who="sysctl[1]", writer=SYSCTL, attribution=Attribution.LIKELY)
 
 
 def test_who_wrote_another_value_did_not(evidence: Evidence) -> None:
@@ -39,8 +47,8 @@ def test_who_wrote_another_sysctl_did_not(evidence: Evidence) -> None:
 
 
 def test_what_no_process_did_the_kernel_did_where_every_process_is_seen() -> None:
-    assert attributed(REPAIR, None, everything=True) == REPAIR._replace(who="the kernel")
-    assert attributed(REPAIR, None, everything=False) == REPAIR._replace(who="unknown")
+    assert attributed(REPAIR, None, everything=True).who == "the kernel"
+    assert attributed(REPAIR, None, everything=False).who == "unknown"
 
 
 def test_the_last_of_several_that_wrote_the_value_made_it(evidence: Evidence) -> None:
@@ -126,3 +134,115 @@ def test_what_one_writer_does_again_is_as_old_as_the_first_and_as_fresh_as_the_l
     evidence.add(KEY, seen(at=200.0))
     evidence.settle({KEY}.__contains__, 200.5)
     assert evidence.of(KEY, "0", by=150.0) == seen(at=100.0)
+
+
+# --- how sure it is ---------------------------------------------------------------------
+
+
+def test_the_only_one_who_wrote_that_value_to_our_sysctl_made_it_for_certain(evidence: Evidence) -> None:
+    evidence.add(KEY, seen("7", AGENT, ours=True))
+    evidence.add(KEY, seen("0", SYSCTL, ours=True))
+    assert blamed(evidence) == ("sysctl[1]", Attribution.CERTAIN)
+
+
+def test_of_several_who_wrote_it_to_our_sysctl_the_last_is_likely(evidence: Evidence) -> None:
+    for writer in (AGENT, SYSCTL):
+        evidence.add(KEY, seen("0", writer, ours=True))
+    assert blamed(evidence) == ("sysctl[1]", Attribution.LIKELY)
+
+
+def test_who_wrote_it_nobody_knows_where_is_likely(evidence: Evidence) -> None:
+    evidence.add(KEY, seen("0", SYSCTL))
+    assert blamed(evidence) == ("sysctl[1]", Attribution.LIKELY)
+
+
+@pytest.mark.parametrize("flood", [1, 5])
+def test_of_several_who_wrote_it_nobody_knows_where_none_is_named(evidence: Evidence, flood: int) -> None:
+    evidence.add(KEY, seen("0", SYSCTL))
+    for number in range(flood):
+        evidence.add(KEY, seen("0", Writer(100 + number, "flood")))
+    assert blamed(evidence) == ("unknown", Attribution.UNKNOWN)
+    repair = attributed(REPAIR, evidence.of(KEY, "0"), everything=True)
+    assert (repair.writer, repair.before) == (None, "")
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["before", "after"])
+def test_who_wrote_it_to_our_sysctl_comes_before_who_may_have(evidence: Evidence, first: bool) -> None:
+    writes = [seen("0", SYSCTL, ours=True), seen("0", AGENT)]
+    for write in writes if first else reversed(writes):
+        evidence.add(KEY, write)
+    assert blamed(evidence) == ("sysctl[1]", Attribution.LIKELY)
+
+
+def test_the_same_writer_may_write_elsewhere_too(evidence: Evidence) -> None:
+    for where in (False, True, False):
+        evidence.add(KEY, seen("0", SYSCTL, ours=where))
+    assert blamed(evidence) == ("sysctl[1]", Attribution.CERTAIN)
+
+
+def test_of_a_value_that_was_cut_it_is_not_certain_that_it_was_the_one(evidence: Evidence) -> None:
+    evidence.add(KEY, seen(None, SYSCTL, ours=True))
+    assert blamed(evidence) == ("sysctl[1]", Attribution.LIKELY)
+
+
+@pytest.mark.parametrize(
+    ("ours", "who", "attribution"),
+    [(True, "sysctl[1]", Attribution.LIKELY), (False, "unknown", Attribution.UNKNOWN)],
+    ids=["to our sysctl", "nobody knows where"],
+)
+@pytest.mark.parametrize("storm", [True, False], ids=["more than is kept", "more than there was room for"])
+def test_where_another_write_may_have_been_missed(
+    evidence: Evidence, ours: bool, who: str, attribution: Attribution, storm: bool
+) -> None:
+    for number in range(KEPT if storm else 0):
+        evidence.add(KEY, seen(f"{number + 2}", AGENT))
+    evidence.add(KEY, seen("0", SYSCTL, ours=ours))
+    if not storm:
+        evidence.missed()
+    assert blamed(evidence, everything=storm) == (who, attribution)
+
+
+def test_what_was_missed_before_does_not_matter(evidence: Evidence) -> None:
+    evidence.missed()
+    evidence.add(KEY, seen("0", SYSCTL, at=100.1, ours=True))
+    assert blamed(evidence) == ("sysctl[1]", Attribution.CERTAIN)
+
+
+def test_the_kernel_and_who_unloads_a_module_are_never_certain(evidence: Evidence) -> None:
+    assert blamed(evidence) == ("the kernel", Attribution.LIKELY)
+    assert blamed(evidence, everything=False) == ("unknown", Attribution.UNKNOWN)
+    evidence.add("ip_vs", seen(None, Writer(3, "rmmod"), before=""))
+    unloading = evidence.of("ip_vs", "unloaded")
+    assert unloading
+    assert unloading.attribution is Attribution.LIKELY
+
+
+def test_a_write_that_made_one_drift_for_certain_makes_no_other(evidence: Evidence) -> None:
+    for number in range(2 * KEPT):
+        writer = Writer(number, "tee")
+        evidence.add(KEY, seen("0", writer, at=100.0 + number, ours=True))
+        explained = evidence.explain(KEY, "0")
+        assert explained
+        assert (explained.writer, explained.attribution) == (writer, Attribution.CERTAIN)
+
+
+def test_a_write_that_was_made_twice_may_make_two(evidence: Evidence) -> None:
+    evidence.add(KEY, seen("0", SYSCTL, ours=True), times=2)
+    evidence.explain(KEY, "0")
+    evidence.add(KEY, seen("0", AGENT, ours=True))
+    assert blamed(evidence) == ("agent[2]", Attribution.LIKELY)
+
+
+def test_who_made_one_drift_and_writes_again_made_the_next(evidence: Evidence) -> None:
+    for _ in range(2):
+        evidence.add(KEY, seen("0", SYSCTL, ours=True))
+        explained = evidence.explain(KEY, "0")
+        assert explained
+        assert (explained.writer, explained.attribution) == (SYSCTL, Attribution.CERTAIN)
+
+
+def test_what_only_likely_made_a_drift_may_have_made_another(evidence: Evidence) -> None:
+    for writer in (SYSCTL, AGENT):
+        evidence.add(KEY, seen("0", writer, ours=True))
+    evidence.explain(KEY, "0")
+    assert blamed(evidence) == ("agent[2]", Attribution.LIKELY)

@@ -108,13 +108,12 @@ def test_exit_codes(tree: Path, capsys: Output, make: Callable[[Path], None], na
     assert [line for line in out.splitlines() if len(line) > 80] == []
 
 
-def publish(tree: Path, who: object, writer: object = None, contended: object = ()) -> None:
+def publish(
+    tree: Path, who: object, writer: object = None, contended: object = (), attribution: object = "certain"
+) -> None:
     repair = {"name": FORWARD, "found": "0", "wanted": "1", "time": "2027-01-15T07:58:30.000Z", "seconds": 0.0021}
-    put(
-        tree,
-        statusfile.PATH,
-        json.dumps({"repairs": [{**repair, "who": who, "writer": writer}], "contended": contended}),
-    )
+    repairs = [{**repair, "who": who, "writer": writer, "attribution": attribution}]
+    put(tree, statusfile.PATH, json.dumps({"repairs": repairs, "contended": contended}))
 
 
 def test_it_tells_all_that_is_known(tree: Path, capsys: Output, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -182,8 +181,8 @@ def test_what_is_right_is_short(tree: Path, capsys: Output) -> None:
         (None, {}, "by unknown\n"),
         (
             "x",
-            {"pid": 0, "comm": "", "command": "sysctl -w x", "container": "abc"},
-            "by command sysctl -w x, container abc",
+            {"pid": 0, "comm": "", "unit": "cron.service", "command": "sysctl -w x", "container": "abc"},
+            "by unit cron.service, container abc\n",
         ),
         ("x", {"comm": "a\033[2Jb"}, "by comm a\\x1b[2Jb\n"),
         ("x", {"comm": "x" * 5000}, "xxx..."),
@@ -193,6 +192,11 @@ def test_what_is_right_is_short(tree: Path, capsys: Output) -> None:
 def test_who_wrote_last(tree: Path, capsys: Output, who: object, writer: object, told: str) -> None:
     publish(tree, who, writer)
     assert told in run(capsys, tree, FORWARD)[1]
+
+
+def test_who_only_probably_wrote_last(tree: Path, capsys: Output) -> None:
+    publish(tree, "sysctl[42]", {"pid": 42, "comm": "sysctl"}, attribution="likely")
+    assert "probably by pid 42, comm sysctl\n" in run(capsys, tree, FORWARD)[1]
 
 
 def test_who_fights_for_it(tree: Path, capsys: Output) -> None:

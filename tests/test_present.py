@@ -52,7 +52,7 @@ GOLDEN = {
             "members": None,
         }
     ],
-    "contended": [{"name": "net.ipv4.vs.conntrack", "rival": "agent[7]", "yielded": False}],
+    "contended": [{"name": "net.ipv4.vs.conntrack", "rival": "agent[7]", "attribution": "likely", "yielded": False}],
     "repairs": [
         {
             "name": "net.ipv4.ip_forward",
@@ -61,10 +61,10 @@ GOLDEN = {
             "time": "2027-01-15T07:58:30.000Z",
             "seconds": 0.0021,
             "who": "sysctl[4242] of cron.service",
+            "attribution": "certain",
             "writer": {
                 "pid": 4242,
                 "comm": "sysctl",
-                "command": "sysctl -w net.ipv4.ip_forward=0",
                 "unit": "cron.service",
                 "container": "",
                 "pod": "",

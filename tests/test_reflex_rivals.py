@@ -32,7 +32,7 @@ def test_each_of_two_drifts_has_the_writer_of_its_own(node: Node) -> None:
 
 def test_what_was_told_of_by_then_is_heard_before_a_writer_is_named(node: Node) -> None:
     node.reflex.evidence.add(FORWARD, Seen("0", AGENT, "1", node.mailbox.now))
-    told = Seen("0", SYSCTL, "1", node.mailbox.now)
+    told = Seen("0", SYSCTL, "1", node.mailbox.now, ours=True)
     node.reflex.hear = lambda: node.reflex.evidence.add(FORWARD, told)
     node.drift()
     assert [item.seen for item in node.reflex.take()] == [told]

@@ -15,7 +15,7 @@ from ipvsd.subjects import Kind, NoNameError
 
 EX_CANNOT_TELL = 2
 EX_USAGE = 64
-_WRITERS = ("pid", "comm", "command", "unit", "container", "pod")
+_WRITERS = ("pid", "comm", "unit", "container", "pod")
 
 
 def run(root: str, only: Optional[str], output: str, name: str) -> int:
@@ -136,7 +136,7 @@ def _last(document: Mapping[str, Any]) -> Iterator[str]:
     change = f"{at}Z  {repair.get('wanted')} -> {repair.get('found')}, put right{within}"
     yield from text.indented(change, 2, 6)
     told = [f"{key} {writer[key]}" for key in _WRITERS if writer.get(key)] if isinstance(writer, dict) else []
-    yield from text.indented(f"by {', '.join(told) or who or 'unknown'}", 6, 6)
+    yield from text.indented(text.by(repair, ", ".join(told) or who or "unknown"), 6, 6)
     if document["contended"]:
         yield from text.indented(f"contended with {document['contended']}: written at periodic looks only", 6, 6)
 

@@ -22,10 +22,8 @@ def run(root: str, output: str, number: int) -> int:
 
 def _lines(repair: Mapping[str, Any]) -> Iterator[str]:
     # A file in /run: another version may have written it.
-    said = {key: printable.line(str(repair.get(key, "?"))) for key in ("time", "name", "found", "wanted", "who")}
+    said = {key: printable.line(str(repair.get(key, "?"))) for key in ("time", "name", "found", "wanted")}
     seconds = repair.get("seconds")
     took = f" in {seconds * 1000:.1f} ms" if isinstance(seconds, float) else ""
     yield from text.indented("{time}  {name}: {found} -> {wanted}".format(**said) + took, 0, 6)
-    writer = repair.get("writer")
-    command = printable.line(str(writer.get("command") or "")) if isinstance(writer, dict) else ""
-    yield from text.indented(f"by {said['who']}{f': {command}' if command else ''}", 6, 10)
+    yield from text.indented(printable.line(text.by(repair, str(repair.get("who", "?")))), 6, 10)

@@ -53,7 +53,7 @@ def _about(document: Mapping[str, Any], age: float) -> Iterator[str]:
     lost = f"; {document['lost']} events were lost ({', '.join(by)})" if by else ""
     yield f"writes to sysctls are seen by {document['backend']}{lost}"
     for item in document["contended"]:
-        yield from text.folded(f"{item['name']} is contended by {item['rival']}", "33")
+        yield from text.folded(f"{item['name']} is contended {text.by(item, item['rival'])}", "33")
     for error in config["errors"]:
         yield from text.folded(f"refused: {error}", "31")
     for source in document["sources"]:
@@ -69,4 +69,4 @@ def _repairs(document: Mapping[str, Any]) -> Iterator[str]:
     for repair in repairs[-5:]:
         took = f"{repair['seconds'] * 1000:.0f} ms"
         line = f"{repair['time'][:19]}Z  {repair['name']}: {repair['found']} -> {repair['wanted']} in {took}"
-        yield from text.indented(f"{line}, by {repair['who']}", 2, 6)
+        yield from text.indented(f"{line}, {text.by(repair, repair['who'])}", 2, 6)

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from ipvsd import output, printable
 from ipvsd.model import ModuleFinding, SysctlFinding
-from ipvsd.report import Judged
+from ipvsd.report import Attribution, Judged
 
 _Found = TypeVar("_Found", ModuleFinding, SysctlFinding)
 
@@ -42,6 +42,11 @@ def notes(document: Mapping[str, Any]) -> Iterator[str]:
     """Yield what a person should know besides, folded."""
     for note in document["notes"]:
         yield from folded(f"note: {note}", "33")
+
+
+def by(item: Mapping[str, Any], who: str) -> str:
+    """Return who changed something, by the `attribution` of an item of a status document of whatever version."""
+    return Attribution.LIKELY.by(who) if item.get("attribution") == Attribution.LIKELY.value else f"by {who}"
 
 
 def indented(line: str, first: int, others: int) -> list[str]:

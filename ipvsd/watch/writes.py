@@ -176,8 +176,10 @@ class Writes:
                 then(key)  # nothing was turned back, or maybe what another write had made
         writer = functools.cache(self._writers.writer)
         for key, runs in told.items():
-            for write, _ in wrong[key][-KEPT:]:
-                self._keep(key, write, writer(write.pid, write.comm, write.cgroup))
+            if len(wrong[key]) > KEPT:
+                self._reflex.evidence.missed()
+            for write, times in wrong[key][-KEPT:]:
+                self._keep(key, write, writer(write.pid, write.comm, write.cgroup), times)
             refused = [(write, times) for write, times in runs if write.refused]
             if refused:
                 last, _ = refused[-1]
@@ -189,6 +191,7 @@ class Writes:
         lost = self._table[hook.WORDS * hook.LOST]
         if lost != self._lost:
             self._lost = lost
+            self._reflex.evidence.missed()
             if not self._behind:
                 self._behind = True
                 self._mailbox.later(_BEHIND, self._tell_lost)
@@ -201,9 +204,9 @@ class Writes:
         value = _value(write)
         return not write.refused and (value is None or not self._reflex.wanted(key, value))
 
-    def _keep(self, key: str, write: hook.Told, writer: Writer) -> None:
-        seen = Seen(_value(write), writer, _before(write), write.at)
-        self._reflex.evidence.add(key, seen)
+    def _keep(self, key: str, write: hook.Told, writer: Writer, times: int) -> None:
+        seen = Seen(_value(write), writer, _before(write), write.at, write.ours)
+        self._reflex.evidence.add(key, seen, times)
 
     def _refuse(self, key: str, write: hook.Told, writer: Writer, times: int) -> None:
         before = self._refusals[key].times if key in self._refusals else 0

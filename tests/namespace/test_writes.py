@@ -133,7 +133,7 @@ def test_a_write_is_turned_back_and_its_writer_named(node: Node) -> None:
         assert node.repaired(1) == [("0", "1")]
     seen = node.seen()
     assert (seen.before, seen.writer.pid, seen.writer.comm) == ("1", pid, "sh")
-    assert seen.writer.command.startswith(f"sh -c echo 0 > {FILE}")
+    assert seen.ours
 
 
 def test_a_write_through_another_procfs_is_turned_back_and_its_writer_named(node: Node) -> None:
@@ -141,7 +141,7 @@ def test_a_write_through_another_procfs_is_turned_back_and_its_writer_named(node
         assert node.repaired(1) == [("0", "1")]
     seen = node.seen()
     assert (seen.before, seen.writer.pid, seen.writer.comm) == ("1", pid, "sh")
-    assert seen.writer.command.startswith(f"sh -c echo 0 > {FILE}")
+    assert seen.ours
 
 
 def test_what_is_heard_is_evidence_and_turned_back_only_when_the_mailbox_is_asked(node: Node) -> None:

@@ -63,7 +63,7 @@ EXPECTED = (
     r"\S+ is right again: ",
     r"ready: \d+ modules, \d+ sysctls right",
     r"configuration loaded, [0-9a-f]{12}",
-    r"\S+ drifted \d+ times in all, last changed by ",
+    r"\S+ drifted \d+ times in all, last changed (probably )?by ",
     r"writes to sysctls are seen by bpf$",
 )
 

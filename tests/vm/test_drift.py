@@ -37,7 +37,8 @@ def test_a_module_that_is_unloaded_is_loaded_again(node: Node, journal: Journal,
         assert after[sample] - before[sample] == TIMES, sample
     told = [line for line in journal.lines() if line.startswith(f"loaded module {name}: ")]
     assert len(told) == TIMES
-    assert all("; unloaded by " in line for line in told)
+    # One that nobody was seen to unload was unloaded by unknown.
+    assert all("; unloaded by unknown" in line or "; unloaded probably by " in line for line in told)
 
 
 def test_ip_vs_with_all_its_schedulers_comes_back_with_its_sysctls(node: Node, journal: Journal) -> None:
@@ -84,7 +85,7 @@ def test_a_sysctl_that_is_changed_is_restored(node: Node, journal: Journal, key:
         node.until(lambda due=due: node.metrics()[repairs] == due, "the repair counted")  # type: ignore[misc]
 
     assert node.metrics()[drifts] - before[drifts] == 3
-    told = [line for line in journal.lines() if line.startswith(f"wrote {key}: found '0', wanted '1'; changed by ")]
+    told = [line for line in journal.lines() if line.startswith(f"wrote {key}: found '0', wanted '1'; changed ")]
     assert len(told) == 3
 
 

@@ -1,0 +1,155 @@
+"""Writes to the sysctls of another network namespace: they are not ours, and nobody is blamed for them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ipvsd import hook
+from ipvsd.report import Attribution
+from ipvsd.wake import Mailbox
+from ipvsd.watch import Targets, writes
+from ipvsd.watch.writes import RING
+from tests.namespace.attached import ALL, FILE, KEY, Node, by_another_process, missing, writer
+
+# Opens the sysctl in a network namespace of its own, and writes to it from the one before.
+THROUGH = f"""
+import os
+here = os.open("/proc/self/ns/net", os.O_RDONLY)
+libc = __import__("ctypes").CDLL(None, use_errno=True)
+assert libc.unshare(0x40000000) == 0
+opened = os.open("{FILE}", os.O_WRONLY)
+assert libc.setns(here, 0x40000000) == 0
+os.write(opened, b"0")
+print(open("{FILE}").read().strip())
+"""
+
+
+# Writing it never waits for other namespaces. Of ip_forward the kernel starts a write anew, and tells of it again,
+# while another namespace is made or removed (restart_syscall() in net/ipv4/devinet.c).
+FREE_KEY, FREE = "net.ipv4.conf.default.rp_filter", Path("/proc/sys/net/ipv4/conf/default/rp_filter")
+FLOOD = f"i=0; while [ $i -lt {RING // 128} ]; do echo 0 > {FILE}; echo 0 > {ALL}; echo 2 > {FREE}; i=$((i + 1)); done"
+
+
+def flood() -> None:
+    """Have a shell write the same in another network namespace, far more often than there is room for."""
+    subprocess.run(["unshare", "--net", "sh", "-c", FLOOD], check=True)
+
+
+def by_tee(value: str = "0", file: Path = FILE) -> None:
+    subprocess.run(["tee", file], input=value.encode(), check=True, stdout=subprocess.DEVNULL)
+
+
+def named(node: Node) -> list[str]:
+    """Return who is said to have made the drifts that were turned back."""
+    return [item.seen.named.partition("[")[0] for item in node.turned if item.seen]
+
+
+def test_a_flood_elsewhere_takes_the_blame_for_nothing(node: Node) -> None:
+    for count in range(1, 6):
+        by_tee()
+        flood()
+        node.repaired(count)
+    assert named(node) == ["tee"] * 5
+
+
+def test_a_flood_elsewhere_takes_no_certainty_away(node: Node) -> None:
+    node.writes.arm(Targets(frozenset(), {FREE_KEY: str(FREE)}, ()))
+    found = []
+    for _ in range(5):
+        by_tee("2", FREE)
+        flood()
+        node.writes.hear()
+        seen = node.reflex.evidence.explain(FREE_KEY, "2")
+        found.append(seen and (seen.writer.comm, seen.attribution))
+    assert found == [("tee", Attribution.CERTAIN)] * 5
+    assert node.writes.lost == 0
+
+
+def test_where_the_kernel_does_not_tell_the_network_namespace_nobody_is_blamed(monkeypatch: pytest.MonkeyPatch) -> None:
+    if missing():
+        pytest.skip(f"bpf cannot be tried: {missing()}")
+    monkeypatch.setattr(writes, "_forms", lambda process, _: [hook.Form(process, places=False)])
+    with Mailbox() as mailbox:
+        node = Node(mailbox)
+        node.attach()
+        assert node.writes.detail.endswith("; it cannot tell network namespaces apart")
+        for count in range(1, 6):
+            by_tee()
+            flood()
+            node.repaired(count)
+        node.writes.close()
+    assert named(node) == [""] * 5
+
+
+def test_while_a_flood_goes_on_elsewhere_each_writer_is_named(node: Node) -> None:
+    command = ["unshare", "--net", "sh", "-c", f"echo begun; while :; do {FLOOD}; done"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        assert process.stdout.readline() == b"begun\n"
+        for count in range(1, 6):
+            by_tee()
+            node.repaired(count)
+        process.kill()
+    assert named(node) == ["tee"] * 5
+
+
+def test_a_flood_elsewhere_wakes_nobody(node: Node) -> None:
+    flood()
+    begun = time.monotonic()
+    assert node.mailbox.take(0.2) == ()
+    assert time.monotonic() - begun >= 0.2
+    assert (node.turned, node.writes.lost, node.reflex.evidence.of(KEY, "0")) == ([], 0, None)
+
+
+def test_a_write_through_a_file_that_was_opened_elsewhere_is_none_to_ours(node: Node) -> None:
+    done = subprocess.run([sys.executable, "-c", THROUGH], check=True, capture_output=True, text=True)
+    assert done.stdout == "1\n"
+    node.listen()
+    assert (node.turned, node.reflex.evidence.of(KEY, "0")) == ([], None)
+
+
+def test_a_write_from_elsewhere_through_a_file_that_was_opened_here_is_ours(node: Node) -> None:
+    with writer("echo 0 >&3", "sh", "-c", f'exec 3> {FILE}; exec unshare --net "$@"', "sh") as pid:
+        assert node.repaired(1) == [("0", "1")]
+    assert (node.seen().writer.pid, node.seen().ours) == (pid, True)
+
+
+@pytest.fixture
+def link() -> Iterator[tuple[str, Path]]:
+    """A sysctl of an interface that is made before and after, and the command that makes it."""
+    name = f"test{os.getpid()}"
+    subprocess.run(["ip", "link", "add", name, "type", "veth", "peer", "name", f"{name}x"], check=True)
+    yield name, Path(f"/proc/sys/net/ipv4/conf/{name}/rp_filter")
+    subprocess.run(["ip", "link", "del", name], check=True)
+
+
+def test_a_sysctl_that_was_made_anew_is_ours_before_it_was_read(node: Node, link: tuple[str, Path]) -> None:
+    name, file = link
+    key = f"net.ipv4.conf.{name}.rp_filter"
+    node.writes.arm(Targets(frozenset(), {key: str(file)}, ()))
+    subprocess.run(["ip", "link", "del", name], check=True)
+    subprocess.run(["ip", "link", "add", name, "type", "veth", "peer", "name", f"{name}x"], check=True)
+    by_another_process("2", file)
+    assert node.knows(key, "2")
+    seen = node.reflex.evidence.of(key, "2")
+    assert seen
+    assert seen.attribution is Attribution.CERTAIN
+
+
+def test_what_is_guarded_here_others_may_write_elsewhere(node: Node, link: tuple[str, Path]) -> None:
+    name, file = link
+    key = f"net.ipv4.conf.{name}.rp_filter"
+    node.writes.arm(Targets(frozenset(), {key: str(file)}, (), guarded=frozenset({key})))
+    script = f"ip link add {name} type veth peer name {name}x && echo 2 > {file} && cat {file}"
+    there = subprocess.run(["unshare", "--net", "sh", "-c", script], check=True, capture_output=True, text=True)
+    assert there.stdout == "2\n"
+    here = subprocess.run(["sh", "-c", f"echo 2 > {file}"], check=False, capture_output=True, text=True)
+    assert here.returncode != 0
+    assert [(item.name, item.times) for item in node.refusals()] == [(key, 1)]

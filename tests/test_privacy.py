@@ -1,0 +1,99 @@
+"""The arguments of a process, which only root may see where /proc is mounted with hidepid=, are told nowhere."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from ipvsd import books, metrics, statusfile
+from ipvsd.cli import main
+from ipvsd.config import parse
+from ipvsd.contention import Fights, Limit
+from ipvsd.evidence import Evidence, Seen
+from ipvsd.present import document
+from ipvsd.reconcile import reconcile
+from ipvsd.report import Report, Writer
+from ipvsd.watch.writes import Refusal
+from ipvsd.writers import Writers
+from tests.fake_kernel import FORWARD, FakeKernel
+from tests.samples import report
+from tests.trees import make_tree
+
+SECRET = "xyzzy"
+Output = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def writer() -> Iterator[Writer]:
+    """A process that lives, and was told a secret by its arguments."""
+    command = ["sh", "-c", "echo; read answer", "agent", f"--token={SECRET}"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        process.stdout.readline()
+        yield Writers().writer(process.pid, "", 0)
+        assert process.stdin
+        process.stdin.close()
+
+
+@pytest.fixture
+def logged(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What went to the journal, fields included."""
+    lines = list[str]()
+
+    def log(level: str, text: str, fields: Mapping[str, str] = {}) -> None:
+        lines.append(json.dumps([level, text, dict(fields)]))
+
+    monkeypatch.setattr(books, "log", log)
+    return lines
+
+
+def blame(tree: Path, writer: Writer) -> Report:
+    """Have it make a drift, unload a module, fight, and try to write what is guarded; return what is told then."""
+    kernel, evidence = FakeKernel(), Evidence(time.monotonic)
+    config = parse([("f", b"profiles: []\nmodules: {ip_vs_sh: {}}\nsysctls: {net.ipv4.ip_forward: 1}")])
+    kept, fights = books.Books(str(tree)), Fights(Limit(1, 60.0, 300.0))
+    for _ in range(4):
+        done = reconcile(kernel, config, {}, time.monotonic, fights)
+        kept.enter(done, (), time.monotonic(), evidence, (FORWARD,), fights)
+        fights = kept.fights
+        kernel.values[FORWARD] = "0"
+        kernel.unload("ip_vs_sh")
+        evidence.add(FORWARD, Seen("0", writer, "1", time.monotonic(), ours=True))
+        evidence.add("ip_vs_sh", Seen(None, writer, "", time.monotonic()))
+    kept.refused([Refusal(FORWARD, "0", writer, 3)])
+    assert {repair.name for repair in kept.repairs} == {FORWARD, "ip_vs_sh"}
+    return report()._replace(repairs=kept.repairs, contended=kept.contended())
+
+
+def test_arguments_are_in_no_output(tmp_path: Path, writer: Writer, logged: list[str], capsys: Output) -> None:
+    tree = make_tree(tmp_path / "tree")
+    told = blame(tree, writer)
+    assert told.contended
+    statusfile.write(str(tree), document(told))
+    for command in ("status", "history", f"explain {FORWARD}", "explain ip_vs_sh"):
+        for output in ("text", "json"):
+            main([*command.split(), "--root", str(tree), "--output", output])
+    outputs = {
+        "journal": "\n".join(logged),
+        "/status": json.dumps(document(told)),
+        "/metrics": metrics.exposition(lambda: told)().decode(),
+        "commands": capsys.readouterr().out,
+        **{path.name: path.read_text() for path in (tree / "run/ipvsd").glob("*.json*")},
+    }
+    assert {"status.json", "history.jsonl"} <= outputs.keys()
+    named = [name for name, text in outputs.items() if f"sh[{writer.pid}]" in text]
+    assert set(named) == outputs.keys() - {"/metrics"}
+    assert [name for name, text in outputs.items() if SECRET in text] == []
+
+
+def test_nothing_that_journald_adds_arguments_for_is_sent(tmp_path: Path, writer: Writer, logged: list[str]) -> None:
+    (tmp_path / "run/ipvsd").mkdir(parents=True)
+    blame(tmp_path, writer)
+    fields = {name for line in logged for name in json.loads(line)[2]}
+    assert "OBJECT_COMM" in fields
+    assert not fields & {"OBJECT_PID", "OBJECT_CMDLINE"}  # systemd.journal-fields(7)
