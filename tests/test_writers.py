@@ -85,9 +85,8 @@ def test_where_version_2_is_not_mounted_nothing_is_searched(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("comm", ["a\nb\x1b[31mc", "\udcff", "\0\0", "", "caf\u00e9", "x\n\x1b[2J\u00e9"])
-def test_whatever_a_process_calls_itself_is_one_line_of_ascii(writers: Writers, comm: str) -> None:
+def test_whatever_a_process_calls_itself_is_one_printable_line(writers: Writers, comm: str) -> None:
     writer = writers.writer(42, comm, 1)
-    assert writer.comm.isascii()
     assert writer.comm.isprintable()
 
 
