@@ -12,7 +12,8 @@ EX_USAGE = 64
 
 EPILOG = """\
 exit codes: 0 right, 1 not right, 2 cannot tell, 64 bad usage, 74 cannot print,
-77 needs root, 78 bad configuration. See ipvsd(8) and ipvsd.yaml(5)."""
+75 runs already, 77 needs root, 78 bad configuration.
+See ipvsd(8) and ipvsd.yaml(5)."""
 
 
 class UsageError(Exception):

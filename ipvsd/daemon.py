@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Optional
 
-from ipvsd import capabilities, hugepages, remedies, restraint, statusfile, sysctls
+from ipvsd import capabilities, hugepages, instance, remedies, restraint, statusfile, sysctls
 from ipvsd.books import Books
 from ipvsd.config import Config
 from ipvsd.configured import Configured
@@ -392,5 +392,6 @@ def _links(done: Reconciled) -> bool:
 
 
 def run(root: str = "/", only: Optional[str] = None, host: Optional[LinuxHost] = None) -> int:
-    """Run the daemon in this process; return its exit code."""
-    return Daemon(root, only, host).run()
+    """Run the daemon in this process if no other one runs for the root; return the exit code."""
+    with instance.alone(root) as alone:
+        return Daemon(root, only, host).run() if alone else instance.EX_TEMPFAIL

@@ -244,7 +244,7 @@ def test_ipvsd_8_explains_every_command_and_option() -> None:
 def test_ipvsd_8_explains_every_exit_code() -> None:
     documented = terms(section(IPVSD_8, "# EXIT STATUS", "# STATES"))
 
-    assert documented == ["0", "1", "2", "64", "74", "77", "78"]
+    assert documented == ["0", "1", "2", "64", "74", "75", "77", "78"]
     assert re.findall(r"\b([0-9]+) [a-z]", arguments.EPILOG.split("See")[0]) == documented
 
 

@@ -20,7 +20,7 @@ LADDER = """
     formernames packages remedies verdicts planner restraint contention groups health cgroups assembly hook evidence
     lookalikes document foreign settings config effective configfiles desire
     wake streams rooted compression moduletree iptables kmod obstacles host advertisements bpf capabilities hugepages
-    writers reconcile tally table journal configured narrate reflex
+    writers reconcile tally table journal instance configured narrate reflex
     watch watch.inotify watch.sysctls watch.uevents watch.units watch.ring
     watch.allowed watch.writes watch.files ipvs
     rivals defaults rivals.ini rivals.tree rivals.sysctl_d rivals.tuned rivals.networkd rivals.firewalld

@@ -1,0 +1,74 @@
+"""One daemon for each root: a lock that ends with the process that holds it, however that ends."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import stat
+from collections.abc import Iterator
+
+from ipvsd import rooted
+from ipvsd.journal import log
+
+PATH = "run/ipvsd/daemon.lock"
+EX_TEMPFAIL = 75
+
+
+class _HeldError(Exception):
+    """Another process holds the lock; the text names it."""
+
+
+@contextlib.contextmanager
+def alone(root: str) -> Iterator[bool]:
+    """Hold the lock of a root for as long as the context lasts; yield False if another process does, and log which.
+
+    Where no lock can be made the log says so, and the answer is True: the node comes first.
+    """
+    descriptor = -1
+    try:
+        descriptor = _take(root)
+    except _HeldError as error:
+        log("error", f"cannot run the daemon: {error} (lock: {os.path.join(root, PATH)})")
+        yield False
+        return
+    except (OSError, ValueError) as error:
+        log("warning", f"cannot lock {PATH}: {getattr(error, 'strerror', None) or error}; a second daemon could start")
+    try:
+        yield True
+    finally:
+        if descriptor >= 0:
+            os.close(descriptor)
+
+
+def _take(root: str) -> int:
+    """Return the descriptor that holds the lock. Raises _HeldError, and OSError if there is no lock to be had."""
+    directory, name = os.path.split(PATH)
+    path = os.path.join(rooted.resolve(root, directory), name)
+    os.makedirs(os.path.dirname(path), 0o755, exist_ok=True)
+    # The file is never removed: a lock on a file that is gone would keep nobody out.
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
+    descriptor = os.open(path, flags, 0o600)
+    try:
+        _lock(descriptor)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _lock(descriptor: int) -> None:
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        raise OSError(errno.EINVAL, "not a regular file")
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = os.pread(descriptor, 20, 0).decode("ascii", "replace").strip()
+        who = f"process {holder}" if holder.isdecimal() else "another process"
+        raise _HeldError(f"{who} runs it already") from None
+    # Whoever can open the file can hold the lock, and keep the daemon from starting.
+    os.fchmod(descriptor, 0o600)
+    with contextlib.suppress(OSError):  # a full /run: the report only lacks the process
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
