@@ -26,7 +26,8 @@ LADDER = """
     rivals defaults rivals.ini rivals.tree rivals.sysctl_d rivals.tuned rivals.networkd rivals.firewalld
     rivals.networkmanager rivals.modules rivals.modules_load rivals.ufw
     rivals.survey situation bootloader bootmodules nextboot persist preflight notices
-    present history books statusfile subjects explain metrics web notify daemon output
+    present history books statusfile subjects explain metrics httprequest httpserver web notify
+    daemon output
     commands commands.text commands.check commands.plan commands.apply commands.status
     commands.preflight commands.profile commands.config commands.explain commands.history arguments cli __main__
 """.split()
@@ -36,7 +37,7 @@ PURE = """
     moduleindex install_command modprobe kconfig
     formernames packages remedies verdicts planner restraint contention
     groups health cgroups assembly hook evidence
-    lookalikes rivals rivals.ini defaults
+    lookalikes rivals rivals.ini defaults httprequest
 """.split()
 
 ALLOWED_IN_PURE = {
