@@ -34,7 +34,7 @@ check: $(BIN)/.ready  ## linters, types and the quick tests; no root, under 20 s
 	$(BIN)/ruff check -q .
 	$(BIN)/ruff format -q --check .
 	$(BIN)/mypy --no-error-summary
-	$(BIN)/python -m pytest -q -n $(JOBS) -m 'not vm and not namespace and not packaging and not differential' tests
+	$(BIN)/python -m pytest -q -n $(JOBS) -m 'not vm and not namespace and not packaging and not differential and not full' tests
 
 test:  ## everything but what test-full adds; virtual machines with Linux 6.1; half an hour
 	@$(MAKE) --no-print-directory packages WANTED="$(TEST_PACKAGES)"
@@ -51,6 +51,7 @@ test:  ## everything but what test-full adds; virtual machines with Linux 6.1; h
 
 test-full:  ## all that there is: more generated cases, every kernel, every platform; hours
 	$(MAKE) --no-print-directory test BREADTH=10000 FULL=1
+	$(BIN)/python -m pytest -q -m 'full and not vm and not namespace and not packaging and not differential' tests
 	$(MAKE) --no-print-directory kernels
 	$(MAKE) --no-print-directory test-matrix
 
@@ -78,6 +79,9 @@ vm: $(DEB)  ## a shell in a bench machine with the package installed
 	@$(MAKE) --no-print-directory packages WANTED="$(BENCH_PACKAGES)"
 	@$(PYTHON_SYSTEM) -m tests.vm.shell
 
+attack: $(BIN)/.ready  ## attack the HTTP endpoint of a daemon in every way, and print what that costs it; three minutes
+	@$(BIN)/python -m tests.attack
+
 bench: $(DEB) $(BIN)/.ready  ## measure what docs/benchmarks.md says, and write it; twenty minutes
 	@$(MAKE) --no-print-directory packages WANTED="$(BENCH_PACKAGES)"
 	@PATH=$(SYSTEM_PATH) PYTHONDONTWRITEBYTECODE=1 $(BIN)/python -m tests.vm.bench docs
@@ -102,7 +106,7 @@ PYTHON_SYSTEM := PATH=$(SYSTEM_PATH) PYTHONDONTWRITEBYTECODE=1 python3
 BUILD := PIP=$(CURDIR)/$(BIN)/pip $(PYTHON_SYSTEM) packaging/build.py
 SIGNCHECK := PIP=$(CURDIR)/$(BIN)/pip $(PYTHON_SYSTEM) packaging/signcheck.py
 PACKAGED := $(shell find ipvsd systemd packaging docs -type f -not -path '*/__pycache__/*') \
-    CHANGELOG.md LICENSE README.md pyproject.toml Makefile
+    CHANGELOG.md LICENSE README.md SECURITY.md pyproject.toml Makefile
 
 $(DEB): $(PACKAGED)
 	@$(MAKE) --no-print-directory packages WANTED="$(BUILD_PACKAGES)"
@@ -159,4 +163,4 @@ lock:  ## renew the locked versions of the development tools, in packaging/lock
 	$(LOCK) --group build -o packaging/lock/build.txt
 	$(LOCK) --group bookworm --group test -o packaging/lock/dev.txt
 
-.PHONY: help check test test-full kernels test-matrix demo vm bench deb rpm dist sign-check clean lock lint-packages packages
+.PHONY: help check test test-full kernels test-matrix demo vm attack bench deb rpm dist sign-check clean lock lint-packages packages

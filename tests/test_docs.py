@@ -53,7 +53,10 @@ README = (ROOT / "README.md").read_text()
 METRICS = (ROOT / "docs/metrics.md").read_text()
 STATUS = (ROOT / "docs/status.md").read_text()
 DRIFT = (ROOT / "docs/drift.md").read_text()
-MARKDOWN = [ROOT / "README.md", ROOT / "HACKING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+MARKDOWN = [
+    *(ROOT / f"{name}.md" for name in ("README", "HACKING", "CHANGELOG", "SECURITY")),
+    *sorted((ROOT / "docs").glob("*.md")),
+]
 
 _TIMES = Histogram((1, *(0 for _ in BUCKETS)), 0.0)
 REPORT = Report(

@@ -1,0 +1,276 @@
+"""Attacks on the HTTP endpoint of a daemon, and what they cost it; `make attack` tries them all.
+
+Run as a program with the name of an attack and a port, it attacks until it is ended.
+"""
+
+from __future__ import annotations
+
+import errno
+import http.client
+import math
+import re
+import selectors
+import socket
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import NamedTuple, Optional
+
+from tests.service import REPOSITORY, Service
+from tests.trees import make_tree, put
+
+_LINE = b"X-" + b"a" * 65_000 + b": b\r\n"  # what Python's own http.server takes as one line
+ADDRESS = "127.0.0.1"
+BOUND = 8_000_000  # bytes that the daemon may have more than at rest
+CALM = 1_000_000  # bytes: what is that near to the size before is as small again
+CALM_SECONDS = 20.0
+_CLEAR_HWM = "5"  # proc(5), /proc/PID/clear_refs
+
+
+class Attack(NamedTuple):
+    """`clients` connections, opened again when they are closed; each sends `first`, and `then` again and again.
+
+    `pause` is the time between two of the latter; `reads` says that what is answered is read; `ends` that nothing
+    is sent after `first` (a half-closed connection), and `leaves` that the connection is closed after it.
+    """
+
+    what: str
+    clients: int = 500
+    first: bytes = b""
+    then: bytes = b""
+    pause: float = 0.0
+    reads: bool = True
+    ends: bool = False
+    leaves: bool = False
+
+
+def _head(start: bytes, *headers: bytes) -> bytes:
+    return b"".join(line + b"\r\n" for line in (start + b" HTTP/1.1", b"Host: localhost", *headers))
+
+
+METRICS, STATUS = (_head(b"GET /" + page) + b"\r\n" for page in (b"metrics", b"status"))
+_CHUNKED = _head(b"POST /status", b"Transfer-Encoding: chunked") + b"\r\n"
+_LARGE = _head(b"PUT /metrics", b"Content-Length: 1000000000000") + b"\r\n"
+_OPEN = METRICS[:-2]  # a head that is not ended
+
+ATTACKS = {
+    "idle": Attack("500 connections that send nothing"),
+    "slow headers": Attack("500 requests at one byte a second", first=_OPEN + b"X-A: ", then=b"a", pause=1.0),
+    "large headers": Attack("32 requests with 98 headers of 65 kB each", 32, _OPEN + 98 * _LINE + b"\r\n"),
+    "endless headers": Attack("500 requests whose headers never end", first=_OPEN, then=_LINE),
+    "endless line": Attack("500 requests whose first line never ends", first=b"GET /", then=b"a" * 65_536),
+    "pipelining": Attack("500 connections with 100 requests at a time, nothing read", then=STATUS * 100, reads=False),
+    "unread": Attack("500 requests whose answer is not read", first=STATUS, reads=False),
+    "half-closed": Attack("500 requests on half-closed connections, not read", first=STATUS, reads=False, ends=True),
+    "reconnecting": Attack("50 clients that ask, leave at once and come back", 50, METRICS, leaves=True),
+    "asking": Attack("500 clients that ask as fast as they can", first=METRICS),
+    "chunked": Attack(
+        "500 requests with chunks that are none", first=_CHUNKED, then=b"FFFFFFFFFFFFFFFF\r\n" + b"z" * 9_999
+    ),
+    "large bodies": Attack("500 requests with a body of 1 TB", first=_LARGE, then=b"\0" * 65_536),
+    "nonsense": Attack("500 clients of another protocol", then=bytes(range(256)) * 16),
+}
+
+
+class Attacker:
+    """Attacks when `step` is called."""
+
+    def __init__(self, attack: Attack, port: int, family: int = socket.AF_INET) -> None:
+        self._attack, self._place, self._family = attack, (ADDRESS, port), family
+        self._poller = selectors.DefaultSelector()
+        self._due: dict[socket.socket, tuple[float, bytes]] = {}  # when to send next, and what
+
+    def __enter__(self) -> Attacker:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for opened in list(self._due):
+            self._drop(opened)
+        self._poller.close()
+
+    @property
+    def connected(self) -> int:
+        return len(self._due)
+
+    def step(self) -> None:
+        """Do what can be done at once."""
+        for _ in range(self._attack.clients - len(self._due)):
+            opened = socket.socket(self._family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+            if opened.connect_ex(self._place) not in (0, errno.EINPROGRESS):
+                opened.close()
+                break
+            self._poller.register(opened, selectors.EVENT_READ | selectors.EVENT_WRITE)
+            self._due[opened] = (0.0, self._attack.first)
+        for key, events in self._poller.select(0.01):
+            assert isinstance(key.fileobj, socket.socket)
+            try:
+                self._serve(key.fileobj, events)
+            except BlockingIOError:
+                pass
+            except OSError:
+                self._drop(key.fileobj)
+
+    def _serve(self, opened: socket.socket, events: int) -> None:
+        if events & selectors.EVENT_READ:
+            if self._attack.reads:
+                if not opened.recv(1 << 16):
+                    raise ConnectionResetError
+            else:
+                self._poller.modify(opened, selectors.EVENT_WRITE)
+        due, data = self._due[opened]
+        now = time.monotonic()
+        if not events & selectors.EVENT_WRITE or now < due:
+            return
+        if data:
+            data = data[opened.send(data) :]
+        if not data:
+            if self._attack.leaves:
+                raise ConnectionResetError
+            if self._attack.ends:
+                opened.shutdown(socket.SHUT_WR)
+            data, due = self._attack.then, now + self._attack.pause
+        if not data:
+            self._poller.modify(opened, selectors.EVENT_READ)
+        self._due[opened] = (due, data)
+
+    def _drop(self, opened: socket.socket) -> None:
+        self._poller.unregister(opened)
+        del self._due[opened]
+        opened.close()
+
+
+class Memory(NamedTuple):
+    """What is resident of a process now, and was at most, in bytes."""
+
+    now: int
+    most: int
+
+
+def memory(pid: int) -> Memory:
+    """Return what is resident of a process."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    found = {line.partition(":")[0]: line.split()[1] for line in lines if line.startswith(("VmRSS", "VmHWM"))}
+    return Memory(int(found["VmRSS"]) * 1024, int(found["VmHWM"]) * 1024)
+
+
+def forget_most(pid: int) -> None:
+    """Have the most that was resident begin anew."""
+    Path(f"/proc/{pid}/clear_refs").write_text(_CLEAR_HWM)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((ADDRESS, 0))
+        return int(probe.getsockname()[1])
+
+
+def ask(port: int, path: str = "/healthz", timeout: float = 20.0) -> Optional[float]:
+    """Return how many seconds an answer took, or None if there was none."""
+    begun = time.monotonic()
+    with closing(http.client.HTTPConnection(ADDRESS, port, timeout=timeout)) as connection:
+        try:
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            answer.read()
+        except (OSError, http.client.HTTPException):
+            return None
+    return time.monotonic() - begun if answer.status < 500 else None
+
+
+@contextmanager
+def daemon(tree: Path) -> Iterator[tuple[Service, int]]:
+    """Run a daemon on a tree; yield it and the port on which it serves."""
+    port = free_port()
+    service = Service(make_tree(tree))
+    put(tree, "etc/ipvsd/ipvsd.yaml", f'web: {{listen: ["{ADDRESS}:{port}"]}}\n')
+    try:
+        service.ready()
+        deadline = time.monotonic() + 20
+        while ask(port, "/metrics") is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        for path in ("/healthz", "/status") * 5:
+            ask(port, path)
+        yield service, port
+    finally:
+        service.close()
+
+
+class Outcome(NamedTuple):
+    """What an attack came to: memory in bytes, and how many seconds each answer took that others got to /healthz."""
+
+    before: int
+    most: int
+    after: int
+    asked: int
+    times: tuple[float, ...]
+
+    @property
+    def growth(self) -> int:
+        return self.most - self.before
+
+    @property
+    def left(self) -> int:
+        return self.after - self.before
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.times) if self.times else math.inf
+
+    @property
+    def slowest(self) -> float:
+        return max(self.times, default=math.inf)
+
+
+def measure(name: str, pid: int, port: int, seconds: float) -> Outcome:
+    """Attack a daemon for some seconds, asking for /healthz all the while; then wait until it is as small again."""
+    before = memory(pid).now
+    forget_most(pid)
+    times: list[Optional[float]] = []
+    with subprocess.Popen([sys.executable, "-m", "tests.attack", name, str(port)], cwd=REPOSITORY) as attacker:
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            times.append(ask(port))
+            time.sleep(0.05)
+        attacker.kill()
+    deadline = time.monotonic() + CALM_SECONDS
+    while memory(pid).now > before + CALM and time.monotonic() < deadline:
+        time.sleep(0.1)
+    found = memory(pid)
+    return Outcome(before, found.most, found.now, len(times), tuple(time for time in times if time is not None))
+
+
+ROW = "| {:16} | {:58} | {:>6} | {:>7} | {:>10} | {:>10} | {:>6} | {:>7} |"
+SECONDS = 10.0
+
+
+def table(seconds: float = SECONDS) -> Iterator[str]:
+    """Yield the lines of a table of what each attack comes to: MB, and seconds."""
+    yield ROW.format("attack", "what it does", "before", "at most", "afterwards", "answered", "median", "slowest")
+    yield re.sub(r"[^|]", "-", ROW.format(*[""] * 8))
+    for name, attack in ATTACKS.items():
+        with TemporaryDirectory() as tree, daemon(Path(tree)) as (service, port):
+            found = measure(name, service.process.pid, port, seconds)
+        answered = f"{len(found.times)} of {found.asked}"
+        sizes = (f"{found.before / 1e6:.1f}", f"{found.growth / 1e6:+.1f}", f"{found.left / 1e6:+.1f}")
+        yield ROW.format(name, attack.what, *sizes, answered, f"{found.median:.2f}", f"{found.slowest:.2f}")
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Attack a port until somebody ends it, or try all attacks on daemons of our own and print a table."""
+    if not arguments:
+        for line in table():
+            print(line, flush=True)
+        return
+    name, port = arguments
+    with Attacker(ATTACKS[name], int(port)) as attacker, suppress(KeyboardInterrupt):
+        while True:
+            attacker.step()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
