@@ -34,6 +34,38 @@ def test_after_kill_9_it_comes_back_and_finds_the_node_as_it_left_it(node: Node,
     assert written == ["wrote net.ipv4.ip_forward: found '0', wanted '1'"]
 
 
+def test_after_the_kernels_kill_at_the_memory_limit_the_node_is_right_within_10_s(node: Node, journal: Journal) -> None:
+    pid, group = node.show("MainPID"), f"/sys/fs/cgroup{node.show('ControlGroup')}"
+    limits = node.run(f"cat {group}/memory.max {group}/pids.max").out.split()
+    assert limits == [str(256 << 20), "64"]
+
+    # What is below the present size takes effect at once: the kernel reclaims, and then kills.
+    killed = node.run(
+        f"cat /proc/uptime; echo 4M > {group}/memory.max; echo {limits[0]} > {group}/memory.max; "
+        "sysctl -qw net.ipv4.ip_forward=0"
+    ).out.split()[0]
+
+    node.replaced(pid)
+    node.until(lambda: node.show("ActiveState") == "active", "active")
+    assert "out of memory" in node.run(f"dmesg | grep 'Killed process {pid} '").out
+    assert node.sysctl("net.ipv4.ip_forward") == "1"
+    assert "wrote net.ipv4.ip_forward: found '0', wanted '1'" in journal.lines()
+    # Both since the boot: READY=1 comes after the node has been put right.
+    assert int(node.show("ActiveEnterTimestampMonotonic")) / 1e6 - float(killed) < 10
+    assert node.run(f"cat {group}/memory.max").out.strip() == limits[0]
+
+
+def test_a_daemon_started_by_hand_beside_the_service_disturbs_nothing(node: Node) -> None:
+    pid = node.show("MainPID")
+
+    done = node.run("ipvsd run 2>&1", check=False)
+
+    assert (done.code, f"process {pid} runs it already" in done.out) == (75, True)
+    assert node.status()["state"] == "ready"
+    assert node.run("ipvsd apply").code == 0
+    assert node.show("MainPID") == pid
+
+
 def test_a_daemon_that_hangs_is_restarted_by_the_watchdog(node: Node) -> None:
     with node.changed_unit("[Service]\nWatchdogSec=6\n"):
         pid = node.show("MainPID")
