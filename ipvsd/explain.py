@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Optional
 
 from ipvsd import nextboot, preflight, profiles, remedies, statusfile
 from ipvsd.config import Config
 from ipvsd.defaults import DEFAULTS
+from ipvsd.desire import patterns
 from ipvsd.health import harmless
 from ipvsd.host import LinuxHost
-from ipvsd.model import SysctlVerdict, WantedModule
+from ipvsd.model import ModuleVerdict, SysctlVerdict, WantedModule
 from ipvsd.reconcile import look
 from ipvsd.report import Judged
 from ipvsd.rivals import Effect, Names, Program, Setting
 from ipvsd.rivals.survey import Survey, agrees
 from ipvsd.situation import judged
-from ipvsd.subjects import KUBE_IPVS, Kind, Subject, find, is_own_name
+from ipvsd.subjects import KUBE_IPVS, Kind, Subject, find, is_own_name, to_come
 
 _TAKES_AWAY = (Effect.FORBIDS, Effect.UNLOADS)
 
@@ -50,19 +51,20 @@ class Explanation:
 
     def agrees(self, setting: Setting) -> Optional[bool]:
         """Tell whether a setting leaves the subject as it is wanted; None if that cannot be told, or nothing is."""
-        return agrees(setting, self.subject.want) if self.subject.finding else None
+        return agrees(setting, self.subject.want(setting.name)) if self.subject.findings else None
 
     @property
     def exit_code(self) -> int:
         """Return 0 if it is right and stays so, 1 if it is not or does not, 2 if that cannot be told."""
-        finding = self.subject.finding
-        if finding is None:
+        findings = self.subject.findings
+        if not findings:
             return 0 if self.subject.readable and not self.survey.unread else 2
         counted = [
             self.agrees(item) for item in self.survey.settings if item.wins and item.effect is not Effect.DISTURBS
         ]
-        if not (finding.right or harmless(finding)):
-            return 2 if finding.verdict is SysctlVerdict.UNREADABLE else 1
+        wrong = [found for found in findings if not (found.right or harmless(found))]
+        if wrong:
+            return 2 if all(found.verdict is SysctlVerdict.UNREADABLE for found in wrong) else 1
         lost = [item for item in self.survey.settings if item.fails and item.effect is Effect.SETS]
         # `sysctl --system` sets nothing before somebody runs it.
         made = [item for item in self.survey.settings if item.wins and item.program is not Program.PROCPS]
@@ -78,7 +80,7 @@ def explain(root: str, config: Config, name: str) -> Explanation:
     """
     host, situation = LinuxHost(root), judged(root)
     if situation is Judged.FIRST_BOOT:
-        found = preflight.first_boot(root, config)
+        found = preflight.first_boot(root, config, to_come(name, patterns(config)))
         if found is None:
             raise NoKernelError("no kernel runs there, and there is none in its /lib/modules")
         kernel, plan, host = found.kernel, found.plan, LinuxHost(root, release=found.kernel.release)
@@ -86,16 +88,20 @@ def explain(root: str, config: Config, name: str) -> Explanation:
         kernel, plan = look(host, config)
     status = statusfile.read(root)
     plan = remedies.fitted(plan, root, daemon=root == "/" and status is not None)
-    subject = find(name, plan, host)
+    subject = find(name, plan, host, image=situation is Judged.FIRST_BOOT)
     brought = (subject.provider,) if subject.provider else ()
     others = tuple(finding.module for finding in plan.modules)
     names = {
         Kind.SYSCTL: Names(sysctls=subject.names, modules=brought, others=others),
         Kind.PARAMETER: Names(parameters=subject.names, modules=brought, others=others),
         Kind.MODULE: Names(modules=subject.names, others=others),
-        Kind.INTERFACE: Names(modules=("ip_vs",) if subject.name == KUBE_IPVS else ()),
+        Kind.INTERFACE: Names(
+            sysctls=[part.name for part in subject.parts], modules=("ip_vs",) if subject.name == KUBE_IPVS else ()
+        ),
     }
     boot = nextboot.predict(root, kernel, names[subject.kind])
+    if situation is Judged.FIRST_BOOT and not subject.findings:
+        subject = _after(boot, subject)
     # Of the module that brings a sysctl, only what takes both away counts here; of the one that an interface is for,
     # only what disturbs it.
     besides = (Effect.DISTURBS,) if subject.kind is Kind.INTERFACE else _TAKES_AWAY
@@ -113,6 +119,18 @@ def explain(root: str, config: Config, name: str) -> Explanation:
         kernel.release,
         boot.unit,
     )
+
+
+def _after(boot: nextboot.Boot, subject: Subject) -> Subject:
+    """Return what is not held as the first boot of an image leaves it, as far as files tell."""
+    if subject.kind in (Kind.SYSCTL, Kind.PARAMETER):
+        value, evidence = nextboot.left(boot, subject.name)
+        return replace(subject, live=value, evidence=evidence)
+    if subject.kind is Kind.MODULE and subject.live == ModuleVerdict.LOADABLE.value:
+        line = boot.loaded.get(subject.name)
+        live = ModuleVerdict.LIVE.value if line else subject.live
+        return replace(subject, live=live, evidence=f"{line} has it loaded" if line else nextboot.NOT_LOADED)
+    return subject
 
 
 def _reasons(subject: Subject, config: Config) -> Iterator[tuple[str, str]]:
@@ -134,7 +152,7 @@ def _reasons(subject: Subject, config: Config) -> Iterator[tuple[str, str]]:
 
 def _last(key: str, status: Mapping[str, Any], subject: Subject) -> Optional[Mapping[str, Any]]:
     """Return the last item about it of a list in a status document, whatever version has written that."""
-    names = (subject.name, subject.finding.name if subject.finding else subject.name)
+    names = (subject.name, *subject.names, subject.finding.name if subject.finding else subject.name)
     items = status.get(key)
     for item in reversed(items if isinstance(items, list) else []):
         if isinstance(item, dict) and item.get("name") in names:

@@ -33,11 +33,11 @@ def _as_one(found: list[SysctlFinding]) -> SysctlFinding:
     members = [finding for finding in found if finding.name != finding.wanted.group]
     if not members:  # nothing fits the pattern
         return found[0]
-    if len(members) < len(found):  # of a boot to come: what is named in files, and the pattern for all others
-        members = found
     right = sum(finding.right for finding in members)
-    worst = min(members, key=lambda finding: _WORST_FIRST.index(finding.verdict))
+    # Of a boot to come there are those that files name, and the pattern for all others, which is counted nowhere.
+    worst = min(found, key=lambda finding: _WORST_FIRST.index(finding.verdict))
     evidence = f"{right} of {len(members)} right"
     if not worst.right:
-        evidence = f"{evidence}; {worst.name} {worst.evidence}"
+        which = "all that files do not name:" if worst.name == worst.wanted.group else worst.name
+        evidence = f"{evidence}; {which} {worst.evidence}"
     return SysctlFinding(wanted, worst.found, worst.verdict, evidence, worst.remedy, (right, len(members)))

@@ -12,6 +12,7 @@ from ipvsd import formats, iptables, sysctls
 from ipvsd.kmod import Loader, LoadError, default_loader, kernel_words
 from ipvsd.model import MISSING, Kernel, ModuleState, Parameter, Reading, Unreadable
 from ipvsd.moduletree import Index
+from ipvsd.report import Judged
 
 if TYPE_CHECKING:
     from ipvsd.obstacles import Obstacles
@@ -72,7 +73,8 @@ class LinuxHost:
         `command_line` is the one that it will be given, if that is not the one of now.
         """
         self._root, self._release, self._command_line = root, release, command_line
-        self._sysctls = os.path.join(root, "proc/sys")
+        self._live = _live(root)
+        self._sysctls = os.path.join(self._live, "proc/sys")
         self._loader = loader
         self._inside: set[str] = set()
         self._index: Optional[tuple[str, Index]] = None
@@ -94,10 +96,10 @@ class LinuxHost:
             or (self._root == "/" and os.cpu_count())
             or 1
         )
-        modular = bool(self._release) or os.path.exists(os.path.join(self._root, "proc/modules"))
+        modular = bool(self._release) or os.path.exists(os.path.join(self._live, "proc/modules"))
         return Kernel(
             release, self._distribution, cpus, modular, index.readable, index.loadable, index.built_in,
-            read_only=self._read_only(), iptables=iptables.look(self._root), ipv6=iptables.ipv6(self._root),
+            read_only=self._read_only(), iptables=iptables.look(self._root, self._live), ipv6=iptables.ipv6(self._live),
         )  # fmt: skip
 
     def explain(self, kernel: Kernel, names: Collection[str]) -> Kernel:
@@ -129,7 +131,7 @@ class LinuxHost:
         return states
 
     def module_state(self, name: str) -> Optional[ModuleState]:
-        reading = _read_value(os.path.join(self._root, "sys/module", name, "initstate"))
+        reading = _read_value(os.path.join(self._live, "sys/module", name, "initstate"))
         return formats.module_initstate(reading) if isinstance(reading, str) else None
 
     def read_sysctl(self, key: str) -> Reading:
@@ -157,12 +159,12 @@ class LinuxHost:
         """Tell whether there is a network interface of this name."""
         if name in ("all", "default", "", ".", "..") or "/" in name:
             return False
-        places = (os.path.join(self._sysctls, "net/ipv4/conf", name), os.path.join(self._root, "sys/class/net", name))
+        places = (os.path.join(self._sysctls, "net/ipv4/conf", name), os.path.join(self._live, "sys/class/net", name))
         return any(map(os.path.isdir, places))
 
     def is_device(self, name: str) -> Optional[bool]:
         """Tell whether an interface is that of a device, not a virtual one; None where that cannot be told."""
-        place = os.path.join(self._root, "sys/class/net", name)
+        place = os.path.join(self._live, "sys/class/net", name)
         return os.path.lexists(os.path.join(place, "device")) if os.path.isdir(place) else None
 
     def default_routes(self) -> Optional[Mapping[str, bool]]:
@@ -187,7 +189,7 @@ class LinuxHost:
     def parameter_path(self, name: str) -> str:
         """Return the file of MODULE.PARAMETER; both are plain words (see config)."""
         module, _, parameter = name.partition(".")
-        return os.path.join(self._root, "sys/module", module, "parameters", parameter)
+        return os.path.join(self._live, "sys/module", module, "parameters", parameter)
 
     def load_module(self, name: str, options: Sequence[str] = ()) -> None:
         if self._loader is None:
@@ -218,10 +220,23 @@ class LinuxHost:
 
     def _text(self, path: str) -> Optional[str]:
         try:
-            with open(os.path.join(self._root, path), "rb") as file:
+            top = self._live if path.startswith(("proc/", "sys/")) else self._root
+            with open(os.path.join(top, path), "rb") as file:
                 return file.read().decode("utf-8", "replace")
         except OSError:
             return None
+
+
+def _live(root: str) -> str:
+    """Return the directory that has the /proc and /sys of the kernel of a root; without such a kernel there is none.
+
+    They are not those of an image, even where the build machine's are mounted in it.
+    """
+    if root == "/":
+        return root
+    from ipvsd.situation import judged  # the daemon has no other root
+
+    return os.devnull if judged(root) is Judged.FIRST_BOOT else root  # nothing is below a file
 
 
 def _is_read_only(directory: str) -> bool:

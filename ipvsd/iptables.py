@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Optional
 
 from ipvsd.model import Iptables
 
@@ -13,10 +14,10 @@ _IPV6 = ("proc/net/if_inet6", "proc/sys/net/ipv6")
 _MOST_LINKS = 8  # iptables, /etc/alternatives/iptables, iptables-nft, xtables-nft-multi
 
 
-def look(root: str) -> Iptables:
-    """Return what is known of the node below `root`."""
+def look(root: str, live: Optional[str] = None) -> Iptables:
+    """Return what is known of the node below `root`; its /proc is below `live`, if that is not the same."""
     try:
-        with open(os.path.join(root, _TABLES), encoding="ascii", errors="replace") as file:
+        with open(os.path.join(root if live is None else live, _TABLES), encoding="ascii", errors="replace") as file:
             tables = tuple(file.read().split())
     except OSError:
         tables = ()

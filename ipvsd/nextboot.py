@@ -11,18 +11,17 @@ import dataclasses
 from collections.abc import Collection, Iterator, Mapping
 from typing import NamedTuple, Optional
 
-from ipvsd import globs, procsys, values
+from ipvsd import procsys, values
 from ipvsd.bootloader import command_line
 from ipvsd.bootmodules import Failing, Loaded, loaded
 from ipvsd.defaults import DEFAULTS
 from ipvsd.model import Finding, Kernel, ModuleFinding, ModuleVerdict, Plan, Policy, SysctlFinding, SysctlVerdict
 from ipvsd.profiles import provider
-from ipvsd.report import Judged
 from ipvsd.rivals import Effect, Names, Program, Setting
 from ipvsd.rivals import survey as rivals
 from ipvsd.rivals.modules_load import CMDLINE, lines
 from ipvsd.rivals.sysctl_d import from_command_line, left_by_systemd, systemd_lines
-from ipvsd.rivals.tree import PLACES, Tree
+from ipvsd.rivals.tree import Tree
 from ipvsd.situation import judged
 
 # In the order in which they start at boot; what is not here acts at other times.
@@ -62,8 +61,8 @@ class Boot(NamedTuple):
 
 def predict(root: str, kernel: Kernel, names: Names) -> Boot:
     """Return what the next boot of a kernel will be. Files are read, and no error is raised."""
-    tree, situation = Tree(root), judged(root)
-    cmdline = command_line(tree, situation, kernel.release)
+    tree = Tree(root)
+    cmdline = command_line(tree, judged(root), kernel.release)
     masked = {unit: f"{unit} is masked" for unit in (_LOADS, _SETS) if tree.masked(unit)}
     seal = _seal(tree, cmdline, _SETS in masked)
     early = seal is not None and seal.early
@@ -75,7 +74,7 @@ def predict(root: str, kernel: Kernel, names: Names) -> Boot:
     sealed = tuple(
         _forbidding(root, name, seal) for name in names.modules if seal and _closed(name, seal, found, kernel)
     )
-    unit = next((unit for unit in _UNITS if _started(tree, unit, situation)), "")
+    unit = next((unit for unit in _UNITS if tree.enabled(unit)), "")
     unread = {**told.unread, **tree.unread}
     return Boot(kernel.release, found.modules, found.failing, seal, unit, (*settings, *sealed), unread, masked)
 
@@ -88,24 +87,6 @@ class _Context(NamedTuple):
     root: str
     early: bool  # the kernel is closed for modules before any is loaded
     masked: Mapping[str, str]
-
-
-def _started(tree: Tree, unit: str, situation: Judged) -> bool:
-    """Tell whether systemd starts a unit: it is enabled, or a first boot enables it by a preset (systemd.preset(5))."""
-    if tree.enabled(unit):
-        return True
-    # An empty /etc/machine-id is no sign of a first boot (machine-id(5)).
-    machine = tree.read("etc/machine-id")
-    if situation is not Judged.FIRST_BOOT or machine not in (None, "uninitialized\n", "uninitialized"):
-        return False
-    if tree.masked(unit) or not tree.first([f"{place}/systemd/system/{unit}" for place in PLACES]):
-        return False
-    for file in tree.merged([f"{place}/systemd/system-preset" for place in PLACES], ".preset"):
-        for line in (tree.read(file) or "").splitlines():
-            words = line.split()
-            if len(words) > 1 and words[0] in ("enable", "disable") and globs.fits(words[1], unit):
-                return words[0] == "enable"
-    return False
 
 
 def _closed(name: str, seal: Seal, found: Loaded, kernel: Kernel) -> bool:
@@ -258,17 +239,28 @@ def _sysctl(found: SysctlFinding, boot: Boot, kernel: Kernel, root: str) -> Sysc
 
 def _by_default(found: SysctlFinding, mine: Collection[Setting], root: str) -> SysctlFinding:
     """Return the finding of a sysctl that nothing sets at boot."""
-    value, source = DEFAULTS.get(found.name, ("", ""))
     failing = next((item for item in mine if item.fails), None)
-    refused = f"{failing.origin}: {failing.text}, but {failing.fails}" if failing else ""
     remedy = (failing.remedy if failing else "") or f"run '{persisting(root)}', or enable ipvsd.service"
-    if values.integer(value) is not None:
-        right = values.satisfies(found.name, value, found.wanted.want)
-        verdict = SysctlVerdict.RIGHT if right else SysctlVerdict.WRONG
-        evidence = refused or f"no line sets it in the end; the kernel's own value is {value} ({source})"
-        return found._replace(found=value, verdict=verdict, evidence=evidence, remedy="" if right else remedy)
-    evidence = refused or f"no line sets it in the end; the kernel's own value is {value or 'not known'}"
-    return found._replace(found=None, verdict=SysctlVerdict.WRONG, evidence=evidence, remedy=remedy)
+    value, evidence = _own(found.name, failing, found.wanted.group)
+    right = value is not None and values.satisfies(found.name, value, found.wanted.want)
+    verdict = SysctlVerdict.RIGHT if right else SysctlVerdict.WRONG
+    return found._replace(found=value, verdict=verdict, evidence=evidence, remedy="" if right else remedy)
+
+
+def _own(name: str, failing: Optional[Setting], group: str = "") -> tuple[Optional[str], str]:
+    """Return the kernel's own value of a sysctl if it is known, and the evidence.
+
+    `failing` is a line without effect, `group` the pattern by which the sysctl is wanted.
+    """
+    value, source = DEFAULTS.get(name) or DEFAULTS.get(group) or ("", "")
+    known = values.integer(value) is not None
+    if failing:
+        evidence = f"{failing.origin}: {failing.text}, but {failing.fails}"
+    elif known:
+        evidence = f"no line sets it in the end; the kernel's own value is {value} ({source})"
+    else:
+        evidence = f"no line sets it in the end; the kernel's own value is {value or 'not known before the boot'}"
+    return value if known else None, evidence
 
 
 def _made_right(found: SysctlFinding, boot: Boot, live: Collection[str]) -> SysctlFinding:
@@ -284,6 +276,21 @@ def _last(mine: Collection[Setting]) -> Optional[Setting]:
     """Return the line whose value is there after the boot."""
     left = [item for program in _AT_BOOT for item in mine if item.program is program and item.wins and not item.fails]
     return left[-1] if left else None
+
+
+def left(boot: Boot, name: str) -> tuple[Optional[str], str]:
+    """Return the value that files leave to a sysctl or a parameter after the boot, and the evidence.
+
+    The value is None if they do not tell it.
+    """
+    mine = [item for item in boot.settings if item.name == name and item.effect is Effect.SETS]
+    given = [item for item in mine if item.program is Program.MODPROBE and item.wins and not item.fails]
+    last = _last(mine) or next(reversed(given), None)
+    if last is None:
+        return _own(name, next((item for item in mine if item.fails), None))
+    if not last.certain:
+        return None, f"{last.origin}: {last.text}, of which {last.program.value} alone knows what it comes to"
+    return last.value, f"{last.origin}: {last.text}"
 
 
 def names_of(plan: Plan) -> Names:

@@ -86,19 +86,19 @@ def running_release(root: str) -> str:
     return _text(os.path.join(root, "proc/sys/kernel/osrelease")).strip()
 
 
-def examine(root: str, config: Config, release: str, cpus: int = 0) -> tuple[Kernel, Plan]:
+def examine(root: str, config: Config, release: str, cpus: int = 0, names: Collection[str] = ()) -> tuple[Kernel, Plan]:
     """Return what could be planned if that kernel ran and had loaded nothing yet; every sysctl is pending.
 
     `cpus` stands for the number of them where it cannot be told: that of the build machine says nothing of an image.
+    `names` are sysctls of interfaces that there may be.
     """
     image = judged(root) is Judged.FIRST_BOOT
     host = LinuxHost(root, release=release, command_line=_command_line(root, release) if image else None)
-    names = candidates(config)
-    kernel = host.kernel(names)
+    kernel = host.kernel(candidates(config))
     if image or cpus:
         kernel = kernel._replace(cpus=cpus or 1)
     nothing: Mapping[str, ModuleState] = {}
-    want = desired(config, kernel, nothing, _to_come(root, config, kernel))
+    want = desired(config, kernel, nothing, _to_come(root, config, kernel, names))
     kernel = host.explain(kernel, lacking(want, kernel, nothing))._replace(lock=Lock())
     made = plan(want._replace(sysctls=(), parameters=()), Observed(kernel, nothing, {}))
     # That it is not loaded is nothing to be remedied here.
@@ -117,8 +117,8 @@ def _command_line(root: str, release: str) -> str:
     return command_line(Tree(root), Judged.FIRST_BOOT, release)
 
 
-def _to_come(root: str, config: Config, kernel: Kernel) -> Mapping[str, Collection[str]]:
-    """Return for each pattern the sysctls that fit it and are named on disk, and the pattern for all others.
+def _to_come(root: str, config: Config, kernel: Kernel, names: Collection[str]) -> Mapping[str, Collection[str]]:
+    """Return for each pattern the sysctls that fit it and are named on disk or by `names`, and the pattern itself.
 
     Which interfaces there will be is not known before a kernel runs.
     """
@@ -130,6 +130,7 @@ def _to_come(root: str, config: Config, kernel: Kernel) -> Mapping[str, Collecti
 
     tree = Tree(root)
     named = [reader.named_like(tree, wanted) for reader in (sysctl_d, networkd)]
+    named.append({pattern: [name for name in names if sysctl_d.fits(pattern, name)] for pattern in wanted})
     return {
         pattern: tuple(dict.fromkeys((pattern, *(key for found in named for key in found[pattern]))))
         for pattern in wanted
@@ -156,14 +157,17 @@ class FirstBoot(NamedTuple):
     boot: Boot
 
 
-def first_boot(root: str, config: Config) -> Optional[FirstBoot]:
-    """Return what will be found after the first boot of an image, or None if it has no kernel."""
+def first_boot(root: str, config: Config, names: Collection[str] = ()) -> Optional[FirstBoot]:
+    """Return what will be found after the first boot of an image, or None if it has no kernel.
+
+    `names` are sysctls of interfaces that it may have then; the files may name others.
+    """
     release = to_boot(root)
     if not release:
         return None
     from ipvsd.nextboot import after, names_of, predict  # needed for images, and long after the start
 
-    kernel, found = examine(root, config, release)
+    kernel, found = examine(root, config, release, names=names)
     boot = predict(root, kernel, names_of(found))
     left = after(boot, found, kernel, root)
     return FirstBoot(kernel, left._replace(actions=_actions(left)), boot)

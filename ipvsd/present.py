@@ -110,5 +110,5 @@ def finding(finding: Finding) -> dict[str, Any]:
         "wanted": str(finding.wanted.want),
         "found": finding.found,
         "policy": finding.wanted.policy.value,
-        "members": {"right": right, "total": total} if finding.wanted.group else None,
+        "members": {"right": right, "total": total} if finding.wanted.group == finding.name else None,
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Optional
 
@@ -28,6 +28,13 @@ from ipvsd.model import (
 from ipvsd.profiles import PROFILES
 
 KUBE_IPVS = "kube-ipvs0"
+# What systemd, the kernel and network plugins call interfaces, for one that an image does not have yet.
+_INTERFACE = re.compile(
+    r"lo\Z|(?:eth|wlan|bond|br-?|team|tun|tap|wg|vlan|veth|cni|docker|cali|flannel\.?|vmbr|dummy|ib)[0-9a-f]+(?:\.[0-9]+)?\Z"
+    r"|(?:en|wl|ww|ib|sl)[bcdopsuvxP][0-9a-zP]*[0-9][0-9a-z]*(?:\.[0-9]+)?\Z"
+)
+_LONGEST_INTERFACE = 15  # IFNAMSIZ is 16 with its NUL
+UNTIL_BOOT = "not known before the first boot"
 # The verdicts on a name of which no module needs to be.
 _NO_SIGN = (ModuleVerdict.ABSENT, ModuleVerdict.NO_SUPPORT, ModuleVerdict.TREE_GONE, ModuleVerdict.NO_INDEX)
 _MOST = 8  # candidates that are shown
@@ -49,7 +56,8 @@ class NoNameError(Exception):
 class Subject:
     """What a name stands for; `live` is its value or its verdict now, or None where there is none.
 
-    `finding` is None for what the configuration does not hold. `members` are the sysctls that a pattern fits.
+    `finding` is None for what the configuration does not hold. `members` are the sysctls that a pattern fits. `parts`
+    are the findings of what is held of an interface.
     """
 
     kind: Kind
@@ -59,15 +67,22 @@ class Subject:
     readable: bool = True
     finding: Optional[Finding] = None
     members: tuple[str, ...] = ()
+    parts: tuple[SysctlFinding, ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
         """What the files are asked about."""
-        return self.members or (self.name,)
+        return self.members or tuple(part.name for part in self.parts) or (self.name,)
 
     @property
-    def want(self) -> Optional[Want]:
-        return self.finding.wanted.want if isinstance(self.finding, SysctlFinding) else None
+    def findings(self) -> tuple[Finding, ...]:
+        """Everything that is held of it."""
+        return (self.finding,) if self.finding else self.parts
+
+    def want(self, name: str) -> Optional[Want]:
+        """Return what is wanted of one of its names, where that is a value."""
+        found = self.finding or next((part for part in self.parts if part.name == name), None)
+        return found.wanted.want if isinstance(found, SysctlFinding) else None
 
     @property
     def group(self) -> str:
@@ -80,17 +95,35 @@ class Subject:
         return self.finding.wanted.provider if isinstance(self.finding, SysctlFinding) else None
 
 
-def find(asked: str, plan: Plan, host: LinuxHost) -> Subject:
-    """Return what a name stands for. Raises NoNameError."""
+def to_come(asked: str, patterns: Iterable[str]) -> tuple[str, ...]:
+    """Return the sysctls that a name may stand for when an image has booted.
+
+    The name may be a sysctl's own, or an interface's, of which they are those that the patterns may fit.
+    """
+    name = _cleaned(asked)
+    own = _sysctl_name(name)
+    found = [own] if own else []
+    if name == KUBE_IPVS or _may_be_interface(name):
+        places = (pattern.split(".") for pattern in patterns)
+        found += [".".join((*path[:3], name.replace(".", "/"), path[4])) for path in places if _of_interface(path)]
+    return tuple(found)
+
+
+def find(asked: str, plan: Plan, host: LinuxHost, image: bool = False) -> Subject:
+    """Return what a name stands for; of an `image` no value can be read, and its interfaces are not known.
+
+    Raises NoNameError.
+    """
     name = _cleaned(asked)
     if not name.isprintable() or not name.isascii() or not name:
         raise NoNameError(f"is no name of anything ({_EXAMPLE})")
     held = _held(name, plan)
     if held:
         return held
-    if name == KUBE_IPVS or host.is_interface(name):
-        return _interface(name, plan, host)
-    return _dotted(name, host) if "." in name or "/" in name else _short(name, plan, host)
+    parts = tuple(item for item in plan.sysctls if _interface_of(item.name) == name)
+    if name == KUBE_IPVS or host.is_interface(name) or (image and (parts or _may_be_interface(name))):
+        return _interface(name, parts, host, image)
+    return _dotted(name, host, image) if "." in name or "/" in name else _short(name, plan, host, image)
 
 
 def is_own_name(asked: str, subject: Subject) -> bool:
@@ -130,7 +163,7 @@ def _held(name: str, plan: Plan) -> Optional[Subject]:
     return None
 
 
-def _dotted(name: str, host: LinuxHost) -> Subject:
+def _dotted(name: str, host: LinuxHost, image: bool) -> Subject:
     """Return what is there under the name of a sysctl or a parameter that the configuration does not hold."""
     sysctl, parameter = _sysctl_name(name), _parameter_name(name)
     if sysctl is None:
@@ -152,16 +185,20 @@ def _dotted(name: str, host: LinuxHost) -> Subject:
         if near:
             raise NoNameError(f"is no parameter that /sys/module/{module} shows (did you mean {near}?)")
         if module in known.loadable | known.built_in or parameter in spelling.PARAMETERS:
-            return Subject(Kind.PARAMETER, parameter, None, f"/sys/module/{module} shows no such parameter")
+            evidence = UNTIL_BOOT if image else f"/sys/module/{module} shows no such parameter"
+            return Subject(Kind.PARAMETER, parameter, None, evidence)
     release = host.kernel(()).release
     if not spelling.is_known(sysctl):
         meant = spelling.like(sysctl, host.expand(f"{sysctl.rpartition('.')[0]}.*"))
+        if image and meant is None:
+            return Subject(Kind.SYSCTL, sysctl, None, UNTIL_BOOT)
         hint = f"did you mean {meant}?" if meant else f"list those of this kernel: ls /proc/sys/{_directory(sysctl)}"
         raise NoNameError(f"is no sysctl that kernel {release} has, or that is known ({hint})")
-    return Subject(Kind.SYSCTL, sysctl, None, f"kernel {release} has no such file in /proc/sys")
+    evidence = UNTIL_BOOT if image else f"kernel {release} has no such file in /proc/sys"
+    return Subject(Kind.SYSCTL, sysctl, None, evidence)
 
 
-def _short(name: str, plan: Plan, host: LinuxHost) -> Subject:
+def _short(name: str, plan: Plan, host: LinuxHost, image: bool) -> Subject:
     """Return what is called so for short: a module, the last part of a sysctl's name, a scheduler."""
     module = _module(name, host)
     if module:
@@ -174,7 +211,7 @@ def _short(name: str, plan: Plan, host: LinuxHost) -> Subject:
     if len(grouped) == 1 and len(names) > 1:
         names = list(grouped)
     if len(names) == 1:
-        return find(names[0], plan, host)
+        return find(names[0], plan, host, image)
     if names:
         more = f" and {len(names) - _MOST} more" if len(names) > _MOST else ""
         raise NoNameError(f"stands for {', '.join(names[:_MOST])}{more} (give one of them)")
@@ -208,18 +245,32 @@ def _module(name: str, host: LinuxHost) -> Optional[Subject]:
     return Subject(Kind.MODULE, found.module, found.verdict.value, found.evidence)
 
 
-def _interface(name: str, plan: Plan, host: LinuxHost) -> Subject:
-    live = "present" if host.is_interface(name) else "absent"
+def _interface(name: str, parts: tuple[SysctlFinding, ...], host: LinuxHost, image: bool) -> Subject:
+    live = None if image else "present" if host.is_interface(name) else "absent"
     if name == KUBE_IPVS:
         evidence = (
             "kube-proxy makes it in IPVS mode, keeps it down, and puts the addresses of all services on it; "
-            "ipvsd leaves it alone"
+            "ipvsd does not touch the interface"
         )
-        return Subject(Kind.INTERFACE, name, live, evidence)
-    key = name.replace(".", "/")
-    held = [item.name for item in plan.sysctls if item.name.split(".")[3:4] == [key]]
-    evidence = f"a network interface; held of it: {', '.join(held) or 'nothing'}"
-    return Subject(Kind.INTERFACE, name, live, evidence)
+    else:
+        known = "; whether the node will have it is not known before the first boot" if image else ""
+        evidence = f"a network interface{known}; ipvsd holds {len(parts) or 'none'} of its sysctls"
+    return Subject(Kind.INTERFACE, name, live, evidence, parts=parts)
+
+
+def _may_be_interface(name: str) -> bool:
+    return len(name) <= _LONGEST_INTERFACE and _INTERFACE.match(name) is not None
+
+
+def _interface_of(sysctl: str) -> str:
+    """Return the interface that a sysctl is one of, or an empty text."""
+    path = sysctl.split(".")
+    return path[3].replace("/", ".") if _of_interface(path) else ""
+
+
+def _of_interface(path: Sequence[str]) -> bool:
+    top, families, kinds = spelling.INTERFACES
+    return len(path) == 5 and path[0] == top and path[1] in families and path[2] in kinds
 
 
 def _directory(sysctl: str) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ipvsd import persist
-from tests.boots import Output, enable, make_image, run, sysctl_conf, values
+from tests.boots import WANTS, Output, enable, make_image, run, sysctl_conf, values
 from tests.fake_kernel import DEPENDS, RELEASE
 from tests.trees import READY_LINE, make_modules, make_tree, put
 
@@ -179,3 +179,80 @@ def test_of_alternatives_the_one_that_is_loaded_counts(image: Path, capsys: Outp
     put(image, "etc/modules-load.d/lb.conf", "ip_vs_wlc\n")
     code, document = values(capsys, image, "check")
     assert (code, document["modules"][0]["module"]) == (0, "ip_vs_wlc")
+
+
+NETWORKD = "etc/systemd/network/10-eth.network"
+CLOSED = "[Match]\nName=eth0\n\n[Network]\nIPv4Forwarding=no\n"
+FORWARDING = "net.ipv4.conf.eth0.forwarding"
+
+
+@pytest.mark.parametrize(
+    ("files", "code", "told"),
+    [
+        ({}, 0, ""),
+        ({"etc/sysctl.d/99-x.conf": f"{FORWARDING} = 0\n"}, 1, f"{FORWARDING} = 0 (wins; not as wanted)"),
+        ({NETWORKD: CLOSED}, 0, f"/{NETWORKD}:5 IPv4Forwarding=no (has no effect: systemd does not start"),
+        ({NETWORKD: CLOSED, f"{WANTS}/systemd-networkd.service": ""}, 1, "IPv4Forwarding=no (wins; not as wanted)"),
+        (
+            {
+                NETWORKD: CLOSED,
+                "usr/lib/systemd/system/systemd-networkd.service": "[Unit]\n",
+                "usr/lib/systemd/system-preset/90-systemd.preset": "enable systemd-networkd.service\n",
+            },
+            1,
+            "IPv4Forwarding=no (wins; not as wanted)",
+        ),
+        (
+            {
+                NETWORKD: CLOSED,
+                "usr/lib/systemd/system/systemd-networkd.service": "[Install]\nWantedBy=multi-user.target\n",
+            },
+            1,
+            "IPv4Forwarding=no (wins; not as wanted)",
+        ),
+    ],
+)
+@pytest.mark.parametrize("name", [FORWARDING, "eth0"])
+def test_an_interface_that_an_image_does_not_have_yet_is_explained(
+    image: Path, capsys: Output, files: Mapping[str, str], code: int, told: str, name: str
+) -> None:
+    enable(image)
+    for path, text in files.items():
+        put(image, path, text)
+    found, out, _ = run(capsys, image, "explain", name)
+    assert (found, "no such file" in out, "not held" in out) == (code, False, False)
+    assert told in out.replace(f"of {FORWARDING}: ", "")
+    if name == "eth0":
+        assert out.startswith(f"{HEAD} interface eth0: not known before the first boot")
+
+
+@pytest.mark.parametrize(
+    ("files", "name", "told"),
+    [
+        ({}, "kernel.modules_disabled", "kernel.modules_disabled = -: not held by ipvsd no line sets it in the end"),
+        (
+            {"etc/sysctl.d/h.conf": "kernel.modules_disabled=1\n"},
+            "modules_disabled",
+            "kernel.modules_disabled = 1: not",
+        ),
+        ({"etc/kernel/cmdline": "sysctl.vm.swappiness=7\n"}, "vm.swappiness", "vm.swappiness = 7: not held"),
+        ({}, "hashsize", "nf_conntrack.hashsize = -: not held by ipvsd no line sets it in the end"),
+        ({"etc/modprobe.d/x.conf": "options nf_conntrack hashsize=9\n"}, "hashsize", "nf_conntrack.hashsize = 9: not"),
+        ({}, "net.vendor.knob", "net.vendor.knob = -: not held by ipvsd"),
+        ({}, "ip_vs_ftp", "module ip_vs_ftp: loadable, not held by ipvsd nothing loads it at boot"),
+        (
+            {"etc/modules-load.d/x.conf": "ip_vs_ftp\n"},
+            "ip_vs_ftp",
+            "module ip_vs_ftp: live, not held by ipvsd /etc/mod",
+        ),
+        ({}, "kube-ipvs0", "interface kube-ipvs0: not known before the first boot"),
+    ],
+)
+def test_of_an_image_explain_tells_the_state_after_the_first_boot(
+    image: Path, capsys: Output, files: Mapping[str, str], name: str, told: str
+) -> None:
+    enable(image)
+    for path, text in files.items():
+        put(image, path, text)
+    code, out, _ = run(capsys, image, "explain", name)
+    assert (code, "no such file" in out, told in out) == (0, False, True)

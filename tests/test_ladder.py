@@ -19,13 +19,13 @@ LADDER = """
     moduleindex install_command modprobe kconfig
     formernames packages remedies verdicts planner restraint contention groups health cgroups assembly hook evidence
     lookalikes document foreign settings config effective configfiles desire
-    wake streams rooted compression moduletree iptables kmod obstacles host advertisements bpf capabilities hugepages
-    writers reconcile tally table journal instance configured narrate reflex
+    wake streams rooted compression situation moduletree iptables kmod obstacles host advertisements
+    bpf capabilities hugepages writers reconcile tally table journal instance configured narrate reflex
     watch watch.inotify watch.sysctls watch.uevents watch.units watch.ring
     watch.allowed watch.writes watch.files ipvs
     rivals defaults rivals.ini rivals.tree rivals.sysctl_d rivals.tuned rivals.networkd rivals.firewalld
     rivals.networkmanager rivals.modules rivals.modules_load rivals.ufw
-    rivals.survey situation bootloader bootmodules nextboot persist preflight notices
+    rivals.survey bootloader bootmodules nextboot persist preflight notices
     present history books statusfile subjects explain metrics httprequest httpserver web notify
     daemon output
     commands commands.text commands.check commands.plan commands.apply commands.status

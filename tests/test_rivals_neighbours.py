@@ -80,7 +80,9 @@ def test_forwarding_by_networkd(
 
 
 def test_networkd_that_is_not_started_sets_nothing(tmp_path: Path) -> None:
-    assert look(tmp_path, {GLOBAL: "[Network]\nIPv4Forwarding=no\n"}, Names(sysctls=[FORWARD])).settings == ()
+    files = {GLOBAL: "[Network]\nIPv4Forwarding=no\n"}
+    (line,) = look(tmp_path, files, Names(sysctls=[FORWARD])).settings
+    assert (line.text, line.wins, line.idle) == ("IPv4Forwarding=no", False, "systemd does not start systemd-networkd")
 
 
 # --- firewalld --------------------------------------------------------------------------

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from ipvsd.cli import main
 from tests.fake_kernel import RELEASE
-from tests.trees import make_modules, make_tree, put, put_sysctl
+from tests.trees import make_modules, make_tree, put, put_sysctl, sysctl
 
 Output = pytest.CaptureFixture[str]
 
@@ -122,7 +123,50 @@ def test_the_interface_of_kube_proxy_is_explained_with_who_manages_it(tree: Path
 def test_an_interface_is_explained_with_what_is_held_of_it(tree: Path, capsys: Output) -> None:
     assert main(["explain", "eth0", "--root", str(tree)]) == 0
     out = " ".join(capsys.readouterr().out.split())
-    assert out.startswith("interface eth0: present a network interface; held of it: net.ipv4.conf.eth0.forwarding")
+    assert out.startswith("interface eth0: present a network interface; ipvsd holds 1 of its sysctls SYSCTLS")
+    assert "+ net.ipv4.conf.eth0.forwarding right 1" in out
+
+
+def closed(tree: Path, key: str) -> None:
+    put_sysctl(tree, key, "0")
+
+
+def closed_at_boot(tree: Path, key: str) -> None:
+    put(tree, "etc/sysctl.d/99-x.conf", f"{key} = 0\n")
+
+
+def unreadable(tree: Path, key: str) -> None:
+    file = sysctl(tree, key)
+    file.rename(file.with_name("beside"))
+    file.symlink_to("beside")  # none is followed
+
+
+def left_alone(tree: Path, key: str) -> None:
+    closed(tree, key)
+    put(tree, "etc/ipvsd/ipvsd.yaml", f"sysctls: {{{key}: false}}\n")
+
+
+@pytest.mark.parametrize(
+    ("make", "code", "verdicts"),
+    [
+        (closed, 1, ["wrong"]),
+        (closed_at_boot, 1, ["right"]),
+        (unreadable, 2, ["unreadable"]),
+        (left_alone, 0, []),
+    ],
+)
+@pytest.mark.parametrize("name", ["eth0", "kube-ipvs0"])
+def test_an_interface_is_as_right_as_its_sysctls(
+    tree: Path, capsys: Output, make: Callable[[Path, str], None], code: int, verdicts: list[str], name: str
+) -> None:
+    key = f"net.ipv4.conf.{name}.forwarding"
+    put_sysctl(tree, key, "1")
+    make(tree, key)
+    assert main(["explain", name, "--root", str(tree), "--output", "json"]) == code
+    document = json.loads(capsys.readouterr().out)
+    assert [item["verdict"] for item in document["sysctls"]] == verdicts
+    assert document["held"] is bool(verdicts)
+    assert main(["explain", key, "--root", str(tree)]) == code
 
 
 def test_a_module_that_only_this_kernel_knows_is_one(tree: Path, capsys: Output) -> None:

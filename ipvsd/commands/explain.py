@@ -9,9 +9,10 @@ from ipvsd import configfiles, present, printable
 from ipvsd.commands import text
 from ipvsd.explain import Explanation, NoKernelError, explain
 from ipvsd.output import complain, say, say_json
-from ipvsd.rivals import WHEN, Effect, Setting
+from ipvsd.report import Judged
+from ipvsd.rivals import WHEN, Effect, Program, Setting
 from ipvsd.settings import shown
-from ipvsd.subjects import Kind, NoNameError
+from ipvsd.subjects import UNTIL_BOOT, Kind, NoNameError
 
 EX_CANNOT_TELL = 2
 EX_USAGE = 64
@@ -44,10 +45,11 @@ def _document(found: Explanation) -> dict[str, Any]:
         "kind": subject.kind.value,
         "judged": found.judged.value,
         "kernel": found.release,
-        "held": subject.finding is not None,
+        "held": bool(subject.findings),
         "live": subject.live,
         "evidence": subject.evidence,
         "finding": present.finding(subject.finding) if subject.finding else None,
+        "sysctls": [present.finding(part) for part in subject.parts],
         "reasons": [{"origin": origin, "why": why} for origin, why in found.reasons],
         "default": {"value": found.default[0], "source": found.default[1]} if found.default else None,
         "daemon": found.daemon,
@@ -70,6 +72,7 @@ def _setting(setting: Setting, agrees: Optional[bool]) -> dict[str, Any]:
         "wins": setting.wins,
         "certain": setting.certain,
         "fails": setting.fails,
+        "idle": setting.idle,
         "agrees": agrees,
         "remedy": setting.remedy,
     }
@@ -80,14 +83,19 @@ def _lines(document: Mapping[str, Any]) -> Iterator[str]:
     if document["asked"] != document["name"]:
         yield from text.folded(f"{document['asked']!r} is taken for {document['name']}")
     yield from _head(document)
+    if document["sysctls"]:
+        yield ""
+        yield "SYSCTLS"
+        yield from text.values(document["sysctls"])
     yield from _wanted(document)
     if document["default"]:
         yield ""
         yield "KERNEL DEFAULT"
         yield from text.indented("{value} ({source})".format(**document["default"]), 2, 6)
-    yield ""
-    yield "LAST CHANGED BY"
-    yield from _last(document)
+    if document["judged"] != Judged.FIRST_BOOT.value:
+        yield ""
+        yield "LAST CHANGED BY"
+        yield from _last(document)
     yield ""
     yield "SET ON DISK, IN THE ORDER IN WHICH IT IS APPLIED"
     yield from _on_disk(document)
@@ -99,7 +107,7 @@ def _head(document: Mapping[str, Any]) -> Iterator[str]:
     subject = f"{document['kind']} {document['name']}" if named else f"{document['name']} = {live}"
     verdict = finding["verdict"] if finding else "not held by ipvsd"
     if document["kind"] == "interface":
-        verdict = live
+        verdict = document["live"] or UNTIL_BOOT
     elif not finding and named:
         verdict = f"{live}, {verdict}"
     code = "0" if not finding else "32" if finding["right"] else "0" if finding["harmless"] else "31"
@@ -172,7 +180,13 @@ _DOES = {
     Effect.FORBIDS.value: "keeps it from being loaded",
     Effect.UNLOADS.value: "unloads it",
     Effect.RUNS.value: "runs this to load it",
-    Effect.DISTURBS.value: "leaves it live",
+}
+_TAKES_ADDRESSES = "may remove the addresses of services from it"
+# Of a setting that leaves its subject right.
+_DISTURBS = {
+    Program.MODPROBE.value: "no effect: a wanted module needs it, and modprobe loads it for that one",
+    Program.NETWORKD.value: f"systemd-networkd manages kube-ipvs0, and {_TAKES_ADDRESSES}",
+    Program.NETWORK_MANAGER.value: f"NetworkManager does not leave kube-ipvs0 alone, and {_TAKES_ADDRESSES}",
 }
 
 
@@ -180,11 +194,15 @@ def _judged(item: Mapping[str, Any], concerns: bool) -> tuple[str, str, str]:
     """Return the mark of a setting, its colour, and what it comes to."""
     if item["fails"]:
         return "!", "31", f"comes to nothing: {item['fails']}"
+    if item["idle"]:
+        return "-", "0", f"has no effect: {item['idle']}"
     if not item["wins"]:
         return "-", "0", "a later line counts"
+    if item["effect"] == Effect.DISTURBS.value:
+        return "?" if concerns else "-", "0", _DISTURBS[item["program"]]
     does = _DOES.get(item["effect"], "wins")
-    if not concerns or item["effect"] == Effect.DISTURBS.value:
-        return "?" if concerns else "-", "0", does
+    if not concerns:
+        return "-", "0", does
     if item["agrees"] is None:
         return "?", "33", f"{does}; cannot be told whether as wanted"
     if item["effect"] != Effect.SETS.value:

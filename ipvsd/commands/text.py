@@ -81,16 +81,18 @@ def findings(document: Mapping[str, Any]) -> Iterator[str]:
         if document[title]:
             yield ""
             yield title.upper()
-            yield from _values(document[title])
+            yield from values(document[title])
 
 
-def _values(items: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+def values(items: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Yield a table of sysctls or parameters."""
     width = min(44, max(len(item["name"]) for item in items))
     for item in items:
         found = "-" if item["found"] is None else item["found"]
         value = found if item["right"] else f"{found} (wanted {item['wanted']})"
         if item["members"]:
-            value = f"{item['members']['right']} of {item['members']['total']}: {value}"
+            right, total = item["members"]["right"], item["members"]["total"]
+            value = f"{right} of {total}: {value}" if total else f"{value} (no sysctl fits the pattern yet)"
         yield from _row(item, f"{item['name']:{width}}", value)
 
 

@@ -58,7 +58,7 @@ class Setting:
 
     `wins`: nothing that the same program applies comes after it. `certain` is False where whether it applies, or
     with which value, is known to that program alone: a variable, a condition, a version. `fails` is why it comes to
-    nothing, if it does.
+    nothing, if it does. `idle` is why the program does not apply it at all, if it does not; such a line never wins.
     """
 
     name: str
@@ -71,6 +71,7 @@ class Setting:
     certain: bool = True
     remedy: str = ""
     fails: str = ""
+    idle: str = ""
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Optional
 
 from ipvsd import globs, procsys, sysctls
@@ -17,29 +18,35 @@ from ipvsd.rivals.ini import Entry
 from ipvsd.rivals.sysctl_d import path_of, twins
 from ipvsd.rivals.tree import PLACES, Tree
 
+_SERVICE = "systemd-networkd.service"
+_IDLE = "systemd does not start systemd-networkd"
 _FAMILIES = {"IPv4Forwarding": "ipv4", "IPv6Forwarding": "ipv6"}
 _SYSTEMD = tuple(f"{place}/systemd" for place in PLACES)
 _NETWORK = tuple(f"{place}/systemd/network" for place in PLACES)
 
 
 def settings(tree: Tree, names: Names) -> Iterator[Setting]:
-    """Yield what systemd-networkd makes of the sysctls, if systemd starts it."""
-    if not tree.enabled("systemd-networkd.service"):
-        return
+    """Yield the lines of systemd-networkd about the sysctls; they are idle if systemd does not start it."""
+    started = tree.enabled(_SERVICE)
+    found = _settings(tree, names)
+    yield from found if started else (replace(item, wins=False, idle=_IDLE) for item in found)
+    if started and "ip_vs" in names.modules:
+        yield from _taken(tree)
+
+
+def _settings(tree: Tree, names: Names) -> Iterator[Setting]:
     node = _entries(tree, tree.first([f"{place}/networkd.conf" for place in _SYSTEMD]), _SYSTEMD)
     links = [_entries(tree, file, _NETWORK) for file in tree.merged(_NETWORK, ".network")]
     for name in names.sysctls:
         paths = twins(name)
         yield from _of_node(name, paths, node)
         yield from (found for entries in links for found in _of_links(name, paths, entries))
-    if "ip_vs" in names.modules:
-        yield from _taken(tree)
 
 
 def named_like(tree: Tree, patterns: Collection[str]) -> Mapping[str, Collection[str]]:
     """Return for each pattern the sysctls that fit it and that a .network file sets for links of some name."""
-    enabled = tree.enabled("systemd-networkd.service")
-    links = [_entries(tree, file, _NETWORK) for file in tree.merged(_NETWORK, ".network")] if enabled else []
+    files = tree.merged(_NETWORK, ".network") if tree.enabled(_SERVICE) else []
+    links = [_entries(tree, file, _NETWORK) for file in files]
     found = dict.fromkeys(path for entries in links for path in _named(entries))
     return {
         pattern: [sysctls.name(tuple(path.split("/"))) for path in procsys.fitting(path_of(pattern), found)]
@@ -68,7 +75,7 @@ def _taken(tree: Tree) -> Iterator[Setting]:
         if said is not None and ini.truth(said.value):
             return
         match = [entry for entry in entries if entry.section == "Match"]
-        text = f"[Match] {' '.join(map(str, match))}; {INTERFACE} is managed"
+        text = f"[Match] {' '.join(map(str, match))}"
         name = file.rpartition("/")[2]
         earlier = next((other for other in _EARLIER if other < name), f"!{name}")
         remedy = (

@@ -29,7 +29,6 @@ def settings(tree: Tree, names: Names) -> Iterator[Setting]:
     if _listed(told) or _unmanaged(entries):
         return
     origin, text = (told[-1].origin, str(told[-1])) if told else (tree.shown(CONF), "no unmanaged-devices=")
-    text = f"{text}; {INTERFACE} may be managed"
     remedy = (
         f"put '[keyfile]' and 'unmanaged-devices+=interface-name:{INTERFACE}' into "
         f"{tree.shown(_OWN)}/{_later(origin)}, and reload it"

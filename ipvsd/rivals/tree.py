@@ -6,7 +6,9 @@ import os
 from collections.abc import Collection, Mapping
 from typing import Optional
 
-from ipvsd import rooted
+from ipvsd import globs, rooted
+from ipvsd.report import Judged
+from ipvsd.situation import judged
 
 # The first directory masks a file of the same name in the others, as in sysctl.d(5); /lib where it is not /usr/lib.
 PLACES = ("etc", "run", "usr/local/lib", "usr/lib", "lib")
@@ -71,12 +73,29 @@ class Tree:
         return next((path for path in paths if self.read(path) is not None), None)
 
     def enabled(self, unit: str) -> bool:
-        """Tell whether systemd starts a unit at boot, as far as links tell: some other unit wants it."""
+        """Tell whether systemd starts a unit at boot: another unit wants it, or a first boot enables it by a preset."""
+        if self.masked(unit):
+            return False
         for place in _UNITS:
             for name in self.names(place):
                 if name.endswith((".wants", ".requires")) and unit in self.names(os.path.join(place, name)):
-                    return not self.masked(unit)
-        return False
+                    return True
+        return self._preset(unit)
+
+    def _preset(self, unit: str) -> bool:
+        """Tell whether the first boot of an image enables a unit (systemd.preset(5)); without a rule it does."""
+        # An empty /etc/machine-id is no sign of a first boot (machine-id(5)).
+        if self.read("etc/machine-id") not in (None, "uninitialized\n", "uninitialized"):
+            return False
+        file = self.first([f"{place}/{unit}" for place in _UNITS])
+        if file is None or judged(self.root) is not Judged.FIRST_BOOT:
+            return False
+        for preset in self.merged([f"{place}/systemd/system-preset" for place in PLACES], ".preset"):
+            for line in (self.read(preset) or "").splitlines():
+                words = line.split()
+                if len(words) > 1 and words[0] in ("enable", "disable") and globs.fits(words[1], unit):
+                    return words[0] == "enable"
+        return "[Install]" in (self.read(file) or "").split()
 
     def masked(self, unit: str) -> bool:
         """Tell whether a unit is linked to /dev/null, so that systemd starts it for nobody."""

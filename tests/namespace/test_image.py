@@ -7,6 +7,9 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from tests.boots import enable, make_image
 from tests.fake_kernel import RELEASE
@@ -14,21 +17,37 @@ from tests.fake_kernel import RELEASE
 PROJECT = Path(__file__).parents[2]
 
 
-def test_the_kernel_of_the_build_machine_is_not_taken_for_that_of_the_image(tmp_path: Path) -> None:
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
     image = make_image(tmp_path / "image")
     enable(image)
     (image / "proc").mkdir()
     (image / "sys").mkdir()
+    return image
+
+
+def ask(image: Path, *command: str) -> Any:
+    """Return the JSON of a command that exits 0 while both are mounted."""
     rooted = [] if os.geteuid() == 0 else ["--map-root-user"]
     script = 'mount --rbind /proc "$1/proc" && mount --rbind /sys "$1/sys" && shift && exec "$@"'
-    check = [sys.executable, "-m", "ipvsd", "check", "--output", "json", "--root", str(image)]
+    ipvsd = [sys.executable, "-m", "ipvsd", *command, "--output", "json", "--root", str(image)]
     done = subprocess.run(
-        ["unshare", *rooted, "--mount", "sh", "-c", script, "sh", str(image), *check],
+        ["unshare", *rooted, "--mount", "sh", "-c", script, "sh", str(image), *ipvsd],
         cwd=PROJECT,
         capture_output=True,
         text=True,
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
-    document = json.loads(done.stdout)
+    return json.loads(done.stdout)
+
+
+def test_the_kernel_of_the_build_machine_is_not_taken_for_that_of_the_image(image: Path) -> None:
+    document = ask(image, "check")
     assert (document["judged"], document["kernel"], document["state"]) == ("first_boot", RELEASE, "ready")
+
+
+@pytest.mark.parametrize("name", ["lo", "kernel.ostype"])
+def test_neither_are_its_values_and_interfaces(image: Path, name: str) -> None:
+    document = ask(image, "explain", name)
+    assert (document["judged"], document["live"]) == ("first_boot", None)
