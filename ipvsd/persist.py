@@ -50,7 +50,8 @@ def files(config: Config, kernel: Kernel, plan: Plan) -> Mapping[str, str]:
     known = kernel.loadable | kernel.built_in
     there = [finding for finding in plan.modules if finding.module in known and finding.verdict not in _FORBIDDEN]
     bodies = {
-        MODULES_LOAD: [finding.module for finding in there],
+        # By its name libkmod finds a built-in module only in the index of a tree.
+        MODULES_LOAD: [finding.module for finding in there if finding.module not in kernel.set_in],
         MODPROBE: [f"options {item.module} {' '.join(item.wanted.options)}" for item in there if item.wanted.options],
         SYSCTL: list(_settings(config, kernel, plan, {finding.module for finding in there})),
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple, Optional
 
 from ipvsd import remedies
@@ -94,6 +94,8 @@ def examine(root: str, config: Config, release: str, cpus: int = 0, names: Colle
     """
     image = judged(root) is Judged.FIRST_BOOT
     host = LinuxHost(root, release=release, command_line=_command_line(root, release) if image else None)
+    if release not in releases(root) and release == running_release(root):
+        host = LinuxHost(root)  # of a kernel without a tree, what runs tells what is built in
     kernel = host.kernel(candidates(config))
     if image or cpus:
         kernel = kernel._replace(cpus=cpus or 1)
@@ -144,9 +146,12 @@ def _now(host: LinuxHost, key: str) -> Optional[str]:
 
 
 def to_boot(root: str) -> str:
-    """Return the release of the kernel that a root will boot, or an empty text where there is none."""
+    """Return the release of the kernel that a root will boot, or an empty text where there is none.
+
+    Without any module tree it is the kernel that runs there.
+    """
     known = releases(root)
-    return next_release(root, known) or (known[-1] if known else "")
+    return next_release(root, known) or (known[-1] if known else running_release(root))
 
 
 class FirstBoot(NamedTuple):
@@ -189,13 +194,21 @@ def _actions(left: Plan) -> tuple[Action, ...]:
 
 
 def survey(root: str, config: Config, only: Optional[str] = None) -> tuple[InstalledKernel, ...]:
-    """Return what is to be said of every installed kernel, or of the one that was asked for."""
-    known = releases(root)
-    running, following = running_release(root), next_release(root, known)
+    """Return what is to be said of every installed kernel, or of the one that was asked for.
+
+    The kernel that runs is one of them, too, if it has no module tree and needs none.
+    """
+    known, running = releases(root), running_release(root)
+    found = {release: _modules(root, config, release) for release in known if only in (None, release)}
+    if running not in ("", *known):
+        modules = _modules(root, config, running)
+        if not lacks_tree(modules):
+            known = (*known, running)
+            found.update({running: modules} if only in (None, running) else {})
+    following = next_release(root, known)
     return tuple(
-        InstalledKernel(release, release == running, release == following, _modules(root, config, release))
-        for release in known
-        if only in (None, release)
+        InstalledKernel(release, release == running, release == following, found[release])
+        for release in sorted(found, key=_version)
     )
 
 
@@ -207,6 +220,11 @@ def _modules(root: str, config: Config, release: str) -> tuple[ModuleFinding, ..
     boot = predict(root, kernel, names_of(found))
     left = without(boot, found, kernel, root).modules
     return tuple(last if last.verdict is ModuleVerdict.DISABLED else first for first, last in zip(found.modules, left))
+
+
+def lacks_tree(modules: Iterable[ModuleFinding]) -> bool:
+    """Tell whether a kernel cannot be judged, because it has no module tree and needs one."""
+    return any(found.verdict is ModuleVerdict.TREE_GONE for found in modules)
 
 
 def failing(root: str, release: str) -> tuple[str, ...]:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import gzip
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
+from ipvsd import kconfig
 from ipvsd.cli import main
-from tests.fake_kernel import RELEASE
+from tests.fake_kernel import DEPENDS, RELEASE
 from tests.trees import make_tree, put, put_sysctl
 
 MODULES = ("ip_vs", "ip_vs_rr", "ip_vs_wrr", "ip_vs_sh", "nf_conntrack")
@@ -42,7 +44,7 @@ def asking(tree: Path, capsys: pytest.CaptureFixture[str]) -> Ask:
         if command.startswith("explain"):
             items = [document["finding"] or {"name": document["name"], **document, "verdict": document["live"]}]
         else:
-            items = document["kernels"][0]["modules"] if command == "preflight" else document["modules"]
+            items = document["kernels"][0]["modules"] if command.startswith("preflight") else document["modules"]
         return code, {item["name"]: Found(item["verdict"], item["evidence"], item.get("remedy", "")) for item in items}
 
     return asked
@@ -52,6 +54,19 @@ def running(tree: Path, release: str, distribution: str) -> None:
     """Have another kernel run, of which there is no tree."""
     put_sysctl(tree, "kernel.osrelease", release)
     put(tree, "etc/os-release", f"ID={distribution}\n")
+
+
+def without_tree(tree: Path, release: str, distribution: str, modular: bool = True) -> None:
+    """Have a kernel run, as WSL's, that has no module tree, and of which the configuration of its build tells all.
+
+    Everything is built in.
+    """
+    running(tree, release, distribution)
+    shutil.rmtree(tree / "lib/modules")
+    (tree / "proc/config.gz").write_bytes(configuration(*(f"{kconfig.symbol(name)}=y" for name in DEPENDS)))
+    (tree / "proc/sys/net/ipv4/vs").mkdir(parents=True)
+    if not modular:
+        (tree / "proc/modules").unlink()
 
 
 def configuration(*lines: str) -> bytes:

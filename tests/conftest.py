@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+from tests.asking import Ask, asking, nothing_loaded
+
 # The same examples wherever a test runs, and no clock: the machine may be busy.
 settings.register_profile("check", max_examples=60, deadline=None, database=None, derandomize=True)
 settings.load_profile("check")
@@ -113,3 +115,15 @@ def until() -> Callable[[Callable[[], object], str], None]:
             time.sleep(0.002)
 
     return wait
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """A node on which nothing is loaded, and everything could be; many test modules have a tree of their own."""
+    return nothing_loaded(tmp_path / "root")
+
+
+@pytest.fixture
+def ask(tree: Path, capsys: pytest.CaptureFixture[str]) -> Ask:
+    """What ipvsd's commands say of the modules of the tree."""
+    return asking(tree, capsys)

@@ -130,10 +130,12 @@ def test_a_kernel_that_lacks_a_module_is_told_in_an_image(image: Path, capsys: O
     assert (code, f"! ip_vs_sh absent /lib/modules/{RELEASE}/modules.dep does not list it" in out) == (1, True)
 
 
-@pytest.mark.parametrize("command", [["check"], ["plan"], ["explain", "ip_vs"]], ids=" ".join)
+@pytest.mark.parametrize("command", [["check"], ["plan"], ["explain", "ip_vs"], ["apply", "--persist"]], ids=" ".join)
 def test_an_image_without_a_kernel_cannot_be_judged(image: Path, capsys: Output, command: list[str]) -> None:
     shutil.rmtree(image / "lib/modules")
     told = "ipvsd: cannot judge : no kernel runs there, and there is none in its /lib/modules"
+    if command[0] == "apply":
+        told = "ipvsd: cannot persist below : there is no kernel in its /lib/modules"
     assert run(capsys, image, *command) == (2, "", f"{told} (install one into the image)")
 
 

@@ -2,40 +2,53 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
 import pytest
 
 from ipvsd.cli import main
-from tests.asking import MODULES, Ask, asking, configuration, files, nothing_loaded, running
+from tests.asking import MODULES, Ask, configuration, files, running, without_tree
 from tests.elf import module, packed
 from tests.fake_kernel import RELEASE
 from tests.trees import put
 
-
-@pytest.fixture
-def tree(tmp_path: Path) -> Path:
-    return nothing_loaded(tmp_path / "root")
-
-
-@pytest.fixture
-def ask(tree: Path, capsys: pytest.CaptureFixture[str]) -> Ask:
-    return asking(tree, capsys)
-
-
-BUILT_IN = [f"CONFIG_{name}=y" for name in "IP_VS IP_VS_RR IP_VS_WRR IP_VS_SH NF_CONNTRACK BRIDGE_NETFILTER".split()]
+WSL = "5.15.90.1-microsoft-standard-WSL2"
 
 
 @pytest.mark.parametrize("modular", [True, False])
-def test_everything_built_in_and_no_module_tree(tree: Path, ask: Ask, modular: bool) -> None:
-    running(tree, "5.15.90.1-microsoft-standard-WSL2", "ubuntu")
-    (tree / "proc/config.gz").write_bytes(configuration(*BUILT_IN))
-    (tree / "proc/sys/net/ipv4/vs").mkdir(parents=True)
-    if not modular:
-        (tree / "proc/modules").unlink()
-    _, found = ask("check")
-    assert {name: found[name].verdict for name in MODULES} == dict.fromkeys(MODULES, "built in")
+@pytest.mark.parametrize("command", ["check", "preflight", f"preflight --kernel {WSL}"])
+def test_everything_built_in_and_no_module_tree(tree: Path, ask: Ask, modular: bool, command: str) -> None:
+    without_tree(tree, WSL, "ubuntu", modular)
+    code, found = ask(command)
+    assert {found[name].verdict for name in found} == {"built in"}
     assert found["ip_vs_rr"].evidence == "the kernel's configuration: CONFIG_IP_VS_RR=y"
+    if command != "check":  # there the sysctls count, too
+        assert code == 0
+
+
+@pytest.mark.parametrize("command", ["check", "preflight"])
+def test_a_kernel_without_a_module_tree_that_lacks_a_module(tree: Path, ask: Ask, command: str) -> None:
+    without_tree(tree, WSL, "ubuntu")
+    lines = gzip.decompress((tree / "proc/config.gz").read_bytes()).decode().replace("CONFIG_IP_VS_SH=y", "")
+    (tree / "proc/config.gz").write_bytes(configuration(lines, "# CONFIG_IP_VS_SH is not set"))
+    code, found = ask(command)
+    assert (code, found["ip_vs_sh"].verdict, found["ip_vs"].verdict) == (1, "not built", "built in")
+
+
+def test_a_kernel_without_a_module_tree_that_needs_one_is_no_installed_kernel(tree: Path, ask: Ask) -> None:
+    running(tree, "6.6.0-x", "debian")
+    (tree / "proc/sys/net/ipv4/vs").mkdir(parents=True)
+    assert ask("check")[1]["ip_vs_rr"].verdict == "module tree gone"
+    assert main(["preflight", "--kernel", "6.6.0-x", "--root", str(tree)]) == 2
+
+
+def test_no_line_is_persisted_for_what_is_built_into_a_kernel_without_a_module_tree(tree: Path) -> None:
+    without_tree(tree, WSL, "ubuntu")
+    assert main(["apply", "--persist", "--root", str(tree)]) == 0
+    lines = (tree / "etc/modules-load.d/ipvsd.conf").read_text().splitlines()
+    assert [line for line in lines if line and not line.startswith("#")] == []
+    assert "net.ipv4.vs.conntrack = 1" in (tree / "etc/sysctl.d/90-ipvsd.conf").read_text()
 
 
 def test_what_is_in_proc_shows_that_a_module_is_built_in(tree: Path, ask: Ask) -> None:

@@ -9,19 +9,9 @@ from pathlib import Path
 import pytest
 
 from ipvsd.cli import main
-from tests.asking import MODULES, Ask, asking, configuration, files, nothing_loaded, running
+from tests.asking import MODULES, Ask, configuration, files, running
 from tests.fake_kernel import DEPENDS, RELEASE
 from tests.trees import make_modules, put, put_sysctl, write_index
-
-
-@pytest.fixture
-def tree(tmp_path: Path) -> Path:
-    return nothing_loaded(tmp_path / "root")
-
-
-@pytest.fixture
-def ask(tree: Path, capsys: pytest.CaptureFixture[str]) -> Ask:
-    return asking(tree, capsys)
 
 
 @pytest.mark.parametrize("indexed", [True, False])

@@ -195,6 +195,6 @@ def test_an_image_that_lacks_a_module_is_written_and_told(tmp_path: Path, capsys
 
 
 def test_an_image_without_a_kernel_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["apply", "--persist", "--root", str(tmp_path)]) == 1
+    assert main(["apply", "--persist", "--root", str(tmp_path)]) == 2
     assert "there is no kernel" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []

@@ -152,7 +152,7 @@ CASES = [
     (bad, "plan", 78),
     (nothing, "apply", 64),
     (bad, "apply --persist", 78),
-    (no_kernel, "apply --persist", 1),
+    (no_kernel, "apply --persist", 2),
     (nothing, "preflight", 0),
     (no_kernel, "preflight", 2),
     (nothing, "preflight --kernel 1.2.3", 2),

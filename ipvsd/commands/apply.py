@@ -5,16 +5,16 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple, Optional
+from typing import Any, NamedTuple
 
 from ipvsd import configfiles, nextboot, persist, preflight, present
 from ipvsd.commands import text
-from ipvsd.commands.check import make_report, show
+from ipvsd.commands.check import EX_CANNOT_TELL, make_report, show
 from ipvsd.config import Config
 from ipvsd.daemon import UNSETTLED
 from ipvsd.health import required
 from ipvsd.host import Host, LinuxHost
-from ipvsd.model import Action, Finding, ModuleFinding, SysctlFinding
+from ipvsd.model import Action, Finding, Kernel, ModuleFinding, Plan, SysctlFinding
 from ipvsd.output import complain, say, say_json
 from ipvsd.reconcile import Reconciled, look, reconcile
 from ipvsd.report import InstalledKernel, Judged
@@ -27,7 +27,8 @@ EX_NOPERM = 77
 def run(root: str, only: str | None, output: str, keep: bool) -> int:
     """Exit 0 if everything required is right afterwards, else 1; 77 if there is work and no right to do it.
 
-    With `keep` the node is made right for every boot, with ipvsd or without; another root is only ever made so.
+    With `keep` the node is made right for every boot, with ipvsd or without; another root is only ever made so, and 2
+    says that it has no kernel.
     """
     if root != "/":
         if keep:
@@ -42,7 +43,9 @@ def run(root: str, only: str | None, output: str, keep: bool) -> int:
         complain("ipvsd: cannot change the kernel: not root (run it with sudo; 'ipvsd plan' needs no root)")
         return EX_NOPERM
     done, proved = settle(host, config)
-    kept = _persist(root, config, persist.files(config, done.kernel, done.after), done) if keep else None
+    kept = (
+        _persist(root, persist.files(config, done.kernel, done.after), *_booting(root, config, done)) if keep else None
+    )
     report = make_report(root, config, done.kernel, done.after)
     if output == "text" and proved:
         say(*map(str, proved), "")
@@ -84,15 +87,15 @@ def settle(
 
 def _persist_image(root: str, only: str | None, output: str) -> int:
     """Write the files into an image, for the kernel that it will boot."""
-    config, known = configfiles.load(root, only), preflight.releases(root)
-    if not known:
-        complain(f"ipvsd: cannot persist below {root}: there is no kernel in its /lib/modules")
-        return 1
-    release = preflight.to_boot(root)
+    config, release = configfiles.load(root, only), preflight.to_boot(root)
+    kernel, plan = preflight.examine(root, config, release)
+    if not release or preflight.lacks_tree(plan.modules):
+        said = f"ipvsd: cannot persist below {root}: there is no kernel in its /lib/modules"
+        complain(f"{said} (install one into the image)")
+        return EX_CANNOT_TELL
     # Nothing tells how many CPUs an image will have: what is enough for any number is right for each.
-    cpus = _MANY if judged(root) is Judged.FIRST_BOOT else 0
-    kernel, plan = preflight.examine(root, config, release, cpus)
-    kept = _persist(root, config, persist.files(config, kernel, plan))
+    many = preflight.examine(root, config, release, _MANY) if judged(root) is Judged.FIRST_BOOT else (kernel, plan)
+    kept = _persist(root, persist.files(config, *many), kernel, plan)
     for finding in preflight.problems(InstalledKernel(release, running=False, next=True, modules=plan.modules)):
         if not required(finding):  # the others were told as what the next boot will lack
             complain(f"! {finding.name} {finding.verdict.value} in kernel {release}: {finding.remedy}")
@@ -104,22 +107,25 @@ def _persist_image(root: str, only: str | None, output: str) -> int:
 _MANY = 8192  # CONFIG_NR_CPUS of the distributions
 
 
-def _persist(root: str, config: Config, texts: Mapping[str, str], done: Optional[Reconciled] = None) -> Persisted:
+def _booting(root: str, config: Config, done: Reconciled) -> tuple[Kernel, Plan]:
+    """Return the kernel that boots next with what can be had under it; `done` tells that of the running one."""
+    release = preflight.to_boot(root)
+    if release in ("", done.kernel.release):
+        return done.kernel, done.after
+    return preflight.examine(root, config, release)
+
+
+def _persist(root: str, texts: Mapping[str, str], kernel: Kernel, plan: Plan) -> Persisted:
     """Write the files and tell what will not be right after the next boot without ipvsd, whatever the reason.
 
-    `done` is what was made of the running kernel, which is asked where it is the one that boots again.
+    That boot is of the given kernel, under which can be had what the plan says.
     """
-    release = preflight.to_boot(root)
     try:
         written = persist.write(root, texts)
     except OSError as error:
-        kept = Persisted(release, error=f"cannot persist: {error.strerror}: {error.filename}")
+        kept = Persisted(kernel.release, error=f"cannot persist: {error.strerror}: {error.filename}")
         complain(f"ipvsd: {kept.error}")
         return kept
-    if done is not None and release in ("", done.kernel.release):
-        kernel, plan = done.kernel, done.after
-    else:
-        kernel, plan = preflight.examine(root, config, release)
     boot = nextboot.predict(root, kernel, nextboot.names_of(plan))
     left = [found for found in nextboot.wrong(nextboot.without(boot, plan, kernel, root)) if required(found)]
     kept = Persisted(kernel.release, written, "", tuple(left), tuple(nextboot.notes(boot)))
