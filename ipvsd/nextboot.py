@@ -11,7 +11,7 @@ import dataclasses
 from collections.abc import Collection, Iterator, Mapping
 from typing import NamedTuple, Optional
 
-from ipvsd import procsys, values
+from ipvsd import procsys, remedies, values
 from ipvsd.bootloader import command_line
 from ipvsd.bootmodules import Failing, Loaded, loaded
 from ipvsd.defaults import DEFAULTS
@@ -116,7 +116,11 @@ def unsealing(root: str, seal: Seal) -> str:
 
 def persisting(root: str) -> str:
     """Return the command that writes the files of systemd's own units below a root."""
-    return PERSIST if root == "/" else f"{PERSIST} --root {root}"
+    return remedies.below(PERSIST, root)
+
+
+def _unmasking(unit: str, root: str) -> str:
+    return remedies.below(f"run 'systemctl unmask {unit}'", root)
 
 
 def _settled(setting: Setting, context: _Context) -> Setting:
@@ -128,7 +132,7 @@ def _settled(setting: Setting, context: _Context) -> Setting:
     if setting.effect is not Effect.SETS or setting.program not in _EARLY:
         return setting
     if setting.program is Program.SYSTEMD_SYSCTL and _SETS in context.masked:
-        return _failed(setting, context.masked[_SETS], f"run 'systemctl unmask {_SETS}'")
+        return _failed(setting, context.masked[_SETS], _unmasking(_SETS, context.root))
     needed = provider(setting.name)
     if needed is None or needed in context.kernel.built_in:
         return setting
@@ -139,7 +143,7 @@ def _settled(setting: Setting, context: _Context) -> Setting:
 
 def _loading(setting: Setting, context: _Context) -> Setting:
     if _LOADS in context.masked:
-        return _failed(setting, context.masked[_LOADS], f"run 'systemctl unmask {_LOADS}'")
+        return _failed(setting, context.masked[_LOADS], _unmasking(_LOADS, context.root))
     if context.early:
         return _failed(setting, "the kernel is closed for modules by then", setting.remedy)
     for item in context.found.failing:
@@ -204,7 +208,7 @@ def _module(found: ModuleFinding, boot: Boot, kernel: Kernel, root: str) -> Modu
         return found._replace(verdict=ModuleVerdict.DISABLED, evidence=evidence, remedy=unsealing(root, boot.seal))
     evidence, remedy = NOT_LOADED, f"run '{persisting(root)}', or enable ipvsd.service"
     if _LOADS in boot.masked:
-        evidence, remedy = boot.masked[_LOADS], f"run 'systemctl unmask {_LOADS}', or enable ipvsd.service"
+        evidence, remedy = boot.masked[_LOADS], f"{_unmasking(_LOADS, root)}, or enable ipvsd.service"
     return found._replace(verdict=ModuleVerdict.LOADABLE, evidence=evidence, remedy=remedy)
 
 

@@ -114,13 +114,13 @@ class Obstacles:
             brought=found.brought,
             lock=self._lock(),
         )
-        gone = [name for name, item in found.obstacles.items() if item.cause is Cause.FILE_GONE]
-        if absent or gone:
-            kernel = self._elsewhere(kernel, (*absent, *gone))
-        return self._absent(kernel, absent) if absent else kernel
+        gone = {name: item.module for name, item in found.obstacles.items() if item.cause is Cause.FILE_GONE}
+        if not absent and not gone:
+            return kernel
+        return self._absent(self._elsewhere(kernel, (*absent, *gone)), absent, tuple(dict.fromkeys(gone.values())))
 
-    def _absent(self, kernel: Kernel, absent: Collection[str]) -> Kernel:
-        """Return the kernel with what is known of modules that no index of it lists."""
+    def _absent(self, kernel: Kernel, absent: Collection[str], gone: Collection[str]) -> Kernel:
+        """Return the kernel with what is known of modules that no index of it lists, or whose listed file is gone."""
         tree = ModuleTree(self._root, kernel.release)
         options = self._configuration(kernel.release, tree)
         there = kconfig.built_in(options, absent)
@@ -128,7 +128,7 @@ class Obstacles:
         if self._running:
             signs.update(self._functional([name for name in absent if name not in there]))
         absent = [name for name in absent if name not in signs]
-        strays = self._strays.look(tree.place, absent)
+        strays = self._strays.look(tree.place, (*absent, *gone))
         packed = {name: tree.unreadable(file) for name, file in strays.found.items()}
         return kernel._replace(
             built_in=kernel.built_in | frozenset(signs),

@@ -36,6 +36,7 @@ _FORBIDDEN = (
     ModuleVerdict.OVERRIDDEN,
     ModuleVerdict.OPTIONS,
     ModuleVerdict.FILE_GONE,
+    ModuleVerdict.INDEX_STALE,
     ModuleVerdict.COMPRESSION,
 )
 

@@ -7,13 +7,12 @@ from collections.abc import Collection, Mapping
 from typing import Callable, Optional, TypeVar
 
 from ipvsd import kconfig
-from ipvsd.model import Kernel, ModuleFinding, ModuleVerdict, Obstacle, Plan, SysctlFinding, WantedSysctl
+from ipvsd.model import Cause, Kernel, ModuleFinding, ModuleVerdict, Obstacle, Plan, SysctlFinding, WantedSysctl
 
 _Found = TypeVar("_Found", ModuleFinding, SysctlFinding)
 
-DEPMOD = "depmod -a"
 APPLY = "run 'ipvsd apply' as root, or start ipvsd.service"
-BELOW = "for the next boot of this tree: ipvsd apply --persist --root {}"
+BELOW = "for the next boot of this tree: ipvsd apply --persist"
 TRIED = "ipvsd.service tries again by itself; see 'journalctl -u ipvsd'"
 OBSERVED = "left alone by 'policy: observe'"
 UNREADABLE = "run as root, or see the kernel's documentation of the key"
@@ -37,12 +36,12 @@ _MODULE = {
     ModuleVerdict.ABSENT: "{meant}{reboot}{install}",
     ModuleVerdict.NOT_BUILT: "{reboot}run a kernel that was built with {option}",
     ModuleVerdict.MERGED: "name {successor} in its place",
-    ModuleVerdict.INDEX_STALE: f"run '{DEPMOD} {{release}}'",
-    ModuleVerdict.NO_INDEX: f"run '{DEPMOD} {{release}}'",
+    ModuleVerdict.INDEX_STALE: "run 'depmod -a {release}'",
+    ModuleVerdict.NO_INDEX: "run 'depmod -a {release}'",
     ModuleVerdict.FILE_GONE: "{reboot}{install}",
-    ModuleVerdict.COMPRESSION: "install a kmod that reads {packed}, or unpack the module files and run depmod",
+    ModuleVerdict.COMPRESSION: "install a kmod that reads {packed}, or unpack the files and run 'depmod -a {release}'",
     ModuleVerdict.KERNEL_TOO_OLD: "run a newer kernel",
-    ModuleVerdict.TREE_GONE: "reboot into {installed}, or {install}",
+    ModuleVerdict.TREE_GONE: "reboot into {installed}, or {package}",
     ModuleVerdict.NO_SUPPORT: "run a kernel with loadable modules, or with this one built in",
     ModuleVerdict.OTHER_KERNEL: "replace its file by one made for this kernel ({install})",
     ModuleVerdict.BLACKLISTED: "{allow}, or set 'required: false'",
@@ -79,15 +78,12 @@ def fitted(plan: Plan, root: str, daemon: bool = False) -> Plan:
     Nothing can be applied now to another root than /, and its modules are not the host's. Where a daemon runs on
     this node, it does by itself what a person would start.
     """
-    below = "" if root == "/" else _quoted(root)
-    if not daemon and not below:
+    if not daemon and root == "/":
         return plan
-    how = BELOW.format(below) if below else TRIED
-
-    index = f"depmod -b {below} -a" if below else DEPMOD
+    how = TRIED if root == "/" else BELOW
 
     def fit(finding: _Found) -> _Found:
-        return finding._replace(remedy=finding.remedy.replace(APPLY, how).replace(DEPMOD, index))
+        return finding._replace(remedy=below(finding.remedy.replace(APPLY, how), root))
 
     return plan._replace(
         modules=tuple(map(fit, plan.modules)),
@@ -96,10 +92,30 @@ def fitted(plan: Plan, root: str, daemon: bool = False) -> Plan:
     )
 
 
-def _quoted(root: str) -> str:
+# The commands that remedies name, and how they are run on another root. One that has the root already is left.
+_COMMANDS = (
+    (r"(ipvsd (?:apply --persist|check|plan|preflight|status))(?! --root)", r"\1 --root ROOT"),
+    (r"depmod -a", "depmod -b ROOT -a"),
+    (r"systemctl unmask", "systemctl --root=ROOT unmask"),
+    (r"(?<!chroot ROOT )(apt install|dpkg -S)", r"chroot ROOT \1"),
+    (r"\b(t?dnf) install", r"\1 --installroot=ROOT install"),
+    (r"zypper install", "zypper --root ROOT install"),
+    (r"pacman -S", "pacman --root ROOT -S"),
+    (r"apk add", "apk --root ROOT add"),
+)
+
+
+def below(text: str, root: str) -> str:
+    """Return a remedy whose commands act on the tree below a root."""
+    if root == "/":
+        return text
     import shlex  # the daemon has no other root, and starts without it
 
-    return shlex.quote(root)
+    quoted = shlex.quote(root)
+    for command, on_root in _COMMANDS:
+        given = on_root.replace("ROOT", quoted.replace("\\", r"\\"))
+        text = re.sub(command.replace("ROOT", re.escape(quoted)), given, text)
+    return text
 
 
 def module(verdict: ModuleVerdict, kernel: Kernel, name: str) -> str:
@@ -140,7 +156,8 @@ def _meant(kernel: Kernel, name: str) -> str:
 
 def _packed(kernel: Kernel, name: str) -> str:
     obstacle = kernel.obstacles.get(name)
-    return kernel.packed.get(name) or (obstacle.detail if obstacle else "")
+    of_needed = kernel.packed.get(obstacle.module) or obstacle.detail if obstacle else ""
+    return kernel.packed.get(name) or of_needed or ""
 
 
 def _line(kernel: Kernel, name: str) -> Optional[Obstacle]:
@@ -171,7 +188,19 @@ def remove(text: str, origin: str, module: str) -> str:
     return _BOOT_LOADER.format(module, text.partition("=")[0] + "=")
 
 
-def _install(kernel: Kernel, _: str) -> str:
+def _install(kernel: Kernel, name: str) -> str:
+    """Return which package has a module. Of a name that ipvsd does not know, it names none."""
+    from ipvsd import spelling  # needed for what is missing, and nothing else
+
+    line = kernel.obstacles.get(name)
+    if line and line.cause is Cause.FILE_GONE and not line.text.startswith("kernel/"):
+        return f"install again what brought {line.text}, or remove it and run 'depmod -a {kernel.release}'"
+    if name in spelling.modules():
+        return _package(kernel, name)
+    return f"check the name, or install what has module {name}: ipvsd knows no module of this name, and no package"
+
+
+def _package(kernel: Kernel, _: str) -> str:
     from ipvsd import packages  # a table that only what is missing needs
 
     return packages.advice(kernel)
@@ -199,6 +228,7 @@ _ASKED: Mapping[str, Callable[[Kernel, str], str]] = {
     "installed": _installed,
     "reboot": _reboot,
     "install": _install,
+    "package": _package,
     "allow": _allow,
     "correct": _correct,
     "successor": _successor,

@@ -104,6 +104,8 @@ def _seen(name: str, observed: Observed) -> tuple[ModuleVerdict, str]:
 
 def _loadable(name: str, kernel: Kernel) -> tuple[ModuleVerdict, str]:
     obstacle = kernel.obstacles.get(name)
+    if obstacle is not None and obstacle.cause is Cause.FILE_GONE and obstacle.module in kernel.unindexed:
+        return _moved(name, obstacle, kernel)
     if obstacle is not None:
         return _OF_CAUSE[obstacle.cause], _evidence(obstacle, name)
     if kernel.lock.disabled:
@@ -111,6 +113,15 @@ def _loadable(name: str, kernel: Kernel) -> tuple[ModuleVerdict, str]:
     if name in kernel.brought:
         return V.LOADABLE, f"not loaded; blacklisted, and yet loaded for {kernel.brought[name]}, which needs it"
     return V.LOADABLE, "not loaded; modules.dep lists it"
+
+
+def _moved(name: str, obstacle: Obstacle, kernel: Kernel) -> tuple[ModuleVerdict, str]:
+    """Return the verdict on a module whose listed file is gone while there is another one of it."""
+    there, packed = kernel.unindexed[obstacle.module], kernel.packed.get(obstacle.module)
+    evidence = f"{_evidence(obstacle, name)}; there is {there}"
+    if packed:
+        return V.COMPRESSION, f"{evidence}, which is packed with {packed}, which this kmod lacks"
+    return V.INDEX_STALE, evidence
 
 
 def _not_listed(name: str, kernel: Kernel, tree: str) -> tuple[ModuleVerdict, str]:

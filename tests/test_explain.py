@@ -344,6 +344,4 @@ def test_every_sysctl_of_a_profile_has_a_default_with_its_source() -> None:
 def test_what_to_do_about_who_manages_the_interface_is_told(tree: Path, capsys: Output) -> None:
     put(tree, f"{WANTS}/NetworkManager.service", "")
     put(tree, "etc/NetworkManager/conf.d/rke2-canal.conf", "[keyfile]\nunmanaged-devices=interface-name:cali*\n")
-    assert "/etc/NetworkManager/conf.d/zz-ipvs.conf, and reload it" in " ".join(
-        run(capsys, tree, "kube-ipvs0")[1].split()
-    )
+    assert "into /etc/NetworkManager/conf.d/zz-ipvs.conf" in " ".join(run(capsys, tree, "kube-ipvs0")[1].split())

@@ -11,7 +11,7 @@ from ipvsd.cli import main
 from tests.asking import MODULES, Ask, configuration, files, running, without_tree
 from tests.elf import module, packed
 from tests.fake_kernel import RELEASE
-from tests.trees import put
+from tests.trees import put, write_index
 
 WSL = "5.15.90.1-microsoft-standard-WSL2"
 
@@ -65,7 +65,57 @@ def test_files_that_are_gone(tree: Path, ask: Ask) -> None:
     code, found = ask("preflight")
     assert code == 1
     assert {name: found[name].verdict for name in MODULES} == dict.fromkeys(MODULES, "file gone")
-    assert found["ip_vs"].remedy == f"apt install --reinstall linux-image-{RELEASE}"
+    assert found["ip_vs"].remedy == f"chroot {tree} apt install --reinstall linux-image-{RELEASE}"
+
+
+@pytest.mark.parametrize("command", ["preflight", "check"])
+@pytest.mark.parametrize("name", ["ip_vs", "nf_conntrack"])
+@pytest.mark.parametrize("place", ["updates/dkms/{}.ko.xz", "kernel/net/{}.ko", "kernel/net/netfilter/{}.ko"])
+def test_a_file_that_was_moved_or_packed_needs_depmod(
+    tree: Path, ask: Ask, command: str, name: str, place: str
+) -> None:
+    top = tree / "lib/modules" / RELEASE
+    new = top / place.format(name)
+    new.parent.mkdir(parents=True, exist_ok=True)
+    (top / f"kernel/net/{name}.ko.xz").rename(new)
+    code, found = ask(command)
+    assert (code, found["ip_vs"].verdict) == (1, "index stale")
+    said = f"modules.dep lists kernel/net/{name}.ko.xz, which is gone; there is {new}"
+    assert found["ip_vs"].evidence.removeprefix("needs nf_conntrack: ") == said
+    assert found["ip_vs"].remedy == f"run 'depmod -b {tree} -a {RELEASE}'"
+    main(["apply", "--persist", "--root", str(tree)])
+    assert "ip_vs\n" not in (tree / "etc/modules-load.d/ipvsd.conf").read_text()
+
+
+def test_a_file_that_was_packed_so_that_this_kmod_cannot_read_it(tree: Path, ask: Ask) -> None:
+    put(tree, "usr/bin/kmod", "libkmod\0-ZSTD +XZ +ZLIB +LIBCRYPTO -EXPERIMENTAL\0")
+    file = files(tree, "nf_conntrack")[0]
+    file.rename(file.with_suffix(".zst"))
+    _, found = ask("check")
+    assert found["ip_vs"].verdict == "unreadable compression"
+    assert found["ip_vs"].remedy.startswith("install a kmod that reads zstd, or unpack the files and run")
+
+
+def test_of_a_file_that_did_not_come_with_the_kernel_the_package_is_not_known(tree: Path, ask: Ask) -> None:
+    index = {
+        "ip_vs": ["updates/dkms/ip_vs.ko: kernel/net/nf_conntrack.ko.xz"],
+        "nf_conntrack": ["kernel/net/nf_conntrack.ko.xz:"],
+    }
+    write_index(tree / f"lib/modules/{RELEASE}/modules.dep.bin", index)
+    files(tree, "ip_vs")[0].unlink()
+    _, found = ask("check")
+    assert found["ip_vs"].verdict == "file gone"
+    assert found["ip_vs"].remedy.startswith("install again what brought updates/dkms/ip_vs.ko, or remove it and run")
+
+
+@pytest.mark.parametrize("name", ["nosuch", "zfs", "nvidia"])
+def test_of_a_module_that_ipvsd_does_not_know_it_names_no_package(tree: Path, ask: Ask, name: str) -> None:
+    put(tree, "etc/ipvsd/ipvsd.yaml", f"modules: {{{name}: {{}}}}\n")
+    for command in ("check", "preflight"):
+        code, found = ask(command)
+        assert (code, found[name].verdict) == (1, "absent")
+        said = f"check the name, or install what has module {name}: ipvsd knows no module of this name, and no package"
+        assert found[name].remedy == said
 
 
 def test_the_file_of_a_dependency_is_gone(tree: Path, ask: Ask) -> None:
@@ -105,7 +155,8 @@ def test_what_dkms_left_of_a_purged_kernel_is_no_tree(tree: Path, ask: Ask) -> N
     put(tree, f"lib/modules/{RELEASE}/updates/dkms/other.ko", "")
     _, found = ask("check")
     assert found["ip_vs"].verdict == "module tree gone"
-    assert found["ip_vs"].remedy.startswith("reboot into 6.1.0-51-cloud-amd64, which has it, or apt install")
+    said = f"reboot into 6.1.0-51-cloud-amd64, which has it, or chroot {tree} apt install"
+    assert found["ip_vs"].remedy.startswith(said)
 
 
 def test_depmod_never_ran_and_one_module_is_not_there(tree: Path, ask: Ask) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from ipvsd import remedies
 from ipvsd.model import ModuleVerdict
+from ipvsd.packages import PACKAGES, Package
 from tests.samples import kernel
 
 ROOT = Path(__file__).parent.parent
@@ -33,3 +34,40 @@ def test_what_is_said_to_be_carried_out_is_on_the_bench(name: str) -> None:
 def test_what_is_not_carried_out_would_need_more_than_the_bench_has(name: str) -> None:
     commands = re.findall(r"`((?:ipvsd|depmod) [^`]+)`", ROWS[name][0])
     assert commands == []
+
+
+@pytest.mark.parametrize(
+    ("text", "on_root"),
+    [
+        (
+            "did you mean x? Else apt install --reinstall linux-image-6.1",
+            "chroot '/a b' apt install --reinstall linux-image-6.1",
+        ),
+        (
+            "run the general kernel: apt install linux-image-generic, and reboot",
+            "kernel: chroot '/a b' apt install linux-",
+        ),
+        ("dnf install kernel-modules-extra-6.12", "dnf --installroot='/a b' install kernel-modules-extra-6.12"),
+        ("tdnf install linux", "tdnf --installroot='/a b' install linux"),
+        ("zypper install kernel-default", "zypper --root '/a b' install kernel-default"),
+        ("pacman -S linux, and reboot", "pacman --root '/a b' -S linux, and reboot"),
+        ("apk add linux-lts, and reboot", "apk --root '/a b' add linux-lts"),
+        ("('dpkg -S /boot/vmlinuz-6.1' names the kernel's)", "('chroot '/a b' dpkg -S /boot/vmlinuz-6.1' names"),
+        ("run 'depmod -a 6.1'", "run 'depmod -b '/a b' -a 6.1'"),
+        ("run 'ipvsd apply --persist' and reboot", "run 'ipvsd apply --persist --root '/a b'' and reboot"),
+        ("see 'ipvsd check'", "see 'ipvsd check --root '/a b''"),
+        ("run 'systemctl unmask x.service'", "run 'systemctl --root='/a b' unmask x.service'"),
+    ],
+)
+def test_a_command_of_a_remedy_acts_on_the_root(text: str, on_root: str) -> None:
+    found = remedies.below(text, "/a b")
+    assert on_root in found
+    assert remedies.below(found, "/a b") == found
+    assert remedies.below(text, "/") == text
+
+
+@pytest.mark.parametrize("package", PACKAGES, ids=lambda package: package.source)
+def test_every_command_that_brings_a_package_can_act_on_another_root(package: Package) -> None:
+    commands = re.findall(r"\b(?:apt|dnf|tdnf|zypper|pacman|apk|yum|microdnf)\b", package.advice)
+    found = remedies.below(package.advice, "/image")
+    assert found.count("/image") == len(commands)

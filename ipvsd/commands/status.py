@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ipvsd import printable, statusfile
+from ipvsd import printable, remedies, statusfile
 from ipvsd.commands import text
 from ipvsd.output import complain, say, say_json
 
@@ -17,7 +17,8 @@ def run(root: str, output: str) -> int:
     """Exit 0 if everything required was right, 1 if not, 2 if there is no daemon or its look is too old."""
     document = statusfile.read(root)
     if document is None:
-        how = "run: systemctl start ipvsd" if root == "/" else f"no daemon runs below {root}; see 'ipvsd check'"
+        how = f"no daemon runs below {root}; see '{remedies.below('ipvsd check', root)}'"
+        how = "run: systemctl start ipvsd" if root == "/" else how
         complain(f"ipvsd: cannot read the daemon's status: there is none ({how})")
         return 2
     try:

@@ -80,12 +80,13 @@ def _taken(tree: Tree) -> Iterator[Setting]:
         earlier = next((other for other in _EARLIER if other < name), f"!{name}")
         remedy = (
             f"put '[Match]', 'Name={INTERFACE}', '[Link]' and 'Unmanaged=yes', a line each, into "
-            f"{tree.shown(_NETWORK[0])}/{earlier}, and run 'networkctl reload'"
+            f"{tree.shown(_NETWORK[0])}/{earlier}{_RELOAD if tree.root == '/' else ''}"
         )
         yield Setting("ip_vs", Effect.DISTURBS, Program.NETWORKD, match[0].origin, text, certain=False, remedy=remedy)
         return
 
 
+_RELOAD = ", and run 'networkctl reload'"
 INTERFACE = "kube-ipvs0"
 _EARLIER = (f"00-{INTERFACE}.network", f"0-{INTERFACE}.network", f"+{INTERFACE}.network")
 # What is known of the interface that kube-proxy makes: a dummy, which is of type ether.

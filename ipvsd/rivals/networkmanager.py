@@ -16,6 +16,7 @@ from ipvsd.rivals.tree import Tree
 
 INTERFACE = "kube-ipvs0"
 CONF = "etc/NetworkManager/NetworkManager.conf"
+_RELOAD = ", and run 'nmcli general reload'"
 _OWN = "etc/NetworkManager/conf.d"
 _DROP_INS = (_OWN, "run/NetworkManager/conf.d", "usr/lib/NetworkManager/conf.d")
 
@@ -31,7 +32,7 @@ def settings(tree: Tree, names: Names) -> Iterator[Setting]:
     origin, text = (told[-1].origin, str(told[-1])) if told else (tree.shown(CONF), "no unmanaged-devices=")
     remedy = (
         f"put '[keyfile]' and 'unmanaged-devices+=interface-name:{INTERFACE}' into "
-        f"{tree.shown(_OWN)}/{_later(origin)}, and reload it"
+        f"{tree.shown(_OWN)}/{_later(origin)}{_RELOAD if tree.root == '/' else ''}"
     )
     yield Setting("ip_vs", Effect.DISTURBS, Program.NETWORK_MANAGER, origin, text, certain=False, remedy=remedy)
 
