@@ -3,7 +3,8 @@
 Facts of libkmod/libkmod-config.c and shared/util.c (versions 30 to 34): a backslash is taken away and the
 character behind it kept, a line break too; `#` begins a comment only as the first character of a line, and such a
 line may go on; words are separated by blanks and tabs, so that a carriage return belongs to a word; `-` and `_`
-are one in names, but for what stands within `[]`; a line that is not understood is left out.
+are one in names, but for what stands within `[]`; a line that is not understood is left out. On the kernel's command
+line libkmod, like systemd, does not know that a word `--` ends the kernel's parameters (seen with kmod 30).
 """
 
 from __future__ import annotations
@@ -115,11 +116,9 @@ def refused_by_the_kernel(text: str) -> Mapping[str, str]:
     Of several `module_blacklist=` the last one counts, and names are compared as they stand
     (kernel/module/main.c: core_param(), blacklisted()).
     """
-    found = re.findall(r"(?:^|\s)(\"?module[-_]blacklist=([^\s\"]*))", text)
-    if not found:
-        return {}
-    said, names = found[-1]
-    return {name: said.strip('"') for name in names.split(",") if name}
+    found = [(key, value) for key, value in parameters(text) if key.replace("-", "_") == "module_blacklist" and value]
+    key, names = found[-1] if found else ("", "")
+    return {name: f"{key}={names}" for name in (names or "").split(",") if name}
 
 
 def soft_dependencies(item: Directive) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -146,9 +145,10 @@ def soft_dependencies(item: Directive) -> tuple[tuple[str, ...], tuple[str, ...]
 
 
 def parameters(text: str) -> Iterator[tuple[str, Optional[str]]]:
-    """Yield name and value as the kernel splits a module's parameters; None is the value of a word without `=`.
+    """Yield name and value as the kernel splits a module's parameters, and its own; None is that of a word without `=`.
 
-    Blanks separate, but within `"`; `--` ends them (lib/cmdline.c: next_arg(), kernel/params.c: parse_args()).
+    Blanks separate, but within `"`; `--` ends them, on its command line since Linux 3.15: the rest is for init
+    (lib/cmdline.c: next_arg(), kernel/params.c: parse_args()).
     """
     for match in _WORD.finditer(text):
         word = match[0]

@@ -87,6 +87,9 @@ SEALED = "sysctl.kernel.modules_disabled=1"
         ({"etc/kernel/cmdline": f"root=/dev/vda {SEALED}\n"}, 1),
         ({"boot/loader/entries/a.conf": f"title x\nversion {RELEASE}\noptions quiet {SEALED}\n"}, 1),
         ({"boot/loader/entries/a.conf": f"title x\nversion 5.0\noptions quiet {SEALED}\n"}, 0),
+        ({"etc/kernel/cmdline": f"root=/dev/vda -- {SEALED}\n"}, 0),
+        ({"etc/kernel/cmdline": "root=/dev/vda -- module_blacklist=ip_vs\n"}, 0),
+        ({"etc/kernel/cmdline": "root=/dev/vda module_blacklist=ip_vs --\n"}, 1),
     ],
 )
 def test_the_boot_loader_of_an_image_counts(image: Path, capsys: Output, files: Mapping[str, str], code: int) -> None:

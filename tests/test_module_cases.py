@@ -227,6 +227,12 @@ def test_an_alias_of_nothing_keeps_a_module_out(tree: Path, ask: Ask) -> None:
         ("modprobe.blacklist=ip_vs", "loadable"),  # ip_vs_rr brings it in
         ("modprobe.blacklist=nf_conntrack,ip_vs_rr", "blacklisted"),
         ("modprobe.blacklist=ip-vs-rr", "loadable"),
+        ("-- module_blacklist=nf_conntrack", "loadable"),  # to the kernel that is init's
+        ('"--" module_blacklist=nf_conntrack', "loadable"),
+        ("x=-- module_blacklist=nf_conntrack", "blacklisted"),
+        ("--x module_blacklist=nf_conntrack", "blacklisted"),
+        ("-- modprobe.blacklist=ip_vs_rr", "blacklisted"),  # libkmod reads all of it
+        ('module_blacklist="dummy,nf_conntrack"', "blacklisted"),
     ],
 )
 def test_the_kernels_command_line(tree: Path, ask: Ask, text: str, verdict: str) -> None:

@@ -16,7 +16,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Optional
 
-from ipvsd import procsys, sysctls
+from ipvsd import modprobe_d, procsys, sysctls
 from ipvsd.procsys import ProcSys, fitting
 from ipvsd.rivals import Effect, Names, Program, Setting
 from ipvsd.rivals.tree import PLACES, Tree
@@ -143,9 +143,10 @@ def procps_assignments(name: str, text: str) -> Iterator[Assignment]:
 
 def from_command_line(text: str) -> Iterator[Assignment]:
     """Yield what the kernel's `sysctl.KEY=VALUE` says (since Linux 5.8: kernel-parameters.txt)."""
-    for key, value in re.findall(r"(?:^|\s)\"?sysctl[./]([^\s=]+)=(\S*)", text):
+    for said, value in modprobe_d.parameters(text):
+        key = said[len("sysctl.") :] if said.startswith(("sysctl.", "sysctl/")) else ""
         path = _path(key, climbs=False)
-        if path:
+        if path and value:
             yield Assignment(path, value, f"sysctl.{key}={value}", "/proc/cmdline", path)
 
 
