@@ -219,6 +219,8 @@ class _Reader:
         if not isinstance(node, document.Mapping):
             if not (isinstance(node, Scalar) and node.kind == "null"):
                 hint = "" if where else "write KEY: VALUE, with a space after the colon"
+                if isinstance(node, document.Sequence):
+                    hint = "write KEY: VALUE, without '-' or '[' before it"
                 self._complain(where, node, f"must be a map, not {kind(node)}", hint)
             return
         seen: dict[str, int] = {}

@@ -5,7 +5,7 @@ Hostile until parsed: bounded in size, in depth and in what its aliases unfold t
 
 from __future__ import annotations
 
-from typing import NamedTuple, Optional, Union
+from typing import Any, NamedTuple, Optional, Union
 
 import yaml
 
@@ -99,6 +99,11 @@ class _Loader(yaml.SafeLoader):
         return super().compose_node(parent, index)
 
 
+_CORE = "tag:yaml.org,2002:"
+_LONGEST_TAG = 60
+_RESOLVER: Any = yaml.resolver.Resolver()  # has no types
+
+
 class _Walk:
     def __init__(self) -> None:
         self._seen = 0
@@ -108,6 +113,8 @@ class _Walk:
         self._seen += 1
         if self._seen > _MAX_NODES:
             raise DocumentError(line, f"unfolds to more than {_MAX_NODES} values (write aliases out)")
+        if node.tag not in _types(node):
+            raise DocumentError(line, f"has the tag {_shown(node.tag)} (leave it out: no value needs one)")
         if isinstance(node, yaml.ScalarNode):
             return Scalar(node.tag.rpartition(":")[2], node.value, line)
         if isinstance(node, yaml.SequenceNode):
@@ -119,3 +126,15 @@ class _Walk:
         if not isinstance(key, Scalar):
             raise DocumentError(key.line, "a key must be plain text")
         return key
+
+
+def _types(node: yaml.Node) -> tuple[str, ...]:
+    """Return the types that a value may be called by a tag: the one that it has, and of a scalar a text."""
+    if isinstance(node, yaml.ScalarNode):
+        return f"{_CORE}str", _RESOLVER.resolve(yaml.ScalarNode, node.value, (True, False))
+    return (f"{_CORE}{'seq' if isinstance(node, yaml.SequenceNode) else 'map'}",)
+
+
+def _shown(tag: str) -> str:
+    short = tag.replace(_CORE, "!!", 1)
+    return ascii(short if len(short) <= _LONGEST_TAG else f"{short[:_LONGEST_TAG]}...")

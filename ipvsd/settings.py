@@ -58,7 +58,7 @@ def truth(node: Node, alternative: str = "") -> Optional[bool]:
     if text in _OLD_TRUTH:
         hint = f"write {str(_OLD_TRUTH[text]).lower()}"
         raise SettingError(f"must be true or false, not {node.text!r}", f"{hint}{alternative.format(node.text)}")
-    return _TRUTH.get(text)  # a tag can call any text a bool
+    return _TRUTH[text]
 
 
 def is_false(node: Node) -> bool:

@@ -76,12 +76,45 @@ def test_a_text_that_is_refused(data: bytes, line: int, text: str) -> None:
     assert caught.value.line == line
 
 
-def test_a_tag_builds_no_object() -> None:
-    found = document.parse(b"!!python/object/apply:os.system ['true']\n")
-    assert isinstance(found, Sequence)
-
-
 def test_a_text_of_very_many_values_is_given_up_early() -> None:
     with pytest.raises(DocumentError, match="holds more than 20000 values") as caught:
         document.parse(b"a: [" + b"1," * 500_000 + b"]")
     assert caught.value.line == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "tag"),
+    [
+        ("scheduler: !!x rr", "!!x"),
+        ("scheduler: !rr rr", "!rr"),
+        ("scheduler: !<tag:example.com:str> rr", "tag:example.com:str"),
+        ("scheduler: !!python/object/apply:os.system [x]", "!!python/object/apply:os.system"),
+        ("scheduler: !!python/name:os.system ''", "!!python/name:os.system"),
+        ("strictARP: !!bool perhaps", "!!bool"),
+        ("kubeProxyVersion: !!null 1.30", "!!null"),
+        ("interval: !!int soon", "!!int"),
+        ("interval: !!float 5", "!!float"),
+        ("scheduler: !!str [rr]", "!!str"),
+        ("modules: !!set {a}", "!!set"),
+        ("modules: !!omap [a: {}]", "!!omap"),
+        ("!!binary a: b", "!!binary"),
+        ("!!timestamp soon", "!!timestamp"),
+        ("%TAG ! tag:example.com,2026:\n---\n!x a: b", "tag:example.com,2026:x"),
+        (f"a: !{'x' * 99} b", f"!{'x' * 59}..."),
+    ],
+)
+def test_a_tag_that_gives_a_value_another_type_is_refused(text: str, tag: str) -> None:
+    with pytest.raises(DocumentError, match="has the tag ") as caught:
+        document.parse(text.encode())
+    assert str(caught.value) == f"has the tag {tag!r} (leave it out: no value needs one)"
+    assert caught.value.line == text.count("\n") + 1
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [("!!str 1", "str"), ("!!int 1", "int"), ("!!bool yes", "bool"), ("!!null ~", "null")],
+)
+def test_a_tag_of_the_type_that_a_value_has_or_of_a_text_is_none(text: str, kind: str) -> None:
+    found = document.parse(text.encode())
+    assert isinstance(found, Scalar)
+    assert found.kind == kind
