@@ -10,11 +10,13 @@ import contextlib
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from typing import Any, Callable, NamedTuple, Optional
 
 from ipvsd import printable, streams
 
 EX_IOERR = 74
+WIDTH = 80
 
 # Before a colour, in a line that is kept: no text that was written before this process began can hold it.
 _MARK = f"\x1b{os.urandom(8).hex()}"
@@ -76,7 +78,8 @@ def run(command: Callable[[], int], as_json: bool = False) -> int:
 
 def _written(code: int) -> int:
     for item in _said:
-        text = f"{item.text}\n" if item.text is not None else "".join(f"{_shown(line)}\n" for line in item.lines)
+        lines = _folded(item.lines) if item.complaint else item.lines
+        text = f"{item.text}\n" if item.text is not None else "".join(f"{_shown(line)}\n" for line in lines)
         if item.complaint:
             with contextlib.suppress(OSError):
                 streams.write(sys.stderr, text)
@@ -90,6 +93,16 @@ def _written(code: int) -> int:
             with contextlib.suppress(OSError):
                 streams.write(sys.stderr, f"ipvsd: cannot write to standard output: {error.strerror}\n")
     return code
+
+
+def _folded(lines: Sequence[str]) -> Sequence[str]:
+    """Return complaints within the width of a terminal; elsewhere each stays one line, for scripts."""
+    if sys.stderr is None or not sys.stderr.isatty():
+        return lines
+    import textwrap
+
+    wrapper = textwrap.TextWrapper(WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+    return [part for line in lines for part in (wrapper.wrap(line) or [""])]
 
 
 def _shown(line: str) -> str:

@@ -139,6 +139,17 @@ def test_the_command_in_one_line_for_one_kernel(tree: Path, capsys: pytest.Captu
     assert run(capsys, "preflight", "--root", tree, "--kernel", RELEASE)[0] == 0
 
 
+def test_in_one_line_as_many_problems_are_named_as_fit(tree: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    put(tree, "etc/modprobe.d/x.conf", "install nf_conntrack /bin/true\n")
+    code, out, _ = run(capsys, "preflight", "--root", tree, "--brief")
+    first, second = out.splitlines()
+    assert (code, max(map(len, (first, second))) <= 80) == (1, True)
+    assert first.startswith(f"kernel {RELEASE} (running): not ready; ip_vs overridden and ")
+    (tree / "lib/modules" / RELEASE).rename(tree / "lib/modules" / f"{RELEASE}-{'x' * 30}")
+    _, out, _ = run(capsys, "preflight", "--root", tree, "--brief", "--kernel", f"{RELEASE}-{'x' * 30}")
+    assert out.endswith(": not ready; 7 modules cannot be had\n")
+
+
 def test_the_command_as_json(tree: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys, "preflight", "--root", tree, "--output", "json")
     document = json.loads(out)

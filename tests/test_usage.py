@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import shutil
 from collections.abc import Callable, Sequence
@@ -309,3 +311,29 @@ def test_apply_tells_what_was_done_in_every_round_and_every_retry() -> None:
     assert told[0] == "set net.ipv4.ip_forward from '0' to '1'"
     assert {"load module ip_vs", "load module ip_vs_rr", "set net.ipv4.vs.conntrack from '0' to '1'"} <= set(told)
     assert len(told) == len(set(told))
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "apply",
+        "explain nonsense!",
+        "explain net.quite.unknown",
+        "preflight --kernel 1.2.3",
+        "status",
+        "check --zzz",
+        "x",
+    ],
+)
+def test_on_a_terminal_a_complaint_fits_its_width(tree: Path, capsys: Output, line: str) -> None:
+    _, _, told = run(capsys, [*line.split(), "--root", str(tree)])
+    with contextlib.redirect_stderr(Terminal()) as terminal:
+        main([*line.split(), "--root", str(tree)])
+    lines = terminal.getvalue().splitlines()
+    assert " ".join(map(str.strip, lines)) == told.strip()
+    assert [item for item in lines if len(item) > 80 and str(tree) not in item] == []

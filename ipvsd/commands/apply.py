@@ -96,9 +96,11 @@ def _persist_image(root: str, only: str | None, output: str) -> int:
     # Nothing tells how many CPUs an image will have: what is enough for any number is right for each.
     many = preflight.examine(root, config, release, _MANY) if judged(root) is Judged.FIRST_BOOT else (kernel, plan)
     kept = _persist(root, persist.files(config, *many), kernel, plan)
-    for finding in preflight.problems(InstalledKernel(release, running=False, next=True, modules=plan.modules)):
-        if not required(finding):  # the others were told as what the next boot will lack
-            complain(f"! {finding.name} {finding.verdict.value} in kernel {release}: {finding.remedy}")
+    problems = preflight.problems(InstalledKernel(release, running=False, next=True, modules=plan.modules))
+    # Those that are required were told as what the next boot will lack.
+    for names, example in text.alike(finding for finding in problems if not required(finding)):
+        line = f"! {names} {example.verdict.value} in kernel {release}: {example.remedy}"
+        complain(*text.indented(line, 0, 2))
     if output == "json":
         say_json(_document(kept))
     return 0 if kept.good else 1

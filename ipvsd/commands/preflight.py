@@ -7,7 +7,7 @@ from typing import Any, Optional
 
 from ipvsd import configfiles, preflight, present
 from ipvsd.commands import text
-from ipvsd.health import listed
+from ipvsd.model import ModuleFinding
 from ipvsd.output import complain, say, say_json
 from ipvsd.profiles import notes
 from ipvsd.report import InstalledKernel
@@ -50,12 +50,24 @@ def _lines(kernel: InstalledKernel, brief: bool, root: str) -> Iterator[str]:
     roles = f" ({', '.join(words)})" if words else ""
     found = preflight.problems(kernel)
     verdict = text.colour("ready", "32") if preflight.ready(kernel) else text.colour("not ready", "31")
-    names = listed([f"{finding.name} {finding.verdict.value}" for finding in found])
-    yield f"kernel {kernel.release}{roles}: {verdict}{f'; {names}' if brief and found else ''}"
     if brief:
+        head = f"kernel {kernel.release}{roles}: "
+        ready = "ready" if preflight.ready(kernel) else "not ready"
+        yield f"{head}{verdict}{_shortened(found, text.WIDTH - len(head) - len(ready))}"
         return
+    yield from text.indented(f"kernel {kernel.release}{roles}: {verdict}", 0, 2)
     for affected, example in text.alike(found):
         yield from text.indented(f"! {affected} {example.verdict.value}: {example.evidence}", 2, 6)
         yield from text.indented(f"-> {example.remedy}", 6, 6)
     for note in preflight.failing(root, kernel.release):
         yield from text.indented(f"note: {note}", 2, 6)
+
+
+def _shortened(found: Sequence[ModuleFinding], width: int) -> str:
+    """Return as many of the problems as fit, at least their number."""
+    for shown in range(len(found), -1, -1):
+        names = ", ".join(f"{finding.name} {finding.verdict.value}" for finding in found[:shown])
+        told = f"; {names} and {len(found) - shown} more" if shown < len(found) else f"; {names}"
+        if shown and len(told) <= width:
+            return told
+    return f"; {len(found)} modules cannot be had" if found else ""

@@ -13,7 +13,7 @@ from ipvsd.report import Attribution, Judged
 
 _Found = TypeVar("_Found", ModuleFinding, SysctlFinding)
 
-WIDTH = 80
+WIDTH = output.WIDTH
 _COLOURS = {"ready": "32", "degraded": "33", "failed": "31"}
 
 
