@@ -58,7 +58,9 @@ def _unknown(line: Line, release: str, known: Callable[[str], bool]) -> Failing:
     if words and words != [line.text]:
         names = [word for word in words if known(word)] or words[:1]
         more = "each on a line of its own" if len(names) > 1 else "alone"
-        return Failing(line, "a line is a name and nothing else", f"write {' '.join(names)} {more}")
+        given = [word for word in words[1:] if "=" in word]
+        options = f", and 'options {words[0]} {' '.join(given)}' into a file of /etc/modprobe.d" if given else ""
+        return Failing(line, "a line is a name and nothing else", f"write {' '.join(names)} {more}{options}")
     plain = re.sub(r"\.ko(\.(gz|xz|zst))?\Z", "", line.text.rpartition("/")[2])
     meant = next((other for other in (plain, plain.lower()) if other != line.text and known(other)), "")
     remedy = f"write {meant}, or remove the line" if meant else "remove the line"

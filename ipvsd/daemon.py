@@ -237,7 +237,7 @@ class Daemon:
             self._survey.look(self._config)
         if done.unsettled:
             return
-        self._notices.look(self._config, done)
+        self._notices.look(self._config, done, self._survey.kernels if self._survey else ())
 
     def _source_states(self) -> tuple[SourceState, ...]:
         states = tuple(source.state() for source in self._sources)

@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
-from ipvsd import persist
+from collections.abc import Sequence
+
+from ipvsd import persist, remedies
 from ipvsd.config import Config
 from ipvsd.host import LinuxHost
 from ipvsd.journal import log
+from ipvsd.model import Kernel, Plan, SysctlVerdict
 from ipvsd.reconcile import Reconciled
+from ipvsd.report import InstalledKernel
 
 NOT_AS_CONFIGURED = "is not as configured (run: ipvsd apply --persist)"
+
+
+def persisted(root: str, config: Config, kernel: Kernel, plan: Plan) -> tuple[str, ...]:
+    """Return a note for each file of `apply --persist` that is there and is not as configured.
+
+    Who cannot read a sysctl does not know whether it belongs into the file.
+    """
+    texts = dict(persist.files(config, kernel, plan))
+    if any(finding.verdict is SysctlVerdict.UNREADABLE for finding in plan.sysctls):
+        del texts[persist.SYSCTL]
+    return tuple(remedies.below(f"{path} {NOT_AS_CONFIGURED}", root) for path in persist.stale(root, texts))
 
 
 class Notices:
@@ -18,13 +33,16 @@ class Notices:
         self._root, self._host = root, host
         self.found: tuple[str, ...] = ()
 
-    def look(self, config: Config, done: Reconciled) -> None:
-        """Look at the persisted files, and at the interfaces that lose their route to forwarding."""
+    def look(self, config: Config, done: Reconciled, kernels: Sequence[InstalledKernel] = ()) -> None:
+        """Look at the persisted files, at the interfaces that lose their route to forwarding, and at the next boot.
+
+        Of the kernels that are installed the running one's boot counts.
+        """
         from ipvsd import advertisements  # the node need not wait for it
 
-        stale = persist.stale(self._root, persist.files(config, done.kernel, done.after))
         told, routes = self.found, advertisements.notes(self._host, done.after)
-        self.found = (*routes, *(f"{path} {NOT_AS_CONFIGURED}" for path in stale))
+        failing = [note for kernel in kernels if kernel.running for note in kernel.notes]
+        self.found = (*routes, *persisted(self._root, config, done.kernel, done.after), *failing)
         for note in self.found:
             if note not in told:
                 log("warning", note)

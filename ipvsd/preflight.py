@@ -155,11 +155,12 @@ def to_boot(root: str) -> str:
 
 
 class FirstBoot(NamedTuple):
-    """The state of an image after its first boot; `boot` is what led to it."""
+    """The state of an image after its first boot; `boot` is what led to it, and `possible` what could be had."""
 
     kernel: Kernel
     plan: Plan
     boot: Boot
+    possible: Plan
 
 
 def first_boot(root: str, config: Config, names: Collection[str] = ()) -> Optional[FirstBoot]:
@@ -175,7 +176,7 @@ def first_boot(root: str, config: Config, names: Collection[str] = ()) -> Option
     kernel, found = examine(root, config, release, names=names)
     boot = predict(root, kernel, names_of(found))
     left = after(boot, found, kernel, root)
-    return FirstBoot(kernel, left._replace(actions=_actions(left)), boot)
+    return FirstBoot(kernel, left._replace(actions=_actions(left)), boot, found)
 
 
 def _actions(left: Plan) -> tuple[Action, ...]:
@@ -199,27 +200,32 @@ def survey(root: str, config: Config, only: Optional[str] = None) -> tuple[Insta
     The kernel that runs is one of them, too, if it has no module tree and needs none.
     """
     known, running = releases(root), running_release(root)
-    found = {release: _modules(root, config, release) for release in known if only in (None, release)}
+    found = {release: _had(root, config, release) for release in known if only in (None, release)}
     if running not in ("", *known):
-        modules = _modules(root, config, running)
-        if not lacks_tree(modules):
+        had = _had(root, config, running)
+        if not lacks_tree(had[0]):
             known = (*known, running)
-            found.update({running: modules} if only in (None, running) else {})
+            found.update({running: had} if only in (None, running) else {})
     following = next_release(root, known)
     return tuple(
-        InstalledKernel(release, release == running, release == following, found[release])
+        InstalledKernel(release, release == running, release == following, *found[release])
         for release in sorted(found, key=_version)
     )
 
 
-def _modules(root: str, config: Config, release: str) -> tuple[ModuleFinding, ...]:
-    """Return what could be had under a kernel, by the files that are there: one that is closed too early has less."""
-    from ipvsd.nextboot import names_of, predict, without
+def _had(root: str, config: Config, release: str) -> tuple[tuple[ModuleFinding, ...], tuple[str, ...]]:
+    """Return what could be had under a kernel, by the files that are there, and the lines that fail at its boot.
+
+    Of a kernel that is closed too early less can be had.
+    """
+    from ipvsd.nextboot import names_of, notes, predict, without
 
     kernel, found = examine(root, config, release)
     boot = predict(root, kernel, names_of(found))
     left = without(boot, found, kernel, root).modules
-    return tuple(last if last.verdict is ModuleVerdict.DISABLED else first for first, last in zip(found.modules, left))
+    pairs = zip(found.modules, left)
+    modules = tuple(last if last.verdict is ModuleVerdict.DISABLED else first for first, last in pairs)
+    return modules, notes(boot)
 
 
 def lacks_tree(modules: Iterable[ModuleFinding]) -> bool:

@@ -158,12 +158,13 @@ class Judged(enum.Enum):
 
 
 class InstalledKernel(NamedTuple):
-    """A kernel in /lib/modules, with the verdicts as they would be under it."""
+    """A kernel in /lib/modules, with the verdicts as they would be under it, and the lines that fail at its boot."""
 
     release: str
     running: bool
     next: bool  # the next boot takes it
     modules: tuple[ModuleFinding, ...]
+    notes: tuple[str, ...] = ()
 
 
 class Report(NamedTuple):

@@ -8,7 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from ipvsd import persist
+from ipvsd import persist, preflight
+from ipvsd.config import Config
+from ipvsd.host import LinuxHost
+from ipvsd.notices import Notices
+from ipvsd.reconcile import reconcile
 from tests.boots import WANTS, Output, enable, run, sysctl_conf, values
 from tests.fake_kernel import CORE, RELEASE
 from tests.trees import make_tree, put
@@ -252,7 +256,11 @@ def test_a_dependency_is_loaded_with_what_needs_it(tree: Path, capsys: Output) -
         ("ip_vs, ip_vs_rr", "a line is a name and nothing else (write ip_vs ip_vs_rr each on a line of its own)"),
         ("kernel/net/ip_vs.ko.xz", f"kernel {RELEASE} has no such module (write ip_vs, or remove the line)"),
         ("IP_VS", f"kernel {RELEASE} has no such module (write ip_vs, or remove the line)"),
-        ("ip_vs conn_tab_bits=12", "a line is a name and nothing else (write ip_vs alone)"),
+        (
+            "ip_vs conn_tab_bits=12",
+            "a line is a name and nothing else (write ip_vs alone, and 'options ip_vs conn_tab_bits=12' into a file of "
+            "/etc/modprobe.d)",
+        ),
         ("no_such", f"kernel {RELEASE} has no such module (remove the line)"),
     ],
 )
@@ -288,3 +296,32 @@ def test_persisting_again_is_no_remedy_for_a_module_that_cannot_be_had(tree: Pat
     assert "net.ipv4.vs.conntrack will not be set" in err
     assert "-> see module ip_vs" in err
     assert "-> run 'ipvsd apply" not in err
+
+
+@pytest.mark.parametrize(
+    ("line", "remedy"),
+    [
+        ("ip_vs conn_tab_bits=12", "write ip_vs alone, and 'options ip_vs conn_tab_bits=12' into a file of"),
+        ("ip_vs # for Kubernetes", "write ip_vs alone"),
+        ("ip_vs.ko", "write ip_vs, or remove the line"),
+        ("nf_conntrack, ip_vs", "write nf_conntrack ip_vs each on a line of its own"),
+        ("ip-vs,", "write ip-vs alone"),
+        ("IP_VS", "write ip_vs, or remove the line"),
+    ],
+)
+def test_a_line_that_loads_nothing_is_shown_by_explain_and_logged_by_the_daemon_once(
+    tree: Path, capsys: Output, line: str, remedy: str
+) -> None:
+    put(tree, "etc/modules-load.d/x.conf", f"{line}\n")
+    code, out, _ = run(capsys, tree, "explain", "ip_vs")
+    assert f"! /etc/modules-load.d/x.conf:1 {line} (comes to nothing: " in out
+    assert (code, f"-> {remedy}" in out) == (0, True)
+
+    host, config = LinuxHost(str(tree)), Config()
+    notices, done = Notices(str(tree), host), reconcile(host, config, {}, lambda: 0.0)
+    for _ in range(2):
+        notices.look(config, done, preflight.survey(str(tree), config))
+    told = [text for text in capsys.readouterr().err.splitlines() if "modules-load.d/x.conf:1" in text]
+    assert len(told) == 1
+    assert told[0].startswith("ipvsd: warning: ")
+    assert remedy in told[0]

@@ -130,7 +130,7 @@ def test_the_command_tells_each_with_its_remedy(tree: Path, capsys: pytest.Captu
         f"  ! ip_vs_sh absent: /lib/modules/{NEW}/modules.dep does not list",
     ]
     assert f"-> chroot {tree} apt install --reinstall linux-image-{NEW}" in " ".join(out.split())
-    assert max(map(len, out.splitlines())) <= 80
+    assert max(len(line) for line in out.splitlines() if str(tree) not in line) <= 80
 
 
 def test_the_command_in_one_line_for_one_kernel(tree: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from ipvsd import configfiles, nextboot, persist, preflight, present
 from ipvsd.commands import text
-from ipvsd.commands.check import EX_CANNOT_TELL, make_report, show
+from ipvsd.commands.check import EX_CANNOT_TELL, make_report, noted, show
 from ipvsd.config import Config
 from ipvsd.daemon import UNSETTLED
 from ipvsd.health import required
@@ -46,7 +46,7 @@ def run(root: str, only: str | None, output: str, keep: bool) -> int:
     kept = (
         _persist(root, persist.files(config, done.kernel, done.after), *_booting(root, config, done)) if keep else None
     )
-    report = make_report(root, config, done.kernel, done.after)
+    report = make_report(root, done.kernel, done.after, noted(root, config, done.kernel, done.after, done.after))
     if output == "text" and proved:
         say(*map(str, proved), "")
     actions = {"actions": [{"name": action.name, "action": str(action)} for action in proved]}

@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 import time
-from typing import Any, Optional
+from typing import Any, NamedTuple, Optional
 
-from ipvsd import advertisements, configfiles, nextboot, preflight, present, printable, remedies, statusfile
+from ipvsd import (
+    advertisements,
+    configfiles,
+    nextboot,
+    notices,
+    preflight,
+    present,
+    printable,
+    remedies,
+    statusfile,
+)
 from ipvsd.commands import text
 from ipvsd.config import Config
 from ipvsd.groups import collapsed
@@ -27,31 +37,47 @@ EX_CANNOT_TELL = 2
 def run(root: str, only: str | None, output: str) -> int:
     """Exit 0 if everything required is right, 1 if not, 2 if that cannot be told."""
     config = configfiles.load(root, only)
-    if judged(root) is Judged.FIRST_BOOT:
-        found = first_boot(root, config)
-        if found is None:
-            return EX_CANNOT_TELL
-        report = make_report(root, config, found.kernel, found.plan)
-        report = report._replace(notes=(*report.notes, *nextboot.notes(found.boot)))
-    else:
-        kernel, plan = look(LinuxHost(root), config)
-        report = make_report(root, config, kernel, plan)
-        if kernel.release in preflight.releases(root):
-            report = report._replace(notes=(*report.notes, *preflight.failing(root, kernel.release)))
+    found = looked(root, config)
+    if found is None:
+        return EX_CANNOT_TELL
+    report = make_report(root, found.kernel, found.plan, found.notes)
     show(present.document(report), output)
     return report.health.exit_code
 
 
-def first_boot(root: str, config: Config) -> Optional[preflight.FirstBoot]:
-    """Return the state of an image after its first boot, or None if it has no kernel, which is then told."""
-    found = preflight.first_boot(root, config)
-    if found is None:
-        said = f"ipvsd: cannot judge {root}: no kernel runs there, and there is none in its /lib/modules"
-        complain(f"{said} (install one into the image)")
-    return found
+class Looked(NamedTuple):
+    """One look, with all that a person should know besides."""
+
+    kernel: Kernel
+    plan: Plan
+    notes: tuple[str, ...]
 
 
-def make_report(root: str, config: Config, kernel: Kernel, plan: Plan) -> Report:
+def looked(root: str, config: Config) -> Optional[Looked]:
+    """Look at a node, or at an image as it is after its first boot; None if it has no kernel, which is then told."""
+    if judged(root) is Judged.FIRST_BOOT:
+        found = preflight.first_boot(root, config)
+        if found is None:
+            said = f"ipvsd: cannot judge {root}: no kernel runs there, and there is none in its /lib/modules"
+            complain(f"{said} (install one into the image)")
+            return None
+        told = noted(root, config, found.kernel, found.plan, found.possible)
+        return Looked(found.kernel, found.plan, (*told, *nextboot.notes(found.boot)))
+    kernel, plan = look(LinuxHost(root), config)
+    failing = preflight.failing(root, kernel.release) if kernel.release in preflight.releases(root) else ()
+    return Looked(kernel, plan, (*noted(root, config, kernel, plan, plan), *failing))
+
+
+def noted(root: str, config: Config, kernel: Kernel, plan: Plan, possible: Plan) -> tuple[str, ...]:
+    """Return what a person should know of a node besides; `possible` is what could be had under its kernel."""
+    return (
+        *notes(config.profiles, config.kube_proxy),
+        *advertisements.notes(LinuxHost(root), plan),
+        *notices.persisted(root, config, kernel, possible),
+    )
+
+
+def make_report(root: str, kernel: Kernel, plan: Plan, notes: tuple[str, ...]) -> Report:
     """Return the report of a single look, with the answer of IPVS where that can be asked."""
     plan = fitted(plan, root)
     answer = Ipvs(False, detail="module ip_vs is not live")
@@ -69,7 +95,7 @@ def make_report(root: str, config: Config, kernel: Kernel, plan: Plan) -> Report
         health=assess(told(plan), None, now),
         tally=EMPTY,
         ipvs=answer,
-        notes=(*notes(config.profiles, config.kube_proxy), *advertisements.notes(LinuxHost(root), plan)),
+        notes=notes,
         judged=judged(root),
     )
 

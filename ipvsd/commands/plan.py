@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Optional
 
-from ipvsd import advertisements, configfiles
+from ipvsd import configfiles
 from ipvsd.commands import text
-from ipvsd.commands.check import EX_CANNOT_TELL, first_boot, fitted
+from ipvsd.commands.check import EX_CANNOT_TELL, fitted, looked
 from ipvsd.health import required
-from ipvsd.host import LinuxHost
 from ipvsd.model import Action, LoadModule, Plan, SysctlFinding
 from ipvsd.output import say, say_json
 from ipvsd.planner import leading
-from ipvsd.reconcile import look
 from ipvsd.report import Judged
 from ipvsd.situation import judged
 from ipvsd.values import target
@@ -24,23 +22,19 @@ def run(root: str, only: str | None, output: str, exit_code: bool) -> int:
 
     Exit 2 for an image without a kernel.
     """
-    host, config, head = LinuxHost(root), configfiles.load(root, only), list[str]()
-    if judged(root) is Judged.FIRST_BOOT:
-        found = first_boot(root, config)
-        if found is None:
-            return EX_CANNOT_TELL
-        plan = found.plan
-        head = [f"after the first boot of kernel {found.kernel.release}:"]
-    else:
-        _, plan = look(host, config)
-    plan = fitted(plan, root)
+    found = looked(root, configfiles.load(root, only))
+    if found is None:
+        return EX_CANNOT_TELL
+    first_boot = judged(root) is Judged.FIRST_BOOT
+    head = [f"after the first boot of kernel {found.kernel.release}:"] if first_boot else []
+    plan = fitted(found.plan, root)
     later = _later(plan)
     if output == "json":
         actions = [_values(action, plan) for action in leading(plan.actions)]
         say_json([*actions, *(_later_values(finding) for finding in later)])
     else:
         say(*head, *(list(_lines(plan, later)) or ["nothing to do"]))
-        for note in advertisements.notes(host, plan):
+        for note in found.notes:
             say(*text.folded(f"note: {note}", "33"))
     open_work = plan.actions or any(required(finding) and not finding.right for finding in plan.findings)
     return 1 if exit_code and open_work else 0
@@ -78,12 +72,12 @@ def _lines(plan: Plan, later: Sequence[SysctlFinding]) -> Iterator[str]:
             yield text.colour(f"- {action.name} = {action.found}", "31")
             yield text.colour(f"+ {action.name} = {action.value}", "32")
     for finding in later:
-        yield f"# {finding.wanted.origin}; unless it comes with module {finding.wanted.provider}"
+        yield f"# {finding.wanted.origin}; after module {finding.wanted.provider}, if it differs then"
         yield text.colour(f"+ {finding.name} = {target(finding.wanted.want, '')}", "32")
     # What the kernel does by itself is no line of its own.
     touched = {action.name for action in plan.actions} | {finding.name for finding in later}
-    for item in plan.findings:
-        if not item.right and item.name not in touched:
-            yield from text.folded(f"! {item.name} {item.verdict.value}: {item.evidence}")
-            if item.remedy:
-                yield from text.indented(f"-> {item.remedy}", 2, 4)
+    left = [item for item in plan.findings if not item.right and item.name not in touched]
+    for names, example in text.alike(left):
+        yield from text.folded(f"! {names} {example.verdict.value}: {example.evidence}")
+        if example.remedy:
+            yield from text.indented(f"-> {example.remedy}", 2, 4)

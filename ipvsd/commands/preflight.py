@@ -24,28 +24,28 @@ def run(root: str, only: Optional[str], output: str, kernel: Optional[str], brie
         document = {
             "kernels": [_values(item) for item in kernels],
             "reboot_required": required,
-            "notes": [*notes(config.profiles, config.kube_proxy), *_failing(root, kernels)],
+            "notes": [*notes(config.profiles, config.kube_proxy), *dict.fromkeys(_failing(kernels))],
             **({} if kernels else {"error": complaint, "errors": [complaint]}),
         }
         say_json(document)
     elif kernels:
-        say(*(line for item in kernels for line in _lines(item, brief, root)))
+        say(*(line for item in kernels for line in _lines(item, brief)))
     if not kernels:
         complain(f"ipvsd: {complaint}")
         return 2
     return 0 if all(map(preflight.ready, kernels)) else 1
 
 
-def _failing(root: str, kernels: Sequence[InstalledKernel]) -> Iterator[str]:
-    """Yield the lines at which systemd-modules-load fails under one of the kernels, each once."""
-    yield from dict.fromkeys(note for item in kernels for note in preflight.failing(root, item.release))
+def _failing(kernels: Sequence[InstalledKernel]) -> Iterator[str]:
+    """Yield the lines at which systemd-modules-load fails under each of the kernels."""
+    yield from (note for item in kernels for note in item.notes)
 
 
 def _values(kernel: InstalledKernel) -> dict[str, Any]:
     return {**present.kernel(kernel), "modules": [present.finding(finding) for finding in kernel.modules]}
 
 
-def _lines(kernel: InstalledKernel, brief: bool, root: str) -> Iterator[str]:
+def _lines(kernel: InstalledKernel, brief: bool) -> Iterator[str]:
     words = [word for word, so in (("running", kernel.running), ("next boot", kernel.next)) if so]
     roles = f" ({', '.join(words)})" if words else ""
     found = preflight.problems(kernel)
@@ -59,7 +59,7 @@ def _lines(kernel: InstalledKernel, brief: bool, root: str) -> Iterator[str]:
     for affected, example in text.alike(found):
         yield from text.indented(f"! {affected} {example.verdict.value}: {example.evidence}", 2, 6)
         yield from text.indented(f"-> {example.remedy}", 6, 6)
-    for note in preflight.failing(root, kernel.release):
+    for note in kernel.notes:
         yield from text.indented(f"note: {note}", 2, 6)
 
 

@@ -5,13 +5,11 @@ from __future__ import annotations
 import os
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 from ipvsd import output, printable
-from ipvsd.model import ModuleFinding, SysctlFinding
+from ipvsd.model import Finding
 from ipvsd.report import Attribution, Judged
-
-_Found = TypeVar("_Found", ModuleFinding, SysctlFinding)
 
 WIDTH = output.WIDTH
 _COLOURS = {"ready": "32", "degraded": "33", "failed": "31"}
@@ -73,10 +71,12 @@ def findings(document: Mapping[str, Any]) -> Iterator[str]:
         width = max(len(item["name"]) for item in modules)
         yield ""
         yield f"MODULES (kernel {document['kernel']})"
+        rows = []
         for item in modules:
             stands_for = f"as {item['module']}" if item["module"] not in ("", item["name"]) else ""
             words = filter(None, (stands_for, "" if item["required"] else "optional"))
-            yield from _row(item, f"{item['name']:{width}}", ", ".join(words))
+            rows.append((item, f"{item['name']:{width}}", ", ".join(words)))
+        yield from _rows(rows)
     for title in ("parameters", "sysctls"):
         if document[title]:
             yield ""
@@ -86,14 +86,32 @@ def findings(document: Mapping[str, Any]) -> Iterator[str]:
 
 def values(items: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """Yield a table of sysctls or parameters."""
-    width = min(44, max(len(item["name"]) for item in items))
+    width, rows = min(44, max(len(item["name"]) for item in items)), []
     for item in items:
         found = "-" if item["found"] is None else item["found"]
-        value = found if item["right"] else f"{found} (wanted {item['wanted']})"
-        if item["members"]:
-            right, total = item["members"]["right"], item["members"]["total"]
-            value = f"{right} of {total}: {value}" if total else f"{value} (no sysctl fits the pattern yet)"
-        yield from _row(item, f"{item['name']:{width}}", value)
+        words = [] if item["right"] else [f"wanted {item['wanted']}"]
+        if item["members"] and not item["members"]["total"]:
+            words.append("no sysctl fits the pattern yet")
+        value = f"{found} ({'; '.join(words)})" if words else found
+        if item["members"] and item["members"]["total"]:
+            value = f"{item['members']['right']} of {item['members']['total']}: {value}"
+        rows.append((item, f"{item['name']:{width}}", value))
+    yield from _rows(rows)
+
+
+def _rows(rows: Sequence[tuple[Mapping[str, Any], str, str]]) -> Iterator[str]:
+    """Yield rows (item, name, value). Evidence and remedy of several in succession stand once, below the last one."""
+    told: dict[str, str] = {}  # the remedies that were told, each with the item
+    for (item, name, value), (following, *_) in zip(rows, (*rows[1:], ({"right": True}, "", ""))):
+        yield from _row(item, name, value)
+        if item["right"]:
+            continue
+        alike = not following["right"] and following["remedy"] == item["remedy"]
+        if not alike or following["evidence"] != item["evidence"]:
+            yield from _wrapped(item["evidence"])
+        if item["remedy"] and not alike:
+            first = told.setdefault(item["remedy"], item["name"])
+            yield from _wrapped(f"-> {item['remedy'] if first == item['name'] else f'the same as for {first}'}")
 
 
 def _row(item: Mapping[str, Any], name: str, value: str) -> Iterator[str]:
@@ -104,19 +122,15 @@ def _row(item: Mapping[str, Any], name: str, value: str) -> Iterator[str]:
     yield f"  {colour(mark, code)} {name}  {colour(verdict, code)}{'  ' + value if value and fits else ''}".rstrip()
     if not fits:
         yield from _wrapped(value)
-    if not item["right"]:
-        yield from _wrapped(item["evidence"])
-        if item["remedy"]:
-            yield from _wrapped(f"-> {item['remedy']}")
 
 
 def _wrapped(text: str) -> Iterable[str]:
     return indented(text, 6, 6)
 
 
-def alike(findings: Iterable[_Found]) -> Iterator[tuple[str, _Found]]:
+def alike(findings: Iterable[Finding]) -> Iterator[tuple[str, Finding]]:
     """Yield the names of findings with one problem and one remedy, and the first of these as their example."""
-    groups: dict[tuple[str, str], list[_Found]] = {}
+    groups: dict[tuple[str, str], list[Finding]] = {}
     for found in findings:
         groups.setdefault((found.verdict.value, found.remedy), []).append(found)
     for group in groups.values():

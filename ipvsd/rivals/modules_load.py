@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import NamedTuple, Optional
 
 from ipvsd import formats
 from ipvsd.rivals import Effect, Names, Program, Setting
@@ -29,18 +29,26 @@ class Line(NamedTuple):
 
 
 def settings(tree: Tree, names: Names) -> Iterator[Setting]:
-    """Yield the lines that name one of the modules."""
+    """Yield the lines that name one of the modules, with other words on the line or not: such a line fails."""
     cmdline = tree.read("proc/cmdline") or ""
     in_initrd = [Line(text, CMDLINE) for text in _listed(cmdline, "rd.modules_load")]
     for name in names.modules:
         for line in lines(tree, cmdline):
-            if formats.module_name(line.text) == name:
+            if name in _meant(line.text):
                 text = f"modules_load={line.text}" if line.origin == CMDLINE else line.text
                 yield Setting(name, Effect.LOADS, Program.MODULES_LOAD, line.origin, text)
         for line in in_initrd:  # if it is in there
             if formats.module_name(line.text) == name:
                 text = f"rd.modules_load={line.text}"
                 yield Setting(name, Effect.LOADS, Program.MODULES_LOAD, line.origin, text, certain=False)
+
+
+def _meant(text: str) -> Iterator[Optional[str]]:
+    """Yield the modules that a line may have been meant to load; one that is no name alone loads none."""
+    yield formats.module_name(text)
+    for word in re.split(r"[\s,]+", text.partition("#")[0].strip()):
+        plain = re.sub(r"\.ko(\.(gz|xz|zst))?\Z", "", word.rpartition("/")[2])
+        yield from map(formats.module_name, (plain, plain.lower()))
 
 
 def lines(tree: Tree, cmdline: str) -> list[Line]:
