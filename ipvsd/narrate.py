@@ -9,7 +9,7 @@ from typing import NamedTuple, Optional
 from ipvsd import remedies
 from ipvsd.contention import Fight, Limit
 from ipvsd.groups import collapsed
-from ipvsd.health import harmless, required
+from ipvsd.health import harmless, listed, required
 from ipvsd.model import NOTHING, Action, Finding, LoadModule, ModuleFinding, Plan, SysctlVerdict, WriteSysctl
 from ipvsd.reconcile import Reconciled
 from ipvsd.report import Repair, Writer
@@ -31,7 +31,7 @@ TABLE_LOST = "7f7ea6c4cf3e4156a1cf6dfb160cf654"
 REFUSED = "140205c452e94ad5a94eff6b0e68c337"
 PEACE = "39e679bd2a5a4738a420b10b2e03654d"
 
-_EACH = 3  # changes to the sysctls of one pattern, or to one of them, that are told one by one
+_EACH = 3  # loaded modules, and changes to the sysctls of one pattern or to one of them, that are told one by one
 
 
 def told(plan: Plan) -> tuple[Finding, ...]:
@@ -142,7 +142,13 @@ def fought(old: Mapping[str, Fight], new: Mapping[str, Fight], limit: Limit) -> 
 def _changes(done: Reconciled, repairs: Mapping[str, Repair], fights: Collection[str]) -> Iterator[Line]:
     groups = {finding.name: finding.wanted.group for finding in done.after.sysctls if finding.wanted.group}
     together: dict[str, list[Action]] = {}
-    for action in (action for action in done.proved if action.name not in fights):
+    # A cold boot has dozens; one with parameters is told with them.
+    fresh = [item for item in done.proved if _is_plain_load(item) and item.name not in repairs]
+    fresh = fresh if len(fresh) > _EACH else []
+    if fresh:
+        names = [item.name for item in fresh]
+        yield Line("info", f"loaded {len(names)} modules: {listed(names)}", {"MODULES": " ".join(names)})
+    for action in (action for action in done.proved if action.name not in fights and action not in fresh):
         together.setdefault(groups.get(action.name, action.name), []).append(action)
     for name, actions in together.items():
         for action in actions[:_EACH]:
@@ -151,6 +157,10 @@ def _changes(done: Reconciled, repairs: Mapping[str, Repair], fights: Collection
         if len(actions) > _EACH:
             drifted = sum(action.name in repairs for action in actions)
             yield Line("info", f"wrote {len(actions)} sysctls of {name} in all, {drifted} of which had drifted")
+
+
+def _is_plain_load(action: Action) -> bool:
+    return isinstance(action, LoadModule) and not action.options
 
 
 def _change(action: Action, repair: Optional[Repair]) -> str:

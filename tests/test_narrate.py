@@ -62,8 +62,37 @@ def teller() -> Teller:
 def test_the_first_look_tells_every_change_with_found_and_wanted() -> None:
     lines = Teller().look()
     assert ("info", f"wrote {FORWARD}: found '0', wanted '1'") in lines
-    assert ("info", "loaded module ip_vs: found not loaded, wanted live") in lines
+    assert ("info", "loaded module ip_vs: found not loaded, wanted live") in Teller(
+        "profiles: []\nmodules: {ip_vs: {}}"
+    ).look()
     assert {level for level, _ in lines} == {"info"}
+
+
+def test_the_modules_of_a_cold_boot_are_told_in_one_line_with_all_of_them_as_a_field() -> None:
+    teller = Teller("modules: {nf_conntrack: {parameters: {hashsize: 16384}}}")
+    done = reconcile(teller.kernel, teller.config, {}, lambda: 0.0)
+    lines = [line for line in narrate((), told_of((), done), done, ()) if line.text.startswith("loaded ")]
+    loads = [action for action in done.proved if isinstance(action, LoadModule)]
+    first, second = lines
+    assert first.text == (
+        f"loaded {len(loads) - 1} modules: ip_vs, ip_vs_rr, ip_vs_wrr, ip_vs_sh, dummy, nf_conntrack_netlink and "
+        f"{len(loads) - 7} more"
+    )
+    assert set(first.fields["MODULES"].split()) == {action.name for action in loads} - {"nf_conntrack"}
+    assert second.text == "loaded module nf_conntrack: found not loaded, wanted live with hashsize=16384"
+
+
+def test_a_module_that_is_loaded_later_has_its_own_line(teller: Teller) -> None:
+    teller.config = parse([("f", b"modules: {ip_vs_ftp: {}}")])
+    assert teller.look() == [("info", "loaded module ip_vs_ftp: found not loaded, wanted live")]
+
+
+def test_modules_that_were_unloaded_have_a_line_each_with_who_did_it(teller: Teller) -> None:
+    for name in ("ip_vs_rr", "ip_vs_sh", "ip_vs_wrr", "ip_vs_lc"):
+        teller.kernel.unload(name)
+    lines = [text for _, text in teller.look()]
+    assert len(lines) == 4
+    assert all("; unloaded by unknown, repaired in " in text for text in lines)
 
 
 def test_a_steady_state_says_nothing(teller: Teller) -> None:

@@ -59,6 +59,7 @@ FOUND = ("modules", "sysctls", "ipvsd")
 # What ipvsd may log without a test having said so: what it changed, and that it is well.
 EXPECTED = (
     r"loaded module \S+( for \S+)?: found not loaded, wanted live",
+    r"loaded \d+ modules: \S+",
     r"wrote \S+: found '[^']*', wanted '[^']*'",
     r"\S+ is right again: ",
     r"ready: \d+ modules, \d+ sysctls right",
