@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import functools
 import importlib.util
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -31,6 +32,13 @@ LADDER = """
     commands commands.text commands.check commands.plan commands.apply commands.status
     commands.preflight commands.profile commands.config commands.explain commands.history arguments cli __main__
 """.split()
+
+HACKING = (PACKAGE.parent / "HACKING.md").read_text()
+# The floors of HACKING.md: the modules of each row of its table, and the packages with all that is in them.
+FLOORS = [
+    re.findall(r"`([a-z_]+)/?`", row)
+    for row in re.findall(r"^\| [a-z' ]+ \| ((?:`[a-z_]+/?`(?:, )?)+) \|", HACKING, re.MULTILINE)
+]
 
 PURE = """
     printable model report globs formats sysctls procsys profiles backends vocabulary spelling values modprobe_d
@@ -110,6 +118,23 @@ def test_every_module_has_its_place() -> None:
 @pytest.mark.parametrize("module", LADDER)
 def test_imports_only_point_down(module: str) -> None:
     assert own(module) <= set(LADDER[: LADDER.index(module)])
+
+
+def test_the_floors_of_the_manual_hold_every_module_once() -> None:
+    assert sorted(name for floor in FLOORS for name in floor) == sorted(
+        {module.partition(".")[0] for module in MODULES} - {"__main__"}
+    )
+
+
+def test_no_floor_imports_from_one_below_it_in_the_manual() -> None:
+    place = {name: number for number, floor in enumerate(FLOORS) for name in floor}
+    place["__main__"] = len(FLOORS)
+    imported = [(module, other) for module in MODULES for other in own(module)]
+    assert [
+        (module, other)
+        for module, other in imported
+        if place[other.partition(".")[0]] > place[module.partition(".")[0]]
+    ] == []
 
 
 @pytest.mark.parametrize("module", PURE)
