@@ -116,7 +116,7 @@ def _fought(
     right = {finding.name for finding in findings if finding.right}
     wrong = {finding.name: finding.found for finding in findings if finding.found is not None and not finding.right}
     kept = Counter(outcome.action.name for outcome in done.outcomes if outcome.kept)
-    # What comes back with its module has the kernel's defaults, and no rival.
+    # A sysctl that comes back with its module has the kernel's default, and no rival.
     rivals = {
         repair.name: ("" if repair.who == UNKNOWN else repair.who, repair.attribution)
         for repair in repairs

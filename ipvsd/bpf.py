@@ -1,7 +1,7 @@
 """bpf(2): maps, programs for writes to sysctls, and their attachment to a cgroup.
 
-What is attached stays so while the link's descriptor is open, and no longer: whatever ends the
-process detaches it. Loading wants CAP_BPF and CAP_NET_ADMIN; what is loaded and mapped needs neither.
+A program stays attached while the link's descriptor is open, and no longer: whatever ends the process
+detaches it. Loading wants CAP_BPF and CAP_NET_ADMIN; a loaded program and its maps need neither.
 """
 
 from __future__ import annotations

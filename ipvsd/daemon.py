@@ -328,7 +328,7 @@ class Daemon:
             log("debug", f"cannot write {statusfile.PATH}: {error}")
 
     def _arm(self, done: Reconciled) -> None:
-        # What is fought over is not watched, nor what is wrong and waits for its time: a storm of writes wakes nobody.
+        # A contended item is not watched, nor one that is wrong and waits for its retry: many writes wake nobody.
         left_alone = self._reflex.fights.left_alone(periodic=False)
         self._reflex.arm(done, left_alone)
         there = [finding for finding in done.after.sysctls if finding.found is not None]

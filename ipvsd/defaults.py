@@ -8,7 +8,7 @@ _IP = "Documentation/networking/ip-sysctl.rst"
 _IPVS = "Documentation/networking/ipvs-sysctl.rst"
 _CONNTRACK = "Documentation/networking/nf_conntrack-sysctl.rst"
 
-# By sysctl: the value and where the kernel's sources say it. What is not here is not guessed.
+# By sysctl: the value and where the kernel's sources say it. ipvsd guesses no others.
 DEFAULTS: Mapping[str, tuple[str, str]] = {
     "net.ipv4.ip_forward": ("0", _IP),
     "net.ipv4.conf.default.forwarding": ("0, or as net.ipv4.ip_forward since that was changed", _IP),

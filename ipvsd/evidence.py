@@ -87,8 +87,8 @@ class Evidence:
         """Return what was seen last of how the value that was found came about, or of the module's unloading.
 
         `by` is when that value had been read (CLOCK_MONOTONIC, seconds): a write is told of before it is stored,
-        so that one that was made later is not it. Who unloads a module is found afterwards. A write that may have
-        been in another network namespace counts only if there was none that was in ours.
+        so that one that was made later is not it. The process that unloads a module is found afterwards. A write
+        that may have been in another network namespace counts only if there was none that was in ours.
         """
         heard = [
             item

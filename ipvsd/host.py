@@ -22,7 +22,7 @@ _FIRST_READ, _MAX_READ = 255, 1 << 16
 
 
 class Host(Protocol):
-    """A kernel to look at and to act upon. What each promises is tested by one contract suite."""
+    """A kernel to look at and to act upon. One contract suite tests what each promises."""
 
     def kernel(self, names: Collection[str]) -> Kernel:
         """Return the running kernel, with what its module index says of `names`."""

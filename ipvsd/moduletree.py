@@ -132,7 +132,7 @@ class ModuleTree:
         return self._packing.unreadable(file)
 
     def takes(self, file: str, parameter: str, value: Optional[str]) -> bool:
-        """A module's file has the types of its parameters, but for a few. What the module does not have is ignored."""
+        """A module's file has the types of its parameters, but for a few. The kernel ignores an unknown parameter."""
         if value is not None and values.integer(value) is not None:
             return True  # as nearly all are: the file need not be read
         kind = _TYPES.get((file.rpartition("/")[2].partition(".")[0], parameter)) or self._type(file, parameter)

@@ -2,7 +2,7 @@
 
 systemd-modules-load runs before systemd-sysctl, and both before ipvsd (systemd's units). A sysctl whose module is not
 loaded by then cannot be written, and `kernel.modules_disabled = 1` closes the kernel for whatever comes after it.
-What other programs set later on (systemd-networkd, ufw, TuneD) counts in the order of their start.
+Other programs set values later on (systemd-networkd, ufw, TuneD): they count in the order of their start.
 """
 
 from __future__ import annotations

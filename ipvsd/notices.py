@@ -18,7 +18,7 @@ NOT_AS_CONFIGURED = "is not as configured (run: ipvsd apply --persist)"
 def persisted(root: str, config: Config, kernel: Kernel, plan: Plan) -> tuple[str, ...]:
     """Return a note for each file of `apply --persist` that is there and is not as configured.
 
-    Who cannot read a sysctl does not know whether it belongs into the file.
+    The file of sysctls is not compared if a sysctl cannot be read: whether it belongs there is not known.
     """
     texts = dict(persist.files(config, kernel, plan))
     if any(finding.verdict is SysctlVerdict.UNREADABLE for finding in plan.sysctls):

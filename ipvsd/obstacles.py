@@ -221,7 +221,7 @@ class _Strays:
             stamps[directory] = stamp(directory)
             for name in files:
                 module = _module_of(name) if ".ko" in name else ""
-                # What DKMS left below updates/ of a kernel that was purged is no tree.
+                # A kernel that was purged leaves updates/ with modules of DKMS behind: that is no tree.
                 self.stocked = self.stocked or (bool(module) and directory.startswith(os.path.join(top, "kernel")))
                 if module in names:
                     found[module] = os.path.join(directory, name)

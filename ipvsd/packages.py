@@ -1,6 +1,6 @@
 """Which package has the modules that a kernel's own one lacks, by distribution and release.
 
-What is not listed here is not guessed: a distribution's name says nothing about a kernel that came from elsewhere.
+ipvsd does not guess beyond this list: a distribution's name says nothing about a kernel from elsewhere.
 """
 
 from __future__ import annotations

@@ -87,7 +87,7 @@ def write(root: str, texts: Mapping[str, str]) -> tuple[str, ...]:
 def stale(root: str, texts: Mapping[str, str]) -> tuple[str, ...]:
     """Return the paths of the files that exist and mean something else.
 
-    What a range comes to depends on the value of the moment, and is not compared.
+    Ranges are not compared: the value that is written for one depends on the value of the moment.
     """
     found = []
     for path, text in texts.items():

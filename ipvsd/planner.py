@@ -39,7 +39,7 @@ def plan(desired: Desired, observed: Observed) -> Plan:
     modules = tuple(verdicts.judge(wanted, observed) for wanted in desired.modules)
     sysctls = tuple(judge(wanted, observed.sysctls.get(wanted.key, MISSING), observed) for wanted in desired.sysctls)
     parameters = tuple(_judge_parameter(wanted, observed) for wanted in desired.parameters)
-    # What can be written is written before modules are loaded: a write takes microseconds.
+    # Writes come before the loading of modules: a write takes microseconds.
     actions: list[Action] = [*_writes(sysctls, WriteSysctl), *_writes(parameters, WriteParameter)]
     actions += [_load(found) for found in modules if found.verdict in _TO_LOAD]
     return Plan(tuple(actions), modules, sysctls, parameters)

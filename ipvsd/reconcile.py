@@ -132,10 +132,10 @@ def reconcile(
 ) -> Reconciled:
     """Bring the host to what the configuration wants, as far as it lets itself be brought.
 
-    Ends with a look after which nothing is left to do, or after three rounds of acting. What
-    fails is a value in the result, and backs off in its history; `clock` is monotonic, in seconds.
-    What is fought over is left alone but for the periodic look. `hear` is called between finding
-    something wrong and acting on it, when who writes next cannot have made it.
+    Ends with a look after which nothing is left to do, or after three rounds of acting. A
+    failure is a value in the result, and backs off in its history; `clock` is monotonic, in seconds.
+    A contended sysctl is left alone but for the periodic look. `hear` is called between finding
+    something wrong and acting on it, when the next writer cannot have made it.
     """
     left_alone = fights.left_alone(periodic)
 

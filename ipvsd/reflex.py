@@ -117,7 +117,7 @@ class Reflex:
         self._name()
         turned, self._turned = tuple(self._turned), []
         self._looking = False
-        # What is held is right, so that what was seen of it is over, or was in another network namespace.
+        # A held value is right, so that the recorded writes are over, or were in another network namespace.
         self.evidence.settle(self._held.__contains__, self._clock())
         return turned
 
@@ -218,7 +218,7 @@ class Reflex:
         unnamed, self._unnamed = self._unnamed, []
         if not unnamed:
             return
-        # What explains the first drift of each is kept for the others, too.
+        # The evidence of the first drift of each is kept for the others, too.
         firsts = {turned.action.name: turned.since for _, turned, _ in reversed(unnamed)}
         for name, since in firsts.items():
             self.evidence.settle(name.__eq__, since)

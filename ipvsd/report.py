@@ -13,7 +13,7 @@ from ipvsd.model import NOTHING, Finding, Kernel, ModuleFinding, SysctlFinding
 
 
 class Writer(NamedTuple):
-    """A process that wrote a sysctl or unloaded a module. What could not be found out is empty, and `pid` 0.
+    """A process that wrote a sysctl or unloaded a module. Unknown fields are empty, and `pid` is 0.
 
     It has no arguments: hidepid= (proc(5)) keeps those of others from everybody but root, and everybody reads this.
     """

@@ -41,7 +41,7 @@ def remember(
     An item that the later plan does not want to touch is forgotten. One that was acted upon and is
     still in the plan failed, even if the kernel returned no error; but a module that was caught
     on its way out may fail to load until it is gone, which is nobody's failure; nor is a value that
-    another one wrote over ours. What the kernel does not keep is tried again at periodic looks only.
+    another one wrote over ours. A value that the kernel does not keep is tried again at periodic looks only.
     """
     unfinished = {action.name for action in after.actions}
     excused = passing(before) | passing(after)

@@ -205,7 +205,7 @@ def _short(name: str, plan: Plan, host: LinuxHost, image: bool) -> Subject:
         return module
     called = dict.fromkeys(found for word in spelling.called(name) for found in _spelled_out(word, host))
     held = {subject.name: subject for word in called for subject in [_held(word, plan)] if subject}
-    # What the configuration holds is what is asked about, unless it holds several of that name.
+    # The question is about the item that the configuration holds, unless it holds several of that name.
     names = list(held or called)
     grouped = dict.fromkeys(subject.group or subject.name for subject in held.values())
     if len(grouped) == 1 and len(names) > 1:

@@ -40,7 +40,7 @@ class Ledger(NamedTuple):
         wrong = {finding.name for finding in done.before.findings if not finding.right and not _missing(finding)}
         actions = done.before.actions
         followed = {action.name for action in actions} - {action.name for action in leading(actions)}
-        # What the kernel changes by itself with something else is no drift of its own.
+        # A value that the kernel changes by itself with another one is no drift of its own.
         drifted = self.held & ((wrong - followed) | acted)
         right = {finding.name for finding in done.after.findings if finding.right}
         wanted = {finding.name for finding in (*done.before.findings, *done.after.findings)}
@@ -50,7 +50,7 @@ class Ledger(NamedTuple):
             for action in done.proved
             if action.name in broken
         )
-        # What is wanted no more leaves no trace: an interface that is gone, a key that was dropped.
+        # An item that is no longer wanted leaves no trace: an interface that is gone, a key that was dropped.
         held = ((self.held - drifted) | right) & wanted
         return Ledger(self._tally(done, drifted, repairs), held, (broken - right) & wanted), repairs
 

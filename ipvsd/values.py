@@ -98,7 +98,7 @@ def _same_word(one: str, other: str) -> bool:
     numbers = integer(one), integer(other)
     if numbers[0] is not None and numbers[1] is not None:
         low, high = sorted((numbers[0], numbers[1]))
-        # What was written as -1 may be printed without a sign, in 32 or in 64 bits.
+        # The kernel may print a -1 that was written without a sign, in 32 or in 64 bits.
         return low == high or (low < 0 and high in (low + (1 << 32), low + (1 << 64)))
     lists = bool(_RANGES.match(one) and _RANGES.match(other)) and any(mark in one + other for mark in ",-")
     return lists and _intervals(one) == _intervals(other)

@@ -19,7 +19,7 @@ _GROUPS_KEPT = 64
 
 
 class Writers:
-    """Names processes. What cannot be found out stays empty; nothing raises."""
+    """Names processes. Unknown fields stay empty; nothing raises."""
 
     def __init__(self, root: str = "/", cgroup_root: str = "") -> None:
         """`cgroup_root` is where version 2 of the control groups is mounted, if it is."""

@@ -1,4 +1,4 @@
-"""What a process gives up is gone for good; in a process of its own, since it cannot be had back."""
+"""Capabilities that a process gives up are gone for good; tried in a process of its own for that reason."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What was seen explains a drift whose value it fits, and is forgotten when it explains nothing."""
+"""A recorded write explains a drift whose value it fits, and is dropped when it explains nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What failed is undone, left alone, or tried another way."""
+"""A failed action is undone, left alone, or tried another way."""
 
 from __future__ import annotations
 

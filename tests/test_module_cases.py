@@ -1,4 +1,4 @@
-"""What check, preflight and explain say of a node's modules, by field reports; none of them loads anything."""
+"""check, preflight and explain agree on modules: built in, gone, moved, blacklisted, overridden, with bad options."""
 
 from __future__ import annotations
 

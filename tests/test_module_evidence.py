@@ -1,4 +1,4 @@
-"""Causes of a missing module told apart: containers, former names, places, packing, other kernels, by field reports."""
+"""Causes of a missing module told apart: containers, former names, places, compression, other kernels."""
 
 from __future__ import annotations
 

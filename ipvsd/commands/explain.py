@@ -163,7 +163,7 @@ def _on_disk(document: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _row(item: Mapping[str, Any], document: Mapping[str, Any]) -> Iterator[str]:
-    # Who manages an interface matters, whether anything is held of it or not.
+    # The program that manages an interface matters, whether anything is held of it or not.
     mark, code, words = _judged(item, document["held"] or document["kind"] == Kind.INTERFACE.value)
     about = f"of {item['name']}: " if item["name"] != document["name"] else ""
     said = f"{about}{item['text']}"

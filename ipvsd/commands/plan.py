@@ -74,7 +74,7 @@ def _lines(plan: Plan, later: Sequence[SysctlFinding]) -> Iterator[str]:
     for finding in later:
         yield f"# {finding.wanted.origin}; after module {finding.wanted.provider}, if it differs then"
         yield text.colour(f"+ {finding.name} = {target(finding.wanted.want, '')}", "32")
-    # What the kernel does by itself is no line of its own.
+    # An action that the kernel takes by itself is no line of its own.
     touched = {action.name for action in plan.actions} | {finding.name for finding in later}
     left = [item for item in plan.findings if not item.right and item.name not in touched]
     for names, example in text.alike(left):

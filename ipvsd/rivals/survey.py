@@ -48,7 +48,7 @@ def survey(root: str, names: Names, known: Mapping[str, str] = {}) -> Survey:
 def agrees(setting: Setting, want: Optional[Want]) -> Optional[bool]:
     """Tell whether a setting leaves what is wanted; None where that cannot be told, or nothing is wanted.
 
-    Modules are wanted in the kernel. What is right is said by `values`, as for the planner.
+    Modules are wanted in the kernel. `values` says what is right, as for the planner.
     """
     if setting.fails:
         return False
@@ -60,7 +60,7 @@ def agrees(setting: Setting, want: Optional[Want]) -> Optional[bool]:
         return False if setting.certain else None
     if want is None or "${" in setting.value:
         return None
-    # Whoever writes it, the kernel takes of `1 # note` the number.
+    # The kernel takes of `1 # note` the number, from every program.
     value = procsys.taken(sysctl_d.path_of(setting.name), setting.value)
     if value is not None and values.satisfies(setting.name, value, want):
         return True

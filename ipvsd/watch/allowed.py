@@ -15,7 +15,7 @@ class Slots(Protocol):
 
 
 class Allowed:
-    """Who stays allowed is so at every moment: the list is changed by single stores, and ends at its first 0."""
+    """A unit that stays allowed is so at every moment: single stores change the list, which ends at its first 0."""
 
     def __init__(self, slots: Slots) -> None:
         """`slots` are `hook.ALLOWED` numbers, all 0, each of which is stored at once."""

@@ -1,7 +1,7 @@
 """The configuration's directories, by watchdog. The only user of that library.
 
-What changed is found by reading the files again, not by believing the event: libraries and
-editors differ in which events they raise, and reading must not raise another one.
+An event leads to reading the files again, and is not believed: libraries and editors differ in which
+events they raise. Reading must not raise another one.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ _EVENT = struct.Struct("iIII")
 
 
 class Inotify:
-    """One instance, for the loop's thread alone. What asks the kernel for something raises OSError."""
+    """One instance, for the loop's thread alone. Methods that call the kernel raise OSError."""
 
     def __init__(self, mailbox: Mailbox, told: Callable[[int, int, str], None]) -> None:
         """`told` is called with the watch, the mask and the name of each event, from within `Mailbox.take`."""

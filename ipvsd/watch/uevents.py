@@ -115,7 +115,7 @@ class Uevents:
             self._mailbox.put(ReasonKind.LINK, " ".join(event))
 
     def _turn_back(self) -> None:
-        # What others need goes last, and has to come back first, so that each return is one of its own.
+        # A module that others need goes last and has to come back first, so that each return is one of its own.
         removed, self._removed = self._removed[::-1], []
         unloader = self._writers.unloader() if removed else None
         for name in removed:

@@ -146,7 +146,7 @@ class Writes:
 
         A write is told of before it is stored, so that what made a value that was read before is known
         now, but for what is being told on another processor at this moment, and what was told after that
-        began. What is wrong for it is turned back when the mailbox is asked.
+        began. A value that such a write made wrong is repaired when the mailbox is asked.
         """
         self._take(lambda _: None, lambda key: self._mailbox.later(0.0, functools.partial(self._reflex.expect, key)))
 

@@ -153,7 +153,7 @@ class Generated:
         if random.random() < 0.1:
             at = random.randint(0, len(line))
             line = line[:at] + random.choice(("\\\n", "\\", "\\\n  ")) + line[at:]
-        # What a backslash at the end of a file comes to differs between versions of kmod.
+        # Versions of kmod differ in a backslash at the end of a file.
         return line.rstrip("\\") if line.endswith("\\") and random.random() < 0.8 else f"{line} "
 
     def _soft_dependencies(self) -> str:

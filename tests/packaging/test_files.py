@@ -1,4 +1,4 @@
-"""What is in one kind of package is in the other, too."""
+"""Each kind of package has the files of the other."""
 
 from __future__ import annotations
 

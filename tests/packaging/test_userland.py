@@ -32,7 +32,7 @@ def test_the_quick_tests_pass_with_the_libraries_of_the_distribution(root: Root,
     copy_tree(tmp_path / "tree")
     _install_tools(root, tmp_path / "tree/tools")
     root.copy_directory(tmp_path / "tree", "tmp/project")
-    # What Python warns of is about the distribution's versions.
+    # Python's warnings are about the distribution's versions.
     options = f"-q -p no:cacheprovider -o filterwarnings= -m '{QUICK}'"
     done = root.run(
         f"cd /tmp/project; export PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=tools; python3 -m pytest {options} tests",

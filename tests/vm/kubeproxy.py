@@ -67,7 +67,7 @@ def _build(target: Path, work: Path) -> None:
     tree = work / "go/src" / PACKAGE
     tree.parent.mkdir(parents=True)
     packages.source("kubernetes", SUITE, tree, work)
-    # What the machine sets for Go (a proxy, a cache, flags) does not matter; nothing is downloaded.
+    # The machine's settings for Go (a proxy, a cache, flags) do not matter; nothing is downloaded.
     environment = {
         "PATH": os.environ["PATH"],
         "HOME": str(work),

@@ -2,8 +2,8 @@
 
 `figures()` starts this module once more, below unshare(1). The daemon has a network, and so a
 /proc/sys/net, of its own, a private /run, and one sysctl to hold; nothing else of the machine is
-touched. What is not confined to a network namespace is left out: modules, and the BPF program on
-the root control group. Writes are seen by inotify.
+touched. Modules and the BPF program on the root control group are left out, since no network
+namespace confines them. Writes are seen by inotify.
 """
 
 from __future__ import annotations

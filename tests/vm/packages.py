@@ -92,7 +92,7 @@ def _mirror(label: str, otherwise: str) -> str:
 
 def _settings() -> str:
     lines = subprocess.run(["apt-config", "dump"], capture_output=True, text=True, check=True).stdout.splitlines()
-    # What the system does before and after its own updates is none of our business.
+    # The system's own hooks before and after updates are left out.
     return "\n".join(line for line in lines if not re.match(r"DPkg\b|\S*-Invoke", line))
 
 

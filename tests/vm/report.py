@@ -64,7 +64,7 @@ def _promises(results: Results) -> Iterator[str]:
         yield ""
     yield "- A module's time begins when delete_module(2) returns; modprobe's is from its exec to its end, while the"
     yield "  daemon is stopped (SIGSTOP). modprobe writes no sysctls."
-    yield "- A sysctl's time begins when write(2) returns. What measures waits with inotify, like the daemon."
+    yield "- A sysctl's time begins when write(2) returns. The measurement waits with inotify, like the daemon."
     yield f"  sysctl(8), as a program, takes {ms(results.program.p50)} (median)."
     yield "- The start's Python imports yaml, dataclasses, argparse and socket: a fixed measure, of which ipvsd itself"
     yield "  needs neither dataclasses nor argparse."

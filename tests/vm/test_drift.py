@@ -1,4 +1,4 @@
-"""What is unloaded or changed comes back, and is told of once."""
+"""ipvsd restores what is unloaded or changed, and reports it once."""
 
 from __future__ import annotations
 

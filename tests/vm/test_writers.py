@@ -1,4 +1,4 @@
-"""Whoever writes a sysctl is seen, named and turned back, as far as the rung promises that the kernel allows."""
+"""ipvsd sees and names the writer of a sysctl and repairs the value, as far as the kernel's rung allows."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ WRITERS = {
     "propagation": "sh -c 'echo {} > /proc/sys/net/ipv4/conf/all/forwarding; sleep 0.3'",
 }
 CALLED = {"sysctl": "sysctl"}  # the others are sh
-# What the rungs do not see at once: another procfs is another set of inodes.
+# The writers that inotify does not see: another procfs is another set of inodes.
 UNSEEN_BY_INOTIFY = {"own procfs"}
 FIRST_WITH_PROCESS = (6, 1)
 

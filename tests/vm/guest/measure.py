@@ -1,7 +1,7 @@
 """Inside the machine: how fast what drifted is right again, beside what it is compared with. Prints JSON; seconds.
 
-What is compared alternates in one loop and finds the machine equally rested, since a processor that
-has slept is slower for everybody. Nothing here spins: that would take the processor from the daemon.
+Things that are compared alternate in one loop and find the machine equally rested, since a processor
+that has slept is slower for everybody. Nothing here spins: that would take the processor from the daemon.
 """
 
 from __future__ import annotations

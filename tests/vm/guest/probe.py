@@ -1,6 +1,6 @@
 """Inside a unit's sandbox: try what it is to forbid, and print as JSON what came of each try.
 
-Each is `done`, or the name of the error. What would do harm is asked for in a form that changes nothing.
+Each is `done`, or the name of the error. A try that would do harm has a form that changes nothing.
 """
 
 from __future__ import annotations
