@@ -92,12 +92,13 @@ CONNTRACK = Alternatives(
     ("nf_conntrack", "nf_conntrack_ipv4"),
     "connection tracking: whichever of these the kernel's own index knows; one module since Linux 4.19",
 )
-# Until Linux 5.2 each family had a module of its own (commit d1aca8ab3104).
+# Until Linux 5.2 each family had a module of its own (commit adf82accc5f5, x_tables: merge ip and ipv6 masquerade
+# modules).
 MASQUERADE = Alternatives(
     ("xt_MASQUERADE", "ipt_MASQUERADE", "ip6t_MASQUERADE"),
     "target of the rules that masquerade; one module for both families since Linux 5.2",
 )
-# Likewise until Linux 5.1 (commit c1deb065cf3b).
+# Likewise until Linux 5.1 (commit db8ab38880e0, nf_tables: merge ipv4 and ipv6 nat chain types).
 NAT_CHAINS = Alternatives(
     ("nft_chain_nat", "nft_chain_nat_ipv4", "nft_chain_nat_ipv6"),
     "the nat table of iptables-nft; one module for both families since Linux 5.1",
@@ -156,10 +157,10 @@ IPTABLES_NFT = BackEnd(
     (
         ModuleEntry("nf_tables", "iptables-nft: the tables themselves"),
         ModuleEntry("nft_compat", "iptables-nft: the matches and targets of xtables (xt_*) in its rules"),
-        # Part of nf_tables since Linux 5.18 (commit 023223dfbfb3).
+        # Part of nf_tables since Linux 5.17 (commit 023223dfbfb3, nf_tables: make counter support built-in).
         ModuleEntry(
             "nft_counter",
-            "iptables-nft: the counter of each rule; part of nf_tables since 5.18",
+            "iptables-nft: the counter of each rule; part of nf_tables since 5.17",
             Need.IF_SHIPPED,
             silent=True,
         ),
@@ -205,6 +206,7 @@ KUBE_PROXY_IPVS = Profile(
         ModuleEntry("xt_conntrack", f"match of its rules; {_ALL_OR_NOTHING}"),
         ModuleEntry("xt_addrtype", f"match of its rules: node ports; {_ALL_OR_NOTHING}"),
         ModuleEntry("xt_physdev", f"match of its rules: external addresses of a service; {_ALL_OR_NOTHING}"),
+        # `-m ipvs --vaddr` in KUBE-IPVS-OUT-FILTER: merged in October 2023, between 1.28 and 1.29.
         ModuleEntry(
             "xt_ipvs",
             f"match of its rules: loadBalancerSourceRanges (kubernetes/kubernetes#119791); {_ALL_OR_NOTHING}",
@@ -281,8 +283,7 @@ KUBE_PROXY_NFTABLES = Profile(
             )
         ),
         ModuleEntry("nf_conntrack_netlink", _STALE),
-        # Part of nf_tables since Linux 5.18 (commit 023223dfbfb3).
-        ModuleEntry("nft_counter", f"{_NFT}; part of nf_tables since Linux 5.18", Need.IF_SHIPPED, silent=True),
+        ModuleEntry("nft_counter", f"{_NFT}; part of nf_tables since Linux 5.17", Need.IF_SHIPPED, silent=True),
         *_BRIDGE,
     ),
     alternatives=(CONNTRACK,),

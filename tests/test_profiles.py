@@ -48,7 +48,7 @@ def state(made: Plan) -> State:
         pytest.param(
             [name if name != "nft_chain_nat" else "nft_chain_nat_ipv4" for name in NODE], State.READY, id="before 5.1"
         ),
-        pytest.param([*NODE, "nft_counter"], State.READY, id="before 5.18"),
+        pytest.param([*NODE, "nft_counter"], State.READY, id="before 5.17"),
         pytest.param(
             [name for name in DEPENDS if name not in ("nf_tables", "nft_compat", "nft_chain_nat")],
             State.READY,

@@ -116,14 +116,13 @@ def wrong(proxy: KubeProxy, families: Sequence[str], mode: str) -> Sequence[str]
         f"{target}: {answer}" for (target, right), answer in zip(expected, answers) if not re.fullmatch(right, answer)
     ]
     rest = [answer.split()[0] for answer in answers]
-    for number, target in enumerate(web):
-        answered = set(rest[number : len(web) * many : len(web)])
-        if answered != set(cluster.PODS):
-            found.append(f"{target}: {answered}")
-    for number, target in enumerate(sticky):
-        answered = set(rest[len(web) * many + number :: len(sticky)])
-        if answered not in [{pod} for pod in cluster.PODS]:
-            found.append(f"{target}: {answered}")
+    every, one = [set(cluster.PODS)], [{pod} for pod in cluster.PODS]
+    halves = ((web, rest[: len(web) * many], every), (sticky, rest[len(web) * many :], one))
+    for targets, answered, allowed in halves:
+        for number, target in enumerate(targets):
+            pods = set(answered[number :: len(targets)])
+            if pods not in allowed:
+                found.append(f"{target}: {pods}")
     return found
 
 
