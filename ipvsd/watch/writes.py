@@ -115,7 +115,7 @@ class Writes:
             name = hook.named("/".join(path or ()).encode())
             if not path or name in names:
                 continue
-            # What has two paths is told of under the one name that we hold it by.
+            # A sysctl with two paths is reported under the one name by which it is held.
             names[name] = key = sysctls.ALIASES.get(known, known)
             bucket, mark = hook.entry(name, self.guards and key in targets.guarded)
             marks[bucket] = hook.both_held(marks[bucket], mark) if bucket in marks else mark
