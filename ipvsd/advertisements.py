@@ -11,11 +11,12 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import Optional
 
-from ipvsd import values
+from ipvsd import sysctls, values
 from ipvsd.host import LinuxHost
 from ipvsd.model import Plan, Policy
 
 _ALL = "net.ipv6.conf.all.forwarding"
+_EVERY = "net.ipv6.conf.*.accept_ra"
 _SHOWN = 3
 # Of a tree that does not tell which interfaces are devices.
 _VIRTUAL = re.compile(
@@ -44,7 +45,7 @@ def notes(host: LinuxHost, plan: Plan) -> tuple[str, ...]:
 def _uplinks(host: LinuxHost) -> Iterator[str]:
     """Yield the interfaces that may have, or may have had, a default route from advertisements."""
     routes = host.default_routes()
-    names = [name.split(".")[3].replace("/", ".") for name in host.expand("net.ipv6.conf.*.accept_ra")]
+    names = [sysctls.shown(sysctls.part(name, 3) or "") for name in host.expand([_EVERY])[_EVERY]]
     for name in sorted(set(names) - {"all", "default", "lo"}):
         device = host.is_device(name)
         if routes is None:

@@ -321,11 +321,10 @@ class _Reader:
         return found
 
     def _sysctl(self, where: str, key: Scalar, node: Node) -> None:
-        parts = sysctls.parts(key.text, patterns=True)
-        if parts is None:
+        name, origin = sysctls.normalised(key.text), self.origin(key)
+        if name is None:
             self._complain(where, key, "is no sysctl below /proc/sys", sysctl_hint(key.text))
             return
-        name, origin = sysctls.name(parts), self.origin(key)
         if self._again(where, key, name):
             return
         if is_false(node):

@@ -19,6 +19,7 @@ from ipvsd.model import (
     WantedSysctl,
     Within,
 )
+from ipvsd.patterns import Scope
 from ipvsd.profiles import (
     PROFILES,
     Alternatives,
@@ -209,7 +210,8 @@ def _spread(
         fitting = expanded.get(pattern, ())
         keys = [key for key in fitting if key not in named]
         if exclude:
-            keys = [key for key in keys if not sysctls.excluded(pattern, key, exclude)]
+            scope = Scope(pattern, exclude)
+            keys = [key for key in keys if key in scope]
         named.update(keys)
         yield from (made._replace(key=key, group=pattern) for key in (keys if fitting else [pattern]))
 

@@ -1,17 +1,20 @@
-"""Wildcards as fnmatch(3) of glibc takes them in the C locale, which is how libkmod matches names.
+"""Wildcards as fnmatch(3) of glibc takes them in the C locale: those of libkmod, of glob(3) and of the configuration.
 
-Python's fnmatch differs: it knows neither `\\` nor `[^...]` nor classes, and an empty range such as `[z-a]`
-raises an error in Python 3.9.
+Python's fnmatch differs: it knows neither `\\` nor `[^...]` nor classes, an empty range such as `[z-a]` raises an
+error in Python 3.9, and `*a*a*a*b` takes it exponential time.
+
+A character stands for one byte. Any text is a pattern. A match takes time in proportion to the length of the pattern
+times that of the name, and many patterns are searched at once (`Globs`).
 """
 
 from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterator
-from typing import Optional
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from typing import NamedTuple, Optional, Union
 
-_WILD = re.compile(r"[*?\[\\]")
+_WILD = re.compile(r"[*?[\\]")
 _CLASS = re.compile(r"\[:([a-z]+):\]")
 _CLASSES = {
     "alpha": "A-Za-z",
@@ -30,6 +33,118 @@ _CLASSES = {
 _NEVER = "(?!)"
 
 
+class Token(NamedTuple):
+    """A part of a pattern that fits one character: the `literal`, or any that the regular expression fits."""
+
+    regex: str
+    literal: Optional[str] = None
+
+
+STAR = Token(".*")
+_ANY = Token(".")
+
+
+class _Segment:
+    """What stands between two stars: it fits a text of its own length."""
+
+    __slots__ = ("_regex", "_text", "length")
+
+    def __init__(self, tokens: Sequence[Token]) -> None:
+        self.length = len(tokens)
+        letters = [token.literal for token in tokens if token.literal is not None]
+        self._text = "".join(letters if len(letters) == len(tokens) else (token.regex for token in tokens))
+        # Most are plain texts. An expression is compiled for a name that is long enough for it.
+        self._regex: Union[re.Pattern[str], bool] = len(letters) < len(tokens)
+
+    def stands_at(self, name: str, at: int) -> bool:
+        if not self._regex:
+            return name.startswith(self._text, at)
+        return at + self.length <= len(name) and self._compiled().match(name, at) is not None
+
+    def end_of_first(self, name: str, at: int, end: int) -> int:
+        """Return where its first place from `at` on ends, which is not after `end`; -1 if there is none."""
+        if not self._regex:
+            found = name.find(self._text, at, end)
+            return found if found < 0 else found + self.length
+        match = self._compiled().search(name, at, end) if at + self.length <= end else None
+        return match.end() if match else -1
+
+    def _compiled(self) -> re.Pattern[str]:
+        if isinstance(self._regex, bool):
+            self._regex = re.compile(self._text, re.DOTALL)
+        return self._regex
+
+
+class Glob:
+    """One pattern, made ready for matching."""
+
+    __slots__ = ("_segments", "exact", "hidden", "literal")
+
+    def __init__(self, pattern: str) -> None:
+        segments: list[list[Token]] = [[]]
+        for token in tokens(pattern):
+            if token is STAR:
+                segments.append([])
+            else:
+                segments[-1].append(token)
+        self._segments = [_Segment(segment) for segment in segments]
+        # The longest text that stands in all that it fits; and whether that is all that it fits.
+        self.literal = max((text for segment in segments for text in _runs(segment)), key=len, default="")
+        self.exact = len(segments) == 1 and len(self.literal) == len(segments[0])
+        # Whether it names a dot in front, as glob(3) wants it of what fits a hidden name.
+        self.hidden = bool(segments[0]) and segments[0][0].literal == "."
+
+    def fits(self, name: str) -> bool:
+        """Tell whether it fits the whole of a name."""
+        first, last = self._segments[0], self._segments[-1]
+        if len(self._segments) == 1:
+            return len(name) == first.length and first.stands_at(name, 0)
+        at, end = first.length, len(name) - last.length
+        if at > end or not first.stands_at(name, 0) or not last.stands_at(name, end):
+            return False
+        # The first place of each leaves the most to those after it.
+        for segment in self._segments[1:-1]:
+            at = segment.end_of_first(name, at, end)
+            if at < 0:
+                return False
+        return True
+
+
+class Globs:
+    """Many patterns, each known by its number.
+
+    A name is compared with those of which the longest literal text stands in it, and with those without any.
+    """
+
+    def __init__(self, patterns: Iterable[str]) -> None:
+        self._exact: dict[str, list[int]] = {}
+        self._by_text: dict[str, list[tuple[int, Glob]]] = {}
+        for number, pattern in enumerate(patterns):
+            glob = Glob(pattern)
+            if glob.exact:
+                self._exact.setdefault(glob.literal, []).append(number)
+            else:
+                self._by_text.setdefault(glob.literal, []).append((number, glob))
+        self._lengths = sorted({len(text) for text in self._by_text} - {0})
+
+    def fitting(self, name: str, period: bool = False) -> list[int]:
+        """Return the numbers of the patterns that fit a name, in their order.
+
+        With `period` a dot in front has to stand in the pattern, too, as in glob(3).
+        """
+        found = list(self._exact.get(name, ()))
+        hidden = period and name.startswith(".")
+        for text in self._texts(name):
+            for number, glob in self._by_text.get(text, ()):
+                if (glob.hidden or not hidden) and glob.fits(name):
+                    found.append(number)
+        return sorted(found)
+
+    def _texts(self, name: str) -> Collection[str]:
+        places = range(len(name))
+        return {"", *(name[at : at + length] for length in self._lengths for at in places[: len(name) - length + 1])}
+
+
 def is_wild(pattern: str) -> bool:
     """Tell whether a pattern can fit a name that it is not equal to."""
     return _WILD.search(pattern) is not None
@@ -37,54 +152,70 @@ def is_wild(pattern: str) -> bool:
 
 def fits(pattern: str, name: str) -> bool:
     """Tell whether a pattern fits the whole of a name."""
-    if not is_wild(pattern):
-        return pattern == name
-    return _compiled(pattern).match(name) is not None
+    return _compiled(pattern).fits(name) if is_wild(pattern) else pattern == name
 
 
-@functools.lru_cache(maxsize=256)
-def _compiled(pattern: str) -> re.Pattern[str]:
-    return re.compile("".join(_translated(pattern)) + r"\Z", re.DOTALL)
+def quoted(text: str, signs: str = "*?[\\") -> str:
+    """Return a text in which these signs stand for themselves."""
+    return re.sub(f"[{re.escape(signs)}]", r"\\\g<0>", text)
 
 
-def _translated(pattern: str) -> Iterator[str]:
+@functools.lru_cache(maxsize=1024)
+def _compiled(pattern: str) -> Glob:
+    return Glob(pattern)
+
+
+def _runs(segment: Sequence[Token]) -> list[str]:
+    return "".join("\0" if token.literal is None else token.literal for token in segment).split("\0")
+
+
+def tokens(pattern: str) -> Iterator[Token]:
+    """Yield what a pattern consists of, of several stars in a row one."""
     at = 0
+    unclosed: set[int] = set()
     while at < len(pattern):
         character = pattern[at]
         at += 1
         if character == "*":
-            at += len(pattern[at:]) - len(pattern[at:].lstrip("*"))
-            yield ".*"
+            while pattern[at : at + 1] == "*":
+                at += 1
+            yield STAR
         elif character == "?":
-            yield "."
+            yield _ANY
         elif character == "\\":
             # One at the end escapes nothing, and fits nothing.
-            yield re.escape(pattern[at]) if at < len(pattern) else _NEVER
+            yield _literal(pattern[at]) if at < len(pattern) else Token(_NEVER)
             at += 1
         elif character == "[":
-            found = _bracket(pattern, at)
-            yield found[0] if found else r"\["
+            found = _bracket(pattern, at, unclosed)
+            yield Token(found[0]) if found else _literal("[")
             at = found[1] if found else at
         else:
-            yield re.escape(character)
+            yield _literal(character)
 
 
-def _bracket(pattern: str, at: int) -> Optional[tuple[str, int]]:
+def _literal(character: str) -> Token:
+    return Token(re.escape(character), character)
+
+
+def _bracket(pattern: str, at: int, unclosed: set[int]) -> Optional[tuple[str, int]]:
     """Return the regular expression of a bracket whose content begins at `at`, and where it ends.
 
-    None if it is not closed: the `[` then stands for itself.
+    None if it is not closed: the `[` then stands for itself. `unclosed` are places from which no end was found, so
+    that of many brackets without an end not each is read to the end of the pattern.
     """
     negated = pattern[at : at + 1] in ("!", "^")
     at += negated
     parts: list[str] = []
-    first = True
-    while at < len(pattern):
-        if pattern[at] == "]" and not first:
+    seen: list[int] = []
+    while at < len(pattern) and at not in unclosed:
+        if pattern[at] == "]" and seen:
             content = "".join(parts)
             if negated:
                 return (f"[^{content}]" if content else "."), at + 1
             return (f"[{content}]" if content else _NEVER), at + 1
-        first = False
+        # The first one, which may be a `]`, is read in another way.
+        seen.append(at if seen else -1)
         named = _CLASS.match(pattern, at)
         if named:
             parts.append(_CLASSES.get(named[1], ""))
@@ -96,6 +227,7 @@ def _bracket(pattern: str, at: int) -> Optional[tuple[str, int]]:
             parts.append(f"{re.escape(low)}-{re.escape(high)}" if low <= high else "")
         else:
             parts.append(re.escape(low))
+    unclosed.update(seen)
     return None
 
 

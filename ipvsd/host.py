@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Collection, Mapping, Sequence
-from fnmatch import fnmatchcase as fnmatch
 from typing import TYPE_CHECKING, Optional, Protocol
 
 from ipvsd import formats, iptables, sysctls
 from ipvsd.kmod import Loader, LoadError, default_loader, kernel_words
 from ipvsd.model import MISSING, Kernel, ModuleState, Parameter, Reading, Unreadable
 from ipvsd.moduletree import Index
+from ipvsd.patterns import Patterns
 from ipvsd.report import Judged
 
 if TYPE_CHECKING:
@@ -42,8 +42,8 @@ class Host(Protocol):
     def write_sysctl(self, key: str, value: str) -> None:
         """Write a sysctl that exists. Raises OSError."""
 
-    def expand(self, pattern: str) -> Collection[str]:
-        """Return the names of the sysctls that a pattern fits, wildcards within each part; some may have gone since."""
+    def expand(self, patterns: Collection[str]) -> Mapping[str, Collection[str]]:
+        """Return for each pattern the sysctls that it fits, wildcards within each part; some may have gone since."""
 
     def read_parameter(self, name: str) -> Parameter:
         """Return MODULE.PARAMETER as it is now."""
@@ -145,32 +145,43 @@ class LinuxHost:
     def write_sysctl(self, key: str, value: str) -> None:
         _write_value(self.sysctl_path(key), value)
 
-    def expand(self, pattern: str) -> Collection[str]:
-        paths: list[tuple[str, ...]] = [()]
-        for part in (part.replace("/", ".") for part in pattern.split(".")):
-            if sysctls.is_pattern(part):
-                names = [(path, os.path.join(self._sysctls, *path)) for path in paths]
-                paths = [(*path, name) for path, place in names for name in _listed(place) if fnmatch(name, part)]
-            else:
-                paths = [(*path, part) for path in paths]
-        return [sysctls.name(path) for path in paths if os.path.isfile(os.path.join(self._sysctls, *path))]
+    def expand(self, patterns: Collection[str]) -> Mapping[str, Collection[str]]:
+        found: dict[str, list[str]] = {pattern: [] for pattern in patterns}
+        expanded = list(found)
+        for path, numbers in Patterns(sysctls.globs(pattern) or () for pattern in expanded).there(self._names):
+            if os.path.isfile(self._sysctl_file(path)):
+                for number in numbers:
+                    found[expanded[number]].append(sysctls.name(path))
+        return found
+
+    def _names(self, path: sysctls.Path) -> Collection[str]:
+        """Return what a directory below /proc/sys holds, a character for a byte."""
+        try:
+            return [name.decode("latin-1") for name in os.listdir(os.fsencode(self._sysctl_file(path)))]
+        except OSError:
+            return ()
+
+    def _sysctl_file(self, path: sysctls.Path) -> str:
+        return os.path.join(self._sysctls, *map(_file_name, path))
 
     def is_interface(self, name: str) -> bool:
         """Tell whether there is a network interface of this name."""
         if name in ("all", "default", "", ".", "..") or "/" in name:
             return False
-        places = (os.path.join(self._sysctls, "net/ipv4/conf", name), os.path.join(self._live, "sys/class/net", name))
+        file = _file_name(sysctls.meant(name))
+        places = (os.path.join(self._sysctls, "net/ipv4/conf", file), os.path.join(self._live, "sys/class/net", file))
         return any(map(os.path.isdir, places))
 
     def is_device(self, name: str) -> Optional[bool]:
         """Tell whether an interface is that of a device, not a virtual one; None where that cannot be told."""
-        place = os.path.join(self._live, "sys/class/net", name)
+        place = os.path.join(self._live, "sys/class/net", _file_name(sysctls.meant(name)))
         return os.path.lexists(os.path.join(place, "device")) if os.path.isdir(place) else None
 
     def default_routes(self) -> Optional[Mapping[str, bool]]:
         """Return the interfaces with an IPv6 default route, and whether advertisements gave it; None if unknown."""
-        text = self._text("proc/net/ipv6_route")
-        return None if text is None else formats.ipv6_default_routes(text)
+        text = self._text("proc/net/ipv6_route", "latin-1")
+        routes = None if text is None else formats.ipv6_default_routes(text)
+        return None if routes is None else {sysctls.shown(name): learnt for name, learnt in routes.items()}
 
     def read_parameter(self, name: str) -> Parameter:
         path = self.parameter_path(name)
@@ -208,21 +219,21 @@ class LinuxHost:
         parts = sysctls.parts(key)
         if parts is None:
             raise FileNotFoundError(f"{key!r} is no sysctl")
-        path = os.path.join(self._sysctls, *parts)
+        path = self._sysctl_file(parts)
         directory = os.path.dirname(path)
         # A tree may hold anything; the kernel's own /proc/sys has no symbolic links.
         if self._root != "/" and directory not in self._inside:
             top = os.path.realpath(self._sysctls)
-            if os.path.realpath(directory) != os.path.join(top, *parts[:-1]):
+            if os.path.realpath(directory) != os.path.join(top, os.path.relpath(directory, self._sysctls)):
                 raise PermissionError(0, f"a symbolic link leads {key} out of /proc/sys")
             self._inside.add(directory)
         return path
 
-    def _text(self, path: str) -> Optional[str]:
+    def _text(self, path: str, encoding: str = "utf-8") -> Optional[str]:
         try:
             top = self._live if path.startswith(("proc/", "sys/")) else self._root
             with open(os.path.join(top, path), "rb") as file:
-                return file.read().decode("utf-8", "replace")
+                return file.read().decode(encoding, "replace")
         except OSError:
             return None
 
@@ -244,6 +255,11 @@ def _is_read_only(directory: str) -> bool:
         return bool(os.statvfs(directory).f_flag & os.ST_RDONLY)
     except OSError:
         return False
+
+
+def _file_name(part: str) -> str:
+    """Return a part of a sysctl's path, a character for a byte, as the name of a file."""
+    return os.fsdecode(part.encode("latin-1"))
 
 
 def _listed(directory: str) -> Sequence[str]:

@@ -11,15 +11,15 @@ net.ipv4.conf.all.forwarding, which is net.ipv4.ip_forward, goes to all interfac
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple, Optional
 
-from ipvsd import globs, sysctls
+from ipvsd import sysctls
+from ipvsd.patterns import Patterns
 
-# Two files of one variable of the kernel (net/ipv4/devinet.c, net/netfilter/nf_conntrack_standalone.c).
+# Two files of one variable of the kernel.
 _TWINS = {
-    "net/ipv4/conf/all/forwarding": "net/ipv4/ip_forward",
-    "net/nf_conntrack_max": "net/netfilter/nf_conntrack_max",
+    "/".join(sysctls.parts(alias) or ()): "/".join(sysctls.parts(name) or ()) for alias, name in sysctls.ALIASES.items()
 }
 _FORWARD = "net/ipv4/ip_forward"
 _LINK = re.compile(r"(net/ipv4/conf/)([^/]+)/([^/]+)\Z")
@@ -106,7 +106,10 @@ class ProcSys:
     """
 
     def __init__(self, paths: Iterable[str], values: Mapping[str, str]) -> None:
-        self._known = tuple(dict.fromkeys(other for path in paths for other in related(path)))
+        self._known = dict.fromkeys(other for path in paths for other in related(path))
+        self._links: dict[str, list[tuple[str, str]]] = {}  # by the parameter: the links, and the paths, that have it
+        for link in filter(None, map(_LINK.match, self._known)):
+            self._links.setdefault(link[3], []).append((link[2], link[0]))
         self._held = {variable(path): Held(values[path]) for path in self._known if path in values}
         self._said: set[str] = set()
 
@@ -114,9 +117,9 @@ class ProcSys:
         """Return what a sysctl holds, or None if nothing wrote it and its first value is not known."""
         return self._held.get(variable(path))
 
-    def fitting(self, pattern: str) -> Collection[str]:
-        """Return those of the paths that a pattern fits, wildcards within each part, as glob(3) sorts them."""
-        return fitting(pattern, self._known)
+    def fitting(self, patterns: Collection[str]) -> Mapping[str, Sequence[str]]:
+        """Return for each pattern those of the paths that it fits, as glob(3) gives them."""
+        return fitting(patterns, self._known)
 
     def write(self, path: str, text: str, number: int, anew: bool = True) -> bool:
         """Write a text to a sysctl and tell whether the kernel takes it.
@@ -143,18 +146,16 @@ class ProcSys:
 
     def _spread(self, parameter: str, but: Collection[str], held: Held) -> None:
         """Give a value to the interfaces; what is said of one is kept, but for forwarding."""
-        for path in self._known:
-            link = _LINK.match(path)
-            fits = link is not None and link[3] == parameter and link[2] not in but
-            if fits and (parameter == "forwarding" or path not in self._said):
+        for link, path in self._links.get(parameter, ()):
+            if link not in but and (parameter == "forwarding" or path not in self._said):
                 self._held[path] = held
 
 
-def fitting(pattern: str, paths: Iterable[str]) -> Collection[str]:
-    """Return those of some paths that a pattern fits, wildcards within each part, as glob(3) sorts them."""
-    parts = pattern.split("/")
-    return sorted(path for path in paths if _fits(parts, path.split("/")))
-
-
-def _fits(patterns: list[str], parts: list[str]) -> bool:
-    return len(patterns) == len(parts) and all(map(globs.fits, patterns, parts))
+def fitting(patterns: Collection[str], paths: Iterable[str]) -> Mapping[str, Sequence[str]]:
+    """Return for each pattern those of some paths that it fits, as glob(3) does: part by part, and sorted."""
+    found: dict[str, list[str]] = {pattern: [] for pattern in patterns}
+    known, index = list(found), Patterns((pattern.split("/") for pattern in found), period=True)
+    for path in sorted(paths):
+        for number in index.fitting(tuple(path.split("/"))):
+            found[known[number]].append(path)
+    return found

@@ -71,7 +71,7 @@ def look(host: Host, config: Config, history: Optional[History] = None) -> tuple
     names = candidates(config)
     kernel = host.kernel(names)
     modules = host.modules(names)
-    want = desired(config, kernel, modules, {pattern: host.expand(pattern) for pattern in patterns(config)})
+    want = desired(config, kernel, modules, host.expand(patterns(config)))
     absent = lacking(want, kernel, modules)
     if absent:
         kernel = host.explain(kernel, absent)

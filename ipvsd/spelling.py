@@ -130,12 +130,12 @@ def sysctl(name: str) -> Optional[str]:
     path = tuple(part.replace("/", ".") for part in name.split("."))
     if len(path) > _IN_INTERFACE and _of_interface(path):
         path = (*path[:3], ".".join(path[3:-1]), path[-1])
-        whole = sysctls.name(path)
+        whole = sysctls.joined(path)
         return sysctl(whole) or whole
     if _known(path) or sysctls.is_pattern(path[-1]):
         return None
     found = next(filter(None, (_in_directory(path, directory) for directory in _directories())), None)
-    return sysctls.name(found) if found else _squashed(path)
+    return sysctls.joined(found) if found else _squashed(path)
 
 
 def is_known(name: str) -> bool:
@@ -178,7 +178,7 @@ def like(name: str, others: Collection[str] = ()) -> Optional[str]:
     typed = name.split(".")
     if leaves[close][3:] == ("*",) and len(typed) == _IN_INTERFACE:
         directory[3] = typed[3].replace("/", ".")
-    return sysctls.name((*directory, close))
+    return sysctls.joined((*directory, close))
 
 
 def _plain(word: str) -> str:

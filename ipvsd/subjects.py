@@ -120,7 +120,7 @@ def find(asked: str, plan: Plan, host: LinuxHost, image: bool = False) -> Subjec
     held = _held(name, plan)
     if held:
         return held
-    parts = tuple(item for item in plan.sysctls if _interface_of(item.name) == name)
+    parts = tuple(item for item in plan.sysctls if _interface_of(item.name) == sysctls.meant(name))
     if name == KUBE_IPVS or host.is_interface(name) or (image and (parts or _may_be_interface(name))):
         return _interface(name, parts, host, image)
     return _dotted(name, host, image) if "." in name or "/" in name else _short(name, plan, host, image)
@@ -130,7 +130,7 @@ def is_own_name(asked: str, subject: Subject) -> bool:
     """Tell whether a subject was asked for by its own name, in whatever notation, and needs no word of that."""
     path = asked.removeprefix("/proc/sys/")
     own = {subject.name, subject.finding.name if subject.finding else subject.name}
-    return bool(own & {asked, _sysctl_name(path), formats.module_name(asked), _parameter_name(asked)})
+    return bool(own & {asked, sysctls.normalised(path), formats.module_name(asked), _parameter_name(asked)})
 
 
 def _cleaned(asked: str) -> str:
@@ -149,7 +149,7 @@ def _cleaned(asked: str) -> str:
 
 def _held(name: str, plan: Plan) -> Optional[Subject]:
     """Return what is held under a name: by its name, as an alias or an alternative, or as a pattern."""
-    spellings = {_sysctl_name(name), formats.module_name(name), _parameter_name(name), name} - {None}
+    spellings = {sysctls.normalised(name), formats.module_name(name), _parameter_name(name), name} - {None}
     everything = (*plan.sysctls, *collapsed(plan.sysctls))
     for kind, findings in ((Kind.SYSCTL, everything), (Kind.PARAMETER, plan.parameters)):
         for finding in findings:
@@ -165,11 +165,11 @@ def _held(name: str, plan: Plan) -> Optional[Subject]:
 
 def _dotted(name: str, host: LinuxHost, image: bool) -> Subject:
     """Return what is there under the name of a sysctl or a parameter that the configuration does not hold."""
-    sysctl, parameter = _sysctl_name(name), _parameter_name(name)
+    sysctl, parameter = sysctls.normalised(name), _parameter_name(name)
     if sysctl is None:
         raise NoNameError(f"is no sysctl, no module and no MODULE.PARAMETER ({_EXAMPLE})")
     if sysctls.is_pattern(sysctl):
-        fitting = ", ".join(sorted(host.expand(sysctl))[:_MOST]) or "nothing"
+        fitting = ", ".join(sorted(host.expand([sysctl])[sysctl])[:_MOST]) or "nothing"
         raise NoNameError(f"is a pattern that the configuration does not hold (it fits {fitting})")
     value = host.read_sysctl(sysctl)
     if isinstance(value, str):
@@ -189,7 +189,8 @@ def _dotted(name: str, host: LinuxHost, image: bool) -> Subject:
             return Subject(Kind.PARAMETER, parameter, None, evidence)
     release = host.kernel(()).release
     if not spelling.is_known(sysctl):
-        meant = spelling.like(sysctl, host.expand(f"{sysctl.rpartition('.')[0]}.*"))
+        beside = f"{sysctl.rpartition('.')[0]}.*"
+        meant = spelling.like(sysctl, host.expand([beside])[beside])
         if image and meant is None:
             return Subject(Kind.SYSCTL, sysctl, None, UNTIL_BOOT)
         hint = f"did you mean {meant}?" if meant else f"list those of this kernel: ls /proc/sys/{_directory(sysctl)}"
@@ -227,8 +228,8 @@ def _spelled_out(name: str, host: LinuxHost) -> Iterator[str]:
     if ".IFACE." not in name:
         yield name
         return
-    found = list(host.expand(name.replace("IFACE", "*")))
-    yield from found or [sysctls.ALIASES.get(whole, whole) for whole in [name.replace("IFACE", "all")]]
+    pattern = name.replace("IFACE", "*")
+    yield from host.expand([pattern])[pattern] or [sysctls.normalised(name.replace("IFACE", "all")) or name]
 
 
 def _module(name: str, host: LinuxHost) -> Optional[Subject]:
@@ -264,8 +265,7 @@ def _may_be_interface(name: str) -> bool:
 
 def _interface_of(sysctl: str) -> str:
     """Return the interface that a sysctl is one of, or an empty text."""
-    path = sysctl.split(".")
-    return path[3].replace("/", ".") if _of_interface(path) else ""
+    return sysctls.part(sysctl, 3) or "" if _of_interface(sysctl.split(".")) else ""
 
 
 def _of_interface(path: Sequence[str]) -> bool:
@@ -275,11 +275,6 @@ def _of_interface(path: Sequence[str]) -> bool:
 
 def _directory(sysctl: str) -> str:
     return "/".join(part.replace("/", ".") for part in sysctl.split(".")[:-1])
-
-
-def _sysctl_name(name: str) -> Optional[str]:
-    parts = sysctls.parts(name, patterns=True)
-    return sysctls.name(parts) if parts else None
 
 
 def _parameter_name(name: str) -> Optional[str]:

@@ -1,60 +1,116 @@
-"""Sysctls as text: their names by the rule of sysctl.d(5), their values in one form."""
+r"""Sysctls as text: their names by the rule of sysctl.d(5), their values in one form.
+
+A sysctl is its path below /proc/sys, each part of it as the kernel has it, a character for a byte. Its name is that
+path in printable ASCII: dots between the parts, `/` for a dot within, and `\xHH` for a byte that would mean something
+else there (a wildcard, `=`, a backslash) or is not to be shown. So no name of a sysctl is a pattern, and each sysctl
+has one name. In a pattern `\xHH` is the byte itself, not a wildcard.
+"""
 
 from __future__ import annotations
 
-import fnmatch
 import re
-from collections.abc import Collection
 from typing import Optional
 
 # Two names of one value; each way round it is shown under the second.
 ALIASES = {
-    "net.nf_conntrack_max": "net.netfilter.nf_conntrack_max",
+    "net.nf_conntrack_max": "net.netfilter.nf_conntrack_max",  # net/netfilter/nf_conntrack_standalone.c
     "net.ipv4.conf.all.forwarding": "net.ipv4.ip_forward",  # net/ipv4/devinet.c, ctl_forward_entry
 }
 
-_WILDCARDS = "*?[]"
+_WILD = re.compile(r"[*?[]")
+_ESCAPE = re.compile(r"\\x([0-9A-Fa-f]{2})")
+_NOT_SHOWN = re.compile(r"[^!-~]|[*?[\\=]")
+_TURNED = {ord("."): "/", ord("/"): "."}
+
+Path = tuple[str, ...]
 
 
-def parts(key: str, patterns: bool = False) -> Optional[tuple[str, ...]]:
+def parts(key: str) -> Optional[Path]:
     """Return the path of a sysctl below /proc/sys, by the rule of sysctl.d(5), or None if it has none there.
 
     The first of `.` and `/` that occurs is the separator; the other one then stands for itself
     turned round: `net.ipv4.conf.eth0/100.rp_filter` and `net/ipv4/conf/eth0.100/rp_filter` are one.
     """
-    forbidden = " \\" if patterns else f" \\{_WILDCARDS}"
-    if not key.isprintable() or not key.isascii() or any(character in key for character in forbidden):
+    found = _split(key)
+    if found is None or any(map(is_pattern, found)):
         return None
-    dot, slash = key.find("."), key.find("/")
-    if dot >= 0 and (slash < 0 or dot < slash):
-        key = key.translate({ord("."): "/", ord("/"): "."})
-    path = tuple(key.split("/"))
-    return path if len(path) > 1 and not any(part in ("", ".", "..") for part in path) else None
+    return tuple(map(meant, found))
 
 
-def name(path: tuple[str, ...]) -> str:
-    """Return the one name under which a sysctl is shown: dots between, `/` for a dot within."""
-    shown = ".".join(part.replace(".", "/") for part in path)
-    return ALIASES.get(shown, shown)
+def globs(key: str) -> Optional[Path]:
+    """Return what fits the parts of the sysctls that a pattern or a name stands for, or None if it is neither."""
+    found = _split(key)
+    return None if found is None else tuple(map(glob, found))
+
+
+def glob(part: str) -> str:
+    """Return a part of a pattern as fnmatch(3) takes it."""
+    return _ESCAPE.sub(lambda escape: f"\\{_byte(escape[1])}", part)
+
+
+def normalised(key: str) -> Optional[str]:
+    """Return the one name of a sysctl or a pattern, however it is spelt, or None if it is neither."""
+    found = _split(key)
+    return None if found is None else joined(tuple(map(_normalised, found)))
+
+
+def name(path: Path) -> str:
+    """Return the one name of a sysctl by its path."""
+    return joined(tuple(map(shown, path)))
+
+
+def joined(names: Path) -> str:
+    """Return the one name that the names of some parts, or patterns of such, make."""
+    whole = ".".join(part.translate({ord("."): "/"}) for part in names)
+    return ALIASES.get(whole, whole)
+
+
+def shown(part: str) -> str:
+    """Return the name of one part of a path, such as an interface, with its dots."""
+    return _NOT_SHOWN.sub(lambda byte: f"\\x{ord(byte[0]):02x}", part)
+
+
+def meant(shown: str) -> str:
+    """Return one part of a path by its name."""
+    return _ESCAPE.sub(lambda escape: _byte(escape[1]), shown)
+
+
+def part(name: str, index: int) -> Optional[str]:
+    """Return one part of the path of a sysctl by its name, or None if it has no such."""
+    path = parts(name) or ()
+    return path[index] if index < len(path) else None
+
+
+def paths(name: str) -> tuple[Path, ...]:
+    """Return the paths of a sysctl by its name: its own, and those of the other names of its value."""
+    found = parts(name)
+    others = [parts(alias) or () for alias, of in ALIASES.items() if of == name]
+    return (*(() if found is None else (found,)), *others)
 
 
 def is_pattern(key: str) -> bool:
     """Tell whether a name stands for all sysctls that it fits (fnmatch(3), within each part)."""
-    return any(character in key for character in _WILDCARDS)
+    return _WILD.search(key) is not None
 
 
-def excluded(pattern: str, key: str, excludes: Collection[str]) -> bool:
-    """Tell whether what a wildcard of the pattern stands for in the key is one of `excludes`, or fits one."""
-    wilds = pattern.split(".")
-    names = (name.split(".") for name in (key, *(alias for alias, name in ALIASES.items() if name == key)))
-    stood_for = [
-        part.replace("/", ".")
-        for parts in names
-        if len(parts) == len(wilds)
-        for wild, part in zip(wilds, parts)
-        if is_pattern(wild)
-    ]
-    return any(fnmatch.fnmatchcase(part, exclude) for part in stood_for for exclude in excludes)
+def _split(key: str) -> Optional[Path]:
+    """Return the parts of a key as they are spelt, but for the dots in them."""
+    if not key.isprintable() or not key.isascii() or " " in key or "\\" in _ESCAPE.sub("", key):
+        return None
+    dot, slash = key.find("."), key.find("/")
+    if dot >= 0 and (slash < 0 or dot < slash):
+        key = key.translate(_TURNED)
+    found = tuple(key.split("/"))
+    impossible = any(part in ("", ".", "..") or "/" in part or "\0" in part for part in map(meant, found))
+    return None if len(found) < 2 or impossible else found
+
+
+def _normalised(part: str) -> str:
+    return _ESCAPE.sub(lambda escape: shown(_byte(escape[1])), part).replace("=", r"\x3d")
+
+
+def _byte(digits: str) -> str:
+    return chr(int(digits, 16))
 
 
 def canonical(text: str) -> str:

@@ -64,7 +64,7 @@ def refused(name: str, want: Optional[Want]) -> Optional[str]:
         return None
     from ipvsd import procsys, sysctls  # needed for what a configuration says, and no profile
 
-    path = "/".join(sysctls.parts(name, patterns=True) or ())
+    path = "/".join(sysctls.globs(name) or ())
     return next((text for text in texts if procsys.taken(path, text) is None), None)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fnmatch
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from typing import Optional
 from ipvsd import sysctls
 from ipvsd.kmod import BlacklistedError, LoadError
 from ipvsd.model import MISSING, Cause, Kernel, Lock, ModuleState, Obstacle, Parameter, Reading, Unreadable
+from ipvsd.patterns import Scope
 
 RELEASE = "6.1.0-50-cloud-amd64"
 CONF_FILE = "/etc/modprobe.d/mine.conf:1"
@@ -182,10 +182,10 @@ class FakeKernel:
             self.rival_writes -= 1
             self._store(key, self.contested[key])
 
-    def expand(self, pattern: str) -> Collection[str]:
-        wild = pattern.split(".")
-        fitting = [key.split(".") for key in self.values]
-        return [".".join(key) for key in fitting if len(key) == len(wild) and all(map(fnmatch.fnmatchcase, key, wild))]
+    def expand(self, patterns: Collection[str]) -> Mapping[str, Collection[str]]:
+        scopes = {pattern: Scope(pattern) for pattern in patterns}
+        names = dict.fromkeys(sysctls.normalised(key) or key for key in self.values)
+        return {pattern: [name for name in names if name in scope] for pattern, scope in scopes.items()}
 
     def read_parameter(self, name: str) -> Parameter:
         module = name.partition(".")[0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 import pytest
@@ -276,9 +276,9 @@ class Vanishing(FakeKernel):
         super().write_sysctl(key, value)
         self.gone = key
 
-    def expand(self, pattern: str) -> Collection[str]:
+    def expand(self, patterns: Collection[str]) -> Mapping[str, Collection[str]]:
         self.values.pop(self.gone, None)
-        return super().expand(pattern)
+        return super().expand(patterns)
 
 
 def test_an_interface_that_goes_away_after_the_write_is_no_fight(tmp_path: Path) -> None:

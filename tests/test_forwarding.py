@@ -108,7 +108,6 @@ def test_an_interface_may_be_of_less_weight(kernel: FakeKernel) -> None:
 def test_a_pattern_that_excludes_all_leaves_ip_forward_alone() -> None:
     kernel = FakeKernel()
     kernel.values["net.ipv4.ip_forward"] = "1"
-    kernel.expand = lambda pattern: [FORWARD, *FORWARDING]  # type: ignore[method-assign]  # noqa: ARG005
     settle(kernel, f"profiles: []\nsysctls: {{'{PATTERN}': {{value: 0, exclude: [all, default]}}}}")
     assert kernel.values[FORWARD] == "1"
 

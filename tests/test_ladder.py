@@ -16,8 +16,8 @@ PACKAGE = Path(__file__).parent.parent / "ipvsd"
 
 # One list, the lowest first. A module may import what stands before it.
 LADDER = """
-    printable model report globs formats sysctls procsys profiles backends vocabulary spelling values modprobe_d
-    moduleindex install_command modprobe kconfig
+    printable model report globs formats sysctls patterns procsys profiles backends vocabulary spelling values
+    modprobe_d moduleindex install_command modprobe kconfig
     formernames packages remedies verdicts planner restraint contention groups health cgroups assembly hook evidence
     lookalikes document foreign settings config effective configfiles desire
     wake streams rooted compression situation moduletree iptables kmod obstacles host advertisements
@@ -41,8 +41,8 @@ FLOORS = [
 ]
 
 PURE = """
-    printable model report globs formats sysctls procsys profiles backends vocabulary spelling values modprobe_d
-    moduleindex install_command modprobe kconfig
+    printable model report globs formats sysctls patterns procsys profiles backends vocabulary spelling values
+    modprobe_d moduleindex install_command modprobe kconfig
     formernames packages remedies verdicts planner restraint contention
     groups health cgroups assembly hook evidence
     lookalikes rivals rivals.ini defaults httprequest
@@ -55,7 +55,6 @@ ALLOWED_IN_PURE = {
     "enum",
     "errno",
     "difflib",
-    "fnmatch",
     "functools",
     "itertools",
     "json",

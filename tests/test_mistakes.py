@@ -133,7 +133,7 @@ def test_a_misspelt_sysctl_is_refused_and_one_that_may_exist_is_not(typed: str, 
     if meant is None:
         assert len(read(text).sysctls) == 1
     else:
-        name = sysctls.name(sysctls.parts(typed, patterns=True) or ())
+        name = sysctls.normalised(typed)
         assert error(text) == (
             f"f:2: sysctls.{name}: unknown sysctl (did you mean {meant}? or say 'required: false' if some kernels "
             "have it)"

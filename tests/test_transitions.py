@@ -141,8 +141,8 @@ class Interrupted:
     def write_sysctl(self, key: str, value: str) -> None:
         self._act(lambda: self.kernel_itself.write_sysctl(key, value))
 
-    def expand(self, pattern: str) -> Collection[str]:
-        return self.kernel_itself.expand(pattern)
+    def expand(self, patterns: Collection[str]) -> Mapping[str, Collection[str]]:
+        return self.kernel_itself.expand(patterns)
 
     def read_parameter(self, name: str) -> Parameter:
         return self.kernel_itself.read_parameter(name)

@@ -104,11 +104,17 @@ def fitted(plan: Plan, root: str) -> Plan:
     """Return the plan with remedies for a person at this node, or at this tree."""
     host = LinuxHost(root)
 
+    def missing(finding: SysctlFinding) -> bool:
+        return finding.verdict is SysctlVerdict.UNSUPPORTED and not finding.wanted.group
+
+    directories = {finding.name: f"{finding.name.rpartition('.')[0]}.*" for finding in plan.sysctls if missing(finding)}
+    beside = host.expand(set(directories.values()))
+
     def suggested(finding: SysctlFinding) -> SysctlFinding:
-        if finding.verdict is not SysctlVerdict.UNSUPPORTED or finding.wanted.group:
+        if finding.name not in directories:
             return finding
-        beside = host.expand(f"{finding.name.rpartition('.')[0]}.*")
-        return finding._replace(remedy=remedies.unsupported(finding.wanted, beside))
+        others = beside[directories[finding.name]]
+        return finding._replace(remedy=remedies.unsupported(finding.wanted, others))
 
     plan = plan._replace(sysctls=tuple(map(suggested, plan.sysctls)))
     return remedies.fitted(plan, root, daemon=root == "/" and statusfile.read(root) is not None)

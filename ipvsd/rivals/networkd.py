@@ -12,10 +12,10 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Optional
 
-from ipvsd import globs, procsys, sysctls
+from ipvsd import globs
 from ipvsd.rivals import Effect, Names, Program, Setting, ini
 from ipvsd.rivals.ini import Entry
-from ipvsd.rivals.sysctl_d import path_of, twins
+from ipvsd.rivals.sysctl_d import names_like, twins
 from ipvsd.rivals.tree import PLACES, Tree
 
 _SERVICE = "systemd-networkd.service"
@@ -48,10 +48,7 @@ def named_like(tree: Tree, patterns: Collection[str]) -> Mapping[str, Collection
     files = tree.merged(_NETWORK, ".network") if tree.enabled(_SERVICE) else []
     links = [_entries(tree, file, _NETWORK) for file in files]
     found = dict.fromkeys(path for entries in links for path in _named(entries))
-    return {
-        pattern: [sysctls.name(tuple(path.split("/"))) for path in procsys.fitting(path_of(pattern), found)]
-        for pattern in patterns
-    }
+    return names_like(patterns, found)
 
 
 def _named(entries: Sequence[Entry]) -> Iterator[str]:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from fnmatch import fnmatchcase
 
+from ipvsd import globs
 from ipvsd.rivals import Effect, Names, Program, Setting, ini
 from ipvsd.rivals.ini import Entry
 from ipvsd.rivals.tree import Tree
@@ -96,5 +96,5 @@ def _fits(spec: str) -> bool:
     if kind == "interface-name" and colon:
         if what.startswith("="):
             return what[1:] == INTERFACE
-        return fnmatchcase(INTERFACE, what.removeprefix("~").replace("[", "[[]"))
+        return globs.fits(globs.quoted(what.removeprefix("~"), "[\\"), INTERFACE)
     return spec in ("*", INTERFACE, "type:dummy", "driver:dummy")

@@ -67,13 +67,17 @@ def settings(tree: Tree, names: Names) -> Iterator[Setting]:
     boot = list(from_command_line(tree.read("proc/cmdline") or ""))
     asked = {name: path_of(name) for name in names.sysctls}
     by_systemd, by_procps = left_by_systemd(systemd, asked.values()), left_by_procps(procps, asked.values())
+    concerning = _concerning(systemd, {other for path in asked.values() for other in procsys.twins(path)})
+    places = {id(line): number for number, line in enumerate(systemd)}
     for name, path in asked.items():
-        yield from (_setting(tree, name, line, Program.KERNEL) for line in boot if line.path in procsys.twins(path))
+        twins = procsys.twins(path)
+        yield from (_setting(tree, name, line, Program.KERNEL) for line in boot if line.path in twins)
         chosen = by_systemd.winners.get(path)
-        for line in systemd:
-            if line.value is not None and (line is chosen or _concerns(line, procsys.twins(path))):
-                fails = by_systemd.failing.get(line.origin, "")
-                yield _setting(tree, name, line, Program.SYSTEMD_SYSCTL, line is chosen, fails)
+        told = {number for twin in twins for number in concerning.get(twin, ())}
+        told.update([places[id(chosen)]] if chosen else [])
+        for line in (systemd[number] for number in sorted(told)):
+            fails = by_systemd.failing.get(line.origin, "")
+            yield _setting(tree, name, line, Program.SYSTEMD_SYSCTL, line is chosen, fails)
         other = by_procps.winners.get(path)
         if other and not (chosen and same(name, by_procps.values[path], by_systemd.values[path])):
             yield _setting(tree, name, other, Program.PROCPS)
@@ -94,10 +98,18 @@ def procps_lines(tree: Tree) -> list[Assignment]:
 def named_like(tree: Tree, patterns: Collection[str]) -> Mapping[str, Collection[str]]:
     """Return for each pattern the sysctls that fit it and stand by themselves in some line."""
     found = dict.fromkeys(line.path for line in systemd_lines(tree) if not line.pattern and line.value is not None)
-    return {
-        pattern: [sysctls.name(tuple(path.split("/"))) for path in fitting(path_of(pattern), found)]
-        for pattern in patterns
-    }
+    return names_like(patterns, found)
+
+
+def names_like(patterns: Collection[str], paths: Iterable[str]) -> Mapping[str, Collection[str]]:
+    """Return for each pattern of ours the names of the sysctls at some paths, or patterns of such, that fit it."""
+    found = fitting(list(map(path_of, patterns)), paths)
+    return {pattern: [_name_of(path) for path in found[path_of(pattern)]] for pattern in patterns}
+
+
+def _name_of(path: str) -> str:
+    parts = tuple(path.split("/"))
+    return sysctls.joined(parts) if is_wild(path) else sysctls.name(parts)
 
 
 def fits(pattern: str, name: str) -> bool:
@@ -175,14 +187,16 @@ def _left(
 ) -> Outcome:
     asked = tuple(paths)
     kernel, failing = ProcSys(asked, values), dict[str, str]()
+    fitting = kernel.fitting({line.path for line in lines if line.pattern})
     for number, line in enumerate(lines):
         if line.value is None:
             continue
         targets = [line.path]
         if line.pattern:
             # A pattern that is asked about stands for what fits it and has no name yet.
-            fits = kernel.fitting(line.path)
-            targets = [path for path in fits if path == line.path or _spelled(line.key, path) not in named]
+            targets = [
+                path for path in fitting[line.path] if path == line.path or _spelled(line.key, path) not in named
+            ]
         for path in targets:
             if not kernel.write(path, line.value, number, anew):
                 failing[line.origin] = REFUSED
@@ -197,12 +211,19 @@ def twins(name: str) -> tuple[str, ...]:
 
 
 def path_of(name: str) -> str:
-    """Return the path below /proc/sys of a sysctl by the name under which it is shown."""
-    return "/".join(sysctls.parts(name, patterns=True) or (name,))
+    """Return the path below /proc/sys of a sysctl, or a pattern of such, by the name under which it is shown."""
+    return "/".join(sysctls.parts(name) or sysctls.globs(name) or (name,))
 
 
-def _concerns(line: Assignment, paths: Collection[str]) -> bool:
-    return line.path in paths or (line.pattern and bool(fitting(line.path, paths)))
+def _concerning(lines: Sequence[Assignment], paths: Collection[str]) -> Mapping[str, Collection[int]]:
+    """Return for each path the numbers of the lines that give a value to it."""
+    found: dict[str, list[int]] = {path: [] for path in paths}
+    fits = fitting({line.path for line in lines if line.pattern}, paths)
+    for number, line in enumerate(lines):
+        if line.value is not None:
+            for path in {line.path, *fits.get(line.path, ())} & found.keys():
+                found[path].append(number)
+    return found
 
 
 def is_wild(path: str) -> bool:
@@ -230,7 +251,8 @@ def _path(key: str, climbs: bool) -> str:
         return ""
     if ".." in parts:
         parts = os.path.normpath("/".join(parts)).split("/") if climbs else [".."]
-    return "" if ".." in parts else "/".join(parts)
+    # As the paths of sysctls are, a character for a byte.
+    return "" if ".." in parts else "/".join(parts).encode("utf-8", "surrogateescape").decode("latin-1")
 
 
 def _setting(tree: Tree, name: str, line: Assignment, program: Program, wins: bool = True, fails: str = "") -> Setting:

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from fnmatch import fnmatchcase
 
-from ipvsd import sysctls
+from ipvsd import globs, sysctls
+from ipvsd.globs import Globs
+from ipvsd.procsys import variable
 from ipvsd.rivals import Effect, Names, Program, Setting, ini
 from ipvsd.rivals.ini import Entry
-from ipvsd.rivals.sysctl_d import CONF, twins
+from ipvsd.rivals.sysctl_d import CONF, path_of
 from ipvsd.rivals.tree import Tree
 
 MAIN = "etc/tuned/tuned-main.conf"
@@ -38,15 +39,18 @@ def settings(tree: Tree, names: Names) -> Iterator[Setting]:
         return
     sections = [section for section in profile(tree).values() if section]
     again = _reapplied(tree) if sections and ini.truth(_main(tree, "reapply_sysctl", "1")) else []
+    said: dict[str, list[tuple[Entry, Section]]] = {}
+    for section in sections:
+        for entry in section.values():
+            said.setdefault(variable(path(entry.key)), []).append((entry, section))
+    reapplied = {variable(path(entry.key)): entry for entry in again}
     for name in names.sysctls:
-        paths = twins(name)
-        fitting = [
-            (entry, section) for section in sections for entry in section.values() if path(entry.key) in paths
-        ]  # fmt: skip
+        one = variable(path_of(name))
+        fitting = said.get(one, [])
         for number, (entry, section) in enumerate(fitting, 1):
             yield _of_profile(name, entry, section, number == len(fitting))
-        last = [entry for entry in again if path(entry.key) in paths][-1:]
-        yield from (_again(name, entry) for entry in last)
+        if one in reapplied:
+            yield _again(name, reapplied[one])
 
 
 def profile(tree: Tree) -> Mapping[str, Section]:
@@ -139,7 +143,21 @@ def _reapplied(tree: Tree) -> Collection[Entry]:
     patterns = [part for part in re.split(r"\s*[,;]\s*", _main(tree, "reapply_sysctl_exclude", "")) if part]
     files = [*tree.merged(_REAPPLIED), CONF]
     lines = (entry for file in files for entry in ini.entries(tree.shown(file), tree.read(file) or ""))
-    return [entry for entry in lines if not any(fnmatchcase(entry.key, pattern) for pattern in patterns)]
+    excluded = Globs(map(_of_python, patterns))
+    return [entry for entry in lines if not excluded.fitting(entry.key)]
+
+
+def _of_python(pattern: str) -> str:
+    """Return a pattern of Python's fnmatch, which knows no backslash and no `[^...]`, as `globs` takes it."""
+
+    def quoted(found: re.Match[str]) -> str:
+        if found[1] in (None, "", "!"):  # a backslash, or a bracket that is not closed
+            return globs.quoted(found[0])
+        sign, content = ("!", found[1][1:]) if found[1][0] == "!" else ("", found[1])
+        content = globs.quoted(content, "[\\")
+        return f"[{sign}{'' if sign or content[0] != '^' else chr(92)}{content}]"
+
+    return re.sub(r"\[(!?\]?[^\]]*)\]|[\[\\]", quoted, pattern)
 
 
 def _again(name: str, entry: Entry) -> Setting:

@@ -12,8 +12,9 @@ import shlex
 from collections.abc import Iterator
 from typing import Optional
 
+from ipvsd.procsys import variable
 from ipvsd.rivals import Effect, Names, Program, Setting
-from ipvsd.rivals.sysctl_d import left_by_procps, path_of, procps_assignments, twins
+from ipvsd.rivals.sysctl_d import left_by_procps, path_of, procps_assignments
 from ipvsd.rivals.tree import Tree
 
 _FILES = ("etc/default/ufw", "etc/ufw/ufw.conf")
@@ -27,10 +28,15 @@ def settings(tree: Tree, names: Names) -> Iterator[Setting]:
     shown = tree.shown(file.lstrip("/"))
     found = list(procps_assignments(shown, tree.read(file.lstrip("/")) or "")) if file.startswith("/") else []
     left = left_by_procps(found, map(path_of, names.sysctls))
+    named: dict[str, list[int]] = {}
+    for number, line in enumerate(found):
+        named.setdefault(variable(line.path), []).append(number)
+    places = {id(line): number for number, line in enumerate(found)}
     for name in names.sysctls:
         winner = left.winners.get(path_of(name))
-        for line in found:
-            if line.value is not None and (line is winner or line.path in twins(name)):
+        told = {*named.get(variable(path_of(name)), ()), *([places[id(winner)]] if winner else [])}
+        for line in (found[number] for number in sorted(told)):
+            if line.value is not None:
                 value = left.values[path_of(name)] if line is winner else line.value
                 fails = left.failing.get(line.origin, "")
                 remedy = f"correct the line in {shown}, or remove it"

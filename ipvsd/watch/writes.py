@@ -112,7 +112,7 @@ class Writes:
         files: dict[int, list[str]] = {}
         for known, file in targets.sysctls.items():
             path = sysctls.parts(known)
-            name = hook.named("/".join(path or ()).encode())
+            name = hook.named("/".join(path or ()).encode("latin-1"))
             if not path or name in names:
                 continue
             # A sysctl with two paths is reported under the one name by which it is held.
