@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import NamedTuple, Union
+from typing import NamedTuple, Optional, Union
 
 from ipvsd import backends, formats, sysctls
 from ipvsd.config import Config, ModuleSetting, SysctlSetting
@@ -19,7 +19,7 @@ from ipvsd.model import (
     WantedSysctl,
     Within,
 )
-from ipvsd.patterns import Scope
+from ipvsd.patterns import Patterns, Scope
 from ipvsd.profiles import (
     PROFILES,
     Alternatives,
@@ -66,6 +66,21 @@ def spreads(config: Config, kernel: Kernel) -> tuple[Spread, ...]:
         for key, item in wanted.items()
         if sysctls.is_pattern(key)
     )
+
+
+class Spreads:
+    """What is wanted of all that some patterns fit, to be asked about one sysctl."""
+
+    def __init__(self, spreads: Sequence[Spread]) -> None:
+        self._wanted = [spread.wanted for spread in spreads]
+        self._scopes = [Scope(spread.wanted.key, spread.exclude) for spread in spreads]
+        self._index = Patterns(sysctls.globs(wanted.key) or () for wanted in self._wanted)
+
+    def deciding(self, name: str) -> Optional[WantedSysctl]:
+        """Return what is wanted of the pattern that counts for a sysctl: the last one that stands for it."""
+        fitting = {number for path in sysctls.paths(name) for number in self._index.fitting(path)}
+        found = next((number for number in sorted(fitting, reverse=True) if name in self._scopes[number]), None)
+        return None if found is None else self._wanted[found]
 
 
 def desired(

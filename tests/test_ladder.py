@@ -16,8 +16,8 @@ PACKAGE = Path(__file__).parent.parent / "ipvsd"
 
 # One list, the lowest first. A module may import what stands before it.
 LADDER = """
-    printable model report globs formats sysctls patterns procsys profiles backends vocabulary spelling values
-    modprobe_d moduleindex install_command modprobe kconfig
+    printable model report globs formats sysctls patterns difference procsys profiles backends vocabulary spelling
+    values modprobe_d moduleindex install_command modprobe kconfig
     formernames packages remedies verdicts planner restraint contention groups health cgroups assembly hook evidence
     lookalikes document foreign settings config effective configfiles desire
     wake streams rooted compression situation moduletree iptables kmod obstacles host advertisements
@@ -26,7 +26,7 @@ LADDER = """
     watch.allowed watch.writes watch.files ipvs
     rivals defaults rivals.ini rivals.tree rivals.sysctl_d rivals.tuned rivals.networkd rivals.firewalld
     rivals.networkmanager rivals.modules rivals.modules_load rivals.ufw
-    rivals.survey bootloader bootmodules nextboot persist preflight notices
+    rivals.survey bootloader bootmodules nextboot drop_in persist preflight notices
     present history books statusfile subjects explain metrics httprequest httpserver web notify
     daemon output
     commands commands.text commands.check commands.plan commands.apply commands.status
@@ -41,8 +41,8 @@ FLOORS = [
 ]
 
 PURE = """
-    printable model report globs formats sysctls patterns procsys profiles backends vocabulary spelling values
-    modprobe_d moduleindex install_command modprobe kconfig
+    printable model report globs formats sysctls patterns difference procsys profiles backends vocabulary spelling
+    values modprobe_d moduleindex install_command modprobe kconfig
     formernames packages remedies verdicts planner restraint contention
     groups health cgroups assembly hook evidence
     lookalikes rivals rivals.ini defaults httprequest

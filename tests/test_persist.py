@@ -71,14 +71,19 @@ def test_a_floor_does_not_lower_what_is_there(tree: Path, now: str, line: str) -
     [
         pytest.param(
             "net.ipv4.conf.*.arp_ignore: {value: 1, exclude: [all, eth0.5]}",
-            ["-net.ipv4.conf.all.arp_ignore", "-net.ipv4.conf.eth0/5.arp_ignore", "net.ipv4.conf.*.arp_ignore = 1"],
+            [
+                "net.ipv4.conf.default.arp_ignore = 1",
+                "-net.ipv4.conf.all.arp_ignore",
+                "-net.ipv4.conf.eth0/5.arp_ignore",
+                "net.ipv4.conf.*.arp_ignore = 1",
+            ],
             id="with exclusions",
         ),
         pytest.param(
             "net.ipv4.conf.*.arp_ignore: 1, 'net.ipv4.conf.l?.arp_ignore': {value: 2, exclude: ['x*']}",
             [
+                "net.ipv4.conf.default.arp_ignore = 1",
                 "net.ipv4.conf.*.arp_ignore = 1",
-                "-net.ipv4.conf.x*.arp_ignore",
                 "net.ipv4.conf.l?.arp_ignore = 2",
             ],
             id="the later one last",
@@ -88,8 +93,8 @@ def test_a_floor_does_not_lower_what_is_there(tree: Path, now: str, line: str) -
             "net.ipv4.conf.lo.arp_ignore: {value: 1, policy: observe}, net.ipv4.conf.default.arp_ignore: 2",
             [
                 "net.ipv4.conf.default.arp_ignore = 2",
-                "-net.ipv4.conf.all.arp_ignore",
                 "-net.ipv4.conf.lo.arp_ignore",
+                "-net.ipv4.conf.all.arp_ignore",
                 "net.ipv4.conf.*.arp_ignore = 1",
             ],
             id="what is named otherwise",

@@ -87,6 +87,9 @@ def sysctl(case: Mapping[str, Any]) -> Mapping[str, Any]:
     ):
         if _libc.unshare(_CLONE_NEWNET):
             raise OSError(ctypes.get_errno(), "unshare")
+        for link in case.get("links", ()):
+            other = ("type", "veth", "peer", "name", f"{link}-")
+            subprocess.run([b"ip", b"link", b"add", *(word.encode("latin-1") for word in (link, *other))], check=True)
         found["before"] = _values(case["keys"])
         done = _run(program)
         found[name] = _values(case["keys"])
@@ -122,7 +125,7 @@ def _values(keys: Sequence[str]) -> Mapping[str, Optional[str]]:
     found: dict[str, Optional[str]] = {}
     for key in keys:
         try:
-            with open(f"/proc/sys/{key}") as file:
+            with open(f"/proc/sys/{key}".encode("latin-1")) as file:
                 found[key] = " ".join(file.read().split())
         except OSError:
             found[key] = None
