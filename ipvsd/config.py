@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, Callable, NamedTuple, Optional
 
 from ipvsd import document, formats, profiles, sysctls, values
 from ipvsd.document import Node, Scalar
-from ipvsd.model import NOTHING, Exactly, OneOf, Policy, Want, Within
+from ipvsd.model import NOTHING, Exactly, Policy, Want, Within
 from ipvsd.settings import (
     CONTENTION,
     GUARD,
@@ -18,14 +17,17 @@ from ipvsd.settings import (
     STARTUP,
     SWITCHES,
     SYSCTL,
+    WANTS,
     WEB,
     Reader,
     SettingError,
+    alone,
+    fitting,
     is_false,
     kind,
+    merged,
     parameter,
     shown,
-    sysctl_hint,
     truth,
     value,
 )
@@ -91,7 +93,7 @@ def parse(files: Iterable[tuple[str, bytes]]) -> Config:
     for name, data in files:
         reader.file(name, data)
     config = Config(**reader.values, modules=reader.modules, sysctls=reader.sysctls, origins=reader.origins)
-    reader.errors.extend(error for check in (_unknown, _misspelt, _incomplete, _refused) for error in check(config))
+    reader.errors.extend(error for check in _CHECKS for error in check(config))
     if reader.errors:
         raise ConfigError(reader.errors)
     return config
@@ -143,12 +145,30 @@ def _incomplete(config: Config) -> Iterator[str]:
             yield f"{setting.origin}: sysctls.{key}: has no value, and no profile gives it one (say 'value: ...')"
 
 
+def _conflicting(config: Config) -> Iterator[str]:
+    """Yield the bounds above that leave nothing of a profile's range; with one below, too, a range replaces it."""
+    for name in config.profiles:
+        for entry in profiles.PROFILES[name].sysctls:
+            setting = config.sysctls.get(entry.key)
+            said = setting.want if setting else None
+            if not setting or not isinstance(said, Within) or not isinstance(entry.want, profiles.PerCpu):
+                continue
+            if said.floor is None and said.ceiling is not None and said.ceiling < entry.want.least:
+                what = f"has 'atMost' below {entry.want.least}, the least that profile {name} wants"
+                yield f"{setting.origin}: sysctls.{entry.key}: {what} (say 'atLeast', too)"
+
+
 def _refused(config: Config) -> Iterator[str]:
     for key, setting in config.sysctls.items():
         text = values.refused(key, setting.want)
         if text is not None:
-            hint = f" (write {SWITCHES[text.lower()]})" if text.lower() in SWITCHES else ""
+            number = str(SWITCHES.get(text.lower(), ""))
+            right = number and values.refused(key, Exactly(number)) is None
+            hint = f" (write {number})" if right else ""
             yield f"{setting.origin}: sysctls.{key}: the kernel takes a number for it, not {text!r}{hint}"
+
+
+_CHECKS = (_unknown, _misspelt, _incomplete, _conflicting, _refused)
 
 
 class _Reader:
@@ -162,6 +182,7 @@ class _Reader:
         self.sysctls: dict[str, SysctlSetting] = {}
         self._file = ""
         self._named: dict[str, int] = {}  # modules and sysctls of this file, by their one name
+        self._shown: dict[str, str] = {}  # of alternatives: the name under which they are shown, by its one form
 
     def file(self, name: str, data: bytes) -> None:
         self._file, self._named = name, {}
@@ -237,7 +258,9 @@ class _Reader:
             if read:
                 read(f"{where}.{key.text}" if where else key.text, item)
             else:
-                self._complain(where, key, f"unknown key {shown(key.text)}", _key_hint(key.text, known))
+                from ipvsd import keyhints
+
+                self._complain(where, key, f"unknown key {shown(key.text)}", keyhints.of_key(key.text, known))
 
     def _setting(self, name: str, read: Callable[[Node], object]) -> Callable[[str, Node], None]:
         def take(where: str, node: Node) -> None:
@@ -274,15 +297,20 @@ class _Reader:
 
     def _again(self, where: str, key: Scalar, name: str) -> bool:
         """Complain if this file has named the same thing before, perhaps in another spelling."""
-        line = self._named.setdefault(name, key.line)
-        if line != key.line:
-            self._complain(where, key, f"is {name!r} again", f"first in line {line}")
-        return line != key.line
+        line = self._named.get(name)
+        if line is not None:
+            self._complain(where, key, f"is '{name}' again", f"first in line {line}")
+        self._named.setdefault(name, key.line)
+        return line is not None
 
     def _module(self, where: str, key: Scalar, node: Node) -> None:
         name = formats.module_name(key.text)
         if name is None:
             self._complain(where, key, "is no module name", "letters, digits, '_' and '-', at most 55")
+            return
+        if key.kind in ("null", "bool"):
+            hint = f'quote it: "{key.text}"' if key.kind == "bool" else ""
+            self._complain(where, key, f"must be the name of a module, not {kind(key)}", hint)
             return
         if self._again(where, key, name):
             return
@@ -291,21 +319,23 @@ class _Reader:
         except SettingError as bad:
             self._complain(where, node, bad.what, bad.hint)
             return
+        shown_as = self._shown.get(name, name)
         if told is False:
-            self.modules.pop(key.text, None)
+            self.modules.pop(shown_as, None)
             self.modules[name] = ModuleSetting(self.origin(key), dropped=True)
             return
         read_parameters: Reader = lambda node: self._parameters(f"{where}.parameters", node)  # noqa: E731 -- one of several
         said = self._fields(where, node, {**MODULE, "parameters": read_parameters}) if told is None else {}
-        known = self.modules.get(key.text)
-        if "any_of" in said or (known and known.any_of):
-            name = key.text  # no module's: it is shown as it was written
-            if "parameters" in said:
-                self._complain(where, key, "has both 'anyOf' and 'parameters'", "name the module that takes them")
-        old = self.modules.get(key.text) or self.modules.get(name)
+        old = self.modules.get(shown_as)
         base = old if old and not old.dropped else ModuleSetting("")
+        if "any_of" in said or base.any_of:
+            if "parameters" in said or base.parameters:
+                self._complain(where, key, "has both 'anyOf' and 'parameters'", "name the module that takes them")
+            self.modules.pop(shown_as, None)
+            # No module's name: it is shown as it was written first.
+            shown_as = self._shown.setdefault(name, key.text)
         parameters = {**base.parameters, **said.pop("parameters", {})}
-        self.modules[name] = base._replace(origin=self.origin(key), parameters=parameters, **said)
+        self.modules[shown_as] = base._replace(origin=self.origin(key), parameters=parameters, **said)
 
     def _parameters(self, where: str, node: Node) -> dict[str, str]:
         found: dict[str, str] = {}
@@ -323,7 +353,14 @@ class _Reader:
     def _sysctl(self, where: str, key: Scalar, node: Node) -> None:
         name, origin = sysctls.normalised(key.text), self.origin(key)
         if name is None:
-            self._complain(where, key, "is no sysctl below /proc/sys", sysctl_hint(key.text))
+            from ipvsd import keyhints
+
+            self._complain(where, key, "is no sysctl below /proc/sys", keyhints.of_sysctl(key.text))
+            return
+        if not sysctls.writable(name):
+            from ipvsd import keyhints
+
+            self._complain(where, key, "cannot be written to sysctl.d(5)", keyhints.unwritable(key.text))
             return
         if self._again(where, key, name):
             return
@@ -332,61 +369,31 @@ class _Reader:
             return
         old = self.sysctls.get(name)
         base = old if old and not old.dropped else SysctlSetting(origin)
-        said = self._sysctl_fields(where, node, base.want)
+        said = self._sysctl_fields(where, name, node, base.want)
         if said is None:
             return
         if "exclude" in said and not sysctls.is_pattern(name):
             self._complain(where, key, "has 'exclude', but is no pattern", "such as net.ipv4.conf.*.rp_filter")
         self.sysctls[name] = base._replace(origin=origin, **said)
 
-    def _sysctl_fields(self, where: str, node: Node, before: Optional[Want]) -> Optional[dict[str, Any]]:
+    def _sysctl_fields(self, where: str, name: str, node: Node, before: Optional[Want]) -> Optional[dict[str, Any]]:
         if not isinstance(node, document.Mapping):
             try:
-                return {"want": Exactly(value(node))}
+                return {"want": Exactly(str(fitting(name, value)(node)))}
             except SettingError as bad:
-                self._complain(where, node, bad.what, bad.hint)
+                self._complain(where, node, bad.what, "; ".join(filter(None, (bad.hint, alone(node)))))
                 return None
         known = len(self.errors)
-        said = self._fields(where, node, SYSCTL)
+        readers = {key: fitting(name, read) if key in ("value", "oneOf") else read for key, read in SYSCTL.items()}
+        said = self._fields(where, node, readers)
         if len(self.errors) > known:
             return None
-        wants = {name: said.pop(name) for name in ("value", "at_least", "at_most", "one_of") if name in said}
-        if isinstance(before, Within) and set(wants) <= {"at_least", "at_most"}:  # the bounds merge key by key
-            wants = {**_bounds(before), **wants}
-        if len(wants) > 1 and set(wants) != {"at_least", "at_most"}:
-            self._complain(where, node, "has more than one of 'value', 'oneOf' and a range", "keep one")
+        try:
+            want = merged({name: said.pop(name) for name in WANTS if name in said}, before)
+        except SettingError as bad:
+            self._complain(where, node, bad.what, bad.hint)
             return None
-        if wants.get("at_least", -math.inf) > wants.get("at_most", math.inf):
-            self._complain(where, node, "has 'atLeast' above 'atMost'")
-        return {**said, "want": _want(wants)} if wants else said
-
-
-def _key_hint(key: str, known: Collection[str]) -> str:
-    from ipvsd import foreign, spelling
-
-    if not key.isascii():
-        from ipvsd.lookalikes import named
-
-        sign = next(character for character in key if not character.isascii())
-        return f"{named(sign)} is no letter of a key; known: {', '.join(known)}"
-    if any(key.endswith(f" {name}:") or key.startswith(f"{name}:") for name in known):
-        return "write a space after the colon"
-    told = foreign.key(key) if "profiles" in known else None
-    near = spelling.nearest(key, known)
-    return told or (f"did you mean {near!r}?" if near else f"known: {', '.join(known)}")
-
-
-def _bounds(want: Within) -> dict[str, int]:
-    said = {"at_least": want.floor, "at_most": want.ceiling}
-    return {name: bound for name, bound in said.items() if bound is not None}
-
-
-def _want(said: Mapping[str, Any]) -> Want:
-    if "value" in said:
-        return Exactly(said["value"])
-    if "one_of" in said:
-        return OneOf(said["one_of"])
-    return Within(said.get("at_least"), said.get("at_most"))
+        return said if want is None else {**said, "want": want}
 
 
 def _field(key: str) -> str:

@@ -202,7 +202,7 @@ def _wanted_sysctls(config: Config, kernel: Kernel) -> Mapping[str, WantedSysctl
     for key, setting in config.sysctls.items():
         # A pattern of a profile that a person names counts where the person names it.
         old = wanted.pop(key, None) if sysctls.is_pattern(key) else wanted.get(key)
-        want = setting.want or (old.want if old else None)
+        want = _bounded(setting.want, old.want if old else None)
         if setting.dropped or want is None:
             wanted.pop(key, None)
             continue
@@ -213,6 +213,20 @@ def _wanted_sysctls(config: Config, kernel: Kernel) -> Mapping[str, WantedSysctl
             guard=bool(setting.guard),
         )
     return wanted
+
+
+def _bounded(said: Optional[Want], old: Optional[Want]) -> Optional[Want]:
+    """Return what is wanted where a profile wants `old`: of a range a person says one bound or both.
+
+    Where a profile's floor, which grows with the number of CPUs, is above what a person allows, the person is right.
+    """
+    if not isinstance(said, Within) or not isinstance(old, Within):
+        return said or old
+    floor = old.floor if said.floor is None else said.floor
+    ceiling = old.ceiling if said.ceiling is None else said.ceiling
+    if said.floor is None and None not in (floor, ceiling):
+        floor = min(floor or 0, ceiling or 0)
+    return Within(floor, ceiling)
 
 
 def _spread(

@@ -24,7 +24,9 @@ from ipvsd.sysctls import Path
 from ipvsd.values import satisfies, target
 
 RANGE = "# within a range: "
+_NO_KEY = "sysctl.d has no way to name it"
 NOT_FOR_ALL = "sysctl.d has no patterns for its exclusions, so only for what there is now"
+_NO_KEY = "sysctl.d has no way to name it"
 NOT_FOR_ALL = "sysctl.d has no patterns for its exclusions; only for what is there now"
 
 # systemd-sysctl.service fails with such a key.
@@ -35,8 +37,6 @@ _MOST = 1000  # lines for one pattern
 # (inet_forward_change(), devinet_copy_dflt_conf(), addrconf_fixup_forwarding() and its like).
 _PASSED_ON = {"net.ipv4.conf.": "default", "net.ipv6.conf.": "all"}
 _LEADERS = (IP_FORWARD, *(f"{place}{link}." for place, link in _PASSED_ON.items()))
-# What ends a key or a line, or is not to be shown to whoever reads the file.
-_NOT_WRITTEN = re.compile(r"[\x00-\x20\x7f=]")
 
 
 class _Decision(NamedTuple):
@@ -165,7 +165,7 @@ def _without(pattern: Path, excludes: Sequence[str]) -> Optional[Sequence[Path]]
             if choice is None or size > _MOST:
                 return None
         found = [_as_glob(tuple(parts), quote=False) for parts in product(*(choice or () for choice in choices))]
-    return found if all(map(_writable, found)) else None
+    return found if not any("=" in part for parts in found for part in parts) else None
 
 
 def _longest(pattern: Path, index: int) -> Optional[int]:
@@ -194,8 +194,8 @@ def _as_glob(path: Path, quote: bool = True) -> Path:
 def _assignment(path: Path, name: str, decision: _Decision) -> Iterator[str]:
     wanted, found, key = decision.wanted, decision.found or "", _text(path)
     assert wanted
-    if not _writable(path):
-        yield f"# {name}: no key can be written for it"
+    if not sysctls.writable(name):
+        yield f"# {name}: {_NO_KEY}"
         return
     value = target(wanted.want, found)
     if isinstance(wanted.want, Within):
@@ -206,8 +206,5 @@ def _assignment(path: Path, name: str, decision: _Decision) -> Iterator[str]:
 
 
 def _exclusion(path: Path) -> str:
-    return f"-{_text(path)}" if _writable(path) else f"# {sysctls.name(path)}: no key can be written for it"
-
-
-def _writable(path: Path) -> bool:
-    return not any(map(_NOT_WRITTEN.search, path))
+    name = sysctls.name(path)
+    return f"-{_text(path)}" if sysctls.writable(name) else f"# {name}: {_NO_KEY}"

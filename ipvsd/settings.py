@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
-from typing import Callable, Optional
+from typing import Any, Callable, Optional
 
-from ipvsd import document, formats, profiles, sysctls
+from ipvsd import document, formats, profiles, sysctls, values
 from ipvsd.document import Node, Scalar
-from ipvsd.model import Policy
+from ipvsd.model import Exactly, OneOf, Policy, Want, Within
 
 MOST_UNITS = 15  # the kernel looks through all of them at each write that is guarded
+_EXAMPLES = {"500ms": 0.5, "60s": 60.0, "5m": 300.0}
 _UNITS = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "h": 3600.0}
 _TRUTH = {"true": True, "false": False}
 SWITCHES = {"true": 1, "yes": 1, "on": 1, "false": 0, "no": 0, "off": 0}  # as people type them for a sysctl
@@ -21,11 +23,11 @@ OLDEST, NEWEST = (1, 11), (1, 59)
 
 
 class SettingError(Exception):
-    """The value cannot be taken: `what` is wrong with it, and a hint."""
+    """The value cannot be taken: `what` is wrong with it, and a hint; `meant` is the value that the hint names."""
 
-    def __init__(self, what: str, hint: str = "") -> None:
+    def __init__(self, what: str, hint: str = "", meant: Optional[str] = None) -> None:
         super().__init__(what)
-        self.what, self.hint = what, hint
+        self.what, self.hint, self.meant = what, hint, meant
 
 
 def kind(node: Node) -> str:
@@ -38,8 +40,10 @@ def kind(node: Node) -> str:
 
 def shown(text: str, quote: bool = True) -> str:
     """Return a text from a file as it can be shown: escaped, and not too long."""
-    shown = repr(text if len(text) <= 60 else text[:57] + "...")
-    return shown if quote else shown[1:-1]
+    text = text if len(text) <= 60 else text[:57] + "..."
+    if quote:
+        return repr(text)
+    return text if text.isascii() and text.isprintable() else repr(text)[1:-1]
 
 
 def _text(node: Node) -> str:
@@ -80,24 +84,44 @@ def _empty(node: Node) -> str:
 def _names(node: Node) -> tuple[str, ...]:
     if not isinstance(node, document.Sequence) or not node.items:
         raise SettingError(f"must be a list of modules, not {_empty(node)}", "such as [nf_tables, ip_tables]")
+    names = tuple(map(_module_name, node.items))
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice:
+        raise SettingError(f"names {twice!r} twice", "'-' and '_' are one")
+    return names
+
+
+def _module_name(node: Node) -> str:
     # null, 1 and no are texts to PyYAML's composer, too, and no names.
-    texts = [item.text if isinstance(item, Scalar) and item.kind == "str" else "" for item in node.items]
-    names = [formats.module_name(text) for text in texts]
-    if None in names:
-        raise SettingError(f"{shown(_text(node.items[names.index(None)]))} is no module name")
-    return tuple(filter(None, names))
+    if not isinstance(node, Scalar) or node.kind != "str":
+        raise SettingError(f"must be a list of names of modules, not of {kind(node)}", "such as [nf_tables, ip_tables]")
+    name = formats.module_name(node.text)
+    if name is None:
+        raise SettingError(f"{shown(node.text)} is no module name")
+    return name
 
 
 def _values(node: Node) -> tuple[str, ...]:
     if not isinstance(node, document.Sequence) or not node.items:
-        raise SettingError(f"must be a list of values, not {_empty(node)}", "such as [0, 2]")
+        raise SettingError(f"must be a list of values, not {_empty(node)}", "such as [0, 2]", "0")
     return tuple(value(item) for item in node.items)
 
 
 def _patterns(node: Node) -> tuple[str, ...]:
     if not isinstance(node, document.Sequence):
         raise SettingError(f"must be a list, not {kind(node)}", 'such as [all, "veth*"]')
-    return tuple(value(item) for item in node.items)
+    return tuple(map(_pattern, node.items))
+
+
+def _pattern(node: Node) -> str:
+    """Return what a wildcard must not stand for: a name, or a pattern of names, that can be written to sysctl.d(5)."""
+    if not isinstance(node, Scalar) or node.kind not in ("str", "int", "float"):
+        raise SettingError(f"must be a list of names, not of {kind(node)}", 'such as [all, "veth*"]')
+    found = sysctls.pattern_of_part(node.text)
+    if found is None or not sysctls.writable(f"x{found}"):
+        hint = "a dot in a name is a dot here" if "/" in node.text else 'such as [all, "veth*"]'
+        raise SettingError(f"{shown(node.text)} is neither a name nor a pattern of names", hint)
+    return found
 
 
 def _units(node: Node) -> tuple[str, ...]:
@@ -112,9 +136,11 @@ def _units(node: Node) -> tuple[str, ...]:
 
 
 def _whole(node: Node) -> int:
-    number = sysctls.integer(_text(node))
+    """Return a number as the kernel reads it: 010 is 8 here, too."""
+    number = values.integer(_text(node))
     if number is None:
-        raise SettingError(f"must be a whole number, not {kind(node)}")
+        what = shown(_text(node)) if kind(node) == "a number" else kind(node)
+        raise SettingError(f"must be a whole number, not {what}")
     return number
 
 
@@ -140,9 +166,12 @@ def _policy(node: Node) -> Policy:
 
 def _duration(least: float, most: float) -> Callable[[Node], float]:
     def read(node: Node) -> float:
-        match = re.match(r"([0-9]{1,9}(?:\.[0-9]{1,6})?)(ms|s|m|h|)\Z", _text(node))
+        # Not with a 0 in front: to some readers of YAML 010 is 8.
+        match = re.match(r"((?:0|[1-9][0-9]{0,8})(?:\.[0-9]{1,6})?)(ms|s|m|h|)\Z", _text(node))
         if not match:
-            raise SettingError(f"must be a time, not {kind(node)}", "such as 500ms, 60s, 5m")
+            examples = [text for text, seconds in _EXAMPLES.items() if least <= seconds <= most]
+            what = shown(_text(node)) if kind(node) == "a number" else kind(node)
+            raise SettingError(f"must be a time, not {what}", f"such as {', '.join(examples)}")
         seconds = float(match[1]) * _UNITS[match[2]]
         if not least <= seconds <= most:
             raise SettingError(f"must be between {least:g}s and {most:g}s")
@@ -154,15 +183,7 @@ def _duration(least: float, most: float) -> Callable[[Node], float]:
 def value(node: Node) -> str:
     """A sysctl's value as the source wrote it: the kernel, not YAML, knows what 010 or 0x1f means."""
     if not isinstance(node, Scalar) or node.kind not in ("str", "int", "float"):
-        text = _text(node)
-        hint = f'quote it: "{text}"' if text else 'quote it: "4096 131072 6291456"'
-        if isinstance(node, Scalar) and node.kind == "null":
-            hint = "write its value, or false to leave the sysctl alone"
-        told = SWITCHES.get(text.lower()) if kind(node) == "a truth value" else None
-        if told is not None:
-            hint = f"the kernel wants a number: {told}{'' if told else '; false leaves the sysctl alone'}"
-        what = repr(text) if text.lower() in _OLD_TRUTH else kind(node)
-        raise SettingError(f"must be a string or an integer, not {what}", hint)
+        raise _no_value(node)
     if any(character in node.text for character in "\n\r\0"):
         raise SettingError("must be one line without control characters")
     text = sysctls.canonical(node.text)
@@ -171,19 +192,40 @@ def value(node: Node) -> str:
     return text
 
 
+def _no_value(node: Node) -> SettingError:
+    text, items = _text(node), node.items if isinstance(node, document.Sequence) else ()
+    what = repr(text) if kind(node) == "a truth value" and text.lower() in _OLD_TRUTH else kind(node)
+    hint, meant = "write its value", None
+    if kind(node) == "a truth value":
+        number = SWITCHES.get(text.lower())
+        hint, meant = ("", None) if number is None else (f"the kernel wants a number: {number}", str(number))
+    elif items or (isinstance(node, Scalar) and node.kind != "null"):
+        meant = sysctls.canonical(" ".join(map(_text, items)) or text)
+        plain = meant.isprintable() and not set(meant) & set('"\\')
+        hint = f'quote it: "{meant}"' if meant and len(meant) < 60 and plain else hint
+    return SettingError(f"must be a string or an integer, not {what}", hint, meant)
+
+
 def parameter(node: Node) -> str:
     """Return the value of a module's parameter: one word, for it stands in a line of modprobe.d(5)."""
     on = truth(node, ', or quote it: "{}"')
-    text = value(node) if on is None else "YN"[not on]
-    if not re.match(r"[!-~]{1,200}\Z", text) or any(character in text for character in "\"'#\\"):
+    try:
+        text = value(node) if on is None else "YN"[not on]
+    except SettingError as bad:
+        raise bad if bad.meant is None or _is_word(bad.meant) else SettingError(bad.what) from None
+    if not _is_word(text):
         raise SettingError("must be one word", "letters, digits and punctuation, no blanks or quotes")
     return text
+
+
+def _is_word(text: str) -> bool:
+    return re.match(r"[!-~]{1,200}\Z", text) is not None and not set(text) & set("\"'#\\")
 
 
 def _scheduler(node: Node) -> str:
     """Return what is in the form of a scheduler's name; whether there is such a one is asked of all files at once."""
     text = _text(node)
-    if re.match(r"[a-z0-9_]{1,15}\Z", text):  # IP_VS_SCHEDNAME_MAXLEN is 16 with its NUL
+    if kind(node) == "a text" and re.match(r"[a-z0-9_]{1,15}\Z", text):  # IP_VS_SCHEDNAME_MAXLEN is 16 with its NUL
         return text
     hint = "such as rr or sh"
     if isinstance(node, Scalar) and not text:
@@ -193,7 +235,8 @@ def _scheduler(node: Node) -> str:
 
         meant = spelling.scheduler(text)
         hint = f"did you mean {meant!r}?" if meant else hint
-    raise SettingError(f"must be the name of a scheduler, not {shown(text) if text else kind(node)}", hint)
+    what = shown(text) if text and kind(node) == "a text" else kind(node)
+    raise SettingError(f"must be the name of a scheduler, not {what}", hint)
 
 
 def _version(node: Node) -> Optional[tuple[int, int]]:
@@ -202,8 +245,9 @@ def _version(node: Node) -> Optional[tuple[int, int]]:
     number = "(0|[1-9][0-9]{0,2})"
     match = re.match(rf"v?{number}\.{number}(?:\.{number}(?:[-+][0-9A-Za-z.+-]{{1,40}})?)?\Z", _text(node))
     if not match:
-        whole = re.match(r"v?(?:1\.)?([0-9]{2})\Z", _text(node))
-        hint = f'did you mean "1.{whole[1]}"?' if whole else 'such as "1.30"'
+        whole = re.match(r"v?(?:1\.)?([1-9][0-9])\Z", _text(node))
+        likely = whole is not None and OLDEST <= (1, int(whole[1])) <= NEWEST
+        hint = f'did you mean "1.{whole[1]}"?' if whole and likely else 'such as "1.30"'
         raise SettingError(f"must be a version of Kubernetes, not {kind(node)}", hint)
     version = int(match[1]), int(match[2])
     if OLDEST <= version <= NEWEST:
@@ -255,18 +299,6 @@ def _address(text: str) -> tuple[str, int]:
     return str(address), int(match[2])
 
 
-def sysctl_hint(key: str) -> str:
-    """Return what a person may have meant by what is no sysctl."""
-    if key.startswith("/proc/sys/"):
-        return f"drop the prefix: {shown(key[10:], quote=False)}"
-    from ipvsd import spelling
-
-    names = [name.replace("IFACE", "all") for name in spelling.called(key) if "." in name] if key.isascii() else []
-    if names:
-        return f"did you mean {' or '.join(names[:2])}?"
-    return "such as net.ipv4.ip_forward or net/ipv4/conf/eth0.100/rp_filter"
-
-
 Reader = Callable[[Node], object]
 
 # By the key of the configuration: the field of Config, and what reads it.
@@ -300,3 +332,41 @@ SYSCTL: Mapping[str, Reader] = {
     "exclude": _patterns,
     "guard": _boolean,
 }
+
+WANTS = ("value", "at_least", "at_most", "one_of")  # the fields of which there is one, or a range
+
+
+def merged(said: Mapping[str, Any], before: Optional[Want]) -> Optional[Want]:
+    """Return what is wanted after what was wanted `before`: the bounds of a range merge. Raises SettingError."""
+    if isinstance(before, Within) and set(said) <= {"at_least", "at_most"}:
+        bounds = {"at_least": before.floor, "at_most": before.ceiling}
+        said = {**{name: bound for name, bound in bounds.items() if bound is not None}, **said}
+    if len(said) > 1 and set(said) != {"at_least", "at_most"}:
+        raise SettingError("has more than one of 'value', 'oneOf' and a range", "keep one")
+    if said.get("at_least", -math.inf) > said.get("at_most", math.inf):
+        raise SettingError("has 'atLeast' above 'atMost'")
+    if "value" in said:
+        return Exactly(said["value"])
+    if "one_of" in said:
+        return OneOf(said["one_of"])
+    return Within(said.get("at_least"), said.get("at_most")) if said else None
+
+
+def alone(node: Node) -> str:
+    """Return the hint for one who may have meant that a sysctl is to be left alone, or an empty text."""
+    off = kind(node) == "a truth value" and SWITCHES.get(_text(node).lower()) == 0
+    return "false leaves the sysctl alone" if off or kind(node) == "nothing" else ""
+
+
+def fitting(name: str, read: Reader) -> Reader:
+    """Return a reader of a sysctl's value whose hints name no value that the kernel refuses."""
+
+    def fit(node: Node) -> object:
+        try:
+            return read(node)
+        except SettingError as bad:
+            if bad.meant is None or values.refused(name, Exactly(bad.meant)) is None:
+                raise
+            raise SettingError(bad.what) from None
+
+    return fit

@@ -20,6 +20,8 @@ ALIASES = {
 _WILD = re.compile(r"[*?[]")
 _ESCAPE = re.compile(r"\\x([0-9A-Fa-f]{2})")
 _NOT_SHOWN = re.compile(r"[^!-~]|[*?[\\=]")
+# What ends a key or a line there, or is not to be shown to whoever reads the file.
+_NOT_WRITTEN = re.compile(r"[\x00-\x20\x7f=]")
 _TURNED = {ord("."): "/", ord("/"): "."}
 
 Path = tuple[str, ...]
@@ -57,6 +59,17 @@ def normalised(key: str) -> Optional[str]:
 def name(path: Path) -> str:
     """Return the one name of a sysctl by its path."""
     return joined(tuple(map(shown, path)))
+
+
+def pattern_of_part(text: str) -> Optional[str]:
+    """Return the one form of a pattern of one part of a path, with its dots, or None if it is none."""
+    found = _split(f"x/{text}") if "/" not in text else None
+    return None if found is None else _normalised(found[1])
+
+
+def writable(name: str) -> bool:
+    """Tell whether sysctl.d(5) has a way to write a sysctl, a pattern or a part of one as a key."""
+    return not _NOT_WRITTEN.search(meant(name)) and name[:1] not in ("-", "#", ";")
 
 
 def joined(names: Path) -> str:
@@ -101,7 +114,10 @@ def _split(key: str) -> Optional[Path]:
     if dot >= 0 and (slash < 0 or dot < slash):
         key = key.translate(_TURNED)
     found = tuple(key.split("/"))
-    impossible = any(part in ("", ".", "..") or "/" in part or "\0" in part for part in map(meant, found))
+    # Nothing in /proc/sys begins with a dot, or has one in its name; nor would the rule above have a way to name it.
+    impossible = "." in meant(found[0]) or any(
+        part in ("", ".", "..") or "/" in part or "\0" in part for part in map(meant, found)
+    )
     return None if len(found) < 2 or impossible else found
 
 

@@ -239,7 +239,7 @@ LETTERS = "(letters, digits, '_' and '-', at most 55)"
         ("sysctls: {net.a: |\n  1\n  2\n}", "1: not YAML"),
         (
             "sysctls:\n  net.a: [4096, 131072]",
-            '2: sysctls.net.a: must be a string or an integer, not a list (quote it: "4096 131072 6291456")',
+            '2: sysctls.net.a: must be a string or an integer, not a list (quote it: "4096 131072")',
         ),
         (
             "sysctls: {net.a: true}",
@@ -286,8 +286,11 @@ LETTERS = "(letters, digits, '_' and '-', at most 55)"
         ("strictARP: 'true'", "1: strictARP: must be true or false, not a text"),
         ("- scheduler: rr", "1: must be a map, not a list (write KEY: VALUE, without '-' or '[' before it)"),
         ("sysctls:\n- net.a.b: 1", "2: sysctls: must be a map, not a list (write KEY: VALUE, without '-' or "),
-        ("interval: soon", "1: interval: must be a time, not a text (such as 500ms, 60s, 5m)"),
-        ("interval: -1", "1: interval: must be a time, not a number (such as 500ms, 60s, 5m)"),
+        ("strictARP: !!bool perhaps", "1: strictARP: must be true or false, not "),
+        ("modules: {a: !!bool perhaps}", "1: modules.a: must be a map, not "),
+        ("sysctls: {net.a: !!bool perhaps}", "1: sysctls.net.a: must be a string or an integer, not "),
+        ("interval: soon", "1: interval: must be a time, not a text (such as 60s, 5m)"),
+        ("interval: -1", "1: interval: must be a time, not '-1' (such as 60s, 5m)"),
         ("interval: 0.5s", "1: interval: must be between 1s and 86400s"),
         ("startup: strict", "1: startup: must be a map, not a text"),
         ("startup: {mode: hard}", "1: startup.mode: must be one of lenient, strict (not 'hard')"),

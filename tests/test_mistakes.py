@@ -55,7 +55,16 @@ def test_a_scheduler_by_another_name_is_refused_with_its_own(typed: str, meant: 
 
 def test_a_scheduler_that_is_like_none_is_refused_with_those_there_are() -> None:
     assert "scheduler: unknown scheduler 'xyzzy' (known: rr, wrr, lc, " in error("scheduler: xyzzy")
-    assert error("scheduler: true").startswith("f:1: scheduler: unknown scheduler 'true'")
+
+
+@pytest.mark.parametrize(
+    ("typed", "what"), [("true", "a truth value"), ("no", "a truth value"), ("null", "nothing"), ("10", "a number")]
+)
+def test_a_scheduler_is_a_text(typed: str, what: str) -> None:
+    assert (
+        error(f"scheduler: {typed}")
+        == f"f:1: scheduler: must be the name of a scheduler, not {what} (such as rr or sh)"
+    )
 
 
 def test_an_empty_scheduler_is_that_of_kube_proxy() -> None:

@@ -1,0 +1,60 @@
+"""What a key was meant to be that is none, or no sysctl: words for a hint."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+
+from ipvsd import sysctls
+
+
+def of_key(key: str, known: Collection[str]) -> str:
+    """Return which of the known keys may be meant, or how else to write it."""
+    from ipvsd import foreign, spelling
+
+    if not key.isascii():
+        from ipvsd.lookalikes import named
+
+        sign = next(character for character in key if not character.isascii())
+        return f"{named(sign)} is no letter of a key; known: {', '.join(known)}"
+    if any(key.endswith(f" {name}:") or key.startswith(f"{name}:") for name in known):
+        return "write a space after the colon"
+    told = foreign.key(key) if "profiles" in known else None
+    near = spelling.nearest(key, known)
+    return told or (f"did you mean {near!r}?" if near else f"known: {', '.join(known)}")
+
+
+_SYSCTLS = "such as net.ipv4.ip_forward or net/ipv4/conf/eth0.100/rp_filter"
+
+
+def _as_bytes(letter: re.Match[str]) -> str:
+    return "".join(f"\\x{byte:02x}" for byte in letter[0].encode("utf-8", "surrogatepass"))
+
+
+def of_sysctl(key: str) -> str:
+    """Return what a person may have meant by what is no sysctl."""
+    from ipvsd import spelling
+
+    rest = key[len("/proc/sys/") :] if key.startswith("/proc/sys/") else ""
+    name = sysctls.normalised(rest)
+    if name and sysctls.writable(name):
+        meant = spelling.sysctl(name)
+        return f"did you mean {meant}?" if meant else f"drop the prefix: {rest}"
+    if not key.isascii():
+        escaped = re.sub(r"[^\x00-\x7f]", _as_bytes, key)
+        name = sysctls.normalised(escaped)
+        link = re.match(r"net\.ipv[46]\.(?:conf|neigh)\.[^.]+\.[^.\\]+\Z", name or "")
+        return f"write the bytes of other letters as {escaped}" if link else _SYSCTLS
+    names = [name.replace("IFACE", "all") for name in spelling.called(key) if "." in name]
+    if names:
+        return f"did you mean {' or '.join(names[:2])}?"
+    return _SYSCTLS
+
+
+def unwritable(key: str) -> str:
+    """Return how to write a sysctl that stands as sysctl.d(5) has it, or an empty text."""
+    from ipvsd import spelling
+
+    rest = key.partition("=")[0].lstrip("-#;")
+    name = sysctls.normalised(rest)
+    return f"write {rest}: VALUE" if name and sysctls.writable(name) and spelling.sysctl(name) is None else ""

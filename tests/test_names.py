@@ -1,0 +1,187 @@
+"""Names: one for each sysctl and each module, however they are spelt, and whatever bytes they consist of."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ipvsd import hook, sysctls
+from ipvsd.config import Config, ConfigError, parse
+from ipvsd.groups import collapsed
+from ipvsd.host import LinuxHost
+from ipvsd.model import MISSING, SysctlVerdict
+from ipvsd.reconcile import look, reconcile
+from tests.trees import make_tree
+
+
+def read(*texts: str) -> Config:
+    return parse((f"{number}", text.encode()) for number, text in enumerate(texts))
+
+
+def error(*texts: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        read(*texts)
+    (found,) = caught.value.errors
+    return found
+
+
+# --- one name ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("net.ipv4.ip_forward", "net/ipv4/ip_forward"),
+        ("net.ipv4.ip_forward", "net.ipv4.conf.all.forwarding"),
+        ("net.ipv4.ip_forward", "net/ipv4/conf/all/forwarding"),
+        ("net.nf_conntrack_max", "net.netfilter.nf_conntrack_max"),
+        ("net.ipv4.conf.eth0/1.x", "net/ipv4/conf/eth0.1/x"),
+        ("net.ipv4.conf.*.x", "net/ipv4/conf/*/x"),
+        ("a.b/c", "a/b.c"),
+        (r"net.ipv4.conf.a\x2ab.x", r"net/ipv4/conf/a\x2Ab/x"),
+        (r"net.ipv4.conf.\x65th0.x", "net.ipv4.conf.eth0.x"),
+        (r"net.ipv4.conf.eth0\x2e1.x", "net.ipv4.conf.eth0/1.x"),
+    ],
+)
+def test_two_spellings_of_a_sysctl_are_a_duplicate_in_a_file_and_one_key_in_two(one: str, other: str) -> None:
+    text = f"sysctls: {{'{one}': 1, '{other}': 0}}"
+    name = sysctls.normalised(one)
+    assert error(text) == f"0:1: sysctls.{other}: is '{name}' again (first in line 1)"
+    made = read(f"sysctls: {{'{one}': 1}}", f"sysctls: {{'{other}': 0}}")
+    assert {key: str(setting.want) for key, setting in made.sysctls.items()} == {name: "0"}
+
+
+def test_two_spellings_of_a_module_are_a_duplicate() -> None:
+    assert error("modules: {ip-vs: {}, ip_vs: {}}") == "0:1: modules.ip_vs: is 'ip_vs' again (first in line 1)"
+    assert "names 'ip_vs' twice" in error("modules: {x: {anyOf: [ip_vs, ip-vs]}}")
+    assert list(read("modules: {ip-vs: {}}", "modules: {ip_vs: {required: false}}").modules) == ["ip_vs"]
+
+
+def test_two_spellings_of_alternatives_are_one_in_two_files() -> None:
+    made = read("modules: {some-of: {anyOf: [dummy]}}", "modules: {some_of: {required: false}}")
+    assert {name: setting.any_of for name, setting in made.modules.items()} == {"some-of": ("dummy",)}
+    assert [setting.dropped for setting in read(
+        "modules: {some-of: {anyOf: [dummy]}}", "modules: {some_of: false}"
+    ).modules.values()] == [True]  # fmt: skip
+
+
+def test_alternatives_by_the_name_of_a_module_take_its_place() -> None:
+    made = read("modules: {ip_vs: {required: false}}", "modules: {ip-vs: {anyOf: [dummy]}}")
+    assert {name: setting.any_of for name, setting in made.modules.items()} == {"ip-vs": ("dummy",)}
+
+
+@given(st.lists(st.binary(min_size=1, max_size=6).map(lambda data: data.decode("latin-1")), min_size=2, max_size=4))
+def test_every_path_has_one_name_in_printable_ascii(parts: list[str]) -> None:
+    path = tuple(parts)
+    if any(part in (".", "..") or set(part) & set("/\0") for part in path) or "." in path[0]:
+        return  # no names of files, or none that sysctl.d(5) can name
+    name = sysctls.joined(tuple(map(sysctls.shown, path)))
+    assert name.isascii()
+    assert name.isprintable()
+    assert not set(name) & set(" =*?[")
+    assert sysctls.parts(name) == path
+    assert sysctls.normalised(name) == name
+    assert not sysctls.is_pattern(name)
+    assert sysctls.paths(name)[0] == path
+
+
+# --- what other formats can say ---------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("key", "told"),
+    [
+        ("-net.ipv4.conf.*.rp_filter", "cannot be written to sysctl.d(5) (write net.ipv4.conf.*.rp_filter: VALUE)"),
+        ("#net.ipv4.ip_forward", "cannot be written to sysctl.d(5) (write net.ipv4.ip_forward: VALUE)"),
+        (";net.ipv4.ip_forward", "cannot be written to sysctl.d(5) (write net.ipv4.ip_forward: VALUE)"),
+        ("net.ipv4.ip_forward=1", "cannot be written to sysctl.d(5) (write net.ipv4.ip_forward: VALUE)"),
+        ("net.ipv4.conf.a=b.rp_filter", "cannot be written to sysctl.d(5)"),
+        (r"net.ipv4.conf.a\x3db.rp_filter", "cannot be written to sysctl.d(5)"),
+        (r"net.ipv4.conf.a\x0ab.rp_filter", "cannot be written to sysctl.d(5)"),
+        (r"net.ipv4.conf.a\x20b.rp_filter", "cannot be written to sysctl.d(5)"),
+        (r"net.ipv4.conf.a\x00b.rp_filter", "is no sysctl below /proc/sys ("),
+        (r"net.ipv4.conf.a\x2fb.rp_filter", "is no sysctl below /proc/sys ("),
+        (r"net.ipv4.conf.\x2e\x2e.rp_filter", "is no sysctl below /proc/sys ("),
+        (r"net.ipv4.conf.a\b.rp_filter", "is no sysctl below /proc/sys ("),
+        ("net.ipv4.ip_forward ", "is no sysctl below /proc/sys ("),
+        (
+            "net.ipv4.conf.é.rp_filter",
+            r"is no sysctl below /proc/sys (write the bytes of other letters as net.ipv4.conf.",
+        ),
+    ],
+)
+def test_a_name_that_cannot_be_written_is_refused(key: str, told: str) -> None:
+    assert error(f"sysctls: {{'{key}': 1}}").startswith(f"0:1: sysctls.{key}: {told}")
+
+
+@pytest.mark.parametrize(
+    "exclude", ["a=b", r"a\x3db", r"a\x0ab", "a b", "eth0/1", '""', r"a\b", "null", "true", "[a]", "é", ".."]
+)
+def test_an_exclusion_that_cannot_be_written_is_refused(exclude: str) -> None:
+    found = error(f"sysctls: {{net.ipv4.conf.*.rp_filter: {{value: 1, exclude: [{exclude}]}}}}")
+    assert found.startswith("0:1: sysctls.net.ipv4.conf.*.rp_filter.exclude: ")
+
+
+def test_an_exclusion_has_one_form() -> None:
+    made = read(r"sysctls: {net.ipv4.conf.*.x: {value: 1, exclude: [eth0.1, 'a\x2Ab', '\x65*', 802, -x]}}")
+    assert made.sysctls["net.ipv4.conf.*.x"].exclude == ("eth0.1", r"a\x2ab", "e*", "802", "-x")
+
+
+@pytest.mark.parametrize("key", ["null", "true", "off", "~"])
+def test_a_module_is_named_by_a_text(key: str) -> None:
+    assert ("is no module name" if key == "~" else "must be the name of a module, not ") in error(
+        f"modules: {{{key}: {{}}}}"
+    )
+
+
+# --- interfaces of any name -------------------------------------------------------------
+
+LINKS = [b"a*b", b"br[0]", b"back\\s", "é".encode(), b"\xff", b"eth0.100", b"a=b", b"x?", b"\x01"]
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    root = make_tree(tmp_path / "root", values={})
+    for link in LINKS:
+        place = os.path.join(os.fsencode(root), b"proc/sys/net/ipv4/conf", link)
+        os.makedirs(place)
+        Path(os.fsdecode(place), "rp_filter").write_text("0\n")
+    return root
+
+
+def test_a_pattern_counts_and_repairs_interfaces_of_any_name(tree: Path) -> None:
+    made = read("profiles: []\nsysctls: {net.ipv4.conf.*.rp_filter: {value: 1, required: true}}")
+    host = LinuxHost(str(tree))
+    _, plan = look(host, made)
+    (found,) = collapsed(plan.sysctls)
+    assert (found.verdict, found.members) == (SysctlVerdict.WRONG, (0, len(LINKS)))
+    done = reconcile(host, made, {}, lambda: 0.0)
+    (found,) = collapsed(done.after.sysctls)
+    assert (found.verdict, found.members) == (SysctlVerdict.RIGHT, (len(LINKS), len(LINKS)))
+    places = [os.path.join(os.fsencode(tree), b"proc/sys/net/ipv4/conf", link, b"rp_filter") for link in LINKS]
+    assert {Path(os.fsdecode(place)).read_text() for place in places} == {"1\n"}
+
+
+@pytest.mark.parametrize(
+    ("name", "link"),
+    [(r"a\x2ab", b"a*b"), (r"br\x5b0]", b"br[0]"), (r"back\x5cs", b"back\\s"), (r"\xc3\xa9", "é".encode()),
+     (r"\xff", b"\xff"), ("eth0/100", b"eth0.100"), (r"\x01", b"\x01")],
+)  # fmt: skip
+def test_an_interface_of_any_name_is_named_in_printable_ascii(tree: Path, name: str, link: bytes) -> None:
+    host, key = LinuxHost(str(tree)), f"net.ipv4.conf.{name}.rp_filter"
+    assert key in host.expand(["net.ipv4.conf.*.rp_filter"])["net.ipv4.conf.*.rp_filter"]
+    assert os.fsencode(host.sysctl_path(key)).endswith(b"/conf/" + link + b"/rp_filter")
+    assert host.read_sysctl(key) == "0"
+    assert host.is_interface(name.replace("/", "."))
+    assert hook.named("/".join(sysctls.parts(key) or ()).encode("latin-1")).rstrip(b"\0").split(b"/")[3] == link
+
+
+def test_a_name_that_looks_like_a_pattern_stands_for_itself_alone(tree: Path) -> None:
+    host = LinuxHost(str(tree))
+    assert host.read_sysctl(r"net.ipv4.conf.x\x3f.rp_filter") == "0"
+    assert host.read_sysctl(r"net.ipv4.conf.\x2a.rp_filter") is MISSING
+    assert host.expand(["net.ipv4.conf.x?.*"]) == {"net.ipv4.conf.x?.*": [r"net.ipv4.conf.x\x3f.rp_filter"]}

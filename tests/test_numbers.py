@@ -1,0 +1,82 @@
+"""What numbers mean in a configuration, and how a person's bound goes together with a profile's."""
+
+from __future__ import annotations
+
+from typing import Optional
+
+import pytest
+
+from ipvsd.config import Config, ConfigError, parse
+from ipvsd.desire import desired
+from ipvsd.model import Within
+from ipvsd.procsys import taken
+from ipvsd.values import integer
+from tests.samples import kernel
+
+MAX = "net.netfilter.nf_conntrack_max"
+
+
+def read(text: str) -> Config:
+    return parse([("f", text.encode())])
+
+
+def errors(text: str) -> tuple[str, ...]:
+    with pytest.raises(ConfigError) as caught:
+        read(text)
+    return caught.value.errors
+
+
+# --- 010 --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("text", "number"), [("010", 8), ("0x1f", 31), ("-010", -8), ("0", 0), ("00", 0), ("10", 10)])
+def test_a_number_is_everywhere_what_the_kernel_makes_of_it(text: str, number: int) -> None:
+    made = read(f"sysctls: {{net.a.b: {{atLeast: {text}, atMost: {text}}}}}")
+    assert made.sysctls["net.a.b"].want == Within(number, number)
+    assert integer(text) == number
+    assert taken("net/core/somaxconn", text) == (str(number) if number >= 0 else None)
+    if number > 0:
+        assert read(f"contention: {{repairs: {text}}}").fight_repairs == number
+
+
+@pytest.mark.parametrize("text", ["08", "1_000", "1.0", "1e3", "0o17", "0b1"])
+def test_what_the_kernel_takes_for_no_number_is_none(text: str) -> None:
+    (found,) = errors(f"sysctls: {{net.a.b: {{atLeast: {text}}}}}")
+    assert found.startswith("f:1: sysctls.net.a.b.atLeast: must be a whole number, not ")
+
+
+@pytest.mark.parametrize("text", ["010", "010s", "00", "08m", "0o17"])
+def test_a_time_has_no_zero_in_front(text: str) -> None:
+    (found,) = errors(f"interval: {text}")
+    assert found.startswith("f:1: interval: must be a time, not ")
+
+
+# --- one bound of a range ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("said", "cpus", "floor", "ceiling"),
+    [
+        ("{atMost: 1048576}", 2, 131072, 1048576),
+        ("{atMost: 1048576}", 8, 262144, 1048576),
+        ("{atMost: 200000}", 32, 200000, 200000),
+        ("{atMost: 131072}", 2, 131072, 131072),
+        ("{atLeast: 5}", 2, 5, None),
+        ("{atLeast: 5, atMost: 7}", 2, 5, 7),
+        ("{policy: observe}", 2, 131072, None),
+    ],
+)
+def test_one_bound_leaves_the_other_one_to_the_profile(
+    said: str, cpus: int, floor: int, ceiling: Optional[int]
+) -> None:
+    wanted = desired(read(f"sysctls: {{{MAX}: {said}}}"), kernel(cpus=cpus), {}, {})
+    (found,) = (sysctl for sysctl in wanted.sysctls if sysctl.key == MAX)
+    assert found.want == Within(floor, ceiling)
+
+
+def test_a_bound_that_leaves_nothing_of_the_profile_is_refused() -> None:
+    assert errors(f"sysctls: {{{MAX}: {{atMost: 131071}}}}") == (
+        f"f:1: sysctls.{MAX}: has 'atMost' below 131072, the least that profile kube-proxy-ipvs wants "
+        "(say 'atLeast', too)",
+    )
+    assert read(f"profiles: []\nsysctls: {{{MAX}: {{atMost: 5}}}}").sysctls[MAX].want == Within(None, 5)
