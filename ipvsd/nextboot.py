@@ -164,7 +164,11 @@ def without(boot: Boot, plan: Plan, kernel: Kernel, root: str) -> Plan:
     modules = tuple(_module(found, boot, kernel, root) for found in plan.modules)
     possible = (*_CAN_BE_LOADED, ModuleVerdict.BUILT_IN, ModuleVerdict.DISABLED)
     lost = {found.module or found.name for found in modules if found.verdict not in possible}
-    sysctls = (_sysctl(found, boot, kernel, root) for found in plan.sysctls)
+    lines: dict[str, list[Setting]] = {}
+    for item in boot.settings:
+        if item.effect is Effect.SETS:
+            lines.setdefault(item.name, []).append(item)
+    sysctls = (_sysctl(found, lines.get(found.name, ()), boot, kernel, root) for found in plan.sysctls)
     # No file of ours brings a sysctl whose module cannot be had.
     told = (
         found._replace(remedy=f"see module {found.wanted.provider}")
@@ -218,9 +222,8 @@ def _made_live(found: ModuleFinding, boot: Boot) -> ModuleFinding:
     return found._replace(verdict=ModuleVerdict.LIVE, evidence=f"{boot.unit} loads it", remedy="")
 
 
-def _sysctl(found: SysctlFinding, boot: Boot, kernel: Kernel, root: str) -> SysctlFinding:
+def _sysctl(found: SysctlFinding, mine: Collection[Setting], boot: Boot, kernel: Kernel, root: str) -> SysctlFinding:
     needed = found.wanted.provider
-    mine = [item for item in boot.settings if item.name == found.name and item.effect is Effect.SETS]
     if needed is not None and needed not in boot.loaded and needed not in kernel.built_in:
         lines = [item for item in mine if item.fails]
         evidence = f"comes with module {needed}, which nothing loads at boot"

@@ -20,6 +20,8 @@ def persisted(root: str, config: Config, kernel: Kernel, plan: Plan) -> tuple[st
 
     The file of sysctls is not compared if a sysctl cannot be read: whether it belongs there is not known.
     """
+    if not persist.kept(root):  # else there is no need to make them
+        return ()
     texts = dict(persist.files(config, kernel, plan))
     if any(finding.verdict is SysctlVerdict.UNREADABLE for finding in plan.sysctls):
         del texts[persist.SYSCTL]

@@ -80,6 +80,11 @@ def write(root: str, texts: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(changed)
 
 
+def kept(root: str) -> bool:
+    """Tell whether there is one of the files."""
+    return any(os.path.lexists(os.path.join(root, path)) for path in (MODULES_LOAD, MODPROBE, SYSCTL))
+
+
 def stale(root: str, texts: Mapping[str, str]) -> tuple[str, ...]:
     """Return the paths of the files that exist and mean something else.
 

@@ -11,7 +11,7 @@ from typing import Optional
 from ipvsd import sysctls
 from ipvsd.kmod import BlacklistedError, LoadError
 from ipvsd.model import MISSING, Cause, Kernel, Lock, ModuleState, Obstacle, Parameter, Reading, Unreadable
-from ipvsd.patterns import Scope
+from ipvsd.patterns import Patterns
 
 RELEASE = "6.1.0-50-cloud-amd64"
 CONF_FILE = "/etc/modprobe.d/mine.conf:1"
@@ -183,9 +183,12 @@ class FakeKernel:
             self._store(key, self.contested[key])
 
     def expand(self, patterns: Collection[str]) -> Mapping[str, Collection[str]]:
-        scopes = {pattern: Scope(pattern) for pattern in patterns}
-        names = dict.fromkeys(sysctls.normalised(key) or key for key in self.values)
-        return {pattern: [name for name in names if name in scope] for pattern, scope in scopes.items()}
+        found: dict[str, dict[str, None]] = {pattern: {} for pattern in patterns}
+        expanded, index = list(found), Patterns(sysctls.globs(pattern) or () for pattern in found)
+        for name in dict.fromkeys(sysctls.normalised(key) or key for key in self.values):
+            for number in (number for path in sysctls.paths(name) for number in index.fitting(path)):
+                found[expanded[number]][name] = None
+        return {pattern: list(names) for pattern, names in found.items()}
 
     def read_parameter(self, name: str) -> Parameter:
         module = name.partition(".")[0]
