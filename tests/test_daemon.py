@@ -246,7 +246,7 @@ BAD = f"{QUIET}schedular: rr\ninterval: soon\n"
 def errors(tree: Path) -> list[str]:
     return [
         f"{tree}/{MAIN}:2: unknown key 'schedular' (did you mean 'scheduler'?)",
-        f"{tree}/{MAIN}:3: interval: must be a time, not a text (such as 500ms, 60s, 5m)",
+        f"{tree}/{MAIN}:3: interval: must be a time, not a text (such as 60s, 5m)",
     ]
 
 
