@@ -9,11 +9,12 @@ line libkmod, like systemd, does not know that a word `--` ends the kernel's par
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple, Optional
 
-from ipvsd import globs
+from ipvsd.globs import Globs
 from ipvsd.model import NOTHING
 
 CMDLINE = "/proc/cmdline"
@@ -61,19 +62,28 @@ class Settings(NamedTuple):
 
     def install(self, module: str) -> Optional[Directive]:
         """Return the line whose command runs in place of loading a module: the first one that fits."""
-        return next((item for item in self.installs if globs.fits(item.pattern, module)), None)
+        return next(iter(_fitting(self.installs, module)), None)
 
     def softdep(self, module: str) -> Optional[Directive]:
         """Return the line with the soft dependencies of a module: the first one that fits."""
-        return next((item for item in self.softdeps if globs.fits(item.pattern, module)), None)
+        return next(iter(_fitting(self.softdeps, module)), None)
 
     def aliased(self, name: str) -> tuple[Directive, ...]:
         """Return the lines that make a name an alias; all modules that they name are loaded."""
-        return tuple(item for item in self.aliases if globs.fits(item.pattern, name))
+        return _fitting(self.aliases, name)
 
     def options_of(self, module: str, alias: str = "") -> tuple[Directive, ...]:
         """Return the lines with parameters of a module, or of the alias under which it was asked for."""
         return tuple(item for item in self.options if item.pattern in (module, alias or module))
+
+
+def _fitting(items: tuple[Directive, ...], name: str) -> tuple[Directive, ...]:
+    return tuple(items[number] for number in _patterns(items).fitting(name))
+
+
+@functools.lru_cache(maxsize=8)  # the lists of two settings
+def _patterns(items: tuple[Directive, ...]) -> Globs:
+    return Globs(item.pattern for item in items)
 
 
 def settings(files: Iterable[tuple[str, str]], command_line: str = "") -> Settings:

@@ -10,7 +10,7 @@ import os
 from collections.abc import Mapping
 from typing import Optional
 
-from ipvsd import __version__
+from ipvsd import __version__, formats
 from ipvsd.config import Config
 from ipvsd.desire import spreads
 from ipvsd.drop_in import RANGE, lines
@@ -44,7 +44,9 @@ def to_be_had(finding: ModuleFinding) -> bool:
 def files(config: Config, kernel: Kernel, plan: Plan) -> Mapping[str, str]:
     """Return what the files have to hold, by their paths below the root; one without content holds its header."""
     known = kernel.loadable | kernel.built_in
-    there = [finding for finding in plan.modules if finding.module in known and finding.verdict not in _FORBIDDEN]
+    # By a damaged index an alias may be that of anything, such as two lines.
+    named = [finding for finding in plan.modules if finding.module == formats.module_name(finding.module)]
+    there = [finding for finding in named if finding.module in known and finding.verdict not in _FORBIDDEN]
     options = (f"options {item.module} {' '.join(item.wanted.options)}" for item in there if item.wanted.options)
     bodies = {
         # By its name libkmod finds a built-in module only in the index of a tree.

@@ -101,7 +101,7 @@ def to_come(asked: str, patterns: Iterable[str]) -> tuple[str, ...]:
     The name may be a sysctl's own, or an interface's, of which they are those that the patterns may fit.
     """
     name = _cleaned(asked)
-    own = _sysctl_name(name)
+    own = sysctls.normalised(name)
     found = [own] if own else []
     if name == KUBE_IPVS or _may_be_interface(name):
         places = (pattern.split(".") for pattern in patterns)

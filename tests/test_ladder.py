@@ -182,6 +182,11 @@ def test_there_is_one_place_to_print(forbidden: str, allowed: set[str]) -> None:
     assert {module for module in LADDER if forbidden in names(module)} == allowed
 
 
+def test_patterns_are_matched_in_one_place() -> None:
+    others = {"fnmatch", "glob"}  # Python's, which differ from the C library's
+    assert [module for module in LADDER if others & {found.partition(".")[0] for found in imports(module)}] == []
+
+
 @pytest.mark.parametrize("path", ["__init__.py", "commands/__init__.py"])
 def test_a_package_does_nothing_when_imported(path: str) -> None:
     body = ast.parse((PACKAGE / path).read_text()).body

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -160,3 +162,12 @@ def test_no_text_is_an_error(text: str, command_line: str) -> None:
     for item in (*said.softdeps, *said.options):
         soft_dependencies(item)
         list(parameters(item.rest))
+
+
+def test_three_thousand_lines_and_a_hundred_modules_take_no_second() -> None:
+    lines = (f"alias pci:v{n}*d* mod{n}\ninstall x{n}* /bin/true\nsoftdep y{n}? pre: z\n" for n in range(3000))
+    said = settings([("f", "".join(lines))])
+    begun = time.process_time()
+    found = [bool(said.aliased(f"pci:v{n}ad") or said.install(f"ip_vs_{n}") or said.softdep("y7z")) for n in range(100)]
+    assert time.process_time() - begun < 2.0
+    assert all(found)

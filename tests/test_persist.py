@@ -12,7 +12,7 @@ from ipvsd.cli import main
 from ipvsd.config import parse
 from ipvsd.host import LinuxHost
 from ipvsd.reconcile import look
-from tests.fake_kernel import CORE, DEPENDS, NODE, RELEASE
+from tests.fake_kernel import CORE, DEPENDS, NODE, RELEASE, FakeKernel
 from tests.trees import make_modules, make_tree, put, put_sysctl, sysctl
 
 
@@ -53,6 +53,14 @@ def test_a_name_that_the_kernel_lacks_is_left_out(tmp_path: Path) -> None:
 def test_aliases_and_alternatives_are_written_as_what_they_are(tree: Path) -> None:
     found = files(tree, "profiles: []\nmodules: {some: {anyOf: [nothing, ip_vs_lc]}}")
     assert found[persist.MODULES_LOAD] == ["ip_vs_lc"]
+
+
+@pytest.mark.parametrize("module", ["two\nlines", "a b", "#x", "a/../b", ""])
+def test_what_no_module_can_be_called_is_not_written(module: str) -> None:
+    kernel = FakeKernel(aliases={"some": module}, depends={module: ()})
+    config = parse([("f", b"profiles: []\nmodules: {some: {parameters: {x: 1}}}")])
+    texts = persist.files(config, *look(kernel, config))
+    assert [line for text in texts.values() for line in text.splitlines() if line and line[0] != "#"] == []
 
 
 def test_parameters_are_options_of_modprobe(tree: Path) -> None:
