@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ipvsd import persist, remedies
+from ipvsd import remedies
 from ipvsd.config import Config
 from ipvsd.host import LinuxHost
 from ipvsd.journal import log
@@ -20,6 +20,8 @@ def persisted(root: str, config: Config, kernel: Kernel, plan: Plan) -> tuple[st
 
     The file of sysctls is not compared if a sysctl cannot be read: whether it belongs there is not known.
     """
+    from ipvsd import persist  # the node need not wait for it
+
     if not persist.kept(root):  # else there is no need to make them
         return ()
     texts = dict(persist.files(config, kernel, plan))
