@@ -163,8 +163,7 @@ def _refused(config: Config) -> Iterator[str]:
         text = values.refused(key, setting.want)
         if text is not None:
             number = str(SWITCHES.get(text.lower(), ""))
-            right = number and values.refused(key, Exactly(number)) is None
-            hint = f" (write {number})" if right else ""
+            hint = f" (write {number})" if number and values.refused(key, Exactly(number)) is None else ""
             yield f"{setting.origin}: sysctls.{key}: the kernel takes a number for it, not {text!r}{hint}"
 
 

@@ -132,7 +132,7 @@ def _to_come(root: str, config: Config, kernel: Kernel, names: Collection[str]) 
 
     tree = Tree(root)
     named = [reader.named_like(tree, wanted) for reader in (sysctl_d, networkd)]
-    named.append({pattern: [name for name in names if sysctl_d.fits(pattern, name)] for pattern in wanted})
+    named.append(sysctl_d.names_like(wanted, map(sysctl_d.path_of, names)))
     return {
         pattern: tuple(dict.fromkeys((pattern, *(key for found in named for key in found[pattern]))))
         for pattern in wanted

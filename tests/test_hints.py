@@ -58,7 +58,7 @@ def suggested(error: str) -> Iterator[str]:
     for pattern in (
         r"the kernel wants a number: (\w+)",
         r"quote it: (\".*\")(?:;|\Z)",
-        r"\Awrite (?!its value|the bytes)([^ ,;]+)",
+        r"\Awrite (?!its value|the bytes|KEY: VALUE)([^ ,;]+)",
         r"drop the prefix: (.*)",
     ):
         yield from re.findall(pattern, hint)

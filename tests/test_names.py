@@ -15,6 +15,7 @@ from ipvsd.groups import collapsed
 from ipvsd.host import LinuxHost
 from ipvsd.model import MISSING, SysctlVerdict
 from ipvsd.reconcile import look, reconcile
+from tests.trees import put
 
 
 def read(*texts: str) -> Config:
@@ -145,6 +146,7 @@ LINKS = [b"a*b", b"br[0]", b"back\\s", "é".encode(), b"\xff", b"eth0.100", b"a=
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
     root = tmp_path
+    put(root, "proc/sys/kernel/osrelease", "6.1.0\n")
     for link in LINKS:
         place = os.path.join(os.fsencode(root), b"proc/sys/net/ipv4/conf", link)
         os.makedirs(place)

@@ -112,11 +112,6 @@ def _name_of(path: str) -> str:
     return sysctls.joined(parts) if is_wild(path) else sysctls.name(parts)
 
 
-def fits(pattern: str, name: str) -> bool:
-    """Tell whether a pattern of sysctls fits the name of one."""
-    return bool(fitting(path_of(pattern), [path_of(name)]))
-
-
 def assignments(name: str, text: str) -> Iterator[Assignment]:
     """Yield the assignments and exclusions of a file as systemd-sysctl reads it; what is none is passed over."""
     for number, line in enumerate(re.split(r"\r\n?|\n\r?|\0", text), 1):
