@@ -8,6 +8,8 @@ from tests.vm import kernels
 from tests.vm.node import Journal, Node
 
 FAST = "interval: 1s\n"
+# Times the processor time of a look that finds everything right; it includes the answers to the bench's own questions.
+DEAREST = 8
 
 
 def test_a_missing_br_netfilter_is_said_and_the_node_stays_healthy(node: Node, journal: Journal) -> None:
@@ -68,9 +70,18 @@ def test_an_old_kernel_has_two_connection_trackers(node: Node) -> None:
         assert node.status()["state"] == "ready"
 
 
+def cost_of_a_look(node: Node) -> float:
+    """Return the seconds of processor time that ipvsd spends on one periodic look, as the mean of at least five."""
+    before, spent = node.metrics()["ipvsd_reconciles_total"], int(node.show("CPUUsageNSec"))
+    node.until(lambda: node.metrics()["ipvsd_reconciles_total"] >= before + 5, "five more looks")
+    looks = node.metrics()["ipvsd_reconciles_total"] - before
+    return (int(node.show("CPUUsageNSec")) - spent) / 1e9 / looks
+
+
 def test_a_kernel_that_was_upgraded_and_not_rebooted(node: Node, journal: Journal) -> None:
     journal.expect(r"module ip_vs_sh module tree gone: ")
     with node.configured(FAST):
+        usual = cost_of_a_look(node)
         node.run("mv /lib/modules/$(uname -r) /root/tree; rmmod ip_vs_sh")
         node.until(lambda: node.status()["state"] == "failed", "failed")
         finding = node.finding("ip_vs_sh")
@@ -78,13 +89,9 @@ def test_a_kernel_that_was_upgraded_and_not_rebooted(node: Node, journal: Journa
         assert "reboot into an installed kernel" in finding["remedy"]
         assert node.finding("ip_vs_rr")["verdict"] == "live"
 
-        before = node.metrics()["ipvsd_reconciles_total"]
-        spent = int(node.show("CPUUsageNSec"))
-        node.until(lambda: node.metrics()["ipvsd_reconciles_total"] >= before + 5, "five more looks")
-        assert node.metrics()["ipvsd_reconciles_total"] <= before + 8
-        assert int(node.show("CPUUsageNSec")) - spent < 4e9
-
+        cost = cost_of_a_look(node)
         node.run("mv /root/tree /lib/modules/$(uname -r)")
+        assert cost <= DEAREST * usual, (cost, usual)
         node.until(lambda: node.status()["state"] == "ready", "ready again")
 
 
