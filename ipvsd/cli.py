@@ -8,11 +8,12 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Callable, Optional
 
-from ipvsd import output
+from ipvsd import output, rooted
 
 if TYPE_CHECKING:
     import argparse
 
+EX_CANNOT_TELL = 2
 EX_NOPERM = 77
 EX_CONFIG = 78
 
@@ -40,9 +41,11 @@ def _run(given: Sequence[str]) -> int:
         return EX_USAGE
     if options is None:
         return 0
-    if not os.path.isdir(getattr(options, "root", "/")):
-        output.complain(f"ipvsd: cannot use --root {options.root}: not a directory")
+    root = getattr(options, "root", "/")
+    if not os.path.isdir(root):
+        output.complain(f"ipvsd: cannot use --root {root}: not a directory")
         return EX_USAGE
+    options.root = rooted.normal(root)
     return _dispatch(options)
 
 
@@ -54,6 +57,9 @@ def _caught(command: Callable[[], int]) -> int:
     except ConfigError as error:
         output.complain(*error.errors)
         return EX_CONFIG
+    except rooted.UnreadableError as error:
+        output.complain(f"ipvsd: {error}")
+        return EX_CANNOT_TELL
 
 
 def _daemon(root: str, only: Optional[str]) -> int:

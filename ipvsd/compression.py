@@ -7,7 +7,6 @@ says so itself (`kmod --version`), by a text that stands in its file: so that an
 from __future__ import annotations
 
 import functools
-import os
 import re
 from typing import Optional
 
@@ -40,44 +39,44 @@ class Packing:
 def _lacking(root: str) -> frozenset[str]:
     """Return the libraries that kmod says it was built without; none if there is no kmod, or if it does not say.
 
-    A tree without any kmod is indexed by the one of this system (depmod -b).
+    A tree without any kmod is indexed by the one of this system (depmod -b). Raises rooted.UnreadableError.
     """
     for place in (root, "/"):
         for path in _PROGRAMS:
-            try:
-                file = rooted.resolve(place, path)
-                status = os.stat(file)
-                return _said(file, (status.st_mtime_ns, status.st_size, status.st_ino))
-            except (OSError, ValueError):
-                continue
+            status = rooted.status(place, path)
+            if status is not None:
+                return _said(place, path, (status.st_mtime_ns, status.st_size, status.st_ino))
     return frozenset()
 
 
 @functools.lru_cache(maxsize=4)
-def _said(file: str, _: tuple[int, int, int]) -> frozenset[str]:
-    """Return what a kmod lacks, by its file, which is read again when it has changed: a look through it takes 80 ms.
-
-    Raises OSError, and ValueError if it is too large.
-    """
-    found = _FEATURES.search(rooted.read(file, _MAX_BYTES) or b"")
+def _said(root: str, path: str, _: tuple[int, int, int]) -> frozenset[str]:
+    """Return what a kmod lacks, by its file, which is read again when it has changed: a look through it takes 80 ms."""
+    found = _FEATURES.search(rooted.content(root, path, _MAX_BYTES) or b"")
     return frozenset(re.findall(r"-(\w+)", found[0].decode("ascii"))) if found else frozenset()
 
 
-def unpacked(data: bytes) -> Optional[bytes]:
-    """Return the content of a module's file; None if it cannot be had, as of zstd before Python 3.14."""
+def unpacked(data: bytes, limit: int) -> Optional[bytes]:
+    """Return the content of a file that may be compressed, and that takes no more than `limit` bytes, packed or not.
+
+    None if it cannot be had: it is damaged, or larger, or of zstd.
+    """
     if data.startswith(b"\x1f\x8b"):
-        import gzip
         import zlib
 
+        gunzip = zlib.decompressobj(zlib.MAX_WBITS | 16)  # with the header of gzip
         try:
-            return gzip.decompress(data)
-        except (OSError, EOFError, zlib.error):
+            found = gunzip.decompress(data, limit)
+        except zlib.error:
             return None
+        return found if gunzip.eof else None
     if data.startswith(b"\xfd7zXZ\0"):
         import lzma
 
         try:
-            return lzma.decompress(data)
-        except lzma.LZMAError:
+            unxz = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=2 * limit)
+            found = unxz.decompress(data, limit)
+        except (lzma.LZMAError, EOFError):
             return None
+        return found if unxz.eof else None
     return None if data.startswith(b"\x28\xb5\x2f\xfd") else data

@@ -6,17 +6,20 @@ their names; a drop-in masks one of the same name in a directory below, as in sy
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import stat
-from typing import Optional
+from typing import NamedTuple, Optional
 
+from ipvsd import rooted, stored
 from ipvsd.config import Config, ConfigError, parse
 from ipvsd.document import MAX_BYTES
 
 MAIN = "etc/ipvsd/ipvsd.yaml"
 DROP_INS = ("etc/ipvsd/conf.d", "run/ipvsd/conf.d", "usr/lib/ipvsd/conf.d")  # the first one masks the others
 LAST_GOOD = "var/lib/ipvsd/last-good.json"
+_LARGEST_KEPT = 1 << 24
 _TRIES = 10  # to read a set of files of which none is removed in between
 
 Files = tuple[tuple[str, bytes], ...]
@@ -36,8 +39,8 @@ def read(root: str, only: Optional[str] = None) -> Files:
     errors: list[str] = []
     for _ in range(_TRIES):
         errors = []
-        paths = _at_work(root, errors) if only is None else [only]
-        files, gone = _contents(paths, only is None and root == "/", errors)
+        places = _at_work(root, errors) if only is None else [_asked_for(only)]
+        files, gone = _contents(places, only is None and root == "/", errors)
         if not gone:  # Else it may have masked another file, which only a new list can tell.
             break
     if errors:
@@ -50,99 +53,114 @@ def load(root: str, only: Optional[str] = None) -> Config:
     return parse(read(root, only))
 
 
-def trusted(status: os.stat_result) -> bool:
-    """Tell whether nobody but root can have written this file."""
-    others = status.st_mode & (stat.S_IWOTH | (stat.S_IWGRP if status.st_gid else 0))
-    return status.st_uid == 0 and not others
-
-
 def keep(root: str, files: Files) -> None:
     """Remember these files as the last good ones. Raises OSError; nothing is lost by a crash."""
-    path = os.path.join(root, LAST_GOOD)
-    text = json.dumps([[name, data.decode("utf-8", "surrogateescape")] for name, data in files])
-    if _text(path) == text:
-        return
-    beside = f"{path}.new"
-    with open(beside, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(beside, path)
+    data = json.dumps([[name, data.decode("utf-8", "surrogateescape")] for name, data in files]).encode()
+    if len(data) > _LARGEST_KEPT:
+        raise OSError(errno.EFBIG, f"the files are larger than {_LARGEST_KEPT} bytes", LAST_GOOD)
+    if rooted.content(root, LAST_GOOD, _LARGEST_KEPT) != data:
+        rooted.write(root, LAST_GOOD, data, durable=True)
 
 
 def last_good(root: str) -> Optional[Files]:
-    """Return the files that `keep` remembered, or None if there are none or they are damaged."""
-    try:
-        pairs = json.loads(_text(os.path.join(root, LAST_GOOD)) or "")
-        if not isinstance(pairs, list):
-            return None
-        files = tuple((str(name), str(text).encode("utf-8", "surrogateescape")) for name, text in pairs)
-        parse(files)
-    except (ValueError, TypeError, RecursionError, ConfigError):
+    """Return the files that `keep` remembered, or None if there are none.
+
+    Raises stored.UnusableError if they are damaged or another version's, and rooted.UnreadableError.
+    """
+    data = stored.read(root, LAST_GOOD, _LARGEST_KEPT)
+    if data is None:
         return None
+    pairs = stored.value(data)
+    stored.check(pairs, [[str]])
+    try:
+        files = tuple((name, text.encode("utf-8", "surrogateescape")) for name, text in pairs)
+        parse(files)
+    except ConfigError as error:
+        raise stored.UnusableError(f"it is damaged, or another version's: {error.errors[0]}") from None
+    except ValueError:  # no pair, or a surrogate
+        raise stored.UnusableError("it is damaged") from None
     return files
+
+
+class _Place(NamedTuple):
+    """Where a file is, and its name as it is told."""
+
+    root: str
+    path: str
+    name: str
 
 
 class _UntrustedError(Exception):
     """The file must not be believed."""
 
 
-def _at_work(root: str, errors: list[str]) -> list[str]:
-    main = os.path.join(root, MAIN)
-    chosen: dict[str, str] = {}
+class _GoneError(Exception):
+    """The file was removed since it was listed."""
+
+
+def _asked_for(name: str) -> _Place:
+    """Return the place of a file that was named by a person, in the system that this process sees."""
+    return _Place("/", os.path.join(os.getcwd(), name), name)
+
+
+def _at_work(root: str, errors: list[str]) -> list[_Place]:
+    chosen: dict[str, _Place] = {}
     for directory in DROP_INS:
-        path = os.path.join(root, directory)
         try:
-            names = os.listdir(path)
+            names = rooted.listing(root, directory)
         except FileNotFoundError:
             continue
         except OSError as error:
-            errors.append(f"{path}: cannot be listed: {error.strerror}")
+            errors.append(f"{os.path.join(root, directory)}: cannot be listed: {error.strerror}")
             continue
         for name in names:
             if name.endswith(".yaml") and not name.startswith("."):
-                chosen.setdefault(name, os.path.join(path, name))
-    return [path for path in (main,) if os.path.lexists(path)] + [chosen[name] for name in sorted(chosen)]
+                chosen.setdefault(name, _place(root, f"{directory}/{name}"))
+    return [_place(root, MAIN), *(chosen[name] for name in sorted(chosen))]
 
 
-def _contents(paths: list[str], trusted_only: bool, errors: list[str]) -> tuple[list[tuple[str, bytes]], bool]:
+def _place(root: str, path: str) -> _Place:
+    return _Place(root, path, os.path.join(root, path))
+
+
+def _contents(places: list[_Place], trusted_only: bool, errors: list[str]) -> tuple[list[tuple[str, bytes]], bool]:
     """Return (name, content) of these files, and whether one of them is gone."""
     files: list[tuple[str, bytes]] = []
     gone = False
-    for path in paths:
+    for place in places:
         try:
-            data = _read(path, trusted_only)
-            files += [] if data is None else [(path, data)]
+            data = _read(place, trusted_only)
+            files += [] if data is None else [(place.name, data)]
         except OSError as error:
-            errors.append(f"{path}: cannot be read: {error.strerror or error}")
-            gone = gone or (isinstance(error, FileNotFoundError) and not os.path.islink(path))
+            errors.append(f"{place.name}: cannot be read: {error.strerror or error}")
         except _UntrustedError as error:
-            errors.append(f"{path}: {error}")
+            errors.append(f"{place.name}: {error}")
+        except _GoneError:
+            if place.path != MAIN:  # which is not listed: it need not be there
+                errors.append(f"{place.name}: cannot be read: {os.strerror(errno.ENOENT)}")
+                gone = True
     return files, gone
 
 
-def _read(path: str, trusted_only: bool) -> Optional[bytes]:
+def _read(place: _Place, trusted_only: bool) -> Optional[bytes]:
     """Return the content, or None for a link to /dev/null, which masks a drop-in."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
-        status = os.fstat(fd)
-        if stat.S_ISCHR(status.st_mode) and status.st_rdev == os.makedev(1, 3):
+        with rooted.opened(place.root, place.path) as fd:
+            status = os.fstat(fd)
+            if trusted_only and not rooted.trusted(status):
+                raise _UntrustedError("can be written by others than root (run: chown root:root, chmod 0644)")
+            if status.st_size > MAX_BYTES:
+                raise _UntrustedError(f"is larger than {MAX_BYTES} bytes")
+            return rooted.take(fd, MAX_BYTES + 1)
+    except rooted.IrregularError as error:
+        found = rooted.status(place.root, place.path)
+        if found is not None and stat.S_ISCHR(found.st_mode) and found.st_rdev == os.makedev(1, 3):
             return None
-        if not stat.S_ISREG(status.st_mode):
-            raise _UntrustedError("is not a regular file")
-        if trusted_only and not trusted(status):
-            raise _UntrustedError("can be written by others than root (run: chown root:root, chmod 0644)")
-        if status.st_size > MAX_BYTES:
-            raise _UntrustedError(f"is larger than {MAX_BYTES} bytes")
-        with os.fdopen(os.dup(fd), "rb") as file:
-            return file.read(MAX_BYTES + 1)
-    finally:
-        os.close(fd)
-
-
-def _text(path: str) -> Optional[str]:
-    try:
-        with open(path, encoding="utf-8") as file:
-            return file.read()
-    except (OSError, UnicodeDecodeError):
-        return None
+        raise _UntrustedError(error.strerror) from None
+    except FileNotFoundError:
+        target = rooted.link(place.root, place.path)
+        if target == "/dev/null":  # in an image, whose /dev is empty
+            return None
+        if target is None:
+            raise _GoneError from None
+        raise

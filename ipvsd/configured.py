@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Optional
 
-from ipvsd import configfiles
+from ipvsd import configfiles, rooted, stored
 from ipvsd.config import Config, ConfigError, parse
 from ipvsd.effective import fingerprint
 from ipvsd.journal import log
@@ -31,13 +31,21 @@ class Configured:
             self._refuse(error)
         else:
             return True
-        kept = None if self._only else configfiles.last_good(self._root)
+        kept, why = self._last_good()
         if kept is None:
-            log("error", "there is no last good configuration either; the node is left as it is")
+            log("error", f"{why}; the node is left as it is")
             return False
         log("warning", "starting with the last good configuration")
         self._files, self.config = kept, parse(kept)
         return True
+
+    def _last_good(self) -> tuple[Optional[configfiles.Files], str]:
+        """Return the last good files, or why there are none."""
+        try:
+            kept = None if self._only else configfiles.last_good(self._root)
+        except (stored.UnusableError, rooted.UnreadableError) as error:
+            return None, f"cannot use the last good configuration either: {error}"
+        return kept, "" if kept is not None else "there is no last good configuration either"
 
     def reload(self, asked: bool) -> bool:
         """Read it again, and return whether it is to be taken as new; `asked` says that a person wants it so."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Optional
 
-from ipvsd import nextboot, preflight, profiles, remedies, statusfile
+from ipvsd import nextboot, preflight, profiles, remedies, rooted, statusfile, stored
 from ipvsd.config import Config
 from ipvsd.defaults import DEFAULTS
 from ipvsd.desire import patterns
@@ -48,6 +48,7 @@ class Explanation:
     judged: Judged
     release: str
     unit: str  # of ipvsd's, the one that will run at the next boot, or empty
+    unusable: str  # why the daemon's status file is there and tells nothing, or empty
 
     def agrees(self, setting: Setting) -> Optional[bool]:
         """Tell whether a setting leaves the subject as it is wanted; None if that cannot be told, or nothing is."""
@@ -86,8 +87,8 @@ def explain(root: str, config: Config, name: str) -> Explanation:
         kernel, plan, host = found.kernel, found.plan, LinuxHost(root, release=found.kernel.release)
     else:
         kernel, plan = look(host, config)
-    status = statusfile.read(root)
-    plan = remedies.fitted(plan, root, daemon=root == "/" and status is not None)
+    status, unusable = _status(root)
+    plan = remedies.fitted(plan, root, daemon=root == "/" and statusfile.exists(root))
     subject = find(name, plan, host, image=situation is Judged.FIRST_BOOT)
     brought = (subject.provider,) if subject.provider else ()
     others = tuple(finding.module for finding in plan.modules)
@@ -118,7 +119,16 @@ def explain(root: str, config: Config, name: str) -> Explanation:
         situation,
         kernel.release,
         boot.unit,
+        unusable,
     )
+
+
+def _status(root: str) -> tuple[Optional[Mapping[str, Any]], str]:
+    """Return the daemon's status, or why it is there and cannot be used."""
+    try:
+        return statusfile.read(root), ""
+    except (stored.UnusableError, rooted.UnreadableError) as error:
+        return None, str(error)
 
 
 def _after(boot: nextboot.Boot, subject: Subject) -> Subject:
@@ -151,10 +161,6 @@ def _reasons(subject: Subject, config: Config) -> Iterator[tuple[str, str]]:
 
 
 def _last(key: str, status: Mapping[str, Any], subject: Subject) -> Optional[Mapping[str, Any]]:
-    """Return the last item about it of a list in a status document, whatever version has written that."""
+    """Return the last item about it of a list in a status document."""
     names = (subject.name, *subject.names, subject.finding.name if subject.finding else subject.name)
-    items = status.get(key)
-    for item in reversed(items if isinstance(items, list) else []):
-        if isinstance(item, dict) and item.get("name") in names:
-            return item
-    return None
+    return next((item for item in reversed(status.get(key, [])) if item["name"] in names), None)

@@ -1,16 +1,15 @@
 """/run/ipvsd/history.jsonl: the last repairs, one JSON object a line, kept over a restart of the daemon.
 
 A line is added with one write, so that a crash can cost the last line alone; a reader passes over
-what it cannot read.
+what it cannot read, and counts it.
 """
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
+from ipvsd import rooted, stored
 from ipvsd.printable import as_json
 
 PATH = "run/ipvsd/history.jsonl"
@@ -19,49 +18,66 @@ _LONGEST = 2 * KEPT  # lines, before the file is made anew
 _LARGEST = 1 << 20  # bytes that are read of it
 
 
-def read(root: str) -> list[dict[str, Any]]:
-    """Return the last repairs, the oldest first; what is damaged is left out."""
-    try:
-        with open(os.path.join(root, PATH), "rb") as file:
-            file.seek(max(0, os.fstat(file.fileno()).st_size - _LARGEST))
-            lines = file.read().splitlines()
-    except OSError:
-        return []
-    return [item for line in lines for item in _item(line)][-KEPT:]
+class Kept(NamedTuple):
+    """The last repairs, the oldest first, and how many lines are damaged, which are left out."""
+
+    repairs: list[dict[str, Any]]
+    damaged: int
+
+
+def read(root: str) -> Kept:
+    """Return what is kept. Raises stored.UnusableError and rooted.UnreadableError."""
+    data = stored.read(root, PATH, _LARGEST, tail=True) or b""
+    lines = data.split(b"\n")
+    if len(data) == _LARGEST:
+        del lines[0]  # of which the beginning may be missing
+    lines = [line for line in lines if line.strip()]
+    repairs = [item for line in lines for item in _item(line)]
+    return Kept(repairs[-KEPT:], len(lines) - len(repairs))
 
 
 class History:
     """Adds to the file, and keeps it short."""
 
     def __init__(self, root: str) -> None:
-        self._root, self._path = root, os.path.join(root, PATH)
+        self._root = root
         self._lines = _LONGEST  # unknown: the first addition makes it anew
+        self._unwritten: list[dict[str, Any]] = []
 
     def add(self, items: Sequence[dict[str, Any]]) -> None:
-        """Add repairs. Raises OSError."""
-        if self._lines + len(items) > _LONGEST:
-            kept = [*read(self._root), *items][-KEPT:]
-            beside = f"{self._path}.new"
-            _write(beside, os.O_TRUNC, kept)
-            os.replace(beside, self._path)
-            self._lines = len(kept)
-        elif items:
-            _write(self._path, os.O_APPEND, items)
-            self._lines += len(items)
+        """Add repairs. Raises OSError; then the file is as it was, and the next addition brings these, too."""
+        self._unwritten = [*self._unwritten, *items][-KEPT:]
+        if self._lines + len(self._unwritten) > _LONGEST or not self._append():
+            self._renew()
+        self._unwritten = []
+
+    def _append(self) -> bool:
+        """Add to the file; return False if it is gone."""
+        if self._unwritten:
+            try:
+                rooted.append(self._root, PATH, _text(self._unwritten))
+            except FileNotFoundError:
+                return False
+            self._lines += len(self._unwritten)
+        return True
+
+    def _renew(self) -> None:
+        try:
+            before = read(self._root).repairs
+        except stored.UnusableError:
+            before = []
+        kept = [*before, *self._unwritten][-KEPT:]
+        rooted.write(self._root, PATH, _text(kept))
+        self._lines = len(kept)
 
 
-def _write(path: str, flag: int, items: Iterable[dict[str, Any]]) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | flag, 0o644)
-    try:
-        os.fchmod(descriptor, 0o644)
-        os.write(descriptor, "".join(f"{as_json(item)}\n" for item in items).encode())
-    finally:
-        os.close(descriptor)
+def _text(items: Iterable[dict[str, Any]]) -> bytes:
+    return "".join(f"{as_json(item)}\n" for item in items).encode()
 
 
 def _item(line: bytes) -> list[dict[str, Any]]:
     try:
-        found = json.loads(line)
-    except (ValueError, RecursionError):
+        found = stored.value(line)
+    except stored.UnusableError:
         return []
     return [found] if isinstance(found, dict) else []

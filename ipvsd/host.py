@@ -7,7 +7,7 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Optional, Protocol
 
-from ipvsd import formats, iptables, sysctls
+from ipvsd import formats, iptables, rooted, sysctls
 from ipvsd.kmod import Loader, LoadError, default_loader, kernel_words
 from ipvsd.model import MISSING, Kernel, ModuleState, Parameter, Reading, Unreadable
 from ipvsd.moduletree import Index
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 # The kernel clears as much memory as is asked for, which takes longer than all the rest of a read.
 _FIRST_READ, _MAX_READ = 255, 1 << 16
+_MAX_TEXT = 1 << 24  # of a file that the kernel makes, as /proc/net/ipv6_route of a node with many routes
 
 
 class Host(Protocol):
@@ -74,7 +75,7 @@ class LinuxHost:
         """
         self._root, self._release, self._command_line = root, release, command_line
         self._live = _live(root)
-        self._sysctls = os.path.join(self._live, "proc/sys")
+        self._sysctls, self._top = os.path.join(self._live, "proc/sys"), os.path.realpath(self._live)
         self._loader = loader
         self._inside: set[str] = set()
         self._index: Optional[tuple[str, Index]] = None
@@ -86,9 +87,7 @@ class LinuxHost:
         release = self._release or (self._text("proc/sys/kernel/osrelease") or own).strip()
         if self._index is None or self._index[0] != release:
             self._index = (release, Index(self._root, release))
-            # In an image the link in /etc may be absolute, and lead out of it.
-            places = ("etc/os-release", "usr/lib/os-release")[:: 1 if self._root == "/" else -1]
-            texts = (self._text(place) for place in places)
+            texts = (self._text(place) for place in ("etc/os-release", "usr/lib/os-release"))
             self._distribution = formats.os_release_id(next(filter(None, texts), ""))
         index = self._index[1].look(names)
         cpus = (
@@ -96,7 +95,7 @@ class LinuxHost:
             or (self._root == "/" and os.cpu_count())
             or 1
         )
-        modular = bool(self._release) or os.path.exists(os.path.join(self._live, "proc/modules"))
+        modular = bool(self._release) or rooted.exists(self._live, "proc/modules")
         return Kernel(
             release, self._distribution, cpus, modular, index.readable, index.loadable, index.built_in,
             read_only=self._read_only(), iptables=iptables.look(self._root, self._live), ipv6=iptables.ipv6(self._live),
@@ -131,7 +130,7 @@ class LinuxHost:
         return states
 
     def module_state(self, name: str) -> Optional[ModuleState]:
-        reading = _read_value(os.path.join(self._live, "sys/module", name, "initstate"))
+        reading = self._read(f"sys/module/{name}/initstate")
         return formats.module_initstate(reading) if isinstance(reading, str) else None
 
     def read_sysctl(self, key: str) -> Reading:
@@ -149,33 +148,27 @@ class LinuxHost:
         found: dict[str, list[str]] = {pattern: [] for pattern in patterns}
         expanded = list(found)
         for path, numbers in Patterns(sysctls.globs(pattern) or () for pattern in expanded).there(self._names):
-            if os.path.isfile(self._sysctl_file(path)):
+            if rooted.is_file(self._live, _sysctl(path)):
                 for number in numbers:
                     found[expanded[number]].append(sysctls.name(path))
         return found
 
     def _names(self, path: sysctls.Path) -> Collection[str]:
         """Return what a directory below /proc/sys holds, a character for a byte."""
-        try:
-            return [name.decode("latin-1") for name in os.listdir(os.fsencode(self._sysctl_file(path)))]
-        except OSError:
-            return ()
-
-    def _sysctl_file(self, path: sysctls.Path) -> str:
-        return os.path.join(self._sysctls, *map(_file_name, path))
+        return [os.fsencode(name).decode("latin-1") for name in self._listed(_sysctl(path))]
 
     def is_interface(self, name: str) -> bool:
         """Tell whether there is a network interface of this name."""
         if name in ("all", "default", "", ".", "..") or "/" in name:
             return False
         file = _file_name(sysctls.meant(name))
-        places = (os.path.join(self._sysctls, "net/ipv4/conf", file), os.path.join(self._live, "sys/class/net", file))
-        return any(map(os.path.isdir, places))
+        places = ("proc/sys/net/ipv4/conf", "sys/class/net")
+        return any(rooted.is_directory(self._live, f"{place}/{file}") for place in places)
 
     def is_device(self, name: str) -> Optional[bool]:
         """Tell whether an interface is that of a device, not a virtual one; None where that cannot be told."""
-        place = os.path.join(self._live, "sys/class/net", _file_name(sysctls.meant(name)))
-        return os.path.lexists(os.path.join(place, "device")) if os.path.isdir(place) else None
+        place = f"sys/class/net/{_file_name(sysctls.meant(name))}"
+        return rooted.lexists(self._live, f"{place}/device") if rooted.is_directory(self._live, place) else None
 
     def default_routes(self) -> Optional[Mapping[str, bool]]:
         """Return the interfaces with an IPv6 default route, and whether advertisements gave it; None if unknown."""
@@ -184,23 +177,19 @@ class LinuxHost:
         return None if routes is None else {sysctls.shown(name): learnt for name, learnt in routes.items()}
 
     def read_parameter(self, name: str) -> Parameter:
-        path = self.parameter_path(name)
-        module = os.path.dirname(os.path.dirname(path))
-        users = len(_listed(os.path.join(module, "holders")))
-        count = self._text(os.path.join(module, "refcnt")) or ""
-        try:
-            writable = bool(os.stat(path).st_mode & 0o200)
-        except OSError:  # it goes away with its module, at any moment
-            writable = False
-        return Parameter(_read_value(path), writable, max(users, sysctls.integer(count.strip()) or 0))
+        module, path = f"sys/module/{name.partition('.')[0]}", _parameter(name)
+        users = len(self._listed(f"{module}/holders"))
+        count = self._text(f"{module}/refcnt") or ""
+        status = rooted.status(self._live, path)  # it goes away with its module, at any moment
+        writable = status is not None and bool(status.st_mode & 0o200)
+        return Parameter(self._read(path), writable, max(users, sysctls.integer(count.strip()) or 0))
 
     def write_parameter(self, name: str, value: str) -> None:
         _write_value(self.parameter_path(name), value)
 
     def parameter_path(self, name: str) -> str:
-        """Return the file of MODULE.PARAMETER; both are plain words (see config)."""
-        module, _, parameter = name.partition(".")
-        return os.path.join(self._live, "sys/module", module, "parameters", parameter)
+        """Return the file of MODULE.PARAMETER. Raises OSError if a symbolic link leads to it."""
+        return self._place(_parameter(name))
 
     def load_module(self, name: str, options: Sequence[str] = ()) -> None:
         if self._loader is None:
@@ -215,27 +204,41 @@ class LinuxHost:
             raise LoadError(f"{error} ({said})" if said else str(error), error.errno, error.made_for) from None
 
     def sysctl_path(self, key: str) -> str:
-        """Return the file of a sysctl. Raises OSError if a symbolic link leads it out of /proc/sys."""
+        """Return the file of a sysctl. Raises OSError if a symbolic link leads to it."""
         parts = sysctls.parts(key)
         if parts is None:
             raise FileNotFoundError(f"{key!r} is no sysctl")
-        path = self._sysctl_file(parts)
+        return self._place(_sysctl(parts))
+
+    def _place(self, path: str) -> str:
+        """Return the path of a value, which may be opened as it is. Raises OSError if there is a link in it."""
+        # A tree may hold anything; the kernel's own has no symbolic links there.
         directory = os.path.dirname(path)
-        # A tree may hold anything; the kernel's own /proc/sys has no symbolic links.
         if self._root != "/" and directory not in self._inside:
-            top = os.path.realpath(self._sysctls)
-            if os.path.realpath(directory) != os.path.join(top, os.path.relpath(directory, self._sysctls)):
-                raise PermissionError(0, f"a symbolic link leads {key} out of /proc/sys")
+            if os.path.realpath(os.path.join(self._live, directory)) != os.path.join(self._top, directory):
+                raise PermissionError(0, f"a symbolic link leads /{path} out of the root")
             self._inside.add(directory)
-        return path
+        return os.path.join(self._live, path)
+
+    def _read(self, path: str) -> Reading:
+        try:
+            return _read_value(self._place(path))
+        except OSError as error:
+            return Unreadable(error.strerror or str(error))
 
     def _text(self, path: str, encoding: str = "utf-8") -> Optional[str]:
         try:
             top = self._live if path.startswith(("proc/", "sys/")) else self._root
-            with open(os.path.join(top, path), "rb") as file:
-                return file.read().decode(encoding, "replace")
+            data = rooted.content(top, path, _MAX_TEXT)
         except OSError:
             return None
+        return None if data is None else data.decode(encoding, "replace")
+
+    def _listed(self, directory: str) -> Sequence[str]:
+        try:
+            return rooted.names(self._live, directory)
+        except OSError:
+            return ()
 
 
 def _live(root: str) -> str:
@@ -262,11 +265,15 @@ def _file_name(part: str) -> str:
     return os.fsdecode(part.encode("latin-1"))
 
 
-def _listed(directory: str) -> Sequence[str]:
-    try:
-        return os.listdir(directory)
-    except OSError:
-        return ()
+def _sysctl(path: sysctls.Path) -> str:
+    """Return the path of a sysctl, or of a directory of them, below the root."""
+    return "/".join(("proc/sys", *map(_file_name, path)))
+
+
+def _parameter(name: str) -> str:
+    """Return the path of MODULE.PARAMETER below the root; both are plain words (see config)."""
+    module, _, parameter = name.partition(".")
+    return f"sys/module/{module}/parameters/{parameter}"
 
 
 def _read_value(path: str) -> Reading:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import os
-import stat
 from collections.abc import Iterator
 
 from ipvsd import rooted
@@ -33,8 +31,8 @@ def alone(root: str) -> Iterator[bool]:
         log("error", f"cannot run the daemon: {error} (lock: {os.path.join(root, PATH)})")
         yield False
         return
-    except (OSError, ValueError) as error:
-        log("warning", f"cannot lock {PATH}: {getattr(error, 'strerror', None) or error}; a second daemon could start")
+    except OSError as error:
+        log("warning", f"cannot lock {PATH}: {error.strerror or error}; a second daemon could start")
     try:
         yield True
     finally:
@@ -44,12 +42,9 @@ def alone(root: str) -> Iterator[bool]:
 
 def _take(root: str) -> int:
     """Return the descriptor that holds the lock. Raises _HeldError, and OSError if there is no lock to be had."""
-    directory, name = os.path.split(PATH)
-    path = os.path.join(rooted.resolve(root, directory), name)
-    os.makedirs(os.path.dirname(path), 0o755, exist_ok=True)
+    rooted.make_directory(root, os.path.dirname(PATH))
     # The file is never removed: a lock on a file that is gone would keep nobody out.
-    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
-    descriptor = os.open(path, flags, 0o600)
+    descriptor = rooted.private(root, PATH)
     try:
         _lock(descriptor)
     except BaseException:
@@ -59,8 +54,6 @@ def _take(root: str) -> int:
 
 
 def _lock(descriptor: int) -> None:
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        raise OSError(errno.EINVAL, "not a regular file")
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

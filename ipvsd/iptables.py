@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import Optional
 
+from ipvsd import rooted
 from ipvsd.model import Iptables
 
 # Where programs are looked for, in the order of systemd's and of sudo's PATH.
@@ -16,26 +17,21 @@ _MOST_LINKS = 8  # iptables, /etc/alternatives/iptables, iptables-nft, xtables-n
 
 def look(root: str, live: Optional[str] = None) -> Iptables:
     """Return what is known of the node below `root`; its /proc is below `live`, if that is not the same."""
-    try:
-        with open(os.path.join(root if live is None else live, _TABLES), encoding="ascii", errors="replace") as file:
-            tables = tuple(file.read().split())
-    except OSError:
-        tables = ()
-    return Iptables(_program(root), tables)
+    tables = rooted.permitted(root if live is None else live, _TABLES) or ""
+    return Iptables(_program(root), tuple(tables.split()))
 
 
 def ipv6(root: str) -> bool:
     """Tell whether there is IPv6, unless its kernel was built or booted without; of an image, take it for granted."""
-    runs = os.path.isdir(os.path.join(root, "proc/sys/net/ipv4"))
-    return not runs or any(os.path.exists(os.path.join(root, path)) for path in _IPV6)
+    return not rooted.exists(root, "proc/sys/net/ipv4") or any(rooted.exists(root, path) for path in _IPV6)
 
 
 def _program(root: str) -> str:
     for directory in _DIRECTORIES:
         # A link to a directory, as of a merged /usr, leads to one that is looked into by its own name.
-        if not os.path.islink(os.path.join(root, directory)):
+        if rooted.link(root, directory) is None:
             path = f"/{directory}/iptables"
-            if os.path.lexists(os.path.join(root, path[1:])):
+            if rooted.lexists(root, path[1:]):
                 return _end(root, path)
     return ""
 
@@ -43,9 +39,8 @@ def _program(root: str) -> str:
 def _end(root: str, path: str) -> str:
     """Return the file to which a link leads, as the system whose root this is sees it."""
     for _ in range(_MOST_LINKS):
-        try:
-            target = os.readlink(os.path.join(root, path[1:]))
-        except OSError:  # no link
+        target = rooted.link(root, path.lstrip("/"))
+        if target is None:
             return path
         path = os.path.normpath(os.path.join(os.path.dirname(path), target))
     return path

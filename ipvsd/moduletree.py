@@ -1,10 +1,14 @@
-"""The module tree of one kernel below a root, as libkmod finds it: depmod's binary indexes, and the files they list."""
+"""The module tree of one kernel below a root, as libkmod finds it: depmod's binary indexes, and the files they list.
+
+What is here raises rooted.UnreadableError where the files do not say what there is.
+"""
 
 from __future__ import annotations
 
 import os
 import re
 from collections.abc import Collection, Mapping, Sequence
+from errno import EACCES
 from stat import S_ISDIR
 from typing import TYPE_CHECKING, Optional
 
@@ -34,7 +38,7 @@ Stamp = Optional[tuple[int, int, int]]
 
 def releases(root: str) -> tuple[str, ...]:
     """Return the names in the directories of module trees, in no order."""
-    return tuple({name: None for place in _PLACES for name in listed(root, place)})
+    return tuple({name: None for place in _PLACES for name in rooted.names(root, place)})
 
 
 def version(release: str) -> tuple[object, ...]:
@@ -75,15 +79,7 @@ class ModuleTree:
     def stamps(self) -> tuple[Stamp, ...]:
         """What changes when the indexes do."""
         names = ("modules.dep.bin", "modules.alias.bin", "modules.builtin.bin", "modules.builtin", "modules.softdep")
-        return tuple(stamp(os.path.join(self.place, name)) for name in names)
-
-    @property
-    def place(self) -> str:
-        """The directory, links followed inside the root."""
-        try:
-            return rooted.resolve(self._root, self.path)
-        except OSError:
-            return os.path.join(self._root, self.path)
+        return tuple(stamp(self._root, self._below(name)) for name in names)
 
     @property
     def valid(self) -> bool:
@@ -158,10 +154,7 @@ class ModuleTree:
     def _content(self, file: str) -> Optional[bytes]:
         from ipvsd import compression
 
-        try:
-            return compression.unpacked(rooted.read(rooted.resolve(self._root, self._below(file)), _MAX_BYTES) or b"")
-        except (OSError, ValueError):
-            return None
+        return compression.unpacked(rooted.content(self._root, self._below(file), _MAX_BYTES) or b"", _MAX_BYTES)
 
     def _value(self, index: str, key: str) -> Optional[str]:
         found = self._index(index)
@@ -184,10 +177,10 @@ class ModuleTree:
 
 
 def _open(root: str, path: str) -> Optional[ModuleIndex]:
+    data = rooted.content(root, path, _MAX_BYTES)
     try:
-        data = rooted.read(rooted.resolve(root, path), _MAX_BYTES)
         return ModuleIndex(data) if data else None
-    except (OSError, ValueError):
+    except ValueError:
         return None
 
 
@@ -207,11 +200,11 @@ class Index:
         tree = ModuleTree(self._root, self._release)
         key = (tree.path, tree.stamps)
         if key != self._key or frozenset(names) != self._names:
-            self.readable = tree.indexed
-            self.loadable = frozenset(name for name in names if tree.depends(name))
+            readable, loadable = tree.indexed, frozenset(name for name in names if tree.depends(name))
             # The kernel's package brings the text, and depmod makes the index of it.
             text = rooted.text(self._root, f"{tree.path}/modules.builtin") or ""
-            self.built_in = formats.indexed_names(text, names) | frozenset(filter(tree.built_in, names))
+            built_in = formats.indexed_names(text, names) | frozenset(filter(tree.built_in, names))
+            self.readable, self.loadable, self.built_in = readable, loadable, built_in
             # A file that is there and could not be read is tried again.
             failed = key[1][0] is not None and not tree.indexed
             self._key, self._names = None if failed else key, frozenset(names)
@@ -219,41 +212,31 @@ class Index:
 
 
 def modprobe_d_stamps(root: str) -> Mapping[str, Stamp]:
-    """Return the files of modprobe.d(5) in their order, each with what changes when its content does.
+    """Return the files of modprobe.d(5) below a root in their order, each with what changes when its content does.
 
     A link that leads nowhere masks those of its name in the directories behind it; a directory does not.
     """
     chosen: dict[str, Stamp] = {}
     paths: dict[str, str] = {}
     for place in MODPROBE_D:
-        for name in listed(root, place):
+        for name in rooted.names(root, place):
             if name in paths or not name.endswith((".conf", ".alias")) or name.startswith("."):
                 continue
-            status = _status(root, f"{place}/{name}")
+            status = rooted.status(root, f"{place}/{name}")
             if status is None or not S_ISDIR(status.st_mode):
-                paths[name] = os.path.join(root, place, name)
+                paths[name] = f"{place}/{name}"
                 chosen[name] = _stamp_of(status)
     return {paths[name]: chosen[name] for name in sorted(paths)}
 
 
-def _status(root: str, path: str) -> Optional[os.stat_result]:
+def stamp(root: str, path: str) -> Stamp:
+    """Return what changes when a file's content does; None if there is none, or if this user may not see it."""
     try:
-        return os.stat(rooted.resolve(root, path))
-    except OSError:
+        return _stamp_of(rooted.status(root, path))
+    except rooted.UnreadableError as error:
+        if error.errno != EACCES:
+            raise
         return None
-
-
-def listed(root: str, path: str) -> Sequence[str]:
-    """Return the names in a directory below a root; none if there is none."""
-    try:
-        return os.listdir(rooted.resolve(root, path))
-    except OSError:
-        return ()
-
-
-def stamp(path: str) -> Stamp:
-    """Return what changes when a file's content does; None if there is none."""
-    return _stamp_of(_status("/", path))
 
 
 def _stamp_of(status: Optional[os.stat_result]) -> Stamp:

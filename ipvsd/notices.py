@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ipvsd import remedies
+from ipvsd import remedies, rooted
 from ipvsd.config import Config
 from ipvsd.host import LinuxHost
 from ipvsd.journal import log
@@ -18,16 +18,21 @@ NOT_AS_CONFIGURED = "is not as configured (run: ipvsd apply --persist)"
 def persisted(root: str, config: Config, kernel: Kernel, plan: Plan) -> tuple[str, ...]:
     """Return a note for each file of `apply --persist` that is there and is not as configured.
 
-    The file of sysctls is not compared if a sysctl cannot be read: whether it belongs there is not known.
+    The file of sysctls is not compared if a sysctl cannot be read: whether it belongs there is not known. A note says
+    so if one of the files cannot be read.
     """
     from ipvsd import persist  # the node need not wait for it
 
-    if not persist.kept(root):  # else there is no need to make them
-        return ()
-    texts = dict(persist.files(config, kernel, plan))
-    if any(finding.verdict is SysctlVerdict.UNREADABLE for finding in plan.sysctls):
-        del texts[persist.SYSCTL]
-    return tuple(remedies.below(f"{path} {NOT_AS_CONFIGURED}", root) for path in persist.stale(root, texts))
+    try:
+        if not persist.kept(root):  # else there is no need to make them
+            return ()
+        texts = dict(persist.files(config, kernel, plan))
+        if any(finding.verdict is SysctlVerdict.UNREADABLE for finding in plan.sysctls):
+            del texts[persist.SYSCTL]
+        stale = persist.stale(root, texts)
+    except rooted.UnreadableError as error:
+        return (str(error),)
+    return tuple(remedies.below(f"{path} {NOT_AS_CONFIGURED}", root) for path in stale)
 
 
 class Notices:

@@ -1,4 +1,7 @@
-"""Why modules are not there: what modprobe would do about each, by the files of a root, and what locks the kernel."""
+"""Why modules are not there: what modprobe would do about each, by the files of a root, and what locks the kernel.
+
+What is here raises rooted.UnreadableError where a file of modprobe's cannot be read, which proves nothing.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import itertools
 import os
 import re
 from collections.abc import Collection, Mapping
+from errno import EACCES
 from typing import NamedTuple, Optional
 
 from ipvsd import kconfig, modprobe, modprobe_d, rooted
@@ -22,6 +26,7 @@ _SIGNS = {
     "nf_conntrack": "proc/sys/net/netfilter/nf_conntrack_max",
     "br_netfilter": "proc/sys/net/bridge",
 }
+_LARGEST_CONFIGURATION = 1 << 24  # of a kernel's build; Debian's takes 300 kB
 _MODULE_FILE = re.compile(r"([A-Za-z0-9_-]+)\.ko(?:\.(?:gz|xz|zst))?\Z")
 
 
@@ -42,10 +47,9 @@ def settings_of(root: str, tree: ModuleTree, command_line: str = "") -> Settings
     modules.softdep takes its place among the names of the files of modprobe.d.
     """
     paths = {os.path.basename(path): path for path in modprobe_d_stamps(root)}
-    own = os.path.join(root, tree.path, "modules.softdep")
-    paths["modules.softdep"] = own
+    paths["modules.softdep"] = f"{tree.path}/modules.softdep"
     ordered = [paths[name] for name in sorted(paths)]
-    texts = ((path, rooted.text(root, os.path.relpath(path, root)) or "") for path in ordered)
+    texts = ((os.path.join(root, path), rooted.text(root, path) or "") for path in ordered)
     return modprobe_d.settings(texts, command_line)
 
 
@@ -128,7 +132,7 @@ class Obstacles:
         if self._running:
             signs.update(self._functional([name for name in absent if name not in there]))
         absent = [name for name in absent if name not in signs]
-        strays = self._strays.look(tree.place, (*absent, *gone))
+        strays = self._strays.look(self._root, tree.path, (*absent, *gone))
         packed = {name: tree.unreadable(file) for name, file in strays.found.items()}
         return kernel._replace(
             built_in=kernel.built_in | frozenset(signs),
@@ -169,10 +173,10 @@ class Obstacles:
         paths = [f"boot/config-{release}", f"{tree.path}/config"]
         if self._running and release == (self._text("proc/sys/kernel/osrelease") or "").strip():
             paths.append("proc/config.gz")
-        files = [_resolved(self._root, path) for path in paths]
-        key = tuple(map(stamp, files))
+        key = tuple((path, stamp(self._root, path)) for path in paths)
         if key != self._options_key:
-            text = next((text for text in map(_kernel_configuration, files) if text is not None), "")
+            texts = (_kernel_configuration(self._root, path) for path in paths)
+            text = next((text for text in texts if text is not None), "")
             self._options, self._options_key = kconfig.options(text), key
         return self._options
 
@@ -194,7 +198,7 @@ class Obstacles:
         )
 
     def _text(self, path: str) -> Optional[str]:
-        return rooted.text(self._root, path)
+        return rooted.permitted(self._root, path)
 
 
 class _Strays:
@@ -206,25 +210,26 @@ class _Strays:
         self.found: Mapping[str, str] = {}
         self.stocked = False  # there is any module of the kernel's own
 
-    def look(self, tree: str, names: Collection[str]) -> _Strays:
+    def look(self, root: str, tree: str, names: Collection[str]) -> _Strays:
         """Find a file for each of `names` that has one, and return itself."""
         key = (tree, tuple(names))
-        if key != self._key or any(stamp(path) != was for path, was in self._stamps.items()):
-            self._key, self.found, self._stamps, self.stocked = key, {}, {}, False
-            self._walk(tree, names)
+        if key != self._key or any(stamp(root, path) != was for path, was in self._stamps.items()):
+            self._key, self.found, self._stamps, self.stocked = None, {}, {}, False
+            self._walk(root, tree, names)
+            self._key = key
         return self
 
-    def _walk(self, top: str, names: Collection[str]) -> None:
+    def _walk(self, root: str, top: str, names: Collection[str]) -> None:
         found: dict[str, str] = {}
-        stamps: dict[str, Stamp] = {top: stamp(top)}
-        for directory, _, files in os.walk(top):
-            stamps[directory] = stamp(directory)
+        stamps: dict[str, Stamp] = {top: stamp(root, top)}
+        for directory, files in rooted.walk(root, top):
+            stamps[directory] = stamp(root, directory)
             for name in files:
                 module = _module_of(name) if ".ko" in name else ""
                 # A kernel that was purged leaves updates/ with modules of DKMS behind: that is no tree.
                 self.stocked = self.stocked or (bool(module) and directory.startswith(os.path.join(top, "kernel")))
                 if module in names:
-                    found[module] = os.path.join(directory, name)
+                    found[module] = os.path.join(root, directory, name)
         self.found, self._stamps = found, stamps
 
 
@@ -258,19 +263,14 @@ def _module_of(name: str) -> str:
     return match[1].replace("-", "_") if match else ""
 
 
-def _resolved(root: str, path: str) -> str:
-    try:
-        return rooted.resolve(root, path)
-    except OSError:
-        return os.path.join(root, path)
-
-
-def _kernel_configuration(path: str) -> Optional[str]:
-    import gzip  # needed for a module that is missing, and nothing else
-    import zlib
+def _kernel_configuration(root: str, path: str) -> Optional[str]:
+    from ipvsd import compression  # needed for a module that is missing, and nothing else
 
     try:
-        with gzip.open(path, "rt", errors="replace") if path.endswith(".gz") else open(path, errors="replace") as file:
-            return file.read()
-    except (OSError, EOFError, zlib.error):
+        data = rooted.content(root, path, _LARGEST_CONFIGURATION)
+    except rooted.UnreadableError as error:
+        if error.errno != EACCES:
+            raise
         return None
+    found = None if data is None else compression.unpacked(data, _LARGEST_CONFIGURATION)
+    return None if found is None else found.decode("utf-8", "replace")

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Optional
 
-from ipvsd import __version__, formats
+from ipvsd import __version__, formats, rooted
 from ipvsd.config import Config
 from ipvsd.desire import spreads
 from ipvsd.drop_in import RANGE, lines
@@ -61,41 +60,30 @@ def write(root: str, texts: Mapping[str, str]) -> tuple[str, ...]:
     """Write the files, each in one step, and return the paths of those that changed. Raises OSError."""
     changed = []
     for path, text in texts.items():
-        place = os.path.join(root, path)
-        if _read(place) == text:
-            continue
-        directory = os.path.dirname(place)
-        os.makedirs(directory, exist_ok=True)
-        if os.path.realpath(directory) != os.path.join(os.path.realpath(root), os.path.dirname(path)):
-            raise PermissionError(0, "a symbolic link leads out of the root", directory)
-        beside = f"{place}.new"
-        if os.path.lexists(beside):
-            os.unlink(beside)
-        fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
-        with os.fdopen(fd, "w", encoding="utf-8", errors="surrogateescape") as file:
-            os.fchmod(file.fileno(), 0o644)
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, place)
-        changed.append(place)
+        data = text.encode("utf-8", "surrogateescape")
+        if rooted.content(root, path) != data:
+            rooted.make_directory(root, os.path.dirname(path))
+            rooted.write(root, path, data, durable=True)
+            changed.append(os.path.join(root, path))
     return tuple(changed)
 
 
 def kept(root: str) -> bool:
-    """Tell whether there is one of the files."""
-    return any(os.path.lexists(os.path.join(root, path)) for path in (MODULES_LOAD, MODPROBE, SYSCTL))
+    """Tell whether there is one of the files. Raises rooted.UnreadableError."""
+    return any(rooted.lexists(root, path) for path in (MODULES_LOAD, MODPROBE, SYSCTL))
 
 
 def stale(root: str, texts: Mapping[str, str]) -> tuple[str, ...]:
     """Return the paths of the files that exist and mean something else.
 
-    Ranges are not compared: the value that is written for one depends on the value of the moment.
+    Ranges are not compared: the value that is written for one depends on the value of the moment. Raises
+    rooted.UnreadableError.
     """
     found = []
     for path, text in texts.items():
-        held = _read(os.path.join(root, path))
-        if held is not None:
+        data = rooted.content(root, path)
+        if data is not None:
+            held = data.decode("utf-8", "surrogateescape")
             ranges = _ranges(held) | _ranges(text)
             if _body(held, ranges) != _body(text, ranges):
                 found.append(os.path.join(root, path))
@@ -109,11 +97,3 @@ def _ranges(text: str) -> set[str]:
 def _body(text: str, ranges: set[str]) -> list[str]:
     lines = [line for line in text.splitlines() if line and not line.startswith("#")]
     return [line for line in lines if line.split(" ", 1)[0] not in ranges]
-
-
-def _read(path: str) -> Optional[str]:
-    try:
-        with open(path, encoding="utf-8", errors="surrogateescape") as file:
-            return file.read()
-    except OSError:
-        return None

@@ -1,4 +1,7 @@
-"""The kernels that are installed, and whether each could satisfy the configuration: from their indexes alone."""
+"""The kernels that are installed, and whether each could satisfy the configuration: from their indexes alone.
+
+What is here raises rooted.UnreadableError where the files do not say what there is.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +11,12 @@ import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple, Optional
 
-from ipvsd import remedies
+from ipvsd import remedies, rooted
 from ipvsd.config import Config
 from ipvsd.desire import candidates, desired, spreads
 from ipvsd.health import required
 from ipvsd.host import LinuxHost
+from ipvsd.journal import log
 from ipvsd.model import (
     Action,
     Kernel,
@@ -29,7 +33,7 @@ from ipvsd.model import (
     SysctlVerdict,
     WriteSysctl,
 )
-from ipvsd.moduletree import ModuleTree, listed, modprobe_d_stamps, stamp
+from ipvsd.moduletree import ModuleTree, modprobe_d_stamps, stamp
 from ipvsd.moduletree import releases as trees
 from ipvsd.persist import to_be_had
 from ipvsd.planner import plan
@@ -51,28 +55,25 @@ _GRUBENV = ("boot/grub2/grubenv", "boot/grub/grubenv")
 
 def releases(root: str) -> tuple[str, ...]:
     """Return the releases in /lib/modules, the oldest first."""
-    names = [name for name in trees(root) if any(map(os.path.isfile, _signs(root, name)))]
+    names = [name for name in trees(root) if any(rooted.is_file(root, path) for path in _signs(root, name))]
     return tuple(sorted(names, key=_version))
 
 
 def _signs(root: str, release: str) -> Iterator[str]:
     """Yield files of which an installed kernel has one; what is left of a purged one (updates/dkms) has none."""
-    tree = ModuleTree(root, release).place
-    yield from (os.path.join(tree, name) for name in ("modules.dep", "modules.builtin", "modules.order", "vmlinuz"))
-    yield os.path.join(root, "boot", f"vmlinuz-{release}")
+    tree = ModuleTree(root, release).path
+    yield from (f"{tree}/{name}" for name in ("modules.dep", "modules.builtin", "modules.order", "vmlinuz"))
+    yield f"boot/vmlinuz-{release}"
 
 
 def next_release(root: str, known: Sequence[str]) -> str:
     """Return which of the known kernels the next boot will take, or an empty string where that cannot be told."""
     for path in _LINKS:
-        try:
-            target = os.path.basename(os.readlink(os.path.join(root, path)))
-        except OSError:
-            continue
+        target = os.path.basename(rooted.link(root, path) or "")
         if target.partition("-")[2] in known:
             return target.partition("-")[2]
     for path in _GRUBENV:
-        entry = re.search(r"^saved_entry=(.+)$", _text(os.path.join(root, path)), re.MULTILINE)
+        entry = re.search(r"^saved_entry=(.+)$", rooted.permitted(root, path) or "", re.MULTILINE)
         found = [release for release in known if entry and entry[1].endswith(f"-{release}")]
         if found:
             return found[0]
@@ -83,7 +84,7 @@ def running_release(root: str) -> str:
     """Return the release that runs; of another root, none does unless it has a /proc."""
     if judged(root) is Judged.FIRST_BOOT:
         return ""
-    return _text(os.path.join(root, "proc/sys/kernel/osrelease")).strip()
+    return (rooted.text(root, "proc/sys/kernel/osrelease") or "").strip()
 
 
 def examine(root: str, config: Config, release: str, cpus: int = 0, names: Collection[str] = ()) -> tuple[Kernel, Plan]:
@@ -266,27 +267,31 @@ class Survey:
         self._root = root
         self._key: object = None
         self._at = 0.0
+        self._unreadable = ""
         self.kernels: tuple[InstalledKernel, ...] = ()
 
     def look(self, config: Config) -> None:
-        """Survey if there is reason to."""
+        """Survey if there is reason to; if a file cannot be read, tell so once, and the former result stays."""
+        try:
+            self._look(config)
+        except rooted.UnreadableError as error:
+            if str(error) != self._unreadable:
+                log("warning", f"cannot survey the installed kernels: {error}")
+            self._unreadable, self._key = str(error), None
+        else:
+            self._unreadable = ""
+
+    def _look(self, config: Config) -> None:
         now = time.monotonic()
         key = (config, _stamps(self._root))
         if key != self._key or now - self._at >= DAY:
-            self._key, self._at = key, now
             self.kernels = survey(self._root, config)
+            self._key, self._at = key, now
 
 
 def _stamps(root: str) -> tuple[object, ...]:
-    places = [os.path.join(ModuleTree(root, release).place, "modules.dep.bin") for release in releases(root)]
-    links = [os.path.join(root, path) for path in _LINKS + _GRUBENV]
-    found: list[object] = []
-    for path in (*places, *links):
-        try:
-            status = os.stat(path)
-        except OSError:
-            continue
-        found.append((path, status.st_mtime_ns, status.st_size, status.st_ino))
+    places = [f"{ModuleTree(root, release).path}/modules.dep.bin" for release in releases(root)]
+    found = [(path, stamp(root, path)) for path in (*places, *_LINKS, *_GRUBENV)]
     return (*found, *modprobe_d_stamps(root).items(), *_boot_stamps(root))
 
 
@@ -295,17 +300,9 @@ def _boot_stamps(root: str) -> Iterator[tuple[str, object]]:
     from ipvsd.rivals import modules_load, sysctl_d
 
     for place in (*modules_load.DIRECTORIES, *sysctl_d.DIRECTORIES):
-        for name in sorted(listed(root, place)):
-            yield f"{place}/{name}", stamp(os.path.join(root, place, name))
+        for name in sorted(rooted.names(root, place)):
+            yield f"{place}/{name}", stamp(root, f"{place}/{name}")
 
 
 def _version(release: str) -> tuple[object, ...]:
     return tuple((0, int(part)) if part.isdecimal() else (1, part) for part in re.findall(r"[0-9]+|[^0-9]+", release))
-
-
-def _text(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return file.read()
-    except OSError:
-        return ""

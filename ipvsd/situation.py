@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-
+from ipvsd import rooted
 from ipvsd.report import Judged
 
 
@@ -11,21 +10,23 @@ def judged(root: str) -> Judged:
     """Return by which kernel a root is judged.
 
     A procfs that is mounted below the root of an image that is being built is the build machine's: its kernel has no
-    modules in the image, and another one has.
+    modules in the image, and another one has. Raises rooted.UnreadableError.
     """
-    if os.path.realpath(root) == "/":
+    if root == "/":
         return Judged.RUNNING_KERNEL
-    proc = os.path.join(root, "proc")
-    try:
-        with open(os.path.join(proc, "sys/kernel/osrelease"), encoding="utf-8", errors="replace") as file:
-            release = file.read().strip()
-    except OSError:
+    release = rooted.text(root, "proc/sys/kernel/osrelease")
+    if release is None:
         return Judged.FIRST_BOOT
-    if os.path.ismount(proc) and not _has_modules(root, release) and _has_modules(root):
+    if _is_mounted(root) and not _has_modules(root, release.strip()) and _has_modules(root):
         return Judged.FIRST_BOOT
     return Judged.OTHER_TREE
 
 
+def _is_mounted(root: str) -> bool:
+    """Tell whether a file system is mounted on the root's /proc."""
+    top, proc = rooted.status(root, "."), rooted.status(root, "proc")
+    return top is not None and proc is not None and top.st_dev != proc.st_dev
+
+
 def _has_modules(root: str, release: str = "") -> bool:
-    places = (os.path.join(root, place, "lib/modules", release) for place in ("", "usr"))
-    return any(os.path.isdir(place) and os.listdir(place) for place in places)
+    return any(rooted.names(root, f"{place}/{release}") for place in ("lib/modules", "usr/lib/modules"))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection
 from typing import Optional
+
+from ipvsd import rooted
 
 _LONGEST = 1 << 18  # bytes that are read of the table; a node may have megabytes of it
 MODULE = "ip_vs"
@@ -14,7 +15,7 @@ class Table:
     """Remembers how many there were when that was last looked at."""
 
     def __init__(self, root: str) -> None:
-        self._path = os.path.join(root, "proc/net/ip_vs")
+        self._root = root
         self._known = ""
 
     def look(self) -> None:
@@ -36,9 +37,9 @@ class Table:
 
     def _count(self) -> str:
         try:
-            with open(self._path, "rb") as file:
-                text = file.read(_LONGEST)
-        except OSError:
+            with rooted.opened(self._root, "proc/net/ip_vs") as fd:
+                text = rooted.take(fd, _LONGEST)
+        except OSError:  # then what was known stays
             return ""
         # A service stands at the margin, its real servers behind an arrow; the first lines are a heading.
         count = sum(line.startswith((b"TCP ", b"UDP ", b"SCTP ", b"FWM ")) for line in text.splitlines())

@@ -9,7 +9,7 @@ import os
 from collections.abc import Sequence
 from typing import Optional
 
-from ipvsd import cgroups
+from ipvsd import cgroups, rooted
 from ipvsd.printable import line
 from ipvsd.report import Writer
 
@@ -23,7 +23,7 @@ class Writers:
 
     def __init__(self, root: str = "/", cgroup_root: str = "") -> None:
         """`cgroup_root` is where version 2 of the control groups is mounted, if it is."""
-        self._proc, self._cgroup_root = os.path.join(root, "proc"), cgroup_root
+        self._root, self._cgroup_root = root, cgroup_root
         self._groups: dict[int, str] = {}
         self._first = cgroups.path(self._text("1/cgroup"))
 
@@ -81,7 +81,7 @@ class Writers:
 
     def _text(self, name: str) -> str:
         try:
-            descriptor = os.open(f"{self._proc}/{name}", os.O_RDONLY | os.O_CLOEXEC)
+            descriptor = rooted.descriptor(self._root, f"proc/{name}")
         except OSError:
             return ""
         try:

@@ -81,7 +81,7 @@ def turned(number: int = 1, seen: Seen | None = None) -> list[Turned]:
 
 def test_a_look_at_which_nothing_happened_enters_nothing(node: Node, capsys: Log) -> None:
     node.look()
-    assert (said(capsys), node.books.repairs, history.read(str(node.tree))) == ([], (), [])
+    assert (said(capsys), node.books.repairs, history.read(str(node.tree)).repairs) == ([], (), [])
 
 
 def test_a_repair_of_a_look_is_attributed_in_every_book(node: Node, capsys: Log) -> None:
@@ -92,7 +92,7 @@ def test_a_repair_of_a_look_is_attributed_in_every_book(node: Node, capsys: Log)
     (repair,) = node.books.repairs
     assert (repair.before, repair.who, repair.writer) == ("1", "agent[7] of agent.service", AGENT)
     assert repair.attribution is Attribution.CERTAIN
-    (kept,) = history.read(str(node.tree))
+    (kept,) = history.read(str(node.tree)).repairs
     assert (kept["name"], kept["who"], kept["attribution"]) == (FORWARD, repair.who, "certain")
     assert node.books.tally.repairs == {FORWARD: 1}
 
@@ -105,7 +105,7 @@ def test_what_was_turned_back_at_once_is_attributed_in_every_book(node: Node, ca
     ]
     (repair,) = node.books.repairs
     assert (repair.who, repair.writer) == ("agent[7] of agent.service", AGENT)
-    assert history.read(str(node.tree))[0]["who"] == repair.who
+    assert history.read(str(node.tree)).repairs[0]["who"] == repair.who
     assert (node.books.tally.drifts, node.books.tally.repairs) == ({FORWARD: 1}, {FORWARD: 1})
 
 
@@ -176,7 +176,7 @@ def test_many_drifts_of_one_thing_are_told_as_one_and_all_counted(node: Node, ca
         4, f"{FORWARD} drifted 500 times in all, last changed probably by the kernel, and was repaired",
     )  # fmt: skip
     assert node.books.tally.repairs == {FORWARD: 500}
-    assert (len(node.books.repairs), len(history.read(str(node.tree)))) == (SHOWN_REPAIRS, history.KEPT)
+    assert (len(node.books.repairs), len(history.read(str(node.tree)).repairs)) == (SHOWN_REPAIRS, history.KEPT)
 
 
 def test_a_history_that_cannot_be_written_stops_nothing(node: Node, capsys: Log) -> None:

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from ipvsd import configfiles
+from ipvsd import configfiles, rooted
 from ipvsd.config import ConfigError
 from ipvsd.document import MAX_BYTES
+from ipvsd.stored import UnusableError
 from tests.trees import put
 
 MAIN = "etc/ipvsd/ipvsd.yaml"
@@ -126,9 +127,10 @@ def test_a_directory_is_refused(root: Path) -> None:
 
 
 def test_an_endless_device_is_refused(root: Path) -> None:
-    (root / MAIN).symlink_to("/dev/zero")
+    file = root / "zero"
+    file.symlink_to("/dev/zero")
 
-    assert refusal(root) == f"{root}/{MAIN}: is not a regular file"
+    assert refusal(root, file) == f"{file}: is not a regular file"
 
 
 def test_a_file_larger_than_a_mebibyte_is_refused_unread(root: Path) -> None:
@@ -172,7 +174,7 @@ def test_below_another_root_anybodys_file_is_read(root: Path) -> None:
 )
 def test_on_the_systems_own_paths_only_root_may_write(mode: int, uid: int, gid: int, trusted: bool) -> None:
     status = os.stat_result((0o100000 | mode, 0, 0, 1, uid, gid, 0, 0, 0, 0))
-    assert configfiles.trusted(status) is trusted
+    assert rooted.trusted(status) is trusted
 
 
 # --- the last good configuration --------------------------------------------------------
@@ -228,10 +230,11 @@ def test_that_there_were_no_files_is_remembered_too(root: Path) -> None:
         pytest.param(json.dumps([["a", "\ud9ff"]]), id="lone surrogate"),
     ],
 )
-def test_damaged_memory_is_no_memory(root: Path, text: str) -> None:
+def test_damaged_memory_is_told(root: Path, text: str) -> None:
     (root / KEPT).write_bytes(text.encode("latin-1"))
 
-    assert configfiles.last_good(str(root)) is None
+    with pytest.raises(UnusableError, match="damaged"):
+        configfiles.last_good(str(root))
 
 
 def test_no_memory_is_none(root: Path) -> None:

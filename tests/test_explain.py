@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,10 @@ import pytest
 from ipvsd import statusfile
 from ipvsd.cli import main
 from ipvsd.defaults import DEFAULTS
+from ipvsd.present import document
 from ipvsd.profiles import PROFILES
 from tests.fake_kernel import RELEASE
+from tests.samples import report
 from tests.trees import make_tree, put, put_sysctl, write_index
 
 Output = pytest.CaptureFixture[str]
@@ -109,11 +111,11 @@ def test_exit_codes(tree: Path, capsys: Output, make: Callable[[Path], None], na
 
 
 def publish(
-    tree: Path, who: object, writer: object = None, contended: object = (), attribution: object = "certain"
+    tree: Path, who: object, writer: object = None, contended: Sequence[object] = (), attribution: object = "certain"
 ) -> None:
     repair = {"name": FORWARD, "found": "0", "wanted": "1", "time": "2027-01-15T07:58:30.000Z", "seconds": 0.0021}
     repairs = [{**repair, "who": who, "writer": writer, "attribution": attribution}]
-    put(tree, statusfile.PATH, json.dumps({"repairs": repairs, "contended": contended}))
+    statusfile.write(str(tree), {**document(report()), "repairs": repairs, "contended": contended})
 
 
 def test_it_tells_all_that_is_known(tree: Path, capsys: Output, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -178,7 +180,7 @@ def test_what_is_right_is_short(tree: Path, capsys: Output) -> None:
     [
         ("unknown", None, "by unknown\n"),
         ("the kernel", None, "by the kernel\n"),
-        (None, {}, "by unknown\n"),
+        ("unknown", {}, "by unknown\n"),
         (
             "x",
             {"pid": 0, "comm": "", "unit": "cron.service", "command": "sysctl -w x", "container": "abc"},
@@ -206,10 +208,20 @@ def test_who_fights_for_it(tree: Path, capsys: Output) -> None:
     )
 
 
-@pytest.mark.parametrize("text", ["{}", '{"repairs": 1}', '{"repairs": [1, {"name": []}]}', '{"repairs": []}'])
-def test_a_daemon_that_has_not_seen_it(tree: Path, capsys: Output, text: str) -> None:
-    put(tree, statusfile.PATH, text)
+def test_a_daemon_that_has_not_seen_it(tree: Path, capsys: Output) -> None:
+    statusfile.write(str(tree), {**document(report()), "repairs": []})
     assert "LAST CHANGED BY\n  not seen by the daemon\n" in run(capsys, tree, FORWARD)[1]
+
+
+@pytest.mark.parametrize("text", ["{", "[" * 100_000, "{}", '{"repairs": 1}', '{"repairs": [1, {"name": []}]}'])
+def test_a_daemon_whose_status_is_damaged_has_not_told_that_it_saw_nothing(
+    tree: Path, capsys: Output, text: str
+) -> None:
+    put(tree, statusfile.PATH, text)
+    _, out, err = run(capsys, tree, FORWARD)
+    assert err.startswith("ipvsd: cannot read the daemon's status: it ")
+    assert "LAST CHANGED BY\n  not known: " in out
+    assert "no daemon tells" not in out
 
 
 def test_a_module_that_is_kept_out_or_unloaded_takes_its_sysctls_with_it(tree: Path, capsys: Output) -> None:

@@ -78,7 +78,9 @@ def test_what_is_no_sysctl_is_not_there(host: LinuxHost, key: str) -> None:
 def test_a_directory_that_is_a_link_leads_nowhere(tree: Path, host: LinuxHost) -> None:
     outside = put(tree, "outside/secret", "0\n")
     (tree / "proc/sys/net/link").symlink_to(outside.parent)
-    assert host.read_sysctl("net.link.secret") == Unreadable("a symbolic link leads net.link.secret out of /proc/sys")
+    assert host.read_sysctl("net.link.secret") == Unreadable(
+        "a symbolic link leads /proc/sys/net/link/secret out of the root"
+    )
     with pytest.raises(PermissionError):
         host.write_sysctl("net.link.secret", "1")
     assert outside.read_text() == "0\n"
@@ -91,6 +93,30 @@ def test_a_file_that_is_a_link_is_not_followed(tree: Path, host: LinuxHost) -> N
     with pytest.raises(OSError):
         host.write_sysctl("net.link", "1")
     assert outside.read_text() == "0\n"
+
+
+@pytest.mark.parametrize("place", ["proc", "proc/sys", "proc/sys/net"])
+def test_a_tree_of_sysctls_that_is_a_link_is_not_followed(tree: Path, place: str) -> None:
+    outside = tree.with_name("outside")
+    (tree / place).rename(outside)
+    (tree / place).symlink_to(outside)
+    host = LinuxHost(str(tree))
+    assert not isinstance(host.read_sysctl(KEY), str)
+    with pytest.raises(OSError):
+        host.write_sysctl(KEY, "7")
+    assert host.expand(["net.ipv4.*"]) == {"net.ipv4.*": []}
+
+
+def test_a_tree_of_parameters_that_is_a_link_is_not_followed(tree: Path) -> None:
+    outside = tree.with_name("outside")
+    put(outside, "module/ip_vs/parameters/conn_tab_bits", "12\n")
+    shutil.rmtree(tree / "sys")
+    (tree / "sys").symlink_to(outside)
+    host = LinuxHost(str(tree))
+    assert not isinstance(host.read_parameter("ip_vs.conn_tab_bits").reading, str)
+    with pytest.raises(OSError):
+        host.write_parameter("ip_vs.conn_tab_bits", "13")
+    assert (outside / "module/ip_vs/parameters/conn_tab_bits").read_text() == "12\n"
 
 
 def test_a_root_that_is_a_link_itself_is_fine(tree: Path) -> None:

@@ -19,8 +19,8 @@ LADDER = """
     printable model report globs formats sysctls patterns difference procsys profiles backends vocabulary spelling
     values modprobe_d moduleindex install_command modprobe kconfig
     formernames packages remedies verdicts planner restraint contention groups health cgroups assembly hook evidence
-    lookalikes document foreign settings keyhints config effective configfiles desire
-    wake streams rooted compression situation moduletree iptables kmod obstacles host advertisements
+    lookalikes resolution rooted stored document foreign settings keyhints config effective configfiles desire
+    wake streams compression situation moduletree iptables kmod obstacles host advertisements
     bpf capabilities hugepages writers reconcile tally table journal instance configured narrate reflex
     watch watch.inotify watch.sysctls watch.uevents watch.units watch.ring
     watch.allowed watch.writes watch.files ipvs

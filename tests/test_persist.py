@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -141,13 +142,35 @@ def test_a_range_that_holds_another_value_is_not_stale(tree: Path) -> None:
     assert persist.stale(str(tree), texts[1]) == ()
 
 
-def test_an_image_whose_links_lead_out_of_it_is_refused(tree: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("place", ["etc/sysctl.d", "etc"])
+def test_a_link_out_of_an_image_leads_nowhere(tree: Path, tmp_path: Path, place: str) -> None:
     (tmp_path / "host").mkdir()
-    (tree / "etc/sysctl.d").symlink_to(tmp_path / "host")
+    shutil.rmtree(tree / place, ignore_errors=True)
+    (tree / place).symlink_to(tmp_path / "host")
     config = parse([])
-    with pytest.raises(PermissionError, match="a symbolic link leads out of the root"):
+    with pytest.raises(FileNotFoundError):
         persist.write(str(tree), persist.files(config, *look(LinuxHost(str(tree)), config)))
     assert list((tmp_path / "host").iterdir()) == []
+
+
+def test_an_absolute_link_is_followed_inside_an_image(tree: Path) -> None:
+    (tree / "data/sysctl.d").mkdir(parents=True)
+    (tree / "etc/sysctl.d").symlink_to("/data/sysctl.d")
+    config = parse([])
+    persist.write(str(tree), persist.files(config, *look(LinuxHost(str(tree)), config)))
+    assert (tree / "data/sysctl.d/90-ipvsd.conf").is_file()
+
+
+def test_parallel_writers_all_succeed_and_leave_whole_files(tree: Path) -> None:
+    config = parse([])
+    texts = persist.files(config, *look(LinuxHost(str(tree)), config))
+    others = [{path: f"{text}# {number}\n" for path, text in texts.items()} for number in range(8)]
+    with ThreadPoolExecutor(len(others)) as pool:
+        for _ in range(20):  # every writer finds another one's content, and writes its own
+            list(pool.map(lambda own: persist.write(str(tree), own), others))
+    for path in texts:
+        assert (tree / path).read_text() in [own[path] for own in others]
+        assert sorted((tree / path).parent.iterdir()) == [tree / path]
 
 
 def test_a_link_beside_the_file_is_not_followed(tree: Path, tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ def test_what_cannot_be_read_is_told(root: Path) -> None:
     assert [tree.read(path) for path in ("etc/huge.conf", "etc/loop", "etc/none")] == [None, None, None]
     assert dict(tree.unread) == {
         str(root / "etc/huge.conf"): f"is larger than {MAX_BYTES} bytes",
-        str(root / "etc/loop"): "too many symbolic links",
+        str(root / "etc/loop"): "Too many levels of symbolic links",
     }
 
 

@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import shutil
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -123,7 +124,7 @@ def bad(tree: Path) -> None:
 def daemon(state: State) -> Callable[[Path], None]:
     def publish(tree: Path) -> None:
         made = report(sysctl(SysctlVerdict.RIGHT), state=state)
-        statusfile.write(str(tree), {**document(made), "boottime": 1e9})
+        statusfile.write(str(tree), {**document(made), "boottime": time.clock_gettime(time.CLOCK_BOOTTIME)})
 
     return publish
 

@@ -117,7 +117,7 @@ def fitted(plan: Plan, root: str) -> Plan:
         return finding._replace(remedy=remedies.unsupported(finding.wanted, others))
 
     plan = plan._replace(sysctls=tuple(map(suggested, plan.sysctls)))
-    return remedies.fitted(plan, root, daemon=root == "/" and statusfile.read(root) is not None)
+    return remedies.fitted(plan, root, daemon=root == "/" and statusfile.exists(root))
 
 
 def show(document: dict[str, Any], output: str) -> None:

@@ -30,10 +30,13 @@ def run(root: str, only: Optional[str], output: str, name: str) -> int:
         complain(f"ipvsd: cannot judge {root}: {error} (install one into the image)")
         return EX_CANNOT_TELL
     document = _document(found)
+    unknown = "the daemon's status is unusable" if found.unusable else "no daemon tells (ipvsd.service)"
     if output == "json":
         say_json(document)
     else:
-        say(*_lines(printable.fields(document)))
+        say(*_lines(printable.fields(document), unknown))
+    if found.unusable:
+        complain(f"ipvsd: cannot read the daemon's status: {found.unusable}")
     return found.exit_code
 
 
@@ -78,7 +81,8 @@ def _setting(setting: Setting, agrees: Optional[bool]) -> dict[str, Any]:
     }
 
 
-def _lines(document: Mapping[str, Any]) -> Iterator[str]:
+def _lines(document: Mapping[str, Any], unknown: str) -> Iterator[str]:
+    """Yield the lines for a person; `unknown` says why nothing is known from the daemon, if that is so."""
     yield from text.situation(document)
     if document["asked"] != document["name"]:
         yield from text.folded(f"{document['asked']!r} is taken for {document['name']}")
@@ -95,7 +99,7 @@ def _lines(document: Mapping[str, Any]) -> Iterator[str]:
     if document["judged"] != Judged.FIRST_BOOT.value:
         yield ""
         yield "LAST CHANGED BY"
-        yield from _last(document)
+        yield from _last(document, unknown)
     yield ""
     yield "SET ON DISK, IN THE ORDER IN WHICH IT IS APPLIED"
     yield from _on_disk(document)
@@ -132,10 +136,10 @@ def _wanted(document: Mapping[str, Any]) -> Iterator[str]:
         yield from text.indented(f"{reason['origin']}{': ' if reason['why'] else ''}{reason['why']}", 2, 6)
 
 
-def _last(document: Mapping[str, Any]) -> Iterator[str]:
+def _last(document: Mapping[str, Any], unknown: str) -> Iterator[str]:
     repair = document["repair"]
     if repair is None:
-        yield "  not seen by the daemon" if document["daemon"] else "  not known: no daemon tells (ipvsd.service)"
+        yield "  not seen by the daemon" if document["daemon"] else f"  not known: {unknown}"
         return
     at = str(repair.get("time", ""))[:19]
     writer, who = repair.get("writer"), repair.get("who")

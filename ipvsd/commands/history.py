@@ -2,22 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ipvsd import history, printable
+from ipvsd import history, printable, stored
 from ipvsd.commands import text
-from ipvsd.output import say, say_json
+from ipvsd.output import complain, say, say_json
+from ipvsd.present import timestamp
+
+_EX_CANNOT_TELL = 2
 
 
 def run(root: str, output: str, number: int) -> int:
-    """Exit 0: no repair is no fault."""
-    repairs = history.read(root)[-number:]
+    """Exit 0: no repair is no fault; 2 if what is kept cannot be told."""
+    try:
+        kept = history.read(root)
+    except stored.UnusableError as error:
+        complain(f"ipvsd: cannot read the history: {error} (the daemon replaces it at its next repair)")
+        return _EX_CANNOT_TELL
+    repairs = kept.repairs[-number:]
+    complain(*(f"ipvsd: {problem}" for problem in _problems(kept.damaged, repairs)))
+    if kept.damaged and not repairs:
+        return _EX_CANNOT_TELL
     if output == "json":
         say_json(repairs)
     else:
         say(*[line for repair in repairs for line in _lines(repair)] or ["nothing was repaired since the boot"])
     return 0
+
+
+def _problems(damaged: int, repairs: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    if damaged:
+        yield f"cannot read {damaged} of the history's lines: they are damaged"
+    now = timestamp(time.time())  # all have one length and one zone, so that they compare as texts
+    later = sum(isinstance(repair.get("time"), str) and repair["time"] > now for repair in repairs)
+    if later:
+        yield f"the times of {later} repairs are in the future: the clock was set back"
 
 
 def _lines(repair: Mapping[str, Any]) -> Iterator[str]:

@@ -6,38 +6,50 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ipvsd import printable, remedies, statusfile
+from ipvsd import __version__, printable, remedies, statusfile, stored
 from ipvsd.commands import text
 from ipvsd.output import complain, say, say_json
 
 _CODES = {"ready": 0, "degraded": 0, "failed": 1}
+_SLACK = 1.0  # seconds; the file's time is rounded
+_RESTART = "run: systemctl restart ipvsd"
 
 
 def run(root: str, output: str) -> int:
     """Exit 0 if everything required was right, 1 if not, 2 if there is no daemon or its look is too old."""
-    document = statusfile.read(root)
+    try:
+        document = statusfile.read(root)
+    except stored.UnusableError as error:
+        return _unknown(f"{error} ({_RESTART})" if root == "/" else str(error))
     if document is None:
         how = f"no daemon runs below {root}; see '{remedies.below('ipvsd check', root)}'"
         how = "run: systemctl start ipvsd" if root == "/" else how
-        complain(f"ipvsd: cannot read the daemon's status: there is none ({how})")
-        return 2
-    try:
-        age = time.clock_gettime(time.CLOCK_BOOTTIME) - document["boottime"]
-        old = age > 2 * document["config"]["interval"]
-        code = 2 if old else _CODES[document["state"]]
-        how = " (run: systemctl status ipvsd)" if root == "/" else ""
-        complaint = f"the daemon last looked {age:.0f} s ago{how}"
-        if output == "json":
-            errors = {"error": complaint, "errors": [complaint]} if old else {}
-            say_json({**document, "age": round(age, 3), **errors})
-        else:
-            say(*_lines(printable.fields(document), age))
-    except (KeyError, TypeError) as error:
-        complain(f"ipvsd: cannot read the daemon's status: it lacks {error} (another version wrote it)")
-        return 2
+        return _unknown(f"there is none ({how})")
+    if document["state"] not in _CODES:
+        return _unknown(f"it is damaged: invalid state {document['state']!a}")
+    age = time.clock_gettime(time.CLOCK_BOOTTIME) - document["boottime"]
+    if age < -_SLACK:
+        return _unknown(f"its time is {-age:.0f} s in the future, as of another boot or another machine")
+    age = max(0.0, age)
+    old = age > 2 * document["config"]["interval"]
+    how = " (run: systemctl status ipvsd)" if root == "/" else ""
+    complaint = f"the daemon last looked {age:.0f} s ago{how}"
+    if output == "json":
+        errors = {"error": complaint, "errors": [complaint]} if old else {}
+        say_json({**document, "age": round(age, 3), **errors})
+    else:
+        say(*_lines(printable.fields(document), age))
+    if document.get("version") != __version__:
+        version = document.get("version", "of an unknown version")
+        complain(f"ipvsd: the daemon is ipvsd {version!a}, and this is {__version__} ({_RESTART})")
     if old:
         complain(f"ipvsd: {complaint}")
-    return code
+    return 2 if old else _CODES[document["state"]]
+
+
+def _unknown(reason: str) -> int:
+    complain(f"ipvsd: cannot read the daemon's status: {reason}")
+    return 2
 
 
 def _lines(document: Mapping[str, Any], age: float) -> list[str]:

@@ -36,19 +36,18 @@ class Tree:
         """Return the text of a regular file, or None; a device, as a link to /dev/null, is no file."""
         if path not in self._texts:
             try:
-                data = rooted.read(self.inside(path))
-                self._texts[path] = None if data is None else data.decode("utf-8", "replace")
-            except (FileNotFoundError, NotADirectoryError):
+                self._texts[path] = rooted.read(self.root, path).decode("utf-8", "replace")
+            except (FileNotFoundError, NotADirectoryError, rooted.IrregularError):
                 self._texts[path] = None
-            except (OSError, ValueError) as error:
+            except OSError as error:
                 self._texts[path] = None
-                self._unread[self.shown(path)] = getattr(error, "strerror", None) or str(error)
+                self._unread[self.shown(path)] = error.strerror or str(error)
         return self._texts[path]
 
     def names(self, directory: str) -> Collection[str]:
         """Return the names in a directory; none if there is none."""
         try:
-            return os.listdir(self.inside(directory))
+            return rooted.listing(self.root, directory)
         except (FileNotFoundError, NotADirectoryError):
             return ()
         except OSError as error:
@@ -99,11 +98,11 @@ class Tree:
 
     def masked(self, unit: str) -> bool:
         """Tell whether a unit is linked to /dev/null, so that systemd starts it for nobody."""
-        return any(
-            os.path.islink(link) and os.readlink(link) == "/dev/null"
-            for link in (os.path.join(self.root, place, unit) for place in _UNITS[:2])
-        )
+        return any(self._link(f"{place}/{unit}") == "/dev/null" for place in _UNITS[:2])
 
-    def inside(self, path: str) -> str:
-        """Return the file that a path means if the root is /. Raises OSError if its links go round in circles."""
-        return rooted.resolve(self.root, path)
+    def _link(self, path: str) -> Optional[str]:
+        try:
+            return rooted.link(self.root, path)
+        except rooted.UnreadableError as error:
+            self._unread[self.shown(path)] = error.strerror or str(error)
+            return None

@@ -15,7 +15,7 @@ import os
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import NamedTuple, Optional
 
-from ipvsd import bpf, hook, sysctls
+from ipvsd import bpf, hook, rooted, sysctls
 from ipvsd.assembly import assemble
 from ipvsd.evidence import KEPT, Seen
 from ipvsd.model import ReasonKind
@@ -30,6 +30,7 @@ from ipvsd.writers import Writers
 
 RING = 1 << 16  # bytes
 # Seconds until what was lost is looked for: a whole look at once would only have more lost while it lasts.
+_LONGEST_MOUNTS = 1 << 24  # bytes; a node has some mounts for each container
 _BEHIND = 1.0
 
 
@@ -253,10 +254,10 @@ def _runs(records: Sequence[bytes]) -> list[tuple[hook.Told, int]]:
 def mounted(root: str) -> str:
     """Return where the control groups of version 2 are mounted, or an empty text."""
     try:
-        with open(os.path.join(root, "proc/self/mounts"), encoding="utf-8", errors="replace") as file:
-            fields = [line.split() for line in file]
-    except OSError:
+        text = rooted.text(root, "proc/self/mounts", _LONGEST_MOUNTS) or ""
+    except rooted.UnreadableError:
         return ""
+    fields = [line.split() for line in text.splitlines()]
     return next((field[1] for field in fields if len(field) > 2 and field[2] == "cgroup2"), "")
 
 

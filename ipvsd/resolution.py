@@ -1,0 +1,103 @@
+"""Resolving a path inside a directory as if that were /: links, absolute ones included, and `..` never lead outside.
+
+openat2(2) with RESOLVE_IN_ROOT does it in the kernel (Linux 5.6). Where that is unknown, or forbidden by a seccomp
+filter, one component is opened after the other, links unfollowed. They differ in the magic links of procfs alone: the
+kernel refuses them, and the other way takes them by their text.
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+import os
+import struct
+from collections.abc import Sequence
+from stat import S_ISDIR, S_ISLNK
+from typing import Callable, NoReturn
+
+_RESOLVE_IN_ROOT = 0x10  # <linux/openat2.h>
+_FOUND = os.O_PATH | os.O_CLOEXEC
+_MAX_LINKS = 40  # as the kernel's own limit (path_resolution(7))
+_TRIES = 10
+
+
+def find(top: int, path: str, flags: int) -> int:
+    """Open a path inside the directory `top`, which is / to it. Raises OSError."""
+    for _ in range(_TRIES):
+        try:
+            return by_kernel(top, path, flags)
+        except OSError as error:
+            # EPERM is a seccomp filter's, as in older container runtimes.
+            if error.errno in (errno.ENOSYS, errno.EPERM):
+                break
+            # EAGAIN: something was renamed while the kernel went through a `..` (openat2(2)).
+            if error.errno not in (errno.EAGAIN, errno.EINTR):
+                raise
+    return by_steps(top, path, flags)
+
+
+def by_kernel(top: int, path: str, flags: int) -> int:
+    """Do so by openat2. Raises OSError."""
+    how = struct.pack("=QQQ", flags, 0, _RESOLVE_IN_ROOT)  # struct open_how
+    return _openat2()(top, os.fsencode(path), how)
+
+
+@functools.lru_cache(maxsize=1)
+def _openat2() -> Callable[[int, bytes, bytes], int]:
+    import ctypes  # below / it is not needed
+
+    system_call = ctypes.CDLL(None, use_errno=True).syscall
+    system_call.restype = ctypes.c_long
+    number = 547 if os.uname().machine == "alpha" else 437
+
+    def call(top: int, path: bytes, how: bytes) -> int:
+        if b"\0" in path:
+            raise ValueError("embedded null byte")
+        found = system_call(
+            ctypes.c_long(number), ctypes.c_int(top), ctypes.c_char_p(path), how, ctypes.c_size_t(len(how))
+        )
+        if found < 0:
+            _fail(ctypes.get_errno())
+        return int(found)
+
+    return call
+
+
+def by_steps(top: int, path: str, flags: int) -> int:
+    """Do so without openat2. Raises OSError."""
+    left, links = path.split("/")[::-1], 0
+    held, steps, directory = [top], ["."], True
+    try:
+        while left:
+            part = left.pop()
+            if part in ("", ".", ".."):
+                if not directory:
+                    _fail(errno.ENOTDIR)
+                if part == ".." and len(held) > 1:
+                    os.close(held.pop())
+                    steps.pop()
+                continue
+            held.append(os.open(part, _FOUND | os.O_NOFOLLOW, dir_fd=held[-1]))
+            steps.append(part)
+            mode = os.fstat(held[-1]).st_mode
+            directory = S_ISDIR(mode)
+            if S_ISLNK(mode):
+                target = os.readlink("", dir_fd=held[-1])
+                kept = 1 if target.startswith("/") else len(held) - 1
+                _close(held[kept:])
+                held, steps, directory, links = held[:kept], steps[:kept], True, links + 1
+                if links > _MAX_LINKS:
+                    _fail(errno.ELOOP)
+                left.extend(target.split("/")[::-1])
+        return os.open(steps[-1], flags | os.O_NOFOLLOW, dir_fd=held[-2:][0])
+    finally:
+        _close(held[1:])
+
+
+def _close(descriptors: Sequence[int]) -> None:
+    for fd in descriptors:
+        os.close(fd)
+
+
+def _fail(number: int) -> NoReturn:
+    raise OSError(number, os.strerror(number))

@@ -1,0 +1,73 @@
+"""One module opens files below the root; what else does so has a reason here."""
+
+from __future__ import annotations
+
+import ast
+import os
+
+import pytest
+
+from tests.test_ladder import MODULES
+
+# What reads, writes or asks about a path. Pure functions of os.path (join, basename) do not.
+_OS = {
+    name
+    for name in dir(os)
+    if name in {"open", "listdir", "scandir", "walk", "fwalk", "stat", "lstat", "statvfs", "access", "readlink", "link"}
+    or name in {"symlink", "replace", "rename", "renames", "mkdir", "makedirs", "mkfifo", "mknod", "unlink", "remove"}
+    or name in {"rmdir", "removedirs", "chmod", "lchmod", "chown", "lchown", "utime", "truncate", "chdir", "chroot"}
+}
+_PATH = {"exists", "lexists", "isfile", "isdir", "islink", "ismount", "realpath", "samefile"}
+_PATH |= {"getsize", "getmtime", "getctime", "getatime"}
+_LIBRARIES = {"pathlib", "shutil", "tempfile", "glob", "io", "codecs", "gzip", "bz2", "lzma", "zipfile", "tarfile"}
+
+# The calls of each module, and why they do not go through `rooted`.
+REASONS = {
+    "rooted": "it is the one",
+    "resolution": "it opens what `rooted` resolves",
+    "cli": "the root itself, and /dev/null for standard output; io wraps standard output",
+    "compression": "lzma unpacks what was read",
+    "kmod": "a program on the running system's PATH",
+    "host": "values of the kernel are written where they are, on paths without links",
+    "daemon": "values of the kernel are written where they are, on paths without links",
+    "watch.sysctls": "descriptors that pin the host's values, on the host's paths",
+    "watch.files": "the identity of directories that are watched",
+    "watch.units": "control groups of the running kernel",
+    "watch.writes": "control groups of the running kernel",
+    "writers": "control groups of the running kernel",
+}
+
+
+def uses(source: str) -> set[str]:
+    """Return what a module calls, or hands on, that has to do with files."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found |= {name.name for name in node.names} & _LIBRARIES
+        elif isinstance(node, ast.ImportFrom):
+            names = {name.name for name in node.names}
+            found |= {node.module or ""} & _LIBRARIES
+            found |= names & _OS if node.module == "os" else names & _PATH if node.module == "os.path" else set()
+        elif isinstance(node, ast.Name) and node.id == "open":
+            found.add("open")
+        elif isinstance(node, ast.Attribute):
+            base = ast.unparse(node.value)
+            if (base == "os" and node.attr in _OS) or (base in ("os.path", "path") and node.attr in _PATH):
+                found.add(f"{base}.{node.attr}")
+    return found
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_files_are_opened_by_one_module(module: str) -> None:
+    found = uses(MODULES[module].read_text())
+    assert not found or module in REASONS, f"{module} uses {', '.join(sorted(found))}: use ipvsd.rooted"
+
+
+@pytest.mark.parametrize("module", REASONS)
+def test_a_reason_that_is_not_needed_any_more_is_removed(module: str) -> None:
+    assert uses(MODULES[module].read_text())
+
+
+def test_the_scan_sees_each_kind_of_access() -> None:
+    text = "import os\nfrom os import listdir\nfrom pathlib import Path\nopen('x')\nos.stat('x')\nos.path.exists('x')\n"
+    assert uses(text) == {"listdir", "pathlib", "open", "os.stat", "os.path.exists"}
