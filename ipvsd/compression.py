@@ -17,6 +17,7 @@ _LIBRARIES = {".gz": "ZLIB", ".xz": "XZ", ".zst": "ZSTD"}
 NAMES = {".gz": "gzip", ".xz": "xz", ".zst": "zstd"}
 _FEATURES = re.compile(rb"(?:[+-](?:ZSTD|XZ|ZLIB|LIBCRYPTO|OPENSSL|EXPERIMENTAL)[ \0]){2,}")
 _MAX_BYTES = 1 << 24
+_MAX_DICTIONARY = 1 << 27  # xz -9 asks for 65 MiB to unpack (xz(1))
 
 
 class Packing:
@@ -74,7 +75,7 @@ def unpacked(data: bytes, limit: int) -> Optional[bytes]:
         import lzma
 
         try:
-            unxz = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=2 * limit)
+            unxz = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_MAX_DICTIONARY)
             found = unxz.decompress(data, limit)
         except (lzma.LZMAError, EOFError):
             return None

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,7 @@ from ipvsd.cli import main
 from ipvsd.commands import history as command
 from ipvsd.history import KEPT, PATH, History
 from ipvsd.report import Attribution, Repair, Writer
+from ipvsd.stored import UnusableError
 from tests.samples import NOW, WRITER
 from tests.trees import put
 
@@ -108,6 +112,65 @@ def test_a_crash_before_the_new_file_took_its_place_loses_nothing(tree: Path) ->
     assert os.listdir(tree / "run/ipvsd") == ["history.jsonl"]
 
 
+@contextmanager
+def full(limit: int) -> Iterator[None]:
+    """Have the kernel take a part of what is written, and refuse what goes over a size, as a full file system does."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))  # Python ignores SIGXFSZ
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("restarted", [False, True], ids=["a line is added", "the file is made anew"])
+def test_where_there_is_no_room_the_history_stays_and_the_newest_come_when_there_is(
+    tree: Path, restarted: bool
+) -> None:
+    kept = History(str(tree))
+    kept.add(items(0, KEPT))
+    kept = History(str(tree)) if restarted else kept
+    before = (tree / PATH).read_bytes()
+    for number in range(2):
+        with full(len(before) - 1 + 7 * (not restarted)), pytest.raises(OSError, match="File too large"):
+            kept.add(items(KEPT + number))
+        assert (tree / PATH).read_bytes() == before
+    kept.add(items(KEPT + 2))
+    assert names(tree) == [f"net.key{number}" for number in range(3, KEPT + 3)]
+    assert os.listdir(tree / "run/ipvsd") == ["history.jsonl"]
+
+
+def test_without_descriptors_nothing_is_replaced_and_nothing_is_lost(tree: Path) -> None:
+    History(str(tree)).add(items(1))
+    restarted, free = History(str(tree)), os.dup(0)
+    os.close(free)
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free, before[1]))
+    try:
+        with pytest.raises(OSError, match="Too many open files"):
+            restarted.add(items(2))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    restarted.add(items(3))
+    assert names(tree) == ["net.key1", "net.key2", "net.key3"]
+
+
+def test_a_file_that_is_gone_is_made_anew(tree: Path) -> None:
+    kept = History(str(tree))
+    kept.add(items(1))
+    (tree / PATH).unlink()
+    kept.add(items(2))
+    assert names(tree) == ["net.key2"]
+
+
+def test_what_cannot_be_believed_is_replaced(tree: Path) -> None:
+    os.mkfifo(tree / PATH)
+    with pytest.raises(UnusableError, match="it is not a regular file"):
+        history.read(str(tree))
+    History(str(tree)).add(items(1))
+    assert names(tree) == ["net.key1"]
+
+
 def test_of_a_huge_file_the_end_is_read(tree: Path) -> None:
     with (tree / PATH).open("wb") as file:
         file.truncate(1 << 40)  # takes no room
@@ -193,6 +256,40 @@ def test_the_command_gives_json_as_it_was_kept(tree: Path, capsys: Output) -> No
 def test_without_repairs_the_command_says_so(tree: Path, capsys: Output) -> None:
     assert printed(tree, capsys) == "nothing was repaired since the boot\n"
     assert json.loads(printed(tree, capsys, "--output", "json")) == []
+
+
+@pytest.mark.parametrize(
+    ("damage", "code", "complaint"),
+    [
+        pytest.param(b'{"name": NaN}\n', 2, "cannot read 1 of the history's lines: they are damaged", id="NaN"),
+        pytest.param(b"[" * 100_000, 2, "cannot read 1 of the history's lines: they are damaged", id="deep"),
+        pytest.param(b"\xff\n[]\n", 2, "cannot read 2 of the history's lines: they are damaged", id="no text"),
+        pytest.param(
+            b'{"name": "net.a"}\n{"na', 0, "cannot read 1 of the history's lines: they are damaged", id="cut off"
+        ),
+        pytest.param(
+            b'{"name": "net.a", "time": "2999-01-01T00:00:00.000Z"}\n',
+            0,
+            "the times of 1 repairs are in the future: the clock was set back",
+            id="from the future",
+        ),
+    ],
+)
+def test_the_command_tells_damage(tree: Path, capsys: Output, damage: bytes, code: int, complaint: str) -> None:
+    (tree / PATH).write_bytes(damage)
+    assert main(["history", "--root", str(tree)]) == code
+    out, err = capsys.readouterr()
+    assert err == f"ipvsd: {complaint}\n"
+    assert "nothing was repaired" not in out
+    assert main(["history", "--root", str(tree), "--output", "json"]) == code
+    found = json.loads(capsys.readouterr().out)
+    assert found["errors"] == [complaint] if code else [item["name"] for item in found] == ["net.a"]
+
+
+def test_the_command_tells_what_is_no_file(tree: Path, capsys: Output) -> None:
+    os.mkfifo(tree / PATH)
+    assert main(["history", "--root", str(tree)]) == 2
+    assert capsys.readouterr().err.startswith("ipvsd: cannot read the history: it is not a regular file")
 
 
 VALUES = st.recursive(
