@@ -60,7 +60,7 @@ class Boot(NamedTuple):
 
 
 def predict(root: str, kernel: Kernel, names: Names) -> Boot:
-    """Return what the next boot of a kernel will be. Files are read, and no error is raised."""
+    """Return what the next boot of a kernel will be. Raises rooted.UnreadableError if a file of modprobe's is so."""
     tree = Tree(root)
     cmdline = command_line(tree, judged(root), kernel.release)
     masked = {unit: f"{unit} is masked" for unit in (_LOADS, _SETS) if tree.masked(unit)}
@@ -307,11 +307,12 @@ def names_of(plan: Plan) -> Names:
 
 
 def notes(boot: Boot) -> tuple[str, ...]:
-    """Return what a person should know of the lines at which systemd-modules-load fails."""
-    return tuple(
+    """Return what a person should know: at which lines systemd-modules-load fails, and what could not be read."""
+    failing = (
         f"{item.line.origin}: systemd-modules-load cannot load {item.line.text!r}: {item.reason} ({item.remedy})"
         for item in boot.failing
     )
+    return (*failing, *(f"cannot read {file}: {reason}" for file, reason in boot.unread.items()))
 
 
 def wrong(plan: Plan) -> Iterator[Finding]:

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +18,7 @@ from ipvsd.history import KEPT, PATH, History
 from ipvsd.report import Attribution, Repair, Writer
 from ipvsd.stored import UnusableError
 from tests.samples import NOW, WRITER
+from tests.scarce import few_descriptors, full
 from tests.trees import put
 
 Output = pytest.CaptureFixture[str]
@@ -112,17 +110,6 @@ def test_a_crash_before_the_new_file_took_its_place_loses_nothing(tree: Path) ->
     assert os.listdir(tree / "run/ipvsd") == ["history.jsonl"]
 
 
-@contextmanager
-def full(limit: int) -> Iterator[None]:
-    """Have the kernel take a part of what is written, and refuse what goes over a size, as a full file system does."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))  # Python ignores SIGXFSZ
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
 @pytest.mark.parametrize("restarted", [False, True], ids=["a line is added", "the file is made anew"])
 def test_where_there_is_no_room_the_history_stays_and_the_newest_come_when_there_is(
     tree: Path, restarted: bool
@@ -142,15 +129,9 @@ def test_where_there_is_no_room_the_history_stays_and_the_newest_come_when_there
 
 def test_without_descriptors_nothing_is_replaced_and_nothing_is_lost(tree: Path) -> None:
     History(str(tree)).add(items(1))
-    restarted, free = History(str(tree)), os.dup(0)
-    os.close(free)
-    before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (free, before[1]))
-    try:
-        with pytest.raises(OSError, match="Too many open files"):
-            restarted.add(items(2))
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    restarted = History(str(tree))
+    with few_descriptors(), pytest.raises(OSError, match="Too many open files"):
+        restarted.add(items(2))
     restarted.add(items(3))
     assert names(tree) == ["net.key1", "net.key2", "net.key3"]
 

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import os
-import resource
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from ipvsd import rooted
+from tests.scarce import few_descriptors, full
 from tests.trees import put
 
 
@@ -95,19 +94,6 @@ def test_what_is_not_there_is_none_and_no_error(root: Path, path: str) -> None:
     assert list(rooted.walk(here, f"{path}/x")) == []
     assert rooted.status("/", f"{here}/{path}/x") is None
     assert (rooted.names("/", f"{here}/{path}/x"), rooted.link("/", f"{here}/{path}/x")) == ((), None)
-
-
-@contextmanager
-def few_descriptors() -> Iterator[None]:
-    """Leave this process no file descriptor that it could open."""
-    before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    free = os.dup(0)
-    os.close(free)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (free, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 @pytest.mark.parametrize(
@@ -233,17 +219,6 @@ def test_what_a_killed_writer_left_is_removed_when_it_is_old(root: Path) -> None
     os.utime(old, (1.0, 1.0))
     rooted.write(str(root), "etc/a", b"whole")
     assert (old.exists(), new.exists()) == (False, True)
-
-
-@contextmanager
-def full(limit: int) -> Iterator[None]:
-    """Have the kernel take a part of what is written, and refuse what goes over a size, as a full file system does."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))  # Python ignores SIGXFSZ
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_a_short_write_leaves_the_former_file_and_nothing_beside_it(root: Path) -> None:

@@ -36,7 +36,9 @@ class Survey:
 
 
 def survey(root: str, names: Names, known: Mapping[str, str] = {}) -> Survey:
-    """Return what is on disk about the names. Files are read, and nothing else is done; no error is raised.
+    """Return what is on disk about the names. Files are read, and nothing else is done.
+
+    Raises rooted.UnreadableError if a file of modprobe's cannot be read.
 
     `known` are texts that stand for those of some files: what /proc will say after a boot.
     """

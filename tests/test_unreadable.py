@@ -1,0 +1,159 @@
+"""What cannot be read for want of descriptors is not taken for absent: neither verdict nor remedy comes of it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ipvsd import configfiles, nextboot, persist, preflight
+from ipvsd.cli import main
+from ipvsd.config import ConfigError, parse
+from ipvsd.host import LinuxHost
+from ipvsd.moduletree import Index, ModuleTree, modprobe_d_stamps
+from ipvsd.notices import Notices
+from ipvsd.obstacles import Obstacles
+from ipvsd.reconcile import look, reconcile
+from ipvsd.rivals.tree import Tree
+from ipvsd.rooted import MAX_BYTES, UnreadableError
+from tests.boots import make_image
+from tests.fake_kernel import DEPENDS, RELEASE
+from tests.scarce import few_descriptors
+from tests.trees import LIVE, make_tree, put
+
+Output = pytest.CaptureFixture[str]
+CONFIG = parse([])
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    root = make_tree(tmp_path / "root", shipped=[name for name in DEPENDS if name != "ip_vs_sh"])
+    put(root, "etc/modprobe.d/a.conf", "blacklist ip_vs_rr\n")
+    return root
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        pytest.param(lambda root: ModuleTree(root, RELEASE), id="module tree"),
+        pytest.param(lambda root: Index(root, RELEASE).look(LIVE), id="index"),
+        pytest.param(modprobe_d_stamps, id="modprobe.d"),
+        pytest.param(preflight.releases, id="installed kernels"),
+        pytest.param(lambda root: preflight.survey(root, CONFIG), id="survey"),
+        pytest.param(lambda root: persist.stale(root, {persist.SYSCTL: ""}), id="persisted files"),
+        pytest.param(lambda root: persist.write(root, {persist.SYSCTL: ""}), id="files to persist"),
+    ],
+)
+def test_each_says_that_it_cannot_read(tree: Path, ask: Callable[[str], object]) -> None:
+    ask(str(tree))
+    for left in range(2):
+        with few_descriptors(left), pytest.raises(UnreadableError, match="Too many open files"):
+            ask(str(tree))
+
+
+def test_with_any_number_of_descriptors_the_answer_is_right_or_there_is_none(tree: Path) -> None:
+    def explained() -> object:
+        kernel = LinuxHost(str(tree), release=RELEASE).kernel(LIVE)
+        return Obstacles(str(tree), running=False).explain(kernel, ("ip_vs_sh", "ip_vs_rr"), ())
+
+    right, answers = explained(), 0
+    for left in range(8):
+        with few_descriptors(left):
+            try:
+                found = explained()
+            except UnreadableError:
+                continue
+        assert found == right
+        answers += 1
+    assert answers
+
+
+def test_the_index_that_was_read_stays(tree: Path) -> None:
+    index = Index(str(tree), RELEASE).look(LIVE)
+    before = (index.readable, index.loadable, index.built_in)
+    put(tree, f"lib/modules/{RELEASE}/modules.builtin", "")  # so that it is read again
+    for left in range(3):
+        with few_descriptors(left), contextlib.suppress(UnreadableError):
+            index.look(LIVE)
+        assert (index.readable, index.loadable, index.built_in) == before
+
+
+def test_a_configuration_that_cannot_be_read_is_refused(tree: Path) -> None:
+    put(tree, configfiles.MAIN, "scheduler: sh\n")
+    with few_descriptors(), pytest.raises(ConfigError, match="Too many open files"):
+        configfiles.read(str(tree))
+
+
+def test_the_last_good_configuration_is_not_taken_for_missing(tree: Path) -> None:
+    configfiles.keep(str(tree), (("f", b"scheduler: sh\n"),))
+    with few_descriptors(), pytest.raises(UnreadableError, match="Too many open files"):
+        configfiles.last_good(str(tree))
+
+
+def test_a_survey_that_fails_leaves_the_former_one_and_is_told_once(tree: Path, capsys: Output) -> None:
+    survey = preflight.Survey(str(tree))
+    survey.look(CONFIG)
+    before = survey.kernels
+    assert [kernel.release for kernel in before] == [RELEASE]
+    capsys.readouterr()
+    for _ in range(3):
+        with few_descriptors():
+            survey.look(CONFIG)
+        assert survey.kernels == before
+    assert capsys.readouterr().err.count("cannot survey the installed kernels: cannot read ") == 1
+    put(tree, "lib/modules/9.9.9/modules.dep", "")
+    survey.look(CONFIG)
+    assert [kernel.release for kernel in survey.kernels] == [RELEASE, "9.9.9"]
+
+
+def test_a_notice_says_that_a_file_cannot_be_read(tree: Path) -> None:
+    host = LinuxHost(str(tree))
+    done = reconcile(host, CONFIG, {}, lambda: 0.0)
+    notices = Notices(str(tree), host)
+    notices.look(CONFIG, done)  # what is imported late is there
+    with few_descriptors():
+        notices.look(CONFIG, done)
+    assert [note for note in notices.found if "Too many open files" in note] == [
+        f"cannot read {tree}/{persist.MODULES_LOAD}: Too many open files"
+    ]
+
+
+def test_what_others_set_is_told_as_unread(tree: Path) -> None:
+    kernel, plan = look(LinuxHost(str(tree)), CONFIG)
+    with few_descriptors():
+        there = Tree(str(tree))
+        assert (there.read("etc/sysctl.conf"), there.names("etc/sysctl.d"), there.masked("x.service")) == (
+            None,
+            (),
+            False,
+        )
+    assert {path.replace(str(tree), ""): why for path, why in there.unread.items()} == {
+        "/etc/sysctl.conf": "Too many open files",
+        "/etc/sysctl.d": "Too many open files",
+        "/etc/systemd/system/x.service": "Too many open files",
+        "/run/systemd/system/x.service": "Too many open files",
+    }
+    with few_descriptors(), pytest.raises(UnreadableError):
+        nextboot.predict(str(tree), kernel, nextboot.names_of(plan))
+
+
+def test_a_file_that_cannot_be_read_is_told_with_what_the_next_boot_will_be(tree: Path, capsys: Output) -> None:
+    put(tree, "etc/sysctl.d/x.conf", "x" * (MAX_BYTES + 1))
+    main(["check", "--root", str(tree)])
+    assert f"cannot read {tree}/etc/sysctl.d/x.conf: is larger than" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize("command", ["check", "plan", "preflight", "apply --persist"])
+def test_a_command_that_cannot_read_an_image_cannot_tell(tmp_path: Path, capsys: Output, command: str) -> None:
+    root = make_image(tmp_path / "image")
+    (root / "etc/ipvsd").rename(root / "etc/none")
+    for output in ("text", "json"):
+        arguments = [*command.split(), "--root", str(root), "--output", output]
+        main(arguments)  # what is imported late is there
+        capsys.readouterr()
+        with few_descriptors(left=1):
+            code = main(arguments)
+        assert code in (2, 78)
+        assert "Too many open files" in capsys.readouterr().err
