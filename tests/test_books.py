@@ -116,7 +116,7 @@ def test_of_several_who_may_have_written_elsewhere_none_is_blamed(node: Node, ca
     assert "; changed by unknown, repaired in " in said(capsys)[0]
     (repair,) = node.books.repairs
     assert (repair.who, repair.writer, repair.attribution) == ("unknown", None, Attribution.UNKNOWN)
-    assert history.read(str(node.tree))[0]["attribution"] == "unknown"
+    assert history.read(str(node.tree)).repairs[0]["attribution"] == "unknown"
     assert node.books.fights.by_name[FORWARD].rival == "an unknown writer"
 
 

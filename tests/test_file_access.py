@@ -25,7 +25,8 @@ _LIBRARIES = {"pathlib", "shutil", "tempfile", "glob", "io", "codecs", "gzip", "
 REASONS = {
     "rooted": "it is the one",
     "resolution": "it opens what `rooted` resolves",
-    "cli": "the root itself, and /dev/null for standard output; io wraps standard output",
+    "cli": "the root itself",
+    "streams": "/dev/null in place of a standard stream that is closed",
     "compression": "lzma unpacks what was read",
     "kmod": "a program on the running system's PATH",
     "host": "values of the kernel are written where they are, on paths without links",

@@ -11,6 +11,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, NamedTuple, Union
@@ -61,7 +62,8 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     put_sysctl(tree, "net.ipv4.ip_forward", "0")
     put(tree, "etc/sysctl.d/99-other.conf", "net.ipv4.ip_forward = 0\n")
     ended(start(words("apply --persist", tree)))
-    statusfile.write(str(tree), {**document(report(sysctl(SysctlVerdict.WRONG), state=State.FAILED)), "boottime": 1e9})
+    made = report(sysctl(SysctlVerdict.WRONG), state=State.FAILED)
+    statusfile.write(str(tree), document(made._replace(boottime=time.clock_gettime(time.CLOCK_BOOTTIME))))
     return tree
 
 

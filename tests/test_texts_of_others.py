@@ -8,6 +8,7 @@ import itertools
 import json
 import os
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -151,7 +152,9 @@ def test_what_is_printed_is_printable_and_json_is_valid(
         if not running:
             (tree / "proc/sys/kernel/osrelease").unlink()
         made = document(report(module(), sysctl(SysctlVerdict.WRONG)))
-        (tree / statusfile.PATH).write_text(json.dumps({**damaged(made, text), "boottime": 1e9}))
+        (tree / statusfile.PATH).write_text(
+            json.dumps({**damaged(made, text), "boottime": time.clock_gettime(time.CLOCK_BOOTTIME)})
+        )
         (tree / "run/ipvsd/history.jsonl").write_text(json.dumps(damaged(made["repairs"][0], text)) + "\n")
         asked = os.fsdecode(names[0].replace(b"\0", b""))
         lines = [line.split() for line in COMMANDS]
