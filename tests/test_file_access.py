@@ -26,6 +26,7 @@ REASONS = {
     "rooted": "it is the one",
     "resolution": "it opens what `rooted` resolves",
     "cli": "the root itself",
+    "httpserver": "/dev/null, whose descriptor is kept in reserve",
     "streams": "/dev/null in place of a standard stream that is closed",
     "compression": "lzma unpacks what was read",
     "kmod": "a program on the running system's PATH",

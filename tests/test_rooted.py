@@ -246,6 +246,20 @@ def test_nothing_is_added_to_a_link_or_to_what_is_no_file(root: Path) -> None:
     assert (root / "etc/a").read_text() == "inside\n"
 
 
+def test_a_private_file_is_made_once_for_its_user_alone_and_is_no_link(root: Path) -> None:
+    for _ in range(2):
+        fd = rooted.private(str(root), "etc/lock")
+        assert (os.pread(fd, 9, 0), os.fstat(fd).st_mode & 0o777) in [(b"", 0o600), (b"1", 0o600)]
+        os.pwrite(fd, b"1", 0)
+        os.close(fd)
+    (root / "etc/link").symlink_to("nowhere")
+    os.mkfifo(root / "etc/fifo")
+    for name in ("link", "fifo", "d"):
+        with pytest.raises(rooted.IrregularError):
+            rooted.private(str(root), f"etc/{name}")
+    assert not (root / "etc/nowhere").exists()
+
+
 def test_directories_are_made_inside_and_can_be_looked_into(root: Path) -> None:
     (root / "link").symlink_to("/etc")
     before = os.umask(0o077)
