@@ -25,7 +25,7 @@ BREADTH ?= 500
 KERNELS ?= 5.10 6.12 7.2
 KERNEL_TESTS := $(addprefix tests/vm/test_,boot.py drift.py kernel.py writers.py rivals.py kube_proxy.py)
 # A network and its /proc/sys/net of its own; without root, a user namespace makes that possible.
-NAMESPACE := IPVSD_NAMESPACE=1 unshare --net $(if $(filter-out 0,$(shell id -u)),--map-root-user)
+NAMESPACE := IPVSD_NAMESPACE=1 unshare --net --mount $(if $(filter-out 0,$(shell id -u)),--map-root-user)
 
 help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|'

@@ -1,7 +1,7 @@
 """Tests in a network namespace of their own: the kernel's real /proc/sys/net and real uevents, without a machine.
 
-`make test` runs them under unshare(1), which sets IPVSD_NAMESPACE. A tree that looks like / gets
-the real /proc/sys of the namespace.
+`make test` runs them under unshare(1), which sets IPVSD_NAMESPACE, in a mount namespace, too. A tree that looks
+like / gets the real /proc/sys of the network namespace.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -40,11 +41,13 @@ def _inside() -> Iterator[None]:
 
 
 @pytest.fixture
-def tree(tmp_path: Path) -> Path:
+def tree(tmp_path: Path) -> Iterator[Path]:
     root = make_tree(tmp_path, values={})
     shutil.rmtree(root / "proc/sys")
-    (root / "proc/sys").symlink_to("/proc/sys")
-    return root
+    (root / "proc/sys").mkdir()  # a link would lead out of the tree, and is not followed
+    subprocess.run(["mount", "--bind", "/proc/sys", str(root / "proc/sys")], check=True)
+    yield root
+    subprocess.run(["umount", str(root / "proc/sys")], check=True)
 
 
 @pytest.fixture

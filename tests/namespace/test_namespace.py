@@ -102,7 +102,7 @@ def test_thirty_drifts_are_thirty_repairs(service: Service, until: Until) -> Non
     for count in range(1, 31):
         by_another_process("0")
         until(lambda: FILE.read_text() == "1\n", "it is restored")
-        until(lambda due=count: len(history.read(str(service.tree))) == due, "the repair is told")  # type: ignore[misc]
+        until(lambda due=count: len(history.read(str(service.tree)).repairs) == due, "the repair is told")  # type: ignore[misc]
     _, log = service.stop()
     told = "wrote net.ipv4.ip_forward: found '0', wanted '1'; changed by unknown, repaired in"
     assert len([line for line in log if told in line]) == 30
