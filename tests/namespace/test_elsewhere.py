@@ -24,7 +24,12 @@ import os
 here = os.open("/proc/self/ns/net", os.O_RDONLY)
 libc = __import__("ctypes").CDLL(None, use_errno=True)
 assert libc.unshare(0x40000000) == 0
-opened = os.open("{FILE}", os.O_WRONLY)
+while True:
+    try:
+        opened = os.open("{FILE}", os.O_WRONLY)
+        break
+    except FileNotFoundError:  # for a moment, while the sysctls of another namespace are taken away
+        continue
 assert libc.setns(here, 0x40000000) == 0
 os.write(opened, b"0")
 print(open("{FILE}").read().strip())
