@@ -59,7 +59,7 @@ def keep(root: str, files: Files) -> None:
     if len(data) > _LARGEST_KEPT:
         raise OSError(errno.EFBIG, f"the files are larger than {_LARGEST_KEPT} bytes", LAST_GOOD)
     if rooted.content(root, LAST_GOOD, _LARGEST_KEPT) != data:
-        rooted.write(root, LAST_GOOD, data, durable=True)
+        rooted.write(root, LAST_GOOD, data, durable=True, mode=0o600)
 
 
 def last_good(root: str) -> Optional[Files]:

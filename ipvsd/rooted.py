@@ -220,8 +220,8 @@ def walk(root: str, path: str) -> Iterator[tuple[str, Sequence[str]]]:
 # --- writing ----------------------------------------------------------------------------
 
 
-def write(root: str, path: str, data: bytes, durable: bool = False) -> None:
-    """Replace a file in one step, readable by everyone whatever the umask. Raises OSError, and then nothing changed.
+def write(root: str, path: str, data: bytes, durable: bool = False, mode: int = 0o644) -> None:
+    """Replace a file in one step, with this mode whatever the umask. Raises OSError, and then nothing changed.
 
     Any number of writers may do so at once; the last one counts. `durable` says that a crash of the machine must
     leave the former content or the new one.
@@ -231,7 +231,7 @@ def write(root: str, path: str, data: bytes, durable: bool = False) -> None:
         try:
             try:
                 _complete(fd, data)
-                os.fchmod(fd, 0o644)
+                os.fchmod(fd, mode)
                 if durable:
                     os.fsync(fd)
             finally:

@@ -192,6 +192,7 @@ def test_remembering_leaves_no_other_file(root: Path) -> None:
     configfiles.keep(str(root), GOOD)
 
     assert os.listdir(root / "var/lib/ipvsd") == ["last-good.json"]
+    assert (root / KEPT).stat().st_mode & 0o777 == 0o600
 
 
 def test_remembering_the_same_again_writes_nothing(root: Path) -> None:
