@@ -3,7 +3,7 @@
 Symbolic links, absolute ones included, and `..` stay inside (see `resolution`). Below / nothing has to be kept inside,
 and paths are opened as they are.
 
-What cannot be read is not absent: EMFILE, ENFILE, ENOMEM, EACCES and EIO say nothing about what is there.
+A path that cannot be read is not absent: EMFILE, ENFILE, ENOMEM, EACCES and EIO say nothing about what is there.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from stat import S_ISDIR, S_ISREG, S_IWGRP, S_IWOTH
-from typing import Callable, NoReturn, Optional, TypeVar
+from typing import Callable, NoReturn, Optional, TypeVar, Union
 
 from ipvsd import resolution
 
@@ -179,16 +179,7 @@ def names(root: str, path: str) -> Sequence[str]:
 
 def listing(root: str, path: str) -> list[str]:
     """Return the names in a directory, in no order. Raises OSError."""
-    if root == "/":
-        try:
-            return os.listdir(os.path.join(root, path))
-        except ValueError:
-            _no_name(root, path)
-    fd = descriptor(root, path, os.O_DIRECTORY)
-    try:
-        return os.listdir(fd)
-    finally:
-        os.close(fd)
+    return _ask(root, path, os.O_DIRECTORY, lambda place: os.listdir(place))  # noqa: PLW0108 -- an overload fits each
 
 
 def walk(root: str, path: str) -> Iterator[tuple[str, Sequence[str]]]:
@@ -343,14 +334,19 @@ def descriptor(root: str, path: str, flags: int = os.O_RDONLY) -> int:
 
 
 def _status(root: str, path: str) -> os.stat_result:
+    return _ask(root, path, os.O_PATH, os.stat)
+
+
+def _ask(root: str, path: str, flags: int, ask: Callable[[Union[str, int]], _Answer]) -> _Answer:
+    """Ask about what a path leads to: by its name below /, and by a descriptor opened so below another root."""
     if root == "/":
         try:
-            return os.stat(os.path.join(root, path))
+            return ask(os.path.join(root, path))
         except ValueError:
             _no_name(root, path)
-    fd = descriptor(root, path, os.O_PATH)
+    fd = descriptor(root, path, flags)
     try:
-        return os.fstat(fd)
+        return ask(fd)
     finally:
         os.close(fd)
 
