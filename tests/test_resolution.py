@@ -12,19 +12,14 @@ from pathlib import Path
 import pytest
 
 from ipvsd import resolution
-from tests.trees import put
+from tests.trees import image_beside_a_secret, put
 
 Resolve = Callable[[int, str, int], int]
 
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """An image, with a file beside it that it must not show."""
-    put(tmp_path, "outside/a", "outside\n")
-    put(tmp_path, "image/etc/a", "inside\n")
-    put(tmp_path, "image/a", "top\n")
-    (tmp_path / "image/etc/d").mkdir()
-    return tmp_path / "image"
+    return image_beside_a_secret(tmp_path)
 
 
 def _kernel_resolves() -> bool:

@@ -13,17 +13,12 @@ import pytest
 
 from ipvsd import rooted
 from tests.scarce import few_descriptors, full
-from tests.trees import put
+from tests.trees import image_beside_a_secret, put
 
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """An image, with a file beside it that it must not show."""
-    put(tmp_path, "outside/a", "outside\n")
-    put(tmp_path, "image/etc/a", "inside\n")
-    put(tmp_path, "image/a", "top\n")
-    (tmp_path / "image/etc/d").mkdir()
-    return tmp_path / "image"
+    return image_beside_a_secret(tmp_path)
 
 
 # --- reading ----------------------------------------------------------------------------

@@ -164,3 +164,12 @@ def put(root: Path, path: str, text: str) -> Path:
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(text)
     return file
+
+
+def image_beside_a_secret(directory: Path) -> Path:
+    """Make a small image, with a file beside it that it must not show; return the image."""
+    put(directory, "outside/a", "outside\n")
+    put(directory, "image/etc/a", "inside\n")
+    put(directory, "image/a", "top\n")
+    (directory / "image/etc/d").mkdir()
+    return directory / "image"
