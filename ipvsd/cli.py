@@ -13,7 +13,6 @@ from ipvsd import output, rooted
 if TYPE_CHECKING:
     import argparse
 
-EX_CANNOT_TELL = 2
 EX_NOPERM = 77
 EX_CONFIG = 78
 
@@ -59,7 +58,7 @@ def _caught(command: Callable[[], int]) -> int:
         return EX_CONFIG
     except rooted.UnreadableError as error:
         output.complain(f"ipvsd: {error}")
-        return EX_CANNOT_TELL
+        return output.EX_CANNOT_TELL
 
 
 def _daemon(root: str, only: Optional[str]) -> int:

@@ -15,6 +15,7 @@ from typing import Any, Callable, NamedTuple, Optional
 
 from ipvsd import printable, streams
 
+EX_CANNOT_TELL = 2
 EX_IOERR = 74
 WIDTH = 80
 

@@ -9,13 +9,13 @@ from typing import Any, NamedTuple
 
 from ipvsd import configfiles, nextboot, persist, preflight, present
 from ipvsd.commands import text
-from ipvsd.commands.check import EX_CANNOT_TELL, make_report, noted, show
+from ipvsd.commands.check import make_report, noted, show
 from ipvsd.config import Config
 from ipvsd.daemon import UNSETTLED
 from ipvsd.health import required
 from ipvsd.host import Host, LinuxHost
 from ipvsd.model import Action, Finding, Kernel, ModuleFinding, Plan, SysctlFinding
-from ipvsd.output import complain, say, say_json
+from ipvsd.output import EX_CANNOT_TELL, complain, say, say_json
 from ipvsd.reconcile import Reconciled, look, reconcile
 from ipvsd.report import InstalledKernel, Judged
 from ipvsd.situation import judged

@@ -24,14 +24,12 @@ from ipvsd.host import LinuxHost
 from ipvsd.ipvs import ask
 from ipvsd.model import Kernel, Plan, SysctlFinding, SysctlVerdict
 from ipvsd.narrate import told
-from ipvsd.output import complain, say, say_json
+from ipvsd.output import EX_CANNOT_TELL, complain, say, say_json
 from ipvsd.profiles import notes
 from ipvsd.reconcile import look
 from ipvsd.report import Ipvs, Judged, Report
 from ipvsd.situation import judged
 from ipvsd.tally import EMPTY
-
-EX_CANNOT_TELL = 2
 
 
 def run(root: str, only: str | None, output: str) -> int:

@@ -8,13 +8,12 @@ from typing import Any, Optional
 from ipvsd import configfiles, present, printable
 from ipvsd.commands import text
 from ipvsd.explain import Explanation, NoKernelError, explain
-from ipvsd.output import complain, say, say_json
+from ipvsd.output import EX_CANNOT_TELL, complain, say, say_json
 from ipvsd.report import Judged
 from ipvsd.rivals import WHEN, Effect, Program, Setting
 from ipvsd.settings import shown
 from ipvsd.subjects import UNTIL_BOOT, Kind, NoNameError
 
-EX_CANNOT_TELL = 2
 EX_USAGE = 64
 _WRITERS = ("pid", "comm", "unit", "container", "pod")
 

@@ -8,10 +8,8 @@ from typing import Any
 
 from ipvsd import history, printable, stored
 from ipvsd.commands import text
-from ipvsd.output import complain, say, say_json
+from ipvsd.output import EX_CANNOT_TELL, complain, say, say_json
 from ipvsd.present import timestamp
-
-_EX_CANNOT_TELL = 2
 
 
 def run(root: str, output: str, number: int) -> int:
@@ -20,11 +18,11 @@ def run(root: str, output: str, number: int) -> int:
         kept = history.read(root)
     except stored.UnusableError as error:
         complain(f"ipvsd: cannot read the history: {error} (the daemon replaces it at its next repair)")
-        return _EX_CANNOT_TELL
+        return EX_CANNOT_TELL
     repairs = kept.repairs[-number:]
     complain(*(f"ipvsd: {problem}" for problem in _problems(kept.damaged, repairs)))
     if kept.damaged and not repairs:
-        return _EX_CANNOT_TELL
+        return EX_CANNOT_TELL
     if output == "json":
         say_json(repairs)
     else:

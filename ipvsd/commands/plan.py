@@ -7,10 +7,10 @@ from typing import Optional
 
 from ipvsd import configfiles
 from ipvsd.commands import text
-from ipvsd.commands.check import EX_CANNOT_TELL, fitted, looked
+from ipvsd.commands.check import fitted, looked
 from ipvsd.health import required
 from ipvsd.model import Action, LoadModule, Plan, SysctlFinding
-from ipvsd.output import say, say_json
+from ipvsd.output import EX_CANNOT_TELL, say, say_json
 from ipvsd.planner import leading
 from ipvsd.report import Judged
 from ipvsd.situation import judged
