@@ -29,7 +29,7 @@ class Fight(NamedTuple):
     since: Optional[float] = None
     wrong: float = 0.0  # when it was last seen wrong
     yielded: bool = False
-    attribution: Attribution = Attribution.UNKNOWN  # of what the rival was seen to do
+    attribution: Attribution = Attribution.UNKNOWN  # how sure it is that the rival wrote it
 
     @property
     def by(self) -> str:

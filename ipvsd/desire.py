@@ -69,7 +69,7 @@ def spreads(config: Config, kernel: Kernel) -> tuple[Spread, ...]:
 
 
 class Spreads:
-    """What is wanted of all that some patterns fit, to be asked about one sysctl."""
+    """The wanted values of all that some patterns fit, to be asked about one sysctl."""
 
     def __init__(self, spreads: Sequence[Spread]) -> None:
         self._wanted = [spread.wanted for spread in spreads]

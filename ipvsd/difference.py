@@ -1,7 +1,7 @@
-"""What one pattern fits and some others do not, as patterns: sysctl.d(5) knows wildcards, and no exceptions to them.
+"""The names that a pattern fits and some others do not, as patterns: sysctl.d(5) knows wildcards, and no exceptions.
 
 The patterns are read letter by letter, all at once. As soon as nothing is left of the others that could fit, the rest
-of the first one is right as it stands: `*` without `ve*` is `[!v]*`, `v[!e]*` and `v` alone. What is long is split
+of the first one is right as it stands: `*` without `ve*` is `[!v]*`, `v[!e]*` and `v` alone. A long pattern is split
 in many; from its end, `*` without `*.100` is as simple.
 """
 

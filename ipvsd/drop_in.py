@@ -40,14 +40,14 @@ _LEADERS = (IP_FORWARD, *(f"{place}{link}." for place, link in _PASSED_ON.items(
 
 
 class _Decision(NamedTuple):
-    """What the daemon makes of a sysctl: what is wanted, or nothing. `found` is None where none is known to exist."""
+    """The daemon's decision about a sysctl: a wanted value, or none. `found` is None where none is known to exist."""
 
     wanted: Optional[WantedSysctl] = None
     found: Optional[str] = None
 
 
 class _Wild:
-    """What is written by patterns, a glob for each part of a path. Of several that fit the last one counts."""
+    """The lines that are patterns, a glob for each part of a path. Of several that fit the last one counts."""
 
     def __init__(self, spreads: Iterable[Spread]) -> None:
         self.values: dict[Path, str] = {}

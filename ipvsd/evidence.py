@@ -103,7 +103,7 @@ class Evidence:
         if last.ours:
             how = Attribution.CERTAIN if alone and last.value is not None else Attribution.LIKELY
         else:
-            # Whoever floods another network namespace is among several, or the only one for whom there was room.
+            # A process that floods another network namespace is among several, or the only one for whom there was room.
             how = Attribution.LIKELY if alone else Attribution.UNKNOWN
         return last._replace(attribution=how)
 

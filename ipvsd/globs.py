@@ -45,7 +45,7 @@ _ANY = Token(".")
 
 
 class _Segment:
-    """What stands between two stars: it fits a text of its own length."""
+    """The part of a pattern between two stars: it fits a text of its own length."""
 
     __slots__ = ("_regex", "_text", "length")
 

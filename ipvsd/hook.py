@@ -110,7 +110,7 @@ class Told(NamedTuple):
 
 
 class Form(NamedTuple):
-    """What a program is made for.
+    """The parts that a program has, by its kernel and its rights.
 
     `process` is ours, of which nothing is told; with None, it is not asked which one writes, nor what is above its
     control group: 5.10 refuses both. Our reads are known by our control group then, `group`, if that is not 0.

@@ -60,7 +60,7 @@ def _lock(descriptor: int) -> None:
         holder = os.pread(descriptor, 20, 0).decode("ascii", "replace").strip()
         who = f"process {holder}" if holder.isdecimal() else "another process"
         raise _HeldError(f"{who} runs it already") from None
-    # Whoever can open the file can hold the lock, and keep the daemon from starting.
+    # Any process that can open the file can hold the lock, and keep the daemon from starting.
     os.fchmod(descriptor, 0o600)
     with contextlib.suppress(OSError):  # a full /run: the report only lacks the process
         os.ftruncate(descriptor, 0)

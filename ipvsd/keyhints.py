@@ -1,4 +1,4 @@
-"""What a key was meant to be that is none, or no sysctl: words for a hint."""
+"""Hints for an unknown key and for a name that is no sysctl: the ones that were meant."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The module tree of one kernel below a root, as libkmod finds it: depmod's binary indexes, and the files they list.
 
-What is here raises rooted.UnreadableError where the files do not say what there is.
+These functions raise rooted.UnreadableError where the files do not say what there is.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Why modules are not there: what modprobe would do about each, by the files of a root, and what locks the kernel.
 
-What is here raises rooted.UnreadableError where a file of modprobe's cannot be read, which proves nothing.
+These functions raise rooted.UnreadableError where a file of modprobe's cannot be read, which proves nothing.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Standard output and standard error of the commands. Nothing else prints.
 
-What a command has to say is kept until its exit code is known, and written then: a reader who leaves, or a disk
+The output of a command is kept until its exit code is known, and written then: a reader who leaves, or a disk
 that is full, cannot change a verdict into another one. Each line is made printable here.
 """
 

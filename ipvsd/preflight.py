@@ -1,6 +1,6 @@
 """The kernels that are installed, and whether each could satisfy the configuration: from their indexes alone.
 
-What is here raises rooted.UnreadableError where the files do not say what there is.
+These functions raise rooted.UnreadableError where the files do not say what there is.
 """
 
 from __future__ import annotations

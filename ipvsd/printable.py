@@ -2,7 +2,7 @@ r"""Texts made fit for terminals, the log, systemd, metrics and JSON: printable,
 
 Values of sysctls, lines of modprobe.d, names of files, interfaces, processes and kernels are bytes of others.
 Shown as they are they could move a terminal's cursor, forge a line, or make a document that nobody can read.
-What cannot be printed becomes an escape as in Python and C: `\n`, `\x1b`, `\u202e`; a byte that is not UTF-8
+An unprintable character becomes an escape as in Python and C: `\n`, `\x1b`, `\u202e`; a byte that is not UTF-8
 (which Python holds as a lone surrogate, PEP 383) becomes `\xff`. A backslash stays as it is.
 """
 

@@ -22,7 +22,7 @@ _FINDING = {
 }
 _VALUE = {**_FINDING, "wanted": str, "found": (str,), "members": ({"right": int, "total": int},)}
 _REPAIR = {"name": str, "found": (str,), "wanted": str, "time": str, "seconds": float, "who": str}
-# What is read of the document (docs/status.md); keys are only ever added.
+# The part of the document that is read (docs/status.md); keys are only ever added.
 _SHAPE: stored.Shape = {
     "boottime": float,
     "state": str,

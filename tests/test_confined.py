@@ -38,7 +38,7 @@ COMMANDS = (
     "explain nf_conntrack.hashsize",
 )
 
-# What shows its mark if it is read: below the root, and its content.
+# Files that show their mark if they are read, by their path below the root, with their content.
 CONFIGURATION = {
     "etc/ipvsd/ipvsd.yaml": "SECRET0: 1\n",
     "etc/ipvsd/conf.d/a.yaml": "SECRET1: 1\n",
