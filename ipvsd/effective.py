@@ -17,18 +17,22 @@ def as_mapping(config: Config) -> dict[str, Any]:
         "scheduler": config.scheduler,
         "strictARP": config.strict_arp,
         "bridgeNetfilter": config.bridge_netfilter,
-        "interval": f"{config.interval:g}s",
-        "startup": {"mode": "strict" if config.startup_strict else "lenient", "limit": f"{config.startup_limit:g}s"},
+        "interval": _duration(config.interval),
+        "startup": {"mode": "strict" if config.startup_strict else "lenient", "limit": _duration(config.startup_limit)},
         "contention": {
             "repairs": config.fight_repairs,
-            "window": f"{config.fight_window:g}s",
-            "quiet": f"{config.fight_quiet:g}s",
+            "window": _duration(config.fight_window),
+            "quiet": _duration(config.fight_quiet),
         },
         "guard": {"allow": list(config.guard_allow)},
         "web": {"listen": [address(host, port) for host, port in config.listen]},
         "modules": {name: _module(setting) for name, setting in config.modules.items()},
         "sysctls": {key: _sysctl(setting) for key, setting in config.sysctls.items()},
     }
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.6f}".rstrip("0").rstrip(".") + "s"
 
 
 def address(host: str, port: int) -> str:

@@ -172,7 +172,8 @@ def _duration(least: float, most: float) -> Callable[[Node], float]:
             examples = [text for text, seconds in _EXAMPLES.items() if least <= seconds <= most]
             what = shown(_text(node)) if kind(node) == "a number" else kind(node)
             raise SettingError(f"must be a time, not {what}", f"such as {', '.join(examples)}")
-        seconds = float(match[1]) * _UNITS[match[2]]
+        # Microseconds are exact in what `effective` makes of it; a unit's factor is not always.
+        seconds = round(float(match[1]) * _UNITS[match[2]], 6)
         if not least <= seconds <= most:
             raise SettingError(f"must be between {least:g}s and {most:g}s")
         return seconds
