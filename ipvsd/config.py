@@ -246,7 +246,7 @@ class _Reader:
         seen: dict[str, int] = {}
         for key, item in node.items:
             if key.text in seen:
-                self._complain(where, key, f"{key.text!r} stands here twice", f"first in line {seen[key.text]}")
+                self._complain(where, key, f"{shown(key.text)} stands here twice", f"first in line {seen[key.text]}")
             else:
                 seen[key.text] = key.line
                 yield key, item

@@ -11,6 +11,7 @@ import yaml
 
 MAX_BYTES = 1 << 20
 _MAX_NODES = 20_000
+_LONGEST_PROBLEM = 200  # characters of PyYAML's, which may show an alias of any length
 
 
 class DocumentError(Exception):
@@ -66,6 +67,7 @@ def parse(data: bytes) -> Optional[Node]:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         problem = (error.problem or error.context or "is not YAML").replace("\n", " ")
+        problem = problem if len(problem) <= _LONGEST_PROBLEM else f"{problem[:_LONGEST_PROBLEM]}..."
         if r"'\t'" in problem:
             raise DocumentError(mark.line + 1 if mark else 0, "not YAML: a tab (write spaces)") from None
         if problem == "but found another document":
