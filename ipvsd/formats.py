@@ -113,6 +113,6 @@ def cpu_count(text: str) -> int:
 
 
 def os_release_id(text: str) -> str:
-    """Return the ID of an os-release(5) file, or an empty string."""
-    match = re.search(r"^ID=[\"']?([a-z0-9._-]+)[\"']?\s*$", text, re.MULTILINE)
-    return match[1] if match else ""
+    """Return the ID of an os-release(5) file, the last one as in a shell, or an empty string."""
+    found = re.findall(r"^ID=([\"']?)([a-z0-9._-]+)\1[ \t\r]*$", text, re.MULTILINE)
+    return str(found[-1][1]) if found else ""
