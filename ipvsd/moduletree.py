@@ -42,9 +42,9 @@ def releases(root: str) -> tuple[str, ...]:
 
 
 def version(release: str) -> tuple[object, ...]:
-    """Return a key that orders releases."""
-    parts = re.findall(r"[0-9]+|[^0-9]+", release)
-    return tuple((0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts)
+    """Return a key that orders releases, with numbers of any length."""
+    parts = re.findall(r"0*([0-9]+)|([^0-9]+)", release)
+    return tuple((0, len(digits), digits) if digits else (1, 0, rest) for digits, rest in parts)
 
 
 def directory(root: str, release: str) -> str:

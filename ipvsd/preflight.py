@@ -33,7 +33,7 @@ from ipvsd.model import (
     SysctlVerdict,
     WriteSysctl,
 )
-from ipvsd.moduletree import ModuleTree, modprobe_d_stamps, stamp
+from ipvsd.moduletree import ModuleTree, modprobe_d_stamps, stamp, version
 from ipvsd.moduletree import releases as trees
 from ipvsd.persist import to_be_had
 from ipvsd.planner import plan
@@ -56,7 +56,7 @@ _GRUBENV = ("boot/grub2/grubenv", "boot/grub/grubenv")
 def releases(root: str) -> tuple[str, ...]:
     """Return the releases in /lib/modules, the oldest first."""
     names = [name for name in trees(root) if any(rooted.is_file(root, path) for path in _signs(root, name))]
-    return tuple(sorted(names, key=_version))
+    return tuple(sorted(names, key=version))
 
 
 def _signs(root: str, release: str) -> Iterator[str]:
@@ -210,7 +210,7 @@ def survey(root: str, config: Config, only: Optional[str] = None) -> tuple[Insta
     following = next_release(root, known)
     return tuple(
         InstalledKernel(release, release == running, release == following, *found[release])
-        for release in sorted(found, key=_version)
+        for release in sorted(found, key=version)
     )
 
 
@@ -302,7 +302,3 @@ def _boot_stamps(root: str) -> Iterator[tuple[str, object]]:
     for place in (*modules_load.DIRECTORIES, *sysctl_d.DIRECTORIES):
         for name in sorted(rooted.names(root, place)):
             yield f"{place}/{name}", stamp(root, f"{place}/{name}")
-
-
-def _version(release: str) -> tuple[object, ...]:
-    return tuple((0, int(part)) if part.isdecimal() else (1, part) for part in re.findall(r"[0-9]+|[^0-9]+", release))
