@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from typing import Callable, Optional
+from typing import Any, Callable, Optional
 
 from ipvsd.model import ModuleFinding, Reason, ReasonKind
 from ipvsd.report import Ipvs
@@ -27,6 +27,7 @@ IP_VS = "ip_vs"
 _GENL_NAME = "IPVS"
 _GENL_VERSION = 1
 _CMD_GET_INFO = 15
+_VERSION, _TABLE_SIZE = "IPVS_INFO_ATTR_VERSION", "IPVS_INFO_ATTR_CONN_TAB_SIZE"
 TIMEOUT = 60.0  # seconds
 
 # A program that keeps its modules in a directory of its own has put that on sys.path, which -I would lose.
@@ -139,43 +140,61 @@ def ask() -> Ipvs:
 def _parse(out: bytes) -> Ipvs:
     try:
         said = json.loads(out)
-        return Ipvs(said["up"], str(said["version"]), int(said["table_size"]), str(said["detail"]))
-    except (ValueError, KeyError, TypeError):
-        return Ipvs(None, detail="the child that asks gave no answer")
+        up, version, size, detail = (said[key] for key in ("up", "version", "table_size", "detail"))
+    except (ValueError, KeyError, TypeError, RecursionError):
+        up = version = size = detail = None
+    if (
+        isinstance(up, (bool, type(None)))
+        and type(size) is int  # a truth value is an int, too
+        and isinstance(version, str)
+        and isinstance(detail, str)
+    ):
+        return Ipvs(up, version, size, detail)
+    return Ipvs(None, detail="the child that asks gave no answer")
 
 
 def _get_info() -> Ipvs:
     import logging
 
     logging.disable(logging.CRITICAL)  # pyroute2 up to 0.8 logs a missing family, which is an answer
-    from pyroute2.netlink import NLM_F_REQUEST, genlmsg
+    from pyroute2.netlink import NLM_F_REQUEST
     from pyroute2.netlink.exceptions import NetlinkError
     from pyroute2.netlink.generic import GenericNetlinkSocket
 
-    class InfoMessage(genlmsg):  # type: ignore[misc]
-        nla_map = (
-            ("IPVS_INFO_ATTR_UNSPEC", "none"),
-            ("IPVS_INFO_ATTR_VERSION", "uint32"),
-            ("IPVS_INFO_ATTR_CONN_TAB_SIZE", "uint32"),
-        )
-
-    message = InfoMessage()
+    info_message = _info_message()
+    message = info_message()
     message["cmd"], message["version"] = _CMD_GET_INFO, _GENL_VERSION
     asked = False
     try:
         with GenericNetlinkSocket() as netlink:
-            netlink.bind(_GENL_NAME, InfoMessage)
+            netlink.bind(_GENL_NAME, info_message)
             asked = True
             replies = tuple(netlink.nlm_request(message, msg_type=netlink.prid, msg_flags=NLM_F_REQUEST))
     except NetlinkError as error:
         return _refused(error.code, asked)
-    version = replies[0].get_attr("IPVS_INFO_ATTR_VERSION")
-    return Ipvs(
-        True,
-        f"{version >> 16 & 0xFF}.{version >> 8 & 0xFF}.{version & 0xFF}",
-        replies[0].get_attr("IPVS_INFO_ATTR_CONN_TAB_SIZE"),
-        "answers",
-    )
+    return _told(replies)
+
+
+def _info_message() -> Any:
+    """Return the class of IPVS_CMD_GET_INFO and of the answer to it."""
+    from pyroute2.netlink import genlmsg
+
+    class InfoMessage(genlmsg):  # type: ignore[misc]
+        nla_map = (
+            ("IPVS_INFO_ATTR_UNSPEC", "none"),
+            (_VERSION, "uint32"),
+            (_TABLE_SIZE, "uint32"),
+        )
+
+    return InfoMessage
+
+
+def _told(replies: Sequence[Any]) -> Ipvs:
+    """Return what messages tell of IPVS; an attribute that is cut off is none to pyroute2, or is bytes."""
+    version, size = (replies[0].get_attr(name) if replies else None for name in (_VERSION, _TABLE_SIZE))
+    if not isinstance(version, int) or not isinstance(size, int):
+        return Ipvs(None, detail="the kernel's answer cannot be read")
+    return Ipvs(True, f"{version >> 16 & 0xFF}.{version >> 8 & 0xFF}.{version & 0xFF}", size, "answers")
 
 
 def _refused(code: int, asked: bool) -> Ipvs:
