@@ -49,9 +49,14 @@ test:  ## everything but what test-full adds; virtual machines with Linux 6.1; h
 	    --ignore tests/packaging/test_lintian.py tests/packaging
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --durations 10 -m 'vm$(if $(FULL),, and not full)' tests/vm
 
+# Without IPVSD_FUZZ the same tests try a few inputs, in `make check`.
+fuzz: $(BIN)/.ready  ## random and damaged inputs of every format; ten minutes, or IPVSD_FUZZ=SECONDS
+	IPVSD_FUZZ=$${IPVSD_FUZZ:-600} $(BIN)/python -m pytest -q -n $(JOBS) tests/fuzz
+
 test-full:  ## all that there is: more generated cases, every kernel, every platform; hours
 	$(MAKE) --no-print-directory test BREADTH=10000 FULL=1
 	$(BIN)/python -m pytest -q -m 'full and not vm and not namespace and not packaging and not differential' tests
+	$(MAKE) --no-print-directory fuzz
 	$(MAKE) --no-print-directory kernels
 	$(MAKE) --no-print-directory test-matrix
 
@@ -163,4 +168,5 @@ lock:  ## renew the locked versions of the development tools, in packaging/lock
 	$(LOCK) --group build -o packaging/lock/build.txt
 	$(LOCK) --group bookworm --group test -o packaging/lock/dev.txt
 
-.PHONY: help check test test-full kernels test-matrix demo vm attack bench deb rpm dist sign-check clean lock lint-packages packages
+.PHONY: help check fuzz test test-full kernels test-matrix demo vm attack bench deb rpm dist sign-check clean lock \
+    lint-packages packages

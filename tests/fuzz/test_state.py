@@ -1,0 +1,197 @@
+"""What ipvsd itself has left on disk, damaged or of another version: status.json, history.jsonl, last-good.json."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Optional
+
+from hypothesis import example
+from hypothesis import strategies as st
+from hypothesis.strategies import SearchStrategy
+
+from ipvsd.cli import main
+from ipvsd.config import parse
+from ipvsd.configfiles import LAST_GOOD, Files, keep, last_good
+from ipvsd.history import KEPT, History
+from ipvsd.history import PATH as HISTORY
+from ipvsd.present import document
+from ipvsd.statusfile import PATH as STATUS
+from ipvsd.stored import UnusableError
+from tests.fuzz.inputs import hostile, lines, words
+from tests.fuzz.properties import fuzz
+from tests.samples import module, report
+
+GOOD: dict[str, Any] = document(report(module()))
+ODD: SearchStrategy[Any] = st.one_of(
+    st.sampled_from(
+        [
+            None,
+            True,
+            -1,
+            0,
+            1e300,
+            float("nan"),
+            float("inf"),
+            10**400,
+            "",
+            "x",
+            "\x1b[31m",
+            "\ud800",
+            "a" * 5000,
+            [],
+            {},
+        ]
+    ),
+    st.lists(st.sampled_from([None, "x", {}, 1]), max_size=3),
+)
+REPAIR = {
+    "name": "a.b",
+    "found": "0",
+    "wanted": "1",
+    "time": "2026-01-01T00:00:00.000Z",
+    "seconds": 0.01,
+    "who": "x",
+    "writer": None,
+}
+
+
+@st.composite
+def changed(draw: st.DrawFn, value: Any) -> Any:
+    """Return a document in which one value is another one, or gone."""
+    if isinstance(value, dict) and value and draw(st.integers(0, 5)):
+        key = draw(st.sampled_from(sorted(value)))
+        if not draw(st.integers(0, 5)):
+            return {name: item for name, item in value.items() if name != key}
+        return {**value, key: draw(changed(value[key]))}
+    if isinstance(value, list) and value and draw(st.integers(0, 3)):
+        at = draw(st.integers(0, len(value) - 1))
+        return [*value[:at], draw(changed(value[at])), *value[at + 1 :]]
+    return draw(ODD)
+
+
+def dumped(value: Any) -> str:
+    return json.dumps(value)
+
+
+STATUSES = hostile(st.one_of(st.just(GOOD), changed(GOOD), changed({**GOOD, "repairs": [REPAIR]})).map(dumped))
+HISTORIES = hostile(
+    lines(st.just(REPAIR).map(dumped), changed(REPAIR).map(dumped), words("{", "}", "null", "1e999", '"a"'))
+)
+FILES = hostile(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["/etc/ipvsd/ipvsd.yaml", "a"]),
+            st.sampled_from(["", "interval: 5s\n", "x: [", "\x1b", "\udcff"]),
+        ),
+        max_size=3,
+    ).map(dumped)
+)
+
+
+@contextlib.contextmanager
+def tree(path: str, data: bytes) -> Iterator[str]:
+    """Make a root with one file in it."""
+    with tempfile.TemporaryDirectory() as root:
+        Path(root, path).parent.mkdir(parents=True)
+        Path(root, path).write_bytes(data)
+        yield root
+
+
+def said(*command: str) -> tuple[int, str, str]:
+    """Return the exit code of a command, and what it prints."""
+    out, error = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(error):
+        code = main(list(command))
+    return code, out.getvalue(), error.getvalue()
+
+
+def refuse(word: str) -> None:
+    raise AssertionError(f"JSON has no {word}")
+
+
+def printable(printed: str) -> bool:
+    return all(line.isprintable() for line in printed.split("\n"))
+
+
+@fuzz(STATUSES)
+@example(b"[" * 100_000)
+def test_a_damaged_status_is_told_and_never_good(data: bytes) -> None:
+    with tree(STATUS, data) as root:
+        code, out, error = said("status", "--root", root)
+        assert code in (0, 1, 2)
+        assert printable(out)
+        assert printable(error)
+        assert out or error
+        code_of_json, document, _ = said("status", "--root", root, "--output", "json")
+        assert code_of_json == code
+        if document:
+            json.loads(document, parse_constant=refuse)
+        if code == 0:
+            assert json.loads(data)["state"] in ("ready", "degraded")
+
+
+@fuzz(HISTORIES)
+@example(b'{"seconds": NaN}\n')
+@example(b'{"a": ' * 100_000)
+def test_a_damaged_history_costs_the_damaged_lines(data: bytes) -> None:
+    with tree(HISTORY, data) as root:
+        code, out, error = said("history", "--root", root)
+        assert code in (0, 1, 2)
+        assert printable(out)
+        assert printable(error)
+        _, document, _ = said("history", "--root", root, "--output", "json")
+        json.loads(document, parse_constant=refuse)
+
+
+@fuzz(HISTORIES)
+def test_a_repair_is_added_to_whatever_is_there(data: bytes) -> None:
+    with tree(HISTORY, data) as root:
+        kept = History(root)
+        for number in range(3):
+            kept.add([{**REPAIR, "found": str(number)}])
+        lines_of_file = Path(root, HISTORY).read_bytes().splitlines()
+        assert [json.loads(line)["found"] for line in lines_of_file[-3:]] == ["0", "1", "2"]
+        assert len(lines_of_file) <= KEPT + 3
+        assert all(isinstance(json.loads(line), dict) for line in lines_of_file)
+
+
+def good(root: str) -> Optional[Files]:
+    """Return the last good configuration, or None if there is none that can be used."""
+    try:
+        return last_good(root)
+    except UnusableError:
+        return None
+
+
+@fuzz(FILES)
+@example(b'[["a", "\\ud800"]]')
+@example(b'[["a", null]]')
+def test_a_damaged_last_good_configuration_is_none(data: bytes) -> None:
+    with tree(LAST_GOOD, data) as root:
+        found = good(root)
+        if found is not None:
+            parse(found)
+            assert json.loads(data) == [[name, content.decode("utf-8", "surrogateescape")] for name, content in found]
+
+
+@fuzz(
+    st.lists(
+        st.tuples(st.text(max_size=5), hostile(words("interval: 5s\n", "# é\n", "{}", "~", apart="\n"))), max_size=3
+    )
+)
+def test_what_is_kept_is_found_again(files: list[tuple[str, bytes]]) -> None:
+    with tree(LAST_GOOD, b"") as root:
+        keep(root, tuple(files))
+        found = good(root)
+        assert found is None or found == tuple(files)
+        try:
+            parse(files)
+        except Exception:  # noqa: BLE001 -- what is refused is none
+            assert found is None
+        else:
+            assert found == tuple(files)

@@ -1,0 +1,134 @@
+"""Names and values of sysctls: of the configuration, of files, and as the kernel prints them."""
+
+from __future__ import annotations
+
+from typing import Optional
+
+from hypothesis import example
+from hypothesis import strategies as st
+
+from ipvsd import procsys, sysctls, values
+from ipvsd.model import Exactly, OneOf, Want, Within
+from tests.fuzz.inputs import hostile, text, words
+from tests.fuzz.properties import fuzz
+
+KEYS = """
+net.ipv4.ip_forward net.ipv4.conf.eth0.rp_filter net.ipv4.vs.drop_entry net.core.somaxconn kernel.modules_disabled
+net.ipv4.tcp_rmem net.ipv4.ip_local_reserved_ports net.core.flow_limit_cpu_bitmap net.netfilter.nf_conntrack_max
+""".split()
+NUMBERS = """
+0 1 2 -1 01 010 08 0x1F 0X1f 0x -0 +1 2147483647 2147483648 -2147483648 -2147483649 4294967295 18446744073709551615
+18446744073709551616 00000000000000000001 1# 1#2 # 1-3 1,2,3 3-1 1-2,3-4 00000000,00000001 ff 1.5 1e3 Y N on off yes
+""".split()
+VALUE = hostile(words(*NUMBERS, "\t", "\v", "\x1c", "\x85", most=6))
+NAME = hostile(words("net", "ipv4", "conf", "eth0", "eth0.100", "*", "..", ".", "/", "\\x2a", "=", "-", apart="."))
+SLASHED = hostile(words("net", "ipv4", "conf", "eth0", "eth0.100", "*", "..", "%", ";", apart="/"))
+INTEGERS = st.one_of(st.integers(-(2**31), 2**31 - 1), st.sampled_from([0, 1, -1]))
+WANTS = st.one_of(
+    st.builds(Exactly, st.sampled_from(NUMBERS)),
+    st.builds(OneOf, st.lists(st.sampled_from(NUMBERS), min_size=1, max_size=3).map(tuple)),
+    INTEGERS.map(Within),
+    INTEGERS.map(lambda ceiling: Within(None, ceiling)),
+    st.builds(lambda floor, width: Within(floor, floor + width), INTEGERS, st.integers(0, 1000)),
+)
+
+
+def path(key: str) -> str:
+    return "/".join(sysctls.parts(key) or ())
+
+
+@fuzz(st.one_of(NAME, SLASHED), quick=15)
+def test_a_name_stays_below_proc_sys_and_is_one_name(data: bytes) -> None:
+    key = text(data)
+    parts = sysctls.parts(key)
+    if parts is None:
+        return
+    assert len(parts) > 1
+    assert not {"", ".", ".."} & set(parts)
+    assert not any("/" in part or "\0" in part for part in parts)
+    name = sysctls.name(parts)
+    assert sysctls.name(sysctls.parts(name) or ()) == name
+    assert name.isascii()
+    assert name.isprintable()
+    assert " " not in name
+    # The other way of writing it.
+    turned = key.translate({ord("."): "/", ord("/"): "."})
+    assert sysctls.name(sysctls.parts(turned) or ()) == name
+
+
+@fuzz(VALUE)
+def test_a_value_in_its_one_form_stays_as_it_is(data: bytes) -> None:
+    value = sysctls.canonical(text(data))
+    assert sysctls.canonical(value) == value
+    assert "\n" not in value
+    assert "  " not in value
+
+
+@fuzz(st.sampled_from(KEYS), VALUE, VALUE)
+def test_the_order_of_two_values_does_not_matter(key: str, one: bytes, other: bytes) -> None:
+    first, second = sysctls.canonical(text(one)), sysctls.canonical(text(other))
+    assert values.same(key, first, first)
+    assert values.same(key, first, second) is values.same(key, second, first)
+
+
+@fuzz(st.sampled_from(KEYS), WANTS, VALUE)
+def test_what_would_be_written_is_what_is_wanted(key: str, want: Want, data: bytes) -> None:
+    found = sysctls.canonical(text(data))
+    if values.can_be_met(want, found):
+        made = values.target(want, found)
+        assert values.satisfies(key, made, want)
+        assert sysctls.canonical(made) == made
+
+
+@fuzz(st.sampled_from(KEYS), VALUE)
+@example("net.core.somaxconn", b"010")
+@example("net.core.somaxconn", b"1# note")
+def test_a_number_means_the_same_everywhere(key: str, data: bytes) -> None:
+    said = text(data)
+    taken = procsys.taken(path(key), said)
+    if taken is None:
+        return
+    assert procsys.taken(path(key), taken) == taken
+    number: Optional[int] = values.integer(sysctls.canonical(said))
+    if number is not None and key in ("net.ipv4.ip_forward", "net.core.somaxconn", "kernel.modules_disabled"):
+        assert int(taken) == number
+        assert -(2**31) <= number < 2**31
+
+
+@fuzz(VALUE)
+def test_a_number_is_read_as_it_is_printed(data: bytes) -> None:
+    number = values.integer(text(data))
+    if number is not None:
+        assert values.integer(str(number)) == number
+        assert values.satisfies("net.core.somaxconn", str(number), Within(number, number))
+    told = sysctls.integer(text(data))
+    assert told is None or str(told).lstrip("-") in text(data)
+
+
+WRITES = st.lists(
+    st.tuples(
+        st.sampled_from([
+            "net/ipv4/ip_forward", "net/ipv4/conf/all/forwarding", "net/ipv4/conf/default/forwarding",
+            "net/ipv4/conf/eth0/forwarding", "net/ipv4/conf/default/rp_filter", "net/ipv4/conf/eth0/rp_filter",
+            "net/x/y",
+        ]),
+        st.one_of(st.sampled_from(NUMBERS), st.text(max_size=5)),
+        st.booleans(),
+    ),
+    max_size=10,
+)  # fmt: skip
+
+
+@fuzz(WRITES)
+def test_what_the_kernel_holds_was_written_by_one_who_was_not_refused(writes: list[tuple[str, str, bool]]) -> None:
+    paths = ["net/ipv4/ip_forward", "net/ipv4/conf/eth0/forwarding", "net/ipv4/conf/eth0/rp_filter"]
+    kernel = procsys.ProcSys(paths, {"net/ipv4/ip_forward": "0"})
+    taken = [kernel.write(to, said, number, anew) for number, (to, said, anew) in enumerate(writes)]
+    for asked in paths:
+        held = kernel[asked]
+        if held is not None and held.cause != procsys.FIRST:
+            to, said, _ = writes[held.cause]
+            assert held.value == procsys.taken(to, said)
+            assert taken[held.cause]
+    # The two files of one variable hold the same.
+    assert kernel["net/ipv4/ip_forward"] == kernel["net/ipv4/conf/all/forwarding"]
