@@ -12,6 +12,7 @@ import shlex
 from collections.abc import Iterator
 from typing import Optional
 
+from ipvsd import sysctls
 from ipvsd.procsys import variable
 from ipvsd.rivals import Effect, Names, Program, Setting
 from ipvsd.rivals.sysctl_d import left_by_procps, path_of, procps_assignments
@@ -37,7 +38,7 @@ def settings(tree: Tree, names: Names) -> Iterator[Setting]:
         told = {*named.get(variable(path_of(name)), ()), *([places[id(winner)]] if winner else [])}
         for line in (found[number] for number in sorted(told)):
             if line.value is not None:
-                value = left.values[path_of(name)] if line is winner else line.value
+                value = left.values[path_of(name)] if line is winner else sysctls.canonical(line.value)
                 fails = left.failing.get(line.origin, "")
                 remedy = f"correct the line in {shown}, or remove it"
                 yield Setting(

@@ -165,6 +165,12 @@ def only(path: str, files: SearchStrategy[bytes]) -> SearchStrategy[Mapping[str,
 
 
 @fuzz(TREES, quick=15)
+@example(
+    {
+        "etc/ufw/ufw.conf": b"ENABLED=yes\nIPT_SYSCTL=/etc/ufw/sysctl.conf\n",
+        "etc/ufw/sysctl.conf": b"net/ipv4/ip_forward=1\r2\nnet/ipv4/ip_forward=0\n",
+    }
+)
 @example({"etc/tuned/active_profile": b"a", "usr/lib/tuned/a/tuned.conf": b"[main]\ninclude=a,a;a\n"})
 def test_every_setting_is_a_line_of_a_file_that_is_there(files: Mapping[str, bytes]) -> None:
     tree = Texts(files)
