@@ -31,7 +31,7 @@ def situation(document: Mapping[str, Any]) -> Iterator[str]:
 def summary(document: Mapping[str, Any]) -> Iterator[str]:
     """Yield the health line, folded, its first word coloured."""
     state, line = document["state"], document["line"]
-    first, *rest = folded(line)
+    first, *rest = folded(line) or [""]  # of a damaged file
     yield first.replace(state, colour(state, _COLOURS.get(state, "0")), 1)
     yield from rest
 

@@ -120,6 +120,7 @@ def printable(printed: str) -> bool:
 
 @fuzz(STATUSES)
 @example(b"[" * 100_000)
+@example(dumped({**GOOD, "line": ""}).encode())
 def test_a_damaged_status_is_told_and_never_good(data: bytes) -> None:
     with tree(STATUS, data) as root:
         code, out, error = said("status", "--root", root)
