@@ -7,9 +7,12 @@ their names; a drop-in masks one of the same name in a directory below, as in sy
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
+import signal
 import stat
+import time
 from typing import NamedTuple, Optional
 
 from ipvsd import rooted, stored
@@ -22,7 +25,24 @@ LAST_GOOD = "var/lib/ipvsd/last-good.json"
 _LARGEST_KEPT = 1 << 24
 _TRIES = 10  # to read a set of files of which none is removed in between
 
+# Seconds after the last change from which on an open file is no longer taken for one that is being written: a program
+# may keep it open for ever, and NFS version 4 says so of every file (nfs4_add_lease() in fs/nfs/nfs4proc.c).
+HELD = 300.0
+
 Files = tuple[tuple[str, bytes], ...]
+
+
+class Snapshot(NamedTuple):
+    """The files of one moment, the errors of those that cannot be used, and those that are being written."""
+
+    files: Files
+    errors: tuple[str, ...] = ()
+    written: tuple[str, ...] = ()
+
+
+def main(root: str) -> str:
+    """Return the path of the main file."""
+    return os.path.join(root, MAIN)
 
 
 def directories(root: str) -> tuple[str, ...]:
@@ -31,21 +51,27 @@ def directories(root: str) -> tuple[str, ...]:
 
 
 def read(root: str, only: Optional[str] = None) -> Files:
-    """Return (name, content) of the files at work, or of the one file that was asked for.
+    """Return (name, content) of the files at work, or of the one file that was asked for. Raises ConfigError."""
+    found = snapshot(root, only)
+    if found.errors:
+        raise ConfigError(found.errors)
+    return found.files
+
+
+def snapshot(root: str, only: Optional[str] = None) -> Snapshot:
+    """Return the files at work, or the one file that was asked for, as they are now.
 
     On the system's own paths a file must belong to root and be writable by nobody else.
-    A file that is removed meanwhile is as one that never was. Raises ConfigError.
+    A file that is removed meanwhile is as one that never was. No program opens a file for writing while it is read.
     """
-    errors: list[str] = []
+    found = Snapshot(())
     for _ in range(_TRIES):
-        errors = []
+        errors: list[str] = []
         places = _at_work(root, errors) if only is None else [_asked_for(only)]
-        files, gone = _contents(places, only is None and root == "/", errors)
+        found, gone = _contents(places, only is None and root == "/", errors)
         if not gone:  # Else it may have masked another file, which only a new list can tell.
             break
-    if errors:
-        raise ConfigError(errors)
-    return tuple(files)
+    return found
 
 
 def load(root: str, only: Optional[str] = None) -> Config:
@@ -123,14 +149,16 @@ def _place(root: str, path: str) -> _Place:
     return _Place(root, path, os.path.join(root, path))
 
 
-def _contents(places: list[_Place], trusted_only: bool, errors: list[str]) -> tuple[list[tuple[str, bytes]], bool]:
-    """Return (name, content) of these files, and whether one of them is gone."""
+def _contents(places: list[_Place], trusted_only: bool, errors: list[str]) -> tuple[Snapshot, bool]:
+    """Return these files, and whether one of them is gone."""
     files: list[tuple[str, bytes]] = []
+    written: list[str] = []
     gone = False
     for place in places:
         try:
-            data = _read(place, trusted_only)
+            data, open_for_writing = _read(place, trusted_only)
             files += [] if data is None else [(place.name, data)]
+            written += [place.name] if open_for_writing else []
         except OSError as error:
             errors.append(f"{place.name}: cannot be read: {error.strerror or error}")
         except _UntrustedError as error:
@@ -139,11 +167,11 @@ def _contents(places: list[_Place], trusted_only: bool, errors: list[str]) -> tu
             if place.path != MAIN:  # which is not listed: it need not be there
                 errors.append(f"{place.name}: cannot be read: {os.strerror(errno.ENOENT)}")
                 gone = True
-    return files, gone
+    return Snapshot(tuple(files), tuple(errors), tuple(written)), gone
 
 
-def _read(place: _Place, trusted_only: bool) -> Optional[bytes]:
-    """Return the content, or None for a link to /dev/null, which masks a drop-in."""
+def _read(place: _Place, trusted_only: bool) -> tuple[Optional[bytes], bool]:
+    """Return the content, or None for a link to /dev/null, which masks a drop-in; and whether it is being written."""
     try:
         with rooted.opened(place.root, place.path) as fd:
             status = os.fstat(fd)
@@ -151,16 +179,33 @@ def _read(place: _Place, trusted_only: bool) -> Optional[bytes]:
                 raise _UntrustedError("can be written by others than root (run: chown root:root, chmod 0644)")
             if status.st_size > MAX_BYTES:
                 raise _UntrustedError(f"is larger than {MAX_BYTES} bytes")
-            return rooted.take(fd, MAX_BYTES + 1)
+            written = _open_for_writing(fd) and abs(time.time() - os.fstat(fd).st_mtime) < HELD
+            return rooted.take(fd, MAX_BYTES + 1), written
     except rooted.IrregularError as error:
         found = rooted.status(place.root, place.path)
         if found is not None and stat.S_ISCHR(found.st_mode) and found.st_rdev == os.makedev(1, 3):
-            return None
+            return None, False
         raise _UntrustedError(error.strerror) from None
     except FileNotFoundError:
         target = rooted.link(place.root, place.path)
         if target == "/dev/null":  # in an image, whose /dev is empty
-            return None
+            return None, False
         if target is None:
             raise _GoneError from None
         raise
+
+
+def _open_for_writing(fd: int) -> bool:
+    """Tell whether a program has the file open for writing; if not, let none open it until `fd` is closed.
+
+    Both are a lease (fcntl(2)), which the owner of the file may take. Where the file system has none, nothing is
+    known, and the answer is no.
+    """
+    try:
+        fcntl.fcntl(fd, fcntl.F_SETSIG, signal.SIGURG)  # A program that has to wait raises it; SIGIO would end us.
+        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False

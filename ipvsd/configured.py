@@ -1,35 +1,69 @@
-"""The configuration that a daemon follows: a good one is taken, a bad one leaves the last good one at work."""
+"""The configuration that a daemon follows: a good one is taken, a bad one leaves the last good one at work.
+
+Nothing tells that a file is complete. So new files are taken when they have stayed the same for a moment while no
+program had one of them open for writing. An editor or a person may also put a file away before the next one comes.
+"""
 
 from __future__ import annotations
 
-from typing import Optional
+import time
+from collections.abc import Sequence
+from typing import Callable, Optional
 
 from ipvsd import configfiles, rooted, stored
 from ipvsd.config import Config, ConfigError, parse
+from ipvsd.configfiles import Snapshot
 from ipvsd.effective import fingerprint
 from ipvsd.journal import log
 from ipvsd.report import ConfigState
 
+# Seconds that new files must stay the same before they are taken. A shell script writes several lines in less.
+SETTLE = 0.5
+# Seconds for which a file that had content must be missing or empty.
+GONE = 10.0
+_RARELY = 10.0  # seconds, at most, between two looks at a file that is being written
+WRITTEN = "a program has it open for writing (it is read when it is closed)"
+
 
 class Configured:
-    """`config` is the one at work; `errors` are those of a newer one that was refused."""
+    """`config` is the one at work; `errors` are those of a newer one that was refused.
+
+    `due` is the time, on the clock, at which `reload` has something to do without any event, or None.
+    """
 
     config: Config
 
-    def __init__(self, root: str, only: Optional[str]) -> None:
+    def __init__(
+        self,
+        root: str,
+        only: Optional[str],
+        clock: Callable[[], float] = time.monotonic,
+        pause: Callable[[float], None] = time.sleep,
+    ) -> None:
         """`only` is the one file to read, in place of those on the system's paths below `root`."""
-        self._root, self._only = root, only
+        self._root, self._only, self._clock, self._pause = root, only, clock, pause
         self._files: configfiles.Files = ()
+        self._kept: Optional[configfiles.Files] = None
+        self._seen, self._since = Snapshot(()), 0.0
+        self._settled = False  # the files at work have stayed the same for a moment
         self.errors: tuple[str, ...] = ()
+        self.due: Optional[float] = None
 
     def begin(self) -> bool:
-        """Take the configuration, or else the last good one; return whether there was any."""
+        """Take the configuration, or else the last good one; return whether there was any.
+
+        A file that a program is writing or replacing at this moment is waited for, once.
+        """
+        seen = self._look()
+        if seen.written or self._replaced(seen):
+            self._pause(SETTLE)
+            seen = self._look()
         try:
-            self._files = configfiles.read(self._root, self._only)
-            self.config = parse(self._files)
+            self.config = _parsed(seen)
         except ConfigError as error:
             self._refuse(error)
         else:
+            self._files, self.due = seen.files, self._since + SETTLE
             return True
         kept, why = self._last_good()
         if kept is None:
@@ -48,31 +82,78 @@ class Configured:
         return kept, "" if kept is not None else "there is no last good configuration either"
 
     def reload(self, asked: bool) -> bool:
-        """Read it again, and return whether it is to be taken as new; `asked` says that a person wants it so."""
+        """Read it again, and return whether it is to be taken as new; `asked` says that a person wants it so.
+
+        A person means the files as they are, but for one that is being written.
+        """
+        seen, now = self._look(), self._clock()
+        same = seen.files == self._files and not seen.errors and not self.errors
+        settles = self._since + (SETTLE if same else self._patience(seen))
+        self.due = settles if now < settles else None
+        if same and self.due is None:
+            self._settled = True
+        if same and not asked:
+            return False
+        if seen.written:
+            self.due = now + min(_RARELY, max(SETTLE, now - self._since))
+            if asked:
+                log("warning", f"cannot take the configuration: {seen.written[0]}: {WRITTEN}")
+            return False
+        if self.due is not None and not asked:
+            return False
+        return self._take(seen, asked)
+
+    def _take(self, seen: Snapshot, asked: bool) -> bool:
         try:
-            files = configfiles.read(self._root, self._only)
-            if not asked and files == self._files and not self.errors:
-                return False
-            config = parse(files)
+            config = _parsed(seen)
         except ConfigError as error:
             if asked or error.errors != self.errors:
                 self._refuse(error)
                 log("warning", "the previous configuration stays at work")
             return False
         changed = config != self.config
-        self._files, self.config, self.errors = files, config, ()
+        self._files, self.config, self.errors = seen.files, config, ()
+        self._settled = self.due is None
         if changed or asked:
             log("info", f"configuration loaded, {fingerprint(config)}")
         return changed or asked
 
+    def _look(self) -> Snapshot:
+        """Return the files as they are, and note since when they are so."""
+        seen = configfiles.snapshot(self._root, self._only)
+        if seen != self._seen:
+            self._seen, self._since = seen, self._clock()
+        return seen
+
+    def _patience(self, seen: Snapshot) -> float:
+        return GONE if not seen.errors and _lost(self._files, seen.files) else SETTLE
+
+    def _replaced(self, seen: Snapshot) -> bool:
+        """Tell whether the main file is missing or empty, and was not when the configuration was kept."""
+        if self._only or any(name == configfiles.main(self._root) and data.strip() for name, data in seen.files):
+            return False
+        return bool(_lost(self._last_good()[0] or (), seen.files))
+
+    @property
+    def new(self) -> bool:
+        """Whether `keep` has something to do: a good configuration that is known to be complete."""
+        return self._settled and self._files is not self._kept and not self._only and not self.errors
+
     def keep(self) -> None:
-        """Remember it as the last good one."""
-        if self._only or self.errors:
-            return
-        try:
+        """Remember it as the last good one, if it is new. Raises OSError."""
+        if self.new:
             configfiles.keep(self._root, self._files)
-        except OSError as error:
-            log("debug", f"cannot keep the last good configuration: {error}")
+            self._kept = self._files
+
+    @property
+    def waiting(self) -> tuple[str, ...]:
+        """What keeps newer files from being taken, a sentence for each."""
+        seen = self._seen
+        lost = () if seen.errors else _lost(self._files, seen.files)
+        return (
+            *(f"{path} is not taken: {WRITTEN}" for path in seen.written),
+            *(f"{path} is missing or empty (it counts so after {GONE:g} s, or at a reload)" for path in lost),
+        )
 
     def directories(self) -> tuple[str, ...]:
         """Return the directories in which a change matters."""
@@ -88,3 +169,17 @@ class Configured:
         self.errors = error.errors
         for line in ("cannot use the configuration:", *error.errors):
             log("error", line)
+
+
+def _parsed(seen: Snapshot) -> Config:
+    """Return the configuration that these files are. Raises ConfigError."""
+    errors = (*seen.errors, *(f"{path}: cannot be read: {WRITTEN}" for path in seen.written))
+    if errors:
+        raise ConfigError(errors)
+    return parse(seen.files)
+
+
+def _lost(before: configfiles.Files, now: configfiles.Files) -> Sequence[str]:
+    """Return the files that had content and are missing or empty now."""
+    content = dict(now)
+    return [name for name, data in before if data.strip() and not content.get(name, b"").strip()]

@@ -94,14 +94,22 @@ class Daemon:
 
     def _reload(self, asked: bool) -> None:
         """Read the configuration again and take it if it is good; `asked` says that a person wants it so."""
-        if not self._configured.reload(asked):
+        taken = self._configured.reload(asked)
+        if self._ready:
+            self._keep()
+        if not taken:
             return
         self._tell_notes()
         self._history = restraint.forgive(self._history)
         self._reflex.fights = Fights(self._limit())
         if self._ready:
-            self._configured.keep()
             self._serve()
+
+    def _keep(self) -> None:
+        try:
+            self._configured.keep()
+        except OSError as error:
+            log("debug", f"cannot keep the last good configuration: {error}")
 
     @property
     def _config(self) -> Config:
@@ -114,7 +122,7 @@ class Daemon:
         known = notes(self._config.profiles, self._config.kube_proxy)
         if self._targets.guarded and not self._writes.guards:
             known = (*known, f"'guard' has no effect here: {self._writes.detail}")
-        return (*known, *self._notices.found)
+        return (*known, *self._configured.waiting, *self._notices.found)
 
     def _tell_notes(self) -> None:
         for note in notes(self._config.profiles, self._config.kube_proxy):
@@ -174,6 +182,8 @@ class Daemon:
         # A shorter interval may have been configured since the last periodic look.
         self._periodic_at = min(self._periodic_at, now + self._period())
         dues = [self._periodic_at]
+        if self._configured.due is not None:
+            dues.append(self._configured.due)
         retry = restraint.next_try(self._history)
         if retry is not None:
             dues.append(retry)
@@ -280,7 +290,7 @@ class Daemon:
         log("info", report.health.line)
         log("info", self._seeing())
         self._tell_notes()
-        self._configured.keep()
+        self._keep()
         from ipvsd.watch.files import Files
 
         if self._only is None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ipvsd.configured import Configured
+from ipvsd.configured import SETTLE, Configured
 from tests.trees import make_tree, put
 
 MAIN = "etc/ipvsd/ipvsd.yaml"
@@ -22,13 +22,36 @@ def tree(tmp_path: Path) -> Path:
     return root
 
 
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
 @pytest.fixture
-def configured(tree: Path, capsys: Log) -> Configured:
-    """One that has begun."""
-    configured = Configured(str(tree), None)
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def configured(tree: Path, clock: Clock, capsys: Log) -> Configured:
+    """One that has begun, and whose files have stayed the same since then."""
+    configured = Configured(str(tree), None, clock)
     assert configured.begin()
+    assert settled(configured, clock) == (False, False)
+    assert configured.due is None
     capsys.readouterr()
     return configured
+
+
+def settled(configured: Configured, clock: Clock, seconds: float = SETTLE) -> tuple[bool, bool]:
+    """Return what comes of a reload just before these seconds have passed without a change, and just then."""
+    configured.reload(asked=False)
+    clock.now += seconds - 0.01
+    before = configured.reload(asked=False)
+    clock.now += 0.02
+    return before, configured.reload(asked=False)
 
 
 def said(capsys: Log) -> list[str]:
@@ -76,9 +99,9 @@ def test_a_file_that_was_named_is_not_kept_and_no_directory_is_watched(tree: Pat
     assert (named.config.interval, named.directories(), (tree / KEPT).exists()) == (5.0, (), False)
 
 
-def test_a_change_is_taken_and_told(tree: Path, configured: Configured, capsys: Log) -> None:
+def test_a_change_is_taken_and_told(tree: Path, configured: Configured, clock: Clock, capsys: Log) -> None:
     put(tree, MAIN, "interval: 7s\n")
-    assert configured.reload(asked=False)
+    assert settled(configured, clock) == (False, True)
     assert configured.config.interval == 7.0
     assert said(capsys) == [f"configuration loaded, {configured.state().hash}"]
 
@@ -90,16 +113,20 @@ def test_without_a_change_nothing_is_taken_unless_a_person_asks(configured: Conf
     assert said(capsys) == [f"configuration loaded, {configured.state().hash}"]
 
 
-def test_a_change_that_means_the_same_is_not_told(tree: Path, configured: Configured, capsys: Log) -> None:
+def test_a_change_that_means_the_same_is_not_told(
+    tree: Path, configured: Configured, clock: Clock, capsys: Log
+) -> None:
     put(tree, MAIN, "interval: 30s  # a comment\n")
-    assert not configured.reload(asked=False)
+    assert settled(configured, clock) == (False, False)
     assert said(capsys) == []
 
 
-def test_a_bad_change_leaves_the_old_one_and_is_told_once(tree: Path, configured: Configured, capsys: Log) -> None:
+def test_a_bad_change_leaves_the_old_one_and_is_told_once(
+    tree: Path, configured: Configured, clock: Clock, capsys: Log
+) -> None:
     before = configured.config
     put(tree, MAIN, BAD)
-    assert not configured.reload(asked=False)
+    assert settled(configured, clock) == (False, False)
     first = said(capsys)
     assert (first[0], first[-1]) == (
         "error: cannot use the configuration:",
@@ -112,34 +139,38 @@ def test_a_bad_change_leaves_the_old_one_and_is_told_once(tree: Path, configured
     assert configured.config == before
 
 
-def test_another_error_is_told(tree: Path, configured: Configured, capsys: Log) -> None:
+def test_another_error_is_told(tree: Path, configured: Configured, clock: Clock, capsys: Log) -> None:
     for text in (BAD, "scheduler: [never]\n"):
         put(tree, MAIN, text)
-        configured.reload(asked=False)
+        settled(configured, clock)
     assert any("scheduler" in line for line in said(capsys))
 
 
-def test_what_was_put_right_is_no_error_any_more(tree: Path, configured: Configured) -> None:
+def test_what_was_put_right_is_no_error_any_more(tree: Path, configured: Configured, clock: Clock) -> None:
     put(tree, MAIN, BAD)
-    configured.reload(asked=False)
+    settled(configured, clock)
+    assert configured.errors
     put(tree, MAIN, "interval: 30s\n")
-    configured.reload(asked=False)
+    settled(configured, clock)
     assert configured.errors == configured.state().errors == ()
 
 
-def test_a_bad_one_is_never_kept(tree: Path, configured: Configured) -> None:
+def test_a_bad_one_is_never_kept(tree: Path, configured: Configured, clock: Clock) -> None:
     configured.keep()
     good = (tree / KEPT).read_bytes()
     put(tree, MAIN, BAD)
-    configured.reload(asked=False)
+    settled(configured, clock)
     configured.keep()
     assert (tree / KEPT).read_bytes() == good
 
 
-def test_what_cannot_be_kept_stops_nothing(tree: Path, configured: Configured) -> None:
+def test_what_could_not_be_kept_is_kept_later(tree: Path, configured: Configured) -> None:
     (tree / "var/lib/ipvsd").rmdir()
+    with pytest.raises(FileNotFoundError):
+        configured.keep()
+    (tree / "var/lib/ipvsd").mkdir()
     configured.keep()
-    assert not (tree / KEPT).exists()
+    assert (tree / KEPT).exists()
 
 
 def test_the_directories_of_the_system_are_watched(tree: Path, configured: Configured) -> None:

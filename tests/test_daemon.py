@@ -307,6 +307,41 @@ def test_a_changed_file_is_read_by_itself(service: Service, until: Until, change
     assert any("configuration loaded" in line for line in service.stop()[1])
 
 
+def test_a_file_is_read_when_its_writer_closes_it(service: Service, until: Until) -> None:
+    service.ready()
+    until((service.tree / KEPT).exists, "the configuration is kept")
+    good, hash_before = (service.tree / KEPT).read_bytes(), service.status()["config"]["hash"]
+    with (service.tree / MAIN).open("w") as writer:
+        writer.write(f"{QUIET}interval: 7s\n")
+        writer.flush()
+        until(lambda: "open for writing" in str(service.status()["notes"]), "the daemon sees that it is written")
+        service.process.send_signal(signal.SIGHUP)
+        service.hears("READY=1", READY_LINE)
+        assert service.status()["config"]["hash"] == hash_before
+        assert (service.tree / KEPT).read_bytes() == good
+        writer.write("bridgeNetfilter: false\n")
+    service.hears(f"STATUS={NO_BRIDGE}")
+    until(lambda: service.status()["config"]["interval"] == 7.0, "the status tells of it")
+    assert service.status()["notes"] == []
+    log = service.stop()[1]
+    assert len([line for line in log if "configuration loaded" in line]) == 1
+
+
+def test_a_file_that_is_put_away_before_the_next_one_comes_changes_nothing(service: Service, until: Until) -> None:
+    put(service.tree, MAIN, f"{QUIET}bridgeNetfilter: false\n")
+    service.ready()
+    until(lambda: "files" in (item["name"] for item in service.seen()["sources"]), "the configuration is watched")
+    # As vim does it.
+    (service.tree / MAIN).rename(service.tree / f"{MAIN}~")
+    until(lambda: "is missing or empty" in str(service.status()["notes"]), "it has looked without the file")
+    put(service.tree, MAIN, f"{QUIET}bridgeNetfilter: false\ninterval: 7s\n")
+    until(lambda: service.status()["config"]["interval"] == 7.0, "the new one is taken")
+    (service.tree / f"{MAIN}~").unlink()
+    log = service.stop()[1]
+    assert len([line for line in log if "configuration loaded" in line]) == 1
+    assert not [line for line in log if "bridge" in line]
+
+
 def test_a_bad_reload_keeps_the_old_configuration_at_work(service: Service, until: Until) -> None:
     service.ready()
     put(service.tree, MAIN, BAD)

@@ -44,7 +44,7 @@ class Files:
         class Handler:
             def dispatch(self, event: Any) -> None:
                 paths = (os.fsdecode(event.src_path), os.fsdecode(getattr(event, "dest_path", "") or ""))
-                relevant = event.is_directory or any(path.endswith(".yaml") for path in paths)
+                relevant = event.is_directory or any(map(_counts, paths))
                 if event.event_type in _CHANGES and relevant:
                     mailbox.put(ReasonKind.CONFIG, paths[0])
 
@@ -69,6 +69,11 @@ class Files:
         if self._observer is not None:
             _end(self._observer)
             self._observer = None
+
+
+def _counts(path: str) -> bool:
+    """Tell whether a file is one of the configuration, or the link that swaps all of a Kubernetes volume (..data)."""
+    return path.endswith(".yaml") or os.path.basename(path).startswith("..")
 
 
 def _end(observer: Any) -> None:
