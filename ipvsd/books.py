@@ -12,8 +12,9 @@ from ipvsd.evidence import Evidence, Turned, attributed
 from ipvsd.journal import log
 from ipvsd.model import Finding, Policy, WantedSysctl
 from ipvsd.narrate import Line, fought, narrate, refused, told_of, turned
+from ipvsd.ownfailures import OwnFailures
 from ipvsd.reconcile import Reconciled
-from ipvsd.report import UNKNOWN, Attribution, Contended, Repair, Tally
+from ipvsd.report import UNKNOWN, Attribution, Contended, Operation, Repair, Tally
 from ipvsd.tally import Ledger, labels
 from ipvsd.watch.writes import Refusal
 
@@ -26,7 +27,8 @@ class Books:
     `refusals` counts the writes to each sysctl that were refused.
     """
 
-    def __init__(self, root: str) -> None:
+    def __init__(self, root: str, failures: OwnFailures) -> None:
+        self._failures = failures
         self._history = history.History(root)
         self._ledger = Ledger()
         self._told: tuple[Finding, ...] = ()
@@ -91,10 +93,8 @@ class Books:
         if not repairs:
             return
         self.repairs = (*self.repairs, *repairs)[-SHOWN_REPAIRS:]
-        try:
-            self._history.add([present.repair(repair) for repair in repairs[-history.KEPT :]])
-        except OSError as error:
-            log("debug", f"cannot write the history: {error}")
+        items = [present.repair(repair) for repair in repairs[-history.KEPT :]]
+        self._failures.attempt(Operation.WRITE_HISTORY, lambda: self._history.add(items))
 
 
 def _log(lines: Iterable[Line]) -> None:

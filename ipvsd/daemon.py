@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import os
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Optional
 
-from ipvsd import capabilities, hugepages, instance, remedies, restraint, statusfile, sysctls
+from ipvsd import capabilities, hugepages, instance, present, remedies, restraint, statusfile
 from ipvsd.books import Books
 from ipvsd.config import Config
 from ipvsd.configured import Configured
@@ -26,12 +25,14 @@ from ipvsd.model import Reason, ReasonKind
 from ipvsd.narrate import TABLE_LOST, told
 from ipvsd.notices import Notices
 from ipvsd.notify import Notifier, watchdog_period
+from ipvsd.ownfailures import OwnFailures
 from ipvsd.profiles import notes
 from ipvsd.reconcile import Reconciled, reconcile
 from ipvsd.reflex import Reflex
-from ipvsd.report import Ipvs, Repair, Report, SourceState, State
+from ipvsd.report import Ipvs, Operation, Repair, Report, SourceState, State
 from ipvsd.restraint import History
 from ipvsd.table import Table
+from ipvsd.targets import targets
 from ipvsd.wake import Mailbox
 from ipvsd.watch import Source, Targets
 from ipvsd.watch.sysctls import Sysctls
@@ -47,9 +48,9 @@ if TYPE_CHECKING:
 EX_CONFIG = 78
 MORE = ", see 'ipvsd status'"
 UNSETTLED = (0.01, 0.05, 0.25)  # seconds until the next looks at a module on its way in or out
-_NO_LINKS = ("all", "default", "lo")  # below net.ipv4.conf, beside those of interfaces
 # The reasons for which what is fought over is written, too.
 _THOROUGH = (ReasonKind.START, ReasonKind.PERIODIC, ReasonKind.RELOAD)
+_RARELY = 60.0  # seconds, at most, between two tries to listen
 HOLD = 5.0  # seconds between the looks of a strict start that waits
 
 
@@ -63,7 +64,8 @@ class Daemon:
         self._notifier = Notifier()
         self._configured = Configured(root, only)
         self._history: History = {}
-        self._books = Books(root)
+        self._failures = OwnFailures()
+        self._books = Books(root, self._failures)
         self._table = Table(root)
         self._sources: list[Source] = []
         self._web: Optional[Web] = None
@@ -106,10 +108,8 @@ class Daemon:
             self._serve()
 
     def _keep(self) -> None:
-        try:
-            self._configured.keep()
-        except OSError as error:
-            log("debug", f"cannot keep the last good configuration: {error}")
+        if self._configured.new:
+            self._failures.attempt(Operation.KEEP_CONFIGURATION, self._configured.keep)
 
     @property
     def _config(self) -> Config:
@@ -182,11 +182,8 @@ class Daemon:
         # A shorter interval may have been configured since the last periodic look.
         self._periodic_at = min(self._periodic_at, now + self._period())
         dues = [self._periodic_at]
-        if self._configured.due is not None:
-            dues.append(self._configured.due)
-        retry = restraint.next_try(self._history)
-        if retry is not None:
-            dues.append(retry)
+        others = (self._configured.due, restraint.next_try(self._history))
+        dues += [due for due in others if due is not None]
         if 0 < self._unsettled <= len(UNSETTLED):
             dues.append(now + UNSETTLED[self._unsettled - 1])
         if not self._ready:
@@ -318,10 +315,23 @@ class Daemon:
             self._web = None
         if self._web is None:
             self._web = Web(lambda: self.report, self._config.listen)
+            self._listen(self._web)
+
+    def _listen(self, web: Web, pause: float = 1.0) -> None:
+        """Open the addresses; those that are not to be had are tried again after ever longer pauses, in seconds."""
+        if web is not self._web:
+            return
+        before = web.refused
+        web.arm()
+        self._failures.note(Operation.LISTEN, web.refused)
+        if web.refused:
+            self._mailbox.later(pause, lambda: self._listen(web, min(_RARELY, 2 * pause)))
+        if web.refused != before:
+            self._mailbox.put(ReasonKind.RETRY, "listening")
 
     def _publish(self, report: Report) -> None:
-        if self._web:
-            self._web.arm()
+        if self._web and not self._web.refused:
+            self._web.arm()  # the server may have ended
         answer = self._asker.answer if self._asker else Ipvs()
         self.report = report._replace(
             config=self._configured.state(),
@@ -329,35 +339,16 @@ class Daemon:
             ipvs=answer,
             kernels=self._survey.kernels if self._survey else (),
             notes=self._notes(),
+            failures=self._failures.current,
         )
-        from ipvsd.present import document
-
-        try:
-            statusfile.write(self._root, document(self.report))
-        except OSError as error:
-            log("debug", f"cannot write {statusfile.PATH}: {error}")
+        document = present.document(self.report)
+        self._failures.attempt(Operation.WRITE_STATUS, lambda: statusfile.write(self._root, document))
+        self.report = self.report._replace(failures=self._failures.current)
 
     def _arm(self, done: Reconciled) -> None:
-        # A contended item is not watched, nor one that is wrong and waits for its retry: many writes wake nobody.
         left_alone = self._reflex.fights.left_alone(periodic=False)
         self._reflex.arm(done, left_alone)
-        there = [finding for finding in done.after.sysctls if finding.found is not None]
-        held = [finding.name for finding in there if finding.right or finding.wanted.guard]
-        paths = {name: self._host.sysctl_path(name) for name in held if name not in left_alone}
-        for alias, name in sysctls.ALIASES.items():
-            if name in paths and os.path.exists(self._host.sysctl_path(alias)):
-                paths[alias] = self._host.sysctl_path(alias)
-        for finding in done.after.parameters:
-            if finding.right and finding.name not in left_alone:
-                paths[finding.name] = self._host.parameter_path(finding.name)
-        self._targets = Targets(
-            _modules(done),
-            paths,
-            self._configured.directories(),
-            links=_links(done),
-            guarded=frozenset(finding.name for finding in done.after.sysctls if finding.wanted.guard),
-            allowed=self._config.guard_allow,
-        )
+        self._targets = targets(self._host, done, left_alone, self._configured.directories(), self._config.guard_allow)
         for source in self._sources:
             source.arm(self._targets)
 
@@ -385,20 +376,6 @@ class Daemon:
         if self._web:
             self._web.close()
         statusfile.remove(self._root)
-
-
-def _modules(done: Reconciled) -> frozenset[str]:
-    """Return every module whose coming or going matters, whoever loads it."""
-    names = {name for finding in done.after.modules for name in (*finding.wanted.any_of, finding.module)}
-    settings = (*done.after.sysctls, *done.after.parameters)
-    return frozenset(names) | {finding.wanted.provider for finding in settings if finding.wanted.provider}
-
-
-def _links(done: Reconciled) -> bool:
-    """Tell whether interfaces that come and go bring or take wanted sysctls."""
-    names = (finding.wanted.group or finding.name for finding in done.after.sysctls)
-    parts = (name.split(".") for name in names)
-    return any(len(part) > 3 and part[2] in ("conf", "neigh") and part[3] not in _NO_LINKS for part in parts)
 
 
 def run(root: str = "/", only: Optional[str] = None, host: Optional[LinuxHost] = None) -> int:

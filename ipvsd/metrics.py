@@ -12,7 +12,7 @@ from prometheus_client.metrics_core import Metric
 from ipvsd import __version__, preflight, printable
 from ipvsd.health import required
 from ipvsd.model import SysctlVerdict
-from ipvsd.report import Histogram, Report, State
+from ipvsd.report import Histogram, Operation, Report, State
 from ipvsd.tally import BUCKETS
 
 
@@ -32,6 +32,7 @@ class _Collector:
         report = self._latest()
         if report is not None:
             yield from _node(report)
+            yield from _failures(report)
             yield from _modules(report)
             yield from _sysctls(report)
             yield from _parameters(report)
@@ -63,6 +64,12 @@ def _node(report: Report) -> Iterator[Metric]:
     yield _counter("events_lost", text, None, lost, ["source"])
     text = "Whether a source of events is alive."
     yield _gauge("source_up", text, {item.name: item.up for item in report.sources}, ["source"])
+
+
+def _failures(report: Report) -> Iterator[Metric]:
+    text = "Whether ipvsd itself failed at this when it last tried; the node may be right all the same."
+    failed = {operation.value: operation.value in report.failures for operation in Operation}
+    yield _gauge("own_failures", text, failed, ["operation"])
 
 
 def _modules(report: Report) -> Iterator[Metric]:

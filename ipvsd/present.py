@@ -8,7 +8,7 @@ from typing import Any
 from ipvsd import __version__, preflight
 from ipvsd.health import harmless, required
 from ipvsd.model import Finding, ModuleFinding
-from ipvsd.report import Contended, InstalledKernel, Repair, Report
+from ipvsd.report import Contended, Health, InstalledKernel, Repair, Report, State
 
 
 def document(report: Report) -> dict[str, Any]:
@@ -18,6 +18,7 @@ def document(report: Report) -> dict[str, Any]:
         "version": __version__,
         "time": timestamp(report.time),
         "boottime": round(report.boottime, 3),
+        "age": round(report.age, 3),
         "looks": report.tally.looks,
         "state": report.health.state.value,
         "line": report.health.line,
@@ -30,6 +31,7 @@ def document(report: Report) -> dict[str, Any]:
         "sysctls": [finding(found) for found in report.sysctls],
         "contended": [contended(item) for item in report.contended],
         "repairs": [repair(item) for item in report.repairs],
+        "failures": [{"operation": item, "error": error} for item, error in report.failures.items()],
         "backend": report.backend,
         "lost": report.lost,
         "sources": [item._asdict() for item in report.sources],
@@ -48,6 +50,18 @@ def document(report: Report) -> dict[str, Any]:
             "errors": list(config.errors),
         },
     }
+
+
+def served(report: Report, boottime: float) -> Report:
+    """Return the report with its age at a time of CLOCK_BOOTTIME; one that two periodic looks had to replace is failed.
+
+    Suspended time counts: nobody knows what was done to the node before the next look.
+    """
+    age = max(0.0, boottime - report.boottime)
+    if report.config is None or age <= 2 * report.config.interval:
+        return report._replace(age=age)
+    line = f"failed: the daemon last looked {age:.0f} s ago; then {report.health.line}"
+    return report._replace(age=age, health=Health(State.FAILED, line, 2))
 
 
 def repair(repair: Repair) -> dict[str, Any]:

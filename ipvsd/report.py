@@ -149,6 +149,15 @@ class Contended(NamedTuple):
     attribution: Attribution = Attribution.UNKNOWN
 
 
+class Operation(enum.Enum):
+    """What ipvsd does for itself, and may fail at while the node is right."""
+
+    LISTEN = "listen"
+    KEEP_CONFIGURATION = "keep_configuration"
+    WRITE_STATUS = "write_status"
+    WRITE_HISTORY = "write_history"
+
+
 class Judged(enum.Enum):
     """By which kernel a root is judged. The verdicts on several of them never mix."""
 
@@ -188,6 +197,8 @@ class Report(NamedTuple):
     refusals: Mapping[str, int] = NOTHING  # writes to guarded sysctls, by name
     notes: tuple[str, ...] = ()  # what a person should know besides
     judged: Judged = Judged.RUNNING_KERNEL
+    age: float = 0.0  # seconds since the look, when this is served
+    failures: Mapping[str, str] = NOTHING  # by Operation: what ipvsd itself failed at when it last tried, and why
 
     @property
     def lost(self) -> int:

@@ -34,6 +34,7 @@ _SHAPE: stored.Shape = {
     "sysctls": [_VALUE],
     "contended": [{"name": str, "rival": str}],
     "repairs": [_REPAIR],
+    "failures": [{"operation": str, "error": str}],
     "backend": str,
     "lost": float,
     "sources": [{"name": str, "up": bool, "lost": (float,), "detail": str}],

@@ -13,7 +13,6 @@ from ipvsd import metrics, present, printable
 from ipvsd.effective import address
 from ipvsd.httprequest import Request
 from ipvsd.httpserver import Response, Server, listen
-from ipvsd.journal import log
 from ipvsd.report import Report, SourceState, State
 
 Latest = Callable[[], Optional[Report]]
@@ -35,6 +34,7 @@ class Web:
         self._server: Optional[Server] = None
         self._open: list[tuple[str, int]] = []
         self._errors: dict[tuple[str, int], str] = {}
+        self._expected: set[tuple[str, int]] = set()
 
     def arm(self) -> None:
         """Open the addresses that are not open yet. Never raises OSError."""
@@ -55,12 +55,12 @@ class Web:
             self._errors.pop(place, None)
 
     def _fail(self, place: tuple[str, int], error: Exception) -> None:
-        reason = getattr(error, "strerror", None) or str(error)
+        self._errors[place] = getattr(error, "strerror", None) or str(error)
         # Without IPv6 there is no ::1, which is listened on by default; that is no fault.
-        expected = place[0] == "::1" and getattr(error, "errno", 0) in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
-        if not expected and self._errors.get(place) != reason:
-            log("warning", f"cannot listen on {address(*place)}: {reason}; it is tried again with each look")
-        self._errors[place] = reason
+        if place[0] == "::1" and getattr(error, "errno", 0) in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+            self._expected.add(place)
+        else:
+            self._expected.discard(place)
 
     def state(self) -> SourceState:
         """Up where at least one address is served, or none was wanted."""
@@ -69,6 +69,12 @@ class Web:
         trouble = self._server.error if self._server else ""
         up = (bool(self._open) and not trouble) or not self.listen
         return SourceState("web", up, ", ".join([*parts, *([trouble] if trouble else [])]) or "not wanted", None)
+
+    @property
+    def refused(self) -> str:
+        """The addresses that are not to be had, each with the reason; an empty text if that is no fault."""
+        errors = ((place, error) for place, error in self._errors.items() if place not in self._expected)
+        return ", ".join(f"{address(*place)}: {error}" for place, error in errors)
 
     def close(self) -> None:
         """Stop serving."""
@@ -83,7 +89,7 @@ class Pages:
 
     def __init__(self, latest: Latest) -> None:
         self._latest = latest
-        self._metrics = metrics.exposition(latest)
+        self._metrics = metrics.exposition(self._aged)
         self._kept: dict[str, tuple[Optional[Report], float, Response]] = {}
 
     def answer(self, request: Request, local: str) -> Response:
@@ -100,8 +106,13 @@ class Pages:
         report, now = self._latest(), time.monotonic()
         kept = self._kept.get(request.path)
         if kept is None or kept[0] is not report or now - kept[1] >= _FRESH:
-            kept = self._kept[request.path] = (report, now, page(self, report))
+            kept = self._kept[request.path] = (report, now, page(self, self._aged()))
         return kept[2]
+
+    def _aged(self) -> Optional[Report]:
+        """Return the latest report with its age; one that is too old is no verdict."""
+        report = self._latest()
+        return report and present.served(report, time.clock_gettime(time.CLOCK_BOOTTIME))
 
     def _measured(self, report: Optional[Report]) -> Response:  # noqa: ARG002 -- its collector asks for the latest
         return Response(200, self._metrics(), _METRICS)

@@ -15,6 +15,7 @@ from ipvsd.config import Config, parse
 from ipvsd.contention import Fights, Limit
 from ipvsd.evidence import Evidence, Seen, Turned
 from ipvsd.model import LoadModule, Reading, SysctlVerdict, WriteSysctl
+from ipvsd.ownfailures import OwnFailures
 from ipvsd.reconcile import Reconciled, reconcile
 from ipvsd.report import Attribution, Writer
 from ipvsd.restraint import History
@@ -31,7 +32,8 @@ class Node:
     """A daemon's books on a fake kernel, without the daemon."""
 
     def __init__(self, tree: Path, text: str = "profiles: []\nsysctls: {net.ipv4.ip_forward: 1}") -> None:
-        self.tree, self.kernel, self.books = tree, FakeKernel(), Books(str(tree))
+        (tree / "run/ipvsd").mkdir(parents=True, exist_ok=True)
+        self.tree, self.kernel, self.books = tree, FakeKernel(), Books(str(tree), OwnFailures())
         self.config: Config = parse([("f", text.encode())])
         self.ago = 0.0  # seconds since what is seen was heard of
         self.evidence = Evidence(lambda: time.monotonic() - self.ago)
@@ -179,10 +181,20 @@ def test_many_drifts_of_one_thing_are_told_as_one_and_all_counted(node: Node, ca
     assert (len(node.books.repairs), len(history.read(str(node.tree)).repairs)) == (SHOWN_REPAIRS, history.KEPT)
 
 
-def test_a_history_that_cannot_be_written_stops_nothing(node: Node, capsys: Log) -> None:
+def test_a_history_that_cannot_be_written_stops_nothing_and_is_told_once(node: Node, capsys: Log) -> None:
     (node.tree / "run/ipvsd").rmdir()
+    for _ in range(2):
+        node.drift()
+    lines = said(capsys)
+    assert [line for line in lines if "history" in line] == [
+        f"warning: cannot write the history: {node.tree}/run/ipvsd: No such file or directory "
+        "(ipvsd tries again by itself)"
+    ]
+    assert (len(lines), len(node.books.repairs)) == (3, 2)
+    (node.tree / "run/ipvsd").mkdir()
     node.drift()
-    assert len(said(capsys)) == len(node.books.repairs) == 1
+    assert "ipvsd can write the history again" in said(capsys)
+    assert len(history.read(str(node.tree)).repairs) == 3
 
 
 # --- fights -----------------------------------------------------------------------------

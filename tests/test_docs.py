@@ -83,6 +83,7 @@ REPORT = Report(
     kernels=(InstalledKernel("6.1.0", running=True, next=True, modules=()),),
     notes=("something",),
     backend="bpf",
+    failures={"listen": "taken"},
     contended=(Contended("a.b", "someone", yielded=False),),
     config=ConfigState("0", ("lvs-full",), ("file",), 60.0, ("error",)),
 )
@@ -292,11 +293,12 @@ def test_the_example_in_status_md_has_the_keys_that_the_code_gives() -> None:
 @pytest.mark.parametrize(
     ("heading", "key", "besides"),
     [
-        ("The document", "", {"age"}),
+        ("The document", "", set()),
         ("A module", "modules", set()),
         ("A sysctl", "sysctls", set()),
         ("A repair", "repairs", set()),
         ("A contended sysctl", "contended", set()),
+        ("A failure", "failures", set()),
         ("A source", "sources", set()),
         ("ipvs", "ipvs", set()),
         ("config", "config", set()),

@@ -31,7 +31,7 @@ REASONS = {
     "compression": "lzma unpacks what was read",
     "kmod": "a program on the running system's PATH",
     "host": "values of the kernel are written where they are, on paths without links",
-    "daemon": "values of the kernel are written where they are, on paths without links",
+    "targets": "values of the kernel are written where they are, on paths without links",
     "watch.sysctls": "descriptors that pin the host's values, on the host's paths",
     "watch.files": "the identity of directories that are watched",
     "watch.units": "control groups of the running kernel",

@@ -28,6 +28,10 @@ ipvsd_watch_backend_info{{backend="bpf"}} 1.0
 ipvsd_events_lost_total{{source="uevents"}} 3.0
 ipvsd_source_up{{source="uevents"}} 1.0
 ipvsd_source_up{{source="files"}} 0.0
+ipvsd_own_failures{{operation="listen"}} 0.0
+ipvsd_own_failures{{operation="keep_configuration"}} 0.0
+ipvsd_own_failures{{operation="write_status"}} 0.0
+ipvsd_own_failures{{operation="write_history"}} 0.0
 ipvsd_module_loaded{{module="ip_vs"}} 1.0
 ipvsd_module_loaded{{module="br_netfilter"}} 0.0
 ipvsd_module_verdict{{module="ip_vs",verdict="live"}} 1.0

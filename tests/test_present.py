@@ -8,13 +8,15 @@ import pytest
 
 from ipvsd import __version__
 from ipvsd.model import ModuleVerdict, Need, SysctlVerdict
-from ipvsd.present import document, timestamp
+from ipvsd.present import document, served, timestamp
+from ipvsd.report import Health, State
 from tests.samples import module, report, sysctl
 
 GOLDEN = {
     "version": __version__,
     "time": "2027-01-15T08:00:00.000Z",
     "boottime": 4321.0,
+    "age": 0.0,
     "looks": 0,
     "state": "ready",
     "line": "ready: all of it",
@@ -71,6 +73,7 @@ GOLDEN = {
             },
         }
     ],
+    "failures": [],
     "backend": "bpf",
     "lost": 3,
     "sources": [
@@ -119,3 +122,17 @@ def test_a_sysctl_without_a_file_has_no_value() -> None:
 )
 def test_a_time_is_utc_to_the_millisecond(seconds: float, text: str) -> None:
     assert timestamp(seconds) == text
+
+
+def test_a_served_report_has_its_age() -> None:
+    made = report(module())
+    now = made.boottime + 119.5
+    assert document(served(made, now)) == {**document(made), "age": 119.5}
+    assert served(made, made.boottime - 1.0).age == 0.0
+
+
+def test_a_verdict_that_two_periodic_looks_had_to_replace_is_none() -> None:
+    made = report(module())
+    old = served(made, made.boottime + 120.5)
+    assert old.health == Health(State.FAILED, "failed: the daemon last looked 120 s ago; then ready: all of it", 2)
+    assert document(old)["state"] == "failed"

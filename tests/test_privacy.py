@@ -15,6 +15,7 @@ from ipvsd.cli import main
 from ipvsd.config import parse
 from ipvsd.contention import Fights, Limit
 from ipvsd.evidence import Evidence, Seen
+from ipvsd.ownfailures import OwnFailures
 from ipvsd.present import document
 from ipvsd.reconcile import reconcile
 from ipvsd.report import Report, Writer
@@ -56,7 +57,7 @@ def blame(tree: Path, writer: Writer) -> Report:
     """Have it make a drift, unload a module, fight, and try to write what is guarded; return what is told then."""
     kernel, evidence = FakeKernel(), Evidence(time.monotonic)
     config = parse([("f", b"profiles: []\nmodules: {ip_vs_sh: {}}\nsysctls: {net.ipv4.ip_forward: 1}")])
-    kept, fights = books.Books(str(tree)), Fights(Limit(1, 60.0, 300.0))
+    kept, fights = books.Books(str(tree), OwnFailures()), Fights(Limit(1, 60.0, 300.0))
     for _ in range(4):
         done = reconcile(kernel, config, {}, time.monotonic, fights)
         kept.enter(done, (), time.monotonic(), evidence, (FORWARD,), fights)

@@ -8,12 +8,14 @@ import json
 import os
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
-from typing import Optional
+from typing import Any, Optional
 
 import pytest
 
 from ipvsd.httprequest import Request
+from ipvsd.model import Finding
 from ipvsd.present import document
 from ipvsd.report import Report, State
 from ipvsd.web import Pages, Web, is_ours
@@ -22,9 +24,14 @@ from tests.samples import module, report
 Until = Callable[[Callable[[], object], str], None]
 
 
+def fresh(*findings: Finding, **parts: Any) -> Report:
+    """Return the report of a look that has just ended."""
+    return report(*findings, **parts)._replace(boottime=time.clock_gettime(time.CLOCK_BOOTTIME))
+
+
 class Site:
     def __init__(self) -> None:
-        self.report: Optional[Report] = report(module())
+        self.report: Optional[Report] = fresh(module())
         self.port = free_port()
         self.web = Web(lambda: self.report, [("127.0.0.1", self.port)])
 
@@ -63,12 +70,23 @@ def test_the_status(site: Site) -> None:
     status, headers, body = site.ask("/status")
     assert (status, headers["Content-Type"]) == (200, "application/json")
     assert site.report
-    assert json.loads(body) == document(site.report)
+    shown = json.loads(body)
+    assert 0.0 <= shown["age"] < 60.0
+    assert {**shown, "age": 0.0} == document(site.report)
+
+
+def test_a_look_that_is_too_old_is_no_verdict(site: Site) -> None:
+    assert site.report
+    site.report = site.report._replace(boottime=site.report.boottime - 121.0)
+    status, _, body = site.ask("/healthz")
+    assert (status, body.startswith(b"failed: the daemon last looked 12")) == (503, True)
+    assert b"\nipvsd_ready 0.0\n" in site.ask("/metrics")[2]
+    assert json.loads(site.ask("/status")[2])["state"] == "failed"
 
 
 @pytest.mark.parametrize(("state", "code"), [(State.READY, 200), (State.DEGRADED, 200), (State.FAILED, 503)])
 def test_the_health_is_one_line(site: Site, state: State, code: int) -> None:
-    site.report = report(state=state, line="the line")
+    site.report = fresh(state=state, line="the line")
     status, _, body = site.ask("/healthz")
     assert (status, body) == (code, b"the line\n")
 
@@ -119,7 +137,7 @@ def test_a_page_is_made_once_for_many_who_ask_at_once() -> None:
 
 def test_the_latest_report_is_told(site: Site) -> None:
     site.ask("/healthz")
-    site.report = report(line="a newer one")
+    site.report = fresh(line="a newer one")
     assert site.ask("/healthz")[2] == b"a newer one\n"
 
 
@@ -155,19 +173,17 @@ def test_a_closed_port_is_free_again(site: Site) -> None:
         probe.bind(("127.0.0.1", site.port))
 
 
-def test_a_taken_port_is_reported_once_and_tried_again(capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_taken_port_is_reported_and_tried_again() -> None:
     site = Site()
     with socket.create_server(("127.0.0.1", site.port)):
         site.web.arm()
         site.web.arm()
-        assert capfd.readouterr().err == (
-            f"ipvsd: warning: cannot listen on 127.0.0.1:{site.port}: Address already in use; "
-            "it is tried again with each look\n"
-        )
+        assert site.web.refused == f"127.0.0.1:{site.port}: Address already in use"
         assert not site.web.state().up
         assert site.web.state().detail == f"not 127.0.0.1:{site.port} (Address already in use)"
     site.web.arm()
     try:
+        assert site.web.refused == ""
         assert site.web.state().up
         assert site.ask("/healthz")[0] == 200
     finally:

@@ -67,6 +67,8 @@ def _about(document: Mapping[str, Any], age: float) -> Iterator[str]:
     yield f"writes to sysctls are seen by {document['backend']}{lost}"
     for item in document["contended"]:
         yield from text.folded(f"{item['name']} is contended {text.by(item, item['rival'])}", "33")
+    for failure in document["failures"]:
+        yield from text.folded(f"ipvsd fails to {failure['operation'].replace('_', ' ')}: {failure['error']}", "33")
     for error in config["errors"]:
         yield from text.folded(f"refused: {error}", "31")
     for source in document["sources"]:
