@@ -10,7 +10,17 @@ from ipvsd import remedies
 from ipvsd.contention import Fight, Limit
 from ipvsd.groups import collapsed
 from ipvsd.health import harmless, listed, required
-from ipvsd.model import NOTHING, Action, Finding, LoadModule, ModuleFinding, Plan, SysctlVerdict, WriteSysctl
+from ipvsd.model import (
+    NOTHING,
+    Action,
+    Finding,
+    LoadModule,
+    ModuleFinding,
+    Plan,
+    SysctlFinding,
+    SysctlVerdict,
+    WriteSysctl,
+)
 from ipvsd.reconcile import Reconciled
 from ipvsd.report import Repair, Writer
 
@@ -50,7 +60,7 @@ def narrate(
 
     Of what is fought over nothing is told but that (see `fought`).
     """
-    yield from _changes(done, {repair.name: repair for repair in repairs}, fights)
+    yield from _changes(done, {repair.name: repair for repair in repairs}, fights, _changed(before, now))
     known = {finding.name: _said(finding) for finding in before}
     proved = {action.name for action in done.proved}
     for finding in now:
@@ -139,7 +149,21 @@ def fought(old: Mapping[str, Fight], new: Mapping[str, Fight], limit: Limit) -> 
         yield Line("info", f"{name} is contended no more", {"MESSAGE_ID": PEACE, "SYSCTL": name})
 
 
-def _changes(done: Reconciled, repairs: Mapping[str, Repair], fights: Collection[str]) -> Iterator[Line]:
+def _changed(before: Sequence[Finding], now: Sequence[Finding]) -> frozenset[str]:
+    """Return the sysctls, or their patterns, of which another value is wanted than before."""
+    was = {finding.name: finding.wanted for finding in before if isinstance(finding, SysctlFinding)}
+    found = [finding for finding in now if isinstance(finding, SysctlFinding) and finding.name in was]
+    return frozenset(
+        finding.name
+        for finding in found
+        for old in [was[finding.name]]
+        if (old.want, old.policy) != (finding.wanted.want, finding.wanted.policy)
+    )
+
+
+def _changes(
+    done: Reconciled, repairs: Mapping[str, Repair], fights: Collection[str], changed: Collection[str]
+) -> Iterator[Line]:
     groups = {finding.name: finding.wanted.group for finding in done.after.sysctls if finding.wanted.group}
     together: dict[str, list[Action]] = {}
     # A cold boot has dozens; one with parameters is told with them.
@@ -153,7 +177,12 @@ def _changes(done: Reconciled, repairs: Mapping[str, Repair], fights: Collection
     for name, actions in together.items():
         for action in actions[:_EACH]:
             repair = repairs.get(action.name)
-            yield _repaired(action, repair) if repair else Line("info", _change(action, None))
+            if repair:
+                yield _repaired(action, repair)
+            elif name in changed:
+                yield Line("info", f"configuration changed: {action}")
+            else:
+                yield Line("info", _change(action, None))
         if len(actions) > _EACH:
             drifted = sum(action.name in repairs for action in actions)
             yield Line("info", f"wrote {len(actions)} sysctls of {name} in all, {drifted} of which had drifted")

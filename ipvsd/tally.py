@@ -8,6 +8,7 @@ from typing import Callable, NamedTuple
 
 from ipvsd.evidence import Turned
 from ipvsd.model import (
+    NOTHING,
     Finding,
     LoadModule,
     SysctlFinding,
@@ -25,11 +26,14 @@ EMPTY = Tally({}, {}, {}, {}, {}, {}, _NO_TIMES, 0, _NO_TIMES)
 
 
 class Ledger(NamedTuple):
-    """`held` were right when last there to be seen; `lost` were once, and have not been repaired yet."""
+    """`held` were right when last there to be seen; `lost` were once, and have not been repaired yet.
+
+    Each has what was wanted of it: a value that is not wanted any more has not drifted.
+    """
 
     tally: Tally = EMPTY
-    held: frozenset[str] = frozenset()
-    lost: frozenset[str] = frozenset()
+    held: Mapping[str, object] = NOTHING
+    lost: Mapping[str, object] = NOTHING
 
     def book(self, done: Reconciled, since: float, now: float, wall: float) -> tuple[Ledger, tuple[Repair, ...]]:
         """Return the ledger after a reconciliation, and the repairs that it made.
@@ -40,19 +44,21 @@ class Ledger(NamedTuple):
         wrong = {finding.name for finding in done.before.findings if not finding.right and not _missing(finding)}
         actions = done.before.actions
         followed = {action.name for action in actions} - {action.name for action in leading(actions)}
+        wanted = {finding.name: _want(finding) for finding in (*done.before.findings, *done.after.findings)}
         # A value that the kernel changes by itself with another one is no drift of its own.
-        drifted = self.held & ((wrong - followed) | acted)
+        drifted = _same(self.held, wanted) & ((wrong - followed) | acted)
         right = {finding.name for finding in done.after.findings if finding.right}
-        wanted = {finding.name for finding in (*done.before.findings, *done.after.findings)}
-        broken = self.lost | drifted
+        broken = _same(self.lost, wanted) | drifted
         repairs = tuple(
             Repair(action.name, *_change(action), time=wall, seconds=now - since)
             for action in done.proved
             if action.name in broken
         )
         # An item that is no longer wanted leaves no trace: an interface that is gone, a key that was dropped.
-        held = ((self.held - drifted) | right) & wanted
-        return Ledger(self._tally(done, drifted, repairs), held, (broken - right) & wanted), repairs
+        held = {name: want for name, want in self.held.items() if name in wanted and name not in drifted}
+        held.update((name, wanted[name]) for name in right)
+        lost = {name: wanted[name] for name in broken - right}
+        return Ledger(self._tally(done, drifted, repairs), held, lost), repairs
 
     def turned(self, turned: Sequence[Turned], wall: float, label: Callable[[str], str]) -> tuple[Ledger, list[Repair]]:
         """Return the ledger after drifts that were turned back between two looks, and their repairs.
@@ -118,6 +124,15 @@ def labels(done: Reconciled) -> Callable[[str], str]:
 
 def _missing(finding: Finding) -> bool:
     return isinstance(finding, SysctlFinding) and finding.missing
+
+
+def _want(finding: Finding) -> object:
+    return finding.wanted.want if isinstance(finding, SysctlFinding) else None
+
+
+def _same(then: Mapping[str, object], now: Mapping[str, object]) -> frozenset[str]:
+    """Return the names of which the same is wanted now."""
+    return frozenset(name for name, want in then.items() if name in now and now[name] == want)
 
 
 def _change(action: object) -> tuple[str, str]:

@@ -95,7 +95,7 @@ def test_an_interface_that_vanishes_leaves_no_trace(kernel: FakeKernel) -> None:
         _do(change)
         done = reconcile(kernel, wanted, {}, lambda: 0.0)
         ledger, _ = ledger.book(done, 0.0, 0.0, 0.0)
-    assert key("eth0") not in ledger.held | ledger.lost
+    assert key("eth0") not in {**ledger.held, **ledger.lost}
     assert ledger.tally.repairs == {PATTERN: 1}
     assert ledger.tally.drifts == {PATTERN: 1}
 

@@ -1,0 +1,133 @@
+"""A value that is not wanted any more has not drifted: nobody changed it but the configuration."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from ipvsd import history
+from ipvsd.config import parse
+from tests.fake_kernel import FORWARD
+from tests.service import STATUS, Service
+from tests.test_books import Log, Node, node, said
+from tests.trees import make_tree, put
+
+__all__ = ["node"]
+
+RMEM = "net.ipv4.tcp_rmem"
+
+
+def configure(node: Node, text: str) -> None:
+    node.config = parse([("f", f"profiles: []\n{text}".encode())])
+
+
+def untouched(node: Node) -> bool:
+    tally = node.books.tally
+    return (tally.drifts, tally.repairs, node.books.repairs, history.read(str(node.tree)).repairs) == ({}, {}, (), [])
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "lines"),
+    [
+        pytest.param(
+            f"sysctls: {{{FORWARD}: 1}}", f"sysctls: {{{FORWARD}: 0}}",
+            [f"configuration changed: set {FORWARD} from '1' to '0'"], id="a value",
+        ),
+        pytest.param(
+            f"sysctls: {{{RMEM}: 4096 131072 6291456}}", f"sysctls: {{{RMEM}: 8192 131072 6291456}}",
+            [f"configuration changed: set {RMEM} from '4096 131072 6291456' to '8192 131072 6291456'"], id="words",
+        ),
+        pytest.param(
+            f"sysctls: {{{FORWARD}: {{value: 0, policy: observe}}}}", f"sysctls: {{{FORWARD}: 0}}",
+            [f"configuration changed: set {FORWARD} from '1' to '0'"], id="a policy",
+        ),
+        pytest.param(
+            "sysctls: {net.ipv4.conf.*.arp_ignore: 0}", "sysctls: {net.ipv4.conf.*.arp_ignore: 1}",
+            [
+                "configuration changed: set net.ipv4.conf.all.arp_ignore from '0' to '1'",
+                "configuration changed: set net.ipv4.conf.default.arp_ignore from '0' to '1'",
+                "configuration changed: set net.ipv4.conf.lo.arp_ignore from '0' to '1'",
+            ], id="a pattern",
+        ),
+        pytest.param(
+            "modules: {nf_conntrack: {parameters: {hashsize: 16384}}}",
+            "modules: {nf_conntrack: {parameters: {hashsize: 32768}}}",
+            ["configuration changed: set nf_conntrack.hashsize from '16384' to '32768'"], id="a parameter",
+        ),
+        pytest.param(
+            f"sysctls: {{{FORWARD}: 1}}", f"sysctls: {{{FORWARD}: 1, {RMEM}: 8192 131072 6291456}}",
+            [f"wrote {RMEM}: found '4096 131072 6291456', wanted '8192 131072 6291456'"], id="one more",
+        ),
+    ],
+)  # fmt: skip
+def test_a_changed_configuration_is_told_as_such_and_counts_for_nothing(
+    node: Node, capsys: Log, before: str, now: str, lines: list[str]
+) -> None:
+    configure(node, before)
+    node.look()
+    capsys.readouterr()
+    configure(node, now)
+    node.look()
+    assert sorted(said(capsys)) == lines
+    assert untouched(node)
+    node.look()
+    assert (said(capsys), untouched(node)) == ([], True)
+
+
+def test_what_drifts_afterwards_has_drifted(node: Node, capsys: Log) -> None:
+    configure(node, f"sysctls: {{{FORWARD}: 0}}")
+    node.look()
+    capsys.readouterr()
+    node.kernel.values[FORWARD] = "1"
+    node.look()
+    assert said(capsys)[0].startswith(f"wrote {FORWARD}: found '1', wanted '0'; changed ")
+    assert node.books.tally.drifts == node.books.tally.repairs == {FORWARD: 1}
+
+
+def test_what_could_not_be_repaired_before_the_change_is_no_repair_after_it(node: Node) -> None:
+    node.kernel.refused[FORWARD] = 1
+    node.drift()
+    assert node.books.tally.drifts == {FORWARD: 1}
+    node.kernel.refused.clear()
+    node.kernel.values[FORWARD] = "1"
+    configure(node, f"sysctls: {{{FORWARD}: 0}}")
+    node.history = {}
+    node.look()
+    assert node.kernel.values[FORWARD] == "0"
+    assert (node.books.tally.drifts, node.books.repairs) == ({FORWARD: 1}, ())
+
+
+def test_what_is_wrong_under_the_new_configuration_and_cannot_be_written_never_drifts(node: Node) -> None:
+    node.kernel.refused[FORWARD] = 1
+    configure(node, f"sysctls: {{{FORWARD}: 0}}")
+    for _ in range(3):
+        node.look()
+    assert untouched(node)
+
+
+MAIN = "etc/ipvsd/ipvsd.yaml"
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Iterator[Service]:
+    service = Service(make_tree(tmp_path))
+    put(tmp_path, MAIN, "web: {listen: []}\n")
+    yield service
+    service.close()
+
+
+def test_the_daemon_blames_nobody_for_its_configuration(
+    service: Service, until: Callable[[Callable[[], object], str], None]
+) -> None:
+    service.ready()
+    until((service.tree / STATUS).exists, "the status is published")
+    put(service.tree, MAIN, "web: {listen: []}\nsysctls: {net.ipv4.vs.conntrack: 0}\n")
+    service.process.send_signal(signal.SIGHUP)
+    service.hears("READY=1")
+    log = service.stop()[1]
+    assert "ipvsd: configuration changed: set net.ipv4.vs.conntrack from '1' to '0'" in log
+    assert not [line for line in log if "changed by" in line or "repair" in line]
+    assert not (service.tree / history.PATH).exists() or history.read(str(service.tree)).repairs == []
