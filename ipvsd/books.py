@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable, Sequence
 from ipvsd import history, present
 from ipvsd.contention import Fights
 from ipvsd.evidence import Evidence, Turned, attributed
+from ipvsd.health import unreadable
 from ipvsd.journal import log
 from ipvsd.model import Finding, Policy, WantedSysctl
 from ipvsd.narrate import Line, fought, narrate, refused, told_of, turned
@@ -115,6 +116,7 @@ def _fought(
     loaded = {action.name for action in (*done.proved, *(item.action for item in at_once))} - wanted.keys()
     right = {finding.name for finding in findings if finding.right}
     wrong = {finding.name: finding.found for finding in findings if finding.found is not None and not finding.right}
+    unread = {finding.name for finding in findings if unreadable(finding)}  # no fight ends for that
     kept = Counter(outcome.action.name for outcome in done.outcomes if outcome.kept)
     # A sysctl that comes back with its module has the kernel's default, and no rival.
     rivals = {
@@ -129,4 +131,4 @@ def _fought(
     for name, (rival, how) in rivals.items():
         for _ in range(max(1, kept[name])):  # each of our writes that was undone is one
             fights = fights.repaired(name, now, rival, wanted[name].policy is Policy.YIELD, how)
-    return fights.looked(right, wrong, now)
+    return fights.looked(right, wrong.keys() | unread, now)

@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Optional
 
-from ipvsd import capabilities, hugepages, instance, present, remedies, restraint, statusfile
+from ipvsd import capabilities, descriptors, hugepages, instance, present, remedies, restraint, statusfile
 from ipvsd.books import Books
 from ipvsd.config import Config
 from ipvsd.configured import Configured
@@ -21,7 +21,8 @@ from ipvsd.groups import collapsed
 from ipvsd.health import assess
 from ipvsd.host import LinuxHost
 from ipvsd.journal import log
-from ipvsd.model import Reason, ReasonKind
+from ipvsd.lastseen import LastSeen
+from ipvsd.model import Kernel, Reason, ReasonKind
 from ipvsd.narrate import TABLE_LOST, told
 from ipvsd.notices import Notices
 from ipvsd.notify import Notifier, watchdog_period
@@ -66,6 +67,8 @@ class Daemon:
         self._history: History = {}
         self._failures = OwnFailures()
         self._books = Books(root, self._failures)
+        self._last_seen = LastSeen(time.monotonic)
+        self._kernel: Optional[Kernel] = None
         self._table = Table(root)
         self._sources: list[Source] = []
         self._web: Optional[Web] = None
@@ -84,7 +87,10 @@ class Daemon:
         if not self._configured.begin():
             self._notifier.status(f"configuration refused: {self._configured.errors[0]}")
             return EX_CONFIG
+        descriptors.raise_limit()
         with Mailbox() as self._mailbox, contextlib.ExitStack() as stack:
+            self._reserve = descriptors.Reserve()
+            stack.callback(self._reserve.close)
             self._mailbox.take_signals()
             stack.callback(self._mailbox.release_signals)
             stack.callback(self._close)
@@ -182,7 +188,7 @@ class Daemon:
         # A shorter interval may have been configured since the last periodic look.
         self._periodic_at = min(self._periodic_at, now + self._period())
         dues = [self._periodic_at]
-        others = (self._configured.due, restraint.next_try(self._history))
+        others = (self._configured.due, self._last_seen.due, restraint.next_try(self._history))
         dues += [due for due in others if due is not None]
         if 0 < self._unsettled <= len(UNSETTLED):
             dues.append(now + UNSETTLED[self._unsettled - 1])
@@ -195,9 +201,13 @@ class Daemon:
         kinds = {reason.kind for reason in reasons}
         turned, periodic = self._reflex.take(), not kinds.isdisjoint(_THOROUGH)
         fights, hear = self._reflex.fights, self._writes.hear
-        done = reconcile(self._host, self._config, self._history, time.monotonic, fights, periodic, hear)
-        done = done._replace(after=remedies.fitted(done.after, "/", daemon=True))
-        self._history = done.history
+        with self._reserve.lent():
+            done = reconcile(
+                self._host, self._config, self._history, time.monotonic, fights, periodic, hear, self._kernel
+            )
+        after = remedies.fitted(done.after, "/", daemon=True)
+        done = done._replace(after=self._last_seen.told(after, self.report, self._config.interval))
+        self._history, self._kernel = done.history, done.kernel
         self._unsettled = self._unsettled + 1 if done.unsettled else 0
         if not self._unsettled and ReasonKind.LINK in kinds:
             self._unsettled = 2  # the kernel tells of an interface just before it makes its sysctls

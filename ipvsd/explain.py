@@ -10,9 +10,9 @@ from ipvsd import nextboot, preflight, profiles, remedies, rooted, statusfile, s
 from ipvsd.config import Config
 from ipvsd.defaults import DEFAULTS
 from ipvsd.desire import patterns
-from ipvsd.health import harmless
+from ipvsd.health import harmless, unreadable
 from ipvsd.host import LinuxHost
-from ipvsd.model import ModuleVerdict, SysctlVerdict, WantedModule
+from ipvsd.model import ModuleVerdict, WantedModule
 from ipvsd.reconcile import look
 from ipvsd.report import Judged
 from ipvsd.rivals import Effect, Names, Program, Setting
@@ -65,7 +65,7 @@ class Explanation:
         ]
         wrong = [found for found in findings if not (found.right or harmless(found))]
         if wrong:
-            return 2 if all(found.verdict is SysctlVerdict.UNREADABLE for found in wrong) else 1
+            return 2 if all(map(unreadable, wrong)) else 1
         lost = [item for item in self.survey.settings if item.fails and item.effect is Effect.SETS]
         # `sysctl --system` sets nothing before somebody runs it.
         made = [item for item in self.survey.settings if item.wins and item.program is not Program.PROCPS]

@@ -39,7 +39,7 @@ def assess(
     counts = _counts(findings)
     repaired = f"; last repair {last}, {ago(now - last.time)}" if last else ""
     if failures:
-        code = 2 if all(finding.verdict is SysctlVerdict.UNREADABLE for finding in failures) else 1
+        code = 2 if all(map(unreadable, failures)) else 1
         return Health(State.FAILED, line(f"failed: {_told(failures, more)}"), code)
     shown = {finding.name for finding in blemishes}
     fought = [name for name, fight in fights.items() if not fight.yielded and name not in shown]
@@ -55,6 +55,11 @@ def required(finding: Finding) -> bool:
     if isinstance(finding, ModuleFinding):
         return finding.wanted.need is Need.REQUIRED
     return finding.wanted.required
+
+
+def unreadable(finding: Finding) -> bool:
+    """Tell whether nothing is known of this, since it cannot be read."""
+    return finding.verdict in (ModuleVerdict.UNREADABLE, SysctlVerdict.UNREADABLE)
 
 
 def harmless(finding: Finding) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from collections.abc import Collection, Mapping, Sequence
@@ -13,6 +14,7 @@ from ipvsd.model import MISSING, Kernel, ModuleState, Parameter, Reading, Unread
 from ipvsd.moduletree import Index
 from ipvsd.patterns import Patterns
 from ipvsd.report import Judged
+from ipvsd.restraint import PASSING
 
 if TYPE_CHECKING:
     from ipvsd.obstacles import Obstacles
@@ -23,7 +25,10 @@ _MAX_TEXT = 1 << 24  # of a file that the kernel makes, as /proc/net/ipv6_route 
 
 
 class Host(Protocol):
-    """A kernel to look at and to act upon. One contract suite tests what each promises."""
+    """A kernel to look at and to act upon. One contract suite tests what each promises.
+
+    Whatever asks for more than one value raises OSError if something cannot be read: that is never told as absent.
+    """
 
     def kernel(self, names: Collection[str]) -> Kernel:
         """Return the running kernel, with what its module index says of `names`."""
@@ -86,9 +91,9 @@ class LinuxHost:
         own = os.uname().release if self._root == "/" else ""  # the machine's, which is not that of an image
         release = self._release or (self._text("proc/sys/kernel/osrelease") or own).strip()
         if self._index is None or self._index[0] != release:
-            self._index = (release, Index(self._root, release))
             texts = (self._text(place) for place in ("etc/os-release", "usr/lib/os-release"))
             self._distribution = formats.os_release_id(next(filter(None, texts), ""))
+            self._index = (release, Index(self._root, release))
         index = self._index[1].look(names)
         cpus = (
             formats.cpu_count(self._text("sys/devices/system/cpu/online") or "")
@@ -130,8 +135,8 @@ class LinuxHost:
         return states
 
     def module_state(self, name: str) -> Optional[ModuleState]:
-        reading = self._read(f"sys/module/{name}/initstate")
-        return formats.module_initstate(reading) if isinstance(reading, str) else None
+        text = self._text(f"sys/module/{name}/initstate")
+        return None if text is None else formats.module_initstate(text.strip())
 
     def read_sysctl(self, key: str) -> Reading:
         try:
@@ -139,7 +144,7 @@ class LinuxHost:
         except FileNotFoundError:  # no name of one
             return MISSING
         except OSError as error:
-            return Unreadable(error.strerror or str(error))
+            return _unreadable(error)
 
     def write_sysctl(self, key: str, value: str) -> None:
         _write_value(self.sysctl_path(key), value)
@@ -155,7 +160,7 @@ class LinuxHost:
 
     def _names(self, path: sysctls.Path) -> Collection[str]:
         """Return what a directory below /proc/sys holds, a character for a byte."""
-        return [os.fsencode(name).decode("latin-1") for name in self._listed(_sysctl(path))]
+        return [os.fsencode(name).decode("latin-1") for name in rooted.names(self._live, _sysctl(path))]
 
     def is_interface(self, name: str) -> bool:
         """Tell whether there is a network interface of this name."""
@@ -178,9 +183,12 @@ class LinuxHost:
 
     def read_parameter(self, name: str) -> Parameter:
         module, path = f"sys/module/{name.partition('.')[0]}", _parameter(name)
-        users = len(self._listed(f"{module}/holders"))
-        count = self._text(f"{module}/refcnt") or ""
-        status = rooted.status(self._live, path)  # it goes away with its module, at any moment
+        try:
+            users = len(rooted.names(self._live, f"{module}/holders"))
+            count = self._text(f"{module}/refcnt") or ""
+            status = rooted.status(self._live, path)  # it goes away with its module, at any moment
+        except OSError as error:
+            return Parameter(_unreadable(error))
         writable = status is not None and bool(status.st_mode & 0o200)
         return Parameter(self._read(path), writable, max(users, sysctls.integer(count.strip()) or 0))
 
@@ -224,21 +232,12 @@ class LinuxHost:
         try:
             return _read_value(self._place(path))
         except OSError as error:
-            return Unreadable(error.strerror or str(error))
+            return _unreadable(error)
 
     def _text(self, path: str, encoding: str = "utf-8") -> Optional[str]:
-        try:
-            top = self._live if path.startswith(("proc/", "sys/")) else self._root
-            data = rooted.content(top, path, _MAX_TEXT)
-        except OSError:
-            return None
+        top = self._live if path.startswith(("proc/", "sys/")) else self._root
+        data = rooted.content(top, path, _MAX_TEXT)
         return None if data is None else data.decode(encoding, "replace")
-
-    def _listed(self, directory: str) -> Sequence[str]:
-        try:
-            return rooted.names(self._live, directory)
-        except OSError:
-            return ()
 
 
 def _live(root: str) -> str:
@@ -256,7 +255,7 @@ def _live(root: str) -> str:
 def _is_read_only(directory: str) -> bool:
     try:
         return bool(os.statvfs(directory).f_flag & os.ST_RDONLY)
-    except OSError:
+    except FileNotFoundError:
         return False
 
 
@@ -276,19 +275,22 @@ def _parameter(name: str) -> str:
     return f"sys/module/{module}/parameters/{parameter}"
 
 
+def _unreadable(error: OSError) -> Unreadable:
+    return Unreadable(error.strerror or str(error), error.errno in PASSING)
+
+
 def _read_value(path: str) -> Reading:
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except (FileNotFoundError, NotADirectoryError):
         return MISSING
     except OSError as error:
-        return Unreadable(error.strerror or str(error))
+        return _unreadable(error)
     try:
         return sysctls.canonical(printed(fd).decode("utf-8", "replace"))
-    except FileNotFoundError:  # its module or its interface went away after the open
-        return MISSING
     except OSError as error:
-        return Unreadable(error.strerror or str(error))
+        # ENOENT, or ENODEV in /sys: its module or its interface went away after the open.
+        return MISSING if error.errno in (errno.ENOENT, errno.ENODEV) else _unreadable(error)
     finally:
         os.close(fd)
 

@@ -8,6 +8,7 @@ is defined here and works with every version from 0.5.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import select
@@ -19,6 +20,7 @@ from typing import Any, Callable, Optional
 
 from ipvsd.model import ModuleFinding, Reason, ReasonKind
 from ipvsd.report import Ipvs
+from ipvsd.restraint import PASSING
 from ipvsd.wake import Mailbox
 
 IP_VS = "ip_vs"
@@ -103,7 +105,12 @@ class Asker:
             self.answer = Ipvs(detail=f"cannot start the child that asks: {error.strerror}")
             return
         self._since = time.monotonic()
-        self._mailbox.watch(self._question.fd, self._readable)
+        try:
+            self._mailbox.watch(self._question.fd, self._readable)
+        except OSError as error:
+            self._question.end()
+            self._question = None
+            self.answer = Ipvs(detail=f"cannot wait for the child that asks: {error.strerror}")
 
     def _readable(self) -> None:
         if self._question and self._question.read():
@@ -198,8 +205,10 @@ def _told(replies: Sequence[Any]) -> Ipvs:
 
 
 def _refused(code: int, asked: bool) -> Ipvs:
-    if not asked:
+    if not asked and code == errno.ENOENT:
         return Ipvs(False, detail="the kernel has no IPVS generic-netlink family")
+    if not asked or code in PASSING:
+        return Ipvs(None, detail=f"cannot ask: {os.strerror(code)}")
     if code == 1:  # EPERM: GET_INFO wants CAP_NET_ADMIN, but the family is there
         return Ipvs(None, detail="not asked: needs root")
     return Ipvs(False, detail=os.strerror(code))

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from typing import Optional, Protocol
 
 from ipvsd.moduletree import modprobe_d_stamps
+from ipvsd.restraint import PASSING
 
 # enum kmod_probe, enum kmod_resources of libkmod.h.
 _PROBE_APPLY_BLACKLIST = 0x20000
@@ -57,6 +58,7 @@ class Libkmod:
         self._library = library
         self._context: Optional[ctypes.c_void_p] = None
         self._stamps: object = None
+        self._unread = 0  # the errno with which the indexes could not be read
 
     def load(self, name: str, options: Sequence[str] = ()) -> None:
         context = self._fresh_context()
@@ -64,6 +66,10 @@ class Libkmod:
         error = self._library.kmod_module_new_from_lookup(context, name.encode(), ctypes.byref(found))
         if error < 0:
             raise LoadError(os.strerror(-error), -error)
+        # Without its index every name is unknown. Before kmod 30 ENOMEM says that any of the indexes is missing, too.
+        if not found and self._unread in PASSING:
+            self._stamps = None
+            raise LoadError(os.strerror(self._unread), self._unread)
         if not found:
             raise LoadError("module not found in the kernel's index")
         try:
@@ -120,7 +126,10 @@ class Libkmod:
             self._stamps = stamps
             # It would print to standard error what the return values already say.
             self._library.kmod_set_log_priority(self._context, 0)
-            self._library.kmod_load_resources(self._context)
+            self._unread = -self._library.kmod_load_resources(self._context)
+            if self._unread in (errno.EMFILE, errno.ENFILE):  # nor may it have read modprobe.d
+                self._stamps = None
+                raise LoadError(os.strerror(self._unread), self._unread)
         return self._context
 
 

@@ -183,6 +183,7 @@ class Kernel(NamedTuple):
     lock: Lock = Lock()
     iptables: Iptables = Iptables()
     ipv6: bool = True  # neither left out nor switched off
+    unreadable: str = ""  # FILE: REASON of what could not be read just now
 
     def module(self, name: str) -> str:
         """Return the module that a name stands for: itself, unless it is an alias."""
@@ -201,7 +202,10 @@ MISSING = Missing()
 
 
 class Unreadable(NamedTuple):
+    """`passing` says that the machine or this process is short of something for a moment, or for longer."""
+
     reason: str
+    passing: bool = False
 
 
 Reading = Union[str, Missing, Unreadable]
@@ -232,6 +236,7 @@ class ModuleVerdict(enum.Enum):
     LOADING = "loading"
     UNLOADING = "unloading"
     LOADABLE = "loadable"
+    UNREADABLE = "unreadable"
     ABSENT = "absent"
     NOT_BUILT = "not built"
     MERGED = "merged"

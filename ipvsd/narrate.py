@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import NamedTuple, Optional
+from typing import Callable, NamedTuple, Optional
 
 from ipvsd import remedies
 from ipvsd.contention import Fight, Limit
 from ipvsd.groups import collapsed
-from ipvsd.health import harmless, listed, required
+from ipvsd.health import harmless, listed, required, unreadable
 from ipvsd.model import (
     NOTHING,
     Action,
@@ -63,13 +63,32 @@ def narrate(
     yield from _changes(done, {repair.name: repair for repair in repairs}, fights, _changed(before, now))
     known = {finding.name: _said(finding) for finding in before}
     proved = {action.name for action in done.proved}
+    unread: dict[str, list[Finding]] = {}
+    again: list[Finding] = []
     for finding in now:
         if known.get(finding.name) == _said(finding) or finding.name in proved or finding.name in fights:
             continue
-        if not finding.right:
+        if unreadable(finding):
+            unread.setdefault(finding.evidence, []).append(finding)
+        elif not finding.right:
             yield _problem(finding)
         elif finding.name in known and not _was_right(before, finding.name):
-            yield Line("info", f"{finding.name} is right again: {finding.evidence}")
+            again.append(finding)
+    for evidence, findings in unread.items():
+        yield from _together(findings, f"unreadable: {evidence} ({findings[0].remedy})", "warning", _problem)
+    yield from _together(again, "are right again", "info", _right_again)
+
+
+def _together(findings: Sequence[Finding], text: str, level: str, each: Callable[[Finding], Line]) -> Iterator[Line]:
+    """Yield a line for each finding, or one for all: what keeps everything from being read is one event."""
+    if len(findings) <= _EACH:
+        yield from map(each, findings)
+    else:
+        yield Line(level, f"{listed([finding.name for finding in findings])} {text}")
+
+
+def _right_again(finding: Finding) -> Line:
+    return Line("info", f"{finding.name} is right again: {finding.evidence}")
 
 
 def told_of(before: Sequence[Finding], done: Reconciled) -> tuple[Finding, ...]:

@@ -49,7 +49,11 @@ class Notices:
         """
         from ipvsd import advertisements  # the node need not wait for it
 
-        told, routes = self.found, advertisements.notes(self._host, done.after)
+        told = self.found
+        try:
+            routes = advertisements.notes(self._host, done.after)
+        except rooted.UnreadableError as error:
+            routes = (str(error),)
         failing = [note for kernel in kernels if kernel.running for note in kernel.notes]
         self.found = (*routes, *persisted(self._root, config, done.kernel, done.after), *failing)
         for note in self.found:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
-from ipvsd import __version__, formats, rooted
+from ipvsd import __version__, formats, remedies, rooted
 from ipvsd.config import Config
 from ipvsd.desire import spreads
 from ipvsd.drop_in import RANGE, lines
@@ -41,7 +41,15 @@ def to_be_had(finding: ModuleFinding) -> bool:
 
 
 def files(config: Config, kernel: Kernel, plan: Plan) -> Mapping[str, str]:
-    """Return what the files have to hold, by their paths below the root; one without content holds its header."""
+    """Return what the files have to hold, by their paths below the root; one without content holds its header.
+
+    Raises rooted.UnreadableError if it is not known, since the kernel could not be read.
+    """
+    if kernel.unreadable:
+        file, _, why = kernel.unreadable.partition(": ")
+        raise rooted.UnreadableError(0, why, file)
+    for finding in filter(remedies.passing, plan.sysctls):
+        raise rooted.UnreadableError(0, finding.evidence, finding.name)
     known = kernel.loadable | kernel.built_in
     # By a damaged index an alias may be that of anything, such as two lines.
     named = [finding for finding in plan.modules if finding.module == formats.module_name(finding.module)]

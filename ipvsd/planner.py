@@ -84,7 +84,8 @@ def judge(wanted: WantedSysctl, reading: Reading, observed: Observed) -> SysctlF
     if isinstance(reading, Missing):
         return _judge_missing(wanted, observed)
     if isinstance(reading, Unreadable):
-        return SysctlFinding(wanted, None, SysctlVerdict.UNREADABLE, reading.reason, remedies.UNREADABLE)
+        remedy = remedies.PASSING if reading.passing else remedies.UNREADABLE
+        return SysctlFinding(wanted, None, SysctlVerdict.UNREADABLE, reading.reason, remedy)
     if values.satisfies(wanted.key, reading, wanted.want):
         return SysctlFinding(wanted, reading, SysctlVerdict.RIGHT, f"is {reading!r}")
     remedy = remedies.OBSERVED if wanted.policy is Policy.OBSERVE else remedies.APPLY
@@ -103,7 +104,8 @@ def _judge_missing(wanted: WantedSysctl, observed: Observed) -> SysctlFinding:
     module = wanted.provider
     awaited = module is not None and module not in observed.kernel.built_in
     if awaited and observed.modules.get(module or "") is not ModuleState.LIVE:
-        evidence = f"comes with module {module}, which is not live"
+        unknown = observed.kernel.unreadable and module not in observed.modules
+        evidence = f"comes with module {module}, {'of which nothing can be read' if unknown else 'which is not live'}"
         return SysctlFinding(wanted, None, SysctlVerdict.PENDING, evidence, f"see module {module}")
     evidence = f"kernel {observed.kernel.release} has no such file in /proc/sys"
     if wanted.group == wanted.key:

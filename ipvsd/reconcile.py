@@ -27,13 +27,14 @@ from ipvsd.model import (
     Reading,
     SysctlFinding,
     SysctlVerdict,
+    Unreadable,
     WantedModule,
     WantedSysctl,
     WriteParameter,
     WriteSysctl,
 )
 from ipvsd.planner import leading, plan
-from ipvsd.restraint import Failure, History
+from ipvsd.restraint import PASSING, Failure, History
 
 ROUNDS = 3
 # Of a value that is not there afterwards, until it is the kernel that does not keep it: a rival that writes a thousand
@@ -66,19 +67,23 @@ class Reconciled(NamedTuple):
         return tuple(action for action in self.after.actions if action.name not in self.history)
 
 
-def look(host: Host, config: Config, history: Optional[History] = None) -> tuple[Kernel, Plan]:
-    """Observe what the configuration is about, and judge it; of alternatives, one that failed is passed over."""
+def look(
+    host: Host, config: Config, history: Optional[History] = None, known: Optional[Kernel] = None
+) -> tuple[Kernel, Plan]:
+    """Observe what the configuration is about, and judge it; of alternatives, one that failed is passed over.
+
+    Of a kernel that cannot be read, what was `known` before stands, and nothing is concluded from what is missing.
+    """
     names = candidates(config)
-    kernel = host.kernel(names)
-    modules = host.modules(names)
-    want = desired(config, kernel, modules, host.expand(patterns(config)))
+    kernel, modules = _seen(host, names, known)
+    fitting, unlisted = _listed(host, patterns(config))
+    want = desired(config, kernel, modules, fitting)
     absent = lacking(want, kernel, modules)
-    if absent:
-        kernel = host.explain(kernel, absent)
+    if absent and not kernel.unreadable:
+        kernel, modules = _explained(host, kernel, modules, absent)
     if kernel.aliases:
-        modules = {**modules, **host.modules(kernel.aliases.values())}
         want = want._replace(parameters=tuple(_resolved(wanted, kernel) for wanted in want.parameters))
-    readings = {wanted.key: host.read_sysctl(wanted.key) for wanted in want.sysctls}
+    readings = {wanted.key: unlisted.get(wanted.key) or host.read_sysctl(wanted.key) for wanted in want.sysctls}
     parameters = {wanted.key: host.read_parameter(wanted.key) for wanted in want.parameters}
     failed = {
         name: failure.outcome.action.module
@@ -86,6 +91,47 @@ def look(host: Host, config: Config, history: Optional[History] = None) -> tuple
         if isinstance(failure.outcome.action, LoadModule)
     }
     return kernel, plan(_still_there(want, readings), Observed(kernel, modules, readings, parameters, failed))
+
+
+Modules = Mapping[str, ModuleState]
+
+
+def _seen(host: Host, names: Collection[str], known: Optional[Kernel]) -> tuple[Kernel, Modules]:
+    try:
+        return host.kernel(names), host.modules(names)
+    except OSError as error:
+        nothing = Kernel("", "", 1, True, True, frozenset(), frozenset())
+        return (known or nothing)._replace(unreadable=_unread(error)), {}
+
+
+def _explained(host: Host, kernel: Kernel, modules: Modules, absent: Collection[str]) -> tuple[Kernel, Modules]:
+    """Return the kernel with what keeps `absent` out, and the states of the modules that these names stand for, too."""
+    try:
+        kernel = host.explain(kernel, absent)
+        return kernel, {**modules, **host.modules(kernel.aliases.values())} if kernel.aliases else modules
+    except OSError as error:
+        return kernel._replace(unreadable=_unread(error)), modules
+
+
+def _listed(host: Host, wanted: Collection[str]) -> tuple[Mapping[str, Collection[str]], Mapping[str, Unreadable]]:
+    """Return what each pattern fits, and those of which that cannot be told."""
+    try:
+        return host.expand(wanted), {}
+    except OSError:  # one of them at least
+        pass
+    fitting: dict[str, Collection[str]] = {}
+    unlisted: dict[str, Unreadable] = {}
+    for pattern in wanted:
+        try:
+            fitting.update(host.expand([pattern]))
+        except OSError as error:
+            fitting[pattern] = ()
+            unlisted[pattern] = Unreadable(f"cannot read {_unread(error)}", error.errno in PASSING)
+    return fitting, unlisted
+
+
+def _unread(error: OSError) -> str:
+    return f"{error.filename or 'the kernel'}: {error.strerror or error}"
 
 
 def judged_module(kernel: Kernel, wanted: WantedModule, state: Optional[ModuleState]) -> Plan:
@@ -129,21 +175,23 @@ def reconcile(
     fights: Fights = Fights(),
     periodic: bool = True,
     hear: Callable[[], None] = lambda: None,
+    known: Optional[Kernel] = None,
 ) -> Reconciled:
     """Bring the host to what the configuration wants, as far as it lets itself be brought.
 
     Ends with a look after which nothing is left to do, or after three rounds of acting. A
     failure is a value in the result, and backs off in its history; `clock` is monotonic, in seconds.
     A contended sysctl is left alone but for the periodic look. `hear` is called between finding
-    something wrong and acting on it, when the next writer cannot have made it.
+    something wrong and acting on it, when the next writer cannot have made it. `known` is
+    the kernel as it was last seen.
     """
     left_alone = fights.left_alone(periodic)
 
-    def looked() -> tuple[Kernel, Plan]:
-        kernel, found = look(host, config, history)
+    def looked(known: Optional[Kernel]) -> tuple[Kernel, Plan]:
+        kernel, found = look(host, config, history, known)
         return kernel, _without(found, left_alone)
 
-    kernel, first = looked()
+    kernel, first = looked(known)
     history = restraint.remember(history, first, first, (), clock(), config.interval)
     latest, outcomes, read = first, list[Outcome](), dict[str, float]()
     for _ in range(ROUNDS):
@@ -155,7 +203,7 @@ def reconcile(
         acted = [act(host, action) for action in actions]
         outcomes += acted
         before = latest
-        kernel, latest = looked()
+        kernel, latest = looked(kernel)
         history = restraint.remember(history, before, latest, acted, clock(), config.interval)
     explained = _explain(kernel, latest, history, fights.contended())
     return Reconciled(kernel, first, explained, tuple(outcomes), _proved(outcomes, explained), history, read)
@@ -169,7 +217,7 @@ def act(host: Host, action: Action) -> Outcome:
         elif isinstance(action, WriteParameter):
             host.write_parameter(action.name, action.value)
         else:
-            return Outcome(action, kept=any(_write(host, action) for _ in range(_WRITES)))
+            return Outcome(action, kept=_kept(host, action))
     except BlacklistedError:
         return Outcome(action, "the loader found it blacklisted in modprobe.d")
     except LoadError as error:
@@ -180,11 +228,14 @@ def act(host: Host, action: Action) -> Outcome:
     return Outcome(action)
 
 
-def _write(host: Host, action: WriteSysctl) -> bool:
-    """Write a value; return whether it is there afterwards."""
-    host.write_sysctl(action.name, action.value)
-    now = host.read_sysctl(action.name)
-    return isinstance(now, str) and values.same(action.name, now, action.value)
+def _kept(host: Host, action: WriteSysctl) -> bool:
+    """Write a value until it is there afterwards; return whether it is. What cannot be read back is written once."""
+    for _ in range(_WRITES):
+        host.write_sysctl(action.name, action.value)
+        now = host.read_sysctl(action.name)
+        if not isinstance(now, str) or values.same(action.name, now, action.value):
+            return isinstance(now, str)
+    return False
 
 
 def _undo(host: Host, action: Action) -> None:
@@ -239,6 +290,8 @@ def _explain_module(finding: ModuleFinding, failure: Optional[Failure], kernel: 
     action = failure.outcome.action
     if finding.wanted.any_of and isinstance(action, LoadModule) and action.module != finding.module:
         return finding  # another one of the alternatives is to be tried
+    if failure.outcome.errno in PASSING:
+        return finding._replace(evidence=f"loading failed: {failure.outcome.error}", remedy=remedies.PASSING)
     return verdicts.explain(finding, failure.outcome, kernel)
 
 
@@ -251,6 +304,8 @@ def _explain_sysctl(finding: SysctlFinding, failure: Optional[Failure]) -> Sysct
         return finding
     if failure.outcome.error:
         evidence = f"{finding.evidence}; writing failed: {failure.outcome.error}"
+        if failure.outcome.errno in PASSING:
+            return finding._replace(evidence=evidence, remedy=remedies.PASSING)
         remedy = remedies.of_sysctl(finding.wanted, remedies.REFUSED)
         return SysctlFinding(finding.wanted, finding.found, SysctlVerdict.REFUSED, evidence, remedy)
     evidence = f"wrote {failure.outcome.action.value!r}, reads back {finding.found!r}"

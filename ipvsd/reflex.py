@@ -197,11 +197,14 @@ class Reflex:
                     return self._turn_through(descriptor, held, since)
                 except OSError:
                     pass  # by its path, then
-        action = held.judge_now(self._host)
-        if isinstance(action, bool):
-            return action
-        read = self._clock()
-        kept = not act(self._host, action).error and held.judge_now(self._host) is True
+        try:
+            action = held.judge_now(self._host)
+            if isinstance(action, bool):
+                return action
+            read = self._clock()
+            kept = not act(self._host, action).error and held.judge_now(self._host) is True
+        except OSError:  # it cannot be read
+            return False
         return kept and Turned(action, since, read, self._clock())
 
     def _turn_through(self, descriptor: int, held: _Held, since: float) -> Union[Turned, bool]:

@@ -16,6 +16,7 @@ BELOW = "for the next boot of this tree: ipvsd apply --persist"
 TRIED = "ipvsd.service tries again by itself; see 'journalctl -u ipvsd'"
 OBSERVED = "left alone by 'policy: observe'"
 UNREADABLE = "run as root, or see the kernel's documentation of the key"
+PASSING = "stop what uses up the descriptors or the memory of this machine; ipvsd.service tries again by itself"
 UNSUPPORTED = "drop the key from the configuration, or run a kernel that has it"
 NOT_KEPT = "another program may hold the value, or the kernel clamps it; see the kernel's documentation of the key"
 CONTENDED = "stop {}, or set 'policy: yield' or 'observe'; ipvsd goes on trying at periodic looks"
@@ -31,6 +32,7 @@ _PLUGIN = "; if a network plugin wants it off, say 'bridgeNetfilter: false'"
 
 _MODULE = {
     ModuleVerdict.LOADABLE: APPLY,
+    ModuleVerdict.UNREADABLE: "run as root, or correct what the error names; ipvsd.service tries again by itself",
     ModuleVerdict.LOADING: "wait; why a load hangs is told by 'journalctl -k'",
     ModuleVerdict.UNLOADING: "wait; it is loaded again when it is gone",
     ModuleVerdict.ABSENT: "{meant}{reboot}{install}",
@@ -54,6 +56,11 @@ _MODULE = {
 }
 
 _BOOT_LOADER = "take {} out of {} on the kernel's command line (in the boot loader's configuration), and reboot"
+
+
+def passing(finding: SysctlFinding) -> bool:
+    """Tell whether a finding says nothing of the item itself, but of what this machine is short of."""
+    return finding.remedy == PASSING
 
 
 def of_sysctl(wanted: WantedSysctl, remedy: str) -> str:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Optional
 
 from ipvsd.model import Action, ModuleVerdict, Outcome, Plan, WriteSysctl
+
+# Errors of a machine or a process that is short of something, whatever the item is.
+PASSING = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR, errno.EAGAIN))
 
 FIRST_PAUSE = 1.0  # seconds; doubles with each failure in a row, up to the periodic look
 

@@ -26,7 +26,8 @@ _ABANDONED = 60.0  # seconds after which no writer is still at its temporary fil
 _TRIES = 10
 
 # The path leads to nothing, or to nothing that a program reads. No lack of resources causes one of these.
-_ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EFBIG)
+# ENODEV: a file of /sys went away after it was opened.
+_ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EFBIG, errno.ENODEV)
 
 # A FIFO must not hold us up, and a terminal not become ours. openat2 refuses both flags together with O_PATH.
 _QUIET = os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY

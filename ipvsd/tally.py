@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Callable, NamedTuple
 
 from ipvsd.evidence import Turned
+from ipvsd.health import unreadable
 from ipvsd.model import (
     NOTHING,
     Finding,
@@ -41,7 +42,7 @@ class Ledger(NamedTuple):
         `since` and `now` are monotonic seconds, of the event and of the proof; `wall` the time of the latter.
         """
         acted = {outcome.action.name for outcome in done.outcomes}
-        wrong = {finding.name for finding in done.before.findings if not finding.right and not _missing(finding)}
+        wrong = {finding.name for finding in done.before.findings if not finding.right and not _unseen(finding)}
         actions = done.before.actions
         followed = {action.name for action in actions} - {action.name for action in leading(actions)}
         wanted = {finding.name: _want(finding) for finding in (*done.before.findings, *done.after.findings)}
@@ -122,8 +123,8 @@ def labels(done: Reconciled) -> Callable[[str], str]:
     return lambda name: groups.get(name, name)
 
 
-def _missing(finding: Finding) -> bool:
-    return isinstance(finding, SysctlFinding) and finding.missing
+def _unseen(finding: Finding) -> bool:
+    return unreadable(finding) or (isinstance(finding, SysctlFinding) and finding.missing)
 
 
 def _want(finding: Finding) -> object:

@@ -47,13 +47,13 @@ def judge(wanted: WantedModule, observed: Observed) -> ModuleFinding:
         return _judge_alternatives(wanted, observed)
     kernel, module = observed.kernel, observed.kernel.module(wanted.name)
     verdict, evidence = _seen(module, observed)
-    if formats.kernel_version(kernel.release) < wanted.kernel_since:
+    if verdict is not V.UNREADABLE and formats.kernel_version(kernel.release) < wanted.kernel_since:
         since = "{}.{}".format(*wanted.kernel_since)
         verdict, evidence = (
             V.KERNEL_TOO_OLD,
             f"kernel {kernel.release} is older than {since}, which {wanted.origin} needs",
         )
-    if wanted.because:
+    if wanted.because and verdict is not V.UNREADABLE:
         evidence = f"{evidence}; {wanted.because}"
     if module != wanted.name:
         evidence = f"alias of {module}: {evidence}"
@@ -83,6 +83,8 @@ def _seen(name: str, observed: Observed) -> tuple[ModuleVerdict, str]:
         )
     if state is not None:
         return V.LOADING if state is ModuleState.COMING else V.UNLOADING, f"/proc/modules: {state.value}"
+    if kernel.unreadable:
+        return V.UNREADABLE, f"cannot read {kernel.unreadable}"
     if name in kernel.unset:
         return V.NOT_BUILT, f"the configuration of kernel {kernel.release} {kernel.unset[name]}"
     if not kernel.modular:

@@ -7,15 +7,17 @@ leaves all of them as it found them.
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Protocol
 
 from ipvsd.host import Host, LinuxHost
-from tests.fake_kernel import CORE, FakeKernel
+from tests.fake_kernel import CORE, READS, FakeKernel
+from tests.scarce import few_descriptors
 from tests.trees import TreeLoader, make_tree, put
 
 REAL = os.environ.get("IPVSD_CONTRACT_HOST") == "real"
@@ -34,6 +36,9 @@ class Bench(Protocol):
     def blacklist(self, name: str) -> None:
         """Forbid a module in modprobe.d."""
 
+    def starved(self) -> AbstractContextManager[None]:
+        """Leave no file descriptor to this process."""
+
 
 class FakeBench:
     def __init__(self) -> None:
@@ -44,6 +49,12 @@ class FakeBench:
 
     def blacklist(self, name: str) -> None:
         self.host.blacklisted.add(name)
+
+    @contextmanager
+    def starved(self) -> Iterator[None]:
+        self.host.failing = dict.fromkeys((*READS, "write"), errno.EMFILE)
+        yield
+        self.host.failing = {}
 
 
 class TreeBench:
@@ -58,6 +69,9 @@ class TreeBench:
     def blacklist(self, name: str) -> None:
         self._loader.blacklisted.add(name)
         put(self._root, "etc/modprobe.d/mine.conf", f"blacklist {name}\n")
+
+    def starved(self) -> AbstractContextManager[None]:
+        return few_descriptors()
 
 
 class RealBench:
@@ -77,6 +91,9 @@ class RealBench:
         self.CONF.parent.mkdir(exist_ok=True)
         with self.CONF.open("a") as file:
             file.write(f"blacklist {name}\n")
+
+    def starved(self) -> AbstractContextManager[None]:
+        return few_descriptors()
 
 
 def touched() -> list[str]:

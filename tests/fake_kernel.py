@@ -12,6 +12,7 @@ from ipvsd import sysctls
 from ipvsd.kmod import BlacklistedError, LoadError
 from ipvsd.model import MISSING, Cause, Kernel, Lock, ModuleState, Obstacle, Parameter, Reading, Unreadable
 from ipvsd.patterns import Patterns
+from ipvsd.restraint import PASSING
 
 RELEASE = "6.1.0-50-cloud-amd64"
 CONF_FILE = "/etc/modprobe.d/mine.conf:1"
@@ -70,6 +71,8 @@ BROUGHT: Mapping[str, Mapping[str, str]] = {
 
 FORWARD = "net.ipv4.ip_forward"
 
+READS = ("kernel", "explain", "modules", "module_state", "read_sysctl", "expand", "read_parameter")
+
 # Documentation/networking/ip-sysctl.rst: a change of ip_forward resets what is below net.ipv4.conf.
 CONF = {
     f"net.ipv4.conf.{interface}.{name}": "0"
@@ -120,12 +123,14 @@ class FakeKernel:
     clobbers: set[str] = field(default_factory=set)  # sysctls of which a refused write takes a part
     contested: dict[str, str] = field(default_factory=dict)  # sysctl: what a rival makes of every write
     rival_writes: float = float("inf")  # how often it still does
+    failing: dict[str, int] = field(default_factory=dict)  # what the host is asked (READS, "write"): errno
     looks_until_gone: dict[str, int] = field(default_factory=dict)
     looks_until_live: dict[str, int] = field(default_factory=dict)
 
     # --- Host ---------------------------------------------------------------------------
 
     def kernel(self, names: Collection[str]) -> Kernel:
+        self._ask("kernel")
         shipped = frozenset(names) & frozenset(self.depends) if self.indexed else frozenset[str]()
         built_in = frozenset(names) & frozenset(self.built_in)
         return Kernel(
@@ -133,6 +138,7 @@ class FakeKernel:
         )
 
     def explain(self, kernel: Kernel, names: Collection[str]) -> Kernel:
+        self._ask("explain")
         lines = {
             name: Obstacle(Cause.BLACKLIST, name, f"blacklist {name}", CONF_FILE)
             for name in self.blacklisted
@@ -150,16 +156,19 @@ class FakeKernel:
         )
 
     def module_state(self, name: str) -> Optional[ModuleState]:
+        self._ask("module_state")
         return self.states.get(name)
 
     def modules(self, names: Collection[str]) -> Mapping[str, ModuleState]:
+        self._ask("modules")
         seen = {name: state for name, state in self.states.items() if name in names and self.modular}
         self._time_passes()
         return seen
 
     def read_sysctl(self, key: str) -> Reading:
-        if key in self.unreadable:
-            return Unreadable(os.strerror(self.unreadable[key]))
+        number = self.unreadable.get(key) or self.failing.get("read_sysctl")
+        if number:
+            return Unreadable(os.strerror(number), number in PASSING)
         if key in self.values:
             return sysctls.canonical(self.values[key])
         if any(name.startswith(f"{key}.") for name in self.values):
@@ -167,6 +176,7 @@ class FakeKernel:
         return MISSING
 
     def write_sysctl(self, key: str, value: str) -> None:
+        self._ask("write")
         if key not in self.values:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
         if key in self.refused:
@@ -183,6 +193,8 @@ class FakeKernel:
             self._store(key, self.contested[key])
 
     def expand(self, patterns: Collection[str]) -> Mapping[str, Collection[str]]:
+        if patterns:
+            self._ask("expand")
         found: dict[str, dict[str, None]] = {pattern: {} for pattern in patterns}
         expanded, index = list(found), Patterns(sysctls.globs(pattern) or () for pattern in found)
         for name in dict.fromkeys(sysctls.normalised(key) or key for key in self.values):
@@ -191,11 +203,15 @@ class FakeKernel:
         return {pattern: list(names) for pattern, names in found.items()}
 
     def read_parameter(self, name: str) -> Parameter:
+        number = self.failing.get("read_parameter")
+        if number:
+            return Parameter(Unreadable(os.strerror(number), number in PASSING))
         module = name.partition(".")[0]
         users = sum(module in self.depends[user] for user in self.states)
         return Parameter(self.parameters.get(name, MISSING), name in WRITABLE, users)
 
     def write_parameter(self, name: str, value: str) -> None:
+        self._ask("write")
         if name not in self.parameters:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
         if name not in WRITABLE:
@@ -245,6 +261,11 @@ class FakeKernel:
         while self.states:
             used = {needed for user in self.states for needed in self.depends[user]}
             self.unload(next(name for name in self.states if name not in used))
+
+    def _ask(self, what: str) -> None:
+        number = self.failing.get(what)
+        if number:
+            raise OSError(number, os.strerror(number), f"/fake/{what}")
 
     # --- its own affairs ----------------------------------------------------------------
 

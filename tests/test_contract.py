@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import errno
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from ipvsd.host import Host
 from ipvsd.kmod import BlacklistedError, LoadError
 from ipvsd.model import MISSING, ModuleState, Unreadable
 from tests.contract import REAL, Bench, FakeBench, TreeBench, real_bench
@@ -196,3 +198,42 @@ def test_a_value_that_is_no_number_is_refused_and_changes_nothing(kernel_bench: 
     with pytest.raises(OSError):
         kernel_bench.host.write_sysctl(ARP_IGNORE, "nonsense")
     assert kernel_bench.host.read_sysctl(ARP_IGNORE) == before
+
+
+# --- what cannot be read -----------------------------------------------------------------
+
+
+def test_without_descriptors_a_value_is_unreadable_for_the_moment(bench: Bench) -> None:
+    bench.host.load_module("ip_vs")
+    with bench.starved():
+        assert bench.host.read_sysctl(ARP_IGNORE) == Unreadable("Too many open files", passing=True)
+        assert bench.host.read_parameter("ip_vs.conn_tab_bits").reading == Unreadable(
+            "Too many open files", passing=True
+        )
+    assert isinstance(bench.host.read_sysctl(ARP_IGNORE), str)
+
+
+ASKS: list[Callable[[Host], object]] = [
+    lambda host: host.kernel(NAMES),
+    lambda host: host.modules(NAMES),
+    lambda host: host.module_state("ip_vs"),
+    lambda host: host.module_state("br_netfilter"),
+    lambda host: host.expand(["net.ipv4.conf.*.arp_ignore"]),
+    lambda host: host.write_sysctl(ARP_IGNORE, "1"),
+]
+
+
+@pytest.mark.parametrize("ask", ASKS, ids=["kernel", "modules", "a live module", "an absent module", "expand", "write"])
+def test_without_descriptors_nothing_is_told_as_absent(bench: Bench, ask: Callable[[Host], object]) -> None:
+    bench.host.load_module("ip_vs")
+    bench.host.kernel(NAMES)
+    with bench.starved(), pytest.raises(OSError, match="Too many open files") as caught:
+        ask(bench.host)
+    assert caught.value.errno == errno.EMFILE
+    assert bench.host.modules(["ip_vs"]) == {"ip_vs": ModuleState.LIVE}
+
+
+def test_without_descriptors_no_reason_is_given_for_what_is_absent(bench: Bench) -> None:
+    kernel = bench.host.kernel(NAMES)
+    with bench.starved(), pytest.raises(OSError, match="Too many open files"):
+        bench.host.explain(kernel, NAMES)

@@ -29,6 +29,7 @@ REASONS = {
     "httpserver": "/dev/null, whose descriptor is kept in reserve",
     "streams": "/dev/null in place of a standard stream that is closed",
     "compression": "lzma unpacks what was read",
+    "descriptors": "descriptors of /dev/null, kept in reserve",
     "kmod": "a program on the running system's PATH",
     "host": "values of the kernel are written where they are, on paths without links",
     "targets": "values of the kernel are written where they are, on paths without links",

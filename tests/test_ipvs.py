@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 import time
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ipvsd import ipvs
-from ipvsd.ipvs import Asker, Question, _parse
+from ipvsd.ipvs import Asker, Question, _parse, _refused
 from ipvsd.model import (
     ModuleFinding,
     ModuleVerdict,
@@ -72,6 +73,21 @@ def test_the_child_finds_the_modules_where_its_parent_did(tmp_path: Path) -> Non
 
     assert done.stdout.strip() == str(tmp_path / "private/pyroute2/__init__.py")
     assert not list(tmp_path.rglob("__pycache__"))
+
+
+@pytest.mark.parametrize(
+    ("number", "asked", "up"),
+    [
+        (errno.ENOENT, False, False),
+        (errno.ENOMEM, False, None),
+        (errno.EPERM, False, None),
+        (errno.EPERM, True, None),
+        (errno.ENOMEM, True, None),
+        (errno.EOPNOTSUPP, True, False),
+    ],
+)
+def test_only_a_missing_family_is_one(number: int, asked: bool, up: bool | None) -> None:
+    assert _refused(number, asked).up is up
 
 
 def finding(verdict: ModuleVerdict) -> ModuleFinding:

@@ -22,12 +22,12 @@ LADDER = """
     lookalikes resolution rooted stored document foreign settings keyhints config effective configfiles desire
     wake streams compression situation moduletree iptables kmod obstacles host advertisements
     bpf capabilities hugepages writers reconcile tally table journal instance configured narrate reflex
-    watch targets watch.inotify watch.sysctls watch.uevents watch.units watch.ring
+    watch targets descriptors watch.inotify watch.sysctls watch.uevents watch.units watch.ring
     watch.allowed watch.writes watch.files ipvs
     rivals defaults rivals.ini rivals.tree rivals.sysctl_d rivals.tuned rivals.networkd rivals.firewalld
     rivals.networkmanager rivals.modules rivals.modules_load rivals.ufw
     rivals.survey bootloader bootmodules nextboot drop_in persist preflight notices
-    present ownfailures history books statusfile subjects explain metrics httprequest httpserver web notify
+    present ownfailures history lastseen books statusfile subjects explain metrics httprequest httpserver web notify
     daemon output
     commands commands.text commands.check commands.plan commands.apply commands.status
     commands.preflight commands.profile commands.config commands.explain commands.history arguments cli __main__

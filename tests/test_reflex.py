@@ -270,3 +270,17 @@ def test_a_look_for_another_reason_is_the_one_that_follows(node: Node) -> None:
     assert len(node.reflex.take()) == 1
     node.mailbox.wait(60)
     assert node.mailbox.looks() == []
+
+
+# --- what cannot be read ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENOMEM, errno.EIO], ids=lambda number: errno.errorcode[number])
+@pytest.mark.parametrize(("read", "name"), [("read_sysctl", FORWARD), ("module_state", "ip_vs_rr")])
+def test_what_cannot_be_read_is_left_to_the_whole_look(node: Node, read: str, name: str, number: int) -> None:
+    before = dict(node.kernel.states)
+    node.kernel.values[FORWARD] = "0"
+    node.kernel.failing = {read: number}
+    assert not node.reflex.told(name)
+    assert (node.kernel.values[FORWARD], node.kernel.states) == ("0", before)
+    assert node.reflex.take() == ()

@@ -10,6 +10,7 @@ import pytest
 
 from ipvsd.wake import Mailbox
 from ipvsd.watch.units import Units
+from tests.scarce import few_descriptors
 
 AGENT = frozenset({"agent.service", "no.service"})
 
@@ -114,4 +115,14 @@ def test_where_there_are_no_groups_there_are_none(groups: Groups) -> None:
     units = Units(Mailbox(), str(groups.place / "none"), groups.told.append)
     assert units.groups(frozenset()) == ()
     shutil.rmtree(groups.place)
+    assert groups.units.groups(AGENT) == ()
+
+
+def test_who_was_allowed_stays_so_while_no_group_can_be_read(groups: Groups) -> None:
+    made = groups.make("system.slice/agent.service")
+    assert groups.units.groups(AGENT) == (made,)
+    with few_descriptors():
+        assert groups.units.groups(AGENT) == (made,)
+        assert groups.units.groups({"another.service"}) == ()
+    (groups.place / "system.slice/agent.service").rmdir()
     assert groups.units.groups(AGENT) == ()

@@ -116,7 +116,8 @@ def test_a_notice_says_that_a_file_cannot_be_read(tree: Path) -> None:
     with few_descriptors():
         notices.look(CONFIG, done)
     assert [note for note in notices.found if "Too many open files" in note] == [
-        f"cannot read {tree}/{persist.MODULES_LOAD}: Too many open files"
+        f"cannot read {tree}/proc/net/ipv6_route: Too many open files",
+        f"cannot read {tree}/{persist.MODULES_LOAD}: Too many open files",
     ]
 
 

@@ -30,7 +30,7 @@ class Files:
 
     def arm(self, targets: Targets) -> None:
         # A directory that was removed and made again leaves its watch dead, and the observer says nothing.
-        present = {path: identity for path in targets.directories for identity in [_identity(path)] if identity}
+        present = {path: identity for path in targets.directories for identity in [self._identity(path)] if identity}
         if self._observer is None or not self._observer.is_alive() or present != self._watched:
             self.close()
             self._start(present)
@@ -52,13 +52,23 @@ class Files:
             for path in present:
                 observer.schedule(Handler(), path, recursive=False)
             observer.start()
-        except OSError as error:
-            self._detail = f"cannot watch the configuration: {error.strerror or error}"
+        except (OSError, RuntimeError) as error:  # the latter: no new thread can be started
+            self._detail = f"cannot watch the configuration: {getattr(error, 'strerror', None) or error}"
             _end(observer)  # some of its threads may have started
             return
         self._observer, self._watched = observer, present
         self._detail = f"inotify on {', '.join(present) or 'no directory'}"
         mailbox.put(ReasonKind.CONFIG, "newly watched")
+
+    def _identity(self, path: str) -> Optional[tuple[int, int]]:
+        """Return what tells a directory from one that is made again; None if there is none."""
+        try:
+            status = os.stat(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError:  # it may be there all the same
+            return self._watched.get(path)
+        return status.st_dev, status.st_ino
 
     def state(self) -> SourceState:
         alive = self._observer is not None and self._observer.is_alive()
@@ -85,11 +95,3 @@ def _end(observer: Any) -> None:
         # Before 2.1.7 it sleeps until its timeout; an item that is nobody's wakes it.
         observer.event_queue.put((None, None))
         observer.join()
-
-
-def _identity(path: str) -> Optional[tuple[int, int]]:
-    try:
-        status = os.stat(path)
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino

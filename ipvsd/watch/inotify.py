@@ -25,7 +25,11 @@ class Inotify:
         self._mailbox, self._told = mailbox, told
         self._libc = ctypes.CDLL(None, use_errno=True)
         self._descriptor = _checked(self._libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC))
-        mailbox.watch(self._descriptor, self._receive)
+        try:
+            mailbox.watch(self._descriptor, self._receive)
+        except OSError:
+            os.close(self._descriptor)
+            raise
 
     def add(self, path: str, mask: int) -> int:
         """Watch a file or a directory; return the watch, the same one if it is watched already."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 from typing import NamedTuple, Optional
 
+from ipvsd import descriptors
 from ipvsd.model import ReasonKind
 from ipvsd.reflex import Reflex
 from ipvsd.report import SourceState
@@ -35,6 +36,7 @@ class Sysctls:
         self._pins: dict[str, _Pin] = {}
         self._keys: dict[int, str] = {}
         self._unwatched = self._lost = 0
+        self._full = False  # each file that is watched takes a descriptor
         self._detail = "not started"
 
     def arm(self, targets: Targets) -> None:
@@ -46,6 +48,7 @@ class Sysctls:
                 return
         for key in [key for key in self._pins if not self._same(key, targets.sysctls.get(key))]:
             self._drop(self._inotify, key)
+        self._full = False
         wanted = targets.sysctls.items()
         added = [key for key, path in wanted if key not in self._pins and self._add(self._inotify, key, path)]
         if added:
@@ -53,6 +56,8 @@ class Sysctls:
             self._mailbox.put(ReasonKind.SYSCTL, "newly watched")
         self._unwatched = len(targets.sysctls) - len(self._pins)
         self._detail = f"inotify on {len(self._pins)} of {len(targets.sysctls)} files"
+        if self._full:
+            self._detail += "; the other descriptors are for repairs (raise LimitNOFILE=)"
 
     def _same(self, key: str, path: Optional[str]) -> bool:
         try:
@@ -61,9 +66,15 @@ class Sysctls:
             return False
 
     def _add(self, instance: inotify.Inotify, key: str, path: str) -> bool:
+        if self._full:
+            return False
         try:
             descriptor = _open(path)
         except OSError:
+            return False
+        if not descriptors.plenty(descriptor):
+            os.close(descriptor)
+            self._full = True
             return False
         return self._watch(instance, key, path, descriptor)
 

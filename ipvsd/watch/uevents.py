@@ -74,12 +74,12 @@ class Uevents:
         try:
             _enlarge(opened)
             opened.bind((0, _KERNEL_GROUP))
+            self._mailbox.watch(opened.fileno(), self._receive)
         except OSError as error:
             opened.close()
             self._detail = f"cannot receive uevents: {error.strerror}"
             return
         self._socket, self._detail = opened, "kernel uevents"
-        self._mailbox.watch(opened.fileno(), self._receive)
 
     def _receive(self) -> None:
         self._drain()

@@ -1,0 +1,96 @@
+"""A daemon with few file descriptors: what matters is still seen and put right, and nothing runs hot."""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.service import STATUS, Service
+from tests.trees import make_tree, put, put_sysctl, store, sysctl
+
+MAIN = "etc/ipvsd/ipvsd.yaml"
+FEW = 64
+LIMITED = """
+import resource, sys
+resource.setrlimit(resource.RLIMIT_NOFILE, (int(sys.argv[2]),) * 2)
+from ipvsd.cli import main
+sys.exit(main(["run", "--root", sys.argv[1]]))
+"""
+OTHERS = [f"net.test.key{number}" for number in range(84)]
+Until = Callable[[Callable[[], object], str], None]
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Iterator[Service]:
+    """One that wants 93 named sysctls, and one for each interface."""
+    service = Service(make_tree(tmp_path))
+    wanted = ", ".join(f"{name}: 1" for name in (*OTHERS, "net.ipv4.conf.*.arp_ignore"))
+    put(tmp_path, MAIN, f"web: {{listen: []}}\nsysctls: {{{wanted}}}\n")
+    for name in OTHERS:
+        put_sysctl(tmp_path, name, "1")
+    yield service
+    service.close()
+
+
+def open_files(service: Service) -> int:
+    return len(os.listdir(f"/proc/{service.process.pid}/fd"))
+
+
+def test_few_descriptors_leave_some_for_repairs(service: Service, until: Until) -> None:
+    service.start(program=("-c", LIMITED, str(service.tree), str(FEW)))
+    service.hears("READY=1", "STATUS=ready")
+    until((service.tree / STATUS).exists, "the status is published")
+    for number in range(40):
+        put_sysctl(service.tree, f"net.ipv4.conf.veth{number}.arp_ignore", "0")
+        put_sysctl(service.tree, f"net.ipv4.conf.veth{number}.forwarding", "1")
+    service.process.send_signal(signal.SIGHUP)
+    for number in range(40):
+        file = sysctl(service.tree, f"net.ipv4.conf.veth{number}.arp_ignore")
+        until(lambda file=file: file.read_text() == "1\n", "new interfaces are put right")  # type: ignore[misc]
+    file = sysctl(service.tree, "net.ipv4.ip_forward")
+    store(file, "0")
+    service.process.send_signal(signal.SIGHUP)  # whether it is watched or not
+    until(lambda: file.read_text() == "1\n", "ip_forward is put right")
+    until(lambda: "sysctls" in (item["name"] for item in service.seen()["sources"]), "the sources are told of")
+    status = service.status()
+    assert status["state"] == "ready"
+    (source,) = (item for item in status["sources"] if item["name"] == "sysctls")
+    assert not source["up"]
+    assert "the other descriptors are for repairs" in source["detail"]
+    assert open_files(service) < FEW - 8
+    code, log = service.stop()
+    assert code == 0
+    assert not [line for line in log if "Traceback" in line or "drop the key" in line or "Too many" in line]
+    assert len([line for line in log if "net.ipv4.ip_forward: found '0', wanted '1'" in line]) == 1
+
+
+def test_without_any_descriptor_nothing_is_written_or_ready_and_all_is_healed_later(
+    service: Service, until: Until
+) -> None:
+    service.ready()
+    until((service.tree / STATUS).exists, "the status is published")
+    until(lambda: "files" in (item["name"] for item in service.seen()["sources"]), "all has started")
+    looks, limits = service.status()["looks"], resource.prlimit(service.process.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(service.process.pid, resource.RLIMIT_NOFILE, (0, limits[1]))
+    try:
+        put_sysctl(service.tree, "net.ipv4.vs.conntrack", "0")
+        service.process.send_signal(signal.SIGHUP)
+        said = service.hears("STATUS=failed: ", "unreadable")
+        assert "ready" not in said.partition("STATUS=")[2]
+        assert sysctl(service.tree, "net.ipv4.vs.conntrack").read_text() == "0\n"
+    finally:
+        resource.prlimit(service.process.pid, resource.RLIMIT_NOFILE, limits)
+    until(lambda: sysctl(service.tree, "net.ipv4.vs.conntrack").read_text() == "1\n", "it is put right")
+    service.hears("STATUS=ready: ")
+    until(lambda: service.status()["state"] == "ready", "the status tells so")
+    assert service.status()["looks"] - looks < 20
+    code, log = service.stop()
+    assert code == 0
+    assert not [line for line in log if "Traceback" in line or "drop the key" in line or "unloaded" in line]
+    assert len([line for line in log if os.strerror(errno.EMFILE) in line]) < 10
