@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 from collections.abc import Sequence
 from typing import Any, NoReturn, Optional
 
@@ -95,6 +96,7 @@ def _chosen(parser: argparse.ArgumentParser, options: argparse.Namespace) -> _Pa
     return parser
 
 
+@functools.cache
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser; needs no third party, so that completions can be made from it."""
     common = _Parser(add_help=False)

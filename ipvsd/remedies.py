@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Callable, Optional, TypeVar
 
 from ipvsd import kconfig
@@ -114,15 +115,22 @@ _COMMANDS = (
 
 def below(text: str, root: str) -> str:
     """Return a remedy whose commands act on the tree below a root."""
-    if root == "/":
-        return text
+    if root != "/":
+        for command, given in _commands(root):
+            text = command.sub(given, text)
+    return text
+
+
+@functools.lru_cache(maxsize=1)  # a command has one root, and many remedies
+def _commands(root: str) -> Sequence[tuple[re.Pattern[str], str]]:
+    """Return the commands that remedies name, and how they are run on this root."""
     import shlex  # the daemon has no other root, and starts without it
 
     quoted = shlex.quote(root)
-    for command, on_root in _COMMANDS:
-        given = on_root.replace("ROOT", quoted.replace("\\", r"\\"))
-        text = re.sub(command.replace("ROOT", re.escape(quoted)), given, text)
-    return text
+    return [
+        (re.compile(command.replace("ROOT", re.escape(quoted))), on_root.replace("ROOT", quoted.replace("\\", r"\\")))
+        for command, on_root in _COMMANDS
+    ]
 
 
 def module(verdict: ModuleVerdict, kernel: Kernel, name: str) -> str:
