@@ -161,8 +161,9 @@ def test_an_upgrade_and_a_downgrade_lose_no_drift(node: Node, journal: Journal) 
     node.run("sed -i /interval/d /etc/ipvsd/ipvsd.yaml; systemctl reload ipvsd")
 
 
-def test_with_a_read_only_root_all_works_but_what_is_to_last(booted: Node) -> None:
+def test_with_a_read_only_root_all_works_but_what_is_to_last(booted: Node, journal: Journal) -> None:
     node = booted
+    journal.expect("cannot keep the last good configuration: /var/lib/ipvsd/last-good.json: Read-only file system")
     # Without a /tmp that can be written to, systemd itself cannot make PrivateDevices=.
     tmp = "tmpfs /tmp tmpfs mode=1777 0 0"
     node.run(
