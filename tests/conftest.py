@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import os
 import sys
 import threading
@@ -23,6 +24,12 @@ settings.load_profile("check")
 _PROGRAMS = {"modprobe", "insmod", "rmmod", "kmod", "sysctl", "depmod"}
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 _PATIENCE = 3.0  # seconds that a thread which has been told to end may take
+
+
+def pytest_collection_finish() -> None:
+    """Leave the thousands of collected tests out of every later garbage collection: a tenth of the time."""
+    gc.collect()
+    gc.freeze()
 
 
 class ForbiddenError(Exception):
@@ -101,6 +108,17 @@ def _children() -> Iterator[str]:
             yield from (f"child {pid}" for pid in (task / "children").read_text().split())
         except OSError:
             pass  # the thread ended meanwhile, or this kernel does not tell
+
+
+_directories = itertools.count()
+
+
+@pytest.fixture
+def tmp_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return an empty directory; pytest's own fixture lists all that there are, for every test."""
+    path = tmp_path_factory.getbasetemp() / f"of-test-{next(_directories)}"
+    path.mkdir(mode=0o700)
+    return path
 
 
 @pytest.fixture

@@ -179,6 +179,7 @@ def test_an_exclusion_by_a_pattern_is_left_out_of_the_pattern(exclude: list[str]
     assert differences(text, ["all", "lo", "veth1", "veth", "eth0", "eth0.5", "v.5", "ve", "x"], made) == []
 
 
+@pytest.mark.full
 def test_three_thousand_patterns_and_ten_thousand_keys_take_no_second() -> None:
     kinds = ("eth{}*", "*h{}", "[e]th{}?", "?th{}", "e*h{}")
     settings = {f"net.ipv4.conf.{kinds[n % 5].format(n)}.rp_filter": 1 for n in range(3000)}

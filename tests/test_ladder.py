@@ -85,16 +85,23 @@ def name(path: Path) -> str:
 MODULES = {name(path): path for path in PACKAGE.rglob("*.py") if name(path)}
 
 
-def imports(module: str) -> set[str]:
+@functools.cache
+def nodes(module: str) -> list[ast.AST]:
+    """Return everything in the syntax tree of a module."""
+    return list(ast.walk(ast.parse(MODULES[module].read_text())))
+
+
+@functools.cache
+def imports(module: str) -> frozenset[str]:
     """Return every name that a module imports, wherever in it."""
     found: set[str] = set()
-    for node in ast.walk(ast.parse(MODULES[module].read_text())):
+    for node in nodes(module):
         if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{module}: relative import"
             found.update(f"{node.module}.{alias.name}" for alias in node.names)
-    return found
+    return frozenset(found)
 
 
 def own(module: str) -> set[str]:
@@ -156,7 +163,7 @@ def test_no_other_library_is_used() -> None:
 @functools.cache
 def names(module: str) -> set[str]:
     """Return the names, with one dot or none, that a module uses."""
-    tree = list(ast.walk(ast.parse(MODULES[module].read_text())))
+    tree = nodes(module)
     plain = {node.id for node in tree if isinstance(node, ast.Name)}
     dotted = {
         f"{node.value.id}.{node.attr}"

@@ -123,8 +123,11 @@ def expected(code: int, usual: Sequence[object]) -> dict[str, Sequence[object]]:
     }
 
 
-def test_whatever_becomes_of_the_output_of_any_command_the_exit_code_holds(tree: Path) -> None:
-    lines = {rooted(line, tree): code for line, code in COMMANDS}
+@pytest.mark.parametrize("commands", [COMMANDS[:2], pytest.param(COMMANDS, marks=pytest.mark.full)], ids=["two", "all"])
+def test_whatever_becomes_of_the_output_of_any_command_the_exit_code_holds(
+    tree: Path, commands: Sequence[tuple[str, int]]
+) -> None:
+    lines = {rooted(line, tree): code for line, code in commands}
     found = json.loads(ended(start([sys.executable, "-m", "tests.endings", *lines])).out)
     for line, code in lines.items():
         assert found[line] == expected(code, found[line]["usual"]), line

@@ -121,7 +121,7 @@ def printed(*arguments: str) -> tuple[str, str]:
 ALL = [b"".join(HARM)]
 
 
-@settings(max_examples=4)
+@settings(max_examples=1)
 @given(
     texts=st.lists(TEXTS, min_size=1, max_size=6),
     names=st.lists(NAMES, min_size=1, max_size=6),

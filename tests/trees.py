@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import struct
@@ -110,15 +111,25 @@ def make_tree(
 def make_modules(root: Path, release: str, shipped: Collection[str], built_in: Collection[str] = ()) -> Path:
     """Make a module tree with the indexes that depmod would make; return its directory. The files are empty."""
     tree = root / "lib/modules" / release
-    lines = {name: f"{file(name)}: {' '.join(map(file, _needs(name)))}".rstrip() for name in shipped}
+    (tree / "kernel/net").mkdir(parents=True, exist_ok=True)
     for name in shipped:
-        put(tree, file(name), "")
-    put(tree, "modules.dep", "".join(f"{line}\n" for line in lines.values()))
-    put(tree, "modules.builtin", "".join(f"kernel/net/{name}/{name}.ko\n" for name in built_in))
-    write_index(tree / "modules.dep.bin", {name: [line] for name, line in lines.items()})
-    write_index(tree / "modules.builtin.bin", {name: [""] for name in built_in})
-    write_index(tree / "modules.alias.bin", {})
+        (tree / file(name)).touch()
+    for name, data in _indexes(tuple(shipped), tuple(built_in)).items():
+        (tree / name).write_bytes(data)
     return tree
+
+
+@functools.cache
+def _indexes(shipped: Sequence[str], built_in: Sequence[str]) -> Mapping[str, bytes]:
+    """Return the files that depmod would make for these modules."""
+    lines = {name: f"{file(name)}: {' '.join(map(file, _needs(name)))}".rstrip() for name in shipped}
+    return {
+        "modules.dep": "".join(f"{line}\n" for line in lines.values()).encode(),
+        "modules.builtin": "".join(f"kernel/net/{name}/{name}.ko\n" for name in built_in).encode(),
+        "modules.dep.bin": index({name: [line] for name, line in lines.items()}),
+        "modules.builtin.bin": index({name: [""] for name in built_in}),
+        "modules.alias.bin": index({}),
+    }
 
 
 def file(name: str) -> str:
@@ -133,11 +144,16 @@ def _needs(name: str) -> list[str]:
 
 
 def write_index(path: Path, values: Mapping[str, Sequence[str]]) -> None:
-    """Write an index as depmod does, without merging nodes that have one child."""
+    """Write an index, making its directory."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(index(values))
+
+
+def index(values: Mapping[str, Sequence[str]]) -> bytes:
+    """Return an index as depmod writes it, without merging nodes that have one child."""
     data = bytearray(struct.pack(">III", 0xB007F457, 0x00020001, 0))
     struct.pack_into(">I", data, 8, _write_node(data, {key.encode(): found for key, found in values.items()}))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(data)
+    return bytes(data)
 
 
 def _write_node(data: bytearray, values: Mapping[bytes, Sequence[str]]) -> int:
