@@ -38,23 +38,34 @@ check: $(BIN)/.ready  ## linters, types and the quick tests; no root, under 20 s
 
 test:  ## everything but what test-full adds; virtual machines with Linux 6.1; half an hour
 	@$(MAKE) --no-print-directory packages WANTED="$(TEST_PACKAGES)"
+	@$(MAKE) --no-print-directory $(BIN)/.ready
+	@$(MAKE) --no-print-directory -j 2 --output-sync=line test-without-machines bench-images
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --durations 10 -m 'vm$(if $(IPVSD_FULL),, and not full)' tests/vm
+
+test-without-machines:
 	$(MAKE) --no-print-directory check
 	$(MAKE) --no-print-directory deb rpm
 	$(MAKE) --no-print-directory lint-packages
 	$(SIGNCHECK) --rehearse
 	$(NAMESPACE) $(BIN)/python -m pytest -q -m namespace tests/namespace
 	IPVSD_BREADTH=$(BREADTH) $(BIN)/python -m pytest -q -n $(JOBS) -m differential tests/differential
-	$(PYTHON_SYSTEM) -m tests.vm.image & image=$$!; $(PYTHON_SYSTEM) -m tests.vm.kubeproxy && wait $$image
 	$(BIN)/python -m pytest -q -m packaging --ignore tests/packaging/test_readme.py \
 	    --ignore tests/packaging/test_lintian.py tests/packaging
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --durations 10 -m 'vm$(if $(FULL),, and not full)' tests/vm
+
+# Beside the tests that need no machine, and behind them: most of it is waiting for a mirror and for one compiler.
+bench-images:
+	@$(PYTHON_SYSTEM) -m tests.vm.image >/dev/null
+	@nice env $(PYTHON_SYSTEM) -m tests.vm.kubeproxy >/dev/null
 
 # Without IPVSD_FUZZ the same tests try a few inputs, in `make check`.
 fuzz: $(BIN)/.ready  ## random and damaged inputs of every format; ten minutes, or IPVSD_FUZZ=SECONDS
 	IPVSD_FUZZ=$${IPVSD_FUZZ:-600} $(BIN)/python -m pytest -q -n $(JOBS) tests/fuzz
 
+# Both repeat more often what each test tries.
+test-full kernels: export IPVSD_FULL = 1
+
 test-full:  ## all that there is: more generated cases, every kernel, every platform; hours
-	$(MAKE) --no-print-directory test BREADTH=10000 FULL=1
+	$(MAKE) --no-print-directory test BREADTH=10000
 	$(BIN)/python -m pytest -q -m 'full and not vm and not namespace and not packaging and not differential' tests
 	$(MAKE) --no-print-directory fuzz
 	$(MAKE) --no-print-directory kernels
@@ -169,4 +180,4 @@ lock:  ## renew the locked versions of the development tools, in packaging/lock
 	$(LOCK) --group bookworm --group test -o packaging/lock/dev.txt
 
 .PHONY: help check fuzz test test-full kernels test-matrix demo vm attack bench deb rpm dist sign-check clean lock \
-    lint-packages packages
+    lint-packages packages test-without-machines bench-images

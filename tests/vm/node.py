@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -67,6 +68,11 @@ EXPECTED = (
     r"\S+ drifted \d+ times in all, last changed (probably )?by ",
     r"writes to sysctls are seen by bpf$",
 )
+
+
+def repeated(few: int, many: int) -> int:
+    """Return how often a test repeats what it tries: `many` times in `make test-full`, which sets IPVSD_FULL."""
+    return many if os.environ.get("IPVSD_FULL") else few
 
 
 def package() -> Path:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.vm.node import SYSCTLS, UNLOAD_IPVS, Journal, Node
+from tests.vm.node import SYSCTLS, UNLOAD_IPVS, Journal, Node, repeated
 
-TIMES = 10
+TIMES = repeated(3, 10)
 # Two loaders at odds about one module may fail for a moment, and say so.
 RACE = (
     r"(module (ip_vs\w*|xt_ipvs)( \(not required\))? (failed|loadable|loading|unloading)"

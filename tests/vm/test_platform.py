@@ -147,7 +147,7 @@ def test_an_upgrade_and_a_downgrade_lose_no_drift(node: Node, journal: Journal) 
         dpkg-deb -b /root/newer /root/newer.deb
         echo 'interval: 59s' >> /etc/ipvsd/ipvsd.yaml"""
     )
-    node.run("(python3 /root/drifts.py 45 > /root/drifts.out 2>&1; echo ended >> /root/drifts.out) > /dev/null 2>&1 &")
+    node.run("(python3 /root/drifts.py 30 > /root/drifts.out 2>&1; echo ended >> /root/drifts.out) > /dev/null 2>&1 &")
     for deb, version in (("newer", "99.0"), ("ipvsd", package().name.split("_")[1])):
         pid = node.show("MainPID")
         node.run(f"{APT} --allow-downgrades /root/{deb}.deb", timeout=200)
@@ -156,7 +156,7 @@ def test_an_upgrade_and_a_downgrade_lose_no_drift(node: Node, journal: Journal) 
     node.until(lambda: "ended" in node.run("cat /root/drifts.out").out, "the drifts ended", 300)
 
     lines = node.run("cat /root/drifts.out").out.split()
-    assert len(lines) == 45 + 1, lines
+    assert len(lines) == 30 + 1, lines
     node.until(lambda: node.status().get("config", {}).get("interval") == 59, "the file kept")
     node.run("sed -i /interval/d /etc/ipvsd/ipvsd.yaml; systemctl reload ipvsd")
 
