@@ -29,6 +29,8 @@ _TRIES = 10  # to read a set of files of which none is removed in between
 # may keep it open for ever, and NFS version 4 says so of every file (nfs4_add_lease() in fs/nfs/nfs4proc.c).
 HELD = 300.0
 
+WRITTEN = "a program has it open for writing (it is read when it is closed)"
+
 Files = tuple[tuple[str, bytes], ...]
 
 
@@ -38,6 +40,13 @@ class Snapshot(NamedTuple):
     files: Files
     errors: tuple[str, ...] = ()
     written: tuple[str, ...] = ()
+
+    def complete(self) -> Files:
+        """Return the files. Raises ConfigError if one of them cannot be used, or is being written."""
+        errors = (*self.errors, *(f"{path}: cannot be read: {WRITTEN}" for path in self.written))
+        if errors:
+            raise ConfigError(errors)
+        return self.files
 
 
 def main(root: str) -> str:
@@ -51,11 +60,12 @@ def directories(root: str) -> tuple[str, ...]:
 
 
 def read(root: str, only: Optional[str] = None) -> Files:
-    """Return (name, content) of the files at work, or of the one file that was asked for. Raises ConfigError."""
+    """Return (name, content) of the files at work, or of the one file that was asked for. Raises ConfigError.
+
+    A person who asks for a file means it as it is, even if a program has it open.
+    """
     found = snapshot(root, only)
-    if found.errors:
-        raise ConfigError(found.errors)
-    return found.files
+    return (found if only is None else found._replace(written=())).complete()
 
 
 def snapshot(root: str, only: Optional[str] = None) -> Snapshot:

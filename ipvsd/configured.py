@@ -12,7 +12,7 @@ from typing import Callable, Optional
 
 from ipvsd import configfiles, rooted, stored
 from ipvsd.config import Config, ConfigError, parse
-from ipvsd.configfiles import Snapshot
+from ipvsd.configfiles import WRITTEN, Snapshot
 from ipvsd.effective import fingerprint
 from ipvsd.journal import log
 from ipvsd.report import ConfigState
@@ -22,7 +22,6 @@ SETTLE = 0.5
 # Seconds for which a file that had content must be missing or empty.
 GONE = 10.0
 _RARELY = 10.0  # seconds, at most, between two looks at a file that is being written
-WRITTEN = "a program has it open for writing (it is read when it is closed)"
 
 
 class Configured:
@@ -59,7 +58,7 @@ class Configured:
             self._pause(SETTLE)
             seen = self._look()
         try:
-            self.config = _parsed(seen)
+            self.config = parse(seen.complete())
         except ConfigError as error:
             self._refuse(error)
         else:
@@ -90,7 +89,7 @@ class Configured:
         same = seen.files == self._files and not seen.errors and not self.errors
         settles = self._since + (SETTLE if same else self._patience(seen))
         self.due = settles if now < settles else None
-        if same and self.due is None:
+        if same and self.due is None and not seen.written:
             self._settled = True
         if same and not asked:
             return False
@@ -105,16 +104,16 @@ class Configured:
 
     def _take(self, seen: Snapshot, asked: bool) -> bool:
         try:
-            config = _parsed(seen)
+            config = parse(seen.complete())
         except ConfigError as error:
             if asked or error.errors != self.errors:
                 self._refuse(error)
                 log("warning", "the previous configuration stays at work")
             return False
-        changed = config != self.config
+        changed, refused = config != self.config, bool(self.errors)
         self._files, self.config, self.errors = seen.files, config, ()
         self._settled = self.due is None
-        if changed or asked:
+        if changed or asked or refused:
             log("info", f"configuration loaded, {fingerprint(config)}")
         return changed or asked
 
@@ -169,14 +168,6 @@ class Configured:
         self.errors = error.errors
         for line in ("cannot use the configuration:", *error.errors):
             log("error", line)
-
-
-def _parsed(seen: Snapshot) -> Config:
-    """Return the configuration that these files are. Raises ConfigError."""
-    errors = (*seen.errors, *(f"{path}: cannot be read: {WRITTEN}" for path in seen.written))
-    if errors:
-        raise ConfigError(errors)
-    return parse(seen.files)
 
 
 def _lost(before: configfiles.Files, now: configfiles.Files) -> Sequence[str]:

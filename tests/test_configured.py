@@ -146,13 +146,17 @@ def test_another_error_is_told(tree: Path, configured: Configured, clock: Clock,
     assert any("scheduler" in line for line in said(capsys))
 
 
-def test_what_was_put_right_is_no_error_any_more(tree: Path, configured: Configured, clock: Clock) -> None:
+def test_what_was_put_right_is_no_error_any_more_and_is_told(
+    tree: Path, configured: Configured, clock: Clock, capsys: Log
+) -> None:
     put(tree, MAIN, BAD)
     settled(configured, clock)
     assert configured.errors
+    capsys.readouterr()
     put(tree, MAIN, "interval: 30s\n")
     settled(configured, clock)
     assert configured.errors == configured.state().errors == ()
+    assert said(capsys) == [f"configuration loaded, {configured.state().hash}"]
 
 
 def test_a_bad_one_is_never_kept(tree: Path, configured: Configured, clock: Clock) -> None:

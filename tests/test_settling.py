@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from ipvsd import configfiles
+from ipvsd.config import ConfigError
 from ipvsd.configfiles import HELD
 from ipvsd.configured import GONE, SETTLE, Configured
 from tests.test_configured import KEPT, MAIN, Clock, Log, clock, configured, said, settled, tree
@@ -238,3 +240,28 @@ def test_what_was_taken_at_the_start_is_kept_when_it_has_stayed(tree: Path, cloc
     settled(started, clock)
     started.keep()
     assert "scheduler" in (tree / KEPT).read_text()
+
+
+def test_what_is_open_for_writing_is_not_kept_though_it_has_stayed(tree: Path, clock: Clock) -> None:
+    started = Configured(str(tree), None, clock)
+    assert started.begin()
+    with (tree / MAIN).open("r+") as file:
+        assert settled(started, clock) == (False, False)
+        started.keep()
+        assert not (tree / KEPT).exists()
+        file.write(WHOLE)
+    assert settled(started, clock) == (False, True)
+    started.keep()
+    assert "scheduler" in (tree / KEPT).read_text()
+
+
+def test_a_command_does_not_take_what_is_being_written(tree: Path, writer: Callable[[str], None]) -> None:
+    writer(HALF)
+    with pytest.raises(ConfigError) as refused:
+        configfiles.load(str(tree))
+    assert refused.value.errors == (
+        f"{tree}/{MAIN}: cannot be read: a program has it open for writing (it is read when it is closed)",
+    )
+    assert configfiles.load(str(tree), str(tree / MAIN)).interval == 7.0  # the program itself may ask about it
+    writer("")
+    assert configfiles.load(str(tree)).interval == 7.0
