@@ -91,11 +91,10 @@ class Books:
         return tuple(Contended(name, fight.rival, fight.yielded, fight.attribution) for name, fight in fights)
 
     def _remember(self, repairs: tuple[Repair, ...]) -> None:
-        if not repairs:
-            return
         self.repairs = (*self.repairs, *repairs)[-SHOWN_REPAIRS:]
         items = [present.repair(repair) for repair in repairs[-history.KEPT :]]
-        self._failures.attempt(Operation.WRITE_HISTORY, lambda: self._history.add(items))
+        if items or self._history.unwritten:
+            self._failures.attempt(Operation.WRITE_HISTORY, lambda: self._history.add(items))
 
 
 def _log(lines: Iterable[Line]) -> None:

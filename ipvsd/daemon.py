@@ -24,7 +24,6 @@ from ipvsd.journal import log
 from ipvsd.lastseen import LastSeen
 from ipvsd.model import Kernel, Reason, ReasonKind
 from ipvsd.narrate import TABLE_LOST, told
-from ipvsd.notices import Notices
 from ipvsd.notify import Notifier, watchdog_period
 from ipvsd.ownfailures import OwnFailures
 from ipvsd.profiles import notes
@@ -43,6 +42,7 @@ from ipvsd.writers import Writers
 
 if TYPE_CHECKING:
     from ipvsd.ipvs import Asker
+    from ipvsd.notices import Notices
     from ipvsd.preflight import Survey
     from ipvsd.web import Web
 
@@ -74,7 +74,7 @@ class Daemon:
         self._web: Optional[Web] = None
         self._asker: Optional[Asker] = None
         self._survey: Optional[Survey] = None
-        self._notices = Notices(root, self._host)
+        self._notices: Optional[Notices] = None
         self._ready = False
         self._unsettled = 0
         self._targets = Targets(frozenset(), {}, ())
@@ -128,7 +128,7 @@ class Daemon:
         known = notes(self._config.profiles, self._config.kube_proxy)
         if self._targets.guarded and not self._writes.guards:
             known = (*known, f"'guard' has no effect here: {self._writes.detail}")
-        return (*known, *self._configured.waiting, *self._notices.found)
+        return (*known, *self._configured.waiting, *(self._notices.found if self._notices else ()))
 
     def _tell_notes(self) -> None:
         for note in notes(self._config.profiles, self._config.kube_proxy):
@@ -140,34 +140,42 @@ class Daemon:
         reasons: tuple[Reason, ...] = (Reason(ReasonKind.START, "", time.monotonic()),)
         self._periodic_at = time.monotonic() + self._period()
         while True:
-            kinds = {reason.kind for reason in reasons}
-            if ReasonKind.STOP in kinds:
-                self._notifier.stopping()
-                if self._reflex.untold:
-                    self._look(reasons)
-                return
-            asked = ReasonKind.RELOAD in kinds
-            if asked and self._ready:
-                self._notifier.reloading()
-            if asked or kinds & {ReasonKind.CONFIG, ReasonKind.PERIODIC, ReasonKind.RETRY}:
-                self._reload(asked)
-            report = self._look(reasons)
-            self._mailbox.serve()  # a drift need not wait until all is told
-            starts = not self._ready and self._may_start(report)
-            if starts or (asked and self._ready):
-                self._ready = True
-                self._notifier.ready(self._line(report))
-            elif self._ready:
-                self._notifier.status(self._line(report))
-            self._notifier.watchdog()
-            self._publish(report)
-            if starts:
-                self._add_comforts(report)
-                self._publish(report)
-            self._mailbox.serve()
-            gc.enable()  # as a service it was off until here
-            gc.collect()  # Python's free lists, too, which else keep what the largest look took
+            with self._reserve.lent():  # for reading, and for what is imported when it is needed
+                if ReasonKind.STOP in {reason.kind for reason in reasons}:
+                    self._stop(reasons)
+                    return
+                self._turn(reasons)
             reasons = self._wait()
+
+    def _stop(self, reasons: tuple[Reason, ...]) -> None:
+        self._notifier.stopping()
+        if self._reflex.untold:
+            self._look(reasons)
+
+    def _turn(self, reasons: tuple[Reason, ...]) -> None:
+        """Look, and tell of it."""
+        kinds = {reason.kind for reason in reasons}
+        asked = ReasonKind.RELOAD in kinds
+        if asked and self._ready:
+            self._notifier.reloading()
+        if asked or kinds & {ReasonKind.CONFIG, ReasonKind.PERIODIC, ReasonKind.RETRY}:
+            self._reload(asked)
+        report = self._look(reasons)
+        self._mailbox.serve()  # a drift need not wait until all is told
+        starts = not self._ready and self._may_start(report)
+        if starts or (asked and self._ready):
+            self._ready = True
+            self._notifier.ready(self._line(report))
+        elif self._ready:
+            self._notifier.status(self._line(report))
+        self._notifier.watchdog()
+        self._publish(report)
+        if starts:
+            self._add_comforts(report)
+            self._publish(report)
+        self._mailbox.serve()
+        gc.enable()  # as a service it was off until here
+        gc.collect()  # Python's free lists, too, which else keep what the largest look took
 
     def _wait(self) -> tuple[Reason, ...]:
         now = time.monotonic()
@@ -201,10 +209,7 @@ class Daemon:
         kinds = {reason.kind for reason in reasons}
         turned, periodic = self._reflex.take(), not kinds.isdisjoint(_THOROUGH)
         fights, hear = self._reflex.fights, self._writes.hear
-        with self._reserve.lent():
-            done = reconcile(
-                self._host, self._config, self._history, time.monotonic, fights, periodic, hear, self._kernel
-            )
+        done = reconcile(self._host, self._config, self._history, time.monotonic, fights, periodic, hear, self._kernel)
         after = remedies.fitted(done.after, "/", daemon=True)
         done = done._replace(after=self._last_seen.told(after, self.report, self._config.interval))
         self._history, self._kernel = done.history, done.kernel
@@ -252,9 +257,8 @@ class Daemon:
         """Look at what is not held: the kernels that are installed, and what a person should know besides."""
         if self._survey:
             self._survey.look(self._config)
-        if done.unsettled:
-            return
-        self._notices.look(self._config, done, self._survey.kernels if self._survey else ())
+        if self._notices and not done.unsettled:
+            self._notices.look(self._config, done, self._survey.kernels if self._survey else ())
 
     def _source_states(self) -> tuple[SourceState, ...]:
         states = tuple(source.state() for source in self._sources)
@@ -308,9 +312,10 @@ class Daemon:
         from ipvsd.ipvs import Asker
 
         self._asker = Asker(self._mailbox, local=self._root == "/")
+        from ipvsd.notices import Notices
         from ipvsd.preflight import Survey
 
-        self._survey = Survey(self._root)
+        self._notices, self._survey = Notices(self._root, self._host), Survey(self._root)
         self._survey.look(self._config)
         self._asker.consider(report.modules, ())
         gc.collect()
@@ -340,8 +345,8 @@ class Daemon:
             self._mailbox.put(ReasonKind.RETRY, "listening")
 
     def _publish(self, report: Report) -> None:
-        if self._web and not self._web.refused:
-            self._web.arm()  # the server may have ended
+        if self._web and not self._web.refused:  # else it is tried again anyway
+            self._listen(self._web)  # the server may have ended
         answer = self._asker.answer if self._asker else Ipvs()
         self.report = report._replace(
             config=self._configured.state(),
@@ -351,7 +356,8 @@ class Daemon:
             notes=self._notes(),
             failures=self._failures.current,
         )
-        document = present.document(self.report)
+        others = {key: error for key, error in self._failures.current.items() if key != Operation.WRITE_STATUS.value}
+        document = present.document(self.report._replace(failures=others))  # which is written, or nobody reads it
         self._failures.attempt(Operation.WRITE_STATUS, lambda: statusfile.write(self._root, document))
         self.report = self.report._replace(failures=self._failures.current)
 

@@ -36,7 +36,7 @@ def plenty(descriptor: int) -> bool:
 
 
 class Reserve:
-    """For the loop's thread alone."""
+    """For the loop's thread alone, which has them free while it works and holds them while it waits."""
 
     def __init__(self) -> None:
         self._held: list[int] = []

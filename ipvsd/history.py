@@ -37,28 +37,28 @@ def read(root: str) -> Kept:
 
 
 class History:
-    """Adds to the file, and keeps it short."""
+    """Adds to the file, and keeps it short. `unwritten` are the repairs that could not be added yet."""
 
     def __init__(self, root: str) -> None:
         self._root = root
         self._lines = _LONGEST  # unknown: the first addition makes it anew
-        self._unwritten: list[dict[str, Any]] = []
+        self.unwritten: list[dict[str, Any]] = []
 
     def add(self, items: Sequence[dict[str, Any]]) -> None:
         """Add repairs. Raises OSError; then the file is as it was, and the next addition brings these, too."""
-        self._unwritten = [*self._unwritten, *items][-KEPT:]
-        if self._lines + len(self._unwritten) > _LONGEST or not self._append():
+        self.unwritten = [*self.unwritten, *items][-KEPT:]
+        if self._lines + len(self.unwritten) > _LONGEST or not self._append():
             self._renew()
-        self._unwritten = []
+        self.unwritten = []
 
     def _append(self) -> bool:
         """Add to the file; return False if it is gone."""
-        if self._unwritten:
+        if self.unwritten:
             try:
-                rooted.append(self._root, PATH, _text(self._unwritten))
+                rooted.append(self._root, PATH, _text(self.unwritten))
             except FileNotFoundError:
                 return False
-            self._lines += len(self._unwritten)
+            self._lines += len(self.unwritten)
         return True
 
     def _renew(self) -> None:
@@ -66,7 +66,7 @@ class History:
             before = read(self._root).repairs
         except stored.UnusableError:
             before = []
-        kept = [*before, *self._unwritten][-KEPT:]
+        kept = [*before, *self.unwritten][-KEPT:]
         rooted.write(self._root, PATH, _text(kept))
         self._lines = len(kept)
 

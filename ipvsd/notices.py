@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ipvsd import remedies, rooted
+from ipvsd import advertisements, persist, remedies, rooted
 from ipvsd.config import Config
 from ipvsd.host import LinuxHost
 from ipvsd.journal import log
@@ -21,8 +21,6 @@ def persisted(root: str, config: Config, kernel: Kernel, plan: Plan) -> tuple[st
     The file of sysctls is not compared if a sysctl cannot be read: whether it belongs there is not known. A note says
     so if one of the files cannot be read.
     """
-    from ipvsd import persist  # the node need not wait for it
-
     try:
         if not persist.kept(root):  # else there is no need to make them
             return ()
@@ -47,8 +45,6 @@ class Notices:
 
         Of the kernels that are installed the running one's boot counts.
         """
-        from ipvsd import advertisements  # the node need not wait for it
-
         told = self.found
         try:
             routes = advertisements.notes(self._host, done.after)

@@ -125,5 +125,6 @@ def test_a_status_that_cannot_be_written_is_told_once(service: Service, until: U
     run.mkdir()
     service.process.send_signal(signal.SIGHUP)
     until((service.tree / STATUS).exists, "the status is published")
+    assert failures(service) == {}
     log = [line for line in service.stop()[1] if "write the status" in line]
     assert [line.split(" write")[0] for line in log] == ["ipvsd: warning: cannot", "ipvsd: ipvsd can"]

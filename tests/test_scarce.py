@@ -70,6 +70,22 @@ def test_few_descriptors_leave_some_for_repairs(service: Service, until: Until) 
     assert len([line for line in log if "net.ipv4.ip_forward: found '0', wanted '1'" in line]) == 1
 
 
+def test_what_is_imported_late_and_a_reload_have_the_descriptors_for_repairs(service: Service, until: Until) -> None:
+    service.ready()
+    until((service.tree / STATUS).exists, "the status is published")
+    until(lambda: "files" in (item["name"] for item in service.seen()["sources"]), "all has started")
+    taken = {int(number) for number in os.listdir(f"/proc/{service.process.pid}/fd")}
+    lowest = min(set(range(len(taken) + 1)) - taken)
+    _, hard = resource.prlimit(service.process.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(service.process.pid, resource.RLIMIT_NOFILE, (lowest, hard))
+    put(service.tree, MAIN, "intervall: 5s\n")  # hints need modules of their own
+    service.process.send_signal(signal.SIGHUP)
+    service.hears("READY=1", "configuration refused")
+    code, log = service.stop()
+    assert code == 0
+    assert [line for line in log if "unknown key" in line and "interval" in line.partition("(")[2]]
+
+
 def test_without_any_descriptor_nothing_is_written_or_ready_and_all_is_healed_later(
     service: Service, until: Until
 ) -> None:

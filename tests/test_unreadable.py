@@ -112,7 +112,6 @@ def test_a_notice_says_that_a_file_cannot_be_read(tree: Path) -> None:
     host = LinuxHost(str(tree))
     done = reconcile(host, CONFIG, {}, lambda: 0.0)
     notices = Notices(str(tree), host)
-    notices.look(CONFIG, done)  # what is imported late is there
     with few_descriptors():
         notices.look(CONFIG, done)
     assert [note for note in notices.found if "Too many open files" in note] == [
