@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import time
@@ -91,9 +92,8 @@ class LinuxHost:
         own = os.uname().release if self._root == "/" else ""  # the machine's, which is not that of an image
         release = self._release or (self._text("proc/sys/kernel/osrelease") or own).strip()
         if self._index is None or self._index[0] != release:
-            texts = (self._text(place) for place in ("etc/os-release", "usr/lib/os-release"))
-            self._distribution = formats.os_release_id(next(filter(None, texts), ""))
             self._index = (release, Index(self._root, release))
+        self._distribution = self._distribution or self._distribution_id()
         index = self._index[1].look(names)
         cpus = (
             formats.cpu_count(self._text("sys/devices/system/cpu/online") or "")
@@ -105,6 +105,13 @@ class LinuxHost:
             release, self._distribution, cpus, modular, index.readable, index.loadable, index.built_in,
             read_only=self._read_only(), iptables=iptables.look(self._root, self._live), ipv6=iptables.ipv6(self._live),
         )  # fmt: skip
+
+    def _distribution_id(self) -> str:
+        """Return what only names a package in a remedy: if it cannot be read, it is not known, and nothing else is."""
+        with contextlib.suppress(rooted.UnreadableError):
+            texts = (self._text(place) for place in ("etc/os-release", "usr/lib/os-release"))
+            return formats.os_release_id(next(filter(None, texts), ""))
+        return ""
 
     def explain(self, kernel: Kernel, names: Collection[str]) -> Kernel:
         live = () if self._release else formats.live_modules(self._text("proc/modules") or "")
