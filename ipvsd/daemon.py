@@ -22,12 +22,12 @@ from ipvsd.health import assess
 from ipvsd.host import LinuxHost
 from ipvsd.journal import log
 from ipvsd.lastseen import LastSeen
-from ipvsd.model import Kernel, Reason, ReasonKind
+from ipvsd.model import Reason, ReasonKind
 from ipvsd.narrate import TABLE_LOST, told
 from ipvsd.notify import Notifier, watchdog_period
 from ipvsd.ownfailures import OwnFailures
 from ipvsd.profiles import notes
-from ipvsd.reconcile import Reconciled, reconcile
+from ipvsd.reconcile import Known, Reconciled, reconcile
 from ipvsd.reflex import Reflex
 from ipvsd.report import Ipvs, Operation, Repair, Report, SourceState, State
 from ipvsd.restraint import History
@@ -68,7 +68,7 @@ class Daemon:
         self._failures = OwnFailures()
         self._books = Books(root, self._failures)
         self._last_seen = LastSeen(time.monotonic)
-        self._kernel: Optional[Kernel] = None
+        self._known: Optional[Known] = None
         self._table = Table(root)
         self._sources: list[Source] = []
         self._web: Optional[Web] = None
@@ -209,10 +209,11 @@ class Daemon:
         kinds = {reason.kind for reason in reasons}
         turned, periodic = self._reflex.take(), not kinds.isdisjoint(_THOROUGH)
         fights, hear = self._reflex.fights, self._writes.hear
-        done = reconcile(self._host, self._config, self._history, time.monotonic, fights, periodic, hear, self._kernel)
+        done = reconcile(self._host, self._config, self._history, time.monotonic, fights, periodic, hear, self._known)
         after = remedies.fitted(done.after, "/", daemon=True)
-        done = done._replace(after=self._last_seen.told(after, self.report, self._config.interval))
-        self._history, self._kernel = done.history, done.kernel
+        wall, boottime = time.time(), time.clock_gettime(time.CLOCK_BOOTTIME)
+        done = done._replace(after=self._last_seen.told(after, wall, boottime, self._config.interval))
+        self._history, self._known = done.history, done.known
         self._unsettled = self._unsettled + 1 if done.unsettled else 0
         if not self._unsettled and ReasonKind.LINK in kinds:
             self._unsettled = 2  # the kernel tells of an interface just before it makes its sysctls

@@ -240,7 +240,7 @@ def _spread(
         keys = [key for key in fitting if key not in named]
         if exclude:
             scope = Scope(pattern, exclude)
-            keys = [key for key in keys if key in scope]
+            keys = [key for key in keys if key == pattern or key in scope]  # itself, where it cannot be told
         named.update(keys)
         yield from (made._replace(key=key, group=pattern) for key in (keys if fitting else [pattern]))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from ipvsd.health import stands, unreadable
 from ipvsd.model import SysctlFinding, SysctlVerdict
 
 _WORST_FIRST = (
@@ -34,10 +35,17 @@ def _as_one(found: list[SysctlFinding]) -> SysctlFinding:
     if not members:  # nothing fits the pattern
         return found[0]
     right = sum(finding.right for finding in members)
-    # Of a boot to come there are those that files name, and the pattern for all others, which is counted nowhere.
-    worst = min(found, key=lambda finding: _WORST_FIRST.index(finding.verdict))
+    # Of a boot to come there are those that files name, and the pattern for all others, which is counted nowhere. So
+    # is a pattern of which nobody can tell what it fits.
+    worst = min(found, key=_badness)
     evidence = f"{right} of {len(members)} right"
     if not worst.right:
-        which = "all that files do not name:" if worst.name == worst.wanted.group else worst.name
+        others = "others:" if unreadable(worst) else "all that files do not name:"
+        which = others if worst.name == worst.wanted.group else worst.name
         evidence = f"{evidence}; {which} {worst.evidence}"
-    return SysctlFinding(wanted, worst.found, worst.verdict, evidence, worst.remedy, (right, len(members)))
+    return SysctlFinding(wanted, worst.found, worst.verdict, evidence, worst.remedy, (right, len(members)), worst.last)
+
+
+def _badness(finding: SysctlFinding) -> float:
+    """Return what orders findings: one whose last verdict stands hides none that is wrong now."""
+    return _WORST_FIRST.index(finding.verdict) if not stands(finding) else len(_WORST_FIRST) - 1.5

@@ -34,8 +34,8 @@ def assess(
 
     A sysctl that is fought over is a blemish even while it is right; one that was yielded is none.
     """
-    failures = [finding for finding in findings if required(finding) and not finding.right]
-    blemishes = [finding for finding in findings if not required(finding) and not harmless(finding)]
+    failures = [finding for finding in findings if _fails(finding)]
+    blemishes = [finding for finding in findings if not (_fails(finding) or harmless(finding))]
     counts = _counts(findings)
     repaired = f"; last repair {last}, {ago(now - last.time)}" if last else ""
     if failures:
@@ -50,6 +50,10 @@ def assess(
     return Health(State.READY, line(f"ready: {counts}{repaired}"), 0)
 
 
+def _fails(finding: Finding) -> bool:
+    return required(finding) and not (finding.right or stands(finding))
+
+
 def required(finding: Finding) -> bool:
     """Tell whether the node has failed if this is not right."""
     if isinstance(finding, ModuleFinding):
@@ -60,6 +64,16 @@ def required(finding: Finding) -> bool:
 def unreadable(finding: Finding) -> bool:
     """Tell whether nothing is known of this, since it cannot be read."""
     return finding.verdict in (ModuleVerdict.UNREADABLE, SysctlVerdict.UNREADABLE)
+
+
+def stands(finding: Finding) -> bool:
+    """Tell whether this cannot be read, and was right not long ago: it is no failure yet, and nothing is ready."""
+    return finding.last is not None and finding.last.stands
+
+
+def outdated(age: float, interval: float) -> bool:
+    """Tell whether a verdict of this age is none any more: two periodic looks had to replace it."""
+    return age > 2 * interval
 
 
 def harmless(finding: Finding) -> bool:

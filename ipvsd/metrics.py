@@ -10,7 +10,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.metrics_core import Metric
 
 from ipvsd import __version__, preflight, printable
-from ipvsd.health import required
+from ipvsd.health import required, stands
 from ipvsd.model import SysctlVerdict
 from ipvsd.report import Histogram, Operation, Report, State
 from ipvsd.tally import BUCKETS
@@ -74,7 +74,7 @@ def _failures(report: Report) -> Iterator[Metric]:
 
 def _modules(report: Report) -> Iterator[Metric]:
     names = [finding.name for finding in report.modules]
-    loaded = {finding.name: finding.right for finding in report.modules}
+    loaded = {finding.name: finding.right or stands(finding) for finding in report.modules}
     need = {finding.name: required(finding) for finding in report.modules}
     tally = report.tally
     label = ["module"]
@@ -91,7 +91,7 @@ def _modules(report: Report) -> Iterator[Metric]:
 
 def _sysctls(report: Report) -> Iterator[Metric]:
     names = [finding.name for finding in report.sysctls]
-    right = {finding.name: finding.right for finding in report.sysctls}
+    right = {finding.name: finding.right or stands(finding) for finding in report.sysctls}
     pending = {finding.name: finding.verdict is SysctlVerdict.PENDING for finding in report.sysctls}
     tally = report.tally
     label = ["name"]
@@ -123,7 +123,7 @@ def _patterns(report: Report) -> Iterator[Metric]:
 
 def _parameters(report: Report) -> Iterator[Metric]:
     names = [finding.name for finding in report.parameters]
-    right = {finding.name: finding.right for finding in report.parameters}
+    right = {finding.name: finding.right or stands(finding) for finding in report.parameters}
     tally, label = report.tally, ["name"]
     yield _gauge("parameter_compliant", "Whether the parameter of the module has the wanted value.", right, label)
     text = "Times that the parameter had been right and was found wrong."

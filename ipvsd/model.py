@@ -270,6 +270,17 @@ class SysctlVerdict(enum.Enum):
     UNSUPPORTED = "unsupported"
 
 
+class Last(NamedTuple):
+    """The last verdict on what cannot be read any more, and its time, in seconds since the epoch.
+
+    `stands` says that it was right, and is not too old to be believed.
+    """
+
+    verdict: Union[ModuleVerdict, SysctlVerdict]
+    time: float
+    stands: bool
+
+
 class ModuleFinding(NamedTuple):
     """`module` is the one that the verdict is about, where `wanted` names an alias or alternatives."""
 
@@ -278,6 +289,7 @@ class ModuleFinding(NamedTuple):
     evidence: str
     remedy: str = ""
     module: str = ""
+    last: Optional[Last] = None
 
     @property
     def name(self) -> str:
@@ -286,6 +298,11 @@ class ModuleFinding(NamedTuple):
     @property
     def right(self) -> bool:
         return self.verdict in (ModuleVerdict.LIVE, ModuleVerdict.BUILT_IN)
+
+    @property
+    def want(self) -> Optional[Want]:
+        """The value that is wanted: of a module there is none."""
+        return None
 
 
 class SysctlFinding(NamedTuple):
@@ -297,6 +314,7 @@ class SysctlFinding(NamedTuple):
     evidence: str
     remedy: str = ""
     members: tuple[int, int] = (0, 0)
+    last: Optional[Last] = None
 
     @property
     def name(self) -> str:
@@ -305,6 +323,10 @@ class SysctlFinding(NamedTuple):
     @property
     def right(self) -> bool:
         return self.verdict is SysctlVerdict.RIGHT
+
+    @property
+    def want(self) -> Optional[Want]:
+        return self.wanted.want
 
     @property
     def missing(self) -> bool:

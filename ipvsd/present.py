@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from ipvsd import __version__, preflight
-from ipvsd.health import harmless, required
+from ipvsd.health import harmless, outdated, required
 from ipvsd.model import Finding, ModuleFinding
 from ipvsd.report import Contended, Health, InstalledKernel, Repair, Report, State
 
@@ -58,7 +58,7 @@ def served(report: Report, boottime: float) -> Report:
     Suspended time counts: nobody knows what was done to the node before the next look.
     """
     age = max(0.0, boottime - report.boottime)
-    if report.config is None or age <= 2 * report.config.interval:
+    if report.config is None or not outdated(age, report.config.interval):
         return report._replace(age=age)
     line = f"failed: the daemon last looked {age:.0f} s ago; then {report.health.line}"
     return report._replace(age=age, health=Health(State.FAILED, line, 2))
@@ -115,6 +115,7 @@ def finding(finding: Finding) -> dict[str, Any]:
         "evidence": finding.evidence,
         "remedy": finding.remedy,
         "origin": finding.wanted.origin,
+        "last": finding.last and {"verdict": finding.last.verdict.value, "time": timestamp(finding.last.time)},
     }
     if isinstance(finding, ModuleFinding):
         return {**common, "module": finding.module}

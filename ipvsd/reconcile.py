@@ -13,6 +13,7 @@ from ipvsd.desire import candidates, desired, patterns
 from ipvsd.host import Host
 from ipvsd.kmod import BlacklistedError, LoadError
 from ipvsd.model import (
+    NOTHING,
     Action,
     Desired,
     Kernel,
@@ -42,19 +43,30 @@ ROUNDS = 3
 _WRITES = 10
 
 
+class Known(NamedTuple):
+    """What a look found of what seldom changes: the kernel, and by each pattern the sysctls that it fits."""
+
+    kernel: Kernel
+    members: Mapping[str, Collection[str]] = NOTHING
+
+
 class Reconciled(NamedTuple):
     """`before` is the first look's plan, `after` the last one's; `proved` were acted upon and are right now.
 
     `read` tells of each that was acted upon by when it had been found wrong, on the clock of the reconciliation.
     """
 
-    kernel: Kernel
+    known: Known
     before: Plan
     after: Plan
     outcomes: tuple[Outcome, ...]
     proved: tuple[Action, ...]
     history: History
     read: Mapping[str, float]
+
+    @property
+    def kernel(self) -> Kernel:
+        return self.known.kernel
 
     @property
     def unsettled(self) -> bool:
@@ -68,15 +80,15 @@ class Reconciled(NamedTuple):
 
 
 def look(
-    host: Host, config: Config, history: Optional[History] = None, known: Optional[Kernel] = None
+    host: Host, config: Config, history: Optional[History] = None, known: Optional[Known] = None
 ) -> tuple[Kernel, Plan]:
     """Observe what the configuration is about, and judge it; of alternatives, one that failed is passed over.
 
-    Of a kernel that cannot be read, what was `known` before stands, and nothing is concluded from what is missing.
+    Where something cannot be read, what was `known` before stands, and nothing is concluded from what is missing.
     """
     names = candidates(config)
     kernel, modules = _seen(host, names, known)
-    fitting, unlisted = _listed(host, patterns(config))
+    fitting, unlisted = _listed(host, patterns(config), known.members if known else NOTHING)
     want = desired(config, kernel, modules, fitting)
     absent = lacking(want, kernel, modules)
     if absent and not kernel.unreadable:
@@ -94,14 +106,20 @@ def look(
 
 
 Modules = Mapping[str, ModuleState]
+_NOTHING = Kernel("", "", 1, True, True, frozenset(), frozenset())
 
 
-def _seen(host: Host, names: Collection[str], known: Optional[Kernel]) -> tuple[Kernel, Modules]:
+def _seen(host: Host, names: Collection[str], known: Optional[Known]) -> tuple[Kernel, Modules]:
     try:
-        return host.kernel(names), host.modules(names)
+        kernel = host.kernel(names)
     except OSError as error:
-        nothing = Kernel("", "", 1, True, True, frozenset(), frozenset())
-        return (known or nothing)._replace(unreadable=_unread(error)), {}
+        if known is None or not known.kernel.release:  # then it is not known what is wanted of the modules
+            return _NOTHING._replace(unreadable=_unread(error)), {}
+        kernel = known.kernel._replace(unreadable=_unread(error))
+    try:
+        return kernel, host.modules(names)
+    except OSError as error:
+        return kernel._replace(unreadable=_unread(error)), {}
 
 
 def _explained(host: Host, kernel: Kernel, modules: Modules, absent: Collection[str]) -> tuple[Kernel, Modules]:
@@ -113,8 +131,10 @@ def _explained(host: Host, kernel: Kernel, modules: Modules, absent: Collection[
         return kernel._replace(unreadable=_unread(error)), modules
 
 
-def _listed(host: Host, wanted: Collection[str]) -> tuple[Mapping[str, Collection[str]], Mapping[str, Unreadable]]:
-    """Return what each pattern fits, and those of which that cannot be told."""
+def _listed(
+    host: Host, wanted: Collection[str], known: Mapping[str, Collection[str]]
+) -> tuple[Mapping[str, Collection[str]], Mapping[str, Unreadable]]:
+    """Return what each pattern fits, and those of which that cannot be told: what was known, and the pattern itself."""
     try:
         return host.expand(wanted), {}
     except OSError:  # one of them at least
@@ -125,7 +145,7 @@ def _listed(host: Host, wanted: Collection[str]) -> tuple[Mapping[str, Collectio
         try:
             fitting.update(host.expand([pattern]))
         except OSError as error:
-            fitting[pattern] = ()
+            fitting[pattern] = (*known.get(pattern, ()), pattern)
             unlisted[pattern] = Unreadable(f"cannot read {_unread(error)}", error.errno in PASSING)
     return fitting, unlisted
 
@@ -175,7 +195,7 @@ def reconcile(
     fights: Fights = Fights(),
     periodic: bool = True,
     hear: Callable[[], None] = lambda: None,
-    known: Optional[Kernel] = None,
+    known: Optional[Known] = None,
 ) -> Reconciled:
     """Bring the host to what the configuration wants, as far as it lets itself be brought.
 
@@ -183,11 +203,11 @@ def reconcile(
     failure is a value in the result, and backs off in its history; `clock` is monotonic, in seconds.
     A contended sysctl is left alone but for the periodic look. `hear` is called between finding
     something wrong and acting on it, when the next writer cannot have made it. `known` is
-    the kernel as it was last seen.
+    what the last reconciliation found.
     """
     left_alone = fights.left_alone(periodic)
 
-    def looked(known: Optional[Kernel]) -> tuple[Kernel, Plan]:
+    def looked(known: Optional[Known]) -> tuple[Kernel, Plan]:
         kernel, found = look(host, config, history, known)
         return kernel, _without(found, left_alone)
 
@@ -203,10 +223,20 @@ def reconcile(
         acted = [act(host, action) for action in actions]
         outcomes += acted
         before = latest
-        kernel, latest = looked(kernel)
+        kernel, latest = looked(Known(kernel, _members(latest)))
         history = restraint.remember(history, before, latest, acted, clock(), config.interval)
     explained = _explain(kernel, latest, history, fights.contended())
-    return Reconciled(kernel, first, explained, tuple(outcomes), _proved(outcomes, explained), history, read)
+    known = Known(kernel, _members(latest))
+    return Reconciled(known, first, explained, tuple(outcomes), _proved(outcomes, explained), history, read)
+
+
+def _members(found: Plan) -> Mapping[str, Collection[str]]:
+    """Return the sysctls that each pattern fits."""
+    members: dict[str, list[str]] = {}
+    for finding in found.sysctls:
+        if finding.wanted.group not in ("", finding.name):
+            members.setdefault(finding.wanted.group, []).append(finding.name)
+    return members
 
 
 def act(host: Host, action: Action) -> Outcome:

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, Optional, Protocol, Union
 from ipvsd import sysctls
 from ipvsd.contention import Fights
 from ipvsd.evidence import Evidence, Turned
+from ipvsd.health import stands
 from ipvsd.host import Host, printed
 from ipvsd.model import (
     Action,
@@ -104,11 +105,11 @@ class Reflex:
         self.fights = Fights()
 
     def arm(self, done: Reconciled, left_alone: Collection[str]) -> None:
-        """Hold what the last look found right, but for what is to be left alone."""
+        """Hold what was right at the last look, or cannot be read since then, but for what is to be left alone."""
         findings: tuple[Finding, ...] = (*done.after.modules, *done.after.sysctls)
         before, self._held = self._held, {}
         for finding in findings:
-            if finding.right and finding.name not in left_alone:
+            if (finding.right or stands(finding)) and finding.name not in left_alone:
                 old, new = before.get(finding.name), _Held(finding.wanted, done.kernel, {})
                 self._held[finding.name] = old if old and old[:2] == new[:2] else new
 

@@ -45,7 +45,7 @@ class Ledger(NamedTuple):
         wrong = {finding.name for finding in done.before.findings if not finding.right and not _unseen(finding)}
         actions = done.before.actions
         followed = {action.name for action in actions} - {action.name for action in leading(actions)}
-        wanted = {finding.name: _want(finding) for finding in (*done.before.findings, *done.after.findings)}
+        wanted = {finding.name: finding.want for finding in (*done.before.findings, *done.after.findings)}
         # A value that the kernel changes by itself with another one is no drift of its own.
         drifted = _same(self.held, wanted) & ((wrong - followed) | acted)
         right = {finding.name for finding in done.after.findings if finding.right}
@@ -125,10 +125,6 @@ def labels(done: Reconciled) -> Callable[[str], str]:
 
 def _unseen(finding: Finding) -> bool:
     return unreadable(finding) or (isinstance(finding, SysctlFinding) and finding.missing)
-
-
-def _want(finding: Finding) -> object:
-    return finding.wanted.want if isinstance(finding, SysctlFinding) else None
 
 
 def _same(then: Mapping[str, object], now: Mapping[str, object]) -> frozenset[str]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Collection, Mapping, Sequence
 
 from ipvsd import sysctls
+from ipvsd.health import stands
 from ipvsd.host import LinuxHost
 from ipvsd.reconcile import Reconciled
 from ipvsd.watch import Targets
@@ -35,15 +37,21 @@ def targets(
 
 
 def _paths(host: LinuxHost, done: Reconciled, left_alone: Collection[str]) -> Mapping[str, str]:
-    there = [finding for finding in done.after.sysctls if finding.found is not None]
-    held = [finding.name for finding in there if finding.right or finding.wanted.guard]
-    paths = {name: host.sysctl_path(name) for name in held if name not in left_alone}
+    # What cannot be read keeps its guard, and its watch while its last verdict stands.
+    there = [finding for finding in done.after.sysctls if not (finding.missing or finding.name == finding.wanted.group)]
+    held = [finding.name for finding in there if finding.right or stands(finding) or finding.wanted.guard]
+    paths: dict[str, str] = {}
+    for name in held:
+        if name not in left_alone:
+            with contextlib.suppress(OSError):  # a link in a tree leads to it by now
+                paths[name] = host.sysctl_path(name)
     for alias, name in sysctls.ALIASES.items():
         if name in paths and os.path.exists(host.sysctl_path(alias)):
             paths[alias] = host.sysctl_path(alias)
     for finding in done.after.parameters:
-        if finding.right and finding.name not in left_alone:
-            paths[finding.name] = host.parameter_path(finding.name)
+        if (finding.right or stands(finding)) and finding.name not in left_alone:
+            with contextlib.suppress(OSError):
+                paths[finding.name] = host.parameter_path(finding.name)
     return paths
 
 

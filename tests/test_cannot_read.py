@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 from pathlib import Path
 
 import pytest
 
-from ipvsd.config import parse
+from ipvsd import capabilities
+from ipvsd.config import Config, parse
 from ipvsd.health import assess, unreadable
 from ipvsd.host import LinuxHost
 from ipvsd.lastseen import FIRST_PAUSE, LastSeen
-from ipvsd.model import ModuleVerdict, SysctlVerdict
-from ipvsd.narrate import narrate, told_of
+from ipvsd.model import Finding, Last, ModuleVerdict, SysctlFinding, SysctlVerdict
+from ipvsd.narrate import narrate, told, told_of
 from ipvsd.reconcile import Reconciled, reconcile
+from ipvsd.reflex import Reflex
 from ipvsd.report import State
 from ipvsd.tally import Ledger
+from ipvsd.targets import targets
+from ipvsd.wake import Mailbox
 from tests.fake_kernel import FORWARD, READS, FakeKernel
+from tests.samples import NOW
 from tests.scarce import few_descriptors
 from tests.test_transitions import drifted, fresh, kernel, state, unloaded, verdict
-from tests.trees import TreeLoader, make_tree
+from tests.trees import TreeLoader, make_tree, put, store, sysctl
 
 __all__ = ["kernel"]
 
@@ -37,7 +43,7 @@ every_read = pytest.mark.parametrize("read", READS)
 
 
 def settle(host: FakeKernel | LinuxHost, known: Reconciled | None = None) -> Reconciled:
-    return reconcile(host, CONFIG, {}, lambda: 0.0, known=known.kernel if known else None)
+    return reconcile(host, CONFIG, {}, lambda: 0.0, known=known.known if known else None)
 
 
 def remedies(done: Reconciled) -> list[str]:
@@ -148,27 +154,158 @@ def test_a_node_of_which_nothing_can_be_read_is_few_lines_of_the_log(kernel: Fak
     assert len(list(narrate(then, told_of(then, again), again, ()))) == 1
 
 
-def test_the_last_verdict_is_told_with_its_time(kernel: FakeKernel) -> None:
-    from tests.samples import report
+class Seen:
+    """A node that is looked at every ten seconds, with a periodic look a minute."""
 
-    now = [10.0]
-    last = LastSeen(lambda: now[0])
-    first = settle(kernel)
-    before = report(*first.after.findings)
-    assert last.told(first.after, before, 60.0) is first.after
-    assert last.due is None
-    kernel.failing = {"read_sysctl": errno.EMFILE, "modules": errno.EMFILE}
+    def __init__(self, kernel: FakeKernel) -> None:
+        self.kernel, self.now, self.last = kernel, 10.0, LastSeen(lambda: self.now)
+        self.done: Reconciled | None = None
+
+    def look(self, config: Config = CONFIG, seconds: float = 10.0) -> dict[str, Finding]:
+        self.now += seconds
+        known = self.done.known if self.done else None
+        done = reconcile(self.kernel, config, {}, lambda: self.now, known=known)
+        self.done = done._replace(after=self.last.told(done.after, NOW + self.now, self.now, 60.0))
+        return {found.name: found for found in told(self.done.after)}
+
+    def state(self) -> State:
+        assert self.done
+        return assess(told(self.done.after), None, NOW).state
+
+
+@pytest.fixture
+def seen(kernel: FakeKernel) -> Seen:
+    seen = Seen(kernel)
+    seen.look()
+    assert seen.state() is State.READY
+    assert seen.last.due is None
+    return seen
+
+
+def test_the_last_verdict_is_told_with_its_time(seen: Seen) -> None:
+    seen.kernel.failing = {"read_sysctl": errno.EMFILE, "modules": errno.EMFILE}
+    for _ in range(3):
+        found = seen.look()
+        assert found[FORWARD].evidence == "Too many open files; was right at 2027-01-15T08:00:20Z"
+        assert found["ip_vs"].evidence == (
+            "cannot read /fake/modules: Too many open files; was live at 2027-01-15T08:00:20Z"
+        )
+        assert found[FORWARD].last == Last(SysctlVerdict.RIGHT, NOW + 20, stands=True)
+
+
+def test_what_was_right_is_no_failure_until_its_verdict_is_two_periodic_looks_old(seen: Seen) -> None:
+    seen.kernel.failing = {"read_sysctl": errno.EIO, "modules": errno.EIO, "expand": errno.EIO}
+    seen.look()
+    assert seen.state() is State.DEGRADED
+    seen.look(seconds=110.0)
+    assert seen.state() is State.DEGRADED
+    found = seen.look()
+    assert seen.state() is State.FAILED
+    assert "was right at" in found[FORWARD].evidence
+    seen.kernel.failing = {}
+    seen.look()
+    assert seen.state() is State.READY
+
+
+def test_what_was_wrong_or_never_seen_is_a_failure(kernel: FakeKernel) -> None:
+    kernel.refused[FORWARD] = errno.EPERM
+    kernel.values[FORWARD] = "0"
+    seen = Seen(kernel)
+    seen.look()
+    kernel.failing = {"read_sysctl": errno.EIO}
+    assert "was refused at" in seen.look()[FORWARD].evidence
+    assert seen.state() is State.FAILED
+    new = Seen(kernel)
+    assert new.look()[FORWARD].last is None
+    assert new.state() is State.FAILED
+
+
+def test_the_verdict_on_a_value_that_is_not_wanted_any_more_does_not_stand(seen: Seen) -> None:
+    seen.kernel.failing = {"read_sysctl": errno.EIO}
+    other = parse([("f", f"sysctls: {{{FORWARD}: {{value: 0, required: true}}}}".encode())])
+    assert seen.look(other)[FORWARD].last is None
+    assert seen.state() is State.FAILED
+
+
+def test_one_that_stands_hides_no_other_of_its_pattern(seen: Seen) -> None:
+    pattern = "net.ipv4.conf.*.arp_ignore"
+    required = parse([("f", f"sysctls: {{{pattern}: {{value: 1, required: true}}}}".encode())])
+    seen.look(required)
+    seen.kernel.unreadable["net.ipv4.conf.all.arp_ignore"] = errno.EIO
+    assert seen.look(required)[pattern].verdict is SysctlVerdict.UNREADABLE
+    assert seen.state() is State.DEGRADED
+    seen.kernel.values["net.ipv4.conf.lo.arp_ignore"] = "0"
+    seen.kernel.refused["net.ipv4.conf.lo.arp_ignore"] = errno.EPERM
+    seen.look(required)
+    assert seen.state() is State.FAILED
+
+
+def test_what_a_pattern_fits_is_looked_at_while_nobody_can_list_it(seen: Seen) -> None:
+    lo, pattern = "net.ipv4.conf.lo.arp_ignore", "net.ipv4.conf.*.arp_ignore"
+    assert seen.done
+    ledger, _ = Ledger().book(seen.done, 0.0, 0.0, 0.0)
+    seen.kernel.failing = {"expand": errno.ENFILE}
+    for _ in range(2):
+        found = seen.look()[pattern]
+        assert isinstance(found, SysctlFinding)
+        assert (found.verdict, found.members) == (SysctlVerdict.UNREADABLE, (3, 3))
+        assert found.evidence.startswith(
+            "3 of 3 right; others: cannot read /fake/expand: Too many open files in system"
+        )
+        ledger, _ = ledger.book(seen.done, 0.0, 0.0, 0.0)
+    seen.kernel.values[lo] = "0"
+    seen.look()
+    assert seen.kernel.values[lo] == "1"
+    ledger, repairs = ledger.book(seen.done, 0.0, 0.0, 0.0)
+    assert [repair.name for repair in repairs] == [lo]
+
+
+def test_a_kernel_whose_files_cannot_be_read_is_the_one_that_was_known(seen: Seen) -> None:
+    seen.kernel.failing = {"kernel": errno.EIO}
+    seen.look()
+    assert seen.state() is State.READY  # every item was read
+    seen.kernel.unload("ip_vs_sh")
+    before = dict(seen.kernel.states)
+    assert seen.look()["ip_vs_sh"].verdict is ModuleVerdict.UNREADABLE
+    assert seen.kernel.states == before
+
+
+def test_looks_come_soon_and_ever_less_often_and_soon_again_for_what_is_new(seen: Seen) -> None:
+    seen.kernel.unreadable[FORWARD] = errno.EIO
     for pause in (FIRST_PAUSE, 2 * FIRST_PAUSE, 4 * FIRST_PAUSE):
-        plan = last.told(settle(kernel, first).after, before, 60.0)
-        evidence = {found.name: found.evidence for found in plan.findings}
-        assert evidence[FORWARD] == "Too many open files; was right at 2027-01-15T08:00:00Z"
-        assert evidence["ip_vs"] == "cannot read /fake/modules: Too many open files; was live at 2027-01-15T08:00:00Z"
-        before = report(*plan.findings)._replace(time=before.time + 100)
-        assert last.due == now[0] + pause
-        now[0] += pause
-    kernel.failing = {}
-    last.told(settle(kernel).after, before, 60.0)
-    assert last.due is None
+        seen.look()
+        assert seen.last.due == seen.now + pause
+    seen.look(seconds=1.0)
+    assert seen.last.due == seen.now + 8 * FIRST_PAUSE
+    seen.look(seconds=0.1)
+    assert seen.last.due == seen.now - 0.1 + 8 * FIRST_PAUSE
+    seen.kernel.unreadable["net.ipv4.vs.conntrack"] = errno.EMFILE
+    seen.look(seconds=0.1)
+    assert seen.last.due == seen.now + FIRST_PAUSE
+    seen.kernel.unreadable.clear()
+    seen.look()
+    assert seen.last.due is None
+
+
+def test_what_stands_is_still_held_and_watched_and_guarded(tree: Path) -> None:
+    host = LinuxHost(str(tree), TreeLoader(tree))
+    config = parse([("f", b"sysctls: {net.ipv4.conf.*.arp_ignore: {value: 1, guard: true}}")])
+    last = LastSeen(lambda: 0.0)
+    first = reconcile(host, config, {}, lambda: 0.0)
+    last.told(first.after, NOW, 0.0, 60.0)
+    expected = targets(host, first, (), (), ())
+    with few_descriptors():
+        done = reconcile(host, config, {}, lambda: 0.0, known=first.known)
+    done = done._replace(after=last.told(done.after, NOW, 0.0, 60.0))
+    now = targets(host, done, (), (), ())
+    assert now.sysctls == expected.sysctls
+    assert expected.guarded <= now.guarded
+    with Mailbox() as mailbox:
+        reflex = Reflex(host, mailbox)
+        reflex.arm(done, ())
+        store(sysctl(tree, FORWARD), "0")
+        assert reflex.told(FORWARD)
+    assert sysctl(tree, FORWARD).read_text() == "1\n"
 
 
 # --- the files themselves -----------------------------------------------------------------
@@ -202,3 +339,18 @@ def test_an_index_that_cannot_be_read_is_no_index_that_is_missing(tree: Path) ->
         done = settle(host)
     assert verdict(done, "ip_vs_rr") is ModuleVerdict.UNREADABLE
     assert loads(done) == []
+
+
+def test_a_file_that_only_names_the_distribution_keeps_nothing_from_being_read(tree: Path) -> None:
+    put(tree, "etc/os-release", "ID=debian\n").chmod(0)
+    found: list[Reconciled] = []
+
+    def look() -> None:
+        capabilities.drop_all()  # of this thread; root may read anything else
+        found.append(settle(LinuxHost(str(tree), TreeLoader(tree))))
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    thread.join()
+    (done,) = found
+    assert (state(done), done.kernel.unreadable, done.kernel.distribution) == (State.READY, "", "")

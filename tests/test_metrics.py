@@ -6,7 +6,7 @@ import pytest
 
 from ipvsd import __version__
 from ipvsd.metrics import exposition
-from ipvsd.model import ModuleVerdict, Need, SysctlVerdict
+from ipvsd.model import Last, ModuleVerdict, Need, SysctlVerdict
 from ipvsd.report import Histogram, Ipvs, Report, State
 from ipvsd.tally import BUCKETS, EMPTY
 from tests.samples import module, report, sysctl
@@ -108,6 +108,17 @@ def test_a_degraded_node_is_ready(state: State, ready: float) -> None:
 @pytest.mark.parametrize(("up", "shown"), [(True, 1), (False, 0), (None, 0)])
 def test_ipvs_is_up_only_if_it_answered(up: Optional[bool], shown: float) -> None:
     assert value(REPORT._replace(ipvs=Ipvs(up)), "ipvsd_ipvs_up") == shown
+
+
+@pytest.mark.parametrize("stands", [True, False])
+def test_what_cannot_be_read_is_shown_as_it_was_while_that_stands(stands: bool) -> None:
+    live, right = (Last(verdict, 0.0, stands) for verdict in (ModuleVerdict.LIVE, SysctlVerdict.RIGHT))
+    made = report(
+        module(ModuleVerdict.UNREADABLE)._replace(last=live), sysctl(SysctlVerdict.UNREADABLE)._replace(last=right)
+    )
+    text = exposition(lambda: made)().decode()
+    assert f'ipvsd_module_loaded{{module="ip_vs"}} {float(stands)}\n' in text
+    assert f'ipvsd_sysctl_compliant{{name="net.ipv4.ip_forward"}} {float(stands)}\n' in text
 
 
 def test_a_refused_configuration_shows() -> None:

@@ -34,6 +34,7 @@ GOLDEN = {
             "evidence": "seen so",
             "remedy": "install it",
             "origin": "profile test",
+            "last": None,
             "module": "ip_vs_sh",
         }
     ],
@@ -48,6 +49,7 @@ GOLDEN = {
             "evidence": "read so",
             "remedy": "",
             "origin": "profile test",
+            "last": None,
             "wanted": "1",
             "found": "0",
             "policy": "enforce",

@@ -8,6 +8,7 @@ from typing import Any
 
 from ipvsd import __version__, printable, remedies, statusfile, stored
 from ipvsd.commands import text
+from ipvsd.health import outdated
 from ipvsd.output import complain, say, say_json
 
 _CODES = {"ready": 0, "degraded": 0, "failed": 1}
@@ -31,7 +32,7 @@ def run(root: str, output: str) -> int:
     if age < -_SLACK:
         return _unknown(f"its time is {-age:.0f} s in the future, as of another boot or another machine")
     age = max(0.0, age)
-    old = age > 2 * document["config"]["interval"]
+    old = outdated(age, document["config"]["interval"])
     how = " (run: systemctl status ipvsd)" if root == "/" else ""
     complaint = f"the daemon last looked {age:.0f} s ago{how}"
     if output == "json":
