@@ -32,7 +32,16 @@ def plenty(descriptor: int) -> bool:
     With few descriptors in all, half of them are left.
     """
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return soft == resource.RLIM_INFINITY or descriptor < soft - min(_OTHERS, soft // 2)
+    return soft == resource.RLIM_INFINITY or descriptor < soft - min(_OTHERS + RESERVE, soft // 2)
+
+
+def clients(most: int) -> int:
+    """Return how many HTTP clients there may be: more would take the reserve while it is lent.
+
+    With few descriptors in all, it is an eighth of them.
+    """
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return most if soft == resource.RLIM_INFINITY else min(most, max(1, soft // 8))
 
 
 class Reserve:

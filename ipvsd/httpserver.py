@@ -27,7 +27,7 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Callable, NamedTuple, Optional
 
-from ipvsd import capabilities, httprequest
+from ipvsd import capabilities, descriptors, httprequest
 from ipvsd.httprequest import Refusal, Request
 from ipvsd.journal import log
 
@@ -73,6 +73,7 @@ class Server:
         """Raises OSError, and RuntimeError if there is no thread to be had."""
         self._listening: dict[int, socket.socket] = {}
         self._handler = handler
+        self._most = descriptors.clients(CLIENTS)
         self._added: deque[socket.socket] = deque()
         self._stopping = False
         self._clients: dict[int, _Client] = {}  # the oldest first
@@ -192,7 +193,7 @@ class Server:
     def _make_room(self) -> float:
         """End a connection if the next one might have no room; return for how many seconds there is none to end."""
         most = max(self._of, key=self._of.__getitem__, default="")
-        if self._of[most] < OF_ONE and len(self._clients) < CLIENTS:
+        if self._of[most] < OF_ONE and len(self._clients) < self._most:
             return 0.0
         oldest = self._oldest(most)
         answered = oldest.head is None and not oldest.answer

@@ -7,6 +7,7 @@ import errno
 import os
 import resource
 import signal
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -77,6 +78,25 @@ def test_few_descriptors_leave_some_for_repairs(service: Service, until: Until) 
     assert code == 0
     assert not [line for line in log if "Traceback" in line or "drop the key" in line or "Too many" in line]
     assert len([line for line in log if "net.ipv4.ip_forward: found '0', wanted '1'" in line]) == 1
+
+
+def test_clients_do_not_take_the_descriptors_for_repairs(service: Service, until: Until) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        place = free.getsockname()
+    main = service.tree / MAIN
+    main.write_text(main.read_text().replace("[]", f'["127.0.0.1:{place[1]}"]'))
+    service.start(program=("-c", LIMITED, str(service.tree), str(FEW)))
+    service.hears("READY=1")
+    until(lambda: any(item["name"] == "web" and item["up"] for item in service.seen()["sources"]), "it serves")
+    with contextlib.ExitStack() as stack:
+        for _ in range(60):
+            stack.enter_context(socket.create_connection(place, timeout=5))
+        for _ in range(3):
+            service.process.send_signal(signal.SIGHUP)
+            service.hears("READY=1", "STATUS=ready")
+        until(lambda: holds_reserve(service), "it waits")
+    assert not [line for line in service.stop()[1] if "unreadable" in line]
 
 
 def test_what_is_imported_late_and_a_reload_have_the_descriptors_for_repairs(service: Service, until: Until) -> None:
