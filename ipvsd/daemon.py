@@ -22,7 +22,6 @@ from ipvsd.health import assess
 from ipvsd.host import LinuxHost
 from ipvsd.journal import log
 from ipvsd.lastseen import LastSeen
-from ipvsd.model import Reason, ReasonKind
 from ipvsd.narrate import TABLE_LOST, told
 from ipvsd.notify import Notifier, watchdog_period
 from ipvsd.ownfailures import OwnFailures
@@ -33,7 +32,7 @@ from ipvsd.report import Ipvs, Operation, Repair, Report, SourceState, State
 from ipvsd.restraint import History
 from ipvsd.table import Table
 from ipvsd.targets import targets
-from ipvsd.wake import Mailbox
+from ipvsd.wake import Mailbox, Reason, ReasonKind
 from ipvsd.watch import Source, Targets
 from ipvsd.watch.sysctls import Sysctls
 from ipvsd.watch.uevents import Uevents

@@ -12,6 +12,7 @@ from ipvsd.model import (
     ModuleVerdict,
     Need,
     SysctlVerdict,
+    Want,
 )
 from ipvsd.printable import line
 from ipvsd.report import Health, Repair, State
@@ -59,6 +60,11 @@ def required(finding: Finding) -> bool:
     if isinstance(finding, ModuleFinding):
         return finding.wanted.need is Need.REQUIRED
     return finding.wanted.required
+
+
+def want(finding: Finding) -> Optional[Want]:
+    """Return the value that is wanted; of a module there is none."""
+    return None if isinstance(finding, ModuleFinding) else finding.wanted.want
 
 
 def unreadable(finding: Finding) -> bool:

@@ -18,10 +18,10 @@ import time
 from collections.abc import Sequence
 from typing import Any, Callable, Optional
 
-from ipvsd.model import ModuleFinding, Reason, ReasonKind
+from ipvsd.model import ModuleFinding
 from ipvsd.report import Ipvs
 from ipvsd.restraint import PASSING
-from ipvsd.wake import Mailbox
+from ipvsd.wake import Mailbox, Reason, ReasonKind
 
 IP_VS = "ip_vs"
 

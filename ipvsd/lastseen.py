@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Callable, Optional, TypeVar, Union
 
 from ipvsd.groups import collapsed
-from ipvsd.health import outdated, unreadable
+from ipvsd.health import outdated, unreadable, want
 from ipvsd.model import Last, ModuleFinding, ModuleVerdict, Plan, SysctlFinding, SysctlVerdict
 from ipvsd.present import timestamp
 
@@ -47,7 +47,7 @@ class LastSeen:
         new = {name: (self._seen[name], self._at, self._since) for name in unread & self._seen.keys()}
         self._was = {**known, **new}
         pairs: dict[_Seen, _Seen] = {}  # of which thousands are the same
-        seen = {name: (item.verdict, item.want) for name, item in found.items() if name not in unread}
+        seen = {name: (item.verdict, want(item)) for name, item in found.items() if name not in unread}
         self._seen = {name: pairs.setdefault(pair, pair) for name, pair in seen.items()}
         self._at, self._since = wall, boottime
         if not self._was:
@@ -55,7 +55,7 @@ class LastSeen:
 
         def dated(finding: _Found) -> _Found:
             was = self._was.get(finding.name)
-            if was is None or was[0][1] != finding.want:
+            if was is None or was[0][1] != want(finding):
                 return finding
             (verdict, _), time, since = was
             stands = verdict in _RIGHT and not outdated(boottime - since, longest)

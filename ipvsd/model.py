@@ -299,11 +299,6 @@ class ModuleFinding(NamedTuple):
     def right(self) -> bool:
         return self.verdict in (ModuleVerdict.LIVE, ModuleVerdict.BUILT_IN)
 
-    @property
-    def want(self) -> Optional[Want]:
-        """The value that is wanted: of a module there is none."""
-        return None
-
 
 class SysctlFinding(NamedTuple):
     """`members` is how many are right, and how many there are, where all that a pattern fits are told of as one."""
@@ -323,10 +318,6 @@ class SysctlFinding(NamedTuple):
     @property
     def right(self) -> bool:
         return self.verdict is SysctlVerdict.RIGHT
-
-    @property
-    def want(self) -> Optional[Want]:
-        return self.wanted.want
 
     @property
     def missing(self) -> bool:
@@ -393,28 +384,3 @@ class Outcome(NamedTuple):
     errno: int = 0
     made_for: str = ""
     kept: bool = False
-
-
-# --- told -----------------------------------------------------------------------------
-
-
-class ReasonKind(enum.Enum):
-    START = "start"
-    PERIODIC = "periodic look"
-    RETRY = "retry"
-    MODULE = "module"
-    SYSCTL = "sysctl"
-    LINK = "interface"
-    CONFIG = "configuration"
-    RELOAD = "reload"
-    STOP = "stop"
-    LOST = "events lost"
-    IPVS = "ipvs answered"
-
-
-class Reason(NamedTuple):
-    """Why the loop woke up. Never what to do: that is found by looking."""
-
-    kind: ReasonKind
-    detail: str
-    at: float  # CLOCK_MONOTONIC, seconds

@@ -23,7 +23,6 @@ from ipvsd.model import (
     Kernel,
     Plan,
     Policy,
-    ReasonKind,
     WantedModule,
     WantedSysctl,
     WriteSysctl,
@@ -31,7 +30,7 @@ from ipvsd.model import (
 from ipvsd.reconcile import Reconciled, act, judged_module, judged_sysctl
 from ipvsd.report import Attribution
 from ipvsd.sysctls import ALIASES
-from ipvsd.wake import Mailbox
+from ipvsd.wake import Mailbox, ReasonKind
 
 # The whole look waits for a lull, so that it does not stand in the way of the next repair.
 LULL, LONGEST = 0.25, 10.0  # seconds

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Callable, NamedTuple
 
 from ipvsd.evidence import Turned
-from ipvsd.health import unreadable
+from ipvsd.health import unreadable, want
 from ipvsd.model import (
     NOTHING,
     Finding,
@@ -45,7 +45,7 @@ class Ledger(NamedTuple):
         wrong = {finding.name for finding in done.before.findings if not finding.right and not _unseen(finding)}
         actions = done.before.actions
         followed = {action.name for action in actions} - {action.name for action in leading(actions)}
-        wanted = {finding.name: finding.want for finding in (*done.before.findings, *done.after.findings)}
+        wanted = {finding.name: want(finding) for finding in (*done.before.findings, *done.after.findings)}
         # A value that the kernel changes by itself with another one is no drift of its own.
         drifted = _same(self.held, wanted) & ((wrong - followed) | acted)
         right = {finding.name for finding in done.after.findings if finding.right}

@@ -7,6 +7,7 @@ handed out together.
 from __future__ import annotations
 
 import collections
+import enum
 import heapq
 import itertools
 import os
@@ -14,9 +15,30 @@ import select
 import signal
 import time
 from types import TracebackType
-from typing import Callable, Optional
+from typing import Callable, NamedTuple, Optional
 
-from ipvsd.model import Reason, ReasonKind
+
+class ReasonKind(enum.Enum):
+    START = "start"
+    PERIODIC = "periodic look"
+    RETRY = "retry"
+    MODULE = "module"
+    SYSCTL = "sysctl"
+    LINK = "interface"
+    CONFIG = "configuration"
+    RELOAD = "reload"
+    STOP = "stop"
+    LOST = "events lost"
+    IPVS = "ipvs answered"
+
+
+class Reason(NamedTuple):
+    """Why the loop woke up. Never what to do: that is found by looking."""
+
+    kind: ReasonKind
+    detail: str
+    at: float  # CLOCK_MONOTONIC, seconds
+
 
 _SIGNALS = {
     signal.SIGHUP: ReasonKind.RELOAD,

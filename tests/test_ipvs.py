@@ -16,12 +16,10 @@ from ipvsd.model import (
     ModuleFinding,
     ModuleVerdict,
     Need,
-    Reason,
-    ReasonKind,
     WantedModule,
 )
 from ipvsd.report import Ipvs
-from ipvsd.wake import Mailbox
+from ipvsd.wake import Mailbox, Reason, ReasonKind
 
 NO_ANSWER = Ipvs(None, detail="the child that asks gave no answer")
 ANSWER = '{"up": true, "version": "1.2.1", "table_size": 4096, "detail": "answers"}'

@@ -18,7 +18,7 @@ PACKAGE = Path(__file__).parent.parent / "ipvsd"
 LADDER = """
     printable model report globs formats sysctls patterns difference procsys profiles backends vocabulary spelling
     values modprobe_d moduleindex install_command modprobe kconfig
-    formernames packages remedies verdicts planner restraint contention groups health cgroups assembly hook evidence
+    formernames packages remedies verdicts planner restraint contention health groups cgroups assembly hook evidence
     lookalikes resolution rooted stored document foreign settings keyhints config effective configfiles desire
     wake streams compression situation moduletree iptables kmod obstacles host advertisements
     bpf capabilities hugepages writers reconcile tally table journal instance configured narrate reflex
@@ -44,7 +44,7 @@ PURE = """
     printable model report globs formats sysctls patterns difference procsys profiles backends vocabulary spelling
     values modprobe_d moduleindex install_command modprobe kconfig
     formernames packages remedies verdicts planner restraint contention
-    groups health cgroups assembly hook evidence
+    health groups cgroups assembly hook evidence
     lookalikes rivals rivals.ini defaults httprequest
 """.split()
 

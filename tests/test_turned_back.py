@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from ipvsd.config import parse
-from ipvsd.model import LoadModule, ReasonKind, WriteSysctl
+from ipvsd.model import LoadModule, WriteSysctl
 from ipvsd.reconcile import reconcile
 from ipvsd.reflex import Reflex
 from ipvsd.report import Attribution
-from ipvsd.wake import Mailbox
+from ipvsd.wake import Mailbox, ReasonKind
 from ipvsd.watch import Targets
 from ipvsd.watch.sysctls import Sysctls
 from ipvsd.watch.uevents import Uevents

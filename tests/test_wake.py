@@ -10,8 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from ipvsd.model import ReasonKind
-from ipvsd.wake import Mailbox
+from ipvsd.wake import Mailbox, ReasonKind
 
 
 @pytest.fixture

@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from ipvsd.model import ReasonKind
 from ipvsd.reflex import Reflex
-from ipvsd.wake import Mailbox
+from ipvsd.wake import Mailbox, ReasonKind
 from ipvsd.watch import Targets, inotify
 from ipvsd.watch.files import Files
 from ipvsd.watch.sysctls import Sysctls

@@ -6,8 +6,7 @@ import heapq
 import itertools
 from typing import Callable
 
-from ipvsd.model import ReasonKind
-from ipvsd.wake import Mailbox
+from ipvsd.wake import Mailbox, ReasonKind
 
 
 class Timers(Mailbox):

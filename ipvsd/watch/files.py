@@ -10,9 +10,8 @@ import contextlib
 import os
 from typing import Any, Optional
 
-from ipvsd.model import ReasonKind
 from ipvsd.report import SourceState
-from ipvsd.wake import Mailbox
+from ipvsd.wake import Mailbox, ReasonKind
 from ipvsd.watch import Targets
 
 # Later versions of watchdog also report openings, which reading the configuration would raise.

@@ -13,10 +13,9 @@ import os
 from typing import NamedTuple, Optional
 
 from ipvsd import descriptors
-from ipvsd.model import ReasonKind
 from ipvsd.reflex import Reflex
 from ipvsd.report import SourceState
-from ipvsd.wake import Mailbox
+from ipvsd.wake import Mailbox, ReasonKind
 from ipvsd.watch import Targets, inotify
 
 

@@ -13,10 +13,9 @@ import time
 from typing import Optional
 
 from ipvsd.evidence import Seen
-from ipvsd.model import ReasonKind
 from ipvsd.reflex import Reflex
 from ipvsd.report import SourceState
-from ipvsd.wake import Mailbox
+from ipvsd.wake import Mailbox, ReasonKind
 from ipvsd.watch import Targets
 from ipvsd.writers import Writers
 

@@ -18,10 +18,9 @@ from typing import NamedTuple, Optional
 from ipvsd import bpf, hook, rooted, sysctls
 from ipvsd.assembly import assemble
 from ipvsd.evidence import KEPT, Seen
-from ipvsd.model import ReasonKind
 from ipvsd.reflex import Reflex
 from ipvsd.report import SourceState, Writer
-from ipvsd.wake import Mailbox
+from ipvsd.wake import Mailbox, ReasonKind
 from ipvsd.watch import Targets
 from ipvsd.watch.allowed import Allowed
 from ipvsd.watch.ring import Ring

@@ -12,9 +12,8 @@ import pytest
 
 from ipvsd import history
 from ipvsd.host import LinuxHost
-from ipvsd.model import ReasonKind
 from ipvsd.reflex import Reflex
-from ipvsd.wake import Mailbox
+from ipvsd.wake import Mailbox, ReasonKind
 from ipvsd.watch import Targets
 from ipvsd.watch.sysctls import Sysctls
 from ipvsd.watch.uevents import Uevents

@@ -23,9 +23,8 @@ import pytest
 from ipvsd import bpf, hook
 from ipvsd.assembly import assemble, leave
 from ipvsd.host import LinuxHost
-from ipvsd.model import ReasonKind
 from ipvsd.reflex import Reflex
-from ipvsd.wake import Mailbox
+from ipvsd.wake import Mailbox, ReasonKind
 from ipvsd.watch import Targets, writes
 from ipvsd.watch.ring import Ring
 from ipvsd.watch.writes import RING, Writes, mounted
@@ -113,7 +112,7 @@ def test_without_the_capability_it_says_so_and_leaves_nothing_open() -> None:
 import os
 from ipvsd.host import LinuxHost
 from ipvsd.reflex import Reflex
-from ipvsd.wake import Mailbox
+from ipvsd.wake import Mailbox, ReasonKind
 from ipvsd.watch.writes import Writes
 {DROP_ALL if not missing() else ""}
 with Mailbox() as mailbox:
@@ -401,7 +400,7 @@ import signal, sys
 from ipvsd import bpf
 from ipvsd.host import LinuxHost
 from ipvsd.reflex import Reflex
-from ipvsd.wake import Mailbox
+from ipvsd.wake import Mailbox, ReasonKind
 from ipvsd.watch.writes import Writes
 
 left, call = int(sys.argv[1]), bpf._bpf
