@@ -29,6 +29,7 @@ def look(root: Path, files: Mapping[str, str], names: Names, service: str = "") 
 
 GLOBAL = "etc/systemd/networkd.conf"
 LINK = "etc/systemd/network/10-eth.network"
+OTHERS = "usr/lib/systemd/network/99-all.network"
 
 
 @pytest.mark.parametrize(
@@ -69,6 +70,27 @@ LINK = "etc/systemd/network/10-eth.network"
              "[Network]\nIPv4Forwarding=no\n"},
             ETH, "0", True, id="a drop-in of a link",
         ),
+        pytest.param(
+            {LINK: "[Match]\nName=eth0\n", OTHERS: "[Match]\nName=*\n[Network]\nIPv4Forwarding=no\n"},
+            ETH, None, True, id="the first file that fits is silent",
+        ),
+        pytest.param(
+            {LINK: "[Match]\nName=eth0\n[Network]\nIPv4Forwarding=yes\n",
+             OTHERS: "[Match]\nName=*\n[Network]\nIPv4Forwarding=no\n"},
+            ETH, "1", True, id="the first file that fits",
+        ),
+        pytest.param(
+            {LINK: "[Match]\nName=eth0\n[Network]\nIPv4Forwarding=no\n[Link]\nUnmanaged=yes\n"}, ETH, None, True,
+            id="a link that is left alone",
+        ),
+        pytest.param(
+            {LINK: "[Match]\nType=ether\n", OTHERS: "[Match]\nName=*\n[Network]\nIPv4Forwarding=no\n"},
+            ETH, "0", False, id="after a file that may fit",
+        ),
+        pytest.param(
+            {LINK: "[Match]\nName=eth0\nName=en*\n[Network]\nIPv4Forwarding=no\n"}, ETH, "0", True, id="names add up"
+        ),
+        pytest.param({LINK: "[Network]\nIPv4Forwarding=no\n"}, ETH, None, True, id="an empty [Match] fits no link"),
     ],
 )  # fmt: skip
 def test_forwarding_by_networkd(

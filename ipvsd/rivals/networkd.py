@@ -40,7 +40,8 @@ def _settings(tree: Tree, names: Names) -> Iterator[Setting]:
     for name in names.sysctls:
         paths = twins(name)
         yield from _of_node(name, paths, node)
-        yield from (found for entries in links for found in _of_links(name, paths, entries))
+        yield from (found for entries in links for found in _of_any_link(name, paths, entries))
+        yield from _of_link(name, paths, links)
 
 
 def named_like(tree: Tree, patterns: Collection[str]) -> Mapping[str, Collection[str]]:
@@ -52,10 +53,9 @@ def named_like(tree: Tree, patterns: Collection[str]) -> Mapping[str, Collection
 
 
 def _named(entries: Sequence[Entry]) -> Iterator[str]:
-    said = ini.last(entries, "Match", "Name")
-    words = said.value.split() if said and not said.value.startswith("!") else []
+    words = _asked(entries).get("Name", ())
     for option, family in _FAMILIES.items():
-        if ini.last(entries, "Network", option):
+        if words and not words[0].startswith("!") and ini.last(entries, "Network", option):
             yield from (path for word in words for path in _paths(family, word))
 
 
@@ -66,10 +66,9 @@ def _taken(tree: Tree) -> Iterator[Setting]:
     """
     for file in tree.merged(_NETWORK, ".network"):
         entries = _entries(tree, file, _NETWORK)
-        if not _matches(entries):
+        if not _fits(entries, _KNOWN):
             continue
-        said = ini.last(entries, "Link", "Unmanaged")
-        if said is not None and ini.truth(said.value):
+        if _leaves_alone(entries):
             return
         match = [entry for entry in entries if entry.section == "Match"]
         text = f"[Match] {' '.join(map(str, match))}"
@@ -90,14 +89,26 @@ _EARLIER = (f"00-{INTERFACE}.network", f"0-{INTERFACE}.network", f"+{INTERFACE}.
 _KNOWN = {"Name": INTERFACE, "OriginalName": INTERFACE, "Kind": "dummy", "Type": "ether", "Driver": "dummy"}
 
 
-def _matches(entries: Sequence[Entry]) -> bool:
-    """Tell whether [Match] fits the interface: not one that is empty, nor one that asks for what is unknown."""
+def _asked(entries: Sequence[Entry]) -> Mapping[str, Sequence[str]]:
+    """Return what [Match] asks for. Several lines of one key add up, and an empty one drops those before it."""
     said: dict[str, list[str]] = {}
     for entry in entries:
         if entry.section == "Match":
             said[entry.key] = [*said.get(entry.key, []), *entry.value.split()] if entry.value else []
-    said = {key: words for key, words in said.items() if words}
-    return bool(said) and all(key in _KNOWN and _fits_word(_KNOWN[key], words) for key, words in said.items())
+    return {key: words for key, words in said.items() if words}
+
+
+def _fits(entries: Sequence[Entry], known: Mapping[str, str]) -> Optional[bool]:
+    """Tell whether [Match] fits a link of which this is known; None where it asks for more. An empty one fits none."""
+    asked = _asked(entries)
+    if not asked or not all(_fits_word(known[key], words) for key, words in asked.items() if key in known):
+        return False
+    return True if asked.keys() <= known.keys() else None
+
+
+def _leaves_alone(entries: Sequence[Entry]) -> bool:
+    said = ini.last(entries, "Link", "Unmanaged")
+    return said is not None and ini.truth(said.value) is True
 
 
 def _fits_word(value: str, words: Sequence[str]) -> bool:
@@ -122,18 +133,28 @@ def _of_node(name: str, paths: Sequence[str], entries: Sequence[Entry]) -> Itera
             yield from _forwarding(name, option, entries)
 
 
-def _of_links(name: str, paths: Sequence[str], entries: Sequence[Entry]) -> Iterator[Setting]:
+def _of_any_link(name: str, paths: Sequence[str], entries: Sequence[Entry]) -> Iterator[Setting]:
     forward = ini.last(entries, "Network", "IPForward")
     for family in ("ipv4", "ipv6"):
         on = forward is not None and (forward.value == family or ini.truth(forward.value))
         if forward and on and any(path in paths for path in _paths(family, "all")):
             yield _setting(name, forward, "1", wins=True, certain=False)
+
+
+def _of_link(name: str, paths: Sequence[str], links: Sequence[Sequence[Entry]]) -> Iterator[Setting]:
+    """Yield what is said of a link: only the first file that fits it counts, in the order of their names."""
     for option, family in _FAMILIES.items():
-        link = next((match[1] for match in map(_LINK[family].match, paths) if match), None)
-        if link not in (None, "all", "default"):
-            fits = _fits(entries, link or "")
-            if fits is not False:
-                yield from _forwarding(name, option, entries, certain=bool(fits))
+        link = next((match[1] for match in map(_LINK[family].match, paths) if match), "all")
+        certain = True
+        for entries in links if link not in ("all", "default") else ():
+            fits = _fits(entries, {"Name": link})
+            if fits is False:
+                continue
+            certain = certain and fits is True
+            if not _leaves_alone(entries):
+                yield from _forwarding(name, option, entries, certain)
+            if fits:
+                break
 
 
 _LINK = {family: re.compile(rf"net/{family}/conf/([^/]+)/forwarding\Z") for family in ("ipv4", "ipv6")}
@@ -141,17 +162,6 @@ _LINK = {family: re.compile(rf"net/{family}/conf/([^/]+)/forwarding\Z") for fami
 
 def _paths(family: str, *links: str) -> list[str]:
     return [f"net/{family}/conf/{link}/forwarding" for link in links]
-
-
-def _fits(entries: Sequence[Entry], link: str) -> Optional[bool]:
-    """Tell whether [Match] fits the link; None where it asks for more than a name."""
-    keys = {entry.key for entry in entries if entry.section == "Match"}
-    said = ini.last(entries, "Match", "Name")
-    if said is None:
-        return None
-    words = said.value.lstrip("!").split()
-    named = any(globs.fits(word, link) for word in words) is not said.value.startswith("!")
-    return None if named and keys > {"Name"} else named
 
 
 def _forwarding(name: str, option: str, entries: Sequence[Entry], certain: bool = True) -> Iterator[Setting]:
