@@ -10,7 +10,7 @@ MAX_HEADERS = 64
 
 _TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _END = re.compile(rb"\r?\n\r?\n")
-_LINE = re.compile(rb"(" + _TOKEN + rb") (?:http://([^/?#\s]*))?(/[!-~]*) HTTP/([0-9])\.([0-9])")
+_LINE = re.compile(rb"(" + _TOKEN + rb") (?:(?i:http)://([^/?#\s]*)|(?=/))((?:[/?][!-~]*)?) HTTP/([0-9])\.([0-9])")
 _HEADER = re.compile(rb"(" + _TOKEN + rb"):[ \t]*([\t -~\x80-\xff]*)")
 
 
@@ -67,9 +67,10 @@ def parse(head: bytes) -> Union[Request, Refusal]:
         return Refusal(413, "no content is accepted")
     host = headers.get("host") if line[2] is None else line[2].decode("latin-1")
     path = line[3].decode("ascii").partition("?")[0].partition("#")[0]
-    return Request(line[1].decode("ascii"), path, host and _name(host), headers)
+    return Request(line[1].decode("ascii"), path or "/", host and _name(host), headers)
 
 
 def _name(host: str) -> str:
-    """Return a Host without its port, in lower case; an IPv6 address keeps its brackets."""
-    return re.sub(r":[0-9]*\Z", "", host).lower() if host.count(":") == 1 or "]" in host else host.lower()
+    """Return a Host in lower case, without its port and the dot of a whole name; an IPv6 address keeps its brackets."""
+    name = re.sub(r":[0-9]*\Z", "", host) if host.count(":") == 1 or "]" in host else host
+    return name.lower().removesuffix(".")

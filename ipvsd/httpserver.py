@@ -268,10 +268,12 @@ class Server:
             data = client.socket.recv(MAX_HEAD - known)
             head += data
             length = httprequest.end(head, known)
-            if length or not data:
+            if length:
+                self._answer(client, bytes(head[:length]))
+            elif not data:
                 if not head:
                     raise ConnectionResetError
-                self._answer(client, bytes(head[:length] if length else head))
+                self._refuse(client, Refusal(400, "incomplete request"))
             elif len(head) >= MAX_HEAD:
                 self._refuse(client, Refusal(431, f"more than {MAX_HEAD} bytes"))
 

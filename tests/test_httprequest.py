@@ -52,6 +52,10 @@ def test_lines_may_end_without_a_carriage_return() -> None:
         ("[::1]", "[::1]"),
         ("::1", "::1"),
         ("", ""),
+        ("Node.Example.", "node.example"),
+        ("node.:14787", "node"),
+        ("node..", "node."),
+        (".", ""),
     ],
 )
 def test_a_host_is_known_without_its_port(host: str, name: str) -> None:
@@ -60,10 +64,19 @@ def test_a_host_is_known_without_its_port(host: str, name: str) -> None:
     assert found.host == name
 
 
-def test_an_absolute_target_says_which_host_is_meant() -> None:
-    found = parse(head(b"GET http://evil.example:14787/status HTTP/1.1", b"Host: localhost"))
+@pytest.mark.parametrize(
+    ("target", "path"),
+    [
+        (b"http://evil.example:14787/status", "/status"),
+        (b"HTTP://EVIL.example/status?x", "/status"),
+        (b"http://evil.example", "/"),
+        (b"http://evil.example?/status", "/"),
+    ],
+)
+def test_an_absolute_target_says_which_host_is_meant(target: bytes, path: str) -> None:
+    found = parse(head(b"GET " + target + b" HTTP/1.1", b"Host: localhost"))
     assert isinstance(found, Request)
-    assert (found.host, found.path) == ("evil.example", "/status")
+    assert (found.host, found.path) == ("evil.example", path)
 
 
 def test_http_1_0_needs_no_host() -> None:

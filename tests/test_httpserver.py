@@ -142,9 +142,10 @@ def test_what_is_refused_is_told_why(site: Site, data: bytes, code: int) -> None
     assert status(site.ask()) == 200
 
 
-def test_a_head_that_ends_early_is_refused(site: Site) -> None:
+@pytest.mark.parametrize("length", [1, len(b"GET / HTTP/1.1\r\nHost"), len(GET) - 10, len(GET) - 4, len(GET) - 2])
+def test_a_head_that_ends_early_is_refused(site: Site, length: int) -> None:
     client = site.connect()
-    client.sendall(GET[:20])
+    client.sendall(GET[:length])
     client.shutdown(socket.SHUT_WR)
     assert status(everything(client)) == 400
 

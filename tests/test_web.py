@@ -221,6 +221,7 @@ MACHINE = os.uname().nodename
     [
         "localhost",
         "LOCALHOST:80",
+        "localhost.:14787",
         "ipvsd.localhost",
         "ip6-localhost",
         "127.0.0.1",
