@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections.abc import Mapping
 from typing import Any, NoReturn, Optional
 
 from ipvsd import rooted
 
-_MOST_DIGITS = 20  # of a number; to convert thousands of them takes seconds before Python 3.11
+_MOST_DIGITS = 20  # before the point of a number; to convert thousands of them takes seconds before Python 3.11
 
 # A type; a list of one shape; a mapping of names to shapes, beside which others may be there; or None besides a shape.
 Shape = Any
@@ -63,7 +62,7 @@ def _refuse(word: str) -> NoReturn:
 
 def _finite(digits: str) -> float:
     number = float(digits)
-    return number if math.isfinite(number) else _refuse(digits[:_MOST_DIGITS])
+    return number if abs(number) < 10**_MOST_DIGITS else _refuse(digits[:_MOST_DIGITS])
 
 
 def _short(digits: str) -> int:

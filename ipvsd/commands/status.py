@@ -13,6 +13,7 @@ from ipvsd.output import complain, say, say_json
 
 _CODES = {"ready": 0, "degraded": 0, "failed": 1}
 _SLACK = 1.0  # seconds; the file's time is rounded
+_LONGEST = 86_400.0  # seconds of an interval (settings)
 _RESTART = "run: systemctl restart ipvsd"
 
 
@@ -28,6 +29,8 @@ def run(root: str, output: str) -> int:
         return _unknown(f"there is none ({how})")
     if document["state"] not in _CODES:
         return _unknown(f"it is damaged: invalid state {document['state']!a}")
+    if not 0 < document["config"]["interval"] <= _LONGEST:  # beyond it no look would be too old
+        return _unknown("it is damaged: invalid config.interval")
     age = time.clock_gettime(time.CLOCK_BOOTTIME) - document["boottime"]
     if age < -_SLACK:
         return _unknown(f"its time is {-age:.0f} s in the future, as of another boot or another machine")
