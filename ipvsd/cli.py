@@ -41,10 +41,13 @@ def _run(given: Sequence[str]) -> int:
     if options is None:
         return 0
     root = getattr(options, "root", "/")
-    if not os.path.isdir(root):
+    if not rooted.is_directory(root, ""):
         output.complain(f"ipvsd: cannot use --root {root}: not a directory")
         return EX_USAGE
-    options.root = rooted.normal(root)
+    if root != "/":
+        from ipvsd.situation import normal
+
+        options.root = normal(root)
     return _dispatch(options)
 
 

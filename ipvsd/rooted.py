@@ -44,11 +44,6 @@ class IrregularError(OSError):
     """There is something else than a regular file."""
 
 
-def normal(root: str) -> str:
-    """Return "/" for each name of the root directory, as // or /usr/.., and any other root as it is."""
-    return "/" if os.path.realpath(root) == "/" else root
-
-
 def trusted(status: os.stat_result) -> bool:
     """Tell whether nobody but root can have written this file."""
     others = status.st_mode & (S_IWOTH | (S_IWGRP if status.st_gid else 0))

@@ -1,9 +1,35 @@
-"""Which kernel a tree is judged by: the running one, that of another tree, or the one that an image will boot."""
+"""Which tree a root is, and by which kernel it is judged.
+
+That is the running one, that of another tree, or the one that an image will boot.
+"""
 
 from __future__ import annotations
 
+import os
+from typing import Optional
+
 from ipvsd import rooted
 from ipvsd.report import Judged
+
+
+def normal(root: str) -> str:
+    """Return "/" for each name of the root directory, as // or /usr/.., and any other root as it is.
+
+    Raises rooted.UnreadableError.
+    """
+    return "/" if os.path.realpath(root) == "/" and _mount(root) == _mount("/") else root
+
+
+def _mount(path: str) -> Optional[str]:
+    """Return what tells a mount from others: /proc/PID/root is / by its text, in other mount namespaces, too."""
+    try:
+        opened = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise rooted.UnreadableError(error.errno, error.strerror, path) from error
+    try:
+        return rooted.text("/", f"proc/self/fdinfo/{opened}")
+    finally:
+        os.close(opened)
 
 
 def judged(root: str) -> Judged:

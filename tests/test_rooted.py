@@ -157,11 +157,6 @@ def test_a_link_is_told_by_its_text_and_found_though_it_leads_nowhere(root: Path
     assert rooted.link(here, "..") is None
 
 
-@pytest.mark.parametrize(("root", "normal"), [("//", "/"), ("/usr/..", "/"), ("/./", "/"), ("/usr", "/usr")])
-def test_every_name_of_the_root_directory_is_slash(root: str, normal: str) -> None:
-    assert rooted.normal(root) == normal
-
-
 # --- writing ----------------------------------------------------------------------------
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from ipvsd.situation import normal
 from tests.boots import enable, make_image
 from tests.fake_kernel import RELEASE
 
@@ -51,3 +52,16 @@ def test_the_kernel_of_the_build_machine_is_not_taken_for_that_of_the_image(imag
 def test_neither_are_its_values_and_interfaces(image: Path, name: str) -> None:
     document = ask(image, "explain", name)
     assert (document["judged"], document["live"]) == ("first_boot", None)
+
+
+def test_the_root_of_another_mount_namespace_is_another_root() -> None:
+    with subprocess.Popen(["unshare", "--mount", "cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdin
+        assert other.stdout
+        other.stdin.write(b"\n")
+        other.stdin.flush()
+        other.stdout.read(1)  # it has its namespace by now
+        root = f"/proc/{other.pid}/root"
+        assert (os.path.realpath(root), normal(root)) == ("/", root)
+        assert normal(f"/proc/{os.getpid()}/root") == "/"
+        other.stdin.close()

@@ -1,0 +1,52 @@
+"""Which tree a root is."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ipvsd.rooted import UnreadableError
+from ipvsd.situation import normal
+from tests.scarce import few_descriptors
+
+
+@pytest.mark.parametrize(
+    ("root", "name"),
+    [("//", "/"), ("/usr/..", "/"), ("/./", "/"), ("/proc/self/root", "/"), ("/proc/self/root/usr/..", "/")],
+)
+def test_every_name_of_the_root_directory_is_slash(root: str, name: str) -> None:
+    assert normal(root) == name
+
+
+def test_without_a_descriptor_it_cannot_be_told() -> None:
+    for left in range(2):
+        with few_descriptors(left), pytest.raises(UnreadableError, match="Too many open files"):
+            normal("//")
+
+
+@pytest.mark.parametrize("root", ["/usr", "/proc", "."])
+def test_any_other_root_keeps_its_name(root: str) -> None:
+    assert normal(root) == root
+
+
+UNPRIVILEGED = """
+import os, sys
+from ipvsd.cli import main
+os.setgroups([]); os.setgid(65534); os.setuid(65534)
+sys.exit(main(["check", "--root", sys.argv[1]]))
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_a_root_that_this_user_may_not_look_into_is_not_taken_for_absent(tmp_path: Path) -> None:
+    root = tmp_path / "closed/root"
+    root.mkdir(parents=True)
+    root.parent.chmod(0o700)
+    for above in (tmp_path, *tmp_path.parents[:2]):
+        above.chmod(0o755)
+    done = subprocess.run([sys.executable, "-c", UNPRIVILEGED, str(root)], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (2, f"ipvsd: cannot read {root}/: Permission denied\n")
