@@ -287,6 +287,8 @@ def what(record: bytes) -> bytes:
 def told(record: bytes) -> Told:
     """Return what a record says. Raises struct.error if it is too short."""
     process, cgroup, *texts, written, ours, refused, before, at = _RECORD.unpack_from(record)
-    comm, name, new, old = (text.partition(b"\0")[0].decode("utf-8", "replace") for text in (*texts, written, before))
+    comm, name, new, old = (
+        text.partition(b"\0")[0].decode("utf-8", "surrogateescape") for text in (*texts, written, before)
+    )
     whole = len(written.rstrip(b"\0")) < _TEXT - 1
     return Told(process >> 32, cgroup, comm, name, old, new, whole, bool(ours), bool(refused), at / 1e9)

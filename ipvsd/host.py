@@ -244,7 +244,7 @@ class LinuxHost:
     def _text(self, path: str, encoding: str = "utf-8") -> Optional[str]:
         top = self._live if path.startswith(("proc/", "sys/")) else self._root
         data = rooted.content(top, path, _MAX_TEXT)
-        return None if data is None else data.decode(encoding, "replace")
+        return None if data is None else data.decode(encoding, "surrogateescape")
 
 
 def _live(root: str) -> str:
@@ -294,7 +294,7 @@ def _read_value(path: str) -> Reading:
     except OSError as error:
         return _unreadable(error)
     try:
-        return sysctls.canonical(printed(fd).decode("utf-8", "replace"))
+        return sysctls.canonical(printed(fd).decode("utf-8", "surrogateescape"))
     except OSError as error:
         # ENOENT, or ENODEV in /sys: its module or its interface went away after the open.
         return MISSING if error.errno in (errno.ENOENT, errno.ENODEV) else _unreadable(error)

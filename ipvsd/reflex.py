@@ -70,7 +70,7 @@ class _Held(NamedTuple):
 
 def _judged_printed(kernel: Kernel, wanted: WantedSysctl, value: bytes) -> Plan:
     """Judge a sysctl by its value as the kernel prints it."""
-    return judged_sysctl(kernel, wanted, sysctls.canonical(value.decode("utf-8", "replace")))
+    return judged_sysctl(kernel, wanted, sysctls.canonical(value.decode("utf-8", "surrogateescape")))
 
 
 class Pins(Protocol):

@@ -73,9 +73,9 @@ def content(root: str, path: str, limit: int = MAX_BYTES) -> Optional[bytes]:
 
 
 def text(root: str, path: str, limit: int = MAX_BYTES) -> Optional[str]:
-    """Return the text of a regular file, or None if there is none, or too large a one. Raises UnreadableError."""
+    """Return the text of a file as `content`; bytes that are not UTF-8 are kept (PEP 383). Raises UnreadableError."""
     data = content(root, path, limit)
-    return None if data is None else data.decode("utf-8", "replace")
+    return None if data is None else data.decode("utf-8", "surrogateescape")
 
 
 def permitted(root: str, path: str, limit: int = MAX_BYTES) -> Optional[str]:

@@ -85,7 +85,7 @@ class Writers:
         except OSError:
             return ""
         try:
-            return os.read(descriptor, 4096).decode("utf-8", "replace")
+            return os.read(descriptor, 4096).decode("utf-8", "surrogateescape")
         except OSError:  # it has ended
             return ""
         finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -49,6 +50,14 @@ def test_that_nothing_is_loaded_yet_is_no_problem(tree: Path) -> None:
 def test_an_image_has_no_kernel_that_runs(tree: Path) -> None:
     shutil.rmtree(tree / "proc")
     assert [kernel.running for kernel in preflight.survey(str(tree), Config())] == [False, False]
+
+
+def test_a_release_of_any_bytes_is_the_running_one(tree: Path) -> None:
+    release = os.fsdecode(b"6.1.0-\xff\x1b")
+    (tree / "lib/modules" / RELEASE).rename(tree / "lib/modules" / release)
+    (tree / "proc/sys/kernel/osrelease").write_bytes(os.fsencode(release) + b"\n")
+    old = next(kernel for kernel in preflight.survey(str(tree), Config()) if kernel.release != NEW)
+    assert (old.release, old.running, preflight.ready(old)) == (release, True, True)
 
 
 def test_what_the_administrator_forbids_is_forbidden_under_every_kernel(tree: Path) -> None:

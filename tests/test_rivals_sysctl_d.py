@@ -129,6 +129,11 @@ def test_sysctl_conf_by_its_link_is_told_once(tmp_path: Path) -> None:
     assert [item.origin for item in settings(tree, FORWARD)] == [f"{tmp_path}/etc/sysctl.d/99-sysctl.conf:1"]
 
 
+def test_a_line_about_a_name_of_any_bytes(tmp_path: Path) -> None:
+    put(tmp_path, "etc/sysctl.d/a.conf", "").write_bytes(b"net.ipv4.conf.br\xff.rp_filter = 1\n")
+    assert winner(settings(Tree(str(tmp_path)), r"net.ipv4.conf.br\xff.rp_filter"), Program.SYSTEMD_SYSCTL) == "1"
+
+
 def test_values_that_mean_the_same_are_no_difference(tmp_path: Path) -> None:
     tree = make(tmp_path, {"etc/sysctl.d/a.conf": f"{FORWARD}=1", "etc/sysctl.conf": f"{FORWARD} = 0x1"})
     assert [item.program for item in settings(tree, FORWARD)] == [Program.SYSTEMD_SYSCTL]

@@ -59,9 +59,19 @@ def test_what_is_no_file_holds_nobody_up(root: Path) -> None:
     assert [tree.read(path) for path in ("etc/fifo", "etc/directory")] == [None, None]
 
 
-def test_bytes_that_are_no_text_are_read(root: Path) -> None:
+def test_bytes_that_are_no_text_are_kept(root: Path) -> None:
     (root / "etc/latin1.conf").write_bytes(b"caf\xe9\n")
-    assert Tree(str(root)).read("etc/latin1.conf") == "caf\ufffd\n"
+    text = Tree(str(root)).read("etc/latin1.conf")
+    assert text is not None
+    assert os.fsencode(text) == b"caf\xe9\n"
+
+
+def test_files_are_in_the_order_of_the_bytes_of_their_names(root: Path) -> None:
+    names = [b"b.conf", "\U0001f600.conf".encode(), b"\xff.conf"]
+    for name in reversed(names):
+        (root / "etc/x.d" / os.fsdecode(name)).parent.mkdir(exist_ok=True)
+        (root / "etc/x.d" / os.fsdecode(name)).write_bytes(b"")
+    assert Tree(str(root)).merged(["etc/x.d"]) == [f"etc/x.d/{os.fsdecode(name)}" for name in names]
 
 
 def test_files_of_one_name_are_masked_by_the_first_directory(root: Path) -> None:

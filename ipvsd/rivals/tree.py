@@ -36,7 +36,7 @@ class Tree:
         """Return the text of a regular file, or None; a device, as a link to /dev/null, is no file."""
         if path not in self._texts:
             try:
-                self._texts[path] = rooted.read(self.root, path).decode("utf-8", "replace")
+                self._texts[path] = rooted.read(self.root, path).decode("utf-8", "surrogateescape")
             except (FileNotFoundError, NotADirectoryError, rooted.IrregularError):
                 self._texts[path] = None
             except OSError as error:
@@ -65,7 +65,7 @@ class Tree:
             for name in self.names(directory):
                 if name.endswith(suffixes or ".conf") and (hidden or not name.startswith(".")):
                     chosen.setdefault(name, os.path.join(directory, name))
-        return [chosen[name] for name in sorted(chosen)]
+        return [chosen[name] for name in sorted(chosen, key=os.fsencode)]
 
     def first(self, paths: Collection[str]) -> Optional[str]:
         """Return the first of these files that can be read."""
