@@ -9,8 +9,6 @@ from typing import Any, NoReturn, Optional
 
 from ipvsd import __version__, output, spelling
 
-EX_USAGE = 64
-
 EPILOG = """\
 exit codes: 0 right, 1 not right, 2 cannot tell, 64 bad usage, 74 cannot print,
 75 runs already, 77 needs root, 78 bad configuration.

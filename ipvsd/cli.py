@@ -13,9 +13,6 @@ from ipvsd import output, rooted
 if TYPE_CHECKING:
     import argparse
 
-EX_NOPERM = 77
-EX_CONFIG = 78
-
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:
     """Run a command and return its exit code."""
@@ -31,19 +28,19 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
 
 
 def _run(given: Sequence[str]) -> int:
-    from ipvsd.arguments import EX_USAGE, UsageError, parse
+    from ipvsd.arguments import UsageError, parse
 
     try:
         options = parse(given)
     except UsageError as error:
         output.complain(str(error))
-        return EX_USAGE
+        return os.EX_USAGE
     if options is None:
         return 0
     root = getattr(options, "root", "/")
     if not rooted.is_directory(root, ""):
         output.complain(f"ipvsd: cannot use --root {root}: not a directory")
-        return EX_USAGE
+        return os.EX_USAGE
     if root != "/":
         from ipvsd.situation import normal
 
@@ -58,7 +55,7 @@ def _caught(command: Callable[[], int]) -> int:
         return command()
     except ConfigError as error:
         output.complain(*error.errors)
-        return EX_CONFIG
+        return os.EX_CONFIG
     except rooted.UnreadableError as error:
         output.complain(f"ipvsd: {error}")
         return output.EX_CANNOT_TELL
@@ -67,7 +64,7 @@ def _caught(command: Callable[[], int]) -> int:
 def _daemon(root: str, only: Optional[str]) -> int:
     if root == "/" and os.geteuid() != 0:
         output.complain("ipvsd: cannot run the daemon: not root (run: systemctl start ipvsd)")
-        return EX_NOPERM
+        return os.EX_NOPERM
     from ipvsd.daemon import run
 
     return run(root, only)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import os
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Optional
@@ -45,7 +46,6 @@ if TYPE_CHECKING:
     from ipvsd.preflight import Survey
     from ipvsd.web import Web
 
-EX_CONFIG = 78
 MORE = ", see 'ipvsd status'"
 UNSETTLED = (0.01, 0.05, 0.25)  # seconds until the next looks at a module on its way in or out
 # The reasons for which what is fought over is written, too.
@@ -85,7 +85,7 @@ class Daemon:
         hugepages.refuse()
         if not self._configured.begin():
             self._notifier.status(f"configuration refused: {self._configured.errors[0]}")
-            return EX_CONFIG
+            return os.EX_CONFIG
         descriptors.raise_limit()
         with Mailbox() as self._mailbox, contextlib.ExitStack() as stack:
             self._reserve = descriptors.Reserve()
@@ -397,4 +397,4 @@ class Daemon:
 def run(root: str = "/", only: Optional[str] = None, host: Optional[LinuxHost] = None) -> int:
     """Run the daemon in this process if no other one runs for the root; return the exit code."""
     with instance.alone(root) as alone:
-        return Daemon(root, only, host).run() if alone else instance.EX_TEMPFAIL
+        return Daemon(root, only, host).run() if alone else os.EX_TEMPFAIL

@@ -11,7 +11,6 @@ from ipvsd import rooted
 from ipvsd.journal import log
 
 PATH = "run/ipvsd/daemon.lock"
-EX_TEMPFAIL = 75
 
 
 class _HeldError(Exception):

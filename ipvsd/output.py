@@ -16,7 +16,6 @@ from typing import Any, Callable, NamedTuple, Optional
 from ipvsd import printable, streams
 
 EX_CANNOT_TELL = 2
-EX_IOERR = 74
 WIDTH = 80
 
 # Before a colour, in a line that is kept: no text that was written before this process began can hold it.
@@ -58,7 +57,7 @@ def coloured(text: str, code: str) -> str:
 
 
 def run(command: Callable[[], int], as_json: bool = False) -> int:
-    """Run a command, write what it said, and return its exit code, or EX_IOERR if its output cannot be written.
+    """Run a command, write what it said, and return its exit code, or os.EX_IOERR if its output cannot be written.
 
     A reader who has gone, and a stream that is closed, change nothing. With `as_json`, complaints without a
     document become one. SIGINT ends this process as it ends any other, so that a shell sees it (130).
@@ -90,7 +89,7 @@ def _written(code: int) -> int:
         except BrokenPipeError:
             continue  # the reader (a pager, head) has seen enough, but may read complaints elsewhere
         except OSError as error:
-            code = EX_IOERR
+            code = os.EX_IOERR
             with contextlib.suppress(OSError):
                 streams.write(sys.stderr, f"ipvsd: cannot write to standard output: {error.strerror}\n")
     return code

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ipvsd import cli
-from ipvsd.instance import EX_TEMPFAIL, PATH, alone
+from ipvsd.instance import PATH, alone
 from tests.service import REPOSITORY, STATUS, Service
 from tests.trees import make_tree, put
 
@@ -39,7 +39,7 @@ def test_a_second_daemon_names_the_first_and_leaves_its_status_alone(service: Se
     pid, root = service.process.pid, f"{service.tree}/."
 
     assert another(root) == (
-        EX_TEMPFAIL,
+        os.EX_TEMPFAIL,
         f"ipvsd: error: cannot run the daemon: process {pid} runs it already (lock: {root}/{PATH})\n",
     )
     assert service.status()["state"] == "ready"

@@ -20,9 +20,6 @@ from ipvsd.reconcile import Reconciled, look, reconcile
 from ipvsd.report import InstalledKernel, Judged
 from ipvsd.situation import judged
 
-EX_USAGE = 64
-EX_NOPERM = 77
-
 
 def run(root: str, only: str | None, output: str, keep: bool) -> int:
     """Exit 0 if everything required is right afterwards, else 1; 77 if there is work and no right to do it.
@@ -37,11 +34,11 @@ def run(root: str, only: str | None, output: str, keep: bool) -> int:
             "ipvsd: cannot apply below another root: modules and sysctls are the running kernel's "
             "(for an image: --persist)"
         )
-        return EX_USAGE
+        return os.EX_USAGE
     host, config = LinuxHost(root), configfiles.load(root, only)
     if os.geteuid() != 0 and (keep or look(host, config)[1].actions):
         complain("ipvsd: cannot change the kernel: not root (run it with sudo; 'ipvsd plan' needs no root)")
-        return EX_NOPERM
+        return os.EX_NOPERM
     done, proved = settle(host, config)
     kept = (
         _persist(root, persist.files(config, done.kernel, done.after), *_booting(root, config, done)) if keep else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,8 +11,6 @@ from ipvsd import configfiles
 from ipvsd.config import Config, ConfigError, parse
 from ipvsd.effective import as_mapping, fingerprint
 from ipvsd.output import complain, say, say_json
-
-EX_CONFIG = 78
 
 
 def show(root: str, only: str | None, output: str) -> int:
@@ -41,7 +40,7 @@ def validate(root: str, only: str | None, output: str) -> int:
         errors = list(error.errors)
         complain(*errors)
         say_json({"valid": False, "files": names, "error": errors[0], "errors": errors})
-        return EX_CONFIG
+        return os.EX_CONFIG
     if output == "json":
         say_json({"valid": True, "files": names, "errors": []})
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Optional
 
@@ -14,7 +15,6 @@ from ipvsd.rivals import WHEN, Effect, Program, Setting
 from ipvsd.settings import shown
 from ipvsd.subjects import UNTIL_BOOT, Kind, NoNameError
 
-EX_USAGE = 64
 _WRITERS = ("pid", "comm", "unit", "container", "pod")
 
 
@@ -24,7 +24,7 @@ def run(root: str, only: Optional[str], output: str, name: str) -> int:
         found = explain(root, configfiles.load(root, only), name)
     except NoNameError as error:
         complain(f"ipvsd: cannot explain {shown(name)}: it {error}")
-        return EX_USAGE
+        return os.EX_USAGE
     except NoKernelError as error:
         complain(f"ipvsd: cannot judge {root}: {error} (install one into the image)")
         return EX_CANNOT_TELL

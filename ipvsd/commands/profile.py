@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,7 +11,6 @@ from ipvsd.model import Need
 from ipvsd.output import complain, say, say_json
 from ipvsd.profiles import PROFILES, SCHEDULER_WHY, Alternatives, ModuleEntry, Profile, SysctlEntry
 
-EX_USAGE = 64
 NONE = "nothing: only what the configuration itself names"
 
 
@@ -31,7 +31,7 @@ def show(name: str, output: str) -> int:
     if profile is None:
         known = ", ".join([*PROFILES, "none"])
         complain(f"ipvsd: cannot show profile {name}: there is none (known: {known})")
-        return EX_USAGE
+        return os.EX_USAGE
     if output == "json":
         say_json(_values(name, profile))
     else:
