@@ -22,9 +22,13 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
         # make as a quarter of the daemon. Garbage is collected from the first wait on.
         gc.disable()
         return output.run(lambda: _caught(lambda: _daemon("/", None)))
+    return output.run(lambda: _caught(lambda: _run(given)), lambda: _wants_json(given))
+
+
+def _wants_json(given: Sequence[str]) -> bool:
     from ipvsd.arguments import wants_json
 
-    return output.run(lambda: _caught(lambda: _run(given)), wants_json(given))
+    return wants_json(given)
 
 
 def _run(given: Sequence[str]) -> int:

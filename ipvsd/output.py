@@ -56,17 +56,17 @@ def coloured(text: str, code: str) -> str:
     return f"{_MARK}{code}m{text}{_MARK}0m"
 
 
-def run(command: Callable[[], int], as_json: bool = False) -> int:
+def run(command: Callable[[], int], as_json: Callable[[], bool] = lambda: False) -> int:
     """Run a command, write what it said, and return its exit code, or os.EX_IOERR if its output cannot be written.
 
-    A reader who has gone, and a stream that is closed, change nothing. With `as_json`, complaints without a
-    document become one. SIGINT ends this process as it ends any other, so that a shell sees it (130).
+    A reader who has gone, and a stream that is closed, change nothing. Where `as_json` says so, complaints
+    without a document become one. SIGINT ends this process as it ends any other, so that a shell sees it (130).
     """
     try:
         _said.clear()
         streams.open_closed()
         code = command()
-        if as_json and code and all(item.complaint for item in _said):
+        if code and all(item.complaint for item in _said) and as_json():
             errors = [line.removeprefix("ipvsd: ") for item in _said for line in item.lines]
             say_json({"error": errors[0] if errors else "failed", "errors": errors})
         return _written(code)

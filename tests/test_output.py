@@ -162,6 +162,22 @@ def test_a_shell_sees_that_a_command_was_interrupted_before_it_had_anything_to_p
     assert ended(start([sys.executable, "-c", code])) == Ended(-signal.SIGINT)
 
 
+INTERRUPTED_IMPORT = """
+import signal, sys
+from ipvsd import cli
+class Finder:
+    def find_spec(self, name, *_):
+        if name == "ipvsd.arguments":
+            signal.raise_signal(signal.SIGINT)
+sys.meta_path.insert(0, Finder())
+sys.exit(cli.main(["profile", "list"]))
+"""
+
+
+def test_an_interrupt_while_a_command_is_imported_ends_it_without_a_traceback() -> None:
+    assert ended(start([sys.executable, "-c", INTERRUPTED_IMPORT])) == Ended(-signal.SIGINT)
+
+
 def test_all_is_printed_into_a_pipe_that_does_not_block(tree: Path) -> None:
     command = words("profile show kube-proxy-ipvs --output json", tree)
     usual = ended(start(command)).out
