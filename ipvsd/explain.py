@@ -33,8 +33,8 @@ class Explanation:
 
     `reasons` are (who wants it, why); `default` is the kernel's own value and who says so.
 
-    `repair` is the last one that the daemon made of it, as it stands in its status file, and `contended`
-    whoever fights for it, or an empty text.
+    `repair` is the last one that the daemon made of it, and `contended` the fight over it, as they stand in its
+    status file.
     """
 
     asked: str
@@ -43,7 +43,7 @@ class Explanation:
     default: Optional[tuple[str, str]]
     daemon: bool  # it runs, and tells what it has seen
     repair: Optional[Mapping[str, Any]]
-    contended: str
+    contended: Optional[Mapping[str, Any]]
     survey: Survey
     judged: Judged
     release: str
@@ -114,7 +114,7 @@ def explain(root: str, config: Config, name: str) -> Explanation:
         DEFAULTS.get(subject.name) or DEFAULTS.get(subject.group),
         status is not None,
         _last("repairs", status or {}, subject),
-        str((_last("contended", status or {}, subject) or {}).get("rival", "")),
+        _last("contended", status or {}, subject),
         Survey(told, boot.unread),
         situation,
         kernel.release,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -201,11 +201,24 @@ def test_who_only_probably_wrote_last(tree: Path, capsys: Output) -> None:
     assert "probably by pid 42, comm sysctl\n" in run(capsys, tree, FORWARD)[1]
 
 
-def test_who_fights_for_it(tree: Path, capsys: Output) -> None:
-    publish(tree, "agent[7]", None, [{"name": FORWARD, "rival": "agent[7] of x.service", "yielded": False}])
-    assert "contended with agent[7] of x.service: written at periodic looks only" in " ".join(
-        run(capsys, tree, FORWARD)[1].split()
-    )
+@pytest.mark.parametrize(
+    ("how", "told"),
+    [
+        ({"yielded": False}, "contended by agent[7] of x.service: written at periodic looks only"),
+        ({"attribution": "certain"}, "contended by agent[7] of x.service: written at periodic looks only"),
+        ({"attribution": "likely"}, "contended probably by agent[7] of x.service: written at periodic looks only"),
+        ({"yielded": True}, "contended by agent[7] of x.service: left to it for good"),
+    ],
+)
+def test_who_fights_for_it(tree: Path, capsys: Output, how: Mapping[str, object], told: str) -> None:
+    publish(tree, "agent[7]", None, [{"name": FORWARD, "rival": "agent[7] of x.service", **how}])
+    assert told in " ".join(run(capsys, tree, FORWARD)[1].split())
+
+
+def test_who_fights_for_it_where_no_repair_is_known(tree: Path, capsys: Output) -> None:
+    contended = [{"name": FORWARD, "rival": "agent[7]"}]
+    statusfile.write(str(tree), {**document(report()), "repairs": [], "contended": contended})
+    assert "not seen by the daemon contended by agent[7]: written" in " ".join(run(capsys, tree, FORWARD)[1].split())
 
 
 def test_a_daemon_that_has_not_seen_it(tree: Path, capsys: Output) -> None:

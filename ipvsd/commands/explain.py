@@ -136,6 +136,14 @@ def _wanted(document: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _last(document: Mapping[str, Any], unknown: str) -> Iterator[str]:
+    yield from _last_repair(document, unknown)
+    fight = document["contended"]
+    if fight:
+        then = "left to it for good" if fight.get("yielded") is True else "written at periodic looks only"
+        yield from text.indented(f"contended {text.by(fight, fight['rival'])}: {then}", 6, 6)
+
+
+def _last_repair(document: Mapping[str, Any], unknown: str) -> Iterator[str]:
     repair = document["repair"]
     if repair is None:
         yield "  not seen by the daemon" if document["daemon"] else f"  not known: {unknown}"
@@ -148,8 +156,6 @@ def _last(document: Mapping[str, Any], unknown: str) -> Iterator[str]:
     yield from text.indented(change, 2, 6)
     told = [f"{key} {writer[key]}" for key in _WRITERS if writer.get(key)] if isinstance(writer, dict) else []
     yield from text.indented(text.by(repair, ", ".join(told) or who or "unknown"), 6, 6)
-    if document["contended"]:
-        yield from text.indented(f"contended with {document['contended']}: written at periodic looks only", 6, 6)
 
 
 def _on_disk(document: Mapping[str, Any]) -> Iterator[str]:
