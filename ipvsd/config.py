@@ -356,10 +356,10 @@ class _Reader:
 
             self._complain(where, key, "is no sysctl below /proc/sys", keyhints.of_sysctl(key.text))
             return
-        if not sysctls.writable(name):
+        if not sysctls.writable(name) or sysctls.secret(name):
             from ipvsd import keyhints
 
-            self._complain(where, key, "cannot be written to sysctl.d(5)", keyhints.unwritable(key.text))
+            self._complain(where, key, *keyhints.unfit(name, key.text))
             return
         if self._again(where, key, name):
             return

@@ -51,7 +51,14 @@ def of_sysctl(key: str) -> str:
     return _SYSCTLS
 
 
-def unwritable(key: str) -> str:
+def unfit(name: str, key: str) -> tuple[str, str]:
+    """Return why a sysctl cannot be held, and what to do or an empty text."""
+    if sysctls.secret(name):
+        return "is a secret, and everyone can read the status", "set it by a file of mode 0600 in sysctl.d(5)"
+    return "cannot be written to sysctl.d(5)", _unwritable(key)
+
+
+def _unwritable(key: str) -> str:
     """Return how to write a sysctl that stands as sysctl.d(5) has it, or an empty text."""
     from ipvsd import spelling
 

@@ -22,6 +22,8 @@ _ESCAPE = re.compile(r"\\x([0-9A-Fa-f]{2})")
 _NOT_SHOWN = re.compile(r"[^!-~]|[*?[\\=]")
 # What ends a key or a line there, or is not to be shown to whoever reads the file.
 _NOT_WRITTEN = re.compile(r"[\x00-\x20\x7f=]")
+# Of mode 0600 in net/ipv4/sysctl_net_ipv4.c and net/ipv6/addrconf.c; others of this mode hold no secret.
+_SECRET = re.compile(r"net\.ipv4\.tcp_fastopen_key\Z|net\.ipv6\.conf\.[^.]+\.stable_secret\Z")
 _TURNED = {ord("."): "/", ord("/"): "."}
 
 Path = tuple[str, ...]
@@ -70,6 +72,11 @@ def pattern_of_part(text: str) -> Optional[str]:
 def writable(name: str) -> bool:
     """Tell whether sysctl.d(5) has a way to write a sysctl, a pattern or a part of one as a key."""
     return not _NOT_WRITTEN.search(meant(name)) and name[:1] not in ("-", "#", ";")
+
+
+def secret(name: str) -> bool:
+    """Tell whether the kernel shows a sysctl, or those of a pattern, to root alone because they hold a secret."""
+    return _SECRET.match(name) is not None
 
 
 def joined(names: Path) -> str:
