@@ -1,6 +1,7 @@
 """The names of the kernel's sysctls, to find out what a misspelt one was meant to be.
 
-They are those of Linux 4.4 to 6.18 as far as they are known here. That a name is missing proves nothing.
+They are those of Linux 4.4 to 6.18 as far as they are known here, but for those that are not taken (`sysctls.secret`).
+That a name is missing proves nothing.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ SYSCTLS: Mapping[str, str] = {
         tcp_challenge_ack_limit tcp_child_ehash_entries tcp_comp_sack_delay_ns tcp_comp_sack_nr
         tcp_comp_sack_slack_ns tcp_congestion_control tcp_delack_seg tcp_dsack tcp_early_demux tcp_early_retrans
         tcp_ecn tcp_ecn_fallback tcp_ecn_option tcp_ecn_option_beacon tcp_ehash_entries tcp_fack tcp_fastopen
-        tcp_fastopen_blackhole_timeout_sec tcp_fastopen_key tcp_fin_timeout tcp_frto tcp_fwmark_accept
+        tcp_fastopen_blackhole_timeout_sec tcp_fin_timeout tcp_frto tcp_fwmark_accept
         tcp_invalid_ratelimit tcp_keepalive_intvl tcp_keepalive_probes tcp_keepalive_time tcp_l3mdev_accept
         tcp_limit_output_bytes tcp_low_latency tcp_max_orphans tcp_max_reordering tcp_max_syn_backlog
         tcp_max_tw_buckets tcp_mem tcp_migrate_req tcp_min_rtt_wlen tcp_min_snd_mss tcp_min_tso_segs
@@ -87,7 +88,7 @@ SYSCTLS: Mapping[str, str] = {
         ndisc_notify ndisc_tclass optimistic_dad proxy_ndp ra_defrtr_metric ra_honor_pio_life ra_honor_pio_pflag
         regen_max_retry regen_min_advance router_probe_interval router_solicitation_delay
         router_solicitation_interval router_solicitation_max_interval router_solicitations rpl_seg_enabled
-        seg6_enabled seg6_require_hmac stable_secret suppress_frag_ndisc temp_prefered_lft temp_valid_lft
+        seg6_enabled seg6_require_hmac suppress_frag_ndisc temp_prefered_lft temp_valid_lft
         use_oif_addrs_only use_optimistic use_tempaddr
     """,
     "net.ipv6.neigh.*": """

@@ -25,7 +25,7 @@ _LIBRARIES = {"pathlib", "shutil", "tempfile", "glob", "io", "codecs", "gzip", "
 REASONS = {
     "rooted": "it is the one",
     "resolution": "it opens what `rooted` resolves",
-    "cli": "the root itself",
+    "situation": "the root itself",
     "httpserver": "/dev/null, whose descriptor is kept in reserve",
     "streams": "/dev/null in place of a standard stream that is closed",
     "compression": "lzma unpacks what was read",
