@@ -27,6 +27,9 @@ KERNEL_TESTS := $(addprefix tests/vm/test_,boot.py drift.py kernel.py writers.py
 # A network and its /proc/sys/net of its own; without root, a user namespace makes that possible.
 NAMESPACE := IPVSD_NAMESPACE=1 unshare --net --mount $(if $(filter-out 0,$(shell id -u)),--map-root-user)
 
+# What make check runs: the tests without a mark.
+QUICK := not (system or vm or namespace or packaging or differential or full)
+
 help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|'
 
@@ -34,7 +37,7 @@ check: $(BIN)/.ready  ## linters, types and the quick tests; no root, under 20 s
 	$(BIN)/ruff check -q .
 	$(BIN)/ruff format -q --check .
 	$(BIN)/mypy --no-error-summary
-	$(BIN)/python -m pytest -q -n $(JOBS) -m 'not vm and not namespace and not packaging and not differential and not full' tests
+	$(BIN)/python -m pytest -q -n $(JOBS) -m '$(QUICK)' tests
 
 test:  ## everything but what test-full adds; virtual machines with Linux 6.1; half an hour
 	@$(MAKE) --no-print-directory packages WANTED="$(TEST_PACKAGES)"
@@ -44,6 +47,7 @@ test:  ## everything but what test-full adds; virtual machines with Linux 6.1; h
 
 test-without-machines:
 	$(MAKE) --no-print-directory check
+	$(BIN)/python -m pytest -q -n $(JOBS) -m 'system and not full' tests
 	$(MAKE) --no-print-directory deb rpm
 	$(MAKE) --no-print-directory lint-packages
 	$(SIGNCHECK) --rehearse
@@ -66,7 +70,7 @@ test-full kernels: export IPVSD_FULL = 1
 
 test-full:  ## all that there is: more generated cases, every kernel, every platform; hours
 	$(MAKE) --no-print-directory test BREADTH=10000
-	$(BIN)/python -m pytest -q -m 'full and not vm and not namespace and not packaging and not differential' tests
+	$(BIN)/python -m pytest -q -m 'full and not (vm or namespace or packaging or differential)' tests
 	$(MAKE) --no-print-directory fuzz
 	$(MAKE) --no-print-directory kernels
 	$(MAKE) --no-print-directory test-matrix

@@ -9,6 +9,8 @@ import pytest
 
 from tests.attack import ATTACKS, BOUND, CALM, SECONDS, Attacker, ask, daemon, forget_most, measure, memory
 
+pytestmark = pytest.mark.system
+
 FEW = 100  # clients: more than have room at a time
 
 

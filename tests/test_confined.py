@@ -23,6 +23,8 @@ from tests.fake_kernel import DEPENDS, RELEASE
 from tests.samples import report
 from tests.trees import make_modules, make_tree, put
 
+pytestmark = pytest.mark.system
+
 Output = pytest.CaptureFixture[str]
 
 SHIPPED = [name for name in DEPENDS if name != "ip_vs_sh"]  # a module is missing, so that its reason is looked for

@@ -16,6 +16,8 @@ from ipvsd.reflex import LULL
 from tests.service import STATUS, Service
 from tests.trees import LIVE, READY_LINE, make_tree, put, put_sysctl, store, sysctl
 
+pytestmark = pytest.mark.system
+
 MAIN = "etc/ipvsd/ipvsd.yaml"
 QUIET = "web: {listen: []}\n"
 NO_BRIDGE = f"ready: {len(LIVE) - 1} modules, 7 sysctls right"

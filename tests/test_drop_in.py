@@ -20,6 +20,8 @@ from ipvsd.rivals.sysctl_d import assignments, left_by_systemd
 from ipvsd.values import satisfies
 from tests.fake_kernel import FakeKernel
 
+pytestmark = pytest.mark.system
+
 LINKS = ("all", "default", "lo", "eth0", "eth0.1", "veth1", ".x", "a*b", "axb", "br[0]", "back\\s", "\xc3\xa9", "\xff")
 LATER = ("eth7", "veth9", "vet", "lx", "lxc77", "a*c", "br[1]", "\xe9", "abcdefghijklmno")
 LEAVES = ("rp_filter", "forwarding", "arp_ignore")

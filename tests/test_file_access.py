@@ -5,8 +5,6 @@ from __future__ import annotations
 import ast
 import os
 
-import pytest
-
 from tests.test_ladder import MODULES
 
 # What reads, writes or asks about a path. Pure functions of os.path (join, basename) do not.
@@ -60,15 +58,9 @@ def uses(source: str) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_files_are_opened_by_one_module(module: str) -> None:
-    found = uses(MODULES[module].read_text())
-    assert not found or module in REASONS, f"{module} uses {', '.join(sorted(found))}: use ipvsd.rooted"
-
-
-@pytest.mark.parametrize("module", REASONS)
-def test_a_reason_that_is_not_needed_any_more_is_removed(module: str) -> None:
-    assert uses(MODULES[module].read_text())
+def test_files_are_opened_by_rooted_and_where_there_is_a_reason() -> None:
+    found = {module: uses(path.read_text()) for module, path in MODULES.items()}
+    assert sorted(module for module, used in found.items() if used) == sorted(REASONS), found
 
 
 def test_the_scan_sees_each_kind_of_access() -> None:

@@ -14,6 +14,8 @@ from ipvsd.config import ConfigError, parse
 from ipvsd.profiles import SCHEDULERS
 from ipvsd.vocabulary import SYSCTLS
 
+pytestmark = pytest.mark.system
+
 KEYS = ("net.ipv4.ip_forward", "kernel.modules_disabled", "net.core.somaxconn", "net.a.b", "net.ipv4.conf.*.rp_filter")
 PLACES = (
     "interval: HERE", "startup: {mode: HERE}", "startup: {limit: HERE}", "contention: {repairs: HERE}",

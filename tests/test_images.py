@@ -13,6 +13,8 @@ from tests.boots import WANTS, Output, enable, make_image, run, sysctl_conf, val
 from tests.fake_kernel import DEPENDS, RELEASE
 from tests.trees import READY_LINE, make_modules, make_tree, put
 
+pytestmark = pytest.mark.system
+
 HEAD = f"after the first boot of kernel {RELEASE}:"
 
 

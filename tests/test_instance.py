@@ -15,6 +15,8 @@ from ipvsd.instance import PATH, alone
 from tests.service import REPOSITORY, STATUS, Service
 from tests.trees import make_tree, put
 
+pytestmark = pytest.mark.system
+
 Until = Callable[[Callable[[], object], str], None]
 
 

@@ -13,6 +13,8 @@ from tests.elf import module, packed
 from tests.fake_kernel import RELEASE
 from tests.trees import put, write_index
 
+pytestmark = pytest.mark.system
+
 WSL = "5.15.90.1-microsoft-standard-WSL2"
 
 

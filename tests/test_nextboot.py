@@ -17,6 +17,8 @@ from tests.boots import WANTS, Output, enable, run, sysctl_conf, values
 from tests.fake_kernel import CORE, RELEASE
 from tests.trees import make_tree, put
 
+pytestmark = pytest.mark.system
+
 BRIDGE = "net.bridge.bridge-nf-call-iptables"
 
 

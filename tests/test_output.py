@@ -25,6 +25,8 @@ from ipvsd.report import State
 from tests.samples import report, sysctl
 from tests.trees import make_tree, put, put_sysctl
 
+pytestmark = pytest.mark.system
+
 F_SETPIPE_SZ = 1031  # fcntl has it since Python 3.10
 REPOSITORY = Path(__file__).parent.parent
 FULL = "ipvsd: cannot write to standard output: No space left on device\n"

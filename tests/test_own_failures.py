@@ -19,6 +19,8 @@ from tests.samples import report
 from tests.service import STATUS, Service
 from tests.trees import make_tree, put
 
+pytestmark = pytest.mark.system
+
 MAIN = "etc/ipvsd/ipvsd.yaml"
 Log = pytest.CaptureFixture[str]
 Until = Callable[[Callable[[], object], str], None]

@@ -17,6 +17,8 @@ from ipvsd.descriptors import RESERVE
 from tests.service import STATUS, Service
 from tests.trees import make_tree, put, put_sysctl, store, sysctl
 
+pytestmark = pytest.mark.system
+
 MAIN = "etc/ipvsd/ipvsd.yaml"
 FEW = 64
 LIMITED = """

@@ -13,6 +13,8 @@ from ipvsd.cli import main
 from tests.fake_kernel import RELEASE
 from tests.trees import make_modules, make_tree, put, put_sysctl, sysctl
 
+pytestmark = pytest.mark.system
+
 Output = pytest.CaptureFixture[str]
 
 

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -23,6 +24,8 @@ from ipvsd.present import document
 from tests.samples import module, report, sysctl
 from tests.test_printable import strictly
 from tests.trees import make_modules, make_tree
+
+pytestmark = pytest.mark.system
 
 # What does harm on a terminal, in a log, or in JSON; bytes that are not UTF-8 among them.
 HARM = [

@@ -92,6 +92,7 @@ def test_listing_again_tells_of_nothing_twice(groups: Groups) -> None:
     assert groups.hears() == [made]
 
 
+@pytest.mark.full
 def test_a_unit_whose_start_found_no_room_is_told_of_all_the_same(groups: Groups) -> None:
     groups.units.groups(AGENT)
     names = [groups.place / "system.slice" / name for name in ("one", "two")]

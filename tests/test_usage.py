@@ -25,6 +25,8 @@ from tests.fake_kernel import DEPENDS, RELEASE, FakeKernel
 from tests.samples import report, sysctl
 from tests.trees import make_modules, make_tree, put, put_sysctl
 
+pytestmark = pytest.mark.system
+
 Output = pytest.CaptureFixture[str]
 MAIN = "etc/ipvsd/ipvsd.yaml"
 
