@@ -11,6 +11,7 @@ from ipvsd import rooted
 from ipvsd.journal import log
 
 PATH = "run/ipvsd/daemon.lock"
+_OWN = ("run/ipvsd", "var/lib/ipvsd")  # where nobody else writes
 
 
 class _HeldError(Exception):
@@ -21,7 +22,8 @@ class _HeldError(Exception):
 def alone(root: str) -> Iterator[bool]:
     """Hold the lock of a root for as long as the context lasts; yield False if another process does, and log which.
 
-    Where no lock can be made the log says so, and the answer is True: the node comes first.
+    Where no lock can be made the log says so, and the answer is True: the node comes first. With the lock, what
+    killed daemons have left of their files is removed.
     """
     descriptor = -1
     try:
@@ -32,6 +34,10 @@ def alone(root: str) -> Iterator[bool]:
         return
     except OSError as error:
         log("warning", f"cannot lock {PATH}: {error.strerror or error}; a second daemon could start")
+    else:
+        for directory in _OWN:
+            with contextlib.suppress(OSError):  # the next start does it
+                rooted.tidy(root, directory)
     try:
         yield True
     finally:

@@ -6,6 +6,7 @@ so that only what this kernel has is written.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping
 
@@ -72,6 +73,9 @@ def write(root: str, texts: Mapping[str, str]) -> tuple[str, ...]:
         if rooted.content(root, path) != data:
             rooted.make_directory(root, os.path.dirname(path))
             rooted.write(root, path, data, durable=True)
+            with contextlib.suppress(OSError):  # what is left does no harm
+                directory, _, name = path.rpartition("/")
+                rooted.tidy(root, directory, f"{name}.", rooted.ABANDONED)
             changed.append(os.path.join(root, path))
     return tuple(changed)
 

@@ -22,7 +22,7 @@ _Answer = TypeVar("_Answer")
 
 MAX_BYTES = 1 << 20
 _CHUNK = 1 << 16
-_ABANDONED = 60.0  # seconds after which no writer is still at its temporary file
+ABANDONED = 60.0  # seconds after which no writer is still at its temporary file
 _TRIES = 10
 
 # The path leads to nothing, or to nothing that a program reads. No lack of resources causes one of these.
@@ -230,7 +230,23 @@ def write(root: str, path: str, data: bytes, durable: bool = False, mode: int = 
             raise
         if durable:
             os.fsync(parent)
-        _tidy(parent, name)
+
+
+def tidy(root: str, directory: str, names: str = "", age: float = 0.0) -> None:
+    """Remove what killed writers have left of files whose names begin so, if it is no younger than `age` seconds.
+
+    Without an age no other writer may be at work. Raises OSError.
+    """
+    fd = descriptor(root, directory, os.O_DIRECTORY)
+    try:
+        for other in os.listdir(fd):
+            if other.startswith(f".{names}") and other.endswith(".new"):
+                with contextlib.suppress(FileNotFoundError):  # another one was faster
+                    written = os.stat(other, dir_fd=fd, follow_symlinks=False).st_mtime
+                    if time.time() - written >= age:
+                        os.unlink(other, dir_fd=fd)
+    finally:
+        os.close(fd)
 
 
 def append(root: str, path: str, data: bytes) -> None:
@@ -296,16 +312,6 @@ def _complete(fd: int, data: bytes) -> None:
     left = memoryview(data)
     while left:  # a full file system takes a part, and refuses the rest
         left = left[os.write(fd, left) :]
-
-
-def _tidy(parent: int, name: str) -> None:
-    """Remove the temporary files of writers that were killed."""
-    for other in os.listdir(parent):
-        if other.startswith(f".{name}.") and other.endswith(".new"):
-            with contextlib.suppress(OSError):
-                written = os.stat(other, dir_fd=parent, follow_symlinks=False).st_mtime
-                if time.time() - written > _ABANDONED:
-                    os.unlink(other, dir_fd=parent)
 
 
 # --- resolving --------------------------------------------------------------------------

@@ -102,12 +102,10 @@ def test_what_is_damaged_is_passed_over(tree: Path, damage: bytes) -> None:
 
 def test_a_crash_before_the_new_file_took_its_place_loses_nothing(tree: Path) -> None:
     History(str(tree)).add(items(1))
-    left = put(tree, "run/ipvsd/.history.jsonl.0123456789ab.new", '{"name": "half a li')
-    os.utime(left, (1.0, 1.0))
+    put(tree, "run/ipvsd/.history.jsonl.0123456789ab.new", '{"name": "half a li')
     assert names(tree) == ["net.key1"]
     History(str(tree)).add(items(2))
     assert names(tree) == ["net.key1", "net.key2"]
-    assert os.listdir(tree / "run/ipvsd") == ["history.jsonl"]
 
 
 @pytest.mark.parametrize("restarted", [False, True], ids=["a line is added", "the file is made anew"])

@@ -56,6 +56,17 @@ def test_a_lock_ends_with_its_process(service: Service) -> None:
     assert (service.tree / PATH).read_text() == f"{service.process.pid}\n"
 
 
+def test_what_a_killed_daemon_left_of_its_files_is_gone_at_once(tmp_path: Path) -> None:
+    left = [put(tmp_path, f"{place}.0123456789ab.new", "") for place in ("run/ipvsd/.status.json", "var/lib/ipvsd/.x")]
+    drop_in = put(tmp_path, "run/ipvsd/conf.d/10.yaml", "")
+    with alone(str(tmp_path)):
+        assert ([file.exists() for file in left], drop_in.exists()) == ([False, False], True)
+        used = put(tmp_path, "run/ipvsd/.status.json.0123456789ab.new", "")
+        with alone(str(tmp_path)) as second:
+            assert not second
+        assert used.exists()
+
+
 def test_apply_works_beside_a_daemon(service: Service) -> None:
     service.ready()
     assert cli.main(["apply", "--persist", "--root", str(service.tree)]) == 0

@@ -207,8 +207,13 @@ def test_any_number_of_writers_leave_one_whole_file(root: Path) -> None:
 def test_what_a_killed_writer_left_is_removed_when_it_is_old(root: Path) -> None:
     old, new = (put(root, f"etc/.a.{number:012}.new", "half") for number in range(2))
     os.utime(old, (1.0, 1.0))
-    rooted.write(str(root), "etc/a", b"whole")
+    rooted.tidy(str(root), "etc", "a.", rooted.ABANDONED)
     assert (old.exists(), new.exists()) == (False, True)
+    other = put(root, "etc/.b.000000000000.new", "half")
+    rooted.tidy(str(root), "etc", "a.")
+    assert (new.exists(), other.exists()) == (False, True)
+    rooted.tidy(str(root), "etc")
+    assert sorted(os.listdir(root / "etc")) == ["a", "d"]
 
 
 def test_a_short_write_leaves_the_former_file_and_nothing_beside_it(root: Path) -> None:
