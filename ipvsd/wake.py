@@ -64,6 +64,7 @@ class Mailbox:
         self._reasons: collections.deque[Reason] = collections.deque()
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
         self._order = itertools.count()
+        self._unheard = False
         self._poller, self._watched = select.epoll(), dict[int, _Watched]()
         self._read, self._write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self.watch(self._read, self._drain)
@@ -80,8 +81,12 @@ class Mailbox:
         """Leave a reason to look, stamped with the present time."""
         silent = not self._reasons
         self._reasons.append(Reason(kind, detail, time.monotonic()))
-        if silent:  # else the loop is about to come by anyway: it never waits while there are reasons
-            os.write(self._write, b"\0")
+        if silent or self._unheard:  # else the loop is about to come by anyway: it never waits while there are reasons
+            try:
+                os.write(self._write, b"\0")
+                self._unheard = False
+            except OSError:  # the pipe has no memory for a byte: the next event wakes the loop, or the periodic look
+                self._unheard = True
 
     def watch(self, fd: int, ready: Callable[[], None]) -> None:
         """Call `ready` from within `take` whenever `fd` can be read."""
@@ -153,9 +158,14 @@ class Mailbox:
             self.later(_REST, lambda: self._rouse(fd, watched))
 
     def _rouse(self, fd: int, watched: _Watched) -> None:
-        if self._watched.get(fd) is watched:
+        if self._watched.get(fd) is not watched:
+            return
+        try:
             self._poller.register(fd, select.EPOLLIN)
-            watched.resting = False
+        except OSError:  # no memory, or no room (epoll_ctl(2)): it rests on
+            self.later(_REST, lambda: self._rouse(fd, watched))
+            return
+        watched.resting = False
 
     def _drain(self) -> None:
         os.read(self._read, 4096)

@@ -243,3 +243,37 @@ def test_one_that_rests_can_be_forgotten(mailbox: Mailbox) -> None:
     assert len(called) == count
     os.close(read)
     os.close(write)
+
+
+def test_one_that_cannot_be_waited_for_again_rests_on_until_it_can(mailbox: Mailbox) -> None:
+    read, write = os.pipe()
+    os.write(write, b"x")
+    called: list[int] = []
+    mailbox.watch(read, lambda: called.append(1))
+    for _ in range(150):
+        mailbox.take(0)
+    count, away = len(called), os.dup(read)
+    with open(os.devnull) as other:
+        os.dup2(other.fileno(), read)  # which epoll refuses, as anything for which it has no memory
+    mailbox.take(0.15)
+    assert len(called) == count
+    os.dup2(away, read)
+    mailbox.take(0.15)
+    assert len(called) > count
+    mailbox.unwatch(read)
+    for number in (read, write, away):
+        os.close(number)
+
+
+def test_a_reason_for_which_the_pipe_has_no_memory_is_handed_out_with_the_next_one(mailbox: Mailbox) -> None:
+    mailbox.take(0)
+    with open("/dev/full", "w") as full:
+        write, away = mailbox._write, os.dup(mailbox._write)
+        os.dup2(full.fileno(), write)
+        mailbox.put(ReasonKind.SYSCTL, "first")
+        os.dup2(away, write)
+    os.close(away)
+    threading.Timer(0.0, lambda: mailbox.put(ReasonKind.SYSCTL, "second")).start()
+    assert mailbox.take(10)[0].detail == "first"
+    mailbox.put(ReasonKind.SYSCTL, "third")
+    assert mailbox.take(10)[-1].detail == "third"
