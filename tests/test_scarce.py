@@ -1,4 +1,4 @@
-"""A daemon with few file descriptors: what matters is still seen and put right, and nothing runs hot."""
+"""Few file descriptors, and no threads: what matters is still seen and put right, and nothing runs hot."""
 
 from __future__ import annotations
 
@@ -8,12 +8,16 @@ import os
 import resource
 import signal
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from ipvsd.descriptors import RESERVE
+from ipvsd.wake import Mailbox
+from ipvsd.watch import Targets
+from ipvsd.watch.files import Files
 from tests.service import STATUS, Service
 from tests.trees import make_tree, put, put_sysctl, store, sysctl
 
@@ -142,3 +146,19 @@ def test_without_any_descriptor_nothing_is_written_or_ready_and_all_is_healed_la
     assert code == 0
     assert not [line for line in log if "Traceback" in line or "drop the key" in line or "unloaded" in line]
     assert len([line for line in log if os.strerror(errno.EMFILE) in line]) < 10
+
+
+def test_without_a_thread_the_files_are_not_watched_and_no_descriptor_is_lost(tmp_path: Path) -> None:
+    targets = Targets(frozenset(), {}, (str(tmp_path),))
+    with Mailbox() as mailbox:
+        source = Files(mailbox)
+        before, size = set(os.listdir("/proc/self/fd")), threading.stack_size(1 << 46)  # which no machine has
+        try:
+            source.arm(targets)
+        finally:
+            threading.stack_size(size)
+        assert set(os.listdir("/proc/self/fd")) == before
+        assert "cannot watch the configuration: can't start new thread" in source.state().detail
+        source.arm(targets)
+        assert source.state().up
+        source.close()

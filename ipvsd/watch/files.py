@@ -47,6 +47,7 @@ class Files:
                 if event.event_type in _CHANGES and relevant:
                     mailbox.put(ReasonKind.CONFIG, paths[0])
 
+        before = _opened()
         try:
             for path in present:
                 observer.schedule(Handler(), path, recursive=False)
@@ -54,6 +55,10 @@ class Files:
         except (OSError, RuntimeError) as error:  # the latter: no new thread can be started
             self._detail = f"cannot watch the configuration: {getattr(error, 'strerror', None) or error}"
             _end(observer)  # some of its threads may have started
+            now = _opened()
+            if before is not None and now is not None:
+                for descriptor in now - before:  # watchdog forgets that of a watch or a thread that failed
+                    os.close(descriptor)
             return
         self._observer, self._watched = observer, present
         self._detail = f"inotify on {', '.join(present) or 'no directory'}"
@@ -80,6 +85,19 @@ class Files:
             self._observer = None
 
 
+def _opened() -> Optional[frozenset[int]]:
+    """Return the descriptors of the kinds that watchdog opens; None where they cannot be listed."""
+    found = set()
+    try:
+        for name in os.listdir("/proc/self/fd"):
+            with contextlib.suppress(FileNotFoundError):  # the one that lists them
+                if os.readlink(f"/proc/self/fd/{name}").startswith(("anon_inode:inotify", "pipe:")):
+                    found.add(int(name))
+    except OSError:
+        return None
+    return frozenset(found)
+
+
 def _counts(path: str) -> bool:
     """Tell whether a file is one of the configuration, or the link that swaps all of a Kubernetes volume (..data)."""
     return path.endswith(".yaml") or os.path.basename(path).startswith("..")
@@ -90,6 +108,9 @@ def _end(observer: Any) -> None:
     for thread in (*observer.emitters, observer):
         with contextlib.suppress(OSError):
             thread.stop()
+    for emitter in observer.emitters:
+        if emitter.is_alive():
+            emitter.join()
     if observer.is_alive():
         # Before 2.1.7 it sleeps until its timeout; an item that is nobody's wakes it.
         observer.event_queue.put((None, None))
