@@ -13,6 +13,7 @@ way; so after an answer what comes is read and dropped until the client ends.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import math
 import os
@@ -148,7 +149,7 @@ class Server:
             self._end(self._oldest(), reset=True)
         if self._until and now >= self._until:
             self._until = 0.0
-            self._listen()
+            self._listen(*self._listening.values())
 
     def _take(self) -> None:
         os.read(self._read, 4096)
@@ -156,7 +157,7 @@ class Server:
             listening = self._added.popleft()
             self._listening[listening.fileno()] = listening
             if not self._until:
-                self._poller.register(listening.fileno(), select.EPOLLIN)
+                self._listen(listening)
 
     def _patience(self) -> Optional[float]:
         dues = [self._oldest().due] if self._clients else []
@@ -168,9 +169,13 @@ class Server:
 
     # --- accepting ----------------------------------------------------------------------
 
-    def _listen(self) -> None:
-        for fd in self._listening:
-            self._poller.register(fd, select.EPOLLIN)
+    def _listen(self, *listening: socket.socket) -> None:
+        for opened in listening:
+            try:
+                self._poller.register(opened.fileno(), select.EPOLLIN)
+            except OSError as error:
+                self._cannot(opened, error)
+                return
 
     def _accept(self, listening: socket.socket) -> None:
         for _ in range(_BATCH):
@@ -180,6 +185,7 @@ class Server:
                 return
             try:
                 opened, peer = listening.accept()
+                self._welcome(opened, _who(str(peer[0])))
             except BlockingIOError:
                 self.error, self._rest = "", _REST[0]
                 return
@@ -188,7 +194,6 @@ class Server:
             except OSError as error:
                 self._cannot(listening, error)
                 return
-            self._welcome(opened, _who(str(peer[0])))
 
     def _make_room(self) -> float:
         """End a connection if the next one might have no room; return for how many seconds there is none to end."""
@@ -203,11 +208,16 @@ class Server:
         return wait
 
     def _welcome(self, opened: socket.socket, who: str) -> None:
+        """Begin with a client. Raises OSError, and then it is gone."""
         opened.setblocking(False)
         client = _Client(opened, who, time.monotonic() + SECONDS)
         self._clients[opened.fileno()] = client
         self._of[who] += 1
-        self._poller.register(opened.fileno(), select.EPOLLIN)
+        try:
+            self._poller.register(opened.fileno(), select.EPOLLIN)
+        except OSError:
+            self._end(client, reset=True)
+            raise
         self._serve(client)  # most have sent all by now
 
     def _cannot(self, listening: socket.socket, error: OSError) -> None:
@@ -228,7 +238,8 @@ class Server:
     def _pause(self, seconds: float) -> None:
         """Accept nothing for a moment."""
         for fd in self._listening:
-            self._poller.unregister(fd)
+            with contextlib.suppress(FileNotFoundError):  # it could not be registered
+                self._poller.unregister(fd)
         self._until = time.monotonic() + seconds
 
     def _turn_away(self, listening: socket.socket) -> None:
@@ -282,8 +293,9 @@ class Server:
         if isinstance(request, Refusal):
             self._refuse(client, request)
             return
+        local = client.socket.getsockname()[0]
         try:
-            response = self._handler(request, client.socket.getsockname()[0])
+            response = self._handler(request, local)
         except Exception:  # noqa: BLE001 -- a mistake of ours is told, and ends neither thread nor daemon
             self._tell(traceback.format_exc())
             response = Response(500, b"internal error\n")

@@ -260,3 +260,28 @@ def test_where_there_is_no_descriptor_at_all_there_is_no_server() -> None:
     with no_more_descriptors(), pytest.raises(OSError, match="Too many open files"):
         Server(lambda *_: Response(200, b""))
     assert len(descriptors()) == len(before)
+
+
+class Late(socket.socket):
+    """A listening socket for which the poller has no memory at first: epoll refuses a file in the same way."""
+
+    def __init__(self, listening: socket.socket, file: int) -> None:
+        super().__init__(fileno=listening.detach())
+        self.refused, self._file = 1, file
+
+    def fileno(self) -> int:
+        # Asked for the first time it names the socket, and for the second it is to be waited for.
+        self.refused -= 1
+        return self._file if self.refused == -1 else super().fileno()
+
+
+def test_a_socket_that_cannot_be_waited_for_is_tried_again(site: Site, tmp_path: Path) -> None:
+    with (tmp_path / "file").open("w") as file:
+        listening = Late(listen("127.0.0.1", 0), file.fileno())
+        port = listening.getsockname()[1]
+        site.server.add(listening)
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
+            client.sendall(GET)
+            assert everything(client).startswith(b"HTTP/1.1 200")
+    assert site.ask().startswith(b"HTTP/1.1 200")
+    assert site.server.alive
