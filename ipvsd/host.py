@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Optional, Protocol
 
 from ipvsd import formats, iptables, rooted, sysctls
-from ipvsd.kmod import Loader, LoadError, default_loader, kernel_words
+from ipvsd.kmod import Loader, LoadError, Modprobe, default_loader, kernel_words
 from ipvsd.model import MISSING, Kernel, ModuleState, Parameter, Reading, Unreadable
 from ipvsd.moduletree import Index
 from ipvsd.patterns import Patterns
@@ -207,13 +207,16 @@ class LinuxHost:
         return self._place(_parameter(name))
 
     def load_module(self, name: str, options: Sequence[str] = ()) -> None:
-        if self._loader is None:
+        loader = self._loader
+        if loader is None:
             if self._root != "/":
                 raise LoadError(f"modules can be loaded only into the running kernel, not below {self._root}")
-            self._loader = default_loader()
+            loader = default_loader()
+            # dlopen(3) does not say whether the library is absent or could not be read just now.
+            self._loader = None if isinstance(loader, Modprobe) else loader
         begun = time.time()
         try:
-            self._loader.load(name, options)
+            loader.load(name, options)
         except LoadError as error:
             said = kernel_words(name, begun) if self._root == "/" else ""
             raise LoadError(f"{error} ({said})" if said else str(error), error.errno, error.made_for) from None

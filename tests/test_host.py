@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 
 from ipvsd.host import LinuxHost
-from ipvsd.kmod import LoadError
+from ipvsd.kmod import Loader, LoadError, Modprobe
 from ipvsd.model import MISSING, ModuleState, Unreadable
 from ipvsd.moduletree import Index
+from tests.conftest import ForbiddenError
 from tests.fake_kernel import RELEASE
-from tests.trees import make_tree, put, put_sysctl, sysctl, write_index
+from tests.trees import TreeLoader, make_tree, put, put_sysctl, sysctl, write_index
 
-KEY = "net.ipv4.ip_forward"
+KEY, CORE = "net.ipv4.ip_forward", "nf_conntrack"
 
 
 @pytest.fixture
@@ -181,3 +182,16 @@ def test_an_index_without_its_binary_form_is_none_since_libkmod_reads_no_other(i
 def test_a_damaged_index_is_none(index: Index, directory: Path) -> None:
     (directory / "modules.dep.bin").write_bytes(b"nonsense, and more of it")
     assert (index.look(["ip_vs"]).readable, index.loadable) == (False, frozenset())
+
+
+def test_libkmod_that_cannot_be_opened_for_a_moment_is_used_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    library, loaders = TreeLoader(Path("/")), list[Loader]()
+    library.live[CORE] = "Live"  # so that nothing is written
+    loaders += [library, Modprobe()]
+    monkeypatch.setattr("ipvsd.host.default_loader", loaders.pop)
+    host = LinuxHost("/")
+    with pytest.raises((ForbiddenError, LoadError)):  # it is not to be run here, or is not there
+        host.load_module(CORE)
+    host.load_module(CORE)
+    host.load_module(CORE)
+    assert loaders == []
