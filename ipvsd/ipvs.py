@@ -18,6 +18,7 @@ import time
 from collections.abc import Sequence
 from typing import Any, Callable, Optional
 
+from ipvsd import streams
 from ipvsd.model import ModuleFinding
 from ipvsd.report import Ipvs
 from ipvsd.restraint import PASSING
@@ -42,12 +43,8 @@ class Question:
 
     def __init__(self, command: Sequence[str] = (*_CHILD, *sys.path)) -> None:
         """Start asking. Raises OSError."""
-        self._child = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-        )
+        with streams.nothing() as nothing:
+            self._child = subprocess.Popen(command, stdin=nothing, stdout=subprocess.PIPE, stderr=nothing)
         assert self._child.stdout is not None
         self._pipe = self._child.stdout
         self.fd = self._pipe.fileno()

@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import Optional, Protocol
 
+from ipvsd import streams
 from ipvsd.moduletree import modprobe_d_stamps
 from ipvsd.restraint import PASSING
 
@@ -153,16 +154,17 @@ def _run(program: str, *arguments: str, patience: float = _SHORT_PATIENCE) -> tu
     if path is None:
         raise LoadError(f"neither libkmod.so.2 nor {program} is installed")
     try:
-        done = subprocess.run(
-            [path, *arguments],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            timeout=patience,
-            check=False,
-        )
+        with streams.nothing() as nothing:
+            done = subprocess.run(
+                [path, *arguments],
+                stdin=nothing,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                errors="replace",
+                timeout=patience,
+                check=False,
+            )
     except subprocess.TimeoutExpired:
         raise LoadError(f"{program} did not end in {patience:.0f} s", errno.ETIMEDOUT) from None
     return done.returncode, done.stdout.strip()

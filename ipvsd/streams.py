@@ -1,9 +1,9 @@
-"""Standard output and standard error as descriptors: written at once, and never taken by another file."""
+"""The standard streams as descriptors: ours are written at once, and never taken by another file."""
 
 from __future__ import annotations
 
 import os
-from typing import Optional, TextIO
+from typing import IO, Optional, TextIO
 
 
 def write(stream: Optional[TextIO], text: str) -> None:
@@ -36,3 +36,11 @@ def open_closed() -> None:
             os.fstat(descriptor)
         except OSError:
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest number that is free: this one
+
+
+def nothing() -> IO[bytes]:
+    """Open /dev/null for the streams of a child. Raises OSError.
+
+    subprocess.DEVNULL would lose a descriptor where no pipe can be had after it (Popen._get_handles()).
+    """
+    return open(os.devnull, "r+b", buffering=0)

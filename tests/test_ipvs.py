@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import subprocess
 import sys
 import time
@@ -20,6 +21,7 @@ from ipvsd.model import (
 )
 from ipvsd.report import Ipvs
 from ipvsd.wake import Mailbox, Reason, ReasonKind
+from tests.scarce import few_descriptors
 
 NO_ANSWER = Ipvs(None, detail="the child that asks gave no answer")
 ANSWER = '{"up": true, "version": "1.2.1", "table_size": 4096, "detail": "answers"}'
@@ -119,3 +121,10 @@ def test_the_answer_wakes_the_loop_and_is_asked_for_once() -> None:
         assert mailbox.take(0) == ()
         assert asker.answer.detail != "not asked yet"
         asker.close()
+
+
+def test_a_child_that_cannot_be_started_costs_no_descriptor() -> None:
+    before = set(os.listdir("/proc/self/fd"))
+    with few_descriptors(left=1), pytest.raises(OSError, match="Too many open files"):
+        child("")
+    assert set(os.listdir("/proc/self/fd")) == before
