@@ -72,6 +72,7 @@ test-full:  ## all that there is: more generated cases, every kernel, every plat
 	$(MAKE) --no-print-directory test BREADTH=10000
 	$(BIN)/python -m pytest -q -m 'full and not (vm or namespace or packaging or differential)' tests
 	$(MAKE) --no-print-directory fuzz
+	$(MAKE) --no-print-directory faults
 	$(MAKE) --no-print-directory kernels
 	$(MAKE) --no-print-directory test-matrix
 
@@ -101,6 +102,10 @@ vm: $(DEB)  ## a shell in a bench machine with the package installed
 
 attack: $(BIN)/.ready  ## attack the HTTP endpoint of a daemon in every way, and print what that costs it; three minutes
 	@$(BIN)/python -m tests.attack
+
+faults: $(BIN)/.ready  ## make each system call of a running daemon fail in every way, and print the table; half an hour
+	@$(MAKE) --no-print-directory packages WANTED="linux-libc-dev iproute2"
+	@$(NAMESPACE) $(BIN)/python -m tests.faults
 
 bench: $(DEB) $(BIN)/.ready  ## measure what docs/benchmarks.md says, and write it; twenty minutes
 	@$(MAKE) --no-print-directory packages WANTED="$(BENCH_PACKAGES)"
@@ -183,5 +188,5 @@ lock:  ## renew the locked versions of the development tools, in packaging/lock
 	$(LOCK) --group build -o packaging/lock/build.txt
 	$(LOCK) --group bookworm --group test -o packaging/lock/dev.txt
 
-.PHONY: help check fuzz test test-full kernels test-matrix demo vm attack bench deb rpm dist sign-check clean lock \
+.PHONY: help check fuzz faults test test-full kernels test-matrix demo vm attack bench deb rpm dist sign-check clean lock \
     lint-packages packages test-without-machines bench-images
