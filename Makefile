@@ -37,6 +37,7 @@ check: $(BIN)/.ready  ## linters, types and the quick tests; no root, under 20 s
 	$(BIN)/ruff check -q .
 	$(BIN)/ruff format -q --check .
 	$(BIN)/mypy --no-error-summary
+	@$(BIN)/lint-imports --no-cache >build/imports.txt || { cat build/imports.txt; exit 1; }
 	$(BIN)/python -m pytest -q -n $(JOBS) -m '$(QUICK)' tests
 
 test:  ## everything but what test-full adds; virtual machines with Linux 6.1; half an hour

@@ -8,7 +8,8 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Callable, Optional
 
-from ipvsd import output, rooted
+from ipvsd.commands import output
+from ipvsd.runtime import rootfs
 
 if TYPE_CHECKING:
     import argparse
@@ -26,13 +27,13 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
 
 
 def _wants_json(given: Sequence[str]) -> bool:
-    from ipvsd.arguments import wants_json
+    from ipvsd.commands.argument_parser import wants_json
 
     return wants_json(given)
 
 
 def _run(given: Sequence[str]) -> int:
-    from ipvsd.arguments import UsageError, parse
+    from ipvsd.commands.argument_parser import UsageError, parse
 
     try:
         options = parse(given)
@@ -42,25 +43,25 @@ def _run(given: Sequence[str]) -> int:
     if options is None:
         return 0
     root = getattr(options, "root", "/")
-    if not rooted.is_directory(root, ""):
+    if not rootfs.is_directory(root, ""):
         output.complain(f"ipvsd: cannot use --root {root}: not a directory")
         return os.EX_USAGE
     if root != "/":
-        from ipvsd.situation import normal
+        from ipvsd.kernel.host import normal
 
         options.root = normal(root)
     return _dispatch(options)
 
 
 def _caught(command: Callable[[], int]) -> int:
-    from ipvsd.config import ConfigError
+    from ipvsd.config.parser import ConfigError
 
     try:
         return command()
     except ConfigError as error:
         output.complain(*error.errors)
         return os.EX_CONFIG
-    except rooted.UnreadableError as error:
+    except rootfs.UnreadableError as error:
         output.complain(f"ipvsd: {error}")
         return output.EX_CANNOT_TELL
 
@@ -69,7 +70,7 @@ def _daemon(root: str, only: Optional[str]) -> int:
     if root == "/" and os.geteuid() != 0:
         output.complain("ipvsd: cannot run the daemon: not root (run: systemctl start ipvsd)")
         return os.EX_NOPERM
-    from ipvsd.daemon import run
+    from ipvsd.daemon.main import run
 
     return run(root, only)
 

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from ipvsd import kconfig
 from ipvsd.cli import main
+from ipvsd.modprobe import kconfig
 from tests.fake_kernel import DEPENDS, RELEASE
 from tests.trees import make_tree, put, put_sysctl
 

@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Protocol
 
-from ipvsd.host import Host, LinuxHost
+from ipvsd.kernel.host import Host, LinuxHost
 from tests.fake_kernel import CORE, READS, FakeKernel
 from tests.scarce import few_descriptors
 from tests.trees import TreeLoader, make_tree, put

@@ -8,11 +8,21 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Optional
 
-from ipvsd import sysctls
-from ipvsd.kmod import BlacklistedError, LoadError
-from ipvsd.model import MISSING, Cause, Kernel, Lock, ModuleState, Obstacle, Parameter, Reading, Unreadable
-from ipvsd.patterns import Patterns
-from ipvsd.restraint import PASSING
+from ipvsd.kernel.module_loader import BlacklistedError, LoadError
+from ipvsd.model.types import (
+    MISSING,
+    PASSING,
+    Cause,
+    Kernel,
+    Lock,
+    ModuleState,
+    Obstacle,
+    Parameter,
+    Reading,
+    Unreadable,
+)
+from ipvsd.sysctl import sysctl_names
+from ipvsd.sysctl.patterns import Patterns
 
 RELEASE = "6.1.0-50-cloud-amd64"
 CONF_FILE = "/etc/modprobe.d/mine.conf:1"
@@ -96,7 +106,7 @@ WRITABLE = {"nf_conntrack.hashsize"}
 
 @dataclass
 class FakeKernel:
-    """Implements ipvsd.host.Host. The knobs make it misbehave, by module or by sysctl name."""
+    """Implements ipvsd.kernel.host.Host. The knobs make it misbehave, by module or by sysctl name."""
 
     release: str = RELEASE
     distribution: str = "debian"
@@ -170,7 +180,7 @@ class FakeKernel:
         if number:
             return Unreadable(os.strerror(number), number in PASSING)
         if key in self.values:
-            return sysctls.canonical(self.values[key])
+            return sysctl_names.canonical(self.values[key])
         if any(name.startswith(f"{key}.") for name in self.values):
             return Unreadable(os.strerror(errno.EISDIR))
         return MISSING
@@ -185,7 +195,7 @@ class FakeKernel:
         if key in self.clobbers and first != value.split(maxsplit=1)[0]:
             self.values[key] = "\t".join([value.split(maxsplit=1)[0], *rest])
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
-        if any(sysctls.integer(word) is None for word in value.split()):
+        if any(sysctl_names.integer(word) is None for word in value.split()):
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
         self._store(key, self.clamps.get(key, str)("\t".join(value.split())))
         if key in self.contested and self.rival_writes > 0:
@@ -196,9 +206,9 @@ class FakeKernel:
         if patterns:
             self._ask("expand")
         found: dict[str, dict[str, None]] = {pattern: {} for pattern in patterns}
-        expanded, index = list(found), Patterns(sysctls.globs(pattern) or () for pattern in found)
-        for name in dict.fromkeys(sysctls.normalised(key) or key for key in self.values):
-            for number in (number for path in sysctls.paths(name) for number in index.fitting(path)):
+        expanded, index = list(found), Patterns(sysctl_names.globs(pattern) or () for pattern in found)
+        for name in dict.fromkeys(sysctl_names.normalised(key) or key for key in self.values):
+            for number in (number for path in sysctl_names.paths(name) for number in index.fitting(path)):
                 found[expanded[number]][name] = None
         return {pattern: list(names) for pattern, names in found.items()}
 

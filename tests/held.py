@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import NamedTuple, Optional
 
-from ipvsd.config import parse
-from ipvsd.contention import Fights, Limit
-from ipvsd.model import NOTHING
-from ipvsd.reconcile import reconcile
-from ipvsd.reflex import Reflex
+from ipvsd.config.parser import parse
+from ipvsd.decide.contention import Fights, Limit
+from ipvsd.model.types import NOTHING
+from ipvsd.reconcile.fast_path import Reflex
+from ipvsd.reconcile.reconciler import reconcile
 from tests.fake_kernel import FORWARD, FakeKernel
 from tests.timers import Timers
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import struct
 
-from ipvsd import hook
-from ipvsd.assembly import assemble
+from ipvsd.bpf import sysctl_program
+from ipvsd.bpf.asm import assemble
 from tests.bpf_machine import ALLOWED_FD, RING_FD, TABLE_FD, Machine
 
 OWN, OWN_GROUP = 4000, 1 << 40 | 99
@@ -23,11 +23,15 @@ def machine(
     places: bool = True,
 ) -> Machine:
     """Return one on which the program runs, with the buckets of these names marked."""
-    form = hook.Form(OWN if named else None, group=OWN_GROUP, comm=comm, places=places)
-    ran = Machine(assemble(hook.program(TABLE_FD, ALLOWED_FD, RING_FD, form)), bytearray(24 * hook.BUCKETS), room)
+    form = sysctl_program.Form(OWN if named else None, group=OWN_GROUP, comm=comm, places=places)
+    ran = Machine(
+        assemble(sysctl_program.program(TABLE_FD, ALLOWED_FD, RING_FD, form)),
+        bytearray(24 * sysctl_program.BUCKETS),
+        room,
+    )
     ran.allowed = allowed
     for name in held:
-        mark(ran, *hook.entry(name, guarded))
+        mark(ran, *sysctl_program.entry(name, guarded))
     return ran
 
 
@@ -36,10 +40,12 @@ def mark(ran: Machine, bucket: int, mark: int) -> None:
 
 
 def lost(ran: Machine) -> int:
-    return int(struct.unpack_from("<Q", ran.table, 24 * hook.LOST)[0])
+    return int(struct.unpack_from("<Q", ran.table, 24 * sysctl_program.LOST)[0])
 
 
 def sharing(name: bytes) -> bytes:
     """Return another name in the same bucket."""
-    bucket = hook.entry(name)[0]
-    return next(name for name in (b"net/x%d" % number for number in range(1_000_000)) if hook.entry(name)[0] == bucket)
+    bucket = sysctl_program.entry(name)[0]
+    return next(
+        name for name in (b"net/x%d" % number for number in range(1_000_000)) if sysctl_program.entry(name)[0] == bucket
+    )

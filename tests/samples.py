@@ -5,7 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Optional
 
-from ipvsd.model import (
+from ipvsd.model.report import (
+    Attribution,
+    ConfigState,
+    Contended,
+    Health,
+    Ipvs,
+    Repair,
+    Report,
+    SourceState,
+    State,
+    Writer,
+)
+from ipvsd.model.types import (
     Desired,
     Exactly,
     Finding,
@@ -23,19 +35,7 @@ from ipvsd.model import (
     WantedModule,
     WantedSysctl,
 )
-from ipvsd.report import (
-    Attribution,
-    ConfigState,
-    Contended,
-    Health,
-    Ipvs,
-    Repair,
-    Report,
-    SourceState,
-    State,
-    Writer,
-)
-from ipvsd.tally import EMPTY
+from ipvsd.reporting.counters import EMPTY
 
 RELEASE = "6.1.0-50-cloud-amd64"
 NOW = 1_800_000_000.0

@@ -9,19 +9,20 @@ from pathlib import Path
 
 import pytest
 
-from ipvsd import capabilities
-from ipvsd.config import Config, parse
-from ipvsd.health import assess, unreadable
-from ipvsd.host import LinuxHost
-from ipvsd.lastseen import FIRST_PAUSE, LastSeen
-from ipvsd.model import Finding, Last, ModuleVerdict, SysctlFinding, SysctlVerdict
-from ipvsd.narrate import narrate, told, told_of
-from ipvsd.reconcile import Reconciled, reconcile
-from ipvsd.reflex import Reflex
-from ipvsd.report import State
-from ipvsd.tally import Ledger
-from ipvsd.targets import targets
-from ipvsd.wake import Mailbox
+from ipvsd.config.parser import parse
+from ipvsd.config.schema import Config
+from ipvsd.daemon.last_seen import FIRST_PAUSE, LastSeen
+from ipvsd.decide.health import assess, unreadable
+from ipvsd.kernel.host import LinuxHost
+from ipvsd.model.report import State
+from ipvsd.model.types import Finding, Last, ModuleVerdict, SysctlFinding, SysctlVerdict
+from ipvsd.reconcile.fast_path import Reflex
+from ipvsd.reconcile.reconciler import Reconciled, reconcile
+from ipvsd.reporting.counters import Ledger
+from ipvsd.reporting.messages import narrate, told, told_of
+from ipvsd.runtime import capabilities
+from ipvsd.runtime.event_loop import Mailbox
+from ipvsd.watch.event_source import targets
 from tests.fake_kernel import FORWARD, READS, FakeKernel
 from tests.samples import NOW
 from tests.scarce import few_descriptors

@@ -6,11 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-from ipvsd.capabilities import BPF, PERFMON
+from ipvsd.runtime.capabilities import BPF, PERFMON
 
 PROGRAM = """
 import threading
-from ipvsd.capabilities import BPF, PERFMON, drop, drop_all
+from ipvsd.runtime.capabilities import BPF, PERFMON, drop, drop_all
 def sets():
     lines = open("/proc/thread-self/status").read().splitlines()
     print(*(line.split()[1] for line in lines if line.startswith(("CapInh", "CapPrm", "CapEff"))))

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ipvsd import cgroups
+from ipvsd.kernel import cgroups
 
 ID = "3f4a9b0c" * 8
 OTHER = "0123456789abcdef" * 4

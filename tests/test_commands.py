@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 
-from ipvsd import __version__, statusfile
+from ipvsd import __version__
 from ipvsd.cli import main
-from ipvsd.model import ModuleVerdict, SysctlVerdict
-from ipvsd.present import document
-from ipvsd.report import State
+from ipvsd.model.report import State
+from ipvsd.model.types import ModuleVerdict, SysctlVerdict
+from ipvsd.reporting.status_document import document
+from ipvsd.state import status_file
 from tests.fake_kernel import CORE, DEPENDS, RELEASE
 from tests.samples import module, report, sysctl
 from tests.trees import LIVE, READY_LINE, make_tree, put, put_sysctl
@@ -263,7 +264,7 @@ def test_apply_is_for_the_running_kernel_only(tree: Path, capsys: Output) -> Non
 def publish(tree: Path, state: State = State.READY, age: float = 1.0) -> None:
     absent = module(ModuleVerdict.ABSENT, "ip_vs_sh", remedy="install it")
     made = report(absent, sysctl(SysctlVerdict.RIGHT), state=state, line=f"{state.value}: so it is")
-    statusfile.write(str(tree), document(made._replace(boottime=time.clock_gettime(time.CLOCK_BOOTTIME) - age)))
+    status_file.write(str(tree), document(made._replace(boottime=time.clock_gettime(time.CLOCK_BOOTTIME) - age)))
 
 
 @pytest.mark.parametrize(("state", "code"), [(State.READY, 0), (State.DEGRADED, 0), (State.FAILED, 1)])
@@ -290,7 +291,7 @@ def test_status_as_json_is_the_document_and_its_age(tree: Path, capsys: Output) 
     code, found = values(capsys, "status", *at(tree))
     assert code == 0
     assert 1.0 <= found.pop("age") < 60.0
-    assert {**found, "age": 0.0} == json.loads((tree / statusfile.PATH).read_text())
+    assert {**found, "age": 0.0} == json.loads((tree / status_file.PATH).read_text())
 
 
 def test_a_look_older_than_two_intervals_cannot_tell(tree: Path, capsys: Output) -> None:
@@ -304,7 +305,7 @@ def test_a_look_older_than_two_intervals_cannot_tell(tree: Path, capsys: Output)
 @pytest.mark.parametrize("text", [None, "", "{", "[]", "{}", '{"boottime": "x", "config": {}}', "null", "\udcff"])
 def test_without_a_usable_status_nothing_can_be_told(tree: Path, capsys: Output, text: str | None) -> None:
     if text is not None:
-        (tree / statusfile.PATH).write_bytes(text.encode("utf-8", "surrogateescape"))
+        (tree / status_file.PATH).write_bytes(text.encode("utf-8", "surrogateescape"))
     code, out, err = run(capsys, "status", *at(tree))
     assert (code, out) == (2, "")
     assert err.startswith("ipvsd: cannot read the daemon's status: ")
@@ -312,9 +313,9 @@ def test_without_a_usable_status_nothing_can_be_told(tree: Path, capsys: Output,
 
 def test_the_status_file_is_readable_by_everyone_and_replaced_in_one_step(tree: Path) -> None:
     publish(tree)
-    before = (tree / statusfile.PATH).stat()
+    before = (tree / status_file.PATH).stat()
     publish(tree)
-    after = (tree / statusfile.PATH).stat()
+    after = (tree / status_file.PATH).stat()
     assert after.st_mode & 0o777 == 0o644
     assert before.st_ino != after.st_ino or before.st_mtime_ns != after.st_mtime_ns
     assert [path.name for path in (tree / "run/ipvsd").iterdir() if path.is_file()] == ["status.json"]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ipvsd.arguments import build_parser
+from ipvsd.commands.argument_parser import build_parser
 
 SCRIPT = Path(__file__).parents[1] / "packaging/completion/ipvsd"
 BASH = shutil.which("bash") or "/bin/bash"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from ipvsd.config import Config, ConfigError, ModuleSetting, SysctlSetting, parse
-from ipvsd.model import Exactly, OneOf, Policy, Within
+from ipvsd.config.parser import ConfigError, parse
+from ipvsd.config.schema import Config, ModuleSetting, SysctlSetting
+from ipvsd.model.types import Exactly, OneOf, Policy, Within
 
 
 def read(*texts: str) -> Config:

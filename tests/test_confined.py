@@ -15,9 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from ipvsd import compression, configfiles, history, statusfile
 from ipvsd.cli import main
-from ipvsd.present import document
+from ipvsd.kernel import module_compression
+from ipvsd.reporting.status_document import document
+from ipvsd.state import last_good_config, repair_history, status_file
 from tests.boots import make_image
 from tests.fake_kernel import DEPENDS, RELEASE
 from tests.samples import report
@@ -236,10 +237,10 @@ def test_no_file_of_an_image_holds_a_command_up_or_fills_the_memory(tmp_path: Pa
 
 @pytest.mark.parametrize("pack", [gzip.compress, lzma.compress])
 def test_a_file_that_unpacks_to_too_much_is_not_unpacked(pack: Callable[[bytes], bytes]) -> None:
-    assert compression.unpacked(pack(b"x" * 1000), 2000) == b"x" * 1000
-    assert compression.unpacked(pack(b"x" * 3000), 2000) is None
-    assert compression.unpacked(pack(b"x" * 1000)[:-10], 2000) is None
-    assert compression.unpacked(pack(b"x" * 1000)[:20] + bytes(20), 2000) is None
+    assert module_compression.unpacked(pack(b"x" * 1000), 2000) == b"x" * 1000
+    assert module_compression.unpacked(pack(b"x" * 3000), 2000) is None
+    assert module_compression.unpacked(pack(b"x" * 1000)[:-10], 2000) is None
+    assert module_compression.unpacked(pack(b"x" * 1000)[:20] + bytes(20), 2000) is None
 
 
 # --- what is written --------------------------------------------------------------------
@@ -251,10 +252,10 @@ def test_what_the_daemon_stores_goes_through_no_link(tmp_path: Path) -> None:
     for path in ("run/ipvsd/status.json", "var/lib/ipvsd/last-good.json"):
         for name in (path, f"{path}.new"):
             (root / name).symlink_to(tmp_path / "victim")
-    statusfile.write(str(root), {"state": "ready"})
-    configfiles.keep(str(root), (("a", b"scheduler: sh\n"),))
+    status_file.write(str(root), {"state": "ready"})
+    last_good_config.write(str(root), (("a", b"scheduler: sh\n"),))
     assert (tmp_path / "victim").read_text() == "untouched"
-    assert configfiles.last_good(str(root)) == (("a", b"scheduler: sh\n"),)
+    assert last_good_config.read(str(root)) == (("a", b"scheduler: sh\n"),)
 
 
 @pytest.mark.parametrize("place", ["run", "run/ipvsd", "var", "var/lib/ipvsd"])
@@ -265,11 +266,11 @@ def test_what_the_daemon_stores_stays_inside(tmp_path: Path, place: str) -> None
     (root / place).symlink_to(outside)
     before = sorted(outside.rglob("*"))
     with contextlib.suppress(OSError):
-        statusfile.write(str(root), {"state": "ready"})
+        status_file.write(str(root), {"state": "ready"})
     with contextlib.suppress(OSError):
-        configfiles.keep(str(root), (("a", b"scheduler: sh\n"),))
+        last_good_config.write(str(root), (("a", b"scheduler: sh\n"),))
     with contextlib.suppress(OSError):
-        history.History(str(root)).add([{"name": "a"}])
+        repair_history.History(str(root)).add([{"name": "a"}])
     assert sorted(outside.rglob("*")) == before
 
 

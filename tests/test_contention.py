@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ipvsd.config import parse
-from ipvsd.contention import Fights, Limit
-from ipvsd.reconcile import reconcile
+from ipvsd.config.parser import parse
+from ipvsd.decide.contention import Fights, Limit
+from ipvsd.reconcile.reconciler import reconcile
 from tests.fake_kernel import FORWARD, FakeKernel
 
 KEY, OTHER = "net.ipv4.ip_forward", "net.ipv4.vs.conntrack"

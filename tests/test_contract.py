@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from ipvsd.host import Host
-from ipvsd.kmod import BlacklistedError, LoadError
-from ipvsd.model import MISSING, ModuleState, Unreadable
+from ipvsd.kernel.host import Host
+from ipvsd.kernel.module_loader import BlacklistedError, LoadError
+from ipvsd.model.types import MISSING, ModuleState, Unreadable
 from tests.contract import REAL, Bench, FakeBench, TreeBench, real_bench
 
 CONNTRACK = "net.ipv4.vs.conntrack"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from ipvsd.reflex import LULL
+from ipvsd.reconcile.fast_path import LULL
 from tests.service import STATUS, Service
 from tests.trees import LIVE, READY_LINE, make_tree, put, put_sysctl, store, sysctl
 
@@ -170,11 +170,11 @@ def test_what_was_turned_back_is_told_before_the_end(service: Service, until: Un
 # A daemon that makes a drift itself at the end of one of its methods, and says what there is when it goes on.
 DRIFTING = """
 import pathlib, sys
-from ipvsd import daemon
+from ipvsd.daemon import main
 
 file = pathlib.Path(sys.argv[1], "proc/sys/net/ipv4/ip_forward")
 
-class Drifting(daemon.Daemon):
+class Drifting(main.Daemon):
     def drift(self, where, result):
         if self._ready and where == sys.argv[2]:
             file.write_text("0")
@@ -190,11 +190,11 @@ class Drifting(daemon.Daemon):
         self._notifier.status("waiting with ip_forward " + file.read_text().strip())
         return super()._wait()
 
-class Telling(daemon.Notifier):
+class Telling(main.Notifier):
     def ready(self, status):
         super().ready(status + ", ip_forward " + file.read_text().strip())
 
-daemon.Notifier = Telling
+main.Notifier = Telling
 Drifting(sys.argv[1]).run()
 """
 

@@ -13,23 +13,13 @@ from typing import Any
 
 import pytest
 
-from ipvsd import arguments, cli, metrics, present
-from ipvsd.config import Config, ConfigError, parse
-from ipvsd.model import (
-    Exactly,
-    Kernel,
-    ModuleFinding,
-    ModuleVerdict,
-    Need,
-    Policy,
-    SysctlFinding,
-    SysctlVerdict,
-    WantedModule,
-    WantedSysctl,
-    Within,
-)
-from ipvsd.profiles import PROFILES, alternatives, entries
-from ipvsd.report import (
+from ipvsd import cli
+from ipvsd.commands import argument_parser
+from ipvsd.config.parser import ConfigError, parse
+from ipvsd.config.profiles import PROFILES, alternatives, entries
+from ipvsd.config.schema import Config
+from ipvsd.conflicts.external_setting import WHEN, Effect, Program
+from ipvsd.model.report import (
     ConfigState,
     Contended,
     Health,
@@ -42,8 +32,21 @@ from ipvsd.report import (
     State,
     Tally,
 )
-from ipvsd.rivals import WHEN, Effect, Program
-from ipvsd.tally import BUCKETS
+from ipvsd.model.types import (
+    Exactly,
+    Kernel,
+    ModuleFinding,
+    ModuleVerdict,
+    Need,
+    Policy,
+    SysctlFinding,
+    SysctlVerdict,
+    WantedModule,
+    WantedSysctl,
+    Within,
+)
+from ipvsd.reporting import metrics, status_document
+from ipvsd.reporting.counters import BUCKETS
 from tests.trees import make_tree, put
 
 ROOT = Path(__file__).parents[1]
@@ -233,12 +236,12 @@ def test_the_synopsis_has_every_command_with_its_options() -> None:
 
     documented = {command: set(re.findall(r"\*(--[a-z-]+)\*", rest)) for command, rest in rows}
 
-    expected = {name: options(parser) - {"-h", "--help"} for name, parser in commands(arguments.build_parser())}
+    expected = {name: options(parser) - {"-h", "--help"} for name, parser in commands(argument_parser.build_parser())}
     assert documented == expected
 
 
 def test_ipvsd_8_explains_every_command_and_option() -> None:
-    parser = arguments.build_parser()
+    parser = argument_parser.build_parser()
     every = options(parser).union(*(options(command) for _, command in commands(parser)))
 
     assert terms(section(IPVSD_8, "# COMMANDS", "# OPTIONS")) == [name for name, _ in commands(parser)]
@@ -249,13 +252,13 @@ def test_ipvsd_8_explains_every_exit_code() -> None:
     documented = terms(section(IPVSD_8, "# EXIT STATUS", "# STATES"))
 
     assert documented == ["0", "1", "2", "64", "74", "75", "77", "78"]
-    assert re.findall(r"\b([0-9]+) [a-z]", arguments.EPILOG.split("See")[0]) == documented
+    assert re.findall(r"\b([0-9]+) [a-z]", argument_parser.EPILOG.split("See")[0]) == documented
 
 
 def test_the_readme_has_every_command() -> None:
     documented = re.findall(r"^\| `ipvsd ([a-z ]+?)(?: \[FILE\]| NAME)?` \|", README, re.MULTILINE)
 
-    assert sorted(documented) == sorted(name for name, _ in commands(arguments.build_parser()))
+    assert sorted(documented) == sorted(name for name, _ in commands(argument_parser.build_parser()))
 
 
 # --- states and verdicts --------------------------------------------------------------
@@ -287,7 +290,7 @@ def shapes(document: Mapping[str, Any]) -> Mapping[str, set[str]]:
 def test_the_example_in_status_md_has_the_keys_that_the_code_gives() -> None:
     (example,) = blocks(STATUS, "json")
 
-    assert shapes(json.loads(example)) == shapes(present.document(REPORT))
+    assert shapes(json.loads(example)) == shapes(status_document.document(REPORT))
 
 
 @pytest.mark.parametrize(
@@ -309,7 +312,7 @@ def test_status_md_has_a_row_for_every_key(heading: str, key: str, besides: set[
 
     documented = re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)
 
-    assert sorted(documented) == sorted(shapes(present.document(REPORT))[key] | besides)
+    assert sorted(documented) == sorted(shapes(status_document.document(REPORT))[key] | besides)
 
 
 @pytest.mark.parametrize(("heading", "kind"), [("A module", ModuleVerdict), ("A sysctl", SysctlVerdict)])

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from ipvsd import statusfile
 from ipvsd.cli import main
-from ipvsd.defaults import DEFAULTS
-from ipvsd.present import document
-from ipvsd.profiles import PROFILES
+from ipvsd.config.profiles import PROFILES
+from ipvsd.reporting.status_document import document
+from ipvsd.state import status_file
+from ipvsd.sysctl.catalog import DEFAULTS
 from tests.fake_kernel import RELEASE
 from tests.samples import report
 from tests.trees import make_tree, put, put_sysctl, write_index
@@ -115,7 +115,7 @@ def publish(
 ) -> None:
     repair = {"name": FORWARD, "found": "0", "wanted": "1", "time": "2027-01-15T07:58:30.000Z", "seconds": 0.0021}
     repairs = [{**repair, "who": who, "writer": writer, "attribution": attribution}]
-    statusfile.write(str(tree), {**document(report()), "repairs": repairs, "contended": contended})
+    status_file.write(str(tree), {**document(report()), "repairs": repairs, "contended": contended})
 
 
 def test_it_tells_all_that_is_known(tree: Path, capsys: Output, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -217,12 +217,12 @@ def test_who_fights_for_it(tree: Path, capsys: Output, how: Mapping[str, object]
 
 def test_who_fights_for_it_where_no_repair_is_known(tree: Path, capsys: Output) -> None:
     contended = [{"name": FORWARD, "rival": "agent[7]"}]
-    statusfile.write(str(tree), {**document(report()), "repairs": [], "contended": contended})
+    status_file.write(str(tree), {**document(report()), "repairs": [], "contended": contended})
     assert "not seen by the daemon contended by agent[7]: written" in " ".join(run(capsys, tree, FORWARD)[1].split())
 
 
 def test_a_daemon_that_has_not_seen_it(tree: Path, capsys: Output) -> None:
-    statusfile.write(str(tree), {**document(report()), "repairs": []})
+    status_file.write(str(tree), {**document(report()), "repairs": []})
     assert "LAST CHANGED BY\n  not seen by the daemon\n" in run(capsys, tree, FORWARD)[1]
 
 
@@ -230,7 +230,7 @@ def test_a_daemon_that_has_not_seen_it(tree: Path, capsys: Output) -> None:
 def test_a_daemon_whose_status_is_damaged_has_not_told_that_it_saw_nothing(
     tree: Path, capsys: Output, text: str
 ) -> None:
-    put(tree, statusfile.PATH, text)
+    put(tree, status_file.PATH, text)
     _, out, err = run(capsys, tree, FORWARD)
     assert err.startswith("ipvsd: cannot read the daemon's status: it ")
     assert "LAST CHANGED BY\n  not known: " in out

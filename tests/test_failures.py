@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import errno
 
-from ipvsd.config import parse
-from ipvsd.model import SysctlVerdict
-from ipvsd.report import State
-from ipvsd.restraint import History
+from ipvsd.config.parser import parse
+from ipvsd.decide.backoff import History
+from ipvsd.model.report import State
+from ipvsd.model.types import SysctlVerdict
 from tests.fake_kernel import FakeKernel
 from tests.test_transitions import kernel, settle, state, verdict
 

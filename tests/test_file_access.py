@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import os
 
-from tests.test_ladder import MODULES
+from tests.test_imports import MODULES
 
 # What reads, writes or asks about a path. Pure functions of os.path (join, basename) do not.
 _OS = {
@@ -19,23 +19,22 @@ _PATH = {"exists", "lexists", "isfile", "isdir", "islink", "ismount", "realpath"
 _PATH |= {"getsize", "getmtime", "getctime", "getatime"}
 _LIBRARIES = {"pathlib", "shutil", "tempfile", "glob", "io", "codecs", "gzip", "bz2", "lzma", "zipfile", "tarfile"}
 
-# The calls of each module, and why they do not go through `rooted`.
+# The calls of each module, and why they do not go through `rootfs`.
 REASONS = {
-    "rooted": "it is the one",
-    "resolution": "it opens what `rooted` resolves",
-    "situation": "the root itself",
-    "httpserver": "/dev/null, whose descriptor is kept in reserve",
-    "streams": "/dev/null in place of a standard stream that is closed",
-    "compression": "lzma unpacks what was read",
-    "descriptors": "descriptors of /dev/null, kept in reserve",
-    "kmod": "a program on the running system's PATH",
-    "host": "values of the kernel are written where they are, on paths without links",
-    "targets": "values of the kernel are written where they are, on paths without links",
-    "watch.sysctls": "descriptors that pin the host's values, on the host's paths",
-    "watch.files": "the identity of directories that are watched",
-    "watch.units": "control groups of the running kernel",
-    "watch.writes": "control groups of the running kernel",
-    "writers": "control groups of the running kernel",
+    "runtime.rootfs": "it is the one",
+    "runtime.path_resolution": "it opens what `rootfs` resolves",
+    "runtime.http_server": "/dev/null, whose descriptor is kept in reserve",
+    "runtime.stdio": "/dev/null in place of a standard stream that is closed",
+    "kernel.module_compression": "lzma unpacks what was read",
+    "runtime.resources": "descriptors of /dev/null, kept in reserve",
+    "kernel.module_loader": "a program on the running system's PATH",
+    "kernel.host": "the root itself; and values of the kernel are written where they are, on paths without links",
+    "watch.event_source": "values of the kernel are written where they are, on paths without links",
+    "watch.sysctl_inotify": "descriptors that pin the host's values, on the host's paths",
+    "watch.config_files": "the identity of directories that are watched",
+    "watch.unit_cgroups": "control groups of the running kernel",
+    "watch.sysctl_bpf": "control groups of the running kernel",
+    "kernel.processes": "control groups of the running kernel",
 }
 
 
@@ -58,7 +57,7 @@ def uses(source: str) -> set[str]:
     return found
 
 
-def test_files_are_opened_by_rooted_and_where_there_is_a_reason() -> None:
+def test_files_are_opened_by_rootfs_and_where_there_is_a_reason() -> None:
     found = {module: uses(path.read_text()) for module, path in MODULES.items()}
     assert sorted(module for module, used in found.items() if used) == sorted(REASONS), found
 

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from ipvsd import persist
+from ipvsd.boot import drop_in_files
 from ipvsd.cli import main
-from ipvsd.config import Config, parse
-from ipvsd.groups import collapsed
-from ipvsd.reconcile import Reconciled, reconcile
+from ipvsd.config.parser import parse
+from ipvsd.config.schema import Config
+from ipvsd.decide.aggregate import collapsed
+from ipvsd.reconcile.reconciler import Reconciled, reconcile
 from tests.fake_kernel import FORWARD, FORWARDING, FakeKernel
 from tests.trees import make_tree, put, put_sysctl
 
@@ -115,7 +116,7 @@ def test_a_pattern_that_excludes_all_leaves_ip_forward_alone() -> None:
 def test_the_persisted_file_does_the_same_at_boot(kernel: FakeKernel) -> None:
     made = config(f"sysctls: {{{FORWARD}: 0, {ETH0}: false}}")
     done = reconcile(kernel, made, {}, lambda: 0.0)
-    lines = persist.files(made, done.kernel, done.after)[persist.SYSCTL].splitlines()
+    lines = drop_in_files.files(made, done.kernel, done.after)[drop_in_files.SYSCTL].splitlines()
     assert f"{PATTERN} = 1" in lines
     assert {f"-{ETH0}", "-net.ipv4.conf.all.forwarding", f"{FORWARD} = 0"} <= set(lines)
 

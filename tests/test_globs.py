@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ipvsd.globs import Glob, Globs, fits, is_wild, quoted
+from ipvsd.sysctl.globs import Glob, Globs, fits, is_wild, quoted
 
 _FNMATCH = ctypes.CDLL(None).fnmatch
 PIECES = st.sampled_from(

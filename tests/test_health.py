@@ -4,15 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from ipvsd.health import ago, assess
-from ipvsd.model import (
-    Finding,
-    ModuleVerdict,
-    Need,
-    Policy,
-    SysctlVerdict,
-)
-from ipvsd.report import Health, Repair, State
+from ipvsd.decide.health import ago, assess
+from ipvsd.model.report import Health, Repair, State
+from ipvsd.model.types import Finding, ModuleVerdict, Need, Policy, SysctlVerdict
 from tests.samples import NOW, module, sysctl
 
 

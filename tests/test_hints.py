@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ipvsd.config import ConfigError, parse
-from ipvsd.profiles import SCHEDULERS
-from ipvsd.vocabulary import SYSCTLS
+from ipvsd.config.parser import ConfigError, parse
+from ipvsd.config.profiles import SCHEDULERS
+from ipvsd.sysctl.catalog import SYSCTLS
 
 pytestmark = pytest.mark.system
 

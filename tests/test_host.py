@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from ipvsd.host import LinuxHost
-from ipvsd.kmod import Loader, LoadError, Modprobe
-from ipvsd.model import MISSING, ModuleState, Unreadable
-from ipvsd.moduletree import Index
+from ipvsd.kernel.host import LinuxHost
+from ipvsd.kernel.module_loader import Loader, LoadError, Modprobe
+from ipvsd.kernel.module_tree import Index
+from ipvsd.model.types import MISSING, ModuleState, Unreadable
 from tests.conftest import ForbiddenError
 from tests.fake_kernel import RELEASE
 from tests.trees import TreeLoader, make_tree, put, put_sysctl, sysctl, write_index
@@ -188,7 +188,7 @@ def test_libkmod_that_cannot_be_opened_for_a_moment_is_used_later(monkeypatch: p
     library, loaders = TreeLoader(Path("/")), list[Loader]()
     library.live[CORE] = "Live"  # so that nothing is written
     loaders += [library, Modprobe()]
-    monkeypatch.setattr("ipvsd.host.default_loader", loaders.pop)
+    monkeypatch.setattr("ipvsd.kernel.host.default_loader", loaders.pop)
     host = LinuxHost("/")
     with pytest.raises((ForbiddenError, LoadError)):  # it is not to be run here, or is not there
         host.load_module(CORE)

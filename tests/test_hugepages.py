@@ -7,11 +7,11 @@ import sys
 from pathlib import Path
 
 PROGRAM = """
-from ipvsd import hugepages
+from ipvsd.runtime import resources
 def told():
     print(*(line for line in open("/proc/self/status") if line.startswith("THP_enabled")))
 told()
-hugepages.refuse()
+resources.refuse_huge_pages()
 told()
 """
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ipvsd import persist
+from ipvsd.boot import drop_in_files
 from tests.boots import WANTS, Output, enable, make_image, run, sysctl_conf, values
 from tests.fake_kernel import DEPENDS, RELEASE
 from tests.trees import READY_LINE, make_modules, make_tree, put
@@ -44,7 +44,7 @@ def test_an_image_without_ipvsd_is_wrong_until_it_is_persisted(image: Path, caps
 
 def test_what_an_image_persists_is_enough_for_any_number_of_cpus(image: Path, capsys: Output) -> None:
     run(capsys, image, "apply", "--persist")
-    assert "net.netfilter.nf_conntrack_max = 1048576\n" in (image / persist.SYSCTL).read_text()
+    assert "net.netfilter.nf_conntrack_max = 1048576\n" in (image / drop_in_files.SYSCTL).read_text()
     _, document = values(capsys, image, "check")
     assert [item["wanted"] for item in document["sysctls"] if "nf_conntrack_max" in item["name"]] == [">= 131072"]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ipvsd import journal
+from ipvsd.runtime import journal
 
 HERE = "here"  # what standard error is during a test is not yet known while it is set up
 

@@ -5,10 +5,10 @@ from typing import Optional
 import pytest
 
 from ipvsd import __version__
-from ipvsd.metrics import exposition
-from ipvsd.model import Last, ModuleVerdict, Need, SysctlVerdict
-from ipvsd.report import Histogram, Ipvs, Report, State
-from ipvsd.tally import BUCKETS, EMPTY
+from ipvsd.model.report import Histogram, Ipvs, Report, State
+from ipvsd.model.types import Last, ModuleVerdict, Need, SysctlVerdict
+from ipvsd.reporting.counters import BUCKETS, EMPTY
+from ipvsd.reporting.metrics import exposition
 from tests.samples import module, report, sysctl
 
 REPORT = report(

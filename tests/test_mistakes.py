@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from ipvsd import spelling, sysctls
-from ipvsd.config import Config, ConfigError, ModuleSetting, parse
-from ipvsd.profiles import PROFILES, SCHEDULERS
-from ipvsd.vocabulary import SYSCTLS
+from ipvsd.config import spelling
+from ipvsd.config.parser import ConfigError, parse
+from ipvsd.config.profiles import PROFILES, SCHEDULERS
+from ipvsd.config.schema import Config, ModuleSetting
+from ipvsd.sysctl import sysctl_names
+from ipvsd.sysctl.catalog import SYSCTLS
 
 
 def read(text: str) -> Config:
@@ -142,7 +144,7 @@ def test_a_misspelt_sysctl_is_refused_and_one_that_may_exist_is_not(typed: str, 
     if meant is None:
         assert len(read(text).sysctls) == 1
     else:
-        name = sysctls.normalised(typed)
+        name = sysctl_names.normalised(typed)
         assert error(text) == (
             f"f:2: sysctls.{name}: unknown sysctl (did you mean {meant}? or say 'required: false' if some kernels "
             "have it)"

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ipvsd.modprobe_d import (
+from ipvsd.modprobe.modprobe_d import (
     Directive,
     directives,
     from_command_line,

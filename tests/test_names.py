@@ -9,12 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ipvsd import hook, sysctls
-from ipvsd.config import Config, ConfigError, parse
-from ipvsd.groups import collapsed
-from ipvsd.host import LinuxHost
-from ipvsd.model import MISSING, SysctlVerdict
-from ipvsd.reconcile import look, reconcile
+from ipvsd.bpf import sysctl_program
+from ipvsd.config.parser import ConfigError, parse
+from ipvsd.config.schema import Config
+from ipvsd.decide.aggregate import collapsed
+from ipvsd.kernel.host import LinuxHost
+from ipvsd.model.types import MISSING, SysctlVerdict
+from ipvsd.reconcile.reconciler import look, reconcile
+from ipvsd.sysctl import sysctl_names
 from tests.trees import put
 
 
@@ -49,7 +51,7 @@ def error(*texts: str) -> str:
 )
 def test_two_spellings_of_a_sysctl_are_a_duplicate_in_a_file_and_one_key_in_two(one: str, other: str) -> None:
     text = f"sysctls: {{'{one}': 1, '{other}': 0}}"
-    name = sysctls.normalised(one)
+    name = sysctl_names.normalised(one)
     assert error(text) == f"0:1: sysctls.{other}: is '{name}' again (first in line 1)"
     made = read(f"sysctls: {{'{one}': 1}}", f"sysctls: {{'{other}': 0}}")
     assert {key: str(setting.want) for key, setting in made.sysctls.items()} == {name: "0"}
@@ -79,14 +81,14 @@ def test_every_path_has_one_name_in_printable_ascii(parts: list[str]) -> None:
     path = tuple(parts)
     if any(part in (".", "..") or set(part) & set("/\0") for part in path) or "." in path[0]:
         return  # no names of files, or none that sysctl.d(5) can name
-    name = sysctls.joined(tuple(map(sysctls.shown, path)))
+    name = sysctl_names.joined(tuple(map(sysctl_names.shown, path)))
     assert name.isascii()
     assert name.isprintable()
     assert not set(name) & set(" =*?[")
-    assert sysctls.parts(name) == path
-    assert sysctls.normalised(name) == name
-    assert not sysctls.is_pattern(name)
-    assert sysctls.paths(name)[0] == path
+    assert sysctl_names.parts(name) == path
+    assert sysctl_names.normalised(name) == name
+    assert not sysctl_names.is_pattern(name)
+    assert sysctl_names.paths(name)[0] == path
 
 
 # --- what other formats can say ---------------------------------------------------------
@@ -181,7 +183,10 @@ def test_an_interface_of_any_name_is_named_in_printable_ascii(tree: Path, name: 
     assert os.fsencode(host.sysctl_path(key)).endswith(b"/conf/" + link + b"/rp_filter")
     assert host.read_sysctl(key) == "0"
     assert host.is_interface(name.replace("/", "."))
-    assert hook.named("/".join(sysctls.parts(key) or ()).encode("latin-1")).rstrip(b"\0").split(b"/")[3] == link
+    assert (
+        sysctl_program.named("/".join(sysctl_names.parts(key) or ()).encode("latin-1")).rstrip(b"\0").split(b"/")[3]
+        == link
+    )
 
 
 def test_a_name_that_looks_like_a_pattern_stands_for_itself_alone(tree: Path) -> None:

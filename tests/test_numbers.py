@@ -6,11 +6,12 @@ from typing import Optional
 
 import pytest
 
-from ipvsd.config import Config, ConfigError, parse
-from ipvsd.desire import desired
-from ipvsd.model import Within
-from ipvsd.procsys import taken
-from ipvsd.values import integer
+from ipvsd.config.desired_state import desired
+from ipvsd.config.parser import ConfigError, parse
+from ipvsd.config.schema import Config
+from ipvsd.model.types import Within
+from ipvsd.sysctl.semantics import taken
+from ipvsd.sysctl.values import integer
 from tests.samples import kernel
 
 MAX = "net.netfilter.nf_conntrack_max"

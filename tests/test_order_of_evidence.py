@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from ipvsd.model import Cause, Kernel, Lock, ModuleState, Obstacle
-from ipvsd.model import ModuleVerdict as V
-from ipvsd.verdicts import judge
+from ipvsd.decide.verdicts import judge_module
+from ipvsd.model.types import Cause, Kernel, Lock, ModuleState, Obstacle
+from ipvsd.model.types import ModuleVerdict as V
 from tests.samples import kernel, observed, wanted_module
 
 LINE = {"ip_vs": Obstacle(Cause.BLACKLIST, "ip_vs", "blacklist ip_vs", "x:1")}
@@ -56,13 +56,13 @@ def test_of_a_module_that_is_listed_the_most_specific_cause_is_told(chosen: tupl
     states = {V.LIVE: ModuleState.LIVE, V.UNLOADING: ModuleState.GOING}
     state = next((states[verdict] for verdict in chosen if verdict in states), None)
     seen = with_all(kernel(loadable=("ip_vs",)), [OF_WHAT_IS_LISTED[verdict] for verdict in chosen])
-    assert judge(wanted_module(), observed(seen, {"ip_vs": state} if state else {})).verdict is chosen[0]
+    assert judge_module(wanted_module(), observed(seen, {"ip_vs": state} if state else {})).verdict is chosen[0]
 
 
 @pytest.mark.parametrize("chosen", combinations(OF_WHAT_IS_NOT), ids=lambda chosen: "+".join(v.value for v in chosen))
 def test_of_a_module_that_is_not_listed_the_most_specific_cause_is_told(chosen: tuple[V, ...]) -> None:
     seen = with_all(kernel(), [OF_WHAT_IS_NOT[verdict] for verdict in reversed(chosen)])
-    found = judge(wanted_module(), observed(seen)).verdict
+    found = judge_module(wanted_module(), observed(seen)).verdict
     # A file of the module shows that the tree is not gone: it has no index.
     strays = {V.COMPRESSION, V.INDEX_STALE} & set(chosen)
     expected = chosen[0]
@@ -84,4 +84,4 @@ def test_of_a_module_that_is_not_listed_the_most_specific_cause_is_told(chosen: 
     ],
 )  # fmt: skip
 def test_other_combinations(changes: dict[str, Any], verdict: V) -> None:
-    assert judge(wanted_module(), observed(kernel()._replace(**changes))).verdict is verdict
+    assert judge_module(wanted_module(), observed(kernel()._replace(**changes))).verdict is verdict

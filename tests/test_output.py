@@ -18,10 +18,10 @@ from typing import IO, NamedTuple, Union
 
 import pytest
 
-from ipvsd import statusfile
-from ipvsd.model import SysctlVerdict
-from ipvsd.present import document
-from ipvsd.report import State
+from ipvsd.model.report import State
+from ipvsd.model.types import SysctlVerdict
+from ipvsd.reporting.status_document import document
+from ipvsd.state import status_file
 from tests.samples import report, sysctl
 from tests.trees import make_tree, put, put_sysctl
 
@@ -65,7 +65,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     put(tree, "etc/sysctl.d/99-other.conf", "net.ipv4.ip_forward = 0\n")
     ended(start(words("apply --persist", tree)))
     made = report(sysctl(SysctlVerdict.WRONG), state=State.FAILED)
-    statusfile.write(str(tree), document(made._replace(boottime=time.clock_gettime(time.CLOCK_BOOTTIME))))
+    status_file.write(str(tree), document(made._replace(boottime=time.clock_gettime(time.CLOCK_BOOTTIME))))
     return tree
 
 
@@ -160,7 +160,10 @@ def test_a_stream_that_is_not_open_for_writing_is_told(tree: Path) -> None:
 
 
 def test_a_shell_sees_that_a_command_was_interrupted_before_it_had_anything_to_print() -> None:
-    code = "from ipvsd import output, cli; import signal; output.run(lambda: signal.raise_signal(signal.SIGINT))"
+    code = (
+        "from ipvsd.commands import output; from ipvsd import cli; import signal; "
+        "output.run(lambda: signal.raise_signal(signal.SIGINT))"
+    )
     assert ended(start([sys.executable, "-c", code])) == Ended(-signal.SIGINT)
 
 
@@ -169,7 +172,7 @@ import signal, sys
 from ipvsd import cli
 class Finder:
     def find_spec(self, name, *_):
-        if name == "ipvsd.arguments":
+        if name == "ipvsd.commands.argument_parser":
             signal.raise_signal(signal.SIGINT)
 sys.meta_path.insert(0, Finder())
 sys.exit(cli.main(["profile", "list"]))

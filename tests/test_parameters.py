@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from ipvsd.config import parse
-from ipvsd.model import LoadModule, SysctlVerdict, WriteParameter
-from ipvsd.reconcile import Reconciled, reconcile
+from ipvsd.config.parser import parse
+from ipvsd.model.types import LoadModule, SysctlVerdict, WriteParameter
+from ipvsd.reconcile.reconciler import Reconciled, reconcile
 from tests.fake_kernel import FakeKernel
 
 BITS = "ip_vs.conn_tab_bits"

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ipvsd.globs import Glob
-from ipvsd.patterns import Patterns, Scope
-from ipvsd.sysctls import Path
+from ipvsd.sysctl.globs import Glob
+from ipvsd.sysctl.patterns import Patterns, Scope
+from ipvsd.sysctl.sysctl_names import Path
 
 PARTS = st.sampled_from(["a", "b", "ab", ".a", "*", "a*", "*b", "?", "[ab]", "\\a", ".*", "[z-a]"])
 NAMES = st.sampled_from(["a", "b", "ab", "ba", ".a", "c"])

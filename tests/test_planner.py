@@ -4,7 +4,8 @@ from typing import Optional
 
 import pytest
 
-from ipvsd.model import (
+from ipvsd.decide.planner import plan
+from ipvsd.model.types import (
     MISSING,
     Kernel,
     LoadModule,
@@ -16,7 +17,6 @@ from ipvsd.model import (
     Within,
     WriteSysctl,
 )
-from ipvsd.planner import plan
 from tests.samples import desired, kernel, observed, wanted_module, wanted_sysctl
 
 KEY = "net.ipv4.vs.conntrack"

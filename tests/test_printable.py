@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ipvsd import printable
+from ipvsd.model import printable
 
 # Every character there is, lone surrogates included, and often those that do harm.
 TEXTS = st.text(

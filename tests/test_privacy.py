@@ -10,17 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from ipvsd import books, metrics, statusfile
 from ipvsd.cli import main
-from ipvsd.config import parse
-from ipvsd.contention import Fights, Limit
-from ipvsd.evidence import Evidence, Seen
-from ipvsd.ownfailures import OwnFailures
-from ipvsd.present import document
-from ipvsd.reconcile import reconcile
-from ipvsd.report import Report, Writer
-from ipvsd.watch.writes import Refusal
-from ipvsd.writers import Writers
+from ipvsd.config.parser import parse
+from ipvsd.decide.attribution import Evidence, Seen
+from ipvsd.decide.contention import Fights, Limit
+from ipvsd.kernel.processes import Writers
+from ipvsd.model.report import Refusal, Report, Writer
+from ipvsd.reconcile.reconciler import reconcile
+from ipvsd.reporting import metrics, recorder
+from ipvsd.reporting.operation_failures import OwnFailures
+from ipvsd.reporting.status_document import document
+from ipvsd.state import status_file
 from tests.fake_kernel import FORWARD, FakeKernel
 from tests.samples import report
 from tests.trees import make_tree
@@ -49,7 +49,7 @@ def logged(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     def log(level: str, text: str, fields: Mapping[str, str] = {}) -> None:
         lines.append(json.dumps([level, text, dict(fields)]))
 
-    monkeypatch.setattr(books, "log", log)
+    monkeypatch.setattr(recorder, "log", log)
     return lines
 
 
@@ -57,7 +57,7 @@ def blame(tree: Path, writer: Writer) -> Report:
     """Have it make a drift, unload a module, fight, and try to write what is guarded; return what is told then."""
     kernel, evidence = FakeKernel(), Evidence(time.monotonic)
     config = parse([("f", b"profiles: []\nmodules: {ip_vs_sh: {}}\nsysctls: {net.ipv4.ip_forward: 1}")])
-    kept, fights = books.Books(str(tree), OwnFailures()), Fights(Limit(1, 60.0, 300.0))
+    kept, fights = recorder.Books(str(tree), OwnFailures()), Fights(Limit(1, 60.0, 300.0))
     for _ in range(4):
         done = reconcile(kernel, config, {}, time.monotonic, fights)
         kept.enter(done, (), time.monotonic(), evidence, (FORWARD,), fights)
@@ -75,7 +75,7 @@ def test_arguments_are_in_no_output(tmp_path: Path, writer: Writer, logged: list
     tree = make_tree(tmp_path / "tree")
     told = blame(tree, writer)
     assert told.contended
-    statusfile.write(str(tree), document(told))
+    status_file.write(str(tree), document(told))
     for command in ("status", "history", f"explain {FORWARD}", "explain ip_vs_sh"):
         for output in ("text", "json"):
             main([*command.split(), "--root", str(tree), "--output", output])

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from ipvsd import cli
-from ipvsd.config import Config
-from ipvsd.desire import desired
-from ipvsd.health import assess
-from ipvsd.model import Kernel, ModuleState, Plan
-from ipvsd.planner import plan
-from ipvsd.report import State
+from ipvsd.config.desired_state import desired
+from ipvsd.config.schema import Config
+from ipvsd.decide.health import assess
+from ipvsd.decide.planner import plan
+from ipvsd.model.report import State
+from ipvsd.model.types import Kernel, ModuleState, Plan
 from tests.fake_kernel import DEPENDS, EXTENSIONS, NODE, RELEASE, SETS
 from tests.samples import kernel, observed
 from tests.trees import READY, make_tree, put

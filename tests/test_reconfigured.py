@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from ipvsd import history
-from ipvsd.config import parse
+from ipvsd.config.parser import parse
+from ipvsd.state import repair_history
 from tests.fake_kernel import FORWARD
 from tests.service import STATUS, Service
-from tests.test_books import Log, Node, node, said
+from tests.test_recorder import Log, Node, node, said
 from tests.trees import make_tree, put
 
 __all__ = ["node"]
@@ -26,7 +26,12 @@ def configure(node: Node, text: str) -> None:
 
 def untouched(node: Node) -> bool:
     tally = node.books.tally
-    return (tally.drifts, tally.repairs, node.books.repairs, history.read(str(node.tree)).repairs) == ({}, {}, (), [])
+    return (tally.drifts, tally.repairs, node.books.repairs, repair_history.read(str(node.tree)).repairs) == (
+        {},
+        {},
+        (),
+        [],
+    )
 
 
 @pytest.mark.parametrize(
@@ -130,4 +135,4 @@ def test_the_daemon_blames_nobody_for_its_configuration(
     log = service.stop()[1]
     assert "ipvsd: configuration changed: set net.ipv4.vs.conntrack from '1' to '0'" in log
     assert not [line for line in log if "changed by" in line or "repair" in line]
-    assert not (service.tree / history.PATH).exists() or history.read(str(service.tree)).repairs == []
+    assert not (service.tree / repair_history.PATH).exists() or repair_history.read(str(service.tree)).repairs == []

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from ipvsd import remedies
-from ipvsd.model import ModuleVerdict
-from ipvsd.packages import PACKAGES, Package
+from ipvsd.decide import remedies
+from ipvsd.model.types import ModuleVerdict
+from ipvsd.modprobe.distro_packages import PACKAGES, Package
 from tests.samples import kernel
 
 ROOT = Path(__file__).parent.parent

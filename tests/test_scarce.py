@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from ipvsd.descriptors import RESERVE
-from ipvsd.wake import Mailbox
-from ipvsd.watch import Targets
-from ipvsd.watch.files import Files
+from ipvsd.runtime.event_loop import Mailbox
+from ipvsd.runtime.resources import RESERVE
+from ipvsd.watch.config_files import Files
+from ipvsd.watch.event_source import Targets
 from tests.service import STATUS, Service
 from tests.trees import make_tree, put, put_sysctl, store, sysctl
 

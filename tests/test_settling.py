@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from ipvsd import configfiles
-from ipvsd.config import ConfigError
-from ipvsd.configfiles import HELD
-from ipvsd.configured import GONE, SETTLE, Configured
-from tests.test_configured import KEPT, MAIN, Clock, Log, clock, configured, said, settled, tree
+from ipvsd.config import config_files
+from ipvsd.config.config_files import HELD
+from ipvsd.config.parser import ConfigError
+from ipvsd.daemon.active_config import GONE, SETTLE, Configured
+from tests.test_active_config import KEPT, MAIN, Clock, Log, clock, configured, said, settled, tree
 from tests.trees import put
 
 __all__ = ["clock", "configured", "tree"]
@@ -258,10 +258,10 @@ def test_what_is_open_for_writing_is_not_kept_though_it_has_stayed(tree: Path, c
 def test_a_command_does_not_take_what_is_being_written(tree: Path, writer: Callable[[str], None]) -> None:
     writer(HALF)
     with pytest.raises(ConfigError) as refused:
-        configfiles.load(str(tree))
+        config_files.load(str(tree))
     assert refused.value.errors == (
         f"{tree}/{MAIN}: cannot be read: a program has it open for writing (it is read when it is closed)",
     )
-    assert configfiles.load(str(tree), str(tree / MAIN)).interval == 7.0  # the program itself may ask about it
+    assert config_files.load(str(tree), str(tree / MAIN)).interval == 7.0  # the program itself may ask about it
     writer("")
-    assert configfiles.load(str(tree)).interval == 7.0
+    assert config_files.load(str(tree)).interval == 7.0

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from ipvsd.rooted import UnreadableError
-from ipvsd.situation import normal
+from ipvsd.kernel.host import normal
+from ipvsd.runtime.rootfs import UnreadableError
 from tests.scarce import few_descriptors
 
 

@@ -17,10 +17,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from ipvsd import statusfile
 from ipvsd.cli import main
-from ipvsd.model import SysctlVerdict
-from ipvsd.present import document
+from ipvsd.model.types import SysctlVerdict
+from ipvsd.reporting.status_document import document
+from ipvsd.state import status_file
 from tests.samples import module, report, sysctl
 from tests.test_printable import strictly
 from tests.trees import make_modules, make_tree
@@ -155,7 +155,7 @@ def test_what_is_printed_is_printable_and_json_is_valid(
         if not running:
             (tree / "proc/sys/kernel/osrelease").unlink()
         made = document(report(module(), sysctl(SysctlVerdict.WRONG)))
-        (tree / statusfile.PATH).write_text(
+        (tree / status_file.PATH).write_text(
             json.dumps({**damaged(made, text), "boottime": time.clock_gettime(time.CLOCK_BOOTTIME)})
         )
         (tree / "run/ipvsd/history.jsonl").write_text(json.dumps(damaged(made["repairs"][0], text)) + "\n")

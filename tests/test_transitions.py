@@ -10,10 +10,13 @@ from typing import Callable, Optional
 
 import pytest
 
-from ipvsd.config import Config, parse
-from ipvsd.health import assess
-from ipvsd.host import Host
-from ipvsd.model import (
+from ipvsd.config.parser import parse
+from ipvsd.config.schema import Config
+from ipvsd.decide.backoff import History
+from ipvsd.decide.health import assess
+from ipvsd.kernel.host import Host
+from ipvsd.model.report import State
+from ipvsd.model.types import (
     Kernel,
     LoadModule,
     ModuleState,
@@ -23,9 +26,7 @@ from ipvsd.model import (
     SysctlVerdict,
     WriteSysctl,
 )
-from ipvsd.reconcile import ROUNDS, Reconciled, look, reconcile
-from ipvsd.report import State
-from ipvsd.restraint import History
+from ipvsd.reconcile.reconciler import ROUNDS, Reconciled, look, reconcile
 from tests.fake_kernel import CONF, FORWARD, FakeKernel
 
 CONNTRACK = "net.ipv4.vs.conntrack"

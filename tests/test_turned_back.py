@@ -9,16 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from ipvsd.config import parse
-from ipvsd.model import LoadModule, WriteSysctl
-from ipvsd.reconcile import reconcile
-from ipvsd.reflex import Reflex
-from ipvsd.report import Attribution
-from ipvsd.wake import Mailbox, ReasonKind
-from ipvsd.watch import Targets
-from ipvsd.watch.sysctls import Sysctls
+from ipvsd.config.parser import parse
+from ipvsd.kernel.processes import Writers
+from ipvsd.model.report import Attribution
+from ipvsd.model.types import LoadModule, WriteSysctl
+from ipvsd.reconcile.fast_path import Reflex
+from ipvsd.reconcile.reconciler import reconcile
+from ipvsd.runtime.event_loop import Mailbox, ReasonKind
+from ipvsd.watch.event_source import Targets
+from ipvsd.watch.sysctl_inotify import Sysctls
 from ipvsd.watch.uevents import Uevents
-from ipvsd.writers import Writers
 from tests.fake_kernel import FORWARD, FakeKernel
 from tests.trees import put, store
 

@@ -8,16 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from ipvsd import configfiles, nextboot, persist, preflight
+from ipvsd.boot import drop_in_files, installed_kernels, next_boot
 from ipvsd.cli import main
-from ipvsd.config import ConfigError, parse
-from ipvsd.host import LinuxHost
-from ipvsd.moduletree import Index, ModuleTree, modprobe_d_stamps
-from ipvsd.notices import Notices
-from ipvsd.obstacles import Obstacles
-from ipvsd.reconcile import look, reconcile
-from ipvsd.rivals.tree import Tree
-from ipvsd.rooted import MAX_BYTES, UnreadableError
+from ipvsd.config import config_files
+from ipvsd.config.parser import ConfigError, parse
+from ipvsd.conflicts.file_tree import Tree
+from ipvsd.kernel.host import LinuxHost
+from ipvsd.kernel.load_blockers import Obstacles
+from ipvsd.kernel.module_tree import Index, ModuleTree, modprobe_d_stamps
+from ipvsd.reconcile.reconciler import look, reconcile
+from ipvsd.reporting.notices import Notices
+from ipvsd.runtime.rootfs import MAX_BYTES, UnreadableError
+from ipvsd.state import last_good_config
 from tests.boots import make_image
 from tests.fake_kernel import DEPENDS, RELEASE
 from tests.scarce import few_descriptors
@@ -40,10 +42,10 @@ def tree(tmp_path: Path) -> Path:
         pytest.param(lambda root: ModuleTree(root, RELEASE), id="module tree"),
         pytest.param(lambda root: Index(root, RELEASE).look(LIVE), id="index"),
         pytest.param(modprobe_d_stamps, id="modprobe.d"),
-        pytest.param(preflight.releases, id="installed kernels"),
-        pytest.param(lambda root: preflight.survey(root, CONFIG), id="survey"),
-        pytest.param(lambda root: persist.stale(root, {persist.SYSCTL: ""}), id="persisted files"),
-        pytest.param(lambda root: persist.write(root, {persist.SYSCTL: ""}), id="files to persist"),
+        pytest.param(installed_kernels.releases, id="installed kernels"),
+        pytest.param(lambda root: installed_kernels.survey(root, CONFIG), id="survey"),
+        pytest.param(lambda root: drop_in_files.stale(root, {drop_in_files.SYSCTL: ""}), id="persisted files"),
+        pytest.param(lambda root: drop_in_files.write(root, {drop_in_files.SYSCTL: ""}), id="files to persist"),
     ],
 )
 def test_each_says_that_it_cannot_read(tree: Path, ask: Callable[[str], object]) -> None:
@@ -81,19 +83,19 @@ def test_the_index_that_was_read_stays(tree: Path) -> None:
 
 
 def test_a_configuration_that_cannot_be_read_is_refused(tree: Path) -> None:
-    put(tree, configfiles.MAIN, "scheduler: sh\n")
+    put(tree, config_files.MAIN, "scheduler: sh\n")
     with few_descriptors(), pytest.raises(ConfigError, match="Too many open files"):
-        configfiles.read(str(tree))
+        config_files.read(str(tree))
 
 
 def test_the_last_good_configuration_is_not_taken_for_missing(tree: Path) -> None:
-    configfiles.keep(str(tree), (("f", b"scheduler: sh\n"),))
+    last_good_config.write(str(tree), (("f", b"scheduler: sh\n"),))
     with few_descriptors(), pytest.raises(UnreadableError, match="Too many open files"):
-        configfiles.last_good(str(tree))
+        last_good_config.read(str(tree))
 
 
 def test_a_survey_that_fails_leaves_the_former_one_and_is_told_once(tree: Path, capsys: Output) -> None:
-    survey = preflight.Survey(str(tree))
+    survey = installed_kernels.Survey(str(tree))
     survey.look(CONFIG)
     before = survey.kernels
     assert [kernel.release for kernel in before] == [RELEASE]
@@ -116,7 +118,7 @@ def test_a_notice_says_that_a_file_cannot_be_read(tree: Path) -> None:
         notices.look(CONFIG, done)
     assert [note for note in notices.found if "Too many open files" in note] == [
         f"cannot read {tree}/proc/net/ipv6_route: Too many open files",
-        f"cannot read {tree}/{persist.MODULES_LOAD}: Too many open files",
+        f"cannot read {tree}/{drop_in_files.MODULES_LOAD}: Too many open files",
     ]
 
 
@@ -136,7 +138,7 @@ def test_what_others_set_is_told_as_unread(tree: Path) -> None:
         "/run/systemd/system/x.service": "Too many open files",
     }
     with few_descriptors(), pytest.raises(UnreadableError):
-        nextboot.predict(str(tree), kernel, nextboot.names_of(plan))
+        next_boot.predict(str(tree), kernel, next_boot.names_of(plan))
 
 
 def test_a_file_that_cannot_be_read_is_told_with_what_the_next_boot_will_be(tree: Path, capsys: Output) -> None:

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ipvsd import sysctls
-from ipvsd.model import Exactly, OneOf, Want, Within
-from ipvsd.values import integer, same, satisfies, target
+from ipvsd.model.types import Exactly, OneOf, Want, Within
+from ipvsd.sysctl import sysctl_names
+from ipvsd.sysctl.values import integer, same, satisfies, target
 
 KEY = "net.ipv4.ip_forward"
 PORTS = "net.ipv4.ip_local_reserved_ports"
@@ -84,7 +84,7 @@ def test_a_want_and_what_is_written_for_it(value: str, want: Want, right: bool, 
     assert target(want, value) == written
 
 
-TEXT = st.text(max_size=30).map(sysctls.canonical) | st.from_regex(r"-?(0x)?[0-9a-f,-]{1,12}", fullmatch=True)
+TEXT = st.text(max_size=30).map(sysctl_names.canonical) | st.from_regex(r"-?(0x)?[0-9a-f,-]{1,12}", fullmatch=True)
 NAMES = st.sampled_from([KEY, PORTS, MASK, DROP])
 
 

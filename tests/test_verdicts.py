@@ -7,10 +7,10 @@ from typing import Any, Optional
 
 import pytest
 
-from ipvsd import remedies
-from ipvsd.model import Cause, Kernel, LoadModule, Lock, ModuleState, Need, Obstacle, Outcome, WantedModule
-from ipvsd.model import ModuleVerdict as V
-from ipvsd.verdicts import explain, judge
+from ipvsd.decide import remedies
+from ipvsd.decide.verdicts import explain, judge_module
+from ipvsd.model.types import Cause, Kernel, LoadModule, Lock, ModuleState, Need, Obstacle, Outcome, WantedModule
+from ipvsd.model.types import ModuleVerdict as V
 from tests.samples import RELEASE, kernel, observed, wanted_module
 
 SHIPPED = kernel(loadable=("ip_vs",))
@@ -180,7 +180,7 @@ def run_for(text: str, module: str = "ip_vs") -> Kernel:
     ],
 )  # fmt: skip
 def test_what_is_seen_before_trying(seen: Kernel, state: str, verdict: V, evidence: str, remedy: str) -> None:
-    found = judge(wanted_module(), observed(seen, {"ip_vs": ModuleState(state)} if state else {}))
+    found = judge_module(wanted_module(), observed(seen, {"ip_vs": ModuleState(state)} if state else {}))
     assert found.verdict is verdict
     assert found.evidence.startswith(evidence)
     assert found.remedy.startswith(remedy)
@@ -221,19 +221,19 @@ def test_what_the_kernel_said_when_it_was_tried(
     seen: Kernel, number: int, made_for: str, verdict: V, evidence: str, remedy: str
 ) -> None:
     failed = Outcome(LoadModule("ip_vs"), "said so", number, made_for)
-    found = explain(judge(wanted_module(), observed(SHIPPED)), failed, seen)
+    found = explain(judge_module(wanted_module(), observed(SHIPPED)), failed, seen)
     assert (found.verdict, found.evidence) == (verdict, evidence)
     assert found.remedy.startswith(remedy)
 
 
 def test_a_loader_that_claims_success_is_not_believed() -> None:
-    found = explain(judge(wanted_module(), observed(SHIPPED)), Outcome(LoadModule("ip_vs")), SHIPPED)
+    found = explain(judge_module(wanted_module(), observed(SHIPPED)), Outcome(LoadModule("ip_vs")), SHIPPED)
     assert found.evidence == "the loader reported success, but the module is not live"
 
 
 def test_an_alias_is_judged_by_what_stands_behind_it() -> None:
     seen = with_(kernel(loadable=("nf_conntrack",)), aliases={"ip_conntrack": "nf_conntrack"})
-    found = judge(wanted_module("ip_conntrack"), observed(seen, {"nf_conntrack": ModuleState.LIVE}))
+    found = judge_module(wanted_module("ip_conntrack"), observed(seen, {"nf_conntrack": ModuleState.LIVE}))
     assert (found.name, found.module, found.verdict) == ("ip_conntrack", "nf_conntrack", V.LIVE)
     assert found.evidence == "alias of nf_conntrack: /proc/modules: Live"
 
@@ -262,7 +262,7 @@ def test_of_alternatives_one_suffices(
     seen = observed(
         kernel(loadable=tuple(shipped.split())), {name: ModuleState(state) for name, state in states.items()}
     )
-    found = judge(wanted, seen)
+    found = judge_module(wanted, seen)
     assert (found.name, found.module, found.verdict) == ("iptable-backend", module, verdict)
     assert found.evidence.startswith(evidence)
 

@@ -9,14 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from ipvsd.reflex import Reflex
-from ipvsd.wake import Mailbox, ReasonKind
-from ipvsd.watch import Targets, inotify
-from ipvsd.watch.files import Files
-from ipvsd.watch.sysctls import Sysctls
+from ipvsd.kernel.processes import Writers
+from ipvsd.reconcile.fast_path import Reflex
+from ipvsd.runtime.event_loop import Mailbox, ReasonKind
+from ipvsd.watch import inotify
+from ipvsd.watch.config_files import Files
+from ipvsd.watch.event_source import Targets
+from ipvsd.watch.sysctl_bpf import Writes, mounted
+from ipvsd.watch.sysctl_inotify import Sysctls
 from ipvsd.watch.uevents import Uevents, module_event
-from ipvsd.watch.writes import Writes, mounted
-from ipvsd.writers import Writers
 from tests.fake_kernel import FakeKernel
 from tests.trees import put, store
 

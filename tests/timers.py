@@ -6,7 +6,7 @@ import heapq
 import itertools
 from typing import Callable
 
-from ipvsd.wake import Mailbox, ReasonKind
+from ipvsd.runtime.event_loop import Mailbox, ReasonKind
 
 
 class Timers(Mailbox):

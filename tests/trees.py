@@ -10,8 +10,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ipvsd import sysctls
-from ipvsd.kmod import BlacklistedError, LoadError
+from ipvsd.kernel.module_loader import BlacklistedError, LoadError
+from ipvsd.sysctl import sysctl_names
 from tests.fake_kernel import BROUGHT, CORE, DEPENDS, FORWARDING, NODE, PARAMETERS, RELEASE, WRITABLE
 
 READY = {
@@ -70,7 +70,7 @@ class TreeLoader:
 
 def sysctl(root: Path, key: str) -> Path:
     """Return the file of a sysctl below a tree."""
-    parts = sysctls.parts(key)
+    parts = sysctl_names.parts(key)
     assert parts is not None
     return root.joinpath("proc/sys", *parts)
 

@@ -1,1 +1,1 @@
-"""The commands: one file each. A command returns its exit code (see ipvsd(8))."""
+"""The commands, one file each, and how they print; a command returns its exit code (see ipvsd(8))."""

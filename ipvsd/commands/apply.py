@@ -7,18 +7,18 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from ipvsd import configfiles, nextboot, persist, preflight, present
-from ipvsd.commands import text
+from ipvsd.boot import drop_in_files, installed_kernels, next_boot
+from ipvsd.commands import formatting
 from ipvsd.commands.check import make_report, noted, show
-from ipvsd.config import Config
-from ipvsd.daemon import UNSETTLED
-from ipvsd.health import required
-from ipvsd.host import Host, LinuxHost
-from ipvsd.model import Action, Finding, Kernel, ModuleFinding, Plan, SysctlFinding
-from ipvsd.output import EX_CANNOT_TELL, complain, say, say_json
-from ipvsd.reconcile import Reconciled, look, reconcile
-from ipvsd.report import InstalledKernel, Judged
-from ipvsd.situation import judged
+from ipvsd.commands.output import EX_CANNOT_TELL, complain, say, say_json
+from ipvsd.config import config_files
+from ipvsd.config.schema import Config
+from ipvsd.decide.health import required
+from ipvsd.kernel.host import Host, LinuxHost, judged
+from ipvsd.model.report import InstalledKernel, Judged
+from ipvsd.model.types import Action, Finding, Kernel, ModuleFinding, Plan, SysctlFinding
+from ipvsd.reconcile.reconciler import UNSETTLED, Reconciled, look, reconcile
+from ipvsd.reporting import status_document
 
 
 def run(root: str, only: str | None, output: str, keep: bool) -> int:
@@ -35,19 +35,21 @@ def run(root: str, only: str | None, output: str, keep: bool) -> int:
             "(for an image: --persist)"
         )
         return os.EX_USAGE
-    host, config = LinuxHost(root), configfiles.load(root, only)
+    host, config = LinuxHost(root), config_files.load(root, only)
     if os.geteuid() != 0 and (keep or look(host, config)[1].actions):
         complain("ipvsd: cannot change the kernel: not root (run it with sudo; 'ipvsd plan' needs no root)")
         return os.EX_NOPERM
     done, proved = settle(host, config)
     kept = (
-        _persist(root, persist.files(config, done.kernel, done.after), *_booting(root, config, done)) if keep else None
+        _persist(root, drop_in_files.files(config, done.kernel, done.after), *_booting(root, config, done))
+        if keep
+        else None
     )
     report = make_report(root, done.kernel, done.after, noted(root, config, done.kernel, done.after, done.after))
     if output == "text" and proved:
         say(*map(str, proved), "")
     actions = {"actions": [{"name": action.name, "action": str(action)} for action in proved]}
-    show({**present.document(report), **actions, **(_document(kept) if kept else {})}, output)
+    show({**status_document.document(report), **actions, **(_document(kept) if kept else {})}, output)
     return 1 if report.health.exit_code or (kept and not kept.good) else 0
 
 
@@ -84,20 +86,22 @@ def settle(
 
 def _persist_image(root: str, only: str | None, output: str) -> int:
     """Write the files into an image, for the kernel that it will boot."""
-    config, release = configfiles.load(root, only), preflight.to_boot(root)
-    kernel, plan = preflight.examine(root, config, release)
-    if not release or preflight.lacks_tree(plan.modules):
+    config, release = config_files.load(root, only), installed_kernels.to_boot(root)
+    kernel, plan = installed_kernels.examine(root, config, release)
+    if not release or installed_kernels.lacks_tree(plan.modules):
         said = f"ipvsd: cannot persist below {root}: there is no kernel in its /lib/modules"
         complain(f"{said} (install one into the image)")
         return EX_CANNOT_TELL
     # Nothing tells how many CPUs an image will have: what is enough for any number is right for each.
-    many = preflight.examine(root, config, release, _MANY) if judged(root) is Judged.FIRST_BOOT else (kernel, plan)
-    kept = _persist(root, persist.files(config, *many), kernel, plan)
-    problems = preflight.problems(InstalledKernel(release, running=False, next=True, modules=plan.modules))
+    many = (
+        installed_kernels.examine(root, config, release, _MANY) if judged(root) is Judged.FIRST_BOOT else (kernel, plan)
+    )
+    kept = _persist(root, drop_in_files.files(config, *many), kernel, plan)
+    problems = installed_kernels.problems(InstalledKernel(release, running=False, next=True, modules=plan.modules))
     # Those that are required were told as what the next boot will lack.
-    for names, example in text.alike(finding for finding in problems if not required(finding)):
+    for names, example in formatting.alike(finding for finding in problems if not required(finding)):
         line = f"! {names} {example.verdict.value} in kernel {release}: {example.remedy}"
-        complain(*text.indented(line, 0, 2))
+        complain(*formatting.indented(line, 0, 2))
     if output == "json":
         say_json(_document(kept))
     return 0 if kept.good else 1
@@ -108,10 +112,10 @@ _MANY = 8192  # CONFIG_NR_CPUS of the distributions
 
 def _booting(root: str, config: Config, done: Reconciled) -> tuple[Kernel, Plan]:
     """Return the kernel that boots next with what can be had under it; `done` tells that of the running one."""
-    release = preflight.to_boot(root)
+    release = installed_kernels.to_boot(root)
     if release in ("", done.kernel.release):
         return done.kernel, done.after
-    return preflight.examine(root, config, release)
+    return installed_kernels.examine(root, config, release)
 
 
 def _persist(root: str, texts: Mapping[str, str], kernel: Kernel, plan: Plan) -> Persisted:
@@ -120,14 +124,14 @@ def _persist(root: str, texts: Mapping[str, str], kernel: Kernel, plan: Plan) ->
     That boot is of the given kernel, under which can be had what the plan says.
     """
     try:
-        written = persist.write(root, texts)
+        written = drop_in_files.write(root, texts)
     except OSError as error:
         kept = Persisted(kernel.release, error=f"cannot persist: {error.strerror}: {error.filename}")
         complain(f"ipvsd: {kept.error}")
         return kept
-    boot = nextboot.predict(root, kernel, nextboot.names_of(plan))
-    left = [found for found in nextboot.wrong(nextboot.without(boot, plan, kernel, root)) if required(found)]
-    kept = Persisted(kernel.release, written, "", tuple(left), tuple(nextboot.notes(boot)))
+    boot = next_boot.predict(root, kernel, next_boot.names_of(plan))
+    left = [found for found in next_boot.wrong(next_boot.without(boot, plan, kernel, root)) if required(found)]
+    kept = Persisted(kernel.release, written, "", tuple(left), tuple(next_boot.notes(boot)))
     complain(*_lines(kept))
     return kept
 
@@ -135,17 +139,17 @@ def _persist(root: str, texts: Mapping[str, str], kernel: Kernel, plan: Plan) ->
 def _lines(kept: Persisted) -> Iterator[str]:
     yield from (f"wrote {path}" for path in kept.written)
     modules = (found for found in kept.wrong if isinstance(found, ModuleFinding))
-    for names, example in text.alike(modules):
+    for names, example in formatting.alike(modules):
         yield from _lacking(f"{names} {example.verdict.value}", example, kept.kernel)
     for found in kept.wrong:
         if isinstance(found, SysctlFinding):
             yield from _lacking(_fate(found), found, kept.kernel)
-    yield from (line for note in kept.notes for line in text.indented(f"note: {note}", 0, 2))
+    yield from (line for note in kept.notes for line in formatting.indented(f"note: {note}", 0, 2))
 
 
 def _document(kept: Persisted) -> dict[str, Any]:
     """Return what came of it as values for JSON, with every error if there is one."""
-    wrong = [present.finding(found) for found in kept.wrong]
+    wrong = [status_document.finding(found) for found in kept.wrong]
     told = {"kernel": kept.kernel, "written": list(kept.written), "wrong": wrong, "notes": list(kept.notes)}
     errors = [kept.error] if kept.error else []
     after = _AFTER.format(kept.kernel)
@@ -164,7 +168,7 @@ def _fate(found: Finding) -> str:
 
 def _lacking(fate: str, found: Finding, release: str) -> Iterator[str]:
     """Yield what will be wrong after the next boot, which line of which file is to blame, and what to do."""
-    yield from text.indented(f"! {fate} {_AFTER.format(release)}:", 0, 2)
-    yield from text.indented(found.evidence, 4, 6)
+    yield from formatting.indented(f"! {fate} {_AFTER.format(release)}:", 0, 2)
+    yield from formatting.indented(found.evidence, 4, 6)
     if found.remedy:
-        yield from text.indented(f"-> {found.remedy}", 4, 7)
+        yield from formatting.indented(f"-> {found.remedy}", 4, 7)

@@ -5,41 +5,35 @@ from __future__ import annotations
 import time
 from typing import Any, NamedTuple, Optional
 
-from ipvsd import (
-    advertisements,
-    configfiles,
-    nextboot,
-    notices,
-    preflight,
-    present,
-    printable,
-    remedies,
-    statusfile,
-)
-from ipvsd.commands import text
-from ipvsd.config import Config
-from ipvsd.groups import collapsed
-from ipvsd.health import assess
-from ipvsd.host import LinuxHost
-from ipvsd.ipvs import ask
-from ipvsd.model import Kernel, Plan, SysctlFinding, SysctlVerdict
-from ipvsd.narrate import told
-from ipvsd.output import EX_CANNOT_TELL, complain, say, say_json
-from ipvsd.profiles import notes
-from ipvsd.reconcile import look
-from ipvsd.report import Ipvs, Judged, Report
-from ipvsd.situation import judged
-from ipvsd.tally import EMPTY
+from ipvsd.boot import installed_kernels, next_boot
+from ipvsd.commands import formatting
+from ipvsd.commands.output import EX_CANNOT_TELL, complain, say, say_json
+from ipvsd.config import config_files
+from ipvsd.config.profiles import notes
+from ipvsd.config.schema import Config
+from ipvsd.decide import remedies
+from ipvsd.decide.aggregate import collapsed
+from ipvsd.decide.health import assess
+from ipvsd.kernel.host import LinuxHost, judged
+from ipvsd.kernel.ipvs_probe import ask
+from ipvsd.model import printable
+from ipvsd.model.report import Ipvs, Judged, Report
+from ipvsd.model.types import Kernel, Plan, SysctlFinding, SysctlVerdict
+from ipvsd.reconcile.reconciler import look
+from ipvsd.reporting import notices, router_advertisements, status_document
+from ipvsd.reporting.counters import EMPTY
+from ipvsd.reporting.messages import told
+from ipvsd.state import status_file
 
 
 def run(root: str, only: str | None, output: str) -> int:
     """Exit 0 if everything required is right, 1 if not, 2 if that cannot be told."""
-    config = configfiles.load(root, only)
+    config = config_files.load(root, only)
     found = looked(root, config)
     if found is None:
         return EX_CANNOT_TELL
     report = make_report(root, found.kernel, found.plan, found.notes)
-    show(present.document(report), output)
+    show(status_document.document(report), output)
     return report.health.exit_code
 
 
@@ -54,15 +48,17 @@ class Looked(NamedTuple):
 def looked(root: str, config: Config) -> Optional[Looked]:
     """Look at a node, or at an image as it is after its first boot; None if it has no kernel, which is then told."""
     if judged(root) is Judged.FIRST_BOOT:
-        found = preflight.first_boot(root, config)
+        found = installed_kernels.first_boot(root, config)
         if found is None:
             said = f"ipvsd: cannot judge {root}: no kernel runs there, and there is none in its /lib/modules"
             complain(f"{said} (install one into the image)")
             return None
         told = noted(root, config, found.kernel, found.plan, found.possible)
-        return Looked(found.kernel, found.plan, (*told, *nextboot.notes(found.boot)))
+        return Looked(found.kernel, found.plan, (*told, *next_boot.notes(found.boot)))
     kernel, plan = look(LinuxHost(root), config)
-    failing = preflight.failing(root, kernel.release) if kernel.release in preflight.releases(root) else ()
+    failing = (
+        installed_kernels.failing(root, kernel.release) if kernel.release in installed_kernels.releases(root) else ()
+    )
     return Looked(kernel, plan, (*noted(root, config, kernel, plan, plan), *failing))
 
 
@@ -70,7 +66,7 @@ def noted(root: str, config: Config, kernel: Kernel, plan: Plan, possible: Plan)
     """Return what a person should know of a node besides; `possible` is what could be had under its kernel."""
     return (
         *notes(config.profiles, config.kube_proxy),
-        *advertisements.notes(LinuxHost(root), plan),
+        *router_advertisements.notes(LinuxHost(root), plan),
         *notices.persisted(root, config, kernel, possible),
     )
 
@@ -115,7 +111,7 @@ def fitted(plan: Plan, root: str) -> Plan:
         return finding._replace(remedy=remedies.unsupported(finding.wanted, others))
 
     plan = plan._replace(sysctls=tuple(map(suggested, plan.sysctls)))
-    return remedies.fitted(plan, root, daemon=root == "/" and statusfile.exists(root))
+    return remedies.fitted(plan, root, daemon=root == "/" and status_file.exists(root))
 
 
 def show(document: dict[str, Any], output: str) -> None:
@@ -125,9 +121,9 @@ def show(document: dict[str, Any], output: str) -> None:
         return
     document = printable.fields(document)
     say(
-        *text.situation(document),
-        *text.summary(document),
-        text.ipvs(document),
-        *text.notes(document),
-        *text.findings(document),
+        *formatting.situation(document),
+        *formatting.summary(document),
+        formatting.ipvs(document),
+        *formatting.notes(document),
+        *formatting.findings(document),
     )

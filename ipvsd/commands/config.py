@@ -7,15 +7,16 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-from ipvsd import configfiles
-from ipvsd.config import Config, ConfigError, parse
-from ipvsd.effective import as_mapping, fingerprint
-from ipvsd.output import complain, say, say_json
+from ipvsd.commands.output import complain, say, say_json
+from ipvsd.config import config_files
+from ipvsd.config.dump import as_mapping, fingerprint
+from ipvsd.config.parser import ConfigError, parse
+from ipvsd.config.schema import Config
 
 
 def show(root: str, only: str | None, output: str) -> int:
     """Print every effective value and where it comes from. Exits 78 (by ConfigError) if there is an error."""
-    files = configfiles.read(root, only)
+    files = config_files.read(root, only)
     config = parse(files)
     values = as_mapping(config)
     if output == "json":
@@ -31,7 +32,7 @@ def validate(root: str, only: str | None, output: str) -> int:
     """Say whether the configuration is good. Exits 78 (as text, by ConfigError) if it is not."""
     names: list[str] = []
     try:
-        files = configfiles.read(root, only)
+        files = config_files.read(root, only)
         names = [name for name, _ in files]
         parse(files)
     except ConfigError as error:

@@ -6,14 +6,16 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Optional
 
-from ipvsd import configfiles, present, printable
-from ipvsd.commands import text
-from ipvsd.explain import Explanation, NoKernelError, explain
-from ipvsd.output import EX_CANNOT_TELL, complain, say, say_json
-from ipvsd.report import Judged
-from ipvsd.rivals import WHEN, Effect, Program, Setting
-from ipvsd.settings import shown
-from ipvsd.subjects import UNTIL_BOOT, Kind, NoNameError
+from ipvsd.commands import formatting
+from ipvsd.commands.explanation import Explanation, NoKernelError, explain
+from ipvsd.commands.output import EX_CANNOT_TELL, complain, say, say_json
+from ipvsd.commands.subjects import UNTIL_BOOT, Kind, NoNameError
+from ipvsd.config import config_files
+from ipvsd.config.schema import shown
+from ipvsd.conflicts.external_setting import WHEN, Effect, Program, Setting
+from ipvsd.model import printable
+from ipvsd.model.report import Judged
+from ipvsd.reporting import status_document
 
 _WRITERS = ("pid", "comm", "unit", "container", "pod")
 
@@ -21,7 +23,7 @@ _WRITERS = ("pid", "comm", "unit", "container", "pod")
 def run(root: str, only: Optional[str], output: str, name: str) -> int:
     """Exit 0 if it is right and no file contradicts, 1 if not, 2 if that cannot be told; 64 if nothing is called so."""
     try:
-        found = explain(root, configfiles.load(root, only), name)
+        found = explain(root, config_files.load(root, only), name)
     except NoNameError as error:
         complain(f"ipvsd: cannot explain {shown(name)}: it {error}")
         return os.EX_USAGE
@@ -50,8 +52,8 @@ def _document(found: Explanation) -> dict[str, Any]:
         "held": bool(subject.findings),
         "live": subject.live,
         "evidence": subject.evidence,
-        "finding": present.finding(subject.finding) if subject.finding else None,
-        "sysctls": [present.finding(part) for part in subject.parts],
+        "finding": status_document.finding(subject.finding) if subject.finding else None,
+        "sysctls": [status_document.finding(part) for part in subject.parts],
         "reasons": [{"origin": origin, "why": why} for origin, why in found.reasons],
         "default": {"value": found.default[0], "source": found.default[1]} if found.default else None,
         "daemon": found.daemon,
@@ -82,19 +84,19 @@ def _setting(setting: Setting, agrees: Optional[bool]) -> dict[str, Any]:
 
 def _lines(document: Mapping[str, Any], unknown: str) -> Iterator[str]:
     """Yield the lines for a person; `unknown` says why nothing is known from the daemon, if that is so."""
-    yield from text.situation(document)
+    yield from formatting.situation(document)
     if document["asked"] != document["name"]:
-        yield from text.folded(f"{document['asked']!r} is taken for {document['name']}")
+        yield from formatting.folded(f"{document['asked']!r} is taken for {document['name']}")
     yield from _head(document)
     if document["sysctls"]:
         yield ""
         yield "SYSCTLS"
-        yield from text.values(document["sysctls"])
+        yield from formatting.values(document["sysctls"])
     yield from _wanted(document)
     if document["default"]:
         yield ""
         yield "KERNEL DEFAULT"
-        yield from text.indented("{value} ({source})".format(**document["default"]), 2, 6)
+        yield from formatting.indented("{value} ({source})".format(**document["default"]), 2, 6)
     if document["judged"] != Judged.FIRST_BOOT.value:
         yield ""
         yield "LAST CHANGED BY"
@@ -114,11 +116,11 @@ def _head(document: Mapping[str, Any]) -> Iterator[str]:
     elif not finding and named:
         verdict = f"{live}, {verdict}"
     code = "0" if not finding else "32" if finding["right"] else "0" if finding["harmless"] else "31"
-    yield from text.folded(f"{subject}: {verdict}", code)
+    yield from formatting.folded(f"{subject}: {verdict}", code)
     if not finding or not finding["right"]:
-        yield from text.indented(document["evidence"], 2, 2)
+        yield from formatting.indented(document["evidence"], 2, 2)
     if finding and finding["remedy"]:
-        yield from text.indented(f"-> {finding['remedy']}", 2, 2)
+        yield from formatting.indented(f"-> {finding['remedy']}", 2, 2)
 
 
 def _wanted(document: Mapping[str, Any]) -> Iterator[str]:
@@ -130,9 +132,9 @@ def _wanted(document: Mapping[str, Any]) -> Iterator[str]:
     words = [finding.get("wanted", "live"), "required" if finding["required"] else "optional"]
     if finding.get("policy", "enforce") != "enforce":
         words.append(finding["policy"])
-    yield from text.indented(", ".join(words), 2, 2)
+    yield from formatting.indented(", ".join(words), 2, 2)
     for reason in document["reasons"]:
-        yield from text.indented(f"{reason['origin']}{': ' if reason['why'] else ''}{reason['why']}", 2, 6)
+        yield from formatting.indented(f"{reason['origin']}{': ' if reason['why'] else ''}{reason['why']}", 2, 6)
 
 
 def _last(document: Mapping[str, Any], unknown: str) -> Iterator[str]:
@@ -140,7 +142,7 @@ def _last(document: Mapping[str, Any], unknown: str) -> Iterator[str]:
     fight = document["contended"]
     if fight:
         then = "left to it for good" if fight.get("yielded") is True else "written at periodic looks only"
-        yield from text.indented(f"contended {text.by(fight, fight['rival'])}: {then}", 6, 6)
+        yield from formatting.indented(f"contended {formatting.by(fight, fight['rival'])}: {then}", 6, 6)
 
 
 def _last_repair(document: Mapping[str, Any], unknown: str) -> Iterator[str]:
@@ -153,9 +155,9 @@ def _last_repair(document: Mapping[str, Any], unknown: str) -> Iterator[str]:
     took = repair.get("seconds")
     within = f" in {took * 1000:.0f} ms" if isinstance(took, float) else ""
     change = f"{at}Z  {repair.get('wanted')} -> {repair.get('found')}, put right{within}"
-    yield from text.indented(change, 2, 6)
+    yield from formatting.indented(change, 2, 6)
     told = [f"{key} {writer[key]}" for key in _WRITERS if writer.get(key)] if isinstance(writer, dict) else []
-    yield from text.indented(text.by(repair, ", ".join(told) or who or "unknown"), 6, 6)
+    yield from formatting.indented(formatting.by(repair, ", ".join(told) or who or "unknown"), 6, 6)
 
 
 def _on_disk(document: Mapping[str, Any]) -> Iterator[str]:
@@ -163,12 +165,12 @@ def _on_disk(document: Mapping[str, Any]) -> Iterator[str]:
     if not settings:
         yield "  nothing that ipvsd knows of"
     for program, when in dict.fromkeys((item["program"], item["when"]) for item in settings):
-        yield from text.indented(f"{program}, {when}:", 2, 4)
+        yield from formatting.indented(f"{program}, {when}:", 2, 4)
         for item in settings:
             if item["program"] == program:
                 yield from _row(item, document)
     for item in document["unread"]:
-        yield from text.indented(f"? {item['file']} cannot be read: {item['reason']}", 4, 8)
+        yield from formatting.indented(f"? {item['file']} cannot be read: {item['reason']}", 4, 8)
 
 
 def _row(item: Mapping[str, Any], document: Mapping[str, Any]) -> Iterator[str]:
@@ -176,12 +178,12 @@ def _row(item: Mapping[str, Any], document: Mapping[str, Any]) -> Iterator[str]:
     mark, code, words = _judged(item, document["held"] or document["kind"] == Kind.INTERFACE.value)
     about = f"of {item['name']}: " if item["name"] != document["name"] else ""
     said = f"{about}{item['text']}"
-    fits = len(item["origin"]) + len(said) + len(words) <= text.WIDTH - 12
-    yield f"    {text.colour(mark, code)} {item['origin']}{f'  {said}  ({words})' if fits else ''}"
+    fits = len(item["origin"]) + len(said) + len(words) <= formatting.WIDTH - 12
+    yield f"    {formatting.colour(mark, code)} {item['origin']}{f'  {said}  ({words})' if fits else ''}"
     if not fits:
-        yield from text.indented(f"{said}  ({words})", 8, 8)
+        yield from formatting.indented(f"{said}  ({words})", 8, 8)
     if mark in "!?" and item["remedy"]:
-        yield from text.indented(f"-> {item['remedy']}", 8, 11)
+        yield from formatting.indented(f"-> {item['remedy']}", 8, 11)
 
 
 _DOES = {

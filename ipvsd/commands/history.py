@@ -6,17 +6,18 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ipvsd import history, printable, stored
-from ipvsd.commands import text
-from ipvsd.output import EX_CANNOT_TELL, complain, say, say_json
-from ipvsd.present import timestamp
+from ipvsd.commands import formatting
+from ipvsd.commands.output import EX_CANNOT_TELL, complain, say, say_json
+from ipvsd.model import printable
+from ipvsd.reporting.status_document import timestamp
+from ipvsd.state import repair_history, stored_json
 
 
 def run(root: str, output: str, number: int) -> int:
     """Exit 0: no repair is no fault; 2 if what is kept cannot be told."""
     try:
-        kept = history.read(root)
-    except stored.UnusableError as error:
+        kept = repair_history.read(root)
+    except stored_json.UnusableError as error:
         complain(f"ipvsd: cannot read the history: {error} (the daemon replaces it at its next repair)")
         return EX_CANNOT_TELL
     repairs = kept.repairs[-number:]
@@ -44,5 +45,5 @@ def _lines(repair: Mapping[str, Any]) -> Iterator[str]:
     said = {key: printable.line(str(repair.get(key, "?"))) for key in ("time", "name", "found", "wanted")}
     seconds = repair.get("seconds")
     took = f" in {seconds * 1000:.1f} ms" if isinstance(seconds, float) else ""
-    yield from text.indented("{time}  {name}: {found} -> {wanted}".format(**said) + took, 0, 6)
-    yield from text.indented(printable.line(text.by(repair, str(repair.get("who", "?")))), 6, 10)
+    yield from formatting.indented("{time}  {name}: {found} -> {wanted}".format(**said) + took, 0, 6)
+    yield from formatting.indented(printable.line(formatting.by(repair, str(repair.get("who", "?")))), 6, 10)

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Optional
 
-from ipvsd import configfiles
-from ipvsd.commands import text
+from ipvsd.commands import formatting
 from ipvsd.commands.check import fitted, looked
-from ipvsd.health import required
-from ipvsd.model import Action, LoadModule, Plan, SysctlFinding
-from ipvsd.output import EX_CANNOT_TELL, say, say_json
-from ipvsd.planner import leading
-from ipvsd.report import Judged
-from ipvsd.situation import judged
-from ipvsd.values import target
+from ipvsd.commands.output import EX_CANNOT_TELL, say, say_json
+from ipvsd.config import config_files
+from ipvsd.decide.health import required
+from ipvsd.decide.planner import leading
+from ipvsd.kernel.host import judged
+from ipvsd.model.report import Judged
+from ipvsd.model.types import Action, LoadModule, Plan, SysctlFinding
+from ipvsd.sysctl.values import target
 
 
 def run(root: str, only: str | None, output: str, exit_code: bool) -> int:
@@ -22,7 +22,7 @@ def run(root: str, only: str | None, output: str, exit_code: bool) -> int:
 
     Exit 2 for an image without a kernel.
     """
-    found = looked(root, configfiles.load(root, only))
+    found = looked(root, config_files.load(root, only))
     if found is None:
         return EX_CANNOT_TELL
     first_boot = judged(root) is Judged.FIRST_BOOT
@@ -35,7 +35,7 @@ def run(root: str, only: str | None, output: str, exit_code: bool) -> int:
     else:
         say(*head, *(list(_lines(plan, later)) or ["nothing to do"]))
         for note in found.notes:
-            say(*text.folded(f"note: {note}", "33"))
+            say(*formatting.folded(f"note: {note}", "33"))
     open_work = plan.actions or any(required(finding) and not finding.right for finding in plan.findings)
     return 1 if exit_code and open_work else 0
 
@@ -67,17 +67,17 @@ def _lines(plan: Plan, later: Sequence[SysctlFinding]) -> Iterator[str]:
     for action in leading(plan.actions):
         yield f"# {_origin(action, plan)}"
         if isinstance(action, LoadModule):
-            yield text.colour(f"+ module {action.name}", "32")
+            yield formatting.colour(f"+ module {action.name}", "32")
         else:
-            yield text.colour(f"- {action.name} = {action.found}", "31")
-            yield text.colour(f"+ {action.name} = {action.value}", "32")
+            yield formatting.colour(f"- {action.name} = {action.found}", "31")
+            yield formatting.colour(f"+ {action.name} = {action.value}", "32")
     for finding in later:
         yield f"# {finding.wanted.origin}; after module {finding.wanted.provider}, if it differs then"
-        yield text.colour(f"+ {finding.name} = {target(finding.wanted.want, '')}", "32")
+        yield formatting.colour(f"+ {finding.name} = {target(finding.wanted.want, '')}", "32")
     # An action that the kernel takes by itself is no line of its own.
     touched = {action.name for action in plan.actions} | {finding.name for finding in later}
     left = [item for item in plan.findings if not item.right and item.name not in touched]
-    for names, example in text.alike(left):
-        yield from text.folded(f"! {names} {example.verdict.value}: {example.evidence}")
+    for names, example in formatting.alike(left):
+        yield from formatting.folded(f"! {names} {example.verdict.value}: {example.evidence}")
         if example.remedy:
-            yield from text.indented(f"-> {example.remedy}", 2, 4)
+            yield from formatting.indented(f"-> {example.remedy}", 2, 4)

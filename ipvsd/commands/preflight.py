@@ -5,19 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, Optional
 
-from ipvsd import configfiles, preflight, present
-from ipvsd.commands import text
-from ipvsd.model import ModuleFinding
-from ipvsd.output import complain, say, say_json
-from ipvsd.profiles import notes
-from ipvsd.report import InstalledKernel
+from ipvsd.boot import installed_kernels
+from ipvsd.commands import formatting
+from ipvsd.commands.output import complain, say, say_json
+from ipvsd.config import config_files
+from ipvsd.config.profiles import notes
+from ipvsd.decide import health
+from ipvsd.model.report import InstalledKernel
+from ipvsd.model.types import ModuleFinding
+from ipvsd.reporting import status_document
 
 
 def run(root: str, only: Optional[str], output: str, kernel: Optional[str], brief: bool) -> int:
     """Exit 0 if every kernel that was looked at could, 1 if one could not, 2 if there is none to look at."""
-    config = configfiles.load(root, only)
-    kernels = preflight.survey(root, config, kernel)
-    required = preflight.reboot_required(kernels, preflight.running_release(root)) if kernel is None else False
+    config = config_files.load(root, only)
+    kernels = installed_kernels.survey(root, config, kernel)
+    required = (
+        installed_kernels.reboot_required(kernels, installed_kernels.running_release(root)) if kernel is None else False
+    )
     what = f"kernel {kernel}: it is not" if kernel else "any kernel: there is none"
     complaint = f"cannot look at {what} in /lib/modules of {root} (install one, or see --root)"
     if output == "json":
@@ -33,7 +38,7 @@ def run(root: str, only: Optional[str], output: str, kernel: Optional[str], brie
     if not kernels:
         complain(f"ipvsd: {complaint}")
         return 2
-    return 0 if all(map(preflight.ready, kernels)) else 1
+    return 0 if all(map(health.ready, kernels)) else 1
 
 
 def _failing(kernels: Sequence[InstalledKernel]) -> Iterator[str]:
@@ -42,25 +47,28 @@ def _failing(kernels: Sequence[InstalledKernel]) -> Iterator[str]:
 
 
 def _values(kernel: InstalledKernel) -> dict[str, Any]:
-    return {**present.kernel(kernel), "modules": [present.finding(finding) for finding in kernel.modules]}
+    return {
+        **status_document.kernel(kernel),
+        "modules": [status_document.finding(finding) for finding in kernel.modules],
+    }
 
 
 def _lines(kernel: InstalledKernel, brief: bool) -> Iterator[str]:
     words = [word for word, so in (("running", kernel.running), ("next boot", kernel.next)) if so]
     roles = f" ({', '.join(words)})" if words else ""
-    found = preflight.problems(kernel)
-    verdict = text.colour("ready", "32") if preflight.ready(kernel) else text.colour("not ready", "31")
+    found = installed_kernels.problems(kernel)
+    verdict = formatting.colour("ready", "32") if health.ready(kernel) else formatting.colour("not ready", "31")
     if brief:
         head = f"kernel {kernel.release}{roles}: "
-        ready = "ready" if preflight.ready(kernel) else "not ready"
-        yield f"{head}{verdict}{_shortened(found, text.WIDTH - len(head) - len(ready))}"
+        ready = "ready" if health.ready(kernel) else "not ready"
+        yield f"{head}{verdict}{_shortened(found, formatting.WIDTH - len(head) - len(ready))}"
         return
-    yield from text.indented(f"kernel {kernel.release}{roles}: {verdict}", 0, 2)
-    for affected, example in text.alike(found):
-        yield from text.indented(f"! {affected} {example.verdict.value}: {example.evidence}", 2, 6)
-        yield from text.indented(f"-> {example.remedy}", 6, 6)
+    yield from formatting.indented(f"kernel {kernel.release}{roles}: {verdict}", 0, 2)
+    for affected, example in formatting.alike(found):
+        yield from formatting.indented(f"! {affected} {example.verdict.value}: {example.evidence}", 2, 6)
+        yield from formatting.indented(f"-> {example.remedy}", 6, 6)
     for note in kernel.notes:
-        yield from text.indented(f"note: {note}", 2, 6)
+        yield from formatting.indented(f"note: {note}", 2, 6)
 
 
 def _shortened(found: Sequence[ModuleFinding], width: int) -> str:

@@ -6,10 +6,10 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-from ipvsd.commands import text
-from ipvsd.model import Need
-from ipvsd.output import complain, say, say_json
-from ipvsd.profiles import PROFILES, SCHEDULER_WHY, Alternatives, ModuleEntry, Profile, SysctlEntry
+from ipvsd.commands import formatting
+from ipvsd.commands.output import complain, say, say_json
+from ipvsd.config.profiles import PROFILES, SCHEDULER_WHY, Alternatives, ModuleEntry, Profile, SysctlEntry
+from ipvsd.model.types import Need
 
 NONE = "nothing: only what the configuration itself names"
 
@@ -91,7 +91,7 @@ def _values(name: str, profile: Profile) -> dict[str, Any]:
 
 
 def _lines(name: str, profile: Profile) -> Iterator[str]:
-    yield from text.folded(f"{name}: {profile.purpose}")
+    yield from formatting.folded(f"{name}: {profile.purpose}")
     for title, items in (("MODULES", list(_modules(profile))), ("SYSCTLS", list(_sysctls(profile)))):
         if items:
             yield ""
@@ -100,5 +100,5 @@ def _lines(name: str, profile: Profile) -> Iterator[str]:
             value = f" = {item['value']}" if "value" in item else ""
             value = value.replace("= >=", ">=")
             when = f", if {item['when']}" if item["when"] else ""
-            yield from text.indented(f"{item['name']}{value}  ({item['need']}{when})", 2, 6)
-            yield from text.indented(item["why"], 6, 6)
+            yield from formatting.indented(f"{item['name']}{value}  ({item['need']}{when})", 2, 6)
+            yield from formatting.indented(item["why"], 6, 6)

@@ -6,10 +6,13 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ipvsd import __version__, printable, remedies, statusfile, stored
-from ipvsd.commands import text
-from ipvsd.health import outdated
-from ipvsd.output import complain, say, say_json
+from ipvsd import __version__
+from ipvsd.commands import formatting
+from ipvsd.commands.output import complain, say, say_json
+from ipvsd.decide import remedies
+from ipvsd.decide.health import outdated
+from ipvsd.model import printable
+from ipvsd.state import status_file, stored_json
 
 _CODES = {"ready": 0, "degraded": 0, "failed": 1}
 _SLACK = 1.0  # seconds; the file's time is rounded
@@ -20,8 +23,8 @@ _RESTART = "run: systemctl restart ipvsd"
 def run(root: str, output: str) -> int:
     """Exit 0 if everything required was right, 1 if not, 2 if there is no daemon or its look is too old."""
     try:
-        document = statusfile.read(root)
-    except stored.UnusableError as error:
+        document = status_file.read(root)
+    except stored_json.UnusableError as error:
         return _unknown(f"{error} ({_RESTART})" if root == "/" else str(error))
     if document is None:
         how = f"no daemon runs below {root}; see '{remedies.below('ipvsd check', root)}'"
@@ -57,27 +60,29 @@ def _unknown(reason: str) -> int:
 
 
 def _lines(document: Mapping[str, Any], age: float) -> list[str]:
-    return [*text.summary(document), *_about(document, age), *text.findings(document), *_repairs(document)]
+    return [*formatting.summary(document), *_about(document, age), *formatting.findings(document), *_repairs(document)]
 
 
 def _about(document: Mapping[str, Any], age: float) -> Iterator[str]:
     config = document["config"]
     yield f"looked {age:.0f} s ago; looks at least every {config['interval']:g} s"
-    yield text.ipvs(document)
-    yield from text.notes(document)
-    yield from text.folded(f"configuration {config['hash']}: {', '.join(config['files']) or 'the defaults'}")
+    yield formatting.ipvs(document)
+    yield from formatting.notes(document)
+    yield from formatting.folded(f"configuration {config['hash']}: {', '.join(config['files']) or 'the defaults'}")
     by = [f"{item['name']} {item['lost']}" for item in document["sources"] if item.get("lost")]
     lost = f"; {document['lost']} events were lost ({', '.join(by)})" if by else ""
     yield f"writes to sysctls are seen by {document['backend']}{lost}"
     for item in document["contended"]:
-        yield from text.folded(f"{item['name']} is contended {text.by(item, item['rival'])}", "33")
+        yield from formatting.folded(f"{item['name']} is contended {formatting.by(item, item['rival'])}", "33")
     for failure in document["failures"]:
-        yield from text.folded(f"ipvsd fails to {failure['operation'].replace('_', ' ')}: {failure['error']}", "33")
+        yield from formatting.folded(
+            f"ipvsd fails to {failure['operation'].replace('_', ' ')}: {failure['error']}", "33"
+        )
     for error in config["errors"]:
-        yield from text.folded(f"refused: {error}", "31")
+        yield from formatting.folded(f"refused: {error}", "31")
     for source in document["sources"]:
         if not source["up"]:
-            yield from text.folded(f"source {source['name']} is down: {source['detail']}", "33")
+            yield from formatting.folded(f"source {source['name']} is down: {source['detail']}", "33")
 
 
 def _repairs(document: Mapping[str, Any]) -> Iterator[str]:
@@ -88,4 +93,4 @@ def _repairs(document: Mapping[str, Any]) -> Iterator[str]:
     for repair in repairs[-5:]:
         took = f"{repair['seconds'] * 1000:.0f} ms"
         line = f"{repair['time'][:19]}Z  {repair['name']}: {repair['found']} -> {repair['wanted']} in {took}"
-        yield from text.indented(f"{line}, {text.by(repair, repair['who'])}", 2, 6)
+        yield from formatting.indented(f"{line}, {formatting.by(repair, repair['who'])}", 2, 6)

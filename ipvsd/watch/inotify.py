@@ -7,7 +7,7 @@ import os
 import struct
 from typing import Callable
 
-from ipvsd.wake import Mailbox
+from ipvsd.runtime.event_loop import Mailbox
 
 # <sys/inotify.h>
 MODIFY = 0x2

@@ -12,12 +12,12 @@ import socket
 import time
 from typing import Optional
 
-from ipvsd.evidence import Seen
-from ipvsd.reflex import Reflex
-from ipvsd.report import SourceState
-from ipvsd.wake import Mailbox, ReasonKind
-from ipvsd.watch import Targets
-from ipvsd.writers import Writers
+from ipvsd.decide.attribution import Seen
+from ipvsd.kernel.processes import Writers
+from ipvsd.model.report import SourceState
+from ipvsd.reconcile.fast_path import Reflex
+from ipvsd.runtime.event_loop import Mailbox, ReasonKind
+from ipvsd.watch.event_source import Targets
 
 _NETLINK_KOBJECT_UEVENT = 15
 _KERNEL_GROUP = 1

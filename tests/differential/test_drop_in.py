@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from ipvsd.config import Config
-from ipvsd.persist import SYSCTL
-from ipvsd.values import satisfies
+from ipvsd.boot.drop_in_files import SYSCTL
+from ipvsd.config.schema import Config
+from ipvsd.sysctl.values import satisfies
 from tests.differential.sandbox import breadth, dice, judged
-from tests.test_drop_in import body, config, held, path, universe, valid
+from tests.test_sysctl_drop_in import body, config, held, path, universe, valid
 
 pytestmark = pytest.mark.differential
 

@@ -20,9 +20,9 @@ from typing import Callable
 
 import pytest
 
-from ipvsd import modprobe
-from ipvsd.moduletree import ModuleTree
-from ipvsd.obstacles import settings_of
+from ipvsd.kernel.load_blockers import settings_of
+from ipvsd.kernel.module_tree import ModuleTree
+from ipvsd.modprobe import load_steps
 from tests.elf import module, packed
 from tests.trees import put
 
@@ -225,12 +225,12 @@ def said(case: Generated, names: list[str], blacklist: bool) -> tuple[dict[str, 
     """Return the same as ipvsd says it."""
     tree = ModuleTree(str(case.root), RELEASE)
     told = settings_of(str(case.root), tree, case.command_line)
-    found = {name: modprobe.probe(name, told, tree) for name in names}
+    found = {name: load_steps.probe(name, told, tree) for name in names}
     lines = {name: [line for item in probes for line in steps(case, item, blacklist)] for name, probes in found.items()}
     return lines, {name for name, probes in found.items() if not probes}
 
 
-def steps(case: Generated, found: modprobe.Probe, blacklist: bool) -> Iterator[str]:
+def steps(case: Generated, found: load_steps.Probe, blacklist: bool) -> Iterator[str]:
     if found.blacklist and (blacklist or found.alias):
         return
     for step in found.steps:

@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from ipvsd import modprobe
-from ipvsd.model import Cause
-from ipvsd.modprobe_d import Settings
-from ipvsd.moduletree import ModuleTree
-from ipvsd.obstacles import settings_of
-from ipvsd.rivals.modules_load import lines
-from ipvsd.rivals.tree import Tree
+from ipvsd.conflicts.file_tree import Tree
+from ipvsd.conflicts.modules_load import lines
+from ipvsd.kernel.load_blockers import settings_of
+from ipvsd.kernel.module_tree import ModuleTree
+from ipvsd.model.types import Cause
+from ipvsd.modprobe import load_steps
+from ipvsd.modprobe.modprobe_d import Settings
 from tests.differential import kernelmodules
 from tests.differential.judge import fill
 from tests.differential.sandbox import breadth, dice, judged
@@ -112,15 +112,15 @@ def predicted(root: Path, cmdline: str, tree: ModuleTree) -> list[tuple[str, lis
     """Return each line with what comes of it, as the program would tell it on a kernel that has loaded nothing."""
     settings = settings_of(str(root), tree)
     return [
-        (shown(line.text), [outcome(found, tree, settings) for found in modprobe.probe(line.text, settings, tree)])
+        (shown(line.text), [outcome(found, tree, settings) for found in load_steps.probe(line.text, settings, tree)])
         for line in lines(Tree(str(root)), cmdline)
     ]
 
 
-def outcome(found: modprobe.Probe, tree: ModuleTree, settings: Settings) -> str:
+def outcome(found: load_steps.Probe, tree: ModuleTree, settings: Settings) -> str:
     if found.built_in:
         return f"{found.module} built in"
-    obstacle = modprobe.outcome(found, tree, settings, ()).obstacle
+    obstacle = load_steps.outcome(found, tree, settings, ()).obstacle
     if obstacle is None:
         return f"{found.module} tried"
     return f"{found.module} {'forbidden' if obstacle.cause is Cause.BLACKLIST else OTHERWISE[obstacle.cause]}"

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from ipvsd.rivals.sysctl_d import Outcome, left_by_procps, left_by_systemd, procps_lines, systemd_lines
-from ipvsd.rivals.tree import Tree
+from ipvsd.conflicts.file_tree import Tree
+from ipvsd.conflicts.sysctl_d import Outcome, left_by_procps, left_by_systemd, procps_lines, systemd_lines
 from tests.differential.judge import fill
 from tests.differential.sandbox import breadth, dice, judged
 

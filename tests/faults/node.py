@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Callable, Optional
 
-from ipvsd import configfiles, history
+from ipvsd.state import last_good_config, repair_history
 from tests.faults.calls import Fault, Row, row
 from tests.faults.intercept import Answer, Call, Interceptor, memory, put, taken
 from tests.service import STATUS, Service
@@ -314,7 +314,7 @@ class Node:
 
     def kept(self) -> bool:
         """Tell whether the last good configuration is the one that is wanted now."""
-        found = configfiles.last_good(str(self.tree))
+        found = last_good_config.read(str(self.tree))
         return found is not None and any(f"{2000 + self._number}".encode() in data for _, data in found)
 
     def said(self) -> str:
@@ -323,8 +323,8 @@ class Node:
 
     def stored(self) -> list[str]:
         """Return what is wrong with the files that the daemon keeps; each raises if it cannot be used."""
-        configfiles.last_good(str(self.tree))
-        found = history.read(str(self.tree))
+        last_good_config.read(str(self.tree))
+        found = repair_history.read(str(self.tree))
         status = self.tree / "run/ipvsd/status.json"
         if status.exists():
             json.loads(status.read_text())

@@ -11,16 +11,17 @@ from hypothesis import example
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
-from ipvsd import sysctls
-from ipvsd.config import Config, ConfigError, parse
-from ipvsd.desire import candidates, desired, patterns
-from ipvsd.document import DocumentError, Mapping, Node, Scalar
-from ipvsd.document import parse as parse_document
-from ipvsd.effective import as_mapping, fingerprint
-from ipvsd.formats import module_name
-from ipvsd.model import Kernel, Within
-from ipvsd.profiles import PROFILES, SCHEDULERS
-from ipvsd.values import can_be_met, satisfies, target
+from ipvsd.config.desired_state import candidates, desired, patterns
+from ipvsd.config.dump import as_mapping, fingerprint
+from ipvsd.config.parser import ConfigError, parse
+from ipvsd.config.profiles import PROFILES, SCHEDULERS
+from ipvsd.config.schema import Config
+from ipvsd.config.yaml_tree import DocumentError, Mapping, Node, Scalar
+from ipvsd.config.yaml_tree import parse as parse_document
+from ipvsd.model.types import Kernel, Within
+from ipvsd.modprobe.kernel_names import module_name
+from ipvsd.sysctl import sysctl_names
+from ipvsd.sysctl.values import can_be_met, satisfies, target
 from tests.fuzz.inputs import hostile
 from tests.fuzz.properties import fuzz
 
@@ -228,7 +229,7 @@ def test_what_is_taken_can_be_done(data: bytes) -> None:
         assert all(re.match(r"[!-~]+\Z", f"{key}={value}") for key, value in module.parameters.items())
         assert re.match(r"a\.yaml:[1-9][0-9]*\Z", module.origin)
     for key, setting in config.sysctls.items():
-        assert key == sysctls.normalised(key)
+        assert key == sysctl_names.normalised(key)
         assert re.match(r"a\.yaml:[1-9][0-9]*\Z", setting.origin)
         if isinstance(setting.want, Within):
             bounds = [bound for bound in (setting.want.floor, setting.want.ceiling) if bound is not None]

@@ -10,23 +10,11 @@ from hypothesis import example
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
-from ipvsd.model import Exactly
-from ipvsd.rivals import (
-    Effect,
-    Names,
-    Program,
-    Setting,
-    firewalld,
-    modules,
-    modules_load,
-    networkd,
-    networkmanager,
-    sysctl_d,
-    tuned,
-    ufw,
-)
-from ipvsd.rivals.survey import agrees
-from ipvsd.rivals.tree import Tree
+from ipvsd.conflicts import firewalld, modprobe, modules_load, networkd, networkmanager, sysctl_d, tuned, ufw
+from ipvsd.conflicts.detection import agrees
+from ipvsd.conflicts.external_setting import Effect, Names, Program, Setting
+from ipvsd.conflicts.file_tree import Tree
+from ipvsd.model.types import Exactly
 from tests.fuzz.inputs import hostile, lines, text, words
 from tests.fuzz.properties import fuzz
 
@@ -147,7 +135,7 @@ class Texts(Tree):
 
 Reader = Callable[[Tree, Names], Iterator[Setting]]
 READERS: tuple[Reader, ...] = (
-    modules.settings, modules_load.settings, sysctl_d.settings, networkd.settings, tuned.settings,
+    modprobe.settings, modules_load.settings, sysctl_d.settings, networkd.settings, tuned.settings,
     firewalld.settings, networkmanager.settings, ufw.settings,
 )  # fmt: skip
 

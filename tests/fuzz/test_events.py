@@ -11,10 +11,11 @@ from pathlib import Path
 from hypothesis import example
 from hypothesis import strategies as st
 
-from ipvsd import cgroups, hook, ipvs
-from ipvsd.report import Ipvs
+from ipvsd.bpf import sysctl_program
+from ipvsd.kernel import cgroups, ipvs_probe
+from ipvsd.kernel.processes import Writers
+from ipvsd.model.report import Ipvs
 from ipvsd.watch.uevents import link_event, module_event
-from ipvsd.writers import Writers
 from tests.fuzz.inputs import hostile, text, words
 from tests.fuzz.properties import fuzz
 
@@ -35,16 +36,16 @@ RECORDS = hostile(
 
 @fuzz(RECORDS)
 def test_a_record_is_told_of_or_is_too_short(data: bytes) -> None:
-    assert hook.what(data) == hook.what(bytes(data))
+    assert sysctl_program.what(data) == sysctl_program.what(bytes(data))
     try:
-        told = hook.told(data)
+        told = sysctl_program.told(data)
     except struct.error:
         assert len(data) < 256
         return
     assert 0 <= told.pid < 1 << 32
     assert 0 <= told.cgroup < 1 << 64
     assert not any("\0" in part for part in (told.comm, told.name, told.old, told.new))
-    assert hook.name(data).partition(b"\0")[0].decode("utf-8", "replace").startswith(told.name)
+    assert sysctl_program.name(data).partition(b"\0")[0].decode("utf-8", "surrogateescape").startswith(told.name)
 
 
 # --- uevents ----------------------------------------------------------------------------
@@ -99,12 +100,12 @@ JSON = hostile(
 def test_an_answer_of_ipvs_is_whole_or_cannot_be_read(data: bytes) -> None:
     from pyroute2.netlink.exceptions import NetlinkDecodeError
 
-    message = ipvs._info_message()(data)
+    message = ipvs_probe._info_message()(data)
     try:
         message.decode()
     except (struct.error, NetlinkDecodeError):
         return
-    for answer in (ipvs._told((message,)), ipvs._told(())):
+    for answer in (ipvs_probe._told((message,)), ipvs_probe._told(())):
         if answer.up:
             assert re.fullmatch(r"[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}", answer.version)
             assert 0 <= answer.table_size < 1 << 32
@@ -117,7 +118,7 @@ def test_an_answer_of_ipvs_is_whole_or_cannot_be_read(data: bytes) -> None:
 @example(b'{"up": true, "version": "1.2.1", "table_size": true, "detail": "answers"}')
 @example(b"[" * 100_000)
 def test_what_the_child_says_is_an_answer_or_none(data: bytes) -> None:
-    answer = ipvs._parse(data)
+    answer = ipvs_probe._parse(data)
     assert answer.up in (True, False, None)
     assert [type(part) for part in answer[1:]] == [str, int, str]
 

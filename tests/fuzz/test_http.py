@@ -10,7 +10,7 @@ from contextlib import closing, contextmanager
 from hypothesis import example
 from hypothesis import strategies as st
 
-from ipvsd.web import Web
+from ipvsd.reporting.http_endpoint import Web
 from tests.fuzz.inputs import MOST, hostile, words
 from tests.fuzz.properties import fuzz
 from tests.samples import module, report

@@ -8,8 +8,9 @@ import shlex
 from hypothesis import example
 from hypothesis import strategies as st
 
-from ipvsd import formats, kconfig, moduletree, packages
-from ipvsd.model import Kernel, ModuleState
+from ipvsd.kernel import module_tree, procfs
+from ipvsd.model.types import Kernel, ModuleState
+from ipvsd.modprobe import distro_packages, kconfig, kernel_names
 from tests.fuzz.inputs import hostile, lines, text, words
 from tests.fuzz.properties import fuzz
 
@@ -79,11 +80,11 @@ KCONFIG = hostile(
 @fuzz(PROC_MODULES)
 def test_only_what_was_asked_about_is_told_and_live_is_live(data: bytes) -> None:
     said = text(data)
-    found, live = formats.proc_modules(said, NAMES), formats.live_modules(said)
+    found, live = procfs.proc_modules(said, NAMES), procfs.live_modules(said)
     assert set(found) <= set(NAMES)
     assert {name for name, state in found.items() if state is ModuleState.LIVE} <= live
     assert all(name and not name.isspace() for name in live)
-    assert formats.proc_modules(said + "\nx 1 0 - Live 0x0\n", NAMES) == found
+    assert procfs.proc_modules(said + "\nx 1 0 - Live 0x0\n", NAMES) == found
 
 
 @fuzz(RECORDS, PROC_MODULES.filter(lambda data: not any(name.encode() in data for name in NAMES)))
@@ -91,23 +92,23 @@ def test_modules_are_read_as_the_kernel_prints_them(records: dict[str, ModuleSta
     said = "".join(f"{name} 1 0 - {state.value} 0x0\n" for name, state in records.items())
     expected = {name: state for name, state in records.items() if name in NAMES}
     for whole in (said + text(others), f"{text(others)}\n{said}"):
-        assert formats.proc_modules(whole, NAMES) == expected
+        assert procfs.proc_modules(whole, NAMES) == expected
 
 
 @fuzz(MOUNTS, st.sampled_from(["/proc/sys", "/proc/sys/net", "/proc/sys/"]))
 def test_the_last_mount_decides_what_is_read_only(data: bytes, path: str) -> None:
     said = text(data)
-    found = formats.read_only(said, path)
-    assert formats.read_only(f"{said}\n1 1 0:1 / /sys ro - sysfs sysfs ro\n", path) is found
+    found = procfs.read_only(said, path)
+    assert procfs.read_only(f"{said}\n1 1 0:1 / /sys ro - sysfs sysfs ro\n", path) is found
     for flag in ("ro", "rw"):
         last = f"1 1 0:1 / {path.rstrip('/')} {flag} - proc proc rw"
-        assert formats.read_only(f"{said}\n{last}\n", path) is (flag == "ro")
+        assert procfs.read_only(f"{said}\n{last}\n", path) is (flag == "ro")
 
 
 @fuzz(ROUTES)
 def test_routes_are_of_interfaces_that_are_named(data: bytes) -> None:
     said = text(data)
-    for name, learnt in formats.ipv6_default_routes(said).items():
+    for name, learnt in procfs.ipv6_default_routes(said).items():
         assert name in said
         assert name != "lo"
         assert isinstance(learnt, bool)
@@ -116,22 +117,22 @@ def test_routes_are_of_interfaces_that_are_named(data: bytes) -> None:
 @fuzz(CPUS)
 def test_a_number_of_cpus_is_bounded_by_what_is_written(data: bytes) -> None:
     said = text(data)
-    assert 0 <= formats.cpu_count(said) <= 1_000_000 * (said.count(",") + 1)
-    assert formats.cpu_count(f"0-3,{said}") == 4 + formats.cpu_count(f"x,{said}")
+    assert 0 <= procfs.cpu_count(said) <= 1_000_000 * (said.count(",") + 1)
+    assert procfs.cpu_count(f"0-3,{said}") == 4 + procfs.cpu_count(f"x,{said}")
 
 
 @fuzz(RELEASES, RELEASES, RELEASES, DISTRIBUTIONS)
 @example(b"6.1", b"6.01", b"9" * 5000, "debian")
 def test_releases_have_an_order_and_a_package(one: bytes, other: bytes, third: bytes, distribution: str) -> None:
     releases = [text(data) for data in (one, other, third)]
-    order = sorted(map(moduletree.version, releases))
-    assert sorted(map(moduletree.version, releases[::-1])) == order
+    order = sorted(map(module_tree.version, releases))
+    assert sorted(map(module_tree.version, releases[::-1])) == order
     for release in releases:
-        assert moduletree.version(release) < moduletree.version(f"{release}.1") < moduletree.version(f"{release}.10")
-        assert formats.kernel_version(release) >= (0, 0)
+        assert module_tree.version(release) < module_tree.version(f"{release}.1") < module_tree.version(f"{release}.10")
+        assert kernel_names.kernel_version(release) >= (0, 0)
         kernel = Kernel(release, distribution, 1, True, True, frozenset(), frozenset())
-        assert packages.advice(kernel)
-        known = packages.known(kernel)
+        assert distro_packages.advice(kernel)
+        known = distro_packages.known(kernel)
         assert known is None or distribution in known.distributions
 
 
@@ -139,7 +140,7 @@ def test_releases_have_an_order_and_a_package(one: bytes, other: bytes, third: b
 @example(b'ID="o')
 @example(b"ID=centos\nID=rocky\n")
 def test_a_distribution_is_what_a_shell_makes_of_the_file(data: bytes) -> None:
-    found = formats.os_release_id(text(data))
+    found = procfs.os_release_id(text(data))
     # Where a shell would take more than a word, or none, the line is passed over.
     values = [_split(line.partition("=")[2]) for line in text(data).split("\n") if line.startswith("ID=")]
     usable = [words[0] for words in values if len(words) == 1 and re.fullmatch("[a-z0-9._-]+", words[0])]

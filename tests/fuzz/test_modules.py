@@ -11,9 +11,10 @@ from typing import Optional
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
-from ipvsd import formats, globs, modprobe, modprobe_d
-from ipvsd.install_command import Effect, effect
-from ipvsd.moduleindex import DamagedError, ModuleIndex
+from ipvsd.modprobe import kernel_names, load_steps, modprobe_d
+from ipvsd.modprobe.modprobe_d import InstallEffect, install_effect
+from ipvsd.modprobe.module_index import DamagedError, ModuleIndex
+from ipvsd.sysctl import globs
 from tests.fuzz.inputs import hostile, lines, text, words
 from tests.fuzz.properties import fuzz
 from tests.trees import write_index
@@ -117,8 +118,8 @@ class Modules:
 def test_loading_ends_and_names_the_line_that_stops_it(data: bytes, cmdline: bytes) -> None:
     said, tree = modprobe_d.settings([("a", text(data))], text(cmdline)), Modules()
     for name in (*NAMES, "net-pf-10", "symbol:x", "x"):
-        for found in modprobe.probe(name, said, tree):
-            outcome = modprobe.outcome(found, tree, said, ())
+        for found in load_steps.probe(name, said, tree):
+            outcome = load_steps.outcome(found, tree, said, ())
             if outcome.obstacle is None:
                 assert found.built_in or found.module in outcome.loaded or not found.steps
             else:
@@ -146,15 +147,15 @@ def test_parameters_that_are_written_again_are_the_same(data: bytes) -> None:
 @fuzz(LISTS)
 def test_only_modules_that_were_asked_about_are_listed(data: bytes) -> None:
     said = text(data)
-    found = formats.indexed_names(said, NAMES)
+    found = kernel_names.indexed_names(said, NAMES)
     assert found <= set(NAMES)
-    assert formats.indexed_names(f"{said}\nkernel/x.ko:\n", NAMES) == found
-    assert formats.indexed_names(f"{said}\nkernel/ip-vs.ko.zst:\n", NAMES) == found | {"ip_vs"}
-    for alias, module in formats.module_aliases(said, NAMES).items():
+    assert kernel_names.indexed_names(f"{said}\nkernel/x.ko:\n", NAMES) == found
+    assert kernel_names.indexed_names(f"{said}\nkernel/ip-vs.ko.zst:\n", NAMES) == found | {"ip_vs"}
+    for alias, module in kernel_names.module_aliases(said, NAMES).items():
         assert alias in NAMES
         assert "-" not in module
     for word in said.split():
-        name = formats.module_name(word)
+        name = kernel_names.module_name(word)
         assert name is None or re.fullmatch("[A-Za-z0-9_]{1,55}", name)
 
 
@@ -185,8 +186,8 @@ def test_a_damaged_index_is_damaged_or_answers(data: bytes, name: str) -> None:
 @fuzz(SHELL)
 def test_a_command_that_names_the_module_to_a_loader_loads_it(data: bytes) -> None:
     said = text(data)
-    found = effect(said, "ip_vs")
-    assert found in Effect
-    if found is Effect.LOADS:
+    found = install_effect(said, "ip_vs")
+    assert found in InstallEffect
+    if found is InstallEffect.LOADS:
         assert any(loader in said for loader in ("modprobe", "insmod", "kmod"))
-    assert effect(f"{said}\n/sbin/modprobe --ignore-install ip_vs", "ip_vs") is Effect.LOADS
+    assert install_effect(f"{said}\n/sbin/modprobe --ignore-install ip_vs", "ip_vs") is InstallEffect.LOADS

@@ -15,13 +15,14 @@ from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
 from ipvsd.cli import main
-from ipvsd.config import parse
-from ipvsd.configfiles import LAST_GOOD, Files, keep, last_good
-from ipvsd.history import KEPT, History
-from ipvsd.history import PATH as HISTORY
-from ipvsd.present import document
-from ipvsd.statusfile import PATH as STATUS
-from ipvsd.stored import UnusableError
+from ipvsd.config.config_files import Files
+from ipvsd.config.parser import parse
+from ipvsd.reporting.status_document import document
+from ipvsd.state.last_good_config import PATH, read, write
+from ipvsd.state.repair_history import KEPT, History
+from ipvsd.state.repair_history import PATH as HISTORY
+from ipvsd.state.status_file import PATH as STATUS
+from ipvsd.state.stored_json import UnusableError
 from tests.fuzz.inputs import hostile, lines, words
 from tests.fuzz.properties import fuzz
 from tests.samples import module, report
@@ -164,7 +165,7 @@ def test_a_repair_is_added_to_whatever_is_there(data: bytes) -> None:
 def good(root: str) -> Optional[Files]:
     """Return the last good configuration, or None if there is none that can be used."""
     try:
-        return last_good(root)
+        return read(root)
     except UnusableError:
         return None
 
@@ -173,7 +174,7 @@ def good(root: str) -> Optional[Files]:
 @example(b'[["a", "\\ud800"]]')
 @example(b'[["a", null]]')
 def test_a_damaged_last_good_configuration_is_none(data: bytes) -> None:
-    with tree(LAST_GOOD, data) as root:
+    with tree(PATH, data) as root:
         found = good(root)
         if found is not None:
             parse(found)
@@ -186,8 +187,8 @@ def test_a_damaged_last_good_configuration_is_none(data: bytes) -> None:
     )
 )
 def test_what_is_kept_is_found_again(files: list[tuple[str, bytes]]) -> None:
-    with tree(LAST_GOOD, b"") as root:
-        keep(root, tuple(files))
+    with tree(PATH, b"") as root:
+        write(root, tuple(files))
         found = good(root)
         assert found is None or found == tuple(files)
         try:

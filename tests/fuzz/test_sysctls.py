@@ -7,8 +7,8 @@ from typing import Optional
 from hypothesis import example
 from hypothesis import strategies as st
 
-from ipvsd import procsys, sysctls, values
-from ipvsd.model import Exactly, OneOf, Want, Within
+from ipvsd.model.types import Exactly, OneOf, Want, Within
+from ipvsd.sysctl import semantics, sysctl_names, values
 from tests.fuzz.inputs import hostile, text, words
 from tests.fuzz.properties import fuzz
 
@@ -34,50 +34,50 @@ WANTS = st.one_of(
 
 
 def path(key: str) -> str:
-    return "/".join(sysctls.parts(key) or ())
+    return "/".join(sysctl_names.parts(key) or ())
 
 
 @fuzz(st.one_of(NAME, SLASHED), quick=15)
 def test_a_name_stays_below_proc_sys_and_is_one_name(data: bytes) -> None:
     key = text(data)
-    parts = sysctls.parts(key)
+    parts = sysctl_names.parts(key)
     if parts is None:
         return
     assert len(parts) > 1
     assert not {"", ".", ".."} & set(parts)
     assert not any("/" in part or "\0" in part for part in parts)
-    name = sysctls.name(parts)
-    assert sysctls.name(sysctls.parts(name) or ()) == name
+    name = sysctl_names.name(parts)
+    assert sysctl_names.name(sysctl_names.parts(name) or ()) == name
     assert name.isascii()
     assert name.isprintable()
     assert " " not in name
     # The other way of writing it.
     turned = key.translate({ord("."): "/", ord("/"): "."})
-    assert sysctls.name(sysctls.parts(turned) or ()) == name
+    assert sysctl_names.name(sysctl_names.parts(turned) or ()) == name
 
 
 @fuzz(VALUE)
 def test_a_value_in_its_one_form_stays_as_it_is(data: bytes) -> None:
-    value = sysctls.canonical(text(data))
-    assert sysctls.canonical(value) == value
+    value = sysctl_names.canonical(text(data))
+    assert sysctl_names.canonical(value) == value
     assert "\n" not in value
     assert "  " not in value
 
 
 @fuzz(st.sampled_from(KEYS), VALUE, VALUE)
 def test_the_order_of_two_values_does_not_matter(key: str, one: bytes, other: bytes) -> None:
-    first, second = sysctls.canonical(text(one)), sysctls.canonical(text(other))
+    first, second = sysctl_names.canonical(text(one)), sysctl_names.canonical(text(other))
     assert values.same(key, first, first)
     assert values.same(key, first, second) is values.same(key, second, first)
 
 
 @fuzz(st.sampled_from(KEYS), WANTS, VALUE)
 def test_what_would_be_written_is_what_is_wanted(key: str, want: Want, data: bytes) -> None:
-    found = sysctls.canonical(text(data))
+    found = sysctl_names.canonical(text(data))
     if values.can_be_met(want, found):
         made = values.target(want, found)
         assert values.satisfies(key, made, want)
-        assert sysctls.canonical(made) == made
+        assert sysctl_names.canonical(made) == made
 
 
 @fuzz(st.sampled_from(KEYS), VALUE)
@@ -85,11 +85,11 @@ def test_what_would_be_written_is_what_is_wanted(key: str, want: Want, data: byt
 @example("net.core.somaxconn", b"1# note")
 def test_a_number_means_the_same_everywhere(key: str, data: bytes) -> None:
     said = text(data)
-    taken = procsys.taken(path(key), said)
+    taken = semantics.taken(path(key), said)
     if taken is None:
         return
-    assert procsys.taken(path(key), taken) == taken
-    number: Optional[int] = values.integer(sysctls.canonical(said))
+    assert semantics.taken(path(key), taken) == taken
+    number: Optional[int] = values.integer(sysctl_names.canonical(said))
     if number is not None and key in ("net.ipv4.ip_forward", "net.core.somaxconn", "kernel.modules_disabled"):
         assert int(taken) == number
         assert -(2**31) <= number < 2**31
@@ -101,7 +101,7 @@ def test_a_number_is_read_as_it_is_printed(data: bytes) -> None:
     if number is not None:
         assert values.integer(str(number)) == number
         assert values.satisfies("net.core.somaxconn", str(number), Within(number, number))
-    told = sysctls.integer(text(data))
+    told = sysctl_names.integer(text(data))
     assert told is None or str(told).lstrip("-") in text(data)
 
 
@@ -122,13 +122,13 @@ WRITES = st.lists(
 @fuzz(WRITES)
 def test_what_the_kernel_holds_was_written_by_one_who_was_not_refused(writes: list[tuple[str, str, bool]]) -> None:
     paths = ["net/ipv4/ip_forward", "net/ipv4/conf/eth0/forwarding", "net/ipv4/conf/eth0/rp_filter"]
-    kernel = procsys.ProcSys(paths, {"net/ipv4/ip_forward": "0"})
+    kernel = semantics.ProcSys(paths, {"net/ipv4/ip_forward": "0"})
     taken = [kernel.write(to, said, number, anew) for number, (to, said, anew) in enumerate(writes)]
     for asked in paths:
         held = kernel[asked]
-        if held is not None and held.cause != procsys.FIRST:
+        if held is not None and held.cause != semantics.FIRST:
             to, said, _ = writes[held.cause]
-            assert held.value == procsys.taken(to, said)
+            assert held.value == semantics.taken(to, said)
             assert taken[held.cause]
     # The two files of one variable hold the same.
     assert kernel["net/ipv4/ip_forward"] == kernel["net/ipv4/conf/all/forwarding"]

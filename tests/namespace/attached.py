@@ -10,17 +10,18 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from ipvsd import formats
-from ipvsd.config import parse
-from ipvsd.contention import Fights, Limit
-from ipvsd.evidence import Seen, Turned
-from ipvsd.host import LinuxHost
-from ipvsd.model import WriteSysctl
-from ipvsd.reconcile import reconcile
-from ipvsd.reflex import Reflex
-from ipvsd.wake import Mailbox
-from ipvsd.watch import Targets
-from ipvsd.watch.writes import Refusal, Writes, mounted
+from ipvsd.config.parser import parse
+from ipvsd.decide.attribution import Seen, Turned
+from ipvsd.decide.contention import Fights, Limit
+from ipvsd.kernel.host import LinuxHost
+from ipvsd.model.report import Refusal
+from ipvsd.model.types import WriteSysctl
+from ipvsd.modprobe import kernel_names
+from ipvsd.reconcile.fast_path import Reflex
+from ipvsd.reconcile.reconciler import reconcile
+from ipvsd.runtime.event_loop import Mailbox
+from ipvsd.watch.event_source import Targets
+from ipvsd.watch.sysctl_bpf import Writes, mounted
 
 KEY, ALIAS = "net.ipv4.ip_forward", "net.ipv4.conf.all.forwarding"
 FILE = Path("/proc/sys/net/ipv4/ip_forward")
@@ -38,7 +39,7 @@ def missing() -> str:
         return "no machine on which ipvsd knows bpf(2)"
     if os.readlink("/proc/self/ns/pid") != INITIAL_PID_NAMESPACE:
         return "processes have other numbers here than for the kernel"
-    if formats.kernel_version(platform.release()) < (5, 8):
+    if kernel_names.kernel_version(platform.release()) < (5, 8):
         return "a kernel without ring buffers"
     return "" if mounted("/") else "no control groups of version 2"
 

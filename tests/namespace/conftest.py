@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from ipvsd.wake import Mailbox
-from ipvsd.watch.writes import mounted
+from ipvsd.runtime.event_loop import Mailbox
+from ipvsd.watch.sysctl_bpf import mounted
 from tests.namespace.attached import Node, missing
 from tests.service import Service
 from tests.trees import make_tree, put

@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from ipvsd import hook
-from ipvsd.report import Attribution
-from ipvsd.wake import Mailbox
-from ipvsd.watch import Targets, writes
-from ipvsd.watch.writes import RING
+from ipvsd.bpf import sysctl_program
+from ipvsd.model.report import Attribution
+from ipvsd.runtime.event_loop import Mailbox
+from ipvsd.watch import sysctl_bpf
+from ipvsd.watch.event_source import Targets
+from ipvsd.watch.sysctl_bpf import RING
 from tests.namespace.attached import ALL, FILE, KEY, Node, by_another_process, missing, writer
 
 # Opens the sysctl in a network namespace of its own, and writes to it from the one before.
@@ -80,7 +81,7 @@ def test_a_flood_elsewhere_takes_no_certainty_away(node: Node) -> None:
 def test_where_the_kernel_does_not_tell_the_network_namespace_nobody_is_blamed(monkeypatch: pytest.MonkeyPatch) -> None:
     if missing():
         pytest.skip(f"bpf cannot be tried: {missing()}")
-    monkeypatch.setattr(writes, "_forms", lambda process, _: [hook.Form(process, places=False)])
+    monkeypatch.setattr(sysctl_bpf, "_forms", lambda process, _: [sysctl_program.Form(process, places=False)])
     with Mailbox() as mailbox:
         node = Node(mailbox)
         node.attach()

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from ipvsd.situation import normal
+from ipvsd.kernel.host import normal
 from tests.boots import enable, make_image
 from tests.fake_kernel import RELEASE
 

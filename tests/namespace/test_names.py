@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from ipvsd import persist
-from ipvsd.config import parse
-from ipvsd.host import LinuxHost
-from ipvsd.reconcile import look
+from ipvsd.boot import drop_in_files
+from ipvsd.config.parser import parse
+from ipvsd.kernel.host import LinuxHost
+from ipvsd.reconcile.reconciler import look
 from tests.service import STATUS, Service
 from tests.trees import put
 
@@ -81,9 +81,9 @@ def test_the_persisted_file_does_as_the_daemon_does(
 ) -> None:
     named = "'net.ipv4.conf.a\\x2ab.arp_ignore': 2, net.ipv4.conf.*.arp_ignore: 1"
     config = parse([("f", f"profiles: []\nsysctls: {{{PATTERN}: {setting}, {named}}}".encode())])
-    texts = persist.files(config, *look(LinuxHost(str(tree)), config))
+    texts = drop_in_files.files(config, *look(LinuxHost(str(tree)), config))
     place = tree / "etc/sysctl.d/90-ipvsd.conf"
-    persist.write(str(tree), texts)
+    drop_in_files.write(str(tree), texts)
     subprocess.run(["/usr/lib/systemd/systemd-sysctl", place], check=True)
     assert {name for name in links if value(name) == "0"} == left
     text = place.read_bytes()

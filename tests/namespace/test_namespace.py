@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from ipvsd import history
-from ipvsd.host import LinuxHost
-from ipvsd.reflex import Reflex
-from ipvsd.wake import Mailbox, ReasonKind
-from ipvsd.watch import Targets
-from ipvsd.watch.sysctls import Sysctls
+from ipvsd.kernel.host import LinuxHost
+from ipvsd.kernel.processes import Writers
+from ipvsd.reconcile.fast_path import Reflex
+from ipvsd.runtime.event_loop import Mailbox, ReasonKind
+from ipvsd.state import repair_history
+from ipvsd.watch.event_source import Targets
+from ipvsd.watch.sysctl_inotify import Sysctls
 from ipvsd.watch.uevents import Uevents
-from ipvsd.writers import Writers
 from tests.fake_kernel import FakeKernel
 from tests.service import Service
 from tests.trees import put
@@ -101,7 +101,7 @@ def test_thirty_drifts_are_thirty_repairs(service: Service, until: Until) -> Non
     for count in range(1, 31):
         by_another_process("0")
         until(lambda: FILE.read_text() == "1\n", "it is restored")
-        until(lambda due=count: len(history.read(str(service.tree)).repairs) == due, "the repair is told")  # type: ignore[misc]
+        until(lambda due=count: len(repair_history.read(str(service.tree)).repairs) == due, "the repair is told")  # type: ignore[misc]
     _, log = service.stop()
     told = "wrote net.ipv4.ip_forward: found '0', wanted '1'; changed by unknown, repaired in"
     assert len([line for line in log if told in line]) == 30

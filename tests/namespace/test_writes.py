@@ -20,14 +20,15 @@ from typing import Optional
 
 import pytest
 
-from ipvsd import bpf, hook
-from ipvsd.assembly import assemble, leave
-from ipvsd.host import LinuxHost
-from ipvsd.reflex import Reflex
-from ipvsd.wake import Mailbox, ReasonKind
-from ipvsd.watch import Targets, writes
-from ipvsd.watch.ring import Ring
-from ipvsd.watch.writes import RING, Writes, mounted
+from ipvsd.bpf import syscall, sysctl_program
+from ipvsd.bpf.asm import assemble, leave
+from ipvsd.bpf.ringbuf import Ring
+from ipvsd.kernel.host import LinuxHost
+from ipvsd.reconcile.fast_path import Reflex
+from ipvsd.runtime.event_loop import Mailbox, ReasonKind
+from ipvsd.watch import sysctl_bpf
+from ipvsd.watch.event_source import Targets
+from ipvsd.watch.sysctl_bpf import RING, Writes, mounted
 from tests.namespace.attached import ALL, FILE, KEY, Node, by_another_process, missing, writer
 from tests.service import REPOSITORY
 
@@ -35,7 +36,9 @@ Until = Callable[[Callable[[], object], str], None]
 FREE = Path("/proc/sys/net/ipv4/tcp_sack")
 LINK_BY_ID, PROGRAM_BY_ID, MAP_BY_ID = 30, 13, 14  # <linux/bpf.h>, enum bpf_cmd
 NUMBERS = {"CAP_NET_ADMIN": 12, "CAP_SYS_MODULE": 16, "CAP_PERFMON": 38, "CAP_BPF": 39}  # <linux/capability.h>
-DROP_ALL = "from ipvsd.capabilities import drop; drop(39, 21); "  # CAP_BPF, and CAP_SYS_ADMIN that stands for it
+DROP_ALL = (
+    "from ipvsd.runtime.capabilities import drop; drop(39, 21); "  # CAP_BPF, and CAP_SYS_ADMIN that stands for it
+)
 
 
 @pytest.fixture
@@ -65,24 +68,26 @@ def test_it_attaches_or_says_why_not() -> None:
 @pytest.mark.parametrize(
     "form",
     [
-        pytest.param(hook.Form(4242), id="everything"),
-        pytest.param(hook.Form(4242, places=False), id="without places"),
-        pytest.param(hook.Form(4242, comm=False, places=False), id="without the name"),
-        pytest.param(hook.Form(None, 4242, comm=False), id="without the process"),
-        pytest.param(hook.Form(None, comm=False, places=False), id="with the group alone"),
+        pytest.param(sysctl_program.Form(4242), id="everything"),
+        pytest.param(sysctl_program.Form(4242, places=False), id="without places"),
+        pytest.param(sysctl_program.Form(4242, comm=False, places=False), id="without the name"),
+        pytest.param(sysctl_program.Form(None, 4242, comm=False), id="without the process"),
+        pytest.param(sysctl_program.Form(None, comm=False, places=False), id="with the group alone"),
     ],
 )
 @pytest.mark.parametrize("guards", [True, False], ids=["guarding", "telling alone"])
-def test_this_kernel_takes_every_form(node: Node, form: hook.Form, guards: bool) -> None:
+def test_this_kernel_takes_every_form(node: Node, form: sysctl_program.Form, guards: bool) -> None:
     with contextlib.ExitStack() as stack:
-        ring = bpf.create_map(bpf.RINGBUF, "test_ring", 0, 0, RING)
+        ring = syscall.create_map(syscall.RINGBUF, "test_ring", 0, 0, RING)
         stack.callback(os.close, ring)
-        table = bpf.create_map(bpf.ARRAY, "test_table", 4, 8 * hook.WORDS, hook.BUCKETS, bpf.MMAPABLE)
+        table = syscall.create_map(
+            syscall.ARRAY, "test_table", 4, 8 * sysctl_program.WORDS, sysctl_program.BUCKETS, syscall.MMAPABLE
+        )
         stack.callback(os.close, table)
-        allowed = bpf.create_map(bpf.ARRAY, "test_allowed", 4, 8 * hook.ALLOWED, 1, bpf.MMAPABLE)
+        allowed = syscall.create_map(syscall.ARRAY, "test_allowed", 4, 8 * sysctl_program.ALLOWED, 1, syscall.MMAPABLE)
         stack.callback(os.close, allowed)
         guarding = allowed if guards else None
-        os.close(bpf.load_program("test_sysctl", assemble(hook.program(table, guarding, ring, form))))
+        os.close(syscall.load_program("test_sysctl", assemble(sysctl_program.program(table, guarding, ring, form))))
 
 
 def test_what_the_unit_may_is_enough_to_name_who_writes(node: Node) -> None:
@@ -90,13 +95,17 @@ def test_what_the_unit_may_is_enough_to_name_who_writes(node: Node) -> None:
     (kept,) = re.findall(r"^CapabilityBoundingSet=(.+)$", unit, re.MULTILINE)
     program = f"""
 import os
-from ipvsd import bpf, capabilities, hook
-from ipvsd.assembly import assemble
+from ipvsd.bpf import syscall
+from ipvsd.runtime import capabilities
+from ipvsd.bpf import sysctl_program
+from ipvsd.bpf.asm import assemble
 capabilities.drop(*{sorted(set(range(41)) - {NUMBERS[name] for name in kept.split()})})
-ring = bpf.create_map(bpf.RINGBUF, "test_ring", 0, 0, {RING})
-table = bpf.create_map(bpf.ARRAY, "test_table", 4, 8 * hook.WORDS, hook.BUCKETS, bpf.MMAPABLE)
-allowed = bpf.create_map(bpf.ARRAY, "test_allowed", 4, 8 * hook.ALLOWED, 1, bpf.MMAPABLE)
-bpf.load_program("test_sysctl", assemble(hook.program(table, allowed, ring, hook.Form(os.getpid()))))
+ring = syscall.create_map(syscall.RINGBUF, "test_ring", 0, 0, {RING})
+table = syscall.create_map(syscall.ARRAY, "test_table", 4, 8 * sysctl_program.WORDS,
+    sysctl_program.BUCKETS, syscall.MMAPABLE)
+allowed = syscall.create_map(syscall.ARRAY, "test_allowed", 4, 8 * sysctl_program.ALLOWED, 1, syscall.MMAPABLE)
+form = sysctl_program.Form(os.getpid())
+syscall.load_program("test_sysctl", assemble(sysctl_program.program(table, allowed, ring, form)))
 """
     done = subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
@@ -104,16 +113,16 @@ bpf.load_program("test_sysctl", assemble(hook.program(table, allowed, ring, hook
 
 def test_what_the_kernel_does_not_take_is_an_error_with_its_words(node: Node) -> None:
     with pytest.raises(OSError, match="R0 !read_ok"):
-        bpf.load_program("test_sysctl", assemble([leave()]))
+        syscall.load_program("test_sysctl", assemble([leave()]))
 
 
 def test_without_the_capability_it_says_so_and_leaves_nothing_open() -> None:
     program = f"""
 import os
-from ipvsd.host import LinuxHost
-from ipvsd.reflex import Reflex
-from ipvsd.wake import Mailbox, ReasonKind
-from ipvsd.watch.writes import Writes
+from ipvsd.kernel.host import LinuxHost
+from ipvsd.reconcile.fast_path import Reflex
+from ipvsd.runtime.event_loop import Mailbox, ReasonKind
+from ipvsd.watch.sysctl_bpf import Writes
 {DROP_ALL if not missing() else ""}
 with Mailbox() as mailbox:
     writes = Writes(mailbox, Reflex(LinuxHost("/"), mailbox))
@@ -221,7 +230,7 @@ def test_a_name_that_is_longer_than_what_is_told_is_held_all_the_same(node: Node
 
 def overflow() -> int:
     """Write once more than twice the times that there is room for, the last time a 0; return how much room there is."""
-    room = (RING - 1) // (8 + hook.SIZE)  # a record and its head; it is never quite full
+    room = (RING - 1) // (8 + sysctl_program.SIZE)  # a record and its head; it is never quite full
     script = f"i=0; while [ $i -lt {2 * room} ]; do echo 1 > {FILE}; i=$((i + 1)); done; echo 0 > {FILE}"
     subprocess.run(["sh", "-c", script], check=True)
     return room
@@ -280,7 +289,7 @@ def lost(node: Node) -> int:
 
 
 def test_what_is_lost_is_looked_for_a_moment_later_and_once(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writes, "_BEHIND", 0.5)
+    monkeypatch.setattr(sysctl_bpf, "_BEHIND", 0.5)
     begun, told = time.monotonic(), list[float]()
     for _ in range(3):
         overflow()
@@ -376,7 +385,7 @@ def belongings(pid: int | str = "self") -> set[tuple[int, int]]:
 def there(kind: int, identity: int) -> bool:
     """Ask the kernel whether it still has a link, a program or a map."""
     try:
-        os.close(bpf._bpf(kind, struct.pack("<I", identity)))
+        os.close(syscall._bpf(kind, struct.pack("<I", identity)))
     except FileNotFoundError:
         return False
     return True
@@ -397,13 +406,13 @@ def test_closing_detaches_and_frees(node: Node, until: Until) -> None:
 
 CHILD = """
 import signal, sys
-from ipvsd import bpf
-from ipvsd.host import LinuxHost
-from ipvsd.reflex import Reflex
-from ipvsd.wake import Mailbox, ReasonKind
-from ipvsd.watch.writes import Writes
+from ipvsd.bpf import syscall
+from ipvsd.kernel.host import LinuxHost
+from ipvsd.reconcile.fast_path import Reflex
+from ipvsd.runtime.event_loop import Mailbox, ReasonKind
+from ipvsd.watch.sysctl_bpf import Writes
 
-left, call = int(sys.argv[1]), bpf._bpf
+left, call = int(sys.argv[1]), syscall._bpf
 
 def stopping(*arguments):
     global left
@@ -414,7 +423,7 @@ def stopping(*arguments):
         signal.pause()
     return descriptor
 
-bpf._bpf = stopping
+syscall._bpf = stopping
 with Mailbox() as mailbox:
     writes = Writes(mailbox, Reflex(LinuxHost("/"), mailbox))
     print(writes.attach(), flush=True)

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from ipvsd import __version__, persist
+from ipvsd import __version__
+from ipvsd.boot import drop_in_files
 from tests.packaging.built import PROJECT, QUICK
 from tests.packaging.root import LIBRARIES, Root
 from tests.trees import make_tree, put
@@ -101,17 +102,17 @@ def test_the_last_erasure_takes_what_ipvsd_made_and_nothing_of_others(bare: Root
     before = bare.paths()
     bare.rpm("-i", str(packages["bundled"]))
     bare.put("var/lib/ipvsd/last-good.json", "{}")
-    bare.put(persist.SYSCTL, persist._HEADER)
-    bare.put(persist.MODULES_LOAD, persist._HEADER)
-    bare.put(persist.MODPROBE, "options ip_vs conn_tab_bits=16\n")
+    bare.put(drop_in_files.SYSCTL, drop_in_files._HEADER)
+    bare.put(drop_in_files.MODULES_LOAD, drop_in_files._HEADER)
+    bare.put(drop_in_files.MODPROBE, "options ip_vs conn_tab_bits=16\n")
     bare.put("etc/ipvsd/ipvsd.yaml", "interval: 59s\n")
     bare.put("etc/ipvsd/conf.d/20-site.yaml", "strictARP: true\n")
 
     bare.rpm("-e", "ipvsd")
 
-    left = {f"./{persist.MODPROBE}", "./etc/ipvsd/ipvsd.yaml.rpmsave", "./etc/ipvsd/conf.d/20-site.yaml"}
+    left = {f"./{drop_in_files.MODPROBE}", "./etc/ipvsd/ipvsd.yaml.rpmsave", "./etc/ipvsd/conf.d/20-site.yaml"}
     assert bare.paths() ^ before == left | {"./etc/ipvsd", "./etc/ipvsd/conf.d"}
-    bare.run(f"rm -r /etc/ipvsd /{persist.MODPROBE}")
+    bare.run(f"rm -r /etc/ipvsd /{drop_in_files.MODPROBE}")
 
 
 def test_one_that_bundles_nothing_says_what_it_needs(packages: dict[str, Path], tmp_path: Path) -> None:

@@ -17,4 +17,7 @@ def test_it_works_with_the_libraries_of_the_distribution(clean: Root, packages: 
     assert "./usr/share/ipvsd/vendor" not in clean.paths()
     assert clean.run("ipvsd --version").stdout == f"ipvsd {__version__}\n"
     assert "ready" in clean.run("ipvsd check --root /tmp/unbundled").stdout
-    assert clean.imports("ipvsd.web, ipvsd.watch.files, ipvsd.daemon, watchdog.observers", "/usr/share/ipvsd")
+    assert clean.imports(
+        "ipvsd.reporting.http_endpoint, ipvsd.watch.config_files, ipvsd.daemon.main, watchdog.observers",
+        "/usr/share/ipvsd",
+    )

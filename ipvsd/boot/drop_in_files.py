@@ -1,0 +1,109 @@
+"""The same for systemd's own units: files in /etc that make a node right at boot without ipvsd.
+
+One unknown name is an error of systemd-modules-load at each boot, and one refused value fails systemd-sysctl.service,
+so that only what this kernel has is written.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Mapping
+
+from ipvsd import __version__
+from ipvsd.boot.sysctl_drop_in import RANGE, lines
+from ipvsd.config.desired_state import spreads
+from ipvsd.config.schema import Config
+from ipvsd.decide import remedies
+from ipvsd.model.types import Kernel, ModuleVerdict, Plan
+from ipvsd.modprobe import kernel_names
+from ipvsd.runtime import rootfs
+
+MODULES_LOAD = "etc/modules-load.d/ipvsd.conf"
+MODPROBE = "etc/modprobe.d/ipvsd.conf"
+SYSCTL = "etc/sysctl.d/90-ipvsd.conf"
+
+_HEADER = f"""\
+# Written by 'ipvsd apply --persist' (ipvsd {__version__}), replaced by the next one,
+# removed when the package is purged. Change /etc/ipvsd instead.
+"""
+
+# What modules.dep lists, and systemd-modules-load cannot load.
+_FORBIDDEN = (
+    ModuleVerdict.BLACKLISTED,
+    ModuleVerdict.OVERRIDDEN,
+    ModuleVerdict.OPTIONS,
+    ModuleVerdict.FILE_GONE,
+    ModuleVerdict.INDEX_STALE,
+    ModuleVerdict.COMPRESSION,
+)
+
+
+def files(config: Config, kernel: Kernel, plan: Plan) -> Mapping[str, str]:
+    """Return what the files have to hold, by their paths below the root; one without content holds its header.
+
+    Raises rootfs.UnreadableError if it is not known, since the kernel could not be read.
+    """
+    if kernel.unreadable:
+        file, _, why = kernel.unreadable.partition(": ")
+        raise rootfs.UnreadableError(0, why, file)
+    for finding in filter(remedies.passing, plan.sysctls):
+        raise rootfs.UnreadableError(0, finding.evidence, finding.name)
+    known = kernel.loadable | kernel.built_in
+    # By a damaged index an alias may be that of anything, such as two lines.
+    named = [finding for finding in plan.modules if finding.module == kernel_names.module_name(finding.module)]
+    there = [finding for finding in named if finding.module in known and finding.verdict not in _FORBIDDEN]
+    options = (f"options {item.module} {' '.join(item.wanted.options)}" for item in there if item.wanted.options)
+    bodies = {
+        # By its name libkmod finds a built-in module only in the index of a tree.
+        MODULES_LOAD: list(dict.fromkeys(finding.module for finding in there if finding.module not in kernel.set_in)),
+        MODPROBE: list(dict.fromkeys(options)),
+        SYSCTL: list(lines(config, spreads(config, kernel), plan.sysctls, {finding.module for finding in there})),
+    }
+    return {path: "\n".join((_HEADER, *body, "")) for path, body in bodies.items()}
+
+
+def write(root: str, texts: Mapping[str, str]) -> tuple[str, ...]:
+    """Write the files, each in one step, and return the paths of those that changed. Raises OSError."""
+    changed = []
+    for path, text in texts.items():
+        data = text.encode("utf-8", "surrogateescape")
+        if rootfs.content(root, path) != data:
+            rootfs.make_directory(root, os.path.dirname(path))
+            rootfs.write(root, path, data, durable=True)
+            with contextlib.suppress(OSError):  # what is left does no harm
+                directory, _, name = path.rpartition("/")
+                rootfs.tidy(root, directory, f"{name}.", rootfs.ABANDONED)
+            changed.append(os.path.join(root, path))
+    return tuple(changed)
+
+
+def kept(root: str) -> bool:
+    """Tell whether there is one of the files. Raises rootfs.UnreadableError."""
+    return any(rootfs.lexists(root, path) for path in (MODULES_LOAD, MODPROBE, SYSCTL))
+
+
+def stale(root: str, texts: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the paths of the files that exist and mean something else.
+
+    Ranges are not compared: the value that is written for one depends on the value of the moment. Raises
+    rootfs.UnreadableError.
+    """
+    found = []
+    for path, text in texts.items():
+        data = rootfs.content(root, path)
+        if data is not None:
+            held = data.decode("utf-8", "surrogateescape")
+            ranges = _ranges(held) | _ranges(text)
+            if _body(held, ranges) != _body(text, ranges):
+                found.append(os.path.join(root, path))
+    return tuple(found)
+
+
+def _ranges(text: str) -> set[str]:
+    return {line[len(RANGE) :].split(" ", 1)[0] for line in text.splitlines() if line.startswith(RANGE)}
+
+
+def _body(text: str, ranges: set[str]) -> list[str]:
+    lines = [line for line in text.splitlines() if line and not line.startswith("#")]
+    return [line for line in lines if line.split(" ", 1)[0] not in ranges]

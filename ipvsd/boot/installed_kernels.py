@@ -1,0 +1,302 @@
+"""The kernels that are installed, and whether each could satisfy the configuration: from their indexes alone.
+
+These functions raise rootfs.UnreadableError where the files do not say what there is.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple, Optional
+
+from ipvsd.config.desired_state import candidates, desired, spreads
+from ipvsd.config.schema import Config
+from ipvsd.decide import remedies
+from ipvsd.decide.health import to_be_had
+from ipvsd.decide.planner import plan
+from ipvsd.kernel.host import LinuxHost, judged
+from ipvsd.kernel.module_tree import ModuleTree, modprobe_d_stamps, stamp, version
+from ipvsd.kernel.module_tree import releases as trees
+from ipvsd.model.report import InstalledKernel, Judged
+from ipvsd.model.types import (
+    Action,
+    Kernel,
+    LoadModule,
+    Lock,
+    ModuleFinding,
+    ModuleState,
+    ModuleVerdict,
+    Need,
+    Observed,
+    Plan,
+    Policy,
+    SysctlFinding,
+    SysctlVerdict,
+    WriteSysctl,
+)
+from ipvsd.reconcile.reconciler import lacking
+from ipvsd.runtime import rootfs
+from ipvsd.runtime.journal import log
+from ipvsd.sysctl.values import target
+
+if TYPE_CHECKING:
+    from ipvsd.boot.next_boot import Boot
+
+DAY = 86400.0
+
+# Links to the image that a boot loader without a choice of its own takes (Debian, Ubuntu).
+_LINKS = ("vmlinuz", "boot/vmlinuz")
+# What grubby and kernel-install leave for the boot loader (Fedora, EL): saved_entry=MACHINE-RELEASE.
+_GRUBENV = ("boot/grub2/grubenv", "boot/grub/grubenv")
+
+
+def releases(root: str) -> tuple[str, ...]:
+    """Return the releases in /lib/modules, the oldest first."""
+    names = [name for name in trees(root) if any(rootfs.is_file(root, path) for path in _signs(root, name))]
+    return tuple(sorted(names, key=version))
+
+
+def _signs(root: str, release: str) -> Iterator[str]:
+    """Yield files of which an installed kernel has one; what is left of a purged one (updates/dkms) has none."""
+    tree = ModuleTree(root, release).path
+    yield from (f"{tree}/{name}" for name in ("modules.dep", "modules.builtin", "modules.order", "vmlinuz"))
+    yield f"boot/vmlinuz-{release}"
+
+
+def next_release(root: str, known: Sequence[str]) -> str:
+    """Return which of the known kernels the next boot will take, or an empty string where that cannot be told."""
+    for path in _LINKS:
+        target = os.path.basename(rootfs.link(root, path) or "")
+        if target.partition("-")[2] in known:
+            return target.partition("-")[2]
+    for path in _GRUBENV:
+        entry = re.search(r"^saved_entry=(.+)$", rootfs.permitted(root, path) or "", re.MULTILINE)
+        found = [release for release in known if entry and entry[1].endswith(f"-{release}")]
+        if found:
+            return found[0]
+    return known[0] if len(known) == 1 else ""
+
+
+def running_release(root: str) -> str:
+    """Return the release that runs; of another root, none does unless it has a /proc."""
+    if judged(root) is Judged.FIRST_BOOT:
+        return ""
+    return (rootfs.text(root, "proc/sys/kernel/osrelease") or "").strip()
+
+
+def examine(root: str, config: Config, release: str, cpus: int = 0, names: Collection[str] = ()) -> tuple[Kernel, Plan]:
+    """Return what could be planned if that kernel ran and had loaded nothing yet; every sysctl is pending.
+
+    `cpus` stands for the number of them where it cannot be told: that of the build machine says nothing of an image.
+    `names` are sysctls of interfaces that there may be.
+    """
+    image = judged(root) is Judged.FIRST_BOOT
+    host = LinuxHost(root, release=release, command_line=_command_line(root, release) if image else None)
+    if release not in releases(root) and release == running_release(root):
+        host = LinuxHost(root)  # of a kernel without a tree, what runs tells what is built in
+    kernel = host.kernel(candidates(config))
+    if image or cpus:
+        kernel = kernel._replace(cpus=cpus or 1)
+    nothing: Mapping[str, ModuleState] = {}
+    want = desired(config, kernel, nothing, _to_come(root, config, kernel, names))
+    kernel = host.explain(kernel, lacking(want, kernel, nothing))._replace(lock=Lock())
+    made = plan(want._replace(sysctls=(), parameters=()), Observed(kernel, nothing, {}))
+    # That it is not loaded is nothing to be remedied here.
+    modules = tuple(found._replace(remedy="") if to_be_had(found) else found for found in made.modules)
+    sysctls = tuple(
+        SysctlFinding(wanted, None if image else _now(host, wanted.key), SysctlVerdict.PENDING, "no kernel runs")
+        for wanted in want.sysctls
+    )
+    return kernel, remedies.fitted(Plan((), modules, sysctls), root)
+
+
+def _command_line(root: str, release: str) -> str:
+    from ipvsd.boot.kernel_command_line import command_line
+    from ipvsd.conflicts.file_tree import Tree
+
+    return command_line(Tree(root), Judged.FIRST_BOOT, release)
+
+
+def _to_come(root: str, config: Config, kernel: Kernel, names: Collection[str]) -> Mapping[str, Collection[str]]:
+    """Return for each pattern the sysctls that fit it and are named on disk or by `names`, and the pattern itself.
+
+    Which interfaces there will be is not known before a kernel runs.
+    """
+    wanted = [spread.wanted.key for spread in spreads(config, kernel)]
+    if not wanted:
+        return {}
+    from ipvsd.conflicts import networkd, sysctl_d
+    from ipvsd.conflicts.file_tree import Tree
+
+    tree = Tree(root)
+    named = [reader.named_like(tree, wanted) for reader in (sysctl_d, networkd)]
+    named.append(sysctl_d.names_like(wanted, map(sysctl_d.path_of, names)))
+    return {
+        pattern: tuple(dict.fromkeys((pattern, *(key for found in named for key in found[pattern]))))
+        for pattern in wanted
+    }
+
+
+def _now(host: LinuxHost, key: str) -> Optional[str]:
+    """Return the value that the kernel which runs there has, where one does."""
+    reading = host.read_sysctl(key)
+    return reading if isinstance(reading, str) else None
+
+
+def to_boot(root: str) -> str:
+    """Return the release of the kernel that a root will boot, or an empty text where there is none.
+
+    Without any module tree it is the kernel that runs there.
+    """
+    known = releases(root)
+    return next_release(root, known) or (known[-1] if known else running_release(root))
+
+
+class FirstBoot(NamedTuple):
+    """The state of an image after its first boot; `boot` is what led to it, and `possible` what could be had."""
+
+    kernel: Kernel
+    plan: Plan
+    boot: Boot
+    possible: Plan
+
+
+def first_boot(root: str, config: Config, names: Collection[str] = ()) -> Optional[FirstBoot]:
+    """Return what will be found after the first boot of an image, or None if it has no kernel.
+
+    `names` are sysctls of interfaces that it may have then; the files may name others.
+    """
+    release = to_boot(root)
+    if not release:
+        return None
+    from ipvsd.boot.next_boot import (
+        after,  # needed for images, and long after the start
+        names_of,
+        predict,
+    )
+
+    kernel, found = examine(root, config, release, names=names)
+    boot = predict(root, kernel, names_of(found))
+    left = after(boot, found, kernel, root)
+    return FirstBoot(kernel, left._replace(actions=_actions(left)), boot, found)
+
+
+def _actions(left: Plan) -> tuple[Action, ...]:
+    """Return what is left to be done after a boot."""
+    loads = [
+        LoadModule(found.name, "" if found.module == found.name else found.module)
+        for found in left.modules
+        if found.verdict is ModuleVerdict.LOADABLE
+    ]
+    writes = [
+        WriteSysctl(found.name, found.found or "", target(found.wanted.want, found.found or ""))
+        for found in left.sysctls
+        if found.verdict is SysctlVerdict.WRONG and found.wanted.policy is not Policy.OBSERVE
+    ]
+    return (*writes, *loads)
+
+
+def survey(root: str, config: Config, only: Optional[str] = None) -> tuple[InstalledKernel, ...]:
+    """Return what is to be said of every installed kernel, or of the one that was asked for.
+
+    The kernel that runs is one of them, too, if it has no module tree and needs none.
+    """
+    known, running = releases(root), running_release(root)
+    found = {release: _had(root, config, release) for release in known if only in (None, release)}
+    if running not in ("", *known):
+        had = _had(root, config, running)
+        if not lacks_tree(had[0]):
+            known = (*known, running)
+            found.update({running: had} if only in (None, running) else {})
+    following = next_release(root, known)
+    return tuple(
+        InstalledKernel(release, release == running, release == following, *found[release])
+        for release in sorted(found, key=version)
+    )
+
+
+def _had(root: str, config: Config, release: str) -> tuple[tuple[ModuleFinding, ...], tuple[str, ...]]:
+    """Return what could be had under a kernel, by the files that are there, and the lines that fail at its boot.
+
+    Of a kernel that is closed too early less can be had.
+    """
+    from ipvsd.boot.next_boot import names_of, notes, predict, without
+
+    kernel, found = examine(root, config, release)
+    boot = predict(root, kernel, names_of(found))
+    left = without(boot, found, kernel, root).modules
+    pairs = zip(found.modules, left)
+    modules = tuple(last if last.verdict is ModuleVerdict.DISABLED else first for first, last in pairs)
+    return modules, notes(boot)
+
+
+def lacks_tree(modules: Iterable[ModuleFinding]) -> bool:
+    """Tell whether a kernel cannot be judged, because it has no module tree and needs one."""
+    return any(found.verdict is ModuleVerdict.TREE_GONE for found in modules)
+
+
+def failing(root: str, release: str) -> tuple[str, ...]:
+    """Return what is to be known of the lines that systemd-modules-load fails at under a kernel."""
+    from ipvsd.boot.next_boot import notes, predict
+    from ipvsd.conflicts.external_setting import Names
+
+    return notes(predict(root, LinuxHost(root, release=release).kernel(()), Names()))
+
+
+def problems(kernel: InstalledKernel) -> tuple[ModuleFinding, ...]:
+    """Return what cannot be had under this kernel, and is wanted there."""
+    wanted = (finding for finding in kernel.modules if finding.wanted.need is not Need.IF_SHIPPED)
+    return tuple(finding for finding in wanted if not to_be_had(finding))
+
+
+def reboot_required(kernels: Sequence[InstalledKernel], running: str) -> bool:
+    """Tell whether another kernel will run after the next boot, or the modules of the one that runs are gone."""
+    following = [kernel.release for kernel in kernels if kernel.next]
+    gone = running not in [kernel.release for kernel in kernels]
+    return bool(kernels and running) and (gone or following not in ([], [running]))
+
+
+class Survey:
+    """Surveys again when a kernel was installed or removed, and once a day; `kernels` is the latest result."""
+
+    def __init__(self, root: str) -> None:
+        self._root = root
+        self._key: object = None
+        self._at = 0.0
+        self._unreadable = ""
+        self.kernels: tuple[InstalledKernel, ...] = ()
+
+    def look(self, config: Config) -> None:
+        """Survey if there is reason to; if a file cannot be read, tell so once, and the former result stays."""
+        try:
+            self._look(config)
+        except rootfs.UnreadableError as error:
+            if str(error) != self._unreadable:
+                log("warning", f"cannot survey the installed kernels: {error}")
+            self._unreadable, self._key = str(error), None
+        else:
+            self._unreadable = ""
+
+    def _look(self, config: Config) -> None:
+        now = time.monotonic()
+        key = (config, _stamps(self._root))
+        if key != self._key or now - self._at >= DAY:
+            self.kernels = survey(self._root, config)
+            self._key, self._at = key, now
+
+
+def _stamps(root: str) -> tuple[object, ...]:
+    places = [f"{ModuleTree(root, release).path}/modules.dep.bin" for release in releases(root)]
+    found = [(path, stamp(root, path)) for path in (*places, *_LINKS, *_GRUBENV)]
+    return (*found, *modprobe_d_stamps(root).items(), *_boot_stamps(root))
+
+
+def _boot_stamps(root: str) -> Iterator[tuple[str, object]]:
+    """Yield the files that tell which modules are loaded, and when the kernel is closed, each with its stamp."""
+    from ipvsd.conflicts import modules_load, sysctl_d
+
+    for place in (*modules_load.DIRECTORIES, *sysctl_d.DIRECTORIES):
+        for name in sorted(rootfs.names(root, place)):
+            yield f"{place}/{name}", stamp(root, f"{place}/{name}")

@@ -1,0 +1,46 @@
+"""The kernel's command line at the next boot: that of now, or what the boot loader of an image is told."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from ipvsd.conflicts.file_tree import Tree
+from ipvsd.model.report import Judged
+
+_GRUB = "etc/default/grub"
+_ENTRIES = "boot/loader/entries"
+
+
+def command_line(tree: Tree, situation: Judged, release: str) -> str:
+    """Return the command line, as far as files tell.
+
+    Of an image it is that of the entry of its kernel (the Boot Loader Specification), that of kernel-install, or that
+    of GRUB's configuration, as Debian and Ubuntu make it.
+    """
+    if situation is not Judged.FIRST_BOOT:
+        return tree.read("proc/cmdline") or ""
+    entry = next(_entries(tree, release), None)
+    if entry is not None:
+        return entry
+    told = tree.read("etc/kernel/cmdline")
+    return _grub(tree) if told is None else told
+
+
+def _entries(tree: Tree, release: str) -> Iterator[str]:
+    for name in sorted(tree.names(_ENTRIES)):
+        text = tree.read(f"{_ENTRIES}/{name}") or ""
+        if name.endswith(".conf") and re.search(rf"^version\s+{re.escape(release)}\s*$", text, re.MULTILINE):
+            yield " ".join(re.findall(r"^options\s+(.*)$", text, re.MULTILINE))
+
+
+def _grub(tree: Tree) -> str:
+    """Return what update-grub puts together: of each variable the last assignment, which may name an earlier one."""
+    drop_ins = sorted(name for name in tree.names(f"{_GRUB}.d") if name.endswith(".cfg"))
+    files = [_GRUB, *(f"{_GRUB}.d/{name}" for name in drop_ins)]
+    said: dict[str, str] = {}
+    for line in "\n".join(tree.read(file) or "" for file in files).splitlines():
+        match = re.match(r"\s*(?:export\s+)?(GRUB_CMDLINE_LINUX(?:_DEFAULT)?)=[\"']?(.*?)[\"']?\s*\Z", line)
+        if match:
+            said[match[1]] = re.sub(r"\$\{?(\w+)\}?", lambda name: said.get(name[1], ""), match[2])
+    return " ".join(said.values())

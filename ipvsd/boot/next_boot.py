@@ -1,0 +1,322 @@
+"""The next boot: which modules will be loaded, and which sysctls set, before ipvsd starts, without it, and with it.
+
+systemd-modules-load runs before systemd-sysctl, and both before ipvsd (systemd's units). A sysctl whose module is not
+loaded by then cannot be written, and `kernel.modules_disabled = 1` closes the kernel for whatever comes after it.
+Other programs set values later on (systemd-networkd, ufw, TuneD): they count in the order of their start.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection, Iterator, Mapping
+from typing import NamedTuple, Optional
+
+from ipvsd.boot.kernel_command_line import command_line
+from ipvsd.boot.loaded_modules import Failing, Loaded, loaded
+from ipvsd.config.profiles import provider
+from ipvsd.conflicts import detection
+from ipvsd.conflicts.external_setting import Effect, Names, Program, Setting
+from ipvsd.conflicts.file_tree import Tree
+from ipvsd.conflicts.modules_load import CMDLINE, lines
+from ipvsd.conflicts.sysctl_d import from_command_line, left_by_systemd, systemd_lines
+from ipvsd.decide import remedies
+from ipvsd.kernel.host import judged
+from ipvsd.model.types import Finding, Kernel, ModuleFinding, ModuleVerdict, Plan, Policy, SysctlFinding, SysctlVerdict
+from ipvsd.sysctl import semantics, values
+from ipvsd.sysctl.catalog import DEFAULTS
+
+# In the order in which they start at boot; what is not here acts at other times.
+_AT_BOOT = (Program.KERNEL, Program.SYSTEMD_SYSCTL, Program.NETWORKD, Program.UFW, Program.TUNED, Program.REAPPLY)
+_EARLY = (Program.KERNEL, Program.SYSTEMD_SYSCTL)
+_UNITS = ("ipvsd.service", "ipvsd-apply.service")
+_SEAL = "kernel/modules_disabled"
+_LOADS, _SETS = "systemd-modules-load.service", "systemd-sysctl.service"
+
+PERSIST = "ipvsd apply --persist"
+NOT_LOADED = "nothing loads it at boot"
+
+
+class Seal(NamedTuple):
+    """The line that closes the kernel for modules at boot. `early` says that it does so before any is loaded."""
+
+    text: str
+    origin: str
+    early: bool
+
+
+class Boot(NamedTuple):
+    """What the files below a root make of one kernel's next boot; `unit` is the one of ipvsd's that will run, or empty.
+
+    `settings` are the lines about the names that were asked about, each with why it comes to nothing if it does.
+    """
+
+    release: str
+    loaded: Mapping[str, str]  # the modules that are live before ipvsd starts, each with the line that has it loaded
+    failing: tuple[Failing, ...]
+    seal: Optional[Seal]
+    unit: str
+    settings: tuple[Setting, ...]
+    unread: Mapping[str, str]
+    masked: Mapping[str, str]  # of systemd's own units those that do not run
+
+
+def predict(root: str, kernel: Kernel, names: Names) -> Boot:
+    """Return what the next boot of a kernel will be. Raises rootfs.UnreadableError if a file of modprobe's is so."""
+    tree = Tree(root)
+    cmdline = command_line(tree, judged(root), kernel.release)
+    masked = {unit: f"{unit} is masked" for unit in (_LOADS, _SETS) if tree.masked(unit)}
+    seal = _seal(tree, cmdline, _SETS in masked)
+    early = seal is not None and seal.early
+    found = Loaded({}, ()) if early or _LOADS in masked else loaded(root, kernel.release, lines(tree, cmdline), cmdline)
+    known = {"proc/cmdline": cmdline, "proc/sys/kernel/osrelease": kernel.release}
+    told = detection.survey(root, names, known)
+    context = _Context(found, kernel, root, early, masked)
+    settings = tuple(_settled(item, context) for item in told.settings)
+    sealed = tuple(
+        _forbidding(root, name, seal) for name in names.modules if seal and _closed(name, seal, found, kernel)
+    )
+    unit = next((unit for unit in _UNITS if tree.enabled(unit)), "")
+    unread = {**told.unread, **tree.unread}
+    return Boot(kernel.release, found.modules, found.failing, seal, unit, (*settings, *sealed), unread, masked)
+
+
+class _Context(NamedTuple):
+    """What is known of a boot while its lines are gone through."""
+
+    found: Loaded
+    kernel: Kernel
+    root: str
+    early: bool  # the kernel is closed for modules before any is loaded
+    masked: Mapping[str, str]
+
+
+def _closed(name: str, seal: Seal, found: Loaded, kernel: Kernel) -> bool:
+    return name not in kernel.built_in and (seal.early or name not in found.modules)
+
+
+def _seal(tree: Tree, cmdline: str, masked: bool) -> Optional[Seal]:
+    for line in from_command_line(cmdline):
+        if line.path == _SEAL and semantics.taken(_SEAL, line.value or "") == "1":
+            return Seal(line.text, line.origin, early=True)
+    lines_left = [] if masked else systemd_lines(tree)
+    winner = left_by_systemd(lines_left, [_SEAL]).winners.get(_SEAL)
+    return Seal(winner.text, winner.origin, early=False) if winner else None
+
+
+def _forbidding(root: str, name: str, seal: Seal) -> Setting:
+    program = Program.KERNEL if seal.early else Program.SYSTEMD_SYSCTL
+    return Setting(name, Effect.FORBIDS, program, seal.origin, seal.text, remedy=unsealing(root, seal))
+
+
+def unsealing(root: str, seal: Seal) -> str:
+    """Return what can be done about a kernel that is closed for modules before ipvsd starts."""
+    if seal.early:
+        return f"remove {seal.text} from the kernel's command line"
+    return f"run '{persisting(root)}': modules-load.d comes before sysctl.d"
+
+
+def persisting(root: str) -> str:
+    """Return the command that writes the files of systemd's own units below a root."""
+    return remedies.below(PERSIST, root)
+
+
+def _unmasking(unit: str, root: str) -> str:
+    return remedies.below(f"run 'systemctl unmask {unit}'", root)
+
+
+def _settled(setting: Setting, context: _Context) -> Setting:
+    """Return a setting with why it comes to nothing, if it does."""
+    if setting.fails:
+        return setting
+    if setting.effect is Effect.LOADS:
+        return _loading(setting, context)
+    if setting.effect is not Effect.SETS or setting.program not in _EARLY:
+        return setting
+    if setting.program is Program.SYSTEMD_SYSCTL and _SETS in context.masked:
+        return _failed(setting, context.masked[_SETS], _unmasking(_SETS, context.root))
+    needed = provider(setting.name)
+    if needed is None or needed in context.kernel.built_in:
+        return setting
+    if setting.program is Program.SYSTEMD_SYSCTL and needed in context.found.modules:
+        return setting
+    return _failed(setting, f"{needed} is not loaded by then", f"run '{persisting(context.root)}'")
+
+
+def _loading(setting: Setting, context: _Context) -> Setting:
+    if _LOADS in context.masked:
+        return _failed(setting, context.masked[_LOADS], _unmasking(_LOADS, context.root))
+    if context.early:
+        return _failed(setting, "the kernel is closed for modules by then", setting.remedy)
+    for item in context.found.failing:
+        if item.line.origin == setting.origin != CMDLINE:
+            return _failed(setting, item.reason, item.remedy)
+    return setting
+
+
+def _failed(setting: Setting, fails: str, remedy: str) -> Setting:
+    return dataclasses.replace(setting, wins=False, fails=fails, remedy=remedy)
+
+
+# --- the state after it -----------------------------------------------------------------
+
+
+def without(boot: Boot, plan: Plan, kernel: Kernel, root: str) -> Plan:
+    """Return what will be found after the boot if ipvsd does not run; `plan` is what could be found at all."""
+    modules = tuple(_module(found, boot, kernel, root) for found in plan.modules)
+    possible = (*_CAN_BE_LOADED, ModuleVerdict.BUILT_IN, ModuleVerdict.DISABLED)
+    lost = {found.module or found.name for found in modules if found.verdict not in possible}
+    lines: dict[str, list[Setting]] = {}
+    for item in boot.settings:
+        if item.effect is Effect.SETS:
+            lines.setdefault(item.name, []).append(item)
+    sysctls = (_sysctl(found, lines.get(found.name, ()), boot, kernel, root) for found in plan.sysctls)
+    # No file of ours brings a sysctl whose module cannot be had.
+    told = (
+        found._replace(remedy=f"see module {found.wanted.provider}")
+        if found.missing and found.wanted.provider in lost
+        else found
+        for found in sysctls
+    )
+    return Plan((), modules, tuple(told), plan.parameters)
+
+
+def with_ipvsd(boot: Boot, plan: Plan, kernel: Kernel, root: str) -> Plan:
+    """Return what will be found after the boot if the unit of ipvsd runs that is enabled."""
+    left = without(boot, plan, kernel, root)
+    modules = tuple(_made_live(found, boot) for found in left.modules)
+    live = {found.module for found in modules if found.right}
+    return Plan((), modules, tuple(_made_right(found, boot, live) for found in left.sysctls), left.parameters)
+
+
+def after(boot: Boot, plan: Plan, kernel: Kernel, root: str) -> Plan:
+    """Return what will be found after the boot, with ipvsd if a unit of it is enabled."""
+    return with_ipvsd(boot, plan, kernel, root) if boot.unit else without(boot, plan, kernel, root)
+
+
+_CAN_BE_LOADED = (ModuleVerdict.LIVE, ModuleVerdict.LOADABLE)
+
+
+def _module(found: ModuleFinding, boot: Boot, kernel: Kernel, root: str) -> ModuleFinding:
+    module = found.module or found.name
+    if module in kernel.built_in:
+        return found
+    # Of alternatives it need not be the one that would be loaded first.
+    others = [kernel.module(name) for name in found.wanted.any_of]
+    module = next((name for name in (module, *others) if name in boot.loaded), module)
+    if module in boot.loaded and (others or found.verdict in _CAN_BE_LOADED):
+        evidence = f"{boot.loaded[module]} has it loaded"
+        return found._replace(verdict=ModuleVerdict.LIVE, evidence=evidence, remedy="", module=module)
+    if found.verdict not in _CAN_BE_LOADED:
+        return found
+    if boot.seal:
+        evidence = f"{boot.seal.origin}: {boot.seal.text}, before it is loaded"
+        return found._replace(verdict=ModuleVerdict.DISABLED, evidence=evidence, remedy=unsealing(root, boot.seal))
+    evidence, remedy = NOT_LOADED, f"run '{persisting(root)}', or enable ipvsd.service"
+    if _LOADS in boot.masked:
+        evidence, remedy = boot.masked[_LOADS], f"{_unmasking(_LOADS, root)}, or enable ipvsd.service"
+    return found._replace(verdict=ModuleVerdict.LOADABLE, evidence=evidence, remedy=remedy)
+
+
+def _made_live(found: ModuleFinding, boot: Boot) -> ModuleFinding:
+    if found.verdict is not ModuleVerdict.LOADABLE:
+        return found
+    return found._replace(verdict=ModuleVerdict.LIVE, evidence=f"{boot.unit} loads it", remedy="")
+
+
+def _sysctl(found: SysctlFinding, mine: Collection[Setting], boot: Boot, kernel: Kernel, root: str) -> SysctlFinding:
+    needed = found.wanted.provider
+    if needed is not None and needed not in boot.loaded and needed not in kernel.built_in:
+        lines = [item for item in mine if item.fails]
+        evidence = f"comes with module {needed}, which nothing loads at boot"
+        if lines:
+            evidence = f"{lines[-1].origin}: {lines[-1].text}, but {needed} is not loaded by then"
+        return found._replace(
+            found=None, verdict=SysctlVerdict.PENDING, evidence=evidence, remedy=f"run '{persisting(root)}'"
+        )
+    last = _last(mine)
+    if last is None:
+        return _by_default(found, mine, root)
+    agreed = detection.agrees(last, found.wanted.want)
+    evidence = f"{last.origin}: {last.text}"
+    if agreed:
+        return found._replace(found=last.value, verdict=SysctlVerdict.RIGHT, evidence=evidence, remedy="")
+    if agreed is None:
+        evidence = f"{evidence}, of which {last.program.value} alone knows what it comes to"
+    return found._replace(found=last.value, verdict=SysctlVerdict.WRONG, evidence=evidence, remedy=last.remedy)
+
+
+def _by_default(found: SysctlFinding, mine: Collection[Setting], root: str) -> SysctlFinding:
+    """Return the finding of a sysctl that nothing sets at boot."""
+    failing = next((item for item in mine if item.fails), None)
+    remedy = (failing.remedy if failing else "") or f"run '{persisting(root)}', or enable ipvsd.service"
+    value, evidence = _own(found.name, failing, found.wanted.group)
+    right = value is not None and values.satisfies(found.name, value, found.wanted.want)
+    verdict = SysctlVerdict.RIGHT if right else SysctlVerdict.WRONG
+    return found._replace(found=value, verdict=verdict, evidence=evidence, remedy="" if right else remedy)
+
+
+def _own(name: str, failing: Optional[Setting], group: str = "") -> tuple[Optional[str], str]:
+    """Return the kernel's own value of a sysctl if it is known, and the evidence.
+
+    `failing` is a line without effect, `group` the pattern by which the sysctl is wanted.
+    """
+    value, source = DEFAULTS.get(name) or DEFAULTS.get(group) or ("", "")
+    known = values.integer(value) is not None
+    if failing:
+        evidence = f"{failing.origin}: {failing.text}, but {failing.fails}"
+    elif known:
+        evidence = f"no line sets it in the end; the kernel's own value is {value} ({source})"
+    else:
+        evidence = f"no line sets it in the end; the kernel's own value is {value or 'not known before the boot'}"
+    return value if known else None, evidence
+
+
+def _made_right(found: SysctlFinding, boot: Boot, live: Collection[str]) -> SysctlFinding:
+    if found.right or found.wanted.policy is Policy.OBSERVE:
+        return found
+    if found.missing and found.wanted.provider not in live:
+        return found._replace(remedy=f"see module {found.wanted.provider}")
+    value = values.target(found.wanted.want, found.found or "")
+    return found._replace(found=value, verdict=SysctlVerdict.RIGHT, evidence=f"{boot.unit} sets it", remedy="")
+
+
+def _last(mine: Collection[Setting]) -> Optional[Setting]:
+    """Return the line whose value is there after the boot."""
+    left = [item for program in _AT_BOOT for item in mine if item.program is program and item.wins and not item.fails]
+    return left[-1] if left else None
+
+
+def left(boot: Boot, name: str) -> tuple[Optional[str], str]:
+    """Return the value that files leave to a sysctl or a parameter after the boot, and the evidence.
+
+    The value is None if they do not tell it.
+    """
+    mine = [item for item in boot.settings if item.name == name and item.effect is Effect.SETS]
+    given = [item for item in mine if item.program is Program.MODPROBE and item.wins and not item.fails]
+    last = _last(mine) or next(reversed(given), None)
+    if last is None:
+        return _own(name, next((item for item in mine if item.fails), None))
+    if not last.certain:
+        return None, f"{last.origin}: {last.text}, of which {last.program.value} alone knows what it comes to"
+    return last.value, f"{last.origin}: {last.text}"
+
+
+def names_of(plan: Plan) -> Names:
+    """Return what a plan is about, as names to ask the files about."""
+    modules = [found.module or found.name for found in plan.modules]
+    return Names(sysctls=[found.name for found in plan.sysctls], modules=modules)
+
+
+def notes(boot: Boot) -> tuple[str, ...]:
+    """Return what a person should know: at which lines systemd-modules-load fails, and what could not be read."""
+    failing = (
+        f"{item.line.origin}: systemd-modules-load cannot load {item.line.text!r}: {item.reason} ({item.remedy})"
+        for item in boot.failing
+    )
+    return (*failing, *(f"cannot read {file}: {reason}" for file, reason in boot.unread.items()))
+
+
+def wrong(plan: Plan) -> Iterator[Finding]:
+    """Yield what will not be right after the boot, of what is wanted."""
+    everything: tuple[Finding, ...] = (*plan.modules, *plan.sysctls)
+    yield from (found for found in everything if not found.right)

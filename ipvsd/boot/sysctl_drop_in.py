@@ -1,0 +1,210 @@
+"""The lines of sysctl.d(5) that mean what a configuration means, for what is there now and for what comes later.
+
+systemd-sysctl writes lines in their order, those with wildcards too, but these never over a key that stands by itself
+in some line, with or without a value; the key of `-KEY` has no wildcards (src/sysctl/sysctl.c; seen with systemd 252).
+So what a pattern excludes by a pattern is left out of the pattern itself, and a sysctl of which the patterns of the
+file would make something else than the daemon does stands by itself.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import product
+from typing import NamedTuple, Optional
+
+from ipvsd.config.desired_state import Spread, Spreads
+from ipvsd.config.profiles import provider
+from ipvsd.config.schema import Config
+from ipvsd.decide.planner import IP_FORWARD
+from ipvsd.model.types import Policy, SysctlFinding, SysctlVerdict, WantedSysctl, Within
+from ipvsd.sysctl import glob_difference, globs, sysctl_names
+from ipvsd.sysctl.patterns import Patterns
+from ipvsd.sysctl.sysctl_names import Path
+from ipvsd.sysctl.values import satisfies, target
+
+RANGE = "# within a range: "
+_NO_KEY = "sysctl.d has no way to name it"
+NOT_FOR_ALL = "sysctl.d has no patterns for its exclusions, so only for what there is now"
+_NO_KEY = "sysctl.d has no way to name it"
+NOT_FOR_ALL = "sysctl.d has no patterns for its exclusions; only for what is there now"
+
+# systemd-sysctl.service fails with such a key.
+_NOT_TAKEN = (SysctlVerdict.REFUSED, SysctlVerdict.UNREADABLE, SysctlVerdict.UNSUPPORTED)
+_LONGEST_LINK = 15  # bytes of an interface's name (IFNAMSIZ is 16 with its NUL)
+_MOST = 1000  # lines for one pattern
+# The kernel passes a change of these on to interfaces, so that they come first and never by a pattern
+# (inet_forward_change(), devinet_copy_dflt_conf(), addrconf_fixup_forwarding() and its like).
+_PASSED_ON = {"net.ipv4.conf.": "default", "net.ipv6.conf.": "all"}
+_LEADERS = (IP_FORWARD, *(f"{place}{link}." for place, link in _PASSED_ON.items()))
+
+
+class _Decision(NamedTuple):
+    """The daemon's decision about a sysctl: a wanted value, or none. `found` is None where none is known to exist."""
+
+    wanted: Optional[WantedSysctl] = None
+    found: Optional[str] = None
+
+
+class _Wild:
+    """The lines that are patterns, a glob for each part of a path. Of several that fit the last one counts."""
+
+    def __init__(self, spreads: Iterable[Spread]) -> None:
+        self.values: dict[Path, str] = {}
+        self.left_out: list[str] = []  # patterns of the configuration that cannot be written
+        for wanted, exclude in spreads:
+            if wanted.policy is not Policy.OBSERVE:
+                patterns = _without(sysctl_names.globs(wanted.key) or (), exclude)
+                if patterns is None:
+                    self.left_out.append(wanted.key)
+                for pattern in patterns or ():
+                    self.values.pop(pattern, None)  # it is in its last place that it counts
+                    self.values[pattern] = target(wanted.want, "")
+        self._index, self._values = Patterns(self.values, period=True), tuple(self.values.values())
+
+    def value(self, path: Path) -> Optional[str]:
+        """Return what is written at a path, or None."""
+        fitting = self._index.fitting(path)
+        return self._values[fitting[-1]] if fitting else None
+
+
+def lines(
+    config: Config, spreads: Sequence[Spread], findings: Iterable[SysctlFinding], modules: Collection[str]
+) -> Iterator[str]:
+    """Yield the lines; `modules` are what is loaded before they are read."""
+    wild = _Wild(spreads)
+    decided = _decided(config, spreads, findings, modules)
+    assigned: list[str] = []
+    excluded: list[str] = []
+    late: list[str] = []  # those of what may not be there, or looks like a pattern: as patterns, and so after these
+    for name in sorted(decided, key=lambda name: (name != IP_FORWARD, not name.startswith(_LEADERS))):
+        decision, paths = decided[name], sysctl_names.paths(name)
+        wanted, path = decision.wanted, paths[0]
+        written = [other for other in paths if wild.value(other) is not None]
+        if wanted is None:
+            excluded += map(_exclusion, written)
+        elif not wanted.group or not _made_right(name, wanted, wild, written):
+            excluded += map(_exclusion, (other for other in written if other != path))
+            known = decision.found is not None or not wanted.group or name.startswith(_LEADERS)
+            if known and not sysctl_names.is_pattern(_text(path)):
+                assigned += _assignment(path, name, decision)
+            else:
+                late += _assignment(_as_glob(path), name, decision)
+    yield from (*assigned, *excluded)
+    yield from (f"# {pattern}: {NOT_FOR_ALL}" for pattern in wild.left_out)
+    yield from (f"{_text(pattern)} = {value}" for pattern, value in wild.values.items())
+    yield from late
+
+
+def _made_right(name: str, wanted: WantedSysctl, wild: _Wild, written: Sequence[Path]) -> bool:
+    """Tell whether the patterns alone make a sysctl right: one with two paths they would write twice."""
+    if name.startswith(_LEADERS) or len(sysctl_names.paths(name)) > 1:
+        return False
+    return bool(written) and satisfies(name, wild.value(written[0]) or "", wanted.want)
+
+
+# --- what the daemon makes of it -----------------------------------------------------------
+
+
+def _decided(
+    config: Config, spreads: Sequence[Spread], findings: Iterable[SysctlFinding], modules: Collection[str]
+) -> Mapping[str, _Decision]:
+    """Return the decisions on what is there, or named, or an exception to a pattern."""
+    decided: dict[str, _Decision] = {}
+    for finding in findings:
+        if not sysctl_names.is_pattern(finding.name):
+            absent = finding.missing and not _comes(finding.name, modules)
+            written = finding.verdict not in _NOT_TAKEN and not absent and finding.wanted.policy is not Policy.OBSERVE
+            decided[finding.name] = _Decision(finding.wanted if written else None, finding.found)
+    named = (key for key in config.sysctls if not sysctl_names.is_pattern(key))
+    decided.update((key, _Decision()) for key in named if key not in decided)
+    deciding = Spreads(spreads).deciding
+    for name in dict.fromkeys(_exceptions(spreads)):
+        if name not in decided:
+            wanted = deciding(name)
+            wanted = wanted if wanted and wanted.policy is not Policy.OBSERVE and _comes(name, modules) else None
+            decided[name] = _Decision(wanted)
+    return decided
+
+
+def _comes(name: str, modules: Collection[str]) -> bool:
+    needed = provider(name)
+    return needed is None or needed in modules
+
+
+def _exceptions(spreads: Iterable[Spread]) -> Iterator[str]:
+    """Yield the sysctls that patterns may stand for and that have to be looked at by themselves."""
+    yield from sysctl_names.ALIASES.values()
+    for spread in spreads:
+        parts = spread.wanted.key.split(".")
+        wild = [index for index, part in enumerate(parts) if sysctl_names.is_pattern(part)]
+        if len(wild) == 1:
+            apart = [exclude for exclude in spread.exclude if not sysctl_names.is_pattern(exclude)]
+            apart += [link for place, link in _PASSED_ON.items() if spread.wanted.key.startswith(place)]
+            keys = (".".join((*parts[: wild[0]], one.replace(".", "/"), *parts[wild[0] + 1 :])) for one in apart)
+            yield from filter(None, map(sysctl_names.normalised, keys))
+
+
+# --- what the patterns make of it -----------------------------------------------------------
+
+
+def _without(pattern: Path, excludes: Sequence[str]) -> Optional[Sequence[Path]]:
+    """Return the patterns that fit what a pattern does but for its exclusions; those by a name stand by themselves."""
+    wild = [index for index, part in enumerate(pattern) if not globs.Glob(part).exact]
+    others = [sysctl_names.glob(exclude) for exclude in excludes if len(wild) > 1 or sysctl_names.is_pattern(exclude)]
+    if not others:
+        found = [pattern]
+    else:
+        choices = [
+            glob_difference.without(part, others, _longest(pattern, index)) if index in wild else (part,)
+            for index, part in enumerate(pattern)
+        ]
+        size = 1
+        for choice in choices:
+            size *= len(choice or ())
+            if choice is None or size > _MOST:
+                return None
+        found = [_as_glob(tuple(parts), quote=False) for parts in product(*(choice or () for choice in choices))]
+    return found if not any("=" in part for parts in found for part in parts) else None
+
+
+def _longest(pattern: Path, index: int) -> Optional[int]:
+    is_link = index == 3 and pattern[0] == "net" and pattern[2] in ("conf", "neigh")
+    return _LONGEST_LINK if is_link else None
+
+
+# --- how it is written -----------------------------------------------------------------------
+
+
+def _text(path: Path) -> str:
+    """Return a path, or a glob for each part of one, as a key: dots between, and `/` for a dot within."""
+    turned = ".".join(part.replace(".", "/") for part in path)
+    return turned.encode("latin-1").decode("utf-8", "surrogateescape")
+
+
+def _as_glob(path: Path, quote: bool = True) -> Path:
+    """Return globs that fit a path alone, and that systemd-sysctl takes for such: one letter stands in brackets."""
+    parts = [globs.quoted(part) if quote else part for part in path]
+    if not any(map(sysctl_names.is_pattern, parts)):
+        place = next(index for index in (-2, *range(len(parts))) if re.search("[A-Za-z0-9]", parts[index]))
+        parts[place] = re.sub("[A-Za-z0-9]", r"[\g<0>]", parts[place], count=1)
+    return tuple(parts)
+
+
+def _assignment(path: Path, name: str, decision: _Decision) -> Iterator[str]:
+    wanted, found, key = decision.wanted, decision.found or "", _text(path)
+    assert wanted
+    if not sysctl_names.writable(name):
+        yield f"# {name}: {_NO_KEY}"
+        return
+    value = target(wanted.want, found)
+    if isinstance(wanted.want, Within):
+        yield f"{RANGE}{key} {wanted.want}"
+        # Where no kernel tells its own value, which may be higher, the bound itself is right.
+        value = found if satisfies(name, found, wanted.want) else value
+    yield f"{key} = {value}"
+
+
+def _exclusion(path: Path) -> str:
+    name = sysctl_names.name(path)
+    return f"-{_text(path)}" if sysctl_names.writable(name) else f"# {name}: {_NO_KEY}"

@@ -1,0 +1,152 @@
+"""The grammar of the command line."""
+
+from __future__ import annotations
+
+import argparse
+import functools
+from collections.abc import Sequence
+from typing import Any, NoReturn, Optional
+
+from ipvsd import __version__
+from ipvsd.commands import output
+from ipvsd.config import spelling
+
+EPILOG = """\
+exit codes: 0 right, 1 not right, 2 cannot tell, 64 bad usage, 74 cannot print,
+75 runs already, 77 needs root, 78 bad configuration.
+See ipvsd(8) and ipvsd.yaml(5)."""
+
+
+class UsageError(Exception):
+    """The command line cannot be understood; the text says why, and what to do."""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Takes every option by its whole name alone: an abbreviation may come to mean another one."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(allow_abbrev=False, **settings)
+        self.color = False  # since Python 3.14
+
+    def _print_message(self, message: str, file: object = None) -> None:  # noqa: ARG002 -- argparse's help and version
+        output.say(*message.splitlines())
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{self.prog}: {message} (see '{self.prog} --help')")
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            what = {"COMMAND": "command", "ACTION": "action"}.get(str(action.metavar))
+            said = f"unknown {what} {value!r}" if what else f"{'/'.join(action.option_strings)} cannot be {value!r}"
+            self._unknown(said, value, list(action.choices))
+
+    def _unknown(self, said: str, word: str, known: Sequence[str]) -> NoReturn:
+        """Raise UsageError with the one of the known words that this is the beginning of, or that is most like it."""
+        begun = [name for name in known if name.startswith(word)]
+        near = begun[0] if len(begun) == 1 else spelling.nearest(word, known)
+        hint = f"did you mean {near!r}?" if near else f"known: {', '.join(known)};"
+        raise UsageError(f"{self.prog}: {said} ({hint} see '{self.prog} --help')")
+
+    def refuse(self, rest: Sequence[str]) -> NoReturn:
+        """Raise UsageError for arguments that are left over."""
+        word = rest[0].partition("=")[0]
+        if not word.startswith("-") or word in ("-", "--"):
+            self.error(f"unexpected argument {rest[0]!r}")
+        known = [option for action in self._actions for option in action.option_strings if option.startswith("--")]
+        self._unknown(f"unknown option {word}", word, known)
+
+
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    """Leaves room for the longest command beside its help: argparse forgets that commands are indented twice."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog)
+        self._action_max_length = 13
+
+
+def parse(arguments: Sequence[str]) -> Optional[argparse.Namespace]:
+    """Return what the command line says, or None after a help or the version. Raises UsageError."""
+    parser = build_parser()
+    first = next(iter(arguments), "")
+    if first.startswith("-") and first not in ("-h", "--help", "--version"):
+        parser.error(f"a command must come before {first}: options stand after it")
+    try:
+        options, rest = parser.parse_known_args(arguments)
+    except SystemExit:
+        return None
+    if rest:
+        _chosen(parser, options).refuse(rest)
+    return options
+
+
+def wants_json(arguments: Sequence[str]) -> bool:
+    """Tell whether a command line, right or wrong, asks for JSON."""
+    words = [word for argument in arguments for word in argument.split("=", 1)]
+    return ("--output", "json") in zip(words, words[1:])
+
+
+def _chosen(parser: argparse.ArgumentParser, options: argparse.Namespace) -> _Parser:
+    """Return the parser of the command, and of the action within it, that were given."""
+    for name in (options.command, getattr(options, "action", None)):
+        for action in parser._actions:
+            if isinstance(action, argparse._SubParsersAction) and name in action.choices:
+                parser = action.choices[name]
+                break
+    assert isinstance(parser, _Parser)
+    return parser
+
+
+@functools.cache
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser; needs no third party, so that completions can be made from it."""
+    common = _Parser(add_help=False)
+    common.add_argument("--config", metavar="FILE", help="read this file instead of the system's configuration")
+    common.add_argument("--root", metavar="DIR", default="/", help="look at this tree, such as an image, instead of /")
+    output = _Parser(add_help=False)
+    output.add_argument("--output", choices=("text", "json"), default="text", help="how to print (default: text)")
+    parser = _Parser(
+        prog="ipvsd",
+        description="Keep a node ready for IPVS: kernel modules loaded, sysctls in place.",
+        epilog=EPILOG,
+        formatter_class=_Formatter,
+    )
+    parser.add_argument("--version", action="version", version=f"ipvsd {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    commands.add_parser("run", parents=[common], help="run the daemon in the foreground (ipvsd.service does)")
+    commands.add_parser("check", parents=[common, output], help="look and print; change nothing")
+    plan = commands.add_parser("plan", parents=[common, output], help="show what 'apply' would do, as a diff")
+    plan.add_argument("--exit-code", action="store_true", help="exit 1 if there is something to do, or not right")
+    apply = commands.add_parser("apply", parents=[common, output], help="make the node right once, without a daemon")
+    apply.add_argument(
+        "--persist", action="store_true", help="for every boot, too: modules-load.d, modprobe.d, sysctl.d"
+    )
+    preflight = commands.add_parser(
+        "preflight", parents=[common, output], help="tell whether each installed kernel will do"
+    )
+    preflight.add_argument("--kernel", metavar="RELEASE", help="look at this kernel alone")
+    preflight.add_argument("--brief", action="store_true", help="print one line for each kernel")
+    commands.add_parser("status", parents=[common, output], help="print what the running daemon last saw")
+    explain = commands.add_parser("explain", parents=[common, output], help="all about one name, and who else sets it")
+    explain.add_argument("name", metavar="NAME", help="a sysctl, a module, MODULE.PARAMETER or an interface")
+    history = commands.add_parser(
+        "history", parents=[common, output], help="print the last repairs, and who made each needed"
+    )
+    history.add_argument("--lines", metavar="N", type=_number, default=20, help="print N at most (default: 20)")
+    profile = commands.add_parser("profile", help="list the built-in profiles, or show one with its reasons")
+    choices = profile.add_subparsers(dest="action", metavar="ACTION", required=True)
+    choices.add_parser("list", parents=[output], help="print every profile with its purpose")
+    shown = choices.add_parser("show", parents=[output], help="print what a profile wants, and why")
+    shown.add_argument("name", metavar="NAME", help="the profile")
+    config = commands.add_parser("config", help="show or validate the configuration")
+    actions = config.add_subparsers(dest="action", metavar="ACTION", required=True)
+    actions.add_parser("show", parents=[common, output], help="print the effective values and their files")
+    validate = actions.add_parser("validate", parents=[common, output], help="check the files, or FILE")
+    validate.add_argument("file", nargs="?", metavar="FILE", help="the file to check (default: the system's)")
+    return parser
+
+
+def _number(text: str) -> int:
+    number = int(text) if text.isascii() and text.isdecimal() else 0
+    if not 1 <= number <= 1_000_000:
+        raise argparse.ArgumentTypeError(f"must be a number from 1 on, not {text!r}")
+    return number

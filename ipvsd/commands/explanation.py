@@ -1,0 +1,169 @@
+"""Everything about one sysctl, module or parameter: what it is, what is wanted and why, who wrote it, who will."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Optional
+
+from ipvsd.boot import installed_kernels, next_boot
+from ipvsd.commands.subjects import KUBE_IPVS, Kind, Subject, find, is_own_name, to_come
+from ipvsd.config import profiles
+from ipvsd.config.desired_state import patterns
+from ipvsd.config.schema import Config
+from ipvsd.conflicts.detection import Survey, agrees
+from ipvsd.conflicts.external_setting import Effect, Names, Program, Setting
+from ipvsd.decide import remedies
+from ipvsd.decide.health import harmless, unreadable
+from ipvsd.kernel.host import LinuxHost, judged
+from ipvsd.model.report import Judged
+from ipvsd.model.types import ModuleVerdict, WantedModule
+from ipvsd.reconcile.reconciler import look
+from ipvsd.runtime import rootfs
+from ipvsd.state import status_file, stored_json
+from ipvsd.sysctl.catalog import DEFAULTS
+
+_TAKES_AWAY = (Effect.FORBIDS, Effect.UNLOADS)
+
+
+class NoKernelError(Exception):
+    """There is no kernel by which a root could be judged."""
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """`asked` is the name by which it was asked for, if that is not its own.
+
+    `reasons` are (who wants it, why); `default` is the kernel's own value and who says so.
+
+    `repair` is the last one that the daemon made of it, and `contended` the fight over it, as they stand in its
+    status file.
+    """
+
+    asked: str
+    subject: Subject
+    reasons: tuple[tuple[str, str], ...]
+    default: Optional[tuple[str, str]]
+    daemon: bool  # it runs, and tells what it has seen
+    repair: Optional[Mapping[str, Any]]
+    contended: Optional[Mapping[str, Any]]
+    survey: Survey
+    judged: Judged
+    release: str
+    unit: str  # of ipvsd's, the one that will run at the next boot, or empty
+    unusable: str  # why the daemon's status file is there and tells nothing, or empty
+
+    def agrees(self, setting: Setting) -> Optional[bool]:
+        """Tell whether a setting leaves the subject as it is wanted; None if that cannot be told, or nothing is."""
+        return agrees(setting, self.subject.want(setting.name)) if self.subject.findings else None
+
+    @property
+    def exit_code(self) -> int:
+        """Return 0 if it is right and stays so, 1 if it is not or does not, 2 if that cannot be told."""
+        findings = self.subject.findings
+        if not findings:
+            return 0 if self.subject.readable and not self.survey.unread else 2
+        counted = [
+            self.agrees(item) for item in self.survey.settings if item.wins and item.effect is not Effect.DISTURBS
+        ]
+        wrong = [found for found in findings if not (found.right or harmless(found))]
+        if wrong:
+            return 2 if all(map(unreadable, wrong)) else 1
+        lost = [item for item in self.survey.settings if item.fails and item.effect is Effect.SETS]
+        # `sysctl --system` sets nothing before somebody runs it.
+        made = [item for item in self.survey.settings if item.wins and item.program is not Program.PROCPS]
+        if False in counted or (lost and not self.unit and True not in map(self.agrees, made)):
+            return 1
+        return 2 if None in counted or self.survey.unread else 0
+
+
+def explain(root: str, config: Config, name: str) -> Explanation:
+    """Return what is known about a name, held or not; of an image, after its first boot.
+
+    Raises NoNameError, and NoKernelError for an image without a kernel; changes nothing.
+    """
+    host, situation = LinuxHost(root), judged(root)
+    if situation is Judged.FIRST_BOOT:
+        found = installed_kernels.first_boot(root, config, to_come(name, patterns(config)))
+        if found is None:
+            raise NoKernelError("no kernel runs there, and there is none in its /lib/modules")
+        kernel, plan, host = found.kernel, found.plan, LinuxHost(root, release=found.kernel.release)
+    else:
+        kernel, plan = look(host, config)
+    status, unusable = _status(root)
+    plan = remedies.fitted(plan, root, daemon=root == "/" and status_file.exists(root))
+    subject = find(name, plan, host, image=situation is Judged.FIRST_BOOT)
+    brought = (subject.provider,) if subject.provider else ()
+    others = tuple(finding.module for finding in plan.modules)
+    names = {
+        Kind.SYSCTL: Names(sysctls=subject.names, modules=brought, others=others),
+        Kind.PARAMETER: Names(parameters=subject.names, modules=brought, others=others),
+        Kind.MODULE: Names(modules=subject.names, others=others),
+        Kind.INTERFACE: Names(
+            sysctls=[part.name for part in subject.parts], modules=("ip_vs",) if subject.name == KUBE_IPVS else ()
+        ),
+    }
+    boot = next_boot.predict(root, kernel, names[subject.kind])
+    if situation is Judged.FIRST_BOOT and not subject.findings:
+        subject = _after(boot, subject)
+    # Of the module that brings a sysctl, only what takes both away counts here; of the one that an interface is for,
+    # only what disturbs it.
+    besides = (Effect.DISTURBS,) if subject.kind is Kind.INTERFACE else _TAKES_AWAY
+    told = tuple(item for item in boot.settings if item.name in subject.names or item.effect in besides)
+    return Explanation(
+        "" if is_own_name(name, subject) else name,
+        subject,
+        tuple(_reasons(subject, config)),
+        DEFAULTS.get(subject.name) or DEFAULTS.get(subject.group),
+        status is not None,
+        _last("repairs", status or {}, subject),
+        _last("contended", status or {}, subject),
+        Survey(told, boot.unread),
+        situation,
+        kernel.release,
+        boot.unit,
+        unusable,
+    )
+
+
+def _status(root: str) -> tuple[Optional[Mapping[str, Any]], str]:
+    """Return the daemon's status, or why it is there and cannot be used."""
+    try:
+        return status_file.read(root), ""
+    except (stored_json.UnusableError, rootfs.UnreadableError) as error:
+        return None, str(error)
+
+
+def _after(boot: next_boot.Boot, subject: Subject) -> Subject:
+    """Return what is not held as the first boot of an image leaves it, as far as files tell."""
+    if subject.kind in (Kind.SYSCTL, Kind.PARAMETER):
+        value, evidence = next_boot.left(boot, subject.name)
+        return replace(subject, live=value, evidence=evidence)
+    if subject.kind is Kind.MODULE and subject.live == ModuleVerdict.LOADABLE.value:
+        line = boot.loaded.get(subject.name)
+        live = ModuleVerdict.LIVE.value if line else subject.live
+        return replace(subject, live=live, evidence=f"{line} has it loaded" if line else next_boot.NOT_LOADED)
+    return subject
+
+
+def _reasons(subject: Subject, config: Config) -> Iterator[tuple[str, str]]:
+    """Yield who wants it, and why: first whose word counts, then the other profiles that want it."""
+    if subject.finding is None:
+        return
+    wanted, names = subject.finding.wanted, (subject.finding.name, subject.name, subject.group)
+    origin, because = wanted.origin, wanted.because if isinstance(wanted, WantedModule) else ""
+    whys = {
+        profile: next(filter(None, (profiles.why(profile, name, because) for name in names)), "")
+        for profile in config.profiles
+    }
+    if origin.startswith("scheduler: "):
+        yield origin, profiles.SCHEDULER_WHY
+    elif origin.removeprefix("profile ") not in whys:
+        yield origin, ""
+    yield from ((f"profile {profile}", why) for profile, why in whys.items() if why)
+
+
+def _last(key: str, status: Mapping[str, Any], subject: Subject) -> Optional[Mapping[str, Any]]:
+    """Return the last item about it of a list in a status document."""
+    names = (subject.name, *subject.names, subject.finding.name if subject.finding else subject.name)
+    return next((item for item in reversed(status.get(key, [])) if item["name"] in names), None)

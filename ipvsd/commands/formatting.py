@@ -1,0 +1,149 @@
+"""The status document as a person reads it: the verdict first, what is wrong next, within 80 columns."""
+
+from __future__ import annotations
+
+import os
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from ipvsd.commands import output
+from ipvsd.model import printable
+from ipvsd.model.report import Attribution, Judged
+from ipvsd.model.types import Finding
+
+WIDTH = output.WIDTH
+_COLOURS = {"ready": "32", "degraded": "33", "failed": "31"}
+
+
+def colour(text: str, code: str) -> str:
+    """Return the text in a colour, on a terminal that is not told otherwise (https://no-color.org)."""
+    if not output.is_terminal() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+        return text
+    return output.coloured(text, code)
+
+
+def situation(document: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what the verdicts are about, where that is no kernel that runs."""
+    if document["judged"] == Judged.FIRST_BOOT.value:
+        yield f"after the first boot of kernel {document['kernel']}:"
+
+
+def summary(document: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the health line, folded, its first word coloured."""
+    state, line = document["state"], document["line"]
+    first, *rest = folded(line) or [""]  # of a damaged file
+    yield first.replace(state, colour(state, _COLOURS.get(state, "0")), 1)
+    yield from rest
+
+
+def notes(document: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what a person should know besides, folded."""
+    for note in document["notes"]:
+        yield from folded(f"note: {note}", "33")
+
+
+def by(item: Mapping[str, Any], who: str) -> str:
+    """Return who changed something, by the `attribution` of an item of a status document of whatever version."""
+    return Attribution.LIKELY.by(who) if item.get("attribution") == Attribution.LIKELY.value else f"by {who}"
+
+
+def indented(line: str, first: int, others: int) -> list[str]:
+    """Return a line as several within the width, indented by these numbers of blanks."""
+    return textwrap.wrap(
+        printable.line(line, printable.WHOLE),
+        WIDTH,
+        initial_indent=" " * first,
+        subsequent_indent=" " * others,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def folded(line: str, code: str = "0") -> list[str]:
+    """Return a long line as several, indented after the first one, in a colour."""
+    return [colour(part, code) if code != "0" else part for part in indented(line, 0, 2)]
+
+
+def findings(document: Mapping[str, Any]) -> Iterator[str]:
+    """Yield tables of the modules, their parameters and the sysctls, each problem with its evidence and remedy."""
+    modules = document["modules"]
+    if modules:
+        width = max(len(item["name"]) for item in modules)
+        yield ""
+        yield f"MODULES (kernel {document['kernel']})"
+        rows = []
+        for item in modules:
+            stands_for = f"as {item['module']}" if item["module"] not in ("", item["name"]) else ""
+            words = filter(None, (stands_for, "" if item["required"] else "optional"))
+            rows.append((item, f"{item['name']:{width}}", ", ".join(words)))
+        yield from _rows(rows)
+    for title in ("parameters", "sysctls"):
+        if document[title]:
+            yield ""
+            yield title.upper()
+            yield from values(document[title])
+
+
+def values(items: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Yield a table of sysctls or parameters."""
+    width, rows = min(44, max(len(item["name"]) for item in items)), []
+    for item in items:
+        found = "-" if item["found"] is None else item["found"]
+        words = [] if item["right"] else [f"wanted {item['wanted']}"]
+        if item["members"] and not item["members"]["total"]:
+            words.append("no sysctl fits the pattern yet")
+        value = f"{found} ({'; '.join(words)})" if words else found
+        if item["members"] and item["members"]["total"]:
+            value = f"{item['members']['right']} of {item['members']['total']}: {value}"
+        rows.append((item, f"{item['name']:{width}}", value))
+    yield from _rows(rows)
+
+
+def _rows(rows: Sequence[tuple[Mapping[str, Any], str, str]]) -> Iterator[str]:
+    """Yield rows (item, name, value). Evidence and remedy of several in succession stand once, below the last one."""
+    told: dict[str, str] = {}  # the remedies that were told, each with the item
+    for (item, name, value), (following, *_) in zip(rows, (*rows[1:], ({"right": True}, "", ""))):
+        yield from _row(item, name, value)
+        if item["right"]:
+            continue
+        alike = not following["right"] and following["remedy"] == item["remedy"]
+        if not alike or following["evidence"] != item["evidence"]:
+            yield from _wrapped(item["evidence"])
+        if item["remedy"] and not alike:
+            first = told.setdefault(item["remedy"], item["name"])
+            yield from _wrapped(f"-> {item['remedy'] if first == item['name'] else f'the same as for {first}'}")
+
+
+def _row(item: Mapping[str, Any], name: str, value: str) -> Iterator[str]:
+    verdict = item["verdict"]
+    code = "32" if item["right"] else "0" if item["harmless"] else "31"
+    mark = "+" if item["right"] else "-" if code == "0" else "!"
+    fits = len(name) + len(verdict) + len(value) <= WIDTH - 8
+    yield f"  {colour(mark, code)} {name}  {colour(verdict, code)}{'  ' + value if value and fits else ''}".rstrip()
+    if not fits:
+        yield from _wrapped(value)
+
+
+def _wrapped(text: str) -> Iterable[str]:
+    return indented(text, 6, 6)
+
+
+def alike(findings: Iterable[Finding]) -> Iterator[tuple[str, Finding]]:
+    """Yield the names of findings with one problem and one remedy, and the first of these as their example."""
+    groups: dict[tuple[str, str], list[Finding]] = {}
+    for found in findings:
+        groups.setdefault((found.verdict.value, found.remedy), []).append(found)
+    for group in groups.values():
+        others = len({found.evidence for found in group}) - 1
+        more = f"; and {others} more of this kind" if others else ""
+        yield ", ".join(found.name for found in group), group[0]._replace(evidence=f"{group[0].evidence}{more}")
+
+
+def ipvs(document: Mapping[str, Any]) -> str:
+    """Return what IPVS itself answered, as one line."""
+    said = document["ipvs"]
+    if said["up"]:
+        size = f", table size {said['table_size']}" if said["table_size"] else ""
+        return f"IPVS answers: version {said['version']}{size}"
+    return f"IPVS: {said['detail']}"

@@ -1,0 +1,114 @@
+"""Standard output and standard error of the commands. Nothing else prints.
+
+The output of a command is kept until its exit code is known, and written then: a reader who leaves, or a disk
+that is full, cannot change a verdict into another one. Each line is made printable here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from typing import Any, Callable, NamedTuple, Optional
+
+from ipvsd.model import printable
+from ipvsd.runtime import stdio
+
+EX_CANNOT_TELL = 2
+WIDTH = 80
+
+# Before a colour, in a line that is kept: no text that was written before this process began can hold it.
+_MARK = f"\x1b{os.urandom(8).hex()}"
+
+
+class _Said(NamedTuple):
+    lines: tuple[str, ...]
+    complaint: bool = False
+    text: Optional[str] = None  # instead of lines: a document, printable already
+
+
+_said: list[_Said] = []
+
+
+def say(*lines: str) -> None:
+    """Say this on standard output, each of these on a line of its own, whatever is in it."""
+    _said.append(_Said(lines))
+
+
+def say_json(document: Any) -> None:
+    """Say a document on standard output."""
+    _said.append(_Said((), text=printable.as_json(document, indent=2)))
+
+
+def complain(*lines: str) -> None:
+    """Say this on standard error, each of these on a line of its own."""
+    _said.append(_Said(lines, complaint=True))
+
+
+def is_terminal() -> bool:
+    """Tell whether standard output is a terminal."""
+    return sys.stdout is not None and sys.stdout.isatty()
+
+
+def coloured(text: str, code: str) -> str:
+    """Return a part of a line that will be shown in a colour, by its code (ECMA-48, SGR)."""
+    return f"{_MARK}{code}m{text}{_MARK}0m"
+
+
+def run(command: Callable[[], int], as_json: Callable[[], bool] = lambda: False) -> int:
+    """Run a command, write what it said, and return its exit code, or os.EX_IOERR if its output cannot be written.
+
+    A reader who has gone, and a stream that is closed, change nothing. Where `as_json` says so, complaints
+    without a document become one. SIGINT ends this process as it ends any other, so that a shell sees it (130).
+    """
+    try:
+        _said.clear()
+        stdio.open_closed()
+        code = command()
+        if code and all(item.complaint for item in _said) and as_json():
+            errors = [line.removeprefix("ipvsd: ") for item in _said for line in item.lines]
+            say_json({"error": errors[0] if errors else "failed", "errors": errors})
+        return _written(code)
+    except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGINT)
+        raise
+
+
+def _written(code: int) -> int:
+    for item in _said:
+        lines = _folded(item.lines) if item.complaint else item.lines
+        text = f"{item.text}\n" if item.text is not None else "".join(f"{_shown(line)}\n" for line in lines)
+        if item.complaint:
+            with contextlib.suppress(OSError):
+                stdio.write(sys.stderr, text)
+            continue
+        try:
+            stdio.write(sys.stdout, text)
+        except BrokenPipeError:
+            continue  # the reader (a pager, head) has seen enough, but may read complaints elsewhere
+        except OSError as error:
+            code = os.EX_IOERR
+            with contextlib.suppress(OSError):
+                stdio.write(sys.stderr, f"ipvsd: cannot write to standard output: {error.strerror}\n")
+    return code
+
+
+def _folded(lines: Sequence[str]) -> Sequence[str]:
+    """Return complaints within the width of a terminal; elsewhere each stays one line, for scripts."""
+    if sys.stderr is None or not sys.stderr.isatty():
+        return lines
+    import textwrap
+
+    wrapper = textwrap.TextWrapper(WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+    return [part for line in lines for part in (wrapper.wrap(line) or [""])]
+
+
+def _shown(line: str) -> str:
+    """Return a line as a terminal gets it; the only escape sequences are ours."""
+    first, *others = line.split(_MARK)
+    coloured = (part.partition("m") for part in others)
+    parts = [f"\033[{code}m{printable.line(text, printable.WHOLE)}" for code, _, text in coloured]
+    return "".join([printable.line(first, printable.WHOLE), *parts])

@@ -1,0 +1,286 @@
+"""The sysctl, module, parameter or interface that a person names, by its own name or by one that people use."""
+
+from __future__ import annotations
+
+import enum
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Optional
+
+from ipvsd.config import spelling
+from ipvsd.config.profiles import PROFILES
+from ipvsd.decide import verdicts
+from ipvsd.decide.aggregate import collapsed
+from ipvsd.kernel.host import LinuxHost
+from ipvsd.model.types import (
+    Finding,
+    ModuleFinding,
+    ModuleState,
+    ModuleVerdict,
+    Need,
+    Observed,
+    Plan,
+    SysctlFinding,
+    SysctlVerdict,
+    Unreadable,
+    Want,
+    WantedModule,
+)
+from ipvsd.modprobe import kernel_names
+from ipvsd.sysctl import sysctl_names
+
+KUBE_IPVS = "kube-ipvs0"
+# What systemd, the kernel and network plugins call interfaces, for one that an image does not have yet.
+_INTERFACE = re.compile(
+    r"lo\Z|(?:eth|wlan|bond|br-?|team|tun|tap|wg|vlan|veth|cni|docker|cali|flannel\.?|vmbr|dummy|ib)[0-9a-f]+(?:\.[0-9]+)?\Z"
+    r"|(?:en|wl|ww|ib|sl)[bcdopsuvxP][0-9a-zP]*[0-9][0-9a-z]*(?:\.[0-9]+)?\Z"
+)
+_LONGEST_INTERFACE = 15  # IFNAMSIZ is 16 with its NUL
+UNTIL_BOOT = "not known before the first boot"
+# The verdicts on a name of which no module needs to be.
+_NO_SIGN = (ModuleVerdict.ABSENT, ModuleVerdict.NO_SUPPORT, ModuleVerdict.TREE_GONE, ModuleVerdict.NO_INDEX)
+_MOST = 8  # candidates that are shown
+_EXAMPLE = "give a sysctl, a module or MODULE.PARAMETER, such as net.ipv4.ip_forward"
+
+
+class Kind(enum.Enum):
+    SYSCTL = "sysctl"
+    PARAMETER = "parameter"
+    MODULE = "module"
+    INTERFACE = "interface"
+
+
+class NoNameError(Exception):
+    """Nothing, or more than one thing, is called so; the text goes on after `it`."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What a name stands for; `live` is its value or its verdict now, or None where there is none.
+
+    `finding` is None for what the configuration does not hold. `members` are the sysctls that a pattern fits. `parts`
+    are the findings of what is held of an interface.
+    """
+
+    kind: Kind
+    name: str
+    live: Optional[str]
+    evidence: str
+    readable: bool = True
+    finding: Optional[Finding] = None
+    members: tuple[str, ...] = ()
+    parts: tuple[SysctlFinding, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What the files are asked about."""
+        return self.members or tuple(part.name for part in self.parts) or (self.name,)
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """Everything that is held of it."""
+        return (self.finding,) if self.finding else self.parts
+
+    def want(self, name: str) -> Optional[Want]:
+        """Return what is wanted of one of its names, where that is a value."""
+        found = self.finding or next((part for part in self.parts if part.name == name), None)
+        return found.wanted.want if isinstance(found, SysctlFinding) else None
+
+    @property
+    def group(self) -> str:
+        """The pattern by which it is wanted, or an empty text."""
+        return self.finding.wanted.group if isinstance(self.finding, SysctlFinding) else ""
+
+    @property
+    def provider(self) -> Optional[str]:
+        """The module that brings it into being, if one does."""
+        return self.finding.wanted.provider if isinstance(self.finding, SysctlFinding) else None
+
+
+def to_come(asked: str, patterns: Iterable[str]) -> tuple[str, ...]:
+    """Return the sysctls that a name may stand for when an image has booted.
+
+    The name may be a sysctl's own, or an interface's, of which they are those that the patterns may fit.
+    """
+    name = _cleaned(asked)
+    own = sysctl_names.normalised(name)
+    found = [own] if own else []
+    if name == KUBE_IPVS or _may_be_interface(name):
+        places = (pattern.split(".") for pattern in patterns)
+        found += [".".join((*path[:3], name.replace(".", "/"), path[4])) for path in places if _of_interface(path)]
+    return tuple(found)
+
+
+def find(asked: str, plan: Plan, host: LinuxHost, image: bool = False) -> Subject:
+    """Return what a name stands for; of an `image` no value can be read, and its interfaces are not known.
+
+    Raises NoNameError.
+    """
+    name = _cleaned(asked)
+    if not name.isprintable() or not name.isascii() or not name:
+        raise NoNameError(f"is no name of anything ({_EXAMPLE})")
+    held = _held(name, plan)
+    if held:
+        return held
+    parts = tuple(item for item in plan.sysctls if _interface_of(item.name) == sysctl_names.meant(name))
+    if name == KUBE_IPVS or host.is_interface(name) or (image and (parts or _may_be_interface(name))):
+        return _interface(name, parts, host, image)
+    return _dotted(name, host, image) if "." in name or "/" in name else _short(name, plan, host, image)
+
+
+def is_own_name(asked: str, subject: Subject) -> bool:
+    """Tell whether a subject was asked for by its own name, in whatever notation, and needs no word of that."""
+    path = asked.removeprefix("/proc/sys/")
+    own = {subject.name, subject.finding.name if subject.finding else subject.name}
+    return bool(own & {asked, sysctl_names.normalised(path), kernel_names.module_name(asked), _parameter_name(asked)})
+
+
+def _cleaned(asked: str) -> str:
+    """Return the name within a command, an assignment or a path that somebody pasted."""
+    words = re.sub(r"^\s*(?:sudo\s+)?(?:modprobe|insmod|rmmod|sysctl|module|options)\s+(?:-\w+\s+)*", "", asked).strip()
+    name = words.partition("=")[0].strip().strip("'\"")
+    of_module = re.match(r"/sys/module/([^/]+)(?:/parameters/([^/]+))?/?\Z", name)
+    if of_module:
+        return ".".join(filter(None, of_module.groups()))
+    of_interface = re.match(r"/(?:sys/class/net|proc/sys/net/ipv[46]/(?:conf|neigh))/([^/]+)/?\Z", name)
+    if of_interface:
+        return of_interface[1]
+    file = re.match(r"(?:.*/)?([A-Za-z0-9_-]+)\.ko(?:\.(?:gz|xz|zst))?\Z", name)
+    return file[1] if file else name.removeprefix("/proc/sys/").removeprefix("proc/sys/")
+
+
+def _held(name: str, plan: Plan) -> Optional[Subject]:
+    """Return what is held under a name: by its name, as an alias or an alternative, or as a pattern."""
+    spellings = {sysctl_names.normalised(name), kernel_names.module_name(name), _parameter_name(name), name} - {None}
+    everything = (*plan.sysctls, *collapsed(plan.sysctls))
+    for kind, findings in ((Kind.SYSCTL, everything), (Kind.PARAMETER, plan.parameters)):
+        for finding in findings:
+            if finding.name in spellings:
+                readable = finding.verdict is not SysctlVerdict.UNREADABLE
+                members = tuple(item.name for item in plan.sysctls if item.wanted.group == finding.name)
+                return Subject(kind, finding.name, finding.found, finding.evidence, readable, finding, members)
+    for item in plan.modules:
+        if spellings & {item.name, item.module, *item.wanted.any_of}:
+            return Subject(Kind.MODULE, item.module or item.name, item.verdict.value, item.evidence, finding=item)
+    return None
+
+
+def _dotted(name: str, host: LinuxHost, image: bool) -> Subject:
+    """Return what is there under the name of a sysctl or a parameter that the configuration does not hold."""
+    sysctl, parameter = sysctl_names.normalised(name), _parameter_name(name)
+    if sysctl is None:
+        raise NoNameError(f"is no sysctl, no module and no MODULE.PARAMETER ({_EXAMPLE})")
+    if sysctl_names.is_pattern(sysctl):
+        fitting = ", ".join(sorted(host.expand([sysctl])[sysctl])[:_MOST]) or "nothing"
+        raise NoNameError(f"is a pattern that the configuration does not hold (it fits {fitting})")
+    value = host.read_sysctl(sysctl)
+    if isinstance(value, str):
+        return Subject(Kind.SYSCTL, sysctl, value, f"is {value!r}")
+    if isinstance(value, Unreadable):
+        return Subject(Kind.SYSCTL, sysctl, None, value.reason, readable=False)
+    if parameter:
+        module = parameter.partition(".")[0]
+        known, reading = host.kernel([module]), host.read_parameter(parameter).reading
+        if isinstance(reading, str):
+            return Subject(Kind.PARAMETER, parameter, reading, f"is {reading!r}")
+        near = next((item for item in spelling.PARAMETERS if spelling.misspelt(parameter, item)), None)
+        if near:
+            raise NoNameError(f"is no parameter that /sys/module/{module} shows (did you mean {near}?)")
+        if module in known.loadable | known.built_in or parameter in spelling.PARAMETERS:
+            evidence = UNTIL_BOOT if image else f"/sys/module/{module} shows no such parameter"
+            return Subject(Kind.PARAMETER, parameter, None, evidence)
+    release = host.kernel(()).release
+    if not spelling.is_known(sysctl):
+        beside = f"{sysctl.rpartition('.')[0]}.*"
+        meant = spelling.like(sysctl, host.expand([beside])[beside])
+        if image and meant is None:
+            return Subject(Kind.SYSCTL, sysctl, None, UNTIL_BOOT)
+        hint = f"did you mean {meant}?" if meant else f"list those of this kernel: ls /proc/sys/{_directory(sysctl)}"
+        raise NoNameError(f"is no sysctl that kernel {release} has, or that is known ({hint})")
+    evidence = UNTIL_BOOT if image else f"kernel {release} has no such file in /proc/sys"
+    return Subject(Kind.SYSCTL, sysctl, None, evidence)
+
+
+def _short(name: str, plan: Plan, host: LinuxHost, image: bool) -> Subject:
+    """Return what is called so for short: a module, the last part of a sysctl's name, a scheduler."""
+    module = _module(name, host)
+    if module:
+        return module
+    called = dict.fromkeys(found for word in spelling.called(name) for found in _spelled_out(word, host))
+    held = {subject.name: subject for word in called for subject in [_held(word, plan)] if subject}
+    # The question is about the item that the configuration holds, unless it holds several of that name.
+    names = list(held or called)
+    grouped = dict.fromkeys(subject.group or subject.name for subject in held.values())
+    if len(grouped) == 1 and len(names) > 1:
+        names = list(grouped)
+    if len(names) == 1:
+        return find(names[0], plan, host, image)
+    if names:
+        more = f" and {len(names) - _MOST} more" if len(names) > _MOST else ""
+        raise NoNameError(f"stands for {', '.join(names[:_MOST])}{more} (give one of them)")
+    meant = spelling.like(name) or spelling.nearest(name, [KUBE_IPVS], 0.8)
+    hint = f"did you mean {meant}?" if meant else _EXAMPLE
+    if name in PROFILES:
+        hint = f"of the profile, 'ipvsd profile show {name}' tells all"
+    raise NoNameError(f"is no module of kernel {host.kernel(()).release}, no sysctl and no interface ({hint})")
+
+
+def _spelled_out(name: str, host: LinuxHost) -> Iterator[str]:
+    """Yield a name with the interfaces that there are in place of IFACE, `all` at least."""
+    if ".IFACE." not in name:
+        yield name
+        return
+    pattern = name.replace("IFACE", "*")
+    yield from host.expand([pattern])[pattern] or [sysctl_names.normalised(name.replace("IFACE", "all")) or name]
+
+
+def _module(name: str, host: LinuxHost) -> Optional[Subject]:
+    """Return the module of that name, or None if this kernel has none and none is known."""
+    module = kernel_names.module_name(name)
+    if module is None:
+        raise NoNameError(f"is no module, and no sysctl ({_EXAMPLE})")
+    kernel = host.explain(host.kernel([module]), [module])
+    live: Mapping[str, ModuleState] = host.modules([kernel.module(module)])
+    found: ModuleFinding = verdicts.judge_module(WantedModule(module, Need.IF_SHIPPED, ""), Observed(kernel, live, {}))
+    there = found.verdict not in _NO_SIGN
+    if not there and module not in spelling.modules():
+        return None
+    return Subject(Kind.MODULE, found.module, found.verdict.value, found.evidence)
+
+
+def _interface(name: str, parts: tuple[SysctlFinding, ...], host: LinuxHost, image: bool) -> Subject:
+    live = None if image else "present" if host.is_interface(name) else "absent"
+    if name == KUBE_IPVS:
+        evidence = (
+            "kube-proxy makes it in IPVS mode, keeps it down, and puts the addresses of all services on it; "
+            "ipvsd does not touch the interface"
+        )
+    else:
+        known = "; whether the node will have it is not known before the first boot" if image else ""
+        evidence = f"a network interface{known}; ipvsd holds {len(parts) or 'none'} of its sysctls"
+    return Subject(Kind.INTERFACE, name, live, evidence, parts=parts)
+
+
+def _may_be_interface(name: str) -> bool:
+    return len(name) <= _LONGEST_INTERFACE and _INTERFACE.match(name) is not None
+
+
+def _interface_of(sysctl: str) -> str:
+    """Return the interface that a sysctl is one of, or an empty text."""
+    return sysctl_names.part(sysctl, 3) or "" if _of_interface(sysctl.split(".")) else ""
+
+
+def _of_interface(path: Sequence[str]) -> bool:
+    top, families, kinds = spelling.INTERFACES
+    return len(path) == 5 and path[0] == top and path[1] in families and path[2] in kinds
+
+
+def _directory(sysctl: str) -> str:
+    return "/".join(part.replace("/", ".") for part in sysctl.split(".")[:-1])
+
+
+def _parameter_name(name: str) -> Optional[str]:
+    module, _, parameter = name.partition(".")
+    known = kernel_names.module_name(module) if re.match(r"[A-Za-z0-9_]{1,64}\Z", parameter) else None
+    return f"{known}.{parameter}" if known else None

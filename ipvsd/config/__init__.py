@@ -1,0 +1,1 @@
+"""The configuration: files and built-in profiles to the desired state."""

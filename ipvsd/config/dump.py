@@ -1,0 +1,81 @@
+"""A Config as plain values: what `config show` prints, and what its hash is made of."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from ipvsd.config.schema import Config, ModuleSetting, SysctlSetting
+from ipvsd.model.types import Exactly, OneOf
+
+
+def as_mapping(config: Config) -> dict[str, Any]:
+    """Return the configuration as a document that, written as YAML, would configure the same."""
+    return {
+        "profiles": list(config.profiles),
+        "kubeProxyVersion": "{}.{}".format(*config.kube_proxy) if config.kube_proxy else None,
+        "scheduler": config.scheduler,
+        "strictARP": config.strict_arp,
+        "bridgeNetfilter": config.bridge_netfilter,
+        "interval": _duration(config.interval),
+        "startup": {"mode": "strict" if config.startup_strict else "lenient", "limit": _duration(config.startup_limit)},
+        "contention": {
+            "repairs": config.fight_repairs,
+            "window": _duration(config.fight_window),
+            "quiet": _duration(config.fight_quiet),
+        },
+        "guard": {"allow": list(config.guard_allow)},
+        "web": {"listen": [address(host, port) for host, port in config.listen]},
+        "modules": {name: _module(setting) for name, setting in config.modules.items()},
+        "sysctls": {key: _sysctl(setting) for key, setting in config.sysctls.items()},
+    }
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.6f}".rstrip("0").rstrip(".") + "s"
+
+
+def address(host: str, port: int) -> str:
+    """Return HOST:PORT, with brackets around an IPv6 address."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def fingerprint(config: Config) -> str:
+    """Return 12 hexadecimal digits that change when, and only when, an effective value does."""
+    import hashlib  # brings OpenSSL, which the node need not wait for
+
+    text = json.dumps(as_mapping(config), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _module(setting: ModuleSetting) -> Any:
+    if setting.dropped:
+        return False
+    said: dict[str, Any] = {} if setting.required is None else {"required": setting.required}
+    if setting.any_of:
+        said["anyOf"] = list(setting.any_of)
+    if setting.parameters:
+        said["parameters"] = dict(setting.parameters)
+    return said
+
+
+def _sysctl(setting: SysctlSetting) -> Any:
+    if setting.dropped:
+        return False
+    said: dict[str, Any] = {}
+    if isinstance(setting.want, Exactly):
+        said["value"] = setting.want.value
+    elif isinstance(setting.want, OneOf):
+        said["oneOf"] = list(setting.want.values)
+    elif setting.want:
+        bounds = {"atLeast": setting.want.floor, "atMost": setting.want.ceiling}
+        said.update({key: bound for key, bound in bounds.items() if bound is not None})
+    if setting.exclude:
+        said["exclude"] = list(setting.exclude)
+    if setting.guard is not None:
+        said["guard"] = setting.guard
+    if setting.policy is not None:
+        said["policy"] = setting.policy.value
+    if setting.required is not None:
+        said["required"] = setting.required
+    return said

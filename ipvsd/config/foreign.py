@@ -1,0 +1,100 @@
+"""Configurations of other programs that people paste into ours: which one it is, and how to say the same to ipvsd."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Optional
+
+from ipvsd.config.yaml_tree import Mapping as Map
+from ipvsd.config.yaml_tree import Node, Scalar
+
+_KINDS: Mapping[str, str] = {
+    "KubeProxyConfiguration": "kube-proxy's configuration",
+    "KubeletConfiguration": "kubelet's configuration",
+    "ClusterConfiguration": "kubeadm's configuration",
+    "InitConfiguration": "kubeadm's configuration",
+    "JoinConfiguration": "kubeadm's configuration",
+    "ConfigMap": "a ConfigMap of Kubernetes",
+    "Config": "a kubeconfig",
+}
+_PROFILES = {"ipvs": "kube-proxy-ipvs", "nftables": "kube-proxy-nftables"}
+
+# Keys and options of kube-proxy and kubeadm, in small letters without signs: how ipvsd is told the same.
+_KEYS: Mapping[str, str] = {
+    "mode": "kube-proxy's mode is 'profiles: [kube-proxy-ipvs]' or '[kube-proxy-nftables]' here",
+    "proxymode": "kube-proxy's mode is 'profiles: [kube-proxy-ipvs]' or '[kube-proxy-nftables]' here",
+    "ipvs": "kube-proxy's ipvs.scheduler and ipvs.strictARP are 'scheduler' and 'strictARP' here, at the top",
+    "ipvsscheduler": "it is 'scheduler' here",
+    "ipvsstrictarp": "it is 'strictARP' here",
+    "iptables": "ipvsd has no settings of rules: leave them to kube-proxy",
+    "nftables": "kube-proxy's mode is 'profiles: [kube-proxy-nftables]' here",
+    "conntrack": "kube-proxy's conntrack.min is 'sysctls: {net.netfilter.nf_conntrack_max: {atLeast: ...}}' here",
+    "kubernetesversion": "it is 'kubeProxyVersion' here",
+    "metricsbindaddress": "it is 'web: {listen: [ADDRESS:PORT]}' here",
+    "data": "a ConfigMap of Kubernetes is not read: write the keys of ipvsd.yaml(5)",
+    "metadata": "an object of Kubernetes is not read: write the keys of ipvsd.yaml(5)",
+    "healthzbindaddress": "it is 'web: {listen: [ADDRESS:PORT]}' here",
+}
+# Keys by which a configuration of kube-proxy is known without its kind.
+_KUBE_PROXY = frozenset(
+    "bindAddress bindAddressHardFail clientConnection clusterCIDR configSyncPeriod conntrack detectLocalMode "
+    "enableProfiling featureGates healthzBindAddress hostnameOverride iptables ipvs logging metricsBindAddress mode "
+    "nftables nodePortAddresses oomScoreAdj portRange showHiddenMetricsForVersion udpIdleTimeout winkernel".split()
+)
+_CONNTRACK = "sysctls: {{net.netfilter.nf_conntrack_max: {{atLeast: {}}}}}"
+
+
+def key(name: str) -> Optional[str]:
+    """Return how to say to ipvsd what a key of kube-proxy or kubeadm says, or None if it is none."""
+    return _KEYS.get(re.sub("[^a-z0-9]", "", name.lower()))
+
+
+def document(root: Node) -> Optional[str]:
+    """Return what a document is if it is another program's, with how to say the same to ipvsd; or None."""
+    said = dict(_scalars(root))
+    top = {key.text for key, _ in root.items} if isinstance(root, Map) else set()
+    if len(top & _KUBE_PROXY) > 1:
+        said.setdefault("kind", "KubeProxyConfiguration")
+    if "kind" not in said and "apiVersion" not in said:
+        return None
+    name, version = said.get("kind", ""), said.get("apiVersion", "")
+    what = _KINDS.get(name, f"an object of Kubernetes ({' '.join(filter(None, (version, name)))})")
+    told = f"this is {what}, which ipvsd does not read"
+    same = list(_same(said))
+    if name == "KubeProxyConfiguration":
+        return f"{told} (for the same, write: {'; '.join(same)})"
+    return f"{told} (keep to the keys of ipvsd.yaml(5); of kube-proxy's, it needs ipvs.scheduler and ipvs.strictARP)"
+
+
+def text(data: bytes) -> Optional[str]:
+    """Return the same of a text that is no single document."""
+    kinds = re.findall(r"^[ \t]*\"?kind\"?:[ \t]*\"?([A-Za-z]+)", data.decode("utf-8", "replace"), re.MULTILINE)
+    known: str = "KubeProxyConfiguration" if "KubeProxyConfiguration" in kinds else next(iter(kinds), "")
+    if known not in _KINDS:
+        return None
+    said = document(Map(((Scalar("str", "kind", 0), Scalar("str", known, 0)),), 0))
+    return said and said.replace("this is", "this holds")
+
+
+def _scalars(node: Node, above: str = "") -> Iterator[tuple[str, str]]:
+    """Yield the scalars of a map and of the maps below it, by their paths."""
+    if not isinstance(node, Map):
+        return
+    for name, item in node.items:
+        path = f"{above}{name.text}"
+        if isinstance(item, Scalar):
+            yield path, item.text if item.kind != "null" else ""
+        elif not above:
+            yield from _scalars(item, f"{path}.")
+
+
+def _same(said: Mapping[str, str]) -> Iterator[str]:
+    mode = said.get("mode", "")
+    yield f"profiles: [{_PROFILES.get(mode, '')}]" if mode else "profiles: [kube-proxy-ipvs] if its mode is ipvs"
+    if said.get("ipvs.scheduler"):
+        yield f"scheduler: {said['ipvs.scheduler']}"
+    if said.get("ipvs.strictARP"):
+        yield f"strictARP: {said['ipvs.strictARP']}"
+    if re.match("[0-9]{1,10}\\Z", said.get("conntrack.min", "")):
+        yield _CONNTRACK.format(said["conntrack.min"])

@@ -1,0 +1,65 @@
+"""choose(profile, kernel, known): which back end of iptables this node uses, and how that is known.
+
+The program iptables has two. Its own rules, and those of whoever runs the same program, go to nf_tables
+(iptables-nft) or to tables of the older kind (iptables-legacy). kube-proxy on the node uses the node's
+program. kube-proxy in a container brings both, and uses the one in which kubelet left a chain; kubelet used
+the node's program (kubernetes-sigs/iptables-wrappers). So the node's program decides.
+
+The tables of the older kind see each packet as soon as their modules are loaded, rules or not. So the
+modules of a back end that is not used are left alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import NamedTuple
+
+from ipvsd.config.profiles import BackEnd
+from ipvsd.model.types import Iptables, Kernel, Need
+
+
+class Choice(NamedTuple):
+    back_end: BackEnd
+    because: str
+
+
+def choose(back_ends: Sequence[BackEnd], kernel: Kernel, known: Collection[str]) -> Choice:
+    """Return the back end whose modules are wanted. `known` are the modules that this kernel has, loaded or not.
+
+    Where the kernel has all modules of one of them only, it is that one.
+    """
+    lacking = {back_end.name: missing(back_end, kernel, known) for back_end in back_ends}
+    complete = [back_end for back_end in back_ends if not lacking[back_end.name]]
+    if len(complete) == 1:
+        others = (f"this kernel lacks {names[0]} of iptables-{name}" for name, names in lacking.items() if names)
+        return _choice(complete[0], "; ".join(others))
+    name, because = told(kernel.iptables)
+    return _choice(next((item for item in back_ends if item.name == name), back_ends[0]), because)
+
+
+def _choice(back_end: BackEnd, because: str) -> Choice:
+    return Choice(back_end, f"for iptables-{back_end.name}: {because}")
+
+
+def missing(back_end: BackEnd, kernel: Kernel, known: Collection[str]) -> Sequence[str]:
+    """Return the modules that a back end needs and this kernel does not have."""
+    wanted = (entry for entry in back_end.modules if entry.need is Need.REQUIRED and (kernel.ipv6 or not entry.ipv6))
+    lacking = [entry.name for entry in wanted if entry.name not in known]
+    return [
+        *lacking,
+        *(item.names[0] for item in back_end.alternatives if not any(name in known for name in item.names)),
+    ]
+
+
+def told(iptables: Iptables) -> tuple[str, str]:
+    """Return the back end that the node's files tell of, and by what."""
+    program = iptables.program.rpartition("/")[2]
+    # Before 1.8 there was one program, xtables-multi, and before 1.4.11 iptables itself; both are of the older kind.
+    # Since then the file is called iptables-nft or xtables-nft-multi, or the same with legacy.
+    if "nft" in program:
+        return "nft", f"iptables is {iptables.program}"
+    if "legacy" in program or program == "xtables-multi":
+        return "legacy", f"iptables is {iptables.program}"
+    if iptables.tables:
+        return "legacy", f"tables of this kind are in use ({', '.join(iptables.tables)})"
+    return "nft", "its default, and nothing on this node tells otherwise"

@@ -1,0 +1,67 @@
+"""Hints for an unknown key and for a name that is no sysctl: the ones that were meant."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+
+from ipvsd.sysctl import sysctl_names
+
+
+def of_key(key: str, known: Collection[str]) -> str:
+    """Return which of the known keys may be meant, or how else to write it."""
+    from ipvsd.config import foreign, spelling
+
+    if not key.isascii():
+        from ipvsd.config.confusables import named
+
+        sign = next(character for character in key if not character.isascii())
+        return f"{named(sign)} is no letter of a key; known: {', '.join(known)}"
+    if any(key.endswith(f" {name}:") or key.startswith(f"{name}:") for name in known):
+        return "write a space after the colon"
+    told = foreign.key(key) if "profiles" in known else None
+    near = spelling.nearest(key, known)
+    return told or (f"did you mean {near!r}?" if near else f"known: {', '.join(known)}")
+
+
+_SYSCTLS = "such as net.ipv4.ip_forward or net/ipv4/conf/eth0.100/rp_filter"
+
+
+def _as_bytes(letter: re.Match[str]) -> str:
+    return "".join(f"\\x{byte:02x}" for byte in letter[0].encode("utf-8", "surrogatepass"))
+
+
+def of_sysctl(key: str) -> str:
+    """Return what a person may have meant by what is no sysctl."""
+    from ipvsd.config import spelling
+
+    rest = key[len("/proc/sys/") :] if key.startswith("/proc/sys/") else ""
+    name = sysctl_names.normalised(rest)
+    if name and sysctl_names.writable(name):
+        meant = spelling.sysctl(name)
+        return f"did you mean {meant}?" if meant else f"drop the prefix: {rest}"
+    if not key.isascii():
+        escaped = re.sub(r"[^\x00-\x7f]", _as_bytes, key)
+        name = sysctl_names.normalised(escaped)
+        link = re.match(r"net\.ipv[46]\.(?:conf|neigh)\.[^.]+\.[^.\\]+\Z", name or "")
+        return f"write the bytes of other letters as {escaped}" if link else _SYSCTLS
+    names = [name.replace("IFACE", "all") for name in spelling.called(key) if "." in name]
+    if names:
+        return f"did you mean {' or '.join(names[:2])}?"
+    return _SYSCTLS
+
+
+def unfit(name: str, key: str) -> tuple[str, str]:
+    """Return why a sysctl cannot be held, and what to do or an empty text."""
+    if sysctl_names.secret(name):
+        return "is a secret, and everyone can read the status", "set it by a file of mode 0600 in sysctl.d(5)"
+    return "cannot be written to sysctl.d(5)", _unwritable(key)
+
+
+def _unwritable(key: str) -> str:
+    """Return how to write a sysctl that stands as sysctl.d(5) has it, or an empty text."""
+    from ipvsd.config import spelling
+
+    rest = key.partition("=")[0].lstrip("-#;")
+    name = sysctl_names.normalised(rest)
+    return f"write {rest}: VALUE" if name and sysctl_names.writable(name) and spelling.sysctl(name) is None else ""

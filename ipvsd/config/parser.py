@@ -1,0 +1,362 @@
+"""YAML documents to one Config: every key checked, every error of every file said at once."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Any, Callable, Optional
+
+from ipvsd.config import profiles, yaml_tree
+from ipvsd.config.schema import (
+    CONTENTION,
+    GUARD,
+    MODULE,
+    SETTINGS,
+    STARTUP,
+    SWITCHES,
+    SYSCTL,
+    WANTS,
+    WEB,
+    Config,
+    ModuleSetting,
+    Reader,
+    SettingError,
+    SysctlSetting,
+    alone,
+    fitting,
+    is_false,
+    kind,
+    merged,
+    parameter,
+    shown,
+    truth,
+    value,
+)
+from ipvsd.config.yaml_tree import Node, Scalar
+from ipvsd.model.types import Exactly, Want, Within
+from ipvsd.modprobe import kernel_names
+from ipvsd.sysctl import sysctl_names, values
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used: `errors` holds a `file:line: where: what (hint)` for each reason."""
+
+    def __init__(self, errors: Iterable[str]) -> None:
+        self.errors = tuple(errors)
+        super().__init__("\n".join(self.errors))
+
+
+def parse(files: Iterable[tuple[str, bytes]]) -> Config:
+    """Return the Config of the files (name, content), the later ones winning.
+
+    Raises ConfigError with every error of every file.
+    """
+    reader = _Reader()
+    for name, data in files:
+        reader.file(name, data)
+    config = Config(**reader.values, modules=reader.modules, sysctls=reader.sysctls, origins=reader.origins)
+    reader.errors.extend(error for check in _CHECKS for error in check(config))
+    if reader.errors:
+        raise ConfigError(reader.errors)
+    return config
+
+
+def _unknown(config: Config) -> Iterator[str]:
+    """Yield what is wrong with the scheduler: one that is not the kernel's own has to be named among the modules."""
+    name = config.scheduler
+    if name in profiles.SCHEDULERS or f"ip_vs_{name}" in config.modules:
+        return
+    from ipvsd.config import spelling
+
+    meant = spelling.scheduler(name)
+    known = f"known: {', '.join(profiles.SCHEDULERS)}; name the module of another one below 'modules'"
+    hint = f"did you mean {meant!r}?" if meant else known
+    yield f"{config.origins.get('scheduler', 'default')}: scheduler: unknown scheduler {name!r} ({hint})"
+
+
+def _misspelt(config: Config) -> Iterator[str]:
+    """Yield the names of modules and sysctls that certainly are another one's; `required: false` admits them."""
+    known = {entry.key for profile in profiles.PROFILES.values() for entry in profile.sysctls}
+    strange = [key for key, setting in config.sysctls.items() if key not in known and setting.required is not False]
+    named = [
+        (setting, key, name)
+        for key, setting in config.modules.items()
+        for name in setting.any_of or (key,)
+        if setting.required is not False
+    ]
+    if not strange and not named:
+        return
+    from ipvsd.config import spelling
+
+    admit = "or say 'required: false' if some kernels have it"
+    for setting, key, name in named:
+        meant = spelling.module(name)
+        if meant:
+            yield f"{setting.origin}: modules.{key}: unknown module {name!r} (did you mean {meant!r}? {admit})"
+    for key in strange:
+        meant = spelling.sysctl(key)
+        if meant:
+            origin = config.sysctls[key].origin
+            yield f"{origin}: sysctls.{key}: unknown sysctl (did you mean {meant}? {admit})"
+
+
+def _incomplete(config: Config) -> Iterator[str]:
+    known = {entry.key for name in config.profiles for entry in profiles.PROFILES[name].sysctls}
+    for key, setting in config.sysctls.items():
+        if setting.want is None and not setting.dropped and key not in known:
+            yield f"{setting.origin}: sysctls.{key}: has no value, and no profile gives it one (say 'value: ...')"
+
+
+def _conflicting(config: Config) -> Iterator[str]:
+    """Yield the bounds above that leave nothing of a profile's range; with one below, too, a range replaces it."""
+    for name in config.profiles:
+        for entry in profiles.PROFILES[name].sysctls:
+            setting = config.sysctls.get(entry.key)
+            said = setting.want if setting else None
+            if not setting or not isinstance(said, Within) or not isinstance(entry.want, profiles.PerCpu):
+                continue
+            if said.floor is None and said.ceiling is not None and said.ceiling < entry.want.least:
+                what = f"has 'atMost' below {entry.want.least}, the least that profile {name} wants"
+                yield f"{setting.origin}: sysctls.{entry.key}: {what} (say 'atLeast', too)"
+
+
+def _refused(config: Config) -> Iterator[str]:
+    for key, setting in config.sysctls.items():
+        text = values.refused(key, setting.want)
+        if text is not None:
+            number = str(SWITCHES.get(text.lower(), ""))
+            hint = f" (write {number})" if number and values.refused(key, Exactly(number)) is None else ""
+            yield f"{setting.origin}: sysctls.{key}: the kernel takes a number for it, not {text!r}{hint}"
+
+
+_CHECKS = (_unknown, _misspelt, _incomplete, _conflicting, _refused)
+
+
+class _Reader:
+    """Collects what the files say, and what is wrong with them."""
+
+    def __init__(self) -> None:
+        self.errors: list[str] = []
+        self.values: dict[str, Any] = {}
+        self.origins: dict[str, str] = {}
+        self.modules: dict[str, ModuleSetting] = {}
+        self.sysctls: dict[str, SysctlSetting] = {}
+        self._file = ""
+        self._named: dict[str, int] = {}  # modules and sysctls of this file, by their one name
+        self._shown: dict[str, str] = {}  # of alternatives: the name under which they are shown, by its one form
+
+    def file(self, name: str, data: bytes) -> None:
+        self._file, self._named = name, {}
+        try:
+            root = yaml_tree.parse(data)
+        except yaml_tree.DocumentError as error:
+            self.errors.append(f"{name}:{error.line}: {error}" if error.line else f"{name}: {error}")
+            self._consider_foreign(data)
+            return
+        if root is None or (isinstance(root, Scalar) and root.kind == "null"):
+            return
+        known = {
+            **self._plain(SETTINGS),
+            "startup": lambda where, node: self._mapping(where, node, self._plain(STARTUP)),
+            "contention": lambda where, node: self._mapping(where, node, self._plain(CONTENTION)),
+            "guard": lambda where, node: self._mapping(where, node, self._plain(GUARD)),
+            "web": lambda where, node: self._mapping(where, node, self._plain(WEB)),
+            "modules": self._each(self._module),
+            "sysctls": self._each(self._sysctl),
+        }
+        if not self._is_foreign(root, known):
+            self._mapping("", root, known)
+
+    def _is_foreign(self, root: Node, known: Collection[str]) -> bool:
+        """Complain if the document is another program's."""
+        if not isinstance(root, yaml_tree.Mapping) or all(key.text in known for key, _ in root.items):
+            return False
+        from ipvsd.config import foreign
+
+        told = foreign.document(root)
+        if told:
+            what, _, hint = told.partition(" (")
+            self._complain("", root, what, hint[:-1])
+        return told is not None
+
+    def _consider_foreign(self, data: bytes) -> None:
+        if b"kind" in data:
+            from ipvsd.config import foreign
+
+            told = foreign.text(data)
+            if told:
+                self.errors.append(f"{self._file}: {told}")
+
+    def _plain(self, settings: Mapping[str, tuple[str, Reader]]) -> dict[str, Callable[[str, Node], None]]:
+        return {key: self._setting(name, read) for key, (name, read) in settings.items()}
+
+    def origin(self, node: Node) -> str:
+        return f"{self._file}:{node.line}"
+
+    def _complain(self, where: str, node: Node, what: str, hint: str = "") -> None:
+        prefix = f"{where}: " if where else ""
+        self.errors.append(f"{self.origin(node)}: {prefix}{what}{f' ({hint})' if hint else ''}")
+
+    def _pairs(self, where: str, node: Node) -> Iterator[tuple[Scalar, Node]]:
+        if not isinstance(node, yaml_tree.Mapping):
+            if not (isinstance(node, Scalar) and node.kind == "null"):
+                hint = "" if where else "write KEY: VALUE, with a space after the colon"
+                if isinstance(node, yaml_tree.Sequence):
+                    hint = "write KEY: VALUE, without '-' or '[' before it"
+                self._complain(where, node, f"must be a map, not {kind(node)}", hint)
+            return
+        seen: dict[str, int] = {}
+        for key, item in node.items:
+            if key.text in seen:
+                self._complain(where, key, f"{shown(key.text)} stands here twice", f"first in line {seen[key.text]}")
+            else:
+                seen[key.text] = key.line
+                yield key, item
+
+    def _mapping(self, where: str, node: Node, known: Mapping[str, Callable[[str, Node], None]]) -> None:
+        for key, item in self._pairs(where, node):
+            read = known.get(key.text)
+            if read:
+                read(f"{where}.{key.text}" if where else key.text, item)
+            else:
+                from ipvsd.config import key_hints
+
+                self._complain(where, key, f"unknown key {shown(key.text)}", key_hints.of_key(key.text, known))
+
+    def _setting(self, name: str, read: Callable[[Node], object]) -> Callable[[str, Node], None]:
+        def take(where: str, node: Node) -> None:
+            try:
+                self.values[name] = read(node)
+                self.origins[name] = self.origin(node)
+            except SettingError as bad:
+                self._complain(where, node, bad.what, bad.hint)
+
+        return take
+
+    def _each(self, read: Callable[[str, Scalar, Node], None]) -> Callable[[str, Node], None]:
+        def take(where: str, node: Node) -> None:
+            for key, item in self._pairs(where, node):
+                read(f"{where}.{shown(key.text, quote=False)}", key, item)
+
+        return take
+
+    def _fields(self, where: str, node: Node, readers: Mapping[str, Reader]) -> dict[str, Any]:
+        """Return what a map says, by the names of our fields."""
+        found: dict[str, Any] = {}
+
+        def reader(name: str, read: Reader) -> Callable[[str, Node], None]:
+            def take(where: str, node: Node) -> None:
+                try:
+                    found[_field(name)] = read(node)
+                except SettingError as bad:
+                    self._complain(where, node, bad.what, bad.hint)
+
+            return take
+
+        self._mapping(where, node, {name: reader(name, read) for name, read in readers.items()})
+        return found
+
+    def _again(self, where: str, key: Scalar, name: str) -> bool:
+        """Complain if this file has named the same thing before, perhaps in another spelling."""
+        line = self._named.get(name)
+        if line is not None:
+            self._complain(where, key, f"is '{name}' again", f"first in line {line}")
+        self._named.setdefault(name, key.line)
+        return line is not None
+
+    def _module(self, where: str, key: Scalar, node: Node) -> None:
+        name = kernel_names.module_name(key.text)
+        if name is None:
+            self._complain(where, key, "is no module name", "letters, digits, '_' and '-', at most 55")
+            return
+        if key.kind in ("null", "bool"):
+            hint = f'quote it: "{key.text}"' if key.kind == "bool" else ""
+            self._complain(where, key, f"must be the name of a module, not {kind(key)}", hint)
+            return
+        if self._again(where, key, name):
+            return
+        try:
+            told = truth(node)
+        except SettingError as bad:
+            self._complain(where, node, bad.what, bad.hint)
+            return
+        shown_as = self._shown.get(name, name)
+        if told is False:
+            self.modules.pop(shown_as, None)
+            self.modules[name] = ModuleSetting(self.origin(key), dropped=True)
+            return
+        read_parameters: Reader = lambda node: self._parameters(f"{where}.parameters", node)  # noqa: E731 -- one of several
+        said = self._fields(where, node, {**MODULE, "parameters": read_parameters}) if told is None else {}
+        old = self.modules.get(shown_as)
+        base = old if old and not old.dropped else ModuleSetting("")
+        if "any_of" in said or base.any_of:
+            if "parameters" in said or base.parameters:
+                self._complain(where, key, "has both 'anyOf' and 'parameters'", "name the module that takes them")
+            self.modules.pop(shown_as, None)
+            # No module's name: it is shown as it was written first.
+            shown_as = self._shown.setdefault(name, key.text)
+        parameters = {**base.parameters, **said.pop("parameters", {})}
+        self.modules[shown_as] = base._replace(origin=self.origin(key), parameters=parameters, **said)
+
+    def _parameters(self, where: str, node: Node) -> dict[str, str]:
+        found: dict[str, str] = {}
+        for key, item in self._pairs(where, node):
+            place = f"{where}.{shown(key.text, quote=False)}"
+            if not re.match(r"[A-Za-z0-9_]{1,64}\Z", key.text):
+                self._complain(place, key, "is no parameter's name", "letters, digits and '_'")
+                continue
+            try:
+                found[key.text] = parameter(item)
+            except SettingError as bad:
+                self._complain(place, key, bad.what, bad.hint)
+        return found
+
+    def _sysctl(self, where: str, key: Scalar, node: Node) -> None:
+        name, origin = sysctl_names.normalised(key.text), self.origin(key)
+        if name is None:
+            from ipvsd.config import key_hints
+
+            self._complain(where, key, "is no sysctl below /proc/sys", key_hints.of_sysctl(key.text))
+            return
+        if not sysctl_names.writable(name) or sysctl_names.secret(name):
+            from ipvsd.config import key_hints
+
+            self._complain(where, key, *key_hints.unfit(name, key.text))
+            return
+        if self._again(where, key, name):
+            return
+        if is_false(node):
+            self.sysctls[name] = SysctlSetting(origin, dropped=True)
+            return
+        old = self.sysctls.get(name)
+        base = old if old and not old.dropped else SysctlSetting(origin)
+        said = self._sysctl_fields(where, name, node, base.want)
+        if said is None:
+            return
+        if "exclude" in said and not sysctl_names.is_pattern(name):
+            self._complain(where, key, "has 'exclude', but is no pattern", "such as net.ipv4.conf.*.rp_filter")
+        self.sysctls[name] = base._replace(origin=origin, **said)
+
+    def _sysctl_fields(self, where: str, name: str, node: Node, before: Optional[Want]) -> Optional[dict[str, Any]]:
+        if not isinstance(node, yaml_tree.Mapping):
+            try:
+                return {"want": Exactly(str(fitting(name, value)(node)))}
+            except SettingError as bad:
+                self._complain(where, node, bad.what, "; ".join(filter(None, (bad.hint, alone(node)))))
+                return None
+        known = len(self.errors)
+        readers = {key: fitting(name, read) if key in ("value", "oneOf") else read for key, read in SYSCTL.items()}
+        said = self._fields(where, node, readers)
+        if len(self.errors) > known:
+            return None
+        try:
+            want = merged({name: said.pop(name) for name in WANTS if name in said}, before)
+        except SettingError as bad:
+            self._complain(where, node, bad.what, bad.hint)
+            return None
+        return said if want is None else {**said, "want": want}
+
+
+def _field(key: str) -> str:
+    """Return anyOf as any_of."""
+    return re.sub(r"[A-Z]", lambda letter: f"_{letter[0].lower()}", key)

@@ -1,0 +1,382 @@
+"""The built-in sets of modules and sysctls, as data with their reasons and sources beside them.
+
+Sources that begin with pkg/ or cmd/ are files of kubernetes/kubernetes, Documentation/ and net/ those of Linux.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from typing import NamedTuple, Optional, Union
+
+from ipvsd.model.types import Exactly, Need
+
+Version = tuple[int, int]
+
+
+class Switch(enum.Enum):
+    """A setting of the configuration that turns an entry on."""
+
+    STRICT_ARP = "strictARP"
+    BRIDGE_NETFILTER = "bridgeNetfilter"
+
+
+class PerCpu(NamedTuple):
+    """At least `each` for every CPU and never below `least`; no more than `most` is demanded."""
+
+    each: int
+    least: int
+    most: int
+
+    def __str__(self) -> str:
+        return f">= {self.each} for each CPU, within {self.least} and {self.most}"
+
+
+class ModuleEntry(NamedTuple):
+    """`kube_proxy_since` and `kube_proxy_before` bound the versions (major, minor) of kube-proxy that use it."""
+
+    name: str
+    why: str
+    need: Need = Need.REQUIRED
+    switch: Optional[Switch] = None
+    kube_proxy_since: Version = (0, 0)
+    kube_proxy_before: Optional[Version] = None
+    kernel_since: Version = (0, 0)  # an older kernel will not do, whatever modules it has
+    ipv6: bool = False  # wanted only where the kernel has IPv6
+    silent: bool = False  # where this kernel does not have it, it is not even told of
+
+
+class Alternatives(NamedTuple):
+    """Names of one thing: those that this kernel knows are required, at least one."""
+
+    names: tuple[str, ...]
+    why: str
+
+
+class BackEnd(NamedTuple):
+    """One of several ways in which a program reaches the kernel. A complete one suffices (see `iptables_backend`)."""
+
+    name: str
+    modules: tuple[ModuleEntry, ...]
+    alternatives: tuple[Alternatives, ...] = ()
+
+
+class SysctlEntry(NamedTuple):
+    """`since` and `before` bound the kernel versions (major, minor) on which it is wanted."""
+
+    key: str
+    want: Union[Exactly, PerCpu]
+    why: str
+    required: bool = True
+    switch: Optional[Switch] = None
+    since: Version = (0, 0)
+    before: Version = (9999, 0)
+
+
+class Profile(NamedTuple):
+    """Of the `back_ends` of iptables, the modules of one are wanted, too."""
+
+    purpose: str
+    modules: tuple[ModuleEntry, ...]
+    alternatives: tuple[Alternatives, ...] = ()
+    back_ends: tuple[BackEnd, ...] = ()
+    sysctls: tuple[SysctlEntry, ...] = ()
+    scheduler: bool = False  # the module of the configured scheduler is required, too
+    milestones: tuple[tuple[Version, str], ...] = ()  # what is to be known from a version of kube-proxy on
+
+
+ON = Exactly("1")
+
+# The connection tracker for IPv4 was a module of its own until Linux 4.19 (commit a0ae2562c6c4).
+CONNTRACK = Alternatives(
+    ("nf_conntrack", "nf_conntrack_ipv4"),
+    "connection tracking: whichever of these the kernel's own index knows; one module since Linux 4.19",
+)
+# Until Linux 5.2 each family had a module of its own (commit adf82accc5f5, x_tables: merge ip and ipv6 masquerade
+# modules).
+MASQUERADE = Alternatives(
+    ("xt_MASQUERADE", "ipt_MASQUERADE", "ip6t_MASQUERADE"),
+    "target of the rules that masquerade; one module for both families since Linux 5.2",
+)
+# Likewise until Linux 5.1 (commit db8ab38880e0, nf_tables: merge ipv4 and ipv6 nat chain types).
+NAT_CHAINS = Alternatives(
+    ("nft_chain_nat", "nft_chain_nat_ipv4", "nft_chain_nat_ipv6"),
+    "the nat table of iptables-nft; one module for both families since Linux 5.1",
+)
+SCHEDULER_WHY = "the configured scheduler (kube-proxy's ipvs.scheduler)"
+
+# net/netfilter/ipvs/Kconfig. `twos` (5.12), `mh` (4.18) and others are not in every kernel.
+SCHEDULERS = "rr wrr lc wlc lblc lblcr dh sh mh sed nq fo ovf twos".split()
+
+_FIXED_LIST = "on kube-proxy's fixed list before 1.27 (GetRequiredIPVSModules, pkg/util/ipvs/ipvs.go)"
+_SETS_ONCE = "kube-proxy sets it once, when it starts, and exits if it cannot (NewProxier, pkg/proxy/ipvs/proxier.go)"
+_NFT = "its rules use it (pkg/proxy/nftables/proxier.go); found by loading such rules on 5.10 and later"
+_ALL_OR_NOTHING = "without it iptables-restore refuses all rules (pkg/proxy/ipvs/proxier.go)"
+_SETS = "without it kube-proxy cannot create its sets (ipsetInfo, pkg/proxy/ipvs/proxier.go)"
+_MODE_IPTABLES = "kube-proxy's iptables mode, into which 1.25 and older fall back (pkg/proxy/iptables/proxier.go): {}"
+# `conntrack -D`, and since 1.32 kube-proxy itself, delete what is tracked for an endpoint that is gone.
+_STALE = "deletes stale UDP connections; without it they go on to endpoints that are gone (pkg/proxy/conntrack)"
+
+_BRIDGE = (ModuleEntry("br_netfilter", "brings the net.bridge keys", Need.WANTED, Switch.BRIDGE_NETFILTER),)
+_BRIDGE_SYSCTLS = tuple(
+    SysctlEntry(
+        f"net.bridge.bridge-nf-call-{tables}",
+        ON,
+        "packets between containers on one bridge pass the rules; kube-proxy only ever read it",
+        required=False,
+        switch=Switch.BRIDGE_NETFILTER,
+    )
+    for tables in ("iptables", "ip6tables")
+)
+_FORWARD = SysctlEntry("net.ipv4.ip_forward", ON, f"the node routes; {_SETS_ONCE}")
+# net.ipv4.ip_forward gives its value to these when it changes (inet_forward_change() in net/ipv4/devinet.c), and
+# not afterwards; what comes in by an interface that does not forward is dropped.
+_INTERFACES = (
+    SysctlEntry("net.ipv4.conf.default.forwarding", ON, "an interface that appears inherits it"),
+    SysctlEntry("net.ipv4.conf.*.forwarding", ON, "an interface without it drops what it should pass on"),
+)
+_CONNTRACK_MAX = SysctlEntry(
+    "net.netfilter.nf_conntrack_max",
+    PerCpu(32768, 131072, 1048576),
+    "kube-proxy's conntrack.maxPerCore and conntrack.min, with its cap since 1.36 (kubernetes/kubernetes#137002)",
+)
+
+# A kube-proxy whose scheduler is not the configured one starts, too, as far as the kernel has it.
+_EVERY_SCHEDULER = tuple(
+    ModuleEntry(
+        f"ip_vs_{name}",
+        "whichever scheduler kube-proxy is given (net/netfilter/ipvs/Kconfig)",
+        Need.IF_SHIPPED,
+        silent=True,
+    )
+    for name in SCHEDULERS
+)
+
+IPTABLES_NFT = BackEnd(
+    "nft",
+    (
+        ModuleEntry("nf_tables", "iptables-nft: the tables themselves"),
+        ModuleEntry("nft_compat", "iptables-nft: the matches and targets of xtables (xt_*) in its rules"),
+        # Part of nf_tables since Linux 5.17 (commit 023223dfbfb3, nf_tables: make counter support built-in).
+        ModuleEntry(
+            "nft_counter",
+            "iptables-nft: the counter of each rule; part of nf_tables since 5.17",
+            Need.IF_SHIPPED,
+            silent=True,
+        ),
+    ),
+    (NAT_CHAINS,),
+)
+IPTABLES_LEGACY = BackEnd(
+    "legacy",
+    (
+        ModuleEntry("ip_tables", "iptables-legacy: the tables themselves"),
+        ModuleEntry("iptable_nat", "iptables-legacy: the table nat"),
+        ModuleEntry("iptable_filter", "iptables-legacy: the table filter"),
+        ModuleEntry(
+            "iptable_mangle", "iptables-legacy: the table mangle, where kubelet leaves the hint for kube-proxy's image"
+        ),
+        ModuleEntry("ip6_tables", "ip6tables-legacy: the tables themselves", ipv6=True),
+        ModuleEntry("ip6table_nat", "ip6tables-legacy: the table nat", ipv6=True),
+        ModuleEntry("ip6table_filter", "ip6tables-legacy: the table filter", ipv6=True),
+        ModuleEntry("ip6table_mangle", "ip6tables-legacy: the table mangle", ipv6=True),
+    ),
+)
+
+KUBE_PROXY_IPVS = Profile(
+    purpose="what kube-proxy's IPVS mode needs",
+    modules=(
+        ModuleEntry("ip_vs", "IPVS itself"),
+        ModuleEntry("ip_vs_rr", f"{_FIXED_LIST}, and its default scheduler", kube_proxy_before=(1, 27)),
+        ModuleEntry("ip_vs_wrr", _FIXED_LIST, kube_proxy_before=(1, 27)),
+        ModuleEntry("ip_vs_sh", _FIXED_LIST, kube_proxy_before=(1, 27)),
+        ModuleEntry("dummy", "without it kube-proxy cannot create kube-ipvs0, which has the addresses of services"),
+        ModuleEntry("nf_conntrack_netlink", _STALE),
+        ModuleEntry("ip_set", "without it the program ipset fails, and kube-proxy does not use IPVS"),
+        ModuleEntry("ip_set_hash_ipport", _SETS),
+        ModuleEntry("ip_set_hash_ipportip", _SETS),
+        ModuleEntry("ip_set_hash_ipportnet", _SETS),
+        ModuleEntry("ip_set_bitmap_port", _SETS),
+        ModuleEntry(
+            "ip_set_hash_ip", f"KUBE-IPVS-IPS (kubernetes/kubernetes#108460); {_SETS}", kube_proxy_since=(1, 26)
+        ),
+        ModuleEntry("xt_set", f"match of its rules: the sets; {_ALL_OR_NOTHING}"),
+        ModuleEntry("xt_comment", f"match of its rules; {_ALL_OR_NOTHING}"),
+        ModuleEntry("xt_mark", f"match and target of its rules; {_ALL_OR_NOTHING}"),
+        ModuleEntry("xt_conntrack", f"match of its rules; {_ALL_OR_NOTHING}"),
+        ModuleEntry("xt_addrtype", f"match of its rules: node ports; {_ALL_OR_NOTHING}"),
+        ModuleEntry("xt_physdev", f"match of its rules: external addresses of a service; {_ALL_OR_NOTHING}"),
+        # `-m ipvs --vaddr` in KUBE-IPVS-OUT-FILTER: merged in October 2023, between 1.28 and 1.29.
+        ModuleEntry(
+            "xt_ipvs",
+            f"match of its rules: loadBalancerSourceRanges (kubernetes/kubernetes#119791); {_ALL_OR_NOTHING}",
+            kube_proxy_since=(1, 29),
+        ),
+        ModuleEntry(
+            "ipt_REJECT", f"target of its rules: KUBE-IPVS-FILTER (kubernetes/kubernetes#108460); {_ALL_OR_NOTHING}"
+        ),
+        ModuleEntry("ip6t_REJECT", "as ipt_REJECT, for IPv6", ipv6=True),
+        *_BRIDGE,
+        ModuleEntry("xt_nat", _MODE_IPTABLES.format("DNAT"), Need.IF_SHIPPED, silent=True),
+        ModuleEntry("xt_tcpudp", _MODE_IPTABLES.format("ports"), Need.IF_SHIPPED, silent=True),
+        ModuleEntry("xt_statistic", _MODE_IPTABLES.format("several endpoints"), Need.IF_SHIPPED, silent=True),
+        ModuleEntry("xt_recent", _MODE_IPTABLES.format("session affinity"), Need.IF_SHIPPED, silent=True),
+        ModuleEntry("xt_sctp", _MODE_IPTABLES.format("ports of SCTP"), Need.IF_SHIPPED, silent=True),
+        # It brings nfnetlink_acct, which must not be there alone: kubernetes/kubernetes#142068.
+        ModuleEntry(
+            "xt_nfacct",
+            "kube-proxy's iptables mode since 1.30: its counters (kubernetes/kubernetes#122812)",
+            Need.IF_SHIPPED,
+            silent=True,
+        ),
+        *_EVERY_SCHEDULER,
+    ),
+    alternatives=(CONNTRACK, MASQUERADE),
+    back_ends=(IPTABLES_NFT, IPTABLES_LEGACY),
+    sysctls=(
+        _FORWARD,
+        *_INTERFACES,
+        SysctlEntry("net.ipv4.conf.all.arp_ignore", ON, f"strictARP: {_SETS_ONCE}", switch=Switch.STRICT_ARP),
+        SysctlEntry("net.ipv4.conf.all.arp_announce", Exactly("2"), "as arp_ignore", switch=Switch.STRICT_ARP),
+        SysctlEntry("net.ipv4.vs.conntrack", ON, f"masquerading needs it; {_SETS_ONCE}"),
+        SysctlEntry(
+            "net.ipv4.vs.conn_reuse_mode",
+            Exactly("0"),
+            "kube-proxy sets it on kernels in which 1 drops packets (kubernetes/kubernetes#102122)",
+            since=(4, 1),
+            before=(5, 9),
+        ),
+        SysctlEntry("net.ipv4.vs.expire_nodest_conn", ON, _SETS_ONCE),
+        SysctlEntry("net.ipv4.vs.expire_quiescent_template", ON, _SETS_ONCE),
+        *_BRIDGE_SYSCTLS,
+        _CONNTRACK_MAX,
+    ),
+    scheduler=True,
+    # KEP-5495; kubernetes/kubernetes#134539 for the first one.
+    milestones=(
+        ((1, 35), "IPVS mode is deprecated since 1.35, will be off by default in 1.40 and is gone in 1.43"),
+        (
+            (1, 40),
+            "IPVS mode is off by default, featureGates.KubeProxyIPVS turns it on; it is gone in 1.43",
+        ),
+        ((1, 43), "IPVS mode is gone: kube-proxy exits with mode ipvs"),
+    ),
+)
+
+KUBE_PROXY_NFTABLES = Profile(
+    purpose="what kube-proxy's nftables mode needs",
+    modules=(
+        # kube-proxy refuses older kernels (KEP-3866, "kernel support").
+        ModuleEntry("nf_tables", "nftables itself, on a kernel that kube-proxy takes", kernel_since=(5, 13)),
+        *(
+            ModuleEntry(name, _NFT)
+            for name in (
+                "nft_ct",
+                "nft_chain_nat",
+                "nft_nat",
+                "nft_masq",
+                "nft_numgen",
+                "nft_reject_ipv4",
+                "nft_reject_ipv6",
+                "nft_fib_ipv4",
+                "nft_fib_ipv6",
+            )
+        ),
+        ModuleEntry("nf_conntrack_netlink", _STALE),
+        ModuleEntry("nft_counter", f"{_NFT}; part of nf_tables since Linux 5.17", Need.IF_SHIPPED, silent=True),
+        *_BRIDGE,
+    ),
+    alternatives=(CONNTRACK,),
+    sysctls=(_FORWARD, *_INTERFACES, *_BRIDGE_SYSCTLS, _CONNTRACK_MAX),
+    # KEP-3866.
+    milestones=(
+        ((0, 0), "there is no nftables mode: it is alpha in 1.29, beta in 1.31 and general in 1.33"),
+        ((1, 29), "nftables mode is not general before 1.33, and before 1.31 off by default"),
+        ((1, 33), ""),
+    ),
+)
+
+LVS_FULL = Profile(
+    purpose="a plain LVS director: every scheduler that this kernel provides",
+    modules=(
+        ModuleEntry("ip_vs", "IPVS itself"),
+        *(
+            ModuleEntry(f"ip_vs_{name}", "a scheduler of net/netfilter/ipvs/Kconfig", Need.IF_SHIPPED)
+            for name in SCHEDULERS
+        ),
+        ModuleEntry("ip_vs_ftp", "active FTP through NAT", Need.IF_SHIPPED),
+    ),
+    alternatives=(CONNTRACK,),
+)
+
+PROFILES: Mapping[str, Profile] = {
+    "kube-proxy-ipvs": KUBE_PROXY_IPVS,
+    "kube-proxy-nftables": KUBE_PROXY_NFTABLES,
+    "lvs-full": LVS_FULL,
+}
+
+# Which module brings which sysctls into being; the first prefix that fits.
+PROVIDERS: tuple[tuple[str, str], ...] = (
+    ("net.ipv4.vs.lblc_", "ip_vs_lblc"),
+    ("net.ipv4.vs.lblcr_", "ip_vs_lblcr"),
+    ("net.ipv4.vs.", "ip_vs"),
+    ("net.bridge.", "br_netfilter"),
+    ("net.netfilter.nf_conntrack_", "nf_conntrack"),
+)
+
+
+def provider(key: str) -> Optional[str]:
+    """Return the module without which the sysctl has no file, or None if none is known."""
+    return next((module for prefix, module in PROVIDERS if key.startswith(prefix)), None)
+
+
+def entries(profile: Profile) -> tuple[ModuleEntry, ...]:
+    """Return every module that a profile may want by its own name, those of its back ends included."""
+    return (*profile.modules, *(entry for back_end in profile.back_ends for entry in back_end.modules))
+
+
+def alternatives(profile: Profile) -> tuple[Alternatives, ...]:
+    """Return every choice between names of one thing, those of its back ends included."""
+    return (*profile.alternatives, *(item for back_end in profile.back_ends for item in back_end.alternatives))
+
+
+def module_names(profile: Profile) -> frozenset[str]:
+    """Return every name under which a profile may want a module, but for its scheduler's."""
+    named = (entry.name for entry in entries(profile))
+    return frozenset((*named, *(name for choice in alternatives(profile) for name in choice.names)))
+
+
+def why(profile: str, name: str, because: str = "") -> str:
+    """Return why a profile wants a module or a sysctl, or an empty string where it does not.
+
+    A module of a back end is wanted only `because` of what made that the chosen one.
+    """
+    known = PROFILES[profile]
+    if any(name in (*_named(back_end), *_variants(back_end)) for back_end in known.back_ends):
+        return f"{_reason(known, name)}; {because}" if because else ""
+    return _reason(known, name)
+
+
+def _named(back_end: BackEnd) -> tuple[str, ...]:
+    return tuple(entry.name for entry in back_end.modules)
+
+
+def _variants(back_end: BackEnd) -> tuple[str, ...]:
+    return tuple(name for choice in back_end.alternatives for name in choice.names)
+
+
+def _reason(known: Profile, name: str) -> str:
+    reasons = {name: item.why for item in alternatives(known) for name in item.names}
+    # A module with two entries is wanted for what the first one says, as long as that holds.
+    reasons.update((entry.name, entry.why) for entry in reversed(entries(known)))
+    reasons.update((entry.key, entry.why) for entry in known.sysctls)
+    return reasons.get(name, "")
+
+
+def notes(names: tuple[str, ...], kube_proxy: Optional[Version]) -> tuple[str, ...]:
+    """Return what a person should know who runs these profiles with this version of kube-proxy."""
+    found = []
+    for name in names:
+        reached = [text for since, text in PROFILES[name].milestones if kube_proxy and kube_proxy >= since]
+        found += [f"kube-proxy {kube_proxy[0]}.{kube_proxy[1]}: {text}" for text in reached[-1:] if kube_proxy and text]
+    return tuple(found)

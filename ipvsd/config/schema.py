@@ -1,0 +1,418 @@
+"""The keys of the configuration: the field of each, its default, and what reads it from YAML."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Any, Callable, NamedTuple, Optional
+
+from ipvsd.config import profiles, yaml_tree
+from ipvsd.config.yaml_tree import Node, Scalar
+from ipvsd.model.types import NOTHING, Exactly, OneOf, Policy, Want, Within
+from ipvsd.modprobe import kernel_names
+from ipvsd.sysctl import sysctl_names, values
+
+MOST_UNITS = 15  # the kernel looks through all of them at each write that is guarded
+_EXAMPLES = {"500ms": 0.5, "60s": 60.0, "5m": 300.0}
+_UNITS = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "h": 3600.0}
+_TRUTH = {"true": True, "false": False}
+SWITCHES = {"true": 1, "yes": 1, "on": 1, "false": 0, "no": 0, "off": 0}  # as people type them for a sysctl
+_OLD_TRUTH = {"yes": True, "on": True, "no": False, "off": False}  # to YAML 1.1, and texts to 1.2 and to people
+
+# The versions of Kubernetes that can be meant: from the first with a general IPVS mode up to some years ahead.
+OLDEST, NEWEST = (1, 11), (1, 59)
+
+
+class SettingError(Exception):
+    """The value cannot be taken: `what` is wrong with it, and a hint; `meant` is the value that the hint names."""
+
+    def __init__(self, what: str, hint: str = "", meant: Optional[str] = None) -> None:
+        super().__init__(what)
+        self.what, self.hint, self.meant = what, hint, meant
+
+
+def kind(node: Node) -> str:
+    """Return what a person calls this value."""
+    names = {"bool": "a truth value", "null": "nothing", "int": "a number", "float": "a number", "str": "a text"}
+    if isinstance(node, Scalar):
+        return names.get(node.kind, f"a {node.kind}")
+    return "a list" if isinstance(node, yaml_tree.Sequence) else "a map"
+
+
+def shown(text: str, quote: bool = True) -> str:
+    """Return a text from a file as it can be shown: escaped, and not too long."""
+    text = text if len(text) <= 60 else text[:57] + "..."
+    if quote:
+        return repr(text)
+    return text if text.isascii() and text.isprintable() else repr(text)[1:-1]
+
+
+def _text(node: Node) -> str:
+    return node.text if isinstance(node, Scalar) else ""
+
+
+def truth(node: Node, alternative: str = "") -> Optional[bool]:
+    """Return the truth value that this is, or None if it is none.
+
+    Raises SettingError for the words that are truth values to YAML 1.1 alone; `alternative` says what else they
+    may have been meant to be.
+    """
+    if not isinstance(node, Scalar) or node.kind != "bool":
+        return None
+    text = node.text.lower()
+    if text in _OLD_TRUTH:
+        hint = f"write {str(_OLD_TRUTH[text]).lower()}"
+        raise SettingError(f"must be true or false, not {node.text!r}", f"{hint}{alternative.format(node.text)}")
+    return _TRUTH[text]
+
+
+def is_false(node: Node) -> bool:
+    """Tell whether this is the truth value false, in so many letters."""
+    return isinstance(node, Scalar) and node.kind == "bool" and node.text.lower() == "false"
+
+
+def _boolean(node: Node) -> bool:
+    told = truth(node)
+    if told is None:
+        raise SettingError(f"must be true or false, not {kind(node)}")
+    return told
+
+
+def _empty(node: Node) -> str:
+    return "an empty one" if isinstance(node, yaml_tree.Sequence) else kind(node)
+
+
+def _names(node: Node) -> tuple[str, ...]:
+    if not isinstance(node, yaml_tree.Sequence) or not node.items:
+        raise SettingError(f"must be a list of modules, not {_empty(node)}", "such as [nf_tables, ip_tables]")
+    names = tuple(map(_module_name, node.items))
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice:
+        raise SettingError(f"names {twice!r} twice", "'-' and '_' are one")
+    return names
+
+
+def _module_name(node: Node) -> str:
+    # null, 1 and no are texts to PyYAML's composer, too, and no names.
+    if not isinstance(node, Scalar) or node.kind != "str":
+        raise SettingError(f"must be a list of names of modules, not of {kind(node)}", "such as [nf_tables, ip_tables]")
+    name = kernel_names.module_name(node.text)
+    if name is None:
+        raise SettingError(f"{shown(node.text)} is no module name")
+    return name
+
+
+def _values(node: Node) -> tuple[str, ...]:
+    if not isinstance(node, yaml_tree.Sequence) or not node.items:
+        raise SettingError(f"must be a list of values, not {_empty(node)}", "such as [0, 2]", "0")
+    return tuple(value(item) for item in node.items)
+
+
+def _patterns(node: Node) -> tuple[str, ...]:
+    if not isinstance(node, yaml_tree.Sequence):
+        raise SettingError(f"must be a list, not {kind(node)}", 'such as [all, "veth*"]')
+    return tuple(map(_pattern, node.items))
+
+
+def _pattern(node: Node) -> str:
+    """Return what a wildcard must not stand for: a name, or a pattern of names, that can be written to sysctl.d(5)."""
+    if not isinstance(node, Scalar) or node.kind not in ("str", "int", "float"):
+        raise SettingError(f"must be a list of names, not of {kind(node)}", 'such as [all, "veth*"]')
+    found = sysctl_names.pattern_of_part(node.text)
+    if found is None or not sysctl_names.writable(f"x{found}"):
+        hint = "a dot in a name is a dot here" if "/" in node.text else 'such as [all, "veth*"]'
+        raise SettingError(f"{shown(node.text)} is neither a name nor a pattern of names", hint)
+    return found
+
+
+def _units(node: Node) -> tuple[str, ...]:
+    if not isinstance(node, yaml_tree.Sequence):
+        raise SettingError(f"must be a list of units, not {kind(node)}", "such as [kubelet.service]")
+    for item in node.items:
+        if not re.match(r"[A-Za-z0-9:_.@\\-]{1,240}\.(service|scope|slice)\Z", _text(item)):
+            raise SettingError(f"{shown(_text(item))} is no unit", "NAME.service, NAME.scope or NAME.slice")
+    if len(node.items) > MOST_UNITS:
+        raise SettingError(f"must not have more than {MOST_UNITS} units", "a slice holds many")
+    return tuple(_text(item) for item in node.items)
+
+
+def _whole(node: Node) -> int:
+    """Return a number as the kernel reads it: 010 is 8 here, too."""
+    number = values.integer(_text(node))
+    if number is None:
+        what = shown(_text(node)) if kind(node) == "a number" else kind(node)
+        raise SettingError(f"must be a whole number, not {what}")
+    return number
+
+
+def _count(node: Node) -> int:
+    number = _whole(node)
+    if not 1 <= number <= 1_000_000:
+        raise SettingError("must be between 1 and 1000000")
+    return number
+
+
+def _choice(*known: str) -> Callable[[Node], str]:
+    def read(node: Node) -> str:
+        if _text(node) not in known:
+            raise SettingError(f"must be one of {', '.join(known)}", f"not {shown(_text(node))}")
+        return _text(node)
+
+    return read
+
+
+def _policy(node: Node) -> Policy:
+    return Policy(_choice(*(policy.value for policy in Policy))(node))
+
+
+def _duration(least: float, most: float) -> Callable[[Node], float]:
+    def read(node: Node) -> float:
+        # Not with a 0 in front: to some readers of YAML 010 is 8.
+        match = re.match(r"((?:0|[1-9][0-9]{0,8})(?:\.[0-9]{1,6})?)(ms|s|m|h|)\Z", _text(node))
+        if not match:
+            examples = [text for text, seconds in _EXAMPLES.items() if least <= seconds <= most]
+            what = shown(_text(node)) if kind(node) == "a number" else kind(node)
+            raise SettingError(f"must be a time, not {what}", f"such as {', '.join(examples)}")
+        # Microseconds are exact in what `dump` makes of it; a unit's factor is not always.
+        seconds = round(float(match[1]) * _UNITS[match[2]], 6)
+        if not least <= seconds <= most:
+            raise SettingError(f"must be between {least:g}s and {most:g}s")
+        return seconds
+
+    return read
+
+
+def value(node: Node) -> str:
+    """A sysctl's value as the source wrote it: the kernel, not YAML, knows what 010 or 0x1f means."""
+    if not isinstance(node, Scalar) or node.kind not in ("str", "int", "float"):
+        raise _no_value(node)
+    if any(character in node.text for character in "\n\r\0"):
+        raise SettingError("must be one line without control characters")
+    text = sysctl_names.canonical(node.text)
+    if not text.isprintable() or len(text) > 4000:
+        raise SettingError("must be one line without control characters, of at most 4000")
+    return text
+
+
+def _no_value(node: Node) -> SettingError:
+    text, items = _text(node), node.items if isinstance(node, yaml_tree.Sequence) else ()
+    what = repr(text) if kind(node) == "a truth value" and text.lower() in _OLD_TRUTH else kind(node)
+    hint, meant = "write its value", None
+    if kind(node) == "a truth value":
+        number = SWITCHES.get(text.lower())
+        hint, meant = ("", None) if number is None else (f"the kernel wants a number: {number}", str(number))
+    elif items or (isinstance(node, Scalar) and node.kind != "null"):
+        meant = sysctl_names.canonical(" ".join(map(_text, items)) or text)
+        plain = meant.isprintable() and not set(meant) & set('"\\')
+        hint = f'quote it: "{meant}"' if meant and len(meant) < 60 and plain else hint
+    return SettingError(f"must be a string or an integer, not {what}", hint, meant)
+
+
+def parameter(node: Node) -> str:
+    """Return the value of a module's parameter: one word, for it stands in a line of modprobe.d(5)."""
+    on = truth(node, ', or quote it: "{}"')
+    try:
+        text = value(node) if on is None else "YN"[not on]
+    except SettingError as bad:
+        raise bad if bad.meant is None or _is_word(bad.meant) else SettingError(bad.what) from None
+    if not _is_word(text):
+        raise SettingError("must be one word", "letters, digits and punctuation, no blanks or quotes")
+    return text
+
+
+def _is_word(text: str) -> bool:
+    return re.match(r"[!-~]{1,200}\Z", text) is not None and not set(text) & set("\"'#\\")
+
+
+def _scheduler(node: Node) -> str:
+    """Return what is in the form of a scheduler's name; whether there is such a one is asked of all files at once."""
+    text = _text(node)
+    if kind(node) == "a text" and re.match(r"[a-z0-9_]{1,15}\Z", text):  # IP_VS_SCHEDNAME_MAXLEN is 16 with its NUL
+        return text
+    hint = "such as rr or sh"
+    if isinstance(node, Scalar) and not text:
+        hint = "kube-proxy takes an empty text for rr: write rr"
+    elif text:
+        from ipvsd.config import spelling
+
+        meant = spelling.scheduler(text)
+        hint = f"did you mean {meant!r}?" if meant else hint
+    what = shown(text) if text and kind(node) == "a text" else kind(node)
+    raise SettingError(f"must be the name of a scheduler, not {what}", hint)
+
+
+def _version(node: Node) -> Optional[tuple[int, int]]:
+    if isinstance(node, Scalar) and node.kind == "null":
+        return None
+    number = "(0|[1-9][0-9]{0,2})"
+    match = re.match(rf"v?{number}\.{number}(?:\.{number}(?:[-+][0-9A-Za-z.+-]{{1,40}})?)?\Z", _text(node))
+    if not match:
+        whole = re.match(r"v?(?:1\.)?([1-9][0-9])\Z", _text(node))
+        likely = whole is not None and OLDEST <= (1, int(whole[1])) <= NEWEST
+        hint = f'did you mean "1.{whole[1]}"?' if whole and likely else 'such as "1.30"'
+        raise SettingError(f"must be a version of Kubernetes, not {kind(node)}", hint)
+    version = int(match[1]), int(match[2])
+    if OLDEST <= version <= NEWEST:
+        return version
+    low, high = ("{}.{}".format(*bound) for bound in (OLDEST, NEWEST))
+    said, minor = f"{match[1]}.{match[2]}", match[2]
+    # A number that passed through a template has lost its last 0, and a finger is quickly put down twice.
+    near = [f"1.{digits}" for digits in (f"{minor}0", minor[:2], f"1{minor}", f"2{minor}", f"3{minor}")]
+    known = [text for text in dict.fromkeys(near) if OLDEST <= (1, int(text[2:])) <= NEWEST]
+    hint = f'such as "{high if version > NEWEST else "1.30"}"'
+    if known and match[1] == "1":
+        hint = f"did you mean {' or '.join(known)}?"
+    why = "; kube-proxy's IPVS mode is general since 1.11" if version < OLDEST else ""
+    raise SettingError(f"must be between {low} and {high}, not {said}{why}", hint)
+
+
+def _profiles(node: Node) -> tuple[str, ...]:
+    if _text(node) == "none":
+        return ()
+    if not isinstance(node, yaml_tree.Sequence):
+        text = _text(node)
+        hint = f"write [{text}]" if text in profiles.PROFILES else "[] for none"
+        raise SettingError(f"must be a list, not {kind(node)}", hint)
+    read = _choice(*profiles.PROFILES, "none")
+    chosen = dict.fromkeys(read(item) for item in node.items)
+    if "none" in chosen and len(chosen) > 1:
+        raise SettingError("has none and another one", "keep one of them")
+    return tuple(name for name in chosen if name != "none")
+
+
+def _listen(node: Node) -> tuple[tuple[str, int], ...]:
+    if not isinstance(node, yaml_tree.Sequence):
+        raise SettingError(f"must be a list, not {kind(node)}", 'such as ["127.0.0.1:14787"], or [] for none')
+    return tuple(_address(_text(item)) for item in node.items)
+
+
+def _address(text: str) -> tuple[str, int]:
+    import ipaddress
+
+    match = re.match(r"([0-9.]+|\[[0-9A-Fa-f.:]+\]):([0-9]{1,5})\Z", text)
+    try:
+        address = ipaddress.ip_address(match[1].strip("[]")) if match else None
+    except ValueError:
+        address = None
+    if match is None or address is None or (address.version == 6) != text.startswith("["):
+        raise SettingError(f"{shown(text)} is no address", "such as 127.0.0.1:14787 or [::1]:14787")
+    if not 1 <= int(match[2]) <= 65535:
+        raise SettingError(f"{shown(text)} has no port between 1 and 65535")
+    return str(address), int(match[2])
+
+
+class ModuleSetting(NamedTuple):
+    """What a user said of a module; None where nothing was said."""
+
+    origin: str
+    required: Optional[bool] = None
+    dropped: bool = False
+    any_of: tuple[str, ...] = ()  # modules of which one suffices
+    parameters: Mapping[str, str] = NOTHING
+
+
+class SysctlSetting(NamedTuple):
+    """What a user said of a sysctl, or of all that a pattern fits; None where nothing was said."""
+
+    origin: str
+    want: Optional[Want] = None
+    policy: Optional[Policy] = None
+    required: Optional[bool] = None
+    dropped: bool = False
+    exclude: tuple[str, ...] = ()  # what a pattern's wildcards must not stand for
+    guard: Optional[bool] = None
+
+
+class Config(NamedTuple):
+    """Everything that can be configured, with its default. Times are in seconds."""
+
+    profiles: tuple[str, ...] = ("kube-proxy-ipvs",)
+    kube_proxy: Optional[tuple[int, int]] = None  # its version, where that is known
+    scheduler: str = "rr"
+    strict_arp: bool = False
+    bridge_netfilter: bool = True
+    interval: float = 60.0
+    startup_strict: bool = False
+    startup_limit: float = 300.0
+    fight_repairs: int = 20  # more of one sysctl within the window are a fight over it
+    fight_window: float = 60.0
+    fight_quiet: float = 300.0  # right for so long, and the fight is over
+    guard_allow: tuple[str, ...] = ()  # units that may write what is guarded
+    listen: tuple[tuple[str, int], ...] = (("127.0.0.1", 14787), ("::1", 14787))
+    modules: Mapping[str, ModuleSetting] = NOTHING
+    sysctls: Mapping[str, SysctlSetting] = NOTHING
+    origins: Mapping[str, str] = NOTHING  # of the plain settings: FILE:LINE
+
+
+Reader = Callable[[Node], object]
+
+# By the key of the configuration: the field of Config, and what reads it.
+SETTINGS: Mapping[str, tuple[str, Reader]] = {
+    "profiles": ("profiles", _profiles),
+    "kubeProxyVersion": ("kube_proxy", _version),
+    "scheduler": ("scheduler", _scheduler),
+    "strictARP": ("strict_arp", _boolean),
+    "bridgeNetfilter": ("bridge_netfilter", _boolean),
+    "interval": ("interval", _duration(1.0, 86400.0)),
+}
+STARTUP: Mapping[str, tuple[str, Reader]] = {
+    "mode": ("startup_strict", lambda node: _choice("lenient", "strict")(node) == "strict"),
+    "limit": ("startup_limit", _duration(0.0, 86400.0)),
+}
+CONTENTION: Mapping[str, tuple[str, Reader]] = {
+    "repairs": ("fight_repairs", _count),
+    "window": ("fight_window", _duration(1.0, 86400.0)),
+    "quiet": ("fight_quiet", _duration(1.0, 86400.0)),
+}
+GUARD: Mapping[str, tuple[str, Reader]] = {"allow": ("guard_allow", _units)}
+WEB: Mapping[str, tuple[str, Reader]] = {"listen": ("listen", _listen)}
+MODULE: Mapping[str, Reader] = {"required": _boolean, "anyOf": _names}
+SYSCTL: Mapping[str, Reader] = {
+    "value": value,
+    "atLeast": _whole,
+    "atMost": _whole,
+    "oneOf": _values,
+    "policy": _policy,
+    "required": _boolean,
+    "exclude": _patterns,
+    "guard": _boolean,
+}
+
+WANTS = ("value", "at_least", "at_most", "one_of")  # the fields of which there is one, or a range
+
+
+def merged(said: Mapping[str, Any], before: Optional[Want]) -> Optional[Want]:
+    """Return what is wanted after what was wanted `before`: the bounds of a range merge. Raises SettingError."""
+    if isinstance(before, Within) and set(said) <= {"at_least", "at_most"}:
+        bounds = {"at_least": before.floor, "at_most": before.ceiling}
+        said = {**{name: bound for name, bound in bounds.items() if bound is not None}, **said}
+    if len(said) > 1 and set(said) != {"at_least", "at_most"}:
+        raise SettingError("has more than one of 'value', 'oneOf' and a range", "keep one")
+    if said.get("at_least", -math.inf) > said.get("at_most", math.inf):
+        raise SettingError("has 'atLeast' above 'atMost'")
+    if "value" in said:
+        return Exactly(said["value"])
+    if "one_of" in said:
+        return OneOf(said["one_of"])
+    return Within(said.get("at_least"), said.get("at_most")) if said else None
+
+
+def alone(node: Node) -> str:
+    """Return the hint for one who may have meant that a sysctl is to be left alone, or an empty text."""
+    off = kind(node) == "a truth value" and SWITCHES.get(_text(node).lower()) == 0
+    return "false leaves the sysctl alone" if off or kind(node) == "nothing" else ""
+
+
+def fitting(name: str, read: Reader) -> Reader:
+    """Return a reader of a sysctl's value whose hints name no value that the kernel refuses."""
+
+    def fit(node: Node) -> object:
+        try:
+            return read(node)
+        except SettingError as bad:
+            if bad.meant is None or values.refused(name, Exactly(bad.meant)) is None:
+                raise
+            raise SettingError(bad.what) from None
+
+    return fit

@@ -1,0 +1,264 @@
+"""Names as people type them: the name that a misspelt one was meant to be, and all that a short one stands for.
+
+A misspelling is told only where it is certain, since a name that is not known here may be that of another kernel.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Optional
+
+from ipvsd.config.profiles import PROFILES, SCHEDULERS, module_names
+from ipvsd.sysctl import sysctl_names
+
+# What people call the schedulers, without signs and in small letters; the first words are ipvsadm(8)'s.
+_SCHEDULERS: Mapping[str, str] = {
+    "roundrobin": "rr",
+    "robin": "rr",
+    "weightedroundrobin": "wrr",
+    "weightedrr": "wrr",
+    "leastconnection": "lc",
+    "leastconnections": "lc",
+    "leastconn": "lc",
+    "weightedleastconnection": "wlc",
+    "weightedleastconnections": "wlc",
+    "weightedleastconn": "wlc",
+    "localitybasedleastconnection": "lblc",
+    "localitybasedleastconnections": "lblc",
+    "localitybasedleastconnectionwithreplication": "lblcr",
+    "localitybasedleastconnectionswithreplication": "lblcr",
+    "destinationhashing": "dh",
+    "destinationhash": "dh",
+    "desthash": "dh",
+    "sourcehashing": "sh",
+    "sourcehash": "sh",
+    "source": "sh",
+    "iphash": "sh",
+    "maglev": "mh",
+    "maglevhashing": "mh",
+    "maglevhash": "mh",
+    "shortestexpecteddelay": "sed",
+    "neverqueue": "nq",
+    "failover": "fo",
+    "weightedfailover": "fo",
+    "overflow": "ovf",
+    "weightedoverflow": "ovf",
+    "poweroftwochoices": "twos",
+    "poweroftwo": "twos",
+    "p2c": "twos",
+}
+
+# Modules that people name, beside those of the profiles.
+_MODULES = """
+    bonding br_netfilter bridge dummy geneve ip6_tables ip6t_REJECT ip6table_filter ip6table_mangle ip6table_nat
+    ip_set ip_set_bitmap_ip ip_set_bitmap_ipmac ip_set_bitmap_port ip_set_hash_ip ip_set_hash_ipmac
+    ip_set_hash_ipmark ip_set_hash_ipport ip_set_hash_ipportip ip_set_hash_ipportnet ip_set_hash_mac
+    ip_set_hash_net ip_set_hash_netiface ip_set_hash_netnet ip_set_hash_netport ip_set_hash_netportnet
+    ip_set_list_set ip_tables ip_vs_ftp ip_vs_pe_sip ipip ipt_REJECT iptable_filter iptable_mangle iptable_nat
+    ipvlan macvlan nf_conntrack_ipv4 nf_conntrack_ipv6 nf_log_syslog nf_nat nf_reject_ipv4 nf_reject_ipv6
+    nf_tables nfnetlink nft_compat overlay tun veth vxlan wireguard x_tables xt_MASQUERADE xt_REDIRECT
+    xt_addrtype xt_comment xt_conntrack xt_mark xt_multiport xt_nat xt_physdev xt_recent xt_set xt_statistic
+    xt_tcpudp
+""".split()
+
+_SCHEDULER = "ip_vs_"
+_GUESS = 0.8  # how much alike two words must be for a guess
+PARAMETERS = ("nf_conntrack.hashsize", "ip_vs.conn_tab_bits")
+INTERFACES = "net", ("ipv4", "ipv6"), ("conf", "neigh")  # below these, each interface has a directory of files alone
+_IN_INTERFACE = 5  # parts of such a name
+
+
+def nearest(word: str, known: Iterable[str], least: float = 0.6) -> Optional[str]:
+    """Return the one of the known words that looks most like this one, or None if none does."""
+    import difflib
+
+    plain = {_plain(name): name for name in known}
+    close = difflib.get_close_matches(_plain(word), plain, 1, least)
+    return plain[close[0]] if close else None
+
+
+def misspelt(word: str, known: str) -> bool:
+    """Tell whether a word is another one with slips of the pen in it, and so few that it can be no other name.
+
+    Another number makes another name.
+    """
+    if _plain(word) == _plain(known):
+        return word != known
+    parts, others = re.split("[-_]", word.lower()), re.split("[-_]", known.lower())
+    if len(parts) != len(others) or re.findall("[0-9]", word) != re.findall("[0-9]", known):
+        return False
+    return all(one == other or _slips(one, other) <= _allowed(one, other) for one, other in zip(parts, others))
+
+
+def _closest(word: str, known: Iterable[str]) -> Optional[str]:
+    """Return the known word of which this is a misspelling, with the fewest slips; or None."""
+    found = [(_plain(word) != _plain(name), _slips(word, name), name) for name in known if misspelt(word, name)]
+    return min(found)[2] if found else None
+
+
+def scheduler(text: str) -> Optional[str]:
+    """Return the scheduler that somebody may have meant, or None."""
+    plain = re.sub(r"^ipvs(?=.)", "", _plain(re.sub(r"\.ko(\.[a-z]+)?$", "", text.strip())))
+    if plain in SCHEDULERS:
+        return plain
+    words = {**_SCHEDULERS, **{name: name for name in SCHEDULERS if len(name) > 2}}
+    near = words.get(plain) or words.get(nearest(plain, words, 0.75) or "")
+    one_off = [name for name in SCHEDULERS if len(plain) > 2 and _slips(plain, name) == 1]
+    return near or (one_off[0] if one_off else None)
+
+
+def modules() -> frozenset[str]:
+    """Return the names of modules that are known here."""
+    named = (name for profile in PROFILES.values() for name in module_names(profile))
+    return frozenset((*named, *_MODULES, *(f"ip_vs_{name}" for name in SCHEDULERS)))
+
+
+def module(name: str) -> Optional[str]:
+    """Return the module of which this is a misspelling, or None."""
+    known = modules()
+    if name in known:
+        return None
+    # A scheduler has a module of its name, and people call it by its long one here, too.
+    meant = scheduler(name[len(_SCHEDULER) :]) if name.startswith(_SCHEDULER) else None
+    return f"{_SCHEDULER}{meant}" if meant else _closest(name, known)
+
+
+def sysctl(name: str) -> Optional[str]:
+    """Return the sysctl, or pattern, of which this is certainly a misspelling, or None. Both as they are shown."""
+    path = tuple(part.replace("/", ".") for part in name.split("."))
+    if len(path) > _IN_INTERFACE and _of_interface(path):
+        path = (*path[:3], ".".join(path[3:-1]), path[-1])
+        whole = sysctl_names.joined(path)
+        return sysctl(whole) or whole
+    if _known(path) or sysctl_names.is_pattern(path[-1]):
+        return None
+    found = next(filter(None, (_in_directory(path, directory) for directory in _directories())), None)
+    return sysctl_names.joined(found) if found else _squashed(path)
+
+
+def is_known(name: str) -> bool:
+    """Tell whether a sysctl, by the name under which it is shown, is known here."""
+    return _known(tuple(part.replace("/", ".") for part in name.split(".")))
+
+
+def called(word: str) -> tuple[str, ...]:
+    """Return every sysctl, module and parameter that is called so for short; IFACE stands for an interface."""
+    plain = _plain(word)
+    found = [
+        f"{'.'.join(directory).replace('*', 'IFACE')}.{leaf}"
+        for directory, leaves in _directories().items()
+        for leaf in leaves
+        if _plain(leaf) == plain
+    ]
+    names = [sysctl_names.ALIASES.get(name, name) for name in found]
+    names += [name for name in modules() if plain == _plain(name) or f"nf{plain}" == _plain(name)]
+    names += [name for name in PARAMETERS if _plain(name.partition(".")[2]) == plain]
+    meant = scheduler(word)
+    names += [f"ip_vs_{meant}"] if meant and (plain == meant or plain in _SCHEDULERS) else []
+    return tuple(dict.fromkeys(names))
+
+
+def like(name: str, others: Collection[str] = ()) -> Optional[str]:
+    """Return what somebody may have meant by a name that stands for nothing; this is no more than a guess.
+
+    `others` are sysctls that this kernel has in the same directory.
+    """
+    near = nearest(name.rpartition(".")[2], {other.rpartition(".")[2]: None for other in others}, _GUESS)
+    certain = sysctl(name) if "." in name else module(name)
+    if certain or near:
+        return certain or f"{name.rpartition('.')[0]}.{near}"
+    leaves = {leaf: directory for directory, names in _directories().items() for leaf in names}
+    leaf = name.rpartition(".")[2]
+    close = leaf if leaf in leaves else nearest(leaf, leaves, _GUESS)
+    if close is None:
+        return None if "." in name else nearest(name, modules(), _GUESS)
+    directory = [part.replace("*", "all") for part in leaves[close]]
+    typed = name.split(".")
+    if leaves[close][3:] == ("*",) and len(typed) == _IN_INTERFACE:
+        directory[3] = typed[3].replace("/", ".")
+    return sysctl_names.joined((*directory, close))
+
+
+def _plain(word: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", word.lower())
+
+
+def _allowed(one: str, other: str) -> int:
+    longest = max(len(one), len(other))
+    if longest == 4:  # a letter was left out or added, or two exchanged; another letter makes another word
+        return int(len(one) != len(other) or sorted(one) == sorted(other))
+    return 0 if longest < 5 else 1 if longest < 8 else 2
+
+
+def _slips(one: str, other: str) -> int:
+    """Return how many letters were left out, added, changed or exchanged with the next one."""
+    if abs(len(one) - len(other)) > 2:
+        return 3
+    rows = [list(range(len(other) + 1))]
+    for i, letter in enumerate(one, 1):
+        row = [i]
+        for j, theirs in enumerate(other, 1):
+            least = min(rows[-1][j] + 1, row[-1] + 1, rows[-1][j - 1] + (letter != theirs))
+            if i > 1 and j > 1 and letter == other[j - 2] and one[i - 2] == theirs:
+                least = min(least, rows[-2][j - 2] + 1)
+            row.append(least)
+        rows.append(row)
+    return rows[-1][-1]
+
+
+@functools.lru_cache(maxsize=1)
+def _directories() -> Mapping[tuple[str, ...], Collection[str]]:
+    """Return what is in each directory, by its path; * is an interface."""
+    from ipvsd.sysctl.catalog import SYSCTLS
+
+    found = {tuple(name.split(".")): dict.fromkeys(leaves.split()) for name, leaves in SYSCTLS.items()}
+    for profile in PROFILES.values():
+        for entry in profile.sysctls:
+            directory, _, leaf = entry.key.rpartition(".")
+            if not _of_interface(tuple(entry.key.split("."))):
+                found.setdefault(tuple(directory.split(".")), {})[leaf] = None
+    return found
+
+
+def _of_interface(path: tuple[str, ...]) -> bool:
+    top, families, kinds = INTERFACES
+    return len(path) > 3 and path[0] == top and path[1] in families and path[2] in kinds
+
+
+def _template(path: tuple[str, ...]) -> tuple[str, ...]:
+    return (*path[:3], "*", *path[4:-1]) if _of_interface(path) else path[:-1]
+
+
+def _known(path: tuple[str, ...]) -> bool:
+    return path[-1] in _directories().get(_template(path), ())
+
+
+def _in_directory(path: tuple[str, ...], directory: tuple[str, ...]) -> Optional[tuple[str, ...]]:
+    """Return the path of a sysctl in this directory of which the path is a misspelling."""
+    if len(directory) != len(path) - 1:
+        return None
+    pairs = [(typed, known) for typed, known in zip(path, directory) if known not in ("*", typed)]
+    leaf = path[-1]
+    within = tuple(typed if known == "*" else known for typed, known in zip(path, directory))
+    if not pairs:
+        near = _closest(leaf, _directories()[directory])
+        return (*within, near) if near else None
+    # A directory of its own that has no such file may get one; one that there is not was misspelt.
+    if len(pairs) > 1 or _template(path) in _directories() or leaf not in _directories()[directory]:
+        return None
+    typed, known = pairs[0]
+    return (*within, leaf) if _slips(typed, known) == 1 and len(leaf) > 4 else None
+
+
+def _squashed(path: tuple[str, ...]) -> Optional[str]:
+    """Return the sysctl that is written with the same letters, and other signs between them."""
+    plain = _plain("".join(path))
+    return next((name for name in _every() if _plain(name) == plain and name != ".".join(path)), None)
+
+
+def _every() -> Iterator[str]:
+    for directory, leaves in _directories().items():
+        if "*" not in directory:
+            yield from (".".join((*directory, leaf)) for leaf in leaves)

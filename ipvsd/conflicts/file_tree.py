@@ -1,0 +1,109 @@
+"""The files below a root: read once, bounded in size, and never outside, wherever a link in an image may lead."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Mapping
+from typing import Optional
+
+from ipvsd.kernel.host import judged
+from ipvsd.model.report import Judged
+from ipvsd.runtime import rootfs
+from ipvsd.sysctl import globs
+
+# The first directory masks a file of the same name in the others, as in sysctl.d(5); /lib where it is not /usr/lib.
+PLACES = ("etc", "run", "usr/local/lib", "usr/lib", "lib")
+_UNITS = ("etc/systemd/system", "run/systemd/system", "usr/lib/systemd/system", "lib/systemd/system")
+
+
+class Tree:
+    """One root at one moment. Paths are relative to it. `known` are texts that stand for those of some files."""
+
+    def __init__(self, root: str, known: Mapping[str, str] = {}) -> None:
+        self.root = root
+        self._texts: dict[str, Optional[str]] = dict(known)
+        self._unread: dict[str, str] = {}
+
+    @property
+    def unread(self) -> Mapping[str, str]:
+        """The files that are there and could not be read, each with the reason."""
+        return self._unread
+
+    def shown(self, path: str) -> str:
+        """Return the path as it is told."""
+        return os.path.join(self.root, path)
+
+    def read(self, path: str) -> Optional[str]:
+        """Return the text of a regular file, or None; a device, as a link to /dev/null, is no file."""
+        if path not in self._texts:
+            try:
+                self._texts[path] = rootfs.read(self.root, path).decode("utf-8", "surrogateescape")
+            except (FileNotFoundError, NotADirectoryError, rootfs.IrregularError):
+                self._texts[path] = None
+            except OSError as error:
+                self._texts[path] = None
+                self._unread[self.shown(path)] = error.strerror or str(error)
+        return self._texts[path]
+
+    def names(self, directory: str) -> Collection[str]:
+        """Return the names in a directory; none if there is none."""
+        try:
+            return rootfs.listing(self.root, directory)
+        except (FileNotFoundError, NotADirectoryError):
+            return ()
+        except OSError as error:
+            self._unread[self.shown(directory)] = error.strerror or str(error)
+            return ()
+
+    def merged(self, directories: Collection[str], *suffixes: str, hidden: bool = False) -> list[str]:
+        """Return the files of several directories in the order of their names, of one name the first directory's.
+
+        Those that end in one of the suffixes; without any, in `.conf`. systemd and libkmod pass over names with a dot
+        in front, which some other programs read (`hidden`).
+        """
+        chosen: dict[str, str] = {}
+        for directory in directories:
+            for name in self.names(directory):
+                if name.endswith(suffixes or ".conf") and (hidden or not name.startswith(".")):
+                    chosen.setdefault(name, os.path.join(directory, name))
+        return [chosen[name] for name in sorted(chosen, key=os.fsencode)]
+
+    def first(self, paths: Collection[str]) -> Optional[str]:
+        """Return the first of these files that can be read."""
+        return next((path for path in paths if self.read(path) is not None), None)
+
+    def enabled(self, unit: str) -> bool:
+        """Tell whether systemd starts a unit at boot: another unit wants it, or a first boot enables it by a preset."""
+        if self.masked(unit):
+            return False
+        for place in _UNITS:
+            for name in self.names(place):
+                if name.endswith((".wants", ".requires")) and unit in self.names(os.path.join(place, name)):
+                    return True
+        return self._preset(unit)
+
+    def _preset(self, unit: str) -> bool:
+        """Tell whether the first boot of an image enables a unit (systemd.preset(5)); without a rule it does."""
+        # An empty /etc/machine-id is no sign of a first boot (machine-id(5)).
+        if self.read("etc/machine-id") not in (None, "uninitialized\n", "uninitialized"):
+            return False
+        file = self.first([f"{place}/{unit}" for place in _UNITS])
+        if file is None or judged(self.root) is not Judged.FIRST_BOOT:
+            return False
+        for preset in self.merged([f"{place}/systemd/system-preset" for place in PLACES], ".preset"):
+            for line in (self.read(preset) or "").splitlines():
+                words = line.split()
+                if len(words) > 1 and words[0] in ("enable", "disable") and globs.fits(words[1], unit):
+                    return words[0] == "enable"
+        return "[Install]" in (self.read(file) or "").split()
+
+    def masked(self, unit: str) -> bool:
+        """Tell whether a unit is linked to /dev/null, so that systemd starts it for nobody."""
+        return any(self._link(f"{place}/{unit}") == "/dev/null" for place in _UNITS[:2])
+
+    def _link(self, path: str) -> Optional[str]:
+        try:
+            return rootfs.link(self.root, path)
+        except rootfs.UnreadableError as error:
+            self._unread[self.shown(path)] = error.strerror or str(error)
+            return None

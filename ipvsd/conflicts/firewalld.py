@@ -1,0 +1,56 @@
+"""firewalld: at its stop and restart it may unload the modules of the firewall, and what depends on them.
+
+That is nf_conntrack with all that uses it, so ip_vs with its schedulers, and what is called nf_*, xt_* and so on
+(src/firewall/core/modules.py). `CleanupModulesOnExit=` rules it, which came with firewalld 1.0 and is `no` there by
+default; distributions that gave it to 0.9 left it at `yes`. A version that does not know it obeys `CleanupOnExit=`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Optional
+
+from ipvsd.conflicts import ini_files
+from ipvsd.conflicts.external_setting import Effect, Names, Program, Setting
+from ipvsd.conflicts.file_tree import Tree
+
+CONF = "etc/firewalld/firewalld.conf"
+_OPTION = "CleanupModulesOnExit"
+
+# Those that firewalld names, and those that depend on nf_conntrack.
+_UNLOADED = re.compile(
+    r"nf_|xt_|ipt_|ip6t_|iptable_|ip6table_|(?:ip|ip6)_tables\Z|ebtables\Z|ip_vs|nft_(?:ct|.*nat|masq)"
+)
+
+
+def settings(tree: Tree, names: Names) -> Iterator[Setting]:
+    """Yield the modules that firewalld unloads, if systemd starts it."""
+    if not tree.enabled("firewalld.service"):
+        return
+    entries = list(ini_files.entries(tree.shown(CONF), tree.read(CONF) or ""))
+    said = ini_files.last(entries, "", _OPTION)
+    default = _default(tree, ini_files.last(entries, "", "CleanupOnExit"))
+    unloads = default if said is None else ini_files.truth(said.value)
+    if unloads is False:
+        return
+    origin, text = (said.origin, str(said)) if said else (tree.shown(CONF), f"no {_OPTION}=")
+    remedy = f"say '{_OPTION}=no' in {tree.shown(CONF)}"
+    for name in names.modules:
+        if _UNLOADED.match(name):
+            certain = bool(unloads)
+            yield Setting(name, Effect.UNLOADS, Program.FIREWALLD, origin, text, certain=certain, remedy=remedy)
+
+
+def _default(tree: Tree, cleanup: Optional[ini_files.Entry]) -> Optional[bool]:
+    """Return what the installed version does without being told, or None if it is not found."""
+    for python in sorted(tree.names("usr/lib")):
+        if python.startswith("python3"):
+            for packages in ("dist-packages", "site-packages"):
+                text = tree.read(f"usr/lib/{python}/{packages}/firewall/config/__init__.py")
+                if text is not None:
+                    found = re.search(r"^FALLBACK_CLEANUP_MODULES_ON_EXIT\s*=\s*(True|False)\b", text, re.MULTILINE)
+                    return (
+                        found[1] == "True" if found else cleanup is None or ini_files.truth(cleanup.value) is not False
+                    )
+    return None

@@ -1,0 +1,85 @@
+"""modules-load.d(5) and `modules_load=` of the kernel's command line, as systemd-modules-load reads them.
+
+A line is a name from its first to its last character that is not white space: `ip_vs # why` and `ip_vs hashsize=1` are
+names that no module has. A name may be an alias; blacklist and install of modprobe.d(5) hold here, too. /etc/modules
+is read through a link in /etc/modules-load.d (Debian). A name that is not found is an error in the log, with which
+the unit fails in older versions (src/modules-load/modules-load.c; seen with systemd 252).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import NamedTuple, Optional
+
+from ipvsd.conflicts.external_setting import Effect, Names, Program, Setting
+from ipvsd.conflicts.file_tree import PLACES, Tree
+from ipvsd.modprobe import kernel_names
+
+DIRECTORIES = tuple(f"{place}/modules-load.d" for place in PLACES)
+CMDLINE = "/proc/cmdline"
+_LONGEST_LINE = 1 << 20  # LONG_LINE_MAX, where systemd gives up the rest of a file
+
+
+class Line(NamedTuple):
+    """A name of a module or an alias that systemd-modules-load is told to load, and where it stands."""
+
+    text: str
+    origin: str
+
+
+def settings(tree: Tree, names: Names) -> Iterator[Setting]:
+    """Yield the lines that name one of the modules, with other words on the line or not: such a line fails."""
+    cmdline = tree.read("proc/cmdline") or ""
+    in_initrd = [Line(text, CMDLINE) for text in _listed(cmdline, "rd.modules_load")]
+    for name in names.modules:
+        for line in lines(tree, cmdline):
+            if name in _meant(line.text):
+                text = f"modules_load={line.text}" if line.origin == CMDLINE else line.text
+                yield Setting(name, Effect.LOADS, Program.MODULES_LOAD, line.origin, text)
+        for line in in_initrd:  # if it is in there
+            if kernel_names.module_name(line.text) == name:
+                text = f"rd.modules_load={line.text}"
+                yield Setting(name, Effect.LOADS, Program.MODULES_LOAD, line.origin, text, certain=False)
+
+
+def _meant(text: str) -> Iterator[Optional[str]]:
+    """Yield the modules that a line may have been meant to load; one that is no name alone loads none."""
+    yield kernel_names.module_name(text)
+    for word in re.split(r"[\s,]+", text.partition("#")[0].strip()):
+        plain = re.sub(r"\.ko(\.(gz|xz|zst))?\Z", "", word.rpartition("/")[2])
+        yield from map(kernel_names.module_name, (plain, plain.lower()))
+
+
+def lines(tree: Tree, cmdline: str) -> list[Line]:
+    """Return all lines in the order in which they are taken: first those of the kernel's command line."""
+    # Of the command line each name is taken once.
+    found = [Line(text, CMDLINE) for text in dict.fromkeys(_listed(cmdline, "modules_load"))]
+    for file in tree.merged(DIRECTORIES):
+        found += _of_file(tree.shown(file), tree.read(file) or "")
+    return found
+
+
+def _of_file(name: str, text: str) -> Iterator[Line]:
+    for number, line in enumerate(re.split(r"\r\n?|\n\r?|\0", text), 1):
+        if len(line) >= _LONGEST_LINE:
+            return
+        stripped = line.strip(" \t\n\r")
+        if stripped and stripped[0] not in "#;":
+            yield Line(stripped, f"{name}:{number}")
+
+
+def _listed(cmdline: str, key: str) -> Iterator[str]:
+    for word in words(cmdline):
+        said, equals, value = word.partition("=")
+        if equals and said.replace("-", "_") == key:
+            yield from (name for name in value.split(",") if name)
+
+
+def words(cmdline: str) -> list[str]:
+    """Return the words of a kernel's command line as systemd splits them: either kind of quotes holds one together."""
+    found = re.findall(r"(?:[^\s\"']|\"[^\"]*(?:\"|\Z)|'[^']*(?:'|\Z))+", cmdline)
+    return [_QUOTED.sub(lambda match: match[1] or match[2] or "", word) for word in found]
+
+
+_QUOTED = re.compile(r"\"([^\"]*)(?:\"|\Z)|'([^']*)(?:'|\Z)")

@@ -1,0 +1,178 @@
+"""systemd-networkd: forwarding by networkd.conf(5) and systemd.network(5), with their drop-ins.
+
+`IPForward=` (until systemd 255) only ever turns forwarding on, for the whole node; from 256 on it is ignored with a
+warning. `IPv4Forwarding=` and `IPv6Forwarding=` (from 256 on) set it both ways: in networkd.conf for the node, in a
+.network file for its links (src/network/networkd-sysctl.c).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Optional
+
+from ipvsd.conflicts import ini_files
+from ipvsd.conflicts.external_setting import Effect, Names, Program, Setting
+from ipvsd.conflicts.file_tree import PLACES, Tree
+from ipvsd.conflicts.ini_files import Entry
+from ipvsd.conflicts.sysctl_d import names_like, twins
+from ipvsd.sysctl import globs
+
+_SERVICE = "systemd-networkd.service"
+_IDLE = "systemd does not start systemd-networkd"
+_FAMILIES = {"IPv4Forwarding": "ipv4", "IPv6Forwarding": "ipv6"}
+_SYSTEMD = tuple(f"{place}/systemd" for place in PLACES)
+_NETWORK = tuple(f"{place}/systemd/network" for place in PLACES)
+
+
+def settings(tree: Tree, names: Names) -> Iterator[Setting]:
+    """Yield the lines of systemd-networkd about the sysctls; they are idle if systemd does not start it."""
+    started = tree.enabled(_SERVICE)
+    found = _settings(tree, names)
+    yield from found if started else (replace(item, wins=False, idle=_IDLE) for item in found)
+    if started and "ip_vs" in names.modules:
+        yield from _taken(tree)
+
+
+def _settings(tree: Tree, names: Names) -> Iterator[Setting]:
+    node = _entries(tree, tree.first([f"{place}/networkd.conf" for place in _SYSTEMD]), _SYSTEMD)
+    links = [_entries(tree, file, _NETWORK) for file in tree.merged(_NETWORK, ".network")]
+    for name in names.sysctls:
+        paths = twins(name)
+        yield from _of_node(name, paths, node)
+        yield from (found for entries in links for found in _of_any_link(name, paths, entries))
+        yield from _of_link(name, paths, links)
+
+
+def named_like(tree: Tree, patterns: Collection[str]) -> Mapping[str, Collection[str]]:
+    """Return for each pattern the sysctls that fit it and that a .network file sets for links of some name."""
+    files = tree.merged(_NETWORK, ".network") if tree.enabled(_SERVICE) else []
+    links = [_entries(tree, file, _NETWORK) for file in files]
+    found = dict.fromkeys(path for entries in links for path in _named(entries))
+    return names_like(patterns, found)
+
+
+def _named(entries: Sequence[Entry]) -> Iterator[str]:
+    words = _asked(entries).get("Name", ())
+    for option, family in _FAMILIES.items():
+        if words and not words[0].startswith("!") and ini_files.last(entries, "Network", option):
+            yield from (path for word in words for path in _paths(family, word))
+
+
+def _taken(tree: Tree) -> Iterator[Setting]:
+    """Yield the file by which systemd-networkd takes care of kube-proxy's interface, and its addresses away.
+
+    Of the .network files the first one whose [Match] fits counts, in the order of their names (systemd.network(5)).
+    """
+    for file in tree.merged(_NETWORK, ".network"):
+        entries = _entries(tree, file, _NETWORK)
+        if not _fits(entries, _KNOWN):
+            continue
+        if _leaves_alone(entries):
+            return
+        match = [entry for entry in entries if entry.section == "Match"]
+        text = f"[Match] {' '.join(map(str, match))}"
+        name = file.rpartition("/")[2]
+        earlier = next((other for other in _EARLIER if other < name), f"!{name}")
+        remedy = (
+            f"put '[Match]', 'Name={INTERFACE}', '[Link]' and 'Unmanaged=yes', a line each, into "
+            f"{tree.shown(_NETWORK[0])}/{earlier}{_RELOAD if tree.root == '/' else ''}"
+        )
+        yield Setting("ip_vs", Effect.DISTURBS, Program.NETWORKD, match[0].origin, text, certain=False, remedy=remedy)
+        return
+
+
+_RELOAD = ", and run 'networkctl reload'"
+INTERFACE = "kube-ipvs0"
+_EARLIER = (f"00-{INTERFACE}.network", f"0-{INTERFACE}.network", f"+{INTERFACE}.network")
+# What is known of the interface that kube-proxy makes: a dummy, which is of type ether.
+_KNOWN = {"Name": INTERFACE, "OriginalName": INTERFACE, "Kind": "dummy", "Type": "ether", "Driver": "dummy"}
+
+
+def _asked(entries: Sequence[Entry]) -> Mapping[str, Sequence[str]]:
+    """Return what [Match] asks for. Several lines of one key add up, and an empty one drops those before it."""
+    said: dict[str, list[str]] = {}
+    for entry in entries:
+        if entry.section == "Match":
+            said[entry.key] = [*said.get(entry.key, []), *entry.value.split()] if entry.value else []
+    return {key: words for key, words in said.items() if words}
+
+
+def _fits(entries: Sequence[Entry], known: Mapping[str, str]) -> Optional[bool]:
+    """Tell whether [Match] fits a link of which this is known; None where it asks for more. An empty one fits none."""
+    asked = _asked(entries)
+    if not asked or not all(_fits_word(known[key], words) for key, words in asked.items() if key in known):
+        return False
+    return True if asked.keys() <= known.keys() else None
+
+
+def _leaves_alone(entries: Sequence[Entry]) -> bool:
+    said = ini_files.last(entries, "Link", "Unmanaged")
+    return said is not None and ini_files.truth(said.value) is True
+
+
+def _fits_word(value: str, words: Sequence[str]) -> bool:
+    """Tell whether a list of wildcards has a value; `!` before the first turns the whole list round."""
+    negated = words[0].startswith("!")
+    return (
+        any(globs.fits(word.removeprefix("!") if not index else word, value) for index, word in enumerate(words))
+        != negated
+    )
+
+
+def _entries(tree: Tree, file: Optional[str], places: Sequence[str]) -> list[Entry]:
+    """Return the entries of a file and of its drop-ins, which come after it."""
+    base = (file or "networkd.conf").rpartition("/")[2]
+    files = [*([file] if file else []), *tree.merged([f"{place}/{base}.d" for place in places])]
+    return [entry for path in files for entry in ini_files.entries(tree.shown(path), tree.read(path) or "")]
+
+
+def _of_node(name: str, paths: Sequence[str], entries: Sequence[Entry]) -> Iterator[Setting]:
+    for option, family in _FAMILIES.items():
+        if any(path in paths for path in _paths(family, "all", "default")):
+            yield from _forwarding(name, option, entries)
+
+
+def _of_any_link(name: str, paths: Sequence[str], entries: Sequence[Entry]) -> Iterator[Setting]:
+    forward = ini_files.last(entries, "Network", "IPForward")
+    for family in ("ipv4", "ipv6"):
+        on = forward is not None and (forward.value == family or ini_files.truth(forward.value))
+        if forward and on and any(path in paths for path in _paths(family, "all")):
+            yield _setting(name, forward, "1", wins=True, certain=False)
+
+
+def _of_link(name: str, paths: Sequence[str], links: Sequence[Sequence[Entry]]) -> Iterator[Setting]:
+    """Yield what is said of a link: only the first file that fits it counts, in the order of their names."""
+    for option, family in _FAMILIES.items():
+        link = next((match[1] for match in map(_LINK[family].match, paths) if match), "all")
+        certain = True
+        for entries in links if link not in ("all", "default") else ():
+            fits = _fits(entries, {"Name": link})
+            if fits is False:
+                continue
+            certain = certain and fits is True
+            if not _leaves_alone(entries):
+                yield from _forwarding(name, option, entries, certain)
+            if fits:
+                break
+
+
+_LINK = {family: re.compile(rf"net/{family}/conf/([^/]+)/forwarding\Z") for family in ("ipv4", "ipv6")}
+
+
+def _paths(family: str, *links: str) -> list[str]:
+    return [f"net/{family}/conf/{link}/forwarding" for link in links]
+
+
+def _forwarding(name: str, option: str, entries: Sequence[Entry], certain: bool = True) -> Iterator[Setting]:
+    found = [entry for entry in entries if (entry.section, entry.key) == ("Network", option)]
+    for entry in found:
+        on = ini_files.truth(entry.value)
+        if on is not None:
+            yield _setting(name, entry, "1" if on else "0", entry is found[-1], certain)
+
+
+def _setting(name: str, entry: Entry, value: str, wins: bool, certain: bool) -> Setting:
+    remedy = f"correct {entry.key}= in {entry.origin.rpartition(':')[0]}, or remove it"
+    return Setting(name, Effect.SETS, Program.NETWORKD, entry.origin, str(entry), value, wins, certain, remedy)

@@ -1,0 +1,101 @@
+"""NetworkManager: whether it is told to leave alone kube-ipvs0, the interface that holds kube-proxy's addresses.
+
+kube-proxy keeps that interface down, and by default NetworkManager touches no such one; but whoever brings it up,
+or a version that sees it otherwise, makes it NetworkManager's, which then may take the addresses of the services away.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+from ipvsd.conflicts import ini_files
+from ipvsd.conflicts.external_setting import Effect, Names, Program, Setting
+from ipvsd.conflicts.file_tree import Tree
+from ipvsd.conflicts.ini_files import Entry
+from ipvsd.sysctl import globs
+
+INTERFACE = "kube-ipvs0"
+CONF = "etc/NetworkManager/NetworkManager.conf"
+_RELOAD = ", and run 'nmcli general reload'"
+_OWN = "etc/NetworkManager/conf.d"
+_DROP_INS = (_OWN, "run/NetworkManager/conf.d", "usr/lib/NetworkManager/conf.d")
+
+
+def settings(tree: Tree, names: Names) -> Iterator[Setting]:
+    """Yield a setting of ip_vs if systemd starts NetworkManager, and it is not told to leave the interface alone."""
+    if "ip_vs" not in names.modules or not tree.enabled("NetworkManager.service"):
+        return
+    entries = [entry for file in _files(tree) for entry in ini_files.entries(tree.shown(file), tree.read(file) or "")]
+    told = [entry for entry in entries if entry.section == "keyfile" and entry.key.startswith("unmanaged-devices")]
+    if _listed(told) or _unmanaged(entries):
+        return
+    origin, text = (told[-1].origin, str(told[-1])) if told else (tree.shown(CONF), "no unmanaged-devices=")
+    remedy = (
+        f"put '[keyfile]' and 'unmanaged-devices+=interface-name:{INTERFACE}' into "
+        f"{tree.shown(_OWN)}/{_later(origin)}{_RELOAD if tree.root == '/' else ''}"
+    )
+    yield Setting("ip_vs", Effect.DISTURBS, Program.NETWORK_MANAGER, origin, text, certain=False, remedy=remedy)
+
+
+def _later(origin: str) -> str:
+    """Return the name of a file that comes after the one that says otherwise: a plain `=` there resets the list."""
+    last = origin.rpartition(":")[0].rpartition("/")
+    names = ["ipvs.conf", "zz-ipvs.conf"]
+    if not last[0].endswith(f"/{_OWN}"):  # all the others are read before
+        return names[0]
+    return next((name for name in names if name > last[2]), f"{last[2].removesuffix('.conf')}~ipvs.conf")
+
+
+def _files(tree: Tree) -> list[str]:
+    """Return the files in their order: /usr/lib, /run, the main one, and /etc/NetworkManager/conf.d.
+
+    Of one name only that in /etc counts, or else that in /run (nm_config_get_data(), src/core/nm-config.c).
+    """
+    drop_ins = tree.merged(_DROP_INS)
+    own, run, vendor = ([file for file in drop_ins if file.startswith(f"{place}/")] for place in _DROP_INS)
+    return [*vendor, *run, CONF, *own]
+
+
+def _listed(entries: Sequence[Entry]) -> bool:
+    """Tell whether unmanaged-devices covers the interface; `+=` adds to what was said before, `-=` takes away."""
+    specs: list[str] = []
+    for entry in entries:
+        parts = _specs(entry.value)
+        if entry.key.endswith("+"):
+            specs += parts
+        elif entry.key.endswith("-"):
+            specs = [spec for spec in specs if spec not in parts]
+        else:
+            specs = parts
+    return _covered(specs)
+
+
+def _unmanaged(entries: Sequence[Entry]) -> bool:
+    """Tell whether a [device] section takes the interface out; nothing is decided between several of them."""
+    sections = {entry.section for entry in entries if re.match(r"device(?:-|\Z)", entry.section)}
+    for section in sections:
+        managed, match = ini_files.last(entries, section, "managed"), ini_files.last(entries, section, "match-device")
+        if managed and ini_files.truth(managed.value) is False and (match is None or _covered(_specs(match.value))):
+            return True
+    return False
+
+
+def _specs(text: str) -> list[str]:
+    return [spec.strip() for spec in re.split(r"[,;]", text) if spec.strip()]
+
+
+def _covered(specs: Sequence[str]) -> bool:
+    """Tell whether a list of devices has the interface (NetworkManager.conf(5), "Device List Format")."""
+    excepted = [spec[len("except:") :] for spec in specs if spec.startswith("except:")]
+    others = [spec for spec in specs if not spec.startswith("except:")]
+    return bool(specs) and not any(map(_fits, excepted)) and (not others or any(map(_fits, others)))
+
+
+def _fits(spec: str) -> bool:
+    kind, colon, what = spec.partition(":")
+    if kind == "interface-name" and colon:
+        if what.startswith("="):
+            return what[1:] == INTERFACE
+        return globs.fits(globs.quoted(what.removeprefix("~"), "[\\"), INTERFACE)
+    return spec in ("*", INTERFACE, "type:dummy", "driver:dummy")

@@ -1,0 +1,263 @@
+"""sysctl.d(5) and /etc/sysctl.conf, as systemd-sysctl and procps read them (TuneD has a way of its own).
+
+All of them take the files in the order of their names, and of one name the one in the first directory.
+systemd-sysctl reads /etc/sysctl.conf only through a link in /etc/sysctl.d; procps reads it once more, last of all.
+systemd-sysctl keeps one line for each name, so that a later one replaces an earlier one, even if it is the
+exclusion `-key` or a value that the kernel refuses; procps writes line after line, so that there an exclusion only
+keeps patterns away. For both, a key that stands by itself anywhere is not written by a pattern. Each takes a line
+apart in its own way (seen with systemd 252 and procps 4.0.2; see src/sysctl/sysctl.c and src/sysctl.c of these).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Optional
+
+from ipvsd.conflicts.external_setting import Effect, Names, Program, Setting
+from ipvsd.conflicts.file_tree import PLACES, Tree
+from ipvsd.modprobe import modprobe_d
+from ipvsd.sysctl import semantics, sysctl_names
+from ipvsd.sysctl.semantics import ProcSys, fitting
+from ipvsd.sysctl.values import same
+
+DIRECTORIES = tuple(f"{place}/sysctl.d" for place in PLACES)
+CONF = "etc/sysctl.conf"
+
+_LONGEST_LINE = 1 << 20  # LONG_LINE_MAX, where systemd gives up the rest of a file
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """`path` is that below /proc/sys, or a pattern of such; without a value it is an exclusion.
+
+    `key` is what keeps patterns away from it: the path as it is spelled.
+    """
+
+    path: str
+    value: Optional[str]
+    text: str
+    origin: str
+    key: str = ""
+
+    @property
+    def pattern(self) -> bool:
+        return is_wild(self.path)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a program makes of its lines: by path the line that gives it its value, and the lines that come to nothing.
+
+    `values` has what the kernel prints afterwards, and `failing` why a line fails.
+    """
+
+    winners: Mapping[str, Assignment]
+    values: Mapping[str, str]
+    failing: Mapping[str, str]  # by the line's origin
+
+
+REFUSED = "the kernel refuses it"
+
+
+def settings(tree: Tree, names: Names) -> Iterator[Setting]:
+    """Yield every line that sets one of the sysctls, in the order in which systemd-sysctl takes them."""
+    systemd, procps = systemd_lines(tree), procps_lines(tree)
+    boot = list(from_command_line(tree.read("proc/cmdline") or ""))
+    asked = {name: path_of(name) for name in names.sysctls}
+    by_systemd, by_procps = left_by_systemd(systemd, asked.values()), left_by_procps(procps, asked.values())
+    concerning = _concerning(systemd, {other for path in asked.values() for other in semantics.twins(path)})
+    places = {id(line): number for number, line in enumerate(systemd)}
+    for name, path in asked.items():
+        twins = semantics.twins(path)
+        yield from (_setting(tree, name, line, Program.KERNEL) for line in boot if line.path in twins)
+        chosen = by_systemd.winners.get(path)
+        told = {number for twin in twins for number in concerning.get(twin, ())}
+        told.update([places[id(chosen)]] if chosen else [])
+        for line in (systemd[number] for number in sorted(told)):
+            fails = by_systemd.failing.get(line.origin, "")
+            yield _setting(tree, name, line, Program.SYSTEMD_SYSCTL, line is chosen, fails)
+        other = by_procps.winners.get(path)
+        if other and not (chosen and same(name, by_procps.values[path], by_systemd.values[path])):
+            yield _setting(tree, name, other, Program.PROCPS)
+
+
+def systemd_lines(tree: Tree) -> list[Assignment]:
+    """Return the lines of all files in the order in which systemd-sysctl takes them."""
+    files = tree.merged(DIRECTORIES)
+    return [line for path in files for line in assignments(tree.shown(path), tree.read(path) or "")]
+
+
+def procps_lines(tree: Tree) -> list[Assignment]:
+    """Return the lines of all files in the order in which `sysctl --system` takes them."""
+    files = [*tree.merged(DIRECTORIES, hidden=True), CONF]
+    return [line for path in files for line in procps_assignments(tree.shown(path), tree.read(path) or "")]
+
+
+def named_like(tree: Tree, patterns: Collection[str]) -> Mapping[str, Collection[str]]:
+    """Return for each pattern the sysctls that fit it and stand by themselves in some line."""
+    found = dict.fromkeys(line.path for line in systemd_lines(tree) if not line.pattern and line.value is not None)
+    return names_like(patterns, found)
+
+
+def names_like(patterns: Collection[str], paths: Iterable[str]) -> Mapping[str, Collection[str]]:
+    """Return for each pattern of ours the names of the sysctls at some paths, or patterns of such, that fit it."""
+    found = fitting(list(map(path_of, patterns)), paths)
+    return {pattern: [_name_of(path) for path in found[path_of(pattern)]] for pattern in patterns}
+
+
+def _name_of(path: str) -> str:
+    parts = tuple(path.split("/"))
+    return sysctl_names.joined(parts) if is_wild(path) else sysctl_names.name(parts)
+
+
+def assignments(name: str, text: str) -> Iterator[Assignment]:
+    """Yield the assignments and exclusions of a file as systemd-sysctl reads it; what is none is passed over."""
+    for number, line in enumerate(re.split(r"\r\n?|\n\r?|\0", text), 1):
+        if len(line) >= _LONGEST_LINE:
+            return
+        stripped = line.strip(" \t\n\r")
+        if not stripped or stripped[0] in "#;":
+            continue
+        key, equals, value = stripped.partition("=")
+        if not equals and not key.startswith("-"):
+            continue
+        path = _path(key[key.startswith("-") :].strip(" \t\n\r"), climbs=False)
+        if path:
+            yield Assignment(path, value.strip(" \t\n\r") if equals else None, stripped, f"{name}:{number}", path)
+
+
+_SPACE = " \t\n\v\f\r"  # isspace() in the C locale
+
+
+def procps_assignments(name: str, text: str) -> Iterator[Assignment]:
+    """Yield the assignments and exclusions of a file as procps reads it; what is none is passed over."""
+    for number, line in enumerate(text.split("\n"), 1):
+        stripped = line.partition("\0")[0].lstrip(_SPACE)
+        if len(stripped) < 1 or stripped[0] in "#;":
+            continue
+        key, equals, value = stripped.partition("=")
+        if not equals and not key.startswith("-"):
+            continue
+        # A second `-` is passed over where the path is made.
+        spelled = re.sub(r"\A--?", "", key).rstrip(_SPACE)
+        path = _path(spelled, climbs=True)
+        if path:
+            said = value.strip(_SPACE) if equals else None
+            yield Assignment(path, said, stripped.strip(_SPACE), f"{name}:{number}", _turned(spelled))
+
+
+def from_command_line(text: str) -> Iterator[Assignment]:
+    """Yield what the kernel's `sysctl.KEY=VALUE` says (since Linux 5.8: kernel-parameters.txt)."""
+    for said, value in modprobe_d.parameters(text):
+        key = said[len("sysctl.") :] if said.startswith(("sysctl.", "sysctl/")) else ""
+        path = _path(key, climbs=False)
+        if path and value:
+            yield Assignment(path, value, f"sysctl.{key}={value}", "/proc/cmdline", path)
+
+
+def left_by_systemd(found: Sequence[Assignment], paths: Iterable[str], values: Mapping[str, str] = {}) -> Outcome:
+    """Return what systemd-sysctl leaves in the kernel at some paths; `values` is what the kernel had there before."""
+    kept: dict[str, Assignment] = {}
+    for line in found:
+        # One that only says the same again keeps the place of the first, which counts among patterns.
+        if line.path in kept and kept[line.path].value != line.value:
+            del kept[line.path]
+        kept.setdefault(line.path, line)
+    return _left(list(kept.values()), kept, paths, values, anew=False)
+
+
+def left_by_procps(found: Sequence[Assignment], paths: Iterable[str], values: Mapping[str, str] = {}) -> Outcome:
+    """Return what `sysctl --system` leaves in the kernel at some paths."""
+    return _left(found, {line.key for line in found}, paths, values, anew=True)
+
+
+def _left(
+    lines: Sequence[Assignment],
+    named: Collection[str],
+    paths: Iterable[str],
+    values: Mapping[str, str],
+    anew: bool,
+) -> Outcome:
+    asked = tuple(paths)
+    kernel, failing = ProcSys(asked, values), dict[str, str]()
+    fitting = kernel.fitting({line.path for line in lines if line.pattern})
+    for number, line in enumerate(lines):
+        if line.value is None:
+            continue
+        targets = [line.path]
+        if line.pattern:
+            # A pattern that is asked about stands for what fits it and has no name yet.
+            targets = [
+                path for path in fitting[line.path] if path == line.path or _spelled(line.key, path) not in named
+            ]
+        for path in targets:
+            if not kernel.write(path, line.value, number, anew):
+                failing[line.origin] = REFUSED
+    left = {path: held for path in asked for held in [kernel[path]] if held}
+    winners = {path: lines[held.cause] for path, held in left.items() if held.cause != semantics.FIRST}
+    return Outcome(winners, {path: held.value for path, held in left.items()}, failing)
+
+
+def twins(name: str) -> tuple[str, ...]:
+    """Return the paths of a sysctl, of which a write to one is a write to the other."""
+    return semantics.twins(path_of(name))
+
+
+def path_of(name: str) -> str:
+    """Return the path below /proc/sys of a sysctl, or a pattern of such, by the name under which it is shown."""
+    return "/".join(sysctl_names.parts(name) or sysctl_names.globs(name) or (name,))
+
+
+def _concerning(lines: Sequence[Assignment], paths: Collection[str]) -> Mapping[str, Collection[int]]:
+    """Return for each path the numbers of the lines that give a value to it."""
+    found: dict[str, list[int]] = {path: [] for path in paths}
+    fits = fitting({line.path for line in lines if line.pattern}, paths)
+    for number, line in enumerate(lines):
+        if line.value is not None:
+            for path in {line.path, *fits.get(line.path, ())} & found.keys():
+                found[path].append(number)
+    return found
+
+
+def is_wild(path: str) -> bool:
+    """Tell whether systemd-sysctl and procps take a path for a pattern."""
+    return any(character in path for character in "*?[")
+
+
+def _spelled(pattern: str, path: str) -> str:
+    """Return a path as glob(3) spells it: with the slashes and dots that are too many in the pattern."""
+    left = path.split("/")[::-1]
+    return "/".join(part if part in ("", ".") or not left else left.pop() for part in pattern.rstrip("/").split("/"))
+
+
+def _turned(key: str) -> str:
+    """Return a key with slashes as separators: the first of `.` and `/` in it tells which of them is one."""
+    first = re.search(r"[./]", key)
+    return key.translate({ord("."): "/", ord("/"): "."}) if first and first[0] == "." else key
+
+
+def _path(key: str, climbs: bool) -> str:
+    """Return the path below /proc/sys of a key, or an empty text; of a program that `climbs` it may have `..`."""
+    parts = [part for part in _turned(key).split("/") if part not in ("", ".")]
+    # Only directories are meant, which glob(3) does not look at where the last part is no pattern.
+    if climbs and _turned(key).endswith("/") and (not is_wild("/".join(parts[:-1])) or is_wild("".join(parts[-1:]))):
+        return ""
+    if ".." in parts:
+        parts = os.path.normpath("/".join(parts)).split("/") if climbs else [".."]
+    # As the paths of sysctls are, a character for a byte.
+    return "" if ".." in parts else "/".join(parts).encode("utf-8", "surrogateescape").decode("latin-1")
+
+
+def _setting(tree: Tree, name: str, line: Assignment, program: Program, wins: bool = True, fails: str = "") -> Setting:
+    file = line.origin.rpartition(":")[0]
+    if program is Program.KERNEL:
+        remedy = f"remove {line.text} from the kernel's command line"
+    elif file.startswith((tree.shown("etc/"), tree.shown("run/"))):
+        remedy = f"correct the line in {file}, or remove it"
+    else:  # a package's own: it comes back with the next version
+        remedy = f"put a file of the same name, without the line, into {tree.shown(DIRECTORIES[0])}"
+    value = semantics.taken(path_of(name), line.value or "") or sysctl_names.canonical(line.value or "")
+    return Setting(name, Effect.SETS, program, line.origin, line.text, value, wins, remedy=remedy, fails=fails)

@@ -1,0 +1,172 @@
+"""TuneD: the [sysctl] sections of its active profile, and the files of sysctl.d(5) that it applies again after them.
+
+It does that whenever its profile is applied, if the profile sets any sysctl at all, unless `reapply_sysctl` is off;
+TuneD 2.27 and later leave out what `reapply_sysctl_exclude` names. It takes them from /run and /etc alone, and from
+/etc/sysctl.conf last; it knows neither patterns nor exclusions (tuned/plugins/plugin_sysctl.py).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+
+from ipvsd.conflicts import ini_files
+from ipvsd.conflicts.external_setting import Effect, Names, Program, Setting
+from ipvsd.conflicts.file_tree import Tree
+from ipvsd.conflicts.ini_files import Entry
+from ipvsd.conflicts.sysctl_d import CONF, path_of
+from ipvsd.sysctl import globs, sysctl_names
+from ipvsd.sysctl.globs import Globs
+from ipvsd.sysctl.semantics import variable
+
+MAIN = "etc/tuned/tuned-main.conf"
+_ACTIVE = ("etc/tuned/active_profile", "etc/tuned/post_loaded_profile")
+# The first one has a profile; since 2.24 they lie in profiles/ (tuned-main.conf(5), profile_dirs).
+_PROFILES = ("etc/tuned/profiles", "etc/tuned", "usr/lib/tuned/profiles", "usr/lib/tuned")
+_REAPPLIED = ("run/sysctl.d", "etc/sysctl.d")
+_MAX_PROFILES = 64
+
+# What a section says of itself, and not of a sysctl (tuned/profiles/unit.py).
+_OWN = ("type", "enabled", "replace", "drop", "devices", "devices_udev_regex", "cpuinfo_regex", "uname_regex",
+        "script_pre", "script_post", "priority")  # fmt: skip
+_CONDITIONS = ("cpuinfo_regex", "uname_regex")
+
+Section = dict[str, Entry]
+
+
+def settings(tree: Tree, names: Names) -> Iterator[Setting]:
+    """Yield what TuneD makes of the sysctls, if systemd starts it."""
+    if not tree.enabled("tuned.service"):
+        return
+    sections = [section for section in profile(tree).values() if section]
+    again = _reapplied(tree) if sections and ini_files.truth(_main(tree, "reapply_sysctl", "1")) else []
+    said: dict[str, list[tuple[Entry, Section]]] = {}
+    for section in sections:
+        for entry in section.values():
+            said.setdefault(variable(path(entry.key)), []).append((entry, section))
+    reapplied = {variable(path(entry.key)): entry for entry in again}
+    for name in names.sysctls:
+        one = variable(path_of(name))
+        fitting = said.get(one, [])
+        for number, (entry, section) in enumerate(fitting, 1):
+            yield _of_profile(name, entry, section, number == len(fitting))
+        if one in reapplied:
+            yield _again(name, reapplied[one])
+
+
+def profile(tree: Tree) -> Mapping[str, Section]:
+    """Return the sections of the active profile that set sysctls, as TuneD merges them, by their names."""
+    merged: dict[str, Section] = {}
+    active = " ".join(tree.read(file) or "" for file in _ACTIVE).split()
+    try:
+        files = list(_files(tree, active, _directories(tree), set()))
+    except _MissingError:  # TuneD then applies nothing at all
+        return {}
+    for found in files:
+        sections: dict[str, Section] = {}
+        for entry in found:
+            sections.setdefault(entry.section, {})[entry.key] = entry
+        for name, section in sections.items():
+            _merge(merged, name, section)
+    return {name: section for name, section in merged.items() if _sets_sysctls(name, section)}
+
+
+def path(option: str) -> str:
+    """Return the path below /proc/sys that TuneD writes for an option: every dot is a slash."""
+    return option.replace(".", "/")
+
+
+def _merge(merged: dict[str, Section], name: str, section: Section) -> None:
+    """Merge a section into those before it (tuned/profiles/merger.py)."""
+    replaced, dropped = section.get("replace"), section.get("drop")
+    kept = {} if replaced and ini_files.truth(replaced.value) else merged.get(name, {})
+    gone = {"type", "enabled", *(re.split(r"\s*[,;]\s*", _bare(dropped)) if dropped else ())}
+    merged[name] = {**{option: entry for option, entry in kept.items() if option not in gone}, **section}
+
+
+def _sets_sysctls(name: str, section: Section) -> bool:
+    kind, enabled = section.get("type"), section.get("enabled")
+    on = enabled is None or ini_files.truth(enabled.value) is not False
+    return on and (kind.value if kind else name) == "sysctl"
+
+
+class _MissingError(Exception):
+    """A profile is named that does not exist."""
+
+
+def _files(tree: Tree, names: Iterable[str], places: Sequence[str], seen: set[str]) -> Iterator[Sequence[Entry]]:
+    """Yield the entries of each profile's file, after those of the profiles that it includes.
+
+    A profile that includes its own name extends the one in the next directory; `-NAME` may be missing.
+    """
+    for name in names:
+        known = [f"{place}/{name.removeprefix('-')}/tuned.conf" for place in places if re.match(r"[\w.-]+\Z", name)]
+        file = tree.first([path for path in known if path not in seen])
+        if file is None or len(seen) >= _MAX_PROFILES:
+            if file is None and known and not name.startswith("-") and not seen.intersection(known):
+                raise _MissingError
+            continue
+        seen.add(file)
+        found = list(ini_files.entries(tree.shown(file), tree.read(file) or ""))
+        included = ini_files.last(found, "main", "include")
+        if included:
+            yield from _files(tree, re.split(r"\s*[,;]\s*", _bare(included)), places, seen)
+        yield found
+
+
+def _directories(tree: Tree) -> Sequence[str]:
+    said = re.split(r"\s*[,;]\s*", _main(tree, "profile_dirs", ""))
+    return [*(directory.lstrip("/") for directory in reversed(said) if directory), *_PROFILES]
+
+
+def _main(tree: Tree, key: str, default: str) -> str:
+    """Return an option of TuneD's own configuration, which has no sections."""
+    entry = ini_files.last(ini_files.entries(MAIN, tree.read(MAIN) or ""), "", key)
+    return _bare(entry) if entry else default
+
+
+def _bare(entry: Entry) -> str:
+    return re.split(r"\s#", entry.value)[0].strip()
+
+
+def _of_profile(name: str, entry: Entry, section: Section, wins: bool) -> Setting:
+    value = re.sub(r'^"(.*)"$', r"\1", _bare(entry))
+    # `=>N` raises a value that is lower, `=<N` lowers one that is higher.
+    bound = value[:1] in ("<", ">")
+    certain = not (bound or "${" in value or any(option in section for option in _CONDITIONS))
+    value = sysctl_names.canonical(value[1:] if bound else value)
+    remedy = f"choose another profile, or one of your own that includes this one and sets {name} as wanted"
+    return Setting(name, Effect.SETS, Program.TUNED, entry.origin, str(entry), value, wins, certain, remedy)
+
+
+def _reapplied(tree: Tree) -> Collection[Entry]:
+    """Return the lines that TuneD applies again, in their order, without those that it is told to leave out."""
+    patterns = [part for part in re.split(r"\s*[,;]\s*", _main(tree, "reapply_sysctl_exclude", "")) if part]
+    files = [*tree.merged(_REAPPLIED), CONF]
+    lines = (entry for file in files for entry in ini_files.entries(tree.shown(file), tree.read(file) or ""))
+    excluded = Globs(map(_of_python, patterns))
+    return [entry for entry in lines if not excluded.fitting(entry.key)]
+
+
+def _of_python(pattern: str) -> str:
+    """Return a pattern of Python's fnmatch, which knows no backslash and no `[^...]`, as `globs` takes it."""
+
+    def quoted(found: re.Match[str]) -> str:
+        if found[1] in (None, "", "!"):  # a backslash, or a bracket that is not closed
+            return globs.quoted(found[0])
+        sign, content = ("!", found[1][1:]) if found[1][0] == "!" else ("", found[1])
+        content = globs.quoted(content, "[\\")
+        return f"[{sign}{'' if sign or content[0] != '^' else chr(92)}{content}]"
+
+    return re.sub(r"\[(!?\]?[^\]]*)\]|[\[\\]", quoted, pattern)
+
+
+def _again(name: str, entry: Entry) -> Setting:
+    file = entry.origin.rpartition(":")[0]
+    remedy = (
+        f"correct the line in {file}, or say 'reapply_sysctl_exclude = {name}' (TuneD 2.27 and later) "
+        f"or 'reapply_sysctl = 0' in /{MAIN}"
+    )
+    return Setting(
+        name, Effect.SETS, Program.REAPPLY, entry.origin, str(entry), sysctl_names.canonical(entry.value), remedy=remedy
+    )

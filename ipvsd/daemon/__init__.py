@@ -1,0 +1,1 @@
+"""The daemon: its one loop, and the wiring of all parts."""

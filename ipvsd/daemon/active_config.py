@@ -1,0 +1,179 @@
+"""The configuration that a daemon follows: a good one is taken, a bad one leaves the last good one at work.
+
+Nothing tells that a file is complete. So new files are taken when they have stayed the same for a moment while no
+program had one of them open for writing. An editor or a person may also put a file away before the next one comes.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Callable, Optional
+
+from ipvsd.config import config_files
+from ipvsd.config.config_files import WRITTEN, Snapshot
+from ipvsd.config.dump import fingerprint
+from ipvsd.config.parser import ConfigError, parse
+from ipvsd.config.schema import Config
+from ipvsd.model.report import ConfigState
+from ipvsd.runtime import rootfs
+from ipvsd.runtime.journal import log
+from ipvsd.state import last_good_config, stored_json
+
+# Seconds that new files must stay the same before they are taken. A shell script writes several lines in less.
+SETTLE = 0.5
+# Seconds for which a file that had content must be missing or empty.
+GONE = 10.0
+_RARELY = 10.0  # seconds, at most, between two looks at a file that is being written
+
+
+class Configured:
+    """`config` is the one at work; `errors` are those of a newer one that was refused.
+
+    `due` is the time, on the clock, at which `reload` has something to do without any event, or None.
+    """
+
+    config: Config
+
+    def __init__(
+        self,
+        root: str,
+        only: Optional[str],
+        clock: Callable[[], float] = time.monotonic,
+        pause: Callable[[float], None] = time.sleep,
+    ) -> None:
+        """`only` is the one file to read, in place of those on the system's paths below `root`."""
+        self._root, self._only, self._clock, self._pause = root, only, clock, pause
+        self._files: config_files.Files = ()
+        self._kept: Optional[config_files.Files] = None
+        self._seen, self._since = Snapshot(()), 0.0
+        self._settled = False  # the files at work have stayed the same for a moment
+        self.errors: tuple[str, ...] = ()
+        self.due: Optional[float] = None
+
+    def begin(self) -> bool:
+        """Take the configuration, or else the last good one; return whether there was any.
+
+        A file that a program is writing or replacing at this moment is waited for, once.
+        """
+        seen = self._look()
+        if seen.written or self._replaced(seen):
+            self._pause(SETTLE)
+            seen = self._look()
+        try:
+            self.config = parse(seen.complete())
+        except ConfigError as error:
+            self._refuse(error)
+        else:
+            self._files, self.due = seen.files, self._since + SETTLE
+            return True
+        kept, why = self._last_good()
+        if kept is None:
+            log("error", f"{why}; the node is left as it is")
+            return False
+        log("warning", "starting with the last good configuration")
+        self._files, self.config = kept, parse(kept)
+        return True
+
+    def _last_good(self) -> tuple[Optional[config_files.Files], str]:
+        """Return the last good files, or why there are none."""
+        try:
+            kept = None if self._only else last_good_config.read(self._root)
+        except (stored_json.UnusableError, rootfs.UnreadableError) as error:
+            return None, f"cannot use the last good configuration either: {error}"
+        return kept, "" if kept is not None else "there is no last good configuration either"
+
+    def reload(self, asked: bool) -> bool:
+        """Read it again, and return whether it is to be taken as new; `asked` says that a person wants it so.
+
+        A person means the files as they are, but for one that is being written.
+        """
+        seen, now = self._look(), self._clock()
+        same = seen.files == self._files and not seen.errors and not self.errors
+        settles = self._since + (SETTLE if same else self._patience(seen))
+        self.due = settles if now < settles else None
+        if same and self.due is None and not seen.written:
+            self._settled = True
+        if same and not asked:
+            return False
+        if seen.written:
+            self.due = now + min(_RARELY, max(SETTLE, now - self._since))
+            if asked:
+                log("warning", f"cannot take the configuration: {seen.written[0]}: {WRITTEN}")
+            return False
+        if self.due is not None and not asked:
+            return False
+        return self._take(seen, asked)
+
+    def _take(self, seen: Snapshot, asked: bool) -> bool:
+        try:
+            config = parse(seen.complete())
+        except ConfigError as error:
+            if asked or error.errors != self.errors:
+                self._refuse(error)
+                log("warning", "the previous configuration stays at work")
+            return False
+        changed, refused = config != self.config, bool(self.errors)
+        self._files, self.config, self.errors = seen.files, config, ()
+        self._settled = self.due is None
+        if changed or asked or refused:
+            log("info", f"configuration loaded, {fingerprint(config)}")
+        return changed or asked
+
+    def _look(self) -> Snapshot:
+        """Return the files as they are, and note since when they are so."""
+        seen = config_files.snapshot(self._root, self._only)
+        if seen != self._seen:
+            self._seen, self._since = seen, self._clock()
+        return seen
+
+    def _patience(self, seen: Snapshot) -> float:
+        return GONE if not seen.errors and _lost(self._files, seen.files) else SETTLE
+
+    def _replaced(self, seen: Snapshot) -> bool:
+        """Tell whether the main file is missing or empty, and was not when the configuration was kept."""
+        if self._only or any(name == config_files.main(self._root) and data.strip() for name, data in seen.files):
+            return False
+        return bool(_lost(self._last_good()[0] or (), seen.files))
+
+    @property
+    def new(self) -> bool:
+        """Whether `keep` has something to do: a good configuration that is known to be complete."""
+        return self._settled and self._files is not self._kept and not self._only and not self.errors
+
+    def keep(self) -> None:
+        """Remember it as the last good one, if it is new. Raises OSError."""
+        if self.new:
+            last_good_config.write(self._root, self._files)
+            self._kept = self._files
+
+    @property
+    def waiting(self) -> tuple[str, ...]:
+        """What keeps newer files from being taken, a sentence for each."""
+        seen = self._seen
+        lost = () if seen.errors else _lost(self._files, seen.files)
+        return (
+            *(f"{path} is not taken: {WRITTEN}" for path in seen.written),
+            *(f"{path} is missing or empty (it counts so after {GONE:g} s, or at a reload)" for path in lost),
+        )
+
+    def directories(self) -> tuple[str, ...]:
+        """Return the directories in which a change matters."""
+        return () if self._only else config_files.directories(self._root)
+
+    def state(self) -> ConfigState:
+        """Return what is told of it."""
+        config = self.config
+        names = tuple(name for name, _ in self._files)
+        return ConfigState(fingerprint(config), config.profiles, names, config.interval, self.errors)
+
+    def _refuse(self, error: ConfigError) -> None:
+        self.errors = error.errors
+        for line in ("cannot use the configuration:", *error.errors):
+            log("error", line)
+
+
+def _lost(before: config_files.Files, now: config_files.Files) -> Sequence[str]:
+    """Return the files that had content and are missing or empty now."""
+    content = dict(now)
+    return [name for name, data in before if data.strip() and not content.get(name, b"").strip()]

@@ -1,0 +1,79 @@
+"""What was known of an item before it could not be read any more."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Callable, Optional, TypeVar, Union
+
+from ipvsd.decide.aggregate import collapsed
+from ipvsd.decide.health import outdated, unreadable, want
+from ipvsd.model.types import Last, ModuleFinding, ModuleVerdict, Plan, SysctlFinding, SysctlVerdict
+from ipvsd.reporting.status_document import timestamp
+
+FIRST_PAUSE = 0.25  # seconds
+_RIGHT = (ModuleVerdict.LIVE, ModuleVerdict.BUILT_IN, SysctlVerdict.RIGHT)
+
+_Found = TypeVar("_Found", ModuleFinding, SysctlFinding)
+_Seen = tuple[Union[ModuleVerdict, SysctlVerdict], object]  # the verdict, and what was wanted
+
+
+class LastSeen:
+    """Remembers the last verdict on each item, for when it cannot be read.
+
+    `due` is when to look at such items again, on the clock, or None: soon, and ever less often while that is in vain.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._seen: Mapping[str, _Seen] = {}
+        self._at = self._since = 0.0
+        self._was: dict[str, tuple[_Seen, float, float]] = {}
+        self._unread: frozenset[str] = frozenset()
+        self._pause = 0.0
+        self.due: Optional[float] = None
+
+    def told(self, plan: Plan, wall: float, boottime: float, longest: float) -> Plan:
+        """Return the plan of a look at this time, in which what cannot be read has its last verdict.
+
+        `wall` is in seconds since the epoch, `boottime` counts suspended time, too, and `longest` is that between two
+        looks: the longest pause.
+        """
+        # What a pattern fits is told of as one, and may not be known.
+        groups = (finding for finding in collapsed(plan.sysctls) if finding.wanted.group)
+        found = {finding.name: finding for finding in (*plan.findings, *groups)}
+        unread = frozenset(name for name, finding in found.items() if unreadable(finding))
+        self._plan_next(unread, longest)
+        known = {name: self._was[name] for name in unread & self._was.keys()}
+        new = {name: (self._seen[name], self._at, self._since) for name in unread & self._seen.keys()}
+        self._was = {**known, **new}
+        pairs: dict[_Seen, _Seen] = {}  # of which thousands are the same
+        seen = {name: (item.verdict, want(item)) for name, item in found.items() if name not in unread}
+        self._seen = {name: pairs.setdefault(pair, pair) for name, pair in seen.items()}
+        self._at, self._since = wall, boottime
+        if not self._was:
+            return plan
+
+        def dated(finding: _Found) -> _Found:
+            was = self._was.get(finding.name)
+            if was is None or was[0][1] != want(finding):
+                return finding
+            (verdict, _), time, since = was
+            stands = verdict in _RIGHT and not outdated(boottime - since, longest)
+            evidence = f"{finding.evidence}; was {verdict.value} at {timestamp(time)[:19]}Z"
+            return finding._replace(evidence=evidence, last=Last(verdict, time, stands))
+
+        return plan._replace(
+            modules=tuple(map(dated, plan.modules)),
+            sysctls=tuple(map(dated, plan.sysctls)),
+            parameters=tuple(map(dated, plan.parameters)),
+        )
+
+    def _plan_next(self, unread: frozenset[str], longest: float) -> None:
+        if not unread <= self._unread:
+            self._pause, self.due = 0.0, None  # for what is new it may be over in a moment
+        self._unread = unread
+        if not unread:
+            self._pause, self.due = 0.0, None
+        elif self.due is None or self._clock() >= self.due:
+            self._pause = min(longest, 2 * self._pause or FIRST_PAUSE)
+            self.due = self._clock() + self._pause

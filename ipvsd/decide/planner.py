@@ -1,0 +1,76 @@
+"""plan(desired, observed): the only place that says what is to be done."""
+
+from __future__ import annotations
+
+import re
+
+from ipvsd.decide import verdicts
+from ipvsd.model.types import (
+    MISSING,
+    Action,
+    Desired,
+    LoadModule,
+    ModuleFinding,
+    ModuleVerdict,
+    Observed,
+    Plan,
+    Policy,
+    SysctlFinding,
+    SysctlVerdict,
+    WriteParameter,
+    WriteSysctl,
+)
+from ipvsd.sysctl import values
+
+IP_FORWARD = "net.ipv4.ip_forward"
+_FOLLOWER = re.compile(r"net\.ipv4\.conf\.[^.]+\.forwarding\Z")
+
+
+def plan(desired: Desired, observed: Observed) -> Plan:
+    """Judge everything wanted, and return it with the smallest set of actions that makes it right.
+
+    A module on its way out is loaded again like one that is gone; one on its way in is waited for.
+    """
+    modules = tuple(verdicts.judge_module(wanted, observed) for wanted in desired.modules)
+    sysctls = tuple(
+        verdicts.judge_sysctl(wanted, observed.sysctls.get(wanted.key, MISSING), observed) for wanted in desired.sysctls
+    )
+    parameters = tuple(verdicts.judge_parameter(wanted, observed) for wanted in desired.parameters)
+    # Writes come before the loading of modules: a write takes microseconds.
+    actions: list[Action] = [*_writes(sysctls, WriteSysctl), *_writes(parameters, WriteParameter)]
+    actions += [_load(found) for found in modules if found.verdict in _TO_LOAD]
+    return Plan(tuple(actions), modules, sysctls, parameters)
+
+
+_TO_LOAD = (ModuleVerdict.LOADABLE, ModuleVerdict.UNLOADING)
+
+
+def _load(finding: ModuleFinding) -> LoadModule:
+    module = "" if finding.module == finding.name else finding.module
+    return LoadModule(finding.name, module, finding.wanted.options)
+
+
+def _writes(findings: tuple[SysctlFinding, ...], kind: type[WriteSysctl]) -> list[WriteSysctl]:
+    writes = [
+        kind(finding.name, finding.found or "", values.target(finding.wanted.want, finding.found or ""))
+        for finding in findings
+        if finding.verdict is SysctlVerdict.WRONG
+        and finding.wanted.policy is not Policy.OBSERVE
+        and values.can_be_met(finding.wanted.want, finding.found or "")
+    ]
+    # A change of ip_forward resets other values below net.ipv4.conf (RFC 1812 behaviour,
+    # Documentation/networking/ip-sysctl.rst), so it comes first and the next round looks at them.
+    return sorted(writes, key=lambda write: write.name != IP_FORWARD)
+
+
+def leading(actions: tuple[Action, ...]) -> tuple[Action, ...]:
+    """Return the actions without those that the kernel itself takes with another one of them."""
+    first = next((action for action in actions if action.name == IP_FORWARD), None)
+    return actions if first is None else tuple(action for action in actions if not _follows(action, first))
+
+
+def _follows(action: Action, first: Action) -> bool:
+    """Tell whether the kernel does this by itself when ip_forward is written (inet_forward_change())."""
+    if not isinstance(first, WriteSysctl) or not isinstance(action, WriteSysctl):
+        return False
+    return _FOLLOWER.match(action.name) is not None and values.same(action.name, action.value, first.value)

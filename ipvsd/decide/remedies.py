@@ -1,0 +1,253 @@
+"""What a person can do about a verdict, in one clause each."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Collection, Mapping, Sequence
+from typing import Callable, Optional, TypeVar
+
+from ipvsd.model.types import Cause, Kernel, ModuleFinding, ModuleVerdict, Obstacle, Plan, SysctlFinding, WantedSysctl
+from ipvsd.modprobe import kconfig
+
+_Found = TypeVar("_Found", ModuleFinding, SysctlFinding)
+
+APPLY = "run 'ipvsd apply' as root, or start ipvsd.service"
+BELOW = "for the next boot of this tree: ipvsd apply --persist"
+TRIED = "ipvsd.service tries again by itself; see 'journalctl -u ipvsd'"
+OBSERVED = "left alone by 'policy: observe'"
+UNREADABLE = "run as root, or see the kernel's documentation of the key"
+PASSING = "stop what uses up the descriptors or the memory of this machine; ipvsd.service tries again by itself"
+UNSUPPORTED = "drop the key from the configuration, or run a kernel that has it"
+NOT_KEPT = "another program may hold the value, or the kernel clamps it; see the kernel's documentation of the key"
+CONTENDED = "stop {}, or set 'policy: yield' or 'observe'; ipvsd goes on trying at periodic looks"
+YIELDED = "left to the other writer by 'policy: yield', until a reload"
+NEEDS_RELOAD = "reboot, or drain the node and unload the module and its users: ipvsd loads it with the parameter"
+READ_ONLY = "run 'sysctl -w {}' on the host, or have the container's runtime set it: /proc/sys is read-only here"
+COMMAND_LINE = "put {} on the kernel's command line and reboot"
+NO_NUMBER = "give it a value: a range is for sysctls of one number"
+REFUSED = "the kernel refuses the value, or this system may not write it (see the kernel's documentation of the key)"
+
+# Network plugins that bring packets to the node's own stack by other ways want these off.
+_PLUGIN = "; if a network plugin wants it off, say 'bridgeNetfilter: false'"
+
+_MODULE = {
+    ModuleVerdict.LOADABLE: APPLY,
+    ModuleVerdict.UNREADABLE: "run as root, or correct what the error names; ipvsd.service tries again by itself",
+    ModuleVerdict.LOADING: "wait; why a load hangs is told by 'journalctl -k'",
+    ModuleVerdict.UNLOADING: "wait; it is loaded again when it is gone",
+    ModuleVerdict.ABSENT: "{meant}{reboot}{install}",
+    ModuleVerdict.NOT_BUILT: "{reboot}run a kernel that was built with {option}",
+    ModuleVerdict.MERGED: "name {successor} in its place",
+    ModuleVerdict.INDEX_STALE: "run 'depmod -a {release}'",
+    ModuleVerdict.NO_INDEX: "run 'depmod -a {release}'",
+    ModuleVerdict.FILE_GONE: "{reboot}{install}",
+    ModuleVerdict.COMPRESSION: "install a kmod that reads {packed}, or unpack the files and run 'depmod -a {release}'",
+    ModuleVerdict.KERNEL_TOO_OLD: "run a newer kernel",
+    ModuleVerdict.TREE_GONE: "reboot into {installed}, or {package}",
+    ModuleVerdict.NO_SUPPORT: "run a kernel with loadable modules, or with this one built in",
+    ModuleVerdict.OTHER_KERNEL: "replace its file by one made for this kernel ({install})",
+    ModuleVerdict.BLACKLISTED: "{allow}, or set 'required: false'",
+    ModuleVerdict.OVERRIDDEN: "{allow}, or set 'required: false'",
+    ModuleVerdict.OPTIONS: "{correct}",
+    ModuleVerdict.SIGNATURE: "use a file that is signed with a key which the kernel trusts ({install})",
+    ModuleVerdict.DISABLED: "run 'ipvsd apply --persist' and reboot: modules-load.d is applied before sysctl.d",
+    ModuleVerdict.INCAPABLE: "run 'modprobe NAME' on the host{grant}",
+    ModuleVerdict.FAILED: "see 'journalctl -k' for the kernel's reason",
+}
+
+_BOOT_LOADER = "take {} out of {} on the kernel's command line (in the boot loader's configuration), and reboot"
+
+
+def passing(finding: SysctlFinding) -> bool:
+    """Tell whether a finding says nothing of the item itself, but of what this machine is short of."""
+    return finding.remedy == PASSING
+
+
+def of_sysctl(wanted: WantedSysctl, remedy: str) -> str:
+    """Return a remedy with what else may be the answer to a sysctl that is not as it is wanted."""
+    by_profile = wanted.origin.startswith("profile ")
+    return f"{remedy}{_PLUGIN}" if by_profile and wanted.key.startswith("net.bridge.") else remedy
+
+
+def unsupported(wanted: WantedSysctl, others: Collection[str] = ()) -> str:
+    """Return the remedy for a sysctl that this kernel does not have; `others` are those in the same directory."""
+    if wanted.origin.startswith("profile "):
+        return UNSUPPORTED
+    from ipvsd.config import spelling  # needed for what is missing, and nothing else
+
+    meant = spelling.like(wanted.key, others)
+    return f"did you mean {meant}? Else {UNSUPPORTED}" if meant and meant != wanted.key else UNSUPPORTED
+
+
+def fitted(plan: Plan, root: str, daemon: bool = False) -> Plan:
+    """Return the plan with remedies that can be carried out here.
+
+    Nothing can be applied now to another root than /, and its modules are not the host's. Where a daemon runs on
+    this node, it does by itself what a person would start.
+    """
+    if not daemon and root == "/":
+        return plan
+    how = TRIED if root == "/" else BELOW
+
+    def fit(finding: _Found) -> _Found:
+        return finding._replace(remedy=below(finding.remedy.replace(APPLY, how), root))
+
+    return plan._replace(
+        modules=tuple(map(fit, plan.modules)),
+        sysctls=tuple(map(fit, plan.sysctls)),
+        parameters=tuple(map(fit, plan.parameters)),
+    )
+
+
+# The commands that remedies name, and how they are run on another root. One that has the root already is left.
+_COMMANDS = (
+    (r"(ipvsd (?:apply --persist|check|plan|preflight|status))(?! --root)", r"\1 --root ROOT"),
+    (r"depmod -a", "depmod -b ROOT -a"),
+    (r"systemctl unmask", "systemctl --root=ROOT unmask"),
+    (r"(?<!chroot ROOT )(apt install|dpkg -S)", r"chroot ROOT \1"),
+    (r"\b(t?dnf) install", r"\1 --installroot=ROOT install"),
+    (r"zypper install", "zypper --root ROOT install"),
+    (r"pacman -S", "pacman --root ROOT -S"),
+    (r"apk add", "apk --root ROOT add"),
+)
+
+
+def below(text: str, root: str) -> str:
+    """Return a remedy whose commands act on the tree below a root."""
+    if root != "/":
+        for command, given in _commands(root):
+            text = command.sub(given, text)
+    return text
+
+
+@functools.lru_cache(maxsize=1)  # a command has one root, and many remedies
+def _commands(root: str) -> Sequence[tuple[re.Pattern[str], str]]:
+    """Return the commands that remedies name, and how they are run on this root."""
+    import shlex  # the daemon has no other root, and starts without it
+
+    quoted = shlex.quote(root)
+    return [
+        (re.compile(command.replace("ROOT", re.escape(quoted))), on_root.replace("ROOT", quoted.replace("\\", r"\\")))
+        for command, on_root in _COMMANDS
+    ]
+
+
+def module(verdict: ModuleVerdict, kernel: Kernel, name: str) -> str:
+    """Return the remedy for a module that is not in the kernel."""
+    text = _MODULE.get(verdict, "")
+    # A remedy is asked for at every look, and most have nothing to be filled in.
+    fields = re.findall(r"{(\w+)}", text) if "{" in text else ()
+    return text.format(**{field: _field(field, kernel, name) for field in fields})
+
+
+def _option(kernel: Kernel, name: str) -> str:
+    """Return the option that the evidence names: that of the module, or one that it depends on."""
+    said = re.search(r"CONFIG_\w+", kernel.unset.get(name, ""))
+    return said[0] if said else kconfig.symbol(name)
+
+
+def _reboot(kernel: Kernel, name: str) -> str:
+    others = kernel.elsewhere.get(name)
+    return f"reboot into {' or '.join(others[-2:])}, which has it; or " if others else ""
+
+
+def _installed(kernel: Kernel, name: str) -> str:
+    having = kernel.elsewhere.get(name)
+    if having:
+        return f"{' or '.join(having[-2:])}, which has it"
+    return f"{' or '.join(kernel.installed[-2:])}, which is installed" if kernel.installed else "an installed kernel"
+
+
+def _meant(kernel: Kernel, name: str) -> str:
+    """Return the module that somebody may have meant by a name that stands for none here."""
+    if kernel.elsewhere.get(name):
+        return ""
+    from ipvsd.config import spelling  # needed for what is missing, and nothing else
+
+    near = None if name in spelling.modules() else spelling.like(name)
+    return f"did you mean {near}? Else " if near else ""
+
+
+def _packed(kernel: Kernel, name: str) -> str:
+    obstacle = kernel.obstacles.get(name)
+    of_needed = kernel.packed.get(obstacle.module) or obstacle.detail if obstacle else ""
+    return kernel.packed.get(name) or of_needed or ""
+
+
+def _line(kernel: Kernel, name: str) -> Optional[Obstacle]:
+    return kernel.obstacles.get(name) or kernel.commands.get(name)
+
+
+def _allow(kernel: Kernel, name: str) -> str:
+    line = _line(kernel, name)
+    return remove(line.text, line.origin, line.module) if line else "remove the line of modprobe.d(5) that keeps it out"
+
+
+def _correct(kernel: Kernel, name: str) -> str:
+    line = _line(kernel, name)
+    return correct(line) if line else "correct the options line of modprobe.d(5)"
+
+
+def correct(line: Obstacle) -> str:
+    """Return how an options line that the kernel refuses is to be written."""
+    place = line.origin.rpartition(":")[0] or line.origin
+    place = "the boot loader's configuration" if line.origin.startswith("/proc/") else place
+    return f"write {line.detail.partition('=')[0]}=VALUE without blanks in {place}"
+
+
+def remove(text: str, origin: str, module: str) -> str:
+    """Return how a line that keeps a module out is taken away."""
+    if not origin.startswith("/proc/"):
+        return f"remove {text!r} from {origin.rpartition(':')[0] or origin}"
+    return _BOOT_LOADER.format(module, text.partition("=")[0] + "=")
+
+
+def _install(kernel: Kernel, name: str) -> str:
+    """Return which package has a module. Of a name that ipvsd does not know, it names none."""
+    from ipvsd.config import spelling  # needed for what is missing, and nothing else
+
+    line = kernel.obstacles.get(name)
+    if line and line.cause is Cause.FILE_GONE and not line.text.startswith("kernel/"):
+        return f"install again what brought {line.text}, or remove it and run 'depmod -a {kernel.release}'"
+    if name in spelling.modules():
+        return _package(kernel, name)
+    return f"check the name, or install what has module {name}: ipvsd knows no module of this name, and no package"
+
+
+def _package(kernel: Kernel, _: str) -> str:
+    from ipvsd.modprobe import distro_packages  # a table that only what is missing needs
+
+    return distro_packages.advice(kernel)
+
+
+def _successor(kernel: Kernel, name: str) -> str:
+    from ipvsd.modprobe import former_names  # the same
+
+    former = former_names.former(name, kernel.release)
+    return former.successor if former else ""
+
+
+def _grant(kernel: Kernel, _: str) -> str:
+    # Of a user namespace the capability does not count (init_module(2): capable() asks for that of the first one).
+    return "" if kernel.lock.nested else ", or grant CAP_SYS_MODULE"
+
+
+def _field(field: str, kernel: Kernel, name: str) -> str:
+    plain = {"name": name, "release": kernel.release}
+    return plain[field] if field in plain else _ASKED[field](kernel, name)
+
+
+_ASKED: Mapping[str, Callable[[Kernel, str], str]] = {
+    "option": _option,
+    "installed": _installed,
+    "reboot": _reboot,
+    "install": _install,
+    "package": _package,
+    "allow": _allow,
+    "correct": _correct,
+    "successor": _successor,
+    "packed": _packed,
+    "meant": _meant,
+    "grant": _grant,
+}

@@ -1,0 +1,256 @@
+"""The verdict on one module, sysctl or parameter: one of a closed set, with its evidence and its remedy.
+
+The most specific cause is told: first what shows that the module is there, then what no file can change (a
+container, a name that the kernel does not have any more), then what the files say.
+"""
+
+from __future__ import annotations
+
+import errno
+
+from ipvsd.decide import remedies
+from ipvsd.model.types import (
+    MISSING,
+    Cause,
+    Kernel,
+    Missing,
+    ModuleFinding,
+    ModuleState,
+    ModuleVerdict,
+    Observed,
+    Obstacle,
+    Outcome,
+    Parameter,
+    Policy,
+    Reading,
+    SysctlFinding,
+    SysctlVerdict,
+    Unreadable,
+    WantedModule,
+    WantedSysctl,
+)
+from ipvsd.modprobe import kernel_names
+from ipvsd.sysctl import values
+
+V = ModuleVerdict
+
+# What init_module(2) says of a module's signature (certs/ and kernel/module/signing.c).
+_SIGNATURE = {errno.EKEYREJECTED, errno.ENOKEY, errno.EKEYEXPIRED, errno.EKEYREVOKED, errno.EBADMSG, errno.ENOPKG}
+
+# Of several alternatives the one with the first of these verdicts stands for them.
+_BEST_FIRST = (V.LIVE, V.BUILT_IN, V.LOADING, V.UNLOADING, V.LOADABLE)
+
+_OF_CAUSE = {
+    Cause.NOT_FOUND: V.ABSENT,
+    Cause.ALIAS: V.OVERRIDDEN,
+    Cause.FILE_GONE: V.FILE_GONE,
+    Cause.COMPRESSION: V.COMPRESSION,
+    Cause.BLACKLIST: V.BLACKLISTED,
+    Cause.INSTALL: V.OVERRIDDEN,
+    Cause.COMMAND_LINE: V.BLACKLISTED,
+    Cause.OPTIONS: V.OPTIONS,
+}
+
+
+def judge_module(wanted: WantedModule, observed: Observed) -> ModuleFinding:
+    """Return what has been seen of a wanted module, before anything is tried."""
+    if wanted.any_of:
+        return _judge_alternatives(wanted, observed)
+    kernel, module = observed.kernel, observed.kernel.module(wanted.name)
+    verdict, evidence = _seen(module, observed)
+    if verdict is not V.UNREADABLE and kernel_names.kernel_version(kernel.release) < wanted.kernel_since:
+        since = "{}.{}".format(*wanted.kernel_since)
+        verdict, evidence = (
+            V.KERNEL_TOO_OLD,
+            f"kernel {kernel.release} is older than {since}, which {wanted.origin} needs",
+        )
+    if wanted.because and verdict is not V.UNREADABLE:
+        evidence = f"{evidence}; {wanted.because}"
+    if module != wanted.name:
+        evidence = f"alias of {module}: {evidence}"
+    return ModuleFinding(wanted, verdict, evidence, _remedy(verdict, kernel, module), module)
+
+
+def _judge_alternatives(wanted: WantedModule, observed: Observed) -> ModuleFinding:
+    members = [wanted._replace(name=name, any_of=()) for name in wanted.any_of]
+    found = [judge_module(member, observed) for member in members]
+    best = [finding for verdict in _BEST_FIRST for finding in found if finding.verdict is verdict]
+    # One that failed has its turn again after another one did.
+    best.sort(key=lambda finding: not finding.right and finding.module == observed.failed.get(wanted.name))
+    chosen = best[0] if best else found[0]
+    others = "" if best else "".join(f"; {finding.name} {finding.verdict.value}" for finding in found[1:])
+    evidence = f"{chosen.name}: {chosen.evidence}{others}"
+    return ModuleFinding(wanted, chosen.verdict, evidence, chosen.remedy, chosen.module)
+
+
+def _seen(name: str, observed: Observed) -> tuple[ModuleVerdict, str]:
+    kernel, state = observed.kernel, observed.modules.get(name)
+    tree = f"/lib/modules/{kernel.release}"
+    if state is ModuleState.LIVE:
+        return V.LIVE, "/proc/modules: Live"
+    if name in kernel.built_in:
+        return V.BUILT_IN, kernel.set_in.get(name) or (
+            f"{tree}/modules.builtin" if kernel.modular else "built into a kernel without modules"
+        )
+    if state is not None:
+        return V.LOADING if state is ModuleState.COMING else V.UNLOADING, f"/proc/modules: {state.value}"
+    if kernel.unreadable:
+        return V.UNREADABLE, f"cannot read {kernel.unreadable}"
+    if name in kernel.unset:
+        return V.NOT_BUILT, f"the configuration of kernel {kernel.release} {kernel.unset[name]}"
+    if not kernel.modular:
+        return V.NO_SUPPORT, "there is no /proc/modules"
+    if name not in kernel.loadable:
+        from ipvsd.modprobe import former_names  # a table that only what is missing needs
+
+        former = former_names.successor(name, kernel.release)
+        if former is not None:
+            return V.MERGED, former
+    if kernel.lock.incapable:
+        return V.INCAPABLE, "CAP_SYS_MODULE is not in this process's bounding set"
+    if kernel.lock.nested:
+        return V.INCAPABLE, "this is a user namespace, from which no module can be loaded"
+    if name in kernel.loadable:
+        return _loadable(name, kernel)
+    return _not_listed(name, kernel, tree)
+
+
+def _loadable(name: str, kernel: Kernel) -> tuple[ModuleVerdict, str]:
+    obstacle = kernel.obstacles.get(name)
+    if obstacle is not None and obstacle.cause is Cause.FILE_GONE and obstacle.module in kernel.unindexed:
+        return _moved(name, obstacle, kernel)
+    if obstacle is not None:
+        return _OF_CAUSE[obstacle.cause], _evidence(obstacle, name)
+    if kernel.lock.disabled:
+        return V.DISABLED, "kernel.modules_disabled is 1"
+    if name in kernel.brought:
+        return V.LOADABLE, f"not loaded; blacklisted, and yet loaded for {kernel.brought[name]}, which needs it"
+    return V.LOADABLE, "not loaded; modules.dep lists it"
+
+
+def _moved(name: str, obstacle: Obstacle, kernel: Kernel) -> tuple[ModuleVerdict, str]:
+    """Return the verdict on a module whose listed file is gone while there is another one of it."""
+    there, packed = kernel.unindexed[obstacle.module], kernel.packed.get(obstacle.module)
+    evidence = f"{_evidence(obstacle, name)}; there is {there}"
+    if packed:
+        return V.COMPRESSION, f"{evidence}, which is packed with {packed}, which this kmod lacks"
+    return V.INDEX_STALE, evidence
+
+
+def _not_listed(name: str, kernel: Kernel, tree: str) -> tuple[ModuleVerdict, str]:
+    obstacle = kernel.obstacles.get(name)
+    if obstacle is not None and obstacle.cause is Cause.ALIAS:
+        return V.OVERRIDDEN, _evidence(obstacle, name)
+    if not kernel.indexed and not kernel.stocked and name not in kernel.unindexed:
+        there = f"; there are trees of {', '.join(kernel.installed)}" if kernel.installed else ""
+        return V.TREE_GONE, f"there are no modules in {tree}{there}"
+    if name in kernel.packed:
+        return V.COMPRESSION, f"{kernel.unindexed[name]} is packed with {kernel.packed[name]}, which this kmod lacks"
+    if name in kernel.unindexed and not kernel.indexed:
+        return V.NO_INDEX, f"{tree}/modules.dep.bin is missing or damaged; there is {kernel.unindexed[name]}"
+    if name in kernel.unindexed:
+        return V.INDEX_STALE, f"{tree}/modules.dep does not list {kernel.unindexed[name]}"
+    if not kernel.indexed:
+        return V.ABSENT, f"{tree} has no file of it, and no index"
+    return V.ABSENT, f"{tree}/modules.dep does not list it"
+
+
+def _evidence(obstacle: Obstacle, name: str) -> str:
+    """Return what keeps a module out, and of which module it is said if that is a dependency."""
+    needs = "" if obstacle.module == name else f"needs {obstacle.module}: "
+    if obstacle.cause is Cause.FILE_GONE:
+        return f"{needs}modules.dep lists {obstacle.text}, which is gone"
+    if obstacle.cause is Cause.COMPRESSION:
+        return f"{needs}{obstacle.text} is packed with {obstacle.detail}, which this kmod lacks"
+    if obstacle.cause is Cause.NOT_FOUND:
+        return f"{needs}there is no such module"
+    said = f"{obstacle.origin}: {obstacle.text}" if obstacle.origin else obstacle.text
+    if obstacle.cause is Cause.OPTIONS:
+        name, equals, value = obstacle.detail.partition("=")
+        trouble = f"{value!r} is no number" if equals else f"the kernel takes {name} for a parameter without a value"
+        return f"{needs}{said}: {trouble}"
+    return f"{needs}{said}"
+
+
+def judge_sysctl(wanted: WantedSysctl, reading: Reading, observed: Observed) -> SysctlFinding:
+    """Return the verdict on one sysctl, before anything is tried."""
+    if isinstance(reading, Missing):
+        return _judge_missing(wanted, observed)
+    if isinstance(reading, Unreadable):
+        remedy = remedies.PASSING if reading.passing else remedies.UNREADABLE
+        return SysctlFinding(wanted, None, SysctlVerdict.UNREADABLE, reading.reason, remedy)
+    if values.satisfies(wanted.key, reading, wanted.want):
+        return SysctlFinding(wanted, reading, SysctlVerdict.RIGHT, f"is {reading!r}")
+    remedy = remedies.OBSERVED if wanted.policy is Policy.OBSERVE else remedies.APPLY
+    if not values.can_be_met(wanted.want, reading):
+        remedy = remedies.NO_NUMBER
+    elif wanted.policy is not Policy.OBSERVE and not observed.kernel.writable(wanted.key):
+        assignment = f"{wanted.key}={values.target(wanted.want, reading)}"
+        remedy = remedies.READ_ONLY.format(f'"{assignment}"' if " " in assignment else assignment)
+        evidence = f"is {reading!r}, not {wanted.want}; /proc/sys is mounted read-only"
+        return SysctlFinding(wanted, reading, SysctlVerdict.REFUSED, evidence, remedy)
+    remedy = remedies.of_sysctl(wanted, remedy)
+    return SysctlFinding(wanted, reading, SysctlVerdict.WRONG, f"is {reading!r}, not {wanted.want}", remedy)
+
+
+def _judge_missing(wanted: WantedSysctl, observed: Observed) -> SysctlFinding:
+    module = wanted.provider
+    awaited = module is not None and module not in observed.kernel.built_in
+    if awaited and observed.modules.get(module or "") is not ModuleState.LIVE:
+        unknown = observed.kernel.unreadable and module not in observed.modules
+        evidence = f"comes with module {module}, {'of which nothing can be read' if unknown else 'which is not live'}"
+        return SysctlFinding(wanted, None, SysctlVerdict.PENDING, evidence, f"see module {module}")
+    evidence = f"kernel {observed.kernel.release} has no such file in /proc/sys"
+    if wanted.group == wanted.key:
+        evidence = "nothing in /proc/sys fits the pattern"
+    return SysctlFinding(wanted, None, SysctlVerdict.UNSUPPORTED, evidence, remedies.unsupported(wanted))
+
+
+def judge_parameter(wanted: WantedSysctl, observed: Observed) -> SysctlFinding:
+    seen = observed.parameters.get(wanted.key, Parameter(MISSING))
+    # It lies in /sys, whatever became of /proc/sys.
+    elsewhere = observed._replace(kernel=observed.kernel._replace(read_only=frozenset()))
+    finding = judge_sysctl(wanted, seen.reading, elsewhere)
+    if finding.verdict is SysctlVerdict.UNSUPPORTED:
+        return finding._replace(evidence=f"/sys/module/{wanted.provider} shows no such parameter")
+    if finding.verdict is not SysctlVerdict.WRONG or seen.writable:
+        return finding
+    if wanted.provider in observed.kernel.built_in:
+        evidence, remedy = (
+            f"{finding.evidence}; the module is built in",
+            remedies.COMMAND_LINE.format(f"{wanted.key}={values.target(wanted.want, '')}"),
+        )
+        return finding._replace(verdict=SysctlVerdict.NEEDS_RELOAD, evidence=evidence, remedy=remedy)
+    users = f"in use by {seen.users}" if seen.users else "not in use"
+    evidence = f"{finding.evidence}; it is taken only when module {wanted.provider} is loaded, which is {users}"
+    return finding._replace(verdict=SysctlVerdict.NEEDS_RELOAD, evidence=evidence, remedy=remedies.NEEDS_RELOAD)
+
+
+def explain(finding: ModuleFinding, failed: Outcome, kernel: Kernel) -> ModuleFinding:
+    """Return the finding with what the kernel said when it was tried in place of 'to be done'."""
+    verdict = _refused(finding.module, failed, kernel)
+    evidence = failed.error or "the loader reported success, but the module is not live"
+    if verdict is V.SIGNATURE and kernel.lock.signed:
+        evidence = f"{evidence} ({kernel.lock.signed})"
+    if verdict is V.OTHER_KERNEL:
+        evidence = f"{evidence}: made for kernel {failed.made_for}, this is {kernel.release}"
+    if verdict is V.OVERRIDDEN:
+        line = kernel.commands[finding.module]
+        evidence = f"{_evidence(line, finding.module)}: {evidence}"
+    return finding._replace(verdict=verdict, evidence=evidence, remedy=_remedy(verdict, kernel, finding.module))
+
+
+def _refused(module: str, failed: Outcome, kernel: Kernel) -> ModuleVerdict:
+    if module in kernel.commands:
+        return V.OVERRIDDEN
+    if failed.errno in _SIGNATURE or (failed.errno == errno.EPERM and kernel.lock.signed):
+        return V.SIGNATURE
+    if failed.errno == errno.EPERM:
+        return V.DISABLED if kernel.lock.disabled else V.INCAPABLE
+    if failed.errno == errno.ENOEXEC and failed.made_for and failed.made_for != kernel.release:
+        return V.OTHER_KERNEL
+    return V.FAILED
+
+
+def _remedy(verdict: ModuleVerdict, kernel: Kernel, module: str) -> str:
+    return remedies.module(verdict, kernel, module)

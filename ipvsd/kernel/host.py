@@ -1,0 +1,366 @@
+"""The machine: the Host protocol, and LinuxHost, which with kmod and watch/ alone opens /proc and /sys."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import time
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Optional, Protocol
+
+from ipvsd.kernel import iptables, procfs
+from ipvsd.kernel.module_loader import Loader, LoadError, Modprobe, default_loader, kernel_words
+from ipvsd.kernel.module_tree import Index
+from ipvsd.model.report import Judged
+from ipvsd.model.types import MISSING, PASSING, Kernel, ModuleState, Parameter, Reading, Unreadable
+from ipvsd.runtime import rootfs
+from ipvsd.sysctl import sysctl_names
+from ipvsd.sysctl.patterns import Patterns
+
+if TYPE_CHECKING:
+    from ipvsd.kernel.load_blockers import Obstacles
+
+# The kernel clears as much memory as is asked for, which takes longer than all the rest of a read.
+_FIRST_READ, _MAX_READ = 255, 1 << 16
+_MAX_TEXT = 1 << 24  # of a file that the kernel makes, as /proc/net/ipv6_route of a node with many routes
+
+
+class Host(Protocol):
+    """A kernel to look at and to act upon. One contract suite tests what each promises.
+
+    Whatever asks for more than one value raises OSError if something cannot be read: that is never told as absent.
+    """
+
+    def kernel(self, names: Collection[str]) -> Kernel:
+        """Return the running kernel, with what its module index says of `names`."""
+
+    def explain(self, kernel: Kernel, names: Collection[str]) -> Kernel:
+        """Return the kernel with all that can be found out about why `names` are not in it."""
+
+    def modules(self, names: Collection[str]) -> Mapping[str, ModuleState]:
+        """Return the state of those of `names` that are in the kernel as loaded modules."""
+
+    def module_state(self, name: str) -> Optional[ModuleState]:
+        """Return the state of one loaded module without making the list of all; None also if it is on its way out."""
+
+    def read_sysctl(self, key: str) -> Reading:
+        """Return the value of a sysctl, white space normalised."""
+
+    def write_sysctl(self, key: str, value: str) -> None:
+        """Write a sysctl that exists. Raises OSError."""
+
+    def expand(self, patterns: Collection[str]) -> Mapping[str, Collection[str]]:
+        """Return for each pattern the sysctls that it fits, wildcards within each part; some may have gone since."""
+
+    def read_parameter(self, name: str) -> Parameter:
+        """Return MODULE.PARAMETER as it is now."""
+
+    def write_parameter(self, name: str, value: str) -> None:
+        """Write the parameter of a module that is in the kernel. Raises OSError."""
+
+    def load_module(self, name: str, options: Sequence[str] = ()) -> None:
+        """Load a module with these parameters. Raises module_loader.BlacklistedError or module_loader.LoadError."""
+
+
+class LinuxHost:
+    """The kernel whose /proc, /sys and /lib/modules lie below `root`.
+
+    Modules can be loaded only into the kernel that runs, so a `root` other than / needs a loader of its own.
+    """
+
+    def __init__(
+        self,
+        root: str = "/",
+        loader: Optional[Loader] = None,
+        release: Optional[str] = None,
+        command_line: Optional[str] = None,
+    ) -> None:
+        """`release` stands for a kernel that does not run, and about which only its module tree is asked.
+
+        `command_line` is the one that it will be given, if that is not the one of now.
+        """
+        self._root, self._release, self._command_line = root, release, command_line
+        self._live = _live(root)
+        self._sysctls, self._top = os.path.join(self._live, "proc/sys"), os.path.realpath(self._live)
+        self._loader = loader
+        self._inside: set[str] = set()
+        self._index: Optional[tuple[str, Index]] = None
+        self._obstacles: Optional[Obstacles] = None
+        self._distribution = ""
+
+    def kernel(self, names: Collection[str]) -> Kernel:
+        own = os.uname().release if self._root == "/" else ""  # the machine's, which is not that of an image
+        release = self._release or (self._text("proc/sys/kernel/osrelease") or own).strip()
+        if self._index is None or self._index[0] != release:
+            self._index = (release, Index(self._root, release))
+        self._distribution = self._distribution or self._distribution_id()
+        index = self._index[1].look(names)
+        cpus = (
+            procfs.cpu_count(self._text("sys/devices/system/cpu/online") or "")
+            or (self._root == "/" and os.cpu_count())
+            or 1
+        )
+        modular = bool(self._release) or rootfs.exists(self._live, "proc/modules")
+        return Kernel(
+            release, self._distribution, cpus, modular, index.readable, index.loadable, index.built_in,
+            read_only=self._read_only(), iptables=iptables.look(self._root, self._live), ipv6=iptables.ipv6(self._live),
+        )  # fmt: skip
+
+    def _distribution_id(self) -> str:
+        """Return what only names a package in a remedy: if it cannot be read, it is not known, and nothing else is."""
+        with contextlib.suppress(rootfs.UnreadableError):
+            texts = (self._text(place) for place in ("etc/os-release", "usr/lib/os-release"))
+            return procfs.os_release_id(next(filter(None, texts), ""))
+        return ""
+
+    def explain(self, kernel: Kernel, names: Collection[str]) -> Kernel:
+        live = () if self._release else procfs.live_modules(self._text("proc/modules") or "")
+        if self._obstacles is None:
+            from ipvsd.kernel.load_blockers import Obstacles  # needed for what is not there, and nothing else
+
+            self._obstacles = Obstacles(self._root, self._release is None, self._command_line)
+        return self._obstacles.explain(kernel, names, live)
+
+    def _read_only(self) -> frozenset[str]:
+        """Return which parts of /proc/sys are mounted read-only, as in a container: "net", or "" for the rest."""
+        if self._release:
+            return frozenset()
+        if self._root == "/":
+            return frozenset(part for part in ("", "net") if _is_read_only(os.path.join(self._sysctls, part)))
+        mounts = self._text("proc/self/mountinfo") or ""
+        return frozenset(part for part in ("", "net") if procfs.read_only(mounts, f"/proc/sys/{part}"))
+
+    def modules(self, names: Collection[str]) -> Mapping[str, ModuleState]:
+        states = dict(procfs.proc_modules(self._text("proc/modules") or "", names))
+        # The kernel hands the list out a page at a time. When a module goes meanwhile, another one may
+        # be passed over, so what is missing from the list is asked about by its name.
+        for name in names:
+            if name not in states:
+                state = self.module_state(name)
+                if state is not None:
+                    states[name] = state
+        return states
+
+    def module_state(self, name: str) -> Optional[ModuleState]:
+        text = self._text(f"sys/module/{name}/initstate")
+        return None if text is None else procfs.module_initstate(text.strip())
+
+    def read_sysctl(self, key: str) -> Reading:
+        try:
+            return _read_value(self.sysctl_path(key))
+        except FileNotFoundError:  # no name of one
+            return MISSING
+        except OSError as error:
+            return _unreadable(error)
+
+    def write_sysctl(self, key: str, value: str) -> None:
+        _write_value(self.sysctl_path(key), value)
+
+    def expand(self, patterns: Collection[str]) -> Mapping[str, Collection[str]]:
+        found: dict[str, list[str]] = {pattern: [] for pattern in patterns}
+        expanded = list(found)
+        for path, numbers in Patterns(sysctl_names.globs(pattern) or () for pattern in expanded).there(self._names):
+            if rootfs.is_file(self._live, _sysctl(path)):
+                for number in numbers:
+                    found[expanded[number]].append(sysctl_names.name(path))
+        return found
+
+    def _names(self, path: sysctl_names.Path) -> Collection[str]:
+        """Return what a directory below /proc/sys holds, a character for a byte."""
+        return [os.fsencode(name).decode("latin-1") for name in rootfs.names(self._live, _sysctl(path))]
+
+    def is_interface(self, name: str) -> bool:
+        """Tell whether there is a network interface of this name."""
+        if name in ("all", "default", "", ".", "..") or "/" in name:
+            return False
+        file = _file_name(sysctl_names.meant(name))
+        places = ("proc/sys/net/ipv4/conf", "sys/class/net")
+        return any(rootfs.is_directory(self._live, f"{place}/{file}") for place in places)
+
+    def is_device(self, name: str) -> Optional[bool]:
+        """Tell whether an interface is that of a device, not a virtual one; None where that cannot be told."""
+        place = f"sys/class/net/{_file_name(sysctl_names.meant(name))}"
+        return rootfs.lexists(self._live, f"{place}/device") if rootfs.is_directory(self._live, place) else None
+
+    def default_routes(self) -> Optional[Mapping[str, bool]]:
+        """Return the interfaces with an IPv6 default route, and whether advertisements gave it; None if unknown."""
+        text = self._text("proc/net/ipv6_route", "latin-1")
+        routes = None if text is None else procfs.ipv6_default_routes(text)
+        return None if routes is None else {sysctl_names.shown(name): learnt for name, learnt in routes.items()}
+
+    def read_parameter(self, name: str) -> Parameter:
+        module, path = f"sys/module/{name.partition('.')[0]}", _parameter(name)
+        try:
+            users = len(rootfs.names(self._live, f"{module}/holders"))
+            count = self._text(f"{module}/refcnt") or ""
+            status = rootfs.status(self._live, path)  # it goes away with its module, at any moment
+        except OSError as error:
+            return Parameter(_unreadable(error))
+        writable = status is not None and bool(status.st_mode & 0o200)
+        return Parameter(self._read(path), writable, max(users, sysctl_names.integer(count.strip()) or 0))
+
+    def write_parameter(self, name: str, value: str) -> None:
+        _write_value(self.parameter_path(name), value)
+
+    def parameter_path(self, name: str) -> str:
+        """Return the file of MODULE.PARAMETER. Raises OSError if a symbolic link leads to it."""
+        return self._place(_parameter(name))
+
+    def load_module(self, name: str, options: Sequence[str] = ()) -> None:
+        loader = self._loader
+        if loader is None:
+            if self._root != "/":
+                raise LoadError(f"modules can be loaded only into the running kernel, not below {self._root}")
+            loader = default_loader()
+            # dlopen(3) does not say whether the library is absent or could not be read just now.
+            self._loader = None if isinstance(loader, Modprobe) else loader
+        begun = time.time()
+        try:
+            loader.load(name, options)
+        except LoadError as error:
+            said = kernel_words(name, begun) if self._root == "/" else ""
+            raise LoadError(f"{error} ({said})" if said else str(error), error.errno, error.made_for) from None
+
+    def sysctl_path(self, key: str) -> str:
+        """Return the file of a sysctl. Raises OSError if a symbolic link leads to it."""
+        parts = sysctl_names.parts(key)
+        if parts is None:
+            raise FileNotFoundError(f"{key!r} is no sysctl")
+        return self._place(_sysctl(parts))
+
+    def _place(self, path: str) -> str:
+        """Return the path of a value, which may be opened as it is. Raises OSError if there is a link in it."""
+        # A tree may hold anything; the kernel's own has no symbolic links there.
+        directory = os.path.dirname(path)
+        if self._root != "/" and directory not in self._inside:
+            if os.path.realpath(os.path.join(self._live, directory)) != os.path.join(self._top, directory):
+                raise PermissionError(0, f"a symbolic link leads /{path} out of the root")
+            self._inside.add(directory)
+        return os.path.join(self._live, path)
+
+    def _read(self, path: str) -> Reading:
+        try:
+            return _read_value(self._place(path))
+        except OSError as error:
+            return _unreadable(error)
+
+    def _text(self, path: str, encoding: str = "utf-8") -> Optional[str]:
+        top = self._live if path.startswith(("proc/", "sys/")) else self._root
+        data = rootfs.content(top, path, _MAX_TEXT)
+        return None if data is None else data.decode(encoding, "surrogateescape")
+
+
+def _live(root: str) -> str:
+    """Return the directory that has the /proc and /sys of the kernel of a root; without such a kernel there is none.
+
+    They are not those of an image, even where the build machine's are mounted in it.
+    """
+    if root == "/":
+        return root
+
+    return os.devnull if judged(root) is Judged.FIRST_BOOT else root  # nothing is below a file
+
+
+def _is_read_only(directory: str) -> bool:
+    try:
+        return bool(os.statvfs(directory).f_flag & os.ST_RDONLY)
+    except FileNotFoundError:
+        return False
+
+
+def _file_name(part: str) -> str:
+    """Return a part of a sysctl's path, a character for a byte, as the name of a file."""
+    return os.fsdecode(part.encode("latin-1"))
+
+
+def _sysctl(path: sysctl_names.Path) -> str:
+    """Return the path of a sysctl, or of a directory of them, below the root."""
+    return "/".join(("proc/sys", *map(_file_name, path)))
+
+
+def _parameter(name: str) -> str:
+    """Return the path of MODULE.PARAMETER below the root; both are plain words (see `config/schema`)."""
+    module, _, parameter = name.partition(".")
+    return f"sys/module/{module}/parameters/{parameter}"
+
+
+def _unreadable(error: OSError) -> Unreadable:
+    return Unreadable(error.strerror or str(error), error.errno in PASSING)
+
+
+def _read_value(path: str) -> Reading:
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError):
+        return MISSING
+    except OSError as error:
+        return _unreadable(error)
+    try:
+        return sysctl_names.canonical(printed(fd).decode("utf-8", "surrogateescape"))
+    except OSError as error:
+        # ENOENT, or ENODEV in /sys: its module or its interface went away after the open.
+        return MISSING if error.errno in (errno.ENOENT, errno.ENODEV) else _unreadable(error)
+    finally:
+        os.close(fd)
+
+
+def printed(fd: int) -> bytes:
+    """Return the value of an open sysctl or parameter as the kernel prints it, up to 64 KiB. Raises OSError."""
+    raw = os.pread(fd, _FIRST_READ, 0)
+    return raw if len(raw) < _FIRST_READ else os.pread(fd, _MAX_READ, 0)
+
+
+def _write_value(path: str, value: str) -> None:
+    # Never O_CREAT: below a fake root a misspelt key then fails as it does in /proc.
+    fd = os.open(path, os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        os.write(fd, value.encode() + b"\n")
+    finally:
+        os.close(fd)
+
+
+def normal(root: str) -> str:
+    """Return "/" for each name of the root directory, as // or /usr/.., and any other root as it is.
+
+    Raises rootfs.UnreadableError.
+    """
+    return "/" if os.path.realpath(root) == "/" and _mount(root) == _mount("/") else root
+
+
+def _mount(path: str) -> Optional[str]:
+    """Return what tells a mount from others: /proc/PID/root is / by its text, in other mount namespaces, too."""
+    try:
+        opened = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise rootfs.UnreadableError(error.errno, error.strerror, path) from error
+    try:
+        return rootfs.text("/", f"proc/self/fdinfo/{opened}")
+    finally:
+        os.close(opened)
+
+
+def judged(root: str) -> Judged:
+    """Return by which kernel a root is judged.
+
+    A procfs that is mounted below the root of an image that is being built is the build machine's: its kernel has no
+    modules in the image, and another one has. Raises rootfs.UnreadableError.
+    """
+    if root == "/":
+        return Judged.RUNNING_KERNEL
+    release = rootfs.text(root, "proc/sys/kernel/osrelease")
+    if release is None:
+        return Judged.FIRST_BOOT
+    if _is_mounted(root) and not _has_modules(root, release.strip()) and _has_modules(root):
+        return Judged.FIRST_BOOT
+    return Judged.OTHER_TREE
+
+
+def _is_mounted(root: str) -> bool:
+    """Tell whether a file system is mounted on the root's /proc."""
+    top, proc = rootfs.status(root, "."), rootfs.status(root, "proc")
+    return top is not None and proc is not None and top.st_dev != proc.st_dev
+
+
+def _has_modules(root: str, release: str = "") -> bool:
+    return any(rootfs.names(root, f"{place}/{release}") for place in ("lib/modules", "usr/lib/modules"))

@@ -1,0 +1,222 @@
+"""Ask the kernel's IPVS itself, over generic netlink, in a short-lived child. The only user of pyroute2.
+
+pyroute2 takes longer to import than a repair takes and more memory than the daemon has, so it
+lives in a process that ends with the answer. Its own IPVS classes came with 0.8.1; the message
+is defined here and works with every version from 0.5.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import select
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any, Callable, Optional
+
+from ipvsd.model.report import Ipvs
+from ipvsd.model.types import PASSING, ModuleFinding
+from ipvsd.runtime import stdio
+from ipvsd.runtime.event_loop import Mailbox, Reason, ReasonKind
+
+IP_VS = "ip_vs"
+
+# <linux/ip_vs.h>
+_GENL_NAME = "IPVS"
+_GENL_VERSION = 1
+_CMD_GET_INFO = 15
+_VERSION, _TABLE_SIZE = "IPVS_INFO_ATTR_VERSION", "IPVS_INFO_ATTR_CONN_TAB_SIZE"
+TIMEOUT = 60.0  # seconds
+
+# A program that keeps its modules in a directory of its own has put that on sys.path, which -I would lose.
+# -B, for as root it could write bytecode there, which no package owns.
+_CHILD = (
+    sys.executable,
+    "-IB",
+    "-c",
+    "import sys; sys.path = sys.argv[1:]; from ipvsd.kernel.ipvs_probe import main; main()",
+)
+
+
+class Question:
+    """A running child. `read` whenever `fd` can be read, and `end` when that was all or time is up."""
+
+    def __init__(self, command: Sequence[str] = (*_CHILD, *sys.path)) -> None:
+        """Start asking. Raises OSError."""
+        with stdio.nothing() as nothing:
+            self._child = subprocess.Popen(command, stdin=nothing, stdout=subprocess.PIPE, stderr=nothing)
+        assert self._child.stdout is not None
+        self._pipe = self._child.stdout
+        self.fd = self._pipe.fileno()
+        self._said = b""
+
+    def read(self) -> bool:
+        """Take what has arrived; return whether that was all."""
+        chunk = os.read(self.fd, 1 << 12)
+        self._said += chunk
+        return not chunk
+
+    def end(self) -> Ipvs:
+        """End the child if it has not ended, and return what it answered; takes a second at most."""
+        self._child.kill()
+        self._pipe.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):  # stuck in the kernel: its next of kin reaps it
+            self._child.wait(1.0)
+        return _parse(self._said)
+
+
+class Asker:
+    """Asks whenever `ip_vs` may have come back, without keeping a loop waiting; `answer` is the latest one."""
+
+    def __init__(self, mailbox: Mailbox, local: bool) -> None:
+        """`local` says that the kernel that is looked at is the one that runs."""
+        self._mailbox, self._local = mailbox, local
+        self._question: Optional[Question] = None
+        self._since = 0.0
+        self._due = True
+        self.answer = Ipvs(detail="not asked yet")
+
+    def consider(self, modules: Sequence[ModuleFinding], reasons: Sequence[Reason]) -> None:
+        """Ask if there is something new to learn, after a look that found `modules` for these reasons."""
+        found = [finding for finding in modules if finding.name == IP_VS]
+        kinds = {reason.kind for reason in reasons}
+        reloaded = any(reason.kind is ReasonKind.MODULE and reason.detail.split()[-1] == IP_VS for reason in reasons)
+        if reloaded or (self.answer.up is None and ReasonKind.PERIODIC in kinds):
+            self._due = True
+        if self._question and time.monotonic() > self._since + TIMEOUT:
+            self._end()
+        if not found:
+            self.answer = Ipvs(detail="not asked: module ip_vs is not wanted")
+        elif not found[0].right:
+            self.answer, self._due = Ipvs(False, detail="module ip_vs is not live"), True
+        elif not self._local:
+            self.answer = Ipvs(detail="not asked: the running kernel is another one")
+        elif self._due and not self._question:
+            self._ask()
+
+    def _ask(self) -> None:
+        self._due = False
+        try:
+            self._question = Question()
+        except OSError as error:
+            self.answer = Ipvs(detail=f"cannot start the child that asks: {error.strerror}")
+            return
+        self._since = time.monotonic()
+        try:
+            self._mailbox.watch(self._question.fd, self._readable)
+        except OSError as error:
+            self._question.end()
+            self._question = None
+            self.answer = Ipvs(detail=f"cannot wait for the child that asks: {error.strerror}")
+
+    def _readable(self) -> None:
+        if self._question and self._question.read():
+            self._end()
+
+    def _end(self) -> None:
+        question, self._question = self._question, None
+        if question:
+            self._mailbox.unwatch(question.fd)
+            self.answer = question.end()
+            self._mailbox.put(ReasonKind.IPVS, self.answer.detail)
+
+    def close(self) -> None:
+        """End a child that is still asking."""
+        if self._question:
+            self._mailbox.unwatch(self._question.fd)
+            self._question.end()
+            self._question = None
+
+
+def ask() -> Ipvs:
+    """Ask, and wait for the answer."""
+    try:
+        question = Question()
+    except OSError as error:
+        return Ipvs(detail=f"cannot start the child that asks: {error.strerror}")
+    deadline = time.monotonic() + TIMEOUT
+    while select.select([question.fd], [], [], max(0.0, deadline - time.monotonic()))[0]:
+        if question.read():
+            break
+    return question.end()
+
+
+def _parse(out: bytes) -> Ipvs:
+    try:
+        said = json.loads(out)
+        up, version, size, detail = (said[key] for key in ("up", "version", "table_size", "detail"))
+    except (ValueError, KeyError, TypeError, RecursionError):
+        up = version = size = detail = None
+    if (
+        isinstance(up, (bool, type(None)))
+        and type(size) is int  # a truth value is an int, too
+        and isinstance(version, str)
+        and isinstance(detail, str)
+    ):
+        return Ipvs(up, version, size, detail)
+    return Ipvs(None, detail="the child that asks gave no answer")
+
+
+def _get_info() -> Ipvs:
+    import logging
+
+    logging.disable(logging.CRITICAL)  # pyroute2 up to 0.8 logs a missing family, which is an answer
+    from pyroute2.netlink import NLM_F_REQUEST
+    from pyroute2.netlink.exceptions import NetlinkError
+    from pyroute2.netlink.generic import GenericNetlinkSocket
+
+    info_message = _info_message()
+    message = info_message()
+    message["cmd"], message["version"] = _CMD_GET_INFO, _GENL_VERSION
+    asked = False
+    try:
+        with GenericNetlinkSocket() as netlink:
+            netlink.bind(_GENL_NAME, info_message)
+            asked = True
+            replies = tuple(netlink.nlm_request(message, msg_type=netlink.prid, msg_flags=NLM_F_REQUEST))
+    except NetlinkError as error:
+        return _refused(error.code, asked)
+    return _told(replies)
+
+
+def _info_message() -> Any:
+    """Return the class of IPVS_CMD_GET_INFO and of the answer to it."""
+    from pyroute2.netlink import genlmsg
+
+    class InfoMessage(genlmsg):  # type: ignore[misc]
+        nla_map = (
+            ("IPVS_INFO_ATTR_UNSPEC", "none"),
+            (_VERSION, "uint32"),
+            (_TABLE_SIZE, "uint32"),
+        )
+
+    return InfoMessage
+
+
+def _told(replies: Sequence[Any]) -> Ipvs:
+    """Return what messages tell of IPVS; an attribute that is cut off is none to pyroute2, or is bytes."""
+    version, size = (replies[0].get_attr(name) if replies else None for name in (_VERSION, _TABLE_SIZE))
+    if not isinstance(version, int) or not isinstance(size, int):
+        return Ipvs(None, detail="the kernel's answer cannot be read")
+    return Ipvs(True, f"{version >> 16 & 0xFF}.{version >> 8 & 0xFF}.{version & 0xFF}", size, "answers")
+
+
+def _refused(code: int, asked: bool) -> Ipvs:
+    if not asked and code == errno.ENOENT:
+        return Ipvs(False, detail="the kernel has no IPVS generic-netlink family")
+    if not asked or code in PASSING:
+        return Ipvs(None, detail=f"cannot ask: {os.strerror(code)}")
+    if code == 1:  # EPERM: GET_INFO wants CAP_NET_ADMIN, but the family is there
+        return Ipvs(None, detail="not asked: needs root")
+    return Ipvs(False, detail=os.strerror(code))
+
+
+def main(say: Optional[Callable[[str], object]] = None) -> None:
+    """Print the answer as one line of JSON."""
+    said = _get_info()
+    answer = {"up": said.up, "version": said.version, "table_size": said.table_size, "detail": said.detail}
+    (say or print)(json.dumps(answer))

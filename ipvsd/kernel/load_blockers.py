@@ -1,0 +1,277 @@
+"""Why modules are not there: what modprobe would do about each, by the files of a root, and what locks the kernel.
+
+These functions raise rootfs.UnreadableError where a file of modprobe's cannot be read, which proves nothing.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+from collections.abc import Collection, Mapping
+from errno import EACCES
+from typing import NamedTuple, Optional
+
+from ipvsd.kernel.module_tree import ModuleTree, Stamp, modprobe_d_stamps, releases, stamp, version
+from ipvsd.model.types import Cause, Kernel, Lock, Obstacle
+from ipvsd.modprobe import kconfig, load_steps, modprobe_d
+from ipvsd.modprobe.modprobe_d import Settings
+from ipvsd.runtime import rootfs
+
+_CAP_SYS_MODULE = 1 << 16  # <linux/capability.h>
+_ALL_IDS = "0 0 4294967295"  # as the first user namespace has them (user_namespaces(7))
+_SECURE_BOOT = "sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
+# What a module brings into /proc, whether it was loaded or is built in.
+_SIGNS = {
+    "ip_vs": "proc/sys/net/ipv4/vs",
+    "nf_conntrack": "proc/sys/net/netfilter/nf_conntrack_max",
+    "br_netfilter": "proc/sys/net/bridge",
+}
+_LARGEST_CONFIGURATION = 1 << 24  # of a kernel's build; Debian's takes 300 kB
+_MODULE_FILE = re.compile(r"([A-Za-z0-9_-]+)\.ko(?:\.(?:gz|xz|zst))?\Z")
+
+
+class Answers(NamedTuple):
+    """What modprobe would do, by the name that is asked for; a name that it does not find is in neither."""
+
+    aliases: Mapping[str, str]
+    obstacles: Mapping[str, Obstacle]
+    commands: Mapping[str, Obstacle]
+    brought: Mapping[str, str]
+    loadable: frozenset[str]
+    built_in: frozenset[str]
+
+
+def settings_of(root: str, tree: ModuleTree, command_line: str = "") -> Settings:
+    """Return what libkmod is told below a root: modprobe.d, the tree's modules.softdep, and a command line.
+
+    modules.softdep takes its place among the names of the files of modprobe.d.
+    """
+    paths = {os.path.basename(path): path for path in modprobe_d_stamps(root)}
+    paths["modules.softdep"] = f"{tree.path}/modules.softdep"
+    ordered = [paths[name] for name in sorted(paths)]
+    texts = ((os.path.join(root, path), rootfs.text(root, path) or "") for path in ordered)
+    return modprobe_d.settings(texts, command_line)
+
+
+def answers(names: Collection[str], tree: ModuleTree, said: Settings, live: Collection[str]) -> Answers:
+    """Return what modprobe would do for each of `names` while `live` modules are in the kernel.
+
+    A `blacklist` line does not keep a module out that another one of them needs.
+    """
+    aliases: dict[str, str] = {}
+    obstacles: dict[str, Obstacle] = {}
+    commands: dict[str, Obstacle] = {}
+    loaded: dict[str, frozenset[str]] = {}
+    context = load_steps.Context(said, tree)
+    for name in names:
+        for found in itertools.islice(context.probes(name), 1):
+            if found.module != name:
+                aliases[name] = found.module
+            outcome = load_steps.outcome(found, tree, said, live)
+            if outcome.obstacle is not None:
+                obstacles[found.module] = outcome.obstacle
+            else:
+                loaded[found.module] = outcome.loaded
+            for module, line in load_steps.commands(found, live):
+                commands.setdefault(found.module, Obstacle(Cause.INSTALL, module, str(line), line.origin))
+    known = (*names, *aliases.values())
+    forbidden = [module for module, item in obstacles.items() if item.cause is Cause.BLACKLIST]
+    needing = {module: [user for user, brings in loaded.items() if module in brings] for module in forbidden}
+    brought = {module: users[0] for module, users in needing.items() if users}
+    return Answers(
+        aliases,
+        {module: item for module, item in obstacles.items() if module not in brought},
+        commands,
+        brought,
+        frozenset(name for name in known if tree.depends(name)),
+        frozenset(filter(tree.built_in, known)),
+    )
+
+
+class Obstacles:
+    """What keeps modules from being loaded, or from being found, below one root."""
+
+    def __init__(self, root: str, running: bool = True, command_line: Optional[str] = None) -> None:
+        """`running` says that the kernel that is asked about is the one that runs, where one does."""
+        self._root, self._running, self._command_line = root, running, command_line
+        self._others = _Others(root)
+        self._key: object = None
+        self._tree: Optional[ModuleTree] = None
+        self._answers = Answers({}, {}, {}, {}, frozenset(), frozenset())
+        self._options_key: object = None
+        self._options: Mapping[str, str] = {}
+        self._strays = _Strays()
+
+    def explain(self, kernel: Kernel, names: Collection[str], live: Collection[str]) -> Kernel:
+        """Return the kernel with all that is known about why `names` are not in it, while it has the `live` ones."""
+        found = self._ask(kernel.release, names, live)
+        loadable = kernel.loadable | found.loadable
+        built_in = kernel.built_in | found.built_in
+        modules = [found.aliases.get(name, name) for name in names]
+        absent = [name for name in modules if name not in loadable | built_in]
+        kernel = kernel._replace(
+            loadable=loadable,
+            built_in=built_in,
+            aliases=found.aliases,
+            obstacles=found.obstacles,
+            commands=found.commands,
+            brought=found.brought,
+            lock=self._lock(),
+        )
+        gone = {name: item.module for name, item in found.obstacles.items() if item.cause is Cause.FILE_GONE}
+        if not absent and not gone:
+            return kernel
+        return self._absent(self._elsewhere(kernel, (*absent, *gone)), absent, tuple(dict.fromkeys(gone.values())))
+
+    def _absent(self, kernel: Kernel, absent: Collection[str], gone: Collection[str]) -> Kernel:
+        """Return the kernel with what is known of modules that no index of it lists, or whose listed file is gone."""
+        tree = ModuleTree(self._root, kernel.release)
+        options = self._configuration(kernel.release, tree)
+        there = kconfig.built_in(options, absent)
+        signs = dict(there)
+        if self._running:
+            signs.update(self._functional([name for name in absent if name not in there]))
+        absent = [name for name in absent if name not in signs]
+        strays = self._strays.look(self._root, tree.path, (*absent, *gone))
+        packed = {name: tree.unreadable(file) for name, file in strays.found.items()}
+        return kernel._replace(
+            built_in=kernel.built_in | frozenset(signs),
+            set_in=signs,
+            stocked=strays.stocked,
+            unindexed=strays.found,
+            packed={name: how for name, how in packed.items() if how},
+            unset=kconfig.left_out(options, absent),
+        )
+
+    def _elsewhere(self, kernel: Kernel, names: Collection[str]) -> Kernel:
+        """Return the kernel with the other installed ones that have these modules."""
+        trees = self._others.look(kernel.release, names) if self._running else {}
+        having = {name: tuple(release for release, has in trees.items() if name in has) for name in names}
+        return kernel._replace(
+            elsewhere={name: found for name, found in having.items() if found}, installed=tuple(trees)
+        )
+
+    def _functional(self, names: Collection[str]) -> Mapping[str, str]:
+        """Return what shows that modules are in the kernel though it has not loaded them."""
+        places = {name: _SIGNS[name] for name in names if name in _SIGNS}
+        return {name: f"there is /{place}" for name, place in places.items() if rootfs.exists(self._root, place)}
+
+    def _ask(self, release: str, names: Collection[str], live: Collection[str]) -> Answers:
+        tree = ModuleTree(self._root, release)
+        command_line = self._command_line if self._command_line is not None else self._text("proc/cmdline") or ""
+        stamps = tuple(modprobe_d_stamps(self._root).items())
+        key = (release, tree.path, tree.stamps, stamps, command_line, tuple(names), frozenset(live))
+        if key != self._key or self._tree is None or not self._tree.valid:
+            said = settings_of(self._root, tree, command_line)
+            self._answers = answers(names, tree, said, live)
+            self._key, self._tree = key, tree
+            tree.forget()
+        return self._answers
+
+    def _configuration(self, release: str, tree: ModuleTree) -> Mapping[str, str]:
+        """Return the options of a kernel's build, of those that its modules depend on."""
+        paths = [f"boot/config-{release}", f"{tree.path}/config"]
+        if self._running and release == (self._text("proc/sys/kernel/osrelease") or "").strip():
+            paths.append("proc/config.gz")
+        key = tuple((path, stamp(self._root, path)) for path in paths)
+        if key != self._options_key:
+            texts = (_kernel_configuration(self._root, path) for path in paths)
+            text = next((text for text in texts if text is not None), "")
+            self._options, self._options_key = kconfig.options(text), key
+        return self._options
+
+    def _lock(self) -> Lock:
+        bounding = re.search(r"^CapBnd:\s*([0-9a-f]{1,16})$", self._text("proc/self/status") or "", re.MULTILINE)
+        demands = []
+        lockdown = re.search(r"\[(integrity|confidentiality)\]", self._text("sys/kernel/security/lockdown") or "")
+        if lockdown:
+            demands.append(f"lockdown={lockdown[1]}")
+        if (self._text("sys/module/module/parameters/sig_enforce") or "").startswith("Y"):
+            demands.append("module.sig_enforce=1")
+        if (self._text(_SECURE_BOOT) or "").endswith("\x01"):
+            demands.append("Secure Boot")
+        return Lock(
+            disabled=(self._text("proc/sys/kernel/modules_disabled") or "").strip() == "1",
+            incapable=bounding is not None and not int(bounding[1], 16) & _CAP_SYS_MODULE,
+            nested=(self._text("proc/self/uid_map") or _ALL_IDS).split() != _ALL_IDS.split(),
+            signed=", ".join(demands),
+        )
+
+    def _text(self, path: str) -> Optional[str]:
+        return rootfs.permitted(self._root, path)
+
+
+class _Strays:
+    """The files in a kernel's tree that its index does not list; the tree is walked again only when it changed."""
+
+    def __init__(self) -> None:
+        self._key: object = None
+        self._stamps: Mapping[str, Stamp] = {}
+        self.found: Mapping[str, str] = {}
+        self.stocked = False  # there is any module of the kernel's own
+
+    def look(self, root: str, tree: str, names: Collection[str]) -> _Strays:
+        """Find a file for each of `names` that has one, and return itself."""
+        key = (tree, tuple(names))
+        if key != self._key or any(stamp(root, path) != was for path, was in self._stamps.items()):
+            self._key, self.found, self._stamps, self.stocked = None, {}, {}, False
+            self._walk(root, tree, names)
+            self._key = key
+        return self
+
+    def _walk(self, root: str, top: str, names: Collection[str]) -> None:
+        found: dict[str, str] = {}
+        stamps: dict[str, Stamp] = {top: stamp(root, top)}
+        for directory, files in rootfs.walk(root, top):
+            stamps[directory] = stamp(root, directory)
+            for name in files:
+                module = _module_of(name) if ".ko" in name else ""
+                # A kernel that was purged leaves updates/ with modules of DKMS behind: that is no tree.
+                self.stocked = self.stocked or (bool(module) and directory.startswith(os.path.join(top, "kernel")))
+                if module in names:
+                    found[module] = os.path.join(root, directory, name)
+        self.found, self._stamps = found, stamps
+
+
+class _Others:
+    """The other installed kernels, and which modules each has; read again when their indexes change."""
+
+    def __init__(self, root: str) -> None:
+        self._root = root
+        self._key: object = None
+        self._found: Mapping[str, frozenset[str]] = {}
+
+    def look(self, release: str, names: Collection[str]) -> Mapping[str, frozenset[str]]:
+        """Return which of `names` each of the others has, by its release, the oldest first."""
+        trees = [ModuleTree(self._root, name) for name in releases(self._root) if name != release]
+        key = (release, tuple(names), tuple((tree.release, tree.stamps) for tree in trees))
+        if key != self._key:
+            indexed = sorted((tree for tree in trees if tree.indexed), key=lambda tree: version(tree.release))
+            self._found = {tree.release: _had(tree, names) for tree in indexed}
+            self._key = key
+        return self._found
+
+
+def _had(tree: ModuleTree, names: Collection[str]) -> frozenset[str]:
+    has = frozenset(name for name in names if tree.depends(name) or tree.built_in(name))
+    tree.forget()
+    return has
+
+
+def _module_of(name: str) -> str:
+    match = _MODULE_FILE.match(name)
+    return match[1].replace("-", "_") if match else ""
+
+
+def _kernel_configuration(root: str, path: str) -> Optional[str]:
+    from ipvsd.kernel import module_compression  # needed for a module that is missing, and nothing else
+
+    try:
+        data = rootfs.content(root, path, _LARGEST_CONFIGURATION)
+    except rootfs.UnreadableError as error:
+        if error.errno != EACCES:
+            raise
+        return None
+    found = None if data is None else module_compression.unpacked(data, _LARGEST_CONFIGURATION)
+    return None if found is None else found.decode("utf-8", "replace")

@@ -1,0 +1,188 @@
+"""The kernel's own module loader: libkmod in this process, or modprobe where it is absent.
+
+Both honour modprobe.d. A module that the administrator blacklisted is not loaded. `modprobe -b`
+exits 0 then, and libkmod returns 0 for more than success: only /proc/modules proves a load.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+from collections.abc import Iterator, Sequence
+from typing import Optional, Protocol
+
+from ipvsd.kernel.module_tree import modprobe_d_stamps
+from ipvsd.model.types import PASSING
+from ipvsd.runtime import stdio
+
+# enum kmod_probe, enum kmod_resources of libkmod.h.
+_PROBE_APPLY_BLACKLIST = 0x20000
+_RESOURCES_OK = 0
+
+_PROGRAMS = "/usr/sbin:/sbin:/usr/bin:/bin"
+_PATIENCE = 60.0  # seconds for modprobe; the init of a module may take some
+_SHORT_PATIENCE = 3.0  # seconds for programs that only look something up
+_ERRNOS = {os.strerror(number): number for number in errno.errorcode}
+
+
+class BlacklistedError(Exception):
+    """modprobe.d forbids the module."""
+
+
+class LoadError(Exception):
+    """The module could not be loaded; the text is the kernel's or the loader's reason.
+
+    `errno` is 0 if there is none; `made_for` is the kernel release for which a refused file was made.
+    """
+
+    def __init__(self, reason: str, number: int = 0, made_for: str = "") -> None:
+        super().__init__(reason)
+        self.errno, self.made_for = number, made_for
+
+
+class Loader(Protocol):
+    def load(self, name: str, options: Sequence[str] = ()) -> None:
+        """Load a module with what it depends on; `options` are its own. Raises BlacklistedError or LoadError."""
+
+
+class Libkmod:
+    """libkmod in process: reloads a module in less than half the time of a `modprobe`."""
+
+    def __init__(self) -> None:
+        """Raises OSError where there is no libkmod."""
+        library = ctypes.CDLL("libkmod.so.2")
+        for name in ("new", "unref", "list_next", "module_get_module", "module_unref"):
+            getattr(library, f"kmod_{name}").restype = ctypes.c_void_p
+        for name in ("module_info_get_key", "module_info_get_value"):
+            getattr(library, f"kmod_{name}").restype = ctypes.c_char_p
+        self._library = library
+        self._context: Optional[ctypes.c_void_p] = None
+        self._stamps: object = None
+        self._unread = 0  # the errno with which the indexes could not be read
+
+    def load(self, name: str, options: Sequence[str] = ()) -> None:
+        context = self._fresh_context()
+        found = ctypes.c_void_p()
+        error = self._library.kmod_module_new_from_lookup(context, name.encode(), ctypes.byref(found))
+        if error < 0:
+            raise LoadError(os.strerror(-error), -error)
+        # Without its index every name is unknown. Before kmod 30 ENOMEM says that any of the indexes is missing, too.
+        if not found and self._unread in PASSING:
+            self._stamps = None
+            raise LoadError(os.strerror(self._unread), self._unread)
+        if not found:
+            raise LoadError("module not found in the kernel's index")
+        try:
+            for module in self._modules(found):
+                self._insert(module, " ".join(options))
+        finally:
+            self._library.kmod_module_unref_list(found)
+
+    def _modules(self, found: ctypes.c_void_p) -> Iterator[ctypes.c_void_p]:
+        item = found
+        while item:
+            module = ctypes.c_void_p(self._library.kmod_module_get_module(item))
+            try:
+                yield module
+            finally:
+                self._library.kmod_module_unref(module)
+            item = ctypes.c_void_p(self._library.kmod_list_next(found, item))
+
+    def _insert(self, module: ctypes.c_void_p, options: str) -> None:
+        # They come after those of modprobe.d, and the kernel takes the last one.
+        result = self._library.kmod_module_probe_insert_module(
+            module, _PROBE_APPLY_BLACKLIST, options.encode() or None, None, None, None
+        )
+        if result == _PROBE_APPLY_BLACKLIST:
+            raise BlacklistedError
+        if result < 0:
+            made_for = self._made_for(module) if -result == errno.ENOEXEC else ""
+            raise LoadError(os.strerror(-result), -result, made_for)
+
+    def _made_for(self, module: ctypes.c_void_p) -> str:
+        library, information = self._library, ctypes.c_void_p()
+        if library.kmod_module_get_info(module, ctypes.byref(information)) < 0:
+            return ""
+        said, item = "", information
+        while item:
+            if library.kmod_module_info_get_key(item) == b"vermagic":
+                said = (library.kmod_module_info_get_value(item) or b"").decode("utf-8", "replace")
+            item = ctypes.c_void_p(library.kmod_list_next(information, item))
+        library.kmod_module_info_free_list(information)
+        return said.partition(" ")[0]
+
+    def _fresh_context(self) -> ctypes.c_void_p:
+        """Return the context, made anew when modules.dep.bin or modprobe.d changed since it was made."""
+        stamps = modprobe_d_stamps("/")  # libkmod itself notices new and deleted files, but not edited ones
+        if self._context and (
+            stamps != self._stamps or self._library.kmod_validate_resources(self._context) != _RESOURCES_OK
+        ):
+            self._library.kmod_unref(self._context)
+            self._context = None
+        if not self._context:
+            self._context = ctypes.c_void_p(self._library.kmod_new(None, None))
+            if not self._context:
+                raise LoadError("libkmod found no memory", errno.ENOMEM)
+            self._stamps = stamps
+            # It would print to standard error what the return values already say.
+            self._library.kmod_set_log_priority(self._context, 0)
+            self._unread = -self._library.kmod_load_resources(self._context)
+            if self._unread in (errno.EMFILE, errno.ENFILE):  # nor may it have read modprobe.d
+                self._stamps = None
+                raise LoadError(os.strerror(self._unread), self._unread)
+        return self._context
+
+
+class Modprobe:
+    """The modprobe program, for systems without libkmod.so.2."""
+
+    def load(self, name: str, options: Sequence[str] = ()) -> None:
+        code, said = _run("modprobe", "-b", "--", name, *options, patience=_PATIENCE)
+        if code:
+            number = _ERRNOS.get(said.rpartition(": ")[2], 0)
+            made_for = _run("modinfo", "-F", "vermagic", name)[1] if number == errno.ENOEXEC else ""
+            raise LoadError(" ".join(said.split()) or f"modprobe exited {code}", number, made_for.partition(" ")[0])
+
+
+def _run(program: str, *arguments: str, patience: float = _SHORT_PATIENCE) -> tuple[int, str]:
+    """Return the exit code of a program and what it printed. Raises LoadError."""
+    import shutil  # neither is needed where there is libkmod and nothing fails
+    import subprocess
+
+    path = shutil.which(program, path=_PROGRAMS)
+    if path is None:
+        raise LoadError(f"neither libkmod.so.2 nor {program} is installed")
+    try:
+        with stdio.nothing() as nothing:
+            done = subprocess.run(
+                [path, *arguments],
+                stdin=nothing,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                errors="replace",
+                timeout=patience,
+                check=False,
+            )
+    except subprocess.TimeoutExpired:
+        raise LoadError(f"{program} did not end in {patience:.0f} s", errno.ETIMEDOUT) from None
+    return done.returncode, done.stdout.strip()
+
+
+def default_loader() -> Loader:
+    """Return libkmod's loader, or modprobe's where the library is absent."""
+    try:
+        return Libkmod()
+    except OSError:
+        return Modprobe()
+
+
+def kernel_words(name: str, since: float) -> str:
+    """Return the kernel's last line about a module since a time (of the epoch), or nothing where it cannot be read."""
+    try:
+        code, said = _run("journalctl", "-q", "-k", "-o", "cat", "--no-pager", f"--since=@{since - 1:.0f}")
+    except LoadError:
+        return ""
+    lines = [line.strip() for line in said.splitlines() if line.startswith(f"{name}: ")]
+    return lines[-1] if lines and not code else ""

@@ -1,0 +1,247 @@
+"""The module tree of one kernel below a root, as libkmod finds it: depmod's binary indexes, and the files they list.
+
+These functions raise rootfs.UnreadableError where the files do not say what there is.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Collection, Mapping, Sequence
+from errno import EACCES
+from stat import S_ISDIR
+from typing import TYPE_CHECKING, Optional
+
+from ipvsd.modprobe import kernel_names
+from ipvsd.modprobe.module_index import DamagedError, ModuleIndex
+from ipvsd.runtime import rootfs
+from ipvsd.sysctl import values
+
+if TYPE_CHECKING:
+    from ipvsd.kernel.module_compression import Packing
+
+# Where the trees of modules are: kmod was told one of them when it was built, and where /lib is a link to
+# usr/lib they are one. Of a kernel that is in both, the first one counts.
+_PLACES = ("lib/modules", "usr/lib/modules")
+# The first directory masks a file of the same name in the others (modprobe.d(5)).
+MODPROBE_D = ("etc/modprobe.d", "run/modprobe.d", "usr/local/lib/modprobe.d", "usr/lib/modprobe.d", "lib/modprobe.d")
+# Of hashsize the file does not tell the type (module_param_call(), net/netfilter/nf_conntrack_core.c). The others are
+# known without reading it (net/netfilter/ipvs/ip_vs_conn.c).
+_TYPES = {
+    ("nf_conntrack", "hashsize"): "uint",
+    ("nf_conntrack", "expect_hashsize"): "uint",
+    ("ip_vs", "conn_tab_bits"): "int",
+}
+_NUMBERS = ("byte", "short", "ushort", "int", "uint", "long", "ulong", "ullong", "hexint")  # <linux/moduleparam.h>
+_MAX_BYTES = 1 << 26  # of an index, or of a module's file
+
+Stamp = Optional[tuple[int, int, int]]
+
+
+def releases(root: str) -> tuple[str, ...]:
+    """Return the names in the directories of module trees, in no order."""
+    return tuple({name: None for place in _PLACES for name in rootfs.names(root, place)})
+
+
+def version(release: str) -> tuple[object, ...]:
+    """Return a key that orders releases, with numbers of any length."""
+    parts = re.findall(r"0*([0-9]+)|([^0-9]+)", release)
+    return tuple((0, len(digits), digits) if digits else (1, 0, rest) for digits, rest in parts)
+
+
+def directory(root: str, release: str) -> str:
+    """Return the path of a kernel's tree, relative to the root; the first place if there is none.
+
+    A directory that is left over, with no index in it, does not hide another one.
+    """
+    paths = [f"{place}/{release}" for place in _PLACES]
+    there = [path for path in paths if rootfs.exists(root, path)]
+    indexed = [path for path in there if rootfs.exists(root, f"{path}/modules.dep.bin")]
+    return (indexed or there or paths)[0]
+
+
+class ModuleTree:
+    """One tree; what was read of it is kept. It is `load_steps.Tree`."""
+
+    def __init__(self, root: str, release: str) -> None:
+        self._root, self.release = root, release
+        self.path = directory(root, release)
+        self._indexes: dict[str, Optional[ModuleIndex]] = {}
+        self._lines: dict[str, Sequence[str]] = {}
+        self._built_in: dict[str, bool] = {}
+        self._exists: dict[str, bool] = {}
+        self._packing: Optional[Packing] = None
+
+    @property
+    def indexed(self) -> bool:
+        """Whether there is an index in which libkmod finds modules."""
+        return self._index("modules.dep") is not None
+
+    @property
+    def stamps(self) -> tuple[Stamp, ...]:
+        """What changes when the indexes do."""
+        names = ("modules.dep.bin", "modules.alias.bin", "modules.builtin.bin", "modules.builtin", "modules.softdep")
+        return tuple(stamp(self._root, self._below(name)) for name in names)
+
+    @property
+    def valid(self) -> bool:
+        """Whether the files that were asked about are still there, or still gone."""
+        return all(rootfs.exists(self._root, self._below(file)) is there for file, there in self._exists.items())
+
+    def depends(self, module: str) -> Sequence[str]:
+        if module not in self._lines:
+            own, colon, others = (self._value("modules.dep", module) or "").partition(":")
+            self._lines[module] = (own, *others.split()) if colon else ()
+        return self._lines[module]
+
+    def aliased(self, name: str) -> Sequence[str]:
+        return self._matching("modules.alias", name)
+
+    def exporting(self, symbol: str) -> Sequence[str]:
+        return self._matching("modules.symbols", symbol)
+
+    def built_in(self, module: str) -> bool:
+        if module not in self._built_in:
+            self._built_in[module] = self._value("modules.builtin", module) is not None
+        return self._built_in[module]
+
+    def built_in_aliased(self, name: str) -> Sequence[str]:
+        return self._matching("modules.builtin.alias", name)
+
+    def exists(self, file: str) -> bool:
+        if file not in self._exists:
+            self._exists[file] = rootfs.exists(self._root, self._below(file))
+        return self._exists[file]
+
+    def packed(self, file: str) -> str:
+        """A kernel that unpacks files itself says how they are packed (since 5.17, with kmod 31 and later)."""
+        how = self.unreadable(file)
+        unpacks = (rootfs.text(self._root, "sys/module/compression") or "").strip() if how else ""
+        return "" if how == unpacks else how
+
+    def unreadable(self, file: str) -> str:
+        """Return how a file is compressed if this system's kmod cannot read it, nor its depmod; else an empty text."""
+        if file.endswith(".ko"):
+            return ""
+        if self._packing is None:
+            from ipvsd.kernel.module_compression import (
+                Packing,  # where module files are not compressed it is not needed
+            )
+
+            self._packing = Packing(self._root)
+        return self._packing.unreadable(file)
+
+    def takes(self, file: str, parameter: str, value: Optional[str]) -> bool:
+        """A module's file has the types of its parameters, but for a few. The kernel ignores an unknown parameter."""
+        if value is not None and values.integer(value) is not None:
+            return True  # as nearly all are: the file need not be read
+        kind = _TYPES.get((file.rpartition("/")[2].partition(".")[0], parameter)) or self._type(file, parameter)
+        if value is None:
+            return kind in ("", "bool", "bint")
+        return kind not in _NUMBERS
+
+    def _type(self, file: str, parameter: str) -> str:
+        said = re.search(rb"\0parmtype=" + re.escape(parameter.encode()) + rb":([^\0]*)\0", self._content(file) or b"")
+        return said[1].decode("utf-8", "replace") if said else ""
+
+    def shown(self, file: str) -> str:
+        """Return the path of a file that modules.dep lists, as it is told."""
+        return os.path.join(self._root, self._below(file))
+
+    def forget(self) -> None:
+        """Give back the memory of the indexes; they are read again when something else is asked."""
+        self._indexes = {}
+
+    def _below(self, file: str) -> str:
+        return os.path.join(self.path, file)
+
+    def _content(self, file: str) -> Optional[bytes]:
+        from ipvsd.kernel import module_compression
+
+        return module_compression.unpacked(rootfs.content(self._root, self._below(file), _MAX_BYTES) or b"", _MAX_BYTES)
+
+    def _value(self, index: str, key: str) -> Optional[str]:
+        found = self._index(index)
+        try:
+            return found.value(key) if found else None
+        except DamagedError:
+            return None
+
+    def _matching(self, index: str, name: str) -> Sequence[str]:
+        found = self._index(index)
+        try:
+            return found.matching(name) if found else ()
+        except DamagedError:
+            return ()
+
+    def _index(self, name: str) -> Optional[ModuleIndex]:
+        if name not in self._indexes:
+            self._indexes[name] = _open(self._root, self._below(f"{name}.bin"))
+        return self._indexes[name]
+
+
+def _open(root: str, path: str) -> Optional[ModuleIndex]:
+    data = rootfs.content(root, path, _MAX_BYTES)
+    try:
+        return ModuleIndex(data) if data else None
+    except ValueError:
+        return None
+
+
+class Index:
+    """What the tree of one kernel's modules lists, read again only when its files changed."""
+
+    def __init__(self, root: str, release: str) -> None:
+        self._root, self._release = root, release
+        self._key: object = None
+        self._names: frozenset[str] = frozenset()
+        self.readable = False
+        self.loadable: frozenset[str] = frozenset()
+        self.built_in: frozenset[str] = frozenset()
+
+    def look(self, names: Collection[str]) -> Index:
+        """Find out about `names` and return itself."""
+        tree = ModuleTree(self._root, self._release)
+        key = (tree.path, tree.stamps)
+        if key != self._key or frozenset(names) != self._names:
+            readable, loadable = tree.indexed, frozenset(name for name in names if tree.depends(name))
+            # The kernel's package brings the text, and depmod makes the index of it.
+            text = rootfs.text(self._root, f"{tree.path}/modules.builtin") or ""
+            built_in = kernel_names.indexed_names(text, names) | frozenset(filter(tree.built_in, names))
+            self.readable, self.loadable, self.built_in = readable, loadable, built_in
+            # A file that is there and could not be read is tried again.
+            failed = key[1][0] is not None and not tree.indexed
+            self._key, self._names = None if failed else key, frozenset(names)
+        return self
+
+
+def modprobe_d_stamps(root: str) -> Mapping[str, Stamp]:
+    """Return the files of modprobe.d(5) below a root in their order, each with what changes when its content does.
+
+    A link that leads nowhere masks those of its name in the directories behind it; a directory does not.
+    """
+    chosen: dict[str, Stamp] = {}
+    paths: dict[str, str] = {}
+    for place in MODPROBE_D:
+        for name in rootfs.names(root, place):
+            if name in paths or not name.endswith((".conf", ".alias")) or name.startswith("."):
+                continue
+            status = rootfs.status(root, f"{place}/{name}")
+            if status is None or not S_ISDIR(status.st_mode):
+                paths[name] = f"{place}/{name}"
+                chosen[name] = _stamp_of(status)
+    return {paths[name]: chosen[name] for name in sorted(paths)}
+
+
+def stamp(root: str, path: str) -> Stamp:
+    """Return what changes when a file's content does; None if there is none, or if this user may not see it."""
+    try:
+        return _stamp_of(rootfs.status(root, path))
+    except rootfs.UnreadableError as error:
+        if error.errno != EACCES:
+            raise
+        return None
+
+
+def _stamp_of(status: Optional[os.stat_result]) -> Stamp:
+    return (status.st_mtime_ns, status.st_size, status.st_ino) if status else None

@@ -1,0 +1,87 @@
+"""The kernel's texts to values and back. Any text is accepted; what cannot be read is left out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from typing import Optional
+
+from ipvsd.model.types import ModuleState
+
+_STATES = {state.value: state for state in ModuleState}
+_INIT_STATES = {"live": ModuleState.LIVE, "coming": ModuleState.COMING, "going": ModuleState.GOING}
+
+
+def proc_modules(text: str, names: Collection[str]) -> Mapping[str, ModuleState]:
+    """Return the state of those of `names` that /proc/modules lists.
+
+    A line reads `NAME SIZE REFCOUNT USERS STATE ADDRESS`.
+    """
+    states: dict[str, ModuleState] = {}
+    for line in text.splitlines():
+        name, _, rest = line.partition(" ")
+        if name in names:
+            fields = rest.split()
+            if len(fields) >= 4 and fields[3] in _STATES:
+                states[name] = _STATES[fields[3]]
+    return states
+
+
+def live_modules(text: str) -> frozenset[str]:
+    """Return the names of all modules that /proc/modules lists as live."""
+    fields = (line.split() for line in text.splitlines())
+    return frozenset(line[0] for line in fields if len(line) >= 5 and line[4] == ModuleState.LIVE.value)
+
+
+def read_only(mounts: str, path: str) -> bool:
+    """Tell by a mountinfo (proc_pid_mountinfo(5)) whether what is mounted at or above a path is read-only.
+
+    Without a mount of /proc it tells nothing.
+    """
+    path = path.rstrip("/")
+    found: tuple[int, bool] = (0, False)
+    for line in mounts.splitlines():
+        fields = line.split()
+        point = fields[4].rstrip("/") if len(fields) > 5 else ""
+        above = point.startswith("/proc") and (path == point or path.startswith(f"{point}/"))
+        # Of several mounts the innermost counts, and of the same place the last one.
+        if above and len(point) >= found[0]:
+            # Either of the two makes it so: the flags of the mount, or those of the file system, which stand last.
+            found = len(point), "ro" in (*fields[5].split(","), *fields[-1].split(","))
+    return found[1]
+
+
+def module_initstate(text: str) -> Optional[ModuleState]:
+    """Return the state that /sys/module/NAME/initstate tells (Documentation/ABI/stable/sysfs-module), or None."""
+    return _INIT_STATES.get(text.strip())
+
+
+def ipv6_default_routes(text: str) -> Mapping[str, bool]:
+    """Return the interfaces with a default route of an ipv6_route file, and whether router advertisements gave it.
+
+    A line reads `DESTINATION LENGTH SOURCE LENGTH GATEWAY METRIC REFERENCES USES FLAGS INTERFACE`; a flag of
+    <linux/ipv6_route.h> marks what was learnt so.
+    """
+    routes: dict[str, bool] = {}
+    for line in text.splitlines():
+        fields = line.split()
+        if len(fields) == 10 and fields[0] == "0" * 32 and fields[1] == "00" and fields[9] != "lo":
+            learnt = bool(int(fields[8], 16) & 0x40000) if re.match("[0-9a-f]{1,8}\\Z", fields[8]) else False
+            routes[fields[9]] = routes.get(fields[9], False) or learnt
+    return routes
+
+
+def cpu_count(text: str) -> int:
+    """Return how many CPUs a list such as `0-3,5` names (Documentation/admin-guide/cputopology.rst); 0 if none."""
+    total = 0
+    for part in text.strip().split(","):
+        match = re.match(r"([0-9]{1,6})(?:-([0-9]{1,6}))?\Z", part)
+        if match:
+            total += max(0, int(match[2] or match[1]) - int(match[1]) + 1)
+    return total
+
+
+def os_release_id(text: str) -> str:
+    """Return the ID of an os-release(5) file, the last one as in a shell, or an empty string."""
+    found = re.findall(r"^ID=([\"']?)([a-z0-9._-]+)\1[ \t\r]*$", text, re.MULTILINE)
+    return str(found[-1][1]) if found else ""

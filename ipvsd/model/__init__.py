@@ -1,0 +1,1 @@
+"""Frozen values: what is wanted, seen, found, done and told; pure."""

@@ -1,0 +1,1 @@
+"""Kernel modules by name: what modprobe would do with them, and why a kernel lacks one; pure."""

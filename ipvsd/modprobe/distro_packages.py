@@ -1,0 +1,168 @@
+"""Which package has the modules that a kernel's own one lacks, by distribution and release.
+
+ipvsd does not guess beyond this list: a distribution's name says nothing about a kernel from elsewhere.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple, Optional
+
+from ipvsd.model.types import Kernel
+from ipvsd.modprobe import kernel_names
+
+
+class Package(NamedTuple):
+    """`release` is a pattern that the kernel's whole release has to fit; `advice` may take over its groups."""
+
+    distributions: tuple[str, ...]
+    release: str
+    advice: str
+    source: str
+
+
+def _package(distributions: str, release: str, advice: str, source: str) -> Package:
+    return Package(tuple(distributions.split()), f"(?:{release})\\Z", advice, source)
+
+
+_ANY = ".*"
+_EL = "rhel centos rocky almalinux ol"
+_ARCH = r"(?:x86_64|aarch64|ppc64le|s390x|riscv64)"
+# Kernels of EL 8, 9 and 10; those of ELRepo have other versions.
+_OF_EL = r"(?:4\.18\.0|5\.14\.0|6\.12\.0)-[0-9.]+\.el(?:8|9|1[0-9])(?:_[0-9]+)?(?:\.[0-9.]+)?"
+# What Debian's own kernels are called: 6.1.0-50-cloud-amd64, 6.12.43+deb13-amd64, 6.12.9+bpo-amd64.
+_DEBIAN = (
+    r"[0-9]+\.[0-9]+(?:\.[0-9]+)?(?:-[0-9]+|-0\.(?:deb|bpo)[0-9.]*|\+(?:deb[0-9]+|bpo|unreleased))*"
+    r"-(?:(?:cloud|rt)-)?(?:amd64|arm64|armmp(?:-lpae)?|686(?:-pae)?|ppc64el|powerpc64le|s390x|riscv64|loong64)"
+)
+# Ubuntu's own have an ABI number of up to four digits, or of a flavour's five; mainline builds have six.
+_UBUNTU_EXTRA = r"generic|generic-64k|lowlatency|lowlatency-64k|aws|azure|gcp|gke|gkeop|oracle|ibm|nvidia"
+
+# The first entry that fits counts.
+PACKAGES = (
+    _package(
+        "ubuntu debian", r".*[-.]microsoft.*",
+        "run 'wsl --update', or a kernel that was built with it ('kernel=' in .wslconfig)",
+        "https://learn.microsoft.com/windows/wsl/wsl-config; WSL#10329",
+    ),
+    _package(
+        "debian", r"([0-9]+\.[0-9]+\.[0-9]+-[0-9]+-pve)",
+        "{proxmox}", "https://pve.proxmox.com/wiki/Proxmox_VE_Kernel: pve-kernel until 6.1, proxmox-kernel from 6.5",
+    ),
+    _package(
+        "debian raspbian", r"[0-9.]+\+rpt-rpi-(?:v6|v7|v7l|v8|2712)", "apt install --reinstall linux-image-{release}",
+        "archive.raspberrypi.com: since bookworm the image package has the release in its name",
+    ),
+    _package(
+        "debian", _DEBIAN, "{debian}",
+        "packages.debian.org: linux-image-RELEASE; from 7.2 on linux-modules-RELEASE has the modules",
+    ),
+    _package(
+        "ubuntu", r"[0-9.]+-[0-9]{1,5}-kvm", "run the general kernel: apt install linux-image-generic, and reboot",
+        "packages.ubuntu.com: linux-kvm has no linux-modules-extra",
+    ),
+    _package(
+        "ubuntu", r"5\.1[35]\.0-[0-9]{4}-raspi|5\.19\.0-[0-9]{4}-raspi|6\.[25]\.0-[0-9]{4}-raspi",
+        "apt install linux-modules-extra-{release}", "docs.k3s.io: Ubuntu 21.10 to 23.10 on the Raspberry Pi",
+    ),
+    _package(
+        "ubuntu", rf"[0-9]+\.[0-9]+\.0-[0-9]{{1,5}}-(?:{_UBUNTU_EXTRA})", "apt install linux-modules-extra-{release}",
+        "packages.ubuntu.com: linux-modules-extra-RELEASE",
+    ),
+    _package(
+        "ol", r"(?:5\.15|6\.)[^_]*\.el[0-9]+(?:_[0-9]+)?uek(?:64k)?\." + _ARCH,
+        "dnf install kernel-uek-modules-extra-{release}", "k3s-ansible#531; Oracle's release notes of UEK 7 and 8",
+    ),
+    _package(
+        _EL, rf"({_OF_EL}\.{_ARCH})\+(rt|64k|debug|rt-64k)",
+        "dnf install kernel-{2}-modules-extra-{1}", "gitlab.com/redhat/centos-stream/rpms/kernel: kernel.spec",
+    ),
+    _package(
+        _EL, r".*\.rt[0-9]+\.[0-9.]+\.el8(?:_[0-9]+)?\." + _ARCH, "dnf install kernel-rt-modules-extra-{release}",
+        "RHEL 8 for Real Time: kernel-rt.spec",
+    ),
+    _package(
+        _EL, rf"{_OF_EL}\.{_ARCH}",
+        "dnf install kernel-modules-extra-{release}", "kops#18724: EL 10; kernel.spec of EL 8 to 10",
+    ),
+    _package(
+        "fedora", r"[0-9.]+-(?:[0-9]+|0\.rc[0-9]+\.[0-9a-z.]+)\.fc[0-9]+\." + _ARCH,
+        "dnf install kernel-modules-extra-{release}",
+        "src.fedoraproject.org/rpms/kernel: kernel-modules-extra requires kernel-modules",
+    ),
+    _package(
+        "amzn", r"6\.1\..*\.amzn2023\." + _ARCH, "dnf install kernel-modules-extra-{release}",
+        "docs.aws.amazon.com/linux/al2023: kernel-modules-extra",
+    ),
+    _package(
+        "amzn", r"(6\.[0-9]+)\..*\.amzn2023\." + _ARCH, "dnf install kernel{1}-modules-extra-{release}",
+        "docs.aws.amazon.com/linux/al2023: kernel6.12",
+    ),
+    _package(
+        "sles sled sles_sap opensuse-leap opensuse-tumbleweed sle-micro sl-micro opensuse-microos",
+        r".*-(default|azure|rt|64kb)", "zypper install kernel-{1}",
+        "SUSE: kernel-default has what kernel-default-base lacks",
+    ),
+    _package(
+        "photon", r".*-esx", "run the general kernel: tdnf install linux, and reboot",
+        "github.com/vmware/photon: SPECS/linux",
+    ),
+    _package("arch", r".*-arch[0-9]+-[0-9.]+", "pacman -S linux, and reboot", "archlinux.org/packages: linux"),
+    _package("arch", r".*-(lts|zen|hardened)|.*-(?:lts|zen|hardened)-?[0-9]*", "pacman -S {arch}, and reboot",
+             "archlinux.org/packages: linux-lts, linux-zen, linux-hardened"),
+    _package("alpine", r".*-virt", "apk add linux-lts, and reboot", "pkgs.alpinelinux.org: linux-virt has fewer"),
+    _package("alpine", r".*-lts", "apk add linux-lts, and reboot", "pkgs.alpinelinux.org: linux-lts"),
+    _package(
+        "flatcar talos bottlerocket cos", _ANY,
+        "take an image whose kernel has it: the modules of {distribution} come with the image alone",
+        "flatcar.org, talos.dev, github.com/bottlerocket-os, cloud.google.com/container-optimized-os",
+    ),
+)  # fmt: skip
+
+# From this one on Debian's image package holds links only, and another one the modules (seen on 7.2).
+_DEBIAN_SPLIT = (7, 2)
+_DPKG = ("debian", "ubuntu", "raspbian", "linuxmint", "pop", "devuan", "kali", "armbian", "proxmox")
+
+
+def advice(kernel: Kernel) -> str:
+    """Return what brings the modules of a kernel; where that is not known, it says so."""
+    package, release = known(kernel), kernel.release
+    if package is None:
+        return _unknown(kernel)
+    match = re.match(package.release, release)
+    groups = match.groups() if match else ()
+    return package.advice.format(
+        "", *groups,
+        release=release,
+        distribution=kernel.distribution,
+        debian=_debian(release),
+        proxmox=_proxmox(release),
+        arch="linux-" + next((name for name in ("lts", "zen", "hardened") if name in release), ""),
+    )  # fmt: skip
+
+
+def known(kernel: Kernel) -> Optional[Package]:
+    """Return the entry for a kernel, or None."""
+    fitting = (item for item in PACKAGES if kernel.distribution in item.distributions)
+    return next((item for item in fitting if re.match(item.release, kernel.release)), None)
+
+
+def _debian(release: str) -> str:
+    kind = "modules" if kernel_names.kernel_version(release) >= _DEBIAN_SPLIT else "image"
+    return f"apt install --reinstall linux-{kind}-{release}"
+
+
+def _proxmox(release: str) -> str:
+    version = kernel_names.kernel_version(release)
+    if version >= (6, 5):
+        return f"apt install --reinstall proxmox-kernel-{release}-signed"
+    if version <= (6, 1):
+        return f"apt install --reinstall pve-kernel-{release}"
+    return f"install the modules of kernel {release} ('dpkg -S /boot/vmlinuz-{release}' names its package)"
+
+
+def _unknown(kernel: Kernel) -> str:
+    said = f"install the modules of kernel {kernel.release}; ipvsd does not know their package"
+    if kernel.distribution in _DPKG:
+        return f"{said} ('dpkg -S /boot/vmlinuz-{kernel.release}' names the kernel's)"
+    return said

@@ -1,0 +1,39 @@
+"""Names of modules and releases of kernels, in the form in which the kernel has them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from typing import Optional
+
+_MODULE_NAME = re.compile(r"[A-Za-z0-9_-]{1,55}\Z")  # the kernel's MODULE_NAME_LEN is 56 with its NUL
+
+
+def module_name(text: str) -> Optional[str]:
+    """Return the name as the kernel reports it (`_` for `-`), or None if no module can be called so."""
+    return text.replace("-", "_") if _MODULE_NAME.match(text) else None
+
+
+def indexed_names(text: str, names: Collection[str]) -> frozenset[str]:
+    """Return those of `names` whose file a `modules.dep` or a `modules.builtin` lists first on a line.
+
+    Both hold a path per line, `kernel/net/.../ip_vs.ko.xz`, in modules.dep followed by `:` and dependencies.
+    """
+    if not names:
+        return frozenset()
+    wanted = "|".join(re.escape(name).replace("_", "[-_]") for name in names)
+    found = re.findall(rf"^(?:[^:\n]*/)?({wanted})\.ko(?:\.[a-z0-9]+)?(?::|\s*$)", text, re.MULTILINE)
+    return frozenset(name.replace("-", "_") for name in found)
+
+
+def module_aliases(text: str, names: Collection[str]) -> Mapping[str, str]:
+    """Return the module for those of `names` that a modules.alias lists: `alias ip_conntrack nf_conntrack`."""
+    wanted = "|".join(re.escape(name).replace("_", "[-_]") for name in names)
+    found = re.findall(rf"^alias ({wanted}) (\S+)$", text, re.MULTILINE) if names else []
+    return {alias.replace("-", "_"): module.replace("-", "_") for alias, module in found}
+
+
+def kernel_version(release: str) -> tuple[int, int]:
+    """Return (major, minor) of a release such as `6.1.0-50-cloud-amd64`, or (0, 0)."""
+    match = re.match(r"([0-9]{1,4})\.([0-9]{1,4})", release)
+    return (int(match[1]), int(match[2])) if match else (0, 0)

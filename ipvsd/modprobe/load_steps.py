@@ -1,0 +1,344 @@
+"""What `modprobe NAME` does: the modules that a name stands for, the steps of loading them, and what stops them.
+
+The rules are those of libkmod (libkmod/libkmod-module.c, versions 30 to 34), which modprobe, systemd-modules-load
+and ipvsd share; what the kernel does with each step is in `outcome`.
+
+- A name is looked up as an alias in modprobe.d, as a module in modules.dep, as the name of an `install` or `remove`
+  line, as an alias of the index, and as a built-in module. The first that finds something ends the search.
+- An alias is not resolved again: what it names is a module's name.
+- modules.dep lists all dependencies of a module, the one to be loaded first at the end. If the file of one of them
+  is gone, libkmod forgets about all of them and tries the module alone.
+- `install` and soft dependencies count for dependencies, too; `blacklist` only for what was asked for, and modprobe
+  without -b obeys it only for what was reached through an alias.
+- The `install` line of a module that has soft dependencies is passed over.
+- A failure of a soft dependency is no failure.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Collection, Iterator, Sequence
+from typing import NamedTuple, Optional, Protocol
+
+from ipvsd.model.types import Cause, Obstacle
+from ipvsd.modprobe import modprobe_d
+from ipvsd.modprobe.modprobe_d import Directive, Settings
+
+
+class Tree(Protocol):
+    """The module tree of one kernel, as libkmod finds it through depmod's indexes."""
+
+    def depends(self, module: str) -> Sequence[str]:
+        """Return the module's file and those of its dependencies as modules.dep has them; empty if it has none."""
+
+    def aliased(self, name: str) -> Sequence[str]:
+        """Return the modules that modules.alias gives for a name."""
+
+    def exporting(self, symbol: str) -> Sequence[str]:
+        """Return the modules that modules.symbols gives for `symbol:NAME`."""
+
+    def built_in(self, module: str) -> bool:
+        """Tell whether modules.builtin lists a module."""
+
+    def built_in_aliased(self, name: str) -> Sequence[str]:
+        """Return the built-in modules that modules.builtin.alias gives for a name."""
+
+    def exists(self, file: str) -> bool:
+        """Tell whether there is a file that modules.dep lists."""
+
+    def packed(self, file: str) -> str:
+        """Return how a file is compressed if this system's libkmod cannot read it, else an empty text."""
+
+    def takes(self, file: str, parameter: str, value: Optional[str]) -> bool:
+        """Tell whether the kernel takes a value of a module's parameter, or what it does not have; None is no value."""
+
+
+class Step(NamedTuple):
+    """Insert `file`, or where there is a `command`, run that in its place; without both there is nothing to be done.
+
+    `options` are what the module, or the command by $CMDLINE_OPTS, is given. `needs` are the modules without which
+    the kernel does not take it. The failure of a step that is not `required` is passed over.
+    """
+
+    module: str
+    file: str = ""
+    options: str = ""
+    command: Optional[Directive] = None
+    needs: tuple[str, ...] = ()
+    required: bool = True
+
+
+class Probe(NamedTuple):
+    """Loading one of the modules that a name stands for.
+
+    `alias` is the name through which it was reached, or empty; `line` the one of modprobe.d that made it one.
+    `blacklist` is the line that forbids it to whoever
+    asks with -b: libkmod then does none of the steps.
+    """
+
+    module: str
+    alias: str
+    built_in: bool
+    blacklist: Optional[Directive]
+    steps: tuple[Step, ...]
+    line: Optional[Directive] = None
+
+
+def probe(name: str, said: Settings, tree: Tree, extra: str = "") -> tuple[Probe, ...]:
+    """Return what would be done for a name, in order; nothing if the name is not found.
+
+    `extra` are parameters for what was asked for. It is the work of an empty kernel: whoever knows what is loaded
+    passes over the steps of such modules.
+    """
+    return tuple(Context(said, tree).probes(name, extra))
+
+
+class Outcome(NamedTuple):
+    """`loaded` is what the kernel has after all steps that could be done; `obstacle` what keeps the module out."""
+
+    loaded: frozenset[str]
+    obstacle: Optional[Obstacle]
+
+
+def outcome(found: Probe, tree: Tree, said: Settings, live: Collection[str], blacklist: bool = True) -> Outcome:
+    """Return what comes of a probe while the kernel has the `live` modules.
+
+    `blacklist` says that whoever asks obeys `blacklist` lines. An `install` line whose command may or may not load
+    the module is taken to load it.
+    """
+    if found.built_in or found.module in live:
+        return Outcome(frozenset(live), None)
+    if found.blacklist is not None and (blacklist or found.alias):
+        return Outcome(frozenset(live), _of_line(Cause.BLACKLIST, found.module, found.blacklist))
+    loaded, hindered = set(live), dict[str, Obstacle]()
+    for step in found.steps:
+        if step.module in loaded:
+            continue
+        reason = _hindrance(step, tree, said, loaded, hindered)
+        if reason is None:
+            loaded.add(step.module)
+        elif not step.required:
+            hindered[step.module] = reason
+        elif reason.cause is Cause.NOT_FOUND and found.line is not None and step.module == found.module:
+            return Outcome(frozenset(loaded), _of_line(Cause.ALIAS, found.module, found.line))
+        else:
+            return Outcome(frozenset(loaded), reason)
+    return Outcome(frozenset(loaded), None)
+
+
+def commands(found: Probe, live: Collection[str]) -> Iterator[tuple[str, Directive]]:
+    """Yield the modules in whose place a command would be run, each with its `install` line."""
+    return ((step.module, step.command) for step in found.steps if step.command and step.module not in live)
+
+
+def _hindrance(
+    step: Step, tree: Tree, said: Settings, loaded: Collection[str], hindered: dict[str, Obstacle]
+) -> Optional[Obstacle]:
+    """Return why a module is not in the kernel after a step, or None if it is."""
+    if step.command is not None:
+        effect = modprobe_d.install_effect(step.command.rest, step.module)
+        return (
+            _of_line(Cause.INSTALL, step.module, step.command) if effect is modprobe_d.InstallEffect.NOTHING else None
+        )
+    if not step.file:
+        return None if tree.built_in(step.module) else Obstacle(Cause.NOT_FOUND, step.module)
+    if not tree.exists(step.file):
+        return Obstacle(Cause.FILE_GONE, step.module, step.file)
+    packed = tree.packed(step.file)
+    if packed:
+        return Obstacle(Cause.COMPRESSION, step.module, step.file, detail=packed)
+    for needed in step.needs:
+        if needed not in loaded:
+            return hindered.get(needed) or _forgotten(step, tree)
+    if step.module in said.refused:
+        return Obstacle(Cause.COMMAND_LINE, step.module, said.refused[step.module], modprobe_d.CMDLINE)
+    for parameter, value in modprobe_d.parameters(step.options):
+        if not tree.takes(step.file, parameter, value):
+            return _bad_option(step.module, parameter, value, said)
+    return None
+
+
+def _forgotten(step: Step, tree: Tree) -> Optional[Obstacle]:
+    """Return the dependency because of whose missing file libkmod forgets about all of them."""
+    for file in tree.depends(step.module)[1:]:
+        if not tree.exists(file):
+            return Obstacle(Cause.FILE_GONE, _module_of(file), file)
+    return None
+
+
+def _bad_option(module: str, parameter: str, value: Optional[str], said: Settings) -> Obstacle:
+    detail = parameter if value is None else f"{parameter}={value}"
+    for item in said.options_of(module):
+        if (parameter, value) in modprobe_d.parameters(item.rest):
+            return _of_line(Cause.OPTIONS, module, item, detail)
+    return Obstacle(Cause.OPTIONS, module, detail, detail=detail)
+
+
+def _of_line(cause: Cause, module: str, line: Directive, detail: str = "") -> Obstacle:
+    return Obstacle(cause, module, str(line), line.origin, detail)
+
+
+def _module_of(file: str) -> str:
+    """Return the module's name of a file, as libkmod makes it: up to the first dot."""
+    return file.rpartition("/")[2].partition(".")[0].replace("-", "_")
+
+
+class _Module:
+    """libkmod's own object; one for each pair of a module and the alias through which it was reached."""
+
+    def __init__(self, name: str, alias: str = "") -> None:
+        self.name, self.alias = name, alias
+        self.file = ""
+        self.needs: tuple[str, ...] = ()
+        self.dependencies: Optional[list[_Module]] = None  # not asked for yet, or forgotten
+        self.built_in: Optional[bool] = None
+        self.line: Optional[Directive] = None  # of modprobe.d, if that made it an alias
+        self.install: Optional[Directive] = None  # one that was found by the lookup
+        self.passes_over_install = self.required = self.visited = False
+
+
+class Context:
+    """A context of libkmod: its pool of modules, and the walk through it. One for many names saves much of the work."""
+
+    def __init__(self, said: Settings, tree: Tree) -> None:
+        self._said, self._tree = said, tree
+        self._pool: dict[tuple[str, str], _Module] = {}
+        self._soft: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {}
+
+    def probes(self, name: str, extra: str = "") -> Iterator[Probe]:
+        """Yield what would be done for a name, as `probe` does."""
+        for module in self._lookup(name):
+            built_in = self._is_built_in(module)
+            steps = () if built_in else tuple(self._steps(module, extra))
+            forbidding = self._said.blacklisted(module.name)
+            yield Probe(module.name, module.alias, built_in, forbidding, steps, module.line)
+
+    # --- what a name stands for ---------------------------------------------------------
+
+    def _lookup(self, given: str) -> list[_Module]:
+        name = modprobe_d.underscored(given)
+        if name is None:
+            return []
+        aliases = self._said.aliased(name)
+        if aliases:
+            return [self._of_alias(item) for item in aliases]
+        if ":" not in name and self._tree.depends(name):
+            return [self._module(name)]
+        if name.startswith("symbol:"):
+            found = [self._module(module, name) for module in self._tree.exporting(name)]
+            if found:
+                return found
+        return self._lookup_lines(name) or self._lookup_indexes(name)
+
+    def _of_alias(self, item: Directive) -> _Module:
+        module = self._module(item.rest, item.pattern)
+        module.line = item
+        return module
+
+    def _lookup_lines(self, name: str) -> list[_Module]:
+        for item in self._said.installs:
+            if item.pattern == name:
+                module = self._module(name)
+                module.install = item
+                return [module]
+        return [self._module(name)] if any(item.pattern == name for item in self._said.removes) else []
+
+    def _lookup_indexes(self, name: str) -> list[_Module]:
+        found = [self._module(module, name) for module in self._tree.aliased(name)]
+        if found:
+            return found
+        if self._tree.built_in(name):
+            modules = [self._module(name)]
+        else:
+            modules = [self._module(module, name) for module in self._tree.built_in_aliased(name)]
+        for module in modules:
+            module.built_in = True
+        return modules
+
+    def _module(self, name: str, alias: str = "") -> _Module:
+        return self._pool.setdefault((name, alias), _Module(name, alias))
+
+    # --- what is done for it ------------------------------------------------------------
+
+    def _steps(self, asked: _Module, extra: str) -> Iterator[Step]:
+        for module in self._pool.values():
+            module.visited = module.required = False
+        listed: list[_Module] = []
+        self._walk(asked, listed, required=True)
+        for module in listed:
+            if self._is_built_in(module):
+                continue
+            command = module.install or self._said.install(module.name)
+            self._dependencies(module)  # tells the file, too
+            yield Step(
+                module.name,
+                module.file,
+                self._options(module, extra if module is asked else ""),
+                None if module.passes_over_install else command,
+                module.needs,
+                module.required,
+            )
+
+    def _walk(self, module: _Module, listed: list[_Module], required: bool = False) -> None:
+        if module.visited:
+            return
+        module.visited = True
+        dependencies = self._dependencies(module)
+        if required:
+            for item in (module, *dependencies):
+                item.required = True
+        for item in (*dependencies, module):
+            self._walk_softly(item, listed)
+
+    def _walk_softly(self, module: _Module, listed: list[_Module]) -> None:
+        """List a module between its soft dependencies. One that is listed already is listed again."""
+        names = self._soft_dependencies(module.name)
+        before, after = ([found for name in part for found in self._lookup(name)] for part in names)
+        for item in before:
+            self._walk(item, listed)
+        listed.append(module)
+        module.passes_over_install = bool(before or after)
+        for item in after:
+            self._walk(item, listed)
+
+    def _soft_dependencies(self, module: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        if module not in self._soft:
+            line = self._said.softdep(module)
+            self._soft[module] = modprobe_d.soft_dependencies(line) if line else ((), ())
+        return self._soft[module]
+
+    def _dependencies(self, module: _Module) -> Sequence[_Module]:
+        """Return the dependencies, the first to be loaded first; none if the file of one of them is gone."""
+        if module.dependencies is None:
+            files = self._tree.depends(module.name)
+            if not files:
+                return ()
+            module.file = files[0]
+            module.needs = tuple(map(_module_of, files[1:]))
+            if not all(map(self._tree.exists, files[1:])):
+                self._forget(files[1:])
+                return ()
+            module.dependencies = [self._of_file(file) for file in reversed(files[1:])]
+        return module.dependencies
+
+    def _forget(self, files: Sequence[str]) -> None:
+        """Leave what remains of dependencies of which one is gone: those before it count as files, not as built in."""
+        for file in itertools.takewhile(self._tree.exists, files):
+            if (_module_of(file), "") in self._pool:
+                self._of_file(file)
+
+    def _of_file(self, file: str) -> _Module:
+        module = self._module(_module_of(file))
+        module.file, module.built_in = module.file or file, False
+        return module
+
+    def _is_built_in(self, module: _Module) -> bool:
+        if module.built_in is None:
+            module.built_in = self._tree.built_in(module.name)
+        return module.built_in
+
+    def _options(self, module: _Module, extra: str) -> str:
+        said = [item.rest for item in self._said.options_of(module.name, module.alias)]
+        own = " ".join(said)
+        # libkmod joins the two with a blank, whether there is something behind it or not.
+        return f"{own} {extra}" if own else extra

@@ -1,0 +1,1 @@
+"""The reconciler: look, decide, act, look again."""

@@ -1,0 +1,158 @@
+"""/metrics, /healthz and /status over HTTP, in a thread of its own, reading the latest Report."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import time
+from collections.abc import Mapping, Sequence
+from typing import Callable, Optional
+
+from ipvsd.config.dump import address
+from ipvsd.model import printable
+from ipvsd.model.report import Report, SourceState, State
+from ipvsd.reporting import metrics, status_document
+from ipvsd.runtime.http_request import Request
+from ipvsd.runtime.http_server import Response, Server, listen
+
+Latest = Callable[[], Optional[Report]]
+
+_TEXT = {"Content-Type": "text/plain; charset=utf-8"}
+_METRICS = {"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
+_JSON = {"Content-Type": "application/json"}
+# They mean this machine, whatever a name server says (RFC 6761; Debian's /etc/hosts).
+_LOCAL = ("localhost", "ip6-localhost", "ip6-loopback")
+_FRESH = 1.0  # seconds for which a page is not made again while the report is the same
+
+
+class Web:
+    """Serves on the given addresses from the first `arm` on; an address that is not to be had is tried again."""
+
+    def __init__(self, latest: Latest, listen: Sequence[tuple[str, int]]) -> None:
+        self.listen = tuple(listen)
+        self._pages = Pages(latest)
+        self._server: Optional[Server] = None
+        self._open: list[tuple[str, int]] = []
+        self._errors: dict[tuple[str, int], str] = {}
+        self._expected: set[tuple[str, int]] = set()
+
+    def arm(self) -> None:
+        """Open the addresses that are not open yet. Never raises OSError."""
+        if self._server and not self._server.alive:
+            self.close()
+        for place in self.listen:
+            if place not in self._open:
+                self._try(place)
+
+    def _try(self, place: tuple[str, int]) -> None:
+        try:
+            self._server = self._server or Server(self._pages.answer)
+            self._server.add(listen(*place))
+        except (OSError, RuntimeError) as error:  # RuntimeError: no thread is to be had
+            self._fail(place, error)
+        else:
+            self._open.append(place)
+            self._errors.pop(place, None)
+
+    def _fail(self, place: tuple[str, int], error: Exception) -> None:
+        self._errors[place] = getattr(error, "strerror", None) or str(error)
+        # Without IPv6 there is no ::1, which is listened on by default; that is no fault.
+        if place[0] == "::1" and getattr(error, "errno", 0) in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+            self._expected.add(place)
+        else:
+            self._expected.discard(place)
+
+    def state(self) -> SourceState:
+        """Up where at least one address is served, or none was wanted."""
+        parts = [address(*place) for place in self._open]
+        parts += [f"not {address(*place)} ({error})" for place, error in self._errors.items()]
+        trouble = self._server.error if self._server else ""
+        up = (bool(self._open) and not trouble) or not self.listen
+        return SourceState("web", up, ", ".join([*parts, *([trouble] if trouble else [])]) or "not wanted", None)
+
+    @property
+    def refused(self) -> str:
+        """The addresses that are not to be had, each with the reason; an empty text if that is no fault."""
+        errors = ((place, error) for place, error in self._errors.items() if place not in self._expected)
+        return ", ".join(f"{address(*place)}: {error}" for place, error in errors)
+
+    def close(self) -> None:
+        """Stop serving."""
+        if self._server is not None:
+            self._server.stop()
+            self._server = None
+        self._open.clear()
+
+
+class Pages:
+    """What is answered. A page is made when it is asked for, and kept for those who ask within a second."""
+
+    def __init__(self, latest: Latest) -> None:
+        self._latest = latest
+        self._metrics = metrics.exposition(self._aged)
+        self._kept: dict[str, tuple[Optional[Report], float, Response]] = {}
+
+    def answer(self, request: Request, local: str) -> Response:
+        """Answer a request that came to this local address."""
+        if not is_ours(request.host, local):
+            return Response(
+                421, b"unknown host name (use an IP address, localhost or the name of this machine)\n", _TEXT
+            )
+        page = self._PAGES.get(request.path)
+        if page is None:
+            return Response(404, b"not found; there are /metrics, /healthz and /status\n", _TEXT)
+        if request.method not in ("GET", "HEAD"):
+            return Response(405, b"only GET and HEAD are allowed\n", {**_TEXT, "Allow": "GET, HEAD"})
+        report, now = self._latest(), time.monotonic()
+        kept = self._kept.get(request.path)
+        if kept is None or kept[0] is not report or now - kept[1] >= _FRESH:
+            kept = self._kept[request.path] = (report, now, page(self, self._aged()))
+        return kept[2]
+
+    def _aged(self) -> Optional[Report]:
+        """Return the latest report with its age; one that is too old is no verdict."""
+        report = self._latest()
+        return report and status_document.served(report, time.clock_gettime(time.CLOCK_BOOTTIME))
+
+    def _measured(self, report: Optional[Report]) -> Response:  # noqa: ARG002 -- its collector asks for the latest
+        return Response(200, self._metrics(), _METRICS)
+
+    def _health(self, report: Optional[Report]) -> Response:
+        healthy = report is not None and report.health.state is not State.FAILED
+        line = report.health.line if report else "not looked yet"
+        return Response(200 if healthy else 503, f"{line}\n".encode(), _TEXT)
+
+    def _status(self, report: Optional[Report]) -> Response:
+        body = printable.as_json(report and status_document.document(report), indent=2).encode() + b"\n"
+        return Response(200 if report else 503, body, _JSON)
+
+    _PAGES: Mapping[str, Callable[[Pages, Optional[Report]], Response]] = {
+        "/metrics": _measured,
+        "/healthz": _health,
+        "/status": _status,
+    }
+
+
+def is_ours(host: Optional[str], local: str) -> bool:
+    """Tell whether a request that came to a local address may have been meant for this machine.
+
+    A website can have its own name lead to 127.0.0.1 (DNS rebinding), and a browser on this machine then takes
+    what is served here for a page of that site. So on loopback a name has to be one that no site can have. On
+    other addresses Prometheus asks by whatever name it was configured with, and any name may be right.
+    """
+    if host is None or not (local.startswith("127.") or local == "::1"):
+        return True
+    name = os.uname().nodename.lower()
+    if host in (*_LOCAL, name, name.partition(".")[0]) or host.endswith(".localhost"):
+        return True
+    return _is_address(host)
+
+
+def _is_address(host: str) -> bool:
+    family, text = (socket.AF_INET6, host[1:-1]) if host[:1] == "[" else (socket.AF_INET, host)
+    try:
+        socket.inet_pton(family, text)
+    except (OSError, ValueError):
+        return False
+    return True

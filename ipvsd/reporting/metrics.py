@@ -1,0 +1,187 @@
+"""The latest Report as Prometheus metrics, made when they are asked for; see docs/metrics.md."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Callable, Optional
+
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.metrics_core import Metric
+
+from ipvsd import __version__
+from ipvsd.boot import installed_kernels
+from ipvsd.decide import health
+from ipvsd.decide.health import required, stands
+from ipvsd.model import printable
+from ipvsd.model.report import Histogram, Operation, Report, State
+from ipvsd.model.types import SysctlVerdict
+from ipvsd.reporting.counters import BUCKETS
+
+
+def exposition(latest: Callable[[], Optional[Report]]) -> Callable[[], bytes]:
+    """Return a function that gives the text of /metrics for whatever `latest` returns at that moment."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Collector(latest))  # type: ignore[arg-type]  # its base class came with 0.15 only
+    ProcessCollector(registry=registry)
+    return lambda: generate_latest(registry)
+
+
+class _Collector:
+    def __init__(self, latest: Callable[[], Optional[Report]]) -> None:
+        self._latest = latest
+
+    def collect(self) -> Iterable[Metric]:
+        report = self._latest()
+        if report is not None:
+            yield from _node(report)
+            yield from _failures(report)
+            yield from _modules(report)
+            yield from _sysctls(report)
+            yield from _parameters(report)
+            yield from _kernels(report)
+            yield from _work(report)
+
+    def describe(self) -> Iterable[Metric]:
+        return ()
+
+
+def _node(report: Report) -> Iterator[Metric]:
+    yield _gauge("build_info", "The version that runs.", {__version__: 1}, ["version"])
+    config = report.config
+    if config is not None:
+        profiles = ",".join(config.profiles) or "none"
+        text = "The configuration at work: a hash of its effective values, and its profiles."
+        yield _gauge("config_info", text, {(config.hash, profiles): 1}, ["config_hash", "profile"])
+        text = "Whether the newest configuration is the one at work."
+        yield _gauge("config_last_reload_successful", text, {(): not config.errors})
+    ready = report.health.state is not State.FAILED
+    yield _gauge("ready", "Whether everything required is right.", {(): ready})
+    text = "Whether the kernel's IPVS answered over generic netlink when it was last asked."
+    yield _gauge("ipvs_up", text, {(): report.ipvs.up is True})
+    if report.backend:
+        text = "How writes to sysctls are seen."
+        yield _gauge("watch_backend_info", text, {report.backend: 1}, ["backend"])
+    text = "Events that a source lost for lack of room; a look at everything followed."
+    lost = {item.name: item.lost for item in report.sources if item.lost is not None}
+    yield _counter("events_lost", text, None, lost, ["source"])
+    text = "Whether a source of events is alive."
+    yield _gauge("source_up", text, {item.name: item.up for item in report.sources}, ["source"])
+
+
+def _failures(report: Report) -> Iterator[Metric]:
+    text = "Whether ipvsd itself failed at this when it last tried; the node may be right all the same."
+    failed = {operation.value: operation.value in report.failures for operation in Operation}
+    yield _gauge("own_failures", text, failed, ["operation"])
+
+
+def _modules(report: Report) -> Iterator[Metric]:
+    names = [finding.name for finding in report.modules]
+    loaded = {finding.name: finding.right or stands(finding) for finding in report.modules}
+    need = {finding.name: required(finding) for finding in report.modules}
+    tally = report.tally
+    label = ["module"]
+    yield _gauge("module_loaded", "Whether the module is live or built in.", loaded, label)
+    verdicts = {(finding.name, finding.verdict.value): 1 for finding in report.modules}
+    yield _gauge("module_verdict", "The verdict on the module.", verdicts, ["module", "verdict"])
+    yield _gauge("module_required", "Whether the node has failed without the module.", need, label)
+    yield _counter("module_loads", "Times that ipvsd loaded the module.", names, tally.loads, label)
+    text = "Times that ipvsd tried to load the module and it was not live afterwards."
+    yield _counter("module_load_failures", text, names, tally.load_failures, label)
+    text = "Times that the module had been live and was found gone."
+    yield _counter("module_unloads", text, names, tally.unloads, label)
+
+
+def _sysctls(report: Report) -> Iterator[Metric]:
+    names = [finding.name for finding in report.sysctls]
+    right = {finding.name: finding.right or stands(finding) for finding in report.sysctls}
+    pending = {finding.name: finding.verdict is SysctlVerdict.PENDING for finding in report.sysctls}
+    tally = report.tally
+    label = ["name"]
+    yield _gauge("sysctl_compliant", "Whether the sysctl has a wanted value.", right, label)
+    verdicts = {(finding.name, finding.verdict.value): 1 for finding in report.sysctls}
+    yield _gauge("sysctl_verdict", "The verdict on the sysctl.", verdicts, ["name", "verdict"])
+    yield _gauge("sysctl_pending", "Whether the sysctl's module is not live.", pending, label)
+    text = "Times that the sysctl had been right and was found wrong."
+    yield _counter("sysctl_drifts", text, names, tally.drifts, label)
+    yield _counter("sysctl_repairs", "Drifts that ipvsd turned back.", names, tally.repairs, label)
+    text = "Times that ipvsd wrote the sysctl and it was not right afterwards."
+    yield _counter("sysctl_repair_failures", text, names, tally.repair_failures, label)
+    contended = dict.fromkeys(names, 0) | {item.name: 1 for item in report.contended}
+    yield _gauge("sysctl_contended", "Whether another writer changes it again and again.", contended, label)
+    guarded = [finding.name for finding in report.sysctls if finding.wanted.guard]
+    text = "Writes of others to the guarded sysctl that the kernel refused."
+    yield _counter("sysctl_refused_writes", text, guarded, report.refusals, label)
+    yield from _patterns(report)
+
+
+def _patterns(report: Report) -> Iterator[Metric]:
+    of_patterns = {finding.name: finding.members for finding in report.sysctls if finding.wanted.group}
+    text = "How many sysctls the pattern fits."
+    yield _gauge("sysctl_pattern_members", text, {name: total for name, (_, total) in of_patterns.items()}, ["name"])
+    text = "How many of them have a wanted value."
+    right = {name: count for name, (count, _) in of_patterns.items()}
+    yield _gauge("sysctl_pattern_members_compliant", text, right, ["name"])
+
+
+def _parameters(report: Report) -> Iterator[Metric]:
+    names = [finding.name for finding in report.parameters]
+    right = {finding.name: finding.right or stands(finding) for finding in report.parameters}
+    tally, label = report.tally, ["name"]
+    yield _gauge("parameter_compliant", "Whether the parameter of the module has the wanted value.", right, label)
+    text = "Times that the parameter had been right and was found wrong."
+    yield _counter("parameter_drifts", text, names, tally.drifts, label)
+    yield _counter("parameter_repairs", "Drifts of it that ipvsd turned back.", names, tally.repairs, label)
+
+
+def _kernels(report: Report) -> Iterator[Metric]:
+    ready = {(item.release, str(item.running).lower()): health.ready(item) for item in report.kernels}
+    text = "Whether the node could be right under the installed kernel."
+    yield _gauge("kernel_ready", text, ready, ["release", "running"])
+    required = installed_kernels.reboot_required(report.kernels, report.kernel.release)
+    text = "Whether the next boot takes another kernel, or the modules of the running one are gone."
+    yield _gauge("reboot_required", text, {(): required})
+
+
+def _work(report: Report) -> Iterator[Metric]:
+    text = "From the event that told of a drift to the look that proved its repair."
+    yield _histogram("drift_repair_duration_seconds", text, report.tally.repair_seconds)
+    yield _counter("reconciles", "Finished looks at the node.", None, {"": report.tally.looks}, [])
+    text = "How long a look at the node took, with what it led to."
+    yield _histogram("reconcile_duration_seconds", text, report.tally.look_seconds)
+    text = "When the node was last looked at, in seconds since the epoch."
+    yield _gauge("last_reconcile_timestamp_seconds", text, {(): report.time})
+
+
+def _gauge(name: str, text: str, values: Mapping[Any, float], labels: Optional[list[str]] = None) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(f"ipvsd_{name}", text, labels=labels or [])
+    shown = {_labels((label,) if isinstance(label, str) else label): value for label, value in values.items()}
+    for label, value in shown.items():
+        family.add_metric(label, float(value))
+    return family
+
+
+def _counter(
+    name: str, text: str, items: Optional[list[str]], counts: Mapping[str, int], labels: list[str]
+) -> CounterMetricFamily:
+    family = CounterMetricFamily(f"ipvsd_{name}", text, labels=labels)
+    shown = {_labels((item,) if labels else ()): counts.get(item, 0) for item in (counts if items is None else items)}
+    for label, count in shown.items():
+        family.add_metric(label, count)
+    return family
+
+
+def _labels(values: Iterable[str]) -> tuple[str, ...]:
+    """Return labels as they are shown; two series whose labels are shown alike are one, or the scrape would fail."""
+    return tuple(printable.line(value, printable.LABEL) for value in values)
+
+
+def _histogram(name: str, text: str, histogram: Histogram) -> HistogramMetricFamily:
+    buckets: list[tuple[str, float]] = []
+    below = 0
+    for bound, count in zip((*map(str, BUCKETS), "+Inf"), histogram.counts):
+        below += count
+        buckets.append((bound, below))
+    family = HistogramMetricFamily(f"ipvsd_{name}", text)
+    family.add_metric([], buckets, sum_value=histogram.total)
+    return family

@@ -1,0 +1,60 @@
+"""What a person should know of the node besides what is held, each told in the log when it is new."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ipvsd.boot import drop_in_files
+from ipvsd.config.schema import Config
+from ipvsd.decide import remedies
+from ipvsd.kernel.host import LinuxHost
+from ipvsd.model.report import InstalledKernel
+from ipvsd.model.types import Kernel, Plan, SysctlVerdict
+from ipvsd.reconcile.reconciler import Reconciled
+from ipvsd.reporting import router_advertisements
+from ipvsd.runtime import rootfs
+from ipvsd.runtime.journal import log
+
+NOT_AS_CONFIGURED = "is not as configured (run: ipvsd apply --persist)"
+
+
+def persisted(root: str, config: Config, kernel: Kernel, plan: Plan) -> tuple[str, ...]:
+    """Return a note for each file of `apply --persist` that is there and is not as configured.
+
+    The file of sysctls is not compared if a sysctl cannot be read: whether it belongs there is not known. A note says
+    so if one of the files cannot be read.
+    """
+    try:
+        if not drop_in_files.kept(root):  # else there is no need to make them
+            return ()
+        texts = dict(drop_in_files.files(config, kernel, plan))
+        if any(finding.verdict is SysctlVerdict.UNREADABLE for finding in plan.sysctls):
+            del texts[drop_in_files.SYSCTL]
+        stale = drop_in_files.stale(root, texts)
+    except rootfs.UnreadableError as error:
+        return (str(error),)
+    return tuple(remedies.below(f"{path} {NOT_AS_CONFIGURED}", root) for path in stale)
+
+
+class Notices:
+    """`found` is what the last look around has found."""
+
+    def __init__(self, root: str, host: LinuxHost) -> None:
+        self._root, self._host = root, host
+        self.found: tuple[str, ...] = ()
+
+    def look(self, config: Config, done: Reconciled, kernels: Sequence[InstalledKernel] = ()) -> None:
+        """Look at the persisted files, at the interfaces that lose their route to forwarding, and at the next boot.
+
+        Of the kernels that are installed the running one's boot counts.
+        """
+        told = self.found
+        try:
+            routes = router_advertisements.notes(self._host, done.after)
+        except rootfs.UnreadableError as error:
+            routes = (str(error),)
+        failing = [note for kernel in kernels if kernel.running for note in kernel.notes]
+        self.found = (*routes, *persisted(self._root, config, done.kernel, done.after), *failing)
+        for note in self.found:
+            if note not in told:
+                log("warning", note)

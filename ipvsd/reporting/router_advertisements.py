@@ -1,0 +1,71 @@
+"""Nodes that lose their default route to IPv6 forwarding, since they have it from router advertisements.
+
+With forwarding on, the kernel takes advertisements on an interface only if its accept_ra is 2, and forgets the
+routers that it knows from them when forwarding is turned on (ipv6_accept_ra() in include/net/ipv6.h,
+rt6_purge_dflt_routers() in net/ipv6/route.c; Documentation/networking/ip-sysctl.rst).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Mapping
+from typing import Optional
+
+from ipvsd.kernel.host import LinuxHost
+from ipvsd.model.types import Plan, Policy
+from ipvsd.sysctl import sysctl_names, values
+
+_ALL = "net.ipv6.conf.all.forwarding"
+_EVERY = "net.ipv6.conf.*.accept_ra"
+_SHOWN = 3
+# Of a tree that does not tell which interfaces are devices.
+_VIRTUAL = re.compile(
+    r"(?:lo|kube-ipvs0|dummy\d*|nodelocaldns|docker\d+|br-.*|cni\d*|flannel.*|tunl\d+)\Z|veth|cali|lxc"
+)
+
+
+def notes(host: LinuxHost, plan: Plan) -> tuple[str, ...]:
+    """Return a note if interfaces are, or will be, without the default route that advertisements gave them."""
+    wanted = {
+        finding.name: values.target(finding.wanted.want, finding.found or "")
+        for finding in plan.sysctls
+        if finding.wanted.policy is not Policy.OBSERVE
+    }
+    found = [name for name in _uplinks(host) if _ignores(name, host, wanted)]
+    if not found:
+        return ()
+    which = f"{', '.join(found[:_SHOWN])}{f' and {len(found) - _SHOWN} more' if len(found) > _SHOWN else ''}"
+    key = f"net.ipv6.conf.{found[0].replace('.', '/')}.accept_ra"
+    return (
+        f"IPv6 forwarding is on and accept_ra is 1 on {which}: no default route comes from router advertisements "
+        f"there (if it should, say 'sysctls: {{{key}: 2}}')",
+    )
+
+
+def _uplinks(host: LinuxHost) -> Iterator[str]:
+    """Yield the interfaces that may have, or may have had, a default route from advertisements."""
+    routes = host.default_routes()
+    names = [sysctl_names.shown(sysctl_names.part(name, 3) or "") for name in host.expand([_EVERY])[_EVERY]]
+    for name in sorted(set(names) - {"all", "default", "lo"}):
+        device = host.is_device(name)
+        if routes is None:
+            likely = not _VIRTUAL.match(name) if device is None else device
+        else:
+            # Where a person has given another default route, none is missing.
+            likely = routes.get(name, not routes and device is True)
+        if likely:
+            yield name
+
+
+def _ignores(name: str, host: LinuxHost, wanted: Mapping[str, str]) -> bool:
+    """Tell whether the interface forwards, or shall, and takes no advertisements because of it."""
+    base = f"net.ipv6.conf.{name.replace('.', '/')}"
+    forwarding = _value((f"{base}.forwarding", _ALL), host, wanted)
+    return forwarding == "1" and _value((f"{base}.accept_ra",), host, wanted) == "1"
+
+
+def _value(names: Collection[str], host: LinuxHost, wanted: Mapping[str, str]) -> Optional[str]:
+    """Return the value that the first of these will have that is wanted, or else that there is."""
+    found = next((wanted[name] for name in names if name in wanted), None)
+    readings = (host.read_sysctl(name) for name in names) if found is None else ()
+    return found if found is not None else next((text for text in readings if isinstance(text, str)), None)

@@ -1,0 +1,130 @@
+"""A Report as the one JSON document of /status, status.json and `--output json`; see docs/status.md."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from ipvsd import __version__
+from ipvsd.decide import health
+from ipvsd.decide.health import harmless, outdated, required
+from ipvsd.model.report import Contended, Health, InstalledKernel, Repair, Report, State
+from ipvsd.model.types import Finding, ModuleFinding
+
+
+def document(report: Report) -> dict[str, Any]:
+    """Return the report as values for JSON. Keys are only ever added."""
+    config = report.config
+    return {
+        "version": __version__,
+        "time": timestamp(report.time),
+        "boottime": round(report.boottime, 3),
+        "age": round(report.age, 3),
+        "looks": report.tally.looks,
+        "state": report.health.state.value,
+        "line": report.health.line,
+        "kernel": report.kernel.release,
+        "judged": report.judged.value,
+        "notes": list(report.notes),
+        "kernels": [kernel(installed) for installed in report.kernels],
+        "modules": [finding(found) for found in report.modules],
+        "parameters": [finding(found) for found in report.parameters],
+        "sysctls": [finding(found) for found in report.sysctls],
+        "contended": [contended(item) for item in report.contended],
+        "repairs": [repair(item) for item in report.repairs],
+        "failures": [{"operation": item, "error": error} for item, error in report.failures.items()],
+        "backend": report.backend,
+        "lost": report.lost,
+        "sources": [item._asdict() for item in report.sources],
+        "ipvs": {
+            "up": report.ipvs.up,
+            "version": report.ipvs.version,
+            "table_size": report.ipvs.table_size,
+            "detail": report.ipvs.detail,
+        },
+        "config": config
+        and {
+            "hash": config.hash,
+            "profiles": list(config.profiles),
+            "files": list(config.files),
+            "interval": config.interval,
+            "errors": list(config.errors),
+        },
+    }
+
+
+def served(report: Report, boottime: float) -> Report:
+    """Return the report with its age at a time of CLOCK_BOOTTIME; one that two periodic looks had to replace is failed.
+
+    Suspended time counts: nobody knows what was done to the node before the next look.
+    """
+    age = max(0.0, boottime - report.boottime)
+    if report.config is None or not outdated(age, report.config.interval):
+        return report._replace(age=age)
+    line = f"failed: the daemon last looked {age:.0f} s ago; then {report.health.line}"
+    return report._replace(age=age, health=Health(State.FAILED, line, 2))
+
+
+def repair(repair: Repair) -> dict[str, Any]:
+    """Return a repair as values for JSON."""
+    return {
+        "name": repair.name,
+        "found": repair.found,
+        "wanted": repair.wanted,
+        "time": timestamp(repair.time),
+        "seconds": round(repair.seconds, 6),
+        "who": repair.who,
+        "attribution": repair.attribution.value,
+        "writer": repair.writer and repair.writer._asdict(),
+    }
+
+
+def contended(item: Contended) -> dict[str, Any]:
+    """Return a contended sysctl as values for JSON."""
+    return {
+        "name": item.name,
+        "rival": item.rival,
+        "attribution": item.attribution.value,
+        "yielded": item.yielded,
+    }
+
+
+def timestamp(seconds: float) -> str:
+    """Return a time in UTC, to the millisecond, as of RFC 3339."""
+    whole, thousandths = divmod(int(seconds * 1000), 1000)
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole)) + f".{thousandths:03d}Z"
+
+
+def kernel(installed: InstalledKernel) -> dict[str, Any]:
+    """Return an installed kernel as values for JSON."""
+    return {
+        "release": installed.release,
+        "running": installed.running,
+        "next": installed.next,
+        "ready": health.ready(installed),
+    }
+
+
+def finding(finding: Finding) -> dict[str, Any]:
+    """Return a finding as values for JSON."""
+    common = {
+        "name": finding.name,
+        "required": required(finding),
+        "verdict": finding.verdict.value,
+        "right": finding.right,
+        "harmless": harmless(finding),
+        "evidence": finding.evidence,
+        "remedy": finding.remedy,
+        "origin": finding.wanted.origin,
+        "last": finding.last and {"verdict": finding.last.verdict.value, "time": timestamp(finding.last.time)},
+    }
+    if isinstance(finding, ModuleFinding):
+        return {**common, "module": finding.module}
+    right, total = finding.members
+    return {
+        **common,
+        "wanted": str(finding.wanted.want),
+        "found": finding.found,
+        "policy": finding.wanted.policy.value,
+        "members": {"right": right, "total": total} if finding.wanted.group == finding.name else None,
+    }

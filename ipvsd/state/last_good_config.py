@@ -1,0 +1,44 @@
+"""/var/lib/ipvsd/last-good.json: the last good files of the configuration."""
+
+from __future__ import annotations
+
+import errno
+import json
+from typing import Optional
+
+from ipvsd.config.config_files import Files
+from ipvsd.config.parser import ConfigError, parse
+from ipvsd.runtime import rootfs
+from ipvsd.state import stored_json
+
+PATH = "var/lib/ipvsd/last-good.json"
+_LARGEST = 1 << 24
+
+
+def write(root: str, files: Files) -> None:
+    """Remember these files as the last good ones. Raises OSError; nothing is lost by a crash."""
+    data = json.dumps([[name, data.decode("utf-8", "surrogateescape")] for name, data in files]).encode()
+    if len(data) > _LARGEST:
+        raise OSError(errno.EFBIG, f"the files are larger than {_LARGEST} bytes", PATH)
+    if rootfs.content(root, PATH, _LARGEST) != data:
+        rootfs.write(root, PATH, data, durable=True, mode=0o600)
+
+
+def read(root: str) -> Optional[Files]:
+    """Return the files that `keep` remembered, or None if there are none.
+
+    Raises stored_json.UnusableError if they are damaged or another version's, and rootfs.UnreadableError.
+    """
+    data = stored_json.read(root, PATH, _LARGEST)
+    if data is None:
+        return None
+    pairs = stored_json.value(data)
+    stored_json.check(pairs, [[str]])
+    try:
+        files = tuple((name, text.encode("utf-8", "surrogateescape")) for name, text in pairs)
+        parse(files)
+    except ConfigError as error:
+        raise stored_json.UnusableError(f"it is damaged, or another version's: {error.errors[0]}") from None
+    except ValueError:  # no pair, or a surrogate
+        raise stored_json.UnusableError("it is damaged") from None
+    return files

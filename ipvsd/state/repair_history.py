@@ -1,0 +1,84 @@
+"""/run/ipvsd/history.jsonl: the last repairs, one JSON object a line, kept over a restart of the daemon.
+
+A line is added with one write, so that a crash can cost the last line alone; a reader passes over
+what it cannot read, and counts it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+from ipvsd.model.printable import as_json
+from ipvsd.runtime import rootfs
+from ipvsd.state import stored_json
+
+PATH = "run/ipvsd/history.jsonl"
+KEPT = 200
+_LONGEST = 2 * KEPT  # lines, before the file is made anew
+_LARGEST = 1 << 20  # bytes that are read of it
+
+
+class Kept(NamedTuple):
+    """The last repairs, the oldest first, and how many lines are damaged, which are left out."""
+
+    repairs: list[dict[str, Any]]
+    damaged: int
+
+
+def read(root: str) -> Kept:
+    """Return what is kept. Raises stored_json.UnusableError and rootfs.UnreadableError."""
+    data = stored_json.read(root, PATH, _LARGEST, tail=True) or b""
+    lines = data.split(b"\n")
+    if len(data) == _LARGEST:
+        del lines[0]  # of which the beginning may be missing
+    lines = [line for line in lines if line.strip()]
+    repairs = [item for line in lines for item in _item(line)]
+    return Kept(repairs[-KEPT:], len(lines) - len(repairs))
+
+
+class History:
+    """Adds to the file, and keeps it short. `unwritten` are the repairs that could not be added yet."""
+
+    def __init__(self, root: str) -> None:
+        self._root = root
+        self._lines = _LONGEST  # unknown: the first addition makes it anew
+        self.unwritten: list[dict[str, Any]] = []
+
+    def add(self, items: Sequence[dict[str, Any]]) -> None:
+        """Add repairs. Raises OSError; then the file is as it was, and the next addition brings these, too."""
+        self.unwritten = [*self.unwritten, *items][-KEPT:]
+        if self._lines + len(self.unwritten) > _LONGEST or not self._append():
+            self._renew()
+        self.unwritten = []
+
+    def _append(self) -> bool:
+        """Add to the file; return False if it is gone."""
+        if self.unwritten:
+            try:
+                rootfs.append(self._root, PATH, _text(self.unwritten))
+            except FileNotFoundError:
+                return False
+            self._lines += len(self.unwritten)
+        return True
+
+    def _renew(self) -> None:
+        try:
+            before = read(self._root).repairs
+        except stored_json.UnusableError:
+            before = []
+        kept = [*before, *self.unwritten][-KEPT:]
+        rootfs.write(self._root, PATH, _text(kept))
+        self._lines = len(kept)
+
+
+def _text(items: Iterable[dict[str, Any]]) -> bytes:
+    return "".join(f"{as_json(item)}\n" for item in items).encode()
+
+
+def _item(line: bytes) -> list[dict[str, Any]]:
+    try:
+        found = stored_json.value(line)
+    except stored_json.UnusableError:
+        return []
+    return [found] if isinstance(found, dict) else []

@@ -1,0 +1,78 @@
+"""/run/ipvsd/status.json: the latest look, for everyone to read, replaced in one step."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any, Optional
+
+from ipvsd import __version__
+from ipvsd.model.printable import as_json
+from ipvsd.runtime import rootfs
+from ipvsd.state import stored_json
+
+PATH = "run/ipvsd/status.json"
+_LARGEST = 1 << 24
+
+_FINDING = {
+    "name": str,
+    "required": bool,
+    "verdict": str,
+    "right": bool,
+    "harmless": bool,
+    "evidence": str,
+    "remedy": str,
+}
+_VALUE = {**_FINDING, "wanted": str, "found": (str,), "members": ({"right": int, "total": int},)}
+_REPAIR = {"name": str, "found": (str,), "wanted": str, "time": str, "seconds": float, "who": str}
+# The part of the document that is read (docs/status.md); keys are only ever added.
+_SHAPE: stored_json.Shape = {
+    "boottime": float,
+    "state": str,
+    "line": str,
+    "kernel": str,
+    "notes": [str],
+    "modules": [{**_FINDING, "module": str}],
+    "parameters": [_VALUE],
+    "sysctls": [_VALUE],
+    "contended": [{"name": str, "rival": str}],
+    "repairs": [_REPAIR],
+    "failures": [{"operation": str, "error": str}],
+    "backend": str,
+    "lost": float,
+    "sources": [{"name": str, "up": bool, "lost": (float,), "detail": str}],
+    "ipvs": {"up": (bool,), "version": str, "table_size": int, "detail": str},
+    "config": {"hash": str, "files": [str], "interval": float, "errors": [str]},
+}
+
+
+def write(root: str, document: dict[str, Any]) -> None:
+    """Replace the file, readable by everyone whatever the umask. Raises OSError, and then the former one is there."""
+    rootfs.write(root, PATH, as_json(document).encode())
+
+
+def remove(root: str) -> None:
+    """Remove the file: nothing looks any more."""
+    with contextlib.suppress(OSError):
+        rootfs.remove(root, PATH)
+
+
+def exists(root: str) -> bool:
+    """Tell whether a daemon has left a file, usable or not. Raises rootfs.UnreadableError."""
+    return rootfs.lexists(root, PATH)
+
+
+def read(root: str) -> Optional[dict[str, Any]]:
+    """Return the document, or None if there is none. Raises stored_json.UnusableError and rootfs.UnreadableError."""
+    data = stored_json.read(root, PATH, _LARGEST)
+    if data is None:
+        return None
+    found: Any = stored_json.value(data)
+    try:
+        stored_json.check(found, _SHAPE)
+    except stored_json.UnusableError as error:
+        version = found.get("version") if isinstance(found, dict) else None
+        if isinstance(version, str) and version != __version__:
+            raise stored_json.UnusableError(f"ipvsd {version!a} wrote it, and this is {__version__}: {error}") from None
+        raise
+    document: dict[str, Any] = found
+    return document

@@ -1,0 +1,88 @@
+"""What ipvsd stores for itself, read back with distrust: after a crash, by another version, or by another user."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from typing import Any, NoReturn, Optional
+
+from ipvsd.runtime import rootfs
+
+_MOST_DIGITS = 20  # before the point of a number; to convert thousands of them takes seconds before Python 3.11
+
+# A type; a list of one shape; a mapping of names to shapes, beside which others may be there; or None besides a shape.
+Shape = Any
+
+
+class UnusableError(Exception):
+    """There is something, and it cannot be believed; the text says why."""
+
+
+def read(root: str, path: str, limit: int = rootfs.MAX_BYTES, tail: bool = False) -> Optional[bytes]:
+    """Return a file's content, or None if there is none; with `tail` the end of it if there is more than `limit`.
+
+    On the system's own paths only root may have written it. Raises UnusableError, and rootfs.UnreadableError.
+    """
+    try:
+        with rootfs.opened(root, path) as fd:
+            status = os.fstat(fd)
+            if root == "/" and not rootfs.trusted(status):
+                raise UnusableError(_untrusted(status))
+            if status.st_size > limit:
+                if not tail:
+                    raise UnusableError(f"it is larger than {limit} bytes")
+                os.lseek(fd, -limit, os.SEEK_END)
+            return rootfs.take(fd, limit)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except rootfs.IrregularError:
+        raise UnusableError("it is not a regular file") from None
+    except OSError as error:
+        raise rootfs.UnreadableError(error.errno, error.strerror, os.path.join(root, path)) from error
+
+
+def _untrusted(status: os.stat_result) -> str:
+    return f"it belongs to uid {status.st_uid}" if status.st_uid else "others than root can write it"
+
+
+def value(data: bytes) -> Any:
+    """Return the value of a JSON text, without what JSON does not have (NaN). Raises UnusableError."""
+    try:
+        return json.loads(data, parse_constant=_refuse, parse_float=_finite, parse_int=_short)
+    except RecursionError:
+        raise UnusableError("it is damaged: nested too deeply") from None
+    except ValueError as error:
+        raise UnusableError(f"it is damaged: {error}") from None
+
+
+def _refuse(word: str) -> NoReturn:
+    raise ValueError(f"invalid number {word}")
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    return number if abs(number) < 10**_MOST_DIGITS else _refuse(digits[:_MOST_DIGITS])
+
+
+def _short(digits: str) -> int:
+    return int(digits) if len(digits) <= _MOST_DIGITS else _refuse(f"{digits[:_MOST_DIGITS]}...")
+
+
+def check(found: object, shape: Shape, name: str = "the document") -> None:
+    """Return if a value has a shape, in which `float` stands for any number. Raises UnusableError."""
+    if isinstance(shape, tuple):
+        if found is not None:
+            check(found, shape[0], name)
+    elif isinstance(shape, list):
+        check(found, list, name)
+        for index, item in enumerate(found if isinstance(found, list) else ()):
+            check(item, shape[0], f"{name}[{index}]")
+    elif isinstance(shape, Mapping):
+        check(found, dict, name)
+        for key, inner in shape.items():
+            if not isinstance(found, dict) or key not in found:
+                raise UnusableError(f"it lacks {key} in {name}")
+            check(found[key], inner, key if name == "the document" else f"{name}.{key}")
+    elif type(found) is not shape and not (shape is float and type(found) is int):  # True is no number
+        raise UnusableError(f"it is damaged: invalid {name}")

@@ -1,0 +1,145 @@
+"""The names that a pattern fits and some others do not, as patterns: sysctl.d(5) knows wildcards, and no exceptions.
+
+The patterns are read letter by letter, all at once. As soon as nothing is left of the others that could fit, the rest
+of the first one is right as it stands: `*` without `ve*` is `[!v]*`, `v[!e]*` and `v` alone. A long pattern is split
+in many; from its end, `*` without `*.100` is as simple.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Sequence
+from typing import Optional
+
+from ipvsd.sysctl.globs import STAR, Token, tokens
+
+_MOST = 128  # patterns
+_BYTES = frozenset(map(chr, range(1, 256))) - {"/"}
+
+_Set = frozenset[str]
+_Pattern = tuple[Optional[_Set], ...]  # the letters that fit at each place; None is a star
+_State = frozenset[int]  # where in a pattern we may be
+
+
+class _TooManyError(Exception):
+    """It takes more patterns than can be of use."""
+
+
+def without(pattern: str, others: Collection[str], longest: Optional[int] = None) -> Optional[tuple[str, ...]]:
+    """Return patterns that together fit what `pattern` fits and none of the others, or None if it takes too many.
+
+    Names may be `longest` long; without a bound, what would take a pattern for each length takes too many.
+    """
+    first, rest = _read(pattern), [_read(other) for other in others]
+    found = _one_by_one(first, rest, longest)
+    return None if found is None else tuple("".join(map(_shown, item)) for item in found)
+
+
+def _one_by_one(pattern: _Pattern, others: Sequence[_Pattern], longest: Optional[int]) -> Optional[list[_Pattern]]:
+    """Do it for all at once if that is possible from one end; or else for one after the other."""
+    for way in (slice(None), slice(None, None, -1)):
+        try:
+            return [item[way] for item in _without(pattern[way], [other[way] for other in others], longest)]
+        except _TooManyError:
+            pass
+    if len(others) < 2:
+        return None
+    first = _one_by_one(pattern, others[:1], longest)
+    rests = [_one_by_one(item, others[1:], longest) for item in first or ()]
+    found = [item for rest in rests for item in rest or ()]
+    return None if first is None or None in rests or len(found) > _MOST else found
+
+
+def _without(pattern: _Pattern, others: Sequence[_Pattern], longest: Optional[int]) -> list[_Pattern]:
+    found: list[_Pattern] = []
+    left: list[tuple[_Pattern, _State, list[tuple[_Pattern, _State]]]] = [
+        ((), _started(pattern), [(other, _started(other)) for other in others])
+    ]
+    while left:
+        before, state, against = left.pop()
+        against = [(other, places) for other, places in against if places]
+        if not state or any(_takes_all(*item) for item in against):
+            continue
+        if not against:
+            found += [(*before, *pattern[place:]) for place in state if not _behind_star(pattern, state, place)]
+        else:
+            if before and len(pattern) in state and not any(len(other) in places for other, places in against):
+                found.append(before)
+            if len(before) == longest:
+                continue
+            left += [
+                ((*before, letters), _moved(pattern, state, letter), [(o, _moved(o, p, letter)) for o, p in against])
+                for letters in _alike(pattern, state, against)
+                for letter in [min(letters)]
+            ]
+        if len(found) > _MOST or len(before) > _MOST or len(left) > _MOST * _MOST:
+            raise _TooManyError
+    return found
+
+
+def _read(pattern: str) -> _Pattern:
+    return tuple(None if token is STAR else _letters(token) for token in tokens(pattern))
+
+
+def _letters(token: Token) -> _Set:
+    if token.literal is not None:
+        return frozenset(token.literal)
+    fits = re.compile(token.regex, re.DOTALL).match
+    return frozenset(letter for letter in _BYTES if fits(letter))
+
+
+def _started(pattern: _Pattern) -> _State:
+    return _with_stars(pattern, {0})
+
+
+def _with_stars(pattern: _Pattern, places: set[int]) -> _State:
+    """Return places, and those behind a star there, which may stand for nothing; no two stars follow each other."""
+    return frozenset((*places, *(place + 1 for place in places if place < len(pattern) and pattern[place] is None)))
+
+
+def _moved(pattern: _Pattern, state: _State, letter: str) -> _State:
+    after: set[int] = set()
+    for place in state:
+        if place < len(pattern):
+            letters = pattern[place]
+            if letters is None:
+                after.add(place)
+            elif letter in letters:
+                after.add(place + 1)
+    return _with_stars(pattern, after)
+
+
+def _takes_all(pattern: _Pattern, state: _State) -> bool:
+    """Tell whether a pattern fits whatever follows."""
+    return bool(pattern) and pattern[-1] is None and len(pattern) - 1 in state
+
+
+def _behind_star(pattern: _Pattern, state: _State, place: int) -> bool:
+    """Tell whether what follows a place follows a star, too, which may stand for nothing."""
+    return place - 1 in state and pattern[place - 1] is None
+
+
+def _alike(pattern: _Pattern, state: _State, against: Sequence[tuple[_Pattern, _State]]) -> Iterator[_Set]:
+    """Yield sets of letters that the patterns do not tell apart, but for those that the first one does not fit."""
+    classes = [frozenset(_BYTES)]
+    for item, places in ((pattern, state), *against):
+        for letters in (item[place] for place in places if place < len(item)):
+            if letters is not None:
+                split = [part for known in classes for part in (known & letters, known - letters)]
+                classes = [part for part in split if part]
+    yield from (letters for letters in classes if _moved(pattern, state, min(letters)))
+
+
+def _shown(letters: Optional[_Set]) -> str:
+    if letters is None:
+        return "*"
+    if letters == _BYTES:
+        return "?"
+    if len(letters) == 1:
+        (letter,) = letters
+        return f"\\{letter}" if letter in "*?[\\" else letter
+    turned = len(letters) > len(_BYTES) // 2
+    content = "".join(sorted(_BYTES - letters if turned else letters))
+    # A hyphen last, and no sign that means something else.
+    content = re.sub(r"[\]\[\\!^]", r"\\\g<0>", content.replace("-", "")) + ("-" if "-" in content else "")
+    return f"[{'!' if turned else ''}{content}]"

@@ -1,0 +1,94 @@
+"""Many patterns of paths at once: which of them fit a path, or what is there; each part is fitted by itself.
+
+Patterns that begin alike share their beginnings. A part is looked up among those that stand for themselves, and
+compared with few of the others (`globs.Globs`): what is there counts, not how many patterns there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from typing import Optional
+
+from ipvsd.sysctl import sysctl_names
+from ipvsd.sysctl.globs import Glob, Globs
+from ipvsd.sysctl.sysctl_names import Path
+
+
+class _Node:
+    __slots__ = ("_globs", "exact", "numbers", "wild")
+
+    def __init__(self) -> None:
+        self.exact: dict[str, _Node] = {}
+        self.wild: dict[str, _Node] = {}
+        self.numbers: list[int] = []  # of the patterns that end here
+        self._globs: Optional[tuple[Globs, Sequence[_Node]]] = None
+
+    def next(self, part: str, period: bool) -> Iterator[_Node]:
+        """Yield the nodes to which a part leads."""
+        if part in self.exact:
+            yield self.exact[part]
+        if self.wild:
+            if self._globs is None:
+                self._globs = Globs(self.wild), tuple(self.wild.values())
+            globs, nodes = self._globs
+            yield from (nodes[number] for number in globs.fitting(part, period))
+
+
+class Patterns:
+    """Patterns, given as a glob for each part of a path, each known by its number.
+
+    With `period` a dot in front of a part has to stand in the pattern, too, as in glob(3).
+    """
+
+    def __init__(self, patterns: Iterable[Sequence[str]], period: bool = False) -> None:
+        self._period = period
+        self._top = _Node()
+        for number, pattern in enumerate(patterns):
+            node = self._top
+            for part in pattern:
+                glob = Glob(part)
+                children, key = (node.exact, glob.literal) if glob.exact else (node.wild, part)
+                node = children.setdefault(key, _Node())
+            node.numbers.append(number)
+
+    def fitting(self, path: Path) -> list[int]:
+        """Return the numbers of the patterns that fit a path, in their order."""
+        nodes = [self._top]
+        for part in path:
+            nodes = [after for node in nodes for after in node.next(part, self._period)]
+        return sorted(number for node in nodes for number in node.numbers)
+
+    def there(self, listed: Callable[[Path], Collection[str]]) -> Iterator[tuple[Path, list[int]]]:
+        """Yield each path that patterns fit, with their numbers; what no wildcard stands for may not be there.
+
+        `listed` returns the names in a directory. It is asked once about each in which a wildcard stands for something.
+        """
+        left: list[tuple[Path, list[_Node]]] = [((), [self._top])]
+        while left:
+            path, nodes = left.pop()
+            numbers = sorted(number for node in nodes for number in node.numbers)
+            if numbers:
+                yield path, numbers
+            names = dict.fromkeys(name for node in nodes for name in node.exact)
+            if any(node.wild for node in nodes):
+                names.update(dict.fromkeys(listed(path)))
+            reached = ((name, [found for node in nodes for found in node.next(name, self._period)]) for name in names)
+            left += [((*path, name), after) for name, after in reached if after][::-1]
+
+
+class Scope:
+    """The sysctls that a pattern stands for: what it fits, unless a wildcard stands there for what it excludes."""
+
+    def __init__(self, pattern: str, excludes: Collection[str] = ()) -> None:
+        self._globs = [Glob(part) for part in sysctl_names.globs(pattern) or ()]
+        self._excludes = [Glob(sysctl_names.glob(exclude)) for exclude in excludes]
+
+    def __contains__(self, name: str) -> bool:
+        """Tell whether a sysctl is one of them, by any of its names."""
+        return any(self._has(path) for path in sysctl_names.paths(name))
+
+    def _has(self, path: Path) -> bool:
+        if len(path) != len(self._globs) or not all(glob.fits(part) for glob, part in zip(self._globs, path)):
+            return False
+        stood_for = [part for glob, part in zip(self._globs, path) if not glob.exact]
+        return not any(exclude.fits(part) for exclude in self._excludes for part in stood_for)

@@ -1,0 +1,162 @@
+"""/proc/sys as a value: what the kernel makes of the texts that are written to it, one after the other.
+
+A sysctl of one integer takes a text up to the first white space and ignores the rest, so that `1 # note` is 1; it
+refuses what is no number up to there, and then keeps its value (proc_get_long() and __do_proc_dointvec() in
+kernel/sysctl.c; `sysctl_writes_strict` has what a program writes after that ignored). A change of
+net.ipv4.conf.all.forwarding, which is net.ipv4.ip_forward, goes to all interfaces and to what new ones get
+(inet_forward_change() in net/ipv4/devinet.c), and what new ones get goes to those of which nothing was said before
+(devinet_copy_dflt_conf()).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import NamedTuple, Optional
+
+from ipvsd.sysctl import sysctl_names
+from ipvsd.sysctl.patterns import Patterns
+
+# Two files of one variable of the kernel.
+_TWINS = {
+    "/".join(sysctl_names.parts(alias) or ()): "/".join(sysctl_names.parts(name) or ())
+    for alias, name in sysctl_names.ALIASES.items()
+}
+_FORWARD = "net/ipv4/ip_forward"
+_LINK = re.compile(r"(net/ipv4/conf/)([^/]+)/([^/]+)\Z")
+
+# The sysctls of one integer, by the path below /proc/sys; of the others nothing is known.
+_INTEGER = re.compile(
+    r"net/ipv4/ip_forward\Z|net/ipv[46]/conf/[^/]+/(?!stable_secret)[^/]+\Z|net/ipv4/vs/(?!sync_threshold|sync_ports|est_cpulist)[^/]+\Z|"
+    r"net/bridge/[^/]+\Z|net/nf_conntrack_max\Z|net/netfilter/nf_conntrack_max\Z|kernel/modules_disabled\Z|"
+    r"net/core/somaxconn\Z"
+)
+# strtoul() with base 0, of a word that fits the kernel's buffer (TMPBUFLEN).
+_NUMBER = re.compile(r"(-?)(0[xX][0-9a-fA-F]+|0[0-7]*|[1-9][0-9]*)\Z")
+_LONGEST_NUMBER = 20  # characters
+_INT_MAX = (1 << 31) - 1
+_SPACE = " \t\n\v\f\r"  # isspace(), as before a number
+
+# The bounds of proc_dointvec_minmax(), which refuses what is not within.
+_BOUNDS = {"kernel/modules_disabled": (1, 1), "net/core/somaxconn": (0, _INT_MAX)}
+
+
+FIRST = -1  # the cause of a value that was there before any write
+
+
+class Held(NamedTuple):
+    """A value as the kernel prints it, and the number of the write that gave it to the sysctl."""
+
+    value: str
+    cause: int = FIRST
+
+
+def taken(path: str, text: str) -> Optional[str]:
+    """Return the value that a sysctl takes from a text, or None if the kernel refuses it.
+
+    Of a sysctl that is not known to be one integer the text itself is returned, without the remark after a number.
+    """
+    words = re.split(r"[ \t\n]+", text.lstrip(_SPACE))  # only these end a number
+    if not _INTEGER.match(path):
+        numbers = len(words) if "#" not in text else next(i for i, word in enumerate([*words, "#"]) if word[:1] == "#")
+        remark = 0 < numbers < len(words) and all(map(_integer_text, words[:numbers]))
+        return sysctl_names.canonical(" ".join(words[:numbers]) if remark else text)
+    number = _integer_text(words[0])
+    low, high = _BOUNDS.get(path, (-_INT_MAX - 1, _INT_MAX))
+    return number if number is not None and low <= int(number) <= high else None
+
+
+def _integer_text(word: str) -> Optional[str]:
+    match = _NUMBER.match(word) if len(word) <= _LONGEST_NUMBER else None
+    if match is None:
+        return None
+    digits = match[2]
+    base = 16 if digits[:2] in ("0x", "0X") else 8 if digits[0] == "0" else 10
+    number = int(digits, base)
+    if number > _INT_MAX + bool(match[1]):
+        return None
+    return str(-number if match[1] else number)
+
+
+def variable(path: str) -> str:
+    """Return the one path under which a variable of the kernel is held that has two files."""
+    return _TWINS.get(path, path)
+
+
+def twins(path: str) -> tuple[str, ...]:
+    """Return the paths of which a write to one is a write to the other, or the path alone."""
+    one = variable(path)
+    return (one, *(other for other, of in _TWINS.items() if of == one))
+
+
+def related(path: str) -> tuple[str, ...]:
+    """Return the paths whose values a write can change the value of this one, and this one itself."""
+    link = _LINK.match(path)
+    found = [*twins(path)]
+    if link:
+        found += [f"{link[1]}default/{link[3]}"]
+        if link[3] == "forwarding":
+            found += twins(_FORWARD)
+    return tuple(dict.fromkeys(found))
+
+
+class ProcSys:
+    """The sysctls at some paths, and those that can change them: first as the kernel made them, then as written.
+
+    `values` is what they have at first, where that is known. Each write has a number, by which it is found again.
+    """
+
+    def __init__(self, paths: Iterable[str], values: Mapping[str, str]) -> None:
+        self._known = dict.fromkeys(other for path in paths for other in related(path))
+        self._links: dict[str, list[tuple[str, str]]] = {}  # by the parameter: the links, and the paths, that have it
+        for link in filter(None, map(_LINK.match, self._known)):
+            self._links.setdefault(link[3], []).append((link[2], link[0]))
+        self._held = {variable(path): Held(values[path]) for path in self._known if path in values}
+        self._said: set[str] = set()
+
+    def __getitem__(self, path: str) -> Optional[Held]:
+        """Return what a sysctl holds, or None if nothing wrote it and its first value is not known."""
+        return self._held.get(variable(path))
+
+    def fitting(self, patterns: Collection[str]) -> Mapping[str, Sequence[str]]:
+        """Return for each pattern those of the paths that it fits, as glob(3) gives them."""
+        return fitting(patterns, self._known)
+
+    def write(self, path: str, text: str, number: int, anew: bool = True) -> bool:
+        """Write a text to a sysctl and tell whether the kernel takes it.
+
+        Unless `anew`, the writer first looks whether the kernel prints this text already, and then leaves it alone.
+        """
+        value = taken(path, text)
+        if path not in self._known:
+            return value is not None
+        one, link = variable(path), _LINK.match(path)
+        before = self._held.get(one)
+        if value is not None:
+            self._held[one] = Held(value, number)
+            if before and before.value == text and not anew:
+                return True
+        # Of an interface something is said by a text that is refused, too (devinet_conf_proc() in net/ipv4/devinet.c).
+        self._said.add(path)
+        held = self._held.get(one)
+        if value is not None and one == _FORWARD and value != (before.value if before else "0"):
+            self._spread("forwarding", ("all",), Held(value, number))
+        elif held and link and link[2] == "default" and link[3] != "forwarding":
+            self._spread(link[3], ("all", "default"), held)
+        return value is not None
+
+    def _spread(self, parameter: str, but: Collection[str], held: Held) -> None:
+        """Give a value to the interfaces; what is said of one is kept, but for forwarding."""
+        for link, path in self._links.get(parameter, ()):
+            if link not in but and (parameter == "forwarding" or path not in self._said):
+                self._held[path] = held
+
+
+def fitting(patterns: Collection[str], paths: Iterable[str]) -> Mapping[str, Sequence[str]]:
+    """Return for each pattern those of some paths that it fits, as glob(3) does: part by part, and sorted."""
+    found: dict[str, list[str]] = {pattern: [] for pattern in patterns}
+    known, index = list(found), Patterns((pattern.split("/") for pattern in found), period=True)
+    for path in sorted(paths):
+        for number in index.fitting(tuple(path.split("/"))):
+            found[known[number]].append(path)
+    return found

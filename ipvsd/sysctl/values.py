@@ -1,0 +1,126 @@
+"""Values of sysctls compared by what they mean to the kernel, not by how they are written."""
+
+from __future__ import annotations
+
+import re
+from typing import Optional
+
+from ipvsd.model.types import Exactly, OneOf, Want, Within
+
+# proc_dointvec() and its kin read numbers as strtoul() with base 0 does (kernel/sysctl.c).
+_NUMBER = re.compile(r"(-?)(0[xX][0-9a-fA-F]{1,16}|0[0-7]{1,22}|0|[1-9][0-9]{0,19})\Z")
+
+# Lists of numbers and ranges: proc_do_large_bitmap() (ports), cpulist_parse() (CPUs). The kernel joins neighbours.
+_RANGES = re.compile(r"[0-9]{1,9}(?:-[0-9]{1,9})?(?:,[0-9]{1,9}(?:-[0-9]{1,9})?)*\Z")
+
+# Hexadecimal bit masks in groups of 32 (cpumask_parse()); nothing else tells them from lists of numbers.
+_MASKS = ("net.core.flow_limit_cpu_bitmap", "net.core.rps_default_mask")
+
+# With 1 the kernel itself changes between 1 and 2 as memory runs short (Documentation/networking/ipvs-sysctl.rst).
+_AUTOMATIC = ("net.ipv4.vs.drop_entry", "net.ipv4.vs.drop_packet", "net.ipv4.vs.secure_tcp")
+
+
+def same(name: str, one: str, other: str) -> bool:
+    """Tell whether two values, white space normalised, mean the same to the sysctl `name`."""
+    if one == other or (name in _AUTOMATIC and {one, other} <= {"1", "2"}):
+        return True
+    if name in _MASKS:
+        masks = [_mask(value) for value in (one, other)]
+        return masks[0] is not None and masks[0] == masks[1]
+    words = one.split(), other.split()
+    return len(words[0]) == len(words[1]) and all(map(_same_word, *words))
+
+
+def satisfies(name: str, value: str, want: Want) -> bool:
+    """Tell whether a value as the kernel prints it is what is wanted."""
+    if isinstance(want, Exactly):
+        return same(name, value, want.value)
+    if isinstance(want, OneOf):
+        return any(same(name, value, choice) for choice in want.values)
+    number = integer(value)
+    return number is not None and number == _clamped(number, want)
+
+
+def target(want: Want, found: str) -> str:
+    """Return the value to write for a want where `found` is not it."""
+    if isinstance(want, Exactly):
+        return want.value
+    if isinstance(want, OneOf):
+        return want.values[0]
+    number = integer(found)
+    bound = want.floor if want.floor is not None else want.ceiling
+    return str(bound if number is None else _clamped(number, want))
+
+
+def can_be_met(want: Want, found: str) -> bool:
+    """Tell whether writing can make it right: of what is not one number, no bound can be told."""
+    return not isinstance(want, Within) or integer(found) is not None
+
+
+def refused(name: str, want: Optional[Want]) -> Optional[str]:
+    """Return the text of a want that the kernel takes for no number, where the sysctl is known to be one; or None."""
+    texts = (want.value,) if isinstance(want, Exactly) else want.values if isinstance(want, OneOf) else ()
+    if not texts:
+        return None
+    from ipvsd.sysctl import (
+        semantics,  # needed for what a configuration says, and no profile
+        sysctl_names,
+    )
+
+    path = "/".join(sysctl_names.globs(name) or ())
+    return next((text for text in texts if semantics.taken(path, text) is None), None)
+
+
+def integer(text: str) -> Optional[int]:
+    """Return the number that the kernel takes a text for, or None if it is not one number."""
+    match = _NUMBER.match(text)
+    if match is None:
+        return None
+    digits = match[2]
+    base = 16 if digits[:2] in ("0x", "0X") else 8 if digits[0] == "0" else 10
+    return -int(digits, base) if match[1] else int(digits, base)
+
+
+def _clamped(number: int, want: Within) -> int:
+    if want.floor is not None and number < want.floor:
+        return want.floor
+    if want.ceiling is not None and number > want.ceiling:
+        return want.ceiling
+    return number
+
+
+# What kstrtobool() takes (lib/kstrtox.c); parameters of modules print Y and N.
+_TRUTH = {**dict.fromkeys(("y", "1", "on"), "Y"), **dict.fromkeys(("n", "0", "off"), "N")}
+
+
+def _same_word(one: str, other: str) -> bool:
+    if one == other:
+        return True
+    if one in ("Y", "N") or other in ("Y", "N"):
+        return _TRUTH.get(one.lower()) is not None and _TRUTH.get(one.lower()) == _TRUTH.get(other.lower())
+    numbers = integer(one), integer(other)
+    if numbers[0] is not None and numbers[1] is not None:
+        low, high = sorted((numbers[0], numbers[1]))
+        # The kernel may print a -1 that was written without a sign, in 32 or in 64 bits.
+        return low == high or (low < 0 and high in (low + (1 << 32), low + (1 << 64)))
+    lists = bool(_RANGES.match(one) and _RANGES.match(other)) and any(mark in one + other for mark in ",-")
+    return lists and _intervals(one) == _intervals(other)
+
+
+def _intervals(text: str) -> list[tuple[int, int]]:
+    """Return the numbers of a list as disjoint intervals that do not touch, in order."""
+    bounds = [part.partition("-") for part in text.split(",")]
+    spans = sorted((int(low), int(high or low)) for low, _, high in bounds)
+    joined: list[tuple[int, int]] = []
+    for low, high in spans:
+        if joined and low <= joined[-1][1] + 1:
+            joined[-1] = (joined[-1][0], max(high, joined[-1][1]))
+        else:
+            joined.append((low, high))
+    return joined
+
+
+def _mask(text: str) -> Optional[int]:
+    digits = text.replace(",", "").lower()
+    digits = digits.removeprefix("0x")
+    return int(digits, 16) if re.match(r"[0-9a-f]{1,4096}\Z", digits) else None

@@ -1,0 +1,117 @@
+"""The configuration's directories, by watchdog. The only user of that library.
+
+An event leads to reading the files again, and is not believed: libraries and editors differ in which
+events they raise. Reading must not raise another one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import Any, Optional
+
+from ipvsd.model.report import SourceState
+from ipvsd.runtime.event_loop import Mailbox, ReasonKind
+from ipvsd.watch.event_source import Targets
+
+# Later versions of watchdog also report openings, which reading the configuration would raise.
+_CHANGES = ("created", "modified", "moved", "closed", "deleted")
+
+
+class Files:
+    """Wakes the mailbox when a *.yaml file in one of the directories, or one of these, may have changed."""
+
+    def __init__(self, mailbox: Mailbox) -> None:
+        self._mailbox = mailbox
+        self._observer: Optional[Any] = None
+        self._watched: dict[str, tuple[int, int]] = {}
+        self._detail = "not started"
+
+    def arm(self, targets: Targets) -> None:
+        # A directory that was removed and made again leaves its watch dead, and the observer says nothing.
+        present = {path: identity for path in targets.directories for identity in [self._identity(path)] if identity}
+        if self._observer is None or not self._observer.is_alive() or present != self._watched:
+            self.close()
+            self._start(present)
+
+    def _start(self, present: dict[str, tuple[int, int]]) -> None:
+        from watchdog.observers import Observer  # 10 MB and 0.1 s that the node need not wait for
+
+        observer: Any = Observer(timeout=3600)  # type: ignore[no-untyped-call,unused-ignore]  # watchdog 1.0 wakes up that often for nothing
+        mailbox = self._mailbox
+
+        class Handler:
+            def dispatch(self, event: Any) -> None:
+                paths = (os.fsdecode(event.src_path), os.fsdecode(getattr(event, "dest_path", "") or ""))
+                relevant = event.is_directory or any(map(_counts, paths))
+                if event.event_type in _CHANGES and relevant:
+                    mailbox.put(ReasonKind.CONFIG, paths[0])
+
+        before = _opened()
+        try:
+            for path in present:
+                observer.schedule(Handler(), path, recursive=False)
+            observer.start()
+        except (OSError, RuntimeError) as error:  # the latter: no new thread can be started
+            self._detail = f"cannot watch the configuration: {getattr(error, 'strerror', None) or error}"
+            _end(observer)  # some of its threads may have started
+            now = _opened()
+            if before is not None and now is not None:
+                for descriptor in now - before:  # watchdog forgets that of a watch or a thread that failed
+                    os.close(descriptor)
+            return
+        self._observer, self._watched = observer, present
+        self._detail = f"inotify on {', '.join(present) or 'no directory'}"
+        mailbox.put(ReasonKind.CONFIG, "newly watched")
+
+    def _identity(self, path: str) -> Optional[tuple[int, int]]:
+        """Return what tells a directory from one that is made again; None if there is none."""
+        try:
+            status = os.stat(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError:  # it may be there all the same
+            return self._watched.get(path)
+        return status.st_dev, status.st_ino
+
+    def state(self) -> SourceState:
+        alive = self._observer is not None and self._observer.is_alive()
+        # watchdog passes over the event that tells of an overflow.
+        return SourceState("files", alive, self._detail, None)
+
+    def close(self) -> None:
+        if self._observer is not None:
+            _end(self._observer)
+            self._observer = None
+
+
+def _opened() -> Optional[frozenset[int]]:
+    """Return the descriptors of the kinds that watchdog opens; None where they cannot be listed."""
+    found = set()
+    try:
+        for name in os.listdir("/proc/self/fd"):
+            with contextlib.suppress(FileNotFoundError):  # the one that lists them
+                if os.readlink(f"/proc/self/fd/{name}").startswith(("anon_inode:inotify", "pipe:")):
+                    found.add(int(name))
+    except OSError:
+        return None
+    return frozenset(found)
+
+
+def _counts(path: str) -> bool:
+    """Tell whether a file is one of the configuration, or the link that swaps all of a Kubernetes volume (..data)."""
+    return path.endswith(".yaml") or os.path.basename(path).startswith("..")
+
+
+def _end(observer: Any) -> None:
+    # watchdog 1.0 fails to remove the watch of a directory that is gone, and then stops nothing else.
+    for thread in (*observer.emitters, observer):
+        with contextlib.suppress(OSError):
+            thread.stop()
+    for emitter in observer.emitters:
+        if emitter.is_alive():
+            emitter.join()
+    if observer.is_alive():
+        # Before 2.1.7 it sleeps until its timeout; an item that is nobody's wakes it.
+        observer.event_queue.put((None, None))
+        observer.join()

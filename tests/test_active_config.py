@@ -1,0 +1,181 @@
+"""A good configuration is taken; a bad one leaves the last good one at work, and is told of once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ipvsd.daemon.active_config import SETTLE, Configured
+from tests.trees import make_tree, put
+
+MAIN = "etc/ipvsd/ipvsd.yaml"
+KEPT = "var/lib/ipvsd/last-good.json"
+BAD = "interval: soon\n"
+Log = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    root = make_tree(tmp_path)
+    put(root, MAIN, "interval: 30s\n")
+    return root
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def configured(tree: Path, clock: Clock, capsys: Log) -> Configured:
+    """One that has begun, and whose files have stayed the same since then."""
+    configured = Configured(str(tree), None, clock)
+    assert configured.begin()
+    assert settled(configured, clock) == (False, False)
+    assert configured.due is None
+    capsys.readouterr()
+    return configured
+
+
+def settled(configured: Configured, clock: Clock, seconds: float = SETTLE) -> tuple[bool, bool]:
+    """Return what comes of a reload just before these seconds have passed without a change, and just then."""
+    configured.reload(asked=False)
+    clock.now += seconds - 0.01
+    before = configured.reload(asked=False)
+    clock.now += 0.02
+    return before, configured.reload(asked=False)
+
+
+def said(capsys: Log) -> list[str]:
+    return [line.removeprefix("ipvsd: ") for line in capsys.readouterr().err.splitlines()]
+
+
+def test_a_good_configuration_is_taken_in_silence(tree: Path, capsys: Log) -> None:
+    configured = Configured(str(tree), None)
+    assert configured.begin()
+    assert (configured.config.interval, configured.errors, said(capsys)) == (30.0, (), [])
+    assert configured.state().files == (f"{tree}/{MAIN}",)
+
+
+def test_a_bad_one_at_the_start_falls_back_to_the_last_good_one(
+    tree: Path, configured: Configured, capsys: Log
+) -> None:
+    configured.keep()
+    put(tree, MAIN, BAD)
+    restarted = Configured(str(tree), None)
+    assert restarted.begin()
+    assert restarted.config == configured.config
+    assert restarted.state().errors == restarted.errors != ()
+    assert said(capsys)[0] == "error: cannot use the configuration:"
+    assert (tree / KEPT).exists()
+
+
+def test_a_bad_one_without_a_last_good_one_is_no_configuration(tree: Path, capsys: Log) -> None:
+    put(tree, MAIN, BAD)
+    configured = Configured(str(tree), None)
+    assert not configured.begin()
+    assert len(configured.errors) == 1
+    assert said(capsys)[-1] == "error: there is no last good configuration either; the node is left as it is"
+
+
+def test_a_file_that_was_named_has_no_last_good_one(tree: Path, configured: Configured) -> None:
+    configured.keep()
+    mine = put(tree, "mine.yaml", BAD)
+    assert not Configured(str(tree), str(mine)).begin()
+
+
+def test_a_file_that_was_named_is_not_kept_and_no_directory_is_watched(tree: Path) -> None:
+    named = Configured(str(tree), str(put(tree, "mine.yaml", "interval: 5s\n")))
+    assert named.begin()
+    named.keep()
+    assert (named.config.interval, named.directories(), (tree / KEPT).exists()) == (5.0, (), False)
+
+
+def test_a_change_is_taken_and_told(tree: Path, configured: Configured, clock: Clock, capsys: Log) -> None:
+    put(tree, MAIN, "interval: 7s\n")
+    assert settled(configured, clock) == (False, True)
+    assert configured.config.interval == 7.0
+    assert said(capsys) == [f"configuration loaded, {configured.state().hash}"]
+
+
+def test_without_a_change_nothing_is_taken_unless_a_person_asks(configured: Configured, capsys: Log) -> None:
+    assert not configured.reload(asked=False)
+    assert said(capsys) == []
+    assert configured.reload(asked=True)
+    assert said(capsys) == [f"configuration loaded, {configured.state().hash}"]
+
+
+def test_a_change_that_means_the_same_is_not_told(
+    tree: Path, configured: Configured, clock: Clock, capsys: Log
+) -> None:
+    put(tree, MAIN, "interval: 30s  # a comment\n")
+    assert settled(configured, clock) == (False, False)
+    assert said(capsys) == []
+
+
+def test_a_bad_change_leaves_the_old_one_and_is_told_once(
+    tree: Path, configured: Configured, clock: Clock, capsys: Log
+) -> None:
+    before = configured.config
+    put(tree, MAIN, BAD)
+    assert settled(configured, clock) == (False, False)
+    first = said(capsys)
+    assert (first[0], first[-1]) == (
+        "error: cannot use the configuration:",
+        "warning: the previous configuration stays at work",
+    )
+    assert not configured.reload(asked=False)
+    assert said(capsys) == []
+    assert not configured.reload(asked=True)
+    assert said(capsys) == first
+    assert configured.config == before
+
+
+def test_another_error_is_told(tree: Path, configured: Configured, clock: Clock, capsys: Log) -> None:
+    for text in (BAD, "scheduler: [never]\n"):
+        put(tree, MAIN, text)
+        settled(configured, clock)
+    assert any("scheduler" in line for line in said(capsys))
+
+
+def test_what_was_put_right_is_no_error_any_more_and_is_told(
+    tree: Path, configured: Configured, clock: Clock, capsys: Log
+) -> None:
+    put(tree, MAIN, BAD)
+    settled(configured, clock)
+    assert configured.errors
+    capsys.readouterr()
+    put(tree, MAIN, "interval: 30s\n")
+    settled(configured, clock)
+    assert configured.errors == configured.state().errors == ()
+    assert said(capsys) == [f"configuration loaded, {configured.state().hash}"]
+
+
+def test_a_bad_one_is_never_kept(tree: Path, configured: Configured, clock: Clock) -> None:
+    configured.keep()
+    good = (tree / KEPT).read_bytes()
+    put(tree, MAIN, BAD)
+    settled(configured, clock)
+    configured.keep()
+    assert (tree / KEPT).read_bytes() == good
+
+
+def test_what_could_not_be_kept_is_kept_later(tree: Path, configured: Configured) -> None:
+    (tree / "var/lib/ipvsd").rmdir()
+    with pytest.raises(FileNotFoundError):
+        configured.keep()
+    (tree / "var/lib/ipvsd").mkdir()
+    configured.keep()
+    assert (tree / KEPT).exists()
+
+
+def test_the_directories_of_the_system_are_watched(tree: Path, configured: Configured) -> None:
+    assert {str(tree / "etc/ipvsd"), str(tree / "etc/ipvsd/conf.d")} <= set(configured.directories())

@@ -1,0 +1,133 @@
+"""What a pattern fits, from the configuration to what is told."""
+
+from __future__ import annotations
+
+from typing import Callable
+
+import pytest
+
+from ipvsd.config.parser import parse
+from ipvsd.config.schema import Config
+from ipvsd.decide.aggregate import collapsed
+from ipvsd.model.types import SysctlVerdict, WriteSysctl
+from ipvsd.reconcile.reconciler import Reconciled, reconcile
+from ipvsd.reporting.counters import Ledger
+from ipvsd.sysctl.patterns import Scope
+from tests.fake_kernel import FakeKernel
+
+PATTERN = "net.ipv4.conf.*.rp_filter"
+RULE = "'net.ipv4.conf.*.rp_filter': "
+
+
+def key(interface: str) -> str:
+    return f"net.ipv4.conf.{interface}.rp_filter"
+
+
+@pytest.fixture
+def kernel() -> FakeKernel:
+    kernel = FakeKernel()
+    for interface in ("all", "default", "lo", "eth0", "eth1/100"):
+        kernel.values[key(interface)] = "1"
+    return kernel
+
+
+def config(text: str) -> Config:
+    return parse([("f", f"profiles: []\nsysctls:\n  {text}\n".encode())])
+
+
+def settle(kernel: FakeKernel, text: str) -> Reconciled:
+    return reconcile(kernel, config(text), {}, lambda: 0.0)
+
+
+def zero(kernel: FakeKernel) -> set[str]:
+    return {name.split(".")[3] for name, value in kernel.values.items() if name.endswith("rp_filter") and value == "0"}
+
+
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [
+        pytest.param(f"{RULE} 0", {"all", "default", "lo", "eth0", "eth1/100"}, id="all of them"),
+        pytest.param(f"{RULE} {{value: 0, exclude: [all, default]}}", {"lo", "eth0", "eth1/100"}, id="but some"),
+        pytest.param(f"{RULE} {{value: 0, exclude: ['eth*']}}", {"all", "default", "lo"}, id="but those that fit"),
+        pytest.param(f"{RULE} {{value: 0, exclude: [eth1.100]}}", {"all", "default", "lo", "eth0"}, id="a dot within"),
+        pytest.param("'net/ipv4/conf/eth1.*/rp_filter': 0", {"eth1/100"}, id="with slashes"),
+        pytest.param(f"{RULE} 0\n  {key('lo')}: 1", {"all", "default", "eth0", "eth1/100"}, id="a name beats it"),
+        pytest.param(
+            f"{RULE} 0\n  {key('lo')}: false", {"all", "default", "eth0", "eth1/100"}, id="even a dropped one"
+        ),
+        pytest.param(
+            f"{RULE} 0\n  'net.ipv4.conf.eth?.rp_filter': 1", {"all", "default", "lo", "eth1/100"}, id="the later"
+        ),
+        pytest.param(f"{RULE} {{value: 0, policy: observe}}", set(), id="only told of"),
+        pytest.param(f"{RULE} false", set(), id="dropped"),
+    ],
+)
+def test_what_a_pattern_has_written(kernel: FakeKernel, text: str, written: set[str]) -> None:
+    settle(kernel, text)
+    assert zero(kernel) == written
+
+
+def test_it_is_told_of_as_one(kernel: FakeKernel) -> None:
+    kernel.refused[key("eth0")] = 1
+    (found,) = collapsed(settle(kernel, f"{RULE} 0").after.sysctls)
+    assert (found.name, found.members, found.verdict) == (PATTERN, (4, 5), SysctlVerdict.REFUSED)
+    assert found.evidence.startswith(f"4 of 5 right; {key('eth0')} is '1', not 0; writing failed")
+
+
+def test_a_pattern_that_fits_nothing_is_unsupported_and_harmless(kernel: FakeKernel) -> None:
+    (found,) = collapsed(settle(kernel, "'net.ipv4.conf.nothing*.rp_filter': 0").after.sysctls)
+    assert (found.verdict, found.members) == (SysctlVerdict.UNSUPPORTED, (0, 0))
+    assert found.evidence == "nothing in /proc/sys fits the pattern"
+
+
+def test_a_pattern_of_a_module_waits_for_it(kernel: FakeKernel) -> None:
+    (found,) = collapsed(settle(kernel, "'net.ipv4.vs.expire_*': 1").after.sysctls)
+    assert (found.verdict, found.evidence) == (SysctlVerdict.PENDING, "comes with module ip_vs, which is not live")
+
+
+def test_an_interface_that_vanishes_leaves_no_trace(kernel: FakeKernel) -> None:
+    wanted = config(f"{RULE} 0")
+    ledger = Ledger()
+    for change in (
+        lambda: None,
+        lambda: kernel.values.update({key("eth0"): "1"}),
+        lambda: kernel.values.pop(key("eth0")),
+    ):
+        _do(change)
+        done = reconcile(kernel, wanted, {}, lambda: 0.0)
+        ledger, _ = ledger.book(done, 0.0, 0.0, 0.0)
+    assert key("eth0") not in {**ledger.held, **ledger.lost}
+    assert ledger.tally.repairs == {PATTERN: 1}
+    assert ledger.tally.drifts == {PATTERN: 1}
+
+
+def _do(change: Callable[[], object]) -> None:
+    change()
+
+
+def test_an_interface_that_vanishes_between_listing_and_reading_is_nothing(kernel: FakeKernel) -> None:
+    listed = [*kernel.expand([PATTERN])[PATTERN], key("gone")]
+    kernel.expand = lambda patterns: dict.fromkeys(patterns, listed)  # type: ignore[method-assign]
+    (found,) = collapsed(settle(kernel, f"{RULE} 0").after.sysctls)
+    assert (found.members, found.verdict) == ((5, 5), SysctlVerdict.RIGHT)
+
+
+def test_each_is_written_by_its_name(kernel: FakeKernel) -> None:
+    done = settle(kernel, f"{RULE} 0")
+    assert WriteSysctl(key("eth1/100"), "1", "0") in done.proved
+
+
+def test_exclusion_is_about_what_the_wildcards_stand_for() -> None:
+    assert "net.ipv4.conf.eth0.x" not in Scope("net.*.conf.*.x", ["ipv4"])
+    assert "net.ipv4.conf.eth0.x" in Scope("net.*.conf.*.x", ["conf", "net", "x"])
+
+
+def test_a_pattern_that_fits_nothing_fails_where_it_is_required(kernel: FakeKernel) -> None:
+    done = settle(kernel, "'net.ipv4.conf.*.not_in_this_kernel': {value: 0, required: true}")
+    (found,) = collapsed(done.after.sysctls)
+    assert (found.verdict, found.wanted.required) == (SysctlVerdict.UNSUPPORTED, True)
+
+
+def test_a_pattern_of_which_everything_is_named_is_nothing(kernel: FakeKernel) -> None:
+    done = settle(kernel, f"'net.ipv4.conf.lo.rp_*': 0\n  {key('lo')}: 1")
+    assert [finding.name for finding in collapsed(done.after.sysctls)] == [key("lo")]

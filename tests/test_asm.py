@@ -1,0 +1,88 @@
+"""The encoding, byte for byte as Documentation/bpf/standardization/instruction-set.rst has it."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+
+import pytest
+
+from ipvsd.bpf import asm
+from ipvsd.bpf.asm import FRAME, R0, R1, R2, R6, R9, Line, assemble
+
+# A basic instruction is opcode, registers (source above target), offset and value: 8, 4 + 4, 16 and 32 bits.
+GOLDEN = [
+    pytest.param(asm.move(R6, R1), "bf 16 0000 00000000", id="MOV | X | ALU64: dst = src"),
+    pytest.param(asm.set_to(R9, 7), "b7 09 0000 07000000", id="MOV | K | ALU64: dst = imm"),
+    pytest.param(asm.set_to(R9, -2), "b7 09 0000 feffffff", id="MOV | K | ALU64: imm has a sign"),
+    pytest.param(asm.add(R2, -232), "07 02 0000 18ffffff", id="ADD | K | ALU64: dst += imm"),
+    pytest.param(asm.multiply(R1, R2), "2f 21 0000 00000000", id="MUL | X | ALU64: dst *= src"),
+    pytest.param(asm.exclusive_or(R1, R2), "af 21 0000 00000000", id="XOR | X | ALU64: dst ^= src"),
+    pytest.param(asm.shift_right(R1, 50), "77 01 0000 32000000", id="RSH | K | ALU64: dst >>= imm"),
+    pytest.param(asm.load32(R0, R6, 4), "61 60 0400 00000000", id="LDX | MEM | W: dst = *(u32 *) (src + off)"),
+    pytest.param(asm.load64(R1, FRAME, -8), "79 a1 f8ff 00000000", id="LDX | MEM | DW: dst = *(u64 *) (src + off)"),
+    pytest.param(asm.store32(FRAME, -4, R1), "63 1a fcff 00000000", id="STX | MEM | W: *(u32 *) (dst + off) = src"),
+    pytest.param(asm.store64(FRAME, -8, R1), "7b 1a f8ff 00000000", id="STX | MEM | DW: *(u64 *) (dst + off) = src"),
+    pytest.param(asm.add_atomically(R0, 8, R1), "db 10 0800 00000000", id="STX | ATOMIC | DW, imm is ADD"),
+    pytest.param(asm.both(R1, 2), "57 01 0000 02000000", id="AND | K | ALU64: dst &= imm"),
+    pytest.param(asm.call(130), "85 00 0000 82000000", id="CALL | K | JMP: a helper by its number"),
+    pytest.param(asm.leave(), "95 00 0000 00000000", id="EXIT | K | JMP"),
+]
+
+
+@pytest.mark.parametrize(("instruction", "encoded"), GOLDEN)
+def test_an_instruction_is_encoded_as_the_document_says(instruction: Line, encoded: str) -> None:
+    assert assemble([instruction]).hex() == encoded.replace(" ", "")
+
+
+@pytest.mark.parametrize(
+    ("value", "encoded"),
+    [
+        pytest.param(0xCBF29CE484222325, "18 07 0000 25232284 00 00 0000 e49cf2cb", id="both halves beyond a sign"),
+        pytest.param(0x100000001B3, "18 07 0000 b3010000 00 00 0000 00010000", id="a small low half"),
+        pytest.param(1 << 31, "18 07 0000 00000080 00 00 0000 00000000", id="the sign of the low half"),
+        pytest.param(1 << 63, "18 07 0000 00000000 00 00 0000 00000080", id="the sign of the high half"),
+        pytest.param((1 << 64) - 1, "18 07 0000 ffffffff 00 00 0000 ffffffff", id="the greatest"),
+        pytest.param(0, "18 07 0000 00000000 00 00 0000 00000000", id="none"),
+    ],
+)
+def test_a_wide_number_takes_two_instructions(value: int, encoded: str) -> None:
+    assert assemble(asm.set_wide(7, value)).hex() == encoded.replace(" ", "")
+
+
+def test_a_map_is_a_wide_number_whose_source_says_that_it_is_a_descriptor() -> None:
+    assert assemble(asm.set_map(R1, 258)).hex() == "1811000002010000" + "0000000000000000"
+
+
+@pytest.mark.parametrize("value", [0x80000000, 0xFFFFFFFF])
+def test_a_value_beyond_the_sign_keeps_its_bits(value: int) -> None:
+    assert assemble([asm.set_to(R0, value)])[4:] == struct.pack("<I", value)
+
+
+@pytest.mark.parametrize(
+    ("lines", "offset"),
+    [
+        pytest.param((asm.if_equal(R0, 0, "end"), "end"), 0, id="to the next"),
+        pytest.param((asm.if_equal(R0, 0, "end"), asm.leave(), "end"), 1, id="over one"),
+        pytest.param((asm.if_equal(R0, 0, "end"), *asm.set_wide(R1, 5), "end"), 2, id="over a wide one"),
+        pytest.param((asm.if_equal(R0, 0, "end"), "other", "end", asm.leave()), 0, id="labels take no room"),
+        pytest.param(("start", asm.if_equal(R0, 0, "start")), -1, id="to itself"),
+    ],
+)
+def test_a_jump_counts_the_instructions_after_it(lines: Sequence[Line], offset: int) -> None:
+    code, registers, encoded, value = struct.unpack("<BBhi", assemble(lines)[:8])
+    assert (code, registers, encoded, value) == (0x15, R0, offset, 0)  # JEQ | K | JMP
+
+
+def test_a_jump_compares_with_its_value() -> None:
+    assert assemble([asm.if_equal(R2, 4242, "end"), "end"]).hex() == "1502000092100000"
+
+
+def test_a_jump_that_leads_nowhere_is_an_error() -> None:
+    with pytest.raises(KeyError, match="nowhere"):
+        assemble([asm.if_equal(R0, 0, "nowhere"), asm.leave()])
+
+
+def test_the_jumps_are_those_of_the_document() -> None:
+    assert assemble([asm.if_not_equal(R2, 4242, "end"), "end"]).hex() == "5502000092100000"  # JNE | K | JMP
+    assert assemble([asm.if_same(R1, R2, "end"), asm.leave(), "end"])[:8].hex() == "1d21010000000000"  # JEQ | X

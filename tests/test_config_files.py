@@ -1,0 +1,244 @@
+from __future__ import annotations
+
+import json
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from ipvsd.config import config_files
+from ipvsd.config.parser import ConfigError
+from ipvsd.config.yaml_tree import MAX_BYTES
+from ipvsd.runtime import rootfs
+from ipvsd.state import last_good_config
+from ipvsd.state.stored_json import UnusableError
+from tests.trees import put
+
+MAIN = "etc/ipvsd/ipvsd.yaml"
+KEPT = "var/lib/ipvsd/last-good.json"
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    for directory in ("etc/ipvsd/conf.d", "run/ipvsd/conf.d", "usr/lib/ipvsd/conf.d", "var/lib/ipvsd"):
+        (tmp_path / directory).mkdir(parents=True)
+    return tmp_path
+
+
+def names(root: Path) -> list[str]:
+    return [os.path.relpath(name, root) for name, _ in config_files.read(str(root))]
+
+
+def refusal(root: Path, only: Path | None = None) -> str:
+    with pytest.raises(ConfigError) as caught:
+        config_files.read(str(root), str(only) if only else None)
+    (error,) = caught.value.errors
+    return error
+
+
+def test_without_files_there_is_nothing(root: Path) -> None:
+    assert config_files.read(str(root)) == ()
+
+
+def test_without_directories_there_is_nothing(tmp_path: Path) -> None:
+    assert config_files.read(str(tmp_path / "nowhere")) == ()
+
+
+def test_the_main_file_comes_first_and_the_drop_ins_follow_by_name(root: Path) -> None:
+    put(root, "etc/ipvsd/conf.d/20-b.yaml", "")
+    put(root, "run/ipvsd/conf.d/30-c.yaml", "")
+    put(root, "usr/lib/ipvsd/conf.d/10-a.yaml", "")
+    put(root, MAIN, "")
+
+    assert names(root) == [
+        MAIN,
+        "usr/lib/ipvsd/conf.d/10-a.yaml",
+        "etc/ipvsd/conf.d/20-b.yaml",
+        "run/ipvsd/conf.d/30-c.yaml",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("above", "below"), [("etc", "run"), ("etc", "usr/lib"), ("run", "usr/lib")], ids=lambda value: value
+)
+def test_a_drop_in_masks_one_of_the_same_name_below(root: Path, above: str, below: str) -> None:
+    put(root, f"{above}/ipvsd/conf.d/10-a.yaml", "scheduler: sh")
+    put(root, f"{below}/ipvsd/conf.d/10-a.yaml", "scheduler: wlc")
+
+    assert names(root) == [f"{above}/ipvsd/conf.d/10-a.yaml"]
+
+
+@pytest.mark.parametrize("where", ["etc/ipvsd/conf.d/10-a.yaml", MAIN])
+def test_a_link_to_dev_null_says_nothing(root: Path, where: str) -> None:
+    put(root, "usr/lib/ipvsd/conf.d/10-a.yaml", "scheduler: wlc")
+    (root / where).symlink_to("/dev/null")
+
+    assert names(root) == ([] if where != MAIN else ["usr/lib/ipvsd/conf.d/10-a.yaml"])
+
+
+@pytest.mark.parametrize("name", ["a.yml", "a.yaml~", ".a.yaml", "a.yaml.dpkg-new", ".a.yaml.swp", "README"])
+def test_what_is_not_called_yaml_is_no_drop_in(root: Path, name: str) -> None:
+    put(root, f"etc/ipvsd/conf.d/{name}", "nonsense: [")
+
+    assert config_files.read(str(root)) == ()
+
+
+def test_one_file_that_was_asked_for_is_the_only_one(root: Path) -> None:
+    put(root, MAIN, "nonsense: [")
+    file = put(root, "else.yaml", "scheduler: sh")
+
+    assert config_files.load(str(root), str(file)).scheduler == "sh"
+
+
+def test_one_file_that_was_asked_for_and_is_not_there_is_an_error(root: Path) -> None:
+    assert refusal(root, root / "else.yaml") == f"{root}/else.yaml: cannot be read: No such file or directory"
+
+
+def test_a_file_that_is_removed_meanwhile_is_no_error_and_masks_nothing(root: Path) -> None:
+    seen: list[config_files.Files] = []
+    for number in range(100):
+        put(root, f"usr/lib/ipvsd/conf.d/{number:03}.yaml", "scheduler: rr")
+    for _ in range(30):
+        above = put(root, "etc/ipvsd/conf.d/099.yaml", "scheduler: sh")
+        reader = threading.Thread(target=lambda: seen.append(config_files.read(str(root))))
+        reader.start()
+        above.unlink()
+        reader.join()
+
+    assert [len(files) for files in seen] == [100] * 30
+    assert config_files.read(str(root))[-1] == (f"{root}/usr/lib/ipvsd/conf.d/099.yaml", b"scheduler: rr")
+
+
+def test_a_dangling_link_is_an_error(root: Path) -> None:
+    (root / MAIN).symlink_to("nowhere")
+
+    assert refusal(root) == f"{root}/{MAIN}: cannot be read: No such file or directory"
+
+
+def test_a_fifo_is_refused_and_waited_for_by_nobody(root: Path) -> None:
+    os.mkfifo(root / MAIN)
+
+    assert refusal(root) == f"{root}/{MAIN}: is not a regular file"
+
+
+def test_a_directory_is_refused(root: Path) -> None:
+    (root / MAIN).mkdir()
+
+    assert refusal(root) == f"{root}/{MAIN}: is not a regular file"
+
+
+def test_an_endless_device_is_refused(root: Path) -> None:
+    file = root / "zero"
+    file.symlink_to("/dev/zero")
+
+    assert refusal(root, file) == f"{file}: is not a regular file"
+
+
+def test_a_file_larger_than_a_mebibyte_is_refused_unread(root: Path) -> None:
+    os.truncate(put(root, MAIN, ""), 1 << 40)
+
+    assert refusal(root) == f"{root}/{MAIN}: is larger than {MAX_BYTES} bytes"
+
+
+def test_a_drop_in_directory_that_is_a_file_is_an_error(root: Path) -> None:
+    (root / "run/ipvsd/conf.d").rmdir()
+    put(root, "run/ipvsd/conf.d", "")
+
+    assert refusal(root) == f"{root}/run/ipvsd/conf.d: cannot be listed: Not a directory"
+
+
+def test_one_bad_file_does_not_hide_another(root: Path) -> None:
+    os.mkfifo(root / MAIN)
+    os.mkfifo(root / "etc/ipvsd/conf.d/10-a.yaml")
+
+    with pytest.raises(ConfigError) as caught:
+        config_files.read(str(root))
+    assert len(caught.value.errors) == 2
+
+
+def test_below_another_root_anybodys_file_is_read(root: Path) -> None:
+    put(root, MAIN, "scheduler: sh").chmod(0o666)
+
+    assert config_files.load(str(root)).scheduler == "sh"
+
+
+@pytest.mark.parametrize(
+    ("mode", "uid", "gid", "trusted"),
+    [
+        pytest.param(0o644, 0, 0, True, id="root's alone"),
+        pytest.param(0o664, 0, 0, True, id="group root may write"),
+        pytest.param(0o664, 0, 4, False, id="another group may write"),
+        pytest.param(0o646, 0, 0, False, id="everyone may write"),
+        pytest.param(0o644, 1, 0, False, id="another owner"),
+        pytest.param(0o640, 0, 4, True, id="another group may read"),
+    ],
+)
+def test_on_the_systems_own_paths_only_root_may_write(mode: int, uid: int, gid: int, trusted: bool) -> None:
+    status = os.stat_result((0o100000 | mode, 0, 0, 1, uid, gid, 0, 0, 0, 0))
+    assert rootfs.trusted(status) is trusted
+
+
+# --- the last good configuration --------------------------------------------------------
+
+GOOD = (("/etc/ipvsd/ipvsd.yaml", b"scheduler: sh\n"), ("/etc/ipvsd/conf.d/a.yaml", b"interval: 5s # \xc3\xa9\n"))
+
+
+def test_the_last_good_files_are_remembered(root: Path) -> None:
+    last_good_config.write(str(root), GOOD)
+
+    assert last_good_config.read(str(root)) == GOOD
+
+
+def test_remembering_leaves_no_other_file(root: Path) -> None:
+    last_good_config.write(str(root), GOOD)
+
+    assert os.listdir(root / "var/lib/ipvsd") == ["last-good.json"]
+    assert (root / KEPT).stat().st_mode & 0o777 == 0o600
+
+
+def test_remembering_the_same_again_writes_nothing(root: Path) -> None:
+    last_good_config.write(str(root), GOOD)
+    before = (root / KEPT).stat().st_ino
+    last_good_config.write(str(root), GOOD)
+
+    assert (root / KEPT).stat().st_ino == before
+
+
+def test_newer_files_replace_the_remembered_ones(root: Path) -> None:
+    last_good_config.write(str(root), GOOD)
+    last_good_config.write(str(root), GOOD[:1])
+
+    assert last_good_config.read(str(root)) == GOOD[:1]
+
+
+def test_that_there_were_no_files_is_remembered_too(root: Path) -> None:
+    last_good_config.write(str(root), ())
+
+    assert last_good_config.read(str(root)) == ()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("", id="empty"),
+        pytest.param("[[", id="cut off"),
+        pytest.param("null", id="null"),
+        pytest.param("1", id="number"),
+        pytest.param('["a"]', id="no pairs"),
+        pytest.param('[["a", "scheduler: [1]"]]', id="bad configuration"),
+        pytest.param('[["a", "x", "y"]]', id="triple"),
+        pytest.param("[" * 100_000, id="deep"),
+        pytest.param("\ud800".encode("utf-8", "surrogatepass").decode("latin-1"), id="not UTF-8"),
+        pytest.param(json.dumps([["a", "\ud9ff"]]), id="lone surrogate"),
+    ],
+)
+def test_damaged_memory_is_told(root: Path, text: str) -> None:
+    (root / KEPT).write_bytes(text.encode("latin-1"))
+
+    with pytest.raises(UnusableError, match="damaged"):
+        last_good_config.read(str(root))
+
+
+def test_no_memory_is_none(root: Path) -> None:
+    assert last_good_config.read(str(root)) is None

@@ -1,0 +1,125 @@
+"""Files below a root, and files of sections."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from ipvsd.conflicts import ini_files
+from ipvsd.conflicts.file_tree import Tree
+from ipvsd.runtime.rootfs import MAX_BYTES
+from tests.trees import put
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """An image, with a file beside it that it must not show."""
+    put(tmp_path, "outside", "outside\n")
+    put(tmp_path, "image/etc/a.conf", "inside\n")
+    (tmp_path / "image/dev").mkdir()
+    return tmp_path / "image"
+
+
+@pytest.mark.parametrize(
+    ("target", "text"),
+    [
+        pytest.param("a.conf", "inside\n", id="beside it"),
+        pytest.param("../etc/a.conf", "inside\n", id="relative"),
+        pytest.param("/etc/a.conf", "inside\n", id="absolute, as the image will see it"),
+        pytest.param("../../../../etc/a.conf", "inside\n", id="no higher than the root"),
+        pytest.param("../../outside", None, id="out of the image"),
+        pytest.param("/dev/null", None, id="a mask"),
+        pytest.param("link", None, id="itself"),
+        pytest.param("/nowhere", None, id="dangling"),
+        pytest.param("a.conf/b", None, id="below a file"),
+    ],
+)
+def test_links_stay_within_the_root(root: Path, target: str, text: str | None) -> None:
+    (root / "etc/link").symlink_to(target)
+    assert Tree(str(root)).read("etc/link") == text
+
+
+def test_what_cannot_be_read_is_told(root: Path) -> None:
+    put(root, "etc/huge.conf", "x" * (MAX_BYTES + 1))
+    (root / "etc/loop").symlink_to("loop")
+    tree = Tree(str(root))
+    assert [tree.read(path) for path in ("etc/huge.conf", "etc/loop", "etc/none")] == [None, None, None]
+    assert dict(tree.unread) == {
+        str(root / "etc/huge.conf"): f"is larger than {MAX_BYTES} bytes",
+        str(root / "etc/loop"): "Too many levels of symbolic links",
+    }
+
+
+def test_what_is_no_file_holds_nobody_up(root: Path) -> None:
+    os.mkfifo(root / "etc/fifo")
+    (root / "etc/directory").mkdir()
+    tree = Tree(str(root))
+    assert [tree.read(path) for path in ("etc/fifo", "etc/directory")] == [None, None]
+
+
+def test_bytes_that_are_no_text_are_kept(root: Path) -> None:
+    (root / "etc/latin1.conf").write_bytes(b"caf\xe9\n")
+    text = Tree(str(root)).read("etc/latin1.conf")
+    assert text is not None
+    assert os.fsencode(text) == b"caf\xe9\n"
+
+
+def test_files_are_in_the_order_of_the_bytes_of_their_names(root: Path) -> None:
+    names = [b"b.conf", "\U0001f600.conf".encode(), b"\xff.conf"]
+    for name in reversed(names):
+        (root / "etc/x.d" / os.fsdecode(name)).parent.mkdir(exist_ok=True)
+        (root / "etc/x.d" / os.fsdecode(name)).write_bytes(b"")
+    assert Tree(str(root)).merged(["etc/x.d"]) == [f"etc/x.d/{os.fsdecode(name)}" for name in names]
+
+
+def test_files_of_one_name_are_masked_by_the_first_directory(root: Path) -> None:
+    for path in ("etc/x.d/50-b.conf", "run/x.d/50-b.conf", "run/x.d/10-a.conf", "run/x.d/.c.conf", "run/x.d/README"):
+        put(root, path, "")
+    assert Tree(str(root)).merged(["etc/x.d", "run/x.d", "lib/x.d"]) == ["run/x.d/10-a.conf", "etc/x.d/50-b.conf"]
+
+
+@pytest.mark.parametrize(
+    ("path", "enabled"),
+    [
+        ("etc/systemd/system/multi-user.target.wants/x.service", True),
+        ("usr/lib/systemd/system/sysinit.target.wants/x.service", True),
+        ("run/systemd/system/y.service.requires/x.service", True),
+        ("usr/lib/systemd/system/x.service", False),
+        ("etc/systemd/system/multi-user.target.wants/y.service", False),
+    ],
+)
+def test_a_unit_is_enabled_if_another_one_wants_it(root: Path, path: str, enabled: bool) -> None:
+    put(root, path, "")
+    assert Tree(str(root)).enabled("x.service") is enabled
+
+
+def test_a_masked_unit_is_not_enabled(root: Path) -> None:
+    put(root, "etc/systemd/system/multi-user.target.wants/x.service", "")
+    (root / "etc/systemd/system/x.service").symlink_to("/dev/null")
+    assert not Tree(str(root)).enabled("x.service")
+
+
+def test_entries_have_their_lines() -> None:
+    text = "before=1\n# no=1\n; no=1\n[a]\n\n key = some value \nno\n=no\n[b]\nkey=>=2\nkey=\n"
+    found = [(item.section, item.key, item.value, item.origin) for item in ini_files.entries("f", text)]
+    assert found == [
+        ("", "before", "1", "f:1"),
+        ("a", "key", "some value", "f:6"),
+        ("b", "key", ">=2", "f:10"),
+        ("b", "key", "", "f:11"),
+    ]
+
+
+def test_the_last_entry_of_a_key_counts() -> None:
+    found = list(ini_files.entries("f", "[a]\nx=1\n[b]\nx=2\n[a]\nx=3\n"))
+    last = ini_files.last(found, "a", "x")
+    assert last is not None
+    assert str(last) == "x=3"
+    assert ini_files.last(found, "c", "x") is None
+
+
+@pytest.mark.parametrize(("text", "said"), [("Yes", True), ("1", True), ("off", False), ("maybe", None), ("", None)])
+def test_booleans(text: str, said: bool | None) -> None:
+    assert ini_files.truth(text) is said

@@ -1,0 +1,371 @@
+"""systemd-networkd, firewalld, NetworkManager, modprobe.d and modules-load.d."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from ipvsd.conflicts.detection import Survey, agrees, survey
+from ipvsd.conflicts.external_setting import Effect, Names, Program, Setting
+from ipvsd.model.types import Exactly, OneOf, Want, Within
+from tests.trees import make_modules, put
+
+FORWARD = "net.ipv4.ip_forward"
+ETH = "net.ipv4.conf.eth0.forwarding"
+
+
+def look(root: Path, files: Mapping[str, str], names: Names, service: str = "") -> Survey:
+    for path, text in files.items():
+        put(root, path, text)
+    if service:
+        put(root, f"etc/systemd/system/multi-user.target.wants/{service}.service", "")
+    return survey(str(root), names)
+
+
+# --- systemd-networkd -------------------------------------------------------------------
+
+GLOBAL = "etc/systemd/networkd.conf"
+LINK = "etc/systemd/network/10-eth.network"
+OTHERS = "usr/lib/systemd/network/99-all.network"
+
+
+@pytest.mark.parametrize(
+    ("files", "name", "value", "certain"),
+    [
+        pytest.param({GLOBAL: "[Network]\nIPv4Forwarding=no\n"}, FORWARD, "0", True, id="global"),
+        pytest.param({GLOBAL: "[Network]\nIPv4Forwarding=yes\n"}, FORWARD, "1", True, id="global, on"),
+        pytest.param(
+            {GLOBAL: "[Network]\nIPv6Forwarding=no\n"}, "net.ipv6.conf.all.forwarding", "0", True, id="IPv6"
+        ),
+        pytest.param(
+            {GLOBAL: "[Network]\nIPv4Forwarding=no\n"}, "net.ipv4.conf.default.forwarding", "0", True, id="default"
+        ),
+        pytest.param(
+            {GLOBAL: "[Network]\nIPv4Forwarding=yes\n",
+             "usr/lib/systemd/networkd.conf.d/x.conf": "[Network]\nIPv4Forwarding=no\n"},
+            FORWARD, "0", True, id="a drop-in after the file",
+        ),
+        pytest.param(
+            {GLOBAL: "", "usr/lib/systemd/networkd.conf": "[Network]\nIPv4Forwarding=no\n"}, FORWARD, None, True,
+            id="the first file alone",
+        ),
+        pytest.param({GLOBAL: "[Other]\nIPv4Forwarding=no\n"}, FORWARD, None, True, id="another section"),
+        pytest.param({GLOBAL: "[Network]\nIPv4Forwarding=maybe\n"}, FORWARD, None, True, id="no boolean"),
+        pytest.param({LINK: "[Network]\nIPForward=ipv4\n"}, FORWARD, "1", False, id="IPForward turns it on"),
+        pytest.param({LINK: "[Network]\nIPForward=no\n"}, FORWARD, None, True, id="IPForward never turns it off"),
+        pytest.param({LINK: "[Network]\nIPForward=ipv6\n"}, FORWARD, None, True, id="IPForward of the other family"),
+        pytest.param({LINK: "[Network]\nIPv4Forwarding=no\n"}, FORWARD, None, True, id="a link's is not the node's"),
+        pytest.param(
+            {LINK: "[Match]\nName=en* eth*\n[Network]\nIPv4Forwarding=no\n"}, ETH, "0", True, id="of a link"
+        ),
+        pytest.param({LINK: "[Match]\nName=!eth*\n[Network]\nIPv4Forwarding=no\n"}, ETH, None, True, id="not of it"),
+        pytest.param(
+            {LINK: "[Match]\nType=ether\n[Network]\nIPv4Forwarding=no\n"}, ETH, "0", False, id="by more than a name"
+        ),
+        pytest.param(
+            {LINK: "[Match]\nName=eth0\n", f"run/systemd/network/{Path(LINK).name}.d/x.conf":
+             "[Network]\nIPv4Forwarding=no\n"},
+            ETH, "0", True, id="a drop-in of a link",
+        ),
+        pytest.param(
+            {LINK: "[Match]\nName=eth0\n", OTHERS: "[Match]\nName=*\n[Network]\nIPv4Forwarding=no\n"},
+            ETH, None, True, id="the first file that fits is silent",
+        ),
+        pytest.param(
+            {LINK: "[Match]\nName=eth0\n[Network]\nIPv4Forwarding=yes\n",
+             OTHERS: "[Match]\nName=*\n[Network]\nIPv4Forwarding=no\n"},
+            ETH, "1", True, id="the first file that fits",
+        ),
+        pytest.param(
+            {LINK: "[Match]\nName=eth0\n[Network]\nIPv4Forwarding=no\n[Link]\nUnmanaged=yes\n"}, ETH, None, True,
+            id="a link that is left alone",
+        ),
+        pytest.param(
+            {LINK: "[Match]\nType=ether\n", OTHERS: "[Match]\nName=*\n[Network]\nIPv4Forwarding=no\n"},
+            ETH, "0", False, id="after a file that may fit",
+        ),
+        pytest.param(
+            {LINK: "[Match]\nName=eth0\nName=en*\n[Network]\nIPv4Forwarding=no\n"}, ETH, "0", True, id="names add up"
+        ),
+        pytest.param({LINK: "[Network]\nIPv4Forwarding=no\n"}, ETH, None, True, id="an empty [Match] fits no link"),
+    ],
+)  # fmt: skip
+def test_forwarding_by_networkd(
+    tmp_path: Path, files: Mapping[str, str], name: str, value: str | None, certain: bool
+) -> None:
+    found = look(tmp_path, files, Names(sysctls=[name]), "systemd-networkd").settings
+    wins = [(item.program, item.value, item.certain) for item in found if item.wins]
+    assert wins == ([] if value is None else [(Program.NETWORKD, value, certain)])
+
+
+def test_networkd_that_is_not_started_sets_nothing(tmp_path: Path) -> None:
+    files = {GLOBAL: "[Network]\nIPv4Forwarding=no\n"}
+    (line,) = look(tmp_path, files, Names(sysctls=[FORWARD])).settings
+    assert (line.text, line.wins, line.idle) == ("IPv4Forwarding=no", False, "systemd does not start systemd-networkd")
+
+
+# --- firewalld --------------------------------------------------------------------------
+
+CONF = "etc/firewalld/firewalld.conf"
+VERSION = "usr/lib/python3/dist-packages/firewall/config/__init__.py"
+FORMER = "usr/lib/python3.9/site-packages/firewall/config/__init__.py"
+
+
+@pytest.mark.parametrize(
+    ("files", "certain"),
+    [
+        pytest.param({CONF: "CleanupModulesOnExit=no\n"}, None, id="no"),
+        pytest.param({CONF: "CleanupModulesOnExit=yes\n"}, True, id="yes"),
+        pytest.param({CONF: "", VERSION: "FALLBACK_CLEANUP_MODULES_ON_EXIT = False\n"}, None, id="no, by default"),
+        pytest.param({CONF: "", FORMER: "FALLBACK_CLEANUP_MODULES_ON_EXIT = True\n"}, True, id="yes, by default"),
+        pytest.param({CONF: "", FORMER: "FALLBACK_CLEANUP_ON_EXIT = True\n"}, True, id="before there was a choice"),
+        pytest.param({CONF: "CleanupOnExit=no", FORMER: ""}, None, id="before, and turned off"),
+        pytest.param({CONF: ""}, False, id="a version that is not found"),
+    ],
+)
+def test_firewalld_unloads(tmp_path: Path, files: Mapping[str, str], certain: bool | None) -> None:
+    found = look(tmp_path, files, Names(modules=["ip_vs_sh", "nf_conntrack", "br_netfilter"]), "firewalld").settings
+    expected = [] if certain is None else [("ip_vs_sh", certain), ("nf_conntrack", certain)]
+    assert [(item.name, item.certain) for item in found] == expected
+    assert all(item.effect is Effect.UNLOADS for item in found)
+
+
+# --- ufw --------------------------------------------------------------------------------
+
+UFW = {
+    "etc/default/ufw": "IPV6=yes\nIPT_SYSCTL=/etc/ufw/sysctl.conf  # the file\n",
+    "etc/ufw/ufw.conf": "ENABLED=yes\n",
+    "etc/ufw/sysctl.conf": "# route\nnet/ipv4/ip_forward=0\n",
+}
+
+
+@pytest.mark.parametrize(
+    ("files", "value"),
+    [
+        pytest.param({}, "0", id="as shipped"),
+        pytest.param({"etc/ufw/ufw.conf": "ENABLED=no\n"}, None, id="not enabled"),
+        pytest.param({"etc/ufw/ufw.conf": "ENABLED='YES'\n"}, "0", id="quoted"),
+        pytest.param({"etc/ufw/ufw.conf": "ENABLED=yes\nENABLED=no\n"}, None, id="said twice"),
+        pytest.param({"etc/default/ufw": 'IPT_SYSCTL=""\n'}, None, id="no file"),
+        pytest.param({"etc/default/ufw": "#IPT_SYSCTL=/etc/ufw/sysctl.conf\n"}, None, id="a comment"),
+        pytest.param(
+            {"etc/default/ufw": "IPT_SYSCTL=/etc/other\n", "etc/other": f"{FORWARD} = 1\n"}, "1", id="another"
+        ),
+        pytest.param({"etc/ufw/sysctl.conf": "net/ipv4/conf/all/forwarding=0 # x\n"}, "0", id="by the other name"),
+        pytest.param({"etc/ufw/sysctl.conf": "net/ipv4/ip_forward=1\nnet/ipv4/ip_forward=no\n"}, "1", id="refused"),
+        pytest.param({"etc/ufw/sysctl.conf": "net/ipv4/ip_forward 0\n"}, None, id="no assignment"),
+    ],
+)
+def test_ufw_sets_sysctls_when_it_starts(tmp_path: Path, files: Mapping[str, str], value: str | None) -> None:
+    found = look(tmp_path, {**UFW, **files}, Names(sysctls=[FORWARD]), "ufw").settings
+    assert [item.value for item in found if item.wins] == ([] if value is None else [value])
+    assert {item.program for item in found} <= {Program.UFW}
+
+
+def test_ufw_that_is_not_started_sets_nothing(tmp_path: Path) -> None:
+    assert look(tmp_path, UFW, Names(sysctls=[FORWARD])).settings == ()
+
+
+# --- NetworkManager ---------------------------------------------------------------------
+
+NM = "etc/NetworkManager/NetworkManager.conf"
+
+
+@pytest.mark.parametrize(
+    ("files", "managed"),
+    [
+        pytest.param({}, True, id="not a word"),
+        pytest.param({NM: "[keyfile]\nunmanaged-devices=interface-name:kube-ipvs0\n"}, False, id="named"),
+        pytest.param({NM: "[keyfile]\nunmanaged-devices=mac:00:11;interface-name:kube-*\n"}, False, id="a pattern"),
+        pytest.param({NM: "[keyfile]\nunmanaged-devices=interface-name:=kube-*\n"}, True, id="no pattern"),
+        pytest.param({NM: "[keyfile]\nunmanaged-devices=interface-name:[k]*\n"}, True, id="no ranges"),
+        pytest.param({NM: "[keyfile]\nunmanaged-devices=kube-ipvs0\n"}, False, id="bare"),
+        pytest.param({NM: "[keyfile]\nunmanaged-devices=type:dummy\n"}, False, id="by type"),
+        pytest.param({NM: "[keyfile]\nunmanaged-devices=except:interface-name:eth0\n"}, False, id="all but another"),
+        pytest.param({NM: "[keyfile]\nunmanaged-devices=*,except:interface-name:kube-ipvs0\n"}, True, id="all but it"),
+        pytest.param({NM: "[main]\nunmanaged-devices=kube-ipvs0\n"}, True, id="another section"),
+        pytest.param(
+            {NM: "[keyfile]\nunmanaged-devices=kube-ipvs0\n",
+             "etc/NetworkManager/conf.d/x.conf": "[keyfile]\nunmanaged-devices=eth0\n"},
+            True, id="a later file says otherwise",
+        ),
+        pytest.param(
+            {NM: "[keyfile]\nunmanaged-devices=eth0\n",
+             "etc/NetworkManager/conf.d/x.conf": "[keyfile]\nunmanaged-devices+=kube-ipvs0\n"},
+            False, id="a later file adds",
+        ),
+        pytest.param(
+            {NM: "[keyfile]\nunmanaged-devices-=kube-ipvs0\n",
+             "usr/lib/NetworkManager/conf.d/x.conf": "[keyfile]\nunmanaged-devices=kube-ipvs0\n"},
+            True, id="the main file takes away from a package's",
+        ),
+        pytest.param({NM: "[device-x]\nmatch-device=interface-name:kube-*\nmanaged=0\n"}, False, id="by device"),
+        pytest.param({NM: "[device-x]\nmatch-device=interface-name:eth*\nmanaged=0\n"}, True, id="by another device"),
+    ],
+)  # fmt: skip
+def test_networkmanager_is_told_to_leave_the_interface_alone(
+    tmp_path: Path, files: Mapping[str, str], managed: bool
+) -> None:
+    found = look(tmp_path, files, Names(modules=["ip_vs", "nf_conntrack"]), "NetworkManager").settings
+    assert [item.name for item in found] == (["ip_vs"] if managed else [])
+
+
+@pytest.mark.parametrize(
+    ("files", "place"),
+    [
+        ({}, "ipvs.conf"),
+        ({NM: "[keyfile]\nunmanaged-devices=eth0\n"}, "ipvs.conf"),
+        ({"run/NetworkManager/conf.d/x.conf": "[keyfile]\nunmanaged-devices=eth0\n"}, "ipvs.conf"),
+        ({"etc/NetworkManager/conf.d/calico.conf": "[keyfile]\nunmanaged-devices=cali*\n"}, "ipvs.conf"),
+        ({"etc/NetworkManager/conf.d/rke2-canal.conf": "[keyfile]\nunmanaged-devices=cali*\n"}, "zz-ipvs.conf"),
+        ({"etc/NetworkManager/conf.d/zzz.conf": "[keyfile]\nunmanaged-devices=cali*\n"}, "zzz~ipvs.conf"),
+    ],
+)
+def test_what_is_told_to_do_about_networkmanager_helps(tmp_path: Path, files: Mapping[str, str], place: str) -> None:
+    (found,) = look(tmp_path, files, Names(modules=["ip_vs"]), "NetworkManager").settings
+    file = f"etc/NetworkManager/conf.d/{place}"
+    assert found.remedy.endswith(f" into {tmp_path}/{file}")
+    words = found.remedy.split("'")
+    put(tmp_path, file, f"{words[1]}\n{words[3]}\n")
+    assert survey(str(tmp_path), Names(modules=["ip_vs"])).settings == ()
+
+
+VENDOR = "usr/lib/NetworkManager/conf.d"
+
+
+def test_of_networkmanager_the_files_of_run_come_after_those_of_packages(tmp_path: Path) -> None:
+    files = {
+        f"{VENDOR}/zz.conf": "[keyfile]\nunmanaged-devices=eth0\n",
+        "run/NetworkManager/conf.d/aa.conf": "[keyfile]\nunmanaged-devices=kube-ipvs0\n",
+    }
+    assert look(tmp_path, files, Names(modules=["ip_vs"]), "NetworkManager").settings == ()
+
+
+@pytest.mark.parametrize(
+    ("match", "managed"),
+    [
+        ("Name=*", True),
+        ("Name=eth0 k*", True),
+        ("Name=!eth0", True),
+        ("Name=!kube-*", False),
+        ("Name=eth0\nName=kube-ipvs0", True),
+        ("Name=*\nName=", False),
+        ("Type=ether", True),
+        ("Type=wlan", False),
+        ("Kind=!dummy", False),
+        ("Name=*\nKind=dummy", True),
+        ("Name=*\nDriver=virtio_net", False),
+        ("Name=*\nMACAddress=00:11:22:33:44:55", False),
+        ("", False),
+    ],
+)
+def test_networkd_takes_the_interface_by_the_first_file_that_matches(tmp_path: Path, match: str, managed: bool) -> None:
+    files = {"run/systemd/network/50-all.network": f"[Match]\n{match}\n[Network]\nDHCP=yes\n"}
+    found = look(tmp_path, files, Names(modules=["ip_vs"]), "systemd-networkd").settings
+    assert [(item.effect, item.program) for item in found] == [(Effect.DISTURBS, Program.NETWORKD)] * managed
+
+
+@pytest.mark.parametrize("name", ["50-all.network", "00-all.network", "00-.network", "+.network"])
+def test_what_is_told_to_do_about_networkd_helps(tmp_path: Path, name: str) -> None:
+    files = {f"etc/systemd/network/{name}": "[Match]\nName=*\n[Network]\nDHCP=yes\n"}
+    (found,) = look(tmp_path, files, Names(modules=["ip_vs"]), "systemd-networkd").settings
+    words, (place,) = found.remedy.split("'"), re.findall(r"/(etc/systemd/network/\S+\.network)\Z", found.remedy)
+    put(tmp_path, place, "".join(f"{word}\n" for word in words[1:9:2]))
+    assert survey(str(tmp_path), Names(modules=["ip_vs"])).settings == ()
+
+
+# --- modprobe.d, modules-load.d ---------------------------------------------------------
+
+
+def test_who_keeps_a_module_out_and_who_loads_it(tmp_path: Path) -> None:
+    files = {
+        "etc/modprobe.d/cis.conf": "\ninstall ip_vs /bin/true\n",
+        "etc/modprobe.d/masked.conf": "",
+        "usr/lib/modprobe.d/masked.conf": "blacklist nf_conntrack\n",
+        "etc/modules-load.d/k8s.conf": "# for kube-proxy\nip-vs\nnf_conntrack\n",
+        "proc/cmdline": "quiet modules_load=a,ip_vs rd.modules_load=ip_vs module_blacklist=dummy\n",
+    }
+    found = look(tmp_path, files, Names(modules=["ip_vs", "dummy"])).settings
+    assert [(item.name, item.effect, item.origin.removeprefix(f"{tmp_path}/"), item.text) for item in found] == [
+        ("ip_vs", Effect.FORBIDS, "etc/modprobe.d/cis.conf:2", "install ip_vs /bin/true"),
+        ("dummy", Effect.FORBIDS, "/proc/cmdline", "module_blacklist=dummy"),
+        ("ip_vs", Effect.LOADS, "/proc/cmdline", "modules_load=ip_vs"),
+        ("ip_vs", Effect.LOADS, "etc/modules-load.d/k8s.conf:2", "ip-vs"),
+        ("ip_vs", Effect.LOADS, "/proc/cmdline", "rd.modules_load=ip_vs"),
+    ]
+
+
+def test_the_last_value_of_a_parameter_counts_that_of_the_command_line_before_all(tmp_path: Path) -> None:
+    files = {
+        "etc/modprobe.d/b.conf": "options ip-vs conn_tab_bits=14 other=1\n",
+        "usr/lib/modprobe.d/a.conf": "options ip_vs conn_tab_bits=12\n",
+        "proc/cmdline": "ip_vs.conn_tab_bits=16 nf_conntrack.conn_tab_bits=1\n",
+    }
+    found = look(tmp_path, files, Names(parameters=["ip_vs.conn_tab_bits"])).settings
+    assert [(item.program, item.value, item.wins) for item in found] == [
+        (Program.MODPROBE, "12", False),
+        (Program.MODPROBE, "14", False),
+        (Program.KERNEL, "16", True),
+    ]
+
+
+# --- whether it agrees ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("value", "certain", "want", "expected"),
+    [
+        ("1", True, Exactly("1"), True),
+        ("0x1", True, Exactly("1"), True),
+        ("0", True, Exactly("1"), False),
+        ("0", False, Exactly("1"), None),
+        ("1", False, Exactly("1"), True),
+        ("1 # kubelet", True, Exactly("1"), True),
+        ("1# kubelet", True, Exactly("1"), False),
+        ("262144", True, Within(131072), True),
+        ("65536", True, Within(131072), False),
+        ("${x}", False, Within(131072), None),
+        ("2", True, OneOf(("1", "2")), True),
+        ("0", True, None, None),
+    ],
+)
+def test_a_value_agrees_as_the_planner_says(
+    value: str, certain: bool, want: Want | None, expected: bool | None
+) -> None:
+    setting = Setting(FORWARD, Effect.SETS, Program.TUNED, "f:1", "x", value, certain=certain)
+    assert agrees(setting, want) is expected
+
+
+@pytest.mark.parametrize(
+    ("effect", "certain", "expected"),
+    [
+        (Effect.LOADS, True, True),
+        (Effect.FORBIDS, True, False),
+        (Effect.UNLOADS, True, False),
+        (Effect.UNLOADS, False, None),
+        (Effect.DISTURBS, True, None),
+    ],
+)
+def test_a_module_is_wanted_in_the_kernel(effect: Effect, certain: bool, expected: bool | None) -> None:
+    setting = Setting("ip_vs", effect, Program.FIREWALLD, "f:1", "x", certain=certain)
+    assert agrees(setting, None) is expected
+
+
+def test_what_cannot_be_read_is_told_and_hides_nothing_else(tmp_path: Path) -> None:
+    put(tmp_path, "etc/sysctl.d/90.conf", f"{FORWARD}=0\n")
+    (tmp_path / "etc/sysctl.d/50.conf").symlink_to("50.conf")
+    found = survey(str(tmp_path), Names(sysctls=[FORWARD]))
+    assert [item.value for item in found.settings] == ["0"]
+    assert list(found.unread) == [f"{tmp_path}/etc/sysctl.d/50.conf"]
+
+
+def test_of_an_image_the_newest_kernel_tells_what_a_module_needs(tmp_path: Path) -> None:
+    make_modules(tmp_path, "6.1.0-9-amd64", [])
+    make_modules(tmp_path, "6.1.0-10-amd64", ["ip_vs", "nf_conntrack"])
+    found = look(tmp_path, {"etc/modprobe.d/cis.conf": "install nf_conntrack /bin/true\n"}, Names(modules=["ip_vs"]))
+    assert [(item.name, item.effect, item.text) for item in found.settings] == [
+        ("ip_vs", Effect.FORBIDS, "install nf_conntrack /bin/true")
+    ]

@@ -1,0 +1,146 @@
+"""sysctl.d(5) and /etc/sysctl.conf: the expectations were had from systemd-sysctl 252 and from procps 4.0.2."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Optional
+
+import pytest
+
+from ipvsd.conflicts import sysctl_d
+from ipvsd.conflicts.external_setting import Names, Program, Setting
+from ipvsd.conflicts.file_tree import Tree
+from tests.trees import put
+
+FORWARD = "net.ipv4.ip_forward"
+ALL, ETH = "net.ipv4.conf.all.rp_filter", "net.ipv4.conf.eth0.rp_filter"
+MASK = "\0"  # a link to /dev/null
+
+
+def make(root: Path, files: Mapping[str, str]) -> Tree:
+    for path, text in files.items():
+        if text == MASK:
+            (root / path).parent.mkdir(parents=True, exist_ok=True)
+            (root / path).symlink_to("/dev/null")
+        else:
+            put(root, path, text)
+    return Tree(str(root))
+
+
+def settings(tree: Tree, name: str) -> list[Setting]:
+    return list(sysctl_d.settings(tree, Names(sysctls=[name])))
+
+
+def winner(found: list[Setting], program: Program) -> Optional[str]:
+    wins = [item for item in found if item.program is program and item.wins]
+    assert len(wins) <= 1
+    return wins[0].value if wins else None
+
+
+@pytest.mark.parametrize(
+    ("files", "name", "systemd", "procps"),
+    [
+        pytest.param({"etc/sysctl.d/a.conf": f"{FORWARD}=1\n{FORWARD}=0"}, FORWARD, "0", "0", id="the later line"),
+        pytest.param(
+            {"etc/sysctl.d/60.conf": f"{FORWARD}=0", "usr/lib/sysctl.d/70.conf": f"{FORWARD}=1"},
+            FORWARD, "1", "1", id="the later name, whatever the directory",
+        ),
+        pytest.param(
+            {"etc/sysctl.d/60.conf": f"{FORWARD}=0", "run/sysctl.d/60.conf": f"{FORWARD}=1"},
+            FORWARD, "0", "0", id="of one name the first directory",
+        ),
+        pytest.param(
+            {"usr/local/lib/sysctl.d/60.conf": f"{FORWARD}=0", "lib/sysctl.d/60.conf": f"{FORWARD}=1"},
+            FORWARD, "0", "0", id="/usr/local/lib before /lib",
+        ),
+        pytest.param(
+            {"etc/sysctl.d/60.conf": MASK, "usr/lib/sysctl.d/60.conf": f"{FORWARD}=0"},
+            FORWARD, None, None, id="a mask",
+        ),
+        pytest.param(
+            {"etc/sysctl.d/60.conf": "", "usr/lib/sysctl.d/60.conf": f"{FORWARD}=0"},
+            FORWARD, None, None, id="an empty file",
+        ),
+        pytest.param({"etc/sysctl.d/60": f"{FORWARD}=0"}, FORWARD, None, None, id="another suffix"),
+        pytest.param(
+            {"etc/sysctl.d/99.conf": f"{FORWARD}=1", "etc/sysctl.conf": f"{FORWARD}=0"},
+            FORWARD, "1", "0", id="sysctl.conf without a link",
+        ),
+        pytest.param({"etc/sysctl.d/a.conf": "-net/ipv4/ip_forward = 0 "}, FORWARD, "0", "0", id="slashes, a minus"),
+        pytest.param({"etc/sysctl.d/a.conf": f"#{FORWARD}=0\n;{FORWARD}=0\n"}, FORWARD, None, None, id="comments"),
+        pytest.param(
+            {"etc/sysctl.d/a.conf": "net.ipv4.conf.eth0/100.rp_filter=2"},
+            "net.ipv4.conf.eth0/100.rp_filter", "2", "2", id="a dot within",
+        ),
+        pytest.param(
+            {"etc/sysctl.d/a.conf": f"{ALL}=1\nnet.ipv4.conf.*.rp_filter=2"}, ALL, "1", "1", id="named before a pattern"
+        ),
+        pytest.param(
+            {"etc/sysctl.d/a.conf": f"{ALL}=1\nnet.ipv4.conf.*.rp_filter=2"}, ETH, "2", "2", id="a pattern for the rest"
+        ),
+        pytest.param(
+            {"etc/sysctl.d/a.conf": f"net.ipv4.conf.*.rp_filter=2\n-{ALL}"}, ALL, None, None, id="an exclusion"
+        ),
+        pytest.param(
+            {"etc/sysctl.d/a.conf": "net.ipv4.conf.*.rp_filter=2\n-net.ipv4.conf.e*.rp_filter"},
+            ETH, "2", "2", id="an exclusion is no pattern",
+        ),
+        pytest.param(
+            {"etc/sysctl.d/a.conf": "net.ipv4.conf.*.rp_filter=2\nnet.ipv4.conf.e*.rp_filter=1\n"
+                                    "net.ipv4.conf.*.rp_filter=2"},
+            ETH, "1", "2", id="said again, it keeps its place",
+        ),
+        pytest.param(
+            {"etc/sysctl.d/a.conf": "net.ipv4.conf.*.rp_filter=2\nnet.ipv4.conf.e*.rp_filter=1\n"
+                                    "net.ipv4.conf.*.rp_filter=0"},
+            ETH, "0", "0", id="said otherwise, it comes last",
+        ),
+        pytest.param(
+            {"etc/sysctl.d/a.conf": f"{FORWARD}=1", "etc/sysctl.d/b.conf": f"-{FORWARD}"},
+            FORWARD, None, "1", id="an exclusion takes back, for systemd",
+        ),
+        pytest.param({"etc/sysctl.d/a.conf": "net.ipv4.*=1"}, ALL, None, None, id="no pattern over more than a part"),
+        pytest.param(
+            {"etc/sysctl.d/a.conf": f"{FORWARD}=1\nnet.ipv4.conf.all.forwarding=0"},
+            FORWARD, "0", "0", id="the other file of the same variable",
+        ),
+    ],
+)  # fmt: skip
+def test_who_wins(tmp_path: Path, files: Mapping[str, str], name: str, systemd: str | None, procps: str | None) -> None:
+    found = settings(make(tmp_path, files), name)
+    assert winner(found, Program.SYSTEMD_SYSCTL) == systemd
+    # procps is told of only where it comes to something else.
+    assert winner(found, Program.PROCPS) == (None if procps == systemd else procps)
+
+
+def test_every_line_is_told_with_its_place_and_what_to_do(tmp_path: Path) -> None:
+    tree = make(tmp_path, {"usr/lib/sysctl.d/50-x.conf": f"#\n{FORWARD} = 1\n", "etc/sysctl.d/60.conf": f"{FORWARD}=0"})
+    vendor, local = settings(tree, FORWARD)
+    assert (vendor.origin, vendor.text, vendor.wins) == (
+        f"{tmp_path}/usr/lib/sysctl.d/50-x.conf:2", f"{FORWARD} = 1", False,
+    )  # fmt: skip
+    assert vendor.remedy == f"put a file of the same name, without the line, into {tmp_path}/etc/sysctl.d"
+    assert local.remedy == f"correct the line in {tmp_path}/etc/sysctl.d/60.conf, or remove it"
+
+
+def test_sysctl_conf_by_its_link_is_told_once(tmp_path: Path) -> None:
+    tree = make(tmp_path, {"etc/sysctl.conf": f"{FORWARD}=0", "etc/sysctl.d/README": ""})
+    (tmp_path / "etc/sysctl.d/99-sysctl.conf").symlink_to("../sysctl.conf")
+    assert [item.origin for item in settings(tree, FORWARD)] == [f"{tmp_path}/etc/sysctl.d/99-sysctl.conf:1"]
+
+
+def test_a_line_about_a_name_of_any_bytes(tmp_path: Path) -> None:
+    put(tmp_path, "etc/sysctl.d/a.conf", "").write_bytes(b"net.ipv4.conf.br\xff.rp_filter = 1\n")
+    assert winner(settings(Tree(str(tmp_path)), r"net.ipv4.conf.br\xff.rp_filter"), Program.SYSTEMD_SYSCTL) == "1"
+
+
+def test_values_that_mean_the_same_are_no_difference(tmp_path: Path) -> None:
+    tree = make(tmp_path, {"etc/sysctl.d/a.conf": f"{FORWARD}=1", "etc/sysctl.conf": f"{FORWARD} = 0x1"})
+    assert [item.program for item in settings(tree, FORWARD)] == [Program.SYSTEMD_SYSCTL]
+
+
+def test_the_command_line_of_the_kernel(tmp_path: Path) -> None:
+    put(tmp_path, "proc/cmdline", "quiet sysctl.net.ipv4.ip_forward=0 sysctl.kernel.x=1\n")
+    (found,) = settings(Tree(str(tmp_path)), FORWARD)
+    assert (found.program, found.value, found.origin) == (Program.KERNEL, "0", "/proc/cmdline")

@@ -1,0 +1,237 @@
+"""The files that make a node right at boot without ipvsd."""
+
+from __future__ import annotations
+
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from ipvsd.boot import drop_in_files
+from ipvsd.cli import main
+from ipvsd.config.parser import parse
+from ipvsd.kernel.host import LinuxHost
+from ipvsd.reconcile.reconciler import look
+from tests.fake_kernel import CORE, DEPENDS, NODE, RELEASE, FakeKernel
+from tests.trees import make_modules, make_tree, put, put_sysctl, sysctl
+
+
+def body(path: Path) -> list[str]:
+    return [line for line in path.read_text().splitlines() if line and not line.startswith("#")]
+
+
+def files(tree: Path, text: str = "") -> dict[str, list[str]]:
+    config = parse([("f", text.encode())])
+    kernel, plan = look(LinuxHost(str(tree)), config)
+    texts = drop_in_files.files(config, kernel, plan)
+    return {path: [line for line in held.splitlines() if line and line[0] != "#"] for path, held in texts.items()}
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    return make_tree(tmp_path / "root")
+
+
+def test_a_node_gets_its_modules_and_its_sysctls(tree: Path) -> None:
+    found = files(tree)
+    assert found[drop_in_files.MODULES_LOAD][:4] == ["ip_vs", "ip_vs_rr", "ip_vs_wrr", "ip_vs_sh"]
+    assert sorted(found[drop_in_files.MODULES_LOAD]) == sorted(NODE)
+    assert found[drop_in_files.MODPROBE] == []
+    assert "net.ipv4.ip_forward = 1" in found[drop_in_files.SYSCTL]
+
+
+def test_a_name_that_the_kernel_lacks_is_left_out(tmp_path: Path) -> None:
+    shipped = [name for name in DEPENDS if name not in ("br_netfilter", "ip_vs_twos")]
+    tree = make_tree(tmp_path / "root", live=(), values=CORE, shipped=shipped)
+    found = files(tree, "profiles: [kube-proxy-ipvs, lvs-full]")
+    assert "br_netfilter" not in found[drop_in_files.MODULES_LOAD]
+    assert "ip_vs_twos" not in found[drop_in_files.MODULES_LOAD]
+    assert not [line for line in found[drop_in_files.SYSCTL] if "bridge" in line]
+    assert "net.ipv4.vs.conntrack = 1" in found[drop_in_files.SYSCTL]
+
+
+def test_aliases_and_alternatives_are_written_as_what_they_are(tree: Path) -> None:
+    found = files(tree, "profiles: []\nmodules: {some: {anyOf: [nothing, ip_vs_lc]}}")
+    assert found[drop_in_files.MODULES_LOAD] == ["ip_vs_lc"]
+
+
+@pytest.mark.parametrize("module", ["two\nlines", "a b", "#x", "a/../b", ""])
+def test_what_no_module_can_be_called_is_not_written(module: str) -> None:
+    kernel = FakeKernel(aliases={"some": module}, depends={module: ()})
+    config = parse([("f", b"profiles: []\nmodules: {some: {parameters: {x: 1}}}")])
+    texts = drop_in_files.files(config, *look(kernel, config))
+    assert [line for text in texts.values() for line in text.splitlines() if line and line[0] != "#"] == []
+
+
+def test_parameters_are_options_of_modprobe(tree: Path) -> None:
+    found = files(tree, "modules: {ip_vs: {parameters: {conn_tab_bits: 20, x: 1}}}")
+    assert found[drop_in_files.MODPROBE] == ["options ip_vs conn_tab_bits=20 x=1"]
+
+
+@pytest.mark.parametrize(("now", "line"), [("262144", "262144"), ("1000", "131072")])
+def test_a_floor_does_not_lower_what_is_there(tree: Path, now: str, line: str) -> None:
+    put_sysctl(tree, "net.netfilter.nf_conntrack_max", now)
+    assert f"net.netfilter.nf_conntrack_max = {line}" in files(tree)[drop_in_files.SYSCTL]
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        pytest.param(
+            "net.ipv4.conf.*.arp_ignore: {value: 1, exclude: [all, eth0.5]}",
+            [
+                "net.ipv4.conf.default.arp_ignore = 1",
+                "-net.ipv4.conf.all.arp_ignore",
+                "-net.ipv4.conf.eth0/5.arp_ignore",
+                "net.ipv4.conf.*.arp_ignore = 1",
+            ],
+            id="with exclusions",
+        ),
+        pytest.param(
+            "net.ipv4.conf.*.arp_ignore: 1, 'net.ipv4.conf.l?.arp_ignore': {value: 2, exclude: ['x*']}",
+            [
+                "net.ipv4.conf.default.arp_ignore = 1",
+                "net.ipv4.conf.*.arp_ignore = 1",
+                "net.ipv4.conf.l?.arp_ignore = 2",
+            ],
+            id="the later one last",
+        ),
+        pytest.param(
+            "net.ipv4.conf.*.arp_ignore: 1, net.ipv4.conf.all.arp_ignore: false, "
+            "net.ipv4.conf.lo.arp_ignore: {value: 1, policy: observe}, net.ipv4.conf.default.arp_ignore: 2",
+            [
+                "net.ipv4.conf.default.arp_ignore = 2",
+                "-net.ipv4.conf.lo.arp_ignore",
+                "-net.ipv4.conf.all.arp_ignore",
+                "net.ipv4.conf.*.arp_ignore = 1",
+            ],
+            id="what is named otherwise",
+        ),
+    ],
+)
+def test_a_pattern_means_what_it_means_in_the_configuration(tree: Path, text: str, lines: list[str]) -> None:
+    assert files(tree, f"profiles: []\nsysctls: {{{text}}}")[drop_in_files.SYSCTL] == lines
+
+
+def test_forwarding_is_written_first(tree: Path) -> None:
+    text = "sysctls: {net.ipv4.conf.lo.arp_ignore: 1}"
+    assert files(tree, text)[drop_in_files.SYSCTL][0] == "net.ipv4.ip_forward = 1"
+
+
+def test_a_module_that_only_runs_is_left_out(tree: Path) -> None:
+    shutil.rmtree(tree / "lib/modules")
+    make_modules(tree, RELEASE, [name for name in DEPENDS if name != "ip_vs_sh"])
+    assert "ip_vs_sh" not in files(tree)[drop_in_files.MODULES_LOAD]
+
+
+def test_what_the_kernel_refused_is_left_out(tree: Path) -> None:
+    sysctl(tree, "net.ipv4.vs.conntrack").unlink()
+    sysctl(tree, "net.ipv4.vs.conntrack").mkdir()  # cannot be read, nor written
+    assert not [line for line in files(tree)[drop_in_files.SYSCTL] if line.startswith("net.ipv4.vs.conntrack ")]
+
+
+def test_a_range_that_holds_another_value_is_not_stale(tree: Path) -> None:
+    config = parse([])
+    texts = []
+    for value in ("262144", "524288"):
+        put_sysctl(tree, "net.netfilter.nf_conntrack_max", value)
+        texts.append(drop_in_files.files(config, *look(LinuxHost(str(tree)), config)))
+    assert texts[0] != texts[1]
+    drop_in_files.write(str(tree), texts[0])
+    assert drop_in_files.stale(str(tree), texts[1]) == ()
+
+
+@pytest.mark.parametrize("place", ["etc/sysctl.d", "etc"])
+def test_a_link_out_of_an_image_leads_nowhere(tree: Path, tmp_path: Path, place: str) -> None:
+    (tmp_path / "host").mkdir()
+    shutil.rmtree(tree / place, ignore_errors=True)
+    (tree / place).symlink_to(tmp_path / "host")
+    config = parse([])
+    with pytest.raises(FileNotFoundError):
+        drop_in_files.write(str(tree), drop_in_files.files(config, *look(LinuxHost(str(tree)), config)))
+    assert list((tmp_path / "host").iterdir()) == []
+
+
+def test_an_absolute_link_is_followed_inside_an_image(tree: Path) -> None:
+    (tree / "data/sysctl.d").mkdir(parents=True)
+    (tree / "etc/sysctl.d").symlink_to("/data/sysctl.d")
+    config = parse([])
+    drop_in_files.write(str(tree), drop_in_files.files(config, *look(LinuxHost(str(tree)), config)))
+    assert (tree / "data/sysctl.d/90-ipvsd.conf").is_file()
+
+
+def test_parallel_writers_all_succeed_and_leave_whole_files(tree: Path) -> None:
+    config = parse([])
+    texts = drop_in_files.files(config, *look(LinuxHost(str(tree)), config))
+    others = [{path: f"{text}# {number}\n" for path, text in texts.items()} for number in range(8)]
+    with ThreadPoolExecutor(len(others)) as pool:
+        for _ in range(20):  # every writer finds another one's content, and writes its own
+            list(pool.map(lambda own: drop_in_files.write(str(tree), own), others))
+    for path in texts:
+        assert (tree / path).read_text() in [own[path] for own in others]
+        assert sorted((tree / path).parent.iterdir()) == [tree / path]
+
+
+def test_a_link_beside_the_file_is_not_followed(tree: Path, tmp_path: Path) -> None:
+    (tree / "etc/sysctl.d").mkdir()
+    (tree / f"{drop_in_files.SYSCTL}.new").symlink_to(tmp_path / "victim")
+    config = parse([])
+    drop_in_files.write(str(tree), drop_in_files.files(config, *look(LinuxHost(str(tree)), config)))
+    assert not (tmp_path / "victim").exists()
+    assert not (tree / drop_in_files.SYSCTL).is_symlink()
+
+
+def test_what_is_only_observed_is_not_written(tree: Path) -> None:
+    assert (
+        files(tree, "profiles: []\nsysctls: {net.ipv4.ip_forward: {value: 1, policy: observe}}")[drop_in_files.SYSCTL]
+        == []
+    )
+
+
+def test_writing_replaces_what_differs_and_leaves_nothing_beside_it(tree: Path) -> None:
+    config = parse([])
+    kernel, plan = look(LinuxHost(str(tree)), config)
+    texts = drop_in_files.files(config, kernel, plan)
+    assert len(drop_in_files.write(str(tree), texts)) == 3
+    assert drop_in_files.write(str(tree), texts) == ()
+    assert drop_in_files.stale(str(tree), texts) == ()
+    put(tree, drop_in_files.SYSCTL, "net.ipv4.ip_forward = 0\n")
+    assert drop_in_files.stale(str(tree), texts) == (str(tree / drop_in_files.SYSCTL),)
+    assert drop_in_files.write(str(tree), texts) == (str(tree / drop_in_files.SYSCTL),)
+    assert [path.name for path in (tree / "etc/sysctl.d").iterdir()] == ["90-ipvsd.conf"]
+    assert (tree / drop_in_files.SYSCTL).stat().st_mode & 0o777 == 0o644
+
+
+def test_files_that_are_not_there_are_not_stale(tree: Path) -> None:
+    assert drop_in_files.stale(str(tree), {drop_in_files.SYSCTL: "x = 1\n"}) == ()
+
+
+# --- the command, on an image -----------------------------------------------------------
+
+
+def test_an_image_is_made_right_for_the_kernel_that_it_will_boot(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = make_tree(tmp_path / "image", live=(), values={})
+    put(image, "etc/ipvsd/ipvsd.yaml", "modules: {ip_vs: {parameters: {conn_tab_bits: 16}}}\n")
+    assert main(["apply", "--persist", "--root", str(image)]) == 0
+    assert "wrote " in capsys.readouterr().err
+    assert "ip_vs_sh" in body(image / drop_in_files.MODULES_LOAD)
+    assert body(image / drop_in_files.MODPROBE) == ["options ip_vs conn_tab_bits=16"]
+    assert body(image / drop_in_files.SYSCTL)[0] == "net.ipv4.ip_forward = 1"
+    assert "net.netfilter.nf_conntrack_max = 131072" in body(image / drop_in_files.SYSCTL)  # of two CPUs
+
+
+def test_an_image_that_lacks_a_module_is_written_and_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    image = make_tree(tmp_path / "image", live=(), values={}, shipped=[name for name in DEPENDS if name != "ip_vs_sh"])
+    assert main(["apply", "--persist", "--root", str(image)]) == 1
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"! ip_vs_sh absent after a boot of kernel {RELEASE} without ipvsd:" in said
+    assert "ip_vs_sh" not in body(image / drop_in_files.MODULES_LOAD)
+
+
+def test_an_image_without_a_kernel_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["apply", "--persist", "--root", str(tmp_path)]) == 2
+    assert "there is no kernel" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,257 @@
+"""The endpoints, over a real socket on loopback."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, Optional
+
+import pytest
+
+from ipvsd.model.report import Report, State
+from ipvsd.model.types import Finding
+from ipvsd.reporting.http_endpoint import Pages, Web, is_ours
+from ipvsd.reporting.status_document import document
+from ipvsd.runtime.http_request import Request
+from tests.samples import module, report
+
+Until = Callable[[Callable[[], object], str], None]
+
+
+def fresh(*findings: Finding, **parts: Any) -> Report:
+    """Return the report of a look that has just ended."""
+    return report(*findings, **parts)._replace(boottime=time.clock_gettime(time.CLOCK_BOOTTIME))
+
+
+class Site:
+    def __init__(self) -> None:
+        self.report: Optional[Report] = fresh(module())
+        self.port = free_port()
+        self.web = Web(lambda: self.report, [("127.0.0.1", self.port)])
+
+    def ask(self, path: str, method: str = "GET", **headers: str) -> tuple[int, http.client.HTTPMessage, bytes]:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        with contextlib.closing(connection):
+            connection.request(method, path, headers=headers)
+            answer = connection.getresponse()
+            return answer.status, answer.headers, answer.read()
+
+    def connect(self) -> socket.socket:
+        return socket.create_connection(("127.0.0.1", self.port), timeout=10)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    site = Site()
+    site.web.arm()
+    yield site
+    site.web.close()
+
+
+def test_the_metrics(site: Site) -> None:
+    status, headers, body = site.ask("/metrics")
+    assert (status, headers["Content-Type"]) == (200, "text/plain; version=0.0.4; charset=utf-8")
+    assert b"\nipvsd_ready 1.0\n" in body
+
+
+def test_the_status(site: Site) -> None:
+    status, headers, body = site.ask("/status")
+    assert (status, headers["Content-Type"]) == (200, "application/json")
+    assert site.report
+    shown = json.loads(body)
+    assert 0.0 <= shown["age"] < 60.0
+    assert {**shown, "age": 0.0} == document(site.report)
+
+
+def test_a_look_that_is_too_old_is_no_verdict(site: Site) -> None:
+    assert site.report
+    site.report = site.report._replace(boottime=site.report.boottime - 121.0)
+    status, _, body = site.ask("/healthz")
+    assert (status, body.startswith(b"failed: the daemon last looked 12")) == (503, True)
+    assert b"\nipvsd_ready 0.0\n" in site.ask("/metrics")[2]
+    assert json.loads(site.ask("/status")[2])["state"] == "failed"
+
+
+@pytest.mark.parametrize(("state", "code"), [(State.READY, 200), (State.DEGRADED, 200), (State.FAILED, 503)])
+def test_the_health_is_one_line(site: Site, state: State, code: int) -> None:
+    site.report = fresh(state=state, line="the line")
+    status, _, body = site.ask("/healthz")
+    assert (status, body) == (code, b"the line\n")
+
+
+def test_before_the_first_look_the_node_is_not_healthy(site: Site) -> None:
+    site.report = None
+    status, _, body = site.ask("/healthz")
+    assert (status, body) == (503, b"not looked yet\n")
+    assert site.ask("/status")[0] >= 400
+
+
+@pytest.mark.parametrize("path", ["/", "/metrics/", "/nothing", "/healthz/../status", "/%2e%2e/etc/passwd"])
+def test_nothing_else_is_there(site: Site, path: str) -> None:
+    status, _, body = site.ask(path)
+    assert (status, body) == (404, b"not found; there are /metrics, /healthz and /status\n")
+
+
+def test_a_query_does_not_matter(site: Site) -> None:
+    assert site.ask("/healthz?verbose=1")[0] == 200
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/healthz", "/status", "/nothing"])
+def test_head_is_get_without_the_body(site: Site, path: str) -> None:
+    status, headers, body = site.ask(path, "HEAD")
+    assert (status, body) == (site.ask(path)[0], b"")
+    assert int(headers["Content-Length"]) > 0
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "TRACE"])
+def test_nothing_can_be_changed(site: Site, method: str) -> None:
+    status, headers, _ = site.ask("/status", method)
+    assert (status, headers["Allow"]) == (405, "GET, HEAD")
+
+
+def test_the_server_tells_nothing_about_its_python(site: Site) -> None:
+    assert site.ask("/status")[1]["Server"].strip() == "ipvsd"
+
+
+def test_a_page_is_made_once_for_many_who_ask_at_once() -> None:
+    reports = [report(module())]
+    pages = Pages(lambda: reports[-1])
+    ask = Request("GET", "/metrics", "localhost", {})
+    made = pages.answer(ask, "127.0.0.1")
+    assert pages.answer(ask, "127.0.0.1") is made
+    reports.append(report(module()))
+    assert pages.answer(ask, "127.0.0.1") is not made
+
+
+def test_the_latest_report_is_told(site: Site) -> None:
+    site.ask("/healthz")
+    site.report = fresh(line="a newer one")
+    assert site.ask("/healthz")[2] == b"a newer one\n"
+
+
+def test_a_client_that_goes_away_disturbs_nobody(site: Site, capfd: pytest.CaptureFixture[str]) -> None:
+    client = site.connect()
+    client.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+    client.close()
+    assert site.ask("/healthz")[0] == 200
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_mistake_of_ours_is_logged(site: Site, capfd: pytest.CaptureFixture[str]) -> None:
+    site.report = "no report"  # type: ignore[assignment]
+    assert [site.ask("/healthz")[0] for _ in range(2)] == [500, 500]
+    assert capfd.readouterr().err.count("AttributeError") == 1
+
+
+def test_a_served_address_is_up(site: Site) -> None:
+    assert site.web.state().up
+    assert site.web.state().detail == f"127.0.0.1:{site.port}"
+
+
+def test_arming_again_changes_nothing(site: Site) -> None:
+    before = threading.enumerate()
+    site.web.arm()
+    assert threading.enumerate() == before
+
+
+def test_a_closed_port_is_free_again(site: Site) -> None:
+    site.web.close()
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(("127.0.0.1", site.port))
+
+
+def test_a_taken_port_is_reported_and_tried_again() -> None:
+    site = Site()
+    with socket.create_server(("127.0.0.1", site.port)):
+        site.web.arm()
+        site.web.arm()
+        assert site.web.refused == f"127.0.0.1:{site.port}: Address already in use"
+        assert not site.web.state().up
+        assert site.web.state().detail == f"not 127.0.0.1:{site.port} (Address already in use)"
+    site.web.arm()
+    try:
+        assert site.web.refused == ""
+        assert site.web.state().up
+        assert site.ask("/healthz")[0] == 200
+    finally:
+        site.web.close()
+
+
+def test_one_address_of_two_suffices() -> None:
+    site = Site()
+    taken = free_port()
+    with socket.create_server(("127.0.0.1", taken)):
+        web = Web(lambda: site.report, [("127.0.0.1", taken), ("127.0.0.1", site.port)])
+        web.arm()
+        try:
+            assert web.state().up
+            assert web.state().detail == f"127.0.0.1:{site.port}, not 127.0.0.1:{taken} (Address already in use)"
+            assert site.ask("/healthz")[0] == 200
+        finally:
+            web.close()
+
+
+def test_nothing_to_listen_on_is_fine() -> None:
+    web = Web(lambda: None, [])
+    web.arm()
+    assert (web.state().up, web.state().detail) == (True, "not wanted")
+    web.close()
+
+
+# --- DNS rebinding ----------------------------------------------------------------------
+
+MACHINE = os.uname().nodename
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "localhost",
+        "LOCALHOST:80",
+        "localhost.:14787",
+        "ipvsd.localhost",
+        "ip6-localhost",
+        "127.0.0.1",
+        "10.9.8.7:14787",
+        "[::1]:14787",
+        MACHINE,
+        MACHINE.partition(".")[0].upper(),
+    ],
+)
+def test_on_loopback_an_address_and_a_name_of_this_machine_are_answered(site: Site, host: str) -> None:
+    assert site.ask("/status", Host=host)[0] == 200
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["evil.example", "evil.example:14787", "localhost.evil.example", f"{MACHINE}.evil.example", "[evil]", "1.2.3", ""],
+)
+@pytest.mark.parametrize("path", ["/metrics", "/healthz", "/status", "/nothing"])
+def test_on_loopback_the_name_of_a_website_is_refused(site: Site, host: str, path: str) -> None:
+    status, _, body = site.ask(path, Host=host)
+    assert status == 421
+    assert b"ready" not in body
+
+
+def test_on_other_addresses_prometheus_asks_by_whatever_name_it_knows() -> None:
+    assert is_ours("node1.example.com", "10.0.0.1")
+    assert is_ours("ipvsd.monitoring.svc", "2001:db8::1")
+    assert not is_ours("node1.example.com", "127.0.0.2")
+    assert not is_ours("node1.example.com", "::1")
+
+
+def test_http_1_0_without_a_host_is_no_browser() -> None:
+    assert is_ours(None, "127.0.0.1")

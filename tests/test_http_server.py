@@ -1,0 +1,287 @@
+"""The server alone, over real sockets: who is served, who has to go, and what each may take."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import socket
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from ipvsd.runtime.http_request import MAX_HEADERS, Request
+from ipvsd.runtime.http_server import CLIENTS, GRACE, MAX_HEAD, MAX_REST, OF_ONE, Response, Server, listen
+
+Until = Callable[[Callable[[], object], str], None]
+
+GET = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
+LARGE = 4 << 20  # bytes of an answer: more than the kernel takes at once
+
+
+class Site:
+    """A server on loopback, whose every address is that of another client."""
+
+    def __init__(self) -> None:
+        self.asked: list[Request] = []
+        self.body = b"hello\n"
+        self.server = Server(self._answer)
+        listening = listen("127.0.0.1", 0)
+        self.port = listening.getsockname()[1]
+        self.server.add(listening)
+        self._opened = contextlib.ExitStack()
+
+    def close(self) -> None:
+        self._opened.close()
+        self.server.stop()
+
+    def _answer(self, request: Request, local: str) -> Response:
+        assert local == "127.0.0.1"
+        self.asked.append(request)
+        return Response(200, self.body)
+
+    def connect(self, source: str = "127.0.0.1") -> socket.socket:
+        opened = socket.create_connection(("127.0.0.1", self.port), timeout=10, source_address=(source, 0))
+        return self._opened.enter_context(opened)
+
+    def ask(self, data: bytes = GET, source: str = "127.0.0.1") -> bytes:
+        """Send this and return all that is answered, whether the connection ends in peace or not."""
+        with self.connect(source) as client:
+            client.sendall(data)
+            return everything(client)
+
+
+def descriptors() -> list[str]:
+    return [fd for fd in os.listdir("/proc/self/fd") if Path(f"/proc/self/fd/{fd}").is_symlink()]
+
+
+def everything(client: socket.socket) -> bytes:
+    received = b""
+    with contextlib.suppress(ConnectionResetError):
+        while data := client.recv(1 << 16):
+            received += data
+    return received
+
+
+def ended(client: socket.socket) -> bool:
+    """Tell whether the server has closed a connection, without waiting."""
+    client.setblocking(False)
+    try:
+        return client.recv(1) == b""
+    except BlockingIOError:
+        return False
+    except ConnectionResetError:
+        return True
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    site = Site()
+    yield site
+    site.close()
+
+
+def status(answer: bytes) -> int:
+    return int(answer.split(b" ", 2)[1])
+
+
+# --- answers ----------------------------------------------------------------------------
+
+
+def test_an_answer_ends_the_connection(site: Site) -> None:
+    head, _, body = site.ask().partition(b"\r\n\r\n")
+    lines = dict(line.split(b": ", 1) for line in head.split(b"\r\n")[1:])
+    assert (head.split(b"\r\n")[0], body) == (b"HTTP/1.1 200 OK", b"hello\n")
+    assert (lines[b"Connection"], lines[b"Content-Length"]) == (b"close", b"6")
+    assert lines[b"Date"].endswith(b" GMT")
+
+
+def test_a_request_may_arrive_byte_by_byte(site: Site) -> None:
+    client = site.connect()
+    client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    for byte in GET:
+        client.sendall(bytes((byte,)))
+    assert status(everything(client)) == 200
+
+
+def test_a_half_closed_connection_is_answered(site: Site) -> None:
+    client = site.connect()
+    client.sendall(GET)
+    client.shutdown(socket.SHUT_WR)
+    assert status(everything(client)) == 200
+
+
+def test_an_answer_that_the_kernel_does_not_take_at_once_arrives_whole(site: Site) -> None:
+    site.body = b"x" * LARGE
+    assert len(site.ask().partition(b"\r\n\r\n")[2]) == LARGE
+
+
+def test_what_is_pipelined_is_not_answered_and_does_not_spoil_the_answer(site: Site) -> None:
+    assert site.ask(GET * 100).count(b"HTTP/1.1 ") == 1
+    assert len(site.asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("data", "code"),
+    [
+        pytest.param(b"\0\0\0\r\n\r\n", 400, id="nonsense"),
+        pytest.param(b"\x16\x03\x01" + b"\0" * MAX_HEAD, 431, id="TLS"),
+        pytest.param(b"GET /" + b"a" * MAX_HEAD, 431, id="a long line"),
+        pytest.param(GET[:-2] + b"X: " + b"a" * MAX_HEAD, 431, id="a long header"),
+        pytest.param(GET[:-2] + b"X: a\r\n" * MAX_HEADERS + b"\r\n", 431, id="many headers"),
+        pytest.param(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n123456789", 413, id="content"),
+        pytest.param(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nz\r\n", 413, id="chunks"),
+    ],
+)
+def test_what_is_refused_is_told_why(site: Site, data: bytes, code: int) -> None:
+    answer = site.ask(data)
+    assert status(answer) == code
+    assert site.asked == []
+    assert status(site.ask()) == 200
+
+
+@pytest.mark.parametrize("length", [1, len(b"GET / HTTP/1.1\r\nHost"), len(GET) - 10, len(GET) - 4, len(GET) - 2])
+def test_a_head_that_ends_early_is_refused(site: Site, length: int) -> None:
+    client = site.connect()
+    client.sendall(GET[:length])
+    client.shutdown(socket.SHUT_WR)
+    assert status(everything(client)) == 400
+
+
+def test_a_body_is_dropped_up_to_a_bound(site: Site) -> None:
+    client = site.connect()
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    client.sendall(b"PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 9999999999\r\n\r\n")
+    sent = 0
+    with contextlib.suppress(ConnectionResetError, BrokenPipeError):
+        while sent < LARGE:
+            sent += client.send(b"\0" * 4096)
+    assert sent < 2 * MAX_REST + MAX_HEAD  # with what the kernel keeps on both sides
+
+
+# --- room -------------------------------------------------------------------------------
+
+
+def test_who_has_too_many_connections_loses_the_oldest(site: Site, until: Until) -> None:
+    clients = [site.connect() for _ in range(OF_ONE)]
+    assert status(site.ask()) == 200
+    until(lambda: ended(clients[0]), "the oldest is gone")
+    assert [ended(client) for client in clients[2:]] == [False] * (OF_ONE - 2)
+
+
+def test_one_client_cannot_take_the_room_of_another(site: Site, until: Until) -> None:
+    mine = site.connect("127.0.0.2")
+    theirs = [site.connect() for _ in range(2 * OF_ONE)]
+    until(lambda: ended(theirs[OF_ONE - 1]), "all that are too many are gone")
+    mine.sendall(GET)
+    assert status(everything(mine)) == 200
+
+
+def test_where_there_is_no_room_at_all_who_has_the_most_loses(site: Site, until: Until) -> None:
+    few = [site.connect(f"127.0.1.{number}") for number in range(1, 9)]
+    many = [site.connect(f"127.0.0.{2 + number % 3}") for number in range(CLIENTS)]
+    assert status(site.ask()) == 200
+    until(lambda: ended(many[0]), "the oldest of those with the most is gone")
+    assert not any(ended(client) for client in few)
+
+
+def test_nobody_has_to_go_before_there_was_time_to_ask(site: Site, until: Until) -> None:
+    begun = time.monotonic()
+    first = site.connect()
+    rest = [site.connect() for _ in range(2 * OF_ONE)]
+    until(lambda: ended(first), "it has to go")
+    assert time.monotonic() - begun >= GRACE
+    assert status(site.ask()) == 200
+    assert rest
+
+
+def test_many_addresses_of_one_network_of_ipv6_are_one_client() -> None:
+    from ipvsd.runtime.http_server import _who
+
+    assert _who("2001:db8:1:2::1") == _who("2001:db8:1:2:ffff::2") != _who("2001:db8:1:3::1")
+    assert _who("fe80::1%eth0") == _who("fe80::2%eth1")
+    assert _who("10.0.0.1") != _who("10.0.0.2")
+
+
+# --- descriptors ------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def no_more_descriptors() -> Iterator[None]:
+    """Have this process open no file any more; nothing may close one just now."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest = os.dup(0)
+    os.close(lowest)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_without_a_descriptor_clients_are_turned_away_ever_more_slowly(
+    site: Site, until: Until, capfd: pytest.CaptureFixture[str]
+) -> None:
+    sockets = [socket.socket() for _ in range(3)]
+    with contextlib.ExitStack() as stack:
+        for opened in sockets:
+            stack.enter_context(opened).settimeout(10)
+        begun = time.monotonic()
+        with no_more_descriptors():
+            for opened in sockets:
+                opened.connect(("127.0.0.1", site.port))
+            for opened in sockets:
+                assert everything(opened) == b""
+            assert time.monotonic() - begun > 0.1 + 0.2  # the pauses between the three
+            assert site.server.error == "cannot accept connections: Too many open files"
+    assert status(site.ask()) == 200
+    until(lambda: site.server.error == "", "the error is over")
+    assert capfd.readouterr().err == "ipvsd: warning: web: cannot accept connections: Too many open files\n"
+
+
+def test_without_a_descriptor_the_oldest_connection_is_given_up(site: Site, until: Until) -> None:
+    before = len(descriptors())
+    waiting = [site.connect() for _ in range(2)]
+    until(lambda: len(descriptors()) == before + 4, "both are accepted")
+    with socket.socket() as another:
+        another.settimeout(10)
+        with no_more_descriptors():
+            another.connect(("127.0.0.1", site.port))
+            assert everything(another) == b""
+            until(lambda: ended(waiting[0]), "the oldest is gone")
+            assert not ended(waiting[1])
+    assert status(site.ask()) == 200
+
+
+def test_where_there_is_no_descriptor_at_all_there_is_no_server() -> None:
+    before = descriptors()
+    with no_more_descriptors(), pytest.raises(OSError, match="Too many open files"):
+        Server(lambda *_: Response(200, b""))
+    assert len(descriptors()) == len(before)
+
+
+class Late(socket.socket):
+    """A listening socket for which the poller has no memory at first: epoll refuses a file in the same way."""
+
+    def __init__(self, listening: socket.socket, file: int) -> None:
+        super().__init__(fileno=listening.detach())
+        self.refused, self._file = 1, file
+
+    def fileno(self) -> int:
+        # Asked for the first time it names the socket, and for the second it is to be waited for.
+        self.refused -= 1
+        return self._file if self.refused == -1 else super().fileno()
+
+
+def test_a_socket_that_cannot_be_waited_for_is_tried_again(site: Site, tmp_path: Path) -> None:
+    with (tmp_path / "file").open("w") as file:
+        listening = Late(listen("127.0.0.1", 0), file.fileno())
+        port = listening.getsockname()[1]
+        site.server.add(listening)
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
+            client.sendall(GET)
+            assert everything(client).startswith(b"HTTP/1.1 200")
+    assert site.ask().startswith(b"HTTP/1.1 200")
+    assert site.server.alive

@@ -1,0 +1,185 @@
+"""Which back end of iptables a node uses, how that is found, and that no other one is loaded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ipvsd.commands.explanation import explain
+from ipvsd.config import config_files
+from ipvsd.config.desired_state import desired
+from ipvsd.config.iptables_backend import choose
+from ipvsd.config.profiles import KUBE_PROXY_IPVS
+from ipvsd.config.schema import Config
+from ipvsd.decide.planner import plan
+from ipvsd.kernel import iptables
+from ipvsd.kernel.host import LinuxHost
+from ipvsd.model.types import Iptables, Kernel, ModuleFinding, ModuleVerdict, Need
+from tests.fake_kernel import DEPENDS, LEGACY_TABLES, LEGACY_TABLES6
+from tests.samples import kernel, observed
+from tests.trees import make_tree, put
+
+NFT = ("nf_tables", "nft_compat", "nft_chain_nat")
+LEGACY = ("ip_tables", *LEGACY_TABLES, "ip6_tables", *LEGACY_TABLES6)
+UNSURE = "its default, and nothing on this node tells otherwise"
+
+
+def chosen(program: str = "", tables: str = "", without: str = "", ipv6: bool = True) -> tuple[str, str]:
+    known = tuple(name for name in DEPENDS if name not in without.split())
+    seen = kernel(known)._replace(iptables=Iptables(program, tuple(tables.split())), ipv6=ipv6)
+    choice = choose(KUBE_PROXY_IPVS.back_ends, seen, seen.loadable)
+    return choice.back_end.name, choice.because
+
+
+@pytest.mark.parametrize(
+    ("program", "tables", "name", "because"),
+    [
+        ("/usr/sbin/xtables-nft-multi", "", "nft", "iptables is /usr/sbin/xtables-nft-multi"),
+        ("/usr/sbin/iptables-nft", "", "nft", "iptables is /usr/sbin/iptables-nft"),
+        ("/usr/sbin/xtables-legacy-multi", "", "legacy", "iptables is /usr/sbin/xtables-legacy-multi"),
+        ("/usr/sbin/iptables-legacy", "", "legacy", "iptables is /usr/sbin/iptables-legacy"),
+        ("/sbin/xtables-multi", "", "legacy", "iptables is /sbin/xtables-multi"),
+        # Tables that another program made are in the kernel already.
+        ("/usr/sbin/xtables-nft-multi", "nat filter", "nft", "iptables is /usr/sbin/xtables-nft-multi"),
+        ("", "nat filter", "legacy", "tables of this kind are in use (nat, filter)"),
+        ("/usr/local/sbin/iptables", "nat", "legacy", "tables of this kind are in use (nat)"),
+        ("/usr/local/sbin/iptables", "", "nft", UNSURE),
+        ("", "", "nft", UNSURE),
+    ],
+)
+def test_the_nodes_own_program_decides_and_then_what_is_in_use(
+    program: str, tables: str, name: str, because: str
+) -> None:
+    assert chosen(program, tables) == (name, f"for iptables-{name}: {because}")
+
+
+@pytest.mark.parametrize(
+    ("program", "without", "name", "because"),
+    [
+        ("iptables-nft", "nft_compat", "legacy", "this kernel lacks nft_compat of iptables-nft"),
+        ("iptables-nft", "nft_chain_nat", "legacy", "this kernel lacks nft_chain_nat of iptables-nft"),
+        ("iptables-legacy", "iptable_nat ip_tables", "nft", "this kernel lacks ip_tables of iptables-legacy"),
+        ("iptables-legacy", "ip6table_nat", "nft", "this kernel lacks ip6table_nat of iptables-legacy"),
+        # Neither is complete: what is lacking of the one that the node uses is told.
+        ("iptables-legacy", "ip_tables nf_tables", "legacy", "iptables is iptables-legacy"),
+        ("iptables-nft", "ip_tables nf_tables", "nft", "iptables is iptables-nft"),
+    ],
+)
+def test_of_a_kernel_that_has_one_of_them_it_is_that_one(program: str, without: str, name: str, because: str) -> None:
+    assert chosen(program, without=without) == (name, f"for iptables-{name}: {because}")
+
+
+def test_without_ipv6_a_back_end_is_complete_without_its_modules() -> None:
+    assert chosen("iptables-legacy", without="ip6_tables ip6table_nat", ipv6=False)[0] == "legacy"
+
+
+def test_the_names_of_older_kernels_make_a_back_end_complete() -> None:
+    shipped = (*(name for name in DEPENDS if name != "nft_chain_nat"), "nft_chain_nat_ipv4")
+    seen = kernel(shipped)
+    assert choose(KUBE_PROXY_IPVS.back_ends, seen, seen.loadable).back_end.name == "nft"
+
+
+def findings(seen: Kernel) -> dict[str, ModuleFinding]:
+    return {found.name: found for found in plan(desired(Config(), seen, {}, {}), observed(seen)).modules}
+
+
+@pytest.mark.parametrize(
+    ("program", "loaded", "left_alone"), [("iptables-nft", NFT, LEGACY), ("iptables-legacy", LEGACY, NFT)]
+)
+def test_the_modules_of_the_other_one_are_left_alone(
+    program: str, loaded: tuple[str, ...], left_alone: tuple[str, ...]
+) -> None:
+    found = findings(kernel(tuple(DEPENDS))._replace(iptables=Iptables(program)))
+    assert {found[name].wanted.need for name in loaded} == {Need.REQUIRED}
+    assert not set(left_alone) & set(found)
+    assert found[loaded[0]].evidence.endswith(f"; for {program}: iptables is {program}")
+
+
+def test_a_built_in_back_end_is_right() -> None:
+    seen = kernel(tuple(name for name in DEPENDS if name not in LEGACY), built_in=LEGACY)
+    seen = seen._replace(iptables=Iptables("iptables-legacy"))
+    assert {findings(seen)[name].verdict for name in LEGACY} == {ModuleVerdict.BUILT_IN}
+
+
+# --- the files --------------------------------------------------------------------------
+
+
+def link(root: Path, path: str, target: str) -> None:
+    file = root / path
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.symlink_to(target)
+
+
+def test_the_links_of_debian_are_followed_inside_the_root(tmp_path: Path) -> None:
+    link(tmp_path, "usr/sbin/iptables", "/etc/alternatives/iptables")
+    link(tmp_path, "etc/alternatives/iptables", "/usr/sbin/iptables-legacy")
+    link(tmp_path, "usr/sbin/iptables-legacy", "xtables-legacy-multi")
+    put(tmp_path, "usr/sbin/xtables-legacy-multi", "")
+    link(tmp_path, "sbin", "/usr/sbin")
+    assert iptables.look(str(tmp_path)).program == "/usr/sbin/xtables-legacy-multi"
+
+
+def test_a_link_that_leads_up_and_out_stays_inside(tmp_path: Path) -> None:
+    link(tmp_path / "root", "sbin/iptables", "../../../../../usr/sbin/xtables-nft-multi")
+    assert iptables.look(str(tmp_path / "root")).program == "/usr/sbin/xtables-nft-multi"
+
+
+def test_a_directory_that_is_a_link_is_not_looked_into(tmp_path: Path) -> None:
+    put(tmp_path / "builder", "iptables", "")
+    link(tmp_path / "root", "sbin", str(tmp_path / "builder"))
+    assert iptables.look(str(tmp_path / "root")).program == ""
+
+
+def test_links_in_a_circle_end(tmp_path: Path) -> None:
+    link(tmp_path, "usr/sbin/iptables", "iptables")
+    assert iptables.look(str(tmp_path)).program == "/usr/sbin/iptables"
+
+
+def test_tables_that_exist_are_read(tmp_path: Path) -> None:
+    put(tmp_path, "proc/net/ip_tables_names", "nat\nfilter\n")
+    assert iptables.look(str(tmp_path)).tables == ("nat", "filter")
+
+
+@pytest.mark.parametrize(
+    ("paths", "there"),
+    [
+        ([], True),
+        (["proc/sys/net/ipv4/ip_forward"], False),
+        (["proc/sys/net/ipv4/ip_forward", "proc/net/if_inet6"], True),
+        (["proc/sys/net/ipv4/ip_forward", "proc/sys/net/ipv6/route/gc_elasticity"], True),
+    ],
+)
+def test_ipv6_is_there_unless_a_kernel_shows_nothing_of_it(tmp_path: Path, paths: list[str], there: bool) -> None:
+    for path in paths:
+        put(tmp_path, path, "")
+    assert iptables.ipv6(str(tmp_path)) is there
+
+
+def test_the_host_tells_of_both(tmp_path: Path) -> None:
+    tree = make_tree(tmp_path / "root")
+    link(tree, "usr/sbin/iptables", "xtables-legacy-multi")
+    seen = LinuxHost(str(tree)).kernel(["ip_vs"])
+    assert (seen.iptables.program, seen.ipv6) == ("/usr/sbin/xtables-legacy-multi", True)
+
+
+# --- explain ----------------------------------------------------------------------------
+
+
+def explained(tree: Path, name: str) -> list[tuple[str, str]]:
+    return list(explain(str(tree), config_files.load(str(tree), None), name).reasons)
+
+
+def test_explain_tells_why_this_back_end(tmp_path: Path) -> None:
+    tree = make_tree(tmp_path / "root")
+    link(tree, "usr/sbin/iptables", "xtables-nft-multi")
+    ((profile, why),) = explained(tree, "nft_compat")
+    assert profile == "profile kube-proxy-ipvs"
+    assert why.startswith("iptables-nft: ")
+    assert why.endswith("; for iptables-nft: iptables is /usr/sbin/xtables-nft-multi")
+
+
+def test_explain_gives_no_reason_of_a_back_end_that_is_not_the_nodes(tmp_path: Path) -> None:
+    tree = make_tree(tmp_path / "root")
+    put(tree, "etc/ipvsd/ipvsd.yaml", "modules: {iptable_nat: {}}\n")
+    assert [origin for origin, _ in explained(tree, "iptable_nat")] == [f"{tree}/etc/ipvsd/ipvsd.yaml:1"]

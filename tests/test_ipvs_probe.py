@@ -1,0 +1,125 @@
+"""The question to the kernel's IPVS, with other children in place of the one that asks."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from ipvsd.kernel import ipvs_probe
+from ipvsd.kernel.ipvs_probe import Asker, Question, _parse, _refused
+from ipvsd.model.report import Ipvs
+from ipvsd.model.types import ModuleFinding, ModuleVerdict, Need, WantedModule
+from ipvsd.runtime.event_loop import Mailbox, Reason, ReasonKind
+from tests.scarce import few_descriptors
+
+NO_ANSWER = Ipvs(None, detail="the child that asks gave no answer")
+ANSWER = '{"up": true, "version": "1.2.1", "table_size": 4096, "detail": "answers"}'
+
+
+def child(script: str) -> Question:
+    return Question((sys.executable, "-I", "-S", "-c", script))
+
+
+@pytest.mark.parametrize("out", [b"", b"{", b"[]", b"1", b"{}", b"null", b"\xff", b'{"up": true, "version": "1"}'])
+def test_a_child_that_says_nothing_useful_leaves_it_open(out: bytes) -> None:
+    assert _parse(out) == NO_ANSWER
+
+
+def test_a_childs_answer_is_taken() -> None:
+    question = child(f"print({ANSWER!r})")
+    while not question.read():
+        pass
+    assert question.end() == Ipvs(True, "1.2.1", 4096, "answers")
+
+
+def test_a_child_that_lingers_after_its_answer_is_ended_and_believed() -> None:
+    question = child(f"import time; print({ANSWER!r}, flush=True); time.sleep(60)")
+    question.read()
+    begun = time.monotonic()
+    assert question.end().up
+    assert time.monotonic() - begun < 30
+
+
+def test_a_child_that_hangs_is_ended() -> None:
+    assert child("import time; time.sleep(60)").end() == NO_ANSWER
+
+
+def test_the_child_finds_the_modules_where_its_parent_did(tmp_path: Path) -> None:
+    package = Path(ipvs_probe.__file__).parents[1]
+    shutil.copytree(package, tmp_path / "private/ipvsd", ignore=shutil.ignore_patterns("__pycache__"))
+    stub = "raise SystemExit(print(__file__))"
+    (tmp_path / "private/pyroute2").mkdir()
+    (tmp_path / "private/pyroute2/__init__.py").write_text(stub)
+    parent = (
+        f"import sys; sys.path.insert(0, {str(tmp_path / 'private')!r}); from ipvsd.kernel.ipvs_probe import Question\n"
+        "question = Question()\n"
+        "while not question.read(): pass\n"
+        "print(question._said.decode())"
+    )
+
+    done = subprocess.run([sys.executable, "-IB", "-c", parent], capture_output=True, text=True, check=True)
+
+    assert done.stdout.strip() == str(tmp_path / "private/pyroute2/__init__.py")
+    assert not list(tmp_path.rglob("__pycache__"))
+
+
+@pytest.mark.parametrize(
+    ("number", "asked", "up"),
+    [
+        (errno.ENOENT, False, False),
+        (errno.ENOMEM, False, None),
+        (errno.EPERM, False, None),
+        (errno.EPERM, True, None),
+        (errno.ENOMEM, True, None),
+        (errno.EOPNOTSUPP, True, False),
+    ],
+)
+def test_only_a_missing_family_is_one(number: int, asked: bool, up: bool | None) -> None:
+    assert _refused(number, asked).up is up
+
+
+def finding(verdict: ModuleVerdict) -> ModuleFinding:
+    return ModuleFinding(WantedModule("ip_vs", Need.REQUIRED, "test"), verdict, "")
+
+
+def test_nothing_is_asked_while_ip_vs_is_not_live() -> None:
+    with Mailbox() as mailbox:
+        asker = Asker(mailbox, local=True)
+        asker.consider([finding(ModuleVerdict.LOADABLE)], ())
+        assert asker.answer == Ipvs(False, detail="module ip_vs is not live")
+        asker.close()
+
+
+def test_nothing_is_asked_about_another_kernel() -> None:
+    with Mailbox() as mailbox:
+        asker = Asker(mailbox, local=False)
+        asker.consider([finding(ModuleVerdict.LIVE)], ())
+        assert asker.answer.detail == "not asked: the running kernel is another one"
+
+
+def test_the_answer_wakes_the_loop_and_is_asked_for_once() -> None:
+    with Mailbox() as mailbox:
+        asker = Asker(mailbox, local=True)
+        asker.consider([finding(ModuleVerdict.LIVE)], ())
+        reasons: tuple[Reason, ...] = ()
+        while not reasons:
+            reasons = mailbox.take(60)
+        assert [reason.kind for reason in reasons] == [ReasonKind.IPVS]
+        asker.consider([finding(ModuleVerdict.LIVE)], reasons)
+        assert mailbox.take(0) == ()
+        assert asker.answer.detail != "not asked yet"
+        asker.close()
+
+
+def test_a_child_that_cannot_be_started_costs_no_descriptor() -> None:
+    before = set(os.listdir("/proc/self/fd"))
+    with few_descriptors(left=1), pytest.raises(OSError, match="Too many open files"):
+        child("")
+    assert set(os.listdir("/proc/self/fd")) == before

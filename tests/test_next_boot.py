@@ -1,0 +1,329 @@
+"""What the next boot makes of a node without ipvsd, and what is told of that."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+
+from ipvsd.boot import drop_in_files, installed_kernels
+from ipvsd.config.schema import Config
+from ipvsd.kernel.host import LinuxHost
+from ipvsd.reconcile.reconciler import reconcile
+from ipvsd.reporting.notices import Notices
+from tests.boots import WANTS, Output, enable, run, sysctl_conf, values
+from tests.fake_kernel import CORE, RELEASE
+from tests.trees import make_tree, put
+
+pytestmark = pytest.mark.system
+
+BRIDGE = "net.bridge.bridge-nf-call-iptables"
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """A node on which everything is right now."""
+    return make_tree(tmp_path / "root")
+
+
+# --- files that come after the persisted ones ---------------------------------------------
+
+
+def by_link(root: Path) -> None:
+    sysctl_conf(root, "net.ipv4.ip_forward = 0\n")
+
+
+def by_name(root: Path) -> None:
+    put(root, "usr/lib/sysctl.d/99-vendor.conf", "\nnet/ipv4/conf/all/forwarding=0\n")
+
+
+def by_mask(root: Path) -> None:
+    put(root, "etc/modules-load.d/README", "")
+    put(root, "etc/modprobe.d/cis.conf", "install nf_conntrack /bin/true\n")
+
+
+def by_exclusion(root: Path) -> None:
+    put(root, "etc/sysctl.d/95-x.conf", "-net.ipv4.ip_forward\n")
+
+
+def by_refusal(root: Path) -> None:
+    put(root, "etc/sysctl.d/95-x.conf", "net.ipv4.ip_forward = yes\n")
+
+
+def by_range(root: Path) -> None:
+    put(root, "run/sysctl.d/95-x.conf", "net.nf_conntrack_max = 65536 # small\n")
+
+
+def by_tuned(root: Path) -> None:
+    enable(root, "tuned.service")
+    put(root, "etc/tuned/active_profile", "mine\n")
+    put(root, "etc/tuned/mine/tuned.conf", "[sysctl]\nnet.ipv4.ip_forward = 0\n")
+    put(root, "etc/tuned/tuned-main.conf", "reapply_sysctl = 0\n")  # or it would set what is in sysctl.d afterwards
+
+
+def by_networkd(root: Path) -> None:
+    enable(root, "systemd-networkd.service")
+    put(root, "etc/systemd/networkd.conf", "[Network]\nIPv4Forwarding=no\n")
+
+
+def by_link_of_networkd(root: Path) -> None:
+    enable(root, "systemd-networkd.service")
+    put(root, "etc/systemd/network/10-lan.network", "[Match]\nName=en* eth0\n[Network]\nIPv4Forwarding=no\n")
+
+
+def by_ufw(root: Path) -> None:
+    enable(root, "ufw.service")
+    put(root, "etc/default/ufw", "IPT_SYSCTL=/etc/ufw/sysctl.conf\n")
+    put(root, "etc/ufw/ufw.conf", "ENABLED=yes\n")
+    put(root, "etc/ufw/sysctl.conf", "net/ipv4/ip_forward=0\n")
+
+
+def by_command_line(root: Path) -> None:
+    put(root, "proc/cmdline", "quiet sysctl.kernel.modules_disabled=1\n")
+
+
+OVERRIDING: list[tuple[Callable[[Path], None], str]] = [
+    (by_link, "net.ipv4.ip_forward will be 0 ... /etc/sysctl.d/99-sysctl.conf:1: net.ipv4.ip_forward = 0 -> correct"),
+    (by_name, "/usr/lib/sysctl.d/99-vendor.conf:2: net/ipv4/conf/all/forwarding=0 -> put a file of the same name"),
+    (by_mask, "/etc/modprobe.d/cis.conf:1: install nf_conntrack /bin/true ... -> remove"),
+    (by_exclusion, "net.ipv4.ip_forward will be 0"),
+    (
+        by_refusal,
+        "/etc/sysctl.d/95-x.conf:1: net.ipv4.ip_forward = yes, but the kernel refuses it ... -> correct",
+    ),
+    (by_range, "net.netfilter.nf_conntrack_max will be 65536 ... /run/sysctl.d/95-x.conf:1: net.nf_conntrack_max"),
+    (by_tuned, "/etc/tuned/mine/tuned.conf:2: net.ipv4.ip_forward=0 -> choose another profile"),
+    (by_networkd, "/etc/systemd/networkd.conf:2: IPv4Forwarding=no -> correct IPv4Forwarding="),
+    (by_link_of_networkd, "net.ipv4.conf.eth0.forwarding will be 0 ... /etc/systemd/network/10-lan.network:4: IPv4F"),
+    (by_link_of_networkd, "net.ipv4.conf.en*.forwarding will be 0 ... -> correct IPv4Forwarding="),
+    (by_ufw, "/etc/ufw/sysctl.conf:1: net/ipv4/ip_forward=0 -> correct the line in /etc/ufw/sysctl.conf"),
+    (by_command_line, "-> remove sysctl.kernel.modules_disabled=1 from the kernel's command line"),
+]
+
+
+@pytest.mark.parametrize(("override", "told"), OVERRIDING, ids=lambda value: getattr(value, "__name__", ""))
+def test_persisting_fails_if_a_file_overrides_it_and_names_the_line(
+    tree: Path, capsys: Output, override: Callable[[Path], None], told: str
+) -> None:
+    assert run(capsys, tree, "apply", "--persist")[0] == 0
+    override(tree)
+    code, _, err = run(capsys, tree, "apply", "--persist")
+    assert code == 1
+    assert all(part in err for part in told.split(" ... "))
+    assert (tree / drop_in_files.SYSCTL).exists()  # written all the same
+
+
+@pytest.mark.parametrize(
+    ("override", "undo"),
+    [
+        (by_link, lambda root: put(root, "etc/sysctl.conf", "")),
+        (by_name, lambda root: put(root, "etc/sysctl.d/99-vendor.conf", "")),
+        (by_mask, lambda root: put(root, "etc/modprobe.d/cis.conf", "")),
+        (by_refusal, lambda root: (root / "etc/sysctl.d/95-x.conf").unlink()),
+        (by_range, lambda root: (root / "run/sysctl.d/95-x.conf").unlink()),
+        (by_networkd, lambda root: put(root, "etc/systemd/networkd.conf", "[Network]\nIPv4Forwarding=yes\n")),
+        (by_link_of_networkd, lambda root: (root / "etc/systemd/network/10-lan.network").unlink()),
+        (by_ufw, lambda root: put(root, "etc/ufw/sysctl.conf", "net/ipv4/ip_forward=1\n")),
+        (by_command_line, lambda root: put(root, "proc/cmdline", "quiet\n")),
+    ],
+    ids=lambda value: value.__name__,
+)
+def test_what_is_told_to_do_about_it_helps(
+    tree: Path, capsys: Output, override: Callable[[Path], None], undo: Callable[[Path], object]
+) -> None:
+    override(tree)
+    assert run(capsys, tree, "apply", "--persist")[0] == 1
+    undo(tree)
+    assert run(capsys, tree, "apply", "--persist")[0] == 0
+
+
+def test_a_line_that_the_kernel_refuses_makes_explain_fail(tree: Path, capsys: Output) -> None:
+    by_refusal(tree)
+    assert run(capsys, tree, "apply", "--persist")[0] == 1
+    code, out, _ = run(capsys, tree, "explain", "ip_forward")
+    assert (code, "sysctl --system" in out) == (1, True)  # that takes the line before it, when somebody runs it
+
+
+def test_one_line_is_told_and_not_what_it_leaves_alone(tree: Path, capsys: Output) -> None:
+    by_link(tree)
+    _, _, err = run(capsys, tree, "apply", "--persist")
+    assert err.count(" without ipvsd: ") == 1
+
+
+def test_a_range_is_persisted_as_a_value(tmp_path: Path, capsys: Output) -> None:
+    tree = make_tree(tmp_path, live=(), values=CORE)
+    put(tree, "etc/ipvsd/ipvsd.yaml", "sysctls: {net.core.somaxconn: {atMost: 4096, required: true}}\n")
+    assert run(capsys, tree, "apply", "--persist")[0] == 0
+    lines = (tree / drop_in_files.SYSCTL).read_text().splitlines()
+    assert {"net.netfilter.nf_conntrack_max = 131072", "net.core.somaxconn = 4096"} <= set(lines)
+
+
+def test_what_is_required_and_only_observed_is_not_promised(tree: Path, capsys: Output) -> None:
+    put(tree, "etc/ipvsd/ipvsd.yaml", "sysctls: {net.ipv4.ip_forward: {value: 1, policy: observe, required: true}}\n")
+    code, _, err = run(capsys, tree, "apply", "--persist")
+    assert code == 1
+    assert "! net.ipv4.ip_forward will be 0" in err
+
+
+# --- a kernel that is closed before ipvsd starts ------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("path", "line"),
+    [
+        ("etc/sysctl.d/99-h.conf", "kernel.modules_disabled = 1\n"),
+        ("usr/lib/sysctl.d/10-h.conf", "kernel/modules_disabled=0x1 # CIS\n"),
+        ("etc/sysctl.conf", "-kernel.modules_disabled=1\r\n"),
+    ],
+)
+def test_a_kernel_that_sysctl_d_closes_is_not_ready_until_the_modules_are_persisted(
+    tree: Path, capsys: Output, path: str, line: str
+) -> None:
+    sysctl_conf(tree, "")
+    put(tree, path, line)
+    code, out, _ = run(capsys, tree, "preflight")
+    assert code == 1
+    place = path.replace("etc/sysctl.conf", "etc/sysctl.d/99-sysctl.conf")
+    assert re.search(rf"not ready ! ip_vs, .*br_netfilter.* refused: modules_disabled: /{place}:1", out)
+    assert "-> run 'ipvsd apply --persist --root " in out
+    code, out, _ = run(capsys, tree, "explain", "ip_vs")
+    assert code == 1
+    assert f"! /{place}:1 {line.strip()} (keeps it from being loaded)" in out
+    assert run(capsys, tree, "apply", "--persist")[0] == 0
+    assert run(capsys, tree, "preflight") == (0, f"kernel {RELEASE} (running, next boot): ready", "")
+    assert run(capsys, tree, "explain", "ip_vs")[0] == 0
+
+
+@pytest.mark.parametrize(
+    "line", ["kernel.modules_disabled = 0\n", "kernel.modules_disabled = yes\n", "#kernel.x = 1\n"]
+)
+def test_a_line_that_closes_nothing_is_no_matter(tree: Path, capsys: Output, line: str) -> None:
+    put(tree, "etc/sysctl.d/99-h.conf", line)
+    assert run(capsys, tree, "preflight")[0] == 0
+    assert run(capsys, tree, "explain", "ip_vs")[0] == 0
+
+
+def test_a_kernel_that_its_command_line_closes_is_ready_without_that(tree: Path, capsys: Output) -> None:
+    by_command_line(tree)
+    put(tree, "etc/modules-load.d/x.conf", "ip_vs\n")  # comes too late
+    code, out, _ = run(capsys, tree, "preflight")
+    assert (code, "-> remove sysctl.kernel.modules_disabled=1 from" in out) == (1, True)
+    put(tree, "proc/cmdline", "quiet\n")
+    assert run(capsys, tree, "preflight")[0] == 0
+
+
+# --- sysctls and the modules that bring them ----------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("files", "code", "told"),
+    [
+        ({}, 1, "comes to nothing: br_netfilter is not loaded by then"),
+        ({"etc/modules-load.d/b.conf": "br_netfilter\n"}, 0, "wins; as wanted"),
+        ({"etc/modules-load.d/b.conf": "br-netfilter # for Kubernetes\n"}, 1, "comes to nothing"),
+        ({"etc/modules-load.d/b": "br_netfilter\n"}, 1, "comes to nothing"),
+        ({"proc/cmdline": "modules-load=br_netfilter\n"}, 0, "wins; as wanted"),
+        ({"proc/cmdline": "rd.modules_load=br_netfilter\n"}, 1, "comes to nothing"),
+        (
+            {"etc/modules-load.d/b.conf": "br_netfilter\n", "etc/modprobe.d/b.conf": "blacklist br_netfilter\n"},
+            1, "comes to nothing",
+        ),
+        ({f"{WANTS}/ipvsd.service": ""}, 0, "comes to nothing"),  # and ipvsd does it
+    ],
+)  # fmt: skip
+def test_a_sysctl_can_be_set_only_after_its_module_was_loaded(
+    tree: Path, capsys: Output, files: Mapping[str, str], code: int, told: str
+) -> None:
+    put(tree, "etc/sysctl.d/99-b.conf", f"{BRIDGE} = 1\n")
+    for path, text in files.items():
+        put(tree, path, text)
+    found, out, _ = run(capsys, tree, "explain", BRIDGE)
+    assert (found, told in out) == (code, True)
+
+
+def test_a_dependency_is_loaded_with_what_needs_it(tree: Path, capsys: Output) -> None:
+    put(tree, "etc/modules-load.d/v.conf", "ip_vs_sh\n")
+    put(tree, "etc/sysctl.d/99-v.conf", "net.ipv4.vs.conntrack = 1\nnet.netfilter.nf_conntrack_max = 262144\n")
+    for name in ("net.ipv4.vs.conntrack", "net.netfilter.nf_conntrack_max"):
+        assert "wins; as wanted" in run(capsys, tree, "explain", name)[1]
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("nf_conntrack_ipv4", "it is a part of nf_conntrack now (write nf_conntrack, or remove the line)"),
+        ("ip_vs # balancer", "a line is a name and nothing else (write ip_vs alone)"),
+        ("ip_vs, ip_vs_rr", "a line is a name and nothing else (write ip_vs ip_vs_rr each on a line of its own)"),
+        ("kernel/net/ip_vs.ko.xz", f"kernel {RELEASE} has no such module (write ip_vs, or remove the line)"),
+        ("IP_VS", f"kernel {RELEASE} has no such module (write ip_vs, or remove the line)"),
+        (
+            "ip_vs conn_tab_bits=12",
+            "a line is a name and nothing else (write ip_vs alone, and 'options ip_vs conn_tab_bits=12' into a file of "
+            "/etc/modprobe.d)",
+        ),
+        ("no_such", f"kernel {RELEASE} has no such module (remove the line)"),
+    ],
+)
+def test_a_line_at_which_systemd_modules_load_fails_is_told(tree: Path, capsys: Output, line: str, reason: str) -> None:
+    put(tree, "etc/modules", f"# /etc/modules\n{line}\n")
+    (tree / "etc/modules-load.d").mkdir()
+    (tree / "etc/modules-load.d/modules.conf").symlink_to("../modules")
+    told = f"/etc/modules-load.d/modules.conf:2: systemd-modules-load cannot load {line!r}: {reason}"
+    for command in ("check", "preflight"):
+        code, out, _ = run(capsys, tree, command)
+        assert (code, f"note: {told}" in out) == (0, True)
+    assert [note.replace(str(tree), "") for note in values(capsys, tree, "preflight")[1]["notes"]] == [told]
+    assert told in run(capsys, tree, "apply", "--persist")[2]
+    if line == "nf_conntrack_ipv4":
+        assert "comes to nothing: it is a part of nf_conntrack now" in run(capsys, tree, "explain", line)[1]
+
+
+@pytest.mark.parametrize("unit", ["systemd-modules-load.service", "systemd-sysctl.service"])
+def test_what_is_persisted_for_a_unit_that_is_masked_comes_to_nothing(tree: Path, capsys: Output, unit: str) -> None:
+    put(tree, "etc/systemd/system/README", "")
+    (tree / "etc/systemd/system" / unit).symlink_to("/dev/null")
+    code, _, err = run(capsys, tree, "apply", "--persist")
+    assert (code, f"{unit} is masked" in err) == (1, True)
+    (tree / "etc/systemd/system" / unit).unlink()
+    assert run(capsys, tree, "apply", "--persist")[0] == 0
+
+
+def test_persisting_again_is_no_remedy_for_a_module_that_cannot_be_had(tree: Path, capsys: Output) -> None:
+    for file in (tree / "lib/modules").rglob("ip_vs.ko*"):
+        file.unlink()
+    code, _, err = run(capsys, tree, "apply", "--persist")
+    assert code == 1
+    assert "net.ipv4.vs.conntrack will not be set" in err
+    assert "-> see module ip_vs" in err
+    assert "-> run 'ipvsd apply" not in err
+
+
+@pytest.mark.parametrize(
+    ("line", "remedy"),
+    [
+        ("ip_vs conn_tab_bits=12", "write ip_vs alone, and 'options ip_vs conn_tab_bits=12' into a file of"),
+        ("ip_vs # for Kubernetes", "write ip_vs alone"),
+        ("ip_vs.ko", "write ip_vs, or remove the line"),
+        ("nf_conntrack, ip_vs", "write nf_conntrack ip_vs each on a line of its own"),
+        ("ip-vs,", "write ip-vs alone"),
+        ("IP_VS", "write ip_vs, or remove the line"),
+    ],
+)
+def test_a_line_that_loads_nothing_is_shown_by_explain_and_logged_by_the_daemon_once(
+    tree: Path, capsys: Output, line: str, remedy: str
+) -> None:
+    put(tree, "etc/modules-load.d/x.conf", f"{line}\n")
+    code, out, _ = run(capsys, tree, "explain", "ip_vs")
+    assert f"! /etc/modules-load.d/x.conf:1 {line} (comes to nothing: " in out
+    assert (code, f"-> {remedy}" in out) == (0, True)
+
+    host, config = LinuxHost(str(tree)), Config()
+    notices, done = Notices(str(tree), host), reconcile(host, config, {}, lambda: 0.0)
+    for _ in range(2):
+        notices.look(config, done, installed_kernels.survey(str(tree), config))
+    told = [text for text in capsys.readouterr().err.splitlines() if "modules-load.d/x.conf:1" in text]
+    assert len(told) == 1
+    assert told[0].startswith("ipvsd: warning: ")
+    assert remedy in told[0]

@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+import pytest
+
+from ipvsd.kernel import procfs
+from ipvsd.model.types import ModuleState
+from ipvsd.modprobe import kernel_names
+
+PROC_MODULES = """\
+ip_vs_sh 16384 0 - Live 0x0000000000000000
+ip_vs 208896 6 ip_vs_sh,ip_vs_wrr,ip_vs_rr, Live 0xffffffffc0a00000
+nf_conntrack 192512 1 ip_vs, Live 0x0000000000000000
+br_netfilter 36864 0 - Unloading 0x0000000000000000
+ip_vs_rr 16384 0 - Loading 0x0000000000000000 (+)
+tainted 16384 0 - Live 0x0000000000000000 (OE)
+"""
+
+NAMES = ("ip_vs", "ip_vs_sh", "ip_vs_rr", "br_netfilter", "tainted", "ip_vs_wlc")
+
+
+def test_proc_modules_gives_the_state_of_the_modules_asked_about() -> None:
+    assert procfs.proc_modules(PROC_MODULES, NAMES) == {
+        "ip_vs": ModuleState.LIVE,
+        "ip_vs_sh": ModuleState.LIVE,
+        "ip_vs_rr": ModuleState.COMING,
+        "br_netfilter": ModuleState.GOING,
+        "tainted": ModuleState.LIVE,
+    }
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("", id="empty"),
+        pytest.param("ip_vs", id="name only"),
+        pytest.param("ip_vs 1 0 -", id="cut off before the state"),
+        pytest.param("ip_vs 1 0 - Zombie 0x0", id="unknown state"),
+        pytest.param(" ip_vs 1 0 - Live 0x0", id="no name first"),
+        pytest.param("ip_vs_sh2 1 0 ip_vs, Live 0x0", id="another module"),
+        pytest.param("\0\ufffd\n\n\n", id="no text at all"),
+    ],
+)
+def test_what_cannot_be_read_in_proc_modules_is_left_out(text: str) -> None:
+    assert procfs.proc_modules(text, NAMES) == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        pytest.param("ip_vs", "ip_vs", id="as the kernel says it"),
+        pytest.param("snd-hda-intel", "snd_hda_intel", id="dashes are underscores"),
+        pytest.param("8021q", "8021q", id="digit first"),
+        pytest.param("a" * 55, "a" * 55, id="longest"),
+        pytest.param("a" * 56, None, id="too long"),
+        pytest.param("", None, id="empty"),
+        pytest.param("ip_vs.ko", None, id="file name"),
+        pytest.param("../x", None, id="path"),
+        pytest.param("ip_vs\n", None, id="newline at the end"),
+        pytest.param("ip vs", None, id="space"),
+        pytest.param("ipvs\u00e9", None, id="not ASCII"),
+    ],
+)
+def test_a_module_name(text: str, name: object) -> None:
+    assert kernel_names.module_name(text) == name
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        pytest.param("kernel/net/netfilter/ipvs/ip_vs.ko: kernel/x.ko", True, id="modules.dep"),
+        pytest.param("kernel/net/netfilter/ipvs/ip_vs.ko:", True, id="without dependencies"),
+        pytest.param("kernel/net/netfilter/ipvs/ip_vs.ko.xz: a", True, id="xz"),
+        pytest.param("kernel/net/netfilter/ipvs/ip_vs.ko.zst:", True, id="zstd"),
+        pytest.param("kernel/net/netfilter/ipvs/ip-vs.ko:", True, id="dash in the file name"),
+        pytest.param("kernel/net/netfilter/ipvs/ip_vs.ko", True, id="modules.builtin"),
+        pytest.param("/lib/modules/6.1/updates/ip_vs.ko:", True, id="absolute, as depmod -b may write"),
+        pytest.param("ip_vs.ko:", True, id="no directory"),
+        pytest.param("kernel/net/ip_vs_sh.ko: kernel/net/ip_vs.ko", False, id="as a dependency only"),
+        pytest.param("kernel/net/ip_vs_sh.ko:", False, id="longer name"),
+        pytest.param("kernel/net/my_ip_vs.ko:", False, id="longer at the front"),
+        pytest.param("kernel/net/ip_vs.konsole:", False, id="no module file"),
+        pytest.param("kernel/ip_vs.ko/other.ko:", False, id="as a directory"),
+    ],
+)
+def test_a_line_of_the_index(line: str, found: bool) -> None:
+    text = f"kernel/first.ko:\n{line}\nkernel/last.ko:\n"
+    assert kernel_names.indexed_names(text, ["ip_vs"]) == ({"ip_vs"} if found else frozenset())
+
+
+def test_an_index_that_is_not_asked_about_anything_tells_nothing() -> None:
+    assert kernel_names.indexed_names("kernel/net/ip_vs.ko:\n", []) == frozenset()
+
+
+def test_an_index_of_a_whole_distribution_tells_all_that_were_asked_about() -> None:
+    text = "".join(f"kernel/net/m{number}.ko.xz: kernel/net/m0.ko.xz\n" for number in range(5000))
+    assert kernel_names.indexed_names(text, ["m0", "m4999", "m5000"]) == {"m0", "m4999"}
+
+
+@pytest.mark.parametrize(
+    ("release", "version"),
+    [
+        pytest.param("6.1.0-50-cloud-amd64", (6, 1), id="Debian"),
+        pytest.param("4.18.0-553.el8_10.x86_64", (4, 18), id="RHEL"),
+        pytest.param("5.10", (5, 10), id="short"),
+        pytest.param("", (0, 0), id="empty"),
+        pytest.param("nonsense", (0, 0), id="nonsense"),
+    ],
+)
+def test_a_kernel_release_has_a_version(release: str, version: tuple[int, int]) -> None:
+    assert kernel_names.kernel_version(release) == version
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        pytest.param("0\n", 1, id="one"),
+        pytest.param("0-3\n", 4, id="range"),
+        pytest.param("0-3,5,8-9\n", 7, id="holes"),
+        pytest.param("3-0", 0, id="backwards"),
+        pytest.param("", 0, id="empty"),
+        pytest.param("0-x,1", 1, id="partly nonsense"),
+    ],
+)
+def test_a_list_of_processors_is_counted(text: str, count: int) -> None:
+    assert procfs.cpu_count(text) == count
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        pytest.param('PRETTY_NAME="Debian"\nID=debian\n', "debian", id="plain"),
+        pytest.param('VERSION_ID="12"\nID="rocky"\n', "rocky", id="double quotes"),
+        pytest.param("ID='opensuse-leap'", "opensuse-leap", id="single quotes"),
+        pytest.param("VERSION_ID=12\n", "", id="no ID"),
+        pytest.param("ID=Rm -rf", "", id="nonsense"),
+    ],
+)
+def test_the_distribution_is_the_id_of_os_release(text: str, name: str) -> None:
+    assert procfs.os_release_id(text) == name

@@ -1,0 +1,84 @@
+"""Descriptors that are kept in reserve are there when they are needed, and what only hastens a repair leaves some."""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ipvsd.runtime import resources
+from ipvsd.runtime.event_loop import Mailbox
+from ipvsd.runtime.resources import RESERVE, Reserve
+from ipvsd.watch.event_source import Targets
+from ipvsd.watch.sysctl_inotify import Sysctls
+from tests.scarce import few_descriptors
+from tests.test_watch import idle
+
+
+def test_what_is_in_reserve_can_be_used_meanwhile() -> None:
+    reserve = Reserve()
+    with few_descriptors():
+        with pytest.raises(OSError, match="Too many open files"):
+            os.open(os.devnull, os.O_RDONLY)
+        with reserve.lent():
+            opened = [os.open(os.devnull, os.O_RDONLY) for _ in range(RESERVE)]
+            for descriptor in opened:
+                os.close(descriptor)
+        with pytest.raises(OSError, match="Too many open files"):
+            os.open(os.devnull, os.O_RDONLY)
+    reserve.close()
+
+
+def test_what_was_taken_from_the_reserve_is_missing_until_the_next_time() -> None:
+    reserve = Reserve()
+    with few_descriptors():
+        with reserve.lent():
+            kept = os.open(os.devnull, os.O_RDONLY)
+        os.close(kept)
+        with reserve.lent():
+            pass
+        with pytest.raises(OSError, match="Too many open files"):
+            os.open(os.devnull, os.O_RDONLY)
+    reserve.close()
+
+
+def test_a_watch_leaves_descriptors_to_others(tmp_path: Path) -> None:
+    paths = {}
+    for number in range(40):
+        file = tmp_path / f"key{number}"
+        file.write_text("1\n")
+        paths[f"net.test.key{number}"] = str(file)
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with Mailbox() as mailbox:
+        source = Sysctls(mailbox, idle(mailbox))
+        lowest = os.open(os.devnull, os.O_RDONLY)
+        os.close(lowest)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest + 52, limits[1]))
+        try:
+            source.arm(Targets(frozenset(), paths, ()))
+            state = source.state()
+            assert not state.up
+            assert "of 40 files; the other descriptors are for repairs" in state.detail
+            others = [os.open(os.devnull, os.O_RDONLY) for _ in range(30)]
+            for descriptor in others:
+                os.close(descriptor)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        source.arm(Targets(frozenset(), paths, ()))
+        assert source.state().up
+        source.close()
+
+
+def test_the_limit_is_raised_as_far_as_it_may_be() -> None:
+    code = (
+        "import resource; from ipvsd.runtime import resources\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (64, 300))\n"
+        "resources.raise_limit(); print(*resource.getrlimit(resource.RLIMIT_NOFILE))"
+    )
+    root = Path(resources.__file__).parents[2]
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["300", "300"]

@@ -1,0 +1,122 @@
+"""Nodes that have their default route from router advertisements, and lose it to IPv6 forwarding."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ipvsd.cli import main
+from ipvsd.kernel.procfs import ipv6_default_routes
+from tests.trees import make_tree, put, put_sysctl
+
+Output = pytest.CaptureFixture[str]
+ZEROS = "0" * 32
+LEARNT = f"{ZEROS} 00 {ZEROS} 00 fe800000000000000000000000000001 00000400 00000001 00000000 00450003     {{}}\n"
+STATIC = f"{ZEROS} 00 {ZEROS} 00 fe800000000000000000000000000001 00000400 00000001 00000000 00000003     {{}}\n"
+NONE = f"{ZEROS} 00 {ZEROS} 00 {ZEROS} ffffffff 00000001 00000000 00200200       lo\n"
+WANTED = "sysctls: {net.ipv6.conf.all.forwarding: 1}\n"
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """A node with IPv6, whose interface takes advertisements."""
+    tree = make_tree(tmp_path)
+    for interface in ("all", "default", "lo", "eth0", "veth1"):
+        put_sysctl(tree, f"net.ipv6.conf.{interface}.accept_ra", "1")
+        put_sysctl(tree, f"net.ipv6.conf.{interface}.forwarding", "0")
+    return tree
+
+
+def forwards(tree: Path) -> None:
+    for interface in ("all", "default", "lo", "eth0", "veth1"):
+        put_sysctl(tree, f"net.ipv6.conf.{interface}.forwarding", "1")
+
+
+def notes(tree: Path, capsys: Output, text: str = "") -> list[str]:
+    put(tree, "etc/ipvsd/ipvsd.yaml", text)
+    main(["check", "--root", str(tree), "--output", "json"])
+    return list(json.loads(capsys.readouterr().out)["notes"])
+
+
+def test_the_interface_and_the_remedy_are_named(tree: Path, capsys: Output) -> None:
+    forwards(tree)
+    assert notes(tree, capsys) == [
+        "IPv6 forwarding is on and accept_ra is 1 on eth0: no default route comes from router advertisements there "
+        "(if it should, say 'sysctls: {net.ipv6.conf.eth0.accept_ra: 2}')"
+    ]
+
+
+def test_it_is_told_before_forwarding_is_turned_on_where_that_is_wanted(tree: Path, capsys: Output) -> None:
+    assert notes(tree, capsys) == []
+    assert len(notes(tree, capsys, WANTED)) == 1
+    assert len(notes(tree, capsys, "sysctls: {'net.ipv6.conf.*.forwarding': 1}\n")) == 1
+    assert len(notes(tree, capsys, "sysctls: {net.ipv6.conf.eth0.forwarding: 1}\n")) == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "sysctls: {net.ipv6.conf.eth0.accept_ra: 2}\n",
+        "sysctls: {'net.ipv6.conf.eth*.accept_ra': 2}\n",
+        "sysctls: {net.ipv6.conf.eth0.accept_ra: 0}\n",
+        "sysctls: {net.ipv6.conf.eth0.forwarding: 0}\n",
+        "sysctls: {net.ipv6.conf.all.forwarding: 0, 'net.ipv6.conf.*.forwarding': 0}\n",
+    ],
+)
+def test_what_the_configuration_mends_is_not_told(tree: Path, capsys: Output, text: str) -> None:
+    forwards(tree)
+    assert notes(tree, capsys, text) == []
+
+
+def test_an_interface_that_takes_them_all_the_same_is_not_told(tree: Path, capsys: Output) -> None:
+    forwards(tree)
+    put_sysctl(tree, "net.ipv6.conf.eth0.accept_ra", "2")
+    assert notes(tree, capsys) == []
+
+
+@pytest.mark.parametrize(
+    ("routes", "device", "told"),
+    [
+        pytest.param(LEARNT.format("eth0"), True, True, id="learnt"),
+        pytest.param(LEARNT.format("veth1"), True, True, id="learnt by a virtual one"),
+        pytest.param(STATIC.format("eth0"), True, False, id="given"),
+        pytest.param(STATIC.format("eth1"), True, False, id="given to another one"),
+        pytest.param(NONE, True, True, id="lost"),
+        pytest.param(NONE, False, False, id="never had any"),
+        pytest.param("", True, True, id="empty"),
+    ],
+)
+def test_the_routes_are_the_evidence_where_they_can_be_read(
+    tree: Path, capsys: Output, routes: str, device: bool, told: bool
+) -> None:
+    forwards(tree)
+    put(tree, "proc/net/ipv6_route", routes)
+    for name in ("eth0", "veth1"):
+        (tree / "sys/class/net" / name).mkdir(parents=True)
+    if device:
+        (tree / "sys/class/net/eth0/device").mkdir()
+    assert bool(notes(tree, capsys)) is told
+
+
+def test_many_interfaces_are_one_short_note(tree: Path, capsys: Output) -> None:
+    forwards(tree)
+    for number in range(9):
+        put_sysctl(tree, f"net.ipv6.conf.ens{number}/7.accept_ra", "1")
+    [note] = notes(tree, capsys)
+    assert "on ens0.7, ens1.7, ens2.7 and 7 more: " in note
+    assert "{net.ipv6.conf.ens0/7.accept_ra: 2}" in note
+
+
+def test_a_plan_tells_it_too(tree: Path, capsys: Output) -> None:
+    forwards(tree)
+    assert main(["plan", "--root", str(tree)]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("nothing to do\nnote: IPv6 forwarding is on and accept_ra is 1 on eth0")
+    assert [line for line in out.splitlines() if len(line) > 80] == []
+
+
+@pytest.mark.parametrize("text", ["", "x", f"{ZEROS} 00\n", LEARNT.format("eth0").replace("00450003", "zz")])
+def test_other_texts_are_no_learnt_routes(text: str) -> None:
+    assert True not in ipv6_default_routes(text).values()

@@ -1,0 +1,138 @@
+"""What systemd is told, on a real datagram socket."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ipvsd.runtime.sd_notify import Notifier, watchdog_period
+
+
+@pytest.fixture
+def systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
+        listening.bind(str(tmp_path / "notify"))
+        listening.settimeout(10)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        yield listening
+
+
+@pytest.fixture
+def notifier(systemd: socket.socket) -> Iterator[Notifier]:
+    notifier = Notifier()
+    yield notifier
+    notifier._notifier.socket.close()
+
+
+def heard(systemd: socket.socket) -> str:
+    return systemd.recv(4096).decode()
+
+
+def silent(systemd: socket.socket) -> bool:
+    systemd.setblocking(False)
+    try:
+        systemd.recv(4096)
+    except BlockingIOError:
+        return True
+    return False
+
+
+def test_ready_comes_with_the_line(systemd: socket.socket, notifier: Notifier) -> None:
+    notifier.ready("ready: 6 modules")
+    assert heard(systemd) == "READY=1\nSTATUS=ready: 6 modules"
+
+
+def test_a_line_that_stays_is_told_once(systemd: socket.socket, notifier: Notifier) -> None:
+    notifier.ready("a")
+    notifier.status("a")
+    notifier.status("b")
+    notifier.status("b")
+    assert [heard(systemd), heard(systemd)] == ["READY=1\nSTATUS=a", "STATUS=b"]
+    assert silent(systemd)
+
+
+@pytest.mark.parametrize("text", ["caf\u00e9", "\u2713", "\ud800", "a\nWATCHDOG=1"])
+def test_the_line_cannot_be_more_than_a_line(systemd: socket.socket, notifier: Notifier, text: str) -> None:
+    notifier.status(text)
+    said = heard(systemd)
+    assert said.isascii()
+    assert said.startswith("STATUS=")
+    assert "\n" not in said
+
+
+def test_a_reload_says_when_it_began(systemd: socket.socket, notifier: Notifier) -> None:
+    before = time.monotonic_ns() // 1000
+    notifier.reloading()
+    first, second = heard(systemd).split("\n")
+    assert first == "RELOADING=1"
+    name, _, value = second.partition("=")
+    assert name == "MONOTONIC_USEC"
+    assert before <= int(value) <= time.monotonic_ns() // 1000
+
+
+def test_a_strict_start_asks_for_time_and_says_what_for(systemd: socket.socket, notifier: Notifier) -> None:
+    notifier.holding("waiting for ip_vs", 30)
+    assert heard(systemd) == "EXTEND_TIMEOUT_USEC=30000000\nSTATUS=waiting for ip_vs"
+
+
+def test_the_watchdog_is_fed_but_not_by_every_look_of_a_storm(
+    systemd: socket.socket, notifier: Notifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WATCHDOG_USEC", "120000000")
+    for _ in range(1000):
+        notifier.watchdog()
+    assert heard(systemd) == "WATCHDOG=1"
+    assert silent(systemd)
+
+
+def test_without_a_watchdog_nobody_is_fed(
+    systemd: socket.socket, notifier: Notifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("WATCHDOG_USEC", raising=False)
+    notifier.watchdog()
+    assert silent(systemd)
+
+
+def test_stopping_is_said(systemd: socket.socket, notifier: Notifier) -> None:
+    notifier.stopping()
+    assert heard(systemd).split("\n")[0] == "STOPPING=1"
+
+
+@pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")  # sdnotify drops a socket of no use unclosed
+def test_without_systemd_nothing_is_said_and_nothing_breaks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
+    notifier = Notifier()
+    notifier.ready("a")
+    notifier.watchdog()
+
+
+@pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")  # sdnotify drops a socket of no use unclosed
+def test_a_systemd_that_went_away_breaks_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "nobody"))
+    Notifier().ready("a")
+
+
+@pytest.mark.parametrize(
+    ("usec", "pid", "period"),
+    [
+        pytest.param("120000000", str(os.getpid()), 120.0, id="watched"),
+        pytest.param("120000000", None, 120.0, id="whoever this is"),
+        pytest.param("120000000", "1", None, id="another process"),
+        pytest.param("0", None, None, id="off"),
+        pytest.param("", None, None, id="empty"),
+        pytest.param("-5", None, None, id="negative"),
+        pytest.param("soon", None, None, id="nonsense"),
+        pytest.param(None, None, None, id="unset"),
+    ],
+)
+def test_the_watchdogs_period(monkeypatch: pytest.MonkeyPatch, usec: object, pid: object, period: object) -> None:
+    for name, value in (("WATCHDOG_USEC", usec), ("WATCHDOG_PID", pid)):
+        monkeypatch.delenv(name, raising=False)
+        if isinstance(value, str):
+            monkeypatch.setenv(name, value)
+    assert watchdog_period() == period

@@ -1,0 +1,140 @@
+"""The one JSON document. Its keys are a promise: they are only ever added."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from ipvsd import __version__
+from ipvsd.model.report import Health, State
+from ipvsd.model.types import ModuleVerdict, Need, SysctlVerdict
+from ipvsd.reporting.status_document import document, served, timestamp
+from tests.samples import module, report, sysctl
+
+GOLDEN = {
+    "version": __version__,
+    "time": "2027-01-15T08:00:00.000Z",
+    "boottime": 4321.0,
+    "age": 0.0,
+    "looks": 0,
+    "state": "ready",
+    "line": "ready: all of it",
+    "kernel": "6.1.0-50-cloud-amd64",
+    "judged": "running_kernel",
+    "notes": [],
+    "kernels": [],
+    "modules": [
+        {
+            "name": "ip_vs_sh",
+            "required": False,
+            "verdict": "absent",
+            "right": False,
+            "harmless": False,
+            "evidence": "seen so",
+            "remedy": "install it",
+            "origin": "profile test",
+            "last": None,
+            "module": "ip_vs_sh",
+        }
+    ],
+    "parameters": [],
+    "sysctls": [
+        {
+            "name": "net.ipv4.ip_forward",
+            "required": True,
+            "verdict": "wrong",
+            "right": False,
+            "harmless": False,
+            "evidence": "read so",
+            "remedy": "",
+            "origin": "profile test",
+            "last": None,
+            "wanted": "1",
+            "found": "0",
+            "policy": "enforce",
+            "members": None,
+        }
+    ],
+    "contended": [{"name": "net.ipv4.vs.conntrack", "rival": "agent[7]", "attribution": "likely", "yielded": False}],
+    "repairs": [
+        {
+            "name": "net.ipv4.ip_forward",
+            "found": "0",
+            "wanted": "1",
+            "time": "2027-01-15T07:58:30.000Z",
+            "seconds": 0.0021,
+            "who": "sysctl[4242] of cron.service",
+            "attribution": "certain",
+            "writer": {
+                "pid": 4242,
+                "comm": "sysctl",
+                "unit": "cron.service",
+                "container": "",
+                "pod": "",
+            },
+        }
+    ],
+    "failures": [],
+    "backend": "bpf",
+    "lost": 3,
+    "sources": [
+        {"name": "uevents", "up": True, "detail": "kernel uevents", "lost": 3},
+        {"name": "files", "up": False, "detail": "no inotify", "lost": None},
+    ],
+    "ipvs": {"up": True, "version": "1.2.1", "table_size": 4096, "detail": "answers"},
+    "config": {
+        "hash": "0123456789ab",
+        "profiles": ["kube-proxy-ipvs"],
+        "files": ["/etc/ipvsd/ipvsd.yaml"],
+        "interval": 60.0,
+        "errors": [],
+    },
+}
+
+
+def test_the_document_is_as_promised() -> None:
+    absent = module(ModuleVerdict.ABSENT, "ip_vs_sh", Need.WANTED, "install it")
+    made = document(report(absent, sysctl(SysctlVerdict.WRONG, found="0")))
+    assert made == GOLDEN
+    assert list(made) == list(GOLDEN)
+
+
+def test_the_document_is_json() -> None:
+    made = document(report(module(), sysctl(found=None)))
+    assert json.loads(json.dumps(made, allow_nan=False)) == made
+
+
+def test_a_single_look_has_no_configuration_state() -> None:
+    assert document(report()._replace(config=None))["config"] is None
+
+
+def test_a_sysctl_without_a_file_has_no_value() -> None:
+    made = document(report(sysctl(SysctlVerdict.PENDING, found=None)))
+    assert made["sysctls"][0]["found"] is None
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.0, "1970-01-01T00:00:00.000Z"),
+        (1.9999, "1970-01-01T00:00:01.999Z"),
+        (1_800_000_000.25, "2027-01-15T08:00:00.250Z"),
+    ],
+)
+def test_a_time_is_utc_to_the_millisecond(seconds: float, text: str) -> None:
+    assert timestamp(seconds) == text
+
+
+def test_a_served_report_has_its_age() -> None:
+    made = report(module())
+    now = made.boottime + 119.5
+    assert document(served(made, now)) == {**document(made), "age": 119.5}
+    assert served(made, made.boottime - 1.0).age == 0.0
+
+
+def test_a_verdict_that_two_periodic_looks_had_to_replace_is_none() -> None:
+    made = report(module())
+    old = served(made, made.boottime + 120.5)
+    assert old.health == Health(State.FAILED, "failed: the daemon last looked 120 s ago; then ready: all of it", 2)
+    assert document(old)["state"] == "failed"

@@ -1,0 +1,232 @@
+"""What ipvsd has stored for itself: damage is told as damage, whoever reads it."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ipvsd import __version__
+from ipvsd.cli import main
+from ipvsd.config import config_files
+from ipvsd.daemon.active_config import Configured
+from ipvsd.model.types import ModuleVerdict, SysctlVerdict
+from ipvsd.reporting.status_document import document
+from ipvsd.state import last_good_config, status_file, stored_json
+from tests.samples import module, report, sysctl
+from tests.trees import make_tree, put
+
+Output = pytest.CaptureFixture[str]
+KEPT = "var/lib/ipvsd/last-good.json"
+
+
+def now() -> float:
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def good() -> dict[str, Any]:
+    """Return a status document in which every list has an item, as the daemon writes it."""
+    absent = module(ModuleVerdict.ABSENT, "ip_vs_sh", remedy="install it")
+    made = report(module(), absent, sysctl(SysctlVerdict.RIGHT), sysctl(SysctlVerdict.WRONG, found=None))
+    found = {**document(made._replace(boottime=now())), "lost": 1}
+    parameter = {**found["sysctls"][0], "name": "ip_vs.conn_tab_bits", "members": {"right": 1, "total": 2}}
+    config = {**found["config"], "errors": ["f:1: x: unknown key"]}
+    written = json.dumps({**found, "notes": ["note"], "parameters": [parameter], "config": config})
+    read: dict[str, Any] = json.loads(written)
+    return read
+
+
+def status(tree: Path, capsys: Output, *output: str) -> tuple[int, str, str]:
+    code = main(["status", "--root", str(tree), *output])
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    (tmp_path / "run/ipvsd").mkdir(parents=True)
+    return tmp_path
+
+
+def test_a_good_document_is_believed(tree: Path, capsys: Output) -> None:
+    status_file.write(str(tree), good())
+    code, out, err = status(tree, capsys)
+    assert (code, err) == (0, "")
+    assert out.startswith("ready: ")
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        pytest.param("", "it is damaged: Expecting value: line 1 column 1 (char 0)", id="empty"),
+        pytest.param("[" * 100_000, "it is damaged: nested too deeply", id="nested lists"),
+        pytest.param('{"a":' * 100_000, "it is damaged: nested too deeply", id="nested objects"),
+        pytest.param('{"boottime": NaN}', "it is damaged: invalid number NaN", id="NaN"),
+        pytest.param('{"boottime": -Infinity}', "it is damaged: invalid number -Infinity", id="infinity"),
+        pytest.param('{"boottime": 1e999}', "it is damaged: invalid number 1e999", id="as good as infinity"),
+        pytest.param('{"boottime": -1e300}', "it is damaged: invalid number -1e300", id="hundreds of digits"),
+        pytest.param('{"a": ' + "9" * 500_000 + "}", f"it is damaged: invalid number {'9' * 20}...", id="digits"),
+        pytest.param("[]", "it is damaged: invalid the document", id="no object"),
+        pytest.param("{}", "it lacks boottime in the document", id="nothing in it"),
+        pytest.param(
+            '{"version": "9.0\\u001b[2J"}',
+            f"ipvsd '9.0\\x1b[2J' wrote it, and this is {__version__}: it lacks boottime in the document",
+            id="another version",
+        ),
+    ],
+)
+def test_damage_is_told_and_is_not_absence(tree: Path, capsys: Output, text: str, complaint: str) -> None:
+    put(tree, status_file.PATH, text)
+    assert status(tree, capsys) == (2, "", f"ipvsd: cannot read the daemon's status: {complaint}\n")
+
+
+def test_a_document_that_was_cut_off_anywhere_is_damaged(tree: Path, capsys: Output) -> None:
+    text = json.dumps(good())
+    for length in range(0, len(text) - 1, 97):
+        put(tree, status_file.PATH, text[:length])
+        code, out, err = status(tree, capsys)
+        assert (code, out, err.startswith("ipvsd: cannot read the daemon's status: it is damaged: ")) == (2, "", True)
+
+
+@pytest.mark.parametrize(("ahead", "code"), [(0.4, 0), (5000.0, 2)])
+def test_a_document_from_the_future_cannot_tell(tree: Path, capsys: Output, ahead: float, code: int) -> None:
+    status_file.write(str(tree), {**good(), "boottime": now() + ahead})
+    found, _, err = status(tree, capsys)
+    assert (found, "s in the future" in err) == (code, code == 2)
+
+
+def test_another_version_is_told_and_believed_where_it_has_all_that_is_read(tree: Path, capsys: Output) -> None:
+    status_file.write(str(tree), {**good(), "version": "0.0.1", "new": {"key": 1}})
+    code, out, err = status(tree, capsys)
+    assert (code, out.startswith("ready: ")) == (0, True)
+    assert err == f"ipvsd: the daemon is ipvsd '0.0.1', and this is {__version__} (run: systemctl restart ipvsd)\n"
+
+
+@pytest.mark.parametrize("state", ["splendid", "", "\x1b[2J"])
+def test_a_state_that_there_is_not_is_damage(tree: Path, capsys: Output, state: str) -> None:
+    status_file.write(str(tree), {**good(), "state": state})
+    assert status(tree, capsys)[::2] == (
+        2,
+        f"ipvsd: cannot read the daemon's status: it is damaged: invalid state {state!a}\n",
+    )
+
+
+@pytest.mark.parametrize("interval", [-1, 0, 86_401, 1e18])
+def test_an_interval_by_which_no_look_would_be_too_old_is_damage(tree: Path, capsys: Output, interval: float) -> None:
+    document = good()
+    status_file.write(str(tree), {**document, "config": {**document["config"], "interval": interval}})
+    assert status(tree, capsys)[::2] == (
+        2,
+        "ipvsd: cannot read the daemon's status: it is damaged: invalid config.interval\n",
+    )
+
+
+def _paths(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    yield path
+    for key, item in value.items() if isinstance(value, dict) else enumerate(value if isinstance(value, list) else ()):
+        yield from _paths(item, (*path, key))
+
+
+def _with(value: Any, path: tuple[Any, ...], new: Any) -> Any:
+    if not path:
+        return new
+    changed = value.copy()
+    changed[path[0]] = _with(value[path[0]], path[1:], new)
+    return changed
+
+
+def _without(value: Any, path: tuple[Any, ...]) -> Any:
+    holder = value
+    for key in path[:-1]:
+        holder = holder[key]
+    return _with(value, path[:-1], {key: item for key, item in holder.items() if key != path[-1]})
+
+
+PATHS = sorted(_paths(good()), key=str)
+WRONG = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.text(max_size=5),
+    st.sampled_from([[], {}, [[]], [{}], {"name": 1}, 10**400, -1, 1e308, "9" * 50]),
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=100)
+@given(st.sampled_from(PATHS), WRONG)
+def test_no_value_of_any_type_at_any_place_leads_to_a_traceback_or_to_invalid_json(
+    tree: Path, capsys: Output, path: tuple[Any, ...], value: Any
+) -> None:
+    put(tree, status_file.PATH, json.dumps(_with(good(), path, value)))
+    for output in ("text", "json"):
+        code, out, err = status(tree, capsys, "--output", output)
+        assert code in (0, 1, 2)
+        assert code != 2 or err.startswith("ipvsd: ")
+        if output == "json":
+            json.loads(out, parse_constant=pytest.fail)
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in PATHS if path and isinstance(path[-1], str)], ids=lambda path: ".".join(map(str, path))
+)
+def test_a_key_that_is_missing_leads_to_no_traceback(tree: Path, capsys: Output, path: tuple[Any, ...]) -> None:
+    put(tree, status_file.PATH, json.dumps(_without(good(), path)))
+    code, out, err = status(tree, capsys)
+    assert code == 0 or (code, out) == (2, "")
+    assert code == 0 or err.startswith("ipvsd: cannot read the daemon's status: it lacks ")
+
+
+def test_on_the_systems_own_paths_another_users_file_is_not_believed(tmp_path: Path) -> None:
+    file = put(tmp_path, "x", "{}")
+    file.chmod(0o666)
+    with pytest.raises(stored_json.UnusableError, match=r"others than root can write it|it belongs to uid \d+"):
+        stored_json.read("/", str(file))
+    assert stored_json.read(str(tmp_path), "x") == b"{}"
+
+
+def test_of_a_large_file_the_end_is_read_where_that_is_enough(tmp_path: Path) -> None:
+    put(tmp_path, "x", "0123456789")
+    assert stored_json.read(str(tmp_path), "x", 4, tail=True) == b"6789"
+    with pytest.raises(stored_json.UnusableError, match="it is larger than 4 bytes"):
+        stored_json.read(str(tmp_path), "x", 4)
+
+
+def test_numbers_are_those_of_json() -> None:
+    assert stored_json.value(b"[0, -1, 1.5, 12345678901234567890]") == [0, -1, 1.5, 12345678901234567890]
+    assert stored_json.value(b"1e19") == 1e19
+
+
+# --- the last good configuration --------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("make", "why"),
+    [
+        (Path.exists, "there is no last good configuration either"),
+        (lambda file: file.write_text("[["), "cannot use the last good configuration either: it is damaged: "),
+        (lambda file: file.write_text('[["f", "new: 1"]]'), "either: it is damaged, or another version's: f:1: "),
+        (os.mkfifo, "cannot use the last good configuration either: it is not a regular file"),
+    ],
+    ids=["absent", "damaged", "another version's", "no file"],
+)
+def test_why_there_is_no_last_good_configuration_is_told(tmp_path: Path, capsys: Output, make: Any, why: str) -> None:
+    root = make_tree(tmp_path / "root")
+    put(root, config_files.MAIN, "nonsense: 1\n")
+    make(root / KEPT)
+    assert not Configured(str(root), None).begin()
+    assert why in capsys.readouterr().err
+
+
+def test_files_that_are_too_large_to_keep_are_an_error(tmp_path: Path) -> None:
+    root = make_tree(tmp_path / "root")
+    with pytest.raises(OSError, match="larger than"):
+        last_good_config.write(str(root), (("f", b"#" * (1 << 24)),))
+    assert last_good_config.read(str(root)) is None

@@ -1,0 +1,129 @@
+"""The control groups of units, on directories as the kernel's are."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ipvsd.runtime.event_loop import Mailbox
+from ipvsd.watch.unit_cgroups import Units
+from tests.scarce import few_descriptors
+
+AGENT = frozenset({"agent.service", "no.service"})
+
+
+class Groups:
+    """A tree of control groups, and the ids that were told of."""
+
+    def __init__(self, mailbox: Mailbox, place: Path) -> None:
+        self.place, self._mailbox = place, mailbox
+        self.told: list[int] = []
+        self.units = Units(mailbox, str(place), self.told.append)
+
+    def make(self, name: str) -> int:
+        """Make a group and what is above it; return its id."""
+        (self.place / name).mkdir(parents=True, exist_ok=True)
+        return (self.place / name).stat().st_ino
+
+    def hears(self) -> list[int]:
+        """Return what was told of by now."""
+        self._mailbox.take(0)
+        return self.told
+
+
+@pytest.fixture
+def groups(tmp_path: Path) -> Iterator[Groups]:
+    with Mailbox() as mailbox:
+        groups = Groups(mailbox, tmp_path)
+        groups.make("system.slice")
+        yield groups
+        groups.units.close()
+
+
+def test_the_groups_of_a_unit_are_found_in_every_slice(groups: Groups) -> None:
+    made = {groups.make(f"{above}/agent.service") for above in ("system.slice", "a.slice/a-b.slice")}
+    groups.make("system.slice/agent.service.d")
+    assert set(groups.units.groups(AGENT)) == made
+    assert groups.units.groups({"another.service"}) == groups.units.groups(set()) == ()
+
+
+def test_a_slice_may_be_named_itself(groups: Groups) -> None:
+    assert groups.units.groups({"system.slice"}) == (groups.make("system.slice"),)
+
+
+def test_what_is_no_slice_has_no_units(groups: Groups) -> None:
+    groups.make("kubepods/pod1/agent.service")
+    groups.make("system.slice/other.service/agent.service")
+    assert groups.units.groups(AGENT) == ()
+
+
+def test_a_unit_that_is_started_is_told_of(groups: Groups) -> None:
+    groups.units.groups(AGENT)
+    groups.make("system.slice/other.service")
+    assert groups.hears() == []
+    made = groups.make("system.slice/agent.service")
+    assert groups.hears() == [made]
+
+
+def test_a_unit_that_is_started_again_is_told_of_again(groups: Groups) -> None:
+    groups.make("system.slice/agent.service")
+    groups.units.groups(AGENT)
+    for times in (1, 2):
+        shutil.rmtree(groups.place / "system.slice/agent.service")
+        groups.make("system.slice/agent.service")
+        assert len(groups.hears()) == times
+
+
+def test_a_unit_in_a_slice_that_is_made_for_it_is_told_of(groups: Groups) -> None:
+    groups.units.groups(AGENT)
+    made = groups.make("a.slice/a-b.slice/agent.service")
+    assert set(groups.hears()) == {made}
+    again = groups.make("a.slice/agent.service")
+    assert set(groups.hears()) == {made, again}
+
+
+def test_listing_again_tells_of_nothing_twice(groups: Groups) -> None:
+    for _ in range(3):
+        groups.units.groups(AGENT)
+    made = groups.make("system.slice/agent.service")
+    assert groups.hears() == [made]
+
+
+@pytest.mark.full
+def test_a_unit_whose_start_found_no_room_is_told_of_all_the_same(groups: Groups) -> None:
+    groups.units.groups(AGENT)
+    names = [groups.place / "system.slice" / name for name in ("one", "two")]
+    for number in range(int(Path("/proc/sys/fs/inotify/max_queued_events").read_text()) + 2):
+        names[number % 2].touch()
+        names[number % 2].unlink()
+    made = groups.make("system.slice/agent.service")
+    while not groups.units.lost:  # the kernel tells of it behind all that it kept
+        groups.hears()
+    assert (groups.told, groups.units.lost) == ([made], 1)
+
+
+def test_who_is_not_asked_for_wakes_nobody(groups: Groups) -> None:
+    groups.units.groups(AGENT)
+    groups.units.groups(frozenset())
+    groups.make("system.slice/agent.service")
+    assert groups.hears() == []
+
+
+def test_where_there_are_no_groups_there_are_none(groups: Groups) -> None:
+    units = Units(Mailbox(), str(groups.place / "none"), groups.told.append)
+    assert units.groups(frozenset()) == ()
+    shutil.rmtree(groups.place)
+    assert groups.units.groups(AGENT) == ()
+
+
+def test_who_was_allowed_stays_so_while_no_group_can_be_read(groups: Groups) -> None:
+    made = groups.make("system.slice/agent.service")
+    assert groups.units.groups(AGENT) == (made,)
+    with few_descriptors():
+        assert groups.units.groups(AGENT) == (made,)
+        assert groups.units.groups({"another.service"}) == ()
+    (groups.place / "system.slice/agent.service").rmdir()
+    assert groups.units.groups(AGENT) == ()
