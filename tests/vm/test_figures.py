@@ -14,7 +14,7 @@ import pytest
 
 from tests.vm import bounds, figures
 from tests.vm.bounds import Promise
-from tests.vm.node import Journal, Node
+from tests.vm.node import FOLLOWS, Journal, Node
 
 BUSY = 2.0
 BUSY_PROCESSORS = 4.0
@@ -32,8 +32,7 @@ def held(promise: Promise, margin: float = 1.0) -> bool:
 
 @pytest.fixture(autouse=True)
 def _follows_ip_forward(journal: Journal) -> None:
-    """Interfaces follow ip_forward, which is written here so often that a look meets them before their repair."""
-    journal.expect(r"sysctl net\.ipv4\.conf\.(\*|default)\.forwarding wrong: ")
+    journal.expect(FOLLOWS)
 
 
 def test_a_module_is_back_before_modprobe_would_have_loaded_it(node: Node) -> None:
