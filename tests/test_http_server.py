@@ -275,11 +275,12 @@ class Late(socket.socket):
         return self._file if self.refused == -1 else super().fileno()
 
 
-def test_a_socket_that_cannot_be_waited_for_is_tried_again(site: Site, tmp_path: Path) -> None:
+def test_a_socket_that_cannot_be_waited_for_is_tried_again(site: Site, tmp_path: Path, until: Until) -> None:
     with (tmp_path / "file").open("w") as file:
         listening = Late(listen("127.0.0.1", 0), file.fileno())
         port = listening.getsockname()[1]
         site.server.add(listening)
+        until(lambda: listening.refused < -1 and not site.server.error, "it is tried again, and the error is over")
         with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
             client.sendall(GET)
             assert everything(client).startswith(b"HTTP/1.1 200")

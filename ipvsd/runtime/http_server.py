@@ -82,6 +82,7 @@ class Server:
         self._reserve = -1
         self._rest, self._until = _REST[0], 0.0  # `until` when nothing is accepted
         self._told, self._failed_at = "", -math.inf
+        self._deaf = False  # a socket could not be registered
         self.error = ""
         self._read = self._wake = -1
         self._poller = select.epoll()
@@ -175,7 +176,10 @@ class Server:
                 self._poller.register(opened.fileno(), select.EPOLLIN)
             except OSError as error:
                 self._cannot(opened, error)
+                self._deaf = True
                 return
+        if self._deaf:
+            self._deaf, self.error = False, ""
 
     def _accept(self, listening: socket.socket) -> None:
         for _ in range(_BATCH):
