@@ -85,6 +85,7 @@ class Node:
         self.up = set[str]()  # the sources that can be had here
         self.calm: Counter[str] = Counter()  # what the daemon has open at rest
         self.broken = False  # it did not become whole, and has to be started again
+        self._lock = threading.Lock()  # on the modules
         self._due = False  # a signal
         self._ready = False  # from the call on that says so to systemd
         self._children = set[int]()
@@ -215,6 +216,11 @@ class Node:
         return 0
 
     def load(self, name: str) -> None:
+        """Have a module; the interceptor's thread asks for it."""
+        with self._lock:
+            self._load(name)
+
+    def _load(self, name: str) -> None:
         put_file(self.tree, f"sys/module/{name}/initstate", "live\n")
         put_file(self.tree, f"sys/module/{name}/refcnt", "0\n")
         (self.tree / f"sys/module/{name}/holders").mkdir(exist_ok=True)
@@ -223,8 +229,10 @@ class Node:
         self._list({*self.live(), name})
 
     def unload(self, name: str) -> None:
-        self._list(self.live() - {name})
-        shutil.rmtree(self.tree / "sys/module" / name)
+        """Have a module no more."""
+        with self._lock:
+            self._list(self.live() - {name})
+            shutil.rmtree(self.tree / "sys/module" / name)
 
     def live(self) -> set[str]:
         """Return the names of the modules."""

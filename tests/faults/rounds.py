@@ -64,6 +64,7 @@ def attempt(node: Node, row: Row, fault: Fault, number: int = 1, lasting: bool =
 def _attempt(node: Node, injection: Injection, logged: int) -> Outcome:
     """Go through a round; `logged` is how much of the log is older than it."""
     problems = []
+    wait(lambda: injection.reached.is_set() or not node.running() or node.page("healthz")[0] == 200, _REACHED)
     wait(lambda: node.status()["looks"] > 0, _REACHED)
     looks = node.status()["looks"]
     node.disturb()
@@ -119,6 +120,8 @@ def _whole(node: Node, looks: int) -> list[str]:
         if not node.running():
             return True
         lacking[:] = node.wrong()
+        if not node.page("healthz")[1].startswith("ready"):
+            lacking.append("/healthz does not say that it is ready")
         status = node.status()
         if status["state"] != "ready" or status["looks"] <= looks:
             lacking.append(f"says {status['line']!r}")
@@ -131,8 +134,6 @@ def _whole(node: Node, looks: int) -> list[str]:
         lacking.extend(f"left over: {file}" for file in node.left_over())
         if not node.kept():
             lacking.append("the last good configuration is another one")
-        if not lacking and not node.page("healthz")[1].startswith("ready"):
-            lacking.append("/healthz does not say that it is ready")
         if not lacking and node.calm and not wait(lambda: node.descriptors() == node.calm, INTERVAL):
             now = node.descriptors()
             lacking.append(f"descriptors: {dict(now - node.calm)} more, {dict(node.calm - now)} less")
