@@ -50,7 +50,7 @@ def files(tracked_only: bool = False) -> tuple[Path, ...]:
 
 def _walk(directory: Path) -> Iterator[Path]:
     for path in directory.iterdir():
-        if path.name.startswith(".") and path.name not in (".ci", ".gitignore"):
+        if path.name.startswith(".") and path.name not in (".ci", ".githooks", ".gitignore"):
             continue
         if path.name in _NOT_IN_A_TARBALL or path.name.endswith(".egg-info"):
             continue
