@@ -14,7 +14,7 @@ import pytest
 from tests.packaging.built import PROJECT
 from tests.vm import cache, packages
 
-SECTION = (PROJECT / "README.md").read_text().partition("**Into an image.**")[2]
+SECTION = (PROJECT / "README.md").read_text().partition("\n## Image builds\n")[2]
 MAKE, LOOK = re.findall(r"```sh\n(.*?)```", SECTION, re.DOTALL)[:2]
 (CONTENT, *_) = re.findall(r"```ini\n(.*?)```", SECTION, re.DOTALL)
 
