@@ -36,7 +36,7 @@ def ms(seconds: float) -> str:
 def of_module(module: Module) -> Promise:
     """Compare medians with a bare modprobe of the same module."""
     mine, theirs = module.repair.p50, module.modprobe.p50
-    right = f", its {module.sysctls} sysctls right" if module.sysctls else ""
+    right = f", its {module.sysctls} sysctls compliant" if module.sysctls else ""
     what = f"{module.name}: unloaded to live{right}"
     beside = f"`modprobe {module.name}`: {ms(mine)} against {ms(theirs)}; the kernel's part {ms(module.kernel.p50)}"
     return Promise(what, mine / theirs, 0.6, "x", beside)
@@ -80,20 +80,20 @@ def of_idle(idle: Idle) -> tuple[Promise, ...]:
     more = idle.wakeups - idle.looks * WAKEUPS_OF_A_LOOK
     return (
         Promise(
-            "idle: wake-ups besides the periodic look", max(0, more) + idle.others, 0, "",
-            f"{idle.wakeups} of the main thread in {idle.looks} looks, {idle.others} of other threads",
+            "idle: wake-ups except for the resync", max(0, more) + idle.others, 0, "",
+            f"{idle.wakeups} of the main thread in {idle.looks} resyncs, {idle.others} of other threads",
         ),
-        Promise("idle: lines logged", idle.lines, 0, "", f"{idle.looks} looks"),
+        Promise("idle: lines logged", idle.lines, 0, "", f"{idle.looks} resyncs"),
     )  # fmt: skip
 
 
 def of_storm(storm: Storm) -> tuple[Promise, ...]:
     """Return the share of one processor, the time until everything was right, and the lines logged."""
-    rate = f"{storm.writes} wrong values in {storm.seconds:.0f} s"
+    rate = f"{storm.writes} writes in {storm.seconds:.0f} s"
     return (
         Promise("storm: one processor's time", 100 * storm.processor / storm.seconds, 20, "%", rate),
         Promise(
-            "storm: all right afterwards", storm.until_right, 65, "s", f"periodic look 60 s; {storm.lost} events lost"
+            "storm: all compliant afterwards", storm.until_right, 65, "s", f"resync 60 s; {storm.lost} events lost"
         ),
         Promise("storm: lines logged", storm.lines, LINES, "", "six keys, each repaired at most 20 times a minute"),
     )

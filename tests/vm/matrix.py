@@ -91,16 +91,16 @@ def table(found: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
     """Yield the lines of a page in Markdown, with these columns."""
     yield "# Platforms"
     yield ""
-    yield f"Seen with ipvsd {__version__}, on each Debian with its own kernel and its own libraries, in virtual"
-    yield "machines, and one package file for all of them. `make test-matrix` goes through it again."
+    yield f"`make test-matrix` wrote this page with ipvsd {__version__}. It tests one package file on each Debian,"
+    yield "with its own kernel and its own libraries, in virtual machines."
     yield ""
     yield f"| | {' | '.join(found)} |"
     yield "|---|" + "---|" * len(found)
     for row in dict.fromkeys(row for cells in found.values() for row in cells):
         yield f"| {row} | {' | '.join(cells.get(row, 'not tried') for cells in found.values())} |"
     yield ""
-    yield "The .rpm is tried with Debian's `rpm`, in a root directory of its own and on a booted machine; it was not"
-    yield "tried on Fedora or EL."
+    yield "The .rpm is tested with Debian's `rpm`, in a separate root directory and on a booted machine. It is not"
+    yield "tested on Fedora or EL."
 
 
 def main() -> int:

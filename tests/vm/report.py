@@ -35,23 +35,24 @@ def markdown(results: Results) -> str:
 def _head(results: Results) -> Iterator[str]:
     yield "# Benchmarks"
     yield ""
-    yield "Written by `make bench`; [benchmarks.json](benchmarks.json) has all of it. One boot of one virtual machine:"
+    yield "`make bench` wrote this page and [benchmarks.json](benchmarks.json), which contains all values."
+    yield "All values are from one boot of one virtual machine:"
     yield ""
     yield from (f"- {what}: {value}" for what, value in results.machine.items())
     yield ""
     if "no KVM" in results.machine["emulation"]:
-        yield "The machine is emulated, in which Python is some 10 to 15 times slower than outside. Its times"
-        yield "mean little; the ratios of times from the same boot are what counts. Where two of its processors share"
-        yield "one of this computer's, what is woken may wait for a time slice's end, and a sysctl's ratios are more."
+        yield "Python is 10 to 15 times slower in this emulated machine than outside. Compare the ratios of times from"
+        yield "the same boot, not the times. If two of its processors share one of the computer's, a process that is"
+        yield "woken can wait for the end of a time slice, which increases the ratios of a sysctl."
         yield ""
 
 
 def _promises(results: Results) -> Iterator[str]:
-    yield "## What is promised"
+    yield "## Bounds"
     yield ""
-    yield "Medians of alternating tries with the same rest before each, unless it says otherwise."
+    yield "Unless noted otherwise, a value is the median of alternating tries with the same rest before each."
     yield ""
-    yield "| what | measured | at most | kept | beside |"
+    yield "| value | measured | bound | met | compared with |"
     yield "|---|---|---|---|---|"
     for one in results.promises:
         kept = "yes" if one.kept else "**no**"
@@ -62,30 +63,31 @@ def _promises(results: Results) -> Iterator[str]:
         missed = "; ".join(one.what for one in results.promises if not one.kept)
         yield f"**Missed in this run:** {missed}."
         yield ""
-    yield "- A module's time begins when delete_module(2) returns; modprobe's is from its exec to its end, while the"
-    yield "  daemon is stopped (SIGSTOP). modprobe writes no sysctls."
-    yield "- A sysctl's time begins when write(2) returns. The measurement waits with inotify, like the daemon."
-    yield f"  sysctl(8), as a program, takes {ms(results.program.p50)} (median)."
-    yield "- The start's Python imports yaml, dataclasses, argparse and socket: a fixed measure, of which ipvsd itself"
-    yield "  needs neither dataclasses nor argparse."
+    yield "- The time of a module starts when delete_module(2) returns. The time of modprobe is from its exec to its"
+    yield "  end, while the daemon is stopped (SIGSTOP). modprobe writes no sysctls."
+    yield "- The time of a sysctl starts when write(2) returns. The measurement waits with inotify, like the daemon."
+    yield f"  The program sysctl(8) takes {ms(results.program.p50)} (median)."
+    yield "- The Python of the cold start imports yaml, dataclasses, argparse and socket. ipvsd itself imports neither"
+    yield "  dataclasses nor argparse."
     unit = next((one.unit for one in results.figures if isinstance(one, Start)), None)
     if unit:
-        yield f"- A start is without systemd. As the unit, with its sandbox to be made first, it takes {ms(unit.p50)}."
+        yield f"- A cold start is without systemd. A start of the unit, including its sandbox, takes {ms(unit.p50)}."
     boot = next((one for one in results.figures if isinstance(one, Boot)), None)
     if boot:
         mine, bare = _time(boot.enabled.p50), _time(boot.disabled.p50)
-        yield f"- From systemd's first step until kubelet starts: {mine} where ipvsd is enabled, {bare} where it is not"
-        yield f"  (medians of {boot.enabled.tries} boots each). Nothing is promised of that: Python is too slow here."
-    yield "- Resident memory with the metrics, IPVS and the history at work. Pages come and go with what happens to lie"
-    yield "  in them; what is more than that is growth."
-    yield "- The storm meets the daemon as shipped: what is contended is written at periodic looks only."
+        yield f"- systemd takes {mine} from its first step to the start of kubelet with ipvsd, and {bare} without it"
+        yield f"  (medians of {boot.enabled.tries} boots each). This has no bound, because Python is too slow here."
+    yield "- Resident memory includes the metrics, the IPVS query and the history. Single pages come and go; a larger"
+    yield "  increase is growth."
+    yield "- The daemon of the storm is configured as shipped: it writes a contended sysctl at each resync only."
     yield ""
 
 
 def _beside(results: Results) -> Iterator[str]:
-    yield "## Beside what people use instead"
+    yield "## Comparison with alternatives"
     yield ""
-    yield "The same modules and sysctls, in the same boot. Median, and least to most of so many tries."
+    yield "The modules, the sysctls and the boot are the same. Values are the median, and the minimum, the maximum and"
+    yield "the number of tries."
     yield ""
     yield "| | ip_vs_sh unloaded to live | ip_forward changed to restored | CPU, idle minute | resident |"
     yield "|---|---|---|---|---|"
@@ -98,14 +100,13 @@ def _beside(results: Results) -> Iterator[str]:
     yield ""
     timer = next((other.run for other in results.alternatives if other.run), None)
     if timer:
-        yield f"- The timer: a script with `modprobe -a` and `sysctl -q -p`, every {PERIOD} s, AccuracySec=1s. The"
-        yield f"  tries are spread evenly over the period. A run takes {ms(timer.p50)}. Computed, not"
-        yield f"  measured: of drifts at any moment half are repaired in {PERIOD / 2 + timer.p50:.0f} s, and 99 % in"
-        yield f"  {PERIOD * 0.99 + timer.p50:.0f} s."
-    yield "- TuneD: a profile with `[modules]` (each `+r`, or TuneD loads nothing) and `[sysctl]`. It applies"
-    yield "  them when it starts and when the profile changes."
-    yield "- systemd-modules-load and systemd-sysctl act at boot."
-    yield "- CPU is that of the unit and its children alone; nothing resident means: between its runs."
+        yield f"- The timer runs a script with `modprobe -a` and `sysctl -q -p` every {PERIOD} s, AccuracySec=1s. The"
+        yield f"  tries are spread evenly over the period. A run takes {ms(timer.p50)}. By computation, it repairs"
+        yield f"  half of the drifts in {PERIOD / 2 + timer.p50:.0f} s, and 99 % in {PERIOD * 0.99 + timer.p50:.0f} s."
+    yield "- TuneD has a profile with `[modules]` and `[sysctl]`. It loads only modules with `+r`. It applies the"
+    yield "  profile when it starts and when the profile changes."
+    yield "- systemd-modules-load and systemd-sysctl run at boot."
+    yield '- CPU is that of the unit and its children. "nothing" means that no process is resident between the runs.'
     yield ""
 
 
@@ -114,11 +115,11 @@ def _native(results: Results) -> Iterator[str]:
     trip = native.round_trip.p50
     yield "## Outside emulation"
     yield ""
-    yield "On the computer itself, in a network namespace of its own: one sysctl, no modules; writes are seen by"
-    yield f"{native.backend}, since a BPF program would be attached to the computer's control groups. It is started"
-    yield "with --config, for which the grammar of the command line is needed besides."
+    yield "These values are from the computer itself, in a separate network namespace, with one sysctl and no"
+    yield f"modules. The backend is {native.backend}, because a BPF program would be attached to the computer's control"
+    yield "groups. The daemon is started with --config, so it also imports the parser of the command line."
     yield ""
-    yield "| what | p50 | p99 | least to most, tries |"
+    yield "| value | p50 | p99 | minimum to maximum, tries |"
     yield "|---|---|---|---|"
     rows = {
         f"{KEY}: write to restored": native.repair,
