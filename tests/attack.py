@@ -65,15 +65,13 @@ ATTACKS = {
     "endless headers": Attack("500 requests whose headers never end", first=_OPEN, then=_LINE),
     "endless line": Attack("500 requests whose first line never ends", first=b"GET /", then=b"a" * 65_536),
     "pipelining": Attack("500 connections with 100 requests at a time, nothing read", then=STATUS * 100, reads=False),
-    "unread": Attack("500 requests whose answer is not read", first=STATUS, reads=False),
+    "unread": Attack("500 requests whose response is not read", first=STATUS, reads=False),
     "half-closed": Attack("500 requests on half-closed connections, not read", first=STATUS, reads=False, ends=True),
-    "reconnecting": Attack("50 clients that ask, leave at once and come back", 50, METRICS, leaves=True),
-    "asking": Attack("500 clients that ask as fast as they can", first=METRICS),
-    "chunked": Attack(
-        "500 requests with chunks that are none", first=_CHUNKED, then=b"FFFFFFFFFFFFFFFF\r\n" + b"z" * 9_999
-    ),
+    "reconnecting": Attack("50 clients that request, disconnect at once and reconnect", 50, METRICS, leaves=True),
+    "requesting": Attack("500 clients that request as fast as they can", first=METRICS),
+    "chunked": Attack("500 requests with invalid chunks", first=_CHUNKED, then=b"FFFFFFFFFFFFFFFF\r\n" + b"z" * 9_999),
     "large bodies": Attack("500 requests with a body of 1 TB", first=_LARGE, then=b"\0" * 65_536),
-    "nonsense": Attack("500 clients of another protocol", then=bytes(range(256)) * 16),
+    "other protocol": Attack("500 clients of another protocol", then=bytes(range(256)) * 16),
 }
 
 
