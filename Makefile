@@ -5,7 +5,7 @@ export SOURCE_DATE_EPOCH
 
 DEB := dist/ipvsd_$(VERSION)_all.deb
 RPM := dist/ipvsd-$(VERSION)-1.noarch.rpm
-# The distribution's own programs, whatever else comes first on the caller's PATH.
+# The programs of the distribution, whatever the caller's PATH is.
 SYSTEM_PATH := /usr/sbin:/usr/bin:/sbin:/bin
 BIN := .venv/bin
 BUILD_PACKAGES := build-essential debhelper dh-python pybuild-plugin-pyproject python3-all python3-setuptools scdoc
@@ -15,32 +15,32 @@ BENCH_PACKAGES := qemu-system-x86 mmdebstrap e2fsprogs fakeroot kmod uidmap
 KUBE_PROXY_PACKAGES := golang-1.19-go dpkg-dev
 TEST_PACKAGES := $(BUILD_PACKAGES) $(RPM_PACKAGES) $(BENCH_PACKAGES) $(KUBE_PROXY_PACKAGES) python3-venv lintian rpmlint shellcheck faketime \
     man-db systemd iproute2 procps
-# Its time is over, and the package needs systemd.
+# The package needs systemd, and init scripts are obsolete.
 NO_INIT_SCRIPT := package-supports-alternative-init-but-no-init.d-script
-# Two machines at a time: each keeps one of two cores busy.
+# Two machines at a time, because each keeps one of two cores busy.
 JOBS ?= 2
-# How many module trees and configuration directories are generated for the programs that judge them.
+# The number of generated module trees and configuration directories for the differential tests.
 BREADTH ?= 500
-# Beside 6.1, which every other target boots; $IPVSD_VM_KERNEL chooses for `make vm` and by hand.
+# In addition to 6.1, which every other target boots. $IPVSD_VM_KERNEL selects one for `make vm`.
 KERNELS ?= 5.10 6.12 7.2
 KERNEL_TESTS := $(addprefix tests/vm/test_,boot.py drift.py kernel.py writers.py rivals.py kube_proxy.py)
-# A network and its /proc/sys/net of its own; without root, a user namespace makes that possible.
+# A separate network with its own /proc/sys/net. Without root, it needs a user namespace.
 NAMESPACE := IPVSD_NAMESPACE=1 unshare --net --mount $(if $(filter-out 0,$(shell id -u)),--map-root-user)
 
-# What make check runs: the tests without a mark.
+# The tests of make check: those without a mark.
 QUICK := not (system or vm or namespace or packaging or differential or full)
 
 help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|'
 
-check: $(BIN)/.ready  ## linters, types and the quick tests; no root, under 20 s
+check: $(BIN)/.ready  ## run linters, type checks and quick tests; no root, under 20 s
 	$(BIN)/ruff check -q .
 	$(BIN)/ruff format -q --check .
 	$(BIN)/mypy --no-error-summary
 	@$(BIN)/lint-imports --no-cache >build/imports.txt || { cat build/imports.txt; exit 1; }
 	$(BIN)/python -m pytest -q -n $(JOBS) -m '$(QUICK)' tests
 
-test:  ## everything but what test-full adds; virtual machines with Linux 6.1; half an hour
+test:  ## run all tests except those of test-full; virtual machines with Linux 6.1; half an hour
 	@$(MAKE) --no-print-directory packages WANTED="$(TEST_PACKAGES)"
 	@$(MAKE) --no-print-directory $(BIN)/.ready
 	@$(MAKE) --no-print-directory -j 2 --output-sync=line test-without-machines bench-images
@@ -57,19 +57,19 @@ test-without-machines:
 	$(BIN)/python -m pytest -q -m packaging --ignore tests/packaging/test_readme.py \
 	    --ignore tests/packaging/test_lintian.py tests/packaging
 
-# Beside the tests that need no machine, and behind them: most of it is waiting for a mirror and for one compiler.
+# Runs in parallel with the tests without machines, at a lower priority. Most of it waits for a mirror and one compiler.
 bench-images:
 	@$(PYTHON_SYSTEM) -m tests.vm.image >/dev/null
 	@nice env $(PYTHON_SYSTEM) -m tests.vm.kubeproxy >/dev/null
 
 # Without IPVSD_FUZZ the same tests try a few inputs, in `make check`.
-fuzz: $(BIN)/.ready  ## random and damaged inputs of every format; ten minutes, or IPVSD_FUZZ=SECONDS
+fuzz: $(BIN)/.ready  ## test every parser with random and damaged inputs; ten minutes, or IPVSD_FUZZ=SECONDS
 	IPVSD_FUZZ=$${IPVSD_FUZZ:-600} $(BIN)/python -m pytest -q -n $(JOBS) tests/fuzz
 
-# Both repeat more often what each test tries.
+# With both, each test repeats its tries more often.
 test-full kernels: export IPVSD_FULL = 1
 
-test-full:  ## all that there is: more generated cases, every kernel, every platform; hours
+test-full:  ## run all tests: more generated cases, every kernel, every platform; hours
 	$(MAKE) --no-print-directory test BREADTH=10000
 	$(BIN)/python -m pytest -q -m 'full and not (vm or namespace or packaging or differential)' tests
 	$(MAKE) --no-print-directory fuzz
@@ -77,7 +77,7 @@ test-full:  ## all that there is: more generated cases, every kernel, every plat
 	$(MAKE) --no-print-directory kernels
 	$(MAKE) --no-print-directory test-matrix
 
-kernels: $(DEB) $(BIN)/.ready  ## the bench tests that matter on other kernels: 5.10, 6.12 and 7.2
+kernels: $(DEB) $(BIN)/.ready  ## run the kernel-dependent tests on Linux 5.10, 6.12 and 7.2
 	@$(MAKE) --no-print-directory packages WANTED="$(BENCH_PACKAGES) $(KUBE_PROXY_PACKAGES)"
 	@$(PYTHON_SYSTEM) -m tests.vm.kubeproxy
 	@failed=; for kernel in $(KERNELS); do \
@@ -87,48 +87,48 @@ kernels: $(DEB) $(BIN)/.ready  ## the bench tests that matter on other kernels: 
 	done; \
 	[ -z "$$failed" ] || { echo "failed with kernel$$failed"; exit 1; }
 
-# mkosi makes a repository of the .deb with reprepro.
-test-matrix: $(DEB) $(RPM) $(BIN)/.ready  ## the packages on every platform; write docs/platforms.md; an hour
+# mkosi creates a repository with the .deb by means of reprepro.
+test-matrix: $(DEB) $(RPM) $(BIN)/.ready  ## test the packages on every platform; write docs/platforms.md; an hour
 	@$(MAKE) --no-print-directory packages WANTED="$(TEST_PACKAGES) reprepro"
 	$(BIN)/python -m tests.vm.matrix --jobs $(JOBS) docs/platforms.md
 
-demo:  ## install what is needed, boot a machine and show the main job happening
+demo:  ## boot a virtual machine and show how ipvsd repairs it
 	@$(MAKE) --no-print-directory packages WANTED="$(BUILD_PACKAGES) $(BENCH_PACKAGES)"
 	@$(MAKE) --no-print-directory deb
 	@$(PYTHON_SYSTEM) -m tests.vm.demo
 
-vm: $(DEB)  ## a shell in a bench machine with the package installed
+vm: $(DEB)  ## open a shell in a virtual machine with the package installed
 	@$(MAKE) --no-print-directory packages WANTED="$(BENCH_PACKAGES)"
 	@$(PYTHON_SYSTEM) -m tests.vm.shell
 
-attack: $(BIN)/.ready  ## attack the HTTP endpoint of a daemon in every way, and print what that costs it; three minutes
+attack: $(BIN)/.ready  ## attack the HTTP endpoint of a daemon, and print the cost for it; three minutes
 	@$(BIN)/python -m tests.attack
 
-faults: $(BIN)/.ready  ## make each system call of a running daemon fail in every way, and print the table; half an hour
+faults: $(BIN)/.ready  ## make each system call of a running daemon fail, and print a table; half an hour
 	@$(MAKE) --no-print-directory packages WANTED="linux-libc-dev iproute2"
 	@$(NAMESPACE) $(BIN)/python -m tests.faults
 
-bench: $(DEB) $(BIN)/.ready  ## measure what docs/benchmarks.md says, and write it; twenty minutes
+bench: $(DEB) $(BIN)/.ready  ## measure performance; write docs/benchmarks.md; twenty minutes
 	@$(MAKE) --no-print-directory packages WANTED="$(BENCH_PACKAGES)"
 	@PATH=$(SYSTEM_PATH) PYTHONDONTWRITEBYTECODE=1 $(BIN)/python -m tests.vm.bench docs
 
 deb: $(DEB)  ## build dist/ipvsd_VERSION_all.deb
 
-rpm: $(RPM)  ## build dist/ipvsd-VERSION-1.noarch.rpm, which bundles its libraries, and one that does not
+rpm: $(RPM)  ## build dist/ipvsd-VERSION-1.noarch.rpm with bundled libraries, and one without
 
-dist: $(BIN)/.ready  ## build everything that is published: source, packages, bill of materials, sums
+dist: $(BIN)/.ready  ## build the release files: source, packages, bill of materials, sums
 	@$(MAKE) --no-print-directory packages WANTED="$(BUILD_PACKAGES) $(RPM_PACKAGES)"
 	@$(BUILD) dist
 
-sign-check: $(BIN)/.ready  ## before a release is signed: dist/ as built twice over, sums, versions, changelog, tag
+sign-check: $(BIN)/.ready  ## check dist/ before signing: reproducibility, sums, versions, changelog, tag
 	@$(MAKE) --no-print-directory packages WANTED="$(BUILD_PACKAGES) $(RPM_PACKAGES)"
 	@$(SIGNCHECK)
 
-clean:  ## remove everything that was built, but not the bench's cache
+clean:  ## remove build results, but not the bench's cache
 	rm -rf build dist .venv .mypy_cache .pytest_cache .ruff_cache
 
 PYTHON_SYSTEM := PATH=$(SYSTEM_PATH) PYTHONDONTWRITEBYTECODE=1 python3
-# In a copy of the tree, so that nothing is left in it; pip has the libraries that the .rpm bundles.
+# Builds in a copy of the tree, to leave nothing in it. pip provides the libraries that the .rpm bundles.
 BUILD := PIP=$(CURDIR)/$(BIN)/pip $(PYTHON_SYSTEM) packaging/build.py
 SIGNCHECK := PIP=$(CURDIR)/$(BIN)/pip $(PYTHON_SYSTEM) packaging/signcheck.py
 PACKAGED := $(shell find ipvsd systemd packaging docs -type f -not -path '*/__pycache__/*') \
@@ -142,8 +142,8 @@ $(RPM): $(PACKAGED) | $(BIN)/.ready
 	@$(MAKE) --no-print-directory packages WANTED="$(RPM_PACKAGES)"
 	@$(BUILD) rpm
 
-# What Debian's and rpm's own linters say, and shellcheck of every script that comes with a package.
-# Any word of lintian's is too much; --fail-on would count what is overridden, too.
+# Runs lintian, rpmlint, and shellcheck on every packaged script.
+# Every line of lintian is a failure. --fail-on would also count overridden tags.
 lint-packages:
 	@found=$$(PATH=$(SYSTEM_PATH) lintian -EI --pedantic --suppress-tags $(NO_INIT_SCRIPT) dist/*.deb 2>&1) && \
 	    found=$$(echo "$$found" | grep -v '^running with root privileges'); \
@@ -154,7 +154,7 @@ lint-packages:
 	shellcheck build/control/p* packaging/hooks/* packaging/completion/ipvsd \
 	    packaging/debian/tests/commands packaging/debian/tests/daemon
 
-# Installs what is missing of $(WANTED), and says so; sources of packages are never changed.
+# Installs the missing packages of $(WANTED) and prints their names. It never changes package sources.
 packages:
 	@mkdir -p build; missing=$$(for name in $(WANTED); do \
 	    dpkg-query -W -f '$${Status}' $$name 2>/dev/null | grep -q 'ok installed' || echo $$name; done); \
@@ -166,7 +166,7 @@ packages:
 	$$sudo apt-get -q -o Acquire::Retries=5 install -y --no-install-recommends $$missing >build/apt.log 2>&1 \
 	|| { tail -n 20 build/apt.log; echo "cannot install: $$missing"; exit 1; }
 
-# Nothing but what is locked, by hash: the build back end first, since pip would fetch one of its own for an sdist.
+# Installs only locked versions, by hash. The build back end is first, because pip would download another one for an sdist.
 PIP_INSTALL := $(BIN)/python -m pip -q --disable-pip-version-check install --retries 5 --no-build-isolation --no-deps
 $(BIN)/.ready: pyproject.toml $(wildcard packaging/lock/*.txt)
 	@mkdir -p build
@@ -178,12 +178,12 @@ $(BIN)/.ready: pyproject.toml $(wildcard packaging/lock/*.txt)
 	@$(PIP_INSTALL) -e .
 	@touch $@
 
-# uv resolves for every interpreter at once. `fewest` takes versions that still run on Python 3.9 everywhere, so that
-# mypy, which checks for 3.9, can read whatever the package and its tests import.
+# uv resolves for every interpreter at once. `fewest` selects versions that run on Python 3.9 everywhere. mypy checks for
+# 3.9, so it has to parse everything that the package and its tests import.
 UV := uv==0.13.9
 LOCK := build/uv/bin/uv pip compile -q --universal --python-version 3.9 --fork-strategy fewest --upgrade \
     --generate-hashes --no-annotate --custom-compile-command 'make lock'
-lock:  ## renew the locked versions of the development tools, in packaging/lock
+lock:  ## renew the locked versions of the development tools in packaging/lock
 	@$(MAKE) --no-print-directory packages WANTED="python3-venv"
 	@$(PYTHON_SYSTEM) -m venv build/uv && build/uv/bin/pip -q --disable-pip-version-check install $(UV)
 	$(LOCK) --group build -o packaging/lock/build.txt
