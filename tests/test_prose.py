@@ -15,12 +15,13 @@ FILES = [
     *sorted((prose.ROOT / "packaging/man").glob("*.scd")),
     *sorted((prose.ROOT / "packaging/hooks").iterdir()),
     *sorted((prose.ROOT / "systemd").glob("*.service")),
+    *sorted((prose.ROOT / "ipvsd").glob("*/__init__.py")),  # the docstrings of modules are to follow
     *(prose.ROOT / f"packaging/{name}" for name in ("debian/control", "ipvsd.catalog", "ipvsd.yaml", "rpm/ipvsd.spec")),
 ]
 LONG = "word " * (prose.WORDS + 1)
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(prose.ROOT)))
 def test_the_prose_obeys_the_rules(path: Path) -> None:
     assert prose.lint([path]) == []
 

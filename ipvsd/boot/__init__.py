@@ -1,1 +1,1 @@
-"""The next boot: the installed kernels, what a boot makes of a root, and drop-in files for systemd."""
+"""The next boot: installed kernels, the prediction of a boot, and drop-in files for systemd."""

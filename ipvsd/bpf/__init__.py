@@ -1,1 +1,1 @@
-"""The BPF program that reports writes to sysctls, and bpf(2) to run it; needs nothing else of ipvsd."""
+"""The BPF program that reports writes to sysctls, and the bpf(2) system call; imports nothing else of ipvsd."""

@@ -1,1 +1,1 @@
-"""The commands, one file each, and how they print; a command returns its exit code (see ipvsd(8))."""
+"""The commands, one file each, and their output; a command returns its exit code (see ipvsd(8))."""

@@ -1,1 +1,1 @@
-"""The configuration: files and built-in profiles to the desired state."""
+"""The configuration: from files and built-in profiles to the desired state."""

@@ -1,1 +1,1 @@
-"""Detection of conflicting programs: who else sets what ipvsd sets, one file for each program."""
+"""Detection of conflicting programs, one file for each program."""

@@ -1,1 +1,1 @@
-"""The daemon: its one loop, and the wiring of all parts."""
+"""The daemon: its main loop, and the wiring of all parts."""

@@ -1,1 +1,1 @@
-"""Decisions: what is right, what to do, what to leave alone, and what a person can do; pure."""
+"""Decisions: verdicts, plans, back-off, contention and remedies; pure."""

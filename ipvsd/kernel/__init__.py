@@ -1,1 +1,1 @@
-"""The machine: read and write sysctls, load modules, read module trees, ask IPVS, identify processes."""
+"""The machine: read and write sysctls, load modules, read module trees, query IPVS, identify processes."""

@@ -1,1 +1,1 @@
-"""Frozen values: what is wanted, seen, found, done and told; pure."""
+"""Immutable values: desired and actual state, findings, actions and the report; pure."""

@@ -1,1 +1,1 @@
-"""Kernel modules by name: what modprobe would do with them, and why a kernel lacks one; pure."""
+"""Kernel modules: names, the effect of modprobe.d(5), and the causes of missing modules; pure."""

@@ -1,1 +1,1 @@
-"""The reconciler: look, decide, act, look again."""
+"""The reconciler: observe, plan, act, observe again."""

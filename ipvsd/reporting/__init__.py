@@ -1,1 +1,1 @@
-"""What happened, for people and machines: messages, counters, metrics, status document, HTTP endpoint."""
+"""Reports for people and machines: messages, counters, metrics, status document, HTTP endpoint."""

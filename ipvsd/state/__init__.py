@@ -1,1 +1,1 @@
-"""State in /run and /var/lib that is kept across restarts, read back with distrust."""
+"""State in /run and /var/lib that is kept across restarts; readers validate it."""

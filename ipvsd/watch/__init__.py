@@ -1,1 +1,1 @@
-"""Event sources, one file each: what may have changed, and when to look."""
+"""Event sources, one file each; an event names the item to check."""
