@@ -14,7 +14,7 @@ import pytest
 
 from tests.vm import bounds, figures
 from tests.vm.bounds import Promise
-from tests.vm.node import FOLLOWS, Journal, Node
+from tests.vm.node import FOLLOWS, Journal, Node, repeated
 
 BUSY = 2.0
 BUSY_PROCESSORS = 4.0
@@ -62,10 +62,11 @@ def test_an_idle_time_wakes_nobody_and_logs_nothing(node: Node) -> None:
 
 def test_it_stays_small(node: Node) -> None:
     # Its growth is promised from here on, and takes too long for a test.
-    (promise,) = bounds.of_memory(figures.memory(node, (1000,)))
+    (promise,) = bounds.of_memory(figures.memory(node, (repeated(300, 1000),)))
     assert held(promise), promise
 
 
+@pytest.mark.full  # test_rivals has one that is shorter
 def test_a_storm_of_writes_costs_little_and_ends_right(node: Node, journal: Journal) -> None:
     journal.expect(*STORM)
     with node.configured("interval: 15s\n"):  # not to wait a minute for what is contended

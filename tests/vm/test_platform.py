@@ -18,6 +18,9 @@ from tests.vm.image import baked, say
 from tests.vm.machine import Machine
 from tests.vm.node import KUBELET, MODULES, SYSCTLS, Journal, Node, package
 
+# On the Debian of `make test`, its package and its kernel are tried by the other files.
+pytestmark = pytest.mark.full
+
 APT = "apt-get install -y --no-install-recommends"
 BEFORE = "/root/before"
 OTHERS = tuple(name for name in CONSUMERS if name != "kubelet")
