@@ -284,3 +284,10 @@ def test_what_cannot_be_read_is_left_to_the_whole_look(node: Node, read: str, na
     assert not node.reflex.told(name)
     assert (node.kernel.values[FORWARD], node.kernel.states) == ("0", before)
     assert node.reflex.take() == ()
+
+
+def test_the_pattern_that_fits_a_sysctl_is_told_with_it() -> None:
+    node, key = Node("profiles: []\nsysctls: {net.ipv4.conf.*.arp_ignore: 1}"), "net.ipv4.conf.lo.arp_ignore"
+    node.kernel.values[key] = "0"
+    assert node.reflex.told(key)
+    assert [item.group for item in node.reflex.take()] == ["net.ipv4.conf.*.arp_ignore"]

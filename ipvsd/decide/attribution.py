@@ -32,13 +32,17 @@ class Seen(NamedTuple):
 
 
 class Turned(NamedTuple):
-    """One drift that was turned back at once, between two looks; times are CLOCK_MONOTONIC, in seconds."""
+    """One drift that was turned back at once, between two looks; times are CLOCK_MONOTONIC, in seconds.
+
+    `group` is the pattern that fits the sysctl, if it is not wanted by its own name.
+    """
 
     action: Action
     since: float
     read: float  # when what was wrong had been read
     until: float
     seen: Optional[Seen] = None
+    group: str = ""
 
 
 class _Heard(NamedTuple):

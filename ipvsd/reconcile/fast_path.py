@@ -42,6 +42,10 @@ class _Held(NamedTuple):
     kernel: Kernel
     judged: dict[object, Judgement]
 
+    @property
+    def group(self) -> str:
+        return self.wanted.group if isinstance(self.wanted, WantedSysctl) else ""
+
     def judge(self, found: object, look: Callable[[Kernel, Any, Any], Plan]) -> Judgement:
         """Return the verdict on what was found, by the judgement of every look; the last ones are remembered."""
         known = self.judged.get(found)
@@ -196,7 +200,7 @@ class Reflex:
             kept = not act(self._host, action).error and held.judge_now(self._host) is True
         except OSError:  # it cannot be read
             return False
-        return kept and Turned(action, since, read, self._clock())
+        return kept and Turned(action, since, read, self._clock(), group=held.group)
 
     def _turn_through(self, descriptor: int, held: _Held, since: float) -> Union[Turned, bool]:
         """Do it through an open descriptor. Raises OSError."""
@@ -206,7 +210,7 @@ class Reflex:
         read = self._clock()
         os.pwrite(descriptor, action.value.encode() + b"\n", 0)
         kept = held.judge(printed(descriptor), _judged_printed) is True
-        return kept and Turned(action, since, read, self._clock())
+        return kept and Turned(action, since, read, self._clock(), group=held.group)
 
     def _name(self) -> None:
         unnamed, self._unnamed = self._unnamed, []

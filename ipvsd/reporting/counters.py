@@ -55,11 +55,8 @@ class Ledger(NamedTuple):
         lost = {name: wanted[name] for name in broken - right}
         return Ledger(self._tally(done, drifted, repairs), held, lost), repairs
 
-    def turned(self, turned: Sequence[Turned], wall: float, label: Callable[[str], str]) -> tuple[Ledger, list[Repair]]:
-        """Return the ledger after drifts that were turned back between two looks, and their repairs.
-
-        `label` gives the name under which a sysctl is counted.
-        """
+    def turned(self, turned: Sequence[Turned], wall: float) -> tuple[Ledger, list[Repair]]:
+        """Return the ledger after drifts that were turned back between two looks, and their repairs."""
         old, times = self.tally, self.tally.repair_seconds
         repairs = []
         for item in turned:
@@ -67,7 +64,8 @@ class Ledger(NamedTuple):
             times = _observe(times, seconds)
             repairs.append(Repair(item.action.name, *_change(item.action), time=wall, seconds=seconds))
         modules = [item.action.name for item in turned if isinstance(item.action, LoadModule)]
-        labels = [label(item.action.name) for item in turned if isinstance(item.action, WriteSysctl)]
+        # By the pattern that fitted it then: its interface may be gone by now.
+        labels = [item.group or item.action.name for item in turned if isinstance(item.action, WriteSysctl)]
         tally = old._replace(
             loads=_add(old.loads, modules),
             unloads=_add(old.unloads, modules),
@@ -86,7 +84,7 @@ class Ledger(NamedTuple):
     def _tally(self, done: Reconciled, drifted: frozenset[str], repairs: tuple[Repair, ...]) -> Tally:
         old = self.tally
         modules = {finding.name for finding in done.before.modules}
-        label = labels(done)
+        label = _labels(done)
         proved = {action.name for action in done.proved}
         tries = [outcome.action for outcome in done.outcomes]
         loads = {action.name for action in tries if isinstance(action, LoadModule)}
@@ -107,7 +105,7 @@ class Ledger(NamedTuple):
         )
 
 
-def labels(done: Reconciled) -> Callable[[str], str]:
+def _labels(done: Reconciled) -> Callable[[str], str]:
     """Return what gives the name under which a sysctl is counted: that of its pattern, if it has one."""
     groups = {
         finding.name: finding.wanted.group

@@ -13,7 +13,7 @@ from ipvsd.model.report import UNKNOWN, Attribution, Contended, Operation, Refus
 from ipvsd.model.types import Finding, Policy, WantedSysctl
 from ipvsd.reconcile.reconciler import Reconciled
 from ipvsd.reporting import status_document
-from ipvsd.reporting.counters import Ledger, labels
+from ipvsd.reporting.counters import Ledger
 from ipvsd.reporting.messages import Line, fought, narrate, refused, told_of, turned
 from ipvsd.reporting.operation_failures import OwnFailures
 from ipvsd.runtime.journal import log
@@ -57,7 +57,7 @@ class Books:
         in time.
         """
         now, wall = time.monotonic(), time.time()
-        self._ledger, turned_back = self._ledger.turned(at_once, wall, labels(done))
+        self._ledger, turned_back = self._ledger.turned(at_once, wall)
         self._ledger, found = self._ledger.book(done, since, now, wall)
         written = {finding.name for finding in done.after.sysctls if finding.name in watched}
         swift = [attributed(item, how.seen, item.name in written) for item, how in zip(turned_back, at_once)]
