@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Collection
 from typing import Callable
 
 import pytest
 
+from ipvsd.config.parser import parse
 from ipvsd.model.types import LoadModule, WriteSysctl
 from ipvsd.reconcile.fast_path import LONGEST, LULL, MOST, STORED, Reflex
+from ipvsd.reconcile.reconciler import reconcile
 from tests.fake_kernel import FORWARD, FakeKernel
 from tests.held import Node
 from tests.timers import Timers
 
 ALIAS = "net.ipv4.conf.all.forwarding"
-CONNTRACK = "net.ipv4.vs.conntrack"
+CONNTRACK, NODEST = "net.ipv4.vs.conntrack", "net.ipv4.vs.expire_nodest_conn"
 
 
 @pytest.fixture
@@ -291,3 +294,46 @@ def test_the_pattern_that_fits_a_sysctl_is_told_with_it() -> None:
     node.kernel.values[key] = "0"
     assert node.reflex.told(key)
     assert [item.group for item in node.reflex.take()] == ["net.ipv4.conf.*.arp_ignore"]
+
+
+# --- while a look acts ------------------------------------------------------------------
+
+
+def test_what_drifts_while_a_look_acts_does_not_wait_for_its_end(node: Node) -> None:
+    acted_upon: list[object] = []
+
+    def meanwhile(names: Collection[str]) -> None:
+        node.kernel.values[FORWARD] = "0"
+        node.mailbox.later(0.0, lambda: node.reflex.expect(FORWARD))  # as where every write is told of
+        node.reflex.turn_back_others(names)
+        assert node.kernel.values[FORWARD] == "1"
+        acted_upon.append(names)
+
+    node.kernel.values.update({CONNTRACK: "0", NODEST: "0"})
+    config = parse([("f", f"profiles: []\nsysctls: {{{CONNTRACK}: 1, {NODEST}: 1}}".encode())])
+    done = reconcile(node.kernel, config, {}, lambda: node.mailbox.now, meanwhile=meanwhile)
+    assert [action.name for action in done.proved] == [CONNTRACK, NODEST]
+    assert acted_upon == [{CONNTRACK, NODEST}] * 2
+    assert [item.action.name for item in node.reflex.take()] == [FORWARD, FORWARD]
+
+
+def test_what_a_look_acts_upon_is_its_own_until_it_has_ended(node: Node) -> None:
+    node.kernel.values[FORWARD] = "0"
+    node.reflex.turn_back_others([FORWARD])
+    node.reflex.turn_back_others([CONNTRACK])  # as in the next round of the same look
+    assert node.reflex.told(FORWARD)  # nothing is to be done
+    assert node.reflex.turn_back(FORWARD) is None
+    assert (node.kernel.values[FORWARD], node.reflex.take(), node.mailbox.looks()) == ("0", (), [])
+    node.arm()
+    assert node.drift()
+    assert len(node.reflex.take()) == 1
+
+
+def test_a_module_that_comes_back_does_not_bring_what_a_look_acts_upon(node: Node) -> None:
+    node.kernel.unload_users("ip_vs")
+    node.reflex.turn_back_others([CONNTRACK])
+    assert node.reflex.told("ip_vs")
+    assert node.kernel.values[CONNTRACK] == "0"
+    turned = [item.action.name for item in node.reflex.take()]
+    assert NODEST in turned
+    assert CONNTRACK not in turned

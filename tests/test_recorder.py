@@ -46,10 +46,10 @@ class Node:
         *at_once: Turned,
         periodic: bool = False,
         watched: Collection[str] = (FORWARD,),
-        hear: Callable[[], None] = lambda: None,
+        meanwhile: Callable[[object], None] = lambda _: None,
     ) -> Reconciled:
         now = time.monotonic()
-        done = reconcile(self.kernel, self.config, self.history, lambda: now, self.fights, periodic, hear)
+        done = reconcile(self.kernel, self.config, self.history, lambda: now, self.fights, periodic, meanwhile)
         self.history = done.history
         self.books.enter(done, at_once, now, self.evidence, watched, self.fights)
         self.fights = self.books.fights
@@ -138,14 +138,20 @@ def test_what_was_told_is_heard_while_it_is_still_wrong(node: Node) -> None:
     heard: list[str] = []
     node.kernel.values[FORWARD] = "0"
     for _ in range(2):
-        reconcile(node.kernel, node.config, {}, time.monotonic, hear=lambda: heard.append(node.kernel.values[FORWARD]))
+        reconcile(
+            node.kernel,
+            node.config,
+            {},
+            time.monotonic,
+            meanwhile=lambda _: heard.append(node.kernel.values[FORWARD]),
+        )
     assert heard == ["0"]
 
 
 def test_who_wrote_the_same_after_it_was_found_is_not_blamed(node: Node) -> None:
     node.kernel.values[FORWARD] = "0"
     node.seen()
-    node.look(hear=lambda: node.seen(writer=OTHER))
+    node.look(meanwhile=lambda _: node.seen(writer=OTHER))
     assert node.books.repairs[-1].writer == AGENT
 
 
@@ -279,7 +285,7 @@ def test_a_value_that_is_written_over_again_and_again_is_a_fight(node: Node, cap
 
 def test_who_writes_over_a_value_again_and_again_is_named_as_the_rival(node: Node) -> None:
     node.kernel = Overwriting()
-    node.look(hear=node.seen)
+    node.look(meanwhile=lambda _: node.seen())
     assert node.books.fights.by_name[FORWARD].rival == "agent[7] of agent.service"
 
 

@@ -32,6 +32,9 @@ class Timers(Mailbox):
             callback()
         self.now = until
 
+    def serve(self) -> None:
+        self.wait(0)
+
     @property
     def idle(self) -> bool:
         return not self._due

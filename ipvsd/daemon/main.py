@@ -208,8 +208,8 @@ class Daemon:
         begun = time.monotonic()
         kinds = {reason.kind for reason in reasons}
         turned, periodic = self._reflex.take(), not kinds.isdisjoint(_THOROUGH)
-        fights, hear = self._reflex.fights, self._writes.hear
-        done = reconcile(self._host, self._config, self._history, time.monotonic, fights, periodic, hear, self._known)
+        fights, others = self._reflex.fights, self._reflex.turn_back_others
+        done = reconcile(self._host, self._config, self._history, time.monotonic, fights, periodic, others, self._known)
         after = remedies.fitted(done.after, "/", daemon=True)
         wall, boottime = time.time(), time.clock_gettime(time.CLOCK_BOOTTIME)
         done = done._replace(after=self._last_seen.told(after, wall, boottime, self._config.interval))
@@ -218,7 +218,7 @@ class Daemon:
         if not self._unsettled and ReasonKind.LINK in kinds:
             self._unsettled = 2  # the kernel tells of an interface just before it makes its sysctls
         watched, since = self._writes.watched(), min(reason.at for reason in reasons)
-        repairs = self._books.enter(done, turned, since, self._reflex.evidence, watched, fights)
+        repairs = self._books.enter(done, turned, since, self._reflex.evidence, watched, self._reflex.fights)
         self._reflex.fights = self._books.fights
         self._consider_table(repairs, periodic)
         self._books.refused(self._writes.take_refusals())

@@ -95,13 +95,14 @@ class Reflex:
         self._expected: dict[str, object] = {}  # the last write to each that was told of and may not be stored yet
         self._first = self._last = 0.0
         self._looking = False
+        self._left: frozenset[str] = frozenset()
         self.evidence = Evidence(clock)
         self.fights = Fights()
 
     def arm(self, done: Reconciled, left_alone: Collection[str]) -> None:
         """Hold what was right at the last look, or cannot be read since then, but for what is to be left alone."""
         findings: tuple[Finding, ...] = (*done.after.modules, *done.after.sysctls)
-        before, self._held = self._held, {}
+        before, self._held, self._left = self._held, {}, frozenset()
         for finding in findings:
             if (finding.right or stands(finding)) and finding.name not in left_alone:
                 old, new = before.get(finding.name), _Held(finding.wanted, done.kernel, {})
@@ -115,6 +116,12 @@ class Reflex:
         # A held value is right, so that the recorded writes are over, or were in another network namespace.
         self.evidence.settle(self._held.__contains__, self._clock())
         return turned
+
+    def turn_back_others(self, names: Collection[str]) -> None:
+        """Do what is due by now, but nothing about these until the look that acts upon them has ended."""
+        self._left = self._left.union(names)
+        self.hear()
+        self._mailbox.serve()
 
     @property
     def untold(self) -> bool:
@@ -159,6 +166,8 @@ class Reflex:
 
     def _turn(self, name: str, since: float) -> Union[Turned, bool]:
         """Turn back what is not right; False is for the whole look."""
+        if name in self._left:
+            return True
         held = self._held.get(name)
         if held is None:
             return False
@@ -175,7 +184,8 @@ class Reflex:
         """Write the sysctls that came with a module at the kernel's defaults; that is no fight with anybody."""
         brought = []
         for held in self._held.values():
-            if isinstance(held.wanted, WantedSysctl) and held.wanted.provider == module:
+            wanted = held.wanted
+            if isinstance(wanted, WantedSysctl) and wanted.provider == module and wanted.key not in self._left:
                 turned = self._turn_held(held, since, self.pins.renewed if self.pins else None)
                 if not isinstance(turned, bool):
                     brought.append(turned)

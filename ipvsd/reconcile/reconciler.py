@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Callable, NamedTuple, Optional
 
 from ipvsd.config.desired_state import candidates, desired, patterns
@@ -111,6 +111,9 @@ def look(
 
 
 Modules = Mapping[str, ModuleState]
+# Called before each action with the names of all that are acted upon. Those were found wrong before, so that whoever
+# writes next has not made it; and what else drifts need not wait for the last action, as each may take long.
+Meanwhile = Callable[[Collection[str]], None]
 _NOTHING = Kernel("", "", 1, True, True, frozenset(), frozenset())
 
 
@@ -199,16 +202,14 @@ def reconcile(
     clock: Callable[[], float],
     fights: Fights = Fights(),
     periodic: bool = True,
-    hear: Callable[[], None] = lambda: None,
+    meanwhile: Meanwhile = lambda _: None,
     known: Optional[Known] = None,
 ) -> Reconciled:
     """Bring the host to what the configuration wants, as far as it lets itself be brought.
 
     Ends with a look after which nothing is left to do, or after three rounds of acting. A
     failure is a value in the result, and backs off in its history; `clock` is monotonic, in seconds.
-    A contended sysctl is left alone but for the periodic look. `hear` is called between finding
-    something wrong and acting on it, when the next writer cannot have made it. `known` is
-    what the last reconciliation found.
+    A contended sysctl is left alone but for the periodic look. `known` is what the last reconciliation found.
     """
     left_alone = fights.left_alone(periodic)
 
@@ -224,8 +225,7 @@ def reconcile(
         if not actions:
             break
         read.update(dict.fromkeys((action.name for action in actions), clock()))
-        hear()
-        acted = [act(host, action) for action in actions]
+        acted = list(_acted(host, actions, meanwhile))
         outcomes += acted
         before = latest
         kernel, latest = looked(Known(kernel, _members(latest)))
@@ -233,6 +233,13 @@ def reconcile(
     explained = _explain(kernel, latest, history, fights.contended())
     known = Known(kernel, _members(latest))
     return Reconciled(known, first, explained, tuple(outcomes), _proved(outcomes, explained), history, read)
+
+
+def _acted(host: Host, actions: Sequence[Action], meanwhile: Meanwhile) -> Iterator[Outcome]:
+    names = frozenset(action.name for action in actions)
+    for action in actions:
+        meanwhile(names)
+        yield act(host, action)
 
 
 def _members(found: Plan) -> Mapping[str, Collection[str]]:
