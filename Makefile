@@ -112,6 +112,11 @@ bench: $(DEB) $(BIN)/.ready  ## measure performance; write docs/benchmarks.md; t
 	@$(MAKE) --no-print-directory packages WANTED="$(BENCH_PACKAGES)"
 	@PATH=$(SYSTEM_PATH) PYTHONDONTWRITEBYTECODE=1 $(BIN)/python -m tests.vm.bench docs
 
+# No bound depends on the speed of the computer, but a reconciliation must take less than 20 s.
+soak: $(DEB) $(BIN)/.ready  ## disturb a machine in many ways, and account for every drift; an hour, or SECONDS=180
+	@$(MAKE) --no-print-directory packages WANTED="$(BENCH_PACKAGES)"
+	@PATH=$(SYSTEM_PATH) PYTHONDONTWRITEBYTECODE=1 $(BIN)/python -m tests.vm.soak $(or $(SECONDS),3600)
+
 deb: $(DEB)  ## build dist/ipvsd_VERSION_all.deb
 
 rpm: $(RPM)  ## build dist/ipvsd-VERSION-1.noarch.rpm with bundled libraries, and one without
@@ -189,5 +194,5 @@ lock:  ## renew the locked versions of the development tools in packaging/lock
 	$(LOCK) --group build -o packaging/lock/build.txt
 	$(LOCK) --group bookworm --group test -o packaging/lock/dev.txt
 
-.PHONY: help check fuzz faults test test-full kernels test-matrix demo vm attack bench deb rpm dist sign-check clean lock \
+.PHONY: help check fuzz faults test test-full kernels test-matrix demo vm attack bench soak deb rpm dist sign-check clean lock \
     lint-packages packages test-without-machines bench-images

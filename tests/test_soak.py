@@ -1,0 +1,119 @@
+"""What a soak test finds is a fault, and what it does not; the machine's part is tests/vm/test_soak.py."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.vm.soak import FIGHT, PEACE, RESTARTED, Evidence, judge, report
+
+PID = 700
+KEY, FOUGHT, CHANGED = "net.ipv4.vs.conntrack", "net.core.somaxconn", "net.core.netdev_budget"
+
+
+def written(at: float, pid: int, place: str, name: str, value: str, told: bool = True) -> list[list[Any]]:
+    """Return what the kernel records of a write."""
+    answer = [[at + 0.001, pid, "told", [0]]] if told and pid != PID else []
+    return [[at, pid, "write", [place, name, value]], *answer, [at + 0.002, pid, "wrote", [len(value)]]]
+
+
+def sample(at: float, megabytes: float, descriptors: int) -> dict[str, float]:
+    return {
+        "at": at, "resident": megabytes * 1e6, "threads": 3, "descriptors": descriptors, "interfaces": 2
+    }  # fmt: skip
+
+
+def entry(at: float, message: str, **fields: str) -> dict[str, str]:
+    return {"__MONOTONIC_TIMESTAMP": str(int(at * 1e6)), "MESSAGE": message, **fields}
+
+
+def evidence() -> Evidence:
+    """A run in which one drift was repaired, one contended, and one module loaded again."""
+    trace = [
+        [29.9, 801, "write", ["vs", "conntrack", "2"]],
+        [29.91, 801, "wrote", [RESTARTED]],
+        *written(30.0, 801, "vs", "conntrack", "2"),
+        *written(30.1, PID, "vs", "conntrack", "1"),
+        *written(60.0, 802, "core", "somaxconn", "10000", told=False),
+        [70.0, 803, "module_free", ["ip_vs_sh"]],
+        [70.1, PID, "module_load", ["ip_vs_sh"]],
+        [71.0, 803, "module_load", ["veth"]],
+    ]
+    counts = dict.fromkeys("interfaces modules configurations scrapes unanswered slow full jumps sleeps".split(), 0)
+    told = {
+        "pid": PID, "injected": [[KEY, "2", 29.8], [FOUGHT, "10000", 59.9]], "gone": [], "trace": trace,
+        "untraced": 0, "drops": 0, "sysctls": [KEY, FOUGHT, CHANGED], "changed": CHANGED, "counts": counts,
+        "history": [{"name": KEY, "found": "2"}, {"name": "ip_vs_sh", "found": "unloaded"}], "notes": [],
+        "samples": [sample(5, 40, 90), sample(80, 60, 400)], "quiet": [sample(40, 38, 60), sample(90, 40, 60)],
+        "slept": 0.0, "slowest": 0.1,
+    }  # fmt: skip
+    metrics = {
+        f'ipvsd_sysctl_repairs_total{{name="{KEY}"}}': 1.0,
+        f'ipvsd_sysctl_repairs_total{{name="{FOUGHT}"}}': 0.0,
+        f'ipvsd_sysctl_drifts_total{{name="{CHANGED}"}}': 0.0,
+        'ipvsd_module_loads_total{module="ip_vs_sh"}': 1.0,
+        'ipvsd_module_unloads_total{module="ip_vs_sh"}': 1.0,
+    }
+    sources = [{"name": name, "lost": 0} for name in ("uevents", "sysctls", "writes")]
+    document = {
+        "modules": [{"name": "ip_vs_sh"}], "sources": [*sources, {"name": "web", "lost": None}], "state": "ready",
+        "failures": [], "line": "ready: 1 module",
+    }  # fmt: skip
+    entries = [
+        entry(
+            50, f"{FOUGHT} is contended: changed more than 20 times in 60 s, last by x", MESSAGE_ID=FIGHT, SYSCTL=FOUGHT
+        ),
+        entry(80, f"{FOUGHT} is contended no more", MESSAGE_ID=PEACE, SYSCTL=FOUGHT),
+    ]
+    return Evidence(1, 120.0, told, metrics, document, entries, ())
+
+
+def test_a_run_without_faults_has_a_report_of_80_columns() -> None:
+    outcome = judge(evidence())
+    assert outcome.faults == ()
+    assert (outcome.account.repaired, outcome.account.contended, outcome.modules.repaired) == (1, 1, 1)
+    assert outcome.counted == (1, 1)
+    assert outcome.writes == {"of ipvsd": 1, "told": 1, "untold": 1, "again": 1}
+    assert max(map(len, report(evidence(), outcome))) <= 80
+
+
+def hide(trace: list[Any], kind: str) -> None:
+    """Take the first of these out of what the kernel recorded."""
+    trace.remove(next(row for row in trace if row[2] == kind))
+
+
+FAULTS: dict[str, tuple[Callable[[Any], object], str]] = {
+    "a repair that is counted and not remembered": (lambda it: it.told["history"].pop(0), "1 repairs counted, 0"),
+    "a load that the kernel did not see": (
+        lambda it: hide(it.told["trace"], "module_load"),
+        "1 loads counted, the kernel saw 0",
+    ),
+    "a drift of what is not wanted any more": (
+        lambda it: it.metrics.update({f'ipvsd_sysctl_drifts_total{{name="{CHANGED}"}}': 1.0}),
+        "counted as a drift",
+    ),
+    "a write that ipvsd was not told of": (lambda it: hide(it.told["trace"], "told"), "was not told of '2'"),
+    "a lost write that is not counted": (
+        lambda it: it.told["trace"].append([99.0, 804, "told", [-11]]),
+        "no room for 1 writes, ipvsd counts 0",
+    ),
+    "a lost message that is not noticed": (lambda it: it.told.update(drops=3), "netlink dropped 3"),
+    "events that the tracing lost": (lambda it: it.told.update(untraced=1), "1 events of the kernel's tracing"),
+    "memory": (lambda it: it.told["quiet"].append(sample(99, 43, 60)), "grew from 38.0 to 43.0 MB"),
+    "descriptors": (lambda it: it.told["quiet"].append(sample(99, 38, 61)), "descriptors: 60 after"),
+    "an unexpected line": (lambda it: it.entries.append(entry(60, "Traceback (most recent")), "in the log"),
+    "a request without an answer": (lambda it: it.told["counts"].update(unanswered=1), "not answered"),
+    "a node that is not right in the end": (lambda it: it.document.update(state="failed"), "in the end"),
+    "a disturbance that failed": (lambda it: it.told["notes"].append("the machine did not sleep"), "did not sleep"),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_what_is_not_as_it_has_to_be_is_a_fault(name: str) -> None:
+    change, told = FAULTS[name]
+    changed = copy.deepcopy(evidence())
+    change(changed)
+    assert any(told in fault for fault in judge(changed).faults), judge(changed).faults

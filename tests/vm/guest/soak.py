@@ -1,0 +1,532 @@
+"""Inside the machine: all that disturbs ipvsd on a node, at once, for some time; what was done goes to a file.
+
+    soak.py SECONDS SEED INTERFACES RESULT
+
+The time is divided into rounds. Each has the same disturbances, in an order and at moments that the seed decides, and
+ends in quiet, with nothing left of them; then the daemon's memory and descriptors are looked at. What the kernel is
+told of writes to sysctls, and what it loads and unloads, is recorded by its own tracing, apart from ipvsd.
+Times are CLOCK_MONOTONIC, which stands still while the machine sleeps.
+"""
+
+from __future__ import annotations
+
+import http.client
+import itertools
+import json
+import os
+import random
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+ROUND = 60.0  # seconds, at least
+QUIET = 5.0  # seconds of quiet before memory and descriptors are looked at
+TRACING = Path("/sys/kernel/tracing")
+DROP_IN = Path("/etc/ipvsd/conf.d/soak.yaml")
+STATUS = Path("/run/ipvsd/status.json")
+HISTORY = Path("/run/ipvsd/history.jsonl")
+FULL = Path("/run/soak.full")
+PORT = 14787
+# Where QEMU's firmware puts the registers of the power management, which it forgets to do again after a sleep: the
+# kernel would sleep no second time (PMBASE and ACPI_CNTL of Intel's ICH9).
+POWER, PLACE = Path("/sys/bus/pci/devices/0000:00:1f.0/config"), slice(0x40, 0x48)
+AT_ONCE, GROUP = 50, "77"  # interfaces that are added together, and the group in which they are
+SLOW = 60  # clients; ipvsd has room for 64 from one address
+
+# Sysctls of the default profile, with the least of the wrong values that are written to each: each value once, so that
+# it tells which write a repair is about. More than one, so that ip_forward is on all the time.
+FORWARD, DEFAULT = "net.ipv4.ip_forward", "net.ipv4.conf.default.forwarding"
+CALM = {
+    FORWARD: 2,
+    DEFAULT: 2,
+    "net.ipv4.vs.conntrack": 2,
+    "net.ipv4.vs.expire_nodest_conn": 2,
+    "net.ipv4.vs.expire_quiescent_template": 2,
+    "net.netfilter.nf_conntrack_max": 60000,
+}
+FOUGHT, RIGHT = "net.core.somaxconn", "4096"
+CHANGED = "net.core.netdev_budget"  # of which another value is wanted again and again
+# Contention begins and ends soon enough to be seen.
+CONFIG = """contention: {repairs: 12, quiet: 10s}
+sysctls:
+  net.core.somaxconn: 4096
+  net.core.netdev_budget: %d
+"""
+MODULES = (
+    "ip_vs_rr ip_vs_sh ip_vs_lc ip_vs_wlc ip_vs_sed ip_vs_nq ip_vs_dh "
+    "xt_statistic xt_recent xt_sctp ip_set_bitmap_port br_netfilter"
+).split()
+# <linux/sysctl.h>: struct ctl_table_header has its parent at 56; a struct ctl_table begins with its name. The value is
+# its first eight characters, as a number, since a text would have its line feed in it.
+PROBES = """p:soak/write __cgroup_bpf_run_filter_sysctl write=$arg3:u32 dir=+0(+0(+0(+56($arg1)))):string \
+name=+0(+0($arg2)):string value=+0(+0($arg4)):x64
+r:soak/wrote proc_sys_write ret=$retval:s64
+r:soak/told bpf_ringbuf_output ret=$retval:s64
+r:soak/queued fsnotify_insert_event ret=$retval:s32
+"""
+# EAGAIN of a ring buffer without room; 2 of a queue without room (fs/notify/notification.c)
+FILTERS = {"soak/write": "write == 1", "soak/wrote": "", "soak/told": "", "soak/queued": "ret == 2"}
+ENABLED = (*FILTERS, "module/module_load", "module/module_free")
+BUFFER = 32768  # KiB for each processor
+LINE = re.compile(r"\s*(.{1,16})-(\d+)\s+\[\d+\]\s+\S+\s+([\d.]+): (\w+): (.*)")
+
+
+def run(*arguments: str, text: str = "") -> bool:
+    return subprocess.run(arguments, input=text.encode(), capture_output=True, check=False).returncode == 0
+
+
+def status() -> dict[str, Any]:
+    try:
+        return dict(json.loads(STATUS.read_text()))
+    except (OSError, ValueError):  # it is replaced in one step, but the daemon may be starting
+        return {}
+
+
+def history() -> list[str]:
+    """Return the whole lines of the history."""
+    return HISTORY.read_text().split("\n")[:-1] if HISTORY.exists() else []
+
+
+def wait(condition: Callable[[], object], seconds: float, between: float = 0.2) -> bool:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(between)
+    return True
+
+
+# --- what the kernel says ---------------------------------------------------------------
+
+
+def trace() -> None:
+    """Have the kernel record every write to a sysctl, and the modules that come and go."""
+    (TRACING / "trace_clock").write_text("mono")
+    (TRACING / "buffer_size_kb").write_text(str(BUFFER))
+    (TRACING / "kprobe_events").write_text(PROBES)
+    for name, wanted in FILTERS.items():
+        if wanted:
+            (TRACING / "events" / name / "filter").write_text(wanted)
+    for name in ENABLED:
+        (TRACING / "events" / name / "enable").write_text("1")
+
+
+def untrace() -> tuple[list[Any], int]:
+    """Return what was recorded, [time, process, event, fields] each, and how many were not for lack of room."""
+    for name in ENABLED:
+        (TRACING / "events" / name / "enable").write_text("0")
+    rows = []
+    with (TRACING / "trace").open(errors="replace") as file:
+        for line in file:
+            found = LINE.match(line)
+            if found:
+                rows.append([float(found[3]), int(found[2]), found[4], fields(found[4], found[5])])
+    lost = 0
+    for stats in TRACING.glob("per_cpu/cpu*/stats"):
+        counts = dict(line.split(": ") for line in stats.read_text().splitlines())
+        lost += sum(int(counts[kind]) for kind in ("overrun", "commit overrun", "dropped events"))
+    (TRACING / "kprobe_events").write_text("")
+    (TRACING / "trace").write_text("")
+    return rows, lost
+
+
+def fields(event: str, text: str) -> list[Any]:
+    found = dict(re.findall(r'(\w+)="?([^" ]*)"?', text))
+    if event == "write":
+        value = int(found["value"], 16).to_bytes(8, "little").partition(b"\0")[0]
+        return [found["dir"], found["name"], value.decode("latin-1").strip()]
+    if event in ("wrote", "told", "queued"):
+        return [int(found["ret"])]
+    return [text.split(maxsplit=1)[0]]
+
+
+def drops(pid: int) -> int:
+    """Return what netlink dropped of the daemon's sockets, by the kernel's own count."""
+    inodes = set()
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        inodes.add(os.readlink(link).removeprefix("socket:[").rstrip("]"))
+    rows = [line.split() for line in Path("/proc/net/netlink").read_text().splitlines()]
+    at, inode = rows[0].index("Drops"), rows[0].index("Inode")
+    return sum(int(row[at]) for row in rows[1:] if row[inode] in inodes)
+
+
+# --- the soak ---------------------------------------------------------------------------
+
+
+class Soak:
+    """`injected` are the wrong values that were written, [sysctl, value, time] each."""
+
+    def __init__(self, seconds: float, seed: int, links: int) -> None:
+        self.rounds = max(3, min(20, int(seconds / ROUND)))
+        self.round = seconds / self.rounds
+        self.links = links
+        self.random = random.Random(seed)
+        self.pid = int(subprocess.check_output(["systemctl", "show", "--value", "-p", "MainPID", "ipvsd"]))
+        self.numbers = {key: itertools.count(least) for key, least in CALM.items()}
+        self.numbers[FOUGHT] = itertools.count(10000)
+        self.numbers[DEFAULT] = self.numbers[FORWARD]  # which is passed on
+        self.injected: list[Any] = []
+        self.gone: list[Any] = []
+        self.samples: list[dict[str, Any]] = []
+        self.quiet: list[dict[str, Any]] = []
+        self.before = frozenset(history())
+        self.history: dict[str, None] = {}
+        self.counts = dict.fromkeys(
+            "interfaces modules configurations scrapes unanswered slow full jumps sleeps".split(), 0
+        )
+        self.slept = self.slowest = 0.0
+        self.notes: list[str] = []
+        self.ending = threading.Event()  # of the round
+        self.ended = threading.Event()  # of all
+        self.wanted = 300  # of CHANGED
+        self.configuring = threading.Lock()
+
+    def run(self) -> None:
+        self.configure()
+        trace()
+        for task in (self.keep_history, self.sample_all):
+            threading.Thread(target=task, daemon=True).start()
+        for number in range(self.rounds):
+            self.one_round(time.monotonic() + self.round)
+            print(f"round {number + 1} of {self.rounds}: {self.quiet[-1]}", flush=True)
+        self.ended.set()
+
+    def one_round(self, deadline: float) -> None:
+        """Disturb until there is just time for quiet."""
+        self.ending.clear()
+        tasks = (
+            self.write_calmly, self.write_with_programs, self.write_in_turns, self.fight, self.add_interfaces,
+            self.unload, self.change_configuration, self.scrape, self.be_slow, self.disturb,
+        )  # fmt: skip
+        threads = [threading.Thread(target=self.guarded, args=(task,)) for task in tasks]
+        for thread in threads:
+            thread.start()
+        time.sleep(max(0.0, deadline - time.monotonic() - QUIET - self.round / 10))
+        self.ending.set()
+        for thread in threads:
+            thread.join()
+        self.configure()
+        if not wait(self.right, 90):
+            self.notes.append(f"not right after the round: {status().get('line')}")
+        time.sleep(QUIET)
+        self.quiet.append(self.sample())
+
+    def guarded(self, task: Callable[[], None]) -> None:
+        try:
+            task()
+        except Exception as error:  # noqa: BLE001 -- it has to be in the account, whatever it is
+            self.notes.append(f"{task.__name__}: {error!r}")
+
+    def pause(self, least: float, most: float) -> bool:
+        """Wait; return whether the round goes on."""
+        return not self.ending.wait(self.random.uniform(least, most))
+
+    def right(self) -> bool:
+        """Tell whether everything that is held is right, and nothing is left of the disturbances."""
+        found = status()
+        items = [*found.get("modules", ()), *found.get("sysctls", ())]
+        hashed = found.get("config", {}).get("errors") == []
+        there = Path(f"/proc/sys/{CHANGED.replace('.', '/')}").read_text().strip() == str(self.wanted)
+        return bool(items) and all(item["right"] or item["harmless"] for item in items) and hashed and there
+
+    # --- sysctls ------------------------------------------------------------------------
+
+    def write(self, key: str, how: str = "") -> None:
+        """Write the next wrong value."""
+        value = str(next(self.numbers[key]))
+        path = f"/proc/sys/{key.replace('.', '/')}"
+        row = [key, value, time.monotonic()]
+        if how == "sysctl":
+            done = run("sysctl", "-qw", f"{key}={value}")
+        elif how == "tee":
+            done = run("tee", path, text=f"{value}\n")
+        else:
+            done = put(path, value)
+        if done:
+            self.injected.append(row)
+        else:
+            self.notes.append(f"cannot write {key}")
+
+    def write_calmly(self) -> None:
+        while self.pause(1.0, 3.0):
+            self.write(self.random.choice(list(CALM)))
+
+    def write_with_programs(self) -> None:
+        while self.pause(1.0, 3.0):
+            self.write(self.random.choice(list(CALM)), self.random.choice(("sysctl", "tee")))
+
+    def write_in_turns(self) -> None:
+        """Have two writers write to one sysctl at the same time."""
+        while self.pause(self.round / 8, self.round / 4):
+            key = self.random.choice(list(CALM))
+            both = [threading.Thread(target=self.write_thrice, args=(key,)) for _ in range(2)]
+            for thread in both:
+                thread.start()
+            for thread in both:
+                thread.join()
+
+    def write_thrice(self, key: str) -> None:
+        for _ in range(3):
+            self.write(key)
+
+    def fight(self) -> None:
+        """Write again whenever ipvsd has written, until it lets be; then far more often, and give in."""
+        path = Path(f"/proc/sys/{FOUGHT.replace('.', '/')}")
+        if not self.pause(0.0, self.round / 10):
+            return
+        with self.configuring:  # a configuration that is taken ends every contention
+            ends = time.monotonic() + self.round / 2
+            while time.monotonic() < ends and not self.ending.is_set() and not status().get("contended"):
+                self.write(FOUGHT)
+                wait(lambda: path.read_text().strip() == RIGHT or self.ending.is_set(), 2, 0.02)
+        ends = time.monotonic() + self.round / 10
+        while time.monotonic() < ends and self.pause(0.0, 0.1):
+            self.write(FOUGHT)
+        put(str(path), RIGHT)
+
+    # --- interfaces and modules ---------------------------------------------------------
+
+    def add_interfaces(self) -> None:
+        while self.pause(0.0, 2.0):
+            names = [f"soak{number}" for number in range(self.links)]
+            kinds = [self.random.choice(("dummy", "dummy", f"veth peer name p{name}")) for name in names]
+            for few in range(0, len(names), AT_ONCE):
+                new = list(zip(names, kinds))[few : few + AT_ONCE]
+                run(
+                    "ip",
+                    "-batch",
+                    "-",
+                    text="".join(f"link add {name} group {GROUP} type {kind}\n" for name, kind in new),
+                )
+                self.pause(0.1, 1.0)
+            there = [path.name for path in Path("/sys/class/net").iterdir()]
+            self.counts["interfaces"] += len([name for name in there if name.startswith(("soak", "psoak"))])
+            # One that the daemon has not seen yet does not drift when it is changed.
+            if self.wait_for_members(len(there)):
+                for name in self.random.sample(names, 5):
+                    key = f"net.ipv4.conf.{name}.forwarding"
+                    self.numbers[key] = self.numbers[FORWARD]
+                    self.write(key)
+                self.pause(0.5, 3.0)
+            now = time.monotonic()
+            self.gone += [[f"net.ipv4.conf.{name}.forwarding", now] for name in names]
+            run("ip", "link", "del", "group", GROUP)
+
+    def wait_for_members(self, least: int) -> bool:
+        """Wait until the daemon knows so many interfaces."""
+
+        def known() -> bool:
+            found = [item for item in status().get("sysctls", ()) if item["members"]]
+            return bool(found) and found[0]["members"]["total"] >= least
+
+        return wait(lambda: known() or self.ending.is_set(), 30) and known()
+
+    def unload(self) -> None:
+        while self.pause(0.5, 3.0):
+            name = self.random.choice(MODULES)
+            command = self.random.choice((["rmmod"], ["modprobe", "-r"]))
+            self.counts["modules"] += run(*command, name)
+            if self.random.random() < 0.3:
+                run("modprobe", name)
+
+    # --- the configuration --------------------------------------------------------------
+
+    def configure(self) -> None:
+        """Put a good configuration in place as a whole, with another value than before, and have it read."""
+        self.wanted = 300 + (self.wanted + 1) % 50
+        new = DROP_IN.with_suffix(".new")
+        DROP_IN.parent.mkdir(parents=True, exist_ok=True)
+        new.write_text(CONFIG % self.wanted)
+        new.replace(DROP_IN)
+        os.kill(self.pid, signal.SIGHUP)
+        self.counts["configurations"] += 1
+
+    def change_configuration(self) -> None:
+        ways = [self.configure, self.configure_wrongly, self.configure_slowly, self.be_without]
+        while True:
+            self.random.shuffle(ways)
+            for way in ways:
+                if not self.pause(1.0, 4.0):
+                    return
+                with self.configuring:
+                    way()
+
+    def configure_wrongly(self) -> None:
+        DROP_IN.write_text(f"{CONFIG % self.wanted}sysctls: [\n")
+        os.kill(self.pid, signal.SIGHUP)
+        self.counts["configurations"] += 1
+        self.pause(0.5, 2.0)
+        self.configure()
+
+    def configure_slowly(self) -> None:
+        """Write a file in two halves, of which the first is a good configuration, too, without somaxconn."""
+        self.wanted = 300 + (self.wanted + 1) % 50
+        first, separator, rest = (CONFIG % self.wanted).partition("sysctls:\n")
+        with DROP_IN.open("w") as file:
+            file.write(first)
+            file.flush()
+            self.pause(1.0, 3.0)
+            file.write(separator + rest)
+        self.counts["configurations"] += 1
+        self.pause(1.0, 2.0)
+
+    def be_without(self) -> None:
+        """Have the file put away for less time than ipvsd waits for it."""
+        text = DROP_IN.read_text()
+        DROP_IN.unlink()
+        self.pause(0.5, 3.0)
+        DROP_IN.write_text(text)
+        self.counts["configurations"] += 1
+
+    # --- clients ------------------------------------------------------------------------
+
+    def scrape(self) -> None:
+        while self.pause(0.5, 1.0):
+            for path in ("/metrics", "/status", "/healthz"):
+                begun = time.monotonic()
+                self.counts["scrapes"] += 1
+                try:
+                    ask(path)
+                except (OSError, http.client.HTTPException) as error:
+                    self.counts["unanswered"] += 1
+                    self.notes.append(f"{path}: {error!r}")
+                self.slowest = max(self.slowest, time.monotonic() - begun)
+
+    def be_slow(self) -> None:
+        """Have many connections at a byte a second."""
+        clients: list[socket.socket] = []
+        while self.pause(1.0, 1.0):
+            for client in list(clients):
+                try:
+                    client.send(b"a")
+                except OSError:
+                    clients.remove(client)
+                    client.close()
+            while len(clients) < SLOW:
+                client = socket.create_connection(("127.0.0.1", PORT), timeout=30)
+                client.send(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nX-Slow: ")
+                client.settimeout(0)
+                clients.append(client)
+                self.counts["slow"] += 1
+        for client in clients:
+            client.close()
+
+    # --- the machine --------------------------------------------------------------------
+
+    def disturb(self) -> None:
+        """Fill /run, set the clock, and sleep, one after the other."""
+        away = 0.0  # seconds that the clock is wrong by
+        ways = ["full", "sleeps", "jumps", "jumps"]
+        while True:
+            self.random.shuffle(ways)
+            for way in ways:
+                if not self.pause(self.round / 20, self.round / 10):
+                    jump(-away)
+                    return
+                self.counts[way] += 1
+                if way == "full":
+                    self.fill()
+                elif way == "sleeps":
+                    self.sleep()
+                else:
+                    by = self.random.choice((-86400.0, -3600.0, -1.5, 1.5, 3600.0, 86400.0)) - away
+                    jump(by)
+                    away += by
+
+    def fill(self) -> None:
+        """Leave no room in /run for some seconds."""
+        with FULL.open("wb", buffering=0) as file:
+            for size in (1 << 20, 4096, 1):
+                try:
+                    while True:
+                        file.write(b"\0" * size)
+                except OSError:
+                    pass
+            self.pause(2.0, 6.0)
+        FULL.unlink()
+
+    def sleep(self) -> None:
+        """Have the machine suspended to memory, and woken by its clock."""
+        place = POWER.read_bytes()[PLACE]
+        before = time.clock_gettime(time.CLOCK_BOOTTIME) - time.monotonic()
+        run("rtcwake", "-m", "mem", "-s", "4")
+        with POWER.open("r+b", buffering=0) as file:
+            file.seek(PLACE.start)
+            file.write(place)
+        slept = time.clock_gettime(time.CLOCK_BOOTTIME) - time.monotonic() - before
+        self.slept += slept
+        if slept < 1:
+            self.notes.append("the machine did not sleep")
+
+    # --- the daemon ---------------------------------------------------------------------
+
+    def keep_history(self) -> None:
+        while not self.ended.wait(1.0):
+            self.take_history()
+
+    def take_history(self) -> None:
+        """Take what was added to the history, of which the file keeps the last lines only."""
+        self.history.update((line, None) for line in history() if line not in self.before)
+
+    def sample_all(self) -> None:
+        while not self.ended.wait(max(1.0, self.round / 20)):
+            self.samples.append(self.sample())
+
+    def sample(self) -> dict[str, Any]:
+        text = Path(f"/proc/{self.pid}/status").read_text()
+        found = dict(line.split(":", 1) for line in text.splitlines())
+        return {
+            "at": time.monotonic(),
+            "resident": int(found["VmRSS"].split()[0]) * 1024,
+            "threads": int(found["Threads"]),
+            "descriptors": len(os.listdir(f"/proc/{self.pid}/fd")),
+            "interfaces": len(os.listdir("/sys/class/net")),
+        }
+
+    def result(self) -> dict[str, Any]:
+        self.take_history()
+        rows, lost = untrace()
+        return {
+            "pid": self.pid, "injected": self.injected, "gone": self.gone, "trace": rows, "untraced": lost,
+            "history": [json.loads(line) for line in self.history], "samples": self.samples, "quiet": self.quiet,
+            "counts": self.counts, "slept": self.slept, "slowest": self.slowest, "notes": self.notes,
+            "drops": drops(self.pid), "sysctls": [*CALM, FOUGHT, CHANGED], "changed": CHANGED,
+        }  # fmt: skip
+
+
+def put(path: str, value: str) -> bool:
+    try:
+        with open(path, "w") as file:
+            file.write(f"{value}\n")
+    except OSError:
+        return False
+    return True
+
+
+def ask(path: str) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", PORT, timeout=20)
+    try:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        answer.read()
+        if path != "/healthz" and answer.status != 200:
+            raise http.client.HTTPException(f"status {answer.status}")
+    finally:
+        connection.close()
+
+
+def jump(by: float) -> None:
+    time.clock_settime(time.CLOCK_REALTIME, time.time() + by)
+
+
+if __name__ == "__main__":
+    soak = Soak(float(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
+    soak.run()
+    Path(sys.argv[4]).write_text(json.dumps(soak.result()))
