@@ -309,6 +309,7 @@ class Daemon:
             files = Files(self._mailbox)
             files.arm(self._targets)
             self._sources.append(files)
+        assert self.report is not None
         self.report = self.report._replace(sources=self._source_states())  # a page may be asked for from here on
         self._serve()
         from ipvsd.kernel.ipvs_probe import Asker
