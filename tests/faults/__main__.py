@@ -11,7 +11,7 @@ from tests.faults.node import Node, prepare
 from tests.faults.rounds import record
 from tests.faults.table import cells, tried
 
-PART = 30  # cells
+PART = 20  # cells
 
 
 def main() -> int:

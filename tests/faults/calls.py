@@ -40,7 +40,7 @@ LASTING = (Fault.EMFILE, Fault.ENOMEM, Fault.EIO, Fault.ENOSPC)
 _OPENING = "open openat openat2".split()
 _MAKING = [
     *_OPENING,
-    *"socket accept accept4 pipe2 epoll_create1 inotify_init1 eventfd2 timerfd_create pidfd_open".split(),
+    *"socket accept accept4 pipe2 epoll_create1 inotify_init inotify_init1 eventfd2 timerfd_create pidfd_open".split(),
 ]
 _MAKING += ["fcntl: duplicate"]
 # Of their errors none is a lack of memory or of room (their pages in section 2 of the manual, and their source).
@@ -58,7 +58,7 @@ _NEVER_OF = (("read", "a pipe"), ("read", "inotify"))
 _STORED = (
     "read readv pread64 write writev pwrite64 stat lstat fstat newfstatat statx access faccessat faccessat2 readlink "
     "readlinkat getdents64 rename renameat renameat2 unlink unlinkat mkdir mkdirat fsync ftruncate fchmod fchmodat "
-    "statfs execve mmap"
+    "statfs execve mmap finit_module"
 ).split()
 _WAITING = (
     "read readv pread64 write writev pwrite64 accept accept4 recvfrom recvmsg sendto sendmsg connect epoll_wait "
@@ -116,7 +116,7 @@ _PATHS = {
     "faccessat2": (0, 1), "fchmodat": (0, 1), "inotify_add_watch": (None, 1),
 }  # fmt: skip
 _WITHOUT = (
-    "socket epoll_create1 inotify_init1 pipe2 clone clone3 vfork fork wait4 waitid eventfd2 bpf getrlimit kill "
+    "socket epoll_create1 inotify_init inotify_init1 pipe2 clone clone3 vfork fork wait4 waitid eventfd2 bpf kill "
     "set_mempolicy membarrier get_mempolicy pidfd_open memfd_create timerfd_create socketpair"
 ).split()
 _AT_CWD = -100 & 0xFFFFFFFF
@@ -125,7 +125,7 @@ _AT_CWD = -100 & 0xFFFFFFFF
 # What calls of several purposes are asked for; <linux/fcntl.h>, <linux/eventpoll.h>.
 _PURPOSES = {
     "epoll_ctl": (1, {1: "add", 2: "delete", 3: "change"}),
-    "fcntl": (1, {0: "duplicate", 10: "set the signal of", 1024: "lease", 1030: "duplicate"}),
+    "fcntl": (1, {0: "duplicate", 3: "flags of", 10: "set the signal of", 1024: "lease", 1030: "duplicate"}),
 }
 
 

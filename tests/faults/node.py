@@ -5,6 +5,7 @@ No module of the machine is touched: what would load one is answered here, and t
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
@@ -149,8 +150,13 @@ class Node:
         if call.pid == self._pid and self._due:
             self._due = False
             os.kill(self._pid, signal.SIGHUP)
-        if call.name in ("finit_module", "init_module"):
+        struck = self._faulty(call)
+        if struck is None and call.name in ("finit_module", "init_module"):
             return self._loaded(call)
+        return struck
+
+    def _faulty(self, call: Call) -> Answer:
+        """Record a call, and return the fault that it has, if it is its turn."""
         if not self._ready:
             self._ready = call.name == "sendto" and memory(call.pid, call.arguments[1], 8) == b"READY=1\n"
             return None
@@ -184,7 +190,7 @@ class Node:
     def _struck(self, call: Call, fault: Fault) -> Answer:
         if fault is Fault.KILL:
             os.kill(self._pid, signal.SIGKILL)
-            return None
+            return 0  # which it does not hear any more
         if fault is Fault.SHORT:
             return self._shortened(call)
         return -_NUMBERS[fault.value]
@@ -211,8 +217,8 @@ class Node:
     # --- the modules --------------------------------------------------------------------
 
     def _loaded(self, call: Call) -> Answer:
-        name = Path(os.readlink(f"/proc/{call.pid}/fd/{call.arguments[0]}")).stem
-        self.load(name)
+        with contextlib.suppress(FileNotFoundError):  # it was ended meanwhile
+            self.load(Path(os.readlink(f"/proc/{call.pid}/fd/{call.arguments[0]}")).stem)
         return 0
 
     def load(self, name: str) -> None:
