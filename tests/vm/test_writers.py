@@ -142,7 +142,9 @@ def test_the_arguments_of_a_writer_are_told_nowhere(node: Node) -> None:
 def writers(node: Node, before: float) -> list[Mapping[str, Any]]:
     """Return who made what was repaired since the sysctl's count was `before`."""
     repairs = int(count(node, "repairs") - before)
-    return [item["writer"] or {} for item in node.history()[-repairs:]] if repairs else []
+    # On a busy machine a look meets interfaces that follow ip_forward before its repair; they are other repairs.
+    found = [item["writer"] or {} for item in node.history() if item["name"] == KEY]
+    return found[-repairs:] if repairs else []
 
 
 def test_the_writer_is_named_in_95_of_100_tries(node: Node, journal: Journal) -> None:
@@ -188,7 +190,7 @@ def test_the_journal_has_the_fields_that_other_tools_use(node: Node) -> None:
     assert [entry[name] for name in ("SYSCTL", "NEWVALUE", "OURVALUE", "OLDVALUE")] == [KEY, "0", "1", "1"]
     assert "sysctl" in entry.get("OBJECT_COMM", "") or not names_processes()
     shown = node.run("journalctl -q -x -n 1 MESSAGE_ID=f6b144553caa44c493924f920e47f12c").out
-    assert "A sysctl had drifted, and was written again" in shown
+    assert "A sysctl drifted and was repaired" in shown
 
 
 def test_who_unloads_a_module_is_named(node: Node) -> None:
