@@ -44,6 +44,7 @@ test:  ## run all tests except those of test-full; virtual machines with Linux 6
 	@$(MAKE) --no-print-directory packages WANTED="$(TEST_PACKAGES)"
 	@$(MAKE) --no-print-directory $(BIN)/.ready
 	@$(MAKE) --no-print-directory -j 2 --output-sync=line test-without-machines bench-images
+	$(NAMESPACE) $(BIN)/python -m pytest -q -m namespace tests/namespace
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --durations 10 -m 'vm$(if $(IPVSD_FULL),, and not full)' tests/vm
 
 test-without-machines:
@@ -52,7 +53,6 @@ test-without-machines:
 	$(MAKE) --no-print-directory deb rpm
 	$(MAKE) --no-print-directory lint-packages
 	$(SIGNCHECK) --rehearse
-	$(NAMESPACE) $(BIN)/python -m pytest -q -m namespace tests/namespace
 	IPVSD_BREADTH=$(BREADTH) $(BIN)/python -m pytest -q -n $(JOBS) -m differential tests/differential
 	$(BIN)/python -m pytest -q -m packaging --ignore tests/packaging/test_readme.py \
 	    --ignore tests/packaging/test_lintian.py tests/packaging
