@@ -136,7 +136,7 @@ def _soak(node: Node, seconds: float, seed: int, say: Callable[[str], None]) -> 
                 say(line)
         shown = max(shown, len(lines) - 1)
         if ENDED in lines:
-            found = node.run("cat /root/soak.json", check=False)
+            found = node.run("cat /root/soak.json", timeout=1200, check=False)
             if found.code:
                 raise BenchError("the disturbances failed:\n" + "\n".join(lines))
             return dict(json.loads(found.out))
