@@ -133,6 +133,12 @@ def test_what_is_not_explained_is_told(name: str) -> None:
     assert any(told in line for line in account.unexplained), account.unexplained
 
 
+def test_a_repair_that_may_be_missing_is_taken_from_the_kernel() -> None:
+    events = [by_others(1, "2"), ours(1.1)]
+    assert balance(injected("2"), events, [], unread=[(1.0, 2.0)]).repaired == 1
+    assert not balance(injected("2"), events, [], unread=[(2.0, 3.0)]).balances
+
+
 def test_a_period_of_another_sysctl_explains_nothing() -> None:
     account = balance(injected("2"), [by_others(150, "2")], [], [Period("net.ipv4.vs.drop_entry", 100, 200)])
     assert not account.balances

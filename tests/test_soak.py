@@ -44,8 +44,9 @@ def evidence() -> Evidence:
     ]
     counts = dict.fromkeys("interfaces modules configurations scrapes unanswered slow full jumps sleeps".split(), 0)
     told = {
-        "pid": PID, "injected": [[KEY, "2", 29.8], [FOUGHT, "10000", 59.9]], "gone": [], "trace": trace,
-        "untraced": 0, "drops": 0, "sysctls": [KEY, FOUGHT, CHANGED], "changed": CHANGED, "counts": counts,
+        "pid": PID, "injected": [[KEY, "2", 29.8], [FOUGHT, "10000", 59.9]], "gone": [], "unread": [],
+        "trace": trace, "untraced": 0, "drops": 0,
+        "sysctls": [KEY, FOUGHT, CHANGED], "changed": CHANGED, "counts": counts,
         "history": [{"name": KEY, "found": "2"}, {"name": "ip_vs_sh", "found": "unloaded"}], "notes": [],
         "samples": [sample(5, 40, 90), sample(80, 60, 400)], "quiet": [sample(40, 38, 60), sample(90, 40, 60)],
         "slept": 0.0, "slowest": 0.1,
@@ -85,8 +86,27 @@ def hide(trace: list[Any], kind: str) -> None:
     trace.remove(next(row for row in trace if row[2] == kind))
 
 
+def test_of_many_repairs_at_a_time_the_kernel_knows_what_the_history_does_not_keep() -> None:
+    run = evidence()
+    run.told["history"].pop(0)
+    run.told["unread"].append([30.5, 31.0])
+    outcome = judge(run)
+    assert (outcome.faults, outcome.account.repaired) == ((), 1)
+
+
 FAULTS: dict[str, tuple[Callable[[Any], object], str]] = {
     "a repair that is counted and not remembered": (lambda it: it.told["history"].pop(0), "1 repairs counted, 0"),
+    "a repair that is not counted": (
+        lambda it: it.metrics.update({f'ipvsd_sysctl_repairs_total{{name="{KEY}"}}': 0.0}),
+        "0 repairs counted, 1 in the history",
+    ),
+    "a repair that was not kept, and that the kernel did not see": (
+        lambda it: (
+            it.told["unread"].append([30.5, 31.0]),
+            it.metrics.update({f'ipvsd_sysctl_repairs_total{{name="{KEY}"}}': 2.0}),
+        ),
+        "2 repairs counted, 1 writes seen",
+    ),
     "a load that the kernel did not see": (
         lambda it: hide(it.told["trace"], "module_load"),
         "1 loads counted, the kernel saw 0",

@@ -75,12 +75,14 @@ def balance(
     repairs: Iterable[tuple[str, str]],
     periods: Collection[Period] = (),
     restarted: Collection[str] = (),
+    unread: Collection[tuple[float, float]] = (),
 ) -> Account:
     """Return the account; `repairs` are the sysctls that ipvsd says it repaired, with the values that it found.
 
-    `restarted` are those of which the kernel began writes again.
+    `restarted` are those of which the kernel began writes again, and `unread` the times from which repairs may be
+    missing.
     """
-    return _Books(injected, events, repairs, periods, restarted).close()
+    return _Books(injected, events, repairs, periods, restarted, unread).close()
 
 
 class _Books:
@@ -91,8 +93,9 @@ class _Books:
         repairs: Iterable[tuple[str, str]],
         periods: Collection[Period],
         restarted: Collection[str],
+        unread: Collection[tuple[float, float]],
     ) -> None:
-        self._injected, self._periods, self._restarted = injected, periods, restarted
+        self._injected, self._periods, self._restarted, self._unread = injected, periods, restarted, unread
         self._events = _by_key(sorted(events))
         self._repairs = Counter(repairs)
         self._found = frozenset(self._repairs)
@@ -140,6 +143,8 @@ class _Books:
             self._refuse(item, "nothing was written to it afterwards")
         elif not rest[0].ours or self._within_a_repair(events, this, rest[0]) or self._overtaken(rest):
             self._settle(item, "superseded", rest[0].at - this.at, contended)
+        elif any(begun <= rest[0].at <= ended for begun, ended in self._unread):
+            self._settle(item, "repaired", rest[0].at - this.at, contended)
         else:
             self._refuse(item, "ipvsd wrote over it, and counted no repair")
 

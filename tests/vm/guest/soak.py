@@ -28,10 +28,11 @@ from typing import Any
 
 ROUND = 60.0  # seconds, at least
 QUIET = 5.0  # seconds of quiet before memory and descriptors are looked at
+SAMPLES, BETWEEN = 10, 0.2  # looks at them then, and seconds before each
 TRACING = Path("/sys/kernel/tracing")
 DROP_IN = Path("/etc/ipvsd/conf.d/soak.yaml")
 STATUS = Path("/run/ipvsd/status.json")
-HISTORY = Path("/run/ipvsd/history.jsonl")
+HISTORY, KEPT = Path("/run/ipvsd/history.jsonl"), 200  # lines, at least
 FULL = Path("/run/soak.full")
 PORT = 14787
 # Where QEMU's firmware puts the registers of the power management, which it forgets to do again after a sleep: the
@@ -178,6 +179,8 @@ class Soak:
         self.quiet: list[dict[str, Any]] = []
         self.before = frozenset(history())
         self.history: dict[str, None] = {}
+        self.newest, self.read = "", time.monotonic()  # the last line of the history, and when it was read
+        self.unread: list[tuple[float, float]] = []
         self.counts = dict.fromkeys(
             "interfaces modules configurations scrapes unanswered slow full jumps sleeps".split(), 0
         )
@@ -216,7 +219,8 @@ class Soak:
         if not wait(self.right, 90):
             self.notes.append(f"not right after the round: {status().get('line')}")
         time.sleep(QUIET)
-        self.quiet.append(self.sample())
+        # ipvsd lends the descriptors that it holds in reserve to each of its looks.
+        self.quiet.append(max((self.sample() for _ in range(SAMPLES)), key=lambda found: found["descriptors"]))
 
     def guarded(self, task: Callable[[], None]) -> None:
         try:
@@ -472,14 +476,23 @@ class Soak:
             self.take_history()
 
     def take_history(self) -> None:
-        """Take what was added to the history, of which the file keeps the last lines only."""
-        self.history.update((line, None) for line in history() if line not in self.before)
+        """Take what was added to the history, of which the file keeps the last lines only.
+
+        Some may be missing if the newest of the last time is gone, or if there are as many new ones as ipvsd keeps.
+        """
+        lines, now = history(), time.monotonic()
+        new = [line for line in lines if line not in self.before and line not in self.history]
+        if len(new) >= KEPT or self.newest not in ("", *lines):
+            self.unread.append((self.read, now))
+        self.newest, self.read = lines[-1] if lines else "", now
+        self.history.update(dict.fromkeys(new))
 
     def sample_all(self) -> None:
         while not self.ended.wait(max(1.0, self.round / 20)):
             self.samples.append(self.sample())
 
     def sample(self) -> dict[str, Any]:
+        time.sleep(BETWEEN)
         text = Path(f"/proc/{self.pid}/status").read_text()
         found = dict(line.split(":", 1) for line in text.splitlines())
         return {
@@ -498,6 +511,7 @@ class Soak:
             "history": [json.loads(line) for line in self.history], "samples": self.samples, "quiet": self.quiet,
             "counts": self.counts, "slept": self.slept, "slowest": self.slowest, "notes": self.notes,
             "drops": drops(self.pid), "sysctls": [*CALM, FOUGHT, CHANGED], "changed": CHANGED,
+            "unread": self.unread,
         }  # fmt: skip
 
 
