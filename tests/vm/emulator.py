@@ -1,4 +1,4 @@
-"""The QEMU that boots a kernel: the system's, or one from backports that is unpacked beside it."""
+"""The QEMU that boots the machines: the system's, or one from backports that is unpacked beside it."""
 
 from __future__ import annotations
 
@@ -9,13 +9,16 @@ from pathlib import Path
 from tests.vm import cache, packages
 
 PROGRAM = "qemu-system-x86_64"
+# Bookworm's QEMU 7.2 now and then hangs in a reset or later, or fails an assertion of its own (msix_table_mmio_write)
+# while a kernel boots. Kernels 6.12 and later crash under it.
+LEAST = 10
 SUITE = "bookworm-backports"
 RECIPE = (Path(__file__), Path(packages.__file__))
 
 
-def command(least: int) -> tuple[str, ...]:
-    """Return the beginning of the command line of a QEMU of at least this major version."""
-    if _version() >= least:
+def command() -> tuple[str, ...]:
+    """Return the beginning of the command line of a QEMU that boots every kernel."""
+    if _version() >= LEAST:
         return (PROGRAM,)
     usr = cache.kept("qemu", RECIPE, _unpack) / "usr"
     libraries = f"LD_LIBRARY_PATH={usr}/lib/x86_64-linux-gnu"

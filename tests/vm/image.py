@@ -88,7 +88,7 @@ def baked(kernel: str, archive: Path, place: Path) -> Image:
 
 
 def _image(kernel: str, place: Path) -> Image:
-    qemu = emulator.command(least=kernels.KERNELS[kernel].qemu)
+    qemu = emulator.command()
     return Image(place / "vmlinuz", place / "initrd", place / "disk", qemu)
 
 

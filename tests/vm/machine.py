@@ -33,10 +33,6 @@ class BenchError(Exception):
     """The machine did not do what every machine does: boot, answer, end in time."""
 
 
-class MachineGoneError(BenchError):
-    """Its process has ended."""
-
-
 @dataclass(frozen=True)
 class Result:
     """What one command did: exit code, standard output and standard error."""
@@ -53,11 +49,12 @@ class Result:
 class Machine:
     """A context manager around a QEMU process, on a disk that is thrown away at the end.
 
-    Each boot has a process of its own, since QEMU 7.2 now and then hangs in a reset; the disk
-    survives `reboot()`. Without KVM the machine is emulated, and Python in it
-    is some 10 to 15 times slower than outside: compare times only within one boot. With `pinned`, each
-    of its processors has one of this computer's to itself, as far as they suffice: else a process that is
-    woken there may wait here for the end of the time slice of the one that woke it, some milliseconds.
+    Each boot has a process of its own; the disk survives `reboot()`. Without KVM the machine is emulated, and Python
+    in it is some 10 to 15 times slower than outside: compare times only within one boot. With `pinned`, each of its
+    processors has one of this computer's to itself, as far as they suffice: else a process that is woken there may
+    wait here for the end of the time slice of the one that woke it, some milliseconds.
+
+    Once it has left a command unanswered, it answers none until it is booted again.
     """
 
     def __init__(
@@ -77,6 +74,7 @@ class Machine:
         self._pinned = pinned
         self._disk = disk
         self._requests = 0
+        self._lost = ""  # why it answers no more
         self._rest = b""
         self._answers: dict[int, Mapping[str, Any]] = {}
 
@@ -153,11 +151,12 @@ class Machine:
         if not self._interactive:  # a login prompt would hang up the console
             append.append("systemd.mask=serial-getty@ttyS0.service")
         second = ("-drive", f"file={self._disk},if=virtio,format=raw,readonly=on") if self._disk else ()
+        monitor = f"unix:{self._directory}/monitor,server=on,wait=off"
         serial = "mon:stdio" if self._interactive else f"file:{self._console}"
         return [
             *self._image.emulator, "-M", "q35", "-cpu", "max" if "kvm" in accelerator else CPU,
             "-accel", accelerator, "-smp", str(self._cpus), "-m", "1024",
-            *(() if self._interactive else ("-no-reboot",)), "-name", "bench,debug-threads=on",
+            *(() if self._interactive else ("-no-reboot", "-monitor", monitor)), "-name", "bench,debug-threads=on",
             "-nodefaults", "-display", "none", "-nic", "none", "-serial", serial, "-device", "virtio-rng-pci",
             "-kernel", str(self._image.kernel), "-initrd", str(self._image.initrd), "-append", " ".join(append),
             "-drive", f"file={self._directory}/disk,if=virtio,format=raw,cache=unsafe", *second,
@@ -166,17 +165,10 @@ class Machine:
         ]  # fmt: skip
 
     def _boot(self) -> None:
-        """Start the process and wait until commands can be run; once more if it fails as below."""
-        try:
-            self._start()
-        except MachineGoneError:
-            # QEMU 7.2 now and then fails an assertion of its own (msix_table_mmio_write) while the kernel boots.
-            self._start()
-
-    def _start(self) -> None:
+        """Start the process and wait until commands can be run."""
         self._disconnect()
         (self._directory / "agent").unlink(missing_ok=True)
-        self._rest = b""
+        self._rest, self._lost = b"", ""
         with socket.socket(socket.AF_UNIX) as listener:
             listener.bind(str(self._directory / "agent"))
             listener.listen(1)
@@ -198,6 +190,8 @@ class Machine:
         return self._answer(self._send(request), timeout)
 
     def _send(self, request: Mapping[str, Any]) -> int:
+        if self._lost:
+            raise BenchError(self._lost)
         self._requests += 1
         self._agent.sendall(json.dumps({"id": self._requests, **request}).encode() + b"\n")
         return self._requests
@@ -211,14 +205,33 @@ class Machine:
             except ConnectionError:
                 chunk = b""
             except socket.timeout:
-                raise BenchError(f"no answer in {timeout:.0f} s; console:\n{self.console()[-3000:]}") from None
+                raise self._loss(f"no answer in {timeout:.0f} s; {self._registers()}") from None
             if not chunk:
-                raise MachineGoneError(f"the machine is gone; console:\n{self.console()[-3000:]}")
+                raise self._loss("the machine is gone")
             *lines, self._rest = (self._rest + chunk).split(b"\n")
             for line in filter(None, lines):
                 reply = json.loads(line)
                 self._answers[reply["id"]] = reply
         return self._answers.pop(number)
+
+    def _loss(self, what: str) -> BenchError:
+        self._lost = f"{what}; console:\n{self.console()[-3000:]}"
+        return BenchError(self._lost)
+
+    def _registers(self) -> str:
+        """Return where the processors are, twice: whether the kernel is stuck, or the emulator."""
+        found = []
+        try:
+            with socket.socket(socket.AF_UNIX) as monitor:
+                monitor.settimeout(2)
+                monitor.connect(str(self._directory / "monitor"))
+                for _ in range(2):
+                    monitor.sendall(b"info registers -a\n")
+                    time.sleep(1)
+                    found += re.findall(rb"RIP=\w+|HLT=\w", monitor.recv(1 << 16))
+        except OSError as error:
+            return f"QEMU's monitor: {error}"
+        return b" ".join(found).decode()
 
     def _disconnect(self) -> None:
         if hasattr(self, "_agent"):
