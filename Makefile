@@ -19,6 +19,7 @@ TEST_PACKAGES := $(BUILD_PACKAGES) $(RPM_PACKAGES) $(BENCH_PACKAGES) $(KUBE_PROX
 NO_INIT_SCRIPT := package-supports-alternative-init-but-no-init.d-script
 # Two machines at a time, because each keeps one of two cores busy.
 JOBS ?= 2
+MACHINES := -n $(JOBS) --dist loadfile --no-loadscope-reorder
 # The number of generated module trees and configuration directories for the differential tests.
 BREADTH ?= 500
 # In addition to 6.1, which every other target boots. $IPVSD_VM_KERNEL selects one for `make vm`.
@@ -45,7 +46,7 @@ test:  ## run all tests except those of test-full; virtual machines with Linux 6
 	@$(MAKE) --no-print-directory $(BIN)/.ready
 	@$(MAKE) --no-print-directory -j 2 --output-sync=line test-without-machines bench-images
 	$(NAMESPACE) $(BIN)/python -m pytest -q -m namespace tests/namespace
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --durations 10 -m 'vm$(if $(IPVSD_FULL),, and not full)' tests/vm
+	$(BIN)/python -m pytest $(MACHINES) --durations 10 -m 'vm$(if $(IPVSD_FULL),, and not full)' tests/vm
 
 test-without-machines:
 	$(MAKE) --no-print-directory check
@@ -83,7 +84,7 @@ kernels: $(DEB) $(BIN)/.ready  ## run the kernel-dependent tests on Linux 5.10, 
 	@failed=; for kernel in $(KERNELS); do \
 	    export IPVSD_VM_KERNEL=$$kernel; \
 	    $(PYTHON_SYSTEM) -m tests.vm.image && \
-	    $(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m vm $(KERNEL_TESTS) || failed="$$failed $$kernel"; \
+	    $(BIN)/python -m pytest $(MACHINES) -m vm $(KERNEL_TESTS) || failed="$$failed $$kernel"; \
 	done; \
 	[ -z "$$failed" ] || { echo "failed with kernel$$failed"; exit 1; }
 

@@ -10,11 +10,15 @@ from tests.vm.image import chosen
 from tests.vm.machine import Machine
 from tests.vm.node import Journal, Node
 
+# These begin first, or one process has to wait for another in the end. Needs xdist's --no-loadscope-reorder.
+LONGEST = ("test_soak.py", "test_writers.py", "test_kube_proxy.py")
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "tests/vm/" in item.nodeid:
             item.add_marker("vm")
+    items.sort(key=lambda item: item.path.name not in LONGEST)
 
 
 @pytest.fixture(scope="session")
