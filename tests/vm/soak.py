@@ -117,7 +117,8 @@ def run(node: Node, seconds: float, seed: int = SEED, say: Callable[[str], None]
         entries = [entry for entry in node.entries(f"_PID={pid}") if _at(entry) >= begun]
         return Evidence(seed, seconds, told, node.metrics(), node.status(), entries, faults)
     finally:
-        undo = f"systemctl stop soak; rm -f {DROP_IN}* /run/soak.full; systemctl reload ipvsd; systemctl start {UDEV}"
+        # Events that ipvsd lost here must not count in other tests on this machine.
+        undo = f"systemctl stop soak; rm -f {DROP_IN}* /run/soak.full; systemctl restart ipvsd; systemctl start {UDEV}"
         node.run(undo, check=False)
 
 
