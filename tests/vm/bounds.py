@@ -34,12 +34,16 @@ def ms(seconds: float) -> str:
 
 
 def of_module(module: Module) -> Promise:
-    """Compare medians with a bare modprobe of the same module."""
-    mine, theirs = module.repair.p50, module.modprobe.p50
+    """Compare medians with the kernel's own part, which no loader can save.
+
+    A ratio to modprobe depends on the cost of starting a program: QEMU 10 starts one in a third of QEMU 7.2's time.
+    """
+    mine, own = module.repair.p50, module.kernel.p50
     right = f", its {module.sysctls} sysctls compliant" if module.sysctls else ""
     what = f"{module.name}: unloaded to live{right}"
-    beside = f"`modprobe {module.name}`: {ms(mine)} against {ms(theirs)}; the kernel's part {ms(module.kernel.p50)}"
-    return Promise(what, mine / theirs, 0.6, "x", beside)
+    theirs = f"`modprobe {module.name}` takes {ms(module.modprobe.p50)}"
+    beside = f"finit_module(2) itself: {ms(mine)} against {ms(own)}; {theirs}"
+    return Promise(what, mine / own, 1.25, "x", beside)
 
 
 def of_sysctl(sysctl: Sysctl) -> tuple[Promise, Promise]:
