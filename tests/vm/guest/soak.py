@@ -219,8 +219,7 @@ class Soak:
         if not wait(self.right, 90):
             self.notes.append(f"not right after the round: {status().get('line')}")
         time.sleep(QUIET)
-        # ipvsd lends the descriptors that it holds in reserve to each of its looks.
-        self.quiet.append(max((self.sample() for _ in range(SAMPLES)), key=lambda found: found["descriptors"]))
+        self.quiet.append(self.sample_quiet())
 
     def guarded(self, task: Callable[[], None]) -> None:
         try:
@@ -492,8 +491,15 @@ class Soak:
         while not self.ended.wait(max(1.0, self.round / 20)):
             self.samples.append(self.sample())
 
+    def sample_quiet(self) -> dict[str, Any]:
+        """Return the sample with the most descriptors: ipvsd lends its reserve to each running reconciliation."""
+        found = []
+        for _ in range(SAMPLES):
+            time.sleep(BETWEEN)
+            found.append(self.sample())
+        return max(found, key=lambda sample: int(sample["descriptors"]))
+
     def sample(self) -> dict[str, Any]:
-        time.sleep(BETWEEN)
         text = Path(f"/proc/{self.pid}/status").read_text()
         found = dict(line.split(":", 1) for line in text.splitlines())
         return {
