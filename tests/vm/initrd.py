@@ -1,4 +1,4 @@
-"""The initial RAM disk of a bench machine: busybox, and the modules that stand between it and its disk."""
+"""The initial RAM disk of a bench machine: busybox, and the modules for its disk and its port to the outside."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 # The cloud kernel has ext4 built in and virtio-blk as modules, the fewer the newer it is; insmod needs this order.
-VIRTIO = "virtio_ring virtio virtio_pci_legacy_dev virtio_pci_modern_dev virtio_pci virtio_blk".split()
+# The agent's port is not left to udev: in a boot that sets kernel.modules_disabled, udev may come too late.
+VIRTIO = "virtio_ring virtio virtio_pci_legacy_dev virtio_pci_modern_dev virtio_pci virtio_blk virtio_console".split()
 
 INIT = """#!/bin/busybox sh
 /bin/busybox mount -t devtmpfs dev /dev
