@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from typing import NamedTuple, Optional
+from collections.abc import Collection
 
 from ipvsd.config.parser import parse
 from ipvsd.decide.contention import Fights, Limit
-from ipvsd.model.types import NOTHING
 from ipvsd.reconcile.fast_path import Reflex
 from ipvsd.reconcile.reconciler import reconcile
 from tests.fake_kernel import FORWARD, FakeKernel
@@ -16,26 +14,12 @@ from tests.timers import Timers
 TEXT = "sysctls: {net.ipv4.ip_forward: 1}"
 
 
-class Opened(NamedTuple):
-    """Open descriptors by key: those of before, and those after a module was loaded again."""
-
-    before: Mapping[str, int]
-    after: Mapping[str, int] = NOTHING
-
-    def pinned(self, key: str) -> Optional[int]:
-        return self.before.get(key)
-
-    def renewed(self, key: str) -> Optional[int]:
-        return self.after.get(key)
-
-
 class Node:
     """A daemon after its first look, of which only the reflex is there."""
 
-    def __init__(self, text: str = TEXT, pins: Optional[Opened] = None) -> None:
+    def __init__(self, text: str = TEXT) -> None:
         self.kernel, self.mailbox = FakeKernel(), Timers()
         self.reflex = Reflex(self.kernel, self.mailbox, lambda: self.mailbox.now)
-        self.reflex.pins = pins
         self.reflex.fights = Fights(Limit(1_000_000, 60.0, 300.0))
         self.arm(text)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from ipvsd.kernel.fd_cache import FdCache
 from ipvsd.runtime import resources
 from ipvsd.runtime.event_loop import Mailbox
 from ipvsd.runtime.resources import RESERVE, Reserve
@@ -53,8 +54,9 @@ def test_a_watch_leaves_descriptors_to_others(tmp_path: Path) -> None:
         file.write_text("1\n")
         paths[f"net.test.key{number}"] = str(file)
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    fds = FdCache()
     with Mailbox() as mailbox:
-        source = Sysctls(mailbox, idle(mailbox))
+        source = Sysctls(mailbox, idle(mailbox), fds)
         lowest = os.open(os.devnull, os.O_RDONLY)
         os.close(lowest)
         resource.setrlimit(resource.RLIMIT_NOFILE, (lowest + 52, limits[1]))
@@ -71,6 +73,7 @@ def test_a_watch_leaves_descriptors_to_others(tmp_path: Path) -> None:
         source.arm(Targets(frozenset(), paths, ()))
         assert source.state().up
         source.close()
+    fds.close()
 
 
 def test_the_limit_is_raised_as_far_as_it_may_be() -> None:

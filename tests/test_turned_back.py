@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from ipvsd.config.parser import parse
+from ipvsd.kernel.fd_cache import FdCache
 from ipvsd.kernel.processes import Writers
 from ipvsd.model.report import Attribution
-from ipvsd.model.types import LoadModule, WriteSysctl
+from ipvsd.model.types import LoadModule, Reading, WriteSysctl
 from ipvsd.reconcile.fast_path import Reflex
 from ipvsd.reconcile.reconciler import reconcile
 from ipvsd.runtime.event_loop import Mailbox, ReasonKind
@@ -27,13 +27,31 @@ CONNTRACK = "net.ipv4.vs.conntrack"
 Until = Callable[[Callable[[], object], str], None]
 
 
+class Forwarding(FakeKernel):
+    """A kernel whose ip_forward is a file."""
+
+    def __init__(self, file: Path) -> None:
+        super().__init__()
+        self.file = file
+
+    def read_sysctl(self, key: str) -> Reading:
+        self.values[FORWARD] = self.file.read_text()
+        return super().read_sysctl(key)
+
+    def write_sysctl(self, key: str, value: str) -> None:
+        super().write_sysctl(key, value)
+        if key == FORWARD:
+            store(self.file, value)
+
+
 class Node:
     """A reflex after the first look, and inotify on a file in the place of ip_forward."""
 
     def __init__(self, mailbox: Mailbox, file: Path) -> None:
-        self.mailbox, self.file, self.kernel = mailbox, file, FakeKernel()
+        self.mailbox, self.file, self.fds = mailbox, file, FdCache()
+        self.kernel = Forwarding(file)
         self.reflex = Reflex(self.kernel, mailbox)
-        self.source = self.reflex.pins = Sysctls(mailbox, self.reflex)
+        self.source = Sysctls(mailbox, self.reflex, self.fds)
         config = parse([("f", b"sysctls: {net.ipv4.ip_forward: 1}")])
         self.done = reconcile(self.kernel, config, {}, time.monotonic)
         self.reflex.arm(self.done, ())
@@ -58,9 +76,10 @@ def node(tmp_path: Path) -> Iterator[Node]:
         node = Node(mailbox, file)
         yield node
         node.source.close()
+        node.fds.close()
 
 
-def test_a_write_is_turned_back_through_the_pinned_file(node: Node) -> None:
+def test_a_write_is_turned_back(node: Node) -> None:
     node.write("0")
     assert node.reasons() == set()
     assert node.file.read_text() == "1\n"
@@ -90,22 +109,6 @@ def test_what_is_left_alone_is_left_to_a_look(node: Node) -> None:
     node.write("0")
     assert node.reasons() == {(ReasonKind.SYSCTL, FORWARD)}
     assert node.file.read_text() == "0\n"
-
-
-def test_a_file_that_is_not_pinned_any_more_is_not_written(node: Node) -> None:
-    node.arm()
-    node.write("0")
-    assert node.source.pinned(FORWARD) is None
-    assert node.reflex.told(FORWARD)  # by the kernel's own value, which is right
-    assert node.file.read_text() == "0\n"
-
-
-def test_what_may_only_be_read_is_pinned_all_the_same(node: Node) -> None:
-    node.arm()
-    node.source.arm(Targets(frozenset(), {FORWARD: "/proc/version"}, ()))  # which nobody may write, root neither
-    pinned = node.source.pinned(FORWARD)
-    assert pinned is not None
-    assert os.pread(pinned, 5, 0) == b"Linux"
 
 
 # --- modules ----------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from ipvsd.kernel.fd_cache import FdCache
 from ipvsd.kernel.processes import Writers
 from ipvsd.reconcile.fast_path import Reflex
 from ipvsd.runtime.event_loop import Mailbox, ReasonKind
@@ -48,7 +49,8 @@ class Watched:
         self.mailbox = mailbox
         self.file = directory / "ip_forward"
         self.file.write_text("1\n")
-        self.source = Sysctls(mailbox, idle(mailbox))
+        self.fds = FdCache()
+        self.source = Sysctls(mailbox, idle(mailbox), self.fds)
         self.arm()
 
     def arm(self) -> None:
@@ -64,6 +66,7 @@ def watched(mailbox: Mailbox, tmp_path: Path) -> Iterator[Watched]:
     assert watched.events() == {(ReasonKind.SYSCTL, "newly watched")}
     yield watched
     watched.source.close()
+    watched.fds.close()
 
 
 def test_a_write_wakes_and_says_which_key(watched: Watched) -> None:
@@ -132,25 +135,17 @@ def test_a_file_that_was_replaced_is_watched_again(watched: Watched) -> None:
     assert details(watched.mailbox, 10) == {(ReasonKind.SYSCTL, KEY)}
 
 
-def test_a_descriptor_can_be_renewed_before_the_next_arming(watched: Watched) -> None:
+def test_a_file_that_is_reopened_is_watched_before_the_next_arming(watched: Watched) -> None:
     other = watched.file.with_name("other")
     other.write_text("7\n")
     other.replace(watched.file)
-    descriptor = watched.source.renewed(KEY)
-    assert descriptor is not None
-    assert os.pread(descriptor, 9, 0) == b"7\n"
+    assert watched.fds.reopen(KEY)
     watched.file.write_text("0\n")  # before the file is watched, and after it
     assert details(watched.mailbox, 10) == {(ReasonKind.SYSCTL, KEY)}
     watched.file.write_text("2\n")
     assert details(watched.mailbox, 10) == {(ReasonKind.SYSCTL, KEY)}
     watched.arm()
     assert watched.events() == set()
-    assert watched.source.pinned(KEY) == descriptor
-
-
-def test_of_what_is_gone_or_not_watched_no_descriptor_is_renewed(watched: Watched) -> None:
-    watched.file.unlink()
-    assert watched.source.renewed(KEY) is watched.source.renewed("net.other") is watched.source.pinned(KEY) is None
 
 
 def test_a_file_that_went_away_is_let_go(watched: Watched) -> None:
@@ -174,7 +169,7 @@ def test_a_link_is_not_followed(watched: Watched, tmp_path: Path) -> None:
 
 
 def test_the_source_is_up_from_the_first_arming_until_it_is_closed(mailbox: Mailbox, tmp_path: Path) -> None:
-    source = Sysctls(mailbox, idle(mailbox))
+    source = Sysctls(mailbox, idle(mailbox), FdCache())
     assert not source.state().up
     source.arm(Targets(frozenset(), {}, ()))
     assert source.state().up

@@ -379,9 +379,7 @@ class Daemon:
         self._reflex.fights = Fights(self._limit())
         self._writes = Writes(self._mailbox, self._reflex, self._root)
         self._reflex.hear = self._writes.hear
-        self._pins = Sysctls(self._mailbox, self._reflex)
-        if self._root == "/":  # a file in a tree is not cut off by what is written to it
-            self._reflex.pins = self._pins
+        self._pins = Sysctls(self._mailbox, self._reflex, self._host.fds)
         uevents = Uevents(self._mailbox, self._reflex, Writers(self._root))
         uevents.arm(self._targets)
         if self._root == "/" and self._writes.attach():
@@ -394,6 +392,7 @@ class Daemon:
             self._asker.close()
         for source in self._sources:
             source.close()
+        self._host.fds.close()
         if self._web:
             self._web.close()
         status_file.remove(self._root)

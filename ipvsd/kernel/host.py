@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Optional, Protocol
 
 from ipvsd.kernel import iptables, procfs
+from ipvsd.kernel.fd_cache import FdCache
 from ipvsd.kernel.module_loader import Loader, LoadError, Modprobe, default_loader, kernel_words
 from ipvsd.kernel.module_tree import Index
 from ipvsd.model.report import Judged
@@ -66,7 +67,8 @@ class Host(Protocol):
 class LinuxHost:
     """The kernel whose /proc, /sys and /lib/modules lie below `root`.
 
-    Modules can be loaded only into the kernel that runs, so a `root` other than / needs a loader of its own.
+    Modules can be loaded only into the kernel that runs, so a `root` other than / needs a loader of its own. `fds` are
+    the descriptors of sysctls that are kept open; those of the running kernel are read and written through them.
     """
 
     def __init__(
@@ -75,11 +77,15 @@ class LinuxHost:
         loader: Optional[Loader] = None,
         release: Optional[str] = None,
         command_line: Optional[str] = None,
+        fds: Optional[FdCache] = None,
     ) -> None:
         """`release` stands for a kernel that does not run, and about which only its module tree is asked.
 
-        `command_line` is the one that it will be given, if that is not the one of now.
+        `command_line` is the one that it will be given, if that is not the one of now. The sysctls of a tree are read
+        and written through `fds` only if they are given: a write to a file does not cut off what was there.
         """
+        self.fds = fds or FdCache()
+        self._through_fds = fds is not None or root == "/"
         self._root, self._release, self._command_line = root, release, command_line
         self._live = _live(root)
         self._sysctls, self._top = os.path.join(self._live, "proc/sys"), os.path.realpath(self._live)
@@ -147,6 +153,9 @@ class LinuxHost:
         return None if text is None else procfs.module_initstate(text.strip())
 
     def read_sysctl(self, key: str) -> Reading:
+        value = self._read_open(key) if self._through_fds else None
+        if value is not None:
+            return _canonical(value)
         try:
             return _read_value(self.sysctl_path(key))
         except FileNotFoundError:  # no name of one
@@ -154,7 +163,32 @@ class LinuxHost:
         except OSError as error:
             return _unreadable(error)
 
+    def _read_open(self, key: str) -> Optional[bytes]:
+        """Return the value of a sysctl whose file is kept open; None says that it is to be read by its path."""
+        file = self.fds.get(key)
+        if file is None:
+            return None
+        try:
+            return printed(file.descriptor)
+        except OSError as error:
+            if error.errno not in _GONE:
+                return None
+        file = self.fds.reopen(key)
+        try:
+            return printed(file.descriptor) if file else None
+        except OSError:
+            return None
+
     def write_sysctl(self, key: str, value: str) -> None:
+        file = self.fds.get(key) if self._through_fds else None
+        if file is not None:
+            try:
+                os.pwrite(file.descriptor, value.encode() + b"\n", 0)
+            except OSError as error:
+                if error.errno not in (*_GONE, errno.EBADF):  # the last: it is open for reading alone
+                    raise
+            else:
+                return
         _write_value(self.sysctl_path(key), value)
 
     def expand(self, patterns: Collection[str]) -> Mapping[str, Collection[str]]:
@@ -285,6 +319,14 @@ def _parameter(name: str) -> str:
     return f"sys/module/{module}/parameters/{parameter}"
 
 
+# Its module or its interface went away after the open; the latter is what /sys says.
+_GONE = (errno.ENOENT, errno.ENODEV)
+
+
+def _canonical(value: bytes) -> str:
+    return sysctl_names.canonical(value.decode("utf-8", "surrogateescape"))
+
+
 def _unreadable(error: OSError) -> Unreadable:
     return Unreadable(error.strerror or str(error), error.errno in PASSING)
 
@@ -297,10 +339,9 @@ def _read_value(path: str) -> Reading:
     except OSError as error:
         return _unreadable(error)
     try:
-        return sysctl_names.canonical(printed(fd).decode("utf-8", "surrogateescape"))
+        return _canonical(printed(fd))
     except OSError as error:
-        # ENOENT, or ENODEV in /sys: its module or its interface went away after the open.
-        return MISSING if error.errno in (errno.ENOENT, errno.ENODEV) else _unreadable(error)
+        return MISSING if error.errno in _GONE else _unreadable(error)
     finally:
         os.close(fd)
 

@@ -7,20 +7,18 @@ left to that look.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Collection
-from typing import Any, NamedTuple, Optional, Protocol, Union
+from typing import Any, NamedTuple, Optional, Union
 
 from ipvsd.decide.attribution import Evidence, Turned
 from ipvsd.decide.contention import Fights
 from ipvsd.decide.health import stands
-from ipvsd.kernel.host import Host, printed
+from ipvsd.kernel.host import Host
 from ipvsd.model.report import Attribution
 from ipvsd.model.types import Action, Finding, Kernel, Plan, Policy, WantedModule, WantedSysctl, WriteSysctl
 from ipvsd.reconcile.reconciler import Reconciled, act, judged_module, judged_sysctl
 from ipvsd.runtime.event_loop import Mailbox, ReasonKind
-from ipvsd.sysctl import sysctl_names
 from ipvsd.sysctl.sysctl_names import ALIASES
 
 # The whole look waits for a lull, so that it does not stand in the way of the next repair.
@@ -63,31 +61,14 @@ class _Held(NamedTuple):
         return self.judge(host.read_sysctl(self.wanted.key), judged_sysctl)
 
 
-def _judged_printed(kernel: Kernel, wanted: WantedSysctl, value: bytes) -> Plan:
-    """Judge a sysctl by its value as the kernel prints it."""
-    return judged_sysctl(kernel, wanted, sysctl_names.canonical(value.decode("utf-8", "surrogateescape")))
-
-
-class Pins(Protocol):
-    """Open descriptors of sysctls, for reading and writing, as far as they can be had."""
-
-    def pinned(self, key: str) -> Optional[int]:
-        """Return one that was open before."""
-
-    def renewed(self, key: str) -> Optional[int]:
-        """Return one of the file that is there by now, after the sysctl's module was loaded again."""
-
-
 class Reflex:
     """For the loop's thread alone. `evidence` and `fights` are what the whole look goes on with.
 
-    `pins` may be given where sysctls are those of the running kernel; `hear`, what adds to the evidence all that
-    was told of by now.
+    `hear` may be given: what adds to the evidence all that was told of by now.
     """
 
     def __init__(self, host: Host, mailbox: Mailbox, clock: Callable[[], float] = time.monotonic) -> None:
         self._host, self._mailbox, self._clock = host, mailbox, clock
-        self.pins: Optional[Pins] = None
         self.hear: Callable[[], None] = lambda: None
         self._held: dict[str, _Held] = {}
         self._turned: list[Turned] = []
@@ -143,7 +124,7 @@ class Reflex:
         held = self._held.get(ALIASES.get(name, name))
         if held is None or not isinstance(held.wanted, WantedSysctl):
             return False
-        return held.judge(f"{value}\n".encode(), _judged_printed) is True
+        return held.judge(value, judged_sysctl) is True
 
     def expect(self, name: str) -> None:
         """Turn back a write that is about to be stored, as soon as it is; what cannot be is left to the whole look."""
@@ -171,7 +152,7 @@ class Reflex:
         held = self._held.get(name)
         if held is None:
             return False
-        turned = self._turn_held(held, since, self.pins.pinned if self.pins else None)
+        turned = self._turn_held(held, since)
         if isinstance(turned, bool):
             return turned
         brought = self._bring(name, since) if isinstance(held.wanted, WantedModule) else []
@@ -186,40 +167,22 @@ class Reflex:
         for held in self._held.values():
             wanted = held.wanted
             if isinstance(wanted, WantedSysctl) and wanted.provider == module and wanted.key not in self._left:
-                turned = self._turn_held(held, since, self.pins.renewed if self.pins else None)
+                turned = self._turn_held(held, since)
                 if not isinstance(turned, bool):
                     brought.append(turned)
         return brought
 
-    def _turn_held(
-        self, held: _Held, since: float, opened: Optional[Callable[[str], Optional[int]]]
-    ) -> Union[Turned, bool]:
+    def _turn_held(self, held: _Held, since: float) -> Union[Turned, bool]:
         """Return what was done and is proved, or whether it is right without; what was not kept is not."""
-        if isinstance(held.wanted, WantedSysctl) and opened:
-            descriptor = opened(held.wanted.key)
-            if descriptor is not None:
-                try:
-                    return self._turn_through(descriptor, held, since)
-                except OSError:
-                    pass  # by its path, then
         try:
             action = held.judge_now(self._host)
             if isinstance(action, bool):
                 return action
             read = self._clock()
-            kept = not act(self._host, action).error and held.judge_now(self._host) is True
+            outcome = act(self._host, action)
+            kept = outcome.kept or (not outcome.error and held.judge_now(self._host) is True)
         except OSError:  # it cannot be read
             return False
-        return kept and Turned(action, since, read, self._clock(), group=held.group)
-
-    def _turn_through(self, descriptor: int, held: _Held, since: float) -> Union[Turned, bool]:
-        """Do it through an open descriptor. Raises OSError."""
-        action = held.judge(printed(descriptor), _judged_printed)
-        if not isinstance(action, WriteSysctl):
-            return action is True
-        read = self._clock()
-        os.pwrite(descriptor, action.value.encode() + b"\n", 0)
-        kept = held.judge(printed(descriptor), _judged_printed) is True
         return kept and Turned(action, since, read, self._clock(), group=held.group)
 
     def _name(self) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from ipvsd.kernel.fd_cache import FdCache
 from ipvsd.kernel.host import LinuxHost
 from ipvsd.kernel.processes import Writers
 from ipvsd.reconcile.fast_path import Reflex
@@ -59,7 +60,8 @@ def test_what_the_kernel_refuses_changes_nothing(tree: Path) -> None:
 
 
 def test_a_write_by_another_process_wakes_and_a_read_does_not(mailbox: Mailbox) -> None:
-    source = Sysctls(mailbox, Reflex(FakeKernel(), mailbox))
+    fds = FdCache()
+    source = Sysctls(mailbox, Reflex(FakeKernel(), mailbox), fds)
     source.arm(Targets(frozenset(), {KEY: str(FILE)}, ()))
     assert [reason.detail for reason in mailbox.take(10)] == ["newly watched"]
     subprocess.run(["cat", FILE], check=True, capture_output=True)
@@ -67,6 +69,7 @@ def test_a_write_by_another_process_wakes_and_a_read_does_not(mailbox: Mailbox) 
     by_another_process("1")
     assert {(reason.kind, reason.detail) for reason in mailbox.take(10)} == {(ReasonKind.SYSCTL, KEY)}
     source.close()
+    fds.close()
 
 
 def test_uevents_for_which_there_is_no_room_are_counted_and_looked_for(mailbox: Mailbox) -> None:
