@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Callable
-
 import pytest
 
 from ipvsd.config.parser import parse
 from ipvsd.config.schema import Config
 from ipvsd.decide.aggregate import collapsed
 from ipvsd.model.types import SysctlVerdict, WriteSysctl
-from ipvsd.reconcile.reconciler import Reconciled, reconcile
-from ipvsd.reporting.counters import Ledger
+from ipvsd.reconcile.rounds import ReconcileResult, reconcile
 from ipvsd.sysctl.patterns import Scope
 from tests.fake_kernel import FakeKernel
+from tests.reconciling import Node
 
 PATTERN = "net.ipv4.conf.*.rp_filter"
 RULE = "'net.ipv4.conf.*.rp_filter': "
@@ -35,7 +33,7 @@ def config(text: str) -> Config:
     return parse([("f", f"profiles: []\nsysctls:\n  {text}\n".encode())])
 
 
-def settle(kernel: FakeKernel, text: str) -> Reconciled:
+def settle(kernel: FakeKernel, text: str) -> ReconcileResult:
     return reconcile(kernel, config(text), {}, lambda: 0.0)
 
 
@@ -86,23 +84,16 @@ def test_a_pattern_of_a_module_waits_for_it(kernel: FakeKernel) -> None:
 
 
 def test_an_interface_that_vanishes_leaves_no_trace(kernel: FakeKernel) -> None:
-    wanted = config(f"{RULE} 0")
-    ledger = Ledger()
-    for change in (
-        lambda: None,
-        lambda: kernel.values.update({key("eth0"): "1"}),
-        lambda: kernel.values.pop(key("eth0")),
-    ):
-        _do(change)
-        done = reconcile(kernel, wanted, {}, lambda: 0.0)
-        ledger, _ = ledger.book(done, 0.0, 0.0, 0.0)
-    assert key("eth0") not in {**ledger.held, **ledger.lost}
-    assert ledger.tally.repairs == {PATTERN: 1}
-    assert ledger.tally.drifts == {PATTERN: 1}
-
-
-def _do(change: Callable[[], object]) -> None:
-    change()
+    node = Node(f"profiles: []\nsysctls:\n  {RULE} 0\n", kernel)
+    node.round()
+    kernel.values[key("eth0")] = "1"
+    node.round()
+    del kernel.values[key("eth0")]
+    node.round()
+    assert key("eth0") not in node.reconciler.registry.items
+    kernel.values[key("eth0")] = "1"  # another one of this name
+    node.round()
+    assert node.counters.values.repairs == node.counters.values.drifts == {PATTERN: 1}
 
 
 def test_an_interface_that_vanishes_between_listing_and_reading_is_nothing(kernel: FakeKernel) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ipvsd.decide.attribution import KEPT, Evidence, Seen, attributed
+from ipvsd.decide.attribution import KEPT, ObservedWrite, WriteLog, attributed
 from ipvsd.model.report import Attribution, Repair, Writer
 
 KEY = "net.ipv4.ip_forward"
@@ -13,49 +13,49 @@ SYSCTL, AGENT = Writer(1, "sysctl"), Writer(2, "agent")
 REPAIR = Repair(KEY, "0", "1", 1000.0, 0.003)
 
 
-def seen(
+def write(
     value: str | None = "0", writer: Writer = SYSCTL, before: str = "1", at: float = 100.0, ours: bool = False
-) -> Seen:
-    return Seen(value, writer, before, at, ours)
+) -> ObservedWrite:
+    return ObservedWrite(value, writer, before, at, ours)
 
 
 @pytest.fixture
-def evidence() -> Evidence:
-    return Evidence(lambda: 100.0)
+def log() -> WriteLog:
+    return WriteLog(lambda: 100.0)
 
 
-def blamed(evidence: Evidence, everything: bool = True) -> tuple[str, Attribution]:
+def blamed(log: WriteLog, complete: bool = True) -> tuple[str, Attribution]:
     """Return who is said to have made a drift, and how sure that is."""
-    repair = attributed(REPAIR, evidence.of(KEY, "0"), everything)
+    repair = attributed(REPAIR, log.of(KEY, "0"), complete)
     return repair.who, repair.attribution
 
 
-def test_the_writer_of_the_value_that_was_found_made_the_drift(evidence: Evidence) -> None:
-    evidence.add(KEY, seen("0", SYSCTL, before="1"))
-    repair = attributed(REPAIR, evidence.of(KEY, "0"), everything=True)
+def test_the_writer_of_the_value_that_was_found_made_the_drift(log: WriteLog) -> None:
+    log.add(KEY, write("0", SYSCTL, before="1"))
+    repair = attributed(REPAIR, log.of(KEY, "0"), complete=True)
     assert repair == REPAIR._replace(before="1", who="sysctl[1]", writer=SYSCTL, attribution=Attribution.LIKELY)
 
 
-def test_who_wrote_another_value_did_not(evidence: Evidence) -> None:
-    evidence.add(KEY, seen("2", SYSCTL))
-    assert evidence.of(KEY, "0") is None
+def test_who_wrote_another_value_did_not(log: WriteLog) -> None:
+    log.add(KEY, write("2", SYSCTL))
+    assert log.of(KEY, "0") is None
 
 
-def test_who_wrote_another_sysctl_did_not(evidence: Evidence) -> None:
-    evidence.add(RMEM, seen("0"))
-    assert evidence.of(KEY, "0") is None
+def test_who_wrote_another_sysctl_did_not(log: WriteLog) -> None:
+    log.add(RMEM, write("0"))
+    assert log.of(KEY, "0") is None
 
 
 def test_what_no_process_did_the_kernel_did_where_every_process_is_seen() -> None:
-    assert attributed(REPAIR, None, everything=True).who == "the kernel"
-    assert attributed(REPAIR, None, everything=False).who == "unknown"
+    assert attributed(REPAIR, None, complete=True).who == "the kernel"
+    assert attributed(REPAIR, None, complete=False).who == "unknown"
 
 
-def test_the_last_of_several_that_wrote_the_value_made_it(evidence: Evidence) -> None:
+def test_the_last_of_several_that_wrote_the_value_made_it(log: WriteLog) -> None:
     for writer in (SYSCTL, AGENT):
-        evidence.add(KEY, seen("0", writer))
-    evidence.add(KEY, seen("7", SYSCTL))
-    found = evidence.of(KEY, "0")
+        log.add(KEY, write("0", writer))
+    log.add(KEY, write("7", SYSCTL))
+    found = log.of(KEY, "0")
     assert found is not None
     assert found.writer is AGENT
 
@@ -69,12 +69,10 @@ def test_the_last_of_several_that_wrote_the_value_made_it(evidence: Evidence) ->
         pytest.param(100.5, None, id="none before it"),
     ],
 )
-def test_who_wrote_the_value_after_it_was_read_did_not_make_it(
-    evidence: Evidence, by: float, writer: Writer | None
-) -> None:
+def test_who_wrote_the_value_after_it_was_read_did_not_make_it(log: WriteLog, by: float, writer: Writer | None) -> None:
     for at, value, who in ((101.0, "0", SYSCTL), (102.0, "7", AGENT), (103.0, "0", AGENT), (104.0, "0", SYSCTL)):
-        evidence.add(KEY, seen(value, who, at=at))
-    found = evidence.of(KEY, "0", by)
+        log.add(KEY, write(value, who, at=at))
+    found = log.of(KEY, "0", by)
     assert (found and found.writer) is writer
 
 
@@ -86,30 +84,30 @@ def test_who_wrote_the_value_after_it_was_read_did_not_make_it(
         pytest.param("-1", "4294967295", id="printed without a sign"),
     ],
 )
-def test_values_are_compared_by_their_meaning(evidence: Evidence, written: str, found: str) -> None:
-    evidence.add(RMEM, seen(written))
-    assert evidence.of(RMEM, found) is not None
+def test_values_are_compared_by_their_meaning(log: WriteLog, written: str, found: str) -> None:
+    log.add(RMEM, write(written))
+    assert log.of(RMEM, found) is not None
 
 
-def test_an_unloading_explains_whatever_was_found(evidence: Evidence) -> None:
-    evidence.add("ip_vs", seen(None, Writer(3, "rmmod"), before=""))
-    unloading = evidence.of("ip_vs", "unloaded")
-    assert attributed(Repair("ip_vs", "unloaded", "live", 0.0, 0.0), unloading, everything=False).who == "rmmod[3]"
+def test_an_unloading_explains_whatever_was_found(log: WriteLog) -> None:
+    log.add("ip_vs", write(None, Writer(3, "rmmod"), before=""))
+    unloading = log.of("ip_vs", "unloaded")
+    assert attributed(Repair("ip_vs", "unloaded", "live", 0.0, 0.0), unloading, complete=False).who == "rmmod[3]"
 
 
-def test_a_storm_leaves_the_newest_alone(evidence: Evidence) -> None:
+def test_a_storm_leaves_the_newest_alone(log: WriteLog) -> None:
     for number in range(1000):
-        evidence.add(KEY, seen(str(number), Writer(number, "a")))
-    assert evidence.of(KEY, "999") is not None
-    assert evidence.of(KEY, str(1000 - KEPT)) is not None
-    assert evidence.of(KEY, str(999 - KEPT)) is None
+        log.add(KEY, write(str(number), Writer(number, "a")))
+    assert log.of(KEY, "999") is not None
+    assert log.of(KEY, str(1000 - KEPT)) is not None
+    assert log.of(KEY, str(999 - KEPT)) is None
 
 
-def test_a_storm_of_one_kind_does_not_drive_out_the_others(evidence: Evidence) -> None:
-    evidence.add(KEY, seen("0", AGENT))
+def test_a_storm_of_one_kind_does_not_drive_out_the_others(log: WriteLog) -> None:
+    log.add(KEY, write("0", AGENT))
     for _ in range(1000):
-        evidence.add(KEY, seen("2", SYSCTL))
-    assert evidence.of(KEY, "0") is not None
+        log.add(KEY, write("2", SYSCTL))
+    assert log.of(KEY, "0") is not None
 
 
 @pytest.mark.parametrize(
@@ -121,68 +119,68 @@ def test_a_storm_of_one_kind_does_not_drive_out_the_others(evidence: Evidence) -
     ],
 )
 def test_what_explains_nothing_any_more_is_forgotten(names: set[str], now: float, kept: bool) -> None:
-    evidence = Evidence(lambda: 130.0)
-    evidence.add(KEY, seen(at=100.0))
-    evidence.settle(names.__contains__, now)
-    assert (evidence.of(KEY, "0") is not None) is kept
+    log = WriteLog(lambda: 130.0)
+    log.add(KEY, write(at=100.0))
+    log.expire(names.__contains__, now)
+    assert (log.of(KEY, "0") is not None) is kept
 
 
 def test_what_one_writer_does_again_is_as_old_as_the_first_and_as_fresh_as_the_last() -> None:
     clock = iter([100.0, 200.0])
-    evidence = Evidence(lambda: next(clock))
-    evidence.add(KEY, seen(at=100.0))
-    evidence.add(KEY, seen(at=200.0))
-    evidence.settle({KEY}.__contains__, 200.5)
-    assert evidence.of(KEY, "0", by=150.0) == seen(at=100.0)
+    log = WriteLog(lambda: next(clock))
+    log.add(KEY, write(at=100.0))
+    log.add(KEY, write(at=200.0))
+    log.expire({KEY}.__contains__, 200.5)
+    assert log.of(KEY, "0", by=150.0) == write(at=100.0)
 
 
 # --- how sure it is ---------------------------------------------------------------------
 
 
-def test_the_only_one_who_wrote_that_value_to_our_sysctl_made_it_for_certain(evidence: Evidence) -> None:
-    evidence.add(KEY, seen("7", AGENT, ours=True))
-    evidence.add(KEY, seen("0", SYSCTL, ours=True))
-    assert blamed(evidence) == ("sysctl[1]", Attribution.CERTAIN)
+def test_the_only_one_who_wrote_that_value_to_our_sysctl_made_it_for_certain(log: WriteLog) -> None:
+    log.add(KEY, write("7", AGENT, ours=True))
+    log.add(KEY, write("0", SYSCTL, ours=True))
+    assert blamed(log) == ("sysctl[1]", Attribution.CERTAIN)
 
 
-def test_of_several_who_wrote_it_to_our_sysctl_the_last_is_likely(evidence: Evidence) -> None:
+def test_of_several_who_wrote_it_to_our_sysctl_the_last_is_likely(log: WriteLog) -> None:
     for writer in (AGENT, SYSCTL):
-        evidence.add(KEY, seen("0", writer, ours=True))
-    assert blamed(evidence) == ("sysctl[1]", Attribution.LIKELY)
+        log.add(KEY, write("0", writer, ours=True))
+    assert blamed(log) == ("sysctl[1]", Attribution.LIKELY)
 
 
-def test_who_wrote_it_nobody_knows_where_is_likely(evidence: Evidence) -> None:
-    evidence.add(KEY, seen("0", SYSCTL))
-    assert blamed(evidence) == ("sysctl[1]", Attribution.LIKELY)
+def test_who_wrote_it_nobody_knows_where_is_likely(log: WriteLog) -> None:
+    log.add(KEY, write("0", SYSCTL))
+    assert blamed(log) == ("sysctl[1]", Attribution.LIKELY)
 
 
 @pytest.mark.parametrize("flood", [1, 5])
-def test_of_several_who_wrote_it_nobody_knows_where_none_is_named(evidence: Evidence, flood: int) -> None:
-    evidence.add(KEY, seen("0", SYSCTL))
+def test_of_several_who_wrote_it_nobody_knows_where_none_is_named(log: WriteLog, flood: int) -> None:
+    log.add(KEY, write("0", SYSCTL))
     for number in range(flood):
-        evidence.add(KEY, seen("0", Writer(100 + number, "flood")))
-    assert blamed(evidence) == ("unknown", Attribution.UNKNOWN)
-    repair = attributed(REPAIR, evidence.of(KEY, "0"), everything=True)
+        log.add(KEY, write("0", Writer(100 + number, "flood")))
+    assert blamed(log) == ("unknown", Attribution.UNKNOWN)
+    repair = attributed(REPAIR, log.of(KEY, "0"), complete=True)
     assert (repair.writer, repair.before) == (None, "")
 
 
 @pytest.mark.parametrize("first", [True, False], ids=["before", "after"])
-def test_who_wrote_it_to_our_sysctl_comes_before_who_may_have(evidence: Evidence, first: bool) -> None:
-    writes = [seen("0", SYSCTL, ours=True), seen("0", AGENT)]
-    for write in writes if first else reversed(writes):
-        evidence.add(KEY, write)
-    assert blamed(evidence) == ("sysctl[1]", Attribution.LIKELY)
+def test_who_wrote_it_to_our_sysctl_comes_before_who_may_have(log: WriteLog, first: bool) -> None:
+    writes = [write("0", SYSCTL, ours=True), write("0", AGENT)]
+    for item in writes if first else reversed(writes):
+        log.add(KEY, item)
+    assert blamed(log) == ("sysctl[1]", Attribution.LIKELY)
 
 
-def test_the_same_writer_may_write_elsewhere_too(evidence: Evidence) -> None:
+def test_the_same_writer_may_write_elsewhere_too(log: WriteLog) -> None:
     for where in (False, True, False):
-        evidence.add(KEY, seen("0", SYSCTL, ours=where))
-    assert blamed(evidence) == ("sysctl[1]", Attribution.CERTAIN)
+        log.add(KEY, write("0", SYSCTL, ours=where))
+    assert blamed(log) == ("sysctl[1]", Attribution.CERTAIN)
 
 
-def test_of_a_value_that_was_cut_it_is_not_certain_that_it_was_the_one(evidence: Evidence) -> None:
-    evidence.add(KEY, seen(None, SYSCTL, ours=True))
-    assert blamed(evidence) == ("sysctl[1]", Attribution.LIKELY)
+def test_of_a_value_that_was_cut_it_is_not_certain_that_it_was_the_one(log: WriteLog) -> None:
+    log.add(KEY, write(None, SYSCTL, ours=True))
+    assert blamed(log) == ("sysctl[1]", Attribution.LIKELY)
 
 
 @pytest.mark.parametrize(
@@ -192,57 +190,57 @@ def test_of_a_value_that_was_cut_it_is_not_certain_that_it_was_the_one(evidence:
 )
 @pytest.mark.parametrize("storm", [True, False], ids=["more than is kept", "more than there was room for"])
 def test_where_another_write_may_have_been_missed(
-    evidence: Evidence, ours: bool, who: str, attribution: Attribution, storm: bool
+    log: WriteLog, ours: bool, who: str, attribution: Attribution, storm: bool
 ) -> None:
     for number in range(KEPT if storm else 0):
-        evidence.add(KEY, seen(f"{number + 2}", AGENT))
-    evidence.add(KEY, seen("0", SYSCTL, ours=ours))
+        log.add(KEY, write(f"{number + 2}", AGENT))
+    log.add(KEY, write("0", SYSCTL, ours=ours))
     if not storm:
-        evidence.missed()
-    assert blamed(evidence, everything=storm) == (who, attribution)
+        log.missed()
+    assert blamed(log, complete=storm) == (who, attribution)
 
 
-def test_what_was_missed_before_does_not_matter(evidence: Evidence) -> None:
-    evidence.missed()
-    evidence.add(KEY, seen("0", SYSCTL, at=100.1, ours=True))
-    assert blamed(evidence) == ("sysctl[1]", Attribution.CERTAIN)
+def test_what_was_missed_before_does_not_matter(log: WriteLog) -> None:
+    log.missed()
+    log.add(KEY, write("0", SYSCTL, at=100.1, ours=True))
+    assert blamed(log) == ("sysctl[1]", Attribution.CERTAIN)
 
 
-def test_the_kernel_and_who_unloads_a_module_are_never_certain(evidence: Evidence) -> None:
-    assert blamed(evidence) == ("the kernel", Attribution.LIKELY)
-    assert blamed(evidence, everything=False) == ("unknown", Attribution.UNKNOWN)
-    evidence.add("ip_vs", seen(None, Writer(3, "rmmod"), before=""))
-    unloading = evidence.of("ip_vs", "unloaded")
+def test_the_kernel_and_who_unloads_a_module_are_never_certain(log: WriteLog) -> None:
+    assert blamed(log) == ("the kernel", Attribution.LIKELY)
+    assert blamed(log, complete=False) == ("unknown", Attribution.UNKNOWN)
+    log.add("ip_vs", write(None, Writer(3, "rmmod"), before=""))
+    unloading = log.of("ip_vs", "unloaded")
     assert unloading
     assert unloading.attribution is Attribution.LIKELY
 
 
-def test_a_write_that_made_one_drift_for_certain_makes_no_other(evidence: Evidence) -> None:
+def test_a_write_that_made_one_drift_for_certain_makes_no_other(log: WriteLog) -> None:
     for number in range(2 * KEPT):
         writer = Writer(number, "tee")
-        evidence.add(KEY, seen("0", writer, at=100.0 + number, ours=True))
-        explained = evidence.explain(KEY, "0")
+        log.add(KEY, write("0", writer, at=100.0 + number, ours=True))
+        explained = log.explain(KEY, "0")
         assert explained
         assert (explained.writer, explained.attribution) == (writer, Attribution.CERTAIN)
 
 
-def test_a_write_that_was_made_twice_may_make_two(evidence: Evidence) -> None:
-    evidence.add(KEY, seen("0", SYSCTL, ours=True), times=2)
-    evidence.explain(KEY, "0")
-    evidence.add(KEY, seen("0", AGENT, ours=True))
-    assert blamed(evidence) == ("agent[2]", Attribution.LIKELY)
+def test_a_write_that_was_made_twice_may_make_two(log: WriteLog) -> None:
+    log.add(KEY, write("0", SYSCTL, ours=True), times=2)
+    log.explain(KEY, "0")
+    log.add(KEY, write("0", AGENT, ours=True))
+    assert blamed(log) == ("agent[2]", Attribution.LIKELY)
 
 
-def test_who_made_one_drift_and_writes_again_made_the_next(evidence: Evidence) -> None:
+def test_who_made_one_drift_and_writes_again_made_the_next(log: WriteLog) -> None:
     for _ in range(2):
-        evidence.add(KEY, seen("0", SYSCTL, ours=True))
-        explained = evidence.explain(KEY, "0")
+        log.add(KEY, write("0", SYSCTL, ours=True))
+        explained = log.explain(KEY, "0")
         assert explained
         assert (explained.writer, explained.attribution) == (SYSCTL, Attribution.CERTAIN)
 
 
-def test_what_only_likely_made_a_drift_may_have_made_another(evidence: Evidence) -> None:
+def test_what_only_likely_made_a_drift_may_have_made_another(log: WriteLog) -> None:
     for writer in (SYSCTL, AGENT):
-        evidence.add(KEY, seen("0", writer, ours=True))
-    evidence.explain(KEY, "0")
-    assert blamed(evidence) == ("agent[2]", Attribution.LIKELY)
+        log.add(KEY, write("0", writer, ours=True))
+    log.explain(KEY, "0")
+    assert blamed(log) == ("agent[2]", Attribution.LIKELY)

@@ -11,19 +11,20 @@ import pytest
 
 from ipvsd.config.parser import parse
 from ipvsd.config.schema import Config
-from ipvsd.daemon.last_seen import FIRST_PAUSE, LastSeen
+from ipvsd.daemon.watch_targets import watch_targets
+from ipvsd.decide.aggregate import reported
 from ipvsd.decide.health import assess, unreadable
 from ipvsd.kernel.host import LinuxHost
 from ipvsd.model.report import State
 from ipvsd.model.types import Finding, Last, ModuleVerdict, SysctlFinding, SysctlVerdict
-from ipvsd.reconcile.fast_path import Reflex
-from ipvsd.reconcile.reconciler import Reconciled, reconcile
-from ipvsd.reporting.counters import Ledger
-from ipvsd.reporting.messages import narrate, told, told_of
+from ipvsd.reconcile.last_seen import FIRST_PAUSE, LastSeen
+from ipvsd.reconcile.reconciler import Reconciler
+from ipvsd.reconcile.rounds import ReconcileResult, reconcile
+from ipvsd.reporting.messages import describe
 from ipvsd.runtime import capabilities
-from ipvsd.runtime.event_loop import Mailbox
-from ipvsd.watch.event_source import targets
+from ipvsd.runtime.event_loop import Mailbox, Reason, ReasonKind
 from tests.fake_kernel import FORWARD, READS, FakeKernel
+from tests.reconciling import Node, Reports
 from tests.samples import NOW
 from tests.scarce import few_descriptors
 from tests.test_transitions import drifted, fresh, kernel, state, unloaded, verdict
@@ -33,9 +34,8 @@ __all__ = ["kernel"]
 
 ERRORS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES, errno.EIO, errno.EINTR)
 # Beside the default profile: a pattern, and parameters of a module.
-CONFIG = parse(
-    [("f", b"sysctls: {net.ipv4.conf.*.arp_ignore: 1}\nmodules: {nf_conntrack: {parameters: {hashsize: 32768}}}")]
-)
+TEXT = "sysctls: {net.ipv4.conf.*.arp_ignore: 1}\nmodules: {nf_conntrack: {parameters: {hashsize: 32768}}}"
+CONFIG = parse([("f", TEXT.encode())])
 # What would be done about an item that is not there, or is there and wrong.
 WRONG_REMEDIES = ("drop the key", "install", "depmod", "reboot", "run a kernel", "modprobe", "takes the value")
 
@@ -43,15 +43,15 @@ every_error = pytest.mark.parametrize("number", ERRORS, ids=lambda number: errno
 every_read = pytest.mark.parametrize("read", READS)
 
 
-def settle(host: FakeKernel | LinuxHost, known: Reconciled | None = None) -> Reconciled:
+def settle(host: FakeKernel | LinuxHost, known: ReconcileResult | None = None) -> ReconcileResult:
     return reconcile(host, CONFIG, {}, lambda: 0.0, known=known.known if known else None)
 
 
-def remedies(done: Reconciled) -> list[str]:
+def remedies(done: ReconcileResult) -> list[str]:
     return [found.remedy for found in done.after.findings if not found.right and found.remedy]
 
 
-def loads(done: Reconciled) -> list[str]:
+def loads(done: ReconcileResult) -> list[str]:
     return [str(outcome.action) for outcome in done.outcomes if "load" in str(outcome.action)]
 
 
@@ -127,32 +127,31 @@ def test_a_write_for_which_something_was_lacking_is_no_refusal(kernel: FakeKerne
 @every_error
 @every_read
 def test_it_is_no_drift(kernel: FakeKernel, read: str, number: int) -> None:
-    first = settle(kernel)
-    ledger, _ = Ledger().book(first, 0.0, 0.0, 0.0)
+    node = Node(TEXT, kernel)
+    node.round()
     kernel.failing = {read: number}
-    done = settle(kernel, first)
-    ledger, repairs = ledger.book(done, 0.0, 0.0, 0.0)
+    node.round()
     kernel.failing = {}
-    ledger, more = ledger.book(settle(kernel, done), 0.0, 0.0, 0.0)
-    assert (repairs, more, ledger.tally.drifts, ledger.tally.unloads) == ((), (), {}, {})
+    node.round()
+    assert (node.repaired, node.counters.values.drifts, node.counters.values.unloads) == ([], {}, {})
     kernel.values[FORWARD] = "0"
-    ledger, repairs = ledger.book(settle(kernel), 0.0, 0.0, 0.0)
-    assert FORWARD in [repair.name for repair in repairs]
+    node.round()
+    assert FORWARD in [change.action.name for change in node.repaired]
 
 
 def test_a_node_of_which_nothing_can_be_read_is_few_lines_of_the_log(kernel: FakeKernel) -> None:
-    first = settle(kernel)
+    node = Node(TEXT, kernel)
+    node.round()
     kernel.failing = dict.fromkeys(READS, errno.EMFILE)
-    blind = settle(kernel, first)
-    before = told_of((), first)
-    lines = list(narrate(before, told_of(before, blind), blind, ()))
+    blind = node.round()
+    lines = list(describe(node.changes))
     assert len(lines) == 4  # modules, sysctls, and the two patterns
     assert all(line.level == "warning" and "Too many open files" in line.text for line in lines)
-    assert assess(blind.after.findings, None, 0.0).exit_code == 2
+    found = [finding._replace(last=None) for finding in blind.after.findings]
+    assert assess(found, None, 0.0).exit_code == 2
     kernel.failing = {}
-    again = settle(kernel, blind)
-    then = told_of(before, blind)
-    assert len(list(narrate(then, told_of(then, again), again, ()))) == 1
+    node.round()
+    assert len(list(describe(node.changes))) == 1
 
 
 class Seen:
@@ -160,18 +159,18 @@ class Seen:
 
     def __init__(self, kernel: FakeKernel) -> None:
         self.kernel, self.now, self.last = kernel, 10.0, LastSeen(lambda: self.now)
-        self.done: Reconciled | None = None
+        self.done: ReconcileResult | None = None
 
     def look(self, config: Config = CONFIG, seconds: float = 10.0) -> dict[str, Finding]:
         self.now += seconds
         known = self.done.known if self.done else None
         done = reconcile(self.kernel, config, {}, lambda: self.now, known=known)
-        self.done = done._replace(after=self.last.told(done.after, NOW + self.now, self.now, 60.0))
-        return {found.name: found for found in told(self.done.after)}
+        self.done = done._replace(after=self.last.complete(done.after, NOW + self.now, self.now, 60.0))
+        return {found.name: found for found in reported(self.done.after)}
 
     def state(self) -> State:
         assert self.done
-        return assess(told(self.done.after), None, NOW).state
+        return assess(reported(self.done.after), None, NOW).state
 
 
 @pytest.fixture
@@ -241,24 +240,22 @@ def test_one_that_stands_hides_no_other_of_its_pattern(seen: Seen) -> None:
     assert seen.state() is State.FAILED
 
 
-def test_what_a_pattern_fits_is_looked_at_while_nobody_can_list_it(seen: Seen) -> None:
+def test_what_a_pattern_fits_is_looked_at_while_nobody_can_list_it(kernel: FakeKernel) -> None:
     lo, pattern = "net.ipv4.conf.lo.arp_ignore", "net.ipv4.conf.*.arp_ignore"
-    assert seen.done
-    ledger, _ = Ledger().book(seen.done, 0.0, 0.0, 0.0)
-    seen.kernel.failing = {"expand": errno.ENFILE}
+    node = Node(TEXT, kernel)
+    node.round()
+    kernel.failing = {"expand": errno.ENFILE}
     for _ in range(2):
-        found = seen.look()[pattern]
+        (found,) = (found for found in reported(node.round().after) if found.name == pattern)
         assert isinstance(found, SysctlFinding)
         assert (found.verdict, found.members) == (SysctlVerdict.UNREADABLE, (3, 3))
         assert found.evidence.startswith(
             "3 of 3 right; others: cannot read /fake/expand: Too many open files in system"
         )
-        ledger, _ = ledger.book(seen.done, 0.0, 0.0, 0.0)
-    seen.kernel.values[lo] = "0"
-    seen.look()
-    assert seen.kernel.values[lo] == "1"
-    ledger, repairs = ledger.book(seen.done, 0.0, 0.0, 0.0)
-    assert [repair.name for repair in repairs] == [lo]
+    kernel.values[lo] = "0"
+    node.round()
+    assert kernel.values[lo] == "1"
+    assert [change.action.name for change in node.repaired] == [lo]
 
 
 def test_a_kernel_whose_files_cannot_be_read_is_the_one_that_was_known(seen: Seen) -> None:
@@ -288,24 +285,20 @@ def test_looks_come_soon_and_ever_less_often_and_soon_again_for_what_is_new(seen
     assert seen.last.due is None
 
 
-def test_what_stands_is_still_held_and_watched_and_guarded(tree: Path) -> None:
+def test_what_stands_is_still_repaired_and_watched_and_guarded(tree: Path) -> None:
     host = LinuxHost(str(tree), TreeLoader(tree))
     config = parse([("f", b"sysctls: {net.ipv4.conf.*.arp_ignore: {value: 1, guard: true}}")])
-    last = LastSeen(lambda: 0.0)
-    first = reconcile(host, config, {}, lambda: 0.0)
-    last.told(first.after, NOW, 0.0, 60.0)
-    expected = targets(host, first, (), (), ())
-    with few_descriptors():
-        done = reconcile(host, config, {}, lambda: 0.0, known=first.known)
-    done = done._replace(after=last.told(done.after, NOW, 0.0, 60.0))
-    now = targets(host, done, (), (), ())
-    assert now.sysctls == expected.sysctls
-    assert expected.guarded <= now.guarded
-    with Mailbox() as mailbox:
-        reflex = Reflex(host, mailbox)
-        reflex.arm(done, ())
+    with Mailbox() as loop:
+        reconciler = Reconciler(host, loop, Reports(), config)
+        reasons = [Reason(ReasonKind.START, "", 0.0)]
+        expected = watch_targets(host, reconciler.reconcile_all(reasons).result.after, (), (), ())
+        with few_descriptors():
+            result, _ = reconciler.reconcile_all(reasons)
+        now = watch_targets(host, result.after, (), (), ())
+        assert now.sysctls == expected.sysctls
+        assert expected.guarded <= now.guarded
         store(sysctl(tree, FORWARD), "0")
-        assert reflex.told(FORWARD)
+        assert reconciler.reconcile_one(FORWARD, 0.0)
     assert sysctl(tree, FORWARD).read_text() == "1\n"
 
 
@@ -344,7 +337,7 @@ def test_an_index_that_cannot_be_read_is_no_index_that_is_missing(tree: Path) ->
 
 def test_a_file_that_only_names_the_distribution_keeps_nothing_from_being_read(tree: Path) -> None:
     put(tree, "etc/os-release", "ID=debian\n").chmod(0)
-    found: list[Reconciled] = []
+    found: list[ReconcileResult] = []
 
     def look() -> None:
         capabilities.drop_all()  # of this thread; root may read anything else

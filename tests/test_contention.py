@@ -1,162 +1,156 @@
-"""A fight is told from a drift by how often it comes, and is over when it was quiet for a while."""
+"""Contention is told from a drift by how often it comes, and is over when it was quiet for a while."""
 
 from __future__ import annotations
 
 import errno
+from typing import Optional
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ipvsd.config.parser import parse
-from ipvsd.decide.contention import Fights, Limit
-from ipvsd.reconcile.reconciler import reconcile
-from tests.fake_kernel import FORWARD, FakeKernel
+from ipvsd.decide.contention import Contention, Limit
+from ipvsd.reconcile.changes import ContentionEnded
+from ipvsd.runtime.event_loop import ReasonKind
+from tests.fake_kernel import FORWARD
+from tests.reconciling import FORWARDING, started
 
-KEY, OTHER = "net.ipv4.ip_forward", "net.ipv4.vs.conntrack"
+NONE = Contention()
 LIMIT = Limit(repairs=3, window=30.0, quiet=100.0)
 
 
-def repaired(fights: Fights, *times: float, rival: str = "agent[7]", gives_in: bool = False) -> Fights:
+def repaired(*times: float, begin: Contention = NONE, rival: str = "agent[7]", yields: bool = False) -> Contention:
     for now in times:
-        fights = fights.repaired(KEY, now, rival, gives_in)
-    return fights
+        begin = begin.repaired(LIMIT, now, rival, yields)
+    return begin
 
 
-def fight(*, gives_in: bool = False) -> Fights:
+def contention(*, yields: bool = False) -> Contention:
     """Return one that began at 3."""
-    return repaired(Fights(LIMIT), 0.0, 1.0, 2.0, 3.0, gives_in=gives_in)
+    return repaired(0.0, 1.0, 2.0, 3.0, yields=yields)
 
 
-def test_as_many_repairs_as_are_allowed_are_no_fight() -> None:
-    assert repaired(Fights(LIMIT), 0.0, 0.0, 0.0).contended() == {}
+def lasts(contention: Optional[Contention], now: float) -> bool:
+    """Tell whether it goes on after a check that found the sysctl compliant."""
+    contention = contention and contention.checked(LIMIT, True, now)
+    return contention is not None and contention.contended
+
+
+def test_as_many_repairs_as_are_allowed_are_no_contention() -> None:
+    assert not repaired(0.0, 0.0, 0.0).contended
 
 
 def test_one_more_is_and_names_the_rival_and_when() -> None:
-    fights = repaired(Fights(LIMIT), 5.0, 5.0, 5.0, 5.0)
-    assert set(fights.contended()) == {KEY}
-    assert (fights.contended()[KEY].rival, fights.contended()[KEY].since) == ("agent[7]", 5.0)
+    found = repaired(5.0, 5.0, 5.0, 5.0)
+    assert (found.contended, found.rival, found.since) == (True, "agent[7]", 5.0)
 
 
 def test_who_was_not_seen_is_taken_for_the_rival_before() -> None:
-    assert repaired(fight(), 20.0, rival="").by_name[KEY].rival == "agent[7]"
-    assert repaired(Fights(LIMIT), 0.0, rival="").by_name[KEY].rival == "an unknown writer"
+    assert repaired(20.0, begin=contention(), rival="").rival == "agent[7]"
+    assert repaired(0.0, rival="").rival == "an unknown writer"
 
 
-def test_a_fight_goes_on_since_it_began_and_names_the_last_rival() -> None:
-    fights = repaired(fight(), 20.0, rival="tuned[9]")
-    assert (fights.contended()[KEY].since, fights.contended()[KEY].rival) == (3.0, "tuned[9]")
+def test_contention_goes_on_since_it_began_and_names_the_last_rival() -> None:
+    found = repaired(20.0, begin=contention(), rival="tuned[9]")
+    assert (found.since, found.rival) == (3.0, "tuned[9]")
 
 
 def test_what_leaks_makes_room_for_more() -> None:
     # Three in half a minute: after ten seconds there is room for one more.
-    fights = repaired(Fights(LIMIT), 0.0, 0.0, 0.0, 10.0)
-    assert fights.contended() == {}
-    assert set(repaired(fights, 10.0).contended()) == {KEY}
-
-
-def test_sysctls_are_counted_apart() -> None:
-    fights = Fights(LIMIT)
-    for now in range(3):
-        fights = fights.repaired(KEY, now, "a").repaired(OTHER, now, "b")
-    assert fights.contended() == {}
+    found = repaired(0.0, 0.0, 0.0, 10.0)
+    assert not found.contended
+    assert repaired(10.0, begin=found).contended
 
 
 LIMITS = st.builds(Limit, st.integers(1, 50), st.floats(1.0, 3600.0), st.just(300.0))
 
 
 @given(LIMITS, st.floats(1.05, 20.0))
-def test_a_rate_below_the_limit_is_never_a_fight(limit: Limit, slower: float) -> None:
-    fights, pause = Fights(limit), limit.window / limit.repairs * slower
+def test_a_rate_below_the_limit_is_never_contention(limit: Limit, slower: float) -> None:
+    found, pause = Contention(), limit.window / limit.repairs * slower
     for number in range(200):
-        fights = fights.repaired(KEY, number * pause, "agent")
-        fights = fights.looked({KEY}, (), number * pause)
-    assert fights.contended() == {}
+        found = found.repaired(limit, number * pause, "agent")
+        found = found.checked(limit, True, number * pause) or Contention()
+    assert not found.contended
 
 
 @given(LIMITS, st.floats(2.0, 100.0))
 def test_twice_the_rate_of_the_limit_always_is(limit: Limit, faster: float) -> None:
-    fights, pause = Fights(limit), limit.window / limit.repairs / faster
-    times = [number * pause for number in range(2 * limit.repairs + 2)]
-    for now in times:
-        fights = fights.repaired(KEY, now, "agent").looked({KEY}, (), now)
-    assert set(fights.contended()) == {KEY}
+    found, pause = Contention(), limit.window / limit.repairs / faster
+    for now in [number * pause for number in range(2 * limit.repairs + 2)]:
+        found = found.repaired(limit, now, "agent").checked(limit, True, now) or Contention()
+    assert found.contended
 
 
-# --- what is left alone -----------------------------------------------------------------
+# --- what is suspended ------------------------------------------------------------------
 
 
-def test_what_is_fought_over_is_written_at_periodic_looks_alone() -> None:
-    assert fight().left_alone(periodic=False) == {KEY}
-    assert fight().left_alone(periodic=True) == frozenset()
+def test_what_is_contended_is_written_at_full_checks_alone() -> None:
+    assert (contention().suspended(full=False), contention().suspended(full=True)) == (True, False)
 
 
-def test_what_is_no_fight_yet_is_written() -> None:
-    assert repaired(Fights(LIMIT), 0.0).left_alone(periodic=False) == frozenset()
+def test_what_is_not_contended_yet_is_written() -> None:
+    assert not repaired(0.0).suspended(full=False)
 
 
 def test_what_was_yielded_is_never_written() -> None:
-    fights = fight(gives_in=True)
-    assert fights.contended()[KEY].yielded
-    assert fights.left_alone(periodic=True) == {KEY}
+    found = contention(yields=True)
+    assert (found.yielded, found.suspended(full=True)) == (True, True)
 
 
-def test_nothing_is_yielded_before_it_is_a_fight() -> None:
-    fights = repaired(Fights(LIMIT), 0.0, 1.0, gives_in=True)
-    assert not fights.by_name[KEY].yielded
+def test_nothing_is_yielded_before_it_is_contended() -> None:
+    assert not repaired(0.0, 1.0, yields=True).yielded
 
 
-# --- the end of a fight -----------------------------------------------------------------
+# --- the end of contention --------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("later", "lasts"), [(99.0, True), (100.0, False), (1e6, False)])
-def test_a_fight_is_over_when_it_was_right_for_long(later: float, lasts: bool) -> None:
-    assert bool(fight().looked({KEY}, (), 3.0 + later).contended()) is lasts
+@pytest.mark.parametrize(("later", "goes_on"), [(99.0, True), (100.0, False), (1e6, False)])
+def test_it_is_over_when_it_was_compliant_for_long(later: float, goes_on: bool) -> None:
+    assert lasts(contention(), 3.0 + later) is goes_on
 
 
 def test_being_wrong_makes_it_last_longer() -> None:
-    fights = fight().looked((), {KEY}, 90.0)
-    assert fights.looked({KEY}, (), 189.0).contended()
-    assert not fights.looked({KEY}, (), 190.0).contended()
+    found = contention().checked(LIMIT, False, 90.0)
+    assert (lasts(found, 189.0), lasts(found, 190.0)) == (True, False)
 
 
-def test_a_repair_at_a_periodic_look_makes_it_last_longer() -> None:
-    fights = repaired(fight(), 90.0)
-    assert fights.looked({KEY}, (), 189.0).contended()
-    assert not fights.looked({KEY}, (), 190.0).contended()
+def test_a_repair_at_a_full_check_makes_it_last_longer() -> None:
+    found = repaired(90.0, begin=contention())
+    assert (lasts(found, 189.0), lasts(found, 190.0)) == (True, False)
 
 
 def test_what_was_yielded_stays_so_however_quiet_it_is() -> None:
-    assert fight(gives_in=True).looked({KEY}, (), 1e9).contended()
-
-
-def test_what_is_of_no_interest_any_more_is_forgotten() -> None:
-    assert fight().looked((), (), 3.0).by_name == {}
-    assert fight(gives_in=True).looked({OTHER}, (), 3.0).by_name == {}
+    assert lasts(contention(yields=True), 1e9)
 
 
 def test_a_drift_long_ago_leaves_no_trace() -> None:
-    fights = repaired(Fights(LIMIT), 0.0)
-    assert set(fights.looked({KEY}, (), 9.0).by_name) == {KEY}
-    assert fights.looked({KEY}, (), 10.0).by_name == {}
+    found = repaired(0.0)
+    assert found.checked(LIMIT, True, 9.0) == found
+    assert found.checked(LIMIT, True, 10.0) is None
 
 
-def test_after_a_fight_all_is_as_before_it() -> None:
-    fights = fight().looked({KEY}, (), 500.0)
-    assert repaired(fights, 500.0, 500.0, 500.0).contended() == {}
+def test_what_is_not_desired_any_more_is_not_contended_any_more() -> None:
+    node = started(FORWARDING, peace="\ncontention: {repairs: 1}")
+    for _ in range(2):
+        node.drift()
+        node.loop.wait(0.01)
+    node.round()
+    assert set(node.reconciler.registry.contended()) == {FORWARD}
+    del node.kernel.values[FORWARD]
+    node.round()
+    assert ContentionEnded(FORWARD) in node.changes
+    assert node.reconciler.registry.contended() == {}
 
 
-def test_nothing_is_changed_but_replaced() -> None:
-    before = repaired(Fights(LIMIT), 0.0)
-    repaired(before, 1.0, 2.0, 3.0)
-    assert before.by_name[KEY].level == 1.0
-
-
-def test_what_is_fought_over_is_not_due_for_a_retry() -> None:
-    kernel, config = FakeKernel(), parse([("f", b"profiles: []\nsysctls: {net.ipv4.ip_forward: 1}")])
-    kernel.values[FORWARD], kernel.refused[FORWARD] = "0", errno.EIO
-    failed = reconcile(kernel, config, {}, lambda: 10.0)
-    assert FORWARD in failed.history
-    fights = Fights(Limit(1, 60.0, 300.0)).repaired(FORWARD, 10.0, "agent").repaired(FORWARD, 10.0, "agent")
-    assert FORWARD in fights.contended()
-    assert reconcile(kernel, config, failed.history, lambda: 20.0, fights, periodic=False).history == {}
+def test_what_is_contended_is_not_due_for_a_retry() -> None:
+    node = started(FORWARDING, peace="\ncontention: {repairs: 1}")
+    for _ in range(2):
+        node.drift()
+        node.loop.wait(0.01)
+    node.kernel.values[FORWARD], node.kernel.refused[FORWARD] = "0", errno.EIO
+    node.round(ReasonKind.PERIODIC)
+    assert node.reconciler.next_try is not None
+    node.loop.now += 10.0
+    node.round()
+    assert node.reconciler.next_try is None

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from ipvsd.reconcile.fast_path import LULL
+from ipvsd.reconcile.reconciler import LULL
 from tests.service import STATUS, Service
 from tests.trees import LIVE, READY_LINE, make_tree, put, put_sysctl, store, sysctl
 
@@ -180,8 +180,8 @@ class Drifting(main.Daemon):
             file.write_text("0")
         return result
 
-    def _look(self, reasons):
-        return self.drift("look", super()._look(reasons))
+    def _reconcile(self, reasons):
+        return self.drift("reconcile", super()._reconcile(reasons))
 
     def _publish(self, report):
         return self.drift("publish", super()._publish(report))
@@ -200,7 +200,7 @@ Drifting(sys.argv[1]).run()
 
 
 def test_a_drift_during_a_look_is_turned_back_before_the_look_is_told(service: Service) -> None:
-    service.start(program=("-c", DRIFTING, str(service.tree), "look"))
+    service.start(program=("-c", DRIFTING, str(service.tree), "reconcile"))
     service.hears("READY=1", "ip_forward 1")
     service.process.send_signal(signal.SIGHUP)
     assert service.hears("READY=1").endswith("ip_forward 1")

@@ -12,7 +12,7 @@ from ipvsd.cli import main
 from ipvsd.config.parser import parse
 from ipvsd.config.schema import Config
 from ipvsd.decide.aggregate import collapsed
-from ipvsd.reconcile.reconciler import Reconciled, reconcile
+from ipvsd.reconcile.rounds import ReconcileResult, reconcile
 from tests.fake_kernel import FORWARD, FORWARDING, FakeKernel
 from tests.trees import make_tree, put, put_sysctl
 
@@ -26,7 +26,7 @@ def config(text: str = "") -> Config:
     return parse([("f", text.encode())])
 
 
-def settle(kernel: FakeKernel, text: str = "") -> Reconciled:
+def settle(kernel: FakeKernel, text: str = "") -> ReconcileResult:
     return reconcile(kernel, config(text), {}, lambda: 0.0)
 
 

@@ -6,55 +6,60 @@ from pathlib import Path
 
 import pytest
 
-from ipvsd.config.parser import parse
-from ipvsd.config.schema import Config
-from ipvsd.decide.backoff import History
-from ipvsd.decide.contention import Fight, Limit
+from ipvsd.decide.contention import Contention, Limit
 from ipvsd.model.report import Attribution, Repair, Writer
-from ipvsd.model.types import Action, Finding, LoadModule, WriteSysctl
-from ipvsd.reconcile.reconciler import reconcile
-from ipvsd.reporting.counters import Ledger
+from ipvsd.model.types import (
+    Exactly,
+    LoadModule,
+    Need,
+    Outcome,
+    Policy,
+    WantedModule,
+    WantedSysctl,
+    WriteSysctl,
+)
+from ipvsd.reconcile.changes import (
+    ContentionEnded,
+    ContentionStarted,
+    Drifted,
+    Overwritten,
+    Repaired,
+    RepairFailed,
+    VirtualServicesLost,
+    WriteRefused,
+)
 from ipvsd.reporting.messages import (
-    FIGHT,
-    PEACE,
+    CONTENTION_ENDED,
+    CONTENTION_STARTED,
     REFUSED,
     RELOADED,
     REPAIRED,
-    TABLE_LOST,
+    VIRTUAL_SERVICES_LOST,
     Line,
-    fought,
-    narrate,
-    refused,
-    told_of,
-    turned,
+    describe,
 )
-from tests.fake_kernel import FORWARD, FakeKernel
+from ipvsd.runtime.event_loop import ReasonKind
+from tests.fake_kernel import FORWARD
+from tests.reconciling import Node
 
 CONNTRACK = "net.ipv4.vs.conntrack"
 
 
-class Teller:
-    def __init__(self, text: str = "") -> None:
-        self.kernel = FakeKernel()
-        self.config: Config = parse([("f", text.encode())])
-        self.told: tuple[Finding, ...] = ()
-        self.history: History = {}
-        self.ledger = Ledger()
-        self.now = 0.0
+class Teller(Node):
+    """A node of which the lines of each round are looked at."""
 
-    def look(self) -> list[tuple[str, str]]:
-        self.now += 100.0
-        done = reconcile(self.kernel, self.config, self.history, lambda: self.now)
-        self.history = done.history
-        self.ledger, repairs = self.ledger.book(done, self.now - 0.0123, self.now, 1.0)
-        lines = [(line.level, line.text) for line in narrate(self.told, told_of(self.told, done), done, repairs)]
-        self.told = done.after.findings
-        return lines
+    def look(self, kind: ReasonKind = ReasonKind.SYSCTL) -> list[tuple[str, str]]:
+        self.loop.now += 100.0
+        self.round(kind, ago=0.0123)
+        return [(line.level, line.text) for line in self.lines()]
+
+    def lines(self) -> list[Line]:
+        return list(describe(self.changes, self.reconciler.registry.contended()))
 
 
 @pytest.fixture
 def teller() -> Teller:
-    """One that has told of the first look."""
+    """One that has told of the first round."""
     teller = Teller()
     teller.look()
     return teller
@@ -71,8 +76,8 @@ def test_the_first_look_tells_every_change_with_found_and_wanted() -> None:
 
 def test_the_modules_of_a_cold_boot_are_told_in_one_line_with_all_of_them_as_a_field() -> None:
     teller = Teller("modules: {nf_conntrack: {parameters: {hashsize: 16384}}}")
-    done = reconcile(teller.kernel, teller.config, {}, lambda: 0.0)
-    lines = [line for line in narrate((), told_of((), done), done, ()) if line.text.startswith("loaded ")]
+    done = teller.round()
+    lines = [line for line in teller.lines() if line.text.startswith("loaded ")]
     loads = [action for action in done.proved if isinstance(action, LoadModule)]
     first, second = lines
     assert first.text == (
@@ -84,8 +89,10 @@ def test_the_modules_of_a_cold_boot_are_told_in_one_line_with_all_of_them_as_a_f
 
 
 def test_a_module_that_is_loaded_later_has_its_own_line(teller: Teller) -> None:
-    teller.config = parse([("f", b"modules: {ip_vs_ftp: {}}")])
-    assert teller.look() == [("info", "loaded module ip_vs_ftp: found not loaded, wanted live")]
+    teller.configure("modules: {ip_vs_ftp: {}}")
+    assert [(line.level, line.text) for line in teller.lines()] == [
+        ("info", "loaded module ip_vs_ftp: found not loaded, wanted live")
+    ]
 
 
 def test_modules_that_were_unloaded_have_a_line_each_with_who_did_it(teller: Teller) -> None:
@@ -147,9 +154,11 @@ def test_what_was_put_right_by_another_is_told(teller: Teller) -> None:
     assert teller.look() == [("info", f"{FORWARD} is right again: is '1'")]
 
 
-# --- what was turned back between two looks -----------------------------------------------
+# --- repairs ------------------------------------------------------------------------------
 
 WRITE = WriteSysctl(FORWARD, "0", "1")
+ITEM = WantedSysctl(FORWARD, Exactly("1"), Policy.ENFORCE, required=True, origin="f:1")
+MODULE = WantedModule("ip_vs_sh", Need.REQUIRED, "f:1")
 POD = Writer(42, "agent", "cri-containerd-x.scope", "ab" * 32, "0a1b2c3d-4e5f-6071-8293-a4b5c6d7e8f9")
 REPAIR = Repair(
     FORWARD, "0", "1", 1000.0, 0.0021, before="1", who=str(POD), writer=POD, attribution=Attribution.CERTAIN
@@ -168,7 +177,7 @@ UNLOADED = Repair(
 
 
 def test_a_repair_tells_who_made_the_drift() -> None:
-    (line,) = turned([WRITE], [REPAIR])
+    (line,) = describe([Repaired(ITEM, WRITE, REPAIR)])
     assert (line.level, line.text) == (
         "info",
         f"wrote {FORWARD}: found '0', wanted '1'; changed by agent[42] of pod {POD.pod}, repaired in 2.1 ms",
@@ -176,7 +185,7 @@ def test_a_repair_tells_who_made_the_drift() -> None:
 
 
 def test_the_fields_of_a_repair_are_those_that_other_tools_use() -> None:
-    (line,) = turned([WRITE], [REPAIR])
+    (line,) = describe([Repaired(ITEM, WRITE, REPAIR)])
     assert line.fields == {
         "MESSAGE_ID": REPAIRED,
         "SYSCTL": FORWARD,
@@ -193,81 +202,109 @@ def test_the_fields_of_a_repair_are_those_that_other_tools_use() -> None:
 
 
 def test_what_is_not_known_of_the_writer_has_no_field() -> None:
-    (line,) = turned([WRITE], [NOBODY])
+    (line,) = describe([Repaired(ITEM, WRITE, NOBODY)])
     assert line.text.endswith("; changed probably by the kernel, repaired in 2.1 ms")
     assert not [name for name in line.fields if name.startswith(("WRITER_", "OBJECT_", "CONTAINER_", "POD_"))]
     unnamed = REPAIR._replace(writer=Writer(0, "", unit="cron.service"))
-    (line,) = turned([WRITE], [unnamed])
+    (line,) = describe([Repaired(ITEM, WRITE, unnamed)])
     assert {name for name in line.fields if name.startswith("OBJECT_")} == {"OBJECT_SYSTEMD_UNIT"}
 
 
 def test_a_module_that_was_unloaded_is_told_with_who_did_it() -> None:
-    (line,) = turned([LoadModule("ip_vs_sh")], [UNLOADED])
+    (line,) = describe([Repaired(MODULE, LoadModule("ip_vs_sh"), UNLOADED)])
     assert line.text == (
         "loaded module ip_vs_sh: found not loaded, wanted live; unloaded probably by rmmod[7], repaired in 40.0 ms"
     )
     assert (line.fields["MESSAGE_ID"], line.fields["MODULE"], line.fields["WRITER_PID"]) == (RELOADED, "ip_vs_sh", "7")
 
 
-def test_a_repair_of_a_look_has_the_same_fields(teller: Teller) -> None:
-    teller.kernel.values[FORWARD] = "0"
-    done = reconcile(teller.kernel, teller.config, teller.history, lambda: 0.0)
-    (line,) = narrate(teller.told, told_of(teller.told, done), done, [REPAIR])
-    assert [line] == list(turned([WRITE], [REPAIR]))
+def test_a_repair_at_once_has_the_same_line() -> None:
+    repaired = Repaired(ITEM, WRITE, REPAIR)
+    assert list(describe([repaired._replace(at_once=True)])) == list(describe([repaired]))
 
 
 def test_many_drifts_of_one_thing_are_told_as_one() -> None:
-    actions: list[Action] = [WRITE] * 500
-    *each, last = turned(actions, [NOBODY] * 499 + [REPAIR])
+    changes = [Repaired(ITEM, WRITE, repair, at_once=True) for repair in [NOBODY] * 499 + [REPAIR]]
+    *each, last = describe(changes)
     assert len(each) == 3
     assert last.text == f"{FORWARD} drifted 500 times in all, last changed by {REPAIR.who}, and was repaired"
 
 
-def test_drifts_of_several_things_are_told_each() -> None:
-    others = [f"net.ipv4.conf.eth{number}.rp_filter" for number in range(5)]
-    actions = [WriteSysctl(name, "0", "1") for name in others]
-    lines = list(turned(actions, [NOBODY._replace(name=name) for name in others]))
-    assert [line.fields["SYSCTL"] for line in lines] == others
+@pytest.mark.parametrize(("at_once", "lines"), [(True, 5), (False, 4)], ids=["each by its event", "in one round"])
+def test_drifts_of_several_things_are_told_each_but_those_of_a_pattern(at_once: bool, lines: int) -> None:
+    names = [f"net.ipv4.conf.eth{number}.rp_filter" for number in range(5)]
+    changes = [
+        Repaired(
+            ITEM._replace(key=name, group="net.ipv4.conf.*.rp_filter"),
+            WriteSysctl(name, "0", "1"),
+            NOBODY._replace(name=name),
+            at_once,
+        )
+        for name in names
+    ]
+    found = list(describe(changes))
+    assert [line.fields.get("SYSCTL") for line in found][:3] == names[:3]
+    assert len(found) == lines
+    assert at_once or found[-1].text == "wrote 5 sysctls of net.ipv4.conf.*.rp_filter in all, 5 of which had drifted"
 
 
-def test_of_what_is_fought_over_no_repair_is_told() -> None:
-    assert list(turned([WRITE] * 9, [REPAIR] * 9, {FORWARD})) == []
+@pytest.mark.parametrize("at_once", [True, False])
+def test_of_what_is_contended_no_repair_is_told(at_once: bool) -> None:
+    assert list(describe([Repaired(ITEM, WRITE, REPAIR, at_once)] * 9, {FORWARD})) == []
 
 
-# --- fights -----------------------------------------------------------------------------
+def test_what_is_only_counted_has_no_line() -> None:
+    assert list(describe([Drifted(ITEM), RepairFailed(ITEM, Outcome(WRITE, "x")), Overwritten(ITEM, 3)])) == []
+
+
+# --- contention ---------------------------------------------------------------------------
 
 LIMIT = Limit(10, 60.0, 300.0)
 
 
-def test_a_fight_that_began_is_a_warning_with_the_rival_and_a_remedy() -> None:
-    (line,) = fought({}, {FORWARD: Fight(rival="agent[42]", since=1.0, attribution=Attribution.LIKELY)}, LIMIT)
+def test_contention_that_started_is_a_warning_with_the_rival_and_a_remedy() -> None:
+    contention = Contention(rival="agent[42]", since=1.0, attribution=Attribution.LIKELY)
+    (line,) = describe([ContentionStarted(FORWARD, contention, LIMIT)])
     assert line.level == "warning"
     assert line.text.startswith(
         f"{FORWARD} is contended: changed more than 10 times in 60 s, last probably by agent[42]; "
         "from now on written at periodic looks only ("
     )
-    assert line.fields == {"MESSAGE_ID": FIGHT, "SYSCTL": FORWARD, "RIVAL": "agent[42]", "ATTRIBUTION": "likely"}
+    assert line.fields == {
+        "MESSAGE_ID": CONTENTION_STARTED,
+        "SYSCTL": FORWARD,
+        "RIVAL": "agent[42]",
+        "ATTRIBUTION": "likely",
+    }
 
 
 def test_what_is_yielded_says_so_and_needs_no_remedy() -> None:
-    (line,) = fought({}, {FORWARD: Fight(rival="agent[42]", since=1.0, yielded=True)}, LIMIT)
+    contention = Contention(rival="agent[42]", since=1.0, yielded=True)
+    (line,) = describe([ContentionStarted(FORWARD, contention, LIMIT)])
     assert line.text.endswith("last by agent[42]; left to it for good")
 
 
-def test_a_fight_that_goes_on_is_not_told_again() -> None:
-    fight = Fight(rival="agent[42]", since=1.0)
-    assert list(fought({FORWARD: fight}, {FORWARD: fight._replace(level=99.0)}, LIMIT)) == []
+def test_contention_that_ended_is_told() -> None:
+    (line,) = describe([ContentionEnded(FORWARD)])
+    assert line == Line("info", f"{FORWARD} is contended no more", {"MESSAGE_ID": CONTENTION_ENDED, "SYSCTL": FORWARD})
 
 
-def test_a_fight_that_is_over_is_told() -> None:
-    (line,) = fought({FORWARD: Fight(since=1.0)}, {}, LIMIT)
-    assert line == Line("info", f"{FORWARD} is contended no more", {"MESSAGE_ID": PEACE, "SYSCTL": FORWARD})
+def test_lost_virtual_services_are_a_warning() -> None:
+    (line,) = describe([VirtualServicesLost("the IPVS table was lost")])
+    assert line == Line("warning", "the IPVS table was lost", {"MESSAGE_ID": VIRTUAL_SERVICES_LOST})
 
 
 def test_every_kind_of_event_is_explained_in_the_catalog() -> None:
     catalog = (Path(__file__).parent.parent / "packaging/ipvsd.catalog").read_text()
     told = {line.removeprefix("-- ") for line in catalog.splitlines() if line.startswith("-- ")}
-    assert told == {REPAIRED, RELOADED, FIGHT, PEACE, TABLE_LOST, REFUSED}
+    assert told == {
+        REPAIRED,
+        RELOADED,
+        CONTENTION_STARTED,
+        CONTENTION_ENDED,
+        VIRTUAL_SERVICES_LOST,
+        REFUSED,
+    }
 
 
 # --- what is guarded ----------------------------------------------------------------------
@@ -275,7 +312,7 @@ def test_every_kind_of_event_is_explained_in_the_catalog() -> None:
 
 @pytest.mark.parametrize(("times", "often"), [(1, ""), (7, ", 7 times")])
 def test_a_write_that_was_refused_is_a_warning_with_who_tried(times: int, often: str) -> None:
-    line = refused(FORWARD, "0", POD, times)
+    (line,) = describe([WriteRefused(FORWARD, "0", POD, times)])
     assert (line.level, line.text) == (
         "warning",
         f"{FORWARD} is guarded: writing '0' was refused to agent[42] of pod {POD.pod}{often}",

@@ -15,7 +15,8 @@ from ipvsd.config.schema import Config
 from ipvsd.decide.aggregate import collapsed
 from ipvsd.kernel.host import LinuxHost
 from ipvsd.model.types import MISSING, SysctlVerdict
-from ipvsd.reconcile.reconciler import look, reconcile
+from ipvsd.reconcile.observation import observe_and_plan
+from ipvsd.reconcile.rounds import reconcile
 from ipvsd.sysctl import sysctl_names
 from tests.trees import put
 
@@ -162,7 +163,7 @@ def tree(tmp_path: Path) -> Path:
 def test_a_pattern_counts_and_repairs_interfaces_of_any_name(tree: Path) -> None:
     made = read("profiles: []\nsysctls: {net.ipv4.conf.*.rp_filter: {value: 1, required: true}}")
     host = LinuxHost(str(tree))
-    _, plan = look(host, made)
+    _, plan = observe_and_plan(host, made)
     (found,) = collapsed(plan.sysctls)
     assert (found.verdict, found.members) == (SysctlVerdict.WRONG, (0, len(LINKS)))
     done = reconcile(host, made, {}, lambda: 0.0)

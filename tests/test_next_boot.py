@@ -11,7 +11,7 @@ import pytest
 from ipvsd.boot import drop_in_files, installed_kernels
 from ipvsd.config.schema import Config
 from ipvsd.kernel.host import LinuxHost
-from ipvsd.reconcile.reconciler import reconcile
+from ipvsd.reconcile.rounds import reconcile
 from ipvsd.reporting.notices import Notices
 from tests.boots import WANTS, Output, enable, run, sysctl_conf, values
 from tests.fake_kernel import CORE, RELEASE

@@ -6,19 +6,19 @@ import pytest
 
 from ipvsd.config.parser import parse
 from ipvsd.model.types import LoadModule, SysctlVerdict, WriteParameter
-from ipvsd.reconcile.reconciler import Reconciled, reconcile
+from ipvsd.reconcile.rounds import ReconcileResult, reconcile
 from tests.fake_kernel import FakeKernel
 
 BITS = "ip_vs.conn_tab_bits"
 HASH = "nf_conntrack.hashsize"
 
 
-def settle(kernel: FakeKernel, parameters: str) -> Reconciled:
+def settle(kernel: FakeKernel, parameters: str) -> ReconcileResult:
     config = parse([("f", f"modules:\n  {parameters}\n".encode())])
     return reconcile(kernel, config, {}, lambda: 0.0)
 
 
-def verdict(done: Reconciled, name: str) -> SysctlVerdict:
+def verdict(done: ReconcileResult, name: str) -> SysctlVerdict:
     return next(finding.verdict for finding in done.after.parameters if finding.name == name)
 
 

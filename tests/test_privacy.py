@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import json
 import subprocess
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
 from ipvsd.cli import main
-from ipvsd.config.parser import parse
-from ipvsd.decide.attribution import Evidence, Seen
-from ipvsd.decide.contention import Fights, Limit
+from ipvsd.daemon.publisher import build_report
 from ipvsd.kernel.processes import Writers
-from ipvsd.model.report import Refusal, Report, Writer
-from ipvsd.reconcile.reconciler import reconcile
+from ipvsd.model.report import Report, Writer
+from ipvsd.reconcile.changes import WriteRefused
 from ipvsd.reporting import metrics, recorder
 from ipvsd.reporting.operation_failures import OwnFailures
 from ipvsd.reporting.status_document import document
+from ipvsd.runtime.event_loop import ReasonKind
 from ipvsd.state import status_file
-from tests.fake_kernel import FORWARD, FakeKernel
+from tests.fake_kernel import FORWARD
+from tests.reconciling import Node
 from tests.samples import report
 from tests.trees import make_tree
 
@@ -54,21 +53,20 @@ def logged(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def blame(tree: Path, writer: Writer) -> Report:
-    """Have it make a drift, unload a module, fight, and try to write what is guarded; return what is told then."""
-    kernel, evidence = FakeKernel(), Evidence(time.monotonic)
-    config = parse([("f", b"profiles: []\nmodules: {ip_vs_sh: {}}\nsysctls: {net.ipv4.ip_forward: 1}")])
-    kept, fights = recorder.Books(str(tree), OwnFailures()), Fights(Limit(1, 60.0, 300.0))
+    """Have it make a drift, unload a module, contend, and try to write what is guarded; return what is told then."""
+    text = "profiles: []\nmodules: {ip_vs_sh: {}}\nsysctls: {net.ipv4.ip_forward: 1}"
+    node, kept = Node(text, peace="\ncontention: {repairs: 1}"), recorder.Recorder(str(tree), OwnFailures())
     for _ in range(4):
-        done = reconcile(kernel, config, {}, time.monotonic, fights)
-        kept.enter(done, (), time.monotonic(), evidence, (FORWARD,), fights)
-        fights = kept.fights
-        kernel.values[FORWARD] = "0"
-        kernel.unload("ip_vs_sh")
-        evidence.add(FORWARD, Seen("0", writer, "1", time.monotonic(), ours=True))
-        evidence.add("ip_vs_sh", Seen(None, writer, "", time.monotonic()))
-    kept.refused([Refusal(FORWARD, "0", writer, 3)])
+        done = node.round(ReasonKind.PERIODIC)
+        kept.record(node.changes, node.reconciler.registry.contended())
+        node.kernel.values[FORWARD] = "0"
+        node.written(writer=writer)
+        node.unloaded("ip_vs_sh", writer)
+    refused = WriteRefused(FORWARD, "0", writer, 3)
+    kept.record([refused], ())
     assert {repair.name for repair in kept.repairs} == {FORWARD, "ip_vs_sh"}
-    return report()._replace(repairs=kept.repairs, contended=kept.contended())
+    told = build_report(done.kernel, done.after, node.reconciler.registry, kept, "bpf")
+    return report()._replace(repairs=told.repairs, contended=told.contended)
 
 
 def test_arguments_are_in_no_output(tmp_path: Path, writer: Writer, logged: list[str], capsys: Output) -> None:

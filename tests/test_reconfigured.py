@@ -8,11 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from ipvsd.config.parser import parse
 from ipvsd.state import repair_history
 from tests.fake_kernel import FORWARD
 from tests.service import STATUS, Service
-from tests.test_recorder import Log, Node, node, said
+from tests.test_recorder import Log, RecordedNode, node, said
 from tests.trees import make_tree, put
 
 __all__ = ["node"]
@@ -20,18 +19,13 @@ __all__ = ["node"]
 RMEM = "net.ipv4.tcp_rmem"
 
 
-def configure(node: Node, text: str) -> None:
-    node.config = parse([("f", f"profiles: []\n{text}".encode())])
+def configure(node: RecordedNode, text: str) -> None:
+    node.configure(f"profiles: []\n{text}")
 
 
-def untouched(node: Node) -> bool:
-    tally = node.books.tally
-    return (tally.drifts, tally.repairs, node.books.repairs, repair_history.read(str(node.tree)).repairs) == (
-        {},
-        {},
-        (),
-        [],
-    )
+def untouched(node: RecordedNode) -> bool:
+    values = node.recorder.counters.values
+    return (values.drifts, values.repairs, node.recorder.repairs, node.repairs()) == ({}, {}, (), [])
 
 
 @pytest.mark.parametrize(
@@ -69,47 +63,42 @@ def untouched(node: Node) -> bool:
     ],
 )  # fmt: skip
 def test_a_changed_configuration_is_told_as_such_and_counts_for_nothing(
-    node: Node, capsys: Log, before: str, now: str, lines: list[str]
+    node: RecordedNode, capsys: Log, before: str, now: str, lines: list[str]
 ) -> None:
     configure(node, before)
-    node.look()
     capsys.readouterr()
     configure(node, now)
-    node.look()
     assert sorted(said(capsys)) == lines
     assert untouched(node)
-    node.look()
+    node.round()
     assert (said(capsys), untouched(node)) == ([], True)
 
 
-def test_what_drifts_afterwards_has_drifted(node: Node, capsys: Log) -> None:
+def test_what_drifts_afterwards_has_drifted(node: RecordedNode, capsys: Log) -> None:
     configure(node, f"sysctls: {{{FORWARD}: 0}}")
-    node.look()
     capsys.readouterr()
     node.kernel.values[FORWARD] = "1"
-    node.look()
+    node.round()
     assert said(capsys)[0].startswith(f"wrote {FORWARD}: found '1', wanted '0'; changed ")
-    assert node.books.tally.drifts == node.books.tally.repairs == {FORWARD: 1}
+    assert node.recorder.counters.values.drifts == node.recorder.counters.values.repairs == {FORWARD: 1}
 
 
-def test_what_could_not_be_repaired_before_the_change_is_no_repair_after_it(node: Node) -> None:
+def test_what_could_not_be_repaired_before_the_change_is_no_repair_after_it(node: RecordedNode) -> None:
     node.kernel.refused[FORWARD] = 1
-    node.drift()
-    assert node.books.tally.drifts == {FORWARD: 1}
+    node.lose()
+    assert node.recorder.counters.values.drifts == {FORWARD: 1}
     node.kernel.refused.clear()
     node.kernel.values[FORWARD] = "1"
     configure(node, f"sysctls: {{{FORWARD}: 0}}")
-    node.history = {}
-    node.look()
     assert node.kernel.values[FORWARD] == "0"
-    assert (node.books.tally.drifts, node.books.repairs) == ({FORWARD: 1}, ())
+    assert (node.recorder.counters.values.drifts, node.recorder.repairs) == ({FORWARD: 1}, ())
 
 
-def test_what_is_wrong_under_the_new_configuration_and_cannot_be_written_never_drifts(node: Node) -> None:
+def test_what_is_wrong_under_the_new_configuration_and_cannot_be_written_never_drifts(node: RecordedNode) -> None:
     node.kernel.refused[FORWARD] = 1
     configure(node, f"sysctls: {{{FORWARD}: 0}}")
     for _ in range(3):
-        node.look()
+        node.round()
     assert untouched(node)
 
 

@@ -17,7 +17,7 @@ from ipvsd.runtime.resources import RESERVE, Reserve
 from ipvsd.watch.event_source import Targets
 from ipvsd.watch.sysctl_inotify import Sysctls
 from tests.scarce import few_descriptors
-from tests.test_watch import idle
+from tests.test_watch import Idle
 
 
 def test_what_is_in_reserve_can_be_used_meanwhile() -> None:
@@ -56,7 +56,7 @@ def test_a_watch_leaves_descriptors_to_others(tmp_path: Path) -> None:
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     fds = FdCache()
     with Mailbox() as mailbox:
-        source = Sysctls(mailbox, idle(mailbox), fds)
+        source = Sysctls(mailbox, Idle(mailbox), fds)
         lowest = os.open(os.devnull, os.O_RDONLY)
         os.close(lowest)
         resource.setrlimit(resource.RLIMIT_NOFILE, (lowest + 52, limits[1]))

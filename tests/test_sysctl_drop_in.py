@@ -17,7 +17,7 @@ from ipvsd.config.parser import parse
 from ipvsd.config.schema import Config
 from ipvsd.conflicts.sysctl_d import assignments, left_by_systemd
 from ipvsd.model.types import Policy, SysctlFinding
-from ipvsd.reconcile.reconciler import look
+from ipvsd.reconcile.observation import observe_and_plan
 from ipvsd.sysctl import sysctl_names
 from ipvsd.sysctl.values import satisfies
 from tests.fake_kernel import FakeKernel
@@ -45,13 +45,13 @@ def config(settings: Mapping[str, Any], profiles: Any = "none") -> Config:
 
 def held(links: Sequence[str], made: Config) -> Mapping[sysctl_names.Path, SysctlFinding]:
     """Return what the daemon holds, by every path of it."""
-    _, plan = look(kernel(links), made)
+    _, plan = observe_and_plan(kernel(links), made)
     findings = (finding for finding in plan.sysctls if finding.wanted.policy is not Policy.OBSERVE)
     return {path: finding for finding in findings for path in sysctl_names.paths(finding.name)}
 
 
 def body(links: Sequence[str], made: Config) -> str:
-    return drop_in_files.files(made, *look(kernel(links), made))[drop_in_files.SYSCTL]
+    return drop_in_files.files(made, *observe_and_plan(kernel(links), made))[drop_in_files.SYSCTL]
 
 
 _FNMATCH = ctypes.CDLL(None).fnmatch
@@ -194,7 +194,7 @@ def test_three_thousand_patterns_and_ten_thousand_keys_take_no_second() -> None:
     settings.update((f"net.ipv4.conf.eth{n}.arp_ignore", 1) for n in range(3000))
     made, node = config(settings), kernel([f"eth{n}" for n in range(3333)])
     begun = time.process_time()
-    seen, plan = look(node, made)
+    seen, plan = observe_and_plan(node, made)
     text = drop_in_files.files(made, seen, plan)[drop_in_files.SYSCTL]
     assert time.process_time() - begun < 4.0  # a second, on a computer at rest
     assert len(text.splitlines()) > 6000

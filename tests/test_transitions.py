@@ -26,7 +26,8 @@ from ipvsd.model.types import (
     SysctlVerdict,
     WriteSysctl,
 )
-from ipvsd.reconcile.reconciler import ROUNDS, Reconciled, look, reconcile
+from ipvsd.reconcile.observation import observe_and_plan
+from ipvsd.reconcile.rounds import ROUNDS, ReconcileResult, reconcile
 from tests.fake_kernel import CONF, FORWARD, FakeKernel
 
 CONNTRACK = "net.ipv4.vs.conntrack"
@@ -35,15 +36,15 @@ CONFIG = Config()
 STRICT = Config(strict_arp=True)
 
 
-def settle(host: Host, config: Config = CONFIG, now: float = 0.0, history: History | None = None) -> Reconciled:
+def settle(host: Host, config: Config = CONFIG, now: float = 0.0, history: History | None = None) -> ReconcileResult:
     return reconcile(host, config, history or {}, lambda: now)
 
 
-def state(done: Reconciled) -> State:
+def state(done: ReconcileResult) -> State:
     return assess(done.after.findings, None, 0.0).state
 
 
-def verdict(done: Reconciled, name: str) -> ModuleVerdict | SysctlVerdict:
+def verdict(done: ReconcileResult, name: str) -> ModuleVerdict | SysctlVerdict:
     (finding,) = (finding for finding in done.after.findings if finding.name == name)
     return finding.verdict
 
@@ -199,7 +200,7 @@ def test_a_module_reload_resets_its_sysctls_and_we_notice(kernel: FakeKernel) ->
     settle(kernel)
     kernel.unload_all()
     kernel.load_module("ip_vs_sh")
-    _, plan = look(kernel, CONFIG)
+    _, plan = observe_and_plan(kernel, CONFIG)
     assert WriteSysctl(CONNTRACK, "0", "1") in plan.actions
     settle(kernel)
     assert kernel.values[CONNTRACK] == "1"

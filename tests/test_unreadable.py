@@ -16,7 +16,8 @@ from ipvsd.conflicts.file_tree import Tree
 from ipvsd.kernel.host import LinuxHost
 from ipvsd.kernel.load_blockers import Obstacles
 from ipvsd.kernel.module_tree import Index, ModuleTree, modprobe_d_stamps
-from ipvsd.reconcile.reconciler import look, reconcile
+from ipvsd.reconcile.observation import observe_and_plan
+from ipvsd.reconcile.rounds import reconcile
 from ipvsd.reporting.notices import Notices
 from ipvsd.runtime.rootfs import MAX_BYTES, UnreadableError
 from ipvsd.state import last_good_config
@@ -123,7 +124,7 @@ def test_a_notice_says_that_a_file_cannot_be_read(tree: Path) -> None:
 
 
 def test_what_others_set_is_told_as_unread(tree: Path) -> None:
-    kernel, plan = look(LinuxHost(str(tree)), CONFIG)
+    kernel, plan = observe_and_plan(LinuxHost(str(tree)), CONFIG)
     with few_descriptors():
         there = Tree(str(tree))
         assert (there.read("etc/sysctl.conf"), there.names("etc/sysctl.d"), there.masked("x.service")) == (

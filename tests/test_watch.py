@@ -11,7 +11,7 @@ import pytest
 
 from ipvsd.kernel.fd_cache import FdCache
 from ipvsd.kernel.processes import Writers
-from ipvsd.reconcile.fast_path import Reflex
+from ipvsd.model.events import Event
 from ipvsd.runtime.event_loop import Mailbox, ReasonKind
 from ipvsd.watch import inotify
 from ipvsd.watch.config_files import Files
@@ -19,7 +19,6 @@ from ipvsd.watch.event_source import Targets
 from ipvsd.watch.sysctl_bpf import Writes, mounted
 from ipvsd.watch.sysctl_inotify import Sysctls
 from ipvsd.watch.uevents import Uevents, module_event
-from tests.fake_kernel import FakeKernel
 from tests.trees import put, store
 
 Until = Callable[[Callable[[], object], str], None]
@@ -32,9 +31,17 @@ def mailbox() -> Iterator[Mailbox]:
         yield mailbox
 
 
-def idle(mailbox: Mailbox) -> Reflex:
-    """Return one that holds nothing, and so leaves everything to the whole look."""
-    return Reflex(FakeKernel(), mailbox)
+class Idle:
+    """Takes events, and leaves everything to a full round."""
+
+    def __init__(self, mailbox: Mailbox) -> None:
+        self._mailbox = mailbox
+
+    def on_event(self, event: Event) -> None:
+        self._mailbox.put(ReasonKind.SYSCTL, event.name)
+
+    def on_loss(self) -> None:
+        """Do nothing."""
 
 
 def details(mailbox: Mailbox, timeout: float = 0.0) -> set[tuple[ReasonKind, str]]:
@@ -50,7 +57,7 @@ class Watched:
         self.file = directory / "ip_forward"
         self.file.write_text("1\n")
         self.fds = FdCache()
-        self.source = Sysctls(mailbox, idle(mailbox), self.fds)
+        self.source = Sysctls(mailbox, Idle(mailbox), self.fds)
         self.arm()
 
     def arm(self) -> None:
@@ -169,7 +176,7 @@ def test_a_link_is_not_followed(watched: Watched, tmp_path: Path) -> None:
 
 
 def test_the_source_is_up_from_the_first_arming_until_it_is_closed(mailbox: Mailbox, tmp_path: Path) -> None:
-    source = Sysctls(mailbox, idle(mailbox), FdCache())
+    source = Sysctls(mailbox, Idle(mailbox), FdCache())
     assert not source.state().up
     source.arm(Targets(frozenset(), {}, ()))
     assert source.state().up
@@ -325,7 +332,7 @@ def test_a_strange_name_is_only_a_name() -> None:
 
 
 def test_the_uevent_source_starts_or_says_why_not(mailbox: Mailbox) -> None:
-    source = Uevents(mailbox, idle(mailbox), Writers())
+    source = Uevents(mailbox, Idle(mailbox), Writers())
     assert source.state().detail == "not started"
     source.arm(Targets(frozenset({"ip_vs"}), {}, ()))
     try:
@@ -336,7 +343,7 @@ def test_the_uevent_source_starts_or_says_why_not(mailbox: Mailbox) -> None:
 
 
 def test_a_uevent_of_a_process_is_not_believed(mailbox: Mailbox) -> None:
-    source = Uevents(mailbox, idle(mailbox), Writers())
+    source = Uevents(mailbox, Idle(mailbox), Writers())
     source.arm(Targets(frozenset({"ip_vs"}), {}, ()))
     try:
         if source.state().up and source._socket is not None:
@@ -356,7 +363,7 @@ def test_a_uevent_of_a_process_is_not_believed(mailbox: Mailbox) -> None:
 
 
 def test_writes_that_cannot_be_seen_by_bpf_say_why(mailbox: Mailbox, tmp_path: Path) -> None:
-    writes = Writes(mailbox, idle(mailbox), str(tmp_path))
+    writes = Writes(mailbox, Idle(mailbox), str(tmp_path))
     assert (writes.state().up, writes.state().detail) == (False, "not started")
     assert not writes.attach()
     assert writes.state().detail == "bpf cannot be used: control groups of version 2 are not mounted"

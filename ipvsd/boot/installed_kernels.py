@@ -36,7 +36,7 @@ from ipvsd.model.types import (
     SysctlVerdict,
     WriteSysctl,
 )
-from ipvsd.reconcile.reconciler import lacking
+from ipvsd.reconcile.observation import lacking
 from ipvsd.runtime import rootfs
 from ipvsd.runtime.journal import log
 from ipvsd.sysctl.values import target

@@ -17,7 +17,8 @@ from ipvsd.decide.health import required
 from ipvsd.kernel.host import Host, LinuxHost, judged
 from ipvsd.model.report import InstalledKernel, Judged
 from ipvsd.model.types import Action, Finding, Kernel, ModuleFinding, Plan, SysctlFinding
-from ipvsd.reconcile.reconciler import UNSETTLED, Reconciled, look, reconcile
+from ipvsd.reconcile.observation import observe_and_plan
+from ipvsd.reconcile.rounds import UNSETTLED, ReconcileResult, reconcile
 from ipvsd.reporting import status_document
 
 
@@ -36,7 +37,7 @@ def run(root: str, only: str | None, output: str, keep: bool) -> int:
         )
         return os.EX_USAGE
     host, config = LinuxHost(root), config_files.load(root, only)
-    if os.geteuid() != 0 and (keep or look(host, config)[1].actions):
+    if os.geteuid() != 0 and (keep or observe_and_plan(host, config)[1].actions):
         complain("ipvsd: cannot change the kernel: not root (run it with sudo; 'ipvsd plan' needs no root)")
         return os.EX_NOPERM
     done, proved = settle(host, config)
@@ -69,7 +70,7 @@ class Persisted(NamedTuple):
 
 def settle(
     host: Host, config: Config, pause: Callable[[float], None] = time.sleep
-) -> tuple[Reconciled, tuple[Action, ...]]:
+) -> tuple[ReconcileResult, tuple[Action, ...]]:
     """Reconcile until nothing is under way, and return the last reconciliation with all that was done and is right."""
     done = reconcile(host, config, {}, time.monotonic)
     outcomes = list(done.outcomes)
@@ -110,7 +111,7 @@ def _persist_image(root: str, only: str | None, output: str) -> int:
 _MANY = 8192  # CONFIG_NR_CPUS of the distributions
 
 
-def _booting(root: str, config: Config, done: Reconciled) -> tuple[Kernel, Plan]:
+def _booting(root: str, config: Config, done: ReconcileResult) -> tuple[Kernel, Plan]:
     """Return the kernel that boots next with what can be had under it; `done` tells that of the running one."""
     release = installed_kernels.to_boot(root)
     if release in ("", done.kernel.release):

@@ -12,17 +12,16 @@ from ipvsd.config import config_files
 from ipvsd.config.profiles import notes
 from ipvsd.config.schema import Config
 from ipvsd.decide import remedies
-from ipvsd.decide.aggregate import collapsed
+from ipvsd.decide.aggregate import collapsed, reported
 from ipvsd.decide.health import assess
 from ipvsd.kernel.host import LinuxHost, judged
 from ipvsd.kernel.ipvs_probe import ask
 from ipvsd.model import printable
 from ipvsd.model.report import Ipvs, Judged, Report
 from ipvsd.model.types import Kernel, Plan, SysctlFinding, SysctlVerdict
-from ipvsd.reconcile.reconciler import look
+from ipvsd.reconcile.observation import observe_and_plan
 from ipvsd.reporting import notices, router_advertisements, status_document
 from ipvsd.reporting.counters import EMPTY
-from ipvsd.reporting.messages import told
 from ipvsd.state import status_file
 
 
@@ -55,7 +54,7 @@ def looked(root: str, config: Config) -> Optional[Looked]:
             return None
         told = noted(root, config, found.kernel, found.plan, found.possible)
         return Looked(found.kernel, found.plan, (*told, *next_boot.notes(found.boot)))
-    kernel, plan = look(LinuxHost(root), config)
+    kernel, plan = observe_and_plan(LinuxHost(root), config)
     failing = (
         installed_kernels.failing(root, kernel.release) if kernel.release in installed_kernels.releases(root) else ()
     )
@@ -86,7 +85,7 @@ def make_report(root: str, kernel: Kernel, plan: Plan, notes: tuple[str, ...]) -
         modules=plan.modules,
         sysctls=collapsed(plan.sysctls),
         parameters=plan.parameters,
-        health=assess(told(plan), None, now),
+        health=assess(reported(plan), None, now),
         tally=EMPTY,
         ipvs=answer,
         notes=notes,

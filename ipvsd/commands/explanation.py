@@ -18,7 +18,7 @@ from ipvsd.decide.health import harmless, unreadable
 from ipvsd.kernel.host import LinuxHost, judged
 from ipvsd.model.report import Judged
 from ipvsd.model.types import ModuleVerdict, WantedModule
-from ipvsd.reconcile.reconciler import look
+from ipvsd.reconcile.observation import observe_and_plan
 from ipvsd.runtime import rootfs
 from ipvsd.state import status_file, stored_json
 from ipvsd.sysctl.catalog import DEFAULTS
@@ -89,7 +89,7 @@ def explain(root: str, config: Config, name: str) -> Explanation:
             raise NoKernelError("no kernel runs there, and there is none in its /lib/modules")
         kernel, plan, host = found.kernel, found.plan, LinuxHost(root, release=found.kernel.release)
     else:
-        kernel, plan = look(host, config)
+        kernel, plan = observe_and_plan(host, config)
     status, unusable = _status(root)
     plan = remedies.fitted(plan, root, daemon=root == "/" and status_file.exists(root))
     subject = find(name, plan, host, image=situation is Judged.FIRST_BOOT)

@@ -18,7 +18,6 @@ from ipvsd.config.schema import Config
 from ipvsd.model.report import ConfigState
 from ipvsd.runtime import rootfs
 from ipvsd.runtime.journal import log
-from ipvsd.state import last_good_config, stored_json
 
 # Seconds that new files must stay the same before they are taken. A shell script writes several lines in less.
 SETTLE = 0.5
@@ -77,6 +76,8 @@ class Configured:
 
     def _last_good(self) -> tuple[Optional[config_files.Files], str]:
         """Return the last good files, or why there are none."""
+        from ipvsd.state import last_good_config, stored_json  # a start with a good configuration needs neither
+
         try:
             kept = None if self._only else last_good_config.read(self._root)
         except (stored_json.UnusableError, rootfs.UnreadableError) as error:
@@ -144,6 +145,8 @@ class Configured:
     def keep(self) -> None:
         """Remember it as the last good one, if it is new. Raises OSError."""
         if self.new:
+            from ipvsd.state import last_good_config
+
             last_good_config.write(self._root, self._files)
             self._kept = self._files
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ipvsd.decide.health import stands, unreadable
-from ipvsd.model.types import SysctlFinding, SysctlVerdict
+from ipvsd.model.types import Finding, Plan, SysctlFinding, SysctlVerdict
 
 _WORST_FIRST = (
     SysctlVerdict.REFUSED,
@@ -49,3 +49,8 @@ def _as_one(found: list[SysctlFinding]) -> SysctlFinding:
 def _badness(finding: SysctlFinding) -> float:
     """Return what orders findings: one whose last verdict stands hides none that is wrong now."""
     return _WORST_FIRST.index(finding.verdict) if not stands(finding) else len(_WORST_FIRST) - 1.5
+
+
+def reported(plan: Plan) -> tuple[Finding, ...]:
+    """Return the findings of a plan as they are reported: those of one pattern as one."""
+    return (*plan.modules, *plan.parameters, *collapsed(plan.sysctls))

@@ -1,18 +1,16 @@
-"""Stop fighting: what another writer changes again and again is left alone but for the periodic look."""
+"""Contention: a sysctl that another program changes again and again is written at full checks only."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
 from typing import NamedTuple, Optional
 
 from ipvsd.model.report import Attribution
-from ipvsd.model.types import NOTHING
 
 
 class Limit(NamedTuple):
-    """More than `repairs` within `window` are a fight; one that was right for `quiet` is over. Seconds.
+    """More than `repairs` within `window` are contention; it is over after `quiet` without a drift. Seconds.
 
-    Counted as a bucket that leaks `repairs` in each window, and is a fight when it runs over.
+    Counted as a bucket that leaks `repairs` in each window, and is contention when it runs over.
     """
 
     repairs: int = 20
@@ -20,8 +18,11 @@ class Limit(NamedTuple):
     quiet: float = 300.0
 
 
-class Fight(NamedTuple):
-    """`level` is that of the bucket at `last`, the last repair; `since` is when it ran over. Monotonic seconds."""
+class Contention(NamedTuple):
+    """The repairs of one sysctl, whether they are contention yet or not. Times are monotonic seconds.
+
+    `level` is that of the bucket at `last`, the last repair; `since` is when it ran over.
+    """
 
     level: float = 0.0
     last: float = 0.0
@@ -40,55 +41,36 @@ class Fight(NamedTuple):
     def contended(self) -> bool:
         return self.since is not None
 
-
-class Fights(NamedTuple):
-    """The fights over sysctls, by name; those that are none yet included."""
-
-    limit: Limit = Limit()
-    by_name: Mapping[str, Fight] = NOTHING
+    def suspended(self, full: bool) -> bool:
+        """Tell whether the sysctl must not be written now; `full` says that this is a full check."""
+        return self.contended and (self.yielded or not full)
 
     def repaired(
         self,
-        name: str,
+        limit: Limit,
         now: float,
         rival: str,
-        gives_in: bool = False,
+        yields: bool = False,
         attribution: Attribution = Attribution.LIKELY,
-    ) -> Fights:
-        """Return the fights after one more repair; `gives_in` says that the other writer may have it for good.
+    ) -> Contention:
+        """Return it after one more repair; `yields` says that the other program may have the sysctl for good.
 
         An empty `rival` was not seen: it is taken for the one before it.
         """
-        old = self.by_name.get(name, Fight())
-        level = self._level(old, now) + 1.0
-        since = now if old.since is None and level > self.limit.repairs else old.since
-        yielded = old.yielded or (gives_in and since is not None)
-        who, how = (rival, attribution) if rival else (old.rival, old.attribution)
-        fight = Fight(level, now, who, since, now, yielded, how)
-        return self._replace(by_name={**self.by_name, name: fight})
+        level = self._level(limit, now) + 1.0
+        since = now if self.since is None and level > limit.repairs else self.since
+        yielded = self.yielded or (yields and since is not None)
+        who, how = (rival, attribution) if rival else (self.rival, self.attribution)
+        return Contention(level, now, who, since, now, yielded, how)
 
-    def looked(self, right: Collection[str], wrong: Collection[str], now: float) -> Fights:
-        """Return the fights after a look; what is neither right nor wrong is of no interest any more."""
-        kept: dict[str, Fight] = {}
-        for name, fight in self.by_name.items():
-            if name in wrong:
-                kept[name] = fight._replace(wrong=now)
-            elif name in right and (fight.yielded or self._lasts(fight, now)):
-                kept[name] = fight
-        return self._replace(by_name=kept)
+    def checked(self, limit: Limit, compliant: bool, now: float) -> Optional[Contention]:
+        """Return it after a check; None if it is over."""
+        if not compliant:
+            return self._replace(wrong=now)
+        return self if self.yielded or self._lasts(limit, now) else None
 
-    def _level(self, fight: Fight, now: float) -> float:
-        return max(0.0, fight.level - (now - fight.last) * self.limit.repairs / self.limit.window)
+    def _level(self, limit: Limit, now: float) -> float:
+        return max(0.0, self.level - (now - self.last) * limit.repairs / limit.window)
 
-    def _lasts(self, fight: Fight, now: float) -> bool:
-        if fight.contended:
-            return now - fight.wrong < self.limit.quiet
-        return self._level(fight, now) > 0.0
-
-    def contended(self) -> Mapping[str, Fight]:
-        """Return the fights that are ones."""
-        return {name: fight for name, fight in self.by_name.items() if fight.contended}
-
-    def left_alone(self, periodic: bool) -> frozenset[str]:
-        """Return what must not be written now; `periodic` says that this is a periodic look."""
-        return frozenset(name for name, fight in self.contended().items() if fight.yielded or not periodic)
+    def _lasts(self, limit: Limit, now: float) -> bool:
+        return now - self.wrong < limit.quiet if self.contended else self._level(limit, now) > 0.0

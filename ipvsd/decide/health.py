@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Optional
 
-from ipvsd.decide.contention import Fight
+from ipvsd.decide.contention import Contention
 from ipvsd.model.printable import line
 from ipvsd.model.report import Health, InstalledKernel, Repair, State
 from ipvsd.model.types import Finding, ModuleFinding, ModuleVerdict, Need, SysctlVerdict, Want
@@ -19,7 +19,7 @@ def assess(
     findings: Sequence[Finding],
     last: Optional[Repair],
     now: float,
-    fights: Mapping[str, Fight] = {},
+    fights: Mapping[str, Contention] = {},
     more: str = "",
 ) -> Health:
     """Return the health of a node; `last` is its last repair and `now` the time, in seconds since the epoch.

@@ -149,15 +149,6 @@ class Contended(NamedTuple):
     attribution: Attribution = Attribution.UNKNOWN
 
 
-class Refusal(NamedTuple):
-    """The last write to a guarded sysctl that was refused, and how many there were."""
-
-    name: str
-    value: str
-    writer: Writer
-    times: int
-
-
 class Operation(enum.Enum):
     """What ipvsd does for itself, and may fail at while the node is right."""
 

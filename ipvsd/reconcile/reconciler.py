@@ -1,355 +1,317 @@
-"""Look, decide, act, look again: one finished reconciliation, as values."""
+"""The reconciler: an event reconciles one item, a resync reconciles all items, and both report their changes.
+
+Each reads, plans, acts at most once in a round, and reads again; `rounds.act` is the only way to act. An event that
+is repaired at once shortens the time in which an item is wrong. The full round that follows soon says what the node
+is like; whatever is not plainly compliant or repaired is left to it.
+"""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Callable, NamedTuple, Optional
+import functools
+import time
+from collections.abc import Collection, Iterator, Sequence
+from typing import Callable, NamedTuple, Optional, Protocol, Union
 
-from ipvsd.config.desired_state import candidates, desired, patterns
 from ipvsd.config.schema import Config
-from ipvsd.decide import backoff, remedies, verdicts
-from ipvsd.decide.backoff import Failure, History
-from ipvsd.decide.contention import Fight, Fights
-from ipvsd.decide.planner import leading, plan
+from ipvsd.decide import backoff, remedies
+from ipvsd.decide.attribution import KEPT, ObservedWrite
+from ipvsd.decide.contention import Limit
 from ipvsd.kernel.host import Host
-from ipvsd.kernel.module_loader import BlacklistedError, LoadError
-from ipvsd.model.types import (
-    NOTHING,
-    PASSING,
-    Action,
-    Desired,
-    Kernel,
-    LoadModule,
-    Missing,
-    ModuleFinding,
-    ModuleState,
-    ModuleVerdict,
-    Observed,
-    Outcome,
-    Plan,
-    Reading,
-    SysctlFinding,
-    SysctlVerdict,
-    Unreadable,
-    WantedModule,
-    WantedSysctl,
-    WriteParameter,
-    WriteSysctl,
-)
-from ipvsd.sysctl import values
+from ipvsd.kernel.virtual_services import Table
+from ipvsd.model.events import Event, Write
+from ipvsd.model.report import Attribution
+from ipvsd.model.types import WantedModule, WantedSysctl, WriteSysctl
+from ipvsd.reconcile import changes
+from ipvsd.reconcile.changes import Change, WriteRefused
+from ipvsd.reconcile.last_seen import LastSeen
+from ipvsd.reconcile.registry import AnyReading, FastRepair, Item, Registry
+from ipvsd.reconcile.rounds import ReconcileResult, act, reconcile
+from ipvsd.runtime.event_loop import Mailbox, Reason, ReasonKind
+from ipvsd.sysctl.sysctl_names import ALIASES
 
-UNSETTLED = (0.01, 0.05, 0.25)  # seconds until the next looks at a module on its way in or out
+# The full round waits for a lull, so that it does not stand in the way of the next repair.
+LULL, LONGEST = 0.25, 10.0  # seconds
+MOST = 256  # repairs at once before a full round; each takes memory until it is reported
+# A write is reported just before it is stored.
+STORED = (0.0005, 0.003, 0.02, 0.1)  # seconds between the checks of its sysctl
+
+# The reasons for a full check, which writes contended sysctls, too.
+_FULL_CHECK_REASONS = (ReasonKind.START, ReasonKind.PERIODIC, ReasonKind.RELOAD)
 
 
-ROUNDS = 3
-# Of a value that is not there afterwards, until it is the kernel that does not keep it: a rival that writes a thousand
-# times a second is often in between, where that takes half a millisecond.
-_WRITES = 10
+class Sources(Protocol):
+    """What the reconciler asks of the event sources."""
+
+    def drain(self) -> None:
+        """Deliver every write that has been reported by now."""
+
+    def monitored(self) -> Collection[str]:
+        """Return the sysctls to which no process's write went unreported since this was last asked."""
 
 
-class Known(NamedTuple):
-    """What a look found of what seldom changes: the kernel, and by each pattern the sysctls that it fits."""
+class Reconciliation(NamedTuple):
+    """What a full round found, and all changes since the one before it."""
 
-    kernel: Kernel
-    members: Mapping[str, Collection[str]] = NOTHING
+    result: ReconcileResult
+    changes: tuple[Change, ...]
 
 
-class Reconciled(NamedTuple):
-    """`before` is the first look's plan, `after` the last one's; `proved` were acted upon and are right now.
+class Reconciler:
+    """For the loop's thread alone. `registry` holds the managed items."""
 
-    `read` tells of each that was acted upon by when it had been found wrong, on the clock of the reconciliation.
-    """
+    def __init__(
+        self,
+        host: Host,
+        loop: Mailbox,
+        sources: Sources,
+        config: Config,
+        services: Optional[Table] = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._host, self._loop, self._sources, self._clock = host, loop, sources, clock
+        self._config, self._services = config, services
+        self.registry = Registry(clock)
+        self._last_seen = LastSeen(clock)
+        self._draining = False
+        self._arrived: list[
+            tuple[Event, Optional[str]]
+        ] = []  # whose writes are not recorded yet, and what was repaired
+        self._unreported: list[FastRepair] = []
+        self._repairs: list[FastRepair] = []
+        self._refusals: dict[str, WriteRefused] = {}
+        self._expected: dict[str, object] = {}  # the last write to each that may not be stored yet
+        self._first = self._last = 0.0
+        self._round_is_due = False
 
-    known: Known
-    before: Plan
-    after: Plan
-    outcomes: tuple[Outcome, ...]
-    proved: tuple[Action, ...]
-    history: History
-    read: Mapping[str, float]
+    def configure(self, config: Config) -> None:
+        """Follow another configuration, and try again whatever backs off or is contended."""
+        self._config = config
+        self.registry.reset()
 
     @property
-    def kernel(self) -> Kernel:
-        return self.known.kernel
+    def next_try(self) -> Optional[float]:
+        """The earliest time, on the clock, at which an item may be tried or read again, or None."""
+        dues = (self._last_seen.due, backoff.next_try(self.registry.failures()))
+        return min((due for due in dues if due is not None), default=None)
 
     @property
-    def unsettled(self) -> bool:
-        """Whether a look is due in a moment: a module is on its way in or out, or work is left that never failed."""
-        return bool(backoff.passing(self.after) or self.unfinished)
+    def unreported(self) -> bool:
+        """Whether there are repairs that no full round has reported yet."""
+        return bool(self._repairs or self._unreported)
 
     @property
-    def unfinished(self) -> tuple[Action, ...]:
-        """What is left to do and never failed: the next look does it."""
-        return tuple(action for action in self.after.actions if action.name not in self.history)
+    def _limit(self) -> Limit:
+        return Limit(self._config.fight_repairs, self._config.fight_window, self._config.fight_quiet)
 
+    # --- all items ----------------------------------------------------------------------
 
-def look(
-    host: Host, config: Config, history: Optional[History] = None, known: Optional[Known] = None
-) -> tuple[Kernel, Plan]:
-    """Observe what the configuration is about, and judge it; of alternatives, one that failed is passed over.
+    def reconcile_all(self, reasons: Sequence[Reason]) -> Reconciliation:
+        """Reconcile every item for these reasons; return what was found, and all changes since the last time."""
+        full = not {reason.kind for reason in reasons}.isdisjoint(_FULL_CHECK_REASONS)
+        self._report()
+        fast, self._repairs, self._round_is_due = self._repairs, [], False
+        # The recorded writes are over, or were in another network namespace: the items are compliant.
+        self.registry.writes.expire(self.registry.is_repairable, self._clock())
+        failures, contended = self.registry.failures(), self.registry.contended()
+        result = reconcile(
+            self._host, self._config, failures, self._clock, contended, full, self._drain, self.registry.known
+        )
+        wall, boottime = time.time(), time.clock_gettime(time.CLOCK_BOOTTIME)
+        after = remedies.fitted(result.after, "/", daemon=True)
+        result = result._replace(after=self._last_seen.complete(after, wall, boottime, self._config.interval))
+        since, now = min(reason.at for reason in reasons), self._clock()
+        monitored = self._sources.monitored()
+        found = self.registry.update(result, fast, since, now, time.time(), monitored, self._limit)
+        refusals, self._refusals = self._refusals.values(), {}
+        return Reconciliation(result, (*found, *self._lost_services(found, full), *refusals))
 
-    Where something cannot be read, what was `known` before stands, and nothing is concluded from what is missing.
-    """
-    names = candidates(config)
-    kernel, modules = _seen(host, names, known)
-    fitting, unlisted = _listed(host, patterns(config), known.members if known else NOTHING)
-    want = desired(config, kernel, modules, fitting)
-    absent = lacking(want, kernel, modules)
-    if absent and not kernel.unreadable:
-        kernel, modules = _explained(host, kernel, modules, absent)
-    if kernel.aliases:
-        want = want._replace(parameters=tuple(_resolved(wanted, kernel) for wanted in want.parameters))
-    readings = {wanted.key: unlisted.get(wanted.key) or host.read_sysctl(wanted.key) for wanted in want.sysctls}
-    parameters = {wanted.key: host.read_parameter(wanted.key) for wanted in want.parameters}
-    failed = {
-        name: failure.outcome.action.module
-        for name, failure in (history or {}).items()
-        if isinstance(failure.outcome.action, LoadModule)
-    }
-    return kernel, plan(_still_there(want, readings), Observed(kernel, modules, readings, parameters, failed))
-
-
-Modules = Mapping[str, ModuleState]
-# Called before each action with the names of all that are acted upon. Those were found wrong before, so that whoever
-# writes next has not made it; and what else drifts need not wait for the last action, as each may take long.
-Meanwhile = Callable[[Collection[str]], None]
-_NOTHING = Kernel("", "", 1, True, True, frozenset(), frozenset())
-
-
-def _seen(host: Host, names: Collection[str], known: Optional[Known]) -> tuple[Kernel, Modules]:
-    try:
-        kernel = host.kernel(names)
-    except OSError as error:
-        if known is None or not known.kernel.release:  # then it is not known what is wanted of the modules
-            return _NOTHING._replace(unreadable=_unread(error)), {}
-        kernel = known.kernel._replace(unreadable=_unread(error))
-    try:
-        return kernel, host.modules(names)
-    except OSError as error:
-        return kernel._replace(unreadable=_unread(error)), {}
-
-
-def _explained(host: Host, kernel: Kernel, modules: Modules, absent: Collection[str]) -> tuple[Kernel, Modules]:
-    """Return the kernel with what keeps `absent` out, and the states of the modules that these names stand for, too."""
-    try:
-        kernel = host.explain(kernel, absent)
-        return kernel, {**modules, **host.modules(kernel.aliases.values())} if kernel.aliases else modules
-    except OSError as error:
-        return kernel._replace(unreadable=_unread(error)), modules
-
-
-def _listed(
-    host: Host, wanted: Collection[str], known: Mapping[str, Collection[str]]
-) -> tuple[Mapping[str, Collection[str]], Mapping[str, Unreadable]]:
-    """Return what each pattern fits, and those of which that cannot be told: what was known, and the pattern itself."""
-    try:
-        return host.expand(wanted), {}
-    except OSError:  # one of them at least
-        pass
-    fitting: dict[str, Collection[str]] = {}
-    unlisted: dict[str, Unreadable] = {}
-    for pattern in wanted:
+    def _drain(self) -> None:
+        """Have the sources deliver what has arrived, and record it, without writing anything."""
+        self._draining = True
         try:
-            fitting.update(host.expand([pattern]))
-        except OSError as error:
-            fitting[pattern] = (*known.get(pattern, ()), pattern)
-            unlisted[pattern] = Unreadable(f"cannot read {_unread(error)}", error.errno in PASSING)
-    return fitting, unlisted
+            self._sources.drain()
+        finally:
+            self._draining = False
+        self._record()
 
+    def _lost_services(self, found: Sequence[Change], full: bool) -> Iterator[Change]:
+        if self._services is None:
+            return
+        lost = self._services.lost({change.action.name for change in found if isinstance(change, changes.Repaired)})
+        if lost:
+            yield changes.VirtualServicesLost(lost)
+        elif full:
+            self._services.look()
 
-def _unread(error: OSError) -> str:
-    return f"{error.filename or 'the kernel'}: {error.strerror or error}"
+    # --- one item -----------------------------------------------------------------------
 
+    def on_event(self, event: Event) -> None:
+        """Reconcile the item of an event, record its writes, and leave to a full round what cannot be repaired now."""
+        name = ALIASES.get(event.name, event.name)
+        done = not self._draining and self.reconcile_one(name, event.at)
+        if event.stored and not done:
+            self._loop.put(ReasonKind.SYSCTL, name)
+        if event.writes:
+            if not self._arrived and not self._draining:
+                self._loop.later(0.0, self._report)  # other repairs that are due come first
+            action = done.action if isinstance(done, FastRepair) else None
+            repaired = action.found if isinstance(action, WriteSysctl) else None
+            self._arrived.append((event._replace(name=name), repaired))
 
-def judged_module(kernel: Kernel, wanted: WantedModule, state: Optional[ModuleState]) -> Plan:
-    """Judge one module by itself, by its state of this moment; of the kernel is known what a look found."""
-    return plan(Desired((wanted,), ()), Observed(kernel, {wanted.name: state} if state else {}, {}))
+    def on_loss(self) -> None:
+        """Take note that writes before now may not be among the events."""
+        self.registry.writes.missed()
 
+    def reconcile_one(self, name: str, since: float) -> Union[FastRepair, bool]:
+        """Read one item, and repair it if that is needed and can be proved at once.
 
-def judged_sysctl(kernel: Kernel, wanted: WantedSysctl, reading: Reading) -> Plan:
-    """Judge one sysctl by itself, by what was just read."""
-    return plan(Desired((), (wanted,)), Observed(kernel, {}, {wanted.key: reading}))
+        Return the repair, True if the item is compliant, and False if it is left to a full round.
+        """
+        item = self.registry.items.get(name)
+        if item is None or not item.repairable:
+            return False
+        done = self._repair(item, since)
+        if isinstance(done, bool):
+            return done
+        if isinstance(item.desired, WantedModule):
+            done = done._replace(brought=tuple(self._repair_brought(name, since)))
+        self._expected.pop(name, None)
+        if not self._unreported:
+            self._loop.later(0.0, self._report)
+        self._unreported.append(done)
+        return done
 
+    def _repair(self, item: Item, since: float) -> Union[FastRepair, bool]:
+        try:
+            action = item.judge(self._read(item))
+            if isinstance(action, bool):
+                return action
+            read = self._clock()
+            outcome = act(self._host, action)
+            proved = outcome.kept or (not outcome.error and item.judge(self._read(item)) is True)
+        except OSError:  # it cannot be read
+            return False
+        return proved and FastRepair(item.desired, action, since, read, self._clock())
 
-def _resolved(wanted: WantedSysctl, kernel: Kernel) -> WantedSysctl:
-    """Return a parameter as that of the module itself, where it was wanted of an alias."""
-    name, _, parameter = wanted.key.partition(".")
-    module = kernel.module(name)
-    return wanted._replace(key=f"{module}.{parameter}", provider=module)
+    def _repair_brought(self, module: str, since: float) -> Iterator[FastRepair]:
+        """Write the sysctls that came with a module at the kernel's defaults; that is no contention."""
+        for item in self.registry.items.values():
+            if isinstance(item.desired, WantedSysctl) and item.desired.provider == module and item.repairable:
+                done = self._repair(item, since)
+                if isinstance(done, FastRepair):
+                    yield done
 
+    def _read(self, item: Item) -> AnyReading:
+        """Read an item afresh. Raises OSError."""
+        if isinstance(item.desired, WantedModule):
+            return self._host.module_state(item.desired.name)
+        if item.is_parameter:
+            return self._host.read_parameter(item.desired.key)
+        return self._host.read_sysctl(item.desired.key)
 
-def lacking(want: Desired, kernel: Kernel, modules: Mapping[str, ModuleState]) -> tuple[str, ...]:
-    """Return the names of wanted modules that are neither live nor built in."""
-    names = (name for wanted in want.modules for name in wanted.any_of or (wanted.name,))
-    return tuple(name for name in names if name not in kernel.built_in and modules.get(name) is not ModuleState.LIVE)
+    def _recheck(self, name: str, since: float) -> None:
+        """Repair an item whose write is yet to be stored, as soon as it is, or else have a full round."""
+        self._expected[name] = this = object()
+        self._try(name, this, since, 0)
 
+    def _try(self, name: str, this: object, since: float, tries: int) -> None:
+        if self._expected.get(name) is not this:
+            return  # it was repaired meanwhile, or written again
+        done = self.reconcile_one(name, since)
+        if name not in self._expected:
+            return
+        if tries < len(STORED):
+            self._loop.later(STORED[tries], lambda: self._try(name, this, since, tries + 1))
+            return
+        del self._expected[name]
+        if done is False:
+            self._loop.put(ReasonKind.SYSCTL, name)
 
-def _still_there(want: Desired, readings: Mapping[str, Reading]) -> Desired:
-    """Return what is wanted without the sysctls of patterns whose interface went away since they were listed."""
-    there = tuple(
-        wanted
-        for wanted in want.sysctls
-        if wanted.group in ("", wanted.key) or not isinstance(readings[wanted.key], Missing)
-    )
-    return want._replace(sysctls=there)
+    # --- writes, and the repairs that they explain ----------------------------------------
 
+    def _record(self) -> None:
+        """Record the writes of the events, and recheck each item that one of them may still make wrong."""
+        arrived, self._arrived = self._arrived, []
+        recorded: list[tuple[str, Sequence[Write], Sequence[Write]]] = []
+        for event, repaired in arrived:
+            writes: Sequence[Write] = event.writes() if event.writes else ()
+            wrong = [write for write in writes if self._drifts(event.name, write)]
+            recorded.append((event.name, writes, wrong))
+            if wrong and not event.stored and not _is_over(repaired, writes):
+                self._loop.later(0.0, functools.partial(self._recheck, event.name, event.at))
+        for name, found, drifting in recorded:
+            if len(drifting) > KEPT:
+                self.registry.writes.missed()
+            for write in drifting[-KEPT:]:
+                observed = ObservedWrite(write.value, write.writer(), write.before, write.at, write.ours)
+                self.registry.writes.add(name, observed, write.times)
+            self._refuse(name, [write for write in found if write.refused])
 
-def reconcile(
-    host: Host,
-    config: Config,
-    history: History,
-    clock: Callable[[], float],
-    fights: Fights = Fights(),
-    periodic: bool = True,
-    meanwhile: Meanwhile = lambda _: None,
-    known: Optional[Known] = None,
-) -> Reconciled:
-    """Bring the host to what the configuration wants, as far as it lets itself be brought.
+    def _drifts(self, name: str, write: Write) -> bool:
+        """Tell whether an item that has the value of a write is wrong."""
+        if write.refused:
+            return False
+        item = self.registry.items.get(name)
+        if write.value is None or item is None or not item.repairable or isinstance(item.desired, WantedModule):
+            return True
+        return item.judge(write.value) is not True
 
-    Ends with a look after which nothing is left to do, or after three rounds of acting. A
-    failure is a value in the result, and backs off in its history; `clock` is monotonic, in seconds.
-    A contended sysctl is left alone but for the periodic look. `known` is what the last reconciliation found.
-    """
-    left_alone = fights.left_alone(periodic)
+    def _refuse(self, name: str, writes: Sequence[Write]) -> None:
+        if writes:
+            last = writes[-1]
+            before = self._refusals[name].times if name in self._refusals else 0
+            times = before + sum(write.times for write in writes)
+            self._refusals[name] = WriteRefused(name, last.value or "", last.writer(), times)
+            self._round_soon()
 
-    def looked(known: Optional[Known]) -> tuple[Kernel, Plan]:
-        kernel, found = look(host, config, history, known)
-        return kernel, _without(found, left_alone)
-
-    kernel, first = looked(known)
-    history = backoff.remember(history, first, first, (), clock(), config.interval)
-    latest, outcomes, read = first, list[Outcome](), dict[str, float]()
-    for _ in range(ROUNDS):
-        actions = leading(backoff.allowed(latest, history, clock()))
-        if not actions:
-            break
-        read.update(dict.fromkeys((action.name for action in actions), clock()))
-        acted = list(_acted(host, actions, meanwhile))
-        outcomes += acted
-        before = latest
-        kernel, latest = looked(Known(kernel, _members(latest)))
-        history = backoff.remember(history, before, latest, acted, clock(), config.interval)
-    explained = _explain(kernel, latest, history, fights.contended())
-    known = Known(kernel, _members(latest))
-    return Reconciled(known, first, explained, tuple(outcomes), _proved(outcomes, explained), history, read)
-
-
-def _acted(host: Host, actions: Sequence[Action], meanwhile: Meanwhile) -> Iterator[Outcome]:
-    names = frozenset(action.name for action in actions)
-    for action in actions:
-        meanwhile(names)
-        yield act(host, action)
-
-
-def _members(found: Plan) -> Mapping[str, Collection[str]]:
-    """Return the sysctls that each pattern fits."""
-    members: dict[str, list[str]] = {}
-    for finding in found.sysctls:
-        if finding.wanted.group not in ("", finding.name):
-            members.setdefault(finding.wanted.group, []).append(finding.name)
-    return members
-
-
-def act(host: Host, action: Action) -> Outcome:
-    """Do one thing, and return what the kernel said to it."""
-    try:
-        if isinstance(action, LoadModule):
-            host.load_module(action.module or action.name, action.options)
-        elif isinstance(action, WriteParameter):
-            host.write_parameter(action.name, action.value)
+    def _report(self) -> None:
+        """Name the writers of the repairs since the last time, and have a full round report them soon."""
+        unreported, self._unreported = self._unreported, []
+        # The recorded writes of the first drift of each are kept for the others, too.
+        firsts = {repair.action.name: repair.since for repair in reversed(unreported)}
+        for name, since in firsts.items():
+            self.registry.writes.expire(name.__eq__, since)
+        if unreported:
+            self._drain()
         else:
-            return Outcome(action, kept=_kept(host, action))
-    except BlacklistedError:
-        return Outcome(action, "the loader found it blacklisted in modprobe.d")
-    except LoadError as error:
-        return Outcome(action, str(error), error.errno, error.made_for)
-    except OSError as error:
-        _undo(host, action)
-        return Outcome(action, error.strerror or str(error), error.errno or 0)
-    return Outcome(action)
+            self._record()
+        for repair in unreported:
+            self._explain(repair)
+
+    def _explain(self, repair: FastRepair) -> None:
+        """Name who made a drift that was repaired at once, and count it as the contention that it may be."""
+        action = repair.action
+        found = action.found if isinstance(action, WriteSysctl) else ""
+        write = self.registry.writes.explain(action.name, found, repair.read)
+        self._repairs += (repair._replace(write=write), *repair.brought)
+        self._round_soon()
+        if isinstance(repair.item, WantedModule) or action.name not in self.registry.items:
+            return
+        rival, how = (write.named, write.attribution) if write else ("", Attribution.UNKNOWN)
+        self.registry.contend(action.name, repair.until, rival, how, self._limit)
+        if self.registry.items[action.name].contended:
+            self._loop.put(ReasonKind.SYSCTL, action.name)
+
+    def _round_soon(self) -> None:
+        """Have a full round after a lull."""
+        now = self._last = self._clock()
+        if not self._round_is_due:
+            self._round_is_due, self._first = True, now
+            self._loop.later(LULL, self._begin_round)
+
+    def _begin_round(self) -> None:
+        if not self._round_is_due:
+            return  # there was a round meanwhile
+        now = self._clock()
+        due = min(self._last + LULL, self._first + LONGEST)
+        if now >= due or len(self._repairs) >= MOST:
+            self._loop.put(ReasonKind.SYSCTL, "turned back")
+        else:
+            self._loop.later(due - now, self._begin_round)
 
 
-def _kept(host: Host, action: WriteSysctl) -> bool:
-    """Write a value until it is there afterwards; return whether it is. What cannot be read back is written once."""
-    for _ in range(_WRITES):
-        host.write_sysctl(action.name, action.value)
-        now = host.read_sysctl(action.name)
-        if not isinstance(now, str) or values.same(action.name, now, action.value):
-            return isinstance(now, str)
-    return False
-
-
-def _undo(host: Host, action: Action) -> None:
-    """Put back what a write that failed has changed all the same, as a list of which the kernel took a part."""
-    if isinstance(action, WriteSysctl) and not isinstance(action, WriteParameter):
-        now = host.read_sysctl(action.name)
-        if isinstance(now, str) and now != action.found:
-            with contextlib.suppress(OSError):
-                host.write_sysctl(action.name, action.found)
-
-
-def _proved(outcomes: list[Outcome], after: Plan) -> tuple[Action, ...]:
-    right: Mapping[str, bool] = {finding.name: finding.right for finding in after.findings}
-    last = {outcome.action.name: outcome.action for outcome in outcomes}
-    return tuple(action for name, action in last.items() if right.get(name))
-
-
-def _without(found: Plan, left_alone: Collection[str]) -> Plan:
-    """Return the plan with nothing to do to these: a retry that is never made would be due for ever."""
-    actions = tuple(action for action in found.actions if action.name not in left_alone)
-    return found._replace(actions=actions)
-
-
-def _explain(kernel: Kernel, latest: Plan, history: History, fights: Mapping[str, Fight]) -> Plan:
-    """Return the plan with what the kernel said to earlier tries in place of 'to be done'."""
-
-    def explained(finding: SysctlFinding) -> SysctlFinding:
-        fight = fights.get(finding.name)
-        if fight and finding.verdict is SysctlVerdict.WRONG:
-            return _explain_fight(finding, fight)
-        return _explain_sysctl(finding, history.get(finding.name))
-
-    return Plan(
-        latest.actions,
-        tuple(_explain_module(finding, history.get(finding.name), kernel) for finding in latest.modules),
-        tuple(map(explained, latest.sysctls)),
-        tuple(map(explained, latest.parameters)),
-    )
-
-
-def _explain_fight(finding: SysctlFinding, fight: Fight) -> SysctlFinding:
-    verdict, remedy = SysctlVerdict.CONTENDED, remedies.CONTENDED.format(fight.rival)
-    if fight.yielded:
-        verdict, remedy = SysctlVerdict.YIELDED, remedies.YIELDED
-    evidence = f"{finding.evidence}; changed again and again {fight.by}"
-    return finding._replace(verdict=verdict, evidence=evidence, remedy=remedies.of_sysctl(finding.wanted, remedy))
-
-
-def _explain_module(finding: ModuleFinding, failure: Optional[Failure], kernel: Kernel) -> ModuleFinding:
-    if failure is None or finding.verdict is not ModuleVerdict.LOADABLE:
-        return finding
-    action = failure.outcome.action
-    if finding.wanted.any_of and isinstance(action, LoadModule) and action.module != finding.module:
-        return finding  # another one of the alternatives is to be tried
-    if failure.outcome.errno in PASSING:
-        return finding._replace(evidence=f"loading failed: {failure.outcome.error}", remedy=remedies.PASSING)
-    return verdicts.explain(finding, failure.outcome, kernel)
-
-
-def _explain_sysctl(finding: SysctlFinding, failure: Optional[Failure]) -> SysctlFinding:
-    if (
-        failure is None
-        or finding.verdict is not SysctlVerdict.WRONG
-        or not isinstance(failure.outcome.action, WriteSysctl)
-    ):
-        return finding
-    if failure.outcome.error:
-        evidence = f"{finding.evidence}; writing failed: {failure.outcome.error}"
-        if failure.outcome.errno in PASSING:
-            return finding._replace(evidence=evidence, remedy=remedies.PASSING)
-        remedy = remedies.of_sysctl(finding.wanted, remedies.REFUSED)
-        return SysctlFinding(finding.wanted, finding.found, SysctlVerdict.REFUSED, evidence, remedy)
-    evidence = f"wrote {failure.outcome.action.value!r}, reads back {finding.found!r}"
-    remedy = remedies.of_sysctl(finding.wanted, remedies.NOT_KEPT)
-    return SysctlFinding(finding.wanted, finding.found, SysctlVerdict.NOT_KEPT, evidence, remedy)
+def _is_over(repaired: Optional[str], writes: Sequence[Write]) -> bool:
+    """Tell whether the value that was repaired was the one of the only write."""
+    only = writes[0]
+    alone = len(writes) == 1 and only.times == 1
+    return alone and repaired is not None and repaired != only.before and repaired == only.value

@@ -1,28 +1,27 @@
-"""What a reconciliation is worth saying in the log: every change we made, every problem once."""
+"""The log messages and journal fields of the changes: every action once, every problem once."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Callable, NamedTuple, Optional
+from typing import Callable, NamedTuple, Optional, Union
 
 from ipvsd.decide import remedies
-from ipvsd.decide.aggregate import collapsed
-from ipvsd.decide.contention import Fight, Limit
 from ipvsd.decide.health import harmless, listed, required, unreadable
 from ipvsd.model.report import Repair, Writer
-from ipvsd.model.types import (
-    NOTHING,
-    Action,
-    Finding,
-    LoadModule,
-    ModuleFinding,
-    Plan,
-    SysctlFinding,
-    SysctlVerdict,
-    WriteSysctl,
+from ipvsd.model.types import NOTHING, Action, Finding, LoadModule, ModuleFinding, WriteSysctl
+from ipvsd.reconcile.changes import (
+    Applied,
+    Change,
+    ContentionEnded,
+    ContentionStarted,
+    ProblemAppeared,
+    ProblemCleared,
+    Repaired,
+    VirtualServicesLost,
+    WriteRefused,
+    label,
 )
-from ipvsd.reconcile.reconciler import Reconciled
 
 
 class Line(NamedTuple):
@@ -36,47 +35,47 @@ class Line(NamedTuple):
 # The kinds of events that other programs may look for; packaging/ipvsd.catalog explains each.
 REPAIRED = "f6b144553caa44c493924f920e47f12c"
 RELOADED = "d6009856219642509e41aba0c597726f"
-FIGHT = "ee4467a255964b51bdc085af7980f148"
-TABLE_LOST = "7f7ea6c4cf3e4156a1cf6dfb160cf654"
+CONTENTION_STARTED = "ee4467a255964b51bdc085af7980f148"
+VIRTUAL_SERVICES_LOST = "7f7ea6c4cf3e4156a1cf6dfb160cf654"
 REFUSED = "140205c452e94ad5a94eff6b0e68c337"
-PEACE = "39e679bd2a5a4738a420b10b2e03654d"
+CONTENTION_ENDED = "39e679bd2a5a4738a420b10b2e03654d"
 
 _EACH = 3  # loaded modules, and changes to the sysctls of one pattern or to one of them, that are told one by one
 
 
-def told(plan: Plan) -> tuple[Finding, ...]:
-    """Return the findings of a plan as they are told of: those of one pattern as one."""
-    return (*plan.modules, *plan.parameters, *collapsed(plan.sysctls))
+def describe(changes: Sequence[Change], contended: Collection[str] = ()) -> Iterator[Line]:
+    """Yield the lines for the changes of one round. Of a contended sysctl only the contention is described."""
+    yield from _contention(changes)
+    yield from _at_once(
+        [item for item in changes if isinstance(item, Repaired) and item.at_once and item.action.name not in contended]
+    )
+    yield from _actions(
+        [
+            item
+            for item in changes
+            if (isinstance(item, Applied) or (isinstance(item, Repaired) and not item.at_once))
+            and item.action.name not in contended
+        ]
+    )
+    yield from _problems([item.finding for item in changes if isinstance(item, ProblemAppeared)])
+    again = [item.finding for item in changes if isinstance(item, ProblemCleared)]
+    yield from _together(again, "are right again", "info", _right_again)
+    for item in changes:
+        if isinstance(item, VirtualServicesLost):
+            yield Line("warning", item.detail, {"MESSAGE_ID": VIRTUAL_SERVICES_LOST})
+        elif isinstance(item, WriteRefused):
+            yield _refused(item)
 
 
-def narrate(
-    before: Sequence[Finding],
-    now: Sequence[Finding],
-    done: Reconciled,
-    repairs: Sequence[Repair],
-    fights: Collection[str] = (),
-) -> Iterator[Line]:
-    """Yield the lines for a reconciliation; `before` are the findings last told of, `now` this one's (see `told_of`).
-
-    Of what is fought over nothing is told but that (see `fought`).
-    """
-    yield from _changes(done, {repair.name: repair for repair in repairs}, fights, _changed(before, now))
-    known = {finding.name: _said(finding) for finding in before}
-    proved = {action.name for action in done.proved}
+def _problems(findings: Sequence[Finding]) -> Iterator[Line]:
     unread: dict[str, list[Finding]] = {}
-    again: list[Finding] = []
-    for finding in now:
-        if known.get(finding.name) == _said(finding) or finding.name in proved or finding.name in fights:
-            continue
+    for finding in findings:
         if unreadable(finding):
             unread.setdefault(finding.evidence, []).append(finding)
-        elif not finding.right:
+        else:
             yield _problem(finding)
-        elif finding.name in known and not _was_right(before, finding.name):
-            again.append(finding)
-    for evidence, findings in unread.items():
-        yield from _together(findings, f"unreadable: {evidence} ({findings[0].remedy})", "warning", _problem)
-    yield from _together(again, "are right again", "info", _right_again)
+    for evidence, same in unread.items():
+        yield from _together(same, f"unreadable: {evidence} ({same[0].remedy})", "warning", _problem)
 
 
 def _together(findings: Sequence[Finding], text: str, level: str, each: Callable[[Finding], Line]) -> Iterator[Line]:
@@ -91,36 +90,16 @@ def _right_again(finding: Finding) -> Line:
     return Line("info", f"{finding.name} is right again: {finding.evidence}")
 
 
-def told_of(before: Sequence[Finding], done: Reconciled) -> tuple[Finding, ...]:
-    """Return what is told of after a look, `before` being what was told of until then.
-
-    A sysctl that was changed again while it was repaired is told of as before: it is looked at again in a moment.
-    """
-    soon = {action.name for action in done.unfinished if isinstance(action, WriteSysctl)}
-    return (
-        *(finding for finding in told(done.after) if finding.name not in soon),
-        *(finding for finding in before if finding.name in soon),
-    )
-
-
-def _said(finding: Finding) -> tuple[object, str]:
-    # How many of a pattern are right changes with every interface, how many use a module with every service.
-    counts = not isinstance(finding, ModuleFinding) and (
-        finding.members != (0, 0) or finding.verdict is SysctlVerdict.NEEDS_RELOAD
-    )
-    return finding.verdict, "" if counts else finding.evidence
-
-
-def turned(actions: Sequence[Action], repairs: Sequence[Repair], fights: Collection[str] = ()) -> Iterator[Line]:
-    """Yield the lines for drifts that were turned back between two looks; many of one thing are told as one."""
+def _at_once(repairs: Sequence[Repaired]) -> Iterator[Line]:
+    """Yield the lines for repairs between two rounds; many of one thing are one line."""
     told: Counter[str] = Counter()
-    for action, repair in zip(actions, repairs):
-        told[repair.name] += 1
-        if told[repair.name] <= _EACH and repair.name not in fights:
-            yield _repaired(action, repair)
-    last = {repair.name: repair for repair in repairs}
+    for item in repairs:
+        told[item.action.name] += 1
+        if told[item.action.name] <= _EACH:
+            yield _repaired(item.action, item.repair)
+    last = {item.action.name: item.repair for item in repairs}
     for name, times in told.items():
-        if times > _EACH and name not in fights:
+        if times > _EACH:
             yield Line("info", f"{name} drifted {times} times in all, last changed {last[name].by}, and was repaired")
 
 
@@ -147,64 +126,58 @@ def _writer(writer: Optional[Writer]) -> Mapping[str, str]:
     return {name: value for name, value in known.items() if value}
 
 
-def refused(name: str, value: str, writer: Writer, times: int) -> Line:
-    """Return the line for writes of others that the kernel refused, of which this was the last."""
-    often = f", {times} times" if times > 1 else ""
-    text = f"{name} is guarded: writing '{value}' was refused to {writer}{often}"
-    fields = {"MESSAGE_ID": REFUSED, "SYSCTL": name, "NEWVALUE": value, **_writer(writer)}
+def _refused(change: WriteRefused) -> Line:
+    often = f", {change.times} times" if change.times > 1 else ""
+    text = f"{change.name} is guarded: writing '{change.value}' was refused to {change.writer}{often}"
+    fields = {"MESSAGE_ID": REFUSED, "SYSCTL": change.name, "NEWVALUE": change.value, **_writer(change.writer)}
     return Line("warning", text, fields)
 
 
-def fought(old: Mapping[str, Fight], new: Mapping[str, Fight], limit: Limit) -> Iterator[Line]:
-    """Yield the lines for the fights that began and that ended."""
-    for name in sorted(new.keys() - old.keys()):
-        fight = new[name]
-        then = "left to it for good" if fight.yielded else "from now on written at periodic looks only"
-        text = f"{name} is contended: changed more than {limit.repairs} times in {limit.window:g} s"
-        remedy = "" if fight.yielded else f" ({remedies.CONTENDED.format(fight.rival)})"
-        fields = {"MESSAGE_ID": FIGHT, "SYSCTL": name, "RIVAL": fight.rival, "ATTRIBUTION": fight.attribution.value}
-        yield Line("warning", f"{text}, last {fight.by}; {then}{remedy}", fields)
-    for name in sorted(old.keys() - new.keys()):
-        yield Line("info", f"{name} is contended no more", {"MESSAGE_ID": PEACE, "SYSCTL": name})
+def _contention(changes: Sequence[Change]) -> Iterator[Line]:
+    for change in changes:
+        if isinstance(change, ContentionStarted):
+            yield _contention_started(change)
+        elif isinstance(change, ContentionEnded):
+            fields = {"MESSAGE_ID": CONTENTION_ENDED, "SYSCTL": change.name}
+            yield Line("info", f"{change.name} is contended no more", fields)
 
 
-def _changed(before: Sequence[Finding], now: Sequence[Finding]) -> frozenset[str]:
-    """Return the sysctls, or their patterns, of which another value is wanted than before."""
-    was = {finding.name: finding.wanted for finding in before if isinstance(finding, SysctlFinding)}
-    found = [finding for finding in now if isinstance(finding, SysctlFinding) and finding.name in was]
-    return frozenset(
-        finding.name
-        for finding in found
-        for old in [was[finding.name]]
-        if (old.want, old.policy) != (finding.wanted.want, finding.wanted.policy)
-    )
+def _contention_started(change: ContentionStarted) -> Line:
+    name, contention, limit = change
+    then = "left to it for good" if contention.yielded else "from now on written at periodic looks only"
+    text = f"{name} is contended: changed more than {limit.repairs} times in {limit.window:g} s"
+    remedy = "" if contention.yielded else f" ({remedies.CONTENDED.format(contention.rival)})"
+    fields = {
+        "MESSAGE_ID": CONTENTION_STARTED,
+        "SYSCTL": name,
+        "RIVAL": contention.rival,
+        "ATTRIBUTION": contention.attribution.value,
+    }
+    return Line("warning", f"{text}, last {contention.by}; {then}{remedy}", fields)
 
 
-def _changes(
-    done: Reconciled, repairs: Mapping[str, Repair], fights: Collection[str], changed: Collection[str]
-) -> Iterator[Line]:
-    groups = {finding.name: finding.wanted.group for finding in done.after.sysctls if finding.wanted.group}
-    together: dict[str, list[Action]] = {}
+def _actions(changes: Sequence[Union[Repaired, Applied]]) -> Iterator[Line]:
     # A cold boot has dozens; one with parameters is told with them.
-    fresh = [item for item in done.proved if _is_plain_load(item) and item.name not in repairs]
+    fresh = [item for item in changes if isinstance(item, Applied) and _is_plain_load(item.action)]
     fresh = fresh if len(fresh) > _EACH else []
     if fresh:
-        names = [item.name for item in fresh]
+        names = [item.action.name for item in fresh]
         yield Line("info", f"loaded {len(names)} modules: {listed(names)}", {"MODULES": " ".join(names)})
-    for action in (action for action in done.proved if action.name not in fights and action not in fresh):
-        together.setdefault(groups.get(action.name, action.name), []).append(action)
-    for name, actions in together.items():
-        for action in actions[:_EACH]:
-            repair = repairs.get(action.name)
-            if repair:
-                yield _repaired(action, repair)
-            elif name in changed:
-                yield Line("info", f"configuration changed: {action}")
+    together: dict[str, list[Union[Repaired, Applied]]] = {}
+    for item in changes:
+        if item not in fresh:
+            together.setdefault(label(item.item), []).append(item)
+    for name, same in together.items():
+        for item in same[:_EACH]:
+            if isinstance(item, Repaired):
+                yield _repaired(item.action, item.repair)
+            elif item.reconfigured:
+                yield Line("info", f"configuration changed: {item.action}")
             else:
-                yield Line("info", _change(action, None))
-        if len(actions) > _EACH:
-            drifted = sum(action.name in repairs for action in actions)
-            yield Line("info", f"wrote {len(actions)} sysctls of {name} in all, {drifted} of which had drifted")
+                yield Line("info", _change(item.action, None))
+        if len(same) > _EACH:
+            drifted = sum(isinstance(item, Repaired) for item in same)
+            yield Line("info", f"wrote {len(same)} sysctls of {name} in all, {drifted} of which had drifted")
 
 
 def _is_plain_load(action: Action) -> bool:
@@ -229,7 +202,3 @@ def _problem(finding: Finding) -> Line:
     weight = "" if required(finding) else " (not required)"
     remedy = f" ({finding.remedy})" if finding.remedy and level == "warning" else ""
     return Line(level, f"{kind} {finding.name}{weight} {finding.verdict.value}: {finding.evidence}{remedy}")
-
-
-def _was_right(before: Sequence[Finding], name: str) -> bool:
-    return any(finding.name == name and finding.right for finding in before)

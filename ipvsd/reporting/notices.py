@@ -10,7 +10,7 @@ from ipvsd.decide import remedies
 from ipvsd.kernel.host import LinuxHost
 from ipvsd.model.report import InstalledKernel
 from ipvsd.model.types import Kernel, Plan, SysctlVerdict
-from ipvsd.reconcile.reconciler import Reconciled
+from ipvsd.reconcile.rounds import ReconcileResult
 from ipvsd.reporting import router_advertisements
 from ipvsd.runtime import rootfs
 from ipvsd.runtime.journal import log
@@ -43,7 +43,7 @@ class Notices:
         self._root, self._host = root, host
         self.found: tuple[str, ...] = ()
 
-    def look(self, config: Config, done: Reconciled, kernels: Sequence[InstalledKernel] = ()) -> None:
+    def look(self, config: Config, done: ReconcileResult, kernels: Sequence[InstalledKernel] = ()) -> None:
         """Look at the persisted files, at the interfaces that lose their route to forwarding, and at the next boot.
 
         Of the kernels that are installed the running one's boot counts.

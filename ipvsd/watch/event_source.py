@@ -1,17 +1,12 @@
-"""What an event source is, and what it is to watch after a look."""
+"""What an event source is, where it delivers its events, and what it is to watch after a look."""
 
 from __future__ import annotations
 
-import contextlib
-import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping
 from typing import NamedTuple, Protocol
 
-from ipvsd.decide.health import stands
-from ipvsd.kernel.host import LinuxHost
+from ipvsd.model.events import Event
 from ipvsd.model.report import SourceState
-from ipvsd.reconcile.reconciler import Reconciled
-from ipvsd.sysctl import sysctl_names
 
 
 class Targets(NamedTuple):
@@ -29,8 +24,18 @@ class Targets(NamedTuple):
     allowed: tuple[str, ...] = ()
 
 
+class EventSink(Protocol):
+    """Where a source delivers its events; it knows nothing else of who takes them."""
+
+    def on_event(self, event: Event) -> None:
+        """Take an event."""
+
+    def on_loss(self) -> None:
+        """Take note that writes before now may not be among the events."""
+
+
 class Source(Protocol):
-    """Wakes a mailbox; given what to watch after each look in which something came or went."""
+    """Delivers events, or wakes the loop; given what to watch after each look in which something came or went."""
 
     def arm(self, targets: Targets) -> None:
         """Watch these from now on; start again if dead. Never raises OSError."""
@@ -40,60 +45,3 @@ class Source(Protocol):
 
     def close(self) -> None:
         """Stop and release everything."""
-
-
-_NO_LINKS = ("all", "default", "lo")  # below net.ipv4.conf, beside those of interfaces
-
-
-def targets(
-    host: LinuxHost,
-    done: Reconciled,
-    left_alone: Collection[str],
-    directories: Sequence[str],
-    allowed: Sequence[str],
-) -> Targets:
-    """Return what to watch.
-
-    An item that is left alone is not watched, nor one that is wrong and waits for its retry: many writes wake nobody.
-    """
-    return Targets(
-        _modules(done),
-        _paths(host, done, left_alone),
-        tuple(directories),
-        links=_links(done),
-        guarded=frozenset(finding.name for finding in done.after.sysctls if finding.wanted.guard),
-        allowed=tuple(allowed),
-    )
-
-
-def _paths(host: LinuxHost, done: Reconciled, left_alone: Collection[str]) -> Mapping[str, str]:
-    # What cannot be read keeps its guard, and its watch while its last verdict stands.
-    there = [finding for finding in done.after.sysctls if not (finding.missing or finding.name == finding.wanted.group)]
-    held = [finding.name for finding in there if finding.right or stands(finding) or finding.wanted.guard]
-    paths: dict[str, str] = {}
-    for name in held:
-        if name not in left_alone:
-            with contextlib.suppress(OSError):  # a link in a tree leads to it by now
-                paths[name] = host.sysctl_path(name)
-    for alias, name in sysctl_names.ALIASES.items():
-        if name in paths and os.path.exists(host.sysctl_path(alias)):
-            paths[alias] = host.sysctl_path(alias)
-    for finding in done.after.parameters:
-        if (finding.right or stands(finding)) and finding.name not in left_alone:
-            with contextlib.suppress(OSError):
-                paths[finding.name] = host.parameter_path(finding.name)
-    return paths
-
-
-def _modules(done: Reconciled) -> frozenset[str]:
-    """Return every module whose coming or going matters, whoever loads it."""
-    names = {name for finding in done.after.modules for name in (*finding.wanted.any_of, finding.module)}
-    settings = (*done.after.sysctls, *done.after.parameters)
-    return frozenset(names) | {finding.wanted.provider for finding in settings if finding.wanted.provider}
-
-
-def _links(done: Reconciled) -> bool:
-    """Tell whether interfaces that come and go bring or take wanted sysctls."""
-    names = (finding.wanted.group or finding.name for finding in done.after.sysctls)
-    parts = (name.split(".") for name in names)
-    return any(len(part) > 3 and part[2] in ("conf", "neigh") and part[3] not in _NO_LINKS for part in parts)

@@ -12,6 +12,7 @@ import functools
 import itertools
 import mmap
 import os
+import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Optional
 
@@ -19,14 +20,13 @@ from ipvsd.bpf import syscall, sysctl_program
 from ipvsd.bpf.allowlist import Allowed
 from ipvsd.bpf.asm import assemble
 from ipvsd.bpf.ringbuf import Ring
-from ipvsd.decide.attribution import KEPT, Seen
 from ipvsd.kernel.processes import Writers
-from ipvsd.model.report import Refusal, SourceState, Writer
-from ipvsd.reconcile.fast_path import Reflex
+from ipvsd.model.events import Event, Write
+from ipvsd.model.report import SourceState, Writer
 from ipvsd.runtime import rootfs
 from ipvsd.runtime.event_loop import Mailbox, ReasonKind
 from ipvsd.sysctl import sysctl_names
-from ipvsd.watch.event_source import Targets
+from ipvsd.watch.event_source import EventSink, Targets
 from ipvsd.watch.unit_cgroups import Units
 
 RING = 1 << 16  # bytes
@@ -36,15 +36,14 @@ _BEHIND = 1.0
 
 
 class Writes:
-    """Has the reflex turn back a write to a sysctl that is held, and keeps who made it as evidence."""
+    """Delivers an event for each sysctl that is written, with the writes and who makes them."""
 
-    def __init__(self, mailbox: Mailbox, reflex: Reflex, root: str = "/") -> None:
-        self._mailbox, self._reflex, self._root = mailbox, reflex, root
+    def __init__(self, mailbox: Mailbox, sink: EventSink, root: str = "/") -> None:
+        self._mailbox, self._sink, self._root = mailbox, sink, root
         self._stack = contextlib.ExitStack()
         self._ring: Optional[Ring] = None
         self._names: dict[bytes, str] = {}
         self._marks: dict[int, int] = {}
-        self._refusals: dict[str, Refusal] = {}
         self._own: Sequence[int] = ()
         self._units: Optional[Units] = None
         self.guards = False
@@ -94,7 +93,7 @@ class Writes:
         # Where the kernel tells no process, our own writes are known by our control group.
         self._own = () if tells_process else own
         self.guards = self.guards and (tells_process or bool(self._own))
-        self._mailbox.watch(ring.descriptor, self._receive)
+        self._mailbox.watch(ring.descriptor, self.drain)
         stack.callback(self._mailbox.unwatch, ring.descriptor)
         self._ring = ring
         self.detail = "; ".join(("bpf on the root control group", *_lacking(form)))
@@ -136,60 +135,30 @@ class Writes:
         self._table[at + 1] = self._table[at + 2] = 0
         self._table[at] = mark
 
-    def _receive(self) -> None:
-        self._take(self._reflex.turn_back, self._reflex.expect)
+    def drain(self) -> None:
+        """Deliver the writes that are reported by now, one event for each sysctl.
 
-    def hear(self) -> None:
-        """Take what was told of by now as evidence.
-
-        A write is told of before it is stored, so that what made a value that was read before is known
-        now, but for what is being told on another processor at this moment, and what was told after that
-        began. A value that such a write made wrong is repaired when the mailbox is asked.
-        """
-        self._take(lambda _: None, lambda key: self._mailbox.later(0.0, functools.partial(self._reflex.expect, key)))
-
-    def _take(self, first: Callable[[str], Optional[str]], then: Callable[[str], None]) -> None:
-        """Take what was told of by now; `first` is asked for the value that it turned back, once for each sysctl.
-
-        `then` is told of what is wrong all the same, or will be. It may be much at once: what the same writer did
-        again is read once, and each writer looked up once.
+        A write is reported before it is stored, so that what made a value that was read before is delivered
+        now, but for what is being reported on another processor at this moment, and what was reported after that
+        began. It may be much at once: what the same writer did again is read once, and each writer looked up once.
         """
         if self._ring is None:
             return
-        held: dict[str, list[bytes]] = {}
-        turned: dict[str, Optional[str]] = {}
+        records: dict[str, list[bytes]] = {}
         for record in self._ring.take():
             key = self._names.get(sysctl_program.name(record))
-            if key is None:
-                continue
-            if key not in held:
-                # Before the rest: by now the value is mostly stored, and wrong.
-                held[key], turned[key] = [], first(key)
-            held[key].append(record)
-        told = {key: _runs(records) for key, records in held.items()}
-        wrong = {key: [run for run in runs if self._wrong(key, run[0])] for key, runs in told.items()}
-        for key, ((write, _), *_) in ((key, runs) for key, runs in wrong.items() if runs):
-            back = turned[key]
-            if len(held[key]) > 1 or back in (None, _before(write)) or back != _value(write):
-                then(key)  # nothing was turned back, or maybe what another write had made
-        writer = functools.cache(self._writers.writer)
-        for key, runs in told.items():
-            if len(wrong[key]) > KEPT:
-                self._reflex.evidence.missed()
-            for write, times in wrong[key][-KEPT:]:
-                self._keep(key, write, writer(write.pid, write.comm, write.cgroup), times)
-            refused = [(write, times) for write, times in runs if write.refused]
-            if refused:
-                last, _ = refused[-1]
-                times = sum(times for _, times in refused)
-                self._refuse(key, last, writer(last.pid, last.comm, last.cgroup), times)
+            if key is not None:
+                records.setdefault(key, []).append(record)
+        writer, now = functools.cache(self._writers.writer), time.monotonic()
+        for key, found in records.items():
+            self._sink.on_event(Event(key, now, stored=False, writes=functools.partial(_writes, found, writer)))
         self._consider_lost()
 
     def _consider_lost(self) -> None:
         lost = self._table[sysctl_program.WORDS * sysctl_program.LOST]
         if lost != self._lost:
             self._lost = lost
-            self._reflex.evidence.missed()
+            self._sink.on_loss()
             if not self._behind:
                 self._behind = True
                 self._mailbox.later(_BEHIND, self._tell_lost)
@@ -198,26 +167,8 @@ class Writes:
         self._behind = False
         self._mailbox.put(ReasonKind.LOST, "bpf")
 
-    def _wrong(self, key: str, write: sysctl_program.Told) -> bool:
-        value = _value(write)
-        return not write.refused and (value is None or not self._reflex.wanted(key, value))
-
-    def _keep(self, key: str, write: sysctl_program.Told, writer: Writer, times: int) -> None:
-        seen = Seen(_value(write), writer, _before(write), write.at, write.ours)
-        self._reflex.evidence.add(key, seen, times)
-
-    def _refuse(self, key: str, write: sysctl_program.Told, writer: Writer, times: int) -> None:
-        before = self._refusals[key].times if key in self._refusals else 0
-        self._refusals[key] = Refusal(key, sysctl_names.canonical(write.new), writer, before + times)
-        self._reflex.look_soon()
-
-    def take_refusals(self) -> Sequence[Refusal]:
-        """Return what was refused since this was last asked, the last of each sysctl."""
-        refusals, self._refusals = tuple(self._refusals.values()), {}
-        return refusals
-
-    def watched(self) -> Collection[str]:
-        """Return the sysctls to which no process's write went unseen since this was last asked."""
+    def monitored(self) -> Collection[str]:
+        """Return the sysctls to which no process's write went unreported since this was last asked."""
         complete, self._told_lost = self._lost == self._told_lost, self._lost
         return frozenset(self._names.values() if complete and self._ring is not None else ())
 
@@ -234,18 +185,22 @@ class Writes:
         self._stack.close()
 
 
-def _value(write: sysctl_program.Told) -> Optional[str]:
-    return sysctl_names.canonical(write.new) if write.whole else None
-
-
-def _before(write: sysctl_program.Told) -> str:
-    return sysctl_names.canonical(write.old)
-
-
-def _runs(records: Sequence[bytes]) -> list[tuple[sysctl_program.Told, int]]:
-    """Return each write with how often the same writer then did the same."""
+def _writes(records: Sequence[bytes], writer: Callable[[int, str, int], Writer]) -> Sequence[Write]:
+    """Return each write; one that the same writer made again in a row is one."""
     runs = [list(run) for _, run in itertools.groupby(records, sysctl_program.what)]
-    return [(sysctl_program.told(run[0]), len(run)) for run in runs]
+    return [_write(sysctl_program.told(run[0]), len(run), writer) for run in runs]
+
+
+def _write(told: sysctl_program.Told, times: int, writer: Callable[[int, str, int], Writer]) -> Write:
+    return Write(
+        sysctl_names.canonical(told.new) if told.whole or told.refused else None,
+        functools.partial(writer, told.pid, told.comm, told.cgroup),
+        sysctl_names.canonical(told.old),
+        told.at,
+        told.ours,
+        times,
+        told.refused,
+    )
 
 
 def mounted(root: str) -> str:

@@ -7,14 +7,15 @@ Writes through another mount of procfs (a container's) and the kernel's own are 
 
 from __future__ import annotations
 
+import time
 from typing import NamedTuple, Optional
 
 from ipvsd.kernel.fd_cache import FdCache
+from ipvsd.model.events import Event
 from ipvsd.model.report import SourceState
-from ipvsd.reconcile.fast_path import Reflex
 from ipvsd.runtime.event_loop import Mailbox, ReasonKind
 from ipvsd.watch import inotify
-from ipvsd.watch.event_source import Targets
+from ipvsd.watch.event_source import EventSink, Targets
 
 
 class _Watch(NamedTuple):
@@ -23,10 +24,10 @@ class _Watch(NamedTuple):
 
 
 class Sysctls:
-    """Has the reflex turn back a write to one of the watched files; wakes the mailbox for what is left."""
+    """Delivers an event for each write to one of the watched files."""
 
-    def __init__(self, mailbox: Mailbox, reflex: Reflex, fds: FdCache) -> None:
-        self._mailbox, self._reflex, self._fds = mailbox, reflex, fds
+    def __init__(self, mailbox: Mailbox, sink: EventSink, fds: FdCache) -> None:
+        self._mailbox, self._sink, self._fds = mailbox, sink, fds
         self._inotify: Optional[inotify.Inotify] = None
         self._watches: dict[str, _Watch] = {}
         self._keys: dict[int, str] = {}
@@ -81,11 +82,10 @@ class Sysctls:
             self._lost += 1
             self._mailbox.put(ReasonKind.LOST, "inotify")
         elif mask & inotify.MODIFY and watch in self._keys:
-            self._changed(self._keys[watch])
+            self._deliver(self._keys[watch])
 
-    def _changed(self, key: str) -> None:
-        if not self._reflex.told(key):
-            self._mailbox.put(ReasonKind.SYSCTL, key)
+    def _deliver(self, key: str) -> None:
+        self._sink.on_event(Event(key, time.monotonic()))
 
     def _follow(self, key: str) -> None:
         """Watch the file that is kept open now, unless it was let go meanwhile."""
@@ -94,7 +94,7 @@ class Sysctls:
         self._unwatch(self._inotify, key)
         # A write may have come between the opening and the watch.
         if self._watch(self._inotify, key):
-            self._changed(key)
+            self._deliver(key)
 
     def state(self) -> SourceState:
         up = self._inotify is not None and not self._unwatched

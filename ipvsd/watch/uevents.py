@@ -10,14 +10,14 @@ from __future__ import annotations
 import errno
 import socket
 import time
-from typing import Optional
+from collections.abc import Sequence
+from typing import Callable, Optional
 
-from ipvsd.decide.attribution import Seen
 from ipvsd.kernel.processes import Writers
-from ipvsd.model.report import SourceState
-from ipvsd.reconcile.fast_path import Reflex
+from ipvsd.model.events import Event, Write
+from ipvsd.model.report import SourceState, Writer
 from ipvsd.runtime.event_loop import Mailbox, ReasonKind
-from ipvsd.watch.event_source import Targets
+from ipvsd.watch.event_source import EventSink, Targets
 
 _NETLINK_KOBJECT_UEVENT = 15
 _KERNEL_GROUP = 1
@@ -47,11 +47,11 @@ def link_event(message: bytes) -> Optional[tuple[str, str]]:
 class Uevents:
     """Wakes the mailbox when a module that is wanted, or an interface where that matters, comes or goes.
 
-    Of a module that goes, the reflex is told first, and who unloads it is kept as evidence.
+    For a module that goes it delivers an event, with the process that unloads it if that is known.
     """
 
-    def __init__(self, mailbox: Mailbox, reflex: Reflex, writers: Writers) -> None:
-        self._mailbox, self._reflex, self._writers = mailbox, reflex, writers
+    def __init__(self, mailbox: Mailbox, sink: EventSink, writers: Writers) -> None:
+        self._mailbox, self._sink, self._writers = mailbox, sink, writers
         self._socket: Optional[socket.socket] = None
         self._modules: frozenset[str] = frozenset()
         self._links = False
@@ -82,7 +82,7 @@ class Uevents:
 
     def _receive(self) -> None:
         self._drain()
-        self._turn_back()
+        self._deliver()
 
     def _drain(self) -> None:
         for _ in range(_AT_ONCE):  # a storm must not keep the loop from its other work
@@ -113,14 +113,13 @@ class Uevents:
         if event:
             self._mailbox.put(ReasonKind.LINK, " ".join(event))
 
-    def _turn_back(self) -> None:
+    def _deliver(self) -> None:
         # A module that others need goes last and has to come back first, so that each return is one of its own.
         removed, self._removed = self._removed[::-1], []
         unloader = self._writers.unloader() if removed else None
         for name in removed:
-            if unloader:
-                self._reflex.evidence.add(name, Seen(None, unloader, "", time.monotonic()))
-            self._reflex.told(name)
+            now = time.monotonic()
+            self._sink.on_event(Event(name, now, writes=_unloading(unloader, now) if unloader else None))
 
     def state(self) -> SourceState:
         return SourceState("uevents", self._socket is not None, self._detail, self._lost)
@@ -130,6 +129,10 @@ class Uevents:
             self._mailbox.unwatch(self._socket.fileno())
             self._socket.close()
             self._socket = None
+
+
+def _unloading(unloader: Writer, at: float) -> Callable[[], Sequence[Write]]:
+    return lambda: [Write(None, lambda: unloader, "", at)]
 
 
 def _enlarge(opened: socket.socket) -> None:

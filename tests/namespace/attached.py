@@ -7,25 +7,24 @@ import os
 import platform
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
+from typing import Optional
 
 from ipvsd.config.parser import parse
-from ipvsd.decide.attribution import Seen, Turned
-from ipvsd.decide.contention import Fights, Limit
+from ipvsd.decide.attribution import ObservedWrite
 from ipvsd.kernel.host import LinuxHost
-from ipvsd.model.report import Refusal
-from ipvsd.model.types import WriteSysctl
 from ipvsd.modprobe import kernel_names
-from ipvsd.reconcile.fast_path import Reflex
-from ipvsd.reconcile.reconciler import reconcile
-from ipvsd.runtime.event_loop import Mailbox
+from ipvsd.reconcile.changes import Repaired, WriteRefused
+from ipvsd.reconcile.reconciler import Reconciler
+from ipvsd.runtime.event_loop import Mailbox, Reason, ReasonKind
 from ipvsd.watch.event_source import Targets
 from ipvsd.watch.sysctl_bpf import Writes, mounted
 
 KEY, ALIAS = "net.ipv4.ip_forward", "net.ipv4.conf.all.forwarding"
 FILE = Path("/proc/sys/net/ipv4/ip_forward")
 ALL = Path("/proc/sys/net/ipv4/conf/all/forwarding")
+CONFIG = "profiles: []\nsysctls: {net.ipv4.ip_forward: 1}\ncontention: {repairs: 1000000}"
 INITIAL_PID_NAMESPACE = "pid:[4026531836]"  # include/linux/proc_ns.h
 
 
@@ -44,55 +43,90 @@ def missing() -> str:
     return "" if mounted("/") else "no control groups of version 2"
 
 
+class _Sources:
+    """The program alone."""
+
+    def __init__(self) -> None:
+        self.writes: Optional[Writes] = None
+
+    def drain(self) -> None:
+        assert self.writes
+        self.writes.drain()
+
+    def monitored(self) -> Collection[str]:
+        assert self.writes
+        return self.writes.monitored()
+
+
 class Node:
-    """The program, and what turns back what it tells of; nothing else is listening."""
+    """The program, and the reconciler that takes its events; nothing else is listening."""
 
     def __init__(self, mailbox: Mailbox) -> None:
-        self.mailbox, self.turned = mailbox, list[Turned]()
-        host = LinuxHost("/")
+        self.mailbox, self.repairs = mailbox, list[Repaired]()
+        self.refused = list[WriteRefused]()
         self.late = 0.0  # seconds for which it was busy, as far as it knows
-        self.reflex = Reflex(host, mailbox, lambda: time.monotonic() + self.late)
-        self.reflex.fights = Fights(Limit(1_000_000, 60.0, 300.0))
-        self.writes = Writes(mailbox, self.reflex)
-        self.reflex.hear = self.writes.hear
-        config = parse([("f", b"profiles: []\nsysctls: {net.ipv4.ip_forward: 1}")])
-        self.reflex.arm(reconcile(host, config, {}, time.monotonic), ())
+        sources = _Sources()
+        config = parse([("f", CONFIG.encode())])
+        clock = lambda: time.monotonic() + self.late  # noqa: E731 -- which is all that is to be said
+        self.reconciler = Reconciler(LinuxHost("/"), mailbox, sources, config, clock=clock)
+        self.writes = sources.writes = Writes(mailbox, self.reconciler)
+        self.round()
+        self.repairs.clear()  # of the first round
 
     def attach(self) -> None:
         assert self.writes.attach(), self.writes.detail
         self.writes.arm(Targets(frozenset(), {KEY: str(FILE), ALIAS: str(ALL)}, ()))
         assert [reason.detail for reason in self.mailbox.take(0)] == ["newly watched"]
 
+    def round(self) -> None:
+        """Reconcile everything, as for an event."""
+        _, found = self.reconciler.reconcile_all([Reason(ReasonKind.SYSCTL, "", time.monotonic())])
+        self.repairs += [change for change in found if isinstance(change, Repaired)]
+        self.refused += [change for change in found if isinstance(change, WriteRefused)]
+
+    def event(self) -> None:
+        """Have ip_forward reconciled for an event of another source."""
+        assert self.reconciler.reconcile_one(KEY, time.monotonic())
+
+    def hear(self) -> None:
+        """Take what was reported by now."""
+        self.writes.drain()
+        self.mailbox.serve()
+
     def listen(self) -> None:
         self.mailbox.take(0.01)
-        self.turned += self.reflex.take()
+        if self.reconciler.unreported:
+            self.round()
+
+    def of(self, key: str, value: str) -> Optional[ObservedWrite]:
+        """Return the write of this value that was recorded last."""
+        return self.reconciler.registry.writes.of(key, value)
 
     def knows(self, key: str, value: str) -> bool:
         """Wait until it was told of a write of this value."""
         deadline = time.monotonic() + 10
-        while not self.reflex.evidence.of(key, value) and time.monotonic() < deadline:
+        while not self.of(key, value) and time.monotonic() < deadline:
             self.listen()
-        return self.reflex.evidence.of(key, value) is not None
+        return self.of(key, value) is not None
 
-    def refusals(self) -> list[Refusal]:
+    def refusals(self) -> list[WriteRefused]:
         """Wait until it was told of writes that were refused; return them."""
-        found: list[Refusal] = []
         deadline = time.monotonic() + 10
-        while not found and time.monotonic() < deadline:
+        while not self.refused and time.monotonic() < deadline:
             self.listen()
-            found += self.writes.take_refusals()
-        return found
+            self.round()
+        return self.refused
 
     def repaired(self, times: int) -> list[tuple[str, str]]:
-        """Wait for so many repairs; return the values that were turned back, and to what."""
+        """Wait for so many repairs; return the values that were found, and those that were written."""
         deadline = time.monotonic() + 10
-        while len(self.turned) < times and time.monotonic() < deadline:
+        while len(self.repairs) < times and time.monotonic() < deadline:
             self.listen()
         assert FILE.read_text() == "1\n"
-        return [(item.action.found, item.action.value) for item in self.turned if isinstance(item.action, WriteSysctl)]
+        return [(item.repair.found, item.repair.wanted) for item in self.repairs]
 
-    def seen(self, value: str = "0") -> Seen:
-        seen = self.reflex.evidence.of(KEY, value)
+    def seen(self, value: str = "0") -> ObservedWrite:
+        seen = self.of(KEY, value)
         assert seen is not None
         return seen
 

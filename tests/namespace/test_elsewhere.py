@@ -54,7 +54,7 @@ def by_tee(value: str = "0", file: Path = FILE) -> None:
 
 def named(node: Node) -> list[str]:
     """Return who is said to have made the drifts that were turned back."""
-    return [item.seen.named.partition("[")[0] for item in node.turned if item.seen]
+    return [item.repair.writer.comm if item.repair.writer else "" for item in node.repairs]
 
 
 def test_a_flood_elsewhere_takes_the_blame_for_nothing(node: Node) -> None:
@@ -71,8 +71,8 @@ def test_a_flood_elsewhere_takes_no_certainty_away(node: Node) -> None:
     for _ in range(5):
         by_tee("2", FREE)
         flood()
-        node.writes.hear()
-        seen = node.reflex.evidence.explain(FREE_KEY, "2")
+        node.hear()
+        seen = node.reconciler.registry.writes.explain(FREE_KEY, "2")
         found.append(seen and (seen.writer.comm, seen.attribution))
     assert found == [("tee", Attribution.CERTAIN)] * 5
     assert node.writes.lost == 0
@@ -111,14 +111,14 @@ def test_a_flood_elsewhere_wakes_nobody(node: Node) -> None:
     begun = time.monotonic()
     assert node.mailbox.take(0.2) == ()
     assert time.monotonic() - begun >= 0.2
-    assert (node.turned, node.writes.lost, node.reflex.evidence.of(KEY, "0")) == ([], 0, None)
+    assert (node.repairs, node.writes.lost, node.of(KEY, "0")) == ([], 0, None)
 
 
 def test_a_write_through_a_file_that_was_opened_elsewhere_is_none_to_ours(node: Node) -> None:
     done = subprocess.run([sys.executable, "-c", THROUGH], check=True, capture_output=True, text=True)
     assert done.stdout == "1\n"
     node.listen()
-    assert (node.turned, node.reflex.evidence.of(KEY, "0")) == ([], None)
+    assert (node.repairs, node.of(KEY, "0")) == ([], None)
 
 
 def test_a_write_from_elsewhere_through_a_file_that_was_opened_here_is_ours(node: Node) -> None:
@@ -144,7 +144,7 @@ def test_a_sysctl_that_was_made_anew_is_ours_before_it_was_read(node: Node, link
     subprocess.run(["ip", "link", "add", name, "type", "veth", "peer", "name", f"{name}x"], check=True)
     by_another_process("2", file)
     assert node.knows(key, "2")
-    seen = node.reflex.evidence.of(key, "2")
+    seen = node.of(key, "2")
     assert seen
     assert seen.attribution is Attribution.CERTAIN
 

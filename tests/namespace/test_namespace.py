@@ -13,14 +13,13 @@ import pytest
 from ipvsd.kernel.fd_cache import FdCache
 from ipvsd.kernel.host import LinuxHost
 from ipvsd.kernel.processes import Writers
-from ipvsd.reconcile.fast_path import Reflex
 from ipvsd.runtime.event_loop import Mailbox, ReasonKind
 from ipvsd.state import repair_history
 from ipvsd.watch.event_source import Targets
 from ipvsd.watch.sysctl_inotify import Sysctls
 from ipvsd.watch.uevents import Uevents
-from tests.fake_kernel import FakeKernel
 from tests.service import Service
+from tests.test_watch import Idle
 from tests.trees import put
 
 Until = Callable[[Callable[[], object], str], None]
@@ -61,7 +60,7 @@ def test_what_the_kernel_refuses_changes_nothing(tree: Path) -> None:
 
 def test_a_write_by_another_process_wakes_and_a_read_does_not(mailbox: Mailbox) -> None:
     fds = FdCache()
-    source = Sysctls(mailbox, Reflex(FakeKernel(), mailbox), fds)
+    source = Sysctls(mailbox, Idle(mailbox), fds)
     source.arm(Targets(frozenset(), {KEY: str(FILE)}, ()))
     assert [reason.detail for reason in mailbox.take(10)] == ["newly watched"]
     subprocess.run(["cat", FILE], check=True, capture_output=True)
@@ -73,7 +72,7 @@ def test_a_write_by_another_process_wakes_and_a_read_does_not(mailbox: Mailbox) 
 
 
 def test_uevents_for_which_there_is_no_room_are_counted_and_looked_for(mailbox: Mailbox) -> None:
-    source = Uevents(mailbox, Reflex(FakeKernel(), mailbox), Writers())
+    source = Uevents(mailbox, Idle(mailbox), Writers())
     source.arm(Targets(frozenset({"ip_vs"}), {}, ()))
     assert source.state().lost == 0
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 15) as sender:
@@ -85,7 +84,7 @@ def test_uevents_for_which_there_is_no_room_are_counted_and_looked_for(mailbox: 
 
 
 def test_the_uevents_of_interfaces_and_of_liars_wake_nobody(mailbox: Mailbox) -> None:
-    source = Uevents(mailbox, Reflex(FakeKernel(), mailbox), Writers())
+    source = Uevents(mailbox, Idle(mailbox), Writers())
     source.arm(Targets(frozenset({"ip_vs"}), {}, ()))
     assert source.state().up
     subprocess.run(["ip", "link", "add", "bench0", "type", "veth", "peer", "name", "bench1"], check=True)
@@ -148,7 +147,7 @@ def batch(tmp_path: Path, line: str) -> None:
 
 
 def test_a_real_uevent_of_an_interface_wakes_where_that_matters(mailbox: Mailbox) -> None:
-    source = Uevents(mailbox, Reflex(FakeKernel(), mailbox), Writers())
+    source = Uevents(mailbox, Idle(mailbox), Writers())
     source.arm(Targets(frozenset(), {}, (), links=True))
     subprocess.run(["ip", "link", "add", "bench0", "type", "veth", "peer", "name", "bench1"], check=True)
     seen = {(reason.kind, reason.detail) for reason in mailbox.take(10)}

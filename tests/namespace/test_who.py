@@ -14,7 +14,7 @@ from tests.namespace.attached import ALL, FILE, KEY, Node, by_another_process
 
 def named(node: Node) -> list[str]:
     """Return the commands that made the drifts that were turned back."""
-    return [item.seen.writer.comm if item.seen else "" for item in node.turned]
+    return [item.repair.writer.comm if item.repair.writer else "" for item in node.repairs]
 
 
 def by_tee() -> None:
@@ -42,14 +42,14 @@ def writing(*files: Path) -> Iterator[Callable[[], None]]:
 
 def test_who_wrote_is_heard_by_whoever_turns_back_for_another_event(node: Node) -> None:
     by_another_process("0")
-    assert node.reflex.told(KEY)
+    node.event()
     node.repaired(1)
     assert named(node) == ["sh"]
 
 
 def test_who_wrote_the_same_just_after_it_was_turned_back_did_not_make_it(node: Node) -> None:
     by_another_process("0")
-    assert node.reflex.told(KEY)
+    node.event()
     by_tee()  # told of together with the first one
     node.repaired(2)
     assert named(node) == ["sh", "tee"]
@@ -67,7 +67,7 @@ def test_who_writes_twice_before_it_is_heard_of_made_both_drifts(node: Node) -> 
     node.repaired(1)
     with writing(FILE, ALL) as write:
         write()
-        assert node.reflex.told(KEY)
+        node.event()
         write()
         node.repaired(3)
     assert named(node) == ["tee", "sh", "sh"]
@@ -76,9 +76,9 @@ def test_who_writes_twice_before_it_is_heard_of_made_both_drifts(node: Node) -> 
 def test_who_writes_again_after_another_is_named_for_each(node: Node) -> None:
     with writing(FILE, FILE) as write:
         write()
-        assert node.reflex.told(KEY)
+        node.event()
         by_tee()
-        assert node.reflex.told(KEY)
+        node.event()
         write()
         node.repaired(3)
     assert named(node) == ["sh", "tee", "sh"]
@@ -100,4 +100,4 @@ def test_ninety_five_of_a_hundred_are_named(node: Node) -> None:
         with subprocess.Popen([sysctl, "-q", "-w", f"{KEY}=0"]) as process:
             node.repaired(count)
         right += (node.seen().writer.pid, node.seen().writer.comm) == (process.pid, "sysctl")
-    assert (len(node.turned), right >= 95) == (100, True)
+    assert (len(node.repairs), right >= 95) == (100, True)

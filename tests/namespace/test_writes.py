@@ -23,14 +23,14 @@ import pytest
 from ipvsd.bpf import syscall, sysctl_program
 from ipvsd.bpf.asm import assemble, leave
 from ipvsd.bpf.ringbuf import Ring
-from ipvsd.kernel.host import LinuxHost
-from ipvsd.reconcile.fast_path import Reflex
+from ipvsd.model.events import Event
 from ipvsd.runtime.event_loop import Mailbox, ReasonKind
 from ipvsd.watch import sysctl_bpf
 from ipvsd.watch.event_source import Targets
 from ipvsd.watch.sysctl_bpf import RING, Writes, mounted
 from tests.namespace.attached import ALL, FILE, KEY, Node, by_another_process, missing, writer
 from tests.service import REPOSITORY
+from tests.test_watch import Idle
 
 Until = Callable[[Callable[[], object], str], None]
 FREE = Path("/proc/sys/net/ipv4/tcp_sack")
@@ -55,7 +55,7 @@ def private() -> Iterator[tuple[str, Path]]:
 
 def test_it_attaches_or_says_why_not() -> None:
     with Mailbox() as mailbox:
-        writes = Writes(mailbox, Reflex(LinuxHost("/"), mailbox))
+        writes = Writes(mailbox, Idle(mailbox))
         assert writes.attach() or missing(), writes.detail
         if writes.state().up:
             assert writes.state().detail == "bpf on the root control group"
@@ -119,13 +119,11 @@ def test_what_the_kernel_does_not_take_is_an_error_with_its_words(node: Node) ->
 def test_without_the_capability_it_says_so_and_leaves_nothing_open() -> None:
     program = f"""
 import os
-from ipvsd.kernel.host import LinuxHost
-from ipvsd.reconcile.fast_path import Reflex
-from ipvsd.runtime.event_loop import Mailbox, ReasonKind
+from ipvsd.runtime.event_loop import Mailbox
 from ipvsd.watch.sysctl_bpf import Writes
 {DROP_ALL if not missing() else ""}
 with Mailbox() as mailbox:
-    writes = Writes(mailbox, Reflex(LinuxHost("/"), mailbox))
+    writes = Writes(mailbox, None)
     before = os.listdir("/proc/self/fd")
     print(writes.attach(), writes.state().up, os.listdir("/proc/self/fd") == before, writes.detail)
 """
@@ -152,30 +150,22 @@ def test_a_write_through_another_procfs_is_turned_back_and_its_writer_named(node
     assert seen.ours
 
 
-def test_what_is_heard_is_evidence_and_turned_back_only_when_the_mailbox_is_asked(node: Node) -> None:
-    by_another_process("0")
-    node.writes.hear()
-    assert (FILE.read_text(), node.seen().writer.comm) == ("0\n", "sh")
-    assert node.repaired(1) == [("0", "1")]
-
-
 def test_the_same_value_is_no_repair(node: Node) -> None:
     by_another_process("1")
     by_another_process("0")
     assert node.repaired(1) == [("0", "1")]
-    assert not node.reflex.evidence.of(KEY, "7")
-    assert node.reflex.evidence.of(KEY, "1") is None
+    assert not node.of(KEY, "7")
+    assert node.of(KEY, "1") is None
 
 
 def test_a_write_in_another_network_namespace_is_nothing_to_us(node: Node) -> None:
     with writer(f"echo 0 > {FILE}", "unshare", "--net"):
         node.listen()
-        assert (FILE.read_text(), node.turned) == ("1\n", [])
+        assert (FILE.read_text(), node.repairs) == ("1\n", [])
         with writer(f"echo 0 > {FILE}") as ours:
             assert node.repaired(1) == [("0", "1")]
     assert node.seen().writer.pid == ours
-    assert node.reflex.fights.by_name[KEY].rival == f"sh[{ours}]"
-    assert node.reflex.fights.by_name[KEY].level == 1.0
+    assert [item.repair.who.partition(" ")[0] for item in node.repairs] == [f"sh[{ours}]"]
 
 
 def test_a_write_to_what_is_not_held_tells_nothing(node: Node) -> None:
@@ -183,14 +173,14 @@ def test_a_write_to_what_is_not_held_tells_nothing(node: Node) -> None:
         assert node.mailbox.take(0) == ()
     by_another_process("0")
     node.repaired(1)
-    assert not node.reflex.evidence.of("net.ipv4.tcp_sack", "1")
+    assert not node.of("net.ipv4.tcp_sack", "1")
 
 
 def test_what_is_held_no_more_tells_nothing(node: Node) -> None:
     node.writes.arm(Targets(frozenset(), {}, ()))
     by_another_process("0")
     node.listen()
-    assert (FILE.read_text(), node.turned) == ("0\n", [])
+    assert (FILE.read_text(), node.repairs) == ("0\n", [])
 
 
 def test_our_own_writes_tell_nothing(node: Node, private: tuple[str, Path]) -> None:
@@ -198,7 +188,7 @@ def test_our_own_writes_tell_nothing(node: Node, private: tuple[str, Path]) -> N
     node.writes.arm(Targets(frozenset(), {key: str(file)}, ()))
     file.write_text("2\n")
     node.listen()
-    assert node.reflex.evidence.of(key, "2") is None
+    assert node.of(key, "2") is None
     by_another_process("2", file)
     assert node.knows(key, "2")
 
@@ -213,7 +203,7 @@ def test_another_name_of_a_sysctl_is_told_as_itself(node: Node) -> None:
     with writer(f"echo 0 > {ALL}") as pid:
         assert node.repaired(1) == [("0", "1")]
     assert node.seen().writer.pid == pid
-    assert [item.action.name for item in node.turned] == [KEY]
+    assert [item.action.name for item in node.repairs] == [KEY]
 
 
 def test_a_name_that_is_longer_than_what_is_told_is_held_all_the_same(node: Node) -> None:
@@ -237,16 +227,16 @@ def overflow() -> int:
 
 
 def test_a_storm_that_is_heard_of_at_once_is_looked_at_once(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
-    looks, look = list[str](), node.reflex.turn_back
+    names, on_event = list[str](), node.reconciler.on_event
 
-    def counting(key: str) -> Optional[str]:
-        looks.append(key)
-        return look(key)
+    def counting(event: Event) -> None:
+        names.append(event.name)
+        on_event(event)
 
-    monkeypatch.setattr(node.reflex, "turn_back", counting)
+    monkeypatch.setattr(node.reconciler, "on_event", counting)
     subprocess.run(["sh", "-c", f"for i in $(seq 100); do echo 0 > {FILE}; echo 0 > {ALL}; done"], check=True)
     assert node.repaired(1) == [("0", "1")]
-    assert looks == [KEY]
+    assert names == [KEY]
     assert node.seen().writer.comm == "sh"
 
 
@@ -259,23 +249,23 @@ def test_a_write_that_is_yet_to_be_stored_is_turned_back_after_one_of_the_same_v
     # The next one is told of while the value of this one is still there.
     told = [first[: -64 - 8] + b"0\n".ljust(64, b"\0") + first[-8:]]
     monkeypatch.setattr(Ring, "take", lambda _: [told.pop()] if told else [])
-    node.writes._receive()
+    node.writes.drain()
     assert FILE.read_text() == "1\n"
     FILE.write_text("0\n")  # stored now; of our own writes nothing is told
     assert node.repaired(2) == [("0", "1")] * 2
 
 
 def test_what_was_lost_makes_nothing_watched_until_it_is_asked_again(node: Node) -> None:
-    assert node.writes.watched() == {KEY}
+    assert node.writes.monitored() == {KEY}
     overflow()
-    node.writes.hear()
-    assert node.writes.watched() == set()
-    assert node.writes.watched() == {KEY}
+    node.hear()
+    assert node.writes.monitored() == set()
+    assert node.writes.monitored() == {KEY}
 
 
 def test_a_loss_is_heard_of(node: Node) -> None:
     room = overflow()
-    node.writes.hear()
+    node.hear()
     assert node.writes.lost == room + 1
 
 
@@ -293,7 +283,7 @@ def test_what_is_lost_is_looked_for_a_moment_later_and_once(node: Node, monkeypa
     begun, told = time.monotonic(), list[float]()
     for _ in range(3):
         overflow()
-        node.writes.hear()
+        node.hear()
     while time.monotonic() < begun + 1.5:
         reasons = node.mailbox.take(begun + 1.5 - time.monotonic())
         told += [time.monotonic() - begun for reason in reasons if reason.kind is ReasonKind.LOST]
@@ -306,7 +296,7 @@ def test_more_writes_than_there_is_room_for_are_counted_and_wake_a_whole_look(no
     assert lost(node) == 1
     assert node.writes.lost == room + 1
     assert node.repaired(1) == [("0", "1")]  # the last one was lost, and an earlier one made us look
-    assert node.reflex.evidence.of(KEY, "0") is None
+    assert node.of(KEY, "0") is None
     by_another_process("0")
     assert node.repaired(2) == [("0", "1")] * 2
     assert node.seen().writer.comm == "sh"
@@ -333,7 +323,7 @@ def test_what_is_guarded_is_refused_to_others_while_the_program_is_there(node: N
     (refusal,) = node.refusals()
     assert (refusal.name, refusal.value, refusal.times) == (key, "2", 1)
     assert refusal.writer.comm == Path(sys.executable).name
-    assert (node.turned, node.reflex.evidence.of(key, "2")) == ([], None)
+    assert (node.repairs, node.of(key, "2")) == ([], None)
     node.writes.close()
     assert (refused(file), file.read_text()) == (False, "2\n")
 
@@ -400,16 +390,14 @@ def test_closing_detaches_and_frees(node: Node, until: Until) -> None:
     until(lambda: not any(there(kind, identity) for kind, identity in before), "the kernel has freed it")
     by_another_process("0")
     node.listen()
-    assert (FILE.read_text(), node.turned, node.reflex.evidence.of(KEY, "0")) == ("0\n", [], None)
+    assert (FILE.read_text(), node.repairs, node.of(KEY, "0")) == ("0\n", [], None)
     node.writes.close()
 
 
 CHILD = """
 import signal, sys
 from ipvsd.bpf import syscall
-from ipvsd.kernel.host import LinuxHost
-from ipvsd.reconcile.fast_path import Reflex
-from ipvsd.runtime.event_loop import Mailbox, ReasonKind
+from ipvsd.runtime.event_loop import Mailbox
 from ipvsd.watch.sysctl_bpf import Writes
 
 left, call = int(sys.argv[1]), syscall._bpf
@@ -425,7 +413,7 @@ def stopping(*arguments):
 
 syscall._bpf = stopping
 with Mailbox() as mailbox:
-    writes = Writes(mailbox, Reflex(LinuxHost("/"), mailbox))
+    writes = Writes(mailbox, None)
     print(writes.attach(), flush=True)
     signal.pause()
 """

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import Callable, Optional, TypeVar, Union
 
 from ipvsd.decide.aggregate import collapsed
 from ipvsd.decide.health import outdated, unreadable, want
 from ipvsd.model.types import Last, ModuleFinding, ModuleVerdict, Plan, SysctlFinding, SysctlVerdict
-from ipvsd.reporting.status_document import timestamp
 
 FIRST_PAUSE = 0.25  # seconds
 _RIGHT = (ModuleVerdict.LIVE, ModuleVerdict.BUILT_IN, SysctlVerdict.RIGHT)
@@ -32,7 +32,7 @@ class LastSeen:
         self._pause = 0.0
         self.due: Optional[float] = None
 
-    def told(self, plan: Plan, wall: float, boottime: float, longest: float) -> Plan:
+    def complete(self, plan: Plan, wall: float, boottime: float, longest: float) -> Plan:
         """Return the plan of a look at this time, in which what cannot be read has its last verdict.
 
         `wall` is in seconds since the epoch, `boottime` counts suspended time, too, and `longest` is that between two
@@ -57,10 +57,10 @@ class LastSeen:
             was = self._was.get(finding.name)
             if was is None or was[0][1] != want(finding):
                 return finding
-            (verdict, _), time, since = was
+            (verdict, _), at, since = was
             stands = verdict in _RIGHT and not outdated(boottime - since, longest)
-            evidence = f"{finding.evidence}; was {verdict.value} at {timestamp(time)[:19]}Z"
-            return finding._replace(evidence=evidence, last=Last(verdict, time, stands))
+            evidence = f"{finding.evidence}; was {verdict.value} at {_utc(at)}"
+            return finding._replace(evidence=evidence, last=Last(verdict, at, stands))
 
         return plan._replace(
             modules=tuple(map(dated, plan.modules)),
@@ -77,3 +77,7 @@ class LastSeen:
         elif self.due is None or self._clock() >= self.due:
             self._pause = min(longest, 2 * self._pause or FIRST_PAUSE)
             self.due = self._clock() + self._pause
+
+
+def _utc(seconds: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))

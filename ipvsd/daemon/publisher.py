@@ -1,0 +1,64 @@
+"""The report of each round: built from the registry and the recorder, and published for other threads and programs."""
+
+from __future__ import annotations
+
+import time
+from typing import Optional
+
+from ipvsd.decide.aggregate import collapsed, reported
+from ipvsd.decide.health import assess
+from ipvsd.model.report import Contended, Operation, Report
+from ipvsd.model.types import Kernel, Plan
+from ipvsd.reconcile.registry import Registry
+from ipvsd.reporting.operation_failures import OwnFailures
+from ipvsd.reporting.recorder import Recorder
+
+_MORE = ", see 'ipvsd status'"
+
+
+def build_report(kernel: Kernel, plan: Plan, registry: Registry, recorder: Recorder, backend: str) -> Report:
+    """Return the report of a full round that found this; `backend` is what reports writes to sysctls."""
+    wall, repairs, contended = time.time(), recorder.repairs, registry.contended()
+    return Report(
+        time=wall,
+        boottime=time.clock_gettime(time.CLOCK_BOOTTIME),
+        kernel=kernel,
+        modules=plan.modules,
+        sysctls=collapsed(plan.sysctls),
+        parameters=plan.parameters,
+        health=assess(reported(plan), repairs[-1] if repairs else None, wall, contended, _MORE),
+        tally=recorder.counters.values,
+        repairs=repairs,
+        backend=backend,
+        contended=tuple(
+            Contended(name, item.rival, item.yielded, item.attribution) for name, item in contended.items()
+        ),
+        refusals=recorder.counters.refused,
+    )
+
+
+class Publisher:
+    """`report` is replaced and never changed: other threads read it."""
+
+    def __init__(self, root: str, failures: OwnFailures) -> None:
+        self._root, self._failures = root, failures
+        self.report: Optional[Report] = None
+
+    def publish(self, report: Report) -> None:
+        """Publish a report, with what ipvsd itself fails at, and write the status file."""
+        from ipvsd.reporting import status_document  # after READY=1
+        from ipvsd.state import status_file
+
+        failures = self._failures.current
+        # A status file that says that it cannot be written is written, or nobody reads it.
+        others = {key: error for key, error in failures.items() if key != Operation.WRITE_STATUS.value}
+        self.report = report._replace(failures=failures)
+        document = status_document.document(report._replace(failures=others))
+        self._failures.attempt(Operation.WRITE_STATUS, lambda: status_file.write(self._root, document))
+        self.report = report._replace(failures=self._failures.current)
+
+    def close(self) -> None:
+        """Remove the status file."""
+        from ipvsd.state import status_file
+
+        status_file.remove(self._root)

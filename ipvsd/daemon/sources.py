@@ -1,0 +1,87 @@
+"""The event sources of the running daemon: started, armed and drained together."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Collection
+from typing import Optional
+
+from ipvsd.kernel.host import LinuxHost
+from ipvsd.kernel.processes import Writers
+from ipvsd.model.report import SourceState
+from ipvsd.runtime import capabilities
+from ipvsd.runtime.event_loop import Mailbox
+from ipvsd.watch.event_source import EventSink, Source, Targets
+from ipvsd.watch.sysctl_bpf import Writes
+from ipvsd.watch.sysctl_inotify import Sysctls
+from ipvsd.watch.uevents import Uevents
+
+
+class EventSources:
+    """Starts without any; `add` takes one more."""
+
+    def __init__(self, root: str) -> None:
+        self._root = root
+        self._sources: list[Source] = []
+        self._bpf: Optional[Writes] = None
+        self._inotify: Optional[Sysctls] = None
+        self._targets = Targets(frozenset(), {}, ())
+
+    def start(self, loop: Mailbox, host: LinuxHost, sink: EventSink) -> None:
+        """Begin to listen, before the first round, and give up the capabilities that only this needs."""
+        self._bpf = Writes(loop, sink, self._root)
+        self._inotify = Sysctls(loop, sink, host.fds)
+        uevents = Uevents(loop, sink, Writers(self._root))
+        uevents.arm(self._targets)
+        if self._root == "/" and self._bpf.attach():
+            with contextlib.suppress(OSError):  # not as the service, and without it from the beginning
+                capabilities.drop(capabilities.BPF, capabilities.PERFMON)
+        self._sources = [uevents, self._inotify, self._bpf]
+
+    def add(self, source: Source) -> None:
+        """Take one more source, which watches what the others do."""
+        source.arm(self._targets)
+        self._sources.append(source)
+
+    def arm(self, targets: Targets) -> None:
+        """Have each source watch these from now on."""
+        self._targets = targets
+        for source in self._sources:
+            source.arm(targets)
+
+    def drain(self) -> None:
+        """Have every write delivered that has been reported by now."""
+        if self._bpf:
+            self._bpf.drain()
+
+    def monitored(self) -> Collection[str]:
+        """Return the sysctls to which no process's write went unreported since this was last asked."""
+        return self._bpf.monitored() if self._bpf else ()
+
+    def states(self) -> tuple[SourceState, ...]:
+        return tuple(source.state() for source in self._sources)
+
+    def backend(self) -> str:
+        """Return what reports writes to sysctls: bpf, inotify or periodic, which is the resync alone."""
+        if self._bpf and self._bpf.state().up:
+            return "bpf"
+        return "inotify" if self._inotify and self._inotify.state().up else "periodic"
+
+    def describe_backend(self) -> str:
+        """Return a sentence for the log that says what reports writes, and why nothing better does."""
+        assert self._bpf
+        assert self._inotify
+        backend = self.backend()
+        why = "" if backend == "bpf" else f"; {self._bpf.detail}"
+        why += f"; {self._inotify.state().detail}" if backend == "periodic" else ""
+        return f"writes to sysctls are seen by {'the periodic look alone' if backend == 'periodic' else backend}{why}"
+
+    def notes(self) -> tuple[str, ...]:
+        """Return what a person should know of what cannot be done here."""
+        if self._targets.guarded and self._bpf and not self._bpf.guards:
+            return (f"'guard' has no effect here: {self._bpf.detail}",)
+        return ()
+
+    def close(self) -> None:
+        for source in self._sources:
+            source.close()

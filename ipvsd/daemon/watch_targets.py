@@ -1,0 +1,65 @@
+"""What the event sources are to watch: modules, files of sysctls, interfaces and the configuration's directories."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Collection, Mapping, Sequence
+
+from ipvsd.decide.health import stands
+from ipvsd.kernel.host import LinuxHost
+from ipvsd.model.types import Plan
+from ipvsd.sysctl import sysctl_names
+from ipvsd.watch.event_source import Targets
+
+_NO_LINKS = ("all", "default", "lo")  # below net.ipv4.conf, beside those of interfaces
+
+
+def watch_targets(
+    host: LinuxHost, plan: Plan, contended: Collection[str], directories: Sequence[str], allowed: Sequence[str]
+) -> Targets:
+    """Return what to watch, after a check that found this.
+
+    A contended item is not watched, nor one that is wrong and waits for its retry: many writes wake nobody.
+    """
+    return Targets(
+        _modules(plan),
+        _paths(host, plan, contended),
+        tuple(directories),
+        links=_links(plan),
+        guarded=frozenset(finding.name for finding in plan.sysctls if finding.wanted.guard),
+        allowed=tuple(allowed),
+    )
+
+
+def _paths(host: LinuxHost, plan: Plan, contended: Collection[str]) -> Mapping[str, str]:
+    # What cannot be read keeps its guard, and its watch while its last verdict stands.
+    there = [finding for finding in plan.sysctls if not (finding.missing or finding.name == finding.wanted.group)]
+    held = [finding.name for finding in there if finding.right or stands(finding) or finding.wanted.guard]
+    paths: dict[str, str] = {}
+    for name in held:
+        if name not in contended:
+            with contextlib.suppress(OSError):  # a link in a tree leads to it by now
+                paths[name] = host.sysctl_path(name)
+    for alias, name in sysctl_names.ALIASES.items():
+        if name in paths and os.path.exists(host.sysctl_path(alias)):
+            paths[alias] = host.sysctl_path(alias)
+    for finding in plan.parameters:
+        if (finding.right or stands(finding)) and finding.name not in contended:
+            with contextlib.suppress(OSError):
+                paths[finding.name] = host.parameter_path(finding.name)
+    return paths
+
+
+def _modules(plan: Plan) -> frozenset[str]:
+    """Return every module whose coming or going matters, whoever loads it."""
+    names = {name for finding in plan.modules for name in (*finding.wanted.any_of, finding.module)}
+    settings = (*plan.sysctls, *plan.parameters)
+    return frozenset(names) | {finding.wanted.provider for finding in settings if finding.wanted.provider}
+
+
+def _links(plan: Plan) -> bool:
+    """Tell whether interfaces that come and go bring or take wanted sysctls."""
+    names = (finding.wanted.group or finding.name for finding in plan.sysctls)
+    parts = (name.split(".") for name in names)
+    return any(len(part) > 3 and part[2] in ("conf", "neigh") and part[3] not in _NO_LINKS for part in parts)

@@ -1,0 +1,115 @@
+"""The changes that the reconciler reports: a closed set of values, from which counters, messages and history follow."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Union
+
+from ipvsd.decide.contention import Contention, Limit
+from ipvsd.model.report import Repair, Writer
+from ipvsd.model.types import Action, Finding, Outcome, WantedModule, WantedSysctl
+
+DesiredItem = Union[WantedModule, WantedSysctl]
+
+
+class Drifted(NamedTuple):
+    """An item that was compliant is not any more, and the same is desired of it as before."""
+
+    item: DesiredItem
+
+
+class Repaired(NamedTuple):
+    """ipvsd acted on an item that had drifted, and a fresh read proved it compliant.
+
+    `at_once` says that an event led to it, without a full round.
+    """
+
+    item: DesiredItem
+    action: Action
+    repair: Repair
+    at_once: bool = False
+
+
+class Applied(NamedTuple):
+    """ipvsd acted on an item that had not drifted, and a fresh read proved it compliant.
+
+    `reconfigured` says that another value was desired of it before.
+    """
+
+    item: DesiredItem
+    action: Action
+    reconfigured: bool = False
+
+
+class RepairFailed(NamedTuple):
+    """ipvsd acted on an item that is not compliant all the same; the next try backs off."""
+
+    item: DesiredItem
+    outcome: Outcome
+
+
+class Overwritten(NamedTuple):
+    """ipvsd wrote a value and read it back so often, and another program wrote another one each time."""
+
+    item: DesiredItem
+    times: int
+
+
+class ProblemAppeared(NamedTuple):
+    """A finding that is not compliant is new, or differs from the one before; a pattern has one finding."""
+
+    finding: Finding
+
+
+class ProblemCleared(NamedTuple):
+    """A finding that was not compliant is compliant, without an action of ipvsd."""
+
+    finding: Finding
+
+
+class ContentionStarted(NamedTuple):
+    """Another program changes a sysctl more often than the limit allows."""
+
+    name: str
+    contention: Contention
+    limit: Limit
+
+
+class ContentionEnded(NamedTuple):
+    """A sysctl was quiet for long, is not desired any more, or the configuration was reloaded."""
+
+    name: str
+
+
+class WriteRefused(NamedTuple):
+    """The kernel refused writes of other programs to a guarded sysctl; this was the last one."""
+
+    name: str
+    value: str
+    writer: Writer
+    times: int
+
+
+class VirtualServicesLost(NamedTuple):
+    """The virtual services of IPVS went away with its module; `detail` says how many."""
+
+    detail: str
+
+
+Change = Union[
+    Drifted,
+    Repaired,
+    Applied,
+    RepairFailed,
+    Overwritten,
+    ProblemAppeared,
+    ProblemCleared,
+    ContentionStarted,
+    ContentionEnded,
+    WriteRefused,
+    VirtualServicesLost,
+]
+
+
+def label(item: DesiredItem) -> str:
+    """Return the name under which an item is counted and reported: that of its pattern, if it has one."""
+    return item.name if isinstance(item, WantedModule) else item.group or item.key

@@ -1,0 +1,131 @@
+"""Observe the host and plan: one reading of everything that is desired, and what follows from it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import NamedTuple, Optional
+
+from ipvsd.config.desired_state import candidates, desired, patterns
+from ipvsd.config.schema import Config
+from ipvsd.decide.backoff import History
+from ipvsd.decide.planner import plan
+from ipvsd.kernel.host import Host
+from ipvsd.model.types import (
+    NOTHING,
+    PASSING,
+    Desired,
+    Kernel,
+    LoadModule,
+    Missing,
+    ModuleState,
+    Observed,
+    Plan,
+    Reading,
+    Unreadable,
+    WantedSysctl,
+)
+
+
+class Known(NamedTuple):
+    """What an observation found of what seldom changes: the kernel, and by each pattern the sysctls that it fits."""
+
+    kernel: Kernel
+    members: Mapping[str, Collection[str]] = NOTHING
+
+
+def observe_and_plan(
+    host: Host, config: Config, history: Optional[History] = None, known: Optional[Known] = None
+) -> tuple[Kernel, Plan]:
+    """Observe what the configuration is about, and plan; of alternatives, one that failed is passed over.
+
+    Where something cannot be read, what was `known` before stands, and nothing is concluded from what is missing.
+    """
+    names = candidates(config)
+    kernel, modules = _seen(host, names, known)
+    fitting, unlisted = _listed(host, patterns(config), known.members if known else NOTHING)
+    want = desired(config, kernel, modules, fitting)
+    absent = lacking(want, kernel, modules)
+    if absent and not kernel.unreadable:
+        kernel, modules = _explained(host, kernel, modules, absent)
+    if kernel.aliases:
+        want = want._replace(parameters=tuple(_resolved(wanted, kernel) for wanted in want.parameters))
+    readings = {wanted.key: unlisted.get(wanted.key) or host.read_sysctl(wanted.key) for wanted in want.sysctls}
+    parameters = {wanted.key: host.read_parameter(wanted.key) for wanted in want.parameters}
+    failed = {
+        name: failure.outcome.action.module
+        for name, failure in (history or {}).items()
+        if isinstance(failure.outcome.action, LoadModule)
+    }
+    return kernel, plan(_still_there(want, readings), Observed(kernel, modules, readings, parameters, failed))
+
+
+Modules = Mapping[str, ModuleState]
+_NOTHING = Kernel("", "", 1, True, True, frozenset(), frozenset())
+
+
+def _seen(host: Host, names: Collection[str], known: Optional[Known]) -> tuple[Kernel, Modules]:
+    try:
+        kernel = host.kernel(names)
+    except OSError as error:
+        if known is None or not known.kernel.release:  # then it is not known what is wanted of the modules
+            return _NOTHING._replace(unreadable=_unread(error)), {}
+        kernel = known.kernel._replace(unreadable=_unread(error))
+    try:
+        return kernel, host.modules(names)
+    except OSError as error:
+        return kernel._replace(unreadable=_unread(error)), {}
+
+
+def _explained(host: Host, kernel: Kernel, modules: Modules, absent: Collection[str]) -> tuple[Kernel, Modules]:
+    """Return the kernel with what keeps `absent` out, and the states of the modules that these names stand for, too."""
+    try:
+        kernel = host.explain(kernel, absent)
+        return kernel, {**modules, **host.modules(kernel.aliases.values())} if kernel.aliases else modules
+    except OSError as error:
+        return kernel._replace(unreadable=_unread(error)), modules
+
+
+def _listed(
+    host: Host, wanted: Collection[str], known: Mapping[str, Collection[str]]
+) -> tuple[Mapping[str, Collection[str]], Mapping[str, Unreadable]]:
+    """Return what each pattern fits, and those of which that cannot be told: what was known, and the pattern itself."""
+    try:
+        return host.expand(wanted), {}
+    except OSError:  # one of them at least
+        pass
+    fitting: dict[str, Collection[str]] = {}
+    unlisted: dict[str, Unreadable] = {}
+    for pattern in wanted:
+        try:
+            fitting.update(host.expand([pattern]))
+        except OSError as error:
+            fitting[pattern] = (*known.get(pattern, ()), pattern)
+            unlisted[pattern] = Unreadable(f"cannot read {_unread(error)}", error.errno in PASSING)
+    return fitting, unlisted
+
+
+def _unread(error: OSError) -> str:
+    return f"{error.filename or 'the kernel'}: {error.strerror or error}"
+
+
+def _resolved(wanted: WantedSysctl, kernel: Kernel) -> WantedSysctl:
+    """Return a parameter as that of the module itself, where it was wanted of an alias."""
+    name, _, parameter = wanted.key.partition(".")
+    module = kernel.module(name)
+    return wanted._replace(key=f"{module}.{parameter}", provider=module)
+
+
+def lacking(want: Desired, kernel: Kernel, modules: Mapping[str, ModuleState]) -> tuple[str, ...]:
+    """Return the names of wanted modules that are neither live nor built in."""
+    names = (name for wanted in want.modules for name in wanted.any_of or (wanted.name,))
+    return tuple(name for name in names if name not in kernel.built_in and modules.get(name) is not ModuleState.LIVE)
+
+
+def _still_there(want: Desired, readings: Mapping[str, Reading]) -> Desired:
+    """Return what is wanted without the sysctls of patterns whose interface went away since they were listed."""
+    there = tuple(
+        wanted
+        for wanted in want.sysctls
+        if wanted.group in ("", wanted.key) or not isinstance(readings[wanted.key], Missing)
+    )
+    return want._replace(sysctls=there)

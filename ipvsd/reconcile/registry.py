@@ -1,0 +1,355 @@
+"""The registry of managed items: what is desired of each, its status, back-off and contention, and recent writes.
+
+It is the only place that remembers items from one check to the next. `update` enters what a reconciliation found, and
+returns the changes.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Callable, NamedTuple, Optional, Union
+
+from ipvsd.decide.aggregate import reported
+from ipvsd.decide.attribution import ObservedWrite, WriteLog, attributed
+from ipvsd.decide.backoff import Failure
+from ipvsd.decide.contention import Contention, Limit
+from ipvsd.decide.health import stands, unreadable, want
+from ipvsd.decide.planner import leading, plan
+from ipvsd.model.report import UNKNOWN, Attribution, Repair
+from ipvsd.model.types import (
+    Action,
+    Desired,
+    Finding,
+    Kernel,
+    ModuleFinding,
+    ModuleState,
+    Observed,
+    Parameter,
+    Plan,
+    Policy,
+    Reading,
+    SysctlFinding,
+    SysctlVerdict,
+    Want,
+    WantedModule,
+    WantedSysctl,
+    WriteSysctl,
+)
+from ipvsd.reconcile import changes
+from ipvsd.reconcile.changes import Change
+from ipvsd.reconcile.observation import Known
+from ipvsd.reconcile.rounds import ReconcileResult
+
+_REMEMBERED = 16  # judgements on one item
+
+Judgement = Union[Action, bool]  # what is to be done, or whether the item is compliant
+AnyReading = Union[Reading, Parameter, ModuleState, None]
+
+
+class Standing(enum.Enum):
+    """What became of an item that was compliant once."""
+
+    COMPLIANT = "compliant"  # when it was last there to be read
+    DRIFTED = "drifted"  # and has not been repaired yet
+
+
+class Item:
+    """One managed item: a module, a sysctl, or if `is_parameter` a parameter of a module.
+
+    `standing` is with what was desired then: a value that is not desired any more cannot drift.
+    """
+
+    def __init__(self, finding: Finding, kernel: Kernel, is_parameter: bool) -> None:
+        self.finding, self._kernel, self.is_parameter = finding, kernel, is_parameter
+        self.standing: Optional[tuple[Standing, Optional[Want]]] = None
+        self.failure: Optional[Failure] = None
+        self.contention: Optional[Contention] = None
+        self._judgements: dict[AnyReading, Judgement] = {}
+
+    @property
+    def desired(self) -> changes.DesiredItem:
+        return self.finding.wanted
+
+    @property
+    def contended(self) -> bool:
+        return self.contention is not None and self.contention.contended
+
+    @property
+    def repairable(self) -> bool:
+        """Whether an event may have it repaired at once: it was compliant when it was last read, and is not contended.
+
+        An item that cannot be read counts as compliant while its last verdict stands.
+        """
+        return (self.finding.right or stands(self.finding)) and not self.contended
+
+    def check(self, finding: Finding, kernel: Kernel, same_kernel: bool) -> None:
+        """Take what a check found; judgements stay while they are about the same."""
+        if finding.wanted != self.finding.wanted or not same_kernel:
+            self._judgements.clear()
+        self.finding, self._kernel = finding, kernel
+
+    def judge(self, reading: AnyReading) -> Judgement:
+        """Return what the planner makes of a reading of this item alone; the last judgements are remembered."""
+        known = self._judgements.get(reading)
+        if known is None:
+            if len(self._judgements) >= _REMEMBERED:
+                self._judgements.clear()
+            planned = self._plan(reading)
+            known = planned.actions[0] if planned.actions else planned.findings[0].right
+            self._judgements[reading] = known
+        return known
+
+    def _plan(self, reading: AnyReading) -> Plan:
+        desired = self.desired
+        if isinstance(desired, WantedModule):
+            states = {desired.name: reading} if isinstance(reading, ModuleState) else {}
+            return plan(Desired((desired,), ()), Observed(self._kernel, states, {}))
+        if isinstance(reading, Parameter):
+            return plan(Desired((), (), (desired,)), Observed(self._kernel, {}, {}, {desired.key: reading}))
+        assert reading is not None
+        assert not isinstance(reading, ModuleState)
+        return plan(Desired((), (desired,)), Observed(self._kernel, {}, {desired.key: reading}))
+
+
+class FastRepair(NamedTuple):
+    """A drift that was repaired by its event, between two rounds; times are CLOCK_MONOTONIC, in seconds.
+
+    `brought` are the repairs of the sysctls that came with a module.
+    """
+
+    item: changes.DesiredItem
+    action: Action
+    since: float
+    read: float  # when the value that drifted had been read
+    until: float
+    write: Optional[ObservedWrite] = None
+    brought: tuple[FastRepair, ...] = ()
+
+
+class Registry:
+    """`plan` is what the last check found, and `known` the rest of it."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self.items: Mapping[str, Item] = {}
+        self.writes = WriteLog(clock)
+        self.known: Optional[Known] = None
+        self.plan = Plan((), (), ())
+        self._reported: tuple[Finding, ...] = ()
+        self._announced: frozenset[str] = frozenset()  # the sysctls of which it is reported that they are contended
+
+    def failures(self) -> Mapping[str, Failure]:
+        """Return what backs off."""
+        return {name: item.failure for name, item in self.items.items() if item.failure}
+
+    def contended(self) -> Mapping[str, Contention]:
+        """Return the contended sysctls."""
+        return {name: item.contention for name, item in self.items.items() if item.contention and item.contended}
+
+    def is_repairable(self, name: str) -> bool:
+        item = self.items.get(name)
+        return item is not None and item.repairable
+
+    def reset(self) -> None:
+        """End every pause and every contention: a reload is a person's wish to try again."""
+        for item in self.items.values():
+            item.failure = item.failure and item.failure._replace(not_before=0.0)
+            item.contention = None
+
+    def update(
+        self,
+        result: ReconcileResult,
+        fast: Sequence[FastRepair],
+        since: float,
+        now: float,
+        wall: float,
+        monitored: Collection[str],
+        limit: Limit,
+    ) -> list[Change]:
+        """Enter the result of a full round and the repairs before it; return the changes, the earlier ones first.
+
+        `since` is when the first event came that led to the round, `now` when it ended (CLOCK_MONOTONIC); `wall` is
+        the time of its end, in seconds since the epoch. No write of a process to the `monitored` sysctls went
+        unrecorded since the round before. Of what is compliant the recorded writes are dropped, in time.
+        """
+        monitored = {finding.name for finding in result.after.sysctls if finding.name in monitored}
+        before, self._reported = self._reported, _to_report(self._reported, result)
+        findings = {finding.name: finding for finding in (*result.before.findings, *result.after.findings)}
+        drifted = self._drifted(result, self._standing(Standing.COMPLIANT, findings))
+        broken = {*drifted, *self._standing(Standing.DRIFTED, findings)}
+        found: list[Change] = []
+        for item in fast:
+            seconds = item.until - item.since
+            repair = Repair(item.action.name, *_values(item.action), time=wall, seconds=seconds)
+            repair = attributed(repair, item.write, item.action.name in monitored)
+            found += [changes.Drifted(item.item), changes.Repaired(item.item, item.action, repair, at_once=True)]
+        desired = {name: finding.wanted for name, finding in findings.items()}
+        found += [changes.Drifted(desired[name]) for name in drifted]
+        repaired = list[Repair]()
+        reconfigured = _reconfigured(before, self._reported)
+        for action in result.proved:
+            name = action.name
+            if name in broken:
+                repair = Repair(name, *_values(action), time=wall, seconds=now - since)
+                write = self.writes.explain(name, repair.found, result.read[name])
+                repaired.append(attributed(repair, write, name in monitored))
+                found.append(changes.Repaired(desired[name], action, repaired[-1]))
+            else:
+                known = changes.label(desired[name]) in reconfigured
+                found.append(changes.Applied(desired[name], action, known))
+        proved = {action.name for action in result.proved}
+        for name, outcome in {outcome.action.name: outcome for outcome in result.outcomes}.items():
+            if name in result.history and name not in proved:
+                found.append(changes.RepairFailed(desired[name], outcome))
+        self._enter(result, broken)
+        found += self._contend(result, fast, repaired, now, limit)
+        contended = self.contended()
+        started = sorted(contended.keys() - self._announced)
+        found += [changes.ContentionStarted(name, contended[name], limit) for name in started]
+        found += [changes.ContentionEnded(name) for name in sorted(self._announced - contended.keys())]
+        self._announced = frozenset(contended)
+        found += _problems(before, self._reported, proved | contended.keys())
+        compliant = {finding.name: finding.right for finding in result.after.findings}
+        self.writes.expire(lambda name: compliant.get(name, True), now)
+        return found
+
+    def _standing(self, standing: Standing, findings: Mapping[str, Finding]) -> list[str]:
+        """Return the items with this standing, of which the same is desired now."""
+        return [
+            name
+            for name, item in self.items.items()
+            if name in findings and item.standing == (standing, want(findings[name]))
+        ]
+
+    def _drifted(self, result: ReconcileResult, compliant: Iterable[str]) -> list[str]:
+        """Return those of these items that the round found not to be compliant any more."""
+        acted = {outcome.action.name for outcome in result.outcomes}
+        # A value that the kernel changes by itself with another one is no drift of its own.
+        actions = result.before.actions
+        followed = {action.name for action in actions} - {action.name for action in leading(actions)}
+        wrong = {finding.name for finding in result.before.findings if not finding.right and not _unseen(finding)}
+        drifted = (wrong - followed) | acted
+        return [name for name in compliant if name in drifted]
+
+    def _enter(self, result: ReconcileResult, broken: Collection[str]) -> None:
+        """Take over the items; one that is not desired any more leaves no trace, as an interface that is gone."""
+        same_kernel = self.known is not None and self.known.kernel == result.kernel
+        items: dict[str, Item] = {}
+        after = result.after
+        others: tuple[Finding, ...] = (*after.modules, *after.sysctls)
+        for is_parameter, findings in ((False, others), (True, after.parameters)):
+            for finding in findings:
+                item = self.items.get(finding.name)
+                if item is None or item.is_parameter is not is_parameter:
+                    item = Item(finding, result.kernel, is_parameter)
+                item.check(finding, result.kernel, same_kernel)
+                items[finding.name] = item
+                if finding.right:
+                    item.standing = (Standing.COMPLIANT, want(finding))
+                elif finding.name in broken:
+                    item.standing = (Standing.DRIFTED, want(finding))
+                elif item.standing and item.standing[0] is Standing.DRIFTED:
+                    item.standing = None
+                item.failure = result.history.get(finding.name)
+        self.items, self.known, self.plan = items, result.known, after
+
+    def _contend(
+        self,
+        result: ReconcileResult,
+        fast: Iterable[FastRepair],
+        repairs: Iterable[Repair],
+        now: float,
+        limit: Limit,
+    ) -> Iterator[Change]:
+        """Count the repairs as contention with whoever made the drifts, and yield what was overwritten."""
+        findings = {finding.name: finding for finding in (*result.after.sysctls, *result.after.parameters)}
+        acted = {action.name for action in (*result.proved, *(item.action for item in fast))}
+        loaded = acted - findings.keys()
+        kept = Counter(outcome.action.name for outcome in result.outcomes if outcome.kept)
+        # A sysctl that comes back with its module has the kernel's default, and no rival.
+        rivals = {
+            repair.name: ("" if repair.who == UNKNOWN else repair.who, repair.attribution)
+            for repair in repairs
+            if repair.name in findings and findings[repair.name].wanted.provider not in loaded
+        }
+        # Written over before the read that was to prove it; but what went away since then was not.
+        for name, finding in findings.items():
+            if name in kept and finding.found is not None and not finding.right:
+                write = self.writes.of(name, finding.found)
+                rivals[name] = (write.named, write.attribution) if write else ("", Attribution.UNKNOWN)
+                yield changes.Overwritten(finding.wanted, kept[name])
+        for name, (rival, how) in rivals.items():
+            for _ in range(max(1, kept[name])):  # each of our writes that was undone is one
+                self.contend(name, now, rival, how, limit)
+        for name, finding in findings.items():
+            item = self.items[name]
+            if item.contention and not finding.right and finding.found is None and not unreadable(finding):
+                item.contention = None
+            elif item.contention:
+                item.contention = item.contention.checked(limit, finding.right, now)
+
+    def contend(self, name: str, now: float, rival: str, how: Attribution, limit: Limit) -> None:
+        """Count a repair of a sysctl as one of its contention with another program."""
+        item = self.items[name]
+        desired = item.desired
+        yields = isinstance(desired, WantedSysctl) and desired.policy is Policy.YIELD
+        item.contention = (item.contention or Contention()).repaired(limit, now, rival, yields, how)
+
+
+def _unseen(finding: Finding) -> bool:
+    return unreadable(finding) or (isinstance(finding, SysctlFinding) and finding.missing)
+
+
+def _values(action: Action) -> tuple[str, str]:
+    return (action.found, action.value) if isinstance(action, WriteSysctl) else ("unloaded", "live")
+
+
+# --- problems -----------------------------------------------------------------------------
+
+
+def _to_report(before: Sequence[Finding], result: ReconcileResult) -> tuple[Finding, ...]:
+    """Return the findings to report after a check, `before` being those that were reported until then.
+
+    A sysctl that was changed again while it was repaired is reported as before: it is checked again in a moment.
+    """
+    soon = {action.name for action in result.unfinished if isinstance(action, WriteSysctl)}
+    return (
+        *(finding for finding in reported(result.after) if finding.name not in soon),
+        *(finding for finding in before if finding.name in soon),
+    )
+
+
+def _problems(before: Sequence[Finding], now: Sequence[Finding], reported_otherwise: Collection[str]) -> list[Change]:
+    """Return the problems that appeared and that cleared; an action and a contention are changes of their own."""
+    known = {finding.name: finding for finding in before}
+    found = list[Change]()
+    for finding in now:
+        was = known.get(finding.name)
+        if (was and _gist(was) == _gist(finding)) or finding.name in reported_otherwise:
+            continue
+        if not finding.right:
+            found.append(changes.ProblemAppeared(finding))
+        elif was and not was.right:
+            found.append(changes.ProblemCleared(finding))
+    return found
+
+
+def _gist(finding: Finding) -> tuple[object, str]:
+    # How many of a pattern are compliant changes with every interface, how many use a module with every service.
+    counts = not isinstance(finding, ModuleFinding) and (
+        finding.members != (0, 0) or finding.verdict is SysctlVerdict.NEEDS_RELOAD
+    )
+    return finding.verdict, "" if counts else finding.evidence
+
+
+def _reconfigured(before: Sequence[Finding], now: Sequence[Finding]) -> frozenset[str]:
+    """Return the sysctls, or their patterns, of which another value is desired than before."""
+    was = {finding.name: finding.wanted for finding in before if isinstance(finding, SysctlFinding)}
+    found = [finding for finding in now if isinstance(finding, SysctlFinding) and finding.name in was]
+    return frozenset(
+        finding.name
+        for finding in found
+        for old in [was[finding.name]]
+        if (old.want, old.policy) != (finding.wanted.want, finding.wanted.policy)
+    )

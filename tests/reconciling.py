@@ -1,0 +1,119 @@
+"""The daemon's reconciler and counters on a fake kernel, with a clock and event sources of the test."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Optional
+
+from ipvsd.config.parser import parse
+from ipvsd.model.events import Event, Write
+from ipvsd.model.report import Writer
+from ipvsd.reconcile.changes import Change, Repaired
+from ipvsd.reconcile.reconciler import Reconciler
+from ipvsd.reconcile.rounds import ReconcileResult
+from ipvsd.reporting.counters import Counters
+from ipvsd.runtime.event_loop import Reason, ReasonKind
+from tests.fake_kernel import FORWARD, FakeKernel
+from tests.timers import Timers
+
+AGENT, SYSCTL = Writer(7, "agent", "agent.service"), Writer(8, "sysctl")
+FORWARDING = "profiles: []\nsysctls: {net.ipv4.ip_forward: 1}"
+# What only the tests of contention are about.
+PEACE = "\ncontention: {repairs: 1000}"
+
+
+class Reports:
+    """Event sources: `undelivered` is what they deliver when they are drained, `complete` is what they see all of."""
+
+    def __init__(self) -> None:
+        self.undelivered: list[Event] = []
+        self.complete: Collection[str] = ()
+        self.drains = 0
+        self.node: Optional[Node] = None
+
+    def drain(self) -> None:
+        self.drains += 1
+        events, self.undelivered = self.undelivered, []
+        for event in events:
+            assert self.node
+            self.node.reconciler.on_event(event)
+
+    def monitored(self) -> Collection[str]:
+        return self.complete
+
+
+class Node:
+    """A node after its start, of which `changes` are those of the last round."""
+
+    def __init__(self, text: str = "", kernel: Optional[FakeKernel] = None, peace: str = PEACE) -> None:
+        self.kernel, self.loop, self.sources = kernel or FakeKernel(), Timers(), Reports()
+        self.sources.node = self
+        self._peace = peace
+        config = parse([("f", f"{text}{peace}".encode())])
+        self.reconciler = Reconciler(self.kernel, self.loop, self.sources, config, clock=lambda: self.loop.now)
+        self.counters = Counters()
+        self.changes: tuple[Change, ...] = ()
+
+    # --- the daemon's part ----------------------------------------------------------------
+
+    def round(self, kind: ReasonKind = ReasonKind.SYSCTL, ago: float = 0.0) -> ReconcileResult:
+        """Reconcile all items for an event that came so many seconds ago, and count the changes."""
+        done, self.changes = self.reconciler.reconcile_all([Reason(kind, "", self.loop.now - ago)])
+        self.counters.count(self.changes)
+        return done
+
+    def configure(self, text: str) -> ReconcileResult:
+        """Take another configuration, as by a reload."""
+        self.reconciler.configure(parse([("f", f"{text}{self._peace}".encode())]))
+        return self.round(ReasonKind.RELOAD)
+
+    # --- events ---------------------------------------------------------------------------
+
+    def event(self, name: str = FORWARD) -> bool:
+        """Deliver an event; return False if the item is left to a full round."""
+        before = len(self.loop.reasons)
+        self.reconciler.on_event(Event(name, self.loop.now))
+        return len(self.loop.reasons) == before
+
+    def drift(self, value: str = "0") -> bool:
+        """Change ip_forward, and deliver the event."""
+        self.kernel.values[FORWARD] = value
+        return self.event()
+
+    def write(self, value: str = "0", writer: Writer = AGENT, name: str = FORWARD, ours: bool = True) -> Event:
+        """Return the event for a write that is about to be stored."""
+        now = self.loop.now
+        return Event(name, now, stored=False, writes=lambda: [Write(value, lambda: writer, "1", now, ours)])
+
+    def written(self, value: str = "0", writer: Writer = AGENT, name: str = FORWARD, ours: bool = True) -> None:
+        """Deliver it."""
+        self.reconciler.on_event(self.write(value, writer, name, ours))
+
+    def unloaded(self, name: str, writer: Writer = AGENT) -> None:
+        """Unload a module, and deliver the event, with the process that unloads it."""
+        self.kernel.unload(name)
+        now = self.loop.now
+        self.reconciler.on_event(Event(name, now, writes=lambda: [Write(None, lambda: writer, "", now)]))
+
+    # --- what came of it --------------------------------------------------------------------
+
+    @property
+    def repaired(self) -> list[Repaired]:
+        """The repairs among the changes of the last round."""
+        return [change for change in self.changes if isinstance(change, Repaired)]
+
+    def at_once(self) -> list[Repaired]:
+        """Have a round, and return the repairs that were made before it."""
+        self.round()
+        return [change for change in self.repaired if change.at_once]
+
+    def repaired_at_once(self) -> list[str]:
+        return [change.action.name for change in self.at_once()]
+
+
+def started(text: str = "", peace: str = PEACE) -> Node:
+    """Return a node after its first round."""
+    node = Node(text, peace=peace)
+    node.round(ReasonKind.START)
+    node.loop.looks()
+    return node

@@ -1,0 +1,298 @@
+"""An event has one item read and repaired at once, and whatever cannot be repaired is left to a full round."""
+
+from __future__ import annotations
+
+import errno
+import itertools
+from typing import Callable
+
+import pytest
+
+from ipvsd.model.types import LoadModule, WriteParameter, WriteSysctl
+from ipvsd.reconcile.reconciler import LONGEST, LULL, MOST, STORED
+from tests.fake_kernel import FORWARD, FakeKernel
+from tests.reconciling import Node, started
+
+ALIAS = "net.ipv4.conf.all.forwarding"
+CONNTRACK = "net.ipv4.vs.conntrack"
+
+
+TEXT = "sysctls: {net.ipv4.ip_forward: 1}"
+
+
+@pytest.fixture
+def node() -> Node:
+    return started(TEXT)
+
+
+# --- told of what has happened ----------------------------------------------------------
+
+
+def test_a_drift_is_turned_back_once(node: Node) -> None:
+    assert node.drift()
+    assert node.kernel.values[FORWARD] == "1"
+    assert node.event(FORWARD)
+    assert [item.action for item in node.at_once()] == [WriteSysctl(FORWARD, "0", "1")]
+    assert node.at_once() == []
+
+
+@pytest.mark.parametrize("value", ["1", " 1\n", "0x1"])
+def test_the_same_value_is_right_and_nothing_is_written(node: Node, value: str) -> None:
+    assert node.drift(value)
+    assert (node.kernel.values[FORWARD], node.at_once()) == (value, [])
+    node.loop.wait(60)
+    assert node.loop.looks() == []
+
+
+@pytest.mark.parametrize("name", ["net.ipv4.tcp_rmem", "kernel.panic", "", "no_module"])
+def test_what_is_not_held_is_left_to_the_whole_look(node: Node, name: str) -> None:
+    assert not node.event(name)
+    assert node.at_once() == []
+
+
+def test_before_the_first_round_nothing_is_managed() -> None:
+    assert not Node(TEXT).event(FORWARD)
+
+
+def test_what_was_not_right_at_the_look_is_left_to_the_next(node: Node) -> None:
+    node.kernel.refused[FORWARD] = errno.EPERM
+    node.kernel.values[FORWARD] = "0"
+    node.round()
+    node.kernel.refused.clear()
+    assert not node.event(FORWARD)
+    assert node.kernel.values[FORWARD] == "0"
+
+
+def test_what_is_only_observed_is_never_written() -> None:
+    text = "profiles: []\nsysctls: {net.ipv4.ip_forward: {value: 0, policy: observe}}"
+    node = started(text)
+    assert node.drift("0")
+    assert not node.drift("1")
+    assert (node.kernel.values[FORWARD], node.at_once()) == ("1", [])
+
+
+def test_a_write_that_is_refused_is_left_to_the_whole_look(node: Node) -> None:
+    node.kernel.refused[FORWARD] = errno.EPERM
+    assert not node.drift()
+    assert node.at_once() == []
+
+
+def test_a_value_that_is_not_kept_is_left_to_the_whole_look(node: Node) -> None:
+    node.kernel.clamps[FORWARD] = lambda _: "0"
+    assert not node.drift()
+    assert node.at_once() == []
+
+
+def test_a_sysctl_that_is_gone_is_left_to_the_whole_look(node: Node) -> None:
+    del node.kernel.values[FORWARD]
+    assert not node.event(FORWARD)
+
+
+def test_another_name_of_a_sysctl_is_told_as_itself(node: Node) -> None:
+    node.kernel.values[FORWARD] = "0"
+    assert node.event(ALIAS)
+    assert node.repaired_at_once() == [FORWARD]
+
+
+def test_what_is_wanted_anew_is_what_is_turned_back_to(node: Node) -> None:
+    node.drift()
+    node.configure("sysctls: {net.ipv4.ip_forward: 0}")
+    assert node.drift("0")
+    assert node.drift("1")
+    assert node.kernel.values[FORWARD] == "0"
+
+
+def test_a_module_that_was_removed_is_loaded_again(node: Node) -> None:
+    node.kernel.unload("ip_vs_sh")
+    assert node.event("ip_vs_sh")
+    assert "ip_vs_sh" in node.kernel.states
+    assert [item.action for item in node.at_once()] == [LoadModule("ip_vs_sh")]
+
+
+def test_a_module_that_is_still_going_is_left_to_the_whole_look(node: Node) -> None:
+    node.kernel.unload("ip_vs_sh", looks=9)
+    assert not node.event("ip_vs_sh")
+
+
+def test_a_module_that_cannot_be_loaded_is_left_to_the_whole_look(node: Node) -> None:
+    node.kernel.unload("ip_vs_sh")
+    node.kernel.broken["ip_vs_sh"] = errno.ENOEXEC
+    assert not node.event("ip_vs_sh")
+    assert node.at_once() == []
+
+
+# --- told of what is about to happen ----------------------------------------------------
+
+
+@pytest.mark.parametrize("late", [0.0004, 0.003, 0.02, 0.1], ids=lambda late: f"{late * 1000} ms")
+def test_a_write_that_is_stored_after_it_was_told_is_turned_back(node: Node, late: float) -> None:
+    node.written()
+    node.loop.wait(late)
+    node.kernel.values[FORWARD] = "0"
+    node.loop.wait(sum(STORED))
+    (item,) = node.at_once()
+    tries = (0.0, *itertools.accumulate(STORED))
+    assert node.kernel.values[FORWARD] == "1"
+    assert item.repair.seconds == pytest.approx(next(at for at in tries if at >= late))
+
+
+@pytest.mark.parametrize("name", [FORWARD, ALIAS])
+def test_what_is_wrong_just_now_is_turned_back_and_told(node: Node, name: str) -> None:
+    node.kernel.values[FORWARD] = "7"
+    node.written("7", name=name)
+    assert (node.kernel.values[FORWARD], len(node.at_once())) == ("1", 1)
+
+
+@pytest.mark.parametrize("name", [FORWARD, "net.ipv4.tcp_rmem", "ip_vs"])
+def test_what_is_right_or_not_held_is_not_turned_back(node: Node, name: str) -> None:
+    node.written("1", name=name)
+    assert node.at_once() == []
+
+
+def test_a_write_that_was_stored_by_then_is_turned_back_at_once(node: Node) -> None:
+    node.kernel.values[FORWARD] = "0"
+    node.written(name=ALIAS)
+    assert node.kernel.values[FORWARD] == "1"
+
+
+def test_a_write_of_the_same_value_or_elsewhere_comes_to_nothing(node: Node) -> None:
+    node.written()
+    node.loop.wait(1)
+    assert (node.at_once(), node.loop.looks(), node.loop.idle) == ([], [], True)
+
+
+def test_many_writes_at_once_have_all_the_time_that_one_has(node: Node) -> None:
+    for _ in range(20):
+        node.written(name=CONNTRACK)
+        node.written()
+    node.loop.wait(0.1)
+    node.kernel.values[FORWARD] = "0"
+    node.loop.wait(0.1)
+    assert node.kernel.values[FORWARD] == "1"
+
+
+def test_a_second_write_does_not_wait_for_the_looks_at_the_first(node: Node) -> None:
+    node.written()
+    node.loop.wait(sum(STORED[:3]) + 0.001)
+    node.written()
+    node.kernel.values[FORWARD] = "0"
+    node.loop.wait(STORED[0])
+    assert node.kernel.values[FORWARD] == "1"
+
+
+def test_a_second_write_has_all_the_time_that_the_first_had(node: Node) -> None:
+    node.written()
+    node.loop.wait(sum(STORED) - 0.001)
+    node.written()
+    node.loop.wait(0.1)
+    node.kernel.values[FORWARD] = "0"
+    node.loop.wait(0.1)
+    assert node.kernel.values[FORWARD] == "1"
+
+
+def test_what_is_turned_back_by_its_other_event_is_not_looked_for_any_more(node: Node) -> None:
+    node.written()
+    assert node.drift()
+    node.loop.wait(0)
+    assert len(node.at_once()) == 1
+    node.loop.wait(1)
+    assert (node.loop.looks(), node.loop.idle) == ([], True)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        pytest.param(lambda kernel: kernel.refused.update({FORWARD: errno.EPERM}), id="refused"),
+        pytest.param(lambda kernel: kernel.clamps.update({FORWARD: lambda _: "0"}), id="not kept"),
+        pytest.param(lambda kernel: kernel.values.pop(FORWARD), id="gone"),
+    ],
+)
+def test_a_write_that_cannot_be_turned_back_is_left_to_the_whole_look(
+    node: Node, spoil: Callable[[FakeKernel], object]
+) -> None:
+    node.kernel.values[FORWARD] = "0"
+    spoil(node.kernel)
+    node.written()
+    node.loop.wait(1)
+    assert (node.loop.looks(), node.at_once()) == ([FORWARD], [])
+
+
+def test_a_write_to_what_is_not_held_is_left_to_a_whole_look_after_it_is_stored(node: Node) -> None:
+    node.written(name="net.ipv4.tcp_rmem")
+    assert node.loop.looks() == []
+    node.loop.wait(1)
+    assert node.loop.looks() == ["net.ipv4.tcp_rmem"]
+
+
+# --- the whole look that follows --------------------------------------------------------
+
+
+def test_the_whole_look_comes_after_a_lull_and_not_before(node: Node) -> None:
+    node.drift()
+    node.loop.wait(LULL - 0.001)
+    assert node.loop.looks() == []
+    node.loop.wait(0.001)
+    assert node.loop.looks() == ["turned back"]
+    node.at_once()
+    node.loop.wait(60)
+    assert node.loop.looks() == []
+
+
+def test_another_drift_puts_it_off(node: Node) -> None:
+    for _ in range(4):
+        node.drift()
+        node.loop.wait(LULL - 0.001)
+    assert node.loop.looks() == []
+    node.loop.wait(0.001)
+    assert node.loop.looks() == ["turned back"]
+
+
+def test_a_storm_does_not_put_it_off_for_ever(node: Node) -> None:
+    while not node.loop.reasons:
+        node.drift()
+        node.loop.wait(0.01)
+        assert node.loop.now < 1000.0 + 2 * LONGEST
+    assert node.loop.now <= 1000.0 + LONGEST + 0.1
+
+
+def test_after_very_many_drifts_it_is_not_put_off_any_longer(node: Node) -> None:
+    drifts = 0
+    while not node.loop.reasons:
+        node.drift()
+        node.loop.wait(0.001)
+        drifts += 1
+    assert MOST <= drifts < MOST + LULL / 0.001 + 1
+    assert len(node.at_once()) == drifts
+
+
+def test_a_look_for_another_reason_is_the_one_that_follows(node: Node) -> None:
+    node.drift()
+    node.loop.wait(0.1)
+    assert len(node.at_once()) == 1
+    node.loop.wait(60)
+    assert node.loop.looks() == []
+
+
+# --- what cannot be read ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENOMEM, errno.EIO], ids=lambda number: errno.errorcode[number])
+@pytest.mark.parametrize(("read", "name"), [("read_sysctl", FORWARD), ("module_state", "ip_vs_rr")])
+def test_what_cannot_be_read_is_left_to_the_whole_look(node: Node, read: str, name: str, number: int) -> None:
+    before = dict(node.kernel.states)
+    node.kernel.values[FORWARD] = "0"
+    node.kernel.failing = {read: number}
+    assert not node.event(name)
+    assert (node.kernel.values[FORWARD], node.kernel.states) == ("0", before)
+    assert node.at_once() == []
+
+
+# --- parameters of modules ------------------------------------------------------------------
+
+
+def test_a_parameter_that_can_be_written_is_repaired_at_once() -> None:
+    node = started("profiles: []\nmodules: {nf_conntrack: {parameters: {hashsize: 32768}}}")
+    node.kernel.parameters["nf_conntrack.hashsize"] = "1024"
+    assert node.event("nf_conntrack.hashsize")
+    assert node.kernel.parameters["nf_conntrack.hashsize"] == "32768"
+    assert [item.action for item in node.at_once()] == [WriteParameter("nf_conntrack.hashsize", "1024", "32768")]
