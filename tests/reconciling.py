@@ -70,7 +70,7 @@ class Node:
     # --- events ---------------------------------------------------------------------------
 
     def event(self, name: str = FORWARD) -> bool:
-        """Deliver an event; return False if the item is left to a full round."""
+        """Deliver an event; return False if the item is left to a reconciliation of all items."""
         before = len(self.loop.reasons)
         self.reconciler.on_event(Event(name, self.loop.now))
         return len(self.loop.reasons) == before

@@ -176,7 +176,7 @@ file = pathlib.Path(sys.argv[1], "proc/sys/net/ipv4/ip_forward")
 
 class Drifting(main.Daemon):
     def drift(self, where, result):
-        if self._ready and where == sys.argv[2]:
+        if self._startup.over and where == sys.argv[2]:
             file.write_text("0")
         return result
 

@@ -1,4 +1,4 @@
-"""An event has one item read and repaired at once, and whatever cannot be repaired is left to a full round."""
+"""An event reconciles one item at once; a reconciliation of all items handles the rest."""
 
 from __future__ import annotations
 

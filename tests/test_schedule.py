@@ -1,4 +1,4 @@
-"""When the next full round is due without an event."""
+"""The time of the next reconciliation without an event."""
 
 from __future__ import annotations
 

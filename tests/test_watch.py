@@ -32,7 +32,7 @@ def mailbox() -> Iterator[Mailbox]:
 
 
 class Idle:
-    """Takes events, and leaves everything to a full round."""
+    """Takes events, and leaves every item to a reconciliation of all."""
 
     def __init__(self, mailbox: Mailbox) -> None:
         self._mailbox = mailbox

@@ -1,6 +1,6 @@
-"""The wiring, and the one loop: wait for a reason, reconcile, record, publish.
+"""The wiring, and the main loop: wait for a reason, reconcile, record, publish.
 
-First the node: what is not needed to load modules and to write sysctls is imported after READY=1 only.
+Modules that no module load and no write needs are imported after READY=1.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ from ipvsd.daemon.active_config import Configured
 from ipvsd.daemon.publisher import Publisher, build_report
 from ipvsd.daemon.schedule import Schedule
 from ipvsd.daemon.sources import EventSources
+from ipvsd.daemon.startup import Startup
 from ipvsd.daemon.watch_targets import watch_targets
 from ipvsd.kernel.host import LinuxHost
 from ipvsd.kernel.virtual_services import Table
-from ipvsd.model.report import Operation, Report, State
+from ipvsd.model.report import Operation, Report
 from ipvsd.reconcile.reconciler import Reconciler
 from ipvsd.reporting.operation_failures import OwnFailures
 from ipvsd.reporting.recorder import Recorder
@@ -30,9 +31,7 @@ from ipvsd.runtime.journal import log
 from ipvsd.runtime.sd_notify import Notifier, watchdog_period
 
 if TYPE_CHECKING:
-    from ipvsd.daemon.startup import OptionalServices
-
-HOLD = 5.0  # seconds between the rounds of a strict start that waits
+    from ipvsd.daemon.services import OptionalServices
 
 
 class Daemon:
@@ -49,8 +48,7 @@ class Daemon:
         self._publisher = Publisher(root, self._failures)
         self._sources = EventSources(root)
         self._services: Optional[OptionalServices] = None
-        self._ready = False
-        self._started = time.monotonic()
+        self._startup = Startup(self._notifier)
 
     def run(self) -> int:
         """Run until SIGTERM; return the exit code."""
@@ -86,7 +84,7 @@ class Daemon:
     def _reload(self, asked: bool) -> None:
         """Read the configuration again and take it if it is good; `asked` says that a person wants it so."""
         taken = self._configured.reload(asked)
-        if self._ready:
+        if self._startup.over:
             self._keep()
         if taken:
             self._log_notes()
@@ -121,20 +119,20 @@ class Daemon:
             reasons = self._wait()
 
     def _turn(self, reasons: tuple[Reason, ...]) -> None:
-        """Reconcile, and say what came of it."""
+        """Reconcile, and publish the result."""
         kinds = {reason.kind for reason in reasons}
         asked = ReasonKind.RELOAD in kinds
-        if asked and self._ready:
+        if asked and self._startup.over:
             self._notifier.reloading()
         if asked or kinds & {ReasonKind.CONFIG, ReasonKind.PERIODIC, ReasonKind.RETRY}:
             self._reload(asked)
         report = self._reconcile(reasons)
-        self._mailbox.serve()  # a drift need not wait until all is told
-        starts = not self._ready and self._may_start(report)
-        if starts or (asked and self._ready):
-            self._ready = True
+        self._mailbox.serve()  # a drift need not wait until everything is published
+        starts = not self._startup.over and self._startup.may_end(report, self._config)
+        if starts or (asked and self._startup.over):
+            self._startup.over = True
             self._notifier.ready(self._line(report))
-        elif self._ready:
+        elif self._startup.over:
             self._notifier.status(self._line(report))
         self._notifier.watchdog()
         self._publish(report)
@@ -143,11 +141,11 @@ class Daemon:
             self._publish(report)
         self._mailbox.serve()
         gc.enable()  # as a service it was off until here
-        gc.collect()  # Python's free lists, too, which else keep what the largest round took
+        gc.collect()  # Python's free lists, too, which else keep the memory of the largest reconciliation
 
     def _wait(self) -> tuple[Reason, ...]:
         now = time.monotonic()
-        dues = [self._configured.due, self._reconciler.next_try, *([] if self._ready else [self._hold_check(now)])]
+        dues = (self._configured.due, self._reconciler.next_try, self._startup.next_check(now, self._config))
         reasons = self._mailbox.take(max(0.0, self._schedule.next(now, self._period(), dues) - now))
         now = time.monotonic()
         if self._schedule.resync(now, self._period()):  # however many other reasons there were
@@ -189,26 +187,8 @@ class Daemon:
             return report.health.line
         return f"{report.health.line}; configuration refused, the previous one is at work: {errors[0]}"
 
-    # --- the start ----------------------------------------------------------------------
-
-    def _hold_until(self) -> float:
-        return self._started + self._config.startup_limit
-
-    def _hold_check(self, now: float) -> float:
-        return min(now + HOLD, max(now, self._hold_until()))
-
-    def _may_start(self, report: Report) -> bool:
-        left = self._hold_until() - time.monotonic()
-        if report.health.state is not State.FAILED or not self._config.startup_strict:
-            return True
-        if left <= 0:
-            log("warning", f"strict start: not ready after {self._config.startup_limit:g} s, going on")
-            return True
-        self._notifier.holding(f"waiting up to {left:.0f} s more (startup: strict); {report.health.line}", 6 * HOLD)
-        return False
-
     def _start_optional_services(self, report: Report) -> None:
-        """Begin what waited for READY=1: the watch on the configuration, the web, the question to IPVS."""
+        """Start the services that wait for READY=1, among them the event source of the configuration."""
         log("info", report.health.line)
         log("info", self._sources.describe_backend())
         self._log_notes()
@@ -217,7 +197,7 @@ class Daemon:
 
         if self._only is None:
             self._sources.add(Files(self._mailbox))
-        from ipvsd.daemon.startup import OptionalServices
+        from ipvsd.daemon.services import OptionalServices
 
         latest = self._publisher
         self._services = OptionalServices(self._root, self._mailbox, self._host, self._failures, lambda: latest.report)

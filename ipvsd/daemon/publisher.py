@@ -1,4 +1,4 @@
-"""The report of each round: built from the registry and the recorder, and published for other threads and programs."""
+"""The report of each reconciliation, built from the registry and the recorder, and its publication."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MORE = ", see 'ipvsd status'"
 
 
 def build_report(kernel: Kernel, plan: Plan, registry: Registry, recorder: Recorder, backend: str) -> Report:
-    """Return the report of a full round that found this; `backend` is what reports writes to sysctls."""
+    """Return the report of a reconciliation that found this; `backend` is the mechanism that reports writes."""
     wall, repairs, contended = time.time(), recorder.repairs, registry.contended()
     return Report(
         time=wall,

@@ -1,4 +1,4 @@
-"""When the next full round is due. Times are CLOCK_MONOTONIC, in seconds."""
+"""The time of the next reconciliation of all items. Times are CLOCK_MONOTONIC, in seconds."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from ipvsd.reconcile.rounds import UNSETTLED
 
 
 class Schedule:
-    """The resync, and the rounds that follow soon upon one that left work under way."""
+    """The resync, and the reconciliations that follow soon after one that left work unfinished."""
 
     def __init__(self, now: float, period: float) -> None:
         """`period` is the time between two resyncs."""
         self._resync_at = now + period
-        self._unsettled = 0  # rounds in a row
+        self._unsettled = 0  # reconciliations in a row that left work unfinished
 
     def settle(self, unsettled: bool, link: bool) -> None:
-        """Take note of a finished round: whether work is under way, and whether an interface came or went."""
+        """Take note of a reconciliation: whether it left work unfinished, and whether an interface came or went."""
         self._unsettled = self._unsettled + 1 if unsettled else 0
         if not self._unsettled and link:
-            self._unsettled = 2  # the kernel tells of an interface just before it makes its sysctls
+            self._unsettled = 2  # the kernel reports an interface just before it creates its sysctls
 
     def next(self, now: float, period: float, dues: Iterable[Optional[float]]) -> float:
-        """Return when to begin the next round without an event; `dues` are the times at which others have work."""
+        """Return when the next reconciliation begins without an event; `dues` are times at which others need one."""
         # A shorter interval may have been configured since the last resync.
         self._resync_at = min(self._resync_at, now + period)
         times = [self._resync_at, *(due for due in dues if due is not None)]

@@ -1,4 +1,4 @@
-"""What the event sources are to watch: modules, files of sysctls, interfaces and the configuration's directories."""
+"""The targets of the event sources: modules, files of sysctls, interfaces, directories of the configuration."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _NO_LINKS = ("all", "default", "lo")  # below net.ipv4.conf, beside those of int
 def watch_targets(
     host: LinuxHost, plan: Plan, contended: Collection[str], directories: Sequence[str], allowed: Sequence[str]
 ) -> Targets:
-    """Return what to watch, after a check that found this.
+    """Return the targets after a reconciliation with this result.
 
-    A contended item is not watched, nor one that is wrong and waits for its retry: many writes wake nobody.
+    The sources do not watch contended items, nor items that back off: many writes to these must not wake the loop.
     """
     return Targets(
         _modules(plan),

@@ -1,4 +1,4 @@
-"""What an event source delivers: an item to read, and the writes that led to the event where they are known."""
+"""Events, as event sources deliver them: the item to read, and the writes that led to the event if they are known."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ class Drifted(NamedTuple):
 class Repaired(NamedTuple):
     """ipvsd acted on an item that had drifted, and a fresh read proved it compliant.
 
-    `at_once` says that an event led to it, without a full round.
+    `at_once` says that an event led to it, before the reconciliation of all items.
     """
 
     item: DesiredItem
@@ -48,7 +48,7 @@ class RepairFailed(NamedTuple):
 
 
 class Overwritten(NamedTuple):
-    """ipvsd wrote a value and read it back so often, and another program wrote another one each time."""
+    """ipvsd wrote a value so many times and read it back, and another program overwrote it each time."""
 
     item: DesiredItem
     times: int

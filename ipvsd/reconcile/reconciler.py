@@ -1,8 +1,8 @@
-"""The reconciler: an event reconciles one item, a resync reconciles all items, and both report their changes.
+"""The reconciler: an event reconciles one item, a resync reconciles all items, and both report changes.
 
-Each reads, plans, acts at most once in a round, and reads again; `rounds.act` is the only way to act. An event that
-is repaired at once shortens the time in which an item is wrong. The full round that follows soon says what the node
-is like; whatever is not plainly compliant or repaired is left to it.
+Both read, plan, act and read again, with the same planner and the same `rounds.act`. The reconciliation of one item
+shortens the time in which it is wrong. A reconciliation of all items follows soon: it reports the repair, and handles
+every item that could not be repaired at once.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from ipvsd.reconcile.rounds import ReconcileResult, act, reconcile
 from ipvsd.runtime.event_loop import Mailbox, Reason, ReasonKind
 from ipvsd.sysctl.sysctl_names import ALIASES
 
-# The full round waits for a lull, so that it does not stand in the way of the next repair.
+# The reconciliation of all items waits for a pause between repairs, so that it does not delay the next one.
 LULL, LONGEST = 0.25, 10.0  # seconds
-MOST = 256  # repairs at once before a full round; each takes memory until it is reported
-# A write is reported just before it is stored.
+MOST = 256  # repairs by events before it comes without a pause; each takes memory until it is reported
+# The kernel reports a write just before it stores the value.
 STORED = (0.0005, 0.003, 0.02, 0.1)  # seconds between the checks of its sysctl
 
 # The reasons for a full check, which writes contended sysctls, too.
@@ -40,7 +40,7 @@ _FULL_CHECK_REASONS = (ReasonKind.START, ReasonKind.PERIODIC, ReasonKind.RELOAD)
 
 
 class Sources(Protocol):
-    """What the reconciler asks of the event sources."""
+    """The event sources, as far as the reconciler uses them."""
 
     def drain(self) -> None:
         """Deliver every write that has been reported by now."""
@@ -50,7 +50,7 @@ class Sources(Protocol):
 
 
 class Reconciliation(NamedTuple):
-    """What a full round found, and all changes since the one before it."""
+    """The result of a reconciliation of all items, and all changes since the last one."""
 
     result: ReconcileResult
     changes: tuple[Change, ...]
@@ -73,15 +73,14 @@ class Reconciler:
         self.registry = Registry(clock)
         self._last_seen = LastSeen(clock)
         self._draining = False
-        self._arrived: list[
-            tuple[Event, Optional[str]]
-        ] = []  # whose writes are not recorded yet, and what was repaired
+        # Events whose writes are not recorded yet, each with the value that was repaired at once.
+        self._arrived: list[tuple[Event, Optional[str]]] = []
         self._unreported: list[FastRepair] = []
         self._repairs: list[FastRepair] = []
         self._refusals: dict[str, WriteRefused] = {}
         self._expected: dict[str, object] = {}  # the last write to each that may not be stored yet
         self._first = self._last = 0.0
-        self._round_is_due = False
+        self._is_due = False
 
     def configure(self, config: Config) -> None:
         """Follow another configuration, and try again whatever backs off or is contended."""
@@ -96,7 +95,7 @@ class Reconciler:
 
     @property
     def unreported(self) -> bool:
-        """Whether there are repairs that no full round has reported yet."""
+        """Whether there are repairs that no reconciliation of all items has reported yet."""
         return bool(self._repairs or self._unreported)
 
     @property
@@ -106,10 +105,10 @@ class Reconciler:
     # --- all items ----------------------------------------------------------------------
 
     def reconcile_all(self, reasons: Sequence[Reason]) -> Reconciliation:
-        """Reconcile every item for these reasons; return what was found, and all changes since the last time."""
+        """Reconcile all items for these reasons; return the result, and all changes since the last time."""
         full = not {reason.kind for reason in reasons}.isdisjoint(_FULL_CHECK_REASONS)
-        self._report()
-        fast, self._repairs, self._round_is_due = self._repairs, [], False
+        self._attribute()
+        fast, self._repairs, self._is_due = self._repairs, [], False
         # The recorded writes are over, or were in another network namespace: the items are compliant.
         self.registry.writes.expire(self.registry.is_repairable, self._clock())
         failures, contended = self.registry.failures(), self.registry.contended()
@@ -146,14 +145,17 @@ class Reconciler:
     # --- one item -----------------------------------------------------------------------
 
     def on_event(self, event: Event) -> None:
-        """Reconcile the item of an event, record its writes, and leave to a full round what cannot be repaired now."""
+        """Reconcile the item of an event, and record its writes.
+
+        An item that cannot be repaired at once is left to a reconciliation of all items.
+        """
         name = ALIASES.get(event.name, event.name)
         done = not self._draining and self.reconcile_one(name, event.at)
         if event.stored and not done:
             self._loop.put(ReasonKind.SYSCTL, name)
         if event.writes:
             if not self._arrived and not self._draining:
-                self._loop.later(0.0, self._report)  # other repairs that are due come first
+                self._loop.later(0.0, self._attribute)  # other repairs that are due come first
             action = done.action if isinstance(done, FastRepair) else None
             repaired = action.found if isinstance(action, WriteSysctl) else None
             self._arrived.append((event._replace(name=name), repaired))
@@ -165,7 +167,7 @@ class Reconciler:
     def reconcile_one(self, name: str, since: float) -> Union[FastRepair, bool]:
         """Read one item, and repair it if that is needed and can be proved at once.
 
-        Return the repair, True if the item is compliant, and False if it is left to a full round.
+        Return the repair, True if the item is compliant, and False if it cannot be repaired at once.
         """
         item = self.registry.items.get(name)
         if item is None or not item.repairable:
@@ -177,7 +179,7 @@ class Reconciler:
             done = done._replace(brought=tuple(self._repair_brought(name, since)))
         self._expected.pop(name, None)
         if not self._unreported:
-            self._loop.later(0.0, self._report)
+            self._loop.later(0.0, self._attribute)
         self._unreported.append(done)
         return done
 
@@ -210,7 +212,7 @@ class Reconciler:
         return self._host.read_sysctl(item.desired.key)
 
     def _recheck(self, name: str, since: float) -> None:
-        """Repair an item whose write is yet to be stored, as soon as it is, or else have a full round."""
+        """Repair an item as soon as the kernel has stored a reported write."""
         self._expected[name] = this = object()
         self._try(name, this, since, 0)
 
@@ -262,10 +264,10 @@ class Reconciler:
             before = self._refusals[name].times if name in self._refusals else 0
             times = before + sum(write.times for write in writes)
             self._refusals[name] = WriteRefused(name, last.value or "", last.writer(), times)
-            self._round_soon()
+            self._request_soon()
 
-    def _report(self) -> None:
-        """Name the writers of the repairs since the last time, and have a full round report them soon."""
+    def _attribute(self) -> None:
+        """Name the writers of the repairs since the last time, and request a reconciliation that reports them."""
         unreported, self._unreported = self._unreported, []
         # The recorded writes of the first drift of each are kept for the others, too.
         firsts = {repair.action.name: repair.since for repair in reversed(unreported)}
@@ -279,12 +281,12 @@ class Reconciler:
             self._explain(repair)
 
     def _explain(self, repair: FastRepair) -> None:
-        """Name who made a drift that was repaired at once, and count it as the contention that it may be."""
+        """Name the writer of a drift that was repaired at once, and count the repair for contention."""
         action = repair.action
         found = action.found if isinstance(action, WriteSysctl) else ""
         write = self.registry.writes.explain(action.name, found, repair.read)
         self._repairs += (repair._replace(write=write), *repair.brought)
-        self._round_soon()
+        self._request_soon()
         if isinstance(repair.item, WantedModule) or action.name not in self.registry.items:
             return
         rival, how = (write.named, write.attribution) if write else ("", Attribution.UNKNOWN)
@@ -292,22 +294,22 @@ class Reconciler:
         if self.registry.items[action.name].contended:
             self._loop.put(ReasonKind.SYSCTL, action.name)
 
-    def _round_soon(self) -> None:
-        """Have a full round after a lull."""
+    def _request_soon(self) -> None:
+        """Request a reconciliation of all items after a pause."""
         now = self._last = self._clock()
-        if not self._round_is_due:
-            self._round_is_due, self._first = True, now
-            self._loop.later(LULL, self._begin_round)
+        if not self._is_due:
+            self._is_due, self._first = True, now
+            self._loop.later(LULL, self._request)
 
-    def _begin_round(self) -> None:
-        if not self._round_is_due:
-            return  # there was a round meanwhile
+    def _request(self) -> None:
+        if not self._is_due:
+            return  # it came for another reason
         now = self._clock()
         due = min(self._last + LULL, self._first + LONGEST)
         if now >= due or len(self._repairs) >= MOST:
             self._loop.put(ReasonKind.SYSCTL, "turned back")
         else:
-            self._loop.later(due - now, self._begin_round)
+            self._loop.later(due - now, self._request)
 
 
 def _is_over(repaired: Optional[str], writes: Sequence[Write]) -> bool:

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Callable, NamedTuple, Optional, Union
 
+from ipvsd.decide import backoff
 from ipvsd.decide.aggregate import reported
 from ipvsd.decide.attribution import ObservedWrite, WriteLog, attributed
 from ipvsd.decide.backoff import Failure
@@ -85,13 +86,13 @@ class Item:
         return (self.finding.right or stands(self.finding)) and not self.contended
 
     def check(self, finding: Finding, kernel: Kernel, same_kernel: bool) -> None:
-        """Take what a check found; judgements stay while they are about the same."""
+        """Enter the finding of a check; judgements stay valid for the same desired state and kernel."""
         if finding.wanted != self.finding.wanted or not same_kernel:
             self._judgements.clear()
         self.finding, self._kernel = finding, kernel
 
     def judge(self, reading: AnyReading) -> Judgement:
-        """Return what the planner makes of a reading of this item alone; the last judgements are remembered."""
+        """Return the judgement of the planner on a reading of this item alone; the last judgements are remembered."""
         known = self._judgements.get(reading)
         if known is None:
             if len(self._judgements) >= _REMEMBERED:
@@ -114,7 +115,7 @@ class Item:
 
 
 class FastRepair(NamedTuple):
-    """A drift that was repaired by its event, between two rounds; times are CLOCK_MONOTONIC, in seconds.
+    """A repair by an event, before the reconciliation of all items. Times are CLOCK_MONOTONIC, in seconds.
 
     `brought` are the repairs of the sysctls that came with a module.
     """
@@ -129,7 +130,7 @@ class FastRepair(NamedTuple):
 
 
 class Registry:
-    """`plan` is what the last check found, and `known` the rest of it."""
+    """`plan` has the findings of the last reconciliation. `known` is for the next one."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self.items: Mapping[str, Item] = {}
@@ -140,7 +141,7 @@ class Registry:
         self._announced: frozenset[str] = frozenset()  # the sysctls of which it is reported that they are contended
 
     def failures(self) -> Mapping[str, Failure]:
-        """Return what backs off."""
+        """Return the failures, for which items back off."""
         return {name: item.failure for name, item in self.items.items() if item.failure}
 
     def contended(self) -> Mapping[str, Contention]:
@@ -148,14 +149,15 @@ class Registry:
         return {name: item.contention for name, item in self.items.items() if item.contention and item.contended}
 
     def is_repairable(self, name: str) -> bool:
+        """Tell whether an event may have this item repaired at once."""
         item = self.items.get(name)
         return item is not None and item.repairable
 
     def reset(self) -> None:
         """End every pause and every contention: a reload is a person's wish to try again."""
-        for item in self.items.values():
-            item.failure = item.failure and item.failure._replace(not_before=0.0)
-            item.contention = None
+        failures = backoff.forgive(self.failures())
+        for name, item in self.items.items():
+            item.failure, item.contention = failures.get(name), None
 
     def update(
         self,
@@ -167,52 +169,53 @@ class Registry:
         monitored: Collection[str],
         limit: Limit,
     ) -> list[Change]:
-        """Enter the result of a full round and the repairs before it; return the changes, the earlier ones first.
+        """Enter the result of a reconciliation and the repairs before it; return the changes, the earlier ones first.
 
-        `since` is when the first event came that led to the round, `now` when it ended (CLOCK_MONOTONIC); `wall` is
-        the time of its end, in seconds since the epoch. No write of a process to the `monitored` sysctls went
-        unrecorded since the round before. Of what is compliant the recorded writes are dropped, in time.
+        `since` is the time of the first event that led to the reconciliation, `now` that of its end (CLOCK_MONOTONIC).
+        `wall` is the latter in seconds since the epoch. No write of a process to the `monitored` sysctls went
+        unrecorded since the last reconciliation. The recorded writes to compliant items expire.
         """
         monitored = {finding.name for finding in result.after.sysctls if finding.name in monitored}
         before, self._reported = self._reported, _to_report(self._reported, result)
         findings = {finding.name: finding for finding in (*result.before.findings, *result.after.findings)}
         drifted = self._drifted(result, self._standing(Standing.COMPLIANT, findings))
         broken = {*drifted, *self._standing(Standing.DRIFTED, findings)}
-        found: list[Change] = []
-        for item in fast:
-            seconds = item.until - item.since
-            repair = Repair(item.action.name, *_values(item.action), time=wall, seconds=seconds)
-            repair = attributed(repair, item.write, item.action.name in monitored)
-            found += [changes.Drifted(item.item), changes.Repaired(item.item, item.action, repair, at_once=True)]
         desired = {name: finding.wanted for name, finding in findings.items()}
-        found += [changes.Drifted(desired[name]) for name in drifted]
-        repaired = list[Repair]()
         reconfigured = _reconfigured(before, self._reported)
-        for action in result.proved:
-            name = action.name
-            if name in broken:
-                repair = Repair(name, *_values(action), time=wall, seconds=now - since)
-                write = self.writes.explain(name, repair.found, result.read[name])
-                repaired.append(attributed(repair, write, name in monitored))
-                found.append(changes.Repaired(desired[name], action, repaired[-1]))
-            else:
-                known = changes.label(desired[name]) in reconfigured
-                found.append(changes.Applied(desired[name], action, known))
-        proved = {action.name for action in result.proved}
-        for name, outcome in {outcome.action.name: outcome for outcome in result.outcomes}.items():
-            if name in result.history and name not in proved:
-                found.append(changes.RepairFailed(desired[name], outcome))
+
+        def proved(action: Action) -> Union[changes.Repaired, changes.Applied]:
+            item = desired[action.name]
+            if action.name not in broken:
+                return changes.Applied(item, action, changes.label(item) in reconfigured)
+            repair = Repair(action.name, *_values(action), time=wall, seconds=now - since)
+            write = self.writes.explain(repair.name, repair.found, result.read[repair.name])
+            return changes.Repaired(item, action, attributed(repair, write, repair.name in monitored))
+
+        found: list[Change] = [change for repair in fast for change in _at_once(repair, wall, monitored)]
+        found += [changes.Drifted(desired[name]) for name in drifted]
+        actions = [proved(action) for action in result.proved]
+        found += actions
+        names = {action.name for action in result.proved}
+        last = {outcome.action.name: outcome for outcome in result.outcomes}
+        failed = [name for name in last if name in result.history and name not in names]
+        found += [changes.RepairFailed(desired[name], last[name]) for name in failed]
         self._enter(result, broken)
-        found += self._contend(result, fast, repaired, now, limit)
-        contended = self.contended()
-        started = sorted(contended.keys() - self._announced)
-        found += [changes.ContentionStarted(name, contended[name], limit) for name in started]
-        found += [changes.ContentionEnded(name) for name in sorted(self._announced - contended.keys())]
-        self._announced = frozenset(contended)
-        found += _problems(before, self._reported, proved | contended.keys())
+        repairs = [change.repair for change in actions if isinstance(change, changes.Repaired)]
+        found += self._contend(result, fast, repairs, now, limit)
+        found += self._announce(limit)
+        found += _problems(before, self._reported, names | self._announced)
         compliant = {finding.name: finding.right for finding in result.after.findings}
         self.writes.expire(lambda name: compliant.get(name, True), now)
         return found
+
+    def _announce(self, limit: Limit) -> Iterator[Change]:
+        """Yield the contentions that started and that ended since this was last asked."""
+        contended, before = self.contended(), self._announced
+        self._announced = frozenset(contended)
+        for name in sorted(contended.keys() - before):
+            yield changes.ContentionStarted(name, contended[name], limit)
+        for name in sorted(before - contended.keys()):
+            yield changes.ContentionEnded(name)
 
     def _standing(self, standing: Standing, findings: Mapping[str, Finding]) -> list[str]:
         """Return the items with this standing, of which the same is desired now."""
@@ -223,7 +226,7 @@ class Registry:
         ]
 
     def _drifted(self, result: ReconcileResult, compliant: Iterable[str]) -> list[str]:
-        """Return those of these items that the round found not to be compliant any more."""
+        """Return those of these items that are not compliant any more."""
         acted = {outcome.action.name for outcome in result.outcomes}
         # A value that the kernel changes by itself with another one is no drift of its own.
         actions = result.before.actions
@@ -233,7 +236,7 @@ class Registry:
         return [name for name in compliant if name in drifted]
 
     def _enter(self, result: ReconcileResult, broken: Collection[str]) -> None:
-        """Take over the items; one that is not desired any more leaves no trace, as an interface that is gone."""
+        """Replace the items; one that is not desired any more leaves no trace, such as an interface that is gone."""
         same_kernel = self.known is not None and self.known.kernel == result.kernel
         items: dict[str, Item] = {}
         after = result.after
@@ -262,7 +265,7 @@ class Registry:
         now: float,
         limit: Limit,
     ) -> Iterator[Change]:
-        """Count the repairs as contention with whoever made the drifts, and yield what was overwritten."""
+        """Count the repairs for contention with the writers of the drifts, and yield the overwritten values."""
         findings = {finding.name: finding for finding in (*result.after.sysctls, *result.after.parameters)}
         acted = {action.name for action in (*result.proved, *(item.action for item in fast))}
         loaded = acted - findings.keys()
@@ -273,7 +276,7 @@ class Registry:
             for repair in repairs
             if repair.name in findings and findings[repair.name].wanted.provider not in loaded
         }
-        # Written over before the read that was to prove it; but what went away since then was not.
+        # Overwritten before the read that was to prove it, unless the sysctl went away.
         for name, finding in findings.items():
             if name in kept and finding.found is not None and not finding.right:
                 write = self.writes.of(name, finding.found)
@@ -295,6 +298,14 @@ class Registry:
         desired = item.desired
         yields = isinstance(desired, WantedSysctl) and desired.policy is Policy.YIELD
         item.contention = (item.contention or Contention()).repaired(limit, now, rival, yields, how)
+
+
+def _at_once(done: FastRepair, wall: float, monitored: Collection[str]) -> Iterator[Change]:
+    """Yield the changes of a repair by an event."""
+    repair = Repair(done.action.name, *_values(done.action), time=wall, seconds=done.until - done.since)
+    yield changes.Drifted(done.item)
+    repair = attributed(repair, done.write, repair.name in monitored)
+    yield changes.Repaired(done.item, done.action, repair, at_once=True)
 
 
 def _unseen(finding: Finding) -> bool:

@@ -1,4 +1,4 @@
-"""What has happened since the start, counted from the changes that the reconciler reports."""
+"""The counters since the start, computed from the changes that the reconciler reports."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ EMPTY = Tally({}, {}, {}, {}, {}, {}, _NO_TIMES, 0, _NO_TIMES)
 
 
 class Counters:
-    """`values` are replaced and never changed. `refused` counts the writes to each sysctl that were refused."""
+    """`values` are replaced and never changed. `refused` counts the refused writes to each sysctl."""
 
     def __init__(self) -> None:
         self.values = EMPTY
@@ -53,7 +53,7 @@ class Counters:
         )
 
     def observe_round(self, seconds: float) -> None:
-        """Count a full round, which took so long."""
+        """Count a reconciliation of all items, which took so many seconds."""
         old = self.values
         self.values = old._replace(looks=old.looks + 1, look_seconds=_observe(old.look_seconds, seconds))
 

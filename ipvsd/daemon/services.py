@@ -1,0 +1,89 @@
+"""The optional services, which begin after READY=1: no module and no sysctl needs them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Callable, Optional
+
+from ipvsd.boot.installed_kernels import Survey
+from ipvsd.config.schema import Config
+from ipvsd.kernel.host import LinuxHost
+from ipvsd.kernel.ipvs_probe import Asker
+from ipvsd.model.report import Operation, Report, SourceState
+from ipvsd.model.types import ModuleFinding
+from ipvsd.reconcile.rounds import ReconcileResult
+from ipvsd.reporting.http_endpoint import Web
+from ipvsd.reporting.notices import Notices
+from ipvsd.reporting.operation_failures import OwnFailures
+from ipvsd.runtime.event_loop import Mailbox, Reason, ReasonKind
+
+_RARELY = 60.0  # seconds, at most, between two tries to listen
+
+
+class OptionalServices:
+    """The HTTP endpoint, the probe of IPVS, the installed kernels, and notices."""
+
+    def __init__(
+        self,
+        root: str,
+        loop: Mailbox,
+        host: LinuxHost,
+        failures: OwnFailures,
+        latest: Callable[[], Optional[Report]],
+    ) -> None:
+        self._loop, self._failures, self._latest = loop, failures, latest
+        self._web: Optional[Web] = None
+        self._asker, self._survey = Asker(loop, local=root == "/"), Survey(root)
+        self._notices = Notices(root, host)
+
+    def start(self, config: Config, modules: Sequence[ModuleFinding]) -> None:
+        """Begin to serve, and probe IPVS for the first time."""
+        self.serve(config)
+        self._survey.look(config)
+        self._asker.consider(modules, ())
+
+    def serve(self, config: Config) -> None:
+        """Serve where the configuration says."""
+        if self._web and self._web.listen != config.listen:
+            self._web.close()
+            self._web = None
+        if self._web is None:
+            self._web = Web(self._latest, config.listen)
+            self._listen(self._web)
+
+    def _listen(self, web: Web, pause: float = 1.0) -> None:
+        """Open the addresses; those that are not to be had are tried again after ever longer pauses, in seconds."""
+        if web is not self._web:
+            return
+        before = web.refused
+        web.arm()
+        self._failures.note(Operation.LISTEN, web.refused)
+        if web.refused:
+            self._loop.later(pause, lambda: self._listen(web, min(_RARELY, 2 * pause)))
+        if web.refused != before:
+            self._loop.put(ReasonKind.RETRY, "listening")
+
+    def check(self, config: Config, result: ReconcileResult, reasons: Sequence[Reason]) -> None:
+        """Probe IPVS again if this reconciliation may have changed it; check the next boot at a resync."""
+        self._asker.consider(result.after.modules, reasons)
+        if ReasonKind.PERIODIC in {reason.kind for reason in reasons}:
+            self._survey.look(config)
+            if not result.unsettled:
+                self._notices.look(config, result, self._survey.kernels)
+
+    def complete(self, report: Report) -> Report:
+        """Return the report with the results of these services."""
+        if self._web and not self._web.refused:  # else it is tried again anyway
+            self._listen(self._web)  # the server may have ended
+        web: tuple[SourceState, ...] = (self._web.state(),) if self._web else ()
+        return report._replace(
+            sources=(*report.sources, *web),
+            ipvs=self._asker.answer,
+            kernels=self._survey.kernels,
+            notes=(*report.notes, *self._notices.found),
+        )
+
+    def close(self) -> None:
+        self._asker.close()
+        if self._web:
+            self._web.close()
