@@ -189,4 +189,8 @@ def test_members_of_a_pattern_are_counted_under_its_name() -> None:
     assert node.repaired_at_once() == names
     node.kernel.values[names[0]] = "0"
     node.round()
-    assert (node.counters.values.drifts, node.counters.values.repairs) == ({pattern: 3}, {pattern: 3})
+    node.kernel.values[names[0]] = "0"
+    assert node.event(names[0])
+    del node.kernel.values[names[0]]  # it is gone before the repair is counted
+    node.round()
+    assert (node.counters.values.drifts, node.counters.values.repairs) == ({pattern: 4}, {pattern: 4})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import itertools
-from typing import Callable
+from typing import Callable, Optional
 
 import pytest
 
@@ -14,7 +14,7 @@ from tests.fake_kernel import FORWARD, FakeKernel
 from tests.reconciling import Node, started
 
 ALIAS = "net.ipv4.conf.all.forwarding"
-CONNTRACK = "net.ipv4.vs.conntrack"
+CONNTRACK, NODEST = "net.ipv4.vs.conntrack", "net.ipv4.vs.expire_nodest_conn"
 
 
 TEXT = "sysctls: {net.ipv4.ip_forward: 1}"
@@ -271,6 +271,57 @@ def test_a_look_for_another_reason_is_the_one_that_follows(node: Node) -> None:
     assert len(node.at_once()) == 1
     node.loop.wait(60)
     assert node.loop.looks() == []
+
+
+# --- while all items are reconciled ------------------------------------------------------
+
+
+class Drifting(FakeKernel):
+    """A kernel on which ip_forward drifts when another sysctl is written next, as the sources report."""
+
+    node: Optional[Node] = None
+
+    def write_sysctl(self, key: str, value: str) -> None:
+        super().write_sysctl(key, value)
+        node, self.node = self.node, None
+        if node:
+            self.values[FORWARD] = "0"
+            node.sources.undelivered.append(node.write())
+
+
+def test_what_drifts_while_others_are_repaired_does_not_wait_for_the_end() -> None:
+    kernel = Drifting()
+    node = Node(TEXT, kernel)
+    node.round()
+    kernel.values.update({CONNTRACK: "0", NODEST: "0"})
+    kernel.node = node
+    node.round()
+    assert [item.action.name for item in node.repaired] == [CONNTRACK, NODEST]
+    assert kernel.values[FORWARD] == "1"
+    assert node.repaired_at_once() == [FORWARD]
+
+
+def test_an_item_that_is_acted_on_is_left_to_that_reconciliation_until_it_has_ended(node: Node) -> None:
+    node.kernel.values[FORWARD] = "0"
+    node.reconciler._repair_others([FORWARD])
+    node.reconciler._repair_others([CONNTRACK])  # as in the next round of the same reconciliation
+    assert node.event()  # nothing is to be done
+    node.written()
+    node.loop.wait(1)
+    assert (node.kernel.values[FORWARD], node.loop.looks()) == ("0", [])
+    node.round()
+    assert node.drift()
+    assert node.repaired_at_once() == [FORWARD]
+
+
+def test_a_module_that_comes_back_does_not_bring_what_is_acted_on(node: Node) -> None:
+    node.kernel.unload_users("ip_vs")
+    node.reconciler._repair_others([CONNTRACK])
+    assert node.event("ip_vs")
+    assert node.kernel.values[CONNTRACK] == "0"
+    repaired = node.repaired_at_once()
+    assert NODEST in repaired
+    assert CONNTRACK not in repaired
 
 
 # --- what cannot be read ------------------------------------------------------------------

@@ -197,6 +197,7 @@ class Daemon:
 
         if self._only is None:
             self._sources.add(Files(self._mailbox))
+        self._publisher.show_sources(self._sources.states())
         from ipvsd.daemon.services import OptionalServices
 
         latest = self._publisher

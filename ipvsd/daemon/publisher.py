@@ -7,7 +7,7 @@ from typing import Optional
 
 from ipvsd.decide.aggregate import collapsed, reported
 from ipvsd.decide.health import assess
-from ipvsd.model.report import Contended, Operation, Report
+from ipvsd.model.report import Contended, Operation, Report, SourceState
 from ipvsd.model.types import Kernel, Plan
 from ipvsd.reconcile.registry import Registry
 from ipvsd.reporting.operation_failures import OwnFailures
@@ -56,6 +56,11 @@ class Publisher:
         document = status_document.document(report._replace(failures=others))
         self._failures.attempt(Operation.WRITE_STATUS, lambda: status_file.write(self._root, document))
         self.report = report._replace(failures=self._failures.current)
+
+    def show_sources(self, sources: tuple[SourceState, ...]) -> None:
+        """Replace the states of the event sources in the report, for a page that is requested before the next one."""
+        if self.report:
+            self.report = self.report._replace(sources=sources)
 
     def close(self) -> None:
         """Remove the status file."""

@@ -79,6 +79,7 @@ class Reconciler:
         self._repairs: list[FastRepair] = []
         self._refusals: dict[str, WriteRefused] = {}
         self._expected: dict[str, object] = {}  # the last write to each that may not be stored yet
+        self._acted_on: frozenset[str] = frozenset()  # by a reconciliation of all items that has not ended
         self._first = self._last = 0.0
         self._is_due = False
 
@@ -113,7 +114,7 @@ class Reconciler:
         self.registry.writes.expire(self.registry.is_repairable, self._clock())
         failures, contended = self.registry.failures(), self.registry.contended()
         result = reconcile(
-            self._host, self._config, failures, self._clock, contended, full, self._drain, self.registry.known
+            self._host, self._config, failures, self._clock, contended, full, self._repair_others, self.registry.known
         )
         wall, boottime = time.time(), time.clock_gettime(time.CLOCK_BOOTTIME)
         after = remedies.fitted(result.after, "/", daemon=True)
@@ -121,8 +122,15 @@ class Reconciler:
         since, now = min(reason.at for reason in reasons), self._clock()
         monitored = self._sources.monitored()
         found = self.registry.update(result, fast, since, now, time.time(), monitored, self._limit)
+        self._acted_on = frozenset()
         refusals, self._refusals = self._refusals.values(), {}
         return Reconciliation(result, (*found, *self._lost_services(found, full), *refusals))
+
+    def _repair_others(self, names: Collection[str]) -> None:
+        """Process the events that have arrived, but leave these items to the reconciliation that acts on them."""
+        self._acted_on = self._acted_on.union(names)
+        self._drain()
+        self._loop.serve()
 
     def _drain(self) -> None:
         """Have the sources deliver what has arrived, and record it, without writing anything."""
@@ -167,8 +175,10 @@ class Reconciler:
     def reconcile_one(self, name: str, since: float) -> Union[FastRepair, bool]:
         """Read one item, and repair it if that is needed and can be proved at once.
 
-        Return the repair, True if the item is compliant, and False if it cannot be repaired at once.
+        Return the repair, True if nothing is to be done about the item, and False if it cannot be repaired at once.
         """
+        if name in self._acted_on:
+            return True
         item = self.registry.items.get(name)
         if item is None or not item.repairable:
             return False
@@ -197,8 +207,9 @@ class Reconciler:
 
     def _repair_brought(self, module: str, since: float) -> Iterator[FastRepair]:
         """Write the sysctls that came with a module at the kernel's defaults; that is no contention."""
-        for item in self.registry.items.values():
-            if isinstance(item.desired, WantedSysctl) and item.desired.provider == module and item.repairable:
+        for name, item in self.registry.items.items():
+            brought = isinstance(item.desired, WantedSysctl) and item.desired.provider == module
+            if brought and item.repairable and name not in self._acted_on:
                 done = self._repair(item, since)
                 if isinstance(done, FastRepair):
                     yield done

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Callable, NamedTuple, Optional
 
 from ipvsd.config.schema import Config
@@ -38,6 +38,11 @@ ROUNDS = 3
 # Of a value that is not there afterwards, until it is the kernel that does not keep it: a rival that writes a thousand
 # times a second is often in between, where that takes half a millisecond.
 _WRITES = 10
+
+
+# Called before each action with the names of all items that the round acts on. These were wrong before, so that no
+# later writer made them so. Another item that drifts need not wait for the last action, because each may take long.
+Meanwhile = Callable[[Collection[str]], None]
 
 
 class ReconcileResult(NamedTuple):
@@ -76,16 +81,15 @@ def reconcile(
     clock: Callable[[], float],
     contended: Mapping[str, Contention] = NOTHING,
     full: bool = True,
-    drain: Callable[[], None] = lambda: None,
+    meanwhile: Meanwhile = lambda _: None,
     known: Optional[Known] = None,
 ) -> ReconcileResult:
     """Bring the host to what the configuration wants, as far as it lets itself be brought.
 
     Ends with an observation after which nothing is left to do, or after three rounds of acting. A
     failure is a value in the result, and backs off in its history; `clock` is monotonic, in seconds.
-    A contended sysctl is written only if this is a `full` check. `drain` is called between finding
-    something wrong and acting on it, when the next writer cannot have made it. `known` is
-    what the last reconciliation found.
+    A contended sysctl is written only if this is a `full` check. `known` is what the last
+    reconciliation found.
     """
     suspended = {name for name, contention in contended.items() if contention.suspended(full)}
 
@@ -101,8 +105,7 @@ def reconcile(
         if not actions:
             break
         read.update(dict.fromkeys((action.name for action in actions), clock()))
-        drain()
-        acted = [act(host, action) for action in actions]
+        acted = list(_acted(host, actions, meanwhile))
         outcomes += acted
         before = latest
         kernel, latest = observe(Known(kernel, _members(latest)))
@@ -110,6 +113,13 @@ def reconcile(
     explained = _explain(kernel, latest, history, contended)
     known = Known(kernel, _members(latest))
     return ReconcileResult(known, first, explained, tuple(outcomes), _proved(outcomes, explained), history, read)
+
+
+def _acted(host: Host, actions: Sequence[Action], meanwhile: Meanwhile) -> Iterator[Outcome]:
+    names = frozenset(action.name for action in actions)
+    for action in actions:
+        meanwhile(names)
+        yield act(host, action)
 
 
 def _members(found: Plan) -> Mapping[str, Collection[str]]:
