@@ -22,7 +22,7 @@ from ipvsd.reconcile.reconciler import Reconciler
 from ipvsd.reconcile.rounds import ReconcileResult, reconcile
 from ipvsd.reporting.messages import describe
 from ipvsd.runtime import capabilities
-from ipvsd.runtime.event_loop import Mailbox, Reason, ReasonKind
+from ipvsd.runtime.event_loop import EventLoop, Reason, ReasonKind
 from tests.fake_kernel import FORWARD, READS, FakeKernel
 from tests.reconciling import Node, Reports
 from tests.samples import NOW
@@ -288,7 +288,7 @@ def test_looks_come_soon_and_ever_less_often_and_soon_again_for_what_is_new(seen
 def test_what_stands_is_still_repaired_and_watched_and_guarded(tree: Path) -> None:
     host = LinuxHost(str(tree), TreeLoader(tree))
     config = parse([("f", b"sysctls: {net.ipv4.conf.*.arp_ignore: {value: 1, guard: true}}")])
-    with Mailbox() as loop:
+    with EventLoop() as loop:
         reconciler = Reconciler(host, loop, Reports(), config)
         reasons = [Reason(ReasonKind.START, "", 0.0)]
         expected = watch_targets(host, reconciler.reconcile_all(reasons).result.after, (), (), ())

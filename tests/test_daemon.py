@@ -190,11 +190,11 @@ class Drifting(main.Daemon):
         self._notifier.status("waiting with ip_forward " + file.read_text().strip())
         return super()._wait()
 
-class Telling(main.Notifier):
+class Telling(main.SdNotify):
     def ready(self, status):
         super().ready(status + ", ip_forward " + file.read_text().strip())
 
-main.Notifier = Telling
+main.SdNotify = Telling
 Drifting(sys.argv[1]).run()
 """
 

@@ -1,4 +1,4 @@
-"""The mailbox: the first reason after silence at once, and everything that came meanwhile together."""
+"""The event loop: the first reason after silence at once, and everything that came meanwhile together."""
 
 from __future__ import annotations
 
@@ -10,103 +10,103 @@ from collections.abc import Iterator
 
 import pytest
 
-from ipvsd.runtime.event_loop import Mailbox, ReasonKind
+from ipvsd.runtime.event_loop import EventLoop, ReasonKind
 
 
 @pytest.fixture
-def mailbox() -> Iterator[Mailbox]:
-    with Mailbox() as mailbox:
-        yield mailbox
+def loop() -> Iterator[EventLoop]:
+    with EventLoop() as loop:
+        yield loop
 
 
 @pytest.fixture
-def signals(mailbox: Mailbox) -> Iterator[Mailbox]:
+def signals(loop: EventLoop) -> Iterator[EventLoop]:
     before = {number: signal.getsignal(number) for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT)}
-    mailbox.take_signals()
-    yield mailbox
-    mailbox.release_signals()
+    loop.install_signal_handlers()
+    yield loop
+    loop.restore_signal_handlers()
     for number, handler in before.items():
         signal.signal(number, handler)
 
 
-def test_a_reason_is_handed_out_with_its_time(mailbox: Mailbox) -> None:
+def test_a_reason_is_handed_out_with_its_time(loop: EventLoop) -> None:
     before = time.monotonic()
-    mailbox.put(ReasonKind.SYSCTL, "net.ipv4.ip_forward")
-    (reason,) = mailbox.take(10)
+    loop.post(ReasonKind.SYSCTL, "net.ipv4.ip_forward")
+    (reason,) = loop.run_until_reason(10)
     assert (reason.kind, reason.detail) == (ReasonKind.SYSCTL, "net.ipv4.ip_forward")
     assert before <= reason.at <= time.monotonic()
 
 
-def test_what_came_meanwhile_is_handed_out_together_and_in_order(mailbox: Mailbox) -> None:
+def test_what_came_meanwhile_is_handed_out_together_and_in_order(loop: EventLoop) -> None:
     for number in range(5):
-        mailbox.put(ReasonKind.MODULE, str(number))
-    assert [reason.detail for reason in mailbox.take(10)] == list("01234")
+        loop.post(ReasonKind.MODULE, str(number))
+    assert [reason.detail for reason in loop.run_until_reason(10)] == list("01234")
 
 
-def test_a_reason_is_handed_out_once(mailbox: Mailbox) -> None:
-    mailbox.put(ReasonKind.MODULE)
-    mailbox.take(10)
-    assert mailbox.take(0) == ()
+def test_a_reason_is_handed_out_once(loop: EventLoop) -> None:
+    loop.post(ReasonKind.MODULE)
+    loop.run_until_reason(10)
+    assert loop.run_until_reason(0) == ()
 
 
 @pytest.mark.parametrize("timeout", [0.0, 0.01, -1.0])
-def test_silence_ends_with_the_timeout(mailbox: Mailbox, timeout: float) -> None:
-    assert mailbox.take(timeout) == ()
+def test_silence_ends_with_the_timeout(loop: EventLoop, timeout: float) -> None:
+    assert loop.run_until_reason(timeout) == ()
 
 
-def test_the_first_reason_after_silence_wakes_at_once(mailbox: Mailbox) -> None:
-    thread = threading.Thread(target=mailbox.put, args=(ReasonKind.CONFIG, "from a thread"))
+def test_the_first_reason_after_silence_wakes_at_once(loop: EventLoop) -> None:
+    thread = threading.Thread(target=loop.post, args=(ReasonKind.CONFIG, "from a thread"))
     thread.start()
-    (reason,) = mailbox.take(None)
+    (reason,) = loop.run_until_reason(None)
     late = time.monotonic() - reason.at
     thread.join()
     assert reason.detail == "from a thread"
     assert late < 1.0
 
 
-def test_nothing_is_lost_when_many_threads_put(mailbox: Mailbox) -> None:
+def test_nothing_is_lost_when_many_threads_put(loop: EventLoop) -> None:
     def put_many() -> None:
         for _ in range(500):
-            mailbox.put(ReasonKind.SYSCTL)
+            loop.post(ReasonKind.SYSCTL)
 
     threads = [threading.Thread(target=put_many) for _ in range(4)]
     for thread in threads:
         thread.start()
     seen = 0
     while seen < 2000:
-        seen += len(mailbox.take(10))
+        seen += len(loop.run_until_reason(10))
     for thread in threads:
         thread.join()
-    assert (seen, mailbox.take(0)) == (2000, ())
+    assert (seen, loop.run_until_reason(0)) == (2000, ())
 
 
-def test_more_reasons_than_the_pipe_holds_block_nobody(mailbox: Mailbox) -> None:
+def test_more_reasons_than_the_pipe_holds_block_nobody(loop: EventLoop) -> None:
     for _ in range(70_000):
-        mailbox.put(ReasonKind.SYSCTL)
-    assert len(mailbox.take(10)) == 70_000
+        loop.post(ReasonKind.SYSCTL)
+    assert len(loop.run_until_reason(10)) == 70_000
 
 
-def test_a_descriptor_that_can_be_read_calls_its_reader(mailbox: Mailbox) -> None:
+def test_a_descriptor_that_can_be_read_calls_its_reader(loop: EventLoop) -> None:
     read, write = os.pipe()
-    mailbox.watch(read, lambda: mailbox.put(ReasonKind.MODULE, os.read(read, 10).decode()))
+    loop.add_reader(read, lambda: loop.post(ReasonKind.MODULE, os.read(read, 10).decode()))
     os.write(write, b"hello")
-    (reason,) = mailbox.take(10)
-    mailbox.unwatch(read)
+    (reason,) = loop.run_until_reason(10)
+    loop.remove_reader(read)
     os.close(read)
     os.close(write)
     assert reason.detail == "hello"
 
 
-def test_a_reader_that_has_no_reason_wakes_nobody(mailbox: Mailbox) -> None:
+def test_a_reader_that_has_no_reason_wakes_nobody(loop: EventLoop) -> None:
     read, write = os.pipe()
 
     def swallow() -> None:
         os.read(read, 10)
 
-    mailbox.watch(read, swallow)
+    loop.add_reader(read, swallow)
     os.write(write, b"nothing")
-    assert mailbox.take(0.05) == ()
-    mailbox.unwatch(read)
+    assert loop.run_until_reason(0.05) == ()
+    loop.remove_reader(read)
     os.close(read)
     os.close(write)
 
@@ -119,161 +119,161 @@ def test_a_reader_that_has_no_reason_wakes_nobody(mailbox: Mailbox) -> None:
         (signal.SIGINT, ReasonKind.STOP),
     ],
 )
-def test_a_signal_is_a_reason(signals: Mailbox, number: signal.Signals, kind: ReasonKind) -> None:
+def test_a_signal_is_a_reason(signals: EventLoop, number: signal.Signals, kind: ReasonKind) -> None:
     os.kill(os.getpid(), number)
-    (reason,) = signals.take(10)
+    (reason,) = signals.run_until_reason(10)
     assert (reason.kind, reason.detail) == (kind, number.name)
 
 
-def test_a_signal_behind_a_storm_is_not_lost(signals: Mailbox) -> None:
+def test_a_signal_behind_a_storm_is_not_lost(signals: EventLoop) -> None:
     for _ in range(70_000):
-        signals.put(ReasonKind.SYSCTL)
+        signals.post(ReasonKind.SYSCTL)
     os.kill(os.getpid(), signal.SIGTERM)
-    assert signals.take(10)[-1].kind is ReasonKind.STOP
+    assert signals.run_until_reason(10)[-1].kind is ReasonKind.STOP
 
 
-def test_a_signal_while_others_wait_is_not_lost(signals: Mailbox) -> None:
-    signals.put(ReasonKind.SYSCTL)
+def test_a_signal_while_others_wait_is_not_lost(signals: EventLoop) -> None:
+    signals.post(ReasonKind.SYSCTL)
     os.kill(os.getpid(), signal.SIGHUP)
-    assert {reason.kind for reason in signals.take(10)} == {ReasonKind.SYSCTL, ReasonKind.RELOAD}
+    assert {reason.kind for reason in signals.run_until_reason(10)} == {ReasonKind.SYSCTL, ReasonKind.RELOAD}
 
 
 # --- timers -----------------------------------------------------------------------------
 
 
-def test_what_is_due_is_called_in_its_order_and_wakes_nobody(mailbox: Mailbox) -> None:
+def test_what_is_due_is_called_in_its_order_and_wakes_nobody(loop: EventLoop) -> None:
     called: list[int] = []
     for number, seconds in enumerate((0.02, 0.01, 0.0, 0.0)):
-        mailbox.later(seconds, lambda number=number: called.append(number))  # type: ignore[misc]
+        loop.call_later(seconds, lambda number=number: called.append(number))  # type: ignore[misc]
     assert called == []
-    assert mailbox.take(0.05) == ()
+    assert loop.run_until_reason(0.05) == ()
     assert called == [2, 3, 1, 0]
 
 
-def test_it_is_called_once_and_not_before_its_time(mailbox: Mailbox) -> None:
+def test_it_is_called_once_and_not_before_its_time(loop: EventLoop) -> None:
     due, called = time.monotonic() + 0.01, list[float]()
-    mailbox.later(0.01, lambda: called.append(time.monotonic()))
-    mailbox.take(0.03)
-    mailbox.take(0.03)
+    loop.call_later(0.01, lambda: called.append(time.monotonic()))
+    loop.run_until_reason(0.03)
+    loop.run_until_reason(0.03)
     assert [at >= due for at in called] == [True]
 
 
-def test_what_is_due_may_leave_a_reason_or_ask_for_more(mailbox: Mailbox) -> None:
-    mailbox.later(0.0, lambda: mailbox.later(0.001, lambda: mailbox.put(ReasonKind.SYSCTL, "turned back")))
-    assert [reason.detail for reason in mailbox.take(None)] == ["turned back"]
+def test_what_is_due_may_leave_a_reason_or_ask_for_more(loop: EventLoop) -> None:
+    loop.call_later(0.0, lambda: loop.call_later(0.001, lambda: loop.post(ReasonKind.SYSCTL, "turned back")))
+    assert [reason.detail for reason in loop.run_until_reason(None)] == ["turned back"]
 
 
-def test_what_asks_for_more_again_and_again_holds_nobody_up(mailbox: Mailbox) -> None:
+def test_what_asks_for_more_again_and_again_holds_nobody_up(loop: EventLoop) -> None:
     called: list[int] = []
 
     def again() -> None:
         called.append(1)
-        mailbox.later(0.0, again)
+        loop.call_later(0.0, again)
 
     again()
-    mailbox.put(ReasonKind.MODULE)
-    assert [reason.kind for reason in mailbox.take(None)] == [ReasonKind.MODULE]
+    loop.post(ReasonKind.MODULE)
+    assert [reason.kind for reason in loop.run_until_reason(None)] == [ReasonKind.MODULE]
     assert len(called) == 2
 
 
-def test_a_timer_that_is_far_away_does_not_lengthen_the_wait(mailbox: Mailbox) -> None:
-    mailbox.later(3600.0, lambda: mailbox.put(ReasonKind.SYSCTL))
-    assert mailbox.take(0.01) == ()
+def test_a_timer_that_is_far_away_does_not_lengthen_the_wait(loop: EventLoop) -> None:
+    loop.call_later(3600.0, lambda: loop.post(ReasonKind.SYSCTL))
+    assert loop.run_until_reason(0.01) == ()
 
 
-def test_within_long_work_what_is_due_is_called_and_reasons_stay(mailbox: Mailbox) -> None:
-    mailbox.put(ReasonKind.MODULE, "before")
-    mailbox.later(0.0, lambda: mailbox.put(ReasonKind.SYSCTL, "due"))
-    mailbox.later(60.0, lambda: mailbox.put(ReasonKind.SYSCTL, "not yet"))
-    mailbox.serve()
-    mailbox.serve()
-    assert [reason.detail for reason in mailbox.take(0)] == ["before", "due"]
+def test_within_long_work_what_is_due_is_called_and_reasons_stay(loop: EventLoop) -> None:
+    loop.post(ReasonKind.MODULE, "before")
+    loop.call_later(0.0, lambda: loop.post(ReasonKind.SYSCTL, "due"))
+    loop.call_later(60.0, lambda: loop.post(ReasonKind.SYSCTL, "not yet"))
+    loop.run_ready()
+    loop.run_ready()
+    assert [reason.detail for reason in loop.run_until_reason(0)] == ["before", "due"]
 
 
-def test_what_is_due_is_called_while_reasons_wait(mailbox: Mailbox) -> None:
-    mailbox.put(ReasonKind.MODULE)
-    mailbox.later(0.0, lambda: mailbox.put(ReasonKind.SYSCTL))
-    assert {reason.kind for reason in mailbox.take(10)} == {ReasonKind.MODULE, ReasonKind.SYSCTL}
+def test_what_is_due_is_called_while_reasons_wait(loop: EventLoop) -> None:
+    loop.post(ReasonKind.MODULE)
+    loop.call_later(0.0, lambda: loop.post(ReasonKind.SYSCTL))
+    assert {reason.kind for reason in loop.run_until_reason(10)} == {ReasonKind.MODULE, ReasonKind.SYSCTL}
 
 
-def test_what_a_reader_has_ended_is_not_read(mailbox: Mailbox) -> None:
+def test_what_a_reader_has_ended_is_not_read(loop: EventLoop) -> None:
     pipes = [os.pipe(), os.pipe()]
     read: list[int] = []
 
     def take(own: int) -> None:
         read.append(own)
         for number, _ in pipes:
-            mailbox.unwatch(number)
+            loop.remove_reader(number)
 
     for number, write in pipes:
-        mailbox.watch(number, lambda number=number: take(number))  # type: ignore[misc]
+        loop.add_reader(number, lambda number=number: take(number))  # type: ignore[misc]
         os.write(write, b"x")
-    mailbox.take(0)
+    loop.run_until_reason(0)
     assert len(read) == 1
     for pair in pipes:
         for number in pair:
             os.close(number)
 
 
-def test_a_descriptor_that_is_always_ready_rests_and_is_read_again(mailbox: Mailbox) -> None:
+def test_a_descriptor_that_is_always_ready_rests_and_is_read_again(loop: EventLoop) -> None:
     read, write = os.pipe()
     os.write(write, b"x")
     called: list[float] = []
-    mailbox.watch(read, lambda: called.append(time.monotonic()))
+    loop.add_reader(read, lambda: called.append(time.monotonic()))
     end = time.monotonic() + 0.35
     while time.monotonic() < end:
-        mailbox.take(end - time.monotonic())
+        loop.run_until_reason(end - time.monotonic())
     assert 100 < len(called) < 120
     assert max(later - sooner for sooner, later in zip(called, called[1:])) > 0.09
-    mailbox.unwatch(read)
+    loop.remove_reader(read)
     os.close(read)
     os.close(write)
 
 
-def test_one_that_rests_can_be_forgotten(mailbox: Mailbox) -> None:
+def test_one_that_rests_can_be_forgotten(loop: EventLoop) -> None:
     read, write = os.pipe()
     os.write(write, b"x")
     called: list[int] = []
-    mailbox.watch(read, lambda: called.append(1))
+    loop.add_reader(read, lambda: called.append(1))
     for _ in range(150):
-        mailbox.take(0)
-    mailbox.unwatch(read)
+        loop.run_until_reason(0)
+    loop.remove_reader(read)
     count = len(called)
-    mailbox.take(0.15)
+    loop.run_until_reason(0.15)
     assert len(called) == count
     os.close(read)
     os.close(write)
 
 
-def test_one_that_cannot_be_waited_for_again_rests_on_until_it_can(mailbox: Mailbox) -> None:
+def test_one_that_cannot_be_waited_for_again_rests_on_until_it_can(loop: EventLoop) -> None:
     read, write = os.pipe()
     os.write(write, b"x")
     called: list[int] = []
-    mailbox.watch(read, lambda: called.append(1))
+    loop.add_reader(read, lambda: called.append(1))
     for _ in range(150):
-        mailbox.take(0)
+        loop.run_until_reason(0)
     count, away = len(called), os.dup(read)
     with open(os.devnull) as other:
         os.dup2(other.fileno(), read)  # which epoll refuses, as anything for which it has no memory
-    mailbox.take(0.15)
+    loop.run_until_reason(0.15)
     assert len(called) == count
     os.dup2(away, read)
-    mailbox.take(0.15)
+    loop.run_until_reason(0.15)
     assert len(called) > count
-    mailbox.unwatch(read)
+    loop.remove_reader(read)
     for number in (read, write, away):
         os.close(number)
 
 
-def test_a_reason_for_which_the_pipe_has_no_memory_is_handed_out_with_the_next_one(mailbox: Mailbox) -> None:
-    mailbox.take(0)
+def test_a_reason_for_which_the_pipe_has_no_memory_is_handed_out_with_the_next_one(loop: EventLoop) -> None:
+    loop.run_until_reason(0)
     with open("/dev/full", "w") as full:
-        write, away = mailbox._write, os.dup(mailbox._write)
+        write, away = loop._wakeup_write, os.dup(loop._wakeup_write)
         os.dup2(full.fileno(), write)
-        mailbox.put(ReasonKind.SYSCTL, "first")
+        loop.post(ReasonKind.SYSCTL, "first")
         os.dup2(away, write)
     os.close(away)
-    threading.Timer(0.0, lambda: mailbox.put(ReasonKind.SYSCTL, "second")).start()
-    assert mailbox.take(10)[0].detail == "first"
-    mailbox.put(ReasonKind.SYSCTL, "third")
-    assert mailbox.take(10)[-1].detail == "third"
+    threading.Timer(0.0, lambda: loop.post(ReasonKind.SYSCTL, "second")).start()
+    assert loop.run_until_reason(10)[0].detail == "first"
+    loop.post(ReasonKind.SYSCTL, "third")
+    assert loop.run_until_reason(10)[-1].detail == "third"

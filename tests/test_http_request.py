@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ipvsd.runtime.http_request import MAX_HEADERS, Refusal, Request, end, parse
+from ipvsd.runtime.http_request import MAX_HEADERS, Request, RequestError, head_length, parse
 
 HOST = b"Host: node\r\n"
 
@@ -115,7 +115,7 @@ def test_http_1_0_needs_no_host() -> None:
 )
 def test_what_cannot_be_taken_is_refused(request_head: bytes, status: int) -> None:
     found = parse(request_head)
-    assert isinstance(found, Refusal)
+    assert isinstance(found, RequestError)
     assert found.status == status
 
 
@@ -125,12 +125,12 @@ def test_content_of_no_bytes_is_none() -> None:
 
 @given(st.binary(max_size=200))
 def test_no_bytes_are_too_strange(data: bytes) -> None:
-    assert isinstance(parse(data), (Request, Refusal))
+    assert isinstance(parse(data), (Request, RequestError))
 
 
 @given(st.lists(st.sampled_from([b"GET / HTTP/1.1", b"\r\n", b"\n", b"\r", b"Host: a", b"\0", b":", b" "]), max_size=9))
 def test_no_arrangement_of_lines_is_too_strange(parts: list[bytes]) -> None:
-    assert isinstance(parse(b"".join(parts)), (Request, Refusal))
+    assert isinstance(parse(b"".join(parts)), (Request, RequestError))
 
 
 @given(st.binary(max_size=20), st.integers(1, 5))
@@ -140,5 +140,5 @@ def test_the_end_of_a_head_is_found_however_it_arrives(data: bytes, piece: int) 
     while not length:
         known = len(received)
         received += whole[known : known + piece]
-        length = end(received, known)
+        length = head_length(received, known)
     assert whole[:length] == head(b"GET / HTTP/1.1", b"Host: node")

@@ -13,7 +13,16 @@ from pathlib import Path
 import pytest
 
 from ipvsd.runtime.http_request import MAX_HEADERS, Request
-from ipvsd.runtime.http_server import CLIENTS, GRACE, MAX_HEAD, MAX_REST, OF_ONE, Response, Server, listen
+from ipvsd.runtime.http_server import (
+    GRACE,
+    MAX_CLIENTS,
+    MAX_CLIENTS_PER_PEER,
+    MAX_DISCARDED,
+    MAX_HEAD,
+    Response,
+    Server,
+    listen,
+)
 
 Until = Callable[[Callable[[], object], str], None]
 
@@ -158,30 +167,30 @@ def test_a_body_is_dropped_up_to_a_bound(site: Site) -> None:
     with contextlib.suppress(ConnectionResetError, BrokenPipeError):
         while sent < LARGE:
             sent += client.send(b"\0" * 4096)
-    assert sent < 2 * MAX_REST + MAX_HEAD  # with what the kernel keeps on both sides
+    assert sent < 2 * MAX_DISCARDED + MAX_HEAD  # with what the kernel keeps on both sides
 
 
 # --- room -------------------------------------------------------------------------------
 
 
 def test_who_has_too_many_connections_loses_the_oldest(site: Site, until: Until) -> None:
-    clients = [site.connect() for _ in range(OF_ONE)]
+    clients = [site.connect() for _ in range(MAX_CLIENTS_PER_PEER)]
     assert status(site.ask()) == 200
     until(lambda: ended(clients[0]), "the oldest is gone")
-    assert [ended(client) for client in clients[2:]] == [False] * (OF_ONE - 2)
+    assert [ended(client) for client in clients[2:]] == [False] * (MAX_CLIENTS_PER_PEER - 2)
 
 
 def test_one_client_cannot_take_the_room_of_another(site: Site, until: Until) -> None:
     mine = site.connect("127.0.0.2")
-    theirs = [site.connect() for _ in range(2 * OF_ONE)]
-    until(lambda: ended(theirs[OF_ONE - 1]), "all that are too many are gone")
+    theirs = [site.connect() for _ in range(2 * MAX_CLIENTS_PER_PEER)]
+    until(lambda: ended(theirs[MAX_CLIENTS_PER_PEER - 1]), "all that are too many are gone")
     mine.sendall(GET)
     assert status(everything(mine)) == 200
 
 
 def test_where_there_is_no_room_at_all_who_has_the_most_loses(site: Site, until: Until) -> None:
     few = [site.connect(f"127.0.1.{number}") for number in range(1, 9)]
-    many = [site.connect(f"127.0.0.{2 + number % 3}") for number in range(CLIENTS)]
+    many = [site.connect(f"127.0.0.{2 + number % 3}") for number in range(MAX_CLIENTS)]
     assert status(site.ask()) == 200
     until(lambda: ended(many[0]), "the oldest of those with the most is gone")
     assert not any(ended(client) for client in few)
@@ -190,7 +199,7 @@ def test_where_there_is_no_room_at_all_who_has_the_most_loses(site: Site, until:
 def test_nobody_has_to_go_before_there_was_time_to_ask(site: Site, until: Until) -> None:
     begun = time.monotonic()
     first = site.connect()
-    rest = [site.connect() for _ in range(2 * OF_ONE)]
+    rest = [site.connect() for _ in range(2 * MAX_CLIENTS_PER_PEER)]
     until(lambda: ended(first), "it has to go")
     assert time.monotonic() - begun >= GRACE
     assert status(site.ask()) == 200
@@ -198,11 +207,11 @@ def test_nobody_has_to_go_before_there_was_time_to_ask(site: Site, until: Until)
 
 
 def test_many_addresses_of_one_network_of_ipv6_are_one_client() -> None:
-    from ipvsd.runtime.http_server import _who
+    from ipvsd.runtime.http_server import _peer_of
 
-    assert _who("2001:db8:1:2::1") == _who("2001:db8:1:2:ffff::2") != _who("2001:db8:1:3::1")
-    assert _who("fe80::1%eth0") == _who("fe80::2%eth1")
-    assert _who("10.0.0.1") != _who("10.0.0.2")
+    assert _peer_of("2001:db8:1:2::1") == _peer_of("2001:db8:1:2:ffff::2") != _peer_of("2001:db8:1:3::1")
+    assert _peer_of("fe80::1%eth0") == _peer_of("fe80::2%eth1")
+    assert _peer_of("10.0.0.1") != _peer_of("10.0.0.2")
 
 
 # --- descriptors ------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from ipvsd.runtime import resources
 def told():
     print(*(line for line in open("/proc/self/status") if line.startswith("THP_enabled")))
 told()
-resources.refuse_huge_pages()
+resources.disable_huge_pages()
 told()
 """
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ipvsd import cli
-from ipvsd.runtime.instance_lock import PATH, alone
+from ipvsd.runtime.instance_lock import PATH, hold
 from tests.service import REPOSITORY, STATUS, Service
 from tests.trees import make_tree, put
 
@@ -59,10 +59,10 @@ def test_a_lock_ends_with_its_process(service: Service) -> None:
 def test_what_a_killed_daemon_left_of_its_files_is_gone_at_once(tmp_path: Path) -> None:
     left = [put(tmp_path, f"{place}.0123456789ab.new", "") for place in ("run/ipvsd/.status.json", "var/lib/ipvsd/.x")]
     drop_in = put(tmp_path, "run/ipvsd/conf.d/10.yaml", "")
-    with alone(str(tmp_path)):
+    with hold(str(tmp_path)):
         assert ([file.exists() for file in left], drop_in.exists()) == ([False, False], True)
         used = put(tmp_path, "run/ipvsd/.status.json.0123456789ab.new", "")
-        with alone(str(tmp_path)) as second:
+        with hold(str(tmp_path)) as second:
             assert not second
         assert used.exists()
 
@@ -76,7 +76,7 @@ def test_apply_works_beside_a_daemon(service: Service) -> None:
 def test_nobody_else_can_open_the_lock(tmp_path: Path) -> None:
     lock = put(tmp_path, PATH, "12345678\n")
     lock.chmod(0o666)
-    with alone(str(tmp_path)) as ours:
+    with hold(str(tmp_path)) as ours:
         assert ours
         assert lock.stat().st_mode & 0o777 == 0o600
         assert lock.read_text() == f"{os.getpid()}\n"
@@ -85,7 +85,7 @@ def test_nobody_else_can_open_the_lock(tmp_path: Path) -> None:
 def test_two_roots_have_two_locks(tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
-    with alone(str(tmp_path / "a")) as a, alone(str(tmp_path / "b")) as b:
+    with hold(str(tmp_path / "a")) as a, hold(str(tmp_path / "b")) as b:
         assert (a, b) == (True, True)
 
 
@@ -93,9 +93,9 @@ def test_two_roots_have_two_locks(tmp_path: Path) -> None:
 def test_a_holder_that_left_no_number_is_reported_too(
     tmp_path: Path, content: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    with alone(str(tmp_path)):
+    with hold(str(tmp_path)):
         (tmp_path / PATH).write_text(content)
-        with alone(str(tmp_path)) as ours:
+        with hold(str(tmp_path)) as ours:
             assert not ours
     assert "process" in capfd.readouterr().err
 
@@ -123,7 +123,7 @@ def test_a_lock_that_cannot_be_made_stops_nothing_and_is_reported(
 ) -> None:
     (tmp_path / PATH).parent.mkdir(parents=True)
     make(tmp_path / PATH)
-    with alone(str(tmp_path)) as ours:
+    with hold(str(tmp_path)) as ours:
         assert ours
     assert not (tmp_path / "elsewhere").exists()
     assert capfd.readouterr().err.startswith(f"ipvsd: warning: cannot lock {PATH}: ")

@@ -16,7 +16,7 @@ from ipvsd.kernel import ipvs_probe
 from ipvsd.kernel.ipvs_probe import Asker, Question, _parse, _refused
 from ipvsd.model.report import Ipvs
 from ipvsd.model.types import ModuleFinding, ModuleVerdict, Need, WantedModule
-from ipvsd.runtime.event_loop import Mailbox, Reason, ReasonKind
+from ipvsd.runtime.event_loop import EventLoop, Reason, ReasonKind
 from tests.scarce import few_descriptors
 
 NO_ANSWER = Ipvs(None, detail="the child that asks gave no answer")
@@ -90,30 +90,30 @@ def finding(verdict: ModuleVerdict) -> ModuleFinding:
 
 
 def test_nothing_is_asked_while_ip_vs_is_not_live() -> None:
-    with Mailbox() as mailbox:
-        asker = Asker(mailbox, local=True)
+    with EventLoop() as loop:
+        asker = Asker(loop, local=True)
         asker.consider([finding(ModuleVerdict.LOADABLE)], ())
         assert asker.answer == Ipvs(False, detail="module ip_vs is not live")
         asker.close()
 
 
 def test_nothing_is_asked_about_another_kernel() -> None:
-    with Mailbox() as mailbox:
-        asker = Asker(mailbox, local=False)
+    with EventLoop() as loop:
+        asker = Asker(loop, local=False)
         asker.consider([finding(ModuleVerdict.LIVE)], ())
         assert asker.answer.detail == "not asked: the running kernel is another one"
 
 
 def test_the_answer_wakes_the_loop_and_is_asked_for_once() -> None:
-    with Mailbox() as mailbox:
-        asker = Asker(mailbox, local=True)
+    with EventLoop() as loop:
+        asker = Asker(loop, local=True)
         asker.consider([finding(ModuleVerdict.LIVE)], ())
         reasons: tuple[Reason, ...] = ()
         while not reasons:
-            reasons = mailbox.take(60)
+            reasons = loop.run_until_reason(60)
         assert [reason.kind for reason in reasons] == [ReasonKind.IPVS]
         asker.consider([finding(ModuleVerdict.LIVE)], reasons)
-        assert mailbox.take(0) == ()
+        assert loop.run_until_reason(0) == ()
         assert asker.answer.detail != "not asked yet"
         asker.close()
 

@@ -25,7 +25,7 @@ def root(tmp_path: Path) -> Path:
 def _kernel_resolves() -> bool:
     top = os.open("/", os.O_PATH)
     try:
-        os.close(path_resolution.by_kernel(top, ".", os.O_PATH))
+        os.close(path_resolution.open_by_openat2(top, ".", os.O_PATH))
     except OSError:
         return False
     finally:
@@ -36,7 +36,11 @@ def _kernel_resolves() -> bool:
 needs_openat2 = pytest.mark.skipif(not _kernel_resolves(), reason="this kernel, or a filter of it, has no openat2")
 both = pytest.mark.parametrize(
     "resolve",
-    [pytest.param(path_resolution.by_kernel, marks=needs_openat2), path_resolution.by_steps, path_resolution.find],
+    [
+        pytest.param(path_resolution.open_by_openat2, marks=needs_openat2),
+        path_resolution.open_by_steps,
+        path_resolution.open_in_root,
+    ],
 )
 
 LINKS = [
@@ -151,7 +155,7 @@ libc = ctypes.CDLL(None, use_errno=True)
 assert libc.prctl(38, 1, 0, 0, 0) == 0
 assert libc.prctl(22, 2, program, 0, 0) == 0
 try:
-    rootfs.path_resolution.by_kernel(os.open("/", os.O_PATH), ".", os.O_PATH)
+    rootfs.path_resolution.open_by_openat2(os.open("/", os.O_PATH), ".", os.O_PATH)
 except OSError as error:
     assert error.errno == int(sys.argv[2])
 else:

@@ -12,8 +12,8 @@ import pytest
 
 from ipvsd.kernel.fd_cache import FdCache
 from ipvsd.runtime import resources
-from ipvsd.runtime.event_loop import Mailbox
-from ipvsd.runtime.resources import RESERVE, Reserve
+from ipvsd.runtime.event_loop import EventLoop
+from ipvsd.runtime.resources import RESERVE, DescriptorReserve
 from ipvsd.watch.event_source import Targets
 from ipvsd.watch.sysctl_inotify import Sysctls
 from tests.scarce import few_descriptors
@@ -21,11 +21,11 @@ from tests.test_watch import Idle
 
 
 def test_what_is_in_reserve_can_be_used_meanwhile() -> None:
-    reserve = Reserve()
+    reserve = DescriptorReserve()
     with few_descriptors():
         with pytest.raises(OSError, match="Too many open files"):
             os.open(os.devnull, os.O_RDONLY)
-        with reserve.lent():
+        with reserve.released():
             opened = [os.open(os.devnull, os.O_RDONLY) for _ in range(RESERVE)]
             for descriptor in opened:
                 os.close(descriptor)
@@ -35,12 +35,12 @@ def test_what_is_in_reserve_can_be_used_meanwhile() -> None:
 
 
 def test_what_was_taken_from_the_reserve_is_missing_until_the_next_time() -> None:
-    reserve = Reserve()
+    reserve = DescriptorReserve()
     with few_descriptors():
-        with reserve.lent():
+        with reserve.released():
             kept = os.open(os.devnull, os.O_RDONLY)
         os.close(kept)
-        with reserve.lent():
+        with reserve.released():
             pass
         with pytest.raises(OSError, match="Too many open files"):
             os.open(os.devnull, os.O_RDONLY)
@@ -55,8 +55,8 @@ def test_a_watch_leaves_descriptors_to_others(tmp_path: Path) -> None:
         paths[f"net.test.key{number}"] = str(file)
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     fds = FdCache()
-    with Mailbox() as mailbox:
-        source = Sysctls(mailbox, Idle(mailbox), fds)
+    with EventLoop() as loop:
+        source = Sysctls(loop, Idle(loop), fds)
         lowest = os.open(os.devnull, os.O_RDONLY)
         os.close(lowest)
         resource.setrlimit(resource.RLIMIT_NOFILE, (lowest + 52, limits[1]))

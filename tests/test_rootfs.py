@@ -81,26 +81,26 @@ def test_as_much_as_allowed_is_read(root: Path) -> None:
 def test_what_is_not_there_is_none_and_no_error(root: Path, path: str) -> None:
     (root / "etc/loop").symlink_to("loop")
     here = str(root)
-    assert (rootfs.text(here, path), rootfs.is_file(here, path), rootfs.link(here, path)) in [
+    assert (rootfs.text(here, path), rootfs.is_file(here, path), rootfs.read_link(here, path)) in [
         (None, False, None),
         (None, False, "loop"),
     ]
     assert list(rootfs.names(here, f"{path}/x")) == []
     assert list(rootfs.walk(here, f"{path}/x")) == []
     assert rootfs.status("/", f"{here}/{path}/x") is None
-    assert (rootfs.names("/", f"{here}/{path}/x"), rootfs.link("/", f"{here}/{path}/x")) == ((), None)
+    assert (rootfs.names("/", f"{here}/{path}/x"), rootfs.read_link("/", f"{here}/{path}/x")) == ((), None)
 
 
 @pytest.mark.parametrize(
     "ask",
     [
         pytest.param(lambda root: rootfs.text(root, "etc/a"), id="text"),
-        pytest.param(lambda root: rootfs.permitted(root, "etc/a"), id="permitted"),
+        pytest.param(lambda root: rootfs.text_if_permitted(root, "etc/a"), id="permitted"),
         pytest.param(lambda root: rootfs.text(root, "etc/none"), id="absent"),
         pytest.param(lambda root: rootfs.names(root, "etc"), id="names"),
         pytest.param(lambda root: rootfs.exists(root, "etc/a"), id="exists"),
         pytest.param(lambda root: rootfs.lexists(root, "etc/a"), id="lexists"),
-        pytest.param(lambda root: rootfs.link(root, "etc/a"), id="link"),
+        pytest.param(lambda root: rootfs.read_link(root, "etc/a"), id="link"),
         pytest.param(lambda root: list(rootfs.walk(root, "etc")), id="walk"),
     ],
 )
@@ -118,7 +118,7 @@ UNPRIVILEGED = """
 import os, sys
 from ipvsd.runtime import rootfs
 os.setgroups([]); os.setgid(65534); os.setuid(65534)
-print(rootfs.permitted(sys.argv[1], "etc/secret"))
+print(rootfs.text_if_permitted(sys.argv[1], "etc/secret"))
 print(rootfs.text(sys.argv[1], "etc/secret"))
 """
 
@@ -150,11 +150,11 @@ def test_a_link_is_told_by_its_text_and_found_though_it_leads_nowhere(root: Path
     (root / "out").symlink_to("../outside")
     here = str(root)
     for top, prefix in ((here, ""), ("/", f"{here}/")):
-        assert rootfs.link(top, f"{prefix}etc/link") == "/nowhere"
-        assert rootfs.link(top, f"{prefix}etc/a") is None
+        assert rootfs.read_link(top, f"{prefix}etc/link") == "/nowhere"
+        assert rootfs.read_link(top, f"{prefix}etc/a") is None
         assert (rootfs.lexists(top, f"{prefix}etc/link"), rootfs.exists(top, f"{prefix}etc/link")) == (True, False)
     assert rootfs.lexists(here, "out/a") is False
-    assert rootfs.link(here, "..") is None
+    assert rootfs.read_link(here, "..") is None
 
 
 # --- writing ----------------------------------------------------------------------------
@@ -207,12 +207,12 @@ def test_any_number_of_writers_leave_one_whole_file(root: Path) -> None:
 def test_what_a_killed_writer_left_is_removed_when_it_is_old(root: Path) -> None:
     old, new = (put(root, f"etc/.a.{number:012}.new", "half") for number in range(2))
     os.utime(old, (1.0, 1.0))
-    rootfs.tidy(str(root), "etc", "a.", rootfs.ABANDONED)
+    rootfs.remove_temporary_files(str(root), "etc", "a.", rootfs.TEMPORARY_FILE_AGE)
     assert (old.exists(), new.exists()) == (False, True)
     other = put(root, "etc/.b.000000000000.new", "half")
-    rootfs.tidy(str(root), "etc", "a.")
+    rootfs.remove_temporary_files(str(root), "etc", "a.")
     assert (new.exists(), other.exists()) == (False, True)
-    rootfs.tidy(str(root), "etc")
+    rootfs.remove_temporary_files(str(root), "etc")
     assert sorted(os.listdir(root / "etc")) == ["a", "d"]
 
 
@@ -243,7 +243,7 @@ def test_nothing_is_added_to_a_link_or_to_what_is_no_file(root: Path) -> None:
 
 def test_a_private_file_is_made_once_for_its_user_alone_and_is_no_link(root: Path) -> None:
     for _ in range(2):
-        fd = rootfs.private(str(root), "etc/lock")
+        fd = rootfs.open_private(str(root), "etc/lock")
         assert (os.pread(fd, 9, 0), os.fstat(fd).st_mode & 0o777) in [(b"", 0o600), (b"1", 0o600)]
         os.pwrite(fd, b"1", 0)
         os.close(fd)
@@ -251,7 +251,7 @@ def test_a_private_file_is_made_once_for_its_user_alone_and_is_no_link(root: Pat
     os.mkfifo(root / "etc/fifo")
     for name in ("link", "fifo", "d"):
         with pytest.raises(rootfs.IrregularError):
-            rootfs.private(str(root), f"etc/{name}")
+            rootfs.open_private(str(root), f"etc/{name}")
     assert not (root / "etc/nowhere").exists()
 
 

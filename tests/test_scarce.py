@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from ipvsd.runtime.event_loop import Mailbox
+from ipvsd.runtime.event_loop import EventLoop
 from ipvsd.runtime.resources import RESERVE
 from ipvsd.watch.config_files import Files
 from ipvsd.watch.event_source import Targets
@@ -150,8 +150,8 @@ def test_without_any_descriptor_nothing_is_written_or_ready_and_all_is_healed_la
 
 def test_without_a_thread_the_files_are_not_watched_and_no_descriptor_is_lost(tmp_path: Path) -> None:
     targets = Targets(frozenset(), {}, (str(tmp_path),))
-    with Mailbox() as mailbox:
-        source = Files(mailbox)
+    with EventLoop() as loop:
+        source = Files(loop)
         before, size = set(os.listdir("/proc/self/fd")), threading.stack_size(1 << 46)  # which no machine has
         try:
             source.arm(targets)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ipvsd.runtime.sd_notify import Notifier, watchdog_period
+from ipvsd.runtime.sd_notify import SdNotify, watchdog_period
 
 
 @pytest.fixture
@@ -23,8 +23,8 @@ def systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.
 
 
 @pytest.fixture
-def notifier(systemd: socket.socket) -> Iterator[Notifier]:
-    notifier = Notifier()
+def notifier(systemd: socket.socket) -> Iterator[SdNotify]:
+    notifier = SdNotify()
     yield notifier
     notifier._notifier.socket.close()
 
@@ -42,12 +42,12 @@ def silent(systemd: socket.socket) -> bool:
     return False
 
 
-def test_ready_comes_with_the_line(systemd: socket.socket, notifier: Notifier) -> None:
+def test_ready_comes_with_the_line(systemd: socket.socket, notifier: SdNotify) -> None:
     notifier.ready("ready: 6 modules")
     assert heard(systemd) == "READY=1\nSTATUS=ready: 6 modules"
 
 
-def test_a_line_that_stays_is_told_once(systemd: socket.socket, notifier: Notifier) -> None:
+def test_a_line_that_stays_is_told_once(systemd: socket.socket, notifier: SdNotify) -> None:
     notifier.ready("a")
     notifier.status("a")
     notifier.status("b")
@@ -57,7 +57,7 @@ def test_a_line_that_stays_is_told_once(systemd: socket.socket, notifier: Notifi
 
 
 @pytest.mark.parametrize("text", ["caf\u00e9", "\u2713", "\ud800", "a\nWATCHDOG=1"])
-def test_the_line_cannot_be_more_than_a_line(systemd: socket.socket, notifier: Notifier, text: str) -> None:
+def test_the_line_cannot_be_more_than_a_line(systemd: socket.socket, notifier: SdNotify, text: str) -> None:
     notifier.status(text)
     said = heard(systemd)
     assert said.isascii()
@@ -65,7 +65,7 @@ def test_the_line_cannot_be_more_than_a_line(systemd: socket.socket, notifier: N
     assert "\n" not in said
 
 
-def test_a_reload_says_when_it_began(systemd: socket.socket, notifier: Notifier) -> None:
+def test_a_reload_says_when_it_began(systemd: socket.socket, notifier: SdNotify) -> None:
     before = time.monotonic_ns() // 1000
     notifier.reloading()
     first, second = heard(systemd).split("\n")
@@ -75,13 +75,13 @@ def test_a_reload_says_when_it_began(systemd: socket.socket, notifier: Notifier)
     assert before <= int(value) <= time.monotonic_ns() // 1000
 
 
-def test_a_strict_start_asks_for_time_and_says_what_for(systemd: socket.socket, notifier: Notifier) -> None:
-    notifier.holding("waiting for ip_vs", 30)
+def test_a_strict_start_asks_for_time_and_says_what_for(systemd: socket.socket, notifier: SdNotify) -> None:
+    notifier.extend_timeout("waiting for ip_vs", 30)
     assert heard(systemd) == "EXTEND_TIMEOUT_USEC=30000000\nSTATUS=waiting for ip_vs"
 
 
 def test_the_watchdog_is_fed_but_not_by_every_look_of_a_storm(
-    systemd: socket.socket, notifier: Notifier, monkeypatch: pytest.MonkeyPatch
+    systemd: socket.socket, notifier: SdNotify, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WATCHDOG_USEC", "120000000")
     for _ in range(1000):
@@ -91,14 +91,14 @@ def test_the_watchdog_is_fed_but_not_by_every_look_of_a_storm(
 
 
 def test_without_a_watchdog_nobody_is_fed(
-    systemd: socket.socket, notifier: Notifier, monkeypatch: pytest.MonkeyPatch
+    systemd: socket.socket, notifier: SdNotify, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("WATCHDOG_USEC", raising=False)
     notifier.watchdog()
     assert silent(systemd)
 
 
-def test_stopping_is_said(systemd: socket.socket, notifier: Notifier) -> None:
+def test_stopping_is_said(systemd: socket.socket, notifier: SdNotify) -> None:
     notifier.stopping()
     assert heard(systemd).split("\n")[0] == "STOPPING=1"
 
@@ -106,7 +106,7 @@ def test_stopping_is_said(systemd: socket.socket, notifier: Notifier) -> None:
 @pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")  # sdnotify drops a socket of no use unclosed
 def test_without_systemd_nothing_is_said_and_nothing_breaks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
-    notifier = Notifier()
+    notifier = SdNotify()
     notifier.ready("a")
     notifier.watchdog()
 
@@ -114,7 +114,7 @@ def test_without_systemd_nothing_is_said_and_nothing_breaks(monkeypatch: pytest.
 @pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")  # sdnotify drops a socket of no use unclosed
 def test_a_systemd_that_went_away_breaks_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "nobody"))
-    Notifier().ready("a")
+    SdNotify().ready("a")
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from ipvsd.model.report import Attribution
 from ipvsd.model.types import LoadModule, Reading, WriteSysctl
 from ipvsd.reconcile.changes import Repaired
 from ipvsd.reconcile.reconciler import Reconciler
-from ipvsd.runtime.event_loop import Mailbox, Reason, ReasonKind
+from ipvsd.runtime.event_loop import EventLoop, Reason, ReasonKind
 from ipvsd.watch.event_source import Targets
 from ipvsd.watch.sysctl_inotify import Sysctls
 from ipvsd.watch.uevents import Uevents
@@ -46,7 +46,7 @@ class Forwarding(FakeKernel):
 class Node:
     """A reconciler after its first round, and inotify on a file in the place of ip_forward."""
 
-    def __init__(self, loop: Mailbox, file: Path) -> None:
+    def __init__(self, loop: EventLoop, file: Path) -> None:
         self.loop, self.file, self.fds = loop, file, FdCache()
         self.kernel = Forwarding(file)
         config = parse([("f", b"sysctls: {net.ipv4.ip_forward: 1}")])
@@ -54,13 +54,13 @@ class Node:
         self.source = Sysctls(loop, self.reconciler, self.fds)
         self.round()
         self.source.arm(Targets(frozenset(), {FORWARD: str(file)}, ()))
-        loop.take(0)
+        loop.run_until_reason(0)
 
     def write(self, value: str) -> None:
         store(self.file, value)
 
     def reasons(self) -> set[tuple[ReasonKind, str]]:
-        return {(reason.kind, reason.detail) for reason in self.loop.take(0)}
+        return {(reason.kind, reason.detail) for reason in self.loop.run_until_reason(0)}
 
     def round(self) -> list[Repaired]:
         """Reconcile everything; return the repairs that were made before."""
@@ -72,7 +72,7 @@ class Node:
 def node(tmp_path: Path) -> Iterator[Node]:
     file = tmp_path / "ip_forward"
     file.write_text("1\n")
-    with Mailbox() as loop:
+    with EventLoop() as loop:
         node = Node(loop, file)
         yield node
         node.source.close()
@@ -100,7 +100,7 @@ def test_the_same_value_comes_to_nothing(node: Node) -> None:
 
 def test_a_whole_look_follows(node: Node) -> None:
     node.write("0")
-    (reason,) = node.loop.take(10)
+    (reason,) = node.loop.run_until_reason(10)
     assert (reason.kind, reason.detail) == (ReasonKind.SYSCTL, "turned back")
 
 

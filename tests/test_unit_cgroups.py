@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ipvsd.runtime.event_loop import Mailbox
+from ipvsd.runtime.event_loop import EventLoop
 from ipvsd.watch.unit_cgroups import Units
 from tests.scarce import few_descriptors
 
@@ -18,10 +18,10 @@ AGENT = frozenset({"agent.service", "no.service"})
 class Groups:
     """A tree of control groups, and the ids that were told of."""
 
-    def __init__(self, mailbox: Mailbox, place: Path) -> None:
-        self.place, self._mailbox = place, mailbox
+    def __init__(self, loop: EventLoop, place: Path) -> None:
+        self.place, self._loop = place, loop
         self.told: list[int] = []
-        self.units = Units(mailbox, str(place), self.told.append)
+        self.units = Units(loop, str(place), self.told.append)
 
     def make(self, name: str) -> int:
         """Make a group and what is above it; return its id."""
@@ -30,14 +30,14 @@ class Groups:
 
     def hears(self) -> list[int]:
         """Return what was told of by now."""
-        self._mailbox.take(0)
+        self._loop.run_until_reason(0)
         return self.told
 
 
 @pytest.fixture
 def groups(tmp_path: Path) -> Iterator[Groups]:
-    with Mailbox() as mailbox:
-        groups = Groups(mailbox, tmp_path)
+    with EventLoop() as loop:
+        groups = Groups(loop, tmp_path)
         groups.make("system.slice")
         yield groups
         groups.units.close()
@@ -113,7 +113,7 @@ def test_who_is_not_asked_for_wakes_nobody(groups: Groups) -> None:
 
 
 def test_where_there_are_no_groups_there_are_none(groups: Groups) -> None:
-    units = Units(Mailbox(), str(groups.place / "none"), groups.told.append)
+    units = Units(EventLoop(), str(groups.place / "none"), groups.told.append)
     assert units.groups(frozenset()) == ()
     shutil.rmtree(groups.place)
     assert groups.units.groups(AGENT) == ()

@@ -12,7 +12,7 @@ import pytest
 from ipvsd.kernel.fd_cache import FdCache
 from ipvsd.kernel.processes import Writers
 from ipvsd.model.events import Event
-from ipvsd.runtime.event_loop import Mailbox, ReasonKind
+from ipvsd.runtime.event_loop import EventLoop, ReasonKind
 from ipvsd.watch import inotify
 from ipvsd.watch.config_files import Files
 from ipvsd.watch.event_source import Targets
@@ -26,50 +26,50 @@ KEY = "net.ipv4.ip_forward"
 
 
 @pytest.fixture
-def mailbox() -> Iterator[Mailbox]:
-    with Mailbox() as mailbox:
-        yield mailbox
+def loop() -> Iterator[EventLoop]:
+    with EventLoop() as loop:
+        yield loop
 
 
 class Idle:
     """Takes events, and leaves every item to a reconciliation of all."""
 
-    def __init__(self, mailbox: Mailbox) -> None:
-        self._mailbox = mailbox
+    def __init__(self, loop: EventLoop) -> None:
+        self._mailbox = loop
 
     def on_event(self, event: Event) -> None:
-        self._mailbox.put(ReasonKind.SYSCTL, event.name)
+        self._mailbox.post(ReasonKind.SYSCTL, event.name)
 
     def on_loss(self) -> None:
         """Do nothing."""
 
 
-def details(mailbox: Mailbox, timeout: float = 0.0) -> set[tuple[ReasonKind, str]]:
-    return {(reason.kind, reason.detail) for reason in mailbox.take(timeout)}
+def details(loop: EventLoop, timeout: float = 0.0) -> set[tuple[ReasonKind, str]]:
+    return {(reason.kind, reason.detail) for reason in loop.run_until_reason(timeout)}
 
 
 # --- sysctls ----------------------------------------------------------------------------
 
 
 class Watched:
-    def __init__(self, mailbox: Mailbox, directory: Path) -> None:
-        self.mailbox = mailbox
+    def __init__(self, loop: EventLoop, directory: Path) -> None:
+        self.loop = loop
         self.file = directory / "ip_forward"
         self.file.write_text("1\n")
         self.fds = FdCache()
-        self.source = Sysctls(mailbox, Idle(mailbox), self.fds)
+        self.source = Sysctls(loop, Idle(loop), self.fds)
         self.arm()
 
     def arm(self) -> None:
         self.source.arm(Targets(frozenset(), {KEY: str(self.file)}, ()))
 
     def events(self) -> set[tuple[ReasonKind, str]]:
-        return details(self.mailbox)
+        return details(self.loop)
 
 
 @pytest.fixture
-def watched(mailbox: Mailbox, tmp_path: Path) -> Iterator[Watched]:
-    watched = Watched(mailbox, tmp_path)
+def watched(loop: EventLoop, tmp_path: Path) -> Iterator[Watched]:
+    watched = Watched(loop, tmp_path)
     assert watched.events() == {(ReasonKind.SYSCTL, "newly watched")}
     yield watched
     watched.source.close()
@@ -78,7 +78,7 @@ def watched(mailbox: Mailbox, tmp_path: Path) -> Iterator[Watched]:
 
 def test_a_write_wakes_and_says_which_key(watched: Watched) -> None:
     store(watched.file, "0")
-    assert details(watched.mailbox, 10) == {(ReasonKind.SYSCTL, KEY)}
+    assert details(watched.loop, 10) == {(ReasonKind.SYSCTL, KEY)}
 
 
 def overflow(write: Callable[[int], object]) -> None:
@@ -88,18 +88,18 @@ def overflow(write: Callable[[int], object]) -> None:
 
 
 def test_more_events_than_the_kernel_keeps_are_counted_and_looked_for(
-    mailbox: Mailbox, watched: Watched, tmp_path: Path
+    loop: EventLoop, watched: Watched, tmp_path: Path
 ) -> None:
     other = tmp_path / "other"
     other.write_text("1\n")
     watched.source.arm(Targets(frozenset(), {KEY: str(watched.file), "net.other": str(other)}, ()))
-    details(mailbox)
+    details(loop)
     assert watched.source.state().lost == 0
     with watched.file.open("wb", 0) as one, other.open("wb", 0) as two:
         overflow(lambda number: (one, two)[number % 2].write(b"0"))
     told: set[tuple[ReasonKind, str]] = set()
     while watched.source.state().lost == 0:  # the kernel tells of it behind all that it kept
-        told |= details(mailbox, 10)
+        told |= details(loop, 10)
     assert (ReasonKind.LOST, "inotify") in told
     assert watched.source.state().lost == 1
 
@@ -116,9 +116,9 @@ def test_arming_again_wakes_nobody_and_opens_nothing(watched: Watched) -> None:
     assert len(os.listdir("/proc/self/fd")) == before
 
 
-def test_what_happens_again_before_it_is_heard_of_is_told_once(mailbox: Mailbox, tmp_path: Path) -> None:
+def test_what_happens_again_before_it_is_heard_of_is_told_once(loop: EventLoop, tmp_path: Path) -> None:
     told = list[int]()
-    instance = inotify.Inotify(mailbox, lambda watch, _mask, _name: told.append(watch))
+    instance = inotify.Inotify(loop, lambda watch, _mask, _name: told.append(watch))
     files = [tmp_path / name for name in ("a", "b")]
     for file in files:
         file.touch()
@@ -126,7 +126,7 @@ def test_what_happens_again_before_it_is_heard_of_is_told_once(mailbox: Mailbox,
     for _ in range(50):
         for file in files:
             store(file, "0")
-    mailbox.take(0)
+    loop.run_until_reason(0)
     instance.close()
     assert told == watches
 
@@ -139,7 +139,7 @@ def test_a_file_that_was_replaced_is_watched_again(watched: Watched) -> None:
     assert (ReasonKind.SYSCTL, "newly watched") in watched.events()
 
     watched.file.write_text("0\n")
-    assert details(watched.mailbox, 10) == {(ReasonKind.SYSCTL, KEY)}
+    assert details(watched.loop, 10) == {(ReasonKind.SYSCTL, KEY)}
 
 
 def test_a_file_that_is_reopened_is_watched_before_the_next_arming(watched: Watched) -> None:
@@ -148,9 +148,9 @@ def test_a_file_that_is_reopened_is_watched_before_the_next_arming(watched: Watc
     other.replace(watched.file)
     assert watched.fds.reopen(KEY)
     watched.file.write_text("0\n")  # before the file is watched, and after it
-    assert details(watched.mailbox, 10) == {(ReasonKind.SYSCTL, KEY)}
+    assert details(watched.loop, 10) == {(ReasonKind.SYSCTL, KEY)}
     watched.file.write_text("2\n")
-    assert details(watched.mailbox, 10) == {(ReasonKind.SYSCTL, KEY)}
+    assert details(watched.loop, 10) == {(ReasonKind.SYSCTL, KEY)}
     watched.arm()
     assert watched.events() == set()
 
@@ -175,8 +175,8 @@ def test_a_link_is_not_followed(watched: Watched, tmp_path: Path) -> None:
     assert watched.source.state().detail == "inotify on 1 of 2 files"
 
 
-def test_the_source_is_up_from_the_first_arming_until_it_is_closed(mailbox: Mailbox, tmp_path: Path) -> None:
-    source = Sysctls(mailbox, Idle(mailbox), FdCache())
+def test_the_source_is_up_from_the_first_arming_until_it_is_closed(loop: EventLoop, tmp_path: Path) -> None:
+    source = Sysctls(loop, Idle(loop), FdCache())
     assert not source.state().up
     source.arm(Targets(frozenset(), {}, ()))
     assert source.state().up
@@ -193,13 +193,13 @@ def test_closing_twice_does_no_harm(watched: Watched) -> None:
 
 
 @pytest.fixture
-def conf(mailbox: Mailbox, tmp_path: Path) -> Iterator[Path]:
+def conf(loop: EventLoop, tmp_path: Path) -> Iterator[Path]:
     conf = tmp_path / "conf.d"
     conf.mkdir()
     (conf / "old.yaml").write_text("")
-    source = Files(mailbox)
+    source = Files(loop)
     source.arm(Targets(frozenset(), {}, (str(conf), str(tmp_path / "missing"))))
-    assert details(mailbox, 10) == {(ReasonKind.CONFIG, "newly watched")}
+    assert details(loop, 10) == {(ReasonKind.CONFIG, "newly watched")}
     yield conf
     source.close()
 
@@ -231,41 +231,41 @@ def link(conf: Path) -> None:
 
 
 @pytest.mark.parametrize("change", [write, rename, edit, remove, rename_away, link], ids=lambda change: change.__name__)
-def test_a_change_of_a_configuration_file_wakes(mailbox: Mailbox, conf: Path, change: Callable[[Path], None]) -> None:
+def test_a_change_of_a_configuration_file_wakes(loop: EventLoop, conf: Path, change: Callable[[Path], None]) -> None:
     change(conf)
-    assert {kind for kind, _ in details(mailbox, 10)} == {ReasonKind.CONFIG}
+    assert {kind for kind, _ in details(loop, 10)} == {ReasonKind.CONFIG}
 
 
-def test_reading_the_configuration_wakes_nobody(mailbox: Mailbox, conf: Path) -> None:
+def test_reading_the_configuration_wakes_nobody(loop: EventLoop, conf: Path) -> None:
     (conf / "old.yaml").read_text()
     os.listdir(conf)
     (conf / "mark.yaml").touch()  # events are in order: this one comes after any that the reading would raise
-    assert all("mark" in detail or detail == str(conf) for _, detail in details(mailbox, 10))
+    assert all("mark" in detail or detail == str(conf) for _, detail in details(loop, 10))
 
 
-def test_other_files_wake_nobody(mailbox: Mailbox, conf: Path) -> None:
+def test_other_files_wake_nobody(loop: EventLoop, conf: Path) -> None:
     (conf / "README").write_text("hello")
     (conf / "mark.yaml").touch()
-    assert all("README" not in detail for _, detail in details(mailbox, 10))
+    assert all("README" not in detail for _, detail in details(loop, 10))
 
 
-def test_directories_that_appear_are_watched_when_armed(mailbox: Mailbox, tmp_path: Path) -> None:
-    source = Files(mailbox)
+def test_directories_that_appear_are_watched_when_armed(loop: EventLoop, tmp_path: Path) -> None:
+    source = Files(loop)
     targets = Targets(frozenset(), {}, (str(tmp_path / "late"),))
     try:
         source.arm(targets)
-        details(mailbox, 10)
+        details(loop, 10)
         (tmp_path / "late").mkdir()
         source.arm(targets)
-        assert details(mailbox, 10) == {(ReasonKind.CONFIG, "newly watched")}
+        assert details(loop, 10) == {(ReasonKind.CONFIG, "newly watched")}
         write(tmp_path / "late")
-        assert {kind for kind, _ in details(mailbox, 10)} == {ReasonKind.CONFIG}
+        assert {kind for kind, _ in details(loop, 10)} == {ReasonKind.CONFIG}
     finally:
         source.close()
 
 
-def test_a_directory_that_was_made_again_is_watched_when_armed(mailbox: Mailbox, conf: Path, tmp_path: Path) -> None:
-    source = Files(mailbox)
+def test_a_directory_that_was_made_again_is_watched_when_armed(loop: EventLoop, conf: Path, tmp_path: Path) -> None:
+    source = Files(loop)
     targets = Targets(frozenset(), {}, (str(tmp_path / "again"),))
     (tmp_path / "again").mkdir()
     try:
@@ -273,15 +273,15 @@ def test_a_directory_that_was_made_again_is_watched_when_armed(mailbox: Mailbox,
         (tmp_path / "again").rename(tmp_path / "gone")
         (tmp_path / "again").mkdir()
         source.arm(targets)
-        details(mailbox, 10)
+        details(loop, 10)
         write(tmp_path / "again")
-        assert (ReasonKind.CONFIG, str(tmp_path / "again/new.yaml")) in details(mailbox, 10)
+        assert (ReasonKind.CONFIG, str(tmp_path / "again/new.yaml")) in details(loop, 10)
     finally:
         source.close()
 
 
-def test_the_files_source_is_up_until_it_is_closed(mailbox: Mailbox, tmp_path: Path) -> None:
-    source = Files(mailbox)
+def test_the_files_source_is_up_until_it_is_closed(loop: EventLoop, tmp_path: Path) -> None:
+    source = Files(loop)
     assert not source.state().up
     source.arm(Targets(frozenset(), {}, (str(tmp_path),)))
     assert source.state().up
@@ -331,8 +331,8 @@ def test_a_strange_name_is_only_a_name() -> None:
     assert module_event(data) == ("add", "\ufffd../../x\nREADY=1")
 
 
-def test_the_uevent_source_starts_or_says_why_not(mailbox: Mailbox) -> None:
-    source = Uevents(mailbox, Idle(mailbox), Writers())
+def test_the_uevent_source_starts_or_says_why_not(loop: EventLoop) -> None:
+    source = Uevents(loop, Idle(loop), Writers())
     assert source.state().detail == "not started"
     source.arm(Targets(frozenset({"ip_vs"}), {}, ()))
     try:
@@ -342,8 +342,8 @@ def test_the_uevent_source_starts_or_says_why_not(mailbox: Mailbox) -> None:
     assert not source.state().up
 
 
-def test_a_uevent_of_a_process_is_not_believed(mailbox: Mailbox) -> None:
-    source = Uevents(mailbox, Idle(mailbox), Writers())
+def test_a_uevent_of_a_process_is_not_believed(loop: EventLoop) -> None:
+    source = Uevents(loop, Idle(loop), Writers())
     source.arm(Targets(frozenset({"ip_vs"}), {}, ()))
     try:
         if source.state().up and source._socket is not None:
@@ -352,7 +352,7 @@ def test_a_uevent_of_a_process_is_not_believed(mailbox: Mailbox) -> None:
                     forger.sendto(module_message(), (source._socket.getsockname()[0], 0))
                 except PermissionError:
                     pass  # only root can even try
-            assert (ReasonKind.MODULE, "add ip_vs") not in details(mailbox)
+            assert (ReasonKind.MODULE, "add ip_vs") not in details(loop)
     finally:
         source.close()
 
@@ -362,13 +362,13 @@ def test_a_uevent_of_a_process_is_not_believed(mailbox: Mailbox) -> None:
 # tests/namespace has a kernel for them.
 
 
-def test_writes_that_cannot_be_seen_by_bpf_say_why(mailbox: Mailbox, tmp_path: Path) -> None:
-    writes = Writes(mailbox, Idle(mailbox), str(tmp_path))
+def test_writes_that_cannot_be_seen_by_bpf_say_why(loop: EventLoop, tmp_path: Path) -> None:
+    writes = Writes(loop, Idle(loop), str(tmp_path))
     assert (writes.state().up, writes.state().detail) == (False, "not started")
     assert not writes.attach()
     assert writes.state().detail == "bpf cannot be used: control groups of version 2 are not mounted"
     writes.arm(Targets(frozenset(), {KEY: "/proc/sys/net/ipv4/ip_forward"}, ()))
-    assert (writes.state().up, writes.lost, details(mailbox)) == (False, 0, set())
+    assert (writes.state().up, writes.lost, details(loop)) == (False, 0, set())
     writes.close()
 
 

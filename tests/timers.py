@@ -1,4 +1,4 @@
-"""A mailbox without descriptors, whose time passes when the test says so."""
+"""An event loop without descriptors, whose time passes when the test says so."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import heapq
 import itertools
 from typing import Callable
 
-from ipvsd.runtime.event_loop import Mailbox, ReasonKind
+from ipvsd.runtime.event_loop import EventLoop, ReasonKind
 
 
-class Timers(Mailbox):
-    """Stands for a Mailbox where nothing but reasons and timers matters."""
+class Timers(EventLoop):
+    """Stands for an EventLoop where nothing but reasons and timers matters."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -18,10 +18,10 @@ class Timers(Mailbox):
         self._due: list[tuple[float, int, Callable[[], None]]] = []
         self._number = itertools.count()
 
-    def put(self, kind: ReasonKind, detail: str = "") -> None:
+    def post(self, kind: ReasonKind, detail: str = "") -> None:
         self.reasons.append((self.now, kind, detail))
 
-    def later(self, seconds: float, callback: Callable[[], None]) -> None:
+    def call_later(self, seconds: float, callback: Callable[[], None]) -> None:
         heapq.heappush(self._due, (self.now + seconds, next(self._number), callback))
 
     def wait(self, seconds: float) -> None:
@@ -32,7 +32,7 @@ class Timers(Mailbox):
             callback()
         self.now = until
 
-    def serve(self) -> None:
+    def run_ready(self) -> None:
         self.wait(0)
 
     @property

@@ -73,7 +73,7 @@ def write(root: str, texts: Mapping[str, str]) -> tuple[str, ...]:
             rootfs.write(root, path, data, durable=True)
             with contextlib.suppress(OSError):  # what is left does no harm
                 directory, _, name = path.rpartition("/")
-                rootfs.tidy(root, directory, f"{name}.", rootfs.ABANDONED)
+                rootfs.remove_temporary_files(root, directory, f"{name}.", rootfs.TEMPORARY_FILE_AGE)
             changed.append(os.path.join(root, path))
     return tuple(changed)
 

@@ -68,11 +68,11 @@ def _signs(root: str, release: str) -> Iterator[str]:
 def next_release(root: str, known: Sequence[str]) -> str:
     """Return which of the known kernels the next boot will take, or an empty string where that cannot be told."""
     for path in _LINKS:
-        target = os.path.basename(rootfs.link(root, path) or "")
+        target = os.path.basename(rootfs.read_link(root, path) or "")
         if target.partition("-")[2] in known:
             return target.partition("-")[2]
     for path in _GRUBENV:
-        entry = re.search(r"^saved_entry=(.+)$", rootfs.permitted(root, path) or "", re.MULTILINE)
+        entry = re.search(r"^saved_entry=(.+)$", rootfs.text_if_permitted(root, path) or "", re.MULTILINE)
         found = [release for release in known if entry and entry[1].endswith(f"-{release}")]
         if found:
             return found[0]

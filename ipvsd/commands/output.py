@@ -65,7 +65,7 @@ def run(command: Callable[[], int], as_json: Callable[[], bool] = lambda: False)
     """
     try:
         _said.clear()
-        stdio.open_closed()
+        stdio.open_missing_streams()
         code = command()
         if code and all(item.complaint for item in _said) and as_json():
             errors = [line.removeprefix("ipvsd: ") for item in _said for line in item.lines]

@@ -152,21 +152,21 @@ def _contents(places: list[_Place], trusted_only: bool, errors: list[str]) -> tu
 def _read(place: _Place, trusted_only: bool) -> tuple[Optional[bytes], bool]:
     """Return the content, or None for a link to /dev/null, which masks a drop-in; and whether it is being written."""
     try:
-        with rootfs.opened(place.root, place.path) as fd:
+        with rootfs.open_file(place.root, place.path) as fd:
             status = os.fstat(fd)
             if trusted_only and not rootfs.trusted(status):
                 raise _UntrustedError("can be written by others than root (run: chown root:root, chmod 0644)")
             if status.st_size > MAX_BYTES:
                 raise _UntrustedError(f"is larger than {MAX_BYTES} bytes")
             written = _open_for_writing(fd) and abs(time.time() - os.fstat(fd).st_mtime) < HELD
-            return rootfs.take(fd, MAX_BYTES + 1), written
+            return rootfs.read_at_most(fd, MAX_BYTES + 1), written
     except rootfs.IrregularError as error:
         found = rootfs.status(place.root, place.path)
         if found is not None and stat.S_ISCHR(found.st_mode) and found.st_rdev == os.makedev(1, 3):
             return None, False
         raise _UntrustedError(error.strerror) from None
     except FileNotFoundError:
-        target = rootfs.link(place.root, place.path)
+        target = rootfs.read_link(place.root, place.path)
         if target == "/dev/null":  # in an image, whose /dev is empty
             return None, False
         if target is None:

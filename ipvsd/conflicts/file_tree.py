@@ -103,7 +103,7 @@ class Tree:
 
     def _link(self, path: str) -> Optional[str]:
         try:
-            return rootfs.link(self.root, path)
+            return rootfs.read_link(self.root, path)
         except rootfs.UnreadableError as error:
             self._unread[self.shown(path)] = error.strerror or str(error)
             return None

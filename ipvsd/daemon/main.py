@@ -26,9 +26,9 @@ from ipvsd.reconcile.reconciler import Reconciler
 from ipvsd.reporting.operation_failures import OwnFailures
 from ipvsd.reporting.recorder import Recorder
 from ipvsd.runtime import instance_lock, resources
-from ipvsd.runtime.event_loop import Mailbox, Reason, ReasonKind
+from ipvsd.runtime.event_loop import EventLoop, Reason, ReasonKind
 from ipvsd.runtime.journal import log
-from ipvsd.runtime.sd_notify import Notifier, watchdog_period
+from ipvsd.runtime.sd_notify import SdNotify, watchdog_period
 
 if TYPE_CHECKING:
     from ipvsd.daemon.services import OptionalServices
@@ -41,7 +41,7 @@ class Daemon:
         """`root` is where /etc, /proc, /run and /var are looked for; `only` the one configuration file to read."""
         self._root, self._only = root, only
         self._host = host or LinuxHost(root)
-        self._notifier = Notifier()
+        self._notifier = SdNotify()
         self._configured = Configured(root, only)
         self._failures = OwnFailures()
         self._recorder = Recorder(root, self._failures)
@@ -52,19 +52,19 @@ class Daemon:
 
     def run(self) -> int:
         """Run until SIGTERM; return the exit code."""
-        resources.refuse_huge_pages()
+        resources.disable_huge_pages()
         if not self._configured.begin():
             self._notifier.status(f"configuration refused: {self._configured.errors[0]}")
             return os.EX_CONFIG
         resources.raise_limit()
-        with Mailbox() as self._mailbox, contextlib.ExitStack() as stack:
-            self._reserve = resources.Reserve()
+        with EventLoop() as self._event_loop, contextlib.ExitStack() as stack:
+            self._reserve = resources.DescriptorReserve()
             stack.callback(self._reserve.close)
-            self._mailbox.take_signals()
-            stack.callback(self._mailbox.release_signals)
+            self._event_loop.install_signal_handlers()
+            stack.callback(self._event_loop.restore_signal_handlers)
             stack.callback(self._close)
-            self._reconciler = Reconciler(self._host, self._mailbox, self._sources, self._config, Table(self._root))
-            self._sources.start(self._mailbox, self._host, self._reconciler)
+            self._reconciler = Reconciler(self._host, self._event_loop, self._sources, self._config, Table(self._root))
+            self._sources.start(self._event_loop, self._host, self._reconciler)
             self._loop()
         return 0
 
@@ -109,7 +109,7 @@ class Daemon:
         reasons: tuple[Reason, ...] = (Reason(ReasonKind.START, "", time.monotonic()),)
         self._schedule = Schedule(time.monotonic(), self._period())
         while True:
-            with self._reserve.lent():  # for reading, and for what is imported when it is needed
+            with self._reserve.released():  # for reading, and for what is imported when it is needed
                 if ReasonKind.STOP in {reason.kind for reason in reasons}:
                     self._notifier.stopping()
                     if self._reconciler.unreported:
@@ -127,7 +127,7 @@ class Daemon:
         if asked or kinds & {ReasonKind.CONFIG, ReasonKind.PERIODIC, ReasonKind.RETRY}:
             self._reload(asked)
         report = self._reconcile(reasons)
-        self._mailbox.serve()  # a drift need not wait until everything is published
+        self._event_loop.run_ready()  # a drift need not wait until everything is published
         starts = not self._startup.over and self._startup.may_end(report, self._config)
         if starts or (asked and self._startup.over):
             self._startup.over = True
@@ -139,14 +139,14 @@ class Daemon:
         if starts:
             self._start_optional_services(report)
             self._publish(report)
-        self._mailbox.serve()
+        self._event_loop.run_ready()
         gc.enable()  # as a service it was off until here
         gc.collect()  # Python's free lists, too, which else keep the memory of the largest reconciliation
 
     def _wait(self) -> tuple[Reason, ...]:
         now = time.monotonic()
         dues = (self._configured.due, self._reconciler.next_try, self._startup.next_check(now, self._config))
-        reasons = self._mailbox.take(max(0.0, self._schedule.next(now, self._period(), dues) - now))
+        reasons = self._event_loop.run_until_reason(max(0.0, self._schedule.next(now, self._period(), dues) - now))
         now = time.monotonic()
         if self._schedule.resync(now, self._period()):  # however many other reasons there were
             reasons = (*reasons, Reason(ReasonKind.PERIODIC, "", now))
@@ -196,12 +196,14 @@ class Daemon:
         from ipvsd.watch.config_files import Files
 
         if self._only is None:
-            self._sources.add(Files(self._mailbox))
+            self._sources.add(Files(self._event_loop))
         self._publisher.show_sources(self._sources.states())
         from ipvsd.daemon.services import OptionalServices
 
         latest = self._publisher
-        self._services = OptionalServices(self._root, self._mailbox, self._host, self._failures, lambda: latest.report)
+        self._services = OptionalServices(
+            self._root, self._event_loop, self._host, self._failures, lambda: latest.report
+        )
         self._services.start(self._config, report.modules)
         gc.collect()
         gc.freeze()  # what is there now stays; a collection that goes through all of it takes longer than a repair
@@ -209,5 +211,5 @@ class Daemon:
 
 def run(root: str = "/", only: Optional[str] = None, host: Optional[LinuxHost] = None) -> int:
     """Run the daemon in this process if no other one runs for the root; return the exit code."""
-    with instance_lock.alone(root) as alone:
+    with instance_lock.hold(root) as alone:
         return Daemon(root, only, host).run() if alone else os.EX_TEMPFAIL

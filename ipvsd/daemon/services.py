@@ -15,7 +15,7 @@ from ipvsd.reconcile.rounds import ReconcileResult
 from ipvsd.reporting.http_endpoint import Web
 from ipvsd.reporting.notices import Notices
 from ipvsd.reporting.operation_failures import OwnFailures
-from ipvsd.runtime.event_loop import Mailbox, Reason, ReasonKind
+from ipvsd.runtime.event_loop import EventLoop, Reason, ReasonKind
 
 _RARELY = 60.0  # seconds, at most, between two tries to listen
 
@@ -26,7 +26,7 @@ class OptionalServices:
     def __init__(
         self,
         root: str,
-        loop: Mailbox,
+        loop: EventLoop,
         host: LinuxHost,
         failures: OwnFailures,
         latest: Callable[[], Optional[Report]],
@@ -59,9 +59,9 @@ class OptionalServices:
         web.arm()
         self._failures.note(Operation.LISTEN, web.refused)
         if web.refused:
-            self._loop.later(pause, lambda: self._listen(web, min(_RARELY, 2 * pause)))
+            self._loop.call_later(pause, lambda: self._listen(web, min(_RARELY, 2 * pause)))
         if web.refused != before:
-            self._loop.put(ReasonKind.RETRY, "listening")
+            self._loop.post(ReasonKind.RETRY, "listening")
 
     def check(self, config: Config, result: ReconcileResult, reasons: Sequence[Reason]) -> None:
         """Probe IPVS again if this reconciliation may have changed it; check the next boot at a resync."""

@@ -10,7 +10,7 @@ from ipvsd.kernel.host import LinuxHost
 from ipvsd.kernel.processes import Writers
 from ipvsd.model.report import SourceState
 from ipvsd.runtime import capabilities
-from ipvsd.runtime.event_loop import Mailbox
+from ipvsd.runtime.event_loop import EventLoop
 from ipvsd.watch.event_source import EventSink, Source, Targets
 from ipvsd.watch.sysctl_bpf import Writes
 from ipvsd.watch.sysctl_inotify import Sysctls
@@ -27,7 +27,7 @@ class EventSources:
         self._inotify: Optional[Sysctls] = None
         self._targets = Targets(frozenset(), {}, ())
 
-    def start(self, loop: Mailbox, host: LinuxHost, sink: EventSink) -> None:
+    def start(self, loop: EventLoop, host: LinuxHost, sink: EventSink) -> None:
         """Begin to listen, before the first round, and give up the capabilities that only this needs."""
         self._bpf = Writes(loop, sink, self._root)
         self._inotify = Sysctls(loop, sink, host.fds)

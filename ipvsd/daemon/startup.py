@@ -8,7 +8,7 @@ from typing import Callable, Optional
 from ipvsd.config.schema import Config
 from ipvsd.model.report import Report, State
 from ipvsd.runtime.journal import log
-from ipvsd.runtime.sd_notify import Notifier
+from ipvsd.runtime.sd_notify import SdNotify
 
 HOLD = 5.0  # seconds between the checks of a strict start that waits
 
@@ -16,7 +16,7 @@ HOLD = 5.0  # seconds between the checks of a strict start that waits
 class Startup:
     """Begins when it is made. `over` is True from READY=1 on."""
 
-    def __init__(self, notifier: Notifier, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, notifier: SdNotify, clock: Callable[[], float] = time.monotonic) -> None:
         self._notifier, self._clock = notifier, clock
         self._began = clock()
         self.over = False
@@ -33,5 +33,7 @@ class Startup:
         if left <= 0:
             log("warning", f"strict start: not ready after {config.startup_limit:g} s, going on")
             return True
-        self._notifier.holding(f"waiting up to {left:.0f} s more (startup: strict); {report.health.line}", 6 * HOLD)
+        self._notifier.extend_timeout(
+            f"waiting up to {left:.0f} s more (startup: strict); {report.health.line}", 6 * HOLD
+        )
         return False

@@ -76,7 +76,7 @@ class FdCache:
             file = _opened(path)
         except OSError:
             return
-        if resources.plenty(file.descriptor):
+        if resources.has_headroom(file.descriptor):
             self._files[key] = file
         else:
             os.close(file.descriptor)

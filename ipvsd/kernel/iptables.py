@@ -17,7 +17,7 @@ _MOST_LINKS = 8  # iptables, /etc/alternatives/iptables, iptables-nft, xtables-n
 
 def look(root: str, live: Optional[str] = None) -> Iptables:
     """Return what is known of the node below `root`; its /proc is below `live`, if that is not the same."""
-    tables = rootfs.permitted(root if live is None else live, _TABLES) or ""
+    tables = rootfs.text_if_permitted(root if live is None else live, _TABLES) or ""
     return Iptables(_program(root), tuple(tables.split()))
 
 
@@ -29,7 +29,7 @@ def ipv6(root: str) -> bool:
 def _program(root: str) -> str:
     for directory in _DIRECTORIES:
         # A link to a directory, as of a merged /usr, leads to one that is looked into by its own name.
-        if rootfs.link(root, directory) is None:
+        if rootfs.read_link(root, directory) is None:
             path = f"/{directory}/iptables"
             if rootfs.lexists(root, path[1:]):
                 return _end(root, path)
@@ -39,7 +39,7 @@ def _program(root: str) -> str:
 def _end(root: str, path: str) -> str:
     """Return the file to which a link leads, as the system whose root this is sees it."""
     for _ in range(_MOST_LINKS):
-        target = rootfs.link(root, path.lstrip("/"))
+        target = rootfs.read_link(root, path.lstrip("/"))
         if target is None:
             return path
         path = os.path.normpath(os.path.join(os.path.dirname(path), target))

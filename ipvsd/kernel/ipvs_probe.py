@@ -21,7 +21,7 @@ from typing import Any, Callable, Optional
 from ipvsd.model.report import Ipvs
 from ipvsd.model.types import PASSING, ModuleFinding
 from ipvsd.runtime import stdio
-from ipvsd.runtime.event_loop import Mailbox, Reason, ReasonKind
+from ipvsd.runtime.event_loop import EventLoop, Reason, ReasonKind
 
 IP_VS = "ip_vs"
 
@@ -47,7 +47,7 @@ class Question:
 
     def __init__(self, command: Sequence[str] = (*_CHILD, *sys.path)) -> None:
         """Start asking. Raises OSError."""
-        with stdio.nothing() as nothing:
+        with stdio.open_devnull() as nothing:
             self._child = subprocess.Popen(command, stdin=nothing, stdout=subprocess.PIPE, stderr=nothing)
         assert self._child.stdout is not None
         self._pipe = self._child.stdout
@@ -72,9 +72,9 @@ class Question:
 class Asker:
     """Asks whenever `ip_vs` may have come back, without keeping a loop waiting; `answer` is the latest one."""
 
-    def __init__(self, mailbox: Mailbox, local: bool) -> None:
+    def __init__(self, loop: EventLoop, local: bool) -> None:
         """`local` says that the kernel that is looked at is the one that runs."""
-        self._mailbox, self._local = mailbox, local
+        self._loop, self._local = loop, local
         self._question: Optional[Question] = None
         self._since = 0.0
         self._due = True
@@ -107,7 +107,7 @@ class Asker:
             return
         self._since = time.monotonic()
         try:
-            self._mailbox.watch(self._question.fd, self._readable)
+            self._loop.add_reader(self._question.fd, self._readable)
         except OSError as error:
             self._question.end()
             self._question = None
@@ -120,14 +120,14 @@ class Asker:
     def _end(self) -> None:
         question, self._question = self._question, None
         if question:
-            self._mailbox.unwatch(question.fd)
+            self._loop.remove_reader(question.fd)
             self.answer = question.end()
-            self._mailbox.put(ReasonKind.IPVS, self.answer.detail)
+            self._loop.post(ReasonKind.IPVS, self.answer.detail)
 
     def close(self) -> None:
         """End a child that is still asking."""
         if self._question:
-            self._mailbox.unwatch(self._question.fd)
+            self._loop.remove_reader(self._question.fd)
             self._question.end()
             self._question = None
 

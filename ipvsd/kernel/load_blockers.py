@@ -199,7 +199,7 @@ class Obstacles:
         )
 
     def _text(self, path: str) -> Optional[str]:
-        return rootfs.permitted(self._root, path)
+        return rootfs.text_if_permitted(self._root, path)
 
 
 class _Strays:

@@ -154,7 +154,7 @@ def _run(program: str, *arguments: str, patience: float = _SHORT_PATIENCE) -> tu
     if path is None:
         raise LoadError(f"neither libkmod.so.2 nor {program} is installed")
     try:
-        with stdio.nothing() as nothing:
+        with stdio.open_devnull() as nothing:
             done = subprocess.run(
                 [path, *arguments],
                 stdin=nothing,

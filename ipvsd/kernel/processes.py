@@ -82,7 +82,7 @@ class Writers:
 
     def _text(self, name: str) -> str:
         try:
-            descriptor = rootfs.descriptor(self._root, f"proc/{name}")
+            descriptor = rootfs.open_path(self._root, f"proc/{name}")
         except OSError:
             return ""
         try:

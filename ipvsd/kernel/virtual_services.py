@@ -37,8 +37,8 @@ class Table:
 
     def _count(self) -> str:
         try:
-            with rootfs.opened(self._root, "proc/net/ip_vs") as fd:
-                text = rootfs.take(fd, _LONGEST)
+            with rootfs.open_file(self._root, "proc/net/ip_vs") as fd:
+                text = rootfs.read_at_most(fd, _LONGEST)
         except OSError:  # then what was known stays
             return ""
         # A service stands at the margin, its real servers behind an arrow; the first lines are a heading.

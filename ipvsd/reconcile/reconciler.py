@@ -26,7 +26,7 @@ from ipvsd.reconcile.changes import Change, WriteRefused
 from ipvsd.reconcile.last_seen import LastSeen
 from ipvsd.reconcile.registry import AnyReading, FastRepair, Item, Registry
 from ipvsd.reconcile.rounds import ReconcileResult, act, reconcile
-from ipvsd.runtime.event_loop import Mailbox, Reason, ReasonKind
+from ipvsd.runtime.event_loop import EventLoop, Reason, ReasonKind
 from ipvsd.sysctl.sysctl_names import ALIASES
 
 # The reconciliation of all items waits for a pause between repairs, so that it does not delay the next one.
@@ -62,7 +62,7 @@ class Reconciler:
     def __init__(
         self,
         host: Host,
-        loop: Mailbox,
+        loop: EventLoop,
         sources: Sources,
         config: Config,
         services: Optional[Table] = None,
@@ -130,7 +130,7 @@ class Reconciler:
         """Process the events that have arrived, but leave these items to the reconciliation that acts on them."""
         self._acted_on = self._acted_on.union(names)
         self._drain()
-        self._loop.serve()
+        self._loop.run_ready()
 
     def _drain(self) -> None:
         """Have the sources deliver what has arrived, and record it, without writing anything."""
@@ -160,10 +160,10 @@ class Reconciler:
         name = ALIASES.get(event.name, event.name)
         done = not self._draining and self.reconcile_one(name, event.at)
         if event.stored and not done:
-            self._loop.put(ReasonKind.SYSCTL, name)
+            self._loop.post(ReasonKind.SYSCTL, name)
         if event.writes:
             if not self._arrived and not self._draining:
-                self._loop.later(0.0, self._attribute)  # other repairs that are due come first
+                self._loop.call_later(0.0, self._attribute)  # other repairs that are due come first
             action = done.action if isinstance(done, FastRepair) else None
             repaired = action.found if isinstance(action, WriteSysctl) else None
             self._arrived.append((event._replace(name=name), repaired))
@@ -189,7 +189,7 @@ class Reconciler:
             done = done._replace(brought=tuple(self._repair_brought(name, since)))
         self._expected.pop(name, None)
         if not self._unreported:
-            self._loop.later(0.0, self._attribute)
+            self._loop.call_later(0.0, self._attribute)
         self._unreported.append(done)
         return done
 
@@ -234,11 +234,11 @@ class Reconciler:
         if name not in self._expected:
             return
         if tries < len(STORED):
-            self._loop.later(STORED[tries], lambda: self._try(name, this, since, tries + 1))
+            self._loop.call_later(STORED[tries], lambda: self._try(name, this, since, tries + 1))
             return
         del self._expected[name]
         if done is False:
-            self._loop.put(ReasonKind.SYSCTL, name)
+            self._loop.post(ReasonKind.SYSCTL, name)
 
     # --- writes, and the repairs that they explain ----------------------------------------
 
@@ -251,7 +251,7 @@ class Reconciler:
             wrong = [write for write in writes if self._drifts(event.name, write)]
             recorded.append((event.name, writes, wrong))
             if wrong and not event.stored and not _is_over(repaired, writes):
-                self._loop.later(0.0, functools.partial(self._recheck, event.name, event.at))
+                self._loop.call_later(0.0, functools.partial(self._recheck, event.name, event.at))
         for name, found, drifting in recorded:
             if len(drifting) > KEPT:
                 self.registry.writes.missed()
@@ -303,14 +303,14 @@ class Reconciler:
         rival, how = (write.named, write.attribution) if write else ("", Attribution.UNKNOWN)
         self.registry.contend(action.name, repair.until, rival, how, self._limit)
         if self.registry.items[action.name].contended:
-            self._loop.put(ReasonKind.SYSCTL, action.name)
+            self._loop.post(ReasonKind.SYSCTL, action.name)
 
     def _request_soon(self) -> None:
         """Request a reconciliation of all items after a pause."""
         now = self._last = self._clock()
         if not self._is_due:
             self._is_due, self._first = True, now
-            self._loop.later(LULL, self._request)
+            self._loop.call_later(LULL, self._request)
 
     def _request(self) -> None:
         if not self._is_due:
@@ -318,9 +318,9 @@ class Reconciler:
         now = self._clock()
         due = min(self._last + LULL, self._first + LONGEST)
         if now >= due or len(self._repairs) >= MOST:
-            self._loop.put(ReasonKind.SYSCTL, "turned back")
+            self._loop.post(ReasonKind.SYSCTL, "turned back")
         else:
-            self._loop.later(due - now, self._request)
+            self._loop.call_later(due - now, self._request)
 
 
 def _is_over(repaired: Optional[str], writes: Sequence[Write]) -> bool:

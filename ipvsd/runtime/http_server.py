@@ -29,22 +29,22 @@ from http import HTTPStatus
 from typing import Callable, NamedTuple, Optional
 
 from ipvsd.runtime import capabilities, http_request, resources
-from ipvsd.runtime.http_request import Refusal, Request
+from ipvsd.runtime.http_request import Request, RequestError
 from ipvsd.runtime.journal import log
 
-CLIENTS = 128  # connections at a time
-OF_ONE = 64  # of them from one address, or from one /64 of IPv6
+MAX_CLIENTS = 128  # connections at a time
+MAX_CLIENTS_PER_PEER = 64  # of them from one address, or from one /64 of IPv6
 MAX_HEAD = 8 << 10  # bytes of a request
-MAX_REST = 64 << 10  # bytes that are dropped after the answer
-SECONDS = 10.0  # that a connection lasts at most
+MAX_DISCARDED = 64 << 10  # bytes that are dropped after the answer
+TIMEOUT = 10.0  # that a connection lasts at most
 _BACKLOG = 1024  # connections that wait in the kernel; net.core.somaxconn bounds it further
 _BATCH = 16  # connections that are accepted before the others have their turn
 GRACE = 0.05  # seconds that every connection is left to send its request
 # Bytes in the kernel for each connection, which doubles them (socket(7)). They count as the service's memory.
-_RECEIVE, _SEND = 16 << 10, 32 << 10
-_REST = (0.1, 1.0)  # seconds without accepting after an error: at first, and at most
-_QUIET = 60.0  # seconds without such an error, after which the next one is logged
-_RESET = struct.pack("ii", 1, 0)
+_RECEIVE_BUFFER, _SEND_BUFFER = 16 << 10, 32 << 10
+_BACKOFF = (0.1, 1.0)  # seconds without accepting after an error: at first, and at most
+_LOG_INTERVAL = 60.0  # seconds without such an error, after which the next one is logged
+_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
 class Response(NamedTuple):
@@ -60,11 +60,11 @@ Handler = Callable[[Request, str], Response]
 
 
 class _Client:
-    def __init__(self, opened: socket.socket, who: str, due: float) -> None:
-        self.socket, self.who, self.due = opened, who, due
+    def __init__(self, opened: socket.socket, peer: str, deadline: float) -> None:
+        self.socket, self.peer, self.deadline = opened, peer, deadline
         self.head: Optional[bytearray] = bytearray()  # None once the answer is known
         self.answer = memoryview(b"")
-        self.dropped = 0
+        self.discarded = 0
 
 
 class Server:
@@ -72,16 +72,16 @@ class Server:
 
     def __init__(self, handler: Handler) -> None:
         """Raises OSError, and RuntimeError if there is no thread to be had."""
-        self._listening: dict[int, socket.socket] = {}
+        self._listeners: dict[int, socket.socket] = {}
         self._handler = handler
-        self._most = resources.clients(CLIENTS)
+        self._max_clients = resources.max_clients(MAX_CLIENTS)
         self._added: deque[socket.socket] = deque()
         self._stopping = False
         self._clients: dict[int, _Client] = {}  # the oldest first
-        self._of: Counter[str] = Counter()
+        self._clients_of: Counter[str] = Counter()
         self._reserve = -1
-        self._rest, self._until = _REST[0], 0.0  # `until` when nothing is accepted
-        self._told, self._failed_at = "", -math.inf
+        self._backoff, self._paused_until = _BACKOFF[0], 0.0  # `until` when nothing is accepted
+        self._last_error, self._failed_at = "", -math.inf
         self._deaf = False  # a socket could not be registered
         self.error = ""
         self._read = self._wake = -1
@@ -89,7 +89,7 @@ class Server:
         try:
             self._read, self._wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
             self._poller.register(self._read, select.EPOLLIN)
-            self._keep_reserve()
+            self._open_reserve()
             self._thread = threading.Thread(target=self._run, name="web", daemon=True)
             self._thread.start()
         except (OSError, RuntimeError):
@@ -100,10 +100,10 @@ class Server:
     def alive(self) -> bool:
         return self._thread.is_alive()
 
-    def add(self, listening: socket.socket) -> None:
+    def add(self, listener: socket.socket) -> None:
         """Serve on this socket, too, and close it in the end."""
-        listening.setblocking(False)
-        self._added.append(listening)
+        listener.setblocking(False)
+        self._added.append(listener)
         os.write(self._wake, b"\0")
 
     def stop(self) -> None:
@@ -115,8 +115,8 @@ class Server:
 
     def _close(self) -> None:
         for client in list(self._clients.values()):
-            self._end(client, reset=True)
-        for opened in (*self._listening.values(), *self._added):
+            self._close_client(client, reset=True)
+        for opened in (*self._listeners.values(), *self._added):
             opened.close()
         self._poller.close()
         for descriptor in (self._reserve, self._read, self._wake):
@@ -131,132 +131,132 @@ class Server:
         except OSError:
             pass  # a sandbox of someone's own that forbids even this
         while not self._stopping:
-            self._turn()
+            self._run_once()
 
-    def _turn(self) -> None:
+    def _run_once(self) -> None:
         """Serve whoever is ready, those who are known first."""
-        ready = self._poller.poll(self._patience())
+        ready = self._poller.poll(self._timeout())
         for fd, _ in ready:
             if fd == self._read:
-                self._take()
+                self._add_listeners()
             client = self._clients.get(fd)
             if client:
-                self._serve(client)
+                self._advance(client)
         for fd, _ in ready:
-            if fd in self._listening and not self._until:
-                self._accept(self._listening[fd])
+            if fd in self._listeners and not self._paused_until:
+                self._accept(self._listeners[fd])
         now = time.monotonic()
-        while self._clients and now >= self._oldest().due:
-            self._end(self._oldest(), reset=True)
-        if self._until and now >= self._until:
-            self._until = 0.0
-            self._listen(*self._listening.values())
+        while self._clients and now >= self._oldest().deadline:
+            self._close_client(self._oldest(), reset=True)
+        if self._paused_until and now >= self._paused_until:
+            self._paused_until = 0.0
+            self._register(*self._listeners.values())
 
-    def _take(self) -> None:
+    def _add_listeners(self) -> None:
         os.read(self._read, 4096)
         while self._added:
-            listening = self._added.popleft()
-            self._listening[listening.fileno()] = listening
-            if not self._until:
-                self._listen(listening)
+            listener = self._added.popleft()
+            self._listeners[listener.fileno()] = listener
+            if not self._paused_until:
+                self._register(listener)
 
-    def _patience(self) -> Optional[float]:
-        dues = [self._oldest().due] if self._clients else []
-        dues += [self._until] if self._until else []
-        return max(0.0, min(dues) - time.monotonic()) if dues else None
+    def _timeout(self) -> Optional[float]:
+        deadlines = [self._oldest().deadline] if self._clients else []
+        deadlines += [self._paused_until] if self._paused_until else []
+        return max(0.0, min(deadlines) - time.monotonic()) if deadlines else None
 
-    def _oldest(self, who: Optional[str] = None) -> _Client:
-        return next(client for client in self._clients.values() if who in (None, client.who))
+    def _oldest(self, peer: Optional[str] = None) -> _Client:
+        return next(client for client in self._clients.values() if peer in (None, client.peer))
 
     # --- accepting ----------------------------------------------------------------------
 
-    def _listen(self, *listening: socket.socket) -> None:
-        for opened in listening:
+    def _register(self, *listeners: socket.socket) -> None:
+        for opened in listeners:
             try:
                 self._poller.register(opened.fileno(), select.EPOLLIN)
             except OSError as error:
-                self._cannot(opened, error)
+                self._back_off(opened, error)
                 self._deaf = True
                 return
         if self._deaf:
             self._deaf, self.error = False, ""
 
-    def _accept(self, listening: socket.socket) -> None:
+    def _accept(self, listener: socket.socket) -> None:
         for _ in range(_BATCH):
             wait = self._make_room()
             if wait > 0:
                 self._pause(wait)
                 return
             try:
-                opened, peer = listening.accept()
-                self._welcome(opened, _who(str(peer[0])))
+                opened, address = listener.accept()
+                self._add_client(opened, _peer_of(str(address[0])))
             except BlockingIOError:
-                self.error, self._rest = "", _REST[0]
+                self.error, self._backoff = "", _BACKOFF[0]
                 return
             except ConnectionAbortedError:
                 continue
             except OSError as error:
-                self._cannot(listening, error)
+                self._back_off(listener, error)
                 return
 
     def _make_room(self) -> float:
         """End a connection if the next one might have no room; return for how many seconds there is none to end."""
-        most = max(self._of, key=self._of.__getitem__, default="")
-        if self._of[most] < OF_ONE and len(self._clients) < self._most:
+        busiest = max(self._clients_of, key=self._clients_of.__getitem__, default="")
+        if self._clients_of[busiest] < MAX_CLIENTS_PER_PEER and len(self._clients) < self._max_clients:
             return 0.0
-        oldest = self._oldest(most)
+        oldest = self._oldest(busiest)
         answered = oldest.head is None and not oldest.answer
-        wait = 0.0 if answered else oldest.due - SECONDS + GRACE - time.monotonic()
+        wait = 0.0 if answered else oldest.deadline - TIMEOUT + GRACE - time.monotonic()
         if wait <= 0:
-            self._end(oldest, reset=True)
+            self._close_client(oldest, reset=True)
         return wait
 
-    def _welcome(self, opened: socket.socket, who: str) -> None:
+    def _add_client(self, opened: socket.socket, peer: str) -> None:
         """Begin with a client. Raises OSError, and then it is gone."""
         opened.setblocking(False)
-        client = _Client(opened, who, time.monotonic() + SECONDS)
+        client = _Client(opened, peer, time.monotonic() + TIMEOUT)
         self._clients[opened.fileno()] = client
-        self._of[who] += 1
+        self._clients_of[peer] += 1
         try:
             self._poller.register(opened.fileno(), select.EPOLLIN)
         except OSError:
-            self._end(client, reset=True)
+            self._close_client(client, reset=True)
             raise
-        self._serve(client)  # most have sent all by now
+        self._advance(client)  # most have sent all by now
 
-    def _cannot(self, listening: socket.socket, error: OSError) -> None:
+    def _back_off(self, listener: socket.socket, error: OSError) -> None:
         """Back off: the socket stays ready, and to try again at once would keep a CPU busy."""
         if error.errno in (errno.EMFILE, errno.ENFILE):
             # Room for a repair matters more than who asks, and whoever waits learns that it is in vain.
             if self._clients:
-                self._end(self._oldest(), reset=True)
-            self._turn_away(listening)
+                self._close_client(self._oldest(), reset=True)
+            self._reject(listener)
         now = time.monotonic()
         self.error = f"cannot accept connections: {error.strerror}"
-        if now - self._failed_at > _QUIET:
+        if now - self._failed_at > _LOG_INTERVAL:
             log("warning", f"web: {self.error}")
         self._failed_at = now
-        self._pause(self._rest)
-        self._rest = min(2 * self._rest, _REST[1])
+        self._pause(self._backoff)
+        self._backoff = min(2 * self._backoff, _BACKOFF[1])
 
     def _pause(self, seconds: float) -> None:
         """Accept nothing for a moment."""
-        for fd in self._listening:
+        for fd in self._listeners:
             with contextlib.suppress(FileNotFoundError):  # it could not be registered
                 self._poller.unregister(fd)
-        self._until = time.monotonic() + seconds
+        self._paused_until = time.monotonic() + seconds
 
-    def _turn_away(self, listening: socket.socket) -> None:
+    def _reject(self, listener: socket.socket) -> None:
         if self._reserve >= 0:
             os.close(self._reserve)
             self._reserve = -1
             try:
-                listening.accept()[0].close()
+                listener.accept()[0].close()
             except OSError:
                 pass  # another thread was faster
-        self._keep_reserve()
+        self._open_reserve()
 
-    def _keep_reserve(self) -> None:
+    def _open_reserve(self) -> None:
         try:
             self._reserve = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
@@ -264,57 +264,57 @@ class Server:
 
     # --- one client ---------------------------------------------------------------------
 
-    def _serve(self, client: _Client) -> None:
+    def _advance(self, client: _Client) -> None:
         """Go on with a client until it would have to be waited for."""
         try:
             if client.head is not None:
-                self._hear(client, client.head)
+                self._receive(client, client.head)
             if client.head is None:
-                self._say(client)
+                self._send(client)
         except BlockingIOError:
             pass  # the poller tells when to go on
         except OSError:
-            self._end(client)
+            self._close_client(client)
 
-    def _hear(self, client: _Client, head: bytearray) -> None:
+    def _receive(self, client: _Client, head: bytearray) -> None:
         """Read until the request is known. Raises OSError."""
         while client.head is not None:
-            known = len(head)
-            data = client.socket.recv(MAX_HEAD - known)
+            searched = len(head)
+            data = client.socket.recv(MAX_HEAD - searched)
             head += data
-            length = http_request.end(head, known)
+            length = http_request.head_length(head, searched)
             if length:
-                self._answer(client, bytes(head[:length]))
+                self._respond(client, bytes(head[:length]))
             elif not data:
                 if not head:
                     raise ConnectionResetError
-                self._refuse(client, Refusal(400, "incomplete request"))
+                self._respond_error(client, RequestError(400, "incomplete request"))
             elif len(head) >= MAX_HEAD:
-                self._refuse(client, Refusal(431, f"more than {MAX_HEAD} bytes"))
+                self._respond_error(client, RequestError(431, f"more than {MAX_HEAD} bytes"))
 
-    def _answer(self, client: _Client, head: bytes) -> None:
+    def _respond(self, client: _Client, head: bytes) -> None:
         request = http_request.parse(head)
-        if isinstance(request, Refusal):
-            self._refuse(client, request)
+        if isinstance(request, RequestError):
+            self._respond_error(client, request)
             return
         local = client.socket.getsockname()[0]
         try:
             response = self._handler(request, local)
         except Exception:  # noqa: BLE001 -- a mistake of ours is told, and ends neither thread nor daemon
-            self._tell(traceback.format_exc())
+            self._log_once(traceback.format_exc())
             response = Response(500, b"internal error\n")
-        self._begin(client, response, request.method == "HEAD")
+        self._start_response(client, response, request.method == "HEAD")
 
-    def _refuse(self, client: _Client, refusal: Refusal) -> None:
-        self._begin(client, Response(refusal.status, f"{refusal.reason}\n".encode()), bare=False)
+    def _respond_error(self, client: _Client, error: RequestError) -> None:
+        self._start_response(client, Response(error.status, f"{error.reason}\n".encode()), head_only=False)
 
-    def _begin(self, client: _Client, response: Response, bare: bool) -> None:
+    def _start_response(self, client: _Client, response: Response, head_only: bool) -> None:
         client.head = None
         head = _head(response)
-        client.answer = memoryview(head if bare else head + response.body)
+        client.answer = memoryview(head if head_only else head + response.body)
         self._poller.modify(client.socket.fileno(), select.EPOLLOUT)
 
-    def _say(self, client: _Client) -> None:
+    def _send(self, client: _Client) -> None:
         """Send what is left of the answer, then drop what is still sent to us. Raises OSError."""
         while client.answer:
             client.answer = client.answer[client.socket.send(client.answer) :]
@@ -322,27 +322,27 @@ class Server:
                 client.answer = memoryview(b"")
                 client.socket.shutdown(socket.SHUT_WR)
                 self._poller.modify(client.socket.fileno(), select.EPOLLIN)
-        while client.dropped < MAX_REST:
+        while client.discarded < MAX_DISCARDED:
             data = client.socket.recv(MAX_HEAD)
-            client.dropped += len(data)
+            client.discarded += len(data)
             if not data:
-                self._end(client)
+                self._close_client(client)
                 return
-        self._end(client, reset=True)
+        self._close_client(client, reset=True)
 
-    def _end(self, client: _Client, reset: bool = False) -> None:
+    def _close_client(self, client: _Client, reset: bool = False) -> None:
         if self._clients.pop(client.socket.fileno(), None) is None:
             return
-        self._of[client.who] -= 1
-        if not self._of[client.who]:
-            del self._of[client.who]
+        self._clients_of[client.peer] -= 1
+        if not self._clients_of[client.peer]:
+            del self._clients_of[client.peer]
         if reset:
-            client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
         client.socket.close()  # which takes it from the poller, too
 
-    def _tell(self, text: str) -> None:
-        if text != self._told:
-            self._told = text
+    def _log_once(self, text: str) -> None:
+        if text != self._last_error:
+            self._last_error = text
             for line in text.splitlines():
                 log("error", line)
 
@@ -355,8 +355,8 @@ def listen(host: str, port: int) -> socket.socket:
         if family == socket.AF_INET6:
             opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE)  # its connections inherit both
-        opened.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND)
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)  # its connections inherit both
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
         opened.bind((host, port))
         opened.listen(_BACKLOG)
     except OSError:
@@ -380,7 +380,7 @@ def _head(response: Response) -> bytes:
     return f"HTTP/1.1 {response.status} {phrase}\r\n{lines}\r\n".encode("latin-1")
 
 
-def _who(address: str) -> str:
+def _peer_of(address: str) -> str:
     """Return whom an address counts as: who has one address of IPv6 has the /64 that it is in."""
     if ":" not in address:
         return address

@@ -11,15 +11,15 @@ from ipvsd.runtime import rootfs
 from ipvsd.runtime.journal import log
 
 PATH = "run/ipvsd/daemon.lock"
-_OWN = ("run/ipvsd", "var/lib/ipvsd")  # where nobody else writes
+_PRIVATE_DIRECTORIES = ("run/ipvsd", "var/lib/ipvsd")  # where nobody else writes
 
 
-class _HeldError(Exception):
+class _LockedError(Exception):
     """Another process holds the lock; the text names it."""
 
 
 @contextlib.contextmanager
-def alone(root: str) -> Iterator[bool]:
+def hold(root: str) -> Iterator[bool]:
     """Hold the lock of a root for as long as the context lasts; yield False if another process does, and log which.
 
     Where no lock can be made the log says so, and the answer is True: the node comes first. With the lock, what
@@ -27,17 +27,17 @@ def alone(root: str) -> Iterator[bool]:
     """
     descriptor = -1
     try:
-        descriptor = _take(root)
-    except _HeldError as error:
+        descriptor = _open_locked(root)
+    except _LockedError as error:
         log("error", f"cannot run the daemon: {error} (lock: {os.path.join(root, PATH)})")
         yield False
         return
     except OSError as error:
         log("warning", f"cannot lock {PATH}: {error.strerror or error}; a second daemon could start")
     else:
-        for directory in _OWN:
+        for directory in _PRIVATE_DIRECTORIES:
             with contextlib.suppress(OSError):  # the next start does it
-                rootfs.tidy(root, directory)
+                rootfs.remove_temporary_files(root, directory)
     try:
         yield True
     finally:
@@ -45,11 +45,11 @@ def alone(root: str) -> Iterator[bool]:
             os.close(descriptor)
 
 
-def _take(root: str) -> int:
+def _open_locked(root: str) -> int:
     """Return the descriptor that holds the lock. Raises _HeldError, and OSError if there is no lock to be had."""
     rootfs.make_directory(root, os.path.dirname(PATH))
     # The file is never removed: a lock on a file that is gone would keep nobody out.
-    descriptor = rootfs.private(root, PATH)
+    descriptor = rootfs.open_private(root, PATH)
     try:
         _lock(descriptor)
     except BaseException:
@@ -63,8 +63,8 @@ def _lock(descriptor: int) -> None:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         holder = os.pread(descriptor, 20, 0).decode("ascii", "replace").strip()
-        who = f"process {holder}" if holder.isdecimal() else "another process"
-        raise _HeldError(f"{who} runs it already") from None
+        owner = f"process {holder}" if holder.isdecimal() else "another process"
+        raise _LockedError(f"{owner} runs it already") from None
     # Any process that can open the file can hold the lock, and keep the daemon from starting.
     os.fchmod(descriptor, 0o600)
     with contextlib.suppress(OSError):  # a full /run: the report only lacks the process

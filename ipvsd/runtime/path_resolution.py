@@ -16,16 +16,16 @@ from stat import S_ISDIR, S_ISLNK
 from typing import Callable, NoReturn
 
 _RESOLVE_IN_ROOT = 0x10  # <linux/openat2.h>
-_FOUND = os.O_PATH | os.O_CLOEXEC
+_PATH_FLAGS = os.O_PATH | os.O_CLOEXEC
 _MAX_LINKS = 40  # as the kernel's own limit (path_resolution(7))
 _TRIES = 10
 
 
-def find(top: int, path: str, flags: int) -> int:
+def open_in_root(top: int, path: str, flags: int) -> int:
     """Open a path inside the directory `top`, which is / to it. Raises OSError."""
     for _ in range(_TRIES):
         try:
-            return by_kernel(top, path, flags)
+            return open_by_openat2(top, path, flags)
         except OSError as error:
             # EPERM is a seccomp filter's, as in older container runtimes.
             if error.errno in (errno.ENOSYS, errno.EPERM):
@@ -33,10 +33,10 @@ def find(top: int, path: str, flags: int) -> int:
             # EAGAIN: something was renamed while the kernel went through a `..` (openat2(2)).
             if error.errno not in (errno.EAGAIN, errno.EINTR):
                 raise
-    return by_steps(top, path, flags)
+    return open_by_steps(top, path, flags)
 
 
-def by_kernel(top: int, path: str, flags: int) -> int:
+def open_by_openat2(top: int, path: str, flags: int) -> int:
     """Do so by openat2. Raises OSError."""
     how = struct.pack("=QQQ", flags, 0, _RESOLVE_IN_ROOT)  # struct open_how
     return _openat2()(top, os.fsencode(path), how)
@@ -63,35 +63,35 @@ def _openat2() -> Callable[[int, bytes, bytes], int]:
     return call
 
 
-def by_steps(top: int, path: str, flags: int) -> int:
+def open_by_steps(top: int, path: str, flags: int) -> int:
     """Do so without openat2. Raises OSError."""
-    left, links = path.split("/")[::-1], 0
-    held, steps, directory = [top], ["."], True
+    pending, links = path.split("/")[::-1], 0
+    opened, steps, directory = [top], ["."], True
     try:
-        while left:
-            part = left.pop()
+        while pending:
+            part = pending.pop()
             if part in ("", ".", ".."):
                 if not directory:
                     _fail(errno.ENOTDIR)
-                if part == ".." and len(held) > 1:
-                    os.close(held.pop())
+                if part == ".." and len(opened) > 1:
+                    os.close(opened.pop())
                     steps.pop()
                 continue
-            held.append(os.open(part, _FOUND | os.O_NOFOLLOW, dir_fd=held[-1]))
+            opened.append(os.open(part, _PATH_FLAGS | os.O_NOFOLLOW, dir_fd=opened[-1]))
             steps.append(part)
-            mode = os.fstat(held[-1]).st_mode
+            mode = os.fstat(opened[-1]).st_mode
             directory = S_ISDIR(mode)
             if S_ISLNK(mode):
-                target = os.readlink("", dir_fd=held[-1])
-                kept = 1 if target.startswith("/") else len(held) - 1
-                _close(held[kept:])
-                held, steps, directory, links = held[:kept], steps[:kept], True, links + 1
+                target = os.readlink("", dir_fd=opened[-1])
+                target_fd = 1 if target.startswith("/") else len(opened) - 1
+                _close(opened[target_fd:])
+                opened, steps, directory, links = opened[:target_fd], steps[:target_fd], True, links + 1
                 if links > _MAX_LINKS:
                     _fail(errno.ELOOP)
-                left.extend(target.split("/")[::-1])
-        return os.open(steps[-1], flags | os.O_NOFOLLOW, dir_fd=held[-2:][0])
+                pending.extend(target.split("/")[::-1])
+        return os.open(steps[-1], flags | os.O_NOFOLLOW, dir_fd=opened[-2:][0])
     finally:
-        _close(held[1:])
+        _close(opened[1:])
 
 
 def _close(descriptors: Sequence[int]) -> None:

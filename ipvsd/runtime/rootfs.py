@@ -18,19 +18,19 @@ from typing import Callable, NoReturn, Optional, TypeVar, Union
 
 from ipvsd.runtime import path_resolution
 
-_Answer = TypeVar("_Answer")
+_Result = TypeVar("_Result")
 
 MAX_BYTES = 1 << 20
 _CHUNK = 1 << 16
-ABANDONED = 60.0  # seconds after which no writer is still at its temporary file
+TEMPORARY_FILE_AGE = 60.0  # seconds after which no writer is still at its temporary file
 _TRIES = 10
 
 # The path leads to nothing, or to nothing that a program reads. No lack of resources causes one of these.
 # ENODEV: a file of /sys went away after it was opened.
-_ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EFBIG, errno.ENODEV)
+_ABSENT_ERRNOS = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EFBIG, errno.ENODEV)
 
 # A FIFO must not hold us up, and a terminal not become ours. openat2 refuses both flags together with O_PATH.
-_QUIET = os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+_OPEN_FLAGS = os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 
 
 class UnreadableError(OSError):
@@ -55,9 +55,9 @@ def trusted(status: os.stat_result) -> bool:
 
 def read(root: str, path: str, limit: int = MAX_BYTES) -> bytes:
     """Return the content of a regular file. Raises OSError, with EFBIG if there is more of it than `limit` bytes."""
-    with opened(root, path) as fd:
+    with open_file(root, path) as fd:
         size = os.fstat(fd).st_size  # /proc tells none
-        data = take(fd, limit + 1) if size <= limit else b""
+        data = read_at_most(fd, limit + 1) if size <= limit else b""
     if max(size, len(data)) > limit:
         raise OSError(errno.EFBIG, f"is larger than {limit} bytes", os.path.join(root, path))
     return data
@@ -68,7 +68,7 @@ def content(root: str, path: str, limit: int = MAX_BYTES) -> Optional[bytes]:
     try:
         return read(root, path, limit)
     except OSError as error:
-        _absent(error, root, path)
+        _raise_unless_absent(error, root, path)
         return None
 
 
@@ -78,7 +78,7 @@ def text(root: str, path: str, limit: int = MAX_BYTES) -> Optional[str]:
     return None if data is None else data.decode("utf-8", "surrogateescape")
 
 
-def permitted(root: str, path: str, limit: int = MAX_BYTES) -> Optional[str]:
+def text_if_permitted(root: str, path: str, limit: int = MAX_BYTES) -> Optional[str]:
     """Return the text of a file as `text`, and None also if this user may not read it.
 
     For evidence whose absence proves nothing: a command needs no root. Raises UnreadableError for any other reason.
@@ -92,30 +92,30 @@ def permitted(root: str, path: str, limit: int = MAX_BYTES) -> Optional[str]:
 
 
 @contextlib.contextmanager
-def opened(root: str, path: str) -> Iterator[int]:
+def open_file(root: str, path: str) -> Iterator[int]:
     """Open a regular file for reading, without waiting. Raises OSError; IrregularError if it is something else."""
     # To open a FIFO or a device may do something (watchdog(4)), so the path is asked about first.
     if not S_ISREG(_status(root, path).st_mode):
-        raise _irregular(root, path)
-    fd = descriptor(root, path)
+        raise _irregular_error(root, path)
+    fd = open_path(root, path)
     try:
         if not S_ISREG(os.fstat(fd).st_mode):  # it was replaced meanwhile
-            raise _irregular(root, path)
+            raise _irregular_error(root, path)
         yield fd
     finally:
         os.close(fd)
 
 
-def take(fd: int, limit: int) -> bytes:
+def read_at_most(fd: int, limit: int) -> bytes:
     """Return at most `limit` bytes from where the descriptor stands. Raises OSError."""
-    parts, left = [], limit
-    while left:
-        part = os.read(fd, min(left, _CHUNK))
-        if not part:
+    chunks, remaining = [], limit
+    while remaining:
+        chunk = os.read(fd, min(remaining, _CHUNK))
+        if not chunk:
             break
-        parts.append(part)
-        left -= len(part)
-    return b"".join(parts)
+        chunks.append(chunk)
+        remaining -= len(chunk)
+    return b"".join(chunks)
 
 
 def status(root: str, path: str) -> Optional[os.stat_result]:
@@ -123,7 +123,7 @@ def status(root: str, path: str) -> Optional[os.stat_result]:
     try:
         return _status(root, path)
     except OSError as error:
-        _absent(error, root, path)
+        _raise_unless_absent(error, root, path)
         return None
 
 
@@ -147,20 +147,20 @@ def is_directory(root: str, path: str) -> bool:
 def lexists(root: str, path: str) -> bool:
     """Tell whether there is something of this name, if only a link that leads nowhere. Raises UnreadableError."""
     try:
-        _at(root, path, lambda name, place: os.stat(name, dir_fd=place, follow_symlinks=False))
+        _call_on_name(root, path, lambda name, place: os.stat(name, dir_fd=place, follow_symlinks=False))
     except OSError as error:
-        _absent(error, root, path)
+        _raise_unless_absent(error, root, path)
         return False
     return True
 
 
-def link(root: str, path: str) -> Optional[str]:
+def read_link(root: str, path: str) -> Optional[str]:
     """Return where a link leads, as it says; None if it is no link. Raises UnreadableError."""
     try:
-        return _at(root, path, lambda name, place: os.readlink(name, dir_fd=place))
+        return _call_on_name(root, path, lambda name, place: os.readlink(name, dir_fd=place))
     except OSError as error:
         if error.errno != errno.EINVAL:
-            _absent(error, root, path)
+            _raise_unless_absent(error, root, path)
         return None
 
 
@@ -169,13 +169,13 @@ def names(root: str, path: str) -> Sequence[str]:
     try:
         return listing(root, path)
     except OSError as error:
-        _absent(error, root, path)
+        _raise_unless_absent(error, root, path)
         return ()
 
 
 def listing(root: str, path: str) -> list[str]:
     """Return the names in a directory, in no order. Raises OSError."""
-    return _ask(root, path, os.O_DIRECTORY, lambda place: os.listdir(place))  # noqa: PLW0108 -- an overload fits each
+    return _call_on_path(root, path, os.O_DIRECTORY, lambda place: os.listdir(place))  # noqa: PLW0108 -- an overload fits each
 
 
 def walk(root: str, path: str) -> Iterator[tuple[str, Sequence[str]]]:
@@ -183,20 +183,20 @@ def walk(root: str, path: str) -> Iterator[tuple[str, Sequence[str]]]:
 
     What goes away meanwhile is passed over. Raises UnreadableError.
     """
-    left = [path]
-    while left:
-        directory = left.pop()
+    pending = [path]
+    while pending:
+        directory = pending.pop()
         try:
-            fd = descriptor(root, directory, os.O_DIRECTORY)
+            fd = open_path(root, directory, os.O_DIRECTORY)
         except OSError as error:
-            _absent(error, root, directory)
+            _raise_unless_absent(error, root, directory)
             continue
         files = []
         try:
             with os.scandir(fd) as entries:
                 for entry in entries:
                     if entry.is_dir(follow_symlinks=False):
-                        left.append(os.path.join(directory, entry.name))
+                        pending.append(os.path.join(directory, entry.name))
                     else:
                         files.append(entry.name)
         finally:
@@ -214,48 +214,48 @@ def write(root: str, path: str, data: bytes, durable: bool = False, mode: int = 
     leave the former content or the new one.
     """
     with _parent(root, path, os.O_DIRECTORY) as (parent, name):
-        beside, fd = _temporary(parent, name)
+        temporary, fd = _create_temporary(parent, name)
         try:
             try:
-                _complete(fd, data)
+                _write_all(fd, data)
                 os.fchmod(fd, mode)
                 if durable:
                     os.fsync(fd)
             finally:
                 os.close(fd)
-            os.rename(beside, name, src_dir_fd=parent, dst_dir_fd=parent)
+            os.rename(temporary, name, src_dir_fd=parent, dst_dir_fd=parent)
         except BaseException:
             with contextlib.suppress(OSError):
-                os.unlink(beside, dir_fd=parent)
+                os.unlink(temporary, dir_fd=parent)
             raise
         if durable:
             os.fsync(parent)
 
 
-def tidy(root: str, directory: str, names: str = "", age: float = 0.0) -> None:
+def remove_temporary_files(root: str, directory: str, names: str = "", age: float = 0.0) -> None:
     """Remove what killed writers have left of files whose names begin so, if it is no younger than `age` seconds.
 
     Without an age no other writer may be at work. Raises OSError.
     """
-    fd = descriptor(root, directory, os.O_DIRECTORY)
+    fd = open_path(root, directory, os.O_DIRECTORY)
     try:
-        for other in os.listdir(fd):
-            if other.startswith(f".{names}") and other.endswith(".new"):
+        for entry in os.listdir(fd):
+            if entry.startswith(f".{names}") and entry.endswith(".new"):
                 with contextlib.suppress(FileNotFoundError):  # another one was faster
-                    written = os.stat(other, dir_fd=fd, follow_symlinks=False).st_mtime
+                    written = os.stat(entry, dir_fd=fd, follow_symlinks=False).st_mtime
                     if time.time() - written >= age:
-                        os.unlink(other, dir_fd=fd)
+                        os.unlink(entry, dir_fd=fd)
     finally:
         os.close(fd)
 
 
 def append(root: str, path: str, data: bytes) -> None:
     """Add to a file that is there, which is no link. Raises OSError, and then nothing was added."""
-    fd = _plain(root, path, os.O_WRONLY | os.O_APPEND)
+    fd = _open_regular(root, path, os.O_WRONLY | os.O_APPEND)
     try:
         size = os.fstat(fd).st_size
         try:
-            _complete(fd, data)
+            _write_all(fd, data)
         except OSError:
             os.ftruncate(fd, size)
             raise
@@ -263,20 +263,20 @@ def append(root: str, path: str, data: bytes) -> None:
         os.close(fd)
 
 
-def private(root: str, path: str) -> int:
+def open_private(root: str, path: str) -> int:
     """Open a file for reading and writing, made for this user alone if there is none; the caller closes it.
 
     Raises OSError, also if it is a link.
     """
-    return _plain(root, path, os.O_RDWR | os.O_CREAT)
+    return _open_regular(root, path, os.O_RDWR | os.O_CREAT)
 
 
-def _plain(root: str, path: str, flags: int) -> int:
+def _open_regular(root: str, path: str, flags: int) -> int:
     with _parent(root, path, os.O_DIRECTORY) as (parent, name):
         with contextlib.suppress(FileNotFoundError):
             if not S_ISREG(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode):
-                raise _irregular(root, path)
-        return os.open(name, flags | os.O_NOFOLLOW | _QUIET, 0o600, dir_fd=parent)
+                raise _irregular_error(root, path)
+        return os.open(name, flags | os.O_NOFOLLOW | _OPEN_FLAGS, 0o600, dir_fd=parent)
 
 
 def remove(root: str, path: str) -> None:
@@ -298,70 +298,70 @@ def make_directory(root: str, path: str) -> None:
         os.chmod(name, 0o755, dir_fd=parent)  # noqa: S103 -- whatever the umask, as the files in it
 
 
-def _temporary(parent: int, name: str) -> tuple[str, int]:
+def _create_temporary(parent: int, name: str) -> tuple[str, int]:
     """Return the name and a descriptor of a new file; systemd, libkmod and procps pass over such a name."""
     for _ in range(_TRIES):
-        beside = f".{name}.{os.urandom(6).hex()}.new"
+        temporary = f".{name}.{os.urandom(6).hex()}.new"
         with contextlib.suppress(FileExistsError):
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-            return beside, os.open(beside, flags, 0o600, dir_fd=parent)
+            return temporary, os.open(temporary, flags, 0o600, dir_fd=parent)
     raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
 
 
-def _complete(fd: int, data: bytes) -> None:
-    left = memoryview(data)
-    while left:  # a full file system takes a part, and refuses the rest
-        left = left[os.write(fd, left) :]
+def _write_all(fd: int, data: bytes) -> None:
+    remaining = memoryview(data)
+    while remaining:  # a full file system takes a part, and refuses the rest
+        remaining = remaining[os.write(fd, remaining) :]
 
 
 # --- resolving --------------------------------------------------------------------------
 
 
-def descriptor(root: str, path: str, flags: int = os.O_RDONLY) -> int:
+def open_path(root: str, path: str, flags: int = os.O_RDONLY) -> int:
     """Open a path for reading, or with O_PATH to find it; the caller closes it. Raises OSError."""
-    flags |= os.O_CLOEXEC if flags & os.O_PATH else _QUIET
+    flags |= os.O_CLOEXEC if flags & os.O_PATH else _OPEN_FLAGS
     try:
         if root == "/":
             return os.open(os.path.join(root, path), flags)
         top = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            return path_resolution.find(top, path or ".", flags)
+            return path_resolution.open_in_root(top, path or ".", flags)
         finally:
             os.close(top)
     except ValueError:
-        _no_name(root, path)
+        _raise_not_found(root, path)
     except OSError as error:
         error.filename = os.path.join(root, path)
         raise
 
 
 def _status(root: str, path: str) -> os.stat_result:
-    return _ask(root, path, os.O_PATH, os.stat)
+    return _call_on_path(root, path, os.O_PATH, os.stat)
 
 
-def _ask(root: str, path: str, flags: int, ask: Callable[[Union[str, int]], _Answer]) -> _Answer:
+def _call_on_path(root: str, path: str, flags: int, function: Callable[[Union[str, int]], _Result]) -> _Result:
     """Ask about what a path leads to: by its name below /, and by a descriptor opened so below another root."""
     if root == "/":
         try:
-            return ask(os.path.join(root, path))
+            return function(os.path.join(root, path))
         except ValueError:
-            _no_name(root, path)
-    fd = descriptor(root, path, flags)
+            _raise_not_found(root, path)
+    fd = open_path(root, path, flags)
     try:
-        return ask(fd)
+        return function(fd)
     finally:
         os.close(fd)
 
 
-def _at(root: str, path: str, ask: Callable[[str, Optional[int]], _Answer]) -> _Answer:
+def _call_on_name(root: str, path: str, function: Callable[[str, Optional[int]], _Result]) -> _Result:
     """Ask about the last name of a path by itself, with the directory in which it is."""
     if root == "/":
         try:
-            return ask(os.path.join(root, path), None)
+            return function(os.path.join(root, path), None)
         except ValueError:
-            _no_name(root, path)
+            _raise_not_found(root, path)
     with _parent(root, path, os.O_PATH | os.O_DIRECTORY) as (parent, name):
-        return ask(name, parent)
+        return function(name, parent)
 
 
 @contextlib.contextmanager
@@ -370,11 +370,11 @@ def _parent(root: str, path: str, flags: int) -> Iterator[tuple[int, str]]:
     directory, _, name = path.rpartition("/")
     if name in ("", ".", ".."):  # of which the directory above may be outside
         raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), os.path.join(root, path))
-    fd = descriptor(root, directory, flags)
+    fd = open_path(root, directory, flags)
     try:
         yield fd, name
     except ValueError:
-        _no_name(root, path)
+        _raise_not_found(root, path)
     except OSError as error:
         error.filename, error.filename2 = os.path.join(root, path), None
         raise
@@ -382,16 +382,16 @@ def _parent(root: str, path: str, flags: int) -> Iterator[tuple[int, str]]:
         os.close(fd)
 
 
-def _absent(error: OSError, root: str, path: str) -> None:
+def _raise_unless_absent(error: OSError, root: str, path: str) -> None:
     """Return if the error says that there is nothing to read. Raises UnreadableError otherwise."""
-    if error.errno not in _ABSENT and not isinstance(error, IrregularError):
+    if error.errno not in _ABSENT_ERRNOS and not isinstance(error, IrregularError):
         raise UnreadableError(error.errno, error.strerror, os.path.join(root, path)) from error
 
 
-def _irregular(root: str, path: str) -> IrregularError:
+def _irregular_error(root: str, path: str) -> IrregularError:
     return IrregularError(errno.EINVAL, "is not a regular file", os.path.join(root, path))
 
 
-def _no_name(root: str, path: str) -> NoReturn:
+def _raise_not_found(root: str, path: str) -> NoReturn:
     """Raise FileNotFoundError: no file has a NUL in its name, or what the file system's encoding lacks."""
     raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), os.path.join(root, path)) from None

@@ -12,13 +12,13 @@ from sdnotify import SystemdNotifier
 from ipvsd.model.printable import ascii_line
 
 
-class Notifier:
+class SdNotify:
     """Tells systemd how the service is; does nothing where $NOTIFY_SOCKET is not set."""
 
     def __init__(self) -> None:
         self._notifier = SystemdNotifier()
         self._status = ""
-        self._fed_at = -math.inf
+        self._watchdog_at = -math.inf
 
     # The client encodes latin-1, and systemd wants UTF-8: ASCII is both.
 
@@ -33,7 +33,7 @@ class Notifier:
             self._status = ascii_line(status)
             self._notifier.notify(f"STATUS={self._status}")
 
-    def holding(self, status: str, seconds: float) -> None:
+    def extend_timeout(self, status: str, seconds: float) -> None:
         """Ask systemd to wait `seconds` more for READY, and say what for."""
         self._notifier.notify(f"EXTEND_TIMEOUT_USEC={int(seconds * 1e6)}\nSTATUS={ascii_line(status)}")
 
@@ -45,8 +45,8 @@ class Notifier:
     def watchdog(self) -> None:
         """Say that the main loop is alive, but not oftener than systemd has a use for: a storm must not reach it."""
         period, now = watchdog_period(), time.monotonic()
-        if period and now - self._fed_at >= period / 8:
-            self._fed_at = now
+        if period and now - self._watchdog_at >= period / 8:
+            self._watchdog_at = now
             self._notifier.notify("WATCHDOG=1")
 
     def stopping(self) -> None:

@@ -29,7 +29,7 @@ def write(stream: Optional[TextIO], text: str) -> None:
             select.select([], [descriptor], [])
 
 
-def open_closed() -> None:
+def open_missing_streams() -> None:
     """Open /dev/null in place of a standard stream that is closed: else the next file of ours becomes that stream."""
     for descriptor in range(3):
         try:
@@ -38,7 +38,7 @@ def open_closed() -> None:
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest number that is free: this one
 
 
-def nothing() -> IO[bytes]:
+def open_devnull() -> IO[bytes]:
     """Open /dev/null for the streams of a child. Raises OSError.
 
     subprocess.DEVNULL would lose a descriptor where no pipe can be had after it (Popen._get_handles()).

@@ -25,7 +25,7 @@ def read(root: str, path: str, limit: int = rootfs.MAX_BYTES, tail: bool = False
     On the system's own paths only root may have written it. Raises UnusableError, and rootfs.UnreadableError.
     """
     try:
-        with rootfs.opened(root, path) as fd:
+        with rootfs.open_file(root, path) as fd:
             status = os.fstat(fd)
             if root == "/" and not rootfs.trusted(status):
                 raise UnusableError(_untrusted(status))
@@ -33,7 +33,7 @@ def read(root: str, path: str, limit: int = rootfs.MAX_BYTES, tail: bool = False
                 if not tail:
                     raise UnusableError(f"it is larger than {limit} bytes")
                 os.lseek(fd, -limit, os.SEEK_END)
-            return rootfs.take(fd, limit)
+            return rootfs.read_at_most(fd, limit)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except rootfs.IrregularError:

@@ -11,7 +11,7 @@ import os
 from typing import Any, Optional
 
 from ipvsd.model.report import SourceState
-from ipvsd.runtime.event_loop import Mailbox, ReasonKind
+from ipvsd.runtime.event_loop import EventLoop, ReasonKind
 from ipvsd.watch.event_source import Targets
 
 # Later versions of watchdog also report openings, which reading the configuration would raise.
@@ -19,10 +19,10 @@ _CHANGES = ("created", "modified", "moved", "closed", "deleted")
 
 
 class Files:
-    """Wakes the mailbox when a *.yaml file in one of the directories, or one of these, may have changed."""
+    """Wakes the event loop when a *.yaml file in one of the directories, or one of these, may have changed."""
 
-    def __init__(self, mailbox: Mailbox) -> None:
-        self._mailbox = mailbox
+    def __init__(self, loop: EventLoop) -> None:
+        self._loop = loop
         self._observer: Optional[Any] = None
         self._watched: dict[str, tuple[int, int]] = {}
         self._detail = "not started"
@@ -38,14 +38,14 @@ class Files:
         from watchdog.observers import Observer  # 10 MB and 0.1 s that the node need not wait for
 
         observer: Any = Observer(timeout=3600)  # type: ignore[no-untyped-call,unused-ignore]  # watchdog 1.0 wakes up that often for nothing
-        mailbox = self._mailbox
+        loop = self._loop
 
         class Handler:
             def dispatch(self, event: Any) -> None:
                 paths = (os.fsdecode(event.src_path), os.fsdecode(getattr(event, "dest_path", "") or ""))
                 relevant = event.is_directory or any(map(_counts, paths))
                 if event.event_type in _CHANGES and relevant:
-                    mailbox.put(ReasonKind.CONFIG, paths[0])
+                    loop.post(ReasonKind.CONFIG, paths[0])
 
         before = _opened()
         try:
@@ -62,7 +62,7 @@ class Files:
             return
         self._observer, self._watched = observer, present
         self._detail = f"inotify on {', '.join(present) or 'no directory'}"
-        mailbox.put(ReasonKind.CONFIG, "newly watched")
+        loop.post(ReasonKind.CONFIG, "newly watched")
 
     def _identity(self, path: str) -> Optional[tuple[int, int]]:
         """Return what tells a directory from one that is made again; None if there is none."""

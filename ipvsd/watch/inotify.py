@@ -7,7 +7,7 @@ import os
 import struct
 from typing import Callable
 
-from ipvsd.runtime.event_loop import Mailbox
+from ipvsd.runtime.event_loop import EventLoop
 
 # <sys/inotify.h>
 MODIFY = 0x2
@@ -20,13 +20,13 @@ _EVENT = struct.Struct("iIII")
 class Inotify:
     """One instance, for the loop's thread alone. Methods that call the kernel raise OSError."""
 
-    def __init__(self, mailbox: Mailbox, told: Callable[[int, int, str], None]) -> None:
-        """`told` is called with the watch, the mask and the name of each event, from within `Mailbox.take`."""
-        self._mailbox, self._told = mailbox, told
+    def __init__(self, loop: EventLoop, on_event: Callable[[int, int, str], None]) -> None:
+        """`on_event` is called from within the event loop, with the watch, the mask and the name of each event."""
+        self._loop, self._on_event = loop, on_event
         self._libc = ctypes.CDLL(None, use_errno=True)
         self._descriptor = _checked(self._libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC))
         try:
-            mailbox.watch(self._descriptor, self._receive)
+            loop.add_reader(self._descriptor, self._receive)
         except OSError:
             os.close(self._descriptor)
             raise
@@ -41,7 +41,7 @@ class Inotify:
 
     def close(self) -> None:
         """Watch nothing any more."""
-        self._mailbox.unwatch(self._descriptor)
+        self._loop.remove_reader(self._descriptor)
         os.close(self._descriptor)
 
     def _receive(self) -> None:
@@ -54,7 +54,7 @@ class Inotify:
             name = os.fsdecode(data[offset - length : offset].rstrip(b"\0")) if length else ""
             events[watch, mask, name] = None
         for event in events:
-            self._told(*event)
+            self._on_event(*event)
 
 
 def _checked(result: int) -> int:

@@ -24,7 +24,7 @@ from ipvsd.kernel.processes import Writers
 from ipvsd.model.events import Event, Write
 from ipvsd.model.report import SourceState, Writer
 from ipvsd.runtime import rootfs
-from ipvsd.runtime.event_loop import Mailbox, ReasonKind
+from ipvsd.runtime.event_loop import EventLoop, ReasonKind
 from ipvsd.sysctl import sysctl_names
 from ipvsd.watch.event_source import EventSink, Targets
 from ipvsd.watch.unit_cgroups import Units
@@ -38,8 +38,8 @@ _BEHIND = 1.0
 class Writes:
     """Delivers an event for each sysctl that is written, with the writes and who makes them."""
 
-    def __init__(self, mailbox: Mailbox, sink: EventSink, root: str = "/") -> None:
-        self._mailbox, self._sink, self._root = mailbox, sink, root
+    def __init__(self, loop: EventLoop, sink: EventSink, root: str = "/") -> None:
+        self._loop, self._sink, self._root = loop, sink, root
         self._stack = contextlib.ExitStack()
         self._ring: Optional[Ring] = None
         self._names: dict[bytes, str] = {}
@@ -88,13 +88,13 @@ class Writes:
             _opened(stack, syscall.attach(program, group))
         finally:
             os.close(group)
-        self._units = Units(self._mailbox, place, self._allowed.add)
+        self._units = Units(self._loop, place, self._allowed.add)
         stack.callback(self._units.close)
         # Where the kernel tells no process, our own writes are known by our control group.
         self._own = () if tells_process else own
         self.guards = self.guards and (tells_process or bool(self._own))
-        self._mailbox.watch(ring.descriptor, self.drain)
-        stack.callback(self._mailbox.unwatch, ring.descriptor)
+        self._loop.add_reader(ring.descriptor, self.drain)
+        stack.callback(self._loop.remove_reader, ring.descriptor)
         self._ring = ring
         self.detail = "; ".join(("bpf on the root control group", *_lacking(form)))
 
@@ -119,7 +119,7 @@ class Writes:
             files.setdefault(bucket, []).append(file)
         if marks.keys() - self._marks.keys():
             # A write may have come between the last look and the mark.
-            self._mailbox.put(ReasonKind.SYSCTL, "newly watched")
+            self._loop.post(ReasonKind.SYSCTL, "newly watched")
         changed = [bucket for bucket, mark in marks.items() if self._marks.get(bucket) != mark]
         # A bucket is marked before any other is cleared, so that nothing that stays held goes unseen.
         for bucket in (*changed, *(self._marks.keys() - marks.keys())):
@@ -161,11 +161,11 @@ class Writes:
             self._sink.on_loss()
             if not self._behind:
                 self._behind = True
-                self._mailbox.later(_BEHIND, self._tell_lost)
+                self._loop.call_later(_BEHIND, self._tell_lost)
 
     def _tell_lost(self) -> None:
         self._behind = False
-        self._mailbox.put(ReasonKind.LOST, "bpf")
+        self._loop.post(ReasonKind.LOST, "bpf")
 
     def monitored(self) -> Collection[str]:
         """Return the sysctls to which no process's write went unreported since this was last asked."""

@@ -13,7 +13,7 @@ from typing import NamedTuple, Optional
 from ipvsd.kernel.fd_cache import FdCache
 from ipvsd.model.events import Event
 from ipvsd.model.report import SourceState
-from ipvsd.runtime.event_loop import Mailbox, ReasonKind
+from ipvsd.runtime.event_loop import EventLoop, ReasonKind
 from ipvsd.watch import inotify
 from ipvsd.watch.event_source import EventSink, Targets
 
@@ -26,20 +26,20 @@ class _Watch(NamedTuple):
 class Sysctls:
     """Delivers an event for each write to one of the watched files."""
 
-    def __init__(self, mailbox: Mailbox, sink: EventSink, fds: FdCache) -> None:
-        self._mailbox, self._sink, self._fds = mailbox, sink, fds
+    def __init__(self, loop: EventLoop, sink: EventSink, fds: FdCache) -> None:
+        self._loop, self._sink, self._fds = loop, sink, fds
         self._inotify: Optional[inotify.Inotify] = None
         self._watches: dict[str, _Watch] = {}
         self._keys: dict[int, str] = {}
         self._unwatched = self._lost = 0
         self._detail = "not started"
         # What is wrong is written before the file is watched.
-        fds.on_reopen(lambda key: mailbox.later(0.0, lambda: self._follow(key)))
+        fds.on_reopen(lambda key: loop.call_later(0.0, lambda: self._follow(key)))
 
     def arm(self, targets: Targets) -> None:
         if self._inotify is None:
             try:
-                self._inotify = inotify.Inotify(self._mailbox, self._told)
+                self._inotify = inotify.Inotify(self._loop, self._told)
             except OSError as error:
                 self._detail = f"cannot use inotify: {error.strerror}"
                 return
@@ -49,7 +49,7 @@ class Sysctls:
         added = [key for key in targets.sysctls if key not in self._watches and self._watch(self._inotify, key)]
         if added:
             # A write may have come between the last look and the watch.
-            self._mailbox.put(ReasonKind.SYSCTL, "newly watched")
+            self._loop.post(ReasonKind.SYSCTL, "newly watched")
         self._unwatched = len(targets.sysctls) - len(self._watches)
         self._detail = f"inotify on {len(self._watches)} of {len(targets.sysctls)} files"
         if self._fds.full:
@@ -80,7 +80,7 @@ class Sysctls:
     def _told(self, watch: int, mask: int, name: str) -> None:  # noqa: ARG002 -- only files are watched
         if mask & inotify.OVERFLOW:
             self._lost += 1
-            self._mailbox.put(ReasonKind.LOST, "inotify")
+            self._loop.post(ReasonKind.LOST, "inotify")
         elif mask & inotify.MODIFY and watch in self._keys:
             self._deliver(self._keys[watch])
 

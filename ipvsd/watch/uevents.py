@@ -16,7 +16,7 @@ from typing import Callable, Optional
 from ipvsd.kernel.processes import Writers
 from ipvsd.model.events import Event, Write
 from ipvsd.model.report import SourceState, Writer
-from ipvsd.runtime.event_loop import Mailbox, ReasonKind
+from ipvsd.runtime.event_loop import EventLoop, ReasonKind
 from ipvsd.watch.event_source import EventSink, Targets
 
 _NETLINK_KOBJECT_UEVENT = 15
@@ -45,13 +45,13 @@ def link_event(message: bytes) -> Optional[tuple[str, str]]:
 
 
 class Uevents:
-    """Wakes the mailbox when a module that is wanted, or an interface where that matters, comes or goes.
+    """Wakes the event loop when a module that is wanted, or an interface where that matters, comes or goes.
 
     For a module that goes it delivers an event, with the process that unloads it if that is known.
     """
 
-    def __init__(self, mailbox: Mailbox, sink: EventSink, writers: Writers) -> None:
-        self._mailbox, self._sink, self._writers = mailbox, sink, writers
+    def __init__(self, loop: EventLoop, sink: EventSink, writers: Writers) -> None:
+        self._loop, self._sink, self._writers = loop, sink, writers
         self._socket: Optional[socket.socket] = None
         self._modules: frozenset[str] = frozenset()
         self._links = False
@@ -73,7 +73,7 @@ class Uevents:
         try:
             _enlarge(opened)
             opened.bind((0, _KERNEL_GROUP))
-            self._mailbox.watch(opened.fileno(), self._receive)
+            self._loop.add_reader(opened.fileno(), self._receive)
         except OSError as error:
             opened.close()
             self._detail = f"cannot receive uevents: {error.strerror}"
@@ -94,7 +94,7 @@ class Uevents:
                 return
             except OSError as error:
                 self._lost += 1
-                self._mailbox.put(ReasonKind.LOST, "uevents")
+                self._loop.post(ReasonKind.LOST, "uevents")
                 if error.errno == errno.ENOBUFS:
                     continue
                 self._detail = f"cannot receive uevents: {error.strerror}"
@@ -106,12 +106,12 @@ class Uevents:
     def _take(self, message: bytes) -> None:
         event = module_event(message)
         if event and event[1] in self._modules:
-            self._mailbox.put(ReasonKind.MODULE, " ".join(event))
+            self._loop.post(ReasonKind.MODULE, " ".join(event))
             if event[0] == "remove":
                 self._removed.append(event[1])
         event = link_event(message) if self._links else None
         if event:
-            self._mailbox.put(ReasonKind.LINK, " ".join(event))
+            self._loop.post(ReasonKind.LINK, " ".join(event))
 
     def _deliver(self) -> None:
         # A module that others need goes last and has to come back first, so that each return is one of its own.
@@ -126,7 +126,7 @@ class Uevents:
 
     def close(self) -> None:
         if self._socket is not None:
-            self._mailbox.unwatch(self._socket.fileno())
+            self._loop.remove_reader(self._socket.fileno())
             self._socket.close()
             self._socket = None
 

@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator, Set
 from typing import Callable, Optional
 
-from ipvsd.runtime.event_loop import Mailbox
+from ipvsd.runtime.event_loop import EventLoop
 from ipvsd.watch import inotify
 
 _GONE = (FileNotFoundError, NotADirectoryError)
@@ -19,9 +19,9 @@ _GONE = (FileNotFoundError, NotADirectoryError)
 class Units:
     """Lists the groups of some units; nothing raises. Without inotify it knows those of the last listing alone."""
 
-    def __init__(self, mailbox: Mailbox, place: str, made: Callable[[int], None]) -> None:
+    def __init__(self, loop: EventLoop, place: str, made: Callable[[int], None]) -> None:
         """`place` is where version 2 of the control groups is mounted; `made` is given the id of each new group."""
-        self._mailbox, self._place, self._made = mailbox, place, made
+        self._loop, self._place, self._made = loop, place, made
         self._units: Set[str] = frozenset()
         self._inotify: Optional[inotify.Inotify] = None
         self._slices: dict[int, str] = {}
@@ -37,7 +37,7 @@ class Units:
             return ()
         if self._inotify is None:
             with contextlib.suppress(OSError):
-                self._inotify = inotify.Inotify(self._mailbox, self._told)
+                self._inotify = inotify.Inotify(self._loop, self._told)
         self._slices = {}
         with contextlib.suppress(OSError):  # who was allowed stays so while that cannot be read
             self._known = tuple(self._below(self._place))

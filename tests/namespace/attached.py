@@ -17,7 +17,7 @@ from ipvsd.kernel.host import LinuxHost
 from ipvsd.modprobe import kernel_names
 from ipvsd.reconcile.changes import Repaired, WriteRefused
 from ipvsd.reconcile.reconciler import Reconciler
-from ipvsd.runtime.event_loop import Mailbox, Reason, ReasonKind
+from ipvsd.runtime.event_loop import EventLoop, Reason, ReasonKind
 from ipvsd.watch.event_source import Targets
 from ipvsd.watch.sysctl_bpf import Writes, mounted
 
@@ -61,22 +61,22 @@ class _Sources:
 class Node:
     """The program, and the reconciler that takes its events; nothing else is listening."""
 
-    def __init__(self, mailbox: Mailbox) -> None:
-        self.mailbox, self.repairs = mailbox, list[Repaired]()
+    def __init__(self, loop: EventLoop) -> None:
+        self.loop, self.repairs = loop, list[Repaired]()
         self.refused = list[WriteRefused]()
         self.late = 0.0  # seconds for which it was busy, as far as it knows
         sources = _Sources()
         config = parse([("f", CONFIG.encode())])
         clock = lambda: time.monotonic() + self.late  # noqa: E731 -- which is all that is to be said
-        self.reconciler = Reconciler(LinuxHost("/"), mailbox, sources, config, clock=clock)
-        self.writes = sources.writes = Writes(mailbox, self.reconciler)
+        self.reconciler = Reconciler(LinuxHost("/"), loop, sources, config, clock=clock)
+        self.writes = sources.writes = Writes(loop, self.reconciler)
         self.round()
         self.repairs.clear()  # of the first round
 
     def attach(self) -> None:
         assert self.writes.attach(), self.writes.detail
         self.writes.arm(Targets(frozenset(), {KEY: str(FILE), ALIAS: str(ALL)}, ()))
-        assert [reason.detail for reason in self.mailbox.take(0)] == ["newly watched"]
+        assert [reason.detail for reason in self.loop.run_until_reason(0)] == ["newly watched"]
 
     def round(self) -> None:
         """Reconcile everything, as for an event."""
@@ -91,10 +91,10 @@ class Node:
     def hear(self) -> None:
         """Take what was reported by now."""
         self.writes.drain()
-        self.mailbox.serve()
+        self.loop.run_ready()
 
     def listen(self) -> None:
-        self.mailbox.take(0.01)
+        self.loop.run_until_reason(0.01)
         if self.reconciler.unreported:
             self.round()
 

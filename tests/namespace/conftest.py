@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from ipvsd.runtime.event_loop import Mailbox
+from ipvsd.runtime.event_loop import EventLoop
 from ipvsd.watch.sysctl_bpf import mounted
 from tests.namespace.attached import Node, missing
 from tests.service import Service
@@ -65,8 +65,8 @@ def node() -> Iterator[Node]:
     """A node with the program attached."""
     if missing():
         pytest.skip(f"bpf cannot be tried: {missing()}")
-    with Mailbox() as mailbox:
-        node = Node(mailbox)
+    with EventLoop() as loop:
+        node = Node(loop)
         node.attach()
         yield node
         node.writes.close()

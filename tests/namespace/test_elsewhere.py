@@ -13,7 +13,7 @@ import pytest
 
 from ipvsd.bpf import sysctl_program
 from ipvsd.model.report import Attribution
-from ipvsd.runtime.event_loop import Mailbox
+from ipvsd.runtime.event_loop import EventLoop
 from ipvsd.watch import sysctl_bpf
 from ipvsd.watch.event_source import Targets
 from ipvsd.watch.sysctl_bpf import RING
@@ -82,8 +82,8 @@ def test_where_the_kernel_does_not_tell_the_network_namespace_nobody_is_blamed(m
     if missing():
         pytest.skip(f"bpf cannot be tried: {missing()}")
     monkeypatch.setattr(sysctl_bpf, "_forms", lambda process, _: [sysctl_program.Form(process, places=False)])
-    with Mailbox() as mailbox:
-        node = Node(mailbox)
+    with EventLoop() as loop:
+        node = Node(loop)
         node.attach()
         assert node.writes.detail.endswith("; it cannot tell network namespaces apart")
         for count in range(1, 6):
@@ -109,7 +109,7 @@ def test_while_a_flood_goes_on_elsewhere_each_writer_is_named(node: Node) -> Non
 def test_a_flood_elsewhere_wakes_nobody(node: Node) -> None:
     flood()
     begun = time.monotonic()
-    assert node.mailbox.take(0.2) == ()
+    assert node.loop.run_until_reason(0.2) == ()
     assert time.monotonic() - begun >= 0.2
     assert (node.repairs, node.writes.lost, node.of(KEY, "0")) == ([], 0, None)
 

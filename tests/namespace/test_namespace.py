@@ -13,7 +13,7 @@ import pytest
 from ipvsd.kernel.fd_cache import FdCache
 from ipvsd.kernel.host import LinuxHost
 from ipvsd.kernel.processes import Writers
-from ipvsd.runtime.event_loop import Mailbox, ReasonKind
+from ipvsd.runtime.event_loop import EventLoop, ReasonKind
 from ipvsd.state import repair_history
 from ipvsd.watch.event_source import Targets
 from ipvsd.watch.sysctl_inotify import Sysctls
@@ -28,9 +28,9 @@ FILE = Path("/proc/sys/net/ipv4/ip_forward")
 
 
 @pytest.fixture
-def mailbox() -> Iterator[Mailbox]:
-    with Mailbox() as mailbox:
-        yield mailbox
+def loop() -> Iterator[EventLoop]:
+    with EventLoop() as loop:
+        yield loop
 
 
 def by_another_process(value: str, path: str = str(FILE)) -> None:
@@ -58,40 +58,40 @@ def test_what_the_kernel_refuses_changes_nothing(tree: Path) -> None:
 # --- the sources ------------------------------------------------------------------------
 
 
-def test_a_write_by_another_process_wakes_and_a_read_does_not(mailbox: Mailbox) -> None:
+def test_a_write_by_another_process_wakes_and_a_read_does_not(loop: EventLoop) -> None:
     fds = FdCache()
-    source = Sysctls(mailbox, Idle(mailbox), fds)
+    source = Sysctls(loop, Idle(loop), fds)
     source.arm(Targets(frozenset(), {KEY: str(FILE)}, ()))
-    assert [reason.detail for reason in mailbox.take(10)] == ["newly watched"]
+    assert [reason.detail for reason in loop.run_until_reason(10)] == ["newly watched"]
     subprocess.run(["cat", FILE], check=True, capture_output=True)
-    assert mailbox.take(0) == ()
+    assert loop.run_until_reason(0) == ()
     by_another_process("1")
-    assert {(reason.kind, reason.detail) for reason in mailbox.take(10)} == {(ReasonKind.SYSCTL, KEY)}
+    assert {(reason.kind, reason.detail) for reason in loop.run_until_reason(10)} == {(ReasonKind.SYSCTL, KEY)}
     source.close()
     fds.close()
 
 
-def test_uevents_for_which_there_is_no_room_are_counted_and_looked_for(mailbox: Mailbox) -> None:
-    source = Uevents(mailbox, Idle(mailbox), Writers())
+def test_uevents_for_which_there_is_no_room_are_counted_and_looked_for(loop: EventLoop) -> None:
+    source = Uevents(loop, Idle(loop), Writers())
     source.arm(Targets(frozenset({"ip_vs"}), {}, ()))
     assert source.state().lost == 0
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 15) as sender:
         for _ in range(4096):
             sender.sendto(b"add@/module/other\0".ljust(1024, b"\0"), (0, 1))
-    assert {(reason.kind, reason.detail) for reason in mailbox.take(10)} == {(ReasonKind.LOST, "uevents")}
+    assert {(reason.kind, reason.detail) for reason in loop.run_until_reason(10)} == {(ReasonKind.LOST, "uevents")}
     assert source.state().lost == 1
     source.close()
 
 
-def test_the_uevents_of_interfaces_and_of_liars_wake_nobody(mailbox: Mailbox) -> None:
-    source = Uevents(mailbox, Idle(mailbox), Writers())
+def test_the_uevents_of_interfaces_and_of_liars_wake_nobody(loop: EventLoop) -> None:
+    source = Uevents(loop, Idle(loop), Writers())
     source.arm(Targets(frozenset({"ip_vs"}), {}, ()))
     assert source.state().up
     subprocess.run(["ip", "link", "add", "bench0", "type", "veth", "peer", "name", "bench1"], check=True)
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 15) as liar:
         liar.sendto(b"remove@/module/ip_vs\0ACTION=remove\0SUBSYSTEM=module\0", (0, 1))
     subprocess.run(["ip", "link", "del", "bench0"], check=True)
-    assert mailbox.take(0.05) == ()
+    assert loop.run_until_reason(0.05) == ()
     source.close()
 
 
@@ -146,14 +146,14 @@ def batch(tmp_path: Path, line: str) -> None:
     subprocess.run(["ip", "-batch", file], check=True)
 
 
-def test_a_real_uevent_of_an_interface_wakes_where_that_matters(mailbox: Mailbox) -> None:
-    source = Uevents(mailbox, Idle(mailbox), Writers())
+def test_a_real_uevent_of_an_interface_wakes_where_that_matters(loop: EventLoop) -> None:
+    source = Uevents(loop, Idle(loop), Writers())
     source.arm(Targets(frozenset(), {}, (), links=True))
     subprocess.run(["ip", "link", "add", "bench0", "type", "veth", "peer", "name", "bench1"], check=True)
-    seen = {(reason.kind, reason.detail) for reason in mailbox.take(10)}
+    seen = {(reason.kind, reason.detail) for reason in loop.run_until_reason(10)}
     assert {(ReasonKind.LINK, "add bench0"), (ReasonKind.LINK, "add bench1")} <= seen
     subprocess.run(["ip", "link", "del", "bench0"], check=True)
-    assert {reason.kind for reason in mailbox.take(10)} == {ReasonKind.LINK}
+    assert {reason.kind for reason in loop.run_until_reason(10)} == {ReasonKind.LINK}
     source.close()
 
 

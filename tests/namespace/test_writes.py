@@ -24,7 +24,7 @@ from ipvsd.bpf import syscall, sysctl_program
 from ipvsd.bpf.asm import assemble, leave
 from ipvsd.bpf.ringbuf import Ring
 from ipvsd.model.events import Event
-from ipvsd.runtime.event_loop import Mailbox, ReasonKind
+from ipvsd.runtime.event_loop import EventLoop, ReasonKind
 from ipvsd.watch import sysctl_bpf
 from ipvsd.watch.event_source import Targets
 from ipvsd.watch.sysctl_bpf import RING, Writes, mounted
@@ -54,8 +54,8 @@ def private() -> Iterator[tuple[str, Path]]:
 
 
 def test_it_attaches_or_says_why_not() -> None:
-    with Mailbox() as mailbox:
-        writes = Writes(mailbox, Idle(mailbox))
+    with EventLoop() as loop:
+        writes = Writes(loop, Idle(loop))
         assert writes.attach() or missing(), writes.detail
         if writes.state().up:
             assert writes.state().detail == "bpf on the root control group"
@@ -119,10 +119,10 @@ def test_what_the_kernel_does_not_take_is_an_error_with_its_words(node: Node) ->
 def test_without_the_capability_it_says_so_and_leaves_nothing_open() -> None:
     program = f"""
 import os
-from ipvsd.runtime.event_loop import Mailbox
+from ipvsd.runtime.event_loop import EventLoop
 from ipvsd.watch.sysctl_bpf import Writes
 {DROP_ALL if not missing() else ""}
-with Mailbox() as mailbox:
+with EventLoop() as loop:
     writes = Writes(mailbox, None)
     before = os.listdir("/proc/self/fd")
     print(writes.attach(), writes.state().up, os.listdir("/proc/self/fd") == before, writes.detail)
@@ -170,7 +170,7 @@ def test_a_write_in_another_network_namespace_is_nothing_to_us(node: Node) -> No
 
 def test_a_write_to_what_is_not_held_tells_nothing(node: Node) -> None:
     with writer(f"echo 1 > {FREE}"):
-        assert node.mailbox.take(0) == ()
+        assert node.loop.run_until_reason(0) == ()
     by_another_process("0")
     node.repaired(1)
     assert not node.of("net.ipv4.tcp_sack", "1")
@@ -273,7 +273,7 @@ def lost(node: Node) -> int:
     """Wait until it is to be looked for what was lost; return for how many reasons."""
     times, deadline = 0, time.monotonic() + 10
     while not times and time.monotonic() < deadline:
-        reasons = [(reason.kind, reason.detail) for reason in node.mailbox.take(10)]
+        reasons = [(reason.kind, reason.detail) for reason in node.loop.run_until_reason(10)]
         times = reasons.count((ReasonKind.LOST, "bpf"))
     return times
 
@@ -285,7 +285,7 @@ def test_what_is_lost_is_looked_for_a_moment_later_and_once(node: Node, monkeypa
         overflow()
         node.hear()
     while time.monotonic() < begun + 1.5:
-        reasons = node.mailbox.take(begun + 1.5 - time.monotonic())
+        reasons = node.loop.run_until_reason(begun + 1.5 - time.monotonic())
         told += [time.monotonic() - begun for reason in reasons if reason.kind is ReasonKind.LOST]
     assert len(told) == 1
     assert told[0] >= 0.5
@@ -354,7 +354,7 @@ def test_what_is_guarded_a_unit_may_write_that_is_started_later(
     node.writes.arm(Targets(frozenset(), {key: str(file)}, (), guarded=frozenset({key}), allowed=friends))
     for unit in ("friend", "foe"):
         (slice_ / f"{unit}.service").mkdir()
-    node.mailbox.take(0)
+    node.loop.run_until_reason(0)
     assert (refused(file, slice_ / "friend.service"), refused(file, slice_ / "foe.service")) == (False, True)
 
 
@@ -397,7 +397,7 @@ def test_closing_detaches_and_frees(node: Node, until: Until) -> None:
 CHILD = """
 import signal, sys
 from ipvsd.bpf import syscall
-from ipvsd.runtime.event_loop import Mailbox
+from ipvsd.runtime.event_loop import EventLoop
 from ipvsd.watch.sysctl_bpf import Writes
 
 left, call = int(sys.argv[1]), syscall._bpf
@@ -412,7 +412,7 @@ def stopping(*arguments):
     return descriptor
 
 syscall._bpf = stopping
-with Mailbox() as mailbox:
+with EventLoop() as loop:
     writes = Writes(mailbox, None)
     print(writes.attach(), flush=True)
     signal.pause()
