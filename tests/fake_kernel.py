@@ -11,12 +11,12 @@ from typing import Optional
 from ipvsd.kernel.module_loader import BlacklistedError, LoadError
 from ipvsd.model.types import (
     MISSING,
-    PASSING,
+    TRANSIENT_ERRNOS,
     Cause,
     Kernel,
-    Lock,
+    LoadBlocker,
+    LoadRestrictions,
     ModuleState,
-    Obstacle,
     Parameter,
     Reading,
     Unreadable,
@@ -125,7 +125,7 @@ class FakeKernel:
     strays: dict[str, str] = field(default_factory=dict)  # module: a file that the index does not list
     unset: dict[str, str] = field(default_factory=dict)  # module: the line of the build configuration
     aliases: dict[str, str] = field(default_factory=dict)
-    lock: Lock = field(default_factory=Lock)
+    lock: LoadRestrictions = field(default_factory=LoadRestrictions)
     vanishing: set[str] = field(default_factory=set)  # modules that load without an error and are not there
     refused: dict[str, int] = field(default_factory=dict)  # sysctl: errno of a write
     unreadable: dict[str, int] = field(default_factory=dict)  # sysctl: errno of a read
@@ -150,7 +150,7 @@ class FakeKernel:
     def explain(self, kernel: Kernel, names: Collection[str]) -> Kernel:
         self._ask("explain")
         lines = {
-            name: Obstacle(Cause.BLACKLIST, name, f"blacklist {name}", CONF_FILE)
+            name: LoadBlocker(Cause.BLACKLIST, name, f"blacklist {name}", CONF_FILE)
             for name in self.blacklisted
             if name in names
         }
@@ -159,10 +159,10 @@ class FakeKernel:
             loadable=kernel.loadable | (frozenset(aliases.values()) & frozenset(self.depends)),
             aliases=aliases,
             unindexed={name: self.strays[name] for name in names if name in self.strays},
-            unset={name: self.unset[name] for name in names if name in self.unset},
-            stocked=bool(self.strays),
-            obstacles=lines,
-            lock=self.lock,
+            kconfig_unset={name: self.unset[name] for name in names if name in self.unset},
+            has_own_modules=bool(self.strays),
+            load_blockers=lines,
+            restrictions=self.lock,
         )
 
     def module_state(self, name: str) -> Optional[ModuleState]:
@@ -178,7 +178,7 @@ class FakeKernel:
     def read_sysctl(self, key: str) -> Reading:
         number = self.unreadable.get(key) or self.failing.get("read_sysctl")
         if number:
-            return Unreadable(os.strerror(number), number in PASSING)
+            return Unreadable(os.strerror(number), number in TRANSIENT_ERRNOS)
         if key in self.values:
             return sysctl_names.canonical(self.values[key])
         if any(name.startswith(f"{key}.") for name in self.values):
@@ -215,7 +215,7 @@ class FakeKernel:
     def read_parameter(self, name: str) -> Parameter:
         number = self.failing.get("read_parameter")
         if number:
-            return Parameter(Unreadable(os.strerror(number), number in PASSING))
+            return Parameter(Unreadable(os.strerror(number), number in TRANSIENT_ERRNOS))
         module = name.partition(".")[0]
         users = sum(module in self.depends[user] for user in self.states)
         return Parameter(self.parameters.get(name, MISSING), name in WRITABLE, users)

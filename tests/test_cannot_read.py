@@ -16,7 +16,7 @@ from ipvsd.decide.aggregate import reported
 from ipvsd.decide.health import assess, unreadable
 from ipvsd.kernel.host import LinuxHost
 from ipvsd.model.report import State
-from ipvsd.model.types import Finding, Last, ModuleVerdict, SysctlFinding, SysctlVerdict
+from ipvsd.model.types import Finding, LastVerdict, ModuleVerdict, SysctlFinding, SysctlVerdict
 from ipvsd.reconcile.last_seen import FIRST_PAUSE, LastSeen
 from ipvsd.reconcile.reconciler import Reconciler
 from ipvsd.reconcile.rounds import ReconcileResult, reconcile
@@ -48,7 +48,7 @@ def settle(host: FakeKernel | LinuxHost, known: ReconcileResult | None = None) -
 
 
 def remedies(done: ReconcileResult) -> list[str]:
-    return [found.remedy for found in done.after.findings if not found.right and found.remedy]
+    return [found.remedy for found in done.after.findings if not found.compliant and found.remedy]
 
 
 def loads(done: ReconcileResult) -> list[str]:
@@ -190,7 +190,7 @@ def test_the_last_verdict_is_told_with_its_time(seen: Seen) -> None:
         assert found["ip_vs"].evidence == (
             "cannot read /fake/modules: Too many open files; was live at 2027-01-15T08:00:20Z"
         )
-        assert found[FORWARD].last == Last(SysctlVerdict.RIGHT, NOW + 20, stands=True)
+        assert found[FORWARD].last == LastVerdict(SysctlVerdict.RIGHT, NOW + 20, valid=True)
 
 
 def test_what_was_right_is_no_failure_until_its_verdict_is_two_periodic_looks_old(seen: Seen) -> None:

@@ -206,9 +206,9 @@ def test_a_value_that_is_no_number_is_refused_and_changes_nothing(kernel_bench: 
 def test_without_descriptors_a_value_is_unreadable_for_the_moment(bench: Bench) -> None:
     bench.host.load_module("ip_vs")
     with bench.starved():
-        assert bench.host.read_sysctl(ARP_IGNORE) == Unreadable("Too many open files", passing=True)
+        assert bench.host.read_sysctl(ARP_IGNORE) == Unreadable("Too many open files", transient=True)
         assert bench.host.read_parameter("ip_vs.conn_tab_bits").reading == Unreadable(
-            "Too many open files", passing=True
+            "Too many open files", transient=True
         )
     assert isinstance(bench.host.read_sysctl(ARP_IGNORE), str)
 

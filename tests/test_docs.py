@@ -21,7 +21,8 @@ from ipvsd.config.schema import Config
 from ipvsd.conflicts.external_setting import WHEN, Effect, Program
 from ipvsd.model.report import (
     ConfigState,
-    Contended,
+    ContendedSysctl,
+    CounterValues,
     Health,
     Histogram,
     InstalledKernel,
@@ -30,7 +31,6 @@ from ipvsd.model.report import (
     Report,
     SourceState,
     State,
-    Tally,
 )
 from ipvsd.model.types import (
     Exactly,
@@ -79,15 +79,15 @@ REPORT = Report(
         SysctlFinding(WantedSysctl("a.p", Exactly("1"), Policy.ENFORCE, False, "here"), "1", SysctlVerdict.RIGHT, ""),
     ),
     health=Health(State.READY, "ready", 0),
-    tally=Tally({}, {}, {}, {}, {}, {}, _TIMES, 1, _TIMES),
+    counters=CounterValues({}, {}, {}, {}, {}, {}, _TIMES, 1, _TIMES),
     repairs=(Repair("a.b", "0", "1", 1.0, 1.0),),
     sources=(SourceState("uevents", True, ""),),
     ipvs=Ipvs(True, "1.2.1", 4096, "answers"),
-    kernels=(InstalledKernel("6.1.0", running=True, next=True, modules=()),),
+    kernels=(InstalledKernel("6.1.0", running=True, boots_next=True, modules=()),),
     notes=("something",),
     backend="bpf",
     failures={"listen": "taken"},
-    contended=(Contended("a.b", "someone", yielded=False),),
+    contended=(ContendedSysctl("a.b", "someone", yielded=False),),
     config=ConfigState("0", ("lvs-full",), ("file",), 60.0, ("error",)),
 )
 

@@ -38,8 +38,8 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, st
 
 def test_a_kernel_that_lacks_a_module_is_told_from_one_that_has_it(tree: Path) -> None:
     old, new = installed_kernels.survey(str(tree), Config())
-    assert (old.release, old.running, old.next, health.ready(old)) == (RELEASE, True, False, True)
-    assert (new.release, new.running, new.next, health.ready(new)) == (NEW, False, True, False)
+    assert (old.release, old.running, old.boots_next, health.ready(old)) == (RELEASE, True, False, True)
+    assert (new.release, new.running, new.boots_next, health.ready(new)) == (NEW, False, True, False)
     assert [(found.name, found.verdict) for found in installed_kernels.problems(new)] == [
         ("ip_vs_sh", ModuleVerdict.ABSENT)
     ]

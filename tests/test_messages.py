@@ -235,7 +235,7 @@ def test_drifts_of_several_things_are_told_each_but_those_of_a_pattern(at_once: 
     names = [f"net.ipv4.conf.eth{number}.rp_filter" for number in range(5)]
     changes = [
         Repaired(
-            ITEM._replace(key=name, group="net.ipv4.conf.*.rp_filter"),
+            ITEM._replace(key=name, pattern="net.ipv4.conf.*.rp_filter"),
             WriteSysctl(name, "0", "1"),
             NOBODY._replace(name=name),
             at_once,

@@ -6,7 +6,7 @@ import pytest
 
 from ipvsd import __version__
 from ipvsd.model.report import Histogram, Ipvs, Report, State
-from ipvsd.model.types import Last, ModuleVerdict, Need, SysctlVerdict
+from ipvsd.model.types import LastVerdict, ModuleVerdict, Need, SysctlVerdict
 from ipvsd.reporting.counters import BUCKETS, EMPTY
 from ipvsd.reporting.metrics import exposition
 from tests.samples import module, report, sysctl
@@ -112,7 +112,7 @@ def test_ipvs_is_up_only_if_it_answered(up: Optional[bool], shown: float) -> Non
 
 @pytest.mark.parametrize("stands", [True, False])
 def test_what_cannot_be_read_is_shown_as_it_was_while_that_stands(stands: bool) -> None:
-    live, right = (Last(verdict, 0.0, stands) for verdict in (ModuleVerdict.LIVE, SysctlVerdict.RIGHT))
+    live, right = (LastVerdict(verdict, 0.0, stands) for verdict in (ModuleVerdict.LIVE, SysctlVerdict.RIGHT))
     made = report(
         module(ModuleVerdict.UNREADABLE)._replace(last=live), sysctl(SysctlVerdict.UNREADABLE)._replace(last=right)
     )
@@ -136,7 +136,7 @@ def test_no_profile_and_several_are_shown() -> None:
 
 def test_counts_are_shown_per_name() -> None:
     tally = EMPTY._replace(loads={"ip_vs": 3}, drifts={"net.ipv4.ip_forward": 2}, looks=7)
-    made = REPORT._replace(tally=tally)
+    made = REPORT._replace(counters=tally)
     assert value(made, 'ipvsd_module_loads_total{module="ip_vs"}') == 3
     assert value(made, 'ipvsd_sysctl_drifts_total{name="net.ipv4.ip_forward"}') == 2
     assert value(made, "ipvsd_reconciles_total") == 7
@@ -145,7 +145,7 @@ def test_counts_are_shown_per_name() -> None:
 def test_a_histogram_is_cumulated() -> None:
     counts = [0] * (len(BUCKETS) + 1)
     counts[0], counts[2], counts[-1] = 1, 2, 1
-    made = REPORT._replace(tally=EMPTY._replace(repair_seconds=Histogram(tuple(counts), 123.5)))
+    made = REPORT._replace(counters=EMPTY._replace(repair_seconds=Histogram(tuple(counts), 123.5)))
     name = "ipvsd_drift_repair_duration_seconds"
     assert value(made, f'{name}_bucket{{le="0.001"}}') == 1
     assert value(made, f'{name}_bucket{{le="0.005"}}') == 3

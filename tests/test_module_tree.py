@@ -9,7 +9,7 @@ import pytest
 
 from ipvsd.kernel.host import LinuxHost
 from ipvsd.kernel.module_tree import modprobe_d_stamps
-from ipvsd.model.types import Kernel, Lock
+from ipvsd.model.types import Kernel, LoadRestrictions
 from tests.fake_kernel import DEPENDS, RELEASE
 from tests.trees import make_tree, put, put_sysctl, write_index
 
@@ -27,9 +27,15 @@ def explain(tree: Path, *names: str) -> Kernel:
     return host.explain(host.kernel(names), names)
 
 
-def test_a_plain_tree_has_no_obstacles(tree: Path) -> None:
+def test_a_plain_tree_has_no_load_blockers(tree: Path) -> None:
     found = explain(tree, "ip_vs", "ip_vs_sh")
-    assert (found.aliases, found.unindexed, found.unset, found.obstacles, found.lock) == ({}, {}, {}, {}, Lock())
+    assert (found.aliases, found.unindexed, found.kconfig_unset, found.load_blockers, found.restrictions) == (
+        {},
+        {},
+        {},
+        {},
+        LoadRestrictions(),
+    )
 
 
 @pytest.mark.parametrize("file", ["kernel/net/ip_vs_sh.ko", "extra/ip-vs-sh.ko.zst", "updates/dkms/ip_vs_sh.ko.xz"])
@@ -62,9 +68,9 @@ def test_a_tree_below_usr_counts_where_lib_is_a_link_out_of_the_image(tree: Path
 def test_a_configuration_that_appears_is_read(tree: Path) -> None:
     host = LinuxHost(str(tree))
     names = ["ip_vs_twos"]
-    assert host.explain(host.kernel(names), names).unset == {}
+    assert host.explain(host.kernel(names), names).kconfig_unset == {}
     put(tree, f"boot/config-{RELEASE}", "# CONFIG_IP_VS_TWOS is not set\n")
-    assert list(host.explain(host.kernel(names), names).unset) == names
+    assert list(host.explain(host.kernel(names), names).kconfig_unset) == names
 
 
 @pytest.mark.parametrize("place", [f"boot/config-{RELEASE}", f"{MODULES}/config", "proc/config.gz"])
@@ -72,7 +78,7 @@ def test_an_option_that_was_not_set(tree: Path, place: str) -> None:
     text = "CONFIG_IP_VS=m\n# CONFIG_IP_VS_TWOS is not set\n# CONFIG_IP_VS_DEBUG is not set\n"
     put(tree, place, "")
     (tree / place).write_bytes(gzip.compress(text.encode()) if place.endswith(".gz") else text.encode())
-    assert explain(tree, "ip_vs_twos", "ip_vs_sh", "zfs").unset == {
+    assert explain(tree, "ip_vs_twos", "ip_vs_sh", "zfs").kconfig_unset == {
         "ip_vs_twos": "says '# CONFIG_IP_VS_TWOS is not set'",
         "ip_vs_sh": "does not know CONFIG_IP_VS_SH",
     }
@@ -80,7 +86,7 @@ def test_an_option_that_was_not_set(tree: Path, place: str) -> None:
 
 def test_a_configuration_that_is_no_gzip_says_nothing(tree: Path) -> None:
     put(tree, "proc/config.gz", "nonsense")
-    assert explain(tree, "ip_vs_twos").unset == {}
+    assert explain(tree, "ip_vs_twos").kconfig_unset == {}
 
 
 def test_an_alias_of_the_index_and_one_of_the_administrator(tree: Path) -> None:
@@ -97,37 +103,41 @@ def test_a_file_of_modprobe_d_masks_one_of_the_same_name(tree: Path) -> None:
     put(tree, "usr/lib/modprobe.d/b.conf", "blacklist ip_vs_rr\n")
     put(tree, "etc/modprobe.d/a.conf", "")
     put(tree, "etc/modprobe.d/c.conf.bak", "blacklist ip_vs_wrr\n")
-    assert list(explain(tree, "ip_vs", "ip_vs_rr", "ip_vs_wrr").obstacles) == ["ip_vs_rr"]
+    assert list(explain(tree, "ip_vs", "ip_vs_rr", "ip_vs_wrr").load_blockers) == ["ip_vs_rr"]
 
 
 def test_an_edited_file_is_read_again(tree: Path) -> None:
     host = LinuxHost(str(tree))
     file = put(tree, "etc/modprobe.d/a.conf", "blacklist ip_vs\n")
     before = modprobe_d_stamps(str(tree))
-    assert list(host.explain(host.kernel(["ip_vs"]), ["ip_vs"]).obstacles) == ["ip_vs"]
+    assert list(host.explain(host.kernel(["ip_vs"]), ["ip_vs"]).load_blockers) == ["ip_vs"]
     file.write_text("# none\n")
     assert modprobe_d_stamps(str(tree)) != before
-    assert host.explain(host.kernel(["ip_vs"]), ["ip_vs"]).obstacles == {}
+    assert host.explain(host.kernel(["ip_vs"]), ["ip_vs"]).load_blockers == {}
 
 
 @pytest.mark.parametrize(
     ("path", "text", "lock"),
     [
-        ("sys/kernel/security/lockdown", "none [integrity] confidentiality\n", Lock(signed="lockdown=integrity")),
-        ("sys/kernel/security/lockdown", "[none] integrity confidentiality\n", Lock()),
-        ("sys/module/module/parameters/sig_enforce", "Y\n", Lock(signed="module.sig_enforce=1")),
-        ("sys/module/module/parameters/sig_enforce", "N\n", Lock()),
-        ("proc/self/status", "Name:\tx\nCapBnd:\t000001ffffffffff\n", Lock()),
-        ("proc/self/uid_map", "         0          0 4294967295\n", Lock()),
-        ("proc/self/uid_map", "         0    1000000 1000000000\n", Lock(nested=True)),
-        ("proc/self/status", "Name:\tx\nCapBnd:\t00000000a80425fb\n", Lock(incapable=True)),
+        (
+            "sys/kernel/security/lockdown",
+            "none [integrity] confidentiality\n",
+            LoadRestrictions(signed="lockdown=integrity"),
+        ),
+        ("sys/kernel/security/lockdown", "[none] integrity confidentiality\n", LoadRestrictions()),
+        ("sys/module/module/parameters/sig_enforce", "Y\n", LoadRestrictions(signed="module.sig_enforce=1")),
+        ("sys/module/module/parameters/sig_enforce", "N\n", LoadRestrictions()),
+        ("proc/self/status", "Name:\tx\nCapBnd:\t000001ffffffffff\n", LoadRestrictions()),
+        ("proc/self/uid_map", "         0          0 4294967295\n", LoadRestrictions()),
+        ("proc/self/uid_map", "         0    1000000 1000000000\n", LoadRestrictions(nested=True)),
+        ("proc/self/status", "Name:\tx\nCapBnd:\t00000000a80425fb\n", LoadRestrictions(incapable=True)),
     ],
 )
-def test_what_locks_the_kernel(tree: Path, path: str, text: str, lock: Lock) -> None:
+def test_what_locks_the_kernel(tree: Path, path: str, text: str, lock: LoadRestrictions) -> None:
     put(tree, path, text)
-    assert explain(tree, "ip_vs").lock == lock
+    assert explain(tree, "ip_vs").restrictions == lock
 
 
 def test_modules_that_were_disabled(tree: Path) -> None:
     put_sysctl(tree, "kernel.modules_disabled", "1")
-    assert explain(tree, "ip_vs").lock.disabled
+    assert explain(tree, "ip_vs").restrictions.disabled

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from ipvsd.decide.verdicts import judge_module
-from ipvsd.model.types import Cause, Kernel, Lock, ModuleState, Obstacle
+from ipvsd.model.types import Cause, Kernel, LoadBlocker, LoadRestrictions, ModuleState
 from ipvsd.model.types import ModuleVerdict as V
 from tests.samples import kernel, observed, wanted_module
 
-LINE = {"ip_vs": Obstacle(Cause.BLACKLIST, "ip_vs", "blacklist ip_vs", "x:1")}
-GONE = {"ip_vs": Obstacle(Cause.FILE_GONE, "nf_conntrack", "nf_conntrack.ko")}
+LINE = {"ip_vs": LoadBlocker(Cause.BLACKLIST, "ip_vs", "blacklist ip_vs", "x:1")}
+GONE = {"ip_vs": LoadBlocker(Cause.FILE_GONE, "nf_conntrack", "nf_conntrack.ko")}
 
 # Each with what makes it so; the first one in a combination is told.
 OF_WHAT_IS_LISTED: Mapping[V, Mapping[str, Any]] = {
@@ -23,25 +23,25 @@ OF_WHAT_IS_LISTED: Mapping[V, Mapping[str, Any]] = {
     V.UNLOADING: {},
     V.NO_SUPPORT: {"modular": False},
     V.INCAPABLE: {"incapable": True},
-    V.BLACKLISTED: {"obstacles": LINE},
+    V.BLACKLISTED: {"load_blockers": LINE},
     V.DISABLED: {"disabled": True},
 }
 OF_WHAT_IS_NOT: Mapping[V, Mapping[str, Any]] = {
     V.BUILT_IN: {"built_in": frozenset(["ip_vs"])},
-    V.NOT_BUILT: {"unset": {"ip_vs": "says '# CONFIG_IP_VS is not set'"}},
+    V.NOT_BUILT: {"kconfig_unset": {"ip_vs": "says '# CONFIG_IP_VS is not set'"}},
     V.NO_SUPPORT: {"modular": False},
     V.INCAPABLE: {"incapable": True},
-    V.TREE_GONE: {"indexed": False, "stocked": False},
-    V.COMPRESSION: {"packed": {"ip_vs": "zstd"}, "unindexed": {"ip_vs": "ip_vs.ko.zst"}},
+    V.TREE_GONE: {"indexed": False, "has_own_modules": False},
+    V.COMPRESSION: {"compressed": {"ip_vs": "zstd"}, "unindexed": {"ip_vs": "ip_vs.ko.zst"}},
     V.INDEX_STALE: {"unindexed": {"ip_vs": "ip_vs.ko"}},
 }
 
 
 def with_all(seen: Kernel, changes: list[Mapping[str, Any]]) -> Kernel:
     for change in changes:
-        lock = {key: value for key, value in change.items() if key in Lock._fields}
+        lock = {key: value for key, value in change.items() if key in LoadRestrictions._fields}
         seen = seen._replace(**{key: value for key, value in change.items() if key not in lock})
-        seen = seen._replace(lock=seen.lock._replace(**lock))
+        seen = seen._replace(restrictions=seen.restrictions._replace(**lock))
     return seen
 
 
@@ -77,10 +77,12 @@ def test_of_a_module_that_is_not_listed_the_most_specific_cause_is_told(chosen: 
         ({"indexed": False, "unindexed": {"ip_vs": "ip_vs.ko"}}, V.NO_INDEX),
         ({"indexed": False}, V.ABSENT),
         ({}, V.ABSENT),
-        ({"loadable": frozenset(["ip_vs"]), "obstacles": GONE}, V.FILE_GONE),
-        ({"loadable": frozenset(["ip_vs"]), "obstacles": GONE, "lock": Lock(disabled=True)}, V.FILE_GONE),
-        ({"loadable": frozenset(["ip_vs"]), "obstacles": GONE, "lock": Lock(nested=True)}, V.INCAPABLE),
-        ({"built_in": frozenset(["ip_vs"]), "indexed": False, "stocked": False}, V.BUILT_IN),
+        ({"loadable": frozenset(["ip_vs"]), "load_blockers": GONE}, V.FILE_GONE),
+        ({"loadable": frozenset(["ip_vs"]), "load_blockers": GONE, "restrictions": LoadRestrictions(disabled=True)},
+         V.FILE_GONE),
+        ({"loadable": frozenset(["ip_vs"]), "load_blockers": GONE, "restrictions": LoadRestrictions(nested=True)},
+         V.INCAPABLE),
+        ({"built_in": frozenset(["ip_vs"]), "indexed": False, "has_own_modules": False}, V.BUILT_IN),
     ],
 )  # fmt: skip
 def test_other_combinations(changes: dict[str, Any], verdict: V) -> None:

@@ -236,7 +236,7 @@ def test_one_failure_does_not_stop_the_others(kernel: FakeKernel) -> None:
     kernel.broken["ip_vs_rr"] = errno.ENOEXEC
     kernel.refused[FORWARD] = errno.EPERM
     done = settle(kernel)
-    wrong = {finding.name: finding.verdict for finding in done.after.findings if not finding.right}
+    wrong = {finding.name: finding.verdict for finding in done.after.findings if not finding.compliant}
     assert wrong == {"ip_vs_rr": ModuleVerdict.FAILED, FORWARD: SysctlVerdict.REFUSED}
 
 

@@ -9,7 +9,17 @@ import pytest
 
 from ipvsd.decide import remedies
 from ipvsd.decide.verdicts import explain, judge_module
-from ipvsd.model.types import Cause, Kernel, LoadModule, Lock, ModuleState, Need, Obstacle, Outcome, WantedModule
+from ipvsd.model.types import (
+    Cause,
+    Kernel,
+    LoadBlocker,
+    LoadModule,
+    LoadRestrictions,
+    ModuleState,
+    Need,
+    Outcome,
+    WantedModule,
+)
 from ipvsd.model.types import ModuleVerdict as V
 from tests.samples import RELEASE, kernel, observed, wanted_module
 
@@ -23,11 +33,11 @@ def with_(seen: Kernel, **changes: Any) -> Kernel:
 
 
 def hindered(cause: Cause, text: str, origin: str = f"{CONF}:3", module: str = "ip_vs", detail: str = "") -> Kernel:
-    return with_(SHIPPED, obstacles={"ip_vs": Obstacle(cause, module, text, origin, detail)})
+    return with_(SHIPPED, load_blockers={"ip_vs": LoadBlocker(cause, module, text, origin, detail)})
 
 
 def run_for(text: str, module: str = "ip_vs") -> Kernel:
-    return with_(SHIPPED, commands={"ip_vs": Obstacle(Cause.INSTALL, module, text, f"{CONF}:3")})
+    return with_(SHIPPED, install_commands={"ip_vs": LoadBlocker(Cause.INSTALL, module, text, f"{CONF}:3")})
 
 
 @pytest.mark.parametrize(
@@ -52,7 +62,7 @@ def run_for(text: str, module: str = "ip_vs") -> Kernel:
             id="no modules",
         ),
         pytest.param(
-            with_(kernel(indexed=False), stocked=False), "", V.TREE_GONE, f"there are no modules in {TREE}",
+            with_(kernel(indexed=False), has_own_modules=False), "", V.TREE_GONE, f"there are no modules in {TREE}",
             "reboot into an installed kernel, or apt install --reinstall linux-image-", id="tree gone",
         ),
         pytest.param(
@@ -79,7 +89,7 @@ def run_for(text: str, module: str = "ip_vs") -> Kernel:
             kernel(distribution=""), "", V.ABSENT, TREE, "install the modules of kernel", id="absent"
         ),
         pytest.param(
-            with_(kernel(), unset={"ip_vs": "says '# CONFIG_IP_VS is not set'"}), "", V.NOT_BUILT,
+            with_(kernel(), kconfig_unset={"ip_vs": "says '# CONFIG_IP_VS is not set'"}), "", V.NOT_BUILT,
             f"the configuration of kernel {RELEASE} says '# CONFIG_IP_VS is not set'",
             "run a kernel that was built with CONFIG_IP_VS", id="not built",
         ),
@@ -111,12 +121,14 @@ def run_for(text: str, module: str = "ip_vs") -> Kernel:
             "run 'ipvsd apply'", id="loaded by a command",
         ),
         pytest.param(
-            with_(SHIPPED, lock=Lock(disabled=True)), "", V.DISABLED, "kernel.modules_disabled is 1",
+            with_(SHIPPED, restrictions=LoadRestrictions(disabled=True)), "", V.DISABLED,
+            "kernel.modules_disabled is 1",
             "run 'ipvsd apply --persist' and reboot",
             id="modules_disabled",
         ),
         pytest.param(
-            with_(SHIPPED, lock=Lock(incapable=True)), "", V.INCAPABLE, "CAP_SYS_MODULE is not in this process's",
+            with_(SHIPPED, restrictions=LoadRestrictions(incapable=True)), "", V.INCAPABLE,
+            "CAP_SYS_MODULE is not in this process's",
             "run 'modprobe NAME' on the host", id="no capability",
         ),
         pytest.param(
@@ -135,7 +147,8 @@ def run_for(text: str, module: str = "ip_vs") -> Kernel:
             id="listed, and packed in an unknown way",
         ),
         pytest.param(
-            with_(kernel(), unindexed={"ip_vs": f"{TREE}/ip_vs.ko.gz"}, packed={"ip_vs": "gzip"}), "", V.COMPRESSION,
+            with_(kernel(), unindexed={"ip_vs": f"{TREE}/ip_vs.ko.gz"}, compressed={"ip_vs": "gzip"}), "",
+            V.COMPRESSION,
             f"{TREE}/ip_vs.ko.gz is packed with gzip", "install a kmod that reads gzip", id="left out by depmod",
         ),
         pytest.param(
@@ -157,24 +170,27 @@ def run_for(text: str, module: str = "ip_vs") -> Kernel:
             f"remove 'alias ip_vs off' from {CONF}", id="an alias of nothing",
         ),
         pytest.param(
-            with_(kernel(), elsewhere={"ip_vs": ("6.1.0-9-amd64",)}), "", V.ABSENT, TREE,
+            with_(kernel(), in_other_kernels={"ip_vs": ("6.1.0-9-amd64",)}), "", V.ABSENT, TREE,
             "reboot into 6.1.0-9-amd64, which has it; or apt install", id="another kernel has it",
         ),
         pytest.param(
-            with_(kernel(indexed=False), stocked=False, installed=("6.1.0-9-amd64",)), "", V.TREE_GONE,
+            with_(kernel(indexed=False), has_own_modules=False, other_releases=("6.1.0-9-amd64",)), "", V.TREE_GONE,
             f"there are no modules in {TREE}; there are trees of 6.1.0-9-amd64",
             "reboot into 6.1.0-9-amd64, which is installed, or apt install", id="tree gone, others there",
         ),
         pytest.param(
-            with_(kernel(indexed=False), stocked=False, lock=Lock(incapable=True)), "", V.INCAPABLE,
+            with_(kernel(indexed=False), has_own_modules=False, restrictions=LoadRestrictions(incapable=True)), "",
+            V.INCAPABLE,
             "CAP_SYS_MODULE is not in this process's", "run 'modprobe NAME' on the host", id="a container",
         ),
         pytest.param(
-            with_(SHIPPED, lock=Lock(nested=True)), "", V.INCAPABLE, "this is a user namespace, from which no module",
+            with_(SHIPPED, restrictions=LoadRestrictions(nested=True)), "", V.INCAPABLE,
+            "this is a user namespace, from which no module",
             "run 'modprobe NAME' on the host", id="a user namespace",
         ),
         pytest.param(
-            with_(SHIPPED, lock=Lock(signed="lockdown=integrity")), "", V.LOADABLE, "not loaded", "run 'ipvsd apply'",
+            with_(SHIPPED, restrictions=LoadRestrictions(signed="lockdown=integrity")), "", V.LOADABLE,
+            "not loaded", "run 'ipvsd apply'",
             id="a kernel that demands signatures",
         ),
     ],
@@ -197,12 +213,14 @@ def test_what_is_seen_before_trying(seen: Kernel, state: str, verdict: V, eviden
             for number in (errno.EKEYREJECTED, errno.ENOKEY, errno.EBADMSG)
         ),
         pytest.param(
-            with_(SHIPPED, lock=Lock(signed="lockdown=integrity, Secure Boot")), errno.EPERM, "", V.SIGNATURE,
+            with_(SHIPPED, restrictions=LoadRestrictions(signed="lockdown=integrity, Secure Boot")), errno.EPERM, "",
+            V.SIGNATURE,
             "said so (lockdown=integrity, Secure Boot)", "use a file that is signed", id="lockdown",
         ),
         pytest.param(SHIPPED, errno.EPERM, "", V.INCAPABLE, "said so", "run 'modprobe NAME' on the host", id="EPERM"),
         pytest.param(
-            with_(SHIPPED, lock=Lock(disabled=True)), errno.EPERM, "", V.DISABLED, "said so", "run 'ipvsd apply --pers",
+            with_(SHIPPED, restrictions=LoadRestrictions(disabled=True)), errno.EPERM, "", V.DISABLED,
+            "said so", "run 'ipvsd apply --pers",
             id="disabled since",
         ),
         pytest.param(

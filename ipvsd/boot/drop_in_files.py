@@ -56,7 +56,9 @@ def files(config: Config, kernel: Kernel, plan: Plan) -> Mapping[str, str]:
     options = (f"options {item.module} {' '.join(item.wanted.options)}" for item in there if item.wanted.options)
     bodies = {
         # By its name libkmod finds a built-in module only in the index of a tree.
-        MODULES_LOAD: list(dict.fromkeys(finding.module for finding in there if finding.module not in kernel.set_in)),
+        MODULES_LOAD: list(
+            dict.fromkeys(finding.module for finding in there if finding.module not in kernel.built_in_evidence)
+        ),
         MODPROBE: list(dict.fromkeys(options)),
         SYSCTL: list(lines(config, spreads(config, kernel), plan.sysctls, {finding.module for finding in there})),
     }

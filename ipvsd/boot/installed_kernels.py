@@ -19,12 +19,12 @@ from ipvsd.decide.planner import plan
 from ipvsd.kernel.host import LinuxHost, judged
 from ipvsd.kernel.module_tree import ModuleTree, modprobe_d_stamps, stamp, version
 from ipvsd.kernel.module_tree import releases as trees
-from ipvsd.model.report import InstalledKernel, Judged
+from ipvsd.model.report import InstalledKernel, RootKind
 from ipvsd.model.types import (
     Action,
     Kernel,
     LoadModule,
-    Lock,
+    LoadRestrictions,
     ModuleFinding,
     ModuleState,
     ModuleVerdict,
@@ -81,7 +81,7 @@ def next_release(root: str, known: Sequence[str]) -> str:
 
 def running_release(root: str) -> str:
     """Return the release that runs; of another root, none does unless it has a /proc."""
-    if judged(root) is Judged.FIRST_BOOT:
+    if judged(root) is RootKind.FIRST_BOOT:
         return ""
     return (rootfs.text(root, "proc/sys/kernel/osrelease") or "").strip()
 
@@ -92,7 +92,7 @@ def examine(root: str, config: Config, release: str, cpus: int = 0, names: Colle
     `cpus` stands for the number of them where it cannot be told: that of the build machine says nothing of an image.
     `names` are sysctls of interfaces that there may be.
     """
-    image = judged(root) is Judged.FIRST_BOOT
+    image = judged(root) is RootKind.FIRST_BOOT
     host = LinuxHost(root, release=release, command_line=_command_line(root, release) if image else None)
     if release not in releases(root) and release == running_release(root):
         host = LinuxHost(root)  # of a kernel without a tree, what runs tells what is built in
@@ -101,7 +101,7 @@ def examine(root: str, config: Config, release: str, cpus: int = 0, names: Colle
         kernel = kernel._replace(cpus=cpus or 1)
     nothing: Mapping[str, ModuleState] = {}
     want = desired(config, kernel, nothing, _to_come(root, config, kernel, names))
-    kernel = host.explain(kernel, lacking(want, kernel, nothing))._replace(lock=Lock())
+    kernel = host.explain(kernel, lacking(want, kernel, nothing))._replace(restrictions=LoadRestrictions())
     made = plan(want._replace(sysctls=(), parameters=()), Observed(kernel, nothing, {}))
     # That it is not loaded is nothing to be remedied here.
     modules = tuple(found._replace(remedy="") if to_be_had(found) else found for found in made.modules)
@@ -116,7 +116,7 @@ def _command_line(root: str, release: str) -> str:
     from ipvsd.boot.kernel_command_line import command_line
     from ipvsd.conflicts.file_tree import Tree
 
-    return command_line(Tree(root), Judged.FIRST_BOOT, release)
+    return command_line(Tree(root), RootKind.FIRST_BOOT, release)
 
 
 def _to_come(root: str, config: Config, kernel: Kernel, names: Collection[str]) -> Mapping[str, Collection[str]]:
@@ -253,7 +253,7 @@ def problems(kernel: InstalledKernel) -> tuple[ModuleFinding, ...]:
 
 def reboot_required(kernels: Sequence[InstalledKernel], running: str) -> bool:
     """Tell whether another kernel will run after the next boot, or the modules of the one that runs are gone."""
-    following = [kernel.release for kernel in kernels if kernel.next]
+    following = [kernel.release for kernel in kernels if kernel.boots_next]
     gone = running not in [kernel.release for kernel in kernels]
     return bool(kernels and running) and (gone or following not in ([], [running]))
 

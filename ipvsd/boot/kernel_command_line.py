@@ -6,19 +6,19 @@ import re
 from collections.abc import Iterator
 
 from ipvsd.conflicts.file_tree import Tree
-from ipvsd.model.report import Judged
+from ipvsd.model.report import RootKind
 
 _GRUB = "etc/default/grub"
 _ENTRIES = "boot/loader/entries"
 
 
-def command_line(tree: Tree, situation: Judged, release: str) -> str:
+def command_line(tree: Tree, situation: RootKind, release: str) -> str:
     """Return the command line, as far as files tell.
 
     Of an image it is that of the entry of its kernel (the Boot Loader Specification), that of kernel-install, or that
     of GRUB's configuration, as Debian and Ubuntu make it.
     """
-    if situation is not Judged.FIRST_BOOT:
+    if situation is not RootKind.FIRST_BOOT:
         return tree.read("proc/cmdline") or ""
     entry = next(_entries(tree, release), None)
     if entry is not None:

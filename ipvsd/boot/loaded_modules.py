@@ -12,7 +12,7 @@ from typing import Callable, NamedTuple
 from ipvsd.conflicts.modules_load import Line
 from ipvsd.kernel.load_blockers import settings_of
 from ipvsd.kernel.module_tree import ModuleTree
-from ipvsd.model.types import Cause, Obstacle
+from ipvsd.model.types import Cause, LoadBlocker
 from ipvsd.modprobe import former_names, kernel_names, load_steps
 
 
@@ -67,7 +67,7 @@ def _unknown(line: Line, release: str, known: Callable[[str], bool]) -> Failing:
     return Failing(line, f"kernel {release} has no such module", remedy)
 
 
-def _told(obstacle: Obstacle) -> str:
+def _told(obstacle: LoadBlocker) -> str:
     if obstacle.origin:
         return f"{obstacle.origin}: {obstacle.text}"
     if obstacle.cause is Cause.FILE_GONE:

@@ -184,7 +184,7 @@ def with_ipvsd(boot: Boot, plan: Plan, kernel: Kernel, root: str) -> Plan:
     """Return what will be found after the boot if the unit of ipvsd runs that is enabled."""
     left = without(boot, plan, kernel, root)
     modules = tuple(_made_live(found, boot) for found in left.modules)
-    live = {found.module for found in modules if found.right}
+    live = {found.module for found in modules if found.compliant}
     return Plan((), modules, tuple(_made_right(found, boot, live) for found in left.sysctls), left.parameters)
 
 
@@ -249,7 +249,7 @@ def _by_default(found: SysctlFinding, mine: Collection[Setting], root: str) -> S
     """Return the finding of a sysctl that nothing sets at boot."""
     failing = next((item for item in mine if item.fails), None)
     remedy = (failing.remedy if failing else "") or f"run '{persisting(root)}', or enable ipvsd.service"
-    value, evidence = _own(found.name, failing, found.wanted.group)
+    value, evidence = _own(found.name, failing, found.wanted.pattern)
     right = value is not None and values.satisfies(found.name, value, found.wanted.want)
     verdict = SysctlVerdict.RIGHT if right else SysctlVerdict.WRONG
     return found._replace(found=value, verdict=verdict, evidence=evidence, remedy="" if right else remedy)
@@ -272,7 +272,7 @@ def _own(name: str, failing: Optional[Setting], group: str = "") -> tuple[Option
 
 
 def _made_right(found: SysctlFinding, boot: Boot, live: Collection[str]) -> SysctlFinding:
-    if found.right or found.wanted.policy is Policy.OBSERVE:
+    if found.compliant or found.wanted.policy is Policy.OBSERVE:
         return found
     if found.missing and found.wanted.provider not in live:
         return found._replace(remedy=f"see module {found.wanted.provider}")
@@ -319,4 +319,4 @@ def notes(boot: Boot) -> tuple[str, ...]:
 def wrong(plan: Plan) -> Iterator[Finding]:
     """Yield what will not be right after the boot, of what is wanted."""
     everything: tuple[Finding, ...] = (*plan.modules, *plan.sysctls)
-    yield from (found for found in everything if not found.right)
+    yield from (found for found in everything if not found.compliant)

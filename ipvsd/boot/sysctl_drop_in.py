@@ -83,9 +83,9 @@ def lines(
         written = [other for other in paths if wild.value(other) is not None]
         if wanted is None:
             excluded += map(_exclusion, written)
-        elif not wanted.group or not _made_right(name, wanted, wild, written):
+        elif not wanted.pattern or not _made_right(name, wanted, wild, written):
             excluded += map(_exclusion, (other for other in written if other != path))
-            known = decision.found is not None or not wanted.group or name.startswith(_LEADERS)
+            known = decision.found is not None or not wanted.pattern or name.startswith(_LEADERS)
             if known and not sysctl_names.is_pattern(_text(path)):
                 assigned += _assignment(path, name, decision)
             else:

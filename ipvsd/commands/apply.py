@@ -15,7 +15,7 @@ from ipvsd.config import config_files
 from ipvsd.config.schema import Config
 from ipvsd.decide.health import required
 from ipvsd.kernel.host import Host, LinuxHost, judged
-from ipvsd.model.report import InstalledKernel, Judged
+from ipvsd.model.report import InstalledKernel, RootKind
 from ipvsd.model.types import Action, Finding, Kernel, ModuleFinding, Plan, SysctlFinding
 from ipvsd.reconcile.observation import observe_and_plan
 from ipvsd.reconcile.rounds import UNSETTLED, ReconcileResult, reconcile
@@ -79,7 +79,7 @@ def settle(
             pause(seconds)
             done = reconcile(host, config, {}, time.monotonic)
             outcomes += done.outcomes
-    right = {finding.name for finding in done.after.findings if finding.right}
+    right = {finding.name for finding in done.after.findings if finding.compliant}
     # In the order in which they were first done; what was done again is told once, as it was done last.
     actions = {outcome.action.name: outcome.action for outcome in outcomes if outcome.action.name in right}
     return done, tuple(actions.values())
@@ -95,10 +95,14 @@ def _persist_image(root: str, only: str | None, output: str) -> int:
         return EX_CANNOT_TELL
     # Nothing tells how many CPUs an image will have: what is enough for any number is right for each.
     many = (
-        installed_kernels.examine(root, config, release, _MANY) if judged(root) is Judged.FIRST_BOOT else (kernel, plan)
+        installed_kernels.examine(root, config, release, _MANY)
+        if judged(root) is RootKind.FIRST_BOOT
+        else (kernel, plan)
     )
     kept = _persist(root, drop_in_files.files(config, *many), kernel, plan)
-    problems = installed_kernels.problems(InstalledKernel(release, running=False, next=True, modules=plan.modules))
+    problems = installed_kernels.problems(
+        InstalledKernel(release, running=False, boots_next=True, modules=plan.modules)
+    )
     # Those that are required were told as what the next boot will lack.
     for names, example in formatting.alike(finding for finding in problems if not required(finding)):
         line = f"! {names} {example.verdict.value} in kernel {release}: {example.remedy}"

@@ -17,7 +17,7 @@ from ipvsd.decide.health import assess
 from ipvsd.kernel.host import LinuxHost, judged
 from ipvsd.kernel.ipvs_probe import ask
 from ipvsd.model import printable
-from ipvsd.model.report import Ipvs, Judged, Report
+from ipvsd.model.report import Ipvs, Report, RootKind
 from ipvsd.model.types import Kernel, Plan, SysctlFinding, SysctlVerdict
 from ipvsd.reconcile.observation import observe_and_plan
 from ipvsd.reporting import notices, router_advertisements, status_document
@@ -46,7 +46,7 @@ class Looked(NamedTuple):
 
 def looked(root: str, config: Config) -> Optional[Looked]:
     """Look at a node, or at an image as it is after its first boot; None if it has no kernel, which is then told."""
-    if judged(root) is Judged.FIRST_BOOT:
+    if judged(root) is RootKind.FIRST_BOOT:
         found = installed_kernels.first_boot(root, config)
         if found is None:
             said = f"ipvsd: cannot judge {root}: no kernel runs there, and there is none in its /lib/modules"
@@ -74,8 +74,8 @@ def make_report(root: str, kernel: Kernel, plan: Plan, notes: tuple[str, ...]) -
     """Return the report of a single look, with the answer of IPVS where that can be asked."""
     plan = fitted(plan, root)
     answer = Ipvs(False, detail="module ip_vs is not live")
-    if any(finding.name == "ip_vs" and finding.right for finding in plan.modules):
-        another = "no kernel runs" if judged(root) is Judged.FIRST_BOOT else "the running kernel is another one"
+    if any(finding.name == "ip_vs" and finding.compliant for finding in plan.modules):
+        another = "no kernel runs" if judged(root) is RootKind.FIRST_BOOT else "the running kernel is another one"
         answer = ask() if root == "/" else Ipvs(None, detail=f"not asked: {another}")
     now = time.time()
     return Report(
@@ -86,10 +86,10 @@ def make_report(root: str, kernel: Kernel, plan: Plan, notes: tuple[str, ...]) -
         sysctls=collapsed(plan.sysctls),
         parameters=plan.parameters,
         health=assess(reported(plan), None, now),
-        tally=EMPTY,
+        counters=EMPTY,
         ipvs=answer,
         notes=notes,
-        judged=judged(root),
+        root_kind=judged(root),
     )
 
 
@@ -98,7 +98,7 @@ def fitted(plan: Plan, root: str) -> Plan:
     host = LinuxHost(root)
 
     def missing(finding: SysctlFinding) -> bool:
-        return finding.verdict is SysctlVerdict.UNSUPPORTED and not finding.wanted.group
+        return finding.verdict is SysctlVerdict.UNSUPPORTED and not finding.wanted.pattern
 
     directories = {finding.name: f"{finding.name.rpartition('.')[0]}.*" for finding in plan.sysctls if missing(finding)}
     beside = host.expand(set(directories.values()))
@@ -118,7 +118,7 @@ def show(document: dict[str, Any], output: str) -> None:
     if output == "json":
         say_json(document)
         return
-    document = printable.fields(document)
+    document = printable.clean_document(document)
     say(
         *formatting.situation(document),
         *formatting.summary(document),

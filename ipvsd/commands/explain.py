@@ -14,7 +14,7 @@ from ipvsd.config import config_files
 from ipvsd.config.schema import shown
 from ipvsd.conflicts.external_setting import WHEN, Effect, Program, Setting
 from ipvsd.model import printable
-from ipvsd.model.report import Judged
+from ipvsd.model.report import RootKind
 from ipvsd.reporting import status_document
 
 _WRITERS = ("pid", "comm", "unit", "container", "pod")
@@ -35,7 +35,7 @@ def run(root: str, only: Optional[str], output: str, name: str) -> int:
     if output == "json":
         say_json(document)
     else:
-        say(*_lines(printable.fields(document), unknown))
+        say(*_lines(printable.clean_document(document), unknown))
     if found.unusable:
         complain(f"ipvsd: cannot read the daemon's status: {found.unusable}")
     return found.exit_code
@@ -97,7 +97,7 @@ def _lines(document: Mapping[str, Any], unknown: str) -> Iterator[str]:
         yield ""
         yield "KERNEL DEFAULT"
         yield from formatting.indented("{value} ({source})".format(**document["default"]), 2, 6)
-    if document["judged"] != Judged.FIRST_BOOT.value:
+    if document["judged"] != RootKind.FIRST_BOOT.value:
         yield ""
         yield "LAST CHANGED BY"
         yield from _last(document, unknown)

@@ -16,7 +16,7 @@ from ipvsd.conflicts.external_setting import Effect, Names, Program, Setting
 from ipvsd.decide import remedies
 from ipvsd.decide.health import harmless, unreadable
 from ipvsd.kernel.host import LinuxHost, judged
-from ipvsd.model.report import Judged
+from ipvsd.model.report import RootKind
 from ipvsd.model.types import ModuleVerdict, WantedModule
 from ipvsd.reconcile.observation import observe_and_plan
 from ipvsd.runtime import rootfs
@@ -48,7 +48,7 @@ class Explanation:
     repair: Optional[Mapping[str, Any]]
     contended: Optional[Mapping[str, Any]]
     survey: Survey
-    judged: Judged
+    judged: RootKind
     release: str
     unit: str  # of ipvsd's, the one that will run at the next boot, or empty
     unusable: str  # why the daemon's status file is there and tells nothing, or empty
@@ -66,7 +66,7 @@ class Explanation:
         counted = [
             self.agrees(item) for item in self.survey.settings if item.wins and item.effect is not Effect.DISTURBS
         ]
-        wrong = [found for found in findings if not (found.right or harmless(found))]
+        wrong = [found for found in findings if not (found.compliant or harmless(found))]
         if wrong:
             return 2 if all(map(unreadable, wrong)) else 1
         lost = [item for item in self.survey.settings if item.fails and item.effect is Effect.SETS]
@@ -83,7 +83,7 @@ def explain(root: str, config: Config, name: str) -> Explanation:
     Raises NoNameError, and NoKernelError for an image without a kernel; changes nothing.
     """
     host, situation = LinuxHost(root), judged(root)
-    if situation is Judged.FIRST_BOOT:
+    if situation is RootKind.FIRST_BOOT:
         found = installed_kernels.first_boot(root, config, to_come(name, patterns(config)))
         if found is None:
             raise NoKernelError("no kernel runs there, and there is none in its /lib/modules")
@@ -92,7 +92,7 @@ def explain(root: str, config: Config, name: str) -> Explanation:
         kernel, plan = observe_and_plan(host, config)
     status, unusable = _status(root)
     plan = remedies.fitted(plan, root, daemon=root == "/" and status_file.exists(root))
-    subject = find(name, plan, host, image=situation is Judged.FIRST_BOOT)
+    subject = find(name, plan, host, image=situation is RootKind.FIRST_BOOT)
     brought = (subject.provider,) if subject.provider else ()
     others = tuple(finding.module for finding in plan.modules)
     names = {
@@ -104,7 +104,7 @@ def explain(root: str, config: Config, name: str) -> Explanation:
         ),
     }
     boot = next_boot.predict(root, kernel, names[subject.kind])
-    if situation is Judged.FIRST_BOOT and not subject.findings:
+    if situation is RootKind.FIRST_BOOT and not subject.findings:
         subject = _after(boot, subject)
     # Of the module that brings a sysctl, only what takes both away counts here; of the one that an interface is for,
     # only what disturbs it.
@@ -151,7 +151,7 @@ def _reasons(subject: Subject, config: Config) -> Iterator[tuple[str, str]]:
     if subject.finding is None:
         return
     wanted, names = subject.finding.wanted, (subject.finding.name, subject.name, subject.group)
-    origin, because = wanted.origin, wanted.because if isinstance(wanted, WantedModule) else ""
+    origin, because = wanted.origin, wanted.reason if isinstance(wanted, WantedModule) else ""
     whys = {
         profile: next(filter(None, (profiles.why(profile, name, because) for name in names)), "")
         for profile in config.profiles

@@ -9,7 +9,7 @@ from typing import Any
 
 from ipvsd.commands import output
 from ipvsd.model import printable
-from ipvsd.model.report import Attribution, Judged
+from ipvsd.model.report import Attribution, RootKind
 from ipvsd.model.types import Finding
 
 WIDTH = output.WIDTH
@@ -25,7 +25,7 @@ def colour(text: str, code: str) -> str:
 
 def situation(document: Mapping[str, Any]) -> Iterator[str]:
     """Yield what the verdicts are about, where that is no kernel that runs."""
-    if document["judged"] == Judged.FIRST_BOOT.value:
+    if document["judged"] == RootKind.FIRST_BOOT.value:
         yield f"after the first boot of kernel {document['kernel']}:"
 
 
@@ -45,13 +45,13 @@ def notes(document: Mapping[str, Any]) -> Iterator[str]:
 
 def by(item: Mapping[str, Any], who: str) -> str:
     """Return who changed something, by the `attribution` of an item of a status document of whatever version."""
-    return Attribution.LIKELY.by(who) if item.get("attribution") == Attribution.LIKELY.value else f"by {who}"
+    return Attribution.LIKELY.describe(who) if item.get("attribution") == Attribution.LIKELY.value else f"by {who}"
 
 
 def indented(line: str, first: int, others: int) -> list[str]:
     """Return a line as several within the width, indented by these numbers of blanks."""
     return textwrap.wrap(
-        printable.line(line, printable.WHOLE),
+        printable.line(line, printable.MAX_TEXT),
         WIDTH,
         initial_indent=" " * first,
         subsequent_indent=" " * others,

@@ -110,5 +110,5 @@ def _shown(line: str) -> str:
     """Return a line as a terminal gets it; the only escape sequences are ours."""
     first, *others = line.split(_MARK)
     coloured = (part.partition("m") for part in others)
-    parts = [f"\033[{code}m{printable.line(text, printable.WHOLE)}" for code, _, text in coloured]
-    return "".join([printable.line(first, printable.WHOLE), *parts])
+    parts = [f"\033[{code}m{printable.line(text, printable.MAX_TEXT)}" for code, _, text in coloured]
+    return "".join([printable.line(first, printable.MAX_TEXT), *parts])

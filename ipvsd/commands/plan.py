@@ -12,7 +12,7 @@ from ipvsd.config import config_files
 from ipvsd.decide.health import required
 from ipvsd.decide.planner import leading
 from ipvsd.kernel.host import judged
-from ipvsd.model.report import Judged
+from ipvsd.model.report import RootKind
 from ipvsd.model.types import Action, LoadModule, Plan, SysctlFinding
 from ipvsd.sysctl.values import target
 
@@ -25,7 +25,7 @@ def run(root: str, only: str | None, output: str, exit_code: bool) -> int:
     found = looked(root, config_files.load(root, only))
     if found is None:
         return EX_CANNOT_TELL
-    first_boot = judged(root) is Judged.FIRST_BOOT
+    first_boot = judged(root) is RootKind.FIRST_BOOT
     head = [f"after the first boot of kernel {found.kernel.release}:"] if first_boot else []
     plan = fitted(found.plan, root)
     later = _later(plan)
@@ -36,7 +36,7 @@ def run(root: str, only: str | None, output: str, exit_code: bool) -> int:
         say(*head, *(list(_lines(plan, later)) or ["nothing to do"]))
         for note in found.notes:
             say(*formatting.folded(f"note: {note}", "33"))
-    open_work = plan.actions or any(required(finding) and not finding.right for finding in plan.findings)
+    open_work = plan.actions or any(required(finding) and not finding.compliant for finding in plan.findings)
     return 1 if exit_code and open_work else 0
 
 
@@ -76,7 +76,7 @@ def _lines(plan: Plan, later: Sequence[SysctlFinding]) -> Iterator[str]:
         yield formatting.colour(f"+ {finding.name} = {target(finding.wanted.want, '')}", "32")
     # An action that the kernel takes by itself is no line of its own.
     touched = {action.name for action in plan.actions} | {finding.name for finding in later}
-    left = [item for item in plan.findings if not item.right and item.name not in touched]
+    left = [item for item in plan.findings if not item.compliant and item.name not in touched]
     for names, example in formatting.alike(left):
         yield from formatting.folded(f"! {names} {example.verdict.value}: {example.evidence}")
         if example.remedy:

@@ -54,7 +54,7 @@ def _values(kernel: InstalledKernel) -> dict[str, Any]:
 
 
 def _lines(kernel: InstalledKernel, brief: bool) -> Iterator[str]:
-    words = [word for word, so in (("running", kernel.running), ("next boot", kernel.next)) if so]
+    words = [word for word, so in (("running", kernel.running), ("next boot", kernel.boots_next)) if so]
     roles = f" ({', '.join(words)})" if words else ""
     found = installed_kernels.problems(kernel)
     verdict = formatting.colour("ready", "32") if health.ready(kernel) else formatting.colour("not ready", "31")

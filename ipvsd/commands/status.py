@@ -45,7 +45,7 @@ def run(root: str, output: str) -> int:
         errors = {"error": complaint, "errors": [complaint]} if old else {}
         say_json({**document, "age": round(age, 3), **errors})
     else:
-        say(*_lines(printable.fields(document), age))
+        say(*_lines(printable.clean_document(document), age))
     if document.get("version") != __version__:
         version = document.get("version", "of an unknown version")
         complain(f"ipvsd: the daemon is ipvsd {version!a}, and this is {__version__} ({_RESTART})")

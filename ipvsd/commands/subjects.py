@@ -90,7 +90,7 @@ class Subject:
     @property
     def group(self) -> str:
         """The pattern by which it is wanted, or an empty text."""
-        return self.finding.wanted.group if isinstance(self.finding, SysctlFinding) else ""
+        return self.finding.wanted.pattern if isinstance(self.finding, SysctlFinding) else ""
 
     @property
     def provider(self) -> Optional[str]:
@@ -158,7 +158,7 @@ def _held(name: str, plan: Plan) -> Optional[Subject]:
         for finding in findings:
             if finding.name in spellings:
                 readable = finding.verdict is not SysctlVerdict.UNREADABLE
-                members = tuple(item.name for item in plan.sysctls if item.wanted.group == finding.name)
+                members = tuple(item.name for item in plan.sysctls if item.wanted.pattern == finding.name)
                 return Subject(kind, finding.name, finding.found, finding.evidence, readable, finding, members)
     for item in plan.modules:
         if spellings & {item.name, item.module, *item.wanted.any_of}:

@@ -131,7 +131,7 @@ def _modules(name: str, config: Config, kernel: Kernel, known: frozenset[str]) -
         chosen, because = iptables_backend.choose(profile.back_ends, kernel, known)
         for entry in chosen.modules:
             if _demanded(entry, config, kernel, known):
-                yield WantedModule(entry.name, entry.need, origin, because=because)
+                yield WantedModule(entry.name, entry.need, origin, reason=because)
         yield from _alternatives(chosen.alternatives, known, origin, because)
     yield from (module for module in wanted if module.need is not Need.REQUIRED)
 
@@ -149,7 +149,7 @@ def _alternatives(
     for choice in choices:
         present = [variant for variant in choice.names if variant in known]
         for variant in present or choice.names[:1]:  # none known: the first one stands for the failure
-            yield WantedModule(variant, Need.REQUIRED, origin, because=because)
+            yield WantedModule(variant, Need.REQUIRED, origin, reason=because)
 
 
 def _sysctls(name: str, config: Config, kernel: Kernel) -> Iterator[WantedSysctl]:
@@ -181,7 +181,7 @@ def _adjust_modules(modules: dict[str, WantedModule], settings: Mapping[str, Mod
         origin = setting.origin if setting.required is not None or asked or old is None else old.origin
         options = tuple(f"{parameter}={value}" for parameter, value in setting.parameters.items())
         since = old.kernel_since if old else (0, 0)
-        because = old.because if old else ""
+        because = old.reason if old else ""
         modules[name] = WantedModule(name, need, origin, setting.any_of, options, since, because)
 
 
@@ -244,7 +244,7 @@ def _spread(
             scope = Scope(pattern, exclude)
             keys = [key for key in keys if key == pattern or key in scope]  # itself, where it cannot be told
         named.update(keys)
-        yield from (made._replace(key=key, group=pattern) for key in (keys if fitting else [pattern]))
+        yield from (made._replace(key=key, pattern=pattern) for key in (keys if fitting else [pattern]))
 
 
 def _wanted(key: str, want: Want, setting: SysctlSetting) -> WantedSysctl:

@@ -7,7 +7,7 @@ from typing import Optional
 
 from ipvsd.decide.aggregate import collapsed, reported
 from ipvsd.decide.health import assess
-from ipvsd.model.report import Contended, Operation, Report, SourceState
+from ipvsd.model.report import ContendedSysctl, Operation, Report, SourceState
 from ipvsd.model.types import Kernel, Plan
 from ipvsd.reconcile.registry import Registry
 from ipvsd.reporting.operation_failures import OwnFailures
@@ -27,11 +27,11 @@ def build_report(kernel: Kernel, plan: Plan, registry: Registry, recorder: Recor
         sysctls=collapsed(plan.sysctls),
         parameters=plan.parameters,
         health=assess(reported(plan), repairs[-1] if repairs else None, wall, contended, _MORE),
-        tally=recorder.counters.values,
+        counters=recorder.counters.values,
         repairs=repairs,
         backend=backend,
         contended=tuple(
-            Contended(name, item.rival, item.yielded, item.attribution) for name, item in contended.items()
+            ContendedSysctl(name, item.rival, item.yielded, item.attribution) for name, item in contended.items()
         ),
         refusals=recorder.counters.refused,
     )

@@ -34,8 +34,8 @@ def watch_targets(
 
 def _paths(host: LinuxHost, plan: Plan, contended: Collection[str]) -> Mapping[str, str]:
     # What cannot be read keeps its guard, and its watch while its last verdict stands.
-    there = [finding for finding in plan.sysctls if not (finding.missing or finding.name == finding.wanted.group)]
-    held = [finding.name for finding in there if finding.right or stands(finding) or finding.wanted.guard]
+    there = [finding for finding in plan.sysctls if not (finding.missing or finding.name == finding.wanted.pattern)]
+    held = [finding.name for finding in there if finding.compliant or stands(finding) or finding.wanted.guard]
     paths: dict[str, str] = {}
     for name in held:
         if name not in contended:
@@ -45,7 +45,7 @@ def _paths(host: LinuxHost, plan: Plan, contended: Collection[str]) -> Mapping[s
         if name in paths and os.path.exists(host.sysctl_path(alias)):
             paths[alias] = host.sysctl_path(alias)
     for finding in plan.parameters:
-        if (finding.right or stands(finding)) and finding.name not in contended:
+        if (finding.compliant or stands(finding)) and finding.name not in contended:
             with contextlib.suppress(OSError):
                 paths[finding.name] = host.parameter_path(finding.name)
     return paths
@@ -60,6 +60,6 @@ def _modules(plan: Plan) -> frozenset[str]:
 
 def _links(plan: Plan) -> bool:
     """Tell whether interfaces that come and go bring or take wanted sysctls."""
-    names = (finding.wanted.group or finding.name for finding in plan.sysctls)
+    names = (finding.wanted.pattern or finding.name for finding in plan.sysctls)
     parts = (name.split(".") for name in names)
     return any(len(part) > 3 and part[2] in ("conf", "neigh") and part[3] not in _NO_LINKS for part in parts)

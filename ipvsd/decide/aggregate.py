@@ -25,23 +25,23 @@ def collapsed(findings: Iterable[SysctlFinding]) -> tuple[SysctlFinding, ...]:
     """Return the findings with one in place of all those of a pattern, in the order of their first."""
     kept: dict[str, list[SysctlFinding]] = {}
     for finding in findings:
-        kept.setdefault(finding.wanted.group or finding.name, []).append(finding)
-    return tuple(_as_one(found) if found[0].wanted.group else found[0] for found in kept.values())
+        kept.setdefault(finding.wanted.pattern or finding.name, []).append(finding)
+    return tuple(_as_one(found) if found[0].wanted.pattern else found[0] for found in kept.values())
 
 
 def _as_one(found: list[SysctlFinding]) -> SysctlFinding:
-    wanted = found[0].wanted._replace(key=found[0].wanted.group)
-    members = [finding for finding in found if finding.name != finding.wanted.group]
+    wanted = found[0].wanted._replace(key=found[0].wanted.pattern)
+    members = [finding for finding in found if finding.name != finding.wanted.pattern]
     if not members:  # nothing fits the pattern
         return found[0]
-    right = sum(finding.right for finding in members)
+    right = sum(finding.compliant for finding in members)
     # Of a boot to come there are those that files name, and the pattern for all others, which is counted nowhere. So
     # is a pattern of which nobody can tell what it fits.
     worst = min(found, key=_badness)
     evidence = f"{right} of {len(members)} right"
-    if not worst.right:
+    if not worst.compliant:
         others = "others:" if unreadable(worst) else "all that files do not name:"
-        which = others if worst.name == worst.wanted.group else worst.name
+        which = others if worst.name == worst.wanted.pattern else worst.name
         evidence = f"{evidence}; {which} {worst.evidence}"
     return SysctlFinding(wanted, worst.found, worst.verdict, evidence, worst.remedy, (right, len(members)), worst.last)
 

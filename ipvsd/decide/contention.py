@@ -35,7 +35,7 @@ class Contention(NamedTuple):
     @property
     def by(self) -> str:
         """The rival, in the words of a sentence."""
-        return self.attribution.by(self.rival)
+        return self.attribution.describe(self.rival)
 
     @property
     def contended(self) -> bool:

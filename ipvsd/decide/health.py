@@ -45,7 +45,7 @@ def assess(
 
 
 def _fails(finding: Finding) -> bool:
-    return required(finding) and not (finding.right or stands(finding))
+    return required(finding) and not (finding.compliant or stands(finding))
 
 
 def to_be_had(finding: ModuleFinding) -> bool:
@@ -72,7 +72,7 @@ def unreadable(finding: Finding) -> bool:
 
 def stands(finding: Finding) -> bool:
     """Tell whether this cannot be read, and was right not long ago: it is no failure yet, and nothing is ready."""
-    return finding.last is not None and finding.last.stands
+    return finding.last is not None and finding.last.valid
 
 
 def outdated(age: float, interval: float) -> bool:
@@ -84,10 +84,10 @@ def harmless(finding: Finding) -> bool:
     """Tell whether nothing is wrong with this: it is right, or not to be had here and not required."""
     if isinstance(finding, ModuleFinding):
         not_here = finding.verdict in (ModuleVerdict.ABSENT, ModuleVerdict.NOT_BUILT, ModuleVerdict.NO_SUPPORT)
-        return finding.right or (not_here and finding.wanted.need is Need.IF_SHIPPED)
+        return finding.compliant or (not_here and finding.wanted.need is Need.IF_SHIPPED)
     if finding.verdict is SysctlVerdict.YIELDED:
         return not finding.wanted.required
-    return finding.right or (finding.missing and not finding.wanted.required)
+    return finding.compliant or (finding.missing and not finding.wanted.required)
 
 
 def ready(kernel: InstalledKernel) -> bool:
@@ -106,7 +106,7 @@ def ago(seconds: float) -> str:
 
 
 def _counts(findings: Sequence[Finding]) -> str:
-    right = [finding for finding in findings if finding.right]
+    right = [finding for finding in findings if finding.compliant]
     modules = sum(isinstance(finding, ModuleFinding) for finding in right)
     # A pattern counts as one: how many it fits changes with every interface.
     return f"{_count(modules, 'module')}, {_count(len(right) - modules, 'sysctl')} right"

@@ -7,7 +7,16 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Callable, Optional, TypeVar
 
-from ipvsd.model.types import Cause, Kernel, ModuleFinding, ModuleVerdict, Obstacle, Plan, SysctlFinding, WantedSysctl
+from ipvsd.model.types import (
+    Cause,
+    Kernel,
+    LoadBlocker,
+    ModuleFinding,
+    ModuleVerdict,
+    Plan,
+    SysctlFinding,
+    WantedSysctl,
+)
 from ipvsd.modprobe import kconfig
 
 _Found = TypeVar("_Found", ModuleFinding, SysctlFinding)
@@ -143,25 +152,29 @@ def module(verdict: ModuleVerdict, kernel: Kernel, name: str) -> str:
 
 def _option(kernel: Kernel, name: str) -> str:
     """Return the option that the evidence names: that of the module, or one that it depends on."""
-    said = re.search(r"CONFIG_\w+", kernel.unset.get(name, ""))
+    said = re.search(r"CONFIG_\w+", kernel.kconfig_unset.get(name, ""))
     return said[0] if said else kconfig.symbol(name)
 
 
 def _reboot(kernel: Kernel, name: str) -> str:
-    others = kernel.elsewhere.get(name)
+    others = kernel.in_other_kernels.get(name)
     return f"reboot into {' or '.join(others[-2:])}, which has it; or " if others else ""
 
 
 def _installed(kernel: Kernel, name: str) -> str:
-    having = kernel.elsewhere.get(name)
+    having = kernel.in_other_kernels.get(name)
     if having:
         return f"{' or '.join(having[-2:])}, which has it"
-    return f"{' or '.join(kernel.installed[-2:])}, which is installed" if kernel.installed else "an installed kernel"
+    return (
+        f"{' or '.join(kernel.other_releases[-2:])}, which is installed"
+        if kernel.other_releases
+        else "an installed kernel"
+    )
 
 
 def _meant(kernel: Kernel, name: str) -> str:
     """Return the module that somebody may have meant by a name that stands for none here."""
-    if kernel.elsewhere.get(name):
+    if kernel.in_other_kernels.get(name):
         return ""
     from ipvsd.config import spelling  # needed for what is missing, and nothing else
 
@@ -170,13 +183,13 @@ def _meant(kernel: Kernel, name: str) -> str:
 
 
 def _packed(kernel: Kernel, name: str) -> str:
-    obstacle = kernel.obstacles.get(name)
-    of_needed = kernel.packed.get(obstacle.module) or obstacle.detail if obstacle else ""
-    return kernel.packed.get(name) or of_needed or ""
+    obstacle = kernel.load_blockers.get(name)
+    of_needed = kernel.compressed.get(obstacle.module) or obstacle.detail if obstacle else ""
+    return kernel.compressed.get(name) or of_needed or ""
 
 
-def _line(kernel: Kernel, name: str) -> Optional[Obstacle]:
-    return kernel.obstacles.get(name) or kernel.commands.get(name)
+def _line(kernel: Kernel, name: str) -> Optional[LoadBlocker]:
+    return kernel.load_blockers.get(name) or kernel.install_commands.get(name)
 
 
 def _allow(kernel: Kernel, name: str) -> str:
@@ -189,7 +202,7 @@ def _correct(kernel: Kernel, name: str) -> str:
     return correct(line) if line else "correct the options line of modprobe.d(5)"
 
 
-def correct(line: Obstacle) -> str:
+def correct(line: LoadBlocker) -> str:
     """Return how an options line that the kernel refuses is to be written."""
     place = line.origin.rpartition(":")[0] or line.origin
     place = "the boot loader's configuration" if line.origin.startswith("/proc/") else place
@@ -207,7 +220,7 @@ def _install(kernel: Kernel, name: str) -> str:
     """Return which package has a module. Of a name that ipvsd does not know, it names none."""
     from ipvsd.config import spelling  # needed for what is missing, and nothing else
 
-    line = kernel.obstacles.get(name)
+    line = kernel.load_blockers.get(name)
     if line and line.cause is Cause.FILE_GONE and not line.text.startswith("kernel/"):
         return f"install again what brought {line.text}, or remove it and run 'depmod -a {kernel.release}'"
     if name in spelling.modules():
@@ -230,7 +243,7 @@ def _successor(kernel: Kernel, name: str) -> str:
 
 def _grant(kernel: Kernel, _: str) -> str:
     # Of a user namespace the capability does not count (init_module(2): capable() asks for that of the first one).
-    return "" if kernel.lock.nested else ", or grant CAP_SYS_MODULE"
+    return "" if kernel.restrictions.nested else ", or grant CAP_SYS_MODULE"
 
 
 def _field(field: str, kernel: Kernel, name: str) -> str:

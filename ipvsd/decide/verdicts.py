@@ -13,12 +13,12 @@ from ipvsd.model.types import (
     MISSING,
     Cause,
     Kernel,
+    LoadBlocker,
     Missing,
     ModuleFinding,
     ModuleState,
     ModuleVerdict,
     Observed,
-    Obstacle,
     Outcome,
     Parameter,
     Policy,
@@ -64,8 +64,8 @@ def judge_module(wanted: WantedModule, observed: Observed) -> ModuleFinding:
             V.KERNEL_TOO_OLD,
             f"kernel {kernel.release} is older than {since}, which {wanted.origin} needs",
         )
-    if wanted.because and verdict is not V.UNREADABLE:
-        evidence = f"{evidence}; {wanted.because}"
+    if wanted.reason and verdict is not V.UNREADABLE:
+        evidence = f"{evidence}; {wanted.reason}"
     if module != wanted.name:
         evidence = f"alias of {module}: {evidence}"
     return ModuleFinding(wanted, verdict, evidence, _remedy(verdict, kernel, module), module)
@@ -76,7 +76,7 @@ def _judge_alternatives(wanted: WantedModule, observed: Observed) -> ModuleFindi
     found = [judge_module(member, observed) for member in members]
     best = [finding for verdict in _BEST_FIRST for finding in found if finding.verdict is verdict]
     # One that failed has its turn again after another one did.
-    best.sort(key=lambda finding: not finding.right and finding.module == observed.failed.get(wanted.name))
+    best.sort(key=lambda finding: not finding.compliant and finding.module == observed.failed.get(wanted.name))
     chosen = best[0] if best else found[0]
     others = "" if best else "".join(f"; {finding.name} {finding.verdict.value}" for finding in found[1:])
     evidence = f"{chosen.name}: {chosen.evidence}{others}"
@@ -89,15 +89,15 @@ def _seen(name: str, observed: Observed) -> tuple[ModuleVerdict, str]:
     if state is ModuleState.LIVE:
         return V.LIVE, "/proc/modules: Live"
     if name in kernel.built_in:
-        return V.BUILT_IN, kernel.set_in.get(name) or (
+        return V.BUILT_IN, kernel.built_in_evidence.get(name) or (
             f"{tree}/modules.builtin" if kernel.modular else "built into a kernel without modules"
         )
     if state is not None:
         return V.LOADING if state is ModuleState.COMING else V.UNLOADING, f"/proc/modules: {state.value}"
     if kernel.unreadable:
         return V.UNREADABLE, f"cannot read {kernel.unreadable}"
-    if name in kernel.unset:
-        return V.NOT_BUILT, f"the configuration of kernel {kernel.release} {kernel.unset[name]}"
+    if name in kernel.kconfig_unset:
+        return V.NOT_BUILT, f"the configuration of kernel {kernel.release} {kernel.kconfig_unset[name]}"
     if not kernel.modular:
         return V.NO_SUPPORT, "there is no /proc/modules"
     if name not in kernel.loadable:
@@ -106,9 +106,9 @@ def _seen(name: str, observed: Observed) -> tuple[ModuleVerdict, str]:
         former = former_names.successor(name, kernel.release)
         if former is not None:
             return V.MERGED, former
-    if kernel.lock.incapable:
+    if kernel.restrictions.incapable:
         return V.INCAPABLE, "CAP_SYS_MODULE is not in this process's bounding set"
-    if kernel.lock.nested:
+    if kernel.restrictions.nested:
         return V.INCAPABLE, "this is a user namespace, from which no module can be loaded"
     if name in kernel.loadable:
         return _loadable(name, kernel)
@@ -116,21 +116,21 @@ def _seen(name: str, observed: Observed) -> tuple[ModuleVerdict, str]:
 
 
 def _loadable(name: str, kernel: Kernel) -> tuple[ModuleVerdict, str]:
-    obstacle = kernel.obstacles.get(name)
+    obstacle = kernel.load_blockers.get(name)
     if obstacle is not None and obstacle.cause is Cause.FILE_GONE and obstacle.module in kernel.unindexed:
         return _moved(name, obstacle, kernel)
     if obstacle is not None:
         return _OF_CAUSE[obstacle.cause], _evidence(obstacle, name)
-    if kernel.lock.disabled:
+    if kernel.restrictions.disabled:
         return V.DISABLED, "kernel.modules_disabled is 1"
-    if name in kernel.brought:
-        return V.LOADABLE, f"not loaded; blacklisted, and yet loaded for {kernel.brought[name]}, which needs it"
+    if name in kernel.pulled_in_by:
+        return V.LOADABLE, f"not loaded; blacklisted, and yet loaded for {kernel.pulled_in_by[name]}, which needs it"
     return V.LOADABLE, "not loaded; modules.dep lists it"
 
 
-def _moved(name: str, obstacle: Obstacle, kernel: Kernel) -> tuple[ModuleVerdict, str]:
+def _moved(name: str, obstacle: LoadBlocker, kernel: Kernel) -> tuple[ModuleVerdict, str]:
     """Return the verdict on a module whose listed file is gone while there is another one of it."""
-    there, packed = kernel.unindexed[obstacle.module], kernel.packed.get(obstacle.module)
+    there, packed = kernel.unindexed[obstacle.module], kernel.compressed.get(obstacle.module)
     evidence = f"{_evidence(obstacle, name)}; there is {there}"
     if packed:
         return V.COMPRESSION, f"{evidence}, which is packed with {packed}, which this kmod lacks"
@@ -138,14 +138,17 @@ def _moved(name: str, obstacle: Obstacle, kernel: Kernel) -> tuple[ModuleVerdict
 
 
 def _not_listed(name: str, kernel: Kernel, tree: str) -> tuple[ModuleVerdict, str]:
-    obstacle = kernel.obstacles.get(name)
+    obstacle = kernel.load_blockers.get(name)
     if obstacle is not None and obstacle.cause is Cause.ALIAS:
         return V.OVERRIDDEN, _evidence(obstacle, name)
-    if not kernel.indexed and not kernel.stocked and name not in kernel.unindexed:
-        there = f"; there are trees of {', '.join(kernel.installed)}" if kernel.installed else ""
+    if not kernel.indexed and not kernel.has_own_modules and name not in kernel.unindexed:
+        there = f"; there are trees of {', '.join(kernel.other_releases)}" if kernel.other_releases else ""
         return V.TREE_GONE, f"there are no modules in {tree}{there}"
-    if name in kernel.packed:
-        return V.COMPRESSION, f"{kernel.unindexed[name]} is packed with {kernel.packed[name]}, which this kmod lacks"
+    if name in kernel.compressed:
+        return (
+            V.COMPRESSION,
+            f"{kernel.unindexed[name]} is packed with {kernel.compressed[name]}, which this kmod lacks",
+        )
     if name in kernel.unindexed and not kernel.indexed:
         return V.NO_INDEX, f"{tree}/modules.dep.bin is missing or damaged; there is {kernel.unindexed[name]}"
     if name in kernel.unindexed:
@@ -155,7 +158,7 @@ def _not_listed(name: str, kernel: Kernel, tree: str) -> tuple[ModuleVerdict, st
     return V.ABSENT, f"{tree}/modules.dep does not list it"
 
 
-def _evidence(obstacle: Obstacle, name: str) -> str:
+def _evidence(obstacle: LoadBlocker, name: str) -> str:
     """Return what keeps a module out, and of which module it is said if that is a dependency."""
     needs = "" if obstacle.module == name else f"needs {obstacle.module}: "
     if obstacle.cause is Cause.FILE_GONE:
@@ -177,7 +180,7 @@ def judge_sysctl(wanted: WantedSysctl, reading: Reading, observed: Observed) -> 
     if isinstance(reading, Missing):
         return _judge_missing(wanted, observed)
     if isinstance(reading, Unreadable):
-        remedy = remedies.PASSING if reading.passing else remedies.UNREADABLE
+        remedy = remedies.PASSING if reading.transient else remedies.UNREADABLE
         return SysctlFinding(wanted, None, SysctlVerdict.UNREADABLE, reading.reason, remedy)
     if values.satisfies(wanted.key, reading, wanted.want):
         return SysctlFinding(wanted, reading, SysctlVerdict.RIGHT, f"is {reading!r}")
@@ -201,7 +204,7 @@ def _judge_missing(wanted: WantedSysctl, observed: Observed) -> SysctlFinding:
         evidence = f"comes with module {module}, {'of which nothing can be read' if unknown else 'which is not live'}"
         return SysctlFinding(wanted, None, SysctlVerdict.PENDING, evidence, f"see module {module}")
     evidence = f"kernel {observed.kernel.release} has no such file in /proc/sys"
-    if wanted.group == wanted.key:
+    if wanted.pattern == wanted.key:
         evidence = "nothing in /proc/sys fits the pattern"
     return SysctlFinding(wanted, None, SysctlVerdict.UNSUPPORTED, evidence, remedies.unsupported(wanted))
 
@@ -230,24 +233,24 @@ def explain(finding: ModuleFinding, failed: Outcome, kernel: Kernel) -> ModuleFi
     """Return the finding with what the kernel said when it was tried in place of 'to be done'."""
     verdict = _refused(finding.module, failed, kernel)
     evidence = failed.error or "the loader reported success, but the module is not live"
-    if verdict is V.SIGNATURE and kernel.lock.signed:
-        evidence = f"{evidence} ({kernel.lock.signed})"
+    if verdict is V.SIGNATURE and kernel.restrictions.signed:
+        evidence = f"{evidence} ({kernel.restrictions.signed})"
     if verdict is V.OTHER_KERNEL:
-        evidence = f"{evidence}: made for kernel {failed.made_for}, this is {kernel.release}"
+        evidence = f"{evidence}: made for kernel {failed.built_for}, this is {kernel.release}"
     if verdict is V.OVERRIDDEN:
-        line = kernel.commands[finding.module]
+        line = kernel.install_commands[finding.module]
         evidence = f"{_evidence(line, finding.module)}: {evidence}"
     return finding._replace(verdict=verdict, evidence=evidence, remedy=_remedy(verdict, kernel, finding.module))
 
 
 def _refused(module: str, failed: Outcome, kernel: Kernel) -> ModuleVerdict:
-    if module in kernel.commands:
+    if module in kernel.install_commands:
         return V.OVERRIDDEN
-    if failed.errno in _SIGNATURE or (failed.errno == errno.EPERM and kernel.lock.signed):
+    if failed.errno in _SIGNATURE or (failed.errno == errno.EPERM and kernel.restrictions.signed):
         return V.SIGNATURE
     if failed.errno == errno.EPERM:
-        return V.DISABLED if kernel.lock.disabled else V.INCAPABLE
-    if failed.errno == errno.ENOEXEC and failed.made_for and failed.made_for != kernel.release:
+        return V.DISABLED if kernel.restrictions.disabled else V.INCAPABLE
+    if failed.errno == errno.ENOEXEC and failed.built_for and failed.built_for != kernel.release:
         return V.OTHER_KERNEL
     return V.FAILED
 

@@ -13,8 +13,8 @@ from ipvsd.kernel import iptables, procfs
 from ipvsd.kernel.fd_cache import FdCache
 from ipvsd.kernel.module_loader import Loader, LoadError, Modprobe, default_loader, kernel_words
 from ipvsd.kernel.module_tree import Index
-from ipvsd.model.report import Judged
-from ipvsd.model.types import MISSING, PASSING, Kernel, ModuleState, Parameter, Reading, Unreadable
+from ipvsd.model.report import RootKind
+from ipvsd.model.types import MISSING, TRANSIENT_ERRNOS, Kernel, ModuleState, Parameter, Reading, Unreadable
 from ipvsd.runtime import rootfs
 from ipvsd.sysctl import sysctl_names
 from ipvsd.sysctl.patterns import Patterns
@@ -293,7 +293,7 @@ def _live(root: str) -> str:
     if root == "/":
         return root
 
-    return os.devnull if judged(root) is Judged.FIRST_BOOT else root  # nothing is below a file
+    return os.devnull if judged(root) is RootKind.FIRST_BOOT else root  # nothing is below a file
 
 
 def _is_read_only(directory: str) -> bool:
@@ -328,7 +328,7 @@ def _canonical(value: bytes) -> str:
 
 
 def _unreadable(error: OSError) -> Unreadable:
-    return Unreadable(error.strerror or str(error), error.errno in PASSING)
+    return Unreadable(error.strerror or str(error), error.errno in TRANSIENT_ERRNOS)
 
 
 def _read_value(path: str) -> Reading:
@@ -381,20 +381,20 @@ def _mount(path: str) -> Optional[str]:
         os.close(opened)
 
 
-def judged(root: str) -> Judged:
+def judged(root: str) -> RootKind:
     """Return by which kernel a root is judged.
 
     A procfs that is mounted below the root of an image that is being built is the build machine's: its kernel has no
     modules in the image, and another one has. Raises rootfs.UnreadableError.
     """
     if root == "/":
-        return Judged.RUNNING_KERNEL
+        return RootKind.RUNNING_KERNEL
     release = rootfs.text(root, "proc/sys/kernel/osrelease")
     if release is None:
-        return Judged.FIRST_BOOT
+        return RootKind.FIRST_BOOT
     if _is_mounted(root) and not _has_modules(root, release.strip()) and _has_modules(root):
-        return Judged.FIRST_BOOT
-    return Judged.OTHER_TREE
+        return RootKind.FIRST_BOOT
+    return RootKind.OTHER_TREE
 
 
 def _is_mounted(root: str) -> bool:

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from typing import Any, Callable, Optional
 
 from ipvsd.model.report import Ipvs
-from ipvsd.model.types import PASSING, ModuleFinding
+from ipvsd.model.types import TRANSIENT_ERRNOS, ModuleFinding
 from ipvsd.runtime import stdio
 from ipvsd.runtime.event_loop import EventLoop, Reason, ReasonKind
 
@@ -91,7 +91,7 @@ class Asker:
             self._end()
         if not found:
             self.answer = Ipvs(detail="not asked: module ip_vs is not wanted")
-        elif not found[0].right:
+        elif not found[0].compliant:
             self.answer, self._due = Ipvs(False, detail="module ip_vs is not live"), True
         elif not self._local:
             self.answer = Ipvs(detail="not asked: the running kernel is another one")
@@ -208,7 +208,7 @@ def _told(replies: Sequence[Any]) -> Ipvs:
 def _refused(code: int, asked: bool) -> Ipvs:
     if not asked and code == errno.ENOENT:
         return Ipvs(False, detail="the kernel has no IPVS generic-netlink family")
-    if not asked or code in PASSING:
+    if not asked or code in TRANSIENT_ERRNOS:
         return Ipvs(None, detail=f"cannot ask: {os.strerror(code)}")
     if code == 1:  # EPERM: GET_INFO wants CAP_NET_ADMIN, but the family is there
         return Ipvs(None, detail="not asked: needs root")

@@ -13,7 +13,7 @@ from errno import EACCES
 from typing import NamedTuple, Optional
 
 from ipvsd.kernel.module_tree import ModuleTree, Stamp, modprobe_d_stamps, releases, stamp, version
-from ipvsd.model.types import Cause, Kernel, Lock, Obstacle
+from ipvsd.model.types import Cause, Kernel, LoadBlocker, LoadRestrictions
 from ipvsd.modprobe import kconfig, load_steps, modprobe_d
 from ipvsd.modprobe.modprobe_d import Settings
 from ipvsd.runtime import rootfs
@@ -35,8 +35,8 @@ class Answers(NamedTuple):
     """What modprobe would do, by the name that is asked for; a name that it does not find is in neither."""
 
     aliases: Mapping[str, str]
-    obstacles: Mapping[str, Obstacle]
-    commands: Mapping[str, Obstacle]
+    obstacles: Mapping[str, LoadBlocker]
+    commands: Mapping[str, LoadBlocker]
     brought: Mapping[str, str]
     loadable: frozenset[str]
     built_in: frozenset[str]
@@ -60,8 +60,8 @@ def answers(names: Collection[str], tree: ModuleTree, said: Settings, live: Coll
     A `blacklist` line does not keep a module out that another one of them needs.
     """
     aliases: dict[str, str] = {}
-    obstacles: dict[str, Obstacle] = {}
-    commands: dict[str, Obstacle] = {}
+    obstacles: dict[str, LoadBlocker] = {}
+    commands: dict[str, LoadBlocker] = {}
     loaded: dict[str, frozenset[str]] = {}
     context = load_steps.Context(said, tree)
     for name in names:
@@ -74,7 +74,7 @@ def answers(names: Collection[str], tree: ModuleTree, said: Settings, live: Coll
             else:
                 loaded[found.module] = outcome.loaded
             for module, line in load_steps.commands(found, live):
-                commands.setdefault(found.module, Obstacle(Cause.INSTALL, module, str(line), line.origin))
+                commands.setdefault(found.module, LoadBlocker(Cause.INSTALL, module, str(line), line.origin))
     known = (*names, *aliases.values())
     forbidden = [module for module, item in obstacles.items() if item.cause is Cause.BLACKLIST]
     needing = {module: [user for user, brings in loaded.items() if module in brings] for module in forbidden}
@@ -114,10 +114,10 @@ class Obstacles:
             loadable=loadable,
             built_in=built_in,
             aliases=found.aliases,
-            obstacles=found.obstacles,
-            commands=found.commands,
-            brought=found.brought,
-            lock=self._lock(),
+            load_blockers=found.obstacles,
+            install_commands=found.commands,
+            pulled_in_by=found.brought,
+            restrictions=self._lock(),
         )
         gone = {name: item.module for name, item in found.obstacles.items() if item.cause is Cause.FILE_GONE}
         if not absent and not gone:
@@ -137,11 +137,11 @@ class Obstacles:
         packed = {name: tree.unreadable(file) for name, file in strays.found.items()}
         return kernel._replace(
             built_in=kernel.built_in | frozenset(signs),
-            set_in=signs,
-            stocked=strays.stocked,
+            built_in_evidence=signs,
+            has_own_modules=strays.stocked,
             unindexed=strays.found,
-            packed={name: how for name, how in packed.items() if how},
-            unset=kconfig.left_out(options, absent),
+            compressed={name: how for name, how in packed.items() if how},
+            kconfig_unset=kconfig.left_out(options, absent),
         )
 
     def _elsewhere(self, kernel: Kernel, names: Collection[str]) -> Kernel:
@@ -149,7 +149,7 @@ class Obstacles:
         trees = self._others.look(kernel.release, names) if self._running else {}
         having = {name: tuple(release for release, has in trees.items() if name in has) for name in names}
         return kernel._replace(
-            elsewhere={name: found for name, found in having.items() if found}, installed=tuple(trees)
+            in_other_kernels={name: found for name, found in having.items() if found}, other_releases=tuple(trees)
         )
 
     def _functional(self, names: Collection[str]) -> Mapping[str, str]:
@@ -181,7 +181,7 @@ class Obstacles:
             self._options, self._options_key = kconfig.options(text), key
         return self._options
 
-    def _lock(self) -> Lock:
+    def _lock(self) -> LoadRestrictions:
         bounding = re.search(r"^CapBnd:\s*([0-9a-f]{1,16})$", self._text("proc/self/status") or "", re.MULTILINE)
         demands = []
         lockdown = re.search(r"\[(integrity|confidentiality)\]", self._text("sys/kernel/security/lockdown") or "")
@@ -191,7 +191,7 @@ class Obstacles:
             demands.append("module.sig_enforce=1")
         if (self._text(_SECURE_BOOT) or "").endswith("\x01"):
             demands.append("Secure Boot")
-        return Lock(
+        return LoadRestrictions(
             disabled=(self._text("proc/sys/kernel/modules_disabled") or "").strip() == "1",
             incapable=bounding is not None and not int(bounding[1], 16) & _CAP_SYS_MODULE,
             nested=(self._text("proc/self/uid_map") or _ALL_IDS).split() != _ALL_IDS.split(),

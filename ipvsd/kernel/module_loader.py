@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from typing import Optional, Protocol
 
 from ipvsd.kernel.module_tree import modprobe_d_stamps
-from ipvsd.model.types import PASSING
+from ipvsd.model.types import TRANSIENT_ERRNOS
 from ipvsd.runtime import stdio
 
 # enum kmod_probe, enum kmod_resources of libkmod.h.
@@ -68,7 +68,7 @@ class Libkmod:
         if error < 0:
             raise LoadError(os.strerror(-error), -error)
         # Without its index every name is unknown. Before kmod 30 ENOMEM says that any of the indexes is missing, too.
-        if not found and self._unread in PASSING:
+        if not found and self._unread in TRANSIENT_ERRNOS:
             self._stamps = None
             raise LoadError(os.strerror(self._unread), self._unread)
         if not found:

@@ -13,26 +13,30 @@ import math
 from typing import Any, Callable, Optional
 
 # Characters at most: of a label; of a line of the log, or a text of a report; of a printed line, or a text in JSON.
-LABEL = 400
-LINE = 2_000
-WHOLE = 10_000
+MAX_LABEL = 400
+MAX_LINE = 2_000
+MAX_TEXT = 10_000
 
-_DEEPEST = 32  # levels of a document; ours have five
-
-
-def line(text: str, most: int = LINE) -> str:
-    """Return a text as one line of printable characters, `most` at most; one that is so already stays as it is."""
-    return text if text.isprintable() and len(text) <= most else _cut("".join(map(_escaped, text[: most + 1])), most)
+_MAX_DEPTH = 32  # levels of a document; ours have five
 
 
-def ascii_line(text: str, most: int = LINE) -> str:
+def line(text: str, max_length: int = MAX_LINE) -> str:
+    """Return a text as one line of printable characters, at most `max_length`; one that is so stays as it is."""
+    return (
+        text
+        if text.isprintable() and len(text) <= max_length
+        else _cut("".join(map(_escaped, text[: max_length + 1])), max_length)
+    )
+
+
+def ascii_line(text: str, max_length: int = MAX_LINE) -> str:
     """Return the same in ASCII alone."""
-    return _cut(line(text, most).encode("ascii", "backslashreplace").decode(), most)
+    return _cut(line(text, max_length).encode("ascii", "backslashreplace").decode(), max_length)
 
 
-def fields(document: Any, most: int = LINE) -> Any:
+def clean_document(document: Any, max_length: int = MAX_LINE) -> Any:
     """Return a document of JSON with each of its texts as such a line."""
-    return _each(document, lambda text: line(text, most))
+    return _map_texts(document, lambda text: line(text, max_length))
 
 
 def as_json(document: Any, indent: Optional[int] = None) -> str:
@@ -42,7 +46,7 @@ def as_json(document: Any, indent: Optional[int] = None) -> str:
     (`"\\xff"`). A text has WHOLE characters at most. A number that JSON does not have is null, and so is what
     is nested too deeply.
     """
-    return json.dumps(_each(document, _encodable), indent=indent, allow_nan=False)
+    return json.dumps(_map_texts(document, _encodable), indent=indent, allow_nan=False)
 
 
 def _escaped(character: str) -> str:
@@ -55,22 +59,22 @@ def _escaped(character: str) -> str:
 
 def _encodable(text: str) -> str:
     if not text.isascii():
-        text = "".join(_escaped(item) if "\ud800" <= item <= "\udfff" else item for item in text[: WHOLE + 1])
-    return _cut(text, WHOLE)
+        text = "".join(_escaped(item) if "\ud800" <= item <= "\udfff" else item for item in text[: MAX_TEXT + 1])
+    return _cut(text, MAX_TEXT)
 
 
-def _cut(text: str, most: int) -> str:
-    return text if len(text) <= most else f"{text[: most - 3]}..."
+def _cut(text: str, max_length: int) -> str:
+    return text if len(text) <= max_length else f"{text[: max_length - 3]}..."
 
 
-def _each(value: Any, change: Callable[[str], str], depth: int = 0) -> Any:
+def _map_texts(value: Any, change: Callable[[str], str], depth: int = 0) -> Any:
     """Return a document with each text changed, and without what JSON does not have."""
     if isinstance(value, str):
         return change(value)
     if isinstance(value, (dict, list, tuple)):
-        if depth >= _DEEPEST:
+        if depth >= _MAX_DEPTH:
             return None
         if isinstance(value, dict):
-            return {change(str(key)): _each(item, change, depth + 1) for key, item in value.items()}
-        return [_each(item, change, depth + 1) for item in value]
+            return {change(str(key)): _map_texts(item, change, depth + 1) for key, item in value.items()}
+        return [_map_texts(item, change, depth + 1) for item in value]
     return value if not isinstance(value, float) or math.isfinite(value) else None

@@ -26,8 +26,8 @@ class Writer(NamedTuple):
 
     def __str__(self) -> str:
         process = f"{self.comm or 'a process'}[{self.pid}]" if self.pid else "a process"
-        where = f"pod {self.pod}" if self.pod else f"container {self.container[:12]}" if self.container else self.unit
-        return f"{process} of {where}" if where else process
+        origin = f"pod {self.pod}" if self.pod else f"container {self.container[:12]}" if self.container else self.unit
+        return f"{process} of {origin}" if origin else process
 
 
 UNKNOWN = "unknown"  # whoever made a drift
@@ -44,7 +44,7 @@ class Attribution(enum.Enum):
     LIKELY = "likely"
     UNKNOWN = "unknown"
 
-    def by(self, who: str) -> str:
+    def describe(self, who: str) -> str:
         """Return the words for a sentence."""
         return f"probably by {who}" if self is Attribution.LIKELY else f"by {who}"
 
@@ -66,9 +66,9 @@ class Repair(NamedTuple):
     attribution: Attribution = Attribution.UNKNOWN
 
     @property
-    def by(self) -> str:
+    def attribution_text(self) -> str:
         """Whoever made the drift, in the words of a sentence."""
-        return self.attribution.by(self.who)
+        return self.attribution.describe(self.who)
 
     def __str__(self) -> str:
         return f"{self.name} {self.found} -> {self.wanted}"
@@ -116,7 +116,7 @@ class Histogram(NamedTuple):
     total: float = 0.0
 
 
-class Tally(NamedTuple):
+class CounterValues(NamedTuple):
     """What has happened since the start, by module and by sysctl name."""
 
     loads: Mapping[str, int]
@@ -140,7 +140,7 @@ class ConfigState(NamedTuple):
     errors: tuple[str, ...] = ()
 
 
-class Contended(NamedTuple):
+class ContendedSysctl(NamedTuple):
     """A sysctl that another writer changes again and again; `yielded` says that it is left to it for good."""
 
     name: str
@@ -158,7 +158,7 @@ class Operation(enum.Enum):
     WRITE_HISTORY = "write_history"
 
 
-class Judged(enum.Enum):
+class RootKind(enum.Enum):
     """By which kernel a root is judged. The verdicts on several of them never mix."""
 
     RUNNING_KERNEL = "running_kernel"  # the kernel of this machine, and its files
@@ -171,7 +171,7 @@ class InstalledKernel(NamedTuple):
 
     release: str
     running: bool
-    next: bool  # the next boot takes it
+    boots_next: bool  # the next boot takes it
     modules: tuple[ModuleFinding, ...]
     notes: tuple[str, ...] = ()
 
@@ -185,7 +185,7 @@ class Report(NamedTuple):
     modules: tuple[ModuleFinding, ...]
     sysctls: tuple[SysctlFinding, ...]  # those of one pattern as one
     health: Health
-    tally: Tally
+    counters: CounterValues
     parameters: tuple[SysctlFinding, ...] = ()
     repairs: tuple[Repair, ...] = ()  # the last ones, oldest first
     sources: tuple[SourceState, ...] = ()
@@ -193,10 +193,10 @@ class Report(NamedTuple):
     config: Optional[ConfigState] = None
     kernels: tuple[InstalledKernel, ...] = ()
     backend: str = ""  # how writes to sysctls are seen: bpf, inotify or periodic
-    contended: tuple[Contended, ...] = ()
+    contended: tuple[ContendedSysctl, ...] = ()
     refusals: Mapping[str, int] = NOTHING  # writes to guarded sysctls, by name
     notes: tuple[str, ...] = ()  # what a person should know besides
-    judged: Judged = Judged.RUNNING_KERNEL
+    root_kind: RootKind = RootKind.RUNNING_KERNEL
     age: float = 0.0  # seconds since the look, when this is served
     failures: Mapping[str, str] = NOTHING  # by Operation: what ipvsd itself failed at when it last tried, and why
 

@@ -74,13 +74,13 @@ class WantedModule(NamedTuple):
     any_of: tuple[str, ...] = ()
     options: tuple[str, ...] = ()  # PARAMETER=VALUE, for its loading
     kernel_since: tuple[int, int] = (0, 0)  # an older kernel will not do
-    because: str = ""  # the reason to want this one, where the profile had a choice
+    reason: str = ""  # the reason to want this one, where the profile had a choice
 
 
 class WantedSysctl(NamedTuple):
     """A sysctl, or a parameter of a module. `provider` is the module that brings it into being, if one does.
 
-    `group` is the pattern that fits it, if it is not wanted by its own name; where nothing fits a
+    `pattern` is the pattern that fits it, if it is not wanted by its own name; where nothing fits a
     pattern, the pattern stands here as the key, too.
     """
 
@@ -90,7 +90,7 @@ class WantedSysctl(NamedTuple):
     required: bool  # its absence, too, fails the node
     origin: str
     provider: Optional[str] = None
-    group: str = ""
+    pattern: str = ""
     guard: bool = False  # the kernel is to refuse the writes of others
 
 
@@ -126,7 +126,7 @@ class Cause(enum.Enum):
     OPTIONS = "options"  # a line of modprobe.d(5) gives it a parameter that the kernel refuses
 
 
-class Obstacle(NamedTuple):
+class LoadBlocker(NamedTuple):
     """What keeps a module out. `module` is the one that is kept out: what was asked for, or a dependency of it.
 
     `text` is the line or the file, `origin` FILE:LINE or /proc/cmdline where there is a line, and `detail` what in
@@ -140,7 +140,7 @@ class Obstacle(NamedTuple):
     detail: str = ""
 
 
-class Lock(NamedTuple):
+class LoadRestrictions(NamedTuple):
     """Why this kernel takes no module from us, or not every one."""
 
     disabled: bool = False  # kernel.modules_disabled is 1: none until the next boot
@@ -171,17 +171,17 @@ class Kernel(NamedTuple):
     built_in: frozenset[str]
     read_only: frozenset[str] = frozenset()  # "net" if /proc/sys/net is mounted read-only, "" if /proc/sys is
     aliases: Mapping[str, str] = NOTHING  # of a name that is no module's: the module
-    stocked: bool = True  # there is a module's file in the tree, listed or not, that came with the kernel
+    has_own_modules: bool = True  # there is a module's file in the tree, listed or not, that came with the kernel
     unindexed: Mapping[str, str] = NOTHING  # the file that modules.dep does not list
-    packed: Mapping[str, str] = NOTHING  # how that file is compressed, if this system's kmod cannot read it
-    unset: Mapping[str, str] = NOTHING  # how the build configuration leaves it out
-    set_in: Mapping[str, str] = NOTHING  # of what is built in: what says so, if it is not modules.builtin
-    elsewhere: Mapping[str, tuple[str, ...]] = NOTHING  # the other installed kernels that have it
-    installed: tuple[str, ...] = ()  # the releases of which there are module trees
-    obstacles: Mapping[str, Obstacle] = NOTHING  # by the name of the module
-    commands: Mapping[str, Obstacle] = NOTHING  # an install line that is run for it, and may load it
-    brought: Mapping[str, str] = NOTHING  # of what is blacklisted: the wanted module that needs it and loads it
-    lock: Lock = Lock()
+    compressed: Mapping[str, str] = NOTHING  # how that file is compressed, if this system's kmod cannot read it
+    kconfig_unset: Mapping[str, str] = NOTHING  # how the build configuration leaves it out
+    built_in_evidence: Mapping[str, str] = NOTHING  # of what is built in: what says so, if it is not modules.builtin
+    in_other_kernels: Mapping[str, tuple[str, ...]] = NOTHING  # the other installed kernels that have it
+    other_releases: tuple[str, ...] = ()  # the releases of which there are module trees
+    load_blockers: Mapping[str, LoadBlocker] = NOTHING  # by the name of the module
+    install_commands: Mapping[str, LoadBlocker] = NOTHING  # an install line that is run for it, and may load it
+    pulled_in_by: Mapping[str, str] = NOTHING  # of what is blacklisted: the wanted module that needs it and loads it
+    restrictions: LoadRestrictions = LoadRestrictions()
     iptables: Iptables = Iptables()
     ipv6: bool = True  # neither left out nor switched off
     unreadable: str = ""  # FILE: REASON of what could not be read just now
@@ -203,14 +203,14 @@ MISSING = Missing()
 
 
 # Errors of a machine or a process that is short of something, whatever the item is.
-PASSING = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR, errno.EAGAIN))
+TRANSIENT_ERRNOS = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR, errno.EAGAIN))
 
 
 class Unreadable(NamedTuple):
-    """`passing` says that the machine or this process is short of something for a moment, or for longer."""
+    """`transient` says that the machine or this process is short of something for a moment, or for longer."""
 
     reason: str
-    passing: bool = False
+    transient: bool = False
 
 
 Reading = Union[str, Missing, Unreadable]
@@ -275,15 +275,15 @@ class SysctlVerdict(enum.Enum):
     UNSUPPORTED = "unsupported"
 
 
-class Last(NamedTuple):
+class LastVerdict(NamedTuple):
     """The last verdict on what cannot be read any more, and its time, in seconds since the epoch.
 
-    `stands` says that it was right, and is not too old to be believed.
+    `valid` says that it was right, and is not too old to be believed.
     """
 
     verdict: Union[ModuleVerdict, SysctlVerdict]
     time: float
-    stands: bool
+    valid: bool
 
 
 class ModuleFinding(NamedTuple):
@@ -294,14 +294,14 @@ class ModuleFinding(NamedTuple):
     evidence: str
     remedy: str = ""
     module: str = ""
-    last: Optional[Last] = None
+    last: Optional[LastVerdict] = None
 
     @property
     def name(self) -> str:
         return self.wanted.name
 
     @property
-    def right(self) -> bool:
+    def compliant(self) -> bool:
         return self.verdict in (ModuleVerdict.LIVE, ModuleVerdict.BUILT_IN)
 
 
@@ -314,14 +314,14 @@ class SysctlFinding(NamedTuple):
     evidence: str
     remedy: str = ""
     members: tuple[int, int] = (0, 0)
-    last: Optional[Last] = None
+    last: Optional[LastVerdict] = None
 
     @property
     def name(self) -> str:
         return self.wanted.key
 
     @property
-    def right(self) -> bool:
+    def compliant(self) -> bool:
         return self.verdict is SysctlVerdict.RIGHT
 
     @property
@@ -380,12 +380,12 @@ class Plan(NamedTuple):
 class Outcome(NamedTuple):
     """What the kernel said to one action; no error is not yet proof (see Report).
 
-    `errno` is 0 where there is none; `made_for` is the kernel release of a module that was refused.
+    `errno` is 0 where there is none; `built_for` is the kernel release of a module that was refused.
     `kept` says of a write that it was read back at once: if it is wrong later on, another one wrote.
     """
 
     action: Action
     error: str = ""
     errno: int = 0
-    made_for: str = ""
+    built_for: str = ""
     kept: bool = False

@@ -20,7 +20,7 @@ import itertools
 from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple, Optional, Protocol
 
-from ipvsd.model.types import Cause, Obstacle
+from ipvsd.model.types import Cause, LoadBlocker
 from ipvsd.modprobe import modprobe_d
 from ipvsd.modprobe.modprobe_d import Directive, Settings
 
@@ -97,7 +97,7 @@ class Outcome(NamedTuple):
     """`loaded` is what the kernel has after all steps that could be done; `obstacle` what keeps the module out."""
 
     loaded: frozenset[str]
-    obstacle: Optional[Obstacle]
+    obstacle: Optional[LoadBlocker]
 
 
 def outcome(found: Probe, tree: Tree, said: Settings, live: Collection[str], blacklist: bool = True) -> Outcome:
@@ -110,7 +110,7 @@ def outcome(found: Probe, tree: Tree, said: Settings, live: Collection[str], bla
         return Outcome(frozenset(live), None)
     if found.blacklist is not None and (blacklist or found.alias):
         return Outcome(frozenset(live), _of_line(Cause.BLACKLIST, found.module, found.blacklist))
-    loaded, hindered = set(live), dict[str, Obstacle]()
+    loaded, hindered = set(live), dict[str, LoadBlocker]()
     for step in found.steps:
         if step.module in loaded:
             continue
@@ -132,8 +132,8 @@ def commands(found: Probe, live: Collection[str]) -> Iterator[tuple[str, Directi
 
 
 def _hindrance(
-    step: Step, tree: Tree, said: Settings, loaded: Collection[str], hindered: dict[str, Obstacle]
-) -> Optional[Obstacle]:
+    step: Step, tree: Tree, said: Settings, loaded: Collection[str], hindered: dict[str, LoadBlocker]
+) -> Optional[LoadBlocker]:
     """Return why a module is not in the kernel after a step, or None if it is."""
     if step.command is not None:
         effect = modprobe_d.install_effect(step.command.rest, step.module)
@@ -141,41 +141,41 @@ def _hindrance(
             _of_line(Cause.INSTALL, step.module, step.command) if effect is modprobe_d.InstallEffect.NOTHING else None
         )
     if not step.file:
-        return None if tree.built_in(step.module) else Obstacle(Cause.NOT_FOUND, step.module)
+        return None if tree.built_in(step.module) else LoadBlocker(Cause.NOT_FOUND, step.module)
     if not tree.exists(step.file):
-        return Obstacle(Cause.FILE_GONE, step.module, step.file)
+        return LoadBlocker(Cause.FILE_GONE, step.module, step.file)
     packed = tree.packed(step.file)
     if packed:
-        return Obstacle(Cause.COMPRESSION, step.module, step.file, detail=packed)
+        return LoadBlocker(Cause.COMPRESSION, step.module, step.file, detail=packed)
     for needed in step.needs:
         if needed not in loaded:
             return hindered.get(needed) or _forgotten(step, tree)
     if step.module in said.refused:
-        return Obstacle(Cause.COMMAND_LINE, step.module, said.refused[step.module], modprobe_d.CMDLINE)
+        return LoadBlocker(Cause.COMMAND_LINE, step.module, said.refused[step.module], modprobe_d.CMDLINE)
     for parameter, value in modprobe_d.parameters(step.options):
         if not tree.takes(step.file, parameter, value):
             return _bad_option(step.module, parameter, value, said)
     return None
 
 
-def _forgotten(step: Step, tree: Tree) -> Optional[Obstacle]:
+def _forgotten(step: Step, tree: Tree) -> Optional[LoadBlocker]:
     """Return the dependency because of whose missing file libkmod forgets about all of them."""
     for file in tree.depends(step.module)[1:]:
         if not tree.exists(file):
-            return Obstacle(Cause.FILE_GONE, _module_of(file), file)
+            return LoadBlocker(Cause.FILE_GONE, _module_of(file), file)
     return None
 
 
-def _bad_option(module: str, parameter: str, value: Optional[str], said: Settings) -> Obstacle:
+def _bad_option(module: str, parameter: str, value: Optional[str], said: Settings) -> LoadBlocker:
     detail = parameter if value is None else f"{parameter}={value}"
     for item in said.options_of(module):
         if (parameter, value) in modprobe_d.parameters(item.rest):
             return _of_line(Cause.OPTIONS, module, item, detail)
-    return Obstacle(Cause.OPTIONS, module, detail, detail=detail)
+    return LoadBlocker(Cause.OPTIONS, module, detail, detail=detail)
 
 
-def _of_line(cause: Cause, module: str, line: Directive, detail: str = "") -> Obstacle:
-    return Obstacle(cause, module, str(line), line.origin, detail)
+def _of_line(cause: Cause, module: str, line: Directive, detail: str = "") -> LoadBlocker:
+    return LoadBlocker(cause, module, str(line), line.origin, detail)
 
 
 def _module_of(file: str) -> str:

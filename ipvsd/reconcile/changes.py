@@ -112,4 +112,4 @@ Change = Union[
 
 def label(item: DesiredItem) -> str:
     """Return the name under which an item is counted and reported: that of its pattern, if it has one."""
-    return item.name if isinstance(item, WantedModule) else item.group or item.key
+    return item.name if isinstance(item, WantedModule) else item.pattern or item.key

@@ -8,7 +8,7 @@ from typing import Callable, Optional, TypeVar, Union
 
 from ipvsd.decide.aggregate import collapsed
 from ipvsd.decide.health import outdated, unreadable, want
-from ipvsd.model.types import Last, ModuleFinding, ModuleVerdict, Plan, SysctlFinding, SysctlVerdict
+from ipvsd.model.types import LastVerdict, ModuleFinding, ModuleVerdict, Plan, SysctlFinding, SysctlVerdict
 
 FIRST_PAUSE = 0.25  # seconds
 _RIGHT = (ModuleVerdict.LIVE, ModuleVerdict.BUILT_IN, SysctlVerdict.RIGHT)
@@ -39,7 +39,7 @@ class LastSeen:
         looks: the longest pause.
         """
         # What a pattern fits is told of as one, and may not be known.
-        groups = (finding for finding in collapsed(plan.sysctls) if finding.wanted.group)
+        groups = (finding for finding in collapsed(plan.sysctls) if finding.wanted.pattern)
         found = {finding.name: finding for finding in (*plan.findings, *groups)}
         unread = frozenset(name for name, finding in found.items() if unreadable(finding))
         self._plan_next(unread, longest)
@@ -60,7 +60,7 @@ class LastSeen:
             (verdict, _), at, since = was
             stands = verdict in _RIGHT and not outdated(boottime - since, longest)
             evidence = f"{finding.evidence}; was {verdict.value} at {_utc(at)}"
-            return finding._replace(evidence=evidence, last=Last(verdict, at, stands))
+            return finding._replace(evidence=evidence, last=LastVerdict(verdict, at, stands))
 
         return plan._replace(
             modules=tuple(map(dated, plan.modules)),

@@ -12,7 +12,7 @@ from ipvsd.decide.planner import plan
 from ipvsd.kernel.host import Host
 from ipvsd.model.types import (
     NOTHING,
-    PASSING,
+    TRANSIENT_ERRNOS,
     Desired,
     Kernel,
     LoadModule,
@@ -100,7 +100,7 @@ def _listed(
             fitting.update(host.expand([pattern]))
         except OSError as error:
             fitting[pattern] = (*known.get(pattern, ()), pattern)
-            unlisted[pattern] = Unreadable(f"cannot read {_unread(error)}", error.errno in PASSING)
+            unlisted[pattern] = Unreadable(f"cannot read {_unread(error)}", error.errno in TRANSIENT_ERRNOS)
     return fitting, unlisted
 
 
@@ -126,6 +126,6 @@ def _still_there(want: Desired, readings: Mapping[str, Reading]) -> Desired:
     there = tuple(
         wanted
         for wanted in want.sysctls
-        if wanted.group in ("", wanted.key) or not isinstance(readings[wanted.key], Missing)
+        if wanted.pattern in ("", wanted.key) or not isinstance(readings[wanted.key], Missing)
     )
     return want._replace(sysctls=there)

@@ -83,7 +83,7 @@ class Item:
 
         An item that cannot be read counts as compliant while its last verdict stands.
         """
-        return (self.finding.right or stands(self.finding)) and not self.contended
+        return (self.finding.compliant or stands(self.finding)) and not self.contended
 
     def check(self, finding: Finding, kernel: Kernel, same_kernel: bool) -> None:
         """Enter the finding of a check; judgements stay valid for the same desired state and kernel."""
@@ -98,7 +98,7 @@ class Item:
             if len(self._judgements) >= _REMEMBERED:
                 self._judgements.clear()
             planned = self._plan(reading)
-            known = planned.actions[0] if planned.actions else planned.findings[0].right
+            known = planned.actions[0] if planned.actions else planned.findings[0].compliant
             self._judgements[reading] = known
         return known
 
@@ -204,7 +204,7 @@ class Registry:
         found += self._contend(result, fast, repairs, now, limit)
         found += self._announce(limit)
         found += _problems(before, self._reported, names | self._announced)
-        compliant = {finding.name: finding.right for finding in result.after.findings}
+        compliant = {finding.name: finding.compliant for finding in result.after.findings}
         self.writes.expire(lambda name: compliant.get(name, True), now)
         return found
 
@@ -231,7 +231,7 @@ class Registry:
         # A value that the kernel changes by itself with another one is no drift of its own.
         actions = result.before.actions
         followed = {action.name for action in actions} - {action.name for action in leading(actions)}
-        wrong = {finding.name for finding in result.before.findings if not finding.right and not _unseen(finding)}
+        wrong = {finding.name for finding in result.before.findings if not finding.compliant and not _unseen(finding)}
         drifted = (wrong - followed) | acted
         return [name for name in compliant if name in drifted]
 
@@ -248,7 +248,7 @@ class Registry:
                     item = Item(finding, result.kernel, is_parameter)
                 item.check(finding, result.kernel, same_kernel)
                 items[finding.name] = item
-                if finding.right:
+                if finding.compliant:
                     item.standing = (Standing.COMPLIANT, want(finding))
                 elif finding.name in broken:
                     item.standing = (Standing.DRIFTED, want(finding))
@@ -278,7 +278,7 @@ class Registry:
         }
         # Overwritten before the read that was to prove it, unless the sysctl went away.
         for name, finding in findings.items():
-            if name in kept and finding.found is not None and not finding.right:
+            if name in kept and finding.found is not None and not finding.compliant:
                 write = self.writes.of(name, finding.found)
                 rivals[name] = (write.named, write.attribution) if write else ("", Attribution.UNKNOWN)
                 yield changes.Overwritten(finding.wanted, kept[name])
@@ -287,10 +287,10 @@ class Registry:
                 self.contend(name, now, rival, how, limit)
         for name, finding in findings.items():
             item = self.items[name]
-            if item.contention and not finding.right and finding.found is None and not unreadable(finding):
+            if item.contention and not finding.compliant and finding.found is None and not unreadable(finding):
                 item.contention = None
             elif item.contention:
-                item.contention = item.contention.checked(limit, finding.right, now)
+                item.contention = item.contention.checked(limit, finding.compliant, now)
 
     def contend(self, name: str, now: float, rival: str, how: Attribution, limit: Limit) -> None:
         """Count a repair of a sysctl as one of its contention with another program."""
@@ -339,9 +339,9 @@ def _problems(before: Sequence[Finding], now: Sequence[Finding], reported_otherw
         was = known.get(finding.name)
         if (was and _gist(was) == _gist(finding)) or finding.name in reported_otherwise:
             continue
-        if not finding.right:
+        if not finding.compliant:
             found.append(changes.ProblemAppeared(finding))
-        elif was and not was.right:
+        elif was and not was.compliant:
             found.append(changes.ProblemCleared(finding))
     return found
 

@@ -15,7 +15,7 @@ from ipvsd.kernel.host import Host
 from ipvsd.kernel.module_loader import BlacklistedError, LoadError
 from ipvsd.model.types import (
     NOTHING,
-    PASSING,
+    TRANSIENT_ERRNOS,
     Action,
     Kernel,
     LoadModule,
@@ -126,8 +126,8 @@ def _members(found: Plan) -> Mapping[str, Collection[str]]:
     """Return the sysctls that each pattern fits."""
     members: dict[str, list[str]] = {}
     for finding in found.sysctls:
-        if finding.wanted.group not in ("", finding.name):
-            members.setdefault(finding.wanted.group, []).append(finding.name)
+        if finding.wanted.pattern not in ("", finding.name):
+            members.setdefault(finding.wanted.pattern, []).append(finding.name)
     return members
 
 
@@ -170,7 +170,7 @@ def _undo(host: Host, action: Action) -> None:
 
 
 def _proved(outcomes: list[Outcome], after: Plan) -> tuple[Action, ...]:
-    right: Mapping[str, bool] = {finding.name: finding.right for finding in after.findings}
+    right: Mapping[str, bool] = {finding.name: finding.compliant for finding in after.findings}
     last = {outcome.action.name: outcome.action for outcome in outcomes}
     return tuple(action for name, action in last.items() if right.get(name))
 
@@ -212,7 +212,7 @@ def _explain_module(finding: ModuleFinding, failure: Optional[Failure], kernel: 
     action = failure.outcome.action
     if finding.wanted.any_of and isinstance(action, LoadModule) and action.module != finding.module:
         return finding  # another one of the alternatives is to be tried
-    if failure.outcome.errno in PASSING:
+    if failure.outcome.errno in TRANSIENT_ERRNOS:
         return finding._replace(evidence=f"loading failed: {failure.outcome.error}", remedy=remedies.PASSING)
     return verdicts.explain(finding, failure.outcome, kernel)
 
@@ -226,7 +226,7 @@ def _explain_sysctl(finding: SysctlFinding, failure: Optional[Failure]) -> Sysct
         return finding
     if failure.outcome.error:
         evidence = f"{finding.evidence}; writing failed: {failure.outcome.error}"
-        if failure.outcome.errno in PASSING:
+        if failure.outcome.errno in TRANSIENT_ERRNOS:
             return finding._replace(evidence=evidence, remedy=remedies.PASSING)
         remedy = remedies.of_sysctl(finding.wanted, remedies.REFUSED)
         return SysctlFinding(finding.wanted, finding.found, SysctlVerdict.REFUSED, evidence, remedy)

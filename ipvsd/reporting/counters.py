@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
-from ipvsd.model.report import Histogram, Tally
+from ipvsd.model.report import CounterValues, Histogram
 from ipvsd.model.types import WantedModule
 from ipvsd.reconcile.changes import Applied, Change, Drifted, Repaired, RepairFailed, WriteRefused, label
 
@@ -13,7 +13,7 @@ from ipvsd.reconcile.changes import Applied, Change, Drifted, Repaired, RepairFa
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0)
 
 _NO_TIMES = Histogram((0,) * (len(BUCKETS) + 1))
-EMPTY = Tally({}, {}, {}, {}, {}, {}, _NO_TIMES, 0, _NO_TIMES)
+EMPTY = CounterValues({}, {}, {}, {}, {}, {}, _NO_TIMES, 0, _NO_TIMES)
 
 
 class Counters:

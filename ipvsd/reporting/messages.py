@@ -100,7 +100,10 @@ def _at_once(repairs: Sequence[Repaired]) -> Iterator[Line]:
     last = {item.action.name: item.repair for item in repairs}
     for name, times in told.items():
         if times > _EACH:
-            yield Line("info", f"{name} drifted {times} times in all, last changed {last[name].by}, and was repaired")
+            yield Line(
+                "info",
+                f"{name} drifted {times} times in all, last changed {last[name].attribution_text}, and was repaired",
+            )
 
 
 def _repaired(action: Action, repair: Repair) -> Line:
@@ -188,7 +191,7 @@ def _change(action: Action, repair: Optional[Repair]) -> str:
     how = ""
     if repair:
         done = "unloaded" if isinstance(action, LoadModule) else "changed"
-        how = f"; {done} {repair.by}, repaired in {repair.seconds * 1000:.1f} ms"
+        how = f"; {done} {repair.attribution_text}, repaired in {repair.seconds * 1000:.1f} ms"
     if isinstance(action, LoadModule):
         which = f"{action.module} for {action.name}" if action.module else action.name
         options = f" with {' '.join(action.options)}" if action.options else ""

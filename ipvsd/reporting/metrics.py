@@ -77,9 +77,9 @@ def _failures(report: Report) -> Iterator[Metric]:
 
 def _modules(report: Report) -> Iterator[Metric]:
     names = [finding.name for finding in report.modules]
-    loaded = {finding.name: finding.right or stands(finding) for finding in report.modules}
+    loaded = {finding.name: finding.compliant or stands(finding) for finding in report.modules}
     need = {finding.name: required(finding) for finding in report.modules}
-    tally = report.tally
+    tally = report.counters
     label = ["module"]
     yield _gauge("module_loaded", "Whether the module is live or built in.", loaded, label)
     verdicts = {(finding.name, finding.verdict.value): 1 for finding in report.modules}
@@ -94,9 +94,9 @@ def _modules(report: Report) -> Iterator[Metric]:
 
 def _sysctls(report: Report) -> Iterator[Metric]:
     names = [finding.name for finding in report.sysctls]
-    right = {finding.name: finding.right or stands(finding) for finding in report.sysctls}
+    right = {finding.name: finding.compliant or stands(finding) for finding in report.sysctls}
     pending = {finding.name: finding.verdict is SysctlVerdict.PENDING for finding in report.sysctls}
-    tally = report.tally
+    tally = report.counters
     label = ["name"]
     yield _gauge("sysctl_compliant", "Whether the sysctl has a wanted value.", right, label)
     verdicts = {(finding.name, finding.verdict.value): 1 for finding in report.sysctls}
@@ -116,7 +116,7 @@ def _sysctls(report: Report) -> Iterator[Metric]:
 
 
 def _patterns(report: Report) -> Iterator[Metric]:
-    of_patterns = {finding.name: finding.members for finding in report.sysctls if finding.wanted.group}
+    of_patterns = {finding.name: finding.members for finding in report.sysctls if finding.wanted.pattern}
     text = "How many sysctls the pattern fits."
     yield _gauge("sysctl_pattern_members", text, {name: total for name, (_, total) in of_patterns.items()}, ["name"])
     text = "How many of them have a wanted value."
@@ -126,8 +126,8 @@ def _patterns(report: Report) -> Iterator[Metric]:
 
 def _parameters(report: Report) -> Iterator[Metric]:
     names = [finding.name for finding in report.parameters]
-    right = {finding.name: finding.right or stands(finding) for finding in report.parameters}
-    tally, label = report.tally, ["name"]
+    right = {finding.name: finding.compliant or stands(finding) for finding in report.parameters}
+    tally, label = report.counters, ["name"]
     yield _gauge("parameter_compliant", "Whether the parameter of the module has the wanted value.", right, label)
     text = "Times that the parameter had been right and was found wrong."
     yield _counter("parameter_drifts", text, names, tally.drifts, label)
@@ -145,10 +145,10 @@ def _kernels(report: Report) -> Iterator[Metric]:
 
 def _work(report: Report) -> Iterator[Metric]:
     text = "From the event that told of a drift to the look that proved its repair."
-    yield _histogram("drift_repair_duration_seconds", text, report.tally.repair_seconds)
-    yield _counter("reconciles", "Finished looks at the node.", None, {"": report.tally.looks}, [])
+    yield _histogram("drift_repair_duration_seconds", text, report.counters.repair_seconds)
+    yield _counter("reconciles", "Finished looks at the node.", None, {"": report.counters.looks}, [])
     text = "How long a look at the node took, with what it led to."
-    yield _histogram("reconcile_duration_seconds", text, report.tally.look_seconds)
+    yield _histogram("reconcile_duration_seconds", text, report.counters.look_seconds)
     text = "When the node was last looked at, in seconds since the epoch."
     yield _gauge("last_reconcile_timestamp_seconds", text, {(): report.time})
 
@@ -173,7 +173,7 @@ def _counter(
 
 def _labels(values: Iterable[str]) -> tuple[str, ...]:
     """Return labels as they are shown; two series whose labels are shown alike are one, or the scrape would fail."""
-    return tuple(printable.line(value, printable.LABEL) for value in values)
+    return tuple(printable.line(value, printable.MAX_LABEL) for value in values)
 
 
 def _histogram(name: str, text: str, histogram: Histogram) -> HistogramMetricFamily:

@@ -8,7 +8,7 @@ from typing import Any
 from ipvsd import __version__
 from ipvsd.decide import health
 from ipvsd.decide.health import harmless, outdated, required
-from ipvsd.model.report import Contended, Health, InstalledKernel, Repair, Report, State
+from ipvsd.model.report import ContendedSysctl, Health, InstalledKernel, Repair, Report, State
 from ipvsd.model.types import Finding, ModuleFinding
 
 
@@ -20,11 +20,11 @@ def document(report: Report) -> dict[str, Any]:
         "time": timestamp(report.time),
         "boottime": round(report.boottime, 3),
         "age": round(report.age, 3),
-        "looks": report.tally.looks,
+        "looks": report.counters.looks,
         "state": report.health.state.value,
         "line": report.health.line,
         "kernel": report.kernel.release,
-        "judged": report.judged.value,
+        "judged": report.root_kind.value,
         "notes": list(report.notes),
         "kernels": [kernel(installed) for installed in report.kernels],
         "modules": [finding(found) for found in report.modules],
@@ -79,7 +79,7 @@ def repair(repair: Repair) -> dict[str, Any]:
     }
 
 
-def contended(item: Contended) -> dict[str, Any]:
+def contended(item: ContendedSysctl) -> dict[str, Any]:
     """Return a contended sysctl as values for JSON."""
     return {
         "name": item.name,
@@ -100,7 +100,7 @@ def kernel(installed: InstalledKernel) -> dict[str, Any]:
     return {
         "release": installed.release,
         "running": installed.running,
-        "next": installed.next,
+        "next": installed.boots_next,
         "ready": health.ready(installed),
     }
 
@@ -111,7 +111,7 @@ def finding(finding: Finding) -> dict[str, Any]:
         "name": finding.name,
         "required": required(finding),
         "verdict": finding.verdict.value,
-        "right": finding.right,
+        "right": finding.compliant,
         "harmless": harmless(finding),
         "evidence": finding.evidence,
         "remedy": finding.remedy,
@@ -126,5 +126,5 @@ def finding(finding: Finding) -> dict[str, Any]:
         "wanted": str(finding.wanted.want),
         "found": finding.found,
         "policy": finding.wanted.policy.value,
-        "members": {"right": right, "total": total} if finding.wanted.group == finding.name else None,
+        "members": {"right": right, "total": total} if finding.wanted.pattern == finding.name else None,
     }

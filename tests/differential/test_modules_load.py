@@ -120,10 +120,10 @@ def predicted(root: Path, cmdline: str, tree: ModuleTree) -> list[tuple[str, lis
 def outcome(found: load_steps.Probe, tree: ModuleTree, settings: Settings) -> str:
     if found.built_in:
         return f"{found.module} built in"
-    obstacle = load_steps.outcome(found, tree, settings, ()).obstacle
-    if obstacle is None:
+    blocker = load_steps.outcome(found, tree, settings, ()).obstacle
+    if blocker is None:
         return f"{found.module} tried"
-    return f"{found.module} {'forbidden' if obstacle.cause is Cause.BLACKLIST else OTHERWISE[obstacle.cause]}"
+    return f"{found.module} {'forbidden' if blocker.cause is Cause.BLACKLIST else OTHERWISE[blocker.cause]}"
 
 
 OTHERWISE = {Cause.INSTALL: "inserted", Cause.ALIAS: "missing", Cause.NOT_FOUND: "missing"}
