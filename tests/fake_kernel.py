@@ -208,7 +208,7 @@ class FakeKernel:
         found: dict[str, dict[str, None]] = {pattern: {} for pattern in patterns}
         expanded, index = list(found), Patterns(sysctl_names.globs(pattern) or () for pattern in found)
         for name in dict.fromkeys(sysctl_names.normalised(key) or key for key in self.values):
-            for number in (number for path in sysctl_names.paths(name) for number in index.fitting(path)):
+            for number in (number for path in sysctl_names.paths(name) for number in index.matching(path)):
                 found[expanded[number]][name] = None
         return {pattern: list(names) for pattern, names in found.items()}
 

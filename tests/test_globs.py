@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ipvsd.sysctl.globs import Glob, Globs, fits, is_wild, quoted
+from ipvsd.sysctl.globs import Glob, Globs, has_wildcard, matches, quoted
 
 _FNMATCH = ctypes.CDLL(None).fnmatch
 PIECES = st.sampled_from(
@@ -31,7 +31,7 @@ def judged(pattern: str, name: str) -> bool:
     ],
 )  # fmt: skip
 def test_a_pattern_fits_as_in_the_c_library(pattern: str, name: str) -> None:
-    assert fits(pattern, name) is judged(pattern, name)
+    assert matches(pattern, name) is judged(pattern, name)
 
 
 PATTERN = st.lists(PIECES, max_size=7).map("".join)
@@ -39,18 +39,18 @@ PATTERN = st.lists(PIECES, max_size=7).map("".join)
 
 @given(PATTERN, st.text("abcz_1-[]!\\^", max_size=5))
 def test_any_pattern_fits_as_in_the_c_library(pattern: str, name: str) -> None:
-    assert fits(pattern, name) is judged(pattern, name)
+    assert matches(pattern, name) is judged(pattern, name)
 
 
 @pytest.mark.parametrize("pattern", ["*", "a?", "[a]", "a\\b"])
 def test_what_can_fit_more_than_itself_is_wild(pattern: str) -> None:
-    assert is_wild(pattern)
-    assert not is_wild("net-pf_10")
+    assert has_wildcard(pattern)
+    assert not has_wildcard("net-pf_10")
 
 
 @given(st.text(max_size=30), st.text(max_size=10))
 def test_any_text_is_a_pattern(pattern: str, name: str) -> None:
-    fits(pattern, name)
+    matches(pattern, name)
 
 
 @pytest.mark.parametrize(
@@ -62,23 +62,23 @@ def test_any_text_is_a_pattern(pattern: str, name: str) -> None:
 )  # fmt: skip
 def test_no_pattern_takes_long(piece: str, times: int, end: str) -> None:
     begun = time.process_time()
-    fits(f"{piece * times}{end}", "a" * 255)
+    matches(f"{piece * times}{end}", "a" * 255)
     assert time.process_time() - begun < 1.0
 
 
 @given(st.lists(PATTERN, max_size=8), st.text("abcz.", max_size=5))
 def test_many_patterns_fit_as_each_does(patterns: list[str], name: str) -> None:
-    expected = [number for number, pattern in enumerate(patterns) if Glob(pattern).fits(name)]
-    assert Globs(patterns).fitting(name) == expected
+    expected = [number for number, pattern in enumerate(patterns) if Glob(pattern).matches(name)]
+    assert Globs(patterns).matching(name) == expected
 
 
 def test_a_hidden_name_is_hidden_from_wildcards_as_in_glob() -> None:
     patterns = Globs(["*", "?x", "[.]x", ".x", ".*", "\\.x"])
-    assert patterns.fitting(".x") == [0, 1, 2, 3, 4, 5]
-    assert patterns.fitting(".x", period=True) == [3, 4, 5]
+    assert patterns.matching(".x") == [0, 1, 2, 3, 4, 5]
+    assert patterns.matching(".x", period=True) == [3, 4, 5]
 
 
 @given(st.text())
 def test_a_quoted_text_fits_itself_alone(text: str) -> None:
-    assert fits(quoted(text), text)
-    assert not fits(quoted(text), f"{text}x")
+    assert matches(quoted(text), text)
+    assert not matches(quoted(text), f"{text}x")

@@ -40,7 +40,7 @@ def test_every_pattern_that_fits_is_found(
     tmp_path_factory: pytest.TempPathFactory, keys: dict[str, list[str]], name: str
 ) -> None:
     found = index(tmp_path_factory.mktemp("index") / "x.bin", keys)
-    assert len(found.matching(name)) == sum(globs.fits(key, name) for key in keys)
+    assert len(found.matching(name)) == sum(globs.matches(key, name) for key in keys)
     assert (found.value(name) is not None) is (name in keys)
 
 

@@ -82,7 +82,7 @@ def test_every_path_has_one_name_in_printable_ascii(parts: list[str]) -> None:
     path = tuple(parts)
     if any(part in (".", "..") or set(part) & set("/\0") for part in path) or "." in path[0]:
         return  # no names of files, or none that sysctl.d(5) can name
-    name = sysctl_names.joined(tuple(map(sysctl_names.shown, path)))
+    name = sysctl_names.join_parts(tuple(map(sysctl_names.escape_part, path)))
     assert name.isascii()
     assert name.isprintable()
     assert not set(name) & set(" =*?[")

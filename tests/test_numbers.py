@@ -10,7 +10,7 @@ from ipvsd.config.desired_state import desired
 from ipvsd.config.parser import ConfigError, parse
 from ipvsd.config.schema import Config
 from ipvsd.model.types import Within
-from ipvsd.sysctl.semantics import taken
+from ipvsd.sysctl.semantics import accepted_value
 from ipvsd.sysctl.values import integer
 from tests.samples import kernel
 
@@ -35,7 +35,7 @@ def test_a_number_is_everywhere_what_the_kernel_makes_of_it(text: str, number: i
     made = read(f"sysctls: {{net.a.b: {{atLeast: {text}, atMost: {text}}}}}")
     assert made.sysctls["net.a.b"].want == Within(number, number)
     assert integer(text) == number
-    assert taken("net/core/somaxconn", text) == (str(number) if number >= 0 else None)
+    assert accepted_value("net/core/somaxconn", text) == (str(number) if number >= 0 else None)
     if number > 0:
         assert read(f"contention: {{repairs: {text}}}").fight_repairs == number
 

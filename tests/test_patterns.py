@@ -18,13 +18,13 @@ PATTERNS = st.lists(st.lists(PARTS, min_size=1, max_size=3).map(tuple), max_size
 
 
 def fit_by_hand(pattern: Path, path: Path) -> bool:
-    return len(pattern) == len(path) and all(Glob(glob).fits(part) for glob, part in zip(pattern, path))
+    return len(pattern) == len(path) and all(Glob(glob).matches(part) for glob, part in zip(pattern, path))
 
 
 @given(PATTERNS, st.lists(NAMES, min_size=1, max_size=3).map(tuple))
 def test_they_fit_a_path_part_by_part(patterns: list[Path], path: Path) -> None:
     expected = [number for number, pattern in enumerate(patterns) if fit_by_hand(pattern, path)]
-    assert Patterns(patterns).fitting(path) == expected
+    assert Patterns(patterns).matching(path) == expected
 
 
 @given(PATTERNS, st.sets(st.lists(NAMES, min_size=1, max_size=3).map(tuple), max_size=8))
@@ -33,8 +33,8 @@ def test_they_find_what_is_there(patterns: list[Path], paths: set[Path]) -> None
         return {path[len(above)] for path in paths if path[: len(above)] == above and len(path) > len(above)}
 
     index = Patterns(patterns)
-    found = {path: numbers for path, numbers in index.there(listed) if path in paths}
-    assert found == {path: numbers for path in paths if (numbers := index.fitting(path))}
+    found = {path: numbers for path, numbers in index.expand(listed) if path in paths}
+    assert found == {path: numbers for path in paths if (numbers := index.matching(path))}
 
 
 def test_a_directory_is_listed_once_for_all_patterns() -> None:
@@ -45,7 +45,7 @@ def test_a_directory_is_listed_once_for_all_patterns() -> None:
         return ["eth0", "eth1"]
 
     patterns = Patterns([("net", "conf", f"eth{number}*", "x") for number in range(5)])
-    assert [path for path, _ in patterns.there(listed)] == [("net", "conf", name, "x") for name in ("eth0", "eth1")]
+    assert [path for path, _ in patterns.expand(listed)] == [("net", "conf", name, "x") for name in ("eth0", "eth1")]
     assert asked == [("net", "conf")]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ipvsd.sysctl.semantics import FIRST, Held, ProcSys, taken
+from ipvsd.sysctl.semantics import INITIAL, ProcSys, StoredValue, accepted_value
 
 FORWARD, ALL, DEFAULT, ETH = (
     "net/ipv4/ip_forward",
@@ -40,12 +40,12 @@ FORWARD, ALL, DEFAULT, ETH = (
     ],
 )
 def test_a_sysctl_of_one_integer_takes_a_number_up_to_the_first_blank(text: str, value: str | None) -> None:
-    assert taken(FORWARD, text) == value
+    assert accepted_value(FORWARD, text) == value
 
 
 @pytest.mark.parametrize(("text", "value"), [("1", "1"), ("1 # for CIS", "1"), ("0", None), ("2", None)])
 def test_what_is_out_of_bounds_is_refused(text: str, value: str | None) -> None:
-    assert taken("kernel/modules_disabled", text) == value
+    assert accepted_value("kernel/modules_disabled", text) == value
 
 
 @pytest.mark.parametrize(
@@ -59,16 +59,16 @@ def test_what_is_out_of_bounds_is_refused(text: str, value: str | None) -> None:
     ],
 )
 def test_of_other_sysctls_a_remark_after_numbers_is_left_out(text: str, value: str) -> None:
-    assert taken("net/ipv4/tcp_rmem", text) == value
+    assert accepted_value("net/ipv4/tcp_rmem", text) == value
 
 
 def test_a_change_of_forwarding_goes_to_all_interfaces() -> None:
     kernel = ProcSys([ETH, DEFAULT], {FORWARD: "0", ETH: "0"})
     assert kernel.write(ETH, "0", 0)
     assert kernel.write(ALL, "1", 1)
-    assert [kernel[path] for path in (FORWARD, ALL, DEFAULT, ETH)] == [Held("1", 1)] * 4
+    assert [kernel[path] for path in (FORWARD, ALL, DEFAULT, ETH)] == [StoredValue("1", 1)] * 4
     assert kernel.write(FORWARD, "1", 2)  # no change, so that it goes nowhere
-    assert kernel[ETH] == Held("1", 1)
+    assert kernel[ETH] == StoredValue("1", 1)
 
 
 def test_the_default_goes_to_what_nothing_was_said_of() -> None:
@@ -76,7 +76,7 @@ def test_the_default_goes_to_what_nothing_was_said_of() -> None:
     kernel = ProcSys([one, other], {})
     kernel.write(one, "bad", 0)  # refused, and said all the same
     kernel.write("net/ipv4/conf/default/rp_filter", "2", 1)
-    assert (kernel[one], kernel[other]) == (None, Held("2", 1))
+    assert (kernel[one], kernel[other]) == (None, StoredValue("2", 1))
 
 
 def test_a_writer_who_looks_first_says_nothing_of_what_is_so_already() -> None:
@@ -84,10 +84,10 @@ def test_a_writer_who_looks_first_says_nothing_of_what_is_so_already() -> None:
     kernel = ProcSys([one], {one: "0"})
     kernel.write(one, "0", 0, anew=False)
     kernel.write("net/ipv4/conf/default/rp_filter", "2", 1)
-    assert kernel[one] == Held("2", 1)
+    assert kernel[one] == StoredValue("2", 1)
 
 
 def test_what_is_refused_changes_nothing() -> None:
     kernel = ProcSys([FORWARD], {FORWARD: "0"})
     assert not kernel.write(FORWARD, "yes", 0)
-    assert kernel[FORWARD] == Held("0", FIRST)
+    assert kernel[FORWARD] == StoredValue("0", INITIAL)

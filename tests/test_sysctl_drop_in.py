@@ -107,7 +107,7 @@ def differences(text: str, links: Sequence[str], made: Config) -> list[str]:
     ]
 
 
-LINK = st.sampled_from([sysctl_names.shown(link).replace(".", "/") for link in LINKS])
+LINK = st.sampled_from([sysctl_names.escape_part(link).replace(".", "/") for link in LINKS])
 WILD = st.sampled_from(["*", "*", "*", "eth*", "?*", "[!l]*", "l?", "*o", "a*", r"a\x2a*", r"*\xff", "[a-e]*", "al[l]"])
 LEAF = st.sampled_from([*LEAVES, "*", "r*"])
 KEYS = st.one_of(

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from ipvsd.model.types import Exactly, OneOf, Want, Within
 from ipvsd.sysctl import sysctl_names
-from ipvsd.sysctl.values import integer, same, satisfies, target
+from ipvsd.sysctl.values import equivalent, integer, satisfies, value_to_write
 
 KEY = "net.ipv4.ip_forward"
 PORTS = "net.ipv4.ip_local_reserved_ports"
@@ -56,8 +56,8 @@ DROP = "net.ipv4.vs.drop_entry"
     ],
 )
 def test_two_values(name: str, one: str, other: str, expected: bool) -> None:
-    assert same(name, one, other) is expected
-    assert same(name, other, one) is expected
+    assert equivalent(name, one, other) is expected
+    assert equivalent(name, other, one) is expected
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_two_values(name: str, one: str, other: str, expected: bool) -> None:
 )
 def test_a_want_and_what_is_written_for_it(value: str, want: Want, right: bool, written: str) -> None:
     assert satisfies(KEY, value, want) is right
-    assert target(want, value) == written
+    assert value_to_write(want, value) == written
 
 
 TEXT = st.text(max_size=30).map(sysctl_names.canonical) | st.from_regex(r"-?(0x)?[0-9a-f,-]{1,12}", fullmatch=True)
@@ -90,19 +90,19 @@ NAMES = st.sampled_from([KEY, PORTS, MASK, DROP])
 
 @given(NAMES, TEXT, TEXT)
 def test_no_text_is_an_error_and_the_order_does_not_matter(name: str, one: str, other: str) -> None:
-    assert same(name, one, one)
-    assert same(name, one, other) is same(name, other, one)
+    assert equivalent(name, one, one)
+    assert equivalent(name, one, other) is equivalent(name, other, one)
 
 
 @given(NAMES, st.builds(Exactly, TEXT) | st.builds(OneOf, st.lists(TEXT, min_size=1).map(tuple)), TEXT)
 def test_what_is_written_satisfies(name: str, want: Want, found: str) -> None:
-    assert satisfies(name, target(want, found), want)
+    assert satisfies(name, value_to_write(want, found), want)
 
 
 @given(st.integers(-(2**31), 2**31), st.integers(0, 2**20), TEXT)
 def test_what_is_written_satisfies_a_range(floor: int, width: int, found: str) -> None:
     for want in (Within(floor), Within(None, floor), Within(floor, floor + width)):
-        assert satisfies(KEY, target(want, found), want)
+        assert satisfies(KEY, value_to_write(want, found), want)
 
 
 @given(st.integers(-(2**63), 2**64 - 1))

@@ -39,7 +39,7 @@ from ipvsd.model.types import (
 from ipvsd.reconcile.observation import lacking
 from ipvsd.runtime import rootfs
 from ipvsd.runtime.journal import log
-from ipvsd.sysctl.values import target
+from ipvsd.sysctl.values import value_to_write
 
 if TYPE_CHECKING:
     from ipvsd.boot.next_boot import Boot
@@ -191,7 +191,7 @@ def _actions(left: Plan) -> tuple[Action, ...]:
         if found.verdict is ModuleVerdict.LOADABLE
     ]
     writes = [
-        WriteSysctl(found.name, found.found or "", target(found.wanted.want, found.found or ""))
+        WriteSysctl(found.name, found.found or "", value_to_write(found.wanted.want, found.found or ""))
         for found in left.sysctls
         if found.verdict is SysctlVerdict.WRONG and found.wanted.policy is not Policy.OBSERVE
     ]

@@ -62,8 +62,8 @@ def _unknown(line: Line, release: str, known: Callable[[str], bool]) -> Failing:
         options = f", and 'options {words[0]} {' '.join(given)}' into a file of /etc/modprobe.d" if given else ""
         return Failing(line, "a line is a name and nothing else", f"write {' '.join(names)} {more}{options}")
     plain = re.sub(r"\.ko(\.(gz|xz|zst))?\Z", "", line.text.rpartition("/")[2])
-    meant = next((other for other in (plain, plain.lower()) if other != line.text and known(other)), "")
-    remedy = f"write {meant}, or remove the line" if meant else "remove the line"
+    suggestion = next((other for other in (plain, plain.lower()) if other != line.text and known(other)), "")
+    remedy = f"write {suggestion}, or remove the line" if suggestion else "remove the line"
     return Failing(line, f"kernel {release} has no such module", remedy)
 
 

@@ -96,7 +96,7 @@ def _closed(name: str, seal: Seal, found: Loaded, kernel: Kernel) -> bool:
 
 def _seal(tree: Tree, cmdline: str, masked: bool) -> Optional[Seal]:
     for line in from_command_line(cmdline):
-        if line.path == _SEAL and semantics.taken(_SEAL, line.value or "") == "1":
+        if line.path == _SEAL and semantics.accepted_value(_SEAL, line.value or "") == "1":
             return Seal(line.text, line.origin, early=True)
     lines_left = [] if masked else systemd_lines(tree)
     winner = left_by_systemd(lines_left, [_SEAL]).winners.get(_SEAL)
@@ -276,7 +276,7 @@ def _made_right(found: SysctlFinding, boot: Boot, live: Collection[str]) -> Sysc
         return found
     if found.missing and found.wanted.provider not in live:
         return found._replace(remedy=f"see module {found.wanted.provider}")
-    value = values.target(found.wanted.want, found.found or "")
+    value = values.value_to_write(found.wanted.want, found.found or "")
     return found._replace(found=value, verdict=SysctlVerdict.RIGHT, evidence=f"{boot.unit} sets it", remedy="")
 
 

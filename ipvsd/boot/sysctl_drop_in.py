@@ -21,7 +21,7 @@ from ipvsd.model.types import Policy, SysctlFinding, SysctlVerdict, WantedSysctl
 from ipvsd.sysctl import glob_difference, globs, sysctl_names
 from ipvsd.sysctl.patterns import Patterns
 from ipvsd.sysctl.sysctl_names import Path
-from ipvsd.sysctl.values import satisfies, target
+from ipvsd.sysctl.values import satisfies, value_to_write
 
 RANGE = "# within a range: "
 _NO_KEY = "sysctl.d has no way to name it"
@@ -59,13 +59,13 @@ class _Wild:
                     self.left_out.append(wanted.key)
                 for pattern in patterns or ():
                     self.values.pop(pattern, None)  # it is in its last place that it counts
-                    self.values[pattern] = target(wanted.want, "")
+                    self.values[pattern] = value_to_write(wanted.want, "")
         self._index, self._values = Patterns(self.values, period=True), tuple(self.values.values())
 
     def value(self, path: Path) -> Optional[str]:
         """Return what is written at a path, or None."""
-        fitting = self._index.fitting(path)
-        return self._values[fitting[-1]] if fitting else None
+        matching = self._index.matching(path)
+        return self._values[matching[-1]] if matching else None
 
 
 def lines(
@@ -156,7 +156,7 @@ def _without(pattern: Path, excludes: Sequence[str]) -> Optional[Sequence[Path]]
         found = [pattern]
     else:
         choices = [
-            glob_difference.without(part, others, _longest(pattern, index)) if index in wild else (part,)
+            glob_difference.subtract(part, others, _longest(pattern, index)) if index in wild else (part,)
             for index, part in enumerate(pattern)
         ]
         size = 1
@@ -197,7 +197,7 @@ def _assignment(path: Path, name: str, decision: _Decision) -> Iterator[str]:
     if not sysctl_names.writable(name):
         yield f"# {name}: {_NO_KEY}"
         return
-    value = target(wanted.want, found)
+    value = value_to_write(wanted.want, found)
     if isinstance(wanted.want, Within):
         yield f"{RANGE}{key} {wanted.want}"
         # Where no kernel tells its own value, which may be higher, the bound itself is right.

@@ -43,8 +43,8 @@ class _Parser(argparse.ArgumentParser):
     def _unknown(self, said: str, word: str, known: Sequence[str]) -> NoReturn:
         """Raise UsageError with the one of the known words that this is the beginning of, or that is most like it."""
         begun = [name for name in known if name.startswith(word)]
-        near = begun[0] if len(begun) == 1 else spelling.nearest(word, known)
-        hint = f"did you mean {near!r}?" if near else f"known: {', '.join(known)};"
+        closest = begun[0] if len(begun) == 1 else spelling.nearest(word, known)
+        hint = f"did you mean {closest!r}?" if closest else f"known: {', '.join(known)};"
         raise UsageError(f"{self.prog}: {said} ({hint} see '{self.prog} --help')")
 
     def refuse(self, rest: Sequence[str]) -> NoReturn:

@@ -14,7 +14,7 @@ from ipvsd.decide.planner import leading
 from ipvsd.kernel.host import judged
 from ipvsd.model.report import RootKind
 from ipvsd.model.types import Action, LoadModule, Plan, SysctlFinding
-from ipvsd.sysctl.values import target
+from ipvsd.sysctl.values import value_to_write
 
 
 def run(root: str, only: str | None, output: str, exit_code: bool) -> int:
@@ -59,7 +59,7 @@ def _values(action: Action, plan: Plan) -> dict[str, Optional[str]]:
 
 def _later_values(finding: SysctlFinding) -> dict[str, Optional[str]]:
     wanted = finding.wanted
-    value = {"action": "write", "name": finding.name, "found": None, "wanted": target(wanted.want, "")}
+    value = {"action": "write", "name": finding.name, "found": None, "wanted": value_to_write(wanted.want, "")}
     return {**value, "origin": wanted.origin, "after": wanted.provider}
 
 
@@ -73,7 +73,7 @@ def _lines(plan: Plan, later: Sequence[SysctlFinding]) -> Iterator[str]:
             yield formatting.colour(f"+ {action.name} = {action.value}", "32")
     for finding in later:
         yield f"# {finding.wanted.origin}; after module {finding.wanted.provider}, if it differs then"
-        yield formatting.colour(f"+ {finding.name} = {target(finding.wanted.want, '')}", "32")
+        yield formatting.colour(f"+ {finding.name} = {value_to_write(finding.wanted.want, '')}", "32")
     # An action that the kernel takes by itself is no line of its own.
     touched = {action.name for action in plan.actions} | {finding.name for finding in later}
     left = [item for item in plan.findings if not item.compliant and item.name not in touched]

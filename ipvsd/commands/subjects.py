@@ -123,7 +123,7 @@ def find(asked: str, plan: Plan, host: LinuxHost, image: bool = False) -> Subjec
     held = _held(name, plan)
     if held:
         return held
-    parts = tuple(item for item in plan.sysctls if _interface_of(item.name) == sysctl_names.meant(name))
+    parts = tuple(item for item in plan.sysctls if _interface_of(item.name) == sysctl_names.unescape_part(name))
     if name == KUBE_IPVS or host.is_interface(name) or (image and (parts or _may_be_interface(name))):
         return _interface(name, parts, host, image)
     return _dotted(name, host, image) if "." in name or "/" in name else _short(name, plan, host, image)
@@ -172,8 +172,8 @@ def _dotted(name: str, host: LinuxHost, image: bool) -> Subject:
     if sysctl is None:
         raise NoNameError(f"is no sysctl, no module and no MODULE.PARAMETER ({_EXAMPLE})")
     if sysctl_names.is_pattern(sysctl):
-        fitting = ", ".join(sorted(host.expand([sysctl])[sysctl])[:_MOST]) or "nothing"
-        raise NoNameError(f"is a pattern that the configuration does not hold (it fits {fitting})")
+        matching = ", ".join(sorted(host.expand([sysctl])[sysctl])[:_MOST]) or "nothing"
+        raise NoNameError(f"is a pattern that the configuration does not hold (it fits {matching})")
     value = host.read_sysctl(sysctl)
     if isinstance(value, str):
         return Subject(Kind.SYSCTL, sysctl, value, f"is {value!r}")
@@ -184,19 +184,23 @@ def _dotted(name: str, host: LinuxHost, image: bool) -> Subject:
         known, reading = host.kernel([module]), host.read_parameter(parameter).reading
         if isinstance(reading, str):
             return Subject(Kind.PARAMETER, parameter, reading, f"is {reading!r}")
-        near = next((item for item in spelling.PARAMETERS if spelling.misspelt(parameter, item)), None)
-        if near:
-            raise NoNameError(f"is no parameter that /sys/module/{module} shows (did you mean {near}?)")
+        closest = next((item for item in spelling.PARAMETERS if spelling.misspelt(parameter, item)), None)
+        if closest:
+            raise NoNameError(f"is no parameter that /sys/module/{module} shows (did you mean {closest}?)")
         if module in known.loadable | known.built_in or parameter in spelling.PARAMETERS:
             evidence = UNTIL_BOOT if image else f"/sys/module/{module} shows no such parameter"
             return Subject(Kind.PARAMETER, parameter, None, evidence)
     release = host.kernel(()).release
     if not spelling.is_known(sysctl):
         beside = f"{sysctl.rpartition('.')[0]}.*"
-        meant = spelling.like(sysctl, host.expand([beside])[beside])
-        if image and meant is None:
+        suggestion = spelling.like(sysctl, host.expand([beside])[beside])
+        if image and suggestion is None:
             return Subject(Kind.SYSCTL, sysctl, None, UNTIL_BOOT)
-        hint = f"did you mean {meant}?" if meant else f"list those of this kernel: ls /proc/sys/{_directory(sysctl)}"
+        hint = (
+            f"did you mean {suggestion}?"
+            if suggestion
+            else f"list those of this kernel: ls /proc/sys/{_directory(sysctl)}"
+        )
         raise NoNameError(f"is no sysctl that kernel {release} has, or that is known ({hint})")
     evidence = UNTIL_BOOT if image else f"kernel {release} has no such file in /proc/sys"
     return Subject(Kind.SYSCTL, sysctl, None, evidence)
@@ -219,8 +223,8 @@ def _short(name: str, plan: Plan, host: LinuxHost, image: bool) -> Subject:
     if names:
         more = f" and {len(names) - _MOST} more" if len(names) > _MOST else ""
         raise NoNameError(f"stands for {', '.join(names[:_MOST])}{more} (give one of them)")
-    meant = spelling.like(name) or spelling.nearest(name, [KUBE_IPVS], 0.8)
-    hint = f"did you mean {meant}?" if meant else _EXAMPLE
+    suggestion = spelling.like(name) or spelling.nearest(name, [KUBE_IPVS], 0.8)
+    hint = f"did you mean {suggestion}?" if suggestion else _EXAMPLE
     if name in PROFILES:
         hint = f"of the profile, 'ipvsd profile show {name}' tells all"
     raise NoNameError(f"is no module of kernel {host.kernel(()).release}, no sysctl and no interface ({hint})")

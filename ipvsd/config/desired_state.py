@@ -80,8 +80,8 @@ class Spreads:
 
     def deciding(self, name: str) -> Optional[WantedSysctl]:
         """Return what is wanted of the pattern that counts for a sysctl: the last one that stands for it."""
-        fitting = {number for path in sysctl_names.paths(name) for number in self._index.fitting(path)}
-        found = next((number for number in sorted(fitting, reverse=True) if name in self._scopes[number]), None)
+        matching = {number for path in sysctl_names.paths(name) for number in self._index.matching(path)}
+        found = next((number for number in sorted(matching, reverse=True) if name in self._scopes[number]), None)
         return None if found is None else self._wanted[found]
 
 
@@ -238,13 +238,13 @@ def _spread(
     named = {*(item.key for item in wanted), *(key for key in config.sysctls if not sysctl_names.is_pattern(key))}
     for made, exclude in reversed(spreads):
         pattern = made.key
-        fitting = expanded.get(pattern, ())
-        keys = [key for key in fitting if key not in named]
+        matching = expanded.get(pattern, ())
+        keys = [key for key in matching if key not in named]
         if exclude:
             scope = Scope(pattern, exclude)
             keys = [key for key in keys if key == pattern or key in scope]  # itself, where it cannot be told
         named.update(keys)
-        yield from (made._replace(key=key, pattern=pattern) for key in (keys if fitting else [pattern]))
+        yield from (made._replace(key=key, pattern=pattern) for key in (keys if matching else [pattern]))
 
 
 def _wanted(key: str, want: Want, setting: SysctlSetting) -> WantedSysctl:

@@ -20,8 +20,8 @@ def of_key(key: str, known: Collection[str]) -> str:
     if any(key.endswith(f" {name}:") or key.startswith(f"{name}:") for name in known):
         return "write a space after the colon"
     told = foreign.key(key) if "profiles" in known else None
-    near = spelling.nearest(key, known)
-    return told or (f"did you mean {near!r}?" if near else f"known: {', '.join(known)}")
+    closest = spelling.nearest(key, known)
+    return told or (f"did you mean {closest!r}?" if closest else f"known: {', '.join(known)}")
 
 
 _SYSCTLS = "such as net.ipv4.ip_forward or net/ipv4/conf/eth0.100/rp_filter"
@@ -38,8 +38,8 @@ def of_sysctl(key: str) -> str:
     rest = key[len("/proc/sys/") :] if key.startswith("/proc/sys/") else ""
     name = sysctl_names.normalised(rest)
     if name and sysctl_names.writable(name):
-        meant = spelling.sysctl(name)
-        return f"did you mean {meant}?" if meant else f"drop the prefix: {rest}"
+        suggestion = spelling.sysctl(name)
+        return f"did you mean {suggestion}?" if suggestion else f"drop the prefix: {rest}"
     if not key.isascii():
         escaped = re.sub(r"[^\x00-\x7f]", _as_bytes, key)
         name = sysctl_names.normalised(escaped)

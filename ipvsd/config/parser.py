@@ -68,9 +68,9 @@ def _unknown(config: Config) -> Iterator[str]:
         return
     from ipvsd.config import spelling
 
-    meant = spelling.scheduler(name)
+    suggestion = spelling.scheduler(name)
     known = f"known: {', '.join(profiles.SCHEDULERS)}; name the module of another one below 'modules'"
-    hint = f"did you mean {meant!r}?" if meant else known
+    hint = f"did you mean {suggestion!r}?" if suggestion else known
     yield f"{config.origins.get('scheduler', 'default')}: scheduler: unknown scheduler {name!r} ({hint})"
 
 
@@ -90,14 +90,14 @@ def _misspelt(config: Config) -> Iterator[str]:
 
     admit = "or say 'required: false' if some kernels have it"
     for setting, key, name in named:
-        meant = spelling.module(name)
-        if meant:
-            yield f"{setting.origin}: modules.{key}: unknown module {name!r} (did you mean {meant!r}? {admit})"
+        suggestion = spelling.module(name)
+        if suggestion:
+            yield f"{setting.origin}: modules.{key}: unknown module {name!r} (did you mean {suggestion!r}? {admit})"
     for key in strange:
-        meant = spelling.sysctl(key)
-        if meant:
+        suggestion = spelling.sysctl(key)
+        if suggestion:
             origin = config.sysctls[key].origin
-            yield f"{origin}: sysctls.{key}: unknown sysctl (did you mean {meant}? {admit})"
+            yield f"{origin}: sysctls.{key}: unknown sysctl (did you mean {suggestion}? {admit})"
 
 
 def _incomplete(config: Config) -> Iterator[str]:
@@ -122,10 +122,10 @@ def _conflicting(config: Config) -> Iterator[str]:
 
 def _refused(config: Config) -> Iterator[str]:
     for key, setting in config.sysctls.items():
-        text = values.refused(key, setting.want)
+        text = values.find_invalid_number(key, setting.want)
         if text is not None:
             number = str(SWITCHES.get(text.lower(), ""))
-            hint = f" (write {number})" if number and values.refused(key, Exactly(number)) is None else ""
+            hint = f" (write {number})" if number and values.find_invalid_number(key, Exactly(number)) is None else ""
             yield f"{setting.origin}: sysctls.{key}: the kernel takes a number for it, not {text!r}{hint}"
 
 

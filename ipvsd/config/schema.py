@@ -198,15 +198,15 @@ def value(node: Node) -> str:
 def _no_value(node: Node) -> SettingError:
     text, items = _text(node), node.items if isinstance(node, yaml_tree.Sequence) else ()
     what = repr(text) if kind(node) == "a truth value" and text.lower() in _OLD_TRUTH else kind(node)
-    hint, meant = "write its value", None
+    hint, suggestion = "write its value", None
     if kind(node) == "a truth value":
         number = SWITCHES.get(text.lower())
-        hint, meant = ("", None) if number is None else (f"the kernel wants a number: {number}", str(number))
+        hint, suggestion = ("", None) if number is None else (f"the kernel wants a number: {number}", str(number))
     elif items or (isinstance(node, Scalar) and node.kind != "null"):
-        meant = sysctl_names.canonical(" ".join(map(_text, items)) or text)
-        plain = meant.isprintable() and not set(meant) & set('"\\')
-        hint = f'quote it: "{meant}"' if meant and len(meant) < 60 and plain else hint
-    return SettingError(f"must be a string or an integer, not {what}", hint, meant)
+        suggestion = sysctl_names.canonical(" ".join(map(_text, items)) or text)
+        plain = suggestion.isprintable() and not set(suggestion) & set('"\\')
+        hint = f'quote it: "{suggestion}"' if suggestion and len(suggestion) < 60 and plain else hint
+    return SettingError(f"must be a string or an integer, not {what}", hint, suggestion)
 
 
 def parameter(node: Node) -> str:
@@ -236,8 +236,8 @@ def _scheduler(node: Node) -> str:
     elif text:
         from ipvsd.config import spelling
 
-        meant = spelling.scheduler(text)
-        hint = f"did you mean {meant!r}?" if meant else hint
+        suggestion = spelling.scheduler(text)
+        hint = f"did you mean {suggestion!r}?" if suggestion else hint
     what = shown(text) if text and kind(node) == "a text" else kind(node)
     raise SettingError(f"must be the name of a scheduler, not {what}", hint)
 
@@ -258,8 +258,8 @@ def _version(node: Node) -> Optional[tuple[int, int]]:
     low, high = ("{}.{}".format(*bound) for bound in (OLDEST, NEWEST))
     said, minor = f"{match[1]}.{match[2]}", match[2]
     # A number that passed through a template has lost its last 0, and a finger is quickly put down twice.
-    near = [f"1.{digits}" for digits in (f"{minor}0", minor[:2], f"1{minor}", f"2{minor}", f"3{minor}")]
-    known = [text for text in dict.fromkeys(near) if OLDEST <= (1, int(text[2:])) <= NEWEST]
+    closest = [f"1.{digits}" for digits in (f"{minor}0", minor[:2], f"1{minor}", f"2{minor}", f"3{minor}")]
+    known = [text for text in dict.fromkeys(closest) if OLDEST <= (1, int(text[2:])) <= NEWEST]
     hint = f'such as "{high if version > NEWEST else "1.30"}"'
     if known and match[1] == "1":
         hint = f"did you mean {' or '.join(known)}?"
@@ -411,7 +411,7 @@ def fitting(name: str, read: Reader) -> Reader:
         try:
             return read(node)
         except SettingError as bad:
-            if bad.meant is None or values.refused(name, Exactly(bad.meant)) is None:
+            if bad.meant is None or values.find_invalid_number(name, Exactly(bad.meant)) is None:
                 raise
             raise SettingError(bad.what) from None
 

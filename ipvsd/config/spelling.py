@@ -104,9 +104,9 @@ def scheduler(text: str) -> Optional[str]:
     if plain in SCHEDULERS:
         return plain
     words = {**_SCHEDULERS, **{name: name for name in SCHEDULERS if len(name) > 2}}
-    near = words.get(plain) or words.get(nearest(plain, words, 0.75) or "")
+    closest = words.get(plain) or words.get(nearest(plain, words, 0.75) or "")
     one_off = [name for name in SCHEDULERS if len(plain) > 2 and _slips(plain, name) == 1]
-    return near or (one_off[0] if one_off else None)
+    return closest or (one_off[0] if one_off else None)
 
 
 def modules() -> frozenset[str]:
@@ -121,8 +121,8 @@ def module(name: str) -> Optional[str]:
     if name in known:
         return None
     # A scheduler has a module of its name, and people call it by its long one here, too.
-    meant = scheduler(name[len(_SCHEDULER) :]) if name.startswith(_SCHEDULER) else None
-    return f"{_SCHEDULER}{meant}" if meant else _closest(name, known)
+    suggestion = scheduler(name[len(_SCHEDULER) :]) if name.startswith(_SCHEDULER) else None
+    return f"{_SCHEDULER}{suggestion}" if suggestion else _closest(name, known)
 
 
 def sysctl(name: str) -> Optional[str]:
@@ -130,12 +130,12 @@ def sysctl(name: str) -> Optional[str]:
     path = tuple(part.replace("/", ".") for part in name.split("."))
     if len(path) > _IN_INTERFACE and _of_interface(path):
         path = (*path[:3], ".".join(path[3:-1]), path[-1])
-        whole = sysctl_names.joined(path)
+        whole = sysctl_names.join_parts(path)
         return sysctl(whole) or whole
     if _known(path) or sysctl_names.is_pattern(path[-1]):
         return None
     found = next(filter(None, (_in_directory(path, directory) for directory in _directories())), None)
-    return sysctl_names.joined(found) if found else _squashed(path)
+    return sysctl_names.join_parts(found) if found else _squashed(path)
 
 
 def is_known(name: str) -> bool:
@@ -155,8 +155,8 @@ def called(word: str) -> tuple[str, ...]:
     names = [sysctl_names.ALIASES.get(name, name) for name in found]
     names += [name for name in modules() if plain == _plain(name) or f"nf{plain}" == _plain(name)]
     names += [name for name in PARAMETERS if _plain(name.partition(".")[2]) == plain]
-    meant = scheduler(word)
-    names += [f"ip_vs_{meant}"] if meant and (plain == meant or plain in _SCHEDULERS) else []
+    suggestion = scheduler(word)
+    names += [f"ip_vs_{suggestion}"] if suggestion and (plain == suggestion or plain in _SCHEDULERS) else []
     return tuple(dict.fromkeys(names))
 
 
@@ -165,10 +165,10 @@ def like(name: str, others: Collection[str] = ()) -> Optional[str]:
 
     `others` are sysctls that this kernel has in the same directory.
     """
-    near = nearest(name.rpartition(".")[2], {other.rpartition(".")[2]: None for other in others}, _GUESS)
+    closest = nearest(name.rpartition(".")[2], {other.rpartition(".")[2]: None for other in others}, _GUESS)
     certain = sysctl(name) if "." in name else module(name)
-    if certain or near:
-        return certain or f"{name.rpartition('.')[0]}.{near}"
+    if certain or closest:
+        return certain or f"{name.rpartition('.')[0]}.{closest}"
     leaves = {leaf: directory for directory, names in _directories().items() for leaf in names}
     leaf = name.rpartition(".")[2]
     close = leaf if leaf in leaves else nearest(leaf, leaves, _GUESS)
@@ -178,7 +178,7 @@ def like(name: str, others: Collection[str] = ()) -> Optional[str]:
     typed = name.split(".")
     if leaves[close][3:] == ("*",) and len(typed) == _IN_INTERFACE:
         directory[3] = typed[3].replace("/", ".")
-    return sysctl_names.joined((*directory, close))
+    return sysctl_names.join_parts((*directory, close))
 
 
 def _plain(word: str) -> str:
@@ -243,8 +243,8 @@ def _in_directory(path: tuple[str, ...], directory: tuple[str, ...]) -> Optional
     leaf = path[-1]
     within = tuple(typed if known == "*" else known for typed, known in zip(path, directory))
     if not pairs:
-        near = _closest(leaf, _directories()[directory])
-        return (*within, near) if near else None
+        closest = _closest(leaf, _directories()[directory])
+        return (*within, closest) if closest else None
     # A directory of its own that has no such file may get one; one that there is not was misspelt.
     if len(pairs) > 1 or _template(path) in _directories() or leaf not in _directories()[directory]:
         return None

@@ -52,7 +52,7 @@ def agrees(setting: Setting, want: Optional[Want]) -> Optional[bool]:
     if want is None or "${" in setting.value:
         return None
     # The kernel takes of `1 # note` the number, from every program.
-    value = semantics.taken(sysctl_d.path_of(setting.name), setting.value)
+    value = semantics.accepted_value(sysctl_d.path_of(setting.name), setting.value)
     if value is not None and values.satisfies(setting.name, value, want):
         return True
     return False if setting.certain else None

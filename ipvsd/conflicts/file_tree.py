@@ -93,7 +93,7 @@ class Tree:
         for preset in self.merged([f"{place}/systemd/system-preset" for place in PLACES], ".preset"):
             for line in (self.read(preset) or "").splitlines():
                 words = line.split()
-                if len(words) > 1 and words[0] in ("enable", "disable") and globs.fits(words[1], unit):
+                if len(words) > 1 and words[0] in ("enable", "disable") and globs.matches(words[1], unit):
                     return words[0] == "enable"
         return "[Install]" in (self.read(file) or "").split()
 

@@ -36,8 +36,8 @@ def entries(name: str, text: str) -> Iterator[Entry]:
 
 def last(found: Iterable[Entry], section: str, key: str) -> Optional[Entry]:
     """Return the entry that counts of those with one key: the last one."""
-    fitting = [entry for entry in found if (entry.section, entry.key) == (section, key)]
-    return fitting[-1] if fitting else None
+    matching = [entry for entry in found if (entry.section, entry.key) == (section, key)]
+    return matching[-1] if matching else None
 
 
 def truth(text: str) -> Optional[bool]:

@@ -116,7 +116,7 @@ def _fits_word(value: str, words: Sequence[str]) -> bool:
     """Tell whether a list of wildcards has a value; `!` before the first turns the whole list round."""
     negated = words[0].startswith("!")
     return (
-        any(globs.fits(word.removeprefix("!") if not index else word, value) for index, word in enumerate(words))
+        any(globs.matches(word.removeprefix("!") if not index else word, value) for index, word in enumerate(words))
         != negated
     )
 

@@ -97,5 +97,5 @@ def _fits(spec: str) -> bool:
     if kind == "interface-name" and colon:
         if what.startswith("="):
             return what[1:] == INTERFACE
-        return globs.fits(globs.quoted(what.removeprefix("~"), "[\\"), INTERFACE)
+        return globs.matches(globs.quoted(what.removeprefix("~"), "[\\"), INTERFACE)
     return spec in ("*", INTERFACE, "type:dummy", "driver:dummy")

@@ -20,8 +20,8 @@ from ipvsd.conflicts.external_setting import Effect, Names, Program, Setting
 from ipvsd.conflicts.file_tree import PLACES, Tree
 from ipvsd.modprobe import modprobe_d
 from ipvsd.sysctl import semantics, sysctl_names
-from ipvsd.sysctl.semantics import ProcSys, fitting
-from ipvsd.sysctl.values import same
+from ipvsd.sysctl.semantics import ProcSys, matching
+from ipvsd.sysctl.values import equivalent
 
 DIRECTORIES = tuple(f"{place}/sysctl.d" for place in PLACES)
 CONF = "etc/sysctl.conf"
@@ -68,10 +68,10 @@ def settings(tree: Tree, names: Names) -> Iterator[Setting]:
     boot = list(from_command_line(tree.read("proc/cmdline") or ""))
     asked = {name: path_of(name) for name in names.sysctls}
     by_systemd, by_procps = left_by_systemd(systemd, asked.values()), left_by_procps(procps, asked.values())
-    concerning = _concerning(systemd, {other for path in asked.values() for other in semantics.twins(path)})
+    concerning = _concerning(systemd, {other for path in asked.values() for other in semantics.alias_paths(path)})
     places = {id(line): number for number, line in enumerate(systemd)}
     for name, path in asked.items():
-        twins = semantics.twins(path)
+        twins = semantics.alias_paths(path)
         yield from (_setting(tree, name, line, Program.KERNEL) for line in boot if line.path in twins)
         chosen = by_systemd.winners.get(path)
         told = {number for twin in twins for number in concerning.get(twin, ())}
@@ -80,7 +80,7 @@ def settings(tree: Tree, names: Names) -> Iterator[Setting]:
             fails = by_systemd.failing.get(line.origin, "")
             yield _setting(tree, name, line, Program.SYSTEMD_SYSCTL, line is chosen, fails)
         other = by_procps.winners.get(path)
-        if other and not (chosen and same(name, by_procps.values[path], by_systemd.values[path])):
+        if other and not (chosen and equivalent(name, by_procps.values[path], by_systemd.values[path])):
             yield _setting(tree, name, other, Program.PROCPS)
 
 
@@ -104,13 +104,13 @@ def named_like(tree: Tree, patterns: Collection[str]) -> Mapping[str, Collection
 
 def names_like(patterns: Collection[str], paths: Iterable[str]) -> Mapping[str, Collection[str]]:
     """Return for each pattern of ours the names of the sysctls at some paths, or patterns of such, that fit it."""
-    found = fitting(list(map(path_of, patterns)), paths)
+    found = matching(list(map(path_of, patterns)), paths)
     return {pattern: [_name_of(path) for path in found[path_of(pattern)]] for pattern in patterns}
 
 
 def _name_of(path: str) -> str:
     parts = tuple(path.split("/"))
-    return sysctl_names.joined(parts) if is_wild(path) else sysctl_names.name(parts)
+    return sysctl_names.join_parts(parts) if is_wild(path) else sysctl_names.name(parts)
 
 
 def assignments(name: str, text: str) -> Iterator[Assignment]:
@@ -183,7 +183,7 @@ def _left(
 ) -> Outcome:
     asked = tuple(paths)
     kernel, failing = ProcSys(asked, values), dict[str, str]()
-    fitting = kernel.fitting({line.path for line in lines if line.pattern})
+    matching = kernel.matching({line.path for line in lines if line.pattern})
     for number, line in enumerate(lines):
         if line.value is None:
             continue
@@ -191,19 +191,19 @@ def _left(
         if line.pattern:
             # A pattern that is asked about stands for what fits it and has no name yet.
             targets = [
-                path for path in fitting[line.path] if path == line.path or _spelled(line.key, path) not in named
+                path for path in matching[line.path] if path == line.path or _spelled(line.key, path) not in named
             ]
         for path in targets:
             if not kernel.write(path, line.value, number, anew):
                 failing[line.origin] = REFUSED
     left = {path: held for path in asked for held in [kernel[path]] if held}
-    winners = {path: lines[held.cause] for path, held in left.items() if held.cause != semantics.FIRST}
+    winners = {path: lines[held.write_number] for path, held in left.items() if held.write_number != semantics.INITIAL}
     return Outcome(winners, {path: held.value for path, held in left.items()}, failing)
 
 
 def twins(name: str) -> tuple[str, ...]:
     """Return the paths of a sysctl, of which a write to one is a write to the other."""
-    return semantics.twins(path_of(name))
+    return semantics.alias_paths(path_of(name))
 
 
 def path_of(name: str) -> str:
@@ -214,7 +214,7 @@ def path_of(name: str) -> str:
 def _concerning(lines: Sequence[Assignment], paths: Collection[str]) -> Mapping[str, Collection[int]]:
     """Return for each path the numbers of the lines that give a value to it."""
     found: dict[str, list[int]] = {path: [] for path in paths}
-    fits = fitting({line.path for line in lines if line.pattern}, paths)
+    fits = matching({line.path for line in lines if line.pattern}, paths)
     for number, line in enumerate(lines):
         if line.value is not None:
             for path in {line.path, *fits.get(line.path, ())} & found.keys():
@@ -259,5 +259,5 @@ def _setting(tree: Tree, name: str, line: Assignment, program: Program, wins: bo
         remedy = f"correct the line in {file}, or remove it"
     else:  # a package's own: it comes back with the next version
         remedy = f"put a file of the same name, without the line, into {tree.shown(DIRECTORIES[0])}"
-    value = semantics.taken(path_of(name), line.value or "") or sysctl_names.canonical(line.value or "")
+    value = semantics.accepted_value(path_of(name), line.value or "") or sysctl_names.canonical(line.value or "")
     return Setting(name, Effect.SETS, program, line.origin, line.text, value, wins, remedy=remedy, fails=fails)

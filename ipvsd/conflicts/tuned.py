@@ -17,7 +17,7 @@ from ipvsd.conflicts.ini_files import Entry
 from ipvsd.conflicts.sysctl_d import CONF, path_of
 from ipvsd.sysctl import globs, sysctl_names
 from ipvsd.sysctl.globs import Globs
-from ipvsd.sysctl.semantics import variable
+from ipvsd.sysctl.semantics import canonical_path
 
 MAIN = "etc/tuned/tuned-main.conf"
 _ACTIVE = ("etc/tuned/active_profile", "etc/tuned/post_loaded_profile")
@@ -43,13 +43,13 @@ def settings(tree: Tree, names: Names) -> Iterator[Setting]:
     said: dict[str, list[tuple[Entry, Section]]] = {}
     for section in sections:
         for entry in section.values():
-            said.setdefault(variable(path(entry.key)), []).append((entry, section))
-    reapplied = {variable(path(entry.key)): entry for entry in again}
+            said.setdefault(canonical_path(path(entry.key)), []).append((entry, section))
+    reapplied = {canonical_path(path(entry.key)): entry for entry in again}
     for name in names.sysctls:
-        one = variable(path_of(name))
-        fitting = said.get(one, [])
-        for number, (entry, section) in enumerate(fitting, 1):
-            yield _of_profile(name, entry, section, number == len(fitting))
+        one = canonical_path(path_of(name))
+        matching = said.get(one, [])
+        for number, (entry, section) in enumerate(matching, 1):
+            yield _of_profile(name, entry, section, number == len(matching))
         if one in reapplied:
             yield _again(name, reapplied[one])
 
@@ -145,7 +145,7 @@ def _reapplied(tree: Tree) -> Collection[Entry]:
     files = [*tree.merged(_REAPPLIED), CONF]
     lines = (entry for file in files for entry in ini_files.entries(tree.shown(file), tree.read(file) or ""))
     excluded = Globs(map(_of_python, patterns))
-    return [entry for entry in lines if not excluded.fitting(entry.key)]
+    return [entry for entry in lines if not excluded.matching(entry.key)]
 
 
 def _of_python(pattern: str) -> str:

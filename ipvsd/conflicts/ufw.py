@@ -16,7 +16,7 @@ from ipvsd.conflicts.external_setting import Effect, Names, Program, Setting
 from ipvsd.conflicts.file_tree import Tree
 from ipvsd.conflicts.sysctl_d import left_by_procps, path_of, procps_assignments
 from ipvsd.sysctl import sysctl_names
-from ipvsd.sysctl.semantics import variable
+from ipvsd.sysctl.semantics import canonical_path
 
 _FILES = ("etc/default/ufw", "etc/ufw/ufw.conf")
 
@@ -31,11 +31,11 @@ def settings(tree: Tree, names: Names) -> Iterator[Setting]:
     left = left_by_procps(found, map(path_of, names.sysctls))
     named: dict[str, list[int]] = {}
     for number, line in enumerate(found):
-        named.setdefault(variable(line.path), []).append(number)
+        named.setdefault(canonical_path(line.path), []).append(number)
     places = {id(line): number for number, line in enumerate(found)}
     for name in names.sysctls:
         winner = left.winners.get(path_of(name))
-        told = {*named.get(variable(path_of(name)), ()), *([places[id(winner)]] if winner else [])}
+        told = {*named.get(canonical_path(path_of(name)), ()), *([places[id(winner)]] if winner else [])}
         for line in (found[number] for number in sorted(told)):
             if line.value is not None:
                 value = left.values[path_of(name)] if line is winner else sysctl_names.canonical(line.value)

@@ -82,13 +82,14 @@ class WriteLog:
         records = [
             record
             for record in self._records.get(name, [])
-            if record.write.value is None or (record.write.at <= by and values.same(name, record.write.value, found))
+            if record.write.value is None
+            or (record.write.at <= by and values.equivalent(name, record.write.value, found))
         ]
         if not records:
             return None
-        fitting = [record.write for record in records if record.left] or [record.write for record in records]
-        last = next((write for write in reversed(fitting) if write.ours), fitting[-1])
-        alone = last.at > self._missed and len({write.writer for write in fitting}) == 1
+        matching = [record.write for record in records if record.left] or [record.write for record in records]
+        last = next((write for write in reversed(matching) if write.ours), matching[-1])
+        alone = last.at > self._missed and len({write.writer for write in matching}) == 1
         if last.ours:
             how = Attribution.CERTAIN if alone and last.value is not None else Attribution.LIKELY
         else:

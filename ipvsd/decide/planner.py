@@ -52,7 +52,7 @@ def _load(finding: ModuleFinding) -> LoadModule:
 
 def _writes(findings: tuple[SysctlFinding, ...], kind: type[WriteSysctl]) -> list[WriteSysctl]:
     writes = [
-        kind(finding.name, finding.found or "", values.target(finding.wanted.want, finding.found or ""))
+        kind(finding.name, finding.found or "", values.value_to_write(finding.wanted.want, finding.found or ""))
         for finding in findings
         if finding.verdict is SysctlVerdict.WRONG
         and finding.wanted.policy is not Policy.OBSERVE
@@ -73,4 +73,4 @@ def _follows(action: Action, first: Action) -> bool:
     """Tell whether the kernel does this by itself when ip_forward is written (inet_forward_change())."""
     if not isinstance(first, WriteSysctl) or not isinstance(action, WriteSysctl):
         return False
-    return _FOLLOWER.match(action.name) is not None and values.same(action.name, action.value, first.value)
+    return _FOLLOWER.match(action.name) is not None and values.equivalent(action.name, action.value, first.value)

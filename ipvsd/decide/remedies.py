@@ -85,8 +85,8 @@ def unsupported(wanted: WantedSysctl, others: Collection[str] = ()) -> str:
         return UNSUPPORTED
     from ipvsd.config import spelling  # needed for what is missing, and nothing else
 
-    meant = spelling.like(wanted.key, others)
-    return f"did you mean {meant}? Else {UNSUPPORTED}" if meant and meant != wanted.key else UNSUPPORTED
+    suggestion = spelling.like(wanted.key, others)
+    return f"did you mean {suggestion}? Else {UNSUPPORTED}" if suggestion and suggestion != wanted.key else UNSUPPORTED
 
 
 def fitted(plan: Plan, root: str, daemon: bool = False) -> Plan:
@@ -178,8 +178,8 @@ def _meant(kernel: Kernel, name: str) -> str:
         return ""
     from ipvsd.config import spelling  # needed for what is missing, and nothing else
 
-    near = None if name in spelling.modules() else spelling.like(name)
-    return f"did you mean {near}? Else " if near else ""
+    closest = None if name in spelling.modules() else spelling.like(name)
+    return f"did you mean {closest}? Else " if closest else ""
 
 
 def _packed(kernel: Kernel, name: str) -> str:

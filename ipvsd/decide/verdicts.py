@@ -188,7 +188,7 @@ def judge_sysctl(wanted: WantedSysctl, reading: Reading, observed: Observed) -> 
     if not values.can_be_met(wanted.want, reading):
         remedy = remedies.NO_NUMBER
     elif wanted.policy is not Policy.OBSERVE and not observed.kernel.writable(wanted.key):
-        assignment = f"{wanted.key}={values.target(wanted.want, reading)}"
+        assignment = f"{wanted.key}={values.value_to_write(wanted.want, reading)}"
         remedy = remedies.READ_ONLY.format(f'"{assignment}"' if " " in assignment else assignment)
         evidence = f"is {reading!r}, not {wanted.want}; /proc/sys is mounted read-only"
         return SysctlFinding(wanted, reading, SysctlVerdict.REFUSED, evidence, remedy)
@@ -221,7 +221,7 @@ def judge_parameter(wanted: WantedSysctl, observed: Observed) -> SysctlFinding:
     if wanted.provider in observed.kernel.built_in:
         evidence, remedy = (
             f"{finding.evidence}; the module is built in",
-            remedies.COMMAND_LINE.format(f"{wanted.key}={values.target(wanted.want, '')}"),
+            remedies.COMMAND_LINE.format(f"{wanted.key}={values.value_to_write(wanted.want, '')}"),
         )
         return finding._replace(verdict=SysctlVerdict.NEEDS_RELOAD, evidence=evidence, remedy=remedy)
     users = f"in use by {seen.users}" if seen.users else "not in use"

@@ -194,7 +194,7 @@ class LinuxHost:
     def expand(self, patterns: Collection[str]) -> Mapping[str, Collection[str]]:
         found: dict[str, list[str]] = {pattern: [] for pattern in patterns}
         expanded = list(found)
-        for path, numbers in Patterns(sysctl_names.globs(pattern) or () for pattern in expanded).there(self._names):
+        for path, numbers in Patterns(sysctl_names.globs(pattern) or () for pattern in expanded).expand(self._names):
             if rootfs.is_file(self._live, _sysctl(path)):
                 for number in numbers:
                     found[expanded[number]].append(sysctl_names.name(path))
@@ -208,20 +208,20 @@ class LinuxHost:
         """Tell whether there is a network interface of this name."""
         if name in ("all", "default", "", ".", "..") or "/" in name:
             return False
-        file = _file_name(sysctl_names.meant(name))
+        file = _file_name(sysctl_names.unescape_part(name))
         places = ("proc/sys/net/ipv4/conf", "sys/class/net")
         return any(rootfs.is_directory(self._live, f"{place}/{file}") for place in places)
 
     def is_device(self, name: str) -> Optional[bool]:
         """Tell whether an interface is that of a device, not a virtual one; None where that cannot be told."""
-        place = f"sys/class/net/{_file_name(sysctl_names.meant(name))}"
+        place = f"sys/class/net/{_file_name(sysctl_names.unescape_part(name))}"
         return rootfs.lexists(self._live, f"{place}/device") if rootfs.is_directory(self._live, place) else None
 
     def default_routes(self) -> Optional[Mapping[str, bool]]:
         """Return the interfaces with an IPv6 default route, and whether advertisements gave it; None if unknown."""
         text = self._text("proc/net/ipv6_route", "latin-1")
         routes = None if text is None else procfs.ipv6_default_routes(text)
-        return None if routes is None else {sysctl_names.shown(name): learnt for name, learnt in routes.items()}
+        return None if routes is None else {sysctl_names.escape_part(name): learnt for name, learnt in routes.items()}
 
     def read_parameter(self, name: str) -> Parameter:
         module, path = f"sys/module/{name.partition('.')[0]}", _parameter(name)

@@ -143,8 +143,8 @@ def advice(kernel: Kernel) -> str:
 
 def known(kernel: Kernel) -> Optional[Package]:
     """Return the entry for a kernel, or None."""
-    fitting = (item for item in PACKAGES if kernel.distribution in item.distributions)
-    return next((item for item in fitting if re.match(item.release, kernel.release)), None)
+    matching = (item for item in PACKAGES if kernel.distribution in item.distributions)
+    return next((item for item in matching if re.match(item.release, kernel.release)), None)
 
 
 def _debian(release: str) -> str:

@@ -94,6 +94,6 @@ def left_out(found: Mapping[str, str], modules: Collection[str]) -> Mapping[str,
 
 def _parents(name: str) -> tuple[str, ...]:
     """Return the options without which that of a module is not asked for, the outermost first."""
-    fitting = (parents for prefix, parents in _PARENTS if name.startswith(prefix))
+    matching = (parents for prefix, parents in _PARENTS if name.startswith(prefix))
     own = symbol(name)
-    return tuple(option for option in next(fitting, ()) if option != own)
+    return tuple(option for option in next(matching, ()) if option != own)

@@ -79,7 +79,7 @@ class Settings(NamedTuple):
 
 
 def _fitting(items: tuple[Directive, ...], name: str) -> tuple[Directive, ...]:
-    return tuple(items[number] for number in _patterns(items).fitting(name))
+    return tuple(items[number] for number in _patterns(items).matching(name))
 
 
 @functools.lru_cache(maxsize=8)  # the lists of two settings

@@ -138,5 +138,5 @@ def _below(
     pattern += node.prefix[skipped:]
     for byte, child in node.children():
         yield from _below(child, 0, pattern + bytes((byte,)), rest, seen, depth + 1)
-    if node.values and globs.fits(pattern.decode("latin-1"), rest.decode("latin-1")):
+    if node.values and globs.matches(pattern.decode("latin-1"), rest.decode("latin-1")):
         yield from node.values

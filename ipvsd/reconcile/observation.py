@@ -42,8 +42,8 @@ def observe_and_plan(
     """
     names = candidates(config)
     kernel, modules = _seen(host, names, known)
-    fitting, unlisted = _listed(host, patterns(config), known.members if known else NOTHING)
-    want = desired(config, kernel, modules, fitting)
+    matching, unlisted = _listed(host, patterns(config), known.members if known else NOTHING)
+    want = desired(config, kernel, modules, matching)
     absent = lacking(want, kernel, modules)
     if absent and not kernel.unreadable:
         kernel, modules = _explained(host, kernel, modules, absent)
@@ -93,15 +93,15 @@ def _listed(
         return host.expand(wanted), {}
     except OSError:  # one of them at least
         pass
-    fitting: dict[str, Collection[str]] = {}
+    matching: dict[str, Collection[str]] = {}
     unlisted: dict[str, Unreadable] = {}
     for pattern in wanted:
         try:
-            fitting.update(host.expand([pattern]))
+            matching.update(host.expand([pattern]))
         except OSError as error:
-            fitting[pattern] = (*known.get(pattern, ()), pattern)
+            matching[pattern] = (*known.get(pattern, ()), pattern)
             unlisted[pattern] = Unreadable(f"cannot read {_unread(error)}", error.errno in TRANSIENT_ERRNOS)
-    return fitting, unlisted
+    return matching, unlisted
 
 
 def _unread(error: OSError) -> str:

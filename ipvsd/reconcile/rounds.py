@@ -155,7 +155,7 @@ def _kept(host: Host, action: WriteSysctl) -> bool:
     for _ in range(_WRITES):
         host.write_sysctl(action.name, action.value)
         now = host.read_sysctl(action.name)
-        if not isinstance(now, str) or values.same(action.name, now, action.value):
+        if not isinstance(now, str) or values.equivalent(action.name, now, action.value):
             return isinstance(now, str)
     return False
 

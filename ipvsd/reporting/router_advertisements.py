@@ -27,7 +27,7 @@ _VIRTUAL = re.compile(
 def notes(host: LinuxHost, plan: Plan) -> tuple[str, ...]:
     """Return a note if interfaces are, or will be, without the default route that advertisements gave them."""
     wanted = {
-        finding.name: values.target(finding.wanted.want, finding.found or "")
+        finding.name: values.value_to_write(finding.wanted.want, finding.found or "")
         for finding in plan.sysctls
         if finding.wanted.policy is not Policy.OBSERVE
     }
@@ -45,7 +45,7 @@ def notes(host: LinuxHost, plan: Plan) -> tuple[str, ...]:
 def _uplinks(host: LinuxHost) -> Iterator[str]:
     """Yield the interfaces that may have, or may have had, a default route from advertisements."""
     routes = host.default_routes()
-    names = [sysctl_names.shown(sysctl_names.part(name, 3) or "") for name in host.expand([_EVERY])[_EVERY]]
+    names = [sysctl_names.escape_part(sysctl_names.part(name, 3) or "") for name in host.expand([_EVERY])[_EVERY]]
     for name in sorted(set(names) - {"all", "default", "lo"}):
         device = host.is_device(name)
         if routes is None:

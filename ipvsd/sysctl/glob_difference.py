@@ -13,7 +13,7 @@ from typing import Optional
 
 from ipvsd.sysctl.globs import STAR, Token, tokens
 
-_MOST = 128  # patterns
+_MAX_PATTERNS = 128  # patterns
 _BYTES = frozenset(map(chr, range(1, 256))) - {"/"}
 
 _Set = frozenset[str]
@@ -25,38 +25,38 @@ class _TooManyError(Exception):
     """It takes more patterns than can be of use."""
 
 
-def without(pattern: str, others: Collection[str], longest: Optional[int] = None) -> Optional[tuple[str, ...]]:
+def subtract(pattern: str, others: Collection[str], max_length: Optional[int] = None) -> Optional[tuple[str, ...]]:
     """Return patterns that together fit what `pattern` fits and none of the others, or None if it takes too many.
 
-    Names may be `longest` long; without a bound, what would take a pattern for each length takes too many.
+    Names may be `max_length` long; without a bound, what would take a pattern for each length takes too many.
     """
     first, rest = _read(pattern), [_read(other) for other in others]
-    found = _one_by_one(first, rest, longest)
-    return None if found is None else tuple("".join(map(_shown, item)) for item in found)
+    found = _one_by_one(first, rest, max_length)
+    return None if found is None else tuple("".join(map(_as_character_class, item)) for item in found)
 
 
-def _one_by_one(pattern: _Pattern, others: Sequence[_Pattern], longest: Optional[int]) -> Optional[list[_Pattern]]:
+def _one_by_one(pattern: _Pattern, others: Sequence[_Pattern], max_length: Optional[int]) -> Optional[list[_Pattern]]:
     """Do it for all at once if that is possible from one end; or else for one after the other."""
     for way in (slice(None), slice(None, None, -1)):
         try:
-            return [item[way] for item in _without(pattern[way], [other[way] for other in others], longest)]
+            return [item[way] for item in _subtract(pattern[way], [other[way] for other in others], max_length)]
         except _TooManyError:
             pass
     if len(others) < 2:
         return None
-    first = _one_by_one(pattern, others[:1], longest)
-    rests = [_one_by_one(item, others[1:], longest) for item in first or ()]
+    first = _one_by_one(pattern, others[:1], max_length)
+    rests = [_one_by_one(item, others[1:], max_length) for item in first or ()]
     found = [item for rest in rests for item in rest or ()]
-    return None if first is None or None in rests or len(found) > _MOST else found
+    return None if first is None or None in rests or len(found) > _MAX_PATTERNS else found
 
 
-def _without(pattern: _Pattern, others: Sequence[_Pattern], longest: Optional[int]) -> list[_Pattern]:
+def _subtract(pattern: _Pattern, others: Sequence[_Pattern], max_length: Optional[int]) -> list[_Pattern]:
     found: list[_Pattern] = []
-    left: list[tuple[_Pattern, _State, list[tuple[_Pattern, _State]]]] = [
-        ((), _started(pattern), [(other, _started(other)) for other in others])
+    pending: list[tuple[_Pattern, _State, list[tuple[_Pattern, _State]]]] = [
+        ((), _initial_state(pattern), [(other, _initial_state(other)) for other in others])
     ]
-    while left:
-        before, state, against = left.pop()
+    while pending:
+        before, state, against = pending.pop()
         against = [(other, places) for other, places in against if places]
         if not state or any(_takes_all(*item) for item in against):
             continue
@@ -65,14 +65,18 @@ def _without(pattern: _Pattern, others: Sequence[_Pattern], longest: Optional[in
         else:
             if before and len(pattern) in state and not any(len(other) in places for other, places in against):
                 found.append(before)
-            if len(before) == longest:
+            if len(before) == max_length:
                 continue
-            left += [
-                ((*before, letters), _moved(pattern, state, letter), [(o, _moved(o, p, letter)) for o, p in against])
-                for letters in _alike(pattern, state, against)
+            pending += [
+                (
+                    (*before, letters),
+                    _advance(pattern, state, letter),
+                    [(o, _advance(o, p, letter)) for o, p in against],
+                )
+                for letters in _equivalence_classes(pattern, state, against)
                 for letter in [min(letters)]
             ]
-        if len(found) > _MOST or len(before) > _MOST or len(left) > _MOST * _MOST:
+        if len(found) > _MAX_PATTERNS or len(before) > _MAX_PATTERNS or len(pending) > _MAX_PATTERNS * _MAX_PATTERNS:
             raise _TooManyError
     return found
 
@@ -88,7 +92,7 @@ def _letters(token: Token) -> _Set:
     return frozenset(letter for letter in _BYTES if fits(letter))
 
 
-def _started(pattern: _Pattern) -> _State:
+def _initial_state(pattern: _Pattern) -> _State:
     return _with_stars(pattern, {0})
 
 
@@ -97,7 +101,7 @@ def _with_stars(pattern: _Pattern, places: set[int]) -> _State:
     return frozenset((*places, *(place + 1 for place in places if place < len(pattern) and pattern[place] is None)))
 
 
-def _moved(pattern: _Pattern, state: _State, letter: str) -> _State:
+def _advance(pattern: _Pattern, state: _State, letter: str) -> _State:
     after: set[int] = set()
     for place in state:
         if place < len(pattern):
@@ -119,7 +123,9 @@ def _behind_star(pattern: _Pattern, state: _State, place: int) -> bool:
     return place - 1 in state and pattern[place - 1] is None
 
 
-def _alike(pattern: _Pattern, state: _State, against: Sequence[tuple[_Pattern, _State]]) -> Iterator[_Set]:
+def _equivalence_classes(
+    pattern: _Pattern, state: _State, against: Sequence[tuple[_Pattern, _State]]
+) -> Iterator[_Set]:
     """Yield sets of letters that the patterns do not tell apart, but for those that the first one does not fit."""
     classes = [frozenset(_BYTES)]
     for item, places in ((pattern, state), *against):
@@ -127,10 +133,10 @@ def _alike(pattern: _Pattern, state: _State, against: Sequence[tuple[_Pattern, _
             if letters is not None:
                 split = [part for known in classes for part in (known & letters, known - letters)]
                 classes = [part for part in split if part]
-    yield from (letters for letters in classes if _moved(pattern, state, min(letters)))
+    yield from (letters for letters in classes if _advance(pattern, state, min(letters)))
 
 
-def _shown(letters: Optional[_Set]) -> str:
+def _as_character_class(letters: Optional[_Set]) -> str:
     if letters is None:
         return "*"
     if letters == _BYTES:
@@ -138,8 +144,8 @@ def _shown(letters: Optional[_Set]) -> str:
     if len(letters) == 1:
         (letter,) = letters
         return f"\\{letter}" if letter in "*?[\\" else letter
-    turned = len(letters) > len(_BYTES) // 2
-    content = "".join(sorted(_BYTES - letters if turned else letters))
+    negated = len(letters) > len(_BYTES) // 2
+    content = "".join(sorted(_BYTES - letters if negated else letters))
     # A hyphen last, and no sign that means something else.
     content = re.sub(r"[\]\[\\!^]", r"\\\g<0>", content.replace("-", "")) + ("-" if "-" in content else "")
-    return f"[{'!' if turned else ''}{content}]"
+    return f"[{'!' if negated else ''}{content}]"

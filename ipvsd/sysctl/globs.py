@@ -14,7 +14,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import NamedTuple, Optional, Union
 
-_WILD = re.compile(r"[*?[\\]")
+_WILDCARD = re.compile(r"[*?[\\]")
 _CLASS = re.compile(r"\[:([a-z]+):\]")
 _CLASSES = {
     "alpha": "A-Za-z",
@@ -94,7 +94,7 @@ class Glob:
         # Whether it names a dot in front, as glob(3) wants it of what fits a hidden name.
         self.hidden = bool(segments[0]) and segments[0][0].literal == "."
 
-    def fits(self, name: str) -> bool:
+    def matches(self, name: str) -> bool:
         """Tell whether it fits the whole of a name."""
         first, last = self._segments[0], self._segments[-1]
         if len(self._segments) == 1:
@@ -127,7 +127,7 @@ class Globs:
                 self._by_text.setdefault(glob.literal, []).append((number, glob))
         self._lengths = sorted({len(text) for text in self._by_text} - {0})
 
-    def fitting(self, name: str, period: bool = False) -> list[int]:
+    def matching(self, name: str, period: bool = False) -> list[int]:
         """Return the numbers of the patterns that fit a name, in their order.
 
         With `period` a dot in front has to stand in the pattern, too, as in glob(3).
@@ -136,7 +136,7 @@ class Globs:
         hidden = period and name.startswith(".")
         for text in self._texts(name):
             for number, glob in self._by_text.get(text, ()):
-                if (glob.hidden or not hidden) and glob.fits(name):
+                if (glob.hidden or not hidden) and glob.matches(name):
                     found.append(number)
         return sorted(found)
 
@@ -145,14 +145,14 @@ class Globs:
         return {"", *(name[at : at + length] for length in self._lengths for at in places[: len(name) - length + 1])}
 
 
-def is_wild(pattern: str) -> bool:
+def has_wildcard(pattern: str) -> bool:
     """Tell whether a pattern can fit a name that it is not equal to."""
-    return _WILD.search(pattern) is not None
+    return _WILDCARD.search(pattern) is not None
 
 
-def fits(pattern: str, name: str) -> bool:
+def matches(pattern: str, name: str) -> bool:
     """Tell whether a pattern fits the whole of a name."""
-    return _compiled(pattern).fits(name) if is_wild(pattern) else pattern == name
+    return _compiled(pattern).matches(name) if has_wildcard(pattern) else pattern == name
 
 
 def quoted(text: str, signs: str = "*?[\\") -> str:

@@ -31,7 +31,7 @@ class _Node:
             if self._globs is None:
                 self._globs = Globs(self.wild), tuple(self.wild.values())
             globs, nodes = self._globs
-            yield from (nodes[number] for number in globs.fitting(part, period))
+            yield from (nodes[number] for number in globs.matching(part, period))
 
 
 class Patterns:
@@ -51,29 +51,30 @@ class Patterns:
                 node = children.setdefault(key, _Node())
             node.numbers.append(number)
 
-    def fitting(self, path: Path) -> list[int]:
+    def matching(self, path: Path) -> list[int]:
         """Return the numbers of the patterns that fit a path, in their order."""
         nodes = [self._top]
         for part in path:
             nodes = [after for node in nodes for after in node.next(part, self._period)]
         return sorted(number for node in nodes for number in node.numbers)
 
-    def there(self, listed: Callable[[Path], Collection[str]]) -> Iterator[tuple[Path, list[int]]]:
+    def expand(self, list_directory: Callable[[Path], Collection[str]]) -> Iterator[tuple[Path, list[int]]]:
         """Yield each path that patterns fit, with their numbers; what no wildcard stands for may not be there.
 
-        `listed` returns the names in a directory. It is asked once about each in which a wildcard stands for something.
+        `list_directory` returns the names in a directory. It is asked once about
+        each in which a wildcard stands for something.
         """
-        left: list[tuple[Path, list[_Node]]] = [((), [self._top])]
-        while left:
-            path, nodes = left.pop()
+        pending: list[tuple[Path, list[_Node]]] = [((), [self._top])]
+        while pending:
+            path, nodes = pending.pop()
             numbers = sorted(number for node in nodes for number in node.numbers)
             if numbers:
                 yield path, numbers
             names = dict.fromkeys(name for node in nodes for name in node.exact)
             if any(node.wild for node in nodes):
-                names.update(dict.fromkeys(listed(path)))
+                names.update(dict.fromkeys(list_directory(path)))
             reached = ((name, [found for node in nodes for found in node.next(name, self._period)]) for name in names)
-            left += [((*path, name), after) for name, after in reached if after][::-1]
+            pending += [((*path, name), after) for name, after in reached if after][::-1]
 
 
 class Scope:
@@ -85,10 +86,10 @@ class Scope:
 
     def __contains__(self, name: str) -> bool:
         """Tell whether a sysctl is one of them, by any of its names."""
-        return any(self._has(path) for path in sysctl_names.paths(name))
+        return any(self._matches(path) for path in sysctl_names.paths(name))
 
-    def _has(self, path: Path) -> bool:
-        if len(path) != len(self._globs) or not all(glob.fits(part) for glob, part in zip(self._globs, path)):
+    def _matches(self, path: Path) -> bool:
+        if len(path) != len(self._globs) or not all(glob.matches(part) for glob, part in zip(self._globs, path)):
             return False
-        stood_for = [part for glob, part in zip(self._globs, path) if not glob.exact]
-        return not any(exclude.fits(part) for exclude in self._excludes for part in stood_for)
+        wildcard_parts = [part for glob, part in zip(self._globs, path) if not glob.exact]
+        return not any(exclude.matches(part) for exclude in self._excludes for part in wildcard_parts)

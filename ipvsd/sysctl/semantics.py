@@ -18,7 +18,7 @@ from ipvsd.sysctl import sysctl_names
 from ipvsd.sysctl.patterns import Patterns
 
 # Two files of one variable of the kernel.
-_TWINS = {
+_ALIASES = {
     "/".join(sysctl_names.parts(alias) or ()): "/".join(sysctl_names.parts(name) or ())
     for alias, name in sysctl_names.ALIASES.items()
 }
@@ -33,7 +33,7 @@ _INTEGER = re.compile(
 )
 # strtoul() with base 0, of a word that fits the kernel's buffer (TMPBUFLEN).
 _NUMBER = re.compile(r"(-?)(0[xX][0-9a-fA-F]+|0[0-7]*|[1-9][0-9]*)\Z")
-_LONGEST_NUMBER = 20  # characters
+_MAX_NUMBER_LENGTH = 20  # characters
 _INT_MAX = (1 << 31) - 1
 _SPACE = " \t\n\v\f\r"  # isspace(), as before a number
 
@@ -41,17 +41,17 @@ _SPACE = " \t\n\v\f\r"  # isspace(), as before a number
 _BOUNDS = {"kernel/modules_disabled": (1, 1), "net/core/somaxconn": (0, _INT_MAX)}
 
 
-FIRST = -1  # the cause of a value that was there before any write
+INITIAL = -1  # the cause of a value that was there before any write
 
 
-class Held(NamedTuple):
+class StoredValue(NamedTuple):
     """A value as the kernel prints it, and the number of the write that gave it to the sysctl."""
 
     value: str
-    cause: int = FIRST
+    write_number: int = INITIAL
 
 
-def taken(path: str, text: str) -> Optional[str]:
+def accepted_value(path: str, text: str) -> Optional[str]:
     """Return the value that a sysctl takes from a text, or None if the kernel refuses it.
 
     Of a sysctl that is not known to be one integer the text itself is returned, without the remark after a number.
@@ -67,7 +67,7 @@ def taken(path: str, text: str) -> Optional[str]:
 
 
 def _integer_text(word: str) -> Optional[str]:
-    match = _NUMBER.match(word) if len(word) <= _LONGEST_NUMBER else None
+    match = _NUMBER.match(word) if len(word) <= _MAX_NUMBER_LENGTH else None
     if match is None:
         return None
     digits = match[2]
@@ -78,25 +78,25 @@ def _integer_text(word: str) -> Optional[str]:
     return str(-number if match[1] else number)
 
 
-def variable(path: str) -> str:
+def canonical_path(path: str) -> str:
     """Return the one path under which a variable of the kernel is held that has two files."""
-    return _TWINS.get(path, path)
+    return _ALIASES.get(path, path)
 
 
-def twins(path: str) -> tuple[str, ...]:
+def alias_paths(path: str) -> tuple[str, ...]:
     """Return the paths of which a write to one is a write to the other, or the path alone."""
-    one = variable(path)
-    return (one, *(other for other, of in _TWINS.items() if of == one))
+    one = canonical_path(path)
+    return (one, *(other for other, of in _ALIASES.items() if of == one))
 
 
 def related(path: str) -> tuple[str, ...]:
     """Return the paths whose values a write can change the value of this one, and this one itself."""
     link = _LINK.match(path)
-    found = [*twins(path)]
+    found = [*alias_paths(path)]
     if link:
         found += [f"{link[1]}default/{link[3]}"]
         if link[3] == "forwarding":
-            found += twins(_FORWARD)
+            found += alias_paths(_FORWARD)
     return tuple(dict.fromkeys(found))
 
 
@@ -111,52 +111,52 @@ class ProcSys:
         self._links: dict[str, list[tuple[str, str]]] = {}  # by the parameter: the links, and the paths, that have it
         for link in filter(None, map(_LINK.match, self._known)):
             self._links.setdefault(link[3], []).append((link[2], link[0]))
-        self._held = {variable(path): Held(values[path]) for path in self._known if path in values}
-        self._said: set[str] = set()
+        self._values = {canonical_path(path): StoredValue(values[path]) for path in self._known if path in values}
+        self._written: set[str] = set()
 
-    def __getitem__(self, path: str) -> Optional[Held]:
+    def __getitem__(self, path: str) -> Optional[StoredValue]:
         """Return what a sysctl holds, or None if nothing wrote it and its first value is not known."""
-        return self._held.get(variable(path))
+        return self._values.get(canonical_path(path))
 
-    def fitting(self, patterns: Collection[str]) -> Mapping[str, Sequence[str]]:
+    def matching(self, patterns: Collection[str]) -> Mapping[str, Sequence[str]]:
         """Return for each pattern those of the paths that it fits, as glob(3) gives them."""
-        return fitting(patterns, self._known)
+        return matching(patterns, self._known)
 
     def write(self, path: str, text: str, number: int, anew: bool = True) -> bool:
         """Write a text to a sysctl and tell whether the kernel takes it.
 
         Unless `anew`, the writer first looks whether the kernel prints this text already, and then leaves it alone.
         """
-        value = taken(path, text)
+        value = accepted_value(path, text)
         if path not in self._known:
             return value is not None
-        one, link = variable(path), _LINK.match(path)
-        before = self._held.get(one)
+        one, link = canonical_path(path), _LINK.match(path)
+        before = self._values.get(one)
         if value is not None:
-            self._held[one] = Held(value, number)
+            self._values[one] = StoredValue(value, number)
             if before and before.value == text and not anew:
                 return True
         # Of an interface something is said by a text that is refused, too (devinet_conf_proc() in net/ipv4/devinet.c).
-        self._said.add(path)
-        held = self._held.get(one)
+        self._written.add(path)
+        stored = self._values.get(one)
         if value is not None and one == _FORWARD and value != (before.value if before else "0"):
-            self._spread("forwarding", ("all",), Held(value, number))
-        elif held and link and link[2] == "default" and link[3] != "forwarding":
-            self._spread(link[3], ("all", "default"), held)
+            self._propagate("forwarding", ("all",), StoredValue(value, number))
+        elif stored and link and link[2] == "default" and link[3] != "forwarding":
+            self._propagate(link[3], ("all", "default"), stored)
         return value is not None
 
-    def _spread(self, parameter: str, but: Collection[str], held: Held) -> None:
+    def _propagate(self, parameter: str, skip: Collection[str], stored: StoredValue) -> None:
         """Give a value to the interfaces; what is said of one is kept, but for forwarding."""
         for link, path in self._links.get(parameter, ()):
-            if link not in but and (parameter == "forwarding" or path not in self._said):
-                self._held[path] = held
+            if link not in skip and (parameter == "forwarding" or path not in self._written):
+                self._values[path] = stored
 
 
-def fitting(patterns: Collection[str], paths: Iterable[str]) -> Mapping[str, Sequence[str]]:
+def matching(patterns: Collection[str], paths: Iterable[str]) -> Mapping[str, Sequence[str]]:
     """Return for each pattern those of some paths that it fits, as glob(3) does: part by part, and sorted."""
     found: dict[str, list[str]] = {pattern: [] for pattern in patterns}
     known, index = list(found), Patterns((pattern.split("/") for pattern in found), period=True)
     for path in sorted(paths):
-        for number in index.fitting(tuple(path.split("/"))):
+        for number in index.matching(tuple(path.split("/"))):
             found[known[number]].append(path)
     return found

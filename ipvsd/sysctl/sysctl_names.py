@@ -17,14 +17,14 @@ ALIASES = {
     "net.ipv4.conf.all.forwarding": "net.ipv4.ip_forward",  # net/ipv4/devinet.c, ctl_forward_entry
 }
 
-_WILD = re.compile(r"[*?[]")
+_WILDCARD = re.compile(r"[*?[]")
 _ESCAPE = re.compile(r"\\x([0-9A-Fa-f]{2})")
 _NOT_SHOWN = re.compile(r"[^!-~]|[*?[\\=]")
 # What ends a key or a line there, or is not to be shown to whoever reads the file.
 _NOT_WRITTEN = re.compile(r"[\x00-\x20\x7f=]")
 # Of mode 0600 in net/ipv4/sysctl_net_ipv4.c and net/ipv6/addrconf.c; others of this mode hold no secret.
 _SECRET = re.compile(r"net\.ipv4\.tcp_fastopen_key\Z|net\.ipv6\.conf\.[^.]+\.stable_secret\Z")
-_TURNED = {ord("."): "/", ord("/"): "."}
+_SWAPPED = {ord("."): "/", ord("/"): "."}
 
 Path = tuple[str, ...]
 
@@ -38,7 +38,7 @@ def parts(key: str) -> Optional[Path]:
     found = _split(key)
     if found is None or any(map(is_pattern, found)):
         return None
-    return tuple(map(meant, found))
+    return tuple(map(unescape_part, found))
 
 
 def globs(key: str) -> Optional[Path]:
@@ -55,12 +55,12 @@ def glob(part: str) -> str:
 def normalised(key: str) -> Optional[str]:
     """Return the one name of a sysctl or a pattern, however it is spelt, or None if it is neither."""
     found = _split(key)
-    return None if found is None else joined(tuple(map(_normalised, found)))
+    return None if found is None else join_parts(tuple(map(_normalised, found)))
 
 
 def name(path: Path) -> str:
     """Return the one name of a sysctl by its path."""
-    return joined(tuple(map(shown, path)))
+    return join_parts(tuple(map(escape_part, path)))
 
 
 def pattern_of_part(text: str) -> Optional[str]:
@@ -71,7 +71,7 @@ def pattern_of_part(text: str) -> Optional[str]:
 
 def writable(name: str) -> bool:
     """Tell whether sysctl.d(5) has a way to write a sysctl, a pattern or a part of one as a key."""
-    return not _NOT_WRITTEN.search(meant(name)) and name[:1] not in ("-", "#", ";")
+    return not _NOT_WRITTEN.search(unescape_part(name)) and name[:1] not in ("-", "#", ";")
 
 
 def secret(name: str) -> bool:
@@ -79,18 +79,18 @@ def secret(name: str) -> bool:
     return _SECRET.match(name) is not None
 
 
-def joined(names: Path) -> str:
+def join_parts(names: Path) -> str:
     """Return the one name that the names of some parts, or patterns of such, make."""
     whole = ".".join(part.translate({ord("."): "/"}) for part in names)
     return ALIASES.get(whole, whole)
 
 
-def shown(part: str) -> str:
+def escape_part(part: str) -> str:
     """Return the name of one part of a path, such as an interface, with its dots."""
     return _NOT_SHOWN.sub(lambda byte: f"\\x{ord(byte[0]):02x}", part)
 
 
-def meant(shown: str) -> str:
+def unescape_part(shown: str) -> str:
     """Return one part of a path by its name."""
     return _ESCAPE.sub(lambda escape: _byte(escape[1]), shown)
 
@@ -110,7 +110,7 @@ def paths(name: str) -> tuple[Path, ...]:
 
 def is_pattern(key: str) -> bool:
     """Tell whether a name stands for all sysctls that it fits (fnmatch(3), within each part)."""
-    return _WILD.search(key) is not None
+    return _WILDCARD.search(key) is not None
 
 
 def _split(key: str) -> Optional[Path]:
@@ -119,17 +119,17 @@ def _split(key: str) -> Optional[Path]:
         return None
     dot, slash = key.find("."), key.find("/")
     if dot >= 0 and (slash < 0 or dot < slash):
-        key = key.translate(_TURNED)
+        key = key.translate(_SWAPPED)
     found = tuple(key.split("/"))
     # Nothing in /proc/sys begins with a dot, or has one in its name; nor would the rule above have a way to name it.
-    impossible = "." in meant(found[0]) or any(
-        part in ("", ".", "..") or "/" in part or "\0" in part for part in map(meant, found)
+    impossible = "." in unescape_part(found[0]) or any(
+        part in ("", ".", "..") or "/" in part or "\0" in part for part in map(unescape_part, found)
     )
     return None if len(found) < 2 or impossible else found
 
 
 def _normalised(part: str) -> str:
-    return _ESCAPE.sub(lambda escape: shown(_byte(escape[1])), part).replace("=", r"\x3d")
+    return _ESCAPE.sub(lambda escape: escape_part(_byte(escape[1])), part).replace("=", r"\x3d")
 
 
 def _byte(digits: str) -> str:

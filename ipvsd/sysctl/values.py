@@ -20,7 +20,7 @@ _MASKS = ("net.core.flow_limit_cpu_bitmap", "net.core.rps_default_mask")
 _AUTOMATIC = ("net.ipv4.vs.drop_entry", "net.ipv4.vs.drop_packet", "net.ipv4.vs.secure_tcp")
 
 
-def same(name: str, one: str, other: str) -> bool:
+def equivalent(name: str, one: str, other: str) -> bool:
     """Tell whether two values, white space normalised, mean the same to the sysctl `name`."""
     if one == other or (name in _AUTOMATIC and {one, other} <= {"1", "2"}):
         return True
@@ -34,14 +34,14 @@ def same(name: str, one: str, other: str) -> bool:
 def satisfies(name: str, value: str, want: Want) -> bool:
     """Tell whether a value as the kernel prints it is what is wanted."""
     if isinstance(want, Exactly):
-        return same(name, value, want.value)
+        return equivalent(name, value, want.value)
     if isinstance(want, OneOf):
-        return any(same(name, value, choice) for choice in want.values)
+        return any(equivalent(name, value, choice) for choice in want.values)
     number = integer(value)
-    return number is not None and number == _clamped(number, want)
+    return number is not None and number == _clamp(number, want)
 
 
-def target(want: Want, found: str) -> str:
+def value_to_write(want: Want, found: str) -> str:
     """Return the value to write for a want where `found` is not it."""
     if isinstance(want, Exactly):
         return want.value
@@ -49,7 +49,7 @@ def target(want: Want, found: str) -> str:
         return want.values[0]
     number = integer(found)
     bound = want.floor if want.floor is not None else want.ceiling
-    return str(bound if number is None else _clamped(number, want))
+    return str(bound if number is None else _clamp(number, want))
 
 
 def can_be_met(want: Want, found: str) -> bool:
@@ -57,7 +57,7 @@ def can_be_met(want: Want, found: str) -> bool:
     return not isinstance(want, Within) or integer(found) is not None
 
 
-def refused(name: str, want: Optional[Want]) -> Optional[str]:
+def find_invalid_number(name: str, want: Optional[Want]) -> Optional[str]:
     """Return the text of a want that the kernel takes for no number, where the sysctl is known to be one; or None."""
     texts = (want.value,) if isinstance(want, Exactly) else want.values if isinstance(want, OneOf) else ()
     if not texts:
@@ -68,7 +68,7 @@ def refused(name: str, want: Optional[Want]) -> Optional[str]:
     )
 
     path = "/".join(sysctl_names.globs(name) or ())
-    return next((text for text in texts if semantics.taken(path, text) is None), None)
+    return next((text for text in texts if semantics.accepted_value(path, text) is None), None)
 
 
 def integer(text: str) -> Optional[int]:
@@ -81,7 +81,7 @@ def integer(text: str) -> Optional[int]:
     return -int(digits, base) if match[1] else int(digits, base)
 
 
-def _clamped(number: int, want: Within) -> int:
+def _clamp(number: int, want: Within) -> int:
     if want.floor is not None and number < want.floor:
         return want.floor
     if want.ceiling is not None and number > want.ceiling:
@@ -90,14 +90,14 @@ def _clamped(number: int, want: Within) -> int:
 
 
 # What kstrtobool() takes (lib/kstrtox.c); parameters of modules print Y and N.
-_TRUTH = {**dict.fromkeys(("y", "1", "on"), "Y"), **dict.fromkeys(("n", "0", "off"), "N")}
+_BOOLEANS = {**dict.fromkeys(("y", "1", "on"), "Y"), **dict.fromkeys(("n", "0", "off"), "N")}
 
 
 def _same_word(one: str, other: str) -> bool:
     if one == other:
         return True
     if one in ("Y", "N") or other in ("Y", "N"):
-        return _TRUTH.get(one.lower()) is not None and _TRUTH.get(one.lower()) == _TRUTH.get(other.lower())
+        return _BOOLEANS.get(one.lower()) is not None and _BOOLEANS.get(one.lower()) == _BOOLEANS.get(other.lower())
     numbers = integer(one), integer(other)
     if numbers[0] is not None and numbers[1] is not None:
         low, high = sorted((numbers[0], numbers[1]))

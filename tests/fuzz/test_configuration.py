@@ -21,7 +21,7 @@ from ipvsd.config.yaml_tree import parse as parse_document
 from ipvsd.model.types import Kernel, Within
 from ipvsd.modprobe.kernel_names import module_name
 from ipvsd.sysctl import sysctl_names
-from ipvsd.sysctl.values import can_be_met, satisfies, target
+from ipvsd.sysctl.values import can_be_met, satisfies, value_to_write
 from tests.fuzz.inputs import hostile
 from tests.fuzz.properties import fuzz
 
@@ -249,7 +249,7 @@ def test_what_is_wanted_is_wanted_once_and_what_would_be_written_is_what_is_want
     for item in (*wanted.sysctls, *wanted.parameters):
         for found in ("0", "-1", "4096 131072 6291456"):
             if can_be_met(item.want, found):
-                assert satisfies(item.key, target(item.want, found), item.want)
+                assert satisfies(item.key, value_to_write(item.want, found), item.want)
 
 
 @fuzz(st.one_of(TAKEN, FILE), seconds=SLOW, quick=15)

@@ -67,15 +67,15 @@ def test_a_value_in_its_one_form_stays_as_it_is(data: bytes) -> None:
 @fuzz(st.sampled_from(KEYS), VALUE, VALUE)
 def test_the_order_of_two_values_does_not_matter(key: str, one: bytes, other: bytes) -> None:
     first, second = sysctl_names.canonical(text(one)), sysctl_names.canonical(text(other))
-    assert values.same(key, first, first)
-    assert values.same(key, first, second) is values.same(key, second, first)
+    assert values.equivalent(key, first, first)
+    assert values.equivalent(key, first, second) is values.equivalent(key, second, first)
 
 
 @fuzz(st.sampled_from(KEYS), WANTS, VALUE)
 def test_what_would_be_written_is_what_is_wanted(key: str, want: Want, data: bytes) -> None:
     found = sysctl_names.canonical(text(data))
     if values.can_be_met(want, found):
-        made = values.target(want, found)
+        made = values.value_to_write(want, found)
         assert values.satisfies(key, made, want)
         assert sysctl_names.canonical(made) == made
 
@@ -85,10 +85,10 @@ def test_what_would_be_written_is_what_is_wanted(key: str, want: Want, data: byt
 @example("net.core.somaxconn", b"1# note")
 def test_a_number_means_the_same_everywhere(key: str, data: bytes) -> None:
     said = text(data)
-    taken = semantics.taken(path(key), said)
+    taken = semantics.accepted_value(path(key), said)
     if taken is None:
         return
-    assert semantics.taken(path(key), taken) == taken
+    assert semantics.accepted_value(path(key), taken) == taken
     number: Optional[int] = values.integer(sysctl_names.canonical(said))
     if number is not None and key in ("net.ipv4.ip_forward", "net.core.somaxconn", "kernel.modules_disabled"):
         assert int(taken) == number
@@ -126,9 +126,9 @@ def test_what_the_kernel_holds_was_written_by_one_who_was_not_refused(writes: li
     taken = [kernel.write(to, said, number, anew) for number, (to, said, anew) in enumerate(writes)]
     for asked in paths:
         held = kernel[asked]
-        if held is not None and held.cause != semantics.FIRST:
-            to, said, _ = writes[held.cause]
-            assert held.value == semantics.taken(to, said)
-            assert taken[held.cause]
+        if held is not None and held.write_number != semantics.INITIAL:
+            to, said, _ = writes[held.write_number]
+            assert held.value == semantics.accepted_value(to, said)
+            assert taken[held.write_number]
     # The two files of one variable hold the same.
     assert kernel["net/ipv4/ip_forward"] == kernel["net/ipv4/conf/all/forwarding"]
