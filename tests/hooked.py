@@ -23,7 +23,7 @@ def machine(
     places: bool = True,
 ) -> Machine:
     """Return one on which the program runs, with the buckets of these names marked."""
-    form = sysctl_program.Form(OWN if named else None, group=OWN_GROUP, comm=comm, places=places)
+    form = sysctl_program.Variant(OWN if named else None, group=OWN_GROUP, comm=comm, namespaces=places)
     ran = Machine(
         assemble(sysctl_program.program(TABLE_FD, ALLOWED_FD, RING_FD, form)),
         bytearray(24 * sysctl_program.BUCKETS),
@@ -31,7 +31,7 @@ def machine(
     )
     ran.allowed = allowed
     for name in held:
-        mark(ran, *sysctl_program.entry(name, guarded))
+        mark(ran, *sysctl_program.find_bucket(name, guarded))
     return ran
 
 
@@ -40,12 +40,14 @@ def mark(ran: Machine, bucket: int, mark: int) -> None:
 
 
 def lost(ran: Machine) -> int:
-    return int(struct.unpack_from("<Q", ran.table, 24 * sysctl_program.LOST)[0])
+    return int(struct.unpack_from("<Q", ran.table, 24 * sysctl_program.LOST_BUCKET)[0])
 
 
 def sharing(name: bytes) -> bytes:
     """Return another name in the same bucket."""
-    bucket = sysctl_program.entry(name)[0]
+    bucket = sysctl_program.find_bucket(name)[0]
     return next(
-        name for name in (b"net/x%d" % number for number in range(1_000_000)) if sysctl_program.entry(name)[0] == bucket
+        name
+        for name in (b"net/x%d" % number for number in range(1_000_000))
+        if sysctl_program.find_bucket(name)[0] == bucket
     )

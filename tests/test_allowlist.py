@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ipvsd.bpf import sysctl_program
-from ipvsd.bpf.allowlist import Allowed
+from ipvsd.bpf.allowlist import Allowlist
 
 GROUPS = st.lists(st.integers(1, 40), max_size=20)
 
@@ -15,7 +15,7 @@ class Seen:
     """Shared memory, and what the program could have read of it."""
 
     def __init__(self) -> None:
-        self._slots = [0] * sysctl_program.ALLOWED
+        self._slots = [0] * sysctl_program.MAX_ALLOWED
         self.moments: list[list[int]] = [[]]
 
     def __setitem__(self, slot: int, identity: int, /) -> None:
@@ -28,19 +28,19 @@ class Seen:
 @given(GROUPS, st.lists(GROUPS, max_size=4))
 def test_who_stays_is_on_the_list_at_every_moment(first: list[int], others: list[list[int]]) -> None:
     seen = Seen()
-    allowed = Allowed(seen)
+    allowed = Allowlist(seen)
     allowed.replace(first)
     for wanted in others:
-        stay = set(seen.moments[-1]) & set(list(dict.fromkeys(wanted))[: sysctl_program.ALLOWED])
+        stay = set(seen.moments[-1]) & set(list(dict.fromkeys(wanted))[: sysctl_program.MAX_ALLOWED])
         seen.moments = seen.moments[-1:]
         allowed.replace(wanted)
         assert all(stay <= set(moment) for moment in seen.moments)
-        assert sorted(seen.moments[-1]) == sorted(list(dict.fromkeys(wanted))[: sysctl_program.ALLOWED])
+        assert sorted(seen.moments[-1]) == sorted(list(dict.fromkeys(wanted))[: sysctl_program.MAX_ALLOWED])
 
 
 def test_the_same_groups_again_store_nothing() -> None:
     seen = Seen()
-    allowed = Allowed(seen)
+    allowed = Allowlist(seen)
     allowed.replace((1, 2, 3))
     seen.moments.clear()
     allowed.replace((3, 1, 2))
@@ -50,7 +50,7 @@ def test_the_same_groups_again_store_nothing() -> None:
 @given(GROUPS, st.lists(st.integers(1, 40), min_size=1, max_size=5))
 def test_one_more_is_there_at_once_if_need_be_in_the_last_place(first: list[int], more: list[int]) -> None:
     seen = Seen()
-    allowed = Allowed(seen)
+    allowed = Allowlist(seen)
     allowed.replace(first)
     for identity in more:
         before = seen.moments[-1]
@@ -58,6 +58,6 @@ def test_one_more_is_there_at_once_if_need_be_in_the_last_place(first: list[int]
         if identity in before:
             assert seen.moments[-1] == before
         else:
-            assert seen.moments[-1] == [*before[: sysctl_program.ALLOWED - 1], identity]
+            assert seen.moments[-1] == [*before[: sysctl_program.MAX_ALLOWED - 1], identity]
     allowed.replace(())
     assert seen.moments[-1] == []

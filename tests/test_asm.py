@@ -8,25 +8,25 @@ from collections.abc import Sequence
 import pytest
 
 from ipvsd.bpf import asm
-from ipvsd.bpf.asm import FRAME, R0, R1, R2, R6, R9, Line, assemble
+from ipvsd.bpf.asm import R0, R1, R2, R6, R9, R10, Line, assemble
 
 # A basic instruction is opcode, registers (source above target), offset and value: 8, 4 + 4, 16 and 32 bits.
 GOLDEN = [
-    pytest.param(asm.move(R6, R1), "bf 16 0000 00000000", id="MOV | X | ALU64: dst = src"),
-    pytest.param(asm.set_to(R9, 7), "b7 09 0000 07000000", id="MOV | K | ALU64: dst = imm"),
-    pytest.param(asm.set_to(R9, -2), "b7 09 0000 feffffff", id="MOV | K | ALU64: imm has a sign"),
-    pytest.param(asm.add(R2, -232), "07 02 0000 18ffffff", id="ADD | K | ALU64: dst += imm"),
-    pytest.param(asm.multiply(R1, R2), "2f 21 0000 00000000", id="MUL | X | ALU64: dst *= src"),
-    pytest.param(asm.exclusive_or(R1, R2), "af 21 0000 00000000", id="XOR | X | ALU64: dst ^= src"),
-    pytest.param(asm.shift_right(R1, 50), "77 01 0000 32000000", id="RSH | K | ALU64: dst >>= imm"),
-    pytest.param(asm.load32(R0, R6, 4), "61 60 0400 00000000", id="LDX | MEM | W: dst = *(u32 *) (src + off)"),
-    pytest.param(asm.load64(R1, FRAME, -8), "79 a1 f8ff 00000000", id="LDX | MEM | DW: dst = *(u64 *) (src + off)"),
-    pytest.param(asm.store32(FRAME, -4, R1), "63 1a fcff 00000000", id="STX | MEM | W: *(u32 *) (dst + off) = src"),
-    pytest.param(asm.store64(FRAME, -8, R1), "7b 1a f8ff 00000000", id="STX | MEM | DW: *(u64 *) (dst + off) = src"),
-    pytest.param(asm.add_atomically(R0, 8, R1), "db 10 0800 00000000", id="STX | ATOMIC | DW, imm is ADD"),
-    pytest.param(asm.both(R1, 2), "57 01 0000 02000000", id="AND | K | ALU64: dst &= imm"),
+    pytest.param(asm.mov_reg(R6, R1), "bf 16 0000 00000000", id="MOV | X | ALU64: dst = src"),
+    pytest.param(asm.mov_imm(R9, 7), "b7 09 0000 07000000", id="MOV | K | ALU64: dst = imm"),
+    pytest.param(asm.mov_imm(R9, -2), "b7 09 0000 feffffff", id="MOV | K | ALU64: imm has a sign"),
+    pytest.param(asm.add_imm(R2, -232), "07 02 0000 18ffffff", id="ADD | K | ALU64: dst += imm"),
+    pytest.param(asm.mul_reg(R1, R2), "2f 21 0000 00000000", id="MUL | X | ALU64: dst *= src"),
+    pytest.param(asm.xor_reg(R1, R2), "af 21 0000 00000000", id="XOR | X | ALU64: dst ^= src"),
+    pytest.param(asm.rsh_imm(R1, 50), "77 01 0000 32000000", id="RSH | K | ALU64: dst >>= imm"),
+    pytest.param(asm.ldx_w(R0, R6, 4), "61 60 0400 00000000", id="LDX | MEM | W: dst = *(u32 *) (src + off)"),
+    pytest.param(asm.ldx_dw(R1, R10, -8), "79 a1 f8ff 00000000", id="LDX | MEM | DW: dst = *(u64 *) (src + off)"),
+    pytest.param(asm.stx_w(R10, -4, R1), "63 1a fcff 00000000", id="STX | MEM | W: *(u32 *) (dst + off) = src"),
+    pytest.param(asm.stx_dw(R10, -8, R1), "7b 1a f8ff 00000000", id="STX | MEM | DW: *(u64 *) (dst + off) = src"),
+    pytest.param(asm.atomic_add(R0, 8, R1), "db 10 0800 00000000", id="STX | ATOMIC | DW, imm is ADD"),
+    pytest.param(asm.and_imm(R1, 2), "57 01 0000 02000000", id="AND | K | ALU64: dst &= imm"),
     pytest.param(asm.call(130), "85 00 0000 82000000", id="CALL | K | JMP: a helper by its number"),
-    pytest.param(asm.leave(), "95 00 0000 00000000", id="EXIT | K | JMP"),
+    pytest.param(asm.exit_(), "95 00 0000 00000000", id="EXIT | K | JMP"),
 ]
 
 
@@ -47,26 +47,26 @@ def test_an_instruction_is_encoded_as_the_document_says(instruction: Line, encod
     ],
 )
 def test_a_wide_number_takes_two_instructions(value: int, encoded: str) -> None:
-    assert assemble(asm.set_wide(7, value)).hex() == encoded.replace(" ", "")
+    assert assemble(asm.ld_imm64(7, value)).hex() == encoded.replace(" ", "")
 
 
 def test_a_map_is_a_wide_number_whose_source_says_that_it_is_a_descriptor() -> None:
-    assert assemble(asm.set_map(R1, 258)).hex() == "1811000002010000" + "0000000000000000"
+    assert assemble(asm.ld_map_fd(R1, 258)).hex() == "1811000002010000" + "0000000000000000"
 
 
 @pytest.mark.parametrize("value", [0x80000000, 0xFFFFFFFF])
 def test_a_value_beyond_the_sign_keeps_its_bits(value: int) -> None:
-    assert assemble([asm.set_to(R0, value)])[4:] == struct.pack("<I", value)
+    assert assemble([asm.mov_imm(R0, value)])[4:] == struct.pack("<I", value)
 
 
 @pytest.mark.parametrize(
     ("lines", "offset"),
     [
-        pytest.param((asm.if_equal(R0, 0, "end"), "end"), 0, id="to the next"),
-        pytest.param((asm.if_equal(R0, 0, "end"), asm.leave(), "end"), 1, id="over one"),
-        pytest.param((asm.if_equal(R0, 0, "end"), *asm.set_wide(R1, 5), "end"), 2, id="over a wide one"),
-        pytest.param((asm.if_equal(R0, 0, "end"), "other", "end", asm.leave()), 0, id="labels take no room"),
-        pytest.param(("start", asm.if_equal(R0, 0, "start")), -1, id="to itself"),
+        pytest.param((asm.jeq_imm(R0, 0, "end"), "end"), 0, id="to the next"),
+        pytest.param((asm.jeq_imm(R0, 0, "end"), asm.exit_(), "end"), 1, id="over one"),
+        pytest.param((asm.jeq_imm(R0, 0, "end"), *asm.ld_imm64(R1, 5), "end"), 2, id="over a wide one"),
+        pytest.param((asm.jeq_imm(R0, 0, "end"), "other", "end", asm.exit_()), 0, id="labels take no room"),
+        pytest.param(("start", asm.jeq_imm(R0, 0, "start")), -1, id="to itself"),
     ],
 )
 def test_a_jump_counts_the_instructions_after_it(lines: Sequence[Line], offset: int) -> None:
@@ -75,14 +75,14 @@ def test_a_jump_counts_the_instructions_after_it(lines: Sequence[Line], offset: 
 
 
 def test_a_jump_compares_with_its_value() -> None:
-    assert assemble([asm.if_equal(R2, 4242, "end"), "end"]).hex() == "1502000092100000"
+    assert assemble([asm.jeq_imm(R2, 4242, "end"), "end"]).hex() == "1502000092100000"
 
 
 def test_a_jump_that_leads_nowhere_is_an_error() -> None:
     with pytest.raises(KeyError, match="nowhere"):
-        assemble([asm.if_equal(R0, 0, "nowhere"), asm.leave()])
+        assemble([asm.jeq_imm(R0, 0, "nowhere"), asm.exit_()])
 
 
 def test_the_jumps_are_those_of_the_document() -> None:
-    assert assemble([asm.if_not_equal(R2, 4242, "end"), "end"]).hex() == "5502000092100000"  # JNE | K | JMP
-    assert assemble([asm.if_same(R1, R2, "end"), asm.leave(), "end"])[:8].hex() == "1d21010000000000"  # JEQ | X
+    assert assemble([asm.jne_imm(R2, 4242, "end"), "end"]).hex() == "5502000092100000"  # JNE | K | JMP
+    assert assemble([asm.jeq_reg(R1, R2, "end"), asm.exit_(), "end"])[:8].hex() == "1d21010000000000"  # JEQ | X

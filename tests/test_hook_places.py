@@ -23,7 +23,7 @@ def learned(named: bool = True, **options: Any) -> Machine:
 
 
 def ours(ran: Machine) -> list[bool]:
-    return [sysctl_program.told(record).ours for record in ran.records]
+    return [sysctl_program.parse_record(record).in_our_namespace for record in ran.records]
 
 
 @pytest.mark.parametrize("named", [True, False], ids=["with the process", "without it"])
@@ -86,8 +86,8 @@ def test_a_sysctl_that_was_made_anew_is_ours_before_we_read_it() -> None:
 
 def test_of_two_in_one_bucket_it_is_not_known_which_is_ours() -> None:
     ran, other = machine(), sharing(HELD)
-    (bucket, one), (_, two) = sysctl_program.entry(HELD), sysctl_program.entry(other)
-    mark(ran, bucket, sysctl_program.both_held(one, two))
+    (bucket, one), (_, two) = sysctl_program.find_bucket(HELD), sysctl_program.find_bucket(other)
+    mark(ran, bucket, sysctl_program.shared_mark(one, two))
     for name in (HELD, other):
         ran.run(Write(name, process=OWN, write=False))
         ran.run(Write(name, set=OTHER_SET, data=OTHER_DATA))
@@ -103,11 +103,11 @@ def test_our_reads_of_what_is_not_held_teach_nothing() -> None:
 
 
 def test_where_our_process_and_our_group_are_unknown_nothing_is_learned() -> None:
-    form = sysctl_program.Form(None, comm=False)
+    form = sysctl_program.Variant(None, comm=False)
     ran = Machine(
         assemble(sysctl_program.program(TABLE_FD, ALLOWED_FD, RING_FD, form)), bytearray(24 * sysctl_program.BUCKETS)
     )
-    mark(ran, *sysctl_program.entry(HELD))
+    mark(ran, *sysctl_program.find_bucket(HELD))
     ran.run(Write(HELD, process=OWN, cgroup=0, write=False))
     ran.run(Write(HELD))
     assert ours(ran) == [False]
@@ -117,4 +117,4 @@ def test_in_another_network_namespace_nothing_is_guarded() -> None:
     ran = learned(guarded=True)
     assert ran.run(Write(HELD, set=OTHER_SET, data=OTHER_DATA)) == 1
     assert ran.run(Write(HELD)) == 0
-    assert [sysctl_program.told(record).refused for record in ran.records] == [True]
+    assert [sysctl_program.parse_record(record).refused for record in ran.records] == [True]

@@ -185,7 +185,9 @@ def test_an_interface_of_any_name_is_named_in_printable_ascii(tree: Path, name: 
     assert host.read_sysctl(key) == "0"
     assert host.is_interface(name.replace("/", "."))
     assert (
-        sysctl_program.named("/".join(sysctl_names.parts(key) or ()).encode("latin-1")).rstrip(b"\0").split(b"/")[3]
+        sysctl_program.name_in_record("/".join(sysctl_names.parts(key) or ()).encode("latin-1"))
+        .rstrip(b"\0")
+        .split(b"/")[3]
         == link
     )
 

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ipvsd.bpf import syscall
-from ipvsd.bpf.ringbuf import Ring
+from ipvsd.bpf.ringbuf import RingBuffer
 
 SIZE = 4096
 BUSY, DISCARDED = 1 << 31, 1 << 30
@@ -67,11 +67,11 @@ class Kernel:
 
 
 @contextmanager
-def ring() -> Iterator[tuple[Kernel, Ring]]:
+def ring() -> Iterator[tuple[Kernel, RingBuffer]]:
     kernel = Kernel()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(syscall, "create_map", lambda *_: kernel.file)
-        reader = Ring("ring", SIZE)
+        reader = RingBuffer("ring", SIZE)
     try:
         yield kernel, reader
     finally:
@@ -85,7 +85,7 @@ def test_what_was_put_is_taken_once_in_its_order(batches: list[list[bytes]]) -> 
         for batch in batches:
             for data in batch:
                 kernel.put(data)
-            assert reader.take() == batch
+            assert reader.read_records() == batch
             assert kernel.free == SIZE
 
 
@@ -94,24 +94,24 @@ def test_nothing_is_taken_beyond_what_is_being_written() -> None:
         kernel.put(b"first")
         at = kernel.put(b"second", BUSY)
         kernel.put(b"third")
-        assert reader.take() == [b"first"]
-        assert reader.take() == []
+        assert reader.read_records() == [b"first"]
+        assert reader.read_records() == []
         kernel.finish(at, len(b"second"))
-        assert reader.take() == [b"second", b"third"]
+        assert reader.read_records() == [b"second", b"third"]
 
 
 def test_what_was_discarded_is_left_out() -> None:
     with ring() as (kernel, reader):
         kernel.put(b"first", DISCARDED)
         kernel.put(b"second")
-        assert reader.take() == [b"second"]
+        assert reader.read_records() == [b"second"]
         assert kernel.free == SIZE
 
 
 def test_where_nothing_is_there_nothing_is_stored() -> None:
     with ring() as (kernel, reader):
         kernel.read = mark = 12345
-        assert (reader.take(), kernel.read) == ([], mark)
+        assert (reader.read_records(), kernel.read) == ([], mark)
 
 
 # Exits 1 if the position ever went back.
@@ -137,6 +137,6 @@ def test_the_kernel_never_sees_the_position_go_back() -> None:
             assert watching.stdout.readline() == b"watching\n"
             for _ in range(times):
                 kernel.put(data)
-                reader.take()
-                reader.take()
+                reader.read_records()
+                reader.read_records()
             assert watching.wait(20) == 0

@@ -16,10 +16,10 @@ from ipvsd.bpf import syscall
 )
 def test_the_system_call_has_the_number_of_its_machine(machine: str, number: int) -> None:
     # The program itself is the same on both: they are little-endian.
-    assert syscall.number(machine) == number
+    assert syscall.syscall_number(machine) == number
 
 
 @pytest.mark.parametrize("machine", ["s390x", "ppc64le", "armv7l", ""])
 def test_another_machine_is_an_error_that_names_it(machine: str) -> None:
     with pytest.raises(OSError, match=f"not known for {machine}"):
-        syscall.number(machine)
+        syscall.syscall_number(machine)

@@ -36,12 +36,12 @@ def reference(name: bytes) -> int:
 
 @given(NAMES)
 def test_the_bucket_is_that_of_the_digest(name: bytes) -> None:
-    assert sysctl_program.entry(name)[0] == reference(name) < sysctl_program.LOST
+    assert sysctl_program.find_bucket(name)[0] == reference(name) < sysctl_program.LOST_BUCKET
 
 
 def test_names_that_differ_at_the_end_have_buckets_of_their_own() -> None:
     names = [f"net/ipv4/conf/veth{number:08x}/rp_filter".encode() for number in range(200)]
-    assert len({sysctl_program.entry(name)[0] for name in names}) > 190
+    assert len({sysctl_program.find_bucket(name)[0] for name in names}) > 190
 
 
 # --- the program ------------------------------------------------------------------------
@@ -51,10 +51,19 @@ def test_a_write_to_a_held_sysctl_is_told() -> None:
     ran = machine(HELD)
     assert ran.run(Write(HELD, b"1\n", b"0", 4242, b"sysctl", 77, nanoseconds=3_500_000_000)) == 1
     (record,) = ran.records
-    assert sysctl_program.told(record) == sysctl_program.Told(
-        4242, 77, "sysctl", "net/ipv4/ip_forward", "1\n", "0", whole=True, ours=False, refused=False, at=3.5
+    assert sysctl_program.parse_record(record) == sysctl_program.WriteRecord(
+        4242,
+        77,
+        "sysctl",
+        "net/ipv4/ip_forward",
+        "1\n",
+        "0",
+        complete=True,
+        in_our_namespace=False,
+        refused=False,
+        at=3.5,
     )
-    assert sysctl_program.name(record) == sysctl_program.named(HELD)
+    assert sysctl_program.record_name(record) == sysctl_program.name_in_record(HELD)
 
 
 @given(NAMES)
@@ -62,8 +71,8 @@ def test_the_program_finds_the_bucket_of_every_name(name: bytes) -> None:
     ran = machine(name)
     assert ran.run(Write(name)) == 1
     assert (
-        [sysctl_program.name(record) for record in ran.records]
-        == [sysctl_program.named(name)]
+        [sysctl_program.record_name(record) for record in ran.records]
+        == [sysctl_program.name_in_record(name)]
         == [name[:63].ljust(64, b"\0")]
     )
 
@@ -84,21 +93,21 @@ def test_a_name_that_shares_the_bucket_of_one_that_is_held_is_not_told() -> None
 
 def test_of_two_that_are_held_in_one_bucket_each_is_told_under_its_own_name() -> None:
     ran, other = machine(), sharing(HELD)
-    (bucket, one), (_, two) = sysctl_program.entry(HELD), sysctl_program.entry(other)
-    mark(ran, bucket, sysctl_program.both_held(one, two))
+    (bucket, one), (_, two) = sysctl_program.find_bucket(HELD), sysctl_program.find_bucket(other)
+    mark(ran, bucket, sysctl_program.shared_mark(one, two))
     for name in (HELD, other):
         ran.run(Write(name))
-    assert [sysctl_program.name(record) for record in ran.records] == [
-        sysctl_program.named(HELD),
-        sysctl_program.named(other),
+    assert [sysctl_program.record_name(record) for record in ran.records] == [
+        sysctl_program.name_in_record(HELD),
+        sysctl_program.name_in_record(other),
     ]
 
 
 @pytest.mark.parametrize("guarded", [HELD, sharing(HELD)], ids=["the first", "the second"])
 def test_of_two_that_are_held_in_one_bucket_one_can_be_guarded(guarded: bytes) -> None:
     ran, names = machine(), (HELD, sharing(HELD))
-    (bucket, one), (_, two) = (sysctl_program.entry(name, name == guarded) for name in names)
-    mark(ran, bucket, sysctl_program.both_held(one, two))
+    (bucket, one), (_, two) = (sysctl_program.find_bucket(name, name == guarded) for name in names)
+    mark(ran, bucket, sysctl_program.shared_mark(one, two))
     assert [ran.run(Write(name)) for name in names] == [int(name != guarded) for name in names]
 
 
@@ -110,7 +119,7 @@ def test_what_is_not_held_costs_three_calls() -> None:
 
 def test_what_is_held_no_more_is_not_told() -> None:
     ran = machine(HELD)
-    mark(ran, sysctl_program.entry(HELD)[0], 0)
+    mark(ran, sysctl_program.find_bucket(HELD)[0], 0)
     ran.run(Write(HELD))
     assert ran.records == []
 
@@ -135,9 +144,9 @@ def test_a_full_ring_is_counted() -> None:
 
 def test_nothing_but_the_count_of_the_lost_is_written_to_the_table() -> None:
     ran = machine(HELD, room=0)
-    before = bytes(ran.table[: 24 * sysctl_program.LOST])
+    before = bytes(ran.table[: 24 * sysctl_program.LOST_BUCKET])
     ran.run(Write(HELD))
-    assert ran.table[: 24 * sysctl_program.LOST] == before
+    assert ran.table[: 24 * sysctl_program.LOST_BUCKET] == before
 
 
 @pytest.mark.parametrize("named", [True, False], ids=["with the process", "without it"])
@@ -161,7 +170,7 @@ def test_every_write_is_let_happen(named: bool, room: int, write: Write) -> None
 def test_the_form_for_old_kernels_asks_for_no_process() -> None:
     ran = machine(HELD, named=False)
     ran.run(Write(HELD, process=OWN))
-    told = sysctl_program.told(ran.records[0])
+    told = sysctl_program.parse_record(ran.records[0])
     assert (told.pid, told.comm) == (0, "")
     assert (told.name, told.old, told.new, told.cgroup) == ("net/ipv4/ip_forward", "1\n", "0", 77)
     assert not {14, 16} & set(calls(ran.code))
@@ -172,7 +181,7 @@ def test_the_form_without_the_kernels_memory_does_not_ask_for_it() -> None:
     ran = machine(HELD, places=False)
     ran.run(Write(HELD, process=OWN, write=False))
     ran.run(Write(HELD))
-    assert not sysctl_program.told(ran.records[0]).ours
+    assert not sysctl_program.parse_record(ran.records[0]).in_our_namespace
     assert 113 not in set(calls(ran.code))
     assert 113 in set(calls(machine(HELD).code))
 
@@ -180,14 +189,14 @@ def test_the_form_without_the_kernels_memory_does_not_ask_for_it() -> None:
 def test_the_form_without_cap_perfmon_asks_for_the_process_and_not_for_its_name() -> None:
     ran = machine(HELD, comm=False)
     ran.run(Write(HELD))
-    told = sysctl_program.told(ran.records[0])
+    told = sysctl_program.parse_record(ran.records[0])
     assert (told.pid, told.comm) == (Write(HELD).process, "")
     assert 16 not in set(calls(ran.code))
 
 
 def test_the_stack_is_enough() -> None:
     # BUCKETS is the number of the table's entries; the machine refuses what lies outside its stack.
-    assert sysctl_program.BUCKETS == sysctl_program.LOST + 1
+    assert sysctl_program.BUCKETS == sysctl_program.LOST_BUCKET + 1
     ran = machine(HELD)
     ran.run(Write(HELD))
     assert len(ran.records[0]) < STACK_SIZE
@@ -208,24 +217,24 @@ def test_the_stack_is_enough() -> None:
 def test_a_value_that_may_have_been_cut_says_so(new: bytes, whole: bool) -> None:
     ran = machine(HELD)
     ran.run(Write(HELD, new=new))
-    assert sysctl_program.told(ran.records[0]).whole is whole
+    assert sysctl_program.parse_record(ran.records[0]).complete is whole
 
 
 @given(st.binary(max_size=300))
 def test_no_record_raises_but_one_that_is_too_short(record: bytes) -> None:
-    assert sysctl_program.name(record) == record[32:96]
+    assert sysctl_program.record_name(record) == record[32:96]
     with contextlib.suppress(struct.error):
-        told = sysctl_program.told(record)
-        assert len(record) >= sysctl_program.SIZE
+        told = sysctl_program.parse_record(record)
+        assert len(record) >= sysctl_program.RECORD_SIZE
         assert (0 <= told.pid < 1 << 32, 0 <= told.cgroup < 1 << 64) == (True, True)
         return
-    assert len(record) < sysctl_program.SIZE
+    assert len(record) < sysctl_program.RECORD_SIZE
 
 
 @given(st.binary(min_size=95, max_size=95), st.binary(min_size=152, max_size=164))
 def test_the_two_readings_of_a_name_agree(head: bytes, tail: bytes) -> None:
     record = head + b"\0" + tail  # the kernel ends every name
-    assert sysctl_program.told(record).name == sysctl_program.name(record).partition(b"\0")[0].decode(
+    assert sysctl_program.parse_record(record).name == sysctl_program.record_name(record).partition(b"\0")[0].decode(
         "utf-8", "surrogateescape"
     )
 
@@ -234,7 +243,7 @@ def test_the_two_readings_of_a_name_agree(head: bytes, tail: bytes) -> None:
 
 
 def refusals(ran: Machine) -> list[bool]:
-    return [sysctl_program.told(record).refused for record in ran.records]
+    return [sysctl_program.parse_record(record).refused for record in ran.records]
 
 
 @pytest.mark.parametrize("named", [True, False], ids=["with the process", "without it"])
@@ -242,7 +251,7 @@ def test_what_is_guarded_is_refused_and_told(named: bool) -> None:
     ran = machine(HELD, named=named, guarded=True)
     assert ran.run(Write(HELD, new=b"0")) == 0
     assert refusals(ran) == [True]
-    assert sysctl_program.told(ran.records[0]).new == "0"
+    assert sysctl_program.parse_record(ran.records[0]).new == "0"
 
 
 def test_it_is_refused_even_if_there_is_no_room_to_tell() -> None:
@@ -283,11 +292,13 @@ def test_a_name_that_shares_the_bucket_of_a_guarded_one_is_not_refused() -> None
 
 
 def test_there_is_room_for_every_unit_that_can_be_configured_and_ourselves() -> None:
-    assert schema.MOST_UNITS + 1 == sysctl_program.ALLOWED
+    assert schema.MOST_UNITS + 1 == sysctl_program.MAX_ALLOWED
 
 
 def test_without_the_second_map_nothing_is_guarded() -> None:
     guarding = machine(HELD, guarded=True)
-    ran = Machine(assemble(sysctl_program.program(TABLE_FD, None, RING_FD, sysctl_program.Form(OWN))), guarding.table)
+    ran = Machine(
+        assemble(sysctl_program.program(TABLE_FD, None, RING_FD, sysctl_program.Variant(OWN))), guarding.table
+    )
     assert ran.run(Write(HELD)) == 1
     assert refusals(ran) == [False]

@@ -10,102 +10,102 @@ import struct
 from collections.abc import Iterable
 from typing import NamedTuple, Union
 
-R0, R1, R2, R3, R4, R5, R6, R7, R8, R9, FRAME = range(11)
+R0, R1, R2, R3, R4, R5, R6, R7, R8, R9, R10 = range(11)
 
 
 class Instruction(NamedTuple):
     """One instruction; `jump` names the label that it goes to."""
 
-    code: int
-    target: int = 0
-    source: int = 0
+    opcode: int
+    dst: int = 0
+    src: int = 0
     offset: int = 0
-    value: int = 0
+    imm: int = 0
     jump: str = ""
 
 
 Line = Union[Instruction, str]  # a text is a label
 
 
-def move(target: int, source: int) -> Instruction:
-    return Instruction(0xBF, target, source)
+def mov_reg(dst: int, src: int) -> Instruction:
+    return Instruction(0xBF, dst, src)
 
 
-def set_to(target: int, value: int) -> Instruction:
+def mov_imm(dst: int, imm: int) -> Instruction:
     """Set a register to a signed number of 32 bits."""
-    return Instruction(0xB7, target, value=value)
+    return Instruction(0xB7, dst, imm=imm)
 
 
-def add(target: int, value: int) -> Instruction:
-    return Instruction(0x07, target, value=value)
+def add_imm(dst: int, imm: int) -> Instruction:
+    return Instruction(0x07, dst, imm=imm)
 
 
-def multiply(target: int, source: int) -> Instruction:
-    return Instruction(0x2F, target, source)
+def mul_reg(dst: int, src: int) -> Instruction:
+    return Instruction(0x2F, dst, src)
 
 
-def exclusive_or(target: int, source: int) -> Instruction:
-    return Instruction(0xAF, target, source)
+def xor_reg(dst: int, src: int) -> Instruction:
+    return Instruction(0xAF, dst, src)
 
 
-def both(target: int, value: int) -> Instruction:
+def and_imm(dst: int, imm: int) -> Instruction:
     """Keep the bits of a register that are set in a signed number of 32 bits, too."""
-    return Instruction(0x57, target, value=value)
+    return Instruction(0x57, dst, imm=imm)
 
 
-def shift_right(target: int, bits: int) -> Instruction:
-    return Instruction(0x77, target, value=bits)
+def rsh_imm(dst: int, imm: int) -> Instruction:
+    return Instruction(0x77, dst, imm=imm)
 
 
-def load32(target: int, source: int, offset: int) -> Instruction:
-    return Instruction(0x61, target, source, offset)
+def ldx_w(dst: int, src: int, offset: int) -> Instruction:
+    return Instruction(0x61, dst, src, offset)
 
 
-def load64(target: int, source: int, offset: int) -> Instruction:
-    return Instruction(0x79, target, source, offset)
+def ldx_dw(dst: int, src: int, offset: int) -> Instruction:
+    return Instruction(0x79, dst, src, offset)
 
 
-def store32(target: int, offset: int, source: int) -> Instruction:
-    return Instruction(0x63, target, source, offset)
+def stx_w(dst: int, offset: int, src: int) -> Instruction:
+    return Instruction(0x63, dst, src, offset)
 
 
-def store64(target: int, offset: int, source: int) -> Instruction:
-    return Instruction(0x7B, target, source, offset)
+def stx_dw(dst: int, offset: int, src: int) -> Instruction:
+    return Instruction(0x7B, dst, src, offset)
 
 
-def add_atomically(target: int, offset: int, source: int) -> Instruction:
+def atomic_add(dst: int, offset: int, src: int) -> Instruction:
     """Add a register to 64 bits of memory."""
-    return Instruction(0xDB, target, source, offset)
+    return Instruction(0xDB, dst, src, offset)
 
 
-def if_equal(target: int, value: int, label: str) -> Instruction:
-    return Instruction(0x15, target, value=value, jump=label)
+def jeq_imm(dst: int, imm: int, label: str) -> Instruction:
+    return Instruction(0x15, dst, imm=imm, jump=label)
 
 
-def if_not_equal(target: int, value: int, label: str) -> Instruction:
-    return Instruction(0x55, target, value=value, jump=label)
+def jne_imm(dst: int, imm: int, label: str) -> Instruction:
+    return Instruction(0x55, dst, imm=imm, jump=label)
 
 
-def if_same(target: int, source: int, label: str) -> Instruction:
-    return Instruction(0x1D, target, source, jump=label)
+def jeq_reg(dst: int, src: int, label: str) -> Instruction:
+    return Instruction(0x1D, dst, src, jump=label)
 
 
 def call(helper: int) -> Instruction:
-    return Instruction(0x85, value=helper)
+    return Instruction(0x85, imm=helper)
 
 
-def leave() -> Instruction:
+def exit_() -> Instruction:
     return Instruction(0x95)
 
 
-def set_wide(target: int, value: int) -> tuple[Instruction, Instruction]:
+def ld_imm64(dst: int, imm: int) -> tuple[Instruction, Instruction]:
     """Set a register to an unsigned number of 64 bits."""
-    return Instruction(0x18, target, value=value & 0xFFFFFFFF), Instruction(0, value=value >> 32)
+    return Instruction(0x18, dst, imm=imm & 0xFFFFFFFF), Instruction(0, imm=imm >> 32)
 
 
-def set_map(target: int, descriptor: int) -> tuple[Instruction, Instruction]:
+def ld_map_fd(dst: int, descriptor: int) -> tuple[Instruction, Instruction]:
     """Set a register to the map that a descriptor stands for."""
-    return Instruction(0x18, target, 1, value=descriptor), Instruction(0)
+    return Instruction(0x18, dst, 1, imm=descriptor), Instruction(0)
 
 
 def assemble(lines: Iterable[Line]) -> bytes:
@@ -120,6 +120,6 @@ def assemble(lines: Iterable[Line]) -> bytes:
     encoded = []
     for at, item in enumerate(instructions):
         offset = labels[item.jump] - at - 1 if item.jump else item.offset
-        value = item.value - (1 << 32) if item.value >= 1 << 31 else item.value
-        encoded.append(struct.pack("<BBhi", item.code, item.source << 4 | item.target, offset, value))
+        imm = item.imm - (1 << 32) if item.imm >= 1 << 31 else item.imm
+        encoded.append(struct.pack("<BBhi", item.opcode, item.src << 4 | item.dst, offset, imm))
     return b"".join(encoded)

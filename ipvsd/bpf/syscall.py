@@ -31,7 +31,7 @@ def create_map(kind: int, name: str, key: int, value: int, entries: int, flags: 
     return _bpf(_MAP_CREATE, attributes + name.encode())
 
 
-def numbers(stack: contextlib.ExitStack, table: int, size: int) -> memoryview:
+def map_words(stack: contextlib.ExitStack, table: int, size: int) -> memoryview:
     """Map a map for as long as the stack lasts: `size` bytes, as numbers of 64 bits, each of which is stored at once.
 
     struct would clear it before, and a program or the kernel may read it at any moment. Raises OSError.
@@ -48,7 +48,7 @@ def load_program(name: str, code: bytes) -> int:
         try:  # the log costs time, so it is asked for only now
             return _load(name, code, log)
         except OSError:
-            raise OSError(error.errno, _complaint(log.value) or os.strerror(error.errno or 0)) from None
+            raise OSError(error.errno, _verifier_error(log.value) or os.strerror(error.errno or 0)) from None
 
 
 def attach(program: int, cgroup: int) -> int:
@@ -59,28 +59,30 @@ def attach(program: int, cgroup: int) -> int:
 def _load(name: str, code: bytes, log: Optional[ctypes.Array[ctypes.c_char]]) -> int:
     licence = ctypes.create_string_buffer(b"GPL")  # the ring buffer's helpers are for such programs alone
     instructions = ctypes.create_string_buffer(code, len(code))
-    told = (1, _LOG, ctypes.addressof(log)) if log else (0, 0, 0)
+    log_fields = (1, _LOG, ctypes.addressof(log)) if log else (0, 0, 0)
     attributes = struct.pack(
         "<IIQQIIQII",
         _CGROUP_SYSCTL_PROGRAM,
         len(code) // 8,
         ctypes.addressof(instructions),
         ctypes.addressof(licence),
-        *told,
+        *log_fields,
         0,
         0,
     )
     return _bpf(_PROG_LOAD, attributes + struct.pack("<16sII", name.encode(), 0, _CGROUP_SYSCTL_ATTACH))
 
 
-def _complaint(log: bytes) -> str:
+def _verifier_error(log: bytes) -> str:
     """Return the line of the verifier's log that says what is wrong: the last before its statistics."""
     lines = log.decode("utf-8", "replace").splitlines()
-    told = [line for line in lines if line and not line.startswith(("processed ", "verification time", "stack depth"))]
-    return told[-1] if told else ""
+    messages = [
+        line for line in lines if line and not line.startswith(("processed ", "verification time", "stack depth"))
+    ]
+    return messages[-1] if messages else ""
 
 
-def number(machine: str) -> int:
+def syscall_number(machine: str) -> int:
     """Return the number of the system call on a machine, as uname(2) calls it. Raises OSError for others."""
     if machine not in _SYSCALL:
         raise OSError(0, f"not known for {machine}")
@@ -90,7 +92,7 @@ def number(machine: str) -> int:
 def _bpf(command: int, attributes: bytes) -> int:
     buffer = ctypes.create_string_buffer(attributes, _ATTRIBUTES)
     call = ctypes.CDLL(None, use_errno=True).syscall
-    descriptor = int(call(number(os.uname().machine), command, buffer, _ATTRIBUTES))
+    descriptor = int(call(syscall_number(os.uname().machine), command, buffer, _ATTRIBUTES))
     if descriptor < 0:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
     return descriptor

@@ -17,9 +17,9 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Optional
 
 from ipvsd.bpf import syscall, sysctl_program
-from ipvsd.bpf.allowlist import Allowed
+from ipvsd.bpf.allowlist import Allowlist
 from ipvsd.bpf.asm import assemble
-from ipvsd.bpf.ringbuf import Ring
+from ipvsd.bpf.ringbuf import RingBuffer
 from ipvsd.kernel.processes import Writers
 from ipvsd.model.events import Event, Write
 from ipvsd.model.report import SourceState, Writer
@@ -41,7 +41,7 @@ class Writes:
     def __init__(self, loop: EventLoop, sink: EventSink, root: str = "/") -> None:
         self._loop, self._sink, self._root = loop, sink, root
         self._stack = contextlib.ExitStack()
-        self._ring: Optional[Ring] = None
+        self._ring: Optional[RingBuffer] = None
         self._names: dict[bytes, str] = {}
         self._marks: dict[int, int] = {}
         self._own: Sequence[int] = ()
@@ -66,23 +66,23 @@ class Writes:
         place = mounted(self._root)
         if not place:
             raise OSError(0, "control groups of version 2 are not mounted")
-        ring = Ring("ipvsd_ring", RING)
+        ring = RingBuffer("ipvsd_ring", RING)
         stack.callback(ring.close)
-        width = 8 * sysctl_program.WORDS
+        width = 8 * sysctl_program.BUCKET_WORDS
         table = _opened(
             stack, syscall.create_map(syscall.ARRAY, "ipvsd_table", 4, width, sysctl_program.BUCKETS, syscall.MMAPABLE)
         )
         allowed = _opened(
             stack,
-            syscall.create_map(syscall.ARRAY, "ipvsd_allowed", 4, 8 * sysctl_program.ALLOWED, 1, syscall.MMAPABLE),
+            syscall.create_map(syscall.ARRAY, "ipvsd_allowed", 4, 8 * sysctl_program.MAX_ALLOWED, 1, syscall.MMAPABLE),
         )
         self._writers = Writers(self._root, place)
         own = self._writers.own_group()
         program, form, self.guards = _load(stack, table, allowed, ring.descriptor, own)
         tells_process = form.process is not None
         size = -(-sysctl_program.BUCKETS * width // mmap.PAGESIZE) * mmap.PAGESIZE
-        self._table = syscall.numbers(stack, table, size)
-        self._allowed = Allowed(syscall.numbers(stack, allowed, mmap.PAGESIZE))
+        self._table = syscall.map_words(stack, table, size)
+        self._allowed = Allowlist(syscall.map_words(stack, allowed, mmap.PAGESIZE))
         group = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             _opened(stack, syscall.attach(program, group))
@@ -109,13 +109,13 @@ class Writes:
         files: dict[int, list[str]] = {}
         for known, file in targets.sysctls.items():
             path = sysctl_names.parts(known)
-            name = sysctl_program.named("/".join(path or ()).encode("latin-1"))
+            name = sysctl_program.name_in_record("/".join(path or ()).encode("latin-1"))
             if not path or name in names:
                 continue
             # A sysctl with two paths is reported under the one name by which it is held.
             names[name] = key = sysctl_names.ALIASES.get(known, known)
-            bucket, mark = sysctl_program.entry(name, self.guards and key in targets.guarded)
-            marks[bucket] = sysctl_program.both_held(marks[bucket], mark) if bucket in marks else mark
+            bucket, mark = sysctl_program.find_bucket(name, self.guards and key in targets.guarded)
+            marks[bucket] = sysctl_program.shared_mark(marks[bucket], mark) if bucket in marks else mark
             files.setdefault(bucket, []).append(file)
         if marks.keys() - self._marks.keys():
             # A write may have come between the last look and the mark.
@@ -131,7 +131,7 @@ class Writes:
 
     def _mark(self, bucket: int, mark: int) -> None:
         """Set a mark, after what was learned of the names before is forgotten."""
-        at = sysctl_program.WORDS * bucket
+        at = sysctl_program.BUCKET_WORDS * bucket
         self._table[at + 1] = self._table[at + 2] = 0
         self._table[at] = mark
 
@@ -145,8 +145,8 @@ class Writes:
         if self._ring is None:
             return
         records: dict[str, list[bytes]] = {}
-        for record in self._ring.take():
-            key = self._names.get(sysctl_program.name(record))
+        for record in self._ring.read_records():
+            key = self._names.get(sysctl_program.record_name(record))
             if key is not None:
                 records.setdefault(key, []).append(record)
         writer, now = functools.cache(self._writers.writer), time.monotonic()
@@ -155,7 +155,7 @@ class Writes:
         self._consider_lost()
 
     def _consider_lost(self) -> None:
-        lost = self._table[sysctl_program.WORDS * sysctl_program.LOST]
+        lost = self._table[sysctl_program.BUCKET_WORDS * sysctl_program.LOST_BUCKET]
         if lost != self._lost:
             self._lost = lost
             self._sink.on_loss()
@@ -187,17 +187,17 @@ class Writes:
 
 def _writes(records: Sequence[bytes], writer: Callable[[int, str, int], Writer]) -> Sequence[Write]:
     """Return each write; one that the same writer made again in a row is one."""
-    runs = [list(run) for _, run in itertools.groupby(records, sysctl_program.what)]
-    return [_write(sysctl_program.told(run[0]), len(run), writer) for run in runs]
+    runs = [list(run) for _, run in itertools.groupby(records, sysctl_program.record_key)]
+    return [_write(sysctl_program.parse_record(run[0]), len(run), writer) for run in runs]
 
 
-def _write(told: sysctl_program.Told, times: int, writer: Callable[[int, str, int], Writer]) -> Write:
+def _write(told: sysctl_program.WriteRecord, times: int, writer: Callable[[int, str, int], Writer]) -> Write:
     return Write(
-        sysctl_names.canonical(told.new) if told.whole or told.refused else None,
+        sysctl_names.canonical(told.new) if told.complete or told.refused else None,
         functools.partial(writer, told.pid, told.comm, told.cgroup),
         sysctl_names.canonical(told.old),
         told.at,
-        told.ours,
+        told.in_our_namespace,
         times,
         told.refused,
     )
@@ -215,7 +215,7 @@ def mounted(root: str) -> str:
 
 def _load(
     stack: contextlib.ExitStack, table: int, allowed: int, ring: int, own: Sequence[int]
-) -> tuple[int, sysctl_program.Form, bool]:
+) -> tuple[int, sysctl_program.Variant, bool]:
     """Return the program, its form, and whether it guards: the fullest that the kernel takes."""
     last = OSError()
     for form in _forms(os.getpid(), next(iter(own), 0)):
@@ -228,14 +228,14 @@ def _load(
     raise last
 
 
-def _forms(process: int, group: int) -> Sequence[sysctl_program.Form]:
+def _forms(process: int, group: int) -> Sequence[sysctl_program.Variant]:
     """Return the forms of the program, the fullest first."""
     return (
-        sysctl_program.Form(process),
-        sysctl_program.Form(process, places=False),
-        sysctl_program.Form(process, comm=False, places=False),
-        sysctl_program.Form(None, group, comm=False),
-        sysctl_program.Form(None, comm=False, places=False),
+        sysctl_program.Variant(process),
+        sysctl_program.Variant(process, namespaces=False),
+        sysctl_program.Variant(process, comm=False, namespaces=False),
+        sysctl_program.Variant(None, group, comm=False),
+        sysctl_program.Variant(None, comm=False, namespaces=False),
     )
 
 
@@ -249,10 +249,10 @@ def _have_learned(path: str) -> None:
             os.close(descriptor)
 
 
-def _lacking(form: sysctl_program.Form) -> Iterator[str]:
+def _lacking(form: sysctl_program.Variant) -> Iterator[str]:
     if form.process is None:
         yield "this kernel tells no process"
-    if not form.places or (form.process is None and not form.group):
+    if not form.namespaces or (form.process is None and not form.group):
         yield "it cannot tell network namespaces apart"
 
 

@@ -36,16 +36,16 @@ RECORDS = hostile(
 
 @fuzz(RECORDS)
 def test_a_record_is_told_of_or_is_too_short(data: bytes) -> None:
-    assert sysctl_program.what(data) == sysctl_program.what(bytes(data))
+    assert sysctl_program.record_key(data) == sysctl_program.record_key(bytes(data))
     try:
-        told = sysctl_program.told(data)
+        told = sysctl_program.parse_record(data)
     except struct.error:
         assert len(data) < 256
         return
     assert 0 <= told.pid < 1 << 32
     assert 0 <= told.cgroup < 1 << 64
     assert not any("\0" in part for part in (told.comm, told.name, told.old, told.new))
-    assert sysctl_program.name(data).partition(b"\0")[0].decode("utf-8", "surrogateescape").startswith(told.name)
+    assert sysctl_program.record_name(data).partition(b"\0")[0].decode("utf-8", "surrogateescape").startswith(told.name)
 
 
 # --- uevents ----------------------------------------------------------------------------

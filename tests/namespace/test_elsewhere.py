@@ -81,7 +81,7 @@ def test_a_flood_elsewhere_takes_no_certainty_away(node: Node) -> None:
 def test_where_the_kernel_does_not_tell_the_network_namespace_nobody_is_blamed(monkeypatch: pytest.MonkeyPatch) -> None:
     if missing():
         pytest.skip(f"bpf cannot be tried: {missing()}")
-    monkeypatch.setattr(sysctl_bpf, "_forms", lambda process, _: [sysctl_program.Form(process, places=False)])
+    monkeypatch.setattr(sysctl_bpf, "_forms", lambda process, _: [sysctl_program.Variant(process, namespaces=False)])
     with EventLoop() as loop:
         node = Node(loop)
         node.attach()

@@ -21,8 +21,8 @@ from typing import Optional
 import pytest
 
 from ipvsd.bpf import syscall, sysctl_program
-from ipvsd.bpf.asm import assemble, leave
-from ipvsd.bpf.ringbuf import Ring
+from ipvsd.bpf.asm import assemble, exit_
+from ipvsd.bpf.ringbuf import RingBuffer
 from ipvsd.model.events import Event
 from ipvsd.runtime.event_loop import EventLoop, ReasonKind
 from ipvsd.watch import sysctl_bpf
@@ -68,23 +68,25 @@ def test_it_attaches_or_says_why_not() -> None:
 @pytest.mark.parametrize(
     "form",
     [
-        pytest.param(sysctl_program.Form(4242), id="everything"),
-        pytest.param(sysctl_program.Form(4242, places=False), id="without places"),
-        pytest.param(sysctl_program.Form(4242, comm=False, places=False), id="without the name"),
-        pytest.param(sysctl_program.Form(None, 4242, comm=False), id="without the process"),
-        pytest.param(sysctl_program.Form(None, comm=False, places=False), id="with the group alone"),
+        pytest.param(sysctl_program.Variant(4242), id="everything"),
+        pytest.param(sysctl_program.Variant(4242, namespaces=False), id="without places"),
+        pytest.param(sysctl_program.Variant(4242, comm=False, namespaces=False), id="without the name"),
+        pytest.param(sysctl_program.Variant(None, 4242, comm=False), id="without the process"),
+        pytest.param(sysctl_program.Variant(None, comm=False, namespaces=False), id="with the group alone"),
     ],
 )
 @pytest.mark.parametrize("guards", [True, False], ids=["guarding", "telling alone"])
-def test_this_kernel_takes_every_form(node: Node, form: sysctl_program.Form, guards: bool) -> None:
+def test_this_kernel_takes_every_form(node: Node, form: sysctl_program.Variant, guards: bool) -> None:
     with contextlib.ExitStack() as stack:
         ring = syscall.create_map(syscall.RINGBUF, "test_ring", 0, 0, RING)
         stack.callback(os.close, ring)
         table = syscall.create_map(
-            syscall.ARRAY, "test_table", 4, 8 * sysctl_program.WORDS, sysctl_program.BUCKETS, syscall.MMAPABLE
+            syscall.ARRAY, "test_table", 4, 8 * sysctl_program.BUCKET_WORDS, sysctl_program.BUCKETS, syscall.MMAPABLE
         )
         stack.callback(os.close, table)
-        allowed = syscall.create_map(syscall.ARRAY, "test_allowed", 4, 8 * sysctl_program.ALLOWED, 1, syscall.MMAPABLE)
+        allowed = syscall.create_map(
+            syscall.ARRAY, "test_allowed", 4, 8 * sysctl_program.MAX_ALLOWED, 1, syscall.MMAPABLE
+        )
         stack.callback(os.close, allowed)
         guarding = allowed if guards else None
         os.close(syscall.load_program("test_sysctl", assemble(sysctl_program.program(table, guarding, ring, form))))
@@ -101,10 +103,10 @@ from ipvsd.bpf import sysctl_program
 from ipvsd.bpf.asm import assemble
 capabilities.drop(*{sorted(set(range(41)) - {NUMBERS[name] for name in kept.split()})})
 ring = syscall.create_map(syscall.RINGBUF, "test_ring", 0, 0, {RING})
-table = syscall.create_map(syscall.ARRAY, "test_table", 4, 8 * sysctl_program.WORDS,
+table = syscall.create_map(syscall.ARRAY, "test_table", 4, 8 * sysctl_program.BUCKET_WORDS,
     sysctl_program.BUCKETS, syscall.MMAPABLE)
-allowed = syscall.create_map(syscall.ARRAY, "test_allowed", 4, 8 * sysctl_program.ALLOWED, 1, syscall.MMAPABLE)
-form = sysctl_program.Form(os.getpid())
+allowed = syscall.create_map(syscall.ARRAY, "test_allowed", 4, 8 * sysctl_program.MAX_ALLOWED, 1, syscall.MMAPABLE)
+form = sysctl_program.Variant(os.getpid())
 syscall.load_program("test_sysctl", assemble(sysctl_program.program(table, allowed, ring, form)))
 """
     done = subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, check=False)
@@ -113,7 +115,7 @@ syscall.load_program("test_sysctl", assemble(sysctl_program.program(table, allow
 
 def test_what_the_kernel_does_not_take_is_an_error_with_its_words(node: Node) -> None:
     with pytest.raises(OSError, match="R0 !read_ok"):
-        syscall.load_program("test_sysctl", assemble([leave()]))
+        syscall.load_program("test_sysctl", assemble([exit_()]))
 
 
 def test_without_the_capability_it_says_so_and_leaves_nothing_open() -> None:
@@ -220,7 +222,7 @@ def test_a_name_that_is_longer_than_what_is_told_is_held_all_the_same(node: Node
 
 def overflow() -> int:
     """Write once more than twice the times that there is room for, the last time a 0; return how much room there is."""
-    room = (RING - 1) // (8 + sysctl_program.SIZE)  # a record and its head; it is never quite full
+    room = (RING - 1) // (8 + sysctl_program.RECORD_SIZE)  # a record and its head; it is never quite full
     script = f"i=0; while [ $i -lt {2 * room} ]; do echo 1 > {FILE}; i=$((i + 1)); done; echo 0 > {FILE}"
     subprocess.run(["sh", "-c", script], check=True)
     return room
@@ -245,10 +247,10 @@ def test_a_write_that_is_yet_to_be_stored_is_turned_back_after_one_of_the_same_v
 ) -> None:
     by_another_process("0")
     assert node.writes._ring
-    (first,) = node.writes._ring.take()
+    (first,) = node.writes._ring.read_records()
     # The next one is told of while the value of this one is still there.
     told = [first[: -64 - 8] + b"0\n".ljust(64, b"\0") + first[-8:]]
-    monkeypatch.setattr(Ring, "take", lambda _: [told.pop()] if told else [])
+    monkeypatch.setattr(RingBuffer, "read_records", lambda _: [told.pop()] if told else [])
     node.writes.drain()
     assert FILE.read_text() == "1\n"
     FILE.write_text("0\n")  # stored now; of our own writes nothing is told
