@@ -47,9 +47,9 @@ def _run(given: Sequence[str]) -> int:
         output.complain(f"ipvsd: cannot use --root {root}: not a directory")
         return os.EX_USAGE
     if root != "/":
-        from ipvsd.kernel.host import normal
+        from ipvsd.kernel.host import normalise_root
 
-        options.root = normal(root)
+        options.root = normalise_root(root)
     return _dispatch(options)
 
 

@@ -74,7 +74,7 @@ WHERE = [
 
 @pytest.mark.parametrize(("where", "unit", "container", "pod"), WHERE)
 def test_a_path_tells_where_a_process_belongs(where: str, unit: str, container: str, pod: str) -> None:
-    assert cgroups.place(where) == (unit, container, pod)
+    assert cgroups.identify(where) == (unit, container, pod)
 
 
 MANAGER = "/user.slice/user-1000.slice/user@1000.service"
@@ -101,7 +101,7 @@ POD = f"kubepods-pod{UNDERSCORED}.slice"
 )
 def test_what_a_user_may_make_below_a_unit_tells_nothing(where: str, made: str) -> None:
     unit = next(part for part in where.split("/") if part.endswith((".service", ".scope")))
-    assert cgroups.place(f"{where}/{made}") == (unit, "", "")
+    assert cgroups.identify(f"{where}/{made}") == (unit, "", "")
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_what_a_user_may_make_below_a_unit_tells_nothing(where: str, made: str) 
     ],
 )
 def test_what_a_container_or_a_login_may_make_tells_nothing(where: str, container: str) -> None:
-    found = cgroups.place(where)
+    found = cgroups.identify(where)
     assert found.container == container
     assert found.pod in ("", UID if "/kubepods" in where[:10] else "")
 
@@ -134,7 +134,7 @@ def test_what_a_container_or_a_login_may_make_tells_nothing(where: str, containe
     ],
 )  # fmt: skip
 def test_paths_begin_at_the_root_of_the_systems_manager(where: str, first: str, seen: str) -> None:
-    assert cgroups.below(where, first) == seen
+    assert cgroups.relative_path(where, first) == seen
 
 
 @pytest.mark.parametrize(
@@ -156,7 +156,7 @@ def test_paths_begin_at_the_root_of_the_systems_manager(where: str, first: str, 
     ],
 )  # fmt: skip
 def test_the_path_is_the_one_that_systemd_made(text: str, path: str) -> None:
-    assert cgroups.path(text) == path
+    assert cgroups.parse_path(text) == path
 
 
 PIECES = st.sampled_from(["/", ":", "0", "::", "\n", "pod", UID, ID, ".scope", ".slice", "_", "name=systemd", "-"])
@@ -164,8 +164,8 @@ PIECES = st.sampled_from(["/", ":", "0", "::", "\n", "pod", UID, ID, ".scope", "
 
 @given(st.one_of(st.text(max_size=80), st.lists(PIECES, max_size=20).map("".join)))
 def test_no_text_raises(text: str) -> None:
-    for where in (text, cgroups.path(text)):
-        found = cgroups.place(where)
+    for where in (text, cgroups.parse_path(text)):
+        found = cgroups.identify(where)
         assert len(found.container) in (0, 64)
         assert len(found.pod) in (0, 32, 36)
         assert "/" not in found.unit

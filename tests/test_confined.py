@@ -237,10 +237,10 @@ def test_no_file_of_an_image_holds_a_command_up_or_fills_the_memory(tmp_path: Pa
 
 @pytest.mark.parametrize("pack", [gzip.compress, lzma.compress])
 def test_a_file_that_unpacks_to_too_much_is_not_unpacked(pack: Callable[[bytes], bytes]) -> None:
-    assert module_compression.unpacked(pack(b"x" * 1000), 2000) == b"x" * 1000
-    assert module_compression.unpacked(pack(b"x" * 3000), 2000) is None
-    assert module_compression.unpacked(pack(b"x" * 1000)[:-10], 2000) is None
-    assert module_compression.unpacked(pack(b"x" * 1000)[:20] + bytes(20), 2000) is None
+    assert module_compression.decompress(pack(b"x" * 1000), 2000) == b"x" * 1000
+    assert module_compression.decompress(pack(b"x" * 3000), 2000) is None
+    assert module_compression.decompress(pack(b"x" * 1000)[:-10], 2000) is None
+    assert module_compression.decompress(pack(b"x" * 1000)[:20] + bytes(20), 2000) is None
 
 
 # --- what is written --------------------------------------------------------------------

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from ipvsd.modprobe import distro_packages
-from ipvsd.modprobe.distro_packages import advice, known
+from ipvsd.modprobe.distro_packages import advice, find_package
 from tests.samples import kernel
 
 UNKNOWN = "ipvsd does not know their package"
@@ -77,7 +77,7 @@ UNKNOWN = "ipvsd does not know their package"
 def test_a_package_that_there_is_or_none(distribution: str, release: str, said: str) -> None:
     seen = kernel(distribution=distribution, release=release)
     assert re.search("|".join(map(re.escape, said.split("|"))), advice(seen))
-    assert (known(seen) is None) is (UNKNOWN in advice(seen))
+    assert (find_package(seen) is None) is (UNKNOWN in advice(seen))
     if UNKNOWN in advice(seen):
         assert not re.search(r"(apt|dnf|zypper|apk|pacman)( -S)? install", advice(seen))
 

@@ -144,44 +144,44 @@ def index(tree: Path) -> Index:
 
 
 def test_the_index_is_read_again_when_its_files_change(index: Index, directory: Path) -> None:
-    assert "ip_vs" in index.look(["ip_vs"]).loadable
+    assert "ip_vs" in index.update(["ip_vs"]).loadable
     write_index(directory / "modules.dep.bin", {"other": ["kernel/other.ko:"]})
-    assert index.look(["ip_vs"]).loadable == frozenset()
+    assert index.update(["ip_vs"]).loadable == frozenset()
 
 
 def test_the_index_is_not_read_again_while_they_do_not(index: Index, directory: Path) -> None:
-    index.look(["ip_vs"])
+    index.update(["ip_vs"])
     file = directory / "modules.dep.bin"
     before = file.stat()
     with file.open("r+b") as opened:  # the same file, of the same size
         opened.write(b"x" * before.st_size)
     os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
-    assert index.look(["ip_vs"]).loadable == {"ip_vs"}
+    assert index.update(["ip_vs"]).loadable == {"ip_vs"}
 
 
 def test_the_index_answers_new_questions(index: Index) -> None:
-    index.look(["ip_vs"])
-    assert index.look(["ip_vs", "ip_vs_sh", "ipv6"]).loadable == {"ip_vs", "ip_vs_sh"}
-    assert index.look(["ip_vs", "ip_vs_sh", "ipv6"]).built_in == {"ipv6"}
+    index.update(["ip_vs"])
+    assert index.update(["ip_vs", "ip_vs_sh", "ipv6"]).loadable == {"ip_vs", "ip_vs_sh"}
+    assert index.update(["ip_vs", "ip_vs_sh", "ipv6"]).built_in == {"ipv6"}
 
 
 def test_an_index_that_goes_and_comes_back_is_noticed(index: Index, directory: Path) -> None:
     directory.rename(directory.with_name("away"))
-    assert (index.look(["ip_vs"]).readable, index.loadable) == (False, frozenset())
+    assert (index.update(["ip_vs"]).readable, index.loadable) == (False, frozenset())
     directory.with_name("away").rename(directory)
-    assert (index.look(["ip_vs"]).readable, index.loadable) == (True, frozenset({"ip_vs"}))
+    assert (index.update(["ip_vs"]).readable, index.loadable) == (True, frozenset({"ip_vs"}))
     shutil.rmtree(directory)
-    assert not index.look(["ip_vs"]).readable
+    assert not index.update(["ip_vs"]).readable
 
 
 def test_an_index_without_its_binary_form_is_none_since_libkmod_reads_no_other(index: Index, directory: Path) -> None:
     (directory / "modules.dep.bin").unlink()
-    assert (index.look(["ip_vs"]).readable, index.loadable) == (False, frozenset())
+    assert (index.update(["ip_vs"]).readable, index.loadable) == (False, frozenset())
 
 
 def test_a_damaged_index_is_none(index: Index, directory: Path) -> None:
     (directory / "modules.dep.bin").write_bytes(b"nonsense, and more of it")
-    assert (index.look(["ip_vs"]).readable, index.loadable) == (False, frozenset())
+    assert (index.update(["ip_vs"]).readable, index.loadable) == (False, frozenset())
 
 
 def test_libkmod_that_cannot_be_opened_for_a_moment_is_used_later(monkeypatch: pytest.MonkeyPatch) -> None:

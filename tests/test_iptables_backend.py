@@ -117,28 +117,28 @@ def test_the_links_of_debian_are_followed_inside_the_root(tmp_path: Path) -> Non
     link(tmp_path, "usr/sbin/iptables-legacy", "xtables-legacy-multi")
     put(tmp_path, "usr/sbin/xtables-legacy-multi", "")
     link(tmp_path, "sbin", "/usr/sbin")
-    assert iptables.look(str(tmp_path)).program == "/usr/sbin/xtables-legacy-multi"
+    assert iptables.detect(str(tmp_path)).program == "/usr/sbin/xtables-legacy-multi"
 
 
 def test_a_link_that_leads_up_and_out_stays_inside(tmp_path: Path) -> None:
     link(tmp_path / "root", "sbin/iptables", "../../../../../usr/sbin/xtables-nft-multi")
-    assert iptables.look(str(tmp_path / "root")).program == "/usr/sbin/xtables-nft-multi"
+    assert iptables.detect(str(tmp_path / "root")).program == "/usr/sbin/xtables-nft-multi"
 
 
 def test_a_directory_that_is_a_link_is_not_looked_into(tmp_path: Path) -> None:
     put(tmp_path / "builder", "iptables", "")
     link(tmp_path / "root", "sbin", str(tmp_path / "builder"))
-    assert iptables.look(str(tmp_path / "root")).program == ""
+    assert iptables.detect(str(tmp_path / "root")).program == ""
 
 
 def test_links_in_a_circle_end(tmp_path: Path) -> None:
     link(tmp_path, "usr/sbin/iptables", "iptables")
-    assert iptables.look(str(tmp_path)).program == "/usr/sbin/iptables"
+    assert iptables.detect(str(tmp_path)).program == "/usr/sbin/iptables"
 
 
 def test_tables_that_exist_are_read(tmp_path: Path) -> None:
     put(tmp_path, "proc/net/ip_tables_names", "nat\nfilter\n")
-    assert iptables.look(str(tmp_path)).tables == ("nat", "filter")
+    assert iptables.detect(str(tmp_path)).tables == ("nat", "filter")
 
 
 @pytest.mark.parametrize(
@@ -153,7 +153,7 @@ def test_tables_that_exist_are_read(tmp_path: Path) -> None:
 def test_ipv6_is_there_unless_a_kernel_shows_nothing_of_it(tmp_path: Path, paths: list[str], there: bool) -> None:
     for path in paths:
         put(tmp_path, path, "")
-    assert iptables.ipv6(str(tmp_path)) is there
+    assert iptables.has_ipv6(str(tmp_path)) is there
 
 
 def test_the_host_tells_of_both(tmp_path: Path) -> None:

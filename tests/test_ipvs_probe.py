@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from ipvsd.kernel import ipvs_probe
-from ipvsd.kernel.ipvs_probe import Asker, Question, _parse, _refused
+from ipvsd.kernel.ipvs_probe import IpvsProbe, ProbeProcess, _describe_error, _parse
 from ipvsd.model.report import Ipvs
 from ipvsd.model.types import ModuleFinding, ModuleVerdict, Need, WantedModule
 from ipvsd.runtime.event_loop import EventLoop, Reason, ReasonKind
@@ -23,8 +23,8 @@ NO_ANSWER = Ipvs(None, detail="the child that asks gave no answer")
 ANSWER = '{"up": true, "version": "1.2.1", "table_size": 4096, "detail": "answers"}'
 
 
-def child(script: str) -> Question:
-    return Question((sys.executable, "-I", "-S", "-c", script))
+def child(script: str) -> ProbeProcess:
+    return ProbeProcess((sys.executable, "-I", "-S", "-c", script))
 
 
 @pytest.mark.parametrize("out", [b"", b"{", b"[]", b"1", b"{}", b"null", b"\xff", b'{"up": true, "version": "1"}'])
@@ -33,22 +33,22 @@ def test_a_child_that_says_nothing_useful_leaves_it_open(out: bytes) -> None:
 
 
 def test_a_childs_answer_is_taken() -> None:
-    question = child(f"print({ANSWER!r})")
-    while not question.read():
+    process = child(f"print({ANSWER!r})")
+    while not process.read():
         pass
-    assert question.end() == Ipvs(True, "1.2.1", 4096, "answers")
+    assert process.finish() == Ipvs(True, "1.2.1", 4096, "answers")
 
 
 def test_a_child_that_lingers_after_its_answer_is_ended_and_believed() -> None:
-    question = child(f"import time; print({ANSWER!r}, flush=True); time.sleep(60)")
-    question.read()
+    process = child(f"import time; print({ANSWER!r}, flush=True); time.sleep(60)")
+    process.read()
     begun = time.monotonic()
-    assert question.end().up
+    assert process.finish().up
     assert time.monotonic() - begun < 30
 
 
 def test_a_child_that_hangs_is_ended() -> None:
-    assert child("import time; time.sleep(60)").end() == NO_ANSWER
+    assert child("import time; time.sleep(60)").finish() == NO_ANSWER
 
 
 def test_the_child_finds_the_modules_where_its_parent_did(tmp_path: Path) -> None:
@@ -58,10 +58,11 @@ def test_the_child_finds_the_modules_where_its_parent_did(tmp_path: Path) -> Non
     (tmp_path / "private/pyroute2").mkdir()
     (tmp_path / "private/pyroute2/__init__.py").write_text(stub)
     parent = (
-        f"import sys; sys.path.insert(0, {str(tmp_path / 'private')!r}); from ipvsd.kernel.ipvs_probe import Question\n"
-        "question = Question()\n"
-        "while not question.read(): pass\n"
-        "print(question._said.decode())"
+        f"import sys; sys.path.insert(0, {str(tmp_path / 'private')!r})\n"
+        "from ipvsd.kernel.ipvs_probe import ProbeProcess\n"
+        "process = ProbeProcess()\n"
+        "while not process.read(): pass\n"
+        "print(process._output.decode())"
     )
 
     done = subprocess.run([sys.executable, "-IB", "-c", parent], capture_output=True, text=True, check=True)
@@ -82,7 +83,7 @@ def test_the_child_finds_the_modules_where_its_parent_did(tmp_path: Path) -> Non
     ],
 )
 def test_only_a_missing_family_is_one(number: int, asked: bool, up: bool | None) -> None:
-    assert _refused(number, asked).up is up
+    assert _describe_error(number, asked).up is up
 
 
 def finding(verdict: ModuleVerdict) -> ModuleFinding:
@@ -91,31 +92,31 @@ def finding(verdict: ModuleVerdict) -> ModuleFinding:
 
 def test_nothing_is_asked_while_ip_vs_is_not_live() -> None:
     with EventLoop() as loop:
-        asker = Asker(loop, local=True)
-        asker.consider([finding(ModuleVerdict.LOADABLE)], ())
-        assert asker.answer == Ipvs(False, detail="module ip_vs is not live")
-        asker.close()
+        probe = IpvsProbe(loop, local=True)
+        probe.update([finding(ModuleVerdict.LOADABLE)], ())
+        assert probe.answer == Ipvs(False, detail="module ip_vs is not live")
+        probe.close()
 
 
 def test_nothing_is_asked_about_another_kernel() -> None:
     with EventLoop() as loop:
-        asker = Asker(loop, local=False)
-        asker.consider([finding(ModuleVerdict.LIVE)], ())
-        assert asker.answer.detail == "not asked: the running kernel is another one"
+        probe = IpvsProbe(loop, local=False)
+        probe.update([finding(ModuleVerdict.LIVE)], ())
+        assert probe.answer.detail == "not asked: the running kernel is another one"
 
 
 def test_the_answer_wakes_the_loop_and_is_asked_for_once() -> None:
     with EventLoop() as loop:
-        asker = Asker(loop, local=True)
-        asker.consider([finding(ModuleVerdict.LIVE)], ())
+        probe = IpvsProbe(loop, local=True)
+        probe.update([finding(ModuleVerdict.LIVE)], ())
         reasons: tuple[Reason, ...] = ()
         while not reasons:
             reasons = loop.run_until_reason(60)
         assert [reason.kind for reason in reasons] == [ReasonKind.IPVS]
-        asker.consider([finding(ModuleVerdict.LIVE)], reasons)
+        probe.update([finding(ModuleVerdict.LIVE)], reasons)
         assert loop.run_until_reason(0) == ()
-        assert asker.answer.detail != "not asked yet"
-        asker.close()
+        assert probe.answer.detail != "not asked yet"
+        probe.close()
 
 
 def test_a_child_that_cannot_be_started_costs_no_descriptor() -> None:

@@ -39,10 +39,10 @@ class Tree(NamedTuple):
     def exists(self, file: str) -> bool:
         return file.partition(".")[0] not in self.gone
 
-    def packed(self, file: str) -> str:
+    def unsupported_compression(self, file: str) -> str:
         return "zstd" if file.partition(".")[0] in self.zipped else ""
 
-    def takes(self, file: str, parameter: str, value: Optional[str]) -> bool:
+    def accepts(self, file: str, parameter: str, value: Optional[str]) -> bool:
         return not file or (parameter, value) != ("number", None)
 
 
@@ -116,8 +116,8 @@ def test_the_parameters_of_whoever_asks_come_last() -> None:
 def test_what_keeps_a_module_out(name: str, text: str, live: str, tree: Tree, cause: Optional[Cause]) -> None:
     said = settings([("f", text)])
     (found,) = load_steps.probe(name, said, tree)
-    done = load_steps.outcome(found, tree, said, live.split())
-    assert (done.obstacle.cause if done.obstacle else None) is cause
+    done = load_steps.simulate(found, tree, said, live.split())
+    assert (done.blocker.cause if done.blocker else None) is cause
     assert (found.module in done.loaded or found.built_in) is (cause is None)
 
 
@@ -125,19 +125,19 @@ def test_plain_modprobe_obeys_a_blacklist_for_what_is_reached_through_an_alias_a
     said = settings([("f", "blacklist top")])
     for name, obeyed in (("top", False), ("an_alias", True)):
         (found,) = load_steps.probe(name, said, TREE)
-        assert (load_steps.outcome(found, TREE, said, (), blacklist=False).obstacle is not None) is obeyed
-        assert load_steps.outcome(found, TREE, said, ()).obstacle is not None
+        assert (load_steps.simulate(found, TREE, said, (), blacklist=False).blocker is not None) is obeyed
+        assert load_steps.simulate(found, TREE, said, ()).blocker is not None
 
 
-def test_what_was_loaded_before_an_obstacle_stays() -> None:
+def test_modules_loaded_before_a_blocked_one_stay_loaded() -> None:
     said = settings([("f", "install middle false")])
     (found,) = load_steps.probe("top", said, TREE)
-    assert load_steps.outcome(found, TREE, said, ["core"]).loaded == {"core", "low"}
+    assert load_steps.simulate(found, TREE, said, ["core"]).loaded == {"core", "low"}
 
 
 def test_the_kernels_own_list_counts_for_dependencies() -> None:
     said = settings([], "module_blacklist=low")
     (found,) = load_steps.probe("top", said, TREE)
-    done = load_steps.outcome(found, TREE, said, ())
-    assert done.obstacle is not None
-    assert (done.obstacle.cause, done.obstacle.module) == (Cause.COMMAND_LINE, "low")
+    done = load_steps.simulate(found, TREE, said, ())
+    assert done.blocker is not None
+    assert (done.blocker.cause, done.blocker.module) == (Cause.COMMAND_LINE, "low")

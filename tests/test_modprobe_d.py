@@ -12,8 +12,8 @@ from ipvsd.modprobe.modprobe_d import (
     Directive,
     directives,
     from_command_line,
+    kernel_blacklist,
     parameters,
-    refused_by_the_kernel,
     settings,
     soft_dependencies,
 )
@@ -129,7 +129,7 @@ def test_the_command_line(text: str, found: list[str]) -> None:
     ],
 )
 def test_what_the_kernel_itself_refuses(text: str, found: dict[str, str]) -> None:
-    assert refused_by_the_kernel(text) == found
+    assert kernel_blacklist(text) == found
 
 
 @pytest.mark.parametrize(

@@ -64,10 +64,10 @@ def test_of_a_module_that_is_not_listed_the_most_specific_cause_is_told(chosen: 
     seen = with_all(kernel(), [OF_WHAT_IS_NOT[verdict] for verdict in reversed(chosen)])
     found = judge_module(wanted_module(), observed(seen)).verdict
     # A file of the module shows that the tree is not gone: it has no index.
-    strays = {V.COMPRESSION, V.INDEX_STALE} & set(chosen)
+    unindexed = {V.COMPRESSION, V.INDEX_STALE} & set(chosen)
     expected = chosen[0]
-    if expected is V.TREE_GONE and strays:
-        expected = V.COMPRESSION if V.COMPRESSION in strays else V.NO_INDEX
+    if expected is V.TREE_GONE and unindexed:
+        expected = V.COMPRESSION if V.COMPRESSION in unindexed else V.NO_INDEX
     assert found is expected
 
 

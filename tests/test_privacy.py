@@ -11,7 +11,7 @@ import pytest
 
 from ipvsd.cli import main
 from ipvsd.daemon.publisher import build_report
-from ipvsd.kernel.processes import Writers
+from ipvsd.kernel.processes import ProcessResolver
 from ipvsd.model.report import Report, Writer
 from ipvsd.reconcile.changes import WriteRefused
 from ipvsd.reporting import metrics, recorder
@@ -35,7 +35,7 @@ def writer() -> Iterator[Writer]:
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout
         process.stdout.readline()
-        yield Writers().writer(process.pid, "", 0)
+        yield ProcessResolver().resolve(process.pid, "", 0)
         assert process.stdin
         process.stdin.close()
 

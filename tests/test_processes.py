@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ipvsd.kernel.processes import Writers
+from ipvsd.kernel.processes import ProcessResolver
 from ipvsd.model.report import Writer
 from tests.trees import put
 
@@ -26,111 +26,111 @@ def newest(root: Path, pid: int) -> None:
 
 
 @pytest.fixture
-def writers(tmp_path: Path) -> Writers:
-    return Writers(str(tmp_path), str(tmp_path / "cgroup"))
+def writers(tmp_path: Path) -> ProcessResolver:
+    return ProcessResolver(str(tmp_path), str(tmp_path / "cgroup"))
 
 
-def test_a_process_that_lives_is_named_with_all_there_is(tmp_path: Path, writers: Writers) -> None:
+def test_a_process_that_lives_is_named_with_all_there_is(tmp_path: Path, writers: ProcessResolver) -> None:
     process(tmp_path, 42, "sysctl", b"sysctl\0-w\0net.ipv4.ip_forward=0\0")
-    assert writers.writer(42, "sysctl", 1) == Writer(42, "sysctl", "cron.service")
+    assert writers.resolve(42, "sysctl", 1) == Writer(42, "sysctl", "cron.service")
 
 
-def test_a_process_in_a_container_is_named_with_it_and_its_pod(tmp_path: Path, writers: Writers) -> None:
+def test_a_process_in_a_container_is_named_with_it_and_its_pod(tmp_path: Path, writers: ProcessResolver) -> None:
     process(tmp_path, 42, "agent", b"/agent\0", f"0::/kubepods/besteffort/pod{UID}/{ID}\n")
-    writer = writers.writer(42, "agent", 1)
+    writer = writers.resolve(42, "agent", 1)
     assert (writer.unit, writer.container, writer.pod) == ("", ID, UID)
     assert str(writer) == f"agent[42] of pod {UID}"
 
 
-def test_the_name_is_the_one_at_the_time_of_the_write(tmp_path: Path, writers: Writers) -> None:
+def test_the_name_is_the_one_at_the_time_of_the_write(tmp_path: Path, writers: ProcessResolver) -> None:
     process(tmp_path, 42, "another", b"another\0")
-    assert writers.writer(42, "sysctl", 1).comm == "sysctl"
+    assert writers.resolve(42, "sysctl", 1).comm == "sysctl"
 
 
-def test_a_process_whose_name_the_kernel_did_not_say_is_asked_for_it(tmp_path: Path, writers: Writers) -> None:
+def test_a_process_whose_name_the_kernel_did_not_say_is_asked_for_it(tmp_path: Path, writers: ProcessResolver) -> None:
     process(tmp_path, 42, "sysctl", b"sysctl\0-w\0")
-    assert str(writers.writer(42, "", 1)) == "sysctl[42] of cron.service"
+    assert str(writers.resolve(42, "", 1)) == "sysctl[42] of cron.service"
 
 
-def test_of_a_process_that_has_ended_its_control_group_is_known(tmp_path: Path, writers: Writers) -> None:
+def test_of_a_process_that_has_ended_its_control_group_is_known(tmp_path: Path, writers: ProcessResolver) -> None:
     group = tmp_path / "cgroup/system.slice/cron.service"
     group.mkdir(parents=True)
-    assert writers.writer(42, "sysctl", group.stat().st_ino) == Writer(42, "sysctl", "cron.service")
+    assert writers.resolve(42, "sysctl", group.stat().st_ino) == Writer(42, "sysctl", "cron.service")
 
 
-def test_of_no_process_the_control_group_is_known(tmp_path: Path, writers: Writers) -> None:
+def test_of_no_process_the_control_group_is_known(tmp_path: Path, writers: ProcessResolver) -> None:
     process(tmp_path, 0, "wrong", b"wrong\0", "0::/system.slice/wrong.service\n")
     group = tmp_path / f"cgroup/docker/{ID}"
     group.mkdir(parents=True)
-    assert writers.writer(0, "", group.stat().st_ino) == Writer(0, "", "", ID)
+    assert writers.resolve(0, "", group.stat().st_ino) == Writer(0, "", "", ID)
 
 
 @pytest.mark.parametrize("identity", [0, 1 << 63])
-def test_a_control_group_that_is_nowhere_is_unknown(tmp_path: Path, writers: Writers, identity: int) -> None:
+def test_a_control_group_that_is_nowhere_is_unknown(tmp_path: Path, writers: ProcessResolver, identity: int) -> None:
     (tmp_path / "cgroup/system.slice").mkdir(parents=True)
-    assert writers.writer(42, "sysctl", identity) == Writer(42, "sysctl")
+    assert writers.resolve(42, "sysctl", identity) == Writer(42, "sysctl")
 
 
-def test_more_groups_than_are_kept_are_found_all_the_same(tmp_path: Path, writers: Writers) -> None:
+def test_more_groups_than_are_kept_are_found_all_the_same(tmp_path: Path, writers: ProcessResolver) -> None:
     groups = [tmp_path / f"cgroup/system.slice/a{number}.service" for number in range(150)]
     for group in groups:
         group.mkdir(parents=True)
     for _ in range(2):
-        found = [writers.writer(0, "", group.stat().st_ino).unit for group in groups]
+        found = [writers.resolve(0, "", group.stat().st_ino).unit for group in groups]
         assert found == [group.name for group in groups]
 
 
 def test_where_version_2_is_not_mounted_nothing_is_searched(tmp_path: Path) -> None:
-    assert Writers(str(tmp_path)).writer(42, "sysctl", tmp_path.stat().st_ino) == Writer(42, "sysctl")
+    assert ProcessResolver(str(tmp_path)).resolve(42, "sysctl", tmp_path.stat().st_ino) == Writer(42, "sysctl")
 
 
 @pytest.mark.parametrize("comm", ["a\nb\x1b[31mc", "\udcff", "\0\0", "", "caf\u00e9", "x\n\x1b[2J\u00e9"])
-def test_whatever_a_process_calls_itself_is_one_printable_line(writers: Writers, comm: str) -> None:
-    writer = writers.writer(42, comm, 1)
+def test_whatever_a_process_calls_itself_is_one_printable_line(writers: ProcessResolver, comm: str) -> None:
+    writer = writers.resolve(42, comm, 1)
     assert writer.comm.isprintable()
 
 
-def test_the_group_counts_in_which_the_process_was_when_it_wrote(tmp_path: Path, writers: Writers) -> None:
+def test_the_group_counts_in_which_the_process_was_when_it_wrote(tmp_path: Path, writers: ProcessResolver) -> None:
     then, now = (tmp_path / f"cgroup/system.slice/{name}.service" for name in ("then", "now"))
     for group in (then, now):
         group.mkdir(parents=True)
     process(tmp_path, 42, "agent", b"agent\0", "0::/system.slice/now.service\n")
-    assert writers.writer(42, "agent", then.stat().st_ino).unit == "then.service"
-    assert writers.writer(42, "agent", now.stat().st_ino).unit == "now.service"
+    assert writers.resolve(42, "agent", then.stat().st_ino).unit == "then.service"
+    assert writers.resolve(42, "agent", now.stat().st_ino).unit == "now.service"
     then_id = then.stat().st_ino
     then.rmdir()
-    assert Writers(str(tmp_path), str(tmp_path / "cgroup")).writer(42, "agent", then_id).unit == ""
+    assert ProcessResolver(str(tmp_path), str(tmp_path / "cgroup")).resolve(42, "agent", then_id).unit == ""
 
 
 def test_in_a_container_with_a_systemd_units_are_those_of_that(tmp_path: Path) -> None:
     put(tmp_path, "proc/1/cgroup", f"0::/docker/{ID}/init.scope\n")
     process(tmp_path, 42, "agent", b"agent\0", f"0::/docker/{ID}/system.slice/cron.service\n")
-    assert Writers(str(tmp_path)).writer(42, "agent", 1) == Writer(42, "agent", "cron.service")
+    assert ProcessResolver(str(tmp_path)).resolve(42, "agent", 1) == Writer(42, "agent", "cron.service")
 
 
 # --- who unloads a module ---------------------------------------------------------------
 
 
 @pytest.mark.parametrize("comm", ["rmmod", "modprobe", "firewalld"])
-def test_the_newest_process_that_unloads_modules_is_named(tmp_path: Path, writers: Writers, comm: str) -> None:
+def test_the_newest_process_that_unloads_modules_is_named(tmp_path: Path, writers: ProcessResolver, comm: str) -> None:
     process(tmp_path, 40, "rmmod", b"rmmod\0an_older_one\0")
     process(tmp_path, 41, comm, comm.encode() + b"\0ip_vs_sh\0")
     process(tmp_path, 43, "sleep", b"sleep\0001\0")
     newest(tmp_path, 44)
-    assert writers.unloader() == Writer(41, comm, "cron.service")
+    assert writers.find_unloader() == Writer(41, comm, "cron.service")
 
 
-def test_a_process_that_is_older_is_not_suspected(tmp_path: Path, writers: Writers) -> None:
+def test_a_process_that_is_older_is_not_suspected(tmp_path: Path, writers: ProcessResolver) -> None:
     process(tmp_path, 41, "rmmod", b"rmmod\0ip_vs_sh\0")
     newest(tmp_path, 1041)
-    assert writers.unloader() is None
+    assert writers.find_unloader() is None
 
 
 @pytest.mark.parametrize("text", ["", "\n", "0.00 0.01 0.05 1/123 many", "0", "-7", "1" * 30])
-def test_an_unreadable_list_of_processes_names_nobody(tmp_path: Path, writers: Writers, text: str) -> None:
+def test_an_unreadable_list_of_processes_names_nobody(tmp_path: Path, writers: ProcessResolver, text: str) -> None:
     put(tmp_path, "proc/loadavg", text)
-    assert writers.unloader() is None
+    assert writers.find_unloader() is None
 
 
 def test_without_a_proc_nobody_is_named(tmp_path: Path) -> None:
-    assert Writers(str(tmp_path / "nowhere")).unloader() is None
+    assert ProcessResolver(str(tmp_path / "nowhere")).find_unloader() is None

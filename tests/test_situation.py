@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ipvsd.kernel.host import normal
+from ipvsd.kernel.host import normalise_root
 from ipvsd.runtime.rootfs import UnreadableError
 from tests.scarce import few_descriptors
 
@@ -19,18 +19,18 @@ from tests.scarce import few_descriptors
     [("//", "/"), ("/usr/..", "/"), ("/./", "/"), ("/proc/self/root", "/"), ("/proc/self/root/usr/..", "/")],
 )
 def test_every_name_of_the_root_directory_is_slash(root: str, name: str) -> None:
-    assert normal(root) == name
+    assert normalise_root(root) == name
 
 
 def test_without_a_descriptor_it_cannot_be_told() -> None:
     for left in range(2):
         with few_descriptors(left), pytest.raises(UnreadableError, match="Too many open files"):
-            normal("//")
+            normalise_root("//")
 
 
 @pytest.mark.parametrize("root", ["/usr", "/proc", "."])
 def test_any_other_root_keeps_its_name(root: str) -> None:
-    assert normal(root) == root
+    assert normalise_root(root) == root
 
 
 UNPRIVILEGED = """

@@ -10,7 +10,7 @@ import pytest
 
 from ipvsd.config.parser import parse
 from ipvsd.kernel.fd_cache import FdCache
-from ipvsd.kernel.processes import Writers
+from ipvsd.kernel.processes import ProcessResolver
 from ipvsd.model.report import Attribution
 from ipvsd.model.types import LoadModule, Reading, WriteSysctl
 from ipvsd.reconcile.changes import Repaired
@@ -118,7 +118,7 @@ def uevents(node: Node, tmp_path: Path) -> Iterator[Uevents]:
     put(tmp_path, "proc/loadavg", "0.00 0.01 0.05 1/123 42\n")
     put(tmp_path, "proc/42/comm", "rmmod\n")
     put(tmp_path, "proc/42/cmdline", "rmmod\0ip_vs_sh\0")
-    source = Uevents(node.loop, node.reconciler, Writers(str(tmp_path)))
+    source = Uevents(node.loop, node.reconciler, ProcessResolver(str(tmp_path)))
     source.arm(Targets(frozenset(node.kernel.states), {}, ()))
     yield source
     source.close()

@@ -14,7 +14,7 @@ from ipvsd.config import config_files
 from ipvsd.config.parser import ConfigError, parse
 from ipvsd.conflicts.file_tree import Tree
 from ipvsd.kernel.host import LinuxHost
-from ipvsd.kernel.load_blockers import Obstacles
+from ipvsd.kernel.load_blockers import LoadBlockers
 from ipvsd.kernel.module_tree import Index, ModuleTree, modprobe_d_stamps
 from ipvsd.reconcile.observation import observe_and_plan
 from ipvsd.reconcile.rounds import reconcile
@@ -41,7 +41,7 @@ def tree(tmp_path: Path) -> Path:
     "ask",
     [
         pytest.param(lambda root: ModuleTree(root, RELEASE), id="module tree"),
-        pytest.param(lambda root: Index(root, RELEASE).look(LIVE), id="index"),
+        pytest.param(lambda root: Index(root, RELEASE).update(LIVE), id="index"),
         pytest.param(modprobe_d_stamps, id="modprobe.d"),
         pytest.param(installed_kernels.releases, id="installed kernels"),
         pytest.param(lambda root: installed_kernels.survey(root, CONFIG), id="survey"),
@@ -59,7 +59,7 @@ def test_each_says_that_it_cannot_read(tree: Path, ask: Callable[[str], object])
 def test_with_any_number_of_descriptors_the_answer_is_right_or_there_is_none(tree: Path) -> None:
     def explained() -> object:
         kernel = LinuxHost(str(tree), release=RELEASE).kernel(LIVE)
-        return Obstacles(str(tree), running=False).explain(kernel, ("ip_vs_sh", "ip_vs_rr"), ())
+        return LoadBlockers(str(tree), running=False).explain(kernel, ("ip_vs_sh", "ip_vs_rr"), ())
 
     right, answers = explained(), 0
     for left in range(8):
@@ -74,12 +74,12 @@ def test_with_any_number_of_descriptors_the_answer_is_right_or_there_is_none(tre
 
 
 def test_the_index_that_was_read_stays(tree: Path) -> None:
-    index = Index(str(tree), RELEASE).look(LIVE)
+    index = Index(str(tree), RELEASE).update(LIVE)
     before = (index.readable, index.loadable, index.built_in)
     put(tree, f"lib/modules/{RELEASE}/modules.builtin", "")  # so that it is read again
     for left in range(3):
         with few_descriptors(left), contextlib.suppress(UnreadableError):
-            index.look(LIVE)
+            index.update(LIVE)
         assert (index.readable, index.loadable, index.built_in) == before
 
 

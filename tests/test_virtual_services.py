@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ipvsd.kernel.virtual_services import Table
+from ipvsd.kernel.virtual_services import VirtualServiceCounter
 from tests.trees import put
 
 HEADING = """\
@@ -25,10 +25,10 @@ SERVICE = "TCP  0A600001:0050 rr\n  -> 0AF40002:1F90      Masq    1      0      
 )
 def test_the_services_are_counted_before_and_after(tmp_path: Path, before: str, after: str, told: str) -> None:
     put(tmp_path, "proc/net/ip_vs", before)
-    table = Table(str(tmp_path))
-    table.look()
+    table = VirtualServiceCounter(str(tmp_path))
+    table.update()
     put(tmp_path, "proc/net/ip_vs", after)
-    said = table.lost({"ip_vs", "ip_vs_rr"})
+    said = table.describe_loss({"ip_vs", "ip_vs_rr"})
     assert said is not None
     assert told in said
     assert "kube-proxy must resync" in said
@@ -36,20 +36,20 @@ def test_the_services_are_counted_before_and_after(tmp_path: Path, before: str, 
 
 def test_a_table_that_went_meanwhile_is_remembered(tmp_path: Path) -> None:
     file = put(tmp_path, "proc/net/ip_vs", HEADING + SERVICE)
-    table = Table(str(tmp_path))
-    table.look()
+    table = VirtualServiceCounter(str(tmp_path))
+    table.update()
     file.unlink()
-    table.look()
-    assert "1 virtual services before, an unknown number of now" in str(table.lost({"ip_vs"}))
+    table.update()
+    assert "1 virtual services before, an unknown number of now" in str(table.describe_loss({"ip_vs"}))
 
 
 @pytest.mark.parametrize("before", [HEADING, "\xff\n\n" * 9])
 def test_an_empty_table_is_no_loss(tmp_path: Path, before: str) -> None:
     put(tmp_path, "proc/net/ip_vs", before)
-    table = Table(str(tmp_path))
-    table.look()
-    assert table.lost({"ip_vs"}) is None
+    table = VirtualServiceCounter(str(tmp_path))
+    table.update()
+    assert table.describe_loss({"ip_vs"}) is None
 
 
 def test_another_module_loses_nothing(tmp_path: Path) -> None:
-    assert Table(str(tmp_path)).lost({"ip_vs_rr", "nf_conntrack"}) is None
+    assert VirtualServiceCounter(str(tmp_path)).describe_loss({"ip_vs_rr", "nf_conntrack"}) is None

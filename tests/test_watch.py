@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ipvsd.kernel.fd_cache import FdCache
-from ipvsd.kernel.processes import Writers
+from ipvsd.kernel.processes import ProcessResolver
 from ipvsd.model.events import Event
 from ipvsd.runtime.event_loop import EventLoop, ReasonKind
 from ipvsd.watch import inotify
@@ -332,7 +332,7 @@ def test_a_strange_name_is_only_a_name() -> None:
 
 
 def test_the_uevent_source_starts_or_says_why_not(loop: EventLoop) -> None:
-    source = Uevents(loop, Idle(loop), Writers())
+    source = Uevents(loop, Idle(loop), ProcessResolver())
     assert source.state().detail == "not started"
     source.arm(Targets(frozenset({"ip_vs"}), {}, ()))
     try:
@@ -343,7 +343,7 @@ def test_the_uevent_source_starts_or_says_why_not(loop: EventLoop) -> None:
 
 
 def test_a_uevent_of_a_process_is_not_believed(loop: EventLoop) -> None:
-    source = Uevents(loop, Idle(loop), Writers())
+    source = Uevents(loop, Idle(loop), ProcessResolver())
     source.arm(Targets(frozenset({"ip_vs"}), {}, ()))
     try:
         if source.state().up and source._socket is not None:

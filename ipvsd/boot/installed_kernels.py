@@ -16,7 +16,7 @@ from ipvsd.config.schema import Config
 from ipvsd.decide import remedies
 from ipvsd.decide.health import to_be_had
 from ipvsd.decide.planner import plan
-from ipvsd.kernel.host import LinuxHost, judged
+from ipvsd.kernel.host import LinuxHost, classify_root
 from ipvsd.kernel.module_tree import ModuleTree, modprobe_d_stamps, stamp, version
 from ipvsd.kernel.module_tree import releases as trees
 from ipvsd.model.report import InstalledKernel, RootKind
@@ -81,7 +81,7 @@ def next_release(root: str, known: Sequence[str]) -> str:
 
 def running_release(root: str) -> str:
     """Return the release that runs; of another root, none does unless it has a /proc."""
-    if judged(root) is RootKind.FIRST_BOOT:
+    if classify_root(root) is RootKind.FIRST_BOOT:
         return ""
     return (rootfs.text(root, "proc/sys/kernel/osrelease") or "").strip()
 
@@ -92,7 +92,7 @@ def examine(root: str, config: Config, release: str, cpus: int = 0, names: Colle
     `cpus` stands for the number of them where it cannot be told: that of the build machine says nothing of an image.
     `names` are sysctls of interfaces that there may be.
     """
-    image = judged(root) is RootKind.FIRST_BOOT
+    image = classify_root(root) is RootKind.FIRST_BOOT
     host = LinuxHost(root, release=release, command_line=_command_line(root, release) if image else None)
     if release not in releases(root) and release == running_release(root):
         host = LinuxHost(root)  # of a kernel without a tree, what runs tells what is built in

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Callable, NamedTuple
 
 from ipvsd.conflicts.modules_load import Line
-from ipvsd.kernel.load_blockers import settings_of
+from ipvsd.kernel.load_blockers import read_settings
 from ipvsd.kernel.module_tree import ModuleTree
 from ipvsd.model.types import Cause, LoadBlocker
 from ipvsd.modprobe import former_names, kernel_names, load_steps
@@ -34,7 +34,7 @@ class Loaded(NamedTuple):
 def loaded(root: str, release: str, lines: Sequence[Line], cmdline: str) -> Loaded:
     """Return what the lines come to under a kernel that has loaded nothing yet."""
     tree = ModuleTree(root, release)
-    said = settings_of(root, tree, cmdline)
+    said = read_settings(root, tree, cmdline)
     found: dict[str, str] = {}
     failing: list[Failing] = []
     for line in lines:
@@ -42,10 +42,10 @@ def loaded(root: str, release: str, lines: Sequence[Line], cmdline: str) -> Load
         if not probes:
             failing.append(_unknown(line, release, lambda name: bool(load_steps.probe(name, said, tree))))
         for item in probes:
-            outcome = load_steps.outcome(item, tree, said, frozenset(found))
+            outcome = load_steps.simulate(item, tree, said, frozenset(found))
             found.update((module, line.origin) for module in sorted(outcome.loaded - set(found)))
-            if outcome.obstacle is not None:
-                failing.append(Failing(line, _told(outcome.obstacle), "remove the line, or what keeps it out"))
+            if outcome.blocker is not None:
+                failing.append(Failing(line, _told(outcome.blocker), "remove the line, or what keeps it out"))
     return Loaded(found, tuple(failing))
 
 

@@ -20,7 +20,7 @@ from ipvsd.conflicts.file_tree import Tree
 from ipvsd.conflicts.modules_load import CMDLINE, lines
 from ipvsd.conflicts.sysctl_d import from_command_line, left_by_systemd, systemd_lines
 from ipvsd.decide import remedies
-from ipvsd.kernel.host import judged
+from ipvsd.kernel.host import classify_root
 from ipvsd.model.types import Finding, Kernel, ModuleFinding, ModuleVerdict, Plan, Policy, SysctlFinding, SysctlVerdict
 from ipvsd.sysctl import semantics, values
 from ipvsd.sysctl.catalog import DEFAULTS
@@ -63,7 +63,7 @@ class Boot(NamedTuple):
 def predict(root: str, kernel: Kernel, names: Names) -> Boot:
     """Return what the next boot of a kernel will be. Raises rootfs.UnreadableError if a file of modprobe's is so."""
     tree = Tree(root)
-    cmdline = command_line(tree, judged(root), kernel.release)
+    cmdline = command_line(tree, classify_root(root), kernel.release)
     masked = {unit: f"{unit} is masked" for unit in (_LOADS, _SETS) if tree.masked(unit)}
     seal = _seal(tree, cmdline, _SETS in masked)
     early = seal is not None and seal.early

@@ -14,7 +14,7 @@ from ipvsd.commands.output import EX_CANNOT_TELL, complain, say, say_json
 from ipvsd.config import config_files
 from ipvsd.config.schema import Config
 from ipvsd.decide.health import required
-from ipvsd.kernel.host import Host, LinuxHost, judged
+from ipvsd.kernel.host import Host, LinuxHost, classify_root
 from ipvsd.model.report import InstalledKernel, RootKind
 from ipvsd.model.types import Action, Finding, Kernel, ModuleFinding, Plan, SysctlFinding
 from ipvsd.reconcile.observation import observe_and_plan
@@ -96,7 +96,7 @@ def _persist_image(root: str, only: str | None, output: str) -> int:
     # Nothing tells how many CPUs an image will have: what is enough for any number is right for each.
     many = (
         installed_kernels.examine(root, config, release, _MANY)
-        if judged(root) is RootKind.FIRST_BOOT
+        if classify_root(root) is RootKind.FIRST_BOOT
         else (kernel, plan)
     )
     kept = _persist(root, drop_in_files.files(config, *many), kernel, plan)

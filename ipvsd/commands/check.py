@@ -14,8 +14,8 @@ from ipvsd.config.schema import Config
 from ipvsd.decide import remedies
 from ipvsd.decide.aggregate import collapsed, reported
 from ipvsd.decide.health import assess
-from ipvsd.kernel.host import LinuxHost, judged
-from ipvsd.kernel.ipvs_probe import ask
+from ipvsd.kernel.host import LinuxHost, classify_root
+from ipvsd.kernel.ipvs_probe import probe
 from ipvsd.model import printable
 from ipvsd.model.report import Ipvs, Report, RootKind
 from ipvsd.model.types import Kernel, Plan, SysctlFinding, SysctlVerdict
@@ -46,7 +46,7 @@ class Looked(NamedTuple):
 
 def looked(root: str, config: Config) -> Optional[Looked]:
     """Look at a node, or at an image as it is after its first boot; None if it has no kernel, which is then told."""
-    if judged(root) is RootKind.FIRST_BOOT:
+    if classify_root(root) is RootKind.FIRST_BOOT:
         found = installed_kernels.first_boot(root, config)
         if found is None:
             said = f"ipvsd: cannot judge {root}: no kernel runs there, and there is none in its /lib/modules"
@@ -75,8 +75,10 @@ def make_report(root: str, kernel: Kernel, plan: Plan, notes: tuple[str, ...]) -
     plan = fitted(plan, root)
     answer = Ipvs(False, detail="module ip_vs is not live")
     if any(finding.name == "ip_vs" and finding.compliant for finding in plan.modules):
-        another = "no kernel runs" if judged(root) is RootKind.FIRST_BOOT else "the running kernel is another one"
-        answer = ask() if root == "/" else Ipvs(None, detail=f"not asked: {another}")
+        another = (
+            "no kernel runs" if classify_root(root) is RootKind.FIRST_BOOT else "the running kernel is another one"
+        )
+        answer = probe() if root == "/" else Ipvs(None, detail=f"not asked: {another}")
     now = time.time()
     return Report(
         time=now,
@@ -89,7 +91,7 @@ def make_report(root: str, kernel: Kernel, plan: Plan, notes: tuple[str, ...]) -
         counters=EMPTY,
         ipvs=answer,
         notes=notes,
-        root_kind=judged(root),
+        root_kind=classify_root(root),
     )
 
 

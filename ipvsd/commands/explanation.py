@@ -15,7 +15,7 @@ from ipvsd.conflicts.detection import Survey, agrees
 from ipvsd.conflicts.external_setting import Effect, Names, Program, Setting
 from ipvsd.decide import remedies
 from ipvsd.decide.health import harmless, unreadable
-from ipvsd.kernel.host import LinuxHost, judged
+from ipvsd.kernel.host import LinuxHost, classify_root
 from ipvsd.model.report import RootKind
 from ipvsd.model.types import ModuleVerdict, WantedModule
 from ipvsd.reconcile.observation import observe_and_plan
@@ -82,7 +82,7 @@ def explain(root: str, config: Config, name: str) -> Explanation:
 
     Raises NoNameError, and NoKernelError for an image without a kernel; changes nothing.
     """
-    host, situation = LinuxHost(root), judged(root)
+    host, situation = LinuxHost(root), classify_root(root)
     if situation is RootKind.FIRST_BOOT:
         found = installed_kernels.first_boot(root, config, to_come(name, patterns(config)))
         if found is None:

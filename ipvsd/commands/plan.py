@@ -11,7 +11,7 @@ from ipvsd.commands.output import EX_CANNOT_TELL, say, say_json
 from ipvsd.config import config_files
 from ipvsd.decide.health import required
 from ipvsd.decide.planner import leading
-from ipvsd.kernel.host import judged
+from ipvsd.kernel.host import classify_root
 from ipvsd.model.report import RootKind
 from ipvsd.model.types import Action, LoadModule, Plan, SysctlFinding
 from ipvsd.sysctl.values import value_to_write
@@ -25,7 +25,7 @@ def run(root: str, only: str | None, output: str, exit_code: bool) -> int:
     found = looked(root, config_files.load(root, only))
     if found is None:
         return EX_CANNOT_TELL
-    first_boot = judged(root) is RootKind.FIRST_BOOT
+    first_boot = classify_root(root) is RootKind.FIRST_BOOT
     head = [f"after the first boot of kernel {found.kernel.release}:"] if first_boot else []
     plan = fitted(found.plan, root)
     later = _later(plan)

@@ -6,7 +6,7 @@ import os
 from collections.abc import Collection, Mapping
 from typing import Optional
 
-from ipvsd.kernel.host import judged
+from ipvsd.kernel.host import classify_root
 from ipvsd.model.report import RootKind
 from ipvsd.runtime import rootfs
 from ipvsd.sysctl import globs
@@ -88,7 +88,7 @@ class Tree:
         if self.read("etc/machine-id") not in (None, "uninitialized\n", "uninitialized"):
             return False
         file = self.first([f"{place}/{unit}" for place in _UNITS])
-        if file is None or judged(self.root) is not RootKind.FIRST_BOOT:
+        if file is None or classify_root(self.root) is not RootKind.FIRST_BOOT:
             return False
         for preset in self.merged([f"{place}/systemd/system-preset" for place in PLACES], ".preset"):
             for line in (self.read(preset) or "").splitlines():

@@ -8,7 +8,7 @@ from typing import Optional
 from ipvsd.conflicts.external_setting import Effect, Names, Program, Setting
 from ipvsd.conflicts.file_tree import Tree
 from ipvsd.decide import remedies
-from ipvsd.kernel.load_blockers import answers, settings_of
+from ipvsd.kernel.load_blockers import query_modprobe, read_settings
 from ipvsd.kernel.module_tree import MODPROBE_D, ModuleTree, releases, version
 from ipvsd.model.types import Cause
 from ipvsd.modprobe import modprobe_d
@@ -32,9 +32,9 @@ def settings(tree: Tree, names: Names) -> Iterator[Setting]:
 def _kept_out(tree: Tree, names: Names, cmdline: str) -> Iterator[Setting]:
     """Yield what keeps the modules, or what they need, from being loaded into an empty kernel, or is run for them."""
     modules = ModuleTree(tree.root, _release(tree))
-    said = settings_of(tree.root, modules, cmdline)
-    found = answers(tuple(dict.fromkeys((*names.modules, *names.others))), modules, said, ())
-    for name, obstacle in found.obstacles.items():
+    said = read_settings(tree.root, modules, cmdline)
+    found = query_modprobe(tuple(dict.fromkeys((*names.modules, *names.others))), modules, said, ())
+    for name, obstacle in found.blockers.items():
         if obstacle.origin and name in names.modules:
             remedy = remedies.remove(obstacle.text, obstacle.origin, obstacle.module)
             if obstacle.cause is Cause.OPTIONS:
@@ -43,17 +43,17 @@ def _kept_out(tree: Tree, names: Names, cmdline: str) -> Iterator[Setting]:
             yield Setting(name, Effect.FORBIDS, program, obstacle.origin, obstacle.text, remedy=remedy)
     for name in names.modules:
         line = said.blacklisted(name)
-        if name in said.refused and name not in found.obstacles:
-            text = said.refused[name]
+        if name in said.kernel_blacklist and name not in found.blockers:
+            text = said.kernel_blacklist[name]
             remedy = remedies.remove(text, modprobe_d.CMDLINE, name)
             yield Setting(name, Effect.FORBIDS, Program.KERNEL, modprobe_d.CMDLINE, text, remedy=remedy)
-        elif line is not None and name in found.brought:
+        elif line is not None and name in found.pulled_in_by:
             yield Setting(name, Effect.DISTURBS, Program.MODPROBE, line.origin, str(line))
-        elif line is not None and name not in found.obstacles:  # of a module that there is not
+        elif line is not None and name not in found.blockers:  # of a module that there is not
             remedy = remedies.remove(str(line), line.origin, name)
             yield Setting(name, Effect.FORBIDS, Program.MODPROBE, line.origin, str(line), remedy=remedy)
-    for name, command in found.commands.items():
-        if name in names.modules and name not in found.obstacles:
+    for name, command in found.install_commands.items():
+        if name in names.modules and name not in found.blockers:
             yield Setting(name, Effect.RUNS, Program.MODPROBE, command.origin, command.text)
 
 

@@ -20,7 +20,7 @@ from ipvsd.daemon.sources import EventSources
 from ipvsd.daemon.startup import Startup
 from ipvsd.daemon.watch_targets import watch_targets
 from ipvsd.kernel.host import LinuxHost
-from ipvsd.kernel.virtual_services import Table
+from ipvsd.kernel.virtual_services import VirtualServiceCounter
 from ipvsd.model.report import Operation, Report
 from ipvsd.reconcile.reconciler import Reconciler
 from ipvsd.reporting.operation_failures import OwnFailures
@@ -63,7 +63,9 @@ class Daemon:
             self._event_loop.install_signal_handlers()
             stack.callback(self._event_loop.restore_signal_handlers)
             stack.callback(self._close)
-            self._reconciler = Reconciler(self._host, self._event_loop, self._sources, self._config, Table(self._root))
+            self._reconciler = Reconciler(
+                self._host, self._event_loop, self._sources, self._config, VirtualServiceCounter(self._root)
+            )
             self._sources.start(self._event_loop, self._host, self._reconciler)
             self._loop()
         return 0

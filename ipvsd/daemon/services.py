@@ -8,7 +8,7 @@ from typing import Callable, Optional
 from ipvsd.boot.installed_kernels import Survey
 from ipvsd.config.schema import Config
 from ipvsd.kernel.host import LinuxHost
-from ipvsd.kernel.ipvs_probe import Asker
+from ipvsd.kernel.ipvs_probe import IpvsProbe
 from ipvsd.model.report import Operation, Report, SourceState
 from ipvsd.model.types import ModuleFinding
 from ipvsd.reconcile.rounds import ReconcileResult
@@ -33,14 +33,14 @@ class OptionalServices:
     ) -> None:
         self._loop, self._failures, self._latest = loop, failures, latest
         self._web: Optional[Web] = None
-        self._asker, self._survey = Asker(loop, local=root == "/"), Survey(root)
+        self._asker, self._survey = IpvsProbe(loop, local=root == "/"), Survey(root)
         self._notices = Notices(root, host)
 
     def start(self, config: Config, modules: Sequence[ModuleFinding]) -> None:
         """Begin to serve, and probe IPVS for the first time."""
         self.serve(config)
         self._survey.look(config)
-        self._asker.consider(modules, ())
+        self._asker.update(modules, ())
 
     def serve(self, config: Config) -> None:
         """Serve where the configuration says."""
@@ -65,7 +65,7 @@ class OptionalServices:
 
     def check(self, config: Config, result: ReconcileResult, reasons: Sequence[Reason]) -> None:
         """Probe IPVS again if this reconciliation may have changed it; check the next boot at a resync."""
-        self._asker.consider(result.after.modules, reasons)
+        self._asker.update(result.after.modules, reasons)
         if ReasonKind.PERIODIC in {reason.kind for reason in reasons}:
             self._survey.look(config)
             if not result.unsettled:

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from typing import Optional
 
 from ipvsd.kernel.host import LinuxHost
-from ipvsd.kernel.processes import Writers
+from ipvsd.kernel.processes import ProcessResolver
 from ipvsd.model.report import SourceState
 from ipvsd.runtime import capabilities
 from ipvsd.runtime.event_loop import EventLoop
@@ -31,7 +31,7 @@ class EventSources:
         """Begin to listen, before the first round, and give up the capabilities that only this needs."""
         self._bpf = Writes(loop, sink, self._root)
         self._inotify = Sysctls(loop, sink, host.fds)
-        uevents = Uevents(loop, sink, Writers(self._root))
+        uevents = Uevents(loop, sink, ProcessResolver(self._root))
         uevents.arm(self._targets)
         if self._root == "/" and self._bpf.attach():
             with contextlib.suppress(OSError):  # not as the service, and without it from the beginning

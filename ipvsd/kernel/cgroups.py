@@ -31,7 +31,7 @@ _RUNTIMES = {
 _ROOTS = ("kubelet", "k3s")
 
 
-class Place(NamedTuple):
+class CgroupOwner(NamedTuple):
     """Where a process belongs: a unit of the system's manager, the id of a container, the UID of a pod, or empty."""
 
     unit: str = ""
@@ -39,40 +39,40 @@ class Place(NamedTuple):
     pod: str = ""
 
 
-def path(text: str) -> str:
+def parse_path(text: str) -> str:
     """Return the path that systemd made, from the text of /proc/PID/cgroup (cgroups(7)), or an empty one."""
     paths: dict[str, str] = {}
     for line in text.splitlines():
         number, _, rest = line.partition(":")
-        controllers, _, where = rest.partition(":")
+        controllers, _, cgroup = rest.partition(":")
         if number == "0" or controllers == "name=systemd":
-            paths[controllers] = where
+            paths[controllers] = cgroup
     # Where version 1 is mounted beside it, the tree of version 2 may hold everything in its root.
-    return next((where for where in (paths.get(""), paths.get("name=systemd")) if where and where != "/"), "")
+    return next((cgroup for cgroup in (paths.get(""), paths.get("name=systemd")) if cgroup and cgroup != "/"), "")
 
 
-def below(where: str, first: str) -> str:
+def relative_path(cgroup: str, first: str) -> str:
     """Return a path as seen from the root of the system's manager, by the path of process 1 (its cg_shift_path()).
 
     Where that is a container in the control group namespace of its host, its root is not the root of all groups.
     """
     root = first.removesuffix("/init.scope")
-    return where[len(root) :] if f"{where}/".startswith(f"{root}/") else where
+    return cgroup[len(root) :] if f"{cgroup}/".startswith(f"{root}/") else cgroup
 
 
-def place(where: str) -> Place:
+def identify(cgroup: str) -> CgroupOwner:
     """Return what a path below the root of the system's manager tells."""
     # systemd puts an underscore before names that the kernel might take for its own files.
-    parts = [part.removeprefix("_") for part in where.split("/") if part]
+    parts = [part.removeprefix("_") for part in cgroup.split("/") if part]
     slices = list(itertools.takewhile(_SLICE.fullmatch, parts))
     rest = parts[len(slices) :]
     first = "".join(rest[:1])
     if first in _RUNTIMES:
-        return Place(first, _last(_CONTAINER, rest[1:2]), _last(_POD, rest[1:2]))
+        return CgroupOwner(first, _last(_CONTAINER, rest[1:2]), _last(_POD, rest[1:2]))
     if slices or _UNIT.fullmatch(first):
-        return Place(first if _UNIT.fullmatch(first) else "", _last(_CONTAINER, rest[:1]), _last(_POD, slices))
+        return CgroupOwner(first if _UNIT.fullmatch(first) else "", _last(_CONTAINER, rest[:1]), _last(_POD, slices))
     pods = _of_kubelet(rest)
-    return Place("", _last(_CONTAINER, pods or rest[:2]), _last(_POD, pods))
+    return CgroupOwner("", _last(_CONTAINER, pods or rest[:2]), _last(_POD, pods))
 
 
 def _of_kubelet(parts: Sequence[str]) -> Sequence[str]:

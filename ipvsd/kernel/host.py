@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Optional, Protocol
 
 from ipvsd.kernel import iptables, procfs
 from ipvsd.kernel.fd_cache import FdCache
-from ipvsd.kernel.module_loader import Loader, LoadError, Modprobe, default_loader, kernel_words
+from ipvsd.kernel.module_loader import Loader, LoadError, Modprobe, default_loader, last_kernel_message
 from ipvsd.kernel.module_tree import Index
 from ipvsd.model.report import RootKind
 from ipvsd.model.types import MISSING, TRANSIENT_ERRNOS, Kernel, ModuleState, Parameter, Reading, Unreadable
@@ -20,7 +20,7 @@ from ipvsd.sysctl import sysctl_names
 from ipvsd.sysctl.patterns import Patterns
 
 if TYPE_CHECKING:
-    from ipvsd.kernel.load_blockers import Obstacles
+    from ipvsd.kernel.load_blockers import LoadBlockers
 
 # The kernel clears as much memory as is asked for, which takes longer than all the rest of a read.
 _FIRST_READ, _MAX_READ = 255, 1 << 16
@@ -87,12 +87,12 @@ class LinuxHost:
         self.fds = fds or FdCache()
         self._through_fds = fds is not None or root == "/"
         self._root, self._release, self._command_line = root, release, command_line
-        self._live = _live(root)
-        self._sysctls, self._top = os.path.join(self._live, "proc/sys"), os.path.realpath(self._live)
+        self._live_root = _live_root(root)
+        self._sysctls, self._top = os.path.join(self._live_root, "proc/sys"), os.path.realpath(self._live_root)
         self._loader = loader
-        self._inside: set[str] = set()
+        self._link_free: set[str] = set()
         self._index: Optional[tuple[str, Index]] = None
-        self._obstacles: Optional[Obstacles] = None
+        self._load_blockers: Optional[LoadBlockers] = None
         self._distribution = ""
 
     def kernel(self, names: Collection[str]) -> Kernel:
@@ -101,16 +101,17 @@ class LinuxHost:
         if self._index is None or self._index[0] != release:
             self._index = (release, Index(self._root, release))
         self._distribution = self._distribution or self._distribution_id()
-        index = self._index[1].look(names)
+        index = self._index[1].update(names)
         cpus = (
             procfs.cpu_count(self._text("sys/devices/system/cpu/online") or "")
             or (self._root == "/" and os.cpu_count())
             or 1
         )
-        modular = bool(self._release) or rootfs.exists(self._live, "proc/modules")
+        modular = bool(self._release) or rootfs.exists(self._live_root, "proc/modules")
         return Kernel(
             release, self._distribution, cpus, modular, index.readable, index.loadable, index.built_in,
-            read_only=self._read_only(), iptables=iptables.look(self._root, self._live), ipv6=iptables.ipv6(self._live),
+            read_only=self._read_only(), iptables=iptables.detect(self._root, self._live_root),
+            ipv6=iptables.has_ipv6(self._live_root),
         )  # fmt: skip
 
     def _distribution_id(self) -> str:
@@ -122,11 +123,11 @@ class LinuxHost:
 
     def explain(self, kernel: Kernel, names: Collection[str]) -> Kernel:
         live = () if self._release else procfs.live_modules(self._text("proc/modules") or "")
-        if self._obstacles is None:
-            from ipvsd.kernel.load_blockers import Obstacles  # needed for what is not there, and nothing else
+        if self._load_blockers is None:
+            from ipvsd.kernel.load_blockers import LoadBlockers  # needed for what is not there, and nothing else
 
-            self._obstacles = Obstacles(self._root, self._release is None, self._command_line)
-        return self._obstacles.explain(kernel, names, live)
+            self._load_blockers = LoadBlockers(self._root, self._release is None, self._command_line)
+        return self._load_blockers.explain(kernel, names, live)
 
     def _read_only(self) -> frozenset[str]:
         """Return which parts of /proc/sys are mounted read-only, as in a container: "net", or "" for the rest."""
@@ -157,7 +158,7 @@ class LinuxHost:
         if value is not None:
             return _canonical(value)
         try:
-            return _read_value(self.sysctl_path(key))
+            return _read_file(self.sysctl_path(key))
         except FileNotFoundError:  # no name of one
             return MISSING
         except OSError as error:
@@ -169,13 +170,13 @@ class LinuxHost:
         if file is None:
             return None
         try:
-            return printed(file.descriptor)
+            return read_value(file.descriptor)
         except OSError as error:
             if error.errno not in _GONE:
                 return None
         file = self.fds.reopen(key)
         try:
-            return printed(file.descriptor) if file else None
+            return read_value(file.descriptor) if file else None
         except OSError:
             return None
 
@@ -189,20 +190,20 @@ class LinuxHost:
                     raise
             else:
                 return
-        _write_value(self.sysctl_path(key), value)
+        _write_file(self.sysctl_path(key), value)
 
     def expand(self, patterns: Collection[str]) -> Mapping[str, Collection[str]]:
         found: dict[str, list[str]] = {pattern: [] for pattern in patterns}
         expanded = list(found)
         for path, numbers in Patterns(sysctl_names.globs(pattern) or () for pattern in expanded).expand(self._names):
-            if rootfs.is_file(self._live, _sysctl(path)):
+            if rootfs.is_file(self._live_root, _sysctl(path)):
                 for number in numbers:
                     found[expanded[number]].append(sysctl_names.name(path))
         return found
 
     def _names(self, path: sysctl_names.Path) -> Collection[str]:
         """Return what a directory below /proc/sys holds, a character for a byte."""
-        return [os.fsencode(name).decode("latin-1") for name in rootfs.names(self._live, _sysctl(path))]
+        return [os.fsencode(name).decode("latin-1") for name in rootfs.names(self._live_root, _sysctl(path))]
 
     def is_interface(self, name: str) -> bool:
         """Tell whether there is a network interface of this name."""
@@ -210,12 +211,14 @@ class LinuxHost:
             return False
         file = _file_name(sysctl_names.unescape_part(name))
         places = ("proc/sys/net/ipv4/conf", "sys/class/net")
-        return any(rootfs.is_directory(self._live, f"{place}/{file}") for place in places)
+        return any(rootfs.is_directory(self._live_root, f"{place}/{file}") for place in places)
 
     def is_device(self, name: str) -> Optional[bool]:
         """Tell whether an interface is that of a device, not a virtual one; None where that cannot be told."""
         place = f"sys/class/net/{_file_name(sysctl_names.unescape_part(name))}"
-        return rootfs.lexists(self._live, f"{place}/device") if rootfs.is_directory(self._live, place) else None
+        return (
+            rootfs.lexists(self._live_root, f"{place}/device") if rootfs.is_directory(self._live_root, place) else None
+        )
 
     def default_routes(self) -> Optional[Mapping[str, bool]]:
         """Return the interfaces with an IPv6 default route, and whether advertisements gave it; None if unknown."""
@@ -226,20 +229,20 @@ class LinuxHost:
     def read_parameter(self, name: str) -> Parameter:
         module, path = f"sys/module/{name.partition('.')[0]}", _parameter(name)
         try:
-            users = len(rootfs.names(self._live, f"{module}/holders"))
+            users = len(rootfs.names(self._live_root, f"{module}/holders"))
             count = self._text(f"{module}/refcnt") or ""
-            status = rootfs.status(self._live, path)  # it goes away with its module, at any moment
+            status = rootfs.status(self._live_root, path)  # it goes away with its module, at any moment
         except OSError as error:
             return Parameter(_unreadable(error))
         writable = status is not None and bool(status.st_mode & 0o200)
         return Parameter(self._read(path), writable, max(users, sysctl_names.integer(count.strip()) or 0))
 
     def write_parameter(self, name: str, value: str) -> None:
-        _write_value(self.parameter_path(name), value)
+        _write_file(self.parameter_path(name), value)
 
     def parameter_path(self, name: str) -> str:
         """Return the file of MODULE.PARAMETER. Raises OSError if a symbolic link leads to it."""
-        return self._place(_parameter(name))
+        return self._value_path(_parameter(name))
 
     def load_module(self, name: str, options: Sequence[str] = ()) -> None:
         loader = self._loader
@@ -249,43 +252,45 @@ class LinuxHost:
             loader = default_loader()
             # dlopen(3) does not say whether the library is absent or could not be read just now.
             self._loader = None if isinstance(loader, Modprobe) else loader
-        begun = time.time()
+        started = time.time()
         try:
             loader.load(name, options)
         except LoadError as error:
-            said = kernel_words(name, begun) if self._root == "/" else ""
-            raise LoadError(f"{error} ({said})" if said else str(error), error.errno, error.made_for) from None
+            kernel_message = last_kernel_message(name, started) if self._root == "/" else ""
+            raise LoadError(
+                f"{error} ({kernel_message})" if kernel_message else str(error), error.errno, error.built_for
+            ) from None
 
     def sysctl_path(self, key: str) -> str:
         """Return the file of a sysctl. Raises OSError if a symbolic link leads to it."""
         parts = sysctl_names.parts(key)
         if parts is None:
             raise FileNotFoundError(f"{key!r} is no sysctl")
-        return self._place(_sysctl(parts))
+        return self._value_path(_sysctl(parts))
 
-    def _place(self, path: str) -> str:
+    def _value_path(self, path: str) -> str:
         """Return the path of a value, which may be opened as it is. Raises OSError if there is a link in it."""
         # A tree may hold anything; the kernel's own has no symbolic links there.
         directory = os.path.dirname(path)
-        if self._root != "/" and directory not in self._inside:
-            if os.path.realpath(os.path.join(self._live, directory)) != os.path.join(self._top, directory):
+        if self._root != "/" and directory not in self._link_free:
+            if os.path.realpath(os.path.join(self._live_root, directory)) != os.path.join(self._top, directory):
                 raise PermissionError(0, f"a symbolic link leads /{path} out of the root")
-            self._inside.add(directory)
-        return os.path.join(self._live, path)
+            self._link_free.add(directory)
+        return os.path.join(self._live_root, path)
 
     def _read(self, path: str) -> Reading:
         try:
-            return _read_value(self._place(path))
+            return _read_file(self._value_path(path))
         except OSError as error:
             return _unreadable(error)
 
     def _text(self, path: str, encoding: str = "utf-8") -> Optional[str]:
-        top = self._live if path.startswith(("proc/", "sys/")) else self._root
+        top = self._live_root if path.startswith(("proc/", "sys/")) else self._root
         data = rootfs.content(top, path, _MAX_TEXT)
         return None if data is None else data.decode(encoding, "surrogateescape")
 
 
-def _live(root: str) -> str:
+def _live_root(root: str) -> str:
     """Return the directory that has the /proc and /sys of the kernel of a root; without such a kernel there is none.
 
     They are not those of an image, even where the build machine's are mounted in it.
@@ -293,7 +298,7 @@ def _live(root: str) -> str:
     if root == "/":
         return root
 
-    return os.devnull if judged(root) is RootKind.FIRST_BOOT else root  # nothing is below a file
+    return os.devnull if classify_root(root) is RootKind.FIRST_BOOT else root  # nothing is below a file
 
 
 def _is_read_only(directory: str) -> bool:
@@ -331,7 +336,7 @@ def _unreadable(error: OSError) -> Unreadable:
     return Unreadable(error.strerror or str(error), error.errno in TRANSIENT_ERRNOS)
 
 
-def _read_value(path: str) -> Reading:
+def _read_file(path: str) -> Reading:
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except (FileNotFoundError, NotADirectoryError):
@@ -339,20 +344,20 @@ def _read_value(path: str) -> Reading:
     except OSError as error:
         return _unreadable(error)
     try:
-        return _canonical(printed(fd))
+        return _canonical(read_value(fd))
     except OSError as error:
         return MISSING if error.errno in _GONE else _unreadable(error)
     finally:
         os.close(fd)
 
 
-def printed(fd: int) -> bytes:
+def read_value(fd: int) -> bytes:
     """Return the value of an open sysctl or parameter as the kernel prints it, up to 64 KiB. Raises OSError."""
     raw = os.pread(fd, _FIRST_READ, 0)
     return raw if len(raw) < _FIRST_READ else os.pread(fd, _MAX_READ, 0)
 
 
-def _write_value(path: str, value: str) -> None:
+def _write_file(path: str, value: str) -> None:
     # Never O_CREAT: below a fake root a misspelt key then fails as it does in /proc.
     fd = os.open(path, os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
@@ -361,15 +366,15 @@ def _write_value(path: str, value: str) -> None:
         os.close(fd)
 
 
-def normal(root: str) -> str:
+def normalise_root(root: str) -> str:
     """Return "/" for each name of the root directory, as // or /usr/.., and any other root as it is.
 
     Raises rootfs.UnreadableError.
     """
-    return "/" if os.path.realpath(root) == "/" and _mount(root) == _mount("/") else root
+    return "/" if os.path.realpath(root) == "/" and _mount_identity(root) == _mount_identity("/") else root
 
 
-def _mount(path: str) -> Optional[str]:
+def _mount_identity(path: str) -> Optional[str]:
     """Return what tells a mount from others: /proc/PID/root is / by its text, in other mount namespaces, too."""
     try:
         opened = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -381,7 +386,7 @@ def _mount(path: str) -> Optional[str]:
         os.close(opened)
 
 
-def judged(root: str) -> RootKind:
+def classify_root(root: str) -> RootKind:
     """Return by which kernel a root is judged.
 
     A procfs that is mounted below the root of an image that is being built is the build machine's: its kernel has no

@@ -12,16 +12,16 @@ from ipvsd.runtime import rootfs
 _DIRECTORIES = ("usr/local/sbin", "usr/local/bin", "usr/sbin", "usr/bin", "sbin", "bin")
 _TABLES = "proc/net/ip_tables_names"  # there while ip_tables is loaded; readable for root alone
 _IPV6 = ("proc/net/if_inet6", "proc/sys/net/ipv6")
-_MOST_LINKS = 8  # iptables, /etc/alternatives/iptables, iptables-nft, xtables-nft-multi
+_MAX_LINKS = 8  # iptables, /etc/alternatives/iptables, iptables-nft, xtables-nft-multi
 
 
-def look(root: str, live: Optional[str] = None) -> Iptables:
+def detect(root: str, live: Optional[str] = None) -> Iptables:
     """Return what is known of the node below `root`; its /proc is below `live`, if that is not the same."""
     tables = rootfs.text_if_permitted(root if live is None else live, _TABLES) or ""
     return Iptables(_program(root), tuple(tables.split()))
 
 
-def ipv6(root: str) -> bool:
+def has_ipv6(root: str) -> bool:
     """Tell whether there is IPv6, unless its kernel was built or booted without; of an image, take it for granted."""
     return not rootfs.exists(root, "proc/sys/net/ipv4") or any(rootfs.exists(root, path) for path in _IPV6)
 
@@ -32,13 +32,13 @@ def _program(root: str) -> str:
         if rootfs.read_link(root, directory) is None:
             path = f"/{directory}/iptables"
             if rootfs.lexists(root, path[1:]):
-                return _end(root, path)
+                return _resolve_link(root, path)
     return ""
 
 
-def _end(root: str, path: str) -> str:
+def _resolve_link(root: str, path: str) -> str:
     """Return the file to which a link leads, as the system whose root this is sees it."""
-    for _ in range(_MOST_LINKS):
+    for _ in range(_MAX_LINKS):
         target = rootfs.read_link(root, path.lstrip("/"))
         if target is None:
             return path

@@ -42,113 +42,113 @@ _CHILD = (
 )
 
 
-class Question:
-    """A running child. `read` whenever `fd` can be read, and `end` when that was all or time is up."""
+class ProbeProcess:
+    """A running child. `read` whenever `fd` can be read, and `finish` when that was all or time is up."""
 
     def __init__(self, command: Sequence[str] = (*_CHILD, *sys.path)) -> None:
         """Start asking. Raises OSError."""
-        with stdio.open_devnull() as nothing:
-            self._child = subprocess.Popen(command, stdin=nothing, stdout=subprocess.PIPE, stderr=nothing)
+        with stdio.open_devnull() as devnull:
+            self._child = subprocess.Popen(command, stdin=devnull, stdout=subprocess.PIPE, stderr=devnull)
         assert self._child.stdout is not None
         self._pipe = self._child.stdout
         self.fd = self._pipe.fileno()
-        self._said = b""
+        self._output = b""
 
     def read(self) -> bool:
         """Take what has arrived; return whether that was all."""
         chunk = os.read(self.fd, 1 << 12)
-        self._said += chunk
+        self._output += chunk
         return not chunk
 
-    def end(self) -> Ipvs:
+    def finish(self) -> Ipvs:
         """End the child if it has not ended, and return what it answered; takes a second at most."""
         self._child.kill()
         self._pipe.close()
         with contextlib.suppress(subprocess.TimeoutExpired):  # stuck in the kernel: its next of kin reaps it
             self._child.wait(1.0)
-        return _parse(self._said)
+        return _parse(self._output)
 
 
-class Asker:
+class IpvsProbe:
     """Asks whenever `ip_vs` may have come back, without keeping a loop waiting; `answer` is the latest one."""
 
     def __init__(self, loop: EventLoop, local: bool) -> None:
         """`local` says that the kernel that is looked at is the one that runs."""
         self._loop, self._local = loop, local
-        self._question: Optional[Question] = None
-        self._since = 0.0
+        self._process: Optional[ProbeProcess] = None
+        self._started_at = 0.0
         self._due = True
         self.answer = Ipvs(detail="not asked yet")
 
-    def consider(self, modules: Sequence[ModuleFinding], reasons: Sequence[Reason]) -> None:
+    def update(self, modules: Sequence[ModuleFinding], reasons: Sequence[Reason]) -> None:
         """Ask if there is something new to learn, after a look that found `modules` for these reasons."""
         found = [finding for finding in modules if finding.name == IP_VS]
         kinds = {reason.kind for reason in reasons}
         reloaded = any(reason.kind is ReasonKind.MODULE and reason.detail.split()[-1] == IP_VS for reason in reasons)
         if reloaded or (self.answer.up is None and ReasonKind.PERIODIC in kinds):
             self._due = True
-        if self._question and time.monotonic() > self._since + TIMEOUT:
-            self._end()
+        if self._process and time.monotonic() > self._started_at + TIMEOUT:
+            self._finish()
         if not found:
             self.answer = Ipvs(detail="not asked: module ip_vs is not wanted")
         elif not found[0].compliant:
             self.answer, self._due = Ipvs(False, detail="module ip_vs is not live"), True
         elif not self._local:
             self.answer = Ipvs(detail="not asked: the running kernel is another one")
-        elif self._due and not self._question:
-            self._ask()
+        elif self._due and not self._process:
+            self._start()
 
-    def _ask(self) -> None:
+    def _start(self) -> None:
         self._due = False
         try:
-            self._question = Question()
+            self._process = ProbeProcess()
         except OSError as error:
             self.answer = Ipvs(detail=f"cannot start the child that asks: {error.strerror}")
             return
-        self._since = time.monotonic()
+        self._started_at = time.monotonic()
         try:
-            self._loop.add_reader(self._question.fd, self._readable)
+            self._loop.add_reader(self._process.fd, self._on_readable)
         except OSError as error:
-            self._question.end()
-            self._question = None
+            self._process.finish()
+            self._process = None
             self.answer = Ipvs(detail=f"cannot wait for the child that asks: {error.strerror}")
 
-    def _readable(self) -> None:
-        if self._question and self._question.read():
-            self._end()
+    def _on_readable(self) -> None:
+        if self._process and self._process.read():
+            self._finish()
 
-    def _end(self) -> None:
-        question, self._question = self._question, None
-        if question:
-            self._loop.remove_reader(question.fd)
-            self.answer = question.end()
+    def _finish(self) -> None:
+        process, self._process = self._process, None
+        if process:
+            self._loop.remove_reader(process.fd)
+            self.answer = process.finish()
             self._loop.post(ReasonKind.IPVS, self.answer.detail)
 
     def close(self) -> None:
         """End a child that is still asking."""
-        if self._question:
-            self._loop.remove_reader(self._question.fd)
-            self._question.end()
-            self._question = None
+        if self._process:
+            self._loop.remove_reader(self._process.fd)
+            self._process.finish()
+            self._process = None
 
 
-def ask() -> Ipvs:
+def probe() -> Ipvs:
     """Ask, and wait for the answer."""
     try:
-        question = Question()
+        process = ProbeProcess()
     except OSError as error:
         return Ipvs(detail=f"cannot start the child that asks: {error.strerror}")
     deadline = time.monotonic() + TIMEOUT
-    while select.select([question.fd], [], [], max(0.0, deadline - time.monotonic()))[0]:
-        if question.read():
+    while select.select([process.fd], [], [], max(0.0, deadline - time.monotonic()))[0]:
+        if process.read():
             break
-    return question.end()
+    return process.finish()
 
 
 def _parse(out: bytes) -> Ipvs:
     try:
-        said = json.loads(out)
-        up, version, size, detail = (said[key] for key in ("up", "version", "table_size", "detail"))
+        answer = json.loads(out)
+        up, version, size, detail = (answer[key] for key in ("up", "version", "table_size", "detail"))
     except (ValueError, KeyError, TypeError, RecursionError):
         up = version = size = detail = None
     if (
@@ -172,15 +172,15 @@ def _get_info() -> Ipvs:
     info_message = _info_message()
     message = info_message()
     message["cmd"], message["version"] = _CMD_GET_INFO, _GENL_VERSION
-    asked = False
+    bound = False
     try:
         with GenericNetlinkSocket() as netlink:
             netlink.bind(_GENL_NAME, info_message)
-            asked = True
+            bound = True
             replies = tuple(netlink.nlm_request(message, msg_type=netlink.prid, msg_flags=NLM_F_REQUEST))
     except NetlinkError as error:
-        return _refused(error.code, asked)
-    return _told(replies)
+        return _describe_error(error.code, bound)
+    return _parse_reply(replies)
 
 
 def _info_message() -> Any:
@@ -197,7 +197,7 @@ def _info_message() -> Any:
     return InfoMessage
 
 
-def _told(replies: Sequence[Any]) -> Ipvs:
+def _parse_reply(replies: Sequence[Any]) -> Ipvs:
     """Return what messages tell of IPVS; an attribute that is cut off is none to pyroute2, or is bytes."""
     version, size = (replies[0].get_attr(name) if replies else None for name in (_VERSION, _TABLE_SIZE))
     if not isinstance(version, int) or not isinstance(size, int):
@@ -205,18 +205,18 @@ def _told(replies: Sequence[Any]) -> Ipvs:
     return Ipvs(True, f"{version >> 16 & 0xFF}.{version >> 8 & 0xFF}.{version & 0xFF}", size, "answers")
 
 
-def _refused(code: int, asked: bool) -> Ipvs:
-    if not asked and code == errno.ENOENT:
+def _describe_error(code: int, bound: bool) -> Ipvs:
+    if not bound and code == errno.ENOENT:
         return Ipvs(False, detail="the kernel has no IPVS generic-netlink family")
-    if not asked or code in TRANSIENT_ERRNOS:
+    if not bound or code in TRANSIENT_ERRNOS:
         return Ipvs(None, detail=f"cannot ask: {os.strerror(code)}")
     if code == 1:  # EPERM: GET_INFO wants CAP_NET_ADMIN, but the family is there
         return Ipvs(None, detail="not asked: needs root")
     return Ipvs(False, detail=os.strerror(code))
 
 
-def main(say: Optional[Callable[[str], object]] = None) -> None:
+def main(write: Optional[Callable[[str], object]] = None) -> None:
     """Print the answer as one line of JSON."""
-    said = _get_info()
-    answer = {"up": said.up, "version": said.version, "table_size": said.table_size, "detail": said.detail}
-    (say or print)(json.dumps(answer))
+    info = _get_info()
+    answer = {"up": info.up, "version": info.version, "table_size": info.table_size, "detail": info.detail}
+    (write or print)(json.dumps(answer))

@@ -22,27 +22,27 @@ _CAP_SYS_MODULE = 1 << 16  # <linux/capability.h>
 _ALL_IDS = "0 0 4294967295"  # as the first user namespace has them (user_namespaces(7))
 _SECURE_BOOT = "sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
 # What a module brings into /proc, whether it was loaded or is built in.
-_SIGNS = {
+_BUILTIN_MARKERS = {
     "ip_vs": "proc/sys/net/ipv4/vs",
     "nf_conntrack": "proc/sys/net/netfilter/nf_conntrack_max",
     "br_netfilter": "proc/sys/net/bridge",
 }
-_LARGEST_CONFIGURATION = 1 << 24  # of a kernel's build; Debian's takes 300 kB
+_MAX_KCONFIG_BYTES = 1 << 24  # of a kernel's build; Debian's takes 300 kB
 _MODULE_FILE = re.compile(r"([A-Za-z0-9_-]+)\.ko(?:\.(?:gz|xz|zst))?\Z")
 
 
-class Answers(NamedTuple):
+class ModprobeResults(NamedTuple):
     """What modprobe would do, by the name that is asked for; a name that it does not find is in neither."""
 
     aliases: Mapping[str, str]
-    obstacles: Mapping[str, LoadBlocker]
-    commands: Mapping[str, LoadBlocker]
-    brought: Mapping[str, str]
+    blockers: Mapping[str, LoadBlocker]
+    install_commands: Mapping[str, LoadBlocker]
+    pulled_in_by: Mapping[str, str]
     loadable: frozenset[str]
     built_in: frozenset[str]
 
 
-def settings_of(root: str, tree: ModuleTree, command_line: str = "") -> Settings:
+def read_settings(root: str, tree: ModuleTree, command_line: str = "") -> Settings:
     """Return what libkmod is told below a root: modprobe.d, the tree's modules.softdep, and a command line.
 
     modules.softdep takes its place among the names of the files of modprobe.d.
@@ -54,58 +54,60 @@ def settings_of(root: str, tree: ModuleTree, command_line: str = "") -> Settings
     return modprobe_d.settings(texts, command_line)
 
 
-def answers(names: Collection[str], tree: ModuleTree, said: Settings, live: Collection[str]) -> Answers:
+def query_modprobe(
+    names: Collection[str], tree: ModuleTree, settings: Settings, live: Collection[str]
+) -> ModprobeResults:
     """Return what modprobe would do for each of `names` while `live` modules are in the kernel.
 
     A `blacklist` line does not keep a module out that another one of them needs.
     """
     aliases: dict[str, str] = {}
-    obstacles: dict[str, LoadBlocker] = {}
-    commands: dict[str, LoadBlocker] = {}
+    blockers: dict[str, LoadBlocker] = {}
+    install_commands: dict[str, LoadBlocker] = {}
     loaded: dict[str, frozenset[str]] = {}
-    context = load_steps.Context(said, tree)
+    context = load_steps.Context(settings, tree)
     for name in names:
         for found in itertools.islice(context.probes(name), 1):
             if found.module != name:
                 aliases[name] = found.module
-            outcome = load_steps.outcome(found, tree, said, live)
-            if outcome.obstacle is not None:
-                obstacles[found.module] = outcome.obstacle
+            outcome = load_steps.simulate(found, tree, settings, live)
+            if outcome.blocker is not None:
+                blockers[found.module] = outcome.blocker
             else:
                 loaded[found.module] = outcome.loaded
             for module, line in load_steps.commands(found, live):
-                commands.setdefault(found.module, LoadBlocker(Cause.INSTALL, module, str(line), line.origin))
+                install_commands.setdefault(found.module, LoadBlocker(Cause.INSTALL, module, str(line), line.origin))
     known = (*names, *aliases.values())
-    forbidden = [module for module, item in obstacles.items() if item.cause is Cause.BLACKLIST]
-    needing = {module: [user for user, brings in loaded.items() if module in brings] for module in forbidden}
-    brought = {module: users[0] for module, users in needing.items() if users}
-    return Answers(
+    forbidden = [module for module, item in blockers.items() if item.cause is Cause.BLACKLIST]
+    users_of = {module: [user for user, brings in loaded.items() if module in brings] for module in forbidden}
+    pulled_in_by = {module: users[0] for module, users in users_of.items() if users}
+    return ModprobeResults(
         aliases,
-        {module: item for module, item in obstacles.items() if module not in brought},
-        commands,
-        brought,
+        {module: item for module, item in blockers.items() if module not in pulled_in_by},
+        install_commands,
+        pulled_in_by,
         frozenset(name for name in known if tree.depends(name)),
         frozenset(filter(tree.built_in, known)),
     )
 
 
-class Obstacles:
+class LoadBlockers:
     """What keeps modules from being loaded, or from being found, below one root."""
 
     def __init__(self, root: str, running: bool = True, command_line: Optional[str] = None) -> None:
         """`running` says that the kernel that is asked about is the one that runs, where one does."""
         self._root, self._running, self._command_line = root, running, command_line
-        self._others = _Others(root)
+        self._other_kernels = _OtherKernels(root)
         self._key: object = None
         self._tree: Optional[ModuleTree] = None
-        self._answers = Answers({}, {}, {}, {}, frozenset(), frozenset())
+        self._results = ModprobeResults({}, {}, {}, {}, frozenset(), frozenset())
         self._options_key: object = None
         self._options: Mapping[str, str] = {}
-        self._strays = _Strays()
+        self._unindexed = _UnindexedModules()
 
     def explain(self, kernel: Kernel, names: Collection[str], live: Collection[str]) -> Kernel:
         """Return the kernel with all that is known about why `names` are not in it, while it has the `live` ones."""
-        found = self._ask(kernel.release, names, live)
+        found = self._query_modprobe(kernel.release, names, live)
         loadable = kernel.loadable | found.loadable
         built_in = kernel.built_in | found.built_in
         modules = [found.aliases.get(name, name) for name in names]
@@ -114,74 +116,79 @@ class Obstacles:
             loadable=loadable,
             built_in=built_in,
             aliases=found.aliases,
-            load_blockers=found.obstacles,
-            install_commands=found.commands,
-            pulled_in_by=found.brought,
-            restrictions=self._lock(),
+            load_blockers=found.blockers,
+            install_commands=found.install_commands,
+            pulled_in_by=found.pulled_in_by,
+            restrictions=self._read_restrictions(),
         )
-        gone = {name: item.module for name, item in found.obstacles.items() if item.cause is Cause.FILE_GONE}
+        gone = {name: item.module for name, item in found.blockers.items() if item.cause is Cause.FILE_GONE}
         if not absent and not gone:
             return kernel
-        return self._absent(self._elsewhere(kernel, (*absent, *gone)), absent, tuple(dict.fromkeys(gone.values())))
+        return self._with_absent(
+            self._with_other_kernels(kernel, (*absent, *gone)), absent, tuple(dict.fromkeys(gone.values()))
+        )
 
-    def _absent(self, kernel: Kernel, absent: Collection[str], gone: Collection[str]) -> Kernel:
+    def _with_absent(self, kernel: Kernel, absent: Collection[str], gone: Collection[str]) -> Kernel:
         """Return the kernel with what is known of modules that no index of it lists, or whose listed file is gone."""
         tree = ModuleTree(self._root, kernel.release)
-        options = self._configuration(kernel.release, tree)
-        there = kconfig.built_in(options, absent)
-        signs = dict(there)
+        options = self._kernel_options(kernel.release, tree)
+        kconfig_built_in = kconfig.built_in(options, absent)
+        evidence = dict(kconfig_built_in)
         if self._running:
-            signs.update(self._functional([name for name in absent if name not in there]))
-        absent = [name for name in absent if name not in signs]
-        strays = self._strays.look(self._root, tree.path, (*absent, *gone))
-        packed = {name: tree.unreadable(file) for name, file in strays.found.items()}
+            evidence.update(self._find_markers([name for name in absent if name not in kconfig_built_in]))
+        absent = [name for name in absent if name not in evidence]
+        unindexed = self._unindexed.update(self._root, tree.path, (*absent, *gone))
+        compressed = {name: tree.unreadable_compression(file) for name, file in unindexed.found.items()}
         return kernel._replace(
-            built_in=kernel.built_in | frozenset(signs),
-            built_in_evidence=signs,
-            has_own_modules=strays.stocked,
-            unindexed=strays.found,
-            compressed={name: how for name, how in packed.items() if how},
-            kconfig_unset=kconfig.left_out(options, absent),
+            built_in=kernel.built_in | frozenset(evidence),
+            built_in_evidence=evidence,
+            has_own_modules=unindexed.has_own_modules,
+            unindexed=unindexed.found,
+            compressed={name: compression for name, compression in compressed.items() if compression},
+            kconfig_unset=kconfig.unset_options(options, absent),
         )
 
-    def _elsewhere(self, kernel: Kernel, names: Collection[str]) -> Kernel:
+    def _with_other_kernels(self, kernel: Kernel, names: Collection[str]) -> Kernel:
         """Return the kernel with the other installed ones that have these modules."""
-        trees = self._others.look(kernel.release, names) if self._running else {}
-        having = {name: tuple(release for release, has in trees.items() if name in has) for name in names}
+        trees = self._other_kernels.find(kernel.release, names) if self._running else {}
+        releases_with = {
+            name: tuple(release for release, modules in trees.items() if name in modules) for name in names
+        }
         return kernel._replace(
-            in_other_kernels={name: found for name, found in having.items() if found}, other_releases=tuple(trees)
+            in_other_kernels={name: found for name, found in releases_with.items() if found},
+            other_releases=tuple(trees),
         )
 
-    def _functional(self, names: Collection[str]) -> Mapping[str, str]:
+    def _find_markers(self, names: Collection[str]) -> Mapping[str, str]:
         """Return what shows that modules are in the kernel though it has not loaded them."""
-        places = {name: _SIGNS[name] for name in names if name in _SIGNS}
+        places = {name: _BUILTIN_MARKERS[name] for name in names if name in _BUILTIN_MARKERS}
         return {name: f"there is /{place}" for name, place in places.items() if rootfs.exists(self._root, place)}
 
-    def _ask(self, release: str, names: Collection[str], live: Collection[str]) -> Answers:
+    def _query_modprobe(self, release: str, names: Collection[str], live: Collection[str]) -> ModprobeResults:
         tree = ModuleTree(self._root, release)
         command_line = self._command_line if self._command_line is not None else self._text("proc/cmdline") or ""
         stamps = tuple(modprobe_d_stamps(self._root).items())
         key = (release, tree.path, tree.stamps, stamps, command_line, tuple(names), frozenset(live))
         if key != self._key or self._tree is None or not self._tree.valid:
-            said = settings_of(self._root, tree, command_line)
-            self._answers = answers(names, tree, said, live)
+            settings = read_settings(self._root, tree, command_line)
+            self._results = query_modprobe(names, tree, settings, live)
             self._key, self._tree = key, tree
             tree.forget()
-        return self._answers
+        return self._results
 
-    def _configuration(self, release: str, tree: ModuleTree) -> Mapping[str, str]:
+    def _kernel_options(self, release: str, tree: ModuleTree) -> Mapping[str, str]:
         """Return the options of a kernel's build, of those that its modules depend on."""
         paths = [f"boot/config-{release}", f"{tree.path}/config"]
         if self._running and release == (self._text("proc/sys/kernel/osrelease") or "").strip():
             paths.append("proc/config.gz")
         key = tuple((path, stamp(self._root, path)) for path in paths)
         if key != self._options_key:
-            texts = (_kernel_configuration(self._root, path) for path in paths)
+            texts = (_read_kconfig(self._root, path) for path in paths)
             text = next((text for text in texts if text is not None), "")
             self._options, self._options_key = kconfig.options(text), key
         return self._options
 
-    def _lock(self) -> LoadRestrictions:
+    def _read_restrictions(self) -> LoadRestrictions:
         bounding = re.search(r"^CapBnd:\s*([0-9a-f]{1,16})$", self._text("proc/self/status") or "", re.MULTILINE)
         demands = []
         lockdown = re.search(r"\[(integrity|confidentiality)\]", self._text("sys/kernel/security/lockdown") or "")
@@ -202,20 +209,20 @@ class Obstacles:
         return rootfs.text_if_permitted(self._root, path)
 
 
-class _Strays:
+class _UnindexedModules:
     """The files in a kernel's tree that its index does not list; the tree is walked again only when it changed."""
 
     def __init__(self) -> None:
         self._key: object = None
         self._stamps: Mapping[str, Stamp] = {}
         self.found: Mapping[str, str] = {}
-        self.stocked = False  # there is any module of the kernel's own
+        self.has_own_modules = False  # there is any module of the kernel's own
 
-    def look(self, root: str, tree: str, names: Collection[str]) -> _Strays:
+    def update(self, root: str, tree: str, names: Collection[str]) -> _UnindexedModules:
         """Find a file for each of `names` that has one, and return itself."""
         key = (tree, tuple(names))
         if key != self._key or any(stamp(root, path) != was for path, was in self._stamps.items()):
-            self._key, self.found, self._stamps, self.stocked = None, {}, {}, False
+            self._key, self.found, self._stamps, self.has_own_modules = None, {}, {}, False
             self._walk(root, tree, names)
             self._key = key
         return self
@@ -228,13 +235,15 @@ class _Strays:
             for name in files:
                 module = _module_of(name) if ".ko" in name else ""
                 # A kernel that was purged leaves updates/ with modules of DKMS behind: that is no tree.
-                self.stocked = self.stocked or (bool(module) and directory.startswith(os.path.join(top, "kernel")))
+                self.has_own_modules = self.has_own_modules or (
+                    bool(module) and directory.startswith(os.path.join(top, "kernel"))
+                )
                 if module in names:
                     found[module] = os.path.join(root, directory, name)
         self.found, self._stamps = found, stamps
 
 
-class _Others:
+class _OtherKernels:
     """The other installed kernels, and which modules each has; read again when their indexes change."""
 
     def __init__(self, root: str) -> None:
@@ -242,21 +251,21 @@ class _Others:
         self._key: object = None
         self._found: Mapping[str, frozenset[str]] = {}
 
-    def look(self, release: str, names: Collection[str]) -> Mapping[str, frozenset[str]]:
+    def find(self, release: str, names: Collection[str]) -> Mapping[str, frozenset[str]]:
         """Return which of `names` each of the others has, by its release, the oldest first."""
         trees = [ModuleTree(self._root, name) for name in releases(self._root) if name != release]
         key = (release, tuple(names), tuple((tree.release, tree.stamps) for tree in trees))
         if key != self._key:
             indexed = sorted((tree for tree in trees if tree.indexed), key=lambda tree: version(tree.release))
-            self._found = {tree.release: _had(tree, names) for tree in indexed}
+            self._found = {tree.release: _modules_of(tree, names) for tree in indexed}
             self._key = key
         return self._found
 
 
-def _had(tree: ModuleTree, names: Collection[str]) -> frozenset[str]:
-    has = frozenset(name for name in names if tree.depends(name) or tree.built_in(name))
+def _modules_of(tree: ModuleTree, names: Collection[str]) -> frozenset[str]:
+    present = frozenset(name for name in names if tree.depends(name) or tree.built_in(name))
     tree.forget()
-    return has
+    return present
 
 
 def _module_of(name: str) -> str:
@@ -264,14 +273,14 @@ def _module_of(name: str) -> str:
     return match[1].replace("-", "_") if match else ""
 
 
-def _kernel_configuration(root: str, path: str) -> Optional[str]:
+def _read_kconfig(root: str, path: str) -> Optional[str]:
     from ipvsd.kernel import module_compression  # needed for a module that is missing, and nothing else
 
     try:
-        data = rootfs.content(root, path, _LARGEST_CONFIGURATION)
+        data = rootfs.content(root, path, _MAX_KCONFIG_BYTES)
     except rootfs.UnreadableError as error:
         if error.errno != EACCES:
             raise
         return None
-    found = None if data is None else module_compression.unpacked(data, _LARGEST_CONFIGURATION)
+    found = None if data is None else module_compression.decompress(data, _MAX_KCONFIG_BYTES)
     return None if found is None else found.decode("utf-8", "replace")

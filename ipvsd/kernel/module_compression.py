@@ -20,24 +20,24 @@ _MAX_BYTES = 1 << 24
 _MAX_DICTIONARY = 1 << 27  # xz -9 asks for 65 MiB to unpack (xz(1))
 
 
-class Packing:
+class CompressionSupport:
     """Tells which files kmod cannot read; it is looked for only when a file is compressed."""
 
     def __init__(self, root: str) -> None:
         self._root = root
-        self._lacks: Optional[frozenset[str]] = None
+        self._missing: Optional[frozenset[str]] = None
 
     def unreadable(self, file: str) -> str:
         """Return the name of a file's compression if this system's kmod lacks it, else an empty text."""
         suffix = file[file.rfind(".") :]
         if suffix not in _LIBRARIES:
             return ""
-        if self._lacks is None:
-            self._lacks = _lacking(self._root)
-        return NAMES[suffix] if _LIBRARIES[suffix] in self._lacks else ""
+        if self._missing is None:
+            self._missing = _missing_libraries(self._root)
+        return NAMES[suffix] if _LIBRARIES[suffix] in self._missing else ""
 
 
-def _lacking(root: str) -> frozenset[str]:
+def _missing_libraries(root: str) -> frozenset[str]:
     """Return the libraries that kmod says it was built without; none if there is no kmod, or if it does not say.
 
     A tree without any kmod is indexed by the one of this system (depmod -b). Raises rootfs.UnreadableError.
@@ -46,18 +46,18 @@ def _lacking(root: str) -> frozenset[str]:
         for path in _PROGRAMS:
             status = rootfs.status(place, path)
             if status is not None:
-                return _said(place, path, (status.st_mtime_ns, status.st_size, status.st_ino))
+                return _read_missing_libraries(place, path, (status.st_mtime_ns, status.st_size, status.st_ino))
     return frozenset()
 
 
 @functools.lru_cache(maxsize=4)
-def _said(root: str, path: str, _: tuple[int, int, int]) -> frozenset[str]:
+def _read_missing_libraries(root: str, path: str, _: tuple[int, int, int]) -> frozenset[str]:
     """Return what a kmod lacks, by its file, which is read again when it has changed: a look through it takes 80 ms."""
     found = _FEATURES.search(rootfs.content(root, path, _MAX_BYTES) or b"")
     return frozenset(re.findall(r"-(\w+)", found[0].decode("ascii"))) if found else frozenset()
 
 
-def unpacked(data: bytes, limit: int) -> Optional[bytes]:
+def decompress(data: bytes, limit: int) -> Optional[bytes]:
     """Return the content of a file that may be compressed, and that takes no more than `limit` bytes, packed or not.
 
     None if it cannot be had: it is damaged, or larger, or of zstd.

@@ -21,8 +21,8 @@ _PROBE_APPLY_BLACKLIST = 0x20000
 _RESOURCES_OK = 0
 
 _PROGRAMS = "/usr/sbin:/sbin:/usr/bin:/bin"
-_PATIENCE = 60.0  # seconds for modprobe; the init of a module may take some
-_SHORT_PATIENCE = 3.0  # seconds for programs that only look something up
+_LOAD_TIMEOUT = 60.0  # seconds for modprobe; the init of a module may take some
+_QUERY_TIMEOUT = 3.0  # seconds for programs that only look something up
 _ERRNOS = {os.strerror(number): number for number in errno.errorcode}
 
 
@@ -33,12 +33,12 @@ class BlacklistedError(Exception):
 class LoadError(Exception):
     """The module could not be loaded; the text is the kernel's or the loader's reason.
 
-    `errno` is 0 if there is none; `made_for` is the kernel release for which a refused file was made.
+    `errno` is 0 if there is none; `built_for` is the kernel release for which a refused file was made.
     """
 
-    def __init__(self, reason: str, number: int = 0, made_for: str = "") -> None:
+    def __init__(self, reason: str, number: int = 0, built_for: str = "") -> None:
         super().__init__(reason)
-        self.errno, self.made_for = number, made_for
+        self.errno, self.built_for = number, built_for
 
 
 class Loader(Protocol):
@@ -97,20 +97,20 @@ class Libkmod:
         if result == _PROBE_APPLY_BLACKLIST:
             raise BlacklistedError
         if result < 0:
-            made_for = self._made_for(module) if -result == errno.ENOEXEC else ""
-            raise LoadError(os.strerror(-result), -result, made_for)
+            built_for = self._built_for(module) if -result == errno.ENOEXEC else ""
+            raise LoadError(os.strerror(-result), -result, built_for)
 
-    def _made_for(self, module: ctypes.c_void_p) -> str:
+    def _built_for(self, module: ctypes.c_void_p) -> str:
         library, information = self._library, ctypes.c_void_p()
         if library.kmod_module_get_info(module, ctypes.byref(information)) < 0:
             return ""
-        said, item = "", information
+        vermagic, item = "", information
         while item:
             if library.kmod_module_info_get_key(item) == b"vermagic":
-                said = (library.kmod_module_info_get_value(item) or b"").decode("utf-8", "replace")
+                vermagic = (library.kmod_module_info_get_value(item) or b"").decode("utf-8", "replace")
             item = ctypes.c_void_p(library.kmod_list_next(information, item))
         library.kmod_module_info_free_list(information)
-        return said.partition(" ")[0]
+        return vermagic.partition(" ")[0]
 
     def _fresh_context(self) -> ctypes.c_void_p:
         """Return the context, made anew when modules.dep.bin or modprobe.d changed since it was made."""
@@ -138,14 +138,14 @@ class Modprobe:
     """The modprobe program, for systems without libkmod.so.2."""
 
     def load(self, name: str, options: Sequence[str] = ()) -> None:
-        code, said = _run("modprobe", "-b", "--", name, *options, patience=_PATIENCE)
+        code, output = _run("modprobe", "-b", "--", name, *options, timeout=_LOAD_TIMEOUT)
         if code:
-            number = _ERRNOS.get(said.rpartition(": ")[2], 0)
-            made_for = _run("modinfo", "-F", "vermagic", name)[1] if number == errno.ENOEXEC else ""
-            raise LoadError(" ".join(said.split()) or f"modprobe exited {code}", number, made_for.partition(" ")[0])
+            number = _ERRNOS.get(output.rpartition(": ")[2], 0)
+            built_for = _run("modinfo", "-F", "vermagic", name)[1] if number == errno.ENOEXEC else ""
+            raise LoadError(" ".join(output.split()) or f"modprobe exited {code}", number, built_for.partition(" ")[0])
 
 
-def _run(program: str, *arguments: str, patience: float = _SHORT_PATIENCE) -> tuple[int, str]:
+def _run(program: str, *arguments: str, timeout: float = _QUERY_TIMEOUT) -> tuple[int, str]:
     """Return the exit code of a program and what it printed. Raises LoadError."""
     import shutil  # neither is needed where there is libkmod and nothing fails
     import subprocess
@@ -162,11 +162,11 @@ def _run(program: str, *arguments: str, patience: float = _SHORT_PATIENCE) -> tu
                 stderr=subprocess.STDOUT,
                 text=True,
                 errors="replace",
-                timeout=patience,
+                timeout=timeout,
                 check=False,
             )
     except subprocess.TimeoutExpired:
-        raise LoadError(f"{program} did not end in {patience:.0f} s", errno.ETIMEDOUT) from None
+        raise LoadError(f"{program} did not end in {timeout:.0f} s", errno.ETIMEDOUT) from None
     return done.returncode, done.stdout.strip()
 
 
@@ -178,11 +178,11 @@ def default_loader() -> Loader:
         return Modprobe()
 
 
-def kernel_words(name: str, since: float) -> str:
+def last_kernel_message(name: str, since: float) -> str:
     """Return the kernel's last line about a module since a time (of the epoch), or nothing where it cannot be read."""
     try:
-        code, said = _run("journalctl", "-q", "-k", "-o", "cat", "--no-pager", f"--since=@{since - 1:.0f}")
+        code, output = _run("journalctl", "-q", "-k", "-o", "cat", "--no-pager", f"--since=@{since - 1:.0f}")
     except LoadError:
         return ""
-    lines = [line.strip() for line in said.splitlines() if line.startswith(f"{name}: ")]
+    lines = [line.strip() for line in output.splitlines() if line.startswith(f"{name}: ")]
     return lines[-1] if lines and not code else ""

@@ -18,7 +18,7 @@ from ipvsd.runtime import rootfs
 from ipvsd.sysctl import values
 
 if TYPE_CHECKING:
-    from ipvsd.kernel.module_compression import Packing
+    from ipvsd.kernel.module_compression import CompressionSupport
 
 # Where the trees of modules are: kmod was told one of them when it was built, and where /lib is a link to
 # usr/lib they are one. Of a kernel that is in both, the first one counts.
@@ -55,9 +55,9 @@ def directory(root: str, release: str) -> str:
     A directory that is left over, with no index in it, does not hide another one.
     """
     paths = [f"{place}/{release}" for place in _PLACES]
-    there = [path for path in paths if rootfs.exists(root, path)]
-    indexed = [path for path in there if rootfs.exists(root, f"{path}/modules.dep.bin")]
-    return (indexed or there or paths)[0]
+    existing = [path for path in paths if rootfs.exists(root, path)]
+    indexed = [path for path in existing if rootfs.exists(root, f"{path}/modules.dep.bin")]
+    return (indexed or existing or paths)[0]
 
 
 class ModuleTree:
@@ -70,7 +70,7 @@ class ModuleTree:
         self._lines: dict[str, Sequence[str]] = {}
         self._built_in: dict[str, bool] = {}
         self._exists: dict[str, bool] = {}
-        self._packing: Optional[Packing] = None
+        self._compression: Optional[CompressionSupport] = None
 
     @property
     def indexed(self) -> bool:
@@ -86,7 +86,7 @@ class ModuleTree:
     @property
     def valid(self) -> bool:
         """Whether the files that were asked about are still there, or still gone."""
-        return all(rootfs.exists(self._root, self._below(file)) is there for file, there in self._exists.items())
+        return all(rootfs.exists(self._root, self._below(file)) is existed for file, existed in self._exists.items())
 
     def depends(self, module: str) -> Sequence[str]:
         if module not in self._lines:
@@ -113,25 +113,25 @@ class ModuleTree:
             self._exists[file] = rootfs.exists(self._root, self._below(file))
         return self._exists[file]
 
-    def packed(self, file: str) -> str:
+    def unsupported_compression(self, file: str) -> str:
         """A kernel that unpacks files itself says how they are packed (since 5.17, with kmod 31 and later)."""
-        how = self.unreadable(file)
-        unpacks = (rootfs.text(self._root, "sys/module/compression") or "").strip() if how else ""
-        return "" if how == unpacks else how
+        compression = self.unreadable_compression(file)
+        unpacks = (rootfs.text(self._root, "sys/module/compression") or "").strip() if compression else ""
+        return "" if compression == unpacks else compression
 
-    def unreadable(self, file: str) -> str:
+    def unreadable_compression(self, file: str) -> str:
         """Return how a file is compressed if this system's kmod cannot read it, nor its depmod; else an empty text."""
         if file.endswith(".ko"):
             return ""
-        if self._packing is None:
+        if self._compression is None:
             from ipvsd.kernel.module_compression import (
-                Packing,  # where module files are not compressed it is not needed
+                CompressionSupport,  # where module files are not compressed it is not needed
             )
 
-            self._packing = Packing(self._root)
-        return self._packing.unreadable(file)
+            self._compression = CompressionSupport(self._root)
+        return self._compression.unreadable(file)
 
-    def takes(self, file: str, parameter: str, value: Optional[str]) -> bool:
+    def accepts(self, file: str, parameter: str, value: Optional[str]) -> bool:
         """A module's file has the types of its parameters, but for a few. The kernel ignores an unknown parameter."""
         if value is not None and values.integer(value) is not None:
             return True  # as nearly all are: the file need not be read
@@ -141,8 +141,8 @@ class ModuleTree:
         return kind not in _NUMBERS
 
     def _type(self, file: str, parameter: str) -> str:
-        said = re.search(rb"\0parmtype=" + re.escape(parameter.encode()) + rb":([^\0]*)\0", self._content(file) or b"")
-        return said[1].decode("utf-8", "replace") if said else ""
+        match = re.search(rb"\0parmtype=" + re.escape(parameter.encode()) + rb":([^\0]*)\0", self._content(file) or b"")
+        return match[1].decode("utf-8", "replace") if match else ""
 
     def shown(self, file: str) -> str:
         """Return the path of a file that modules.dep lists, as it is told."""
@@ -158,7 +158,9 @@ class ModuleTree:
     def _content(self, file: str) -> Optional[bytes]:
         from ipvsd.kernel import module_compression
 
-        return module_compression.unpacked(rootfs.content(self._root, self._below(file), _MAX_BYTES) or b"", _MAX_BYTES)
+        return module_compression.decompress(
+            rootfs.content(self._root, self._below(file), _MAX_BYTES) or b"", _MAX_BYTES
+        )
 
     def _value(self, index: str, key: str) -> Optional[str]:
         found = self._index(index)
@@ -199,7 +201,7 @@ class Index:
         self.loadable: frozenset[str] = frozenset()
         self.built_in: frozenset[str] = frozenset()
 
-    def look(self, names: Collection[str]) -> Index:
+    def update(self, names: Collection[str]) -> Index:
         """Find out about `names` and return itself."""
         tree = ModuleTree(self._root, self._release)
         key = (tree.path, tree.stamps)

@@ -19,34 +19,34 @@ _UNLOADERS = ("rmmod", "modprobe", "kmod", "firewalld")
 _GROUPS_KEPT = 64
 
 
-class Writers:
+class ProcessResolver:
     """Names processes. Unknown fields stay empty; nothing raises."""
 
     def __init__(self, root: str = "/", cgroup_root: str = "") -> None:
         """`cgroup_root` is where version 2 of the control groups is mounted, if it is."""
         self._root, self._cgroup_root = root, cgroup_root
         self._groups: dict[int, str] = {}
-        self._first = cgroups.path(self._text("1/cgroup"))
+        self._init_cgroup = cgroups.parse_path(self._text("1/cgroup"))
 
-    def writer(self, pid: int, comm: str, group: int) -> Writer:
+    def resolve(self, pid: int, comm: str, group: int) -> Writer:
         """Return who wrote, by the ids of the process and of its control group at that time."""
-        where = cgroups.path(self._text(f"{pid}/cgroup")) if pid else ""
+        cgroup = cgroups.parse_path(self._text(f"{pid}/cgroup")) if pid else ""
         if pid and not comm:
             comm = self._text(f"{pid}/comm").strip()
         # It may have ended, have gone to another group, or be another process of the same number.
-        if not where or self._is_other(where, group):
-            where = self._group(group)
-        return self._named(pid, comm, where)
+        if not cgroup or self._is_other(cgroup, group):
+            cgroup = self._cgroup_path(group)
+        return self._describe(pid, comm, cgroup)
 
     def own_group(self) -> Sequence[int]:
         """Return the id of the control group that this process has, if it is one below the root."""
-        where = cgroups.path(self._text(f"{os.getpid()}/cgroup"))
+        cgroup = cgroups.parse_path(self._text(f"{os.getpid()}/cgroup"))
         try:
-            return (os.stat(self._cgroup_root + where).st_ino,) if where and self._cgroup_root else ()
+            return (os.stat(self._cgroup_root + cgroup).st_ino,) if cgroup and self._cgroup_root else ()
         except OSError:
             return ()
 
-    def unloader(self) -> Optional[Writer]:
+    def find_unloader(self) -> Optional[Writer]:
         """Return the process that is about to unload a module, if one of the newest looks like it.
 
         The kernel tells of an unloading before the system call ends, so that its process still lives.
@@ -58,21 +58,21 @@ class Writers:
         for pid in range(newest, max(0, newest - _NEWEST), -1):
             comm = self._text(f"{pid}/comm").strip()
             if comm in _UNLOADERS:
-                return self._named(pid, comm, cgroups.path(self._text(f"{pid}/cgroup")))
+                return self._describe(pid, comm, cgroups.parse_path(self._text(f"{pid}/cgroup")))
         return None
 
-    def _named(self, pid: int, comm: str, where: str) -> Writer:
-        unit, container, pod = cgroups.place(cgroups.below(where, self._first))
+    def _describe(self, pid: int, comm: str, cgroup: str) -> Writer:
+        unit, container, pod = cgroups.identify(cgroups.relative_path(cgroup, self._init_cgroup))
         return Writer(pid, line(comm), unit, container, pod)
 
-    def _is_other(self, where: str, group: int) -> bool:
+    def _is_other(self, cgroup: str, group: int) -> bool:
         """Tell whether a path is one of version 2, and of another group."""
         try:
-            return os.stat(self._cgroup_root + where).st_ino != group if self._cgroup_root else False
+            return os.stat(self._cgroup_root + cgroup).st_ino != group if self._cgroup_root else False
         except OSError:
             return False  # of version 1
 
-    def _group(self, identity: int) -> str:
+    def _cgroup_path(self, identity: int) -> str:
         """Return the path of a control group by its id, which is its directory's inode number."""
         if identity not in self._groups and self._cgroup_root:
             if len(self._groups) >= _GROUPS_KEPT:

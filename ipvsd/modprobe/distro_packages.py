@@ -126,7 +126,7 @@ _DPKG = ("debian", "ubuntu", "raspbian", "linuxmint", "pop", "devuan", "kali", "
 
 def advice(kernel: Kernel) -> str:
     """Return what brings the modules of a kernel; where that is not known, it says so."""
-    package, release = known(kernel), kernel.release
+    package, release = find_package(kernel), kernel.release
     if package is None:
         return _unknown(kernel)
     match = re.match(package.release, release)
@@ -141,7 +141,7 @@ def advice(kernel: Kernel) -> str:
     )  # fmt: skip
 
 
-def known(kernel: Kernel) -> Optional[Package]:
+def find_package(kernel: Kernel) -> Optional[Package]:
     """Return the entry for a kernel, or None."""
     matching = (item for item in PACKAGES if kernel.distribution in item.distributions)
     return next((item for item in matching if re.match(item.release, kernel.release)), None)
@@ -162,7 +162,7 @@ def _proxmox(release: str) -> str:
 
 
 def _unknown(kernel: Kernel) -> str:
-    said = f"install the modules of kernel {kernel.release}; ipvsd does not know their package"
+    advice = f"install the modules of kernel {kernel.release}; ipvsd does not know their package"
     if kernel.distribution in _DPKG:
-        return f"{said} ('dpkg -S /boot/vmlinuz-{kernel.release}' names the kernel's)"
-    return said
+        return f"{advice} ('dpkg -S /boot/vmlinuz-{kernel.release}' names the kernel's)"
+    return advice

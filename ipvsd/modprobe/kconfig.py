@@ -74,7 +74,7 @@ def built_in(found: Mapping[str, str], modules: Collection[str]) -> Mapping[str,
     return {name: f"the kernel's configuration: {option}=y" for name, option in pairs if found.get(option) == "y"}
 
 
-def left_out(found: Mapping[str, str], modules: Collection[str]) -> Mapping[str, str]:
+def unset_options(found: Mapping[str, str], modules: Collection[str]) -> Mapping[str, str]:
     """Return what a kernel's configuration says of each module whose option is not set, or that it does not have.
 
     Of an option that depends on another one which is not set the configuration says nothing; the other one is told.

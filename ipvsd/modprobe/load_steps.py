@@ -1,7 +1,7 @@
 """What `modprobe NAME` does: the modules that a name stands for, the steps of loading them, and what stops them.
 
 The rules are those of libkmod (libkmod/libkmod-module.c, versions 30 to 34), which modprobe, systemd-modules-load
-and ipvsd share; what the kernel does with each step is in `outcome`.
+and ipvsd share; what the kernel does with each step is in `simulate`.
 
 - A name is looked up as an alias in modprobe.d, as a module in modules.dep, as the name of an `install` or `remove`
   line, as an alias of the index, and as a built-in module. The first that finds something ends the search.
@@ -46,10 +46,10 @@ class Tree(Protocol):
     def exists(self, file: str) -> bool:
         """Tell whether there is a file that modules.dep lists."""
 
-    def packed(self, file: str) -> str:
+    def unsupported_compression(self, file: str) -> str:
         """Return how a file is compressed if this system's libkmod cannot read it, else an empty text."""
 
-    def takes(self, file: str, parameter: str, value: Optional[str]) -> bool:
+    def accepts(self, file: str, parameter: str, value: Optional[str]) -> bool:
         """Tell whether the kernel takes a value of a module's parameter, or what it does not have; None is no value."""
 
 
@@ -84,81 +84,85 @@ class Probe(NamedTuple):
     line: Optional[Directive] = None
 
 
-def probe(name: str, said: Settings, tree: Tree, extra: str = "") -> tuple[Probe, ...]:
+def probe(name: str, settings: Settings, tree: Tree, extra: str = "") -> tuple[Probe, ...]:
     """Return what would be done for a name, in order; nothing if the name is not found.
 
     `extra` are parameters for what was asked for. It is the work of an empty kernel: whoever knows what is loaded
     passes over the steps of such modules.
     """
-    return tuple(Context(said, tree).probes(name, extra))
+    return tuple(Context(settings, tree).probes(name, extra))
 
 
-class Outcome(NamedTuple):
-    """`loaded` is what the kernel has after all steps that could be done; `obstacle` what keeps the module out."""
+class LoadOutcome(NamedTuple):
+    """`loaded` is what the kernel has after all steps that could be done; `blocker` what keeps the module out."""
 
     loaded: frozenset[str]
-    obstacle: Optional[LoadBlocker]
+    blocker: Optional[LoadBlocker]
 
 
-def outcome(found: Probe, tree: Tree, said: Settings, live: Collection[str], blacklist: bool = True) -> Outcome:
+def simulate(
+    probe: Probe, tree: Tree, settings: Settings, live: Collection[str], blacklist: bool = True
+) -> LoadOutcome:
     """Return what comes of a probe while the kernel has the `live` modules.
 
     `blacklist` says that whoever asks obeys `blacklist` lines. An `install` line whose command may or may not load
     the module is taken to load it.
     """
-    if found.built_in or found.module in live:
-        return Outcome(frozenset(live), None)
-    if found.blacklist is not None and (blacklist or found.alias):
-        return Outcome(frozenset(live), _of_line(Cause.BLACKLIST, found.module, found.blacklist))
-    loaded, hindered = set(live), dict[str, LoadBlocker]()
-    for step in found.steps:
+    if probe.built_in or probe.module in live:
+        return LoadOutcome(frozenset(live), None)
+    if probe.blacklist is not None and (blacklist or probe.alias):
+        return LoadOutcome(frozenset(live), _blocker_from_line(Cause.BLACKLIST, probe.module, probe.blacklist))
+    loaded, blocked = set(live), dict[str, LoadBlocker]()
+    for step in probe.steps:
         if step.module in loaded:
             continue
-        reason = _hindrance(step, tree, said, loaded, hindered)
-        if reason is None:
+        blocker = _find_blocker(step, tree, settings, loaded, blocked)
+        if blocker is None:
             loaded.add(step.module)
         elif not step.required:
-            hindered[step.module] = reason
-        elif reason.cause is Cause.NOT_FOUND and found.line is not None and step.module == found.module:
-            return Outcome(frozenset(loaded), _of_line(Cause.ALIAS, found.module, found.line))
+            blocked[step.module] = blocker
+        elif blocker.cause is Cause.NOT_FOUND and probe.line is not None and step.module == probe.module:
+            return LoadOutcome(frozenset(loaded), _blocker_from_line(Cause.ALIAS, probe.module, probe.line))
         else:
-            return Outcome(frozenset(loaded), reason)
-    return Outcome(frozenset(loaded), None)
+            return LoadOutcome(frozenset(loaded), blocker)
+    return LoadOutcome(frozenset(loaded), None)
 
 
-def commands(found: Probe, live: Collection[str]) -> Iterator[tuple[str, Directive]]:
+def commands(probe: Probe, live: Collection[str]) -> Iterator[tuple[str, Directive]]:
     """Yield the modules in whose place a command would be run, each with its `install` line."""
-    return ((step.module, step.command) for step in found.steps if step.command and step.module not in live)
+    return ((step.module, step.command) for step in probe.steps if step.command and step.module not in live)
 
 
-def _hindrance(
-    step: Step, tree: Tree, said: Settings, loaded: Collection[str], hindered: dict[str, LoadBlocker]
+def _find_blocker(
+    step: Step, tree: Tree, settings: Settings, loaded: Collection[str], blocked: dict[str, LoadBlocker]
 ) -> Optional[LoadBlocker]:
     """Return why a module is not in the kernel after a step, or None if it is."""
     if step.command is not None:
         effect = modprobe_d.install_effect(step.command.rest, step.module)
         return (
-            _of_line(Cause.INSTALL, step.module, step.command) if effect is modprobe_d.InstallEffect.NOTHING else None
+            _blocker_from_line(Cause.INSTALL, step.module, step.command)
+            if effect is modprobe_d.InstallEffect.NOTHING
+            else None
         )
     if not step.file:
         return None if tree.built_in(step.module) else LoadBlocker(Cause.NOT_FOUND, step.module)
     if not tree.exists(step.file):
         return LoadBlocker(Cause.FILE_GONE, step.module, step.file)
-    packed = tree.packed(step.file)
-    if packed:
-        return LoadBlocker(Cause.COMPRESSION, step.module, step.file, detail=packed)
+    compression = tree.unsupported_compression(step.file)
+    if compression:
+        return LoadBlocker(Cause.COMPRESSION, step.module, step.file, detail=compression)
     for needed in step.needs:
         if needed not in loaded:
-            return hindered.get(needed) or _forgotten(step, tree)
-    if step.module in said.refused:
-        return LoadBlocker(Cause.COMMAND_LINE, step.module, said.refused[step.module], modprobe_d.CMDLINE)
+            return blocked.get(needed) or _missing_dependency(step, tree)
+    if step.module in settings.kernel_blacklist:
+        return LoadBlocker(Cause.COMMAND_LINE, step.module, settings.kernel_blacklist[step.module], modprobe_d.CMDLINE)
     for parameter, value in modprobe_d.parameters(step.options):
-        if not tree.takes(step.file, parameter, value):
-            return _bad_option(step.module, parameter, value, said)
+        if not tree.accepts(step.file, parameter, value):
+            return _bad_option(step.module, parameter, value, settings)
     return None
 
 
-def _forgotten(step: Step, tree: Tree) -> Optional[LoadBlocker]:
+def _missing_dependency(step: Step, tree: Tree) -> Optional[LoadBlocker]:
     """Return the dependency because of whose missing file libkmod forgets about all of them."""
     for file in tree.depends(step.module)[1:]:
         if not tree.exists(file):
@@ -166,15 +170,15 @@ def _forgotten(step: Step, tree: Tree) -> Optional[LoadBlocker]:
     return None
 
 
-def _bad_option(module: str, parameter: str, value: Optional[str], said: Settings) -> LoadBlocker:
+def _bad_option(module: str, parameter: str, value: Optional[str], settings: Settings) -> LoadBlocker:
     detail = parameter if value is None else f"{parameter}={value}"
-    for item in said.options_of(module):
+    for item in settings.options_of(module):
         if (parameter, value) in modprobe_d.parameters(item.rest):
-            return _of_line(Cause.OPTIONS, module, item, detail)
+            return _blocker_from_line(Cause.OPTIONS, module, item, detail)
     return LoadBlocker(Cause.OPTIONS, module, detail, detail=detail)
 
 
-def _of_line(cause: Cause, module: str, line: Directive, detail: str = "") -> LoadBlocker:
+def _blocker_from_line(cause: Cause, module: str, line: Directive, detail: str = "") -> LoadBlocker:
     return LoadBlocker(cause, module, str(line), line.origin, detail)
 
 
@@ -200,8 +204,8 @@ class _Module:
 class Context:
     """A context of libkmod: its pool of modules, and the walk through it. One for many names saves much of the work."""
 
-    def __init__(self, said: Settings, tree: Tree) -> None:
-        self._said, self._tree = said, tree
+    def __init__(self, settings: Settings, tree: Tree) -> None:
+        self._settings, self._tree = settings, tree
         self._pool: dict[tuple[str, str], _Module] = {}
         self._soft: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {}
 
@@ -210,7 +214,7 @@ class Context:
         for module in self._lookup(name):
             built_in = self._is_built_in(module)
             steps = () if built_in else tuple(self._steps(module, extra))
-            forbidding = self._said.blacklisted(module.name)
+            forbidding = self._settings.blacklisted(module.name)
             yield Probe(module.name, module.alias, built_in, forbidding, steps, module.line)
 
     # --- what a name stands for ---------------------------------------------------------
@@ -219,7 +223,7 @@ class Context:
         name = modprobe_d.underscored(given)
         if name is None:
             return []
-        aliases = self._said.aliased(name)
+        aliases = self._settings.aliased(name)
         if aliases:
             return [self._of_alias(item) for item in aliases]
         if ":" not in name and self._tree.depends(name):
@@ -236,12 +240,12 @@ class Context:
         return module
 
     def _lookup_lines(self, name: str) -> list[_Module]:
-        for item in self._said.installs:
+        for item in self._settings.installs:
             if item.pattern == name:
                 module = self._module(name)
                 module.install = item
                 return [module]
-        return [self._module(name)] if any(item.pattern == name for item in self._said.removes) else []
+        return [self._module(name)] if any(item.pattern == name for item in self._settings.removes) else []
 
     def _lookup_indexes(self, name: str) -> list[_Module]:
         found = [self._module(module, name) for module in self._tree.aliased(name)]
@@ -260,20 +264,20 @@ class Context:
 
     # --- what is done for it ------------------------------------------------------------
 
-    def _steps(self, asked: _Module, extra: str) -> Iterator[Step]:
+    def _steps(self, target: _Module, extra: str) -> Iterator[Step]:
         for module in self._pool.values():
             module.visited = module.required = False
         listed: list[_Module] = []
-        self._walk(asked, listed, required=True)
+        self._walk(target, listed, required=True)
         for module in listed:
             if self._is_built_in(module):
                 continue
-            command = module.install or self._said.install(module.name)
+            command = module.install or self._settings.install(module.name)
             self._dependencies(module)  # tells the file, too
             yield Step(
                 module.name,
                 module.file,
-                self._options(module, extra if module is asked else ""),
+                self._options(module, extra if module is target else ""),
                 None if module.passes_over_install else command,
                 module.needs,
                 module.required,
@@ -303,7 +307,7 @@ class Context:
 
     def _soft_dependencies(self, module: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
         if module not in self._soft:
-            line = self._said.softdep(module)
+            line = self._settings.softdep(module)
             self._soft[module] = modprobe_d.soft_dependencies(line) if line else ((), ())
         return self._soft[module]
 
@@ -338,7 +342,7 @@ class Context:
         return module.built_in
 
     def _options(self, module: _Module, extra: str) -> str:
-        said = [item.rest for item in self._said.options_of(module.name, module.alias)]
-        own = " ".join(said)
+        options = [item.rest for item in self._settings.options_of(module.name, module.alias)]
+        own = " ".join(options)
         # libkmod joins the two with a blank, whether there is something behind it or not.
         return f"{own} {extra}" if own else extra

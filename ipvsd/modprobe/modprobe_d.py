@@ -55,7 +55,9 @@ class Settings(NamedTuple):
     options: tuple[Directive, ...] = ()
     removes: tuple[Directive, ...] = ()
     softdeps: tuple[Directive, ...] = ()
-    refused: Mapping[str, str] = NOTHING  # by the kernel itself (module_blacklist=): the parameter that says so
+    kernel_blacklist: Mapping[str, str] = (
+        NOTHING  # by the kernel itself (module_blacklist=): the parameter that says so
+    )
 
     def blacklisted(self, module: str) -> Optional[Directive]:
         """Return the first line that blacklists a module by its name; patterns are not taken."""
@@ -89,10 +91,10 @@ def _patterns(items: tuple[Directive, ...]) -> Globs:
 
 def settings(files: Iterable[tuple[str, str]], command_line: str = "") -> Settings:
     """Return what files (name, text), in their order, and the kernel's command line say."""
-    return collected((*directives(files), *from_command_line(command_line)), command_line)
+    return group_by_command((*directives(files), *from_command_line(command_line)), command_line)
 
 
-def collected(found: Iterable[Directive], command_line: str = "") -> Settings:
+def group_by_command(found: Iterable[Directive], command_line: str = "") -> Settings:
     """Return directives by their commands."""
     lists: dict[str, list[Directive]] = {command: [] for command in _COMMANDS}
     for item in found:
@@ -104,7 +106,7 @@ def collected(found: Iterable[Directive], command_line: str = "") -> Settings:
         options=tuple(lists["options"]),
         removes=tuple(lists["remove"]),
         softdeps=tuple(lists["softdep"]),
-        refused=refused_by_the_kernel(command_line),
+        kernel_blacklist=kernel_blacklist(command_line),
     )
 
 
@@ -121,7 +123,7 @@ def from_command_line(text: str) -> tuple[Directive, ...]:
     return tuple(_of_command_line(text[:_CMDLINE_BYTES]))
 
 
-def refused_by_the_kernel(text: str) -> Mapping[str, str]:
+def kernel_blacklist(text: str) -> Mapping[str, str]:
     """Return the modules that the kernel itself refuses to load, each with the parameter that says so.
 
     Of several `module_blacklist=` the last one counts, and names are compared as they stand
@@ -195,17 +197,17 @@ def _of_command_line(text: str) -> Iterator[Directive]:
         found = _PARAMETER.match(word[quoted:])
         if found is None or (quoted and found[3] is None) or (found[3] is None and '"' in word):
             continue
-        module, said = found[1], found[2]
+        module, parameter = found[1], found[2]
         value = found[3] or ""
         if quoted and value:
             value = f'="{value[1:]}'
-        if module == "modprobe" and said == "blacklist" and value:
+        if module == "modprobe" and parameter == "blacklist" and value:
             for name in value[1:].split(","):
                 yield Directive("blacklist", name, "", CMDLINE)
             continue
         name_of_module = underscored(module)
         if name_of_module is not None:
-            yield Directive("options", name_of_module, f"{said}{value}".replace("\t", " "), CMDLINE)
+            yield Directive("options", name_of_module, f"{parameter}{value}".replace("\t", " "), CMDLINE)
 
 
 def _of_file(name: str, text: str) -> Iterator[Directive]:

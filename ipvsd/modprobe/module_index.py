@@ -16,7 +16,7 @@ from ipvsd.sysctl import globs
 
 _MAGIC, _MAJOR = 0xB007F457, 2
 _PREFIX, _VALUES, _CHILDREN, _OFFSET = 1 << 31, 1 << 30, 1 << 29, (1 << 28) - 1
-_DEEPEST = 400  # nodes above each other; keys have some hundred bytes, and most nodes more than one of them
+_MAX_DEPTH = 400  # nodes above each other; keys have some hundred bytes, and most nodes more than one of them
 _WILD = b"*?["
 
 
@@ -132,7 +132,7 @@ def _below(
 
     `seen` are the nodes below which it was looked: in a tree no way leads to one of them again.
     """
-    if node.offset in seen or depth > _DEEPEST:
+    if node.offset in seen or depth > _MAX_DEPTH:
         raise DamagedError("leads round in circles")
     seen.add(node.offset)
     pattern += node.prefix[skipped:]

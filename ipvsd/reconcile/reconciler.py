@@ -17,7 +17,7 @@ from ipvsd.decide import backoff, remedies
 from ipvsd.decide.attribution import KEPT, ObservedWrite
 from ipvsd.decide.contention import Limit
 from ipvsd.kernel.host import Host
-from ipvsd.kernel.virtual_services import Table
+from ipvsd.kernel.virtual_services import VirtualServiceCounter
 from ipvsd.model.events import Event, Write
 from ipvsd.model.report import Attribution
 from ipvsd.model.types import WantedModule, WantedSysctl, WriteSysctl
@@ -65,7 +65,7 @@ class Reconciler:
         loop: EventLoop,
         sources: Sources,
         config: Config,
-        services: Optional[Table] = None,
+        services: Optional[VirtualServiceCounter] = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._host, self._loop, self._sources, self._clock = host, loop, sources, clock
@@ -144,11 +144,13 @@ class Reconciler:
     def _lost_services(self, found: Sequence[Change], full: bool) -> Iterator[Change]:
         if self._services is None:
             return
-        lost = self._services.lost({change.action.name for change in found if isinstance(change, changes.Repaired)})
+        lost = self._services.describe_loss(
+            {change.action.name for change in found if isinstance(change, changes.Repaired)}
+        )
         if lost:
             yield changes.VirtualServicesLost(lost)
         elif full:
-            self._services.look()
+            self._services.update()
 
     # --- one item -----------------------------------------------------------------------
 

@@ -143,7 +143,7 @@ def act(host: Host, action: Action) -> Outcome:
     except BlacklistedError:
         return Outcome(action, "the loader found it blacklisted in modprobe.d")
     except LoadError as error:
-        return Outcome(action, str(error), error.errno, error.made_for)
+        return Outcome(action, str(error), error.errno, error.built_for)
     except OSError as error:
         _undo(host, action)
         return Outcome(action, error.strerror or str(error), error.errno or 0)

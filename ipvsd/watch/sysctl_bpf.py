@@ -20,7 +20,7 @@ from ipvsd.bpf import syscall, sysctl_program
 from ipvsd.bpf.allowlist import Allowlist
 from ipvsd.bpf.asm import assemble
 from ipvsd.bpf.ringbuf import RingBuffer
-from ipvsd.kernel.processes import Writers
+from ipvsd.kernel.processes import ProcessResolver
 from ipvsd.model.events import Event, Write
 from ipvsd.model.report import SourceState, Writer
 from ipvsd.runtime import rootfs
@@ -76,7 +76,7 @@ class Writes:
             stack,
             syscall.create_map(syscall.ARRAY, "ipvsd_allowed", 4, 8 * sysctl_program.MAX_ALLOWED, 1, syscall.MMAPABLE),
         )
-        self._writers = Writers(self._root, place)
+        self._writers = ProcessResolver(self._root, place)
         own = self._writers.own_group()
         program, form, self.guards = _load(stack, table, allowed, ring.descriptor, own)
         tells_process = form.process is not None
@@ -149,7 +149,7 @@ class Writes:
             key = self._names.get(sysctl_program.record_name(record))
             if key is not None:
                 records.setdefault(key, []).append(record)
-        writer, now = functools.cache(self._writers.writer), time.monotonic()
+        writer, now = functools.cache(self._writers.resolve), time.monotonic()
         for key, found in records.items():
             self._sink.on_event(Event(key, now, stored=False, writes=functools.partial(_writes, found, writer)))
         self._consider_lost()

@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 from typing import Callable, Optional
 
-from ipvsd.kernel.processes import Writers
+from ipvsd.kernel.processes import ProcessResolver
 from ipvsd.model.events import Event, Write
 from ipvsd.model.report import SourceState, Writer
 from ipvsd.runtime.event_loop import EventLoop, ReasonKind
@@ -50,7 +50,7 @@ class Uevents:
     For a module that goes it delivers an event, with the process that unloads it if that is known.
     """
 
-    def __init__(self, loop: EventLoop, sink: EventSink, writers: Writers) -> None:
+    def __init__(self, loop: EventLoop, sink: EventSink, writers: ProcessResolver) -> None:
         self._loop, self._sink, self._writers = loop, sink, writers
         self._socket: Optional[socket.socket] = None
         self._modules: frozenset[str] = frozenset()
@@ -116,7 +116,7 @@ class Uevents:
     def _deliver(self) -> None:
         # A module that others need goes last and has to come back first, so that each return is one of its own.
         removed, self._removed = self._removed[::-1], []
-        unloader = self._writers.unloader() if removed else None
+        unloader = self._writers.find_unloader() if removed else None
         for name in removed:
             now = time.monotonic()
             self._sink.on_event(Event(name, now, writes=_unloading(unloader, now) if unloader else None))

@@ -20,7 +20,7 @@ from typing import Callable
 
 import pytest
 
-from ipvsd.kernel.load_blockers import settings_of
+from ipvsd.kernel.load_blockers import read_settings
 from ipvsd.kernel.module_tree import ModuleTree
 from ipvsd.modprobe import load_steps
 from tests.elf import module, packed
@@ -229,7 +229,7 @@ def judged(case: Generated, names: list[str], blacklist: bool) -> tuple[dict[str
 def said(case: Generated, names: list[str], blacklist: bool) -> tuple[dict[str, list[str]], set[str]]:
     """Return the same as ipvsd says it."""
     tree = ModuleTree(str(case.root), RELEASE)
-    told = settings_of(str(case.root), tree, case.command_line)
+    told = read_settings(str(case.root), tree, case.command_line)
     found = {name: load_steps.probe(name, told, tree) for name in names}
     lines = {name: [line for item in probes for line in steps(case, item, blacklist)] for name, probes in found.items()}
     return lines, {name for name, probes in found.items() if not probes}

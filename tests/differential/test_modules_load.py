@@ -13,7 +13,7 @@ import pytest
 
 from ipvsd.conflicts.file_tree import Tree
 from ipvsd.conflicts.modules_load import lines
-from ipvsd.kernel.load_blockers import settings_of
+from ipvsd.kernel.load_blockers import read_settings
 from ipvsd.kernel.module_tree import ModuleTree
 from ipvsd.model.types import Cause
 from ipvsd.modprobe import load_steps
@@ -110,7 +110,7 @@ def test_each_line_comes_to_what_the_program_makes_of_it(tmp_path: Path) -> None
 
 def predicted(root: Path, cmdline: str, tree: ModuleTree) -> list[tuple[str, list[str]]]:
     """Return each line with what comes of it, as the program would tell it on a kernel that has loaded nothing."""
-    settings = settings_of(str(root), tree)
+    settings = read_settings(str(root), tree)
     return [
         (shown(line.text), [outcome(found, tree, settings) for found in load_steps.probe(line.text, settings, tree)])
         for line in lines(Tree(str(root)), cmdline)
@@ -120,7 +120,7 @@ def predicted(root: Path, cmdline: str, tree: ModuleTree) -> list[tuple[str, lis
 def outcome(found: load_steps.Probe, tree: ModuleTree, settings: Settings) -> str:
     if found.built_in:
         return f"{found.module} built in"
-    blocker = load_steps.outcome(found, tree, settings, ()).obstacle
+    blocker = load_steps.simulate(found, tree, settings, ()).blocker
     if blocker is None:
         return f"{found.module} tried"
     return f"{found.module} {'forbidden' if blocker.cause is Cause.BLACKLIST else OTHERWISE[blocker.cause]}"

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from ipvsd.bpf import sysctl_program
 from ipvsd.kernel import cgroups, ipvs_probe
-from ipvsd.kernel.processes import Writers
+from ipvsd.kernel.processes import ProcessResolver
 from ipvsd.model.report import Ipvs
 from ipvsd.watch.uevents import link_event, module_event
 from tests.fuzz.inputs import hostile, text, words
@@ -105,7 +105,7 @@ def test_an_answer_of_ipvs_is_whole_or_cannot_be_read(data: bytes) -> None:
         message.decode()
     except (struct.error, NetlinkDecodeError):
         return
-    for answer in (ipvs_probe._told((message,)), ipvs_probe._told(())):
+    for answer in (ipvs_probe._parse_reply((message,)), ipvs_probe._parse_reply(())):
         if answer.up:
             assert re.fullmatch(r"[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}", answer.version)
             assert 0 <= answer.table_size < 1 << 32
@@ -139,8 +139,8 @@ CGROUPS = hostile(st.builds("{}{}\n".format, st.sampled_from(["0::", "1:name=sys
 @fuzz(CGROUPS)
 def test_a_path_of_a_control_group_is_of_its_text(data: bytes) -> None:
     said = text(data)
-    assert cgroups.path(said) in said
-    assert cgroups.path(said) != "/"
+    assert cgroups.parse_path(said) in said
+    assert cgroups.parse_path(said) != "/"
 
 
 @fuzz(CGROUPS, hostile(words("a", "--token=x", apart="\0")), hostile(words("kubelet", "a b", "\x1b[31m", most=1)))
@@ -151,7 +151,7 @@ def test_a_process_is_named_in_printable_words(group: bytes, cmdline: bytes, com
         process.mkdir(parents=True)
         for name, data in (("cgroup", group), ("cmdline", cmdline), ("comm", comm)):
             (process / name).write_bytes(data)
-        writer = Writers(root).writer(42, "", 0)
+        writer = ProcessResolver(root).resolve(42, "", 0)
     for part in writer[1:]:
         assert str(part).isprintable()
     assert writer.pod == "" or writer.pod in text(group).replace("_", "-")

@@ -132,7 +132,7 @@ def test_releases_have_an_order_and_a_package(one: bytes, other: bytes, third: b
         assert kernel_names.kernel_version(release) >= (0, 0)
         kernel = Kernel(release, distribution, 1, True, True, frozenset(), frozenset())
         assert distro_packages.advice(kernel)
-        known = distro_packages.known(kernel)
+        known = distro_packages.find_package(kernel)
         assert known is None or distribution in known.distributions
 
 
@@ -159,4 +159,4 @@ def test_an_option_is_not_both_set_and_left_out(data: bytes) -> None:
     found = kconfig.options(text(data))
     modules = (*NAMES, "ip_vs_rr")
     assert all(option.startswith("CONFIG_") for option in found)
-    assert not set(kconfig.built_in(found, modules)) & set(kconfig.left_out(found, modules))
+    assert not set(kconfig.built_in(found, modules)) & set(kconfig.unset_options(found, modules))

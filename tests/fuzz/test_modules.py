@@ -107,10 +107,10 @@ class Modules:
     def exists(self, file: str) -> bool:
         return file.endswith(".ko")
 
-    def packed(self, file: str) -> str:
+    def unsupported_compression(self, file: str) -> str:
         return "" if file.endswith(".ko") else "zstd"
 
-    def takes(self, file: str, parameter: str, value: Optional[str]) -> bool:
+    def accepts(self, file: str, parameter: str, value: Optional[str]) -> bool:
         return value is not None or (file, parameter) != ("ip_vs.ko", "x")
 
 
@@ -119,18 +119,18 @@ def test_loading_ends_and_names_the_line_that_stops_it(data: bytes, cmdline: byt
     said, tree = modprobe_d.settings([("a", text(data))], text(cmdline)), Modules()
     for name in (*NAMES, "net-pf-10", "symbol:x", "x"):
         for found in load_steps.probe(name, said, tree):
-            outcome = load_steps.outcome(found, tree, said, ())
-            if outcome.obstacle is None:
+            outcome = load_steps.simulate(found, tree, said, ())
+            if outcome.blocker is None:
                 assert found.built_in or found.module in outcome.loaded or not found.steps
             else:
-                assert outcome.obstacle.origin.startswith(("a:", modprobe_d.CMDLINE)) or not outcome.obstacle.origin
-                assert "\n" not in str(outcome.obstacle.text)
+                assert outcome.blocker.origin.startswith(("a:", modprobe_d.CMDLINE)) or not outcome.blocker.origin
+                assert "\n" not in str(outcome.blocker.text)
 
 
 @fuzz(CMDLINE)
 def test_a_command_line_refuses_what_it_names(data: bytes) -> None:
     said = text(data)
-    for name, parameter in modprobe_d.refused_by_the_kernel(said).items():
+    for name, parameter in modprobe_d.kernel_blacklist(said).items():
         assert name in parameter
         assert re.match(r"module[-_]blacklist=", parameter)
         assert parameter in said

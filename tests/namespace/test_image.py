@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from ipvsd.kernel.host import normal
+from ipvsd.kernel.host import normalise_root
 from tests.boots import enable, make_image
 from tests.fake_kernel import RELEASE
 
@@ -62,6 +62,6 @@ def test_the_root_of_another_mount_namespace_is_another_root() -> None:
         other.stdin.flush()
         other.stdout.read(1)  # it has its namespace by now
         root = f"/proc/{other.pid}/root"
-        assert (os.path.realpath(root), normal(root)) == ("/", root)
-        assert normal(f"/proc/{os.getpid()}/root") == "/"
+        assert (os.path.realpath(root), normalise_root(root)) == ("/", root)
+        assert normalise_root(f"/proc/{os.getpid()}/root") == "/"
         other.stdin.close()

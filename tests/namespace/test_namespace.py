@@ -12,7 +12,7 @@ import pytest
 
 from ipvsd.kernel.fd_cache import FdCache
 from ipvsd.kernel.host import LinuxHost
-from ipvsd.kernel.processes import Writers
+from ipvsd.kernel.processes import ProcessResolver
 from ipvsd.runtime.event_loop import EventLoop, ReasonKind
 from ipvsd.state import repair_history
 from ipvsd.watch.event_source import Targets
@@ -72,7 +72,7 @@ def test_a_write_by_another_process_wakes_and_a_read_does_not(loop: EventLoop) -
 
 
 def test_uevents_for_which_there_is_no_room_are_counted_and_looked_for(loop: EventLoop) -> None:
-    source = Uevents(loop, Idle(loop), Writers())
+    source = Uevents(loop, Idle(loop), ProcessResolver())
     source.arm(Targets(frozenset({"ip_vs"}), {}, ()))
     assert source.state().lost == 0
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 15) as sender:
@@ -84,7 +84,7 @@ def test_uevents_for_which_there_is_no_room_are_counted_and_looked_for(loop: Eve
 
 
 def test_the_uevents_of_interfaces_and_of_liars_wake_nobody(loop: EventLoop) -> None:
-    source = Uevents(loop, Idle(loop), Writers())
+    source = Uevents(loop, Idle(loop), ProcessResolver())
     source.arm(Targets(frozenset({"ip_vs"}), {}, ()))
     assert source.state().up
     subprocess.run(["ip", "link", "add", "bench0", "type", "veth", "peer", "name", "bench1"], check=True)
@@ -147,7 +147,7 @@ def batch(tmp_path: Path, line: str) -> None:
 
 
 def test_a_real_uevent_of_an_interface_wakes_where_that_matters(loop: EventLoop) -> None:
-    source = Uevents(loop, Idle(loop), Writers())
+    source = Uevents(loop, Idle(loop), ProcessResolver())
     source.arm(Targets(frozenset(), {}, (), links=True))
     subprocess.run(["ip", "link", "add", "bench0", "type", "veth", "peer", "name", "bench1"], check=True)
     seen = {(reason.kind, reason.detail) for reason in loop.run_until_reason(10)}
