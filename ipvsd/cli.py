@@ -66,13 +66,13 @@ def _caught(command: Callable[[], int]) -> int:
         return output.EX_CANNOT_TELL
 
 
-def _daemon(root: str, only: Optional[str]) -> int:
+def _daemon(root: str, config_path: Optional[str]) -> int:
     if root == "/" and os.geteuid() != 0:
         output.complain("ipvsd: cannot run the daemon: not root (run: systemctl start ipvsd)")
         return os.EX_NOPERM
     from ipvsd.daemon.main import run
 
-    return run(root, only)
+    return run(root, config_path)
 
 
 def _dispatch(options: argparse.Namespace) -> int:
@@ -83,25 +83,25 @@ def _dispatch(options: argparse.Namespace) -> int:
         return (
             profile.listed(options.output) if options.action == "list" else profile.show(options.name, options.output)
         )
-    root, only = options.root, options.config
+    root, config_path = options.root, options.config
     if options.command == "run":
-        return _daemon(root, only)
+        return _daemon(root, config_path)
     if options.command == "check":
         from ipvsd.commands import check
 
-        return check.run(root, only, options.output)
+        return check.run(root, config_path, options.output)
     if options.command == "plan":
         from ipvsd.commands import plan
 
-        return plan.run(root, only, options.output, options.exit_code)
+        return plan.run(root, config_path, options.output, options.exit_code)
     if options.command == "apply":
         from ipvsd.commands import apply
 
-        return apply.run(root, only, options.output, options.persist)
+        return apply.run(root, config_path, options.output, options.persist)
     if options.command == "preflight":
         from ipvsd.commands import preflight
 
-        return preflight.run(root, only, options.output, options.kernel, options.brief)
+        return preflight.run(root, config_path, options.output, options.kernel, options.brief)
     if options.command == "history":
         from ipvsd.commands import history
 
@@ -113,9 +113,9 @@ def _dispatch(options: argparse.Namespace) -> int:
     if options.command == "explain":
         from ipvsd.commands import explain
 
-        return explain.run(root, only, options.output, options.name)
+        return explain.run(root, config_path, options.output, options.name)
     from ipvsd.commands import config
 
     if options.action == "show":
-        return config.show(root, only, options.output)
-    return config.validate(root, options.file or only, options.output)
+        return config.show(root, config_path, options.output)
+    return config.validate(root, options.file or config_path, options.output)

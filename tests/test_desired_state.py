@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ipvsd.config.desired_state import candidates, desired
+from ipvsd.config.desired_state import build_desired, candidates
 from ipvsd.config.parser import parse
 from ipvsd.config.profiles import notes
 from ipvsd.config.schema import Config
@@ -34,7 +34,7 @@ def config(text: str) -> Config:
 
 
 def want(text: str = "", loadable: tuple[str, ...] = DEBIAN, release: str = "6.1.0", cpus: int = 2) -> Desired:
-    return desired(config(text), kernel(loadable, release=release, cpus=cpus), {}, {})
+    return build_desired(config(text), kernel(loadable, release=release, cpus=cpus), {}, {})
 
 
 def needs(wanted: Desired) -> dict[str, Need]:
@@ -66,7 +66,7 @@ def test_what_is_wanted_if_shipped_is_not_told_of_where_it_is_not() -> None:
 
 def test_a_kernel_without_ipv6_needs_nothing_for_it() -> None:
     seen = kernel(DEBIAN)._replace(ipv6=False, iptables=Iptables("/usr/sbin/iptables-legacy"))
-    found = needs(desired(Config(), seen, {}, {}))
+    found = needs(build_desired(Config(), seen, {}, {}))
     assert "iptable_nat" in found
     assert not [name for name in found if name.startswith("ip6")]
 
@@ -122,12 +122,12 @@ def test_connection_tracking_is_what_this_kernel_knows(known: tuple[str, ...], w
 
 
 def test_built_in_connection_tracking_counts() -> None:
-    wanted = desired(Config(), kernel(built_in=("nf_conntrack_ipv4",)), {}, {})
+    wanted = build_desired(Config(), kernel(built_in=("nf_conntrack_ipv4",)), {}, {})
     assert "nf_conntrack_ipv4" in needs(wanted)
 
 
 def test_connection_tracking_that_runs_counts_without_an_index() -> None:
-    wanted = desired(
+    wanted = build_desired(
         Config(), kernel(indexed=False), {"nf_conntrack": ModuleState.LIVE, "nf_conntrack_ipv4": ModuleState.LIVE}, {}
     )
     assert {"nf_conntrack", "nf_conntrack_ipv4"} <= set(needs(wanted))

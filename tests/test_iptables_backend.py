@@ -8,7 +8,7 @@ import pytest
 
 from ipvsd.commands.explanation import explain
 from ipvsd.config import config_files
-from ipvsd.config.desired_state import desired
+from ipvsd.config.desired_state import build_desired
 from ipvsd.config.iptables_backend import choose
 from ipvsd.config.profiles import KUBE_PROXY_IPVS
 from ipvsd.config.schema import Config
@@ -29,7 +29,7 @@ def chosen(program: str = "", tables: str = "", without: str = "", ipv6: bool = 
     known = tuple(name for name in DEPENDS if name not in without.split())
     seen = kernel(known)._replace(iptables=Iptables(program, tuple(tables.split())), ipv6=ipv6)
     choice = choose(KUBE_PROXY_IPVS.back_ends, seen, seen.loadable)
-    return choice.back_end.name, choice.because
+    return choice.back_end.name, choice.reason
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_the_names_of_older_kernels_make_a_back_end_complete() -> None:
 
 
 def findings(seen: Kernel) -> dict[str, ModuleFinding]:
-    return {found.name: found for found in plan(desired(Config(), seen, {}, {}), observed(seen)).modules}
+    return {found.name: found for found in plan(build_desired(Config(), seen, {}, {}), observed(seen)).modules}
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from typing import Optional
 
 import pytest
 
-from ipvsd.config.desired_state import desired
+from ipvsd.config.desired_state import build_desired
 from ipvsd.config.parser import ConfigError, parse
 from ipvsd.config.schema import Config
 from ipvsd.model.types import Within
@@ -37,7 +37,7 @@ def test_a_number_is_everywhere_what_the_kernel_makes_of_it(text: str, number: i
     assert integer(text) == number
     assert accepted_value("net/core/somaxconn", text) == (str(number) if number >= 0 else None)
     if number > 0:
-        assert read(f"contention: {{repairs: {text}}}").fight_repairs == number
+        assert read(f"contention: {{repairs: {text}}}").contention_repairs == number
 
 
 @pytest.mark.parametrize("text", ["08", "1_000", "1.0", "1e3", "0o17", "0b1"])
@@ -70,7 +70,7 @@ def test_a_time_has_no_zero_in_front(text: str) -> None:
 def test_one_bound_leaves_the_other_one_to_the_profile(
     said: str, cpus: int, floor: int, ceiling: Optional[int]
 ) -> None:
-    wanted = desired(read(f"sysctls: {{{MAX}: {said}}}"), kernel(cpus=cpus), {}, {})
+    wanted = build_desired(read(f"sysctls: {{{MAX}: {said}}}"), kernel(cpus=cpus), {}, {})
     (found,) = (sysctl for sysctl in wanted.sysctls if sysctl.key == MAX)
     assert found.want == Within(floor, ceiling)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ipvsd import cli
-from ipvsd.config.desired_state import desired
+from ipvsd.config.desired_state import build_desired
 from ipvsd.config.schema import Config
 from ipvsd.decide.health import assess
 from ipvsd.decide.planner import plan
@@ -25,7 +25,7 @@ EL_10 = "6.12.0-124.8.1.el10_1.x86_64"
 
 def judged(seen: Kernel, loaded: bool = True) -> Plan:
     live = dict.fromkeys(seen.loadable, ModuleState.LIVE) if loaded else {}
-    return plan(desired(Config(), seen, live, {})._replace(sysctls=()), observed(seen, live))
+    return plan(build_desired(Config(), seen, live, {})._replace(sysctls=()), observed(seen, live))
 
 
 def state(made: Plan) -> State:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from ipvsd.config import config_files
-from ipvsd.config.config_files import HELD
+from ipvsd.config.config_files import MAX_WRITE_SECONDS
 from ipvsd.config.parser import ConfigError
 from ipvsd.daemon.active_config import GONE, SETTLE, Configured
 from tests.test_active_config import KEPT, MAIN, Clock, Log, clock, configured, said, settled, tree
@@ -92,7 +92,7 @@ def test_a_file_that_is_kept_open_is_taken_when_nothing_was_written_for_long(
     tree: Path, configured: Configured, clock: Clock, writer: Callable[[str], None]
 ) -> None:
     writer(WHOLE)
-    long_ago = (tree / MAIN).stat().st_mtime - HELD - 1
+    long_ago = (tree / MAIN).stat().st_mtime - MAX_WRITE_SECONDS - 1
     os.utime(tree / MAIN, (long_ago, long_ago))
     assert settled(configured, clock) == (False, True)
 

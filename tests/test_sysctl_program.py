@@ -292,7 +292,7 @@ def test_a_name_that_shares_the_bucket_of_a_guarded_one_is_not_refused() -> None
 
 
 def test_there_is_room_for_every_unit_that_can_be_configured_and_ourselves() -> None:
-    assert schema.MOST_UNITS + 1 == sysctl_program.MAX_ALLOWED
+    assert schema.MAX_UNITS + 1 == sysctl_program.MAX_ALLOWED
 
 
 def test_without_the_second_map_nothing_is_guarded() -> None:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 from ipvsd import __version__
 from ipvsd.boot.sysctl_drop_in import RANGE, lines
-from ipvsd.config.desired_state import spreads
+from ipvsd.config.desired_state import pattern_rules
 from ipvsd.config.schema import Config
 from ipvsd.decide import remedies
 from ipvsd.model.types import Kernel, ModuleVerdict, Plan
@@ -60,7 +60,7 @@ def files(config: Config, kernel: Kernel, plan: Plan) -> Mapping[str, str]:
             dict.fromkeys(finding.module for finding in there if finding.module not in kernel.built_in_evidence)
         ),
         MODPROBE: list(dict.fromkeys(options)),
-        SYSCTL: list(lines(config, spreads(config, kernel), plan.sysctls, {finding.module for finding in there})),
+        SYSCTL: list(lines(config, pattern_rules(config, kernel), plan.sysctls, {finding.module for finding in there})),
     }
     return {path: "\n".join((_HEADER, *body, "")) for path, body in bodies.items()}
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple, Optional
 
-from ipvsd.config.desired_state import candidates, desired, spreads
+from ipvsd.config.desired_state import build_desired, candidates, pattern_rules
 from ipvsd.config.schema import Config
 from ipvsd.decide import remedies
 from ipvsd.decide.health import to_be_had
@@ -100,7 +100,7 @@ def examine(root: str, config: Config, release: str, cpus: int = 0, names: Colle
     if image or cpus:
         kernel = kernel._replace(cpus=cpus or 1)
     nothing: Mapping[str, ModuleState] = {}
-    want = desired(config, kernel, nothing, _to_come(root, config, kernel, names))
+    want = build_desired(config, kernel, nothing, _to_come(root, config, kernel, names))
     kernel = host.explain(kernel, lacking(want, kernel, nothing))._replace(restrictions=LoadRestrictions())
     made = plan(want._replace(sysctls=(), parameters=()), Observed(kernel, nothing, {}))
     # That it is not loaded is nothing to be remedied here.
@@ -124,7 +124,7 @@ def _to_come(root: str, config: Config, kernel: Kernel, names: Collection[str]) 
 
     Which interfaces there will be is not known before a kernel runs.
     """
-    wanted = [spread.wanted.key for spread in spreads(config, kernel)]
+    wanted = [spread.wanted.key for spread in pattern_rules(config, kernel)]
     if not wanted:
         return {}
     from ipvsd.conflicts import networkd, sysctl_d
@@ -198,18 +198,18 @@ def _actions(left: Plan) -> tuple[Action, ...]:
     return (*writes, *loads)
 
 
-def survey(root: str, config: Config, only: Optional[str] = None) -> tuple[InstalledKernel, ...]:
+def survey(root: str, config: Config, only_release: Optional[str] = None) -> tuple[InstalledKernel, ...]:
     """Return what is to be said of every installed kernel, or of the one that was asked for.
 
     The kernel that runs is one of them, too, if it has no module tree and needs none.
     """
     known, running = releases(root), running_release(root)
-    found = {release: _had(root, config, release) for release in known if only in (None, release)}
+    found = {release: _had(root, config, release) for release in known if only_release in (None, release)}
     if running not in ("", *known):
         had = _had(root, config, running)
         if not lacks_tree(had[0]):
             known = (*known, running)
-            found.update({running: had} if only in (None, running) else {})
+            found.update({running: had} if only_release in (None, running) else {})
     following = next_release(root, known)
     return tuple(
         InstalledKernel(release, release == running, release == following, *found[release])

@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import product
 from typing import NamedTuple, Optional
 
-from ipvsd.config.desired_state import Spread, Spreads
+from ipvsd.config.desired_state import PatternRule, PatternRules
 from ipvsd.config.profiles import provider
 from ipvsd.config.schema import Config
 from ipvsd.decide.planner import IP_FORWARD
@@ -49,7 +49,7 @@ class _Decision(NamedTuple):
 class _Wild:
     """The lines that are patterns, a glob for each part of a path. Of several that fit the last one counts."""
 
-    def __init__(self, spreads: Iterable[Spread]) -> None:
+    def __init__(self, spreads: Iterable[PatternRule]) -> None:
         self.values: dict[Path, str] = {}
         self.left_out: list[str] = []  # patterns of the configuration that cannot be written
         for wanted, exclude in spreads:
@@ -69,7 +69,7 @@ class _Wild:
 
 
 def lines(
-    config: Config, spreads: Sequence[Spread], findings: Iterable[SysctlFinding], modules: Collection[str]
+    config: Config, spreads: Sequence[PatternRule], findings: Iterable[SysctlFinding], modules: Collection[str]
 ) -> Iterator[str]:
     """Yield the lines; `modules` are what is loaded before they are read."""
     wild = _Wild(spreads)
@@ -107,7 +107,7 @@ def _made_right(name: str, wanted: WantedSysctl, wild: _Wild, written: Sequence[
 
 
 def _decided(
-    config: Config, spreads: Sequence[Spread], findings: Iterable[SysctlFinding], modules: Collection[str]
+    config: Config, spreads: Sequence[PatternRule], findings: Iterable[SysctlFinding], modules: Collection[str]
 ) -> Mapping[str, _Decision]:
     """Return the decisions on what is there, or named, or an exception to a pattern."""
     decided: dict[str, _Decision] = {}
@@ -118,7 +118,7 @@ def _decided(
             decided[finding.name] = _Decision(finding.wanted if written else None, finding.found)
     named = (key for key in config.sysctls if not sysctl_names.is_pattern(key))
     decided.update((key, _Decision()) for key in named if key not in decided)
-    deciding = Spreads(spreads).deciding
+    deciding = PatternRules(spreads).match
     for name in dict.fromkeys(_exceptions(spreads)):
         if name not in decided:
             wanted = deciding(name)
@@ -132,7 +132,7 @@ def _comes(name: str, modules: Collection[str]) -> bool:
     return needed is None or needed in modules
 
 
-def _exceptions(spreads: Iterable[Spread]) -> Iterator[str]:
+def _exceptions(spreads: Iterable[PatternRule]) -> Iterator[str]:
     """Yield the sysctls that patterns may stand for and that have to be looked at by themselves."""
     yield from sysctl_names.ALIASES.values()
     for spread in spreads:

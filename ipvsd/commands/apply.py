@@ -22,7 +22,7 @@ from ipvsd.reconcile.rounds import UNSETTLED, ReconcileResult, reconcile
 from ipvsd.reporting import status_document
 
 
-def run(root: str, only: str | None, output: str, keep: bool) -> int:
+def run(root: str, config_path: str | None, output: str, keep: bool) -> int:
     """Exit 0 if everything required is right afterwards, else 1; 77 if there is work and no right to do it.
 
     With `keep` the node is made right for every boot, with ipvsd or without; another root is only ever made so, and 2
@@ -30,13 +30,13 @@ def run(root: str, only: str | None, output: str, keep: bool) -> int:
     """
     if root != "/":
         if keep:
-            return _persist_image(root, only, output)
+            return _persist_image(root, config_path, output)
         complain(
             "ipvsd: cannot apply below another root: modules and sysctls are the running kernel's "
             "(for an image: --persist)"
         )
         return os.EX_USAGE
-    host, config = LinuxHost(root), config_files.load(root, only)
+    host, config = LinuxHost(root), config_files.load(root, config_path)
     if os.geteuid() != 0 and (keep or observe_and_plan(host, config)[1].actions):
         complain("ipvsd: cannot change the kernel: not root (run it with sudo; 'ipvsd plan' needs no root)")
         return os.EX_NOPERM
@@ -85,9 +85,9 @@ def settle(
     return done, tuple(actions.values())
 
 
-def _persist_image(root: str, only: str | None, output: str) -> int:
+def _persist_image(root: str, config_path: str | None, output: str) -> int:
     """Write the files into an image, for the kernel that it will boot."""
-    config, release = config_files.load(root, only), installed_kernels.to_boot(root)
+    config, release = config_files.load(root, config_path), installed_kernels.to_boot(root)
     kernel, plan = installed_kernels.examine(root, config, release)
     if not release or installed_kernels.lacks_tree(plan.modules):
         said = f"ipvsd: cannot persist below {root}: there is no kernel in its /lib/modules"

@@ -25,9 +25,9 @@ from ipvsd.reporting.counters import EMPTY
 from ipvsd.state import status_file
 
 
-def run(root: str, only: str | None, output: str) -> int:
+def run(root: str, config_path: str | None, output: str) -> int:
     """Exit 0 if everything required is right, 1 if not, 2 if that cannot be told."""
-    config = config_files.load(root, only)
+    config = config_files.load(root, config_path)
     found = looked(root, config)
     if found is None:
         return EX_CANNOT_TELL

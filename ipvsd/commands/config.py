@@ -14,9 +14,9 @@ from ipvsd.config.parser import ConfigError, parse
 from ipvsd.config.schema import Config
 
 
-def show(root: str, only: str | None, output: str) -> int:
+def show(root: str, config_path: str | None, output: str) -> int:
     """Print every effective value and where it comes from. Exits 78 (by ConfigError) if there is an error."""
-    files = config_files.read(root, only)
+    files = config_files.read(root, config_path)
     config = parse(files)
     values = as_mapping(config)
     if output == "json":
@@ -28,11 +28,11 @@ def show(root: str, only: str | None, output: str) -> int:
     return 0
 
 
-def validate(root: str, only: str | None, output: str) -> int:
+def validate(root: str, config_path: str | None, output: str) -> int:
     """Say whether the configuration is good. Exits 78 (as text, by ConfigError) if it is not."""
     names: list[str] = []
     try:
-        files = config_files.read(root, only)
+        files = config_files.read(root, config_path)
         names = [name for name, _ in files]
         parse(files)
     except ConfigError as error:

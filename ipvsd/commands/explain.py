@@ -20,10 +20,10 @@ from ipvsd.reporting import status_document
 _WRITERS = ("pid", "comm", "unit", "container", "pod")
 
 
-def run(root: str, only: Optional[str], output: str, name: str) -> int:
+def run(root: str, config_path: Optional[str], output: str, name: str) -> int:
     """Exit 0 if it is right and no file contradicts, 1 if not, 2 if that cannot be told; 64 if nothing is called so."""
     try:
-        found = explain(root, config_files.load(root, only), name)
+        found = explain(root, config_files.load(root, config_path), name)
     except NoNameError as error:
         complain(f"ipvsd: cannot explain {shown(name)}: it {error}")
         return os.EX_USAGE

@@ -17,12 +17,12 @@ from ipvsd.model.types import Action, LoadModule, Plan, SysctlFinding
 from ipvsd.sysctl.values import value_to_write
 
 
-def run(root: str, only: str | None, output: str, exit_code: bool) -> int:
+def run(root: str, config_path: str | None, output: str, exit_code: bool) -> int:
     """Exit 0; with `exit_code`, 1 if there is anything to do, or anything required is not right.
 
     Exit 2 for an image without a kernel.
     """
-    found = looked(root, config_files.load(root, only))
+    found = looked(root, config_files.load(root, config_path))
     if found is None:
         return EX_CANNOT_TELL
     first_boot = classify_root(root) is RootKind.FIRST_BOOT

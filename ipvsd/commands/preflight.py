@@ -16,9 +16,9 @@ from ipvsd.model.types import ModuleFinding
 from ipvsd.reporting import status_document
 
 
-def run(root: str, only: Optional[str], output: str, kernel: Optional[str], brief: bool) -> int:
+def run(root: str, config_path: Optional[str], output: str, kernel: Optional[str], brief: bool) -> int:
     """Exit 0 if every kernel that was looked at could, 1 if one could not, 2 if there is none to look at."""
-    config = config_files.load(root, only)
+    config = config_files.load(root, config_path)
     kernels = installed_kernels.survey(root, config, kernel)
     required = (
         installed_kernels.reboot_required(kernels, installed_kernels.running_release(root)) if kernel is None else False

@@ -184,7 +184,7 @@ def _dotted(name: str, host: LinuxHost, image: bool) -> Subject:
         known, reading = host.kernel([module]), host.read_parameter(parameter).reading
         if isinstance(reading, str):
             return Subject(Kind.PARAMETER, parameter, reading, f"is {reading!r}")
-        closest = next((item for item in spelling.PARAMETERS if spelling.misspelt(parameter, item)), None)
+        closest = next((item for item in spelling.PARAMETERS if spelling.is_misspelling(parameter, item)), None)
         if closest:
             raise NoNameError(f"is no parameter that /sys/module/{module} shows (did you mean {closest}?)")
         if module in known.loadable | known.built_in or parameter in spelling.PARAMETERS:
@@ -193,7 +193,7 @@ def _dotted(name: str, host: LinuxHost, image: bool) -> Subject:
     release = host.kernel(()).release
     if not spelling.is_known(sysctl):
         beside = f"{sysctl.rpartition('.')[0]}.*"
-        suggestion = spelling.like(sysctl, host.expand([beside])[beside])
+        suggestion = spelling.guess(sysctl, host.expand([beside])[beside])
         if image and suggestion is None:
             return Subject(Kind.SYSCTL, sysctl, None, UNTIL_BOOT)
         hint = (
@@ -211,7 +211,7 @@ def _short(name: str, plan: Plan, host: LinuxHost, image: bool) -> Subject:
     module = _module(name, host)
     if module:
         return module
-    called = dict.fromkeys(found for word in spelling.called(name) for found in _spelled_out(word, host))
+    called = dict.fromkeys(found for word in spelling.find_by_short_name(name) for found in _spelled_out(word, host))
     held = {subject.name: subject for word in called for subject in [_held(word, plan)] if subject}
     # The question is about the item that the configuration holds, unless it holds several of that name.
     names = list(held or called)
@@ -223,7 +223,7 @@ def _short(name: str, plan: Plan, host: LinuxHost, image: bool) -> Subject:
     if names:
         more = f" and {len(names) - _MOST} more" if len(names) > _MOST else ""
         raise NoNameError(f"stands for {', '.join(names[:_MOST])}{more} (give one of them)")
-    suggestion = spelling.like(name) or spelling.nearest(name, [KUBE_IPVS], 0.8)
+    suggestion = spelling.guess(name) or spelling.nearest(name, [KUBE_IPVS], 0.8)
     hint = f"did you mean {suggestion}?" if suggestion else _EXAMPLE
     if name in PROFILES:
         hint = f"of the profile, 'ipvsd profile show {name}' tells all"

@@ -25,9 +25,9 @@ _TRIES = 10  # to read a set of files of which none is removed in between
 
 # Seconds after the last change from which on an open file is no longer taken for one that is being written: a program
 # may keep it open for ever, and NFS version 4 says so of every file (nfs4_add_lease() in fs/nfs/nfs4proc.c).
-HELD = 300.0
+MAX_WRITE_SECONDS = 300.0
 
-WRITTEN = "a program has it open for writing (it is read when it is closed)"
+BEING_WRITTEN = "a program has it open for writing (it is read when it is closed)"
 
 Files = tuple[tuple[str, bytes], ...]
 
@@ -37,17 +37,17 @@ class Snapshot(NamedTuple):
 
     files: Files
     errors: tuple[str, ...] = ()
-    written: tuple[str, ...] = ()
+    being_written: tuple[str, ...] = ()
 
-    def complete(self) -> Files:
+    def require_complete(self) -> Files:
         """Return the files. Raises ConfigError if one of them cannot be used, or is being written."""
-        errors = (*self.errors, *(f"{path}: cannot be read: {WRITTEN}" for path in self.written))
+        errors = (*self.errors, *(f"{path}: cannot be read: {BEING_WRITTEN}" for path in self.being_written))
         if errors:
             raise ConfigError(errors)
         return self.files
 
 
-def main(root: str) -> str:
+def main_path(root: str) -> str:
     """Return the path of the main file."""
     return os.path.join(root, MAIN)
 
@@ -57,16 +57,16 @@ def directories(root: str) -> tuple[str, ...]:
     return tuple(os.path.join(root, path) for path in (os.path.dirname(MAIN), *DROP_INS))
 
 
-def read(root: str, only: Optional[str] = None) -> Files:
+def read(root: str, config_path: Optional[str] = None) -> Files:
     """Return (name, content) of the files at work, or of the one file that was asked for. Raises ConfigError.
 
     A person who asks for a file means it as it is, even if a program has it open.
     """
-    found = snapshot(root, only)
-    return (found if only is None else found._replace(written=())).complete()
+    found = snapshot(root, config_path)
+    return (found if config_path is None else found._replace(being_written=())).require_complete()
 
 
-def snapshot(root: str, only: Optional[str] = None) -> Snapshot:
+def snapshot(root: str, config_path: Optional[str] = None) -> Snapshot:
     """Return the files at work, or the one file that was asked for, as they are now.
 
     On the system's own paths a file must belong to root and be writable by nobody else.
@@ -75,19 +75,19 @@ def snapshot(root: str, only: Optional[str] = None) -> Snapshot:
     found = Snapshot(())
     for _ in range(_TRIES):
         errors: list[str] = []
-        places = _at_work(root, errors) if only is None else [_asked_for(only)]
-        found, gone = _contents(places, only is None and root == "/", errors)
+        places = _active_files(root, errors) if config_path is None else [_named_file(config_path)]
+        found, gone = _contents(places, config_path is None and root == "/", errors)
         if not gone:  # Else it may have masked another file, which only a new list can tell.
             break
     return found
 
 
-def load(root: str, only: Optional[str] = None) -> Config:
+def load(root: str, config_path: Optional[str] = None) -> Config:
     """Return the configuration at work. Raises ConfigError."""
-    return parse(read(root, only))
+    return parse(read(root, config_path))
 
 
-class _Place(NamedTuple):
+class _ConfigFile(NamedTuple):
     """Where a file is, and its name as it is told."""
 
     root: str
@@ -103,13 +103,13 @@ class _GoneError(Exception):
     """The file was removed since it was listed."""
 
 
-def _asked_for(name: str) -> _Place:
+def _named_file(name: str) -> _ConfigFile:
     """Return the place of a file that was named by a person, in the system that this process sees."""
-    return _Place("/", os.path.join(os.getcwd(), name), name)
+    return _ConfigFile("/", os.path.join(os.getcwd(), name), name)
 
 
-def _at_work(root: str, errors: list[str]) -> list[_Place]:
-    chosen: dict[str, _Place] = {}
+def _active_files(root: str, errors: list[str]) -> list[_ConfigFile]:
+    chosen: dict[str, _ConfigFile] = {}
     for directory in DROP_INS:
         try:
             names = rootfs.listing(root, directory)
@@ -124,11 +124,11 @@ def _at_work(root: str, errors: list[str]) -> list[_Place]:
     return [_place(root, MAIN), *(chosen[name] for name in sorted(chosen))]
 
 
-def _place(root: str, path: str) -> _Place:
-    return _Place(root, path, os.path.join(root, path))
+def _place(root: str, path: str) -> _ConfigFile:
+    return _ConfigFile(root, path, os.path.join(root, path))
 
 
-def _contents(places: list[_Place], trusted_only: bool, errors: list[str]) -> tuple[Snapshot, bool]:
+def _contents(places: list[_ConfigFile], trusted_only: bool, errors: list[str]) -> tuple[Snapshot, bool]:
     """Return these files, and whether one of them is gone."""
     files: list[tuple[str, bytes]] = []
     written: list[str] = []
@@ -149,7 +149,7 @@ def _contents(places: list[_Place], trusted_only: bool, errors: list[str]) -> tu
     return Snapshot(tuple(files), tuple(errors), tuple(written)), gone
 
 
-def _read(place: _Place, trusted_only: bool) -> tuple[Optional[bytes], bool]:
+def _read(place: _ConfigFile, trusted_only: bool) -> tuple[Optional[bytes], bool]:
     """Return the content, or None for a link to /dev/null, which masks a drop-in; and whether it is being written."""
     try:
         with rootfs.open_file(place.root, place.path) as fd:
@@ -158,7 +158,7 @@ def _read(place: _Place, trusted_only: bool) -> tuple[Optional[bytes], bool]:
                 raise _UntrustedError("can be written by others than root (run: chown root:root, chmod 0644)")
             if status.st_size > MAX_BYTES:
                 raise _UntrustedError(f"is larger than {MAX_BYTES} bytes")
-            written = _open_for_writing(fd) and abs(time.time() - os.fstat(fd).st_mtime) < HELD
+            written = _open_for_writing(fd) and abs(time.time() - os.fstat(fd).st_mtime) < MAX_WRITE_SECONDS
             return rootfs.read_at_most(fd, MAX_BYTES + 1), written
     except rootfs.IrregularError as error:
         found = rootfs.status(place.root, place.path)

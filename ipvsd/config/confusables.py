@@ -20,7 +20,7 @@ _MORE_QUOTES = "\u300c\u300d\u300e\u300f"
 _STOPS = "\u3002\uff61\u2024"
 
 # What each stands in place of. They are parts of words to YAML.
-_MEANT: Mapping[str, str] = {
+_REPLACEMENTS: Mapping[str, str] = {
     **dict.fromkeys(_QUOTES, "'\"'"),
     **dict.fromkeys(_APOSTROPHES, '"\'"'),
     **dict.fromkeys(_DASHES, "'-'"),
@@ -34,7 +34,7 @@ _MEANT: Mapping[str, str] = {
     **dict.fromkeys(_STOPS, "'.'"),
     **{chr(code): repr(chr(code - 0xFEE0)) for code in range(0xFF01, 0xFF5F)},  # the full-width forms of ASCII
 }
-_SIGN = re.compile(f"[{re.escape(''.join(_MEANT))}]")
+_SIGN = re.compile(f"[{re.escape(''.join(_REPLACEMENTS))}]")
 _COMMENT = re.compile(r"(?:^|(?<=[ \t]))#[^\n]*", re.MULTILINE)
 
 
@@ -45,10 +45,10 @@ def find(text: str) -> Optional[tuple[int, str]]:
     if found is None:
         return None
     line = plain.count("\n", 0, found.start()) + 1
-    return line, f"has the character {named(found[0])} (replace it by {_MEANT[found[0]]})"
+    return line, f"has the character {describe_character(found[0])} (replace it by {_REPLACEMENTS[found[0]]})"
 
 
-def named(sign: str) -> str:
+def describe_character(sign: str) -> str:
     """Return a character as people can look it up: U+FF1A (FULLWIDTH COLON)."""
     name = unicodedata.name(sign, "")
     return f"U+{ord(sign):04X}{f' ({name})' if name else ''}"

@@ -34,7 +34,7 @@ from ipvsd.sysctl import sysctl_names
 from ipvsd.sysctl.patterns import Patterns, Scope
 
 
-class Spread(NamedTuple):
+class PatternRule(NamedTuple):
     """What is wanted of all that a pattern, which is the key here, fits; `exclude` is what it must not stand for."""
 
     wanted: WantedSysctl
@@ -54,38 +54,40 @@ def candidates(config: Config) -> frozenset[str]:
 
 def patterns(config: Config) -> tuple[str, ...]:
     """Return the names of sysctls that stand for all that they fit, and so have to be expanded."""
-    entries = (entry for name in config.profiles for entry in PROFILES[name].sysctls if _on(entry.switch, config))
+    entries = (
+        entry for name in config.profiles for entry in PROFILES[name].sysctls if _is_enabled(entry.switch, config)
+    )
     named = dict.fromkeys((*(entry.key for entry in entries), *config.sysctls))
     dropped = {key for key, setting in config.sysctls.items() if setting.dropped}
     return tuple(key for key in named if sysctl_names.is_pattern(key) and key not in dropped)
 
 
-def spreads(config: Config, kernel: Kernel) -> tuple[Spread, ...]:
+def pattern_rules(config: Config, kernel: Kernel) -> tuple[PatternRule, ...]:
     """Return what is wanted of all that a pattern fits, in their order: of two that fit one key the later counts."""
     wanted = _wanted_sysctls(config, kernel)
     return tuple(
-        Spread(item, config.sysctls.get(key, SysctlSetting("")).exclude)
+        PatternRule(item, config.sysctls.get(key, SysctlSetting("")).exclude)
         for key, item in wanted.items()
         if sysctl_names.is_pattern(key)
     )
 
 
-class Spreads:
+class PatternRules:
     """The wanted values of all that some patterns fit, to be asked about one sysctl."""
 
-    def __init__(self, spreads: Sequence[Spread]) -> None:
-        self._wanted = [spread.wanted for spread in spreads]
-        self._scopes = [Scope(spread.wanted.key, spread.exclude) for spread in spreads]
+    def __init__(self, rules: Sequence[PatternRule]) -> None:
+        self._wanted = [rule.wanted for rule in rules]
+        self._scopes = [Scope(rule.wanted.key, rule.exclude) for rule in rules]
         self._index = Patterns(sysctl_names.globs(wanted.key) or () for wanted in self._wanted)
 
-    def deciding(self, name: str) -> Optional[WantedSysctl]:
+    def match(self, name: str) -> Optional[WantedSysctl]:
         """Return what is wanted of the pattern that counts for a sysctl: the last one that stands for it."""
         matching = {number for path in sysctl_names.paths(name) for number in self._index.matching(path)}
         found = next((number for number in sorted(matching, reverse=True) if name in self._scopes[number]), None)
         return None if found is None else self._wanted[found]
 
 
-def desired(
+def build_desired(
     config: Config,
     kernel: Kernel,
     loaded: Mapping[str, ModuleState],
@@ -104,14 +106,14 @@ def desired(
                 modules[module.name] = module
     _adjust_modules(modules, config.modules)
     named = [item for key, item in _wanted_sysctls(config, kernel).items() if not sysctl_names.is_pattern(key)]
-    spread = _spread(config, named, spreads(config, kernel), expanded)
-    return Desired(tuple(modules.values()), (*named, *spread), tuple(_parameters(modules, config)))
+    expanded_sysctls = _expand(config, named, pattern_rules(config, kernel), expanded)
+    return Desired(tuple(modules.values()), (*named, *expanded_sysctls), tuple(_parameters(modules, config)))
 
 
 _WEIGHT = {Need.IF_SHIPPED: 0, Need.WANTED: 1, Need.REQUIRED: 2}
 
 
-def _on(switch: Union[Switch, None], config: Config) -> bool:
+def _is_enabled(switch: Union[Switch, None], config: Config) -> bool:
     states = {Switch.STRICT_ARP: config.strict_arp, Switch.BRIDGE_NETFILTER: config.bridge_netfilter}
     return switch is None or states[switch]
 
@@ -121,41 +123,45 @@ def _modules(name: str, config: Config, kernel: Kernel, known: frozenset[str]) -
     wanted = [
         WantedModule(entry.name, entry.need, origin, kernel_since=entry.kernel_since)
         for entry in profile.modules
-        if _demanded(entry, config, kernel, known)
+        if _applies(entry, config, kernel, known)
     ]
     yield from (module for module in wanted if module.need is Need.REQUIRED)
     if profile.scheduler:
         yield WantedModule(f"ip_vs_{config.scheduler}", Need.REQUIRED, f"scheduler: {config.scheduler}")
     yield from _alternatives(profile.alternatives, known, origin)
     if profile.back_ends:
-        chosen, because = iptables_backend.choose(profile.back_ends, kernel, known)
+        chosen, reason = iptables_backend.choose(profile.back_ends, kernel, known)
         for entry in chosen.modules:
-            if _demanded(entry, config, kernel, known):
-                yield WantedModule(entry.name, entry.need, origin, reason=because)
-        yield from _alternatives(chosen.alternatives, known, origin, because)
+            if _applies(entry, config, kernel, known):
+                yield WantedModule(entry.name, entry.need, origin, reason=reason)
+        yield from _alternatives(chosen.alternatives, known, origin, reason)
     yield from (module for module in wanted if module.need is not Need.REQUIRED)
 
 
-def _demanded(entry: ModuleEntry, config: Config, kernel: Kernel, known: frozenset[str]) -> bool:
-    if not _on(entry.switch, config) or (entry.ipv6 and not kernel.ipv6) or (entry.silent and entry.name not in known):
+def _applies(entry: ModuleEntry, config: Config, kernel: Kernel, known: frozenset[str]) -> bool:
+    if (
+        not _is_enabled(entry.switch, config)
+        or (entry.ipv6 and not kernel.ipv6)
+        or (entry.silent and entry.name not in known)
+    ):
         return False
     version, before = config.kube_proxy, entry.kube_proxy_before
     return version is None or (entry.kube_proxy_since <= version and (before is None or version < before))
 
 
 def _alternatives(
-    choices: Collection[Alternatives], known: frozenset[str], origin: str, because: str = ""
+    choices: Collection[Alternatives], known: frozenset[str], origin: str, reason: str = ""
 ) -> Iterator[WantedModule]:
     for choice in choices:
         present = [variant for variant in choice.names if variant in known]
         for variant in present or choice.names[:1]:  # none known: the first one stands for the failure
-            yield WantedModule(variant, Need.REQUIRED, origin, reason=because)
+            yield WantedModule(variant, Need.REQUIRED, origin, reason=reason)
 
 
 def _sysctls(name: str, config: Config, kernel: Kernel) -> Iterator[WantedSysctl]:
     version = kernel_names.kernel_version(kernel.release)
     for entry in PROFILES[name].sysctls:
-        if _on(entry.switch, config) and entry.since <= version < entry.before:
+        if _is_enabled(entry.switch, config) and entry.since <= version < entry.before:
             yield WantedSysctl(
                 entry.key, _want(entry, kernel.cpus), Policy.ENFORCE, entry.required, f"profile {name}",
                 provider(entry.key),
@@ -164,7 +170,7 @@ def _sysctls(name: str, config: Config, kernel: Kernel) -> Iterator[WantedSysctl
 
 def _want(entry: SysctlEntry, cpus: int) -> Want:
     want = entry.want
-    return Within(min(want.most, max(want.least, want.each * cpus))) if isinstance(want, PerCpu) else want
+    return Within(min(want.maximum, max(want.minimum, want.each * cpus))) if isinstance(want, PerCpu) else want
 
 
 def _adjust_modules(modules: dict[str, WantedModule], settings: Mapping[str, ModuleSetting]) -> None:
@@ -174,15 +180,15 @@ def _adjust_modules(modules: dict[str, WantedModule], settings: Mapping[str, Mod
             modules.pop(name, None)
             continue
         # A name by itself asks for the module; with parameters it only says how the profile's is to be loaded.
-        asked = old is None or (old.need is Need.IF_SHIPPED and not setting.parameters)
-        need = old.need if old and not asked else Need.REQUIRED
+        explicit = old is None or (old.need is Need.IF_SHIPPED and not setting.parameters)
+        need = old.need if old and not explicit else Need.REQUIRED
         if setting.required is not None:
             need = Need.REQUIRED if setting.required else Need.WANTED
-        origin = setting.origin if setting.required is not None or asked or old is None else old.origin
+        origin = setting.origin if setting.required is not None or explicit or old is None else old.origin
         options = tuple(f"{parameter}={value}" for parameter, value in setting.parameters.items())
         since = old.kernel_since if old else (0, 0)
-        because = old.reason if old else ""
-        modules[name] = WantedModule(name, need, origin, setting.any_of, options, since, because)
+        reason = old.reason if old else ""
+        modules[name] = WantedModule(name, need, origin, setting.any_of, options, since, reason)
 
 
 def _parameters(modules: Mapping[str, WantedModule], config: Config) -> Iterator[WantedSysctl]:
@@ -204,50 +210,53 @@ def _wanted_sysctls(config: Config, kernel: Kernel) -> Mapping[str, WantedSysctl
     for key, setting in config.sysctls.items():
         # A pattern of a profile that a person names counts where the person names it.
         old = wanted.pop(key, None) if sysctl_names.is_pattern(key) else wanted.get(key)
-        want = _bounded(setting.want, old.want if old else None)
+        want = _merge_bounds(setting.want, old.want if old else None)
         if setting.dropped or want is None:
             wanted.pop(key, None)
             continue
-        made = _wanted(key, want, setting)
-        wanted[key] = made._replace(
-            policy=setting.policy or (old.policy if old else made.policy),
-            required=made.required if setting.required is not None or old is None else old.required,
+        new = _wanted_sysctl(key, want, setting)
+        wanted[key] = new._replace(
+            policy=setting.policy or (old.policy if old else new.policy),
+            required=new.required if setting.required is not None or old is None else old.required,
             guard=bool(setting.guard),
         )
     return wanted
 
 
-def _bounded(said: Optional[Want], old: Optional[Want]) -> Optional[Want]:
+def _merge_bounds(configured: Optional[Want], old: Optional[Want]) -> Optional[Want]:
     """Return what is wanted where a profile wants `old`: of a range a person says one bound or both.
 
     Where a profile's floor, which grows with the number of CPUs, is above what a person allows, the person is right.
     """
-    if not isinstance(said, Within) or not isinstance(old, Within):
-        return said or old
-    floor = old.floor if said.floor is None else said.floor
-    ceiling = old.ceiling if said.ceiling is None else said.ceiling
-    if said.floor is None and None not in (floor, ceiling):
+    if not isinstance(configured, Within) or not isinstance(old, Within):
+        return configured or old
+    floor = old.floor if configured.floor is None else configured.floor
+    ceiling = old.ceiling if configured.ceiling is None else configured.ceiling
+    if configured.floor is None and None not in (floor, ceiling):
         floor = min(floor or 0, ceiling or 0)
     return Within(floor, ceiling)
 
 
-def _spread(
-    config: Config, wanted: Collection[WantedSysctl], spreads: Sequence[Spread], expanded: Mapping[str, Collection[str]]
+def _expand(
+    config: Config,
+    wanted: Collection[WantedSysctl],
+    rules: Sequence[PatternRule],
+    expanded: Mapping[str, Collection[str]],
 ) -> Iterator[WantedSysctl]:
     """Yield what the patterns want. A sysctl that is named beats them, and a later pattern an earlier one."""
     named = {*(item.key for item in wanted), *(key for key in config.sysctls if not sysctl_names.is_pattern(key))}
-    for made, exclude in reversed(spreads):
-        pattern = made.key
+    for template, exclude in reversed(rules):
+        pattern = template.key
         matching = expanded.get(pattern, ())
         keys = [key for key in matching if key not in named]
         if exclude:
             scope = Scope(pattern, exclude)
             keys = [key for key in keys if key == pattern or key in scope]  # itself, where it cannot be told
         named.update(keys)
-        yield from (made._replace(key=key, pattern=pattern) for key in (keys if matching else [pattern]))
+        yield from (template._replace(key=key, pattern=pattern) for key in (keys if matching else [pattern]))
 
 
-def _wanted(key: str, want: Want, setting: SysctlSetting) -> WantedSysctl:
+def _wanted_sysctl(key: str, want: Want, setting: SysctlSetting) -> WantedSysctl:
     return WantedSysctl(
         key,
         want,

@@ -20,9 +20,9 @@ def as_mapping(config: Config) -> dict[str, Any]:
         "interval": _duration(config.interval),
         "startup": {"mode": "strict" if config.startup_strict else "lenient", "limit": _duration(config.startup_limit)},
         "contention": {
-            "repairs": config.fight_repairs,
-            "window": _duration(config.fight_window),
-            "quiet": _duration(config.fight_quiet),
+            "repairs": config.contention_repairs,
+            "window": _duration(config.contention_window),
+            "quiet": _duration(config.contention_quiet),
         },
         "guard": {"allow": list(config.guard_allow)},
         "web": {"listen": [address(host, port) for host, port in config.listen]},
@@ -51,31 +51,31 @@ def fingerprint(config: Config) -> str:
 def _module(setting: ModuleSetting) -> Any:
     if setting.dropped:
         return False
-    said: dict[str, Any] = {} if setting.required is None else {"required": setting.required}
+    values: dict[str, Any] = {} if setting.required is None else {"required": setting.required}
     if setting.any_of:
-        said["anyOf"] = list(setting.any_of)
+        values["anyOf"] = list(setting.any_of)
     if setting.parameters:
-        said["parameters"] = dict(setting.parameters)
-    return said
+        values["parameters"] = dict(setting.parameters)
+    return values
 
 
 def _sysctl(setting: SysctlSetting) -> Any:
     if setting.dropped:
         return False
-    said: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     if isinstance(setting.want, Exactly):
-        said["value"] = setting.want.value
+        values["value"] = setting.want.value
     elif isinstance(setting.want, OneOf):
-        said["oneOf"] = list(setting.want.values)
+        values["oneOf"] = list(setting.want.values)
     elif setting.want:
         bounds = {"atLeast": setting.want.floor, "atMost": setting.want.ceiling}
-        said.update({key: bound for key, bound in bounds.items() if bound is not None})
+        values.update({key: bound for key, bound in bounds.items() if bound is not None})
     if setting.exclude:
-        said["exclude"] = list(setting.exclude)
+        values["exclude"] = list(setting.exclude)
     if setting.guard is not None:
-        said["guard"] = setting.guard
+        values["guard"] = setting.guard
     if setting.policy is not None:
-        said["policy"] = setting.policy.value
+        values["policy"] = setting.policy.value
     if setting.required is not None:
-        said["required"] = setting.required
-    return said
+        values["required"] = setting.required
+    return values

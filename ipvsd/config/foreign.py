@@ -45,36 +45,36 @@ _KUBE_PROXY = frozenset(
 _CONNTRACK = "sysctls: {{net.netfilter.nf_conntrack_max: {{atLeast: {}}}}}"
 
 
-def key(name: str) -> Optional[str]:
+def translate_key(name: str) -> Optional[str]:
     """Return how to say to ipvsd what a key of kube-proxy or kubeadm says, or None if it is none."""
     return _KEYS.get(re.sub("[^a-z0-9]", "", name.lower()))
 
 
-def document(root: Node) -> Optional[str]:
+def identify_document(root: Node) -> Optional[str]:
     """Return what a document is if it is another program's, with how to say the same to ipvsd; or None."""
-    said = dict(_scalars(root))
-    top = {key.text for key, _ in root.items} if isinstance(root, Map) else set()
-    if len(top & _KUBE_PROXY) > 1:
-        said.setdefault("kind", "KubeProxyConfiguration")
-    if "kind" not in said and "apiVersion" not in said:
+    scalars = dict(_scalars(root))
+    top_level = {key.text for key, _ in root.items} if isinstance(root, Map) else set()
+    if len(top_level & _KUBE_PROXY) > 1:
+        scalars.setdefault("kind", "KubeProxyConfiguration")
+    if "kind" not in scalars and "apiVersion" not in scalars:
         return None
-    name, version = said.get("kind", ""), said.get("apiVersion", "")
-    what = _KINDS.get(name, f"an object of Kubernetes ({' '.join(filter(None, (version, name)))})")
-    told = f"this is {what}, which ipvsd does not read"
-    same = list(_same(said))
+    name, version = scalars.get("kind", ""), scalars.get("apiVersion", "")
+    description = _KINDS.get(name, f"an object of Kubernetes ({' '.join(filter(None, (version, name)))})")
+    message = f"this is {description}, which ipvsd does not read"
+    translation = list(_translate(scalars))
     if name == "KubeProxyConfiguration":
-        return f"{told} (for the same, write: {'; '.join(same)})"
-    return f"{told} (keep to the keys of ipvsd.yaml(5); of kube-proxy's, it needs ipvs.scheduler and ipvs.strictARP)"
+        return f"{message} (for the same, write: {'; '.join(translation)})"
+    return f"{message} (keep to the keys of ipvsd.yaml(5); of kube-proxy's, it needs ipvs.scheduler and ipvs.strictARP)"
 
 
-def text(data: bytes) -> Optional[str]:
+def identify_text(data: bytes) -> Optional[str]:
     """Return the same of a text that is no single document."""
     kinds = re.findall(r"^[ \t]*\"?kind\"?:[ \t]*\"?([A-Za-z]+)", data.decode("utf-8", "replace"), re.MULTILINE)
     known: str = "KubeProxyConfiguration" if "KubeProxyConfiguration" in kinds else next(iter(kinds), "")
     if known not in _KINDS:
         return None
-    said = document(Map(((Scalar("str", "kind", 0), Scalar("str", known, 0)),), 0))
-    return said and said.replace("this is", "this holds")
+    message = identify_document(Map(((Scalar("str", "kind", 0), Scalar("str", known, 0)),), 0))
+    return message and message.replace("this is", "this holds")
 
 
 def _scalars(node: Node, above: str = "") -> Iterator[tuple[str, str]]:
@@ -89,12 +89,12 @@ def _scalars(node: Node, above: str = "") -> Iterator[tuple[str, str]]:
             yield from _scalars(item, f"{path}.")
 
 
-def _same(said: Mapping[str, str]) -> Iterator[str]:
-    mode = said.get("mode", "")
+def _translate(scalars: Mapping[str, str]) -> Iterator[str]:
+    mode = scalars.get("mode", "")
     yield f"profiles: [{_PROFILES.get(mode, '')}]" if mode else "profiles: [kube-proxy-ipvs] if its mode is ipvs"
-    if said.get("ipvs.scheduler"):
-        yield f"scheduler: {said['ipvs.scheduler']}"
-    if said.get("ipvs.strictARP"):
-        yield f"strictARP: {said['ipvs.strictARP']}"
-    if re.match("[0-9]{1,10}\\Z", said.get("conntrack.min", "")):
-        yield _CONNTRACK.format(said["conntrack.min"])
+    if scalars.get("ipvs.scheduler"):
+        yield f"scheduler: {scalars['ipvs.scheduler']}"
+    if scalars.get("ipvs.strictARP"):
+        yield f"strictARP: {scalars['ipvs.strictARP']}"
+    if re.match("[0-9]{1,10}\\Z", scalars.get("conntrack.min", "")):
+        yield _CONNTRACK.format(scalars["conntrack.min"])

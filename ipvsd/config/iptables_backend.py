@@ -20,7 +20,7 @@ from ipvsd.model.types import Iptables, Kernel, Need
 
 class Choice(NamedTuple):
     back_end: BackEnd
-    because: str
+    reason: str
 
 
 def choose(back_ends: Sequence[BackEnd], kernel: Kernel, known: Collection[str]) -> Choice:
@@ -33,12 +33,12 @@ def choose(back_ends: Sequence[BackEnd], kernel: Kernel, known: Collection[str])
     if len(complete) == 1:
         others = (f"this kernel lacks {names[0]} of iptables-{name}" for name, names in lacking.items() if names)
         return _choice(complete[0], "; ".join(others))
-    name, because = told(kernel.iptables)
-    return _choice(next((item for item in back_ends if item.name == name), back_ends[0]), because)
+    name, reason = detect(kernel.iptables)
+    return _choice(next((item for item in back_ends if item.name == name), back_ends[0]), reason)
 
 
-def _choice(back_end: BackEnd, because: str) -> Choice:
-    return Choice(back_end, f"for iptables-{back_end.name}: {because}")
+def _choice(back_end: BackEnd, reason: str) -> Choice:
+    return Choice(back_end, f"for iptables-{back_end.name}: {reason}")
 
 
 def missing(back_end: BackEnd, kernel: Kernel, known: Collection[str]) -> Sequence[str]:
@@ -51,7 +51,7 @@ def missing(back_end: BackEnd, kernel: Kernel, known: Collection[str]) -> Sequen
     ]
 
 
-def told(iptables: Iptables) -> tuple[str, str]:
+def detect(iptables: Iptables) -> tuple[str, str]:
     """Return the back end that the node's files tell of, and by what."""
     program = iptables.program.rpartition("/")[2]
     # Before 1.8 there was one program, xtables-multi, and before 1.4.11 iptables itself; both are of the older kind.

@@ -8,20 +8,20 @@ from collections.abc import Collection
 from ipvsd.sysctl import sysctl_names
 
 
-def of_key(key: str, known: Collection[str]) -> str:
+def hint_for_key(key: str, known: Collection[str]) -> str:
     """Return which of the known keys may be meant, or how else to write it."""
     from ipvsd.config import foreign, spelling
 
     if not key.isascii():
-        from ipvsd.config.confusables import named
+        from ipvsd.config.confusables import describe_character
 
         sign = next(character for character in key if not character.isascii())
-        return f"{named(sign)} is no letter of a key; known: {', '.join(known)}"
+        return f"{describe_character(sign)} is no letter of a key; known: {', '.join(known)}"
     if any(key.endswith(f" {name}:") or key.startswith(f"{name}:") for name in known):
         return "write a space after the colon"
-    told = foreign.key(key) if "profiles" in known else None
+    translation = foreign.translate_key(key) if "profiles" in known else None
     closest = spelling.nearest(key, known)
-    return told or (f"did you mean {closest!r}?" if closest else f"known: {', '.join(known)}")
+    return translation or (f"did you mean {closest!r}?" if closest else f"known: {', '.join(known)}")
 
 
 _SYSCTLS = "such as net.ipv4.ip_forward or net/ipv4/conf/eth0.100/rp_filter"
@@ -31,7 +31,7 @@ def _as_bytes(letter: re.Match[str]) -> str:
     return "".join(f"\\x{byte:02x}" for byte in letter[0].encode("utf-8", "surrogatepass"))
 
 
-def of_sysctl(key: str) -> str:
+def hint_for_sysctl(key: str) -> str:
     """Return what a person may have meant by what is no sysctl."""
     from ipvsd.config import spelling
 
@@ -45,13 +45,13 @@ def of_sysctl(key: str) -> str:
         name = sysctl_names.normalised(escaped)
         link = re.match(r"net\.ipv[46]\.(?:conf|neigh)\.[^.]+\.[^.\\]+\Z", name or "")
         return f"write the bytes of other letters as {escaped}" if link else _SYSCTLS
-    names = [name.replace("IFACE", "all") for name in spelling.called(key) if "." in name]
+    names = [name.replace("IFACE", "all") for name in spelling.find_by_short_name(key) if "." in name]
     if names:
         return f"did you mean {' or '.join(names[:2])}?"
     return _SYSCTLS
 
 
-def unfit(name: str, key: str) -> tuple[str, str]:
+def explain_unusable(name: str, key: str) -> tuple[str, str]:
     """Return why a sysctl cannot be held, and what to do or an empty text."""
     if sysctl_names.secret(name):
         return "is a secret, and everyone can read the status", "set it by a file of mode 0600 in sysctl.d(5)"

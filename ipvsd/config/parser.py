@@ -22,14 +22,14 @@ from ipvsd.config.schema import (
     Reader,
     SettingError,
     SysctlSetting,
-    alone,
-    fitting,
+    check_suggestions,
+    hint_for_unmanaged,
     is_false,
     kind,
-    merged,
+    merge_want,
     parameter,
+    parse_boolean,
     shown,
-    truth,
     value,
 )
 from ipvsd.config.yaml_tree import Node, Scalar
@@ -77,14 +77,14 @@ def _unknown(config: Config) -> Iterator[str]:
 def _misspelt(config: Config) -> Iterator[str]:
     """Yield the names of modules and sysctls that certainly are another one's; `required: false` admits them."""
     known = {entry.key for profile in profiles.PROFILES.values() for entry in profile.sysctls}
-    strange = [key for key, setting in config.sysctls.items() if key not in known and setting.required is not False]
+    unknown = [key for key, setting in config.sysctls.items() if key not in known and setting.required is not False]
     named = [
         (setting, key, name)
         for key, setting in config.modules.items()
         for name in setting.any_of or (key,)
         if setting.required is not False
     ]
-    if not strange and not named:
+    if not unknown and not named:
         return
     from ipvsd.config import spelling
 
@@ -93,7 +93,7 @@ def _misspelt(config: Config) -> Iterator[str]:
         suggestion = spelling.module(name)
         if suggestion:
             yield f"{setting.origin}: modules.{key}: unknown module {name!r} (did you mean {suggestion!r}? {admit})"
-    for key in strange:
+    for key in unknown:
         suggestion = spelling.sysctl(key)
         if suggestion:
             origin = config.sysctls[key].origin
@@ -112,12 +112,12 @@ def _conflicting(config: Config) -> Iterator[str]:
     for name in config.profiles:
         for entry in profiles.PROFILES[name].sysctls:
             setting = config.sysctls.get(entry.key)
-            said = setting.want if setting else None
-            if not setting or not isinstance(said, Within) or not isinstance(entry.want, profiles.PerCpu):
+            want = setting.want if setting else None
+            if not setting or not isinstance(want, Within) or not isinstance(entry.want, profiles.PerCpu):
                 continue
-            if said.floor is None and said.ceiling is not None and said.ceiling < entry.want.least:
-                what = f"has 'atMost' below {entry.want.least}, the least that profile {name} wants"
-                yield f"{setting.origin}: sysctls.{entry.key}: {what} (say 'atLeast', too)"
+            if want.floor is None and want.ceiling is not None and want.ceiling < entry.want.minimum:
+                problem = f"has 'atMost' below {entry.want.minimum}, the least that profile {name} wants"
+                yield f"{setting.origin}: sysctls.{entry.key}: {problem} (say 'atLeast', too)"
 
 
 def _refused(config: Config) -> Iterator[str]:
@@ -173,19 +173,19 @@ class _Reader:
             return False
         from ipvsd.config import foreign
 
-        told = foreign.document(root)
-        if told:
-            what, _, hint = told.partition(" (")
-            self._complain("", root, what, hint[:-1])
-        return told is not None
+        message = foreign.identify_document(root)
+        if message:
+            problem, _, hint = message.partition(" (")
+            self._add_error("", root, problem, hint[:-1])
+        return message is not None
 
     def _consider_foreign(self, data: bytes) -> None:
         if b"kind" in data:
             from ipvsd.config import foreign
 
-            told = foreign.text(data)
-            if told:
-                self.errors.append(f"{self._file}: {told}")
+            message = foreign.identify_text(data)
+            if message:
+                self.errors.append(f"{self._file}: {message}")
 
     def _plain(self, settings: Mapping[str, tuple[str, Reader]]) -> dict[str, Callable[[str, Node], None]]:
         return {key: self._setting(name, read) for key, (name, read) in settings.items()}
@@ -193,9 +193,9 @@ class _Reader:
     def origin(self, node: Node) -> str:
         return f"{self._file}:{node.line}"
 
-    def _complain(self, where: str, node: Node, what: str, hint: str = "") -> None:
+    def _add_error(self, where: str, node: Node, problem: str, hint: str = "") -> None:
         prefix = f"{where}: " if where else ""
-        self.errors.append(f"{self.origin(node)}: {prefix}{what}{f' ({hint})' if hint else ''}")
+        self.errors.append(f"{self.origin(node)}: {prefix}{problem}{f' ({hint})' if hint else ''}")
 
     def _pairs(self, where: str, node: Node) -> Iterator[tuple[Scalar, Node]]:
         if not isinstance(node, yaml_tree.Mapping):
@@ -203,12 +203,12 @@ class _Reader:
                 hint = "" if where else "write KEY: VALUE, with a space after the colon"
                 if isinstance(node, yaml_tree.Sequence):
                     hint = "write KEY: VALUE, without '-' or '[' before it"
-                self._complain(where, node, f"must be a map, not {kind(node)}", hint)
+                self._add_error(where, node, f"must be a map, not {kind(node)}", hint)
             return
         seen: dict[str, int] = {}
         for key, item in node.items:
             if key.text in seen:
-                self._complain(where, key, f"{shown(key.text)} stands here twice", f"first in line {seen[key.text]}")
+                self._add_error(where, key, f"{shown(key.text)} stands here twice", f"first in line {seen[key.text]}")
             else:
                 seen[key.text] = key.line
                 yield key, item
@@ -221,7 +221,7 @@ class _Reader:
             else:
                 from ipvsd.config import key_hints
 
-                self._complain(where, key, f"unknown key {shown(key.text)}", key_hints.of_key(key.text, known))
+                self._add_error(where, key, f"unknown key {shown(key.text)}", key_hints.hint_for_key(key.text, known))
 
     def _setting(self, name: str, read: Callable[[Node], object]) -> Callable[[str, Node], None]:
         def take(where: str, node: Node) -> None:
@@ -229,7 +229,7 @@ class _Reader:
                 self.values[name] = read(node)
                 self.origins[name] = self.origin(node)
             except SettingError as bad:
-                self._complain(where, node, bad.what, bad.hint)
+                self._add_error(where, node, bad.problem, bad.hint)
 
         return take
 
@@ -249,66 +249,66 @@ class _Reader:
                 try:
                     found[_field(name)] = read(node)
                 except SettingError as bad:
-                    self._complain(where, node, bad.what, bad.hint)
+                    self._add_error(where, node, bad.problem, bad.hint)
 
             return take
 
         self._mapping(where, node, {name: reader(name, read) for name, read in readers.items()})
         return found
 
-    def _again(self, where: str, key: Scalar, name: str) -> bool:
+    def _is_duplicate(self, where: str, key: Scalar, name: str) -> bool:
         """Complain if this file has named the same thing before, perhaps in another spelling."""
         line = self._named.get(name)
         if line is not None:
-            self._complain(where, key, f"is '{name}' again", f"first in line {line}")
+            self._add_error(where, key, f"is '{name}' again", f"first in line {line}")
         self._named.setdefault(name, key.line)
         return line is not None
 
     def _module(self, where: str, key: Scalar, node: Node) -> None:
         name = kernel_names.module_name(key.text)
         if name is None:
-            self._complain(where, key, "is no module name", "letters, digits, '_' and '-', at most 55")
+            self._add_error(where, key, "is no module name", "letters, digits, '_' and '-', at most 55")
             return
         if key.kind in ("null", "bool"):
             hint = f'quote it: "{key.text}"' if key.kind == "bool" else ""
-            self._complain(where, key, f"must be the name of a module, not {kind(key)}", hint)
+            self._add_error(where, key, f"must be the name of a module, not {kind(key)}", hint)
             return
-        if self._again(where, key, name):
+        if self._is_duplicate(where, key, name):
             return
         try:
-            told = truth(node)
+            enabled = parse_boolean(node)
         except SettingError as bad:
-            self._complain(where, node, bad.what, bad.hint)
+            self._add_error(where, node, bad.problem, bad.hint)
             return
         shown_as = self._shown.get(name, name)
-        if told is False:
+        if enabled is False:
             self.modules.pop(shown_as, None)
             self.modules[name] = ModuleSetting(self.origin(key), dropped=True)
             return
         read_parameters: Reader = lambda node: self._parameters(f"{where}.parameters", node)  # noqa: E731 -- one of several
-        said = self._fields(where, node, {**MODULE, "parameters": read_parameters}) if told is None else {}
+        fields = self._fields(where, node, {**MODULE, "parameters": read_parameters}) if enabled is None else {}
         old = self.modules.get(shown_as)
         base = old if old and not old.dropped else ModuleSetting("")
-        if "any_of" in said or base.any_of:
-            if "parameters" in said or base.parameters:
-                self._complain(where, key, "has both 'anyOf' and 'parameters'", "name the module that takes them")
+        if "any_of" in fields or base.any_of:
+            if "parameters" in fields or base.parameters:
+                self._add_error(where, key, "has both 'anyOf' and 'parameters'", "name the module that takes them")
             self.modules.pop(shown_as, None)
             # No module's name: it is shown as it was written first.
             shown_as = self._shown.setdefault(name, key.text)
-        parameters = {**base.parameters, **said.pop("parameters", {})}
-        self.modules[shown_as] = base._replace(origin=self.origin(key), parameters=parameters, **said)
+        parameters = {**base.parameters, **fields.pop("parameters", {})}
+        self.modules[shown_as] = base._replace(origin=self.origin(key), parameters=parameters, **fields)
 
     def _parameters(self, where: str, node: Node) -> dict[str, str]:
         found: dict[str, str] = {}
         for key, item in self._pairs(where, node):
             place = f"{where}.{shown(key.text, quote=False)}"
             if not re.match(r"[A-Za-z0-9_]{1,64}\Z", key.text):
-                self._complain(place, key, "is no parameter's name", "letters, digits and '_'")
+                self._add_error(place, key, "is no parameter's name", "letters, digits and '_'")
                 continue
             try:
                 found[key.text] = parameter(item)
             except SettingError as bad:
-                self._complain(place, key, bad.what, bad.hint)
+                self._add_error(place, key, bad.problem, bad.hint)
         return found
 
     def _sysctl(self, where: str, key: Scalar, node: Node) -> None:
@@ -316,45 +316,47 @@ class _Reader:
         if name is None:
             from ipvsd.config import key_hints
 
-            self._complain(where, key, "is no sysctl below /proc/sys", key_hints.of_sysctl(key.text))
+            self._add_error(where, key, "is no sysctl below /proc/sys", key_hints.hint_for_sysctl(key.text))
             return
         if not sysctl_names.writable(name) or sysctl_names.secret(name):
             from ipvsd.config import key_hints
 
-            self._complain(where, key, *key_hints.unfit(name, key.text))
+            self._add_error(where, key, *key_hints.explain_unusable(name, key.text))
             return
-        if self._again(where, key, name):
+        if self._is_duplicate(where, key, name):
             return
         if is_false(node):
             self.sysctls[name] = SysctlSetting(origin, dropped=True)
             return
         old = self.sysctls.get(name)
         base = old if old and not old.dropped else SysctlSetting(origin)
-        said = self._sysctl_fields(where, name, node, base.want)
-        if said is None:
+        fields = self._sysctl_fields(where, name, node, base.want)
+        if fields is None:
             return
-        if "exclude" in said and not sysctl_names.is_pattern(name):
-            self._complain(where, key, "has 'exclude', but is no pattern", "such as net.ipv4.conf.*.rp_filter")
-        self.sysctls[name] = base._replace(origin=origin, **said)
+        if "exclude" in fields and not sysctl_names.is_pattern(name):
+            self._add_error(where, key, "has 'exclude', but is no pattern", "such as net.ipv4.conf.*.rp_filter")
+        self.sysctls[name] = base._replace(origin=origin, **fields)
 
     def _sysctl_fields(self, where: str, name: str, node: Node, before: Optional[Want]) -> Optional[dict[str, Any]]:
         if not isinstance(node, yaml_tree.Mapping):
             try:
-                return {"want": Exactly(str(fitting(name, value)(node)))}
+                return {"want": Exactly(str(check_suggestions(name, value)(node)))}
             except SettingError as bad:
-                self._complain(where, node, bad.what, "; ".join(filter(None, (bad.hint, alone(node)))))
+                self._add_error(where, node, bad.problem, "; ".join(filter(None, (bad.hint, hint_for_unmanaged(node)))))
                 return None
         known = len(self.errors)
-        readers = {key: fitting(name, read) if key in ("value", "oneOf") else read for key, read in SYSCTL.items()}
-        said = self._fields(where, node, readers)
+        readers = {
+            key: check_suggestions(name, read) if key in ("value", "oneOf") else read for key, read in SYSCTL.items()
+        }
+        fields = self._fields(where, node, readers)
         if len(self.errors) > known:
             return None
         try:
-            want = merged({name: said.pop(name) for name in WANTS if name in said}, before)
+            want = merge_want({name: fields.pop(name) for name in WANTS if name in fields}, before)
         except SettingError as bad:
-            self._complain(where, node, bad.what, bad.hint)
+            self._add_error(where, node, bad.problem, bad.hint)
             return None
-        return said if want is None else {**said, "want": want}
+        return fields if want is None else {**fields, "want": want}
 
 
 def _field(key: str) -> str:

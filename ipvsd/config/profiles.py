@@ -22,14 +22,14 @@ class Switch(enum.Enum):
 
 
 class PerCpu(NamedTuple):
-    """At least `each` for every CPU and never below `least`; no more than `most` is demanded."""
+    """At least `each` for every CPU and never below `minimum`; no more than `maximum` is demanded."""
 
     each: int
-    least: int
-    most: int
+    minimum: int
+    maximum: int
 
     def __str__(self) -> str:
-        return f">= {self.each} for each CPU, within {self.least} and {self.most}"
+        return f">= {self.each} for each CPU, within {self.minimum} and {self.maximum}"
 
 
 class ModuleEntry(NamedTuple):
@@ -346,14 +346,14 @@ def module_names(profile: Profile) -> frozenset[str]:
     return frozenset((*named, *(name for choice in alternatives(profile) for name in choice.names)))
 
 
-def why(profile: str, name: str, because: str = "") -> str:
+def why(profile: str, name: str, reason: str = "") -> str:
     """Return why a profile wants a module or a sysctl, or an empty string where it does not.
 
-    A module of a back end is wanted only `because` of what made that the chosen one.
+    A module of a back end has as its `reason` what made that back end the chosen one.
     """
     known = PROFILES[profile]
     if any(name in (*_named(back_end), *_variants(back_end)) for back_end in known.back_ends):
-        return f"{_reason(known, name)}; {because}" if because else ""
+        return f"{_reason(known, name)}; {reason}" if reason else ""
     return _reason(known, name)
 
 

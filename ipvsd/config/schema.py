@@ -13,23 +13,23 @@ from ipvsd.model.types import NOTHING, Exactly, OneOf, Policy, Want, Within
 from ipvsd.modprobe import kernel_names
 from ipvsd.sysctl import sysctl_names, values
 
-MOST_UNITS = 15  # the kernel looks through all of them at each write that is guarded
+MAX_UNITS = 15  # the kernel looks through all of them at each write that is guarded
 _EXAMPLES = {"500ms": 0.5, "60s": 60.0, "5m": 300.0}
 _UNITS = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "h": 3600.0}
-_TRUTH = {"true": True, "false": False}
+_BOOLEANS = {"true": True, "false": False}
 SWITCHES = {"true": 1, "yes": 1, "on": 1, "false": 0, "no": 0, "off": 0}  # as people type them for a sysctl
-_OLD_TRUTH = {"yes": True, "on": True, "no": False, "off": False}  # to YAML 1.1, and texts to 1.2 and to people
+_YAML_1_1_BOOLEANS = {"yes": True, "on": True, "no": False, "off": False}  # to YAML 1.1, and texts to 1.2 and to people
 
 # The versions of Kubernetes that can be meant: from the first with a general IPVS mode up to some years ahead.
 OLDEST, NEWEST = (1, 11), (1, 59)
 
 
 class SettingError(Exception):
-    """The value cannot be taken: `what` is wrong with it, and a hint; `meant` is the value that the hint names."""
+    """The value cannot be taken: `problem` says why, `hint` what to do; `suggestion` is the value that it names."""
 
-    def __init__(self, what: str, hint: str = "", meant: Optional[str] = None) -> None:
-        super().__init__(what)
-        self.what, self.hint, self.meant = what, hint, meant
+    def __init__(self, problem: str, hint: str = "", suggestion: Optional[str] = None) -> None:
+        super().__init__(problem)
+        self.problem, self.hint, self.suggestion = problem, hint, suggestion
 
 
 def kind(node: Node) -> str:
@@ -52,7 +52,7 @@ def _text(node: Node) -> str:
     return node.text if isinstance(node, Scalar) else ""
 
 
-def truth(node: Node, alternative: str = "") -> Optional[bool]:
+def parse_boolean(node: Node, alternative: str = "") -> Optional[bool]:
     """Return the truth value that this is, or None if it is none.
 
     Raises SettingError for the words that are truth values to YAML 1.1 alone; `alternative` says what else they
@@ -61,10 +61,10 @@ def truth(node: Node, alternative: str = "") -> Optional[bool]:
     if not isinstance(node, Scalar) or node.kind != "bool":
         return None
     text = node.text.lower()
-    if text in _OLD_TRUTH:
-        hint = f"write {str(_OLD_TRUTH[text]).lower()}"
+    if text in _YAML_1_1_BOOLEANS:
+        hint = f"write {str(_YAML_1_1_BOOLEANS[text]).lower()}"
         raise SettingError(f"must be true or false, not {node.text!r}", f"{hint}{alternative.format(node.text)}")
-    return _TRUTH[text]
+    return _BOOLEANS[text]
 
 
 def is_false(node: Node) -> bool:
@@ -73,10 +73,10 @@ def is_false(node: Node) -> bool:
 
 
 def _boolean(node: Node) -> bool:
-    told = truth(node)
-    if told is None:
+    value = parse_boolean(node)
+    if value is None:
         raise SettingError(f"must be true or false, not {kind(node)}")
-    return told
+    return value
 
 
 def _empty(node: Node) -> str:
@@ -132,22 +132,22 @@ def _units(node: Node) -> tuple[str, ...]:
     for item in node.items:
         if not re.match(r"[A-Za-z0-9:_.@\\-]{1,240}\.(service|scope|slice)\Z", _text(item)):
             raise SettingError(f"{shown(_text(item))} is no unit", "NAME.service, NAME.scope or NAME.slice")
-    if len(node.items) > MOST_UNITS:
-        raise SettingError(f"must not have more than {MOST_UNITS} units", "a slice holds many")
+    if len(node.items) > MAX_UNITS:
+        raise SettingError(f"must not have more than {MAX_UNITS} units", "a slice holds many")
     return tuple(_text(item) for item in node.items)
 
 
-def _whole(node: Node) -> int:
+def _integer(node: Node) -> int:
     """Return a number as the kernel reads it: 010 is 8 here, too."""
     number = values.integer(_text(node))
     if number is None:
-        what = shown(_text(node)) if kind(node) == "a number" else kind(node)
-        raise SettingError(f"must be a whole number, not {what}")
+        shown_value = shown(_text(node)) if kind(node) == "a number" else kind(node)
+        raise SettingError(f"must be a whole number, not {shown_value}")
     return number
 
 
 def _count(node: Node) -> int:
-    number = _whole(node)
+    number = _integer(node)
     if not 1 <= number <= 1_000_000:
         raise SettingError("must be between 1 and 1000000")
     return number
@@ -166,18 +166,18 @@ def _policy(node: Node) -> Policy:
     return Policy(_choice(*(policy.value for policy in Policy))(node))
 
 
-def _duration(least: float, most: float) -> Callable[[Node], float]:
+def _duration(minimum: float, maximum: float) -> Callable[[Node], float]:
     def read(node: Node) -> float:
         # Not with a 0 in front: to some readers of YAML 010 is 8.
         match = re.match(r"((?:0|[1-9][0-9]{0,8})(?:\.[0-9]{1,6})?)(ms|s|m|h|)\Z", _text(node))
         if not match:
-            examples = [text for text, seconds in _EXAMPLES.items() if least <= seconds <= most]
+            examples = [text for text, seconds in _EXAMPLES.items() if minimum <= seconds <= maximum]
             what = shown(_text(node)) if kind(node) == "a number" else kind(node)
             raise SettingError(f"must be a time, not {what}", f"such as {', '.join(examples)}")
         # Microseconds are exact in what `dump` makes of it; a unit's factor is not always.
         seconds = round(float(match[1]) * _UNITS[match[2]], 6)
-        if not least <= seconds <= most:
-            raise SettingError(f"must be between {least:g}s and {most:g}s")
+        if not minimum <= seconds <= maximum:
+            raise SettingError(f"must be between {minimum:g}s and {maximum:g}s")
         return seconds
 
     return read
@@ -197,7 +197,7 @@ def value(node: Node) -> str:
 
 def _no_value(node: Node) -> SettingError:
     text, items = _text(node), node.items if isinstance(node, yaml_tree.Sequence) else ()
-    what = repr(text) if kind(node) == "a truth value" and text.lower() in _OLD_TRUTH else kind(node)
+    shown_value = repr(text) if kind(node) == "a truth value" and text.lower() in _YAML_1_1_BOOLEANS else kind(node)
     hint, suggestion = "write its value", None
     if kind(node) == "a truth value":
         number = SWITCHES.get(text.lower())
@@ -206,16 +206,16 @@ def _no_value(node: Node) -> SettingError:
         suggestion = sysctl_names.canonical(" ".join(map(_text, items)) or text)
         plain = suggestion.isprintable() and not set(suggestion) & set('"\\')
         hint = f'quote it: "{suggestion}"' if suggestion and len(suggestion) < 60 and plain else hint
-    return SettingError(f"must be a string or an integer, not {what}", hint, suggestion)
+    return SettingError(f"must be a string or an integer, not {shown_value}", hint, suggestion)
 
 
 def parameter(node: Node) -> str:
     """Return the value of a module's parameter: one word, for it stands in a line of modprobe.d(5)."""
-    on = truth(node, ', or quote it: "{}"')
+    on = parse_boolean(node, ', or quote it: "{}"')
     try:
         text = value(node) if on is None else "YN"[not on]
     except SettingError as bad:
-        raise bad if bad.meant is None or _is_word(bad.meant) else SettingError(bad.what) from None
+        raise bad if bad.suggestion is None or _is_word(bad.suggestion) else SettingError(bad.problem) from None
     if not _is_word(text):
         raise SettingError("must be one word", "letters, digits and punctuation, no blanks or quotes")
     return text
@@ -238,8 +238,8 @@ def _scheduler(node: Node) -> str:
 
         suggestion = spelling.scheduler(text)
         hint = f"did you mean {suggestion!r}?" if suggestion else hint
-    what = shown(text) if text and kind(node) == "a text" else kind(node)
-    raise SettingError(f"must be the name of a scheduler, not {what}", hint)
+    shown_value = shown(text) if text and kind(node) == "a text" else kind(node)
+    raise SettingError(f"must be the name of a scheduler, not {shown_value}", hint)
 
 
 def _version(node: Node) -> Optional[tuple[int, int]]:
@@ -256,7 +256,7 @@ def _version(node: Node) -> Optional[tuple[int, int]]:
     if OLDEST <= version <= NEWEST:
         return version
     low, high = ("{}.{}".format(*bound) for bound in (OLDEST, NEWEST))
-    said, minor = f"{match[1]}.{match[2]}", match[2]
+    shown_version, minor = f"{match[1]}.{match[2]}", match[2]
     # A number that passed through a template has lost its last 0, and a finger is quickly put down twice.
     closest = [f"1.{digits}" for digits in (f"{minor}0", minor[:2], f"1{minor}", f"2{minor}", f"3{minor}")]
     known = [text for text in dict.fromkeys(closest) if OLDEST <= (1, int(text[2:])) <= NEWEST]
@@ -264,7 +264,7 @@ def _version(node: Node) -> Optional[tuple[int, int]]:
     if known and match[1] == "1":
         hint = f"did you mean {' or '.join(known)}?"
     why = "; kube-proxy's IPVS mode is general since 1.11" if version < OLDEST else ""
-    raise SettingError(f"must be between {low} and {high}, not {said}{why}", hint)
+    raise SettingError(f"must be between {low} and {high}, not {shown_version}{why}", hint)
 
 
 def _profiles(node: Node) -> tuple[str, ...]:
@@ -335,9 +335,9 @@ class Config(NamedTuple):
     interval: float = 60.0
     startup_strict: bool = False
     startup_limit: float = 300.0
-    fight_repairs: int = 20  # more of one sysctl within the window are a fight over it
-    fight_window: float = 60.0
-    fight_quiet: float = 300.0  # right for so long, and the fight is over
+    contention_repairs: int = 20  # more of one sysctl within the window are a fight over it
+    contention_window: float = 60.0
+    contention_quiet: float = 300.0  # right for so long, and the fight is over
     guard_allow: tuple[str, ...] = ()  # units that may write what is guarded
     listen: tuple[tuple[str, int], ...] = (("127.0.0.1", 14787), ("::1", 14787))
     modules: Mapping[str, ModuleSetting] = NOTHING
@@ -361,17 +361,17 @@ STARTUP: Mapping[str, tuple[str, Reader]] = {
     "limit": ("startup_limit", _duration(0.0, 86400.0)),
 }
 CONTENTION: Mapping[str, tuple[str, Reader]] = {
-    "repairs": ("fight_repairs", _count),
-    "window": ("fight_window", _duration(1.0, 86400.0)),
-    "quiet": ("fight_quiet", _duration(1.0, 86400.0)),
+    "repairs": ("contention_repairs", _count),
+    "window": ("contention_window", _duration(1.0, 86400.0)),
+    "quiet": ("contention_quiet", _duration(1.0, 86400.0)),
 }
 GUARD: Mapping[str, tuple[str, Reader]] = {"allow": ("guard_allow", _units)}
 WEB: Mapping[str, tuple[str, Reader]] = {"listen": ("listen", _listen)}
 MODULE: Mapping[str, Reader] = {"required": _boolean, "anyOf": _names}
 SYSCTL: Mapping[str, Reader] = {
     "value": value,
-    "atLeast": _whole,
-    "atMost": _whole,
+    "atLeast": _integer,
+    "atMost": _integer,
     "oneOf": _values,
     "policy": _policy,
     "required": _boolean,
@@ -382,37 +382,37 @@ SYSCTL: Mapping[str, Reader] = {
 WANTS = ("value", "at_least", "at_most", "one_of")  # the fields of which there is one, or a range
 
 
-def merged(said: Mapping[str, Any], before: Optional[Want]) -> Optional[Want]:
+def merge_want(fields: Mapping[str, Any], before: Optional[Want]) -> Optional[Want]:
     """Return what is wanted after what was wanted `before`: the bounds of a range merge. Raises SettingError."""
-    if isinstance(before, Within) and set(said) <= {"at_least", "at_most"}:
+    if isinstance(before, Within) and set(fields) <= {"at_least", "at_most"}:
         bounds = {"at_least": before.floor, "at_most": before.ceiling}
-        said = {**{name: bound for name, bound in bounds.items() if bound is not None}, **said}
-    if len(said) > 1 and set(said) != {"at_least", "at_most"}:
+        fields = {**{name: bound for name, bound in bounds.items() if bound is not None}, **fields}
+    if len(fields) > 1 and set(fields) != {"at_least", "at_most"}:
         raise SettingError("has more than one of 'value', 'oneOf' and a range", "keep one")
-    if said.get("at_least", -math.inf) > said.get("at_most", math.inf):
+    if fields.get("at_least", -math.inf) > fields.get("at_most", math.inf):
         raise SettingError("has 'atLeast' above 'atMost'")
-    if "value" in said:
-        return Exactly(said["value"])
-    if "one_of" in said:
-        return OneOf(said["one_of"])
-    return Within(said.get("at_least"), said.get("at_most")) if said else None
+    if "value" in fields:
+        return Exactly(fields["value"])
+    if "one_of" in fields:
+        return OneOf(fields["one_of"])
+    return Within(fields.get("at_least"), fields.get("at_most")) if fields else None
 
 
-def alone(node: Node) -> str:
+def hint_for_unmanaged(node: Node) -> str:
     """Return the hint for one who may have meant that a sysctl is to be left alone, or an empty text."""
     off = kind(node) == "a truth value" and SWITCHES.get(_text(node).lower()) == 0
     return "false leaves the sysctl alone" if off or kind(node) == "nothing" else ""
 
 
-def fitting(name: str, read: Reader) -> Reader:
+def check_suggestions(name: str, read: Reader) -> Reader:
     """Return a reader of a sysctl's value whose hints name no value that the kernel refuses."""
 
     def fit(node: Node) -> object:
         try:
             return read(node)
         except SettingError as bad:
-            if bad.meant is None or values.find_invalid_number(name, Exactly(bad.meant)) is None:
+            if bad.suggestion is None or values.find_invalid_number(name, Exactly(bad.suggestion)) is None:
                 raise
-            raise SettingError(bad.what) from None
+            raise SettingError(bad.problem) from None
 
     return fit

@@ -64,22 +64,22 @@ _MODULES = """
 """.split()
 
 _SCHEDULER = "ip_vs_"
-_GUESS = 0.8  # how much alike two words must be for a guess
+_MIN_SIMILARITY = 0.8  # how much alike two words must be for a guess
 PARAMETERS = ("nf_conntrack.hashsize", "ip_vs.conn_tab_bits")
 INTERFACES = "net", ("ipv4", "ipv6"), ("conf", "neigh")  # below these, each interface has a directory of files alone
 _IN_INTERFACE = 5  # parts of such a name
 
 
-def nearest(word: str, known: Iterable[str], least: float = 0.6) -> Optional[str]:
+def nearest(word: str, known: Iterable[str], min_similarity: float = 0.6) -> Optional[str]:
     """Return the one of the known words that looks most like this one, or None if none does."""
     import difflib
 
     plain = {_plain(name): name for name in known}
-    close = difflib.get_close_matches(_plain(word), plain, 1, least)
+    close = difflib.get_close_matches(_plain(word), plain, 1, min_similarity)
     return plain[close[0]] if close else None
 
 
-def misspelt(word: str, known: str) -> bool:
+def is_misspelling(word: str, known: str) -> bool:
     """Tell whether a word is another one with slips of the pen in it, and so few that it can be no other name.
 
     Another number makes another name.
@@ -89,12 +89,16 @@ def misspelt(word: str, known: str) -> bool:
     parts, others = re.split("[-_]", word.lower()), re.split("[-_]", known.lower())
     if len(parts) != len(others) or re.findall("[0-9]", word) != re.findall("[0-9]", known):
         return False
-    return all(one == other or _slips(one, other) <= _allowed(one, other) for one, other in zip(parts, others))
+    return all(
+        one == other or _edit_distance(one, other) <= _max_distance(one, other) for one, other in zip(parts, others)
+    )
 
 
 def _closest(word: str, known: Iterable[str]) -> Optional[str]:
     """Return the known word of which this is a misspelling, with the fewest slips; or None."""
-    found = [(_plain(word) != _plain(name), _slips(word, name), name) for name in known if misspelt(word, name)]
+    found = [
+        (_plain(word) != _plain(name), _edit_distance(word, name), name) for name in known if is_misspelling(word, name)
+    ]
     return min(found)[2] if found else None
 
 
@@ -105,7 +109,7 @@ def scheduler(text: str) -> Optional[str]:
         return plain
     words = {**_SCHEDULERS, **{name: name for name in SCHEDULERS if len(name) > 2}}
     closest = words.get(plain) or words.get(nearest(plain, words, 0.75) or "")
-    one_off = [name for name in SCHEDULERS if len(plain) > 2 and _slips(plain, name) == 1]
+    one_off = [name for name in SCHEDULERS if len(plain) > 2 and _edit_distance(plain, name) == 1]
     return closest or (one_off[0] if one_off else None)
 
 
@@ -135,7 +139,7 @@ def sysctl(name: str) -> Optional[str]:
     if _known(path) or sysctl_names.is_pattern(path[-1]):
         return None
     found = next(filter(None, (_in_directory(path, directory) for directory in _directories())), None)
-    return sysctl_names.join_parts(found) if found else _squashed(path)
+    return sysctl_names.join_parts(found) if found else _ignore_separators(path)
 
 
 def is_known(name: str) -> bool:
@@ -143,7 +147,7 @@ def is_known(name: str) -> bool:
     return _known(tuple(part.replace("/", ".") for part in name.split(".")))
 
 
-def called(word: str) -> tuple[str, ...]:
+def find_by_short_name(word: str) -> tuple[str, ...]:
     """Return every sysctl, module and parameter that is called so for short; IFACE stands for an interface."""
     plain = _plain(word)
     found = [
@@ -160,20 +164,20 @@ def called(word: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-def like(name: str, others: Collection[str] = ()) -> Optional[str]:
+def guess(name: str, others: Collection[str] = ()) -> Optional[str]:
     """Return what somebody may have meant by a name that stands for nothing; this is no more than a guess.
 
     `others` are sysctls that this kernel has in the same directory.
     """
-    closest = nearest(name.rpartition(".")[2], {other.rpartition(".")[2]: None for other in others}, _GUESS)
+    closest = nearest(name.rpartition(".")[2], {other.rpartition(".")[2]: None for other in others}, _MIN_SIMILARITY)
     certain = sysctl(name) if "." in name else module(name)
     if certain or closest:
         return certain or f"{name.rpartition('.')[0]}.{closest}"
     leaves = {leaf: directory for directory, names in _directories().items() for leaf in names}
     leaf = name.rpartition(".")[2]
-    close = leaf if leaf in leaves else nearest(leaf, leaves, _GUESS)
+    close = leaf if leaf in leaves else nearest(leaf, leaves, _MIN_SIMILARITY)
     if close is None:
-        return None if "." in name else nearest(name, modules(), _GUESS)
+        return None if "." in name else nearest(name, modules(), _MIN_SIMILARITY)
     directory = [part.replace("*", "all") for part in leaves[close]]
     typed = name.split(".")
     if leaves[close][3:] == ("*",) and len(typed) == _IN_INTERFACE:
@@ -185,14 +189,14 @@ def _plain(word: str) -> str:
     return re.sub(r"[^a-z0-9]", "", word.lower())
 
 
-def _allowed(one: str, other: str) -> int:
+def _max_distance(one: str, other: str) -> int:
     longest = max(len(one), len(other))
     if longest == 4:  # a letter was left out or added, or two exchanged; another letter makes another word
         return int(len(one) != len(other) or sorted(one) == sorted(other))
     return 0 if longest < 5 else 1 if longest < 8 else 2
 
 
-def _slips(one: str, other: str) -> int:
+def _edit_distance(one: str, other: str) -> int:
     """Return how many letters were left out, added, changed or exchanged with the next one."""
     if abs(len(one) - len(other)) > 2:
         return 3
@@ -249,16 +253,16 @@ def _in_directory(path: tuple[str, ...], directory: tuple[str, ...]) -> Optional
     if len(pairs) > 1 or _template(path) in _directories() or leaf not in _directories()[directory]:
         return None
     typed, known = pairs[0]
-    return (*within, leaf) if _slips(typed, known) == 1 and len(leaf) > 4 else None
+    return (*within, leaf) if _edit_distance(typed, known) == 1 and len(leaf) > 4 else None
 
 
-def _squashed(path: tuple[str, ...]) -> Optional[str]:
+def _ignore_separators(path: tuple[str, ...]) -> Optional[str]:
     """Return the sysctl that is written with the same letters, and other signs between them."""
     plain = _plain("".join(path))
-    return next((name for name in _every() if _plain(name) == plain and name != ".".join(path)), None)
+    return next((name for name in _all_sysctls() if _plain(name) == plain and name != ".".join(path)), None)
 
 
-def _every() -> Iterator[str]:
+def _all_sysctls() -> Iterator[str]:
     for directory, leaves in _directories().items():
         if "*" not in directory:
             yield from (".".join((*directory, leaf)) for leaf in leaves)

@@ -11,7 +11,7 @@ import yaml
 
 MAX_BYTES = 1 << 20
 _MAX_NODES = 20_000
-_LONGEST_PROBLEM = 200  # characters of PyYAML's, which may show an alias of any length
+_MAX_PROBLEM = 200  # characters of PyYAML's, which may show an alias of any length
 
 
 class DocumentError(Exception):
@@ -55,7 +55,7 @@ def parse(data: bytes) -> Optional[Node]:
     try:
         text = data.decode("utf-8-sig")
         if not text.isascii():
-            _refuse_look_alikes(text)
+            _reject_confusables(text)
         root = yaml.compose(text, Loader=_Loader)
         return None if root is None else _Walk().node(root)
     except UnicodeDecodeError as error:
@@ -67,7 +67,7 @@ def parse(data: bytes) -> Optional[Node]:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         problem = (error.problem or error.context or "is not YAML").replace("\n", " ")
-        problem = problem if len(problem) <= _LONGEST_PROBLEM else f"{problem[:_LONGEST_PROBLEM]}..."
+        problem = problem if len(problem) <= _MAX_PROBLEM else f"{problem[:_MAX_PROBLEM]}..."
         if r"'\t'" in problem:
             raise DocumentError(mark.line + 1 if mark else 0, "not YAML: a tab (write spaces)") from None
         if problem == "but found another document":
@@ -81,7 +81,7 @@ def parse(data: bytes) -> Optional[Node]:
         raise DocumentError(0, "is nested too deeply") from None
 
 
-def _refuse_look_alikes(text: str) -> None:
+def _reject_confusables(text: str) -> None:
     from ipvsd.config import confusables
 
     found = confusables.find(text)
@@ -102,7 +102,7 @@ class _Loader(yaml.SafeLoader):
 
 
 _CORE = "tag:yaml.org,2002:"
-_LONGEST_TAG = 60
+_MAX_TAG = 60
 _RESOLVER: Any = yaml.resolver.Resolver()  # has no types
 
 
@@ -139,4 +139,4 @@ def _types(node: yaml.Node) -> tuple[str, ...]:
 
 def _shown(tag: str) -> str:
     short = tag.replace(_CORE, "!!", 1)
-    return ascii(short if len(short) <= _LONGEST_TAG else f"{short[:_LONGEST_TAG]}...")
+    return ascii(short if len(short) <= _MAX_TAG else f"{short[:_MAX_TAG]}...")

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Callable, Optional
 
 from ipvsd.config import config_files
-from ipvsd.config.config_files import WRITTEN, Snapshot
+from ipvsd.config.config_files import BEING_WRITTEN, Snapshot
 from ipvsd.config.dump import fingerprint
 from ipvsd.config.parser import ConfigError, parse
 from ipvsd.config.schema import Config
@@ -37,12 +37,12 @@ class Configured:
     def __init__(
         self,
         root: str,
-        only: Optional[str],
+        config_path: Optional[str],
         clock: Callable[[], float] = time.monotonic,
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
-        """`only` is the one file to read, in place of those on the system's paths below `root`."""
-        self._root, self._only, self._clock, self._pause = root, only, clock, pause
+        """`config_path` is the one file to read, in place of those on the system's paths below `root`."""
+        self._root, self._config_path, self._clock, self._pause = root, config_path, clock, pause
         self._files: config_files.Files = ()
         self._kept: Optional[config_files.Files] = None
         self._seen, self._since = Snapshot(()), 0.0
@@ -56,11 +56,11 @@ class Configured:
         A file that a program is writing or replacing at this moment is waited for, once.
         """
         seen = self._look()
-        if seen.written or self._replaced(seen):
+        if seen.being_written or self._replaced(seen):
             self._pause(SETTLE)
             seen = self._look()
         try:
-            self.config = parse(seen.complete())
+            self.config = parse(seen.require_complete())
         except ConfigError as error:
             self._refuse(error)
         else:
@@ -79,7 +79,7 @@ class Configured:
         from ipvsd.state import last_good_config, stored_json  # a start with a good configuration needs neither
 
         try:
-            kept = None if self._only else last_good_config.read(self._root)
+            kept = None if self._config_path else last_good_config.read(self._root)
         except (stored_json.UnusableError, rootfs.UnreadableError) as error:
             return None, f"cannot use the last good configuration either: {error}"
         return kept, "" if kept is not None else "there is no last good configuration either"
@@ -93,14 +93,14 @@ class Configured:
         same = seen.files == self._files and not seen.errors and not self.errors
         settles = self._since + (SETTLE if same else self._patience(seen))
         self.due = settles if now < settles else None
-        if same and self.due is None and not seen.written:
+        if same and self.due is None and not seen.being_written:
             self._settled = True
         if same and not asked:
             return False
-        if seen.written:
+        if seen.being_written:
             self.due = now + min(_RARELY, max(SETTLE, now - self._since))
             if asked:
-                log("warning", f"cannot take the configuration: {seen.written[0]}: {WRITTEN}")
+                log("warning", f"cannot take the configuration: {seen.being_written[0]}: {BEING_WRITTEN}")
             return False
         if self.due is not None and not asked:
             return False
@@ -108,7 +108,7 @@ class Configured:
 
     def _take(self, seen: Snapshot, asked: bool) -> bool:
         try:
-            config = parse(seen.complete())
+            config = parse(seen.require_complete())
         except ConfigError as error:
             if asked or error.errors != self.errors:
                 self._refuse(error)
@@ -123,7 +123,7 @@ class Configured:
 
     def _look(self) -> Snapshot:
         """Return the files as they are, and note since when they are so."""
-        seen = config_files.snapshot(self._root, self._only)
+        seen = config_files.snapshot(self._root, self._config_path)
         if seen != self._seen:
             self._seen, self._since = seen, self._clock()
         return seen
@@ -133,14 +133,16 @@ class Configured:
 
     def _replaced(self, seen: Snapshot) -> bool:
         """Tell whether the main file is missing or empty, and was not when the configuration was kept."""
-        if self._only or any(name == config_files.main(self._root) and data.strip() for name, data in seen.files):
+        if self._config_path or any(
+            name == config_files.main_path(self._root) and data.strip() for name, data in seen.files
+        ):
             return False
         return bool(_lost(self._last_good()[0] or (), seen.files))
 
     @property
     def new(self) -> bool:
         """Whether `keep` has something to do: a good configuration that is known to be complete."""
-        return self._settled and self._files is not self._kept and not self._only and not self.errors
+        return self._settled and self._files is not self._kept and not self._config_path and not self.errors
 
     def keep(self) -> None:
         """Remember it as the last good one, if it is new. Raises OSError."""
@@ -156,13 +158,13 @@ class Configured:
         seen = self._seen
         lost = () if seen.errors else _lost(self._files, seen.files)
         return (
-            *(f"{path} is not taken: {WRITTEN}" for path in seen.written),
+            *(f"{path} is not taken: {BEING_WRITTEN}" for path in seen.being_written),
             *(f"{path} is missing or empty (it counts so after {GONE:g} s, or at a reload)" for path in lost),
         )
 
     def directories(self) -> tuple[str, ...]:
         """Return the directories in which a change matters."""
-        return () if self._only else config_files.directories(self._root)
+        return () if self._config_path else config_files.directories(self._root)
 
     def state(self) -> ConfigState:
         """Return what is told of it."""

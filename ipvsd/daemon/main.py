@@ -37,12 +37,12 @@ if TYPE_CHECKING:
 class Daemon:
     """Keeps one host as its configuration wants it, until it is told to stop."""
 
-    def __init__(self, root: str = "/", only: Optional[str] = None, host: Optional[LinuxHost] = None) -> None:
-        """`root` is where /etc, /proc, /run and /var are looked for; `only` the one configuration file to read."""
-        self._root, self._only = root, only
+    def __init__(self, root: str = "/", config_path: Optional[str] = None, host: Optional[LinuxHost] = None) -> None:
+        """`root` is where /etc, /proc, /run and /var are looked for; `config_path` the one file to read."""
+        self._root, self._config_path = root, config_path
         self._host = host or LinuxHost(root)
         self._notifier = SdNotify()
-        self._configured = Configured(root, only)
+        self._configured = Configured(root, config_path)
         self._failures = OwnFailures()
         self._recorder = Recorder(root, self._failures)
         self._publisher = Publisher(root, self._failures)
@@ -197,7 +197,7 @@ class Daemon:
         self._keep()
         from ipvsd.watch.config_files import Files
 
-        if self._only is None:
+        if self._config_path is None:
             self._sources.add(Files(self._event_loop))
         self._publisher.show_sources(self._sources.states())
         from ipvsd.daemon.services import OptionalServices
@@ -211,7 +211,7 @@ class Daemon:
         gc.freeze()  # what is there now stays; a collection that goes through all of it takes longer than a repair
 
 
-def run(root: str = "/", only: Optional[str] = None, host: Optional[LinuxHost] = None) -> int:
+def run(root: str = "/", config_path: Optional[str] = None, host: Optional[LinuxHost] = None) -> int:
     """Run the daemon in this process if no other one runs for the root; return the exit code."""
     with instance_lock.hold(root) as alone:
-        return Daemon(root, only, host).run() if alone else os.EX_TEMPFAIL
+        return Daemon(root, config_path, host).run() if alone else os.EX_TEMPFAIL

@@ -85,7 +85,7 @@ def unsupported(wanted: WantedSysctl, others: Collection[str] = ()) -> str:
         return UNSUPPORTED
     from ipvsd.config import spelling  # needed for what is missing, and nothing else
 
-    suggestion = spelling.like(wanted.key, others)
+    suggestion = spelling.guess(wanted.key, others)
     return f"did you mean {suggestion}? Else {UNSUPPORTED}" if suggestion and suggestion != wanted.key else UNSUPPORTED
 
 
@@ -178,7 +178,7 @@ def _meant(kernel: Kernel, name: str) -> str:
         return ""
     from ipvsd.config import spelling  # needed for what is missing, and nothing else
 
-    closest = None if name in spelling.modules() else spelling.like(name)
+    closest = None if name in spelling.modules() else spelling.guess(name)
     return f"did you mean {closest}? Else " if closest else ""
 
 

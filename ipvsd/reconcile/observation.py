@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import NamedTuple, Optional
 
-from ipvsd.config.desired_state import candidates, desired, patterns
+from ipvsd.config.desired_state import build_desired, candidates, patterns
 from ipvsd.config.schema import Config
 from ipvsd.decide.backoff import History
 from ipvsd.decide.planner import plan
@@ -43,7 +43,7 @@ def observe_and_plan(
     names = candidates(config)
     kernel, modules = _seen(host, names, known)
     matching, unlisted = _listed(host, patterns(config), known.members if known else NOTHING)
-    want = desired(config, kernel, modules, matching)
+    want = build_desired(config, kernel, modules, matching)
     absent = lacking(want, kernel, modules)
     if absent and not kernel.unreadable:
         kernel, modules = _explained(host, kernel, modules, absent)

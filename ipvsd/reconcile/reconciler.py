@@ -101,7 +101,7 @@ class Reconciler:
 
     @property
     def _limit(self) -> Limit:
-        return Limit(self._config.fight_repairs, self._config.fight_window, self._config.fight_quiet)
+        return Limit(self._config.contention_repairs, self._config.contention_window, self._config.contention_quiet)
 
     # --- all items ----------------------------------------------------------------------
 

@@ -25,7 +25,7 @@ def write(root: str, files: Files) -> None:
 
 
 def read(root: str) -> Optional[Files]:
-    """Return the files that `keep` remembered, or None if there are none.
+    """Return the files that `write` remembered, or None if there are none.
 
     Raises stored_json.UnusableError if they are damaged or another version's, and rootfs.UnreadableError.
     """

@@ -11,7 +11,7 @@ from hypothesis import example
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
-from ipvsd.config.desired_state import candidates, desired, patterns
+from ipvsd.config.desired_state import build_desired, candidates, patterns
 from ipvsd.config.dump import as_mapping, fingerprint
 from ipvsd.config.parser import ConfigError, parse
 from ipvsd.config.profiles import PROFILES, SCHEDULERS
@@ -243,7 +243,7 @@ def test_what_is_wanted_is_wanted_once_and_what_would_be_written_is_what_is_want
     if not isinstance(config, Config):
         return
     kernel = Kernel("6.1.0-1-amd64", "debian", 4, True, True, candidates(config), frozenset())
-    wanted = desired(config, kernel, {}, dict.fromkeys(patterns(config), ()))
+    wanted = build_desired(config, kernel, {}, dict.fromkeys(patterns(config), ()))
     for items in ([item.name for item in wanted.modules], [item.key for item in wanted.sysctls]):
         assert len(set(items)) == len(items)
     for item in (*wanted.sysctls, *wanted.parameters):
