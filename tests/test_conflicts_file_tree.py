@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ipvsd.conflicts import ini_files
-from ipvsd.conflicts.file_tree import Tree
+from ipvsd.conflicts.file_tree import FileTree
 from ipvsd.runtime.rootfs import MAX_BYTES
 from tests.trees import put
 
@@ -38,13 +38,13 @@ def root(tmp_path: Path) -> Path:
 )
 def test_links_stay_within_the_root(root: Path, target: str, text: str | None) -> None:
     (root / "etc/link").symlink_to(target)
-    assert Tree(str(root)).read("etc/link") == text
+    assert FileTree(str(root)).read("etc/link") == text
 
 
 def test_what_cannot_be_read_is_told(root: Path) -> None:
     put(root, "etc/huge.conf", "x" * (MAX_BYTES + 1))
     (root / "etc/loop").symlink_to("loop")
-    tree = Tree(str(root))
+    tree = FileTree(str(root))
     assert [tree.read(path) for path in ("etc/huge.conf", "etc/loop", "etc/none")] == [None, None, None]
     assert dict(tree.unread) == {
         str(root / "etc/huge.conf"): f"is larger than {MAX_BYTES} bytes",
@@ -55,13 +55,13 @@ def test_what_cannot_be_read_is_told(root: Path) -> None:
 def test_what_is_no_file_holds_nobody_up(root: Path) -> None:
     os.mkfifo(root / "etc/fifo")
     (root / "etc/directory").mkdir()
-    tree = Tree(str(root))
+    tree = FileTree(str(root))
     assert [tree.read(path) for path in ("etc/fifo", "etc/directory")] == [None, None]
 
 
 def test_bytes_that_are_no_text_are_kept(root: Path) -> None:
     (root / "etc/latin1.conf").write_bytes(b"caf\xe9\n")
-    text = Tree(str(root)).read("etc/latin1.conf")
+    text = FileTree(str(root)).read("etc/latin1.conf")
     assert text is not None
     assert os.fsencode(text) == b"caf\xe9\n"
 
@@ -71,13 +71,13 @@ def test_files_are_in_the_order_of_the_bytes_of_their_names(root: Path) -> None:
     for name in reversed(names):
         (root / "etc/x.d" / os.fsdecode(name)).parent.mkdir(exist_ok=True)
         (root / "etc/x.d" / os.fsdecode(name)).write_bytes(b"")
-    assert Tree(str(root)).merged(["etc/x.d"]) == [f"etc/x.d/{os.fsdecode(name)}" for name in names]
+    assert FileTree(str(root)).merged(["etc/x.d"]) == [f"etc/x.d/{os.fsdecode(name)}" for name in names]
 
 
 def test_files_of_one_name_are_masked_by_the_first_directory(root: Path) -> None:
     for path in ("etc/x.d/50-b.conf", "run/x.d/50-b.conf", "run/x.d/10-a.conf", "run/x.d/.c.conf", "run/x.d/README"):
         put(root, path, "")
-    assert Tree(str(root)).merged(["etc/x.d", "run/x.d", "lib/x.d"]) == ["run/x.d/10-a.conf", "etc/x.d/50-b.conf"]
+    assert FileTree(str(root)).merged(["etc/x.d", "run/x.d", "lib/x.d"]) == ["run/x.d/10-a.conf", "etc/x.d/50-b.conf"]
 
 
 @pytest.mark.parametrize(
@@ -92,13 +92,13 @@ def test_files_of_one_name_are_masked_by_the_first_directory(root: Path) -> None
 )
 def test_a_unit_is_enabled_if_another_one_wants_it(root: Path, path: str, enabled: bool) -> None:
     put(root, path, "")
-    assert Tree(str(root)).enabled("x.service") is enabled
+    assert FileTree(str(root)).enabled("x.service") is enabled
 
 
 def test_a_masked_unit_is_not_enabled(root: Path) -> None:
     put(root, "etc/systemd/system/multi-user.target.wants/x.service", "")
     (root / "etc/systemd/system/x.service").symlink_to("/dev/null")
-    assert not Tree(str(root)).enabled("x.service")
+    assert not FileTree(str(root)).enabled("x.service")
 
 
 def test_entries_have_their_lines() -> None:
@@ -122,4 +122,4 @@ def test_the_last_entry_of_a_key_counts() -> None:
 
 @pytest.mark.parametrize(("text", "said"), [("Yes", True), ("1", True), ("off", False), ("maybe", None), ("", None)])
 def test_booleans(text: str, said: bool | None) -> None:
-    assert ini_files.truth(text) is said
+    assert ini_files.parse_boolean(text) is said

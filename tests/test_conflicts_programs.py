@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from ipvsd.conflicts.detection import Survey, agrees, survey
-from ipvsd.conflicts.external_setting import Effect, Names, Program, Setting
+from ipvsd.conflicts.detection import ConflictReport, agrees, detect
+from ipvsd.conflicts.external_setting import Effect, ExternalSetting, Names, Program
 from ipvsd.model.types import Exactly, OneOf, Want, Within
 from tests.trees import make_modules, put
 
@@ -17,12 +17,12 @@ FORWARD = "net.ipv4.ip_forward"
 ETH = "net.ipv4.conf.eth0.forwarding"
 
 
-def look(root: Path, files: Mapping[str, str], names: Names, service: str = "") -> Survey:
+def look(root: Path, files: Mapping[str, str], names: Names, service: str = "") -> ConflictReport:
     for path, text in files.items():
         put(root, path, text)
     if service:
         put(root, f"etc/systemd/system/multi-user.target.wants/{service}.service", "")
-    return survey(str(root), names)
+    return detect(str(root), names)
 
 
 # --- systemd-networkd -------------------------------------------------------------------
@@ -97,14 +97,18 @@ def test_forwarding_by_networkd(
     tmp_path: Path, files: Mapping[str, str], name: str, value: str | None, certain: bool
 ) -> None:
     found = look(tmp_path, files, Names(sysctls=[name]), "systemd-networkd").settings
-    wins = [(item.program, item.value, item.certain) for item in found if item.wins]
+    wins = [(item.program, item.value, item.certain) for item in found if item.effective]
     assert wins == ([] if value is None else [(Program.NETWORKD, value, certain)])
 
 
 def test_networkd_that_is_not_started_sets_nothing(tmp_path: Path) -> None:
     files = {GLOBAL: "[Network]\nIPv4Forwarding=no\n"}
     (line,) = look(tmp_path, files, Names(sysctls=[FORWARD])).settings
-    assert (line.text, line.wins, line.idle) == ("IPv4Forwarding=no", False, "systemd does not start systemd-networkd")
+    assert (line.text, line.effective, line.inactive) == (
+        "IPv4Forwarding=no",
+        False,
+        "systemd does not start systemd-networkd",
+    )
 
 
 # --- firewalld --------------------------------------------------------------------------
@@ -161,7 +165,7 @@ UFW = {
 )
 def test_ufw_sets_sysctls_when_it_starts(tmp_path: Path, files: Mapping[str, str], value: str | None) -> None:
     found = look(tmp_path, {**UFW, **files}, Names(sysctls=[FORWARD]), "ufw").settings
-    assert [item.value for item in found if item.wins] == ([] if value is None else [value])
+    assert [item.value for item in found if item.effective] == ([] if value is None else [value])
     assert {item.program for item in found} <= {Program.UFW}
 
 
@@ -230,7 +234,7 @@ def test_what_is_told_to_do_about_networkmanager_helps(tmp_path: Path, files: Ma
     assert found.remedy.endswith(f" into {tmp_path}/{file}")
     words = found.remedy.split("'")
     put(tmp_path, file, f"{words[1]}\n{words[3]}\n")
-    assert survey(str(tmp_path), Names(modules=["ip_vs"])).settings == ()
+    assert detect(str(tmp_path), Names(modules=["ip_vs"])).settings == ()
 
 
 VENDOR = "usr/lib/NetworkManager/conf.d"
@@ -274,7 +278,7 @@ def test_what_is_told_to_do_about_networkd_helps(tmp_path: Path, name: str) -> N
     (found,) = look(tmp_path, files, Names(modules=["ip_vs"]), "systemd-networkd").settings
     words, (place,) = found.remedy.split("'"), re.findall(r"/(etc/systemd/network/\S+\.network)\Z", found.remedy)
     put(tmp_path, place, "".join(f"{word}\n" for word in words[1:9:2]))
-    assert survey(str(tmp_path), Names(modules=["ip_vs"])).settings == ()
+    assert detect(str(tmp_path), Names(modules=["ip_vs"])).settings == ()
 
 
 # --- modprobe.d, modules-load.d ---------------------------------------------------------
@@ -305,7 +309,7 @@ def test_the_last_value_of_a_parameter_counts_that_of_the_command_line_before_al
         "proc/cmdline": "ip_vs.conn_tab_bits=16 nf_conntrack.conn_tab_bits=1\n",
     }
     found = look(tmp_path, files, Names(parameters=["ip_vs.conn_tab_bits"])).settings
-    assert [(item.program, item.value, item.wins) for item in found] == [
+    assert [(item.program, item.value, item.effective) for item in found] == [
         (Program.MODPROBE, "12", False),
         (Program.MODPROBE, "14", False),
         (Program.KERNEL, "16", True),
@@ -335,7 +339,7 @@ def test_the_last_value_of_a_parameter_counts_that_of_the_command_line_before_al
 def test_a_value_agrees_as_the_planner_says(
     value: str, certain: bool, want: Want | None, expected: bool | None
 ) -> None:
-    setting = Setting(FORWARD, Effect.SETS, Program.TUNED, "f:1", "x", value, certain=certain)
+    setting = ExternalSetting(FORWARD, Effect.SETS, Program.TUNED, "f:1", "x", value, certain=certain)
     assert agrees(setting, want) is expected
 
 
@@ -350,14 +354,14 @@ def test_a_value_agrees_as_the_planner_says(
     ],
 )
 def test_a_module_is_wanted_in_the_kernel(effect: Effect, certain: bool, expected: bool | None) -> None:
-    setting = Setting("ip_vs", effect, Program.FIREWALLD, "f:1", "x", certain=certain)
+    setting = ExternalSetting("ip_vs", effect, Program.FIREWALLD, "f:1", "x", certain=certain)
     assert agrees(setting, None) is expected
 
 
 def test_what_cannot_be_read_is_told_and_hides_nothing_else(tmp_path: Path) -> None:
     put(tmp_path, "etc/sysctl.d/90.conf", f"{FORWARD}=0\n")
     (tmp_path / "etc/sysctl.d/50.conf").symlink_to("50.conf")
-    found = survey(str(tmp_path), Names(sysctls=[FORWARD]))
+    found = detect(str(tmp_path), Names(sysctls=[FORWARD]))
     assert [item.value for item in found.settings] == ["0"]
     assert list(found.unread) == [f"{tmp_path}/etc/sysctl.d/50.conf"]
 

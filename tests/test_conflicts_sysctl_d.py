@@ -9,8 +9,8 @@ from typing import Optional
 import pytest
 
 from ipvsd.conflicts import sysctl_d
-from ipvsd.conflicts.external_setting import Names, Program, Setting
-from ipvsd.conflicts.file_tree import Tree
+from ipvsd.conflicts.external_setting import ExternalSetting, Names, Program
+from ipvsd.conflicts.file_tree import FileTree
 from tests.trees import put
 
 FORWARD = "net.ipv4.ip_forward"
@@ -18,22 +18,22 @@ ALL, ETH = "net.ipv4.conf.all.rp_filter", "net.ipv4.conf.eth0.rp_filter"
 MASK = "\0"  # a link to /dev/null
 
 
-def make(root: Path, files: Mapping[str, str]) -> Tree:
+def make(root: Path, files: Mapping[str, str]) -> FileTree:
     for path, text in files.items():
         if text == MASK:
             (root / path).parent.mkdir(parents=True, exist_ok=True)
             (root / path).symlink_to("/dev/null")
         else:
             put(root, path, text)
-    return Tree(str(root))
+    return FileTree(str(root))
 
 
-def settings(tree: Tree, name: str) -> list[Setting]:
+def settings(tree: FileTree, name: str) -> list[ExternalSetting]:
     return list(sysctl_d.settings(tree, Names(sysctls=[name])))
 
 
-def winner(found: list[Setting], program: Program) -> Optional[str]:
-    wins = [item for item in found if item.program is program and item.wins]
+def winner(found: list[ExternalSetting], program: Program) -> Optional[str]:
+    wins = [item for item in found if item.program is program and item.effective]
     assert len(wins) <= 1
     return wins[0].value if wins else None
 
@@ -117,7 +117,7 @@ def test_who_wins(tmp_path: Path, files: Mapping[str, str], name: str, systemd: 
 def test_every_line_is_told_with_its_place_and_what_to_do(tmp_path: Path) -> None:
     tree = make(tmp_path, {"usr/lib/sysctl.d/50-x.conf": f"#\n{FORWARD} = 1\n", "etc/sysctl.d/60.conf": f"{FORWARD}=0"})
     vendor, local = settings(tree, FORWARD)
-    assert (vendor.origin, vendor.text, vendor.wins) == (
+    assert (vendor.origin, vendor.text, vendor.effective) == (
         f"{tmp_path}/usr/lib/sysctl.d/50-x.conf:2", f"{FORWARD} = 1", False,
     )  # fmt: skip
     assert vendor.remedy == f"put a file of the same name, without the line, into {tmp_path}/etc/sysctl.d"
@@ -132,7 +132,7 @@ def test_sysctl_conf_by_its_link_is_told_once(tmp_path: Path) -> None:
 
 def test_a_line_about_a_name_of_any_bytes(tmp_path: Path) -> None:
     put(tmp_path, "etc/sysctl.d/a.conf", "").write_bytes(b"net.ipv4.conf.br\xff.rp_filter = 1\n")
-    assert winner(settings(Tree(str(tmp_path)), r"net.ipv4.conf.br\xff.rp_filter"), Program.SYSTEMD_SYSCTL) == "1"
+    assert winner(settings(FileTree(str(tmp_path)), r"net.ipv4.conf.br\xff.rp_filter"), Program.SYSTEMD_SYSCTL) == "1"
 
 
 def test_values_that_mean_the_same_are_no_difference(tmp_path: Path) -> None:
@@ -142,5 +142,5 @@ def test_values_that_mean_the_same_are_no_difference(tmp_path: Path) -> None:
 
 def test_the_command_line_of_the_kernel(tmp_path: Path) -> None:
     put(tmp_path, "proc/cmdline", "quiet sysctl.net.ipv4.ip_forward=0 sysctl.kernel.x=1\n")
-    (found,) = settings(Tree(str(tmp_path)), FORWARD)
+    (found,) = settings(FileTree(str(tmp_path)), FORWARD)
     assert (found.program, found.value, found.origin) == (Program.KERNEL, "0", "/proc/cmdline")

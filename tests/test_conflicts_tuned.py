@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from ipvsd.conflicts import tuned
-from ipvsd.conflicts.external_setting import Names, Program, Setting
-from ipvsd.conflicts.file_tree import Tree
+from ipvsd.conflicts.external_setting import ExternalSetting, Names, Program
+from ipvsd.conflicts.file_tree import FileTree
 from tests.trees import put
 
 FORWARD = "net.ipv4.ip_forward"
@@ -19,14 +19,14 @@ PROFILE = "etc/tuned/mine/tuned.conf"
 CIS = {"etc/sysctl.d/60-cis.conf": f"{FORWARD} = 0\n"}
 
 
-def settings(root: Path, files: Mapping[str, str], *names: str) -> list[Setting]:
+def settings(root: Path, files: Mapping[str, str], *names: str) -> list[ExternalSetting]:
     for path, text in files.items():
         put(root, path, text)
-    return list(tuned.settings(Tree(str(root)), Names(sysctls=names or (FORWARD,))))
+    return list(tuned.settings(FileTree(str(root)), Names(sysctls=names or (FORWARD,))))
 
 
-def told(found: list[Setting]) -> list[tuple[Program, str]]:
-    return [(item.program, item.value) for item in found if item.wins]
+def told(found: list[ExternalSetting]) -> list[tuple[Program, str]]:
+    return [(item.program, item.value) for item in found if item.effective]
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from ipvsd.commands import argument_parser
 from ipvsd.config.parser import ConfigError, parse
 from ipvsd.config.profiles import PROFILES, alternatives, entries
 from ipvsd.config.schema import Config
-from ipvsd.conflicts.external_setting import WHEN, Effect, Program
+from ipvsd.conflicts.external_setting import APPLIED_WHEN, Effect, Program
 from ipvsd.model.report import (
     ConfigState,
     ContendedSysctl,
@@ -343,7 +343,7 @@ def test_every_conflicting_program_is_documented(program: Program) -> None:
 
     assert program.value in [heading.replace("`", "").replace(" (procps)", "") for heading in headings]
     assert program.value.split("'")[0] in section(IPVSD_8, "# CONFLICTING PROGRAMS", "# SIGNALS")
-    assert program in WHEN
+    assert program in APPLIED_WHEN
 
 
 # --- form -----------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from ipvsd.boot import drop_in_files, sysctl_drop_in
 from ipvsd.config.parser import parse
 from ipvsd.config.schema import Config
-from ipvsd.conflicts.sysctl_d import assignments, left_by_systemd
+from ipvsd.conflicts.sysctl_d import assignments, simulate_systemd_sysctl
 from ipvsd.model.types import Policy, SysctlFinding
 from ipvsd.reconcile.observation import observe_and_plan
 from ipvsd.sysctl import sysctl_names
@@ -99,7 +99,7 @@ def differences(text: str, links: Sequence[str], made: Config) -> list[str]:
     found = written(text, paths)
     told = [f"{path} is written" for path in paths if path in found and path not in wanted]
     asked = {"/".join(path): finding for path, finding in wanted.items() if path in paths}
-    left = left_by_systemd(list(assignments("f", text)), asked, dict.fromkeys(asked, "0")).values
+    left = simulate_systemd_sysctl(list(assignments("f", text)), asked, dict.fromkeys(asked, "0")).values
     return told + [
         f"{path} is {left.get(path)}, not {finding.wanted.want}"
         for path, finding in asked.items()

@@ -12,7 +12,7 @@ from ipvsd.boot import drop_in_files, installed_kernels, next_boot
 from ipvsd.cli import main
 from ipvsd.config import config_files
 from ipvsd.config.parser import ConfigError, parse
-from ipvsd.conflicts.file_tree import Tree
+from ipvsd.conflicts.file_tree import FileTree
 from ipvsd.kernel.host import LinuxHost
 from ipvsd.kernel.load_blockers import LoadBlockers
 from ipvsd.kernel.module_tree import Index, ModuleTree, modprobe_d_stamps
@@ -126,7 +126,7 @@ def test_a_notice_says_that_a_file_cannot_be_read(tree: Path) -> None:
 def test_what_others_set_is_told_as_unread(tree: Path) -> None:
     kernel, plan = observe_and_plan(LinuxHost(str(tree)), CONFIG)
     with few_descriptors():
-        there = Tree(str(tree))
+        there = FileTree(str(tree))
         assert (there.read("etc/sysctl.conf"), there.names("etc/sysctl.d"), there.masked("x.service")) == (
             None,
             (),

@@ -114,9 +114,9 @@ def examine(root: str, config: Config, release: str, cpus: int = 0, names: Colle
 
 def _command_line(root: str, release: str) -> str:
     from ipvsd.boot.kernel_command_line import command_line
-    from ipvsd.conflicts.file_tree import Tree
+    from ipvsd.conflicts.file_tree import FileTree
 
-    return command_line(Tree(root), RootKind.FIRST_BOOT, release)
+    return command_line(FileTree(root), RootKind.FIRST_BOOT, release)
 
 
 def _to_come(root: str, config: Config, kernel: Kernel, names: Collection[str]) -> Mapping[str, Collection[str]]:
@@ -128,11 +128,11 @@ def _to_come(root: str, config: Config, kernel: Kernel, names: Collection[str]) 
     if not wanted:
         return {}
     from ipvsd.conflicts import networkd, sysctl_d
-    from ipvsd.conflicts.file_tree import Tree
+    from ipvsd.conflicts.file_tree import FileTree
 
-    tree = Tree(root)
-    named = [reader.named_like(tree, wanted) for reader in (sysctl_d, networkd)]
-    named.append(sysctl_d.names_like(wanted, map(sysctl_d.path_of, names)))
+    tree = FileTree(root)
+    named = [reader.find_named(tree, wanted) for reader in (sysctl_d, networkd)]
+    named.append(sysctl_d.find_matching_names(wanted, map(sysctl_d.path_of, names)))
     return {
         pattern: tuple(dict.fromkeys((pattern, *(key for found in named for key in found[pattern]))))
         for pattern in wanted

@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from ipvsd.conflicts.file_tree import Tree
+from ipvsd.conflicts.file_tree import FileTree
 from ipvsd.model.report import RootKind
 
 _GRUB = "etc/default/grub"
 _ENTRIES = "boot/loader/entries"
 
 
-def command_line(tree: Tree, situation: RootKind, release: str) -> str:
+def command_line(tree: FileTree, situation: RootKind, release: str) -> str:
     """Return the command line, as far as files tell.
 
     Of an image it is that of the entry of its kernel (the Boot Loader Specification), that of kernel-install, or that
@@ -27,14 +27,14 @@ def command_line(tree: Tree, situation: RootKind, release: str) -> str:
     return _grub(tree) if told is None else told
 
 
-def _entries(tree: Tree, release: str) -> Iterator[str]:
+def _entries(tree: FileTree, release: str) -> Iterator[str]:
     for name in sorted(tree.names(_ENTRIES)):
         text = tree.read(f"{_ENTRIES}/{name}") or ""
         if name.endswith(".conf") and re.search(rf"^version\s+{re.escape(release)}\s*$", text, re.MULTILINE):
             yield " ".join(re.findall(r"^options\s+(.*)$", text, re.MULTILINE))
 
 
-def _grub(tree: Tree) -> str:
+def _grub(tree: FileTree) -> str:
     """Return what update-grub puts together: of each variable the last assignment, which may name an earlier one."""
     drop_ins = sorted(name for name in tree.names(f"{_GRUB}.d") if name.endswith(".cfg"))
     files = [_GRUB, *(f"{_GRUB}.d/{name}" for name in drop_ins)]

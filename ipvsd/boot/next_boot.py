@@ -15,10 +15,10 @@ from ipvsd.boot.kernel_command_line import command_line
 from ipvsd.boot.loaded_modules import Failing, Loaded, loaded
 from ipvsd.config.profiles import provider
 from ipvsd.conflicts import detection
-from ipvsd.conflicts.external_setting import Effect, Names, Program, Setting
-from ipvsd.conflicts.file_tree import Tree
+from ipvsd.conflicts.external_setting import Effect, ExternalSetting, Names, Program
+from ipvsd.conflicts.file_tree import FileTree
 from ipvsd.conflicts.modules_load import CMDLINE, lines
-from ipvsd.conflicts.sysctl_d import from_command_line, left_by_systemd, systemd_lines
+from ipvsd.conflicts.sysctl_d import from_command_line, simulate_systemd_sysctl, systemd_lines
 from ipvsd.decide import remedies
 from ipvsd.kernel.host import classify_root
 from ipvsd.model.types import Finding, Kernel, ModuleFinding, ModuleVerdict, Plan, Policy, SysctlFinding, SysctlVerdict
@@ -55,21 +55,21 @@ class Boot(NamedTuple):
     failing: tuple[Failing, ...]
     seal: Optional[Seal]
     unit: str
-    settings: tuple[Setting, ...]
+    settings: tuple[ExternalSetting, ...]
     unread: Mapping[str, str]
     masked: Mapping[str, str]  # of systemd's own units those that do not run
 
 
 def predict(root: str, kernel: Kernel, names: Names) -> Boot:
     """Return what the next boot of a kernel will be. Raises rootfs.UnreadableError if a file of modprobe's is so."""
-    tree = Tree(root)
+    tree = FileTree(root)
     cmdline = command_line(tree, classify_root(root), kernel.release)
     masked = {unit: f"{unit} is masked" for unit in (_LOADS, _SETS) if tree.masked(unit)}
     seal = _seal(tree, cmdline, _SETS in masked)
     early = seal is not None and seal.early
     found = Loaded({}, ()) if early or _LOADS in masked else loaded(root, kernel.release, lines(tree, cmdline), cmdline)
     known = {"proc/cmdline": cmdline, "proc/sys/kernel/osrelease": kernel.release}
-    told = detection.survey(root, names, known)
+    told = detection.detect(root, names, known)
     context = _Context(found, kernel, root, early, masked)
     settings = tuple(_settled(item, context) for item in told.settings)
     sealed = tuple(
@@ -94,18 +94,18 @@ def _closed(name: str, seal: Seal, found: Loaded, kernel: Kernel) -> bool:
     return name not in kernel.built_in and (seal.early or name not in found.modules)
 
 
-def _seal(tree: Tree, cmdline: str, masked: bool) -> Optional[Seal]:
+def _seal(tree: FileTree, cmdline: str, masked: bool) -> Optional[Seal]:
     for line in from_command_line(cmdline):
         if line.path == _SEAL and semantics.accepted_value(_SEAL, line.value or "") == "1":
             return Seal(line.text, line.origin, early=True)
     lines_left = [] if masked else systemd_lines(tree)
-    winner = left_by_systemd(lines_left, [_SEAL]).winners.get(_SEAL)
+    winner = simulate_systemd_sysctl(lines_left, [_SEAL]).winners.get(_SEAL)
     return Seal(winner.text, winner.origin, early=False) if winner else None
 
 
-def _forbidding(root: str, name: str, seal: Seal) -> Setting:
+def _forbidding(root: str, name: str, seal: Seal) -> ExternalSetting:
     program = Program.KERNEL if seal.early else Program.SYSTEMD_SYSCTL
-    return Setting(name, Effect.FORBIDS, program, seal.origin, seal.text, remedy=unsealing(root, seal))
+    return ExternalSetting(name, Effect.FORBIDS, program, seal.origin, seal.text, remedy=unsealing(root, seal))
 
 
 def unsealing(root: str, seal: Seal) -> str:
@@ -124,9 +124,9 @@ def _unmasking(unit: str, root: str) -> str:
     return remedies.below(f"run 'systemctl unmask {unit}'", root)
 
 
-def _settled(setting: Setting, context: _Context) -> Setting:
+def _settled(setting: ExternalSetting, context: _Context) -> ExternalSetting:
     """Return a setting with why it comes to nothing, if it does."""
-    if setting.fails:
+    if setting.failure:
         return setting
     if setting.effect is Effect.LOADS:
         return _loading(setting, context)
@@ -142,7 +142,7 @@ def _settled(setting: Setting, context: _Context) -> Setting:
     return _failed(setting, f"{needed} is not loaded by then", f"run '{persisting(context.root)}'")
 
 
-def _loading(setting: Setting, context: _Context) -> Setting:
+def _loading(setting: ExternalSetting, context: _Context) -> ExternalSetting:
     if _LOADS in context.masked:
         return _failed(setting, context.masked[_LOADS], _unmasking(_LOADS, context.root))
     if context.early:
@@ -153,8 +153,8 @@ def _loading(setting: Setting, context: _Context) -> Setting:
     return setting
 
 
-def _failed(setting: Setting, fails: str, remedy: str) -> Setting:
-    return dataclasses.replace(setting, wins=False, fails=fails, remedy=remedy)
+def _failed(setting: ExternalSetting, fails: str, remedy: str) -> ExternalSetting:
+    return dataclasses.replace(setting, effective=False, failure=fails, remedy=remedy)
 
 
 # --- the state after it -----------------------------------------------------------------
@@ -165,7 +165,7 @@ def without(boot: Boot, plan: Plan, kernel: Kernel, root: str) -> Plan:
     modules = tuple(_module(found, boot, kernel, root) for found in plan.modules)
     possible = (*_CAN_BE_LOADED, ModuleVerdict.BUILT_IN, ModuleVerdict.DISABLED)
     lost = {found.module or found.name for found in modules if found.verdict not in possible}
-    lines: dict[str, list[Setting]] = {}
+    lines: dict[str, list[ExternalSetting]] = {}
     for item in boot.settings:
         if item.effect is Effect.SETS:
             lines.setdefault(item.name, []).append(item)
@@ -223,10 +223,12 @@ def _made_live(found: ModuleFinding, boot: Boot) -> ModuleFinding:
     return found._replace(verdict=ModuleVerdict.LIVE, evidence=f"{boot.unit} loads it", remedy="")
 
 
-def _sysctl(found: SysctlFinding, mine: Collection[Setting], boot: Boot, kernel: Kernel, root: str) -> SysctlFinding:
+def _sysctl(
+    found: SysctlFinding, mine: Collection[ExternalSetting], boot: Boot, kernel: Kernel, root: str
+) -> SysctlFinding:
     needed = found.wanted.provider
     if needed is not None and needed not in boot.loaded and needed not in kernel.built_in:
-        lines = [item for item in mine if item.fails]
+        lines = [item for item in mine if item.failure]
         evidence = f"comes with module {needed}, which nothing loads at boot"
         if lines:
             evidence = f"{lines[-1].origin}: {lines[-1].text}, but {needed} is not loaded by then"
@@ -245,9 +247,9 @@ def _sysctl(found: SysctlFinding, mine: Collection[Setting], boot: Boot, kernel:
     return found._replace(found=last.value, verdict=SysctlVerdict.WRONG, evidence=evidence, remedy=last.remedy)
 
 
-def _by_default(found: SysctlFinding, mine: Collection[Setting], root: str) -> SysctlFinding:
+def _by_default(found: SysctlFinding, mine: Collection[ExternalSetting], root: str) -> SysctlFinding:
     """Return the finding of a sysctl that nothing sets at boot."""
-    failing = next((item for item in mine if item.fails), None)
+    failing = next((item for item in mine if item.failure), None)
     remedy = (failing.remedy if failing else "") or f"run '{persisting(root)}', or enable ipvsd.service"
     value, evidence = _own(found.name, failing, found.wanted.pattern)
     right = value is not None and values.satisfies(found.name, value, found.wanted.want)
@@ -255,7 +257,7 @@ def _by_default(found: SysctlFinding, mine: Collection[Setting], root: str) -> S
     return found._replace(found=value, verdict=verdict, evidence=evidence, remedy="" if right else remedy)
 
 
-def _own(name: str, failing: Optional[Setting], group: str = "") -> tuple[Optional[str], str]:
+def _own(name: str, failing: Optional[ExternalSetting], group: str = "") -> tuple[Optional[str], str]:
     """Return the kernel's own value of a sysctl if it is known, and the evidence.
 
     `failing` is a line without effect, `group` the pattern by which the sysctl is wanted.
@@ -263,7 +265,7 @@ def _own(name: str, failing: Optional[Setting], group: str = "") -> tuple[Option
     value, source = DEFAULTS.get(name) or DEFAULTS.get(group) or ("", "")
     known = values.integer(value) is not None
     if failing:
-        evidence = f"{failing.origin}: {failing.text}, but {failing.fails}"
+        evidence = f"{failing.origin}: {failing.text}, but {failing.failure}"
     elif known:
         evidence = f"no line sets it in the end; the kernel's own value is {value} ({source})"
     else:
@@ -280,9 +282,11 @@ def _made_right(found: SysctlFinding, boot: Boot, live: Collection[str]) -> Sysc
     return found._replace(found=value, verdict=SysctlVerdict.RIGHT, evidence=f"{boot.unit} sets it", remedy="")
 
 
-def _last(mine: Collection[Setting]) -> Optional[Setting]:
+def _last(mine: Collection[ExternalSetting]) -> Optional[ExternalSetting]:
     """Return the line whose value is there after the boot."""
-    left = [item for program in _AT_BOOT for item in mine if item.program is program and item.wins and not item.fails]
+    left = [
+        item for program in _AT_BOOT for item in mine if item.program is program and item.effective and not item.failure
+    ]
     return left[-1] if left else None
 
 
@@ -292,10 +296,10 @@ def left(boot: Boot, name: str) -> tuple[Optional[str], str]:
     The value is None if they do not tell it.
     """
     mine = [item for item in boot.settings if item.name == name and item.effect is Effect.SETS]
-    given = [item for item in mine if item.program is Program.MODPROBE and item.wins and not item.fails]
+    given = [item for item in mine if item.program is Program.MODPROBE and item.effective and not item.failure]
     last = _last(mine) or next(reversed(given), None)
     if last is None:
-        return _own(name, next((item for item in mine if item.fails), None))
+        return _own(name, next((item for item in mine if item.failure), None))
     if not last.certain:
         return None, f"{last.origin}: {last.text}, of which {last.program.value} alone knows what it comes to"
     return last.value, f"{last.origin}: {last.text}"

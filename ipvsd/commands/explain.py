@@ -12,7 +12,7 @@ from ipvsd.commands.output import EX_CANNOT_TELL, complain, say, say_json
 from ipvsd.commands.subjects import UNTIL_BOOT, Kind, NoNameError
 from ipvsd.config import config_files
 from ipvsd.config.schema import shown
-from ipvsd.conflicts.external_setting import WHEN, Effect, Program, Setting
+from ipvsd.conflicts.external_setting import APPLIED_WHEN, Effect, ExternalSetting, Program
 from ipvsd.model import printable
 from ipvsd.model.report import RootKind
 from ipvsd.reporting import status_document
@@ -64,19 +64,19 @@ def _document(found: Explanation) -> dict[str, Any]:
     }
 
 
-def _setting(setting: Setting, agrees: Optional[bool]) -> dict[str, Any]:
+def _setting(setting: ExternalSetting, agrees: Optional[bool]) -> dict[str, Any]:
     return {
         "name": setting.name,
         "effect": setting.effect.value,
         "program": setting.program.value,
-        "when": WHEN[setting.program],
+        "when": APPLIED_WHEN[setting.program],
         "origin": setting.origin,
         "text": setting.text,
         "value": setting.value if setting.effect is Effect.SETS else None,
-        "wins": setting.wins,
+        "wins": setting.effective,
         "certain": setting.certain,
-        "fails": setting.fails,
-        "idle": setting.idle,
+        "fails": setting.failure,
+        "idle": setting.inactive,
         "agrees": agrees,
         "remedy": setting.remedy,
     }

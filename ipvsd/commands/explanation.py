@@ -11,8 +11,8 @@ from ipvsd.commands.subjects import KUBE_IPVS, Kind, Subject, find, is_own_name,
 from ipvsd.config import profiles
 from ipvsd.config.desired_state import patterns
 from ipvsd.config.schema import Config
-from ipvsd.conflicts.detection import Survey, agrees
-from ipvsd.conflicts.external_setting import Effect, Names, Program, Setting
+from ipvsd.conflicts.detection import ConflictReport, agrees
+from ipvsd.conflicts.external_setting import Effect, ExternalSetting, Names, Program
 from ipvsd.decide import remedies
 from ipvsd.decide.health import harmless, unreadable
 from ipvsd.kernel.host import LinuxHost, classify_root
@@ -47,13 +47,13 @@ class Explanation:
     daemon: bool  # it runs, and tells what it has seen
     repair: Optional[Mapping[str, Any]]
     contended: Optional[Mapping[str, Any]]
-    survey: Survey
+    survey: ConflictReport
     judged: RootKind
     release: str
     unit: str  # of ipvsd's, the one that will run at the next boot, or empty
     unusable: str  # why the daemon's status file is there and tells nothing, or empty
 
-    def agrees(self, setting: Setting) -> Optional[bool]:
+    def agrees(self, setting: ExternalSetting) -> Optional[bool]:
         """Tell whether a setting leaves the subject as it is wanted; None if that cannot be told, or nothing is."""
         return agrees(setting, self.subject.want(setting.name)) if self.subject.findings else None
 
@@ -64,14 +64,14 @@ class Explanation:
         if not findings:
             return 0 if self.subject.readable and not self.survey.unread else 2
         counted = [
-            self.agrees(item) for item in self.survey.settings if item.wins and item.effect is not Effect.DISTURBS
+            self.agrees(item) for item in self.survey.settings if item.effective and item.effect is not Effect.DISTURBS
         ]
         wrong = [found for found in findings if not (found.compliant or harmless(found))]
         if wrong:
             return 2 if all(map(unreadable, wrong)) else 1
-        lost = [item for item in self.survey.settings if item.fails and item.effect is Effect.SETS]
+        lost = [item for item in self.survey.settings if item.failure and item.effect is Effect.SETS]
         # `sysctl --system` sets nothing before somebody runs it.
-        made = [item for item in self.survey.settings if item.wins and item.program is not Program.PROCPS]
+        made = [item for item in self.survey.settings if item.effective and item.program is not Program.PROCPS]
         if False in counted or (lost and not self.unit and True not in map(self.agrees, made)):
             return 1
         return 2 if None in counted or self.survey.unread else 0
@@ -118,7 +118,7 @@ def explain(root: str, config: Config, name: str) -> Explanation:
         status is not None,
         _last("repairs", status or {}, subject),
         _last("contended", status or {}, subject),
-        Survey(told, boot.unread),
+        ConflictReport(told, boot.unread),
         situation,
         kernel.release,
         boot.unit,

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Optional
 
 from ipvsd.conflicts import firewalld, modprobe, modules_load, networkd, networkmanager, sysctl_d, tuned, ufw
-from ipvsd.conflicts.external_setting import Effect, Names, Setting
-from ipvsd.conflicts.file_tree import Tree
+from ipvsd.conflicts.external_setting import Effect, ExternalSetting, Names
+from ipvsd.conflicts.file_tree import FileTree
 from ipvsd.model.types import Want
 from ipvsd.sysctl import semantics, values
 
@@ -17,31 +17,31 @@ _READERS = (modprobe, modules_load, sysctl_d, networkd, ufw, tuned, firewalld, n
 
 
 @dataclass(frozen=True)
-class Survey:
+class ConflictReport:
     """`unread` are the files that are there and could not be read, each with the reason."""
 
-    settings: tuple[Setting, ...]
+    settings: tuple[ExternalSetting, ...]
     unread: Mapping[str, str]
 
 
-def survey(root: str, names: Names, known: Mapping[str, str] = {}) -> Survey:
+def detect(root: str, names: Names, known: Mapping[str, str] = {}) -> ConflictReport:
     """Return what is on disk about the names. Files are read, and nothing else is done.
 
     Raises rootfs.UnreadableError if a file of modprobe's cannot be read.
 
     `known` are texts that stand for those of some files: what /proc will say after a boot.
     """
-    tree = Tree(root, known)
+    tree = FileTree(root, known)
     found = tuple(setting for reader in _READERS for setting in reader.settings(tree, names))
-    return Survey(found, dict(tree.unread))
+    return ConflictReport(found, dict(tree.unread))
 
 
-def agrees(setting: Setting, want: Optional[Want]) -> Optional[bool]:
+def agrees(setting: ExternalSetting, want: Optional[Want]) -> Optional[bool]:
     """Tell whether a setting leaves what is wanted; None where that cannot be told, or nothing is wanted.
 
     Modules are wanted in the kernel. `values` says what is right, as for the planner.
     """
-    if setting.fails:
+    if setting.failure:
         return False
     if setting.effect in (Effect.LOADS, Effect.RUNS):
         return True

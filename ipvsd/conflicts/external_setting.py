@@ -37,7 +37,7 @@ class Effect(enum.Enum):
     DISTURBS = "disturbs"  # leaves it right, and yet of less use
 
 
-WHEN = {
+APPLIED_WHEN = {
     Program.KERNEL: "at boot",
     Program.SYSTEMD_SYSCTL: "at boot, and when systemd-sysctl is restarted",
     Program.PROCPS: "when somebody, or a package, runs it",
@@ -53,12 +53,12 @@ WHEN = {
 
 
 @dataclass(frozen=True)
-class Setting:
+class ExternalSetting:
     """What one line of one file makes of `name`.
 
-    `wins`: nothing that the same program applies comes after it. `certain` is False where whether it applies, or
-    with which value, is known to that program alone: a variable, a condition, a version. `fails` is why it comes to
-    nothing, if it does. `idle` is why the program does not apply it at all, if it does not; such a line never wins.
+    `effective`: nothing that the same program applies comes after it. `certain` is False where whether it applies, or
+    with which value, is known to that program alone: a variable, a condition, a version. `failure` is why it comes to
+    nothing, if it does. `inactive` is why the program does not apply it at all, if it does not; such a line never wins.
     """
 
     name: str
@@ -67,11 +67,11 @@ class Setting:
     origin: str  # FILE:LINE, or FILE
     text: str  # as the file has it
     value: str = ""
-    wins: bool = True
+    effective: bool = True
     certain: bool = True
     remedy: str = ""
-    fails: str = ""
-    idle: str = ""
+    failure: str = ""
+    inactive: str = ""
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ PLACES = ("etc", "run", "usr/local/lib", "usr/lib", "lib")
 _UNITS = ("etc/systemd/system", "run/systemd/system", "usr/lib/systemd/system", "lib/systemd/system")
 
 
-class Tree:
+class FileTree:
     """One root at one moment. Paths are relative to it. `known` are texts that stand for those of some files."""
 
     def __init__(self, root: str, known: Mapping[str, str] = {}) -> None:

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from typing import Optional
 
 from ipvsd.conflicts import ini_files
-from ipvsd.conflicts.external_setting import Effect, Names, Program, Setting
-from ipvsd.conflicts.file_tree import Tree
+from ipvsd.conflicts.external_setting import Effect, ExternalSetting, Names, Program
+from ipvsd.conflicts.file_tree import FileTree
 
 CONF = "etc/firewalld/firewalld.conf"
 _OPTION = "CleanupModulesOnExit"
@@ -24,25 +24,25 @@ _UNLOADED = re.compile(
 )
 
 
-def settings(tree: Tree, names: Names) -> Iterator[Setting]:
+def settings(tree: FileTree, names: Names) -> Iterator[ExternalSetting]:
     """Yield the modules that firewalld unloads, if systemd starts it."""
     if not tree.enabled("firewalld.service"):
         return
     entries = list(ini_files.entries(tree.shown(CONF), tree.read(CONF) or ""))
-    said = ini_files.last(entries, "", _OPTION)
+    entry = ini_files.last(entries, "", _OPTION)
     default = _default(tree, ini_files.last(entries, "", "CleanupOnExit"))
-    unloads = default if said is None else ini_files.truth(said.value)
+    unloads = default if entry is None else ini_files.parse_boolean(entry.value)
     if unloads is False:
         return
-    origin, text = (said.origin, str(said)) if said else (tree.shown(CONF), f"no {_OPTION}=")
+    origin, text = (entry.origin, str(entry)) if entry else (tree.shown(CONF), f"no {_OPTION}=")
     remedy = f"say '{_OPTION}=no' in {tree.shown(CONF)}"
     for name in names.modules:
         if _UNLOADED.match(name):
             certain = bool(unloads)
-            yield Setting(name, Effect.UNLOADS, Program.FIREWALLD, origin, text, certain=certain, remedy=remedy)
+            yield ExternalSetting(name, Effect.UNLOADS, Program.FIREWALLD, origin, text, certain=certain, remedy=remedy)
 
 
-def _default(tree: Tree, cleanup: Optional[ini_files.Entry]) -> Optional[bool]:
+def _default(tree: FileTree, cleanup: Optional[ini_files.Entry]) -> Optional[bool]:
     """Return what the installed version does without being told, or None if it is not found."""
     for python in sorted(tree.names("usr/lib")):
         if python.startswith("python3"):
@@ -51,6 +51,8 @@ def _default(tree: Tree, cleanup: Optional[ini_files.Entry]) -> Optional[bool]:
                 if text is not None:
                     found = re.search(r"^FALLBACK_CLEANUP_MODULES_ON_EXIT\s*=\s*(True|False)\b", text, re.MULTILINE)
                     return (
-                        found[1] == "True" if found else cleanup is None or ini_files.truth(cleanup.value) is not False
+                        found[1] == "True"
+                        if found
+                        else cleanup is None or ini_files.parse_boolean(cleanup.value) is not False
                     )
     return None

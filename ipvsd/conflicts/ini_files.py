@@ -40,7 +40,7 @@ def last(found: Iterable[Entry], section: str, key: str) -> Optional[Entry]:
     return matching[-1] if matching else None
 
 
-def truth(text: str) -> Optional[bool]:
+def parse_boolean(text: str) -> Optional[bool]:
     """Return what a boolean says (systemd.syntax(7); the others take a part of it), or None."""
     word = text.strip().lower()
     return True if word in _TRUE else False if word in _FALSE else None

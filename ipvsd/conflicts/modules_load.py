@@ -12,13 +12,13 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple, Optional
 
-from ipvsd.conflicts.external_setting import Effect, Names, Program, Setting
-from ipvsd.conflicts.file_tree import PLACES, Tree
+from ipvsd.conflicts.external_setting import Effect, ExternalSetting, Names, Program
+from ipvsd.conflicts.file_tree import PLACES, FileTree
 from ipvsd.modprobe import kernel_names
 
 DIRECTORIES = tuple(f"{place}/modules-load.d" for place in PLACES)
 CMDLINE = "/proc/cmdline"
-_LONGEST_LINE = 1 << 20  # LONG_LINE_MAX, where systemd gives up the rest of a file
+_MAX_LINE = 1 << 20  # LONG_LINE_MAX, where systemd gives up the rest of a file
 
 
 class Line(NamedTuple):
@@ -28,22 +28,22 @@ class Line(NamedTuple):
     origin: str
 
 
-def settings(tree: Tree, names: Names) -> Iterator[Setting]:
+def settings(tree: FileTree, names: Names) -> Iterator[ExternalSetting]:
     """Yield the lines that name one of the modules, with other words on the line or not: such a line fails."""
     cmdline = tree.read("proc/cmdline") or ""
     in_initrd = [Line(text, CMDLINE) for text in _listed(cmdline, "rd.modules_load")]
     for name in names.modules:
         for line in lines(tree, cmdline):
-            if name in _meant(line.text):
+            if name in _possible_modules(line.text):
                 text = f"modules_load={line.text}" if line.origin == CMDLINE else line.text
-                yield Setting(name, Effect.LOADS, Program.MODULES_LOAD, line.origin, text)
+                yield ExternalSetting(name, Effect.LOADS, Program.MODULES_LOAD, line.origin, text)
         for line in in_initrd:  # if it is in there
             if kernel_names.module_name(line.text) == name:
                 text = f"rd.modules_load={line.text}"
-                yield Setting(name, Effect.LOADS, Program.MODULES_LOAD, line.origin, text, certain=False)
+                yield ExternalSetting(name, Effect.LOADS, Program.MODULES_LOAD, line.origin, text, certain=False)
 
 
-def _meant(text: str) -> Iterator[Optional[str]]:
+def _possible_modules(text: str) -> Iterator[Optional[str]]:
     """Yield the modules that a line may have been meant to load; one that is no name alone loads none."""
     yield kernel_names.module_name(text)
     for word in re.split(r"[\s,]+", text.partition("#")[0].strip()):
@@ -51,7 +51,7 @@ def _meant(text: str) -> Iterator[Optional[str]]:
         yield from map(kernel_names.module_name, (plain, plain.lower()))
 
 
-def lines(tree: Tree, cmdline: str) -> list[Line]:
+def lines(tree: FileTree, cmdline: str) -> list[Line]:
     """Return all lines in the order in which they are taken: first those of the kernel's command line."""
     # Of the command line each name is taken once.
     found = [Line(text, CMDLINE) for text in dict.fromkeys(_listed(cmdline, "modules_load"))]
@@ -62,7 +62,7 @@ def lines(tree: Tree, cmdline: str) -> list[Line]:
 
 def _of_file(name: str, text: str) -> Iterator[Line]:
     for number, line in enumerate(re.split(r"\r\n?|\n\r?|\0", text), 1):
-        if len(line) >= _LONGEST_LINE:
+        if len(line) >= _MAX_LINE:
             return
         stripped = line.strip(" \t\n\r")
         if stripped and stripped[0] not in "#;":
@@ -71,8 +71,8 @@ def _of_file(name: str, text: str) -> Iterator[Line]:
 
 def _listed(cmdline: str, key: str) -> Iterator[str]:
     for word in words(cmdline):
-        said, equals, value = word.partition("=")
-        if equals and said.replace("-", "_") == key:
+        option, equals, value = word.partition("=")
+        if equals and option.replace("-", "_") == key:
             yield from (name for name in value.split(",") if name)
 
 

@@ -13,10 +13,10 @@ from dataclasses import replace
 from typing import Optional
 
 from ipvsd.conflicts import ini_files
-from ipvsd.conflicts.external_setting import Effect, Names, Program, Setting
-from ipvsd.conflicts.file_tree import PLACES, Tree
+from ipvsd.conflicts.external_setting import Effect, ExternalSetting, Names, Program
+from ipvsd.conflicts.file_tree import PLACES, FileTree
 from ipvsd.conflicts.ini_files import Entry
-from ipvsd.conflicts.sysctl_d import names_like, twins
+from ipvsd.conflicts.sysctl_d import alias_paths, find_matching_names
 from ipvsd.sysctl import globs
 
 _SERVICE = "systemd-networkd.service"
@@ -26,50 +26,50 @@ _SYSTEMD = tuple(f"{place}/systemd" for place in PLACES)
 _NETWORK = tuple(f"{place}/systemd/network" for place in PLACES)
 
 
-def settings(tree: Tree, names: Names) -> Iterator[Setting]:
+def settings(tree: FileTree, names: Names) -> Iterator[ExternalSetting]:
     """Yield the lines of systemd-networkd about the sysctls; they are idle if systemd does not start it."""
     started = tree.enabled(_SERVICE)
     found = _settings(tree, names)
-    yield from found if started else (replace(item, wins=False, idle=_IDLE) for item in found)
+    yield from found if started else (replace(item, effective=False, inactive=_IDLE) for item in found)
     if started and "ip_vs" in names.modules:
-        yield from _taken(tree)
+        yield from _interface_settings(tree)
 
 
-def _settings(tree: Tree, names: Names) -> Iterator[Setting]:
+def _settings(tree: FileTree, names: Names) -> Iterator[ExternalSetting]:
     node = _entries(tree, tree.first([f"{place}/networkd.conf" for place in _SYSTEMD]), _SYSTEMD)
     links = [_entries(tree, file, _NETWORK) for file in tree.merged(_NETWORK, ".network")]
     for name in names.sysctls:
-        paths = twins(name)
+        paths = alias_paths(name)
         yield from _of_node(name, paths, node)
         yield from (found for entries in links for found in _of_any_link(name, paths, entries))
         yield from _of_link(name, paths, links)
 
 
-def named_like(tree: Tree, patterns: Collection[str]) -> Mapping[str, Collection[str]]:
+def find_named(tree: FileTree, patterns: Collection[str]) -> Mapping[str, Collection[str]]:
     """Return for each pattern the sysctls that fit it and that a .network file sets for links of some name."""
     files = tree.merged(_NETWORK, ".network") if tree.enabled(_SERVICE) else []
     links = [_entries(tree, file, _NETWORK) for file in files]
     found = dict.fromkeys(path for entries in links for path in _named(entries))
-    return names_like(patterns, found)
+    return find_matching_names(patterns, found)
 
 
 def _named(entries: Sequence[Entry]) -> Iterator[str]:
-    words = _asked(entries).get("Name", ())
+    words = _match_section(entries).get("Name", ())
     for option, family in _FAMILIES.items():
         if words and not words[0].startswith("!") and ini_files.last(entries, "Network", option):
             yield from (path for word in words for path in _paths(family, word))
 
 
-def _taken(tree: Tree) -> Iterator[Setting]:
+def _interface_settings(tree: FileTree) -> Iterator[ExternalSetting]:
     """Yield the file by which systemd-networkd takes care of kube-proxy's interface, and its addresses away.
 
     Of the .network files the first one whose [Match] fits counts, in the order of their names (systemd.network(5)).
     """
     for file in tree.merged(_NETWORK, ".network"):
         entries = _entries(tree, file, _NETWORK)
-        if not _fits(entries, _KNOWN):
+        if not _matches(entries, _KNOWN):
             continue
-        if _leaves_alone(entries):
+        if _is_unmanaged(entries):
             return
         match = [entry for entry in entries if entry.section == "Match"]
         text = f"[Match] {' '.join(map(str, match))}"
@@ -79,7 +79,9 @@ def _taken(tree: Tree) -> Iterator[Setting]:
             f"put '[Match]', 'Name={INTERFACE}', '[Link]' and 'Unmanaged=yes', a line each, into "
             f"{tree.shown(_NETWORK[0])}/{earlier}{_RELOAD if tree.root == '/' else ''}"
         )
-        yield Setting("ip_vs", Effect.DISTURBS, Program.NETWORKD, match[0].origin, text, certain=False, remedy=remedy)
+        yield ExternalSetting(
+            "ip_vs", Effect.DISTURBS, Program.NETWORKD, match[0].origin, text, certain=False, remedy=remedy
+        )
         return
 
 
@@ -90,29 +92,29 @@ _EARLIER = (f"00-{INTERFACE}.network", f"0-{INTERFACE}.network", f"+{INTERFACE}.
 _KNOWN = {"Name": INTERFACE, "OriginalName": INTERFACE, "Kind": "dummy", "Type": "ether", "Driver": "dummy"}
 
 
-def _asked(entries: Sequence[Entry]) -> Mapping[str, Sequence[str]]:
+def _match_section(entries: Sequence[Entry]) -> Mapping[str, Sequence[str]]:
     """Return what [Match] asks for. Several lines of one key add up, and an empty one drops those before it."""
-    said: dict[str, list[str]] = {}
+    conditions: dict[str, list[str]] = {}
     for entry in entries:
         if entry.section == "Match":
-            said[entry.key] = [*said.get(entry.key, []), *entry.value.split()] if entry.value else []
-    return {key: words for key, words in said.items() if words}
+            conditions[entry.key] = [*conditions.get(entry.key, []), *entry.value.split()] if entry.value else []
+    return {key: words for key, words in conditions.items() if words}
 
 
-def _fits(entries: Sequence[Entry], known: Mapping[str, str]) -> Optional[bool]:
+def _matches(entries: Sequence[Entry], known: Mapping[str, str]) -> Optional[bool]:
     """Tell whether [Match] fits a link of which this is known; None where it asks for more. An empty one fits none."""
-    asked = _asked(entries)
-    if not asked or not all(_fits_word(known[key], words) for key, words in asked.items() if key in known):
+    conditions = _match_section(entries)
+    if not conditions or not all(_matches_any(known[key], words) for key, words in conditions.items() if key in known):
         return False
-    return True if asked.keys() <= known.keys() else None
+    return True if conditions.keys() <= known.keys() else None
 
 
-def _leaves_alone(entries: Sequence[Entry]) -> bool:
-    said = ini_files.last(entries, "Link", "Unmanaged")
-    return said is not None and ini_files.truth(said.value) is True
+def _is_unmanaged(entries: Sequence[Entry]) -> bool:
+    entry = ini_files.last(entries, "Link", "Unmanaged")
+    return entry is not None and ini_files.parse_boolean(entry.value) is True
 
 
-def _fits_word(value: str, words: Sequence[str]) -> bool:
+def _matches_any(value: str, words: Sequence[str]) -> bool:
     """Tell whether a list of wildcards has a value; `!` before the first turns the whole list round."""
     negated = words[0].startswith("!")
     return (
@@ -121,38 +123,38 @@ def _fits_word(value: str, words: Sequence[str]) -> bool:
     )
 
 
-def _entries(tree: Tree, file: Optional[str], places: Sequence[str]) -> list[Entry]:
+def _entries(tree: FileTree, file: Optional[str], places: Sequence[str]) -> list[Entry]:
     """Return the entries of a file and of its drop-ins, which come after it."""
     base = (file or "networkd.conf").rpartition("/")[2]
     files = [*([file] if file else []), *tree.merged([f"{place}/{base}.d" for place in places])]
     return [entry for path in files for entry in ini_files.entries(tree.shown(path), tree.read(path) or "")]
 
 
-def _of_node(name: str, paths: Sequence[str], entries: Sequence[Entry]) -> Iterator[Setting]:
+def _of_node(name: str, paths: Sequence[str], entries: Sequence[Entry]) -> Iterator[ExternalSetting]:
     for option, family in _FAMILIES.items():
         if any(path in paths for path in _paths(family, "all", "default")):
             yield from _forwarding(name, option, entries)
 
 
-def _of_any_link(name: str, paths: Sequence[str], entries: Sequence[Entry]) -> Iterator[Setting]:
+def _of_any_link(name: str, paths: Sequence[str], entries: Sequence[Entry]) -> Iterator[ExternalSetting]:
     forward = ini_files.last(entries, "Network", "IPForward")
     for family in ("ipv4", "ipv6"):
-        on = forward is not None and (forward.value == family or ini_files.truth(forward.value))
+        on = forward is not None and (forward.value == family or ini_files.parse_boolean(forward.value))
         if forward and on and any(path in paths for path in _paths(family, "all")):
             yield _setting(name, forward, "1", wins=True, certain=False)
 
 
-def _of_link(name: str, paths: Sequence[str], links: Sequence[Sequence[Entry]]) -> Iterator[Setting]:
+def _of_link(name: str, paths: Sequence[str], links: Sequence[Sequence[Entry]]) -> Iterator[ExternalSetting]:
     """Yield what is said of a link: only the first file that fits it counts, in the order of their names."""
     for option, family in _FAMILIES.items():
         link = next((match[1] for match in map(_LINK[family].match, paths) if match), "all")
         certain = True
         for entries in links if link not in ("all", "default") else ():
-            fits = _fits(entries, {"Name": link})
+            fits = _matches(entries, {"Name": link})
             if fits is False:
                 continue
             certain = certain and fits is True
-            if not _leaves_alone(entries):
+            if not _is_unmanaged(entries):
                 yield from _forwarding(name, option, entries, certain)
             if fits:
                 break
@@ -165,14 +167,14 @@ def _paths(family: str, *links: str) -> list[str]:
     return [f"net/{family}/conf/{link}/forwarding" for link in links]
 
 
-def _forwarding(name: str, option: str, entries: Sequence[Entry], certain: bool = True) -> Iterator[Setting]:
+def _forwarding(name: str, option: str, entries: Sequence[Entry], certain: bool = True) -> Iterator[ExternalSetting]:
     found = [entry for entry in entries if (entry.section, entry.key) == ("Network", option)]
     for entry in found:
-        on = ini_files.truth(entry.value)
+        on = ini_files.parse_boolean(entry.value)
         if on is not None:
             yield _setting(name, entry, "1" if on else "0", entry is found[-1], certain)
 
 
-def _setting(name: str, entry: Entry, value: str, wins: bool, certain: bool) -> Setting:
+def _setting(name: str, entry: Entry, value: str, wins: bool, certain: bool) -> ExternalSetting:
     remedy = f"correct {entry.key}= in {entry.origin.rpartition(':')[0]}, or remove it"
-    return Setting(name, Effect.SETS, Program.NETWORKD, entry.origin, str(entry), value, wins, certain, remedy)
+    return ExternalSetting(name, Effect.SETS, Program.NETWORKD, entry.origin, str(entry), value, wins, certain, remedy)

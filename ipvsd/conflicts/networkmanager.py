@@ -10,8 +10,8 @@ import re
 from collections.abc import Iterator, Sequence
 
 from ipvsd.conflicts import ini_files
-from ipvsd.conflicts.external_setting import Effect, Names, Program, Setting
-from ipvsd.conflicts.file_tree import Tree
+from ipvsd.conflicts.external_setting import Effect, ExternalSetting, Names, Program
+from ipvsd.conflicts.file_tree import FileTree
 from ipvsd.conflicts.ini_files import Entry
 from ipvsd.sysctl import globs
 
@@ -22,23 +22,25 @@ _OWN = "etc/NetworkManager/conf.d"
 _DROP_INS = (_OWN, "run/NetworkManager/conf.d", "usr/lib/NetworkManager/conf.d")
 
 
-def settings(tree: Tree, names: Names) -> Iterator[Setting]:
+def settings(tree: FileTree, names: Names) -> Iterator[ExternalSetting]:
     """Yield a setting of ip_vs if systemd starts NetworkManager, and it is not told to leave the interface alone."""
     if "ip_vs" not in names.modules or not tree.enabled("NetworkManager.service"):
         return
     entries = [entry for file in _files(tree) for entry in ini_files.entries(tree.shown(file), tree.read(file) or "")]
-    told = [entry for entry in entries if entry.section == "keyfile" and entry.key.startswith("unmanaged-devices")]
-    if _listed(told) or _unmanaged(entries):
+    unmanaged = [entry for entry in entries if entry.section == "keyfile" and entry.key.startswith("unmanaged-devices")]
+    if _is_unmanaged_device(unmanaged) or _is_unmanaged_section(entries):
         return
-    origin, text = (told[-1].origin, str(told[-1])) if told else (tree.shown(CONF), "no unmanaged-devices=")
+    origin, text = (
+        (unmanaged[-1].origin, str(unmanaged[-1])) if unmanaged else (tree.shown(CONF), "no unmanaged-devices=")
+    )
     remedy = (
         f"put '[keyfile]' and 'unmanaged-devices+=interface-name:{INTERFACE}' into "
-        f"{tree.shown(_OWN)}/{_later(origin)}{_RELOAD if tree.root == '/' else ''}"
+        f"{tree.shown(_OWN)}/{_later_file_name(origin)}{_RELOAD if tree.root == '/' else ''}"
     )
-    yield Setting("ip_vs", Effect.DISTURBS, Program.NETWORK_MANAGER, origin, text, certain=False, remedy=remedy)
+    yield ExternalSetting("ip_vs", Effect.DISTURBS, Program.NETWORK_MANAGER, origin, text, certain=False, remedy=remedy)
 
 
-def _later(origin: str) -> str:
+def _later_file_name(origin: str) -> str:
     """Return the name of a file that comes after the one that says otherwise: a plain `=` there resets the list."""
     last = origin.rpartition(":")[0].rpartition("/")
     names = ["ipvs.conf", "zz-ipvs.conf"]
@@ -47,7 +49,7 @@ def _later(origin: str) -> str:
     return next((name for name in names if name > last[2]), f"{last[2].removesuffix('.conf')}~ipvs.conf")
 
 
-def _files(tree: Tree) -> list[str]:
+def _files(tree: FileTree) -> list[str]:
     """Return the files in their order: /usr/lib, /run, the main one, and /etc/NetworkManager/conf.d.
 
     Of one name only that in /etc counts, or else that in /run (nm_config_get_data(), src/core/nm-config.c).
@@ -57,7 +59,7 @@ def _files(tree: Tree) -> list[str]:
     return [*vendor, *run, CONF, *own]
 
 
-def _listed(entries: Sequence[Entry]) -> bool:
+def _is_unmanaged_device(entries: Sequence[Entry]) -> bool:
     """Tell whether unmanaged-devices covers the interface; `+=` adds to what was said before, `-=` takes away."""
     specs: list[str] = []
     for entry in entries:
@@ -68,15 +70,19 @@ def _listed(entries: Sequence[Entry]) -> bool:
             specs = [spec for spec in specs if spec not in parts]
         else:
             specs = parts
-    return _covered(specs)
+    return _contains_interface(specs)
 
 
-def _unmanaged(entries: Sequence[Entry]) -> bool:
+def _is_unmanaged_section(entries: Sequence[Entry]) -> bool:
     """Tell whether a [device] section takes the interface out; nothing is decided between several of them."""
     sections = {entry.section for entry in entries if re.match(r"device(?:-|\Z)", entry.section)}
     for section in sections:
         managed, match = ini_files.last(entries, section, "managed"), ini_files.last(entries, section, "match-device")
-        if managed and ini_files.truth(managed.value) is False and (match is None or _covered(_specs(match.value))):
+        if (
+            managed
+            and ini_files.parse_boolean(managed.value) is False
+            and (match is None or _contains_interface(_specs(match.value)))
+        ):
             return True
     return False
 
@@ -85,17 +91,17 @@ def _specs(text: str) -> list[str]:
     return [spec.strip() for spec in re.split(r"[,;]", text) if spec.strip()]
 
 
-def _covered(specs: Sequence[str]) -> bool:
+def _contains_interface(specs: Sequence[str]) -> bool:
     """Tell whether a list of devices has the interface (NetworkManager.conf(5), "Device List Format")."""
     excepted = [spec[len("except:") :] for spec in specs if spec.startswith("except:")]
     others = [spec for spec in specs if not spec.startswith("except:")]
-    return bool(specs) and not any(map(_fits, excepted)) and (not others or any(map(_fits, others)))
+    return bool(specs) and not any(map(_spec_matches, excepted)) and (not others or any(map(_spec_matches, others)))
 
 
-def _fits(spec: str) -> bool:
-    kind, colon, what = spec.partition(":")
+def _spec_matches(spec: str) -> bool:
+    kind, colon, pattern = spec.partition(":")
     if kind == "interface-name" and colon:
-        if what.startswith("="):
-            return what[1:] == INTERFACE
-        return globs.matches(globs.quoted(what.removeprefix("~"), "[\\"), INTERFACE)
+        if pattern.startswith("="):
+            return pattern[1:] == INTERFACE
+        return globs.matches(globs.quoted(pattern.removeprefix("~"), "[\\"), INTERFACE)
     return spec in ("*", INTERFACE, "type:dummy", "driver:dummy")

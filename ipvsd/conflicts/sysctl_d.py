@@ -16,8 +16,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Optional
 
-from ipvsd.conflicts.external_setting import Effect, Names, Program, Setting
-from ipvsd.conflicts.file_tree import PLACES, Tree
+from ipvsd.conflicts.external_setting import Effect, ExternalSetting, Names, Program
+from ipvsd.conflicts.file_tree import PLACES, FileTree
 from ipvsd.modprobe import modprobe_d
 from ipvsd.sysctl import semantics, sysctl_names
 from ipvsd.sysctl.semantics import ProcSys, matching
@@ -26,7 +26,7 @@ from ipvsd.sysctl.values import equivalent
 DIRECTORIES = tuple(f"{place}/sysctl.d" for place in PLACES)
 CONF = "etc/sysctl.conf"
 
-_LONGEST_LINE = 1 << 20  # LONG_LINE_MAX, where systemd gives up the rest of a file
+_MAX_LINE = 1 << 20  # LONG_LINE_MAX, where systemd gives up the rest of a file
 
 
 @dataclass(frozen=True)
@@ -44,11 +44,11 @@ class Assignment:
 
     @property
     def pattern(self) -> bool:
-        return is_wild(self.path)
+        return has_wildcard(self.path)
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ApplyResult:
     """What a program makes of its lines: by path the line that gives it its value, and the lines that come to nothing.
 
     `values` has what the kernel prints afterwards, and `failing` why a line fails.
@@ -62,21 +62,26 @@ class Outcome:
 REFUSED = "the kernel refuses it"
 
 
-def settings(tree: Tree, names: Names) -> Iterator[Setting]:
+def settings(tree: FileTree, names: Names) -> Iterator[ExternalSetting]:
     """Yield every line that sets one of the sysctls, in the order in which systemd-sysctl takes them."""
     systemd, procps = systemd_lines(tree), procps_lines(tree)
     boot = list(from_command_line(tree.read("proc/cmdline") or ""))
-    asked = {name: path_of(name) for name in names.sysctls}
-    by_systemd, by_procps = left_by_systemd(systemd, asked.values()), left_by_procps(procps, asked.values())
-    concerning = _concerning(systemd, {other for path in asked.values() for other in semantics.alias_paths(path)})
+    path_by_name = {name: path_of(name) for name in names.sysctls}
+    by_systemd, by_procps = (
+        simulate_systemd_sysctl(systemd, path_by_name.values()),
+        simulate_procps(procps, path_by_name.values()),
+    )
+    concerning = _concerning(
+        systemd, {other for path in path_by_name.values() for other in semantics.alias_paths(path)}
+    )
     places = {id(line): number for number, line in enumerate(systemd)}
-    for name, path in asked.items():
-        twins = semantics.alias_paths(path)
-        yield from (_setting(tree, name, line, Program.KERNEL) for line in boot if line.path in twins)
+    for name, path in path_by_name.items():
+        aliases = semantics.alias_paths(path)
+        yield from (_setting(tree, name, line, Program.KERNEL) for line in boot if line.path in aliases)
         chosen = by_systemd.winners.get(path)
-        told = {number for twin in twins for number in concerning.get(twin, ())}
-        told.update([places[id(chosen)]] if chosen else [])
-        for line in (systemd[number] for number in sorted(told)):
+        numbers = {number for alias in aliases for number in concerning.get(alias, ())}
+        numbers.update([places[id(chosen)]] if chosen else [])
+        for line in (systemd[number] for number in sorted(numbers)):
             fails = by_systemd.failing.get(line.origin, "")
             yield _setting(tree, name, line, Program.SYSTEMD_SYSCTL, line is chosen, fails)
         other = by_procps.winners.get(path)
@@ -84,25 +89,25 @@ def settings(tree: Tree, names: Names) -> Iterator[Setting]:
             yield _setting(tree, name, other, Program.PROCPS)
 
 
-def systemd_lines(tree: Tree) -> list[Assignment]:
+def systemd_lines(tree: FileTree) -> list[Assignment]:
     """Return the lines of all files in the order in which systemd-sysctl takes them."""
     files = tree.merged(DIRECTORIES)
     return [line for path in files for line in assignments(tree.shown(path), tree.read(path) or "")]
 
 
-def procps_lines(tree: Tree) -> list[Assignment]:
+def procps_lines(tree: FileTree) -> list[Assignment]:
     """Return the lines of all files in the order in which `sysctl --system` takes them."""
     files = [*tree.merged(DIRECTORIES, hidden=True), CONF]
     return [line for path in files for line in procps_assignments(tree.shown(path), tree.read(path) or "")]
 
 
-def named_like(tree: Tree, patterns: Collection[str]) -> Mapping[str, Collection[str]]:
+def find_named(tree: FileTree, patterns: Collection[str]) -> Mapping[str, Collection[str]]:
     """Return for each pattern the sysctls that fit it and stand by themselves in some line."""
     found = dict.fromkeys(line.path for line in systemd_lines(tree) if not line.pattern and line.value is not None)
-    return names_like(patterns, found)
+    return find_matching_names(patterns, found)
 
 
-def names_like(patterns: Collection[str], paths: Iterable[str]) -> Mapping[str, Collection[str]]:
+def find_matching_names(patterns: Collection[str], paths: Iterable[str]) -> Mapping[str, Collection[str]]:
     """Return for each pattern of ours the names of the sysctls at some paths, or patterns of such, that fit it."""
     found = matching(list(map(path_of, patterns)), paths)
     return {pattern: [_name_of(path) for path in found[path_of(pattern)]] for pattern in patterns}
@@ -110,13 +115,13 @@ def names_like(patterns: Collection[str], paths: Iterable[str]) -> Mapping[str, 
 
 def _name_of(path: str) -> str:
     parts = tuple(path.split("/"))
-    return sysctl_names.join_parts(parts) if is_wild(path) else sysctl_names.name(parts)
+    return sysctl_names.join_parts(parts) if has_wildcard(path) else sysctl_names.name(parts)
 
 
 def assignments(name: str, text: str) -> Iterator[Assignment]:
     """Yield the assignments and exclusions of a file as systemd-sysctl reads it; what is none is passed over."""
     for number, line in enumerate(re.split(r"\r\n?|\n\r?|\0", text), 1):
-        if len(line) >= _LONGEST_LINE:
+        if len(line) >= _MAX_LINE:
             return
         stripped = line.strip(" \t\n\r")
         if not stripped or stripped[0] in "#;":
@@ -145,20 +150,22 @@ def procps_assignments(name: str, text: str) -> Iterator[Assignment]:
         spelled = re.sub(r"\A--?", "", key).rstrip(_SPACE)
         path = _path(spelled, climbs=True)
         if path:
-            said = value.strip(_SPACE) if equals else None
-            yield Assignment(path, said, stripped.strip(_SPACE), f"{name}:{number}", _turned(spelled))
+            assigned = value.strip(_SPACE) if equals else None
+            yield Assignment(path, assigned, stripped.strip(_SPACE), f"{name}:{number}", _with_slashes(spelled))
 
 
 def from_command_line(text: str) -> Iterator[Assignment]:
     """Yield what the kernel's `sysctl.KEY=VALUE` says (since Linux 5.8: kernel-parameters.txt)."""
-    for said, value in modprobe_d.parameters(text):
-        key = said[len("sysctl.") :] if said.startswith(("sysctl.", "sysctl/")) else ""
+    for word, value in modprobe_d.parameters(text):
+        key = word[len("sysctl.") :] if word.startswith(("sysctl.", "sysctl/")) else ""
         path = _path(key, climbs=False)
         if path and value:
             yield Assignment(path, value, f"sysctl.{key}={value}", "/proc/cmdline", path)
 
 
-def left_by_systemd(found: Sequence[Assignment], paths: Iterable[str], values: Mapping[str, str] = {}) -> Outcome:
+def simulate_systemd_sysctl(
+    found: Sequence[Assignment], paths: Iterable[str], values: Mapping[str, str] = {}
+) -> ApplyResult:
     """Return what systemd-sysctl leaves in the kernel at some paths; `values` is what the kernel had there before."""
     kept: dict[str, Assignment] = {}
     for line in found:
@@ -166,23 +173,23 @@ def left_by_systemd(found: Sequence[Assignment], paths: Iterable[str], values: M
         if line.path in kept and kept[line.path].value != line.value:
             del kept[line.path]
         kept.setdefault(line.path, line)
-    return _left(list(kept.values()), kept, paths, values, anew=False)
+    return _simulate(list(kept.values()), kept, paths, values, anew=False)
 
 
-def left_by_procps(found: Sequence[Assignment], paths: Iterable[str], values: Mapping[str, str] = {}) -> Outcome:
+def simulate_procps(found: Sequence[Assignment], paths: Iterable[str], values: Mapping[str, str] = {}) -> ApplyResult:
     """Return what `sysctl --system` leaves in the kernel at some paths."""
-    return _left(found, {line.key for line in found}, paths, values, anew=True)
+    return _simulate(found, {line.key for line in found}, paths, values, anew=True)
 
 
-def _left(
+def _simulate(
     lines: Sequence[Assignment],
     named: Collection[str],
     paths: Iterable[str],
     values: Mapping[str, str],
     anew: bool,
-) -> Outcome:
-    asked = tuple(paths)
-    kernel, failing = ProcSys(asked, values), dict[str, str]()
+) -> ApplyResult:
+    asked_paths = tuple(paths)
+    kernel, failing = ProcSys(asked_paths, values), dict[str, str]()
     matching = kernel.matching({line.path for line in lines if line.pattern})
     for number, line in enumerate(lines):
         if line.value is None:
@@ -191,17 +198,19 @@ def _left(
         if line.pattern:
             # A pattern that is asked about stands for what fits it and has no name yet.
             targets = [
-                path for path in matching[line.path] if path == line.path or _spelled(line.key, path) not in named
+                path for path in matching[line.path] if path == line.path or _glob_spelling(line.key, path) not in named
             ]
         for path in targets:
             if not kernel.write(path, line.value, number, anew):
                 failing[line.origin] = REFUSED
-    left = {path: held for path in asked for held in [kernel[path]] if held}
-    winners = {path: lines[held.write_number] for path, held in left.items() if held.write_number != semantics.INITIAL}
-    return Outcome(winners, {path: held.value for path, held in left.items()}, failing)
+    stored = {path: value for path in asked_paths for value in [kernel[path]] if value}
+    winners = {
+        path: lines[value.write_number] for path, value in stored.items() if value.write_number != semantics.INITIAL
+    }
+    return ApplyResult(winners, {path: value.value for path, value in stored.items()}, failing)
 
 
-def twins(name: str) -> tuple[str, ...]:
+def alias_paths(name: str) -> tuple[str, ...]:
     """Return the paths of a sysctl, of which a write to one is a write to the other."""
     return semantics.alias_paths(path_of(name))
 
@@ -222,18 +231,18 @@ def _concerning(lines: Sequence[Assignment], paths: Collection[str]) -> Mapping[
     return found
 
 
-def is_wild(path: str) -> bool:
+def has_wildcard(path: str) -> bool:
     """Tell whether systemd-sysctl and procps take a path for a pattern."""
     return any(character in path for character in "*?[")
 
 
-def _spelled(pattern: str, path: str) -> str:
+def _glob_spelling(pattern: str, path: str) -> str:
     """Return a path as glob(3) spells it: with the slashes and dots that are too many in the pattern."""
     left = path.split("/")[::-1]
     return "/".join(part if part in ("", ".") or not left else left.pop() for part in pattern.rstrip("/").split("/"))
 
 
-def _turned(key: str) -> str:
+def _with_slashes(key: str) -> str:
     """Return a key with slashes as separators: the first of `.` and `/` in it tells which of them is one."""
     first = re.search(r"[./]", key)
     return key.translate({ord("."): "/", ord("/"): "."}) if first and first[0] == "." else key
@@ -241,9 +250,13 @@ def _turned(key: str) -> str:
 
 def _path(key: str, climbs: bool) -> str:
     """Return the path below /proc/sys of a key, or an empty text; of a program that `climbs` it may have `..`."""
-    parts = [part for part in _turned(key).split("/") if part not in ("", ".")]
+    parts = [part for part in _with_slashes(key).split("/") if part not in ("", ".")]
     # Only directories are meant, which glob(3) does not look at where the last part is no pattern.
-    if climbs and _turned(key).endswith("/") and (not is_wild("/".join(parts[:-1])) or is_wild("".join(parts[-1:]))):
+    if (
+        climbs
+        and _with_slashes(key).endswith("/")
+        and (not has_wildcard("/".join(parts[:-1])) or has_wildcard("".join(parts[-1:])))
+    ):
         return ""
     if ".." in parts:
         parts = os.path.normpath("/".join(parts)).split("/") if climbs else [".."]
@@ -251,7 +264,9 @@ def _path(key: str, climbs: bool) -> str:
     return "" if ".." in parts else "/".join(parts).encode("utf-8", "surrogateescape").decode("latin-1")
 
 
-def _setting(tree: Tree, name: str, line: Assignment, program: Program, wins: bool = True, fails: str = "") -> Setting:
+def _setting(
+    tree: FileTree, name: str, line: Assignment, program: Program, wins: bool = True, fails: str = ""
+) -> ExternalSetting:
     file = line.origin.rpartition(":")[0]
     if program is Program.KERNEL:
         remedy = f"remove {line.text} from the kernel's command line"
@@ -260,4 +275,6 @@ def _setting(tree: Tree, name: str, line: Assignment, program: Program, wins: bo
     else:  # a package's own: it comes back with the next version
         remedy = f"put a file of the same name, without the line, into {tree.shown(DIRECTORIES[0])}"
     value = semantics.accepted_value(path_of(name), line.value or "") or sysctl_names.canonical(line.value or "")
-    return Setting(name, Effect.SETS, program, line.origin, line.text, value, wins, remedy=remedy, fails=fails)
+    return ExternalSetting(
+        name, Effect.SETS, program, line.origin, line.text, value, wins, remedy=remedy, failure=fails
+    )

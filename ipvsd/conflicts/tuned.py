@@ -11,8 +11,8 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from ipvsd.conflicts import ini_files
-from ipvsd.conflicts.external_setting import Effect, Names, Program, Setting
-from ipvsd.conflicts.file_tree import Tree
+from ipvsd.conflicts.external_setting import Effect, ExternalSetting, Names, Program
+from ipvsd.conflicts.file_tree import FileTree
 from ipvsd.conflicts.ini_files import Entry
 from ipvsd.conflicts.sysctl_d import CONF, path_of
 from ipvsd.sysctl import globs, sysctl_names
@@ -34,27 +34,29 @@ _CONDITIONS = ("cpuinfo_regex", "uname_regex")
 Section = dict[str, Entry]
 
 
-def settings(tree: Tree, names: Names) -> Iterator[Setting]:
+def settings(tree: FileTree, names: Names) -> Iterator[ExternalSetting]:
     """Yield what TuneD makes of the sysctls, if systemd starts it."""
     if not tree.enabled("tuned.service"):
         return
     sections = [section for section in profile(tree).values() if section]
-    again = _reapplied(tree) if sections and ini_files.truth(_main(tree, "reapply_sysctl", "1")) else []
-    said: dict[str, list[tuple[Entry, Section]]] = {}
+    reapplied_entries = (
+        _reapplied(tree) if sections and ini_files.parse_boolean(_main(tree, "reapply_sysctl", "1")) else []
+    )
+    entries_by_path: dict[str, list[tuple[Entry, Section]]] = {}
     for section in sections:
         for entry in section.values():
-            said.setdefault(canonical_path(path(entry.key)), []).append((entry, section))
-    reapplied = {canonical_path(path(entry.key)): entry for entry in again}
+            entries_by_path.setdefault(canonical_path(path(entry.key)), []).append((entry, section))
+    reapplied = {canonical_path(path(entry.key)): entry for entry in reapplied_entries}
     for name in names.sysctls:
         one = canonical_path(path_of(name))
-        matching = said.get(one, [])
+        matching = entries_by_path.get(one, [])
         for number, (entry, section) in enumerate(matching, 1):
             yield _of_profile(name, entry, section, number == len(matching))
         if one in reapplied:
-            yield _again(name, reapplied[one])
+            yield _reapplied_setting(name, reapplied[one])
 
 
-def profile(tree: Tree) -> Mapping[str, Section]:
+def profile(tree: FileTree) -> Mapping[str, Section]:
     """Return the sections of the active profile that set sysctls, as TuneD merges them, by their names."""
     merged: dict[str, Section] = {}
     active = " ".join(tree.read(file) or "" for file in _ACTIVE).split()
@@ -79,14 +81,14 @@ def path(option: str) -> str:
 def _merge(merged: dict[str, Section], name: str, section: Section) -> None:
     """Merge a section into those before it (tuned/profiles/merger.py)."""
     replaced, dropped = section.get("replace"), section.get("drop")
-    kept = {} if replaced and ini_files.truth(replaced.value) else merged.get(name, {})
-    gone = {"type", "enabled", *(re.split(r"\s*[,;]\s*", _bare(dropped)) if dropped else ())}
-    merged[name] = {**{option: entry for option, entry in kept.items() if option not in gone}, **section}
+    remaining = {} if replaced and ini_files.parse_boolean(replaced.value) else merged.get(name, {})
+    gone = {"type", "enabled", *(re.split(r"\s*[,;]\s*", _unquoted(dropped)) if dropped else ())}
+    merged[name] = {**{option: entry for option, entry in remaining.items() if option not in gone}, **section}
 
 
 def _sets_sysctls(name: str, section: Section) -> bool:
     kind, enabled = section.get("type"), section.get("enabled")
-    on = enabled is None or ini_files.truth(enabled.value) is not False
+    on = enabled is None or ini_files.parse_boolean(enabled.value) is not False
     return on and (kind.value if kind else name) == "sysctl"
 
 
@@ -94,7 +96,7 @@ class _MissingError(Exception):
     """A profile is named that does not exist."""
 
 
-def _files(tree: Tree, names: Iterable[str], places: Sequence[str], seen: set[str]) -> Iterator[Sequence[Entry]]:
+def _files(tree: FileTree, names: Iterable[str], places: Sequence[str], seen: set[str]) -> Iterator[Sequence[Entry]]:
     """Yield the entries of each profile's file, after those of the profiles that it includes.
 
     A profile that includes its own name extends the one in the next directory; `-NAME` may be missing.
@@ -110,36 +112,36 @@ def _files(tree: Tree, names: Iterable[str], places: Sequence[str], seen: set[st
         found = list(ini_files.entries(tree.shown(file), tree.read(file) or ""))
         included = ini_files.last(found, "main", "include")
         if included:
-            yield from _files(tree, re.split(r"\s*[,;]\s*", _bare(included)), places, seen)
+            yield from _files(tree, re.split(r"\s*[,;]\s*", _unquoted(included)), places, seen)
         yield found
 
 
-def _directories(tree: Tree) -> Sequence[str]:
-    said = re.split(r"\s*[,;]\s*", _main(tree, "profile_dirs", ""))
-    return [*(directory.lstrip("/") for directory in reversed(said) if directory), *_PROFILES]
+def _directories(tree: FileTree) -> Sequence[str]:
+    configured = re.split(r"\s*[,;]\s*", _main(tree, "profile_dirs", ""))
+    return [*(directory.lstrip("/") for directory in reversed(configured) if directory), *_PROFILES]
 
 
-def _main(tree: Tree, key: str, default: str) -> str:
+def _main(tree: FileTree, key: str, default: str) -> str:
     """Return an option of TuneD's own configuration, which has no sections."""
     entry = ini_files.last(ini_files.entries(MAIN, tree.read(MAIN) or ""), "", key)
-    return _bare(entry) if entry else default
+    return _unquoted(entry) if entry else default
 
 
-def _bare(entry: Entry) -> str:
+def _unquoted(entry: Entry) -> str:
     return re.split(r"\s#", entry.value)[0].strip()
 
 
-def _of_profile(name: str, entry: Entry, section: Section, wins: bool) -> Setting:
-    value = re.sub(r'^"(.*)"$', r"\1", _bare(entry))
+def _of_profile(name: str, entry: Entry, section: Section, wins: bool) -> ExternalSetting:
+    value = re.sub(r'^"(.*)"$', r"\1", _unquoted(entry))
     # `=>N` raises a value that is lower, `=<N` lowers one that is higher.
     bound = value[:1] in ("<", ">")
     certain = not (bound or "${" in value or any(option in section for option in _CONDITIONS))
     value = sysctl_names.canonical(value[1:] if bound else value)
     remedy = f"choose another profile, or one of your own that includes this one and sets {name} as wanted"
-    return Setting(name, Effect.SETS, Program.TUNED, entry.origin, str(entry), value, wins, certain, remedy)
+    return ExternalSetting(name, Effect.SETS, Program.TUNED, entry.origin, str(entry), value, wins, certain, remedy)
 
 
-def _reapplied(tree: Tree) -> Collection[Entry]:
+def _reapplied(tree: FileTree) -> Collection[Entry]:
     """Return the lines that TuneD applies again, in their order, without those that it is told to leave out."""
     patterns = [part for part in re.split(r"\s*[,;]\s*", _main(tree, "reapply_sysctl_exclude", "")) if part]
     files = [*tree.merged(_REAPPLIED), CONF]
@@ -161,12 +163,12 @@ def _of_python(pattern: str) -> str:
     return re.sub(r"\[(!?\]?[^\]]*)\]|[\[\\]", quoted, pattern)
 
 
-def _again(name: str, entry: Entry) -> Setting:
+def _reapplied_setting(name: str, entry: Entry) -> ExternalSetting:
     file = entry.origin.rpartition(":")[0]
     remedy = (
         f"correct the line in {file}, or say 'reapply_sysctl_exclude = {name}' (TuneD 2.27 and later) "
         f"or 'reapply_sysctl = 0' in /{MAIN}"
     )
-    return Setting(
+    return ExternalSetting(
         name, Effect.SETS, Program.REAPPLY, entry.origin, str(entry), sysctl_names.canonical(entry.value), remedy=remedy
     )

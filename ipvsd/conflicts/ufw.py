@@ -12,46 +12,46 @@ import shlex
 from collections.abc import Iterator
 from typing import Optional
 
-from ipvsd.conflicts.external_setting import Effect, Names, Program, Setting
-from ipvsd.conflicts.file_tree import Tree
-from ipvsd.conflicts.sysctl_d import left_by_procps, path_of, procps_assignments
+from ipvsd.conflicts.external_setting import Effect, ExternalSetting, Names, Program
+from ipvsd.conflicts.file_tree import FileTree
+from ipvsd.conflicts.sysctl_d import path_of, procps_assignments, simulate_procps
 from ipvsd.sysctl import sysctl_names
 from ipvsd.sysctl.semantics import canonical_path
 
 _FILES = ("etc/default/ufw", "etc/ufw/ufw.conf")
 
 
-def settings(tree: Tree, names: Names) -> Iterator[Setting]:
+def settings(tree: FileTree, names: Names) -> Iterator[ExternalSetting]:
     """Yield what ufw makes of the sysctls, if systemd starts it and it is enabled."""
     if not tree.enabled("ufw.service") or _value(tree, "ENABLED") not in ("yes", "YES"):
         return
     file = _value(tree, "IPT_SYSCTL") or ""
     shown = tree.shown(file.lstrip("/"))
     found = list(procps_assignments(shown, tree.read(file.lstrip("/")) or "")) if file.startswith("/") else []
-    left = left_by_procps(found, map(path_of, names.sysctls))
+    result = simulate_procps(found, map(path_of, names.sysctls))
     named: dict[str, list[int]] = {}
     for number, line in enumerate(found):
         named.setdefault(canonical_path(line.path), []).append(number)
     places = {id(line): number for number, line in enumerate(found)}
     for name in names.sysctls:
-        winner = left.winners.get(path_of(name))
-        told = {*named.get(canonical_path(path_of(name)), ()), *([places[id(winner)]] if winner else [])}
-        for line in (found[number] for number in sorted(told)):
+        winner = result.winners.get(path_of(name))
+        numbers = {*named.get(canonical_path(path_of(name)), ()), *([places[id(winner)]] if winner else [])}
+        for line in (found[number] for number in sorted(numbers)):
             if line.value is not None:
-                value = left.values[path_of(name)] if line is winner else sysctl_names.canonical(line.value)
-                fails = left.failing.get(line.origin, "")
+                value = result.values[path_of(name)] if line is winner else sysctl_names.canonical(line.value)
+                fails = result.failing.get(line.origin, "")
                 remedy = f"correct the line in {shown}, or remove it"
-                yield Setting(
+                yield ExternalSetting(
                     name, Effect.SETS, Program.UFW, line.origin, line.text, value, line is winner, True, remedy, fails
                 )
 
 
-def _value(tree: Tree, name: str) -> Optional[str]:
+def _value(tree: FileTree, name: str) -> Optional[str]:
     """Return the value of a variable of the shell after both files, or None if it has none that can be told."""
     text = "\n".join(tree.read(file) or "" for file in _FILES)
-    said = re.findall(rf"^[ \t]*(?:export[ \t]+)?{name}=(.*)$", text, re.MULTILINE)
+    assignments = re.findall(rf"^[ \t]*(?:export[ \t]+)?{name}=(.*)$", text, re.MULTILINE)
     try:
-        words = shlex.split(said[-1], comments=True) if said else []
+        words = shlex.split(assignments[-1], comments=True) if assignments else []
     except ValueError:  # a quote that is not closed
         return None
     return words[0] if words else None

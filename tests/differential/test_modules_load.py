@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from ipvsd.conflicts.file_tree import Tree
+from ipvsd.conflicts.file_tree import FileTree
 from ipvsd.conflicts.modules_load import lines
 from ipvsd.kernel.load_blockers import read_settings
 from ipvsd.kernel.module_tree import ModuleTree
@@ -113,7 +113,7 @@ def predicted(root: Path, cmdline: str, tree: ModuleTree) -> list[tuple[str, lis
     settings = read_settings(str(root), tree)
     return [
         (shown(line.text), [outcome(found, tree, settings) for found in load_steps.probe(line.text, settings, tree)])
-        for line in lines(Tree(str(root)), cmdline)
+        for line in lines(FileTree(str(root)), cmdline)
     ]
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from ipvsd.conflicts.file_tree import Tree
-from ipvsd.conflicts.sysctl_d import Outcome, left_by_procps, left_by_systemd, procps_lines, systemd_lines
+from ipvsd.conflicts.file_tree import FileTree
+from ipvsd.conflicts.sysctl_d import ApplyResult, procps_lines, simulate_procps, simulate_systemd_sysctl, systemd_lines
 from tests.differential.judge import fill
 from tests.differential.sandbox import breadth, dice, judged
 
@@ -113,16 +113,16 @@ def test_each_line_is_read_as_the_program_reads_it(tmp_path: Path) -> None:
         root = tmp_path / str(number)
         root.mkdir()
         fill(str(root), made["files"])
-        tree, before = Tree(str(root)), answer["before"]
+        tree, before = FileTree(str(root)), answer["before"]
         for program, found in (
-            ("systemd", left_by_systemd(systemd_lines(tree), KEYS, before)),
-            ("procps", left_by_procps(procps_lines(tree), KEYS, before)),
+            ("systemd", simulate_systemd_sysctl(systemd_lines(tree), KEYS, before)),
+            ("procps", simulate_procps(procps_lines(tree), KEYS, before)),
         ):
             wrong += [f"case {number}: {told}" for told in differences(program, found, answer)]
     assert not wrong, f"{len(wrong)} differences, of which the first are\n" + "\n".join(wrong[:20])
 
 
-def differences(program: str, found: Outcome, answer: Mapping[str, Any]) -> list[str]:
+def differences(program: str, found: ApplyResult, answer: Mapping[str, Any]) -> list[str]:
     return [
         f"{program} leaves {path} at {value!r}, which was said to be {found.values.get(path)!r}"
         for path, value in answer[program].items()

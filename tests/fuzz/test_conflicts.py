@@ -12,8 +12,8 @@ from hypothesis.strategies import SearchStrategy
 
 from ipvsd.conflicts import firewalld, modprobe, modules_load, networkd, networkmanager, sysctl_d, tuned, ufw
 from ipvsd.conflicts.detection import agrees
-from ipvsd.conflicts.external_setting import Effect, Names, Program, Setting
-from ipvsd.conflicts.file_tree import Tree
+from ipvsd.conflicts.external_setting import Effect, ExternalSetting, Names, Program
+from ipvsd.conflicts.file_tree import FileTree
 from ipvsd.model.types import Exactly
 from tests.fuzz.inputs import hostile, lines, text, words
 from tests.fuzz.properties import fuzz
@@ -117,7 +117,7 @@ TREES: SearchStrategy[Mapping[str, bytes]] = st.fixed_dictionaries(
 )  # fmt: skip
 
 
-class Texts(Tree):
+class Texts(FileTree):
     """A tree that exists only here, in which systemd starts every program."""
 
     def __init__(self, files: Mapping[str, bytes]) -> None:
@@ -133,19 +133,19 @@ class Texts(Tree):
         return {path.partition("/")[0] for path in inside}
 
 
-Reader = Callable[[Tree, Names], Iterator[Setting]]
+Reader = Callable[[FileTree, Names], Iterator[ExternalSetting]]
 READERS: tuple[Reader, ...] = (
     modprobe.settings, modules_load.settings, sysctl_d.settings, networkd.settings, tuned.settings,
     firewalld.settings, networkmanager.settings, ufw.settings,
 )  # fmt: skip
 
 
-def told(tree: Texts) -> list[Setting]:
+def told(tree: Texts) -> list[ExternalSetting]:
     return [setting for reader in READERS for setting in reader(tree, NAMES)]
 
 
-def winners(found: list[Setting], program: Program) -> dict[str, str]:
-    return {item.name: item.value for item in found if item.program is program and item.wins and not item.fails}
+def winners(found: list[ExternalSetting], program: Program) -> dict[str, str]:
+    return {item.name: item.value for item in found if item.program is program and item.effective and not item.failure}
 
 
 def only(path: str, files: SearchStrategy[bytes]) -> SearchStrategy[Mapping[str, bytes]]:
@@ -180,7 +180,7 @@ def test_of_the_settings_of_one_program_one_wins(files: Mapping[str, bytes]) -> 
         (item.name, item.program)
         for item in told(Texts(files))
         if item.effect is Effect.SETS
-        and item.wins
+        and item.effective
         and item.program in (Program.SYSTEMD_SYSCTL, Program.TUNED, Program.UFW)
     ]
     assert len(set(won)) == len(won)
@@ -217,8 +217,8 @@ def test_comments_and_empty_lines_say_nothing(data: bytes) -> None:
 def test_what_is_left_is_what_some_line_says(data: bytes) -> None:
     asked = [sysctl_d.path_of(name) for name in NAMES.sysctls]
     for read, leave in (
-        (sysctl_d.assignments, sysctl_d.left_by_systemd),
-        (sysctl_d.procps_assignments, sysctl_d.left_by_procps),
+        (sysctl_d.assignments, sysctl_d.simulate_systemd_sysctl),
+        (sysctl_d.procps_assignments, sysctl_d.simulate_procps),
     ):
         found = list(read("a", text(data)))
         left = leave(found, asked)
@@ -232,7 +232,9 @@ def test_what_is_left_is_what_some_line_says(data: bytes) -> None:
 @example(b"*a" * 30_000)
 def test_a_pattern_takes_no_time(data: bytes) -> None:
     lines = sysctl_d.assignments("a", f"net.ipv4.conf.{text(data)}.forwarding = 0")
-    sysctl_d.left_by_systemd(list(lines), ["net/ipv4/conf/eth0/forwarding", f"net/ipv4/conf/{'a' * 250}/forwarding"])
+    sysctl_d.simulate_systemd_sysctl(
+        list(lines), ["net/ipv4/conf/eth0/forwarding", f"net/ipv4/conf/{'a' * 250}/forwarding"]
+    )
 
 
 @fuzz(only("proc/cmdline", CMDLINE), MODULES_LOAD)
