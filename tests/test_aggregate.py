@@ -6,7 +6,7 @@ import pytest
 
 from ipvsd.config.parser import parse
 from ipvsd.config.schema import Config
-from ipvsd.decide.aggregate import collapsed
+from ipvsd.decide.aggregate import by_pattern
 from ipvsd.model.types import SysctlVerdict, WriteSysctl
 from ipvsd.reconcile.rounds import ReconcileResult, reconcile
 from ipvsd.sysctl.patterns import Scope
@@ -67,19 +67,19 @@ def test_what_a_pattern_has_written(kernel: FakeKernel, text: str, written: set[
 
 def test_it_is_told_of_as_one(kernel: FakeKernel) -> None:
     kernel.refused[key("eth0")] = 1
-    (found,) = collapsed(settle(kernel, f"{RULE} 0").after.sysctls)
+    (found,) = by_pattern(settle(kernel, f"{RULE} 0").after.sysctls)
     assert (found.name, found.members, found.verdict) == (PATTERN, (4, 5), SysctlVerdict.REFUSED)
     assert found.evidence.startswith(f"4 of 5 right; {key('eth0')} is '1', not 0; writing failed")
 
 
 def test_a_pattern_that_fits_nothing_is_unsupported_and_harmless(kernel: FakeKernel) -> None:
-    (found,) = collapsed(settle(kernel, "'net.ipv4.conf.nothing*.rp_filter': 0").after.sysctls)
+    (found,) = by_pattern(settle(kernel, "'net.ipv4.conf.nothing*.rp_filter': 0").after.sysctls)
     assert (found.verdict, found.members) == (SysctlVerdict.UNSUPPORTED, (0, 0))
     assert found.evidence == "nothing in /proc/sys fits the pattern"
 
 
 def test_a_pattern_of_a_module_waits_for_it(kernel: FakeKernel) -> None:
-    (found,) = collapsed(settle(kernel, "'net.ipv4.vs.expire_*': 1").after.sysctls)
+    (found,) = by_pattern(settle(kernel, "'net.ipv4.vs.expire_*': 1").after.sysctls)
     assert (found.verdict, found.evidence) == (SysctlVerdict.PENDING, "comes with module ip_vs, which is not live")
 
 
@@ -99,7 +99,7 @@ def test_an_interface_that_vanishes_leaves_no_trace(kernel: FakeKernel) -> None:
 def test_an_interface_that_vanishes_between_listing_and_reading_is_nothing(kernel: FakeKernel) -> None:
     listed = [*kernel.expand([PATTERN])[PATTERN], key("gone")]
     kernel.expand = lambda patterns: dict.fromkeys(patterns, listed)  # type: ignore[method-assign]
-    (found,) = collapsed(settle(kernel, f"{RULE} 0").after.sysctls)
+    (found,) = by_pattern(settle(kernel, f"{RULE} 0").after.sysctls)
     assert (found.members, found.verdict) == ((5, 5), SysctlVerdict.RIGHT)
 
 
@@ -115,10 +115,10 @@ def test_exclusion_is_about_what_the_wildcards_stand_for() -> None:
 
 def test_a_pattern_that_fits_nothing_fails_where_it_is_required(kernel: FakeKernel) -> None:
     done = settle(kernel, "'net.ipv4.conf.*.not_in_this_kernel': {value: 0, required: true}")
-    (found,) = collapsed(done.after.sysctls)
+    (found,) = by_pattern(done.after.sysctls)
     assert (found.verdict, found.wanted.required) == (SysctlVerdict.UNSUPPORTED, True)
 
 
 def test_a_pattern_of_which_everything_is_named_is_nothing(kernel: FakeKernel) -> None:
     done = settle(kernel, f"'net.ipv4.conf.lo.rp_*': 0\n  {key('lo')}: 1")
-    assert [finding.name for finding in collapsed(done.after.sysctls)] == [key("lo")]
+    assert [finding.name for finding in by_pattern(done.after.sysctls)] == [key("lo")]

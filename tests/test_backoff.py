@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from ipvsd.decide import backoff
-from ipvsd.decide.backoff import Failure, History
+from ipvsd.decide.backoff import BackoffState, Failure
 from ipvsd.model.types import LoadModule, ModuleVerdict, Outcome, Plan, SysctlVerdict, WriteSysctl
 from tests.samples import module, sysctl
 
@@ -15,8 +15,8 @@ WRITE = WriteSysctl("net.ipv4.ip_forward", "0", "1")
 WRONG = Plan((WRITE,), (), (sysctl(SysctlVerdict.WRONG, found="0"),))
 
 
-def fail(history: History, now: float, longest: float = 60.0) -> History:
-    return backoff.remember(history, TODO, TODO, [FAILED], now, longest)
+def fail(history: BackoffState, now: float, longest: float = 60.0) -> BackoffState:
+    return backoff.record_outcomes(history, TODO, TODO, [FAILED], now, longest)
 
 
 def test_what_never_failed_is_allowed() -> None:
@@ -29,7 +29,7 @@ def test_what_failed_is_let_be_for_a_second(later: float, allowed: bool) -> None
 
 
 def test_the_pause_doubles_with_each_failure_up_to_the_periodic_look() -> None:
-    history: History = {}
+    history: BackoffState = {}
     pauses = []
     for _ in range(8):
         history = fail(history, 0.0, longest=60.0)
@@ -38,7 +38,7 @@ def test_the_pause_doubles_with_each_failure_up_to_the_periodic_look() -> None:
 
 
 def test_failing_for_ever_overflows_nothing() -> None:
-    history: History = {"ip_vs": Failure(FAILED, 100_000, 0.0)}
+    history: BackoffState = {"ip_vs": Failure(FAILED, 100_000, 0.0)}
     assert fail(history, 0.0)["ip_vs"].not_before == 60.0
 
 
@@ -49,48 +49,48 @@ def test_another_item_is_not_held_up() -> None:
 
 
 def test_no_error_and_still_to_be_done_is_a_failure() -> None:
-    history = backoff.remember({}, TODO, TODO, [Outcome(LOAD)], 0.0, 60.0)
+    history = backoff.record_outcomes({}, TODO, TODO, [Outcome(LOAD)], 0.0, 60.0)
     assert history["ip_vs"].times == 1
 
 
 def test_a_write_that_fails_pauses_as_a_load_does() -> None:
-    history = backoff.remember({}, WRONG, WRONG, [Outcome(WRITE, "Operation not permitted", 1)], 100.0, 60.0)
+    history = backoff.record_outcomes({}, WRONG, WRONG, [Outcome(WRITE, "Operation not permitted", 1)], 100.0, 60.0)
     assert history[WRITE.name].not_before == 101.0
 
 
 def test_what_the_kernel_does_not_keep_is_tried_at_periodic_looks_alone() -> None:
-    history = backoff.remember({}, WRONG, WRONG, [Outcome(WRITE, kept=False)], 100.0, 60.0)
+    history = backoff.record_outcomes({}, WRONG, WRONG, [Outcome(WRITE, kept=False)], 100.0, 60.0)
     assert (history[WRITE.name].times, history[WRITE.name].not_before) == (1, 160.0)
 
 
 def test_a_value_that_another_wrote_over_ours_is_no_failure() -> None:
-    history = backoff.remember({}, WRONG, WRONG, [Outcome(WRITE, kept=True)], 100.0, 60.0)
+    history = backoff.record_outcomes({}, WRONG, WRONG, [Outcome(WRITE, kept=True)], 100.0, 60.0)
     assert history == {}
     assert backoff.allowed(WRONG, history, 100.0) == (WRITE,)
 
 
 def test_success_is_forgotten() -> None:
-    assert backoff.remember(fail({}, 0.0), TODO, DONE, [Outcome(LOAD)], 5.0, 60.0) == {}
+    assert backoff.record_outcomes(fail({}, 0.0), TODO, DONE, [Outcome(LOAD)], 5.0, 60.0) == {}
 
 
 def test_what_became_right_by_itself_is_forgotten() -> None:
-    assert backoff.remember(fail({}, 0.0), TODO, DONE, [], 5.0, 60.0) == {}
+    assert backoff.record_outcomes(fail({}, 0.0), TODO, DONE, [], 5.0, 60.0) == {}
 
 
 def test_what_was_not_tried_keeps_its_pause() -> None:
     history = fail({}, 0.0)
-    assert backoff.remember(history, TODO, TODO, [], 0.5, 60.0) == history
+    assert backoff.record_outcomes(history, TODO, TODO, [], 0.5, 60.0) == history
 
 
 @pytest.mark.parametrize("verdict", [ModuleVerdict.UNLOADING, ModuleVerdict.LOADING])
 def test_a_module_that_is_on_its_way_has_not_failed(verdict: ModuleVerdict) -> None:
     passing = Plan((LOAD,), (module(verdict),), ())
-    assert backoff.remember({}, passing, TODO, [FAILED], 0.0, 60.0) == {}
-    assert backoff.remember({}, TODO, passing, [FAILED], 0.0, 60.0) == {}
+    assert backoff.record_outcomes({}, passing, TODO, [FAILED], 0.0, 60.0) == {}
+    assert backoff.record_outcomes({}, TODO, passing, [FAILED], 0.0, 60.0) == {}
 
 
 def test_a_person_who_asks_again_ends_every_pause() -> None:
-    history = backoff.forgive(fail(fail({}, 0.0), 0.0))
+    history = backoff.reset_pauses(fail(fail({}, 0.0), 0.0))
     assert backoff.allowed(TODO, history, 0.0) == (LOAD,)
     assert history["ip_vs"].times == 2
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 
 from ipvsd.config.parser import parse
-from ipvsd.decide.backoff import History
+from ipvsd.decide.backoff import BackoffState
 from ipvsd.model.report import State
 from ipvsd.model.types import SysctlVerdict
 from tests.fake_kernel import FakeKernel
@@ -33,7 +33,7 @@ def test_a_range_does_not_write_over_what_is_no_number(kernel: FakeKernel) -> No
 def test_of_alternatives_another_one_has_its_turn(kernel: FakeKernel) -> None:
     config = parse([("f", b"profiles: []\nmodules: {some: {anyOf: [ip_vs_lc, ip_vs_wlc]}}")])
     kernel.broken["ip_vs_lc"] = errno.EKEYREJECTED
-    history: History = {}
+    history: BackoffState = {}
     for now in range(3):
         done = settle(kernel, config, float(now), history)
         history = done.history

@@ -11,7 +11,7 @@ from ipvsd.boot import drop_in_files
 from ipvsd.cli import main
 from ipvsd.config.parser import parse
 from ipvsd.config.schema import Config
-from ipvsd.decide.aggregate import collapsed
+from ipvsd.decide.aggregate import by_pattern
 from ipvsd.reconcile.rounds import ReconcileResult, reconcile
 from tests.fake_kernel import FORWARD, FORWARDING, FakeKernel
 from tests.trees import make_tree, put, put_sysctl
@@ -57,7 +57,7 @@ def test_an_interface_that_appears_is_held(kernel: FakeKernel) -> None:
     kernel.values["net.ipv4.conf.veth1.forwarding"] = "0"
     done = settle(kernel)
     assert kernel.values["net.ipv4.conf.veth1.forwarding"] == "1"
-    [found] = [finding for finding in collapsed(done.after.sysctls) if finding.name == PATTERN]
+    [found] = [finding for finding in by_pattern(done.after.sysctls) if finding.name == PATTERN]
     assert (found.members, found.wanted.required) == ((3, 3), True)
 
 
@@ -102,7 +102,7 @@ def test_an_interface_can_be_left_alone(kernel: FakeKernel, text: str, held: set
 
 def test_an_interface_may_be_of_less_weight(kernel: FakeKernel) -> None:
     done = settle(kernel, f"sysctls: {{'{PATTERN}': {{policy: observe, required: false}}}}")
-    [found] = [finding for finding in collapsed(done.after.sysctls) if finding.name == PATTERN]
+    [found] = [finding for finding in by_pattern(done.after.sysctls) if finding.name == PATTERN]
     assert (found.wanted.policy.value, found.wanted.required, str(found.wanted.want)) == ("observe", False, "1")
 
 

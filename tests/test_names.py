@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ipvsd.bpf import sysctl_program
 from ipvsd.config.parser import ConfigError, parse
 from ipvsd.config.schema import Config
-from ipvsd.decide.aggregate import collapsed
+from ipvsd.decide.aggregate import by_pattern
 from ipvsd.kernel.host import LinuxHost
 from ipvsd.model.types import MISSING, SysctlVerdict
 from ipvsd.reconcile.observation import observe_and_plan
@@ -164,10 +164,10 @@ def test_a_pattern_counts_and_repairs_interfaces_of_any_name(tree: Path) -> None
     made = read("profiles: []\nsysctls: {net.ipv4.conf.*.rp_filter: {value: 1, required: true}}")
     host = LinuxHost(str(tree))
     _, plan = observe_and_plan(host, made)
-    (found,) = collapsed(plan.sysctls)
+    (found,) = by_pattern(plan.sysctls)
     assert (found.verdict, found.members) == (SysctlVerdict.WRONG, (0, len(LINKS)))
     done = reconcile(host, made, {}, lambda: 0.0)
-    (found,) = collapsed(done.after.sysctls)
+    (found,) = by_pattern(done.after.sysctls)
     assert (found.verdict, found.members) == (SysctlVerdict.RIGHT, (len(LINKS), len(LINKS)))
     places = [os.path.join(os.fsencode(tree), b"proc/sys/net/ipv4/conf", link, b"rp_filter") for link in LINKS]
     assert {Path(os.fsdecode(place)).read_text() for place in places} == {"1\n"}

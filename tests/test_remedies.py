@@ -20,7 +20,7 @@ BENCH = "".join(path.read_text() for path in sorted((ROOT / "tests/vm").glob("te
 
 @pytest.mark.parametrize("verdict", ModuleVerdict, ids=lambda verdict: verdict.value)
 def test_every_remedy_is_carried_out_or_the_reason_is_given(verdict: ModuleVerdict) -> None:
-    assert (verdict.value in ROWS) is bool(remedies.module(verdict, kernel(), "ip_vs"))
+    assert (verdict.value in ROWS) is bool(remedies.for_module(verdict, kernel(), "ip_vs"))
     if verdict.value in ROWS:
         assert re.match(r"(yes|no: \w)", ROWS[verdict.value][1])
 
@@ -60,14 +60,14 @@ def test_what_is_not_carried_out_would_need_more_than_the_bench_has(name: str) -
     ],
 )
 def test_a_command_of_a_remedy_acts_on_the_root(text: str, on_root: str) -> None:
-    found = remedies.below(text, "/a b")
+    found = remedies.for_root(text, "/a b")
     assert on_root in found
-    assert remedies.below(found, "/a b") == found
-    assert remedies.below(text, "/") == text
+    assert remedies.for_root(found, "/a b") == found
+    assert remedies.for_root(text, "/") == text
 
 
 @pytest.mark.parametrize("package", PACKAGES, ids=lambda package: package.source)
 def test_every_command_that_brings_a_package_can_act_on_another_root(package: Package) -> None:
     commands = re.findall(r"\b(?:apt|dnf|tdnf|zypper|pacman|apk|yum|microdnf)\b", package.advice)
-    found = remedies.below(package.advice, "/image")
+    found = remedies.for_root(package.advice, "/image")
     assert found.count("/image") == len(commands)

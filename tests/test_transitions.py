@@ -12,7 +12,7 @@ import pytest
 
 from ipvsd.config.parser import parse
 from ipvsd.config.schema import Config
-from ipvsd.decide.backoff import History
+from ipvsd.decide.backoff import BackoffState
 from ipvsd.decide.health import assess
 from ipvsd.kernel.host import Host
 from ipvsd.model.report import State
@@ -36,7 +36,9 @@ CONFIG = Config()
 STRICT = Config(strict_arp=True)
 
 
-def settle(host: Host, config: Config = CONFIG, now: float = 0.0, history: History | None = None) -> ReconcileResult:
+def settle(
+    host: Host, config: Config = CONFIG, now: float = 0.0, history: BackoffState | None = None
+) -> ReconcileResult:
     return reconcile(host, config, history or {}, lambda: now)
 
 
@@ -297,7 +299,7 @@ def test_a_failed_dependency_fails_what_needs_it(kernel: FakeKernel) -> None:
 
 def tries(kernel: FakeKernel, times: Iterator[float]) -> list[float]:
     """Return the times at which something was tried."""
-    history: History = {}
+    history: BackoffState = {}
     found = []
     for now in times:
         done = settle(kernel, now=now, history=history)
@@ -350,7 +352,7 @@ def test_a_module_file_that_is_installed_is_found(kernel: FakeKernel) -> None:
 def test_a_module_on_its_way_out_is_loaded_when_it_is_gone(kernel: FakeKernel) -> None:
     settle(kernel)
     kernel.unload("ip_vs_sh", looks=20)
-    history: History = {}
+    history: BackoffState = {}
     for _ in range(20):
         done = settle(kernel, history=history)
         history = done.history

@@ -287,4 +287,4 @@ def test_of_alternatives_one_suffices(
 
 @pytest.mark.parametrize("verdict", V, ids=lambda verdict: verdict.value)
 def test_every_verdict_has_a_remedy_but_the_right_ones(verdict: V) -> None:
-    assert bool(remedies.module(verdict, SHIPPED, "ip_vs")) is (verdict not in (V.LIVE, V.BUILT_IN))
+    assert bool(remedies.for_module(verdict, SHIPPED, "ip_vs")) is (verdict not in (V.LIVE, V.BUILT_IN))

@@ -47,7 +47,7 @@ def files(config: Config, kernel: Kernel, plan: Plan) -> Mapping[str, str]:
     if kernel.unreadable:
         file, _, why = kernel.unreadable.partition(": ")
         raise rootfs.UnreadableError(0, why, file)
-    for finding in filter(remedies.passing, plan.sysctls):
+    for finding in filter(remedies.is_transient, plan.sysctls):
         raise rootfs.UnreadableError(0, finding.evidence, finding.name)
     known = kernel.loadable | kernel.built_in
     # By a damaged index an alias may be that of anything, such as two lines.

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple, Optional
 from ipvsd.config.desired_state import build_desired, candidates, pattern_rules
 from ipvsd.config.schema import Config
 from ipvsd.decide import remedies
-from ipvsd.decide.health import to_be_had
+from ipvsd.decide.health import obtainable
 from ipvsd.decide.planner import plan
 from ipvsd.kernel.host import LinuxHost, classify_root
 from ipvsd.kernel.module_tree import ModuleTree, modprobe_d_stamps, stamp, version
@@ -104,12 +104,12 @@ def examine(root: str, config: Config, release: str, cpus: int = 0, names: Colle
     kernel = host.explain(kernel, lacking(want, kernel, nothing))._replace(restrictions=LoadRestrictions())
     made = plan(want._replace(sysctls=(), parameters=()), Observed(kernel, nothing, {}))
     # That it is not loaded is nothing to be remedied here.
-    modules = tuple(found._replace(remedy="") if to_be_had(found) else found for found in made.modules)
+    modules = tuple(found._replace(remedy="") if obtainable(found) else found for found in made.modules)
     sysctls = tuple(
         SysctlFinding(wanted, None if image else _now(host, wanted.key), SysctlVerdict.PENDING, "no kernel runs")
         for wanted in want.sysctls
     )
-    return kernel, remedies.fitted(Plan((), modules, sysctls), root)
+    return kernel, remedies.adapt(Plan((), modules, sysctls), root)
 
 
 def _command_line(root: str, release: str) -> str:
@@ -248,7 +248,7 @@ def failing(root: str, release: str) -> tuple[str, ...]:
 def problems(kernel: InstalledKernel) -> tuple[ModuleFinding, ...]:
     """Return what cannot be had under this kernel, and is wanted there."""
     wanted = (finding for finding in kernel.modules if finding.wanted.need is not Need.IF_SHIPPED)
-    return tuple(finding for finding in wanted if not to_be_had(finding))
+    return tuple(finding for finding in wanted if not obtainable(finding))
 
 
 def reboot_required(kernels: Sequence[InstalledKernel], running: str) -> bool:

@@ -117,11 +117,11 @@ def unsealing(root: str, seal: Seal) -> str:
 
 def persisting(root: str) -> str:
     """Return the command that writes the files of systemd's own units below a root."""
-    return remedies.below(PERSIST, root)
+    return remedies.for_root(PERSIST, root)
 
 
 def _unmasking(unit: str, root: str) -> str:
-    return remedies.below(f"run 'systemctl unmask {unit}'", root)
+    return remedies.for_root(f"run 'systemctl unmask {unit}'", root)
 
 
 def _settled(setting: ExternalSetting, context: _Context) -> ExternalSetting:

@@ -12,7 +12,7 @@ from ipvsd.config import config_files
 from ipvsd.config.profiles import notes
 from ipvsd.config.schema import Config
 from ipvsd.decide import remedies
-from ipvsd.decide.aggregate import collapsed, reported
+from ipvsd.decide.aggregate import by_pattern, reported
 from ipvsd.decide.health import assess
 from ipvsd.kernel.host import LinuxHost, classify_root
 from ipvsd.kernel.ipvs_probe import probe
@@ -85,7 +85,7 @@ def make_report(root: str, kernel: Kernel, plan: Plan, notes: tuple[str, ...]) -
         boottime=time.clock_gettime(time.CLOCK_BOOTTIME),
         kernel=kernel,
         modules=plan.modules,
-        sysctls=collapsed(plan.sysctls),
+        sysctls=by_pattern(plan.sysctls),
         parameters=plan.parameters,
         health=assess(reported(plan), None, now),
         counters=EMPTY,
@@ -109,10 +109,10 @@ def fitted(plan: Plan, root: str) -> Plan:
         if finding.name not in directories:
             return finding
         others = beside[directories[finding.name]]
-        return finding._replace(remedy=remedies.unsupported(finding.wanted, others))
+        return finding._replace(remedy=remedies.for_unsupported(finding.wanted, others))
 
     plan = plan._replace(sysctls=tuple(map(suggested, plan.sysctls)))
-    return remedies.fitted(plan, root, daemon=root == "/" and status_file.exists(root))
+    return remedies.adapt(plan, root, daemon=root == "/" and status_file.exists(root))
 
 
 def show(document: dict[str, Any], output: str) -> None:

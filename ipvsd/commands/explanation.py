@@ -91,7 +91,7 @@ def explain(root: str, config: Config, name: str) -> Explanation:
     else:
         kernel, plan = observe_and_plan(host, config)
     status, unusable = _status(root)
-    plan = remedies.fitted(plan, root, daemon=root == "/" and status_file.exists(root))
+    plan = remedies.adapt(plan, root, daemon=root == "/" and status_file.exists(root))
     subject = find(name, plan, host, image=situation is RootKind.FIRST_BOOT)
     brought = (subject.provider,) if subject.provider else ()
     others = tuple(finding.module for finding in plan.modules)

@@ -10,7 +10,7 @@ from ipvsd.commands.check import fitted, looked
 from ipvsd.commands.output import EX_CANNOT_TELL, say, say_json
 from ipvsd.config import config_files
 from ipvsd.decide.health import required
-from ipvsd.decide.planner import leading
+from ipvsd.decide.planner import without_followers
 from ipvsd.kernel.host import classify_root
 from ipvsd.model.report import RootKind
 from ipvsd.model.types import Action, LoadModule, Plan, SysctlFinding
@@ -30,7 +30,7 @@ def run(root: str, config_path: str | None, output: str, exit_code: bool) -> int
     plan = fitted(found.plan, root)
     later = _later(plan)
     if output == "json":
-        actions = [_values(action, plan) for action in leading(plan.actions)]
+        actions = [_values(action, plan) for action in without_followers(plan.actions)]
         say_json([*actions, *(_later_values(finding) for finding in later)])
     else:
         say(*head, *(list(_lines(plan, later)) or ["nothing to do"]))
@@ -64,7 +64,7 @@ def _later_values(finding: SysctlFinding) -> dict[str, Optional[str]]:
 
 
 def _lines(plan: Plan, later: Sequence[SysctlFinding]) -> Iterator[str]:
-    for action in leading(plan.actions):
+    for action in without_followers(plan.actions):
         yield f"# {_origin(action, plan)}"
         if isinstance(action, LoadModule):
             yield formatting.colour(f"+ module {action.name}", "32")

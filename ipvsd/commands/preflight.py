@@ -38,7 +38,7 @@ def run(root: str, config_path: Optional[str], output: str, kernel: Optional[str
     if not kernels:
         complain(f"ipvsd: {complaint}")
         return 2
-    return 0 if all(map(health.ready, kernels)) else 1
+    return 0 if all(map(health.could_be_ready, kernels)) else 1
 
 
 def _failing(kernels: Sequence[InstalledKernel]) -> Iterator[str]:
@@ -57,10 +57,12 @@ def _lines(kernel: InstalledKernel, brief: bool) -> Iterator[str]:
     words = [word for word, so in (("running", kernel.running), ("next boot", kernel.boots_next)) if so]
     roles = f" ({', '.join(words)})" if words else ""
     found = installed_kernels.problems(kernel)
-    verdict = formatting.colour("ready", "32") if health.ready(kernel) else formatting.colour("not ready", "31")
+    verdict = (
+        formatting.colour("ready", "32") if health.could_be_ready(kernel) else formatting.colour("not ready", "31")
+    )
     if brief:
         head = f"kernel {kernel.release}{roles}: "
-        ready = "ready" if health.ready(kernel) else "not ready"
+        ready = "ready" if health.could_be_ready(kernel) else "not ready"
         yield f"{head}{verdict}{_shortened(found, formatting.WIDTH - len(head) - len(ready))}"
         return
     yield from formatting.indented(f"kernel {kernel.release}{roles}: {verdict}", 0, 2)

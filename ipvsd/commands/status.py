@@ -27,7 +27,7 @@ def run(root: str, output: str) -> int:
     except stored_json.UnusableError as error:
         return _unknown(f"{error} ({_RESTART})" if root == "/" else str(error))
     if document is None:
-        how = f"no daemon runs below {root}; see '{remedies.below('ipvsd check', root)}'"
+        how = f"no daemon runs below {root}; see '{remedies.for_root('ipvsd check', root)}'"
         how = "run: systemctl start ipvsd" if root == "/" else how
         return _unknown(f"there is none ({how})")
     if document["state"] not in _CODES:

@@ -11,7 +11,7 @@ from typing import Optional
 from ipvsd.config import spelling
 from ipvsd.config.profiles import PROFILES
 from ipvsd.decide import verdicts
-from ipvsd.decide.aggregate import collapsed
+from ipvsd.decide.aggregate import by_pattern
 from ipvsd.kernel.host import LinuxHost
 from ipvsd.model.types import (
     Finding,
@@ -153,7 +153,7 @@ def _cleaned(asked: str) -> str:
 def _held(name: str, plan: Plan) -> Optional[Subject]:
     """Return what is held under a name: by its name, as an alias or an alternative, or as a pattern."""
     spellings = {sysctl_names.normalised(name), kernel_names.module_name(name), _parameter_name(name), name} - {None}
-    everything = (*plan.sysctls, *collapsed(plan.sysctls))
+    everything = (*plan.sysctls, *by_pattern(plan.sysctls))
     for kind, findings in ((Kind.SYSCTL, everything), (Kind.PARAMETER, plan.parameters)):
         for finding in findings:
             if finding.name in spellings:

@@ -36,21 +36,21 @@ def _blocked(tree: FileTree, names: Names, cmdline: str) -> Iterator[ExternalSet
     found = query_modprobe(tuple(dict.fromkeys((*names.modules, *names.others))), modules, modprobe_settings, ())
     for name, blocker in found.blockers.items():
         if blocker.origin and name in names.modules:
-            remedy = remedies.remove(blocker.text, blocker.origin, blocker.module)
+            remedy = remedies.for_removal(blocker.text, blocker.origin, blocker.module)
             if blocker.cause is Cause.OPTIONS:
-                remedy = remedies.correct(blocker)
+                remedy = remedies.for_options_line(blocker)
             program = Program.KERNEL if blocker.cause is Cause.COMMAND_LINE else Program.MODPROBE
             yield ExternalSetting(name, Effect.FORBIDS, program, blocker.origin, blocker.text, remedy=remedy)
     for name in names.modules:
         line = modprobe_settings.blacklisted(name)
         if name in modprobe_settings.kernel_blacklist and name not in found.blockers:
             text = modprobe_settings.kernel_blacklist[name]
-            remedy = remedies.remove(text, modprobe_d.CMDLINE, name)
+            remedy = remedies.for_removal(text, modprobe_d.CMDLINE, name)
             yield ExternalSetting(name, Effect.FORBIDS, Program.KERNEL, modprobe_d.CMDLINE, text, remedy=remedy)
         elif line is not None and name in found.pulled_in_by:
             yield ExternalSetting(name, Effect.DISTURBS, Program.MODPROBE, line.origin, str(line))
         elif line is not None and name not in found.blockers:  # of a module that there is not
-            remedy = remedies.remove(str(line), line.origin, name)
+            remedy = remedies.for_removal(str(line), line.origin, name)
             yield ExternalSetting(name, Effect.FORBIDS, Program.MODPROBE, line.origin, str(line), remedy=remedy)
     for name, command in found.install_commands.items():
         if name in names.modules and name not in found.blockers:

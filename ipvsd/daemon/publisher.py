@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Optional
 
-from ipvsd.decide.aggregate import collapsed, reported
+from ipvsd.decide.aggregate import by_pattern, reported
 from ipvsd.decide.health import assess
 from ipvsd.model.report import ContendedSysctl, Operation, Report, SourceState
 from ipvsd.model.types import Kernel, Plan
@@ -24,7 +24,7 @@ def build_report(kernel: Kernel, plan: Plan, registry: Registry, recorder: Recor
         boottime=time.clock_gettime(time.CLOCK_BOOTTIME),
         kernel=kernel,
         modules=plan.modules,
-        sysctls=collapsed(plan.sysctls),
+        sysctls=by_pattern(plan.sysctls),
         parameters=plan.parameters,
         health=assess(reported(plan), repairs[-1] if repairs else None, wall, contended, _MORE),
         counters=recorder.counters.values,

@@ -6,7 +6,7 @@ import contextlib
 import os
 from collections.abc import Collection, Mapping, Sequence
 
-from ipvsd.decide.health import stands
+from ipvsd.decide.health import is_last_verdict_valid
 from ipvsd.kernel.host import LinuxHost
 from ipvsd.model.types import Plan
 from ipvsd.sysctl import sysctl_names
@@ -35,7 +35,9 @@ def watch_targets(
 def _paths(host: LinuxHost, plan: Plan, contended: Collection[str]) -> Mapping[str, str]:
     # What cannot be read keeps its guard, and its watch while its last verdict stands.
     there = [finding for finding in plan.sysctls if not (finding.missing or finding.name == finding.wanted.pattern)]
-    held = [finding.name for finding in there if finding.compliant or stands(finding) or finding.wanted.guard]
+    held = [
+        finding.name for finding in there if finding.compliant or is_last_verdict_valid(finding) or finding.wanted.guard
+    ]
     paths: dict[str, str] = {}
     for name in held:
         if name not in contended:
@@ -45,7 +47,7 @@ def _paths(host: LinuxHost, plan: Plan, contended: Collection[str]) -> Mapping[s
         if name in paths and os.path.exists(host.sysctl_path(alias)):
             paths[alias] = host.sysctl_path(alias)
     for finding in plan.parameters:
-        if (finding.compliant or stands(finding)) and finding.name not in contended:
+        if (finding.compliant or is_last_verdict_valid(finding)) and finding.name not in contended:
             with contextlib.suppress(OSError):
                 paths[finding.name] = host.parameter_path(finding.name)
     return paths

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ipvsd.decide.health import stands, unreadable
+from ipvsd.decide.health import is_last_verdict_valid, unreadable
 from ipvsd.model.types import Finding, Plan, SysctlFinding, SysctlVerdict
 
 _WORST_FIRST = (
@@ -21,15 +21,15 @@ _WORST_FIRST = (
 )
 
 
-def collapsed(findings: Iterable[SysctlFinding]) -> tuple[SysctlFinding, ...]:
+def by_pattern(findings: Iterable[SysctlFinding]) -> tuple[SysctlFinding, ...]:
     """Return the findings with one in place of all those of a pattern, in the order of their first."""
-    kept: dict[str, list[SysctlFinding]] = {}
+    groups: dict[str, list[SysctlFinding]] = {}
     for finding in findings:
-        kept.setdefault(finding.wanted.pattern or finding.name, []).append(finding)
-    return tuple(_as_one(found) if found[0].wanted.pattern else found[0] for found in kept.values())
+        groups.setdefault(finding.wanted.pattern or finding.name, []).append(finding)
+    return tuple(_aggregate(found) if found[0].wanted.pattern else found[0] for found in groups.values())
 
 
-def _as_one(found: list[SysctlFinding]) -> SysctlFinding:
+def _aggregate(found: list[SysctlFinding]) -> SysctlFinding:
     wanted = found[0].wanted._replace(key=found[0].wanted.pattern)
     members = [finding for finding in found if finding.name != finding.wanted.pattern]
     if not members:  # nothing fits the pattern
@@ -37,7 +37,7 @@ def _as_one(found: list[SysctlFinding]) -> SysctlFinding:
     right = sum(finding.compliant for finding in members)
     # Of a boot to come there are those that files name, and the pattern for all others, which is counted nowhere. So
     # is a pattern of which nobody can tell what it fits.
-    worst = min(found, key=_badness)
+    worst = min(found, key=_severity)
     evidence = f"{right} of {len(members)} right"
     if not worst.compliant:
         others = "others:" if unreadable(worst) else "all that files do not name:"
@@ -46,11 +46,11 @@ def _as_one(found: list[SysctlFinding]) -> SysctlFinding:
     return SysctlFinding(wanted, worst.found, worst.verdict, evidence, worst.remedy, (right, len(members)), worst.last)
 
 
-def _badness(finding: SysctlFinding) -> float:
+def _severity(finding: SysctlFinding) -> float:
     """Return what orders findings: one whose last verdict stands hides none that is wrong now."""
-    return _WORST_FIRST.index(finding.verdict) if not stands(finding) else len(_WORST_FIRST) - 1.5
+    return _WORST_FIRST.index(finding.verdict) if not is_last_verdict_valid(finding) else len(_WORST_FIRST) - 1.5
 
 
 def reported(plan: Plan) -> tuple[Finding, ...]:
     """Return the findings of a plan as they are reported: those of one pattern as one."""
-    return (*plan.modules, *plan.parameters, *collapsed(plan.sysctls))
+    return (*plan.modules, *plan.parameters, *by_pattern(plan.sysctls))

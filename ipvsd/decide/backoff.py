@@ -18,24 +18,24 @@ class Failure(NamedTuple):
     not_before: float
 
 
-History = Mapping[str, Failure]
+BackoffState = Mapping[str, Failure]
 
 
-def allowed(plan: Plan, history: History, now: float) -> tuple[Action, ...]:
+def allowed(plan: Plan, state: BackoffState, now: float) -> tuple[Action, ...]:
     """Return the actions of the plan that are not backing off."""
-    waiting = {name for name, failure in history.items() if failure.not_before > now}
+    waiting = {name for name, failure in state.items() if failure.not_before > now}
     return tuple(action for action in plan.actions if action.name not in waiting)
 
 
-def passing(plan: Plan) -> frozenset[str]:
+def transitioning_modules(plan: Plan) -> frozenset[str]:
     """Return the modules that are on their way in or out of the kernel."""
     states = (ModuleVerdict.LOADING, ModuleVerdict.UNLOADING)
     return frozenset(finding.name for finding in plan.modules if finding.verdict in states)
 
 
-def remember(
-    history: History, before: Plan, after: Plan, outcomes: Sequence[Outcome], now: float, longest: float
-) -> History:
+def record_outcomes(
+    state: BackoffState, before: Plan, after: Plan, outcomes: Sequence[Outcome], now: float, max_pause: float
+) -> BackoffState:
     """Return the history after these outcomes, between the plans of the looks before and after them.
 
     An item that the later plan does not want to touch is forgotten. One that was acted upon and is
@@ -44,23 +44,23 @@ def remember(
     another one wrote over ours. A value that the kernel does not keep is tried again at periodic looks only.
     """
     unfinished = {action.name for action in after.actions}
-    excused = passing(before) | passing(after)
-    kept = {name: failure for name, failure in history.items() if name in unfinished and name not in excused}
+    excused = transitioning_modules(before) | transitioning_modules(after)
+    failures = {name: failure for name, failure in state.items() if name in unfinished and name not in excused}
     for outcome in {outcome.action.name: outcome for outcome in outcomes}.values():
         name = outcome.action.name
         if name in unfinished and name not in excused and not outcome.kept:
-            times = kept[name].times + 1 if name in kept else 1
+            times = failures[name].times + 1 if name in failures else 1
             clamped = isinstance(outcome.action, WriteSysctl) and not outcome.error
-            pause = longest if clamped else min(longest, FIRST_PAUSE * 2.0 ** min(times - 1, 30))
-            kept[name] = Failure(outcome, times, now + pause)
-    return kept
+            pause = max_pause if clamped else min(max_pause, FIRST_PAUSE * 2.0 ** min(times - 1, 30))
+            failures[name] = Failure(outcome, times, now + pause)
+    return failures
 
 
-def forgive(history: History) -> History:
+def reset_pauses(state: BackoffState) -> BackoffState:
     """Return the history with every pause ended: a reload is a person's wish to try again."""
-    return {name: failure._replace(not_before=0.0) for name, failure in history.items()}
+    return {name: failure._replace(not_before=0.0) for name, failure in state.items()}
 
 
-def next_try(history: History) -> Optional[float]:
+def next_try(state: BackoffState) -> Optional[float]:
     """Return the earliest monotonic time at which something may be tried again, or None."""
-    return min((failure.not_before for failure in history.values()), default=None)
+    return min((failure.not_before for failure in state.values()), default=None)

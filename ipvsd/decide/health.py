@@ -29,26 +29,26 @@ def assess(
     A sysctl that is fought over is a blemish even while it is right; one that was yielded is none.
     """
     failures = [finding for finding in findings if _fails(finding)]
-    blemishes = [finding for finding in findings if not (_fails(finding) or harmless(finding))]
+    degradations = [finding for finding in findings if not (_fails(finding) or harmless(finding))]
     counts = _counts(findings)
     repaired = f"; last repair {last}, {ago(now - last.time)}" if last else ""
     if failures:
         code = 2 if all(map(unreadable, failures)) else 1
-        return Health(State.FAILED, line(f"failed: {_told(failures, more)}"), code)
-    shown = {finding.name for finding in blemishes}
-    fought = [name for name, fight in fights.items() if not fight.yielded and name not in shown]
-    if blemishes or fought:
-        contended = [f"{name} contended {fights[name].by}" for name in fought[:_SHOWN]]
-        told = "; ".join([*([_told(blemishes, more)] if blemishes else []), *contended])
-        return Health(State.DEGRADED, line(f"degraded: {counts}{repaired}; {told}"), 0)
+        return Health(State.FAILED, line(f"failed: {_list_problems(failures, more)}"), code)
+    shown = {finding.name for finding in degradations}
+    contended_names = [name for name, fight in fights.items() if not fight.yielded and name not in shown]
+    if degradations or contended_names:
+        contended = [f"{name} contended {fights[name].by}" for name in contended_names[:_SHOWN]]
+        problems = "; ".join([*([_list_problems(degradations, more)] if degradations else []), *contended])
+        return Health(State.DEGRADED, line(f"degraded: {counts}{repaired}; {problems}"), 0)
     return Health(State.READY, line(f"ready: {counts}{repaired}"), 0)
 
 
 def _fails(finding: Finding) -> bool:
-    return required(finding) and not (finding.compliant or stands(finding))
+    return required(finding) and not (finding.compliant or is_last_verdict_valid(finding))
 
 
-def to_be_had(finding: ModuleFinding) -> bool:
+def obtainable(finding: ModuleFinding) -> bool:
     """Tell whether the kernel has the module, loaded or not."""
     return finding.verdict in (ModuleVerdict.LIVE, ModuleVerdict.BUILT_IN, ModuleVerdict.LOADABLE)
 
@@ -70,7 +70,7 @@ def unreadable(finding: Finding) -> bool:
     return finding.verdict in (ModuleVerdict.UNREADABLE, SysctlVerdict.UNREADABLE)
 
 
-def stands(finding: Finding) -> bool:
+def is_last_verdict_valid(finding: Finding) -> bool:
     """Tell whether this cannot be read, and was right not long ago: it is no failure yet, and nothing is ready."""
     return finding.last is not None and finding.last.valid
 
@@ -83,16 +83,16 @@ def outdated(age: float, interval: float) -> bool:
 def harmless(finding: Finding) -> bool:
     """Tell whether nothing is wrong with this: it is right, or not to be had here and not required."""
     if isinstance(finding, ModuleFinding):
-        not_here = finding.verdict in (ModuleVerdict.ABSENT, ModuleVerdict.NOT_BUILT, ModuleVerdict.NO_SUPPORT)
-        return finding.compliant or (not_here and finding.wanted.need is Need.IF_SHIPPED)
+        absent = finding.verdict in (ModuleVerdict.ABSENT, ModuleVerdict.NOT_BUILT, ModuleVerdict.NO_SUPPORT)
+        return finding.compliant or (absent and finding.wanted.need is Need.IF_SHIPPED)
     if finding.verdict is SysctlVerdict.YIELDED:
         return not finding.wanted.required
     return finding.compliant or (finding.missing and not finding.wanted.required)
 
 
-def ready(kernel: InstalledKernel) -> bool:
+def could_be_ready(kernel: InstalledKernel) -> bool:
     """Tell whether a node could be right under this kernel."""
-    return all(to_be_had(finding) for finding in kernel.modules if required(finding))
+    return all(obtainable(finding) for finding in kernel.modules if required(finding))
 
 
 def ago(seconds: float) -> str:
@@ -116,18 +116,18 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
-def _told(findings: Sequence[Finding], more: str) -> str:
+def _list_problems(findings: Sequence[Finding], more: str) -> str:
     # One cause often shows as many findings; those with the same remedy are told once.
-    told: dict[str, list[str]] = {}
+    names_by_problem: dict[str, list[str]] = {}
     for finding in findings:
-        told.setdefault(f"{finding.verdict.value}: {finding.remedy}", []).append(finding.name)
-    parts = [f"{listed(names)} {text}" for text, names in list(told.items())[:_SHOWN]]
-    if len(told) > _SHOWN:
-        parts.append(f"and {len(told) - _SHOWN} more{more}")
+        names_by_problem.setdefault(f"{finding.verdict.value}: {finding.remedy}", []).append(finding.name)
+    parts = [f"{shorten_names(names)} {text}" for text, names in list(names_by_problem.items())[:_SHOWN]]
+    if len(names_by_problem) > _SHOWN:
+        parts.append(f"and {len(names_by_problem) - _SHOWN} more{more}")
     return "; ".join(parts)
 
 
-def listed(names: Sequence[str]) -> str:
+def shorten_names(names: Sequence[str]) -> str:
     """Return some of the names for one line, and how many more there are."""
     more = len(names) - _NAMED
     return f"{', '.join(names[:_NAMED])} and {more} more" if more > 0 else ", ".join(names)

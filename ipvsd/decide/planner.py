@@ -63,7 +63,7 @@ def _writes(findings: tuple[SysctlFinding, ...], kind: type[WriteSysctl]) -> lis
     return sorted(writes, key=lambda write: write.name != IP_FORWARD)
 
 
-def leading(actions: tuple[Action, ...]) -> tuple[Action, ...]:
+def without_followers(actions: tuple[Action, ...]) -> tuple[Action, ...]:
     """Return the actions without those that the kernel itself takes with another one of them."""
     first = next((action for action in actions if action.name == IP_FORWARD), None)
     return actions if first is None else tuple(action for action in actions if not _follows(action, first))

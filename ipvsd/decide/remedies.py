@@ -26,7 +26,7 @@ BELOW = "for the next boot of this tree: ipvsd apply --persist"
 TRIED = "ipvsd.service tries again by itself; see 'journalctl -u ipvsd'"
 OBSERVED = "left alone by 'policy: observe'"
 UNREADABLE = "run as root, or see the kernel's documentation of the key"
-PASSING = "stop what uses up the descriptors or the memory of this machine; ipvsd.service tries again by itself"
+TRANSIENT = "stop what uses up the descriptors or the memory of this machine; ipvsd.service tries again by itself"
 UNSUPPORTED = "drop the key from the configuration, or run a kernel that has it"
 NOT_KEPT = "another program may hold the value, or the kernel clamps it; see the kernel's documentation of the key"
 CONTENDED = "stop {}, or set 'policy: yield' or 'observe'; ipvsd goes on trying at periodic looks"
@@ -68,18 +68,18 @@ _MODULE = {
 _BOOT_LOADER = "take {} out of {} on the kernel's command line (in the boot loader's configuration), and reboot"
 
 
-def passing(finding: SysctlFinding) -> bool:
+def is_transient(finding: SysctlFinding) -> bool:
     """Tell whether a finding says nothing of the item itself, but of what this machine is short of."""
-    return finding.remedy == PASSING
+    return finding.remedy == TRANSIENT
 
 
-def of_sysctl(wanted: WantedSysctl, remedy: str) -> str:
+def for_sysctl(wanted: WantedSysctl, remedy: str) -> str:
     """Return a remedy with what else may be the answer to a sysctl that is not as it is wanted."""
     by_profile = wanted.origin.startswith("profile ")
     return f"{remedy}{_PLUGIN}" if by_profile and wanted.key.startswith("net.bridge.") else remedy
 
 
-def unsupported(wanted: WantedSysctl, others: Collection[str] = ()) -> str:
+def for_unsupported(wanted: WantedSysctl, others: Collection[str] = ()) -> str:
     """Return the remedy for a sysctl that this kernel does not have; `others` are those in the same directory."""
     if wanted.origin.startswith("profile "):
         return UNSUPPORTED
@@ -89,7 +89,7 @@ def unsupported(wanted: WantedSysctl, others: Collection[str] = ()) -> str:
     return f"did you mean {suggestion}? Else {UNSUPPORTED}" if suggestion and suggestion != wanted.key else UNSUPPORTED
 
 
-def fitted(plan: Plan, root: str, daemon: bool = False) -> Plan:
+def adapt(plan: Plan, root: str, daemon: bool = False) -> Plan:
     """Return the plan with remedies that can be carried out here.
 
     Nothing can be applied now to another root than /, and its modules are not the host's. Where a daemon runs on
@@ -97,10 +97,10 @@ def fitted(plan: Plan, root: str, daemon: bool = False) -> Plan:
     """
     if not daemon and root == "/":
         return plan
-    how = TRIED if root == "/" else BELOW
+    apply_remedy = TRIED if root == "/" else BELOW
 
     def fit(finding: _Found) -> _Found:
-        return finding._replace(remedy=below(finding.remedy.replace(APPLY, how), root))
+        return finding._replace(remedy=for_root(finding.remedy.replace(APPLY, apply_remedy), root))
 
     return plan._replace(
         modules=tuple(map(fit, plan.modules)),
@@ -122,7 +122,7 @@ _COMMANDS = (
 )
 
 
-def below(text: str, root: str) -> str:
+def for_root(text: str, root: str) -> str:
     """Return a remedy whose commands act on the tree below a root."""
     if root != "/":
         for command, given in _commands(root):
@@ -142,7 +142,7 @@ def _commands(root: str) -> Sequence[tuple[re.Pattern[str], str]]:
     ]
 
 
-def module(verdict: ModuleVerdict, kernel: Kernel, name: str) -> str:
+def for_module(verdict: ModuleVerdict, kernel: Kernel, name: str) -> str:
     """Return the remedy for a module that is not in the kernel."""
     text = _MODULE.get(verdict, "")
     # A remedy is asked for at every look, and most have nothing to be filled in.
@@ -152,8 +152,8 @@ def module(verdict: ModuleVerdict, kernel: Kernel, name: str) -> str:
 
 def _option(kernel: Kernel, name: str) -> str:
     """Return the option that the evidence names: that of the module, or one that it depends on."""
-    said = re.search(r"CONFIG_\w+", kernel.kconfig_unset.get(name, ""))
-    return said[0] if said else kconfig.symbol(name)
+    option = re.search(r"CONFIG_\w+", kernel.kconfig_unset.get(name, ""))
+    return option[0] if option else kconfig.symbol(name)
 
 
 def _reboot(kernel: Kernel, name: str) -> str:
@@ -172,7 +172,7 @@ def _installed(kernel: Kernel, name: str) -> str:
     )
 
 
-def _meant(kernel: Kernel, name: str) -> str:
+def _suggest(kernel: Kernel, name: str) -> str:
     """Return the module that somebody may have meant by a name that stands for none here."""
     if kernel.in_other_kernels.get(name):
         return ""
@@ -182,9 +182,9 @@ def _meant(kernel: Kernel, name: str) -> str:
     return f"did you mean {closest}? Else " if closest else ""
 
 
-def _packed(kernel: Kernel, name: str) -> str:
-    obstacle = kernel.load_blockers.get(name)
-    of_needed = kernel.compressed.get(obstacle.module) or obstacle.detail if obstacle else ""
+def _for_compression(kernel: Kernel, name: str) -> str:
+    blocker = kernel.load_blockers.get(name)
+    of_needed = kernel.compressed.get(blocker.module) or blocker.detail if blocker else ""
     return kernel.compressed.get(name) or of_needed or ""
 
 
@@ -194,22 +194,26 @@ def _line(kernel: Kernel, name: str) -> Optional[LoadBlocker]:
 
 def _allow(kernel: Kernel, name: str) -> str:
     line = _line(kernel, name)
-    return remove(line.text, line.origin, line.module) if line else "remove the line of modprobe.d(5) that keeps it out"
+    return (
+        for_removal(line.text, line.origin, line.module)
+        if line
+        else "remove the line of modprobe.d(5) that keeps it out"
+    )
 
 
 def _correct(kernel: Kernel, name: str) -> str:
     line = _line(kernel, name)
-    return correct(line) if line else "correct the options line of modprobe.d(5)"
+    return for_options_line(line) if line else "correct the options line of modprobe.d(5)"
 
 
-def correct(line: LoadBlocker) -> str:
+def for_options_line(line: LoadBlocker) -> str:
     """Return how an options line that the kernel refuses is to be written."""
     place = line.origin.rpartition(":")[0] or line.origin
     place = "the boot loader's configuration" if line.origin.startswith("/proc/") else place
     return f"write {line.detail.partition('=')[0]}=VALUE without blanks in {place}"
 
 
-def remove(text: str, origin: str, module: str) -> str:
+def for_removal(text: str, origin: str, module: str) -> str:
     """Return how a line that keeps a module out is taken away."""
     if not origin.startswith("/proc/"):
         return f"remove {text!r} from {origin.rpartition(':')[0] or origin}"
@@ -248,10 +252,10 @@ def _grant(kernel: Kernel, _: str) -> str:
 
 def _field(field: str, kernel: Kernel, name: str) -> str:
     plain = {"name": name, "release": kernel.release}
-    return plain[field] if field in plain else _ASKED[field](kernel, name)
+    return plain[field] if field in plain else _PLACEHOLDERS[field](kernel, name)
 
 
-_ASKED: Mapping[str, Callable[[Kernel, str], str]] = {
+_PLACEHOLDERS: Mapping[str, Callable[[Kernel, str], str]] = {
     "option": _option,
     "installed": _installed,
     "reboot": _reboot,
@@ -260,7 +264,7 @@ _ASKED: Mapping[str, Callable[[Kernel, str], str]] = {
     "allow": _allow,
     "correct": _correct,
     "successor": _successor,
-    "packed": _packed,
-    "meant": _meant,
+    "packed": _for_compression,
+    "meant": _suggest,
     "grant": _grant,
 }

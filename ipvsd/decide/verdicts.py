@@ -57,7 +57,7 @@ def judge_module(wanted: WantedModule, observed: Observed) -> ModuleFinding:
     if wanted.any_of:
         return _judge_alternatives(wanted, observed)
     kernel, module = observed.kernel, observed.kernel.module(wanted.name)
-    verdict, evidence = _seen(module, observed)
+    verdict, evidence = _assess(module, observed)
     if verdict is not V.UNREADABLE and kernel_names.kernel_version(kernel.release) < wanted.kernel_since:
         since = "{}.{}".format(*wanted.kernel_since)
         verdict, evidence = (
@@ -83,7 +83,7 @@ def _judge_alternatives(wanted: WantedModule, observed: Observed) -> ModuleFindi
     return ModuleFinding(wanted, chosen.verdict, evidence, chosen.remedy, chosen.module)
 
 
-def _seen(name: str, observed: Observed) -> tuple[ModuleVerdict, str]:
+def _assess(name: str, observed: Observed) -> tuple[ModuleVerdict, str]:
     kernel, state = observed.kernel, observed.modules.get(name)
     tree = f"/lib/modules/{kernel.release}"
     if state is ModuleState.LIVE:
@@ -116,11 +116,11 @@ def _seen(name: str, observed: Observed) -> tuple[ModuleVerdict, str]:
 
 
 def _loadable(name: str, kernel: Kernel) -> tuple[ModuleVerdict, str]:
-    obstacle = kernel.load_blockers.get(name)
-    if obstacle is not None and obstacle.cause is Cause.FILE_GONE and obstacle.module in kernel.unindexed:
-        return _moved(name, obstacle, kernel)
-    if obstacle is not None:
-        return _OF_CAUSE[obstacle.cause], _evidence(obstacle, name)
+    blocker = kernel.load_blockers.get(name)
+    if blocker is not None and blocker.cause is Cause.FILE_GONE and blocker.module in kernel.unindexed:
+        return _moved(name, blocker, kernel)
+    if blocker is not None:
+        return _OF_CAUSE[blocker.cause], _evidence(blocker, name)
     if kernel.restrictions.disabled:
         return V.DISABLED, "kernel.modules_disabled is 1"
     if name in kernel.pulled_in_by:
@@ -128,22 +128,22 @@ def _loadable(name: str, kernel: Kernel) -> tuple[ModuleVerdict, str]:
     return V.LOADABLE, "not loaded; modules.dep lists it"
 
 
-def _moved(name: str, obstacle: LoadBlocker, kernel: Kernel) -> tuple[ModuleVerdict, str]:
+def _moved(name: str, blocker: LoadBlocker, kernel: Kernel) -> tuple[ModuleVerdict, str]:
     """Return the verdict on a module whose listed file is gone while there is another one of it."""
-    there, packed = kernel.unindexed[obstacle.module], kernel.compressed.get(obstacle.module)
-    evidence = f"{_evidence(obstacle, name)}; there is {there}"
-    if packed:
-        return V.COMPRESSION, f"{evidence}, which is packed with {packed}, which this kmod lacks"
+    unindexed_file, compression = kernel.unindexed[blocker.module], kernel.compressed.get(blocker.module)
+    evidence = f"{_evidence(blocker, name)}; there is {unindexed_file}"
+    if compression:
+        return V.COMPRESSION, f"{evidence}, which is packed with {compression}, which this kmod lacks"
     return V.INDEX_STALE, evidence
 
 
 def _not_listed(name: str, kernel: Kernel, tree: str) -> tuple[ModuleVerdict, str]:
-    obstacle = kernel.load_blockers.get(name)
-    if obstacle is not None and obstacle.cause is Cause.ALIAS:
-        return V.OVERRIDDEN, _evidence(obstacle, name)
+    blocker = kernel.load_blockers.get(name)
+    if blocker is not None and blocker.cause is Cause.ALIAS:
+        return V.OVERRIDDEN, _evidence(blocker, name)
     if not kernel.indexed and not kernel.has_own_modules and name not in kernel.unindexed:
-        there = f"; there are trees of {', '.join(kernel.other_releases)}" if kernel.other_releases else ""
-        return V.TREE_GONE, f"there are no modules in {tree}{there}"
+        other_trees = f"; there are trees of {', '.join(kernel.other_releases)}" if kernel.other_releases else ""
+        return V.TREE_GONE, f"there are no modules in {tree}{other_trees}"
     if name in kernel.compressed:
         return (
             V.COMPRESSION,
@@ -158,21 +158,21 @@ def _not_listed(name: str, kernel: Kernel, tree: str) -> tuple[ModuleVerdict, st
     return V.ABSENT, f"{tree}/modules.dep does not list it"
 
 
-def _evidence(obstacle: LoadBlocker, name: str) -> str:
+def _evidence(blocker: LoadBlocker, name: str) -> str:
     """Return what keeps a module out, and of which module it is said if that is a dependency."""
-    needs = "" if obstacle.module == name else f"needs {obstacle.module}: "
-    if obstacle.cause is Cause.FILE_GONE:
-        return f"{needs}modules.dep lists {obstacle.text}, which is gone"
-    if obstacle.cause is Cause.COMPRESSION:
-        return f"{needs}{obstacle.text} is packed with {obstacle.detail}, which this kmod lacks"
-    if obstacle.cause is Cause.NOT_FOUND:
+    needs = "" if blocker.module == name else f"needs {blocker.module}: "
+    if blocker.cause is Cause.FILE_GONE:
+        return f"{needs}modules.dep lists {blocker.text}, which is gone"
+    if blocker.cause is Cause.COMPRESSION:
+        return f"{needs}{blocker.text} is packed with {blocker.detail}, which this kmod lacks"
+    if blocker.cause is Cause.NOT_FOUND:
         return f"{needs}there is no such module"
-    said = f"{obstacle.origin}: {obstacle.text}" if obstacle.origin else obstacle.text
-    if obstacle.cause is Cause.OPTIONS:
-        name, equals, value = obstacle.detail.partition("=")
+    line = f"{blocker.origin}: {blocker.text}" if blocker.origin else blocker.text
+    if blocker.cause is Cause.OPTIONS:
+        name, equals, value = blocker.detail.partition("=")
         trouble = f"{value!r} is no number" if equals else f"the kernel takes {name} for a parameter without a value"
-        return f"{needs}{said}: {trouble}"
-    return f"{needs}{said}"
+        return f"{needs}{line}: {trouble}"
+    return f"{needs}{line}"
 
 
 def judge_sysctl(wanted: WantedSysctl, reading: Reading, observed: Observed) -> SysctlFinding:
@@ -180,7 +180,7 @@ def judge_sysctl(wanted: WantedSysctl, reading: Reading, observed: Observed) -> 
     if isinstance(reading, Missing):
         return _judge_missing(wanted, observed)
     if isinstance(reading, Unreadable):
-        remedy = remedies.PASSING if reading.transient else remedies.UNREADABLE
+        remedy = remedies.TRANSIENT if reading.transient else remedies.UNREADABLE
         return SysctlFinding(wanted, None, SysctlVerdict.UNREADABLE, reading.reason, remedy)
     if values.satisfies(wanted.key, reading, wanted.want):
         return SysctlFinding(wanted, reading, SysctlVerdict.RIGHT, f"is {reading!r}")
@@ -192,7 +192,7 @@ def judge_sysctl(wanted: WantedSysctl, reading: Reading, observed: Observed) -> 
         remedy = remedies.READ_ONLY.format(f'"{assignment}"' if " " in assignment else assignment)
         evidence = f"is {reading!r}, not {wanted.want}; /proc/sys is mounted read-only"
         return SysctlFinding(wanted, reading, SysctlVerdict.REFUSED, evidence, remedy)
-    remedy = remedies.of_sysctl(wanted, remedy)
+    remedy = remedies.for_sysctl(wanted, remedy)
     return SysctlFinding(wanted, reading, SysctlVerdict.WRONG, f"is {reading!r}, not {wanted.want}", remedy)
 
 
@@ -206,7 +206,7 @@ def _judge_missing(wanted: WantedSysctl, observed: Observed) -> SysctlFinding:
     evidence = f"kernel {observed.kernel.release} has no such file in /proc/sys"
     if wanted.pattern == wanted.key:
         evidence = "nothing in /proc/sys fits the pattern"
-    return SysctlFinding(wanted, None, SysctlVerdict.UNSUPPORTED, evidence, remedies.unsupported(wanted))
+    return SysctlFinding(wanted, None, SysctlVerdict.UNSUPPORTED, evidence, remedies.for_unsupported(wanted))
 
 
 def judge_parameter(wanted: WantedSysctl, observed: Observed) -> SysctlFinding:
@@ -256,4 +256,4 @@ def _refused(module: str, failed: Outcome, kernel: Kernel) -> ModuleVerdict:
 
 
 def _remedy(verdict: ModuleVerdict, kernel: Kernel, module: str) -> str:
-    return remedies.module(verdict, kernel, module)
+    return remedies.for_module(verdict, kernel, module)

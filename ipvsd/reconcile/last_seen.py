@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from typing import Callable, Optional, TypeVar, Union
 
-from ipvsd.decide.aggregate import collapsed
+from ipvsd.decide.aggregate import by_pattern
 from ipvsd.decide.health import outdated, unreadable, want
 from ipvsd.model.types import LastVerdict, ModuleFinding, ModuleVerdict, Plan, SysctlFinding, SysctlVerdict
 
@@ -39,7 +39,7 @@ class LastSeen:
         looks: the longest pause.
         """
         # What a pattern fits is told of as one, and may not be known.
-        groups = (finding for finding in collapsed(plan.sysctls) if finding.wanted.pattern)
+        groups = (finding for finding in by_pattern(plan.sysctls) if finding.wanted.pattern)
         found = {finding.name: finding for finding in (*plan.findings, *groups)}
         unread = frozenset(name for name, finding in found.items() if unreadable(finding))
         self._plan_next(unread, longest)

@@ -7,7 +7,7 @@ from typing import NamedTuple, Optional
 
 from ipvsd.config.desired_state import build_desired, candidates, patterns
 from ipvsd.config.schema import Config
-from ipvsd.decide.backoff import History
+from ipvsd.decide.backoff import BackoffState
 from ipvsd.decide.planner import plan
 from ipvsd.kernel.host import Host
 from ipvsd.model.types import (
@@ -34,7 +34,7 @@ class Known(NamedTuple):
 
 
 def observe_and_plan(
-    host: Host, config: Config, history: Optional[History] = None, known: Optional[Known] = None
+    host: Host, config: Config, history: Optional[BackoffState] = None, known: Optional[Known] = None
 ) -> tuple[Kernel, Plan]:
     """Observe what the configuration is about, and plan; of alternatives, one that failed is passed over.
 

@@ -117,7 +117,7 @@ class Reconciler:
             self._host, self._config, failures, self._clock, contended, full, self._repair_others, self.registry.known
         )
         wall, boottime = time.time(), time.clock_gettime(time.CLOCK_BOOTTIME)
-        after = remedies.fitted(result.after, "/", daemon=True)
+        after = remedies.adapt(result.after, "/", daemon=True)
         result = result._replace(after=self._last_seen.complete(after, wall, boottime, self._config.interval))
         since, now = min(reason.at for reason in reasons), self._clock()
         monitored = self._sources.monitored()

@@ -16,8 +16,8 @@ from ipvsd.decide.aggregate import reported
 from ipvsd.decide.attribution import ObservedWrite, WriteLog, attributed
 from ipvsd.decide.backoff import Failure
 from ipvsd.decide.contention import Contention, Limit
-from ipvsd.decide.health import stands, unreadable, want
-from ipvsd.decide.planner import leading, plan
+from ipvsd.decide.health import is_last_verdict_valid, unreadable, want
+from ipvsd.decide.planner import plan, without_followers
 from ipvsd.model.report import UNKNOWN, Attribution, Repair
 from ipvsd.model.types import (
     Action,
@@ -83,7 +83,7 @@ class Item:
 
         An item that cannot be read counts as compliant while its last verdict stands.
         """
-        return (self.finding.compliant or stands(self.finding)) and not self.contended
+        return (self.finding.compliant or is_last_verdict_valid(self.finding)) and not self.contended
 
     def check(self, finding: Finding, kernel: Kernel, same_kernel: bool) -> None:
         """Enter the finding of a check; judgements stay valid for the same desired state and kernel."""
@@ -155,7 +155,7 @@ class Registry:
 
     def reset(self) -> None:
         """End every pause and every contention: a reload is a person's wish to try again."""
-        failures = backoff.forgive(self.failures())
+        failures = backoff.reset_pauses(self.failures())
         for name, item in self.items.items():
             item.failure, item.contention = failures.get(name), None
 
@@ -230,7 +230,7 @@ class Registry:
         acted = {outcome.action.name for outcome in result.outcomes}
         # A value that the kernel changes by itself with another one is no drift of its own.
         actions = result.before.actions
-        followed = {action.name for action in actions} - {action.name for action in leading(actions)}
+        followed = {action.name for action in actions} - {action.name for action in without_followers(actions)}
         wrong = {finding.name for finding in result.before.findings if not finding.compliant and not _unseen(finding)}
         drifted = (wrong - followed) | acted
         return [name for name in compliant if name in drifted]

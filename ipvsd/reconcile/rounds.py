@@ -8,9 +8,9 @@ from typing import Callable, NamedTuple, Optional
 
 from ipvsd.config.schema import Config
 from ipvsd.decide import backoff, remedies, verdicts
-from ipvsd.decide.backoff import Failure, History
+from ipvsd.decide.backoff import BackoffState, Failure
 from ipvsd.decide.contention import Contention
-from ipvsd.decide.planner import leading
+from ipvsd.decide.planner import without_followers
 from ipvsd.kernel.host import Host
 from ipvsd.kernel.module_loader import BlacklistedError, LoadError
 from ipvsd.model.types import (
@@ -56,7 +56,7 @@ class ReconcileResult(NamedTuple):
     after: Plan
     outcomes: tuple[Outcome, ...]
     proved: tuple[Action, ...]
-    history: History
+    history: BackoffState
     read: Mapping[str, float]
 
     @property
@@ -66,7 +66,7 @@ class ReconcileResult(NamedTuple):
     @property
     def unsettled(self) -> bool:
         """Whether a look is due in a moment: a module is on its way in or out, or work is left that never failed."""
-        return bool(backoff.passing(self.after) or self.unfinished)
+        return bool(backoff.transitioning_modules(self.after) or self.unfinished)
 
     @property
     def unfinished(self) -> tuple[Action, ...]:
@@ -77,7 +77,7 @@ class ReconcileResult(NamedTuple):
 def reconcile(
     host: Host,
     config: Config,
-    history: History,
+    history: BackoffState,
     clock: Callable[[], float],
     contended: Mapping[str, Contention] = NOTHING,
     full: bool = True,
@@ -98,10 +98,10 @@ def reconcile(
         return kernel, _without(found, suspended)
 
     kernel, first = observe(known)
-    history = backoff.remember(history, first, first, (), clock(), config.interval)
+    history = backoff.record_outcomes(history, first, first, (), clock(), config.interval)
     latest, outcomes, read = first, list[Outcome](), dict[str, float]()
     for _ in range(ROUNDS):
-        actions = leading(backoff.allowed(latest, history, clock()))
+        actions = without_followers(backoff.allowed(latest, history, clock()))
         if not actions:
             break
         read.update(dict.fromkeys((action.name for action in actions), clock()))
@@ -109,7 +109,7 @@ def reconcile(
         outcomes += acted
         before = latest
         kernel, latest = observe(Known(kernel, _members(latest)))
-        history = backoff.remember(history, before, latest, acted, clock(), config.interval)
+        history = backoff.record_outcomes(history, before, latest, acted, clock(), config.interval)
     explained = _explain(kernel, latest, history, contended)
     known = Known(kernel, _members(latest))
     return ReconcileResult(known, first, explained, tuple(outcomes), _proved(outcomes, explained), history, read)
@@ -181,7 +181,7 @@ def _without(found: Plan, suspended: Collection[str]) -> Plan:
     return found._replace(actions=actions)
 
 
-def _explain(kernel: Kernel, latest: Plan, history: History, contended: Mapping[str, Contention]) -> Plan:
+def _explain(kernel: Kernel, latest: Plan, history: BackoffState, contended: Mapping[str, Contention]) -> Plan:
     """Return the plan with what the kernel said to earlier tries in place of 'to be done'."""
 
     def explained(finding: SysctlFinding) -> SysctlFinding:
@@ -203,7 +203,7 @@ def _explain_contention(finding: SysctlFinding, contention: Contention) -> Sysct
     if contention.yielded:
         verdict, remedy = SysctlVerdict.YIELDED, remedies.YIELDED
     evidence = f"{finding.evidence}; changed again and again {contention.by}"
-    return finding._replace(verdict=verdict, evidence=evidence, remedy=remedies.of_sysctl(finding.wanted, remedy))
+    return finding._replace(verdict=verdict, evidence=evidence, remedy=remedies.for_sysctl(finding.wanted, remedy))
 
 
 def _explain_module(finding: ModuleFinding, failure: Optional[Failure], kernel: Kernel) -> ModuleFinding:
@@ -213,7 +213,7 @@ def _explain_module(finding: ModuleFinding, failure: Optional[Failure], kernel: 
     if finding.wanted.any_of and isinstance(action, LoadModule) and action.module != finding.module:
         return finding  # another one of the alternatives is to be tried
     if failure.outcome.errno in TRANSIENT_ERRNOS:
-        return finding._replace(evidence=f"loading failed: {failure.outcome.error}", remedy=remedies.PASSING)
+        return finding._replace(evidence=f"loading failed: {failure.outcome.error}", remedy=remedies.TRANSIENT)
     return verdicts.explain(finding, failure.outcome, kernel)
 
 
@@ -227,9 +227,9 @@ def _explain_sysctl(finding: SysctlFinding, failure: Optional[Failure]) -> Sysct
     if failure.outcome.error:
         evidence = f"{finding.evidence}; writing failed: {failure.outcome.error}"
         if failure.outcome.errno in TRANSIENT_ERRNOS:
-            return finding._replace(evidence=evidence, remedy=remedies.PASSING)
-        remedy = remedies.of_sysctl(finding.wanted, remedies.REFUSED)
+            return finding._replace(evidence=evidence, remedy=remedies.TRANSIENT)
+        remedy = remedies.for_sysctl(finding.wanted, remedies.REFUSED)
         return SysctlFinding(finding.wanted, finding.found, SysctlVerdict.REFUSED, evidence, remedy)
     evidence = f"wrote {failure.outcome.action.value!r}, reads back {finding.found!r}"
-    remedy = remedies.of_sysctl(finding.wanted, remedies.NOT_KEPT)
+    remedy = remedies.for_sysctl(finding.wanted, remedies.NOT_KEPT)
     return SysctlFinding(finding.wanted, finding.found, SysctlVerdict.NOT_KEPT, evidence, remedy)

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Callable, NamedTuple, Optional, Union
 
 from ipvsd.decide import remedies
-from ipvsd.decide.health import harmless, listed, required, unreadable
+from ipvsd.decide.health import harmless, required, shorten_names, unreadable
 from ipvsd.model.report import Repair, Writer
 from ipvsd.model.types import NOTHING, Action, Finding, LoadModule, ModuleFinding, WriteSysctl
 from ipvsd.reconcile.changes import (
@@ -83,7 +83,7 @@ def _together(findings: Sequence[Finding], text: str, level: str, each: Callable
     if len(findings) <= _EACH:
         yield from map(each, findings)
     else:
-        yield Line(level, f"{listed([finding.name for finding in findings])} {text}")
+        yield Line(level, f"{shorten_names([finding.name for finding in findings])} {text}")
 
 
 def _right_again(finding: Finding) -> Line:
@@ -165,7 +165,7 @@ def _actions(changes: Sequence[Union[Repaired, Applied]]) -> Iterator[Line]:
     fresh = fresh if len(fresh) > _EACH else []
     if fresh:
         names = [item.action.name for item in fresh]
-        yield Line("info", f"loaded {len(names)} modules: {listed(names)}", {"MODULES": " ".join(names)})
+        yield Line("info", f"loaded {len(names)} modules: {shorten_names(names)}", {"MODULES": " ".join(names)})
     together: dict[str, list[Union[Repaired, Applied]]] = {}
     for item in changes:
         if item not in fresh:

@@ -12,7 +12,7 @@ from prometheus_client.metrics_core import Metric
 from ipvsd import __version__
 from ipvsd.boot import installed_kernels
 from ipvsd.decide import health
-from ipvsd.decide.health import required, stands
+from ipvsd.decide.health import is_last_verdict_valid, required
 from ipvsd.model import printable
 from ipvsd.model.report import Histogram, Operation, Report, State
 from ipvsd.model.types import SysctlVerdict
@@ -77,7 +77,7 @@ def _failures(report: Report) -> Iterator[Metric]:
 
 def _modules(report: Report) -> Iterator[Metric]:
     names = [finding.name for finding in report.modules]
-    loaded = {finding.name: finding.compliant or stands(finding) for finding in report.modules}
+    loaded = {finding.name: finding.compliant or is_last_verdict_valid(finding) for finding in report.modules}
     need = {finding.name: required(finding) for finding in report.modules}
     tally = report.counters
     label = ["module"]
@@ -94,7 +94,7 @@ def _modules(report: Report) -> Iterator[Metric]:
 
 def _sysctls(report: Report) -> Iterator[Metric]:
     names = [finding.name for finding in report.sysctls]
-    right = {finding.name: finding.compliant or stands(finding) for finding in report.sysctls}
+    right = {finding.name: finding.compliant or is_last_verdict_valid(finding) for finding in report.sysctls}
     pending = {finding.name: finding.verdict is SysctlVerdict.PENDING for finding in report.sysctls}
     tally = report.counters
     label = ["name"]
@@ -126,7 +126,7 @@ def _patterns(report: Report) -> Iterator[Metric]:
 
 def _parameters(report: Report) -> Iterator[Metric]:
     names = [finding.name for finding in report.parameters]
-    right = {finding.name: finding.compliant or stands(finding) for finding in report.parameters}
+    right = {finding.name: finding.compliant or is_last_verdict_valid(finding) for finding in report.parameters}
     tally, label = report.counters, ["name"]
     yield _gauge("parameter_compliant", "Whether the parameter of the module has the wanted value.", right, label)
     text = "Times that the parameter had been right and was found wrong."
@@ -135,7 +135,7 @@ def _parameters(report: Report) -> Iterator[Metric]:
 
 
 def _kernels(report: Report) -> Iterator[Metric]:
-    ready = {(item.release, str(item.running).lower()): health.ready(item) for item in report.kernels}
+    ready = {(item.release, str(item.running).lower()): health.could_be_ready(item) for item in report.kernels}
     text = "Whether the node could be right under the installed kernel."
     yield _gauge("kernel_ready", text, ready, ["release", "running"])
     required = installed_kernels.reboot_required(report.kernels, report.kernel.release)

@@ -33,7 +33,7 @@ def persisted(root: str, config: Config, kernel: Kernel, plan: Plan) -> tuple[st
         stale = drop_in_files.stale(root, texts)
     except rootfs.UnreadableError as error:
         return (str(error),)
-    return tuple(remedies.below(f"{path} {NOT_AS_CONFIGURED}", root) for path in stale)
+    return tuple(remedies.for_root(f"{path} {NOT_AS_CONFIGURED}", root) for path in stale)
 
 
 class Notices:

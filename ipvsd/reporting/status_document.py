@@ -101,7 +101,7 @@ def kernel(installed: InstalledKernel) -> dict[str, Any]:
         "release": installed.release,
         "running": installed.running,
         "next": installed.boots_next,
-        "ready": health.ready(installed),
+        "ready": health.could_be_ready(installed),
     }
 
 
