@@ -24,7 +24,7 @@ def body(path: Path) -> list[str]:
 def files(tree: Path, text: str = "") -> dict[str, list[str]]:
     config = parse([("f", text.encode())])
     kernel, plan = observe_and_plan(LinuxHost(str(tree)), config)
-    texts = drop_in_files.files(config, kernel, plan)
+    texts = drop_in_files.build(config, kernel, plan)
     return {path: [line for line in held.splitlines() if line and line[0] != "#"] for path, held in texts.items()}
 
 
@@ -60,7 +60,7 @@ def test_aliases_and_alternatives_are_written_as_what_they_are(tree: Path) -> No
 def test_what_no_module_can_be_called_is_not_written(module: str) -> None:
     kernel = FakeKernel(aliases={"some": module}, depends={module: ()})
     config = parse([("f", b"profiles: []\nmodules: {some: {parameters: {x: 1}}}")])
-    texts = drop_in_files.files(config, *observe_and_plan(kernel, config))
+    texts = drop_in_files.build(config, *observe_and_plan(kernel, config))
     assert [line for text in texts.values() for line in text.splitlines() if line and line[0] != "#"] == []
 
 
@@ -136,10 +136,10 @@ def test_a_range_that_holds_another_value_is_not_stale(tree: Path) -> None:
     texts = []
     for value in ("262144", "524288"):
         put_sysctl(tree, "net.netfilter.nf_conntrack_max", value)
-        texts.append(drop_in_files.files(config, *observe_and_plan(LinuxHost(str(tree)), config)))
+        texts.append(drop_in_files.build(config, *observe_and_plan(LinuxHost(str(tree)), config)))
     assert texts[0] != texts[1]
     drop_in_files.write(str(tree), texts[0])
-    assert drop_in_files.stale(str(tree), texts[1]) == ()
+    assert drop_in_files.find_outdated(str(tree), texts[1]) == ()
 
 
 @pytest.mark.parametrize("place", ["etc/sysctl.d", "etc"])
@@ -149,7 +149,7 @@ def test_a_link_out_of_an_image_leads_nowhere(tree: Path, tmp_path: Path, place:
     (tree / place).symlink_to(tmp_path / "host")
     config = parse([])
     with pytest.raises(FileNotFoundError):
-        drop_in_files.write(str(tree), drop_in_files.files(config, *observe_and_plan(LinuxHost(str(tree)), config)))
+        drop_in_files.write(str(tree), drop_in_files.build(config, *observe_and_plan(LinuxHost(str(tree)), config)))
     assert list((tmp_path / "host").iterdir()) == []
 
 
@@ -157,13 +157,13 @@ def test_an_absolute_link_is_followed_inside_an_image(tree: Path) -> None:
     (tree / "data/sysctl.d").mkdir(parents=True)
     (tree / "etc/sysctl.d").symlink_to("/data/sysctl.d")
     config = parse([])
-    drop_in_files.write(str(tree), drop_in_files.files(config, *observe_and_plan(LinuxHost(str(tree)), config)))
+    drop_in_files.write(str(tree), drop_in_files.build(config, *observe_and_plan(LinuxHost(str(tree)), config)))
     assert (tree / "data/sysctl.d/90-ipvsd.conf").is_file()
 
 
 def test_parallel_writers_all_succeed_and_leave_whole_files(tree: Path) -> None:
     config = parse([])
-    texts = drop_in_files.files(config, *observe_and_plan(LinuxHost(str(tree)), config))
+    texts = drop_in_files.build(config, *observe_and_plan(LinuxHost(str(tree)), config))
     others = [{path: f"{text}# {number}\n" for path, text in texts.items()} for number in range(8)]
     with ThreadPoolExecutor(len(others)) as pool:
         for _ in range(20):  # every writer finds another one's content, and writes its own
@@ -177,7 +177,7 @@ def test_a_link_beside_the_file_is_not_followed(tree: Path, tmp_path: Path) -> N
     (tree / "etc/sysctl.d").mkdir()
     (tree / f"{drop_in_files.SYSCTL}.new").symlink_to(tmp_path / "victim")
     config = parse([])
-    drop_in_files.write(str(tree), drop_in_files.files(config, *observe_and_plan(LinuxHost(str(tree)), config)))
+    drop_in_files.write(str(tree), drop_in_files.build(config, *observe_and_plan(LinuxHost(str(tree)), config)))
     assert not (tmp_path / "victim").exists()
     assert not (tree / drop_in_files.SYSCTL).is_symlink()
 
@@ -192,19 +192,19 @@ def test_what_is_only_observed_is_not_written(tree: Path) -> None:
 def test_writing_replaces_what_differs_and_leaves_nothing_beside_it(tree: Path) -> None:
     config = parse([])
     kernel, plan = observe_and_plan(LinuxHost(str(tree)), config)
-    texts = drop_in_files.files(config, kernel, plan)
+    texts = drop_in_files.build(config, kernel, plan)
     assert len(drop_in_files.write(str(tree), texts)) == 3
     assert drop_in_files.write(str(tree), texts) == ()
-    assert drop_in_files.stale(str(tree), texts) == ()
+    assert drop_in_files.find_outdated(str(tree), texts) == ()
     put(tree, drop_in_files.SYSCTL, "net.ipv4.ip_forward = 0\n")
-    assert drop_in_files.stale(str(tree), texts) == (str(tree / drop_in_files.SYSCTL),)
+    assert drop_in_files.find_outdated(str(tree), texts) == (str(tree / drop_in_files.SYSCTL),)
     assert drop_in_files.write(str(tree), texts) == (str(tree / drop_in_files.SYSCTL),)
     assert [path.name for path in (tree / "etc/sysctl.d").iterdir()] == ["90-ipvsd.conf"]
     assert (tree / drop_in_files.SYSCTL).stat().st_mode & 0o777 == 0o644
 
 
 def test_files_that_are_not_there_are_not_stale(tree: Path) -> None:
-    assert drop_in_files.stale(str(tree), {drop_in_files.SYSCTL: "x = 1\n"}) == ()
+    assert drop_in_files.find_outdated(str(tree), {drop_in_files.SYSCTL: "x = 1\n"}) == ()
 
 
 # --- the command, on an image -----------------------------------------------------------

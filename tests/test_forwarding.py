@@ -116,7 +116,7 @@ def test_a_pattern_that_excludes_all_leaves_ip_forward_alone() -> None:
 def test_the_persisted_file_does_the_same_at_boot(kernel: FakeKernel) -> None:
     made = config(f"sysctls: {{{FORWARD}: 0, {ETH0}: false}}")
     done = reconcile(kernel, made, {}, lambda: 0.0)
-    lines = drop_in_files.files(made, done.kernel, done.after)[drop_in_files.SYSCTL].splitlines()
+    lines = drop_in_files.build(made, done.kernel, done.after)[drop_in_files.SYSCTL].splitlines()
     assert f"{PATTERN} = 1" in lines
     assert {f"-{ETH0}", "-net.ipv4.conf.all.forwarding", f"{FORWARD} = 0"} <= set(lines)
 

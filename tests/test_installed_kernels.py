@@ -37,46 +37,46 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, st
 
 
 def test_a_kernel_that_lacks_a_module_is_told_from_one_that_has_it(tree: Path) -> None:
-    old, new = installed_kernels.survey(str(tree), Config())
+    old, new = installed_kernels.assess_all(str(tree), Config())
     assert (old.release, old.running, old.boots_next, health.could_be_ready(old)) == (RELEASE, True, False, True)
     assert (new.release, new.running, new.boots_next, health.could_be_ready(new)) == (NEW, False, True, False)
-    assert [(found.name, found.verdict) for found in installed_kernels.problems(new)] == [
+    assert [(found.name, found.verdict) for found in installed_kernels.unobtainable_modules(new)] == [
         ("ip_vs_sh", ModuleVerdict.ABSENT)
     ]
-    assert NEW in installed_kernels.problems(new)[0].remedy
+    assert NEW in installed_kernels.unobtainable_modules(new)[0].remedy
 
 
 def test_that_nothing_is_loaded_yet_is_no_problem(tree: Path) -> None:
     put(tree, "proc/modules", "")
-    assert health.could_be_ready(installed_kernels.survey(str(tree), Config())[0])
+    assert health.could_be_ready(installed_kernels.assess_all(str(tree), Config())[0])
 
 
 def test_an_image_has_no_kernel_that_runs(tree: Path) -> None:
     shutil.rmtree(tree / "proc")
-    assert [kernel.running for kernel in installed_kernels.survey(str(tree), Config())] == [False, False]
+    assert [kernel.running for kernel in installed_kernels.assess_all(str(tree), Config())] == [False, False]
 
 
 def test_a_release_of_any_bytes_is_the_running_one(tree: Path) -> None:
     release = os.fsdecode(b"6.1.0-\xff\x1b")
     (tree / "lib/modules" / RELEASE).rename(tree / "lib/modules" / release)
     (tree / "proc/sys/kernel/osrelease").write_bytes(os.fsencode(release) + b"\n")
-    old = next(kernel for kernel in installed_kernels.survey(str(tree), Config()) if kernel.release != NEW)
+    old = next(kernel for kernel in installed_kernels.assess_all(str(tree), Config()) if kernel.release != NEW)
     assert (old.release, old.running, health.could_be_ready(old)) == (release, True, True)
 
 
 def test_what_the_administrator_forbids_is_forbidden_under_every_kernel(tree: Path) -> None:
     put(tree, "etc/modprobe.d/cis.conf", "blacklist ip_vs_rr\n")
-    assert not any(map(health.could_be_ready, installed_kernels.survey(str(tree), Config())))
+    assert not any(map(health.could_be_ready, installed_kernels.assess_all(str(tree), Config())))
 
 
 def test_what_locks_the_running_kernel_does_not_lock_the_next(tree: Path) -> None:
     put(tree, "proc/sys/kernel/modules_disabled", "1\n")
-    assert health.could_be_ready(installed_kernels.survey(str(tree), Config())[0])
+    assert health.could_be_ready(installed_kernels.assess_all(str(tree), Config())[0])
 
 
 def test_a_scheduler_that_is_wanted_where_there_is_one_is_no_problem(tree: Path) -> None:
     config = parse([("f", b"profiles: [lvs-full]")])
-    assert all(map(health.could_be_ready, installed_kernels.survey(str(tree), config)))
+    assert all(map(health.could_be_ready, installed_kernels.assess_all(str(tree), config)))
 
 
 @pytest.mark.parametrize(
@@ -111,24 +111,24 @@ def test_releases_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:
 
 
 def test_a_reboot_is_required_when_another_kernel_is_next_or_the_modules_are_gone(tree: Path) -> None:
-    kernels = installed_kernels.survey(str(tree), Config())
+    kernels = installed_kernels.assess_all(str(tree), Config())
     assert installed_kernels.reboot_required(kernels, RELEASE)
     (tree / "vmlinuz").unlink()
-    kernels = installed_kernels.survey(str(tree), Config())
+    kernels = installed_kernels.assess_all(str(tree), Config())
     assert not installed_kernels.reboot_required(kernels, RELEASE)
     assert installed_kernels.reboot_required(kernels, "5.4.0")
     assert not installed_kernels.reboot_required((), RELEASE)
 
 
-def test_a_survey_is_made_again_when_a_kernel_is_installed(tree: Path) -> None:
-    survey = installed_kernels.Survey(str(tree))
-    survey.look(Config())
-    before = survey.kernels
-    survey.look(Config())
-    assert survey.kernels is before
+def test_the_inventory_is_updated_when_a_kernel_is_installed(tree: Path) -> None:
+    inventory = installed_kernels.KernelInventory(str(tree))
+    inventory.update(Config())
+    before = inventory.kernels
+    inventory.update(Config())
+    assert inventory.kernels is before
     shutil.copytree(tree / "lib/modules" / RELEASE, tree / "lib/modules/6.13.0")
-    survey.look(Config())
-    assert [kernel.release for kernel in survey.kernels] == [RELEASE, NEW, "6.13.0"]
+    inventory.update(Config())
+    assert [kernel.release for kernel in inventory.kernels] == [RELEASE, NEW, "6.13.0"]
 
 
 # --- the command ------------------------------------------------------------------------

@@ -51,7 +51,7 @@ def held(links: Sequence[str], made: Config) -> Mapping[sysctl_names.Path, Sysct
 
 
 def body(links: Sequence[str], made: Config) -> str:
-    return drop_in_files.files(made, *observe_and_plan(kernel(links), made))[drop_in_files.SYSCTL]
+    return drop_in_files.build(made, *observe_and_plan(kernel(links), made))[drop_in_files.SYSCTL]
 
 
 _FNMATCH = ctypes.CDLL(None).fnmatch
@@ -195,6 +195,6 @@ def test_three_thousand_patterns_and_ten_thousand_keys_take_no_second() -> None:
     made, node = config(settings), kernel([f"eth{n}" for n in range(3333)])
     begun = time.process_time()
     seen, plan = observe_and_plan(node, made)
-    text = drop_in_files.files(made, seen, plan)[drop_in_files.SYSCTL]
+    text = drop_in_files.build(made, seen, plan)[drop_in_files.SYSCTL]
     assert time.process_time() - begun < 4.0  # a second, on a computer at rest
     assert len(text.splitlines()) > 6000

@@ -44,8 +44,8 @@ def tree(tmp_path: Path) -> Path:
         pytest.param(lambda root: Index(root, RELEASE).update(LIVE), id="index"),
         pytest.param(modprobe_d_stamps, id="modprobe.d"),
         pytest.param(installed_kernels.releases, id="installed kernels"),
-        pytest.param(lambda root: installed_kernels.survey(root, CONFIG), id="survey"),
-        pytest.param(lambda root: drop_in_files.stale(root, {drop_in_files.SYSCTL: ""}), id="persisted files"),
+        pytest.param(lambda root: installed_kernels.assess_all(root, CONFIG), id="survey"),
+        pytest.param(lambda root: drop_in_files.find_outdated(root, {drop_in_files.SYSCTL: ""}), id="persisted files"),
         pytest.param(lambda root: drop_in_files.write(root, {drop_in_files.SYSCTL: ""}), id="files to persist"),
     ],
 )
@@ -95,20 +95,20 @@ def test_the_last_good_configuration_is_not_taken_for_missing(tree: Path) -> Non
         last_good_config.read(str(tree))
 
 
-def test_a_survey_that_fails_leaves_the_former_one_and_is_told_once(tree: Path, capsys: Output) -> None:
-    survey = installed_kernels.Survey(str(tree))
-    survey.look(CONFIG)
-    before = survey.kernels
+def test_an_inventory_that_fails_keeps_the_former_one_and_is_logged_once(tree: Path, capsys: Output) -> None:
+    inventory = installed_kernels.KernelInventory(str(tree))
+    inventory.update(CONFIG)
+    before = inventory.kernels
     assert [kernel.release for kernel in before] == [RELEASE]
     capsys.readouterr()
     for _ in range(3):
         with few_descriptors():
-            survey.look(CONFIG)
-        assert survey.kernels == before
+            inventory.update(CONFIG)
+        assert inventory.kernels == before
     assert capsys.readouterr().err.count("cannot survey the installed kernels: cannot read ") == 1
     put(tree, "lib/modules/9.9.9/modules.dep", "")
-    survey.look(CONFIG)
-    assert [kernel.release for kernel in survey.kernels] == [RELEASE, "9.9.9"]
+    inventory.update(CONFIG)
+    assert [kernel.release for kernel in inventory.kernels] == [RELEASE, "9.9.9"]
 
 
 def test_a_notice_says_that_a_file_cannot_be_read(tree: Path) -> None:

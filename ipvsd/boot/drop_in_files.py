@@ -29,7 +29,7 @@ _HEADER = f"""\
 """
 
 # What modules.dep lists, and systemd-modules-load cannot load.
-_FORBIDDEN = (
+_NOT_LOADABLE = (
     ModuleVerdict.BLACKLISTED,
     ModuleVerdict.OVERRIDDEN,
     ModuleVerdict.OPTIONS,
@@ -39,28 +39,30 @@ _FORBIDDEN = (
 )
 
 
-def files(config: Config, kernel: Kernel, plan: Plan) -> Mapping[str, str]:
+def build(config: Config, kernel: Kernel, plan: Plan) -> Mapping[str, str]:
     """Return what the files have to hold, by their paths below the root; one without content holds its header.
 
     Raises rootfs.UnreadableError if it is not known, since the kernel could not be read.
     """
     if kernel.unreadable:
-        file, _, why = kernel.unreadable.partition(": ")
-        raise rootfs.UnreadableError(0, why, file)
+        file, _, reason = kernel.unreadable.partition(": ")
+        raise rootfs.UnreadableError(0, reason, file)
     for finding in filter(remedies.is_transient, plan.sysctls):
         raise rootfs.UnreadableError(0, finding.evidence, finding.name)
     known = kernel.loadable | kernel.built_in
     # By a damaged index an alias may be that of anything, such as two lines.
     named = [finding for finding in plan.modules if finding.module == kernel_names.module_name(finding.module)]
-    there = [finding for finding in named if finding.module in known and finding.verdict not in _FORBIDDEN]
-    options = (f"options {item.module} {' '.join(item.wanted.options)}" for item in there if item.wanted.options)
+    installable = [finding for finding in named if finding.module in known and finding.verdict not in _NOT_LOADABLE]
+    options = (f"options {item.module} {' '.join(item.wanted.options)}" for item in installable if item.wanted.options)
     bodies = {
         # By its name libkmod finds a built-in module only in the index of a tree.
         MODULES_LOAD: list(
-            dict.fromkeys(finding.module for finding in there if finding.module not in kernel.built_in_evidence)
+            dict.fromkeys(finding.module for finding in installable if finding.module not in kernel.built_in_evidence)
         ),
         MODPROBE: list(dict.fromkeys(options)),
-        SYSCTL: list(lines(config, pattern_rules(config, kernel), plan.sysctls, {finding.module for finding in there})),
+        SYSCTL: list(
+            lines(config, pattern_rules(config, kernel), plan.sysctls, {finding.module for finding in installable})
+        ),
     }
     return {path: "\n".join((_HEADER, *body, "")) for path, body in bodies.items()}
 
@@ -80,12 +82,12 @@ def write(root: str, texts: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(changed)
 
 
-def kept(root: str) -> bool:
+def any_exists(root: str) -> bool:
     """Tell whether there is one of the files. Raises rootfs.UnreadableError."""
     return any(rootfs.lexists(root, path) for path in (MODULES_LOAD, MODPROBE, SYSCTL))
 
 
-def stale(root: str, texts: Mapping[str, str]) -> tuple[str, ...]:
+def find_outdated(root: str, texts: Mapping[str, str]) -> tuple[str, ...]:
     """Return the paths of the files that exist and mean something else.
 
     Ranges are not compared: the value that is written for one depends on the value of the moment. Raises
@@ -95,9 +97,9 @@ def stale(root: str, texts: Mapping[str, str]) -> tuple[str, ...]:
     for path, text in texts.items():
         data = rootfs.content(root, path)
         if data is not None:
-            held = data.decode("utf-8", "surrogateescape")
-            ranges = _ranges(held) | _ranges(text)
-            if _body(held, ranges) != _body(text, ranges):
+            current = data.decode("utf-8", "surrogateescape")
+            ranges = _ranges(current) | _ranges(text)
+            if _body(current, ranges) != _body(text, ranges):
                 found.append(os.path.join(root, path))
     return tuple(found)
 

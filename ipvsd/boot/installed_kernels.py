@@ -54,11 +54,11 @@ _GRUBENV = ("boot/grub2/grubenv", "boot/grub/grubenv")
 
 def releases(root: str) -> tuple[str, ...]:
     """Return the releases in /lib/modules, the oldest first."""
-    names = [name for name in trees(root) if any(rootfs.is_file(root, path) for path in _signs(root, name))]
+    names = [name for name in trees(root) if any(rootfs.is_file(root, path) for path in _kernel_files(root, name))]
     return tuple(sorted(names, key=version))
 
 
-def _signs(root: str, release: str) -> Iterator[str]:
+def _kernel_files(root: str, release: str) -> Iterator[str]:
     """Yield files of which an installed kernel has one; what is left of a purged one (updates/dkms) has none."""
     tree = ModuleTree(root, release).path
     yield from (f"{tree}/{name}" for name in ("modules.dep", "modules.builtin", "modules.order", "vmlinuz"))
@@ -100,13 +100,15 @@ def examine(root: str, config: Config, release: str, cpus: int = 0, names: Colle
     if image or cpus:
         kernel = kernel._replace(cpus=cpus or 1)
     nothing: Mapping[str, ModuleState] = {}
-    want = build_desired(config, kernel, nothing, _to_come(root, config, kernel, names))
+    want = build_desired(config, kernel, nothing, _expected_sysctls(root, config, kernel, names))
     kernel = host.explain(kernel, lacking(want, kernel, nothing))._replace(restrictions=LoadRestrictions())
-    made = plan(want._replace(sysctls=(), parameters=()), Observed(kernel, nothing, {}))
+    planned = plan(want._replace(sysctls=(), parameters=()), Observed(kernel, nothing, {}))
     # That it is not loaded is nothing to be remedied here.
-    modules = tuple(found._replace(remedy="") if obtainable(found) else found for found in made.modules)
+    modules = tuple(found._replace(remedy="") if obtainable(found) else found for found in planned.modules)
     sysctls = tuple(
-        SysctlFinding(wanted, None if image else _now(host, wanted.key), SysctlVerdict.PENDING, "no kernel runs")
+        SysctlFinding(
+            wanted, None if image else _current_value(host, wanted.key), SysctlVerdict.PENDING, "no kernel runs"
+        )
         for wanted in want.sysctls
     )
     return kernel, remedies.adapt(Plan((), modules, sysctls), root)
@@ -119,7 +121,9 @@ def _command_line(root: str, release: str) -> str:
     return command_line(FileTree(root), RootKind.FIRST_BOOT, release)
 
 
-def _to_come(root: str, config: Config, kernel: Kernel, names: Collection[str]) -> Mapping[str, Collection[str]]:
+def _expected_sysctls(
+    root: str, config: Config, kernel: Kernel, names: Collection[str]
+) -> Mapping[str, Collection[str]]:
     """Return for each pattern the sysctls that fit it and are named on disk or by `names`, and the pattern itself.
 
     Which interfaces there will be is not known before a kernel runs.
@@ -139,13 +143,13 @@ def _to_come(root: str, config: Config, kernel: Kernel, names: Collection[str]) 
     }
 
 
-def _now(host: LinuxHost, key: str) -> Optional[str]:
+def _current_value(host: LinuxHost, key: str) -> Optional[str]:
     """Return the value that the kernel which runs there has, where one does."""
     reading = host.read_sysctl(key)
     return reading if isinstance(reading, str) else None
 
 
-def to_boot(root: str) -> str:
+def boot_release(root: str) -> str:
     """Return the release of the kernel that a root will boot, or an empty text where there is none.
 
     Without any module tree it is the kernel that runs there.
@@ -163,53 +167,53 @@ class FirstBoot(NamedTuple):
     possible: Plan
 
 
-def first_boot(root: str, config: Config, names: Collection[str] = ()) -> Optional[FirstBoot]:
+def predict_first_boot(root: str, config: Config, names: Collection[str] = ()) -> Optional[FirstBoot]:
     """Return what will be found after the first boot of an image, or None if it has no kernel.
 
     `names` are sysctls of interfaces that it may have then; the files may name others.
     """
-    release = to_boot(root)
+    release = boot_release(root)
     if not release:
         return None
     from ipvsd.boot.next_boot import (
-        after,  # needed for images, and long after the start
         names_of,
+        plan_after_boot,  # needed for images, and long after the start
         predict,
     )
 
     kernel, found = examine(root, config, release, names=names)
     boot = predict(root, kernel, names_of(found))
-    left = after(boot, found, kernel, root)
-    return FirstBoot(kernel, left._replace(actions=_actions(left)), boot, found)
+    after_boot = plan_after_boot(boot, found, kernel, root)
+    return FirstBoot(kernel, after_boot._replace(actions=_actions(after_boot)), boot, found)
 
 
-def _actions(left: Plan) -> tuple[Action, ...]:
+def _actions(after_boot: Plan) -> tuple[Action, ...]:
     """Return what is left to be done after a boot."""
     loads = [
         LoadModule(found.name, "" if found.module == found.name else found.module)
-        for found in left.modules
+        for found in after_boot.modules
         if found.verdict is ModuleVerdict.LOADABLE
     ]
     writes = [
         WriteSysctl(found.name, found.found or "", value_to_write(found.wanted.want, found.found or ""))
-        for found in left.sysctls
+        for found in after_boot.sysctls
         if found.verdict is SysctlVerdict.WRONG and found.wanted.policy is not Policy.OBSERVE
     ]
     return (*writes, *loads)
 
 
-def survey(root: str, config: Config, only_release: Optional[str] = None) -> tuple[InstalledKernel, ...]:
+def assess_all(root: str, config: Config, only_release: Optional[str] = None) -> tuple[InstalledKernel, ...]:
     """Return what is to be said of every installed kernel, or of the one that was asked for.
 
     The kernel that runs is one of them, too, if it has no module tree and needs none.
     """
     known, running = releases(root), running_release(root)
-    found = {release: _had(root, config, release) for release in known if only_release in (None, release)}
+    found = {release: _assess(root, config, release) for release in known if only_release in (None, release)}
     if running not in ("", *known):
-        had = _had(root, config, running)
-        if not lacks_tree(had[0]):
+        assessment = _assess(root, config, running)
+        if not lacks_tree(assessment[0]):
             known = (*known, running)
-            found.update({running: had} if only_release in (None, running) else {})
+            found.update({running: assessment} if only_release in (None, running) else {})
     following = next_release(root, known)
     return tuple(
         InstalledKernel(release, release == running, release == following, *found[release])
@@ -217,17 +221,17 @@ def survey(root: str, config: Config, only_release: Optional[str] = None) -> tup
     )
 
 
-def _had(root: str, config: Config, release: str) -> tuple[tuple[ModuleFinding, ...], tuple[str, ...]]:
+def _assess(root: str, config: Config, release: str) -> tuple[tuple[ModuleFinding, ...], tuple[str, ...]]:
     """Return what could be had under a kernel, by the files that are there, and the lines that fail at its boot.
 
     Of a kernel that is closed too early less can be had.
     """
-    from ipvsd.boot.next_boot import names_of, notes, predict, without
+    from ipvsd.boot.next_boot import names_of, notes, plan_without_ipvsd, predict
 
     kernel, found = examine(root, config, release)
     boot = predict(root, kernel, names_of(found))
-    left = without(boot, found, kernel, root).modules
-    pairs = zip(found.modules, left)
+    without_ipvsd = plan_without_ipvsd(boot, found, kernel, root).modules
+    pairs = zip(found.modules, without_ipvsd)
     modules = tuple(last if last.verdict is ModuleVerdict.DISABLED else first for first, last in pairs)
     return modules, notes(boot)
 
@@ -237,7 +241,7 @@ def lacks_tree(modules: Iterable[ModuleFinding]) -> bool:
     return any(found.verdict is ModuleVerdict.TREE_GONE for found in modules)
 
 
-def failing(root: str, release: str) -> tuple[str, ...]:
+def failing_lines(root: str, release: str) -> tuple[str, ...]:
     """Return what is to be known of the lines that systemd-modules-load fails at under a kernel."""
     from ipvsd.boot.next_boot import notes, predict
     from ipvsd.conflicts.external_setting import Names
@@ -245,7 +249,7 @@ def failing(root: str, release: str) -> tuple[str, ...]:
     return notes(predict(root, LinuxHost(root, release=release).kernel(()), Names()))
 
 
-def problems(kernel: InstalledKernel) -> tuple[ModuleFinding, ...]:
+def unobtainable_modules(kernel: InstalledKernel) -> tuple[ModuleFinding, ...]:
     """Return what cannot be had under this kernel, and is wanted there."""
     wanted = (finding for finding in kernel.modules if finding.wanted.need is not Need.IF_SHIPPED)
     return tuple(finding for finding in wanted if not obtainable(finding))
@@ -258,20 +262,20 @@ def reboot_required(kernels: Sequence[InstalledKernel], running: str) -> bool:
     return bool(kernels and running) and (gone or following not in ([], [running]))
 
 
-class Survey:
+class KernelInventory:
     """Surveys again when a kernel was installed or removed, and once a day; `kernels` is the latest result."""
 
     def __init__(self, root: str) -> None:
         self._root = root
         self._key: object = None
-        self._at = 0.0
+        self._updated_at = 0.0
         self._unreadable = ""
         self.kernels: tuple[InstalledKernel, ...] = ()
 
-    def look(self, config: Config) -> None:
+    def update(self, config: Config) -> None:
         """Survey if there is reason to; if a file cannot be read, tell so once, and the former result stays."""
         try:
-            self._look(config)
+            self._update(config)
         except rootfs.UnreadableError as error:
             if str(error) != self._unreadable:
                 log("warning", f"cannot survey the installed kernels: {error}")
@@ -279,12 +283,12 @@ class Survey:
         else:
             self._unreadable = ""
 
-    def _look(self, config: Config) -> None:
+    def _update(self, config: Config) -> None:
         now = time.monotonic()
         key = (config, _stamps(self._root))
-        if key != self._key or now - self._at >= DAY:
-            self.kernels = survey(self._root, config)
-            self._key, self._at = key, now
+        if key != self._key or now - self._updated_at >= DAY:
+            self.kernels = assess_all(self._root, config)
+            self._key, self._updated_at = key, now
 
 
 def _stamps(root: str) -> tuple[object, ...]:

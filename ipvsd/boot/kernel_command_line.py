@@ -12,19 +12,19 @@ _GRUB = "etc/default/grub"
 _ENTRIES = "boot/loader/entries"
 
 
-def command_line(tree: FileTree, situation: RootKind, release: str) -> str:
+def command_line(tree: FileTree, root_kind: RootKind, release: str) -> str:
     """Return the command line, as far as files tell.
 
     Of an image it is that of the entry of its kernel (the Boot Loader Specification), that of kernel-install, or that
     of GRUB's configuration, as Debian and Ubuntu make it.
     """
-    if situation is not RootKind.FIRST_BOOT:
+    if root_kind is not RootKind.FIRST_BOOT:
         return tree.read("proc/cmdline") or ""
     entry = next(_entries(tree, release), None)
     if entry is not None:
         return entry
-    told = tree.read("etc/kernel/cmdline")
-    return _grub(tree) if told is None else told
+    configured = tree.read("etc/kernel/cmdline")
+    return _grub(tree) if configured is None else configured
 
 
 def _entries(tree: FileTree, release: str) -> Iterator[str]:
@@ -38,9 +38,9 @@ def _grub(tree: FileTree) -> str:
     """Return what update-grub puts together: of each variable the last assignment, which may name an earlier one."""
     drop_ins = sorted(name for name in tree.names(f"{_GRUB}.d") if name.endswith(".cfg"))
     files = [_GRUB, *(f"{_GRUB}.d/{name}" for name in drop_ins)]
-    said: dict[str, str] = {}
+    variables: dict[str, str] = {}
     for line in "\n".join(tree.read(file) or "" for file in files).splitlines():
         match = re.match(r"\s*(?:export\s+)?(GRUB_CMDLINE_LINUX(?:_DEFAULT)?)=[\"']?(.*?)[\"']?\s*\Z", line)
         if match:
-            said[match[1]] = re.sub(r"\$\{?(\w+)\}?", lambda name: said.get(name[1], ""), match[2])
-    return " ".join(said.values())
+            variables[match[1]] = re.sub(r"\$\{?(\w+)\}?", lambda name: variables.get(name[1], ""), match[2])
+    return " ".join(variables.values())

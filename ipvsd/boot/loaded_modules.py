@@ -16,7 +16,7 @@ from ipvsd.model.types import Cause, LoadBlocker
 from ipvsd.modprobe import former_names, kernel_names, load_steps
 
 
-class Failing(NamedTuple):
+class FailingLine(NamedTuple):
     """A line that comes to nothing, why, and what to do about it."""
 
     line: Line
@@ -24,52 +24,54 @@ class Failing(NamedTuple):
     remedy: str
 
 
-class Loaded(NamedTuple):
+class LoadResult(NamedTuple):
     """`modules` has for each that is live afterwards the place of the line that had it loaded."""
 
     modules: Mapping[str, str]
-    failing: tuple[Failing, ...]
+    failing: tuple[FailingLine, ...]
 
 
-def loaded(root: str, release: str, lines: Sequence[Line], cmdline: str) -> Loaded:
+def load_at_boot(root: str, release: str, lines: Sequence[Line], cmdline: str) -> LoadResult:
     """Return what the lines come to under a kernel that has loaded nothing yet."""
     tree = ModuleTree(root, release)
-    said = read_settings(root, tree, cmdline)
+    settings = read_settings(root, tree, cmdline)
     found: dict[str, str] = {}
-    failing: list[Failing] = []
+    failing: list[FailingLine] = []
     for line in lines:
-        probes = load_steps.probe(line.text, said, tree)
+        probes = load_steps.probe(line.text, settings, tree)
         if not probes:
-            failing.append(_unknown(line, release, lambda name: bool(load_steps.probe(name, said, tree))))
+            failing.append(_unknown(line, release, lambda name: bool(load_steps.probe(name, settings, tree))))
         for item in probes:
-            outcome = load_steps.simulate(item, tree, said, frozenset(found))
+            outcome = load_steps.simulate(item, tree, settings, frozenset(found))
             found.update((module, line.origin) for module in sorted(outcome.loaded - set(found)))
             if outcome.blocker is not None:
-                failing.append(Failing(line, _told(outcome.blocker), "remove the line, or what keeps it out"))
-    return Loaded(found, tuple(failing))
+                failing.append(FailingLine(line, _describe(outcome.blocker), "remove the line, or what keeps it out"))
+    return LoadResult(found, tuple(failing))
 
 
-def _unknown(line: Line, release: str, known: Callable[[str], bool]) -> Failing:
+def _unknown(line: Line, release: str, known: Callable[[str], bool]) -> FailingLine:
     name = kernel_names.module_name(line.text)
     former = former_names.former(name, release) if name else None
     if former:
-        return Failing(line, f"it is a part of {former.successor} now", f"write {former.successor}, or remove the line")
+        return FailingLine(
+            line, f"it is a part of {former.successor} now", f"write {former.successor}, or remove the line"
+        )
     words = line.text.partition("#")[0].replace(",", " ").split()
     if words and words != [line.text]:
         names = [word for word in words if known(word)] or words[:1]
         more = "each on a line of its own" if len(names) > 1 else "alone"
         given = [word for word in words[1:] if "=" in word]
         options = f", and 'options {words[0]} {' '.join(given)}' into a file of /etc/modprobe.d" if given else ""
-        return Failing(line, "a line is a name and nothing else", f"write {' '.join(names)} {more}{options}")
+        return FailingLine(line, "a line is a name and nothing else", f"write {' '.join(names)} {more}{options}")
     plain = re.sub(r"\.ko(\.(gz|xz|zst))?\Z", "", line.text.rpartition("/")[2])
     suggestion = next((other for other in (plain, plain.lower()) if other != line.text and known(other)), "")
     remedy = f"write {suggestion}, or remove the line" if suggestion else "remove the line"
-    return Failing(line, f"kernel {release} has no such module", remedy)
+    return FailingLine(line, f"kernel {release} has no such module", remedy)
 
 
-def _told(obstacle: LoadBlocker) -> str:
-    if obstacle.origin:
-        return f"{obstacle.origin}: {obstacle.text}"
-    if obstacle.cause is Cause.FILE_GONE:
-        return f"the file {obstacle.text} is gone"
-    return f"{obstacle.module}: {obstacle.cause.value}"
+def _describe(blocker: LoadBlocker) -> str:
+    if blocker.origin:
+        return f"{blocker.origin}: {blocker.text}"
+    if blocker.cause is Cause.FILE_GONE:
+        return f"the file {blocker.text} is gone"
+    return f"{blocker.module}: {blocker.cause.value}"

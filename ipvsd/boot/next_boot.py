@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import NamedTuple, Optional
 
 from ipvsd.boot.kernel_command_line import command_line
-from ipvsd.boot.loaded_modules import Failing, Loaded, loaded
+from ipvsd.boot.loaded_modules import FailingLine, LoadResult, load_at_boot
 from ipvsd.config.profiles import provider
 from ipvsd.conflicts import detection
 from ipvsd.conflicts.external_setting import Effect, ExternalSetting, Names, Program
@@ -29,14 +29,14 @@ from ipvsd.sysctl.catalog import DEFAULTS
 _AT_BOOT = (Program.KERNEL, Program.SYSTEMD_SYSCTL, Program.NETWORKD, Program.UFW, Program.TUNED, Program.REAPPLY)
 _EARLY = (Program.KERNEL, Program.SYSTEMD_SYSCTL)
 _UNITS = ("ipvsd.service", "ipvsd-apply.service")
-_SEAL = "kernel/modules_disabled"
-_LOADS, _SETS = "systemd-modules-load.service", "systemd-sysctl.service"
+_MODULES_DISABLED = "kernel/modules_disabled"
+_MODULES_LOAD_SERVICE, _SYSCTL_SERVICE = "systemd-modules-load.service", "systemd-sysctl.service"
 
 PERSIST = "ipvsd apply --persist"
 NOT_LOADED = "nothing loads it at boot"
 
 
-class Seal(NamedTuple):
+class ModulesDisabled(NamedTuple):
     """The line that closes the kernel for modules at boot. `early` says that it does so before any is loaded."""
 
     text: str
@@ -52,8 +52,8 @@ class Boot(NamedTuple):
 
     release: str
     loaded: Mapping[str, str]  # the modules that are live before ipvsd starts, each with the line that has it loaded
-    failing: tuple[Failing, ...]
-    seal: Optional[Seal]
+    failing: tuple[FailingLine, ...]
+    modules_disabled: Optional[ModulesDisabled]
     unit: str
     settings: tuple[ExternalSetting, ...]
     unread: Mapping[str, str]
@@ -64,139 +64,154 @@ def predict(root: str, kernel: Kernel, names: Names) -> Boot:
     """Return what the next boot of a kernel will be. Raises rootfs.UnreadableError if a file of modprobe's is so."""
     tree = FileTree(root)
     cmdline = command_line(tree, classify_root(root), kernel.release)
-    masked = {unit: f"{unit} is masked" for unit in (_LOADS, _SETS) if tree.masked(unit)}
-    seal = _seal(tree, cmdline, _SETS in masked)
-    early = seal is not None and seal.early
-    found = Loaded({}, ()) if early or _LOADS in masked else loaded(root, kernel.release, lines(tree, cmdline), cmdline)
+    masked = {unit: f"{unit} is masked" for unit in (_MODULES_LOAD_SERVICE, _SYSCTL_SERVICE) if tree.masked(unit)}
+    disabled = _find_modules_disabled(tree, cmdline, _SYSCTL_SERVICE in masked)
+    early = disabled is not None and disabled.early
+    found = (
+        LoadResult({}, ())
+        if early or _MODULES_LOAD_SERVICE in masked
+        else load_at_boot(root, kernel.release, lines(tree, cmdline), cmdline)
+    )
     known = {"proc/cmdline": cmdline, "proc/sys/kernel/osrelease": kernel.release}
-    told = detection.detect(root, names, known)
+    detected = detection.detect(root, names, known)
     context = _Context(found, kernel, root, early, masked)
-    settings = tuple(_settled(item, context) for item in told.settings)
-    sealed = tuple(
-        _forbidding(root, name, seal) for name in names.modules if seal and _closed(name, seal, found, kernel)
+    settings = tuple(_check_effect(item, context) for item in detected.settings)
+    forbidden = tuple(
+        _forbidding_setting(root, name, disabled)
+        for name in names.modules
+        if disabled and _is_locked_out(name, disabled, found, kernel)
     )
     unit = next((unit for unit in _UNITS if tree.enabled(unit)), "")
-    unread = {**told.unread, **tree.unread}
-    return Boot(kernel.release, found.modules, found.failing, seal, unit, (*settings, *sealed), unread, masked)
+    unread = {**detected.unread, **tree.unread}
+    return Boot(kernel.release, found.modules, found.failing, disabled, unit, (*settings, *forbidden), unread, masked)
 
 
 class _Context(NamedTuple):
     """What is known of a boot while its lines are gone through."""
 
-    found: Loaded
+    found: LoadResult
     kernel: Kernel
     root: str
     early: bool  # the kernel is closed for modules before any is loaded
     masked: Mapping[str, str]
 
 
-def _closed(name: str, seal: Seal, found: Loaded, kernel: Kernel) -> bool:
-    return name not in kernel.built_in and (seal.early or name not in found.modules)
+def _is_locked_out(name: str, disabled: ModulesDisabled, found: LoadResult, kernel: Kernel) -> bool:
+    return name not in kernel.built_in and (disabled.early or name not in found.modules)
 
 
-def _seal(tree: FileTree, cmdline: str, masked: bool) -> Optional[Seal]:
+def _find_modules_disabled(tree: FileTree, cmdline: str, masked: bool) -> Optional[ModulesDisabled]:
     for line in from_command_line(cmdline):
-        if line.path == _SEAL and semantics.accepted_value(_SEAL, line.value or "") == "1":
-            return Seal(line.text, line.origin, early=True)
-    lines_left = [] if masked else systemd_lines(tree)
-    winner = simulate_systemd_sysctl(lines_left, [_SEAL]).winners.get(_SEAL)
-    return Seal(winner.text, winner.origin, early=False) if winner else None
+        if line.path == _MODULES_DISABLED and semantics.accepted_value(_MODULES_DISABLED, line.value or "") == "1":
+            return ModulesDisabled(line.text, line.origin, early=True)
+    lines_read = [] if masked else systemd_lines(tree)
+    winner = simulate_systemd_sysctl(lines_read, [_MODULES_DISABLED]).winners.get(_MODULES_DISABLED)
+    return ModulesDisabled(winner.text, winner.origin, early=False) if winner else None
 
 
-def _forbidding(root: str, name: str, seal: Seal) -> ExternalSetting:
-    program = Program.KERNEL if seal.early else Program.SYSTEMD_SYSCTL
-    return ExternalSetting(name, Effect.FORBIDS, program, seal.origin, seal.text, remedy=unsealing(root, seal))
+def _forbidding_setting(root: str, name: str, disabled: ModulesDisabled) -> ExternalSetting:
+    program = Program.KERNEL if disabled.early else Program.SYSTEMD_SYSCTL
+    return ExternalSetting(
+        name, Effect.FORBIDS, program, disabled.origin, disabled.text, remedy=modules_disabled_remedy(root, disabled)
+    )
 
 
-def unsealing(root: str, seal: Seal) -> str:
+def modules_disabled_remedy(root: str, disabled: ModulesDisabled) -> str:
     """Return what can be done about a kernel that is closed for modules before ipvsd starts."""
-    if seal.early:
-        return f"remove {seal.text} from the kernel's command line"
-    return f"run '{persisting(root)}': modules-load.d comes before sysctl.d"
+    if disabled.early:
+        return f"remove {disabled.text} from the kernel's command line"
+    return f"run '{persist_command(root)}': modules-load.d comes before sysctl.d"
 
 
-def persisting(root: str) -> str:
+def persist_command(root: str) -> str:
     """Return the command that writes the files of systemd's own units below a root."""
     return remedies.for_root(PERSIST, root)
 
 
-def _unmasking(unit: str, root: str) -> str:
+def _unmask_remedy(unit: str, root: str) -> str:
     return remedies.for_root(f"run 'systemctl unmask {unit}'", root)
 
 
-def _settled(setting: ExternalSetting, context: _Context) -> ExternalSetting:
+def _check_effect(setting: ExternalSetting, context: _Context) -> ExternalSetting:
     """Return a setting with why it comes to nothing, if it does."""
     if setting.failure:
         return setting
     if setting.effect is Effect.LOADS:
-        return _loading(setting, context)
+        return _check_load(setting, context)
     if setting.effect is not Effect.SETS or setting.program not in _EARLY:
         return setting
-    if setting.program is Program.SYSTEMD_SYSCTL and _SETS in context.masked:
-        return _failed(setting, context.masked[_SETS], _unmasking(_SETS, context.root))
+    if setting.program is Program.SYSTEMD_SYSCTL and _SYSCTL_SERVICE in context.masked:
+        return _with_failure(setting, context.masked[_SYSCTL_SERVICE], _unmask_remedy(_SYSCTL_SERVICE, context.root))
     needed = provider(setting.name)
     if needed is None or needed in context.kernel.built_in:
         return setting
     if setting.program is Program.SYSTEMD_SYSCTL and needed in context.found.modules:
         return setting
-    return _failed(setting, f"{needed} is not loaded by then", f"run '{persisting(context.root)}'")
+    return _with_failure(setting, f"{needed} is not loaded by then", f"run '{persist_command(context.root)}'")
 
 
-def _loading(setting: ExternalSetting, context: _Context) -> ExternalSetting:
-    if _LOADS in context.masked:
-        return _failed(setting, context.masked[_LOADS], _unmasking(_LOADS, context.root))
+def _check_load(setting: ExternalSetting, context: _Context) -> ExternalSetting:
+    if _MODULES_LOAD_SERVICE in context.masked:
+        return _with_failure(
+            setting, context.masked[_MODULES_LOAD_SERVICE], _unmask_remedy(_MODULES_LOAD_SERVICE, context.root)
+        )
     if context.early:
-        return _failed(setting, "the kernel is closed for modules by then", setting.remedy)
+        return _with_failure(setting, "the kernel is closed for modules by then", setting.remedy)
     for item in context.found.failing:
         if item.line.origin == setting.origin != CMDLINE:
-            return _failed(setting, item.reason, item.remedy)
+            return _with_failure(setting, item.reason, item.remedy)
     return setting
 
 
-def _failed(setting: ExternalSetting, fails: str, remedy: str) -> ExternalSetting:
-    return dataclasses.replace(setting, effective=False, failure=fails, remedy=remedy)
+def _with_failure(setting: ExternalSetting, failure: str, remedy: str) -> ExternalSetting:
+    return dataclasses.replace(setting, effective=False, failure=failure, remedy=remedy)
 
 
 # --- the state after it -----------------------------------------------------------------
 
 
-def without(boot: Boot, plan: Plan, kernel: Kernel, root: str) -> Plan:
+def plan_without_ipvsd(boot: Boot, plan: Plan, kernel: Kernel, root: str) -> Plan:
     """Return what will be found after the boot if ipvsd does not run; `plan` is what could be found at all."""
-    modules = tuple(_module(found, boot, kernel, root) for found in plan.modules)
+    modules = tuple(_predict_module(found, boot, kernel, root) for found in plan.modules)
     possible = (*_CAN_BE_LOADED, ModuleVerdict.BUILT_IN, ModuleVerdict.DISABLED)
     lost = {found.module or found.name for found in modules if found.verdict not in possible}
     lines: dict[str, list[ExternalSetting]] = {}
     for item in boot.settings:
         if item.effect is Effect.SETS:
             lines.setdefault(item.name, []).append(item)
-    sysctls = (_sysctl(found, lines.get(found.name, ()), boot, kernel, root) for found in plan.sysctls)
+    sysctls = (_predict_sysctl(found, lines.get(found.name, ()), boot, kernel, root) for found in plan.sysctls)
     # No file of ours brings a sysctl whose module cannot be had.
-    told = (
+    sysctl_findings = (
         found._replace(remedy=f"see module {found.wanted.provider}")
         if found.missing and found.wanted.provider in lost
         else found
         for found in sysctls
     )
-    return Plan((), modules, tuple(told), plan.parameters)
+    return Plan((), modules, tuple(sysctl_findings), plan.parameters)
 
 
-def with_ipvsd(boot: Boot, plan: Plan, kernel: Kernel, root: str) -> Plan:
+def plan_with_ipvsd(boot: Boot, plan: Plan, kernel: Kernel, root: str) -> Plan:
     """Return what will be found after the boot if the unit of ipvsd runs that is enabled."""
-    left = without(boot, plan, kernel, root)
-    modules = tuple(_made_live(found, boot) for found in left.modules)
+    without_ipvsd = plan_without_ipvsd(boot, plan, kernel, root)
+    modules = tuple(_with_module_live(found, boot) for found in without_ipvsd.modules)
     live = {found.module for found in modules if found.compliant}
-    return Plan((), modules, tuple(_made_right(found, boot, live) for found in left.sysctls), left.parameters)
+    return Plan(
+        (),
+        modules,
+        tuple(_with_value_written(found, boot, live) for found in without_ipvsd.sysctls),
+        without_ipvsd.parameters,
+    )
 
 
-def after(boot: Boot, plan: Plan, kernel: Kernel, root: str) -> Plan:
+def plan_after_boot(boot: Boot, plan: Plan, kernel: Kernel, root: str) -> Plan:
     """Return what will be found after the boot, with ipvsd if a unit of it is enabled."""
-    return with_ipvsd(boot, plan, kernel, root) if boot.unit else without(boot, plan, kernel, root)
+    return plan_with_ipvsd(boot, plan, kernel, root) if boot.unit else plan_without_ipvsd(boot, plan, kernel, root)
 
 
 _CAN_BE_LOADED = (ModuleVerdict.LIVE, ModuleVerdict.LOADABLE)
 
 
-def _module(found: ModuleFinding, boot: Boot, kernel: Kernel, root: str) -> ModuleFinding:
+def _predict_module(found: ModuleFinding, boot: Boot, kernel: Kernel, root: str) -> ModuleFinding:
     module = found.module or found.name
     if module in kernel.built_in:
         return found
@@ -208,36 +223,43 @@ def _module(found: ModuleFinding, boot: Boot, kernel: Kernel, root: str) -> Modu
         return found._replace(verdict=ModuleVerdict.LIVE, evidence=evidence, remedy="", module=module)
     if found.verdict not in _CAN_BE_LOADED:
         return found
-    if boot.seal:
-        evidence = f"{boot.seal.origin}: {boot.seal.text}, before it is loaded"
-        return found._replace(verdict=ModuleVerdict.DISABLED, evidence=evidence, remedy=unsealing(root, boot.seal))
-    evidence, remedy = NOT_LOADED, f"run '{persisting(root)}', or enable ipvsd.service"
-    if _LOADS in boot.masked:
-        evidence, remedy = boot.masked[_LOADS], f"{_unmasking(_LOADS, root)}, or enable ipvsd.service"
+    if boot.modules_disabled:
+        evidence = f"{boot.modules_disabled.origin}: {boot.modules_disabled.text}, before it is loaded"
+        return found._replace(
+            verdict=ModuleVerdict.DISABLED,
+            evidence=evidence,
+            remedy=modules_disabled_remedy(root, boot.modules_disabled),
+        )
+    evidence, remedy = NOT_LOADED, f"run '{persist_command(root)}', or enable ipvsd.service"
+    if _MODULES_LOAD_SERVICE in boot.masked:
+        evidence, remedy = (
+            boot.masked[_MODULES_LOAD_SERVICE],
+            f"{_unmask_remedy(_MODULES_LOAD_SERVICE, root)}, or enable ipvsd.service",
+        )
     return found._replace(verdict=ModuleVerdict.LOADABLE, evidence=evidence, remedy=remedy)
 
 
-def _made_live(found: ModuleFinding, boot: Boot) -> ModuleFinding:
+def _with_module_live(found: ModuleFinding, boot: Boot) -> ModuleFinding:
     if found.verdict is not ModuleVerdict.LOADABLE:
         return found
     return found._replace(verdict=ModuleVerdict.LIVE, evidence=f"{boot.unit} loads it", remedy="")
 
 
-def _sysctl(
-    found: SysctlFinding, mine: Collection[ExternalSetting], boot: Boot, kernel: Kernel, root: str
+def _predict_sysctl(
+    found: SysctlFinding, settings: Collection[ExternalSetting], boot: Boot, kernel: Kernel, root: str
 ) -> SysctlFinding:
     needed = found.wanted.provider
     if needed is not None and needed not in boot.loaded and needed not in kernel.built_in:
-        lines = [item for item in mine if item.failure]
+        lines = [item for item in settings if item.failure]
         evidence = f"comes with module {needed}, which nothing loads at boot"
         if lines:
             evidence = f"{lines[-1].origin}: {lines[-1].text}, but {needed} is not loaded by then"
         return found._replace(
-            found=None, verdict=SysctlVerdict.PENDING, evidence=evidence, remedy=f"run '{persisting(root)}'"
+            found=None, verdict=SysctlVerdict.PENDING, evidence=evidence, remedy=f"run '{persist_command(root)}'"
         )
-    last = _last(mine)
+    last = _last_setting(settings)
     if last is None:
-        return _by_default(found, mine, root)
+        return _predict_default(found, settings, root)
     agreed = detection.agrees(last, found.wanted.want)
     evidence = f"{last.origin}: {last.text}"
     if agreed:
@@ -247,17 +269,17 @@ def _sysctl(
     return found._replace(found=last.value, verdict=SysctlVerdict.WRONG, evidence=evidence, remedy=last.remedy)
 
 
-def _by_default(found: SysctlFinding, mine: Collection[ExternalSetting], root: str) -> SysctlFinding:
+def _predict_default(found: SysctlFinding, settings: Collection[ExternalSetting], root: str) -> SysctlFinding:
     """Return the finding of a sysctl that nothing sets at boot."""
-    failing = next((item for item in mine if item.failure), None)
-    remedy = (failing.remedy if failing else "") or f"run '{persisting(root)}', or enable ipvsd.service"
-    value, evidence = _own(found.name, failing, found.wanted.pattern)
+    failing = next((item for item in settings if item.failure), None)
+    remedy = (failing.remedy if failing else "") or f"run '{persist_command(root)}', or enable ipvsd.service"
+    value, evidence = _kernel_default(found.name, failing, found.wanted.pattern)
     right = value is not None and values.satisfies(found.name, value, found.wanted.want)
     verdict = SysctlVerdict.RIGHT if right else SysctlVerdict.WRONG
     return found._replace(found=value, verdict=verdict, evidence=evidence, remedy="" if right else remedy)
 
 
-def _own(name: str, failing: Optional[ExternalSetting], group: str = "") -> tuple[Optional[str], str]:
+def _kernel_default(name: str, failing: Optional[ExternalSetting], group: str = "") -> tuple[Optional[str], str]:
     """Return the kernel's own value of a sysctl if it is known, and the evidence.
 
     `failing` is a line without effect, `group` the pattern by which the sysctl is wanted.
@@ -273,7 +295,7 @@ def _own(name: str, failing: Optional[ExternalSetting], group: str = "") -> tupl
     return value if known else None, evidence
 
 
-def _made_right(found: SysctlFinding, boot: Boot, live: Collection[str]) -> SysctlFinding:
+def _with_value_written(found: SysctlFinding, boot: Boot, live: Collection[str]) -> SysctlFinding:
     if found.compliant or found.wanted.policy is Policy.OBSERVE:
         return found
     if found.missing and found.wanted.provider not in live:
@@ -282,24 +304,27 @@ def _made_right(found: SysctlFinding, boot: Boot, live: Collection[str]) -> Sysc
     return found._replace(found=value, verdict=SysctlVerdict.RIGHT, evidence=f"{boot.unit} sets it", remedy="")
 
 
-def _last(mine: Collection[ExternalSetting]) -> Optional[ExternalSetting]:
+def _last_setting(settings: Collection[ExternalSetting]) -> Optional[ExternalSetting]:
     """Return the line whose value is there after the boot."""
-    left = [
-        item for program in _AT_BOOT for item in mine if item.program is program and item.effective and not item.failure
+    candidates = [
+        item
+        for program in _AT_BOOT
+        for item in settings
+        if item.program is program and item.effective and not item.failure
     ]
-    return left[-1] if left else None
+    return candidates[-1] if candidates else None
 
 
-def left(boot: Boot, name: str) -> tuple[Optional[str], str]:
+def predict_value(boot: Boot, name: str) -> tuple[Optional[str], str]:
     """Return the value that files leave to a sysctl or a parameter after the boot, and the evidence.
 
     The value is None if they do not tell it.
     """
-    mine = [item for item in boot.settings if item.name == name and item.effect is Effect.SETS]
-    given = [item for item in mine if item.program is Program.MODPROBE and item.effective and not item.failure]
-    last = _last(mine) or next(reversed(given), None)
+    settings = [item for item in boot.settings if item.name == name and item.effect is Effect.SETS]
+    given = [item for item in settings if item.program is Program.MODPROBE and item.effective and not item.failure]
+    last = _last_setting(settings) or next(reversed(given), None)
     if last is None:
-        return _own(name, next((item for item in mine if item.failure), None))
+        return _kernel_default(name, next((item for item in settings if item.failure), None))
     if not last.certain:
         return None, f"{last.origin}: {last.text}, of which {last.program.value} alone knows what it comes to"
     return last.value, f"{last.origin}: {last.text}"
@@ -320,7 +345,7 @@ def notes(boot: Boot) -> tuple[str, ...]:
     return (*failing, *(f"cannot read {file}: {reason}" for file, reason in boot.unread.items()))
 
 
-def wrong(plan: Plan) -> Iterator[Finding]:
+def noncompliant(plan: Plan) -> Iterator[Finding]:
     """Yield what will not be right after the boot, of what is wanted."""
     everything: tuple[Finding, ...] = (*plan.modules, *plan.sysctls)
     yield from (found for found in everything if not found.compliant)

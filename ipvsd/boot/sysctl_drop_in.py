@@ -30,13 +30,13 @@ _NO_KEY = "sysctl.d has no way to name it"
 NOT_FOR_ALL = "sysctl.d has no patterns for its exclusions; only for what is there now"
 
 # systemd-sysctl.service fails with such a key.
-_NOT_TAKEN = (SysctlVerdict.REFUSED, SysctlVerdict.UNREADABLE, SysctlVerdict.UNSUPPORTED)
-_LONGEST_LINK = 15  # bytes of an interface's name (IFNAMSIZ is 16 with its NUL)
-_MOST = 1000  # lines for one pattern
+_NOT_WRITABLE = (SysctlVerdict.REFUSED, SysctlVerdict.UNREADABLE, SysctlVerdict.UNSUPPORTED)
+_MAX_INTERFACE_NAME = 15  # bytes of an interface's name (IFNAMSIZ is 16 with its NUL)
+_MAX_LINES = 1000  # lines for one pattern
 # The kernel passes a change of these on to interfaces, so that they come first and never by a pattern
 # (inet_forward_change(), devinet_copy_dflt_conf(), addrconf_fixup_forwarding() and its like).
-_PASSED_ON = {"net.ipv4.conf.": "default", "net.ipv6.conf.": "all"}
-_LEADERS = (IP_FORWARD, *(f"{place}{link}." for place, link in _PASSED_ON.items()))
+_PROPAGATED = {"net.ipv4.conf.": "default", "net.ipv6.conf.": "all"}
+_WRITTEN_FIRST = (IP_FORWARD, *(f"{place}{link}." for place, link in _PROPAGATED.items()))
 
 
 class _Decision(NamedTuple):
@@ -46,17 +46,17 @@ class _Decision(NamedTuple):
     found: Optional[str] = None
 
 
-class _Wild:
+class _PatternLines:
     """The lines that are patterns, a glob for each part of a path. Of several that fit the last one counts."""
 
-    def __init__(self, spreads: Iterable[PatternRule]) -> None:
+    def __init__(self, rules: Iterable[PatternRule]) -> None:
         self.values: dict[Path, str] = {}
-        self.left_out: list[str] = []  # patterns of the configuration that cannot be written
-        for wanted, exclude in spreads:
+        self.unwritable: list[str] = []  # patterns of the configuration that cannot be written
+        for wanted, exclude in rules:
             if wanted.policy is not Policy.OBSERVE:
-                patterns = _without(sysctl_names.globs(wanted.key) or (), exclude)
+                patterns = _subtract(sysctl_names.globs(wanted.key) or (), exclude)
                 if patterns is None:
-                    self.left_out.append(wanted.key)
+                    self.unwritable.append(wanted.key)
                 for pattern in patterns or ():
                     self.values.pop(pattern, None)  # it is in its last place that it counts
                     self.values[pattern] = value_to_write(wanted.want, "")
@@ -69,117 +69,130 @@ class _Wild:
 
 
 def lines(
-    config: Config, spreads: Sequence[PatternRule], findings: Iterable[SysctlFinding], modules: Collection[str]
+    config: Config, rules: Sequence[PatternRule], findings: Iterable[SysctlFinding], modules: Collection[str]
 ) -> Iterator[str]:
     """Yield the lines; `modules` are what is loaded before they are read."""
-    wild = _Wild(spreads)
-    decided = _decided(config, spreads, findings, modules)
+    pattern_lines = _PatternLines(rules)
+    decided = _decide(config, rules, findings, modules)
     assigned: list[str] = []
     excluded: list[str] = []
-    late: list[str] = []  # those of what may not be there, or looks like a pattern: as patterns, and so after these
-    for name in sorted(decided, key=lambda name: (name != IP_FORWARD, not name.startswith(_LEADERS))):
+    after_patterns: list[
+        str
+    ] = []  # those of what may not be there, or looks like a pattern: as patterns, and so after these
+    for name in sorted(decided, key=lambda name: (name != IP_FORWARD, not name.startswith(_WRITTEN_FIRST))):
         decision, paths = decided[name], sysctl_names.paths(name)
         wanted, path = decision.wanted, paths[0]
-        written = [other for other in paths if wild.value(other) is not None]
+        written = [other for other in paths if pattern_lines.value(other) is not None]
         if wanted is None:
             excluded += map(_exclusion, written)
-        elif not wanted.pattern or not _made_right(name, wanted, wild, written):
+        elif not wanted.pattern or not _patterns_suffice(name, wanted, pattern_lines, written):
             excluded += map(_exclusion, (other for other in written if other != path))
-            known = decision.found is not None or not wanted.pattern or name.startswith(_LEADERS)
-            if known and not sysctl_names.is_pattern(_text(path)):
+            known = decision.found is not None or not wanted.pattern or name.startswith(_WRITTEN_FIRST)
+            if known and not sysctl_names.is_pattern(_key_of(path)):
                 assigned += _assignment(path, name, decision)
             else:
-                late += _assignment(_as_glob(path), name, decision)
+                after_patterns += _assignment(_as_glob(path), name, decision)
     yield from (*assigned, *excluded)
-    yield from (f"# {pattern}: {NOT_FOR_ALL}" for pattern in wild.left_out)
-    yield from (f"{_text(pattern)} = {value}" for pattern, value in wild.values.items())
-    yield from late
+    yield from (f"# {pattern}: {NOT_FOR_ALL}" for pattern in pattern_lines.unwritable)
+    yield from (f"{_key_of(pattern)} = {value}" for pattern, value in pattern_lines.values.items())
+    yield from after_patterns
 
 
-def _made_right(name: str, wanted: WantedSysctl, wild: _Wild, written: Sequence[Path]) -> bool:
+def _patterns_suffice(name: str, wanted: WantedSysctl, pattern_lines: _PatternLines, written: Sequence[Path]) -> bool:
     """Tell whether the patterns alone make a sysctl right: one with two paths they would write twice."""
-    if name.startswith(_LEADERS) or len(sysctl_names.paths(name)) > 1:
+    if name.startswith(_WRITTEN_FIRST) or len(sysctl_names.paths(name)) > 1:
         return False
-    return bool(written) and satisfies(name, wild.value(written[0]) or "", wanted.want)
+    return bool(written) and satisfies(name, pattern_lines.value(written[0]) or "", wanted.want)
 
 
 # --- what the daemon makes of it -----------------------------------------------------------
 
 
-def _decided(
-    config: Config, spreads: Sequence[PatternRule], findings: Iterable[SysctlFinding], modules: Collection[str]
+def _decide(
+    config: Config, rules: Sequence[PatternRule], findings: Iterable[SysctlFinding], modules: Collection[str]
 ) -> Mapping[str, _Decision]:
     """Return the decisions on what is there, or named, or an exception to a pattern."""
     decided: dict[str, _Decision] = {}
     for finding in findings:
         if not sysctl_names.is_pattern(finding.name):
-            absent = finding.missing and not _comes(finding.name, modules)
-            written = finding.verdict not in _NOT_TAKEN and not absent and finding.wanted.policy is not Policy.OBSERVE
+            absent = finding.missing and not _is_available(finding.name, modules)
+            written = (
+                finding.verdict not in _NOT_WRITABLE and not absent and finding.wanted.policy is not Policy.OBSERVE
+            )
             decided[finding.name] = _Decision(finding.wanted if written else None, finding.found)
     named = (key for key in config.sysctls if not sysctl_names.is_pattern(key))
     decided.update((key, _Decision()) for key in named if key not in decided)
-    deciding = PatternRules(spreads).match
-    for name in dict.fromkeys(_exceptions(spreads)):
+    match = PatternRules(rules).match
+    for name in dict.fromkeys(_exceptions(rules)):
         if name not in decided:
-            wanted = deciding(name)
-            wanted = wanted if wanted and wanted.policy is not Policy.OBSERVE and _comes(name, modules) else None
+            wanted = match(name)
+            wanted = wanted if wanted and wanted.policy is not Policy.OBSERVE and _is_available(name, modules) else None
             decided[name] = _Decision(wanted)
     return decided
 
 
-def _comes(name: str, modules: Collection[str]) -> bool:
+def _is_available(name: str, modules: Collection[str]) -> bool:
     needed = provider(name)
     return needed is None or needed in modules
 
 
-def _exceptions(spreads: Iterable[PatternRule]) -> Iterator[str]:
+def _exceptions(rules: Iterable[PatternRule]) -> Iterator[str]:
     """Yield the sysctls that patterns may stand for and that have to be looked at by themselves."""
     yield from sysctl_names.ALIASES.values()
-    for spread in spreads:
-        parts = spread.wanted.key.split(".")
-        wild = [index for index, part in enumerate(parts) if sysctl_names.is_pattern(part)]
-        if len(wild) == 1:
-            apart = [exclude for exclude in spread.exclude if not sysctl_names.is_pattern(exclude)]
-            apart += [link for place, link in _PASSED_ON.items() if spread.wanted.key.startswith(place)]
-            keys = (".".join((*parts[: wild[0]], one.replace(".", "/"), *parts[wild[0] + 1 :])) for one in apart)
+    for rule in rules:
+        parts = rule.wanted.key.split(".")
+        wildcard_indexes = [index for index, part in enumerate(parts) if sysctl_names.is_pattern(part)]
+        if len(wildcard_indexes) == 1:
+            separate = [exclude for exclude in rule.exclude if not sysctl_names.is_pattern(exclude)]
+            separate += [link for place, link in _PROPAGATED.items() if rule.wanted.key.startswith(place)]
+            keys = (
+                ".".join((*parts[: wildcard_indexes[0]], one.replace(".", "/"), *parts[wildcard_indexes[0] + 1 :]))
+                for one in separate
+            )
             yield from filter(None, map(sysctl_names.normalised, keys))
 
 
 # --- what the patterns make of it -----------------------------------------------------------
 
 
-def _without(pattern: Path, excludes: Sequence[str]) -> Optional[Sequence[Path]]:
+def _subtract(pattern: Path, excludes: Sequence[str]) -> Optional[Sequence[Path]]:
     """Return the patterns that fit what a pattern does but for its exclusions; those by a name stand by themselves."""
-    wild = [index for index, part in enumerate(pattern) if not globs.Glob(part).exact]
-    others = [sysctl_names.glob(exclude) for exclude in excludes if len(wild) > 1 or sysctl_names.is_pattern(exclude)]
+    wildcard_indexes = [index for index, part in enumerate(pattern) if not globs.Glob(part).exact]
+    others = [
+        sysctl_names.glob(exclude)
+        for exclude in excludes
+        if len(wildcard_indexes) > 1 or sysctl_names.is_pattern(exclude)
+    ]
     if not others:
         found = [pattern]
     else:
         choices = [
-            glob_difference.subtract(part, others, _longest(pattern, index)) if index in wild else (part,)
+            glob_difference.subtract(part, others, _max_length(pattern, index))
+            if index in wildcard_indexes
+            else (part,)
             for index, part in enumerate(pattern)
         ]
         size = 1
         for choice in choices:
             size *= len(choice or ())
-            if choice is None or size > _MOST:
+            if choice is None or size > _MAX_LINES:
                 return None
         found = [_as_glob(tuple(parts), quote=False) for parts in product(*(choice or () for choice in choices))]
     return found if not any("=" in part for parts in found for part in parts) else None
 
 
-def _longest(pattern: Path, index: int) -> Optional[int]:
+def _max_length(pattern: Path, index: int) -> Optional[int]:
     is_link = index == 3 and pattern[0] == "net" and pattern[2] in ("conf", "neigh")
-    return _LONGEST_LINK if is_link else None
+    return _MAX_INTERFACE_NAME if is_link else None
 
 
 # --- how it is written -----------------------------------------------------------------------
 
 
-def _text(path: Path) -> str:
+def _key_of(path: Path) -> str:
     """Return a path, or a glob for each part of one, as a key: dots between, and `/` for a dot within."""
-    turned = ".".join(part.replace(".", "/") for part in path)
-    return turned.encode("latin-1").decode("utf-8", "surrogateescape")
+    key = ".".join(part.replace(".", "/") for part in path)
+    return key.encode("latin-1").decode("utf-8", "surrogateescape")
 
 
 def _as_glob(path: Path, quote: bool = True) -> Path:
@@ -192,7 +205,7 @@ def _as_glob(path: Path, quote: bool = True) -> Path:
 
 
 def _assignment(path: Path, name: str, decision: _Decision) -> Iterator[str]:
-    wanted, found, key = decision.wanted, decision.found or "", _text(path)
+    wanted, found, key = decision.wanted, decision.found or "", _key_of(path)
     assert wanted
     if not sysctl_names.writable(name):
         yield f"# {name}: {_NO_KEY}"
@@ -207,4 +220,4 @@ def _assignment(path: Path, name: str, decision: _Decision) -> Iterator[str]:
 
 def _exclusion(path: Path) -> str:
     name = sysctl_names.name(path)
-    return f"-{_text(path)}" if sysctl_names.writable(name) else f"# {name}: {_NO_KEY}"
+    return f"-{_key_of(path)}" if sysctl_names.writable(name) else f"# {name}: {_NO_KEY}"

@@ -42,7 +42,7 @@ def run(root: str, config_path: str | None, output: str, keep: bool) -> int:
         return os.EX_NOPERM
     done, proved = settle(host, config)
     kept = (
-        _persist(root, drop_in_files.files(config, done.kernel, done.after), *_booting(root, config, done))
+        _persist(root, drop_in_files.build(config, done.kernel, done.after), *_booting(root, config, done))
         if keep
         else None
     )
@@ -87,7 +87,7 @@ def settle(
 
 def _persist_image(root: str, config_path: str | None, output: str) -> int:
     """Write the files into an image, for the kernel that it will boot."""
-    config, release = config_files.load(root, config_path), installed_kernels.to_boot(root)
+    config, release = config_files.load(root, config_path), installed_kernels.boot_release(root)
     kernel, plan = installed_kernels.examine(root, config, release)
     if not release or installed_kernels.lacks_tree(plan.modules):
         said = f"ipvsd: cannot persist below {root}: there is no kernel in its /lib/modules"
@@ -99,8 +99,8 @@ def _persist_image(root: str, config_path: str | None, output: str) -> int:
         if classify_root(root) is RootKind.FIRST_BOOT
         else (kernel, plan)
     )
-    kept = _persist(root, drop_in_files.files(config, *many), kernel, plan)
-    problems = installed_kernels.problems(
+    kept = _persist(root, drop_in_files.build(config, *many), kernel, plan)
+    problems = installed_kernels.unobtainable_modules(
         InstalledKernel(release, running=False, boots_next=True, modules=plan.modules)
     )
     # Those that are required were told as what the next boot will lack.
@@ -117,7 +117,7 @@ _MANY = 8192  # CONFIG_NR_CPUS of the distributions
 
 def _booting(root: str, config: Config, done: ReconcileResult) -> tuple[Kernel, Plan]:
     """Return the kernel that boots next with what can be had under it; `done` tells that of the running one."""
-    release = installed_kernels.to_boot(root)
+    release = installed_kernels.boot_release(root)
     if release in ("", done.kernel.release):
         return done.kernel, done.after
     return installed_kernels.examine(root, config, release)
@@ -135,7 +135,11 @@ def _persist(root: str, texts: Mapping[str, str], kernel: Kernel, plan: Plan) ->
         complain(f"ipvsd: {kept.error}")
         return kept
     boot = next_boot.predict(root, kernel, next_boot.names_of(plan))
-    left = [found for found in next_boot.wrong(next_boot.without(boot, plan, kernel, root)) if required(found)]
+    left = [
+        found
+        for found in next_boot.noncompliant(next_boot.plan_without_ipvsd(boot, plan, kernel, root))
+        if required(found)
+    ]
     kept = Persisted(kernel.release, written, "", tuple(left), tuple(next_boot.notes(boot)))
     complain(*_lines(kept))
     return kept

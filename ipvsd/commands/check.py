@@ -47,7 +47,7 @@ class Looked(NamedTuple):
 def looked(root: str, config: Config) -> Optional[Looked]:
     """Look at a node, or at an image as it is after its first boot; None if it has no kernel, which is then told."""
     if classify_root(root) is RootKind.FIRST_BOOT:
-        found = installed_kernels.first_boot(root, config)
+        found = installed_kernels.predict_first_boot(root, config)
         if found is None:
             said = f"ipvsd: cannot judge {root}: no kernel runs there, and there is none in its /lib/modules"
             complain(f"{said} (install one into the image)")
@@ -56,7 +56,9 @@ def looked(root: str, config: Config) -> Optional[Looked]:
         return Looked(found.kernel, found.plan, (*told, *next_boot.notes(found.boot)))
     kernel, plan = observe_and_plan(LinuxHost(root), config)
     failing = (
-        installed_kernels.failing(root, kernel.release) if kernel.release in installed_kernels.releases(root) else ()
+        installed_kernels.failing_lines(root, kernel.release)
+        if kernel.release in installed_kernels.releases(root)
+        else ()
     )
     return Looked(kernel, plan, (*noted(root, config, kernel, plan, plan), *failing))
 

@@ -84,7 +84,7 @@ def explain(root: str, config: Config, name: str) -> Explanation:
     """
     host, situation = LinuxHost(root), classify_root(root)
     if situation is RootKind.FIRST_BOOT:
-        found = installed_kernels.first_boot(root, config, to_come(name, patterns(config)))
+        found = installed_kernels.predict_first_boot(root, config, to_come(name, patterns(config)))
         if found is None:
             raise NoKernelError("no kernel runs there, and there is none in its /lib/modules")
         kernel, plan, host = found.kernel, found.plan, LinuxHost(root, release=found.kernel.release)
@@ -137,7 +137,7 @@ def _status(root: str) -> tuple[Optional[Mapping[str, Any]], str]:
 def _after(boot: next_boot.Boot, subject: Subject) -> Subject:
     """Return what is not held as the first boot of an image leaves it, as far as files tell."""
     if subject.kind in (Kind.SYSCTL, Kind.PARAMETER):
-        value, evidence = next_boot.left(boot, subject.name)
+        value, evidence = next_boot.predict_value(boot, subject.name)
         return replace(subject, live=value, evidence=evidence)
     if subject.kind is Kind.MODULE and subject.live == ModuleVerdict.LOADABLE.value:
         line = boot.loaded.get(subject.name)

@@ -19,7 +19,7 @@ from ipvsd.reporting import status_document
 def run(root: str, config_path: Optional[str], output: str, kernel: Optional[str], brief: bool) -> int:
     """Exit 0 if every kernel that was looked at could, 1 if one could not, 2 if there is none to look at."""
     config = config_files.load(root, config_path)
-    kernels = installed_kernels.survey(root, config, kernel)
+    kernels = installed_kernels.assess_all(root, config, kernel)
     required = (
         installed_kernels.reboot_required(kernels, installed_kernels.running_release(root)) if kernel is None else False
     )
@@ -56,7 +56,7 @@ def _values(kernel: InstalledKernel) -> dict[str, Any]:
 def _lines(kernel: InstalledKernel, brief: bool) -> Iterator[str]:
     words = [word for word, so in (("running", kernel.running), ("next boot", kernel.boots_next)) if so]
     roles = f" ({', '.join(words)})" if words else ""
-    found = installed_kernels.problems(kernel)
+    found = installed_kernels.unobtainable_modules(kernel)
     verdict = (
         formatting.colour("ready", "32") if health.could_be_ready(kernel) else formatting.colour("not ready", "31")
     )

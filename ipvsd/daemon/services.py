@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Callable, Optional
 
-from ipvsd.boot.installed_kernels import Survey
+from ipvsd.boot.installed_kernels import KernelInventory
 from ipvsd.config.schema import Config
 from ipvsd.kernel.host import LinuxHost
 from ipvsd.kernel.ipvs_probe import IpvsProbe
@@ -33,13 +33,13 @@ class OptionalServices:
     ) -> None:
         self._loop, self._failures, self._latest = loop, failures, latest
         self._web: Optional[Web] = None
-        self._asker, self._survey = IpvsProbe(loop, local=root == "/"), Survey(root)
+        self._asker, self._survey = IpvsProbe(loop, local=root == "/"), KernelInventory(root)
         self._notices = Notices(root, host)
 
     def start(self, config: Config, modules: Sequence[ModuleFinding]) -> None:
         """Begin to serve, and probe IPVS for the first time."""
         self.serve(config)
-        self._survey.look(config)
+        self._survey.update(config)
         self._asker.update(modules, ())
 
     def serve(self, config: Config) -> None:
@@ -67,7 +67,7 @@ class OptionalServices:
         """Probe IPVS again if this reconciliation may have changed it; check the next boot at a resync."""
         self._asker.update(result.after.modules, reasons)
         if ReasonKind.PERIODIC in {reason.kind for reason in reasons}:
-            self._survey.look(config)
+            self._survey.update(config)
             if not result.unsettled:
                 self._notices.look(config, result, self._survey.kernels)
 

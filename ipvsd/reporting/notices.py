@@ -25,12 +25,12 @@ def persisted(root: str, config: Config, kernel: Kernel, plan: Plan) -> tuple[st
     so if one of the files cannot be read.
     """
     try:
-        if not drop_in_files.kept(root):  # else there is no need to make them
+        if not drop_in_files.any_exists(root):  # else there is no need to make them
             return ()
-        texts = dict(drop_in_files.files(config, kernel, plan))
+        texts = dict(drop_in_files.build(config, kernel, plan))
         if any(finding.verdict is SysctlVerdict.UNREADABLE for finding in plan.sysctls):
             del texts[drop_in_files.SYSCTL]
-        stale = drop_in_files.stale(root, texts)
+        stale = drop_in_files.find_outdated(root, texts)
     except rootfs.UnreadableError as error:
         return (str(error),)
     return tuple(remedies.for_root(f"{path} {NOT_AS_CONFIGURED}", root) for path in stale)

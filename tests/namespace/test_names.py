@@ -81,7 +81,7 @@ def test_the_persisted_file_does_as_the_daemon_does(
 ) -> None:
     named = "'net.ipv4.conf.a\\x2ab.arp_ignore': 2, net.ipv4.conf.*.arp_ignore: 1"
     config = parse([("f", f"profiles: []\nsysctls: {{{PATTERN}: {setting}, {named}}}".encode())])
-    texts = drop_in_files.files(config, *observe_and_plan(LinuxHost(str(tree)), config))
+    texts = drop_in_files.build(config, *observe_and_plan(LinuxHost(str(tree)), config))
     place = tree / "etc/sysctl.d/90-ipvsd.conf"
     drop_in_files.write(str(tree), texts)
     subprocess.run(["/usr/lib/systemd/systemd-sysctl", place], check=True)
