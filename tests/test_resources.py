@@ -15,7 +15,7 @@ from ipvsd.runtime import resources
 from ipvsd.runtime.event_loop import EventLoop
 from ipvsd.runtime.resources import RESERVE, DescriptorReserve
 from ipvsd.watch.event_source import Targets
-from ipvsd.watch.sysctl_inotify import Sysctls
+from ipvsd.watch.sysctl_inotify import SysctlInotify
 from tests.scarce import few_descriptors
 from tests.test_watch import Idle
 
@@ -56,7 +56,7 @@ def test_a_watch_leaves_descriptors_to_others(tmp_path: Path) -> None:
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     fds = FdCache()
     with EventLoop() as loop:
-        source = Sysctls(loop, Idle(loop), fds)
+        source = SysctlInotify(loop, Idle(loop), fds)
         lowest = os.open(os.devnull, os.O_RDONLY)
         os.close(lowest)
         resource.setrlimit(resource.RLIMIT_NOFILE, (lowest + 52, limits[1]))

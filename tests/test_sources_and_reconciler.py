@@ -17,7 +17,7 @@ from ipvsd.reconcile.changes import Repaired
 from ipvsd.reconcile.reconciler import Reconciler
 from ipvsd.runtime.event_loop import EventLoop, Reason, ReasonKind
 from ipvsd.watch.event_source import Targets
-from ipvsd.watch.sysctl_inotify import Sysctls
+from ipvsd.watch.sysctl_inotify import SysctlInotify
 from ipvsd.watch.uevents import Uevents
 from tests.fake_kernel import FORWARD, FakeKernel
 from tests.reconciling import Reports
@@ -51,7 +51,7 @@ class Node:
         self.kernel = Forwarding(file)
         config = parse([("f", b"sysctls: {net.ipv4.ip_forward: 1}")])
         self.reconciler = Reconciler(self.kernel, loop, Reports(), config)
-        self.source = Sysctls(loop, self.reconciler, self.fds)
+        self.source = SysctlInotify(loop, self.reconciler, self.fds)
         self.round()
         self.source.arm(Targets(frozenset(), {FORWARD: str(file)}, ()))
         loop.run_until_reason(0)
@@ -109,7 +109,7 @@ def test_a_whole_look_follows(node: Node) -> None:
 
 def gone(source: Uevents, *names: str) -> None:
     for name in names:
-        source._take(f"remove@/module/{name}\0ACTION=remove\0SUBSYSTEM=module\0".encode())
+        source._handle(f"remove@/module/{name}\0ACTION=remove\0SUBSYSTEM=module\0".encode())
     source._deliver()
 
 

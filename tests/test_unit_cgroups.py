@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ipvsd.runtime.event_loop import EventLoop
-from ipvsd.watch.unit_cgroups import Units
+from ipvsd.watch.unit_cgroups import UnitCgroups
 from tests.scarce import few_descriptors
 
 AGENT = frozenset({"agent.service", "no.service"})
@@ -21,7 +21,7 @@ class Groups:
     def __init__(self, loop: EventLoop, place: Path) -> None:
         self.place, self._loop = place, loop
         self.told: list[int] = []
-        self.units = Units(loop, str(place), self.told.append)
+        self.units = UnitCgroups(loop, str(place), self.told.append)
 
     def make(self, name: str) -> int:
         """Make a group and what is above it; return its id."""
@@ -113,7 +113,7 @@ def test_who_is_not_asked_for_wakes_nobody(groups: Groups) -> None:
 
 
 def test_where_there_are_no_groups_there_are_none(groups: Groups) -> None:
-    units = Units(EventLoop(), str(groups.place / "none"), groups.told.append)
+    units = UnitCgroups(EventLoop(), str(groups.place / "none"), groups.told.append)
     assert units.groups(frozenset()) == ()
     shutil.rmtree(groups.place)
     assert groups.units.groups(AGENT) == ()

@@ -14,10 +14,10 @@ from ipvsd.kernel.processes import ProcessResolver
 from ipvsd.model.events import Event
 from ipvsd.runtime.event_loop import EventLoop, ReasonKind
 from ipvsd.watch import inotify
-from ipvsd.watch.config_files import Files
+from ipvsd.watch.config_files import ConfigFiles
 from ipvsd.watch.event_source import Targets
-from ipvsd.watch.sysctl_bpf import Writes, mounted
-from ipvsd.watch.sysctl_inotify import Sysctls
+from ipvsd.watch.sysctl_bpf import SysctlBpf, find_cgroup_root
+from ipvsd.watch.sysctl_inotify import SysctlInotify
 from ipvsd.watch.uevents import Uevents, module_event
 from tests.trees import put, store
 
@@ -57,7 +57,7 @@ class Watched:
         self.file = directory / "ip_forward"
         self.file.write_text("1\n")
         self.fds = FdCache()
-        self.source = Sysctls(loop, Idle(loop), self.fds)
+        self.source = SysctlInotify(loop, Idle(loop), self.fds)
         self.arm()
 
     def arm(self) -> None:
@@ -176,7 +176,7 @@ def test_a_link_is_not_followed(watched: Watched, tmp_path: Path) -> None:
 
 
 def test_the_source_is_up_from_the_first_arming_until_it_is_closed(loop: EventLoop, tmp_path: Path) -> None:
-    source = Sysctls(loop, Idle(loop), FdCache())
+    source = SysctlInotify(loop, Idle(loop), FdCache())
     assert not source.state().up
     source.arm(Targets(frozenset(), {}, ()))
     assert source.state().up
@@ -197,7 +197,7 @@ def conf(loop: EventLoop, tmp_path: Path) -> Iterator[Path]:
     conf = tmp_path / "conf.d"
     conf.mkdir()
     (conf / "old.yaml").write_text("")
-    source = Files(loop)
+    source = ConfigFiles(loop)
     source.arm(Targets(frozenset(), {}, (str(conf), str(tmp_path / "missing"))))
     assert details(loop, 10) == {(ReasonKind.CONFIG, "newly watched")}
     yield conf
@@ -250,7 +250,7 @@ def test_other_files_wake_nobody(loop: EventLoop, conf: Path) -> None:
 
 
 def test_directories_that_appear_are_watched_when_armed(loop: EventLoop, tmp_path: Path) -> None:
-    source = Files(loop)
+    source = ConfigFiles(loop)
     targets = Targets(frozenset(), {}, (str(tmp_path / "late"),))
     try:
         source.arm(targets)
@@ -265,7 +265,7 @@ def test_directories_that_appear_are_watched_when_armed(loop: EventLoop, tmp_pat
 
 
 def test_a_directory_that_was_made_again_is_watched_when_armed(loop: EventLoop, conf: Path, tmp_path: Path) -> None:
-    source = Files(loop)
+    source = ConfigFiles(loop)
     targets = Targets(frozenset(), {}, (str(tmp_path / "again"),))
     (tmp_path / "again").mkdir()
     try:
@@ -281,7 +281,7 @@ def test_a_directory_that_was_made_again_is_watched_when_armed(loop: EventLoop, 
 
 
 def test_the_files_source_is_up_until_it_is_closed(loop: EventLoop, tmp_path: Path) -> None:
-    source = Files(loop)
+    source = ConfigFiles(loop)
     assert not source.state().up
     source.arm(Targets(frozenset(), {}, (str(tmp_path),)))
     assert source.state().up
@@ -363,7 +363,7 @@ def test_a_uevent_of_a_process_is_not_believed(loop: EventLoop) -> None:
 
 
 def test_writes_that_cannot_be_seen_by_bpf_say_why(loop: EventLoop, tmp_path: Path) -> None:
-    writes = Writes(loop, Idle(loop), str(tmp_path))
+    writes = SysctlBpf(loop, Idle(loop), str(tmp_path))
     assert (writes.state().up, writes.state().detail) == (False, "not started")
     assert not writes.attach()
     assert writes.state().detail == "bpf cannot be used: control groups of version 2 are not mounted"
@@ -389,4 +389,4 @@ def test_writes_that_cannot_be_seen_by_bpf_say_why(loop: EventLoop, tmp_path: Pa
 )
 def test_where_control_groups_are(tmp_path: Path, mounts: str, place: str) -> None:
     put(tmp_path, "proc/self/mounts", mounts)
-    assert mounted(str(tmp_path)) == place
+    assert find_cgroup_root(str(tmp_path)) == place

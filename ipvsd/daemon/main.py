@@ -195,10 +195,10 @@ class Daemon:
         log("info", self._sources.describe_backend())
         self._log_notes()
         self._keep()
-        from ipvsd.watch.config_files import Files
+        from ipvsd.watch.config_files import ConfigFiles
 
         if self._config_path is None:
-            self._sources.add(Files(self._event_loop))
+            self._sources.add(ConfigFiles(self._event_loop))
         self._publisher.show_sources(self._sources.states())
         from ipvsd.daemon.services import OptionalServices
 

@@ -12,8 +12,8 @@ from ipvsd.model.report import SourceState
 from ipvsd.runtime import capabilities
 from ipvsd.runtime.event_loop import EventLoop
 from ipvsd.watch.event_source import EventSink, Source, Targets
-from ipvsd.watch.sysctl_bpf import Writes
-from ipvsd.watch.sysctl_inotify import Sysctls
+from ipvsd.watch.sysctl_bpf import SysctlBpf
+from ipvsd.watch.sysctl_inotify import SysctlInotify
 from ipvsd.watch.uevents import Uevents
 
 
@@ -23,14 +23,14 @@ class EventSources:
     def __init__(self, root: str) -> None:
         self._root = root
         self._sources: list[Source] = []
-        self._bpf: Optional[Writes] = None
-        self._inotify: Optional[Sysctls] = None
+        self._bpf: Optional[SysctlBpf] = None
+        self._inotify: Optional[SysctlInotify] = None
         self._targets = Targets(frozenset(), {}, ())
 
     def start(self, loop: EventLoop, host: LinuxHost, sink: EventSink) -> None:
         """Begin to listen, before the first round, and give up the capabilities that only this needs."""
-        self._bpf = Writes(loop, sink, self._root)
-        self._inotify = Sysctls(loop, sink, host.fds)
+        self._bpf = SysctlBpf(loop, sink, self._root)
+        self._inotify = SysctlInotify(loop, sink, host.fds)
         uevents = Uevents(loop, sink, ProcessResolver(self._root))
         uevents.arm(self._targets)
         if self._root == "/" and self._bpf.attach():

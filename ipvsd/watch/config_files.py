@@ -18,7 +18,7 @@ from ipvsd.watch.event_source import Targets
 _CHANGES = ("created", "modified", "moved", "closed", "deleted")
 
 
-class Files:
+class ConfigFiles:
     """Wakes the event loop when a *.yaml file in one of the directories, or one of these, may have changed."""
 
     def __init__(self, loop: EventLoop) -> None:

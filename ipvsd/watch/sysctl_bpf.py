@@ -27,15 +27,15 @@ from ipvsd.runtime import rootfs
 from ipvsd.runtime.event_loop import EventLoop, ReasonKind
 from ipvsd.sysctl import sysctl_names
 from ipvsd.watch.event_source import EventSink, Targets
-from ipvsd.watch.unit_cgroups import Units
+from ipvsd.watch.unit_cgroups import UnitCgroups
 
-RING = 1 << 16  # bytes
+RING_BYTES = 1 << 16  # bytes
 # Seconds until what was lost is looked for: a whole look at once would only have more lost while it lasts.
-_LONGEST_MOUNTS = 1 << 24  # bytes; a node has some mounts for each container
-_BEHIND = 1.0
+_MAX_MOUNTS_BYTES = 1 << 24  # bytes; a node has some mounts for each container
+_LOST_DELAY = 1.0
 
 
-class Writes:
+class SysctlBpf:
     """Delivers an event for each sysctl that is written, with the writes and who makes them."""
 
     def __init__(self, loop: EventLoop, sink: EventSink, root: str = "/") -> None:
@@ -45,9 +45,9 @@ class Writes:
         self._names: dict[bytes, str] = {}
         self._marks: dict[int, int] = {}
         self._own: Sequence[int] = ()
-        self._units: Optional[Units] = None
+        self._units: Optional[UnitCgroups] = None
         self.guards = False
-        self._lost, self._told_lost, self._behind = 0, 0, False
+        self._lost, self._reported_lost, self._lost_pending = 0, 0, False
         self.detail = "not started"
 
     def attach(self) -> bool:
@@ -63,40 +63,40 @@ class Writes:
         return True
 
     def _attach(self, stack: contextlib.ExitStack) -> None:
-        place = mounted(self._root)
-        if not place:
+        cgroup_root = find_cgroup_root(self._root)
+        if not cgroup_root:
             raise OSError(0, "control groups of version 2 are not mounted")
-        ring = RingBuffer("ipvsd_ring", RING)
+        ring = RingBuffer("ipvsd_ring", RING_BYTES)
         stack.callback(ring.close)
         width = 8 * sysctl_program.BUCKET_WORDS
-        table = _opened(
+        table = _close_at_exit(
             stack, syscall.create_map(syscall.ARRAY, "ipvsd_table", 4, width, sysctl_program.BUCKETS, syscall.MMAPABLE)
         )
-        allowed = _opened(
+        allowed = _close_at_exit(
             stack,
             syscall.create_map(syscall.ARRAY, "ipvsd_allowed", 4, 8 * sysctl_program.MAX_ALLOWED, 1, syscall.MMAPABLE),
         )
-        self._writers = ProcessResolver(self._root, place)
+        self._writers = ProcessResolver(self._root, cgroup_root)
         own = self._writers.own_group()
-        program, form, self.guards = _load(stack, table, allowed, ring.descriptor, own)
-        tells_process = form.process is not None
+        program, variant, self.guards = _load(stack, table, allowed, ring.descriptor, own)
+        knows_process = variant.process is not None
         size = -(-sysctl_program.BUCKETS * width // mmap.PAGESIZE) * mmap.PAGESIZE
         self._table = syscall.map_words(stack, table, size)
         self._allowed = Allowlist(syscall.map_words(stack, allowed, mmap.PAGESIZE))
-        group = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        group = os.open(cgroup_root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            _opened(stack, syscall.attach(program, group))
+            _close_at_exit(stack, syscall.attach(program, group))
         finally:
             os.close(group)
-        self._units = Units(self._loop, place, self._allowed.add)
+        self._units = UnitCgroups(self._loop, cgroup_root, self._allowed.add)
         stack.callback(self._units.close)
         # Where the kernel tells no process, our own writes are known by our control group.
-        self._own = () if tells_process else own
-        self.guards = self.guards and (tells_process or bool(self._own))
+        self._own = () if knows_process else own
+        self.guards = self.guards and (knows_process or bool(self._own))
         self._loop.add_reader(ring.descriptor, self.drain)
         stack.callback(self._loop.remove_reader, ring.descriptor)
         self._ring = ring
-        self.detail = "; ".join(("bpf on the root control group", *_lacking(form)))
+        self.detail = "; ".join(("bpf on the root control group", *_describe_limits(variant)))
 
     def arm(self, targets: Targets) -> None:
         if self._ring is None:
@@ -126,7 +126,7 @@ class Writes:
             self._mark(bucket, marks.get(bucket, 0))
         for bucket in changed:
             for file in files[bucket]:
-                _have_learned(file)
+                _learn_location(file)
         self._names, self._marks = names, marks
 
     def _mark(self, bucket: int, mark: int) -> None:
@@ -152,24 +152,24 @@ class Writes:
         writer, now = functools.cache(self._writers.resolve), time.monotonic()
         for key, found in records.items():
             self._sink.on_event(Event(key, now, stored=False, writes=functools.partial(_writes, found, writer)))
-        self._consider_lost()
+        self._check_lost()
 
-    def _consider_lost(self) -> None:
+    def _check_lost(self) -> None:
         lost = self._table[sysctl_program.BUCKET_WORDS * sysctl_program.LOST_BUCKET]
         if lost != self._lost:
             self._lost = lost
             self._sink.on_loss()
-            if not self._behind:
-                self._behind = True
-                self._loop.call_later(_BEHIND, self._tell_lost)
+            if not self._lost_pending:
+                self._lost_pending = True
+                self._loop.call_later(_LOST_DELAY, self._report_lost)
 
-    def _tell_lost(self) -> None:
-        self._behind = False
+    def _report_lost(self) -> None:
+        self._lost_pending = False
         self._loop.post(ReasonKind.LOST, "bpf")
 
     def monitored(self) -> Collection[str]:
         """Return the sysctls to which no process's write went unreported since this was last asked."""
-        complete, self._told_lost = self._lost == self._told_lost, self._lost
+        complete, self._reported_lost = self._lost == self._reported_lost, self._lost
         return frozenset(self._names.values() if complete and self._ring is not None else ())
 
     @property
@@ -203,10 +203,10 @@ def _write(told: sysctl_program.WriteRecord, times: int, writer: Callable[[int, 
     )
 
 
-def mounted(root: str) -> str:
+def find_cgroup_root(root: str) -> str:
     """Return where the control groups of version 2 are mounted, or an empty text."""
     try:
-        text = rootfs.text(root, "proc/self/mounts", _LONGEST_MOUNTS) or ""
+        text = rootfs.text(root, "proc/self/mounts", _MAX_MOUNTS_BYTES) or ""
     except rootfs.UnreadableError:
         return ""
     fields = [line.split() for line in text.splitlines()]
@@ -218,17 +218,17 @@ def _load(
 ) -> tuple[int, sysctl_program.Variant, bool]:
     """Return the program, its form, and whether it guards: the fullest that the kernel takes."""
     last = OSError()
-    for form in _forms(os.getpid(), next(iter(own), 0)):
+    for variant in _variants(os.getpid(), next(iter(own), 0)):
         for guards in (True, False):
             try:
-                code = assemble(sysctl_program.program(table, allowed if guards else None, ring, form))
-                return _opened(stack, syscall.load_program("ipvsd_sysctl", code)), form, guards
+                code = assemble(sysctl_program.program(table, allowed if guards else None, ring, variant))
+                return _close_at_exit(stack, syscall.load_program("ipvsd_sysctl", code)), variant, guards
             except OSError as error:
                 last = error
     raise last
 
 
-def _forms(process: int, group: int) -> Sequence[sysctl_program.Variant]:
+def _variants(process: int, group: int) -> Sequence[sysctl_program.Variant]:
     """Return the forms of the program, the fullest first."""
     return (
         sysctl_program.Variant(process),
@@ -239,7 +239,7 @@ def _forms(process: int, group: int) -> Sequence[sysctl_program.Variant]:
     )
 
 
-def _have_learned(path: str) -> None:
+def _learn_location(path: str) -> None:
     """Read a sysctl, so that the program learns which one is ours: of those with two names a look reads one."""
     with contextlib.suppress(OSError):
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -249,13 +249,13 @@ def _have_learned(path: str) -> None:
             os.close(descriptor)
 
 
-def _lacking(form: sysctl_program.Variant) -> Iterator[str]:
-    if form.process is None:
+def _describe_limits(variant: sysctl_program.Variant) -> Iterator[str]:
+    if variant.process is None:
         yield "this kernel tells no process"
-    if not form.namespaces or (form.process is None and not form.group):
+    if not variant.namespaces or (variant.process is None and not variant.group):
         yield "it cannot tell network namespaces apart"
 
 
-def _opened(stack: contextlib.ExitStack, descriptor: int) -> int:
+def _close_at_exit(stack: contextlib.ExitStack, descriptor: int) -> int:
     stack.callback(os.close, descriptor)
     return descriptor

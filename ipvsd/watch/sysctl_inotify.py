@@ -23,7 +23,7 @@ class _Watch(NamedTuple):
     identity: tuple[int, int]
 
 
-class Sysctls:
+class SysctlInotify:
     """Delivers an event for each write to one of the watched files."""
 
     def __init__(self, loop: EventLoop, sink: EventSink, fds: FdCache) -> None:
@@ -39,7 +39,7 @@ class Sysctls:
     def arm(self, targets: Targets) -> None:
         if self._inotify is None:
             try:
-                self._inotify = inotify.Inotify(self._loop, self._told)
+                self._inotify = inotify.Inotify(self._loop, self._on_event)
             except OSError as error:
                 self._detail = f"cannot use inotify: {error.strerror}"
                 return
@@ -77,7 +77,7 @@ class Sysctls:
         self._keys.pop(watch.number, None)
         instance.remove(watch.number)
 
-    def _told(self, watch: int, mask: int, name: str) -> None:  # noqa: ARG002 -- only files are watched
+    def _on_event(self, watch: int, mask: int, name: str) -> None:  # noqa: ARG002 -- only files are watched
         if mask & inotify.OVERFLOW:
             self._lost += 1
             self._loop.post(ReasonKind.LOST, "inotify")

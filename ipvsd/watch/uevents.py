@@ -50,8 +50,8 @@ class Uevents:
     For a module that goes it delivers an event, with the process that unloads it if that is known.
     """
 
-    def __init__(self, loop: EventLoop, sink: EventSink, writers: ProcessResolver) -> None:
-        self._loop, self._sink, self._writers = loop, sink, writers
+    def __init__(self, loop: EventLoop, sink: EventSink, processes: ProcessResolver) -> None:
+        self._loop, self._sink, self._processes = loop, sink, processes
         self._socket: Optional[socket.socket] = None
         self._modules: frozenset[str] = frozenset()
         self._links = False
@@ -101,9 +101,9 @@ class Uevents:
                 self.close()
                 return
             if port == 0:
-                self._take(message)
+                self._handle(message)
 
-    def _take(self, message: bytes) -> None:
+    def _handle(self, message: bytes) -> None:
         event = module_event(message)
         if event and event[1] in self._modules:
             self._loop.post(ReasonKind.MODULE, " ".join(event))
@@ -116,7 +116,7 @@ class Uevents:
     def _deliver(self) -> None:
         # A module that others need goes last and has to come back first, so that each return is one of its own.
         removed, self._removed = self._removed[::-1], []
-        unloader = self._writers.find_unloader() if removed else None
+        unloader = self._processes.find_unloader() if removed else None
         for name in removed:
             now = time.monotonic()
             self._sink.on_event(Event(name, now, writes=_unloading(unloader, now) if unloader else None))

@@ -16,12 +16,12 @@ from ipvsd.watch import inotify
 _GONE = (FileNotFoundError, NotADirectoryError)
 
 
-class Units:
+class UnitCgroups:
     """Lists the groups of some units; nothing raises. Without inotify it knows those of the last listing alone."""
 
-    def __init__(self, loop: EventLoop, place: str, made: Callable[[int], None]) -> None:
-        """`place` is where version 2 of the control groups is mounted; `made` is given the id of each new group."""
-        self._loop, self._place, self._made = loop, place, made
+    def __init__(self, loop: EventLoop, cgroup_root: str, on_created: Callable[[int], None]) -> None:
+        """`cgroup_root` is where cgroup version 2 is mounted; `on_created` is given the id of each new group."""
+        self._loop, self._cgroup_root, self._on_created = loop, cgroup_root, on_created
         self._units: Set[str] = frozenset()
         self._inotify: Optional[inotify.Inotify] = None
         self._slices: dict[int, str] = {}
@@ -37,10 +37,10 @@ class Units:
             return ()
         if self._inotify is None:
             with contextlib.suppress(OSError):
-                self._inotify = inotify.Inotify(self._loop, self._told)
+                self._inotify = inotify.Inotify(self._loop, self._on_event)
         self._slices = {}
         with contextlib.suppress(OSError):  # who was allowed stays so while that cannot be read
-            self._known = tuple(self._below(self._place))
+            self._known = tuple(self._below(self._cgroup_root))
         return self._known
 
     def _below(self, group: str) -> Iterator[int]:
@@ -59,15 +59,15 @@ class Units:
         if name.endswith(".slice"):
             yield from self._below(path)
 
-    def _told(self, watch: int, mask: int, name: str) -> None:
+    def _on_event(self, watch: int, mask: int, name: str) -> None:
         if mask & inotify.OVERFLOW:
             self.lost += 1
             for identity in self.groups(self._units):
-                self._made(identity)
+                self._on_created(identity)
         elif watch in self._slices:
             with contextlib.suppress(OSError):  # the next listing has it
                 for identity in self._ids(self._slices[watch], name):
-                    self._made(identity)
+                    self._on_created(identity)
 
     def close(self) -> None:
         if self._inotify:

@@ -19,7 +19,7 @@ from ipvsd.reconcile.changes import Repaired, WriteRefused
 from ipvsd.reconcile.reconciler import Reconciler
 from ipvsd.runtime.event_loop import EventLoop, Reason, ReasonKind
 from ipvsd.watch.event_source import Targets
-from ipvsd.watch.sysctl_bpf import Writes, mounted
+from ipvsd.watch.sysctl_bpf import SysctlBpf, find_cgroup_root
 
 KEY, ALIAS = "net.ipv4.ip_forward", "net.ipv4.conf.all.forwarding"
 FILE = Path("/proc/sys/net/ipv4/ip_forward")
@@ -40,14 +40,14 @@ def missing() -> str:
         return "processes have other numbers here than for the kernel"
     if kernel_names.kernel_version(platform.release()) < (5, 8):
         return "a kernel without ring buffers"
-    return "" if mounted("/") else "no control groups of version 2"
+    return "" if find_cgroup_root("/") else "no control groups of version 2"
 
 
 class _Sources:
     """The program alone."""
 
     def __init__(self) -> None:
-        self.writes: Optional[Writes] = None
+        self.writes: Optional[SysctlBpf] = None
 
     def drain(self) -> None:
         assert self.writes
@@ -69,7 +69,7 @@ class Node:
         config = parse([("f", CONFIG.encode())])
         clock = lambda: time.monotonic() + self.late  # noqa: E731 -- which is all that is to be said
         self.reconciler = Reconciler(LinuxHost("/"), loop, sources, config, clock=clock)
-        self.writes = sources.writes = Writes(loop, self.reconciler)
+        self.writes = sources.writes = SysctlBpf(loop, self.reconciler)
         self.round()
         self.repairs.clear()  # of the first round
 

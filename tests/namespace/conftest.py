@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from ipvsd.runtime.event_loop import EventLoop
-from ipvsd.watch.sysctl_bpf import mounted
+from ipvsd.watch.sysctl_bpf import find_cgroup_root
 from tests.namespace.attached import Node, missing
 from tests.service import Service
 from tests.trees import make_tree, put
@@ -34,7 +34,7 @@ def _inside() -> Iterator[None]:
         pytest.exit("these tests change /proc/sys/net (run: make test)", 1)
     Path("/proc/sys/net/unix/max_dgram_qlen").write_text("512")  # as it is where systemd runs
     # The BPF program sees the writes of every namespace: two runs at a time would count each other's.
-    everybody = os.open(mounted("/") or "/", os.O_RDONLY | os.O_DIRECTORY)
+    everybody = os.open(find_cgroup_root("/") or "/", os.O_RDONLY | os.O_DIRECTORY)
     fcntl.flock(everybody, fcntl.LOCK_EX)
     yield
     os.close(everybody)

@@ -16,7 +16,7 @@ from ipvsd.model.report import Attribution
 from ipvsd.runtime.event_loop import EventLoop
 from ipvsd.watch import sysctl_bpf
 from ipvsd.watch.event_source import Targets
-from ipvsd.watch.sysctl_bpf import RING
+from ipvsd.watch.sysctl_bpf import RING_BYTES
 from tests.namespace.attached import ALL, FILE, KEY, Node, by_another_process, missing, writer
 
 # Opens the sysctl in a network namespace of its own, and writes to it from the one before.
@@ -40,7 +40,8 @@ print(open("{FILE}").read().strip())
 # Writing it never waits for other namespaces. Of ip_forward the kernel starts a write anew, and tells of it again,
 # while another namespace is made or removed (restart_syscall() in net/ipv4/devinet.c).
 FREE_KEY, FREE = "net.ipv4.conf.default.rp_filter", Path("/proc/sys/net/ipv4/conf/default/rp_filter")
-FLOOD = f"i=0; while [ $i -lt {RING // 128} ]; do echo 0 > {FILE}; echo 0 > {ALL}; echo 2 > {FREE}; i=$((i + 1)); done"
+TIMES = RING_BYTES // 128
+FLOOD = f"i=0; while [ $i -lt {TIMES} ]; do echo 0 > {FILE}; echo 0 > {ALL}; echo 2 > {FREE}; i=$((i + 1)); done"
 
 
 def flood() -> None:
@@ -81,7 +82,7 @@ def test_a_flood_elsewhere_takes_no_certainty_away(node: Node) -> None:
 def test_where_the_kernel_does_not_tell_the_network_namespace_nobody_is_blamed(monkeypatch: pytest.MonkeyPatch) -> None:
     if missing():
         pytest.skip(f"bpf cannot be tried: {missing()}")
-    monkeypatch.setattr(sysctl_bpf, "_forms", lambda process, _: [sysctl_program.Variant(process, namespaces=False)])
+    monkeypatch.setattr(sysctl_bpf, "_variants", lambda process, _: [sysctl_program.Variant(process, namespaces=False)])
     with EventLoop() as loop:
         node = Node(loop)
         node.attach()

@@ -16,7 +16,7 @@ from ipvsd.kernel.processes import ProcessResolver
 from ipvsd.runtime.event_loop import EventLoop, ReasonKind
 from ipvsd.state import repair_history
 from ipvsd.watch.event_source import Targets
-from ipvsd.watch.sysctl_inotify import Sysctls
+from ipvsd.watch.sysctl_inotify import SysctlInotify
 from ipvsd.watch.uevents import Uevents
 from tests.service import Service
 from tests.test_watch import Idle
@@ -60,7 +60,7 @@ def test_what_the_kernel_refuses_changes_nothing(tree: Path) -> None:
 
 def test_a_write_by_another_process_wakes_and_a_read_does_not(loop: EventLoop) -> None:
     fds = FdCache()
-    source = Sysctls(loop, Idle(loop), fds)
+    source = SysctlInotify(loop, Idle(loop), fds)
     source.arm(Targets(frozenset(), {KEY: str(FILE)}, ()))
     assert [reason.detail for reason in loop.run_until_reason(10)] == ["newly watched"]
     subprocess.run(["cat", FILE], check=True, capture_output=True)

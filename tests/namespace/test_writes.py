@@ -27,7 +27,7 @@ from ipvsd.model.events import Event
 from ipvsd.runtime.event_loop import EventLoop, ReasonKind
 from ipvsd.watch import sysctl_bpf
 from ipvsd.watch.event_source import Targets
-from ipvsd.watch.sysctl_bpf import RING, Writes, mounted
+from ipvsd.watch.sysctl_bpf import RING_BYTES, SysctlBpf, find_cgroup_root
 from tests.namespace.attached import ALL, FILE, KEY, Node, by_another_process, missing, writer
 from tests.service import REPOSITORY
 from tests.test_watch import Idle
@@ -55,7 +55,7 @@ def private() -> Iterator[tuple[str, Path]]:
 
 def test_it_attaches_or_says_why_not() -> None:
     with EventLoop() as loop:
-        writes = Writes(loop, Idle(loop))
+        writes = SysctlBpf(loop, Idle(loop))
         assert writes.attach() or missing(), writes.detail
         if writes.state().up:
             assert writes.state().detail == "bpf on the root control group"
@@ -78,7 +78,7 @@ def test_it_attaches_or_says_why_not() -> None:
 @pytest.mark.parametrize("guards", [True, False], ids=["guarding", "telling alone"])
 def test_this_kernel_takes_every_form(node: Node, form: sysctl_program.Variant, guards: bool) -> None:
     with contextlib.ExitStack() as stack:
-        ring = syscall.create_map(syscall.RINGBUF, "test_ring", 0, 0, RING)
+        ring = syscall.create_map(syscall.RINGBUF, "test_ring", 0, 0, RING_BYTES)
         stack.callback(os.close, ring)
         table = syscall.create_map(
             syscall.ARRAY, "test_table", 4, 8 * sysctl_program.BUCKET_WORDS, sysctl_program.BUCKETS, syscall.MMAPABLE
@@ -102,7 +102,7 @@ from ipvsd.runtime import capabilities
 from ipvsd.bpf import sysctl_program
 from ipvsd.bpf.asm import assemble
 capabilities.drop(*{sorted(set(range(41)) - {NUMBERS[name] for name in kept.split()})})
-ring = syscall.create_map(syscall.RINGBUF, "test_ring", 0, 0, {RING})
+ring = syscall.create_map(syscall.RINGBUF, "test_ring", 0, 0, {RING_BYTES})
 table = syscall.create_map(syscall.ARRAY, "test_table", 4, 8 * sysctl_program.BUCKET_WORDS,
     sysctl_program.BUCKETS, syscall.MMAPABLE)
 allowed = syscall.create_map(syscall.ARRAY, "test_allowed", 4, 8 * sysctl_program.MAX_ALLOWED, 1, syscall.MMAPABLE)
@@ -122,10 +122,10 @@ def test_without_the_capability_it_says_so_and_leaves_nothing_open() -> None:
     program = f"""
 import os
 from ipvsd.runtime.event_loop import EventLoop
-from ipvsd.watch.sysctl_bpf import Writes
+from ipvsd.watch.sysctl_bpf import SysctlBpf
 {DROP_ALL if not missing() else ""}
 with EventLoop() as loop:
-    writes = Writes(mailbox, None)
+    writes = SysctlBpf(mailbox, None)
     before = os.listdir("/proc/self/fd")
     print(writes.attach(), writes.state().up, os.listdir("/proc/self/fd") == before, writes.detail)
 """
@@ -222,7 +222,7 @@ def test_a_name_that_is_longer_than_what_is_told_is_held_all_the_same(node: Node
 
 def overflow() -> int:
     """Write once more than twice the times that there is room for, the last time a 0; return how much room there is."""
-    room = (RING - 1) // (8 + sysctl_program.RECORD_SIZE)  # a record and its head; it is never quite full
+    room = (RING_BYTES - 1) // (8 + sysctl_program.RECORD_SIZE)  # a record and its head; it is never quite full
     script = f"i=0; while [ $i -lt {2 * room} ]; do echo 1 > {FILE}; i=$((i + 1)); done; echo 0 > {FILE}"
     subprocess.run(["sh", "-c", script], check=True)
     return room
@@ -281,7 +281,7 @@ def lost(node: Node) -> int:
 
 
 def test_what_is_lost_is_looked_for_a_moment_later_and_once(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sysctl_bpf, "_BEHIND", 0.5)
+    monkeypatch.setattr(sysctl_bpf, "_LOST_DELAY", 0.5)
     begun, told = time.monotonic(), list[float]()
     for _ in range(3):
         overflow()
@@ -341,7 +341,7 @@ def test_what_is_guarded_no_more_is_told_as_before(node: Node, private: tuple[st
 @pytest.fixture
 def slice_() -> Iterator[Path]:
     """A control group as systemd makes one for units."""
-    place = Path(mounted("/")) / f"test{os.getpid()}.slice"
+    place = Path(find_cgroup_root("/")) / f"test{os.getpid()}.slice"
     place.mkdir()
     yield place
     for group in (*place.glob("*.service"), place):
@@ -400,7 +400,7 @@ CHILD = """
 import signal, sys
 from ipvsd.bpf import syscall
 from ipvsd.runtime.event_loop import EventLoop
-from ipvsd.watch.sysctl_bpf import Writes
+from ipvsd.watch.sysctl_bpf import SysctlBpf
 
 left, call = int(sys.argv[1]), syscall._bpf
 
@@ -415,7 +415,7 @@ def stopping(*arguments):
 
 syscall._bpf = stopping
 with EventLoop() as loop:
-    writes = Writes(mailbox, None)
+    writes = SysctlBpf(mailbox, None)
     print(writes.attach(), flush=True)
     signal.pause()
 """
