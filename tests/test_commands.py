@@ -15,7 +15,7 @@ from ipvsd import __version__
 from ipvsd.cli import main
 from ipvsd.model.report import State
 from ipvsd.model.types import ModuleVerdict, SysctlVerdict
-from ipvsd.reporting.status_document import document
+from ipvsd.reporting.status_document import build_document
 from ipvsd.state import status_file
 from tests.fake_kernel import CORE, DEPENDS, RELEASE
 from tests.samples import module, report, sysctl
@@ -264,7 +264,7 @@ def test_apply_is_for_the_running_kernel_only(tree: Path, capsys: Output) -> Non
 def publish(tree: Path, state: State = State.READY, age: float = 1.0) -> None:
     absent = module(ModuleVerdict.ABSENT, "ip_vs_sh", remedy="install it")
     made = report(absent, sysctl(SysctlVerdict.RIGHT), state=state, line=f"{state.value}: so it is")
-    status_file.write(str(tree), document(made._replace(boottime=time.clock_gettime(time.CLOCK_BOOTTIME) - age)))
+    status_file.write(str(tree), build_document(made._replace(boottime=time.clock_gettime(time.CLOCK_BOOTTIME) - age)))
 
 
 @pytest.mark.parametrize(("state", "code"), [(State.READY, 0), (State.DEGRADED, 0), (State.FAILED, 1)])

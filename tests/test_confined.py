@@ -17,7 +17,7 @@ import pytest
 
 from ipvsd.cli import main
 from ipvsd.kernel import module_compression
-from ipvsd.reporting.status_document import document
+from ipvsd.reporting.status_document import build_document
 from ipvsd.state import last_good_config, repair_history, status_file
 from tests.boots import make_image
 from tests.fake_kernel import DEPENDS, RELEASE
@@ -54,7 +54,7 @@ OTHERS = {
     "proc/cmdline": "sysctl.net.ipv4.ip_forward=SECRET3\n",
     "proc/sys/net/ipv4/ip_forward": "SECRET4\n",
     "sys/module/nf_conntrack/parameters/hashsize": "SECRET5\n",
-    "run/ipvsd/status.json": json.dumps({**document(report()), "line": "SECRET6", "boottime": 0.0}),
+    "run/ipvsd/status.json": json.dumps({**build_document(report()), "line": "SECRET6", "boottime": 0.0}),
     "run/ipvsd/history.jsonl": '{"name": "SECRET7"}\n',
 }
 both = pytest.mark.parametrize("files", [CONFIGURATION, OTHERS], ids=["configuration", "others"])
@@ -270,7 +270,7 @@ def test_what_the_daemon_stores_stays_inside(tmp_path: Path, place: str) -> None
     with contextlib.suppress(OSError):
         last_good_config.write(str(root), (("a", b"scheduler: sh\n"),))
     with contextlib.suppress(OSError):
-        repair_history.History(str(root)).add([{"name": "a"}])
+        repair_history.RepairHistory(str(root)).add([{"name": "a"}])
     assert sorted(outside.rglob("*")) == before
 
 

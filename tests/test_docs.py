@@ -290,7 +290,7 @@ def shapes(document: Mapping[str, Any]) -> Mapping[str, set[str]]:
 def test_the_example_in_status_md_has_the_keys_that_the_code_gives() -> None:
     (example,) = blocks(STATUS, "json")
 
-    assert shapes(json.loads(example)) == shapes(status_document.document(REPORT))
+    assert shapes(json.loads(example)) == shapes(status_document.build_document(REPORT))
 
 
 @pytest.mark.parametrize(
@@ -312,7 +312,7 @@ def test_status_md_has_a_row_for_every_key(heading: str, key: str, besides: set[
 
     documented = re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)
 
-    assert sorted(documented) == sorted(shapes(status_document.document(REPORT))[key] | besides)
+    assert sorted(documented) == sorted(shapes(status_document.build_document(REPORT))[key] | besides)
 
 
 @pytest.mark.parametrize(("heading", "kind"), [("A module", ModuleVerdict), ("A sysctl", SysctlVerdict)])

@@ -13,7 +13,7 @@ import pytest
 
 from ipvsd.cli import main
 from ipvsd.config.profiles import PROFILES
-from ipvsd.reporting.status_document import document
+from ipvsd.reporting.status_document import build_document
 from ipvsd.state import status_file
 from ipvsd.sysctl.catalog import DEFAULTS
 from tests.fake_kernel import RELEASE
@@ -115,7 +115,7 @@ def publish(
 ) -> None:
     repair = {"name": FORWARD, "found": "0", "wanted": "1", "time": "2027-01-15T07:58:30.000Z", "seconds": 0.0021}
     repairs = [{**repair, "who": who, "writer": writer, "attribution": attribution}]
-    status_file.write(str(tree), {**document(report()), "repairs": repairs, "contended": contended})
+    status_file.write(str(tree), {**build_document(report()), "repairs": repairs, "contended": contended})
 
 
 def test_it_tells_all_that_is_known(tree: Path, capsys: Output, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -217,12 +217,12 @@ def test_who_fights_for_it(tree: Path, capsys: Output, how: Mapping[str, object]
 
 def test_who_fights_for_it_where_no_repair_is_known(tree: Path, capsys: Output) -> None:
     contended = [{"name": FORWARD, "rival": "agent[7]"}]
-    status_file.write(str(tree), {**document(report()), "repairs": [], "contended": contended})
+    status_file.write(str(tree), {**build_document(report()), "repairs": [], "contended": contended})
     assert "not seen by the daemon contended by agent[7]: written" in " ".join(run(capsys, tree, FORWARD)[1].split())
 
 
 def test_a_daemon_that_has_not_seen_it(tree: Path, capsys: Output) -> None:
-    status_file.write(str(tree), {**document(report()), "repairs": []})
+    status_file.write(str(tree), {**build_document(report()), "repairs": []})
     assert "LAST CHANGED BY\n  not seen by the daemon\n" in run(capsys, tree, FORWARD)[1]
 
 

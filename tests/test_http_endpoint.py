@@ -16,8 +16,8 @@ import pytest
 
 from ipvsd.model.report import Report, State
 from ipvsd.model.types import Finding
-from ipvsd.reporting.http_endpoint import Pages, Web, is_ours
-from ipvsd.reporting.status_document import document
+from ipvsd.reporting.http_endpoint import HttpEndpoint, Pages, is_local
+from ipvsd.reporting.status_document import build_document
 from ipvsd.runtime.http_request import Request
 from tests.samples import module, report
 
@@ -33,7 +33,7 @@ class Site:
     def __init__(self) -> None:
         self.report: Optional[Report] = fresh(module())
         self.port = free_port()
-        self.web = Web(lambda: self.report, [("127.0.0.1", self.port)])
+        self.web = HttpEndpoint(lambda: self.report, [("127.0.0.1", self.port)])
 
     def ask(self, path: str, method: str = "GET", **headers: str) -> tuple[int, http.client.HTTPMessage, bytes]:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
@@ -72,7 +72,7 @@ def test_the_status(site: Site) -> None:
     assert site.report
     shown = json.loads(body)
     assert 0.0 <= shown["age"] < 60.0
-    assert {**shown, "age": 0.0} == document(site.report)
+    assert {**shown, "age": 0.0} == build_document(site.report)
 
 
 def test_a_look_that_is_too_old_is_no_verdict(site: Site) -> None:
@@ -178,12 +178,12 @@ def test_a_taken_port_is_reported_and_tried_again() -> None:
     with socket.create_server(("127.0.0.1", site.port)):
         site.web.arm()
         site.web.arm()
-        assert site.web.refused == f"127.0.0.1:{site.port}: Address already in use"
+        assert site.web.listen_errors == f"127.0.0.1:{site.port}: Address already in use"
         assert not site.web.state().up
         assert site.web.state().detail == f"not 127.0.0.1:{site.port} (Address already in use)"
     site.web.arm()
     try:
-        assert site.web.refused == ""
+        assert site.web.listen_errors == ""
         assert site.web.state().up
         assert site.ask("/healthz")[0] == 200
     finally:
@@ -194,7 +194,7 @@ def test_one_address_of_two_suffices() -> None:
     site = Site()
     taken = free_port()
     with socket.create_server(("127.0.0.1", taken)):
-        web = Web(lambda: site.report, [("127.0.0.1", taken), ("127.0.0.1", site.port)])
+        web = HttpEndpoint(lambda: site.report, [("127.0.0.1", taken), ("127.0.0.1", site.port)])
         web.arm()
         try:
             assert web.state().up
@@ -205,7 +205,7 @@ def test_one_address_of_two_suffices() -> None:
 
 
 def test_nothing_to_listen_on_is_fine() -> None:
-    web = Web(lambda: None, [])
+    web = HttpEndpoint(lambda: None, [])
     web.arm()
     assert (web.state().up, web.state().detail) == (True, "not wanted")
     web.close()
@@ -247,11 +247,11 @@ def test_on_loopback_the_name_of_a_website_is_refused(site: Site, host: str, pat
 
 
 def test_on_other_addresses_prometheus_asks_by_whatever_name_it_knows() -> None:
-    assert is_ours("node1.example.com", "10.0.0.1")
-    assert is_ours("ipvsd.monitoring.svc", "2001:db8::1")
-    assert not is_ours("node1.example.com", "127.0.0.2")
-    assert not is_ours("node1.example.com", "::1")
+    assert is_local("node1.example.com", "10.0.0.1")
+    assert is_local("ipvsd.monitoring.svc", "2001:db8::1")
+    assert not is_local("node1.example.com", "127.0.0.2")
+    assert not is_local("node1.example.com", "::1")
 
 
 def test_http_1_0_without_a_host_is_no_browser() -> None:
-    assert is_ours(None, "127.0.0.1")
+    assert is_local(None, "127.0.0.1")

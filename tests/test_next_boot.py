@@ -322,7 +322,7 @@ def test_a_line_that_loads_nothing_is_shown_by_explain_and_logged_by_the_daemon_
     host, config = LinuxHost(str(tree)), Config()
     notices, done = Notices(str(tree), host), reconcile(host, config, {}, lambda: 0.0)
     for _ in range(2):
-        notices.look(config, done, installed_kernels.assess_all(str(tree), config))
+        notices.update(config, done, installed_kernels.assess_all(str(tree), config))
     told = [text for text in capsys.readouterr().err.splitlines() if "modules-load.d/x.conf:1" in text]
     assert len(told) == 1
     assert told[0].startswith("ipvsd: warning: ")

@@ -14,7 +14,7 @@ import pytest
 
 from ipvsd.model.report import Operation
 from ipvsd.reporting.metrics import exposition
-from ipvsd.reporting.operation_failures import OwnFailures
+from ipvsd.reporting.operation_failures import OperationFailures
 from tests.samples import report
 from tests.service import STATUS, Service
 from tests.trees import make_tree, put
@@ -34,11 +34,11 @@ def said(capsys: Log) -> list[str]:
 def test_a_failure_is_told_when_it_begins_when_it_is_another_and_when_it_is_over(
     operation: Operation, capsys: Log
 ) -> None:
-    failures = OwnFailures()
-    failures.note(operation)
+    failures = OperationFailures()
+    failures.record(operation)
     assert said(capsys) == []
     for error in ("disk full", "disk full", "no such disk", "no such disk", "", ""):
-        failures.note(operation, error)
+        failures.record(operation, error)
         assert failures.current == ({operation.value: error} if error else {})
     begun, other, over = said(capsys)
     assert begun.startswith("warning: cannot ")
@@ -48,7 +48,7 @@ def test_a_failure_is_told_when_it_begins_when_it_is_another_and_when_it_is_over
 
 
 def test_an_attempt_that_fails_says_for_which_file() -> None:
-    failures = OwnFailures()
+    failures = OperationFailures()
     failures.attempt(Operation.WRITE_STATUS, lambda: Path("/nowhere/status.json").read_text())
     assert failures.current == {"write_status": "/nowhere/status.json: No such file or directory"}
     failures.attempt(Operation.WRITE_STATUS, lambda: None)

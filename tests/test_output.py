@@ -20,7 +20,7 @@ import pytest
 
 from ipvsd.model.report import State
 from ipvsd.model.types import SysctlVerdict
-from ipvsd.reporting.status_document import document
+from ipvsd.reporting.status_document import build_document
 from ipvsd.state import status_file
 from tests.samples import report, sysctl
 from tests.trees import make_tree, put, put_sysctl
@@ -65,7 +65,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     put(tree, "etc/sysctl.d/99-other.conf", "net.ipv4.ip_forward = 0\n")
     ended(start(words("apply --persist", tree)))
     made = report(sysctl(SysctlVerdict.WRONG), state=State.FAILED)
-    status_file.write(str(tree), document(made._replace(boottime=time.clock_gettime(time.CLOCK_BOOTTIME))))
+    status_file.write(str(tree), build_document(made._replace(boottime=time.clock_gettime(time.CLOCK_BOOTTIME))))
     return tree
 
 

@@ -15,8 +15,8 @@ from ipvsd.kernel.processes import ProcessResolver
 from ipvsd.model.report import Report, Writer
 from ipvsd.reconcile.changes import WriteRefused
 from ipvsd.reporting import metrics, recorder
-from ipvsd.reporting.operation_failures import OwnFailures
-from ipvsd.reporting.status_document import document
+from ipvsd.reporting.operation_failures import OperationFailures
+from ipvsd.reporting.status_document import build_document
 from ipvsd.runtime.event_loop import ReasonKind
 from ipvsd.state import status_file
 from tests.fake_kernel import FORWARD
@@ -55,7 +55,7 @@ def logged(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def blame(tree: Path, writer: Writer) -> Report:
     """Have it make a drift, unload a module, contend, and try to write what is guarded; return what is told then."""
     text = "profiles: []\nmodules: {ip_vs_sh: {}}\nsysctls: {net.ipv4.ip_forward: 1}"
-    node, kept = Node(text, peace="\ncontention: {repairs: 1}"), recorder.Recorder(str(tree), OwnFailures())
+    node, kept = Node(text, peace="\ncontention: {repairs: 1}"), recorder.Recorder(str(tree), OperationFailures())
     for _ in range(4):
         done = node.round(ReasonKind.PERIODIC)
         kept.record(node.changes, node.reconciler.registry.contended())
@@ -73,13 +73,13 @@ def test_arguments_are_in_no_output(tmp_path: Path, writer: Writer, logged: list
     tree = make_tree(tmp_path / "tree")
     told = blame(tree, writer)
     assert told.contended
-    status_file.write(str(tree), document(told))
+    status_file.write(str(tree), build_document(told))
     for command in ("status", "history", f"explain {FORWARD}", "explain ip_vs_sh"):
         for output in ("text", "json"):
             main([*command.split(), "--root", str(tree), "--output", output])
     outputs = {
         "journal": "\n".join(logged),
-        "/status": json.dumps(document(told)),
+        "/status": json.dumps(build_document(told)),
         "/metrics": metrics.exposition(lambda: told)().decode(),
         "commands": capsys.readouterr().out,
         **{path.name: path.read_text() for path in (tree / "run/ipvsd").glob("*.json*")},

@@ -14,7 +14,7 @@ from ipvsd.model.report import Attribution, Writer
 from ipvsd.model.types import Reading, SysctlVerdict
 from ipvsd.reconcile.changes import Overwritten
 from ipvsd.reconcile.rounds import ReconcileResult
-from ipvsd.reporting.operation_failures import OwnFailures
+from ipvsd.reporting.operation_failures import OperationFailures
 from ipvsd.reporting.recorder import SHOWN_REPAIRS, Recorder
 from ipvsd.runtime.event_loop import ReasonKind
 from ipvsd.state import repair_history
@@ -35,7 +35,7 @@ class RecordedNode(Node):
     ) -> None:
         super().__init__(text, kernel, limit)
         (tree / "run/ipvsd").mkdir(parents=True, exist_ok=True)
-        self.tree, self.recorder = tree, Recorder(str(tree), OwnFailures())
+        self.tree, self.recorder = tree, Recorder(str(tree), OperationFailures())
         self.sources.complete = (FORWARD,)
 
     def round(self, kind: ReasonKind = ReasonKind.SYSCTL, ago: float = 0.0) -> ReconcileResult:
@@ -195,7 +195,7 @@ def test_many_drifts_of_one_thing_are_one_line_and_all_counted(tmp_path: Path, c
         4, f"{FORWARD} drifted 500 times in all, last changed by unknown, and was repaired",
     )  # fmt: skip
     assert node.recorder.counters.values.repairs == {FORWARD: 500}
-    assert (len(node.recorder.repairs), len(node.repairs())) == (SHOWN_REPAIRS, repair_history.KEPT)
+    assert (len(node.recorder.repairs), len(node.repairs())) == (SHOWN_REPAIRS, repair_history.MAX_REPAIRS)
 
 
 def test_a_history_that_cannot_be_written_stops_nothing_and_is_told_once(node: RecordedNode, capsys: Log) -> None:

@@ -16,7 +16,7 @@ from ipvsd.commands import history as command
 from ipvsd.model.report import Attribution, Repair, Writer
 from ipvsd.reporting import status_document
 from ipvsd.state import repair_history
-from ipvsd.state.repair_history import KEPT, PATH, History
+from ipvsd.state.repair_history import MAX_REPAIRS, PATH, RepairHistory
 from ipvsd.state.stored_json import UnusableError
 from tests.samples import NOW, WRITER
 from tests.scarce import few_descriptors, full
@@ -44,7 +44,7 @@ def lines(tree: Path) -> int:
 
 
 def test_what_is_added_is_read_the_oldest_first(tree: Path) -> None:
-    kept = History(str(tree))
+    kept = RepairHistory(str(tree))
     kept.add(items(1, 2))
     kept.add(items(3))
     assert names(tree) == ["net.key1", "net.key2", "net.key3"]
@@ -52,31 +52,31 @@ def test_what_is_added_is_read_the_oldest_first(tree: Path) -> None:
 
 def test_before_the_first_repair_there_is_none(tree: Path) -> None:
     assert repair_history.read(str(tree)) == ([], 0)
-    History(str(tree)).add([])
+    RepairHistory(str(tree)).add([])
     assert repair_history.read(str(tree)) == ([], 0)
 
 
 def test_a_restart_keeps_what_was_there(tree: Path) -> None:
     for start in range(3):
-        History(str(tree)).add(items(start))
+        RepairHistory(str(tree)).add(items(start))
     assert names(tree) == ["net.key0", "net.key1", "net.key2"]
 
 
 def test_no_more_than_the_last_ones_are_kept(tree: Path) -> None:
-    kept = History(str(tree))
+    kept = RepairHistory(str(tree))
     longest = 0
-    for number in range(3 * KEPT):
+    for number in range(3 * MAX_REPAIRS):
         kept.add(items(number))
         longest = max(longest, lines(tree))
-    assert names(tree) == [f"net.key{number}" for number in range(2 * KEPT, 3 * KEPT)]
-    assert longest <= 2 * KEPT
+    assert names(tree) == [f"net.key{number}" for number in range(2 * MAX_REPAIRS, 3 * MAX_REPAIRS)]
+    assert longest <= 2 * MAX_REPAIRS
 
 
 def test_more_at_once_than_are_kept_leave_the_last_ones(tree: Path) -> None:
-    kept = History(str(tree))
+    kept = RepairHistory(str(tree))
     kept.add(items(0))
-    kept.add(items(1, 5 * KEPT))
-    assert names(tree) == [f"net.key{number}" for number in range(4 * KEPT + 1, 5 * KEPT + 1)]
+    kept.add(items(1, 5 * MAX_REPAIRS))
+    assert names(tree) == [f"net.key{number}" for number in range(4 * MAX_REPAIRS + 1, 5 * MAX_REPAIRS + 1)]
 
 
 @pytest.mark.parametrize(
@@ -91,21 +91,21 @@ def test_more_at_once_than_are_kept_leave_the_last_ones(tree: Path) -> None:
     ],
 )
 def test_what_is_damaged_is_passed_over(tree: Path, damage: bytes) -> None:
-    History(str(tree)).add(items(1))
+    RepairHistory(str(tree)).add(items(1))
     with (tree / PATH).open("ab") as file:
         file.write(damage)
     assert names(tree)[:1] == ["net.key1"]
-    restarted = History(str(tree))
+    restarted = RepairHistory(str(tree))
     restarted.add(items(2))
     restarted.add(items(3))
     assert [name for name in names(tree) if str(name).startswith("net")] == ["net.key1", "net.key2", "net.key3"]
 
 
 def test_a_crash_before_the_new_file_took_its_place_loses_nothing(tree: Path) -> None:
-    History(str(tree)).add(items(1))
+    RepairHistory(str(tree)).add(items(1))
     put(tree, "run/ipvsd/.history.jsonl.0123456789ab.new", '{"name": "half a li')
     assert names(tree) == ["net.key1"]
-    History(str(tree)).add(items(2))
+    RepairHistory(str(tree)).add(items(2))
     assert names(tree) == ["net.key1", "net.key2"]
 
 
@@ -113,22 +113,22 @@ def test_a_crash_before_the_new_file_took_its_place_loses_nothing(tree: Path) ->
 def test_where_there_is_no_room_the_history_stays_and_the_newest_come_when_there_is(
     tree: Path, restarted: bool
 ) -> None:
-    kept = History(str(tree))
-    kept.add(items(0, KEPT))
-    kept = History(str(tree)) if restarted else kept
+    kept = RepairHistory(str(tree))
+    kept.add(items(0, MAX_REPAIRS))
+    kept = RepairHistory(str(tree)) if restarted else kept
     before = (tree / PATH).read_bytes()
     for number in range(2):
         with full(len(before) - 1 + 7 * (not restarted)), pytest.raises(OSError, match="File too large"):
-            kept.add(items(KEPT + number))
+            kept.add(items(MAX_REPAIRS + number))
         assert (tree / PATH).read_bytes() == before
-    kept.add(items(KEPT + 2))
-    assert names(tree) == [f"net.key{number}" for number in range(3, KEPT + 3)]
+    kept.add(items(MAX_REPAIRS + 2))
+    assert names(tree) == [f"net.key{number}" for number in range(3, MAX_REPAIRS + 3)]
     assert os.listdir(tree / "run/ipvsd") == ["history.jsonl"]
 
 
 def test_without_descriptors_nothing_is_replaced_and_nothing_is_lost(tree: Path) -> None:
-    History(str(tree)).add(items(1))
-    restarted = History(str(tree))
+    RepairHistory(str(tree)).add(items(1))
+    restarted = RepairHistory(str(tree))
     with few_descriptors(), pytest.raises(OSError, match="Too many open files"):
         restarted.add(items(2))
     restarted.add(items(3))
@@ -136,7 +136,7 @@ def test_without_descriptors_nothing_is_replaced_and_nothing_is_lost(tree: Path)
 
 
 def test_a_file_that_is_gone_is_made_anew(tree: Path) -> None:
-    kept = History(str(tree))
+    kept = RepairHistory(str(tree))
     kept.add(items(1))
     (tree / PATH).unlink()
     kept.add(items(2))
@@ -147,7 +147,7 @@ def test_what_cannot_be_believed_is_replaced(tree: Path) -> None:
     os.mkfifo(tree / PATH)
     with pytest.raises(UnusableError, match="it is not a regular file"):
         repair_history.read(str(tree))
-    History(str(tree)).add(items(1))
+    RepairHistory(str(tree)).add(items(1))
     assert names(tree) == ["net.key1"]
 
 
@@ -157,7 +157,7 @@ def test_of_a_huge_file_the_end_is_read(tree: Path) -> None:
         file.seek(0, os.SEEK_END)
         file.write(b'\n{"name": "last"}\n')
     assert names(tree) == ["last"]
-    History(str(tree)).add(items(1))
+    RepairHistory(str(tree)).add(items(1))
     assert ((tree / PATH).stat().st_size < 100, names(tree)) == (True, ["last", "net.key1"])
 
 
@@ -165,7 +165,7 @@ def test_of_a_huge_file_the_end_is_read(tree: Path) -> None:
 def test_everybody_may_read_it_and_root_alone_write(tree: Path, mask: int) -> None:
     before = os.umask(mask)
     try:
-        History(str(tree)).add(items(1))
+        RepairHistory(str(tree)).add(items(1))
     finally:
         os.umask(before)
     assert (tree / PATH).stat().st_mode & 0o777 == 0o644
@@ -173,7 +173,7 @@ def test_everybody_may_read_it_and_root_alone_write(tree: Path, mask: int) -> No
 
 def test_a_link_in_its_place_is_not_followed(tree: Path) -> None:
     (tree / "victim").write_text("untouched")
-    kept = History(str(tree))
+    kept = RepairHistory(str(tree))
     (tree / f"{PATH}.new").symlink_to(tree / "victim")
     kept.add(items(1))
     (tree / PATH).unlink()
@@ -185,16 +185,16 @@ def test_a_link_in_its_place_is_not_followed(tree: Path) -> None:
 
 def test_a_directory_that_is_missing_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
-        History(str(tmp_path)).add(items(1))
+        RepairHistory(str(tmp_path)).add(items(1))
     assert repair_history.read(str(tmp_path)) == ([], 0)
 
 
 # --- the command ------------------------------------------------------------------------
 
-BY_WRITER = status_document.repair(
+BY_WRITER = status_document.encode_repair(
     Repair("net.ipv4.ip_forward", "0", "1", NOW, 0.0021, "1", str(WRITER), WRITER, Attribution.CERTAIN)
 )
-LONG = status_document.repair(
+LONG = status_document.encode_repair(
     Repair(
         "net.ipv4.tcp_rmem", "4096 87380 4194304", "4096 131072 6291456", NOW, 0.0021, "",
         "agent[7] of pod 0a1b2c3d-4e5f-6071-8293-a4b5c6d7e8f9", Writer(7, "agent"), Attribution.LIKELY,
@@ -208,28 +208,28 @@ def printed(tree: Path, capsys: Output, *arguments: str) -> str:
 
 
 def test_the_command_tells_what_when_how_long_and_who(tree: Path, capsys: Output) -> None:
-    History(str(tree)).add([BY_WRITER])
+    RepairHistory(str(tree)).add([BY_WRITER])
     assert printed(tree, capsys) == (
         "2027-01-15T08:00:00.000Z  net.ipv4.ip_forward: 0 -> 1 in 2.1 ms\n      by sysctl[4242] of cron.service\n"
     )
 
 
 def test_the_command_keeps_to_the_width(tree: Path, capsys: Output) -> None:
-    History(str(tree)).add([LONG])
+    RepairHistory(str(tree)).add([LONG])
     out = printed(tree, capsys).splitlines()
     assert max(map(len, out)) <= 80
     assert " ".join(" ".join(out).split()).endswith(f"probably by {LONG['who']}")
 
 
 def test_the_command_prints_as_many_as_are_asked_for(tree: Path, capsys: Output) -> None:
-    History(str(tree)).add([{**BY_WRITER, "name": f"net.key{number}"} for number in range(30)])
+    RepairHistory(str(tree)).add([{**BY_WRITER, "name": f"net.key{number}"} for number in range(30)])
     assert printed(tree, capsys).count("->") == 20
     out = printed(tree, capsys, "--lines", "2")
     assert ("net.key28:" in out, "net.key29:" in out, out.count("->")) == (True, True, 2)
 
 
 def test_the_command_gives_json_as_it_was_kept(tree: Path, capsys: Output) -> None:
-    History(str(tree)).add([BY_WRITER, LONG])
+    RepairHistory(str(tree)).add([BY_WRITER, LONG])
     assert json.loads(printed(tree, capsys, "--output", "json")) == [BY_WRITER, LONG]
 
 

@@ -9,7 +9,7 @@ import pytest
 from ipvsd import __version__
 from ipvsd.model.report import Health, State
 from ipvsd.model.types import ModuleVerdict, Need, SysctlVerdict
-from ipvsd.reporting.status_document import document, served, timestamp
+from ipvsd.reporting.status_document import build_document, format_time, with_age
 from tests.samples import module, report, sysctl
 
 GOLDEN = {
@@ -95,22 +95,22 @@ GOLDEN = {
 
 def test_the_document_is_as_promised() -> None:
     absent = module(ModuleVerdict.ABSENT, "ip_vs_sh", Need.WANTED, "install it")
-    made = document(report(absent, sysctl(SysctlVerdict.WRONG, found="0")))
+    made = build_document(report(absent, sysctl(SysctlVerdict.WRONG, found="0")))
     assert made == GOLDEN
     assert list(made) == list(GOLDEN)
 
 
 def test_the_document_is_json() -> None:
-    made = document(report(module(), sysctl(found=None)))
+    made = build_document(report(module(), sysctl(found=None)))
     assert json.loads(json.dumps(made, allow_nan=False)) == made
 
 
 def test_a_single_look_has_no_configuration_state() -> None:
-    assert document(report()._replace(config=None))["config"] is None
+    assert build_document(report()._replace(config=None))["config"] is None
 
 
 def test_a_sysctl_without_a_file_has_no_value() -> None:
-    made = document(report(sysctl(SysctlVerdict.PENDING, found=None)))
+    made = build_document(report(sysctl(SysctlVerdict.PENDING, found=None)))
     assert made["sysctls"][0]["found"] is None
 
 
@@ -123,18 +123,18 @@ def test_a_sysctl_without_a_file_has_no_value() -> None:
     ],
 )
 def test_a_time_is_utc_to_the_millisecond(seconds: float, text: str) -> None:
-    assert timestamp(seconds) == text
+    assert format_time(seconds) == text
 
 
 def test_a_served_report_has_its_age() -> None:
     made = report(module())
     now = made.boottime + 119.5
-    assert document(served(made, now)) == {**document(made), "age": 119.5}
-    assert served(made, made.boottime - 1.0).age == 0.0
+    assert build_document(with_age(made, now)) == {**build_document(made), "age": 119.5}
+    assert with_age(made, made.boottime - 1.0).age == 0.0
 
 
 def test_a_verdict_that_two_periodic_looks_had_to_replace_is_none() -> None:
     made = report(module())
-    old = served(made, made.boottime + 120.5)
+    old = with_age(made, made.boottime + 120.5)
     assert old.health == Health(State.FAILED, "failed: the daemon last looked 120 s ago; then ready: all of it", 2)
-    assert document(old)["state"] == "failed"
+    assert build_document(old)["state"] == "failed"

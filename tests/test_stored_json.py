@@ -18,7 +18,7 @@ from ipvsd.cli import main
 from ipvsd.config import config_files
 from ipvsd.daemon.active_config import Configured
 from ipvsd.model.types import ModuleVerdict, SysctlVerdict
-from ipvsd.reporting.status_document import document
+from ipvsd.reporting.status_document import build_document
 from ipvsd.state import last_good_config, status_file, stored_json
 from tests.samples import module, report, sysctl
 from tests.trees import make_tree, put
@@ -35,7 +35,7 @@ def good() -> dict[str, Any]:
     """Return a status document in which every list has an item, as the daemon writes it."""
     absent = module(ModuleVerdict.ABSENT, "ip_vs_sh", remedy="install it")
     made = report(module(), absent, sysctl(SysctlVerdict.RIGHT), sysctl(SysctlVerdict.WRONG, found=None))
-    found = {**document(made._replace(boottime=now())), "lost": 1}
+    found = {**build_document(made._replace(boottime=now())), "lost": 1}
     parameter = {**found["sysctls"][0], "name": "ip_vs.conn_tab_bits", "members": {"right": 1, "total": 2}}
     config = {**found["config"], "errors": ["f:1: x: unknown key"]}
     written = json.dumps({**found, "notes": ["note"], "parameters": [parameter], "config": config})
@@ -200,8 +200,8 @@ def test_of_a_large_file_the_end_is_read_where_that_is_enough(tmp_path: Path) ->
 
 
 def test_numbers_are_those_of_json() -> None:
-    assert stored_json.value(b"[0, -1, 1.5, 12345678901234567890]") == [0, -1, 1.5, 12345678901234567890]
-    assert stored_json.value(b"1e19") == 1e19
+    assert stored_json.parse(b"[0, -1, 1.5, 12345678901234567890]") == [0, -1, 1.5, 12345678901234567890]
+    assert stored_json.parse(b"1e19") == 1e19
 
 
 # --- the last good configuration --------------------------------------------------------

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from ipvsd.cli import main
 from ipvsd.model.types import SysctlVerdict
-from ipvsd.reporting.status_document import document
+from ipvsd.reporting.status_document import build_document
 from ipvsd.state import status_file
 from tests.samples import module, report, sysctl
 from tests.test_printable import strictly
@@ -154,7 +154,7 @@ def test_what_is_printed_is_printable_and_json_is_valid(
         )
         if not running:
             (tree / "proc/sys/kernel/osrelease").unlink()
-        made = document(report(module(), sysctl(SysctlVerdict.WRONG)))
+        made = build_document(report(module(), sysctl(SysctlVerdict.WRONG)))
         (tree / status_file.PATH).write_text(
             json.dumps({**damaged(made, text), "boottime": time.clock_gettime(time.CLOCK_BOOTTIME)})
         )

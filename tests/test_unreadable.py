@@ -116,8 +116,8 @@ def test_a_notice_says_that_a_file_cannot_be_read(tree: Path) -> None:
     done = reconcile(host, CONFIG, {}, lambda: 0.0)
     notices = Notices(str(tree), host)
     with few_descriptors():
-        notices.look(CONFIG, done)
-    assert [note for note in notices.found if "Too many open files" in note] == [
+        notices.update(CONFIG, done)
+    assert [note for note in notices.notes if "Too many open files" in note] == [
         f"cannot read {tree}/proc/net/ipv6_route: Too many open files",
         f"cannot read {tree}/{drop_in_files.MODULES_LOAD}: Too many open files",
     ]

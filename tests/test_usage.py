@@ -19,7 +19,7 @@ from ipvsd.commands.argument_parser import build_parser
 from ipvsd.config.parser import parse
 from ipvsd.model.report import State
 from ipvsd.model.types import SysctlVerdict
-from ipvsd.reporting.status_document import document
+from ipvsd.reporting.status_document import build_document
 from ipvsd.state import status_file
 from tests.fake_kernel import DEPENDS, RELEASE, FakeKernel
 from tests.samples import report, sysctl
@@ -126,13 +126,13 @@ def bad(tree: Path) -> None:
 def daemon(state: State) -> Callable[[Path], None]:
     def publish(tree: Path) -> None:
         made = report(sysctl(SysctlVerdict.RIGHT), state=state)
-        status_file.write(str(tree), {**document(made), "boottime": time.clock_gettime(time.CLOCK_BOOTTIME)})
+        status_file.write(str(tree), {**build_document(made), "boottime": time.clock_gettime(time.CLOCK_BOOTTIME)})
 
     return publish
 
 
 def stale(tree: Path) -> None:
-    status_file.write(str(tree), {**document(report(sysctl())), "boottime": -1e6})
+    status_file.write(str(tree), {**build_document(report(sysctl())), "boottime": -1e6})
 
 
 def no_kernel(tree: Path) -> None:

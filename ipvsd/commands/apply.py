@@ -50,7 +50,7 @@ def run(root: str, config_path: str | None, output: str, keep: bool) -> int:
     if output == "text" and proved:
         say(*map(str, proved), "")
     actions = {"actions": [{"name": action.name, "action": str(action)} for action in proved]}
-    show({**status_document.document(report), **actions, **(_document(kept) if kept else {})}, output)
+    show({**status_document.build_document(report), **actions, **(_document(kept) if kept else {})}, output)
     return 1 if report.health.exit_code or (kept and not kept.good) else 0
 
 
@@ -158,7 +158,7 @@ def _lines(kept: Persisted) -> Iterator[str]:
 
 def _document(kept: Persisted) -> dict[str, Any]:
     """Return what came of it as values for JSON, with every error if there is one."""
-    wrong = [status_document.finding(found) for found in kept.wrong]
+    wrong = [status_document.encode_finding(found) for found in kept.wrong]
     told = {"kernel": kept.kernel, "written": list(kept.written), "wrong": wrong, "notes": list(kept.notes)}
     errors = [kept.error] if kept.error else []
     after = _AFTER.format(kept.kernel)

@@ -32,7 +32,7 @@ def run(root: str, config_path: str | None, output: str) -> int:
     if found is None:
         return EX_CANNOT_TELL
     report = make_report(root, found.kernel, found.plan, found.notes)
-    show(status_document.document(report), output)
+    show(status_document.build_document(report), output)
     return report.health.exit_code
 
 
@@ -68,7 +68,7 @@ def noted(root: str, config: Config, kernel: Kernel, plan: Plan, possible: Plan)
     return (
         *notes(config.profiles, config.kube_proxy),
         *router_advertisements.notes(LinuxHost(root), plan),
-        *notices.persisted(root, config, kernel, possible),
+        *notices.check_persisted(root, config, kernel, possible),
     )
 
 

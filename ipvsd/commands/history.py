@@ -9,7 +9,7 @@ from typing import Any
 from ipvsd.commands import formatting
 from ipvsd.commands.output import EX_CANNOT_TELL, complain, say, say_json
 from ipvsd.model import printable
-from ipvsd.reporting.status_document import timestamp
+from ipvsd.reporting.status_document import format_time
 from ipvsd.state import repair_history, stored_json
 
 
@@ -34,7 +34,7 @@ def run(root: str, output: str, number: int) -> int:
 def _problems(damaged: int, repairs: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     if damaged:
         yield f"cannot read {damaged} of the history's lines: they are damaged"
-    now = timestamp(time.time())  # all have one length and one zone, so that they compare as texts
+    now = format_time(time.time())  # all have one length and one zone, so that they compare as texts
     later = sum(isinstance(repair.get("time"), str) and repair["time"] > now for repair in repairs)
     if later:
         yield f"the times of {later} repairs are in the future: the clock was set back"

@@ -48,8 +48,8 @@ def _failing(kernels: Sequence[InstalledKernel]) -> Iterator[str]:
 
 def _values(kernel: InstalledKernel) -> dict[str, Any]:
     return {
-        **status_document.kernel(kernel),
-        "modules": [status_document.finding(finding) for finding in kernel.modules],
+        **status_document.encode_kernel(kernel),
+        "modules": [status_document.encode_finding(finding) for finding in kernel.modules],
     }
 
 

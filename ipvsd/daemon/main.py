@@ -23,7 +23,7 @@ from ipvsd.kernel.host import LinuxHost
 from ipvsd.kernel.virtual_services import VirtualServiceCounter
 from ipvsd.model.report import Operation, Report
 from ipvsd.reconcile.reconciler import Reconciler
-from ipvsd.reporting.operation_failures import OwnFailures
+from ipvsd.reporting.operation_failures import OperationFailures
 from ipvsd.reporting.recorder import Recorder
 from ipvsd.runtime import instance_lock, resources
 from ipvsd.runtime.event_loop import EventLoop, Reason, ReasonKind
@@ -43,7 +43,7 @@ class Daemon:
         self._host = host or LinuxHost(root)
         self._notifier = SdNotify()
         self._configured = Configured(root, config_path)
-        self._failures = OwnFailures()
+        self._failures = OperationFailures()
         self._recorder = Recorder(root, self._failures)
         self._publisher = Publisher(root, self._failures)
         self._sources = EventSources(root)

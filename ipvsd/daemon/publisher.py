@@ -10,7 +10,7 @@ from ipvsd.decide.health import assess
 from ipvsd.model.report import ContendedSysctl, Operation, Report, SourceState
 from ipvsd.model.types import Kernel, Plan
 from ipvsd.reconcile.registry import Registry
-from ipvsd.reporting.operation_failures import OwnFailures
+from ipvsd.reporting.operation_failures import OperationFailures
 from ipvsd.reporting.recorder import Recorder
 
 _MORE = ", see 'ipvsd status'"
@@ -40,7 +40,7 @@ def build_report(kernel: Kernel, plan: Plan, registry: Registry, recorder: Recor
 class Publisher:
     """`report` is replaced and never changed: other threads read it."""
 
-    def __init__(self, root: str, failures: OwnFailures) -> None:
+    def __init__(self, root: str, failures: OperationFailures) -> None:
         self._root, self._failures = root, failures
         self.report: Optional[Report] = None
 
@@ -53,7 +53,7 @@ class Publisher:
         # A status file that says that it cannot be written is written, or nobody reads it.
         others = {key: error for key, error in failures.items() if key != Operation.WRITE_STATUS.value}
         self.report = report._replace(failures=failures)
-        document = status_document.document(report._replace(failures=others))
+        document = status_document.build_document(report._replace(failures=others))
         self._failures.attempt(Operation.WRITE_STATUS, lambda: status_file.write(self._root, document))
         self.report = report._replace(failures=self._failures.current)
 

@@ -12,9 +12,9 @@ from ipvsd.kernel.ipvs_probe import IpvsProbe
 from ipvsd.model.report import Operation, Report, SourceState
 from ipvsd.model.types import ModuleFinding
 from ipvsd.reconcile.rounds import ReconcileResult
-from ipvsd.reporting.http_endpoint import Web
+from ipvsd.reporting.http_endpoint import HttpEndpoint
 from ipvsd.reporting.notices import Notices
-from ipvsd.reporting.operation_failures import OwnFailures
+from ipvsd.reporting.operation_failures import OperationFailures
 from ipvsd.runtime.event_loop import EventLoop, Reason, ReasonKind
 
 _RARELY = 60.0  # seconds, at most, between two tries to listen
@@ -28,11 +28,11 @@ class OptionalServices:
         root: str,
         loop: EventLoop,
         host: LinuxHost,
-        failures: OwnFailures,
+        failures: OperationFailures,
         latest: Callable[[], Optional[Report]],
     ) -> None:
         self._loop, self._failures, self._latest = loop, failures, latest
-        self._web: Optional[Web] = None
+        self._web: Optional[HttpEndpoint] = None
         self._asker, self._survey = IpvsProbe(loop, local=root == "/"), KernelInventory(root)
         self._notices = Notices(root, host)
 
@@ -48,19 +48,19 @@ class OptionalServices:
             self._web.close()
             self._web = None
         if self._web is None:
-            self._web = Web(self._latest, config.listen)
+            self._web = HttpEndpoint(self._latest, config.listen)
             self._listen(self._web)
 
-    def _listen(self, web: Web, pause: float = 1.0) -> None:
+    def _listen(self, web: HttpEndpoint, pause: float = 1.0) -> None:
         """Open the addresses; those that are not to be had are tried again after ever longer pauses, in seconds."""
         if web is not self._web:
             return
-        before = web.refused
+        before = web.listen_errors
         web.arm()
-        self._failures.note(Operation.LISTEN, web.refused)
-        if web.refused:
+        self._failures.record(Operation.LISTEN, web.listen_errors)
+        if web.listen_errors:
             self._loop.call_later(pause, lambda: self._listen(web, min(_RARELY, 2 * pause)))
-        if web.refused != before:
+        if web.listen_errors != before:
             self._loop.post(ReasonKind.RETRY, "listening")
 
     def check(self, config: Config, result: ReconcileResult, reasons: Sequence[Reason]) -> None:
@@ -69,18 +69,18 @@ class OptionalServices:
         if ReasonKind.PERIODIC in {reason.kind for reason in reasons}:
             self._survey.update(config)
             if not result.unsettled:
-                self._notices.look(config, result, self._survey.kernels)
+                self._notices.update(config, result, self._survey.kernels)
 
     def complete(self, report: Report) -> Report:
         """Return the report with the results of these services."""
-        if self._web and not self._web.refused:  # else it is tried again anyway
+        if self._web and not self._web.listen_errors:  # else it is tried again anyway
             self._listen(self._web)  # the server may have ended
         web: tuple[SourceState, ...] = (self._web.state(),) if self._web else ()
         return report._replace(
             sources=(*report.sources, *web),
             ipvs=self._asker.answer,
             kernels=self._survey.kernels,
-            notes=(*report.notes, *self._notices.found),
+            notes=(*report.notes, *self._notices.notes),
         )
 
     def close(self) -> None:

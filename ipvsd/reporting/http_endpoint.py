@@ -23,10 +23,10 @@ _METRICS = {"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
 _JSON = {"Content-Type": "application/json"}
 # They mean this machine, whatever a name server says (RFC 6761; Debian's /etc/hosts).
 _LOCAL = ("localhost", "ip6-localhost", "ip6-loopback")
-_FRESH = 1.0  # seconds for which a page is not made again while the report is the same
+_CACHE_SECONDS = 1.0  # seconds for which a page is not made again while the report is the same
 
 
-class Web:
+class HttpEndpoint:
     """Serves on the given addresses from the first `arm` on; an address that is not to be had is tried again."""
 
     def __init__(self, latest: Latest, listen: Sequence[tuple[str, int]]) -> None:
@@ -72,7 +72,7 @@ class Web:
         return SourceState("web", up, ", ".join([*parts, *([trouble] if trouble else [])]) or "not wanted", None)
 
     @property
-    def refused(self) -> str:
+    def listen_errors(self) -> str:
         """The addresses that are not to be had, each with the reason; an empty text if that is no fault."""
         errors = ((place, error) for place, error in self._errors.items() if place not in self._expected)
         return ", ".join(f"{address(*place)}: {error}" for place, error in errors)
@@ -90,12 +90,12 @@ class Pages:
 
     def __init__(self, latest: Latest) -> None:
         self._latest = latest
-        self._metrics = metrics.exposition(self._aged)
-        self._kept: dict[str, tuple[Optional[Report], float, Response]] = {}
+        self._metrics = metrics.exposition(self._with_age)
+        self._cache: dict[str, tuple[Optional[Report], float, Response]] = {}
 
     def answer(self, request: Request, local: str) -> Response:
         """Answer a request that came to this local address."""
-        if not is_ours(request.host, local):
+        if not is_local(request.host, local):
             return Response(
                 421, b"unknown host name (use an IP address, localhost or the name of this machine)\n", _TEXT
             )
@@ -105,36 +105,36 @@ class Pages:
         if request.method not in ("GET", "HEAD"):
             return Response(405, b"only GET and HEAD are allowed\n", {**_TEXT, "Allow": "GET, HEAD"})
         report, now = self._latest(), time.monotonic()
-        kept = self._kept.get(request.path)
-        if kept is None or kept[0] is not report or now - kept[1] >= _FRESH:
-            kept = self._kept[request.path] = (report, now, page(self, self._aged()))
-        return kept[2]
+        cached = self._cache.get(request.path)
+        if cached is None or cached[0] is not report or now - cached[1] >= _CACHE_SECONDS:
+            cached = self._cache[request.path] = (report, now, page(self, self._with_age()))
+        return cached[2]
 
-    def _aged(self) -> Optional[Report]:
+    def _with_age(self) -> Optional[Report]:
         """Return the latest report with its age; one that is too old is no verdict."""
         report = self._latest()
-        return report and status_document.served(report, time.clock_gettime(time.CLOCK_BOOTTIME))
+        return report and status_document.with_age(report, time.clock_gettime(time.CLOCK_BOOTTIME))
 
-    def _measured(self, report: Optional[Report]) -> Response:  # noqa: ARG002 -- its collector asks for the latest
+    def _metrics_page(self, report: Optional[Report]) -> Response:  # noqa: ARG002 -- its collector asks for the latest
         return Response(200, self._metrics(), _METRICS)
 
-    def _health(self, report: Optional[Report]) -> Response:
+    def _health_page(self, report: Optional[Report]) -> Response:
         healthy = report is not None and report.health.state is not State.FAILED
         line = report.health.line if report else "not looked yet"
         return Response(200 if healthy else 503, f"{line}\n".encode(), _TEXT)
 
-    def _status(self, report: Optional[Report]) -> Response:
-        body = printable.as_json(report and status_document.document(report), indent=2).encode() + b"\n"
+    def _status_page(self, report: Optional[Report]) -> Response:
+        body = printable.as_json(report and status_document.build_document(report), indent=2).encode() + b"\n"
         return Response(200 if report else 503, body, _JSON)
 
     _PAGES: Mapping[str, Callable[[Pages, Optional[Report]], Response]] = {
-        "/metrics": _measured,
-        "/healthz": _health,
-        "/status": _status,
+        "/metrics": _metrics_page,
+        "/healthz": _health_page,
+        "/status": _status_page,
     }
 
 
-def is_ours(host: Optional[str], local: str) -> bool:
+def is_local(host: Optional[str], local: str) -> bool:
     """Tell whether a request that came to a local address may have been meant for this machine.
 
     A website can have its own name lead to 127.0.0.1 (DNS rebinding), and a browser on this machine then takes

@@ -79,34 +79,34 @@ def _modules(report: Report) -> Iterator[Metric]:
     names = [finding.name for finding in report.modules]
     loaded = {finding.name: finding.compliant or is_last_verdict_valid(finding) for finding in report.modules}
     need = {finding.name: required(finding) for finding in report.modules}
-    tally = report.counters
+    counters = report.counters
     label = ["module"]
     yield _gauge("module_loaded", "Whether the module is live or built in.", loaded, label)
     verdicts = {(finding.name, finding.verdict.value): 1 for finding in report.modules}
     yield _gauge("module_verdict", "The verdict on the module.", verdicts, ["module", "verdict"])
     yield _gauge("module_required", "Whether the node has failed without the module.", need, label)
-    yield _counter("module_loads", "Times that ipvsd loaded the module.", names, tally.loads, label)
+    yield _counter("module_loads", "Times that ipvsd loaded the module.", names, counters.loads, label)
     text = "Times that ipvsd tried to load the module and it was not live afterwards."
-    yield _counter("module_load_failures", text, names, tally.load_failures, label)
+    yield _counter("module_load_failures", text, names, counters.load_failures, label)
     text = "Times that the module had been live and was found gone."
-    yield _counter("module_unloads", text, names, tally.unloads, label)
+    yield _counter("module_unloads", text, names, counters.unloads, label)
 
 
 def _sysctls(report: Report) -> Iterator[Metric]:
     names = [finding.name for finding in report.sysctls]
     right = {finding.name: finding.compliant or is_last_verdict_valid(finding) for finding in report.sysctls}
     pending = {finding.name: finding.verdict is SysctlVerdict.PENDING for finding in report.sysctls}
-    tally = report.counters
+    counters = report.counters
     label = ["name"]
     yield _gauge("sysctl_compliant", "Whether the sysctl has a wanted value.", right, label)
     verdicts = {(finding.name, finding.verdict.value): 1 for finding in report.sysctls}
     yield _gauge("sysctl_verdict", "The verdict on the sysctl.", verdicts, ["name", "verdict"])
     yield _gauge("sysctl_pending", "Whether the sysctl's module is not live.", pending, label)
     text = "Times that the sysctl had been right and was found wrong."
-    yield _counter("sysctl_drifts", text, names, tally.drifts, label)
-    yield _counter("sysctl_repairs", "Drifts that ipvsd turned back.", names, tally.repairs, label)
+    yield _counter("sysctl_drifts", text, names, counters.drifts, label)
+    yield _counter("sysctl_repairs", "Drifts that ipvsd turned back.", names, counters.repairs, label)
     text = "Times that ipvsd wrote the sysctl and it was not right afterwards."
-    yield _counter("sysctl_repair_failures", text, names, tally.repair_failures, label)
+    yield _counter("sysctl_repair_failures", text, names, counters.repair_failures, label)
     contended = dict.fromkeys(names, 0) | {item.name: 1 for item in report.contended}
     yield _gauge("sysctl_contended", "Whether another writer changes it again and again.", contended, label)
     guarded = [finding.name for finding in report.sysctls if finding.wanted.guard]
@@ -127,11 +127,11 @@ def _patterns(report: Report) -> Iterator[Metric]:
 def _parameters(report: Report) -> Iterator[Metric]:
     names = [finding.name for finding in report.parameters]
     right = {finding.name: finding.compliant or is_last_verdict_valid(finding) for finding in report.parameters}
-    tally, label = report.counters, ["name"]
+    counters, label = report.counters, ["name"]
     yield _gauge("parameter_compliant", "Whether the parameter of the module has the wanted value.", right, label)
     text = "Times that the parameter had been right and was found wrong."
-    yield _counter("parameter_drifts", text, names, tally.drifts, label)
-    yield _counter("parameter_repairs", "Drifts of it that ipvsd turned back.", names, tally.repairs, label)
+    yield _counter("parameter_drifts", text, names, counters.drifts, label)
+    yield _counter("parameter_repairs", "Drifts of it that ipvsd turned back.", names, counters.repairs, label)
 
 
 def _kernels(report: Report) -> Iterator[Metric]:

@@ -18,7 +18,7 @@ from ipvsd.runtime.journal import log
 NOT_AS_CONFIGURED = "is not as configured (run: ipvsd apply --persist)"
 
 
-def persisted(root: str, config: Config, kernel: Kernel, plan: Plan) -> tuple[str, ...]:
+def check_persisted(root: str, config: Config, kernel: Kernel, plan: Plan) -> tuple[str, ...]:
     """Return a note for each file of `apply --persist` that is there and is not as configured.
 
     The file of sysctls is not compared if a sysctl cannot be read: whether it belongs there is not known. A note says
@@ -37,24 +37,24 @@ def persisted(root: str, config: Config, kernel: Kernel, plan: Plan) -> tuple[st
 
 
 class Notices:
-    """`found` is what the last look around has found."""
+    """`notes` is what the last look around has found."""
 
     def __init__(self, root: str, host: LinuxHost) -> None:
         self._root, self._host = root, host
-        self.found: tuple[str, ...] = ()
+        self.notes: tuple[str, ...] = ()
 
-    def look(self, config: Config, done: ReconcileResult, kernels: Sequence[InstalledKernel] = ()) -> None:
+    def update(self, config: Config, done: ReconcileResult, kernels: Sequence[InstalledKernel] = ()) -> None:
         """Look at the persisted files, at the interfaces that lose their route to forwarding, and at the next boot.
 
         Of the kernels that are installed the running one's boot counts.
         """
-        told = self.found
+        previous = self.notes
         try:
             routes = router_advertisements.notes(self._host, done.after)
         except rootfs.UnreadableError as error:
             routes = (str(error),)
         failing = [note for kernel in kernels if kernel.running for note in kernel.notes]
-        self.found = (*routes, *persisted(self._root, config, done.kernel, done.after), *failing)
-        for note in self.found:
-            if note not in told:
+        self.notes = (*routes, *check_persisted(self._root, config, done.kernel, done.after), *failing)
+        for note in self.notes:
+            if note not in previous:
                 log("warning", note)

@@ -8,7 +8,7 @@ from typing import Callable
 from ipvsd.model.report import Operation
 from ipvsd.runtime.journal import log
 
-_WHAT = {
+_DESCRIPTIONS = {
     Operation.LISTEN: "listen on every address of 'web.listen'",
     Operation.KEEP_CONFIGURATION: "keep the last good configuration",
     Operation.WRITE_STATUS: "write the status file",
@@ -16,23 +16,23 @@ _WHAT = {
 }
 
 
-class OwnFailures:
+class OperationFailures:
     """`current` are the errors of what failed when it was last tried, by the value of the Operation."""
 
     def __init__(self) -> None:
         self.current: Mapping[str, str] = {}
 
-    def attempt(self, operation: Operation, do: Callable[[], object]) -> None:
+    def attempt(self, operation: Operation, action: Callable[[], object]) -> None:
         """Do this, and take note of the OSError that it raises."""
         try:
-            do()
+            action()
         except OSError as error:
             cause = error.strerror or str(error)
-            self.note(operation, f"{error.filename}: {cause}" if error.filename else cause)
+            self.record(operation, f"{error.filename}: {cause}" if error.filename else cause)
         else:
-            self.note(operation)
+            self.record(operation)
 
-    def note(self, operation: Operation, error: str = "") -> None:
+    def record(self, operation: Operation, error: str = "") -> None:
         """Take note of what came of an operation; without an error it is done."""
         before = self.current.get(operation.value, "")
         if error == before:
@@ -40,6 +40,6 @@ class OwnFailures:
         others = {known: text for known, text in self.current.items() if known != operation.value}
         self.current = {**others, operation.value: error} if error else others
         if error:
-            log("warning", f"cannot {_WHAT[operation]}: {error} (ipvsd tries again by itself)")
+            log("warning", f"cannot {_DESCRIPTIONS[operation]}: {error} (ipvsd tries again by itself)")
         else:
-            log("info", f"ipvsd can {_WHAT[operation]} again")
+            log("info", f"ipvsd can {_DESCRIPTIONS[operation]} again")

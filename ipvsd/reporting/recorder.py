@@ -9,11 +9,11 @@ from ipvsd.model.report import Operation, Repair
 from ipvsd.reconcile.changes import Change, Repaired
 from ipvsd.reporting.counters import Counters
 from ipvsd.reporting.messages import describe
-from ipvsd.reporting.operation_failures import OwnFailures
+from ipvsd.reporting.operation_failures import OperationFailures
 from ipvsd.runtime.journal import log
 
 if TYPE_CHECKING:
-    from ipvsd.state.repair_history import History
+    from ipvsd.state.repair_history import RepairHistory
 
 SHOWN_REPAIRS = 50
 
@@ -21,9 +21,9 @@ SHOWN_REPAIRS = 50
 class Recorder:
     """`repairs` are the last ones, the oldest first."""
 
-    def __init__(self, root: str, failures: OwnFailures) -> None:
+    def __init__(self, root: str, failures: OperationFailures) -> None:
         self._root, self._failures = root, failures
-        self._history: Optional[History] = None
+        self._history: Optional[RepairHistory] = None
         self.counters = Counters()
         self.repairs: tuple[Repair, ...] = ()
 
@@ -41,6 +41,6 @@ class Recorder:
         from ipvsd.reporting import status_document  # no repair comes before READY=1
         from ipvsd.state import repair_history
 
-        history = self._history = self._history or repair_history.History(self._root)
-        items = [status_document.repair(repair) for repair in repairs[-repair_history.KEPT :]]
+        history = self._history = self._history or repair_history.RepairHistory(self._root)
+        items = [status_document.encode_repair(repair) for repair in repairs[-repair_history.MAX_REPAIRS :]]
         self._failures.attempt(Operation.WRITE_HISTORY, lambda: history.add(items))

@@ -12,12 +12,12 @@ from ipvsd.model.report import ContendedSysctl, Health, InstalledKernel, Repair,
 from ipvsd.model.types import Finding, ModuleFinding
 
 
-def document(report: Report) -> dict[str, Any]:
+def build_document(report: Report) -> dict[str, Any]:
     """Return the report as values for JSON. Keys are only ever added."""
     config = report.config
     return {
         "version": __version__,
-        "time": timestamp(report.time),
+        "time": format_time(report.time),
         "boottime": round(report.boottime, 3),
         "age": round(report.age, 3),
         "looks": report.counters.looks,
@@ -26,12 +26,12 @@ def document(report: Report) -> dict[str, Any]:
         "kernel": report.kernel.release,
         "judged": report.root_kind.value,
         "notes": list(report.notes),
-        "kernels": [kernel(installed) for installed in report.kernels],
-        "modules": [finding(found) for found in report.modules],
-        "parameters": [finding(found) for found in report.parameters],
-        "sysctls": [finding(found) for found in report.sysctls],
-        "contended": [contended(item) for item in report.contended],
-        "repairs": [repair(item) for item in report.repairs],
+        "kernels": [encode_kernel(installed) for installed in report.kernels],
+        "modules": [encode_finding(found) for found in report.modules],
+        "parameters": [encode_finding(found) for found in report.parameters],
+        "sysctls": [encode_finding(found) for found in report.sysctls],
+        "contended": [encode_contended(item) for item in report.contended],
+        "repairs": [encode_repair(item) for item in report.repairs],
         "failures": [{"operation": item, "error": error} for item, error in report.failures.items()],
         "backend": report.backend,
         "lost": report.lost,
@@ -53,7 +53,7 @@ def document(report: Report) -> dict[str, Any]:
     }
 
 
-def served(report: Report, boottime: float) -> Report:
+def with_age(report: Report, boottime: float) -> Report:
     """Return the report with its age at a time of CLOCK_BOOTTIME; one that two periodic looks had to replace is failed.
 
     Suspended time counts: nobody knows what was done to the node before the next look.
@@ -65,13 +65,13 @@ def served(report: Report, boottime: float) -> Report:
     return report._replace(age=age, health=Health(State.FAILED, line, 2))
 
 
-def repair(repair: Repair) -> dict[str, Any]:
+def encode_repair(repair: Repair) -> dict[str, Any]:
     """Return a repair as values for JSON."""
     return {
         "name": repair.name,
         "found": repair.found,
         "wanted": repair.wanted,
-        "time": timestamp(repair.time),
+        "time": format_time(repair.time),
         "seconds": round(repair.seconds, 6),
         "who": repair.who,
         "attribution": repair.attribution.value,
@@ -79,7 +79,7 @@ def repair(repair: Repair) -> dict[str, Any]:
     }
 
 
-def contended(item: ContendedSysctl) -> dict[str, Any]:
+def encode_contended(item: ContendedSysctl) -> dict[str, Any]:
     """Return a contended sysctl as values for JSON."""
     return {
         "name": item.name,
@@ -89,13 +89,13 @@ def contended(item: ContendedSysctl) -> dict[str, Any]:
     }
 
 
-def timestamp(seconds: float) -> str:
+def format_time(seconds: float) -> str:
     """Return a time in UTC, to the millisecond, as of RFC 3339."""
     whole, thousandths = divmod(int(seconds * 1000), 1000)
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole)) + f".{thousandths:03d}Z"
 
 
-def kernel(installed: InstalledKernel) -> dict[str, Any]:
+def encode_kernel(installed: InstalledKernel) -> dict[str, Any]:
     """Return an installed kernel as values for JSON."""
     return {
         "release": installed.release,
@@ -105,7 +105,7 @@ def kernel(installed: InstalledKernel) -> dict[str, Any]:
     }
 
 
-def finding(finding: Finding) -> dict[str, Any]:
+def encode_finding(finding: Finding) -> dict[str, Any]:
     """Return a finding as values for JSON."""
     common = {
         "name": finding.name,
@@ -116,7 +116,7 @@ def finding(finding: Finding) -> dict[str, Any]:
         "evidence": finding.evidence,
         "remedy": finding.remedy,
         "origin": finding.wanted.origin,
-        "last": finding.last and {"verdict": finding.last.verdict.value, "time": timestamp(finding.last.time)},
+        "last": finding.last and {"verdict": finding.last.verdict.value, "time": format_time(finding.last.time)},
     }
     if isinstance(finding, ModuleFinding):
         return {**common, "module": finding.module}

@@ -12,15 +12,15 @@ from ipvsd.runtime import rootfs
 from ipvsd.state import stored_json
 
 PATH = "var/lib/ipvsd/last-good.json"
-_LARGEST = 1 << 24
+_MAX_BYTES = 1 << 24
 
 
 def write(root: str, files: Files) -> None:
     """Remember these files as the last good ones. Raises OSError; nothing is lost by a crash."""
     data = json.dumps([[name, data.decode("utf-8", "surrogateescape")] for name, data in files]).encode()
-    if len(data) > _LARGEST:
-        raise OSError(errno.EFBIG, f"the files are larger than {_LARGEST} bytes", PATH)
-    if rootfs.content(root, PATH, _LARGEST) != data:
+    if len(data) > _MAX_BYTES:
+        raise OSError(errno.EFBIG, f"the files are larger than {_MAX_BYTES} bytes", PATH)
+    if rootfs.content(root, PATH, _MAX_BYTES) != data:
         rootfs.write(root, PATH, data, durable=True, mode=0o600)
 
 
@@ -29,10 +29,10 @@ def read(root: str) -> Optional[Files]:
 
     Raises stored_json.UnusableError if they are damaged or another version's, and rootfs.UnreadableError.
     """
-    data = stored_json.read(root, PATH, _LARGEST)
+    data = stored_json.read(root, PATH, _MAX_BYTES)
     if data is None:
         return None
-    pairs = stored_json.value(data)
+    pairs = stored_json.parse(data)
     stored_json.check(pairs, [[str]])
     try:
         files = tuple((name, text.encode("utf-8", "surrogateescape")) for name, text in pairs)

@@ -14,42 +14,42 @@ from ipvsd.runtime import rootfs
 from ipvsd.state import stored_json
 
 PATH = "run/ipvsd/history.jsonl"
-KEPT = 200
-_LONGEST = 2 * KEPT  # lines, before the file is made anew
-_LARGEST = 1 << 20  # bytes that are read of it
+MAX_REPAIRS = 200
+_MAX_LINES = 2 * MAX_REPAIRS  # lines, before the file is made anew
+_MAX_BYTES = 1 << 20  # bytes that are read of it
 
 
-class Kept(NamedTuple):
+class StoredRepairs(NamedTuple):
     """The last repairs, the oldest first, and how many lines are damaged, which are left out."""
 
     repairs: list[dict[str, Any]]
     damaged: int
 
 
-def read(root: str) -> Kept:
+def read(root: str) -> StoredRepairs:
     """Return what is kept. Raises stored_json.UnusableError and rootfs.UnreadableError."""
-    data = stored_json.read(root, PATH, _LARGEST, tail=True) or b""
+    data = stored_json.read(root, PATH, _MAX_BYTES, tail=True) or b""
     lines = data.split(b"\n")
-    if len(data) == _LARGEST:
+    if len(data) == _MAX_BYTES:
         del lines[0]  # of which the beginning may be missing
     lines = [line for line in lines if line.strip()]
     repairs = [item for line in lines for item in _item(line)]
-    return Kept(repairs[-KEPT:], len(lines) - len(repairs))
+    return StoredRepairs(repairs[-MAX_REPAIRS:], len(lines) - len(repairs))
 
 
-class History:
+class RepairHistory:
     """Adds to the file, and keeps it short. `unwritten` are the repairs that could not be added yet."""
 
     def __init__(self, root: str) -> None:
         self._root = root
-        self._lines = _LONGEST  # unknown: the first addition makes it anew
+        self._lines = _MAX_LINES  # unknown: the first addition makes it anew
         self.unwritten: list[dict[str, Any]] = []
 
     def add(self, items: Sequence[dict[str, Any]]) -> None:
         """Add repairs. Raises OSError; then the file is as it was, and the next addition brings these, too."""
-        self.unwritten = [*self.unwritten, *items][-KEPT:]
-        if self._lines + len(self.unwritten) > _LONGEST or not self._append():
-            self._renew()
+        self.unwritten = [*self.unwritten, *items][-MAX_REPAIRS:]
+        if self._lines + len(self.unwritten) > _MAX_LINES or not self._append():
+            self._rewrite()
         self.unwritten = []
 
     def _append(self) -> bool:
@@ -62,14 +62,14 @@ class History:
             self._lines += len(self.unwritten)
         return True
 
-    def _renew(self) -> None:
+    def _rewrite(self) -> None:
         try:
             before = read(self._root).repairs
         except stored_json.UnusableError:
             before = []
-        kept = [*before, *self.unwritten][-KEPT:]
-        rootfs.write(self._root, PATH, _text(kept))
-        self._lines = len(kept)
+        stored = [*before, *self.unwritten][-MAX_REPAIRS:]
+        rootfs.write(self._root, PATH, _text(stored))
+        self._lines = len(stored)
 
 
 def _text(items: Iterable[dict[str, Any]]) -> bytes:
@@ -78,7 +78,7 @@ def _text(items: Iterable[dict[str, Any]]) -> bytes:
 
 def _item(line: bytes) -> list[dict[str, Any]]:
     try:
-        found = stored_json.value(line)
+        found = stored_json.parse(line)
     except stored_json.UnusableError:
         return []
     return [found] if isinstance(found, dict) else []

@@ -11,7 +11,7 @@ from ipvsd.runtime import rootfs
 from ipvsd.state import stored_json
 
 PATH = "run/ipvsd/status.json"
-_LARGEST = 1 << 24
+_MAX_BYTES = 1 << 24
 
 _FINDING = {
     "name": str,
@@ -63,10 +63,10 @@ def exists(root: str) -> bool:
 
 def read(root: str) -> Optional[dict[str, Any]]:
     """Return the document, or None if there is none. Raises stored_json.UnusableError and rootfs.UnreadableError."""
-    data = stored_json.read(root, PATH, _LARGEST)
+    data = stored_json.read(root, PATH, _MAX_BYTES)
     if data is None:
         return None
-    found: Any = stored_json.value(data)
+    found: Any = stored_json.parse(data)
     try:
         stored_json.check(found, _SHAPE)
     except stored_json.UnusableError as error:

@@ -9,7 +9,7 @@ from typing import Any, NoReturn, Optional
 
 from ipvsd.runtime import rootfs
 
-_MOST_DIGITS = 20  # before the point of a number; to convert thousands of them takes seconds before Python 3.11
+_MAX_DIGITS = 20  # before the point of a number; to convert thousands of them takes seconds before Python 3.11
 
 # A type; a list of one shape; a mapping of names to shapes, beside which others may be there; or None besides a shape.
 Shape = Any
@@ -46,27 +46,27 @@ def _untrusted(status: os.stat_result) -> str:
     return f"it belongs to uid {status.st_uid}" if status.st_uid else "others than root can write it"
 
 
-def value(data: bytes) -> Any:
+def parse(data: bytes) -> Any:
     """Return the value of a JSON text, without what JSON does not have (NaN). Raises UnusableError."""
     try:
-        return json.loads(data, parse_constant=_refuse, parse_float=_finite, parse_int=_short)
+        return json.loads(data, parse_constant=_refuse_constant, parse_float=_parse_float, parse_int=_parse_integer)
     except RecursionError:
         raise UnusableError("it is damaged: nested too deeply") from None
     except ValueError as error:
         raise UnusableError(f"it is damaged: {error}") from None
 
 
-def _refuse(word: str) -> NoReturn:
+def _refuse_constant(word: str) -> NoReturn:
     raise ValueError(f"invalid number {word}")
 
 
-def _finite(digits: str) -> float:
+def _parse_float(digits: str) -> float:
     number = float(digits)
-    return number if abs(number) < 10**_MOST_DIGITS else _refuse(digits[:_MOST_DIGITS])
+    return number if abs(number) < 10**_MAX_DIGITS else _refuse_constant(digits[:_MAX_DIGITS])
 
 
-def _short(digits: str) -> int:
-    return int(digits) if len(digits) <= _MOST_DIGITS else _refuse(f"{digits[:_MOST_DIGITS]}...")
+def _parse_integer(digits: str) -> int:
+    return int(digits) if len(digits) <= _MAX_DIGITS else _refuse_constant(f"{digits[:_MAX_DIGITS]}...")
 
 
 def check(found: object, shape: Shape, name: str = "the document") -> None:

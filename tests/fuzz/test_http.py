@@ -10,7 +10,7 @@ from contextlib import closing, contextmanager
 from hypothesis import example
 from hypothesis import strategies as st
 
-from ipvsd.reporting.http_endpoint import Web
+from ipvsd.reporting.http_endpoint import HttpEndpoint
 from tests.fuzz.inputs import MOST, hostile, words
 from tests.fuzz.properties import fuzz
 from tests.samples import module, report
@@ -61,7 +61,7 @@ def free_port() -> int:
 def served() -> Iterator[int]:
     """Serve a report, and return the port."""
     port = free_port()
-    web = Web(lambda: report(module()), [("127.0.0.1", port)])
+    web = HttpEndpoint(lambda: report(module()), [("127.0.0.1", port)])
     try:
         web.arm()
         yield port

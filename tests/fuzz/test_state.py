@@ -17,9 +17,9 @@ from hypothesis.strategies import SearchStrategy
 from ipvsd.cli import main
 from ipvsd.config.config_files import Files
 from ipvsd.config.parser import parse
-from ipvsd.reporting.status_document import document
+from ipvsd.reporting.status_document import build_document
 from ipvsd.state.last_good_config import PATH, read, write
-from ipvsd.state.repair_history import KEPT, History
+from ipvsd.state.repair_history import MAX_REPAIRS, RepairHistory
 from ipvsd.state.repair_history import PATH as HISTORY
 from ipvsd.state.status_file import PATH as STATUS
 from ipvsd.state.stored_json import UnusableError
@@ -27,7 +27,7 @@ from tests.fuzz.inputs import hostile, lines, words
 from tests.fuzz.properties import fuzz
 from tests.samples import module, report
 
-GOOD: dict[str, Any] = document(report(module()))
+GOOD: dict[str, Any] = build_document(report(module()))
 ODD: SearchStrategy[Any] = st.one_of(
     st.sampled_from(
         [
@@ -153,12 +153,12 @@ def test_a_damaged_history_costs_the_damaged_lines(data: bytes) -> None:
 @fuzz(HISTORIES)
 def test_a_repair_is_added_to_whatever_is_there(data: bytes) -> None:
     with tree(HISTORY, data) as root:
-        kept = History(root)
+        kept = RepairHistory(root)
         for number in range(3):
             kept.add([{**REPAIR, "found": str(number)}])
         lines_of_file = Path(root, HISTORY).read_bytes().splitlines()
         assert [json.loads(line)["found"] for line in lines_of_file[-3:]] == ["0", "1", "2"]
-        assert len(lines_of_file) <= KEPT + 3
+        assert len(lines_of_file) <= MAX_REPAIRS + 3
         assert all(isinstance(json.loads(line), dict) for line in lines_of_file)
 
 
