@@ -22,8 +22,8 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
         # As the service says it: the grammar of all commands is not needed, which takes as long to
         # make as a quarter of the daemon. Garbage is collected from the first wait on.
         gc.disable()
-        return output.run(lambda: _caught(lambda: _daemon("/", None)))
-    return output.run(lambda: _caught(lambda: _run(given)), lambda: _wants_json(given))
+        return output.run(lambda: _run_reporting_errors(lambda: _daemon("/", None)))
+    return output.run(lambda: _run_reporting_errors(lambda: _run(given)), lambda: _wants_json(given))
 
 
 def _wants_json(given: Sequence[str]) -> bool:
@@ -38,13 +38,13 @@ def _run(given: Sequence[str]) -> int:
     try:
         options = parse(given)
     except UsageError as error:
-        output.complain(str(error))
+        output.print_errors(str(error))
         return os.EX_USAGE
     if options is None:
         return 0
     root = getattr(options, "root", "/")
     if not rootfs.is_directory(root, ""):
-        output.complain(f"ipvsd: cannot use --root {root}: not a directory")
+        output.print_errors(f"ipvsd: cannot use --root {root}: not a directory")
         return os.EX_USAGE
     if root != "/":
         from ipvsd.kernel.host import normalise_root
@@ -53,22 +53,22 @@ def _run(given: Sequence[str]) -> int:
     return _dispatch(options)
 
 
-def _caught(command: Callable[[], int]) -> int:
+def _run_reporting_errors(command: Callable[[], int]) -> int:
     from ipvsd.config.parser import ConfigError
 
     try:
         return command()
     except ConfigError as error:
-        output.complain(*error.errors)
+        output.print_errors(*error.errors)
         return os.EX_CONFIG
     except rootfs.UnreadableError as error:
-        output.complain(f"ipvsd: {error}")
+        output.print_errors(f"ipvsd: {error}")
         return output.EX_CANNOT_TELL
 
 
 def _daemon(root: str, config_path: Optional[str]) -> int:
     if root == "/" and os.geteuid() != 0:
-        output.complain("ipvsd: cannot run the daemon: not root (run: systemctl start ipvsd)")
+        output.print_errors("ipvsd: cannot run the daemon: not root (run: systemctl start ipvsd)")
         return os.EX_NOPERM
     from ipvsd.daemon.main import run
 

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 from ipvsd.boot import drop_in_files, installed_kernels, next_boot
 from ipvsd.commands import formatting
-from ipvsd.commands.check import make_report, noted, show
-from ipvsd.commands.output import EX_CANNOT_TELL, complain, say, say_json
+from ipvsd.commands.check import collect_notes, make_report, show
+from ipvsd.commands.output import EX_CANNOT_TELL, print_errors, print_json, print_lines
 from ipvsd.config import config_files
 from ipvsd.config.schema import Config
 from ipvsd.decide.health import required
@@ -22,50 +22,52 @@ from ipvsd.reconcile.rounds import UNSETTLED, ReconcileResult, reconcile
 from ipvsd.reporting import status_document
 
 
-def run(root: str, config_path: str | None, output: str, keep: bool) -> int:
+def run(root: str, config_path: str | None, output: str, persist: bool) -> int:
     """Exit 0 if everything required is right afterwards, else 1; 77 if there is work and no right to do it.
 
-    With `keep` the node is made right for every boot, with ipvsd or without; another root is only ever made so, and 2
-    says that it has no kernel.
+    With `persist` the node is made right for every boot, with ipvsd or without; another root is only ever made so, and
+    2 says that it has no kernel.
     """
     if root != "/":
-        if keep:
+        if persist:
             return _persist_image(root, config_path, output)
-        complain(
+        print_errors(
             "ipvsd: cannot apply below another root: modules and sysctls are the running kernel's "
             "(for an image: --persist)"
         )
         return os.EX_USAGE
     host, config = LinuxHost(root), config_files.load(root, config_path)
-    if os.geteuid() != 0 and (keep or observe_and_plan(host, config)[1].actions):
-        complain("ipvsd: cannot change the kernel: not root (run it with sudo; 'ipvsd plan' needs no root)")
+    if os.geteuid() != 0 and (persist or observe_and_plan(host, config)[1].actions):
+        print_errors("ipvsd: cannot change the kernel: not root (run it with sudo; 'ipvsd plan' needs no root)")
         return os.EX_NOPERM
-    done, proved = settle(host, config)
-    kept = (
-        _persist(root, drop_in_files.build(config, done.kernel, done.after), *_booting(root, config, done))
-        if keep
+    done, proven = settle(host, config)
+    persisted = (
+        _persist(root, drop_in_files.build(config, done.kernel, done.after), *_next_boot(root, config, done))
+        if persist
         else None
     )
-    report = make_report(root, done.kernel, done.after, noted(root, config, done.kernel, done.after, done.after))
-    if output == "text" and proved:
-        say(*map(str, proved), "")
-    actions = {"actions": [{"name": action.name, "action": str(action)} for action in proved]}
-    show({**status_document.build_document(report), **actions, **(_document(kept) if kept else {})}, output)
-    return 1 if report.health.exit_code or (kept and not kept.good) else 0
+    report = make_report(
+        root, done.kernel, done.after, collect_notes(root, config, done.kernel, done.after, done.after)
+    )
+    if output == "text" and proven:
+        print_lines(*map(str, proven), "")
+    actions = {"actions": [{"name": action.name, "action": str(action)} for action in proven]}
+    show({**status_document.build_document(report), **actions, **(_document(persisted) if persisted else {})}, output)
+    return 1 if report.health.exit_code or (persisted and not persisted.successful) else 0
 
 
-class Persisted(NamedTuple):
-    """What came of writing the files: `wrong` will not be right after the next boot without ipvsd."""
+class PersistResult(NamedTuple):
+    """What came of writing the files: `noncompliant` will not be right after the next boot without ipvsd."""
 
     kernel: str
     written: tuple[str, ...] = ()
     error: str = ""  # why they cannot be written
-    wrong: tuple[Finding, ...] = ()
+    noncompliant: tuple[Finding, ...] = ()
     notes: tuple[str, ...] = ()
 
     @property
-    def good(self) -> bool:
-        return not self.error and not self.wrong
+    def successful(self) -> bool:
+        return not self.error and not self.noncompliant
 
 
 def settle(
@@ -90,32 +92,32 @@ def _persist_image(root: str, config_path: str | None, output: str) -> int:
     config, release = config_files.load(root, config_path), installed_kernels.boot_release(root)
     kernel, plan = installed_kernels.examine(root, config, release)
     if not release or installed_kernels.lacks_tree(plan.modules):
-        said = f"ipvsd: cannot persist below {root}: there is no kernel in its /lib/modules"
-        complain(f"{said} (install one into the image)")
+        problem = f"ipvsd: cannot persist below {root}: there is no kernel in its /lib/modules"
+        print_errors(f"{problem} (install one into the image)")
         return EX_CANNOT_TELL
     # Nothing tells how many CPUs an image will have: what is enough for any number is right for each.
-    many = (
-        installed_kernels.examine(root, config, release, _MANY)
+    for_any_cpu_count = (
+        installed_kernels.examine(root, config, release, _MAX_CPUS)
         if classify_root(root) is RootKind.FIRST_BOOT
         else (kernel, plan)
     )
-    kept = _persist(root, drop_in_files.build(config, *many), kernel, plan)
+    persisted = _persist(root, drop_in_files.build(config, *for_any_cpu_count), kernel, plan)
     problems = installed_kernels.unobtainable_modules(
         InstalledKernel(release, running=False, boots_next=True, modules=plan.modules)
     )
     # Those that are required were told as what the next boot will lack.
-    for names, example in formatting.alike(finding for finding in problems if not required(finding)):
+    for names, example in formatting.group_alike(finding for finding in problems if not required(finding)):
         line = f"! {names} {example.verdict.value} in kernel {release}: {example.remedy}"
-        complain(*formatting.indented(line, 0, 2))
+        print_errors(*formatting.indented(line, 0, 2))
     if output == "json":
-        say_json(_document(kept))
-    return 0 if kept.good else 1
+        print_json(_document(persisted))
+    return 0 if persisted.successful else 1
 
 
-_MANY = 8192  # CONFIG_NR_CPUS of the distributions
+_MAX_CPUS = 8192  # CONFIG_NR_CPUS of the distributions
 
 
-def _booting(root: str, config: Config, done: ReconcileResult) -> tuple[Kernel, Plan]:
+def _next_boot(root: str, config: Config, done: ReconcileResult) -> tuple[Kernel, Plan]:
     """Return the kernel that boots next with what can be had under it; `done` tells that of the running one."""
     release = installed_kernels.boot_release(root)
     if release in ("", done.kernel.release):
@@ -123,7 +125,7 @@ def _booting(root: str, config: Config, done: ReconcileResult) -> tuple[Kernel, 
     return installed_kernels.examine(root, config, release)
 
 
-def _persist(root: str, texts: Mapping[str, str], kernel: Kernel, plan: Plan) -> Persisted:
+def _persist(root: str, texts: Mapping[str, str], kernel: Kernel, plan: Plan) -> PersistResult:
     """Write the files and tell what will not be right after the next boot without ipvsd, whatever the reason.
 
     That boot is of the given kernel, under which can be had what the plan says.
@@ -131,45 +133,52 @@ def _persist(root: str, texts: Mapping[str, str], kernel: Kernel, plan: Plan) ->
     try:
         written = drop_in_files.write(root, texts)
     except OSError as error:
-        kept = Persisted(kernel.release, error=f"cannot persist: {error.strerror}: {error.filename}")
-        complain(f"ipvsd: {kept.error}")
-        return kept
+        persisted = PersistResult(kernel.release, error=f"cannot persist: {error.strerror}: {error.filename}")
+        print_errors(f"ipvsd: {persisted.error}")
+        return persisted
     boot = next_boot.predict(root, kernel, next_boot.names_of(plan))
-    left = [
+    noncompliant = [
         found
         for found in next_boot.noncompliant(next_boot.plan_without_ipvsd(boot, plan, kernel, root))
         if required(found)
     ]
-    kept = Persisted(kernel.release, written, "", tuple(left), tuple(next_boot.notes(boot)))
-    complain(*_lines(kept))
-    return kept
+    persisted = PersistResult(kernel.release, written, "", tuple(noncompliant), tuple(next_boot.notes(boot)))
+    print_errors(*_lines(persisted))
+    return persisted
 
 
-def _lines(kept: Persisted) -> Iterator[str]:
-    yield from (f"wrote {path}" for path in kept.written)
-    modules = (found for found in kept.wrong if isinstance(found, ModuleFinding))
-    for names, example in formatting.alike(modules):
-        yield from _lacking(f"{names} {example.verdict.value}", example, kept.kernel)
-    for found in kept.wrong:
+def _lines(persisted: PersistResult) -> Iterator[str]:
+    yield from (f"wrote {path}" for path in persisted.written)
+    modules = (found for found in persisted.noncompliant if isinstance(found, ModuleFinding))
+    for names, example in formatting.group_alike(modules):
+        yield from _lacking(f"{names} {example.verdict.value}", example, persisted.kernel)
+    for found in persisted.noncompliant:
         if isinstance(found, SysctlFinding):
-            yield from _lacking(_fate(found), found, kept.kernel)
-    yield from (line for note in kept.notes for line in formatting.indented(f"note: {note}", 0, 2))
+            yield from _lacking(_describe_fate(found), found, persisted.kernel)
+    yield from (line for note in persisted.notes for line in formatting.indented(f"note: {note}", 0, 2))
 
 
-def _document(kept: Persisted) -> dict[str, Any]:
+def _document(persisted: PersistResult) -> dict[str, Any]:
     """Return what came of it as values for JSON, with every error if there is one."""
-    wrong = [status_document.encode_finding(found) for found in kept.wrong]
-    told = {"kernel": kept.kernel, "written": list(kept.written), "wrong": wrong, "notes": list(kept.notes)}
-    errors = [kept.error] if kept.error else []
-    after = _AFTER.format(kept.kernel)
-    errors += [f"{_fate(found)} {after}: {found.evidence} ({found.remedy})" for found in kept.wrong]
-    return {"persisted": told, **({"error": errors[0], "errors": errors} if errors else {})}
+    wrong = [status_document.encode_finding(found) for found in persisted.noncompliant]
+    values = {
+        "kernel": persisted.kernel,
+        "written": list(persisted.written),
+        "wrong": wrong,
+        "notes": list(persisted.notes),
+    }
+    errors = [persisted.error] if persisted.error else []
+    after = _AFTER.format(persisted.kernel)
+    errors += [
+        f"{_describe_fate(found)} {after}: {found.evidence} ({found.remedy})" for found in persisted.noncompliant
+    ]
+    return {"persisted": values, **({"error": errors[0], "errors": errors} if errors else {})}
 
 
 _AFTER = "after a boot of kernel {} without ipvsd"
 
 
-def _fate(found: Finding) -> str:
+def _describe_fate(found: Finding) -> str:
     if not isinstance(found, SysctlFinding):
         return f"{found.name} {found.verdict.value}"
     return f"{found.name} will {'not be set' if found.found is None else f'be {found.found}'}"

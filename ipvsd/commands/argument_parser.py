@@ -29,23 +29,23 @@ class _Parser(argparse.ArgumentParser):
         self.color = False  # since Python 3.14
 
     def _print_message(self, message: str, file: object = None) -> None:  # noqa: ARG002 -- argparse's help and version
-        output.say(*message.splitlines())
+        output.print_lines(*message.splitlines())
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{self.prog}: {message} (see '{self.prog} --help')")
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         if action.choices is not None and value not in action.choices:
-            what = {"COMMAND": "command", "ACTION": "action"}.get(str(action.metavar))
-            said = f"unknown {what} {value!r}" if what else f"{'/'.join(action.option_strings)} cannot be {value!r}"
-            self._unknown(said, value, list(action.choices))
+            kind = {"COMMAND": "command", "ACTION": "action"}.get(str(action.metavar))
+            problem = f"unknown {kind} {value!r}" if kind else f"{'/'.join(action.option_strings)} cannot be {value!r}"
+            self._unknown(problem, value, list(action.choices))
 
-    def _unknown(self, said: str, word: str, known: Sequence[str]) -> NoReturn:
+    def _unknown(self, problem: str, word: str, known: Sequence[str]) -> NoReturn:
         """Raise UsageError with the one of the known words that this is the beginning of, or that is most like it."""
-        begun = [name for name in known if name.startswith(word)]
-        closest = begun[0] if len(begun) == 1 else spelling.nearest(word, known)
+        completions = [name for name in known if name.startswith(word)]
+        closest = completions[0] if len(completions) == 1 else spelling.nearest(word, known)
         hint = f"did you mean {closest!r}?" if closest else f"known: {', '.join(known)};"
-        raise UsageError(f"{self.prog}: {said} ({hint} see '{self.prog} --help')")
+        raise UsageError(f"{self.prog}: {problem} ({hint} see '{self.prog} --help')")
 
     def refuse(self, rest: Sequence[str]) -> NoReturn:
         """Raise UsageError for arguments that are left over."""

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Optional
 
 from ipvsd.boot import installed_kernels, next_boot
 from ipvsd.commands import formatting
-from ipvsd.commands.output import EX_CANNOT_TELL, complain, say, say_json
+from ipvsd.commands.output import EX_CANNOT_TELL, print_errors, print_json, print_lines
 from ipvsd.config import config_files
 from ipvsd.config.profiles import notes
 from ipvsd.config.schema import Config
@@ -28,7 +28,7 @@ from ipvsd.state import status_file
 def run(root: str, config_path: str | None, output: str) -> int:
     """Exit 0 if everything required is right, 1 if not, 2 if that cannot be told."""
     config = config_files.load(root, config_path)
-    found = looked(root, config)
+    found = observe(root, config)
     if found is None:
         return EX_CANNOT_TELL
     report = make_report(root, found.kernel, found.plan, found.notes)
@@ -36,7 +36,7 @@ def run(root: str, config_path: str | None, output: str) -> int:
     return report.health.exit_code
 
 
-class Looked(NamedTuple):
+class Observation(NamedTuple):
     """One look, with all that a person should know besides."""
 
     kernel: Kernel
@@ -44,26 +44,26 @@ class Looked(NamedTuple):
     notes: tuple[str, ...]
 
 
-def looked(root: str, config: Config) -> Optional[Looked]:
+def observe(root: str, config: Config) -> Optional[Observation]:
     """Look at a node, or at an image as it is after its first boot; None if it has no kernel, which is then told."""
     if classify_root(root) is RootKind.FIRST_BOOT:
         found = installed_kernels.predict_first_boot(root, config)
         if found is None:
-            said = f"ipvsd: cannot judge {root}: no kernel runs there, and there is none in its /lib/modules"
-            complain(f"{said} (install one into the image)")
+            problem = f"ipvsd: cannot judge {root}: no kernel runs there, and there is none in its /lib/modules"
+            print_errors(f"{problem} (install one into the image)")
             return None
-        told = noted(root, config, found.kernel, found.plan, found.possible)
-        return Looked(found.kernel, found.plan, (*told, *next_boot.notes(found.boot)))
+        notes_of_image = collect_notes(root, config, found.kernel, found.plan, found.possible)
+        return Observation(found.kernel, found.plan, (*notes_of_image, *next_boot.notes(found.boot)))
     kernel, plan = observe_and_plan(LinuxHost(root), config)
     failing = (
         installed_kernels.failing_lines(root, kernel.release)
         if kernel.release in installed_kernels.releases(root)
         else ()
     )
-    return Looked(kernel, plan, (*noted(root, config, kernel, plan, plan), *failing))
+    return Observation(kernel, plan, (*collect_notes(root, config, kernel, plan, plan), *failing))
 
 
-def noted(root: str, config: Config, kernel: Kernel, plan: Plan, possible: Plan) -> tuple[str, ...]:
+def collect_notes(root: str, config: Config, kernel: Kernel, plan: Plan, possible: Plan) -> tuple[str, ...]:
     """Return what a person should know of a node besides; `possible` is what could be had under its kernel."""
     return (
         *notes(config.profiles, config.kube_proxy),
@@ -74,7 +74,7 @@ def noted(root: str, config: Config, kernel: Kernel, plan: Plan, possible: Plan)
 
 def make_report(root: str, kernel: Kernel, plan: Plan, notes: tuple[str, ...]) -> Report:
     """Return the report of a single look, with the answer of IPVS where that can be asked."""
-    plan = fitted(plan, root)
+    plan = adapt_remedies(plan, root)
     answer = Ipvs(False, detail="module ip_vs is not live")
     if any(finding.name == "ip_vs" and finding.compliant for finding in plan.modules):
         another = (
@@ -97,7 +97,7 @@ def make_report(root: str, kernel: Kernel, plan: Plan, notes: tuple[str, ...]) -
     )
 
 
-def fitted(plan: Plan, root: str) -> Plan:
+def adapt_remedies(plan: Plan, root: str) -> Plan:
     """Return the plan with remedies for a person at this node, or at this tree."""
     host = LinuxHost(root)
 
@@ -105,12 +105,12 @@ def fitted(plan: Plan, root: str) -> Plan:
         return finding.verdict is SysctlVerdict.UNSUPPORTED and not finding.wanted.pattern
 
     directories = {finding.name: f"{finding.name.rpartition('.')[0]}.*" for finding in plan.sysctls if missing(finding)}
-    beside = host.expand(set(directories.values()))
+    siblings = host.expand(set(directories.values()))
 
     def suggested(finding: SysctlFinding) -> SysctlFinding:
         if finding.name not in directories:
             return finding
-        others = beside[directories[finding.name]]
+        others = siblings[directories[finding.name]]
         return finding._replace(remedy=remedies.for_unsupported(finding.wanted, others))
 
     plan = plan._replace(sysctls=tuple(map(suggested, plan.sysctls)))
@@ -120,10 +120,10 @@ def fitted(plan: Plan, root: str) -> Plan:
 def show(document: dict[str, Any], output: str) -> None:
     """Print a status document."""
     if output == "json":
-        say_json(document)
+        print_json(document)
         return
     document = printable.clean_document(document)
-    say(
+    print_lines(
         *formatting.situation(document),
         *formatting.summary(document),
         formatting.ipvs(document),

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-from ipvsd.commands.output import complain, say, say_json
+from ipvsd.commands.output import print_errors, print_json, print_lines
 from ipvsd.config import config_files
 from ipvsd.config.dump import as_mapping, fingerprint
 from ipvsd.config.parser import ConfigError, parse
@@ -22,9 +22,9 @@ def show(root: str, config_path: str | None, output: str) -> int:
     if output == "json":
         names = [name for name, _ in files]
         shown = {"files": names, "hash": fingerprint(config), "values": values, "origins": _origins(config)}
-        say_json(shown)
+        print_json(shown)
         return 0
-    say(f"# hash {fingerprint(config)}", *_lines(config, values))
+    print_lines(f"# hash {fingerprint(config)}", *_lines(config, values))
     return 0
 
 
@@ -39,13 +39,13 @@ def validate(root: str, config_path: str | None, output: str) -> int:
         if output != "json":
             raise
         errors = list(error.errors)
-        complain(*errors)
-        say_json({"valid": False, "files": names, "error": errors[0], "errors": errors})
+        print_errors(*errors)
+        print_json({"valid": False, "files": names, "error": errors[0], "errors": errors})
         return os.EX_CONFIG
     if output == "json":
-        say_json({"valid": True, "files": names, "errors": []})
+        print_json({"valid": True, "files": names, "errors": []})
     else:
-        say(f"good: {', '.join(names) or 'no file, the defaults'}")
+        print_lines(f"good: {', '.join(names) or 'no file, the defaults'}")
     return 0
 
 

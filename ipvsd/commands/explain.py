@@ -8,8 +8,8 @@ from typing import Any, Optional
 
 from ipvsd.commands import formatting
 from ipvsd.commands.explanation import Explanation, NoKernelError, explain
-from ipvsd.commands.output import EX_CANNOT_TELL, complain, say, say_json
-from ipvsd.commands.subjects import UNTIL_BOOT, Kind, NoNameError
+from ipvsd.commands.output import EX_CANNOT_TELL, print_errors, print_json, print_lines
+from ipvsd.commands.subjects import UNKNOWN_BEFORE_BOOT, Kind, NoNameError
 from ipvsd.config import config_files
 from ipvsd.config.schema import shown
 from ipvsd.conflicts.external_setting import APPLIED_WHEN, Effect, ExternalSetting, Program
@@ -25,29 +25,29 @@ def run(root: str, config_path: Optional[str], output: str, name: str) -> int:
     try:
         found = explain(root, config_files.load(root, config_path), name)
     except NoNameError as error:
-        complain(f"ipvsd: cannot explain {shown(name)}: it {error}")
+        print_errors(f"ipvsd: cannot explain {shown(name)}: it {error}")
         return os.EX_USAGE
     except NoKernelError as error:
-        complain(f"ipvsd: cannot judge {root}: {error} (install one into the image)")
+        print_errors(f"ipvsd: cannot judge {root}: {error} (install one into the image)")
         return EX_CANNOT_TELL
     document = _document(found)
     unknown = "the daemon's status is unusable" if found.unusable else "no daemon tells (ipvsd.service)"
     if output == "json":
-        say_json(document)
+        print_json(document)
     else:
-        say(*_lines(printable.clean_document(document), unknown))
+        print_lines(*_lines(printable.clean_document(document), unknown))
     if found.unusable:
-        complain(f"ipvsd: cannot read the daemon's status: {found.unusable}")
+        print_errors(f"ipvsd: cannot read the daemon's status: {found.unusable}")
     return found.exit_code
 
 
 def _document(found: Explanation) -> dict[str, Any]:
     subject = found.subject
     return {
-        "asked": found.asked or subject.name,
+        "asked": found.requested_name or subject.name,
         "name": subject.name,
         "kind": subject.kind.value,
-        "judged": found.judged.value,
+        "judged": found.root_kind.value,
         "kernel": found.release,
         "held": bool(subject.findings),
         "live": subject.live,
@@ -59,8 +59,8 @@ def _document(found: Explanation) -> dict[str, Any]:
         "daemon": found.daemon,
         "repair": found.repair,
         "contended": found.contended,
-        "settings": [_setting(item, found.agrees(item)) for item in found.survey.settings],
-        "unread": [{"file": file, "reason": reason} for file, reason in found.survey.unread.items()],
+        "settings": [_setting(item, found.agrees(item)) for item in found.conflicts.settings],
+        "unread": [{"file": file, "reason": reason} for file, reason in found.conflicts.unread.items()],
     }
 
 
@@ -112,7 +112,7 @@ def _head(document: Mapping[str, Any]) -> Iterator[str]:
     subject = f"{document['kind']} {document['name']}" if named else f"{document['name']} = {live}"
     verdict = finding["verdict"] if finding else "not held by ipvsd"
     if document["kind"] == "interface":
-        verdict = document["live"] or UNTIL_BOOT
+        verdict = document["live"] or UNKNOWN_BEFORE_BOOT
     elif not finding and named:
         verdict = f"{live}, {verdict}"
     code = "0" if not finding else "32" if finding["right"] else "0" if finding["harmless"] else "31"
@@ -142,7 +142,9 @@ def _last(document: Mapping[str, Any], unknown: str) -> Iterator[str]:
     fight = document["contended"]
     if fight:
         then = "left to it for good" if fight.get("yielded") is True else "written at periodic looks only"
-        yield from formatting.indented(f"contended {formatting.by(fight, fight['rival'])}: {then}", 6, 6)
+        yield from formatting.indented(
+            f"contended {formatting.describe_attribution(fight, fight['rival'])}: {then}", 6, 6
+        )
 
 
 def _last_repair(document: Mapping[str, Any], unknown: str) -> Iterator[str]:
@@ -152,12 +154,14 @@ def _last_repair(document: Mapping[str, Any], unknown: str) -> Iterator[str]:
         return
     at = str(repair.get("time", ""))[:19]
     writer, who = repair.get("writer"), repair.get("who")
-    took = repair.get("seconds")
-    within = f" in {took * 1000:.0f} ms" if isinstance(took, float) else ""
+    duration = repair.get("seconds")
+    within = f" in {duration * 1000:.0f} ms" if isinstance(duration, float) else ""
     change = f"{at}Z  {repair.get('wanted')} -> {repair.get('found')}, put right{within}"
     yield from formatting.indented(change, 2, 6)
-    told = [f"{key} {writer[key]}" for key in _WRITERS if writer.get(key)] if isinstance(writer, dict) else []
-    yield from formatting.indented(formatting.by(repair, ", ".join(told) or who or "unknown"), 6, 6)
+    identity = [f"{key} {writer[key]}" for key in _WRITERS if writer.get(key)] if isinstance(writer, dict) else []
+    yield from formatting.indented(
+        formatting.describe_attribution(repair, ", ".join(identity) or who or "unknown"), 6, 6
+    )
 
 
 def _on_disk(document: Mapping[str, Any]) -> Iterator[str]:
@@ -175,18 +179,18 @@ def _on_disk(document: Mapping[str, Any]) -> Iterator[str]:
 
 def _row(item: Mapping[str, Any], document: Mapping[str, Any]) -> Iterator[str]:
     # The program that manages an interface matters, whether anything is held of it or not.
-    mark, code, words = _judged(item, document["held"] or document["kind"] == Kind.INTERFACE.value)
+    mark, code, words = _assess_setting(item, document["held"] or document["kind"] == Kind.INTERFACE.value)
     about = f"of {item['name']}: " if item["name"] != document["name"] else ""
-    said = f"{about}{item['text']}"
-    fits = len(item["origin"]) + len(said) + len(words) <= formatting.WIDTH - 12
-    yield f"    {formatting.colour(mark, code)} {item['origin']}{f'  {said}  ({words})' if fits else ''}"
+    text = f"{about}{item['text']}"
+    fits = len(item["origin"]) + len(text) + len(words) <= formatting.WIDTH - 12
+    yield f"    {formatting.colour(mark, code)} {item['origin']}{f'  {text}  ({words})' if fits else ''}"
     if not fits:
-        yield from formatting.indented(f"{said}  ({words})", 8, 8)
+        yield from formatting.indented(f"{text}  ({words})", 8, 8)
     if mark in "!?" and item["remedy"]:
         yield from formatting.indented(f"-> {item['remedy']}", 8, 11)
 
 
-_DOES = {
+_EFFECTS = {
     Effect.LOADS.value: "loads it, too",
     Effect.FORBIDS.value: "keeps it from being loaded",
     Effect.UNLOADS.value: "unloads it",
@@ -201,7 +205,7 @@ _DISTURBS = {
 }
 
 
-def _judged(item: Mapping[str, Any], concerns: bool) -> tuple[str, str, str]:
+def _assess_setting(item: Mapping[str, Any], concerns: bool) -> tuple[str, str, str]:
     """Return the mark of a setting, its colour, and what it comes to."""
     if item["fails"]:
         return "!", "31", f"comes to nothing: {item['fails']}"
@@ -211,7 +215,7 @@ def _judged(item: Mapping[str, Any], concerns: bool) -> tuple[str, str, str]:
         return "-", "0", "a later line counts"
     if item["effect"] == Effect.DISTURBS.value:
         return "?" if concerns else "-", "0", _DISTURBS[item["program"]]
-    does = _DOES.get(item["effect"], "wins")
+    does = _EFFECTS.get(item["effect"], "wins")
     if not concerns:
         return "-", "0", does
     if item["agrees"] is None:

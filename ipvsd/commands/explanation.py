@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Optional
 
 from ipvsd.boot import installed_kernels, next_boot
-from ipvsd.commands.subjects import KUBE_IPVS, Kind, Subject, find, is_own_name, to_come
+from ipvsd.commands.subjects import KUBE_IPVS, Kind, Subject, find, is_own_name, possible_sysctls
 from ipvsd.config import profiles
 from ipvsd.config.desired_state import patterns
 from ipvsd.config.schema import Config
@@ -23,7 +23,7 @@ from ipvsd.runtime import rootfs
 from ipvsd.state import status_file, stored_json
 from ipvsd.sysctl.catalog import DEFAULTS
 
-_TAKES_AWAY = (Effect.FORBIDS, Effect.UNLOADS)
+_REMOVING = (Effect.FORBIDS, Effect.UNLOADS)
 
 
 class NoKernelError(Exception):
@@ -32,7 +32,7 @@ class NoKernelError(Exception):
 
 @dataclass(frozen=True)
 class Explanation:
-    """`asked` is the name by which it was asked for, if that is not its own.
+    """`requested_name` is the name by which it was asked for, if that is not its own.
 
     `reasons` are (who wants it, why); `default` is the kernel's own value and who says so.
 
@@ -40,15 +40,15 @@ class Explanation:
     status file.
     """
 
-    asked: str
+    requested_name: str
     subject: Subject
     reasons: tuple[tuple[str, str], ...]
     default: Optional[tuple[str, str]]
     daemon: bool  # it runs, and tells what it has seen
     repair: Optional[Mapping[str, Any]]
     contended: Optional[Mapping[str, Any]]
-    survey: ConflictReport
-    judged: RootKind
+    conflicts: ConflictReport
+    root_kind: RootKind
     release: str
     unit: str  # of ipvsd's, the one that will run at the next boot, or empty
     unusable: str  # why the daemon's status file is there and tells nothing, or empty
@@ -62,19 +62,21 @@ class Explanation:
         """Return 0 if it is right and stays so, 1 if it is not or does not, 2 if that cannot be told."""
         findings = self.subject.findings
         if not findings:
-            return 0 if self.subject.readable and not self.survey.unread else 2
+            return 0 if self.subject.readable and not self.conflicts.unread else 2
         counted = [
-            self.agrees(item) for item in self.survey.settings if item.effective and item.effect is not Effect.DISTURBS
+            self.agrees(item)
+            for item in self.conflicts.settings
+            if item.effective and item.effect is not Effect.DISTURBS
         ]
         wrong = [found for found in findings if not (found.compliant or harmless(found))]
         if wrong:
             return 2 if all(map(unreadable, wrong)) else 1
-        lost = [item for item in self.survey.settings if item.failure and item.effect is Effect.SETS]
+        lost = [item for item in self.conflicts.settings if item.failure and item.effect is Effect.SETS]
         # `sysctl --system` sets nothing before somebody runs it.
-        made = [item for item in self.survey.settings if item.effective and item.program is not Program.PROCPS]
+        made = [item for item in self.conflicts.settings if item.effective and item.program is not Program.PROCPS]
         if False in counted or (lost and not self.unit and True not in map(self.agrees, made)):
             return 1
-        return 2 if None in counted or self.survey.unread else 0
+        return 2 if None in counted or self.conflicts.unread else 0
 
 
 def explain(root: str, config: Config, name: str) -> Explanation:
@@ -84,7 +86,7 @@ def explain(root: str, config: Config, name: str) -> Explanation:
     """
     host, situation = LinuxHost(root), classify_root(root)
     if situation is RootKind.FIRST_BOOT:
-        found = installed_kernels.predict_first_boot(root, config, to_come(name, patterns(config)))
+        found = installed_kernels.predict_first_boot(root, config, possible_sysctls(name, patterns(config)))
         if found is None:
             raise NoKernelError("no kernel runs there, and there is none in its /lib/modules")
         kernel, plan, host = found.kernel, found.plan, LinuxHost(root, release=found.kernel.release)
@@ -108,17 +110,17 @@ def explain(root: str, config: Config, name: str) -> Explanation:
         subject = _after(boot, subject)
     # Of the module that brings a sysctl, only what takes both away counts here; of the one that an interface is for,
     # only what disturbs it.
-    besides = (Effect.DISTURBS,) if subject.kind is Kind.INTERFACE else _TAKES_AWAY
-    told = tuple(item for item in boot.settings if item.name in subject.names or item.effect in besides)
+    removing = (Effect.DISTURBS,) if subject.kind is Kind.INTERFACE else _REMOVING
+    settings = tuple(item for item in boot.settings if item.name in subject.names or item.effect in removing)
     return Explanation(
         "" if is_own_name(name, subject) else name,
         subject,
         tuple(_reasons(subject, config)),
-        DEFAULTS.get(subject.name) or DEFAULTS.get(subject.group),
+        DEFAULTS.get(subject.name) or DEFAULTS.get(subject.pattern),
         status is not None,
         _last("repairs", status or {}, subject),
         _last("contended", status or {}, subject),
-        ConflictReport(told, boot.unread),
+        ConflictReport(settings, boot.unread),
         situation,
         kernel.release,
         boot.unit,
@@ -150,17 +152,17 @@ def _reasons(subject: Subject, config: Config) -> Iterator[tuple[str, str]]:
     """Yield who wants it, and why: first whose word counts, then the other profiles that want it."""
     if subject.finding is None:
         return
-    wanted, names = subject.finding.wanted, (subject.finding.name, subject.name, subject.group)
+    wanted, names = subject.finding.wanted, (subject.finding.name, subject.name, subject.pattern)
     origin, because = wanted.origin, wanted.reason if isinstance(wanted, WantedModule) else ""
-    whys = {
+    reasons_by_name = {
         profile: next(filter(None, (profiles.why(profile, name, because) for name in names)), "")
         for profile in config.profiles
     }
     if origin.startswith("scheduler: "):
         yield origin, profiles.SCHEDULER_WHY
-    elif origin.removeprefix("profile ") not in whys:
+    elif origin.removeprefix("profile ") not in reasons_by_name:
         yield origin, ""
-    yield from ((f"profile {profile}", why) for profile, why in whys.items() if why)
+    yield from ((f"profile {profile}", why) for profile, why in reasons_by_name.items() if why)
 
 
 def _last(key: str, status: Mapping[str, Any], subject: Subject) -> Optional[Mapping[str, Any]]:

@@ -43,7 +43,7 @@ def notes(document: Mapping[str, Any]) -> Iterator[str]:
         yield from folded(f"note: {note}", "33")
 
 
-def by(item: Mapping[str, Any], who: str) -> str:
+def describe_attribution(item: Mapping[str, Any], who: str) -> str:
     """Return who changed something, by the `attribution` of an item of a status document of whatever version."""
     return Attribution.LIKELY.describe(who) if item.get("attribution") == Attribution.LIKELY.value else f"by {who}"
 
@@ -102,16 +102,16 @@ def values(items: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 
 def _rows(rows: Sequence[tuple[Mapping[str, Any], str, str]]) -> Iterator[str]:
     """Yield rows (item, name, value). Evidence and remedy of several in succession stand once, below the last one."""
-    told: dict[str, str] = {}  # the remedies that were told, each with the item
+    items_by_remedy: dict[str, str] = {}  # the remedies that were told, each with the item
     for (item, name, value), (following, *_) in zip(rows, (*rows[1:], ({"right": True}, "", ""))):
         yield from _row(item, name, value)
         if item["right"]:
             continue
-        alike = not following["right"] and following["remedy"] == item["remedy"]
-        if not alike or following["evidence"] != item["evidence"]:
+        same_remedy = not following["right"] and following["remedy"] == item["remedy"]
+        if not same_remedy or following["evidence"] != item["evidence"]:
             yield from _wrapped(item["evidence"])
-        if item["remedy"] and not alike:
-            first = told.setdefault(item["remedy"], item["name"])
+        if item["remedy"] and not same_remedy:
+            first = items_by_remedy.setdefault(item["remedy"], item["name"])
             yield from _wrapped(f"-> {item['remedy'] if first == item['name'] else f'the same as for {first}'}")
 
 
@@ -129,7 +129,7 @@ def _wrapped(text: str) -> Iterable[str]:
     return indented(text, 6, 6)
 
 
-def alike(findings: Iterable[Finding]) -> Iterator[tuple[str, Finding]]:
+def group_alike(findings: Iterable[Finding]) -> Iterator[tuple[str, Finding]]:
     """Yield the names of findings with one problem and one remedy, and the first of these as their example."""
     groups: dict[tuple[str, str], list[Finding]] = {}
     for found in findings:
@@ -142,8 +142,8 @@ def alike(findings: Iterable[Finding]) -> Iterator[tuple[str, Finding]]:
 
 def ipvs(document: Mapping[str, Any]) -> str:
     """Return what IPVS itself answered, as one line."""
-    said = document["ipvs"]
-    if said["up"]:
-        size = f", table size {said['table_size']}" if said["table_size"] else ""
-        return f"IPVS answers: version {said['version']}{size}"
-    return f"IPVS: {said['detail']}"
+    answer = document["ipvs"]
+    if answer["up"]:
+        size = f", table size {answer['table_size']}" if answer["table_size"] else ""
+        return f"IPVS answers: version {answer['version']}{size}"
+    return f"IPVS: {answer['detail']}"

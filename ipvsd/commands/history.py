@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ipvsd.commands import formatting
-from ipvsd.commands.output import EX_CANNOT_TELL, complain, say, say_json
+from ipvsd.commands.output import EX_CANNOT_TELL, print_errors, print_json, print_lines
 from ipvsd.model import printable
 from ipvsd.reporting.status_document import format_time
 from ipvsd.state import repair_history, stored_json
@@ -16,18 +16,18 @@ from ipvsd.state import repair_history, stored_json
 def run(root: str, output: str, number: int) -> int:
     """Exit 0: no repair is no fault; 2 if what is kept cannot be told."""
     try:
-        kept = repair_history.read(root)
+        stored = repair_history.read(root)
     except stored_json.UnusableError as error:
-        complain(f"ipvsd: cannot read the history: {error} (the daemon replaces it at its next repair)")
+        print_errors(f"ipvsd: cannot read the history: {error} (the daemon replaces it at its next repair)")
         return EX_CANNOT_TELL
-    repairs = kept.repairs[-number:]
-    complain(*(f"ipvsd: {problem}" for problem in _problems(kept.damaged, repairs)))
-    if kept.damaged and not repairs:
+    repairs = stored.repairs[-number:]
+    print_errors(*(f"ipvsd: {problem}" for problem in _problems(stored.damaged, repairs)))
+    if stored.damaged and not repairs:
         return EX_CANNOT_TELL
     if output == "json":
-        say_json(repairs)
+        print_json(repairs)
     else:
-        say(*[line for repair in repairs for line in _lines(repair)] or ["nothing was repaired since the boot"])
+        print_lines(*[line for repair in repairs for line in _lines(repair)] or ["nothing was repaired since the boot"])
     return 0
 
 
@@ -42,8 +42,10 @@ def _problems(damaged: int, repairs: Sequence[Mapping[str, Any]]) -> Iterator[st
 
 def _lines(repair: Mapping[str, Any]) -> Iterator[str]:
     # A file in /run: another version may have written it.
-    said = {key: printable.line(str(repair.get(key, "?"))) for key in ("time", "name", "found", "wanted")}
+    shown = {key: printable.line(str(repair.get(key, "?"))) for key in ("time", "name", "found", "wanted")}
     seconds = repair.get("seconds")
-    took = f" in {seconds * 1000:.1f} ms" if isinstance(seconds, float) else ""
-    yield from formatting.indented("{time}  {name}: {found} -> {wanted}".format(**said) + took, 0, 6)
-    yield from formatting.indented(printable.line(formatting.by(repair, str(repair.get("who", "?")))), 6, 10)
+    duration = f" in {seconds * 1000:.1f} ms" if isinstance(seconds, float) else ""
+    yield from formatting.indented("{time}  {name}: {found} -> {wanted}".format(**shown) + duration, 0, 6)
+    yield from formatting.indented(
+        printable.line(formatting.describe_attribution(repair, str(repair.get("who", "?")))), 6, 10
+    )

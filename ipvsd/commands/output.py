@@ -23,28 +23,28 @@ WIDTH = 80
 _MARK = f"\x1b{os.urandom(8).hex()}"
 
 
-class _Said(NamedTuple):
+class _Output(NamedTuple):
     lines: tuple[str, ...]
-    complaint: bool = False
+    is_error: bool = False
     text: Optional[str] = None  # instead of lines: a document, printable already
 
 
-_said: list[_Said] = []
+_pending: list[_Output] = []
 
 
-def say(*lines: str) -> None:
+def print_lines(*lines: str) -> None:
     """Say this on standard output, each of these on a line of its own, whatever is in it."""
-    _said.append(_Said(lines))
+    _pending.append(_Output(lines))
 
 
-def say_json(document: Any) -> None:
+def print_json(document: Any) -> None:
     """Say a document on standard output."""
-    _said.append(_Said((), text=printable.as_json(document, indent=2)))
+    _pending.append(_Output((), text=printable.as_json(document, indent=2)))
 
 
-def complain(*lines: str) -> None:
+def print_errors(*lines: str) -> None:
     """Say this on standard error, each of these on a line of its own."""
-    _said.append(_Said(lines, complaint=True))
+    _pending.append(_Output(lines, is_error=True))
 
 
 def is_terminal() -> bool:
@@ -64,12 +64,12 @@ def run(command: Callable[[], int], as_json: Callable[[], bool] = lambda: False)
     without a document become one. SIGINT ends this process as it ends any other, so that a shell sees it (130).
     """
     try:
-        _said.clear()
+        _pending.clear()
         stdio.open_missing_streams()
         code = command()
-        if code and all(item.complaint for item in _said) and as_json():
-            errors = [line.removeprefix("ipvsd: ") for item in _said for line in item.lines]
-            say_json({"error": errors[0] if errors else "failed", "errors": errors})
+        if code and all(item.is_error for item in _pending) and as_json():
+            errors = [line.removeprefix("ipvsd: ") for item in _pending for line in item.lines]
+            print_json({"error": errors[0] if errors else "failed", "errors": errors})
         return _written(code)
     except KeyboardInterrupt:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -78,10 +78,10 @@ def run(command: Callable[[], int], as_json: Callable[[], bool] = lambda: False)
 
 
 def _written(code: int) -> int:
-    for item in _said:
-        lines = _folded(item.lines) if item.complaint else item.lines
+    for item in _pending:
+        lines = _folded(item.lines) if item.is_error else item.lines
         text = f"{item.text}\n" if item.text is not None else "".join(f"{_shown(line)}\n" for line in lines)
-        if item.complaint:
+        if item.is_error:
             with contextlib.suppress(OSError):
                 stdio.write(sys.stderr, text)
             continue

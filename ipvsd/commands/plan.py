@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from typing import Optional
 
 from ipvsd.commands import formatting
-from ipvsd.commands.check import fitted, looked
-from ipvsd.commands.output import EX_CANNOT_TELL, say, say_json
+from ipvsd.commands.check import adapt_remedies, observe
+from ipvsd.commands.output import EX_CANNOT_TELL, print_json, print_lines
 from ipvsd.config import config_files
 from ipvsd.decide.health import required
 from ipvsd.decide.planner import without_followers
@@ -22,20 +22,20 @@ def run(root: str, config_path: str | None, output: str, exit_code: bool) -> int
 
     Exit 2 for an image without a kernel.
     """
-    found = looked(root, config_files.load(root, config_path))
+    found = observe(root, config_files.load(root, config_path))
     if found is None:
         return EX_CANNOT_TELL
     first_boot = classify_root(root) is RootKind.FIRST_BOOT
     head = [f"after the first boot of kernel {found.kernel.release}:"] if first_boot else []
-    plan = fitted(found.plan, root)
+    plan = adapt_remedies(found.plan, root)
     later = _later(plan)
     if output == "json":
         actions = [_values(action, plan) for action in without_followers(plan.actions)]
-        say_json([*actions, *(_later_values(finding) for finding in later)])
+        print_json([*actions, *(_later_values(finding) for finding in later)])
     else:
-        say(*head, *(list(_lines(plan, later)) or ["nothing to do"]))
+        print_lines(*head, *(list(_lines(plan, later)) or ["nothing to do"]))
         for note in found.notes:
-            say(*formatting.folded(f"note: {note}", "33"))
+            print_lines(*formatting.folded(f"note: {note}", "33"))
     open_work = plan.actions or any(required(finding) and not finding.compliant for finding in plan.findings)
     return 1 if exit_code and open_work else 0
 
@@ -76,8 +76,8 @@ def _lines(plan: Plan, later: Sequence[SysctlFinding]) -> Iterator[str]:
         yield formatting.colour(f"+ {finding.name} = {value_to_write(finding.wanted.want, '')}", "32")
     # An action that the kernel takes by itself is no line of its own.
     touched = {action.name for action in plan.actions} | {finding.name for finding in later}
-    left = [item for item in plan.findings if not item.compliant and item.name not in touched]
-    for names, example in formatting.alike(left):
+    remaining = [item for item in plan.findings if not item.compliant and item.name not in touched]
+    for names, example in formatting.group_alike(remaining):
         yield from formatting.folded(f"! {names} {example.verdict.value}: {example.evidence}")
         if example.remedy:
             yield from formatting.indented(f"-> {example.remedy}", 2, 4)

@@ -7,7 +7,7 @@ from typing import Any, Optional
 
 from ipvsd.boot import installed_kernels
 from ipvsd.commands import formatting
-from ipvsd.commands.output import complain, say, say_json
+from ipvsd.commands.output import print_errors, print_json, print_lines
 from ipvsd.config import config_files
 from ipvsd.config.profiles import notes
 from ipvsd.decide import health
@@ -23,8 +23,8 @@ def run(root: str, config_path: Optional[str], output: str, kernel: Optional[str
     required = (
         installed_kernels.reboot_required(kernels, installed_kernels.running_release(root)) if kernel is None else False
     )
-    what = f"kernel {kernel}: it is not" if kernel else "any kernel: there is none"
-    complaint = f"cannot look at {what} in /lib/modules of {root} (install one, or see --root)"
+    subject = f"kernel {kernel}: it is not" if kernel else "any kernel: there is none"
+    complaint = f"cannot look at {subject} in /lib/modules of {root} (install one, or see --root)"
     if output == "json":
         document = {
             "kernels": [_values(item) for item in kernels],
@@ -32,11 +32,11 @@ def run(root: str, config_path: Optional[str], output: str, kernel: Optional[str
             "notes": [*notes(config.profiles, config.kube_proxy), *dict.fromkeys(_failing(kernels))],
             **({} if kernels else {"error": complaint, "errors": [complaint]}),
         }
-        say_json(document)
+        print_json(document)
     elif kernels:
-        say(*(line for item in kernels for line in _lines(item, brief)))
+        print_lines(*(line for item in kernels for line in _lines(item, brief)))
     if not kernels:
-        complain(f"ipvsd: {complaint}")
+        print_errors(f"ipvsd: {complaint}")
         return 2
     return 0 if all(map(health.could_be_ready, kernels)) else 1
 
@@ -54,7 +54,7 @@ def _values(kernel: InstalledKernel) -> dict[str, Any]:
 
 
 def _lines(kernel: InstalledKernel, brief: bool) -> Iterator[str]:
-    words = [word for word, so in (("running", kernel.running), ("next boot", kernel.boots_next)) if so]
+    words = [word for word, applies in (("running", kernel.running), ("next boot", kernel.boots_next)) if applies]
     roles = f" ({', '.join(words)})" if words else ""
     found = installed_kernels.unobtainable_modules(kernel)
     verdict = (
@@ -66,7 +66,7 @@ def _lines(kernel: InstalledKernel, brief: bool) -> Iterator[str]:
         yield f"{head}{verdict}{_shortened(found, formatting.WIDTH - len(head) - len(ready))}"
         return
     yield from formatting.indented(f"kernel {kernel.release}{roles}: {verdict}", 0, 2)
-    for affected, example in formatting.alike(found):
+    for affected, example in formatting.group_alike(found):
         yield from formatting.indented(f"! {affected} {example.verdict.value}: {example.evidence}", 2, 6)
         yield from formatting.indented(f"-> {example.remedy}", 6, 6)
     for note in kernel.notes:
@@ -77,7 +77,7 @@ def _shortened(found: Sequence[ModuleFinding], width: int) -> str:
     """Return as many of the problems as fit, at least their number."""
     for shown in range(len(found), -1, -1):
         names = ", ".join(f"{finding.name} {finding.verdict.value}" for finding in found[:shown])
-        told = f"; {names} and {len(found) - shown} more" if shown < len(found) else f"; {names}"
-        if shown and len(told) <= width:
-            return told
+        suffix = f"; {names} and {len(found) - shown} more" if shown < len(found) else f"; {names}"
+        if shown and len(suffix) <= width:
+            return suffix
     return f"; {len(found)} modules cannot be had" if found else ""

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ipvsd.commands import formatting
-from ipvsd.commands.output import complain, say, say_json
+from ipvsd.commands.output import print_errors, print_json, print_lines
 from ipvsd.config.profiles import PROFILES, SCHEDULER_WHY, Alternatives, ModuleEntry, Profile, SysctlEntry
 from ipvsd.model.types import Need
 
@@ -18,10 +18,10 @@ def listed(output: str) -> int:
     """Print every profile with its purpose."""
     purposes = {**{name: profile.purpose for name, profile in PROFILES.items()}, "none": NONE}
     if output == "json":
-        say_json(purposes)
+        print_json(purposes)
     else:
         width = max(map(len, purposes))
-        say(*(f"{name:{width}}  {purpose}" for name, purpose in purposes.items()))
+        print_lines(*(f"{name:{width}}  {purpose}" for name, purpose in purposes.items()))
     return 0
 
 
@@ -30,12 +30,12 @@ def show(name: str, output: str) -> int:
     profile = Profile(NONE, ()) if name == "none" else PROFILES.get(name)
     if profile is None:
         known = ", ".join([*PROFILES, "none"])
-        complain(f"ipvsd: cannot show profile {name}: there is none (known: {known})")
+        print_errors(f"ipvsd: cannot show profile {name}: there is none (known: {known})")
         return os.EX_USAGE
     if output == "json":
-        say_json(_values(name, profile))
+        print_json(_values(name, profile))
     else:
-        say(*_lines(name, profile))
+        print_lines(*_lines(name, profile))
     return 0
 
 

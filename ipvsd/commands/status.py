@@ -8,7 +8,7 @@ from typing import Any
 
 from ipvsd import __version__
 from ipvsd.commands import formatting
-from ipvsd.commands.output import complain, say, say_json
+from ipvsd.commands.output import print_errors, print_json, print_lines
 from ipvsd.decide import remedies
 from ipvsd.decide.health import outdated
 from ipvsd.model import printable
@@ -16,7 +16,7 @@ from ipvsd.state import status_file, stored_json
 
 _CODES = {"ready": 0, "degraded": 0, "failed": 1}
 _SLACK = 1.0  # seconds; the file's time is rounded
-_LONGEST = 86_400.0  # seconds of an interval (settings)
+_MAX_INTERVAL = 86_400.0  # seconds of an interval (settings)
 _RESTART = "run: systemctl restart ipvsd"
 
 
@@ -27,35 +27,35 @@ def run(root: str, output: str) -> int:
     except stored_json.UnusableError as error:
         return _unknown(f"{error} ({_RESTART})" if root == "/" else str(error))
     if document is None:
-        how = f"no daemon runs below {root}; see '{remedies.for_root('ipvsd check', root)}'"
-        how = "run: systemctl start ipvsd" if root == "/" else how
-        return _unknown(f"there is none ({how})")
+        remedy = f"no daemon runs below {root}; see '{remedies.for_root('ipvsd check', root)}'"
+        remedy = "run: systemctl start ipvsd" if root == "/" else remedy
+        return _unknown(f"there is none ({remedy})")
     if document["state"] not in _CODES:
         return _unknown(f"it is damaged: invalid state {document['state']!a}")
-    if not 0 < document["config"]["interval"] <= _LONGEST:  # beyond it no look would be too old
+    if not 0 < document["config"]["interval"] <= _MAX_INTERVAL:  # beyond it no look would be too old
         return _unknown("it is damaged: invalid config.interval")
     age = time.clock_gettime(time.CLOCK_BOOTTIME) - document["boottime"]
     if age < -_SLACK:
         return _unknown(f"its time is {-age:.0f} s in the future, as of another boot or another machine")
     age = max(0.0, age)
     old = outdated(age, document["config"]["interval"])
-    how = " (run: systemctl status ipvsd)" if root == "/" else ""
-    complaint = f"the daemon last looked {age:.0f} s ago{how}"
+    remedy = " (run: systemctl status ipvsd)" if root == "/" else ""
+    complaint = f"the daemon last looked {age:.0f} s ago{remedy}"
     if output == "json":
         errors = {"error": complaint, "errors": [complaint]} if old else {}
-        say_json({**document, "age": round(age, 3), **errors})
+        print_json({**document, "age": round(age, 3), **errors})
     else:
-        say(*_lines(printable.clean_document(document), age))
+        print_lines(*_lines(printable.clean_document(document), age))
     if document.get("version") != __version__:
         version = document.get("version", "of an unknown version")
-        complain(f"ipvsd: the daemon is ipvsd {version!a}, and this is {__version__} ({_RESTART})")
+        print_errors(f"ipvsd: the daemon is ipvsd {version!a}, and this is {__version__} ({_RESTART})")
     if old:
-        complain(f"ipvsd: {complaint}")
+        print_errors(f"ipvsd: {complaint}")
     return 2 if old else _CODES[document["state"]]
 
 
 def _unknown(reason: str) -> int:
-    complain(f"ipvsd: cannot read the daemon's status: {reason}")
+    print_errors(f"ipvsd: cannot read the daemon's status: {reason}")
     return 2
 
 
@@ -69,11 +69,13 @@ def _about(document: Mapping[str, Any], age: float) -> Iterator[str]:
     yield formatting.ipvs(document)
     yield from formatting.notes(document)
     yield from formatting.folded(f"configuration {config['hash']}: {', '.join(config['files']) or 'the defaults'}")
-    by = [f"{item['name']} {item['lost']}" for item in document["sources"] if item.get("lost")]
-    lost = f"; {document['lost']} events were lost ({', '.join(by)})" if by else ""
+    lost_by_source = [f"{item['name']} {item['lost']}" for item in document["sources"] if item.get("lost")]
+    lost = f"; {document['lost']} events were lost ({', '.join(lost_by_source)})" if lost_by_source else ""
     yield f"writes to sysctls are seen by {document['backend']}{lost}"
     for item in document["contended"]:
-        yield from formatting.folded(f"{item['name']} is contended {formatting.by(item, item['rival'])}", "33")
+        yield from formatting.folded(
+            f"{item['name']} is contended {formatting.describe_attribution(item, item['rival'])}", "33"
+        )
     for failure in document["failures"]:
         yield from formatting.folded(
             f"ipvsd fails to {failure['operation'].replace('_', ' ')}: {failure['error']}", "33"
@@ -91,6 +93,6 @@ def _repairs(document: Mapping[str, Any]) -> Iterator[str]:
         yield ""
         yield "LAST REPAIRS"
     for repair in repairs[-5:]:
-        took = f"{repair['seconds'] * 1000:.0f} ms"
-        line = f"{repair['time'][:19]}Z  {repair['name']}: {repair['found']} -> {repair['wanted']} in {took}"
-        yield from formatting.indented(f"{line}, {formatting.by(repair, repair['who'])}", 2, 6)
+        duration = f"{repair['seconds'] * 1000:.0f} ms"
+        line = f"{repair['time'][:19]}Z  {repair['name']}: {repair['found']} -> {repair['wanted']} in {duration}"
+        yield from formatting.indented(f"{line}, {formatting.describe_attribution(repair, repair['who'])}", 2, 6)

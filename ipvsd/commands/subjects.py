@@ -36,11 +36,11 @@ _INTERFACE = re.compile(
     r"lo\Z|(?:eth|wlan|bond|br-?|team|tun|tap|wg|vlan|veth|cni|docker|cali|flannel\.?|vmbr|dummy|ib)[0-9a-f]+(?:\.[0-9]+)?\Z"
     r"|(?:en|wl|ww|ib|sl)[bcdopsuvxP][0-9a-zP]*[0-9][0-9a-z]*(?:\.[0-9]+)?\Z"
 )
-_LONGEST_INTERFACE = 15  # IFNAMSIZ is 16 with its NUL
-UNTIL_BOOT = "not known before the first boot"
+_MAX_INTERFACE_NAME = 15  # IFNAMSIZ is 16 with its NUL
+UNKNOWN_BEFORE_BOOT = "not known before the first boot"
 # The verdicts on a name of which no module needs to be.
-_NO_SIGN = (ModuleVerdict.ABSENT, ModuleVerdict.NO_SUPPORT, ModuleVerdict.TREE_GONE, ModuleVerdict.NO_INDEX)
-_MOST = 8  # candidates that are shown
+_ABSENT_VERDICTS = (ModuleVerdict.ABSENT, ModuleVerdict.NO_SUPPORT, ModuleVerdict.TREE_GONE, ModuleVerdict.NO_INDEX)
+_MAX_CANDIDATES = 8  # candidates that are shown
 _EXAMPLE = "give a sysctl, a module or MODULE.PARAMETER, such as net.ipv4.ip_forward"
 
 
@@ -88,7 +88,7 @@ class Subject:
         return found.wanted.want if isinstance(found, SysctlFinding) else None
 
     @property
-    def group(self) -> str:
+    def pattern(self) -> str:
         """The pattern by which it is wanted, or an empty text."""
         return self.finding.wanted.pattern if isinstance(self.finding, SysctlFinding) else ""
 
@@ -98,12 +98,12 @@ class Subject:
         return self.finding.wanted.provider if isinstance(self.finding, SysctlFinding) else None
 
 
-def to_come(asked: str, patterns: Iterable[str]) -> tuple[str, ...]:
+def possible_sysctls(requested: str, patterns: Iterable[str]) -> tuple[str, ...]:
     """Return the sysctls that a name may stand for when an image has booted.
 
     The name may be a sysctl's own, or an interface's, of which they are those that the patterns may fit.
     """
-    name = _cleaned(asked)
+    name = _clean(requested)
     own = sysctl_names.normalised(name)
     found = [own] if own else []
     if name == KUBE_IPVS or _may_be_interface(name):
@@ -112,33 +112,40 @@ def to_come(asked: str, patterns: Iterable[str]) -> tuple[str, ...]:
     return tuple(found)
 
 
-def find(asked: str, plan: Plan, host: LinuxHost, image: bool = False) -> Subject:
+def find(requested: str, plan: Plan, host: LinuxHost, image: bool = False) -> Subject:
     """Return what a name stands for; of an `image` no value can be read, and its interfaces are not known.
 
     Raises NoNameError.
     """
-    name = _cleaned(asked)
+    name = _clean(requested)
     if not name.isprintable() or not name.isascii() or not name:
         raise NoNameError(f"is no name of anything ({_EXAMPLE})")
-    held = _held(name, plan)
+    held = _find_managed(name, plan)
     if held:
         return held
     parts = tuple(item for item in plan.sysctls if _interface_of(item.name) == sysctl_names.unescape_part(name))
     if name == KUBE_IPVS or host.is_interface(name) or (image and (parts or _may_be_interface(name))):
         return _interface(name, parts, host, image)
-    return _dotted(name, host, image) if "." in name or "/" in name else _short(name, plan, host, image)
+    return (
+        _find_dotted(name, host, image) if "." in name or "/" in name else _find_by_short_name(name, plan, host, image)
+    )
 
 
-def is_own_name(asked: str, subject: Subject) -> bool:
+def is_own_name(requested: str, subject: Subject) -> bool:
     """Tell whether a subject was asked for by its own name, in whatever notation, and needs no word of that."""
-    path = asked.removeprefix("/proc/sys/")
+    path = requested.removeprefix("/proc/sys/")
     own = {subject.name, subject.finding.name if subject.finding else subject.name}
-    return bool(own & {asked, sysctl_names.normalised(path), kernel_names.module_name(asked), _parameter_name(asked)})
+    return bool(
+        own
+        & {requested, sysctl_names.normalised(path), kernel_names.module_name(requested), _parameter_name(requested)}
+    )
 
 
-def _cleaned(asked: str) -> str:
+def _clean(requested: str) -> str:
     """Return the name within a command, an assignment or a path that somebody pasted."""
-    words = re.sub(r"^\s*(?:sudo\s+)?(?:modprobe|insmod|rmmod|sysctl|module|options)\s+(?:-\w+\s+)*", "", asked).strip()
+    words = re.sub(
+        r"^\s*(?:sudo\s+)?(?:modprobe|insmod|rmmod|sysctl|module|options)\s+(?:-\w+\s+)*", "", requested
+    ).strip()
     name = words.partition("=")[0].strip().strip("'\"")
     of_module = re.match(r"/sys/module/([^/]+)(?:/parameters/([^/]+))?/?\Z", name)
     if of_module:
@@ -150,7 +157,7 @@ def _cleaned(asked: str) -> str:
     return file[1] if file else name.removeprefix("/proc/sys/").removeprefix("proc/sys/")
 
 
-def _held(name: str, plan: Plan) -> Optional[Subject]:
+def _find_managed(name: str, plan: Plan) -> Optional[Subject]:
     """Return what is held under a name: by its name, as an alias or an alternative, or as a pattern."""
     spellings = {sysctl_names.normalised(name), kernel_names.module_name(name), _parameter_name(name), name} - {None}
     everything = (*plan.sysctls, *by_pattern(plan.sysctls))
@@ -166,13 +173,13 @@ def _held(name: str, plan: Plan) -> Optional[Subject]:
     return None
 
 
-def _dotted(name: str, host: LinuxHost, image: bool) -> Subject:
+def _find_dotted(name: str, host: LinuxHost, image: bool) -> Subject:
     """Return what is there under the name of a sysctl or a parameter that the configuration does not hold."""
     sysctl, parameter = sysctl_names.normalised(name), _parameter_name(name)
     if sysctl is None:
         raise NoNameError(f"is no sysctl, no module and no MODULE.PARAMETER ({_EXAMPLE})")
     if sysctl_names.is_pattern(sysctl):
-        matching = ", ".join(sorted(host.expand([sysctl])[sysctl])[:_MOST]) or "nothing"
+        matching = ", ".join(sorted(host.expand([sysctl])[sysctl])[:_MAX_CANDIDATES]) or "nothing"
         raise NoNameError(f"is a pattern that the configuration does not hold (it fits {matching})")
     value = host.read_sysctl(sysctl)
     if isinstance(value, str):
@@ -188,41 +195,41 @@ def _dotted(name: str, host: LinuxHost, image: bool) -> Subject:
         if closest:
             raise NoNameError(f"is no parameter that /sys/module/{module} shows (did you mean {closest}?)")
         if module in known.loadable | known.built_in or parameter in spelling.PARAMETERS:
-            evidence = UNTIL_BOOT if image else f"/sys/module/{module} shows no such parameter"
+            evidence = UNKNOWN_BEFORE_BOOT if image else f"/sys/module/{module} shows no such parameter"
             return Subject(Kind.PARAMETER, parameter, None, evidence)
     release = host.kernel(()).release
     if not spelling.is_known(sysctl):
-        beside = f"{sysctl.rpartition('.')[0]}.*"
-        suggestion = spelling.guess(sysctl, host.expand([beside])[beside])
+        siblings = f"{sysctl.rpartition('.')[0]}.*"
+        suggestion = spelling.guess(sysctl, host.expand([siblings])[siblings])
         if image and suggestion is None:
-            return Subject(Kind.SYSCTL, sysctl, None, UNTIL_BOOT)
+            return Subject(Kind.SYSCTL, sysctl, None, UNKNOWN_BEFORE_BOOT)
         hint = (
             f"did you mean {suggestion}?"
             if suggestion
             else f"list those of this kernel: ls /proc/sys/{_directory(sysctl)}"
         )
         raise NoNameError(f"is no sysctl that kernel {release} has, or that is known ({hint})")
-    evidence = UNTIL_BOOT if image else f"kernel {release} has no such file in /proc/sys"
+    evidence = UNKNOWN_BEFORE_BOOT if image else f"kernel {release} has no such file in /proc/sys"
     return Subject(Kind.SYSCTL, sysctl, None, evidence)
 
 
-def _short(name: str, plan: Plan, host: LinuxHost, image: bool) -> Subject:
+def _find_by_short_name(name: str, plan: Plan, host: LinuxHost, image: bool) -> Subject:
     """Return what is called so for short: a module, the last part of a sysctl's name, a scheduler."""
     module = _module(name, host)
     if module:
         return module
     called = dict.fromkeys(found for word in spelling.find_by_short_name(name) for found in _spelled_out(word, host))
-    held = {subject.name: subject for word in called for subject in [_held(word, plan)] if subject}
+    managed = {subject.name: subject for word in called for subject in [_find_managed(word, plan)] if subject}
     # The question is about the item that the configuration holds, unless it holds several of that name.
-    names = list(held or called)
-    grouped = dict.fromkeys(subject.group or subject.name for subject in held.values())
+    names = list(managed or called)
+    grouped = dict.fromkeys(subject.pattern or subject.name for subject in managed.values())
     if len(grouped) == 1 and len(names) > 1:
         names = list(grouped)
     if len(names) == 1:
         return find(names[0], plan, host, image)
     if names:
-        more = f" and {len(names) - _MOST} more" if len(names) > _MOST else ""
-        raise NoNameError(f"stands for {', '.join(names[:_MOST])}{more} (give one of them)")
+        more = f" and {len(names) - _MAX_CANDIDATES} more" if len(names) > _MAX_CANDIDATES else ""
+        raise NoNameError(f"stands for {', '.join(names[:_MAX_CANDIDATES])}{more} (give one of them)")
     suggestion = spelling.guess(name) or spelling.nearest(name, [KUBE_IPVS], 0.8)
     hint = f"did you mean {suggestion}?" if suggestion else _EXAMPLE
     if name in PROFILES:
@@ -247,8 +254,8 @@ def _module(name: str, host: LinuxHost) -> Optional[Subject]:
     kernel = host.explain(host.kernel([module]), [module])
     live: Mapping[str, ModuleState] = host.modules([kernel.module(module)])
     found: ModuleFinding = verdicts.judge_module(WantedModule(module, Need.IF_SHIPPED, ""), Observed(kernel, live, {}))
-    there = found.verdict not in _NO_SIGN
-    if not there and module not in spelling.modules():
+    present = found.verdict not in _ABSENT_VERDICTS
+    if not present and module not in spelling.modules():
         return None
     return Subject(Kind.MODULE, found.module, found.verdict.value, found.evidence)
 
@@ -267,7 +274,7 @@ def _interface(name: str, parts: tuple[SysctlFinding, ...], host: LinuxHost, ima
 
 
 def _may_be_interface(name: str) -> bool:
-    return len(name) <= _LONGEST_INTERFACE and _INTERFACE.match(name) is not None
+    return len(name) <= _MAX_INTERFACE_NAME and _INTERFACE.match(name) is not None
 
 
 def _interface_of(sysctl: str) -> str:
