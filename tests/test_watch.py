@@ -35,10 +35,10 @@ class Idle:
     """Takes events, and leaves every item to a reconciliation of all."""
 
     def __init__(self, loop: EventLoop) -> None:
-        self._mailbox = loop
+        self._loop = loop
 
     def on_event(self, event: Event) -> None:
-        self._mailbox.post(ReasonKind.SYSCTL, event.name)
+        self._loop.post(ReasonKind.SYSCTL, event.name)
 
     def on_loss(self) -> None:
         """Do nothing."""

@@ -125,7 +125,7 @@ from ipvsd.runtime.event_loop import EventLoop
 from ipvsd.watch.sysctl_bpf import SysctlBpf
 {DROP_ALL if not missing() else ""}
 with EventLoop() as loop:
-    writes = SysctlBpf(mailbox, None)
+    writes = SysctlBpf(loop, None)
     before = os.listdir("/proc/self/fd")
     print(writes.attach(), writes.state().up, os.listdir("/proc/self/fd") == before, writes.detail)
 """
@@ -415,7 +415,7 @@ def stopping(*arguments):
 
 syscall._bpf = stopping
 with EventLoop() as loop:
-    writes = SysctlBpf(mailbox, None)
+    writes = SysctlBpf(loop, None)
     print(writes.attach(), flush=True)
     signal.pause()
 """
