@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from ipvsd.config.schema import Config, ModuleSetting, SysctlSetting
@@ -42,7 +41,9 @@ def address(host: str, port: int) -> str:
 
 def fingerprint(config: Config) -> str:
     """Return 12 hexadecimal digits that change when, and only when, an effective value does."""
-    import hashlib  # brings OpenSSL, which the node need not wait for
+    # After READY=1; the first brings OpenSSL.
+    import hashlib
+    import json
 
     text = json.dumps(as_mapping(config), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]

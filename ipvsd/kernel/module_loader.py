@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import math
 import os
+import time
 from collections.abc import Iterator, Sequence
 from typing import Optional, Protocol
 
@@ -21,6 +23,7 @@ _PROBE_APPLY_BLACKLIST = 0x20000
 _RESOURCES_OK = 0
 
 _PROGRAMS = "/usr/sbin:/sbin:/usr/bin:/bin"
+_FRESH = 0.1  # seconds for which the context is known to be that of the files
 _LOAD_TIMEOUT = 60.0  # seconds for modprobe; the init of a module may take some
 _QUERY_TIMEOUT = 3.0  # seconds for programs that only look something up
 _ERRNOS = {os.strerror(number): number for number in errno.errorcode}
@@ -59,6 +62,7 @@ class Libkmod:
         self._library = library
         self._context: Optional[ctypes.c_void_p] = None
         self._stamps: object = None
+        self._checked_at = -math.inf  # when the context was last compared with the files, CLOCK_MONOTONIC
         self._unread = 0  # the errno with which the indexes could not be read
 
     def load(self, name: str, options: Sequence[str] = ()) -> None:
@@ -69,7 +73,7 @@ class Libkmod:
             raise LoadError(os.strerror(-error), -error)
         # Without its index every name is unknown. Before kmod 30 ENOMEM says that any of the indexes is missing, too.
         if not found and self._unread in TRANSIENT_ERRNOS:
-            self._stamps = None
+            self._drop_context()
             raise LoadError(os.strerror(self._unread), self._unread)
         if not found:
             raise LoadError("module not found in the kernel's index")
@@ -113,13 +117,19 @@ class Libkmod:
         return vermagic.partition(" ")[0]
 
     def _fresh_context(self) -> ctypes.c_void_p:
-        """Return the context, made anew when modules.dep.bin or modprobe.d changed since it was made."""
+        """Return the context, made anew when modules.dep.bin or modprobe.d changed since it was made.
+
+        One comparison serves all modules that are loaded within _FRESH seconds.
+        """
+        now = time.monotonic()
+        if self._context and now - self._checked_at < _FRESH:
+            return self._context
         stamps = modprobe_d_stamps("/")  # libkmod itself notices new and deleted files, but not edited ones
         if self._context and (
             stamps != self._stamps or self._library.kmod_validate_resources(self._context) != _RESOURCES_OK
         ):
-            self._library.kmod_unref(self._context)
-            self._context = None
+            self._drop_context()
+        self._checked_at = now
         if not self._context:
             self._context = ctypes.c_void_p(self._library.kmod_new(None, None))
             if not self._context:
@@ -129,9 +139,13 @@ class Libkmod:
             self._library.kmod_set_log_priority(self._context, 0)
             self._unread = -self._library.kmod_load_resources(self._context)
             if self._unread in (errno.EMFILE, errno.ENFILE):  # nor may it have read modprobe.d
-                self._stamps = None
+                self._drop_context()
                 raise LoadError(os.strerror(self._unread), self._unread)
         return self._context
+
+    def _drop_context(self) -> None:
+        self._library.kmod_unref(self._context)
+        self._context = None
 
 
 class Modprobe:

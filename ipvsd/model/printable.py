@@ -8,7 +8,6 @@ An unprintable character becomes an escape as in Python and C: `\n`, `\x1b`, `\u
 
 from __future__ import annotations
 
-import json
 import math
 from typing import Any, Callable, Optional
 
@@ -46,6 +45,8 @@ def as_json(document: Any, indent: Optional[int] = None) -> str:
     (`"\\xff"`). A text has WHOLE characters at most. A number that JSON does not have is null, and so is what
     is nested too deeply.
     """
+    import json  # after READY=1
+
     return json.dumps(_map_texts(document, _encodable), indent=indent, allow_nan=False)
 
 

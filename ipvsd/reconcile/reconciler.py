@@ -129,6 +129,8 @@ class Reconciler:
     def _repair_others(self, names: Collection[str]) -> None:
         """Process the events that have arrived, but leave these items to the reconciliation that acts on them."""
         self._acted_on = self._acted_on.union(names)
+        if not self.registry.items:
+            return  # nothing was compliant before the first reconciliation
         self._drain()
         self._loop.run_ready()
 
