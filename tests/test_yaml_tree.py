@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
-from ipvsd.config import yaml_tree
+from ipvsd.config import yaml_parser, yaml_tree
 from ipvsd.config.yaml_tree import DocumentError, Mapping, Scalar, Sequence
 
 
@@ -31,6 +33,23 @@ def test_a_scalar_keeps_its_own_text(text: str, kind: str) -> None:
 def test_nothing_is_in_an_empty_document(data: bytes) -> None:
     found = yaml_tree.parse(data)
     assert found is None or (isinstance(found, Scalar) and found.kind == "null")
+
+
+@given(st.text(alphabet="# \t\n\r-a\x00\u2028\ufeff", max_size=12))
+@example("#")
+@example(" # a\n\n#")
+@example("#\x7f")
+def test_a_document_without_values_is_what_pyyaml_takes_for_one(text: str) -> None:
+    data = text.encode()
+    try:
+        expected: object = yaml_parser.parse(data)
+    except DocumentError as error:
+        expected = str(error)
+    try:
+        found: object = yaml_tree.parse(data)
+    except DocumentError as error:
+        found = str(error)
+    assert found == expected
 
 
 def test_a_key_that_stands_twice_is_there_twice() -> None:

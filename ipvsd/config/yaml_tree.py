@@ -1,17 +1,13 @@
-"""YAML text to a tree that remembers its lines. The only user of PyYAML.
+"""A YAML document as a tree that remembers its lines.
 
 Hostile until parsed: bounded in size, in depth and in what its aliases unfold to; no tag builds an object.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Optional, Union
-
-import yaml
+from typing import NamedTuple, Optional, Union
 
 MAX_BYTES = 1 << 20
-_MAX_NODES = 20_000
-_MAX_PROBLEM = 200  # characters of PyYAML's, which may show an alias of any length
 
 
 class DocumentError(Exception):
@@ -52,91 +48,16 @@ def parse(data: bytes) -> Optional[Node]:
     """
     if len(data) > MAX_BYTES:
         raise DocumentError(0, f"is larger than {MAX_BYTES} bytes")
-    try:
-        text = data.decode("utf-8-sig")
-        if not text.isascii():
-            _reject_confusables(text)
-        root = yaml.compose(text, Loader=_Loader)
-        return None if root is None else _Walk().node(root)
-    except UnicodeDecodeError as error:
-        wide = " (it seems to be UTF-16: save it as UTF-8)" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else ""
-        raise DocumentError(data[: error.start].count(b"\n") + 1, f"is not UTF-8 text{wide}") from None
-    except yaml.reader.ReaderError as error:
-        line = text.count("\n", 0, error.position) + 1
-        raise DocumentError(line, f"has the character U+{ord(text[error.position]):04X}, which YAML forbids") from None
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        problem = (error.problem or error.context or "is not YAML").replace("\n", " ")
-        problem = problem if len(problem) <= _MAX_PROBLEM else f"{problem[:_MAX_PROBLEM]}..."
-        if r"'\t'" in problem:
-            raise DocumentError(mark.line + 1 if mark else 0, "not YAML: a tab (write spaces)") from None
-        if problem == "but found another document":
-            raise DocumentError(mark.line + 1 if mark else 0, "holds more than one document (keep one)") from None
-        raise DocumentError(mark.line + 1 if mark else 0, f"not YAML: {problem}") from None
-    except yaml.YAMLError as error:
-        raise DocumentError(0, f"not YAML: {str(error).splitlines()[0]}") from None
-    except (ValueError, OverflowError) as error:  # an escape or a version that is no number PyYAML can hold
-        raise DocumentError(0, f"not YAML: {error}") from None
-    except RecursionError:
-        raise DocumentError(0, "is nested too deeply") from None
+    if _is_blank(data):
+        return None
+    from ipvsd.config import yaml_parser  # the shipped file has comments only: a start need not wait for PyYAML
+
+    return yaml_parser.parse(data)
 
 
-def _reject_confusables(text: str) -> None:
-    from ipvsd.config import confusables
-
-    found = confusables.find(text)
-    if found:
-        raise DocumentError(*found)
-
-
-class _Loader(yaml.SafeLoader):
-    """Gives up at a text that would keep PyYAML busy for seconds."""
-
-    _composed = 0
-
-    def compose_node(self, parent: Optional[yaml.Node], index: int) -> Optional[yaml.Node]:
-        self._composed += 1
-        if self._composed > _MAX_NODES:
-            raise DocumentError(self.line + 1, f"holds more than {_MAX_NODES} values")
-        return super().compose_node(parent, index)
-
-
-_CORE = "tag:yaml.org,2002:"
-_MAX_TAG = 60
-_RESOLVER: Any = yaml.resolver.Resolver()  # has no types
-
-
-class _Walk:
-    def __init__(self) -> None:
-        self._seen = 0
-
-    def node(self, node: yaml.Node) -> Node:
-        line = node.start_mark.line + 1
-        self._seen += 1
-        if self._seen > _MAX_NODES:
-            raise DocumentError(line, f"unfolds to more than {_MAX_NODES} values (write aliases out)")
-        if node.tag not in _types(node):
-            raise DocumentError(line, f"has the tag {_shown(node.tag)} (leave it out: no value needs one)")
-        if isinstance(node, yaml.ScalarNode):
-            return Scalar(node.tag.rpartition(":")[2], node.value, line)
-        if isinstance(node, yaml.SequenceNode):
-            return Sequence(tuple(self.node(item) for item in node.value), line)
-        return Mapping(tuple((self._key(key), self.node(value)) for key, value in node.value), line)
-
-    def _key(self, node: yaml.Node) -> Scalar:
-        key = self.node(node)
-        if not isinstance(key, Scalar):
-            raise DocumentError(key.line, "a key must be plain text")
-        return key
-
-
-def _types(node: yaml.Node) -> tuple[str, ...]:
-    """Return the types that a value may be called by a tag: the one that it has, and of a scalar a text."""
-    if isinstance(node, yaml.ScalarNode):
-        return f"{_CORE}str", _RESOLVER.resolve(yaml.ScalarNode, node.value, (True, False))
-    return (f"{_CORE}{'seq' if isinstance(node, yaml.SequenceNode) else 'map'}",)
-
-
-def _shown(tag: str) -> str:
-    short = tag.replace(_CORE, "!!", 1)
-    return ascii(short if len(short) <= _MAX_TAG else f"{short[:_MAX_TAG]}...")
+def _is_blank(data: bytes) -> bool:
+    """Tell whether there are only comments and empty lines, all of printable ASCII."""
+    if not data.isascii():
+        return False
+    lines = data.decode("ascii").split("\n")
+    return all(line.isprintable() and line.lstrip(" ")[:1] in ("", "#") for line in lines)
