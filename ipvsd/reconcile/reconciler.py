@@ -246,8 +246,11 @@ class Reconciler:
 
     # --- writes, and the repairs that they explain ----------------------------------------
 
-    def _record(self) -> None:
-        """Record the writes of the events, and recheck each item that one of them may still make wrong."""
+    def _record(self, recheck_now: bool = False) -> None:
+        """Record the writes of the events, and recheck each item that one of them may still make wrong.
+
+        With `recheck_now`, the first recheck precedes the lookups of the writers, which take longer than a repair.
+        """
         arrived, self._arrived = self._arrived, []
         recorded: list[tuple[str, Sequence[Write], Sequence[Write]]] = []
         for event, repaired in arrived:
@@ -255,7 +258,10 @@ class Reconciler:
             wrong = [write for write in writes if self._drifts(event.name, write)]
             recorded.append((event.name, writes, wrong))
             if wrong and not event.stored and not _is_over(repaired, writes):
-                self._loop.call_later(0.0, functools.partial(self._recheck, event.name, event.at))
+                if recheck_now:
+                    self._recheck(event.name, event.at)
+                else:
+                    self._loop.call_later(0.0, functools.partial(self._recheck, event.name, event.at))
         for name, found, drifting in recorded:
             if len(drifting) > KEPT:
                 self.registry.writes.missed()
@@ -291,7 +297,7 @@ class Reconciler:
         if unreported:
             self._drain()
         else:
-            self._record()
+            self._record(recheck_now=True)
         for repair in unreported:
             self._explain(repair)
 
