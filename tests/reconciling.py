@@ -36,7 +36,7 @@ class Reports:
         events, self.undelivered = self.undelivered, []
         for event in events:
             assert self.node
-            self.node.reconciler.on_event(event)
+            self.node.reconciler.on_event(*event)
 
     def monitored(self) -> Collection[str]:
         return self.complete
@@ -72,7 +72,7 @@ class Node:
     def event(self, name: str = FORWARD) -> bool:
         """Deliver an event; return False if the item is left to a reconciliation of all items."""
         before = len(self.loop.reasons)
-        self.reconciler.on_event(Event(name, self.loop.now))
+        self.reconciler.on_event(name, self.loop.now)
         return len(self.loop.reasons) == before
 
     def drift(self, value: str = "0") -> bool:
@@ -87,13 +87,13 @@ class Node:
 
     def written(self, value: str = "0", writer: Writer = AGENT, name: str = FORWARD, ours: bool = True) -> None:
         """Deliver it."""
-        self.reconciler.on_event(self.write(value, writer, name, ours))
+        self.reconciler.on_event(*self.write(value, writer, name, ours))
 
     def unloaded(self, name: str, writer: Writer = AGENT) -> None:
         """Unload a module, and deliver the event, with the process that unloads it."""
         self.kernel.unload(name)
         now = self.loop.now
-        self.reconciler.on_event(Event(name, now, writes=lambda: [Write(None, lambda: writer, "", now)]))
+        self.reconciler.on_event(name, now, writes=lambda: [Write(None, lambda: writer, "", now)])
 
     # --- what came of it --------------------------------------------------------------------
 

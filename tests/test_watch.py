@@ -11,7 +11,6 @@ import pytest
 
 from ipvsd.kernel.fd_cache import FdCache
 from ipvsd.kernel.processes import ProcessResolver
-from ipvsd.model.events import Event
 from ipvsd.runtime.event_loop import EventLoop, ReasonKind
 from ipvsd.watch import inotify
 from ipvsd.watch.config_files import ConfigFiles
@@ -37,8 +36,8 @@ class Idle:
     def __init__(self, loop: EventLoop) -> None:
         self._loop = loop
 
-    def on_event(self, event: Event) -> None:
-        self._loop.post(ReasonKind.SYSCTL, event.name)
+    def on_event(self, name: str, at: float, stored: bool = True, writes: object = None) -> None:  # noqa: ARG002
+        self._loop.post(ReasonKind.SYSCTL, name)
 
     def on_loss(self) -> None:
         """Do nothing."""

@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import pytest
 
-from ipvsd.model.events import Event
 from ipvsd.model.report import Attribution, Writer
 from ipvsd.model.types import SysctlVerdict
 from ipvsd.reconcile.changes import ContentionEnded, ContentionStarted, WriteRefused
@@ -73,7 +72,7 @@ def test_the_sources_are_drained_once_for_all_drifts_that_wait_for_a_writer(node
 def test_who_wrote_long_before_it_arrived_is_named(node: Node) -> None:
     event = node.write(writer=SYSCTL)
     node.loop.wait(30.0)
-    node.reconciler.on_event(event)
+    node.reconciler.on_event(*event)
     node.drift()
     assert writers(node) == [SYSCTL]
 
@@ -132,7 +131,7 @@ def test_writes_that_were_refused_are_one_change_with_the_last_of_them(node: Nod
         assert event.writes
         (write,) = event.writes()
         refused = [write._replace(refused=True, times=2)]
-        node.reconciler.on_event(event._replace(writes=refused.copy))
+        node.reconciler.on_event(*event._replace(writes=refused.copy))
     node.loop.wait(0.3)
     assert node.loop.looks() == ["turned back"]
     node.round()
@@ -213,5 +212,5 @@ def test_a_reload_ends_contention(limited: Node) -> None:
 
 
 def test_an_event_of_what_is_unknown_is_left_to_a_round(node: Node) -> None:
-    node.reconciler.on_event(Event("net.ipv4.tcp_rmem", node.loop.now))
+    node.reconciler.on_event("net.ipv4.tcp_rmem", node.loop.now)
     assert node.loop.looks() == ["net.ipv4.tcp_rmem"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import os
 import time
 from collections.abc import Collection, Mapping, Sequence
@@ -328,6 +329,7 @@ def _parameter(name: str) -> str:
 _GONE = (errno.ENOENT, errno.ENODEV)
 
 
+@functools.lru_cache(maxsize=256)
 def _canonical(value: bytes) -> str:
     return sysctl_names.canonical(value.decode("utf-8", "surrogateescape"))
 

@@ -27,7 +27,7 @@ class Write(NamedTuple):
 class Event(NamedTuple):
     """The item of this name may have changed. It selects the item to read; the reading decides what to write.
 
-    `stored` is False for a write that the kernel reports before it stores the value.
+    Its fields are the arguments of EventSink.on_event(), which takes no Event: it is not made before the repair.
     """
 
     name: str

@@ -156,21 +156,23 @@ class Reconciler:
 
     # --- one item -----------------------------------------------------------------------
 
-    def on_event(self, event: Event) -> None:
+    def on_event(
+        self, name: str, at: float, stored: bool = True, writes: Optional[Callable[[], Sequence[Write]]] = None
+    ) -> None:
         """Reconcile the item of an event, and record its writes.
 
         An item that cannot be repaired at once is left to a reconciliation of all items.
         """
-        name = ALIASES.get(event.name, event.name)
-        done = not self._draining and self.reconcile_one(name, event.at)
-        if event.stored and not done:
+        name = ALIASES.get(name, name)
+        done = not self._draining and self.reconcile_one(name, at)
+        if stored and not done:
             self._loop.post(ReasonKind.SYSCTL, name)
-        if event.writes:
+        if writes:
             if not self._arrived and not self._draining:
                 self._loop.call_later(0.0, self._attribute)  # other repairs that are due come first
             action = done.action if isinstance(done, FastRepair) else None
             repaired = action.found if isinstance(action, WriteSysctl) else None
-            self._arrived.append((event._replace(name=name), repaired))
+            self._arrived.append((Event(name, at, stored, writes), repaired))
 
     def on_loss(self) -> None:
         """Take note that writes before now may not be among the events."""

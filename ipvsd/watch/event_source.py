@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import NamedTuple, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Callable, NamedTuple, Optional, Protocol
 
-from ipvsd.model.events import Event
+from ipvsd.model.events import Write
 from ipvsd.model.report import SourceState
 
 
@@ -27,8 +27,14 @@ class Targets(NamedTuple):
 class EventSink(Protocol):
     """Where a source delivers its events; it knows nothing else of who takes them."""
 
-    def on_event(self, event: Event) -> None:
-        """Take an event."""
+    def on_event(
+        self, name: str, at: float, stored: bool = True, writes: Optional[Callable[[], Sequence[Write]]] = None
+    ) -> None:
+        """Take an event: the item of this name may have changed, and is to be read.
+
+        It arrived at `at` (CLOCK_MONOTONIC, seconds). `stored` is False for a write that the kernel reports before it
+        stores the value. `writes` returns those that led to it, oldest first, if they are known.
+        """
 
     def on_loss(self) -> None:
         """Take note that writes before now may not be among the events."""

@@ -21,7 +21,7 @@ from ipvsd.bpf.allowlist import Allowlist
 from ipvsd.bpf.asm import assemble
 from ipvsd.bpf.ringbuf import RingBuffer
 from ipvsd.kernel.processes import ProcessResolver
-from ipvsd.model.events import Event, Write
+from ipvsd.model.events import Write
 from ipvsd.model.report import SourceState, Writer
 from ipvsd.runtime import rootfs
 from ipvsd.runtime.event_loop import EventLoop, ReasonKind
@@ -76,8 +76,9 @@ class SysctlBpf:
             stack,
             syscall.create_map(syscall.ARRAY, "ipvsd_allowed", 4, 8 * sysctl_program.MAX_ALLOWED, 1, syscall.MMAPABLE),
         )
-        self._writers = ProcessResolver(self._root, cgroup_root)
-        own = self._writers.own_group()
+        writers = ProcessResolver(self._root, cgroup_root)
+        self._resolve_writer = functools.cache(writers.resolve)
+        own = writers.own_group()
         program, variant, self.guards = _load(stack, table, allowed, ring.descriptor, own)
         knows_process = variant.process is not None
         size = -(-sysctl_program.BUCKETS * width // mmap.PAGESIZE) * mmap.PAGESIZE
@@ -149,10 +150,17 @@ class SysctlBpf:
             key = self._names.get(sysctl_program.record_name(record))
             if key is not None:
                 records.setdefault(key, []).append(record)
-        writer, now = functools.cache(self._writers.resolve), time.monotonic()
+        now = time.monotonic()
         for key, found in records.items():
-            self._sink.on_event(Event(key, now, stored=False, writes=functools.partial(_writes, found, writer)))
+            self._sink.on_event(key, now, stored=False, writes=functools.partial(self._writes, found))
+        if records:
+            self._resolve_writer.cache_clear()  # a process of the same number may be another one by the next time
         self._check_lost()
+
+    def _writes(self, records: Sequence[bytes]) -> Sequence[Write]:
+        """Return each write; one that the same writer made again in a row is one."""
+        runs = [list(run) for _, run in itertools.groupby(records, sysctl_program.record_key)]
+        return [_write(sysctl_program.parse_record(run[0]), len(run), self._resolve_writer) for run in runs]
 
     def _check_lost(self) -> None:
         lost = self._table[sysctl_program.BUCKET_WORDS * sysctl_program.LOST_BUCKET]
@@ -183,12 +191,6 @@ class SysctlBpf:
     def close(self) -> None:
         self._ring = None
         self._stack.close()
-
-
-def _writes(records: Sequence[bytes], writer: Callable[[int, str, int], Writer]) -> Sequence[Write]:
-    """Return each write; one that the same writer made again in a row is one."""
-    runs = [list(run) for _, run in itertools.groupby(records, sysctl_program.record_key)]
-    return [_write(sysctl_program.parse_record(run[0]), len(run), writer) for run in runs]
 
 
 def _write(told: sysctl_program.WriteRecord, times: int, writer: Callable[[int, str, int], Writer]) -> Write:

@@ -11,7 +11,6 @@ import time
 from typing import NamedTuple, Optional
 
 from ipvsd.kernel.fd_cache import FdCache
-from ipvsd.model.events import Event
 from ipvsd.model.report import SourceState
 from ipvsd.runtime.event_loop import EventLoop, ReasonKind
 from ipvsd.watch import inotify
@@ -85,7 +84,7 @@ class SysctlInotify:
             self._deliver(self._keys[watch])
 
     def _deliver(self, key: str) -> None:
-        self._sink.on_event(Event(key, time.monotonic()))
+        self._sink.on_event(key, time.monotonic())
 
     def _follow(self, key: str) -> None:
         """Watch the file that is kept open now, unless it was let go meanwhile."""

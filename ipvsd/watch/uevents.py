@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Callable, Optional
 
 from ipvsd.kernel.processes import ProcessResolver
-from ipvsd.model.events import Event, Write
+from ipvsd.model.events import Write
 from ipvsd.model.report import SourceState, Writer
 from ipvsd.runtime.event_loop import EventLoop, ReasonKind
 from ipvsd.watch.event_source import EventSink, Targets
@@ -119,7 +119,7 @@ class Uevents:
         unloader = self._processes.find_unloader() if removed else None
         for name in removed:
             now = time.monotonic()
-            self._sink.on_event(Event(name, now, writes=_unloading(unloader, now) if unloader else None))
+            self._sink.on_event(name, now, writes=_unloading(unloader, now) if unloader else None)
 
     def state(self) -> SourceState:
         return SourceState("uevents", self._socket is not None, self._detail, self._lost)
