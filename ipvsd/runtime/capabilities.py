@@ -1,4 +1,4 @@
-"""Giving up what is not needed any more, or never: for the calling thread, and whatever that starts."""
+"""Capabilities that the calling thread gives up permanently; the processes that it starts inherit the rest."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ PERFMON, BPF = 38, 39
 
 
 def drop(*given: int) -> None:
-    """Give up capabilities for good. Raises OSError.
+    """Give up these capabilities permanently. Raises OSError.
 
-    With NoNewPrivileges= what is started does not get them back.
+    With NoNewPrivileges=, child processes do not regain them.
     """
     libc, header = ctypes.CDLL(None, use_errno=True), _header()
-    sets = ctypes.create_string_buffer(24)  # effective, permitted and inheritable, the low halves first
+    sets = ctypes.create_string_buffer(24)  # effective, permitted and inheritable; the low halves first
     if libc.capget(header, sets) < 0:
         raise OSError(ctypes.get_errno(), "cannot read the capabilities")
     words = list(struct.unpack("<6I", sets.raw))
@@ -29,7 +29,7 @@ def drop(*given: int) -> None:
 
 
 def drop_all() -> None:
-    """Give up all of them. Raises OSError."""
+    """Give up all capabilities permanently. Raises OSError."""
     _set([0] * 6)
 
 

@@ -1,7 +1,7 @@
-"""An event loop that collects reasons to look: from file descriptors, threads, timers and signals.
+"""An event loop that collects reasons to wake up: from file descriptors, threads, timers and signals.
 
-The first reason after silence is handed out at once; what arrives while the loop is busy is
-handed out together.
+The loop returns the first reason after an idle period at once. It returns all reasons that arrive while it is busy
+together.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class ReasonKind(enum.Enum):
 
 
 class Reason(NamedTuple):
-    """Why the loop woke up. Never what to do: that is found by looking."""
+    """Why the loop woke up. It never says what to do; a reconciliation finds that out."""
 
     kind: ReasonKind
     detail: str
@@ -47,8 +47,8 @@ _SIGNALS = {
 }
 
 
-# A descriptor that is ready so often within so many seconds is left alone for a moment at a time: what
-# comes meanwhile is taken together.
+# The loop ignores a descriptor for _PAUSE seconds if it was ready more than _MAX_EVENTS times within _WINDOW
+# seconds. The events of that time are then read together.
 _MAX_EVENTS, _WINDOW, _PAUSE = 100, 1.0, 0.1
 
 
@@ -58,7 +58,7 @@ class _Reader:
 
 
 class EventLoop:
-    """A context manager. `post` may be called from any thread, everything else from the loop alone."""
+    """A context manager. Any thread may call `post`; only the loop's thread may call the other methods."""
 
     def __enter__(self) -> EventLoop:
         self._reasons: collections.deque[Reason] = collections.deque()
@@ -78,34 +78,32 @@ class EventLoop:
         os.close(self._wakeup_write)
 
     def post(self, kind: ReasonKind, detail: str = "") -> None:
-        """Leave a reason to look, stamped with the present time."""
+        """Add a reason, stamped with the current time."""
         was_empty = not self._reasons
         self._reasons.append(Reason(kind, detail, time.monotonic()))
-        if (
-            was_empty or self._wakeup_failed
-        ):  # else the loop is about to come by anyway: it never waits while there are reasons
+        if was_empty or self._wakeup_failed:  # else the loop is not waiting: it never waits while there are reasons
             try:
                 os.write(self._wakeup_write, b"\0")
                 self._wakeup_failed = False
-            except OSError:  # the pipe has no memory for a byte: the next event wakes the loop, or the periodic look
+            except OSError:  # the pipe has no memory for a byte: the next event or the resync wakes the loop
                 self._wakeup_failed = True
 
     def add_reader(self, fd: int, callback: Callable[[], None]) -> None:
-        """Call `callback` from within `run_until_reason` whenever `fd` can be read."""
+        """Call `callback` from within `run_until_reason` whenever `fd` is readable."""
         self._poller.register(fd, select.EPOLLIN)
         self._readers[fd] = _Reader(callback)
 
     def remove_reader(self, fd: int) -> None:
-        """Forget `fd`, which must still be open."""
+        """Stop watching `fd`, which must still be open."""
         if not self._readers.pop(fd).paused:
             self._poller.unregister(fd)
 
     def call_later(self, seconds: float, callback: Callable[[], None]) -> None:
-        """Call this once, from within `run_until_reason`, when so much time has passed."""
+        """Call `callback` once, from within `run_until_reason`, after `seconds`."""
         heapq.heappush(self._timers, (time.monotonic() + seconds, next(self._order), callback))
 
     def run_until_reason(self, timeout: Optional[float]) -> tuple[Reason, ...]:
-        """Wait for at least one reason, at most `timeout` seconds, and return all there are."""
+        """Wait at most `timeout` seconds for a reason, and return all reasons."""
         deadline = None if timeout is None else time.monotonic() + timeout
         while not self._reasons:
             now = time.monotonic()
@@ -120,18 +118,21 @@ class EventLoop:
         return reasons
 
     def run_ready(self) -> None:
-        """Do what is due by now, within long work; reasons that come of it stay to be taken."""
+        """Call the callbacks that are due, during long work.
+
+        The next `run_until_reason` returns the reasons that they add.
+        """
         self._poll(0)
 
     def install_signal_handlers(self) -> None:
-        """Let SIGHUP, SIGTERM and SIGINT leave reasons here from now on; only the main thread may ask."""
-        # Python calls the handler between two steps of the program; the byte ends a wait that is under way.
+        """Add a reason for each SIGHUP, SIGTERM and SIGINT from now on. Only the main thread may call this."""
+        # Python calls the handler between two bytecode instructions. The byte interrupts a wait.
         signal.set_wakeup_fd(self._wakeup_write, warn_on_full_buffer=False)
         for number in _SIGNALS:
             signal.signal(number, self._on_signal)
 
     def restore_signal_handlers(self) -> None:
-        """Give the signals back to their defaults."""
+        """Restore the default handlers."""
         for number in _SIGNALS:
             signal.signal(number, signal.SIG_DFL)
         signal.set_wakeup_fd(-1)
@@ -142,11 +143,11 @@ class EventLoop:
     def _poll(self, timeout: Optional[float]) -> None:
         for fd, _ in self._poller.poll(timeout):
             reader = self._readers.get(fd)
-            if reader:  # else what was ready before it has ended it
+            if reader:  # else an earlier callback has removed it
                 reader.callback()
                 self._throttle(fd, reader)
         now = time.monotonic()
-        while self._timers and self._timers[0][0] <= now:  # what these leave for later is for the next time
+        while self._timers and self._timers[0][0] <= now:  # timers that a callback adds run the next time
             heapq.heappop(self._timers)[2]()
 
     def _throttle(self, fd: int, reader: _Reader) -> None:
@@ -164,7 +165,7 @@ class EventLoop:
             return
         try:
             self._poller.register(fd, select.EPOLLIN)
-        except OSError:  # no memory, or no room (epoll_ctl(2)): it rests on
+        except OSError:  # no memory, or too many watches (epoll_ctl(2)): stay paused
             self.call_later(_PAUSE, lambda: self._resume(fd, reader))
             return
         reader.paused = False

@@ -1,4 +1,4 @@
-"""The head of an HTTP/1 request as values, or what refuses it (RFC 9110, RFC 9112). Strict: nothing is guessed."""
+"""Parse the head of an HTTP/1 request strictly (RFC 9110, RFC 9112), into values or an error."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _HEADER = re.compile(rb"(" + _TOKEN + rb"):[ \t]*([\t -~\x80-\xff]*)")
 
 
 class Request(NamedTuple):
-    """`path` is without the query; `host` is what the client takes this server for, without the port.
+    """`path` excludes the query. `host` is the name by which the client addresses this server, without the port.
 
-    `headers` have their names in lower case, and the values of a repeated name joined with commas.
+    The names of `headers` are in lower case. Values of a repeated name are joined with commas.
     """
 
     method: str
@@ -27,20 +27,20 @@ class Request(NamedTuple):
 
 
 class RequestError(NamedTuple):
-    """The status that answers a request that cannot be taken, and what is wrong with it."""
+    """The status code for a request that the server rejects, and the reason."""
 
     status: int
     reason: str
 
 
 def head_length(received: bytearray, searched: int) -> int:
-    """Return the length of the head, or 0 while there is more to come; `searched` bytes had been looked at before."""
+    """Return the length of the head, or 0 if it is incomplete. Earlier calls have searched `searched` bytes."""
     found = _END.search(received, max(0, searched - 3))
     return found.end() if found else 0
 
 
 def parse(head: bytes) -> Union[Request, RequestError]:
-    """Return what a client asks for. A request with a body is refused: there is nothing to send here."""
+    """Parse the head of a request. A request with a body is rejected, because no resource here accepts one."""
     first, *lines = re.split(rb"\r?\n", head.rstrip(b"\r\n"))
     line = _LINE.fullmatch(first)
     if not line:
@@ -71,6 +71,6 @@ def parse(head: bytes) -> Union[Request, RequestError]:
 
 
 def _host_name(host: str) -> str:
-    """Return a Host in lower case, without its port and the dot of a whole name; an IPv6 address keeps its brackets."""
+    """Return the host in lower case, without its port and the final dot. An IPv6 address keeps its brackets."""
     name = re.sub(r":[0-9]*\Z", "", host) if host.count(":") == 1 or "]" in host else host
     return name.lower().removesuffix(".")

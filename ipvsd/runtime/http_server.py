@@ -1,14 +1,16 @@
-"""A small HTTP/1.1 server: one thread, no waiting, and bounds on everything that a client can ask for.
+"""A small HTTP/1.1 server: one thread that never blocks, with limits on everything that a client can request.
 
-One connection is one request. Its time begins when it is accepted and never again, so that the order of
-arrival is also the order in which time runs out. Where there is no room the oldest connection of the address
-with the most of them goes, but none before it had time to say what it wants. Until then the others wait in the
-kernel's queue: a slow client keeps nobody waiting for longer than that, and a flood of them is slowed down.
+A connection carries one request. Its timeout starts when it is accepted and is never extended, so the oldest
+connection is always the next to expire. If no slot is free, the server closes the oldest connection of the address
+that has the most. It first gives each connection GRACE seconds to send its request. Meanwhile, new connections wait
+in the kernel's queue. So a slow client delays others by at most GRACE, and a flood is slowed down.
 
-Facts: all clients of loopback share one address, so a new client must not be turned away for the sake of old
-ones. A socket that is closed with data unsent stays in the kernel with up to its send buffer, unless it is
-reset (SO_LINGER of 0 s). A socket that is closed with data unread is reset, which can destroy the answer on its
-way; so after an answer what comes is read and dropped until the client ends.
+Facts:
+- All clients on loopback share one address, so old connections must not keep new ones out.
+- If a socket is closed with unsent data, the kernel keeps it with up to its send buffer, unless it is reset
+  (SO_LINGER of 0 s).
+- If a socket is closed with unread data, the kernel resets it, which can destroy the response in transit. So after
+  a response, the server reads and drops data until the client closes the connection.
 """
 
 from __future__ import annotations
@@ -32,46 +34,50 @@ from ipvsd.runtime import capabilities, http_request, resources
 from ipvsd.runtime.http_request import Request, RequestError
 from ipvsd.runtime.journal import log
 
-MAX_CLIENTS = 128  # connections at a time
-MAX_CLIENTS_PER_PEER = 64  # of them from one address, or from one /64 of IPv6
+MAX_CLIENTS = 128  # simultaneous connections
+MAX_CLIENTS_PER_PEER = 64  # connections from one address, or from one /64 of IPv6
 MAX_HEAD = 8 << 10  # bytes of a request
-MAX_DISCARDED = 64 << 10  # bytes that are dropped after the answer
-TIMEOUT = 10.0  # that a connection lasts at most
-_BACKLOG = 1024  # connections that wait in the kernel; net.core.somaxconn bounds it further
-_BATCH = 16  # connections that are accepted before the others have their turn
-GRACE = 0.05  # seconds that every connection is left to send its request
-# Bytes in the kernel for each connection, which doubles them (socket(7)). They count as the service's memory.
+MAX_DISCARDED = 64 << 10  # bytes that are dropped after the response
+TIMEOUT = 10.0  # seconds that a connection lasts at most
+_BACKLOG = 1024  # connections that wait in the kernel; net.core.somaxconn limits it further
+_BATCH = 16  # connections that are accepted before the existing ones are served again
+GRACE = 0.05  # seconds that every connection has to send its request
+# Bytes in the kernel for each connection. The kernel doubles them (socket(7)), and counts them as the service's
+# memory.
 _RECEIVE_BUFFER, _SEND_BUFFER = 16 << 10, 32 << 10
-_BACKOFF = (0.1, 1.0)  # seconds without accepting after an error: at first, and at most
+_BACKOFF = (0.1, 1.0)  # seconds without accepting after an error: initially, and at most
 _LOG_INTERVAL = 60.0  # seconds without such an error, after which the next one is logged
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
 class Response(NamedTuple):
-    """What answers a request; the length, the date and what closes the connection are added."""
+    """A response to a request. The server adds the length, the date and the headers that close the connection."""
 
     status: int
     body: bytes
     headers: Mapping[str, str] = {"Content-Type": "text/plain; charset=utf-8"}
 
 
-# Asked in the server's thread with the request and the local address that it came to.
+# Called in the server's thread with the request and the local address that received it.
 Handler = Callable[[Request, str], Response]
 
 
 class _Client:
     def __init__(self, opened: socket.socket, peer: str, deadline: float) -> None:
         self.socket, self.peer, self.deadline = opened, peer, deadline
-        self.head: Optional[bytearray] = bytearray()  # None once the answer is known
+        self.head: Optional[bytearray] = bytearray()  # None as soon as there is a response
         self.answer = memoryview(b"")
         self.discarded = 0
 
 
 class Server:
-    """Serves on the listening sockets that it is given until `stop`. `error` is why it cannot accept, if so."""
+    """Serve on the listening sockets that are added, until `stop`.
+
+    `error` is the reason why the server cannot accept connections, or empty.
+    """
 
     def __init__(self, handler: Handler) -> None:
-        """Raises OSError, and RuntimeError if there is no thread to be had."""
+        """Raises OSError, and RuntimeError if no thread can start."""
         self._listeners: dict[int, socket.socket] = {}
         self._handler = handler
         self._max_clients = resources.max_clients(MAX_CLIENTS)
@@ -80,9 +86,9 @@ class Server:
         self._clients: dict[int, _Client] = {}  # the oldest first
         self._clients_of: Counter[str] = Counter()
         self._reserve = -1
-        self._backoff, self._paused_until = _BACKOFF[0], 0.0  # `until` when nothing is accepted
+        self._backoff, self._paused_until = _BACKOFF[0], 0.0  # accepts nothing before `_paused_until`
         self._last_error, self._failed_at = "", -math.inf
-        self._deaf = False  # a socket could not be registered
+        self._deaf = False  # True while a socket could not be registered
         self.error = ""
         self._read = self._wake = -1
         self._poller = select.epoll()
@@ -101,13 +107,13 @@ class Server:
         return self._thread.is_alive()
 
     def add(self, listener: socket.socket) -> None:
-        """Serve on this socket, too, and close it in the end."""
+        """Serve on this socket as well. `stop` closes it."""
         listener.setblocking(False)
         self._added.append(listener)
         os.write(self._wake, b"\0")
 
     def stop(self) -> None:
-        """End every connection and close the sockets."""
+        """Close every connection and socket."""
         self._stopping = True
         os.write(self._wake, b"\0")
         self._thread.join()
@@ -126,15 +132,15 @@ class Server:
     # --- the loop -----------------------------------------------------------------------
 
     def _run(self) -> None:
-        try:  # no request comes near to what loads modules
+        try:  # no request can use a capability, such as the one that loads modules
             capabilities.drop_all()
         except OSError:
-            pass  # a sandbox of someone's own that forbids even this
+            pass  # a user's own sandbox that forbids even this
         while not self._stopping:
             self._run_once()
 
     def _run_once(self) -> None:
-        """Serve whoever is ready, those who are known first."""
+        """Serve the descriptors that are ready, existing connections first."""
         ready = self._poller.poll(self._timeout())
         for fd, _ in ready:
             if fd == self._read:
@@ -200,7 +206,10 @@ class Server:
                 return
 
     def _make_room(self) -> float:
-        """End a connection if the next one might have no room; return for how many seconds there is none to end."""
+        """Close a connection if there may be no room for the next one.
+
+        Return the seconds until a connection may be closed, or 0.0 if there is room now.
+        """
         busiest = max(self._clients_of, key=self._clients_of.__getitem__, default="")
         if self._clients_of[busiest] < MAX_CLIENTS_PER_PEER and len(self._clients) < self._max_clients:
             return 0.0
@@ -212,7 +221,7 @@ class Server:
         return wait
 
     def _add_client(self, opened: socket.socket, peer: str) -> None:
-        """Begin with a client. Raises OSError, and then it is gone."""
+        """Add a client. Raises OSError after it has closed the connection."""
         opened.setblocking(False)
         client = _Client(opened, peer, time.monotonic() + TIMEOUT)
         self._clients[opened.fileno()] = client
@@ -222,12 +231,13 @@ class Server:
         except OSError:
             self._close_client(client, reset=True)
             raise
-        self._advance(client)  # most have sent all by now
+        self._advance(client)  # most clients have sent everything by now
 
     def _back_off(self, listener: socket.socket, error: OSError) -> None:
-        """Back off: the socket stays ready, and to try again at once would keep a CPU busy."""
+        """Pause after an error: the socket stays ready, so an immediate retry would keep a CPU busy."""
         if error.errno in (errno.EMFILE, errno.ENFILE):
-            # Room for a repair matters more than who asks, and whoever waits learns that it is in vain.
+            # Descriptors for a repair matter more than clients. A rejected client learns at once that it waits in
+            # vain.
             if self._clients:
                 self._close_client(self._oldest(), reset=True)
             self._reject(listener)
@@ -240,7 +250,7 @@ class Server:
         self._backoff = min(2 * self._backoff, _BACKOFF[1])
 
     def _pause(self, seconds: float) -> None:
-        """Accept nothing for a moment."""
+        """Accept no connections for `seconds`."""
         for fd in self._listeners:
             with contextlib.suppress(FileNotFoundError):  # it could not be registered
                 self._poller.unregister(fd)
@@ -253,7 +263,7 @@ class Server:
             try:
                 listener.accept()[0].close()
             except OSError:
-                pass  # another thread was faster
+                pass  # another thread accepted it first
         self._open_reserve()
 
     def _open_reserve(self) -> None:
@@ -265,19 +275,19 @@ class Server:
     # --- one client ---------------------------------------------------------------------
 
     def _advance(self, client: _Client) -> None:
-        """Go on with a client until it would have to be waited for."""
+        """Receive and send until the socket would block."""
         try:
             if client.head is not None:
                 self._receive(client, client.head)
             if client.head is None:
                 self._send(client)
         except BlockingIOError:
-            pass  # the poller tells when to go on
+            pass  # the poller reports when the socket is ready
         except OSError:
             self._close_client(client)
 
     def _receive(self, client: _Client, head: bytearray) -> None:
-        """Read until the request is known. Raises OSError."""
+        """Receive until there is a response. Raises OSError."""
         while client.head is not None:
             searched = len(head)
             data = client.socket.recv(MAX_HEAD - searched)
@@ -300,7 +310,7 @@ class Server:
         local = client.socket.getsockname()[0]
         try:
             response = self._handler(request, local)
-        except Exception:  # noqa: BLE001 -- a mistake of ours is told, and ends neither thread nor daemon
+        except Exception:  # noqa: BLE001 -- a defect of a handler is logged, and ends neither the thread nor the daemon
             self._log_once(traceback.format_exc())
             response = Response(500, b"internal error\n")
         self._start_response(client, response, request.method == "HEAD")
@@ -315,7 +325,7 @@ class Server:
         self._poller.modify(client.socket.fileno(), select.EPOLLOUT)
 
     def _send(self, client: _Client) -> None:
-        """Send what is left of the answer, then drop what is still sent to us. Raises OSError."""
+        """Send the rest of the response, then drop what the client still sends. Raises OSError."""
         while client.answer:
             client.answer = client.answer[client.socket.send(client.answer) :]
             if not client.answer:
@@ -338,7 +348,7 @@ class Server:
             del self._clients_of[client.peer]
         if reset:
             client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
-        client.socket.close()  # which takes it from the poller, too
+        client.socket.close()  # this also removes it from the poller
 
     def _log_once(self, text: str) -> None:
         if text != self._last_error:
@@ -355,7 +365,7 @@ def listen(host: str, port: int) -> socket.socket:
         if family == socket.AF_INET6:
             opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)  # its connections inherit both
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)  # accepted sockets inherit both
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
         opened.bind((host, port))
         opened.listen(_BACKLOG)
@@ -381,7 +391,10 @@ def _head(response: Response) -> bytes:
 
 
 def _peer_of(address: str) -> str:
-    """Return whom an address counts as: who has one address of IPv6 has the /64 that it is in."""
+    """Return the key by which connections are counted: the IPv4 address, or the /64 of an IPv6 address.
+
+    A client that has one IPv6 address usually has all addresses of its /64.
+    """
     if ":" not in address:
         return address
     return socket.inet_pton(socket.AF_INET6, address.partition("%")[0])[:8].hex()

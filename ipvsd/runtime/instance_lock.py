@@ -1,4 +1,4 @@
-"""One daemon for each root: a lock that ends with the process that holds it, however that ends."""
+"""A lock that allows one daemon for each root. The kernel releases it when its process ends for any reason."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ipvsd.runtime import rootfs
 from ipvsd.runtime.journal import log
 
 PATH = "run/ipvsd/daemon.lock"
-_PRIVATE_DIRECTORIES = ("run/ipvsd", "var/lib/ipvsd")  # where nobody else writes
+_PRIVATE_DIRECTORIES = ("run/ipvsd", "var/lib/ipvsd")  # only ipvsd writes here
 
 
 class _LockedError(Exception):
@@ -20,10 +20,10 @@ class _LockedError(Exception):
 
 @contextlib.contextmanager
 def hold(root: str) -> Iterator[bool]:
-    """Hold the lock of a root for as long as the context lasts; yield False if another process does, and log which.
+    """Hold the lock of a root while the context lasts. Yield False and log the holder if another process has it.
 
-    Where no lock can be made the log says so, and the answer is True: the node comes first. With the lock, what
-    killed daemons have left of their files is removed.
+    If the lock cannot be created, log a warning and yield True, because keeping the node compliant comes first.
+    With the lock, remove the temporary files that killed daemons have left.
     """
     descriptor = -1
     try:
@@ -36,7 +36,7 @@ def hold(root: str) -> Iterator[bool]:
         log("warning", f"cannot lock {PATH}: {error.strerror or error}; a second daemon could start")
     else:
         for directory in _PRIVATE_DIRECTORIES:
-            with contextlib.suppress(OSError):  # the next start does it
+            with contextlib.suppress(OSError):  # the next start repeats it
                 rootfs.remove_temporary_files(root, directory)
     try:
         yield True
@@ -46,9 +46,9 @@ def hold(root: str) -> Iterator[bool]:
 
 
 def _open_locked(root: str) -> int:
-    """Return the descriptor that holds the lock. Raises _HeldError, and OSError if there is no lock to be had."""
+    """Return the descriptor that holds the lock. Raises _LockedError, and OSError if there can be no lock."""
     rootfs.make_directory(root, os.path.dirname(PATH))
-    # The file is never removed: a lock on a file that is gone would keep nobody out.
+    # The file is never removed, because a lock on a removed file would exclude nobody.
     descriptor = rootfs.open_private(root, PATH)
     try:
         _lock(descriptor)
@@ -65,8 +65,8 @@ def _lock(descriptor: int) -> None:
         holder = os.pread(descriptor, 20, 0).decode("ascii", "replace").strip()
         owner = f"process {holder}" if holder.isdecimal() else "another process"
         raise _LockedError(f"{owner} runs it already") from None
-    # Any process that can open the file can hold the lock, and keep the daemon from starting.
+    # Any process that can open the file could hold the lock, and so keep the daemon from starting.
     os.fchmod(descriptor, 0o600)
-    with contextlib.suppress(OSError):  # a full /run: the report only lacks the process
+    with contextlib.suppress(OSError):  # if /run is full, the message only lacks the process
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)

@@ -1,7 +1,7 @@
-"""Log lines: to the journal with fields where it reads us, else to standard error.
+"""Log lines: with fields to the journal if it reads standard error, otherwise as text to standard error.
 
-The fields go over the journal's own protocol (https://systemd.io/JOURNAL_NATIVE_PROTOCOL/); plain lines
-over standard error, with the priority prefixes of sd-daemon(3).
+Messages with fields use the journal's native protocol (https://systemd.io/JOURNAL_NATIVE_PROTOCOL/). Other messages
+go to standard error, with the priority prefixes of sd-daemon(3).
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ SOCKET = "/run/systemd/journal/socket"
 
 
 def log(level: str, text: str, fields: Mapping[str, str] = {}) -> None:
-    """Write a message, whatever is in it, as one line; `level` is debug, info, warning or error.
+    """Write a message as one printable line. `level` is debug, info, warning or error.
 
-    `fields` are for the journal alone: their names are of A-Z, 0-9 and _ (systemd.journal-fields(7)).
+    `fields` go only to the journal. Their names consist of A-Z, 0-9 and _ (systemd.journal-fields(7)).
     """
     if level == "debug" and not os.environ.get("IPVSD_DEBUG"):
         return
@@ -31,12 +31,12 @@ def log(level: str, text: str, fields: Mapping[str, str] = {}) -> None:
     try:
         stdio.write(sys.stderr, f"{prefix}{printable.line(text)}\n")
     except OSError:
-        pass  # nobody listens; the node is still to be kept right
+        pass  # nobody reads standard error; the daemon still has to keep the node compliant
 
 
 def _send(level: str, text: str, fields: Mapping[str, str]) -> bool:
     known = {"MESSAGE": text, "PRIORITY": str(_LEVELS[level]), "SYSLOG_IDENTIFIER": "ipvsd"}
-    # One line each, or else the protocol would take the rest for more fields.
+    # One line for each field. Otherwise, the protocol would parse the rest as more fields.
     lines = "".join(f"{name}={printable.line(value)}\n" for name, value in {**known, **fields}.items())
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as opened:
@@ -47,7 +47,7 @@ def _send(level: str, text: str, fields: Mapping[str, str]) -> bool:
 
 
 def _is_journal() -> bool:
-    """Whether standard error is the stream that $JOURNAL_STREAM names (systemd.exec(5))."""
+    """Return whether standard error is the stream that $JOURNAL_STREAM names (systemd.exec(5))."""
     try:
         status = os.fstat(2)
     except OSError:

@@ -1,8 +1,8 @@
-"""Resolving a path inside a directory as if that were /: links, absolute ones included, and `..` never lead outside.
+"""Resolve a path inside a directory as if that were /. Links, even absolute ones, and `..` never lead outside.
 
-openat2(2) with RESOLVE_IN_ROOT does it in the kernel (Linux 5.6). Where that is unknown, or forbidden by a seccomp
-filter, one component is opened after the other, links unfollowed. They differ in the magic links of procfs alone: the
-kernel refuses them, and the other way takes them by their text.
+openat2(2) with RESOLVE_IN_ROOT does this in the kernel (Linux 5.6). If the kernel lacks it, or a seccomp filter
+forbids it, this module opens one component after the other without following links. The two differ only for the
+magic links of procfs: the kernel rejects them, and this module follows their text.
 """
 
 from __future__ import annotations
@@ -17,34 +17,34 @@ from typing import Callable, NoReturn
 
 _RESOLVE_IN_ROOT = 0x10  # <linux/openat2.h>
 _PATH_FLAGS = os.O_PATH | os.O_CLOEXEC
-_MAX_LINKS = 40  # as the kernel's own limit (path_resolution(7))
+_MAX_LINKS = 40  # the kernel's own limit (path_resolution(7))
 _TRIES = 10
 
 
 def open_in_root(top: int, path: str, flags: int) -> int:
-    """Open a path inside the directory `top`, which is / to it. Raises OSError."""
+    """Open a path inside the directory `top`, which takes the place of /. Raises OSError."""
     for _ in range(_TRIES):
         try:
             return open_by_openat2(top, path, flags)
         except OSError as error:
-            # EPERM is a seccomp filter's, as in older container runtimes.
+            # EPERM comes from a seccomp filter, as in older container runtimes.
             if error.errno in (errno.ENOSYS, errno.EPERM):
                 break
-            # EAGAIN: something was renamed while the kernel went through a `..` (openat2(2)).
+            # EAGAIN: something was renamed while the kernel resolved a `..` (openat2(2)).
             if error.errno not in (errno.EAGAIN, errno.EINTR):
                 raise
     return open_by_steps(top, path, flags)
 
 
 def open_by_openat2(top: int, path: str, flags: int) -> int:
-    """Do so by openat2. Raises OSError."""
+    """Open a path inside `top` with openat2. Raises OSError."""
     how = struct.pack("=QQQ", flags, 0, _RESOLVE_IN_ROOT)  # struct open_how
     return _openat2()(top, os.fsencode(path), how)
 
 
 @functools.lru_cache(maxsize=1)
 def _openat2() -> Callable[[int, bytes, bytes], int]:
-    import ctypes  # below / it is not needed
+    import ctypes  # not needed for the root /
 
     system_call = ctypes.CDLL(None, use_errno=True).syscall
     system_call.restype = ctypes.c_long
@@ -64,7 +64,7 @@ def _openat2() -> Callable[[int, bytes, bytes], int]:
 
 
 def open_by_steps(top: int, path: str, flags: int) -> int:
-    """Do so without openat2. Raises OSError."""
+    """Open a path inside `top` without openat2. Raises OSError."""
     pending, links = path.split("/")[::-1], 0
     opened, steps, directory = [top], ["."], True
     try:

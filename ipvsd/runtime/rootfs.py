@@ -1,9 +1,9 @@
-"""Files below a root: a path is resolved as if the root were /, and nothing outside is read or written.
+"""Files below a root: paths are resolved as if the root were /, and nothing outside is read or written.
 
-Symbolic links, absolute ones included, and `..` stay inside (see `path_resolution`). Below / nothing has to be
-kept inside, and paths are opened as they are.
+Symbolic links, even absolute ones, and `..` stay inside (see `path_resolution`). If the root is /, nothing can lead
+outside, and paths are opened directly.
 
-A path that cannot be read is not absent: EMFILE, ENFILE, ENOMEM, EACCES and EIO say nothing about what is there.
+A path that cannot be read is not absent: EMFILE, ENFILE, ENOMEM, EACCES and EIO do not prove that nothing is there.
 """
 
 from __future__ import annotations
@@ -22,30 +22,31 @@ _Result = TypeVar("_Result")
 
 MAX_BYTES = 1 << 20
 _CHUNK = 1 << 16
-TEMPORARY_FILE_AGE = 60.0  # seconds after which no writer is still at its temporary file
+TEMPORARY_FILE_AGE = 60.0  # seconds after which no writer still uses its temporary file
 _TRIES = 10
 
-# The path leads to nothing, or to nothing that a program reads. No lack of resources causes one of these.
-# ENODEV: a file of /sys went away after it was opened.
+# These errors say that the path leads to nothing, or to nothing that a program reads. No lack of resources causes
+# them. ENODEV: a file of /sys disappeared after it was opened.
 _ABSENT_ERRNOS = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EFBIG, errno.ENODEV)
 
-# A FIFO must not hold us up, and a terminal not become ours. openat2 refuses both flags together with O_PATH.
+# A FIFO must not block the caller, and a terminal must not become the controlling one. openat2 rejects both flags
+# together with O_PATH.
 _OPEN_FLAGS = os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 
 
 class UnreadableError(OSError):
-    """The path cannot be read, and nothing is known of what is there; `filename` is the path as it is told."""
+    """The path cannot be read, and it is unknown whether anything is there. `filename` is the path for people."""
 
     def __str__(self) -> str:
         return f"cannot read {self.filename}: {self.strerror}"
 
 
 class IrregularError(OSError):
-    """There is something else than a regular file."""
+    """The path leads to something other than a regular file."""
 
 
 def trusted(status: os.stat_result) -> bool:
-    """Tell whether nobody but root can have written this file."""
+    """Return whether only root can have written this file."""
     others = status.st_mode & (S_IWOTH | (S_IWGRP if status.st_gid else 0))
     return status.st_uid == 0 and not others
 
@@ -54,9 +55,9 @@ def trusted(status: os.stat_result) -> bool:
 
 
 def read(root: str, path: str, limit: int = MAX_BYTES) -> bytes:
-    """Return the content of a regular file. Raises OSError, with EFBIG if there is more of it than `limit` bytes."""
+    """Return the content of a regular file. Raises OSError, with EFBIG if it is larger than `limit` bytes."""
     with open_file(root, path) as fd:
-        size = os.fstat(fd).st_size  # /proc tells none
+        size = os.fstat(fd).st_size  # 0 for files of /proc
         data = read_at_most(fd, limit + 1) if size <= limit else b""
     if max(size, len(data)) > limit:
         raise OSError(errno.EFBIG, f"is larger than {limit} bytes", os.path.join(root, path))
@@ -64,7 +65,7 @@ def read(root: str, path: str, limit: int = MAX_BYTES) -> bytes:
 
 
 def content(root: str, path: str, limit: int = MAX_BYTES) -> Optional[bytes]:
-    """Return the content of a regular file, or None if there is none, or too large a one. Raises UnreadableError."""
+    """Return the content of a regular file, or None if it is absent or too large. Raises UnreadableError."""
     try:
         return read(root, path, limit)
     except OSError as error:
@@ -73,15 +74,16 @@ def content(root: str, path: str, limit: int = MAX_BYTES) -> Optional[bytes]:
 
 
 def text(root: str, path: str, limit: int = MAX_BYTES) -> Optional[str]:
-    """Return the text of a file as `content`; bytes that are not UTF-8 are kept (PEP 383). Raises UnreadableError."""
+    """Return the text of a file like `content`. Bytes that are not UTF-8 are kept (PEP 383). Raises UnreadableError."""
     data = content(root, path, limit)
     return None if data is None else data.decode("utf-8", "surrogateescape")
 
 
 def text_if_permitted(root: str, path: str, limit: int = MAX_BYTES) -> Optional[str]:
-    """Return the text of a file as `text`, and None also if this user may not read it.
+    """Return the text of a file like `text`, or None if this user may not read it.
 
-    For evidence whose absence proves nothing: a command needs no root. Raises UnreadableError for any other reason.
+    Use it for evidence whose absence proves nothing, so that commands work without root. Raises UnreadableError for
+    any other reason.
     """
     try:
         return text(root, path, limit)
@@ -93,13 +95,13 @@ def text_if_permitted(root: str, path: str, limit: int = MAX_BYTES) -> Optional[
 
 @contextlib.contextmanager
 def open_file(root: str, path: str) -> Iterator[int]:
-    """Open a regular file for reading, without waiting. Raises OSError; IrregularError if it is something else."""
-    # To open a FIFO or a device may do something (watchdog(4)), so the path is asked about first.
+    """Open a regular file for reading, without blocking. Raises OSError, and IrregularError for any other type."""
+    # Opening a FIFO or a device can have side effects (watchdog(4)), so this checks the type first.
     if not S_ISREG(_status(root, path).st_mode):
         raise _irregular_error(root, path)
     fd = open_path(root, path)
     try:
-        if not S_ISREG(os.fstat(fd).st_mode):  # it was replaced meanwhile
+        if not S_ISREG(os.fstat(fd).st_mode):  # it was replaced in between
             raise _irregular_error(root, path)
         yield fd
     finally:
@@ -107,7 +109,7 @@ def open_file(root: str, path: str) -> Iterator[int]:
 
 
 def read_at_most(fd: int, limit: int) -> bytes:
-    """Return at most `limit` bytes from where the descriptor stands. Raises OSError."""
+    """Return at most `limit` bytes from the current position. Raises OSError."""
     chunks, remaining = [], limit
     while remaining:
         chunk = os.read(fd, min(remaining, _CHUNK))
@@ -119,7 +121,7 @@ def read_at_most(fd: int, limit: int) -> bytes:
 
 
 def status(root: str, path: str) -> Optional[os.stat_result]:
-    """Return the status of what a path leads to, or None if that is nothing. Raises UnreadableError."""
+    """Return the status of a path, or None if it leads to nothing. Raises UnreadableError."""
     try:
         return _status(root, path)
     except OSError as error:
@@ -128,24 +130,24 @@ def status(root: str, path: str) -> Optional[os.stat_result]:
 
 
 def exists(root: str, path: str) -> bool:
-    """Tell whether a path leads to something. Raises UnreadableError."""
+    """Return whether a path leads to something. Raises UnreadableError."""
     return status(root, path) is not None
 
 
 def is_file(root: str, path: str) -> bool:
-    """Tell whether a path leads to a regular file. Raises UnreadableError."""
+    """Return whether a path leads to a regular file. Raises UnreadableError."""
     found = status(root, path)
     return found is not None and S_ISREG(found.st_mode)
 
 
 def is_directory(root: str, path: str) -> bool:
-    """Tell whether a path leads to a directory. Raises UnreadableError."""
+    """Return whether a path leads to a directory. Raises UnreadableError."""
     found = status(root, path)
     return found is not None and S_ISDIR(found.st_mode)
 
 
 def lexists(root: str, path: str) -> bool:
-    """Tell whether there is something of this name, if only a link that leads nowhere. Raises UnreadableError."""
+    """Return whether the path exists, even as a link that leads to nothing. Raises UnreadableError."""
     try:
         _call_on_name(root, path, lambda name, place: os.stat(name, dir_fd=place, follow_symlinks=False))
     except OSError as error:
@@ -155,7 +157,7 @@ def lexists(root: str, path: str) -> bool:
 
 
 def read_link(root: str, path: str) -> Optional[str]:
-    """Return where a link leads, as it says; None if it is no link. Raises UnreadableError."""
+    """Return the target of a symbolic link as stored, or None if the path is not one. Raises UnreadableError."""
     try:
         return _call_on_name(root, path, lambda name, place: os.readlink(name, dir_fd=place))
     except OSError as error:
@@ -165,7 +167,7 @@ def read_link(root: str, path: str) -> Optional[str]:
 
 
 def names(root: str, path: str) -> Sequence[str]:
-    """Return the names in a directory, in no order; none if there is no directory. Raises UnreadableError."""
+    """Return the names in a directory, unsorted, or nothing if it is absent. Raises UnreadableError."""
     try:
         return listing(root, path)
     except OSError as error:
@@ -174,14 +176,14 @@ def names(root: str, path: str) -> Sequence[str]:
 
 
 def listing(root: str, path: str) -> list[str]:
-    """Return the names in a directory, in no order. Raises OSError."""
-    return _call_on_path(root, path, os.O_DIRECTORY, lambda place: os.listdir(place))  # noqa: PLW0108 -- an overload fits each
+    """Return the names in a directory, unsorted. Raises OSError."""
+    return _call_on_path(root, path, os.O_DIRECTORY, lambda place: os.listdir(place))  # noqa: PLW0108 -- overloads
 
 
 def walk(root: str, path: str) -> Iterator[tuple[str, Sequence[str]]]:
-    """Yield each directory from `path` downwards, and the names in it that are none; links are not followed.
+    """Yield each directory from `path` downwards, with the names in it that are not directories.
 
-    What goes away meanwhile is passed over. Raises UnreadableError.
+    Links are not followed. Entries that disappear meanwhile are skipped. Raises UnreadableError.
     """
     pending = [path]
     while pending:
@@ -208,10 +210,10 @@ def walk(root: str, path: str) -> Iterator[tuple[str, Sequence[str]]]:
 
 
 def write(root: str, path: str, data: bytes, durable: bool = False, mode: int = 0o644) -> None:
-    """Replace a file in one step, with this mode whatever the umask. Raises OSError, and then nothing changed.
+    """Replace a file atomically, with this mode for any umask. Raises OSError, and then nothing has changed.
 
-    Any number of writers may do so at once; the last one counts. `durable` says that a crash of the machine must
-    leave the former content or the new one.
+    Several writers may do so at the same time; the last one wins. `durable` means that the file contains the old or
+    the new content after a crash of the machine.
     """
     with _parent(root, path, os.O_DIRECTORY) as (parent, name):
         temporary, fd = _create_temporary(parent, name)
@@ -233,15 +235,15 @@ def write(root: str, path: str, data: bytes, durable: bool = False, mode: int = 
 
 
 def remove_temporary_files(root: str, directory: str, names: str = "", age: float = 0.0) -> None:
-    """Remove what killed writers have left of files whose names begin so, if it is no younger than `age` seconds.
+    """Remove temporary files of killed writers: those for names that begin with `names`, at least `age` seconds old.
 
-    Without an age no other writer may be at work. Raises OSError.
+    Without an age, no other process may be writing. Raises OSError.
     """
     fd = open_path(root, directory, os.O_DIRECTORY)
     try:
         for entry in os.listdir(fd):
             if entry.startswith(f".{names}") and entry.endswith(".new"):
-                with contextlib.suppress(FileNotFoundError):  # another one was faster
+                with contextlib.suppress(FileNotFoundError):  # another process removed it first
                     written = os.stat(entry, dir_fd=fd, follow_symlinks=False).st_mtime
                     if time.time() - written >= age:
                         os.unlink(entry, dir_fd=fd)
@@ -250,7 +252,7 @@ def remove_temporary_files(root: str, directory: str, names: str = "", age: floa
 
 
 def append(root: str, path: str, data: bytes) -> None:
-    """Add to a file that is there, which is no link. Raises OSError, and then nothing was added."""
+    """Append to an existing regular file, without following a link. Raises OSError, and then nothing was appended."""
     fd = _open_regular(root, path, os.O_WRONLY | os.O_APPEND)
     try:
         size = os.fstat(fd).st_size
@@ -264,9 +266,9 @@ def append(root: str, path: str, data: bytes) -> None:
 
 
 def open_private(root: str, path: str) -> int:
-    """Open a file for reading and writing, made for this user alone if there is none; the caller closes it.
+    """Open a file for reading and writing. Create it for this user alone if it is absent. The caller closes it.
 
-    Raises OSError, also if it is a link.
+    Raises OSError, also if the path is a link.
     """
     return _open_regular(root, path, os.O_RDWR | os.O_CREAT)
 
@@ -280,26 +282,26 @@ def _open_regular(root: str, path: str, flags: int) -> int:
 
 
 def remove(root: str, path: str) -> None:
-    """Remove a file, or a link by itself. Raises OSError."""
+    """Remove a file, or a link but not its target. Raises OSError."""
     with _parent(root, path, os.O_DIRECTORY) as (parent, name):
         os.unlink(name, dir_fd=parent)
 
 
 def make_directory(root: str, path: str) -> None:
-    """Make a directory, and those above it, where there is none; everyone may look into it. Raises OSError."""
+    """Create a directory and its parents with mode 0755, if they are absent. Raises OSError."""
     if not path or exists(root, path):
         return
     make_directory(root, path.rpartition("/")[0])
     with _parent(root, path, os.O_DIRECTORY) as (parent, name):
         try:
             os.mkdir(name, 0o755, dir_fd=parent)
-        except FileExistsError:  # another writer was faster; or it is a link that leads nowhere, which the write tells
+        except FileExistsError:  # created meanwhile, or a link to nothing, which the write reports
             return
-        os.chmod(name, 0o755, dir_fd=parent)  # noqa: S103 -- whatever the umask, as the files in it
+        os.chmod(name, 0o755, dir_fd=parent)  # noqa: S103 -- the same mode for any umask, as for the files in it
 
 
 def _create_temporary(parent: int, name: str) -> tuple[str, int]:
-    """Return the name and a descriptor of a new file; systemd, libkmod and procps pass over such a name."""
+    """Return the name and a descriptor of a new file. systemd, libkmod and procps ignore such a name."""
     for _ in range(_TRIES):
         temporary = f".{name}.{os.urandom(6).hex()}.new"
         with contextlib.suppress(FileExistsError):
@@ -310,7 +312,7 @@ def _create_temporary(parent: int, name: str) -> tuple[str, int]:
 
 def _write_all(fd: int, data: bytes) -> None:
     remaining = memoryview(data)
-    while remaining:  # a full file system takes a part, and refuses the rest
+    while remaining:  # a full file system stores a part, and rejects the rest
         remaining = remaining[os.write(fd, remaining) :]
 
 
@@ -318,7 +320,7 @@ def _write_all(fd: int, data: bytes) -> None:
 
 
 def open_path(root: str, path: str, flags: int = os.O_RDONLY) -> int:
-    """Open a path for reading, or with O_PATH to find it; the caller closes it. Raises OSError."""
+    """Open a path for reading, or with O_PATH to resolve it. The caller closes it. Raises OSError."""
     flags |= os.O_CLOEXEC if flags & os.O_PATH else _OPEN_FLAGS
     try:
         if root == "/":
@@ -340,7 +342,7 @@ def _status(root: str, path: str) -> os.stat_result:
 
 
 def _call_on_path(root: str, path: str, flags: int, function: Callable[[Union[str, int]], _Result]) -> _Result:
-    """Ask about what a path leads to: by its name below /, and by a descriptor opened so below another root."""
+    """Call a function with the name of a path if the root is /, otherwise with a descriptor opened with `flags`."""
     if root == "/":
         try:
             return function(os.path.join(root, path))
@@ -354,7 +356,7 @@ def _call_on_path(root: str, path: str, flags: int, function: Callable[[Union[st
 
 
 def _call_on_name(root: str, path: str, function: Callable[[str, Optional[int]], _Result]) -> _Result:
-    """Ask about the last name of a path by itself, with the directory in which it is."""
+    """Call a function with the last component of a path and a descriptor of its directory, or None if the root is /."""
     if root == "/":
         try:
             return function(os.path.join(root, path), None)
@@ -366,9 +368,9 @@ def _call_on_name(root: str, path: str, function: Callable[[str, Optional[int]],
 
 @contextlib.contextmanager
 def _parent(root: str, path: str, flags: int) -> Iterator[tuple[int, str]]:
-    """Open the directory in which a path's last name is. Raises OSError with the whole path, then and in the body."""
+    """Open the parent directory of a path. Raises OSError with the whole path, also for errors of the body."""
     directory, _, name = path.rpartition("/")
-    if name in ("", ".", ".."):  # of which the directory above may be outside
+    if name in ("", ".", ".."):  # the parent of `..` can be outside
         raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), os.path.join(root, path))
     fd = open_path(root, directory, flags)
     try:
@@ -383,7 +385,7 @@ def _parent(root: str, path: str, flags: int) -> Iterator[tuple[int, str]]:
 
 
 def _raise_unless_absent(error: OSError, root: str, path: str) -> None:
-    """Return if the error says that there is nothing to read. Raises UnreadableError otherwise."""
+    """Return if the error means that nothing can be read there. Otherwise, raise UnreadableError."""
     if error.errno not in _ABSENT_ERRNOS and not isinstance(error, IrregularError):
         raise UnreadableError(error.errno, error.strerror, os.path.join(root, path)) from error
 
@@ -393,5 +395,5 @@ def _irregular_error(root: str, path: str) -> IrregularError:
 
 
 def _raise_not_found(root: str, path: str) -> NoReturn:
-    """Raise FileNotFoundError: no file has a NUL in its name, or what the file system's encoding lacks."""
+    """Raise FileNotFoundError: no file name contains a NUL, or a character that the file system's encoding lacks."""
     raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), os.path.join(root, path)) from None

@@ -1,4 +1,4 @@
-"""sd_notify(3): READY, RELOADING, STATUS, WATCHDOG, STOPPING. The only user of sdnotify."""
+"""sd_notify(3): READY, RELOADING, STATUS, WATCHDOG, STOPPING. This is the only user of sdnotify."""
 
 from __future__ import annotations
 
@@ -13,44 +13,47 @@ from ipvsd.model.printable import ascii_line
 
 
 class SdNotify:
-    """Tells systemd how the service is; does nothing where $NOTIFY_SOCKET is not set."""
+    """Reports the service's state to systemd. Does nothing if $NOTIFY_SOCKET is unset."""
 
     def __init__(self) -> None:
         self._notifier = SystemdNotifier()
         self._status = ""
         self._watchdog_at = -math.inf
 
-    # The client encodes latin-1, and systemd wants UTF-8: ASCII is both.
+    # The client encodes latin-1, and systemd expects UTF-8. ASCII is both.
 
     def ready(self, status: str) -> None:
-        """Say that the start, or a reload, has ended."""
+        """Report that the start, or a reload, has ended."""
         self._status = ascii_line(status)
         self._notifier.notify(f"READY=1\nSTATUS={self._status}")
 
     def status(self, status: str) -> None:
-        """Replace the line of `systemctl status` if it changed."""
+        """Replace the status line of `systemctl status` if it has changed."""
         if ascii_line(status) != self._status:
             self._status = ascii_line(status)
             self._notifier.notify(f"STATUS={self._status}")
 
     def extend_timeout(self, status: str, seconds: float) -> None:
-        """Ask systemd to wait `seconds` more for READY, and say what for."""
+        """Ask systemd to wait `seconds` more for READY, and report the reason."""
         self._notifier.notify(f"EXTEND_TIMEOUT_USEC={int(seconds * 1e6)}\nSTATUS={ascii_line(status)}")
 
     def reloading(self) -> None:
-        """Say that a reload has begun; `ready` ends it."""
+        """Report that a reload has begun; `ready` ends it."""
         usec = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
         self._notifier.notify(f"RELOADING=1\nMONOTONIC_USEC={usec}")
 
     def watchdog(self) -> None:
-        """Say that the main loop is alive, but not oftener than systemd has a use for: a storm must not reach it."""
+        """Report that the main loop is alive, at most eight times in WatchdogSec=.
+
+        A storm of events must not reach systemd.
+        """
         period, now = watchdog_period(), time.monotonic()
         if period and now - self._watchdog_at >= period / 8:
             self._watchdog_at = now
             self._notifier.notify("WATCHDOG=1")
 
     def stopping(self) -> None:
-        """Say that the service is on its way out."""
+        """Report that the service is stopping."""
         self._notifier.notify("STOPPING=1\nSTATUS=stopping")
 
 

@@ -1,4 +1,4 @@
-"""The standard streams as descriptors: ours are written at once, and never taken by another file."""
+"""The standard streams as descriptors: written without a buffer, and never replaced by another file."""
 
 from __future__ import annotations
 
@@ -7,40 +7,43 @@ from typing import IO, Optional, TextIO
 
 
 def write(stream: Optional[TextIO], text: str) -> None:
-    """Write all of a text; nowhere if the stream was closed when the process began. Raises OSError.
+    """Write all of a text. Do nothing if the stream was closed when the process began. Raises OSError.
 
-    What cannot be written does not stay in Python's own buffer, which would be written again when the interpreter
-    ends, and make the exit code 120.
+    Unwritten text does not stay in Python's buffer. Python would write it again when the interpreter ends, and
+    change the exit code to 120.
     """
     if stream is None:
         return
     try:
         descriptor = stream.fileno()
-    except OSError:  # io.UnsupportedOperation: it has been replaced by one in memory
+    except OSError:  # io.UnsupportedOperation: the stream was replaced by one in memory
         stream.write(text)
         return
     data = text.encode(stream.encoding, "backslashreplace")
     while data:
         try:
             data = data[os.write(descriptor, data) :]
-        except BlockingIOError:  # somebody else has set it to O_NONBLOCK
+        except BlockingIOError:  # another process has set O_NONBLOCK on it
             import select
 
             select.select([], [descriptor], [])
 
 
 def open_missing_streams() -> None:
-    """Open /dev/null in place of a standard stream that is closed: else the next file of ours becomes that stream."""
+    """Open /dev/null for each standard stream that is closed.
+
+    Otherwise, the next open file would become that stream.
+    """
     for descriptor in range(3):
         try:
             os.fstat(descriptor)
         except OSError:
-            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest number that is free: this one
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest free number, which is this one
 
 
 def open_devnull() -> IO[bytes]:
     """Open /dev/null for the streams of a child. Raises OSError.
 
-    subprocess.DEVNULL would lose a descriptor where no pipe can be had after it (Popen._get_handles()).
+    subprocess.DEVNULL leaks a descriptor if creating a pipe fails after it (Popen._get_handles()).
     """
     return open(os.devnull, "r+b", buffering=0)
