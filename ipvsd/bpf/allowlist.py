@@ -1,4 +1,4 @@
-"""The control groups that may write what is guarded, as the program reads them at any moment."""
+"""The list of cgroups that may write guarded sysctls. The BPF program can read it at any moment."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ class Slots(Protocol):
 
 
 class Allowlist:
-    """A unit that stays allowed is so at every moment: single stores change the list, which ends at its first 0."""
+    """A list that ends at its first 0. Single stores change it, so an entry that stays is listed at every moment."""
 
     def __init__(self, slots: Slots) -> None:
-        """`slots` are `sysctl_program.MAX_ALLOWED` numbers, all 0, each of which is stored at once."""
+        """`slots` are `sysctl_program.MAX_ALLOWED` numbers, all 0. Each store of a number is atomic."""
         self._slots = slots
         self._listed: list[int] = []
 
     def replace(self, identities: Iterable[int]) -> None:
-        """List these, the first ones if there is no room for all, and no others."""
+        """List exactly these cgroups, or the first ones if there are too many."""
         wanted = list(dict.fromkeys(identities))[: sysctl_program.MAX_ALLOWED]
         removed = [slot for slot, identity in enumerate(self._listed) if identity not in wanted]
         for identity in wanted:
@@ -36,7 +36,7 @@ class Allowlist:
             self._slots[len(self._listed)] = 0
 
     def add(self, identity: int) -> None:
-        """List one more, until all are replaced; the last one has to give way if there is no room."""
+        """List another cgroup until the next `replace`. If the list is full, it replaces the last one."""
         if identity not in self._listed:
             self._store(min(len(self._listed), sysctl_program.MAX_ALLOWED - 1), identity)
 

@@ -1,6 +1,6 @@
 """The instructions of the kernel's BPF machine, and their encoding.
 
-No compiler on the node is needed. The encoding is the same on every little-endian machine
+So the node needs no compiler. The encoding is the same on every little-endian machine
 (Documentation/bpf/standardization/instruction-set.rst).
 """
 
@@ -14,7 +14,7 @@ R0, R1, R2, R3, R4, R5, R6, R7, R8, R9, R10 = range(11)
 
 
 class Instruction(NamedTuple):
-    """One instruction; `jump` names the label that it goes to."""
+    """One instruction; `jump` names the label of its target."""
 
     opcode: int
     dst: int = 0
@@ -32,7 +32,7 @@ def mov_reg(dst: int, src: int) -> Instruction:
 
 
 def mov_imm(dst: int, imm: int) -> Instruction:
-    """Set a register to a signed number of 32 bits."""
+    """Set a register to a signed 32-bit number."""
     return Instruction(0xB7, dst, imm=imm)
 
 
@@ -49,7 +49,7 @@ def xor_reg(dst: int, src: int) -> Instruction:
 
 
 def and_imm(dst: int, imm: int) -> Instruction:
-    """Keep the bits of a register that are set in a signed number of 32 bits, too."""
+    """Set a register to its bitwise AND with a signed 32-bit number."""
     return Instruction(0x57, dst, imm=imm)
 
 
@@ -74,7 +74,7 @@ def stx_dw(dst: int, offset: int, src: int) -> Instruction:
 
 
 def atomic_add(dst: int, offset: int, src: int) -> Instruction:
-    """Add a register to 64 bits of memory."""
+    """Add a register to 64 bits of memory, atomically."""
     return Instruction(0xDB, dst, src, offset)
 
 
@@ -99,17 +99,17 @@ def exit_() -> Instruction:
 
 
 def ld_imm64(dst: int, imm: int) -> tuple[Instruction, Instruction]:
-    """Set a register to an unsigned number of 64 bits."""
+    """Set a register to an unsigned 64-bit number."""
     return Instruction(0x18, dst, imm=imm & 0xFFFFFFFF), Instruction(0, imm=imm >> 32)
 
 
 def ld_map_fd(dst: int, descriptor: int) -> tuple[Instruction, Instruction]:
-    """Set a register to the map that a descriptor stands for."""
+    """Set a register to the map of a descriptor."""
     return Instruction(0x18, dst, 1, imm=descriptor), Instruction(0)
 
 
 def assemble(lines: Iterable[Line]) -> bytes:
-    """Return the program's machine code. Raises KeyError for a jump to a label that is not there."""
+    """Return the program's machine code. Raises KeyError for a jump to a label that does not exist."""
     labels: dict[str, int] = {}
     instructions: list[Instruction] = []
     for line in lines:

@@ -1,4 +1,4 @@
-"""A BPF ring buffer: what a program puts there is read through shared memory, without a system call."""
+"""A reader of a BPF ring buffer through shared memory, without a system call."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import struct
 
 from ipvsd.bpf import syscall
 
-# <linux/bpf.h>: the head of a record, its length with two flags
+# <linux/bpf.h>: the header of a record is its length with two flags.
 _HEAD = struct.Struct("<II")
 _BUSY, _DISCARDED, _LENGTH = 1 << 31, 1 << 30, (1 << 30) - 1
-_POSITION = struct.Struct("<Q")  # on a page of its own for either side
+_POSITION = struct.Struct("<Q")  # the consumer's and the producer's position each have their own page
 
 
 class RingBuffer:
-    """`descriptor` is the map's, and can be read when there is something to take. Making one raises OSError."""
+    """`descriptor` is that of the map. It is readable while there are records. The constructor raises OSError."""
 
     def __init__(self, name: str, size: int) -> None:
         """`size` is in bytes: a power of two, and a multiple of every page size."""
@@ -24,19 +24,19 @@ class RingBuffer:
         with contextlib.ExitStack() as stack:
             self.descriptor = syscall.create_map(syscall.RINGBUF, name, 0, 0, size)
             stack.callback(os.close, self.descriptor)
-            # A 0 in between would be a full ring to the kernel, or one that nobody waits for.
+            # The kernel would take a transient 0 for a full ring, or for a reader that needs no wake-up.
             self._consumer_page = syscall.map_words(stack, self.descriptor, mmap.PAGESIZE)
-            # Mapped twice in a row, so that no record is in two pieces.
+            # The data is mapped twice in a row, so that every record is contiguous.
             length = mmap.PAGESIZE + 2 * size
             data = mmap.mmap(self.descriptor, length, prot=mmap.PROT_READ, offset=mmap.PAGESIZE)
             self._data = stack.enter_context(data)
             self._stack = stack.pop_all()
 
     def read_records(self) -> list[bytes]:
-        """Return the records that are there by now, in their order, and make room for others.
+        """Return the records that are complete, in order, and free their space.
 
-        That a record is read after its head, and its head after the position, is what x86-64 does by itself;
-        on arm64 no more ensures it than the wake-up that came before.
+        A record must be read after its header, and the header after the position. x86-64 guarantees this order. On
+        arm64, only the preceding wake-up provides it.
         """
         read, (written,) = self._consumed, _POSITION.unpack_from(self._data)
         records = []
@@ -44,7 +44,7 @@ class RingBuffer:
             start = mmap.PAGESIZE + (read & self._size - 1)
             length, _ = _HEAD.unpack_from(self._data, start)
             if length & _BUSY:
-                break  # being written: its own event follows
+                break  # it is being written, and causes its own event
             start, size = start + _HEAD.size, length & _LENGTH
             if not length & _DISCARDED:
                 records.append(self._data[start : start + size])
@@ -54,5 +54,5 @@ class RingBuffer:
         return records
 
     def close(self) -> None:
-        """Let go of it; it ends with the program that writes into it."""
+        """Release the buffer. It exists until the program that writes to it ends."""
         self._stack.close()

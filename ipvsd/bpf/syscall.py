@@ -1,7 +1,7 @@
 """bpf(2): maps, programs for writes to sysctls, and their attachment to a cgroup.
 
-A program stays attached while the link's descriptor is open, and no longer: whatever ends the process
-detaches it. Loading wants CAP_BPF and CAP_NET_ADMIN; a loaded program and its maps need neither.
+A program is attached as long as the link's descriptor is open, so the end of the process detaches it. Loading
+requires CAP_BPF and CAP_NET_ADMIN. A loaded program and its maps require neither.
 """
 
 from __future__ import annotations
@@ -21,43 +21,43 @@ _MAP_CREATE, _PROG_LOAD, _LINK_CREATE = 0, 5, 28
 ARRAY, RINGBUF = 2, 27
 MMAPABLE = 1 << 10
 _CGROUP_SYSCTL_PROGRAM, _CGROUP_SYSCTL_ATTACH = 23, 18
-_ATTRIBUTES = 128  # at least as long as what any of these commands reads; the rest must be 0
+_ATTRIBUTES = 128  # at least the size that any of these commands reads; the rest must be 0
 _LOG = 1 << 16
 
 
 def create_map(kind: int, name: str, key: int, value: int, entries: int, flags: int = 0) -> int:
-    """Return the descriptor of a new map; sizes are in bytes. Raises OSError."""
+    """Return the descriptor of a new map. Sizes are in bytes. Raises OSError."""
     attributes = struct.pack("<IIIII", kind, key, value, entries, flags).ljust(28, b"\0")
     return _bpf(_MAP_CREATE, attributes + name.encode())
 
 
 def map_words(stack: contextlib.ExitStack, table: int, size: int) -> memoryview:
-    """Map a map for as long as the stack lasts: `size` bytes, as numbers of 64 bits, each of which is stored at once.
+    """Map `size` bytes of a map as 64-bit numbers while the stack lasts. Each store is atomic. Raises OSError.
 
-    struct would clear it before, and a program or the kernel may read it at any moment. Raises OSError.
+    struct would clear the memory first, and a program or the kernel can read it at any moment.
     """
     return stack.enter_context(memoryview(stack.enter_context(mmap.mmap(table, size))).cast("Q"))
 
 
 def load_program(name: str, code: bytes) -> int:
-    """Return the descriptor of a program for writes to sysctls. Raises OSError with the verifier's last words."""
+    """Return the descriptor of a program for writes to sysctls. Raises OSError with the verifier's last message."""
     try:
         return _load(name, code, None)
     except OSError as error:
         log = ctypes.create_string_buffer(_LOG)
-        try:  # the log costs time, so it is asked for only now
+        try:  # the log costs time, so only a failed load requests it
             return _load(name, code, log)
         except OSError:
             raise OSError(error.errno, _verifier_error(log.value) or os.strerror(error.errno or 0)) from None
 
 
 def attach(program: int, cgroup: int) -> int:
-    """Return the descriptor that keeps a program attached to a cgroup of version 2. Raises OSError."""
+    """Return the descriptor that keeps a program attached to a cgroup (version 2). Raises OSError."""
     return _bpf(_LINK_CREATE, struct.pack("<IIII", program, cgroup, _CGROUP_SYSCTL_ATTACH, 0))
 
 
 def _load(name: str, code: bytes, log: Optional[ctypes.Array[ctypes.c_char]]) -> int:
-    licence = ctypes.create_string_buffer(b"GPL")  # the ring buffer's helpers are for such programs alone
+    licence = ctypes.create_string_buffer(b"GPL")  # only GPL programs may use the helpers of the ring buffer
     instructions = ctypes.create_string_buffer(code, len(code))
     log_fields = (1, _LOG, ctypes.addressof(log)) if log else (0, 0, 0)
     attributes = struct.pack(
@@ -74,7 +74,7 @@ def _load(name: str, code: bytes, log: Optional[ctypes.Array[ctypes.c_char]]) ->
 
 
 def _verifier_error(log: bytes) -> str:
-    """Return the line of the verifier's log that says what is wrong: the last before its statistics."""
+    """Return the line of the verifier's log that states the error: the last one before its statistics."""
     lines = log.decode("utf-8", "replace").splitlines()
     messages = [
         line for line in lines if line and not line.startswith(("processed ", "verification time", "stack depth"))
@@ -83,7 +83,7 @@ def _verifier_error(log: bytes) -> str:
 
 
 def syscall_number(machine: str) -> int:
-    """Return the number of the system call on a machine, as uname(2) calls it. Raises OSError for others."""
+    """Return the number of bpf(2) on a machine, as named by uname(2). Raises OSError for other machines."""
     if machine not in _SYSCALL:
         raise OSError(0, f"not known for {machine}")
     return _SYSCALL[machine]

@@ -1,18 +1,21 @@
-"""The program that the kernel runs before each write to a sysctl, and what it and we read of each other's.
+"""The BPF program that the kernel runs before each write to a sysctl, and the data that it shares with ipvsd.
 
-It tells of a write when the name's digest marks a bucket of a table that we fill through a mapping;
-names that are not held leave it after one look into that table, and names that share a bucket are told apart
-by whoever reads the records. It is of type cgroup/sysctl, so it sees every process of the machine, whatever
-procfs and network namespace it has, and runs before the value is stored.
-A write to a name that is guarded it refuses, with EPERM for the writer, unless the writer's control group, or
-one above it (on 6.1, and not on 5.10), is one of those that we list in a second mapping.
+The program reports a write if the digest of the sysctl's name marks a bucket of a table. ipvsd fills that table
+through a mapping. One lookup rejects other names. The reader of the records distinguishes names that share a
+bucket. The program has the type cgroup/sysctl. So it sees every process of the machine, with any procfs and in any
+network namespace, and runs before the kernel stores the value.
 
-Which sysctl a write changes depends on the file that the writer opened: it may be open in one network
-namespace and be written from another. The kernel keeps the sysctls of each network namespace in a set of
-their own. From each of our own reads the program learns the set that our sysctl is in, and the address of its
-value. A write to another set and another value is to another sysctl: it is not told, and not refused.
-The offsets are the same in Linux 5.10, 6.1, 6.12, 6.18 and 7.2. struct ctl_table has __randomize_layout: where a
-kernel is built so, only values that several network namespaces share may be taken for different ones.
+The program refuses a write to a guarded sysctl, and the writer receives EPERM. It permits the write if ipvsd lists
+the writer's cgroup in a second mapping. On 6.1, but not on 5.10, an ancestor of the cgroup can be listed instead.
+
+The file that the writer has opened determines the sysctl that a write changes. A process can open it in one network
+namespace and write from another. The kernel keeps the sysctls of each network namespace in a set. When ipvsd reads
+a sysctl, the program learns its set and the address of its value. It neither reports nor refuses a write to another
+set and another value, because that is another sysctl.
+
+The offsets are the same in Linux 5.10, 6.1, 6.12, 6.18 and 7.2. struct ctl_table has __randomize_layout. On a
+kernel that is built with it, the program can only mistake values that several network namespaces share for
+different ones.
 """
 
 from __future__ import annotations
@@ -63,22 +66,22 @@ _DATA = 8  # struct ctl_table
 BUCKET_BITS = 14
 LOST_BUCKET = 1 << BUCKET_BITS  # the bucket that counts the records for which there was no room
 BUCKETS = LOST_BUCKET + 1
-MAX_ALLOWED = 16  # control groups that may write what is guarded
-_MAX_DEPTH = 6  # levels below the root at which the group of a unit may be
+MAX_ALLOWED = 16  # cgroups that may write guarded sysctls
+_MAX_DEPTH = 6  # levels below the root at which the cgroup of a unit can be
 
-# A bucket has three words: its mark, and what was learned of the sysctl, its set and the address of its value.
-# The mark is 0, or the digest of a name that is held, with these bits in place of its lowest.
+# A bucket has three words: its mark, and what the program learned of the sysctl, its set and the address of its
+# value. The mark is 0, or the digest of a managed name with these bits in place of its lowest.
 BUCKET_WORDS = 3
 _MANAGED, _GUARDED, _SHARED = 1, 2, 4
 _FLAGS = 3  # bits
 
-# A record, built on the stack: process, cgroup, command's name, sysctl, the value written, whether the sysctl
-# is ours for sure, whether the write was refused; then what differs where the same is done again: the value
-# before, and when.
+# A record, built on the stack. First the fields that are equal if a writer repeats a write: process, cgroup,
+# command name, sysctl, new value, whether the sysctl is certainly ours, whether the write was refused. Then those
+# that differ: old value and time.
 _RECORD = struct.Struct("<QQ16s64s64sQQ64sQ")
 RECORD_SIZE = _RECORD.size
 _TEXT_SIZE = 64
-_MAX_NAME = _TEXT_SIZE - 1  # of a name that is told; a longer one is cut
+_MAX_NAME = _TEXT_SIZE - 1  # characters of a reported name; the program cuts a longer one
 _START = -RECORD_SIZE
 _OFFSETS = (8, 16, 32, 96, 160, 168, 176, 240)
 _AT_CGROUP, _AT_COMM, _AT_NAME, _AT_NEW, _AT_OURS, _AT_REFUSED, _AT_OLD, _AT_TIME = (
@@ -89,33 +92,35 @@ _AT_BUCKET = _START - 8
 _AT_ANCESTORS = _AT_BUCKET - 8 * _MAX_DEPTH
 _AT_ENTRY, _AT_HEAD, _AT_TABLE, _AT_SET, _AT_DATA = (_AT_ANCESTORS - 40 + 8 * place for place in range(5))
 
-# FNV-1a's numbers (http://www.isthe.com/chongo/tech/comp/fnv/), over words instead of bytes.
+# The constants of FNV-1a (http://www.isthe.com/chongo/tech/comp/fnv/), used with words instead of bytes.
 _BASIS, _PRIME = 0xCBF29CE484222325, 0x100000001B3
 _WORD = (1 << 64) - 1
 
 
 class WriteRecord(NamedTuple):
-    """One record: a write that was about to happen. `pid` is 0 where the kernel lets no program ask for it."""
+    """A write that was about to happen. `pid` is 0 if the kernel does not permit the program to query it."""
 
     pid: int
-    cgroup: int  # the id, which is the inode number of its directory
-    comm: str  # empty where it lets none ask for this
+    cgroup: int  # the ID, which is the inode number of its directory
+    comm: str  # empty if the kernel does not permit the program to query it
     name: str  # as a path below /proc/sys
     old: str
     new: str
-    complete: bool  # whether `new` is all of what was written
-    in_our_namespace: bool  # whether the sysctl is in our network namespace for sure
+    complete: bool  # whether `new` is the whole text that was written
+    in_our_namespace: bool  # whether the sysctl is certainly in our network namespace
     refused: bool
     at: float  # CLOCK_MONOTONIC, seconds
 
 
 class Variant(NamedTuple):
-    """The parts that a program has, by its kernel and its rights.
+    """The optional parts of a program, which depend on the kernel and on privileges.
 
-    `process` is ours, of which nothing is told; with None, it is not asked which one writes, nor what is above its
-    control group: 5.10 refuses both. Our reads are known by our control group then, `group`, if that is not 0.
-    Without `comm` the name of the process is not asked, for which 6.18 wants CAP_PERFMON. Without `namespaces` nothing
-    is learned of our sysctls, for which every kernel wants CAP_PERFMON, and a lockdown to "confidentiality" forbids it.
+    - `process`: The ID of ipvsd's process, whose writes are not reported. With None, the program queries neither
+      the writer's process nor the ancestors of its cgroup, because 5.10 rejects both.
+    - `group`: Without `process`, the program recognises ipvsd's reads by this cgroup, unless it is 0.
+    - `comm`: The program queries the name of the process. 6.18 requires CAP_PERFMON for it.
+    - `namespaces`: The program learns the sets of ipvsd's sysctls. Every kernel requires CAP_PERFMON for it, and
+      lockdown "confidentiality" forbids it.
     """
 
     process: Optional[int]
@@ -125,7 +130,7 @@ class Variant(NamedTuple):
 
 
 def program(table: int, allowed: Optional[int], ring: int, variant: Variant) -> Iterator[Line]:
-    """Yield the program for these maps; without `allowed` it guards nothing."""
+    """Yield the program for these maps. Without `allowed`, it guards nothing."""
     yield mov_reg(R6, R1)
     yield from _select_access(variant)
     yield mov_imm(R1, 0)
@@ -168,7 +173,7 @@ def program(table: int, allowed: Optional[int], ring: int, variant: Variant) -> 
 
 
 def _select_access(variant: Variant) -> Iterator[Line]:
-    """Go on with a write by others, with 1 in r9, or with a read by us, with 0; r8 is the process."""
+    """Continue with a write of another process (r9 is 1), or with a read of ipvsd (r9 is 0). r8 is the process."""
     yield ldx_w(R9, R6, 0)  # ctx->write
     if variant.process is not None:
         yield from (call(_PID_TGID), mov_reg(R8, R0), rsh_imm(R0, 32), jne_imm(R0, variant.process, "other"))
@@ -183,18 +188,21 @@ def _select_access(variant: Variant) -> Iterator[Line]:
 
 
 def _check_namespace() -> Iterator[Line]:
-    """Learn of a read where our sysctl is, and end; go on with a write unless it is to another one."""
+    """After a read, store the set and the address of our sysctl, and end.
+
+    Continue with a write only if it is to the same.
+    """
     yield stx_dw(R10, _AT_ENTRY, R0)
     yield from (mov_reg(R3, R6), *_read_kernel(_AT_HEAD, 16))  # struct bpf_sysctl_kern: the header and the table
     yield from (ldx_dw(R3, R10, _AT_HEAD), add_imm(R3, _SET), *_read_kernel(_AT_SET, 8))
     yield from (ldx_dw(R3, R10, _AT_TABLE), add_imm(R3, _DATA), *_read_kernel(_AT_DATA, 8))
     yield from (ldx_dw(R1, R10, _AT_ENTRY), ldx_dw(R2, R10, _AT_SET), ldx_dw(R3, R10, _AT_DATA))
     yield jne_imm(R9, 0, "written")
-    yield from (and_imm(R8, _SHARED), jne_imm(R8, 0, "allow"))  # of which of them it would be is not known
+    yield from (and_imm(R8, _SHARED), jne_imm(R8, 0, "allow"))  # it is unknown which of the names it would be
     yield from (stx_dw(R1, 8, R2), stx_dw(R1, 16, R3), jeq_imm(R9, 0, "allow"))
     yield "written"
     yield from (ldx_dw(R4, R1, 8), jeq_imm(R4, 0, "told"), jeq_imm(R2, 0, "told"), jeq_reg(R4, R2, "ours"))
-    # Some values are the same in several sets: net.netfilter.nf_conntrack_max, which others may write before 5.12.
+    # Several sets share some values: net.netfilter.nf_conntrack_max, which other namespaces may write before 5.12.
     yield from (ldx_dw(R4, R1, 16), jeq_imm(R4, 0, "told"), jeq_imm(R3, 0, "told"), jeq_reg(R4, R3, "told"))
     yield jne_imm(R9, 0, "allow")
     yield "ours"
@@ -203,12 +211,12 @@ def _check_namespace() -> Iterator[Line]:
 
 
 def _read_kernel(offset: int, size: int) -> Iterator[Line]:
-    """Have what is at the address in r3 put on the stack; zeros where it cannot be read."""
+    """Copy `size` bytes from the address in r3 to the stack, or zeros if the address cannot be read."""
     yield from (mov_reg(R1, R10), add_imm(R1, offset), mov_imm(R2, size), call(_READ_KERNEL))
 
 
 def _guard(allowed: int, ancestors: bool) -> Iterator[Line]:
-    """Go on with "tell", with 0 in r9 if the write is to be refused; r7 is the digest and r8 the bucket."""
+    """Continue at "tell", with 0 in r9 to refuse the write. r7 is the digest, and r8 the mark of the bucket."""
     yield from (mov_reg(R1, R8), and_imm(R1, _GUARDED), jeq_imm(R1, 0, "tell"))
     yield from (mov_reg(R1, R8), xor_reg(R1, R7), rsh_imm(R1, _FLAGS), jne_imm(R1, 0, "tell"))
     groups = [_AT_CGROUP]
@@ -227,7 +235,7 @@ def _guard(allowed: int, ancestors: bool) -> Iterator[Line]:
 
 
 def _read_text(helper: int, offset: int, flags: bool = False) -> Iterator[Line]:
-    """Have a helper put a text on the stack."""
+    """Call a helper that puts a text on the stack."""
     yield from (mov_reg(R1, R6), mov_reg(R2, R10), add_imm(R2, offset), mov_imm(R3, _TEXT_SIZE))
     if flags:
         yield mov_imm(R4, 0)
@@ -235,7 +243,7 @@ def _read_text(helper: int, offset: int, flags: bool = False) -> Iterator[Line]:
 
 
 def _hash_name(table: int) -> Iterator[Line]:
-    """Leave the address of the name's bucket in r0."""
+    """Set r0 to the address of the name's bucket."""
     yield from ld_imm64(R7, _BASIS)
     yield from ld_imm64(R2, _PRIME)
     for offset in range(0, _TEXT_SIZE, 8):
@@ -245,20 +253,20 @@ def _hash_name(table: int) -> Iterator[Line]:
 
 
 def _load_bucket(table: int) -> Iterator[Line]:
-    """Leave the address of the bucket in r0 whose number is in r1."""
+    """Set r0 to the address of the bucket whose number is in r1."""
     yield stx_w(R10, _AT_BUCKET, R1)
     yield from ld_map_fd(R1, table)
     yield from (mov_reg(R2, R10), add_imm(R2, _AT_BUCKET), call(_MAP_LOOKUP))
 
 
 def find_bucket(name: bytes, guarded: bool = False) -> tuple[int, int]:
-    """Return the bucket of a sysctl, named by its path below /proc/sys, and its mark if it is held."""
+    """Return the bucket of a sysctl, named by its path below /proc/sys, and its mark if it is managed."""
     digest = _digest(name)
     return digest >> 64 - BUCKET_BITS, digest >> _FLAGS << _FLAGS | _MANAGED | (_GUARDED if guarded else 0)
 
 
 def shared_mark(mark: int, other: int) -> int:
-    """Return the mark of a bucket that two names share, of which one can be guarded."""
+    """Return the mark of a bucket that two names share. One of them can be guarded."""
     return max(mark, other, key=lambda each: each & _GUARDED) | _SHARED
 
 
@@ -270,22 +278,22 @@ def _digest(name: bytes) -> int:
 
 
 def record_name(record: bytes) -> bytes:
-    """Return the name of the sysctl that a record is about, as it stands there."""
+    """Return the name of the sysctl in a record, as stored."""
     return record[_NAME_IN_RECORD]
 
 
 def name_in_record(name: bytes) -> bytes:
-    """Return how the name of a sysctl, its path below /proc/sys, stands in a record."""
+    """Return the name of a sysctl, its path below /proc/sys, as a record stores it."""
     return name[:_MAX_NAME].ljust(_TEXT_SIZE, b"\0")
 
 
 def record_key(record: bytes) -> bytes:
-    """Return what is equal in two records of the same writer's doing the same: all but the value before, and when."""
+    """Return the part of a record that is equal if a writer repeats a write: all but the old value and the time."""
     return record[: RECORD_SIZE + _AT_OLD]
 
 
 def parse_record(record: bytes) -> WriteRecord:
-    """Return what a record says. Raises struct.error if it is too short."""
+    """Parse a record. Raises struct.error if it is too short."""
     process, cgroup, *texts, written, in_our_namespace, refused, before, at = _RECORD.unpack_from(record)
     comm, name, new, old = (
         text.partition(b"\0")[0].decode("utf-8", "surrogateescape") for text in (*texts, written, before)
