@@ -1,14 +1,14 @@
-"""The kernel's sysctls as far as they are known: their names, and documented defaults.
+"""Names of the kernel's sysctls, and their documented defaults.
 
-They are those of Linux 4.4 to 6.18, without those that ipvsd does not take (`sysctl_names.secret`). That a name is
-missing proves nothing.
+The names are those of Linux 4.4 to 6.18, without those that ipvsd rejects (`sysctl_names.secret`). The list is
+incomplete, so a missing name proves nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-# By the directory, in which * is an interface: what is in it.
+# The names in each directory, in which * is an interface.
 SYSCTLS: Mapping[str, str] = {
     "net": """
         nf_conntrack_max
@@ -207,7 +207,7 @@ _IP = "Documentation/networking/ip-sysctl.rst"
 _IPVS = "Documentation/networking/ipvs-sysctl.rst"
 _CONNTRACK = "Documentation/networking/nf_conntrack-sysctl.rst"
 
-# By sysctl: the value and where the kernel's sources say it. ipvsd guesses no others.
+# For each sysctl, the default and its source in the kernel. ipvsd guesses no others.
 DEFAULTS: Mapping[str, tuple[str, str]] = {
     "net.ipv4.ip_forward": ("0", _IP),
     "net.ipv4.conf.default.forwarding": ("0, or as net.ipv4.ip_forward since that was changed", _IP),

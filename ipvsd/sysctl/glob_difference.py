@@ -1,8 +1,10 @@
-"""The names that a pattern fits and some others do not, as patterns: sysctl.d(5) knows wildcards, and no exceptions.
+"""Patterns for the names that match one pattern but none of several others.
 
-The patterns are read letter by letter, all at once. As soon as nothing is left of the others that could fit, the rest
-of the first one is right as it stands: `*` without `ve*` is `[!v]*`, `v[!e]*` and `v` alone. A long pattern is split
-in many; from its end, `*` without `*.100` is as simple.
+sysctl.d(5) has wildcards, but no exceptions.
+
+The module reads all patterns in parallel, letter by letter. As soon as no other pattern can match, the rest of the
+first one is the result: `*` without `ve*` is `[!v]*`, `v[!e]*` and `v` alone. A long pattern is split into many
+patterns. Read from the end, `*` without `*.100` is as simple.
 """
 
 from __future__ import annotations
@@ -13,22 +15,23 @@ from typing import Optional
 
 from ipvsd.sysctl.globs import STAR, Token, tokens
 
-_MAX_PATTERNS = 128  # patterns
+_MAX_PATTERNS = 128  # the maximum number of patterns in a result
 _BYTES = frozenset(map(chr, range(1, 256))) - {"/"}
 
 _Set = frozenset[str]
-_Pattern = tuple[Optional[_Set], ...]  # the letters that fit at each place; None is a star
-_State = frozenset[int]  # where in a pattern we may be
+_Pattern = tuple[Optional[_Set], ...]  # the letters that match at each position; None is a star
+_State = frozenset[int]  # possible positions in a pattern
 
 
 class _TooManyError(Exception):
-    """It takes more patterns than can be of use."""
+    """The result would consist of too many patterns."""
 
 
 def subtract(pattern: str, others: Collection[str], max_length: Optional[int] = None) -> Optional[tuple[str, ...]]:
-    """Return patterns that together fit what `pattern` fits and none of the others, or None if it takes too many.
+    """Return patterns that match everything that `pattern` matches and none of `others` does.
 
-    Names may be `max_length` long; without a bound, what would take a pattern for each length takes too many.
+    Return None if the result needs too many patterns. Names have at most `max_length` characters. Without a
+    maximum, a result with a pattern for each length needs too many.
     """
     first, rest = _read(pattern), [_read(other) for other in others]
     found = _one_by_one(first, rest, max_length)
@@ -36,7 +39,7 @@ def subtract(pattern: str, others: Collection[str], max_length: Optional[int] = 
 
 
 def _one_by_one(pattern: _Pattern, others: Sequence[_Pattern], max_length: Optional[int]) -> Optional[list[_Pattern]]:
-    """Do it for all at once if that is possible from one end; or else for one after the other."""
+    """Subtract all patterns at once from one end, if possible, and otherwise one after the other."""
     for way in (slice(None), slice(None, None, -1)):
         try:
             return [item[way] for item in _subtract(pattern[way], [other[way] for other in others], max_length)]
@@ -97,7 +100,10 @@ def _initial_state(pattern: _Pattern) -> _State:
 
 
 def _with_stars(pattern: _Pattern, places: set[int]) -> _State:
-    """Return places, and those behind a star there, which may stand for nothing; no two stars follow each other."""
+    """Return the positions, and those after a star there, which can match nothing.
+
+    Two stars never follow each other.
+    """
     return frozenset((*places, *(place + 1 for place in places if place < len(pattern) and pattern[place] is None)))
 
 
@@ -114,19 +120,22 @@ def _advance(pattern: _Pattern, state: _State, letter: str) -> _State:
 
 
 def _takes_all(pattern: _Pattern, state: _State) -> bool:
-    """Tell whether a pattern fits whatever follows."""
+    """Return whether a pattern matches any continuation."""
     return bool(pattern) and pattern[-1] is None and len(pattern) - 1 in state
 
 
 def _behind_star(pattern: _Pattern, state: _State, place: int) -> bool:
-    """Tell whether what follows a place follows a star, too, which may stand for nothing."""
+    """Return whether the position follows a star that can match nothing, so that the star covers it."""
     return place - 1 in state and pattern[place - 1] is None
 
 
 def _equivalence_classes(
     pattern: _Pattern, state: _State, against: Sequence[tuple[_Pattern, _State]]
 ) -> Iterator[_Set]:
-    """Yield sets of letters that the patterns do not tell apart, but for those that the first one does not fit."""
+    """Yield sets of letters that all patterns treat alike.
+
+    Letters that the first pattern does not match are left out.
+    """
     classes = [frozenset(_BYTES)]
     for item, places in ((pattern, state), *against):
         for letters in (item[place] for place in places if place < len(item)):
@@ -146,6 +155,6 @@ def _as_character_class(letters: Optional[_Set]) -> str:
         return f"\\{letter}" if letter in "*?[\\" else letter
     negated = len(letters) > len(_BYTES) // 2
     content = "".join(sorted(_BYTES - letters if negated else letters))
-    # A hyphen last, and no sign that means something else.
+    # A hyphen is last, and special characters are escaped.
     content = re.sub(r"[\]\[\\!^]", r"\\\g<0>", content.replace("-", "")) + ("-" if "-" in content else "")
     return f"[{'!' if negated else ''}{content}]"

@@ -1,10 +1,10 @@
-"""Wildcards as fnmatch(3) of glibc takes them in the C locale: those of libkmod, of glob(3) and of the configuration.
+r"""Wildcards as glibc's fnmatch(3) implements them in the C locale, for libkmod, glob(3) and the configuration.
 
-Python's fnmatch differs: it knows neither `\\` nor `[^...]` nor classes, an empty range such as `[z-a]` raises an
-error in Python 3.9, and `*a*a*a*b` takes it exponential time.
+Python's fnmatch differs: it lacks `\\`, `[^...]` and classes. In Python 3.9, an empty range such as `[z-a]` raises
+an error, and `*a*a*a*b` takes exponential time.
 
-A character stands for one byte. Any text is a pattern. A match takes time in proportion to the length of the pattern
-times that of the name, and many patterns are searched at once (`Globs`).
+A character stands for one byte. Any text is a valid pattern. A match takes time proportional to the length of the
+pattern times that of the name. `Globs` searches many patterns at once.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _NEVER = "(?!)"
 
 
 class Token(NamedTuple):
-    """A part of a pattern that fits one character: the `literal`, or any that the regular expression fits."""
+    """A part of a pattern that matches one character: the `literal`, or any that the regular expression matches."""
 
     regex: str
     literal: Optional[str] = None
@@ -45,7 +45,7 @@ _ANY = Token(".")
 
 
 class _Segment:
-    """The part of a pattern between two stars: it fits a text of its own length."""
+    """The part of a pattern between two stars. It matches texts of its own length."""
 
     __slots__ = ("_regex", "_text", "length")
 
@@ -53,7 +53,7 @@ class _Segment:
         self.length = len(tokens)
         letters = [token.literal for token in tokens if token.literal is not None]
         self._text = "".join(letters if len(letters) == len(tokens) else (token.regex for token in tokens))
-        # Most are plain texts. An expression is compiled for a name that is long enough for it.
+        # Most segments are plain texts. An expression is compiled when a name is long enough to match.
         self._regex: Union[re.Pattern[str], bool] = len(letters) < len(tokens)
 
     def stands_at(self, name: str, at: int) -> bool:
@@ -62,7 +62,7 @@ class _Segment:
         return at + self.length <= len(name) and self._compiled().match(name, at) is not None
 
     def end_of_first(self, name: str, at: int, end: int) -> int:
-        """Return where its first place from `at` on ends, which is not after `end`; -1 if there is none."""
+        """Return the end of the first match that begins at `at` or later and ends at `end` at most, or -1."""
         if not self._regex:
             found = name.find(self._text, at, end)
             return found if found < 0 else found + self.length
@@ -76,7 +76,7 @@ class _Segment:
 
 
 class Glob:
-    """One pattern, made ready for matching."""
+    """One pattern, prepared for matching."""
 
     __slots__ = ("_segments", "exact", "hidden", "literal")
 
@@ -88,21 +88,22 @@ class Glob:
             else:
                 segments[-1].append(token)
         self._segments = [_Segment(segment) for segment in segments]
-        # The longest text that stands in all that it fits; and whether that is all that it fits.
+        # `literal` is the longest text that every match contains. `exact` means that the pattern matches only this
+        # text.
         self.literal = max((text for segment in segments for text in _runs(segment)), key=len, default="")
         self.exact = len(segments) == 1 and len(self.literal) == len(segments[0])
-        # Whether it names a dot in front, as glob(3) wants it of what fits a hidden name.
+        # Whether the pattern begins with a literal dot, which glob(3) requires for hidden names.
         self.hidden = bool(segments[0]) and segments[0][0].literal == "."
 
     def matches(self, name: str) -> bool:
-        """Tell whether it fits the whole of a name."""
+        """Return whether the pattern matches the whole name."""
         first, last = self._segments[0], self._segments[-1]
         if len(self._segments) == 1:
             return len(name) == first.length and first.stands_at(name, 0)
         at, end = first.length, len(name) - last.length
         if at > end or not first.stands_at(name, 0) or not last.stands_at(name, end):
             return False
-        # The first place of each leaves the most to those after it.
+        # The first match of each segment leaves the most room to those after it.
         for segment in self._segments[1:-1]:
             at = segment.end_of_first(name, at, end)
             if at < 0:
@@ -111,9 +112,9 @@ class Glob:
 
 
 class Globs:
-    """Many patterns, each known by its number.
+    """Many patterns, each identified by its number.
 
-    A name is compared with those of which the longest literal text stands in it, and with those without any.
+    A name is compared only with the patterns whose longest literal text it contains, and with those without any.
     """
 
     def __init__(self, patterns: Iterable[str]) -> None:
@@ -128,9 +129,9 @@ class Globs:
         self._lengths = sorted({len(text) for text in self._by_text} - {0})
 
     def matching(self, name: str, period: bool = False) -> list[int]:
-        """Return the numbers of the patterns that fit a name, in their order.
+        """Return the numbers of the patterns that match a name, in order.
 
-        With `period` a dot in front has to stand in the pattern, too, as in glob(3).
+        With `period`, a leading dot must match a literal dot, as in glob(3).
         """
         found = list(self._exact.get(name, ()))
         hidden = period and name.startswith(".")
@@ -146,17 +147,17 @@ class Globs:
 
 
 def has_wildcard(pattern: str) -> bool:
-    """Tell whether a pattern can fit a name that it is not equal to."""
+    """Return whether a pattern can match a name that differs from it."""
     return _WILDCARD.search(pattern) is not None
 
 
 def matches(pattern: str, name: str) -> bool:
-    """Tell whether a pattern fits the whole of a name."""
+    """Return whether a pattern matches the whole name."""
     return _compiled(pattern).matches(name) if has_wildcard(pattern) else pattern == name
 
 
 def quoted(text: str, signs: str = "*?[\\") -> str:
-    """Return a text in which these signs stand for themselves."""
+    """Return a text in which these characters are escaped."""
     return re.sub(f"[{re.escape(signs)}]", r"\\\g<0>", text)
 
 
@@ -170,7 +171,7 @@ def _runs(segment: Sequence[Token]) -> list[str]:
 
 
 def tokens(pattern: str) -> Iterator[Token]:
-    """Yield what a pattern consists of, of several stars in a row one."""
+    """Yield the tokens of a pattern. Several stars in a row are one."""
     at = 0
     unclosed: set[int] = set()
     while at < len(pattern):
@@ -183,7 +184,7 @@ def tokens(pattern: str) -> Iterator[Token]:
         elif character == "?":
             yield _ANY
         elif character == "\\":
-            # One at the end escapes nothing, and fits nothing.
+            # A backslash at the end escapes nothing, and matches nothing.
             yield _literal(pattern[at]) if at < len(pattern) else Token(_NEVER)
             at += 1
         elif character == "[":
@@ -199,10 +200,10 @@ def _literal(character: str) -> Token:
 
 
 def _bracket(pattern: str, at: int, unclosed: set[int]) -> Optional[tuple[str, int]]:
-    """Return the regular expression of a bracket whose content begins at `at`, and where it ends.
+    """Return the regular expression of a bracket expression whose content begins at `at`, and the position after it.
 
-    None if it is not closed: the `[` then stands for itself. `unclosed` are places from which no end was found, so
-    that of many brackets without an end not each is read to the end of the pattern.
+    Return None if the bracket is not closed; the `[` then stands for itself. `unclosed` collects positions without
+    a closing bracket, so that many unclosed brackets are not each read to the end of the pattern.
     """
     negated = pattern[at : at + 1] in ("!", "^")
     at += negated
@@ -214,7 +215,7 @@ def _bracket(pattern: str, at: int, unclosed: set[int]) -> Optional[tuple[str, i
             if negated:
                 return (f"[^{content}]" if content else "."), at + 1
             return (f"[{content}]" if content else _NEVER), at + 1
-        # The first one, which may be a `]`, is read in another way.
+        # The first character can be a `]`, so its position is stored as -1.
         seen.append(at if seen else -1)
         named = _CLASS.match(pattern, at)
         if named:
@@ -232,7 +233,7 @@ def _bracket(pattern: str, at: int, unclosed: set[int]) -> Optional[tuple[str, i
 
 
 def _member(pattern: str, at: int) -> tuple[str, int]:
-    """Return the character at `at` of a bracket's content, which a backslash may escape, and where the next one is."""
+    """Return the character at `at` of a bracket expression, which a backslash can escape, and the next position."""
     if pattern[at] == "\\" and at + 1 < len(pattern):
         at += 1
     return pattern[at], at + 1

@@ -1,7 +1,7 @@
-"""Many patterns of paths at once: which of them fit a path, or what is there; each part is fitted by itself.
+"""Match many patterns of paths at once, part by part, with a path or with the directories that exist.
 
-Patterns that begin alike share their beginnings. A part is looked up among those that stand for themselves, and
-compared with few of the others (`globs.Globs`): what is there counts, not how many patterns there are.
+Patterns with a common beginning share its nodes. A part is looked up among the literal parts, and compared with few
+of the others (`globs.Globs`). So the cost depends on the number of paths, not on the number of patterns.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class _Node:
         self._globs: Optional[tuple[Globs, Sequence[_Node]]] = None
 
     def next(self, part: str, period: bool) -> Iterator[_Node]:
-        """Yield the nodes to which a part leads."""
+        """Yield the nodes that a part leads to."""
         if part in self.exact:
             yield self.exact[part]
         if self.wild:
@@ -35,9 +35,9 @@ class _Node:
 
 
 class Patterns:
-    """Patterns, given as a glob for each part of a path, each known by its number.
+    """Patterns, each a sequence of globs for the parts of a path, and each identified by its number.
 
-    With `period` a dot in front of a part has to stand in the pattern, too, as in glob(3).
+    With `period`, a leading dot of a part must match a literal dot, as in glob(3).
     """
 
     def __init__(self, patterns: Iterable[Sequence[str]], period: bool = False) -> None:
@@ -52,17 +52,17 @@ class Patterns:
             node.numbers.append(number)
 
     def matching(self, path: Path) -> list[int]:
-        """Return the numbers of the patterns that fit a path, in their order."""
+        """Return the numbers of the patterns that match a path, in order."""
         nodes = [self._top]
         for part in path:
             nodes = [after for node in nodes for after in node.next(part, self._period)]
         return sorted(number for node in nodes for number in node.numbers)
 
     def expand(self, list_directory: Callable[[Path], Collection[str]]) -> Iterator[tuple[Path, list[int]]]:
-        """Yield each path that patterns fit, with their numbers; what no wildcard stands for may not be there.
+        """Yield each path that matches patterns, with their numbers. A path without wildcards may not exist.
 
-        `list_directory` returns the names in a directory. It is asked once about
-        each in which a wildcard stands for something.
+        `list_directory` returns the names in a directory. It is called once for each directory that a wildcard
+        lists.
         """
         pending: list[tuple[Path, list[_Node]]] = [((), [self._top])]
         while pending:
@@ -78,14 +78,14 @@ class Patterns:
 
 
 class Scope:
-    """The sysctls that a pattern stands for: what it fits, unless a wildcard stands there for what it excludes."""
+    """The sysctls of a pattern: those that it matches, unless a wildcard matches an excluded part."""
 
     def __init__(self, pattern: str, excludes: Collection[str] = ()) -> None:
         self._globs = [Glob(part) for part in sysctl_names.globs(pattern) or ()]
         self._excludes = [Glob(sysctl_names.glob(exclude)) for exclude in excludes]
 
     def __contains__(self, name: str) -> bool:
-        """Tell whether a sysctl is one of them, by any of its names."""
+        """Return whether the scope contains a sysctl, under any of its names."""
         return any(self._matches(path) for path in sysctl_names.paths(name))
 
     def _matches(self, path: Path) -> bool:

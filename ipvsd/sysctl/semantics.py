@@ -1,11 +1,11 @@
-"""/proc/sys as a value: what the kernel makes of the texts that are written to it, one after the other.
+"""A model of /proc/sys: the values that the kernel stores if texts are written in sequence.
 
-A sysctl of one integer takes a text up to the first white space and ignores the rest, so that `1 # note` is 1; it
-refuses what is no number up to there, and then keeps its value (proc_get_long() and __do_proc_dointvec() in
-kernel/sysctl.c; `sysctl_writes_strict` has what a program writes after that ignored). A change of
-net.ipv4.conf.all.forwarding, which is net.ipv4.ip_forward, goes to all interfaces and to what new ones get
-(inet_forward_change() in net/ipv4/devinet.c), and what new ones get goes to those of which nothing was said before
-(devinet_copy_dflt_conf()).
+A sysctl of one integer reads a text up to the first white space and ignores the rest, so `1 # note` is 1. It
+refuses a text that does not begin with a number, and keeps its value (proc_get_long() and __do_proc_dointvec() in
+kernel/sysctl.c). Because of `sysctl_writes_strict`, the kernel ignores a write whose file position is not 0. A
+change of net.ipv4.conf.all.forwarding, which is net.ipv4.ip_forward, is copied to all interfaces and to
+conf.default (inet_forward_change() in net/ipv4/devinet.c). A write to conf.default is copied to the interfaces on
+which nothing was set before (devinet_copy_dflt_conf()).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import NamedTuple, Optional
 from ipvsd.sysctl import sysctl_names
 from ipvsd.sysctl.patterns import Patterns
 
-# Two files of one variable of the kernel.
+# Two files of one kernel variable.
 _ALIASES = {
     "/".join(sysctl_names.parts(alias) or ()): "/".join(sysctl_names.parts(name) or ())
     for alias, name in sysctl_names.ALIASES.items()
@@ -25,38 +25,38 @@ _ALIASES = {
 _FORWARD = "net/ipv4/ip_forward"
 _LINK = re.compile(r"(net/ipv4/conf/)([^/]+)/([^/]+)\Z")
 
-# The sysctls of one integer, by the path below /proc/sys; of the others nothing is known.
+# The sysctls of one integer, by the path below /proc/sys. The model knows nothing about the values of others.
 _INTEGER = re.compile(
     r"net/ipv4/ip_forward\Z|net/ipv[46]/conf/[^/]+/(?!stable_secret)[^/]+\Z|net/ipv4/vs/(?!sync_threshold|sync_ports|est_cpulist)[^/]+\Z|"
     r"net/bridge/[^/]+\Z|net/nf_conntrack_max\Z|net/netfilter/nf_conntrack_max\Z|kernel/modules_disabled\Z|"
     r"net/core/somaxconn\Z"
 )
-# strtoul() with base 0, of a word that fits the kernel's buffer (TMPBUFLEN).
+# strtoul() with base 0, of a word that fits into the kernel's buffer (TMPBUFLEN).
 _NUMBER = re.compile(r"(-?)(0[xX][0-9a-fA-F]+|0[0-7]*|[1-9][0-9]*)\Z")
 _MAX_NUMBER_LENGTH = 20  # characters
 _INT_MAX = (1 << 31) - 1
-_SPACE = " \t\n\v\f\r"  # isspace(), as before a number
+_SPACE = " \t\n\v\f\r"  # isspace(), which the kernel skips before a number
 
-# The bounds of proc_dointvec_minmax(), which refuses what is not within.
+# The bounds of proc_dointvec_minmax(), which refuses values outside.
 _BOUNDS = {"kernel/modules_disabled": (1, 1), "net/core/somaxconn": (0, _INT_MAX)}
 
 
-INITIAL = -1  # the cause of a value that was there before any write
+INITIAL = -1  # the number of a value that existed before any write
 
 
 class StoredValue(NamedTuple):
-    """A value as the kernel prints it, and the number of the write that gave it to the sysctl."""
+    """A value as the kernel prints it, and the number of the write that stored it."""
 
     value: str
     write_number: int = INITIAL
 
 
 def accepted_value(path: str, text: str) -> Optional[str]:
-    """Return the value that a sysctl takes from a text, or None if the kernel refuses it.
+    """Return the value that a sysctl stores for a text, or None if the kernel refuses the text.
 
-    Of a sysctl that is not known to be one integer the text itself is returned, without the remark after a number.
+    For a sysctl that is not known to be one integer, return the text itself, without a comment after a number.
     """
-    words = re.split(r"[ \t\n]+", text.lstrip(_SPACE))  # only these end a number
+    words = re.split(r"[ \t\n]+", text.lstrip(_SPACE))  # only these characters end a number
     if not _INTEGER.match(path):
         numbers = len(words) if "#" not in text else next(i for i, word in enumerate([*words, "#"]) if word[:1] == "#")
         remark = 0 < numbers < len(words) and all(map(_integer_text, words[:numbers]))
@@ -79,18 +79,18 @@ def _integer_text(word: str) -> Optional[str]:
 
 
 def canonical_path(path: str) -> str:
-    """Return the one path under which a variable of the kernel is held that has two files."""
+    """Return the canonical path of a kernel variable that has two files."""
     return _ALIASES.get(path, path)
 
 
 def alias_paths(path: str) -> tuple[str, ...]:
-    """Return the paths of which a write to one is a write to the other, or the path alone."""
+    """Return the paths of the same kernel variable, or the path alone."""
     one = canonical_path(path)
     return (one, *(other for other, of in _ALIASES.items() if of == one))
 
 
 def related(path: str) -> tuple[str, ...]:
-    """Return the paths whose values a write can change the value of this one, and this one itself."""
+    """Return the path, and those of sysctls whose writes can change its value."""
     link = _LINK.match(path)
     found = [*alias_paths(path)]
     if link:
@@ -101,31 +101,31 @@ def related(path: str) -> tuple[str, ...]:
 
 
 class ProcSys:
-    """The sysctls at some paths, and those that can change them: first as the kernel made them, then as written.
+    """The sysctls at some paths, and those that can change them: first with the kernel's values, then as written.
 
-    `values` is what they have at first, where that is known. Each write has a number, by which it is found again.
+    `values` are the initial values, as far as they are known. The number of a write identifies it.
     """
 
     def __init__(self, paths: Iterable[str], values: Mapping[str, str]) -> None:
         self._known = dict.fromkeys(other for path in paths for other in related(path))
-        self._links: dict[str, list[tuple[str, str]]] = {}  # by the parameter: the links, and the paths, that have it
+        self._links: dict[str, list[tuple[str, str]]] = {}  # by parameter: the interfaces and the paths
         for link in filter(None, map(_LINK.match, self._known)):
             self._links.setdefault(link[3], []).append((link[2], link[0]))
         self._values = {canonical_path(path): StoredValue(values[path]) for path in self._known if path in values}
         self._written: set[str] = set()
 
     def __getitem__(self, path: str) -> Optional[StoredValue]:
-        """Return what a sysctl holds, or None if nothing wrote it and its first value is not known."""
+        """Return the value of a sysctl, or None if nothing wrote it and the initial value is unknown."""
         return self._values.get(canonical_path(path))
 
     def matching(self, patterns: Collection[str]) -> Mapping[str, Sequence[str]]:
-        """Return for each pattern those of the paths that it fits, as glob(3) gives them."""
+        """Return the paths that each pattern matches, in the way of glob(3)."""
         return matching(patterns, self._known)
 
     def write(self, path: str, text: str, number: int, anew: bool = True) -> bool:
-        """Write a text to a sysctl and tell whether the kernel takes it.
+        """Write a text to a sysctl, and return whether the kernel accepts it.
 
-        Unless `anew`, the writer first looks whether the kernel prints this text already, and then leaves it alone.
+        Unless `anew`, the writer reads the sysctl first, and writes nothing if the kernel already prints this text.
         """
         value = accepted_value(path, text)
         if path not in self._known:
@@ -136,7 +136,7 @@ class ProcSys:
             self._values[one] = StoredValue(value, number)
             if before and before.value == text and not anew:
                 return True
-        # Of an interface something is said by a text that is refused, too (devinet_conf_proc() in net/ipv4/devinet.c).
+        # Even a refused text marks the sysctl of an interface as set (devinet_conf_proc() in net/ipv4/devinet.c).
         self._written.add(path)
         stored = self._values.get(one)
         if value is not None and one == _FORWARD and value != (before.value if before else "0"):
@@ -146,14 +146,14 @@ class ProcSys:
         return value is not None
 
     def _propagate(self, parameter: str, skip: Collection[str], stored: StoredValue) -> None:
-        """Give a value to the interfaces; what is said of one is kept, but for forwarding."""
+        """Copy a value to the interfaces. Except for forwarding, interfaces with an own setting keep their value."""
         for link, path in self._links.get(parameter, ()):
             if link not in skip and (parameter == "forwarding" or path not in self._written):
                 self._values[path] = stored
 
 
 def matching(patterns: Collection[str], paths: Iterable[str]) -> Mapping[str, Sequence[str]]:
-    """Return for each pattern those of some paths that it fits, as glob(3) does: part by part, and sorted."""
+    """Return the paths that each pattern matches, in the way of glob(3): part by part, and sorted."""
     found: dict[str, list[str]] = {pattern: [] for pattern in patterns}
     known, index = list(found), Patterns((pattern.split("/") for pattern in found), period=True)
     for path in sorted(paths):

@@ -1,4 +1,4 @@
-"""Values of sysctls compared by what they mean to the kernel, not by how they are written."""
+"""Compare values of sysctls by their meaning to the kernel, not by their spelling."""
 
 from __future__ import annotations
 
@@ -7,21 +7,24 @@ from typing import Optional
 
 from ipvsd.model.types import Exactly, OneOf, Want, Within
 
-# proc_dointvec() and its kin read numbers as strtoul() with base 0 does (kernel/sysctl.c).
+# proc_dointvec() and similar functions read numbers like strtoul() with base 0 (kernel/sysctl.c).
 _NUMBER = re.compile(r"(-?)(0[xX][0-9a-fA-F]{1,16}|0[0-7]{1,22}|0|[1-9][0-9]{0,19})\Z")
 
-# Lists of numbers and ranges: proc_do_large_bitmap() (ports), cpulist_parse() (CPUs). The kernel joins neighbours.
+# Lists of numbers and ranges: proc_do_large_bitmap() (ports), cpulist_parse() (CPUs). The kernel joins adjacent
+# ranges.
 _RANGES = re.compile(r"[0-9]{1,9}(?:-[0-9]{1,9})?(?:,[0-9]{1,9}(?:-[0-9]{1,9})?)*\Z")
 
-# Hexadecimal bit masks in groups of 32 (cpumask_parse()); nothing else tells them from lists of numbers.
+# Hexadecimal bit masks in groups of 32 bits (cpumask_parse()). Only the names distinguish them from lists of
+# numbers.
 _MASKS = ("net.core.flow_limit_cpu_bitmap", "net.core.rps_default_mask")
 
-# With 1 the kernel itself changes between 1 and 2 as memory runs short (Documentation/networking/ipvs-sysctl.rst).
+# If the value is 1 or 2, the kernel switches between both when memory runs short
+# (Documentation/networking/ipvs-sysctl.rst).
 _AUTOMATIC = ("net.ipv4.vs.drop_entry", "net.ipv4.vs.drop_packet", "net.ipv4.vs.secure_tcp")
 
 
 def equivalent(name: str, one: str, other: str) -> bool:
-    """Tell whether two values, white space normalised, mean the same to the sysctl `name`."""
+    """Return whether two values, with normalised white space, mean the same to the sysctl `name`."""
     if one == other or (name in _AUTOMATIC and {one, other} <= {"1", "2"}):
         return True
     if name in _MASKS:
@@ -32,7 +35,7 @@ def equivalent(name: str, one: str, other: str) -> bool:
 
 
 def satisfies(name: str, value: str, want: Want) -> bool:
-    """Tell whether a value as the kernel prints it is what is wanted."""
+    """Return whether a value, as the kernel prints it, is compliant."""
     if isinstance(want, Exactly):
         return equivalent(name, value, want.value)
     if isinstance(want, OneOf):
@@ -42,7 +45,7 @@ def satisfies(name: str, value: str, want: Want) -> bool:
 
 
 def value_to_write(want: Want, found: str) -> str:
-    """Return the value to write for a want where `found` is not it."""
+    """Return the value to write if the actual value `found` is not compliant."""
     if isinstance(want, Exactly):
         return want.value
     if isinstance(want, OneOf):
@@ -53,17 +56,20 @@ def value_to_write(want: Want, found: str) -> str:
 
 
 def can_be_met(want: Want, found: str) -> bool:
-    """Tell whether writing can make it right: of what is not one number, no bound can be told."""
+    """Return whether a write can make the sysctl compliant. Bounds apply only to a single number."""
     return not isinstance(want, Within) or integer(found) is not None
 
 
 def find_invalid_number(name: str, want: Optional[Want]) -> Optional[str]:
-    """Return the text of a want that the kernel takes for no number, where the sysctl is known to be one; or None."""
+    """Return a desired value that the kernel would not accept as a number, or None.
+
+    Sysctls of unknown type accept all.
+    """
     texts = (want.value,) if isinstance(want, Exactly) else want.values if isinstance(want, OneOf) else ()
     if not texts:
         return None
     from ipvsd.sysctl import (
-        semantics,  # needed for what a configuration says, and no profile
+        semantics,  # needed only for configured values, not for those of profiles
         sysctl_names,
     )
 
@@ -72,7 +78,7 @@ def find_invalid_number(name: str, want: Optional[Want]) -> Optional[str]:
 
 
 def integer(text: str) -> Optional[int]:
-    """Return the number that the kernel takes a text for, or None if it is not one number."""
+    """Return the number that the kernel reads from a text, or None if it is not one number."""
     match = _NUMBER.match(text)
     if match is None:
         return None
@@ -89,7 +95,7 @@ def _clamp(number: int, want: Within) -> int:
     return number
 
 
-# What kstrtobool() takes (lib/kstrtox.c); parameters of modules print Y and N.
+# The texts that kstrtobool() accepts (lib/kstrtox.c). Parameters of modules print Y and N.
 _BOOLEANS = {**dict.fromkeys(("y", "1", "on"), "Y"), **dict.fromkeys(("n", "0", "off"), "N")}
 
 
@@ -101,14 +107,14 @@ def _same_word(one: str, other: str) -> bool:
     numbers = integer(one), integer(other)
     if numbers[0] is not None and numbers[1] is not None:
         low, high = sorted((numbers[0], numbers[1]))
-        # The kernel may print a -1 that was written without a sign, in 32 or in 64 bits.
+        # The kernel can print a -1 that was written as an unsigned number of 32 or 64 bits.
         return low == high or (low < 0 and high in (low + (1 << 32), low + (1 << 64)))
     lists = bool(_RANGES.match(one) and _RANGES.match(other)) and any(mark in one + other for mark in ",-")
     return lists and _intervals(one) == _intervals(other)
 
 
 def _intervals(text: str) -> list[tuple[int, int]]:
-    """Return the numbers of a list as disjoint intervals that do not touch, in order."""
+    """Return the numbers of a list as sorted, disjoint intervals that do not touch."""
     bounds = [part.partition("-") for part in text.split(",")]
     spans = sorted((int(low), int(high or low)) for low, _, high in bounds)
     joined: list[tuple[int, int]] = []
