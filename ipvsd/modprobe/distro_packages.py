@@ -1,6 +1,7 @@
-"""Which package has the modules that a kernel's own one lacks, by distribution and release.
+"""The package that contains the modules that a kernel's main package lacks, by distribution and release.
 
-ipvsd does not guess beyond this list: a distribution's name says nothing about a kernel from elsewhere.
+ipvsd does not guess beyond this list, because a distribution's name says nothing about a kernel from another
+source.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from ipvsd.modprobe import kernel_names
 
 
 class Package(NamedTuple):
-    """`release` is a pattern that the kernel's whole release has to fit; `advice` may take over its groups."""
+    """`release` is a pattern for the whole release of a kernel. `advice` may refer to its groups."""
 
     distributions: tuple[str, ...]
     release: str
@@ -28,17 +29,17 @@ def _package(distributions: str, release: str, advice: str, source: str) -> Pack
 _ANY = ".*"
 _EL = "rhel centos rocky almalinux ol"
 _ARCH = r"(?:x86_64|aarch64|ppc64le|s390x|riscv64)"
-# Kernels of EL 8, 9 and 10; those of ELRepo have other versions.
+# Kernels of EL 8, 9 and 10. Those of ELRepo have other versions.
 _OF_EL = r"(?:4\.18\.0|5\.14\.0|6\.12\.0)-[0-9.]+\.el(?:8|9|1[0-9])(?:_[0-9]+)?(?:\.[0-9.]+)?"
-# What Debian's own kernels are called: 6.1.0-50-cloud-amd64, 6.12.43+deb13-amd64, 6.12.9+bpo-amd64.
+# Releases of Debian's kernels: 6.1.0-50-cloud-amd64, 6.12.43+deb13-amd64, 6.12.9+bpo-amd64.
 _DEBIAN = (
     r"[0-9]+\.[0-9]+(?:\.[0-9]+)?(?:-[0-9]+|-0\.(?:deb|bpo)[0-9.]*|\+(?:deb[0-9]+|bpo|unreleased))*"
     r"-(?:(?:cloud|rt)-)?(?:amd64|arm64|armmp(?:-lpae)?|686(?:-pae)?|ppc64el|powerpc64le|s390x|riscv64|loong64)"
 )
-# Ubuntu's own have an ABI number of up to four digits, or of a flavour's five; mainline builds have six.
+# Ubuntu's kernels have an ABI number of up to four digits, or five for a flavour. Mainline builds have six.
 _UBUNTU_EXTRA = r"generic|generic-64k|lowlatency|lowlatency-64k|aws|azure|gcp|gke|gkeop|oracle|ibm|nvidia"
 
-# The first entry that fits counts.
+# The first matching entry applies.
 PACKAGES = (
     _package(
         "ubuntu debian", r".*[-.]microsoft.*",
@@ -119,13 +120,13 @@ PACKAGES = (
     ),
 )  # fmt: skip
 
-# From this one on Debian's image package holds links only, and another one the modules (seen on 7.2).
+# From this version on, Debian's image package contains only links, and another package the modules (seen on 7.2).
 _DEBIAN_SPLIT = (7, 2)
 _DPKG = ("debian", "ubuntu", "raspbian", "linuxmint", "pop", "devuan", "kali", "armbian", "proxmox")
 
 
 def advice(kernel: Kernel) -> str:
-    """Return what brings the modules of a kernel; where that is not known, it says so."""
+    """Return the way to install the modules of a kernel, or a text that says that it is unknown."""
     package, release = find_package(kernel), kernel.release
     if package is None:
         return _unknown(kernel)
@@ -142,7 +143,7 @@ def advice(kernel: Kernel) -> str:
 
 
 def find_package(kernel: Kernel) -> Optional[Package]:
-    """Return the entry for a kernel, or None."""
+    """Return the first matching entry for a kernel, or None."""
     matching = (item for item in PACKAGES if kernel.distribution in item.distributions)
     return next((item for item in matching if re.match(item.release, kernel.release)), None)
 

@@ -1,7 +1,7 @@
-"""Names of modules that the kernel does not have any more: what they became a part of, and since when.
+"""Former names of modules: the modules that replaced them, and the first kernel without them.
 
 systemd-modules-load logs an error at each boot for such a name in modules-load.d (older versions fail), unless the
-module that took it over carries the name as an alias.
+successor has the name as an alias.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from ipvsd.modprobe import kernel_names
 
 
 class Former(NamedTuple):
-    """`since` is the first version of Linux without the name; `source` the commit, or what shows it."""
+    """`since` is the first version of Linux without the name. `source` is the commit or other evidence."""
 
     successor: str
     since: tuple[int, int]
@@ -58,13 +58,13 @@ FORMER = {
     "nf_tables_netdev": _FAMILY,
 }
 
-# EL 8 took the merger of nf_conntrack over into its 4.18 with 8.3 (4.18.0-240.el8).
+# EL 8 backported the merge of nf_conntrack to its 4.18 with 8.3 (4.18.0-240.el8).
 _EL8 = r"4\.18\.0-([0-9]{1,5})\b.*\.el8"
 _EL8_MERGED = 240
 
 
 def former(name: str, release: str) -> Optional[Former]:
-    """Return what became of a module's name if the kernel of a release does not have it any more."""
+    """Return the successor of a module if the kernel of a release does not have it any more, or None."""
     found = FORMER.get(name)
     if found is None:
         return None
@@ -75,7 +75,7 @@ def former(name: str, release: str) -> Optional[Former]:
 
 
 def successor(name: str, release: str) -> Optional[str]:
-    """Return the same in words, or None."""
+    """Return a text that names the successor of a module, or None."""
     found = former(name, release)
     return f"no module any more: a part of {found.successor} since Linux {_version(found)}" if found else None
 

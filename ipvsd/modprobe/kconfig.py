@@ -1,11 +1,11 @@
-"""The kernel's build configuration: whether an option that brings a module was set."""
+"""The kernel's build configuration: whether the option of a module is set."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
 
-# Where the option is not called as the module is: net/netfilter/Kconfig, net/bridge/Kconfig,
+# Options with another name than their module: net/netfilter/Kconfig, net/bridge/Kconfig,
 # net/ipv4/netfilter/Kconfig, net/ipv6/netfilter/Kconfig, drivers/net/Kconfig of the kernel.
 _SYMBOLS = {
     "br_netfilter": "BRIDGE_NETFILTER",
@@ -42,11 +42,12 @@ _SYMBOLS = {
     "overlay": "OVERLAY_FS",
 }
 
-# Names whose option is surely called like them: one that the configuration does not know came with a later kernel.
+# Modules whose option certainly has their name. If the configuration lacks the option, a later kernel introduced
+# it.
 _OF_THE_KERNEL = re.compile(r"ip_vs(_[a-z]+)?\Z")
 
 
-# By the beginning of a module's name; net/netfilter/Kconfig and those below it, net/bridge/Kconfig.
+# By the prefix of a module's name: net/netfilter/Kconfig and the files that it includes, net/bridge/Kconfig.
 _PARENTS = (
     ("ip_vs", ("CONFIG_NETFILTER", "CONFIG_IP_VS")),
     ("ip_set", ("CONFIG_NETFILTER", "CONFIG_IP_SET")),
@@ -59,25 +60,25 @@ _PARENTS = (
 
 
 def symbol(module: str) -> str:
-    """Return the option that brings a module; a guess by its name for those that are not listed."""
+    """Return the option that builds a module. For unlisted modules, it is a guess from the name."""
     return f"CONFIG_{_SYMBOLS.get(module, module.upper())}"
 
 
 def options(text: str) -> Mapping[str, str]:
-    """Return the options of a kernel's configuration: their values, or `is not set`."""
+    """Return the options of a kernel's configuration with their values, or with `is not set`."""
     return dict(re.findall(r"^(?:# )?(CONFIG_\w+)(?:=| (?=is not set))(.*)", text, re.MULTILINE))
 
 
 def built_in(found: Mapping[str, str], modules: Collection[str]) -> Mapping[str, str]:
-    """Return what a kernel's configuration says of each module that is built in."""
+    """Return a text for each module that the kernel's configuration has built in."""
     pairs = ((name, symbol(name)) for name in modules)
     return {name: f"the kernel's configuration: {option}=y" for name, option in pairs if found.get(option) == "y"}
 
 
 def unset_options(found: Mapping[str, str], modules: Collection[str]) -> Mapping[str, str]:
-    """Return what a kernel's configuration says of each module whose option is not set, or that it does not have.
+    """Return a text for each module whose option is not set or absent in a kernel's configuration.
 
-    Of an option that depends on another one which is not set the configuration says nothing; the other one is told.
+    The configuration lacks an option that depends on an unset option. The text then names the unset option.
     """
     lines: dict[str, str] = {}
     for name in modules:
@@ -93,7 +94,7 @@ def unset_options(found: Mapping[str, str], modules: Collection[str]) -> Mapping
 
 
 def _parents(name: str) -> tuple[str, ...]:
-    """Return the options without which that of a module is not asked for, the outermost first."""
+    """Return the options that a module's option depends on, the outermost first."""
     matching = (parents for prefix, parents in _PARENTS if name.startswith(prefix))
     own = symbol(name)
     return tuple(option for option in next(matching, ()) if option != own)

@@ -1,4 +1,4 @@
-"""Names of modules and releases of kernels, in the form in which the kernel has them."""
+"""Names of modules and releases of kernels, in the kernel's form."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Optional
 
-_MODULE_NAME = re.compile(r"[A-Za-z0-9_-]{1,55}\Z")  # the kernel's MODULE_NAME_LEN is 56 with its NUL
+_MODULE_NAME = re.compile(r"[A-Za-z0-9_-]{1,55}\Z")  # the kernel's MODULE_NAME_LEN is 56, including the NUL
 
 
 def module_name(text: str) -> Optional[str]:
-    """Return the name as the kernel reports it (`_` for `-`), or None if no module can be called so."""
+    """Return the name as the kernel reports it (`_` for `-`), or None if it is not a valid module name."""
     return text.replace("-", "_") if _MODULE_NAME.match(text) else None
 
 
 def indexed_names(text: str, names: Collection[str]) -> frozenset[str]:
-    """Return those of `names` whose file a `modules.dep` or a `modules.builtin` lists first on a line.
+    """Return those of `names` whose file begins a line of a `modules.dep` or `modules.builtin`.
 
-    Both hold a path per line, `kernel/net/.../ip_vs.ko.xz`, in modules.dep followed by `:` and dependencies.
+    Both contain a path per line, `kernel/net/.../ip_vs.ko.xz`. In modules.dep, `:` and dependencies follow.
     """
     if not names:
         return frozenset()
@@ -27,7 +27,7 @@ def indexed_names(text: str, names: Collection[str]) -> frozenset[str]:
 
 
 def module_aliases(text: str, names: Collection[str]) -> Mapping[str, str]:
-    """Return the module for those of `names` that a modules.alias lists: `alias ip_conntrack nf_conntrack`."""
+    """Return the module for each of `names` that a modules.alias lists: `alias ip_conntrack nf_conntrack`."""
     wanted = "|".join(re.escape(name).replace("_", "[-_]") for name in names)
     found = re.findall(rf"^alias ({wanted}) (\S+)$", text, re.MULTILINE) if names else []
     return {alias.replace("-", "_"): module.replace("-", "_") for alias, module in found}

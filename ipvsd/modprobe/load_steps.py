@@ -1,17 +1,17 @@
-"""What `modprobe NAME` does: the modules that a name stands for, the steps of loading them, and what stops them.
+"""The effect of `modprobe NAME`: the modules that a name resolves to, the steps to load them, and their obstacles.
 
 The rules are those of libkmod (libkmod/libkmod-module.c, versions 30 to 34), which modprobe, systemd-modules-load
-and ipvsd share; what the kernel does with each step is in `simulate`.
+and ipvsd use. `simulate` contains the kernel's reaction to each step.
 
 - A name is looked up as an alias in modprobe.d, as a module in modules.dep, as the name of an `install` or `remove`
-  line, as an alias of the index, and as a built-in module. The first that finds something ends the search.
-- An alias is not resolved again: what it names is a module's name.
-- modules.dep lists all dependencies of a module, the one to be loaded first at the end. If the file of one of them
-  is gone, libkmod forgets about all of them and tries the module alone.
-- `install` and soft dependencies count for dependencies, too; `blacklist` only for what was asked for, and modprobe
-  without -b obeys it only for what was reached through an alias.
-- The `install` line of a module that has soft dependencies is passed over.
-- A failure of a soft dependency is no failure.
+  line, as an alias of the index, and as a built-in module. The first lookup with a result ends the search.
+- An alias is not resolved again, because its target is the name of a module.
+- modules.dep lists all dependencies of a module, the one to load first at the end. If the file of one of them is
+  missing, libkmod ignores all of them and tries the module alone.
+- `install` and soft dependencies also apply to dependencies. `blacklist` applies only to the requested module.
+  Without -b, modprobe obeys it only for a module that an alias led to.
+- The `install` line of a module with soft dependencies is ignored.
+- The failure of a soft dependency is ignored.
 """
 
 from __future__ import annotations
@@ -26,38 +26,41 @@ from ipvsd.modprobe.modprobe_d import Directive, Settings
 
 
 class Tree(Protocol):
-    """The module tree of one kernel, as libkmod finds it through depmod's indexes."""
+    """The module tree of one kernel, as libkmod reads it through depmod's indexes."""
 
     def depends(self, module: str) -> Sequence[str]:
-        """Return the module's file and those of its dependencies as modules.dep has them; empty if it has none."""
+        """Return the files of the module and its dependencies, as modules.dep lists them, or nothing."""
 
     def aliased(self, name: str) -> Sequence[str]:
-        """Return the modules that modules.alias gives for a name."""
+        """Return the modules that modules.alias lists for a name."""
 
     def exporting(self, symbol: str) -> Sequence[str]:
-        """Return the modules that modules.symbols gives for `symbol:NAME`."""
+        """Return the modules that modules.symbols lists for `symbol:NAME`."""
 
     def built_in(self, module: str) -> bool:
-        """Tell whether modules.builtin lists a module."""
+        """Return whether modules.builtin lists a module."""
 
     def built_in_aliased(self, name: str) -> Sequence[str]:
-        """Return the built-in modules that modules.builtin.alias gives for a name."""
+        """Return the built-in modules that modules.builtin.alias lists for a name."""
 
     def exists(self, file: str) -> bool:
-        """Tell whether there is a file that modules.dep lists."""
+        """Return whether a file that modules.dep lists exists."""
 
     def unsupported_compression(self, file: str) -> str:
-        """Return how a file is compressed if this system's libkmod cannot read it, else an empty text."""
+        """Return the compression of a file if this system's libkmod cannot read it, otherwise an empty text."""
 
     def accepts(self, file: str, parameter: str, value: Optional[str]) -> bool:
-        """Tell whether the kernel takes a value of a module's parameter, or what it does not have; None is no value."""
+        """Return whether the kernel accepts a value of a module's parameter, or ignores an unknown parameter.
+
+        The value None means that there is none.
+        """
 
 
 class Step(NamedTuple):
-    """Insert `file`, or where there is a `command`, run that in its place; without both there is nothing to be done.
+    """Insert `file`, or run `command` in its place. A step without both does nothing.
 
-    `options` are what the module, or the command by $CMDLINE_OPTS, is given. `needs` are the modules without which
-    the kernel does not take it. The failure of a step that is not `required` is passed over.
+    `options` are the parameters of the module, or $CMDLINE_OPTS of the command. `needs` are the modules that must
+    be loaded before the kernel accepts this one. If a step is not `required`, its failure is ignored.
     """
 
     module: str
@@ -69,11 +72,10 @@ class Step(NamedTuple):
 
 
 class Probe(NamedTuple):
-    """Loading one of the modules that a name stands for.
+    """Loading one of the modules that a name resolves to.
 
-    `alias` is the name through which it was reached, or empty; `line` the one of modprobe.d that made it one.
-    `blacklist` is the line that forbids it to whoever
-    asks with -b: libkmod then does none of the steps.
+    `alias` is the alias that led to the module, or empty. `line` is the line of modprobe.d that defines the alias.
+    `blacklist` is the line that forbids the module to a caller with -b; libkmod then executes none of the steps.
     """
 
     module: str
@@ -85,16 +87,16 @@ class Probe(NamedTuple):
 
 
 def probe(name: str, settings: Settings, tree: Tree, extra: str = "") -> tuple[Probe, ...]:
-    """Return what would be done for a name, in order; nothing if the name is not found.
+    """Return the steps to load a name, in order, or nothing if the name is unknown.
 
-    `extra` are parameters for what was asked for. It is the work of an empty kernel: whoever knows what is loaded
-    passes over the steps of such modules.
+    `extra` are parameters for the requested module. The steps assume that nothing is loaded yet; a caller skips the
+    steps of modules that are loaded.
     """
     return tuple(Context(settings, tree).probes(name, extra))
 
 
 class LoadOutcome(NamedTuple):
-    """`loaded` is what the kernel has after all steps that could be done; `blocker` what keeps the module out."""
+    """`loaded` are the kernel's modules after all possible steps. `blocker` is the obstacle, or None."""
 
     loaded: frozenset[str]
     blocker: Optional[LoadBlocker]
@@ -103,10 +105,10 @@ class LoadOutcome(NamedTuple):
 def simulate(
     probe: Probe, tree: Tree, settings: Settings, live: Collection[str], blacklist: bool = True
 ) -> LoadOutcome:
-    """Return what comes of a probe while the kernel has the `live` modules.
+    """Return the outcome of a probe while the kernel has the `live` modules.
 
-    `blacklist` says that whoever asks obeys `blacklist` lines. An `install` line whose command may or may not load
-    the module is taken to load it.
+    `blacklist` means that the caller obeys `blacklist` lines. If it is unknown whether the command of an `install`
+    line loads the module, the result assumes that it does.
     """
     if probe.built_in or probe.module in live:
         return LoadOutcome(frozenset(live), None)
@@ -129,14 +131,14 @@ def simulate(
 
 
 def commands(probe: Probe, live: Collection[str]) -> Iterator[tuple[str, Directive]]:
-    """Yield the modules in whose place a command would be run, each with its `install` line."""
+    """Yield the modules for which a command would run, each with its `install` line."""
     return ((step.module, step.command) for step in probe.steps if step.command and step.module not in live)
 
 
 def _find_blocker(
     step: Step, tree: Tree, settings: Settings, loaded: Collection[str], blocked: dict[str, LoadBlocker]
 ) -> Optional[LoadBlocker]:
-    """Return why a module is not in the kernel after a step, or None if it is."""
+    """Return the reason why a module is not in the kernel after a step, or None if it is."""
     if step.command is not None:
         effect = modprobe_d.install_effect(step.command.rest, step.module)
         return (
@@ -163,7 +165,7 @@ def _find_blocker(
 
 
 def _missing_dependency(step: Step, tree: Tree) -> Optional[LoadBlocker]:
-    """Return the dependency because of whose missing file libkmod forgets about all of them."""
+    """Return the dependency whose missing file makes libkmod ignore all dependencies."""
     for file in tree.depends(step.module)[1:]:
         if not tree.exists(file):
             return LoadBlocker(Cause.FILE_GONE, _module_of(file), file)
@@ -183,26 +185,29 @@ def _blocker_from_line(cause: Cause, module: str, line: Directive, detail: str =
 
 
 def _module_of(file: str) -> str:
-    """Return the module's name of a file, as libkmod makes it: up to the first dot."""
+    """Return the module's name for a file, as libkmod derives it: up to the first dot."""
     return file.rpartition("/")[2].partition(".")[0].replace("-", "_")
 
 
 class _Module:
-    """libkmod's own object; one for each pair of a module and the alias through which it was reached."""
+    """libkmod's own object, one for each pair of a module and the alias that led to it."""
 
     def __init__(self, name: str, alias: str = "") -> None:
         self.name, self.alias = name, alias
         self.file = ""
         self.needs: tuple[str, ...] = ()
-        self.dependencies: Optional[list[_Module]] = None  # not asked for yet, or forgotten
+        self.dependencies: Optional[list[_Module]] = None  # None: not determined yet, or ignored
         self.built_in: Optional[bool] = None
-        self.line: Optional[Directive] = None  # of modprobe.d, if that made it an alias
-        self.install: Optional[Directive] = None  # one that was found by the lookup
+        self.line: Optional[Directive] = None  # the line of modprobe.d that defines the alias
+        self.install: Optional[Directive] = None  # the line that the lookup found
         self.passes_over_install = self.required = self.visited = False
 
 
 class Context:
-    """A context of libkmod: its pool of modules, and the walk through it. One for many names saves much of the work."""
+    """A context of libkmod: its pool of modules, and its traversal.
+
+    Sharing one for many names saves most of the work.
+    """
 
     def __init__(self, settings: Settings, tree: Tree) -> None:
         self._settings, self._tree = settings, tree
@@ -210,7 +215,7 @@ class Context:
         self._soft: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {}
 
     def probes(self, name: str, extra: str = "") -> Iterator[Probe]:
-        """Yield what would be done for a name, as `probe` does."""
+        """Yield the steps to load a name, like `probe`."""
         for module in self._lookup(name):
             built_in = self._is_built_in(module)
             steps = () if built_in else tuple(self._steps(module, extra))
@@ -273,7 +278,7 @@ class Context:
             if self._is_built_in(module):
                 continue
             command = module.install or self._settings.install(module.name)
-            self._dependencies(module)  # tells the file, too
+            self._dependencies(module)  # this also sets `file`
             yield Step(
                 module.name,
                 module.file,
@@ -295,7 +300,7 @@ class Context:
             self._walk_softly(item, listed)
 
     def _walk_softly(self, module: _Module, listed: list[_Module]) -> None:
-        """List a module between its soft dependencies. One that is listed already is listed again."""
+        """List a module between its soft dependencies, even if it is already listed."""
         names = self._soft_dependencies(module.name)
         before, after = ([found for name in part for found in self._lookup(name)] for part in names)
         for item in before:
@@ -312,7 +317,7 @@ class Context:
         return self._soft[module]
 
     def _dependencies(self, module: _Module) -> Sequence[_Module]:
-        """Return the dependencies, the first to be loaded first; none if the file of one of them is gone."""
+        """Return the dependencies in the order of loading, or nothing if the file of one of them is missing."""
         if module.dependencies is None:
             files = self._tree.depends(module.name)
             if not files:
@@ -326,7 +331,7 @@ class Context:
         return module.dependencies
 
     def _forget(self, files: Sequence[str]) -> None:
-        """Leave what remains of dependencies of which one is gone: those before it count as files, not as built in."""
+        """Treat the dependencies before the missing one as files, not built in, like libkmod."""
         for file in itertools.takewhile(self._tree.exists, files):
             if (_module_of(file), "") in self._pool:
                 self._of_file(file)
@@ -344,5 +349,5 @@ class Context:
     def _options(self, module: _Module, extra: str) -> str:
         options = [item.rest for item in self._settings.options_of(module.name, module.alias)]
         own = " ".join(options)
-        # libkmod joins the two with a blank, whether there is something behind it or not.
+        # libkmod always joins both with a space, even if `extra` is empty.
         return f"{own} {extra}" if own else extra

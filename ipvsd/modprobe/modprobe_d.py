@@ -1,10 +1,13 @@
 """modprobe.d(5), modules.softdep and the kernel's command line, as libkmod reads them.
 
-Facts of libkmod/libkmod-config.c and shared/util.c (versions 30 to 34): a backslash is taken away and the
-character behind it kept, a line break too; `#` begins a comment only as the first character of a line, and such a
-line may go on; words are separated by blanks and tabs, so that a carriage return belongs to a word; `-` and `_`
-are one in names, but for what stands within `[]`; a line that is not understood is left out. On the kernel's command
-line libkmod, like systemd, does not know that a word `--` ends the kernel's parameters (seen with kmod 30).
+Facts of libkmod/libkmod-config.c and shared/util.c (versions 30 to 34):
+- A backslash is removed and the character after it kept, even a line break.
+- `#` begins a comment only as the first character of a line, and a backslash continues such a line.
+- Spaces and tabs separate words, so a carriage return belongs to a word.
+- `-` and `_` are equal in names, except inside `[]`.
+- An invalid line is ignored.
+- On the kernel's command line, libkmod and systemd do not treat the word `--` as the end of the kernel's parameters
+  (seen with kmod 30).
 """
 
 from __future__ import annotations
@@ -19,21 +22,21 @@ from ipvsd.model.types import NOTHING
 from ipvsd.sysctl.globs import Globs
 
 CMDLINE = "/proc/cmdline"
-_CMDLINE_BYTES = 4095  # libkmod reads no more of it
+_CMDLINE_BYTES = 4095  # libkmod reads only this many bytes of it
 _COMMANDS = ("alias", "blacklist", "install", "options", "remove", "softdep")
 _NEEDS_MORE = ("alias", "install", "options", "remove", "softdep")
 _LINE = re.compile(r"[\t ]*([^\t ]+)(?:[\t ]+([^\t ]+)(?:[\t ](.*))?)?", re.DOTALL)
-# A name in which every `[` is closed, and no `]` stands alone.
+# A name in which every `[` is closed, and every `]` closes one.
 _BRACKETED = re.compile(r"(?:[^\[\]]|\[[^\]]*\])*\Z")
 _DASHES = re.compile(r"\[[^\]]*\]|-")
-# MODULE.PARAMETER or MODULE.PARAMETER=VALUE; quotes stand around all of it, or in the value.
+# MODULE.PARAMETER or MODULE.PARAMETER=VALUE. Quotes can enclose all of it, or the value.
 _PARAMETER = re.compile(r"([^.=\" \t-\r]*)\.([^.=\" \t-\r]*)(=.*)?\Z", re.DOTALL)
 _WORD = re.compile(r"(?:[^\" \t-\r]|\"[^\"]*(?:\"|\Z))+")
 _BLANKS = " \t\n\v\f\r"  # isspace(3) in the C locale
 
 
 class Directive(NamedTuple):
-    """One line: its command, the name or pattern of a module, and the rest as it stands there."""
+    """One line: its command, the name or pattern of a module, and the unparsed rest."""
 
     command: str
     pattern: str
@@ -47,7 +50,7 @@ class Directive(NamedTuple):
 
 
 class Settings(NamedTuple):
-    """Everything that libkmod was told, each in the order in which it was read."""
+    """All directives that libkmod has read, by command, in the order of reading."""
 
     aliases: tuple[Directive, ...] = ()
     blacklists: tuple[Directive, ...] = ()
@@ -56,27 +59,27 @@ class Settings(NamedTuple):
     removes: tuple[Directive, ...] = ()
     softdeps: tuple[Directive, ...] = ()
     kernel_blacklist: Mapping[str, str] = (
-        NOTHING  # by the kernel itself (module_blacklist=): the parameter that says so
+        NOTHING  # what the kernel itself refuses (module_blacklist=): the parameter by module
     )
 
     def blacklisted(self, module: str) -> Optional[Directive]:
-        """Return the first line that blacklists a module by its name; patterns are not taken."""
+        """Return the first line that blacklists a module by its name. libkmod accepts no patterns here."""
         return next((item for item in self.blacklists if item.pattern == module), None)
 
     def install(self, module: str) -> Optional[Directive]:
-        """Return the line whose command runs in place of loading a module: the first one that fits."""
+        """Return the first matching line whose command runs in place of loading a module, or None."""
         return next(iter(_fitting(self.installs, module)), None)
 
     def softdep(self, module: str) -> Optional[Directive]:
-        """Return the line with the soft dependencies of a module: the first one that fits."""
+        """Return the first matching line with soft dependencies of a module, or None."""
         return next(iter(_fitting(self.softdeps, module)), None)
 
     def aliased(self, name: str) -> tuple[Directive, ...]:
-        """Return the lines that make a name an alias; all modules that they name are loaded."""
+        """Return the lines that define a name as an alias. libkmod loads all modules that they name."""
         return _fitting(self.aliases, name)
 
     def options_of(self, module: str, alias: str = "") -> tuple[Directive, ...]:
-        """Return the lines with parameters of a module, or of the alias under which it was asked for."""
+        """Return the lines with parameters of a module, or of the alias that led to it."""
         return tuple(item for item in self.options if item.pattern in (module, alias or module))
 
 
@@ -90,12 +93,12 @@ def _patterns(items: tuple[Directive, ...]) -> Globs:
 
 
 def settings(files: Iterable[tuple[str, str]], command_line: str = "") -> Settings:
-    """Return what files (name, text), in their order, and the kernel's command line say."""
+    """Parse files (name, text), in order, and the kernel's command line."""
     return group_by_command((*directives(files), *from_command_line(command_line)), command_line)
 
 
 def group_by_command(found: Iterable[Directive], command_line: str = "") -> Settings:
-    """Return directives by their commands."""
+    """Group directives by their commands."""
     lists: dict[str, list[Directive]] = {command: [] for command in _COMMANDS}
     for item in found:
         lists[item.command].append(item)
@@ -111,22 +114,22 @@ def group_by_command(found: Iterable[Directive], command_line: str = "") -> Sett
 
 
 def directives(files: Iterable[tuple[str, str]]) -> tuple[Directive, ...]:
-    """Return the directives of the files (name, text) in their order; what is none is passed over."""
+    """Return the directives of files (name, text), in order. Invalid lines are ignored."""
     return tuple(found for name, text in files for found in _of_file(name, text))
 
 
 def from_command_line(text: str) -> tuple[Directive, ...]:
-    """Return what libkmod takes from /proc/cmdline: `modprobe.blacklist=` and `MODULE.PARAMETER=VALUE`.
+    """Return the settings that libkmod reads from /proc/cmdline: `modprobe.blacklist=` and `MODULE.PARAMETER=VALUE`.
 
-    In the names of a blacklist `-` is no `_`: libkmod compares them as they stand.
+    In the names of a blacklist, `-` is not `_`, because libkmod compares them literally.
     """
     return tuple(_of_command_line(text[:_CMDLINE_BYTES]))
 
 
 def kernel_blacklist(text: str) -> Mapping[str, str]:
-    """Return the modules that the kernel itself refuses to load, each with the parameter that says so.
+    """Return the modules that the kernel itself refuses to load, each with the parameter that forbids it.
 
-    Of several `module_blacklist=` the last one counts, and names are compared as they stand
+    If `module_blacklist=` occurs several times, the last one counts. Names are compared literally
     (kernel/module/main.c: core_param(), blacklisted()).
     """
     found = [(key, value) for key, value in parameters(text) if key.replace("-", "_") == "module_blacklist" and value]
@@ -135,9 +138,9 @@ def kernel_blacklist(text: str) -> Mapping[str, str]:
 
 
 def soft_dependencies(item: Directive) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the names before and after which a `softdep` line loads a module.
+    """Return the modules that a `softdep` line loads before and after its module.
 
-    libkmod takes a blank that begins the list into its first word, unless there are two of them.
+    If exactly one blank begins the list, libkmod makes it a part of the first word.
     """
     text = item.rest
     blanks = len(text) - len(text.lstrip(_BLANKS))
@@ -158,17 +161,18 @@ def soft_dependencies(item: Directive) -> tuple[tuple[str, ...], tuple[str, ...]
 
 
 def parameters(text: str) -> Iterator[tuple[str, Optional[str]]]:
-    """Yield name and value as the kernel splits a module's parameters, and its own; None is that of a word without `=`.
+    """Yield name and value, as the kernel splits the parameters of a module and its own.
 
-    Blanks separate, but within `"`; `--` ends them, on its command line since Linux 3.15: the rest is for init
-    (lib/cmdline.c: next_arg(), kernel/params.c: parse_args()).
+    Without `=`, the value is None. Blanks separate parameters, except inside `"`. On the kernel's command line,
+    `--` ends them since Linux 3.15, because the rest is for init (lib/cmdline.c: next_arg(), kernel/params.c:
+    parse_args()).
     """
     for match in _WORD.finditer(text):
         word = match[0]
         if word.startswith('"'):
             word = word[1:]
             word = word.removesuffix('"')
-        at = word.find("=", 1)  # one that begins the word is a part of the name
+        at = word.find("=", 1)  # a leading `=` is a part of the name
         if at < 0:
             if word == "--":
                 return
@@ -182,7 +186,7 @@ def parameters(text: str) -> Iterator[tuple[str, Optional[str]]]:
 
 
 def underscored(name: str) -> Optional[str]:
-    """Return a name with `_` for `-`, but for what stands within `[]`; None if its brackets are not closed."""
+    """Return a name with `_` for `-`, except inside `[]`, or None if a bracket is not closed."""
     if not _BRACKETED.match(name):
         return None
     return _DASHES.sub(lambda match: "_" if match[0] == "-" else match[0], name)
@@ -191,7 +195,7 @@ def underscored(name: str) -> Optional[str]:
 def _of_command_line(text: str) -> Iterator[Directive]:
     for match in _WORD.finditer(text):
         word = match[0]
-        if word.count('"') % 2:  # it is never closed
+        if word.count('"') % 2:  # an unclosed quote
             continue
         quoted = word.startswith('"')
         found = _PARAMETER.match(word[quoted:])
@@ -231,7 +235,7 @@ def _of_file(name: str, text: str) -> Iterator[Directive]:
 
 
 def _logical_lines(text: str) -> Iterator[tuple[int, str]]:
-    """Yield each line with the number of the first line in the file that is a part of it."""
+    """Yield each logical line with the number of its first line in the file."""
     if "\\" not in text:
         yield from ((number, line.partition("\0")[0]) for number, line in enumerate(text.split("\n"), 1))
         return
@@ -250,25 +254,25 @@ def _logical_lines(text: str) -> Iterator[tuple[int, str]]:
     yield begun, (line + text[at:]).partition("\0")[0]
 
 
-# A command ends at one of these, outside of quotes; braces and the words of a condition are no commands.
+# A command ends at one of these, outside of quotes. Braces and words of a condition are not commands.
 _ENDS = r"[;&|\n()`]+"
 _ASSIGNMENT = r"[A-Za-z_][A-Za-z0-9_]*="
 _PASSED_OVER = ("{", "}", "!", "if", "then", "else", "elif", "fi", "do", "done", "while", "exec", "command", "sudo")
 _LOADERS = ("modprobe", "insmod", "kmod")
-# They print, wait or end, and load nothing.
+# These programs print, wait or end, and load nothing.
 _IDLE = ("true", "false", ":", "echo", "printf", "logger", "exit", "sleep", "test", "[", "")
 
 
 class InstallEffect(enum.Enum):
-    """What a command does about the module in whose place it runs."""
+    """The effect of an `install` command on the module in whose place it runs."""
 
-    NOTHING = "nothing"  # it is not loaded
-    LOADS = "loads"  # it names the module to a program that loads it
-    UNKNOWN = "unknown"  # some other program, which may
+    NOTHING = "nothing"  # it does not load the module
+    LOADS = "loads"  # it passes the module to a program that loads it
+    UNKNOWN = "unknown"  # another program, which may load it
 
 
 def install_effect(command: str, module: str) -> InstallEffect:
-    """Return what a command does, by the programs that it names. It is not run."""
+    """Return the effect of a command, judged by the programs that it names. The command is not run."""
     found = InstallEffect.NOTHING
     for part in re.split(_ENDS, re.sub(r"(?:^|\s)#.*", "", command)):
         words = [word.strip("\"'") for word in part.split()]
@@ -284,6 +288,6 @@ def install_effect(command: str, module: str) -> InstallEffect:
 
 
 def _names(words: list[str], module: str) -> bool:
-    """Tell whether one of the arguments is the module, its file, or the variable that stands for it."""
+    """Return whether an argument is the module, its file, or the variable that contains its name."""
     names = (word.rpartition("/")[2].partition(".")[0].replace("-", "_") for word in words)
     return any(name in (module, "$MODPROBE_MODULE", "${MODPROBE_MODULE}") for name in names)

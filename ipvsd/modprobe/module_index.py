@@ -1,9 +1,10 @@
-"""depmod's binary indexes (modules.dep.bin and its like), which libkmod searches in place of the texts.
+"""depmod's binary indexes, such as modules.dep.bin. libkmod searches them instead of the text files.
 
-An index is a radix tree over the bytes of its keys. A node is, each part only if a bit of the offset that leads
-to it says so: a prefix that ends with NUL; the first and the last byte of its children, and for each byte between
-them a big-endian offset, 0 for none; a count of values, each with its priority before it and a NUL behind it
-(libkmod/libkmod-index.c).
+An index is a radix tree over the bytes of its keys. A node has these parts, each only if a bit of the offset that
+points to it is set (libkmod/libkmod-index.c):
+- a prefix that ends with NUL
+- the first and the last byte of its children, and for each byte of this range a big-endian offset, 0 for none
+- a count of values, each after its priority, and terminated with NUL
 """
 
 from __future__ import annotations
@@ -16,12 +17,12 @@ from ipvsd.sysctl import globs
 
 _MAGIC, _MAJOR = 0xB007F457, 2
 _PREFIX, _VALUES, _CHILDREN, _OFFSET = 1 << 31, 1 << 30, 1 << 29, (1 << 28) - 1
-_MAX_DEPTH = 400  # nodes above each other; keys have some hundred bytes, and most nodes more than one of them
+_MAX_DEPTH = 400  # levels of nodes; keys have a few hundred bytes, and most nodes cover more than one
 _WILD = b"*?["
 
 
 class DamagedError(ValueError):
-    """The bytes are no index."""
+    """The data is not a valid index."""
 
 
 class _Node:
@@ -61,7 +62,7 @@ class _Node:
 
 
 class ModuleIndex:
-    """The content of one index. No key that it has not is an error; a damaged index raises DamagedError."""
+    """The content of one index. A key that is absent is not an error. A damaged index raises DamagedError."""
 
     def __init__(self, data: bytes) -> None:
         if len(data) < 12:
@@ -72,18 +73,18 @@ class ModuleIndex:
         self._data = data
 
     def value(self, key: str) -> Optional[str]:
-        """Return the first value of a key."""
+        """Return the first value of a key, or None. Raises DamagedError."""
         try:
             return self._value(key.encode("utf-8", "replace"))
         except (struct.error, IndexError, ValueError) as error:
             raise DamagedError(str(error)) from None
 
     def matching(self, name: str) -> Sequence[str]:
-        """Return the values of all keys that fit a name as patterns, in the order of their priority."""
+        """Return the values of all keys that, as patterns, match a name, by priority. Raises DamagedError."""
         found: list[tuple[int, bytes]] = []
         try:
             for priority, value in self._matching(name.encode("utf-8", "replace")):
-                # Of the same priority the one that is found last comes first.
+                # Among values of the same priority, the last one found comes first.
                 place = next((index for index, item in enumerate(found) if item[0] >= priority), len(found))
                 found.insert(place, (priority, value))
         except (struct.error, IndexError, ValueError) as error:
@@ -128,9 +129,9 @@ class ModuleIndex:
 def _below(
     node: _Node, skipped: int, pattern: bytes, rest: bytes, seen: set[int], depth: int = 0
 ) -> Iterator[tuple[int, bytes]]:
-    """Yield the values of the patterns below a node that fit the rest of a name.
+    """Yield the values of the patterns below a node that match the rest of a name.
 
-    `seen` are the nodes below which it was looked: in a tree no way leads to one of them again.
+    `seen` are the nodes that were visited. In a tree, no path leads to one of them again.
     """
     if node.offset in seen or depth > _MAX_DEPTH:
         raise DamagedError("leads round in circles")
