@@ -1,8 +1,8 @@
-r"""What the path of a control group tells of a process: its systemd unit, its container and its pod.
+r"""Derive the systemd unit, the container and the pod of a process from the path of its cgroup.
 
-Below the group of a unit, and of a container, others than root may make groups of any name (Delegate= in
-systemd.resource-control(5)). So only that part of a path counts which programs of root make: the slices with which
-it begins and the unit below them, or else what kubelet and container runtimes make beside those.
+Below the cgroup of a unit or a container, users other than root may create cgroups of any name (Delegate= in
+systemd.resource-control(5)). So only the part of a path that programs of root create counts: the leading slices and
+the unit below them, or the cgroups that kubelet and container runtimes create outside slices.
 """
 
 from __future__ import annotations
@@ -17,22 +17,23 @@ _SLICE = re.compile(rf"{_NAME}\.slice")
 _UNIT = re.compile(rf"{_NAME}\.(?:service|scope|socket|mount|swap)")
 
 _ID = r"[0-9a-f]{64}"
-# A static pod's UID is the digest of its manifest.
+# The UID of a static pod is the digest of its manifest.
 _UID = r"[0-9a-f]{8}(?:[-_][0-9a-f]{4}){3}[-_][0-9a-f]{12}|[0-9a-f]{32}"
 _QOS = ("burstable", "besteffort")
 _CONTAINER = re.compile(rf"(?:.*[-:])?({_ID})(?:\.scope)?")
 _POD = re.compile(rf"(?:(?:.+-)?kubepods(?:-(?:{'|'.join(_QOS)}))?-)?pod({_UID})(?:\.slice(?::.+)?)?")
 
-# Where kubelet asks systemd for groups and the runtime does not, these make SLICE:PREFIX:ID below their own one.
+# If kubelet uses systemd's cgroup driver and the runtime does not, these create SLICE:PREFIX:ID below their own
+# cgroup.
 _RUNTIMES = {
     f"{name}.service" for name in ("containerd", "crio", "docker", "k3s", "k3s-agent", "rke2-agent", "rke2-server")
 }
-# The group that kubelet takes for the root in kind, and in k3s in a container (its pkg/cgroups, CheckCgroups).
+# The cgroup that kubelet uses as root in kind, and in k3s in a container (its pkg/cgroups, CheckCgroups).
 _ROOTS = ("kubelet", "k3s")
 
 
 class CgroupOwner(NamedTuple):
-    """Where a process belongs: a unit of the system's manager, the id of a container, the UID of a pod, or empty."""
+    """The owner of a process: a unit of the system manager, the ID of a container, and the UID of a pod, or empty."""
 
     unit: str = ""
     container: str = ""
@@ -40,29 +41,30 @@ class CgroupOwner(NamedTuple):
 
 
 def parse_path(text: str) -> str:
-    """Return the path that systemd made, from the text of /proc/PID/cgroup (cgroups(7)), or an empty one."""
+    """Return the path in systemd's hierarchy from the text of /proc/PID/cgroup (cgroups(7)), or an empty one."""
     paths: dict[str, str] = {}
     for line in text.splitlines():
         number, _, rest = line.partition(":")
         controllers, _, cgroup = rest.partition(":")
         if number == "0" or controllers == "name=systemd":
             paths[controllers] = cgroup
-    # Where version 1 is mounted beside it, the tree of version 2 may hold everything in its root.
+    # If version 1 is also mounted, the root of version 2 can contain all processes.
     return next((cgroup for cgroup in (paths.get(""), paths.get("name=systemd")) if cgroup and cgroup != "/"), "")
 
 
 def relative_path(cgroup: str, first: str) -> str:
-    """Return a path as seen from the root of the system's manager, by the path of process 1 (its cg_shift_path()).
+    """Return a path relative to the root of the system manager, derived from the path of process 1 (cg_shift_path()).
 
-    Where that is a container in the control group namespace of its host, its root is not the root of all groups.
+    If the system manager runs in a container in its host's cgroup namespace, its root is not the root of all
+    cgroups.
     """
     root = first.removesuffix("/init.scope")
     return cgroup[len(root) :] if f"{cgroup}/".startswith(f"{root}/") else cgroup
 
 
 def identify(cgroup: str) -> CgroupOwner:
-    """Return what a path below the root of the system's manager tells."""
-    # systemd puts an underscore before names that the kernel might take for its own files.
+    """Return the owner that a path below the root of the system manager identifies."""
+    # systemd puts an underscore before names that could collide with the kernel's own files.
     parts = [part.removeprefix("_") for part in cgroup.split("/") if part]
     slices = list(itertools.takewhile(_SLICE.fullmatch, parts))
     rest = parts[len(slices) :]
@@ -76,7 +78,7 @@ def identify(cgroup: str) -> CgroupOwner:
 
 
 def _of_kubelet(parts: Sequence[str]) -> Sequence[str]:
-    """Return the groups of a pod and of its container where kubelet itself makes them, or nothing."""
+    """Return the cgroups of a pod and its container if kubelet itself creates them, or nothing."""
     at = 1 if parts[:1] and parts[0] in _ROOTS else 0
     if parts[at : at + 1] != ["kubepods"]:
         return ()

@@ -1,7 +1,7 @@
-"""Open descriptors of sysctls: reading and writing through one takes a fraction of the time of an open.
+"""Open descriptors of sysctls. Reading or writing through one takes a fraction of the time of an open.
 
-A key that went away and came back, because its module was loaded again or its interface was made again, is another
-file: its inode number differs, and every call on the old descriptor fails with ENOENT.
+A sysctl that disappears and returns, with its module or interface, is another file. Its inode number differs, and
+every call on the old descriptor fails with ENOENT.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from ipvsd.runtime import resources
 
 
 class OpenFile(NamedTuple):
-    """`identity` is the device and the inode number: another file of the same path has another one."""
+    """`identity` is the device and the inode number. Another file with the same path has another identity."""
 
     path: str
     descriptor: int
@@ -22,9 +22,9 @@ class OpenFile(NamedTuple):
 
 
 class FdCache:
-    """Keeps files open by key, for reading and writing if that is permitted, and leaves descriptors to others.
+    """Keeps files open by key, for writing if permitted, and leaves enough free descriptors to other code.
 
-    `full` tells that some could not be opened for that reason.
+    `full` means that some files were not kept open for lack of descriptors.
     """
 
     def __init__(self) -> None:
@@ -33,7 +33,7 @@ class FdCache:
         self.full = False
 
     def keep(self, paths: Mapping[str, str]) -> None:
-        """Keep the files of these keys open as far as they can be opened, and no others."""
+        """Keep open the files of exactly these keys, as far as they can be opened."""
         for key in [key for key, file in self._files.items() if not _is_at(file, paths.get(key))]:
             self._close(key)
         self.full = False
@@ -42,13 +42,13 @@ class FdCache:
                 self._open(key, path)
 
     def get(self, key: str) -> Optional[OpenFile]:
-        """Return the file that is kept open for a key, or None."""
+        """Return the open file of a key, or None."""
         return self._files.get(key)
 
     def reopen(self, key: str) -> Optional[OpenFile]:
-        """Replace a descriptor by one of the file that has its path now, and call the listeners with the key.
+        """Replace a descriptor by one of the current file at its path, and call the listeners with the key.
 
-        Return None if no file is kept open for the key, or there is none any more.
+        Return None if no file is open for the key, or its path does not exist any more.
         """
         file = self._files.get(key)
         if file is None:
@@ -63,11 +63,11 @@ class FdCache:
         return file
 
     def on_reopen(self, listener: Callable[[str], None]) -> None:
-        """Call this with each key whose file is reopened."""
+        """Call `listener` with each key whose file is reopened."""
         self._listeners.append(listener)
 
     def close(self) -> None:
-        """Close all of them."""
+        """Close all files."""
         for key in list(self._files):
             self._close(key)
 
@@ -94,7 +94,7 @@ def _opened(path: str) -> OpenFile:
         descriptor = os.open(path, os.O_RDONLY | flags)
     try:
         return OpenFile(path, descriptor, _identity(os.fstat(descriptor)))
-    except OSError:  # it went away after the open
+    except OSError:  # it disappeared after the open
         os.close(descriptor)
         raise
 

@@ -1,4 +1,4 @@
-"""The machine: the Host protocol, and LinuxHost, which with kmod and watch/ alone opens /proc and /sys."""
+"""The Host protocol, and LinuxHost. Only LinuxHost, the module loader and `watch/` open /proc and /sys."""
 
 from __future__ import annotations
 
@@ -23,53 +23,54 @@ from ipvsd.sysctl.patterns import Patterns
 if TYPE_CHECKING:
     from ipvsd.kernel.load_blockers import LoadBlockers
 
-# The kernel clears as much memory as is asked for, which takes longer than all the rest of a read.
+# The kernel clears as much memory as a read requests, which takes longer than the rest of the read.
 _FIRST_READ, _MAX_READ = 255, 1 << 16
-_MAX_TEXT = 1 << 24  # of a file that the kernel makes, as /proc/net/ipv6_route of a node with many routes
+_MAX_TEXT = 1 << 24  # bytes of a generated file, such as /proc/net/ipv6_route on a node with many routes
 
 
 class Host(Protocol):
-    """A kernel to look at and to act upon. One contract suite tests what each promises.
+    """A kernel that can be observed and changed. One contract suite tests every implementation.
 
-    Whatever asks for more than one value raises OSError if something cannot be read: that is never told as absent.
+    Methods that return more than one value raise OSError if something cannot be read. They never report it as
+    absent.
     """
 
     def kernel(self, names: Collection[str]) -> Kernel:
-        """Return the running kernel, with what its module index says of `names`."""
+        """Return the running kernel, with the entries of its module index for `names`."""
 
     def explain(self, kernel: Kernel, names: Collection[str]) -> Kernel:
-        """Return the kernel with all that can be found out about why `names` are not in it."""
+        """Return the kernel with all known reasons why `names` are not loaded."""
 
     def modules(self, names: Collection[str]) -> Mapping[str, ModuleState]:
-        """Return the state of those of `names` that are in the kernel as loaded modules."""
+        """Return the states of those of `names` that are loaded modules."""
 
     def module_state(self, name: str) -> Optional[ModuleState]:
-        """Return the state of one loaded module without making the list of all; None also if it is on its way out."""
+        """Return the state of one loaded module without reading the list, or None if it is absent or being removed."""
 
     def read_sysctl(self, key: str) -> Reading:
-        """Return the value of a sysctl, white space normalised."""
+        """Return the value of a sysctl, with normalised white space."""
 
     def write_sysctl(self, key: str, value: str) -> None:
-        """Write a sysctl that exists. Raises OSError."""
+        """Write an existing sysctl. Raises OSError."""
 
     def expand(self, patterns: Collection[str]) -> Mapping[str, Collection[str]]:
-        """Return for each pattern the sysctls that it fits, wildcards within each part; some may have gone since."""
+        """Return the sysctls that match each pattern, part by part. Some may have disappeared since."""
 
     def read_parameter(self, name: str) -> Parameter:
-        """Return MODULE.PARAMETER as it is now."""
+        """Return the current state of MODULE.PARAMETER."""
 
     def write_parameter(self, name: str, value: str) -> None:
-        """Write the parameter of a module that is in the kernel. Raises OSError."""
+        """Write a parameter of a loaded module. Raises OSError."""
 
     def load_module(self, name: str, options: Sequence[str] = ()) -> None:
         """Load a module with these parameters. Raises module_loader.BlacklistedError or module_loader.LoadError."""
 
 
 class LinuxHost:
-    """The kernel whose /proc, /sys and /lib/modules lie below `root`.
+    """The kernel whose /proc, /sys and /lib/modules are below `root`.
 
-    Modules can be loaded only into the kernel that runs, so a `root` other than / needs a loader of its own. `fds` are
-    the descriptors of sysctls that are kept open; those of the running kernel are read and written through them.
+    Modules can be loaded only into the running kernel, so a `root` other than / requires a `loader`. `fds` are the
+    open descriptors of sysctls. The sysctls of the running kernel are read and written through them.
     """
 
     def __init__(
@@ -80,10 +81,11 @@ class LinuxHost:
         command_line: Optional[str] = None,
         fds: Optional[FdCache] = None,
     ) -> None:
-        """`release` stands for a kernel that does not run, and about which only its module tree is asked.
+        """`release` selects a kernel that does not run; then only its module tree is queried.
 
-        `command_line` is the one that it will be given, if that is not the one of now. The sysctls of a tree are read
-        and written through `fds` only if they are given: a write to a file does not cut off what was there.
+        `command_line` is that of its next boot, if it differs from the current one. The sysctls of a tree are
+        accessed through `fds` only if the caller passes them, because a write through a descriptor does not
+        truncate a regular file.
         """
         self.fds = fds or FdCache()
         self._through_fds = fds is not None or root == "/"
@@ -97,7 +99,7 @@ class LinuxHost:
         self._distribution = ""
 
     def kernel(self, names: Collection[str]) -> Kernel:
-        own = os.uname().release if self._root == "/" else ""  # the machine's, which is not that of an image
+        own = os.uname().release if self._root == "/" else ""  # not valid for an image
         release = self._release or (self._text("proc/sys/kernel/osrelease") or own).strip()
         if self._index is None or self._index[0] != release:
             self._index = (release, Index(self._root, release))
@@ -116,7 +118,7 @@ class LinuxHost:
         )  # fmt: skip
 
     def _distribution_id(self) -> str:
-        """Return what only names a package in a remedy: if it cannot be read, it is not known, and nothing else is."""
+        """Return the ID of the distribution, or an empty text if it cannot be read. Only remedies use it."""
         with contextlib.suppress(rootfs.UnreadableError):
             texts = (self._text(place) for place in ("etc/os-release", "usr/lib/os-release"))
             return procfs.os_release_id(next(filter(None, texts), ""))
@@ -125,13 +127,13 @@ class LinuxHost:
     def explain(self, kernel: Kernel, names: Collection[str]) -> Kernel:
         live = () if self._release else procfs.live_modules(self._text("proc/modules") or "")
         if self._load_blockers is None:
-            from ipvsd.kernel.load_blockers import LoadBlockers  # needed for what is not there, and nothing else
+            from ipvsd.kernel.load_blockers import LoadBlockers  # needed only for missing modules
 
             self._load_blockers = LoadBlockers(self._root, self._release is None, self._command_line)
         return self._load_blockers.explain(kernel, names, live)
 
     def _read_only(self) -> frozenset[str]:
-        """Return which parts of /proc/sys are mounted read-only, as in a container: "net", or "" for the rest."""
+        """Return the parts of /proc/sys that are mounted read-only, as in a container: "net", or "" for the rest."""
         if self._release:
             return frozenset()
         if self._root == "/":
@@ -141,8 +143,8 @@ class LinuxHost:
 
     def modules(self, names: Collection[str]) -> Mapping[str, ModuleState]:
         states = dict(procfs.proc_modules(self._text("proc/modules") or "", names))
-        # The kernel hands the list out a page at a time. When a module goes meanwhile, another one may
-        # be passed over, so what is missing from the list is asked about by its name.
+        # The kernel returns the list a page at a time. If a module is removed meanwhile, the list can miss another
+        # one, so missing names are queried individually.
         for name in names:
             if name not in states:
                 state = self.module_state(name)
@@ -160,13 +162,13 @@ class LinuxHost:
             return _canonical(value)
         try:
             return _read_file(self.sysctl_path(key))
-        except FileNotFoundError:  # no name of one
+        except FileNotFoundError:  # not the name of a sysctl
             return MISSING
         except OSError as error:
             return _unreadable(error)
 
     def _read_open(self, key: str) -> Optional[bytes]:
-        """Return the value of a sysctl whose file is kept open; None says that it is to be read by its path."""
+        """Return the value of a sysctl through its open descriptor, or None if it has to be read by its path."""
         file = self.fds.get(key)
         if file is None:
             return None
@@ -187,7 +189,7 @@ class LinuxHost:
             try:
                 os.pwrite(file.descriptor, value.encode() + b"\n", 0)
             except OSError as error:
-                if error.errno not in (*_GONE, errno.EBADF):  # the last: it is open for reading alone
+                if error.errno not in (*_GONE, errno.EBADF):  # EBADF: the descriptor is read-only
                     raise
             else:
                 return
@@ -203,11 +205,11 @@ class LinuxHost:
         return found
 
     def _names(self, path: sysctl_names.Path) -> Collection[str]:
-        """Return what a directory below /proc/sys holds, a character for a byte."""
+        """Return the names in a directory below /proc/sys, one character for a byte."""
         return [os.fsencode(name).decode("latin-1") for name in rootfs.names(self._live_root, _sysctl(path))]
 
     def is_interface(self, name: str) -> bool:
-        """Tell whether there is a network interface of this name."""
+        """Return whether a network interface of this name exists."""
         if name in ("all", "default", "", ".", "..") or "/" in name:
             return False
         file = _file_name(sysctl_names.unescape_part(name))
@@ -215,14 +217,17 @@ class LinuxHost:
         return any(rootfs.is_directory(self._live_root, f"{place}/{file}") for place in places)
 
     def is_device(self, name: str) -> Optional[bool]:
-        """Tell whether an interface is that of a device, not a virtual one; None where that cannot be told."""
+        """Return whether an interface belongs to a device instead of being virtual, or None if that is unknown."""
         place = f"sys/class/net/{_file_name(sysctl_names.unescape_part(name))}"
         return (
             rootfs.lexists(self._live_root, f"{place}/device") if rootfs.is_directory(self._live_root, place) else None
         )
 
     def default_routes(self) -> Optional[Mapping[str, bool]]:
-        """Return the interfaces with an IPv6 default route, and whether advertisements gave it; None if unknown."""
+        """Return the interfaces with an IPv6 default route, and whether router advertisements set it.
+
+        None if unknown.
+        """
         text = self._text("proc/net/ipv6_route", "latin-1")
         routes = None if text is None else procfs.ipv6_default_routes(text)
         return None if routes is None else {sysctl_names.escape_part(name): learnt for name, learnt in routes.items()}
@@ -232,7 +237,7 @@ class LinuxHost:
         try:
             users = len(rootfs.names(self._live_root, f"{module}/holders"))
             count = self._text(f"{module}/refcnt") or ""
-            status = rootfs.status(self._live_root, path)  # it goes away with its module, at any moment
+            status = rootfs.status(self._live_root, path)  # the file can disappear with its module at any moment
         except OSError as error:
             return Parameter(_unreadable(error))
         writable = status is not None and bool(status.st_mode & 0o200)
@@ -251,7 +256,7 @@ class LinuxHost:
             if self._root != "/":
                 raise LoadError(f"modules can be loaded only into the running kernel, not below {self._root}")
             loader = default_loader()
-            # dlopen(3) does not say whether the library is absent or could not be read just now.
+            # dlopen(3) does not distinguish an absent library from one that cannot be read now.
             self._loader = None if isinstance(loader, Modprobe) else loader
         started = time.time()
         try:
@@ -270,8 +275,8 @@ class LinuxHost:
         return self._value_path(_sysctl(parts))
 
     def _value_path(self, path: str) -> str:
-        """Return the path of a value, which may be opened as it is. Raises OSError if there is a link in it."""
-        # A tree may hold anything; the kernel's own has no symbolic links there.
+        """Return the absolute path of a value, which is safe to open. Raises OSError if it contains a symbolic link."""
+        # A tree can contain links; the kernel's /proc/sys and /sys/module have none in these paths.
         directory = os.path.dirname(path)
         if self._root != "/" and directory not in self._link_free:
             if os.path.realpath(os.path.join(self._live_root, directory)) != os.path.join(self._top, directory):
@@ -292,14 +297,14 @@ class LinuxHost:
 
 
 def _live_root(root: str) -> str:
-    """Return the directory that has the /proc and /sys of the kernel of a root; without such a kernel there is none.
+    """Return the directory that contains the /proc and /sys of a root's kernel, or one without content.
 
-    They are not those of an image, even where the build machine's are mounted in it.
+    Those of a build machine, mounted into an image, do not belong to the image.
     """
     if root == "/":
         return root
 
-    return os.devnull if classify_root(root) is RootKind.FIRST_BOOT else root  # nothing is below a file
+    return os.devnull if classify_root(root) is RootKind.FIRST_BOOT else root  # a file has nothing below it
 
 
 def _is_read_only(directory: str) -> bool:
@@ -310,22 +315,22 @@ def _is_read_only(directory: str) -> bool:
 
 
 def _file_name(part: str) -> str:
-    """Return a part of a sysctl's path, a character for a byte, as the name of a file."""
+    """Return a part of a sysctl's path, one character for a byte, as a file name."""
     return os.fsdecode(part.encode("latin-1"))
 
 
 def _sysctl(path: sysctl_names.Path) -> str:
-    """Return the path of a sysctl, or of a directory of them, below the root."""
+    """Return the path of a sysctl, or of a directory of sysctls, below the root."""
     return "/".join(("proc/sys", *map(_file_name, path)))
 
 
 def _parameter(name: str) -> str:
-    """Return the path of MODULE.PARAMETER below the root; both are plain words (see `config/schema`)."""
+    """Return the path of MODULE.PARAMETER below the root. Both are plain words (see `config/schema`)."""
     module, _, parameter = name.partition(".")
     return f"sys/module/{module}/parameters/{parameter}"
 
 
-# Its module or its interface went away after the open; the latter is what /sys says.
+# The module or interface disappeared after the open. ENODEV is the errno of /sys.
 _GONE = (errno.ENOENT, errno.ENODEV)
 
 
@@ -360,7 +365,7 @@ def read_value(fd: int) -> bytes:
 
 
 def _write_file(path: str, value: str) -> None:
-    # Never O_CREAT: below a fake root a misspelt key then fails as it does in /proc.
+    # No O_CREAT, so that a misspelt key below another root fails as in /proc.
     fd = os.open(path, os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         os.write(fd, value.encode() + b"\n")
@@ -369,7 +374,7 @@ def _write_file(path: str, value: str) -> None:
 
 
 def normalise_root(root: str) -> str:
-    """Return "/" for each name of the root directory, as // or /usr/.., and any other root as it is.
+    """Return "/" for every spelling of the root directory, such as // or /usr/.., and any other root unchanged.
 
     Raises rootfs.UnreadableError.
     """
@@ -377,7 +382,10 @@ def normalise_root(root: str) -> str:
 
 
 def _mount_identity(path: str) -> Optional[str]:
-    """Return what tells a mount from others: /proc/PID/root is / by its text, in other mount namespaces, too."""
+    """Return a text that identifies the mount of a path.
+
+    In other mount namespaces, /proc/PID/root also resolves to /.
+    """
     try:
         opened = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
@@ -389,10 +397,10 @@ def _mount_identity(path: str) -> Optional[str]:
 
 
 def classify_root(root: str) -> RootKind:
-    """Return by which kernel a root is judged.
+    """Return the kernel that applies to a root.
 
-    A procfs that is mounted below the root of an image that is being built is the build machine's: its kernel has no
-    modules in the image, and another one has. Raises rootfs.UnreadableError.
+    A procfs that is mounted below the root of an image under construction belongs to the build machine. The release
+    of that kernel then has no modules in the image, and another release has. Raises rootfs.UnreadableError.
     """
     if root == "/":
         return RootKind.RUNNING_KERNEL
@@ -405,7 +413,7 @@ def classify_root(root: str) -> RootKind:
 
 
 def _is_mounted(root: str) -> bool:
-    """Tell whether a file system is mounted on the root's /proc."""
+    """Return whether a file system is mounted on the root's /proc."""
     top, proc = rootfs.status(root, "."), rootfs.status(root, "proc")
     return top is not None and proc is not None and top.st_dev != proc.st_dev
 

@@ -1,8 +1,8 @@
-"""Ask the kernel's IPVS itself, over generic netlink, in a short-lived child. The only user of pyroute2.
+"""Query the kernel's IPVS over generic netlink, in a short-lived child. This is the only user of pyroute2.
 
-pyroute2 takes longer to import than a repair takes and more memory than the daemon has, so it
-lives in a process that ends with the answer. Its own IPVS classes came with 0.8.1; the message
-is defined here and works with every version from 0.5.
+pyroute2 takes longer to import than a repair takes, and more memory than the daemon has. So it runs in a process
+that ends after the query. pyroute2 has its own IPVS classes only since 0.8.1. The message is defined here, and
+works with every version from 0.5.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ _CMD_GET_INFO = 15
 _VERSION, _TABLE_SIZE = "IPVS_INFO_ATTR_VERSION", "IPVS_INFO_ATTR_CONN_TAB_SIZE"
 TIMEOUT = 60.0  # seconds
 
-# A program that keeps its modules in a directory of its own has put that on sys.path, which -I would lose.
-# -B, for as root it could write bytecode there, which no package owns.
+# A program that ships its modules in its own directory has added that to sys.path, and -I would remove it. -B,
+# because as root Python could write bytecode there that no package owns.
 _CHILD = (
     sys.executable,
     "-IB",
@@ -43,10 +43,10 @@ _CHILD = (
 
 
 class ProbeProcess:
-    """A running child. `read` whenever `fd` can be read, and `finish` when that was all or time is up."""
+    """A running child. Call `read` whenever `fd` is readable, and `finish` after the end of its output or a timeout."""
 
     def __init__(self, command: Sequence[str] = (*_CHILD, *sys.path)) -> None:
-        """Start asking. Raises OSError."""
+        """Start the child. Raises OSError."""
         with stdio.open_devnull() as devnull:
             self._child = subprocess.Popen(command, stdin=devnull, stdout=subprocess.PIPE, stderr=devnull)
         assert self._child.stdout is not None
@@ -55,25 +55,28 @@ class ProbeProcess:
         self._output = b""
 
     def read(self) -> bool:
-        """Take what has arrived; return whether that was all."""
+        """Read available output, and return whether it has ended."""
         chunk = os.read(self.fd, 1 << 12)
         self._output += chunk
         return not chunk
 
     def finish(self) -> Ipvs:
-        """End the child if it has not ended, and return what it answered; takes a second at most."""
+        """End the child and return its result. This takes at most a second."""
         self._child.kill()
         self._pipe.close()
-        with contextlib.suppress(subprocess.TimeoutExpired):  # stuck in the kernel: its next of kin reaps it
+        with contextlib.suppress(subprocess.TimeoutExpired):  # stuck in the kernel: init reaps it later
             self._child.wait(1.0)
         return _parse(self._output)
 
 
 class IpvsProbe:
-    """Asks whenever `ip_vs` may have come back, without keeping a loop waiting; `answer` is the latest one."""
+    """Queries IPVS whenever `ip_vs` may have been reloaded, without blocking the loop.
+
+    `answer` is the latest result.
+    """
 
     def __init__(self, loop: EventLoop, local: bool) -> None:
-        """`local` says that the kernel that is looked at is the one that runs."""
+        """`local` means that the observed kernel is the running one."""
         self._loop, self._local = loop, local
         self._process: Optional[ProbeProcess] = None
         self._started_at = 0.0
@@ -81,7 +84,10 @@ class IpvsProbe:
         self.answer = Ipvs(detail="not asked yet")
 
     def update(self, modules: Sequence[ModuleFinding], reasons: Sequence[Reason]) -> None:
-        """Ask if there is something new to learn, after a look that found `modules` for these reasons."""
+        """Start a query if a reconciliation for these reasons may have changed the result.
+
+        `modules` are its findings.
+        """
         found = [finding for finding in modules if finding.name == IP_VS]
         kinds = {reason.kind for reason in reasons}
         reloaded = any(reason.kind is ReasonKind.MODULE and reason.detail.split()[-1] == IP_VS for reason in reasons)
@@ -125,7 +131,7 @@ class IpvsProbe:
             self._loop.post(ReasonKind.IPVS, self.answer.detail)
 
     def close(self) -> None:
-        """End a child that is still asking."""
+        """End a running child."""
         if self._process:
             self._loop.remove_reader(self._process.fd)
             self._process.finish()
@@ -133,7 +139,7 @@ class IpvsProbe:
 
 
 def probe() -> Ipvs:
-    """Ask, and wait for the answer."""
+    """Query IPVS and wait for the result."""
     try:
         process = ProbeProcess()
     except OSError as error:
@@ -153,7 +159,7 @@ def _parse(out: bytes) -> Ipvs:
         up = version = size = detail = None
     if (
         isinstance(up, (bool, type(None)))
-        and type(size) is int  # a truth value is an int, too
+        and type(size) is int  # a bool is an int, too
         and isinstance(version, str)
         and isinstance(detail, str)
     ):
@@ -164,7 +170,7 @@ def _parse(out: bytes) -> Ipvs:
 def _get_info() -> Ipvs:
     import logging
 
-    logging.disable(logging.CRITICAL)  # pyroute2 up to 0.8 logs a missing family, which is an answer
+    logging.disable(logging.CRITICAL)  # pyroute2 up to 0.8 logs a missing family, which is an expected result
     from pyroute2.netlink import NLM_F_REQUEST
     from pyroute2.netlink.exceptions import NetlinkError
     from pyroute2.netlink.generic import GenericNetlinkSocket
@@ -184,7 +190,7 @@ def _get_info() -> Ipvs:
 
 
 def _info_message() -> Any:
-    """Return the class of IPVS_CMD_GET_INFO and of the answer to it."""
+    """Return the class of IPVS_CMD_GET_INFO and its reply."""
     from pyroute2.netlink import genlmsg
 
     class InfoMessage(genlmsg):  # type: ignore[misc]
@@ -198,7 +204,7 @@ def _info_message() -> Any:
 
 
 def _parse_reply(replies: Sequence[Any]) -> Ipvs:
-    """Return what messages tell of IPVS; an attribute that is cut off is none to pyroute2, or is bytes."""
+    """Parse the reply. pyroute2 decodes a truncated attribute as None or bytes."""
     version, size = (replies[0].get_attr(name) if replies else None for name in (_VERSION, _TABLE_SIZE))
     if not isinstance(version, int) or not isinstance(size, int):
         return Ipvs(None, detail="the kernel's answer cannot be read")
@@ -210,13 +216,13 @@ def _describe_error(code: int, bound: bool) -> Ipvs:
         return Ipvs(False, detail="the kernel has no IPVS generic-netlink family")
     if not bound or code in TRANSIENT_ERRNOS:
         return Ipvs(None, detail=f"cannot ask: {os.strerror(code)}")
-    if code == 1:  # EPERM: GET_INFO wants CAP_NET_ADMIN, but the family is there
+    if code == 1:  # EPERM: the family exists, and GET_INFO requires CAP_NET_ADMIN
         return Ipvs(None, detail="not asked: needs root")
     return Ipvs(False, detail=os.strerror(code))
 
 
 def main(write: Optional[Callable[[str], object]] = None) -> None:
-    """Print the answer as one line of JSON."""
+    """Print the result as one line of JSON."""
     info = _get_info()
     answer = {"up": info.up, "version": info.version, "table_size": info.table_size, "detail": info.detail}
     (write or print)(json.dumps(answer))

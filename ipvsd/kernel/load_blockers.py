@@ -1,6 +1,6 @@
-"""Why modules are not there: what modprobe would do about each, by the files of a root, and what locks the kernel.
+"""Find out why modules are absent: obstacles to modprobe in the files of a root, and restrictions of the kernel.
 
-These functions raise rootfs.UnreadableError where a file of modprobe's cannot be read, which proves nothing.
+These functions raise rootfs.UnreadableError if a file of modprobe cannot be read, because that proves nothing.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from ipvsd.modprobe.modprobe_d import Settings
 from ipvsd.runtime import rootfs
 
 _CAP_SYS_MODULE = 1 << 16  # <linux/capability.h>
-_ALL_IDS = "0 0 4294967295"  # as the first user namespace has them (user_namespaces(7))
+_ALL_IDS = "0 0 4294967295"  # the content of uid_map in the initial user namespace (user_namespaces(7))
 _SECURE_BOOT = "sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
-# What a module brings into /proc, whether it was loaded or is built in.
+# Files that a module creates in /proc, whether it was loaded or is built in.
 _BUILTIN_MARKERS = {
     "ip_vs": "proc/sys/net/ipv4/vs",
     "nf_conntrack": "proc/sys/net/netfilter/nf_conntrack_max",
     "br_netfilter": "proc/sys/net/bridge",
 }
-_MAX_KCONFIG_BYTES = 1 << 24  # of a kernel's build; Debian's takes 300 kB
+_MAX_KCONFIG_BYTES = 1 << 24  # bytes of a kernel configuration; Debian's has 300 kB
 _MODULE_FILE = re.compile(r"([A-Za-z0-9_-]+)\.ko(?:\.(?:gz|xz|zst))?\Z")
 
 
 class ModprobeResults(NamedTuple):
-    """What modprobe would do, by the name that is asked for; a name that it does not find is in neither."""
+    """The result of modprobe by requested name. A name that modprobe does not find is in none of the mappings."""
 
     aliases: Mapping[str, str]
     blockers: Mapping[str, LoadBlocker]
@@ -43,9 +43,9 @@ class ModprobeResults(NamedTuple):
 
 
 def read_settings(root: str, tree: ModuleTree, command_line: str = "") -> Settings:
-    """Return what libkmod is told below a root: modprobe.d, the tree's modules.softdep, and a command line.
+    """Read the configuration of libkmod below a root: modprobe.d, the tree's modules.softdep, and a command line.
 
-    modules.softdep takes its place among the names of the files of modprobe.d.
+    modules.softdep is sorted among the files of modprobe.d by its name.
     """
     paths = {os.path.basename(path): path for path in modprobe_d_stamps(root)}
     paths["modules.softdep"] = f"{tree.path}/modules.softdep"
@@ -57,9 +57,9 @@ def read_settings(root: str, tree: ModuleTree, command_line: str = "") -> Settin
 def query_modprobe(
     names: Collection[str], tree: ModuleTree, settings: Settings, live: Collection[str]
 ) -> ModprobeResults:
-    """Return what modprobe would do for each of `names` while `live` modules are in the kernel.
+    """Return the result of modprobe for each of `names`, while the `live` modules are loaded.
 
-    A `blacklist` line does not keep a module out that another one of them needs.
+    A `blacklist` line has no effect on a module that another of `names` depends on.
     """
     aliases: dict[str, str] = {}
     blockers: dict[str, LoadBlocker] = {}
@@ -92,10 +92,10 @@ def query_modprobe(
 
 
 class LoadBlockers:
-    """What keeps modules from being loaded, or from being found, below one root."""
+    """Reasons why modules cannot be loaded or found, below one root."""
 
     def __init__(self, root: str, running: bool = True, command_line: Optional[str] = None) -> None:
-        """`running` says that the kernel that is asked about is the one that runs, where one does."""
+        """`running` means that the queried kernel is the running one, if a kernel runs."""
         self._root, self._running, self._command_line = root, running, command_line
         self._other_kernels = _OtherKernels(root)
         self._key: object = None
@@ -106,7 +106,7 @@ class LoadBlockers:
         self._unindexed = _UnindexedModules()
 
     def explain(self, kernel: Kernel, names: Collection[str], live: Collection[str]) -> Kernel:
-        """Return the kernel with all that is known about why `names` are not in it, while it has the `live` ones."""
+        """Return the kernel with all known reasons why `names` are not loaded, while the `live` modules are."""
         found = self._query_modprobe(kernel.release, names, live)
         loadable = kernel.loadable | found.loadable
         built_in = kernel.built_in | found.built_in
@@ -129,7 +129,7 @@ class LoadBlockers:
         )
 
     def _with_absent(self, kernel: Kernel, absent: Collection[str], gone: Collection[str]) -> Kernel:
-        """Return the kernel with what is known of modules that no index of it lists, or whose listed file is gone."""
+        """Add the facts about modules that are in no index of the kernel, or whose file is missing."""
         tree = ModuleTree(self._root, kernel.release)
         options = self._kernel_options(kernel.release, tree)
         kconfig_built_in = kconfig.built_in(options, absent)
@@ -149,7 +149,7 @@ class LoadBlockers:
         )
 
     def _with_other_kernels(self, kernel: Kernel, names: Collection[str]) -> Kernel:
-        """Return the kernel with the other installed ones that have these modules."""
+        """Add the other installed kernels that have these modules."""
         trees = self._other_kernels.find(kernel.release, names) if self._running else {}
         releases_with = {
             name: tuple(release for release, modules in trees.items() if name in modules) for name in names
@@ -160,7 +160,7 @@ class LoadBlockers:
         )
 
     def _find_markers(self, names: Collection[str]) -> Mapping[str, str]:
-        """Return what shows that modules are in the kernel though it has not loaded them."""
+        """Return the evidence that modules are built in although no index lists them."""
         places = {name: _BUILTIN_MARKERS[name] for name in names if name in _BUILTIN_MARKERS}
         return {name: f"there is /{place}" for name, place in places.items() if rootfs.exists(self._root, place)}
 
@@ -177,7 +177,7 @@ class LoadBlockers:
         return self._results
 
     def _kernel_options(self, release: str, tree: ModuleTree) -> Mapping[str, str]:
-        """Return the options of a kernel's build, of those that its modules depend on."""
+        """Return the build options of a kernel, as far as modules depend on them."""
         paths = [f"boot/config-{release}", f"{tree.path}/config"]
         if self._running and release == (self._text("proc/sys/kernel/osrelease") or "").strip():
             paths.append("proc/config.gz")
@@ -210,16 +210,16 @@ class LoadBlockers:
 
 
 class _UnindexedModules:
-    """The files in a kernel's tree that its index does not list; the tree is walked again only when it changed."""
+    """Files in a kernel's tree that its index does not list. The tree is read again only after a change."""
 
     def __init__(self) -> None:
         self._key: object = None
         self._stamps: Mapping[str, Stamp] = {}
         self.found: Mapping[str, str] = {}
-        self.has_own_modules = False  # there is any module of the kernel's own
+        self.has_own_modules = False  # whether the tree contains any module of the kernel itself
 
     def update(self, root: str, tree: str, names: Collection[str]) -> _UnindexedModules:
-        """Find a file for each of `names` that has one, and return itself."""
+        """Search a file for each of `names`, and return this object."""
         key = (tree, tuple(names))
         if key != self._key or any(stamp(root, path) != was for path, was in self._stamps.items()):
             self._key, self.found, self._stamps, self.has_own_modules = None, {}, {}, False
@@ -234,7 +234,7 @@ class _UnindexedModules:
             stamps[directory] = stamp(root, directory)
             for name in files:
                 module = _module_of(name) if ".ko" in name else ""
-                # A kernel that was purged leaves updates/ with modules of DKMS behind: that is no tree.
+                # A purged kernel leaves updates/ with modules of DKMS behind, which is not a module tree.
                 self.has_own_modules = self.has_own_modules or (
                     bool(module) and directory.startswith(os.path.join(top, "kernel"))
                 )
@@ -244,7 +244,7 @@ class _UnindexedModules:
 
 
 class _OtherKernels:
-    """The other installed kernels, and which modules each has; read again when their indexes change."""
+    """The other installed kernels with their modules, read again after a change of their indexes."""
 
     def __init__(self, root: str) -> None:
         self._root = root
@@ -252,7 +252,7 @@ class _OtherKernels:
         self._found: Mapping[str, frozenset[str]] = {}
 
     def find(self, release: str, names: Collection[str]) -> Mapping[str, frozenset[str]]:
-        """Return which of `names` each of the others has, by its release, the oldest first."""
+        """Return which of `names` each other kernel has, by release, the oldest first."""
         trees = [ModuleTree(self._root, name) for name in releases(self._root) if name != release]
         key = (release, tuple(names), tuple((tree.release, tree.stamps) for tree in trees))
         if key != self._key:
@@ -274,7 +274,7 @@ def _module_of(name: str) -> str:
 
 
 def _read_kconfig(root: str, path: str) -> Optional[str]:
-    from ipvsd.kernel import module_compression  # needed for a module that is missing, and nothing else
+    from ipvsd.kernel import module_compression  # needed only for missing modules
 
     try:
         data = rootfs.content(root, path, _MAX_KCONFIG_BYTES)

@@ -1,7 +1,7 @@
-"""Compressed module files: what this system's kmod can read, and their content.
+"""Compressed module files: the formats that this system's kmod can read, and the content of files.
 
-kmod is built with or without each library, and its depmod leaves out of the index what it cannot read. The program
-says so itself (`kmod --version`), by a text that stands in its file: so that an image can be asked, too.
+kmod is built with or without each library, and its depmod leaves unreadable files out of the index. `kmod
+--version` prints the list. It is a text in the program's file, so it can be read from an image as well.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ _LIBRARIES = {".gz": "ZLIB", ".xz": "XZ", ".zst": "ZSTD"}
 NAMES = {".gz": "gzip", ".xz": "xz", ".zst": "zstd"}
 _FEATURES = re.compile(rb"(?:[+-](?:ZSTD|XZ|ZLIB|LIBCRYPTO|OPENSSL|EXPERIMENTAL)[ \0]){2,}")
 _MAX_BYTES = 1 << 24
-_MAX_DICTIONARY = 1 << 27  # xz -9 asks for 65 MiB to unpack (xz(1))
+_MAX_DICTIONARY = 1 << 27  # xz -9 requires 65 MiB to decompress (xz(1))
 
 
 class CompressionSupport:
-    """Tells which files kmod cannot read; it is looked for only when a file is compressed."""
+    """Determines which files kmod cannot read. It searches for kmod only if a file is compressed."""
 
     def __init__(self, root: str) -> None:
         self._root = root
         self._missing: Optional[frozenset[str]] = None
 
     def unreadable(self, file: str) -> str:
-        """Return the name of a file's compression if this system's kmod lacks it, else an empty text."""
+        """Return the name of a file's compression if this system's kmod lacks it, otherwise an empty text."""
         suffix = file[file.rfind(".") :]
         if suffix not in _LIBRARIES:
             return ""
@@ -38,9 +38,9 @@ class CompressionSupport:
 
 
 def _missing_libraries(root: str) -> frozenset[str]:
-    """Return the libraries that kmod says it was built without; none if there is no kmod, or if it does not say.
+    """Return the libraries that kmod was built without, or nothing if there is no kmod or it does not list them.
 
-    A tree without any kmod is indexed by the one of this system (depmod -b). Raises rootfs.UnreadableError.
+    For a tree without kmod, this system's kmod creates the index (depmod -b). Raises rootfs.UnreadableError.
     """
     for place in (root, "/"):
         for path in _PROGRAMS:
@@ -52,20 +52,23 @@ def _missing_libraries(root: str) -> frozenset[str]:
 
 @functools.lru_cache(maxsize=4)
 def _read_missing_libraries(root: str, path: str, _: tuple[int, int, int]) -> frozenset[str]:
-    """Return what a kmod lacks, by its file, which is read again when it has changed: a look through it takes 80 ms."""
+    """Return the libraries that a kmod lacks.
+
+    The file's stamp is a part of the cache key, because a search takes 80 ms.
+    """
     found = _FEATURES.search(rootfs.content(root, path, _MAX_BYTES) or b"")
     return frozenset(re.findall(r"-(\w+)", found[0].decode("ascii"))) if found else frozenset()
 
 
 def decompress(data: bytes, limit: int) -> Optional[bytes]:
-    """Return the content of a file that may be compressed, and that takes no more than `limit` bytes, packed or not.
+    """Return the content of a file that may be compressed. Both sizes are limited to `limit` bytes.
 
-    None if it cannot be had: it is damaged, or larger, or of zstd.
+    Return None if the file is damaged, too large, or compressed with zstd.
     """
     if data.startswith(b"\x1f\x8b"):
         import zlib
 
-        gunzip = zlib.decompressobj(zlib.MAX_WBITS | 16)  # with the header of gzip
+        gunzip = zlib.decompressobj(zlib.MAX_WBITS | 16)  # a gzip header
         try:
             found = gunzip.decompress(data, limit)
         except zlib.error:

@@ -1,7 +1,7 @@
-"""The kernel's own module loader: libkmod in this process, or modprobe where it is absent.
+"""The system's module loader: libkmod in this process, or modprobe if the library is absent.
 
-Both honour modprobe.d. A module that the administrator blacklisted is not loaded. `modprobe -b`
-exits 0 then, and libkmod returns 0 for more than success: only /proc/modules proves a load.
+Both obey modprobe.d and do not load a module that the administrator has blacklisted. Then `modprobe -b` exits with
+0. libkmod returns 0 not only for success. So only /proc/modules proves that a module is loaded.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ _PROBE_APPLY_BLACKLIST = 0x20000
 _RESOURCES_OK = 0
 
 _PROGRAMS = "/usr/sbin:/sbin:/usr/bin:/bin"
-_FRESH = 0.1  # seconds for which the context is known to be that of the files
-_LOAD_TIMEOUT = 60.0  # seconds for modprobe; the init of a module may take some
-_QUERY_TIMEOUT = 3.0  # seconds for programs that only look something up
+_FRESH = 0.1  # seconds for which the context is assumed to match the files
+_LOAD_TIMEOUT = 60.0  # seconds for modprobe; the initialisation of a module can take a while
+_QUERY_TIMEOUT = 3.0  # seconds for programs that only query something
 _ERRNOS = {os.strerror(number): number for number in errno.errorcode}
 
 
@@ -34,9 +34,9 @@ class BlacklistedError(Exception):
 
 
 class LoadError(Exception):
-    """The module could not be loaded; the text is the kernel's or the loader's reason.
+    """The module could not be loaded. The text is the reason that the kernel or the loader gives.
 
-    `errno` is 0 if there is none; `built_for` is the kernel release for which a refused file was made.
+    `errno` is 0 if there is none. `built_for` is the kernel release for which a rejected file was built.
     """
 
     def __init__(self, reason: str, number: int = 0, built_for: str = "") -> None:
@@ -46,14 +46,14 @@ class LoadError(Exception):
 
 class Loader(Protocol):
     def load(self, name: str, options: Sequence[str] = ()) -> None:
-        """Load a module with what it depends on; `options` are its own. Raises BlacklistedError or LoadError."""
+        """Load a module and its dependencies. `options` apply to the module. Raises BlacklistedError or LoadError."""
 
 
 class Libkmod:
-    """libkmod in process: reloads a module in less than half the time of a `modprobe`."""
+    """libkmod in this process, which reloads a module in less than half the time of `modprobe`."""
 
     def __init__(self) -> None:
-        """Raises OSError where there is no libkmod."""
+        """Raises OSError if libkmod is absent."""
         library = ctypes.CDLL("libkmod.so.2")
         for name in ("new", "unref", "list_next", "module_get_module", "module_unref"):
             getattr(library, f"kmod_{name}").restype = ctypes.c_void_p
@@ -62,8 +62,8 @@ class Libkmod:
         self._library = library
         self._context: Optional[ctypes.c_void_p] = None
         self._stamps: object = None
-        self._checked_at = -math.inf  # when the context was last compared with the files, CLOCK_MONOTONIC
-        self._unread = 0  # the errno with which the indexes could not be read
+        self._checked_at = -math.inf  # CLOCK_MONOTONIC time of the last comparison with the files
+        self._unread = 0  # errno of the last attempt to read the indexes
 
     def load(self, name: str, options: Sequence[str] = ()) -> None:
         context = self._fresh_context()
@@ -71,7 +71,8 @@ class Libkmod:
         error = self._library.kmod_module_new_from_lookup(context, name.encode(), ctypes.byref(found))
         if error < 0:
             raise LoadError(os.strerror(-error), -error)
-        # Without its index every name is unknown. Before kmod 30 ENOMEM says that any of the indexes is missing, too.
+        # Without its index, libkmod knows no name. Before kmod 30, ENOMEM can also mean that one of the indexes is
+        # missing.
         if not found and self._unread in TRANSIENT_ERRNOS:
             self._drop_context()
             raise LoadError(os.strerror(self._unread), self._unread)
@@ -94,7 +95,7 @@ class Libkmod:
             item = ctypes.c_void_p(self._library.kmod_list_next(found, item))
 
     def _insert(self, module: ctypes.c_void_p, options: str) -> None:
-        # They come after those of modprobe.d, and the kernel takes the last one.
+        # They follow the parameters of modprobe.d, and the kernel uses the last one.
         result = self._library.kmod_module_probe_insert_module(
             module, _PROBE_APPLY_BLACKLIST, options.encode() or None, None, None, None
         )
@@ -117,14 +118,14 @@ class Libkmod:
         return vermagic.partition(" ")[0]
 
     def _fresh_context(self) -> ctypes.c_void_p:
-        """Return the context, made anew when modules.dep.bin or modprobe.d changed since it was made.
+        """Return the context. Recreate it after a change of modules.dep.bin or modprobe.d.
 
-        One comparison serves all modules that are loaded within _FRESH seconds.
+        One comparison is valid for all modules that are loaded within _FRESH seconds.
         """
         now = time.monotonic()
         if self._context and now - self._checked_at < _FRESH:
             return self._context
-        stamps = modprobe_d_stamps("/")  # libkmod itself notices new and deleted files, but not edited ones
+        stamps = modprobe_d_stamps("/")  # libkmod itself detects new and deleted files, but not edited ones
         if self._context and (
             stamps != self._stamps or self._library.kmod_validate_resources(self._context) != _RESOURCES_OK
         ):
@@ -135,10 +136,10 @@ class Libkmod:
             if not self._context:
                 raise LoadError("libkmod found no memory", errno.ENOMEM)
             self._stamps = stamps
-            # It would print to standard error what the return values already say.
+            # Otherwise, it prints to standard error what the return values already say.
             self._library.kmod_set_log_priority(self._context, 0)
             self._unread = -self._library.kmod_load_resources(self._context)
-            if self._unread in (errno.EMFILE, errno.ENFILE):  # nor may it have read modprobe.d
+            if self._unread in (errno.EMFILE, errno.ENFILE):  # it may also have failed to read modprobe.d
                 self._drop_context()
                 raise LoadError(os.strerror(self._unread), self._unread)
         return self._context
@@ -160,8 +161,8 @@ class Modprobe:
 
 
 def _run(program: str, *arguments: str, timeout: float = _QUERY_TIMEOUT) -> tuple[int, str]:
-    """Return the exit code of a program and what it printed. Raises LoadError."""
-    import shutil  # neither is needed where there is libkmod and nothing fails
+    """Return the exit code and the output of a program. Raises LoadError."""
+    import shutil  # not needed if libkmod exists and nothing fails
     import subprocess
 
     path = shutil.which(program, path=_PROGRAMS)
@@ -185,7 +186,7 @@ def _run(program: str, *arguments: str, timeout: float = _QUERY_TIMEOUT) -> tupl
 
 
 def default_loader() -> Loader:
-    """Return libkmod's loader, or modprobe's where the library is absent."""
+    """Return libkmod's loader, or that of modprobe if the library is absent."""
     try:
         return Libkmod()
     except OSError:
@@ -193,7 +194,7 @@ def default_loader() -> Loader:
 
 
 def last_kernel_message(name: str, since: float) -> str:
-    """Return the kernel's last line about a module since a time (of the epoch), or nothing where it cannot be read."""
+    """Return the kernel's last log line about a module since a UNIX time, or an empty text without a readable log."""
     try:
         code, output = _run("journalctl", "-q", "-k", "-o", "cat", "--no-pager", f"--since=@{since - 1:.0f}")
     except LoadError:

@@ -1,6 +1,6 @@
-"""The module tree of one kernel below a root, as libkmod finds it: depmod's binary indexes, and the files they list.
+"""The module tree of one kernel below a root, as libkmod reads it: depmod's binary indexes, and the listed files.
 
-These functions raise rootfs.UnreadableError where the files do not say what there is.
+These functions raise rootfs.UnreadableError if it is unknown whether files exist.
 """
 
 from __future__ import annotations
@@ -20,39 +20,40 @@ from ipvsd.sysctl import values
 if TYPE_CHECKING:
     from ipvsd.kernel.module_compression import CompressionSupport
 
-# Where the trees of modules are: kmod was told one of them when it was built, and where /lib is a link to
-# usr/lib they are one. Of a kernel that is in both, the first one counts.
+# Possible places of module trees. kmod uses the one that it was built with. If /lib is a link to usr/lib, both are
+# the same. If a kernel has a tree in both, the first one counts.
 _PLACES = ("lib/modules", "usr/lib/modules")
-# The first directory masks a file of the same name in the others (modprobe.d(5)).
+# A file in an earlier directory masks files of the same name in later ones (modprobe.d(5)).
 MODPROBE_D = ("etc/modprobe.d", "run/modprobe.d", "usr/local/lib/modprobe.d", "usr/lib/modprobe.d", "lib/modprobe.d")
-# Of hashsize the file does not tell the type (module_param_call(), net/netfilter/nf_conntrack_core.c). The others are
-# known without reading it (net/netfilter/ipvs/ip_vs_conn.c).
+# The file of nf_conntrack does not contain the type of hashsize (module_param_call(),
+# net/netfilter/nf_conntrack_core.c). The other types are known without reading the file
+# (net/netfilter/ipvs/ip_vs_conn.c).
 _TYPES = {
     ("nf_conntrack", "hashsize"): "uint",
     ("nf_conntrack", "expect_hashsize"): "uint",
     ("ip_vs", "conn_tab_bits"): "int",
 }
 _NUMBERS = ("byte", "short", "ushort", "int", "uint", "long", "ulong", "ullong", "hexint")  # <linux/moduleparam.h>
-_MAX_BYTES = 1 << 26  # of an index, or of a module's file
+_MAX_BYTES = 1 << 26  # bytes of an index, or of a module file
 
 Stamp = Optional[tuple[int, int, int]]
 
 
 def releases(root: str) -> tuple[str, ...]:
-    """Return the names in the directories of module trees, in no order."""
+    """Return the names in the directories of module trees, unsorted."""
     return tuple({name: None for place in _PLACES for name in rootfs.names(root, place)})
 
 
 def version(release: str) -> tuple[object, ...]:
-    """Return a key that orders releases, with numbers of any length."""
+    """Return a sort key for releases, with numbers of any length."""
     parts = re.findall(r"0*([0-9]+)|([^0-9]+)", release)
     return tuple((0, len(digits), digits) if digits else (1, 0, rest) for digits, rest in parts)
 
 
 def directory(root: str, release: str) -> str:
-    """Return the path of a kernel's tree, relative to the root; the first place if there is none.
+    """Return the path of a kernel's tree, relative to the root. Without a tree, return the first place.
 
-    A directory that is left over, with no index in it, does not hide another one.
+    A leftover directory without an index does not hide another tree.
     """
     paths = [f"{place}/{release}" for place in _PLACES]
     existing = [path for path in paths if rootfs.exists(root, path)]
@@ -61,7 +62,7 @@ def directory(root: str, release: str) -> str:
 
 
 class ModuleTree:
-    """One tree; what was read of it is kept. It is `load_steps.Tree`."""
+    """One tree, with a cache of what was read. It implements `load_steps.Tree`."""
 
     def __init__(self, root: str, release: str) -> None:
         self._root, self.release = root, release
@@ -74,18 +75,18 @@ class ModuleTree:
 
     @property
     def indexed(self) -> bool:
-        """Whether there is an index in which libkmod finds modules."""
+        """Whether libkmod can find modules in an index."""
         return self._index("modules.dep") is not None
 
     @property
     def stamps(self) -> tuple[Stamp, ...]:
-        """What changes when the indexes do."""
+        """A value that changes whenever the indexes do."""
         names = ("modules.dep.bin", "modules.alias.bin", "modules.builtin.bin", "modules.builtin", "modules.softdep")
         return tuple(stamp(self._root, self._below(name)) for name in names)
 
     @property
     def valid(self) -> bool:
-        """Whether the files that were asked about are still there, or still gone."""
+        """Whether the queried files still exist, or are still missing."""
         return all(rootfs.exists(self._root, self._below(file)) is existed for file, existed in self._exists.items())
 
     def depends(self, module: str) -> Sequence[str]:
@@ -114,27 +115,30 @@ class ModuleTree:
         return self._exists[file]
 
     def unsupported_compression(self, file: str) -> str:
-        """A kernel that unpacks files itself says how they are packed (since 5.17, with kmod 31 and later)."""
+        """A kernel that decompresses modules itself lists the format (since 5.17, used by kmod 31 and later)."""
         compression = self.unreadable_compression(file)
         unpacks = (rootfs.text(self._root, "sys/module/compression") or "").strip() if compression else ""
         return "" if compression == unpacks else compression
 
     def unreadable_compression(self, file: str) -> str:
-        """Return how a file is compressed if this system's kmod cannot read it, nor its depmod; else an empty text."""
+        """Return the compression of a file if this system's kmod and depmod cannot read it, otherwise an empty text."""
         if file.endswith(".ko"):
             return ""
         if self._compression is None:
             from ipvsd.kernel.module_compression import (
-                CompressionSupport,  # where module files are not compressed it is not needed
+                CompressionSupport,  # not needed if module files are not compressed
             )
 
             self._compression = CompressionSupport(self._root)
         return self._compression.unreadable(file)
 
     def accepts(self, file: str, parameter: str, value: Optional[str]) -> bool:
-        """A module's file has the types of its parameters, but for a few. The kernel ignores an unknown parameter."""
+        """Uses the types of parameters in the module's file, and a few known ones.
+
+        The kernel ignores unknown parameters.
+        """
         if value is not None and values.integer(value) is not None:
-            return True  # as nearly all are: the file need not be read
+            return True  # nearly all values are numbers, and need not read the file
         kind = _TYPES.get((file.rpartition("/")[2].partition(".")[0], parameter)) or self._type(file, parameter)
         if value is None:
             return kind in ("", "bool", "bint")
@@ -145,11 +149,11 @@ class ModuleTree:
         return match[1].decode("utf-8", "replace") if match else ""
 
     def shown(self, file: str) -> str:
-        """Return the path of a file that modules.dep lists, as it is told."""
+        """Return the path for people of a file that modules.dep lists."""
         return os.path.join(self._root, self._below(file))
 
     def forget(self) -> None:
-        """Give back the memory of the indexes; they are read again when something else is asked."""
+        """Free the memory of the indexes. The next query reads them again."""
         self._indexes = {}
 
     def _below(self, file: str) -> str:
@@ -191,7 +195,7 @@ def _open(root: str, path: str) -> Optional[ModuleIndex]:
 
 
 class Index:
-    """What the tree of one kernel's modules lists, read again only when its files changed."""
+    """The entries of a kernel's module tree, read again only after a change of its files."""
 
     def __init__(self, root: str, release: str) -> None:
         self._root, self._release = root, release
@@ -202,25 +206,25 @@ class Index:
         self.built_in: frozenset[str] = frozenset()
 
     def update(self, names: Collection[str]) -> Index:
-        """Find out about `names` and return itself."""
+        """Look up `names`, and return this object."""
         tree = ModuleTree(self._root, self._release)
         key = (tree.path, tree.stamps)
         if key != self._key or frozenset(names) != self._names:
             readable, loadable = tree.indexed, frozenset(name for name in names if tree.depends(name))
-            # The kernel's package brings the text, and depmod makes the index of it.
+            # The kernel's package contains the text file, and depmod creates the binary index.
             text = rootfs.text(self._root, f"{tree.path}/modules.builtin") or ""
             built_in = kernel_names.indexed_names(text, names) | frozenset(filter(tree.built_in, names))
             self.readable, self.loadable, self.built_in = readable, loadable, built_in
-            # A file that is there and could not be read is tried again.
+            # If an existing index could not be read, the next call tries again.
             failed = key[1][0] is not None and not tree.indexed
             self._key, self._names = None if failed else key, frozenset(names)
         return self
 
 
 def modprobe_d_stamps(root: str) -> Mapping[str, Stamp]:
-    """Return the files of modprobe.d(5) below a root in their order, each with what changes when its content does.
+    """Return the files of modprobe.d(5) below a root, in order, each with a stamp that changes with its content.
 
-    A link that leads nowhere masks those of its name in the directories behind it; a directory does not.
+    A broken link masks files of the same name in later directories. A directory does not.
     """
     chosen: dict[str, Stamp] = {}
     paths: dict[str, str] = {}
@@ -236,7 +240,7 @@ def modprobe_d_stamps(root: str) -> Mapping[str, Stamp]:
 
 
 def stamp(root: str, path: str) -> Stamp:
-    """Return what changes when a file's content does; None if there is none, or if this user may not see it."""
+    """Return a value that changes with a file's content, or None if the file is absent or this user may not see it."""
     try:
         return _stamp_of(rootfs.status(root, path))
     except rootfs.UnreadableError as error:

@@ -1,6 +1,6 @@
-"""Who a process is: what /proc tells of it while it lives, without being allowed to trace it.
+"""Identify a process by its files in /proc while it runs, without permission to trace it.
 
-Its command line is not read: everybody may read what we tell, and others' command lines are root's alone.
+Its command line is not read, because everyone can read ipvsd's reports, and command lines can contain secrets.
 """
 
 from __future__ import annotations
@@ -14,32 +14,32 @@ from ipvsd.model.printable import line
 from ipvsd.model.report import Writer
 from ipvsd.runtime import rootfs
 
-_NEWEST = 8  # processes among which the one that unloads a module is looked for
+_NEWEST = 8  # number of recent processes among which the one that unloads a module is searched
 _UNLOADERS = ("rmmod", "modprobe", "kmod", "firewalld")
 _GROUPS_KEPT = 64
 
 
 class ProcessResolver:
-    """Names processes. Unknown fields stay empty; nothing raises."""
+    """Identifies processes. Unknown fields stay empty. The methods raise nothing."""
 
     def __init__(self, root: str = "/", cgroup_root: str = "") -> None:
-        """`cgroup_root` is where version 2 of the control groups is mounted, if it is."""
+        """`cgroup_root` is the mount point of cgroup version 2, or empty."""
         self._root, self._cgroup_root = root, cgroup_root
         self._groups: dict[int, str] = {}
         self._init_cgroup = cgroups.parse_path(self._text("1/cgroup"))
 
     def resolve(self, pid: int, comm: str, group: int) -> Writer:
-        """Return who wrote, by the ids of the process and of its control group at that time."""
+        """Return the writer, by the IDs of its process and its cgroup at the time of the write."""
         cgroup = cgroups.parse_path(self._text(f"{pid}/cgroup")) if pid else ""
         if pid and not comm:
             comm = self._text(f"{pid}/comm").strip()
-        # It may have ended, have gone to another group, or be another process of the same number.
+        # The process may have ended or moved to another cgroup, or its ID may belong to another process now.
         if not cgroup or self._is_other(cgroup, group):
             cgroup = self._cgroup_path(group)
         return self._describe(pid, comm, cgroup)
 
     def own_group(self) -> Sequence[int]:
-        """Return the id of the control group that this process has, if it is one below the root."""
+        """Return the ID of the cgroup of this process, or nothing if that is the root."""
         cgroup = cgroups.parse_path(self._text(f"{os.getpid()}/cgroup"))
         try:
             return (os.stat(self._cgroup_root + cgroup).st_ino,) if cgroup and self._cgroup_root else ()
@@ -47,9 +47,9 @@ class ProcessResolver:
             return ()
 
     def find_unloader(self) -> Optional[Writer]:
-        """Return the process that is about to unload a module, if one of the newest looks like it.
+        """Return the process that is unloading a module, if one of the newest processes seems to be it.
 
-        The kernel tells of an unloading before the system call ends, so that its process still lives.
+        The kernel reports the removal before the system call ends, so the process still exists.
         """
         try:
             newest = int(self._text("loadavg").split()[-1])
@@ -66,14 +66,14 @@ class ProcessResolver:
         return Writer(pid, line(comm), unit, container, pod)
 
     def _is_other(self, cgroup: str, group: int) -> bool:
-        """Tell whether a path is one of version 2, and of another group."""
+        """Return whether a path belongs to version 2 and is another cgroup."""
         try:
             return os.stat(self._cgroup_root + cgroup).st_ino != group if self._cgroup_root else False
         except OSError:
-            return False  # of version 1
+            return False  # version 1
 
     def _cgroup_path(self, identity: int) -> str:
-        """Return the path of a control group by its id, which is its directory's inode number."""
+        """Return the path of a cgroup by its ID, which is the inode number of its directory."""
         if identity not in self._groups and self._cgroup_root:
             if len(self._groups) >= _GROUPS_KEPT:
                 self._groups.clear()
@@ -87,7 +87,7 @@ class ProcessResolver:
             return ""
         try:
             return os.read(descriptor, 4096).decode("utf-8", "surrogateescape")
-        except OSError:  # it has ended
+        except OSError:  # the process has ended
             return ""
         finally:
             os.close(descriptor)

@@ -1,4 +1,4 @@
-"""The kernel's texts to values and back. Any text is accepted; what cannot be read is left out."""
+"""Parsers for the kernel's texts. They accept any text, and leave out what they cannot parse."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _INIT_STATES = {"live": ModuleState.LIVE, "coming": ModuleState.COMING, "going":
 
 
 def proc_modules(text: str, names: Collection[str]) -> Mapping[str, ModuleState]:
-    """Return the state of those of `names` that /proc/modules lists.
+    """Return the states of those of `names` that /proc/modules lists.
 
     A line reads `NAME SIZE REFCOUNT USERS STATE ADDRESS`.
     """
@@ -34,9 +34,9 @@ def live_modules(text: str) -> frozenset[str]:
 
 
 def read_only(mounts: str, path: str) -> bool:
-    """Tell by a mountinfo (proc_pid_mountinfo(5)) whether what is mounted at or above a path is read-only.
+    """Return whether the mount at or above a path is read-only, according to a mountinfo (proc_pid_mountinfo(5)).
 
-    Without a mount of /proc it tells nothing.
+    Return False if no mount of /proc is listed.
     """
     path = path.rstrip("/")
     found: tuple[int, bool] = (0, False)
@@ -44,23 +44,23 @@ def read_only(mounts: str, path: str) -> bool:
         fields = line.split()
         point = fields[4].rstrip("/") if len(fields) > 5 else ""
         above = point.startswith("/proc") and (path == point or path.startswith(f"{point}/"))
-        # Of several mounts the innermost counts, and of the same place the last one.
+        # The innermost mount counts, and at the same place the last one.
         if above and len(point) >= found[0]:
-            # Either of the two makes it so: the flags of the mount, or those of the file system, which stand last.
+            # Either the flags of the mount or those of the file system, which come last, make it read-only.
             found = len(point), "ro" in (*fields[5].split(","), *fields[-1].split(","))
     return found[1]
 
 
 def module_initstate(text: str) -> Optional[ModuleState]:
-    """Return the state that /sys/module/NAME/initstate tells (Documentation/ABI/stable/sysfs-module), or None."""
+    """Return the state in /sys/module/NAME/initstate (Documentation/ABI/stable/sysfs-module), or None."""
     return _INIT_STATES.get(text.strip())
 
 
 def ipv6_default_routes(text: str) -> Mapping[str, bool]:
-    """Return the interfaces with a default route of an ipv6_route file, and whether router advertisements gave it.
+    """Return the interfaces with a default route in an ipv6_route file, and whether router advertisements set it.
 
-    A line reads `DESTINATION LENGTH SOURCE LENGTH GATEWAY METRIC REFERENCES USES FLAGS INTERFACE`; a flag of
-    <linux/ipv6_route.h> marks what was learnt so.
+    A line reads `DESTINATION LENGTH SOURCE LENGTH GATEWAY METRIC REFERENCES USES FLAGS INTERFACE`. A flag of
+    <linux/ipv6_route.h> marks routes from advertisements.
     """
     routes: dict[str, bool] = {}
     for line in text.splitlines():
@@ -72,7 +72,7 @@ def ipv6_default_routes(text: str) -> Mapping[str, bool]:
 
 
 def cpu_count(text: str) -> int:
-    """Return how many CPUs a list such as `0-3,5` names (Documentation/admin-guide/cputopology.rst); 0 if none."""
+    """Return the number of CPUs in a list such as `0-3,5` (Documentation/admin-guide/cputopology.rst), or 0."""
     total = 0
     for part in text.strip().split(","):
         match = re.match(r"([0-9]{1,6})(?:-([0-9]{1,6}))?\Z", part)
@@ -82,6 +82,6 @@ def cpu_count(text: str) -> int:
 
 
 def os_release_id(text: str) -> str:
-    """Return the ID of an os-release(5) file, the last one as in a shell, or an empty string."""
+    """Return the ID in an os-release(5) file, the last one as in a shell, or an empty text."""
     found = re.findall(r"^ID=([\"']?)([a-z0-9._-]+)\1[ \t\r]*$", text, re.MULTILINE)
     return str(found[-1][1]) if found else ""

@@ -1,4 +1,4 @@
-"""The virtual services of IPVS, counted: they are gone when its module was unloaded, whoever loads it again."""
+"""Count the virtual services of IPVS. They are lost when the module is unloaded, even if it is loaded again."""
 
 from __future__ import annotations
 
@@ -7,29 +7,29 @@ from typing import Optional
 
 from ipvsd.runtime import rootfs
 
-_MAX_BYTES = 1 << 18  # bytes that are read of the table; a node may have megabytes of it
+_MAX_BYTES = 1 << 18  # bytes that are read of the table, which can have megabytes
 MODULE = "ip_vs"
 
 
 class VirtualServiceCounter:
-    """Remembers how many there were when that was last looked at."""
+    """Remembers the last count of virtual services."""
 
     def __init__(self, root: str) -> None:
         self._root = root
         self._known = ""
 
     def update(self) -> None:
-        """Count them; where there is no table, what was known stays."""
+        """Count the virtual services. Without a table, keep the last count."""
         self._known = self._count() or self._known
 
     def describe_loss(self, loaded: Collection[str]) -> Optional[str]:
-        """Return what is to be said after these modules were loaded again, or None if the table was not lost."""
+        """Return a message about the loss of the table after these modules were loaded again, or None."""
         if MODULE not in loaded:
             return None
         before, now = self._known or "an unknown number of", self._count() or "an unknown number of"
         self._known = now
         if before == "0":
-            return None  # nothing was in it
+            return None  # the table was empty
         return (
             f"the IPVS table was lost with module ip_vs: {before} virtual services before, {now} now; "
             "kube-proxy must resync (it does at its next sync period)"
@@ -39,8 +39,9 @@ class VirtualServiceCounter:
         try:
             with rootfs.open_file(self._root, "proc/net/ip_vs") as fd:
                 text = rootfs.read_at_most(fd, _MAX_BYTES)
-        except OSError:  # then what was known stays
+        except OSError:  # keep the last count
             return ""
-        # A service stands at the margin, its real servers behind an arrow; the first lines are a heading.
+        # The line of a service is not indented; those of its real servers begin with an arrow. The first lines are
+        # a header.
         count = sum(line.startswith((b"TCP ", b"UDP ", b"SCTP ", b"FWM ")) for line in text.splitlines())
         return f"at least {count}" if len(text) == _MAX_BYTES else str(count)
