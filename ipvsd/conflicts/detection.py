@@ -1,4 +1,4 @@
-"""Everything that the files below a root say about some names, and whether it leaves them as they are wanted."""
+"""Collect the settings of all conflicting programs below a root, and compare them with the desired state."""
 
 from __future__ import annotations
 
@@ -12,24 +12,23 @@ from ipvsd.conflicts.file_tree import FileTree
 from ipvsd.model.types import Want
 from ipvsd.sysctl import semantics, values
 
-# In the order in which they act at boot.
+# In the order in which the programs act at boot.
 _READERS = (modprobe, modules_load, sysctl_d, networkd, ufw, tuned, firewalld, networkmanager)
 
 
 @dataclass(frozen=True)
 class ConflictReport:
-    """`unread` are the files that are there and could not be read, each with the reason."""
+    """`unread` are the existing files that could not be read, each with the reason."""
 
     settings: tuple[ExternalSetting, ...]
     unread: Mapping[str, str]
 
 
 def detect(root: str, names: Names, known: Mapping[str, str] = {}) -> ConflictReport:
-    """Return what is on disk about the names. Files are read, and nothing else is done.
+    """Return the settings of these names in files. This only reads files.
 
-    Raises rootfs.UnreadableError if a file of modprobe's cannot be read.
-
-    `known` are texts that stand for those of some files: what /proc will say after a boot.
+    `known` are texts that replace the content of some files: those that /proc will contain after a boot. Raises
+    rootfs.UnreadableError if a file of modprobe cannot be read.
     """
     tree = FileTree(root, known)
     found = tuple(setting for reader in _READERS for setting in reader.settings(tree, names))
@@ -37,9 +36,9 @@ def detect(root: str, names: Names, known: Mapping[str, str] = {}) -> ConflictRe
 
 
 def agrees(setting: ExternalSetting, want: Optional[Want]) -> Optional[bool]:
-    """Tell whether a setting leaves what is wanted; None where that cannot be told, or nothing is wanted.
+    """Return whether a setting agrees with the desired state, or None if that is unknown or nothing is desired.
 
-    Modules are wanted in the kernel. `values` says what is right, as for the planner.
+    Modules are desired to be loaded. `values` decides whether a value is compliant, as in the planner.
     """
     if setting.failure:
         return False
@@ -51,7 +50,7 @@ def agrees(setting: ExternalSetting, want: Optional[Want]) -> Optional[bool]:
         return False if setting.certain else None
     if want is None or "${" in setting.value:
         return None
-    # The kernel takes of `1 # note` the number, from every program.
+    # From `1 # note`, the kernel reads the number, whatever program writes it.
     value = semantics.accepted_value(sysctl_d.path_of(setting.name), setting.value)
     if value is not None and values.satisfies(setting.name, value, want):
         return True

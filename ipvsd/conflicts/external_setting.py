@@ -1,6 +1,6 @@
-"""Who else sets what we hold, by the files below a root: one file for each program that reads some.
+"""Settings of managed items by conflicting programs, read from the files below a root.
 
-A finding of a file is told, and never acted upon: what is right is said by the planner alone.
+ipvsd reports such a setting and never acts on it. Only the planner decides about compliance.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 
 class Program(enum.Enum):
-    """Who applies a setting."""
+    """The program that applies a setting."""
 
     KERNEL = "kernel command line"
     SYSTEMD_SYSCTL = "systemd-sysctl"
@@ -27,14 +27,14 @@ class Program(enum.Enum):
 
 
 class Effect(enum.Enum):
-    """What a setting does to what it is about."""
+    """The effect of a setting on its item."""
 
-    SETS = "sets"  # gives a sysctl or a parameter its value
+    SETS = "sets"  # sets the value of a sysctl or a parameter
     LOADS = "loads"
-    FORBIDS = "forbids"  # keeps a module from being loaded
+    FORBIDS = "forbids"  # prevents a module from being loaded
     UNLOADS = "unloads"
-    RUNS = "runs"  # a command in place of loading it, which may load it
-    DISTURBS = "disturbs"  # leaves it right, and yet of less use
+    RUNS = "runs"  # runs a command in place of loading the module, which may load it
+    DISTURBS = "disturbs"  # leaves the item compliant, but impairs its use
 
 
 APPLIED_WHEN = {
@@ -54,18 +54,21 @@ APPLIED_WHEN = {
 
 @dataclass(frozen=True)
 class ExternalSetting:
-    """What one line of one file makes of `name`.
+    """The effect of one line of one file on the item `name`.
 
-    `effective`: nothing that the same program applies comes after it. `certain` is False where whether it applies, or
-    with which value, is known to that program alone: a variable, a condition, a version. `failure` is why it comes to
-    nothing, if it does. `inactive` is why the program does not apply it at all, if it does not; such a line never wins.
+    - `effective`: The same program applies no later setting.
+    - `certain`: False if only the program knows whether, or with which value, the setting applies. The cause is a
+      variable, a condition or a version.
+    - `failure`: The reason why the setting has no effect, or empty.
+    - `inactive`: The reason why the program does not apply the setting at all, or empty. Such a setting is never
+      effective.
     """
 
     name: str
     effect: Effect
     program: Program
     origin: str  # FILE:LINE, or FILE
-    text: str  # as the file has it
+    text: str  # as written in the file
     value: str = ""
     effective: bool = True
     certain: bool = True
@@ -76,9 +79,9 @@ class ExternalSetting:
 
 @dataclass(frozen=True)
 class Names:
-    """What is asked about: sysctls and MODULE.PARAMETER by the names under which they are shown, and modules.
+    """The queried items: sysctls and MODULE.PARAMETER by their canonical names, and modules.
 
-    `others` are modules that are loaded, too, and may need those.
+    `others` are further modules that are loaded, and may depend on `modules`.
     """
 
     sysctls: Collection[str] = ()

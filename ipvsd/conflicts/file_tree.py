@@ -1,4 +1,4 @@
-"""The files below a root: read once, bounded in size, and never outside, wherever a link in an image may lead."""
+"""Files below a root, read once and limited in size. Links in an image never lead outside."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from ipvsd.model.report import RootKind
 from ipvsd.runtime import rootfs
 from ipvsd.sysctl import globs
 
-# The first directory masks a file of the same name in the others, as in sysctl.d(5); /lib where it is not /usr/lib.
+# A file in an earlier directory masks files of the same name in later ones, as in sysctl.d(5). /lib may differ from
+# /usr/lib.
 PLACES = ("etc", "run", "usr/local/lib", "usr/lib", "lib")
 _UNITS = ("etc/systemd/system", "run/systemd/system", "usr/lib/systemd/system", "lib/systemd/system")
 
 
 class FileTree:
-    """One root at one moment. Paths are relative to it. `known` are texts that stand for those of some files."""
+    """One root at one moment. Paths are relative to it. `known` are texts that replace the content of some files."""
 
     def __init__(self, root: str, known: Mapping[str, str] = {}) -> None:
         self.root = root
@@ -26,15 +27,15 @@ class FileTree:
 
     @property
     def unread(self) -> Mapping[str, str]:
-        """The files that are there and could not be read, each with the reason."""
+        """The existing files that could not be read, each with the reason."""
         return self._unread
 
     def shown(self, path: str) -> str:
-        """Return the path as it is told."""
+        """Return the path for people."""
         return os.path.join(self.root, path)
 
     def read(self, path: str) -> Optional[str]:
-        """Return the text of a regular file, or None; a device, as a link to /dev/null, is no file."""
+        """Return the text of a regular file, or None. A device, such as a link to /dev/null, is not a regular file."""
         if path not in self._texts:
             try:
                 self._texts[path] = rootfs.read(self.root, path).decode("utf-8", "surrogateescape")
@@ -46,7 +47,7 @@ class FileTree:
         return self._texts[path]
 
     def names(self, directory: str) -> Collection[str]:
-        """Return the names in a directory; none if there is none."""
+        """Return the names in a directory, or nothing if it is absent."""
         try:
             return rootfs.listing(self.root, directory)
         except (FileNotFoundError, NotADirectoryError):
@@ -56,10 +57,10 @@ class FileTree:
             return ()
 
     def merged(self, directories: Collection[str], *suffixes: str, hidden: bool = False) -> list[str]:
-        """Return the files of several directories in the order of their names, of one name the first directory's.
+        """Return the files of several directories, sorted by name. Earlier directories mask files of later ones.
 
-        Those that end in one of the suffixes; without any, in `.conf`. systemd and libkmod pass over names with a dot
-        in front, which some other programs read (`hidden`).
+        Only names with one of the suffixes count, `.conf` by default. systemd and libkmod ignore names with a
+        leading dot, which some other programs read (`hidden`).
         """
         chosen: dict[str, str] = {}
         for directory in directories:
@@ -69,11 +70,11 @@ class FileTree:
         return [chosen[name] for name in sorted(chosen, key=os.fsencode)]
 
     def first(self, paths: Collection[str]) -> Optional[str]:
-        """Return the first of these files that can be read."""
+        """Return the first of these files that can be read, or None."""
         return next((path for path in paths if self.read(path) is not None), None)
 
     def enabled(self, unit: str) -> bool:
-        """Tell whether systemd starts a unit at boot: another unit wants it, or a first boot enables it by a preset."""
+        """Return whether systemd starts a unit at boot: a unit wants it, or a preset enables it at a first boot."""
         if self.masked(unit):
             return False
         for place in _UNITS:
@@ -83,8 +84,8 @@ class FileTree:
         return self._preset(unit)
 
     def _preset(self, unit: str) -> bool:
-        """Tell whether the first boot of an image enables a unit (systemd.preset(5)); without a rule it does."""
-        # An empty /etc/machine-id is no sign of a first boot (machine-id(5)).
+        """Return whether the first boot of an image enables a unit (systemd.preset(5)). Without a rule, it does."""
+        # An empty /etc/machine-id does not indicate a first boot (machine-id(5)).
         if self.read("etc/machine-id") not in (None, "uninitialized\n", "uninitialized"):
             return False
         file = self.first([f"{place}/{unit}" for place in _UNITS])
@@ -98,7 +99,7 @@ class FileTree:
         return "[Install]" in (self.read(file) or "").split()
 
     def masked(self, unit: str) -> bool:
-        """Tell whether a unit is linked to /dev/null, so that systemd starts it for nobody."""
+        """Return whether a unit is linked to /dev/null, so that systemd cannot start it."""
         return any(self._link(f"{place}/{unit}") == "/dev/null" for place in _UNITS[:2])
 
     def _link(self, path: str) -> Optional[str]:

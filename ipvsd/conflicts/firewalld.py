@@ -1,8 +1,9 @@
-"""firewalld: at its stop and restart it may unload the modules of the firewall, and what depends on them.
+"""firewalld can unload the modules of the firewall, and those that depend on them, when it stops or restarts.
 
-That is nf_conntrack with all that uses it, so ip_vs with its schedulers, and what is called nf_*, xt_* and so on
-(src/firewall/core/modules.py). `CleanupModulesOnExit=` rules it, which came with firewalld 1.0 and is `no` there by
-default; distributions that gave it to 0.9 left it at `yes`. A version that does not know it obeys `CleanupOnExit=`.
+These are nf_conntrack and all its users, including ip_vs and its schedulers, and modules named nf_*, xt_* and so on
+(src/firewall/core/modules.py). `CleanupModulesOnExit=` controls it. firewalld 1.0 introduced this option with the
+default `no`. Distributions that backported it to 0.9 kept the default `yes`. A version without this option obeys
+`CleanupOnExit=`.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from ipvsd.conflicts.file_tree import FileTree
 CONF = "etc/firewalld/firewalld.conf"
 _OPTION = "CleanupModulesOnExit"
 
-# Those that firewalld names, and those that depend on nf_conntrack.
+# The modules that firewalld names, and those that depend on nf_conntrack.
 _UNLOADED = re.compile(
     r"nf_|xt_|ipt_|ip6t_|iptable_|ip6table_|(?:ip|ip6)_tables\Z|ebtables\Z|ip_vs|nft_(?:ct|.*nat|masq)"
 )
@@ -43,7 +44,7 @@ def settings(tree: FileTree, names: Names) -> Iterator[ExternalSetting]:
 
 
 def _default(tree: FileTree, cleanup: Optional[ini_files.Entry]) -> Optional[bool]:
-    """Return what the installed version does without being told, or None if it is not found."""
+    """Return the default of the installed version, or None if it is not found."""
     for python in sorted(tree.names("usr/lib")):
         if python.startswith("python3"):
             for packages in ("dist-packages", "site-packages"):

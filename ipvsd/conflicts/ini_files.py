@@ -1,4 +1,4 @@
-"""Files of sections and `key=value`, as systemd, TuneD, firewalld and NetworkManager have them, line by line."""
+"""Parse files with sections and `key=value` line by line, as used by systemd, TuneD, firewalld and NetworkManager."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ class Entry:
 
 
 def entries(name: str, text: str) -> Iterator[Entry]:
-    """Yield the entries of a file in their order; what is none is passed over. Before the first section it is ``."""
+    """Yield the entries of a file, in order.
+
+    Invalid lines are ignored. The section before the first header is empty.
+    """
     section = ""
     for number, line in enumerate(text.split("\n"), 1):
         stripped = line.strip()
@@ -35,12 +38,15 @@ def entries(name: str, text: str) -> Iterator[Entry]:
 
 
 def last(found: Iterable[Entry], section: str, key: str) -> Optional[Entry]:
-    """Return the entry that counts of those with one key: the last one."""
+    """Return the last entry with this key, which overrides the others, or None."""
     matching = [entry for entry in found if (entry.section, entry.key) == (section, key)]
     return matching[-1] if matching else None
 
 
 def parse_boolean(text: str) -> Optional[bool]:
-    """Return what a boolean says (systemd.syntax(7); the others take a part of it), or None."""
+    """Return the value of a boolean, or None.
+
+    systemd.syntax(7) lists all words; the other programs accept some of them.
+    """
     word = text.strip().lower()
     return True if word in _TRUE else False if word in _FALSE else None

@@ -1,4 +1,4 @@
-"""modprobe.d(5) and the kernel's command line: who keeps a module out, or tunes it."""
+"""modprobe.d(5) and the kernel's command line: they can block modules and set parameters."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _BOOT_LOADER = "the boot loader's configuration"
 
 
 def settings(tree: FileTree, names: Names) -> Iterator[ExternalSetting]:
-    """Yield what the files say of the modules and of their parameters."""
+    """Yield the settings of the modules and their parameters."""
     files = tree.merged(MODPROBE_D, ".conf", ".alias")
     found = modprobe_d.directives((tree.shown(file), tree.read(file) or "") for file in files)
     cmdline = tree.read("proc/cmdline") or ""
@@ -30,7 +30,7 @@ def settings(tree: FileTree, names: Names) -> Iterator[ExternalSetting]:
 
 
 def _blocked(tree: FileTree, names: Names, cmdline: str) -> Iterator[ExternalSetting]:
-    """Yield what keeps the modules, or what they need, from being loaded into an empty kernel, or is run for them."""
+    """Yield the lines that prevent loading the modules or their dependencies into an empty kernel, or run a command."""
     modules = ModuleTree(tree.root, _release(tree))
     modprobe_settings = read_settings(tree.root, modules, cmdline)
     found = query_modprobe(tuple(dict.fromkeys((*names.modules, *names.others))), modules, modprobe_settings, ())
@@ -49,7 +49,7 @@ def _blocked(tree: FileTree, names: Names, cmdline: str) -> Iterator[ExternalSet
             yield ExternalSetting(name, Effect.FORBIDS, Program.KERNEL, modprobe_d.CMDLINE, text, remedy=remedy)
         elif line is not None and name in found.pulled_in_by:
             yield ExternalSetting(name, Effect.DISTURBS, Program.MODPROBE, line.origin, str(line))
-        elif line is not None and name not in found.blockers:  # of a module that there is not
+        elif line is not None and name not in found.blockers:  # the module does not exist
             remedy = remedies.for_removal(str(line), line.origin, name)
             yield ExternalSetting(name, Effect.FORBIDS, Program.MODPROBE, line.origin, str(line), remedy=remedy)
     for name, command in found.install_commands.items():
@@ -58,15 +58,15 @@ def _blocked(tree: FileTree, names: Names, cmdline: str) -> Iterator[ExternalSet
 
 
 def _release(tree: FileTree) -> str:
-    """Return the kernel that runs, or of an image the newest that is installed."""
+    """Return the release of the running kernel, or the newest one that is installed in an image."""
     installed = sorted(releases(tree.root), key=version)
     return (tree.read("proc/sys/kernel/osrelease") or "").strip() or (installed[-1] if installed else "")
 
 
 def _options(name: str, found: tuple[Directive, ...], cmdline: str) -> Iterator[ExternalSetting]:
-    """Yield what gives a parameter its value; the module takes the last one, the kernel's command line after all.
+    """Yield the lines that set a parameter. The last one counts, and the kernel's command line comes last.
 
-    A word without `=` gives it none, and the kernel refuses that for all but those of type bool.
+    A word without `=` sets no value. The kernel accepts it only for parameters of type bool.
     """
     module, _, parameter = name.partition(".")
     assignments: list[tuple[Program, str, Optional[str]]] = []

@@ -1,9 +1,9 @@
-"""modules-load.d(5) and `modules_load=` of the kernel's command line, as systemd-modules-load reads them.
+"""modules-load.d(5) and `modules_load=` on the kernel's command line, as systemd-modules-load reads them.
 
-A line is a name from its first to its last character that is not white space: `ip_vs # why` and `ip_vs hashsize=1` are
-names that no module has. A name may be an alias; blacklist and install of modprobe.d(5) hold here, too. /etc/modules
-is read through a link in /etc/modules-load.d (Debian). A name that is not found is an error in the log, with which
-the unit fails in older versions (src/modules-load/modules-load.c; seen with systemd 252).
+A line is a name without surrounding white space, so `ip_vs # why` and `ip_vs hashsize=1` are names of no module. A
+name can be an alias. blacklist and install of modprobe.d(5) apply here as well. On Debian, a link in
+/etc/modules-load.d leads to /etc/modules. For an unknown name, systemd-modules-load logs an error, and older
+versions fail (src/modules-load/modules-load.c; seen with systemd 252).
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from ipvsd.modprobe import kernel_names
 
 DIRECTORIES = tuple(f"{place}/modules-load.d" for place in PLACES)
 CMDLINE = "/proc/cmdline"
-_MAX_LINE = 1 << 20  # LONG_LINE_MAX, where systemd gives up the rest of a file
+_MAX_LINE = 1 << 20  # LONG_LINE_MAX, after which systemd skips the rest of a file
 
 
 class Line(NamedTuple):
-    """A name of a module or an alias that systemd-modules-load is told to load, and where it stands."""
+    """A line for systemd-modules-load that names a module or an alias, and its origin."""
 
     text: str
     origin: str
 
 
 def settings(tree: FileTree, names: Names) -> Iterator[ExternalSetting]:
-    """Yield the lines that name one of the modules, with other words on the line or not: such a line fails."""
+    """Yield the lines that name one of the modules, also those with further words, which fail."""
     cmdline = tree.read("proc/cmdline") or ""
     in_initrd = [Line(text, CMDLINE) for text in _listed(cmdline, "rd.modules_load")]
     for name in names.modules:
@@ -37,14 +37,14 @@ def settings(tree: FileTree, names: Names) -> Iterator[ExternalSetting]:
             if name in _possible_modules(line.text):
                 text = f"modules_load={line.text}" if line.origin == CMDLINE else line.text
                 yield ExternalSetting(name, Effect.LOADS, Program.MODULES_LOAD, line.origin, text)
-        for line in in_initrd:  # if it is in there
+        for line in in_initrd:  # only if the initrd contains it
             if kernel_names.module_name(line.text) == name:
                 text = f"rd.modules_load={line.text}"
                 yield ExternalSetting(name, Effect.LOADS, Program.MODULES_LOAD, line.origin, text, certain=False)
 
 
 def _possible_modules(text: str) -> Iterator[Optional[str]]:
-    """Yield the modules that a line may have been meant to load; one that is no name alone loads none."""
+    """Yield the modules that the author of a line can have meant. A line with more than a name loads nothing."""
     yield kernel_names.module_name(text)
     for word in re.split(r"[\s,]+", text.partition("#")[0].strip()):
         plain = re.sub(r"\.ko(\.(gz|xz|zst))?\Z", "", word.rpartition("/")[2])
@@ -52,8 +52,8 @@ def _possible_modules(text: str) -> Iterator[Optional[str]]:
 
 
 def lines(tree: FileTree, cmdline: str) -> list[Line]:
-    """Return all lines in the order in which they are taken: first those of the kernel's command line."""
-    # Of the command line each name is taken once.
+    """Return all lines in the order of loading. Those of the kernel's command line come first."""
+    # Each name of the command line is used once.
     found = [Line(text, CMDLINE) for text in dict.fromkeys(_listed(cmdline, "modules_load"))]
     for file in tree.merged(DIRECTORIES):
         found += _of_file(tree.shown(file), tree.read(file) or "")
@@ -77,7 +77,7 @@ def _listed(cmdline: str, key: str) -> Iterator[str]:
 
 
 def words(cmdline: str) -> list[str]:
-    """Return the words of a kernel's command line as systemd splits them: either kind of quotes holds one together."""
+    """Split a kernel's command line into words like systemd: both kinds of quotes can enclose a word."""
     found = re.findall(r"(?:[^\s\"']|\"[^\"]*(?:\"|\Z)|'[^']*(?:'|\Z))+", cmdline)
     return [_QUOTED.sub(lambda match: match[1] or match[2] or "", word) for word in found]
 

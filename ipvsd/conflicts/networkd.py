@@ -1,8 +1,8 @@
-"""systemd-networkd: forwarding by networkd.conf(5) and systemd.network(5), with their drop-ins.
+"""systemd-networkd: forwarding in networkd.conf(5) and systemd.network(5), with their drop-ins.
 
-`IPForward=` (until systemd 255) only ever turns forwarding on, for the whole node; from 256 on it is ignored with a
-warning. `IPv4Forwarding=` and `IPv6Forwarding=` (from 256 on) set it both ways: in networkd.conf for the node, in a
-.network file for its links (src/network/networkd-sysctl.c).
+`IPForward=` (until systemd 255) can only enable forwarding, for the whole node. From 256 on, systemd ignores it
+with a warning. `IPv4Forwarding=` and `IPv6Forwarding=` (from 256 on) enable or disable it: in networkd.conf for the
+node, in a .network file for its links (src/network/networkd-sysctl.c).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _NETWORK = tuple(f"{place}/systemd/network" for place in PLACES)
 
 
 def settings(tree: FileTree, names: Names) -> Iterator[ExternalSetting]:
-    """Yield the lines of systemd-networkd about the sysctls; they are idle if systemd does not start it."""
+    """Yield the settings of the sysctls. They are inactive if systemd does not start systemd-networkd."""
     started = tree.enabled(_SERVICE)
     found = _settings(tree, names)
     yield from found if started else (replace(item, effective=False, inactive=_IDLE) for item in found)
@@ -46,7 +46,7 @@ def _settings(tree: FileTree, names: Names) -> Iterator[ExternalSetting]:
 
 
 def find_named(tree: FileTree, patterns: Collection[str]) -> Mapping[str, Collection[str]]:
-    """Return for each pattern the sysctls that fit it and that a .network file sets for links of some name."""
+    """Return the matching sysctls of each pattern that a .network file sets for links with a literal name."""
     files = tree.merged(_NETWORK, ".network") if tree.enabled(_SERVICE) else []
     links = [_entries(tree, file, _NETWORK) for file in files]
     found = dict.fromkeys(path for entries in links for path in _named(entries))
@@ -61,9 +61,9 @@ def _named(entries: Sequence[Entry]) -> Iterator[str]:
 
 
 def _interface_settings(tree: FileTree) -> Iterator[ExternalSetting]:
-    """Yield the file by which systemd-networkd takes care of kube-proxy's interface, and its addresses away.
+    """Yield the file by which systemd-networkd manages kube-proxy's interface, and can remove its addresses.
 
-    Of the .network files the first one whose [Match] fits counts, in the order of their names (systemd.network(5)).
+    The first .network file with a matching [Match] counts, sorted by name (systemd.network(5)).
     """
     for file in tree.merged(_NETWORK, ".network"):
         entries = _entries(tree, file, _NETWORK)
@@ -88,12 +88,12 @@ def _interface_settings(tree: FileTree) -> Iterator[ExternalSetting]:
 _RELOAD = ", and run 'networkctl reload'"
 INTERFACE = "kube-ipvs0"
 _EARLIER = (f"00-{INTERFACE}.network", f"0-{INTERFACE}.network", f"+{INTERFACE}.network")
-# What is known of the interface that kube-proxy makes: a dummy, which is of type ether.
+# The known properties of kube-proxy's interface: a dummy, whose type is ether.
 _KNOWN = {"Name": INTERFACE, "OriginalName": INTERFACE, "Kind": "dummy", "Type": "ether", "Driver": "dummy"}
 
 
 def _match_section(entries: Sequence[Entry]) -> Mapping[str, Sequence[str]]:
-    """Return what [Match] asks for. Several lines of one key add up, and an empty one drops those before it."""
+    """Return the conditions of [Match]. Lines with the same key add up, and an empty one discards the earlier ones."""
     conditions: dict[str, list[str]] = {}
     for entry in entries:
         if entry.section == "Match":
@@ -102,7 +102,10 @@ def _match_section(entries: Sequence[Entry]) -> Mapping[str, Sequence[str]]:
 
 
 def _matches(entries: Sequence[Entry], known: Mapping[str, str]) -> Optional[bool]:
-    """Tell whether [Match] fits a link of which this is known; None where it asks for more. An empty one fits none."""
+    """Return whether [Match] matches a link with these properties, or None if it has further conditions.
+
+    An empty section matches nothing.
+    """
     conditions = _match_section(entries)
     if not conditions or not all(_matches_any(known[key], words) for key, words in conditions.items() if key in known):
         return False
@@ -115,7 +118,7 @@ def _is_unmanaged(entries: Sequence[Entry]) -> bool:
 
 
 def _matches_any(value: str, words: Sequence[str]) -> bool:
-    """Tell whether a list of wildcards has a value; `!` before the first turns the whole list round."""
+    """Return whether a list of wildcards matches a value. `!` before the first one negates the whole list."""
     negated = words[0].startswith("!")
     return (
         any(globs.matches(word.removeprefix("!") if not index else word, value) for index, word in enumerate(words))
@@ -124,7 +127,7 @@ def _matches_any(value: str, words: Sequence[str]) -> bool:
 
 
 def _entries(tree: FileTree, file: Optional[str], places: Sequence[str]) -> list[Entry]:
-    """Return the entries of a file and of its drop-ins, which come after it."""
+    """Return the entries of a file, followed by those of its drop-ins."""
     base = (file or "networkd.conf").rpartition("/")[2]
     files = [*([file] if file else []), *tree.merged([f"{place}/{base}.d" for place in places])]
     return [entry for path in files for entry in ini_files.entries(tree.shown(path), tree.read(path) or "")]
@@ -145,7 +148,7 @@ def _of_any_link(name: str, paths: Sequence[str], entries: Sequence[Entry]) -> I
 
 
 def _of_link(name: str, paths: Sequence[str], links: Sequence[Sequence[Entry]]) -> Iterator[ExternalSetting]:
-    """Yield what is said of a link: only the first file that fits it counts, in the order of their names."""
+    """Yield the settings of a link. Only the first matching file counts, sorted by name."""
     for option, family in _FAMILIES.items():
         link = next((match[1] for match in map(_LINK[family].match, paths) if match), "all")
         certain = True

@@ -1,7 +1,8 @@
-"""NetworkManager: whether it is told to leave alone kube-ipvs0, the interface that holds kube-proxy's addresses.
+"""NetworkManager: whether its configuration excludes kube-ipvs0, the interface with kube-proxy's addresses.
 
-kube-proxy keeps that interface down, and by default NetworkManager touches no such one; but whoever brings it up,
-or a version that sees it otherwise, makes it NetworkManager's, which then may take the addresses of the services away.
+kube-proxy keeps that interface down, and NetworkManager ignores such an interface by default. If another program
+activates it, or a version behaves differently, NetworkManager manages it, and can remove the addresses of the
+services.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ _DROP_INS = (_OWN, "run/NetworkManager/conf.d", "usr/lib/NetworkManager/conf.d")
 
 
 def settings(tree: FileTree, names: Names) -> Iterator[ExternalSetting]:
-    """Yield a setting of ip_vs if systemd starts NetworkManager, and it is not told to leave the interface alone."""
+    """Yield a setting of ip_vs if systemd starts NetworkManager, and no line excludes the interface."""
     if "ip_vs" not in names.modules or not tree.enabled("NetworkManager.service"):
         return
     entries = [entry for file in _files(tree) for entry in ini_files.entries(tree.shown(file), tree.read(file) or "")]
@@ -41,18 +42,19 @@ def settings(tree: FileTree, names: Names) -> Iterator[ExternalSetting]:
 
 
 def _later_file_name(origin: str) -> str:
-    """Return the name of a file that comes after the one that says otherwise: a plain `=` there resets the list."""
+    """Return a file name that sorts after the origin of the current setting, where a plain `=` would reset the list."""
     last = origin.rpartition(":")[0].rpartition("/")
     names = ["ipvs.conf", "zz-ipvs.conf"]
-    if not last[0].endswith(f"/{_OWN}"):  # all the others are read before
+    if not last[0].endswith(f"/{_OWN}"):  # all other places are read earlier
         return names[0]
     return next((name for name in names if name > last[2]), f"{last[2].removesuffix('.conf')}~ipvs.conf")
 
 
 def _files(tree: FileTree) -> list[str]:
-    """Return the files in their order: /usr/lib, /run, the main one, and /etc/NetworkManager/conf.d.
+    """Return the files in the order of reading: /usr/lib, /run, the main file, /etc/NetworkManager/conf.d.
 
-    Of one name only that in /etc counts, or else that in /run (nm_config_get_data(), src/core/nm-config.c).
+    A file in /etc masks those of the same name, and one in /run that in /usr/lib (nm_config_get_data(),
+    src/core/nm-config.c).
     """
     drop_ins = tree.merged(_DROP_INS)
     own, run, vendor = ([file for file in drop_ins if file.startswith(f"{place}/")] for place in _DROP_INS)
@@ -60,7 +62,10 @@ def _files(tree: FileTree) -> list[str]:
 
 
 def _is_unmanaged_device(entries: Sequence[Entry]) -> bool:
-    """Tell whether unmanaged-devices covers the interface; `+=` adds to what was said before, `-=` takes away."""
+    """Return whether unmanaged-devices covers the interface.
+
+    `+=` adds to the earlier list, and `-=` removes from it.
+    """
     specs: list[str] = []
     for entry in entries:
         parts = _specs(entry.value)
@@ -74,7 +79,7 @@ def _is_unmanaged_device(entries: Sequence[Entry]) -> bool:
 
 
 def _is_unmanaged_section(entries: Sequence[Entry]) -> bool:
-    """Tell whether a [device] section takes the interface out; nothing is decided between several of them."""
+    """Return whether any [device] section excludes the interface. The order of several sections is not evaluated."""
     sections = {entry.section for entry in entries if re.match(r"device(?:-|\Z)", entry.section)}
     for section in sections:
         managed, match = ini_files.last(entries, section, "managed"), ini_files.last(entries, section, "match-device")
@@ -92,7 +97,7 @@ def _specs(text: str) -> list[str]:
 
 
 def _contains_interface(specs: Sequence[str]) -> bool:
-    """Tell whether a list of devices has the interface (NetworkManager.conf(5), "Device List Format")."""
+    """Return whether a device list contains the interface (NetworkManager.conf(5), "Device List Format")."""
     excepted = [spec[len("except:") :] for spec in specs if spec.startswith("except:")]
     others = [spec for spec in specs if not spec.startswith("except:")]
     return bool(specs) and not any(map(_spec_matches, excepted)) and (not others or any(map(_spec_matches, others)))

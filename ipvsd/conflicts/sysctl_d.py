@@ -1,11 +1,13 @@
-"""sysctl.d(5) and /etc/sysctl.conf, as systemd-sysctl and procps read them (TuneD has a way of its own).
+"""sysctl.d(5) and /etc/sysctl.conf, as systemd-sysctl and procps read them. `tuned` contains TuneD's own rules.
 
-All of them take the files in the order of their names, and of one name the one in the first directory.
-systemd-sysctl reads /etc/sysctl.conf only through a link in /etc/sysctl.d; procps reads it once more, last of all.
-systemd-sysctl keeps one line for each name, so that a later one replaces an earlier one, even if it is the
-exclusion `-key` or a value that the kernel refuses; procps writes line after line, so that there an exclusion only
-keeps patterns away. For both, a key that stands by itself anywhere is not written by a pattern. Each takes a line
-apart in its own way (seen with systemd 252 and procps 4.0.2; see src/sysctl/sysctl.c and src/sysctl.c of these).
+- All of them sort the files by name. The first directory masks files of the same name in later ones.
+- systemd-sysctl reads /etc/sysctl.conf only through a link in /etc/sysctl.d. procps reads it once more at the end.
+- systemd-sysctl keeps one line for each name. A later line replaces an earlier one, even if it is the exclusion
+  `-key` or the kernel refuses its value.
+- procps writes line after line, so an exclusion only prevents writes by patterns.
+- Both programs never write a key by a pattern if any line contains the key literally.
+- Each parses lines in its own way (seen with systemd 252 and procps 4.0.2; see their src/sysctl/sysctl.c and
+  src/sysctl.c).
 """
 
 from __future__ import annotations
@@ -26,14 +28,14 @@ from ipvsd.sysctl.values import equivalent
 DIRECTORIES = tuple(f"{place}/sysctl.d" for place in PLACES)
 CONF = "etc/sysctl.conf"
 
-_MAX_LINE = 1 << 20  # LONG_LINE_MAX, where systemd gives up the rest of a file
+_MAX_LINE = 1 << 20  # LONG_LINE_MAX, after which systemd skips the rest of a file
 
 
 @dataclass(frozen=True)
 class Assignment:
-    """`path` is that below /proc/sys, or a pattern of such; without a value it is an exclusion.
+    """`path` is a path below /proc/sys, or a pattern of paths. Without a value, this is an exclusion.
 
-    `key` is what keeps patterns away from it: the path as it is spelled.
+    `key` is the spelling of the path that prevents writes by patterns.
     """
 
     path: str
@@ -49,21 +51,21 @@ class Assignment:
 
 @dataclass(frozen=True)
 class ApplyResult:
-    """What a program makes of its lines: by path the line that gives it its value, and the lines that come to nothing.
+    """The result of applying lines: the line that determines each value, by path, and the lines that fail.
 
-    `values` has what the kernel prints afterwards, and `failing` why a line fails.
+    `values` are the values that the kernel prints afterwards. `failing` contains the reason for each failing line.
     """
 
     winners: Mapping[str, Assignment]
     values: Mapping[str, str]
-    failing: Mapping[str, str]  # by the line's origin
+    failing: Mapping[str, str]  # by the origin of the line
 
 
 REFUSED = "the kernel refuses it"
 
 
 def settings(tree: FileTree, names: Names) -> Iterator[ExternalSetting]:
-    """Yield every line that sets one of the sysctls, in the order in which systemd-sysctl takes them."""
+    """Yield every line that sets one of the sysctls, in the order of systemd-sysctl."""
     systemd, procps = systemd_lines(tree), procps_lines(tree)
     boot = list(from_command_line(tree.read("proc/cmdline") or ""))
     path_by_name = {name: path_of(name) for name in names.sysctls}
@@ -90,25 +92,25 @@ def settings(tree: FileTree, names: Names) -> Iterator[ExternalSetting]:
 
 
 def systemd_lines(tree: FileTree) -> list[Assignment]:
-    """Return the lines of all files in the order in which systemd-sysctl takes them."""
+    """Return the lines of all files in the order of systemd-sysctl."""
     files = tree.merged(DIRECTORIES)
     return [line for path in files for line in assignments(tree.shown(path), tree.read(path) or "")]
 
 
 def procps_lines(tree: FileTree) -> list[Assignment]:
-    """Return the lines of all files in the order in which `sysctl --system` takes them."""
+    """Return the lines of all files in the order of `sysctl --system`."""
     files = [*tree.merged(DIRECTORIES, hidden=True), CONF]
     return [line for path in files for line in procps_assignments(tree.shown(path), tree.read(path) or "")]
 
 
 def find_named(tree: FileTree, patterns: Collection[str]) -> Mapping[str, Collection[str]]:
-    """Return for each pattern the sysctls that fit it and stand by themselves in some line."""
+    """Return the matching sysctls of each pattern that some line names literally."""
     found = dict.fromkeys(line.path for line in systemd_lines(tree) if not line.pattern and line.value is not None)
     return find_matching_names(patterns, found)
 
 
 def find_matching_names(patterns: Collection[str], paths: Iterable[str]) -> Mapping[str, Collection[str]]:
-    """Return for each pattern of ours the names of the sysctls at some paths, or patterns of such, that fit it."""
+    """Return the names of the paths, or patterns of paths, that match each of ipvsd's patterns."""
     found = matching(list(map(path_of, patterns)), paths)
     return {pattern: [_name_of(path) for path in found[path_of(pattern)]] for pattern in patterns}
 
@@ -119,7 +121,7 @@ def _name_of(path: str) -> str:
 
 
 def assignments(name: str, text: str) -> Iterator[Assignment]:
-    """Yield the assignments and exclusions of a file as systemd-sysctl reads it; what is none is passed over."""
+    """Yield the assignments and exclusions of a file like systemd-sysctl. Invalid lines are ignored."""
     for number, line in enumerate(re.split(r"\r\n?|\n\r?|\0", text), 1):
         if len(line) >= _MAX_LINE:
             return
@@ -138,7 +140,7 @@ _SPACE = " \t\n\v\f\r"  # isspace() in the C locale
 
 
 def procps_assignments(name: str, text: str) -> Iterator[Assignment]:
-    """Yield the assignments and exclusions of a file as procps reads it; what is none is passed over."""
+    """Yield the assignments and exclusions of a file like procps. Invalid lines are ignored."""
     for number, line in enumerate(text.split("\n"), 1):
         stripped = line.partition("\0")[0].lstrip(_SPACE)
         if len(stripped) < 1 or stripped[0] in "#;":
@@ -146,7 +148,7 @@ def procps_assignments(name: str, text: str) -> Iterator[Assignment]:
         key, equals, value = stripped.partition("=")
         if not equals and not key.startswith("-"):
             continue
-        # A second `-` is passed over where the path is made.
+        # procps ignores a second `-` when it builds the path.
         spelled = re.sub(r"\A--?", "", key).rstrip(_SPACE)
         path = _path(spelled, climbs=True)
         if path:
@@ -155,7 +157,7 @@ def procps_assignments(name: str, text: str) -> Iterator[Assignment]:
 
 
 def from_command_line(text: str) -> Iterator[Assignment]:
-    """Yield what the kernel's `sysctl.KEY=VALUE` says (since Linux 5.8: kernel-parameters.txt)."""
+    """Yield the settings of the kernel parameter `sysctl.KEY=VALUE` (since Linux 5.8: kernel-parameters.txt)."""
     for word, value in modprobe_d.parameters(text):
         key = word[len("sysctl.") :] if word.startswith(("sysctl.", "sysctl/")) else ""
         path = _path(key, climbs=False)
@@ -166,10 +168,10 @@ def from_command_line(text: str) -> Iterator[Assignment]:
 def simulate_systemd_sysctl(
     found: Sequence[Assignment], paths: Iterable[str], values: Mapping[str, str] = {}
 ) -> ApplyResult:
-    """Return what systemd-sysctl leaves in the kernel at some paths; `values` is what the kernel had there before."""
+    """Return the result of systemd-sysctl at some paths. `values` are the kernel's values before."""
     kept: dict[str, Assignment] = {}
     for line in found:
-        # One that only says the same again keeps the place of the first, which counts among patterns.
+        # A line that repeats a setting keeps the position of the first, which matters for patterns.
         if line.path in kept and kept[line.path].value != line.value:
             del kept[line.path]
         kept.setdefault(line.path, line)
@@ -177,7 +179,7 @@ def simulate_systemd_sysctl(
 
 
 def simulate_procps(found: Sequence[Assignment], paths: Iterable[str], values: Mapping[str, str] = {}) -> ApplyResult:
-    """Return what `sysctl --system` leaves in the kernel at some paths."""
+    """Return the result of `sysctl --system` at some paths."""
     return _simulate(found, {line.key for line in found}, paths, values, anew=True)
 
 
@@ -196,7 +198,7 @@ def _simulate(
             continue
         targets = [line.path]
         if line.pattern:
-            # A pattern that is asked about stands for what fits it and has no name yet.
+            # A queried pattern represents the matching sysctls that do not exist yet.
             targets = [
                 path for path in matching[line.path] if path == line.path or _glob_spelling(line.key, path) not in named
             ]
@@ -211,17 +213,17 @@ def _simulate(
 
 
 def alias_paths(name: str) -> tuple[str, ...]:
-    """Return the paths of a sysctl, of which a write to one is a write to the other."""
+    """Return the paths of the same kernel variable as the sysctl."""
     return semantics.alias_paths(path_of(name))
 
 
 def path_of(name: str) -> str:
-    """Return the path below /proc/sys of a sysctl, or a pattern of such, by the name under which it is shown."""
+    """Return the path below /proc/sys of a sysctl, or of a pattern, by its canonical name."""
     return "/".join(sysctl_names.parts(name) or sysctl_names.globs(name) or (name,))
 
 
 def _concerning(lines: Sequence[Assignment], paths: Collection[str]) -> Mapping[str, Collection[int]]:
-    """Return for each path the numbers of the lines that give a value to it."""
+    """Return the numbers of the lines that assign a value to each path."""
     found: dict[str, list[int]] = {path: [] for path in paths}
     fits = matching({line.path for line in lines if line.pattern}, paths)
     for number, line in enumerate(lines):
@@ -232,26 +234,26 @@ def _concerning(lines: Sequence[Assignment], paths: Collection[str]) -> Mapping[
 
 
 def has_wildcard(path: str) -> bool:
-    """Tell whether systemd-sysctl and procps take a path for a pattern."""
+    """Return whether systemd-sysctl and procps treat a path as a pattern."""
     return any(character in path for character in "*?[")
 
 
 def _glob_spelling(pattern: str, path: str) -> str:
-    """Return a path as glob(3) spells it: with the slashes and dots that are too many in the pattern."""
+    """Return a path in the spelling of glob(3), with the redundant slashes and dots of the pattern."""
     left = path.split("/")[::-1]
     return "/".join(part if part in ("", ".") or not left else left.pop() for part in pattern.rstrip("/").split("/"))
 
 
 def _with_slashes(key: str) -> str:
-    """Return a key with slashes as separators: the first of `.` and `/` in it tells which of them is one."""
+    """Return a key with slashes as separators. The first `.` or `/` in it is the separator."""
     first = re.search(r"[./]", key)
     return key.translate({ord("."): "/", ord("/"): "."}) if first and first[0] == "." else key
 
 
 def _path(key: str, climbs: bool) -> str:
-    """Return the path below /proc/sys of a key, or an empty text; of a program that `climbs` it may have `..`."""
+    """Return the path below /proc/sys of a key, or an empty text. A program that `climbs` accepts `..`."""
     parts = [part for part in _with_slashes(key).split("/") if part not in ("", ".")]
-    # Only directories are meant, which glob(3) does not look at where the last part is no pattern.
+    # A trailing slash requires directories. glob(3) does not check that if the last part is not a pattern.
     if (
         climbs
         and _with_slashes(key).endswith("/")
@@ -260,7 +262,7 @@ def _path(key: str, climbs: bool) -> str:
         return ""
     if ".." in parts:
         parts = os.path.normpath("/".join(parts)).split("/") if climbs else [".."]
-    # As the paths of sysctls are, a character for a byte.
+    # One character for a byte, like the paths of sysctls.
     return "" if ".." in parts else "/".join(parts).encode("utf-8", "surrogateescape").decode("latin-1")
 
 
@@ -272,7 +274,7 @@ def _setting(
         remedy = f"remove {line.text} from the kernel's command line"
     elif file.startswith((tree.shown("etc/"), tree.shown("run/"))):
         remedy = f"correct the line in {file}, or remove it"
-    else:  # a package's own: it comes back with the next version
+    else:  # a package's file, which the next version restores
         remedy = f"put a file of the same name, without the line, into {tree.shown(DIRECTORIES[0])}"
     value = semantics.accepted_value(path_of(name), line.value or "") or sysctl_names.canonical(line.value or "")
     return ExternalSetting(

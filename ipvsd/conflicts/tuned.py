@@ -1,8 +1,8 @@
-"""TuneD: the [sysctl] sections of its active profile, and the files of sysctl.d(5) that it applies again after them.
+"""TuneD: the [sysctl] sections of its active profile, and the files of sysctl.d(5) that it applies after them.
 
-It does that whenever its profile is applied, if the profile sets any sysctl at all, unless `reapply_sysctl` is off;
-TuneD 2.27 and later leave out what `reapply_sysctl_exclude` names. It takes them from /run and /etc alone, and from
-/etc/sysctl.conf last; it knows neither patterns nor exclusions (tuned/plugins/plugin_sysctl.py).
+TuneD applies these files whenever it applies a profile that sets any sysctl, unless `reapply_sysctl` is off. TuneD
+2.27 and later skip the names in `reapply_sysctl_exclude`. TuneD reads only /run and /etc, and /etc/sysctl.conf
+last. It supports neither patterns nor exclusions (tuned/plugins/plugin_sysctl.py).
 """
 
 from __future__ import annotations
@@ -21,12 +21,13 @@ from ipvsd.sysctl.semantics import canonical_path
 
 MAIN = "etc/tuned/tuned-main.conf"
 _ACTIVE = ("etc/tuned/active_profile", "etc/tuned/post_loaded_profile")
-# The first one has a profile; since 2.24 they lie in profiles/ (tuned-main.conf(5), profile_dirs).
+# The first directory with the profile counts. Since 2.24, profiles are in profiles/ (tuned-main.conf(5),
+# profile_dirs).
 _PROFILES = ("etc/tuned/profiles", "etc/tuned", "usr/lib/tuned/profiles", "usr/lib/tuned")
 _REAPPLIED = ("run/sysctl.d", "etc/sysctl.d")
 _MAX_PROFILES = 64
 
-# What a section says of itself, and not of a sysctl (tuned/profiles/unit.py).
+# Options of the section itself instead of a sysctl (tuned/profiles/unit.py).
 _OWN = ("type", "enabled", "replace", "drop", "devices", "devices_udev_regex", "cpuinfo_regex", "uname_regex",
         "script_pre", "script_post", "priority")  # fmt: skip
 _CONDITIONS = ("cpuinfo_regex", "uname_regex")
@@ -35,7 +36,7 @@ Section = dict[str, Entry]
 
 
 def settings(tree: FileTree, names: Names) -> Iterator[ExternalSetting]:
-    """Yield what TuneD makes of the sysctls, if systemd starts it."""
+    """Yield the settings that TuneD applies to the sysctls, if systemd starts it."""
     if not tree.enabled("tuned.service"):
         return
     sections = [section for section in profile(tree).values() if section]
@@ -57,7 +58,7 @@ def settings(tree: FileTree, names: Names) -> Iterator[ExternalSetting]:
 
 
 def profile(tree: FileTree) -> Mapping[str, Section]:
-    """Return the sections of the active profile that set sysctls, as TuneD merges them, by their names."""
+    """Return the sections of the active profile that set sysctls, merged like TuneD does, by name."""
     merged: dict[str, Section] = {}
     active = " ".join(tree.read(file) or "" for file in _ACTIVE).split()
     try:
@@ -74,12 +75,12 @@ def profile(tree: FileTree) -> Mapping[str, Section]:
 
 
 def path(option: str) -> str:
-    """Return the path below /proc/sys that TuneD writes for an option: every dot is a slash."""
+    """Return the path below /proc/sys that TuneD writes for an option. Every dot becomes a slash."""
     return option.replace(".", "/")
 
 
 def _merge(merged: dict[str, Section], name: str, section: Section) -> None:
-    """Merge a section into those before it (tuned/profiles/merger.py)."""
+    """Merge a section into the earlier ones of its name (tuned/profiles/merger.py)."""
     replaced, dropped = section.get("replace"), section.get("drop")
     remaining = {} if replaced and ini_files.parse_boolean(replaced.value) else merged.get(name, {})
     gone = {"type", "enabled", *(re.split(r"\s*[,;]\s*", _unquoted(dropped)) if dropped else ())}
@@ -93,13 +94,13 @@ def _sets_sysctls(name: str, section: Section) -> bool:
 
 
 class _MissingError(Exception):
-    """A profile is named that does not exist."""
+    """A named profile does not exist."""
 
 
 def _files(tree: FileTree, names: Iterable[str], places: Sequence[str], seen: set[str]) -> Iterator[Sequence[Entry]]:
     """Yield the entries of each profile's file, after those of the profiles that it includes.
 
-    A profile that includes its own name extends the one in the next directory; `-NAME` may be missing.
+    A profile that includes its own name extends the one in the next directory. `-NAME` may be missing.
     """
     for name in names:
         known = [f"{place}/{name.removeprefix('-')}/tuned.conf" for place in places if re.match(r"[\w.-]+\Z", name)]
@@ -122,7 +123,7 @@ def _directories(tree: FileTree) -> Sequence[str]:
 
 
 def _main(tree: FileTree, key: str, default: str) -> str:
-    """Return an option of TuneD's own configuration, which has no sections."""
+    """Return an option of TuneD's main configuration, which has no sections."""
     entry = ini_files.last(ini_files.entries(MAIN, tree.read(MAIN) or ""), "", key)
     return _unquoted(entry) if entry else default
 
@@ -133,7 +134,7 @@ def _unquoted(entry: Entry) -> str:
 
 def _of_profile(name: str, entry: Entry, section: Section, wins: bool) -> ExternalSetting:
     value = re.sub(r'^"(.*)"$', r"\1", _unquoted(entry))
-    # `=>N` raises a value that is lower, `=<N` lowers one that is higher.
+    # `=>N` raises a lower value, and `=<N` lowers a higher one.
     bound = value[:1] in ("<", ">")
     certain = not (bound or "${" in value or any(option in section for option in _CONDITIONS))
     value = sysctl_names.canonical(value[1:] if bound else value)
@@ -142,7 +143,7 @@ def _of_profile(name: str, entry: Entry, section: Section, wins: bool) -> Extern
 
 
 def _reapplied(tree: FileTree) -> Collection[Entry]:
-    """Return the lines that TuneD applies again, in their order, without those that it is told to leave out."""
+    """Return the lines that TuneD applies again, in order, without the excluded ones."""
     patterns = [part for part in re.split(r"\s*[,;]\s*", _main(tree, "reapply_sysctl_exclude", "")) if part]
     files = [*tree.merged(_REAPPLIED), CONF]
     lines = (entry for file in files for entry in ini_files.entries(tree.shown(file), tree.read(file) or ""))
@@ -151,10 +152,10 @@ def _reapplied(tree: FileTree) -> Collection[Entry]:
 
 
 def _of_python(pattern: str) -> str:
-    """Return a pattern of Python's fnmatch, which knows no backslash and no `[^...]`, as `globs` takes it."""
+    """Convert a pattern of Python's fnmatch, which lacks backslashes and `[^...]`, to the syntax of `globs`."""
 
     def quoted(found: re.Match[str]) -> str:
-        if found[1] in (None, "", "!"):  # a backslash, or a bracket that is not closed
+        if found[1] in (None, "", "!"):  # a backslash, or an unclosed bracket
             return globs.quoted(found[0])
         sign, content = ("!", found[1][1:]) if found[1][0] == "!" else ("", found[1])
         content = globs.quoted(content, "[\\")

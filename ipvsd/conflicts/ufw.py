@@ -1,7 +1,7 @@
-"""ufw: when it starts, it has procps write the file that IPT_SYSCTL= in /etc/default/ufw names.
+"""When ufw starts, it lets procps write the file that IPT_SYSCTL= in /etc/default/ufw names.
 
-That is the end of its start, so that it comes after systemd-sysctl; the file's own header says that it overrides
-sysctl.d. It does so if ENABLED=yes in /etc/ufw/ufw.conf; both files are shell's, and are read in this order
+This is the last step of its start, after systemd-sysctl. The header of that file says that it overrides sysctl.d.
+It applies if ENABLED=yes in /etc/ufw/ufw.conf. The shell reads both files, in this order
 (/lib/ufw/ufw-init-functions of 0.36: `sysctl -e -q -p $IPT_SYSCTL`).
 """
 
@@ -22,7 +22,7 @@ _FILES = ("etc/default/ufw", "etc/ufw/ufw.conf")
 
 
 def settings(tree: FileTree, names: Names) -> Iterator[ExternalSetting]:
-    """Yield what ufw makes of the sysctls, if systemd starts it and it is enabled."""
+    """Yield the settings that ufw applies to the sysctls, if systemd starts it and it is enabled."""
     if not tree.enabled("ufw.service") or _value(tree, "ENABLED") not in ("yes", "YES"):
         return
     file = _value(tree, "IPT_SYSCTL") or ""
@@ -47,11 +47,11 @@ def settings(tree: FileTree, names: Names) -> Iterator[ExternalSetting]:
 
 
 def _value(tree: FileTree, name: str) -> Optional[str]:
-    """Return the value of a variable of the shell after both files, or None if it has none that can be told."""
+    """Return the value of a shell variable after both files, or None if it is unset or unknown."""
     text = "\n".join(tree.read(file) or "" for file in _FILES)
     assignments = re.findall(rf"^[ \t]*(?:export[ \t]+)?{name}=(.*)$", text, re.MULTILINE)
     try:
         words = shlex.split(assignments[-1], comments=True) if assignments else []
-    except ValueError:  # a quote that is not closed
+    except ValueError:  # an unclosed quote
         return None
     return words[0] if words else None
