@@ -1,7 +1,7 @@
-"""The same for systemd's own units: files in /etc that make a node right at boot without ipvsd.
+"""Files in /etc with which systemd's own units make a node compliant at boot, without ipvsd.
 
-One unknown name is an error of systemd-modules-load at each boot, and one refused value fails systemd-sysctl.service,
-so that only what this kernel has is written.
+One unknown name causes an error of systemd-modules-load at each boot, and one refused value makes
+systemd-sysctl.service fail. So the files contain only items that this kernel has.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _HEADER = f"""\
 # removed when the package is purged. Change /etc/ipvsd instead.
 """
 
-# What modules.dep lists, and systemd-modules-load cannot load.
+# Modules that modules.dep lists, but that systemd-modules-load cannot load.
 _NOT_LOADABLE = (
     ModuleVerdict.BLACKLISTED,
     ModuleVerdict.OVERRIDDEN,
@@ -40,9 +40,9 @@ _NOT_LOADABLE = (
 
 
 def build(config: Config, kernel: Kernel, plan: Plan) -> Mapping[str, str]:
-    """Return what the files have to hold, by their paths below the root; one without content holds its header.
+    """Return the content of the files by their paths below the root. A file without lines contains only its header.
 
-    Raises rootfs.UnreadableError if it is not known, since the kernel could not be read.
+    Raises rootfs.UnreadableError if the kernel or a sysctl could not be read, because the content is then unknown.
     """
     if kernel.unreadable:
         file, _, reason = kernel.unreadable.partition(": ")
@@ -50,12 +50,12 @@ def build(config: Config, kernel: Kernel, plan: Plan) -> Mapping[str, str]:
     for finding in filter(remedies.is_transient, plan.sysctls):
         raise rootfs.UnreadableError(0, finding.evidence, finding.name)
     known = kernel.loadable | kernel.built_in
-    # By a damaged index an alias may be that of anything, such as two lines.
+    # A damaged index can return any text as the target of an alias, such as two lines.
     named = [finding for finding in plan.modules if finding.module == kernel_names.module_name(finding.module)]
     installable = [finding for finding in named if finding.module in known and finding.verdict not in _NOT_LOADABLE]
     options = (f"options {item.module} {' '.join(item.wanted.options)}" for item in installable if item.wanted.options)
     bodies = {
-        # By its name libkmod finds a built-in module only in the index of a tree.
+        # libkmod finds a built-in module by its name only in the index of a tree.
         MODULES_LOAD: list(
             dict.fromkeys(finding.module for finding in installable if finding.module not in kernel.built_in_evidence)
         ),
@@ -68,14 +68,14 @@ def build(config: Config, kernel: Kernel, plan: Plan) -> Mapping[str, str]:
 
 
 def write(root: str, texts: Mapping[str, str]) -> tuple[str, ...]:
-    """Write the files, each in one step, and return the paths of those that changed. Raises OSError."""
+    """Write each changed file atomically, and return the paths of those that changed. Raises OSError."""
     changed = []
     for path, text in texts.items():
         data = text.encode("utf-8", "surrogateescape")
         if rootfs.content(root, path) != data:
             rootfs.make_directory(root, os.path.dirname(path))
             rootfs.write(root, path, data, durable=True)
-            with contextlib.suppress(OSError):  # what is left does no harm
+            with contextlib.suppress(OSError):  # leftover files do no harm
                 directory, _, name = path.rpartition("/")
                 rootfs.remove_temporary_files(root, directory, f"{name}.", rootfs.TEMPORARY_FILE_AGE)
             changed.append(os.path.join(root, path))
@@ -83,15 +83,14 @@ def write(root: str, texts: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def any_exists(root: str) -> bool:
-    """Tell whether there is one of the files. Raises rootfs.UnreadableError."""
+    """Return whether any of the files exists. Raises rootfs.UnreadableError."""
     return any(rootfs.lexists(root, path) for path in (MODULES_LOAD, MODPROBE, SYSCTL))
 
 
 def find_outdated(root: str, texts: Mapping[str, str]) -> tuple[str, ...]:
-    """Return the paths of the files that exist and mean something else.
+    """Return the paths of the existing files whose meaning differs. Raises rootfs.UnreadableError.
 
-    Ranges are not compared: the value that is written for one depends on the value of the moment. Raises
-    rootfs.UnreadableError.
+    Ranges are not compared, because the written value depends on the actual value at that time.
     """
     found = []
     for path, text in texts.items():

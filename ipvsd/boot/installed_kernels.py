@@ -1,6 +1,6 @@
-"""The kernels that are installed, and whether each could satisfy the configuration: from their indexes alone.
+"""Installed kernels, and whether each can satisfy the configuration, judged by its indexes.
 
-These functions raise rootfs.UnreadableError where the files do not say what there is.
+These functions raise rootfs.UnreadableError if it is unknown whether files exist.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ if TYPE_CHECKING:
 
 DAY = 86400.0
 
-# Links to the image that a boot loader without a choice of its own takes (Debian, Ubuntu).
+# Links to the image that a boot loader without its own default uses (Debian, Ubuntu).
 _LINKS = ("vmlinuz", "boot/vmlinuz")
-# What grubby and kernel-install leave for the boot loader (Fedora, EL): saved_entry=MACHINE-RELEASE.
+# The boot loader's default as set by grubby and kernel-install (Fedora, EL): saved_entry=MACHINE-RELEASE.
 _GRUBENV = ("boot/grub2/grubenv", "boot/grub/grubenv")
 
 
@@ -59,14 +59,17 @@ def releases(root: str) -> tuple[str, ...]:
 
 
 def _kernel_files(root: str, release: str) -> Iterator[str]:
-    """Yield files of which an installed kernel has one; what is left of a purged one (updates/dkms) has none."""
+    """Yield the files of which an installed kernel has at least one.
+
+    Leftovers of a purged one (updates/dkms) have none.
+    """
     tree = ModuleTree(root, release).path
     yield from (f"{tree}/{name}" for name in ("modules.dep", "modules.builtin", "modules.order", "vmlinuz"))
     yield f"boot/vmlinuz-{release}"
 
 
 def next_release(root: str, known: Sequence[str]) -> str:
-    """Return which of the known kernels the next boot will take, or an empty string where that cannot be told."""
+    """Return which of the known kernels the next boot uses, or an empty text if that is unknown."""
     for path in _LINKS:
         target = os.path.basename(rootfs.read_link(root, path) or "")
         if target.partition("-")[2] in known:
@@ -80,22 +83,22 @@ def next_release(root: str, known: Sequence[str]) -> str:
 
 
 def running_release(root: str) -> str:
-    """Return the release that runs; of another root, none does unless it has a /proc."""
+    """Return the release of the running kernel, or an empty text for a root without one."""
     if classify_root(root) is RootKind.FIRST_BOOT:
         return ""
     return (rootfs.text(root, "proc/sys/kernel/osrelease") or "").strip()
 
 
 def examine(root: str, config: Config, release: str, cpus: int = 0, names: Collection[str] = ()) -> tuple[Kernel, Plan]:
-    """Return what could be planned if that kernel ran and had loaded nothing yet; every sysctl is pending.
+    """Return the plan for the given kernel, as if it ran and had loaded nothing. Every sysctl is pending.
 
-    `cpus` stands for the number of them where it cannot be told: that of the build machine says nothing of an image.
-    `names` are sysctls of interfaces that there may be.
+    `cpus` is the number of CPUs if the root does not determine it; that of the build machine does not apply to an
+    image. `names` are sysctls of interfaces that may exist.
     """
     image = classify_root(root) is RootKind.FIRST_BOOT
     host = LinuxHost(root, release=release, command_line=_command_line(root, release) if image else None)
     if release not in releases(root) and release == running_release(root):
-        host = LinuxHost(root)  # of a kernel without a tree, what runs tells what is built in
+        host = LinuxHost(root)  # without a module tree, only the running kernel shows what is built in
     kernel = host.kernel(candidates(config))
     if image or cpus:
         kernel = kernel._replace(cpus=cpus or 1)
@@ -103,7 +106,7 @@ def examine(root: str, config: Config, release: str, cpus: int = 0, names: Colle
     want = build_desired(config, kernel, nothing, _expected_sysctls(root, config, kernel, names))
     kernel = host.explain(kernel, lacking(want, kernel, nothing))._replace(restrictions=LoadRestrictions())
     planned = plan(want._replace(sysctls=(), parameters=()), Observed(kernel, nothing, {}))
-    # That it is not loaded is nothing to be remedied here.
+    # A module that is not loaded needs no remedy here.
     modules = tuple(found._replace(remedy="") if obtainable(found) else found for found in planned.modules)
     sysctls = tuple(
         SysctlFinding(
@@ -124,9 +127,9 @@ def _command_line(root: str, release: str) -> str:
 def _expected_sysctls(
     root: str, config: Config, kernel: Kernel, names: Collection[str]
 ) -> Mapping[str, Collection[str]]:
-    """Return for each pattern the sysctls that fit it and are named on disk or by `names`, and the pattern itself.
+    """Return the matching sysctls of each pattern that files or `names` name, and the pattern itself.
 
-    Which interfaces there will be is not known before a kernel runs.
+    The interfaces are unknown until a kernel runs.
     """
     wanted = [spread.wanted.key for spread in pattern_rules(config, kernel)]
     if not wanted:
@@ -144,22 +147,22 @@ def _expected_sysctls(
 
 
 def _current_value(host: LinuxHost, key: str) -> Optional[str]:
-    """Return the value that the kernel which runs there has, where one does."""
+    """Return the value in the kernel that runs in this root, or None."""
     reading = host.read_sysctl(key)
     return reading if isinstance(reading, str) else None
 
 
 def boot_release(root: str) -> str:
-    """Return the release of the kernel that a root will boot, or an empty text where there is none.
+    """Return the release of the kernel that a root will boot, or an empty text.
 
-    Without any module tree it is the kernel that runs there.
+    Without any module tree, this is the kernel that runs there.
     """
     known = releases(root)
     return next_release(root, known) or (known[-1] if known else running_release(root))
 
 
 class FirstBoot(NamedTuple):
-    """The state of an image after its first boot; `boot` is what led to it, and `possible` what could be had."""
+    """An image after its first boot. `boot` explains the state, and `possible` is the plan without it."""
 
     kernel: Kernel
     plan: Plan
@@ -168,16 +171,16 @@ class FirstBoot(NamedTuple):
 
 
 def predict_first_boot(root: str, config: Config, names: Collection[str] = ()) -> Optional[FirstBoot]:
-    """Return what will be found after the first boot of an image, or None if it has no kernel.
+    """Predict the state of an image after its first boot. Return None if it has no kernel.
 
-    `names` are sysctls of interfaces that it may have then; the files may name others.
+    `names` are sysctls of interfaces that may exist then. The files can name others.
     """
     release = boot_release(root)
     if not release:
         return None
     from ipvsd.boot.next_boot import (
         names_of,
-        plan_after_boot,  # needed for images, and long after the start
+        plan_after_boot,  # needed only for images, and long after the start
         predict,
     )
 
@@ -188,7 +191,7 @@ def predict_first_boot(root: str, config: Config, names: Collection[str] = ()) -
 
 
 def _actions(after_boot: Plan) -> tuple[Action, ...]:
-    """Return what is left to be done after a boot."""
+    """Return the actions that remain after a boot."""
     loads = [
         LoadModule(found.name, "" if found.module == found.name else found.module)
         for found in after_boot.modules
@@ -203,9 +206,9 @@ def _actions(after_boot: Plan) -> tuple[Action, ...]:
 
 
 def assess_all(root: str, config: Config, only_release: Optional[str] = None) -> tuple[InstalledKernel, ...]:
-    """Return what is to be said of every installed kernel, or of the one that was asked for.
+    """Return the assessment of every installed kernel, or only of `only_release`.
 
-    The kernel that runs is one of them, too, if it has no module tree and needs none.
+    The running kernel is included even without a module tree, if it needs none.
     """
     known, running = releases(root), running_release(root)
     found = {release: _assess(root, config, release) for release in known if only_release in (None, release)}
@@ -222,9 +225,9 @@ def assess_all(root: str, config: Config, only_release: Optional[str] = None) ->
 
 
 def _assess(root: str, config: Config, release: str) -> tuple[tuple[ModuleFinding, ...], tuple[str, ...]]:
-    """Return what could be had under a kernel, by the files that are there, and the lines that fail at its boot.
+    """Return the modules that are obtainable under a kernel, by its files, and notes about lines that fail at its boot.
 
-    Of a kernel that is closed too early less can be had.
+    A module counts as disabled if the boot disables module loading too early.
     """
     from ipvsd.boot.next_boot import names_of, notes, plan_without_ipvsd, predict
 
@@ -237,12 +240,12 @@ def _assess(root: str, config: Config, release: str) -> tuple[tuple[ModuleFindin
 
 
 def lacks_tree(modules: Iterable[ModuleFinding]) -> bool:
-    """Tell whether a kernel cannot be judged, because it has no module tree and needs one."""
+    """Return whether a kernel cannot be judged, because it needs a module tree and has none."""
     return any(found.verdict is ModuleVerdict.TREE_GONE for found in modules)
 
 
 def failing_lines(root: str, release: str) -> tuple[str, ...]:
-    """Return what is to be known of the lines that systemd-modules-load fails at under a kernel."""
+    """Return notes about the lines that systemd-modules-load fails to load under a kernel."""
     from ipvsd.boot.next_boot import notes, predict
     from ipvsd.conflicts.external_setting import Names
 
@@ -250,20 +253,23 @@ def failing_lines(root: str, release: str) -> tuple[str, ...]:
 
 
 def unobtainable_modules(kernel: InstalledKernel) -> tuple[ModuleFinding, ...]:
-    """Return what cannot be had under this kernel, and is wanted there."""
+    """Return the desired modules that cannot be obtained under this kernel."""
     wanted = (finding for finding in kernel.modules if finding.wanted.need is not Need.IF_SHIPPED)
     return tuple(finding for finding in wanted if not obtainable(finding))
 
 
 def reboot_required(kernels: Sequence[InstalledKernel], running: str) -> bool:
-    """Tell whether another kernel will run after the next boot, or the modules of the one that runs are gone."""
+    """Return whether the next boot uses another kernel, or the modules of the running one are missing."""
     following = [kernel.release for kernel in kernels if kernel.boots_next]
     gone = running not in [kernel.release for kernel in kernels]
     return bool(kernels and running) and (gone or following not in ([], [running]))
 
 
 class KernelInventory:
-    """Surveys again when a kernel was installed or removed, and once a day; `kernels` is the latest result."""
+    """Assesses the kernels again after a kernel was installed or removed, and once a day.
+
+    `kernels` is the last result.
+    """
 
     def __init__(self, root: str) -> None:
         self._root = root
@@ -273,7 +279,7 @@ class KernelInventory:
         self.kernels: tuple[InstalledKernel, ...] = ()
 
     def update(self, config: Config) -> None:
-        """Survey if there is reason to; if a file cannot be read, tell so once, and the former result stays."""
+        """Assess the kernels if necessary. If a file cannot be read, log this once, and keep the former result."""
         try:
             self._update(config)
         except rootfs.UnreadableError as error:
@@ -298,7 +304,7 @@ def _stamps(root: str) -> tuple[object, ...]:
 
 
 def _boot_stamps(root: str) -> Iterator[tuple[str, object]]:
-    """Yield the files that tell which modules are loaded, and when the kernel is closed, each with its stamp."""
+    """Yield the files that determine loaded modules and the disabling of module loading, each with its stamp."""
     from ipvsd.conflicts import modules_load, sysctl_d
 
     for place in (*modules_load.DIRECTORIES, *sysctl_d.DIRECTORIES):

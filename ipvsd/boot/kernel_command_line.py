@@ -1,4 +1,4 @@
-"""The kernel's command line at the next boot: that of now, or what the boot loader of an image is told."""
+"""The kernel's command line at the next boot: the current one, or that of an image's boot loader."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _ENTRIES = "boot/loader/entries"
 
 
 def command_line(tree: FileTree, root_kind: RootKind, release: str) -> str:
-    """Return the command line, as far as files tell.
+    """Return the command line, as far as files determine it.
 
-    Of an image it is that of the entry of its kernel (the Boot Loader Specification), that of kernel-install, or that
-    of GRUB's configuration, as Debian and Ubuntu make it.
+    For an image, it is that of its kernel's entry (Boot Loader Specification), that of kernel-install, or that of
+    GRUB's configuration in the style of Debian and Ubuntu.
     """
     if root_kind is not RootKind.FIRST_BOOT:
         return tree.read("proc/cmdline") or ""
@@ -35,7 +35,10 @@ def _entries(tree: FileTree, release: str) -> Iterator[str]:
 
 
 def _grub(tree: FileTree) -> str:
-    """Return what update-grub puts together: of each variable the last assignment, which may name an earlier one."""
+    """Return the result of update-grub.
+
+    The last assignment of each variable counts, and can refer to an earlier one.
+    """
     drop_ins = sorted(name for name in tree.names(f"{_GRUB}.d") if name.endswith(".cfg"))
     files = [_GRUB, *(f"{_GRUB}.d/{name}" for name in drop_ins)]
     variables: dict[str, str] = {}

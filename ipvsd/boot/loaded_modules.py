@@ -1,6 +1,7 @@
-"""What systemd-modules-load leaves in an empty kernel: the modules that its lines have loaded, and the lines that fail.
+"""Simulate systemd-modules-load in an empty kernel: the modules that its lines load, and the lines that fail.
 
-It asks libkmod as modprobe does, so that modprobe.d holds for it, too, and obeys `blacklist` for what a line names.
+It uses libkmod like modprobe, so modprobe.d applies as well. It obeys `blacklist` for the modules that a line
+names.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from ipvsd.modprobe import former_names, kernel_names, load_steps
 
 
 class FailingLine(NamedTuple):
-    """A line that comes to nothing, why, and what to do about it."""
+    """A line that loads nothing, the reason, and a remedy."""
 
     line: Line
     reason: str
@@ -25,14 +26,14 @@ class FailingLine(NamedTuple):
 
 
 class LoadResult(NamedTuple):
-    """`modules` has for each that is live afterwards the place of the line that had it loaded."""
+    """`modules` maps each loaded module to the origin of the line that loaded it."""
 
     modules: Mapping[str, str]
     failing: tuple[FailingLine, ...]
 
 
 def load_at_boot(root: str, release: str, lines: Sequence[Line], cmdline: str) -> LoadResult:
-    """Return what the lines come to under a kernel that has loaded nothing yet."""
+    """Return the result of the lines under a kernel that has loaded nothing yet."""
     tree = ModuleTree(root, release)
     settings = read_settings(root, tree, cmdline)
     found: dict[str, str] = {}

@@ -1,8 +1,8 @@
-"""The next boot: which modules will be loaded, and which sysctls set, before ipvsd starts, without it, and with it.
+"""Predict the next boot: the modules that are loaded and the sysctls that are set, without ipvsd and with it.
 
-systemd-modules-load runs before systemd-sysctl, and both before ipvsd (systemd's units). A sysctl whose module is not
-loaded by then cannot be written, and `kernel.modules_disabled = 1` closes the kernel for whatever comes after it.
-Other programs set values later on (systemd-networkd, ufw, TuneD): they count in the order of their start.
+systemd-modules-load runs before systemd-sysctl, and both before ipvsd (systemd's units). A sysctl cannot be written
+before its module is loaded. `kernel.modules_disabled = 1` prevents all later loading of modules. Other programs set
+values later (systemd-networkd, ufw, TuneD), in the order of their start.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from ipvsd.model.types import Finding, Kernel, ModuleFinding, ModuleVerdict, Pla
 from ipvsd.sysctl import semantics, values
 from ipvsd.sysctl.catalog import DEFAULTS
 
-# In the order in which they start at boot; what is not here acts at other times.
+# In the order of their start at boot. Programs that are not listed act at other times.
 _AT_BOOT = (Program.KERNEL, Program.SYSTEMD_SYSCTL, Program.NETWORKD, Program.UFW, Program.TUNED, Program.REAPPLY)
 _EARLY = (Program.KERNEL, Program.SYSTEMD_SYSCTL)
 _UNITS = ("ipvsd.service", "ipvsd-apply.service")
@@ -37,7 +37,7 @@ NOT_LOADED = "nothing loads it at boot"
 
 
 class ModulesDisabled(NamedTuple):
-    """The line that closes the kernel for modules at boot. `early` says that it does so before any is loaded."""
+    """The line that disables module loading at boot. `early` means that it does so before any module is loaded."""
 
     text: str
     origin: str
@@ -45,23 +45,23 @@ class ModulesDisabled(NamedTuple):
 
 
 class Boot(NamedTuple):
-    """What the files below a root make of one kernel's next boot; `unit` is the one of ipvsd's that will run, or empty.
+    """The next boot of one kernel, according to the files below a root. `unit` is ipvsd's unit that will run, or empty.
 
-    `settings` are the lines about the names that were asked about, each with why it comes to nothing if it does.
+    `settings` are the lines about the queried names. Their `failure` is the reason why a line has no effect.
     """
 
     release: str
-    loaded: Mapping[str, str]  # the modules that are live before ipvsd starts, each with the line that has it loaded
+    loaded: Mapping[str, str]  # the modules that are live before ipvsd starts, each with the line that loads it
     failing: tuple[FailingLine, ...]
     modules_disabled: Optional[ModulesDisabled]
     unit: str
     settings: tuple[ExternalSetting, ...]
     unread: Mapping[str, str]
-    masked: Mapping[str, str]  # of systemd's own units those that do not run
+    masked: Mapping[str, str]  # those of systemd's own units that do not run, with the reason
 
 
 def predict(root: str, kernel: Kernel, names: Names) -> Boot:
-    """Return what the next boot of a kernel will be. Raises rootfs.UnreadableError if a file of modprobe's is so."""
+    """Predict the next boot of a kernel. Raises rootfs.UnreadableError if a file of modprobe cannot be read."""
     tree = FileTree(root)
     cmdline = command_line(tree, classify_root(root), kernel.release)
     masked = {unit: f"{unit} is masked" for unit in (_MODULES_LOAD_SERVICE, _SYSCTL_SERVICE) if tree.masked(unit)}
@@ -87,12 +87,12 @@ def predict(root: str, kernel: Kernel, names: Names) -> Boot:
 
 
 class _Context(NamedTuple):
-    """What is known of a boot while its lines are gone through."""
+    """Facts about a boot that the evaluation of its lines needs."""
 
     found: LoadResult
     kernel: Kernel
     root: str
-    early: bool  # the kernel is closed for modules before any is loaded
+    early: bool  # module loading is disabled before any module is loaded
     masked: Mapping[str, str]
 
 
@@ -117,14 +117,14 @@ def _forbidding_setting(root: str, name: str, disabled: ModulesDisabled) -> Exte
 
 
 def modules_disabled_remedy(root: str, disabled: ModulesDisabled) -> str:
-    """Return what can be done about a kernel that is closed for modules before ipvsd starts."""
+    """Return the remedy if module loading is disabled before ipvsd starts."""
     if disabled.early:
         return f"remove {disabled.text} from the kernel's command line"
     return f"run '{persist_command(root)}': modules-load.d comes before sysctl.d"
 
 
 def persist_command(root: str) -> str:
-    """Return the command that writes the files of systemd's own units below a root."""
+    """Return the command that writes the files for systemd's own units below a root."""
     return remedies.for_root(PERSIST, root)
 
 
@@ -133,7 +133,7 @@ def _unmask_remedy(unit: str, root: str) -> str:
 
 
 def _check_effect(setting: ExternalSetting, context: _Context) -> ExternalSetting:
-    """Return a setting with why it comes to nothing, if it does."""
+    """Return a setting, with its failure if it has no effect."""
     if setting.failure:
         return setting
     if setting.effect is Effect.LOADS:
@@ -171,7 +171,7 @@ def _with_failure(setting: ExternalSetting, failure: str, remedy: str) -> Extern
 
 
 def plan_without_ipvsd(boot: Boot, plan: Plan, kernel: Kernel, root: str) -> Plan:
-    """Return what will be found after the boot if ipvsd does not run; `plan` is what could be found at all."""
+    """Return the findings after the boot if ipvsd does not run. `plan` contains those without any boot."""
     modules = tuple(_predict_module(found, boot, kernel, root) for found in plan.modules)
     possible = (*_CAN_BE_LOADED, ModuleVerdict.BUILT_IN, ModuleVerdict.DISABLED)
     lost = {found.module or found.name for found in modules if found.verdict not in possible}
@@ -180,7 +180,7 @@ def plan_without_ipvsd(boot: Boot, plan: Plan, kernel: Kernel, root: str) -> Pla
         if item.effect is Effect.SETS:
             lines.setdefault(item.name, []).append(item)
     sysctls = (_predict_sysctl(found, lines.get(found.name, ()), boot, kernel, root) for found in plan.sysctls)
-    # No file of ours brings a sysctl whose module cannot be had.
+    # ipvsd's drop-in files cannot set a sysctl whose module is unobtainable.
     sysctl_findings = (
         found._replace(remedy=f"see module {found.wanted.provider}")
         if found.missing and found.wanted.provider in lost
@@ -191,7 +191,7 @@ def plan_without_ipvsd(boot: Boot, plan: Plan, kernel: Kernel, root: str) -> Pla
 
 
 def plan_with_ipvsd(boot: Boot, plan: Plan, kernel: Kernel, root: str) -> Plan:
-    """Return what will be found after the boot if the unit of ipvsd runs that is enabled."""
+    """Return the findings after the boot if ipvsd's enabled unit runs."""
     without_ipvsd = plan_without_ipvsd(boot, plan, kernel, root)
     modules = tuple(_with_module_live(found, boot) for found in without_ipvsd.modules)
     live = {found.module for found in modules if found.compliant}
@@ -204,7 +204,7 @@ def plan_with_ipvsd(boot: Boot, plan: Plan, kernel: Kernel, root: str) -> Plan:
 
 
 def plan_after_boot(boot: Boot, plan: Plan, kernel: Kernel, root: str) -> Plan:
-    """Return what will be found after the boot, with ipvsd if a unit of it is enabled."""
+    """Return the findings after the boot, with ipvsd if one of its units is enabled."""
     return plan_with_ipvsd(boot, plan, kernel, root) if boot.unit else plan_without_ipvsd(boot, plan, kernel, root)
 
 
@@ -215,7 +215,7 @@ def _predict_module(found: ModuleFinding, boot: Boot, kernel: Kernel, root: str)
     module = found.module or found.name
     if module in kernel.built_in:
         return found
-    # Of alternatives it need not be the one that would be loaded first.
+    # Among alternatives, the boot can load another one than ipvsd would load first.
     others = [kernel.module(name) for name in found.wanted.any_of]
     module = next((name for name in (module, *others) if name in boot.loaded), module)
     if module in boot.loaded and (others or found.verdict in _CAN_BE_LOADED):
@@ -270,7 +270,7 @@ def _predict_sysctl(
 
 
 def _predict_default(found: SysctlFinding, settings: Collection[ExternalSetting], root: str) -> SysctlFinding:
-    """Return the finding of a sysctl that nothing sets at boot."""
+    """Return the finding of a sysctl that no setting changes at boot."""
     failing = next((item for item in settings if item.failure), None)
     remedy = (failing.remedy if failing else "") or f"run '{persist_command(root)}', or enable ipvsd.service"
     value, evidence = _kernel_default(found.name, failing, found.wanted.pattern)
@@ -280,9 +280,9 @@ def _predict_default(found: SysctlFinding, settings: Collection[ExternalSetting]
 
 
 def _kernel_default(name: str, failing: Optional[ExternalSetting], group: str = "") -> tuple[Optional[str], str]:
-    """Return the kernel's own value of a sysctl if it is known, and the evidence.
+    """Return the kernel's default of a sysctl, or None if it is unknown, and the evidence.
 
-    `failing` is a line without effect, `group` the pattern by which the sysctl is wanted.
+    `failing` is a line without effect. `group` is the pattern that requests the sysctl.
     """
     value, source = DEFAULTS.get(name) or DEFAULTS.get(group) or ("", "")
     known = values.integer(value) is not None
@@ -305,7 +305,7 @@ def _with_value_written(found: SysctlFinding, boot: Boot, live: Collection[str])
 
 
 def _last_setting(settings: Collection[ExternalSetting]) -> Optional[ExternalSetting]:
-    """Return the line whose value is there after the boot."""
+    """Return the setting that determines the value after the boot, or None."""
     candidates = [
         item
         for program in _AT_BOOT
@@ -316,9 +316,9 @@ def _last_setting(settings: Collection[ExternalSetting]) -> Optional[ExternalSet
 
 
 def predict_value(boot: Boot, name: str) -> tuple[Optional[str], str]:
-    """Return the value that files leave to a sysctl or a parameter after the boot, and the evidence.
+    """Return the value of a sysctl or parameter after the boot according to the files, and the evidence.
 
-    The value is None if they do not tell it.
+    The value is None if the files do not determine it.
     """
     settings = [item for item in boot.settings if item.name == name and item.effect is Effect.SETS]
     given = [item for item in settings if item.program is Program.MODPROBE and item.effective and not item.failure]
@@ -331,13 +331,13 @@ def predict_value(boot: Boot, name: str) -> tuple[Optional[str], str]:
 
 
 def names_of(plan: Plan) -> Names:
-    """Return what a plan is about, as names to ask the files about."""
+    """Return the items of a plan as names for `predict`."""
     modules = [found.module or found.name for found in plan.modules]
     return Names(sysctls=[found.name for found in plan.sysctls], modules=modules)
 
 
 def notes(boot: Boot) -> tuple[str, ...]:
-    """Return what a person should know: at which lines systemd-modules-load fails, and what could not be read."""
+    """Return notes about lines that systemd-modules-load cannot load, and about unreadable files."""
     failing = (
         f"{item.line.origin}: systemd-modules-load cannot load {item.line.text!r}: {item.reason} ({item.remedy})"
         for item in boot.failing
@@ -346,6 +346,6 @@ def notes(boot: Boot) -> tuple[str, ...]:
 
 
 def noncompliant(plan: Plan) -> Iterator[Finding]:
-    """Yield what will not be right after the boot, of what is wanted."""
+    """Yield the findings that are not compliant after the boot."""
     everything: tuple[Finding, ...] = (*plan.modules, *plan.sysctls)
     yield from (found for found in everything if not found.compliant)

@@ -1,9 +1,9 @@
-"""The lines of sysctl.d(5) that mean what a configuration means, for what is there now and for what comes later.
+"""Lines of sysctl.d(5) with the meaning of a configuration, for existing sysctls and those that appear later.
 
-systemd-sysctl writes lines in their order, those with wildcards too, but these never over a key that stands by itself
-in some line, with or without a value; the key of `-KEY` has no wildcards (src/sysctl/sysctl.c; seen with systemd 252).
-So what a pattern excludes by a pattern is left out of the pattern itself, and a sysctl of which the patterns of the
-file would make something else than the daemon does stands by itself.
+systemd-sysctl writes lines in order, including those with wildcards. It never writes a key by a pattern if any line
+contains the key literally, with or without a value. The key of `-KEY` has no wildcards (src/sysctl/sysctl.c; seen
+with systemd 252). So exclusions that are patterns are subtracted from the pattern itself. A sysctl gets its own
+line if the patterns of the file would set it to another value than the daemon.
 """
 
 from __future__ import annotations
@@ -29,25 +29,25 @@ NOT_FOR_ALL = "sysctl.d has no patterns for its exclusions, so only for what the
 _NO_KEY = "sysctl.d has no way to name it"
 NOT_FOR_ALL = "sysctl.d has no patterns for its exclusions; only for what is there now"
 
-# systemd-sysctl.service fails with such a key.
+# Such a key makes systemd-sysctl.service fail.
 _NOT_WRITABLE = (SysctlVerdict.REFUSED, SysctlVerdict.UNREADABLE, SysctlVerdict.UNSUPPORTED)
-_MAX_INTERFACE_NAME = 15  # bytes of an interface's name (IFNAMSIZ is 16 with its NUL)
+_MAX_INTERFACE_NAME = 15  # bytes of an interface name (IFNAMSIZ is 16, including the NUL)
 _MAX_LINES = 1000  # lines for one pattern
-# The kernel passes a change of these on to interfaces, so that they come first and never by a pattern
-# (inet_forward_change(), devinet_copy_dflt_conf(), addrconf_fixup_forwarding() and its like).
+# The kernel copies a change of these to interfaces, so they come first and never as a pattern
+# (inet_forward_change(), devinet_copy_dflt_conf(), addrconf_fixup_forwarding() and similar functions).
 _PROPAGATED = {"net.ipv4.conf.": "default", "net.ipv6.conf.": "all"}
 _WRITTEN_FIRST = (IP_FORWARD, *(f"{place}{link}." for place, link in _PROPAGATED.items()))
 
 
 class _Decision(NamedTuple):
-    """The daemon's decision about a sysctl: a wanted value, or none. `found` is None where none is known to exist."""
+    """The daemon's decision about a sysctl: a desired value, or none. `found` is None if none is known to exist."""
 
     wanted: Optional[WantedSysctl] = None
     found: Optional[str] = None
 
 
 class _PatternLines:
-    """The lines that are patterns, a glob for each part of a path. Of several that fit the last one counts."""
+    """The lines that are patterns, each a sequence of globs for the parts of a path. The last matching one counts."""
 
     def __init__(self, rules: Iterable[PatternRule]) -> None:
         self.values: dict[Path, str] = {}
@@ -58,12 +58,12 @@ class _PatternLines:
                 if patterns is None:
                     self.unwritable.append(wanted.key)
                 for pattern in patterns or ():
-                    self.values.pop(pattern, None)  # it is in its last place that it counts
+                    self.values.pop(pattern, None)  # the last position counts
                     self.values[pattern] = value_to_write(wanted.want, "")
         self._index, self._values = Patterns(self.values, period=True), tuple(self.values.values())
 
     def value(self, path: Path) -> Optional[str]:
-        """Return what is written at a path, or None."""
+        """Return the value that the patterns write to a path, or None."""
         matching = self._index.matching(path)
         return self._values[matching[-1]] if matching else None
 
@@ -71,14 +71,14 @@ class _PatternLines:
 def lines(
     config: Config, rules: Sequence[PatternRule], findings: Iterable[SysctlFinding], modules: Collection[str]
 ) -> Iterator[str]:
-    """Yield the lines; `modules` are what is loaded before they are read."""
+    """Yield the lines. `modules` are loaded before systemd-sysctl reads them."""
     pattern_lines = _PatternLines(rules)
     decided = _decide(config, rules, findings, modules)
     assigned: list[str] = []
     excluded: list[str] = []
     after_patterns: list[
         str
-    ] = []  # those of what may not be there, or looks like a pattern: as patterns, and so after these
+    ] = []  # sysctls that may be absent or look like a pattern: written as patterns, and so after the others
     for name in sorted(decided, key=lambda name: (name != IP_FORWARD, not name.startswith(_WRITTEN_FIRST))):
         decision, paths = decided[name], sysctl_names.paths(name)
         wanted, path = decision.wanted, paths[0]
@@ -99,7 +99,7 @@ def lines(
 
 
 def _patterns_suffice(name: str, wanted: WantedSysctl, pattern_lines: _PatternLines, written: Sequence[Path]) -> bool:
-    """Tell whether the patterns alone make a sysctl right: one with two paths they would write twice."""
+    """Return whether the patterns alone make a sysctl compliant. They would write one with two paths twice."""
     if name.startswith(_WRITTEN_FIRST) or len(sysctl_names.paths(name)) > 1:
         return False
     return bool(written) and satisfies(name, pattern_lines.value(written[0]) or "", wanted.want)
@@ -111,7 +111,7 @@ def _patterns_suffice(name: str, wanted: WantedSysctl, pattern_lines: _PatternLi
 def _decide(
     config: Config, rules: Sequence[PatternRule], findings: Iterable[SysctlFinding], modules: Collection[str]
 ) -> Mapping[str, _Decision]:
-    """Return the decisions on what is there, or named, or an exception to a pattern."""
+    """Return the decisions about existing and named sysctls, and about exceptions from patterns."""
     decided: dict[str, _Decision] = {}
     for finding in findings:
         if not sysctl_names.is_pattern(finding.name):
@@ -137,7 +137,7 @@ def _is_available(name: str, modules: Collection[str]) -> bool:
 
 
 def _exceptions(rules: Iterable[PatternRule]) -> Iterator[str]:
-    """Yield the sysctls that patterns may stand for and that have to be looked at by themselves."""
+    """Yield the sysctls that patterns can match and that need a separate decision."""
     yield from sysctl_names.ALIASES.values()
     for rule in rules:
         parts = rule.wanted.key.split(".")
@@ -156,7 +156,7 @@ def _exceptions(rules: Iterable[PatternRule]) -> Iterator[str]:
 
 
 def _subtract(pattern: Path, excludes: Sequence[str]) -> Optional[Sequence[Path]]:
-    """Return the patterns that fit what a pattern does but for its exclusions; those by a name stand by themselves."""
+    """Return patterns that match what a pattern does, except for exclusions by patterns. Names have their own lines."""
     wildcard_indexes = [index for index, part in enumerate(pattern) if not globs.Glob(part).exact]
     others = [
         sysctl_names.glob(exclude)
@@ -190,13 +190,13 @@ def _max_length(pattern: Path, index: int) -> Optional[int]:
 
 
 def _key_of(path: Path) -> str:
-    """Return a path, or a glob for each part of one, as a key: dots between, and `/` for a dot within."""
+    """Return a path, or a glob for each part of one, as a key: dots as separators, and `/` for a dot in a part."""
     key = ".".join(part.replace(".", "/") for part in path)
     return key.encode("latin-1").decode("utf-8", "surrogateescape")
 
 
 def _as_glob(path: Path, quote: bool = True) -> Path:
-    """Return globs that fit a path alone, and that systemd-sysctl takes for such: one letter stands in brackets."""
+    """Return globs that match only this path. One letter is in brackets, so that systemd-sysctl sees a pattern."""
     parts = [globs.quoted(part) if quote else part for part in path]
     if not any(map(sysctl_names.is_pattern, parts)):
         place = next(index for index in (-2, *range(len(parts))) if re.search("[A-Za-z0-9]", parts[index]))
@@ -213,7 +213,7 @@ def _assignment(path: Path, name: str, decision: _Decision) -> Iterator[str]:
     value = value_to_write(wanted.want, found)
     if isinstance(wanted.want, Within):
         yield f"{RANGE}{key} {wanted.want}"
-        # Where no kernel tells its own value, which may be higher, the bound itself is right.
+        # If no kernel shows its value, which can be higher, the bound itself is used.
         value = found if satisfies(name, found, wanted.want) else value
     yield f"{key} = {value}"
 
