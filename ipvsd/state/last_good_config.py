@@ -1,4 +1,4 @@
-"""/var/lib/ipvsd/last-good.json: the last good files of the configuration."""
+"""/var/lib/ipvsd/last-good.json: the files of the last good configuration."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _MAX_BYTES = 1 << 24
 
 
 def write(root: str, files: Files) -> None:
-    """Remember these files as the last good ones. Raises OSError; nothing is lost by a crash."""
+    """Store these files as the last good configuration, durably. Raises OSError."""
     data = json.dumps([[name, data.decode("utf-8", "surrogateescape")] for name, data in files]).encode()
     if len(data) > _MAX_BYTES:
         raise OSError(errno.EFBIG, f"the files are larger than {_MAX_BYTES} bytes", PATH)
@@ -25,9 +25,9 @@ def write(root: str, files: Files) -> None:
 
 
 def read(root: str) -> Optional[Files]:
-    """Return the files that `write` remembered, or None if there are none.
+    """Return the files that `write` stored, or None.
 
-    Raises stored_json.UnusableError if they are damaged or another version's, and rootfs.UnreadableError.
+    Raises stored_json.UnusableError if they are damaged or from another version, and rootfs.UnreadableError.
     """
     data = stored_json.read(root, PATH, _MAX_BYTES)
     if data is None:
@@ -39,6 +39,6 @@ def read(root: str) -> Optional[Files]:
         parse(files)
     except ConfigError as error:
         raise stored_json.UnusableError(f"it is damaged, or another version's: {error.errors[0]}") from None
-    except ValueError:  # no pair, or a surrogate
+    except ValueError:  # not a pair, or a surrogate
         raise stored_json.UnusableError("it is damaged") from None
     return files

@@ -1,7 +1,6 @@
-"""/run/ipvsd/history.jsonl: the last repairs, one JSON object a line, kept over a restart of the daemon.
+"""/run/ipvsd/history.jsonl: the last repairs, one JSON object per line, kept across restarts of the daemon.
 
-A line is added with one write, so that a crash can cost the last line alone; a reader passes over
-what it cannot read, and counts it.
+One write adds a line, so a crash can damage only the last line. A reader skips and counts damaged lines.
 """
 
 from __future__ import annotations
@@ -15,45 +14,45 @@ from ipvsd.state import stored_json
 
 PATH = "run/ipvsd/history.jsonl"
 MAX_REPAIRS = 200
-_MAX_LINES = 2 * MAX_REPAIRS  # lines, before the file is made anew
-_MAX_BYTES = 1 << 20  # bytes that are read of it
+_MAX_LINES = 2 * MAX_REPAIRS  # lines, before the file is rewritten
+_MAX_BYTES = 1 << 20  # bytes that are read of the file
 
 
 class StoredRepairs(NamedTuple):
-    """The last repairs, the oldest first, and how many lines are damaged, which are left out."""
+    """The last repairs, the oldest first, and the number of damaged lines, which are left out."""
 
     repairs: list[dict[str, Any]]
     damaged: int
 
 
 def read(root: str) -> StoredRepairs:
-    """Return what is kept. Raises stored_json.UnusableError and rootfs.UnreadableError."""
+    """Return the stored repairs. Raises stored_json.UnusableError and rootfs.UnreadableError."""
     data = stored_json.read(root, PATH, _MAX_BYTES, tail=True) or b""
     lines = data.split(b"\n")
     if len(data) == _MAX_BYTES:
-        del lines[0]  # of which the beginning may be missing
+        del lines[0]  # its beginning may be missing
     lines = [line for line in lines if line.strip()]
     repairs = [item for line in lines for item in _item(line)]
     return StoredRepairs(repairs[-MAX_REPAIRS:], len(lines) - len(repairs))
 
 
 class RepairHistory:
-    """Adds to the file, and keeps it short. `unwritten` are the repairs that could not be added yet."""
+    """Appends to the file, and limits its length. `unwritten` are the repairs that could not be added yet."""
 
     def __init__(self, root: str) -> None:
         self._root = root
-        self._lines = _MAX_LINES  # unknown: the first addition makes it anew
+        self._lines = _MAX_LINES  # unknown: the first addition rewrites the file
         self.unwritten: list[dict[str, Any]] = []
 
     def add(self, items: Sequence[dict[str, Any]]) -> None:
-        """Add repairs. Raises OSError; then the file is as it was, and the next addition brings these, too."""
+        """Add repairs. Raises OSError, and leaves the file unchanged. The next call then adds these repairs as well."""
         self.unwritten = [*self.unwritten, *items][-MAX_REPAIRS:]
         if self._lines + len(self.unwritten) > _MAX_LINES or not self._append():
             self._rewrite()
         self.unwritten = []
 
     def _append(self) -> bool:
-        """Add to the file; return False if it is gone."""
+        """Append to the file, and return False if it does not exist."""
         if self.unwritten:
             try:
                 rootfs.append(self._root, PATH, _text(self.unwritten))

@@ -1,4 +1,4 @@
-"""/run/ipvsd/status.json: the latest look, for everyone to read, replaced in one step."""
+"""/run/ipvsd/status.json: the report of the last reconciliation, readable by everyone and replaced atomically."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _FINDING = {
 }
 _VALUE = {**_FINDING, "wanted": str, "found": (str,), "members": ({"right": int, "total": int},)}
 _REPAIR = {"name": str, "found": (str,), "wanted": str, "time": str, "seconds": float, "who": str}
-# The part of the document that is read (docs/status.md); keys are only ever added.
+# The part of the document that ipvsd reads (docs/status.md). Later versions only add keys.
 _SHAPE: stored_json.Shape = {
     "boottime": float,
     "state": str,
@@ -46,23 +46,23 @@ _SHAPE: stored_json.Shape = {
 
 
 def write(root: str, document: dict[str, Any]) -> None:
-    """Replace the file, readable by everyone whatever the umask. Raises OSError, and then the former one is there."""
+    """Replace the file, readable by everyone with any umask. Raises OSError, and leaves the former file unchanged."""
     rootfs.write(root, PATH, as_json(document).encode())
 
 
 def remove(root: str) -> None:
-    """Remove the file: nothing looks any more."""
+    """Remove the file, because nothing updates it any more."""
     with contextlib.suppress(OSError):
         rootfs.remove(root, PATH)
 
 
 def exists(root: str) -> bool:
-    """Tell whether a daemon has left a file, usable or not. Raises rootfs.UnreadableError."""
+    """Return whether a daemon has left a file, even an unusable one. Raises rootfs.UnreadableError."""
     return rootfs.lexists(root, PATH)
 
 
 def read(root: str) -> Optional[dict[str, Any]]:
-    """Return the document, or None if there is none. Raises stored_json.UnusableError and rootfs.UnreadableError."""
+    """Return the document, or None if it is absent. Raises stored_json.UnusableError and rootfs.UnreadableError."""
     data = stored_json.read(root, PATH, _MAX_BYTES)
     if data is None:
         return None

@@ -1,4 +1,4 @@
-"""What ipvsd stores for itself, read back with distrust: after a crash, by another version, or by another user."""
+"""Read stored JSON with validation: it can be damaged by a crash, or written by another version or user."""
 
 from __future__ import annotations
 
@@ -9,20 +9,21 @@ from typing import Any, NoReturn, Optional
 
 from ipvsd.runtime import rootfs
 
-_MAX_DIGITS = 20  # before the point of a number; to convert thousands of them takes seconds before Python 3.11
+_MAX_DIGITS = 20  # before the decimal point; before Python 3.11, converting thousands of digits takes seconds
 
-# A type; a list of one shape; a mapping of names to shapes, beside which others may be there; or None besides a shape.
+# A shape is a type, a list of one shape, a mapping of names to shapes (which permits further names), or a tuple of
+# one shape, which permits None.
 Shape = Any
 
 
 class UnusableError(Exception):
-    """There is something, and it cannot be believed; the text says why."""
+    """The file exists, but its content cannot be trusted; the text is the reason."""
 
 
 def read(root: str, path: str, limit: int = rootfs.MAX_BYTES, tail: bool = False) -> Optional[bytes]:
-    """Return a file's content, or None if there is none; with `tail` the end of it if there is more than `limit`.
+    """Return a file's content, or None if it is absent. With `tail`, return at most the last `limit` bytes.
 
-    On the system's own paths only root may have written it. Raises UnusableError, and rootfs.UnreadableError.
+    If the root is /, only root may have written the file. Raises UnusableError, and rootfs.UnreadableError.
     """
     try:
         with rootfs.open_file(root, path) as fd:
@@ -47,7 +48,7 @@ def _untrusted(status: os.stat_result) -> str:
 
 
 def parse(data: bytes) -> Any:
-    """Return the value of a JSON text, without what JSON does not have (NaN). Raises UnusableError."""
+    """Parse a JSON text strictly, without NaN and infinity. Raises UnusableError."""
     try:
         return json.loads(data, parse_constant=_refuse_constant, parse_float=_parse_float, parse_int=_parse_integer)
     except RecursionError:
@@ -70,7 +71,7 @@ def _parse_integer(digits: str) -> int:
 
 
 def check(found: object, shape: Shape, name: str = "the document") -> None:
-    """Return if a value has a shape, in which `float` stands for any number. Raises UnusableError."""
+    """Raise UnusableError unless a value has a shape. `float` permits any number."""
     if isinstance(shape, tuple):
         if found is not None:
             check(found, shape[0], name)
@@ -84,5 +85,5 @@ def check(found: object, shape: Shape, name: str = "the document") -> None:
             if not isinstance(found, dict) or key not in found:
                 raise UnusableError(f"it lacks {key} in {name}")
             check(found[key], inner, key if name == "the document" else f"{name}.{key}")
-    elif type(found) is not shape and not (shape is float and type(found) is int):  # True is no number
+    elif type(found) is not shape and not (shape is float and type(found) is int):  # True is not a number
         raise UnusableError(f"it is damaged: invalid {name}")
