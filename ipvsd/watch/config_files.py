@@ -1,7 +1,7 @@
-"""The configuration's directories, by watchdog. The only user of that library.
+"""Watch the directories of the configuration with watchdog. This is the only user of that library.
 
-An event leads to reading the files again, and is not believed: libraries and editors differ in which
-events they raise. Reading must not raise another one.
+An event causes the daemon to read the files again. Its content is not used, because libraries and editors differ in
+the events that they cause. Reading must not cause another event.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from ipvsd.model.report import SourceState
 from ipvsd.runtime.event_loop import EventLoop, ReasonKind
 from ipvsd.watch.event_source import Targets
 
-# Later versions of watchdog also report openings, which reading the configuration would raise.
+# Later versions of watchdog also report openings, which reading the configuration would cause.
 _CHANGES = ("created", "modified", "moved", "closed", "deleted")
 
 
 class ConfigFiles:
-    """Wakes the event loop when a *.yaml file in one of the directories, or one of these, may have changed."""
+    """Wakes the event loop if a *.yaml file, or an entry with a leading `..`, may have changed in a directory."""
 
     def __init__(self, loop: EventLoop) -> None:
         self._loop = loop
@@ -28,16 +28,16 @@ class ConfigFiles:
         self._detail = "not started"
 
     def arm(self, targets: Targets) -> None:
-        # A directory that was removed and made again leaves its watch dead, and the observer says nothing.
+        # The watch of a removed and recreated directory is dead, and the observer does not report it.
         present = {path: identity for path in targets.directories for identity in [self._identity(path)] if identity}
         if self._observer is None or not self._observer.is_alive() or present != self._watched:
             self.close()
             self._start(present)
 
     def _start(self, present: dict[str, tuple[int, int]]) -> None:
-        from watchdog.observers import Observer  # 10 MB and 0.1 s that the node need not wait for
+        from watchdog.observers import Observer  # 10 MB and 0.1 s, for which the node need not wait
 
-        observer: Any = Observer(timeout=3600)  # type: ignore[no-untyped-call,unused-ignore]  # watchdog 1.0 wakes up that often for nothing
+        observer: Any = Observer(timeout=3600)  # type: ignore[no-untyped-call,unused-ignore] # watchdog 1.0 wakes up that often without need
         loop = self._loop
 
         class Handler:
@@ -52,12 +52,12 @@ class ConfigFiles:
             for path in present:
                 observer.schedule(Handler(), path, recursive=False)
             observer.start()
-        except (OSError, RuntimeError) as error:  # the latter: no new thread can be started
+        except (OSError, RuntimeError) as error:  # RuntimeError: no new thread can be started
             self._detail = f"cannot watch the configuration: {getattr(error, 'strerror', None) or error}"
             _end(observer)  # some of its threads may have started
             now = _opened()
             if before is not None and now is not None:
-                for descriptor in now - before:  # watchdog forgets that of a watch or a thread that failed
+                for descriptor in now - before:  # watchdog leaks the descriptor of a failed watch or thread
                     os.close(descriptor)
             return
         self._observer, self._watched = observer, present
@@ -65,18 +65,18 @@ class ConfigFiles:
         loop.post(ReasonKind.CONFIG, "newly watched")
 
     def _identity(self, path: str) -> Optional[tuple[int, int]]:
-        """Return what tells a directory from one that is made again; None if there is none."""
+        """Return the identity of a directory, which changes when it is recreated, or None if it is absent."""
         try:
             status = os.stat(path)
         except (FileNotFoundError, NotADirectoryError):
             return None
-        except OSError:  # it may be there all the same
+        except OSError:  # it can exist nevertheless
             return self._watched.get(path)
         return status.st_dev, status.st_ino
 
     def state(self) -> SourceState:
         alive = self._observer is not None and self._observer.is_alive()
-        # watchdog passes over the event that tells of an overflow.
+        # watchdog ignores the event that reports an overflow.
         return SourceState("files", alive, self._detail, None)
 
     def close(self) -> None:
@@ -86,11 +86,11 @@ class ConfigFiles:
 
 
 def _opened() -> Optional[frozenset[int]]:
-    """Return the descriptors of the kinds that watchdog opens; None where they cannot be listed."""
+    """Return the descriptors of the kinds that watchdog opens, or None if they cannot be listed."""
     found = set()
     try:
         for name in os.listdir("/proc/self/fd"):
-            with contextlib.suppress(FileNotFoundError):  # the one that lists them
+            with contextlib.suppress(FileNotFoundError):  # the descriptor of this listing
                 if os.readlink(f"/proc/self/fd/{name}").startswith(("anon_inode:inotify", "pipe:")):
                     found.add(int(name))
     except OSError:
@@ -99,12 +99,12 @@ def _opened() -> Optional[frozenset[int]]:
 
 
 def _counts(path: str) -> bool:
-    """Tell whether a file is one of the configuration, or the link that swaps all of a Kubernetes volume (..data)."""
+    """Return whether a file is a part of the configuration, or the link that replaces a Kubernetes volume (..data)."""
     return path.endswith(".yaml") or os.path.basename(path).startswith("..")
 
 
 def _end(observer: Any) -> None:
-    # watchdog 1.0 fails to remove the watch of a directory that is gone, and then stops nothing else.
+    # watchdog 1.0 raises an error for the watch of a removed directory, and then stops nothing else.
     for thread in (*observer.emitters, observer):
         with contextlib.suppress(OSError):
             thread.stop()
@@ -112,6 +112,6 @@ def _end(observer: Any) -> None:
         if emitter.is_alive():
             emitter.join()
     if observer.is_alive():
-        # Before 2.1.7 it sleeps until its timeout; an item that is nobody's wakes it.
+        # Before 2.1.7, it sleeps until its timeout. An item without an owner wakes it.
         observer.event_queue.put((None, None))
         observer.join()

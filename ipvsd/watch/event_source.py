@@ -1,4 +1,4 @@
-"""What an event source is, where it delivers its events, and what it is to watch after a look."""
+"""The protocols of event sources and of the sink for their events, and the targets to watch."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from ipvsd.model.report import SourceState
 
 
 class Targets(NamedTuple):
-    """What is held now: module names, the files of sysctls that exist by key, the configuration's directories.
+    """The items to watch: names of modules, the files of existing sysctls by key, the directories of the configuration.
 
-    The kernel is to refuse what others write to those of `sysctls` that are `guarded`, but for the units in `allowed`.
-    `links` says that a network interface which comes, goes or is renamed brings or takes sysctls that count.
+    The kernel refuses writes of other programs to the `guarded` sysctls, except for those of the units in
+    `allowed`. `links` means that a network interface that appears, disappears or is renamed affects managed
+    sysctls.
     """
 
     modules: frozenset[str]
@@ -25,29 +26,29 @@ class Targets(NamedTuple):
 
 
 class EventSink(Protocol):
-    """Where a source delivers its events; it knows nothing else of who takes them."""
+    """The receiver of a source's events. A source knows nothing else about it."""
 
     def on_event(
         self, name: str, at: float, stored: bool = True, writes: Optional[Callable[[], Sequence[Write]]] = None
     ) -> None:
-        """Take an event: the item of this name may have changed, and is to be read.
+        """Receive an event: the item with this name may have changed and must be read.
 
-        It arrived at `at` (CLOCK_MONOTONIC, seconds). `stored` is False for a write that the kernel reports before it
-        stores the value. `writes` returns those that led to it, oldest first, if they are known.
+        `at` is when the event arrived (CLOCK_MONOTONIC, seconds). `stored` is False for a write that the kernel reports
+        before it stores the value. `writes` returns the writes that caused the event, oldest first, if known.
         """
 
     def on_loss(self) -> None:
-        """Take note that writes before now may not be among the events."""
+        """Note that events for earlier writes may be missing."""
 
 
 class Source(Protocol):
-    """Delivers events, or wakes the loop; given what to watch after each look in which something came or went."""
+    """Delivers events, or wakes the loop. It receives the targets whenever they change."""
 
     def arm(self, targets: Targets) -> None:
-        """Watch these from now on; start again if dead. Never raises OSError."""
+        """Watch exactly these targets. Restart a dead source. Never raises OSError."""
 
     def state(self) -> SourceState:
-        """Say whether it is alive."""
+        """Return whether the source works."""
 
     def close(self) -> None:
-        """Stop and release everything."""
+        """Stop, and release all resources."""

@@ -1,4 +1,4 @@
-"""inotify(7), which Python does not have."""
+"""inotify(7), which Python's standard library lacks."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _EVENT = struct.Struct("iIII")
 
 
 class Inotify:
-    """One instance, for the loop's thread alone. Methods that call the kernel raise OSError."""
+    """One instance, only for the loop's thread. Methods that call the kernel raise OSError."""
 
     def __init__(self, loop: EventLoop, on_event: Callable[[int, int, str], None]) -> None:
-        """`on_event` is called from within the event loop, with the watch, the mask and the name of each event."""
+        """The event loop calls `on_event` with the watch, the mask and the name of each event."""
         self._loop, self._on_event = loop, on_event
         self._libc = ctypes.CDLL(None, use_errno=True)
         self._descriptor = _checked(self._libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC))
@@ -32,22 +32,22 @@ class Inotify:
             raise
 
     def add(self, path: str, mask: int) -> int:
-        """Watch a file or a directory; return the watch, the same one if it is watched already."""
+        """Watch a file or a directory. Return the watch, which is the same for repeated calls."""
         return _checked(self._libc.inotify_add_watch(self._descriptor, os.fsencode(path), mask))
 
     def remove(self, watch: int) -> None:
-        """Watch it no more; nothing happens if its file is gone."""
+        """Remove a watch. Do nothing if its file was removed."""
         self._libc.inotify_rm_watch(self._descriptor, watch)
 
     def close(self) -> None:
-        """Watch nothing any more."""
+        """Remove all watches."""
         self._loop.remove_reader(self._descriptor)
         os.close(self._descriptor)
 
     def _receive(self) -> None:
         data = os.read(self._descriptor, 1 << 16)
         offset = 0
-        events: dict[tuple[int, int, str], None] = {}  # each once: in a storm the same ones are there by the thousand
+        events: dict[tuple[int, int, str], None] = {}  # deduplicated: a storm causes thousands of equal events
         while offset < len(data):
             watch, mask, _, length = _EVENT.unpack_from(data, offset)
             offset += _EVENT.size + length

@@ -1,8 +1,8 @@
-"""Writes to sysctls by every process of the machine, and who makes them: a BPF program on the root control group.
+"""Report writes to sysctls by every process of the machine, with the writer, through a BPF program on the root cgroup.
 
-It tells of a write just before the value is stored, and also of writes in other network namespaces,
-which leave ours as it was: what is right is found by reading our own. Everything that needs a
-capability is done when it is attached; what to tell of is said through shared memory.
+The program reports a write just before the kernel stores the value. It can report writes in other network
+namespaces as well, which do not change ours. So only reading our own sysctl shows whether it is compliant. All
+operations that need a capability happen while the program is attached. Shared memory then controls what it reports.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from ipvsd.watch.event_source import EventSink, Targets
 from ipvsd.watch.unit_cgroups import UnitCgroups
 
 RING_BYTES = 1 << 16  # bytes
-# Seconds until what was lost is looked for: a whole look at once would only have more lost while it lasts.
 _MAX_MOUNTS_BYTES = 1 << 24  # bytes; a node has some mounts for each container
+# Seconds until a reconciliation searches for lost events. At once, it would lose more events while it runs.
 _LOST_DELAY = 1.0
 
 
 class SysctlBpf:
-    """Delivers an event for each sysctl that is written, with the writes and who makes them."""
+    """Delivers an event for each sysctl that is written, with the writes and their writers."""
 
     def __init__(self, loop: EventLoop, sink: EventSink, root: str = "/") -> None:
         self._loop, self._sink, self._root = loop, sink, root
@@ -51,7 +51,7 @@ class SysctlBpf:
         self.detail = "not started"
 
     def attach(self) -> bool:
-        """Attach the program; if that cannot be done, `detail` says why. Nothing is left of a failed try."""
+        """Attach the program. If this fails, `detail` contains the reason, and no resource is left open."""
         try:
             with contextlib.ExitStack() as stack:
                 self._attach(stack)
@@ -91,7 +91,7 @@ class SysctlBpf:
             os.close(group)
         self._units = UnitCgroups(self._loop, cgroup_root, self._allowed.add)
         stack.callback(self._units.close)
-        # Where the kernel tells no process, our own writes are known by our control group.
+        # If the program cannot query processes, it recognises ipvsd's own writes by the cgroup.
         self._own = () if knows_process else own
         self.guards = self.guards and (knows_process or bool(self._own))
         self._loop.add_reader(ring.descriptor, self.drain)
@@ -113,16 +113,16 @@ class SysctlBpf:
             name = sysctl_program.name_in_record("/".join(path or ()).encode("latin-1"))
             if not path or name in names:
                 continue
-            # A sysctl with two paths is reported under the one name by which it is held.
+            # A sysctl with two paths is reported under its canonical name.
             names[name] = key = sysctl_names.ALIASES.get(known, known)
             bucket, mark = sysctl_program.find_bucket(name, self.guards and key in targets.guarded)
             marks[bucket] = sysctl_program.shared_mark(marks[bucket], mark) if bucket in marks else mark
             files.setdefault(bucket, []).append(file)
         if marks.keys() - self._marks.keys():
-            # A write may have come between the last look and the mark.
+            # A write can have happened between the last reconciliation and the mark.
             self._loop.post(ReasonKind.SYSCTL, "newly watched")
         changed = [bucket for bucket, mark in marks.items() if self._marks.get(bucket) != mark]
-        # A bucket is marked before any other is cleared, so that nothing that stays held goes unseen.
+        # Buckets are marked before others are cleared, so that no write to a sysctl that stays managed is missed.
         for bucket in (*changed, *(self._marks.keys() - marks.keys())):
             self._mark(bucket, marks.get(bucket, 0))
         for bucket in changed:
@@ -131,17 +131,18 @@ class SysctlBpf:
         self._names, self._marks = names, marks
 
     def _mark(self, bucket: int, mark: int) -> None:
-        """Set a mark, after what was learned of the names before is forgotten."""
+        """Set a mark, after clearing the location that the program learned for the former names."""
         at = sysctl_program.BUCKET_WORDS * bucket
         self._table[at + 1] = self._table[at + 2] = 0
         self._table[at] = mark
 
     def drain(self) -> None:
-        """Deliver the writes that are reported by now, one event for each sysctl.
+        """Deliver the reported writes, one event for each sysctl.
 
-        A write is reported before it is stored, so that what made a value that was read before is delivered
-        now, but for what is being reported on another processor at this moment, and what was reported after that
-        began. It may be much at once: what the same writer did again is read once, and each writer looked up once.
+        The program reports a write before the kernel stores it. So this delivers the write that caused a value that
+        was read earlier, with two exceptions: a report that another processor is writing at this moment, and those
+        after it. Many records can arrive at once, so a repeated write is parsed once, and each writer is identified
+        once.
         """
         if self._ring is None:
             return
@@ -158,7 +159,7 @@ class SysctlBpf:
         self._check_lost()
 
     def _writes(self, records: Sequence[bytes]) -> Sequence[Write]:
-        """Return each write; one that the same writer made again in a row is one."""
+        """Return the writes. Consecutive repetitions by the same writer are one write."""
         runs = [list(run) for _, run in itertools.groupby(records, sysctl_program.record_key)]
         return [_write(sysctl_program.parse_record(run[0]), len(run), self._resolve_writer) for run in runs]
 
@@ -176,13 +177,13 @@ class SysctlBpf:
         self._loop.post(ReasonKind.LOST, "bpf")
 
     def monitored(self) -> Collection[str]:
-        """Return the sysctls to which no process's write went unreported since this was last asked."""
+        """Return the sysctls for which no report of a write was lost since the last call."""
         complete, self._reported_lost = self._lost == self._reported_lost, self._lost
         return frozenset(self._names.values() if complete and self._ring is not None else ())
 
     @property
     def lost(self) -> int:
-        """The number of writes that were not told of, for lack of room, and of times that new units were not."""
+        """The number of lost reports of writes, and of lost events for new units."""
         return self._lost + (self._units.lost if self._units else 0)
 
     def state(self) -> SourceState:
@@ -206,7 +207,7 @@ def _write(told: sysctl_program.WriteRecord, times: int, writer: Callable[[int, 
 
 
 def find_cgroup_root(root: str) -> str:
-    """Return where the control groups of version 2 are mounted, or an empty text."""
+    """Return the mount point of cgroup version 2, or an empty text."""
     try:
         text = rootfs.text(root, "proc/self/mounts", _MAX_MOUNTS_BYTES) or ""
     except rootfs.UnreadableError:
@@ -218,7 +219,7 @@ def find_cgroup_root(root: str) -> str:
 def _load(
     stack: contextlib.ExitStack, table: int, allowed: int, ring: int, own: Sequence[int]
 ) -> tuple[int, sysctl_program.Variant, bool]:
-    """Return the program, its form, and whether it guards: the fullest that the kernel takes."""
+    """Load the most complete program that the kernel accepts. Return it, its variant, and whether it guards."""
     last = OSError()
     for variant in _variants(os.getpid(), next(iter(own), 0)):
         for guards in (True, False):
@@ -231,7 +232,7 @@ def _load(
 
 
 def _variants(process: int, group: int) -> Sequence[sysctl_program.Variant]:
-    """Return the forms of the program, the fullest first."""
+    """Return the variants of the program, the most complete first."""
     return (
         sysctl_program.Variant(process),
         sysctl_program.Variant(process, namespaces=False),
@@ -242,7 +243,7 @@ def _variants(process: int, group: int) -> Sequence[sysctl_program.Variant]:
 
 
 def _learn_location(path: str) -> None:
-    """Read a sysctl, so that the program learns which one is ours: of those with two names a look reads one."""
+    """Read a sysctl, so that the program learns its location. A reconciliation reads only one of two paths."""
     with contextlib.suppress(OSError):
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:

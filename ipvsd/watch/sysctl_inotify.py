@@ -1,8 +1,8 @@
-"""Writes to sysctls: inotify on files that the host keeps open.
+"""Report writes to sysctls through inotify, on files that the host keeps open.
 
-A write raises MODIFY; a read does not, so that our own looks wake nobody. Without the open
-descriptor the kernel drops a watch in silence when it reclaims the directory entry.
-Writes through another mount of procfs (a container's) and the kernel's own are not seen here.
+A write causes MODIFY and a read does not, so ipvsd's own reads cause no events. Without an open descriptor, the
+kernel silently drops a watch when it reclaims the directory entry. inotify reports neither writes through another
+mount of procfs, such as a container's, nor changes by the kernel itself.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class SysctlInotify:
         self._keys: dict[int, str] = {}
         self._unwatched = self._lost = 0
         self._detail = "not started"
-        # What is wrong is written before the file is watched.
+        # A repair writes the file before it is watched.
         fds.on_reopen(lambda key: loop.call_later(0.0, lambda: self._follow(key)))
 
     def arm(self, targets: Targets) -> None:
@@ -47,7 +47,7 @@ class SysctlInotify:
             self._unwatch(self._inotify, key)
         added = [key for key in targets.sysctls if key not in self._watches and self._watch(self._inotify, key)]
         if added:
-            # A write may have come between the last look and the watch.
+            # A write can have happened between the last reconciliation and the watch.
             self._loop.post(ReasonKind.SYSCTL, "newly watched")
         self._unwatched = len(targets.sysctls) - len(self._watches)
         self._detail = f"inotify on {len(self._watches)} of {len(targets.sysctls)} files"
@@ -55,7 +55,7 @@ class SysctlInotify:
             self._detail += "; the other descriptors are for repairs (raise LimitNOFILE=)"
 
     def _is_open(self, key: str) -> bool:
-        """Tell whether the file that is watched is the one that is kept open."""
+        """Return whether the watched file is the one that is kept open."""
         file = self._fds.get(key)
         return file is not None and file.identity == self._watches[key].identity
 
@@ -65,7 +65,7 @@ class SysctlInotify:
             return False
         try:
             number = instance.add(file.path, inotify.MODIFY)
-        except OSError:  # it went away after the open
+        except OSError:  # it disappeared after the open
             return False
         self._watches[key] = _Watch(number, file.identity)
         self._keys[number] = key
@@ -87,11 +87,11 @@ class SysctlInotify:
         self._sink.on_event(key, time.monotonic())
 
     def _follow(self, key: str) -> None:
-        """Watch the file that is kept open now, unless it was let go meanwhile."""
+        """Watch the file that is kept open now, unless the sysctl was dropped meanwhile."""
         if self._inotify is None or key not in self._watches:
             return
         self._unwatch(self._inotify, key)
-        # A write may have come between the opening and the watch.
+        # A write can have happened between the open and the watch.
         if self._watch(self._inotify, key):
             self._deliver(key)
 

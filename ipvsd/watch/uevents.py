@@ -1,8 +1,8 @@
-"""Modules and network interfaces coming and going: the kernel's uevents, over netlink.
+"""Report modules and network interfaces that appear or disappear, from the kernel's uevents over netlink.
 
-The kernel sends one uevent per module, `add@/module/NAME` when it is live and `remove@/module/NAME`
-before its unloading has ended. Multicast group 1 is the kernel's; a message whose sender is not
-port 0 came from a process and is not believed. ENOBUFS means that some were lost.
+The kernel sends one uevent per module: `add@/module/NAME` when it is live, and `remove@/module/NAME` before its
+removal has ended. Multicast group 1 belongs to the kernel. A message from a port other than 0 came from a process
+and is ignored. ENOBUFS means that messages were lost.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ _NETLINK_KOBJECT_UEVENT = 15
 _KERNEL_GROUP = 1
 _BUFFER = 1 << 20
 _AT_ONCE = 1000
-_SO_RCVBUFFORCE = 33  # <asm-generic/socket.h>; Python has no name for it
+_SO_RCVBUFFORCE = 33  # <asm-generic/socket.h>; Python does not define it
 
 
 def module_event(message: bytes) -> Optional[tuple[str, str]]:
-    """Return (action, module name) of a uevent of the module subsystem, else None."""
+    """Return (action, module name) for a uevent of a module, otherwise None."""
     head, *fields = message.split(b"\0")
     if b"SUBSYSTEM=module" not in fields:
         return None
@@ -36,7 +36,7 @@ def module_event(message: bytes) -> Optional[tuple[str, str]]:
 
 
 def link_event(message: bytes) -> Optional[tuple[str, str]]:
-    """Return (action, interface name) of a uevent of a network interface, else None."""
+    """Return (action, interface name) for a uevent of a network interface, otherwise None."""
     head, *fields = message.split(b"\0")
     if b"SUBSYSTEM=net" not in fields:
         return None
@@ -45,9 +45,9 @@ def link_event(message: bytes) -> Optional[tuple[str, str]]:
 
 
 class Uevents:
-    """Wakes the event loop when a module that is wanted, or an interface where that matters, comes or goes.
+    """Wakes the event loop when a managed module, or an interface if targeted, appears or disappears.
 
-    For a module that goes it delivers an event, with the process that unloads it if that is known.
+    For a removed module, it delivers an event, with the process that unloads the module if that is known.
     """
 
     def __init__(self, loop: EventLoop, sink: EventSink, processes: ProcessResolver) -> None:
@@ -85,7 +85,7 @@ class Uevents:
         self._deliver()
 
     def _drain(self) -> None:
-        for _ in range(_AT_ONCE):  # a storm must not keep the loop from its other work
+        for _ in range(_AT_ONCE):  # a storm must not keep the loop from other work
             if self._socket is None:
                 return
             try:
@@ -114,7 +114,8 @@ class Uevents:
             self._loop.post(ReasonKind.LINK, " ".join(event))
 
     def _deliver(self) -> None:
-        # A module that others need goes last and has to come back first, so that each return is one of its own.
+        # The kernel removes a module after its users, and it has to return before them. So the order is reversed,
+        # and each event leads to its own repair.
         removed, self._removed = self._removed[::-1], []
         unloader = self._processes.find_unloader() if removed else None
         for name in removed:
@@ -138,5 +139,5 @@ def _unloading(unloader: Writer, at: float) -> Callable[[], Sequence[Write]]:
 def _enlarge(opened: socket.socket) -> None:
     try:
         opened.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER)
-    except OSError:  # no CAP_NET_ADMIN: as much as net.core.rmem_max allows
+    except OSError:  # without CAP_NET_ADMIN, net.core.rmem_max limits the size
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)

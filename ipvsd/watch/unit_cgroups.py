@@ -1,6 +1,7 @@
-"""The control groups of units: which there are, and each new one in the moment in which systemd makes it.
+"""The cgroups of units: those that exist, and each new one when systemd creates it.
 
-A unit's group is a directory in that of its slice, made before the unit's first process is started.
+The cgroup of a unit is a directory in that of its slice. systemd creates it before it starts the unit's first
+process.
 """
 
 from __future__ import annotations
@@ -17,19 +18,22 @@ _GONE = (FileNotFoundError, NotADirectoryError)
 
 
 class UnitCgroups:
-    """Lists the groups of some units; nothing raises. Without inotify it knows those of the last listing alone."""
+    """Lists the cgroups of some units.
+
+    Its methods raise nothing. Without inotify, it knows only those of the last listing.
+    """
 
     def __init__(self, loop: EventLoop, cgroup_root: str, on_created: Callable[[int], None]) -> None:
-        """`cgroup_root` is where cgroup version 2 is mounted; `on_created` is given the id of each new group."""
+        """`cgroup_root` is the mount point of cgroup version 2. `on_created` receives the ID of each new cgroup."""
         self._loop, self._cgroup_root, self._on_created = loop, cgroup_root, on_created
         self._units: Set[str] = frozenset()
         self._inotify: Optional[inotify.Inotify] = None
         self._slices: dict[int, str] = {}
         self._known: tuple[int, ...] = ()
-        self.lost = 0  # times that the kernel had no room for the events of new groups
+        self.lost = 0  # number of times that the kernel had no room for the events of new cgroups
 
     def groups(self, units: Set[str]) -> tuple[int, ...]:
-        """Return the ids of the groups that these units have now; what they get later is told of."""
+        """Return the IDs of the current cgroups of these units. `on_created` reports later ones."""
         if units != self._units:
             self._units, self._known = units, ()
         if not units:
@@ -39,13 +43,13 @@ class UnitCgroups:
             with contextlib.suppress(OSError):
                 self._inotify = inotify.Inotify(self._loop, self._on_event)
         self._slices = {}
-        with contextlib.suppress(OSError):  # who was allowed stays so while that cannot be read
+        with contextlib.suppress(OSError):  # as long as this fails, the former list stays valid
             self._known = tuple(self._below(self._cgroup_root))
         return self._known
 
     def _below(self, group: str) -> Iterator[int]:
         with contextlib.suppress(OSError):
-            if self._inotify:  # before it is listed, so that nothing is made unseen in between
+            if self._inotify:  # before the listing, so that no cgroup is missed in between
                 self._slices[self._inotify.add(group, inotify.CREATE | inotify.ONLY_DIRECTORY)] = group
         with contextlib.suppress(*_GONE):
             for name in os.listdir(group):
@@ -65,7 +69,7 @@ class UnitCgroups:
             for identity in self.groups(self._units):
                 self._on_created(identity)
         elif watch in self._slices:
-            with contextlib.suppress(OSError):  # the next listing has it
+            with contextlib.suppress(OSError):  # the next listing contains it
                 for identity in self._ids(self._slices[watch], name):
                     self._on_created(identity)
 
