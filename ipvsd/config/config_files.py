@@ -1,7 +1,7 @@
-"""The configuration's files: which of them count, whether they can be trusted, and the last good ones.
+"""The files of the configuration: which of them apply, and whether they can be trusted.
 
-/etc/ipvsd/ipvsd.yaml comes first, then the drop-ins of three conf.d directories in the order of
-their names; a drop-in masks one of the same name in a directory below, as in sysctl.d(5).
+/etc/ipvsd/ipvsd.yaml comes first, then the drop-ins of three conf.d directories, sorted by name. A drop-in masks
+those of the same name in later directories, as in sysctl.d(5).
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from ipvsd.config.yaml_tree import MAX_BYTES
 from ipvsd.runtime import rootfs
 
 MAIN = "etc/ipvsd/ipvsd.yaml"
-DROP_INS = ("etc/ipvsd/conf.d", "run/ipvsd/conf.d", "usr/lib/ipvsd/conf.d")  # the first one masks the others
-_TRIES = 10  # to read a set of files of which none is removed in between
+DROP_INS = ("etc/ipvsd/conf.d", "run/ipvsd/conf.d", "usr/lib/ipvsd/conf.d")  # an earlier one masks later ones
+_TRIES = 10  # attempts to read a set of files while none is removed
 
-# Seconds after the last change from which on an open file is no longer taken for one that is being written: a program
-# may keep it open for ever, and NFS version 4 says so of every file (nfs4_add_lease() in fs/nfs/nfs4proc.c).
+# Seconds since the last change after which an open file no longer counts as being written. A program can keep a
+# file open forever, and NFS version 4 reports every file as open (nfs4_add_lease() in fs/nfs/nfs4proc.c).
 MAX_WRITE_SECONDS = 300.0
 
 BEING_WRITTEN = "a program has it open for writing (it is read when it is closed)"
@@ -33,14 +33,14 @@ Files = tuple[tuple[str, bytes], ...]
 
 
 class Snapshot(NamedTuple):
-    """The files of one moment, the errors of those that cannot be used, and those that are being written."""
+    """The files at one moment, the errors of unusable ones, and the files that are being written."""
 
     files: Files
     errors: tuple[str, ...] = ()
     being_written: tuple[str, ...] = ()
 
     def require_complete(self) -> Files:
-        """Return the files. Raises ConfigError if one of them cannot be used, or is being written."""
+        """Return the files. Raises ConfigError if one of them is unusable or is being written."""
         errors = (*self.errors, *(f"{path}: cannot be read: {BEING_WRITTEN}" for path in self.being_written))
         if errors:
             raise ConfigError(errors)
@@ -53,42 +53,42 @@ def main_path(root: str) -> str:
 
 
 def directories(root: str) -> tuple[str, ...]:
-    """Return the directories in which a file of the configuration may appear."""
+    """Return the directories that can contain files of the configuration."""
     return tuple(os.path.join(root, path) for path in (os.path.dirname(MAIN), *DROP_INS))
 
 
 def read(root: str, config_path: Optional[str] = None) -> Files:
-    """Return (name, content) of the files at work, or of the one file that was asked for. Raises ConfigError.
+    """Return (name, content) of the active files, or of the one requested file. Raises ConfigError.
 
-    A person who asks for a file means it as it is, even if a program has it open.
+    A file that a person requests is used as it is, even if a program has it open.
     """
     found = snapshot(root, config_path)
     return (found if config_path is None else found._replace(being_written=())).require_complete()
 
 
 def snapshot(root: str, config_path: Optional[str] = None) -> Snapshot:
-    """Return the files at work, or the one file that was asked for, as they are now.
+    """Return the current active files, or the one requested file.
 
-    On the system's own paths a file must belong to root and be writable by nobody else.
-    A file that is removed meanwhile is as one that never was. No program opens a file for writing while it is read.
+    If the root is /, a file must belong to root, and only root may be able to write it. A file that is removed
+    during the call is treated as absent. No program can open a file for writing while it is read.
     """
     found = Snapshot(())
     for _ in range(_TRIES):
         errors: list[str] = []
         places = _active_files(root, errors) if config_path is None else [_named_file(config_path)]
         found, gone = _contents(places, config_path is None and root == "/", errors)
-        if not gone:  # Else it may have masked another file, which only a new list can tell.
+        if not gone:  # A removed file may have masked another one, so the list has to be read again.
             break
     return found
 
 
 def load(root: str, config_path: Optional[str] = None) -> Config:
-    """Return the configuration at work. Raises ConfigError."""
+    """Return the active configuration. Raises ConfigError."""
     return parse(read(root, config_path))
 
 
 class _ConfigFile(NamedTuple):
-    """Where a file is, and its name as it is told."""
+    """The place of a file, and its name for people."""
 
     root: str
     path: str
@@ -96,7 +96,7 @@ class _ConfigFile(NamedTuple):
 
 
 class _UntrustedError(Exception):
-    """The file must not be believed."""
+    """The file cannot be trusted."""
 
 
 class _GoneError(Exception):
@@ -104,7 +104,7 @@ class _GoneError(Exception):
 
 
 def _named_file(name: str) -> _ConfigFile:
-    """Return the place of a file that was named by a person, in the system that this process sees."""
+    """Return the place of a file that a person named, in the file system of this process."""
     return _ConfigFile("/", os.path.join(os.getcwd(), name), name)
 
 
@@ -129,7 +129,7 @@ def _place(root: str, path: str) -> _ConfigFile:
 
 
 def _contents(places: list[_ConfigFile], trusted_only: bool, errors: list[str]) -> tuple[Snapshot, bool]:
-    """Return these files, and whether one of them is gone."""
+    """Return these files, and whether one of them was removed."""
     files: list[tuple[str, bytes]] = []
     written: list[str] = []
     gone = False
@@ -143,14 +143,17 @@ def _contents(places: list[_ConfigFile], trusted_only: bool, errors: list[str]) 
         except _UntrustedError as error:
             errors.append(f"{place.name}: {error}")
         except _GoneError:
-            if place.path != MAIN:  # which is not listed: it need not be there
+            if place.path != MAIN:  # it was not listed, and is optional
                 errors.append(f"{place.name}: cannot be read: {os.strerror(errno.ENOENT)}")
                 gone = True
     return Snapshot(tuple(files), tuple(errors), tuple(written)), gone
 
 
 def _read(place: _ConfigFile, trusted_only: bool) -> tuple[Optional[bytes], bool]:
-    """Return the content, or None for a link to /dev/null, which masks a drop-in; and whether it is being written."""
+    """Return the content, and whether the file is being written. The content is None for a link to /dev/null.
+
+    Such a link masks a drop-in.
+    """
     try:
         with rootfs.open_file(place.root, place.path) as fd:
             status = os.fstat(fd)
@@ -175,13 +178,13 @@ def _read(place: _ConfigFile, trusted_only: bool) -> tuple[Optional[bytes], bool
 
 
 def _open_for_writing(fd: int) -> bool:
-    """Tell whether a program has the file open for writing; if not, let none open it until `fd` is closed.
+    """Return whether a program has the file open for writing. If not, block such opens until `fd` is closed.
 
-    Both are a lease (fcntl(2)), which the owner of the file may take. Where the file system has none, nothing is
-    known, and the answer is no.
+    Both use a lease (fcntl(2)), which the owner of the file may take. Return False if the file system does not
+    support it.
     """
     try:
-        fcntl.fcntl(fd, fcntl.F_SETSIG, signal.SIGURG)  # A program that has to wait raises it; SIGIO would end us.
+        fcntl.fcntl(fd, fcntl.F_SETSIG, signal.SIGURG)  # sent if a program has to wait; SIGIO would end us
         fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)
     except BlockingIOError:
         return True

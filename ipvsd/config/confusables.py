@@ -1,4 +1,4 @@
-"""Signs that only look like those of ASCII, put there by text processors, web pages and input methods."""
+"""Characters that resemble ASCII characters, as inserted by word processors, web pages and input methods."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _BRACKETS = {**dict.fromkeys("\u3010\u3014\u3016", "'['"), **dict.fromkeys("\u30
 _MORE_QUOTES = "\u300c\u300d\u300e\u300f"
 _STOPS = "\u3002\uff61\u2024"
 
-# What each stands in place of. They are parts of words to YAML.
+# The ASCII replacement of each character. YAML treats the characters as parts of words.
 _REPLACEMENTS: Mapping[str, str] = {
     **dict.fromkeys(_QUOTES, "'\"'"),
     **dict.fromkeys(_APOSTROPHES, '"\'"'),
@@ -39,7 +39,7 @@ _COMMENT = re.compile(r"(?:^|(?<=[ \t]))#[^\n]*", re.MULTILINE)
 
 
 def find(text: str) -> Optional[tuple[int, str]]:
-    """Return the line, counted from 1, of the first such sign outside of comments, and what is wrong; or None."""
+    """Return the line, counted from 1, of the first such character outside of comments, and the problem; or None."""
     plain = _COMMENT.sub("", text)
     found = _SIGN.search(plain)
     if found is None:
@@ -49,6 +49,6 @@ def find(text: str) -> Optional[tuple[int, str]]:
 
 
 def describe_character(sign: str) -> str:
-    """Return a character as people can look it up: U+FF1A (FULLWIDTH COLON)."""
+    """Return a character in a form that people can look up: U+FF1A (FULLWIDTH COLON)."""
     name = unicodedata.name(sign, "")
     return f"U+{ord(sign):04X}{f' ({name})' if name else ''}"

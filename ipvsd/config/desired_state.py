@@ -1,4 +1,4 @@
-"""desired(config, kernel): what the profiles and the user's settings want on this kernel."""
+"""The desired state on a kernel, from the profiles and the user's settings."""
 
 from __future__ import annotations
 
@@ -35,14 +35,17 @@ from ipvsd.sysctl.patterns import Patterns, Scope
 
 
 class PatternRule(NamedTuple):
-    """What is wanted of all that a pattern, which is the key here, fits; `exclude` is what it must not stand for."""
+    """The desired value of all sysctls that match a pattern, which is the key.
+
+    `exclude` lists parts that do not match.
+    """
 
     wanted: WantedSysctl
     exclude: tuple[str, ...]
 
 
 def candidates(config: Config) -> frozenset[str]:
-    """Return every module name about which the kernel's index has to be asked."""
+    """Return every module name to look up in the kernel's index."""
     names = {f"ip_vs_{config.scheduler}"}
     for key, setting in config.modules.items():
         names.update(setting.any_of or (key,))
@@ -53,7 +56,7 @@ def candidates(config: Config) -> frozenset[str]:
 
 
 def patterns(config: Config) -> tuple[str, ...]:
-    """Return the names of sysctls that stand for all that they fit, and so have to be expanded."""
+    """Return the patterns among the sysctls, which have to be expanded."""
     entries = (
         entry for name in config.profiles for entry in PROFILES[name].sysctls if _is_enabled(entry.switch, config)
     )
@@ -63,7 +66,7 @@ def patterns(config: Config) -> tuple[str, ...]:
 
 
 def pattern_rules(config: Config, kernel: Kernel) -> tuple[PatternRule, ...]:
-    """Return what is wanted of all that a pattern fits, in their order: of two that fit one key the later counts."""
+    """Return the rules of all patterns, in order. If two match the same sysctl, the later one applies."""
     wanted = _wanted_sysctls(config, kernel)
     return tuple(
         PatternRule(item, config.sysctls.get(key, SysctlSetting("")).exclude)
@@ -73,7 +76,7 @@ def pattern_rules(config: Config, kernel: Kernel) -> tuple[PatternRule, ...]:
 
 
 class PatternRules:
-    """The wanted values of all that some patterns fit, to be asked about one sysctl."""
+    """The rules of patterns, for lookups of single sysctls."""
 
     def __init__(self, rules: Sequence[PatternRule]) -> None:
         self._wanted = [rule.wanted for rule in rules]
@@ -81,7 +84,7 @@ class PatternRules:
         self._index = Patterns(sysctl_names.globs(wanted.key) or () for wanted in self._wanted)
 
     def match(self, name: str) -> Optional[WantedSysctl]:
-        """Return what is wanted of the pattern that counts for a sysctl: the last one that stands for it."""
+        """Return the desired value of the pattern that applies to a sysctl, which is the last matching one, or None."""
         matching = {number for path in sysctl_names.paths(name) for number in self._index.matching(path)}
         found = next((number for number in sorted(matching, reverse=True) if name in self._scopes[number]), None)
         return None if found is None else self._wanted[found]
@@ -93,9 +96,9 @@ def build_desired(
     loaded: Mapping[str, ModuleState],
     expanded: Mapping[str, Collection[str]],
 ) -> Desired:
-    """Return what is wanted, each thing once, in the order in which it is to be done and shown.
+    """Return the desired state, without duplicates, in the order of actions and output.
 
-    `expanded` holds for each pattern the sysctls that it fits now.
+    `expanded` contains the currently matching sysctls of each pattern.
     """
     modules: dict[str, WantedModule] = {}
     known = kernel.loadable | kernel.built_in | frozenset(loaded)
@@ -154,7 +157,7 @@ def _alternatives(
 ) -> Iterator[WantedModule]:
     for choice in choices:
         present = [variant for variant in choice.names if variant in known]
-        for variant in present or choice.names[:1]:  # none known: the first one stands for the failure
+        for variant in present or choice.names[:1]:  # if no name is known, the first one represents the failure
             yield WantedModule(variant, Need.REQUIRED, origin, reason=reason)
 
 
@@ -179,7 +182,7 @@ def _adjust_modules(modules: dict[str, WantedModule], settings: Mapping[str, Mod
         if setting.dropped:
             modules.pop(name, None)
             continue
-        # A name by itself asks for the module; with parameters it only says how the profile's is to be loaded.
+        # A name without parameters requests the module. With parameters, it only adds them to the profile's module.
         explicit = old is None or (old.need is Need.IF_SHIPPED and not setting.parameters)
         need = old.need if old and not explicit else Need.REQUIRED
         if setting.required is not None:
@@ -202,13 +205,13 @@ def _parameters(modules: Mapping[str, WantedModule], config: Config) -> Iterator
 
 
 def _wanted_sysctls(config: Config, kernel: Kernel) -> Mapping[str, WantedSysctl]:
-    """Return the sysctls and patterns that are wanted, by their names, the profiles' first."""
+    """Return the desired sysctls and patterns by name, those of profiles first."""
     wanted: dict[str, WantedSysctl] = {}
     for name in config.profiles:
         for sysctl in _sysctls(name, config, kernel):
             wanted.setdefault(sysctl.key, sysctl)
     for key, setting in config.sysctls.items():
-        # A pattern of a profile that a person names counts where the person names it.
+        # If a person names a pattern of a profile, the person's position in the order applies.
         old = wanted.pop(key, None) if sysctl_names.is_pattern(key) else wanted.get(key)
         want = _merge_bounds(setting.want, old.want if old else None)
         if setting.dropped or want is None:
@@ -224,9 +227,9 @@ def _wanted_sysctls(config: Config, kernel: Kernel) -> Mapping[str, WantedSysctl
 
 
 def _merge_bounds(configured: Optional[Want], old: Optional[Want]) -> Optional[Want]:
-    """Return what is wanted where a profile wants `old`: of a range a person says one bound or both.
+    """Merge a person's value with that of a profile, `old`. A person can set one or both bounds of a range.
 
-    Where a profile's floor, which grows with the number of CPUs, is above what a person allows, the person is right.
+    A profile's floor grows with the number of CPUs. If it is above a person's ceiling, the ceiling applies.
     """
     if not isinstance(configured, Within) or not isinstance(old, Within):
         return configured or old
@@ -243,7 +246,10 @@ def _expand(
     rules: Sequence[PatternRule],
     expanded: Mapping[str, Collection[str]],
 ) -> Iterator[WantedSysctl]:
-    """Yield what the patterns want. A sysctl that is named beats them, and a later pattern an earlier one."""
+    """Yield the sysctls of the patterns.
+
+    A named sysctl overrides them, and a later pattern overrides an earlier one.
+    """
     named = {*(item.key for item in wanted), *(key for key in config.sysctls if not sysctl_names.is_pattern(key))}
     for template, exclude in reversed(rules):
         pattern = template.key
@@ -251,7 +257,8 @@ def _expand(
         keys = [key for key in matching if key not in named]
         if exclude:
             scope = Scope(pattern, exclude)
-            keys = [key for key in keys if key == pattern or key in scope]  # itself, where it cannot be told
+            # The pattern itself is the key if its matches are unknown.
+            keys = [key for key in keys if key == pattern or key in scope]
         named.update(keys)
         yield from (template._replace(key=key, pattern=pattern) for key in (keys if matching else [pattern]))
 

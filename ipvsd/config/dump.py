@@ -1,4 +1,4 @@
-"""A Config as plain values: what `config show` prints, and what its hash is made of."""
+"""A Config as plain values, for `config show` and for its hash."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ipvsd.model.types import Exactly, OneOf
 
 
 def as_mapping(config: Config) -> dict[str, Any]:
-    """Return the configuration as a document that, written as YAML, would configure the same."""
+    """Return the configuration as a document. Written as YAML, it would have the same effect."""
     return {
         "profiles": list(config.profiles),
         "kubeProxyVersion": "{}.{}".format(*config.kube_proxy) if config.kube_proxy else None,
@@ -40,8 +40,8 @@ def address(host: str, port: int) -> str:
 
 
 def fingerprint(config: Config) -> str:
-    """Return 12 hexadecimal digits that change when, and only when, an effective value does."""
-    # After READY=1; the first brings OpenSSL.
+    """Return 12 hexadecimal digits that change if and only if an effective value changes."""
+    # Imported after READY=1; hashlib loads OpenSSL.
     import hashlib
     import json
 

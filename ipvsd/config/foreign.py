@@ -1,4 +1,4 @@
-"""Configurations of other programs that people paste into ours: which one it is, and how to say the same to ipvsd."""
+"""Identify configurations of other programs that people paste into ipvsd's, and translate them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _KINDS: Mapping[str, str] = {
 }
 _PROFILES = {"ipvs": "kube-proxy-ipvs", "nftables": "kube-proxy-nftables"}
 
-# Keys and options of kube-proxy and kubeadm, in small letters without signs: how ipvsd is told the same.
+# Keys and options of kube-proxy and kubeadm, in lower case without punctuation, each with ipvsd's equivalent.
 _KEYS: Mapping[str, str] = {
     "mode": "kube-proxy's mode is 'profiles: [kube-proxy-ipvs]' or '[kube-proxy-nftables]' here",
     "proxymode": "kube-proxy's mode is 'profiles: [kube-proxy-ipvs]' or '[kube-proxy-nftables]' here",
@@ -36,7 +36,7 @@ _KEYS: Mapping[str, str] = {
     "metadata": "an object of Kubernetes is not read: write the keys of ipvsd.yaml(5)",
     "healthzbindaddress": "it is 'web: {listen: [ADDRESS:PORT]}' here",
 }
-# Keys by which a configuration of kube-proxy is known without its kind.
+# Keys that identify a configuration of kube-proxy without its kind.
 _KUBE_PROXY = frozenset(
     "bindAddress bindAddressHardFail clientConnection clusterCIDR configSyncPeriod conntrack detectLocalMode "
     "enableProfiling featureGates healthzBindAddress hostnameOverride iptables ipvs logging metricsBindAddress mode "
@@ -46,12 +46,12 @@ _CONNTRACK = "sysctls: {{net.netfilter.nf_conntrack_max: {{atLeast: {}}}}}"
 
 
 def translate_key(name: str) -> Optional[str]:
-    """Return how to say to ipvsd what a key of kube-proxy or kubeadm says, or None if it is none."""
+    """Return ipvsd's equivalent of a key of kube-proxy or kubeadm, or None."""
     return _KEYS.get(re.sub("[^a-z0-9]", "", name.lower()))
 
 
 def identify_document(root: Node) -> Optional[str]:
-    """Return what a document is if it is another program's, with how to say the same to ipvsd; or None."""
+    """Return the description of another program's document with ipvsd's equivalent, or None."""
     scalars = dict(_scalars(root))
     top_level = {key.text for key, _ in root.items} if isinstance(root, Map) else set()
     if len(top_level & _KUBE_PROXY) > 1:
@@ -68,7 +68,7 @@ def identify_document(root: Node) -> Optional[str]:
 
 
 def identify_text(data: bytes) -> Optional[str]:
-    """Return the same of a text that is no single document."""
+    """Return the same for a text that is not a single document."""
     kinds = re.findall(r"^[ \t]*\"?kind\"?:[ \t]*\"?([A-Za-z]+)", data.decode("utf-8", "replace"), re.MULTILINE)
     known: str = "KubeProxyConfiguration" if "KubeProxyConfiguration" in kinds else next(iter(kinds), "")
     if known not in _KINDS:
@@ -78,7 +78,7 @@ def identify_text(data: bytes) -> Optional[str]:
 
 
 def _scalars(node: Node, above: str = "") -> Iterator[tuple[str, str]]:
-    """Yield the scalars of a map and of the maps below it, by their paths."""
+    """Yield the scalars of a map and of its direct submaps, by their paths."""
     if not isinstance(node, Map):
         return
     for name, item in node.items:

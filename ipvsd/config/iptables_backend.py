@@ -1,12 +1,12 @@
-"""choose(profile, kernel, known): which back end of iptables this node uses, and how that is known.
+"""Choose the back end of iptables that this node uses, with the reason.
 
-The program iptables has two. Its own rules, and those of whoever runs the same program, go to nf_tables
-(iptables-nft) or to tables of the older kind (iptables-legacy). kube-proxy on the node uses the node's
-program. kube-proxy in a container brings both, and uses the one in which kubelet left a chain; kubelet used
-the node's program (kubernetes-sigs/iptables-wrappers). So the node's program decides.
+The program iptables has two back ends. Its rules go to nf_tables (iptables-nft) or to legacy tables
+(iptables-legacy). kube-proxy on the node uses the node's program. kube-proxy in a container contains both, and uses
+the one in which kubelet has created a chain. kubelet used the node's program (kubernetes-sigs/iptables-wrappers).
+So the node's program decides.
 
-The tables of the older kind see each packet as soon as their modules are loaded, rules or not. So the
-modules of a back end that is not used are left alone.
+Legacy tables process each packet as soon as their modules are loaded, even without rules. So ipvsd does not load
+the modules of an unused back end.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ class Choice(NamedTuple):
 
 
 def choose(back_ends: Sequence[BackEnd], kernel: Kernel, known: Collection[str]) -> Choice:
-    """Return the back end whose modules are wanted. `known` are the modules that this kernel has, loaded or not.
+    """Return the back end whose modules are desired. `known` are the modules that this kernel has, loaded or not.
 
-    Where the kernel has all modules of one of them only, it is that one.
+    If the kernel has all modules of only one back end, that one is used.
     """
     lacking = {back_end.name: missing(back_end, kernel, known) for back_end in back_ends}
     complete = [back_end for back_end in back_ends if not lacking[back_end.name]]
@@ -42,7 +42,7 @@ def _choice(back_end: BackEnd, reason: str) -> Choice:
 
 
 def missing(back_end: BackEnd, kernel: Kernel, known: Collection[str]) -> Sequence[str]:
-    """Return the modules that a back end needs and this kernel does not have."""
+    """Return the modules that a back end requires and this kernel lacks."""
     wanted = (entry for entry in back_end.modules if entry.need is Need.REQUIRED and (kernel.ipv6 or not entry.ipv6))
     lacking = [entry.name for entry in wanted if entry.name not in known]
     return [
@@ -52,10 +52,10 @@ def missing(back_end: BackEnd, kernel: Kernel, known: Collection[str]) -> Sequen
 
 
 def detect(iptables: Iptables) -> tuple[str, str]:
-    """Return the back end that the node's files tell of, and by what."""
+    """Return the back end that the node's files indicate, and the reason."""
     program = iptables.program.rpartition("/")[2]
-    # Before 1.8 there was one program, xtables-multi, and before 1.4.11 iptables itself; both are of the older kind.
-    # Since then the file is called iptables-nft or xtables-nft-multi, or the same with legacy.
+    # Before 1.8, there was one program, xtables-multi, and before 1.4.11 iptables itself. Both use legacy tables.
+    # Since then, the file is named iptables-nft or xtables-nft-multi, or the same with legacy.
     if "nft" in program:
         return "nft", f"iptables is {iptables.program}"
     if "legacy" in program or program == "xtables-multi":

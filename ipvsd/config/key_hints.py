@@ -1,4 +1,4 @@
-"""Hints for an unknown key and for a name that is no sysctl: the ones that were meant."""
+"""Hints for unknown keys and invalid names of sysctls."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ipvsd.sysctl import sysctl_names
 
 
 def hint_for_key(key: str, known: Collection[str]) -> str:
-    """Return which of the known keys may be meant, or how else to write it."""
+    """Return a hint that names the most similar known key, or another way to write the setting."""
     from ipvsd.config import foreign, spelling
 
     if not key.isascii():
@@ -32,7 +32,7 @@ def _as_bytes(letter: re.Match[str]) -> str:
 
 
 def hint_for_sysctl(key: str) -> str:
-    """Return what a person may have meant by what is no sysctl."""
+    """Return a hint for a text that is not the name of a sysctl."""
     from ipvsd.config import spelling
 
     rest = key[len("/proc/sys/") :] if key.startswith("/proc/sys/") else ""
@@ -52,14 +52,14 @@ def hint_for_sysctl(key: str) -> str:
 
 
 def explain_unusable(name: str, key: str) -> tuple[str, str]:
-    """Return why a sysctl cannot be held, and what to do or an empty text."""
+    """Return the reason why a sysctl cannot be managed, and a hint or an empty text."""
     if sysctl_names.secret(name):
         return "is a secret, and everyone can read the status", "set it by a file of mode 0600 in sysctl.d(5)"
     return "cannot be written to sysctl.d(5)", _unwritable(key)
 
 
 def _unwritable(key: str) -> str:
-    """Return how to write a sysctl that stands as sysctl.d(5) has it, or an empty text."""
+    """Return the way to write a sysctl in the syntax of sysctl.d(5), or an empty text."""
     from ipvsd.config import spelling
 
     rest = key.partition("=")[0].lstrip("-#;")

@@ -1,4 +1,4 @@
-"""YAML documents to one Config: every key checked, every error of every file said at once."""
+"""Parse YAML documents into one Config, check every key, and report all errors of all files at once."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from ipvsd.sysctl import sysctl_names, values
 
 
 class ConfigError(Exception):
-    """The configuration cannot be used: `errors` holds a `file:line: where: what (hint)` for each reason."""
+    """The configuration is invalid. `errors` contains `file:line: key: problem (hint)` for each reason."""
 
     def __init__(self, errors: Iterable[str]) -> None:
         self.errors = tuple(errors)
@@ -47,9 +47,9 @@ class ConfigError(Exception):
 
 
 def parse(files: Iterable[tuple[str, bytes]]) -> Config:
-    """Return the Config of the files (name, content), the later ones winning.
+    """Return the Config of the files (name, content). Later files override earlier ones.
 
-    Raises ConfigError with every error of every file.
+    Raises ConfigError with all errors of all files.
     """
     reader = _Reader()
     for name, data in files:
@@ -62,7 +62,7 @@ def parse(files: Iterable[tuple[str, bytes]]) -> Config:
 
 
 def _unknown(config: Config) -> Iterator[str]:
-    """Yield what is wrong with the scheduler: one that is not the kernel's own has to be named among the modules."""
+    """Yield the error of an unknown scheduler. A scheduler outside the kernel has to be listed as a module."""
     name = config.scheduler
     if name in profiles.SCHEDULERS or f"ip_vs_{name}" in config.modules:
         return
@@ -75,7 +75,7 @@ def _unknown(config: Config) -> Iterator[str]:
 
 
 def _misspelt(config: Config) -> Iterator[str]:
-    """Yield the names of modules and sysctls that certainly are another one's; `required: false` admits them."""
+    """Yield errors for names of modules and sysctls that are certainly misspelt. `required: false` permits them."""
     known = {entry.key for profile in profiles.PROFILES.values() for entry in profile.sysctls}
     unknown = [key for key, setting in config.sysctls.items() if key not in known and setting.required is not False]
     named = [
@@ -108,7 +108,10 @@ def _incomplete(config: Config) -> Iterator[str]:
 
 
 def _conflicting(config: Config) -> Iterator[str]:
-    """Yield the bounds above that leave nothing of a profile's range; with one below, too, a range replaces it."""
+    """Yield errors for an upper bound that conflicts with a profile's range.
+
+    With a lower bound, it replaces the range.
+    """
     for name in config.profiles:
         for entry in profiles.PROFILES[name].sysctls:
             setting = config.sysctls.get(entry.key)
@@ -133,7 +136,7 @@ _CHECKS = (_unknown, _misspelt, _incomplete, _conflicting, _refused)
 
 
 class _Reader:
-    """Collects what the files say, and what is wrong with them."""
+    """Collects the settings and the errors of the files."""
 
     def __init__(self) -> None:
         self.errors: list[str] = []
@@ -142,8 +145,8 @@ class _Reader:
         self.modules: dict[str, ModuleSetting] = {}
         self.sysctls: dict[str, SysctlSetting] = {}
         self._file = ""
-        self._named: dict[str, int] = {}  # modules and sysctls of this file, by their one name
-        self._shown: dict[str, str] = {}  # of alternatives: the name under which they are shown, by its one form
+        self._named: dict[str, int] = {}  # modules and sysctls of this file, by canonical name
+        self._shown: dict[str, str] = {}  # alternatives: the name for people, by canonical name
 
     def file(self, name: str, data: bytes) -> None:
         self._file, self._named = name, {}
@@ -168,7 +171,7 @@ class _Reader:
             self._mapping("", root, known)
 
     def _is_foreign(self, root: Node, known: Collection[str]) -> bool:
-        """Complain if the document is another program's."""
+        """Add an error if the document belongs to another program."""
         if not isinstance(root, yaml_tree.Mapping) or all(key.text in known for key, _ in root.items):
             return False
         from ipvsd.config import foreign
@@ -241,7 +244,7 @@ class _Reader:
         return take
 
     def _fields(self, where: str, node: Node, readers: Mapping[str, Reader]) -> dict[str, Any]:
-        """Return what a map says, by the names of our fields."""
+        """Return the values of a map, by the names of the fields."""
         found: dict[str, Any] = {}
 
         def reader(name: str, read: Reader) -> Callable[[str, Node], None]:
@@ -257,7 +260,7 @@ class _Reader:
         return found
 
     def _is_duplicate(self, where: str, key: Scalar, name: str) -> bool:
-        """Complain if this file has named the same thing before, perhaps in another spelling."""
+        """Add an error if this file has named the same item before, possibly in another spelling."""
         line = self._named.get(name)
         if line is not None:
             self._add_error(where, key, f"is '{name}' again", f"first in line {line}")
@@ -293,7 +296,7 @@ class _Reader:
             if "parameters" in fields or base.parameters:
                 self._add_error(where, key, "has both 'anyOf' and 'parameters'", "name the module that takes them")
             self.modules.pop(shown_as, None)
-            # No module's name: it is shown as it was written first.
+            # It is not the name of a module, so people see its first spelling.
             shown_as = self._shown.setdefault(name, key.text)
         parameters = {**base.parameters, **fields.pop("parameters", {})}
         self.modules[shown_as] = base._replace(origin=self.origin(key), parameters=parameters, **fields)

@@ -1,6 +1,6 @@
-"""The built-in sets of modules and sysctls, as data with their reasons and sources beside them.
+"""The built-in profiles: modules and sysctls as data, with reasons and sources.
 
-Sources that begin with pkg/ or cmd/ are files of kubernetes/kubernetes, Documentation/ and net/ those of Linux.
+Sources that begin with pkg/ or cmd/ are files of kubernetes/kubernetes. Documentation/ and net/ are those of Linux.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ Version = tuple[int, int]
 
 
 class Switch(enum.Enum):
-    """A setting of the configuration that turns an entry on."""
+    """A setting of the configuration that enables an entry."""
 
     STRICT_ARP = "strictARP"
     BRIDGE_NETFILTER = "bridgeNetfilter"
 
 
 class PerCpu(NamedTuple):
-    """At least `each` for every CPU and never below `minimum`; no more than `maximum` is demanded."""
+    """At least `each` per CPU and at least `minimum`, but no more than `maximum`."""
 
     each: int
     minimum: int
@@ -33,7 +33,7 @@ class PerCpu(NamedTuple):
 
 
 class ModuleEntry(NamedTuple):
-    """`kube_proxy_since` and `kube_proxy_before` bound the versions (major, minor) of kube-proxy that use it."""
+    """`kube_proxy_since` and `kube_proxy_before` limit the versions (major, minor) of kube-proxy that use it."""
 
     name: str
     why: str
@@ -41,20 +41,20 @@ class ModuleEntry(NamedTuple):
     switch: Optional[Switch] = None
     kube_proxy_since: Version = (0, 0)
     kube_proxy_before: Optional[Version] = None
-    kernel_since: Version = (0, 0)  # an older kernel will not do, whatever modules it has
-    ipv6: bool = False  # wanted only where the kernel has IPv6
-    silent: bool = False  # where this kernel does not have it, it is not even told of
+    kernel_since: Version = (0, 0)  # an older kernel is not supported, whatever modules it has
+    ipv6: bool = False  # only if the kernel has IPv6
+    silent: bool = False  # not reported if this kernel lacks it
 
 
 class Alternatives(NamedTuple):
-    """Names of one thing: those that this kernel knows are required, at least one."""
+    """Names of the same module in different kernels. Those that this kernel has are required, at least one."""
 
     names: tuple[str, ...]
     why: str
 
 
 class BackEnd(NamedTuple):
-    """One of several ways in which a program reaches the kernel. A complete one suffices (see `iptables_backend`)."""
+    """One of several back ends of a program. One complete back end suffices (see `iptables_backend`)."""
 
     name: str
     modules: tuple[ModuleEntry, ...]
@@ -62,7 +62,7 @@ class BackEnd(NamedTuple):
 
 
 class SysctlEntry(NamedTuple):
-    """`since` and `before` bound the kernel versions (major, minor) on which it is wanted."""
+    """`since` and `before` limit the kernel versions (major, minor) to which the entry applies."""
 
     key: str
     want: Union[Exactly, PerCpu]
@@ -74,38 +74,38 @@ class SysctlEntry(NamedTuple):
 
 
 class Profile(NamedTuple):
-    """Of the `back_ends` of iptables, the modules of one are wanted, too."""
+    """A set of modules and sysctls. The modules of one of the iptables `back_ends` are added."""
 
     purpose: str
     modules: tuple[ModuleEntry, ...]
     alternatives: tuple[Alternatives, ...] = ()
     back_ends: tuple[BackEnd, ...] = ()
     sysctls: tuple[SysctlEntry, ...] = ()
-    scheduler: bool = False  # the module of the configured scheduler is required, too
-    milestones: tuple[tuple[Version, str], ...] = ()  # what is to be known from a version of kube-proxy on
+    scheduler: bool = False  # the module of the configured scheduler is required as well
+    milestones: tuple[tuple[Version, str], ...] = ()  # notes that apply from a version of kube-proxy on
 
 
 ON = Exactly("1")
 
-# The connection tracker for IPv4 was a module of its own until Linux 4.19 (commit a0ae2562c6c4).
+# The connection tracker for IPv4 was a separate module until Linux 4.19 (commit a0ae2562c6c4).
 CONNTRACK = Alternatives(
     ("nf_conntrack", "nf_conntrack_ipv4"),
     "connection tracking: whichever of these the kernel's own index knows; one module since Linux 4.19",
 )
-# Until Linux 5.2 each family had a module of its own (commit adf82accc5f5, x_tables: merge ip and ipv6 masquerade
+# Until Linux 5.2, each family had a separate module (commit adf82accc5f5, x_tables: merge ip and ipv6 masquerade
 # modules).
 MASQUERADE = Alternatives(
     ("xt_MASQUERADE", "ipt_MASQUERADE", "ip6t_MASQUERADE"),
     "target of the rules that masquerade; one module for both families since Linux 5.2",
 )
-# Likewise until Linux 5.1 (commit db8ab38880e0, nf_tables: merge ipv4 and ipv6 nat chain types).
+# The same until Linux 5.1 (commit db8ab38880e0, nf_tables: merge ipv4 and ipv6 nat chain types).
 NAT_CHAINS = Alternatives(
     ("nft_chain_nat", "nft_chain_nat_ipv4", "nft_chain_nat_ipv6"),
     "the nat table of iptables-nft; one module for both families since Linux 5.1",
 )
 SCHEDULER_WHY = "the configured scheduler (kube-proxy's ipvs.scheduler)"
 
-# net/netfilter/ipvs/Kconfig. `twos` (5.12), `mh` (4.18) and others are not in every kernel.
+# net/netfilter/ipvs/Kconfig. Older kernels lack `twos` (5.12), `mh` (4.18) and others.
 SCHEDULERS = "rr wrr lc wlc lblc lblcr dh sh mh sed nq fo ovf twos".split()
 
 _FIXED_LIST = "on kube-proxy's fixed list before 1.27 (GetRequiredIPVSModules, pkg/util/ipvs/ipvs.go)"
@@ -114,7 +114,7 @@ _NFT = "its rules use it (pkg/proxy/nftables/proxier.go); found by loading such 
 _ALL_OR_NOTHING = "without it iptables-restore refuses all rules (pkg/proxy/ipvs/proxier.go)"
 _SETS = "without it kube-proxy cannot create its sets (ipsetInfo, pkg/proxy/ipvs/proxier.go)"
 _MODE_IPTABLES = "kube-proxy's iptables mode, into which 1.25 and older fall back (pkg/proxy/iptables/proxier.go): {}"
-# `conntrack -D`, and since 1.32 kube-proxy itself, delete what is tracked for an endpoint that is gone.
+# `conntrack -D`, and since 1.32 kube-proxy itself, delete the entries of a removed endpoint.
 _STALE = "deletes stale UDP connections; without it they go on to endpoints that are gone (pkg/proxy/conntrack)"
 
 _BRIDGE = (ModuleEntry("br_netfilter", "brings the net.bridge keys", Need.WANTED, Switch.BRIDGE_NETFILTER),)
@@ -129,8 +129,8 @@ _BRIDGE_SYSCTLS = tuple(
     for tables in ("iptables", "ip6tables")
 )
 _FORWARD = SysctlEntry("net.ipv4.ip_forward", ON, f"the node routes; {_SETS_ONCE}")
-# net.ipv4.ip_forward gives its value to these when it changes (inet_forward_change() in net/ipv4/devinet.c), and
-# not afterwards; what comes in by an interface that does not forward is dropped.
+# The kernel copies only a change of net.ipv4.ip_forward to these (inet_forward_change() in net/ipv4/devinet.c), so
+# they can differ later. It drops packets to be forwarded from an interface that does not forward.
 _INTERFACES = (
     SysctlEntry("net.ipv4.conf.default.forwarding", ON, "an interface that appears inherits it"),
     SysctlEntry("net.ipv4.conf.*.forwarding", ON, "an interface without it drops what it should pass on"),
@@ -141,7 +141,7 @@ _CONNTRACK_MAX = SysctlEntry(
     "kube-proxy's conntrack.maxPerCore and conntrack.min, with its cap since 1.36 (kubernetes/kubernetes#137002)",
 )
 
-# A kube-proxy whose scheduler is not the configured one starts, too, as far as the kernel has it.
+# kube-proxy can start even if its scheduler differs from the configured one, as far as the kernel has it.
 _EVERY_SCHEDULER = tuple(
     ModuleEntry(
         f"ip_vs_{name}",
@@ -222,7 +222,7 @@ KUBE_PROXY_IPVS = Profile(
         ModuleEntry("xt_statistic", _MODE_IPTABLES.format("several endpoints"), Need.IF_SHIPPED, silent=True),
         ModuleEntry("xt_recent", _MODE_IPTABLES.format("session affinity"), Need.IF_SHIPPED, silent=True),
         ModuleEntry("xt_sctp", _MODE_IPTABLES.format("ports of SCTP"), Need.IF_SHIPPED, silent=True),
-        # It brings nfnetlink_acct, which must not be there alone: kubernetes/kubernetes#142068.
+        # It depends on nfnetlink_acct, which must not be loaded alone: kubernetes/kubernetes#142068.
         ModuleEntry(
             "xt_nfacct",
             "kube-proxy's iptables mode since 1.30: its counters (kubernetes/kubernetes#122812)",
@@ -315,7 +315,7 @@ PROFILES: Mapping[str, Profile] = {
     "lvs-full": LVS_FULL,
 }
 
-# Which module brings which sysctls into being; the first prefix that fits.
+# The modules that provide sysctls. The first matching prefix applies.
 PROVIDERS: tuple[tuple[str, str], ...] = (
     ("net.ipv4.vs.lblc_", "ip_vs_lblc"),
     ("net.ipv4.vs.lblcr_", "ip_vs_lblcr"),
@@ -326,30 +326,30 @@ PROVIDERS: tuple[tuple[str, str], ...] = (
 
 
 def provider(key: str) -> Optional[str]:
-    """Return the module without which the sysctl has no file, or None if none is known."""
+    """Return the module that provides the sysctl, or None if it is unknown."""
     return next((module for prefix, module in PROVIDERS if key.startswith(prefix)), None)
 
 
 def entries(profile: Profile) -> tuple[ModuleEntry, ...]:
-    """Return every module that a profile may want by its own name, those of its back ends included."""
+    """Return every module that a profile can name, including those of its back ends."""
     return (*profile.modules, *(entry for back_end in profile.back_ends for entry in back_end.modules))
 
 
 def alternatives(profile: Profile) -> tuple[Alternatives, ...]:
-    """Return every choice between names of one thing, those of its back ends included."""
+    """Return all alternatives of a profile, including those of its back ends."""
     return (*profile.alternatives, *(item for back_end in profile.back_ends for item in back_end.alternatives))
 
 
 def module_names(profile: Profile) -> frozenset[str]:
-    """Return every name under which a profile may want a module, but for its scheduler's."""
+    """Return every name of a module that a profile can request, except for that of its scheduler."""
     named = (entry.name for entry in entries(profile))
     return frozenset((*named, *(name for choice in alternatives(profile) for name in choice.names)))
 
 
 def why(profile: str, name: str, reason: str = "") -> str:
-    """Return why a profile wants a module or a sysctl, or an empty string where it does not.
+    """Return the reason why a profile requests a module or a sysctl, or an empty text if it does not.
 
-    A module of a back end has as its `reason` what made that back end the chosen one.
+    For a module of a back end, `reason` is the reason for choosing that back end.
     """
     known = PROFILES[profile]
     if any(name in (*_named(back_end), *_variants(back_end)) for back_end in known.back_ends):
@@ -367,14 +367,14 @@ def _variants(back_end: BackEnd) -> tuple[str, ...]:
 
 def _reason(known: Profile, name: str) -> str:
     reasons = {name: item.why for item in alternatives(known) for name in item.names}
-    # A module with two entries is wanted for what the first one says, as long as that holds.
+    # If a module has two entries, the reason of the first one applies.
     reasons.update((entry.name, entry.why) for entry in reversed(entries(known)))
     reasons.update((entry.key, entry.why) for entry in known.sysctls)
     return reasons.get(name, "")
 
 
 def notes(names: tuple[str, ...], kube_proxy: Optional[Version]) -> tuple[str, ...]:
-    """Return what a person should know who runs these profiles with this version of kube-proxy."""
+    """Return the notes for these profiles and this version of kube-proxy."""
     found = []
     for name in names:
         reached = [text for since, text in PROFILES[name].milestones if kube_proxy and kube_proxy >= since]

@@ -1,4 +1,4 @@
-"""The keys of the configuration: the field of each, its default, and what reads it from YAML."""
+"""The keys of the configuration: the field of each, its default, and its reader for YAML."""
 
 from __future__ import annotations
 
@@ -13,19 +13,22 @@ from ipvsd.model.types import NOTHING, Exactly, OneOf, Policy, Want, Within
 from ipvsd.modprobe import kernel_names
 from ipvsd.sysctl import sysctl_names, values
 
-MAX_UNITS = 15  # the kernel looks through all of them at each write that is guarded
+MAX_UNITS = 15  # the kernel compares all of them at each write to a guarded sysctl
 _EXAMPLES = {"500ms": 0.5, "60s": 60.0, "5m": 300.0}
 _UNITS = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "h": 3600.0}
 _BOOLEANS = {"true": True, "false": False}
-SWITCHES = {"true": 1, "yes": 1, "on": 1, "false": 0, "no": 0, "off": 0}  # as people type them for a sysctl
-_YAML_1_1_BOOLEANS = {"yes": True, "on": True, "no": False, "off": False}  # to YAML 1.1, and texts to 1.2 and to people
+SWITCHES = {"true": 1, "yes": 1, "on": 1, "false": 0, "no": 0, "off": 0}  # as people write them for a sysctl
+_YAML_1_1_BOOLEANS = {"yes": True, "on": True, "no": False, "off": False}  # booleans in YAML 1.1, and texts in YAML 1.2
 
-# The versions of Kubernetes that can be meant: from the first with a general IPVS mode up to some years ahead.
+# Plausible versions of Kubernetes: from the first with a stable IPVS mode to some years ahead.
 OLDEST, NEWEST = (1, 11), (1, 59)
 
 
 class SettingError(Exception):
-    """The value cannot be taken: `problem` says why, `hint` what to do; `suggestion` is the value that it names."""
+    """The value is invalid.
+
+    `problem` is the reason, `hint` the remedy, and `suggestion` the value that the hint names.
+    """
 
     def __init__(self, problem: str, hint: str = "", suggestion: Optional[str] = None) -> None:
         super().__init__(problem)
@@ -33,7 +36,7 @@ class SettingError(Exception):
 
 
 def kind(node: Node) -> str:
-    """Return what a person calls this value."""
+    """Return the name of a value's type for people."""
     names = {"bool": "a truth value", "null": "nothing", "int": "a number", "float": "a number", "str": "a text"}
     if isinstance(node, Scalar):
         return names.get(node.kind, f"a {node.kind}")
@@ -41,7 +44,7 @@ def kind(node: Node) -> str:
 
 
 def shown(text: str, quote: bool = True) -> str:
-    """Return a text from a file as it can be shown: escaped, and not too long."""
+    """Return a text of a file for people: escaped, and limited in length."""
     text = text if len(text) <= 60 else text[:57] + "..."
     if quote:
         return repr(text)
@@ -53,10 +56,9 @@ def _text(node: Node) -> str:
 
 
 def parse_boolean(node: Node, alternative: str = "") -> Optional[bool]:
-    """Return the truth value that this is, or None if it is none.
+    """Return the boolean value of a node, or None if it is not a boolean.
 
-    Raises SettingError for the words that are truth values to YAML 1.1 alone; `alternative` says what else they
-    may have been meant to be.
+    Raises SettingError for words that only YAML 1.1 treats as booleans. `alternative` is another possible meaning.
     """
     if not isinstance(node, Scalar) or node.kind != "bool":
         return None
@@ -68,7 +70,7 @@ def parse_boolean(node: Node, alternative: str = "") -> Optional[bool]:
 
 
 def is_false(node: Node) -> bool:
-    """Tell whether this is the truth value false, in so many letters."""
+    """Return whether a node is the literal word false."""
     return isinstance(node, Scalar) and node.kind == "bool" and node.text.lower() == "false"
 
 
@@ -94,7 +96,7 @@ def _names(node: Node) -> tuple[str, ...]:
 
 
 def _module_name(node: Node) -> str:
-    # null, 1 and no are texts to PyYAML's composer, too, and no names.
+    # PyYAML's composer returns null, 1 and no as texts as well, but they are not names.
     if not isinstance(node, Scalar) or node.kind != "str":
         raise SettingError(f"must be a list of names of modules, not of {kind(node)}", "such as [nf_tables, ip_tables]")
     name = kernel_names.module_name(node.text)
@@ -116,7 +118,7 @@ def _patterns(node: Node) -> tuple[str, ...]:
 
 
 def _pattern(node: Node) -> str:
-    """Return what a wildcard must not stand for: a name, or a pattern of names, that can be written to sysctl.d(5)."""
+    """Return a part that a wildcard must not match: a name or a pattern that sysctl.d(5) can express."""
     if not isinstance(node, Scalar) or node.kind not in ("str", "int", "float"):
         raise SettingError(f"must be a list of names, not of {kind(node)}", 'such as [all, "veth*"]')
     found = sysctl_names.pattern_of_part(node.text)
@@ -138,7 +140,7 @@ def _units(node: Node) -> tuple[str, ...]:
 
 
 def _integer(node: Node) -> int:
-    """Return a number as the kernel reads it: 010 is 8 here, too."""
+    """Return a number as the kernel reads it: 010 is 8."""
     number = values.integer(_text(node))
     if number is None:
         shown_value = shown(_text(node)) if kind(node) == "a number" else kind(node)
@@ -168,13 +170,13 @@ def _policy(node: Node) -> Policy:
 
 def _duration(minimum: float, maximum: float) -> Callable[[Node], float]:
     def read(node: Node) -> float:
-        # Not with a 0 in front: to some readers of YAML 010 is 8.
+        # Without a leading 0, because some YAML parsers read 010 as 8.
         match = re.match(r"((?:0|[1-9][0-9]{0,8})(?:\.[0-9]{1,6})?)(ms|s|m|h|)\Z", _text(node))
         if not match:
             examples = [text for text, seconds in _EXAMPLES.items() if minimum <= seconds <= maximum]
             what = shown(_text(node)) if kind(node) == "a number" else kind(node)
             raise SettingError(f"must be a time, not {what}", f"such as {', '.join(examples)}")
-        # Microseconds are exact in what `dump` makes of it; a unit's factor is not always.
+        # `dump` writes microseconds exactly, but the factor of a unit is not always exact.
         seconds = round(float(match[1]) * _UNITS[match[2]], 6)
         if not minimum <= seconds <= maximum:
             raise SettingError(f"must be between {minimum:g}s and {maximum:g}s")
@@ -184,7 +186,7 @@ def _duration(minimum: float, maximum: float) -> Callable[[Node], float]:
 
 
 def value(node: Node) -> str:
-    """A sysctl's value as the source wrote it: the kernel, not YAML, knows what 010 or 0x1f means."""
+    """Return a sysctl's value as written in the source. The kernel, not YAML, decides the meaning of 010 or 0x1f."""
     if not isinstance(node, Scalar) or node.kind not in ("str", "int", "float"):
         raise _no_value(node)
     if any(character in node.text for character in "\n\r\0"):
@@ -210,7 +212,7 @@ def _no_value(node: Node) -> SettingError:
 
 
 def parameter(node: Node) -> str:
-    """Return the value of a module's parameter: one word, for it stands in a line of modprobe.d(5)."""
+    """Return the value of a module's parameter: one word, because it becomes a part of a line of modprobe.d(5)."""
     on = parse_boolean(node, ', or quote it: "{}"')
     try:
         text = value(node) if on is None else "YN"[not on]
@@ -226,9 +228,9 @@ def _is_word(text: str) -> bool:
 
 
 def _scheduler(node: Node) -> str:
-    """Return what is in the form of a scheduler's name; whether there is such a one is asked of all files at once."""
+    """Return a text in the form of a scheduler's name. `parser` checks the name after reading all files."""
     text = _text(node)
-    if kind(node) == "a text" and re.match(r"[a-z0-9_]{1,15}\Z", text):  # IP_VS_SCHEDNAME_MAXLEN is 16 with its NUL
+    if kind(node) == "a text" and re.match(r"[a-z0-9_]{1,15}\Z", text):  # IP_VS_SCHEDNAME_MAXLEN is 16, with its NUL
         return text
     hint = "such as rr or sh"
     if isinstance(node, Scalar) and not text:
@@ -257,7 +259,7 @@ def _version(node: Node) -> Optional[tuple[int, int]]:
         return version
     low, high = ("{}.{}".format(*bound) for bound in (OLDEST, NEWEST))
     shown_version, minor = f"{match[1]}.{match[2]}", match[2]
-    # A number that passed through a template has lost its last 0, and a finger is quickly put down twice.
+    # A template engine drops the last 0 of a number, and people repeat or omit a digit.
     closest = [f"1.{digits}" for digits in (f"{minor}0", minor[:2], f"1{minor}", f"2{minor}", f"3{minor}")]
     known = [text for text in dict.fromkeys(closest) if OLDEST <= (1, int(text[2:])) <= NEWEST]
     hint = f'such as "{high if version > NEWEST else "1.30"}"'
@@ -303,7 +305,7 @@ def _address(text: str) -> tuple[str, int]:
 
 
 class ModuleSetting(NamedTuple):
-    """What a user said of a module; None where nothing was said."""
+    """A user's settings of a module. None means unset."""
 
     origin: str
     required: Optional[bool] = None
@@ -313,41 +315,41 @@ class ModuleSetting(NamedTuple):
 
 
 class SysctlSetting(NamedTuple):
-    """What a user said of a sysctl, or of all that a pattern fits; None where nothing was said."""
+    """A user's settings of a sysctl, or of all that match a pattern. None means unset."""
 
     origin: str
     want: Optional[Want] = None
     policy: Optional[Policy] = None
     required: Optional[bool] = None
     dropped: bool = False
-    exclude: tuple[str, ...] = ()  # what a pattern's wildcards must not stand for
+    exclude: tuple[str, ...] = ()  # parts that the wildcards of a pattern must not match
     guard: Optional[bool] = None
 
 
 class Config(NamedTuple):
-    """Everything that can be configured, with its default. Times are in seconds."""
+    """The whole configuration, with defaults. Times are in seconds."""
 
     profiles: tuple[str, ...] = ("kube-proxy-ipvs",)
-    kube_proxy: Optional[tuple[int, int]] = None  # its version, where that is known
+    kube_proxy: Optional[tuple[int, int]] = None  # its version, if known
     scheduler: str = "rr"
     strict_arp: bool = False
     bridge_netfilter: bool = True
     interval: float = 60.0
     startup_strict: bool = False
     startup_limit: float = 300.0
-    contention_repairs: int = 20  # more of one sysctl within the window are a fight over it
+    contention_repairs: int = 20  # more repairs of one sysctl within the window are contention
     contention_window: float = 60.0
-    contention_quiet: float = 300.0  # right for so long, and the fight is over
-    guard_allow: tuple[str, ...] = ()  # units that may write what is guarded
+    contention_quiet: float = 300.0  # contention ends after this time without a drift
+    guard_allow: tuple[str, ...] = ()  # units that may write guarded sysctls
     listen: tuple[tuple[str, int], ...] = (("127.0.0.1", 14787), ("::1", 14787))
     modules: Mapping[str, ModuleSetting] = NOTHING
     sysctls: Mapping[str, SysctlSetting] = NOTHING
-    origins: Mapping[str, str] = NOTHING  # of the plain settings: FILE:LINE
+    origins: Mapping[str, str] = NOTHING  # FILE:LINE of plain settings
 
 
 Reader = Callable[[Node], object]
 
-# By the key of the configuration: the field of Config, and what reads it.
+# By key: the field of Config, and the reader.
 SETTINGS: Mapping[str, tuple[str, Reader]] = {
     "profiles": ("profiles", _profiles),
     "kubeProxyVersion": ("kube_proxy", _version),
@@ -379,11 +381,11 @@ SYSCTL: Mapping[str, Reader] = {
     "guard": _boolean,
 }
 
-WANTS = ("value", "at_least", "at_most", "one_of")  # the fields of which there is one, or a range
+WANTS = ("value", "at_least", "at_most", "one_of")  # alternatives, except for both bounds
 
 
 def merge_want(fields: Mapping[str, Any], before: Optional[Want]) -> Optional[Want]:
-    """Return what is wanted after what was wanted `before`: the bounds of a range merge. Raises SettingError."""
+    """Merge a value with the earlier one. The bounds of a range are combined. Raises SettingError."""
     if isinstance(before, Within) and set(fields) <= {"at_least", "at_most"}:
         bounds = {"at_least": before.floor, "at_most": before.ceiling}
         fields = {**{name: bound for name, bound in bounds.items() if bound is not None}, **fields}
@@ -399,13 +401,13 @@ def merge_want(fields: Mapping[str, Any], before: Optional[Want]) -> Optional[Wa
 
 
 def hint_for_unmanaged(node: Node) -> str:
-    """Return the hint for one who may have meant that a sysctl is to be left alone, or an empty text."""
+    """Return the hint for a user who may want ipvsd to leave a sysctl alone, or an empty text."""
     off = kind(node) == "a truth value" and SWITCHES.get(_text(node).lower()) == 0
     return "false leaves the sysctl alone" if off or kind(node) == "nothing" else ""
 
 
 def check_suggestions(name: str, read: Reader) -> Reader:
-    """Return a reader of a sysctl's value whose hints name no value that the kernel refuses."""
+    """Return a reader for a sysctl's value without suggestions that the kernel refuses."""
 
     def fit(node: Node) -> object:
         try:

@@ -1,6 +1,6 @@
-"""Names as people type them: the name that a misspelt one was meant to be, and all that a short one stands for.
+"""Correct misspelt names, and find the full names for short ones.
 
-A misspelling is told only where it is certain, since a name that is not known here may be that of another kernel.
+A misspelling is reported only if it is certain, because an unknown name can belong to another kernel.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Optional
 from ipvsd.config.profiles import PROFILES, SCHEDULERS, module_names
 from ipvsd.sysctl import sysctl_names
 
-# What people call the schedulers, without signs and in small letters; the first words are ipvsadm(8)'s.
+# Common names of the schedulers, in lower case without punctuation. The first ones are those of ipvsadm(8).
 _SCHEDULERS: Mapping[str, str] = {
     "roundrobin": "rr",
     "robin": "rr",
@@ -50,7 +50,7 @@ _SCHEDULERS: Mapping[str, str] = {
     "p2c": "twos",
 }
 
-# Modules that people name, beside those of the profiles.
+# Modules that people use in addition to those of the profiles.
 _MODULES = """
     bonding br_netfilter bridge dummy geneve ip6_tables ip6t_REJECT ip6table_filter ip6table_mangle ip6table_nat
     ip_set ip_set_bitmap_ip ip_set_bitmap_ipmac ip_set_bitmap_port ip_set_hash_ip ip_set_hash_ipmac
@@ -64,14 +64,14 @@ _MODULES = """
 """.split()
 
 _SCHEDULER = "ip_vs_"
-_MIN_SIMILARITY = 0.8  # how much alike two words must be for a guess
+_MIN_SIMILARITY = 0.8  # minimum similarity of two words for a guess
 PARAMETERS = ("nf_conntrack.hashsize", "ip_vs.conn_tab_bits")
-INTERFACES = "net", ("ipv4", "ipv6"), ("conf", "neigh")  # below these, each interface has a directory of files alone
-_IN_INTERFACE = 5  # parts of such a name
+INTERFACES = "net", ("ipv4", "ipv6"), ("conf", "neigh")  # each interface has a directory of files below
+_IN_INTERFACE = 5  # number of parts of such a name
 
 
 def nearest(word: str, known: Iterable[str], min_similarity: float = 0.6) -> Optional[str]:
-    """Return the one of the known words that looks most like this one, or None if none does."""
+    """Return the known word that is most similar, or None."""
     import difflib
 
     plain = {_plain(name): name for name in known}
@@ -80,9 +80,9 @@ def nearest(word: str, known: Iterable[str], min_similarity: float = 0.6) -> Opt
 
 
 def is_misspelling(word: str, known: str) -> bool:
-    """Tell whether a word is another one with slips of the pen in it, and so few that it can be no other name.
+    """Return whether a word is another one with so few typing errors that it cannot be a different name.
 
-    Another number makes another name.
+    A different number makes a different name.
     """
     if _plain(word) == _plain(known):
         return word != known
@@ -95,7 +95,7 @@ def is_misspelling(word: str, known: str) -> bool:
 
 
 def _closest(word: str, known: Iterable[str]) -> Optional[str]:
-    """Return the known word of which this is a misspelling, with the fewest slips; or None."""
+    """Return the known word of which this is a misspelling, with the fewest typing errors, or None."""
     found = [
         (_plain(word) != _plain(name), _edit_distance(word, name), name) for name in known if is_misspelling(word, name)
     ]
@@ -103,7 +103,7 @@ def _closest(word: str, known: Iterable[str]) -> Optional[str]:
 
 
 def scheduler(text: str) -> Optional[str]:
-    """Return the scheduler that somebody may have meant, or None."""
+    """Return the scheduler that the text probably means, or None."""
     plain = re.sub(r"^ipvs(?=.)", "", _plain(re.sub(r"\.ko(\.[a-z]+)?$", "", text.strip())))
     if plain in SCHEDULERS:
         return plain
@@ -114,7 +114,7 @@ def scheduler(text: str) -> Optional[str]:
 
 
 def modules() -> frozenset[str]:
-    """Return the names of modules that are known here."""
+    """Return all known names of modules."""
     named = (name for profile in PROFILES.values() for name in module_names(profile))
     return frozenset((*named, *_MODULES, *(f"ip_vs_{name}" for name in SCHEDULERS)))
 
@@ -124,13 +124,13 @@ def module(name: str) -> Optional[str]:
     known = modules()
     if name in known:
         return None
-    # A scheduler has a module of its name, and people call it by its long one here, too.
+    # A scheduler has a module of its name, and people use its long name here as well.
     suggestion = scheduler(name[len(_SCHEDULER) :]) if name.startswith(_SCHEDULER) else None
     return f"{_SCHEDULER}{suggestion}" if suggestion else _closest(name, known)
 
 
 def sysctl(name: str) -> Optional[str]:
-    """Return the sysctl, or pattern, of which this is certainly a misspelling, or None. Both as they are shown."""
+    """Return the sysctl or pattern of which this is certainly a misspelling, or None. Both are canonical names."""
     path = tuple(part.replace("/", ".") for part in name.split("."))
     if len(path) > _IN_INTERFACE and _of_interface(path):
         path = (*path[:3], ".".join(path[3:-1]), path[-1])
@@ -143,12 +143,12 @@ def sysctl(name: str) -> Optional[str]:
 
 
 def is_known(name: str) -> bool:
-    """Tell whether a sysctl, by the name under which it is shown, is known here."""
+    """Return whether a sysctl is known, by its canonical name."""
     return _known(tuple(part.replace("/", ".") for part in name.split(".")))
 
 
 def find_by_short_name(word: str) -> tuple[str, ...]:
-    """Return every sysctl, module and parameter that is called so for short; IFACE stands for an interface."""
+    """Return every sysctl, module and parameter with this short name. IFACE stands for an interface."""
     plain = _plain(word)
     found = [
         f"{'.'.join(directory).replace('*', 'IFACE')}.{leaf}"
@@ -165,7 +165,7 @@ def find_by_short_name(word: str) -> tuple[str, ...]:
 
 
 def guess(name: str, others: Collection[str] = ()) -> Optional[str]:
-    """Return what somebody may have meant by a name that stands for nothing; this is no more than a guess.
+    """Return the probable meaning of an unknown name, which is only a guess, or None.
 
     `others` are sysctls that this kernel has in the same directory.
     """
@@ -191,13 +191,13 @@ def _plain(word: str) -> str:
 
 def _max_distance(one: str, other: str) -> int:
     longest = max(len(one), len(other))
-    if longest == 4:  # a letter was left out or added, or two exchanged; another letter makes another word
+    if longest == 4:  # an omitted or extra letter, or two swapped ones; a changed letter makes a different word
         return int(len(one) != len(other) or sorted(one) == sorted(other))
     return 0 if longest < 5 else 1 if longest < 8 else 2
 
 
 def _edit_distance(one: str, other: str) -> int:
-    """Return how many letters were left out, added, changed or exchanged with the next one."""
+    """Return the number of letters that were omitted, added, changed or swapped with the next one."""
     if abs(len(one) - len(other)) > 2:
         return 3
     rows = [list(range(len(other) + 1))]
@@ -214,7 +214,7 @@ def _edit_distance(one: str, other: str) -> int:
 
 @functools.lru_cache(maxsize=1)
 def _directories() -> Mapping[tuple[str, ...], Collection[str]]:
-    """Return what is in each directory, by its path; * is an interface."""
+    """Return the names in each directory, by its path. * is an interface."""
     from ipvsd.sysctl.catalog import SYSCTLS
 
     found = {tuple(name.split(".")): dict.fromkeys(leaves.split()) for name, leaves in SYSCTLS.items()}
@@ -240,7 +240,7 @@ def _known(path: tuple[str, ...]) -> bool:
 
 
 def _in_directory(path: tuple[str, ...], directory: tuple[str, ...]) -> Optional[tuple[str, ...]]:
-    """Return the path of a sysctl in this directory of which the path is a misspelling."""
+    """Return the path in this directory of which the given path is a misspelling, or None."""
     if len(directory) != len(path) - 1:
         return None
     pairs = [(typed, known) for typed, known in zip(path, directory) if known not in ("*", typed)]
@@ -249,7 +249,7 @@ def _in_directory(path: tuple[str, ...], directory: tuple[str, ...]) -> Optional
     if not pairs:
         closest = _closest(leaf, _directories()[directory])
         return (*within, closest) if closest else None
-    # A directory of its own that has no such file may get one; one that there is not was misspelt.
+    # A known directory can gain files in later kernels. Only an unknown directory is certainly misspelt.
     if len(pairs) > 1 or _template(path) in _directories() or leaf not in _directories()[directory]:
         return None
     typed, known = pairs[0]
@@ -257,7 +257,7 @@ def _in_directory(path: tuple[str, ...], directory: tuple[str, ...]) -> Optional
 
 
 def _ignore_separators(path: tuple[str, ...]) -> Optional[str]:
-    """Return the sysctl that is written with the same letters, and other signs between them."""
+    """Return the sysctl with the same letters and other separators, or None."""
     plain = _plain("".join(path))
     return next((name for name in _all_sysctls() if _plain(name) == plain and name != ".".join(path)), None)
 

@@ -1,4 +1,4 @@
-"""YAML text to a tree, by PyYAML. The only user of it."""
+"""Parse YAML into a tree with PyYAML. This is the only user of that library."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import yaml
 from ipvsd.config.yaml_tree import DocumentError, Mapping, Node, Scalar, Sequence
 
 _MAX_NODES = 20_000
-_MAX_PROBLEM = 200  # characters of PyYAML's, which may show an alias of any length
+_MAX_PROBLEM = 200  # characters of PyYAML's message, which can contain an alias of any length
 
 
 def parse(data: bytes) -> Optional[Node]:
-    """Return the tree of the one document in `data`, or None if there is nothing in it.
+    """Return the tree of the one document in `data`, or None if it is empty.
 
     Raises DocumentError.
     """
@@ -40,7 +40,7 @@ def parse(data: bytes) -> Optional[Node]:
         raise DocumentError(mark.line + 1 if mark else 0, f"not YAML: {problem}") from None
     except yaml.YAMLError as error:
         raise DocumentError(0, f"not YAML: {str(error).splitlines()[0]}") from None
-    except (ValueError, OverflowError) as error:  # an escape or a version that is no number PyYAML can hold
+    except (ValueError, OverflowError) as error:  # an escape or a version that is not a valid number for PyYAML
         raise DocumentError(0, f"not YAML: {error}") from None
     except RecursionError:
         raise DocumentError(0, "is nested too deeply") from None
@@ -55,7 +55,7 @@ def _reject_confusables(text: str) -> None:
 
 
 class _Loader(yaml.SafeLoader):
-    """Gives up at a text that would keep PyYAML busy for seconds."""
+    """Rejects a text that would keep PyYAML busy for seconds."""
 
     _composed = 0
 
@@ -68,7 +68,7 @@ class _Loader(yaml.SafeLoader):
 
 _CORE = "tag:yaml.org,2002:"
 _MAX_TAG = 60
-_RESOLVER: Any = yaml.resolver.Resolver()  # has no types
+_RESOLVER: Any = yaml.resolver.Resolver()  # without type annotations
 
 
 class _Walk:
@@ -96,7 +96,7 @@ class _Walk:
 
 
 def _types(node: yaml.Node) -> tuple[str, ...]:
-    """Return the types that a value may be called by a tag: the one that it has, and of a scalar a text."""
+    """Return the types that a tag may assign to a value: its own type, and for a scalar also a text."""
     if isinstance(node, yaml.ScalarNode):
         return f"{_CORE}str", _RESOLVER.resolve(yaml.ScalarNode, node.value, (True, False))
     return (f"{_CORE}{'seq' if isinstance(node, yaml.SequenceNode) else 'map'}",)

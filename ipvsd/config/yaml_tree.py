@@ -1,6 +1,7 @@
-"""A YAML document as a tree that remembers its lines.
+"""A YAML document as a tree that contains line numbers.
 
-Hostile until parsed: bounded in size, in depth and in what its aliases unfold to; no tag builds an object.
+The input is not trusted. Its size, its depth and the expansion of its aliases are limited. No tag creates an
+object.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ MAX_BYTES = 1 << 20
 
 
 class DocumentError(Exception):
-    """The text is no usable YAML document. `line` counts from 1, or is 0."""
+    """The text is not a usable YAML document. `line` counts from 1, or is 0."""
 
     def __init__(self, line: int, text: str) -> None:
         super().__init__(text)
@@ -19,7 +20,7 @@ class DocumentError(Exception):
 
 
 class Scalar(NamedTuple):
-    """`kind` is str, int, float, bool, null or another YAML type; `text` is the source's own text."""
+    """`kind` is str, int, float, bool, null or another YAML type. `text` is the text in the source."""
 
     kind: str
     text: str
@@ -32,7 +33,7 @@ class Sequence(NamedTuple):
 
 
 class Mapping(NamedTuple):
-    """Keys in the order of the source; a key that stands twice is there twice."""
+    """Keys in the order of the source, including duplicates."""
 
     items: tuple[tuple[Scalar, Node], ...]
     line: int
@@ -42,7 +43,7 @@ Node = Union[Scalar, Sequence, Mapping]
 
 
 def parse(data: bytes) -> Optional[Node]:
-    """Return the tree of the one document in `data`, or None if there is nothing in it.
+    """Return the tree of the one document in `data`, or None if it is empty.
 
     Raises DocumentError.
     """
@@ -50,13 +51,13 @@ def parse(data: bytes) -> Optional[Node]:
         raise DocumentError(0, f"is larger than {MAX_BYTES} bytes")
     if _is_blank(data):
         return None
-    from ipvsd.config import yaml_parser  # the shipped file has comments only: a start need not wait for PyYAML
+    from ipvsd.config import yaml_parser  # the shipped file has only comments, and a start need not wait for PyYAML
 
     return yaml_parser.parse(data)
 
 
 def _is_blank(data: bytes) -> bool:
-    """Tell whether there are only comments and empty lines, all of printable ASCII."""
+    """Return whether there are only comments and empty lines, all of printable ASCII."""
     if not data.isascii():
         return False
     lines = data.decode("ascii").split("\n")
