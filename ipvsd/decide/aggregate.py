@@ -1,4 +1,4 @@
-"""The sysctls that one pattern fits, told of as one: how many are right, and the worst."""
+"""Combine the findings of all sysctls that match one pattern: the number of compliant ones, and the worst."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _WORST_FIRST = (
 
 
 def by_pattern(findings: Iterable[SysctlFinding]) -> tuple[SysctlFinding, ...]:
-    """Return the findings with one in place of all those of a pattern, in the order of their first."""
+    """Return the findings, with one in place of all those of a pattern, in the order of the first of each."""
     groups: dict[str, list[SysctlFinding]] = {}
     for finding in findings:
         groups.setdefault(finding.wanted.pattern or finding.name, []).append(finding)
@@ -32,11 +32,11 @@ def by_pattern(findings: Iterable[SysctlFinding]) -> tuple[SysctlFinding, ...]:
 def _aggregate(found: list[SysctlFinding]) -> SysctlFinding:
     wanted = found[0].wanted._replace(key=found[0].wanted.pattern)
     members = [finding for finding in found if finding.name != finding.wanted.pattern]
-    if not members:  # nothing fits the pattern
+    if not members:  # nothing matches the pattern
         return found[0]
     right = sum(finding.compliant for finding in members)
-    # Of a boot to come there are those that files name, and the pattern for all others, which is counted nowhere. So
-    # is a pattern of which nobody can tell what it fits.
+    # For a future boot, the members are the sysctls that files name. The pattern itself represents all others and
+    # is not counted. The same applies to a pattern whose matches are unknown.
     worst = min(found, key=_severity)
     evidence = f"{right} of {len(members)} right"
     if not worst.compliant:
@@ -47,10 +47,13 @@ def _aggregate(found: list[SysctlFinding]) -> SysctlFinding:
 
 
 def _severity(finding: SysctlFinding) -> float:
-    """Return what orders findings: one whose last verdict stands hides none that is wrong now."""
+    """Return the sort key of findings.
+
+    A finding with a valid last verdict does not hide one that is not compliant now.
+    """
     return _WORST_FIRST.index(finding.verdict) if not is_last_verdict_valid(finding) else len(_WORST_FIRST) - 1.5
 
 
 def reported(plan: Plan) -> tuple[Finding, ...]:
-    """Return the findings of a plan as they are reported: those of one pattern as one."""
+    """Return the findings of a plan as they are reported, with those of one pattern combined."""
     return (*plan.modules, *plan.parameters, *by_pattern(plan.sysctls))

@@ -1,4 +1,4 @@
-"""Who wrote what, as far as it was seen: kept for a moment, to explain a drift and never to cause a repair."""
+"""Attribute drifts to writers, with the recent writes as evidence. They explain a drift and never cause a repair."""
 
 from __future__ import annotations
 
@@ -8,32 +8,33 @@ from ipvsd.model.report import UNKNOWN, Attribution, Repair, Writer
 from ipvsd.sysctl import values
 
 KEPT = 16  # writes to one sysctl
-_FRESH = 1.0  # seconds: a write that was heard of may not have been stored yet
+_FRESH = 1.0  # seconds: the kernel may not have stored a reported write yet
 
 
 class ObservedWrite(NamedTuple):
-    """A write, or a module's unloading, that was about to happen; `value` is None for the latter.
+    """A write, or the unloading of a module, that was about to happen.
 
-    `ours` says that the sysctl is the one of our network namespace for sure. `attribution` is of a drift to it.
+    The value is None for an unloading. `ours` means that the sysctl is certainly in ipvsd's network namespace. The
+    attribution is that of a drift to this write.
     """
 
     value: Optional[str]
     writer: Writer
     before: str  # the value that it replaces
-    at: float  # when it was made: CLOCK_MONOTONIC, seconds
+    at: float  # CLOCK_MONOTONIC time of the write, in seconds
     ours: bool = False
     attribution: Attribution = Attribution.LIKELY
 
     @property
     def named(self) -> str:
-        """The process, or an empty text if nobody is to be named."""
+        """The process, or an empty text if the writer is unknown."""
         return "" if self.attribution is Attribution.UNKNOWN else str(self.writer)
 
 
 class _Record(NamedTuple):
     write: ObservedWrite
-    at: float  # when it, or the same again, arrived here: maybe long after it was made
-    left: int  # how often it was made, without those that are known to have made a drift
+    at: float  # time of arrival of the last repetition, possibly long after the write
+    left: int  # number of repetitions that have not been attributed to a drift yet
 
 
 class WriteLog:
@@ -45,11 +46,11 @@ class WriteLog:
         self._clock = clock
 
     def missed(self) -> None:
-        """Take note that writes before now may have gone unrecorded."""
+        """Note that earlier writes may be missing from the log."""
         self._missed = self._clock()
 
     def add(self, name: str, write: ObservedWrite, times: int = 1) -> None:
-        """Keep this, which was made so often; what one writer does again is kept once, as it was made at first."""
+        """Add a write that happened `times` times. Repetitions by one writer are stored once, with the first time."""
         others, now = self._records.get(name, []), self._clock()
         last = others[-1] if others else None
         if last and _same(last.write, write):
@@ -63,7 +64,10 @@ class WriteLog:
         self._records[name] = records
 
     def explain(self, name: str, found: str, by: float = float("inf")) -> Optional[ObservedWrite]:
-        """Return the write that made a drift, as `of` does; one that made it for certain makes no other."""
+        """Return the write that caused a drift, like `of`.
+
+        One that certainly caused it cannot explain another drift.
+        """
         write = self.of(name, found, by)
         if write and write.attribution is Attribution.CERTAIN:
             self._records[name] = [
@@ -73,11 +77,12 @@ class WriteLog:
         return write
 
     def of(self, name: str, found: str, by: float = float("inf")) -> Optional[ObservedWrite]:
-        """Return the last write that can have made the value that was found, or the module's unloading.
+        """Return the last write that can have caused the value, or the unloading of the module, or None.
 
-        `by` is when that value had been read (CLOCK_MONOTONIC, seconds): the kernel reports a write before it stores
-        the value, so that one that was made later is not it. The process that unloads a module is found afterwards. A
-        write that may have been in another network namespace counts only if there was none that was in ours.
+        `by` is the time at which the value had been read (CLOCK_MONOTONIC, seconds). The kernel reports a write
+        before it stores the value, so a later write is not the cause. The process that unloads a module is
+        identified afterwards. A write that can be in another network namespace counts only if there is none in
+        ipvsd's.
         """
         records = [
             record
@@ -93,12 +98,13 @@ class WriteLog:
         if last.ours:
             how = Attribution.CERTAIN if alone and last.value is not None else Attribution.LIKELY
         else:
-            # A process that floods another network namespace is among several, or the only one for whom there was room.
+            # A process that writes very often in another network namespace is one of several, or the only one that
+            # fitted into the buffer.
             how = Attribution.LIKELY if alone else Attribution.UNKNOWN
         return last._replace(attribution=how)
 
     def expire(self, names: Callable[[str], bool], now: float) -> None:
-        """Drop the writes to these that cannot explain a later drift: those that are no longer fresh."""
+        """Remove the writes to these names that are too old to explain a later drift."""
         for name in filter(names, list(self._records)):
             kept = [record for record in self._records[name] if record.at > now - _FRESH]
             if kept:
@@ -112,11 +118,12 @@ def _same(one: ObservedWrite, other: ObservedWrite) -> bool:
 
 
 def attributed(repair: Repair, write: Optional[ObservedWrite], complete: bool) -> Repair:
-    """Return the repair with who made the drift.
+    """Return the repair with the writer of the drift.
 
-    If `complete`, a drift without a recorded write is attributed to the kernel: every write of a process is recorded.
+    If `complete`, the log contains all writes of processes. Then a drift without a write is attributed to the
+    kernel.
     """
-    if write is None and complete:  # or a process, over netlink (IFLA_INET_CONF)
+    if write is None and complete:  # or a process over netlink (IFLA_INET_CONF)
         return repair._replace(who="the kernel", attribution=Attribution.LIKELY)
     if write is None or not write.named:
         return repair._replace(who=UNKNOWN)

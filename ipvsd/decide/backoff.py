@@ -1,4 +1,4 @@
-"""Back off after failures: what cannot be done now is not tried again at once."""
+"""Back off after failures: a failed action is not retried at once."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import NamedTuple, Optional
 
 from ipvsd.model.types import Action, ModuleVerdict, Outcome, Plan, WriteSysctl
 
-FIRST_PAUSE = 1.0  # seconds; doubles with each failure in a row, up to the periodic look
+FIRST_PAUSE = 1.0  # seconds; doubles with each consecutive failure, up to the interval of the resync
 
 
 class Failure(NamedTuple):
-    """How often in a row an item failed, how, and the monotonic time before which it is let be."""
+    """The last failure of an item, the number of consecutive failures, and the monotonic time of the next attempt."""
 
     outcome: Outcome
     times: int
@@ -22,13 +22,13 @@ BackoffState = Mapping[str, Failure]
 
 
 def allowed(plan: Plan, state: BackoffState, now: float) -> tuple[Action, ...]:
-    """Return the actions of the plan that are not backing off."""
+    """Return the actions of the plan that are not in back-off."""
     waiting = {name for name, failure in state.items() if failure.not_before > now}
     return tuple(action for action in plan.actions if action.name not in waiting)
 
 
 def transitioning_modules(plan: Plan) -> frozenset[str]:
-    """Return the modules that are on their way in or out of the kernel."""
+    """Return the modules that are being loaded or unloaded."""
     states = (ModuleVerdict.LOADING, ModuleVerdict.UNLOADING)
     return frozenset(finding.name for finding in plan.modules if finding.verdict in states)
 
@@ -36,12 +36,13 @@ def transitioning_modules(plan: Plan) -> frozenset[str]:
 def record_outcomes(
     state: BackoffState, before: Plan, after: Plan, outcomes: Sequence[Outcome], now: float, max_pause: float
 ) -> BackoffState:
-    """Return the history after these outcomes, between the plans of the looks before and after them.
+    """Return the back-off state after these outcomes, given the plans before and after them.
 
-    An item that the later plan does not want to touch is forgotten. One that was acted upon and is
-    still in the plan failed, even if the kernel returned no error; but a module that was caught
-    on its way out may fail to load until it is gone, which is nobody's failure; nor is a value that
-    another one wrote over ours. A value that the kernel does not keep is tried again at periodic looks only.
+    - An item without an action in the later plan is removed.
+    - An item with an action in both has failed, even if the kernel returned no error.
+    - A module that is being unloaded cannot be loaded until it is gone. This is not a failure.
+    - A value that another program has overwritten is not a failure.
+    - A value that the kernel does not keep is retried only at a resync.
     """
     unfinished = {action.name for action in after.actions}
     excused = transitioning_modules(before) | transitioning_modules(after)
@@ -57,10 +58,10 @@ def record_outcomes(
 
 
 def reset_pauses(state: BackoffState) -> BackoffState:
-    """Return the history with every pause ended: a reload is a person's wish to try again."""
+    """Return the back-off state without waiting times. A reload is a person's request to retry."""
     return {name: failure._replace(not_before=0.0) for name, failure in state.items()}
 
 
 def next_try(state: BackoffState) -> Optional[float]:
-    """Return the earliest monotonic time at which something may be tried again, or None."""
+    """Return the earliest monotonic time of a retry, or None."""
     return min((failure.not_before for failure in state.values()), default=None)

@@ -1,4 +1,4 @@
-"""Contention: a sysctl that another program changes again and again is written at full checks only."""
+"""Contention: ipvsd writes a sysctl that another program changes repeatedly only at a resync."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from ipvsd.model.report import Attribution
 
 
 class Limit(NamedTuple):
-    """More than `repairs` within `window` are contention; it is over after `quiet` without a drift. Seconds.
+    """More than `repairs` within `window` are contention. It ends after `quiet` without a drift. Times are in seconds.
 
-    Counted as a bucket that leaks `repairs` in each window, and is contention when it runs over.
+    The count is a leaky bucket: it loses `repairs` in each window, and contention begins when it overflows.
     """
 
     repairs: int = 20
@@ -19,22 +19,22 @@ class Limit(NamedTuple):
 
 
 class Contention(NamedTuple):
-    """The repairs of one sysctl, whether they are contention yet or not. Times are monotonic seconds.
+    """The repairs of one sysctl, contended or not. Times are monotonic seconds.
 
-    `level` is that of the bucket at `last`, the last repair; `since` is when it ran over.
+    `level` is that of the bucket at `last`, the last repair. `since` is the time at which it overflowed.
     """
 
     level: float = 0.0
     last: float = 0.0
     rival: str = "an unknown writer"  # the last one that was seen
     since: Optional[float] = None
-    wrong: float = 0.0  # when it was last seen wrong
+    wrong: float = 0.0  # time of the last non-compliant reading
     yielded: bool = False
-    attribution: Attribution = Attribution.UNKNOWN  # how sure it is that the rival wrote it
+    attribution: Attribution = Attribution.UNKNOWN  # the certainty that this program wrote it
 
     @property
     def by(self) -> str:
-        """The rival, in the words of a sentence."""
+        """The conflicting program, as a part of a sentence."""
         return self.attribution.describe(self.rival)
 
     @property
@@ -42,7 +42,7 @@ class Contention(NamedTuple):
         return self.since is not None
 
     def suspended(self, full: bool) -> bool:
-        """Tell whether the sysctl must not be written now; `full` says that this is a full check."""
+        """Return whether the sysctl must not be written now. `full` means that this is a resync."""
         return self.contended and (self.yielded or not full)
 
     def repaired(
@@ -53,9 +53,10 @@ class Contention(NamedTuple):
         yields: bool = False,
         attribution: Attribution = Attribution.LIKELY,
     ) -> Contention:
-        """Return it after one more repair; `yields` says that the other program may have the sysctl for good.
+        """Return the state after one more repair.
 
-        An empty `rival` was not seen: it is taken for the one before it.
+        `yields` means that the policy leaves the sysctl to the other program. If no writer was seen, the state
+        keeps the former one.
         """
         level = self._level(limit, now) + 1.0
         since = now if self.since is None and level > limit.repairs else self.since
@@ -64,7 +65,7 @@ class Contention(NamedTuple):
         return Contention(level, now, who, since, now, yielded, how)
 
     def checked(self, limit: Limit, compliant: bool, now: float) -> Optional[Contention]:
-        """Return it after a check; None if it is over."""
+        """Return the state after a check, or None if it has ended."""
         if not compliant:
             return self._replace(wrong=now)
         return self if self.yielded or self._lasts(limit, now) else None

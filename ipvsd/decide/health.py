@@ -1,4 +1,4 @@
-"""assess(findings): the verdict on the node, as one word, one line and one exit code."""
+"""Assess the health of the node: its state, one line and an exit code."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ipvsd.model.printable import line
 from ipvsd.model.report import Health, InstalledKernel, Repair, State
 from ipvsd.model.types import Finding, ModuleFinding, ModuleVerdict, Need, SysctlVerdict, Want
 
-# Problems that the line names, and names for each of them; the rest is counted.
+# The number of problems that the line shows, and of names for each. It gives the number of the others.
 _SHOWN = 2
 _NAMED = 6
 
@@ -22,11 +22,10 @@ def assess(
     fights: Mapping[str, Contention] = {},
     more: str = "",
 ) -> Health:
-    """Return the health of a node; `last` is its last repair and `now` the time, in seconds since the epoch.
+    """Return the health of a node. `last` is its last repair, and `now` the time in seconds since the epoch.
 
-    `more` says where to see the problems for which the line has no room.
-
-    A sysctl that is fought over is a blemish even while it is right; one that was yielded is none.
+    `more` names the place of further problems. A contended sysctl degrades the node even while it is compliant. A
+    yielded one does not.
     """
     failures = [finding for finding in findings if _fails(finding)]
     degradations = [finding for finding in findings if not (_fails(finding) or harmless(finding))]
@@ -49,39 +48,39 @@ def _fails(finding: Finding) -> bool:
 
 
 def obtainable(finding: ModuleFinding) -> bool:
-    """Tell whether the kernel has the module, loaded or not."""
+    """Return whether the kernel has the module, loaded or not."""
     return finding.verdict in (ModuleVerdict.LIVE, ModuleVerdict.BUILT_IN, ModuleVerdict.LOADABLE)
 
 
 def required(finding: Finding) -> bool:
-    """Tell whether the node has failed if this is not right."""
+    """Return whether the node is failed if this item is not compliant."""
     if isinstance(finding, ModuleFinding):
         return finding.wanted.need is Need.REQUIRED
     return finding.wanted.required
 
 
 def want(finding: Finding) -> Optional[Want]:
-    """Return the value that is wanted; of a module there is none."""
+    """Return the desired value, or None for a module."""
     return None if isinstance(finding, ModuleFinding) else finding.wanted.want
 
 
 def unreadable(finding: Finding) -> bool:
-    """Tell whether nothing is known of this, since it cannot be read."""
+    """Return whether the item cannot be read, so that its state is unknown."""
     return finding.verdict in (ModuleVerdict.UNREADABLE, SysctlVerdict.UNREADABLE)
 
 
 def is_last_verdict_valid(finding: Finding) -> bool:
-    """Tell whether this cannot be read, and was right not long ago: it is no failure yet, and nothing is ready."""
+    """Return whether an unreadable item was compliant recently. It is not failed yet, but the node is not ready."""
     return finding.last is not None and finding.last.valid
 
 
 def outdated(age: float, interval: float) -> bool:
-    """Tell whether a verdict of this age is none any more: two periodic looks had to replace it."""
+    """Return whether a verdict of this age is too old: two resyncs should have replaced it."""
     return age > 2 * interval
 
 
 def harmless(finding: Finding) -> bool:
-    """Tell whether nothing is wrong with this: it is right, or not to be had here and not required."""
+    """Return whether the finding is no problem: the item is compliant, or unavailable here and not required."""
     if isinstance(finding, ModuleFinding):
         absent = finding.verdict in (ModuleVerdict.ABSENT, ModuleVerdict.NOT_BUILT, ModuleVerdict.NO_SUPPORT)
         return finding.compliant or (absent and finding.wanted.need is Need.IF_SHIPPED)
@@ -91,12 +90,12 @@ def harmless(finding: Finding) -> bool:
 
 
 def could_be_ready(kernel: InstalledKernel) -> bool:
-    """Tell whether a node could be right under this kernel."""
+    """Return whether a node could be ready under this kernel."""
     return all(obtainable(finding) for finding in kernel.modules if required(finding))
 
 
 def ago(seconds: float) -> str:
-    """Return an age as a person says it; nothing finer than a minute, since the line stands for one."""
+    """Return an age for people. It is no finer than a minute, because the line stays unchanged for one."""
     minutes = int(max(0.0, seconds) // 60)
     if minutes < 1:
         return "under 1 min ago"
@@ -108,7 +107,7 @@ def ago(seconds: float) -> str:
 def _counts(findings: Sequence[Finding]) -> str:
     right = [finding for finding in findings if finding.compliant]
     modules = sum(isinstance(finding, ModuleFinding) for finding in right)
-    # A pattern counts as one: how many it fits changes with every interface.
+    # A pattern counts as one, because the number of its matches changes with every interface.
     return f"{_count(modules, 'module')}, {_count(len(right) - modules, 'sysctl')} right"
 
 
@@ -117,7 +116,7 @@ def _count(number: int, noun: str) -> str:
 
 
 def _list_problems(findings: Sequence[Finding], more: str) -> str:
-    # One cause often shows as many findings; those with the same remedy are told once.
+    # One cause often leads to many findings, so findings with the same remedy are combined.
     names_by_problem: dict[str, list[str]] = {}
     for finding in findings:
         names_by_problem.setdefault(f"{finding.verdict.value}: {finding.remedy}", []).append(finding.name)
@@ -128,6 +127,6 @@ def _list_problems(findings: Sequence[Finding], more: str) -> str:
 
 
 def shorten_names(names: Sequence[str]) -> str:
-    """Return some of the names for one line, and how many more there are."""
+    """Return some of the names for one line, and the number of others."""
     more = len(names) - _NAMED
     return f"{', '.join(names[:_NAMED])} and {more} more" if more > 0 else ", ".join(names)

@@ -1,4 +1,4 @@
-"""plan(desired, observed): the only place that says what is to be done."""
+"""Plan actions. This is the only place that decides them."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ _FOLLOWER = re.compile(r"net\.ipv4\.conf\.[^.]+\.forwarding\Z")
 
 
 def plan(desired: Desired, observed: Observed) -> Plan:
-    """Judge everything wanted, and return it with the smallest set of actions that makes it right.
+    """Judge the desired state, and return the findings with the smallest set of actions that makes it compliant.
 
-    A module on its way out is loaded again like one that is gone; one on its way in is waited for.
+    A module that is being unloaded is loaded again like an absent one. One that is being loaded needs no action.
     """
     modules = tuple(verdicts.judge_module(wanted, observed) for wanted in desired.modules)
     sysctls = tuple(
         verdicts.judge_sysctl(wanted, observed.sysctls.get(wanted.key, MISSING), observed) for wanted in desired.sysctls
     )
     parameters = tuple(verdicts.judge_parameter(wanted, observed) for wanted in desired.parameters)
-    # Writes come before the loading of modules: a write takes microseconds.
+    # Writes come before the loading of modules, because a write takes microseconds.
     actions: list[Action] = [*_writes(sysctls, WriteSysctl), *_writes(parameters, WriteParameter)]
     actions += [_load(found) for found in modules if found.verdict in _TO_LOAD]
     return Plan(tuple(actions), modules, sysctls, parameters)
@@ -59,18 +59,18 @@ def _writes(findings: tuple[SysctlFinding, ...], kind: type[WriteSysctl]) -> lis
         and values.can_be_met(finding.wanted.want, finding.found or "")
     ]
     # A change of ip_forward resets other values below net.ipv4.conf (RFC 1812 behaviour,
-    # Documentation/networking/ip-sysctl.rst), so it comes first and the next round looks at them.
+    # Documentation/networking/ip-sysctl.rst), so it comes first, and the next round observes them.
     return sorted(writes, key=lambda write: write.name != IP_FORWARD)
 
 
 def without_followers(actions: tuple[Action, ...]) -> tuple[Action, ...]:
-    """Return the actions without those that the kernel itself takes with another one of them."""
+    """Return the actions without those that the kernel performs itself as a result of another one."""
     first = next((action for action in actions if action.name == IP_FORWARD), None)
     return actions if first is None else tuple(action for action in actions if not _follows(action, first))
 
 
 def _follows(action: Action, first: Action) -> bool:
-    """Tell whether the kernel does this by itself when ip_forward is written (inet_forward_change())."""
+    """Return whether the kernel does this itself when ip_forward is written (inet_forward_change())."""
     if not isinstance(first, WriteSysctl) or not isinstance(action, WriteSysctl):
         return False
     return _FOLLOWER.match(action.name) is not None and values.equivalent(action.name, action.value, first.value)

@@ -1,4 +1,4 @@
-"""What a person can do about a verdict, in one clause each."""
+"""Remedies for verdicts, in one clause each."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ COMMAND_LINE = "put {} on the kernel's command line and reboot"
 NO_NUMBER = "give it a value: a range is for sysctls of one number"
 REFUSED = "the kernel refuses the value, or this system may not write it (see the kernel's documentation of the key)"
 
-# Network plugins that bring packets to the node's own stack by other ways want these off.
+# Network plugins that route packets to the node's own stack in other ways require these to be off.
 _PLUGIN = "; if a network plugin wants it off, say 'bridgeNetfilter: false'"
 
 _MODULE = {
@@ -69,31 +69,31 @@ _BOOT_LOADER = "take {} out of {} on the kernel's command line (in the boot load
 
 
 def is_transient(finding: SysctlFinding) -> bool:
-    """Tell whether a finding says nothing of the item itself, but of what this machine is short of."""
+    """Return whether a finding is caused by a shortage of this machine, and not by the item itself."""
     return finding.remedy == TRANSIENT
 
 
 def for_sysctl(wanted: WantedSysctl, remedy: str) -> str:
-    """Return a remedy with what else may be the answer to a sysctl that is not as it is wanted."""
+    """Return a remedy, with an alternative for a sysctl of a profile that a network plugin may change."""
     by_profile = wanted.origin.startswith("profile ")
     return f"{remedy}{_PLUGIN}" if by_profile and wanted.key.startswith("net.bridge.") else remedy
 
 
 def for_unsupported(wanted: WantedSysctl, others: Collection[str] = ()) -> str:
-    """Return the remedy for a sysctl that this kernel does not have; `others` are those in the same directory."""
+    """Return the remedy for a sysctl that this kernel lacks. `others` are those in the same directory."""
     if wanted.origin.startswith("profile "):
         return UNSUPPORTED
-    from ipvsd.config import spelling  # needed for what is missing, and nothing else
+    from ipvsd.config import spelling  # needed only for missing items
 
     suggestion = spelling.guess(wanted.key, others)
     return f"did you mean {suggestion}? Else {UNSUPPORTED}" if suggestion and suggestion != wanted.key else UNSUPPORTED
 
 
 def adapt(plan: Plan, root: str, daemon: bool = False) -> Plan:
-    """Return the plan with remedies that can be carried out here.
+    """Return the plan with remedies that a person can carry out here.
 
-    Nothing can be applied now to another root than /, and its modules are not the host's. Where a daemon runs on
-    this node, it does by itself what a person would start.
+    The current state of a root other than / cannot be changed, and its modules are not those of the host. A daemon
+    on this node itself does what the remedy would ask a person to do.
     """
     if not daemon and root == "/":
         return plan
@@ -109,7 +109,7 @@ def adapt(plan: Plan, root: str, daemon: bool = False) -> Plan:
     )
 
 
-# The commands that remedies name, and how they are run on another root. One that has the root already is left.
+# The commands in remedies, and their form for another root. A command that already has the root is unchanged.
 _COMMANDS = (
     (r"(ipvsd (?:apply --persist|check|plan|preflight|status))(?! --root)", r"\1 --root ROOT"),
     (r"depmod -a", "depmod -b ROOT -a"),
@@ -132,8 +132,8 @@ def for_root(text: str, root: str) -> str:
 
 @functools.lru_cache(maxsize=1)  # a command has one root, and many remedies
 def _commands(root: str) -> Sequence[tuple[re.Pattern[str], str]]:
-    """Return the commands that remedies name, and how they are run on this root."""
-    import shlex  # the daemon has no other root, and starts without it
+    """Return the commands in remedies, and their form for this root."""
+    import shlex  # the daemon starts without it, because its root is /
 
     quoted = shlex.quote(root)
     return [
@@ -145,13 +145,13 @@ def _commands(root: str) -> Sequence[tuple[re.Pattern[str], str]]:
 def for_module(verdict: ModuleVerdict, kernel: Kernel, name: str) -> str:
     """Return the remedy for a module that is not in the kernel."""
     text = _MODULE.get(verdict, "")
-    # A remedy is asked for at every look, and most have nothing to be filled in.
+    # Every reconciliation needs remedies, and most have no fields.
     fields = re.findall(r"{(\w+)}", text) if "{" in text else ()
     return text.format(**{field: _field(field, kernel, name) for field in fields})
 
 
 def _option(kernel: Kernel, name: str) -> str:
-    """Return the option that the evidence names: that of the module, or one that it depends on."""
+    """Return the option in the evidence: that of the module, or one that it depends on."""
     option = re.search(r"CONFIG_\w+", kernel.kconfig_unset.get(name, ""))
     return option[0] if option else kconfig.symbol(name)
 
@@ -173,10 +173,10 @@ def _installed(kernel: Kernel, name: str) -> str:
 
 
 def _suggest(kernel: Kernel, name: str) -> str:
-    """Return the module that somebody may have meant by a name that stands for none here."""
+    """Return a suggestion for the name of an unknown module, or an empty text."""
     if kernel.in_other_kernels.get(name):
         return ""
-    from ipvsd.config import spelling  # needed for what is missing, and nothing else
+    from ipvsd.config import spelling  # needed only for missing items
 
     closest = None if name in spelling.modules() else spelling.guess(name)
     return f"did you mean {closest}? Else " if closest else ""
@@ -207,22 +207,22 @@ def _correct(kernel: Kernel, name: str) -> str:
 
 
 def for_options_line(line: LoadBlocker) -> str:
-    """Return how an options line that the kernel refuses is to be written."""
+    """Return the correct form of an options line that the kernel refuses."""
     place = line.origin.rpartition(":")[0] or line.origin
     place = "the boot loader's configuration" if line.origin.startswith("/proc/") else place
     return f"write {line.detail.partition('=')[0]}=VALUE without blanks in {place}"
 
 
 def for_removal(text: str, origin: str, module: str) -> str:
-    """Return how a line that keeps a module out is taken away."""
+    """Return the way to remove a line that blocks a module."""
     if not origin.startswith("/proc/"):
         return f"remove {text!r} from {origin.rpartition(':')[0] or origin}"
     return _BOOT_LOADER.format(module, text.partition("=")[0] + "=")
 
 
 def _install(kernel: Kernel, name: str) -> str:
-    """Return which package has a module. Of a name that ipvsd does not know, it names none."""
-    from ipvsd.config import spelling  # needed for what is missing, and nothing else
+    """Return the package that contains a module. For an unknown name, it names none."""
+    from ipvsd.config import spelling  # needed only for missing items
 
     line = kernel.load_blockers.get(name)
     if line and line.cause is Cause.FILE_GONE and not line.text.startswith("kernel/"):
@@ -233,7 +233,7 @@ def _install(kernel: Kernel, name: str) -> str:
 
 
 def _package(kernel: Kernel, _: str) -> str:
-    from ipvsd.modprobe import distro_packages  # a table that only what is missing needs
+    from ipvsd.modprobe import distro_packages  # a table that only missing items need
 
     return distro_packages.advice(kernel)
 
@@ -246,7 +246,7 @@ def _successor(kernel: Kernel, name: str) -> str:
 
 
 def _grant(kernel: Kernel, _: str) -> str:
-    # Of a user namespace the capability does not count (init_module(2): capable() asks for that of the first one).
+    # In a user namespace, the capability has no effect (init_module(2): capable() checks that of the initial one).
     return "" if kernel.restrictions.nested else ", or grant CAP_SYS_MODULE"
 
 

@@ -1,7 +1,7 @@
-"""The verdict on one module, sysctl or parameter: one of a closed set, with its evidence and its remedy.
+"""The verdict on one module, sysctl or parameter: one of a closed set, with evidence and remedy.
 
-The most specific cause is told: first what shows that the module is there, then what no file can change (a
-container, a name that the kernel does not have any more), then what the files say.
+The most specific cause applies. First comes proof that the module is loaded, then causes that no file can change (a
+container, a former name), then the content of files.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ from ipvsd.sysctl import values
 
 V = ModuleVerdict
 
-# What init_module(2) says of a module's signature (certs/ and kernel/module/signing.c).
+# Errors of init_module(2) about a module's signature (certs/ and kernel/module/signing.c).
 _SIGNATURE = {errno.EKEYREJECTED, errno.ENOKEY, errno.EKEYEXPIRED, errno.EKEYREVOKED, errno.EBADMSG, errno.ENOPKG}
 
-# Of several alternatives the one with the first of these verdicts stands for them.
+# The alternative with the first of these verdicts represents all of them.
 _BEST_FIRST = (V.LIVE, V.BUILT_IN, V.LOADING, V.UNLOADING, V.LOADABLE)
 
 _OF_CAUSE = {
@@ -53,7 +53,7 @@ _OF_CAUSE = {
 
 
 def judge_module(wanted: WantedModule, observed: Observed) -> ModuleFinding:
-    """Return what has been seen of a wanted module, before anything is tried."""
+    """Return the verdict on a desired module before any action."""
     if wanted.any_of:
         return _judge_alternatives(wanted, observed)
     kernel, module = observed.kernel, observed.kernel.module(wanted.name)
@@ -75,7 +75,7 @@ def _judge_alternatives(wanted: WantedModule, observed: Observed) -> ModuleFindi
     members = [wanted._replace(name=name, any_of=()) for name in wanted.any_of]
     found = [judge_module(member, observed) for member in members]
     best = [finding for verdict in _BEST_FIRST for finding in found if finding.verdict is verdict]
-    # One that failed has its turn again after another one did.
+    # A failed alternative is tried again after another one has failed.
     best.sort(key=lambda finding: not finding.compliant and finding.module == observed.failed.get(wanted.name))
     chosen = best[0] if best else found[0]
     others = "" if best else "".join(f"; {finding.name} {finding.verdict.value}" for finding in found[1:])
@@ -101,7 +101,7 @@ def _assess(name: str, observed: Observed) -> tuple[ModuleVerdict, str]:
     if not kernel.modular:
         return V.NO_SUPPORT, "there is no /proc/modules"
     if name not in kernel.loadable:
-        from ipvsd.modprobe import former_names  # a table that only what is missing needs
+        from ipvsd.modprobe import former_names  # a table that only missing items need
 
         former = former_names.successor(name, kernel.release)
         if former is not None:
@@ -129,7 +129,7 @@ def _loadable(name: str, kernel: Kernel) -> tuple[ModuleVerdict, str]:
 
 
 def _moved(name: str, blocker: LoadBlocker, kernel: Kernel) -> tuple[ModuleVerdict, str]:
-    """Return the verdict on a module whose listed file is gone while there is another one of it."""
+    """Return the verdict on a module whose listed file is missing while another file of it exists."""
     unindexed_file, compression = kernel.unindexed[blocker.module], kernel.compressed.get(blocker.module)
     evidence = f"{_evidence(blocker, name)}; there is {unindexed_file}"
     if compression:
@@ -159,7 +159,7 @@ def _not_listed(name: str, kernel: Kernel, tree: str) -> tuple[ModuleVerdict, st
 
 
 def _evidence(blocker: LoadBlocker, name: str) -> str:
-    """Return what keeps a module out, and of which module it is said if that is a dependency."""
+    """Return the evidence of a blocker. It names the dependency if that is the cause."""
     needs = "" if blocker.module == name else f"needs {blocker.module}: "
     if blocker.cause is Cause.FILE_GONE:
         return f"{needs}modules.dep lists {blocker.text}, which is gone"
@@ -176,7 +176,7 @@ def _evidence(blocker: LoadBlocker, name: str) -> str:
 
 
 def judge_sysctl(wanted: WantedSysctl, reading: Reading, observed: Observed) -> SysctlFinding:
-    """Return the verdict on one sysctl, before anything is tried."""
+    """Return the verdict on one sysctl before any action."""
     if isinstance(reading, Missing):
         return _judge_missing(wanted, observed)
     if isinstance(reading, Unreadable):
@@ -211,7 +211,7 @@ def _judge_missing(wanted: WantedSysctl, observed: Observed) -> SysctlFinding:
 
 def judge_parameter(wanted: WantedSysctl, observed: Observed) -> SysctlFinding:
     seen = observed.parameters.get(wanted.key, Parameter(MISSING))
-    # It lies in /sys, whatever became of /proc/sys.
+    # Parameters are in /sys, so a read-only /proc/sys does not matter.
     elsewhere = observed._replace(kernel=observed.kernel._replace(read_only=frozenset()))
     finding = judge_sysctl(wanted, seen.reading, elsewhere)
     if finding.verdict is SysctlVerdict.UNSUPPORTED:
@@ -230,7 +230,7 @@ def judge_parameter(wanted: WantedSysctl, observed: Observed) -> SysctlFinding:
 
 
 def explain(finding: ModuleFinding, failed: Outcome, kernel: Kernel) -> ModuleFinding:
-    """Return the finding with what the kernel said when it was tried in place of 'to be done'."""
+    """Return the finding with the error of a failed load instead of 'loadable'."""
     verdict = _refused(finding.module, failed, kernel)
     evidence = failed.error or "the loader reported success, but the module is not live"
     if verdict is V.SIGNATURE and kernel.restrictions.signed:
