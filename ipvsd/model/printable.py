@@ -1,9 +1,9 @@
-r"""Texts made fit for terminals, the log, systemd, metrics and JSON: printable, on one line where one is due, bounded.
+r"""Make texts safe for terminals, the log, systemd, metrics and JSON: printable, limited, and on one line if required.
 
-Values of sysctls, lines of modprobe.d, names of files, interfaces, processes and kernels are bytes of others.
-Shown as they are they could move a terminal's cursor, forge a line, or make a document that nobody can read.
-An unprintable character becomes an escape as in Python and C: `\n`, `\x1b`, `\u202e`; a byte that is not UTF-8
-(which Python holds as a lone surrogate, PEP 383) becomes `\xff`. A backslash stays as it is.
+Other programs choose the bytes of values of sysctls, lines of modprobe.d, and names of files, interfaces, processes
+and kernels. Unconverted, they could move a terminal's cursor, forge a line, or make a document unreadable. An
+unprintable character becomes an escape as in Python and C: `\n`, `\x1b`, `\u202e`. A byte that is not UTF-8 (in
+Python a lone surrogate, PEP 383) becomes `\xff`. A backslash is unchanged.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ from __future__ import annotations
 import math
 from typing import Any, Callable, Optional
 
-# Characters at most: of a label; of a line of the log, or a text of a report; of a printed line, or a text in JSON.
+# Maximum characters: of a label; of a line of the log or a text of a report; of a printed line or a text in JSON.
 MAX_LABEL = 400
 MAX_LINE = 2_000
 MAX_TEXT = 10_000
 
-_MAX_DEPTH = 32  # levels of a document; ours have five
+_MAX_DEPTH = 32  # levels of a document; ipvsd's have five
 
 
 def line(text: str, max_length: int = MAX_LINE) -> str:
-    """Return a text as one line of printable characters, at most `max_length`; one that is so stays as it is."""
+    """Return a text as one line of printable characters, at most `max_length`. Such a line is unchanged."""
     return (
         text
         if text.isprintable() and len(text) <= max_length
@@ -29,21 +29,21 @@ def line(text: str, max_length: int = MAX_LINE) -> str:
 
 
 def ascii_line(text: str, max_length: int = MAX_LINE) -> str:
-    """Return the same in ASCII alone."""
+    """Return a text as such a line in ASCII."""
     return _cut(line(text, max_length).encode("ascii", "backslashreplace").decode(), max_length)
 
 
 def clean_document(document: Any, max_length: int = MAX_LINE) -> Any:
-    """Return a document of JSON with each of its texts as such a line."""
+    """Return a JSON document in which every text is such a line."""
     return _map_texts(document, lambda text: line(text, max_length))
 
 
 def as_json(document: Any, indent: Optional[int] = None) -> str:
-    r"""Return a document as JSON in ASCII that every reader takes, even where it came from a damaged file.
+    r"""Return a document as JSON in ASCII that every reader accepts, even if its values come from a damaged file.
 
-    Its texts keep every character, as JSON's escapes, but for lone surrogates: those become escapes as above
-    (`"\\xff"`). A text has WHOLE characters at most. A number that JSON does not have is null, and so is what
-    is nested too deeply.
+    Its texts keep every character in JSON's escapes, except for lone surrogates, which become escapes as above
+    (`"\\xff"`). A text has at most MAX_TEXT characters. Numbers that JSON lacks, and values below the maximum
+    depth, become null.
     """
     import json  # after READY=1
 
@@ -69,7 +69,7 @@ def _cut(text: str, max_length: int) -> str:
 
 
 def _map_texts(value: Any, change: Callable[[str], str], depth: int = 0) -> Any:
-    """Return a document with each text changed, and without what JSON does not have."""
+    """Return a document in which each text is changed, and values that JSON lacks are null."""
     if isinstance(value, str):
         return change(value)
     if isinstance(value, (dict, list, tuple)):

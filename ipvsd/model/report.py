@@ -1,6 +1,6 @@
-"""What is told of a look: the node's health, what has happened so far, and the Report that holds all of it.
+"""The report of a reconciliation: the node's health, the counters, and the Report that contains everything.
 
-Everything here is frozen: a Report handed to another thread is never changed, only replaced.
+All values are frozen. A Report that was passed to another thread is never changed, only replaced.
 """
 
 from __future__ import annotations
@@ -15,14 +15,15 @@ from ipvsd.model.types import NOTHING, Finding, Kernel, ModuleFinding, SysctlFin
 class Writer(NamedTuple):
     """A process that wrote a sysctl or unloaded a module. Unknown fields are empty, and `pid` is 0.
 
-    It has no arguments: hidepid= (proc(5)) keeps those of others from everybody but root, and everybody reads this.
+    It has no command line. Everyone can read a report, and hidepid= (proc(5)) hides command lines from users other
+    than root.
     """
 
     pid: int
     comm: str
     unit: str = ""
-    container: str = ""  # the container's id
-    pod: str = ""  # the pod's UID
+    container: str = ""  # the ID of the container
+    pod: str = ""  # the UID of the pod
 
     def __str__(self) -> str:
         process = f"{self.comm or 'a process'}[{self.pid}]" if self.pid else "a process"
@@ -30,14 +31,14 @@ class Writer(NamedTuple):
         return f"{process} of {origin}" if origin else process
 
 
-UNKNOWN = "unknown"  # whoever made a drift
+UNKNOWN = "unknown"  # an unknown writer of a drift
 
 
 class Attribution(enum.Enum):
-    """How sure it is who made a drift.
+    """The certainty of an attribution.
 
-    Certain: this process wrote the value that was found, to this sysctl of this network namespace, and no other
-    process did. Likely: all that is known speaks for it.
+    Certain: this process wrote the drifted value to this sysctl in this network namespace, and no other process
+    did. Likely: all available evidence supports it.
     """
 
     CERTAIN = "certain"
@@ -45,14 +46,14 @@ class Attribution(enum.Enum):
     UNKNOWN = "unknown"
 
     def describe(self, who: str) -> str:
-        """Return the words for a sentence."""
+        """Return a phrase for a sentence."""
         return f"probably by {who}" if self is Attribution.LIKELY else f"by {who}"
 
 
 class Repair(NamedTuple):
-    """One action that the look after it proved. `seconds` runs from the event to that look.
+    """One action that a later observation verified. `seconds` is the time from the event to that observation.
 
-    `who` names whoever made the drift: the writer if there is one, "the kernel" or "unknown".
+    A drift is attributed to a writer, "the kernel" or "unknown".
     """
 
     name: str
@@ -60,14 +61,14 @@ class Repair(NamedTuple):
     wanted: str
     time: float  # seconds since the epoch
     seconds: float
-    before: str = ""  # the value that the writer found, where it was seen
+    before: str = ""  # the value that the writer replaced, if known
     who: str = UNKNOWN
     writer: Optional[Writer] = None
     attribution: Attribution = Attribution.UNKNOWN
 
     @property
     def attribution_text(self) -> str:
-        """Whoever made the drift, in the words of a sentence."""
+        """The writer of the drift, as a phrase for a sentence."""
         return self.attribution.describe(self.who)
 
     def __str__(self) -> str:
@@ -81,7 +82,7 @@ class State(enum.Enum):
 
 
 class Health(NamedTuple):
-    """`line` is one line of ASCII; `exit_code` is 0 right, 1 not, 2 cannot tell."""
+    """`line` is one line of ASCII. `exit_code` is 0 for compliant, 1 for not compliant, and 2 for unknown."""
 
     state: State
     line: str
@@ -89,9 +90,9 @@ class Health(NamedTuple):
 
 
 class SourceState(NamedTuple):
-    """`lost` counts the events that it lost since the start, or None where it cannot tell.
+    """`lost` is the number of events lost since the start, or None if it is unknown.
 
-    Where the kernel says only that some were lost, each time counts as one.
+    If the kernel reports only that some were lost, each report counts as one.
     """
 
     name: str
@@ -101,7 +102,7 @@ class SourceState(NamedTuple):
 
 
 class Ipvs(NamedTuple):
-    """What the kernel's IPVS answered over generic netlink; `up` is None when it was not asked."""
+    """The reply of the kernel's IPVS over generic netlink. `up` is None if there was no query."""
 
     up: Optional[bool] = None
     version: str = ""
@@ -110,14 +111,14 @@ class Ipvs(NamedTuple):
 
 
 class Histogram(NamedTuple):
-    """Observations counted per bucket (not cumulated), and their sum in seconds."""
+    """The number of observations in each bucket (not cumulative), and their sum in seconds."""
 
     counts: tuple[int, ...]
     total: float = 0.0
 
 
 class CounterValues(NamedTuple):
-    """What has happened since the start, by module and by sysctl name."""
+    """Counters since the start, by module and by sysctl."""
 
     loads: Mapping[str, int]
     load_failures: Mapping[str, int]
@@ -131,7 +132,7 @@ class CounterValues(NamedTuple):
 
 
 class ConfigState(NamedTuple):
-    """The configuration at work; `errors` are those of a newer one that was refused."""
+    """The active configuration. `errors` are those of a newer one that was rejected."""
 
     hash: str
     profiles: tuple[str, ...]
@@ -141,7 +142,7 @@ class ConfigState(NamedTuple):
 
 
 class ContendedSysctl(NamedTuple):
-    """A sysctl that another writer changes again and again; `yielded` says that it is left to it for good."""
+    """A sysctl that another program changes repeatedly. `yielded` means that ipvsd leaves it to that program."""
 
     name: str
     rival: str
@@ -150,7 +151,7 @@ class ContendedSysctl(NamedTuple):
 
 
 class Operation(enum.Enum):
-    """What ipvsd does for itself, and may fail at while the node is right."""
+    """Operations of ipvsd itself that can fail while the node is compliant."""
 
     LISTEN = "listen"
     KEEP_CONFIGURATION = "keep_configuration"
@@ -159,31 +160,31 @@ class Operation(enum.Enum):
 
 
 class RootKind(enum.Enum):
-    """By which kernel a root is judged. The verdicts on several of them never mix."""
+    """The kernel that applies to a root. Verdicts of different kinds are never mixed."""
 
     RUNNING_KERNEL = "running_kernel"  # the kernel of this machine, and its files
     OTHER_TREE = "other_tree"  # the /proc, /sys and files of another machine, below a directory
-    FIRST_BOOT = "first_boot"  # an image in which no kernel runs: the state after its first boot
+    FIRST_BOOT = "first_boot"  # an image without a running kernel: the state after its first boot
 
 
 class InstalledKernel(NamedTuple):
-    """A kernel in /lib/modules, with the verdicts as they would be under it, and the lines that fail at its boot."""
+    """A kernel in /lib/modules, with the verdicts under it, and the lines that fail at its boot."""
 
     release: str
     running: bool
-    boots_next: bool  # the next boot takes it
+    boots_next: bool  # the next boot uses it
     modules: tuple[ModuleFinding, ...]
     notes: tuple[str, ...] = ()
 
 
 class Report(NamedTuple):
-    """One finished look-decide-act-look: what was wanted, seen and done, and when."""
+    """One finished reconciliation: the desired state, the findings, the actions, and the time."""
 
     time: float  # seconds since the epoch
     boottime: float  # CLOCK_BOOTTIME, seconds
     kernel: Kernel
     modules: tuple[ModuleFinding, ...]
-    sysctls: tuple[SysctlFinding, ...]  # those of one pattern as one
+    sysctls: tuple[SysctlFinding, ...]  # those of one pattern are combined
     health: Health
     counters: CounterValues
     parameters: tuple[SysctlFinding, ...] = ()
@@ -192,17 +193,17 @@ class Report(NamedTuple):
     ipvs: Ipvs = Ipvs()
     config: Optional[ConfigState] = None
     kernels: tuple[InstalledKernel, ...] = ()
-    backend: str = ""  # how writes to sysctls are seen: bpf, inotify or periodic
+    backend: str = ""  # the mechanism that reports writes to sysctls: bpf, inotify or periodic
     contended: tuple[ContendedSysctl, ...] = ()
     refusals: Mapping[str, int] = NOTHING  # writes to guarded sysctls, by name
-    notes: tuple[str, ...] = ()  # what a person should know besides
+    notes: tuple[str, ...] = ()  # facts that do not change the state
     root_kind: RootKind = RootKind.RUNNING_KERNEL
-    age: float = 0.0  # seconds since the look, when this is served
-    failures: Mapping[str, str] = NOTHING  # by Operation: what ipvsd itself failed at when it last tried, and why
+    age: float = 0.0  # seconds since the reconciliation when the report is served
+    failures: Mapping[str, str] = NOTHING  # the failure of ipvsd's last attempt, by Operation
 
     @property
     def lost(self) -> int:
-        """The number of events for which the kernel had no room, whatever their source."""
+        """The number of events that were lost for lack of room, over all sources."""
         return sum(source.lost or 0 for source in self.sources)
 
     @property

@@ -1,6 +1,6 @@
-"""The nouns: what is wanted, what was seen, what is to be done, what came of it.
+"""Types for the desired state, the actual state, findings, and actions with their outcomes.
 
-Everything here is frozen: a Report handed to another thread is never changed, only replaced.
+All values are frozen. A Report that was passed to another thread is never changed, only replaced.
 """
 
 from __future__ import annotations
@@ -11,29 +11,29 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple, Optional, Union
 
-NOTHING: Mapping[str, Any] = MappingProxyType({})  # what a mapping is by default
+NOTHING: Mapping[str, Any] = MappingProxyType({})  # the default of a mapping
 
 # --- wanted ---------------------------------------------------------------------------
 
 
 class Need(enum.Enum):
-    """How much a wanted module matters."""
+    """The importance of a desired module."""
 
-    REQUIRED = "required"  # its absence fails the node
-    WANTED = "wanted"  # its absence degrades the node
-    IF_SHIPPED = "if shipped"  # wanted only where this kernel has it
+    REQUIRED = "required"  # the node is failed without it
+    WANTED = "wanted"  # the node is degraded without it
+    IF_SHIPPED = "if shipped"  # desired only if this kernel has it
 
 
 class Policy(enum.Enum):
-    """What to do about a sysctl that differs."""
+    """The reaction to a drift of a sysctl."""
 
     ENFORCE = "enforce"
-    OBSERVE = "observe"  # tell, never write
-    YIELD = "yield"  # enforce, but leave it to another writer who fights for it
+    OBSERVE = "observe"  # report, never write
+    YIELD = "yield"  # enforce, but leave a contended sysctl to the other program
 
 
 class Exactly(NamedTuple):
-    """The value itself, white space normalised."""
+    """The value itself, with normalised white space."""
 
     value: str
 
@@ -42,7 +42,7 @@ class Exactly(NamedTuple):
 
 
 class Within(NamedTuple):
-    """Any integer not below `floor` and not above `ceiling`; None is no bound."""
+    """Any integer from `floor` to `ceiling`; None is no bound."""
 
     floor: Optional[int] = None
     ceiling: Optional[int] = None
@@ -54,7 +54,7 @@ class Within(NamedTuple):
 
 
 class OneOf(NamedTuple):
-    """Any of these values; the first one is what is written."""
+    """Any of these values. ipvsd writes the first one."""
 
     values: tuple[str, ...]
 
@@ -66,36 +66,36 @@ Want = Union[Exactly, Within, OneOf]
 
 
 class WantedModule(NamedTuple):
-    """`origin` says who wants it: a profile, or FILE:LINE. Of `any_of`, one module suffices."""
+    """A module of the desired state. `origin` is a profile, or FILE:LINE. One module of `any_of` suffices."""
 
     name: str
     need: Need
     origin: str
     any_of: tuple[str, ...] = ()
-    options: tuple[str, ...] = ()  # PARAMETER=VALUE, for its loading
-    kernel_since: tuple[int, int] = (0, 0)  # an older kernel will not do
-    reason: str = ""  # the reason to want this one, where the profile had a choice
+    options: tuple[str, ...] = ()  # PARAMETER=VALUE, used when it is loaded
+    kernel_since: tuple[int, int] = (0, 0)  # an older kernel is not supported
+    reason: str = ""  # the reason for this one if the profile had a choice
 
 
 class WantedSysctl(NamedTuple):
-    """A sysctl, or a parameter of a module. `provider` is the module that brings it into being, if one does.
+    """A sysctl, or a parameter of a module. `provider` is the module that provides it, if known.
 
-    `pattern` is the pattern that fits it, if it is not wanted by its own name; where nothing fits a
-    pattern, the pattern stands here as the key, too.
+    `pattern` is the pattern that it matches, unless it is named directly. If nothing matches a pattern, the key is
+    the pattern itself.
     """
 
     key: str
     want: Want
     policy: Policy
-    required: bool  # its absence, too, fails the node
+    required: bool  # the node is failed without it, even if it does not exist
     origin: str
     provider: Optional[str] = None
     pattern: str = ""
-    guard: bool = False  # the kernel is to refuse the writes of others
+    guard: bool = False  # the kernel refuses writes of other programs
 
 
 class Desired(NamedTuple):
-    """`parameters` are those of modules, by the name MODULE.PARAMETER."""
+    """`parameters` are those of modules, named MODULE.PARAMETER."""
 
     modules: tuple[WantedModule, ...]
     sysctls: tuple[WantedSysctl, ...]
@@ -114,12 +114,12 @@ class ModuleState(enum.Enum):
 
 
 class Cause(enum.Enum):
-    """Why a module cannot be loaded, by what modprobe and the kernel do with what they find."""
+    """The reason why a module cannot be loaded, from the rules of modprobe and the kernel."""
 
-    NOT_FOUND = "not found"  # it is named, and there is no such module
-    ALIAS = "alias"  # a line of modprobe.d(5) makes its name that of a module that there is not
-    FILE_GONE = "file gone"  # modules.dep lists it
-    COMPRESSION = "compression"  # this libkmod cannot unpack the file
+    NOT_FOUND = "not found"  # the name is unknown
+    ALIAS = "alias"  # a line of modprobe.d(5) makes its name an alias of a module that does not exist
+    FILE_GONE = "file gone"  # modules.dep lists a file that does not exist
+    COMPRESSION = "compression"  # this libkmod cannot decompress the file
     BLACKLIST = "blacklist"  # a line of modprobe.d(5), or modprobe.blacklist=
     INSTALL = "install"  # a line of modprobe.d(5) runs a command in its place
     COMMAND_LINE = "command line"  # module_blacklist=: the kernel itself refuses it
@@ -127,10 +127,10 @@ class Cause(enum.Enum):
 
 
 class LoadBlocker(NamedTuple):
-    """What keeps a module out. `module` is the one that is kept out: what was asked for, or a dependency of it.
+    """An obstacle to loading a module. `module` is the blocked one: the requested module, or one of its dependencies.
 
-    `text` is the line or the file, `origin` FILE:LINE or /proc/cmdline where there is a line, and `detail` what in
-    it is the trouble: the compression, or the parameter.
+    `text` is the line or the file. `origin` is FILE:LINE or /proc/cmdline if there is a line. `detail` is the part
+    that causes the problem: the compression, or the parameter.
     """
 
     cause: Cause
@@ -141,73 +141,73 @@ class LoadBlocker(NamedTuple):
 
 
 class LoadRestrictions(NamedTuple):
-    """Why this kernel takes no module from us, or not every one."""
+    """The reasons why this kernel accepts no modules from ipvsd, or only some."""
 
     disabled: bool = False  # kernel.modules_disabled is 1: none until the next boot
-    incapable: bool = False  # CAP_SYS_MODULE is not in our bounding set: a container
-    nested: bool = False  # we are in a user namespace, whose capabilities do not count for modules: a container
-    signed: str = ""  # what demands a signature: lockdown, module.sig_enforce, Secure Boot
+    incapable: bool = False  # CAP_SYS_MODULE is not in the bounding set: a container
+    nested: bool = False  # ipvsd is in a user namespace, whose capabilities do not permit loading modules: a container
+    signed: str = ""  # the cause that requires a signature: lockdown, module.sig_enforce, Secure Boot
 
 
 class Iptables(NamedTuple):
-    """What the node's files tell of its iptables. Neither is known where there is nothing to read."""
+    """The node's iptables, according to its files. Fields without a readable file are empty."""
 
-    program: str = ""  # the program to which the name iptables leads: /usr/sbin/xtables-nft-multi
-    tables: tuple[str, ...] = ()  # the tables of the legacy kind that exist: /proc/net/ip_tables_names
+    program: str = ""  # the program that the name iptables leads to: /usr/sbin/xtables-nft-multi
+    tables: tuple[str, ...] = ()  # the existing legacy tables: /proc/net/ip_tables_names
 
 
 class Kernel(NamedTuple):
-    """What changes under a running kernel only when someone installs modules or forbids them.
+    """Facts about a running kernel that change only when someone installs or blocks modules.
 
-    The collections answer only for the names that were asked about, and under these names.
+    The collections contain only the queried names, in their queried form.
     """
 
     release: str
     distribution: str  # ID of os-release(5), or ""
     cpus: int
-    modular: bool  # there is a /proc/modules
-    indexed: bool  # the index in which libkmod finds modules (modules.dep.bin) can be read
+    modular: bool  # /proc/modules exists
+    indexed: bool  # libkmod's index of modules (modules.dep.bin) is readable
     loadable: frozenset[str]
     built_in: frozenset[str]
     read_only: frozenset[str] = frozenset()  # "net" if /proc/sys/net is mounted read-only, "" if /proc/sys is
-    aliases: Mapping[str, str] = NOTHING  # of a name that is no module's: the module
-    has_own_modules: bool = True  # there is a module's file in the tree, listed or not, that came with the kernel
+    aliases: Mapping[str, str] = NOTHING  # the module of a name that is an alias
+    has_own_modules: bool = True  # the tree contains a module file of the kernel itself, listed or not
     unindexed: Mapping[str, str] = NOTHING  # the file that modules.dep does not list
-    compressed: Mapping[str, str] = NOTHING  # how that file is compressed, if this system's kmod cannot read it
-    kconfig_unset: Mapping[str, str] = NOTHING  # how the build configuration leaves it out
-    built_in_evidence: Mapping[str, str] = NOTHING  # of what is built in: what says so, if it is not modules.builtin
+    compressed: Mapping[str, str] = NOTHING  # the compression of that file, if this system's kmod cannot read it
+    kconfig_unset: Mapping[str, str] = NOTHING  # the reason why the build configuration excludes it
+    built_in_evidence: Mapping[str, str] = NOTHING  # the evidence that it is built in, if not modules.builtin
     in_other_kernels: Mapping[str, tuple[str, ...]] = NOTHING  # the other installed kernels that have it
-    other_releases: tuple[str, ...] = ()  # the releases of which there are module trees
+    other_releases: tuple[str, ...] = ()  # the releases with module trees
     load_blockers: Mapping[str, LoadBlocker] = NOTHING  # by the name of the module
-    install_commands: Mapping[str, LoadBlocker] = NOTHING  # an install line that is run for it, and may load it
-    pulled_in_by: Mapping[str, str] = NOTHING  # of what is blacklisted: the wanted module that needs it and loads it
+    install_commands: Mapping[str, LoadBlocker] = NOTHING  # an install line that runs for it, and may load it
+    pulled_in_by: Mapping[str, str] = NOTHING  # if blacklisted: the desired module that needs and loads it
     restrictions: LoadRestrictions = LoadRestrictions()
     iptables: Iptables = Iptables()
-    ipv6: bool = True  # neither left out nor switched off
-    unreadable: str = ""  # FILE: REASON of what could not be read just now
+    ipv6: bool = True  # neither left out of the build nor disabled
+    unreadable: str = ""  # FILE: REASON of a failed read
 
     def module(self, name: str) -> str:
-        """Return the module that a name stands for: itself, unless it is an alias."""
+        """Return the module that a name resolves to: itself, unless it is an alias."""
         return self.aliases.get(name, name)
 
     def writable(self, key: str) -> bool:
-        """Tell whether a sysctl can be written as far as the mount of /proc/sys goes."""
+        """Return whether the mount of /proc/sys permits writing a sysctl."""
         return ("net" if key.startswith("net.") else "") not in self.read_only
 
 
 class Missing:
-    """The sysctl has no file; the only one is MISSING."""
+    """The sysctl has no file. MISSING is the only instance."""
 
 
 MISSING = Missing()
 
 
-# Errors of a machine or a process that is short of something, whatever the item is.
+# Errors because the machine or the process lacks a resource. They are independent of the item.
 TRANSIENT_ERRNOS = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR, errno.EAGAIN))
 
 
 class Unreadable(NamedTuple):
-    """`transient` says that the machine or this process is short of something for a moment, or for longer."""
+    """`transient` means that the machine or this process lacks a resource."""
 
     reason: str
     transient: bool = False
@@ -217,7 +217,7 @@ Reading = Union[str, Missing, Unreadable]
 
 
 class Parameter(NamedTuple):
-    """A parameter of a module as it is now. `users` counts what keeps the module from being unloaded."""
+    """The current state of a module's parameter. `users` is the number of references that block an unload."""
 
     reading: Reading
     writable: bool = False
@@ -229,7 +229,7 @@ class Observed(NamedTuple):
     modules: Mapping[str, ModuleState]
     sysctls: Mapping[str, Reading]
     parameters: Mapping[str, Parameter] = NOTHING
-    failed: Mapping[str, str] = NOTHING  # by what was wanted: the module tried in vain
+    failed: Mapping[str, str] = NOTHING  # by name of the desired item: the module that failed to load
 
 
 # --- found ----------------------------------------------------------------------------
@@ -276,9 +276,9 @@ class SysctlVerdict(enum.Enum):
 
 
 class LastVerdict(NamedTuple):
-    """The last verdict on what cannot be read any more, and its time, in seconds since the epoch.
+    """The last verdict on an item that is unreadable now, and its time in seconds since the epoch.
 
-    `valid` says that it was right, and is not too old to be believed.
+    `valid` means that the item was compliant, and that the verdict is recent enough.
     """
 
     verdict: Union[ModuleVerdict, SysctlVerdict]
@@ -287,7 +287,7 @@ class LastVerdict(NamedTuple):
 
 
 class ModuleFinding(NamedTuple):
-    """`module` is the one that the verdict is about, where `wanted` names an alias or alternatives."""
+    """`module` is the judged module if the desired name is an alias or has alternatives."""
 
     wanted: WantedModule
     verdict: ModuleVerdict
@@ -306,7 +306,7 @@ class ModuleFinding(NamedTuple):
 
 
 class SysctlFinding(NamedTuple):
-    """`members` is how many are right, and how many there are, where all that a pattern fits are told of as one."""
+    """`members` are the compliant and all sysctls that match a pattern, if their findings are combined."""
 
     wanted: WantedSysctl
     found: Optional[str]
@@ -336,7 +336,7 @@ Finding = Union[ModuleFinding, SysctlFinding]
 
 
 class LoadModule(NamedTuple):
-    """Load `module`, or where that is empty `name`, which is the wanted one's."""
+    """Load `module`, or `name` if that is empty. `name` is the desired module."""
 
     name: str
     module: str = ""
@@ -347,7 +347,7 @@ class LoadModule(NamedTuple):
 
 
 class WriteSysctl(NamedTuple):
-    """Turn `found` into `value`; keeping `found` lets a repair explain itself."""
+    """Write `value`. The former value explains a repair."""
 
     name: str
     found: str
@@ -358,14 +358,14 @@ class WriteSysctl(NamedTuple):
 
 
 class WriteParameter(WriteSysctl):
-    """The same for a parameter of a live module; the name is MODULE.PARAMETER."""
+    """Write the parameter of a live module. The name is MODULE.PARAMETER."""
 
 
 Action = Union[LoadModule, WriteSysctl]
 
 
 class Plan(NamedTuple):
-    """Everything that was judged, and the smallest set of actions that makes it right."""
+    """All findings, and the smallest set of actions that makes the items compliant."""
 
     actions: tuple[Action, ...]
     modules: tuple[ModuleFinding, ...]
@@ -378,10 +378,10 @@ class Plan(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What the kernel said to one action; no error is not yet proof (see Report).
+    """The result of one action. The absence of an error is no proof (see Report).
 
-    `errno` is 0 where there is none; `built_for` is the kernel release of a module that was refused.
-    `kept` says of a write that it was read back at once: if it is wrong later on, another one wrote.
+    `errno` is 0 if there is none. `built_for` is the kernel release of a rejected module. `kept` means that a
+    written value was read back at once. If it differs later, another program wrote it.
     """
 
     action: Action
