@@ -1,4 +1,7 @@
-"""The changes that the reconciler reports: a closed set of values, from which counters, messages and history follow."""
+"""The changes that the reconciler reports, as a closed set of values.
+
+Counters, messages and history derive from them.
+"""
 
 from __future__ import annotations
 
@@ -12,15 +15,15 @@ DesiredItem = Union[WantedModule, WantedSysctl]
 
 
 class Drifted(NamedTuple):
-    """An item that was compliant is not any more, and the same is desired of it as before."""
+    """An item that was compliant is not any more, and its desired state is unchanged."""
 
     item: DesiredItem
 
 
 class Repaired(NamedTuple):
-    """ipvsd acted on an item that had drifted, and a fresh read proved it compliant.
+    """ipvsd acted on a drifted item, and a fresh read proved it compliant.
 
-    `at_once` says that an event led to it, before the reconciliation of all items.
+    `at_once` means that an event caused the repair, before the reconciliation of all items.
     """
 
     item: DesiredItem
@@ -32,7 +35,7 @@ class Repaired(NamedTuple):
 class Applied(NamedTuple):
     """ipvsd acted on an item that had not drifted, and a fresh read proved it compliant.
 
-    `reconfigured` says that another value was desired of it before.
+    `reconfigured` means that another value was desired before.
     """
 
     item: DesiredItem
@@ -41,21 +44,21 @@ class Applied(NamedTuple):
 
 
 class RepairFailed(NamedTuple):
-    """ipvsd acted on an item that is not compliant all the same; the next try backs off."""
+    """ipvsd acted on an item, but it is not compliant. The next attempt backs off."""
 
     item: DesiredItem
     outcome: Outcome
 
 
 class Overwritten(NamedTuple):
-    """ipvsd wrote a value so many times and read it back, and another program overwrote it each time."""
+    """ipvsd wrote a value `times` times and read it back each time, and another program overwrote it each time."""
 
     item: DesiredItem
     times: int
 
 
 class ProblemAppeared(NamedTuple):
-    """A finding that is not compliant is new, or differs from the one before; a pattern has one finding."""
+    """A finding that is not compliant is new, or differs from the one before. A pattern has one finding."""
 
     finding: Finding
 
@@ -67,7 +70,7 @@ class ProblemCleared(NamedTuple):
 
 
 class ContentionStarted(NamedTuple):
-    """Another program changes a sysctl more often than the limit allows."""
+    """Another program changes a sysctl more often than the limit permits."""
 
     name: str
     contention: Contention
@@ -75,13 +78,13 @@ class ContentionStarted(NamedTuple):
 
 
 class ContentionEnded(NamedTuple):
-    """A sysctl was quiet for long, is not desired any more, or the configuration was reloaded."""
+    """A sysctl had no drift for the quiet time, is not desired any more, or the configuration was reloaded."""
 
     name: str
 
 
 class WriteRefused(NamedTuple):
-    """The kernel refused writes of other programs to a guarded sysctl; this was the last one."""
+    """The kernel refused writes of other programs to a guarded sysctl. The values are those of the last one."""
 
     name: str
     value: str
@@ -90,7 +93,7 @@ class WriteRefused(NamedTuple):
 
 
 class VirtualServicesLost(NamedTuple):
-    """The virtual services of IPVS went away with its module; `detail` says how many."""
+    """The virtual services of IPVS were lost with its module. `detail` contains their number."""
 
     detail: str
 

@@ -1,4 +1,4 @@
-"""What was known of an item before it could not be read any more."""
+"""The last verdicts on items that cannot be read any more."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ FIRST_PAUSE = 0.25  # seconds
 _RIGHT = (ModuleVerdict.LIVE, ModuleVerdict.BUILT_IN, SysctlVerdict.RIGHT)
 
 _Found = TypeVar("_Found", ModuleFinding, SysctlFinding)
-_Seen = tuple[Union[ModuleVerdict, SysctlVerdict], object]  # the verdict, and what was wanted
+_Seen = tuple[Union[ModuleVerdict, SysctlVerdict], object]  # the verdict, and the desired value
 
 
 class LastSeen:
-    """Remembers the last verdict on each item, for when it cannot be read.
+    """Remembers the last verdict on each item for a time when it cannot be read.
 
-    `due` is when to look at such items again, on the clock, or None: soon, and ever less often while that is in vain.
+    `due` is the time of the next read of such items on the clock, or None. The delay doubles with each failed
+    attempt.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -33,12 +34,12 @@ class LastSeen:
         self.due: Optional[float] = None
 
     def complete(self, plan: Plan, wall: float, boottime: float, longest: float) -> Plan:
-        """Return the plan of a look at this time, in which what cannot be read has its last verdict.
+        """Return the plan of a reconciliation, in which unreadable items have their last verdict.
 
-        `wall` is in seconds since the epoch, `boottime` counts suspended time, too, and `longest` is that between two
-        looks: the longest pause.
+        `wall` is in seconds since the epoch, and `boottime` includes suspended time. `longest` is the interval of
+        the resync, which limits the delay.
         """
-        # What a pattern fits is told of as one, and may not be known.
+        # Findings of a pattern are reported as one, and its matches may be unknown.
         groups = (finding for finding in by_pattern(plan.sysctls) if finding.wanted.pattern)
         found = {finding.name: finding for finding in (*plan.findings, *groups)}
         unread = frozenset(name for name, finding in found.items() if unreadable(finding))
@@ -46,7 +47,7 @@ class LastSeen:
         known = {name: self._was[name] for name in unread & self._was.keys()}
         new = {name: (self._seen[name], self._at, self._since) for name in unread & self._seen.keys()}
         self._was = {**known, **new}
-        pairs: dict[_Seen, _Seen] = {}  # of which thousands are the same
+        pairs: dict[_Seen, _Seen] = {}  # shares equal pairs, because there can be thousands
         seen = {name: (item.verdict, want(item)) for name, item in found.items() if name not in unread}
         self._seen = {name: pairs.setdefault(pair, pair) for name, pair in seen.items()}
         self._at, self._since = wall, boottime
@@ -70,7 +71,7 @@ class LastSeen:
 
     def _plan_next(self, unread: frozenset[str], longest: float) -> None:
         if not unread <= self._unread:
-            self._pause, self.due = 0.0, None  # for what is new it may be over in a moment
+            self._pause, self.due = 0.0, None  # the cause can end soon for newly unreadable items
         self._unread = unread
         if not unread:
             self._pause, self.due = 0.0, None

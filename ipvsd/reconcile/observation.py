@@ -1,4 +1,4 @@
-"""Observe the host and plan: one reading of everything that is desired, and what follows from it."""
+"""Observe the host, and plan: one reading of the whole desired state, and the resulting actions."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from ipvsd.model.types import (
 
 
 class Known(NamedTuple):
-    """What an observation found of what seldom changes: the kernel, and by each pattern the sysctls that it fits."""
+    """Results of an observation that seldom change: the kernel, and the matching sysctls of each pattern."""
 
     kernel: Kernel
     members: Mapping[str, Collection[str]] = NOTHING
@@ -36,9 +36,9 @@ class Known(NamedTuple):
 def observe_and_plan(
     host: Host, config: Config, history: Optional[BackoffState] = None, known: Optional[Known] = None
 ) -> tuple[Kernel, Plan]:
-    """Observe what the configuration is about, and plan; of alternatives, one that failed is passed over.
+    """Observe the desired items, and plan. Among alternatives, one that failed before is skipped.
 
-    Where something cannot be read, what was `known` before stands, and nothing is concluded from what is missing.
+    If something cannot be read, the results in `known` apply, and a missing item is not treated as absent.
     """
     names = candidates(config)
     kernel, modules = _seen(host, names, known)
@@ -67,7 +67,7 @@ def _seen(host: Host, names: Collection[str], known: Optional[Known]) -> tuple[K
     try:
         kernel = host.kernel(names)
     except OSError as error:
-        if known is None or not known.kernel.release:  # then it is not known what is wanted of the modules
+        if known is None or not known.kernel.release:  # then it is unknown which modules are desired
             return _NOTHING._replace(unreadable=_unread(error)), {}
         kernel = known.kernel._replace(unreadable=_unread(error))
     try:
@@ -77,7 +77,7 @@ def _seen(host: Host, names: Collection[str], known: Optional[Known]) -> tuple[K
 
 
 def _explained(host: Host, kernel: Kernel, modules: Modules, absent: Collection[str]) -> tuple[Kernel, Modules]:
-    """Return the kernel with what keeps `absent` out, and the states of the modules that these names stand for, too."""
+    """Return the kernel with the reasons why modules are `absent`, and the states of modules and alias targets."""
     try:
         kernel = host.explain(kernel, absent)
         return kernel, {**modules, **host.modules(kernel.aliases.values())} if kernel.aliases else modules
@@ -88,10 +88,13 @@ def _explained(host: Host, kernel: Kernel, modules: Modules, absent: Collection[
 def _listed(
     host: Host, wanted: Collection[str], known: Mapping[str, Collection[str]]
 ) -> tuple[Mapping[str, Collection[str]], Mapping[str, Unreadable]]:
-    """Return what each pattern fits, and those of which that cannot be told: what was known, and the pattern itself."""
+    """Return the matches of each pattern. For an unreadable one, return the last matches and the pattern.
+
+    The second result contains the error of each unreadable pattern.
+    """
     try:
         return host.expand(wanted), {}
-    except OSError:  # one of them at least
+    except OSError:  # at least one is unreadable
         pass
     matching: dict[str, Collection[str]] = {}
     unlisted: dict[str, Unreadable] = {}
@@ -109,20 +112,20 @@ def _unread(error: OSError) -> str:
 
 
 def _resolved(wanted: WantedSysctl, kernel: Kernel) -> WantedSysctl:
-    """Return a parameter as that of the module itself, where it was wanted of an alias."""
+    """Return a parameter of an alias as that of the module itself."""
     name, _, parameter = wanted.key.partition(".")
     module = kernel.module(name)
     return wanted._replace(key=f"{module}.{parameter}", provider=module)
 
 
 def lacking(want: Desired, kernel: Kernel, modules: Mapping[str, ModuleState]) -> tuple[str, ...]:
-    """Return the names of wanted modules that are neither live nor built in."""
+    """Return the names of desired modules that are neither live nor built in."""
     names = (name for wanted in want.modules for name in wanted.any_of or (wanted.name,))
     return tuple(name for name in names if name not in kernel.built_in and modules.get(name) is not ModuleState.LIVE)
 
 
 def _still_there(want: Desired, readings: Mapping[str, Reading]) -> Desired:
-    """Return what is wanted without the sysctls of patterns whose interface went away since they were listed."""
+    """Return the desired state without sysctls of patterns whose interface has disappeared since the listing."""
     there = tuple(
         wanted
         for wanted in want.sysctls

@@ -1,8 +1,8 @@
 """The reconciler: an event reconciles one item, a resync reconciles all items, and both report changes.
 
 Both read, plan, act and read again, with the same planner and the same `rounds.act`. The reconciliation of one item
-shortens the time in which it is wrong. A reconciliation of all items follows soon: it reports the repair, and handles
-every item that could not be repaired at once.
+shortens the time during which it is not compliant. A reconciliation of all items follows soon: it reports the
+repair, and handles every item that could not be repaired at once.
 """
 
 from __future__ import annotations
@@ -30,23 +30,23 @@ from ipvsd.runtime.event_loop import EventLoop, Reason, ReasonKind
 from ipvsd.sysctl.sysctl_names import ALIASES
 
 # The reconciliation of all items waits for a pause between repairs, so that it does not delay the next one.
-LULL, LONGEST = 0.25, 10.0  # seconds
-MOST = 256  # repairs by events before it comes without a pause; each takes memory until it is reported
+LULL, LONGEST = 0.25, 10.0  # seconds: of the pause, and of the longest wait for one
+MOST = 256  # repairs by events after which it does not wait for a pause, because each uses memory until it is reported
 # The kernel reports a write just before it stores the value.
-STORED = (0.0005, 0.003, 0.02, 0.1)  # seconds between the checks of its sysctl
+STORED = (0.0005, 0.003, 0.02, 0.1)  # seconds between the reads of the sysctl after such a report
 
-# The reasons for a full check, which writes contended sysctls, too.
+# The reasons for a resync, which writes contended sysctls as well.
 _FULL_CHECK_REASONS = (ReasonKind.START, ReasonKind.PERIODIC, ReasonKind.RELOAD)
 
 
 class Sources(Protocol):
-    """The event sources, as far as the reconciler uses them."""
+    """The interface of the event sources for the reconciler."""
 
     def drain(self) -> None:
-        """Deliver every write that has been reported by now."""
+        """Deliver every write that has been reported so far."""
 
     def monitored(self) -> Collection[str]:
-        """Return the sysctls to which no process's write went unreported since this was last asked."""
+        """Return the sysctls for which no report of a write was lost since the last call."""
 
 
 class Reconciliation(NamedTuple):
@@ -57,7 +57,7 @@ class Reconciliation(NamedTuple):
 
 
 class Reconciler:
-    """For the loop's thread alone. `registry` holds the managed items."""
+    """Reconciles items, only in the loop's thread. `registry` contains the managed items."""
 
     def __init__(
         self,
@@ -79,18 +79,18 @@ class Reconciler:
         self._repairs: list[FastRepair] = []
         self._refusals: dict[str, WriteRefused] = {}
         self._expected: dict[str, object] = {}  # the last write to each that may not be stored yet
-        self._acted_on: frozenset[str] = frozenset()  # by a reconciliation of all items that has not ended
+        self._acted_on: frozenset[str] = frozenset()  # by the current reconciliation of all items
         self._first = self._last = 0.0
         self._is_due = False
 
     def configure(self, config: Config) -> None:
-        """Follow another configuration, and try again whatever backs off or is contended."""
+        """Use another configuration, and end all back-off and contention."""
         self._config = config
         self.registry.reset()
 
     @property
     def next_try(self) -> Optional[float]:
-        """The earliest time, on the clock, at which an item may be tried or read again, or None."""
+        """The earliest time on the clock at which an item may be retried or read again, or None."""
         dues = (self._last_seen.due, backoff.next_try(self.registry.failures()))
         return min((due for due in dues if due is not None), default=None)
 
@@ -106,11 +106,11 @@ class Reconciler:
     # --- all items ----------------------------------------------------------------------
 
     def reconcile_all(self, reasons: Sequence[Reason]) -> Reconciliation:
-        """Reconcile all items for these reasons; return the result, and all changes since the last time."""
+        """Reconcile all items for these reasons. Return the result, and all changes since the last call."""
         full = not {reason.kind for reason in reasons}.isdisjoint(_FULL_CHECK_REASONS)
         self._attribute()
         fast, self._repairs, self._is_due = self._repairs, [], False
-        # The recorded writes are over, or were in another network namespace: the items are compliant.
+        # The items are compliant, so their recorded writes are in the past or in another network namespace.
         self.registry.writes.expire(self.registry.is_repairable, self._clock())
         failures, contended = self.registry.failures(), self.registry.contended()
         result = reconcile(
@@ -127,15 +127,15 @@ class Reconciler:
         return Reconciliation(result, (*found, *self._lost_services(found, full), *refusals))
 
     def _repair_others(self, names: Collection[str]) -> None:
-        """Process the events that have arrived, but leave these items to the reconciliation that acts on them."""
+        """Process the events that have arrived, except for these items, on which the current reconciliation acts."""
         self._acted_on = self._acted_on.union(names)
         if not self.registry.items:
-            return  # nothing was compliant before the first reconciliation
+            return  # no item was compliant before the first reconciliation
         self._drain()
         self._loop.run_ready()
 
     def _drain(self) -> None:
-        """Have the sources deliver what has arrived, and record it, without writing anything."""
+        """Let the sources deliver events, and record them, without writing to any item."""
         self._draining = True
         try:
             self._sources.drain()
@@ -161,7 +161,7 @@ class Reconciler:
     ) -> None:
         """Reconcile the item of an event, and record its writes.
 
-        An item that cannot be repaired at once is left to a reconciliation of all items.
+        If the item cannot be repaired at once, request a reconciliation of all items.
         """
         name = ALIASES.get(name, name)
         done = not self._draining and self.reconcile_one(name, at)
@@ -175,13 +175,13 @@ class Reconciler:
             self._arrived.append((Event(name, at, stored, writes), repaired))
 
     def on_loss(self) -> None:
-        """Take note that writes before now may not be among the events."""
+        """Note that events for earlier writes may be missing."""
         self.registry.writes.missed()
 
     def reconcile_one(self, name: str, since: float) -> Union[FastRepair, bool]:
-        """Read one item, and repair it if that is needed and can be proved at once.
+        """Read one item, and repair it if necessary and if a fresh read can prove the repair at once.
 
-        Return the repair, True if nothing is to be done about the item, and False if it cannot be repaired at once.
+        Return the repair, True if the item needs no action, and False if it cannot be repaired at once.
         """
         if name in self._acted_on:
             return True
@@ -207,12 +207,12 @@ class Reconciler:
             read = self._clock()
             outcome = act(self._host, action)
             proved = outcome.kept or (not outcome.error and item.judge(self._read(item)) is True)
-        except OSError:  # it cannot be read
+        except OSError:  # the item is unreadable
             return False
         return proved and FastRepair(item.desired, action, since, read, self._clock())
 
     def _repair_brought(self, module: str, since: float) -> Iterator[FastRepair]:
-        """Write the sysctls that came with a module at the kernel's defaults; that is no contention."""
+        """Write the sysctls that appeared with a module and have the kernel's defaults. These are not contention."""
         for name, item in self.registry.items.items():
             brought = isinstance(item.desired, WantedSysctl) and item.desired.provider == module
             if brought and item.repairable and name not in self._acted_on:
@@ -221,7 +221,7 @@ class Reconciler:
                     yield done
 
     def _read(self, item: Item) -> AnyReading:
-        """Read an item afresh. Raises OSError."""
+        """Read the current state of an item. Raises OSError."""
         if isinstance(item.desired, WantedModule):
             return self._host.module_state(item.desired.name)
         if item.is_parameter:
@@ -249,7 +249,7 @@ class Reconciler:
     # --- writes, and the repairs that they explain ----------------------------------------
 
     def _record(self, recheck_now: bool = False) -> None:
-        """Record the writes of the events, and recheck each item that one of them may still make wrong.
+        """Record the writes of the events. Recheck each item that one of them can still make non-compliant.
 
         With `recheck_now`, the first recheck precedes the lookups of the writers, which take longer than a repair.
         """
@@ -273,7 +273,7 @@ class Reconciler:
             self._refuse(name, [write for write in found if write.refused])
 
     def _drifts(self, name: str, write: Write) -> bool:
-        """Tell whether an item that has the value of a write is wrong."""
+        """Return whether the value of a write would make an item non-compliant."""
         if write.refused:
             return False
         item = self.registry.items.get(name)
@@ -290,9 +290,9 @@ class Reconciler:
             self._request_soon()
 
     def _attribute(self) -> None:
-        """Name the writers of the repairs since the last time, and request a reconciliation that reports them."""
+        """Find the writers of the repairs since the last call, and request a reconciliation that reports them."""
         unreported, self._unreported = self._unreported, []
-        # The recorded writes of the first drift of each are kept for the others, too.
+        # The recorded writes before the first drift of a sysctl are kept for its later drifts.
         firsts = {repair.action.name: repair.since for repair in reversed(unreported)}
         for name, since in firsts.items():
             self.registry.writes.expire(name.__eq__, since)
@@ -304,7 +304,7 @@ class Reconciler:
             self._explain(repair)
 
     def _explain(self, repair: FastRepair) -> None:
-        """Name the writer of a drift that was repaired at once, and count the repair for contention."""
+        """Find the writer of a drift that was repaired at once, and count the repair for contention."""
         action = repair.action
         found = action.found if isinstance(action, WriteSysctl) else ""
         write = self.registry.writes.explain(action.name, found, repair.read)
@@ -326,7 +326,7 @@ class Reconciler:
 
     def _request(self) -> None:
         if not self._is_due:
-            return  # it came for another reason
+            return  # another reason has caused it meanwhile
         now = self._clock()
         due = min(self._last + LULL, self._first + LONGEST)
         if now >= due or len(self._repairs) >= MOST:
@@ -336,7 +336,7 @@ class Reconciler:
 
 
 def _is_over(repaired: Optional[str], writes: Sequence[Write]) -> bool:
-    """Tell whether the value that was repaired was the one of the only write."""
+    """Return whether the repaired value was that of the only write."""
     only = writes[0]
     alone = len(writes) == 1 and only.times == 1
     return alone and repaired is not None and repaired != only.before and repaired == only.value

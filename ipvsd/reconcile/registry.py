@@ -1,7 +1,7 @@
-"""The registry of managed items: what is desired of each, its status, back-off and contention, and recent writes.
+"""The registry of managed items: their desired state, status, back-off, contention and recent writes.
 
-It is the only place that remembers items from one check to the next. `update` enters what a reconciliation found, and
-returns the changes.
+It is the only place that remembers items from one check to the next. `update` enters the result of a
+reconciliation, and returns the changes.
 """
 
 from __future__ import annotations
@@ -43,23 +43,23 @@ from ipvsd.reconcile.changes import Change
 from ipvsd.reconcile.observation import Known
 from ipvsd.reconcile.rounds import ReconcileResult
 
-_REMEMBERED = 16  # judgements on one item
+_REMEMBERED = 16  # judgements of one item
 
-Judgement = Union[Action, bool]  # what is to be done, or whether the item is compliant
+Judgement = Union[Action, bool]  # the action, or whether the item is compliant
 AnyReading = Union[Reading, Parameter, ModuleState, None]
 
 
 class Standing(enum.Enum):
-    """What became of an item that was compliant once."""
+    """The status of an item that was compliant before."""
 
-    COMPLIANT = "compliant"  # when it was last there to be read
-    DRIFTED = "drifted"  # and has not been repaired yet
+    COMPLIANT = "compliant"  # at the last successful read
+    DRIFTED = "drifted"  # and not repaired yet
 
 
 class Item:
     """One managed item: a module, a sysctl, or if `is_parameter` a parameter of a module.
 
-    `standing` is with what was desired then: a value that is not desired any more cannot drift.
+    `standing` includes the desired value at that time, because a value that is not desired any more cannot drift.
     """
 
     def __init__(self, finding: Finding, kernel: Kernel, is_parameter: bool) -> None:
@@ -79,20 +79,21 @@ class Item:
 
     @property
     def repairable(self) -> bool:
-        """Whether an event may have it repaired at once: it was compliant when it was last read, and is not contended.
+        """Whether an event may cause an immediate repair.
 
-        An item that cannot be read counts as compliant while its last verdict stands.
+        This requires that the item was compliant at the last read, and that it is not contended. An unreadable item
+        counts as compliant while its last verdict is valid.
         """
         return (self.finding.compliant or is_last_verdict_valid(self.finding)) and not self.contended
 
     def check(self, finding: Finding, kernel: Kernel, same_kernel: bool) -> None:
-        """Enter the finding of a check; judgements stay valid for the same desired state and kernel."""
+        """Enter the finding of a check. Judgements stay valid for the same desired state and kernel."""
         if finding.wanted != self.finding.wanted or not same_kernel:
             self._judgements.clear()
         self.finding, self._kernel = finding, kernel
 
     def judge(self, reading: AnyReading) -> Judgement:
-        """Return the judgement of the planner on a reading of this item alone; the last judgements are remembered."""
+        """Return the planner's judgement of a reading of this item alone. The last judgements are cached."""
         known = self._judgements.get(reading)
         if known is None:
             if len(self._judgements) >= _REMEMBERED:
@@ -117,20 +118,20 @@ class Item:
 class FastRepair(NamedTuple):
     """A repair by an event, before the reconciliation of all items. Times are CLOCK_MONOTONIC, in seconds.
 
-    `brought` are the repairs of the sysctls that came with a module.
+    `brought` are the repairs of the sysctls that appeared with a module.
     """
 
     item: changes.DesiredItem
     action: Action
     since: float
-    read: float  # when the value that drifted had been read
+    read: float  # time after which the drifted value had been read
     until: float
     write: Optional[ObservedWrite] = None
     brought: tuple[FastRepair, ...] = ()
 
 
 class Registry:
-    """`plan` has the findings of the last reconciliation. `known` is for the next one."""
+    """The managed items. `plan` contains the findings of the last reconciliation. `known` is input of the next one."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self.items: Mapping[str, Item] = {}
@@ -138,10 +139,10 @@ class Registry:
         self.known: Optional[Known] = None
         self.plan = Plan((), (), ())
         self._reported: tuple[Finding, ...] = ()
-        self._announced: frozenset[str] = frozenset()  # the sysctls of which it is reported that they are contended
+        self._announced: frozenset[str] = frozenset()  # the sysctls that are reported as contended
 
     def failures(self) -> Mapping[str, Failure]:
-        """Return the failures, for which items back off."""
+        """Return the failures of items in back-off."""
         return {name: item.failure for name, item in self.items.items() if item.failure}
 
     def contended(self) -> Mapping[str, Contention]:
@@ -149,12 +150,12 @@ class Registry:
         return {name: item.contention for name, item in self.items.items() if item.contention and item.contended}
 
     def is_repairable(self, name: str) -> bool:
-        """Tell whether an event may have this item repaired at once."""
+        """Return whether an event may cause an immediate repair of this item."""
         item = self.items.get(name)
         return item is not None and item.repairable
 
     def reset(self) -> None:
-        """End every pause and every contention: a reload is a person's wish to try again."""
+        """End all back-off and contention, because a reload is a person's request to retry."""
         failures = backoff.reset_pauses(self.failures())
         for name, item in self.items.items():
             item.failure, item.contention = failures.get(name), None
@@ -169,11 +170,11 @@ class Registry:
         monitored: Collection[str],
         limit: Limit,
     ) -> list[Change]:
-        """Enter the result of a reconciliation and the repairs before it; return the changes, the earlier ones first.
+        """Enter the result of a reconciliation and the repairs before it. Return the changes, the earlier ones first.
 
-        `since` is the time of the first event that led to the reconciliation, `now` that of its end (CLOCK_MONOTONIC).
-        `wall` is the latter in seconds since the epoch. No write of a process to the `monitored` sysctls went
-        unrecorded since the last reconciliation. The recorded writes to compliant items expire.
+        `since` is the time of the first event that caused the reconciliation, and `now` that of its end
+        (CLOCK_MONOTONIC). `wall` is the latter in seconds since the epoch. The log of writes is complete for the
+        `monitored` sysctls since the last reconciliation. The recorded writes to compliant items expire.
         """
         monitored = {finding.name for finding in result.after.sysctls if finding.name in monitored}
         before, self._reported = self._reported, _to_report(self._reported, result)
@@ -209,7 +210,7 @@ class Registry:
         return found
 
     def _announce(self, limit: Limit) -> Iterator[Change]:
-        """Yield the contentions that started and that ended since this was last asked."""
+        """Yield the contentions that have started or ended since the last call."""
         contended, before = self.contended(), self._announced
         self._announced = frozenset(contended)
         for name in sorted(contended.keys() - before):
@@ -218,7 +219,7 @@ class Registry:
             yield changes.ContentionEnded(name)
 
     def _standing(self, standing: Standing, findings: Mapping[str, Finding]) -> list[str]:
-        """Return the items with this standing, of which the same is desired now."""
+        """Return the items with this standing whose desired value is unchanged."""
         return [
             name
             for name, item in self.items.items()
@@ -228,7 +229,7 @@ class Registry:
     def _drifted(self, result: ReconcileResult, compliant: Iterable[str]) -> list[str]:
         """Return those of these items that are not compliant any more."""
         acted = {outcome.action.name for outcome in result.outcomes}
-        # A value that the kernel changes by itself with another one is no drift of its own.
+        # A value that the kernel changes together with another one is not a separate drift.
         actions = result.before.actions
         followed = {action.name for action in actions} - {action.name for action in without_followers(actions)}
         wrong = {finding.name for finding in result.before.findings if not finding.compliant and not _unseen(finding)}
@@ -236,7 +237,10 @@ class Registry:
         return [name for name in compliant if name in drifted]
 
     def _enter(self, result: ReconcileResult, broken: Collection[str]) -> None:
-        """Replace the items; one that is not desired any more leaves no trace, such as an interface that is gone."""
+        """Replace the items.
+
+        An item that is not desired any more, such as that of a removed interface, is forgotten.
+        """
         same_kernel = self.known is not None and self.known.kernel == result.kernel
         items: dict[str, Item] = {}
         after = result.after
@@ -270,20 +274,20 @@ class Registry:
         acted = {action.name for action in (*result.proved, *(item.action for item in fast))}
         loaded = acted - findings.keys()
         kept = Counter(outcome.action.name for outcome in result.outcomes if outcome.kept)
-        # A sysctl that comes back with its module has the kernel's default, and no rival.
+        # A sysctl that appears with its module has the kernel's default, and no conflicting program.
         rivals = {
             repair.name: ("" if repair.who == UNKNOWN else repair.who, repair.attribution)
             for repair in repairs
             if repair.name in findings and findings[repair.name].wanted.provider not in loaded
         }
-        # Overwritten before the read that was to prove it, unless the sysctl went away.
+        # Overwritten before the read that verifies it, unless the sysctl disappeared.
         for name, finding in findings.items():
             if name in kept and finding.found is not None and not finding.compliant:
                 write = self.writes.of(name, finding.found)
                 rivals[name] = (write.named, write.attribution) if write else ("", Attribution.UNKNOWN)
                 yield changes.Overwritten(finding.wanted, kept[name])
         for name, (rival, how) in rivals.items():
-            for _ in range(max(1, kept[name])):  # each of our writes that was undone is one
+            for _ in range(max(1, kept[name])):  # each write of ipvsd that was overwritten counts
                 self.contend(name, now, rival, how, limit)
         for name, finding in findings.items():
             item = self.items[name]
@@ -293,7 +297,7 @@ class Registry:
                 item.contention = item.contention.checked(limit, finding.compliant, now)
 
     def contend(self, name: str, now: float, rival: str, how: Attribution, limit: Limit) -> None:
-        """Count a repair of a sysctl as one of its contention with another program."""
+        """Count a repair of a sysctl for its contention with another program."""
         item = self.items[name]
         desired = item.desired
         yields = isinstance(desired, WantedSysctl) and desired.policy is Policy.YIELD
@@ -320,9 +324,9 @@ def _values(action: Action) -> tuple[str, str]:
 
 
 def _to_report(before: Sequence[Finding], result: ReconcileResult) -> tuple[Finding, ...]:
-    """Return the findings to report after a check, `before` being those that were reported until then.
+    """Return the findings to report after a check. `before` are those that were reported until then.
 
-    A sysctl that was changed again while it was repaired is reported as before: it is checked again in a moment.
+    A sysctl that was changed again during its repair is reported as before, because its next check follows soon.
     """
     soon = {action.name for action in result.unfinished if isinstance(action, WriteSysctl)}
     return (
@@ -332,7 +336,7 @@ def _to_report(before: Sequence[Finding], result: ReconcileResult) -> tuple[Find
 
 
 def _problems(before: Sequence[Finding], now: Sequence[Finding], reported_otherwise: Collection[str]) -> list[Change]:
-    """Return the problems that appeared and that cleared; an action and a contention are changes of their own."""
+    """Return the problems that appeared or cleared. Actions and contention are separate changes."""
     known = {finding.name: finding for finding in before}
     found = list[Change]()
     for finding in now:
@@ -347,7 +351,7 @@ def _problems(before: Sequence[Finding], now: Sequence[Finding], reported_otherw
 
 
 def _gist(finding: Finding) -> tuple[object, str]:
-    # How many of a pattern are compliant changes with every interface, how many use a module with every service.
+    # The number of compliant matches changes with every interface, and that of a module's users with every service.
     counts = not isinstance(finding, ModuleFinding) and (
         finding.members != (0, 0) or finding.verdict is SysctlVerdict.NEEDS_RELOAD
     )
@@ -355,7 +359,7 @@ def _gist(finding: Finding) -> tuple[object, str]:
 
 
 def _reconfigured(before: Sequence[Finding], now: Sequence[Finding]) -> frozenset[str]:
-    """Return the sysctls, or their patterns, of which another value is desired than before."""
+    """Return the sysctls, or their patterns, whose desired value has changed."""
     was = {finding.name: finding.wanted for finding in before if isinstance(finding, SysctlFinding)}
     found = [finding for finding in now if isinstance(finding, SysctlFinding) and finding.name in was]
     return frozenset(

@@ -1,4 +1,4 @@
-"""Rounds of observing, planning and acting, until nothing is left to do: one finished reconciliation, as values."""
+"""Rounds of observing, planning and acting until no action is left: one finished reconciliation, as values."""
 
 from __future__ import annotations
 
@@ -31,24 +31,25 @@ from ipvsd.model.types import (
 from ipvsd.reconcile.observation import Known, observe_and_plan
 from ipvsd.sysctl import values
 
-UNSETTLED = (0.01, 0.05, 0.25)  # seconds until the next looks at a module on its way in or out
+UNSETTLED = (0.01, 0.05, 0.25)  # seconds until the next reconciliations while a module is being loaded or unloaded
 
 
 ROUNDS = 3
-# Of a value that is not there afterwards, until it is the kernel that does not keep it: a rival that writes a thousand
-# times a second is often in between, where that takes half a millisecond.
+# Writes of a value that a read does not confirm, before ipvsd concludes that the kernel does not keep it. A program
+# that writes a thousand times a second often intervenes if a write and a read take half a millisecond.
 _WRITES = 10
 
 
-# Called before each action with the names of all items that the round acts on. These were wrong before, so that no
-# later writer made them so. Another item that drifts need not wait for the last action, because each may take long.
+# Called before each action with the names of all items in the round. These were not compliant before, so no later
+# writer caused it. Other drifted items need not wait for the last action, because each can take long.
 Meanwhile = Callable[[Collection[str]], None]
 
 
 class ReconcileResult(NamedTuple):
-    """`before` is the first look's plan, `after` the last one's; `proved` were acted upon and are right now.
+    """The result of a reconciliation: the plans before and after it, and the actions.
 
-    `read` tells of each that was acted upon by when it had been found wrong, on the clock of the reconciliation.
+    `proved` are the actions whose items are compliant now. `read` is the time on the reconciliation's clock by
+    which each of these items had been found non-compliant.
     """
 
     known: Known
@@ -65,12 +66,12 @@ class ReconcileResult(NamedTuple):
 
     @property
     def unsettled(self) -> bool:
-        """Whether a look is due in a moment: a module is on its way in or out, or work is left that never failed."""
+        """Whether a reconciliation is due soon: a module is in transition, or actions remain that never failed."""
         return bool(backoff.transitioning_modules(self.after) or self.unfinished)
 
     @property
     def unfinished(self) -> tuple[Action, ...]:
-        """What is left to do and never failed: the next look does it."""
+        """The remaining actions that have never failed. The next reconciliation performs them."""
         return tuple(action for action in self.after.actions if action.name not in self.history)
 
 
@@ -84,12 +85,11 @@ def reconcile(
     meanwhile: Meanwhile = lambda _: None,
     known: Optional[Known] = None,
 ) -> ReconcileResult:
-    """Bring the host to what the configuration wants, as far as it lets itself be brought.
+    """Reconcile the host with the configuration, as far as possible.
 
-    Ends with an observation after which nothing is left to do, or after three rounds of acting. A
-    failure is a value in the result, and backs off in its history; `clock` is monotonic, in seconds.
-    A contended sysctl is written only if this is a `full` check. `known` is what the last
-    reconciliation found.
+    It ends with an observation after which no action remains, or after three rounds of actions. A failure is a
+    value in the result, and causes back-off in its history. `clock` is monotonic, in seconds. A contended sysctl is
+    written only in a `full` check. `known` contains results of the last reconciliation.
     """
     suspended = {name for name, contention in contended.items() if contention.suspended(full)}
 
@@ -123,7 +123,7 @@ def _acted(host: Host, actions: Sequence[Action], meanwhile: Meanwhile) -> Itera
 
 
 def _members(found: Plan) -> Mapping[str, Collection[str]]:
-    """Return the sysctls that each pattern fits."""
+    """Return the matching sysctls of each pattern."""
     members: dict[str, list[str]] = {}
     for finding in found.sysctls:
         if finding.wanted.pattern not in ("", finding.name):
@@ -132,7 +132,7 @@ def _members(found: Plan) -> Mapping[str, Collection[str]]:
 
 
 def act(host: Host, action: Action) -> Outcome:
-    """Do one thing, and return what the kernel said to it."""
+    """Perform one action, and return its outcome."""
     try:
         if isinstance(action, LoadModule):
             host.load_module(action.module or action.name, action.options)
@@ -151,7 +151,7 @@ def act(host: Host, action: Action) -> Outcome:
 
 
 def _kept(host: Host, action: WriteSysctl) -> bool:
-    """Write a value until it is there afterwards; return whether it is. What cannot be read back is written once."""
+    """Write a value until a read confirms it, and return whether one did. An unreadable sysctl is written once."""
     for _ in range(_WRITES):
         host.write_sysctl(action.name, action.value)
         now = host.read_sysctl(action.name)
@@ -161,7 +161,7 @@ def _kept(host: Host, action: WriteSysctl) -> bool:
 
 
 def _undo(host: Host, action: Action) -> None:
-    """Put back what a write that failed has changed all the same, as a list of which the kernel took a part."""
+    """Restore a value that a failed write has changed, such as a list of which the kernel accepted a part."""
     if isinstance(action, WriteSysctl) and not isinstance(action, WriteParameter):
         now = host.read_sysctl(action.name)
         if isinstance(now, str) and now != action.found:
@@ -176,13 +176,16 @@ def _proved(outcomes: list[Outcome], after: Plan) -> tuple[Action, ...]:
 
 
 def _without(found: Plan, suspended: Collection[str]) -> Plan:
-    """Return the plan with nothing to do to these: a retry that is never made would be due for ever."""
+    """Return the plan without actions on these items.
+
+    Otherwise, a retry that never takes place would be due forever.
+    """
     actions = tuple(action for action in found.actions if action.name not in suspended)
     return found._replace(actions=actions)
 
 
 def _explain(kernel: Kernel, latest: Plan, history: BackoffState, contended: Mapping[str, Contention]) -> Plan:
-    """Return the plan with what the kernel said to earlier tries in place of 'to be done'."""
+    """Return the plan with the errors of earlier attempts in the findings."""
 
     def explained(finding: SysctlFinding) -> SysctlFinding:
         contention = contended.get(finding.name)
@@ -211,7 +214,7 @@ def _explain_module(finding: ModuleFinding, failure: Optional[Failure], kernel: 
         return finding
     action = failure.outcome.action
     if finding.wanted.any_of and isinstance(action, LoadModule) and action.module != finding.module:
-        return finding  # another one of the alternatives is to be tried
+        return finding  # the next alternative is tried
     if failure.outcome.errno in TRANSIENT_ERRNOS:
         return finding._replace(evidence=f"loading failed: {failure.outcome.error}", remedy=remedies.TRANSIENT)
     return verdicts.explain(finding, failure.outcome, kernel)
