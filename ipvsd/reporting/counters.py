@@ -9,7 +9,7 @@ from ipvsd.model.report import CounterValues, Histogram
 from ipvsd.model.types import WantedModule
 from ipvsd.reconcile.changes import Applied, Change, Drifted, Repaired, RepairFailed, WriteRefused, label
 
-# Seconds; from a repair by inotify on a fast machine to one by the periodic look.
+# Seconds: from a repair by inotify on a fast machine to one by the resync.
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0)
 
 _NO_TIMES = Histogram((0,) * (len(BUCKETS) + 1))
@@ -17,14 +17,14 @@ EMPTY = CounterValues({}, {}, {}, {}, {}, {}, _NO_TIMES, 0, _NO_TIMES)
 
 
 class Counters:
-    """`values` are replaced and never changed. `refused` counts the refused writes to each sysctl."""
+    """`values` are replaced and never changed. `refused` contains the number of refused writes to each sysctl."""
 
     def __init__(self) -> None:
         self.values = EMPTY
         self.refused: Mapping[str, int] = {}
 
     def count(self, changes: Iterable[Change]) -> None:
-        """Count each change once: an item of a pattern under the pattern's name."""
+        """Count each change once. An item of a pattern is counted under the pattern's name."""
         old = self.values
         loads, load_failures, unloads = Counter(old.loads), Counter(old.load_failures), Counter(old.unloads)
         drifts, repairs, repair_failures = Counter(old.drifts), Counter(old.repairs), Counter(old.repair_failures)
@@ -53,7 +53,7 @@ class Counters:
         )
 
     def observe_round(self, seconds: float) -> None:
-        """Count a reconciliation of all items, which took so many seconds."""
+        """Count a reconciliation of all items, which took `seconds`."""
         old = self.values
         self.values = old._replace(looks=old.looks + 1, look_seconds=_observe(old.look_seconds, seconds))
 

@@ -1,4 +1,4 @@
-"""/metrics, /healthz and /status over HTTP, in a thread of its own, reading the latest Report."""
+"""/metrics, /healthz and /status over HTTP, from the latest Report, in a separate thread."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ Latest = Callable[[], Optional[Report]]
 _TEXT = {"Content-Type": "text/plain; charset=utf-8"}
 _METRICS = {"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
 _JSON = {"Content-Type": "application/json"}
-# They mean this machine, whatever a name server says (RFC 6761; Debian's /etc/hosts).
+# These names mean this machine, whatever a name server answers (RFC 6761; Debian's /etc/hosts).
 _LOCAL = ("localhost", "ip6-localhost", "ip6-loopback")
-_CACHE_SECONDS = 1.0  # seconds for which a page is not made again while the report is the same
+_CACHE_SECONDS = 1.0  # seconds for which a page is cached while the report is the same
 
 
 class HttpEndpoint:
-    """Serves on the given addresses from the first `arm` on; an address that is not to be had is tried again."""
+    """Serves on the given addresses from the first `arm` on. Unavailable addresses are retried."""
 
     def __init__(self, latest: Latest, listen: Sequence[tuple[str, int]]) -> None:
         self.listen = tuple(listen)
@@ -49,7 +49,7 @@ class HttpEndpoint:
         try:
             self._server = self._server or Server(self._pages.answer)
             self._server.add(listen(*place))
-        except (OSError, RuntimeError) as error:  # RuntimeError: no thread is to be had
+        except (OSError, RuntimeError) as error:  # RuntimeError: no thread can start
             self._fail(place, error)
         else:
             self._open.append(place)
@@ -57,14 +57,14 @@ class HttpEndpoint:
 
     def _fail(self, place: tuple[str, int], error: Exception) -> None:
         self._errors[place] = getattr(error, "strerror", None) or str(error)
-        # Without IPv6 there is no ::1, which is listened on by default; that is no fault.
+        # Without IPv6, there is no ::1, on which ipvsd listens by default. That is not a fault.
         if place[0] == "::1" and getattr(error, "errno", 0) in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
             self._expected.add(place)
         else:
             self._expected.discard(place)
 
     def state(self) -> SourceState:
-        """Up where at least one address is served, or none was wanted."""
+        """Up if at least one address is served, or none is configured."""
         parts = [address(*place) for place in self._open]
         parts += [f"not {address(*place)} ({error})" for place, error in self._errors.items()]
         trouble = self._server.error if self._server else ""
@@ -73,7 +73,7 @@ class HttpEndpoint:
 
     @property
     def listen_errors(self) -> str:
-        """The addresses that are not to be had, each with the reason; an empty text if that is no fault."""
+        """The unavailable addresses, each with the reason, or an empty text if that is not a fault."""
         errors = ((place, error) for place, error in self._errors.items() if place not in self._expected)
         return ", ".join(f"{address(*place)}: {error}" for place, error in errors)
 
@@ -86,7 +86,7 @@ class HttpEndpoint:
 
 
 class Pages:
-    """What is answered. A page is made when it is asked for, and kept for those who ask within a second."""
+    """The responses. A page is created for a request, and cached for a second."""
 
     def __init__(self, latest: Latest) -> None:
         self._latest = latest
@@ -94,7 +94,7 @@ class Pages:
         self._cache: dict[str, tuple[Optional[Report], float, Response]] = {}
 
     def answer(self, request: Request, local: str) -> Response:
-        """Answer a request that came to this local address."""
+        """Respond to a request that this local address received."""
         if not is_local(request.host, local):
             return Response(
                 421, b"unknown host name (use an IP address, localhost or the name of this machine)\n", _TEXT
@@ -111,11 +111,11 @@ class Pages:
         return cached[2]
 
     def _with_age(self) -> Optional[Report]:
-        """Return the latest report with its age; one that is too old is no verdict."""
+        """Return the latest report with its age. The state of a report that is too old is failed."""
         report = self._latest()
         return report and status_document.with_age(report, time.clock_gettime(time.CLOCK_BOOTTIME))
 
-    def _metrics_page(self, report: Optional[Report]) -> Response:  # noqa: ARG002 -- its collector asks for the latest
+    def _metrics_page(self, report: Optional[Report]) -> Response:  # noqa: ARG002 -- its collector reads the latest one
         return Response(200, self._metrics(), _METRICS)
 
     def _health_page(self, report: Optional[Report]) -> Response:
@@ -135,11 +135,11 @@ class Pages:
 
 
 def is_local(host: Optional[str], local: str) -> bool:
-    """Tell whether a request that came to a local address may have been meant for this machine.
+    """Return whether a request to a local address may be intended for this machine.
 
-    A website can have its own name lead to 127.0.0.1 (DNS rebinding), and a browser on this machine then takes
-    what is served here for a page of that site. So on loopback a name has to be one that no site can have. On
-    other addresses Prometheus asks by whatever name it was configured with, and any name may be right.
+    A website can resolve its own name to 127.0.0.1 (DNS rebinding). A browser on this machine then treats the
+    responses as pages of that site. So on loopback, the name must be one that no site can have. On other addresses,
+    Prometheus uses the name in its configuration, so any name is valid.
     """
     if host is None or not (local.startswith("127.") or local == "::1"):
         return True

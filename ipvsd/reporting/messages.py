@@ -1,4 +1,4 @@
-"""The log messages and journal fields of the changes: every action once, every problem once."""
+"""Log messages and journal fields for the changes. Every action and every problem is logged once."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from ipvsd.reconcile.changes import (
 
 
 class Line(NamedTuple):
-    """A line of the log, with the fields that the journal takes besides."""
+    """A line of the log, with additional fields for the journal."""
 
     level: str
     text: str
     fields: Mapping[str, str] = NOTHING
 
 
-# The kinds of events that other programs may look for; packaging/ipvsd.catalog explains each.
+# Message IDs for other programs. packaging/ipvsd.catalog explains each.
 REPAIRED = "f6b144553caa44c493924f920e47f12c"
 RELOADED = "d6009856219642509e41aba0c597726f"
 CONTENTION_STARTED = "ee4467a255964b51bdc085af7980f148"
@@ -40,11 +40,14 @@ VIRTUAL_SERVICES_LOST = "7f7ea6c4cf3e4156a1cf6dfb160cf654"
 REFUSED = "140205c452e94ad5a94eff6b0e68c337"
 CONTENTION_ENDED = "39e679bd2a5a4738a420b10b2e03654d"
 
-_EACH = 3  # loaded modules, and changes to the sysctls of one pattern or to one of them, that are told one by one
+_EACH = 3  # separate lines, at most: for loaded modules, and for changes of one sysctl or one pattern
 
 
 def describe(changes: Sequence[Change], contended: Collection[str] = ()) -> Iterator[Line]:
-    """Yield the lines for the changes of one round. Of a contended sysctl only the contention is described."""
+    """Yield the lines for the changes of a reconciliation.
+
+    For a contended sysctl, yield only those about contention.
+    """
     yield from _contention(changes)
     yield from _at_once(
         [item for item in changes if isinstance(item, Repaired) and item.at_once and item.action.name not in contended]
@@ -79,7 +82,7 @@ def _problems(findings: Sequence[Finding]) -> Iterator[Line]:
 
 
 def _together(findings: Sequence[Finding], text: str, level: str, each: Callable[[Finding], Line]) -> Iterator[Line]:
-    """Yield a line for each finding, or one for all: what keeps everything from being read is one event."""
+    """Yield a line for each finding, or one for all if there are many, because they then have one cause."""
     if len(findings) <= _EACH:
         yield from map(each, findings)
     else:
@@ -91,7 +94,7 @@ def _right_again(finding: Finding) -> Line:
 
 
 def _at_once(repairs: Sequence[Repaired]) -> Iterator[Line]:
-    """Yield the lines for repairs between two rounds; many of one thing are one line."""
+    """Yield the lines for repairs by events. Many repairs of one item are one line."""
     told: Counter[str] = Counter()
     for item in repairs:
         told[item.action.name] += 1
@@ -119,7 +122,7 @@ def _writer(writer: Optional[Writer]) -> Mapping[str, str]:
     if writer is None:
         return {}
     known = {
-        # Not OBJECT_PID: to that journald adds the command line, and more groups than root's read the journal.
+        # Not OBJECT_PID: journald would add the command line to it, and users other than root can read the journal.
         "WRITER_PID": str(writer.pid or ""),
         "OBJECT_COMM": writer.comm,
         "OBJECT_SYSTEMD_UNIT": writer.unit,
@@ -160,7 +163,7 @@ def _contention_started(change: ContentionStarted) -> Line:
 
 
 def _actions(changes: Sequence[Union[Repaired, Applied]]) -> Iterator[Line]:
-    # A cold boot has dozens; one with parameters is told with them.
+    # A cold boot loads dozens of modules. One with parameters has its own line.
     fresh = [item for item in changes if isinstance(item, Applied) and _is_plain_load(item.action)]
     fresh = fresh if len(fresh) > _EACH else []
     if fresh:

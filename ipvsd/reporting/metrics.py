@@ -1,4 +1,4 @@
-"""The latest Report as Prometheus metrics, made when they are asked for; see docs/metrics.md."""
+"""The latest Report as Prometheus metrics, created on request; see docs/metrics.md."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from ipvsd.reporting.counters import BUCKETS
 
 
 def exposition(latest: Callable[[], Optional[Report]]) -> Callable[[], bytes]:
-    """Return a function that gives the text of /metrics for whatever `latest` returns at that moment."""
+    """Return a function that returns the text of /metrics for the current result of `latest`."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Collector(latest))  # type: ignore[arg-type]  # its base class came with 0.15 only
+    registry.register(_Collector(latest))  # type: ignore[arg-type] # its base class exists since 0.15
     ProcessCollector(registry=registry)
     return lambda: generate_latest(registry)
 
@@ -172,7 +172,7 @@ def _counter(
 
 
 def _labels(values: Iterable[str]) -> tuple[str, ...]:
-    """Return labels as they are shown; two series whose labels are shown alike are one, or the scrape would fail."""
+    """Return labels as they are shown. Series with equal shown labels are merged, or the scrape would fail."""
     return tuple(printable.line(value, printable.MAX_LABEL) for value in values)
 
 

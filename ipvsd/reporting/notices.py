@@ -1,4 +1,4 @@
-"""What a person should know of the node besides what is held, each told in the log when it is new."""
+"""Notes about the node beyond its managed items. Each is logged when it is new."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ NOT_AS_CONFIGURED = "is not as configured (run: ipvsd apply --persist)"
 
 
 def check_persisted(root: str, config: Config, kernel: Kernel, plan: Plan) -> tuple[str, ...]:
-    """Return a note for each file of `apply --persist` that is there and is not as configured.
+    """Return a note for each existing file of `apply --persist` that differs from the configuration.
 
-    The file of sysctls is not compared if a sysctl cannot be read: whether it belongs there is not known. A note says
-    so if one of the files cannot be read.
+    If a sysctl cannot be read, the file of sysctls is not compared, because its content is unknown. If one of the
+    files cannot be read, the result is a note about that.
     """
     try:
-        if not drop_in_files.any_exists(root):  # else there is no need to make them
+        if not drop_in_files.any_exists(root):  # otherwise, their content is not needed
             return ()
         texts = dict(drop_in_files.build(config, kernel, plan))
         if any(finding.verdict is SysctlVerdict.UNREADABLE for finding in plan.sysctls):
@@ -37,16 +37,16 @@ def check_persisted(root: str, config: Config, kernel: Kernel, plan: Plan) -> tu
 
 
 class Notices:
-    """`notes` is what the last look around has found."""
+    """`notes` is the result of the last update."""
 
     def __init__(self, root: str, host: LinuxHost) -> None:
         self._root, self._host = root, host
         self.notes: tuple[str, ...] = ()
 
     def update(self, config: Config, done: ReconcileResult, kernels: Sequence[InstalledKernel] = ()) -> None:
-        """Look at the persisted files, at the interfaces that lose their route to forwarding, and at the next boot.
+        """Check the persisted files, the interfaces that lose their route to forwarding, and the next boot.
 
-        Of the kernels that are installed the running one's boot counts.
+        Among the installed kernels, only the running one is checked.
         """
         previous = self.notes
         try:

@@ -1,4 +1,4 @@
-"""What ipvsd itself fails at, while the node may be right: told once when it begins, and once when it is over."""
+"""Failures of ipvsd's own operations, while the node can be compliant. The beginning and the end are logged once."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _DESCRIPTIONS = {
 
 
 class OperationFailures:
-    """`current` are the errors of what failed when it was last tried, by the value of the Operation."""
+    """`current` contains the errors of the operations whose last attempt failed, by the value of the Operation."""
 
     def __init__(self) -> None:
         self.current: Mapping[str, str] = {}
 
     def attempt(self, operation: Operation, action: Callable[[], object]) -> None:
-        """Do this, and take note of the OSError that it raises."""
+        """Call `action`, and record the OSError that it raises."""
         try:
             action()
         except OSError as error:
@@ -33,7 +33,7 @@ class OperationFailures:
             self.record(operation)
 
     def record(self, operation: Operation, error: str = "") -> None:
-        """Take note of what came of an operation; without an error it is done."""
+        """Record the result of an operation. Without an error, it succeeded."""
         before = self.current.get(operation.value, "")
         if error == before:
             return

@@ -1,4 +1,4 @@
-"""The changes of each round, recorded once: counted, logged, and kept in the history."""
+"""Record the changes of each reconciliation once: in the counters, the log and the history."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Recorder:
         self.repairs: tuple[Repair, ...] = ()
 
     def record(self, changes: Sequence[Change], contended: Collection[str]) -> None:
-        """Record the changes; of the sysctls that are `contended` now only that is logged."""
+        """Record the changes. For sysctls that are `contended` now, log only the contention."""
         self.counters.count(changes)
         for line in describe(changes, contended):
             log(line.level, line.text, line.fields)

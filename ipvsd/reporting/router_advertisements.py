@@ -1,8 +1,8 @@
-"""Nodes that lose their default route to IPv6 forwarding, since they have it from router advertisements.
+"""Detect nodes that lose their default route because of IPv6 forwarding, as they have it from router advertisements.
 
-With forwarding on, the kernel takes advertisements on an interface only if its accept_ra is 2, and forgets the
-routers that it knows from them when forwarding is turned on (ipv6_accept_ra() in include/net/ipv6.h,
-rt6_purge_dflt_routers() in net/ipv6/route.c; Documentation/networking/ip-sysctl.rst).
+With forwarding enabled, the kernel accepts advertisements on an interface only if its accept_ra is 2. When
+forwarding is enabled, it removes the routers that it learned from advertisements (ipv6_accept_ra() in
+include/net/ipv6.h, rt6_purge_dflt_routers() in net/ipv6/route.c; Documentation/networking/ip-sysctl.rst).
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from ipvsd.sysctl import sysctl_names, values
 _ALL = "net.ipv6.conf.all.forwarding"
 _EVERY = "net.ipv6.conf.*.accept_ra"
 _SHOWN = 3
-# Of a tree that does not tell which interfaces are devices.
+# Virtual interfaces, for a tree that does not show which interfaces are devices.
 _VIRTUAL = re.compile(
     r"(?:lo|kube-ipvs0|dummy\d*|nodelocaldns|docker\d+|br-.*|cni\d*|flannel.*|tunl\d+)\Z|veth|cali|lxc"
 )
 
 
 def notes(host: LinuxHost, plan: Plan) -> tuple[str, ...]:
-    """Return a note if interfaces are, or will be, without the default route that advertisements gave them."""
+    """Return a note if interfaces lack, or will lack, the default route from advertisements."""
     wanted = {
         finding.name: values.value_to_write(finding.wanted.want, finding.found or "")
         for finding in plan.sysctls
@@ -43,7 +43,7 @@ def notes(host: LinuxHost, plan: Plan) -> tuple[str, ...]:
 
 
 def _uplinks(host: LinuxHost) -> Iterator[str]:
-    """Yield the interfaces that may have, or may have had, a default route from advertisements."""
+    """Yield the interfaces that can have, or can have had, a default route from advertisements."""
     routes = host.default_routes()
     names = [sysctl_names.escape_part(sysctl_names.part(name, 3) or "") for name in host.expand([_EVERY])[_EVERY]]
     for name in sorted(set(names) - {"all", "default", "lo"}):
@@ -51,21 +51,21 @@ def _uplinks(host: LinuxHost) -> Iterator[str]:
         if routes is None:
             likely = not _VIRTUAL.match(name) if device is None else device
         else:
-            # Where a person has given another default route, none is missing.
+            # If a person has configured another default route, none is missing.
             likely = routes.get(name, not routes and device is True)
         if likely:
             yield name
 
 
 def _ignores(name: str, host: LinuxHost, wanted: Mapping[str, str]) -> bool:
-    """Tell whether the interface forwards, or shall, and takes no advertisements because of it."""
+    """Return whether the interface forwards, or will, and ignores advertisements because of that."""
     base = f"net.ipv6.conf.{name.replace('.', '/')}"
     forwarding = _value((f"{base}.forwarding", _ALL), host, wanted)
     return forwarding == "1" and _value((f"{base}.accept_ra",), host, wanted) == "1"
 
 
 def _value(names: Collection[str], host: LinuxHost, wanted: Mapping[str, str]) -> Optional[str]:
-    """Return the value that the first of these will have that is wanted, or else that there is."""
+    """Return the first desired value of these names, or else the first actual value, or None."""
     found = next((wanted[name] for name in names if name in wanted), None)
     readings = (host.read_sysctl(name) for name in names) if found is None else ()
     return found if found is not None else next((text for text in readings if isinstance(text, str)), None)

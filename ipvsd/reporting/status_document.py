@@ -13,7 +13,7 @@ from ipvsd.model.types import Finding, ModuleFinding
 
 
 def build_document(report: Report) -> dict[str, Any]:
-    """Return the report as values for JSON. Keys are only ever added."""
+    """Return the report as values for JSON. Later versions only add keys."""
     config = report.config
     return {
         "version": __version__,
@@ -54,9 +54,9 @@ def build_document(report: Report) -> dict[str, Any]:
 
 
 def with_age(report: Report, boottime: float) -> Report:
-    """Return the report with its age at a time of CLOCK_BOOTTIME; one that two periodic looks had to replace is failed.
+    """Return the report with its age at a time of CLOCK_BOOTTIME. A report that is too old has the state failed.
 
-    Suspended time counts: nobody knows what was done to the node before the next look.
+    Two resyncs should have replaced it. Suspended time counts, because the node may have changed meanwhile.
     """
     age = max(0.0, boottime - report.boottime)
     if report.config is None or not outdated(age, report.config.interval):
@@ -90,7 +90,7 @@ def encode_contended(item: ContendedSysctl) -> dict[str, Any]:
 
 
 def format_time(seconds: float) -> str:
-    """Return a time in UTC, to the millisecond, as of RFC 3339."""
+    """Return a time in UTC with milliseconds, as in RFC 3339."""
     whole, thousandths = divmod(int(seconds * 1000), 1000)
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole)) + f".{thousandths:03d}Z"
 
