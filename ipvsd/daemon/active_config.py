@@ -1,7 +1,7 @@
-"""The configuration that a daemon follows: a good one is taken, a bad one leaves the last good one at work.
+"""The active configuration of a daemon: a valid one replaces it, and an invalid one leaves it unchanged.
 
-Nothing tells that a file is complete. So new files are taken when they have stayed the same for a moment while no
-program had one of them open for writing. An editor or a person may also put a file away before the next one comes.
+Nothing indicates that a file is complete. So new files become active after a short time without changes, while no
+program has one of them open for writing. An editor or a person can also remove a file before writing the next one.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from ipvsd.model.report import ConfigState
 from ipvsd.runtime import rootfs
 from ipvsd.runtime.journal import log
 
-# Seconds that new files must stay the same before they are taken. A shell script writes several lines in less.
+# Seconds without changes before new files become active. A shell script writes several lines in less time.
 SETTLE = 0.5
 # Seconds for which a file that had content must be missing or empty.
 GONE = 10.0
-_RARELY = 10.0  # seconds, at most, between two looks at a file that is being written
+_RARELY = 10.0  # seconds, at most, between two reads of a file that is being written
 
 
 class Configured:
-    """`config` is the one at work; `errors` are those of a newer one that was refused.
+    """`config` is the active one. `errors` are those of a newer one that was rejected.
 
-    `due` is the time, on the clock, at which `reload` has something to do without any event, or None.
+    `due` is the time on the clock at which `reload` is needed without an event, or None.
     """
 
     config: Config
@@ -41,19 +41,19 @@ class Configured:
         clock: Callable[[], float] = time.monotonic,
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
-        """`config_path` is the one file to read, in place of those on the system's paths below `root`."""
+        """`config_path` is the one file to read, instead of those on the system's paths below `root`."""
         self._root, self._config_path, self._clock, self._pause = root, config_path, clock, pause
         self._files: config_files.Files = ()
         self._kept: Optional[config_files.Files] = None
         self._seen, self._since = Snapshot(()), 0.0
-        self._settled = False  # the files at work have stayed the same for a moment
+        self._settled = False  # the active files have not changed for a short time
         self.errors: tuple[str, ...] = ()
         self.due: Optional[float] = None
 
     def begin(self) -> bool:
-        """Take the configuration, or else the last good one; return whether there was any.
+        """Use the configuration, or else the last good one. Return whether there is any.
 
-        A file that a program is writing or replacing at this moment is waited for, once.
+        If a program is writing or replacing a file at this moment, wait for it once.
         """
         seen = self._look()
         if seen.being_written or self._replaced(seen):
@@ -75,8 +75,8 @@ class Configured:
         return True
 
     def _last_good(self) -> tuple[Optional[config_files.Files], str]:
-        """Return the last good files, or why there are none."""
-        from ipvsd.state import last_good_config, stored_json  # a start with a good configuration needs neither
+        """Return the last good files, or the reason why there are none."""
+        from ipvsd.state import last_good_config, stored_json  # a start with a valid configuration needs neither
 
         try:
             kept = None if self._config_path else last_good_config.read(self._root)
@@ -85,9 +85,9 @@ class Configured:
         return kept, "" if kept is not None else "there is no last good configuration either"
 
     def reload(self, asked: bool) -> bool:
-        """Read it again, and return whether it is to be taken as new; `asked` says that a person wants it so.
+        """Read the configuration again, and return whether a new one became active.
 
-        A person means the files as they are, but for one that is being written.
+        `asked` means that a person requests it. Then the files are used as they are, unless one is being written.
         """
         seen, now = self._look(), self._clock()
         same = seen.files == self._files and not seen.errors and not self.errors
@@ -122,7 +122,7 @@ class Configured:
         return changed or asked
 
     def _look(self) -> Snapshot:
-        """Return the files as they are, and note since when they are so."""
+        """Return the current files, and note the time of their last change."""
         seen = config_files.snapshot(self._root, self._config_path)
         if seen != self._seen:
             self._seen, self._since = seen, self._clock()
@@ -132,7 +132,7 @@ class Configured:
         return GONE if not seen.errors and _lost(self._files, seen.files) else SETTLE
 
     def _replaced(self, seen: Snapshot) -> bool:
-        """Tell whether the main file is missing or empty, and was not when the configuration was kept."""
+        """Return whether the main file is missing or empty, but had content in the last good configuration."""
         if self._config_path or any(
             name == config_files.main_path(self._root) and data.strip() for name, data in seen.files
         ):
@@ -141,11 +141,11 @@ class Configured:
 
     @property
     def new(self) -> bool:
-        """Whether `keep` has something to do: a good configuration that is known to be complete."""
+        """Whether `keep` has to store the configuration: it is valid, and known to be complete."""
         return self._settled and self._files is not self._kept and not self._config_path and not self.errors
 
     def keep(self) -> None:
-        """Remember it as the last good one, if it is new. Raises OSError."""
+        """Store it as the last good configuration, if it is new. Raises OSError."""
         if self.new:
             from ipvsd.state import last_good_config
 
@@ -154,7 +154,7 @@ class Configured:
 
     @property
     def waiting(self) -> tuple[str, ...]:
-        """What keeps newer files from being taken, a sentence for each."""
+        """The reasons why newer files are not active yet, one sentence each."""
         seen = self._seen
         lost = () if seen.errors else _lost(self._files, seen.files)
         return (
@@ -163,11 +163,11 @@ class Configured:
         )
 
     def directories(self) -> tuple[str, ...]:
-        """Return the directories in which a change matters."""
+        """Return the directories in which changes matter."""
         return () if self._config_path else config_files.directories(self._root)
 
     def state(self) -> ConfigState:
-        """Return what is told of it."""
+        """Return the state for reports."""
         config = self.config
         names = tuple(name for name, _ in self._files)
         return ConfigState(fingerprint(config), config.profiles, names, config.interval, self.errors)

@@ -35,10 +35,10 @@ if TYPE_CHECKING:
 
 
 class Daemon:
-    """Keeps one host as its configuration wants it, until it is told to stop."""
+    """Keeps one host compliant with its configuration until it is stopped."""
 
     def __init__(self, root: str = "/", config_path: Optional[str] = None, host: Optional[LinuxHost] = None) -> None:
-        """`root` is where /etc, /proc, /run and /var are looked for; `config_path` the one file to read."""
+        """`root` contains /etc, /proc, /run and /var. `config_path` is the one file to read."""
         self._root, self._config_path = root, config_path
         self._host = host or LinuxHost(root)
         self._notifier = SdNotify()
@@ -51,7 +51,7 @@ class Daemon:
         self._startup = Startup(self._notifier)
 
     def run(self) -> int:
-        """Run until SIGTERM; return the exit code."""
+        """Run until SIGTERM, and return the exit code."""
         resources.disable_huge_pages()
         if not self._configured.begin():
             self._notifier.status(f"configuration refused: {self._configured.errors[0]}")
@@ -84,7 +84,7 @@ class Daemon:
         return self._configured.config
 
     def _reload(self, asked: bool) -> None:
-        """Read the configuration again and take it if it is good; `asked` says that a person wants it so."""
+        """Read the configuration again, and use it if it is valid. `asked` means that a person requests it."""
         taken = self._configured.reload(asked)
         if self._startup.over:
             self._keep()
@@ -111,7 +111,7 @@ class Daemon:
         reasons: tuple[Reason, ...] = (Reason(ReasonKind.START, "", time.monotonic()),)
         self._schedule = Schedule(time.monotonic(), self._period())
         while True:
-            with self._reserve.released():  # for reading, and for what is imported when it is needed
+            with self._reserve.released():  # for reads, and for late imports
                 if ReasonKind.STOP in {reason.kind for reason in reasons}:
                     self._notifier.stopping()
                     if self._reconciler.unreported:
@@ -142,15 +142,15 @@ class Daemon:
             self._start_optional_services(report)
             self._publish(report)
         self._event_loop.run_ready()
-        gc.enable()  # as a service it was off until here
-        gc.collect()  # Python's free lists, too, which else keep the memory of the largest reconciliation
+        gc.enable()  # in a service, it was disabled until here
+        gc.collect()  # also releases Python's free lists, which otherwise keep the memory of the largest reconciliation
 
     def _wait(self) -> tuple[Reason, ...]:
         now = time.monotonic()
         dues = (self._configured.due, self._reconciler.next_try, self._startup.next_check(now, self._config))
         reasons = self._event_loop.run_until_reason(max(0.0, self._schedule.next(now, self._period(), dues) - now))
         now = time.monotonic()
-        if self._schedule.resync(now, self._period()):  # however many other reasons there were
+        if self._schedule.resync(now, self._period()):  # even if there are many other reasons
             reasons = (*reasons, Reason(ReasonKind.PERIODIC, "", now))
         reasons = reasons or (Reason(ReasonKind.RETRY, "", now),)
         log("debug", f"woken by {', '.join(f'{reason.kind.value} {reason.detail}'.strip() for reason in reasons)}")
@@ -161,7 +161,7 @@ class Daemon:
         return min(self._config.interval, watched / 2) if watched else self._config.interval
 
     def _reconcile(self, reasons: tuple[Reason, ...]) -> Report:
-        """Reconcile everything, record the changes, and watch what is managed now."""
+        """Reconcile all items, record the changes, and update the targets of the event sources."""
         begun = time.monotonic()
         result, changes = self._reconciler.reconcile_all(reasons)
         self._schedule.settle(result.unsettled, ReasonKind.LINK in {reason.kind for reason in reasons})
@@ -208,10 +208,10 @@ class Daemon:
         )
         self._services.start(self._config, report.modules)
         gc.collect()
-        gc.freeze()  # what is there now stays; a collection that goes through all of it takes longer than a repair
+        gc.freeze()  # current objects stay; collecting them takes longer than a repair
 
 
 def run(root: str = "/", config_path: Optional[str] = None, host: Optional[LinuxHost] = None) -> int:
-    """Run the daemon in this process if no other one runs for the root; return the exit code."""
+    """Run the daemon in this process unless another one runs for this root. Return the exit code."""
     with instance_lock.hold(root) as alone:
         return Daemon(root, config_path, host).run() if alone else os.EX_TEMPFAIL

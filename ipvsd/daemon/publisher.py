@@ -1,4 +1,4 @@
-"""The report of each reconciliation, built from the registry and the recorder, and its publication."""
+"""Build the report of each reconciliation from the registry and the recorder, and publish it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MORE = ", see 'ipvsd status'"
 
 
 def build_report(kernel: Kernel, plan: Plan, registry: Registry, recorder: Recorder, backend: str) -> Report:
-    """Return the report of a reconciliation that found this; `backend` is the mechanism that reports writes."""
+    """Return the report of a reconciliation with this result. `backend` is the mechanism that reports writes."""
     wall, repairs, contended = time.time(), recorder.repairs, registry.contended()
     return Report(
         time=wall,
@@ -38,19 +38,19 @@ def build_report(kernel: Kernel, plan: Plan, registry: Registry, recorder: Recor
 
 
 class Publisher:
-    """`report` is replaced and never changed: other threads read it."""
+    """`report` is replaced and never changed, because other threads read it."""
 
     def __init__(self, root: str, failures: OperationFailures) -> None:
         self._root, self._failures = root, failures
         self.report: Optional[Report] = None
 
     def publish(self, report: Report) -> None:
-        """Publish a report, with what ipvsd itself fails at, and write the status file."""
+        """Publish a report with ipvsd's own failures, and write the status file."""
         from ipvsd.reporting import status_document  # after READY=1
         from ipvsd.state import status_file
 
         failures = self._failures.current
-        # A status file that says that it cannot be written is written, or nobody reads it.
+        # If the status file can be written, it need not report that failure.
         others = {key: error for key, error in failures.items() if key != Operation.WRITE_STATUS.value}
         self.report = report._replace(failures=failures)
         document = status_document.build_document(report._replace(failures=others))
@@ -58,7 +58,7 @@ class Publisher:
         self.report = report._replace(failures=self._failures.current)
 
     def show_sources(self, sources: tuple[SourceState, ...]) -> None:
-        """Replace the states of the event sources in the report, for a page that is requested before the next one."""
+        """Replace the states of the event sources in the report, for requests before the next report."""
         if self.report:
             self.report = self.report._replace(sources=sources)
 

@@ -14,17 +14,20 @@ class Schedule:
     def __init__(self, now: float, period: float) -> None:
         """`period` is the time between two resyncs."""
         self._resync_at = now + period
-        self._unsettled = 0  # reconciliations in a row that left work unfinished
+        self._unsettled = 0  # consecutive reconciliations that left work unfinished
 
     def settle(self, unsettled: bool, link: bool) -> None:
-        """Take note of a reconciliation: whether it left work unfinished, and whether an interface came or went."""
+        """Note whether a reconciliation left work unfinished, and whether an interface appeared or disappeared."""
         self._unsettled = self._unsettled + 1 if unsettled else 0
         if not self._unsettled and link:
             self._unsettled = 2  # the kernel reports an interface just before it creates its sysctls
 
     def next(self, now: float, period: float, dues: Iterable[Optional[float]]) -> float:
-        """Return when the next reconciliation begins without an event; `dues` are times at which others need one."""
-        # A shorter interval may have been configured since the last resync.
+        """Return the time of the next reconciliation without an event.
+
+        `dues` are times at which other parts need one.
+        """
+        # The interval may have been shortened since the last resync.
         self._resync_at = min(self._resync_at, now + period)
         times = [self._resync_at, *(due for due in dues if due is not None)]
         if 0 < self._unsettled <= len(UNSETTLED):
@@ -32,7 +35,7 @@ class Schedule:
         return min(times)
 
     def resync(self, now: float, period: float) -> bool:
-        """Tell whether the resync is due; if it is, the next one is due after the period."""
+        """Return whether the resync is due. If it is, schedule the next one after the period."""
         if now < self._resync_at:
             return False
         self._resync_at = now + period

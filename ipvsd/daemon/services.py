@@ -1,4 +1,4 @@
-"""The optional services, which begin after READY=1: no module and no sysctl needs them."""
+"""The optional services, which begin after READY=1, because no module and no sysctl needs them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ipvsd.reporting.notices import Notices
 from ipvsd.reporting.operation_failures import OperationFailures
 from ipvsd.runtime.event_loop import EventLoop, Reason, ReasonKind
 
-_RARELY = 60.0  # seconds, at most, between two tries to listen
+_RARELY = 60.0  # seconds, at most, between two attempts to listen
 
 
 class OptionalServices:
@@ -43,7 +43,7 @@ class OptionalServices:
         self._asker.update(modules, ())
 
     def serve(self, config: Config) -> None:
-        """Serve where the configuration says."""
+        """Serve on the configured addresses."""
         if self._web and self._web.listen != config.listen:
             self._web.close()
             self._web = None
@@ -52,7 +52,7 @@ class OptionalServices:
             self._listen(self._web)
 
     def _listen(self, web: HttpEndpoint, pause: float = 1.0) -> None:
-        """Open the addresses; those that are not to be had are tried again after ever longer pauses, in seconds."""
+        """Open the addresses. Retry unavailable ones after `pause` seconds, which doubles with each attempt."""
         if web is not self._web:
             return
         before = web.listen_errors
@@ -64,7 +64,7 @@ class OptionalServices:
             self._loop.post(ReasonKind.RETRY, "listening")
 
     def check(self, config: Config, result: ReconcileResult, reasons: Sequence[Reason]) -> None:
-        """Probe IPVS again if this reconciliation may have changed it; check the next boot at a resync."""
+        """Probe IPVS again if this reconciliation may have changed it. Check the next boot at a resync."""
         self._asker.update(result.after.modules, reasons)
         if ReasonKind.PERIODIC in {reason.kind for reason in reasons}:
             self._survey.update(config)
@@ -73,7 +73,7 @@ class OptionalServices:
 
     def complete(self, report: Report) -> Report:
         """Return the report with the results of these services."""
-        if self._web and not self._web.listen_errors:  # else it is tried again anyway
+        if self._web and not self._web.listen_errors:  # otherwise, a retry is scheduled
             self._listen(self._web)  # the server may have ended
         web: tuple[SourceState, ...] = (self._web.state(),) if self._web else ()
         return report._replace(

@@ -18,7 +18,7 @@ from ipvsd.watch.uevents import Uevents
 
 
 class EventSources:
-    """Starts without any; `add` takes one more."""
+    """Initially empty; `add` adds a source."""
 
     def __init__(self, root: str) -> None:
         self._root = root
@@ -28,47 +28,47 @@ class EventSources:
         self._targets = Targets(frozenset(), {}, ())
 
     def start(self, loop: EventLoop, host: LinuxHost, sink: EventSink) -> None:
-        """Begin to listen, before the first round, and give up the capabilities that only this needs."""
+        """Start the sources, before the first round, and give up the capabilities that only this requires."""
         self._bpf = SysctlBpf(loop, sink, self._root)
         self._inotify = SysctlInotify(loop, sink, host.fds)
         uevents = Uevents(loop, sink, ProcessResolver(self._root))
         uevents.arm(self._targets)
         if self._root == "/" and self._bpf.attach():
-            with contextlib.suppress(OSError):  # not as the service, and without it from the beginning
+            with contextlib.suppress(OSError):  # not as the service, and without the capabilities from the beginning
                 capabilities.drop(capabilities.BPF, capabilities.PERFMON)
         self._sources = [uevents, self._inotify, self._bpf]
 
     def add(self, source: Source) -> None:
-        """Take one more source, which watches what the others do."""
+        """Add a source with the current targets."""
         source.arm(self._targets)
         self._sources.append(source)
 
     def arm(self, targets: Targets) -> None:
-        """Have each source watch these from now on."""
+        """Let each source watch these targets from now on."""
         self._targets = targets
         for source in self._sources:
             source.arm(targets)
 
     def drain(self) -> None:
-        """Have every write delivered that has been reported by now."""
+        """Deliver every write that has been reported so far."""
         if self._bpf:
             self._bpf.drain()
 
     def monitored(self) -> Collection[str]:
-        """Return the sysctls to which no process's write went unreported since this was last asked."""
+        """Return the sysctls for which no report of a write was lost since the last call."""
         return self._bpf.monitored() if self._bpf else ()
 
     def states(self) -> tuple[SourceState, ...]:
         return tuple(source.state() for source in self._sources)
 
     def backend(self) -> str:
-        """Return what reports writes to sysctls: bpf, inotify or periodic, which is the resync alone."""
+        """Return the mechanism that reports writes to sysctls: bpf, inotify, or periodic for the resync alone."""
         if self._bpf and self._bpf.state().up:
             return "bpf"
         return "inotify" if self._inotify and self._inotify.state().up else "periodic"
 
     def describe_backend(self) -> str:
-        """Return a sentence for the log that says what reports writes, and why nothing better does."""
+        """Return a sentence for the log that names this mechanism, and why no better one is active."""
         assert self._bpf
         assert self._inotify
         backend = self.backend()
@@ -77,7 +77,7 @@ class EventSources:
         return f"writes to sysctls are seen by {'the periodic look alone' if backend == 'periodic' else backend}{why}"
 
     def notes(self) -> tuple[str, ...]:
-        """Return what a person should know of what cannot be done here."""
+        """Return notes about configured features that are not available here."""
         if self._targets.guarded and self._bpf and not self._bpf.guards:
             return (f"'guard' has no effect here: {self._bpf.detail}",)
         return ()

@@ -1,4 +1,4 @@
-"""The end of the start: at once, or for a strict start when nothing required is missing, at its limit at the latest."""
+"""The end of the start: at once, or in a strict start when the node is not failed, or at its limit."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ HOLD = 5.0  # seconds between the checks of a strict start that waits
 
 
 class Startup:
-    """Begins when it is made. `over` is True from READY=1 on."""
+    """The start begins with the constructor. `over` is True from READY=1 on."""
 
     def __init__(self, notifier: SdNotify, clock: Callable[[], float] = time.monotonic) -> None:
         self._notifier, self._clock = notifier, clock
@@ -22,11 +22,11 @@ class Startup:
         self.over = False
 
     def next_check(self, now: float, config: Config) -> Optional[float]:
-        """Return when to check again whether the start is over; None once it is."""
+        """Return the time of the next check whether the start is over, or None after that."""
         return None if self.over else min(now + HOLD, max(now, self._began + config.startup_limit))
 
     def may_end(self, report: Report, config: Config) -> bool:
-        """Tell whether the start is over with this report; if not, ask systemd for more time."""
+        """Return whether the start is over with this report. If not, ask systemd for more time."""
         if report.health.state is not State.FAILED or not config.startup_strict:
             return True
         left = self._began + config.startup_limit - self._clock()

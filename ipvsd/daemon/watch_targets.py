@@ -12,7 +12,7 @@ from ipvsd.model.types import Plan
 from ipvsd.sysctl import sysctl_names
 from ipvsd.watch.event_source import Targets
 
-_NO_LINKS = ("all", "default", "lo")  # below net.ipv4.conf, beside those of interfaces
+_NO_LINKS = ("all", "default", "lo")  # below net.ipv4.conf; these never appear or disappear
 
 
 def watch_targets(
@@ -20,7 +20,8 @@ def watch_targets(
 ) -> Targets:
     """Return the targets after a reconciliation with this result.
 
-    The sources do not watch contended items, nor items that back off: many writes to these must not wake the loop.
+    The sources do not watch contended items, nor items in back-off, so that many writes to these do not wake the
+    loop.
     """
     return Targets(
         _modules(plan),
@@ -33,7 +34,7 @@ def watch_targets(
 
 
 def _paths(host: LinuxHost, plan: Plan, contended: Collection[str]) -> Mapping[str, str]:
-    # What cannot be read keeps its guard, and its watch while its last verdict stands.
+    # Unreadable items keep their guard, and their watch while the last verdict is valid.
     there = [finding for finding in plan.sysctls if not (finding.missing or finding.name == finding.wanted.pattern)]
     held = [
         finding.name for finding in there if finding.compliant or is_last_verdict_valid(finding) or finding.wanted.guard
@@ -41,7 +42,7 @@ def _paths(host: LinuxHost, plan: Plan, contended: Collection[str]) -> Mapping[s
     paths: dict[str, str] = {}
     for name in held:
         if name not in contended:
-            with contextlib.suppress(OSError):  # a link in a tree leads to it by now
+            with contextlib.suppress(OSError):  # a symbolic link in a tree leads to it now
                 paths[name] = host.sysctl_path(name)
     for alias, name in sysctl_names.ALIASES.items():
         if name in paths and os.path.exists(host.sysctl_path(alias)):
@@ -54,14 +55,14 @@ def _paths(host: LinuxHost, plan: Plan, contended: Collection[str]) -> Mapping[s
 
 
 def _modules(plan: Plan) -> frozenset[str]:
-    """Return every module whose coming or going matters, whoever loads it."""
+    """Return every module whose loading or removal matters, whatever program causes it."""
     names = {name for finding in plan.modules for name in (*finding.wanted.any_of, finding.module)}
     settings = (*plan.sysctls, *plan.parameters)
     return frozenset(names) | {finding.wanted.provider for finding in settings if finding.wanted.provider}
 
 
 def _links(plan: Plan) -> bool:
-    """Tell whether interfaces that come and go bring or take wanted sysctls."""
+    """Return whether interfaces that appear or disappear affect managed sysctls."""
     names = (finding.wanted.pattern or finding.name for finding in plan.sysctls)
     parts = (name.split(".") for name in names)
     return any(len(part) > 3 and part[2] in ("conf", "neigh") and part[3] not in _NO_LINKS for part in parts)
