@@ -1,4 +1,4 @@
-"""The command line: arguments to commands, expected errors to exit codes."""
+"""The command line: dispatch arguments to commands, and map expected errors to exit codes."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:
-    """Run a command and return its exit code."""
+    """Run a command, and return its exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     if given == ["run"]:
-        # As the service says it: the grammar of all commands is not needed, which takes as long to
-        # make as a quarter of the daemon. Garbage is collected from the first wait on.
+        # As in the unit. Building the grammar of all commands takes a quarter of the daemon's start, and is not
+        # needed. The main loop enables garbage collection after the first reconciliation.
         gc.disable()
         return output.run(lambda: _run_reporting_errors(lambda: _daemon("/", None)))
     return output.run(lambda: _run_reporting_errors(lambda: _run(given)), lambda: _wants_json(given))
@@ -76,7 +76,7 @@ def _daemon(root: str, config_path: Optional[str]) -> int:
 
 
 def _dispatch(options: argparse.Namespace) -> int:
-    """Import the one command that was asked for, and run it."""
+    """Import and run the requested command."""
     if options.command == "profile":
         from ipvsd.commands import profile
 

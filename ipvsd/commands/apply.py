@@ -1,4 +1,4 @@
-"""ipvsd apply: make the node right once, without a daemon."""
+"""ipvsd apply: make the node compliant once, without a daemon."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from ipvsd.reporting import status_document
 
 
 def run(root: str, config_path: str | None, output: str, persist: bool) -> int:
-    """Exit 0 if everything required is right afterwards, else 1; 77 if there is work and no right to do it.
+    """Exit 0 if all required items are compliant afterwards, otherwise 1. Exit 77 if actions need root.
 
-    With `persist` the node is made right for every boot, with ipvsd or without; another root is only ever made so, and
-    2 says that it has no kernel.
+    With `persist`, the node becomes compliant at every boot, with ipvsd or without. For another root, only this is
+    possible. Exit 2 if it has no kernel.
     """
     if root != "/":
         if persist:
@@ -57,11 +57,11 @@ def run(root: str, config_path: str | None, output: str, persist: bool) -> int:
 
 
 class PersistResult(NamedTuple):
-    """What came of writing the files: `noncompliant` will not be right after the next boot without ipvsd."""
+    """The result of writing the files. `noncompliant` are the items that the next boot leaves so without ipvsd."""
 
     kernel: str
     written: tuple[str, ...] = ()
-    error: str = ""  # why they cannot be written
+    error: str = ""  # the reason why they cannot be written
     noncompliant: tuple[Finding, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -73,7 +73,7 @@ class PersistResult(NamedTuple):
 def settle(
     host: Host, config: Config, pause: Callable[[float], None] = time.sleep
 ) -> tuple[ReconcileResult, tuple[Action, ...]]:
-    """Reconcile until nothing is under way, and return the last reconciliation with all that was done and is right."""
+    """Reconcile until nothing is in progress. Return the last reconciliation, and all successful actions."""
     done = reconcile(host, config, {}, time.monotonic)
     outcomes = list(done.outcomes)
     for seconds in UNSETTLED:
@@ -82,7 +82,7 @@ def settle(
             done = reconcile(host, config, {}, time.monotonic)
             outcomes += done.outcomes
     right = {finding.name for finding in done.after.findings if finding.compliant}
-    # In the order in which they were first done; what was done again is told once, as it was done last.
+    # In the order of the first attempt. A repeated action is reported once, in its last form.
     actions = {outcome.action.name: outcome.action for outcome in outcomes if outcome.action.name in right}
     return done, tuple(actions.values())
 
@@ -95,7 +95,7 @@ def _persist_image(root: str, config_path: str | None, output: str) -> int:
         problem = f"ipvsd: cannot persist below {root}: there is no kernel in its /lib/modules"
         print_errors(f"{problem} (install one into the image)")
         return EX_CANNOT_TELL
-    # Nothing tells how many CPUs an image will have: what is enough for any number is right for each.
+    # The number of an image's CPUs is unknown. A value for the largest number suffices for each.
     for_any_cpu_count = (
         installed_kernels.examine(root, config, release, _MAX_CPUS)
         if classify_root(root) is RootKind.FIRST_BOOT
@@ -105,7 +105,7 @@ def _persist_image(root: str, config_path: str | None, output: str) -> int:
     problems = installed_kernels.unobtainable_modules(
         InstalledKernel(release, running=False, boots_next=True, modules=plan.modules)
     )
-    # Those that are required were told as what the next boot will lack.
+    # The required ones are already reported for the next boot.
     for names, example in formatting.group_alike(finding for finding in problems if not required(finding)):
         line = f"! {names} {example.verdict.value} in kernel {release}: {example.remedy}"
         print_errors(*formatting.indented(line, 0, 2))
@@ -118,7 +118,7 @@ _MAX_CPUS = 8192  # CONFIG_NR_CPUS of the distributions
 
 
 def _next_boot(root: str, config: Config, done: ReconcileResult) -> tuple[Kernel, Plan]:
-    """Return the kernel that boots next with what can be had under it; `done` tells that of the running one."""
+    """Return the kernel that boots next, and its plan. `done` contains those of the running kernel."""
     release = installed_kernels.boot_release(root)
     if release in ("", done.kernel.release):
         return done.kernel, done.after
@@ -126,9 +126,9 @@ def _next_boot(root: str, config: Config, done: ReconcileResult) -> tuple[Kernel
 
 
 def _persist(root: str, texts: Mapping[str, str], kernel: Kernel, plan: Plan) -> PersistResult:
-    """Write the files and tell what will not be right after the next boot without ipvsd, whatever the reason.
+    """Write the files, and report the items that are not compliant after the next boot without ipvsd.
 
-    That boot is of the given kernel, under which can be had what the plan says.
+    That boot uses the given kernel, and `plan` contains the findings under it.
     """
     try:
         written = drop_in_files.write(root, texts)
@@ -159,7 +159,7 @@ def _lines(persisted: PersistResult) -> Iterator[str]:
 
 
 def _document(persisted: PersistResult) -> dict[str, Any]:
-    """Return what came of it as values for JSON, with every error if there is one."""
+    """Return the result as values for JSON, including every error."""
     wrong = [status_document.encode_finding(found) for found in persisted.noncompliant]
     values = {
         "kernel": persisted.kernel,
@@ -185,7 +185,7 @@ def _describe_fate(found: Finding) -> str:
 
 
 def _lacking(fate: str, found: Finding, release: str) -> Iterator[str]:
-    """Yield what will be wrong after the next boot, which line of which file is to blame, and what to do."""
+    """Yield the item that is not compliant after the next boot, the line of a file that causes this, and the remedy."""
     yield from formatting.indented(f"! {fate} {_AFTER.format(release)}:", 0, 2)
     yield from formatting.indented(found.evidence, 4, 6)
     if found.remedy:

@@ -18,11 +18,11 @@ See ipvsd(8) and ipvsd.yaml(5)."""
 
 
 class UsageError(Exception):
-    """The command line cannot be understood; the text says why, and what to do."""
+    """The command line is invalid. The text contains the problem and a hint."""
 
 
 class _Parser(argparse.ArgumentParser):
-    """Takes every option by its whole name alone: an abbreviation may come to mean another one."""
+    """Accepts options only by their full name, because an abbreviation could later mean another option."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(allow_abbrev=False, **settings)
@@ -41,14 +41,14 @@ class _Parser(argparse.ArgumentParser):
             self._unknown(problem, value, list(action.choices))
 
     def _unknown(self, problem: str, word: str, known: Sequence[str]) -> NoReturn:
-        """Raise UsageError with the one of the known words that this is the beginning of, or that is most like it."""
+        """Raise UsageError with the known word that begins with this one or is most similar."""
         completions = [name for name in known if name.startswith(word)]
         closest = completions[0] if len(completions) == 1 else spelling.nearest(word, known)
         hint = f"did you mean {closest!r}?" if closest else f"known: {', '.join(known)};"
         raise UsageError(f"{self.prog}: {problem} ({hint} see '{self.prog} --help')")
 
     def refuse(self, rest: Sequence[str]) -> NoReturn:
-        """Raise UsageError for arguments that are left over."""
+        """Raise UsageError for remaining arguments."""
         word = rest[0].partition("=")[0]
         if not word.startswith("-") or word in ("-", "--"):
             self.error(f"unexpected argument {rest[0]!r}")
@@ -57,7 +57,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 class _Formatter(argparse.RawDescriptionHelpFormatter):
-    """Leaves room for the longest command beside its help: argparse forgets that commands are indented twice."""
+    """Reserves space for the longest command beside its help. argparse ignores that commands are indented twice."""
 
     def __init__(self, prog: str) -> None:
         super().__init__(prog)
@@ -65,7 +65,7 @@ class _Formatter(argparse.RawDescriptionHelpFormatter):
 
 
 def parse(arguments: Sequence[str]) -> Optional[argparse.Namespace]:
-    """Return what the command line says, or None after a help or the version. Raises UsageError."""
+    """Parse the command line. Return None after printing help or the version. Raises UsageError."""
     parser = build_parser()
     first = next(iter(arguments), "")
     if first.startswith("-") and first not in ("-h", "--help", "--version"):
@@ -80,13 +80,13 @@ def parse(arguments: Sequence[str]) -> Optional[argparse.Namespace]:
 
 
 def wants_json(arguments: Sequence[str]) -> bool:
-    """Tell whether a command line, right or wrong, asks for JSON."""
+    """Return whether a command line, valid or not, requests JSON."""
     words = [word for argument in arguments for word in argument.split("=", 1)]
     return ("--output", "json") in zip(words, words[1:])
 
 
 def _chosen(parser: argparse.ArgumentParser, options: argparse.Namespace) -> _Parser:
-    """Return the parser of the command, and of the action within it, that were given."""
+    """Return the parser of the given command and its action."""
     for name in (options.command, getattr(options, "action", None)):
         for action in parser._actions:
             if isinstance(action, argparse._SubParsersAction) and name in action.choices:
@@ -98,7 +98,7 @@ def _chosen(parser: argparse.ArgumentParser, options: argparse.Namespace) -> _Pa
 
 @functools.cache
 def build_parser() -> argparse.ArgumentParser:
-    """Return the parser; needs no third party, so that completions can be made from it."""
+    """Return the parser. It needs no third-party library, so that shell completions can be generated from it."""
     common = _Parser(add_help=False)
     common.add_argument("--config", metavar="FILE", help="read this file instead of the system's configuration")
     common.add_argument("--root", metavar="DIR", default="/", help="look at this tree, such as an image, instead of /")

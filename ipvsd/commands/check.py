@@ -1,4 +1,4 @@
-"""ipvsd check: look once, print, change nothing."""
+"""ipvsd check: observe once, print, change nothing."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from ipvsd.state import status_file
 
 
 def run(root: str, config_path: str | None, output: str) -> int:
-    """Exit 0 if everything required is right, 1 if not, 2 if that cannot be told."""
+    """Exit 0 if all required items are compliant, 1 if not, 2 if that is unknown."""
     config = config_files.load(root, config_path)
     found = observe(root, config)
     if found is None:
@@ -37,7 +37,7 @@ def run(root: str, config_path: str | None, output: str) -> int:
 
 
 class Observation(NamedTuple):
-    """One look, with all that a person should know besides."""
+    """One observation, with notes."""
 
     kernel: Kernel
     plan: Plan
@@ -45,7 +45,7 @@ class Observation(NamedTuple):
 
 
 def observe(root: str, config: Config) -> Optional[Observation]:
-    """Look at a node, or at an image as it is after its first boot; None if it has no kernel, which is then told."""
+    """Observe a node, or predict an image after its first boot. Report an image without a kernel, and return None."""
     if classify_root(root) is RootKind.FIRST_BOOT:
         found = installed_kernels.predict_first_boot(root, config)
         if found is None:
@@ -64,7 +64,7 @@ def observe(root: str, config: Config) -> Optional[Observation]:
 
 
 def collect_notes(root: str, config: Config, kernel: Kernel, plan: Plan, possible: Plan) -> tuple[str, ...]:
-    """Return what a person should know of a node besides; `possible` is what could be had under its kernel."""
+    """Return the notes about a node. `possible` is the plan without a boot under its kernel."""
     return (
         *notes(config.profiles, config.kube_proxy),
         *router_advertisements.notes(LinuxHost(root), plan),
@@ -73,7 +73,7 @@ def collect_notes(root: str, config: Config, kernel: Kernel, plan: Plan, possibl
 
 
 def make_report(root: str, kernel: Kernel, plan: Plan, notes: tuple[str, ...]) -> Report:
-    """Return the report of a single look, with the answer of IPVS where that can be asked."""
+    """Return the report of one observation. It includes IPVS if that can be queried."""
     plan = adapt_remedies(plan, root)
     answer = Ipvs(False, detail="module ip_vs is not live")
     if any(finding.name == "ip_vs" and finding.compliant for finding in plan.modules):
@@ -98,7 +98,7 @@ def make_report(root: str, kernel: Kernel, plan: Plan, notes: tuple[str, ...]) -
 
 
 def adapt_remedies(plan: Plan, root: str) -> Plan:
-    """Return the plan with remedies for a person at this node, or at this tree."""
+    """Return the plan with remedies for a person at this node, or for this tree."""
     host = LinuxHost(root)
 
     def missing(finding: SysctlFinding) -> bool:

@@ -1,4 +1,4 @@
-"""ipvsd config: the effective configuration, or whether a file is good."""
+"""ipvsd config: the effective configuration, or the validation of a file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ipvsd.config.schema import Config
 
 
 def show(root: str, config_path: str | None, output: str) -> int:
-    """Print every effective value and where it comes from. Exits 78 (by ConfigError) if there is an error."""
+    """Print every effective value and its origin. Exits 78 (by ConfigError) if there is an error."""
     files = config_files.read(root, config_path)
     config = parse(files)
     values = as_mapping(config)
@@ -29,7 +29,7 @@ def show(root: str, config_path: str | None, output: str) -> int:
 
 
 def validate(root: str, config_path: str | None, output: str) -> int:
-    """Say whether the configuration is good. Exits 78 (as text, by ConfigError) if it is not."""
+    """Report whether the configuration is valid. Exits 78 (as text, by ConfigError) if it is not."""
     names: list[str] = []
     try:
         files = config_files.read(root, config_path)
@@ -85,7 +85,7 @@ def _lines(config: Config, values: dict[str, Any]) -> Iterator[str]:
 
 
 def _flow(value: Any) -> str:
-    """A value in YAML's flow style; JSON is one, and plain words need no quotes."""
+    """Return a value in YAML's flow style. JSON is valid there, and plain words need no quotes."""
     if isinstance(value, str) and value.replace("-", "").isalnum() and not value.isdecimal():
         return value
     return json.dumps(value)

@@ -1,4 +1,4 @@
-"""ipvsd explain: all about one sysctl, module, parameter or interface, and who else sets it."""
+"""ipvsd explain: all facts about one sysctl, module, parameter or interface, and all programs that set it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _WRITERS = ("pid", "comm", "unit", "container", "pod")
 
 
 def run(root: str, config_path: Optional[str], output: str, name: str) -> int:
-    """Exit 0 if it is right and no file contradicts, 1 if not, 2 if that cannot be told; 64 if nothing is called so."""
+    """Exit 0 if it is compliant and no file contradicts, 1 if not, 2 if that is unknown, 64 for an unknown name."""
     try:
         found = explain(root, config_files.load(root, config_path), name)
     except NoNameError as error:
@@ -83,7 +83,7 @@ def _setting(setting: ExternalSetting, agrees: Optional[bool]) -> dict[str, Any]
 
 
 def _lines(document: Mapping[str, Any], unknown: str) -> Iterator[str]:
-    """Yield the lines for a person; `unknown` says why nothing is known from the daemon, if that is so."""
+    """Yield the lines for people. `unknown` is the reason why nothing is known from the daemon, or empty."""
     yield from formatting.situation(document)
     if document["asked"] != document["name"]:
         yield from formatting.folded(f"{document['asked']!r} is taken for {document['name']}")
@@ -178,7 +178,7 @@ def _on_disk(document: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _row(item: Mapping[str, Any], document: Mapping[str, Any]) -> Iterator[str]:
-    # The program that manages an interface matters, whether anything is held of it or not.
+    # The program that manages an interface matters, even if none of its sysctls is managed.
     mark, code, words = _assess_setting(item, document["held"] or document["kind"] == Kind.INTERFACE.value)
     about = f"of {item['name']}: " if item["name"] != document["name"] else ""
     text = f"{about}{item['text']}"
@@ -197,7 +197,7 @@ _EFFECTS = {
     Effect.RUNS.value: "runs this to load it",
 }
 _TAKES_ADDRESSES = "may remove the addresses of services from it"
-# Of a setting that leaves its subject right.
+# For settings that leave the item compliant.
 _DISTURBS = {
     Program.MODPROBE.value: "no effect: a wanted module needs it, and modprobe loads it for that one",
     Program.NETWORKD.value: f"systemd-networkd manages kube-ipvs0, and {_TAKES_ADDRESSES}",
@@ -206,7 +206,7 @@ _DISTURBS = {
 
 
 def _assess_setting(item: Mapping[str, Any], concerns: bool) -> tuple[str, str, str]:
-    """Return the mark of a setting, its colour, and what it comes to."""
+    """Return the mark of a setting, its colour, and its effect."""
     if item["fails"]:
         return "!", "31", f"comes to nothing: {item['fails']}"
     if item["idle"]:

@@ -1,4 +1,4 @@
-"""Everything about one sysctl, module or parameter: what it is, what is wanted and why, who wrote it, who will."""
+"""All facts about one sysctl, module or parameter: its state, the reasons for its desired value, and its writers."""
 
 from __future__ import annotations
 
@@ -27,39 +27,38 @@ _REMOVING = (Effect.FORBIDS, Effect.UNLOADS)
 
 
 class NoKernelError(Exception):
-    """There is no kernel by which a root could be judged."""
+    """There is no kernel by which to judge a root."""
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """`requested_name` is the name by which it was asked for, if that is not its own.
+    """All facts about one item.
 
-    `reasons` are (who wants it, why); `default` is the kernel's own value and who says so.
-
-    `repair` is the last one that the daemon made of it, and `contended` the fight over it, as they stand in its
-    status file.
+    `requested_name` is the name that the person used, if it is not the canonical one. `reasons` are pairs of an
+    origin and a reason. `default` is the kernel's own value and its source. `repair` is the daemon's last repair of
+    the item, and `contended` its contention, both from the status file.
     """
 
     requested_name: str
     subject: Subject
     reasons: tuple[tuple[str, str], ...]
     default: Optional[tuple[str, str]]
-    daemon: bool  # it runs, and tells what it has seen
+    daemon: bool  # it runs, and its observations are known
     repair: Optional[Mapping[str, Any]]
     contended: Optional[Mapping[str, Any]]
     conflicts: ConflictReport
     root_kind: RootKind
     release: str
-    unit: str  # of ipvsd's, the one that will run at the next boot, or empty
-    unusable: str  # why the daemon's status file is there and tells nothing, or empty
+    unit: str  # ipvsd's unit that will run at the next boot, or empty
+    unusable: str  # the reason why the daemon's status file is unusable, or empty
 
     def agrees(self, setting: ExternalSetting) -> Optional[bool]:
-        """Tell whether a setting leaves the subject as it is wanted; None if that cannot be told, or nothing is."""
+        """Return whether a setting agrees with the desired state, or None if that is unknown or nothing is desired."""
         return agrees(setting, self.subject.want(setting.name)) if self.subject.findings else None
 
     @property
     def exit_code(self) -> int:
-        """Return 0 if it is right and stays so, 1 if it is not or does not, 2 if that cannot be told."""
+        """Return 0 if the item is compliant and stays so, 1 if not, 2 if that is unknown."""
         findings = self.subject.findings
         if not findings:
             return 0 if self.subject.readable and not self.conflicts.unread else 2
@@ -72,7 +71,7 @@ class Explanation:
         if wrong:
             return 2 if all(map(unreadable, wrong)) else 1
         lost = [item for item in self.conflicts.settings if item.failure and item.effect is Effect.SETS]
-        # `sysctl --system` sets nothing before somebody runs it.
+        # `sysctl --system` sets nothing until someone runs it.
         made = [item for item in self.conflicts.settings if item.effective and item.program is not Program.PROCPS]
         if False in counted or (lost and not self.unit and True not in map(self.agrees, made)):
             return 1
@@ -80,9 +79,9 @@ class Explanation:
 
 
 def explain(root: str, config: Config, name: str) -> Explanation:
-    """Return what is known about a name, held or not; of an image, after its first boot.
+    """Return the facts about a name, managed or not. For an image, they are those after its first boot.
 
-    Raises NoNameError, and NoKernelError for an image without a kernel; changes nothing.
+    Raises NoNameError, and NoKernelError for an image without a kernel. Changes nothing.
     """
     host, situation = LinuxHost(root), classify_root(root)
     if situation is RootKind.FIRST_BOOT:
@@ -108,8 +107,8 @@ def explain(root: str, config: Config, name: str) -> Explanation:
     boot = next_boot.predict(root, kernel, names[subject.kind])
     if situation is RootKind.FIRST_BOOT and not subject.findings:
         subject = _after(boot, subject)
-    # Of the module that brings a sysctl, only what takes both away counts here; of the one that an interface is for,
-    # only what disturbs it.
+    # For the module that provides a sysctl, only settings that remove the module count. For the module of an
+    # interface, only settings that disturb it count.
     removing = (Effect.DISTURBS,) if subject.kind is Kind.INTERFACE else _REMOVING
     settings = tuple(item for item in boot.settings if item.name in subject.names or item.effect in removing)
     return Explanation(
@@ -129,7 +128,7 @@ def explain(root: str, config: Config, name: str) -> Explanation:
 
 
 def _status(root: str) -> tuple[Optional[Mapping[str, Any]], str]:
-    """Return the daemon's status, or why it is there and cannot be used."""
+    """Return the daemon's status, or the reason why it is unusable."""
     try:
         return status_file.read(root), ""
     except (stored_json.UnusableError, rootfs.UnreadableError) as error:
@@ -137,7 +136,7 @@ def _status(root: str) -> tuple[Optional[Mapping[str, Any]], str]:
 
 
 def _after(boot: next_boot.Boot, subject: Subject) -> Subject:
-    """Return what is not held as the first boot of an image leaves it, as far as files tell."""
+    """Return an unmanaged item as it is after the first boot of an image, as far as files determine it."""
     if subject.kind in (Kind.SYSCTL, Kind.PARAMETER):
         value, evidence = next_boot.predict_value(boot, subject.name)
         return replace(subject, live=value, evidence=evidence)
@@ -149,7 +148,7 @@ def _after(boot: next_boot.Boot, subject: Subject) -> Subject:
 
 
 def _reasons(subject: Subject, config: Config) -> Iterator[tuple[str, str]]:
-    """Yield who wants it, and why: first whose word counts, then the other profiles that want it."""
+    """Yield the origins and reasons of the desired state: first the effective one, then those of other profiles."""
     if subject.finding is None:
         return
     wanted, names = subject.finding.wanted, (subject.finding.name, subject.name, subject.pattern)
@@ -166,6 +165,6 @@ def _reasons(subject: Subject, config: Config) -> Iterator[tuple[str, str]]:
 
 
 def _last(key: str, status: Mapping[str, Any], subject: Subject) -> Optional[Mapping[str, Any]]:
-    """Return the last item about it of a list in a status document."""
+    """Return the last entry about the item in a list of a status document, or None."""
     names = (subject.name, *subject.names, subject.finding.name if subject.finding else subject.name)
     return next((item for item in reversed(status.get(key, [])) if item["name"] in names), None)

@@ -1,4 +1,4 @@
-"""The status document as a person reads it: the verdict first, what is wrong next, within 80 columns."""
+"""The status document for people: the verdict first, then the problems, within 80 columns."""
 
 from __future__ import annotations
 
@@ -17,39 +17,39 @@ _COLOURS = {"ready": "32", "degraded": "33", "failed": "31"}
 
 
 def colour(text: str, code: str) -> str:
-    """Return the text in a colour, on a terminal that is not told otherwise (https://no-color.org)."""
+    """Return the text in a colour if standard output is a terminal and colours are permitted (https://no-color.org)."""
     if not output.is_terminal() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
         return text
     return output.coloured(text, code)
 
 
 def situation(document: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what the verdicts are about, where that is no kernel that runs."""
+    """Yield a heading if the verdicts are not about a running kernel."""
     if document["judged"] == RootKind.FIRST_BOOT.value:
         yield f"after the first boot of kernel {document['kernel']}:"
 
 
 def summary(document: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the health line, folded, its first word coloured."""
+    """Yield the health line, wrapped, with its first word in a colour."""
     state, line = document["state"], document["line"]
-    first, *rest = folded(line) or [""]  # of a damaged file
+    first, *rest = folded(line) or [""]  # empty in a damaged file
     yield first.replace(state, colour(state, _COLOURS.get(state, "0")), 1)
     yield from rest
 
 
 def notes(document: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what a person should know besides, folded."""
+    """Yield the notes, wrapped."""
     for note in document["notes"]:
         yield from folded(f"note: {note}", "33")
 
 
 def describe_attribution(item: Mapping[str, Any], who: str) -> str:
-    """Return who changed something, by the `attribution` of an item of a status document of whatever version."""
+    """Return a phrase for the writer, by the `attribution` of an item in a status document of any version."""
     return Attribution.LIKELY.describe(who) if item.get("attribution") == Attribution.LIKELY.value else f"by {who}"
 
 
 def indented(line: str, first: int, others: int) -> list[str]:
-    """Return a line as several within the width, indented by these numbers of blanks."""
+    """Return a line wrapped to the width, with these indents for the first and the other lines."""
     return textwrap.wrap(
         printable.line(line, printable.MAX_TEXT),
         WIDTH,
@@ -61,12 +61,12 @@ def indented(line: str, first: int, others: int) -> list[str]:
 
 
 def folded(line: str, code: str = "0") -> list[str]:
-    """Return a long line as several, indented after the first one, in a colour."""
+    """Return a line wrapped to the width, with later lines indented, in a colour."""
     return [colour(part, code) if code != "0" else part for part in indented(line, 0, 2)]
 
 
 def findings(document: Mapping[str, Any]) -> Iterator[str]:
-    """Yield tables of the modules, their parameters and the sysctls, each problem with its evidence and remedy."""
+    """Yield tables of the modules, parameters and sysctls, each problem with its evidence and remedy."""
     modules = document["modules"]
     if modules:
         width = max(len(item["name"]) for item in modules)
@@ -101,8 +101,8 @@ def values(items: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 
 
 def _rows(rows: Sequence[tuple[Mapping[str, Any], str, str]]) -> Iterator[str]:
-    """Yield rows (item, name, value). Evidence and remedy of several in succession stand once, below the last one."""
-    items_by_remedy: dict[str, str] = {}  # the remedies that were told, each with the item
+    """Yield rows (item, name, value). Consecutive equal evidence and remedies are printed once, below the last row."""
+    items_by_remedy: dict[str, str] = {}  # the remedies that were printed, each with the item
     for (item, name, value), (following, *_) in zip(rows, (*rows[1:], ({"right": True}, "", ""))):
         yield from _row(item, name, value)
         if item["right"]:
@@ -130,7 +130,7 @@ def _wrapped(text: str) -> Iterable[str]:
 
 
 def group_alike(findings: Iterable[Finding]) -> Iterator[tuple[str, Finding]]:
-    """Yield the names of findings with one problem and one remedy, and the first of these as their example."""
+    """Yield the names of findings with the same verdict and remedy, and the first of these as an example."""
     groups: dict[tuple[str, str], list[Finding]] = {}
     for found in findings:
         groups.setdefault((found.verdict.value, found.remedy), []).append(found)
@@ -141,7 +141,7 @@ def group_alike(findings: Iterable[Finding]) -> Iterator[tuple[str, Finding]]:
 
 
 def ipvs(document: Mapping[str, Any]) -> str:
-    """Return what IPVS itself answered, as one line."""
+    """Return the reply of IPVS as one line."""
     answer = document["ipvs"]
     if answer["up"]:
         size = f", table size {answer['table_size']}" if answer["table_size"] else ""

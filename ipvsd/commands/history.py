@@ -1,4 +1,4 @@
-"""ipvsd history: the last drifts that were repaired, and who made them. Needs no root and no daemon."""
+"""ipvsd history: the last repairs, and the writers of the drifts. It needs neither root nor a daemon."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ipvsd.state import repair_history, stored_json
 
 
 def run(root: str, output: str, number: int) -> int:
-    """Exit 0: no repair is no fault; 2 if what is kept cannot be told."""
+    """Exit 0, even without a repair. Exit 2 if the history cannot be read."""
     try:
         stored = repair_history.read(root)
     except stored_json.UnusableError as error:
@@ -34,14 +34,14 @@ def run(root: str, output: str, number: int) -> int:
 def _problems(damaged: int, repairs: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     if damaged:
         yield f"cannot read {damaged} of the history's lines: they are damaged"
-    now = format_time(time.time())  # all have one length and one zone, so that they compare as texts
+    now = format_time(time.time())  # all have the same length and time zone, so they compare as texts
     later = sum(isinstance(repair.get("time"), str) and repair["time"] > now for repair in repairs)
     if later:
         yield f"the times of {later} repairs are in the future: the clock was set back"
 
 
 def _lines(repair: Mapping[str, Any]) -> Iterator[str]:
-    # A file in /run: another version may have written it.
+    # Another version may have written the file.
     shown = {key: printable.line(str(repair.get(key, "?"))) for key in ("time", "name", "found", "wanted")}
     seconds = repair.get("seconds")
     duration = f" in {seconds * 1000:.1f} ms" if isinstance(seconds, float) else ""

@@ -1,7 +1,7 @@
-"""Standard output and standard error of the commands. Nothing else prints.
+"""Standard output and standard error of the commands. No other module prints.
 
-The output of a command is kept until its exit code is known, and written then: a reader who leaves, or a disk
-that is full, cannot change a verdict into another one. Each line is made printable here.
+The output of a command is kept until its exit code is known, and then written. So a reader who leaves, or a full
+disk, cannot change the verdict. This module makes each line printable.
 """
 
 from __future__ import annotations
@@ -19,49 +19,49 @@ from ipvsd.runtime import stdio
 EX_CANNOT_TELL = 2
 WIDTH = 80
 
-# Before a colour, in a line that is kept: no text that was written before this process began can hold it.
+# A random mark for colours in kept lines, which text from before this process cannot contain.
 _MARK = f"\x1b{os.urandom(8).hex()}"
 
 
 class _Output(NamedTuple):
     lines: tuple[str, ...]
     is_error: bool = False
-    text: Optional[str] = None  # instead of lines: a document, printable already
+    text: Optional[str] = None  # instead of lines: a document that is already printable
 
 
 _pending: list[_Output] = []
 
 
 def print_lines(*lines: str) -> None:
-    """Say this on standard output, each of these on a line of its own, whatever is in it."""
+    """Print lines to standard output, whatever characters they contain."""
     _pending.append(_Output(lines))
 
 
 def print_json(document: Any) -> None:
-    """Say a document on standard output."""
+    """Print a document to standard output."""
     _pending.append(_Output((), text=printable.as_json(document, indent=2)))
 
 
 def print_errors(*lines: str) -> None:
-    """Say this on standard error, each of these on a line of its own."""
+    """Print lines to standard error."""
     _pending.append(_Output(lines, is_error=True))
 
 
 def is_terminal() -> bool:
-    """Tell whether standard output is a terminal."""
+    """Return whether standard output is a terminal."""
     return sys.stdout is not None and sys.stdout.isatty()
 
 
 def coloured(text: str, code: str) -> str:
-    """Return a part of a line that will be shown in a colour, by its code (ECMA-48, SGR)."""
+    """Return a part of a line for display in a colour, by its code (ECMA-48, SGR)."""
     return f"{_MARK}{code}m{text}{_MARK}0m"
 
 
 def run(command: Callable[[], int], as_json: Callable[[], bool] = lambda: False) -> int:
-    """Run a command, write what it said, and return its exit code, or os.EX_IOERR if its output cannot be written.
+    """Run a command, write its output, and return its exit code, or os.EX_IOERR if the output cannot be written.
 
-    A reader who has gone, and a stream that is closed, change nothing. Where `as_json` says so, complaints
-    without a document become one. SIGINT ends this process as it ends any other, so that a shell sees it (130).
+    A reader who has left, and a closed stream, change nothing. If `as_json` returns True, errors without a document
+    become one. SIGINT ends this process like any other, so that the shell sees it (130).
     """
     try:
         _pending.clear()
@@ -88,7 +88,7 @@ def _written(code: int) -> int:
         try:
             stdio.write(sys.stdout, text)
         except BrokenPipeError:
-            continue  # the reader (a pager, head) has seen enough, but may read complaints elsewhere
+            continue  # the reader (a pager, head) has left, but may read errors elsewhere
         except OSError as error:
             code = os.EX_IOERR
             with contextlib.suppress(OSError):
@@ -97,7 +97,7 @@ def _written(code: int) -> int:
 
 
 def _folded(lines: Sequence[str]) -> Sequence[str]:
-    """Return complaints within the width of a terminal; elsewhere each stays one line, for scripts."""
+    """Wrap errors to the width of a terminal. Elsewhere, each stays one line for scripts."""
     if sys.stderr is None or not sys.stderr.isatty():
         return lines
     import textwrap
@@ -107,7 +107,7 @@ def _folded(lines: Sequence[str]) -> Sequence[str]:
 
 
 def _shown(line: str) -> str:
-    """Return a line as a terminal gets it; the only escape sequences are ours."""
+    """Return a line for the terminal, with no escape sequences except those of colours."""
     first, *others = line.split(_MARK)
     coloured = (part.partition("m") for part in others)
     parts = [f"\033[{code}m{printable.line(text, printable.MAX_TEXT)}" for code, _, text in coloured]

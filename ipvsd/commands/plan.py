@@ -1,4 +1,4 @@
-"""ipvsd plan: what `apply` would do and why, as a diff; changes nothing."""
+"""ipvsd plan: the actions of `apply` with reasons, as a diff. It changes nothing."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ipvsd.sysctl.values import value_to_write
 
 
 def run(root: str, config_path: str | None, output: str, exit_code: bool) -> int:
-    """Exit 0; with `exit_code`, 1 if there is anything to do, or anything required is not right.
+    """Exit 0. With `exit_code`, exit 1 if any action is planned, or a required item is not compliant.
 
     Exit 2 for an image without a kernel.
     """
@@ -41,7 +41,7 @@ def run(root: str, config_path: str | None, output: str, exit_code: bool) -> int
 
 
 def _later(plan: Plan) -> list[SysctlFinding]:
-    """Return the sysctls whose files come with a module that will be loaded; the kernel's default may be right."""
+    """Return the sysctls of modules that will be loaded. The kernel's default can be compliant."""
     loading = {action.name for action in plan.actions if isinstance(action, LoadModule)}
     return [finding for finding in plan.sysctls if finding.missing and finding.wanted.provider in loading]
 
@@ -74,7 +74,7 @@ def _lines(plan: Plan, later: Sequence[SysctlFinding]) -> Iterator[str]:
     for finding in later:
         yield f"# {finding.wanted.origin}; after module {finding.wanted.provider}, if it differs then"
         yield formatting.colour(f"+ {finding.name} = {value_to_write(finding.wanted.want, '')}", "32")
-    # An action that the kernel takes by itself is no line of its own.
+    # An action that the kernel performs itself has no line.
     touched = {action.name for action in plan.actions} | {finding.name for finding in later}
     remaining = [item for item in plan.findings if not item.compliant and item.name not in touched]
     for names, example in formatting.group_alike(remaining):

@@ -17,7 +17,7 @@ from ipvsd.reporting import status_document
 
 
 def run(root: str, config_path: Optional[str], output: str, kernel: Optional[str], brief: bool) -> int:
-    """Exit 0 if every kernel that was looked at could, 1 if one could not, 2 if there is none to look at."""
+    """Exit 0 if every checked kernel could, 1 if one could not, 2 if there is none to check."""
     config = config_files.load(root, config_path)
     kernels = installed_kernels.assess_all(root, config, kernel)
     required = (
@@ -42,7 +42,7 @@ def run(root: str, config_path: Optional[str], output: str, kernel: Optional[str
 
 
 def _failing(kernels: Sequence[InstalledKernel]) -> Iterator[str]:
-    """Yield the lines at which systemd-modules-load fails under each of the kernels."""
+    """Yield the lines that systemd-modules-load fails to load under each of the kernels."""
     yield from (note for item in kernels for note in item.notes)
 
 

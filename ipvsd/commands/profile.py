@@ -26,7 +26,7 @@ def listed(output: str) -> int:
 
 
 def show(name: str, output: str) -> int:
-    """Print what one profile wants, and why. Exits 64 if there is no such profile."""
+    """Print the entries of one profile with reasons. Exits 64 for an unknown profile."""
     profile = Profile(NONE, ()) if name == "none" else PROFILES.get(name)
     if profile is None:
         known = ", ".join([*PROFILES, "none"])

@@ -1,4 +1,4 @@
-"""ipvsd status: what the running daemon last saw. Needs no root, no port, and no answer from the daemon."""
+"""ipvsd status: the last report of the running daemon. It needs no root, no port, and no reply from the daemon."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from ipvsd.model import printable
 from ipvsd.state import status_file, stored_json
 
 _CODES = {"ready": 0, "degraded": 0, "failed": 1}
-_SLACK = 1.0  # seconds; the file's time is rounded
-_MAX_INTERVAL = 86_400.0  # seconds of an interval (settings)
+_SLACK = 1.0  # seconds; the time in the file is rounded
+_MAX_INTERVAL = 86_400.0  # maximum of `interval` in seconds (settings)
 _RESTART = "run: systemctl restart ipvsd"
 
 
 def run(root: str, output: str) -> int:
-    """Exit 0 if everything required was right, 1 if not, 2 if there is no daemon or its look is too old."""
+    """Exit 0 if all required items were compliant, 1 if not, 2 if there is no daemon or its report is too old."""
     try:
         document = status_file.read(root)
     except stored_json.UnusableError as error:
@@ -32,7 +32,7 @@ def run(root: str, output: str) -> int:
         return _unknown(f"there is none ({remedy})")
     if document["state"] not in _CODES:
         return _unknown(f"it is damaged: invalid state {document['state']!a}")
-    if not 0 < document["config"]["interval"] <= _MAX_INTERVAL:  # beyond it no look would be too old
+    if not 0 < document["config"]["interval"] <= _MAX_INTERVAL:  # with a longer one, no report would be too old
         return _unknown("it is damaged: invalid config.interval")
     age = time.clock_gettime(time.CLOCK_BOOTTIME) - document["boottime"]
     if age < -_SLACK:

@@ -1,4 +1,4 @@
-"""The sysctl, module, parameter or interface that a person names, by its own name or by one that people use."""
+"""Find the sysctl, module, parameter or interface that a person names, by its own name or a common one."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ from ipvsd.modprobe import kernel_names
 from ipvsd.sysctl import sysctl_names
 
 KUBE_IPVS = "kube-ipvs0"
-# What systemd, the kernel and network plugins call interfaces, for one that an image does not have yet.
+# Common names of interfaces from systemd, the kernel and network plugins, for an image without interfaces.
 _INTERFACE = re.compile(
     r"lo\Z|(?:eth|wlan|bond|br-?|team|tun|tap|wg|vlan|veth|cni|docker|cali|flannel\.?|vmbr|dummy|ib)[0-9a-f]+(?:\.[0-9]+)?\Z"
     r"|(?:en|wl|ww|ib|sl)[bcdopsuvxP][0-9a-zP]*[0-9][0-9a-z]*(?:\.[0-9]+)?\Z"
 )
-_MAX_INTERFACE_NAME = 15  # IFNAMSIZ is 16 with its NUL
+_MAX_INTERFACE_NAME = 15  # IFNAMSIZ is 16, including the NUL
 UNKNOWN_BEFORE_BOOT = "not known before the first boot"
-# The verdicts on a name of which no module needs to be.
+# Verdicts after which a name may belong to no module.
 _ABSENT_VERDICTS = (ModuleVerdict.ABSENT, ModuleVerdict.NO_SUPPORT, ModuleVerdict.TREE_GONE, ModuleVerdict.NO_INDEX)
-_MAX_CANDIDATES = 8  # candidates that are shown
+_MAX_CANDIDATES = 8  # number of candidates in a message
 _EXAMPLE = "give a sysctl, a module or MODULE.PARAMETER, such as net.ipv4.ip_forward"
 
 
@@ -52,15 +52,15 @@ class Kind(enum.Enum):
 
 
 class NoNameError(Exception):
-    """Nothing, or more than one thing, is called so; the text goes on after `it`."""
+    """The name belongs to no item, or to more than one. The text continues after `it`."""
 
 
 @dataclass(frozen=True)
 class Subject:
-    """What a name stands for; `live` is its value or its verdict now, or None where there is none.
+    """The item of a name. `live` is its actual value or verdict, or None.
 
-    `finding` is None for what the configuration does not hold. `members` are the sysctls that a pattern fits. `parts`
-    are the findings of what is held of an interface.
+    `finding` is None for an unmanaged item. `members` are the sysctls that match a pattern. `parts` are the
+    findings of an interface's managed sysctls.
     """
 
     kind: Kind
@@ -74,34 +74,34 @@ class Subject:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What the files are asked about."""
+        """The names to look up in files."""
         return self.members or tuple(part.name for part in self.parts) or (self.name,)
 
     @property
     def findings(self) -> tuple[Finding, ...]:
-        """Everything that is held of it."""
+        """All findings of the item."""
         return (self.finding,) if self.finding else self.parts
 
     def want(self, name: str) -> Optional[Want]:
-        """Return what is wanted of one of its names, where that is a value."""
+        """Return the desired value of one of its names, or None if there is no value."""
         found = self.finding or next((part for part in self.parts if part.name == name), None)
         return found.wanted.want if isinstance(found, SysctlFinding) else None
 
     @property
     def pattern(self) -> str:
-        """The pattern by which it is wanted, or an empty text."""
+        """The pattern that requests it, or an empty text."""
         return self.finding.wanted.pattern if isinstance(self.finding, SysctlFinding) else ""
 
     @property
     def provider(self) -> Optional[str]:
-        """The module that brings it into being, if one does."""
+        """The module that provides it, if known."""
         return self.finding.wanted.provider if isinstance(self.finding, SysctlFinding) else None
 
 
 def possible_sysctls(requested: str, patterns: Iterable[str]) -> tuple[str, ...]:
-    """Return the sysctls that a name may stand for when an image has booted.
+    """Return the sysctls that a name can mean after an image has booted.
 
-    The name may be a sysctl's own, or an interface's, of which they are those that the patterns may fit.
+    For the name of an interface, these are the sysctls that match the patterns.
     """
     name = _clean(requested)
     own = sysctl_names.normalised(name)
@@ -113,7 +113,7 @@ def possible_sysctls(requested: str, patterns: Iterable[str]) -> tuple[str, ...]
 
 
 def find(requested: str, plan: Plan, host: LinuxHost, image: bool = False) -> Subject:
-    """Return what a name stands for; of an `image` no value can be read, and its interfaces are not known.
+    """Return the item of a name. In an `image`, values cannot be read, and interfaces are unknown.
 
     Raises NoNameError.
     """
@@ -132,7 +132,7 @@ def find(requested: str, plan: Plan, host: LinuxHost, image: bool = False) -> Su
 
 
 def is_own_name(requested: str, subject: Subject) -> bool:
-    """Tell whether a subject was asked for by its own name, in whatever notation, and needs no word of that."""
+    """Return whether a person used the item's own name in any notation, so that no explanation is needed."""
     path = requested.removeprefix("/proc/sys/")
     own = {subject.name, subject.finding.name if subject.finding else subject.name}
     return bool(
@@ -142,7 +142,7 @@ def is_own_name(requested: str, subject: Subject) -> bool:
 
 
 def _clean(requested: str) -> str:
-    """Return the name within a command, an assignment or a path that somebody pasted."""
+    """Return the name within a pasted command, assignment or path."""
     words = re.sub(
         r"^\s*(?:sudo\s+)?(?:modprobe|insmod|rmmod|sysctl|module|options)\s+(?:-\w+\s+)*", "", requested
     ).strip()
@@ -158,7 +158,7 @@ def _clean(requested: str) -> str:
 
 
 def _find_managed(name: str, plan: Plan) -> Optional[Subject]:
-    """Return what is held under a name: by its name, as an alias or an alternative, or as a pattern."""
+    """Return the managed item of a name: by its own name, as an alias or alternative, or as a pattern, or None."""
     spellings = {sysctl_names.normalised(name), kernel_names.module_name(name), _parameter_name(name), name} - {None}
     everything = (*plan.sysctls, *by_pattern(plan.sysctls))
     for kind, findings in ((Kind.SYSCTL, everything), (Kind.PARAMETER, plan.parameters)):
@@ -174,7 +174,7 @@ def _find_managed(name: str, plan: Plan) -> Optional[Subject]:
 
 
 def _find_dotted(name: str, host: LinuxHost, image: bool) -> Subject:
-    """Return what is there under the name of a sysctl or a parameter that the configuration does not hold."""
+    """Return the unmanaged sysctl or parameter of a name."""
     sysctl, parameter = sysctl_names.normalised(name), _parameter_name(name)
     if sysctl is None:
         raise NoNameError(f"is no sysctl, no module and no MODULE.PARAMETER ({_EXAMPLE})")
@@ -214,13 +214,13 @@ def _find_dotted(name: str, host: LinuxHost, image: bool) -> Subject:
 
 
 def _find_by_short_name(name: str, plan: Plan, host: LinuxHost, image: bool) -> Subject:
-    """Return what is called so for short: a module, the last part of a sysctl's name, a scheduler."""
+    """Return the item with a short name: a module, the last part of a sysctl's name, a scheduler."""
     module = _module(name, host)
     if module:
         return module
     called = dict.fromkeys(found for word in spelling.find_by_short_name(name) for found in _spelled_out(word, host))
     managed = {subject.name: subject for word in called for subject in [_find_managed(word, plan)] if subject}
-    # The question is about the item that the configuration holds, unless it holds several of that name.
+    # The question is about the managed item, unless several have that name.
     names = list(managed or called)
     grouped = dict.fromkeys(subject.pattern or subject.name for subject in managed.values())
     if len(grouped) == 1 and len(names) > 1:
@@ -238,7 +238,7 @@ def _find_by_short_name(name: str, plan: Plan, host: LinuxHost, image: bool) -> 
 
 
 def _spelled_out(name: str, host: LinuxHost) -> Iterator[str]:
-    """Yield a name with the interfaces that there are in place of IFACE, `all` at least."""
+    """Yield a name with each existing interface in place of IFACE, at least `all`."""
     if ".IFACE." not in name:
         yield name
         return
@@ -278,7 +278,7 @@ def _may_be_interface(name: str) -> bool:
 
 
 def _interface_of(sysctl: str) -> str:
-    """Return the interface that a sysctl is one of, or an empty text."""
+    """Return the interface of a sysctl, or an empty text."""
     return sysctl_names.part(sysctl, 3) or "" if _of_interface(sysctl.split(".")) else ""
 
 
