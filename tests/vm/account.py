@@ -1,7 +1,7 @@
-"""The account of a soak test: what became of each drift that was injected, by what the kernel and ipvsd each say.
+"""The account of a soak test: the result of each injected drift, according to the kernel and to ipvsd.
 
-Each value that is written is written to its sysctl once, so that the value a repair found names the write. All times
-are CLOCK_MONOTONIC, in seconds.
+Each value is written only once to a sysctl, so the value that a repair found identifies the write. All times are
+CLOCK_MONOTONIC, in seconds.
 """
 
 from __future__ import annotations
@@ -11,17 +11,18 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-# Seconds within which a drift is repaired that is not contended. A look at hundreds of interfaces takes seconds in an
-# emulated machine that has a part of two processors. The periodic look comes every 60 s: what it alone finds is late.
+# Seconds until a drift that is not contended must be repaired. A reconciliation of hundreds of interfaces takes
+# seconds in an emulated machine with a part of two processors. A resync comes every 60 s, so a drift that only a
+# resync finds is late.
 LIMIT = 20.0
 AT_ONCE = 1.0  # seconds
 
-# What is written to the first is passed on to every interface, and what the second is to each that is made.
+# The kernel copies writes to the first to every interface, and the value of the second to each new one.
 FORWARD, DEFAULT = "net.ipv4.ip_forward", "net.ipv4.conf.default.forwarding"
 
 
 class Injected(NamedTuple):
-    """A wrong value that a program wrote; `at` is before it did so."""
+    """A non-compliant value that a program wrote. `at` is the time before the write."""
 
     key: str
     value: str
@@ -29,7 +30,7 @@ class Injected(NamedTuple):
 
 
 class Event(NamedTuple):
-    """A write that took from `begun` until `at`, or, with `gone`, the end of an interface and its sysctls."""
+    """A write from `begun` to `at`, or with `gone` the end of an interface and its sysctls."""
 
     at: float
     begun: float
@@ -40,7 +41,7 @@ class Event(NamedTuple):
 
 
 class Period(NamedTuple):
-    """From when until when ipvsd said that a sysctl is contended."""
+    """The period in which ipvsd reported a sysctl as contended."""
 
     key: str
     begun: float
@@ -48,11 +49,11 @@ class Period(NamedTuple):
 
 
 class Account(NamedTuple):
-    """How many injected drifts became what; `unexplained` has a line for each of the rest, and for more.
+    """The numbers of injected drifts by result. `unexplained` has a line for each of the rest and each surplus repair.
 
-    Repairs besides: `passed_on` are those of what the kernel passed on to an interface, and `again` those of a value
-    that the kernel stored more than once: it begins a write to ip_forward again while interfaces are changed, and puts
-    the value back that it had found. `longest` is how many seconds a drift stood that was not contended.
+    Further repairs: `passed_on` are those of values that the kernel copied to an interface. `again` are those of
+    values that the kernel stored more than once: while interfaces change, it restarts a write to ip_forward, and
+    restores the former value. `longest` is the longest time in seconds of a drift without contention.
     """
 
     injected: int
@@ -77,10 +78,10 @@ def balance(
     restarted: Collection[str] = (),
     unread: Collection[tuple[float, float]] = (),
 ) -> Account:
-    """Return the account; `repairs` are the sysctls that ipvsd says it repaired, with the values that it found.
+    """Return the account. `repairs` are the sysctls that ipvsd reports as repaired, with the drifted values.
 
-    `restarted` are those of which the kernel began writes again, and `unread` the times from which repairs may be
-    missing.
+    `restarted` are the sysctls for which the kernel restarted writes. `unread` are the times from which repairs may
+    be missing.
     """
     return _Books(injected, events, repairs, periods, restarted, unread).close()
 
@@ -127,7 +128,7 @@ class _Books:
         if this is None:
             self._refuse(item, "the kernel was not seen to store it")
             return
-        # Of two writes at the same time it is not known which one came first.
+        # The order of two writes at the same time is unknown.
         rest = [event for event in events if event.at > this.begun and event is not this]
         contended = is_contended(self._periods, item.key, this.at)
         if self._repairs[item.key, item.value]:
@@ -158,13 +159,13 @@ class _Books:
 
     @staticmethod
     def _overtaken(rest: Sequence[Event]) -> bool:
-        """Tell whether somebody else wrote after ipvsd's write before that could be proved."""
+        """Return whether another program wrote after ipvsd's write, before ipvsd could verify it."""
         return any(not event.ours and event.at - rest[0].at <= LIMIT for event in rest[1:])
 
     def _within_a_repair(self, events: Sequence[Event], this: Event, ours: Event) -> bool:
-        """Tell whether ipvsd had read another value by then, and wrote over this one for that.
+        """Return whether ipvsd had read another value before, and overwrote this one because of that.
 
-        It writes again at once what is not there afterwards, and all that is one repair.
+        It immediately repeats a write that a read does not confirm, and all these writes are one repair.
         """
         for event in reversed([event for event in events if event.begun < this.at and event is not this]):
             if event.ours:
@@ -192,17 +193,17 @@ class _Books:
 
 
 def is_contended(periods: Iterable[Period], key: str, at: float) -> bool:
-    """Tell whether a sysctl was contended, or about to be or just after it: that is told at the next look."""
+    """Return whether a sysctl was contended, or shortly before or after: the next reconciliation reports it."""
     return any(item.key == key and item.begun - LIMIT <= at <= item.ended + LIMIT for item in periods)
 
 
 def is_of_interface(key: str) -> bool:
-    """Tell whether a sysctl follows ip_forward whenever that changes (net/ipv4/devinet.c, inet_forward_change())."""
+    """Return whether a sysctl follows every change of ip_forward (net/ipv4/devinet.c, inet_forward_change())."""
     return key.startswith("net.ipv4.conf.") and key.endswith(".forwarding")
 
 
 def _by_key(events: Sequence[Event]) -> Mapping[str, list[Event]]:
-    """Return what happened to each sysctl, in order; what changes ip_forward changes those of interfaces, too."""
+    """Return the events of each sysctl, in order. An event of ip_forward is also one of the interfaces' sysctls."""
     own: dict[str, list[Event]] = defaultdict(list)
     for event in events:
         own[event.key].append(event)
@@ -216,7 +217,7 @@ def _by_key(events: Sequence[Event]) -> Mapping[str, list[Event]]:
 
 
 class Change(NamedTuple):
-    """A module that was loaded or, with `gone`, unloaded."""
+    """A module that was loaded, or with `gone` unloaded."""
 
     at: float
     name: str
@@ -225,7 +226,7 @@ class Change(NamedTuple):
 
 
 class Modules(NamedTuple):
-    """Unloadings, and what followed each: ipvsd's load, or another one's."""
+    """Unloadings, and what followed each: a load by ipvsd, or by another program."""
 
     unloaded: int
     repaired: int
@@ -235,7 +236,7 @@ class Modules(NamedTuple):
 
 
 def balance_modules(changes: Iterable[Change]) -> Modules:
-    """Return what became of the modules that were unloaded."""
+    """Return the results of the unloadings."""
     by_name: dict[str, list[Change]] = defaultdict(list)
     for change in sorted(changes):
         by_name[change.name].append(change)

@@ -1,4 +1,4 @@
-"""What people use instead of ipvsd, with the same modules and sysctls, met with the same events."""
+"""Alternatives to ipvsd, with the same modules and sysctls, and the same events."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ STATIC = {
     "/etc/modules-load.d/bench.conf": "".join(f"{name}\n" for name in MODULES),
     "/etc/sysctl.d/bench.conf": LINES,
 }
-# "+r" has TuneD load a module; without it only options are written for modprobe.
+# With "+r", TuneD loads a module. Without it, TuneD only writes options for modprobe.
 TUNED = {
     "/etc/tuned/bench/tuned.conf": (
         "[main]\nsummary=ipvs\n[modules]\n"
@@ -38,7 +38,7 @@ TOLD = ("module", "sysctl")
 
 @dataclass(frozen=True)
 class Event:
-    """How often something drifted, how often it was right again within `waited` seconds, and how long that took."""
+    """The number of drifts, the number of repairs within `waited` seconds, and their times."""
 
     tries: int
     waited: int
@@ -47,7 +47,7 @@ class Event:
 
 @dataclass(frozen=True)
 class Alternative:
-    """`run` is one run of what runs now and then; `processor` is in seconds for an idle minute, of the unit alone."""
+    """`run` is one run of a periodic program. `processor` is in seconds for an idle minute, for the unit alone."""
 
     name: str
     module: Event
@@ -58,7 +58,7 @@ class Alternative:
 
 
 def measure(node: Node, wait: int, tries: int) -> Iterator[Alternative]:
-    """Yield the alternatives, each by itself in the same boot; ends with ipvsd at work again."""
+    """Yield the alternatives, each alone in the same boot. At the end, ipvsd runs again."""
     node.run("systemctl stop ipvsd")
     try:
         yield _timer(node, tries)
@@ -88,7 +88,7 @@ def _drifts(node: Node, pauses: list[float], limit: int) -> tuple[Event, Event]:
 
 
 def _timer(node: Node, tries: int) -> Alternative:
-    # Drift may come at any moment of the period: the tries are spread over it evenly.
+    # Drift can occur at any time of the period, so the attempts are spread over it evenly.
     pauses = [PERIOD * (number + 0.5) / tries for number in range(tries)]
     runs: list[float] = []
     costs: list[float] = []

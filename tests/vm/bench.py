@@ -1,7 +1,7 @@
-"""Measure everything that the documentation says of speed and cost, in one boot: `make bench`.
+"""Measure all documented figures of speed and cost in one boot: `make bench`.
 
-`python3 -m tests.vm.bench DIRECTORY` prints Markdown, and writes it there as benchmarks.md and
-everything measured as benchmarks.json. `--quick` tries the command itself, with few tries of everything.
+`python3 -m tests.vm.bench DIRECTORY` prints Markdown. It also writes it to benchmarks.md, and all measurements to
+benchmarks.json. `--quick` tests the command itself with few attempts.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from tests.vm.report import Results, markdown
 
 @dataclass(frozen=True)
 class Size:
-    """How many tries, or seconds, of each."""
+    """The number of attempts, or seconds, of each measurement."""
 
     sysctl: int = 300
     module: int = 15
@@ -47,19 +47,19 @@ QUICK = Size(20, 3, 2, 1, (50, 100), 3, 5, 20, 1, 5)
 
 
 def say(text: str) -> None:
-    """Tell a waiting person what is being done."""
+    """Tell a waiting person the current step."""
     print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
 
 
 def neighbours() -> str:
-    """Return what else keeps this computer busy."""
+    """Return the other programs that keep this computer busy."""
     names = [path.read_text() for path in Path("/proc").glob("[0-9]*/comm") if path.exists()]
     others = len([name for name in names if name.startswith("qemu-system")])
     return f"load {os.getloadavg()[0]:.1f}, {others} virtual machines"
 
 
 def describe(node: Node) -> Iterator[tuple[str, str]]:
-    """Yield what the figures depend on."""
+    """Yield the conditions on which the figures depend."""
     model = re.search(r"^model name\s*: (.*)", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     accelerator = os.environ.get("IPVSD_VM_ACCEL", "tcg,thread=multi")
     git = ["git", "-C", str(PROJECT), "describe", "--always", "--dirty"]
@@ -129,7 +129,7 @@ def measure(size: Size) -> Results:
 
 
 def main() -> int:
-    """Return 0 if every promise was kept, else 1."""
+    """Return 0 if every promise was kept, otherwise 1."""
     parser = argparse.ArgumentParser(prog="tests.vm.bench", description=__doc__)
     parser.add_argument("directory", nargs="?", type=Path)
     parser.add_argument("--quick", action="store_true")

@@ -1,4 +1,4 @@
-"""What is promised of speed and cost: ratios within one boot, and whether they hold."""
+"""The promises about speed and cost: ratios within one boot, and whether they hold."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from tests.vm.figures import MIB, Idle, Memory, Module, Start, Storm, Sysctl
 
 MEMORY = 32  # MB, of a million bytes
-# MB: what is allowed to come and go without being called growth, from the first mark to the second, and from each later
+# MB: permitted growth from the first mark to the second, and from each later one to the next.
 EARLY_GROWTH, LATE_GROWTH = 1.0, 0.5
-LINES = 132  # six keys: 20 repairs each before it is contended, and two lines about the fight
-WAKEUPS_OF_A_LOOK = 2  # it may have to wait for a lock or a page itself
+LINES = 132  # six keys: 20 repairs each before it is contended, and two lines about the contention
+WAKEUPS_OF_A_LOOK = 2  # it can itself wait for a lock or a page
 
 
 @dataclass(frozen=True)
 class Promise:
-    """`measured` is at most `bound`, both in `unit`; `beside` is in which terms."""
+    """`measured` is at most `bound`, both in `unit`. `beside` names the comparison."""
 
     what: str
     measured: float
@@ -58,7 +58,7 @@ def of_sysctl(sysctl: Sysctl) -> tuple[Promise, Promise]:
 
 
 def of_start(start: Start) -> Promise:
-    """Compare medians with an interpreter with some imports, and a shell that does the work."""
+    """Compare the medians with an interpreter with some imports, and a shell that does the work."""
     mine, python, shell = start.ready.p50, start.python.p50, start.shell.p50
     beside = (
         f"Python with its imports, then modprobe and sysctl: {ms(mine)} against {ms(python)} + {ms(shell)}; "
@@ -68,7 +68,7 @@ def of_start(start: Start) -> Promise:
 
 
 def of_memory(memory: Memory) -> tuple[Promise, ...]:
-    """Return what is resident at the last mark, and how much that grew from each mark to the next."""
+    """Return the resident memory at the last mark, and its growth between marks."""
     last, late = memory.after[-1]
     beside = f"{memory.fresh / 1e6:.1f} MB before any; {late / MIB:.1f} MiB"
     bounds = (EARLY_GROWTH, *[LATE_GROWTH] * len(memory.after))
@@ -80,7 +80,7 @@ def of_memory(memory: Memory) -> tuple[Promise, ...]:
 
 
 def of_idle(idle: Idle) -> tuple[Promise, ...]:
-    """Return what woke, or was logged, besides the periodic looks, each of which feeds the watchdog."""
+    """Return the wake-ups and log lines, except for the resyncs, each of which feeds the watchdog."""
     more = idle.wakeups - idle.looks * WAKEUPS_OF_A_LOOK
     return (
         Promise(
@@ -92,7 +92,7 @@ def of_idle(idle: Idle) -> tuple[Promise, ...]:
 
 
 def of_storm(storm: Storm) -> tuple[Promise, ...]:
-    """Return the share of one processor, the time until everything was right, and the lines logged."""
+    """Return the share of one processor, the time until everything was compliant, and the number of log lines."""
     rate = f"{storm.writes} writes in {storm.seconds:.0f} s"
     return (
         Promise("storm: one processor's time", 100 * storm.processor / storm.seconds, 20, "%", rate),

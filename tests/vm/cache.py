@@ -1,4 +1,4 @@
-"""Where the bench keeps what it is made of: directories, each under the hash of its recipe."""
+"""The cache of the bench: directories, each under the hash of its inputs."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ def directory() -> Path:
 def kept(name: str, recipe: Iterable[Union[str, Path]], fill: Callable[[Path, Path], None]) -> Path:
     """Return the directory that `fill` filled, now or in an earlier run.
 
-    `recipe` is everything that it is made of: texts, and files by their content. `fill` is given
-    the directory and another one for what need not be kept; nobody sees a half-filled one.
+    `recipe` contains all inputs: texts, and files by their content. `fill` receives the directory and a temporary
+    one. A partly filled directory is never visible.
     """
     place = directory() / f"{name}-{_hash(recipe)}"
     if not place.is_dir():
         place.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="building-", dir=place.parent) as work:
-            # mmdebstrap's helpers run as other users when it was not started as root.
+            # mmdebstrap's helpers run as other users if it was not started as root.
             os.chmod(work, 0o755)
             filled = Path(work) / "kept"
             filled.mkdir()
@@ -36,7 +36,7 @@ def kept(name: str, recipe: Iterable[Union[str, Path]], fill: Callable[[Path, Pa
             try:
                 filled.rename(place)
             except OSError:
-                if not place.is_dir():  # else another build was quicker, and is as good
+                if not place.is_dir():  # otherwise, another build was faster, and its result is the same
                     raise
     return place
 

@@ -1,4 +1,4 @@
-"""The objects of a small cluster, for the API of guest/apiserver.py: one service for each kind of rule."""
+"""The objects of a small cluster for the API of guest/apiserver.py: one service for each kind of rule."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ CLIENT = {"IPv4": "10.1.0.21", "IPv6": "fd00:1::21"}
 PORT, NODE_PORT, LOCAL_PORT, DNS_PORT = 8080, 30080, 30081, 30053
 _CLUSTER = {"IPv4": "10.96.0.{}", "IPv6": "fd00:96::{}"}
 _BALANCER = {"IPv4": "192.0.2.{}", "IPv6": "2001:db8::{}"}
-# Of each service: the last part of its addresses.
+# The last part of the addresses of each service.
 NUMBERS = {"web": 10, "sticky": 11, "lb": 12, "local": 13, "dns": 14, "empty": 15, "outer": 16, "sctp": 17}
-# Services whose endpoints are removed and come back. kube-proxy synchronises after each change, which takes a second
-# on a busy machine; the other services would only repeat it.
+# Services whose endpoints are removed and return. kube-proxy synchronises after each change, which takes a second
+# on a busy machine. The other services would only repeat it.
 MOVED = ("web", "dns")
 
 Object = dict[str, Any]
@@ -31,14 +31,14 @@ def address(service: str, family: str) -> str:
 
 
 def balancer(service: str, family: str) -> str:
-    """Return the load balancer's or the external address of a service."""
+    """Return the address of a service's load balancer, or its external address."""
     return _BALANCER[family].format(NUMBERS[service])
 
 
 def objects(families: Sequence[str], gone: Sequence[str] = ()) -> Mapping[str, Sequence[Object]]:
     """Return the node, its services and their endpoints in these families.
 
-    The services of `MOVED` are without the pods that are `gone`.
+    The services of `MOVED` lack the pods that are `gone`.
     """
     tcp = {"name": "main", "protocol": "TCP", "port": 80, "targetPort": PORT}
     udp = {"name": "main", "protocol": "UDP", "port": 53, "targetPort": PORT}
@@ -95,7 +95,7 @@ def _service(families: Sequence[str], name: str, port: Object, **spec: Any) -> O
 
 def _slice(service: Object, family: str, pods: Sequence[str]) -> Object:
     name, (port,) = service["metadata"]["name"], service["spec"]["ports"]
-    # 1.20 (v1beta1) takes the node from the topology, later versions (v1) from nodeName.
+    # 1.20 (v1beta1) reads the node from the topology, and later versions (v1) from nodeName.
     endpoints = [
         {
             "addresses": [PODS[pod][family]],

@@ -1,4 +1,4 @@
-"""One machine for each process of the test run; tests restore what they touch."""
+"""One machine for each process of the test run. Tests restore their changes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.vm.image import chosen
 from tests.vm.machine import Machine
 from tests.vm.node import Journal, Node
 
-# These begin first, or one process has to wait for another in the end. Needs xdist's --no-loadscope-reorder.
+# These begin first, so that no process waits for another at the end. Requires xdist's --no-loadscope-reorder.
 LONGEST = ("test_soak.py", "test_writers.py", "test_kube_proxy.py")
 
 
@@ -23,7 +23,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def booted() -> Iterator[Node]:
-    """A node that was installed while running, and then rebooted, as a person would."""
+    """A node with the package, installed while running and then rebooted, like by a person."""
     with Machine(chosen()) as machine:
         node = Node(machine)
         node.install()
@@ -36,7 +36,7 @@ def booted() -> Iterator[Node]:
 
 @pytest.fixture
 def node(booted: Node) -> Iterator[Node]:
-    """The node, right before the test and right again after it."""
+    """The node, compliant before and after the test."""
     booted.until(booted.right, "the node right before the test")
     yield booted
     booted.until(booted.right, "the node right after the test")
@@ -44,7 +44,7 @@ def node(booted: Node) -> Iterator[Node]:
 
 @pytest.fixture(autouse=True)
 def journal(node: Node) -> Iterator[Journal]:
-    """What ipvsd logs during the test; a line that was not expected fails it."""
+    """ipvsd's log during the test. An unexpected line fails the test."""
     journal = Journal(node)
     yield journal
     journal.check()

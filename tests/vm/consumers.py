@@ -1,8 +1,8 @@
-"""Stand-ins for the services that use IPVS, or start what does; each notes what it finds in the moment it starts."""
+"""Stand-ins for services that use IPVS or start such programs. Each records the state at its start."""
 
 from __future__ import annotations
 
-# By their full names: those of distributions, of upstream packages, and of the snaps (snap.SNAP.APP.service).
+# Full names: those of distributions, of upstream packages, and of snaps (snap.SNAP.APP.service).
 CONSUMERS = (
     "kubelet", "kube-proxy", "kube-router", "containerd", "crio", "docker", "cri-docker",
     "k3s", "k3s-agent", "rke2-server", "rke2-agent", "k0scontroller", "k0sworker",

@@ -1,4 +1,4 @@
-"""The main job, live and readable: `make demo`. Exit 0 if everything that it shows is true."""
+"""A live demonstration of the main functions: `make demo`. Exit 0 if all its claims are true."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ METRICS = (
 
 
 class Demo:
-    """Says what it does, shows what came of it, and remembers what was not as promised."""
+    """Announces steps, shows results, and remembers broken promises."""
 
     def __init__(self) -> None:
         self.begun = time.monotonic()
@@ -39,7 +39,7 @@ class Demo:
         print("".join(f"   {line}\n" for line in text.rstrip().splitlines()), end="", flush=True)
 
     def claim(self, true: bool, text: str) -> None:
-        """Print whether something is as promised."""
+        """Print whether a claim is true."""
         self.shown += 1
         print(f"   {'ok   ' if true else 'WRONG'} {text}", flush=True)
         if not true:
@@ -69,7 +69,7 @@ def boot(demo: Demo, node: Node) -> None:
 
 
 def drift(demo: Demo, node: Node) -> None:
-    """Take things away and see them come back."""
+    """Remove modules and change sysctls, and show the repairs."""
     for step, command, name in (
         ("somebody runs: rmmod ip_vs_sh", "rmmod ip_vs_sh", "ip_vs_sh"),
         ("somebody runs: sysctl -w net.ipv4.ip_forward=0", "sysctl -qw net.ipv4.ip_forward=0", "net.ipv4.ip_forward"),
@@ -94,7 +94,7 @@ def drift(demo: Demo, node: Node) -> None:
 
 
 def faces(demo: Demo, node: Node) -> None:
-    """Show what an operator and Prometheus see."""
+    """Show the output for an operator and for Prometheus."""
     node.run("rmmod ip_vs_sh; sysctl -qw net.ipv4.ip_forward=0")
     node.until(lambda: len(node.status()["repairs"]) >= 2 and node.right(), "both repaired")
     node.ipvs_answer()
@@ -109,7 +109,7 @@ def faces(demo: Demo, node: Node) -> None:
 
 
 def main() -> int:
-    """Return 0, or 1 with what went wrong."""
+    """Return 0, or 1 with the broken promises."""
     demo = Demo()
     try:
         demo.step("a bench machine: QEMU without KVM, so that everything is slower than life")

@@ -1,4 +1,4 @@
-"""The QEMU that boots the machines: the system's, or one from backports that is unpacked beside it."""
+"""The QEMU that boots the machines: that of the system, or one from backports, unpacked beside it."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from pathlib import Path
 from tests.vm import cache, packages
 
 PROGRAM = "qemu-system-x86_64"
-# Bookworm's QEMU 7.2 now and then hangs in a reset or later, or fails an assertion of its own (msix_table_mmio_write)
-# while a kernel boots. Kernels 6.12 and later crash under it.
+# Bookworm's QEMU 7.2 sometimes hangs in or after a reset, or fails an own assertion (msix_table_mmio_write) while a
+# kernel boots. Kernels 6.12 and later crash under it.
 LEAST = 10
 SUITE = "bookworm-backports"
 RECIPE = (Path(__file__), Path(packages.__file__))
 
 
 def command() -> tuple[str, ...]:
-    """Return the beginning of the command line of a QEMU that boots every kernel."""
+    """Return the beginning of a QEMU command line that boots every kernel."""
     if _version() >= LEAST:
         return (PROGRAM,)
     usr = cache.kept("qemu", RECIPE, _unpack) / "usr"
     libraries = f"LD_LIBRARY_PATH={usr}/lib/x86_64-linux-gnu"
-    # Its own idea of where the firmware lies is the system's, which belongs to another version.
+    # Its default place of the firmware is that of the system, which has another version.
     firmware = ("-L", f"{usr}/share/qemu", "-L", f"{usr}/share/seabios")
     return ("env", libraries, f"{usr}/bin/{PROGRAM}", *firmware)
 
@@ -33,5 +33,5 @@ def _version() -> int:
 
 
 def _unpack(target: Path, work: Path) -> None:
-    # Only what is newer than, or not among, what the system has.
+    # Only packages that the system lacks, or has in an older version.
     packages.unpack("qemu-system-x86", SUITE, target, work, also=r".*", status=packages.INSTALLED)

@@ -1,4 +1,4 @@
-"""What ipvsd costs and how fast it is, measured in one boot of a bench machine."""
+"""The cost and the speed of ipvsd, measured in one boot of a bench machine."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from tests.vm.node import SYSCTLS, UNLOAD_IPVS, Node
 MEASURE = Path(__file__).parent / "guest" / "measure.py"
 SWITCHES = tuple(key for key, value in SYSCTLS.items() if value == "1")
 VS = tuple(key for key in SWITCHES if key.startswith("net.ipv4.vs."))
-PEACE = "contention: {repairs: 1000000}\n"  # else what is measured often becomes contended
-INTERVAL = 5  # seconds; few looks in a long time: what wakes in between stands out
+PEACE = "contention: {repairs: 1000000}\n"  # otherwise, the measured sysctl often becomes contended
+INTERVAL = 5  # seconds; few reconciliations in a long time, so that other wake-ups are visible
 MIB = 1024 * 1024
 
 
 @dataclass(frozen=True)
 class Spread:
-    """What several tries of one thing took, in seconds."""
+    """The times of several attempts, in seconds."""
 
     tries: int
     least: float
@@ -35,7 +35,7 @@ class Spread:
 
 @dataclass(frozen=True)
 class Sysctl:
-    """From the return of a write until the value is right again, and a byte to another process and back."""
+    """From the return of a write until the value is compliant; a byte to another process and back."""
 
     repair: Spread
     round_trip: Spread
@@ -43,7 +43,7 @@ class Sysctl:
 
 @dataclass(frozen=True)
 class Module:
-    """From the return of an unload until the module is live and its sysctls are right; a modprobe; finit_module(2)."""
+    """From the return of an unload until the module and its sysctls are compliant; modprobe; finit_module(2)."""
 
     name: str
     sysctls: int
@@ -54,7 +54,7 @@ class Module:
 
 @dataclass(frozen=True)
 class Start:
-    """From exec to READY=1 with everything to do; Python with some imports; a shell that does it; as a unit."""
+    """From exec to READY=1 with everything to do; Python with some imports; a shell with the same work; as a unit."""
 
     ready: Spread
     python: Spread
@@ -64,7 +64,7 @@ class Start:
 
 @dataclass(frozen=True)
 class Boot:
-    """From systemd's first step until kubelet is started, where ipvsd is enabled and where it is not."""
+    """From systemd's first step until kubelet is started, with ipvsd enabled and disabled."""
 
     enabled: Spread
     disabled: Spread
@@ -80,7 +80,7 @@ class Memory:
 
 @dataclass(frozen=True)
 class Idle:
-    """What happened while nothing happened: looks, wake-ups of the main thread and of all others, log lines."""
+    """Activity during idleness: reconciliations, wake-ups of the main thread and of all others, log lines."""
 
     looks: int
     wakeups: int
@@ -90,7 +90,7 @@ class Idle:
 
 @dataclass(frozen=True)
 class Rest:
-    """Seconds of processor time in so many seconds of idleness as shipped, and resident bytes after them."""
+    """Seconds of processor time in so many idle seconds, as shipped, and resident bytes after them."""
 
     seconds: float
     processor: float
@@ -99,7 +99,7 @@ class Rest:
 
 @dataclass(frozen=True)
 class Storm:
-    """Writes of wrong values, processor time of the daemon meanwhile, and what was left of it afterwards."""
+    """Writes of non-compliant values, processor time of the daemon meanwhile, and the state afterwards."""
 
     writes: int
     seconds: float
@@ -117,14 +117,14 @@ def spread(values: Sequence[float]) -> Spread:
 
 
 def ask(node: Node, what: str, *arguments: object, timeout: float = 900) -> Any:
-    """Return what the script in the machine measured."""
+    """Return the measurement of the script in the machine."""
     node.machine.put(MEASURE.read_bytes(), "/root/measure.py")
     return json.loads(node.run(["python3", "/root/measure.py", what, *map(str, arguments)], timeout).out)
 
 
 @contextmanager
 def stopped(node: Node) -> Iterator[None]:
-    """Have no daemon for as long as the context lasts."""
+    """Stop the daemon while the context lasts."""
     node.run("systemctl stop ipvsd")
     try:
         yield
@@ -141,7 +141,7 @@ def sysctl(node: Node, tries: int) -> Sysctl:
 
 
 def sysctl_program(node: Node, tries: int) -> Spread:
-    """Measure sysctl(8), which somebody would have to run."""
+    """Measure sysctl(8), which a person would have to run."""
     return spread(ask(node, "sysctl_program", tries))
 
 
@@ -152,7 +152,7 @@ def module(node: Node, tries: int) -> Module:
 
 
 def module_with_sysctls(node: Node, tries: int) -> Module:
-    """Measure the repair of ip_vs and of the sysctls that come with it at the kernel's defaults."""
+    """Measure the repair of ip_vs and of its sysctls, which appear with the kernel's defaults."""
     held = "".join(f"  {key}: 1\n" for key in VS)
     with stopped(node):
         node.machine.put(
@@ -172,7 +172,7 @@ def _module(name: str, sysctls: int, found: Mapping[str, Sequence[float]]) -> Mo
 
 
 def start(node: Node, tries: int, units: int = 0) -> Start:
-    """Measure starts with everything to load and to write, and so many of the unit."""
+    """Measure starts with everything to load and to write, and `units` starts of the unit."""
     with stopped(node):
         found = ask(node, "start", tries, ",".join(node.held()), *(f"{key}={value}" for key, value in SYSCTLS.items()))
     starts = [_start_of_unit(node) for _ in range(units)]
@@ -190,7 +190,7 @@ def _start_of_unit(node: Node) -> float:
 
 
 def boot(node: Node, tries: int) -> Boot:
-    """Boot so many times with ipvsd and without it, in turn; ends with it at work."""
+    """Boot so many times alternately with ipvsd and without it. At the end, it runs."""
     found: dict[str, list[float]] = {"enable": [], "disable": []}
     for _ in range(tries):
         for change, starts in found.items():
@@ -205,7 +205,7 @@ def boot(node: Node, tries: int) -> Boot:
 
 
 def memory(node: Node, marks: Sequence[int]) -> Memory:
-    """Have sysctls repaired, and look at the daemon's memory after so many repairs; ends with it restarted."""
+    """Cause repairs of sysctls, and measure the daemon's memory after so many repairs. At the end, restart it."""
     with node.configured(PEACE):
         node.start()
         fresh = resident(node)
@@ -219,7 +219,7 @@ def memory(node: Node, marks: Sequence[int]) -> Memory:
 
 
 def resident(node: Node) -> int:
-    """Return the daemon's resident bytes, private and shared, once it has done all that it does after a repair."""
+    """Return the daemon's private and shared resident bytes, after it has finished all work after a repair."""
     node.ipvs_answer()
     node.run("sleep 12")
     for path in ("/metrics", "/status", "/healthz"):
@@ -232,11 +232,11 @@ def _resident(node: Node, unit: str) -> int:
 
 
 def idle(node: Node, looks: int) -> Idle:
-    """Let some periodic looks pass, and return what else happened."""
+    """Wait for some resyncs, and return all other activity."""
     with node.configured(f"interval: {INTERVAL}s\n"):
         node.ipvs_answer()
         cursor = node.cursor()
-        # One command inside the machine, so that nobody from outside wakes anything.
+        # One command inside the machine, so that no outside event wakes anything.
         script = f"""
         pid=$(systemctl show --value -p MainPID ipvsd)
         count() {{ cat /proc/$pid/task/*/status | awk '/^Pid:/ {{p=$2}} /^voluntary/ {{print p, $2}}'; }}
@@ -255,12 +255,12 @@ def idle(node: Node, looks: int) -> Idle:
 
 
 def _looks(node: Node) -> int:
-    # From the file, since asking over HTTP would wake the daemon's server.
+    # From the file, because a request over HTTP would wake the daemon's server.
     return int(node.status()["looks"])
 
 
 def rest(node: Node, unit: str, seconds: int) -> Rest:
-    """Return what a unit costs while nothing happens."""
+    """Return the cost of an idle unit."""
     before = _processor(node, unit)
     node.run(f"sleep {seconds}", timeout=seconds + 60)
     return Rest(seconds, _processor(node, unit) - before, _resident(node, unit))
@@ -272,7 +272,7 @@ def _processor(node: Node, unit: str) -> float:
 
 
 def storm(node: Node, seconds: int, rate: int = 1000, limit: int = 150) -> Storm:
-    """Have wrong values written at this rate, as shipped; ends with the daemon restarted, and all fights over."""
+    """Write non-compliant values at this rate, with the shipped configuration. At the end, restart the daemon."""
     node.start()
     node.ipvs_answer()
     node.run("sleep 3")

@@ -1,7 +1,7 @@
-"""Build what a bench machine boots: a stock Debian kernel, an initramfs and a disk image.
+"""Build the image of a bench machine: a stock Debian kernel, an initramfs and a disk.
 
-Everything is made from the distribution's own packages, needs neither root nor KVM, and is kept
-in a cache directory under the hash of what it is made of.
+All parts come from the distribution's packages. The build requires neither root nor KVM. A cache directory stores
+the results under the hash of their inputs.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ chroot "$1" make -C /usr/src/linux-headers-{release} M=/stub modules
 cp "$1/stub/nf_conntrack_ipv4.ko" "{target}"
 """
 
-# Runs with the tarball, the root to be, the kernel's modules, release and configuration, the stub and the disk.
+# Runs with the tarball, the new root, the kernel's modules, release and configuration, the stub and the disk.
 MAKE_DISK = """
 set -eu
 tar -xpf "$1" -C "$2" --numeric-owner --exclude='./dev/*'
@@ -42,9 +42,9 @@ mke2fs -q -t ext4 -O ^has_journal -L bench -d "$2" "$7" 2G
 
 @dataclass(frozen=True)
 class Image:
-    """One bootable system. `disk` is never written to: machines boot a throw-away copy of it.
+    """One bootable system. `disk` is never written; machines boot a temporary copy of it.
 
-    `emulator` is the beginning of the command line of the QEMU that boots it.
+    `emulator` is the beginning of the QEMU command line that boots it.
     """
 
     kernel: Path
@@ -54,17 +54,17 @@ class Image:
 
 
 def say(text: str) -> None:
-    """Tell a waiting person what is being built."""
+    """Tell a waiting person the current step of the build."""
     print(text, file=sys.stderr)
 
 
 def chosen(say: Callable[[str], None] = say) -> Image:
-    """Return the image that $IPVSD_VM_KERNEL and $IPVSD_VM_SUITE name, else the default one."""
+    """Return the image that $IPVSD_VM_KERNEL and $IPVSD_VM_SUITE select, or the default one."""
     return image(kernels.chosen(), kernels.chosen_suite(), say)
 
 
 def image(kernel: str, suite: str, say: Callable[[str], None]) -> Image:
-    """Return the image of a Debian with one of KERNELS, building it (100 s, 800 MB) unless it is in the cache."""
+    """Return the image of a Debian with one of KERNELS. Build it (100 s, 800 MB) unless it is in the cache."""
 
     def build(target: Path, work: Path) -> None:
         say(f"building the bench image with Linux {kernel} in {cache.directory()}, about a minute")
@@ -80,7 +80,7 @@ def image(kernel: str, suite: str, say: Callable[[str], None]) -> Image:
 
 
 def baked(kernel: str, archive: Path, place: Path) -> Image:
-    """Return an image of a root directory of one's own, a tarball, made in `place` in about a minute."""
+    """Return an image of a given root directory, a tarball. Creating it in `place` takes about a minute."""
     work = place / "work"
     work.mkdir()
     _build(kernels.unpack(kernel, work), archive, place, work)
@@ -103,7 +103,7 @@ def _build(kernel: Kernel, archive: Path, target: Path, work: Path) -> None:
 
 def _build_stub(suite: str, release: str, target: Path) -> None:
     target.mkdir()
-    target.chmod(0o777)  # mmdebstrap's hooks write here, maybe as another user
+    target.chmod(0o777)  # mmdebstrap's hooks write here, possibly as another user
     hooks = (
         "mkdir $1/stub",
         f"copy-in {STUB[0]} {STUB[1]} /stub",

@@ -1,4 +1,4 @@
-"""The initial RAM disk of a bench machine: busybox, and the modules for its disk and its port to the outside."""
+"""The initial RAM disk of a bench machine: busybox, and the modules for its disk and for the agent's port."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-# The cloud kernel has ext4 built in and virtio-blk as modules, the fewer the newer it is; insmod needs this order.
-# The agent's port is not left to udev: in a boot that sets kernel.modules_disabled, udev may come too late.
+# The cloud kernel has ext4 built in and virtio-blk as modules, fewer in newer versions. insmod needs this order.
+# udev could load virtio_console too late: after a boot has set kernel.modules_disabled.
 VIRTIO = "virtio_ring virtio virtio_pci_legacy_dev virtio_pci_modern_dev virtio_pci virtio_blk virtio_console".split()
 
 INIT = """#!/bin/busybox sh
@@ -22,7 +22,7 @@ exec /bin/busybox switch_root /root /sbin/init
 
 
 def write(target: Path, busybox: Path, tree: Path) -> None:
-    """Write the archive for the kernel whose modules are in `tree`."""
+    """Write the archive for the kernel with the modules in `tree`."""
     modules = dict(_modules(tree))
     with target.open("wb") as out:
         for name in ("bin", "dev", "modules", "root"):
@@ -38,7 +38,7 @@ def _modules(tree: Path) -> Iterator[tuple[str, bytes]]:
     paths = {path.name.partition(".")[0]: path for path in tree.rglob("virtio*.ko*")}
     for name in filter(paths.get, VIRTIO):
         data = paths[name].read_bytes()
-        # Debian compresses modules since trixie; what busybox can unpack is its builder's choice.
+        # Debian compresses modules since trixie, and not every busybox can decompress them.
         yield name, lzma.decompress(data) if paths[name].suffix == ".xz" else data
 
 

@@ -1,4 +1,4 @@
-"""The kernels that the bench can boot, as Debian ships them."""
+"""The Debian kernels that the bench can boot."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.vm import packages
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a kernel comes from, and whether the stub is compiled for it."""
+    """The source of a kernel, and whether the stub is compiled for it."""
 
     suite: str
     stub: bool = False
@@ -21,7 +21,7 @@ class Origin:
 
 @dataclass(frozen=True)
 class Kernel:
-    """An unpacked kernel. `modules` is its tree, whose name is the release."""
+    """An unpacked kernel. `modules` is its tree, named after the release."""
 
     vmlinuz: Path
     config: Path
@@ -40,7 +40,7 @@ RECIPE = (Path(__file__), Path(packages.__file__))
 
 
 def chosen() -> str:
-    """Return the kernel that $IPVSD_VM_KERNEL names, else the chosen suite's; exits if there is no such kernel."""
+    """Return the kernel that $IPVSD_VM_KERNEL selects, or that of the chosen suite. Exits if it is unknown."""
     name = os.environ.get("IPVSD_VM_KERNEL") or of_suite(chosen_suite())
     if name not in KERNELS:
         sys.exit(f"cannot boot kernel {name}: not one of {', '.join(KERNELS)} (see IPVSD_VM_KERNEL)")
@@ -48,7 +48,7 @@ def chosen() -> str:
 
 
 def chosen_suite() -> str:
-    """Return the Debian that $IPVSD_VM_SUITE names, else the default one; exits if there is no such suite."""
+    """Return the Debian that $IPVSD_VM_SUITE selects, or the default one. Exits if it is unknown."""
     name = os.environ.get("IPVSD_VM_SUITE") or KERNELS[DEFAULT].suite
     if name not in SUITES:
         sys.exit(f"cannot boot Debian {name}: not one of {', '.join(SUITES)} (see IPVSD_VM_SUITE)")
@@ -56,14 +56,14 @@ def chosen_suite() -> str:
 
 
 def of_suite(suite: str) -> str:
-    """Return the kernel that a suite comes with."""
+    """Return the kernel of a suite."""
     return next(name for name, origin in KERNELS.items() if origin.suite == suite)
 
 
 def unpack(name: str, work: Path) -> Kernel:
-    """Download the newest of a kernel's versions and unpack it below `work`."""
+    """Download the newest version of a kernel, and unpack it below `work`."""
     root = work / "kernel"
-    # In sid the package is split, and all that it holds lies in the tree of modules.
+    # In sid, the package is split, and all its files are in the module tree.
     parts = r"linux-(image|base|binary|modules)-\d.*"
     packages.unpack("linux-image-cloud-amd64", KERNELS[name].suite, root, work, parts)
     (modules,) = (*root.glob("lib/modules/*"), *root.glob("usr/lib/modules/*"))

@@ -1,6 +1,6 @@
-"""A real kube-proxy on a bench machine, built from Debian's own source: 1.20.2 of bookworm, the last that Debian has.
+"""A real kube-proxy on a bench machine, built from Debian's source: 1.20.2 of bookworm, the last version in Debian.
 
-Its go.mod is of no use there: Debian's package holds all that it needs below vendor/, as a GOPATH.
+Its go.mod is not used. Debian's package contains all dependencies below vendor/, as a GOPATH.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ FILES = ("apiserver.py", "pod.py", "network.sh", "kubelet.sh", "newer.sh", "nfta
 API = 8001
 POD_NETWORKS = {"IPv4": "10.244.0.0/16", "IPv6": "fd00:244::/64"}
 
-# JSON is YAML, too; the scheduler is named, since kube-proxy warns of a default.
+# JSON is valid YAML. The scheduler is set, because kube-proxy warns about a default.
 CONFIG = {
     "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
     "kind": "KubeProxyConfiguration",
@@ -45,19 +45,19 @@ KUBECONFIG = {
     "contexts": [{"name": "bench", "context": {"cluster": "bench", "user": "bench"}}],
     "current-context": "bench",
 }
-# Not kube-proxy.service: ipvsd's units are ordered before that, so that systemd keeps it loaded, and a transient unit
-# cannot take its place a second time.
+# Not kube-proxy.service: ipvsd's units are ordered before that, so systemd keeps it loaded, and a second transient
+# unit cannot use the name.
 UNIT = "bench-kube-proxy"
 
-# What kube-proxy 1.20 warns of by itself, whatever the node is like: the names of its own sets for IPv6 are longer
-# than the 31 characters that ipset takes.
+# Warnings of kube-proxy 1.20 on every node: the names of its own sets for IPv6 are longer than the 31 characters of
+# ipset.
 NOISE = re.compile(r"ipset name truncated; \[KUBE-6-")
 
 
 def disk() -> Path:
-    """Return a disk with kube-proxy, building it (two minutes) unless it is in the cache.
+    """Return a disk with kube-proxy. Build it (two minutes) unless it is in the cache.
 
-    A disk, since 50 MB would take longer than a boot on the channel of the machine's agent.
+    It is a disk, because copying 50 MB through the agent's channel takes longer than a boot.
     """
     return cache.kept("kube-proxy", RECIPE, _build) / "disk"
 
@@ -67,7 +67,7 @@ def _build(target: Path, work: Path) -> None:
     tree = work / "go/src" / PACKAGE
     tree.parent.mkdir(parents=True)
     packages.source("kubernetes", SUITE, tree, work)
-    # The machine's settings for Go (a proxy, a cache, flags) do not matter; nothing is downloaded.
+    # The machine's settings for Go (a proxy, a cache, flags) do not matter. Nothing is downloaded.
     environment = {
         "PATH": os.environ["PATH"],
         "HOME": str(work),
@@ -105,10 +105,10 @@ def _build(target: Path, work: Path) -> None:
 
 
 class KubeProxy:
-    """A kube-proxy with an API, two pods, a client and a stranger, on a node that may be sealed later."""
+    """kube-proxy with an API, two pods, a client and a stranger, on a node that can be sealed later."""
 
     def __init__(self, node: Node) -> None:
-        """Make the network and start the pods, which a network plugin does before."""
+        """Create the network and start the pods, like a network plugin before kube-proxy."""
         self._node, self._mode, self._seen = node, "ipvs", 0
         for name in FILES:
             node.machine.put((GUEST / name).read_bytes(), f"/root/{name}")
@@ -116,7 +116,7 @@ class KubeProxy:
         node.run("mkdir -p /opt/kube-proxy && mount -t ext4 -o ro /dev/vdb /opt/kube-proxy && sh /root/network.sh")
 
     def start(self, mode: str, families: Sequence[str]) -> None:
-        """Start it, in a mode and for one or both families of addresses; for another mode, without what it made."""
+        """Start kube-proxy in a mode, for one or both address families. Remove its former objects for another mode."""
         if mode != self._mode:
             self._node.run("/opt/kube-proxy/kube-proxy --cleanup", check=False)
         self._mode = mode
@@ -136,20 +136,20 @@ class KubeProxy:
         self._run()
 
     def publish(self, families: Sequence[str], gone: Sequence[str] = ()) -> None:
-        """Have the API tell of the cluster, without these pods."""
+        """Publish the cluster through the API, without these pods."""
         self._node.machine.put(json.dumps(cluster.objects(families, gone)).encode(), "/run/cluster.json")
 
     def restart(self) -> None:
-        """Start it again beside all that it has made."""
+        """Restart kube-proxy, and keep its objects."""
         self._node.run(f"systemctl stop {UNIT}")
         self._run()
 
     def stop(self) -> None:
-        """Stop it; what it has made stays."""
+        """Stop kube-proxy, and keep its objects."""
         self._node.run(f"systemctl stop {UNIT}", check=False)
 
     def log(self) -> Sequence[str]:
-        """Return what it logged since it was started last."""
+        """Return the log since the last start."""
         return self._logged()[self._seen :]
 
     def _logged(self) -> Sequence[str]:
@@ -163,22 +163,22 @@ class KubeProxy:
         )
 
     def problems(self) -> Sequence[str]:
-        """Return the errors and warnings that it logged, but for its own noise."""
+        """Return the errors and warnings in the log, except for known ones."""
         return [line for line in self.log() if re.match(r"[EWF]\d{4} ", line) and not NOISE.search(line)]
 
     def changed(self) -> frozenset[str]:
-        """Return the sysctls that it found wrong and changed."""
+        """Return the sysctls that kube-proxy found non-compliant and changed."""
         found = re.findall(r'Changed sysctl "([^"]+)"', "\n".join(self.log()))
         return frozenset(key.replace("/", ".") for key in found)
 
     def visit(self, *targets: str) -> Sequence[str]:
-        """Return the answers to WHO:PROTOCOL/ADDRESS/PORT[/OWN PORT]; see guest/pod.py."""
+        """Return the replies to WHO:PROTOCOL/ADDRESS/PORT[/OWN PORT]; see guest/pod.py."""
         found = json.loads(self._node.run(["python3", "/root/pod.py", "visit", *targets]).out)
         return [str(answer) for answer in found]
 
 
 def traffic(family: str) -> Sequence[tuple[str, str]]:
-    """Return targets for KubeProxy.visit and the answers that are expected, as regular expressions."""
+    """Return targets for KubeProxy.visit, and the expected replies as regular expressions."""
     node, pod = cluster.NODE_ADDRESS[family], r"pod[12] \S+"
 
     def service(name: str, protocol: str = "tcp", port: int = 80) -> str:
@@ -197,7 +197,7 @@ def traffic(family: str) -> Sequence[tuple[str, str]]:
             *everywhere,
             (balancer, pod),
             (f"tcp/{cluster.balancer('outer', family)}/80", pod),
-            # Its address is seen, since the traffic stays on the node.
+            # Its address is visible, because the traffic stays on the node.
             (f"tcp/{node}/{cluster.LOCAL_PORT}", rf"pod[12] {re.escape(cluster.CLIENT[family])}"),
         ],
         "stranger": [(service("web"), pod), (balancer, "silence")],

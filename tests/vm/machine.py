@@ -1,4 +1,4 @@
-"""A bench machine: boot an image under QEMU, run commands inside, collect what they say."""
+"""A bench machine: boot an image under QEMU, run commands inside, and collect their output."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ from tests.vm.image import Image
 
 T = TypeVar("T")
 BOOT_LIMIT = 240.0
-# With all that it can emulate, as nodes have it: without SSE4.2 the kernel tries in vain, with each module of
-# netfilter, to load the one that computes CRC32c, for longer than the module itself takes. A fifth level of
-# page tables would only have to be walked.
+# All features that QEMU emulates, as on nodes. Without SSE4.2, the kernel tries in vain to load the module for
+# CRC32c with each netfilter module, which takes longer than the module itself. A fifth level of page tables costs
+# time.
 CPU = "max,la57=off"
 COMMAND_LINE = "root=/dev/vda rw console=ttyS0 quiet panic=-1 systemd.show_status=0 net.ifnames=0"
 
 
 class BenchError(Exception):
-    """The machine did not do what every machine does: boot, answer, end in time."""
+    """The machine failed an operation that must always work: boot, answer, end in time."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """What one command did: exit code, standard output and standard error."""
+    """The result of one command: exit code, standard output and standard error."""
 
     command: str
     code: int
@@ -47,14 +47,14 @@ class Result:
 
 
 class Machine:
-    """A context manager around a QEMU process, on a disk that is thrown away at the end.
+    """A context manager around a QEMU process, on a disk that is deleted at the end.
 
-    Each boot has a process of its own; the disk survives `reboot()`. Without KVM the machine is emulated, and Python
-    in it is some 10 to 15 times slower than outside: compare times only within one boot. With `pinned`, each of its
-    processors has one of this computer's to itself, as far as they suffice: else a process that is woken there may
-    wait here for the end of the time slice of the one that woke it, some milliseconds.
+    Each boot has its own process, and the disk survives `reboot()`. Without KVM, the machine is emulated, and
+    Python in it is some 10 to 15 times slower than outside. Compare times only within one boot. With `pinned`, each
+    of its processors has a processor of this computer, as far as they suffice. Otherwise, a process that wakes up
+    can wait some milliseconds for the end of another one's time slice.
 
-    Once it has left a command unanswered, it answers none until it is booted again.
+    After an unanswered command, the machine answers none until it is booted again.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class Machine:
         pinned: bool = False,
         disk: Optional[Path] = None,
     ) -> None:
-        """`disk` is a second one that cannot be written to: /dev/vdb."""
+        """`disk` is a second, read-only disk: /dev/vdb."""
         self._image = image
         self._append = append
         self._interactive = interactive
@@ -74,7 +74,7 @@ class Machine:
         self._pinned = pinned
         self._disk = disk
         self._requests = 0
-        self._lost = ""  # why it answers no more
+        self._lost = ""  # the reason why it does not answer any more
         self._rest = b""
         self._answers: dict[int, Mapping[str, Any]] = {}
 
@@ -96,9 +96,9 @@ class Machine:
         self._end()
 
     def run(self, command: Union[str, Sequence[str]], timeout: float = 120, check: bool = True) -> Result:
-        """Run a shell command (or an argument list) as root and return its Result.
+        """Run a shell command (or an argument list) as root, and return its Result.
 
-        Raises BenchError if it does not end in `timeout` seconds or, with `check`, does not exit 0.
+        Raises BenchError if it does not end in `timeout` seconds, or with `check` does not exit 0.
         """
         arguments = ["sh", "-c", command] if isinstance(command, str) else list(command)
         shown = command if isinstance(command, str) else shlex.join(command)
@@ -109,11 +109,11 @@ class Machine:
         return result
 
     def put(self, data: bytes, path: str, mode: int = 0o644) -> None:
-        """Write a file inside, making its directory."""
+        """Write a file in the machine, and create its directory."""
         self._ask({"put": path, "data": base64.b64encode(data).decode(), "mode": mode}, 120)
 
     def until(self, condition: Callable[[], Optional[T]], what: str, timeout: float = 60) -> T:
-        """Poll until `condition` gives something true and return it; raises BenchError after `timeout` seconds."""
+        """Poll until `condition` returns a true value, and return it. Raises BenchError after `timeout` seconds."""
         deadline = time.monotonic() + timeout
         while True:
             value = condition()
@@ -124,8 +124,8 @@ class Machine:
             time.sleep(0.05)
 
     def reboot(self) -> None:
-        """Restart the machine through systemd and wait until it can run commands again."""
-        # No answer is waited for: the agent may be gone before it can give one.
+        """Reboot the machine through systemd, and wait until it can run commands again."""
+        # Does not wait for an answer, because the agent can end before it sends one.
         self._send({"run": ["systemctl", "reboot"], "timeout": 60})
         try:
             self._process.wait(BOOT_LIMIT)
@@ -134,15 +134,15 @@ class Machine:
         self._boot()
 
     def booted(self) -> str:
-        """Wait until every job of the boot has ended; return the state that systemd gives the system."""
+        """Wait until all jobs of the boot have ended, and return the state of the system according to systemd."""
         return self.run("systemctl is-system-running --wait", timeout=BOOT_LIMIT, check=False).out.strip()
 
     def console(self) -> str:
-        """Return what the machine printed on its console."""
+        """Return the output on the console."""
         return self._console.read_text(errors="replace") if self._console.exists() else ""
 
     def wait(self) -> int:
-        """Wait until the person at the console has switched the machine off."""
+        """Wait until the person at the console has switched off the machine."""
         return self._process.wait()
 
     def _command(self) -> list[str]:
@@ -165,7 +165,7 @@ class Machine:
         ]  # fmt: skip
 
     def _boot(self) -> None:
-        """Start the process and wait until commands can be run."""
+        """Start the process, and wait until it can run commands."""
         self._disconnect()
         (self._directory / "agent").unlink(missing_ok=True)
         self._rest, self._lost = b"", ""
@@ -175,7 +175,7 @@ class Machine:
             listener.settimeout(30)
             self._process = subprocess.Popen(self._command(), stdin=None if self._interactive else subprocess.DEVNULL)
             self._agent, _ = listener.accept()
-        self._answer(0, BOOT_LIMIT)  # which the agent says first
+        self._answer(0, BOOT_LIMIT)  # the agent's first message
         if self._pinned:
             self._pin()
 
@@ -219,7 +219,7 @@ class Machine:
         return BenchError(self._lost)
 
     def _registers(self) -> str:
-        """Return where the processors are, twice: whether the kernel is stuck, or the emulator."""
+        """Return the positions of the processors, twice, to distinguish a stuck kernel from a stuck emulator."""
         found = []
         try:
             with socket.socket(socket.AF_UNIX) as monitor:

@@ -1,6 +1,7 @@
-"""Try the packages on every platform, and tell what was seen: `make test-matrix`.
+"""Test the packages on every platform, and document the results: `make test-matrix`.
 
-`python3 -m tests.vm.matrix FILE` runs the tests of a platform on each Debian, prints a table, and writes it to FILE.
+`python3 -m tests.vm.matrix FILE` runs the tests of a platform on each Debian, prints a table, and writes it to
+FILE.
 """
 
 from __future__ import annotations
@@ -26,14 +27,14 @@ DEB = ("tests/packaging/test_userland.py", "tests/vm/test_platform.py")
 README = ("tests/packaging/test_readme.py",)
 LINTIAN = ("tests/packaging/test_lintian.py",)
 RPM = ("tests/packaging/test_rpm.py", "tests/packaging/test_unbundled.py", "tests/vm/test_rpm.py")
-LEGACY = ("-o", "junit_family=xunit1")  # the form that takes properties of a test
-NEWEST = "trixie"  # whose lintian is asked: of those that are released
-ONCE = "bookworm"  # where the .rpm is tried, with Debian's rpm, and README's image; of Fedora and EL there is no bench
+LEGACY = ("-o", "junit_family=xunit1")  # the form that contains the properties of a test
+NEWEST = "trixie"  # the released Debian whose lintian is used
+ONCE = "bookworm"  # where the .rpm is tested, with Debian's rpm, and README's image; the bench has no Fedora or EL
 
 
 @dataclass(frozen=True)
 class Platform:
-    """What was found on one suite: versions, and by file and name of each test whether it passed."""
+    """The results on one suite: versions, and by file and name of each test whether it passed."""
 
     suite: str
     versions: Mapping[str, str]
@@ -42,7 +43,7 @@ class Platform:
 
 
 def measure(suite: str) -> Platform:
-    """Run the tests of one platform, and tell a waiting person what came of them."""
+    """Run the tests of one platform, and report the results to a waiting person."""
     more = {ONCE: (*README, *RPM), NEWEST: LINTIAN}
     files = (*DEB, *more.get(suite, ()))
     begun = time.monotonic()
@@ -72,7 +73,7 @@ def measure(suite: str) -> Platform:
 
 
 def column(platform: Platform) -> dict[str, str]:
-    """Return the cells of a platform's column, by what its rows are called."""
+    """Return the cells of a platform's column, by the names of the rows."""
     cells = {"seen": time.strftime("%Y-%m-%d", time.gmtime()), **platform.versions}
     for (file, name), passed in platform.passed.items():
         kind = ".rpm: " if any(file.endswith(Path(one).stem) for one in RPM) else ""
@@ -104,7 +105,7 @@ def table(found: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
 
 
 def main() -> int:
-    """Return 0 if everything passed everywhere, else 1."""
+    """Return 0 if all tests passed on all platforms, otherwise 1."""
     parser = argparse.ArgumentParser(prog="tests.vm.matrix", description=__doc__)
     parser.add_argument("file", type=Path)
     parser.add_argument("--suite", choices=SUITES, action="append", help="this one; FILE keeps what it says of others")
@@ -112,7 +113,7 @@ def main() -> int:
     options = parser.parse_args()
     with ThreadPoolExecutor(options.jobs) as pool:
         platforms = list(pool.map(measure, options.suite or SUITES))
-    # Of what is not tried now, what the page said of it stays.
+    # The former results of untested platforms stay on the page.
     before = columns(options.file.read_text()) if options.suite and options.file.exists() else {}
     now = {platform.suite: column(platform) for platform in platforms}
     text = "".join(f"{line}\n" for line in table({**before, **now}))

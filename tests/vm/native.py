@@ -1,9 +1,8 @@
-"""Outside emulation: the repair of a sysctl and the start, on the present machine, in namespaces of its own.
+"""Outside emulation: the repair of a sysctl, and the start, on this machine in separate namespaces.
 
-`figures()` starts this module once more, below unshare(1). The daemon has a network, and so a
-/proc/sys/net, of its own, a private /run, and one sysctl to hold; nothing else of the machine is
-touched. Modules and the BPF program on the root control group are left out, since no network
-namespace confines them. Writes are seen by inotify.
+`figures()` starts this module again below unshare(1). The daemon has its own network, and so /proc/sys/net, a
+private /run, and one managed sysctl. Nothing else on the machine is affected. Modules and the BPF program on the
+root cgroup are left out, because no network namespace confines them. inotify reports the writes.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ IMPORTS = "import yaml, dataclasses, argparse, socket"
 
 @dataclass(frozen=True)
 class Native:
-    """Seconds and bytes. `backend` is by what the daemon saw the writes."""
+    """Seconds and bytes. `backend` is the mechanism that reported the writes."""
 
     backend: str
     repair: Spread
@@ -40,7 +39,7 @@ class Native:
 
 
 def figures(tries: int, starts: int) -> Native:
-    """Measure in namespaces of our own; raises CalledProcessError where they cannot be had."""
+    """Measure in separate namespaces. Raises CalledProcessError if they are not available."""
     user = [] if os.geteuid() == 0 else ["--map-root-user"]
     command = ["unshare", "--net", "--mount", *user, sys.executable, "-m", "tests.vm.native", str(tries), str(starts)]
     done = subprocess.run(command, cwd=PROJECT, stdout=subprocess.PIPE, text=True, check=True)
@@ -73,7 +72,7 @@ def _daemon() -> Iterator[tuple[float, int]]:
 
 def _inside(tries: str, starts: int) -> dict[str, object]:
     subprocess.run(["mount", "-t", "tmpfs", "tmpfs", "/run"], check=True)
-    # Without control groups in sight the daemon attaches nothing to them.
+    # If it sees no cgroups, the daemon attaches no program to them.
     subprocess.run(["umount", "-R", "-l", "/sys/fs/cgroup"], check=False, stderr=subprocess.DEVNULL)
     Path("/run/ipvsd").mkdir()
     Path("/run/ipvsd.yaml").write_text(CONFIG)

@@ -1,4 +1,4 @@
-"""A bench machine with the package installed, and what the tests ask it."""
+"""A bench machine with the package installed, and queries for the tests."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.vm.machine import BenchError, Machine, Result
 PROJECT = Path(__file__).parents[2]
 DROP_IN = "/etc/ipvsd/conf.d/bench.yaml"
 UNIT_DROP_INS = "/run/systemd/system/ipvsd.service.d"
-# What the default profile holds on each of the kernels, where iptables is the one of nf_tables.
+# The managed modules of the default profile on every kernel, with iptables of nf_tables.
 MODULES = tuple(
     """
     ip_vs ip_vs_rr ip_vs_wrr ip_vs_sh dummy nf_conntrack_netlink
@@ -27,9 +27,9 @@ MODULES = tuple(
     ip_vs_lc ip_vs_wlc ip_vs_lblc ip_vs_lblcr ip_vs_dh ip_vs_mh ip_vs_sed ip_vs_nq ip_vs_fo ip_vs_ovf
     """.split()
 )
-SOMETIMES = ("nft_counter", "ip_vs_twos")  # it holds these, too, on the kernels that have them
+SOMETIMES = ("nft_counter", "ip_vs_twos")  # managed as well, on the kernels that have them
 NETFILTER = "^(ip_vs|ip_set|nf_|nft_|nfnetlink|x_tables|xt_|ipt_|ip6t_|ip_tables|ip6_tables|iptable|ip6table)"
-UNLOAD_IPVS = "modprobe -r $(ls /sys/module/ip_vs/holders)"  # which takes ip_vs with the last one
+UNLOAD_IPVS = "modprobe -r $(ls /sys/module/ip_vs/holders)"  # the last one takes ip_vs with it
 SYSCTLS = {
     "net.ipv4.ip_forward": "1",
     "net.ipv4.conf.default.forwarding": "1",
@@ -41,7 +41,7 @@ SYSCTLS = {
     "net.netfilter.nf_conntrack_max": "131072",
 }
 
-# Notes in the moment it starts whether everything that kube-proxy will need is there.
+# Records at its start whether everything that kube-proxy will need exists.
 KUBELET = """[Unit]
 Description=stand-in for kubelet
 
@@ -57,7 +57,7 @@ WantedBy=multi-user.target
 
 FOUND = ("modules", "sysctls", "ipvsd")
 
-# What ipvsd may log without a test having said so: what it changed, and that it is well.
+# Log messages that need no announcement by a test: ipvsd's changes, and good states.
 EXPECTED = (
     r"loaded module \S+( for \S+)?: found not loaded, wanted live",
     r"loaded \d+ modules: \S+",
@@ -69,12 +69,12 @@ EXPECTED = (
     r"writes to sysctls are seen by bpf$",
 )
 
-# Interfaces follow ip_forward. Where a test writes that often, a look meets them before their repair.
+# Interfaces follow ip_forward. With many writes, a reconciliation observes them before their repair.
 FOLLOWS = r"sysctl net\.ipv4\.conf\.(\*|default)\.forwarding wrong: "
 
 
 def repeated(few: int, many: int) -> int:
-    """Return how often a test repeats what it tries: `many` times in `make test-full`, which sets IPVSD_FULL."""
+    """Return the number of attempts of a test: `many` in `make test-full`, which sets IPVSD_FULL."""
     return many if os.environ.get("IPVSD_FULL") else few
 
 
@@ -87,7 +87,7 @@ def package() -> Path:
 
 
 class Node:
-    """A machine on which ipvsd is installed and kubelet has a stand-in."""
+    """A machine with ipvsd installed, and a stand-in for kubelet."""
 
     def __init__(self, machine: Machine) -> None:
         self.machine = machine
@@ -95,7 +95,7 @@ class Node:
         self.until = machine.until
 
     def install(self) -> Result:
-        """Install the package as a person would, beside a stand-in for kubelet."""
+        """Install the package like a person, beside a stand-in for kubelet."""
         self.machine.put(package().read_bytes(), "/root/ipvsd.deb")
         done = self.run("apt-get install -y --no-install-recommends /root/ipvsd.deb 2>&1")
         self.machine.put(KUBELET.encode(), "/etc/systemd/system/kubelet.service")
@@ -103,7 +103,7 @@ class Node:
         return done
 
     def note_boot(self) -> None:
-        """Remember what the boot was like, before any test restarts anything."""
+        """Remember facts about the boot, before any test restarts anything."""
         self.found_by_kubelet = {name: self.run(f"cat /run/kubelet.{name}").out for name in FOUND}
         self.ready_at = int(self.show("ActiveEnterTimestampMonotonic"))
         self.kubelet_at = int(self.show("ExecMainStartTimestampMonotonic", "kubelet"))
@@ -111,7 +111,7 @@ class Node:
     # --- what it says -------------------------------------------------------------------
 
     def show(self, name: str, unit: str = "ipvsd") -> str:
-        """Return a property of a unit, as `systemctl show` gives it."""
+        """Return a property of a unit, as printed by `systemctl show`."""
         return self.run(f"systemctl show --value -p {name} {unit}").out.strip()
 
     def status_line(self) -> str:
@@ -119,12 +119,12 @@ class Node:
         return self.show("StatusText")
 
     def status(self) -> dict[str, Any]:
-        """Return what `ipvsd status` reads, or nothing while there is none."""
+        """Return the document of `ipvsd status`, or nothing if there is none."""
         found = self.run("cat /run/ipvsd/status.json", check=False)
         return dict(json.loads(found.out)) if found.code == 0 else {}
 
     def finding(self, name: str) -> Mapping[str, Any]:
-        """Return what the daemon found out about a module or a sysctl, once it wants it."""
+        """Return the daemon's finding about a module or a sysctl, as soon as it is desired."""
         return self.until(lambda: self._findings().get(name), f"a finding about {name}")
 
     def _findings(self) -> Mapping[str, Mapping[str, Any]]:
@@ -132,15 +132,15 @@ class Node:
         return {item["name"]: item for kind in ("modules", "sysctls") for item in document.get(kind, ())}
 
     def sources(self) -> Sequence[Mapping[str, Any]]:
-        """Return what the daemon says of what it watches with, and of its server."""
+        """Return the states of the daemon's event sources and its server."""
         return list(self.status()["sources"])
 
     def ipvs_answer(self) -> Mapping[str, Any]:
-        """Return what IPVS said of itself, once the daemon has asked and been answered."""
+        """Return the daemon's result of the IPVS probe, as soon as there is one."""
         return self.until(lambda: self.status().get("ipvs", {}).get("up") and self.status()["ipvs"], "IPVS asked")
 
     def get(self, path: str) -> tuple[int, str]:
-        """Return (status, body) of a page of the daemon, which it serves from soon after READY=1 on."""
+        """Return (status, body) of a page of the daemon, which it serves soon after READY=1."""
         script = (
             "import urllib.request, urllib.error\n"
             f"try: answer = urllib.request.urlopen('http://127.0.0.1:14787{path}', timeout=10)\n"
@@ -156,19 +156,19 @@ class Node:
         return int(code), body
 
     def metrics(self) -> dict[str, float]:
-        """Return every sample of /metrics, its labels in its name."""
+        """Return every sample of /metrics, with its labels in the name."""
         lines = (line.rpartition(" ") for line in self.get("/metrics")[1].splitlines() if not line.startswith("#"))
         return {name: float(value) for name, _, value in lines if name}
 
     def journal(self, cursor: str = "") -> list[tuple[int, str]]:
-        """Return (priority, message) of what ipvsd logged, from a cursor on."""
+        """Return (priority, message) of ipvsd's log entries, from a cursor on."""
         after = f"--after-cursor='{cursor}'" if cursor else "-b"
         lines = self.run(f"journalctl --sync; journalctl -q -t ipvsd -o json {after}").out.splitlines()
         entries = [json.loads(line) for line in lines]
         return [(int(entry["PRIORITY"]), str(entry["MESSAGE"])) for entry in entries]
 
     def entries(self, match: str) -> list[dict[str, Any]]:
-        """Return all fields of ipvsd's entries since the boot that match."""
+        """Return all fields of ipvsd's matching log entries since boot."""
         lines = self.run(f"journalctl --sync; journalctl -q -b -t ipvsd -o json {match}").out.splitlines()
         return [json.loads(line) for line in lines]
 
@@ -177,20 +177,20 @@ class Node:
         return list(json.loads(self.run("ipvsd history --lines 200 --output json").out))
 
     def cursor(self) -> str:
-        """Return the place of ipvsd's last line in the journal."""
-        # Of ipvsd's, since --after-cursor passes over the first entry that matches the other filters.
+        """Return the position of ipvsd's last line in the journal."""
+        # Of ipvsd's entries, because --after-cursor skips the first entry that matches the other filters.
         shown = self.run("journalctl --sync; journalctl -q -t ipvsd -n 1 --show-cursor").out
         return shown.partition("cursor: ")[2].strip()
 
     # --- what it has --------------------------------------------------------------------
 
     def live(self, name: str) -> bool:
-        """Tell whether a module is live."""
+        """Return whether a module is live."""
         return self.run(f"cat /sys/module/{name}/initstate", check=False).out.strip() == "live"
 
     def schedulers(self) -> frozenset[str]:
-        """Return the schedulers' modules that this kernel has, loaded or not."""
-        # ip_vs_pe_sip, with two underscores more, is none.
+        """Return the scheduler modules that this kernel has, loaded or not."""
+        # ip_vs_pe_sip, with two more underscores, is not a scheduler.
         paths = self.run("cut -d: -f1 /lib/modules/$(uname -r)/modules.dep").out
         return frozenset(re.findall(r"/(ip_vs_[a-z]+)\.ko", paths)) - {"ip_vs_ftp"}
 
@@ -200,22 +200,22 @@ class Node:
         return (*MODULES, *(name for name in SOMETIMES if f"/{name}.ko" in listed))
 
     def ready_line(self) -> str:
-        """Return how the status of a node begins on which all of the default profile is right."""
+        """Return the beginning of the status line of a node that complies with the default profile."""
         interfaces = 1  # net.ipv4.conf.*.forwarding counts as one
         return f"ready: {len(self.held())} modules, {len(SYSCTLS) + interfaces} sysctls right"
 
     def sysctl(self, key: str) -> str:
-        """Return a sysctl's value."""
+        """Return the value of a sysctl."""
         return self.run(f"sysctl -n {key}", check=False).out.strip()
 
     def state(self) -> dict[str, Union[str, bool]]:
-        """Return everything that the daemon holds: modules and sysctls."""
+        """Return all managed items: modules and sysctls."""
         modules = set(self.run("cut -d' ' -f1 /proc/modules").out.split())
         values = self.run(f"sysctl -n {' '.join(SYSCTLS)}", check=False).out.split("\n")
         return {**{name: name in modules for name in MODULES}, **dict(zip(SYSCTLS, values))}
 
     def right(self) -> bool:
-        """Tell whether everything of the default profile is as it has to be."""
+        """Return whether all items of the default profile are compliant."""
         state = self.state()
         floor = int(SYSCTLS["net.netfilter.nf_conntrack_max"])
         return (
@@ -227,23 +227,23 @@ class Node:
     # --- what it does -------------------------------------------------------------------
 
     def start(self) -> None:
-        """Start or restart the daemon and wait until it has told its state."""
+        """Start or restart the daemon, and wait until it has reported its state."""
         self.run("systemctl restart ipvsd")
         self.until(self.status, "status.json")
 
     def replaced(self, pid: str) -> None:
-        """Wait until another process than this one is the daemon and has told its state."""
+        """Wait until another process is the daemon and has reported its state."""
         self.until(lambda: self.show("MainPID") not in ("0", pid) and self.status(), "a new daemon")
 
     def configure(self, text: str) -> None:
-        """Replace the test's drop-in and wait until it is at work."""
+        """Replace the test's drop-in, and wait until it is active."""
         self.machine.put(text.encode(), DROP_IN)
         shown = self.run("systemctl reload ipvsd; ipvsd config show").out
         self.until(lambda: f"# hash {self.status()['config']['hash']}\n" in shown, "the drop-in at work")
 
     @contextmanager
     def configured(self, text: str) -> Iterator[None]:
-        """Have a drop-in for as long as the context lasts."""
+        """Use a drop-in while the context lasts."""
         self.configure(text)
         try:
             yield
@@ -253,7 +253,7 @@ class Node:
 
     @contextmanager
     def changed_unit(self, drop_in: str) -> Iterator[None]:
-        """Have the daemon run with a drop-in for its unit for as long as the context lasts."""
+        """Run the daemon with a drop-in for its unit while the context lasts."""
         self.machine.put(drop_in.encode(), f"{UNIT_DROP_INS}/bench.conf")
         self.run("systemctl daemon-reload")
         self.start()
@@ -265,11 +265,11 @@ class Node:
 
     @contextmanager
     def without(self, module: str) -> Iterator[None]:
-        """Take a module's file out of the kernel's tree and its index, and out of the kernel."""
+        """Remove a module's file from the tree and its index, and unload the module."""
         path = self.run(f"modinfo -n {module}").out.strip()
         self.run(f"mv {path} /root/{module}.ko && depmod")
         try:
-            # The daemon may hold an older index for a moment, but not the file.
+            # The daemon can use an older index for a moment, but not the file.
             self.until(lambda: self.run(f"rmmod {module}", check=False).code == 0 or None, f"{module} unloaded")
             yield
         finally:
@@ -278,7 +278,7 @@ class Node:
 
 
 def emptied(node: Node) -> None:
-    """Stop the daemon, and have nothing of IPVS and of connection tracking in the kernel."""
+    """Stop the daemon, and unload all modules of IPVS and connection tracking."""
     node.run("systemctl stop ipvsd keepalived nftables; nft flush ruleset; ipvsadm -C", check=False)
     unused = f"awk '$3 == 0 {{print $1}}' /proc/modules | grep -E '{NETFILTER}'"
     node.run(f"for round in 1 2 3 4 5 6 7 8; do {unused} | xargs -r -n1 rmmod; done", check=False)
@@ -288,7 +288,7 @@ def emptied(node: Node) -> None:
 
 
 class Journal:
-    """Fails a test that left a line in ipvsd's log which nobody expected."""
+    """Fails a test with an unexpected line in ipvsd's log."""
 
     def __init__(self, node: Node) -> None:
         self._node = node
@@ -304,7 +304,7 @@ class Journal:
         return [message for _, message in self._node.journal(self._cursor)]
 
     def check(self) -> None:
-        """Raise AssertionError for lines that were not expected."""
+        """Raise AssertionError for unexpected lines."""
         unexpected = [line for line in self.lines() if not any(re.match(want, line) for want in self._patterns)]
         assert not unexpected, "ipvsd logged what no test expected:\n" + "\n".join(unexpected)
 

@@ -1,6 +1,6 @@
-"""Packages of any Debian suite, unpacked into a directory by an apt with a configuration of its own.
+"""Packages of any Debian suite, unpacked into a directory by an apt with its own configuration.
 
-The system's sources, its lists of packages and what is installed on it stay as they are.
+The system's sources, lists of packages and installed packages are unchanged.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"  # which mmdebstrap trusts, too
+KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"  # mmdebstrap trusts it as well
 INSTALLED = "/var/lib/dpkg/status"
 
-# Comes after the system's own settings, of which the proxy and what apt insists on matter here.
+# Follows the system's own settings, of which the proxy and apt's requirements matter here.
 PRIVATE = """
 Dir::State "{place}/state";
 Dir::State::status "{status}";
@@ -35,9 +35,9 @@ Debug::NoLocking "true";
 
 
 def unpack(package: str, suite: str, target: Path, work: Path, also: str, status: str = os.devnull) -> None:
-    """Unpack a package of a suite, and those it depends on whose names match `also` in full, into `target`.
+    """Unpack a package of a suite, and the dependencies whose names match `also` completely, into `target`.
 
-    `status` tells what is installed already and need not be had again. Exits if the mirror cannot be used.
+    `status` lists packages that are already installed. Exits if the mirror is unavailable.
     """
     place = _private("deb", suite, work, status)
     plan = _apt(place, "install", "--simulate", "--no-install-recommends", package)
@@ -50,12 +50,12 @@ def unpack(package: str, suite: str, target: Path, work: Path, also: str, status
 def source(package: str, suite: str, target: Path, work: Path) -> None:
     """Unpack the source of a package of a suite, with the distribution's patches, into the new directory `target`.
 
-    Exits if the mirror cannot be used.
+    Exits if the mirror is unavailable.
     """
     place = _private("deb-src", suite, work, os.devnull)
     _apt(place, "source", "--download-only", "--only-source", package)
     (description,) = (place / "debs").glob("*.dsc")
-    # apt has compared it with the sums of the signed list; the uploader's own key need not be known here.
+    # apt has verified it with the checksums of the signed list, so the uploader's key is not needed here.
     command = ["dpkg-source", "--no-check", "--extract", str(description), str(target)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -63,7 +63,7 @@ def source(package: str, suite: str, target: Path, work: Path) -> None:
 
 
 def _private(kind: str, suite: str, work: Path, status: str) -> Path:
-    """Return the place of an apt that knows the lists of a suite, of packages (deb) or of sources (deb-src)."""
+    """Return the place of an apt with the package lists (deb) or source lists (deb-src) of a suite."""
     place = work / "apt"
     for name in ("state/lists/partial", "cache/archives/partial", "debs"):
         (place / name).mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""What was measured, as Markdown."""
+"""The measurements as Markdown."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.vm.native import KEY, Native
 
 @dataclass(frozen=True)
 class Results:
-    """`figures` holds what the promises were made from, each in a class of its own."""
+    """`figures` contains the measurements behind the promises, each in its own class."""
 
     machine: dict[str, str]
     promises: tuple[Promise, ...]

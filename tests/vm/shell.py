@@ -1,4 +1,4 @@
-"""A person's shell in a bench machine with the package installed: `make vm`."""
+"""A shell in a bench machine with the package installed: `make vm`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.vm.node import Node
 
 
 def main() -> None:
-    """Boot, install, and leave the console to the person."""
+    """Boot, install, and give the console to the person."""
     print("booting; log in as root without a password; 'poweroff' or Ctrl-a x ends it", file=sys.stderr)
     with Machine(chosen(), interactive=True) as machine:
         node = Node(machine)

@@ -1,7 +1,7 @@
-"""Disturb one node in every way at once, for as long as is wanted, and account for all of it: `make soak`.
+"""Disturb one node in many ways at the same time, and account for every drift: `make soak`.
 
-`python3 -m tests.vm.soak SECONDS [--seed NUMBER]` boots a machine, prints a report, and fails unless the account
-balances, and memory and descriptors stayed flat.
+`python3 -m tests.vm.soak SECONDS [--seed NUMBER]` boots a machine and prints a report. It fails unless the account
+balances, and memory and descriptors do not grow.
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ DROP_IN = "/etc/ipvsd/conf.d/soak.yaml"
 SEED = 1
 ENDED = "the soak test has ended"
 RESTARTED = -513  # ERESTARTNOINTR
-# It starts a process for each interface, which is more work than all the rest in an emulated machine.
+# It starts a process for each interface, which is most of the load of an emulated machine.
 UDEV = "systemd-udevd-control.socket systemd-udevd-kernel.socket systemd-udevd.service"
-INTERFACES, MORE_INTERFACES = 300, 1000  # that are added together; a third of them have a peer
-LATER = 900.0  # seconds for which a run may last longer than it should
+INTERFACES, MORE_INTERFACES = 300, 1000  # added together; a third of them have a peer
+LATER = 900.0  # seconds by which a run may be late
 MB = 1e6
-# From the end of the first round to that of the last: a look at thousands of sysctls takes memory that Python's and
-# the C library's allocators keep in part, and how much of it depends on what was allocated in between.
+# From the end of the first round to that of the last. A reconciliation of thousands of sysctls uses memory that the
+# allocators of Python and the C library keep in part. That part depends on other allocations in between.
 GROWTH = 4 * MB
 LINES = (
     *EXPECTED,
@@ -71,9 +71,9 @@ LINES = (
 
 
 class Evidence(NamedTuple):
-    """A run of so many seconds: what the script in the machine tells, and ipvsd's metrics, status and log after it.
+    """A run of so many seconds: the result of the script in the machine, and ipvsd's metrics, status and log after it.
 
-    `faults` is what was found by then.
+    `faults` are those that were found so far.
     """
 
     seed: int
@@ -87,10 +87,10 @@ class Evidence(NamedTuple):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run came to; `faults` has a line for everything that is not as it has to be.
+    """The result of a run. `faults` has a line for each fault.
 
-    `writes` are those that the kernel saw, by what ipvsd heard of them; `counted` the repairs and loads of drifts that
-    ipvsd counts.
+    `writes` are the kernel's writes, by what ipvsd received of them. `counted` are ipvsd's counts of repairs and
+    loads after drifts.
     """
 
     account: Account
@@ -103,7 +103,7 @@ class Outcome:
 
 
 def run(node: Node, seconds: float, seed: int = SEED, say: Callable[[str], None] = lambda _: None) -> Evidence:
-    """Disturb the node for so many seconds. Raises BenchError if what disturbs it fails."""
+    """Disturb the node for so many seconds. Raises BenchError if the script fails."""
     node.start()
     node.until(node.right, "the node right")
     node.ipvs_answer()
@@ -123,8 +123,10 @@ def run(node: Node, seconds: float, seed: int = SEED, say: Callable[[str], None]
 
 
 def _soak(node: Node, seconds: float, seed: int, say: Callable[[str], None]) -> Mapping[str, Any]:
-    """Run the script, and return its result. Its output comes by the console: the agent's channel loses what is under
-    way when the machine falls asleep."""
+    """Run the script, and return its result.
+
+    Its output uses the console, because the agent's channel loses data when the machine is suspended.
+    """
     node.machine.put(SCRIPT.read_bytes(), "/root/soak.py")
     number = INTERFACES if seconds < 600 else MORE_INTERFACES
     script = f"python3 -u /root/soak.py {seconds} {seed} {number} /root/soak.json; echo {ENDED}"
@@ -139,7 +141,7 @@ def _soak(node: Node, seconds: float, seed: int, say: Callable[[str], None]) -> 
                 say(line)
         shown = max(shown, len(lines) - 1)
         if ENDED in lines:
-            # The agent is slow: an hour has half a million events of the kernel.
+            # The agent is slow, and an hour has half a million kernel events.
             found = node.run("gzip -c /root/soak.json | base64 -w 0", timeout=600, check=False)
             if not found.out:
                 raise BenchError("the disturbances failed:\n" + "\n".join(lines))
@@ -159,7 +161,7 @@ def _at(entry: Mapping[str, Any]) -> float:
 
 
 def judge(evidence: Evidence) -> Outcome:
-    """Return what a run came to."""
+    """Return the result of a run."""
     told, document, entries = evidence.told, evidence.document, evidence.entries
     ours, names = told["pid"], told["sysctls"]
     begun = list(_writes(told["trace"], names))
@@ -194,9 +196,9 @@ def judge(evidence: Evidence) -> Outcome:
 
 
 class Write(NamedTuple):
-    """A write to a sysctl from its beginning to its end, `at`, and what the kernel answered.
+    """A write to a sysctl from its beginning to its end, `at`, with the kernel's result.
 
-    `heard` says whether ipvsd was `told`, `untold`, or it was `lost`.
+    `heard` is `told` if ipvsd received it, `untold` if not, and `lost` if the ring was full.
     """
 
     at: float
@@ -216,7 +218,7 @@ def _writes(trace: Sequence[Any], names: Sequence[str]) -> Iterator[Write]:
     for at, pid, kind, found in reversed(trace):
         if kind == "wrote":
             results[pid] = at, found[0]
-        elif kind == "told":  # the program is run within the same call
+        elif kind == "told":  # the program runs within the same call
             answers[pid] = found[0]
         elif kind == "write":
             answer = answers.pop(pid, None)
@@ -231,14 +233,14 @@ def _writes(trace: Sequence[Any], names: Sequence[str]) -> Iterator[Write]:
 
 
 def _changes(trace: Sequence[Any], ours: int, wanted: Collection[str]) -> Iterator[Change]:
-    """Yield the modules among these that came and went."""
+    """Yield the loads and unloads of these modules."""
     for at, pid, kind, found in trace:
         if kind in ("module_load", "module_free") and found[0] in wanted:
             yield Change(at, found[0], pid == ours, kind == "module_free")
 
 
 def _periods(entries: Sequence[Mapping[str, Any]]) -> Sequence[Period]:
-    """Return from when until when sysctls were contended, by the log."""
+    """Return the periods in which the log reports sysctls as contended."""
     begun: dict[str, float] = {}
     found = []
     for entry in entries:
@@ -256,9 +258,10 @@ def _total(metrics: Mapping[str, float], name: str) -> int:
 def _miscounted(
     metrics: Mapping[str, float], repaired: Sequence[str], written: Sequence[Write], told: Mapping[str, Any]
 ) -> Iterator[str]:
-    """Yield the sysctls of which the metrics count repairs otherwise than the history or the kernel does.
+    """Yield the sysctls whose repairs in the metrics differ from those in the history or the kernel's trace.
 
-    Of many repairs at a time, the history keeps the last only; then the kernel's count of ipvsd's writes is the bound.
+    Of many simultaneous repairs, the history keeps only the last. Then the number of ipvsd's writes in the trace is
+    the limit.
     """
     kept = Counter(map(_label, repaired))
     writes = Counter(_label(write.key) for write in written if write.pid == told["pid"])
@@ -272,12 +275,13 @@ def _miscounted(
 
 
 def _misloaded(metrics: Mapping[str, float], changes: Sequence[Change]) -> Iterator[str]:
-    """Yield the modules of which the metrics count loads otherwise than the kernel does."""
+    """Yield the modules whose loads in the metrics differ from the kernel's trace."""
     for name, value in _counts(metrics, "module_loads", "module"):
         found = sorted(change for change in changes if change.name == name)
         loads = [change for change in found if not change.gone]
         ours = sum(change.ours for change in loads)
-        # One that another program loads in the same moment counts, too, and one that is gone before the proof does not.
+        # A simultaneous load by another program counts as well. A module that is unloaded before the verification
+        # does not.
         brief = sum(then.gone and then.at - this.at < LIMIT for this, then in zip(found, found[1:]) if this.ours)
         if not ours - brief <= value <= len(loads):
             yield f"{name}: {value:g} loads counted, the kernel saw {ours} of ipvsd's and {len(loads) - ours} of others"
@@ -297,15 +301,16 @@ def _label(name: str) -> str:
 
 
 def _unheard(written: Sequence[Write], ours: int, periods: Sequence[Period], told: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the writes of which ipvsd was not told, though it had to watch.
+    """Yield the writes that ipvsd did not receive, although it had to watch the sysctl.
 
-    It does not watch what is contended, nor what its last look found wrong, until a look has found it right.
+    It does not watch contended sysctls. It does not watch those that the last reconciliation found non-compliant,
+    until one finds them compliant.
     """
     wrong = {(key, value) for key, value, _ in told["injected"]}
     right_since: dict[str, float] = {}
     for write in sorted(written):
         right = write.pid == ours or (write.key, write.value) not in wrong
-        keys = told["sysctls"] if write.key == FORWARD else [write.key]  # ip_forward is passed on
+        keys = told["sysctls"] if write.key == FORWARD else [write.key]  # the kernel copies ip_forward
         watched = write.key in told["sysctls"] and not is_contended(periods, write.key, write.at)
         if write.heard == "untold" and not right and watched and write.at - right_since.get(write.key, 0.0) > LIMIT:
             yield f"{write.key}: ipvsd was not told of '{write.value}', written at {write.at:.3f} by {write.pid}"
@@ -315,12 +320,12 @@ def _unheard(written: Sequence[Write], ours: int, periods: Sequence[Period], tol
 
 
 def _lost(told: Mapping[str, Any], lost: Mapping[str, int]) -> Iterator[str]:
-    """Yield where ipvsd and the kernel differ in how many events were lost."""
+    """Yield the differences between ipvsd and the kernel in the number of lost events."""
     ring = _without_room(told)
     queue = sum(row[2] == "queued" for row in told["trace"])
     if lost["writes"] != ring:
         yield f"the kernel had no room for {ring} writes, ipvsd counts {lost['writes']}"
-    # Of these it says only that some were lost, and does not say of inotify whose queue was full.
+    # ipvsd only reports that some of these were lost, and the trace does not show which inotify queue was full.
     if (lost["uevents"] > 0) != (told["drops"] > 0):
         yield f"netlink dropped {told['drops']} messages, ipvsd noticed {lost['uevents']} times"
     if lost["sysctls"] > queue:
@@ -330,7 +335,7 @@ def _lost(told: Mapping[str, Any], lost: Mapping[str, int]) -> Iterator[str]:
 
 
 def _without_room(told: Mapping[str, Any]) -> int:
-    """Return how many records the kernel had no room for in the ring of ipvsd's program."""
+    """Return the number of records for which the program's ring had no room."""
     return sum(row[2] == "told" and row[3][0] != 0 for row in told["trace"])
 
 
@@ -361,7 +366,7 @@ def _left(told: Mapping[str, Any], document: Mapping[str, Any]) -> Iterator[str]
 
 
 def report(evidence: Evidence, outcome: Outcome) -> Iterator[str]:
-    """Yield the lines of a report, at most 80 characters each but for what went wrong."""
+    """Yield the lines of a report, at most 80 characters each, except for faults."""
     told, counts = evidence.told, evidence.told["counts"]
     yield f"Soak test: {evidence.seconds:.0f} s, seed {evidence.seed}, {len(told['quiet'])} rounds"
     yield ""
@@ -409,7 +414,7 @@ def _shown(number: Optional[int]) -> str:
 
 
 def _over_time(told: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what the daemon had at most in each round, and in the quiet after it."""
+    """Yield the maximum use of the daemon's resources in each round, and in the quiet time after it."""
     yield f"{'time, s':>8}{'resident, MB':>14}{'descriptors':>13}{'threads':>9}{'interfaces':>12}"
     samples, begun = told["samples"], told["samples"][0]["at"]
     since = begun
@@ -425,7 +430,7 @@ def _over_time(told: Mapping[str, Any]) -> Iterator[str]:
 
 
 def main() -> int:
-    """Return 0 if there was no fault, else 1."""
+    """Return 0 if there was no fault, otherwise 1."""
     parser = argparse.ArgumentParser(prog="tests.vm.soak", description=__doc__)
     parser.add_argument("seconds", type=float)
     parser.add_argument("--seed", type=int, default=SEED)

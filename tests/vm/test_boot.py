@@ -1,4 +1,4 @@
-"""A cold boot: everything is there before kubelet starts."""
+"""A cold boot: all items are compliant before kubelet starts."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_ipvs_itself_answers(node: Node) -> None:
     said = node.ipvs_answer()
 
     assert said["version"].startswith("1.2")
-    # The kernel's own words; since 7.0 it has no table before its first service.
+    # The kernel's own text. Since 7.0, it has no table before its first service.
     assert f"size={said['table_size']})" in node.run("cat /proc/net/ip_vs").out
     assert node.metrics()["ipvsd_ipvs_up"] == 1
 

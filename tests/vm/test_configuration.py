@@ -1,4 +1,4 @@
-"""A bad configuration changes nothing, and says everything."""
+"""An invalid configuration changes nothing, and every error is reported."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ LAUGHS = "\n".join(
     ["a: &a [x, x, x, x, x, x, x, x]"]
     + [f"{name}: &{name} [{', '.join([f'*{before}'] * 8)}]" for before, name in zip("abcdefg", "bcdefgh")]
 )
-# What is wrong, and what the error says of it.
+# An invalid setting, and its error message.
 BROKEN = {
     "unknown key": ("schedular: sh\n", "1: unknown key 'schedular' (did you mean 'scheduler'?)"),
     "duplicate key": ("interval: 5s\ninterval: 6s\n", "2: 'interval' stands here twice (first in line 1)"),
@@ -54,7 +54,7 @@ def test_by_reload_the_old_configuration_stays_at_work(node: Node, journal: Jour
     assert node.run("ipvsd config validate", check=False).code == 78
     assert node.run("ipvsd check", check=False).code == 78
 
-    node.run(f"rm {DROP_IN}")  # and no reload: the change itself is seen
+    node.run(f"rm {DROP_IN}")  # without a reload, because the change itself is detected
     node.until(lambda: node.metrics()["ipvsd_config_last_reload_successful"] == 1, "the good one again")
 
 

@@ -1,4 +1,4 @@
-"""A boot without kubelet: every other service that uses IPVS starts after ipvsd, whichever unit does the work."""
+"""A boot without kubelet: every other service that uses IPVS starts after ipvsd, with each of ipvsd's units."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ EVERYTHING_LIVE = "2"  # ip_vs and ip_vs_rr
 
 @pytest.fixture(scope="module")
 def booted() -> Iterator[Node]:
-    """A node without kubelet, on which a stand-in takes the place of every other consumer."""
+    """A node without kubelet, on which a stand-in replaces every other consumer."""
     with Machine(chosen()) as machine:
         node = Node(machine)
         node.install()
@@ -33,12 +33,12 @@ def booted() -> Iterator[Node]:
 
 
 def _started(node: Node) -> Mapping[str, int]:
-    """Return when systemd started each stand-in, in microseconds since the boot."""
+    """Return the time at which systemd started each stand-in, in microseconds since boot."""
     return {name: int(node.show("ExecMainStartTimestampMonotonic", f"{name}.service")) for name in STAND_INS}
 
 
 def _found(node: Node) -> Mapping[str, str]:
-    """Return how many modules were live when each stand-in started."""
+    """Return the number of live modules at the start of each stand-in."""
     noted = node.run(f"cd {NOTES} && grep -H . *").out
     return dict(line.split(":") for line in noted.splitlines())
 

@@ -10,7 +10,7 @@ import pytest
 from tests.vm.machine import Result
 from tests.vm.node import Node
 
-# It shares the host's network, and so its sysctls. With `yes` its root is empty but for the host's /usr.
+# It shares the host's network, and so its sysctls. With `yes`, its root is empty except for the host's /usr.
 CONTAINER = "systemd-nspawn --quiet --directory=/ --volatile=yes --register=no --pipe"
 WITHOUT_TREE = f"{CONTAINER} --tmpfs=/usr/lib/modules"
 OF_NO_USE_HERE = re.compile(r"apt |dnf |depmod|reboot|module tree|'ipvsd apply'|start ipvsd\.service")

@@ -1,4 +1,4 @@
-"""ipvsd restores what is unloaded or changed, and reports it once."""
+"""ipvsd restores unloaded modules and changed sysctls, and reports each once."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from tests.vm.node import SYSCTLS, UNLOAD_IPVS, Journal, Node, repeated
 
 TIMES = repeated(3, 10)
-# Two loaders at odds about one module may fail for a moment, and say so.
+# Two concurrent loaders of one module can fail for a moment, and log that.
 RACE = (
     r"(module (ip_vs\w*|xt_ipvs)( \(not required\))? (failed|loadable|loading|unloading)"
     r"|sysctl net\.ipv4\.vs\.\S+ (pending|unsupported|wrong|refused|not kept)): "
@@ -15,7 +15,7 @@ RACE = (
 
 
 def _unload(node: Node, command: str, name: str) -> None:
-    """Unload a module again and again, each time waiting until its return was counted."""
+    """Unload a module repeatedly, and wait each time until its reload was counted."""
     sample = f'ipvsd_module_loads_total{{module="{name}"}}'
     due = node.metrics()[sample]
     for _ in range(TIMES):
@@ -37,7 +37,7 @@ def test_a_module_that_is_unloaded_is_loaded_again(node: Node, journal: Journal,
         assert after[sample] - before[sample] == TIMES, sample
     told = [line for line in journal.lines() if line.startswith(f"loaded module {name}: ")]
     assert len(told) == TIMES
-    # One that nobody was seen to unload was unloaded by unknown.
+    # An unloading without a known process is attributed to unknown.
     assert all("; unloaded by unknown" in line or "; unloaded probably by " in line for line in told)
 
 
@@ -45,7 +45,7 @@ def test_ip_vs_with_all_its_schedulers_comes_back_with_its_sysctls(node: Node, j
     journal.expect(RACE)
     before = node.metrics()
 
-    # The daemon is held still, or it would put the first scheduler back before the last one is gone.
+    # The daemon is stopped, or it would load the first scheduler again before the last one is unloaded.
     _unload(
         node,
         f"systemctl kill -s STOP ipvsd; {UNLOAD_IPVS}; ! test -e /sys/module/ip_vs; systemctl kill -s CONT ipvsd",
@@ -107,7 +107,7 @@ def test_strict_arp_is_held_only_when_it_is_on(node: Node) -> None:
     with node.configured("strictARP: true\n"):
         node.until(lambda: node.sysctl("net.ipv4.conf.all.arp_announce") == "2", "arp_announce")
         assert node.sysctl("net.ipv4.conf.all.arp_ignore") == "1"
-        node.run("sysctl -w net.ipv4.ip_forward=0")  # which resets them
+        node.run("sysctl -w net.ipv4.ip_forward=0")  # this resets them
         node.until(
             lambda: [node.sysctl(f"net.ipv4.{key}") for key in ("ip_forward", "conf.all.arp_announce")] == ["1", "2"],
             "both right after the change of ip_forward",
@@ -126,7 +126,7 @@ def test_a_scheduler_that_the_kernel_does_not_ship_is_reported_and_harms_nothing
     shipped = node.schedulers()
     with node.configured("profiles: [kube-proxy-ipvs, lvs-full]\n"):
         node.until(lambda: node.live("ip_vs_ftp"), "the schedulers loaded")
-        # Linux has `twos` since 5.12; Debian builds it in 6.12, but not in 6.1.
+        # Linux has `twos` since 5.12. Debian builds it in 6.12, but not in 6.1.
         assert (node.finding("ip_vs_twos")["verdict"] == "live") == ("ip_vs_twos" in shipped)
         assert node.status()["state"] == "ready"
         assert set(node.run("cd /sys/module; ls -d ip_vs_*").out.split()) == {*shipped, "ip_vs_ftp"}

@@ -1,11 +1,11 @@
-"""The bounds that the documentation promises, as ratios within one boot; `make bench` measures them at length.
+"""The documented bounds, as ratios within one boot. `make bench` measures them in detail.
 
-Two machines at a time keep the computer busy here, in which a moment without a processor is longer than
-a repair. So medians get as much again, a sysctl's three times as much, since its two processes run on two
-processors and the round trip's on one; and the tail is compared with the round trip's own, which waits
-for the same processors, though not for a look, as one drift in a hundred does. A processor's time gets as
-much again, too: in an emulated machine it goes on while the computer runs the other one. Counts and the
-size get nothing.
+Two machines at a time keep the computer busy here, and a moment without a processor is longer than a repair. So the
+bounds of medians are doubled. That of a sysctl is tripled, because its two processes run on two processors, and the
+round trip's on one. The tail is compared with that of the round trip, which waits for the same processors. Unlike
+one drift in a hundred, it does not wait for a reconciliation. The bound of processor time is doubled as well,
+because in an emulated machine it continues while the computer runs the other one. The bounds of counts and of the
+size are unchanged.
 """
 
 from __future__ import annotations
@@ -61,15 +61,15 @@ def test_an_idle_time_wakes_nobody_and_logs_nothing(node: Node) -> None:
 
 
 def test_it_stays_small(node: Node) -> None:
-    # Its growth is promised from here on, and takes too long for a test.
+    # Its growth is promised from here on, but takes too long for a test.
     (promise,) = bounds.of_memory(figures.memory(node, (repeated(300, 1000),)))
     assert held(promise), promise
 
 
-@pytest.mark.full  # test_rivals has one that is shorter
+@pytest.mark.full  # test_rivals contains a shorter one
 def test_a_storm_of_writes_costs_little_and_ends_right(node: Node, journal: Journal) -> None:
     journal.expect(*STORM)
-    with node.configured("interval: 15s\n"):  # not to wait a minute for what is contended
+    with node.configured("interval: 15s\n"):  # so that contended sysctls need not wait a minute
         storm = figures.storm(node, 15)
     for promise in bounds.of_storm(storm):
         assert held(promise, BUSY if promise.unit == "%" else 1.0), promise

@@ -1,4 +1,4 @@
-"""Kernels that lack something: a file, a name, the whole tree."""
+"""Kernels without a file, a name, or the whole module tree."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from tests.vm import kernels
 from tests.vm.node import Journal, Node
 
 FAST = "interval: 1s\n"
-# Times the processor time of a look that finds everything right; it includes the answers to the bench's own questions.
+# Limit of the processor time, as a multiple of that of a reconciliation without drift. It includes the replies to
+# the bench's own queries.
 DEAREST = 8
 
 
@@ -33,7 +34,7 @@ def test_a_missing_scheduler_fails_the_node_until_it_is_back(node: Node, journal
     pid = node.show("MainPID")
     with node.configured(FAST), node.without("ip_vs_sh"):
         node.until(lambda: node.status()["state"] == "failed", "failed")
-        # From 7.2 on Debian's image package holds links only.
+        # Since 7.2, Debian's image package contains only links.
         package = "linux-modules" if int(release.split(".")[0]) >= 7 else "linux-image"
         remedy = f"ip_vs_sh absent: apt install --reinstall {package}-{release}"
         assert remedy in node.status_line()
@@ -71,7 +72,7 @@ def test_an_old_kernel_has_two_connection_trackers(node: Node) -> None:
 
 
 def cost_of_a_look(node: Node) -> float:
-    """Return the seconds of processor time that ipvsd spends on one periodic look, as the mean of at least five."""
+    """Return the seconds of processor time that ipvsd uses for one resync, as the mean of at least five."""
     before, spent = node.metrics()["ipvsd_reconciles_total"], int(node.show("CPUUsageNSec"))
     node.until(lambda: node.metrics()["ipvsd_reconciles_total"] >= before + 5, "five more looks")
     looks = node.metrics()["ipvsd_reconciles_total"] - before

@@ -1,6 +1,6 @@
-"""A node on which nobody can load a module any more: whatever ipvsd called ready for starts there, and traffic passes.
+"""A node on which no module can be loaded any more: the programs for which ipvsd reported ready work there.
 
-Sealing (kernel.modules_disabled=1) lasts until the next boot, so each set of profiles takes one.
+Sealing (kernel.modules_disabled=1) lasts until the next boot, so each set of profiles needs one.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from tests.vm.node import SYSCTLS, Journal, Node
 V4, V6 = cluster.FAMILIES
 DUAL = (V4, V6)
 SETS = 15  # of kube-proxy 1.20, for each family
-PATIENCE = 120  # seconds until kube-proxy has done what it was told, where two machines share the processors
-MANY = 20  # so that chance misses no endpoint: one time in half a million
+PATIENCE = 120  # seconds until kube-proxy has finished, when two machines share the processors
+MANY = 20  # with a chance of one in half a million, an endpoint is missed
 LEGACY_TABLES = ("iptable_nat", "iptable_filter", "ip6table_nat", "ip6table_filter")
 KEEPALIVED = Path(__file__).parent / "guest" / "keepalived.conf"
 MODES = [
@@ -54,7 +54,7 @@ def _expected(journal: Journal) -> None:
 
 
 def seal(node: Node) -> KubeProxy:
-    """Let ipvsd be ready, have the network made, and let nobody load a module from then on."""
+    """Wait until ipvsd is ready, create the network, and disable module loading."""
     node.until(lambda: node.status().get("state"), "a verdict")
     made = KubeProxy(node)
     node.run("sysctl -qw kernel.modules_disabled=1")
@@ -64,7 +64,7 @@ def seal(node: Node) -> KubeProxy:
 
 @pytest.fixture(scope="module")
 def nft(machine: Node) -> KubeProxy:
-    """A sealed node as it is installed, whose iptables is that of nf_tables."""
+    """A sealed node with its default iptables, that of nf_tables."""
     assert machine.status_line().startswith(machine.ready_line())
     made = seal(machine)
     machine.run("sh /root/kubelet.sh")
@@ -73,7 +73,7 @@ def nft(machine: Node) -> KubeProxy:
 
 @pytest.fixture(scope="module")
 def legacy(machine: Node) -> KubeProxy:
-    """The same after a boot with the older iptables."""
+    """The same after a boot with legacy iptables."""
     for program in ("iptables", "ip6tables"):
         machine.run(f"update-alternatives --set {program} /usr/sbin/{program}-legacy")
     machine.machine.reboot()
@@ -86,7 +86,7 @@ def legacy(machine: Node) -> KubeProxy:
 
 @pytest.fixture(scope="module")
 def others(machine: Node) -> KubeProxy:
-    """The same after a boot with the two other profiles and without the first one."""
+    """The same after a boot with the two other profiles instead of the first one."""
     profiles = "[kube-proxy-nftables, lvs-full]" if new_enough() else "[lvs-full]"
     machine.machine.put(f"profiles: {profiles}\n".encode(), "/etc/ipvsd/conf.d/sealed.yaml")
     machine.machine.reboot()
@@ -98,7 +98,7 @@ def others(machine: Node) -> KubeProxy:
 
 
 def new_enough() -> bool:
-    """Tell whether kube-proxy's nftables mode takes this kernel."""
+    """Return whether kube-proxy's nftables mode supports this kernel."""
     return tuple(map(int, kernels.chosen().split("."))) >= (5, 13)
 
 
@@ -106,11 +106,11 @@ def new_enough() -> bool:
 
 
 def wrong(proxy: KubeProxy, families: Sequence[str], mode: str) -> Sequence[str]:
-    """Return what is not as it has to be of the traffic to each kind of service."""
+    """Return the problems of the traffic to each kind of service."""
     expected = [item for family in families for item in traffic(family)]
     web = [f"pod1:tcp/{cluster.address('web', family)}/80" for family in families]
     sticky = [f"client:tcp/{cluster.address('sticky', family)}/80" for family in families]
-    many = 4 if mode == "ipvs" else MANY  # IPVS takes them in turn, the others by chance
+    many = 4 if mode == "ipvs" else MANY  # IPVS takes them in turn, and the others randomly
     answers = iter(proxy.visit(*(target for target, _ in expected), *web * many, *sticky * 4))
     found = [
         f"{target}: {answer}" for (target, right), answer in zip(expected, answers) if not re.fullmatch(right, answer)
@@ -141,7 +141,7 @@ def assert_traffic(node: Node, proxy: KubeProxy, families: Sequence[str], mode: 
 
 
 def assert_udp_moves(node: Node, proxy: KubeProxy, families: Sequence[str]) -> None:
-    """Ask again and again from one port, while the pod that answered is taken away."""
+    """Send requests repeatedly from one port, while the pod that replied is removed."""
     for family in families:
         target = f"client:udp/{cluster.address('dns', family)}/53/4000"
         (first,) = proxy.visit(target)
@@ -150,18 +150,18 @@ def assert_udp_moves(node: Node, proxy: KubeProxy, families: Sequence[str]) -> N
         proxy.publish(families, [gone])
         awaited(node, proxy, target, rf"{other} .*")
         proxy.publish(families)
-        # Back in the table, and with its weight: kube-proxy 1.20 forgets the latter when it is restarted before.
+        # Back in the table with its weight: kube-proxy 1.20 forgets the weight when it is restarted before.
         node.until(partial(both_answer, proxy, families), f"{gone} back", PATIENCE)
 
 
 def both_answer(proxy: KubeProxy, families: Sequence[str]) -> bool:
-    """Tell whether each pod answers for a service, over each family."""
+    """Return whether each pod replies for a service, over each family."""
     visits = [proxy.visit(*[f"pod1:tcp/{cluster.address('web', family)}/80"] * MANY) for family in families]
     return all({answer.split()[0] for answer in answers} == set(cluster.PODS) for answers in visits)
 
 
 def awaited(node: Node, proxy: KubeProxy, target: str, right: str) -> None:
-    """Have the client ask until the answer is this one."""
+    """Let the client send requests until it receives this reply."""
     answer = ""
 
     def answered() -> bool:
@@ -183,7 +183,7 @@ def assert_nothing_to_complain_about(proxy: KubeProxy) -> None:
 
 
 def assert_works(node: Node, proxy: KubeProxy, mode: str, families: Sequence[str]) -> None:
-    """Have it work; for both families also with a pod that goes, and after a restart beside all that it made."""
+    """Assert that it works: for both families also with a removed pod, and after a restart with all its objects."""
     proxy.start(mode, families)
     try:
         assert_traffic(node, proxy, families, mode)
@@ -201,7 +201,7 @@ def assert_works(node: Node, proxy: KubeProxy, mode: str, families: Sequence[str
 
 
 def assert_made(node: Node, families: Sequence[str]) -> None:
-    """Look for what IPVS mode makes: its sets, its interface with the addresses of services, its table."""
+    """Assert that the objects of IPVS mode exist: its sets, its interface with the addresses of services, its table."""
     sets = node.run("ipset list -n").out.split()
     bound, table = node.run("ip -o addr show kube-ipvs0").out, node.run("ipvsadm -Ln").out
     for family in families:
@@ -276,7 +276,7 @@ def test_keepalived_finds_all_that_it_needs(node: Node, others: KubeProxy) -> No
 
 
 def assert_each_scheduler(node: Node, proxy: KubeProxy) -> None:
-    """Have a service with each scheduler that the kernel has, one after the other, and visit it."""
+    """Create a service with each available scheduler in turn, and visit it."""
     node.run("ip addr add 192.0.2.70/32 dev lo")
     pods = " ".join(f"-a -t 192.0.2.70:80 -r {pod[V4]}:{cluster.PORT} -m;" for pod in cluster.PODS.values())
     commands = pods.replace("-a -t", "ipvsadm -a -t")

@@ -1,4 +1,4 @@
-"""Killed, stopped, reloaded and restarted: nothing is disturbed, nothing leaks."""
+"""Killed, stopped, reloaded and restarted: items stay compliant, and no resource leaks."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tests.vm.node import Journal, Node, emptied, repeated
 
 
 def _resources(node: Node) -> tuple[int, int, int]:
-    """Return how many file descriptors, threads and children the daemon has."""
+    """Return the numbers of file descriptors, threads and children of the daemon."""
     pid = node.show("MainPID")
     counted = node.run(
         f"ls /proc/{pid}/fd | wc -l; ls /proc/{pid}/task | wc -l; cat /proc/{pid}/task/*/children | wc -w"
@@ -39,7 +39,7 @@ def test_after_the_kernels_kill_at_the_memory_limit_the_node_is_right_within_10_
     limits = node.run(f"cat {group}/memory.max {group}/pids.max").out.split()
     assert limits == [str(256 << 20), "64"]
 
-    # What is below the present size takes effect at once: the kernel reclaims, and then kills.
+    # A limit below the present size applies at once: the kernel reclaims, and then kills.
     killed = node.run(
         f"cat /proc/uptime; echo 4M > {group}/memory.max; echo {limits[0]} > {group}/memory.max; "
         "sysctl -qw net.ipv4.ip_forward=0"
@@ -50,7 +50,7 @@ def test_after_the_kernels_kill_at_the_memory_limit_the_node_is_right_within_10_
     assert "out of memory" in node.run(f"dmesg | grep 'Killed process {pid} '").out
     assert node.sysctl("net.ipv4.ip_forward") == "1"
     assert "wrote net.ipv4.ip_forward: found '0', wanted '1'" in journal.lines()
-    # Both since the boot: READY=1 comes after the node has been put right.
+    # Both since boot: READY=1 follows the repair of the node.
     assert int(node.show("ActiveEnterTimestampMonotonic")) / 1e6 - float(killed) < 10
     assert node.run(f"cat {group}/memory.max").out.strip() == limits[0]
 
@@ -72,7 +72,7 @@ def test_a_daemon_that_hangs_is_restarted_by_the_watchdog(node: Node) -> None:
 
         node.run("systemctl kill -s STOP ipvsd")
         told = node.run("ipvsd status --output json", check=False)
-        assert json.loads(told.out)["state"] == "ready"  # the file answers beside a hung daemon
+        assert json.loads(told.out)["state"] == "ready"  # the file is readable beside a hung daemon
         node.until(lambda: node.show("MainPID") not in (pid, "0"), "a new process", 90)
         node.until(lambda: node.show("ActiveState") == "active", "active")
 
@@ -103,7 +103,7 @@ def test_restarts_disturb_nothing(node: Node, journal: Journal) -> None:
 
 
 def test_the_contract_of_a_host_holds_on_the_real_kernel(node: Node) -> None:
-    emptied(node)  # the suite unloads what it knows, and ip_vs has more users than that
+    emptied(node)  # the suite unloads the modules that it knows, and ip_vs has more users
     archive = _archive()
     node.machine.put(archive, "/root/tests.tar")
     done = node.run(

@@ -1,4 +1,4 @@
-"""What the next boot will need: other kernels, persisted files, and the profile of kube-proxy's other mode."""
+"""The requirements of the next boot: other kernels, persisted files, and the profile of kube-proxy's other mode."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ OVERRIDDEN = "/etc/sysctl.d/99-sysctl.conf:1: net.ipv4.ip_forward = 0 # no route
 
 
 def test_a_node_is_after_a_boot_without_ipvsd_what_was_said(node: Node, journal: Journal) -> None:
-    """Two boots: of a kernel that is closed for modules at boot, and of one whose files are overridden."""
+    """Two boots: of a kernel on which module loading is disabled at boot, and of one whose files are overridden."""
     journal.expect(r"module \S+ ", r"sysctl \S+ ")
     kept = node.run("cat /etc/sysctl.conf").out
     with node.configured("modules: {ip_vs: {parameters: {conn_tab_bits: 12}}}\n"):
@@ -114,7 +114,7 @@ def test_a_node_is_after_a_boot_without_ipvsd_what_was_said(node: Node, journal:
 
 
 def without_ipvsd(node: Node) -> None:
-    """Boot the node with ipvsd turned off."""
+    """Boot the node with ipvsd disabled."""
     node.run("systemctl disable --now ipvsd")
     node.machine.reboot()
     node.machine.booted()
@@ -146,7 +146,7 @@ def test_its_rules_need_nothing_but_the_profile(node: Node, journal: Journal) ->
     journal.expect(r"module nf_tables kernel too old: ")
     node.machine.put(RULES.read_bytes(), "/root/rules.nft")
     loader = node.run("sysctl -n kernel.modprobe").out.strip()
-    node.run("sysctl -qw kernel.modprobe=/bin/false")  # nothing is loaded on demand
+    node.run("sysctl -qw kernel.modprobe=/bin/false")  # no module is loaded on demand
     try:
         assert node.run("nft -f /root/rules.nft", check=False).code != 0
         with node.configured("profiles: [kube-proxy-ipvs, kube-proxy-nftables]\n"):

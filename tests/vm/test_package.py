@@ -1,4 +1,4 @@
-"""The package: into a chroot, onto a live system, upgraded, removed, purged."""
+"""The package: installed in a chroot and on a live system, upgraded, removed, purged."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PATHS = "/etc/ipvsd /usr/lib/ipvsd /var/lib/ipvsd /run/ipvsd /lib/systemd/system
 
 @pytest.fixture
 def chroot(node: Node) -> Iterator[str]:
-    """A copy of the machine's own root in which nothing runs and ipvsd was never installed."""
+    """A copy of the machine's root in which nothing runs and ipvsd was never installed."""
     node.run(
         """set -e
         mkdir -p /run/image/upper /run/image/work /run/image/root
@@ -28,7 +28,7 @@ def chroot(node: Node) -> Iterator[str]:
 
 
 def _files(node: Node, root: str) -> set[str]:
-    """Return every path below a root, but for what apt and dpkg keep for themselves."""
+    """Return every path below a root, except for those of apt and dpkg."""
     own = "-path ./var/lib/dpkg -o -path ./var/log -o -path ./var/cache -o -path ./var/lib/apt"
     return set(node.run(f"cd {root} && find . \\( {own} \\) -prune -o -print").out.splitlines())
 

@@ -1,6 +1,6 @@
-"""The package from a baked image to a purged disk, on one Debian; `make test-matrix` does it on each of them.
+"""The package from a baked image to a purged disk, on one Debian. `make test-matrix` runs it on each.
 
-The image is made as images are: the package is installed in a chroot, and the machine boots for the first time.
+The image is created as usual: the package is installed in a chroot, and the machine boots for the first time.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from tests.vm.image import baked, say
 from tests.vm.machine import Machine
 from tests.vm.node import KUBELET, MODULES, SYSCTLS, Journal, Node, package
 
-# On the Debian of `make test`, its package and its kernel are tried by the other files.
+# On the Debian of `make test`, the other files test its package and kernel.
 pytestmark = pytest.mark.full
 
 APT = "apt-get install -y --no-install-recommends"
 BEFORE = "/root/before"
 OTHERS = tuple(name for name in CONSUMERS if name != "kubelet")
-# What a first boot and the making of the image leave, and what apt and dpkg keep for themselves.
+# Leftovers of a first boot and of the image build, and files of apt and dpkg.
 NOT_LOOKED_AT = (
     "/proc /sys /dev /run /tmp /root /var/tmp /var/log /var/cache /var/lib/systemd /var/lib/dpkg /var/lib/apt "
     "/usr/lib/modules /boot /lost+found /usr/sbin/policy-rc.d /var/lib/dbus /var/lib/private /etc/mtab /etc/.updated "
     "/var/.updated"
 )
 FILES = f"find / \\( {' -o '.join(f'-path {path}' for path in NOT_LOOKED_AT.split())} \\) -prune -o -print | sort"
-# Each second another drift, which has to be repaired before the next one; prints how long each took, in seconds.
+# A drift each second, which has to be repaired before the next one. Prints the time of each repair, in seconds.
 DRIFTS = """
 import pathlib, subprocess, sys, time
 value, state = pathlib.Path("/proc/sys/net/ipv4/ip_forward"), pathlib.Path("/sys/module/ip_vs_sh/initstate")
@@ -55,7 +55,7 @@ for number in range(int(sys.argv[1])):
 
 
 def _versions(node: Node) -> dict[str, str]:
-    """Return the upstream versions of what ipvsd uses."""
+    """Return the upstream versions of ipvsd's dependencies."""
     packages = "systemd python3 libkmod2 python3-yaml python3-pyroute2 python3-sdnotify python3-watchdog"
     told = node.run(f"dpkg-query -W -f '${{Package}} ${{Version}}\n' {packages} python3-prometheus-client").out
     found = dict(line.split() for line in told.splitlines())
@@ -64,7 +64,7 @@ def _versions(node: Node) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def booted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
-    """Instead of the node that was installed while it ran: one whose image was baked, at its first boot."""
+    """Replaces the node that was installed while it ran by one whose image was baked, at its first boot."""
     place = tmp_path_factory.mktemp("baked")
     root = Root(place)
     root.unpack(userland.userland(say, kernels.chosen_suite()))
@@ -72,12 +72,12 @@ def booted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
     for name in OTHERS:
         root.put(f"etc/systemd/system/{name}.service", STAND_IN)
     root.run(f"systemctl enable kubelet {' '.join(f'{name}.service' for name in OTHERS)}")
-    # As the first boot does it, so that of what it enables only ipvsd is new.
-    root.run("systemctl preset-all --preset-mode=enable-only", check=False)  # it objects to what is masked
-    root.put("usr/sbin/policy-rc.d", "#!/bin/sh\nexit 101\n")  # as in every image that is made with care
+    # Like the first boot, so that among the units that it enables only ipvsd is new.
+    root.run("systemctl preset-all --preset-mode=enable-only", check=False)  # it complains about masked units
+    root.put("usr/sbin/policy-rc.d", "#!/bin/sh\nexit 101\n")  # as in every careful image build
     root.copy(package(), "root/ipvsd.deb")
     root.run(f"chmod +x /usr/sbin/policy-rc.d; {FILES} > {BEFORE}; {APT} /root/ipvsd.deb; rm /usr/sbin/policy-rc.d")
-    # So systemd takes this boot for the first one, and applies the presets of all units.
+    # So systemd treats this boot as the first one, and applies the presets of all units.
     root.put("etc/machine-id", "uninitialized\n")
     root.pack(place / "root.tar")
     root.remove()
@@ -95,7 +95,7 @@ def test_the_first_boot_of_a_baked_image_is_ready_before_kubelet(node: Node) -> 
     assert {name: modules.get(name) for name in MODULES} == dict.fromkeys(MODULES, "Live")
     assert node.found_by_kubelet["ipvsd"] == "active\n"
     assert 0 < node.ready_at <= node.kubelet_at
-    assert len(node.run("cat /etc/machine-id").out.strip()) == 32  # which systemd made in this boot
+    assert len(node.run("cat /etc/machine-id").out.strip()) == 32  # systemd created it in this boot
     assert (node.show("UnitFileState"), node.show("UnitFileState", "ipvsd-apply")) == ("enabled", "disabled")
 
 
@@ -167,7 +167,7 @@ def test_an_upgrade_and_a_downgrade_lose_no_drift(node: Node, journal: Journal) 
 def test_with_a_read_only_root_all_works_but_what_is_to_last(booted: Node, journal: Journal) -> None:
     node = booted
     journal.expect("cannot keep the last good configuration: /var/lib/ipvsd/last-good.json: Read-only file system")
-    # Without a /tmp that can be written to, systemd itself cannot make PrivateDevices=.
+    # Without a writable /tmp, systemd itself cannot implement PrivateDevices=.
     tmp = "tmpfs /tmp tmpfs mode=1777 0 0"
     node.run(
         f"systemctl stop ipvsd; rm -r /var/lib/ipvsd/*; sed -i s/defaults/ro/ /etc/fstab; echo {tmp} >> /etc/fstab"
@@ -198,6 +198,6 @@ def test_purged_it_leaves_the_disk_as_it_was(booted: Node) -> None:
     node.run("apt-get purge -y ipvsd; apt-get autoremove --purge -y; rm -rf /root/newer")
 
     assert node.run(f"{FILES} | diff {BEFORE} - | grep '^[<>]'; ls -d /run/ipvsd", check=False).out == ""
-    assert node.right()  # what it did stays
+    assert node.right()  # its changes stay
     node.run(f"{APT} /root/ipvsd.deb")
     node.until(node.status, "started by the installation")

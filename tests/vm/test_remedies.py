@@ -1,8 +1,8 @@
-"""Remedies carried out as they are told, each after its trouble was made on a real kernel.
+"""Remedies carried out literally, each after its problem was caused on a real kernel.
 
-Those that are not carried out here: packages to install and kernels to run (there is no network), what is to be done
-on a host (its kernel is none of the bench's), signatures (nobody has the key), and `wait`. docs/remedies.md has the
-list. That of kernel.modules_disabled is in test_next_boot.py, that of index and signature in test_verdicts.py.
+Some are not carried out here: packages to install and kernels to run (there is no network), operations on a host
+(its kernel is not on the bench), signatures (there is no key), and `wait`. docs/remedies.md lists them. That of
+kernel.modules_disabled is in test_next_boot.py, and those of index and signature are in test_verdicts.py.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def _looks_often(node: Node, journal: Journal) -> Iterator[None]:
 
 
 def answers(node: Node) -> tuple[int, int, str, str]:
-    """Return the exit codes of preflight and of apply, and what check and explain say of ip_vs."""
+    """Return the exit codes of preflight and of apply, and the output of check and explain about ip_vs."""
     preflight = node.run("ipvsd preflight --kernel $(uname -r)", check=False)
     check = node.run("ipvsd check", check=False)
     explain = node.run("ipvsd explain ip_vs", check=False)
@@ -77,7 +77,7 @@ def test_an_install_line_that_loads_the_dependency_is_no_trouble(node: Node) -> 
     ("line", "parameter"),
     [
         ("options nf_conntrack hashsize = 262144", "hashsize"),
-        # Of type bool: it needs no value, and what it does not know is ignored.
+        # Of type bool: it needs no value, and an unknown one is ignored.
         pytest.param("options nf_conntrack acct = 1", "", marks=FULL),
         pytest.param("options nf_conntrack no_such_parameter = 1", "", marks=FULL),
         pytest.param("options ip_vs conn_tab_bits", "conn_tab_bits", marks=FULL),
@@ -116,7 +116,7 @@ def test_a_dependency_whose_file_is_gone(node: Node) -> None:
     file = node.run("modinfo -n nf_defrag_ipv6").out.strip()
     node.run(f"mv {file} /root/")
     preflight, apply, said, _ = answers(node)
-    node.run(f"mv /root/{file.rpartition('/')[2]} {file}")  # there is no network here: what a package brings
+    node.run(f"mv /root/{file.rpartition('/')[2]} {file}")  # there is no network here: the content of a package
     assert (preflight, apply) == (1, 1), said
     assert "file gone: needs nf_defrag_ipv6: modules.dep lists" in said
     assert "apt install --reinstall linux-" in said

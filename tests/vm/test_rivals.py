@@ -1,4 +1,4 @@
-"""Programs that set the same sysctls: turned back, named, and not fought with."""
+"""Programs that set the same sysctls: their changes are repaired and attributed, and contention ends."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from tests.vm.test_writers import FILE, KEY, count, last, names_processes
 CIS = "/etc/sysctl.d/99-cis.conf"
 CONTENDED = rf"{KEY} is contended: changed more than \d+ times in 60 s, last (probably )?by .*"
 OVER = rf"{KEY} is contended no more"
-# The interfaces follow ip_forward at each write, so that a check between a write and its repair finds them changed.
+# The interfaces follow ip_forward at each write, so a check between a write and its repair finds them changed.
 SEEN = rf"sysctl ({KEY}|net\.ipv4\.conf\.\*\.forwarding) (contended|yielded|wrong): "
 METRIC = f'ipvsd_sysctl_contended{{name="{KEY}"}}'
 
 
 @pytest.fixture
 def cis(node: Node) -> Iterator[None]:
-    """A hardening guide's file, which wants the node not to route."""
+    """A file of a hardening guide that disables forwarding."""
     node.machine.put(b"# CIS 3.2.1\nnet.ipv4.ip_forward = 0\n", CIS)
     yield
     node.run(f"rm {CIS}; systemctl disable --now tuned", check=False)
@@ -28,7 +28,7 @@ def cis(node: Node) -> Iterator[None]:
 
 @contextmanager
 def rival(node: Node, pause: str, times: int) -> Iterator[None]:
-    """A unit that writes the other value again and again."""
+    """A unit that writes the other value repeatedly."""
     node.run(
         "systemd-run -q --unit=rival sh -c "
         f"'for i in $(seq {times}); do echo 0 > {FILE}; sleep {pause}; done; sleep 1000'"
@@ -58,9 +58,7 @@ def test_who_applies_the_files_again_is_turned_back(node: Node, command: str, co
 
 @pytest.mark.usefixtures("cis")
 def test_tuned_that_switches_profiles_is_turned_back_each_time(node: Node) -> None:
-    node.run(
-        "systemctl enable --now tuned"
-    )  # which applies the files again with profiles that have sysctls of their own
+    node.run("systemctl enable --now tuned")  # it applies the files again for profiles with their own sysctls
     for profile in ("throughput-performance", "network-throughput"):
         before = count(node, "repairs")
         node.run(f"tuned-adm profile {profile}", timeout=120)
@@ -82,7 +80,7 @@ def test_a_rival_is_named_once_and_then_left_alone(node: Node, journal: Journal)
             assert "rival.service" in item["rival"]
             assert "contended" in node.status_line()
             assert "rival.service" in node.status_line()
-            node.run("sleep 20")  # the rival goes on: that is what is tested
+            node.run("sleep 20")  # the other program continues, which is the subject of the test
             assert count(node, "repairs") - before <= 40
         node.until(lambda: node.metrics()[METRIC] == 0, "no fight any more", 60)
         assert node.sysctl(KEY) == "1"
@@ -159,13 +157,13 @@ def test_what_is_guarded_is_refused_but_to_whom_may(node: Node, journal: Journal
         assert node.run(f"unshare --net sh -c 'echo 1 > {FILE}; echo 0 > {FILE}; cat {FILE}'").out == "0\n"
         node.until(lambda: node.metrics()[sample] >= 2, "this refusal told")
         refusals = node.metrics()[sample]
-        # After the look that told of it the next one comes in a minute.
+        # After the reconciliation that reported it, the next one comes in a minute.
         node.run(f"systemd-run -q --wait --unit=friend sh -c 'sleep 1; echo 0 > {FILE}'")
         node.until(lambda: count(node, "repairs") == before + 1, "it may write, and is turned back")
         assert node.metrics()[sample] == refusals
         old = node.show("MainPID")
         node.run(f"kill -KILL {old}")
-        # The kernel lets go of the program a moment later; the next daemon comes after two seconds.
+        # The kernel detaches the program a moment later, and the next daemon starts after two seconds.
         node.until(lambda: node.run(f"sysctl -w {KEY}=1", check=False).code == 0, "nothing refused")
         node.until(lambda: node.show("MainPID") not in ("0", old) and node.show("ActiveState") == "active", "a new one")
         looks = node.status()["boottime"]

@@ -1,4 +1,4 @@
-"""The .rpm that bundles its libraries, on a machine that has none of them: booted, upgraded, erased."""
+"""The .rpm with bundled libraries on a machine that has none of them: booted, upgraded, erased."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from tests.vm.image import chosen
 from tests.vm.machine import Machine
 from tests.vm.node import KUBELET, MODULES, SYSCTLS, Node
 
-# A Debian's rpm has no package of Debian's in its database.
+# The database of Debian's rpm contains no Debian package.
 RPM = "rpm --dbpath /var/lib/rpm --nodeps"
-PRESET = "/usr/lib/systemd/system-preset/99-default-disable.preset"  # as Fedora and EL have it
+PRESET = "/usr/lib/systemd/system-preset/99-default-disable.preset"  # as in Fedora and EL
 BEFORE = "/root/before"
 FILES = (
     "find / -xdev \\( -path /var/lib/rpm -o -path /var/lib/systemd -o -path /var/log -o -path /var/cache -o -path /tmp "
@@ -24,7 +24,7 @@ FILES = (
 
 @pytest.fixture(scope="module")
 def booted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
-    """Instead of the node with the .deb: one on which the .rpm was installed while it ran, and which was rebooted."""
+    """Replaces the node with the .deb by one on which the .rpm was installed while it ran, and which was rebooted."""
     newer = build_newer(tmp_path_factory.mktemp("newer"))
     with Machine(chosen()) as machine:
         node = Node(machine)
@@ -97,6 +97,6 @@ def test_an_upgrade_restarts_it_and_the_last_erasure_leaves_nothing(booted: Node
 
     assert node.run("systemctl is-active ipvsd", check=False).out == "inactive\n"
     assert node.run(f"{FILES} | diff {BEFORE} -; ls -d /run/ipvsd", check=False).out == ""
-    assert node.right()  # what it did stays
+    assert node.right()  # its changes stay
     node.run(f"{RPM} -i /root/ipvsd.rpm; systemctl start ipvsd")
     node.until(node.status, "the former version")

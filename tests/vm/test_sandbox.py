@@ -1,6 +1,6 @@
-"""The unit's sandbox, tried from inside; and each capability that it keeps, by taking it away.
+"""The unit's sandbox, tested from inside, and each of its capabilities, tested by removing it.
 
-The same tries are made in a unit without any sandbox: what would fail anywhere proves nothing.
+The same operations run in a unit without a sandbox, because an operation that fails anywhere proves nothing.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ UNIT = (PROJECT / "systemd/ipvsd.service").read_text()
 FOUND = "/run/ipvsd/probe.json"
 START = f"/usr/bin/python3 -I /var/lib/ipvsd/probe.py {FOUND}"
 
-# What is tried, how the sandbox refuses it, and the directives that do.
+# Operations, the way in which the sandbox refuses them, and the directives that do.
 REFUSED = {
     "write /etc": ("EROFS", "ProtectSystem"),
     "write /usr": ("EROFS", "ProtectSystem"),
@@ -55,19 +55,19 @@ REFUSED = {
     "make files for others": ("EPERM", "UMask"),
 }
 OWN = ("write /var/lib/ipvsd", "write /run/ipvsd")
-# Nothing here can be tried: objects of System V, which belong to users; keyrings of sessions; and system calls of
-# another architecture, for which the bench has no program.
+# Directives that cannot be tested here: System V objects, which belong to users; session keyrings; and system calls
+# of another architecture, for which the bench has no program.
 UNTRIED = {"RemoveIPC", "KeyringMode", "SystemCallArchitectures"}
 
 
 def sandbox() -> Mapping[str, str]:
-    """Return the directives of the shipped unit that confine it."""
+    """Return the sandbox directives of the shipped unit."""
     section = UNIT.partition("StateDirectory=")[2].partition("\n")[2].partition("[Install]")[0]
     return dict(re.findall(r"^(\w+)=(.*)$", section, re.MULTILINE))
 
 
 def probe(node: Node, unit: str) -> Mapping[str, str]:
-    """Return what came of each try in a unit of this text."""
+    """Return the results of the operations in a unit with this text."""
     node.machine.put(PROBE.read_bytes(), "/var/lib/ipvsd/probe.py")
     node.machine.put(unit.encode(), "/run/systemd/system/probe.service")
     node.run(f"rm -f {FOUND}; touch /tmp/ipvsd-outside; systemctl daemon-reload; systemctl start probe; cat {FOUND}")
@@ -81,7 +81,7 @@ def probe(node: Node, unit: str) -> Mapping[str, str]:
 
 @pytest.fixture(scope="module")
 def inside(booted: Node) -> Mapping[str, str]:
-    """What came of the tries in the unit as shipped, but for what it starts."""
+    """The results in the shipped unit, with another command."""
     text = re.sub(
         r"^ExecStart=.*", f"ExecStart=/usr/bin/python3 -I /var/lib/ipvsd/probe.py {FOUND}", UNIT, flags=re.MULTILINE
     )
@@ -92,7 +92,7 @@ def inside(booted: Node) -> Mapping[str, str]:
 
 @pytest.fixture(scope="module")
 def outside(booted: Node) -> Mapping[str, str]:
-    """The same without any sandbox."""
+    """The results without a sandbox."""
     return probe(booted, f"[Service]\nType=oneshot\nExecStart={START}\nUMask=0022\n")
 
 

@@ -1,4 +1,4 @@
-"""The soak test for three minutes, and for twenty in `make test-full`; `make soak` has it for an hour."""
+"""The soak test for three minutes, and for twenty in `make test-full`. `make soak` runs it for an hour."""
 
 from __future__ import annotations
 

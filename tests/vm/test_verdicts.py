@@ -1,4 +1,4 @@
-"""Each reason why a module is not there, produced on a real kernel, told, and mended as the remedy says."""
+"""Each reason for an absent module: caused on a real kernel, reported, and removed according to the remedy."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ def _looks_often(node: Node, journal: Journal) -> Iterator[None]:
     journal.expect(r"module \S+ (refused: (signature|no capability|modules_disabled)|made for another kernel): ")
     with node.configured(FAST):
         yield
-        _restore(node)  # whatever became of the test, the machine serves the next one
+        _restore(node)  # after any result of the test, because the machine serves the next one
         node.run(f"rm -f {CONF}")
 
 
 @contextmanager
 def unloaded(node: Node, module: str = MODULE) -> Iterator[None]:
-    """Have a module out of the kernel, and in it again afterwards."""
+    """Unload a module, and load it again afterwards."""
     node.run(f"rmmod {module}")
     yield
     node.until(lambda: node.live(module), f"{module} live again", 60)
 
 
 def verdict(node: Node, expected: str, module: str = MODULE) -> tuple[str, str]:
-    """Wait for a verdict; return its evidence and its remedy."""
+    """Wait for a verdict, and return its evidence and its remedy."""
     node.until(lambda: node.finding(module)["verdict"] == expected, f"{module} {expected}")
     found = node.finding(module)
     assert f"{module} {expected}: {found['remedy']}" in node.status_line()
@@ -57,7 +57,7 @@ def verdict(node: Node, expected: str, module: str = MODULE) -> tuple[str, str]:
     ],
 )
 def test_a_line_of_modprobe_d(node: Node, line: str, expected: str) -> None:
-    # Written into a file that is there already, as an editor does; libkmod would not notice.
+    # Written into an existing file, like an editor does. libkmod would not detect the change.
     node.run(f"echo '# the bench' > {CONF}")
     node.until(lambda: node.run("ipvsd status").code == 0, "right before")
     node.run(f"echo '{line}' >> {CONF}")
@@ -75,14 +75,14 @@ TREE = "/lib/modules/$(uname -r)/kernel/net/netfilter/ipvs"
 
 
 def _file(node: Node) -> str:
-    """Return the path of the module's file, of which there is a copy in /root."""
+    """Return the path of the module's file. A copy is in /root."""
     path = node.run(f"modinfo -n {MODULE}").out.strip()
     node.run(f"cp -a {path} /root/")
     return path
 
 
 def _plain(node: Node, option: str = "") -> str:
-    """Return the path of the module's file, not packed; there is a copy of the packed one in /root."""
+    """Return the path of the module's file, uncompressed. A copy of the compressed one is in /root."""
     node.machine.put(UNPACK.read_bytes(), "/root/unpack.py")
     plain = node.run(f"python3 /root/unpack.py {option} {_file(node)}").out.strip()
     node.run("depmod")
@@ -90,7 +90,7 @@ def _plain(node: Node, option: str = "") -> str:
 
 
 def _restore(node: Node) -> None:
-    """Put the copy in /root back, if there is one."""
+    """Restore the copy in /root, if there is one."""
     node.run(f"! ls /root/{MODULE}.ko* || (rm -f {TREE}/{MODULE}.ko* && mv /root/{MODULE}.ko* {TREE}/ && depmod)")
 
 
@@ -110,7 +110,7 @@ def test_a_file_that_is_gone(node: Node) -> None:
         _, remedy = verdict(node, "absent")
         assert remedy.startswith("apt install --reinstall linux-")
         assert remedy.endswith(release)
-        _restore(node)  # there is no network here: what that package brings is put back by hand
+        _restore(node)  # there is no network here, so the test restores the content of that package
 
 
 def test_an_option_that_was_left_out(node: Node) -> None:
@@ -128,12 +128,12 @@ def test_a_module_made_for_another_kernel(node: Node) -> None:
     path = _plain(node, "--unsign")
     release = node.run("uname -r").out.strip()
     other = f"9{release[1:]}"
-    # Where symbols have versions the kernel compares only what stands behind the release.
+    # If symbols have versions, the kernel compares only the text after the release.
     node.run(f"sed -i 's/vermagic={release} SMP/vermagic={other} UP /' {path}")
     with unloaded(node):
         evidence, remedy = verdict(node, "made for another kernel")
         assert f"made for kernel {other}, this is {release}" in evidence
-        assert "version magic" in evidence  # the kernel's own words
+        assert "version magic" in evidence  # the kernel's own message
         assert remedy.startswith("replace its file by one made for this kernel (apt install")
         _restore(node)
 
@@ -155,7 +155,7 @@ def test_a_kernel_that_demands_signatures(node: Node) -> None:
         evidence, _ = verdict(node, "refused: signature")
         assert "module.sig_enforce=1" in evidence
         _restore(node)
-    node.machine.reboot()  # it cannot be turned off again
+    node.machine.reboot()  # it cannot be disabled again
     node.machine.booted()
 
 

@@ -1,4 +1,4 @@
-"""ipvsd sees and names the writer of a sysctl and repairs the value, as far as the kernel's rung allows."""
+"""ipvsd detects and attributes writes to sysctls, and repairs them, as far as the kernel and privileges permit."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ WRITERS = {
     "propagation": "sh -c 'echo {} > /proc/sys/net/ipv4/conf/all/forwarding; sleep 0.3'",
 }
 CALLED = {"sysctl": "sysctl"}  # the others are sh
-# The writers that inotify does not see: another procfs is another set of inodes.
+# Writers that inotify does not detect: another procfs has other inodes.
 UNSEEN_BY_INOTIFY = {"own procfs"}
 FIRST_WITH_PROCESS = (6, 1)
 
@@ -35,7 +35,7 @@ SEEING = r"writes to sysctls are seen by .*"
 
 
 def names_processes() -> bool:
-    """Tell whether this kernel's program can ask which process writes."""
+    """Return whether this kernel permits the program to query the writing process."""
     numbers = kernels.chosen().split(".")
     return (int(numbers[0]), int(numbers[1])) >= FIRST_WITH_PROCESS
 
@@ -51,7 +51,7 @@ def last(node: Node) -> Mapping[str, Any]:
 
 @contextmanager
 def rung(node: Node, drop_in: str, before: str = "true", after: str = "true") -> Iterator[None]:
-    """Have the daemon run with less than it asks for."""
+    """Run the daemon with fewer privileges than it requests."""
     node.run(before)
     try:
         with node.changed_unit(drop_in):
@@ -122,7 +122,8 @@ def test_a_flood_in_another_network_namespace_takes_the_blame_for_nothing(node: 
             node.run(f"sleep 1.5; {WRITERS['sysctl'].format(0)}")
             node.until(lambda before=before: count(node, "repairs") == before + 1, "one repair")  # type: ignore[misc]
             assert last(node)["writer"]["unit"] == "bench-agent.service"
-            # While a namespace is made or removed, one write to ip_forward may be told of too often to keep all.
+            # While a namespace is created or removed, one write to ip_forward can be reported too often to keep all
+            # reports.
             assert last(node)["attribution"] in ("certain", "likely")
     finally:
         node.run("systemctl stop flood")
@@ -140,9 +141,10 @@ def test_the_arguments_of_a_writer_are_told_nowhere(node: Node) -> None:
 
 
 def writers(node: Node, before: float) -> list[Mapping[str, Any]]:
-    """Return who made what was repaired since the sysctl's count was `before`."""
+    """Return the writers of the repairs since the sysctl's count was `before`."""
     repairs = int(count(node, "repairs") - before)
-    # On a busy machine a look meets interfaces that follow ip_forward before its repair; they are other repairs.
+    # On a busy machine, a reconciliation observes interfaces that follow ip_forward before its repair. These are
+    # other repairs.
     found = [item["writer"] or {} for item in node.history() if item["name"] == KEY]
     return found[-repairs:] if repairs else []
 
@@ -178,7 +180,7 @@ def test_of_two_that_write_in_turn_each_is_named_whoever_looks_or_writes_elsewhe
                 return len(wrote & {who.get("pid") for who in found})
             return [who.get("unit") for who in found].count("bench-agent.service")
 
-        # The same 95 of 100; two drifts that come within one look are told as one.
+        # The same 95 of 100. Two drifts within one reconciliation are reported as one.
         node.until(lambda: named() >= 0.95 * 2 * times, "95 of 100 named", 60)
 
 
@@ -196,7 +198,7 @@ def test_the_journal_has_the_fields_that_other_tools_use(node: Node) -> None:
 def test_who_unloads_a_module_is_named(node: Node) -> None:
     sample = 'ipvsd_module_loads_total{module="ip_vs_sh"}'
     named = []
-    for _ in range(5):  # where nobody has a processor for the daemon, rmmod has ended before it looks
+    for _ in range(5):  # without a free processor for the daemon, rmmod has ended before it reads /proc
         before = node.metrics()[sample]
         node.run("rmmod ip_vs_sh")
         node.until(lambda before=before: node.metrics()[sample] == before + 1, "loaded again")  # type: ignore[misc]
@@ -223,7 +225,8 @@ def test_capabilities_that_only_the_start_needs_are_gone(node: Node) -> None:
 
 
 def test_nothing_stays_attached_when_the_daemon_is_killed(node: Node) -> None:
-    # PROG_GET_NEXT_ID, and a program's type and name by OBJ_GET_INFO_BY_FD; a dead one goes after a grace period.
+    # PROG_GET_NEXT_ID, and a program's type and name with OBJ_GET_INFO_BY_FD. A dead program disappears after a
+    # grace period.
     node.machine.put(COUNT.encode(), "/root/count.py")
     for _ in range(repeated(1, 3)):
         old = node.show("MainPID")

@@ -1,6 +1,6 @@
 """The bench's Debian without a kernel, as a tarball: systemd, Python, ipvsd's libraries and the bench's agent.
 
-Made by `mmdebstrap` from the distribution's own packages, with or without root.
+`mmdebstrap` builds it from the distribution's own packages, with or without root.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ PACKAGES = (
 ).split()
 
 SPECIAL = {
-    # As Debian 11's own installer did; later ones have a package for it.
+    # As in the installer of Debian 11. Later ones have a package for it.
     "bullseye": ("--setup-hook=/usr/share/mmdebstrap/hooks/merged-usr/setup00.sh",),
-    # Valid for a week, of which a mirror may be behind.
+    # Valid for a week, by which a mirror can be late.
     "sid": ('--aptopt=Acquire::Check-Valid-Until "false"',),
 }
 
@@ -46,7 +46,7 @@ mkdir -p "$root/var/log/journal"
 
 
 def userland(say: Callable[[str], None], suite: str) -> Path:
-    """Return the tarball of a Debian, building it (about a minute) unless it is in the cache."""
+    """Return the tarball of a Debian. Build it (about a minute) unless it is in the cache."""
 
     def build(target: Path, _: Path) -> None:
         say(f"installing packages for the bench (Debian {suite}) in {cache.directory()}, about a minute")
@@ -62,7 +62,7 @@ def userland(say: Callable[[str], None], suite: str) -> Path:
 
 
 def mmdebstrap(suite: str, packages: Sequence[str], options: Sequence[str], target: Path) -> None:
-    """Make a root of a suite with these packages; exits if three tries fail."""
+    """Create a root of a suite with these packages. Exits if three attempts fail."""
     command = [
         "mmdebstrap", "--quiet", "--variant=apt", f"--include={','.join(packages)}",
         "--aptopt=Acquire::Retries \"5\"", *SPECIAL.get(suite, ()), *options, suite, str(target),

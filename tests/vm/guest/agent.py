@@ -1,4 +1,4 @@
-"""Inside the machine: run the commands that arrive on a virtio port, one JSON object a line."""
+"""In the machine: run the commands that arrive on a virtio port, one JSON object per line."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def main() -> None:
     rest = b""
     while True:
         chunk = os.read(port, 65536)
-        if not chunk:  # nobody has the other end open yet
+        if not chunk:  # the other end is not open yet
             time.sleep(0.1)
             continue
         *lines, rest = (rest + chunk).split(b"\n")

@@ -1,7 +1,7 @@
-"""Inside the machine: as much of the Kubernetes API as kube-proxy asks for, over HTTP on loopback.
+"""In the machine: the part of the Kubernetes API that kube-proxy uses, over HTTP on loopback.
 
-Serves the objects of a JSON file: a map of resources (nodes, services, endpoints, endpointslices) to lists. When
-the file is replaced, those who watch are told the difference. Events are accepted and forgotten.
+It serves the objects of a JSON file: a map of resources (nodes, services, endpoints, endpointslices) to lists. When
+the file is replaced, watchers receive the differences. Events are accepted and dropped.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ KINDS = {"nodes": "Node", "services": "Service", "endpoints": "Endpoints", "endp
 
 
 class Store:
-    """The objects as they are now, and each change with its number, which is the resource version."""
+    """The current objects, and each change with its number, which is the resource version."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -31,14 +31,14 @@ class Store:
         self.changes: list[tuple[int, str, str, Object]] = []
 
     def follow(self) -> None:
-        """Take over what the file says, again and again."""
+        """Read the file repeatedly."""
         seen = ""
         while True:
             text = self.path.read_text()
             if text != seen:
                 try:
                     wanted = json.loads(text)
-                except ValueError:  # it is being written just now
+                except ValueError:  # it is being written
                     continue
                 seen = text
                 with self.changed:
@@ -108,7 +108,7 @@ class Handler(BaseHTTPRequestHandler):
                         line = {"type": kind, "object": _typed(item, resource, group)}
                         self.wfile.write(json.dumps(line).encode() + b"\n")
                         self.wfile.flush()
-        except OSError:  # it looks no longer
+        except OSError:  # the client has stopped watching
             pass
 
     def _answer(self, code: int, document: Object) -> None:
@@ -122,7 +122,7 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_request(self, code: object = "-", size: object = "-") -> None:
-        """Say nothing of requests: the journal is kube-proxy's."""
+        """Log no requests, because the journal belongs to kube-proxy."""
 
 
 def _typed(item: Object, resource: str, group: str) -> Object:

@@ -1,7 +1,7 @@
-"""Inside the machine: how fast what drifted is right again, beside what it is compared with. Prints JSON; seconds.
+"""In the machine: measure the time of repairs, and of comparable operations. Prints JSON; seconds.
 
-Things that are compared alternate in one loop and find the machine equally rested, since a processor
-that has slept is slower for everybody. Nothing here spins: that would take the processor from the daemon.
+Compared operations alternate in one loop, so the machine is equally idle for each: a processor that has slept is
+slower for everyone. Nothing here spins, because that would take the processor from the daemon.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ IMPORTS = "import yaml, dataclasses, argparse, socket"
 INDEX = Path(f"/lib/modules/{os.uname().release}/modules.dep")
 NOTIFY = "/run/measure.notify"
 FILE = "/run/measure.conf"
-# A pair of processes is quick or slow for as long as it lives, by the processors that it happened to get.
+# A pair of processes stays fast or slow as long as it runs, depending on its processors.
 OF_A_PAIR = 20
 
 libc = ctypes.CDLL(None, use_errno=True)
@@ -43,7 +43,7 @@ def command(*arguments: str) -> str:
 
 
 def timed(*arguments: str) -> float:
-    """Return how long a program takes, without what Python's own way to start one costs."""
+    """Return the time of a program, without the cost of Python's way to start it."""
     begun = time.perf_counter()
     _, status = os.waitpid(os.posix_spawn(arguments[0], arguments, dict(os.environ)), 0)
     took = time.perf_counter() - begun
@@ -56,7 +56,7 @@ def timed(*arguments: str) -> float:
 
 
 class Watched:
-    """A sysctl that is `1` when it is right, and inotify on its file."""
+    """A sysctl whose compliant value is `1`, and inotify on its file."""
 
     def __init__(self, path: str) -> None:
         self.file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
@@ -64,7 +64,7 @@ class Watched:
         libc.inotify_add_watch(self.inotify, path.encode(), IN_MODIFY)
 
     def right(self) -> bool:
-        # Two equal events in a row are one, so that the value is asked after each.
+        # Two consecutive equal events are merged, so the value is read after each.
         if select.select([self.inotify], [], [], 0)[0]:
             os.read(self.inotify, 4096)
         return os.pread(self.file, 16, 0) == b"1\n"
@@ -75,7 +75,7 @@ class Watched:
                 sys.exit("a sysctl was not restored")
 
     def drift(self) -> float:
-        """Return the time from the return of a write until the value is right again."""
+        """Return the time from the return of a write until the value is compliant again."""
         os.pwrite(self.file, b"0\n", 0)
         begun = time.perf_counter()
         self.wait()
@@ -87,7 +87,7 @@ class Watched:
 
 
 def await_right(path: str) -> None:
-    """Wait until a sysctl is right; if it is by now, no more is done than to read it."""
+    """Wait until a sysctl is compliant. If it already is, this only reads it."""
     file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     value = os.read(file, 16)
     os.close(file)
@@ -98,7 +98,7 @@ def await_right(path: str) -> None:
 
 
 class Partner:
-    """Another Python process that gives back each byte."""
+    """Another Python process that returns each byte."""
 
     def __enter__(self) -> Partner:
         self.process = subprocess.Popen(
@@ -147,7 +147,7 @@ def sysctl_program(times: str) -> list[float]:
 
 
 class Uevents:
-    """The kernel's own, which tells of a module when it is live."""
+    """The kernel's uevents, which report a module when it is live."""
 
     def __init__(self) -> None:
         self.socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_KOBJECT_UEVENT)
@@ -168,13 +168,13 @@ class Uevents:
 def unload(module: str) -> None:
     deadline = time.monotonic() + LIMIT
     while libc.delete_module(module.encode(), os.O_NONBLOCK):
-        if ctypes.get_errno() != 11 or time.monotonic() > deadline:  # EAGAIN: somebody looks at it just now
+        if ctypes.get_errno() != 11 or time.monotonic() > deadline:  # EAGAIN: another program is using it
             sys.exit(f"cannot unload {module}: {os.strerror(ctypes.get_errno())}")
         time.sleep(0.01)
 
 
 def freeze(process: int) -> None:
-    """Stop every thread of a process, and wait until none runs: the signal alone may come too late for some."""
+    """Stop every thread of a process, and wait until none runs, because the signal can reach some late."""
     os.kill(process, signal.SIGSTOP)
     deadline = time.monotonic() + LIMIT
     tasks = Path(f"/proc/{process}/task")
@@ -185,9 +185,9 @@ def freeze(process: int) -> None:
 
 
 def insert(path: str) -> list[float]:
-    """Return how long the kernel itself takes for a module whose dependencies are loaded, in one system call.
+    """Return the kernel's own time for a module with loaded dependencies, in one system call.
 
-    Nothing, if somebody else was quicker; who, is not known.
+    Return nothing if another process was faster. It is unknown which one.
     """
     file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     begun = time.perf_counter()
@@ -202,7 +202,10 @@ def insert(path: str) -> list[float]:
 
 
 def module(times: str, name: str, *keys: str) -> dict[str, list[float]]:
-    """Unload a module; the daemon loads it and writes its sysctls; while that stands, modprobe, or the kernel alone."""
+    """Unload a module, which the daemon reloads with its sysctls.
+
+    While the daemon is stopped, modprobe or the kernel does.
+    """
     daemon = int(command("systemctl", "show", "--value", "-p", "MainPID", "ipvsd"))
     uevents, path = Uevents(), command("modinfo", "-n", name)
     found: dict[str, list[float]] = {"repair": [], "modprobe": [], "kernel": []}
@@ -233,7 +236,7 @@ def module(times: str, name: str, *keys: str) -> dict[str, list[float]]:
 
 
 def unload_all(names: str) -> None:
-    """Unload these modules and all that they brought along, but for what somebody else uses."""
+    """Unload these modules and all their dependencies, except for those with other users."""
     needed = dict(line.rstrip().split(":", 1) for line in INDEX.read_text().splitlines())
     paths = {Path(path).name.split(".")[0].replace("-", "_"): path for path in needed}
     wanted = {name for name in names.split(",") if name in paths}
@@ -255,7 +258,7 @@ def undo(modules: str, wanted: dict[str, str]) -> None:
 
 
 def start(times: str, modules: str, **wanted: str) -> dict[str, list[float]]:
-    """The daemon from exec to READY=1, and what any Python program and a shell would need for the same."""
+    """Measure the daemon from exec to READY=1, and a Python program and a shell with the same work."""
     Path(FILE).write_text("".join(f"{key} = {value}\n" for key, value in wanted.items()))
     work = f"modprobe -a {modules.replace(',', ' ')}; sysctl -q -p {FILE}"
     found: dict[str, list[float]] = {"ready": [], "python": [], "shell": []}
@@ -283,7 +286,7 @@ def ready() -> float:
         while b"READY=1" not in systemd.recv(1 << 16):
             pass
         took = time.perf_counter() - begun
-        time.sleep(2)  # what it does next is not cut short
+        time.sleep(2)  # its next work is not interrupted
         os.kill(process, signal.SIGTERM)
         os.waitpid(process, 0)
     return took
@@ -293,11 +296,11 @@ def ready() -> float:
 
 
 def repairs(times: str, *keys: str) -> None:
-    """Have so many sysctls restored, one after the other."""
+    """Cause so many repairs of sysctls, one after the other."""
     watched = [Watched(proc(key)) for key in keys]
     for number in range(int(times)):
         watched[number % len(watched)].drift()
-        time.sleep(0.005)  # or a look that repairs, too, might find the next one wrong three times in a row
+        time.sleep(0.005)  # or a reconciliation with repairs could find the next one non-compliant three times in a row
 
 
 def spent() -> float:
@@ -307,7 +310,7 @@ def spent() -> float:
 
 
 def storm(seconds: str, rate: str, limit: str, *keys: str) -> dict[str, float]:
-    """Write wrong values at this rate; then see when everything is right."""
+    """Write non-compliant values at this rate, and then measure the time until everything is compliant."""
     files = [os.open(proc(key), os.O_RDWR) for key in keys]
     before, begun, done = spent(), time.monotonic(), 0
     while time.monotonic() < begun + float(seconds):
@@ -326,7 +329,7 @@ def storm(seconds: str, rate: str, limit: str, *keys: str) -> dict[str, float]:
 
 
 def drift(pause: str, limit: str, name: str, key: str) -> dict[str, float]:
-    """After a pause, unload a module and change a sysctl; return when each is right again, if within the limit."""
+    """After a pause, unload a module and change a sysctl. Return the time of each repair within the limit."""
     state, value = Path(f"/sys/module/{name}/initstate"), Path(proc(key))
     time.sleep(float(pause))
     unload(name)

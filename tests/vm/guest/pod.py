@@ -1,9 +1,9 @@
-"""Inside the machine: a pod, or those who visit one.
+"""In the machine: a pod, or its visitors.
 
-`serve NAME PORT` answers each TCP connection and each UDP datagram with its name and the address of who asked.
-`visit TARGET...` asks WHO:PROTOCOL/ADDRESS/PORT[/OWN PORT], each in turn and each WHO at the same time, and prints a
-JSON list of the answers; the word `refused` or `silence` takes the place of one that there is not. WHO is a network
-namespace, or `node`.
+`serve NAME PORT` replies to each TCP connection and each UDP datagram with its name and the address of the client.
+`visit TARGET...` sends requests to WHO:PROTOCOL/ADDRESS/PORT[/OWN PORT], each WHO in parallel and its targets in
+turn. It prints a JSON list of the replies. The word `refused` or `silence` replaces a missing one. The network
+namespace WHO can be `node`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ PATIENCE = 2.0
 
 
 def address(peer: str) -> str:
-    """Return an address without what an IPv6 socket puts before one of IPv4."""
+    """Return an address without the prefix of an IPv4 address on an IPv6 socket."""
     return peer.rpartition("::ffff:")[2]
 
 
@@ -49,7 +49,7 @@ def serve(name: str, port: int) -> None:
 
 
 def visit(protocol: str, host: str, port: int, own: int = 0) -> str:
-    """Return the answer; `own` is the port to ask from."""
+    """Return the reply. `own` is the port to send from."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     kind = socket.SOCK_DGRAM if protocol == "udp" else socket.SOCK_STREAM
     with socket.socket(family, kind) as asking:
@@ -69,7 +69,7 @@ def visit(protocol: str, host: str, port: int, own: int = 0) -> str:
 
 
 def visits(who: str, targets: list[tuple[int, str]], answers: dict[int, str]) -> None:
-    """Enter a network namespace, with this thread alone, and visit each target from there."""
+    """Enter a network namespace in this thread only, and visit each target from there."""
     if who != "node":
         place = os.open(f"/run/netns/{who}", os.O_RDONLY)
         if ctypes.CDLL(None, use_errno=True).setns(place, 0):

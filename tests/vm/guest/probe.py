@@ -1,6 +1,6 @@
-"""Inside a unit's sandbox: try what it is to forbid, and print as JSON what came of each try.
+"""In a unit's sandbox: try the operations that it should forbid, and print the results as JSON.
 
-Each is `done`, or the name of the error. A try that would do harm has a form that changes nothing.
+Each result is `done`, or the name of the error. A harmful operation has a form that changes nothing.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def set_uid_bit() -> None:
 
 
 def in_a_child(work: Callable[[], None]) -> None:
-    """Do what cannot be undone where it ends with a process."""
+    """Perform an operation that cannot be undone but ends with its process."""
     child = os.fork()
     if child == 0:
         try:

@@ -1,11 +1,12 @@
-"""Inside the machine: all that disturbs ipvsd on a node, at once, for some time; what was done goes to a file.
+"""In the machine: disturb ipvsd on a node in many ways at the same time, and write a record to a file.
 
-    soak.py SECONDS SEED INTERFACES RESULT
+`soak.py SECONDS SEED INTERFACES RESULT`
 
-The time is divided into rounds. Each has the same disturbances, in an order and at moments that the seed decides, and
-ends in quiet, with nothing left of them; then the daemon's memory and descriptors are looked at. What the kernel is
-told of writes to sysctls, and what it loads and unloads, is recorded by its own tracing, apart from ipvsd.
-Times are CLOCK_MONOTONIC, which stands still while the machine sleeps.
+The time is divided into rounds. Each has the same disturbances, in an order and at times that the seed determines.
+It ends with a quiet time without disturbances, and then the daemon's memory and descriptors are measured. The
+kernel's tracing records writes to sysctls, and loads and unloads of modules, independently of ipvsd.
+
+Times are CLOCK_MONOTONIC, which does not advance while the machine is suspended.
 """
 
 from __future__ import annotations
@@ -27,22 +28,22 @@ from pathlib import Path
 from typing import Any
 
 ROUND, SHORT = 60.0, 3  # seconds, at least, and rounds of a short run, in which the machine does not sleep
-QUIET = 5.0  # seconds of quiet before memory and descriptors are looked at
-SAMPLES, BETWEEN = 10, 0.2  # looks at them then, and seconds before each
+QUIET = 5.0  # seconds of quiet before memory and descriptors are measured
+SAMPLES, BETWEEN = 10, 0.2  # measurements then, and seconds before each
 TRACING = Path("/sys/kernel/tracing")
 DROP_IN = Path("/etc/ipvsd/conf.d/soak.yaml")
 STATUS = Path("/run/ipvsd/status.json")
 HISTORY, KEPT = Path("/run/ipvsd/history.jsonl"), 200  # lines, at least
 FULL = Path("/run/soak.full")
 PORT = 14787
-# Where QEMU's firmware puts the registers of the power management, which it forgets to do again after a sleep: the
-# kernel would sleep no second time (PMBASE and ACPI_CNTL of Intel's ICH9).
+# The place of the power management registers, which QEMU's firmware does not restore after a suspend. The kernel
+# would not suspend a second time (PMBASE and ACPI_CNTL of Intel's ICH9).
 POWER, PLACE = Path("/sys/bus/pci/devices/0000:00:1f.0/config"), slice(0x40, 0x48)
-AT_ONCE, GROUP = 50, "77"  # interfaces that are added together, and the group in which they are
-SLOW = 60  # clients; ipvsd has room for 64 from one address
+AT_ONCE, GROUP = 50, "77"  # interfaces that are added together, and their group
+SLOW = 60  # clients; ipvsd serves 64 from one address
 
-# Sysctls of the default profile, with the least of the wrong values that are written to each: each value once, so that
-# it tells which write a repair is about. More than one, so that ip_forward is on all the time.
+# Sysctls of the default profile, with the lowest non-compliant value for each. Each value is written once, so it
+# identifies the write that a repair is about. All are above 1, so ip_forward is always on.
 FORWARD, DEFAULT = "net.ipv4.ip_forward", "net.ipv4.conf.default.forwarding"
 CALM = {
     FORWARD: 2,
@@ -53,8 +54,8 @@ CALM = {
     "net.netfilter.nf_conntrack_max": 60000,
 }
 FOUGHT, RIGHT = "net.core.somaxconn", "4096"
-CHANGED = "net.core.netdev_budget"  # of which another value is wanted again and again
-# Contention begins and ends soon enough to be seen.
+CHANGED = "net.core.netdev_budget"  # its desired value changes repeatedly
+# Contention begins and ends soon enough to be observed.
 CONFIG = """contention: {repairs: 12, quiet: 10s}
 sysctls:
   net.core.somaxconn: 4096
@@ -64,15 +65,15 @@ MODULES = (
     "ip_vs_rr ip_vs_sh ip_vs_lc ip_vs_wlc ip_vs_sed ip_vs_nq ip_vs_dh "
     "xt_statistic xt_recent xt_sctp ip_set_bitmap_port br_netfilter"
 ).split()
-# <linux/sysctl.h>: struct ctl_table_header has its parent at 56; a struct ctl_table begins with its name. The value is
-# its first eight characters, as a number, since a text would have its line feed in it.
+# <linux/sysctl.h>: struct ctl_table_header has its parent at 56, and struct ctl_table begins with its name. The
+# value is recorded as a number of its first eight characters, because a text would contain its line feed.
 PROBES = """p:soak/write __cgroup_bpf_run_filter_sysctl write=$arg3:u32 dir=+0(+0(+0(+56($arg1)))):string \
 name=+0(+0($arg2)):string value=+0(+0($arg4)):x64
 r:soak/wrote proc_sys_write ret=$retval:s64
 r:soak/told bpf_ringbuf_output ret=$retval:s64
 r:soak/queued fsnotify_insert_event ret=$retval:s32
 """
-# EAGAIN of a ring buffer without room; 2 of a queue without room (fs/notify/notification.c)
+# EAGAIN for a full ring buffer; 2 for a full queue (fs/notify/notification.c)
 FILTERS = {"soak/write": "write == 1", "soak/wrote": "", "soak/told": "", "soak/queued": "ret == 2"}
 ENABLED = (*FILTERS, "module/module_load", "module/module_free")
 BUFFER = 32768  # KiB for each processor
@@ -86,12 +87,12 @@ def run(*arguments: str, text: str = "") -> bool:
 def status() -> dict[str, Any]:
     try:
         return dict(json.loads(STATUS.read_text()))
-    except (OSError, ValueError):  # it is replaced in one step, but the daemon may be starting
+    except (OSError, ValueError):  # it is replaced atomically, but the daemon may be starting
         return {}
 
 
 def history() -> list[str]:
-    """Return the whole lines of the history."""
+    """Return the complete lines of the history."""
     return HISTORY.read_text().split("\n")[:-1] if HISTORY.exists() else []
 
 
@@ -108,7 +109,7 @@ def wait(condition: Callable[[], object], seconds: float, between: float = 0.2) 
 
 
 def trace() -> None:
-    """Have the kernel record every write to a sysctl, and the modules that come and go."""
+    """Let the kernel record every write to a sysctl, and the loads and unloads of modules."""
     (TRACING / "trace_clock").write_text("mono")
     (TRACING / "buffer_size_kb").write_text(str(BUFFER))
     (TRACING / "kprobe_events").write_text(PROBES)
@@ -120,7 +121,7 @@ def trace() -> None:
 
 
 def untrace() -> tuple[list[Any], int]:
-    """Return what was recorded, [time, process, event, fields] each, and how many were not for lack of room."""
+    """Return the records, [time, process, event, fields] each, and the number of those that were lost."""
     for name in ENABLED:
         (TRACING / "events" / name / "enable").write_text("0")
     rows = []
@@ -149,7 +150,7 @@ def fields(event: str, text: str) -> list[Any]:
 
 
 def drops(pid: int) -> int:
-    """Return what netlink dropped of the daemon's sockets, by the kernel's own count."""
+    """Return the messages that netlink dropped on the daemon's sockets, by the kernel's count."""
     inodes = set()
     for link in Path(f"/proc/{pid}/fd").iterdir():
         inodes.add(os.readlink(link).removeprefix("socket:[").rstrip("]"))
@@ -162,7 +163,7 @@ def drops(pid: int) -> int:
 
 
 class Soak:
-    """`injected` are the wrong values that were written, [sysctl, value, time] each."""
+    """`injected` are the non-compliant values that were written, [sysctl, value, time] each."""
 
     def __init__(self, seconds: float, seed: int, links: int) -> None:
         self.rounds = max(SHORT, min(20, int(seconds / ROUND)))
@@ -172,14 +173,14 @@ class Soak:
         self.pid = int(subprocess.check_output(["systemctl", "show", "--value", "-p", "MainPID", "ipvsd"]))
         self.numbers = {key: itertools.count(least) for key, least in CALM.items()}
         self.numbers[FOUGHT] = itertools.count(10000)
-        self.numbers[DEFAULT] = self.numbers[FORWARD]  # which is passed on
+        self.numbers[DEFAULT] = self.numbers[FORWARD]  # the kernel copies it
         self.injected: list[Any] = []
         self.gone: list[Any] = []
         self.samples: list[dict[str, Any]] = []
         self.quiet: list[dict[str, Any]] = []
         self.before = frozenset(history())
         self.history: dict[str, None] = {}
-        self.newest, self.read = "", time.monotonic()  # the last line of the history, and when it was read
+        self.newest, self.read = "", time.monotonic()  # the last line of the history, and the time of its read
         self.unread: list[tuple[float, float]] = []
         self.counts = dict.fromkeys(
             "interfaces modules configurations scrapes unanswered slow full jumps sleeps".split(), 0
@@ -187,7 +188,7 @@ class Soak:
         self.slept = self.slowest = 0.0
         self.notes: list[str] = []
         self.ending = threading.Event()  # of the round
-        self.ended = threading.Event()  # of all
+        self.ended = threading.Event()  # of all rounds
         self.wanted = 300  # of CHANGED
         self.configuring = threading.Lock()
 
@@ -202,7 +203,7 @@ class Soak:
         self.ended.set()
 
     def one_round(self, deadline: float) -> None:
-        """Disturb until there is just time for quiet."""
+        """Disturb until only the quiet time remains."""
         self.ending.clear()
         tasks = (
             self.write_calmly, self.write_with_programs, self.write_in_turns, self.fight, self.add_interfaces,
@@ -224,15 +225,15 @@ class Soak:
     def guarded(self, task: Callable[[], None]) -> None:
         try:
             task()
-        except Exception as error:  # noqa: BLE001 -- it has to be in the account, whatever it is
+        except Exception as error:  # noqa: BLE001 -- every error belongs in the account
             self.notes.append(f"{task.__name__}: {error!r}")
 
     def pause(self, least: float, most: float) -> bool:
-        """Wait; return whether the round goes on."""
+        """Wait, and return whether the round continues."""
         return not self.ending.wait(self.random.uniform(least, most))
 
     def right(self) -> bool:
-        """Tell whether everything that is held is right, and nothing is left of the disturbances."""
+        """Return whether all managed items are compliant, and all disturbances have ended."""
         found = status()
         items = [*found.get("modules", ()), *found.get("sysctls", ())]
         hashed = found.get("config", {}).get("errors") == []
@@ -242,7 +243,7 @@ class Soak:
     # --- sysctls ------------------------------------------------------------------------
 
     def write(self, key: str, how: str = "") -> None:
-        """Write the next wrong value."""
+        """Write the next non-compliant value."""
         value = str(next(self.numbers[key]))
         path = f"/proc/sys/{key.replace('.', '/')}"
         row = [key, value, time.monotonic()]
@@ -266,7 +267,7 @@ class Soak:
             self.write(self.random.choice(list(CALM)), self.random.choice(("sysctl", "tee")))
 
     def write_in_turns(self) -> None:
-        """Have two writers write to one sysctl at the same time."""
+        """Let two writers write to one sysctl at the same time."""
         while self.pause(self.round / 8, self.round / 4):
             key = self.random.choice(list(CALM))
             both = [threading.Thread(target=self.write_thrice, args=(key,)) for _ in range(2)]
@@ -280,11 +281,11 @@ class Soak:
             self.write(key)
 
     def fight(self) -> None:
-        """Write again whenever ipvsd has written, until it lets be; then far more often, and give in."""
+        """Write after each of ipvsd's writes until it stops; then far more often; then stop."""
         path = Path(f"/proc/sys/{FOUGHT.replace('.', '/')}")
         if not self.pause(0.0, self.round / 10):
             return
-        with self.configuring:  # a configuration that is taken ends every contention
+        with self.configuring:  # a new active configuration ends every contention
             ends = time.monotonic() + self.round / 2
             while time.monotonic() < ends and not self.ending.is_set() and not status().get("contended"):
                 self.write(FOUGHT)
@@ -311,7 +312,7 @@ class Soak:
                 self.pause(0.1, 1.0)
             there = [path.name for path in Path("/sys/class/net").iterdir()]
             self.counts["interfaces"] += len([name for name in there if name.startswith(("soak", "psoak"))])
-            # One that the daemon has not seen yet does not drift when it is changed.
+            # A change of an interface that the daemon has not seen yet is not a drift.
             if self.wait_for_members(len(there)):
                 for name in self.random.sample(names, 5):
                     key = f"net.ipv4.conf.{name}.forwarding"
@@ -342,7 +343,7 @@ class Soak:
     # --- the configuration --------------------------------------------------------------
 
     def configure(self) -> None:
-        """Put a good configuration in place as a whole, with another value than before, and have it read."""
+        """Replace the configuration atomically by a valid one with another value, and have it read."""
         self.wanted = 300 + (self.wanted + 1) % 50
         new = DROP_IN.with_suffix(".new")
         DROP_IN.parent.mkdir(parents=True, exist_ok=True)
@@ -369,7 +370,7 @@ class Soak:
         self.configure()
 
     def configure_slowly(self) -> None:
-        """Write a file in two halves, of which the first is a good configuration, too, without somaxconn."""
+        """Write a file in two halves. The first half alone is a valid configuration without somaxconn."""
         self.wanted = 300 + (self.wanted + 1) % 50
         first, separator, rest = (CONFIG % self.wanted).partition("sysctls:\n")
         with DROP_IN.open("w") as file:
@@ -381,7 +382,7 @@ class Soak:
         self.pause(1.0, 2.0)
 
     def be_without(self) -> None:
-        """Have the file put away for less time than ipvsd waits for it."""
+        """Remove the file for less time than ipvsd waits for it."""
         text = DROP_IN.read_text()
         DROP_IN.unlink()
         self.pause(0.5, 3.0)
@@ -403,7 +404,7 @@ class Soak:
                 self.slowest = max(self.slowest, time.monotonic() - begun)
 
     def be_slow(self) -> None:
-        """Have many connections at a byte a second."""
+        """Open many connections that send one byte a second."""
         clients: list[socket.socket] = []
         while self.pause(1.0, 1.0):
             for client in list(clients):
@@ -424,9 +425,9 @@ class Soak:
     # --- the machine --------------------------------------------------------------------
 
     def disturb(self) -> None:
-        """Fill /run, set the clock, and sleep, one after the other."""
-        away = 0.0  # seconds that the clock is wrong by
-        # An emulated machine now and then does not wake up: Linux cannot start its second processor in time.
+        """Fill /run, set the clock, and suspend, one after the other."""
+        away = 0.0  # seconds by which the clock is wrong
+        # An emulated machine does not always wake up: Linux cannot start its second processor in time.
         ways = ["full", "jumps", "jumps", *(["sleeps"] if self.rounds > SHORT else [])]
         while True:
             self.random.shuffle(ways)
@@ -445,7 +446,7 @@ class Soak:
                     away += by
 
     def fill(self) -> None:
-        """Leave no room in /run for some seconds."""
+        """Leave no space in /run for some seconds."""
         with FULL.open("wb", buffering=0) as file:
             for size in (1 << 20, 4096, 1):
                 try:
@@ -457,7 +458,7 @@ class Soak:
         FULL.unlink()
 
     def sleep(self) -> None:
-        """Have the machine suspended to memory, and woken by its clock."""
+        """Suspend the machine to memory, and let its clock wake it."""
         place = POWER.read_bytes()[PLACE]
         before = time.clock_gettime(time.CLOCK_BOOTTIME) - time.monotonic()
         run("rtcwake", "-m", "mem", "-s", "4")
@@ -476,9 +477,9 @@ class Soak:
             self.take_history()
 
     def take_history(self) -> None:
-        """Take what was added to the history, of which the file keeps the last lines only.
+        """Read new lines of the history, of which the file keeps only the last ones.
 
-        Some may be missing if the newest of the last time is gone, or if there are as many new ones as ipvsd keeps.
+        Some may be missing if the last known line is gone, or if there are as many new lines as ipvsd keeps.
         """
         lines, now = history(), time.monotonic()
         new = [line for line in lines if line not in self.before and line not in self.history]

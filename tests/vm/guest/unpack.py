@@ -1,6 +1,6 @@
-"""Inside the machine: put the plain form of a module's file in its place; `--unsign` cuts its signature off.
+"""In the machine: replace a module's file by its uncompressed form. `--unsign` removes its signature.
 
-The signature stands behind the module: data, struct module_signature (<linux/module_signature.h>), a mark.
+The signature follows the module: data, struct module_signature (<linux/module_signature.h>), a mark.
 """
 
 from __future__ import annotations
