@@ -1,4 +1,4 @@
-"""What ipvsd's commands say of the modules of a tree, for tests that ask several of them."""
+"""The verdicts of ipvsd's commands on the modules of a tree, for tests of several commands."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ Ask = Callable[..., tuple[int, dict[str, Found]]]
 
 
 def nothing_loaded(root: Path) -> Path:
-    """Make a Debian node on which nothing is loaded, and everything could be."""
+    """Create a Debian node on which no module is loaded, and all could be."""
     make_tree(root, live=(), values={"net.ipv4.ip_forward": "1"})
     put(root, "proc/self/status", "CapBnd:\t000001ffffffffff\n")
     return root
 
 
 def asking(tree: Path, capsys: pytest.CaptureFixture[str]) -> Ask:
-    """Return what asks a command, and returns its exit code and what it says of each module."""
+    """Return a function that runs a command, and returns its exit code and its verdict on each module."""
 
     def asked(command: str) -> tuple[int, dict[str, Found]]:
         code = main([*command.split(), "--root", str(tree), "--output", "json"])
@@ -51,13 +51,13 @@ def asking(tree: Path, capsys: pytest.CaptureFixture[str]) -> Ask:
 
 
 def running(tree: Path, release: str, distribution: str) -> None:
-    """Have another kernel run, of which there is no tree."""
+    """Let another kernel run that has no module tree."""
     put_sysctl(tree, "kernel.osrelease", release)
     put(tree, "etc/os-release", f"ID={distribution}\n")
 
 
 def without_tree(tree: Path, release: str, distribution: str, modular: bool = True) -> None:
-    """Have a kernel run, as WSL's, that has no module tree, and of which the configuration of its build tells all.
+    """Let a kernel without a module tree run, like WSL's, whose build configuration describes it completely.
 
     Everything is built in.
     """

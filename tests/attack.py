@@ -1,6 +1,6 @@
-"""Attacks on the HTTP endpoint of a daemon, and what they cost it; `make attack` tries them all.
+"""Attacks on the HTTP endpoint of a daemon, and their costs. `make attack` tries all of them.
 
-Run as a program with the name of an attack and a port, it attacks until it is ended.
+Run as a program with the name of an attack and a port, it attacks until it is stopped.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from typing import NamedTuple, Optional
 from tests.service import REPOSITORY, Service
 from tests.trees import make_tree, put
 
-_LINE = b"X-" + b"a" * 65_000 + b": b\r\n"  # what Python's own http.server takes as one line
+_LINE = b"X-" + b"a" * 65_000 + b": b\r\n"  # a line of the size that Python's http.server accepts
 ADDRESS = "127.0.0.1"
-BOUND = 8_000_000  # bytes that the daemon may have more than at rest
-CALM = 1_000_000  # bytes: what is that near to the size before is as small again
+BOUND = 8_000_000  # bytes that the daemon may use in addition to those at rest
+CALM = 1_000_000  # bytes: the daemon is at rest again within this distance of the former size
 CALM_SECONDS = 20.0
 _CLEAR_HWM = "5"  # proc(5), /proc/PID/clear_refs
 
 
 class Attack(NamedTuple):
-    """`clients` connections, opened again when they are closed; each sends `first`, and `then` again and again.
+    """`clients` connections, reopened when they are closed. Each sends `first`, and then `then` repeatedly.
 
-    `pause` is the time between two of the latter; `reads` says that what is answered is read; `ends` that nothing
-    is sent after `first` (a half-closed connection), and `leaves` that the connection is closed after it.
+    `pause` is the time between two repetitions. `reads` means that the client reads responses. `ends` means that it
+    sends nothing after `first` (a half-closed connection), and `leaves` that it closes the connection after it.
     """
 
     what: str
@@ -56,7 +56,7 @@ def _head(start: bytes, *headers: bytes) -> bytes:
 METRICS, STATUS = (_head(b"GET /" + page) + b"\r\n" for page in (b"metrics", b"status"))
 _CHUNKED = _head(b"POST /status", b"Transfer-Encoding: chunked") + b"\r\n"
 _LARGE = _head(b"PUT /metrics", b"Content-Length: 1000000000000") + b"\r\n"
-_OPEN = METRICS[:-2]  # a head that is not ended
+_OPEN = METRICS[:-2]  # a head without its end
 
 ATTACKS = {
     "idle": Attack("500 connections that send nothing"),
@@ -81,7 +81,7 @@ class Attacker:
     def __init__(self, attack: Attack, port: int, family: int = socket.AF_INET) -> None:
         self._attack, self._place, self._family = attack, (ADDRESS, port), family
         self._poller = selectors.DefaultSelector()
-        self._due: dict[socket.socket, tuple[float, bytes]] = {}  # when to send next, and what
+        self._due: dict[socket.socket, tuple[float, bytes]] = {}  # the time and the data of the next transmission
 
     def __enter__(self) -> Attacker:
         return self
@@ -96,7 +96,7 @@ class Attacker:
         return len(self._due)
 
     def step(self) -> None:
-        """Do what can be done at once."""
+        """Do everything that is possible without blocking."""
         for _ in range(self._attack.clients - len(self._due)):
             opened = socket.socket(self._family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
             if opened.connect_ex(self._place) not in (0, errno.EINPROGRESS):
@@ -143,21 +143,21 @@ class Attacker:
 
 
 class Memory(NamedTuple):
-    """What is resident of a process now, and was at most, in bytes."""
+    """Resident memory of a process now, and its maximum, in bytes."""
 
     now: int
     most: int
 
 
 def memory(pid: int) -> Memory:
-    """Return what is resident of a process."""
+    """Return the resident memory of a process."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     found = {line.partition(":")[0]: line.split()[1] for line in lines if line.startswith(("VmRSS", "VmHWM"))}
     return Memory(int(found["VmRSS"]) * 1024, int(found["VmHWM"]) * 1024)
 
 
 def forget_most(pid: int) -> None:
-    """Have the most that was resident begin anew."""
+    """Reset the maximum of resident memory."""
     Path(f"/proc/{pid}/clear_refs").write_text(_CLEAR_HWM)
 
 
@@ -168,7 +168,7 @@ def free_port() -> int:
 
 
 def ask(port: int, path: str = "/healthz", timeout: float = 20.0) -> Optional[float]:
-    """Return how many seconds an answer took, or None if there was none."""
+    """Return the seconds until a response, or None if there was none."""
     begun = time.monotonic()
     with closing(http.client.HTTPConnection(ADDRESS, port, timeout=timeout)) as connection:
         try:
@@ -182,7 +182,7 @@ def ask(port: int, path: str = "/healthz", timeout: float = 20.0) -> Optional[fl
 
 @contextmanager
 def daemon(tree: Path) -> Iterator[tuple[Service, int]]:
-    """Run a daemon on a tree; yield it and the port on which it serves."""
+    """Run a daemon on a tree, and yield it and its port."""
     port = free_port()
     service = Service(make_tree(tree))
     put(tree, "etc/ipvsd/ipvsd.yaml", f'web: {{listen: ["{ADDRESS}:{port}"]}}\n')
@@ -199,7 +199,7 @@ def daemon(tree: Path) -> Iterator[tuple[Service, int]]:
 
 
 class Outcome(NamedTuple):
-    """What an attack came to: memory in bytes, and how many seconds each answer took that others got to /healthz."""
+    """The result of an attack: memory in bytes, and the response times of /healthz for another client in seconds."""
 
     before: int
     most: int
@@ -225,7 +225,7 @@ class Outcome(NamedTuple):
 
 
 def measure(name: str, pid: int, port: int, seconds: float) -> Outcome:
-    """Attack a daemon for some seconds, asking for /healthz all the while; then wait until it is as small again."""
+    """Attack a daemon for some seconds, with requests for /healthz meanwhile. Then wait until it is at rest."""
     before = memory(pid).now
     forget_most(pid)
     times: list[Optional[float]] = []
@@ -247,7 +247,7 @@ SECONDS = 10.0
 
 
 def table(seconds: float = SECONDS) -> Iterator[str]:
-    """Yield the lines of a table of what each attack comes to: MB, and seconds."""
+    """Yield the lines of a table with the result of each attack: MB, and seconds."""
     yield ROW.format("attack", "what it does", "before", "at most", "afterwards", "answered", "median", "slowest")
     yield re.sub(r"[^|]", "-", ROW.format(*[""] * 8))
     for name, attack in ATTACKS.items():
@@ -259,7 +259,7 @@ def table(seconds: float = SECONDS) -> Iterator[str]:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Attack a port until somebody ends it, or try all attacks on daemons of our own and print a table."""
+    """Attack a port until this process is stopped, or try all attacks on own daemons and print a table."""
     if not arguments:
         for line in table():
             print(line, flush=True)

@@ -1,4 +1,4 @@
-"""What the tests of the next boot do with a tree, or with an image."""
+"""Operations on a tree or an image for the tests of the next boot."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ WANTS = "etc/systemd/system/multi-user.target.wants"
 
 
 def make_image(root: Path) -> Path:
-    """Make an image: no kernel runs in it."""
+    """Create an image, in which no kernel runs."""
     make_tree(root, live=(), values={})
     shutil.rmtree(root / "proc")
     shutil.rmtree(root / "sys")
@@ -25,14 +25,14 @@ def make_image(root: Path) -> Path:
 
 
 def run(capsys: Output, root: Path, *arguments: str) -> tuple[int, str, str]:
-    """Return the exit code of a command, and what it printed, each in one line and without the path of the tree."""
+    """Return the exit code and the output of a command, each in one line and without the path of the tree."""
     code = main([*arguments, "--root", str(root)])
     out, err = (" ".join(text.split()).replace(str(root), "") for text in capsys.readouterr())
     return code, out, err
 
 
 def values(capsys: Output, root: Path, *arguments: str) -> tuple[int, Any]:
-    """Return the exit code of a command, and the JSON that it printed."""
+    """Return the exit code and the JSON of a command."""
     code = main([*arguments, "--output", "json", "--root", str(root)])
     return code, json.loads(capsys.readouterr().out)
 
@@ -43,7 +43,7 @@ def enable(root: Path, unit: str = "ipvsd.service") -> None:
 
 
 def sysctl_conf(root: Path, text: str) -> None:
-    """Make /etc/sysctl.conf as Debian has it until 12."""
+    """Create /etc/sysctl.conf as in Debian until 12."""
     put(root, "etc/sysctl.conf", text)
     (root / "etc/sysctl.d").mkdir(exist_ok=True)
     (root / "etc/sysctl.d/99-sysctl.conf").symlink_to("../sysctl.conf")

@@ -1,7 +1,7 @@
-"""A machine for the few instructions and helpers of our program, by the kernel's document on its instruction set.
+"""An emulator of the few instructions and helpers of ipvsd's program, by the kernel's instruction set document.
 
-It is as strict as the kernel's verifier where that is easily done: what was never written cannot be
-read, a call leaves nothing in r1 to r5, and memory is what the context, the stack and the table hold.
+It is as strict as the kernel's verifier where that is simple. Unwritten memory cannot be read, a call clears r1 to
+r5, and memory is limited to the context, the stack and the table.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ ENTRY_SIZE = 24
 CONTEXT, STACK, TABLE = 1 << 20, 2 << 20, 3 << 20
 RING_FD, TABLE_FD, ALLOWED_FD = 1111, 2222, 3333
 RING_MAP, TABLE_MAP, ALLOWED_MAP, ALLOWED = 4 << 20, 5 << 20, 6 << 20, 7 << 20
-HEADER, CTL_TABLE = 8 << 20, 9 << 20  # the kernel's own memory
+HEADER, CTL_TABLE = 8 << 20, 9 << 20  # memory of the kernel itself
 NO_ROOM = -11 & WORD  # -EAGAIN
 TOO_LONG = -7 & WORD  # -E2BIG
 FAULT = -14 & WORD  # -EFAULT
 
 
 class RefusedError(Exception):
-    """The verifier would not have taken this."""
+    """The verifier would reject this."""
 
 
 @dataclass(frozen=True)
 class Write:
-    """What some process is doing to a sysctl."""
+    """An access of a process to a sysctl."""
 
     name: bytes
     old: bytes = b"1\n"
@@ -38,27 +38,27 @@ class Write:
     process: int = 4242
     comm: bytes = b"sysctl"
     cgroup: int = 77
-    ancestors: tuple[int, ...] = (11, 77)  # from the level below the root on, the group itself included
+    ancestors: tuple[int, ...] = (11, 77)  # from the level below the root on, including the cgroup itself
     write: bool = True
-    nanoseconds: int = 10**9  # since the boot
-    set: int = 0xAAAA  # where the sysctl that is written is: the set of its network namespace
-    data: int = 0xDDDD  # its value's address
+    nanoseconds: int = 10**9  # since boot
+    set: int = 0xAAAA  # location of the sysctl: the set of its network namespace
+    data: int = 0xDDDD  # the address of its value
     readable: bool = True  # by bpf_probe_read_kernel()
 
 
 @dataclass
 class Machine:
-    """Runs a program for one write at a time. `records` are what it put in the ring, which has `room` for so many."""
+    """Runs a program for one write at a time. `records` are those in the ring, which has `room` for so many."""
 
     code: bytes
     table: bytearray
     room: int = 1000
     records: list[bytes] = field(default_factory=list)
     called: list[int] = field(default_factory=list)
-    allowed: tuple[int, ...] = ()  # control groups; the rest of the second map is zero
+    allowed: tuple[int, ...] = ()  # cgroups; the rest of the second map is zero
 
     def run(self, event: Write) -> int:
-        """Return what the program leaves in r0: 1 lets the write happen."""
+        """Return the program's value of r0: 1 permits the write."""
         self._event = event
         self._stack: list[Optional[int]] = [None] * STACK_SIZE
         self._registers: list[Optional[int]] = [None] * 11
@@ -132,7 +132,7 @@ class Machine:
         helpers: dict[int, Callable[[], int]] = {
             1: self._look_up,
             5: lambda: event.nanoseconds,
-            14: lambda: event.process << 32 | event.process + 1,  # the thread is another one
+            14: lambda: event.process << 32 | event.process + 1,  # the thread differs from the process
             16: lambda: self._text(1, 2, event.comm),
             80: lambda: event.cgroup,
             101: lambda: self._of_sysctl(event.name),
@@ -155,7 +155,7 @@ class Machine:
         return TABLE + ENTRY_SIZE * index if ENTRY_SIZE * index < len(self.table) else 0
 
     def _read_kernel(self) -> int:
-        # struct bpf_sysctl_kern, struct ctl_table_header and struct ctl_table, as far as they matter
+        # struct bpf_sysctl_kern, struct ctl_table_header and struct ctl_table, as far as the program reads them
         memory = {
             CONTEXT: struct.pack("<QQ", HEADER, CTL_TABLE),
             HEADER + 48: struct.pack("<Q", self._event.set),
@@ -230,7 +230,7 @@ class Machine:
 
 
 def calls(code: bytes) -> Iterator[int]:
-    """Yield the helpers that a program may call, wherever in it."""
+    """Yield the helpers that any part of a program calls."""
     for at in range(0, len(code), 8):
         operation, _, _, value = struct.unpack_from("<BBhi", code, at)
         if operation == 0x85:

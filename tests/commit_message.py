@@ -1,4 +1,4 @@
-"""A linter for messages of commits: `.githooks/commit-msg` runs it, and CONTRIBUTING.md describes the format."""
+"""A linter for commit messages. `.githooks/commit-msg` runs it, and CONTRIBUTING.md describes the format."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 COLUMNS = 72  # of the subject
 WIDTH = 80  # of the body
 _SCOPE = re.compile(r"[a-z0-9_./ ,-]+: ")
-# Forms of a verb that are no imperative, and words that begin no instruction.
+# Verb forms that are not imperative, and words that do not begin an instruction.
 _MOOD = re.compile(r"(?!(?:embed|feed|need|speed|bring|string)$).*(?:ed|ing)$", re.IGNORECASE)
 _THIRD_PERSON = re.compile(r"(?!focus$|bias$|alias$|canvas$).*[^sui]s$", re.IGNORECASE)
 _NO_VERB = {"a", "an", "the", "no", "nothing", "what", "who", "whose", "whoever", "it", "this", "that", "we", "i"}
@@ -19,7 +19,7 @@ _GENERATED = ("Merge ", "Revert ", "fixup! ", "squash! ", "amend! ")
 
 
 def problems(message: str) -> Iterator[str]:
-    """Yield the faults of a message as git gives it to the hook, with comments."""
+    """Yield the faults of a message that git passes to the hook, with comments."""
     text = message.split("\n# ------------------------ >8 ------------------------\n", maxsplit=1)[0]
     lines = [line.rstrip() for line in text.split("\n") if not line.startswith("#")]
     subject, rest = (lines or [""])[0], lines[1:]

@@ -1,4 +1,4 @@
-"""What holds for every test: nothing is left behind, and the real kernel is not touched."""
+"""Rules for every test: it leaves nothing behind, and does not change the real kernel."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from hypothesis import settings
 
 from tests.asking import Ask, asking, nothing_loaded
 
-# The same examples wherever a test runs, and no clock: the machine may be busy.
+# The same examples in every run, and no deadline, because the machine may be busy.
 settings.register_profile("check", max_examples=60, deadline=None, database=None, derandomize=True)
 settings.load_profile("check")
 
 _PROGRAMS = {"modprobe", "insmod", "rmmod", "kmod", "sysctl", "depmod"}
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
-_PATIENCE = 3.0  # seconds that a thread which has been told to end may take
+_PATIENCE = 3.0  # seconds until a thread that was asked to stop has ended
 
 
 _MEMORY, _ENOUGH = "/dev/shm", 1 << 30  # bytes; the quick tests take 160 MB
 
 
 def pytest_configure() -> None:
-    """Have the trees of the tests in memory: ext4 seeks long for inodes while it deletes those of former runs."""
+    """Put the trees of the tests into memory: ext4 takes long to find inodes while it deletes those of former runs."""
     if os.access(_MEMORY, os.W_OK):
         room = os.statvfs(_MEMORY)
         if room.f_bavail * room.f_frsize > _ENOUGH:
@@ -38,7 +38,7 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Leave the thousands of collected tests out of every later garbage collection: a tenth of the time."""
+    """Exclude the thousands of collected tests from later garbage collections, which then take a tenth of the time."""
     gc.collect()
     gc.freeze()
 
@@ -48,7 +48,7 @@ class ForbiddenError(Exception):
 
 
 class _Guard:
-    """An audit hook cannot be taken off again, so it asks here whether it is to look away."""
+    """An audit hook cannot be removed, so it checks here whether it is disabled."""
 
     allowed = True
 
@@ -110,7 +110,7 @@ def _descriptors() -> Iterator[str]:
         try:
             yield f"descriptor {fd}: {os.readlink(f'/proc/self/fd/{fd}')}"
         except FileNotFoundError:
-            pass  # the one that listed the directory
+            pass  # the descriptor of the listing
 
 
 def _children() -> Iterator[str]:
@@ -118,7 +118,7 @@ def _children() -> Iterator[str]:
         try:
             yield from (f"child {pid}" for pid in (task / "children").read_text().split())
         except OSError:
-            pass  # the thread ended meanwhile, or this kernel does not tell
+            pass  # the thread ended meanwhile, or this kernel does not show it
 
 
 _directories = itertools.count()
@@ -126,7 +126,7 @@ _directories = itertools.count()
 
 @pytest.fixture
 def tmp_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return an empty directory; pytest's own fixture lists all that there are, for every test."""
+    """Return an empty directory. pytest's own fixture would list all existing ones for every test."""
     path = tmp_path_factory.getbasetemp() / f"of-test-{next(_directories)}"
     path.mkdir(mode=0o700)
     return path
@@ -134,7 +134,7 @@ def tmp_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def until() -> Callable[[Callable[[], object], str], None]:
-    """Wait until a condition holds: nothing in this suite waits for time to pass."""
+    """Wait until a condition holds, because no test waits for a fixed time."""
 
     def wait(condition: Callable[[], object], what: str) -> None:
         deadline = time.monotonic() + 10
@@ -148,11 +148,11 @@ def until() -> Callable[[Callable[[], object], str], None]:
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """A node on which nothing is loaded, and everything could be; many test modules have a tree of their own."""
+    """A node on which no module is loaded, and all could be. Many test modules have their own tree."""
     return nothing_loaded(tmp_path / "root")
 
 
 @pytest.fixture
 def ask(tree: Path, capsys: pytest.CaptureFixture[str]) -> Ask:
-    """What ipvsd's commands say of the modules of the tree."""
+    """The verdicts of ipvsd's commands on the modules of the tree."""
     return asking(tree, capsys)

@@ -1,8 +1,8 @@
-"""What a Host implementation is put on to be tested: the same handles on a fake, on a tree and on a real kernel.
+"""The test bench of a Host implementation: the same operations for a fake, for a tree and for a real kernel.
 
-The real one is used inside a bench machine only, with IPVSD_CONTRACT_HOST=real. It touches the
-modules ip_vs, ip_vs_sh and br_netfilter and sysctls below net.ipv4.vs and net.ipv4.conf.lo, and
-leaves all of them as it found them.
+The real kernel is used only inside a machine of the bench, with IPVSD_CONTRACT_HOST=real. The suite uses the
+modules ip_vs, ip_vs_sh and br_netfilter, and sysctls below net.ipv4.vs and net.ipv4.conf.lo, and restores all of
+them.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ REAL = os.environ.get("IPVSD_CONTRACT_HOST") == "real"
 
 
 class Bench(Protocol):
-    """A Host, on which no IPVS module and no br_netfilter is loaded at first, and the hands of others on its kernel."""
+    """A Host on which initially no IPVS module and no br_netfilter is loaded, and the operations of other programs."""
 
     @property
     def host(self) -> Host:
         """The host."""
 
     def unload(self, name: str) -> None:
-        """Do what rmmod does. Raises OSError if the module is in use."""
+        """Unload a module like rmmod. Raises OSError if the module is in use."""
 
     def blacklist(self, name: str) -> None:
         """Forbid a module in modprobe.d."""
 
     def starved(self) -> AbstractContextManager[None]:
-        """Leave no file descriptor to this process."""
+        """Leave no free file descriptor to this process."""
 
 
 class FakeBench:
@@ -75,7 +75,7 @@ class TreeBench:
 
 
 class RealBench:
-    """The kernel that runs. Modules that other things hold in use make it fail."""
+    """The running kernel. It fails if other users hold these modules."""
 
     CONF = Path("/run/modprobe.d/ipvsd-contract.conf")
 
@@ -97,27 +97,27 @@ class RealBench:
 
 
 def touched() -> list[str]:
-    """Return the live modules that the suite touches, users before what they use."""
+    """Return the live modules that the suite uses, users before their dependencies."""
     lines = [line.split() for line in Path("/proc/modules").read_text().splitlines()]
     names = [fields[0] for fields in lines if fields[0].startswith("ip_vs") or fields[0] == "br_netfilter"]
     return sorted(names, key=lambda name: name == "ip_vs")
 
 
 def values() -> dict[Path, str]:
-    """Return the values of the sysctls that the suite touches."""
+    """Return the values of the sysctls that the suite changes."""
     found: dict[Path, str] = {}
     for directory in ("/proc/sys/net/ipv4/vs", "/proc/sys/net/ipv4/conf/lo", "/proc/sys/net/bridge"):
         for file in Path(directory).glob("*"):
             try:
                 found[file] = file.read_text()
             except OSError:
-                pass  # some can only be written
+                pass  # some are write-only
     return found
 
 
 @contextmanager
 def real_bench() -> Iterator[RealBench]:
-    """Give the real kernel, without the modules that the suite loads, and put back everything afterwards."""
+    """Yield the real kernel without the modules that the suite loads, and restore everything afterwards."""
     bench = RealBench()
     modules, before = touched(), values()
     try:

@@ -1,4 +1,4 @@
-"""Minimal kernel modules: enough of ELF for depmod to index them, packed as distributions pack them."""
+"""Minimal kernel modules: enough ELF for depmod to index them, compressed as in distributions."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 
 def module(name: str, needs: Sequence[str] = (), info: Sequence[tuple[str, str]] = ()) -> bytes:
-    """Return a module that exports one symbol, and imports that of each module that it needs."""
+    """Return a module that exports one symbol, and imports that of each module that it depends on."""
     facts = [("license", "GPL"), ("depends", ",".join(needs)), ("name", name), *info, ("vermagic", "0 SMP mod_unload ")]
     modinfo = b"".join(f"{key}={value}".encode() + b"\0" for key, value in facts)
     names = b"\0.modinfo\0.shstrtab\0.symtab\0.strtab\0__ksymtab_strings\0"
@@ -36,13 +36,13 @@ def module(name: str, needs: Sequence[str] = (), info: Sequence[tuple[str, str]]
 
 
 def packed(data: bytes, suffix: str) -> bytes:
-    """Return a module's file with one of the suffixes `.ko`, `.ko.gz`, `.ko.xz` and `.ko.zst`."""
+    """Return the file of a module with a suffix of `.ko`, `.ko.gz`, `.ko.xz` and `.ko.zst`."""
     if suffix.endswith(".gz"):
         return gzip.compress(data, 1, mtime=0)
     if suffix.endswith(".xz"):
         return lzma.compress(data, preset=0)
     if suffix.endswith(".zst"):
-        # One frame with its size, and one block that is stored as it is (RFC 8878).
+        # One frame with its size, and one uncompressed block (RFC 8878).
         block = struct.pack("<I", len(data) << 3 | 1)[:3]
         return b"\x28\xb5\x2f\xfd\xa0" + struct.pack("<I", len(data)) + block + data
     return data

@@ -1,6 +1,6 @@
-"""Runs commands, each in a process of its own for each thing that may become of its output, and prints how it ended.
+"""Run commands with every kind of output stream, each in its own process, and print how they ended.
 
-A process of its own for all of them: what ipvsd imports is imported once, and there are no threads to fork.
+One parent process imports ipvsd once for all of them, and has no threads, so it can fork.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from typing import NoReturn, Optional, TextIO
 from ipvsd.cli import main
 from ipvsd.commands import apply, check, config, explain, history, plan, preflight, profile, status
 
-# What the children would import each.
+# Modules that each child would otherwise import.
 LOADED = (apply, check, config, explain, history, plan, preflight, profile, status)
 
-Ending = tuple[int, str, str]  # the exit code, or a signal as a negative one; what was printed; what was complained
+Ending = tuple[int, str, str]  # the exit code, or a negative signal number; standard output; standard error
 
 
 def endings(arguments: list[str]) -> Iterator[tuple[str, Ending]]:
-    """Yield how a command ends, by what becomes of its output as a shell writes that."""
+    """Yield the result of a command for each kind of output, named like a shell redirection."""
     full = os.open("/dev/full", os.O_WRONLY)
     yield "usual", ending(arguments, made())
     yield "| true", ending(arguments, left())
@@ -41,7 +41,7 @@ def endings(arguments: list[str]) -> Iterator[tuple[str, Ending]]:
 
 
 def ending(arguments: list[str], out: Optional[int], err: Optional[int] = -1, interrupt: bool = False) -> Ending:
-    """Run a command with its streams on these descriptors, or closed; -1 stands for a file of its own."""
+    """Run a command with its streams on these descriptors. None closes a stream, and -1 is a temporary file."""
     err = made() if err == -1 else err
     child = os.fork()
     if child == 0:
@@ -51,12 +51,12 @@ def ending(arguments: list[str], out: Optional[int], err: Optional[int] = -1, in
             time.sleep(0.001)
         os.kill(child, signal.SIGINT)
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    # How long ago something was changes from one to the next.
+    # Ages differ from one run to the next.
     return code, re.sub(r"-?\d+ s ago", "some time ago", text(out)), text(err)
 
 
 def become(arguments: list[str], out: Optional[int], err: Optional[int]) -> NoReturn:
-    """Run the command, and end as the interpreter does: it flushes its streams, and exits 120 if it cannot."""
+    """Run the command, and end like the interpreter: it flushes its streams, and exits with 120 if it cannot."""
     for number, descriptor in ((1, out), (2, err)):
         if descriptor is None:
             os.close(number)
@@ -69,11 +69,11 @@ def become(arguments: list[str], out: Optional[int], err: Optional[int]) -> NoRe
             stream.flush()
     except OSError:
         code = 120
-    os._exit(code)  # to tear the interpreter down takes longer than any command
+    os._exit(code)  # tearing down the interpreter takes longer than any command
 
 
 def opened(number: int, descriptor: Optional[int]) -> TextIO:
-    """Return a stream as the interpreter makes it at its start; None for one that is closed."""
+    """Return a stream as the interpreter creates it at its start, or None for a closed one."""
     return None if descriptor is None else open(number, "w", encoding="utf-8", closefd=False)  # type: ignore[return-value]
 
 
@@ -82,7 +82,7 @@ def made() -> int:
 
 
 def left() -> int:
-    """Return the end of a pipe that nobody reads any more."""
+    """Return the write end of a pipe without a reader."""
     read, write = os.pipe()
     os.close(read)
     return write
@@ -90,7 +90,7 @@ def left() -> int:
 
 @contextlib.contextmanager
 def choked() -> Iterator[int]:
-    """Give the end of a pipe that has no room, and that nobody reads."""
+    """Yield the write end of a full pipe that nobody reads."""
     read, write = os.pipe()
     os.set_blocking(write, False)
     with contextlib.suppress(BlockingIOError):
@@ -103,17 +103,17 @@ def choked() -> Iterator[int]:
 
 
 def state(pid: int) -> str:
-    """Return the state of a process as proc_pid_stat(5) has it."""
+    """Return the state of a process in the form of proc_pid_stat(5)."""
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
 def text(descriptor: Optional[int]) -> str:
-    """Return what was written into a file of `made`."""
+    """Return the content of a temporary file."""
     with contextlib.suppress(OSError, TypeError):
         return os.pread(descriptor, 1 << 20, 0).decode()  # type: ignore[arg-type]
     return ""
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a script's background process ignores it
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # the background process of a script ignores it
     json.dump({line: dict(endings(line.split())) for line in sys.argv[1:]}, sys.stdout)

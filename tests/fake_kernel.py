@@ -1,4 +1,4 @@
-"""A kernel that obeys the real one's rules as far as the contract suite knows them, and can misbehave."""
+"""A kernel that obeys the rules of the real one, as far as the contract suite knows them, and can misbehave."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ DEPENDS: Mapping[str, tuple[str, ...]] = {
     "ip6_tables": (),
     **dict.fromkeys(LEGACY_TABLES6, ("ip6_tables",)),
 }
-# What a node that is right has, of which iptables is the one of nf_tables.
+# The modules of a compliant node whose iptables uses nf_tables.
 NODE = tuple(
     name
     for name in DEPENDS
@@ -83,20 +83,20 @@ FORWARD = "net.ipv4.ip_forward"
 
 READS = ("kernel", "explain", "modules", "module_state", "read_sysctl", "expand", "read_parameter")
 
-# Documentation/networking/ip-sysctl.rst: a change of ip_forward resets what is below net.ipv4.conf.
+# Documentation/networking/ip-sysctl.rst: a change of ip_forward resets the sysctls below net.ipv4.conf.
 CONF = {
     f"net.ipv4.conf.{interface}.{name}": "0"
     for interface in ("all", "default", "lo")
     for name in ("arp_ignore", "arp_announce")
 }
 
-# net/ipv4/devinet.c: those of every interface take the value of ip_forward when it changes.
+# net/ipv4/devinet.c: a change of ip_forward is copied to these of every interface.
 FORWARDING = {f"net.ipv4.conf.{interface}.forwarding": "0" for interface in ("default", "lo", "eth0")}
 
 CORE = {FORWARD: "0", **CONF, **FORWARDING, "net.ipv4.tcp_rmem": "4096\t131072\t6291456"}
 
 
-# What modules print of their parameters, and which of them can be written while the module is live.
+# Values of parameters as modules print them, and whether they are writable while the module is live.
 PARAMETERS: Mapping[str, Mapping[str, str]] = {
     "ip_vs": {"conn_tab_bits": "12"},
     "nf_conntrack": {"hashsize": "16384", "expect_hashsize": "256"},
@@ -106,7 +106,7 @@ WRITABLE = {"nf_conntrack.hashsize"}
 
 @dataclass
 class FakeKernel:
-    """Implements ipvsd.kernel.host.Host. The knobs make it misbehave, by module or by sysctl name."""
+    """Implements ipvsd.kernel.host.Host. The fields make it misbehave, by module or by sysctl."""
 
     release: str = RELEASE
     distribution: str = "debian"
@@ -120,20 +120,20 @@ class FakeKernel:
     parameters: dict[str, str] = field(default_factory=dict)
 
     blacklisted: set[str] = field(default_factory=set)
-    broken: dict[str, int] = field(default_factory=dict)  # module: the errno with which the kernel refuses it
-    made_for: dict[str, str] = field(default_factory=dict)  # module: the release of its file, if another one
+    broken: dict[str, int] = field(default_factory=dict)  # module: the errno with which the kernel rejects it
+    made_for: dict[str, str] = field(default_factory=dict)  # module: the release of its file, if it differs
     strays: dict[str, str] = field(default_factory=dict)  # module: a file that the index does not list
     unset: dict[str, str] = field(default_factory=dict)  # module: the line of the build configuration
     aliases: dict[str, str] = field(default_factory=dict)
     lock: LoadRestrictions = field(default_factory=LoadRestrictions)
-    vanishing: set[str] = field(default_factory=set)  # modules that load without an error and are not there
+    vanishing: set[str] = field(default_factory=set)  # modules that load without an error but stay absent
     refused: dict[str, int] = field(default_factory=dict)  # sysctl: errno of a write
     unreadable: dict[str, int] = field(default_factory=dict)  # sysctl: errno of a read
     clamps: dict[str, Callable[[str], str]] = field(default_factory=dict)
-    clobbers: set[str] = field(default_factory=set)  # sysctls of which a refused write takes a part
-    contested: dict[str, str] = field(default_factory=dict)  # sysctl: what a rival makes of every write
-    rival_writes: float = float("inf")  # how often it still does
-    failing: dict[str, int] = field(default_factory=dict)  # what the host is asked (READS, "write"): errno
+    clobbers: set[str] = field(default_factory=set)  # sysctls whose value a refused write changes in part
+    contested: dict[str, str] = field(default_factory=dict)  # sysctl: the value of another program after every write
+    rival_writes: float = float("inf")  # the number of such writes
+    failing: dict[str, int] = field(default_factory=dict)  # the failing call (READS, "write"): errno
     looks_until_gone: dict[str, int] = field(default_factory=dict)
     looks_until_live: dict[str, int] = field(default_factory=dict)
 
@@ -249,7 +249,7 @@ class FakeKernel:
     # --- what others do to it -----------------------------------------------------------
 
     def unload(self, name: str, looks: int = 0) -> None:
-        """Remove a module with its sysctls, as rmmod does; for `looks` looks it is still to be seen, going."""
+        """Remove a module with its sysctls, like rmmod. During the first `looks` reads it is still unloading."""
         if any(name in self.depends[user] for user in self.states):
             raise OSError(errno.EBUSY, f"module {name} is in use")
         self._remove_sysctls(name)
@@ -260,7 +260,7 @@ class FakeKernel:
             del self.states[name]
 
     def unload_users(self, name: str) -> list[str]:
-        """Remove the modules that depend on this one, and then itself; return their names in this order."""
+        """Remove the modules that depend on this one, and then this one. Return the names in this order."""
         gone = [user for user in self.states if name in self.depends[user]]
         for module in (*gone, name):
             self.unload(module)

@@ -1,4 +1,4 @@
-"""The program that tells of writes, on a machine that knows its instructions, with some sysctls held."""
+"""The BPF program on an emulator of its instructions, with some managed sysctls."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def machine(
     allowed: tuple[int, ...] = (),
     places: bool = True,
 ) -> Machine:
-    """Return one on which the program runs, with the buckets of these names marked."""
+    """Return an emulator that runs the program, with the buckets of these names marked."""
     form = sysctl_program.Variant(OWN if named else None, group=OWN_GROUP, comm=comm, namespaces=places)
     ran = Machine(
         assemble(sysctl_program.program(TABLE_FD, ALLOWED_FD, RING_FD, form)),

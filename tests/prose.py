@@ -16,7 +16,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 WORDS = 35  # in one sentence; CONTRIBUTING.md asks for about 25
 _START = re.compile(r"(what|who|whose|whoever)\b", re.IGNORECASE)
-_BLOCK = re.compile(r"#|- |\d+\. |\||-- |[A-Z][A-Za-z-]+: ")  # begins a text of its own
+_BLOCK = re.compile(r"#|- |\d+\. |\||-- |[A-Z][A-Za-z-]+: ")  # begins a new text
 _CODE = re.compile(r"`[^`]+`|@\w+@|(?<![\\*])\*[^*\s][^*]*(?<!\\)\*(?!\*)")
 _CODES = re.compile(r"CODE(?:(?:,| and| or|, and|, or)? CODE)+")
 
@@ -30,7 +30,7 @@ def glossary() -> Mapping[str, tuple[str, ...]]:
 
 
 def _lines(path: Path, text: str) -> Iterator[tuple[int, str]]:
-    """Yield the lines of a file that are prose; an empty one ends a text."""
+    """Yield the lines of a file that are prose. An empty line ends a text."""
     if path.suffix == ".py":
         for node in ast.walk(ast.parse(text)):
             if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)):
@@ -45,7 +45,7 @@ def _lines(path: Path, text: str) -> Iterator[tuple[int, str]]:
 
 
 def sentences(path: Path, text: str) -> Iterator[tuple[int, str]]:
-    """Yield each sentence with the line on which its text begins; code is one word."""
+    """Yield each sentence with the line on which its text begins. Code counts as one word."""
     texts: list[tuple[int, list[str]]] = []
     fresh, depth = True, 0
     for number, raw in _lines(path, text):
@@ -65,7 +65,7 @@ def sentences(path: Path, text: str) -> Iterator[tuple[int, str]]:
 
 
 def findings(path: Path, text: str, words: Mapping[str, str]) -> Iterator[str]:
-    """Yield the faults of a file as `FILE:LINE: PROBLEM: SENTENCE`; `words` maps the words to avoid to terms."""
+    """Yield the faults of a file as `FILE:LINE: PROBLEM: SENTENCE`. `words` maps the words to avoid to terms."""
     for line, sentence in sentences(path, text):
         count = len(re.findall(r"\S*\w\S*", sentence))
         problems = [f"{count} words"] if count > WORDS else []
@@ -79,7 +79,7 @@ def _has(word: str, sentence: str) -> bool:
 
 
 def lint(paths: Iterable[Path]) -> list[str]:
-    """Return the faults of files, in the words of the glossary."""
+    """Return the faults of files according to the glossary."""
     words = {word: term for term, avoided in glossary().items() for word in avoided}
     return [finding for path in paths for finding in findings(path, path.read_text(), words)]
 

@@ -18,12 +18,12 @@ from tests.timers import Timers
 
 AGENT, SYSCTL = Writer(7, "agent", "agent.service"), Writer(8, "sysctl")
 FORWARDING = "profiles: []\nsysctls: {net.ipv4.ip_forward: 1}"
-# What only the tests of contention are about.
+# No contention: only its own tests need it.
 PEACE = "\ncontention: {repairs: 1000}"
 
 
 class Reports:
-    """Event sources: `undelivered` is what they deliver when they are drained, `complete` is what they see all of."""
+    """Event sources. `undelivered` are the events that `drain` delivers, and `complete` the fully monitored sysctls."""
 
     def __init__(self) -> None:
         self.undelivered: list[Event] = []
@@ -43,7 +43,7 @@ class Reports:
 
 
 class Node:
-    """A node after its start, of which `changes` are those of the last round."""
+    """A node after its start. `changes` are those of the last round."""
 
     def __init__(self, text: str = "", kernel: Optional[FakeKernel] = None, peace: str = PEACE) -> None:
         self.kernel, self.loop, self.sources = kernel or FakeKernel(), Timers(), Reports()
@@ -57,20 +57,20 @@ class Node:
     # --- the daemon's part ----------------------------------------------------------------
 
     def round(self, kind: ReasonKind = ReasonKind.SYSCTL, ago: float = 0.0) -> ReconcileResult:
-        """Reconcile all items for an event that came so many seconds ago, and count the changes."""
+        """Reconcile all items for an event that is `ago` seconds old, and count the changes."""
         done, self.changes = self.reconciler.reconcile_all([Reason(kind, "", self.loop.now - ago)])
         self.counters.count(self.changes)
         return done
 
     def configure(self, text: str) -> ReconcileResult:
-        """Take another configuration, as by a reload."""
+        """Use another configuration, as after a reload."""
         self.reconciler.configure(parse([("f", f"{text}{self._peace}".encode())]))
         return self.round(ReasonKind.RELOAD)
 
     # --- events ---------------------------------------------------------------------------
 
     def event(self, name: str = FORWARD) -> bool:
-        """Deliver an event; return False if the item is left to a reconciliation of all items."""
+        """Deliver an event. Return False if the item is left to a reconciliation of all items."""
         before = len(self.loop.reasons)
         self.reconciler.on_event(name, self.loop.now)
         return len(self.loop.reasons) == before
@@ -86,11 +86,11 @@ class Node:
         return Event(name, now, stored=False, writes=lambda: [Write(value, lambda: writer, "1", now, ours)])
 
     def written(self, value: str = "0", writer: Writer = AGENT, name: str = FORWARD, ours: bool = True) -> None:
-        """Deliver it."""
+        """Deliver the event of a write."""
         self.reconciler.on_event(*self.write(value, writer, name, ours))
 
     def unloaded(self, name: str, writer: Writer = AGENT) -> None:
-        """Unload a module, and deliver the event, with the process that unloads it."""
+        """Unload a module, and deliver the event with the process that unloads it."""
         self.kernel.unload(name)
         now = self.loop.now
         self.reconciler.on_event(name, now, writes=lambda: [Write(None, lambda: writer, "", now)])
@@ -103,7 +103,7 @@ class Node:
         return [change for change in self.changes if isinstance(change, Repaired)]
 
     def at_once(self) -> list[Repaired]:
-        """Have a round, and return the repairs that were made before it."""
+        """Reconcile all items, and return the earlier repairs."""
         self.round()
         return [change for change in self.repaired if change.at_once]
 

@@ -1,4 +1,4 @@
-"""Values of the model with everything filled in, for tests that care about one part of one."""
+"""Values of the model with all fields set, for tests that need one part of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A lack of file descriptors, and of room in a file system, by the limits of this process."""
+"""A shortage of file descriptors, and of space in a file system, through the limits of this process."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def few_descriptors(left: int = 0) -> Iterator[None]:
-    """Leave this process so many descriptors that it can open."""
+    """Limit this process to `left` further descriptors."""
     free = os.dup(0)
     os.close(free)
     with _limit(resource.RLIMIT_NOFILE, free + left):
@@ -19,7 +19,7 @@ def few_descriptors(left: int = 0) -> Iterator[None]:
 
 @contextmanager
 def full(size: int) -> Iterator[None]:
-    """Have the kernel take a part of what is written, and refuse what goes over a size, as a full file system does."""
+    """Let the kernel store a part of a write, and refuse the part over a size, like a full file system."""
     with _limit(resource.RLIMIT_FSIZE, size):  # Python ignores SIGXFSZ
         yield
 

@@ -1,4 +1,4 @@
-"""The daemon as a process, with a socket in systemd's place."""
+"""The daemon as a process, with a socket in place of systemd."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ STATUS = "run/ipvsd/status.json"
 
 
 class Service:
-    """Starts the daemon and hears what it says to systemd."""
+    """Starts the daemon, and receives its messages to systemd."""
 
     def __init__(self, tree: Path) -> None:
         self.tree = tree
@@ -29,9 +29,9 @@ class Service:
         self.said: list[str] = []
 
     def start(self, *options: str, program: Sequence[str] = (), **environment: str) -> None:
-        """Start it, or a program that runs it."""
+        """Start the daemon, or a program that runs it."""
         command = program or ("-m", "ipvsd", "run", "--root", str(self.tree), *options)
-        with (self.tree / "log").open("w") as log:  # not a pipe, which nobody would read meanwhile
+        with (self.tree / "log").open("w") as log:  # not a pipe, because nobody would read it meanwhile
             self._process = subprocess.Popen(
                 [sys.executable, *command],
                 cwd=REPOSITORY,
@@ -45,7 +45,7 @@ class Service:
         return self._process
 
     def hears(self, *what: str) -> str:
-        """Wait for a message that holds all of these; return it."""
+        """Wait for a message that contains all of these, and return it."""
         while True:
             message = self._systemd.recv(1 << 16).decode()
             self.said.append(message)
@@ -57,21 +57,21 @@ class Service:
         return self.hears("READY=1\n")
 
     def status(self) -> Any:
-        # systemd would have read what was sent; a full queue holds the daemon up.
+        # systemd would have read the messages; a full queue blocks the daemon.
         while select.select([self._systemd], [], [], 0)[0]:
             self.said.append(self._systemd.recv(1 << 16).decode())
         return json.loads((self.tree / STATUS).read_text())
 
     def seen(self) -> Any:
-        """Return the status, or an empty one while there is none."""
+        """Return the status, or an empty one if there is none."""
         return self.status() if (self.tree / STATUS).exists() else {"sources": []}
 
     def repairs(self) -> int:
-        """Return how many repairs the status tells of."""
+        """Return the number of repairs in the status."""
         return len(self.seen().get("repairs", ()))
 
     def ends(self) -> tuple[int, list[str]]:
-        """Wait for the end; return the exit code and the log."""
+        """Wait for the end, and return the exit code and the log."""
         code = self.process.wait(timeout=20)
         return code, (self.tree / "log").read_text().splitlines()
 

@@ -1,4 +1,4 @@
-"""A good configuration is taken; a bad one leaves the last good one at work, and is told of once."""
+"""A valid configuration becomes active. An invalid one leaves the last good one active, and is reported once."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def configured(tree: Path, clock: Clock, capsys: Log) -> Configured:
-    """One that has begun, and whose files have stayed the same since then."""
+    """A started object, whose files have not changed since then."""
     configured = Configured(str(tree), None, clock)
     assert configured.begin()
     assert settled(configured, clock) == (False, False)
@@ -46,7 +46,7 @@ def configured(tree: Path, clock: Clock, capsys: Log) -> Configured:
 
 
 def settled(configured: Configured, clock: Clock, seconds: float = SETTLE) -> tuple[bool, bool]:
-    """Return what comes of a reload just before these seconds have passed without a change, and just then."""
+    """Return the results of a reload just before, and just after, these seconds without a change."""
     configured.reload(asked=False)
     clock.now += seconds - 0.01
     before = configured.reload(asked=False)

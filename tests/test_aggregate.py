@@ -1,4 +1,4 @@
-"""What a pattern fits, from the configuration to what is told."""
+"""The matches of a pattern, from the configuration to the reports."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_an_interface_that_vanishes_leaves_no_trace(kernel: FakeKernel) -> None:
     del kernel.values[key("eth0")]
     node.round()
     assert key("eth0") not in node.reconciler.registry.items
-    kernel.values[key("eth0")] = "1"  # another one of this name
+    kernel.values[key("eth0")] = "1"  # another interface of this name
     node.round()
     assert node.counters.values.repairs == node.counters.values.drifts == {PATTERN: 1}
 

@@ -1,4 +1,4 @@
-"""The list of control groups that may write what is guarded, seen after every single store."""
+"""The list of cgroups that may write guarded sysctls, examined after every single store."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ GROUPS = st.lists(st.integers(1, 40), max_size=20)
 
 
 class Seen:
-    """Shared memory, and what the program could have read of it."""
+    """Shared memory, and the values that the program could have read."""
 
     def __init__(self) -> None:
         self._slots = [0] * sysctl_program.MAX_ALLOWED
@@ -21,7 +21,7 @@ class Seen:
     def __setitem__(self, slot: int, identity: int, /) -> None:
         self._slots[slot] = identity
         end = (*self._slots, 0).index(0)
-        assert not any(self._slots[end:])  # there is nothing after the first 0
+        assert not any(self._slots[end:])  # nothing follows the first 0
         self.moments.append(self._slots[:end])
 
 

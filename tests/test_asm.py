@@ -1,4 +1,4 @@
-"""The encoding, byte for byte as Documentation/bpf/standardization/instruction-set.rst has it."""
+"""The encoding, byte for byte as in Documentation/bpf/standardization/instruction-set.rst."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The daemon as a process, attacked over HTTP: others are served meanwhile, and its memory stays."""
+"""The daemon as a process during attacks over HTTP: it serves other clients, and its memory does not grow."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.attack import ATTACKS, BOUND, CALM, SECONDS, Attacker, ask, daemon, f
 
 pytestmark = pytest.mark.system
 
-FEW = 100  # clients: more than have room at a time
+FEW = 100  # clients: more than there are slots
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +43,6 @@ def test_an_attack_of_500_clients_leaves_no_trace(tmp_path: Path, name: str) -> 
         found = measure(name, service.process.pid, port, SECONDS)
         assert found.growth <= BOUND
         assert found.left <= CALM
-        assert len(found.times) == found.asked  # everyone was answered
+        assert len(found.times) == found.asked  # all received a response
         _, log = service.stop()
-    assert len(log) == 2  # the state, and how writes are seen
+    assert len(log) == 2  # the state, and the mechanism that reports writes

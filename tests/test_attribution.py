@@ -1,4 +1,4 @@
-"""A recorded write explains a drift whose value it fits, and is dropped when it explains nothing."""
+"""A recorded write explains a drift to its value, and is dropped when it cannot explain one any more."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def log() -> WriteLog:
 
 
 def blamed(log: WriteLog, complete: bool = True) -> tuple[str, Attribution]:
-    """Return who is said to have made a drift, and how sure that is."""
+    """Return the writer to which a drift is attributed, and the certainty."""
     repair = attributed(REPAIR, log.of(KEY, "0"), complete)
     return repair.who, repair.attribution
 

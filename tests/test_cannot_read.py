@@ -1,4 +1,4 @@
-"""An error while reading means "cannot read": it writes nothing, blames nothing, and nothing is ready for it."""
+"""A read error means "cannot read": ipvsd writes nothing, attributes nothing, and the node is not ready."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ from tests.trees import TreeLoader, make_tree, put, store, sysctl
 __all__ = ["kernel"]
 
 ERRORS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES, errno.EIO, errno.EINTR)
-# Beside the default profile: a pattern, and parameters of a module.
+# In addition to the default profile: a pattern, and parameters of a module.
 TEXT = "sysctls: {net.ipv4.conf.*.arp_ignore: 1}\nmodules: {nf_conntrack: {parameters: {hashsize: 32768}}}"
 CONFIG = parse([("f", TEXT.encode())])
-# What would be done about an item that is not there, or is there and wrong.
+# Remedies for an item that is absent, or present and not compliant.
 WRONG_REMEDIES = ("drop the key", "install", "depmod", "reboot", "run a kernel", "modprobe", "takes the value")
 
 every_error = pytest.mark.parametrize("number", ERRORS, ids=lambda number: errno.errorcode[number])
@@ -145,7 +145,7 @@ def test_a_node_of_which_nothing_can_be_read_is_few_lines_of_the_log(kernel: Fak
     kernel.failing = dict.fromkeys(READS, errno.EMFILE)
     blind = node.round()
     lines = list(describe(node.changes))
-    assert len(lines) == 4  # modules, sysctls, and the two patterns
+    assert len(lines) == 4  # for modules, sysctls, and the two patterns
     assert all(line.level == "warning" and "Too many open files" in line.text for line in lines)
     found = [finding._replace(last=None) for finding in blind.after.findings]
     assert assess(found, None, 0.0).exit_code == 2
@@ -155,7 +155,7 @@ def test_a_node_of_which_nothing_can_be_read_is_few_lines_of_the_log(kernel: Fak
 
 
 class Seen:
-    """A node that is looked at every ten seconds, with a periodic look a minute."""
+    """A node that is checked every ten seconds, with a resync every minute."""
 
     def __init__(self, kernel: FakeKernel) -> None:
         self.kernel, self.now, self.last = kernel, 10.0, LastSeen(lambda: self.now)
@@ -261,7 +261,7 @@ def test_what_a_pattern_fits_is_looked_at_while_nobody_can_list_it(kernel: FakeK
 def test_a_kernel_whose_files_cannot_be_read_is_the_one_that_was_known(seen: Seen) -> None:
     seen.kernel.failing = {"kernel": errno.EIO}
     seen.look()
-    assert seen.state() is State.READY  # every item was read
+    assert seen.state() is State.READY  # every item could be read
     seen.kernel.unload("ip_vs_sh")
     before = dict(seen.kernel.states)
     assert seen.look()["ip_vs_sh"].verdict is ModuleVerdict.UNREADABLE
@@ -340,7 +340,7 @@ def test_a_file_that_only_names_the_distribution_keeps_nothing_from_being_read(t
     found: list[ReconcileResult] = []
 
     def look() -> None:
-        capabilities.drop_all()  # of this thread; root may read anything else
+        capabilities.drop_all()  # of this thread; root could read everything
         found.append(settle(LinuxHost(str(tree), TreeLoader(tree))))
 
     thread = threading.Thread(target=look)

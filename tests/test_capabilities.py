@@ -1,4 +1,4 @@
-"""Capabilities that a process gives up are gone for good; tried in a process of its own for that reason."""
+"""A process that gives up capabilities never regains them. The tests use child processes for that reason."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Paths of control groups as systemd, kubelets and container runtimes make them."""
+"""Paths of cgroups as created by systemd, kubelets and container runtimes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""CHANGELOG.md, as both kinds of packages have it, and what is pinned for the one that bundles."""
+"""CHANGELOG.md in both kinds of packages, and the pinned versions of the bundling one."""
 
 from __future__ import annotations
 

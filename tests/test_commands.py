@@ -1,4 +1,4 @@
-"""The commands on fixture trees: what they print, and their exit codes."""
+"""The commands on fixture trees: their output and exit codes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ MAIN = "etc/ipvsd/ipvsd.yaml"
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """A node on which everything is right."""
+    """A compliant node."""
     return make_tree(tmp_path)
 
 
@@ -67,7 +67,7 @@ def without_modules(tree: Path) -> None:
 
 
 def built_in(tree: Path) -> None:
-    """A kernel without modules, in which everything but the schedulers shows by its files."""
+    """A kernel without modules. Files show that everything except the schedulers is built in."""
     without_modules(tree)
     put(tree / "lib/modules" / RELEASE, "modules.builtin", "".join(f"kernel/net/{name}.ko\n" for name in LIVE))
 
@@ -103,7 +103,7 @@ def unreadable(tree: Path) -> None:
 
 
 def right(tree: Path) -> None:
-    """As it is."""
+    """The unchanged tree."""
 
 
 @pytest.mark.parametrize(
@@ -152,7 +152,7 @@ def test_looking_changes_nothing(tree: Path, capsys: Output, command: list[str])
 
 
 def test_the_kernel_that_runs_the_tests_has_its_verdicts(tmp_path: Path, capsys: Output) -> None:
-    # A container's, one without modules, one whose tree is not there: whatever it is.
+    # A kernel in a container, one without modules, or one without a module tree.
     mine = put(tmp_path, "mine.yaml", "{}\n")
     code, out, _ = run(capsys, "check", "--config", str(mine), "--output", "json")
     found = {item["name"]: item["verdict"] for item in json.loads(out)["modules"]}
@@ -181,7 +181,7 @@ def test_check_of_a_kernel_without_modules_says_so(tree: Path, capsys: Output) -
     without_modules(tree)
     _, found = values(capsys, "check", *at(tree))
     assert verdicts(found)["ip_vs_rr"] == "no module support"
-    assert verdicts(found)["ip_vs"] == "built in"  # its sysctls are there
+    assert verdicts(found)["ip_vs"] == "built in"  # its sysctls exist
 
 
 def test_check_of_a_tree_that_is_gone_says_so(tree: Path, capsys: Output) -> None:

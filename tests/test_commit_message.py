@@ -1,4 +1,4 @@
-"""The hook takes messages in the project's format, and says what is missing in others."""
+"""The hook accepts messages in the project's format, and reports the faults of others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""packaging/completion/ipvsd offers what the parser knows, and plain bash can run it."""
+"""packaging/completion/ipvsd offers the words that the parser knows, and plain bash can run it."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def long_options(parser: argparse.ArgumentParser) -> set[str]:
 
 
 def complete(*words: str, cwd: Path | None = None) -> set[str]:
-    """Return what bash would offer for the last of `words`."""
+    """Return the words that bash would offer for the last of `words`."""
     line = " ".join(shlex.quote(word) for word in words)
     script = f"""
         set -u
@@ -74,7 +74,7 @@ def test_bash_accepts_it() -> None:
 def test_every_command_and_option_is_offered_and_nothing_else(path: tuple[str, ...]) -> None:
     parser = parser_of(path)
 
-    # Where a file name can stand, only a dash asks for options.
+    # If a file name is possible, only a dash requests options.
     offered = complete(*path, "-") | (complete(*path, "") if commands(parser) else set())
 
     assert offered == long_options(parser) | set(commands(parser))
@@ -91,7 +91,7 @@ def test_every_command_and_option_is_offered_and_nothing_else(path: tuple[str, .
         (("check", "--output", "j"), {"json"}),
         (("check", "--output", "json", "--r"), {"--root"}),
         (("config", "v"), {"validate"}),
-        # The value of an option is no command.
+        # The value of an option is not a command.
         (("config", "show", "--root", "check", "--o"), {"--output"}),
         (("nonsense", ""), set()),
     ],

@@ -1,4 +1,4 @@
-"""What the files say, and what is refused of it. The form of every error: FILE:LINE: WHERE: WHAT (HINT)."""
+"""The content of configuration files, and its errors. The form of every error: FILE:LINE: WHERE: WHAT (HINT)."""
 
 from __future__ import annotations
 

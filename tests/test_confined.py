@@ -1,4 +1,4 @@
-"""Hostile images: no command shows or changes what is outside, waits for a file, or takes all memory for one."""
+"""Hostile images: no command reveals or changes a file outside, blocks on a file, or runs out of memory."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.system
 
 Output = pytest.CaptureFixture[str]
 
-SHIPPED = [name for name in DEPENDS if name != "ip_vs_sh"]  # a module is missing, so that its reason is looked for
+SHIPPED = [name for name in DEPENDS if name != "ip_vs_sh"]  # one module is missing, so its reason is searched
 COMMANDS = (
     "check",
     "plan",
@@ -41,7 +41,7 @@ COMMANDS = (
     "explain nf_conntrack.hashsize",
 )
 
-# Files that show their mark if they are read, by their path below the root, with their content.
+# Files with a mark that shows whether they were read, by their path below the root, with their content.
 CONFIGURATION = {
     "etc/ipvsd/ipvsd.yaml": "SECRET0: 1\n",
     "etc/ipvsd/conf.d/a.yaml": "SECRET1: 1\n",
@@ -129,7 +129,7 @@ def test_a_drop_in_is_masked_in_an_image_without_devices(tmp_path: Path, capsys:
 
 # --- what holds up, or takes memory -----------------------------------------------------
 
-# Each file that a command reads of an image, or of a tree.
+# Each file that a command reads from an image or a tree.
 READ = (
     *CONFIGURATION,
     *OTHERS,
@@ -217,7 +217,7 @@ def test_no_file_of_an_image_holds_a_command_up_or_fills_the_memory(tmp_path: Pa
         root = make_tree(tmp_path / make.__name__, shipped=SHIPPED)
         make(tmp_path / "one")
         for path in READ:
-            # Without the index all modules are missing, and everything is looked at; a kernel is still there.
+            # Without the index, all modules are missing and everything is examined. A kernel still exists.
             place = root / path
             place.parent.mkdir(parents=True, exist_ok=True)
             place.unlink(missing_ok=True)

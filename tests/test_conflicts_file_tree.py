@@ -1,4 +1,4 @@
-"""Files below a root, and files of sections."""
+"""Files below a root, and files with sections."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.trees import put
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """An image, with a file beside it that it must not show."""
+    """An image beside a file that it must not reveal."""
     put(tmp_path, "outside", "outside\n")
     put(tmp_path, "image/etc/a.conf", "inside\n")
     (tmp_path / "image/dev").mkdir()

@@ -1,4 +1,4 @@
-"""sysctl.d(5) and /etc/sysctl.conf: the expectations were had from systemd-sysctl 252 and from procps 4.0.2."""
+"""sysctl.d(5) and /etc/sysctl.conf. The expected values come from systemd-sysctl 252 and procps 4.0.2."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def winner(found: list[ExternalSetting], program: Program) -> Optional[str]:
 def test_who_wins(tmp_path: Path, files: Mapping[str, str], name: str, systemd: str | None, procps: str | None) -> None:
     found = settings(make(tmp_path, files), name)
     assert winner(found, Program.SYSTEMD_SYSCTL) == systemd
-    # procps is told of only where it comes to something else.
+    # Settings of procps are reported only if the result differs.
     assert winner(found, Program.PROCPS) == (None if procps == systemd else procps)
 
 

@@ -1,4 +1,4 @@
-"""TuneD's active profile, and what it applies again after it."""
+"""TuneD's active profile, and the files that it applies after it."""
 
 from __future__ import annotations
 

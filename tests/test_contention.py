@@ -1,4 +1,4 @@
-"""Contention is told from a drift by how often it comes, and is over when it was quiet for a while."""
+"""Contention differs from drift by its frequency, and ends after a quiet time."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ def repaired(*times: float, begin: Contention = NONE, rival: str = "agent[7]", y
 
 
 def contention(*, yields: bool = False) -> Contention:
-    """Return one that began at 3."""
+    """Return a contention that began at 3."""
     return repaired(0.0, 1.0, 2.0, 3.0, yields=yields)
 
 
 def lasts(contention: Optional[Contention], now: float) -> bool:
-    """Tell whether it goes on after a check that found the sysctl compliant."""
+    """Return whether it continues after a check that found the sysctl compliant."""
     contention = contention and contention.checked(LIMIT, True, now)
     return contention is not None and contention.contended
 
@@ -56,7 +56,7 @@ def test_contention_goes_on_since_it_began_and_names_the_last_rival() -> None:
 
 
 def test_what_leaks_makes_room_for_more() -> None:
-    # Three in half a minute: after ten seconds there is room for one more.
+    # Three in half a minute: after ten seconds, one more is permitted.
     found = repaired(0.0, 0.0, 0.0, 10.0)
     assert not found.contended
     assert repaired(10.0, begin=found).contended

@@ -1,4 +1,4 @@
-"""What every Host promises: a fake kernel, a tree of files, and in the bench a real kernel."""
+"""The guarantees of every Host: a fake kernel, a tree of files, and in the bench a real kernel."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
 
 @pytest.fixture(params=["fake", *_real])
 def kernel_bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
-    """Where a kernel, or what stands for it, has its say; the files of a tree take everything."""
+    """A bench with a kernel, real or fake, that can refuse. The files of a tree accept everything."""
     yield from _bench(request.param, tmp_path)
 
 

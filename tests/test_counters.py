@@ -1,4 +1,4 @@
-"""Every drift, repair and failure is counted once, whatever the looks between."""
+"""Every drift, repair and failure is counted once, regardless of the reconciliations in between."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CONNTRACK = "net.ipv4.vs.conntrack"
 
 
 def look(node: Node, pause: float = 100.0) -> tuple[Repair, ...]:
-    """Have a round for an event three milliseconds ago; return the repairs."""
+    """Reconcile for an event that is three milliseconds old, and return the repairs."""
     node.loop.now += pause
     node.round(ago=0.003)
     return tuple(item.repair for item in node.repaired)
@@ -29,7 +29,7 @@ def node() -> Node:
 
 
 def test_bringing_a_node_up_loads_modules_and_repairs_nothing(node: Node) -> None:
-    # nf_conntrack came as ip_vs's dependency, but it had been asked for, too.
+    # nf_conntrack was loaded as a dependency of ip_vs, but it is desired as well.
     assert {name: node.counters.values.loads[name] for name in ("ip_vs", "ip_vs_sh")} == {"ip_vs": 1, "ip_vs_sh": 1}
     assert (node.counters.values.unloads, node.counters.values.drifts, node.counters.values.repairs) == ({}, {}, {})
     assert node.counters.values.repair_seconds.counts == (0,) * (len(BUCKETS) + 1)
@@ -191,6 +191,6 @@ def test_members_of_a_pattern_are_counted_under_its_name() -> None:
     node.round()
     node.kernel.values[names[0]] = "0"
     assert node.event(names[0])
-    del node.kernel.values[names[0]]  # it is gone before the repair is counted
+    del node.kernel.values[names[0]]  # it disappears before the repair is counted
     node.round()
     assert (node.counters.values.drifts, node.counters.values.repairs) == ({pattern: 4}, {pattern: 4})

@@ -1,4 +1,4 @@
-"""The whole daemon as a process, on a tree, with a socket in systemd's place."""
+"""The whole daemon as a process, on a tree, with a socket in place of systemd."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def test_the_status_is_there_during_a_strict_hold_and_gone_after_the_end(service
 
 
 def test_events_do_not_put_the_periodic_look_off(service: Service, until: Until) -> None:
-    # A file that was named on the command line is read again by the periodic look alone.
+    # Only a resync reads a file again that was named on the command line.
     mine = put(service.tree, "mine.yaml", f"{QUIET}interval: 1s\n")
     service.start("--config", str(mine))
     service.hears("READY=1")
@@ -167,7 +167,7 @@ def test_what_was_turned_back_is_told_before_the_end(service: Service, until: Un
     assert [line for line in log if "wrote net.ipv4.ip_forward: found '0', wanted '1'; changed by unknown" in line]
 
 
-# A daemon that makes a drift itself at the end of one of its methods, and says what there is when it goes on.
+# A daemon that causes a drift itself at the end of one of its methods, and reports its state when it continues.
 DRIFTING = """
 import pathlib, sys
 from ipvsd.daemon import main
@@ -222,14 +222,14 @@ def test_a_storm_of_writes_to_what_is_wrong_and_waits_wakes_nobody(service: Serv
     service.ready()
     until((service.tree / STATUS).exists, "the status is published")
     looks, begun = service.seen()["looks"], time.monotonic()
-    # Each once: what is written again before the end of a look that turned it back is one repair to that look.
+    # Each once: a value that is written again before the repairing reconciliation ends is one repair.
     for name in others:
         store(sysctl(service.tree, "net.ipv4.ip_forward"), "0")
         store(sysctl(service.tree, name), "0")
         until(restored(sysctl(service.tree, name)), "what was written after it is restored")
     until(lambda: service.repairs() == len(others), "the repairs told")
     lulls = (time.monotonic() - begun) / LULL
-    assert service.seen()["looks"] <= looks + lulls + 6  # of the start there may be some more, of 20 writes none
+    assert service.seen()["looks"] <= looks + lulls + 6  # the start can cause some more; none of the 20 writes does
     service.stop()
 
 
@@ -333,7 +333,7 @@ def test_a_file_that_is_put_away_before_the_next_one_comes_changes_nothing(servi
     put(service.tree, MAIN, f"{QUIET}bridgeNetfilter: false\n")
     service.ready()
     until(lambda: "files" in (item["name"] for item in service.seen()["sources"]), "the configuration is watched")
-    # As vim does it.
+    # Like vim.
     (service.tree / MAIN).rename(service.tree / f"{MAIN}~")
     until(lambda: "is missing or empty" in str(service.status()["notes"]), "it has looked without the file")
     put(service.tree, MAIN, f"{QUIET}bridgeNetfilter: false\ninterval: 7s\n")
@@ -378,7 +378,7 @@ def test_many_reloads_disturb_nothing_and_leak_nothing(
     for _ in range(20):
         service.process.send_signal(signal.SIGHUP)
         service.hears("READY=1")
-    # Files may be open at the moment, and the child that asks IPVS may be running.
+    # Files can be open now, and the child that queries IPVS can be running.
     until(lambda: len(os.listdir(fds)) <= before + 1, "the descriptors are as many as before")
     _, log = service.stop()
     assert not [line for line in log if "wrote" in line or "loaded " in line]

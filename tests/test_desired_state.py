@@ -1,4 +1,4 @@
-"""What the profiles and the user want, on which kernel."""
+"""The desired state of the profiles and the user, by kernel."""
 
 from __future__ import annotations
 

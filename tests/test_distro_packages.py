@@ -1,4 +1,4 @@
-"""Which package is named for a kernel, and that none is invented."""
+"""The package in the remedy for a kernel. ipvsd invents none."""
 
 from __future__ import annotations
 

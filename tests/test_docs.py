@@ -1,4 +1,4 @@
-"""The documents say what the code does: every key, option, metric, verdict and JSON key, and none besides."""
+"""The documents describe exactly what the code has: every key, option, metric, verdict and JSON key."""
 
 from __future__ import annotations
 
@@ -93,19 +93,19 @@ REPORT = Report(
 
 
 def section(text: str, start: str, end: str) -> str:
-    """Return what stands between two lines."""
+    """Return the text between two lines."""
     assert f"\n{start}\n" in text
     return text.split(f"\n{start}\n", 1)[1].split(f"\n{end}\n", 1)[0]
 
 
 def terms(text: str) -> list[str]:
-    """Return the terms of scdoc's definition lists: bold, alone on a line that is not indented."""
+    """Return the terms of scdoc's definition lists: bold, alone on a line without indentation."""
     lines = [line for line in text.splitlines() if re.match(r"\*[^*]+\*(?:[ ,].*)?$", line)]
     return [term for line in lines for term in re.findall(r"\*([^*]+)\*", line)]
 
 
 def blocks(text: str, language: str = "") -> list[str]:
-    """Return the literal blocks that are marked with `language`."""
+    """Return the literal blocks with the language `language`."""
     return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
 
 
@@ -113,7 +113,7 @@ def blocks(text: str, language: str = "") -> list[str]:
 
 
 def known_keys(where: str) -> list[str]:
-    """Return the keys that may stand in a place of the configuration, as it says itself when one is unknown."""
+    """Return the valid keys of a place in the configuration, from the error for an unknown one."""
     with pytest.raises(ConfigError) as caught:
         parse([("file", where.encode())])
     (error,) = caught.value.errors
@@ -132,7 +132,7 @@ def test_ipvsd_yaml_5_has_every_key_and_no_other() -> None:
 
     documented = terms(section(YAML_5, "# KEYS", "# NAMES OF SYSCTLS"))
 
-    # These have no meaning but that of their keys.
+    # These have no meaning except that of their keys.
     assert sorted(documented) == sorted(keys - {"startup", "contention", "guard", "web"})
 
 
@@ -174,14 +174,14 @@ def test_keys_of_the_configuration_that_are_named_in_passing_exist(path: Path) -
 
     named = re.findall(r"`([A-Za-z]+(?:\.[A-Za-z]+)*):(?: [^`]*)?`", path.read_text())
 
-    assert set(named) - known - {"refused"} == set()  # the verdicts begin with it
+    assert set(named) - known - {"refused"} == set()  # some verdicts begin with it
 
 
 # --- metrics --------------------------------------------------------------------------
 
 
 def emitted() -> Mapping[str, tuple[str, frozenset[str]]]:
-    """Return the type and the labels of every metric that /metrics has."""
+    """Return the type and the labels of every metric in /metrics."""
     text = metrics.exposition(lambda: REPORT)().decode()
     types = dict(re.findall(r"^# TYPE (\S+) (\S+)$", text, re.MULTILINE))
     labels: dict[str, frozenset[str]] = {}
@@ -218,7 +218,7 @@ def test_metrics_that_are_named_in_passing_exist(text: str) -> None:
 def commands(
     parser: argparse.ArgumentParser, path: tuple[str, ...] = ()
 ) -> Iterator[tuple[str, argparse.ArgumentParser]]:
-    """Yield every command that can be run, with its parser."""
+    """Yield every command that can run, with its parser."""
     nested = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
     if not nested:
         yield " ".join(path), parser

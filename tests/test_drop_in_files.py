@@ -1,4 +1,4 @@
-"""The files that make a node right at boot without ipvsd."""
+"""The files that make a node compliant at boot without ipvsd."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def test_a_module_that_only_runs_is_left_out(tree: Path) -> None:
 
 def test_what_the_kernel_refused_is_left_out(tree: Path) -> None:
     sysctl(tree, "net.ipv4.vs.conntrack").unlink()
-    sysctl(tree, "net.ipv4.vs.conntrack").mkdir()  # cannot be read, nor written
+    sysctl(tree, "net.ipv4.vs.conntrack").mkdir()  # it can be neither read nor written
     assert not [line for line in files(tree)[drop_in_files.SYSCTL] if line.startswith("net.ipv4.vs.conntrack ")]
 
 
@@ -166,7 +166,7 @@ def test_parallel_writers_all_succeed_and_leave_whole_files(tree: Path) -> None:
     texts = drop_in_files.build(config, *observe_and_plan(LinuxHost(str(tree)), config))
     others = [{path: f"{text}# {number}\n" for path, text in texts.items()} for number in range(8)]
     with ThreadPoolExecutor(len(others)) as pool:
-        for _ in range(20):  # every writer finds another one's content, and writes its own
+        for _ in range(20):  # every writer finds the content of another one, and writes its own
             list(pool.map(lambda own: drop_in_files.write(str(tree), own), others))
     for path in texts:
         assert (tree / path).read_text() in [own[path] for own in others]
@@ -220,7 +220,7 @@ def test_an_image_is_made_right_for_the_kernel_that_it_will_boot(
     assert "ip_vs_sh" in body(image / drop_in_files.MODULES_LOAD)
     assert body(image / drop_in_files.MODPROBE) == ["options ip_vs conn_tab_bits=16"]
     assert body(image / drop_in_files.SYSCTL)[0] == "net.ipv4.ip_forward = 1"
-    assert "net.netfilter.nf_conntrack_max = 131072" in body(image / drop_in_files.SYSCTL)  # of two CPUs
+    assert "net.netfilter.nf_conntrack_max = 131072" in body(image / drop_in_files.SYSCTL)  # for two CPUs
 
 
 def test_an_image_that_lacks_a_module_is_written_and_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

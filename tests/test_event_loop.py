@@ -1,4 +1,4 @@
-"""The event loop: the first reason after silence at once, and everything that came meanwhile together."""
+"""The event loop: the first reason after an idle period at once, and all later reasons together."""
 
 from __future__ import annotations
 
@@ -254,7 +254,7 @@ def test_one_that_cannot_be_waited_for_again_rests_on_until_it_can(loop: EventLo
         loop.run_until_reason(0)
     count, away = len(called), os.dup(read)
     with open(os.devnull) as other:
-        os.dup2(other.fileno(), read)  # which epoll refuses, as anything for which it has no memory
+        os.dup2(other.fileno(), read)  # epoll refuses it, like any descriptor for which it has no memory
     loop.run_until_reason(0.15)
     assert len(called) == count
     os.dup2(away, read)

@@ -1,4 +1,4 @@
-"""ipvsd explain on fixture trees: what it prints, as text and as JSON, and its exit codes."""
+"""ipvsd explain on fixture trees: its output as text and as JSON, and its exit codes."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ WANTS = "etc/systemd/system/multi-user.target.wants"
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """A node on which everything is right, and nobody else sets anything."""
+    """A compliant node without settings of other programs."""
     return make_tree(tmp_path)
 
 
 def run(capsys: Output, tree: Path, *arguments: str) -> tuple[int, str, str]:
-    """Run the command and return its exit code and what it printed, the tree's own path left out."""
+    """Run the command, and return its exit code and its output without the path of the tree."""
     try:
         code = main(["explain", *arguments, "--root", str(tree)])
     except SystemExit as ended:
@@ -77,7 +77,7 @@ def unreadable(tree: Path) -> None:
 
 
 def untouched(tree: Path) -> None:
-    """As it is."""
+    """The unchanged tree."""
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def publish(
 
 
 def test_it_tells_all_that_is_known(tree: Path, capsys: Output, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tree)  # for lines that are folded always at the same word
+    monkeypatch.chdir(tree)  # so that lines always wrap at the same word
     drifted(tree)
     cis(tree)
     put(tree, "usr/lib/sysctl.d/50-x.conf", "net.ipv4.conf.all.forwarding = 1\n")

@@ -1,4 +1,4 @@
-"""A failed action is undone, left alone, or tried another way."""
+"""A failed action is undone, not repeated at once, or replaced by an alternative."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sysctls are read and written through descriptors that are kept open, as long as these lead to the present file."""
+"""Sysctls are accessed through open descriptors, as long as these refer to the current file."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def host(fds: FdCache, file: Path, tmp_path: Path) -> LinuxHost:
 
 
 def replace(file: Path, value: str) -> None:
-    """Put another file in its place, so that the open one is not the one of that path any more."""
+    """Put another file in its place, so that the open one is not at that path any more."""
     put(file.parent, "other", f"{value}\n").replace(file)
 
 
@@ -64,7 +64,7 @@ def test_a_tree_is_read_by_path_whatever_is_kept_open(file: Path, tmp_path: Path
 
 
 def test_what_may_only_be_read_is_kept_open_and_written_by_its_path(host: LinuxHost, file: Path, fds: FdCache) -> None:
-    fds.keep({FORWARD: os.path.realpath(sys.executable)})  # which nobody may write while it runs (ETXTBSY)
+    fds.keep({FORWARD: os.path.realpath(sys.executable)})  # a running program is not writable (ETXTBSY)
     assert "ELF" in str(host.read_sysctl(FORWARD))
     host.write_sysctl(FORWARD, "1")
     assert file.read_text() == "1\n"
@@ -98,6 +98,6 @@ def test_of_what_is_gone_or_not_kept_open_nothing_is_reopened(host: LinuxHost, f
 def test_what_is_kept_no_more_is_closed(file: Path, fds: FdCache) -> None:
     before = len(os.listdir("/proc/self/fd"))
     fds.keep({FORWARD: str(file), "net.gone": str(file.with_name("gone")), "net.link": "/proc/self/exe"})
-    assert len(os.listdir("/proc/self/fd")) == before + 1  # a link is not followed
+    assert len(os.listdir("/proc/self/fd")) == before + 1  # links are not followed
     fds.keep({})
     assert len(os.listdir("/proc/self/fd")) == before

@@ -1,4 +1,4 @@
-"""One module opens files below the root; what else does so has a reason here."""
+"""One module opens files below the root. Every other access has a reason here."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 
 from tests.test_imports import MODULES
 
-# What reads, writes or asks about a path. Pure functions of os.path (join, basename) do not.
+# Functions that read, write or query a path. Pure functions of os.path (join, basename) do not.
 _OS = {
     name
     for name in dir(os)
@@ -19,7 +19,7 @@ _PATH = {"exists", "lexists", "isfile", "isdir", "islink", "ismount", "realpath"
 _PATH |= {"getsize", "getmtime", "getctime", "getatime"}
 _LIBRARIES = {"pathlib", "shutil", "tempfile", "glob", "io", "codecs", "gzip", "bz2", "lzma", "zipfile", "tarfile"}
 
-# The calls of each module, and why they do not go through `rootfs`.
+# The calls of each module, and the reasons why they do not use `rootfs`.
 REASONS = {
     "runtime.rootfs": "it is the one",
     "runtime.path_resolution": "it opens what `rootfs` resolves",
@@ -39,7 +39,7 @@ REASONS = {
 
 
 def uses(source: str) -> set[str]:
-    """Return what a module calls, or hands on, that has to do with files."""
+    """Return the calls of a module, and the functions that it passes on, that access files."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):

@@ -1,4 +1,4 @@
-"""What commands print of remedies that are alike, and the notes."""
+"""The output of commands for equal remedies, and the notes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.trees import make_tree, put
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """A node on which everything is right."""
+    """A compliant node."""
     return make_tree(tmp_path / "root")
 
 
@@ -25,7 +25,7 @@ def test_one_remedy_of_many_modules_is_printed_once(tree: Path, capsys: Output) 
     modules = out.partition("MODULES")[2].partition("SYSCTLS")[0]
     assert modules.count(" ! ") > 20
     assert modules.count(f"apt install --reinstall linux-image-{RELEASE}") == 1
-    assert modules.count("->") == 2  # of two runs, between them a right one
+    assert modules.count("->") == 2  # two groups, with a compliant item between them
     assert "-> the same as for " in modules
 
 

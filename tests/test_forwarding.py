@@ -1,4 +1,4 @@
-"""Interfaces that do not forward: wanted by kube-proxy's profiles of each, now and later."""
+"""Interfaces that do not forward: kube-proxy's profiles desire forwarding on each, now and later."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def settle(kernel: FakeKernel, text: str = "") -> ReconcileResult:
 
 @pytest.fixture
 def kernel() -> FakeKernel:
-    """A node that is right."""
+    """A compliant node."""
     kernel = FakeKernel()
     settle(kernel)
     assert [kernel.values[name] for name in (FORWARD, *FORWARDING)] == ["1"] * 4

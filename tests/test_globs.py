@@ -1,4 +1,4 @@
-"""Wildcards as fnmatch(3) of the C library takes them, judged by that itself."""
+"""Wildcards, compared with fnmatch(3) of the C library."""
 
 from __future__ import annotations
 

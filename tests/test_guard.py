@@ -1,4 +1,4 @@
-"""The suite keeps its own promise: it does not touch the machine on which it runs."""
+"""The suite does not change the machine on which it runs."""
 
 from __future__ import annotations
 

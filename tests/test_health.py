@@ -1,4 +1,4 @@
-"""The states: ready, degraded, failed; and the one line that an operator reads."""
+"""The states ready, degraded and failed, and the one line for operators."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""No hint of a configuration error names a value that is refused in its place."""
+"""No hint of a configuration error suggests a value that is refused in its place."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def errors(text: str) -> tuple[str, ...]:
 
 
 def suggested(error: str) -> Iterator[str]:
-    """Yield the values that an error names as right in the place of the wrong one."""
+    """Yield the values that an error suggests."""
     what, _, hint = error.rpartition(" (")
     hint = hint.rstrip(")")
     known = re.search(r"must be one of (.*)", what)
@@ -72,8 +72,8 @@ def suggested(error: str) -> Iterator[str]:
 
 
 def refused(place: str, value: str) -> bool:
-    """Tell whether a value is wrong in a place, and also as the one item of a list there."""
-    if value.startswith("[") and value.endswith("]"):  # it replaces the list that it is in
+    """Return whether a value is invalid in a place, also as the only item of a list."""
+    if value.startswith("[") and value.endswith("]"):  # it replaces the list that contains it
         return bool(errors(place.replace("[HERE]", "HERE").replace("HERE", value)))
     value = f"'{value}'" if value.startswith("[") else value
     return bool(errors(place.replace("HERE", value)) and errors(place.replace("HERE", f"[{value}]")))
@@ -108,7 +108,7 @@ MODULES = [f"ip_vs_{name}" for name in SCHEDULERS] + ["nf_conntrack", "br_netfil
 
 @st.composite
 def misspelt(draw: Any, names: list[str]) -> str:
-    """Return a name with a letter left out, added, exchanged or in the other case."""
+    """Return a name with a letter omitted, added, swapped or in the other case."""
     name: str = draw(st.sampled_from(names))
     at = draw(st.integers(0, len(name) - 1))
     letter = draw(st.sampled_from(["", name[at] * 2, name[at].swapcase(), "x", "_", "-", ".", "/", "=", "#", "\u00e9"]))

@@ -1,4 +1,4 @@
-"""Which sysctl a write changes: ours, or that of the same name in another network namespace."""
+"""The sysctl that a write changes: in this network namespace, or with the same name in another one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ OTHER_SET, OTHER_DATA = 0xBBBB, 0xEEEE
 
 
 def learned(named: bool = True, **options: Any) -> Machine:
-    """Return one on which we have read the sysctl."""
+    """Return an emulator on which ipvsd has read the sysctl."""
     ran = machine(HELD, named=named, **options)
     assert ran.run(Write(HELD, process=OWN, cgroup=OWN_GROUP, write=False)) == 1
     assert ran.records == []

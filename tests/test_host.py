@@ -1,4 +1,4 @@
-"""What of LinuxHost only a tree of files can show, and the index of a kernel's modules."""
+"""Properties of LinuxHost that only a tree of files can show, and the index of a kernel's modules."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ def test_the_index_is_not_read_again_while_they_do_not(index: Index, directory: 
     index.update(["ip_vs"])
     file = directory / "modules.dep.bin"
     before = file.stat()
-    with file.open("r+b") as opened:  # the same file, of the same size
+    with file.open("r+b") as opened:  # the same file with the same size
         opened.write(b"x" * before.st_size)
     os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
     assert index.update(["ip_vs"]).loadable == {"ip_vs"}
@@ -190,7 +190,7 @@ def test_libkmod_that_cannot_be_opened_for_a_moment_is_used_later(monkeypatch: p
     loaders += [library, Modprobe()]
     monkeypatch.setattr("ipvsd.kernel.host.default_loader", loaders.pop)
     host = LinuxHost("/")
-    with pytest.raises((ForbiddenError, LoadError)):  # it is not to be run here, or is not there
+    with pytest.raises((ForbiddenError, LoadError)):  # running it is forbidden here, or it is absent
         host.load_module(CORE)
     host.load_module(CORE)
     host.load_module(CORE)

@@ -25,7 +25,7 @@ Until = Callable[[Callable[[], object], str], None]
 
 
 def fresh(*findings: Finding, **parts: Any) -> Report:
-    """Return the report of a look that has just ended."""
+    """Return the report of a reconciliation that has just ended."""
     return report(*findings, **parts)._replace(boottime=time.clock_gettime(time.CLOCK_BOOTTIME))
 
 

@@ -1,4 +1,4 @@
-"""Heads of requests: what is taken, and which status refuses the rest."""
+"""Heads of requests: valid ones, and the status code for others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The server alone, over real sockets: who is served, who has to go, and what each may take."""
+"""The server alone, over real sockets: which clients it serves and drops, and their limits."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from ipvsd.runtime.http_server import (
 Until = Callable[[Callable[[], object], str], None]
 
 GET = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
-LARGE = 4 << 20  # bytes of an answer: more than the kernel takes at once
+LARGE = 4 << 20  # bytes of a response: more than the kernel accepts at once
 
 
 class Site:
-    """A server on loopback, whose every address is that of another client."""
+    """A server on loopback that treats every address as a different client."""
 
     def __init__(self) -> None:
         self.asked: list[Request] = []
@@ -56,7 +56,7 @@ class Site:
         return self._opened.enter_context(opened)
 
     def ask(self, data: bytes = GET, source: str = "127.0.0.1") -> bytes:
-        """Send this and return all that is answered, whether the connection ends in peace or not."""
+        """Send data, and return the complete response, even if the connection is reset."""
         with self.connect(source) as client:
             client.sendall(data)
             return everything(client)
@@ -75,7 +75,7 @@ def everything(client: socket.socket) -> bytes:
 
 
 def ended(client: socket.socket) -> bool:
-    """Tell whether the server has closed a connection, without waiting."""
+    """Return whether the server has closed a connection, without waiting."""
     client.setblocking(False)
     try:
         return client.recv(1) == b""
@@ -167,7 +167,7 @@ def test_a_body_is_dropped_up_to_a_bound(site: Site) -> None:
     with contextlib.suppress(ConnectionResetError, BrokenPipeError):
         while sent < LARGE:
             sent += client.send(b"\0" * 4096)
-    assert sent < 2 * MAX_DISCARDED + MAX_HEAD  # with what the kernel keeps on both sides
+    assert sent < 2 * MAX_DISCARDED + MAX_HEAD  # with the kernel's buffers on both sides
 
 
 # --- room -------------------------------------------------------------------------------
@@ -219,7 +219,7 @@ def test_many_addresses_of_one_network_of_ipv6_are_one_client() -> None:
 
 @contextlib.contextmanager
 def no_more_descriptors() -> Iterator[None]:
-    """Have this process open no file any more; nothing may close one just now."""
+    """Leave no free descriptor to this process. Nothing may close one meanwhile."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     lowest = os.dup(0)
     os.close(lowest)
@@ -243,7 +243,7 @@ def test_without_a_descriptor_clients_are_turned_away_ever_more_slowly(
                 opened.connect(("127.0.0.1", site.port))
             for opened in sockets:
                 assert everything(opened) == b""
-            assert time.monotonic() - begun > 0.1 + 0.2  # the pauses between the three
+            assert time.monotonic() - begun > 0.1 + 0.2  # the pauses between the three attempts
             assert site.server.error == "cannot accept connections: Too many open files"
     assert status(site.ask()) == 200
     until(lambda: site.server.error == "", "the error is over")
@@ -272,14 +272,14 @@ def test_where_there_is_no_descriptor_at_all_there_is_no_server() -> None:
 
 
 class Late(socket.socket):
-    """A listening socket for which the poller has no memory at first: epoll refuses a file in the same way."""
+    """A listening socket that the poller cannot register at first. epoll refuses a file with the same effect."""
 
     def __init__(self, listening: socket.socket, file: int) -> None:
         super().__init__(fileno=listening.detach())
         self.refused, self._file = 1, file
 
     def fileno(self) -> int:
-        # Asked for the first time it names the socket, and for the second it is to be waited for.
+        # The first call returns the number of the socket, and the second one that of the file.
         self.refused -= 1
         return self._file if self.refused == -1 else super().fileno()
 

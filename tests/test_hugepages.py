@@ -1,4 +1,4 @@
-"""A process that refused huge pages says so; in a process of its own, since it would count for the suite, too."""
+"""A process that has disabled huge pages shows it. The test uses a child, because the suite would be affected."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Images in which no kernel runs: the state after the first boot."""
+"""Images without a running kernel: the state after the first boot."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_an_image_that_another_file_makes_wrong_names_it(image: Path, capsys: Ou
     assert run(capsys, image, "apply", "--persist")[0] == 1
     code, out, _ = run(capsys, image, "check")
     assert (code, "/etc/sysctl.d/99-sysctl.conf:1: net.ipv4.ip_forward = 0" in out) == (1, True)
-    enable(image)  # puts it right
+    enable(image)  # makes it compliant
     assert run(capsys, image, "check")[0] == 0
 
 

@@ -1,4 +1,4 @@
-"""What is heavy is imported late, and what only one module may use, is used there; layers: see pyproject.toml."""
+"""Expensive modules are imported late, and restricted ones have one user. pyproject.toml declares the layers."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ MODULES = {name(path): path for path in PACKAGE.rglob("*.py") if name(path)}
 
 @functools.cache
 def nodes(module: str) -> list[ast.AST]:
-    """Return everything in the syntax tree of a module."""
+    """Return all nodes in the syntax tree of a module."""
     return list(ast.walk(ast.parse(MODULES[module].read_text())))
 
 
 @functools.cache
 def imports(module: str) -> frozenset[str]:
-    """Return every name that a module imports, wherever in it."""
+    """Return every name that a module imports anywhere."""
     found: set[str] = set()
     for node in nodes(module):
         if isinstance(node, ast.Import):
@@ -64,7 +64,7 @@ def test_no_other_library_is_used() -> None:
 
 @functools.cache
 def names(module: str) -> set[str]:
-    """Return the names, with one dot or none, that a module uses."""
+    """Return the names with at most one dot that a module uses."""
     tree = nodes(module)
     plain = {node.id for node in tree if isinstance(node, ast.Name)}
     dotted = {
@@ -78,11 +78,11 @@ def names(module: str) -> set[str]:
 @pytest.mark.parametrize(
     ("forbidden", "allowed"),
     [
-        # What is printed is made printable, and cannot change an exit code.
-        ("print", {"kernel.ipvs_probe"}),  # a child's answer to its parent
+        # Printed text is made printable, and cannot change an exit code.
+        ("print", {"kernel.ipvs_probe"}),  # the reply of a child to its parent
         ("sys.stdout", {"commands.output"}),
         ("sys.stderr", {"commands.output", "runtime.journal"}),
-        # JSON for others is valid, whatever is in it; these are for ipvsd itself.
+        # JSON for other programs is valid for any content. These are for ipvsd itself.
         ("json.dump", set[str]()),
         (
             "json.dumps",
@@ -95,7 +95,7 @@ def test_there_is_one_place_to_print(forbidden: str, allowed: set[str]) -> None:
 
 
 def test_patterns_are_matched_in_one_place() -> None:
-    others = {"fnmatch", "glob"}  # Python's, which differ from the C library's
+    others = {"fnmatch", "glob"}  # Python's versions, which differ from those of the C library
     assert [module for module in MODULES if others & {found.partition(".")[0] for found in imports(module)}] == []
 
 

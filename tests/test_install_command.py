@@ -1,4 +1,4 @@
-"""What an `install` line of modprobe.d(5) comes to, by its words."""
+"""The effect of an `install` line of modprobe.d(5), judged by its words."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every installed kernel judged by its own tree, before it is booted."""
+"""Every installed kernel is judged by its own tree before it is booted."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NEW = "6.12.9-cloud-amd64"
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """A node that runs one kernel and has another, without ip_vs_sh, for the next boot."""
+    """A node that runs one kernel, and boots another one without ip_vs_sh next."""
     root = make_tree(tmp_path / "root")
     make_modules(root, NEW, [name for name in DEPENDS if name != "ip_vs_sh"], ("ipv6",))
     (root / "vmlinuz").symlink_to(f"boot/vmlinuz-{NEW}")
@@ -105,7 +105,7 @@ def test_an_only_kernel_is_the_next(tmp_path: Path) -> None:
 def test_releases_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:
     for name in ("6.1.0-9-amd64", "6.12.0", "5.10.0-30-amd64", "6.1.0-10-amd64", "6.1.0-9-cloud-amd64"):
         put(tmp_path, f"lib/modules/{name}/modules.dep", "")
-    (tmp_path / "lib/modules/5.4.0/updates/dkms").mkdir(parents=True)  # left over from a purged one
+    (tmp_path / "lib/modules/5.4.0/updates/dkms").mkdir(parents=True)  # leftovers of a purged kernel
     found = installed_kernels.releases(str(tmp_path))
     assert found == ("5.10.0-30-amd64", "6.1.0-9-amd64", "6.1.0-9-cloud-amd64", "6.1.0-10-amd64", "6.12.0")
 

@@ -29,7 +29,7 @@ def service(tmp_path: Path) -> Iterator[Service]:
 
 
 def another(root: str) -> tuple[int, str]:
-    """Run a daemon that nobody asks to end; return its exit code and its log."""
+    """Run a daemon that is not asked to stop, and return its exit code and its log."""
     command = [sys.executable, "-m", "ipvsd", "run", "--root", root]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=20, check=False)
     return done.returncode, done.stderr

@@ -1,4 +1,4 @@
-"""Which back end of iptables a node uses, how that is found, and that no other one is loaded."""
+"""Detection of the back end of iptables that a node uses. No other back end is loaded."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def chosen(program: str = "", tables: str = "", without: str = "", ipv6: bool = 
         ("/usr/sbin/xtables-legacy-multi", "", "legacy", "iptables is /usr/sbin/xtables-legacy-multi"),
         ("/usr/sbin/iptables-legacy", "", "legacy", "iptables is /usr/sbin/iptables-legacy"),
         ("/sbin/xtables-multi", "", "legacy", "iptables is /sbin/xtables-multi"),
-        # Tables that another program made are in the kernel already.
+        # The kernel already contains tables that another program created.
         ("/usr/sbin/xtables-nft-multi", "nat filter", "nft", "iptables is /usr/sbin/xtables-nft-multi"),
         ("", "nat filter", "legacy", "tables of this kind are in use (nat, filter)"),
         ("/usr/local/sbin/iptables", "nat", "legacy", "tables of this kind are in use (nat)"),
@@ -61,7 +61,7 @@ def test_the_nodes_own_program_decides_and_then_what_is_in_use(
         ("iptables-nft", "nft_chain_nat", "legacy", "this kernel lacks nft_chain_nat of iptables-nft"),
         ("iptables-legacy", "iptable_nat ip_tables", "nft", "this kernel lacks ip_tables of iptables-legacy"),
         ("iptables-legacy", "ip6table_nat", "nft", "this kernel lacks ip6table_nat of iptables-legacy"),
-        # Neither is complete: what is lacking of the one that the node uses is told.
+        # Neither is complete: the report names the missing modules of the one that the node uses.
         ("iptables-legacy", "ip_tables nf_tables", "legacy", "iptables is iptables-legacy"),
         ("iptables-nft", "ip_tables nf_tables", "nft", "iptables is iptables-nft"),
     ],

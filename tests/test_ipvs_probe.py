@@ -1,4 +1,4 @@
-"""The question to the kernel's IPVS, with other children in place of the one that asks."""
+"""The query of the kernel's IPVS, with other children in place of the real one."""
 
 from __future__ import annotations
 

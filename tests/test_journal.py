@@ -1,4 +1,4 @@
-"""Lines with fields, on a real datagram socket in the journal's place."""
+"""Lines with fields, on a real datagram socket in place of the journal."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from ipvsd.runtime import journal
 
-HERE = "here"  # what standard error is during a test is not yet known while it is set up
+HERE = "here"  # standard error of a test is unknown during its setup
 
 
 def log(level: str, text: str, fields: Mapping[str, str] = {}) -> None:
@@ -26,7 +26,7 @@ FIELDS = {"SYSCTL": "net.ipv4.ip_forward", "OBJECT_PID": "42"}
 
 @pytest.fixture
 def streamed(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have standard error be what $JOURNAL_STREAM says when something is logged."""
+    """Let $JOURNAL_STREAM name standard error at the time of logging."""
     monkeypatch.setenv("JOURNAL_STREAM", HERE)
 
 
@@ -40,7 +40,7 @@ def journald(streamed: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def received(journald: socket.socket) -> dict[str, str]:
-    """Return one entry, by the rule for values of one line: NAME=VALUE and a line feed."""
+    """Return one entry, by the rule for single-line values: NAME=VALUE and a line feed."""
     text = journald.recv(1 << 16).decode()
     assert text.endswith("\n")
     return dict(line.split("=", 1) for line in text[:-1].split("\n"))

@@ -1,4 +1,4 @@
-"""What modprobe does for a name, by a tree of a few modules; tests/differential asks modprobe itself."""
+"""The effect of modprobe on a tree of a few modules. tests/differential uses modprobe itself."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ipvsd.modprobe.modprobe_d import settings
 
 
 class Tree(NamedTuple):
-    """The module trees of these tests: `needs` has the dependencies, the one that is loaded first at the end."""
+    """The module trees of these tests. `needs` contains the dependencies, the one to load first at the end."""
 
     needs: Mapping[str, Sequence[str]]
     aliases: Mapping[str, Sequence[str]] = {}
@@ -105,7 +105,7 @@ def test_the_parameters_of_whoever_asks_come_last() -> None:
         ("x", "alias x nothing", "", TREE, Cause.ALIAS),
         ("x", "alias x core", "", TREE, None),
         ("top", "", "", TREE._replace(gone=["low"]), Cause.FILE_GONE),
-        ("top", "", "low", TREE._replace(gone=["low"]), Cause.FILE_GONE),  # middle is forgotten about, too
+        ("top", "", "low", TREE._replace(gone=["low"]), Cause.FILE_GONE),  # middle is ignored as well
         ("middle", "", "low", TREE._replace(gone=["low"]), None),
         ("top", "", "", TREE._replace(gone=["top"]), Cause.FILE_GONE),
         ("top", "", "", TREE._replace(zipped=["middle"]), Cause.COMPRESSION),

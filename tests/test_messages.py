@@ -1,4 +1,4 @@
-"""The log: every change that we made, every problem once, and nothing in a steady state."""
+"""The log: every change by ipvsd and every problem once, and nothing in a steady state."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ CONNTRACK = "net.ipv4.vs.conntrack"
 
 
 class Teller(Node):
-    """A node of which the lines of each round are looked at."""
+    """A node whose log lines of each round are examined."""
 
     def look(self, kind: ReasonKind = ReasonKind.SYSCTL) -> list[tuple[str, str]]:
         self.loop.now += 100.0
@@ -59,7 +59,7 @@ class Teller(Node):
 
 @pytest.fixture
 def teller() -> Teller:
-    """One that has told of the first round."""
+    """A node after its first round."""
     teller = Teller()
     teller.look()
     return teller

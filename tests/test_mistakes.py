@@ -1,4 +1,4 @@
-"""Mistakes that people make in a configuration: each is refused, and the hint says what was meant."""
+"""Common mistakes in a configuration: each is rejected, and the hint names the probable intention."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The lines of modprobe.d(5) and of the kernel's command line, as libkmod reads them."""
+"""The lines of modprobe.d(5) and the kernel's command line, as libkmod reads them."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_options_of_an_alias_count_with_those_of_the_module() -> None:
         ("pre: a b post: c", (("a", "b"), ("c",))),
         ("a pre: b", (("b",), ())),
         ("post: c pre: a post: d", (("a",), ("c", "d"))),
-        (" pre: a", ((), ())),  # libkmod takes the blank into the word
+        (" pre: a", ((), ())),  # libkmod makes the blank a part of the word
         ("  pre: a ", (("a",), ())),
         ("pre:a", ((), ())),
     ],
@@ -104,7 +104,7 @@ def test_soft_dependencies(text: str, names: object) -> None:
             "BOOT_IMAGE=/vmlinuz quiet modprobe.blacklist=ip_vs,ip_vs_sh",
             ["modprobe.blacklist=ip_vs", "modprobe.blacklist=ip_vs_sh"],
         ),
-        ("modprobe.blacklist=ip-vs", ["modprobe.blacklist=ip-vs"]),  # which fits no module
+        ("modprobe.blacklist=ip-vs", ["modprobe.blacklist=ip-vs"]),  # this matches no module
         ("not_modprobe.blacklist=ip_vs", ["options not_modprobe blacklist=ip_vs"]),
         ("quiet root=/dev/vda1 a.b", ["options a b"]),
         ('nf-conntrack.hashsize=1 x.y="a b"', ["options nf_conntrack hashsize=1", 'options x y="a b"']),

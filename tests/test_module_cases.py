@@ -1,4 +1,4 @@
-"""check, preflight and explain agree on modules: built in, gone, moved, blacklisted, overridden, with bad options."""
+"""check, preflight and explain agree on modules: built in, missing, moved, blacklisted, overridden, or bad options."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_everything_built_in_and_no_module_tree(tree: Path, ask: Ask, modular: b
     code, found = ask(command)
     assert {found[name].verdict for name in found} == {"built in"}
     assert found["ip_vs_rr"].evidence == "the kernel's configuration: CONFIG_IP_VS_RR=y"
-    if command != "check":  # there the sysctls count, too
+    if command != "check":  # the sysctls count as well there
         assert code == 0
 
 
@@ -223,13 +223,13 @@ def test_an_alias_of_nothing_keeps_a_module_out(tree: Path, ask: Ask) -> None:
 @pytest.mark.parametrize(
     ("text", "verdict"),
     [
-        ("module_blacklist=nf_conntrack", "blacklisted"),  # the kernel refuses dependencies, too
-        ("module_blacklist=nf-conntrack", "loadable"),  # and compares names as they stand
+        ("module_blacklist=nf_conntrack", "blacklisted"),  # the kernel refuses dependencies as well
+        ("module_blacklist=nf-conntrack", "loadable"),  # and compares names literally
         ("modprobe.blacklist=nf_conntrack", "loadable"),
-        ("modprobe.blacklist=ip_vs", "loadable"),  # ip_vs_rr brings it in
+        ("modprobe.blacklist=ip_vs", "loadable"),  # ip_vs_rr depends on it
         ("modprobe.blacklist=nf_conntrack,ip_vs_rr", "blacklisted"),
         ("modprobe.blacklist=ip-vs-rr", "loadable"),
-        ("-- module_blacklist=nf_conntrack", "loadable"),  # to the kernel that is init's
+        ("-- module_blacklist=nf_conntrack", "loadable"),  # the kernel passes it to init
         ('"--" module_blacklist=nf_conntrack', "loadable"),
         ("x=-- module_blacklist=nf_conntrack", "blacklisted"),
         ("--x module_blacklist=nf_conntrack", "blacklisted"),
@@ -261,7 +261,7 @@ def test_the_kernels_command_line(tree: Path, ask: Ask, text: str, verdict: str)
         ("options nf_conntrack tries = 1", "bad options"),
         ("options nf_conntrack no_such_parameter = 1", "loadable"),  # the kernel ignores it, with a line in its log
         ("options nf_conntrack x=1 -- hashsize", "loadable"),
-        ("options ip_conntrack hashsize = 1", "loadable"),  # those of an alias count only for who asks by it
+        ("options ip_conntrack hashsize = 1", "loadable"),  # those of an alias apply only to a request for the alias
     ],
 )
 def test_options_with_blanks(tree: Path, ask: Ask, line: str, verdict: str) -> None:

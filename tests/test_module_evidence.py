@@ -1,4 +1,4 @@
-"""Causes of a missing module told apart: containers, former names, places, compression, other kernels."""
+"""The causes of an absent module: containers, former names, places, compression, other kernels."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ MOUNTS = "22 21 0:4 / /proc rw,nosuid - proc proc rw\n23 22 0:4 /sys /proc/sys r
         (MOUNTS + "24 23 0:4 /sys/net /proc/sys/net rw - proc proc rw\n", "wrong"),
         (MOUNTS + "24 22 0:4 /sys /proc/sys rw - proc proc rw\n", "wrong"),
         ("22 21 0:4 / /proc ro - proc proc rw\n", "refused"),
-        ("22 21 0:4 / /proc rw,nosuid shared:9 - proc proc ro\n", "refused"),  # the file system is, not the mount
+        ("22 21 0:4 / /proc rw,nosuid shared:9 - proc proc ro\n", "refused"),  # read-only file system
         ("21 1 8:1 / / ro - ext4 /dev/vda ro\n", "wrong"),  # an image on a read-only disk
         ("", "wrong"),
     ],
@@ -73,7 +73,7 @@ def test_sysctls_below_a_read_only_mount_are_set_on_the_host(
     [
         ("nf_conntrack_ipv4", RELEASE, "nf_conntrack"),
         ("nf_conntrack_ipv6", "4.19.0-1-amd64", "nf_conntrack"),
-        ("nf-conntrack-ipv4", "4.18.0-240.el8.x86_64", "nf_conntrack"),  # EL 8.3 took it over
+        ("nf-conntrack-ipv4", "4.18.0-240.el8.x86_64", "nf_conntrack"),  # backported by EL 8.3
         ("nf_nat_ipv4", RELEASE, "nf_nat"),
         ("nf_nat_masquerade_ipv4", RELEASE, "nf_nat"),
         ("ipt_MASQUERADE", RELEASE, "xt_MASQUERADE"),

@@ -1,4 +1,4 @@
-"""depmod's binary indexes: what libkmod would find in them, and what is none."""
+"""depmod's binary indexes: the results of libkmod, and invalid files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ipvsd.sysctl import globs
 from tests.trees import write_index
 
 KEYS = st.text("ab*?[]_1", min_size=1, max_size=6)
-NAMES = st.text("ab]_1", min_size=1, max_size=6)  # with a wildcard in the name libkmod finds a pattern twice
+NAMES = st.text("ab]_1", min_size=1, max_size=6)  # libkmod finds a pattern twice if the name has a wildcard
 
 
 def index(path: Path, values: dict[str, list[str]]) -> ModuleIndex:
@@ -53,7 +53,7 @@ def test_what_is_no_index_is_said_to_be_none(data: bytes) -> None:
 
 
 def test_an_index_that_leads_round_in_circles_ends() -> None:
-    circle = bytes((42, 42)) + (12 | 1 << 29).to_bytes(4, "big")  # `*`, and below it the same node
+    circle = bytes((42, 42)) + (12 | 1 << 29).to_bytes(4, "big")  # `*`, and the same node below it
     found = ModuleIndex(b"\xb0\x07\xf4\x57\0\2\0\1" + (12 | 1 << 29).to_bytes(4, "big") + circle)
     with pytest.raises(DamagedError):
         found.matching("ip_vs")

@@ -1,4 +1,4 @@
-"""What the files below a root say of why a module is not there."""
+"""The reasons for an absent module that the files below a root show."""
 
 from __future__ import annotations
 

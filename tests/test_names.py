@@ -1,4 +1,4 @@
-"""Names: one for each sysctl and each module, however they are spelt, and whatever bytes they consist of."""
+"""Names: one for each sysctl and module, for every spelling and any bytes."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_alternatives_by_the_name_of_a_module_take_its_place() -> None:
 def test_every_path_has_one_name_in_printable_ascii(parts: list[str]) -> None:
     path = tuple(parts)
     if any(part in (".", "..") or set(part) & set("/\0") for part in path) or "." in path[0]:
-        return  # no names of files, or none that sysctl.d(5) can name
+        return  # not file names, or names that sysctl.d(5) cannot express
     name = sysctl_names.join_parts(tuple(map(sysctl_names.escape_part, path)))
     assert name.isascii()
     assert name.isprintable()

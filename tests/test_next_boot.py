@@ -1,4 +1,4 @@
-"""What the next boot makes of a node without ipvsd, and what is told of that."""
+"""The effect of the next boot on a node without ipvsd, and the reports about it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ BRIDGE = "net.bridge.bridge-nf-call-iptables"
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """A node on which everything is right now."""
+    """A compliant node."""
     return make_tree(tmp_path / "root")
 
 
@@ -60,7 +60,7 @@ def by_tuned(root: Path) -> None:
     enable(root, "tuned.service")
     put(root, "etc/tuned/active_profile", "mine\n")
     put(root, "etc/tuned/mine/tuned.conf", "[sysctl]\nnet.ipv4.ip_forward = 0\n")
-    put(root, "etc/tuned/tuned-main.conf", "reapply_sysctl = 0\n")  # or it would set what is in sysctl.d afterwards
+    put(root, "etc/tuned/tuned-main.conf", "reapply_sysctl = 0\n")  # or it would apply the files of sysctl.d again
 
 
 def by_networkd(root: Path) -> None:
@@ -112,7 +112,7 @@ def test_persisting_fails_if_a_file_overrides_it_and_names_the_line(
     code, _, err = run(capsys, tree, "apply", "--persist")
     assert code == 1
     assert all(part in err for part in told.split(" ... "))
-    assert (tree / drop_in_files.SYSCTL).exists()  # written all the same
+    assert (tree / drop_in_files.SYSCTL).exists()  # written nevertheless
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ def test_a_line_that_the_kernel_refuses_makes_explain_fail(tree: Path, capsys: O
     by_refusal(tree)
     assert run(capsys, tree, "apply", "--persist")[0] == 1
     code, out, _ = run(capsys, tree, "explain", "ip_forward")
-    assert (code, "sysctl --system" in out) == (1, True)  # that takes the line before it, when somebody runs it
+    assert (code, "sysctl --system" in out) == (1, True)  # uses the line before it, when someone runs it
 
 
 def test_one_line_is_told_and_not_what_it_leaves_alone(tree: Path, capsys: Output) -> None:
@@ -207,7 +207,7 @@ def test_a_line_that_closes_nothing_is_no_matter(tree: Path, capsys: Output, lin
 
 def test_a_kernel_that_its_command_line_closes_is_ready_without_that(tree: Path, capsys: Output) -> None:
     by_command_line(tree)
-    put(tree, "etc/modules-load.d/x.conf", "ip_vs\n")  # comes too late
+    put(tree, "etc/modules-load.d/x.conf", "ip_vs\n")  # too late
     code, out, _ = run(capsys, tree, "preflight")
     assert (code, "-> remove sysctl.kernel.modules_disabled=1 from" in out) == (1, True)
     put(tree, "proc/cmdline", "quiet\n")
@@ -230,7 +230,7 @@ def test_a_kernel_that_its_command_line_closes_is_ready_without_that(tree: Path,
             {"etc/modules-load.d/b.conf": "br_netfilter\n", "etc/modprobe.d/b.conf": "blacklist br_netfilter\n"},
             1, "comes to nothing",
         ),
-        ({f"{WANTS}/ipvsd.service": ""}, 0, "comes to nothing"),  # and ipvsd does it
+        ({f"{WANTS}/ipvsd.service": ""}, 0, "comes to nothing"),  # and ipvsd writes it
     ],
 )  # fmt: skip
 def test_a_sysctl_can_be_set_only_after_its_module_was_loaded(

@@ -1,4 +1,4 @@
-"""What numbers mean in a configuration, and how a person's bound goes together with a profile's."""
+"""The meaning of numbers in a configuration, and the combination of a person's bound with that of a profile."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What ipvsd itself fails at is told once in the log, in the status and in the metrics, and once when it is over."""
+"""A failure of ipvsd's own operation appears once in the log, in the status and in the metrics, and its end once."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from tests.samples import kernel, observed, wanted_module
 LINE = {"ip_vs": LoadBlocker(Cause.BLACKLIST, "ip_vs", "blacklist ip_vs", "x:1")}
 GONE = {"ip_vs": LoadBlocker(Cause.FILE_GONE, "nf_conntrack", "nf_conntrack.ko")}
 
-# Each with what makes it so; the first one in a combination is told.
+# Each verdict with its cause. The first one in a combination is reported.
 OF_WHAT_IS_LISTED: Mapping[V, Mapping[str, Any]] = {
     V.LIVE: {},
     V.BUILT_IN: {"built_in": frozenset(["ip_vs"])},
@@ -63,7 +63,7 @@ def test_of_a_module_that_is_listed_the_most_specific_cause_is_told(chosen: tupl
 def test_of_a_module_that_is_not_listed_the_most_specific_cause_is_told(chosen: tuple[V, ...]) -> None:
     seen = with_all(kernel(), [OF_WHAT_IS_NOT[verdict] for verdict in reversed(chosen)])
     found = judge_module(wanted_module(), observed(seen)).verdict
-    # A file of the module shows that the tree is not gone: it has no index.
+    # If the module's file exists, the tree is not missing, but has no index.
     unindexed = {V.COMPRESSION, V.INDEX_STALE} & set(chosen)
     expected = chosen[0]
     if expected is V.TREE_GONE and unindexed:

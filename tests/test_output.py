@@ -1,4 +1,4 @@
-"""Exit codes of the commands, as processes, whatever becomes of their output."""
+"""Exit codes of the commands as processes, for every kind of output."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from tests.trees import make_tree, put, put_sysctl
 
 pytestmark = pytest.mark.system
 
-F_SETPIPE_SZ = 1031  # fcntl has it since Python 3.10
+F_SETPIPE_SZ = 1031  # in fcntl since Python 3.10
 REPOSITORY = Path(__file__).parent.parent
 FULL = "ipvsd: cannot write to standard output: No space left on device\n"
 
-# The commands with the codes that their verdicts have on the tree below, and what usually stands on standard output.
+# The commands with the exit codes of their verdicts on the tree below, and with usual text on standard output.
 COMMANDS = [
     ("check", 1),
     ("plan --exit-code", 1),
@@ -59,7 +59,7 @@ class Ended(NamedTuple):
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A node on which something is wrong now, and will be after its next boot."""
+    """A node that is not compliant now, nor after its next boot."""
     tree = make_tree(tmp_path_factory.mktemp("node"))
     put_sysctl(tree, "net.ipv4.ip_forward", "0")
     put(tree, "etc/sysctl.d/99-other.conf", "net.ipv4.ip_forward = 0\n")
@@ -83,10 +83,10 @@ def start(
     streams: str = "",
     out: Union[int, IO[bytes]] = subprocess.PIPE,
 ) -> subprocess.Popen[bytes]:
-    """Start a command as a shell does with such redirections."""
+    """Start a command like a shell with such redirections."""
     shell = ["/bin/sh", "-c", f'exec "$@" {streams}', "sh", *command]
     environment = {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8"}
-    # A test run in the background of a script would hand on that it ignores SIGINT.
+    # A test run in the background of a script would pass on that it ignores SIGINT.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         return subprocess.Popen(shell, cwd=REPOSITORY, stdout=out, stderr=subprocess.PIPE, env=environment)
@@ -111,7 +111,7 @@ def pipe() -> Iterator[tuple[int, int]]:
 
 
 def expected(code: int, usual: Sequence[object]) -> dict[str, Sequence[object]]:
-    """Return how a command with this exit code has to end, by how it ends usually."""
+    """Return the expected end of a command with this exit code, from its usual end."""
     _, out, err = usual
     return {
         "usual": [code, out, err],
@@ -189,7 +189,7 @@ def test_all_is_printed_into_a_pipe_that_does_not_block(tree: Path) -> None:
     assert len(usual) > 8192
     with pipe() as (read, write):
         fcntl.fcntl(write, F_SETPIPE_SZ, 4096)
-        os.set_blocking(write, False)  # as a terminal or an ssh may leave it
+        os.set_blocking(write, False)  # a terminal or ssh can leave it in this state
         process = start(command, out=write)
         os.close(write)
         read_all = b"".join(iter(lambda: os.read(read, 512), b""))

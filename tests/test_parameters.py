@@ -1,4 +1,4 @@
-"""Parameters of modules: given when they are loaded, held afterwards."""
+"""Parameters of modules: set when a module is loaded, and managed afterwards."""
 
 from __future__ import annotations
 

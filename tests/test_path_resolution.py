@@ -1,4 +1,4 @@
-"""Resolving a path inside a directory: one contract for openat2 and for what stands in for it."""
+"""Resolution of paths inside a directory: one contract for openat2 and its replacement."""
 
 from __future__ import annotations
 

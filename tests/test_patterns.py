@@ -1,4 +1,4 @@
-"""Many patterns of paths at once."""
+"""Matching many patterns of paths at once."""
 
 from __future__ import annotations
 

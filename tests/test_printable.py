@@ -1,4 +1,4 @@
-"""Texts of others as they are shown: printable, on one line, bounded; and JSON that every reader takes."""
+"""Hostile texts in output: printable, on one line, limited; and JSON that every reader accepts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from ipvsd.model import printable
 
-# Every character there is, lone surrogates included, and often those that do harm.
+# Every possible character, including lone surrogates, with a higher share of harmful ones.
 TEXTS = st.text(
     st.one_of(st.characters(), st.sampled_from("\0\a\b\t\n\r\x1b\x7f\x85\x9b\u2028\u202e\u2066\udcff\ud800"))
 )
@@ -80,7 +80,7 @@ def refuse(constant: str) -> None:
 
 
 def strictly(text: str) -> Any:
-    """Return a document, read as strictly as readers in other languages do."""
+    """Parse a document as strictly as readers in other languages."""
     value = json.loads(text, parse_constant=refuse)
     for found in texts(value):
         found.encode()

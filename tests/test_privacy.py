@@ -1,4 +1,4 @@
-"""The arguments of a process, which only root may see where /proc is mounted with hidepid=, are told nowhere."""
+"""Reports never contain the command line of a process, because hidepid= (proc(5)) hides it from everyone but root."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Output = pytest.CaptureFixture[str]
 
 @pytest.fixture
 def writer() -> Iterator[Writer]:
-    """A process that lives, and was told a secret by its arguments."""
+    """A running process with a secret in its command line."""
     command = ["sh", "-c", "echo; read answer", "agent", f"--token={SECRET}"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout
@@ -42,7 +42,7 @@ def writer() -> Iterator[Writer]:
 
 @pytest.fixture
 def logged(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What went to the journal, fields included."""
+    """The text that was sent to the journal, including fields."""
     lines = list[str]()
 
     def log(level: str, text: str, fields: Mapping[str, str] = {}) -> None:
@@ -53,7 +53,7 @@ def logged(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def blame(tree: Path, writer: Writer) -> Report:
-    """Have it make a drift, unload a module, contend, and try to write what is guarded; return what is told then."""
+    """Let the process cause a drift, unload a module, contend, and write to a guarded sysctl. Return the report."""
     text = "profiles: []\nmodules: {ip_vs_sh: {}}\nsysctls: {net.ipv4.ip_forward: 1}"
     node, kept = Node(text, peace="\ncontention: {repairs: 1}"), recorder.Recorder(str(tree), OperationFailures())
     for _ in range(4):

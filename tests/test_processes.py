@@ -1,4 +1,4 @@
-"""Who a process is, by a /proc that was made up."""
+"""Identification of processes, with an artificial /proc."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ UID = "0a1b2c3d-4e5f-6071-8293-a4b5c6d7e8f9"
 
 
 def process(root: Path, pid: int, comm: str, command: bytes, group: str = "0::/system.slice/cron.service\n") -> None:
-    """Have a process in a tree."""
+    """Add a process to a tree."""
     put(root, f"proc/{pid}/comm", f"{comm}\n")
     put(root, f"proc/{pid}/cgroup", group)
     (root / f"proc/{pid}/cmdline").write_bytes(command)

@@ -1,4 +1,4 @@
-"""The profiles on kernels of several distributions: what is failed there, and which package is named."""
+"""The profiles on kernels of several distributions: the failed items, and the packages in the remedies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An event reconciles one item at once; a reconciliation of all items handles the rest."""
+"""An event reconciles one item at once, and a reconciliation of all items handles the rest."""
 
 from __future__ import annotations
 
@@ -277,7 +277,7 @@ def test_a_look_for_another_reason_is_the_one_that_follows(node: Node) -> None:
 
 
 class Drifting(FakeKernel):
-    """A kernel on which ip_forward drifts when another sysctl is written next, as the sources report."""
+    """A kernel on which ip_forward drifts at the next write to another sysctl, with an event."""
 
     node: Optional[Node] = None
 
@@ -305,7 +305,7 @@ def test_an_item_that_is_acted_on_is_left_to_that_reconciliation_until_it_has_en
     node.kernel.values[FORWARD] = "0"
     node.reconciler._repair_others([FORWARD])
     node.reconciler._repair_others([CONNTRACK])  # as in the next round of the same reconciliation
-    assert node.event()  # nothing is to be done
+    assert node.event()  # no action is needed
     node.written()
     node.loop.wait(1)
     assert (node.kernel.values[FORWARD], node.loop.looks()) == ("0", [])

@@ -1,4 +1,4 @@
-"""A value that is not wanted any more has not drifted: nobody changed it but the configuration."""
+"""A value that is no longer desired has not drifted, because only the configuration has changed."""
 
 from __future__ import annotations
 

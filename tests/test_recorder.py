@@ -1,4 +1,4 @@
-"""The changes of each round, wherever they are recorded: the log, the history, the counters and what is shown."""
+"""The changes of each round in the log, the history, the counters and the reports."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from tests.fake_kernel import FORWARD, FakeKernel
 from tests.reconciling import AGENT, FORWARDING, PEACE, SYSCTL, Node
 
 Log = pytest.CaptureFixture[str]
-REPAIRS = 3  # that are no contention yet
+REPAIRS = 3  # fewer than contention
 LIMITED = "\ncontention: {repairs: 3, window: 30s, quiet: 100s}"
 PATTERN = "net.ipv4.conf.*.arp_ignore"
 
 
 class RecordedNode(Node):
-    """A node with the recorder of the daemon."""
+    """A node with the daemon's recorder."""
 
     def __init__(
         self, tree: Path, text: str = FORWARDING, kernel: FakeKernel | None = None, limit: str = LIMITED
@@ -44,12 +44,12 @@ class RecordedNode(Node):
         return done
 
     def lose(self, ago: float = 0.0) -> ReconcileResult:
-        """Have ip_forward changed, and a round."""
+        """Change ip_forward, and reconcile."""
         self.kernel.values[FORWARD] = "0"
         return self.round(ago=ago)
 
     def record(self, value: str = "0", writer: Writer = AGENT, ours: bool = True) -> None:
-        """Have a write reported that leads to no repair at once."""
+        """Report a write that causes no immediate repair."""
         self.sources.undelivered.append(self.write(value, writer, ours=ours))
 
     def repairs(self) -> list[Any]:
@@ -93,7 +93,7 @@ def test_a_repair_at_once_is_attributed_everywhere(node: RecordedNode, capsys: L
     node.loop.wait(0.002)
     node.kernel.values[FORWARD] = "0"
     node.loop.wait(0.1)
-    node.written(writer=SYSCTL)  # by now another one writes
+    node.written(writer=SYSCTL)  # now another program writes
     node.round()
     assert said(capsys) == [
         f"wrote {FORWARD}: found '0', wanted '1'; changed probably by agent[7] of agent.service, repaired in 3.5 ms"
@@ -275,7 +275,7 @@ def test_what_is_to_yield_is_left_to_the_other_for_good(tmp_path: Path) -> None:
 
 
 class Overwriting(FakeKernel):
-    """A rival writes over ours, but not before it was read back."""
+    """Another program overwrites ipvsd's value, but not before ipvsd has read it back."""
 
     def read_sysctl(self, key: str) -> Reading:
         reading = super().read_sysctl(key)
@@ -286,7 +286,7 @@ class Overwriting(FakeKernel):
 
 def test_a_value_that_is_overwritten_again_and_again_is_contended(tmp_path: Path, capsys: Log) -> None:
     node = RecordedNode(tmp_path, kernel=Overwriting())
-    for _ in range(2):  # in each of which it is undone more than once
+    for _ in range(2):  # several overwrites in each
         node.round()
     assert any(f"{FORWARD} is contended" in line and "an unknown writer" in line for line in said(capsys))
     assert [change.times for change in node.changes if isinstance(change, Overwritten)] == [3]
@@ -302,7 +302,7 @@ def test_who_overwrites_a_value_again_and_again_is_named_as_the_rival(tmp_path: 
 
 
 class Vanishing(FakeKernel):
-    """An interface goes away as soon as its sysctl was written."""
+    """An interface disappears as soon as its sysctl was written."""
 
     gone = ""
 
@@ -379,7 +379,7 @@ def test_what_goes_wrong_twice_while_a_module_is_on_its_way_is_told_twice(tmp_pa
 
 
 class Rival(FakeKernel):
-    """A kernel on which another program may write after every read."""
+    """A kernel on which another program can write after every read."""
 
     writes = False
 

@@ -1,4 +1,4 @@
-"""What is checked before a release is signed, and the bill of materials."""
+"""The checks before a release is signed, and the bill of materials."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FILES = {"ipvsd-1.0.tar.gz": "source", "ipvsd_1.0_all.deb": "deb", "ipvsd-1.0-1.
 
 @pytest.fixture
 def dist(tmp_path: Path) -> Path:
-    """A directory of finished files with their sums."""
+    """A directory of finished files with their checksums."""
     place = tmp_path / "dist"
     place.mkdir()
     for name, text in FILES.items():

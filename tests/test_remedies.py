@@ -1,4 +1,4 @@
-"""Every remedy is carried out on the bench, or the documents say why not."""
+"""Every remedy is carried out on the bench, or the documents explain why not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The last repairs, kept over a restart and whatever else happens to their file; and the command that prints them."""
+"""The last repairs, kept across restarts and damage of their file, and the command that prints them."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ def test_what_cannot_be_believed_is_replaced(tree: Path) -> None:
 
 def test_of_a_huge_file_the_end_is_read(tree: Path) -> None:
     with (tree / PATH).open("wb") as file:
-        file.truncate(1 << 40)  # takes no room
+        file.truncate(1 << 40)  # a sparse file
         file.seek(0, os.SEEK_END)
         file.write(b'\n{"name": "last"}\n')
     assert names(tree) == ["last"]

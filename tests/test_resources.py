@@ -1,4 +1,4 @@
-"""Descriptors that are kept in reserve are there when they are needed, and what only hastens a repair leaves some."""
+"""Reserved descriptors are available when they are needed, and code that only speeds up repairs leaves some free."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The reader of a ring buffer, on memory that is laid out as the kernel does it."""
+"""The reader of a ring buffer, on memory with the kernel's layout."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ BUSY, DISCARDED = 1 << 31, 1 << 30
 
 
 class Kernel:
-    """The writing side: positions on a page each, and the data twice in a row."""
+    """The writer: each position on its own page, and the data mapped twice in a row."""
 
     def __init__(self) -> None:
         self.file = os.memfd_create("ring")
@@ -32,7 +32,7 @@ class Kernel:
         self._written = 0
 
     def put(self, data: bytes, flags: int = 0) -> int:
-        """Write a record, and return where its head is."""
+        """Write a record, and return the place of its header."""
         at, record = self._written, struct.pack("<II", len(data) | flags, 0) + data
         self._store(at, record)
         self._written += len(record) + -len(record) % 8
@@ -40,7 +40,7 @@ class Kernel:
         return at
 
     def finish(self, at: int, length: int) -> None:
-        """Say of a record that was being written that it is there."""
+        """Mark a record that was being written as complete."""
         self._store(at, struct.pack("<I", length))
 
     def _store(self, at: int, data: bytes) -> None:
@@ -114,7 +114,7 @@ def test_where_nothing_is_there_nothing_is_stored() -> None:
         assert (reader.read_records(), kernel.read) == ([], mark)
 
 
-# Exits 1 if the position ever went back.
+# Exits 1 if the position ever decreased.
 FORWARD = """
 import mmap, sys
 position = memoryview(mmap.mmap(int(sys.argv[1]), mmap.PAGESIZE)).cast("Q")

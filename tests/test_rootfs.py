@@ -1,4 +1,4 @@
-"""Files below a root: what reading and writing guarantee."""
+"""Files below a root: the guarantees of reading and writing."""
 
 from __future__ import annotations
 

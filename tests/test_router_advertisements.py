@@ -1,4 +1,4 @@
-"""Nodes that have their default route from router advertisements, and lose it to IPv6 forwarding."""
+"""Nodes that have their default route from router advertisements, and lose it because of IPv6 forwarding."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ WANTED = "sysctls: {net.ipv6.conf.all.forwarding: 1}\n"
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """A node with IPv6, whose interface takes advertisements."""
+    """A node with IPv6, whose interface accepts advertisements."""
     tree = make_tree(tmp_path)
     for interface in ("all", "default", "lo", "eth0", "veth1"):
         put_sysctl(tree, f"net.ipv6.conf.{interface}.accept_ra", "1")

@@ -1,4 +1,4 @@
-"""Few file descriptors, and no threads: what matters is still seen and put right, and nothing runs hot."""
+"""With few descriptors and no threads, ipvsd still detects and repairs drifts, and does not waste CPU time."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ Until = Callable[[Callable[[], object], str], None]
 
 @pytest.fixture
 def service(tmp_path: Path) -> Iterator[Service]:
-    """One that wants 93 named sysctls, and one for each interface."""
+    """A service that manages 93 named sysctls, and one of each interface."""
     service = Service(make_tree(tmp_path))
     wanted = ", ".join(f"{name}: 1" for name in (*OTHERS, "net.ipv4.conf.*.arp_ignore"))
     put(tmp_path, MAIN, f"web: {{listen: []}}\nsysctls: {{{wanted}}}\n")
@@ -53,7 +53,7 @@ def open_files(service: Service) -> int:
 
 def holds_reserve(service: Service) -> bool:
     place = f"/proc/{service.process.pid}/fd"
-    with contextlib.suppress(FileNotFoundError):  # it works
+    with contextlib.suppress(FileNotFoundError):  # the log is written
         return sum(os.readlink(f"{place}/{number}") == os.devnull for number in os.listdir(place)) >= RESERVE
     return False
 
@@ -114,7 +114,7 @@ def test_what_is_imported_late_and_a_reload_have_the_descriptors_for_repairs(ser
     lowest = min(set(range(len(taken) + 1)) - taken)
     _, hard = resource.prlimit(service.process.pid, resource.RLIMIT_NOFILE)
     resource.prlimit(service.process.pid, resource.RLIMIT_NOFILE, (lowest, hard))
-    put(service.tree, MAIN, "intervall: 5s\n")  # hints need modules of their own
+    put(service.tree, MAIN, "intervall: 5s\n")  # hints import further modules
     service.process.send_signal(signal.SIGHUP)
     service.hears("READY=1", "configuration refused")
     code, log = service.stop()
@@ -152,7 +152,7 @@ def test_without_a_thread_the_files_are_not_watched_and_no_descriptor_is_lost(tm
     targets = Targets(frozenset(), {}, (str(tmp_path),))
     with EventLoop() as loop:
         source = ConfigFiles(loop)
-        before, size = set(os.listdir("/proc/self/fd")), threading.stack_size(1 << 46)  # which no machine has
+        before, size = set(os.listdir("/proc/self/fd")), threading.stack_size(1 << 46)  # more than any machine has
         try:
             source.arm(targets)
         finally:

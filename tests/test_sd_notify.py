@@ -1,4 +1,4 @@
-"""What systemd is told, on a real datagram socket."""
+"""Messages to systemd, on a real datagram socket."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_stopping_is_said(systemd: socket.socket, notifier: SdNotify) -> None:
     assert heard(systemd).split("\n")[0] == "STOPPING=1"
 
 
-@pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")  # sdnotify drops a socket of no use unclosed
+@pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")  # sdnotify does not close a useless socket
 def test_without_systemd_nothing_is_said_and_nothing_breaks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
     notifier = SdNotify()
@@ -111,7 +111,7 @@ def test_without_systemd_nothing_is_said_and_nothing_breaks(monkeypatch: pytest.
     notifier.watchdog()
 
 
-@pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")  # sdnotify drops a socket of no use unclosed
+@pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")  # sdnotify does not close a useless socket
 def test_a_systemd_that_went_away_breaks_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "nobody"))
     SdNotify().ready("a")

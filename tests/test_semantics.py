@@ -1,4 +1,4 @@
-"""/proc/sys as a value: tests/differential compares it with the kernel's own."""
+"""The model of /proc/sys. tests/differential compares it with the kernel."""
 
 from __future__ import annotations
 
@@ -67,14 +67,14 @@ def test_a_change_of_forwarding_goes_to_all_interfaces() -> None:
     assert kernel.write(ETH, "0", 0)
     assert kernel.write(ALL, "1", 1)
     assert [kernel[path] for path in (FORWARD, ALL, DEFAULT, ETH)] == [StoredValue("1", 1)] * 4
-    assert kernel.write(FORWARD, "1", 2)  # no change, so that it goes nowhere
+    assert kernel.write(FORWARD, "1", 2)  # no change, so it is not copied
     assert kernel[ETH] == StoredValue("1", 1)
 
 
 def test_the_default_goes_to_what_nothing_was_said_of() -> None:
     one, other = (f"net/ipv4/conf/{link}/rp_filter" for link in ("eth0", "eth1"))
     kernel = ProcSys([one, other], {})
-    kernel.write(one, "bad", 0)  # refused, and said all the same
+    kernel.write(one, "bad", 0)  # refused, but it marks the sysctl as set
     kernel.write("net/ipv4/conf/default/rp_filter", "2", 1)
     assert (kernel[one], kernel[other]) == (None, StoredValue("2", 1))
 

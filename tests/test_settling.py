@@ -1,4 +1,4 @@
-"""Files that a program is writing, cutting off or replacing change nothing until they are complete."""
+"""Files that a program is writing, truncating or replacing have no effect until they are complete."""
 
 from __future__ import annotations
 
@@ -25,7 +25,10 @@ HALF, WHOLE = "interval: 7s\n", "interval: 7s\nscheduler: sh\n"
 
 @pytest.fixture
 def writer(tree: Path) -> Iterator[Callable[[str], None]]:
-    """A program that has cut off the file and has it open; it writes what it is given, and ends with an empty text."""
+    """A program that has truncated the file and has it open.
+
+    It writes the texts that it receives, and ends with an empty one.
+    """
     code = "import sys\nwith open(sys.argv[1], 'wb', 0) as file:\n print(flush=True)\n" + (
         " for line in sys.stdin.buffer:\n  file.write(line)\n  print(flush=True)\n"
     )
@@ -98,7 +101,7 @@ def test_a_file_that_is_kept_open_is_taken_when_nothing_was_written_for_long(
 
 
 def test_a_program_that_opens_the_file_while_it_is_read_waits(tree: Path, configured: Configured) -> None:
-    # Each sees it whole or not at all: cut off and written again and again, it is never seen in between.
+    # A file is visible completely or not at all, although it is truncated and rewritten repeatedly.
     stop, whole = threading.Event(), {f"interval: {number}s\n" + "# more\n" * 5000 for number in (7, 8)}
     put(tree, MAIN, next(iter(whole)))
 
@@ -167,7 +170,7 @@ def test_a_person_means_that_a_file_is_gone(tree: Path, configured: Configured, 
     without(tree)
     assert configured.reload(asked=True)
     configured.keep()
-    assert (tree / KEPT).read_bytes() == good  # it may come back all the same
+    assert (tree / KEPT).read_bytes() == good  # it may return
     assert settled(configured, clock) == (False, False)
     configured.keep()
     assert (tree / KEPT).read_bytes() != good
@@ -262,6 +265,6 @@ def test_a_command_does_not_take_what_is_being_written(tree: Path, writer: Calla
     assert refused.value.errors == (
         f"{tree}/{MAIN}: cannot be read: a program has it open for writing (it is read when it is closed)",
     )
-    assert config_files.load(str(tree), str(tree / MAIN)).interval == 7.0  # the program itself may ask about it
+    assert config_files.load(str(tree), str(tree / MAIN)).interval == 7.0  # the program itself may read it
     writer("")
     assert config_files.load(str(tree)).interval == 7.0

@@ -1,4 +1,4 @@
-"""Which tree a root is."""
+"""The kind of tree that a root is."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What a soak test finds is a fault, and what it does not; the machine's part is tests/vm/test_soak.py."""
+"""The judgement of a soak test: faults, and results that are not faults.
+
+tests/vm/test_soak.py is the machine's part.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ KEY, FOUGHT, CHANGED = "net.ipv4.vs.conntrack", "net.core.somaxconn", "net.core.
 
 
 def written(at: float, pid: int, place: str, name: str, value: str, told: bool = True) -> list[list[Any]]:
-    """Return what the kernel records of a write."""
+    """Return the kernel's record of a write."""
     answer = [[at + 0.001, pid, "told", [0]]] if told and pid != PID else []
     return [[at, pid, "write", [place, name, value]], *answer, [at + 0.002, pid, "wrote", [len(value)]]]
 
@@ -31,7 +34,7 @@ def entry(at: float, message: str, **fields: str) -> dict[str, str]:
 
 
 def evidence() -> Evidence:
-    """A run in which one drift was repaired, one contended, and one module loaded again."""
+    """A run with one repaired drift, one contended sysctl, and one reloaded module."""
     trace = [
         [29.9, 801, "write", ["vs", "conntrack", "2"]],
         [29.91, 801, "wrote", [RESTARTED]],
@@ -82,7 +85,7 @@ def test_a_run_without_faults_has_a_report_of_80_columns() -> None:
 
 
 def hide(trace: list[Any], kind: str) -> None:
-    """Take the first of these out of what the kernel recorded."""
+    """Remove the first record of this kind from the kernel's trace."""
     trace.remove(next(row for row in trace if row[2] == kind))
 
 

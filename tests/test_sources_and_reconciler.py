@@ -1,4 +1,4 @@
-"""The sources and the reconciler together: an event repairs a drift, and wakes nobody for what was right."""
+"""The event sources with the reconciler: an event repairs a drift, and a compliant value wakes nothing."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Forwarding(FakeKernel):
 
 
 class Node:
-    """A reconciler after its first round, and inotify on a file in the place of ip_forward."""
+    """A reconciler after its first round, with inotify on a file in place of ip_forward."""
 
     def __init__(self, loop: EventLoop, file: Path) -> None:
         self.loop, self.file, self.fds = loop, file, FdCache()
@@ -63,7 +63,7 @@ class Node:
         return {(reason.kind, reason.detail) for reason in self.loop.run_until_reason(0)}
 
     def round(self) -> list[Repaired]:
-        """Reconcile everything; return the repairs that were made before."""
+        """Reconcile all items, and return the earlier repairs."""
         _, found = self.reconciler.reconcile_all([Reason(ReasonKind.SYSCTL, "", time.monotonic())])
         return [change for change in found if isinstance(change, Repaired) and change.at_once]
 

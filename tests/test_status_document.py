@@ -1,4 +1,4 @@
-"""The one JSON document. Its keys are a promise: they are only ever added."""
+"""The one JSON document. Later versions only add keys."""
 
 from __future__ import annotations
 

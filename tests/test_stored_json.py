@@ -1,4 +1,4 @@
-"""What ipvsd has stored for itself: damage is told as damage, whoever reads it."""
+"""State that ipvsd stores: every reader reports damage as damage."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def now() -> float:
 
 
 def good() -> dict[str, Any]:
-    """Return a status document in which every list has an item, as the daemon writes it."""
+    """Return a status document from the daemon in which every list has an item."""
     absent = module(ModuleVerdict.ABSENT, "ip_vs_sh", remedy="install it")
     made = report(module(), absent, sysctl(SysctlVerdict.RIGHT), sysctl(SysctlVerdict.WRONG, found=None))
     found = {**build_document(made._replace(boottime=now())), "lost": 1}

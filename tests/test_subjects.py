@@ -1,4 +1,4 @@
-"""The names that people use for what `ipvsd explain` can explain."""
+"""Names that people use for items that `ipvsd explain` can explain."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ def closed_at_boot(tree: Path, key: str) -> None:
 def unreadable(tree: Path, key: str) -> None:
     file = sysctl(tree, key)
     file.rename(file.with_name("beside"))
-    file.symlink_to("beside")  # none is followed
+    file.symlink_to("beside")  # links are not followed
 
 
 def left_alone(tree: Path, key: str) -> None:

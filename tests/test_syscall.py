@@ -1,4 +1,4 @@
-"""What can be said of bpf(2) without calling it. The namespace tests call it."""
+"""Properties of bpf(2) that need no call. The namespace tests call it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ipvsd.bpf import syscall
     ],
 )
 def test_the_system_call_has_the_number_of_its_machine(machine: str, number: int) -> None:
-    # The program itself is the same on both: they are little-endian.
+    # Both machines are little-endian, so the program itself is the same.
     assert syscall.syscall_number(machine) == number
 
 

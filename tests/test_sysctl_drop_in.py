@@ -1,4 +1,4 @@
-"""The persisted file means to systemd-sysctl what the configuration means to the daemon."""
+"""The persisted file has the same meaning for systemd-sysctl as the configuration for the daemon."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def path(link: str, leaf: str) -> sysctl_names.Path:
 
 
 def kernel(links: Sequence[str]) -> FakeKernel:
-    """Return a kernel with these interfaces, a character for a byte."""
+    """Return a kernel with these interfaces, one character for a byte."""
     names = dict.fromkeys(sysctl_names.name(path(link, leaf)) for link in links for leaf in LEAVES)
     return FakeKernel(values={**dict.fromkeys(names, "0"), "net.netfilter.nf_conntrack_max": "65536"})
 
@@ -44,7 +44,7 @@ def config(settings: Mapping[str, Any], profiles: Any = "none") -> Config:
 
 
 def held(links: Sequence[str], made: Config) -> Mapping[sysctl_names.Path, SysctlFinding]:
-    """Return what the daemon holds, by every path of it."""
+    """Return the daemon's findings, by every path of a sysctl."""
     _, plan = observe_and_plan(kernel(links), made)
     findings = (finding for finding in plan.sysctls if finding.wanted.policy is not Policy.OBSERVE)
     return {path: finding for finding in findings for path in sysctl_names.paths(finding.name)}
@@ -55,7 +55,7 @@ def body(links: Sequence[str], made: Config) -> str:
 
 
 _FNMATCH = ctypes.CDLL(None).fnmatch
-_PERIOD = 4  # FNM_PERIOD: as glob(3) has it for each part
+_PERIOD = 4  # FNM_PERIOD: like glob(3) for each part
 
 
 def _is_wild(key: str) -> bool:
@@ -63,14 +63,14 @@ def _is_wild(key: str) -> bool:
 
 
 def _fits(key: str, own: str) -> bool:
-    """Tell whether glob(3) gives a path for a key."""
+    """Return whether glob(3) returns a path for a key."""
     parts = zip(key.split("/"), own.split("/"))
     judged = all(_FNMATCH(glob.encode("latin-1"), part.encode("latin-1"), _PERIOD) == 0 for glob, part in parts)
     return judged and key.count("/") == own.count("/")
 
 
 def written(text: str, paths: Sequence[sysctl_names.Path]) -> Mapping[sysctl_names.Path, str]:
-    """Return what systemd-sysctl itself writes, apart from what the kernel passes on, by its two rules."""
+    """Return the values that systemd-sysctl writes by its two rules, without those that the kernel copies."""
     kept: dict[str, Optional[str]] = {}
     for line in assignments("f", text):
         kept.pop(line.path, None)
@@ -94,7 +94,7 @@ def universe(links: Sequence[str]) -> list[sysctl_names.Path]:
 
 
 def differences(text: str, links: Sequence[str], made: Config) -> list[str]:
-    """Return where the file does something else than the daemon."""
+    """Return the differences between the file and the daemon."""
     wanted, paths = held(links, made), universe(links)
     found = written(text, paths)
     told = [f"{path} is written" for path in paths if path in found and path not in wanted]
@@ -135,7 +135,7 @@ SETTINGS = st.one_of(
 
 
 def valid(settings: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the settings with each sysctl once, and exclusions from patterns alone."""
+    """Return the settings with each sysctl once, and with exclusions only for patterns."""
     once: dict[str, Any] = {}
     for key, said in settings.items():
         name = sysctl_names.normalised(key) or ""
@@ -158,7 +158,7 @@ def test_it_does_so_for_what_comes_later(settings: Mapping[str, Any]) -> None:
     made = config(settings)
     text = body(LINKS, made)
     observed = any(said.policy is Policy.OBSERVE for said in made.sysctls.values())
-    if not observed and sysctl_drop_in.NOT_FOR_ALL not in text:  # ipvsd.yaml(5) tells of these
+    if not observed and sysctl_drop_in.NOT_FOR_ALL not in text:  # ipvsd.yaml(5) documents these
         assert differences(text, (*LINKS, *LATER), made) == []
 
 
@@ -196,5 +196,5 @@ def test_three_thousand_patterns_and_ten_thousand_keys_take_no_second() -> None:
     begun = time.process_time()
     seen, plan = observe_and_plan(node, made)
     text = drop_in_files.build(made, seen, plan)[drop_in_files.SYSCTL]
-    assert time.process_time() - begun < 4.0  # a second, on a computer at rest
+    assert time.process_time() - begun < 4.0  # a second on an idle computer
     assert len(text.splitlines()) > 6000

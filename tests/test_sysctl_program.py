@@ -1,4 +1,4 @@
-"""The program that tells of writes, run on a machine that knows its instructions; and the records that it makes."""
+"""The BPF program, run on an emulator of its instructions, and its records."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ NAMES = st.one_of(
 
 
 def reference(name: bytes) -> int:
-    """Return the bucket as one reads of it: FNV-1a of 64 bits, over words, of which the highest bits remain."""
+    """Return the bucket by the published description: 64-bit FNV-1a over words, of which the highest bits remain."""
     digest: int = 14695981039346656037
     padded = name[:63] + bytes(64 - len(name[:63]))
     for start in range(0, 64, 8):
@@ -195,7 +195,7 @@ def test_the_form_without_cap_perfmon_asks_for_the_process_and_not_for_its_name(
 
 
 def test_the_stack_is_enough() -> None:
-    # BUCKETS is the number of the table's entries; the machine refuses what lies outside its stack.
+    # BUCKETS is the size of the table. The emulator rejects accesses outside its stack.
     assert sysctl_program.BUCKETS == sysctl_program.LOST_BUCKET + 1
     ran = machine(HELD)
     ran.run(Write(HELD))
@@ -233,7 +233,7 @@ def test_no_record_raises_but_one_that_is_too_short(record: bytes) -> None:
 
 @given(st.binary(min_size=95, max_size=95), st.binary(min_size=152, max_size=164))
 def test_the_two_readings_of_a_name_agree(head: bytes, tail: bytes) -> None:
-    record = head + b"\0" + tail  # the kernel ends every name
+    record = head + b"\0" + tail  # the kernel terminates every name
     assert sysctl_program.parse_record(record).name == sysctl_program.record_name(record).partition(b"\0")[0].decode(
         "utf-8", "surrogateescape"
     )
@@ -280,7 +280,7 @@ def test_where_the_process_is_unknown_a_group_must_be_listed_itself() -> None:
     for group, let in ((77, 1), (11, 0)):
         ran = machine(HELD, named=False, guarded=True, allowed=(5, group))
         assert ran.run(Write(HELD)) == let
-        assert 123 not in ran.called  # bpf_get_current_ancestor_cgroup_id(), which 5.10 does not give
+        assert 123 not in ran.called  # bpf_get_current_ancestor_cgroup_id(), which 5.10 does not permit
 
 
 def test_a_group_that_is_not_there_is_not_allowed_for_that() -> None:

@@ -1,4 +1,4 @@
-"""No text in a file or a name, whatever is in it, reaches a terminal as it is or breaks the JSON of a command."""
+"""No text in a file or a name reaches a terminal unescaped, or makes the JSON of a command invalid."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.trees import make_modules, make_tree
 
 pytestmark = pytest.mark.system
 
-# What does harm on a terminal, in a log, or in JSON; bytes that are not UTF-8 among them.
+# Texts that do harm on a terminal, in a log, or in JSON, including bytes that are not UTF-8.
 HARM = [
     b"\x1b[2J", b"\x1b]0;t\a", b"\r", b"\b", b"\x7f", "\x9b2J".encode(), "\u202e".encode(), "\u2066".encode(),
     "\u2028".encode(), "\u200b".encode(), b"\xff", b"\xed\xa0\x80", b"\xc3", "\U000e0041".encode(), b"\x85",
@@ -39,7 +39,7 @@ TEXTS = st.lists(st.sampled_from([*HARM, *PLAIN, b"\n", b"\t", b"\0", b"x" * 300
     b"".join
 )
 
-# Every kind of file that is read, by its path, with what is to stand before and after a text of others in it.
+# Every kind of file that ipvsd reads, by its path, with the text before and after a hostile text.
 CONFIGURATION: Mapping[str, bytes] = {
     "etc/ipvsd/ipvsd.yaml": b"profiles: [kube-proxy-ipvs]\nscheduler: rr # %s\n",
     "etc/ipvsd/conf.d/%s.yaml": b"sysctls: {net.ipv4.ip_forward: 1} # %s\n",
@@ -105,7 +105,7 @@ def fill(tree: bytes, files: Mapping[str, bytes], texts: Iterator[bytes], names:
 
 
 def damaged(value: Any, texts: Iterator[bytes]) -> Any:
-    """Return a document with a text of others at the end of each text that says no state."""
+    """Return a document with a hostile text appended to each text that is not a state."""
     if isinstance(value, dict):
         return {key: item if key == "state" else damaged(item, texts) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -120,7 +120,7 @@ def printed(*arguments: str) -> tuple[str, str]:
     return out.getvalue(), err.getvalue()
 
 
-# Each that does harm alone, and all of them at once.
+# Each hostile text alone, and all of them together.
 ALL = [b"".join(HARM)]
 
 

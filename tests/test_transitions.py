@@ -1,4 +1,4 @@
-"""From any state of a kernel to the right one, whatever happens on the way."""
+"""From any state of a kernel to the desired one, with any event in between."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ class PowerCutError(Exception):
 
 @dataclasses.dataclass
 class Interrupted:
-    """A host on which everything ends after `left` actions, before the next or just after the last."""
+    """A host on which everything ends after `left` actions, before the next one or just after the last."""
 
     kernel_itself: FakeKernel
     left: int
@@ -215,7 +215,7 @@ def test_a_raised_floor_is_left_alone(kernel: FakeKernel) -> None:
 
 
 def test_there_are_no_more_rounds_than_promised(kernel: FakeKernel) -> None:
-    """Every look finds something else wrong, for ever."""
+    """Every observation finds another drift, forever."""
     values = itertools.cycle(["net.ipv4.conf.all.arp_ignore", "net.ipv4.conf.all.arp_announce"])
     settle(kernel, STRICT)
     kernel.values["net.ipv4.conf.all.arp_ignore"] = "0"
@@ -298,7 +298,7 @@ def test_a_failed_dependency_fails_what_needs_it(kernel: FakeKernel) -> None:
 
 
 def tries(kernel: FakeKernel, times: Iterator[float]) -> list[float]:
-    """Return the times at which something was tried."""
+    """Return the times of attempts."""
     history: BackoffState = {}
     found = []
     for now in times:

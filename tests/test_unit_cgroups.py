@@ -1,4 +1,4 @@
-"""The control groups of units, on directories as the kernel's are."""
+"""The cgroups of units, on directories that resemble the kernel's."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ AGENT = frozenset({"agent.service", "no.service"})
 
 
 class Groups:
-    """A tree of control groups, and the ids that were told of."""
+    """A tree of cgroups, and the reported IDs."""
 
     def __init__(self, loop: EventLoop, place: Path) -> None:
         self.place, self._loop = place, loop
@@ -24,12 +24,12 @@ class Groups:
         self.units = UnitCgroups(loop, str(place), self.told.append)
 
     def make(self, name: str) -> int:
-        """Make a group and what is above it; return its id."""
+        """Create a cgroup and its parents, and return its ID."""
         (self.place / name).mkdir(parents=True, exist_ok=True)
         return (self.place / name).stat().st_ino
 
     def hears(self) -> list[int]:
-        """Return what was told of by now."""
+        """Return the IDs that were reported so far."""
         self._loop.run_until_reason(0)
         return self.told
 
@@ -100,7 +100,7 @@ def test_a_unit_whose_start_found_no_room_is_told_of_all_the_same(groups: Groups
         names[number % 2].touch()
         names[number % 2].unlink()
     made = groups.make("system.slice/agent.service")
-    while not groups.units.lost:  # the kernel tells of it behind all that it kept
+    while not groups.units.lost:  # the kernel reports the overflow after all queued events
         groups.hears()
     assert (groups.told, groups.units.lost) == ([made], 1)
 

@@ -1,4 +1,4 @@
-"""What cannot be read for want of descriptors is not taken for absent: neither verdict nor remedy comes of it."""
+"""An item that cannot be read for lack of descriptors is not absent, and causes no verdict and remedy for absence."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_with_any_number_of_descriptors_the_answer_is_right_or_there_is_none(tre
 def test_the_index_that_was_read_stays(tree: Path) -> None:
     index = Index(str(tree), RELEASE).update(LIVE)
     before = (index.readable, index.loadable, index.built_in)
-    put(tree, f"lib/modules/{RELEASE}/modules.builtin", "")  # so that it is read again
+    put(tree, f"lib/modules/{RELEASE}/modules.builtin", "")  # this causes another read
     for left in range(3):
         with few_descriptors(left), contextlib.suppress(UnreadableError):
             index.update(LIVE)
@@ -154,7 +154,7 @@ def test_a_command_that_cannot_read_an_image_cannot_tell(tmp_path: Path, capsys:
     (root / "etc/ipvsd").rename(root / "etc/none")
     for output in ("text", "json"):
         arguments = [*command.split(), "--root", str(root), "--output", output]
-        main(arguments)  # what is imported late is there
+        main(arguments)  # loads the late imports
         capsys.readouterr()
         with few_descriptors(left=1):
             code = main(arguments)

@@ -1,4 +1,4 @@
-"""The command line: what is refused and how, exit codes as ipvsd(8) has them, and errors as JSON."""
+"""The command line: invalid uses, the exit codes of ipvsd(8), and errors as JSON."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def drifted(tree: Path) -> None:
 
 
 def module_gone(tree: Path) -> None:
-    """ip_vs is not loaded, and this kernel has none: its sysctls wait for it."""
+    """ip_vs is not loaded, and this kernel lacks it, so its sysctls are pending."""
     shutil.rmtree(tree / "proc/sys/net/ipv4/vs")
     put(tree, "proc/modules", "")
     shutil.rmtree(tree / "lib/modules")
@@ -139,7 +139,7 @@ def no_kernel(tree: Path) -> None:
     shutil.rmtree(tree / "lib/modules")
 
 
-# As ipvsd(8) has them: the state of the tree, the command, the code, and whether it is an error.
+# From ipvsd(8): the state of the tree, the command, the exit code, and whether it is an error.
 CASES = [
     (nothing, "check", 0),
     (bridge_filter_gone, "check", 0),
@@ -246,7 +246,7 @@ def remedies(tree: Path, capsys: Output) -> dict[str, str]:
 def test_nothing_that_is_told_of_a_tree_speaks_of_its_daemon(tree: Path, capsys: Output) -> None:
     drifted(tree)
     put(tree, "proc/modules", "")
-    daemon(State.FAILED)(tree)  # as an image of a running system has it
+    daemon(State.FAILED)(tree)  # an image of a running system contains it
     for command in ("check", "plan", "explain net.ipv4.ip_forward", "explain ip_vs_rr"):
         out = " ".join(run(capsys, [*command.split(), "--root", str(tree)])[1].split())
         assert f"for the next boot of this tree: ipvsd apply --persist --root {tree}" in out or command == "plan"

@@ -1,4 +1,4 @@
-"""Values that mean the same, and those that do not."""
+"""Values with the same meaning, and others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every state of a module told apart, with its evidence and its remedy."""
+"""Every state of a module has its own verdict, evidence and remedy."""
 
 from __future__ import annotations
 

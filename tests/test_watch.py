@@ -1,4 +1,4 @@
-"""The sources, on real inotify and, for uevents, on the messages themselves."""
+"""The event sources, on real inotify, and for uevents on the messages themselves."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def loop() -> Iterator[EventLoop]:
 
 
 class Idle:
-    """Takes events, and leaves every item to a reconciliation of all."""
+    """Receives events, and leaves every item to a reconciliation of all items."""
 
     def __init__(self, loop: EventLoop) -> None:
         self._loop = loop
@@ -81,7 +81,7 @@ def test_a_write_wakes_and_says_which_key(watched: Watched) -> None:
 
 
 def overflow(write: Callable[[int], object]) -> None:
-    """Make more events than the kernel keeps for one instance of inotify; two of one kind in a row are one to it."""
+    """Cause more events than the kernel queues for one inotify instance. It merges two consecutive equal events."""
     for number in range(int(Path("/proc/sys/fs/inotify/max_queued_events").read_text()) + 2):
         write(number)
 
@@ -97,7 +97,7 @@ def test_more_events_than_the_kernel_keeps_are_counted_and_looked_for(
     with watched.file.open("wb", 0) as one, other.open("wb", 0) as two:
         overflow(lambda number: (one, two)[number % 2].write(b"0"))
     told: set[tuple[ReasonKind, str]] = set()
-    while watched.source.state().lost == 0:  # the kernel tells of it behind all that it kept
+    while watched.source.state().lost == 0:  # the kernel reports the overflow after all queued events
         told |= details(loop, 10)
     assert (ReasonKind.LOST, "inotify") in told
     assert watched.source.state().lost == 1
@@ -238,7 +238,7 @@ def test_a_change_of_a_configuration_file_wakes(loop: EventLoop, conf: Path, cha
 def test_reading_the_configuration_wakes_nobody(loop: EventLoop, conf: Path) -> None:
     (conf / "old.yaml").read_text()
     os.listdir(conf)
-    (conf / "mark.yaml").touch()  # events are in order: this one comes after any that the reading would raise
+    (conf / "mark.yaml").touch()  # events are ordered: this one follows any that reading would cause
     assert all("mark" in detail or detail == str(conf) for _, detail in details(loop, 10))
 
 
@@ -350,7 +350,7 @@ def test_a_uevent_of_a_process_is_not_believed(loop: EventLoop) -> None:
                 try:
                     forger.sendto(module_message(), (source._socket.getsockname()[0], 0))
                 except PermissionError:
-                    pass  # only root can even try
+                    pass  # only root can try
             assert (ReasonKind.MODULE, "add ip_vs") not in details(loop)
     finally:
         source.close()

@@ -1,4 +1,4 @@
-"""Who made a drift that was repaired by its event, and the contention that it may be part of."""
+"""The writer of a drift that was repaired by its event, and the resulting contention."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def node() -> Node:
 
 @pytest.fixture
 def limited() -> Node:
-    """A node on which three repairs a minute are no contention yet."""
+    """A node on which three repairs a minute are not contention yet."""
     return started("sysctls: {net.ipv4.ip_forward: 1}", peace=LIMITED)
 
 
 def writers(node: Node) -> list[Writer | None]:
-    """Have a round, and return who made the drifts that were repaired before it."""
+    """Reconcile, and return the writers of the drifts that were repaired before."""
     return [item.repair.writer for item in node.at_once()]
 
 
@@ -119,7 +119,7 @@ def test_no_more_writes_are_recorded_than_explain_a_drift(node: Node) -> None:
     node.kernel.values[FORWARD] = "0"
     node.written(writer=AGENT)
     (item,) = node.at_once()
-    assert item.repair.attribution is not Attribution.CERTAIN  # others may have been missed
+    assert item.repair.attribution is not Attribution.CERTAIN  # other writes may have been missed
 
 
 # --- what is refused --------------------------------------------------------------------------
@@ -145,7 +145,7 @@ def test_writes_that_were_refused_are_one_change_with_the_last_of_them(node: Nod
 
 
 def contend(node: Node, drift: Callable[[Node], object] = lambda node: node.drift()) -> None:
-    """Make more drifts than the limit allows."""
+    """Cause more drifts than the limit permits."""
     for _ in range(4):
         drift(node)
         node.loop.wait(0.01)

@@ -1,4 +1,4 @@
-"""An event loop without descriptors, whose time passes when the test says so."""
+"""An event loop without descriptors, whose time advances only on request."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ipvsd.runtime.event_loop import EventLoop, ReasonKind
 
 
 class Timers(EventLoop):
-    """Stands for an EventLoop where nothing but reasons and timers matters."""
+    """An EventLoop for tests in which only reasons and timers matter."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -25,7 +25,7 @@ class Timers(EventLoop):
         heapq.heappush(self._due, (self.now + seconds, next(self._number), callback))
 
     def wait(self, seconds: float) -> None:
-        """Let time pass, and what is due happen."""
+        """Advance the time, and call the timers that are due."""
         until = self.now + seconds
         while self._due and self._due[0][0] <= until:
             self.now, _, callback = heapq.heappop(self._due)
@@ -40,6 +40,6 @@ class Timers(EventLoop):
         return not self._due
 
     def looks(self) -> list[str]:
-        """Return why a whole look was asked for since this was last called."""
+        """Return the reasons of requested reconciliations since the last call."""
         told, self.reasons = [detail for _, _, detail in self.reasons], []
         return told

@@ -1,4 +1,4 @@
-"""Trees below a temporary directory that look like / to ipvsd, and a loader that edits them."""
+"""Trees below a temporary directory that resemble / for ipvsd, and a loader that changes them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ READY_LINE = f"ready: {len(LIVE)} modules, 9 sysctls right"
 
 @dataclass
 class TreeLoader:
-    """A loader for a tree: loading a module writes the tree's proc/modules and the sysctls that come with it."""
+    """A loader for a tree. It writes the tree's proc/modules and the sysctls of a loaded module."""
 
     root: Path
     live: dict[str, str] = field(default_factory=dict)  # name: state column
@@ -76,13 +76,13 @@ def sysctl(root: Path, key: str) -> Path:
 
 
 def put_sysctl(root: Path, key: str, value: str) -> None:
-    """Write a sysctl as the kernel prints it, making its directory."""
+    """Write a sysctl as the kernel prints it, and create its directory."""
     sysctl(root, key).parent.mkdir(parents=True, exist_ok=True)
     sysctl(root, key).write_text(f"{value}\n")
 
 
 def store(file: Path, value: str) -> None:
-    """Write a value as one event, as it is to the kernel; to cut off a file in a tree is another one."""
+    """Write a value as one event, like in the kernel. Truncating a file of a tree would be a second event."""
     descriptor = os.open(file, os.O_WRONLY)
     os.write(descriptor, f"{value}\n".encode())
     os.close(descriptor)
@@ -94,7 +94,7 @@ def make_tree(
     values: Mapping[str, str] = READY,
     shipped: Collection[str] = tuple(DEPENDS),
 ) -> Path:
-    """Make a tree of a Debian node with these modules, these sysctls and these module files; return it."""
+    """Create the tree of a Debian node with these modules, sysctls and module files, and return it."""
     for directory in ("etc/ipvsd/conf.d", "run/ipvsd/conf.d", "usr/lib/ipvsd/conf.d", "var/lib/ipvsd", "proc/sys"):
         (root / directory).mkdir(parents=True)
     put_sysctl(root, "kernel.osrelease", RELEASE)
@@ -109,7 +109,7 @@ def make_tree(
 
 
 def make_modules(root: Path, release: str, shipped: Collection[str], built_in: Collection[str] = ()) -> Path:
-    """Make a module tree with the indexes that depmod would make; return its directory. The files are empty."""
+    """Create a module tree with the indexes of depmod and empty files. Return its directory."""
     tree = root / "lib/modules" / release
     (tree / "kernel/net").mkdir(parents=True, exist_ok=True)
     for name in shipped:
@@ -121,7 +121,7 @@ def make_modules(root: Path, release: str, shipped: Collection[str], built_in: C
 
 @functools.cache
 def _indexes(shipped: Sequence[str], built_in: Sequence[str]) -> Mapping[str, bytes]:
-    """Return the files that depmod would make for these modules."""
+    """Return the files that depmod would create for these modules."""
     lines = {name: f"{file(name)}: {' '.join(map(file, _needs(name)))}".rstrip() for name in shipped}
     return {
         "modules.dep": "".join(f"{line}\n" for line in lines.values()).encode(),
@@ -133,31 +133,31 @@ def _indexes(shipped: Sequence[str], built_in: Sequence[str]) -> Mapping[str, by
 
 
 def file(name: str) -> str:
-    """Return the path of a module's file in the trees that are made here."""
+    """Return the path of a module's file in these trees."""
     return f"kernel/net/{name}.ko.xz"
 
 
 def _needs(name: str) -> list[str]:
-    """Return all that a module depends on, the one that is loaded first at the end, as depmod does."""
+    """Return all dependencies of a module like depmod, the one to load first at the end."""
     direct = DEPENDS.get(name, ())
     return list(dict.fromkeys([*direct, *(deeper for needed in direct for deeper in _needs(needed))]))
 
 
 def write_index(path: Path, values: Mapping[str, Sequence[str]]) -> None:
-    """Write an index, making its directory."""
+    """Write an index, and create its directory."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(index(values))
 
 
 def index(values: Mapping[str, Sequence[str]]) -> bytes:
-    """Return an index as depmod writes it, without merging nodes that have one child."""
+    """Return an index like those of depmod, without merging nodes that have one child."""
     data = bytearray(struct.pack(">III", 0xB007F457, 0x00020001, 0))
     struct.pack_into(">I", data, 8, _write_node(data, {key.encode(): found for key, found in values.items()}))
     return bytes(data)
 
 
 def _write_node(data: bytearray, values: Mapping[bytes, Sequence[str]]) -> int:
-    """Append a node and all below it; return its offset with the flags of what it has."""
+    """Append a node and its descendants. Return its offset with the flags of its parts."""
     own = values.get(b"", ())
     children = {
         byte: _write_node(data, {key[1:]: found for key, found in values.items() if key[:1] == bytes((byte,))})
@@ -175,7 +175,7 @@ def _write_node(data: bytearray, values: Mapping[bytes, Sequence[str]]) -> int:
 
 
 def put(root: Path, path: str, text: str) -> Path:
-    """Write a file below a tree, making its directory; return its path."""
+    """Write a file below a tree, create its directory, and return its path."""
     file = root / path
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(text)
@@ -183,7 +183,7 @@ def put(root: Path, path: str, text: str) -> Path:
 
 
 def image_beside_a_secret(directory: Path) -> Path:
-    """Make a small image, with a file beside it that it must not show; return the image."""
+    """Create a small image beside a file that it must not reveal, and return the image."""
     put(directory, "outside/a", "outside\n")
     put(directory, "image/etc/a", "inside\n")
     put(directory, "image/a", "top\n")

@@ -1,1 +1,1 @@
-"""Generated inputs, judged by the programs whose files they are."""
+"""Generated inputs, judged by the programs that own the file formats."""

@@ -1,8 +1,8 @@
-"""Runs inside unshare(1): what systemd-sysctl, sysctl --system and systemd-modules-load make of many directories.
+"""Run systemd-sysctl, sysctl --system and systemd-modules-load on many directories, inside unshare(1).
 
-Reads cases as JSON from standard input and writes one answer for each. It makes a root of its own of the machine's
-programs, so that /etc, /run, /usr/lib and /lib/modules can be anything; each run has a network namespace of its own,
-whose /proc/sys/net is as the kernel made it.
+This reads cases as JSON from standard input, and writes one answer for each. It creates a root from the machine's
+programs, with an arbitrary /etc, /run, /usr/lib and /lib/modules. Each run has a network namespace, whose
+/proc/sys/net has the kernel's defaults.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _CLONE_NEWNET = 0x40000000
 _MS_BIND, _MS_REC = 4096, 16384
 _libc = ctypes.CDLL(None, use_errno=True)
 
-# What a case fills, and what is emptied after it.
+# Directories that a case fills, and that are emptied afterwards.
 OWN = ("etc", "run", "usr/local/lib", "usr/lib", "lib")
 KINDS = ("sysctl.d", "modules-load.d", "modprobe.d")
 
@@ -36,7 +36,7 @@ def main() -> None:
 
 
 def make_root(root: str, modules: str) -> None:
-    """Make a root whose programs are the machine's, and whose configuration is empty."""
+    """Create a root with the machine's programs and an empty configuration."""
     _mount("tmpfs", root, "tmpfs", 0)
     for name in os.listdir("/"):
         if name in ("etc", "run", "usr", "tmp"):
@@ -78,7 +78,7 @@ def _mount(source: str, target: str, kind: str, flags: int) -> None:
 
 
 def sysctl(case: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return what each program leaves in the kernel of the keys of a case, and what was there before."""
+    """Return the kernel's values of the case's keys after each program, and before."""
     fill("/", case["files"])
     found: dict[str, Any] = {}
     for name, program in (
@@ -100,7 +100,7 @@ def sysctl(case: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def modules(case: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return what systemd-modules-load says while it tries to load what a case lists."""
+    """Return the output of systemd-modules-load for a case."""
     fill("/", case["files"])
     done = _run(
         ["/usr/lib/systemd/systemd-modules-load"], SYSTEMD_LOG_LEVEL="debug", SYSTEMD_PROC_CMDLINE=case["cmdline"]
@@ -133,7 +133,7 @@ def _values(keys: Sequence[str]) -> Mapping[str, Optional[str]]:
 
 
 def fill(root: str, files: Sequence[Sequence[str]]) -> None:
-    """Make the files of a case below a root: (path, content), of which `->` begins a link and `/` is a directory."""
+    """Create the files of a case below a root: (path, content). `->` begins a link, and `/` means a directory."""
     for path, content in files:
         place = os.path.join(root, path)
         os.makedirs(os.path.dirname(place), exist_ok=True)

@@ -1,4 +1,4 @@
-"""Module files as small as depmod takes them, in a tree that it has indexed."""
+"""The smallest module files that depmod accepts, in a tree that it has indexed."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pathlib import Path
 
 
 def make(root: Path, release: str, modules: Mapping[str, Sequence[str]], built_in: Sequence[str] = ()) -> Path:
-    """Make the tree of a kernel below a root: modules by name, each with those that it needs; return the tree.
+    """Create the module tree of a kernel below a root, and return it. `modules` maps names to dependencies.
 
-    A need that begins with `alias:` is an alias that the module has.
+    A dependency that begins with `alias:` is an alias of the module.
     """
     tree = root / "lib/modules" / release
     (tree / "kernel").mkdir(parents=True)
@@ -25,7 +25,7 @@ def make(root: Path, release: str, modules: Mapping[str, Sequence[str]], built_i
 
 
 def _file(name: str, release: str, needs: Sequence[str]) -> bytes:
-    """Return an ELF64 file of sections alone: .modinfo, and symbols by which depmod finds what the module needs."""
+    """Return an ELF64 file that contains only sections: .modinfo, and symbols for the module's dependencies."""
     aliases = [need[len("alias:") :] for need in needs if need.startswith("alias:")]
     others = [need for need in needs if not need.startswith("alias:")]
     said = [("license", "GPL"), *(("alias", alias) for alias in aliases), ("depends", ",".join(others)), ("name", name)]

@@ -1,4 +1,4 @@
-"""Has the judge run in namespaces of its own, and tells how many cases are to be generated."""
+"""Run the judge in separate namespaces, and define the number of cases to generate."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ _DEFAULT = 25
 
 
 def breadth() -> int:
-    """Return how many cases a test generates."""
+    """Return the number of cases that a test generates."""
     return int(os.environ.get("IPVSD_BREADTH", _DEFAULT))
 
 
 def dice(number: int) -> random.Random:
-    """Return the random numbers of one case: the same wherever and however often it is run."""
+    """Return the random numbers of one case, which are the same in every run."""
     return random.Random(number)
 
 
 def judged(place: Path, cases: Sequence[Mapping[str, Any]], modules: str = "") -> Sequence[Mapping[str, Any]]:
-    """Return what the programs make of the cases; `modules` is the tree of the kernel's modules that they see."""
+    """Return the results of the programs for these cases. `modules` is the module tree that they see."""
     root = place / "judged"
     root.mkdir()
     rooted = [] if os.geteuid() == 0 else ["--map-root-user"]

@@ -26,7 +26,7 @@ EXCLUDES = ("all", "default", "lo", "eth0.1", "veth*", "v*", "*1", "*-", r"a\x2a
 
 
 def settings(chance: random.Random) -> Mapping[str, Any]:
-    """Return what is said of some sysctls."""
+    """Return random settings of some sysctls."""
     made: dict[str, Any] = {}
     for _ in range(chance.randrange(1, 5)):
         key = f"net.ipv4.conf.{chance.choice(chance.choice([SHOWN, WILD, WILD]))}.{chance.choice(LEAVES)}"
@@ -59,6 +59,6 @@ def differences(made: Config, before: Mapping[str, str], after: Mapping[str, str
         if key in wanted:
             if not satisfies(wanted[key].name, value, wanted[key].wanted.want):
                 told.append(f"{key} is {value}, not {wanted[key].wanted.want}")
-        elif value != before[key] and "forward" not in key and default not in wanted:  # nothing passed it on
+        elif value != before[key] and "forward" not in key and default not in wanted:  # nothing was copied to it
             told.append(f"{key} is written")
     return told

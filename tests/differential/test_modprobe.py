@@ -1,12 +1,12 @@
-"""modprobe's own word on generated module trees and modprobe.d files, against what ipvsd says of them.
+"""Compare ipvsd with modprobe on generated module trees and modprobe.d files.
 
-`modprobe -n -v -a` prints the steps for each name without doing any. Known differences of a dry run, by design:
-
-- It does not open the files that it would insert, so that a file that is gone is no failure to it. It does look for
-  the files of dependencies, and forgets about all of them if one is gone: that is compared.
-- It inserts nothing, so that a module that is needed twice is listed twice. ipvsd's steps are the same.
-- It runs no command, so that what an `install` line comes to is not judged here.
-- Whether the kernel takes a module is not judged here either (tests/vm).
+`modprobe -n -v -a` prints the steps for each name without executing them. Known differences of a dry run, by
+design:
+- It does not open the files that it would insert, so a missing file is not a failure. It does search the files of
+  dependencies, and ignores all of them if one is missing. This is compared.
+- It inserts nothing, so a module that is needed twice is listed twice. ipvsd's steps are the same.
+- It runs no command, so this test does not judge the effect of an `install` line.
+- This test does not judge whether the kernel accepts a module (see tests/vm).
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from tests.elf import module, packed
 from tests.trees import put
 
 BREADTH = int(os.environ.get("IPVSD_BREADTH", "25"))
-BATCH = 25  # trees of one test: enough for a failure to be found again, and few tests to collect
+BATCH = 25  # trees of one test: few tests to collect, and a failure is still easy to find
 RELEASE = "6.1.0-50-cloud-amd64"
-MARK = "zz_between"  # a module that fits no pattern, and separates what is printed for each name
+MARK = "zz_between"  # a module that matches no pattern, and separates the output for each name
 PROGRAMS = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
 PLACES = ("etc/modprobe.d", "run/modprobe.d", "usr/local/lib/modprobe.d", "lib/modprobe.d")
-# A kernel command line of one's own, in a mount namespace; without root a user namespace makes that possible.
+# A separate kernel command line in a mount namespace. Without root, this requires a user namespace.
 NAMESPACE = ["unshare", "--mount", *([] if os.geteuid() == 0 else ["--map-root-user"])]
 UNDER = 'mount --bind "$1" /proc/cmdline && shift && exec "$@"'
 NAMES = ("m_a", "m-b", "m_c-d", "m_e", "n-f", "n_g", "h", "ip_vs", "ip_vs_rr", "nf_conntrack")
@@ -60,15 +60,15 @@ OPTIONS = ("a=1", "hashsize = 262144", "b", 'c="d e"', "\ta=1\t\tb=2", " x=y ", 
 
 
 class Generated:
-    """A root with a module tree and modprobe.d files, all of it made of one seed."""
+    """A root with a module tree and modprobe.d files, all derived from one seed."""
 
     def __init__(self, root: Path, seed: int) -> None:
         self.root, self.random = root, random.Random(seed)
         self.tree = root / "lib/modules" / RELEASE
         self.command_line = Path("/proc/cmdline").read_text()
         self.namespace = False
-        # Links that lead nowhere, or directories, but not both: libkmod ignores that fstatat() fails for a link, and
-        # then takes it for what the file before it was (conf_files_filter_out()).
+        # Broken links or directories, but not both: libkmod ignores that fstatat() fails for a link, and then uses
+        # the type of the previous file (conf_files_filter_out()).
         self.dangling = seed % 2 == 1
         self._make_modules()
         self._make_configuration()
@@ -106,7 +106,7 @@ class Generated:
             information += [("alias", random.choice(aliases)) for _ in range(random.randint(1, 3))]
         if name != MARK and random.random() < 0.2:
             information.append(("softdep", self._soft_dependencies()))
-        # Symbols of modules that depmod cannot read are of nobody: as for a file of another compression.
+        # Symbols of modules that depmod cannot read belong to no module, as with an unknown compression.
         content = module(name.replace("-", "_"), [needed.replace("-", "_") for needed in needs], information)
         file = self.tree / f"kernel/net/{name}{suffix}"
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -156,9 +156,9 @@ class Generated:
         if random.random() < 0.1:
             at = random.randint(0, len(line))
             broken = line[:at] + random.choice(("\\\n", "\\", "\\\n  ")) + line[at:]
-            # What is left of a pattern must not fit MARK.
+            # The rest of a pattern must not match MARK.
             line = line if line[:at].endswith("*") else broken
-        # Versions of kmod differ in a backslash at the end of a file.
+        # Versions of kmod differ for a backslash at the end of a file.
         return line.rstrip("\\") if line.endswith("\\") and random.random() < 0.8 else f"{line} "
 
     def _soft_dependencies(self) -> str:
@@ -199,14 +199,14 @@ class Generated:
     # --- what is asked ------------------------------------------------------------------
 
     def names(self) -> list[str]:
-        """Return every name that a tree can know, and some that none does."""
+        """Return every name that a tree can contain, and some that none does."""
         asked = [*NAMES, *OTHERS, "ip_conntrack", "m_zz", "h-", "m[a", "m[-]b", "symbol:symbol_of_h"]
         self.random.shuffle(asked)
         return asked
 
 
 def judged(case: Generated, names: list[str], blacklist: bool) -> tuple[dict[str, list[str]], set[str]]:
-    """Return what modprobe prints for each name, and the names that it does not find."""
+    """Return modprobe's output for each name, and the names that it does not find."""
     asked = [word for name in names for word in (name, MARK)]
     places = [word for place in PLACES for word in ("-C", str(case.root / place))]
     command = ["modprobe", "-n", "-v", "-a", *(["-b"] if blacklist else []), *places]
@@ -227,7 +227,7 @@ def judged(case: Generated, names: list[str], blacklist: bool) -> tuple[dict[str
 
 
 def said(case: Generated, names: list[str], blacklist: bool) -> tuple[dict[str, list[str]], set[str]]:
-    """Return the same as ipvsd says it."""
+    """Return the same result according to ipvsd."""
     tree = ModuleTree(str(case.root), RELEASE)
     told = read_settings(str(case.root), tree, case.command_line)
     found = {name: load_steps.probe(name, told, tree) for name in names}

@@ -1,4 +1,4 @@
-"""Generated directories of modules-load.d(5), judged by systemd-modules-load over a generated tree of modules."""
+"""Generated directories of modules-load.d(5), judged by systemd-modules-load with a generated module tree."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def word(chance: random.Random) -> str:
 
 
 def case(number: int) -> Mapping[str, Any]:
-    """Return the files of one case, whose number is all that it depends on."""
+    """Return the files of a case, which depend only on its number."""
     chance = dice(number)
     files: dict[str, str] = {"etc/modprobe.d/rules.conf": RULES}
     for _ in range(chance.randrange(4)):
@@ -109,7 +109,7 @@ def test_each_line_comes_to_what_the_program_makes_of_it(tmp_path: Path) -> None
 
 
 def predicted(root: Path, cmdline: str, tree: ModuleTree) -> list[tuple[str, list[str]]]:
-    """Return each line with what comes of it, as the program would tell it on a kernel that has loaded nothing."""
+    """Return each line with its result, as the program would report it on a kernel that has loaded nothing."""
     settings = read_settings(str(root), tree)
     return [
         (shown(line.text), [outcome(found, tree, settings) for found in load_steps.probe(line.text, settings, tree)])
@@ -127,7 +127,7 @@ def outcome(found: load_steps.Probe, tree: ModuleTree, settings: Settings) -> st
 
 
 OTHERWISE = {Cause.INSTALL: "inserted", Cause.ALIAS: "missing", Cause.NOT_FOUND: "missing"}
-# This kernel knows no modules, which it says of each that would have been loaded.
+# This kernel lacks all modules, so the program reports this for each that it would have loaded.
 WORDS = [
     (r"Module '(.*)' is built in", "built in"),
     (r"Module '(.*)' is deny-listed", "forbidden"),
@@ -138,7 +138,7 @@ WORDS = [
 
 
 def told(text: str) -> list[tuple[str, list[str]]]:
-    """Return what the program says: each line of its files, and what came of it."""
+    """Return the program's reports: each line of its files with its result."""
     found: list[tuple[str, list[str]]] = []
     for line in text.splitlines():
         if line.startswith("Loading module: "):
@@ -152,5 +152,5 @@ def told(text: str) -> list[tuple[str, list[str]]]:
 
 
 def shown(text: str) -> str:
-    """Return a text without what a log may show otherwise."""
+    """Return a text without parts that a log can print in another form."""
     return re.sub(r"[^ -~\n]", "", text)

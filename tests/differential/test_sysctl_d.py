@@ -47,7 +47,7 @@ LINKED = [
 
 
 def key(dice: random.Random) -> str:
-    """Return the name of a sysctl in some spelling."""
+    """Return the name of a sysctl in a random spelling."""
     path = dice.choice(PATTERNS if dice.random() < 0.25 else KEYS)
     if dice.random() < 0.03:
         path += dice.choice(["x", "/x", "/", ".x", " x"])
@@ -88,7 +88,7 @@ def text(dice: random.Random) -> str:
 
 
 def case(number: int) -> Mapping[str, Any]:
-    """Return the files of one case, whose number is all that it depends on."""
+    """Return the files of a case, which depend only on its number."""
     chance = dice(number)
     files: dict[str, str] = {}
     for _ in range(chance.randrange(1, 6)):
@@ -101,7 +101,7 @@ def case(number: int) -> Mapping[str, Any]:
         files["etc/sysctl.conf"] = text(chance)
         if chance.random() < 0.6:
             files["etc/sysctl.d/99-sysctl.conf"] = "->../sysctl.conf"
-    # /lib is /usr/lib, so that there are no two files of one name in them.
+    # /lib is /usr/lib, so the two cannot contain different files of one name.
     merged = {(f"usr/{path}" if path.startswith("lib/") else path): content for path, content in files.items()}
     return {"kind": "sysctl", "files": list(merged.items()), "keys": KEYS}
 

@@ -1,4 +1,4 @@
-"""Make each system call of a running daemon fail in turn, and print the table of what came of it (`make faults`)."""
+"""Make each system call of a running daemon fail in turn, and print the table of results (`make faults`)."""
 
 from __future__ import annotations
 

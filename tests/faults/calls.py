@@ -1,4 +1,4 @@
-"""Which calls there are: each by its name and by what it is on, and what can go wrong with it."""
+"""System calls by name and kind of file, and the faults that each can have."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.service import REPOSITORY
 
 
 class Row(NamedTuple):
-    """Calls that are alike."""
+    """Similar calls."""
 
     name: str
     on: str
@@ -23,7 +23,7 @@ class Row(NamedTuple):
 
 
 class Fault(Enum):
-    """One column of the table; the value is its head."""
+    """One column of the table; the value is its heading."""
 
     EMFILE = "EMFILE"
     ENOMEM = "ENOMEM"
@@ -34,7 +34,7 @@ class Fault(Enum):
     KILL = "kill"
 
 
-# Those that last: nothing can be opened, or written, for as long as a round takes.
+# Faults that can last for a whole round: no file can be opened, or written.
 LASTING = (Fault.EMFILE, Fault.ENOMEM, Fault.EIO, Fault.ENOSPC)
 
 _OPENING = "open openat openat2".split()
@@ -43,7 +43,7 @@ _MAKING = [
     *"socket accept accept4 pipe2 epoll_create1 inotify_init inotify_init1 eventfd2 timerfd_create pidfd_open".split(),
 ]
 _MAKING += ["fcntl: duplicate"]
-# Of their errors none is a lack of memory or of room (their pages in section 2 of the manual, and their source).
+# Errors of these never mean a lack of memory or space (their pages in section 2 of the manual, and their source).
 _NEVER = (
     "epoll_ctl: delete",
     "epoll_ctl: change",
@@ -67,14 +67,14 @@ _WAITING = (
 _FILLING = "write writev pwrite64 rename renameat renameat2 mkdir mkdirat fsync inotify_add_watch".split()
 _FILLING += ["epoll_ctl: add"]
 _READS, _WRITES = ("read", "pread64", "recvfrom"), ("write", "pwrite64", "sendto")
-# By a kernel that gives or takes it whole: a value, a datagram, an event.
+# The kernel transfers these as a whole: a value, a datagram, an event.
 WHOLE = ("/proc/sys", "/sys/module", "datagram", "netlink", "uevents", "inotify", "wake-up")
 
 INTERPRETER = "Python's own files"
 
 OTHERS = "the files of other programs"
 
-# What a path is of: the first that fits.
+# The kind of a path. The first match applies.
 _PLACES = tuple(
     (re.compile(pattern), place)
     for pattern, place in (
@@ -107,7 +107,7 @@ _PLACES = tuple(
     )
 )
 _KINDS = {"eventpoll": "epoll", "inotify": "inotify", "bpf-map": "the ring"}
-# Where the arguments have a path, and the directory that it is relative to.
+# The arguments that contain a path, and the directory that it is relative to.
 _PATHS = {
     "open": (None, 0), "stat": (None, 0), "lstat": (None, 0), "readlink": (None, 0), "unlink": (None, 0),
     "mkdir": (None, 0), "rename": (None, 0), "access": (None, 0), "statfs": (None, 0), "execve": (None, 0),
@@ -122,7 +122,7 @@ _WITHOUT = (
 _AT_CWD = -100 & 0xFFFFFFFF
 
 
-# What calls of several purposes are asked for; <linux/fcntl.h>, <linux/eventpoll.h>.
+# Purposes of calls that have several; <linux/fcntl.h>, <linux/eventpoll.h>.
 _PURPOSES = {
     "epoll_ctl": (1, {1: "add", 2: "delete", 3: "change"}),
     "fcntl": (1, {0: "duplicate", 3: "flags of", 10: "set the signal of", 1024: "lease", 1030: "duplicate"}),
@@ -130,7 +130,7 @@ _PURPOSES = {
 
 
 def row(call: Call, pidfd: int) -> Row:
-    """Return which calls this one is like; `pidfd` is of its process."""
+    """Return the row of a call. `pidfd` is that of its process."""
     name, on = _named(call, pidfd)
     if name in _PURPOSES:
         at, purposes = _PURPOSES[name]
@@ -191,7 +191,7 @@ def _link(pid: int, name: str) -> str:
 
 
 def place(path: str) -> str:
-    """Return what a path is of."""
+    """Return the kind of a path."""
     for pattern, found in _PLACES:
         fits = pattern.fullmatch(path)
         if fits:
@@ -200,7 +200,7 @@ def place(path: str) -> str:
 
 
 def faults(row: Row) -> dict[Fault, str]:
-    """Return why a fault cannot be of these calls, by a letter of LEGEND; an empty text if it can."""
+    """Return the faults, each with a letter of LEGEND if these calls cannot have it, or an empty text if they can."""
     name = row.name
     close = "r" if name == "close" else ""
     short = "" if name in (*_READS, *_WRITES) else "t"
@@ -234,5 +234,5 @@ NOT_LISTED = f"Not listed: memory without a file, and {' '.join(FREE)}."
 
 
 def is_interpreter(row: Row) -> bool:
-    """Tell whether a call is the interpreter's own, which may end for it."""
+    """Return whether a call is the interpreter's own, and may therefore end it."""
     return row.on.startswith(INTERPRETER)

@@ -1,6 +1,6 @@
-"""Become a daemon whose node is a tree: run as a program with the tree, and the command line of the daemon.
+"""Become a daemon whose node is a tree. The arguments are the tree and the command line of the daemon.
 
-In a mount namespace of its own the tree's directories lie over those of the system. /proc/sys is the kernel's own.
+In a mount namespace, the directories of the tree cover those of the system. /proc/sys is that of the kernel.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def main(tree: Path, command: list[str]) -> None:
     _mount("--make-rprivate", "/")
     _mount("--rbind", "/proc", f"{tree}/run/kernel")
     _mount("--bind", "/proc/sys", f"{tree}/proc/sys")
-    library = os.path.realpath("/lib")  # a machine without modules has no directory to put one over
+    library = os.path.realpath("/lib")  # a machine without modules has no directory to cover
     _mount("-t", "overlay", "-o", f"ro,lowerdir={tree}/lib:{library}", "overlay", library)
     for place in ("/etc", "/var/lib", "/run", "/sys/module", "/proc"):
         _mount("--rbind", f"{tree}{place}", place)

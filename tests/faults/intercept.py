@@ -1,7 +1,7 @@
-"""The system calls of a process, answered by another one: seccomp_unotify(2).
+"""Answer the system calls of a process from another one: seccomp_unotify(2).
 
-A filter has the kernel stop a call and ask whoever holds the listener, who lets it go on, or gives another answer in
-its place. So every call is seen, also those that libc and libkmod make by themselves, and nothing is compiled.
+A filter lets the kernel stop a call and notify the holder of the listener. The holder permits the call, or returns
+another result. So it sees every call, including those inside libc and libkmod, and nothing has to be compiled.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ _SET_FLAGS, _SYNC_WAKE_UP = 0x40082104, 1  # Linux 6.6
 _GO_ON = 1
 _NO_NEW_PRIVS = 38
 _LOAD, _IF_EQUAL, _RETURN = 0x20, 0x15, 0x06
-LISTENER = 200  # the descriptor in the process whose calls they are
+LISTENER = 200  # the descriptor in the intercepted process
 _NUMBER, _FIFTH = 0, 16 + 8 * 4  # offsets in struct seccomp_data
 _CALL = struct.Struct("=QIIiIQ6Q")  # struct seccomp_notif
 _ANSWER = struct.Struct("=QqiI")  # struct seccomp_notif_resp
 
-# No lack of anything makes one of these fail, or they are the interpreter's memory, as mmap without a file is, its
-# threads' and its signals'. dup2 and dup3 are what `install` makes.
+# Calls that never fail for lack of a resource, or that belong to the interpreter's memory, such as mmap without a
+# file, its threads and its signals. `install` uses dup2 and dup3.
 FREE = (
     "futex rt_sigaction rt_sigprocmask rt_sigreturn sigaltstack rt_sigtimedwait restart_syscall tgkill brk munmap "
     "mremap mprotect madvise set_robust_list set_tid_address rseq arch_prctl sched_yield sched_getaffinity "
@@ -45,20 +45,20 @@ FREE = (
 
 
 class Call(NamedTuple):
-    """One call, by its name and its arguments as numbers; `pid` is the thread's."""
+    """One call, with its name and its arguments as numbers. `pid` is the ID of the thread."""
 
     name: str
     pid: int
     arguments: tuple[int, ...]
 
 
-# None lets the call go on; a negative number is an error, any other one what the call returns.
+# None permits the call. A negative number is an error, and any other one the result of the call.
 Answer = Optional[int]
 
 
 @functools.lru_cache(maxsize=1)
 def _numbers() -> Mapping[str, int]:
-    """Return the numbers of the calls of this machine, as the kernel's headers have them (linux-libc-dev)."""
+    """Return the numbers of system calls on this machine, from the kernel's headers (linux-libc-dev)."""
     places = [Path("/usr/include", f"{platform.machine()}-linux-gnu"), Path("/usr/include")]
     names = ("asm/unistd_64.h", "asm-generic/unistd.h")
     found = next(place / name for place in places for name in names if (place / name).exists())
@@ -67,7 +67,7 @@ def _numbers() -> Mapping[str, int]:
 
 
 def _filter() -> bytes:
-    """Return a program that asks about every call but those of FREE, and mmap of memory without a file."""
+    """Return a filter for every call except those of FREE, and mmap of memory without a file."""
     numbers = _numbers()
     free = [numbers[name] for name in FREE if name in numbers]
     code = [(_LOAD, 0, 0, _NUMBER)]
@@ -83,9 +83,9 @@ def _filter() -> bytes:
 
 
 def install() -> None:
-    """Have every later call of this process, and of what it starts, wait for an answer. Raises OSError."""
+    """Intercept every later call of this process and its children. Raises OSError."""
     libc = ctypes.CDLL(None, use_errno=True)
-    libc.prctl(_NO_NEW_PRIVS, 1, 0, 0, 0)  # as the unit has it
+    libc.prctl(_NO_NEW_PRIVS, 1, 0, 0, 0)  # as in the unit
     code = ctypes.create_string_buffer(program := _filter(), len(program))
     whole = struct.pack("@HP", len(program) // 8, ctypes.addressof(code))
     number = ctypes.c_long(_numbers()["seccomp"])
@@ -96,14 +96,14 @@ def install() -> None:
 
 
 class Interceptor:
-    """Answers the calls of a process and of its children, in a thread of its own, until that has ended."""
+    """Answers the calls of a process and its children in a separate thread, until all have ended."""
 
     def __init__(self, pid: int, answer: Callable[[Call], Answer]) -> None:
-        """`pid` is of a process that calls `install`, and `answer` is asked about each call."""
+        """`pid` is a process that calls `install`. `answer` decides each call."""
         self._answer = answer
         self._names = {number: name for name, number in _numbers().items()}
         self._process = os.pidfd_open(pid)
-        while True:  # the filter comes first, and the next call waits for us
+        while True:  # the filter is installed first, and the next call waits for the listener
             try:
                 self._listener = taken(self._process, LISTENER)
                 break
@@ -120,9 +120,9 @@ class Interceptor:
         poller = select.poll()
         poller.register(self._listener, select.POLLIN)
         try:
-            while poller.poll()[0][1] & select.POLLIN:  # POLLHUP: nobody is left
+            while poller.poll()[0][1] & select.POLLIN:  # POLLHUP: no process is left
                 self._one()
-        except BaseException as error:  # noqa: BLE001 -- told by `close`
+        except BaseException as error:  # noqa: BLE001 -- reported by `close`
             self.failed = error
 
     def _one(self) -> None:
@@ -130,7 +130,7 @@ class Interceptor:
         try:
             fcntl.ioctl(self._listener, _RECEIVE, buffer)
         except OSError:
-            return  # it was ended, or got a signal, meanwhile
+            return  # it ended, or received a signal, meanwhile
         identity, pid, _, number, _, _, *arguments = _CALL.unpack(buffer)
         said = self._answer(Call(self._names.get(number, str(number)), pid, tuple(arguments)))
         if said is None:
@@ -140,10 +140,10 @@ class Interceptor:
         try:
             fcntl.ioctl(self._listener, _SEND, answer)
         except OSError:
-            pass  # it was ended meanwhile
+            pass  # it ended meanwhile
 
     def close(self) -> None:
-        """Wait for the thread; all processes with the filter must have ended."""
+        """Wait for the thread. All processes with the filter must have ended."""
         self._thread.join()
         os.close(self._listener)
         os.close(self._process)
@@ -161,7 +161,7 @@ def taken(process: int, descriptor: int) -> int:
 
 
 def memory(pid: int, address: int, size: int) -> bytes:
-    """Return memory of another process, less of it at the end of a mapping. Raises OSError."""
+    """Return memory of another process, possibly truncated at the end of a mapping. Raises OSError."""
     with open(f"/proc/{pid}/mem", "rb", buffering=0) as file:
         first = os.pread(file.fileno(), min(size, 4096 - address % 4096), address)
         return first if len(first) == size else first + _more(file.fileno(), address + len(first), size - len(first))
@@ -175,7 +175,7 @@ def _more(fd: int, address: int, size: int) -> bytes:
 
 
 def text(pid: int, address: int) -> str:
-    """Return a text of another process that ends with a 0."""
+    """Return a NUL-terminated text of another process."""
     return os.fsdecode(memory(pid, address, 4096).partition(b"\0")[0])
 
 

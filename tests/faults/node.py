@@ -1,6 +1,6 @@
-"""A node of which the daemon is the real one, at /, and every system call that it makes can fail.
+"""A node with the real daemon at /, every system call of which can fail.
 
-No module of the machine is touched: what would load one is answered here, and the tree shows the result.
+No module of the machine is affected. The test answers calls that would load one, and the tree shows the result.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ DRIFTING = "ip_vs"
 FORWARD = Path("/proc/sys/net/ipv4/ip_forward")
 BACKLOG = Path("/proc/sys/net/core/somaxconn")
 ARP = "net.ipv4.conf.*.arp_ignore"
-INTERVAL = 1.0  # seconds between two periodic looks
+INTERVAL = 1.0  # seconds between two resyncs
 SHORT = 3  # bytes
 PORT = 14787
 MAIN = f"""
@@ -53,7 +53,7 @@ _NUMBERS = {"EMFILE": 24, "ENOMEM": 12, "EIO": 5, "EINTR": 4, "ENOSPC": 28}
 
 
 class Injection:
-    """What is to go wrong: with the call of this number, or with it and all that follow until it is lifted."""
+    """The fault to inject: into the call of this number, or into it and all later ones until it is removed."""
 
     def __init__(self, at: Row, fault: Fault, number: int = 1, lasting: bool = False) -> None:
         self.row, self.fault, self.number, self.lasting = at, fault, number, lasting
@@ -61,7 +61,7 @@ class Injection:
         self.reached = threading.Event()
 
     def strikes(self, at: Row) -> bool:
-        """Tell whether it is this call's turn."""
+        """Return whether the fault applies to this call."""
         if at != self.row:
             return False
         self.seen += 1
@@ -72,7 +72,7 @@ class Injection:
 
 
 class Node:
-    """The tree, the daemon, and what is to go wrong with its calls. `made` is what was recorded of them, if asked."""
+    """The tree, the daemon, and the fault of its calls. `made` contains the recorded calls, if requested."""
 
     def __init__(self, tree: Path) -> None:
         self.tree = tree
@@ -83,12 +83,12 @@ class Node:
         self.made: Optional[dict[Row, int]] = None
         self._interceptor: Optional[Interceptor] = None
         self._pid, self._pidfd = 0, -1
-        self.up = set[str]()  # the sources that can be had here
-        self.calm: Counter[str] = Counter()  # what the daemon has open at rest
-        self.broken = False  # it did not become whole, and has to be started again
-        self._lock = threading.Lock()  # on the modules
-        self._due = False  # a signal
-        self._ready = False  # from the call on that says so to systemd
+        self.up = set[str]()  # the event sources that work here
+        self.calm: Counter[str] = Counter()  # the descriptors of the idle daemon
+        self.broken = False  # it did not recover, and has to be restarted
+        self._lock = threading.Lock()  # protects the modules
+        self._due = False  # whether a signal is due
+        self._ready = False  # whether the daemon has reported READY=1
         self._children = set[int]()
         self._own = dict[int, bool]()
         self._unlink = "bench1"
@@ -96,7 +96,7 @@ class Node:
     # --- the daemon ---------------------------------------------------------------------
 
     def start(self, injection: Optional[Injection] = None) -> None:
-        """Start the daemon as systemd does, and wait until it says that it is ready, which arms the injection."""
+        """Start the daemon like systemd, and wait until it is ready, which activates the injection."""
         self._ready, self._due, self.injection = False, False, injection
         program = (
             "-m", "tests.faults.confined", str(self.tree), sys.executable, "-m", "ipvsd", "run",
@@ -113,7 +113,7 @@ class Node:
         self.service.hears("READY=1\n")
 
     def restart(self, injection: Optional[Injection] = None) -> None:
-        """Start the daemon again, ending it first if it has not ended, as systemd does."""
+        """Restart the daemon like systemd, and end it first if necessary."""
         if self.running():
             self.service.process.kill()
         if self._interceptor:
@@ -121,11 +121,11 @@ class Node:
         self.start(injection)
 
     def running(self) -> bool:
-        """Tell whether the daemon has not ended."""
+        """Return whether the daemon has not ended."""
         return self._interceptor is not None and self.service.process.poll() is None
 
     def ended(self) -> int:
-        """Wait until the daemon has ended; return its exit code."""
+        """Wait until the daemon has ended, and return its exit code."""
         code = self.service.process.wait(timeout=20)
         if self._interceptor is None:
             return code
@@ -156,7 +156,7 @@ class Node:
         return struck
 
     def _faulty(self, call: Call) -> Answer:
-        """Record a call, and return the fault that it has, if it is its turn."""
+        """Record a call, and return its fault if the injection applies."""
         if not self._ready:
             self._ready = call.name == "sendto" and memory(call.pid, call.arguments[1], 8) == b"READY=1\n"
             return None
@@ -180,7 +180,7 @@ class Node:
         return known
 
     def _of_child(self, call: Call) -> Answer:
-        """The child that asks IPVS is let go until it is another program, and is ended then: it answers nothing."""
+        """Permit the calls of the child that queries IPVS until it executes a program, and then end it."""
         if call.name == "execve":
             self._children.add(call.pid)
         elif call.pid in self._children:
@@ -190,7 +190,7 @@ class Node:
     def _struck(self, call: Call, fault: Fault) -> Answer:
         if fault is Fault.KILL:
             os.kill(self._pid, signal.SIGKILL)
-            return 0  # which it does not hear any more
+            return 0  # the caller has ended
         if fault is Fault.SHORT:
             return self._shortened(call)
         return -_NUMBERS[fault.value]
@@ -217,12 +217,12 @@ class Node:
     # --- the modules --------------------------------------------------------------------
 
     def _loaded(self, call: Call) -> Answer:
-        with contextlib.suppress(FileNotFoundError):  # it was ended meanwhile
+        with contextlib.suppress(FileNotFoundError):  # it ended meanwhile
             self.load(Path(os.readlink(f"/proc/{call.pid}/fd/{call.arguments[0]}")).stem)
         return 0
 
     def load(self, name: str) -> None:
-        """Have a module; the interceptor's thread asks for it."""
+        """Add a module. The interceptor's thread calls this."""
         with self._lock:
             self._load(name)
 
@@ -235,7 +235,7 @@ class Node:
         self._list({*self.live(), name})
 
     def unload(self, name: str) -> None:
-        """Have a module no more."""
+        """Remove a module."""
         with self._lock:
             self._list(self.live() - {name})
             shutil.rmtree(self.tree / "sys/module" / name)
@@ -246,7 +246,7 @@ class Node:
 
     def _list(self, names: set[str]) -> None:
         lines = [f"{name} 16384 0 - Live 0x0000000000000000\n" for name in sorted(names)]
-        # In place, since another file would not be seen where this one is mounted, and in one write.
+        # Written in place and at once, because another file would not be visible through the mount.
         descriptor = os.open(self.tree / "proc/modules", os.O_RDWR)
         os.write(descriptor, "".join(lines).encode())
         os.ftruncate(descriptor, len("".join(lines)))
@@ -255,7 +255,7 @@ class Node:
     # --- what happens to it -------------------------------------------------------------
 
     def disturb(self) -> None:
-        """Make wrong what the daemon holds, want something else, ask for the pages, and have it look."""
+        """Change managed items, desire another value, request the pages, and cause a reconciliation."""
         FORWARD.write_text("0\n")
         hashsize = self.tree / "sys/module/nf_conntrack/parameters/hashsize"
         hashsize.write_text("100\n")
@@ -271,15 +271,16 @@ class Node:
             self.page(page)
 
     def resync(self) -> None:
-        """Have the daemon look.
+        """Let the daemon reconcile all items.
 
-        The signal comes while a call of the loop is held here: no kernel interrupts close(2), say, with one.
+        The signal arrives while a call of the loop is stopped here. Otherwise, no kernel interrupts close(2), for
+        example.
         """
         self._due = True
         FORWARD.write_text(FORWARD.read_text())  # wakes the loop
 
     def page(self, name: str) -> tuple[int, str]:
-        """Return the code and the text of a page, or 0 if there is no answer."""
+        """Return the code and the text of a page, or 0 without a response."""
         connection = http.client.HTTPConnection("127.0.0.1", PORT, timeout=1)
         try:
             connection.request("GET", f"/{name}")
@@ -293,7 +294,7 @@ class Node:
     # --- what is to be seen of it -------------------------------------------------------
 
     def wrong(self) -> list[str]:
-        """Return what is not as it is wanted."""
+        """Return the items that are not compliant."""
         wanted = {FORWARD: "1\n", BACKLOG: f"{2000 + self._number}\n" if self._number else BACKLOG.read_text()}
         wanted.update(dict.fromkeys(Path("/proc/sys/net/ipv4/conf").glob("*/arp_ignore"), "1\n"))
         hashsize = self.tree / "sys/module/nf_conntrack/parameters/hashsize"
@@ -312,7 +313,7 @@ class Node:
         return found
 
     def descriptors(self) -> Counter[str]:
-        """Return what the daemon has open, how often."""
+        """Return the open descriptors of the daemon by kind, with their numbers."""
         found = []
         for number in os.listdir(f"/proc/{self._pid}/fd"):
             try:
@@ -322,21 +323,21 @@ class Node:
         return Counter("/proc/sys" if "/proc/sys" in link else link.partition(":")[0] for link in found)
 
     def left_over(self) -> list[str]:
-        """Return temporary files."""
+        """Return leftover temporary files."""
         places = ("run/ipvsd", "var/lib/ipvsd", "etc/ipvsd")
         return [str(file) for place in places for file in (self.tree / place).rglob(".*.new")]
 
     def kept(self) -> bool:
-        """Tell whether the last good configuration is the one that is wanted now."""
+        """Return whether the last good configuration is the current one."""
         found = last_good_config.read(str(self.tree))
         return found is not None and any(f"{2000 + self._number}".encode() in data for _, data in found)
 
     def said(self) -> str:
-        """Return what the daemon has logged."""
+        """Return the daemon's log."""
         return (self.tree / "log").read_text()
 
     def stored(self) -> list[str]:
-        """Return what is wrong with the files that the daemon keeps; each raises if it cannot be used."""
+        """Return the problems of the daemon's stored files. Each reader raises an exception for an unusable file."""
         last_good_config.read(str(self.tree))
         found = repair_history.read(str(self.tree))
         status = self.tree / "run/ipvsd/status.json"
@@ -346,10 +347,10 @@ class Node:
 
 
 def prepare() -> None:
-    """Make the network namespace that this runs in ready for it."""
+    """Prepare the network namespace of this process."""
     for command in ("link set lo up", "link add bench1 type veth peer name peer1"):
         subprocess.run(["ip", *command.split()], check=True)
-    Path("/proc/sys/net/unix/max_dgram_qlen").write_text("512")  # as it is where systemd runs
+    Path("/proc/sys/net/unix/max_dgram_qlen").write_text("512")  # as on a system with systemd
 
 
 def text(file: Path) -> str:
@@ -360,7 +361,7 @@ def text(file: Path) -> str:
 
 
 def wait(condition: Callable[[], object], seconds: float) -> bool:
-    """Wait until a condition holds; return whether it does in time."""
+    """Wait until a condition holds, and return whether it did in time."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
@@ -382,7 +383,7 @@ def _furnish(tree: Path) -> None:
     (tree / "proc/self").mkdir()
     for name in os.listdir("/proc/self"):
         (tree / "proc/self" / name).symlink_to(f"/run/kernel/self/{name}")
-    # In a user namespace no module can be loaded, as ipvsd knows.
+    # In a user namespace, ipvsd would know that no module can be loaded.
     (tree / "proc/self/uid_map").unlink()
     put_file(tree, "proc/self/uid_map", "0 0 4294967295\n")
     _ship(tree / "lib/modules" / os.uname().release)
@@ -391,7 +392,7 @@ def _furnish(tree: Path) -> None:
 
 
 def _ship(directory: Path) -> None:
-    """Make a module tree, of files that no kernel has to take, since what would load them is answered here."""
+    """Create a module tree. No kernel has to accept its files, because calls that load them are answered here."""
     needed = {"nf_conntrack": "", "ip_vs": " nf_conntrack.ko", "ip_vs_rr": " ip_vs.ko nf_conntrack.ko"}
     lines = {name: [f"{name}.ko:{others}"] for name, others in needed.items()}
     for name in needed:

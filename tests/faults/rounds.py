@@ -1,4 +1,4 @@
-"""One round: the node is disturbed while a call of its daemon fails, and is to be whole again when that is over."""
+"""One round: the node is disturbed while a call of its daemon fails, and must recover afterwards."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import NamedTuple
 from tests.faults.calls import Fault, Row, is_interpreter
 from tests.faults.node import BACKLOG, INTERVAL, Injection, Node, wait
 
-_PATIENCE = 6 * INTERVAL  # until a node is whole again
-# What Python itself says if its handler of signals has no memory for a byte (signal.set_wakeup_fd()).
+_PATIENCE = 6 * INTERVAL  # until a node has recovered
+# Python's message if its signal handler has no memory for a byte (signal.set_wakeup_fd()).
 _SIGNAL = "Exception ignored when trying to write to the signal wakeup fd:\nTraceback"
-_REACHED = 5 * INTERVAL  # until a call is made
+_REACHED = 5 * INTERVAL  # until a call happens
 
 
 class Outcome(NamedTuple):
-    """What came of a round: problems, none if all is well; `reached` says that the call was made at all."""
+    """The result of a round: its problems. `reached` means that the call happened."""
 
     reached: bool
     problems: tuple[str, ...] = ()
@@ -24,16 +24,16 @@ class Outcome(NamedTuple):
 
 
 def record(node: Node) -> dict[Row, int]:
-    """Return the calls of a round in which nothing goes wrong, and how often each was made."""
+    """Return the calls of a round without a fault, with their numbers."""
     node.start()
-    _rest(node)  # Python compiles what it imports
+    _rest(node)  # Python compiles its imports
     made: dict[Row, int] = {}
     node.made = made
     node.restart()
     _rest(node)
     node.made = None
     samples = Counter[frozenset[tuple[str, int]]]()
-    for _ in range(50):  # what is open at most moments
+    for _ in range(50):  # descriptors that are open most of the time
         samples[frozenset(node.descriptors().items())] += 1
         time.sleep(0.01)
     node.up = {one["name"] for one in node.status()["sources"] if one["up"]}
@@ -49,7 +49,10 @@ def _rest(node: Node) -> None:
 
 
 def attempt(node: Node, row: Row, fault: Fault, number: int = 1, lasting: bool = False) -> Outcome:
-    """Have a call fail once, or until the round is over; what is made only once after a start is tried after one."""
+    """Let a call fail once, or until the end of the round.
+
+    A call that happens only once after a start gets a new start.
+    """
     injection = Injection(row, fault, number, lasting)
     if node.running() and not node.broken:
         node.injection = injection
@@ -62,7 +65,7 @@ def attempt(node: Node, row: Row, fault: Fault, number: int = 1, lasting: bool =
 
 
 def _attempt(node: Node, injection: Injection, logged: int) -> Outcome:
-    """Go through a round; `logged` is how much of the log is older than it."""
+    """Run a round. `logged` is the length of the log before it."""
     problems = []
     wait(lambda: injection.reached.is_set() or not node.running() or node.page("healthz")[0] == 200, _REACHED)
     wait(lambda: node.status()["looks"] > 0, _REACHED)
@@ -95,13 +98,13 @@ def _attempt(node: Node, injection: Injection, logged: int) -> Outcome:
 
 
 def _false_ready(node: Node, looks: int) -> list[str]:
-    """Return where it is said that the node is ready after a look at what has been wrong since before it."""
+    """Return the places that report ready after a reconciliation although an item has not been compliant."""
     wait(lambda: not node.running() or node.status()["looks"] > looks + 1, _REACHED)
     deadline = time.monotonic() + INTERVAL
     while True:
         status, page = node.status(), node.page("healthz")
         wrong = node.wrong()
-        if status.get("config", {}).get("errors"):  # the former one is at work, as it says
+        if status.get("config", {}).get("errors"):  # the former one is active, and the status says so
             wrong = [problem for problem in wrong if str(BACKLOG) not in problem]
         told = [status["line"]] if status["state"] == "ready" and status["looks"] > looks + 1 else []
         told += [page[1].strip()] if page[1].startswith("ready") and status["looks"] > looks + 1 else []
@@ -113,7 +116,7 @@ def _false_ready(node: Node, looks: int) -> list[str]:
 
 
 def _whole(node: Node, looks: int) -> list[str]:
-    """Wait until the node is as it is wanted, and said to be after so many looks; return what it lacks."""
+    """Wait until the node is compliant, and reported so after so many reconciliations. Return the missing parts."""
     lacking: list[str] = []
 
     def is_whole() -> bool:

@@ -1,4 +1,4 @@
-"""The table: a row for calls that are alike, a column for each fault."""
+"""The table: a row for similar calls, and a column for each fault."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.faults.calls import LASTING, LEGEND, NOT_LISTED, Fault, Row, faults
 from tests.faults.node import Node
 from tests.faults.rounds import Outcome, attempt
 
-# Which call of those that are alike fails once.
+# The number of the call that fails once, among similar ones.
 NUMBERS = (1, 4)
 
 
@@ -26,7 +26,7 @@ class Cell(NamedTuple):
 
 
 class Table:
-    """What came of each cell that was tried."""
+    """The results of all cells that were tried."""
 
     def __init__(self, made: Mapping[Row, int]) -> None:
         self.made = made
@@ -34,7 +34,7 @@ class Table:
 
     @property
     def failed(self) -> list[str]:
-        """What went wrong, a line for each."""
+        """The failures, one line each."""
         return [f"{cell}: {problem}" for cell, outcome in self.outcomes.items() for problem in outcome.problems]
 
     def _shown(self, row: Row, fault: Fault) -> str:
@@ -66,7 +66,7 @@ class Table:
 
 
 def cells(made: Mapping[Row, int]) -> Sequence[Cell]:
-    """Return what is to be tried."""
+    """Return the cells to try."""
     found = []
     for row in sorted(made):
         for fault in (fault for fault, why in faults(row).items() if not why):
@@ -76,7 +76,7 @@ def cells(made: Mapping[Row, int]) -> Sequence[Cell]:
 
 
 def tried(made: Mapping[Row, int], node: Node, wanted: Sequence[Cell], say: Callable[[str], object]) -> Table:
-    """Return the table of these cells."""
+    """Try these cells, and return the table."""
     table = Table(made)
     for index, cell in enumerate(wanted):
         outcome = table.outcomes[cell] = attempt(node, *cell)

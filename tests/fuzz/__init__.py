@@ -1,1 +1,1 @@
-"""Properties that hold for whatever an input format may bring, and inputs that once broke one of them."""
+"""Properties that hold for every possible input of a format, and inputs that once violated one."""

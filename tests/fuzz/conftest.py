@@ -1,4 +1,4 @@
-"""The time of `make fuzz`, in equal parts for all properties that run."""
+"""Divide the time of `make fuzz` equally among all properties of the run."""
 
 from __future__ import annotations
 

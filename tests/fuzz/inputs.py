@@ -1,4 +1,4 @@
-"""Inputs as bytes: what a grammar makes of a format, what damage makes of that, and bytes of no format."""
+"""Inputs as bytes: generated from a grammar, damaged, and arbitrary."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from hypothesis.strategies import DrawFn, SearchStrategy
 
 from tests.fuzz.properties import SECONDS
 
-MOST = 1 << (16 if SECONDS else 12)  # bytes of an input
+MOST = 1 << (16 if SECONDS else 12)  # maximum bytes of an input
 _TIMES = (2, 3, 30, 1000, MOST)
 
-# What programs take for ends, escapes and separators, text that is not UTF-8, and what terminals obey.
+# Terminators, escapes and separators of programs, text that is not UTF-8, and control sequences of terminals.
 STRANGE = (
     b"\0", b"\xff", b"\xc3", b"\xed\xb2\x80", b"\xef\xbb\xbf", b"\xe2\x80\xa8", b"\xc2\x85", b"\xc3\xa9", b"\x1b[31m",
     b"\x9b31m", b"\r", b"\r\n", b"\n\r", b"\v", b"\f", b"\x1c", b"\t", b" ", b"\\", b"\\\n", b'"', b"'", b"#", b";",
@@ -87,12 +87,12 @@ def _damaged(draw: DrawFn, whole: SearchStrategy[bytes]) -> bytes:
 
 
 def encoded(grammar: SearchStrategy[Any]) -> SearchStrategy[bytes]:
-    """Turn texts into bytes; a lone surrogate stays one byte that is not UTF-8."""
+    """Encode texts as bytes. A lone surrogate stays one byte that is not UTF-8."""
     return grammar.map(lambda text: text if isinstance(text, bytes) else text.encode("utf-8", "surrogateescape"))
 
 
 def hostile(grammar: SearchStrategy[Any]) -> SearchStrategy[bytes]:
-    """Return inputs of a format: whole ones, damaged ones, and any bytes."""
+    """Return inputs of a format: complete, damaged, and arbitrary bytes."""
     whole = encoded(grammar)
     return st.one_of(whole, _damaged(whole), _damaged(whole), st.binary(max_size=100))
 
@@ -103,11 +103,11 @@ def text(data: bytes) -> str:
 
 
 def lines(*kinds: SearchStrategy[str], most: int = 8) -> SearchStrategy[str]:
-    """Return texts of lines of some kinds."""
+    """Return texts that consist of these kinds of lines."""
     return st.lists(st.one_of(*kinds), max_size=most).map(lambda found: "".join(f"{line}\n" for line in found))
 
 
 def words(*known: str, apart: str = " ", most: int = 5) -> SearchStrategy[str]:
-    """Return texts of some known words and a few others."""
+    """Return texts that consist of known words and a few others."""
     other = st.text(st.characters(exclude_categories=["Cs"]), max_size=6)
     return st.lists(st.one_of(st.sampled_from(known), other), max_size=most).map(apart.join)

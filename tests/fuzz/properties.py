@@ -1,7 +1,7 @@
-"""A property as a test: a few inputs at every run of the tests, and as many as there is time for in `make fuzz`.
+"""A property as a test: with a few inputs in every run, and with as many as possible in `make fuzz`.
 
-`IPVSD_FUZZ` is how many seconds all properties of a run take together. Without it each property is tried with the
-same few inputs at every run.
+`IPVSD_FUZZ` is the time in seconds for all properties of a run. Without it, each run tries the same few inputs for
+each property.
 """
 
 from __future__ import annotations
@@ -26,32 +26,32 @@ KEPT = Path(__file__).parent / "kept"
 FOUND = Path(__file__).parents[2] / "build/fuzz"
 SECONDS = float(os.environ.get("IPVSD_FUZZ") or 0)
 _QUICK = 10  # inputs of each property
-_BATCH = 100  # inputs before the time is looked at
+_BATCH = 100  # inputs between two checks of the time
 
 Property = Callable[..., None]
 
 _LIMITS = settings(
-    deadline=None,  # `limited` measures CPU time, which a busy machine does not change
+    deadline=None,  # `limited` measures CPU time, which does not depend on the load of the machine
     suppress_health_check=(HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much),
     report_multiple_bugs=False,
-    # Not `explain`, which traces every line: that takes many times as long.
+    # Without `explain`, which traces every line and is many times slower.
     phases=(Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink),
 )
 
 
 class TooSlowError(AssertionError):
-    """An input took more time than it may."""
+    """An input took too much time."""
 
 
 class Share:
-    """How many seconds each property has; tests/fuzz/conftest.py counts the properties."""
+    """The seconds of each property. tests/fuzz/conftest.py counts the properties."""
 
     seconds = SECONDS
 
 
 @contextmanager
 def limited(seconds: float) -> Iterator[None]:
-    """Raise TooSlowError in code that takes more than this much CPU time of the process."""
+    """Raise TooSlowError if the body uses more than this CPU time of the process."""
 
     def end(_: int, __: object) -> None:
         raise TooSlowError(f"took more than {seconds:g} s of CPU time")
@@ -68,10 +68,10 @@ def limited(seconds: float) -> Iterator[None]:
 def fuzz(
     *inputs: SearchStrategy[Any], kept: str = "", seconds: float = 1.0, quick: int = _QUICK
 ) -> Callable[[Property], Callable[[], None]]:
-    """Make a test of a property of these inputs, each of which takes at most `seconds` of CPU time.
+    """Create a test of a property of these inputs. Each input may use `seconds` of CPU time.
 
-    Every run tries the files in the directory `kept` first, for a property of one input of bytes. Inputs of other
-    properties are kept by `@example`, below this decorator.
+    Every run first tries the files in the directory `kept`, if the property has one input of bytes. For other
+    properties, add `@example` below this decorator.
     """
 
     def made(holds: Property) -> Callable[[], None]:
@@ -94,7 +94,7 @@ def fuzz(
         def test() -> None:
             end = time.monotonic() + Share.seconds
             try:
-                warnings.simplefilter("ignore", HypothesisWarning)  # that an input is long; pytest undoes it
+                warnings.simplefilter("ignore", HypothesisWarning)  # about the length of an input; pytest restores it
                 tried()
                 while time.monotonic() < end:
                     tried()
@@ -112,14 +112,14 @@ def fuzz(
 def _profile(quick: int) -> settings:
     if not SECONDS:
         return settings(_LIMITS, max_examples=quick, derandomize=True, database=None)
-    # The database has the inputs that failed before, which are tried again first.
+    # The database contains earlier failures, which are tried first.
     return settings(
         _LIMITS, max_examples=_BATCH, derandomize=False, database=DirectoryBasedExampleDatabase(FOUND / "database")
     )
 
 
 def _how_to_keep(name: str, kept: str, values: tuple[Any, ...]) -> str:
-    """Return how to keep the smallest input that failed, which is the last one that was tried."""
+    """Return the way to keep the smallest failing input, which is the last one that was tried."""
     if not kept:
         return f"To keep it: write '@example({', '.join(map(repr, values))})' below @fuzz of {name}."
     file = FOUND / kept / hashlib.sha256(values[0]).hexdigest()[:12]

@@ -26,7 +26,7 @@ from tests.fuzz.inputs import hostile
 from tests.fuzz.properties import fuzz
 
 MOST_VALUES = 20_000
-SLOW = 5.0  # seconds that PyYAML may take for the largest input here
+SLOW = 5.0  # seconds that PyYAML may use for the largest input here
 
 WORDS = """
 true false yes no on off True ~ null 0 1 -1 010 0x10 0b1 1_000 1.5 1e3 .nan -.inf 12:30:45 2001-01-01
@@ -68,7 +68,7 @@ def maps(keys: list[str], values: SearchStrategy[Tree]) -> SearchStrategy[Tree]:
     return st.dictionaries(st.one_of(st.sampled_from(keys), st.sampled_from(keys), SCALAR), values, max_size=4)
 
 
-# What is mostly taken, so that the invariants of what is taken are tried.
+# Mostly valid input, to test the invariants of valid configurations.
 GOOD: SearchStrategy[Tree] = st.fixed_dictionaries(
     {},
     optional={
@@ -121,7 +121,7 @@ ANY: SearchStrategy[Tree] = st.one_of(
 
 
 def written(tree: Tree, flow: bool, indent: int = 0) -> str:
-    """Return a tree as YAML, in flow or in block style; its scalars stand as they are."""
+    """Return a tree as YAML in flow or block style, with unchanged scalars."""
     margin = "\n" + "  " * indent
     if isinstance(tree, dict):
         if flow or not tree:
@@ -159,7 +159,7 @@ def nodes(node: Node) -> Iterator[Node]:
 
 
 def plain(config: Config) -> Config:
-    """Return a configuration without the places from which it comes."""
+    """Return a configuration without its origins."""
     return config._replace(
         origins={},
         modules={name: setting._replace(origin="") for name, setting in config.modules.items()},

@@ -1,4 +1,4 @@
-"""The files of programs that set what ipvsd holds: sysctl.d, modprobe.d, modules-load.d, TuneD, networkd and others."""
+"""Files of programs that can set managed items: sysctl.d, modprobe.d, modules-load.d, TuneD, networkd and others."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ TREES: SearchStrategy[Mapping[str, bytes]] = st.fixed_dictionaries(
 
 
 class Texts(FileTree):
-    """A tree that exists only here, in which systemd starts every program."""
+    """A tree in memory, in which systemd starts every program."""
 
     def __init__(self, files: Mapping[str, bytes]) -> None:
         super().__init__("/nowhere")
@@ -194,7 +194,7 @@ def test_a_file_that_is_masked_says_nothing(one: bytes, other: bytes, masked: by
 
 @fuzz(SYSCTL_D, st.sampled_from(["131072", "262144"]))
 def test_a_line_of_the_last_file_is_what_systemd_leaves(data: bytes, value: str) -> None:
-    # Not of ip_forward, which has another name: a line that only says the same again keeps the place of the first.
+    # Not of ip_forward, which has an alias: a line that repeats a setting keeps the position of the first.
     last = f"net.netfilter.nf_conntrack_max = {value}\n".encode()
     found = winners(told(Texts({"etc/sysctl.d/a.conf": data, "etc/sysctl.d/z.conf": last})), Program.SYSTEMD_SYSCTL)
     assert found["net.netfilter.nf_conntrack_max"] == value

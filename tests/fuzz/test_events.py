@@ -1,4 +1,4 @@
-"""What the kernel tells as it happens: BPF records, uevents, IPVS over generic netlink; and who a process is."""
+"""Messages of the kernel: BPF records, uevents, IPVS over generic netlink, and facts about processes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.fuzz.properties import fuzz
 
 # --- BPF --------------------------------------------------------------------------------
 
-# What a record ends with differs between versions of the program.
+# The end of a record differs between versions of the program.
 RECORDS = hostile(
     st.builds(
         lambda process, group, comm, name, rest: struct.pack("<QQ16s64s", process, group, comm, name) + rest,

@@ -1,4 +1,4 @@
-"""What a client may send to the HTTP server."""
+"""Data from clients of the HTTP server."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def served() -> Iterator[int]:
 
 
 def answer(port: int, data: bytes) -> bytes:
-    """Send this and nothing more, and return all that comes back; to be cut off is no answer."""
+    """Send data and nothing more, and return the complete response, or nothing after a reset."""
     with closing(socket.create_connection(("127.0.0.1", port), timeout=10)) as client:
         received = b""
         try:

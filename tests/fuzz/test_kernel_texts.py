@@ -1,4 +1,4 @@
-"""Texts of the kernel and of its packages: /proc/modules, mounts, routes, CPUs, configuration, releases, os-release."""
+"""Texts of the kernel and its packages: /proc/modules, mounts, routes, CPUs, configuration, releases, os-release."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def test_releases_have_an_order_and_a_package(one: bytes, other: bytes, third: b
 @example(b"ID=centos\nID=rocky\n")
 def test_a_distribution_is_what_a_shell_makes_of_the_file(data: bytes) -> None:
     found = procfs.os_release_id(text(data))
-    # Where a shell would take more than a word, or none, the line is passed over.
+    # Lines from which a shell would read no word, or several, are ignored.
     values = [_split(line.partition("=")[2]) for line in text(data).split("\n") if line.startswith("ID=")]
     usable = [words[0] for words in values if len(words) == 1 and re.fullmatch("[a-z0-9._-]+", words[0])]
     assert found == (usable[-1] if usable else "")

@@ -1,4 +1,4 @@
-"""What libkmod reads: modprobe.d, modules.softdep, depmod's indexes, lists of modules, the kernel's command line."""
+"""The inputs of libkmod: modprobe.d, modules.softdep, depmod's indexes, lists of modules, the kernel's command line."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ SHELL = hostile(
 
 
 def index(entries: Mapping[str, list[str]]) -> bytes:
-    """Return an index as depmod writes it."""
+    """Return an index like those of depmod."""
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory, "modules.bin")
         write_index(path, entries)
@@ -87,7 +87,7 @@ def test_files_are_read_one_after_the_other(one: bytes, other: bytes) -> None:
 
 
 class Modules:
-    """A tree in which every module needs the next one, and all files are there."""
+    """A tree in which every module depends on the next one, and all files exist."""
 
     def depends(self, module: str) -> list[str]:
         return [f"{name}.ko" for name in NAMES[NAMES.index(module) :]] if module in NAMES else []
@@ -159,7 +159,7 @@ def test_only_modules_that_were_asked_about_are_listed(data: bytes) -> None:
         assert name is None or re.fullmatch("[A-Za-z0-9_]{1,55}", name)
 
 
-# A name with a wildcard in it goes two ways through an index, in libkmod too; no module is called so.
+# A name with a wildcard takes two ways through an index, in libkmod as well. No module has such a name.
 PLAIN = st.one_of(st.text("abc_-0", max_size=6), st.text(max_size=5)).filter(lambda name: not globs.has_wildcard(name))
 
 

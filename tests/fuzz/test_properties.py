@@ -1,4 +1,4 @@
-"""The properties' own machinery: what is slow, what fails, and what is kept."""
+"""The machinery of the properties: slow inputs, failures, and kept inputs."""
 
 from __future__ import annotations
 

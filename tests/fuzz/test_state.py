@@ -1,4 +1,4 @@
-"""What ipvsd itself has left on disk, damaged or of another version: status.json, history.jsonl, last-good.json."""
+"""State on disk that is damaged or from another version: status.json, history.jsonl, last-good.json."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ REPAIR = {
 
 @st.composite
 def changed(draw: st.DrawFn, value: Any) -> Any:
-    """Return a document in which one value is another one, or gone."""
+    """Return a document in which one value is changed or missing."""
     if isinstance(value, dict) and value and draw(st.integers(0, 5)):
         key = draw(st.sampled_from(sorted(value)))
         if not draw(st.integers(0, 5)):
@@ -96,7 +96,7 @@ FILES = hostile(
 
 @contextlib.contextmanager
 def tree(path: str, data: bytes) -> Iterator[str]:
-    """Make a root with one file in it."""
+    """Create a root with one file."""
     with tempfile.TemporaryDirectory() as root:
         Path(root, path).parent.mkdir(parents=True)
         Path(root, path).write_bytes(data)
@@ -104,7 +104,7 @@ def tree(path: str, data: bytes) -> Iterator[str]:
 
 
 def said(*command: str) -> tuple[int, str, str]:
-    """Return the exit code of a command, and what it prints."""
+    """Return the exit code and the output of a command."""
     out, error = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(error):
         code = main(list(command))
@@ -163,7 +163,7 @@ def test_a_repair_is_added_to_whatever_is_there(data: bytes) -> None:
 
 
 def good(root: str) -> Optional[Files]:
-    """Return the last good configuration, or None if there is none that can be used."""
+    """Return the last good configuration, or None if there is no usable one."""
     try:
         return read(root)
     except UnusableError:
@@ -193,7 +193,7 @@ def test_what_is_kept_is_found_again(files: list[tuple[str, bytes]]) -> None:
         assert found is None or found == tuple(files)
         try:
             parse(files)
-        except Exception:  # noqa: BLE001 -- what is refused is none
+        except Exception:  # noqa: BLE001 -- a rejected document is not usable
             assert found is None
         else:
             assert found == tuple(files)

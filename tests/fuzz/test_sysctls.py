@@ -1,4 +1,4 @@
-"""Names and values of sysctls: of the configuration, of files, and as the kernel prints them."""
+"""Names and values of sysctls: in the configuration, in files, and as the kernel prints them."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_a_name_stays_below_proc_sys_and_is_one_name(data: bytes) -> None:
     assert name.isascii()
     assert name.isprintable()
     assert " " not in name
-    # The other way of writing it.
+    # The other spelling.
     turned = key.translate({ord("."): "/", ord("/"): "."})
     assert sysctl_names.name(sysctl_names.parts(turned) or ()) == name
 
@@ -130,5 +130,5 @@ def test_what_the_kernel_holds_was_written_by_one_who_was_not_refused(writes: li
             to, said, _ = writes[held.write_number]
             assert held.value == semantics.accepted_value(to, said)
             assert taken[held.write_number]
-    # The two files of one variable hold the same.
+    # Both files of one variable contain the same value.
     assert kernel["net/ipv4/ip_forward"] == kernel["net/ipv4/conf/all/forwarding"]

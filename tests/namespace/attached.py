@@ -1,4 +1,4 @@
-"""What the tests of the BPF program share: whether it can be tried here, a node that has it attached, and writers."""
+"""Shared parts of the tests of the BPF program: a check of the requirements, a node with the program, and writers."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ INITIAL_PID_NAMESPACE = "pid:[4026531836]"  # include/linux/proc_ns.h
 
 
 def missing() -> str:
-    """Return what this place lacks for the program, or an empty text."""
+    """Return the missing requirement of the program, or an empty text."""
     status = Path("/proc/self/status").read_text()
     (effective,) = (int(line.split()[1], 16) for line in status.splitlines() if line.startswith("CapEff"))
     if Path("/proc/self/uid_map").read_text().split() != ["0", "0", "4294967295"] or not effective >> 39 & 1:
@@ -44,7 +44,7 @@ def missing() -> str:
 
 
 class _Sources:
-    """The program alone."""
+    """Only the BPF program."""
 
     def __init__(self) -> None:
         self.writes: Optional[SysctlBpf] = None
@@ -59,19 +59,19 @@ class _Sources:
 
 
 class Node:
-    """The program, and the reconciler that takes its events; nothing else is listening."""
+    """The program, and the reconciler that receives its events, without any other source."""
 
     def __init__(self, loop: EventLoop) -> None:
         self.loop, self.repairs = loop, list[Repaired]()
         self.refused = list[WriteRefused]()
-        self.late = 0.0  # seconds for which it was busy, as far as it knows
+        self.late = 0.0  # seconds for which it pretends to have been busy
         sources = _Sources()
         config = parse([("f", CONFIG.encode())])
-        clock = lambda: time.monotonic() + self.late  # noqa: E731 -- which is all that is to be said
+        clock = lambda: time.monotonic() + self.late  # noqa: E731 -- a function would say no more
         self.reconciler = Reconciler(LinuxHost("/"), loop, sources, config, clock=clock)
         self.writes = sources.writes = SysctlBpf(loop, self.reconciler)
         self.round()
-        self.repairs.clear()  # of the first round
+        self.repairs.clear()  # those of the first round
 
     def attach(self) -> None:
         assert self.writes.attach(), self.writes.detail
@@ -79,17 +79,17 @@ class Node:
         assert [reason.detail for reason in self.loop.run_until_reason(0)] == ["newly watched"]
 
     def round(self) -> None:
-        """Reconcile everything, as for an event."""
+        """Reconcile all items, as for an event."""
         _, found = self.reconciler.reconcile_all([Reason(ReasonKind.SYSCTL, "", time.monotonic())])
         self.repairs += [change for change in found if isinstance(change, Repaired)]
         self.refused += [change for change in found if isinstance(change, WriteRefused)]
 
     def event(self) -> None:
-        """Have ip_forward reconciled for an event of another source."""
+        """Reconcile ip_forward for an event of another source."""
         assert self.reconciler.reconcile_one(KEY, time.monotonic())
 
     def hear(self) -> None:
-        """Take what was reported by now."""
+        """Process the reported writes."""
         self.writes.drain()
         self.loop.run_ready()
 
@@ -99,18 +99,18 @@ class Node:
             self.round()
 
     def of(self, key: str, value: str) -> Optional[ObservedWrite]:
-        """Return the write of this value that was recorded last."""
+        """Return the last recorded write of this value, or None."""
         return self.reconciler.registry.writes.of(key, value)
 
     def knows(self, key: str, value: str) -> bool:
-        """Wait until it was told of a write of this value."""
+        """Wait until a write of this value was reported."""
         deadline = time.monotonic() + 10
         while not self.of(key, value) and time.monotonic() < deadline:
             self.listen()
         return self.of(key, value) is not None
 
     def refusals(self) -> list[WriteRefused]:
-        """Wait until it was told of writes that were refused; return them."""
+        """Wait for reports of refused writes, and return them."""
         deadline = time.monotonic() + 10
         while not self.refused and time.monotonic() < deadline:
             self.listen()
@@ -118,7 +118,7 @@ class Node:
         return self.refused
 
     def repaired(self, times: int) -> list[tuple[str, str]]:
-        """Wait for so many repairs; return the values that were found, and those that were written."""
+        """Wait for so many repairs, and return the drifted and the written values."""
         deadline = time.monotonic() + 10
         while len(self.repairs) < times and time.monotonic() < deadline:
             self.listen()
@@ -133,7 +133,7 @@ class Node:
 
 @contextlib.contextmanager
 def writer(script: str, *before: str) -> Iterator[int]:
-    """Run a script in a shell that stays until it was looked at; yield the number of the shell's process."""
+    """Run a script in a shell that stays until the test has examined it, and yield the process ID of the shell."""
     command = [*before, "sh", "-c", f"{script}; echo done; read answer"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None

@@ -1,7 +1,7 @@
-"""Tests in a network namespace of their own: the kernel's real /proc/sys/net and real uevents, without a machine.
+"""Tests in a separate network namespace, with the kernel's real /proc/sys/net and uevents, without a virtual machine.
 
-`make test` runs them under unshare(1), which sets IPVSD_NAMESPACE, in a mount namespace, too. A tree that looks
-like / gets the real /proc/sys of the network namespace.
+`make test` runs them under unshare(1), which sets IPVSD_NAMESPACE, also in a mount namespace. A tree that resembles
+/ gets the real /proc/sys of the network namespace.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def _inside() -> Iterator[None]:
     if not os.environ.get("IPVSD_NAMESPACE"):
         pytest.exit("these tests change /proc/sys/net (run: make test)", 1)
-    Path("/proc/sys/net/unix/max_dgram_qlen").write_text("512")  # as it is where systemd runs
-    # The BPF program sees the writes of every namespace: two runs at a time would count each other's.
+    Path("/proc/sys/net/unix/max_dgram_qlen").write_text("512")  # as on a system with systemd
+    # The BPF program sees the writes of every namespace, so two concurrent runs would count each other's.
     everybody = os.open(find_cgroup_root("/") or "/", os.O_RDONLY | os.O_DIRECTORY)
     fcntl.flock(everybody, fcntl.LOCK_EX)
     yield
@@ -52,7 +52,7 @@ def tree(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture
 def service(tree: Path) -> Iterator[Service]:
-    """The daemon, which holds ip_forward alone."""
+    """The daemon, which manages only ip_forward."""
     service = Service(tree)
     held = "profiles: []\nweb: {listen: []}\ncontention: {repairs: 1000}\nsysctls: {net.ipv4.ip_forward: 1}\n"
     put(tree, "etc/ipvsd/ipvsd.yaml", held)

@@ -1,4 +1,4 @@
-"""Writes to the sysctls of another network namespace: they are not ours, and nobody is blamed for them."""
+"""Writes to the sysctls of another network namespace are not attributed to drifts in this one."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ipvsd.watch.event_source import Targets
 from ipvsd.watch.sysctl_bpf import RING_BYTES
 from tests.namespace.attached import ALL, FILE, KEY, Node, by_another_process, missing, writer
 
-# Opens the sysctl in a network namespace of its own, and writes to it from the one before.
+# Opens the sysctl in another network namespace, and writes to it from the former one.
 THROUGH = f"""
 import os
 here = os.open("/proc/self/ns/net", os.O_RDONLY)
@@ -37,15 +37,15 @@ print(open("{FILE}").read().strip())
 """
 
 
-# Writing it never waits for other namespaces. Of ip_forward the kernel starts a write anew, and tells of it again,
-# while another namespace is made or removed (restart_syscall() in net/ipv4/devinet.c).
+# Writing it never waits for other namespaces. While another namespace is created or removed, the kernel restarts a
+# write to ip_forward, and the program reports it again (restart_syscall() in net/ipv4/devinet.c).
 FREE_KEY, FREE = "net.ipv4.conf.default.rp_filter", Path("/proc/sys/net/ipv4/conf/default/rp_filter")
 TIMES = RING_BYTES // 128
 FLOOD = f"i=0; while [ $i -lt {TIMES} ]; do echo 0 > {FILE}; echo 0 > {ALL}; echo 2 > {FREE}; i=$((i + 1)); done"
 
 
 def flood() -> None:
-    """Have a shell write the same in another network namespace, far more often than there is room for."""
+    """Write the same value in another network namespace, far more often than the ring can hold."""
     subprocess.run(["unshare", "--net", "sh", "-c", FLOOD], check=True)
 
 
@@ -54,7 +54,7 @@ def by_tee(value: str = "0", file: Path = FILE) -> None:
 
 
 def named(node: Node) -> list[str]:
-    """Return who is said to have made the drifts that were turned back."""
+    """Return the writers to which the repaired drifts are attributed."""
     return [item.repair.writer.comm if item.repair.writer else "" for item in node.repairs]
 
 
@@ -130,7 +130,7 @@ def test_a_write_from_elsewhere_through_a_file_that_was_opened_here_is_ours(node
 
 @pytest.fixture
 def link() -> Iterator[tuple[str, Path]]:
-    """A sysctl of an interface that is made before and after, and the command that makes it."""
+    """A sysctl of an interface that is recreated, and the command that creates it."""
     name = f"test{os.getpid()}"
     subprocess.run(["ip", "link", "add", name, "type", "veth", "peer", "name", f"{name}x"], check=True)
     yield name, Path(f"/proc/sys/net/ipv4/conf/{name}/rp_filter")

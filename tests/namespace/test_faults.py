@@ -1,4 +1,4 @@
-"""A part of the table of faults (`make faults`): another one at each commit, and the same one at each run."""
+"""A part of the table of faults (`make faults`), which differs between commits, but not between runs."""
 
 from __future__ import annotations
 

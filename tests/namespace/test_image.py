@@ -1,4 +1,4 @@
-"""An image that is being built, with the build machine's /proc and /sys mounted in it."""
+"""An image under construction, with the build machine's /proc and /sys mounted in it."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_the_root_of_another_mount_namespace_is_another_root() -> None:
         assert other.stdout
         other.stdin.write(b"\n")
         other.stdin.flush()
-        other.stdout.read(1)  # it has its namespace by now
+        other.stdout.read(1)  # its namespace exists now
         root = f"/proc/{other.pid}/root"
         assert (os.path.realpath(root), normalise_root(root)) == ("/", root)
         assert normalise_root(f"/proc/{os.getpid()}/root") == "/"

@@ -1,4 +1,4 @@
-"""Interfaces of any name that the kernel takes: they are counted, repaired, and written to the persisted file."""
+"""Interfaces with any name that the kernel accepts: they are counted, repaired, and written to the persisted file."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.trees import put
 Until = Callable[[Callable[[], object], str], None]
 CONF = b"/proc/sys/net/ipv4/conf"
 NAMES = (b"a*b", b"br[0]", b"back\\s", "é".encode(), b"\xff", b"eth0.100", b"a=b", b"\x01", b"-x", b"#y", b"aab")
-# Always without `default`, which the kernel passes on to what nobody wrote to.
+# Without `default`, which the kernel copies to interfaces that nobody has written.
 PATTERN = "net.ipv4.conf.*.rp_filter"
 
 
@@ -33,14 +33,14 @@ def value(name: bytes, leaf: bytes = b"rp_filter") -> str:
 
 
 def write(name: bytes, text: str) -> None:
-    """Write by another process."""
+    """Write in another process."""
     place = os.path.join(CONF, name, b"rp_filter")
     subprocess.run([b"sh", b"-c", b'echo "$1" > "$2"', b"sh", text.encode(), place], check=True)
 
 
 @pytest.fixture
 def links() -> Iterator[tuple[bytes, ...]]:
-    write(b"default", "0")  # new interfaces begin with it, and an earlier test may have left another value
+    write(b"default", "0")  # new interfaces inherit it, and an earlier test can have left another value
     for name in NAMES:
         add(name)
     yield NAMES

@@ -1,4 +1,4 @@
-"""What the kernel itself does to /proc/sys/net, and the uevents that it sends."""
+"""The kernel's own changes in /proc/sys/net, and its uevents."""
 
 from __future__ import annotations
 
@@ -189,7 +189,7 @@ def test_an_interface_that_does_not_forward_is_made_to_by_the_profile(
     by_another_process("0", str(conf / "bench1/forwarding"))
     until(lambda: (conf / "bench1/forwarding").read_text() == "1\n", "it is restored")
     subprocess.run(["ip", "link", "add", "late0", "type", "veth", "peer", "name", "late1"], check=True)
-    assert (conf / "late0/forwarding").read_text() == "1\n"  # it has inherited it
+    assert (conf / "late0/forwarding").read_text() == "1\n"  # inherited
     by_another_process("0")
     until(lambda: (conf / "late0/forwarding").read_text() == FILE.read_text() == "1\n", "all are restored with it")
     for name in ("bench0", "late0"):

@@ -1,4 +1,4 @@
-"""Who made a drift, where a real kernel tells of each write just before it is stored."""
+"""Attribution of drifts on a real kernel, which reports each write just before it stores the value."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.namespace.attached import ALL, FILE, KEY, Node, by_another_process
 
 
 def named(node: Node) -> list[str]:
-    """Return the commands that made the drifts that were turned back."""
+    """Return the commands that caused the repaired drifts."""
     return [item.repair.writer.comm if item.repair.writer else "" for item in node.repairs]
 
 
@@ -23,7 +23,7 @@ def by_tee() -> None:
 
 @contextlib.contextmanager
 def writing(*files: Path) -> Iterator[Callable[[], None]]:
-    """Run a shell that writes a 0 to the next of these files each time that it is asked, and returns then."""
+    """Run a shell that writes a 0 to the next of these files at each call, and then returns."""
     script = "".join(f"read answer; echo 0 > {file}; echo done; " for file in files)
     command = ["sh", "-c", f"{script} read answer"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as shell:
@@ -50,7 +50,7 @@ def test_who_wrote_is_heard_by_whoever_turns_back_for_another_event(node: Node) 
 def test_who_wrote_the_same_just_after_it_was_turned_back_did_not_make_it(node: Node) -> None:
     by_another_process("0")
     node.event()
-    by_tee()  # told of together with the first one
+    by_tee()  # reported together with the first one
     node.repaired(2)
     assert named(node) == ["sh", "tee"]
 

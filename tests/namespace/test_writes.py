@@ -1,7 +1,7 @@
-"""The program on the root control group of a real kernel: who writes what, and what is left when it goes.
+"""The program on the root cgroup of a real kernel: attribution of writes, and the state after its end.
 
-It needs what the service has: CAP_BPF and CAP_NET_ADMIN on the machine itself, and control groups of
-version 2. Where one of these is missing, which is no fault, the tests say so; where none is, they fail.
+It needs the privileges of the service: CAP_BPF and CAP_NET_ADMIN on the machine itself, and cgroup version 2. If
+one of these is missing, which is not a fault, the tests are skipped. If none is missing, they must pass.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ FREE = Path("/proc/sys/net/ipv4/tcp_sack")
 LINK_BY_ID, PROGRAM_BY_ID, MAP_BY_ID = 30, 13, 14  # <linux/bpf.h>, enum bpf_cmd
 NUMBERS = {"CAP_NET_ADMIN": 12, "CAP_SYS_MODULE": 16, "CAP_PERFMON": 38, "CAP_BPF": 39}  # <linux/capability.h>
 DROP_ALL = (
-    "from ipvsd.runtime.capabilities import drop; drop(39, 21); "  # CAP_BPF, and CAP_SYS_ADMIN that stands for it
+    "from ipvsd.runtime.capabilities import drop; drop(39, 21); "  # CAP_BPF, and CAP_SYS_ADMIN, which includes it
 )
 
 
 @pytest.fixture
 def private() -> Iterator[tuple[str, Path]]:
-    """A sysctl that only this test has: the program sees, and guards, in every network namespace of the machine."""
+    """A sysctl that only this test uses, because the program reports and guards in every network namespace."""
     link = f"test{os.getpid()}"
     subprocess.run(["ip", "link", "add", link, "type", "veth", "peer", "name", f"{link}x"], check=True)
     yield f"net.ipv4.conf.{link}.rp_filter", Path(f"/proc/sys/net/ipv4/conf/{link}/rp_filter")
@@ -220,8 +220,8 @@ def test_a_name_that_is_longer_than_what_is_told_is_held_all_the_same(node: Node
 
 
 def overflow() -> int:
-    """Write once more than twice the times that there is room for, the last time a 0; return how much room there is."""
-    room = (RING_BYTES - 1) // (8 + sysctl_program.RECORD_SIZE)  # a record and its head; it is never quite full
+    """Write once more than twice the capacity of the ring, with a final 0. Return the capacity."""
+    room = (RING_BYTES - 1) // (8 + sysctl_program.RECORD_SIZE)  # a record and its header; the ring is never quite full
     script = f"i=0; while [ $i -lt {2 * room} ]; do echo 1 > {FILE}; i=$((i + 1)); done; echo 0 > {FILE}"
     subprocess.run(["sh", "-c", script], check=True)
     return room
@@ -247,12 +247,12 @@ def test_a_write_that_is_yet_to_be_stored_is_turned_back_after_one_of_the_same_v
     by_another_process("0")
     assert node.writes._ring
     (first,) = node.writes._ring.read_records()
-    # The next one is told of while the value of this one is still there.
+    # The next write is reported while the kernel still has this value.
     told = [first[: -64 - 8] + b"0\n".ljust(64, b"\0") + first[-8:]]
     monkeypatch.setattr(RingBuffer, "read_records", lambda _: [told.pop()] if told else [])
     node.writes.drain()
     assert FILE.read_text() == "1\n"
-    FILE.write_text("0\n")  # stored now; of our own writes nothing is told
+    FILE.write_text("0\n")  # stored now; ipvsd's own writes are not reported
     assert node.repaired(2) == [("0", "1")] * 2
 
 
@@ -271,7 +271,7 @@ def test_a_loss_is_heard_of(node: Node) -> None:
 
 
 def lost(node: Node) -> int:
-    """Wait until it is to be looked for what was lost; return for how many reasons."""
+    """Wait until lost events cause a reconciliation, and return the number of its reasons."""
     times, deadline = 0, time.monotonic() + 10
     while not times and time.monotonic() < deadline:
         reasons = [(reason.kind, reason.detail) for reason in node.loop.run_until_reason(10)]
@@ -296,7 +296,7 @@ def test_more_writes_than_there_is_room_for_are_counted_and_wake_a_whole_look(no
     room = overflow()
     assert lost(node) == 1
     assert node.writes.lost == room + 1
-    assert node.repaired(1) == [("0", "1")]  # the last one was lost, and an earlier one made us look
+    assert node.repaired(1) == [("0", "1")]  # the last one was lost, and an earlier one caused the reconciliation
     assert node.of(KEY, "0") is None
     by_another_process("0")
     assert node.repaired(2) == [("0", "1")] * 2
@@ -308,7 +308,7 @@ def test_more_writes_than_there_is_room_for_are_counted_and_wake_a_whole_look(no
 
 
 def refused(file: Path, group: Optional[Path] = None) -> bool:
-    """Have another process write a 2, in a control group of its own; return whether the kernel did not permit it."""
+    """Write a 2 in another process and cgroup. Return whether the kernel refused it."""
     join = f"open({str(group / 'cgroup.procs')!r}, 'w').write('0'); " if group else ""
     program = f"import os; {join}os.write(os.open({str(file)!r}, os.O_WRONLY), b'2')"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
@@ -319,7 +319,7 @@ def refused(file: Path, group: Optional[Path] = None) -> bool:
 def test_what_is_guarded_is_refused_to_others_while_the_program_is_there(node: Node, private: tuple[str, Path]) -> None:
     key, file = private
     node.writes.arm(Targets(frozenset(), {key: str(file)}, (), guarded=frozenset({key})))
-    file.write_text("1\n")  # which we may
+    file.write_text("1\n")  # permitted to this process
     assert (node.writes.guards, refused(file), file.read_text()) == (True, True, "1\n")
     (refusal,) = node.refusals()
     assert (refusal.name, refusal.value, refusal.times) == (key, "2", 1)
@@ -339,7 +339,7 @@ def test_what_is_guarded_no_more_is_told_as_before(node: Node, private: tuple[st
 
 @pytest.fixture
 def slice_() -> Iterator[Path]:
-    """A control group as systemd makes one for units."""
+    """A cgroup like those that systemd creates for units."""
     place = Path(find_cgroup_root("/")) / f"test{os.getpid()}.slice"
     place.mkdir()
     yield place
@@ -363,7 +363,7 @@ def test_what_is_guarded_a_unit_may_write_that_is_started_later(
 
 
 def belongings(pid: int | str = "self") -> set[tuple[int, int]]:
-    """Return the links, programs and maps that a process holds, each as the command that asks for it and its id."""
+    """Return the links, programs and maps of a process, each as the command that opens it and its ID."""
     kinds = {"link_id": LINK_BY_ID, "prog_id": PROGRAM_BY_ID, "map_id": MAP_BY_ID}
     found = set()
     for file in Path(f"/proc/{pid}/fdinfo").iterdir():
@@ -374,7 +374,7 @@ def belongings(pid: int | str = "self") -> set[tuple[int, int]]:
 
 
 def there(kind: int, identity: int) -> bool:
-    """Ask the kernel whether it still has a link, a program or a map."""
+    """Return whether the kernel still has a link, a program or a map."""
     try:
         os.close(syscall._bpf(kind, struct.pack("<I", identity)))
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""The built .rpm."""
+"""The built packages."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def bundled() -> Path:
 
 
 def unbundled() -> Path:
-    """Return the one that takes the distribution's."""
+    """Return the package that uses the distribution's libraries."""
     return _only("*.unbundled.noarch.rpm")
 
 
@@ -34,7 +34,7 @@ def _only(pattern: str) -> Path:
 
 
 def copy_tree(tree: Path) -> None:
-    """Copy what is under version control, and what would be, as it is now."""
+    """Copy the current content of all files that are, or would be, under version control."""
     listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     names = subprocess.run(listed, cwd=PROJECT, capture_output=True, text=True, check=True).stdout
     for name in filter(None, names.split("\0")):
@@ -44,7 +44,7 @@ def copy_tree(tree: Path) -> None:
 
 
 def build_newer(place: Path) -> Path:
-    """Build a later version of the one that bundles, from a copy of the tree below `place`; some seconds."""
+    """Build a later version of the bundling package, from a copy of the tree below `place`. This takes some seconds."""
     tree = place / "tree"
     copy_tree(tree)
     (tree / "ipvsd/__init__.py").write_text('__version__ = "99.0"\n')

@@ -1,7 +1,7 @@
-"""Tests of the built .rpm, with a real rpm in a root of its own; `make test` builds what they need.
+"""Tests of the built .rpm, with a real rpm in a separate root. `make test` builds the packages.
 
-The root is the bench's userland, unpacked; `rpm` and what it runs there do so in a mount namespace, and
-without root in a user namespace, too.
+The root is the unpacked userland of the bench. `rpm` and its scriptlets run there in a mount namespace, and without
+root also in a user namespace.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def packages() -> dict[str, Path]:
-    """The two .rpm, by whether they are `bundled` or `unbundled`."""
+    """Both .rpm packages, `bundled` and `unbundled`."""
     return {"bundled": bundled(), "unbundled": unbundled()}
 
 
@@ -37,19 +37,19 @@ def newer(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Root]:
-    """A Debian in which nothing of ipvsd is, and which enables no service unless it is asked to, as EL does."""
+    """A Debian without ipvsd. Like EL, it enables no service unless asked."""
     archive = userland.userland(say, kernels.chosen_suite())
     made = Root(tmp_path_factory.mktemp("root"))
     made.unpack(archive)
     made.put("usr/lib/systemd/system-preset/99-default-disable.preset", "disable *\n")
-    made.run("mkdir -p /usr/share/licenses")  # which is every rpm distribution's own
+    made.run("mkdir -p /usr/share/licenses")  # which every rpm distribution has
     yield made
     made.remove()
 
 
 @pytest.fixture
 def clean(root: Root) -> Iterator[Root]:
-    """The root without ipvsd, before and after the test, and nothing of it left on the disk."""
+    """The root without ipvsd before and after the test, and without its files."""
     before = root.paths()
     yield root
     root.rpm("-e", "ipvsd", check=False)

@@ -17,6 +17,6 @@ def entries(path: Path) -> list[str]:
 
 
 def without_markers(names: set[str]) -> str:
-    """Return a requirements file of these packages for whatever interpreter, each in its one locked version."""
+    """Return a requirements file with the locked version of each of these packages, for any interpreter."""
     found = {entry.partition("==")[0]: entry for entry in entries(LOCK / "dev.txt")}
     return "".join(re.sub(r" ; .*? (?=--hash=)", " ", found[name]) + "\n" for name in sorted(names))

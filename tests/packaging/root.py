@@ -1,4 +1,4 @@
-"""A root directory of its own, and the machine's rpm at work in it."""
+"""A separate root directory, in which the machine's rpm works."""
 
 from __future__ import annotations
 
@@ -8,29 +8,29 @@ import subprocess
 from pathlib import Path
 
 LIBRARIES = ("pyroute2", "sdnotify", "watchdog", "prometheus_client")
-# A database that rpm makes, and what differs with every run.
+# A database that rpm creates, and paths that differ in every run.
 _NOT_LOOKED_AT = "./dev ./var/lib/rpm ./var/cache ./tmp".split()
 
-# The null device, which scriptlets write to, is not in the tarball.
+# The tarball lacks the null device, which scriptlets write to.
 _INSIDE = 'mount --rbind /dev "$ROOT/dev"; '
 _PROC = 'mount --rbind /proc "$ROOT/proc"; '
 _WITHOUT_ROOT = ("--map-root-user", "--map-auto")
 
 
 class Root:
-    """Runs commands as root of a directory tree, whoever runs the tests."""
+    """Runs commands as root of a directory tree, for any user who runs the tests."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory / "root"
 
     def unpack(self, archive: Path) -> None:
-        """Fill it from a tarball."""
+        """Fill the root from a tarball."""
         self.directory.mkdir()
         self.directory.parent.chmod(0o755)
         self._run(f"tar -xpf {archive} -C $ROOT --numeric-owner --exclude='./dev/*'")
 
     def remove(self) -> None:
-        """Delete it."""
+        """Delete the root."""
         self._run("rm -rf --one-file-system $ROOT/*")
 
     def put(self, path: str, text: str) -> None:
@@ -38,41 +38,41 @@ class Root:
         self._run(f"mkdir -p $ROOT/{os.path.dirname(path)} && cat > $ROOT/{path}", text)
 
     def copy(self, source: Path, path: str) -> None:
-        """Copy a file into it."""
+        """Copy a file into the root."""
         self._run(f"cp {source} $ROOT/{path}")
 
     def copy_directory(self, source: Path, path: str) -> None:
-        """Copy a directory into it, under a name that is not there yet."""
+        """Copy a directory into the root, under a new name."""
         self._run(f"test ! -e $ROOT/{path} && cp -R {source} $ROOT/{path}")
 
     def pack(self, archive: Path) -> None:
-        """Make a tarball of it."""
+        """Create a tarball of the root."""
         self._run(f"tar -cpf {archive} -C $ROOT --numeric-owner .")
 
     def run(
         self, command: str, check: bool = True, given: str = "", proc: bool = False
     ) -> subprocess.CompletedProcess[str]:
-        """Run a shell command with this as its root directory; `proc` is whether it sees the processes."""
+        """Run a shell command with this as its root directory. `proc` mounts the processes of the machine."""
         return self._run(
             f'{_INSIDE} {_PROC if proc else ""} exec chroot "$ROOT" /bin/sh -c "$INSIDE"', given, check, command
         )
 
     def imports(self, modules: str, *path: str) -> bool:
-        """Tell whether Python finds modules there, and below these directories."""
+        """Return whether Python can import modules in the root, also from these directories."""
         code = f"import sys; sys.path[1:1] = {path!r}; import {modules}"
         return self.run("python3 -IB -", check=False, given=code).returncode == 0
 
     def rpm(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """Run rpm on it; on a Debian no dependency is in its database."""
+        """Run rpm on the root. Its database lacks the dependencies on Debian."""
         options = "" if arguments[0] in ("-q", "-V") else "--nodeps"
         command = f"rpm --root $ROOT --dbpath /var/lib/rpm {' '.join(arguments)} {options}"
         done = self._run(f"{_INSIDE} exec {command}", check=check)
-        # Debian's rpm says at each call that it should not be used.
+        # At each call, Debian's rpm warns that it should not be used.
         done.stderr = "".join(line for line in done.stderr.splitlines(keepends=True) if not line.startswith("rpm: "))
         return done
 
     def paths(self) -> frozenset[str]:
-        """Return every path, but for what is not the package's to clean up."""
+        """Return every path, except those that the package need not remove."""
         pruned = " -o ".join(f"-path {path}" for path in _NOT_LOOKED_AT)
         return frozenset(self._run(f"cd $ROOT && find . \\( {pruned} \\) -prune -o -print").stdout.splitlines())
 
@@ -90,8 +90,8 @@ class Root:
 
 @functools.cache
 def _namespace() -> tuple[str, ...]:
-    """Return the command that gives mounts of its own to what follows it."""
+    """Return the command prefix that creates a mount namespace."""
     private = ("unshare", "--mount", "--propagation", "private")
-    # In a chroot whose root is no mount point there is nothing that could be made private.
+    # In a chroot whose root is not a mount point, mounts cannot be made private.
     works = os.geteuid() != 0 or subprocess.run((*private, "true"), capture_output=True, check=False).returncode == 0
     return private if works else (*private[:-1], "unchanged")

@@ -1,4 +1,4 @@
-"""The .deb in a build of a container image: no systemd that runs, no /proc, and a policy that starts nothing."""
+"""The .deb in the build of a container image: no running systemd, no /proc, and a policy that starts nothing."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from ipvsd import __version__
 from tests.packaging.built import debian
 from tests.packaging.root import Root
 
-# A build of an image often has no /dev/pts, without which apt complains of its own log.
+# Image builds often have no /dev/pts, and apt then complains about its own log.
 INSTALL = "DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Use-Pty=0 install --no-install-recommends /tmp/ipvsd.deb"
 WANTS = "/etc/systemd/system/multi-user.target.wants"
-# What dpkg, and Python for its bytecode, keep for themselves.
+# Files that dpkg, and Python for its bytecode, keep for themselves.
 KEPT = ("./var/lib/dpkg/", "./var/log/", "./var/lib/apt/", "./var/lib/systemd/deb-systemd-helper-")
 
 
 @pytest.fixture
 def image(root: Root) -> Iterator[Root]:
-    """A root on its way to an image, which is afterwards as it was."""
+    """A root during an image build. The test restores it."""
     before = _paths(root)
     root.put("usr/sbin/policy-rc.d", "#!/bin/sh\nexit 101\n")
     root.run("chmod +x /usr/sbin/policy-rc.d")
@@ -36,8 +36,8 @@ def _paths(root: Root) -> set[str]:
 def test_it_installs_without_noise_and_its_commands_work(image: Root) -> None:
     done = image.run(INSTALL)
 
-    said = [line for line in done.stderr.splitlines() if not line.startswith("debconf: ")]  # apt's own
-    assert said == [f"Created symlink {WANTS}/ipvsd.service → /lib/systemd/system/ipvsd.service."]  # the preset's doing
+    said = [line for line in done.stderr.splitlines() if not line.startswith("debconf: ")]  # apt's own messages
+    assert said == [f"Created symlink {WANTS}/ipvsd.service → /lib/systemd/system/ipvsd.service."]  # by the preset
     assert image.run("ipvsd --version").stdout == f"ipvsd {__version__}\n"
     assert image.run("ipvsd config validate").stdout == "good: /etc/ipvsd/ipvsd.yaml\n"
 

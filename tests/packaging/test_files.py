@@ -1,4 +1,4 @@
-"""Each kind of package has the files of the other."""
+"""Both kinds of packages contain the same files."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tests.packaging.built import bundled, debian, unbundled
 
-# Where the two kinds have the same in different places: the .rpm's form of a path in the .deb.
+# Paths that differ: the form in the .rpm of a path in the .deb.
 PLACES = (
     (r"^lib/", "usr/lib/"),
     (r"^usr/lib/python3/dist-packages/ipvsd/", "usr/share/ipvsd/ipvsd/"),

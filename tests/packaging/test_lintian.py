@@ -1,4 +1,4 @@
-"""What the lintian of Debian 13 says of the .deb that is built there."""
+"""The lintian of Debian 13 on the .deb that is built there."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The development environment: what `make` installs into .venv is what packaging/lock names, and nothing else."""
+"""The development environment: `make` installs into .venv exactly the packages in packaging/lock."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import ipvsd
 from tests.packaging.built import PROJECT
 from tests.packaging.locked import LOCK, entries
 
-INTERPRETERS = ("3.9", "3.11", "3.13", "3.14")  # of bullseye, bookworm, trixie and sid
+INTERPRETERS = ("3.9", "3.11", "3.13", "3.14")  # those of bullseye, bookworm, trixie and sid
 
 
 def locked(python: str) -> Iterator[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""The images that README.md has examples for, made as it stands there; each downloads a whole Debian."""
+"""The images in the examples of README.md, built literally. Each downloads a whole Debian."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SECTION = (PROJECT / "README.md").read_text().partition("\n## Image builds\n")[2
 MAKE, LOOK = re.findall(r"```sh\n(.*?)```", SECTION, re.DOTALL)[:2]
 (CONTENT, *_) = re.findall(r"```ini\n(.*?)```", SECTION, re.DOTALL)
 
-# What is left to whoever uses mkosi: which system, with which kernel.
+# The settings that README.md leaves to users of mkosi: the system and its kernel.
 MKOSI = """[Distribution]
 Distribution=debian
 Release=bookworm
@@ -29,7 +29,7 @@ Output=image
 Bootable=no
 Packages=systemd,systemd-sysv,udev,linux-image-cloud-amd64
 """
-# Else it asks for the symbols of debuggers, too, which not every mirror has.
+# Otherwise, it also requires the debug symbols, which not every mirror has.
 SOURCES = f"""Types: deb
 URIs: http://deb.debian.org/debian
 Suites: bookworm
@@ -39,7 +39,7 @@ Signed-By: {packages.KEYRING}
 
 
 def _run(command: str, image: Path) -> subprocess.CompletedProcess[str]:
-    # The commands are those of the working tree, which is not installed here.
+    # The commands run in the working tree, because it is not installed here.
     command = re.sub(r"^ipvsd", f"{PROJECT}/.venv/bin/python -m ipvsd", command.replace("IMAGE", str(image)))
     return subprocess.run(command, shell=True, cwd=PROJECT, capture_output=True, text=True, check=False)
 
@@ -53,7 +53,7 @@ def _mkosi(place: Path) -> subprocess.CompletedProcess[str]:
     sources = place / "mkosi.sandbox/etc/apt/sources.list.d/mkosi.sources"
     sources.parent.mkdir(parents=True)
     sources.write_text(SOURCES)
-    # Of Debian 12 it is too old to know PackageDirectories=.
+    # The mkosi of Debian 12 is too old for PackageDirectories=.
     program = cache.kept("mkosi", (Path(__file__), Path(packages.__file__)), _unpack_mkosi)
     environment = {**os.environ, "PYTHONPATH": str(program / "usr/lib/python3/dist-packages")}
     command = ["/usr/bin/python3", "-m", "mkosi", "build"]

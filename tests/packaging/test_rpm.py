@@ -1,4 +1,4 @@
-"""The .rpm in a root of its own: installed, upgraded, erased, and what is left of it."""
+"""The .rpm in a separate root: installed, upgraded, erased, and its leftovers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.packaging.root import LIBRARIES, Root
 from tests.trees import make_tree, put
 
 WANTS = "./etc/systemd/system/multi-user.target.wants"
-# What reads every source of events and every page, and ends by itself.
+# A program that uses every event source and every page, and ends by itself.
 LOOK = """
 import json, os, subprocess, sys, time, urllib.request
 daemon = subprocess.Popen(["/usr/bin/ipvsd", "run", "--root", "/tmp/tree"], stderr=subprocess.PIPE)
@@ -39,7 +39,7 @@ PORT = 14788
 
 @pytest.fixture(scope="module")
 def bare(root: Root) -> Iterator[Root]:
-    """The root without those libraries that the package brings."""
+    """The root without the libraries that the package contains."""
     place, names = "/usr/lib/python3/dist-packages", " ".join(LIBRARIES)
     root.run(f"cd {place} && mkdir /tmp/aside && mv {names} /tmp/aside")
     yield root
@@ -48,7 +48,7 @@ def bare(root: Root) -> Iterator[Root]:
 
 @pytest.fixture
 def installed(bare: Root, clean: Root, packages: dict[str, Path]) -> Root:
-    """The bare root with the package that bundles."""
+    """The bare root with the bundling package."""
     done = clean.rpm("-i", str(packages["bundled"]))
     assert (done.stdout, done.stderr) == ("", "")
     return clean
@@ -80,7 +80,7 @@ def test_the_daemon_works_with_what_the_package_brings(installed: Root) -> None:
 
     done = installed.run("python3 /tmp/look.py")
 
-    assert 'ipvsd_source_up{source="files"} 1.0' in done.stdout  # prometheus-client says so, of watchdog
+    assert 'ipvsd_source_up{source="files"} 1.0' in done.stdout  # prometheus-client reports it, about watchdog
     assert installed.imports("pyroute2.netlink.generic", "/usr/share/ipvsd/vendor")
 
 
@@ -129,7 +129,7 @@ def test_one_that_bundles_nothing_says_what_it_needs(packages: dict[str, Path], 
 
 
 def test_the_tests_pass_with_the_libraries_that_are_bundled(installed: Root, tmp_path: Path) -> None:
-    # A test knows libraries by the name of the directory that they are in.
+    # A test identifies libraries by the name of their directory.
     vendor = tmp_path / "bundled-packages"
     vendor.symlink_to(installed.directory / "usr/share/ipvsd/vendor")
     options = ["-q", "-n", "2", "-p", "no:cacheprovider", "-m", QUICK, "tests"]

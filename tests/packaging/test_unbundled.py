@@ -1,4 +1,4 @@
-"""The .rpm that bundles nothing, in a root whose distribution has the libraries."""
+"""The .rpm that bundles nothing, in a root whose distribution contains the libraries."""
 
 from __future__ import annotations
 

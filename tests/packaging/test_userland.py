@@ -10,8 +10,8 @@ from tests.packaging.built import QUICK, copy_tree
 from tests.packaging.locked import without_markers
 from tests.packaging.root import Root
 
-# What the quick tests need beside the libraries, below Python 3.11, too. pip judges the lock's markers by the Python
-# that it runs on itself, so they are left out.
+# Packages that the quick tests need in addition to the libraries, also below Python 3.11. Markers are left out,
+# because pip evaluates them for its own Python.
 TOOLS = set(
     "attrs exceptiongroup hypothesis iniconfig packaging pluggy pygments pytest sortedcontainers tomli "
     "typing-extensions".split()
@@ -19,7 +19,7 @@ TOOLS = set(
 
 
 def _install_tools(root: Root, place: Path) -> None:
-    """Put the tests' own tools, which are not what is tested, beside the distribution's Python."""
+    """Install the tools of the tests, which are not tested, beside the distribution's Python."""
     version = root.run("python3 -c 'import sys; print(\"%d.%d\" % sys.version_info[:2])'").stdout.strip()
     pip = [sys.executable, "-m", "pip", "-q", "--disable-pip-version-check", "install", "--retries", "5"]
     target = ["--target", str(place), "--python-version", version, "--only-binary", ":all:", "--no-deps"]
