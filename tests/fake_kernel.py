@@ -246,7 +246,7 @@ class FakeKernel:
         if name not in self.vanishing:
             self._insert(name, options)
 
-    # --- what others do to it -----------------------------------------------------------
+    # --- operations of other programs ---------------------------------------------------
 
     def unload(self, name: str, looks: int = 0) -> None:
         """Remove a module with its sysctls, like rmmod. During the first `looks` reads it is still unloading."""
@@ -277,7 +277,7 @@ class FakeKernel:
         if number:
             raise OSError(number, os.strerror(number), f"/fake/{what}")
 
-    # --- its own affairs ----------------------------------------------------------------
+    # --- internals ----------------------------------------------------------------------
 
     def _insert(self, name: str, options: Sequence[str]) -> None:
         known = PARAMETERS.get(name, {})

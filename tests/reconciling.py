@@ -95,7 +95,7 @@ class Node:
         now = self.loop.now
         self.reconciler.on_event(name, now, writes=lambda: [Write(None, lambda: writer, "", now)])
 
-    # --- what came of it --------------------------------------------------------------------
+    # --- results ----------------------------------------------------------------------------
 
     @property
     def repaired(self) -> list[Repaired]:

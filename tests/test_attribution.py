@@ -134,7 +134,7 @@ def test_what_one_writer_does_again_is_as_old_as_the_first_and_as_fresh_as_the_l
     assert log.of(KEY, "0", by=150.0) == write(at=100.0)
 
 
-# --- how sure it is ---------------------------------------------------------------------
+# --- certainty --------------------------------------------------------------------------
 
 
 def test_the_only_one_who_wrote_that_value_to_our_sysctl_made_it_for_certain(log: WriteLog) -> None:

@@ -191,7 +191,7 @@ def test_every_setting_knows_the_line_that_made_it() -> None:
     assert read("scheduler: sh\n\ninterval: 1s\n").origins == {"scheduler": "0.yaml:1", "interval": "0.yaml:3"}
 
 
-# --- what is refused --------------------------------------------------------------------
+# --- errors -----------------------------------------------------------------------------
 
 ADDRESSES = "(such as 127.0.0.1:14787 or [::1]:14787)"
 ONE_OF = "has more than one of 'value', 'oneOf' and a range (keep one)"

@@ -127,7 +127,7 @@ def test_a_drop_in_is_masked_in_an_image_without_devices(tmp_path: Path, capsys:
     assert "nonsense" not in said(capsys, root, "config show")
 
 
-# --- what holds up, or takes memory -----------------------------------------------------
+# --- files that block or use memory -----------------------------------------------------
 
 # Each file that a command reads from an image or a tree.
 READ = (
@@ -243,7 +243,7 @@ def test_a_file_that_unpacks_to_too_much_is_not_unpacked(pack: Callable[[bytes],
     assert module_compression.decompress(pack(b"x" * 1000)[:20] + bytes(20), 2000) is None
 
 
-# --- what is written --------------------------------------------------------------------
+# --- writing ----------------------------------------------------------------------------
 
 
 def test_what_the_daemon_stores_goes_through_no_link(tmp_path: Path) -> None:

@@ -316,7 +316,7 @@ def test_the_last_value_of_a_parameter_counts_that_of_the_command_line_before_al
     ]
 
 
-# --- whether it agrees ------------------------------------------------------------------
+# --- agreement with the desired state ---------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -82,7 +82,7 @@ def test_twice_the_rate_of_the_limit_always_is(limit: Limit, faster: float) -> N
     assert found.contended
 
 
-# --- what is suspended ------------------------------------------------------------------
+# --- suspended writes -------------------------------------------------------------------
 
 
 def test_what_is_contended_is_written_at_full_checks_alone() -> None:

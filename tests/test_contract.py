@@ -200,7 +200,7 @@ def test_a_value_that_is_no_number_is_refused_and_changes_nothing(kernel_bench: 
     assert kernel_bench.host.read_sysctl(ARP_IGNORE) == before
 
 
-# --- what cannot be read -----------------------------------------------------------------
+# --- read errors -------------------------------------------------------------------------
 
 
 def test_without_descriptors_a_value_is_unreadable_for_the_moment(bench: Bench) -> None:

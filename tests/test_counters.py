@@ -140,7 +140,7 @@ def test_rounds_are_counted_with_their_time() -> None:
     assert (counts[BUCKETS.index(0.025)], counts[-1], sum(counts)) == (1, 1, 2)
 
 
-# --- what was repaired by events between two rounds -----------------------------------------
+# --- repairs by events between two rounds ---------------------------------------------------
 
 
 def test_a_repair_by_an_event_is_a_drift_and_its_repair(node: Node) -> None:

@@ -96,7 +96,7 @@ def status(answer: bytes) -> int:
     return int(answer.split(b" ", 2)[1])
 
 
-# --- answers ----------------------------------------------------------------------------
+# --- responses --------------------------------------------------------------------------
 
 
 def test_an_answer_ends_the_connection(site: Site) -> None:
@@ -170,7 +170,7 @@ def test_a_body_is_dropped_up_to_a_bound(site: Site) -> None:
     assert sent < 2 * MAX_DISCARDED + MAX_HEAD  # with the kernel's buffers on both sides
 
 
-# --- room -------------------------------------------------------------------------------
+# --- limits -----------------------------------------------------------------------------
 
 
 def test_who_has_too_many_connections_loses_the_oldest(site: Site, until: Until) -> None:
@@ -243,7 +243,7 @@ def test_without_a_descriptor_clients_are_turned_away_ever_more_slowly(
                 opened.connect(("127.0.0.1", site.port))
             for opened in sockets:
                 assert everything(opened) == b""
-            assert time.monotonic() - begun > 0.1 + 0.2  # the pauses between the three attempts
+            assert time.monotonic() - begun > 0.1 + 0.2  # the delays between the three attempts
             assert site.server.error == "cannot accept connections: Too many open files"
     assert status(site.ask()) == 200
     until(lambda: site.server.error == "", "the error is over")

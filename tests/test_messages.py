@@ -307,7 +307,7 @@ def test_every_kind_of_event_is_explained_in_the_catalog() -> None:
     }
 
 
-# --- what is guarded ----------------------------------------------------------------------
+# --- guarded sysctls ----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("times", "often"), [(1, ""), (7, ", 7 times")])

@@ -182,7 +182,7 @@ def test_a_module_that_is_known_or_like_none_is_taken(name: str) -> None:
     assert set(read(f"modules: {{{name}: {{}}}}").modules) == {name}
 
 
-# --- truth values -----------------------------------------------------------------------
+# --- booleans ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("word", ["off", "no", "on", "yes", "OFF", "No", "On", "YES"])

@@ -32,7 +32,7 @@ def error(*texts: str) -> str:
     return found
 
 
-# --- one name ---------------------------------------------------------------------------
+# --- canonical names --------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_every_path_has_one_name_in_printable_ascii(parts: list[str]) -> None:
     assert sysctl_names.paths(name)[0] == path
 
 
-# --- what other formats can say ---------------------------------------------------------
+# --- names in other formats -------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

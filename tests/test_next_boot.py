@@ -167,7 +167,7 @@ def test_what_is_required_and_only_observed_is_not_promised(tree: Path, capsys: 
     assert "! net.ipv4.ip_forward will be 0" in err
 
 
-# --- a kernel that is closed before ipvsd starts ------------------------------------------
+# --- module loading disabled before ipvsd starts ------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -214,7 +214,7 @@ def test_a_kernel_that_its_command_line_closes_is_ready_without_that(tree: Path,
     assert run(capsys, tree, "preflight")[0] == 0
 
 
-# --- sysctls and the modules that bring them ----------------------------------------------
+# --- sysctls and the modules that provide them --------------------------------------------
 
 
 @pytest.mark.parametrize(

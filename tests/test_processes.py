@@ -108,7 +108,7 @@ def test_in_a_container_with_a_systemd_units_are_those_of_that(tmp_path: Path) -
     assert ProcessResolver(str(tmp_path)).resolve(42, "agent", 1) == Writer(42, "agent", "cron.service")
 
 
-# --- who unloads a module ---------------------------------------------------------------
+# --- the process that unloads a module --------------------------------------------------
 
 
 @pytest.mark.parametrize("comm", ["rmmod", "modprobe", "firewalld"])

@@ -25,7 +25,7 @@ def node() -> Node:
     return started(TEXT)
 
 
-# --- told of what has happened ----------------------------------------------------------
+# --- events for stored writes -----------------------------------------------------------
 
 
 def test_a_drift_is_turned_back_once(node: Node) -> None:
@@ -121,7 +121,7 @@ def test_a_module_that_cannot_be_loaded_is_left_to_the_whole_look(node: Node) ->
     assert node.at_once() == []
 
 
-# --- told of what is about to happen ----------------------------------------------------
+# --- events for writes that are about to be stored --------------------------------------
 
 
 @pytest.mark.parametrize("late", [0.0004, 0.003, 0.02, 0.1], ids=lambda late: f"{late * 1000} ms")
@@ -224,7 +224,7 @@ def test_a_write_to_what_is_not_held_is_left_to_a_whole_look_after_it_is_stored(
     assert node.loop.looks() == ["net.ipv4.tcp_rmem"]
 
 
-# --- the whole look that follows --------------------------------------------------------
+# --- the reconciliation of all items that follows ---------------------------------------
 
 
 def test_the_whole_look_comes_after_a_lull_and_not_before(node: Node) -> None:
@@ -324,7 +324,7 @@ def test_a_module_that_comes_back_does_not_bring_what_is_acted_on(node: Node) ->
     assert CONNTRACK not in repaired
 
 
-# --- what cannot be read ------------------------------------------------------------------
+# --- read errors --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENOMEM, errno.EIO], ids=lambda number: errno.errorcode[number])

@@ -61,7 +61,7 @@ def test_a_file_that_is_being_written_changes_nothing(
     good = (tree / KEPT).read_bytes()
     if text:
         writer(text)
-    for seconds in (SETTLE, 30.0, 100.0):  # the writer pauses
+    for seconds in (SETTLE, 30.0, 100.0):  # the writer waits
         assert settled(configured, clock, seconds) == (False, False)
         assert configured.due is not None
         assert configured.due <= clock.now + 10

@@ -42,7 +42,7 @@ def run(capsys: Output, arguments: Sequence[str]) -> tuple[int, str, str]:
     return code, out, err
 
 
-# --- what is refused --------------------------------------------------------------------
+# --- invalid uses -----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -234,7 +234,7 @@ def test_persisting_into_an_image_is_told_as_json_whatever_comes_of_it(tree: Pat
     assert "99-other.conf:1" in made["error"]
 
 
-# --- what is to be done ------------------------------------------------------------------
+# --- remedies ----------------------------------------------------------------------------
 
 
 def remedies(tree: Path, capsys: Output) -> dict[str, str]:

@@ -33,7 +33,7 @@ def writers(node: Node) -> list[Writer | None]:
     return [item.repair.writer for item in node.at_once()]
 
 
-# --- who ---------------------------------------------------------------------------------
+# --- writers -----------------------------------------------------------------------------
 
 
 def test_each_of_two_drifts_has_the_writer_of_its_own(node: Node) -> None:
@@ -122,7 +122,7 @@ def test_no_more_writes_are_recorded_than_explain_a_drift(node: Node) -> None:
     assert item.repair.attribution is not Attribution.CERTAIN  # other writes may have been missed
 
 
-# --- what is refused --------------------------------------------------------------------------
+# --- refused writes ---------------------------------------------------------------------------
 
 
 def test_writes_that_were_refused_are_one_change_with_the_last_of_them(node: Node) -> None:

@@ -167,7 +167,7 @@ def _with_failure(setting: ExternalSetting, failure: str, remedy: str) -> Extern
     return dataclasses.replace(setting, effective=False, failure=failure, remedy=remedy)
 
 
-# --- the state after it -----------------------------------------------------------------
+# --- the state after the boot -----------------------------------------------------------
 
 
 def plan_without_ipvsd(boot: Boot, plan: Plan, kernel: Kernel, root: str) -> Plan:

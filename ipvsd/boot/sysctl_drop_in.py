@@ -105,7 +105,7 @@ def _patterns_suffice(name: str, wanted: WantedSysctl, pattern_lines: _PatternLi
     return bool(written) and satisfies(name, pattern_lines.value(written[0]) or "", wanted.want)
 
 
-# --- what the daemon makes of it -----------------------------------------------------------
+# --- decisions of the daemon ---------------------------------------------------------------
 
 
 def _decide(
@@ -152,7 +152,7 @@ def _exceptions(rules: Iterable[PatternRule]) -> Iterator[str]:
             yield from filter(None, map(sysctl_names.normalised, keys))
 
 
-# --- what the patterns make of it -----------------------------------------------------------
+# --- patterns -------------------------------------------------------------------------------
 
 
 def _subtract(pattern: Path, excludes: Sequence[str]) -> Optional[Sequence[Path]]:
@@ -186,7 +186,7 @@ def _max_length(pattern: Path, index: int) -> Optional[int]:
     return _MAX_INTERFACE_NAME if is_link else None
 
 
-# --- how it is written -----------------------------------------------------------------------
+# --- syntax ----------------------------------------------------------------------------------
 
 
 def _key_of(path: Path) -> str:

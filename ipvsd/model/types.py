@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Optional, Union
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})  # the default of a mapping
 
-# --- wanted ---------------------------------------------------------------------------
+# --- desired state --------------------------------------------------------------------
 
 
 class Need(enum.Enum):
@@ -102,7 +102,7 @@ class Desired(NamedTuple):
     parameters: tuple[WantedSysctl, ...] = ()
 
 
-# --- seen -----------------------------------------------------------------------------
+# --- actual state ---------------------------------------------------------------------
 
 
 class ModuleState(enum.Enum):
@@ -232,7 +232,7 @@ class Observed(NamedTuple):
     failed: Mapping[str, str] = NOTHING  # by name of the desired item: the module that failed to load
 
 
-# --- found ----------------------------------------------------------------------------
+# --- findings -------------------------------------------------------------------------
 
 
 class ModuleVerdict(enum.Enum):
@@ -332,7 +332,7 @@ class SysctlFinding(NamedTuple):
 Finding = Union[ModuleFinding, SysctlFinding]
 
 
-# --- done -----------------------------------------------------------------------------
+# --- actions --------------------------------------------------------------------------
 
 
 class LoadModule(NamedTuple):

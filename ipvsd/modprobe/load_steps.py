@@ -222,7 +222,7 @@ class Context:
             forbidding = self._settings.blacklisted(module.name)
             yield Probe(module.name, module.alias, built_in, forbidding, steps, module.line)
 
-    # --- what a name stands for ---------------------------------------------------------
+    # --- lookup of names ----------------------------------------------------------------
 
     def _lookup(self, given: str) -> list[_Module]:
         name = modprobe_d.underscored(given)
@@ -267,7 +267,7 @@ class Context:
     def _module(self, name: str, alias: str = "") -> _Module:
         return self._pool.setdefault((name, alias), _Module(name, alias))
 
-    # --- what is done for it ------------------------------------------------------------
+    # --- steps --------------------------------------------------------------------------
 
     def _steps(self, target: _Module, extra: str) -> Iterator[Step]:
         for module in self._pool.values():

@@ -59,7 +59,7 @@ class Settings(NamedTuple):
     removes: tuple[Directive, ...] = ()
     softdeps: tuple[Directive, ...] = ()
     kernel_blacklist: Mapping[str, str] = (
-        NOTHING  # what the kernel itself refuses (module_blacklist=): the parameter by module
+        NOTHING  # modules that the kernel itself refuses, each with the module_blacklist= parameter
     )
 
     def blacklisted(self, module: str) -> Optional[Directive]:

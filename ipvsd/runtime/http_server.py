@@ -174,7 +174,7 @@ class Server:
     def _oldest(self, peer: Optional[str] = None) -> _Client:
         return next(client for client in self._clients.values() if peer in (None, client.peer))
 
-    # --- accepting ----------------------------------------------------------------------
+    # --- accepting connections ----------------------------------------------------------
 
     def _register(self, *listeners: socket.socket) -> None:
         for opened in listeners:

@@ -196,7 +196,7 @@ class Generated:
         self.namespace = True
         put(self.root, "cmdline", self.command_line)
 
-    # --- what is asked ------------------------------------------------------------------
+    # --- names --------------------------------------------------------------------------
 
     def names(self) -> list[str]:
         """Return every name that a tree can contain, and some that none does."""

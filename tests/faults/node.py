@@ -142,7 +142,7 @@ class Node:
             self.ended()
         self.service.close()
 
-    # --- its calls ----------------------------------------------------------------------
+    # --- calls of the daemon ------------------------------------------------------------
 
     def _answer(self, call: Call) -> Answer:
         if not self._is_own(call.pid):
@@ -252,7 +252,7 @@ class Node:
         os.ftruncate(descriptor, len("".join(lines)))
         os.close(descriptor)
 
-    # --- what happens to it -------------------------------------------------------------
+    # --- disturbances -------------------------------------------------------------------
 
     def disturb(self) -> None:
         """Change managed items, desire another value, request the pages, and cause a reconciliation."""
@@ -291,7 +291,7 @@ class Node:
         finally:
             connection.close()
 
-    # --- what is to be seen of it -------------------------------------------------------
+    # --- observations -------------------------------------------------------------------
 
     def wrong(self) -> list[str]:
         """Return the items that are not compliant."""

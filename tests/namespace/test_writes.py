@@ -304,7 +304,7 @@ def test_more_writes_than_there_is_room_for_are_counted_and_wake_a_whole_look(no
     assert node.writes.lost == room + 1
 
 
-# --- what is guarded --------------------------------------------------------------------
+# --- guarded sysctls --------------------------------------------------------------------
 
 
 def refused(file: Path, group: Optional[Path] = None) -> bool:

@@ -108,7 +108,7 @@ class Node:
         self.ready_at = int(self.show("ActiveEnterTimestampMonotonic"))
         self.kubelet_at = int(self.show("ExecMainStartTimestampMonotonic", "kubelet"))
 
-    # --- what it says -------------------------------------------------------------------
+    # --- reports ------------------------------------------------------------------------
 
     def show(self, name: str, unit: str = "ipvsd") -> str:
         """Return a property of a unit, as printed by `systemctl show`."""
@@ -182,7 +182,7 @@ class Node:
         shown = self.run("journalctl --sync; journalctl -q -t ipvsd -n 1 --show-cursor").out
         return shown.partition("cursor: ")[2].strip()
 
-    # --- what it has --------------------------------------------------------------------
+    # --- state --------------------------------------------------------------------------
 
     def live(self, name: str) -> bool:
         """Return whether a module is live."""
@@ -224,7 +224,7 @@ class Node:
             and all(state[key] == value for key, value in SYSCTLS.items() if key in state)
         )
 
-    # --- what it does -------------------------------------------------------------------
+    # --- operations ---------------------------------------------------------------------
 
     def start(self) -> None:
         """Start or restart the daemon, and wait until it has reported its state."""

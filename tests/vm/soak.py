@@ -157,7 +157,7 @@ def _at(entry: Mapping[str, Any]) -> float:
     return int(entry["__MONOTONIC_TIMESTAMP"]) / 1e6
 
 
-# --- what it came to --------------------------------------------------------------------
+# --- results ----------------------------------------------------------------------------
 
 
 def judge(evidence: Evidence) -> Outcome:

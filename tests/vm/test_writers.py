@@ -61,7 +61,7 @@ def rung(node: Node, drop_in: str, before: str = "true", after: str = "true") ->
         node.run(after)
 
 
-# --- the first rung ---------------------------------------------------------------------
+# --- with all privileges ----------------------------------------------------------------
 
 
 def test_the_rung_is_told(node: Node) -> None:
@@ -258,7 +258,7 @@ print(count)
 """
 
 
-# --- the rungs below --------------------------------------------------------------------
+# --- with fewer privileges --------------------------------------------------------------
 
 
 def test_without_cap_bpf_it_is_inotify_and_the_reason_is_told(node: Node, journal: Journal) -> None:

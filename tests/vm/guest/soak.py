@@ -105,7 +105,7 @@ def wait(condition: Callable[[], object], seconds: float, between: float = 0.2) 
     return True
 
 
-# --- what the kernel says ---------------------------------------------------------------
+# --- the kernel's trace -----------------------------------------------------------------
 
 
 def trace() -> None:
