@@ -1,14 +1,17 @@
 """A linter for prose: short sentences that begin with a subject or an imperative, in the words of the glossary.
 
-`python -m tests.prose FILE...` prints its findings. It reads Markdown, scdoc, docstrings of Python, and the comments of
-units, scripts and configuration files. CONTRIBUTING.md contains the rules, and the glossary in HACKING.md the words.
+`python -m tests.prose FILE...` prints its findings. It reads Markdown, scdoc, docstrings and comments of Python, and
+the comments of units, scripts and configuration files. CONTRIBUTING.md contains the rules, and the glossary in
+HACKING.md the words.
 """
 
 from __future__ import annotations
 
 import ast
+import io
 import re
 import sys
+import tokenize
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -32,16 +35,29 @@ def glossary() -> Mapping[str, tuple[str, ...]]:
 def _lines(path: Path, text: str) -> Iterator[tuple[int, str]]:
     """Yield the lines of a file that are prose. An empty line ends a text."""
     if path.suffix == ".py":
-        for node in ast.walk(ast.parse(text)):
-            if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)):
-                docstring = ast.get_docstring(node) or ""
-                yield from enumerate([*docstring.split("\n"), ""], node.body[0].lineno if docstring else 1)
+        yield from _docstrings(text)
+        yield from _comments(text)
         return
     documents, literal = path.suffix in {".md", ".scd", ".catalog", ""}, False
     for number, line in enumerate(text.split("\n"), 1):
         literal ^= line.startswith("```")
         comment = line[1:] if line.startswith("#") and not line.startswith("#!") else ""
         yield number, ("" if literal or line.startswith("```") else line) if documents else comment
+
+
+def _docstrings(text: str) -> Iterator[tuple[int, str]]:
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)):
+            docstring = ast.get_docstring(node) or ""
+            yield from enumerate([*docstring.split("\n"), ""], node.body[0].lineno if docstring else 1)
+
+
+def _comments(text: str) -> Iterator[tuple[int, str]]:
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type == tokenize.COMMENT:
+            yield token.start[0], token.string[1:]
+        elif token.type != tokenize.NL or token.start[1] == 0:  # code, or an empty line
+            yield token.start[0], ""
 
 
 def sentences(path: Path, text: str) -> Iterator[tuple[int, str]]:

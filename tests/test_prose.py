@@ -1,4 +1,4 @@
-"""The documents, the man pages and the texts of the packages obey the rules of CONTRIBUTING.md."""
+"""The documents, the man pages, the texts of the packages, and the docstrings and comments obey CONTRIBUTING.md."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FILES = [
     *sorted((prose.ROOT / "packaging/man").glob("*.scd")),
     *sorted((prose.ROOT / "packaging/hooks").iterdir()),
     *sorted((prose.ROOT / "systemd").glob("*.service")),
-    *sorted((prose.ROOT / "ipvsd").glob("*/__init__.py")),  # the docstrings of modules are to follow
+    *sorted((prose.ROOT / "ipvsd").rglob("*.py")),
     *(prose.ROOT / f"packaging/{name}" for name in ("debian/control", "ipvsd.catalog", "ipvsd.yaml", "rpm/ipvsd.spec")),
 ]
 LONG = "word " * (prose.WORDS + 1)
@@ -41,6 +41,8 @@ def test_the_glossary_has_at_most_40_terms() -> None:
         ("a.md", "ipvsd is [told](x.md) so.", "'told' (use 'event')"),
         ("a.py", '"""What it is."""\n', "does not start"),
         ("a.py", f'def f():\n    """Do it.\n\n    {LONG}\n    """\n', "36 words"),
+        ("a.py", f"x = 1  # {LONG}\n", "36 words"),
+        ("a.py", "# One comment that is\n# told in two lines.\n", "'told' (use 'event')"),
         ("a.service", f"[Unit]\n# {LONG}\n", "36 words"),
     ],
 )
@@ -58,7 +60,8 @@ def test_a_fault_is_found(name: str, text: str, problem: str) -> None:
         ("a.md", "It has " + ", ".join(f"`{number}`" for number in range(50)) + " and `x`.\n"),
         ("a.md", f"# A title\n{'word ' * 30}\n\n{'word ' * 30}\n"),
         ("a.scd", f"*--{LONG.strip()}*\n\tText.\n"),
-        ("a.py", f"# {LONG}\n"),
+        ("a.py", f'x = "# {LONG}"\n'),
+        ("a.py", f"# {'word ' * 30}\nx = 1\n# {'word ' * 30}\n\n# {'word ' * 30}\n"),
         ("a.service", f"ExecStart={LONG}\n"),
     ],
 )
