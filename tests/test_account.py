@@ -99,7 +99,7 @@ EXPLAINED: dict[str, tuple[Sequence[Injected], Sequence[Event], Sequence[tuple[s
 
 
 @pytest.mark.parametrize("name", EXPLAINED)
-def test_a_drift_is_explained_in_one_way(name: str) -> None:
+def test_each_drift_has_one_result(name: str) -> None:
     drifts, events, repairs, ways = EXPLAINED[name]
     account = balance(drifts, events, repairs, FIGHT, [FORWARD])
     assert account.balances, account.unexplained
@@ -126,14 +126,14 @@ UNEXPLAINED: dict[str, tuple[Sequence[Event], Sequence[tuple[str, str]], str]] =
 
 
 @pytest.mark.parametrize("name", UNEXPLAINED)
-def test_what_is_not_explained_is_told(name: str) -> None:
+def test_an_unexplained_drift_is_reported(name: str) -> None:
     events, repairs, told = UNEXPLAINED[name]
     account = balance(injected("2"), events, repairs)
     assert not account.balances
     assert any(told in line for line in account.unexplained), account.unexplained
 
 
-def test_a_repair_that_may_be_missing_is_taken_from_the_kernel() -> None:
+def test_a_repair_that_the_history_may_lack_is_found_in_the_trace() -> None:
     events = [by_others(1, "2"), ours(1.1)]
     assert balance(injected("2"), events, [], unread=[(1.0, 2.0)]).repaired == 1
     assert not balance(injected("2"), events, [], unread=[(2.0, 3.0)]).balances
@@ -159,6 +159,6 @@ def test_a_module_is_loaded_by_ipvsd_or_by_another() -> None:
 
 
 @pytest.mark.parametrize("then", [[], [Change(1 + LATE, "ip_vs_sh", ours=True, gone=False)]])
-def test_a_module_that_stays_away_is_told(then: list[Change]) -> None:
+def test_a_module_that_stays_unloaded_is_reported(then: list[Change]) -> None:
     account = balance_modules([Change(1, "ip_vs_sh", ours=False, gone=True), *then])
     assert len(account.unexplained) == 1

@@ -58,14 +58,14 @@ def said(capsys: Log) -> list[str]:
     return [line.removeprefix("ipvsd: ") for line in capsys.readouterr().err.splitlines()]
 
 
-def test_a_good_configuration_is_taken_in_silence(tree: Path, capsys: Log) -> None:
+def test_a_valid_configuration_becomes_active_without_a_message(tree: Path, capsys: Log) -> None:
     configured = Configured(str(tree), None)
     assert configured.begin()
     assert (configured.config.interval, configured.errors, said(capsys)) == (30.0, (), [])
     assert configured.state().files == (f"{tree}/{MAIN}",)
 
 
-def test_a_bad_one_at_the_start_falls_back_to_the_last_good_one(
+def test_an_invalid_one_at_the_start_is_replaced_by_the_last_good_one(
     tree: Path, configured: Configured, capsys: Log
 ) -> None:
     configured.keep()
@@ -78,7 +78,7 @@ def test_a_bad_one_at_the_start_falls_back_to_the_last_good_one(
     assert (tree / KEPT).exists()
 
 
-def test_a_bad_one_without_a_last_good_one_is_no_configuration(tree: Path, capsys: Log) -> None:
+def test_an_invalid_one_without_a_last_good_one_is_an_error(tree: Path, capsys: Log) -> None:
     put(tree, MAIN, BAD)
     configured = Configured(str(tree), None)
     assert not configured.begin()
@@ -86,42 +86,40 @@ def test_a_bad_one_without_a_last_good_one_is_no_configuration(tree: Path, capsy
     assert said(capsys)[-1] == "error: there is no last good configuration either; the node is left as it is"
 
 
-def test_a_file_that_was_named_has_no_last_good_one(tree: Path, configured: Configured) -> None:
+def test_a_named_file_has_no_last_good_configuration(tree: Path, configured: Configured) -> None:
     configured.keep()
     mine = put(tree, "mine.yaml", BAD)
     assert not Configured(str(tree), str(mine)).begin()
 
 
-def test_a_file_that_was_named_is_not_kept_and_no_directory_is_watched(tree: Path) -> None:
+def test_a_named_file_is_not_stored_and_no_directory_is_watched(tree: Path) -> None:
     named = Configured(str(tree), str(put(tree, "mine.yaml", "interval: 5s\n")))
     assert named.begin()
     named.keep()
     assert (named.config.interval, named.directories(), (tree / KEPT).exists()) == (5.0, (), False)
 
 
-def test_a_change_is_taken_and_told(tree: Path, configured: Configured, clock: Clock, capsys: Log) -> None:
+def test_a_change_becomes_active_and_is_reported(tree: Path, configured: Configured, clock: Clock, capsys: Log) -> None:
     put(tree, MAIN, "interval: 7s\n")
     assert settled(configured, clock) == (False, True)
     assert configured.config.interval == 7.0
     assert said(capsys) == [f"configuration loaded, {configured.state().hash}"]
 
 
-def test_without_a_change_nothing_is_taken_unless_a_person_asks(configured: Configured, capsys: Log) -> None:
+def test_without_a_change_nothing_happens_unless_a_person_requests_it(configured: Configured, capsys: Log) -> None:
     assert not configured.reload(asked=False)
     assert said(capsys) == []
     assert configured.reload(asked=True)
     assert said(capsys) == [f"configuration loaded, {configured.state().hash}"]
 
 
-def test_a_change_that_means_the_same_is_not_told(
-    tree: Path, configured: Configured, clock: Clock, capsys: Log
-) -> None:
+def test_a_change_without_effect_is_not_reported(tree: Path, configured: Configured, clock: Clock, capsys: Log) -> None:
     put(tree, MAIN, "interval: 30s  # a comment\n")
     assert settled(configured, clock) == (False, False)
     assert said(capsys) == []
 
 
-def test_a_bad_change_leaves_the_old_one_and_is_told_once(
+def test_an_invalid_change_is_reported_once_and_has_no_effect(
     tree: Path, configured: Configured, clock: Clock, capsys: Log
 ) -> None:
     before = configured.config
@@ -139,16 +137,14 @@ def test_a_bad_change_leaves_the_old_one_and_is_told_once(
     assert configured.config == before
 
 
-def test_another_error_is_told(tree: Path, configured: Configured, clock: Clock, capsys: Log) -> None:
+def test_another_error_is_reported(tree: Path, configured: Configured, clock: Clock, capsys: Log) -> None:
     for text in (BAD, "scheduler: [never]\n"):
         put(tree, MAIN, text)
         settled(configured, clock)
     assert any("scheduler" in line for line in said(capsys))
 
 
-def test_what_was_put_right_is_no_error_any_more_and_is_told(
-    tree: Path, configured: Configured, clock: Clock, capsys: Log
-) -> None:
+def test_a_corrected_error_ends_and_is_reported(tree: Path, configured: Configured, clock: Clock, capsys: Log) -> None:
     put(tree, MAIN, BAD)
     settled(configured, clock)
     assert configured.errors
@@ -159,7 +155,7 @@ def test_what_was_put_right_is_no_error_any_more_and_is_told(
     assert said(capsys) == [f"configuration loaded, {configured.state().hash}"]
 
 
-def test_a_bad_one_is_never_kept(tree: Path, configured: Configured, clock: Clock) -> None:
+def test_an_invalid_one_is_never_stored(tree: Path, configured: Configured, clock: Clock) -> None:
     configured.keep()
     good = (tree / KEPT).read_bytes()
     put(tree, MAIN, BAD)
@@ -168,7 +164,7 @@ def test_a_bad_one_is_never_kept(tree: Path, configured: Configured, clock: Cloc
     assert (tree / KEPT).read_bytes() == good
 
 
-def test_what_could_not_be_kept_is_kept_later(tree: Path, configured: Configured) -> None:
+def test_a_failed_store_is_repeated_later(tree: Path, configured: Configured) -> None:
     (tree / "var/lib/ipvsd").rmdir()
     with pytest.raises(FileNotFoundError):
         configured.keep()

@@ -60,19 +60,19 @@ def zero(kernel: FakeKernel) -> set[str]:
         pytest.param(f"{RULE} false", set(), id="dropped"),
     ],
 )
-def test_what_a_pattern_has_written(kernel: FakeKernel, text: str, written: set[str]) -> None:
+def test_writes_for_a_pattern(kernel: FakeKernel, text: str, written: set[str]) -> None:
     settle(kernel, text)
     assert zero(kernel) == written
 
 
-def test_it_is_told_of_as_one(kernel: FakeKernel) -> None:
+def test_its_findings_are_reported_as_one(kernel: FakeKernel) -> None:
     kernel.refused[key("eth0")] = 1
     (found,) = by_pattern(settle(kernel, f"{RULE} 0").after.sysctls)
     assert (found.name, found.members, found.verdict) == (PATTERN, (4, 5), SysctlVerdict.REFUSED)
     assert found.evidence.startswith(f"4 of 5 right; {key('eth0')} is '1', not 0; writing failed")
 
 
-def test_a_pattern_that_fits_nothing_is_unsupported_and_harmless(kernel: FakeKernel) -> None:
+def test_a_pattern_without_matches_is_unsupported_and_harmless(kernel: FakeKernel) -> None:
     (found,) = by_pattern(settle(kernel, "'net.ipv4.conf.nothing*.rp_filter': 0").after.sysctls)
     assert (found.verdict, found.members) == (SysctlVerdict.UNSUPPORTED, (0, 0))
     assert found.evidence == "nothing in /proc/sys fits the pattern"
@@ -108,17 +108,17 @@ def test_each_is_written_by_its_name(kernel: FakeKernel) -> None:
     assert WriteSysctl(key("eth1/100"), "1", "0") in done.proved
 
 
-def test_exclusion_is_about_what_the_wildcards_stand_for() -> None:
+def test_an_exclusion_applies_to_the_matches_of_wildcards() -> None:
     assert "net.ipv4.conf.eth0.x" not in Scope("net.*.conf.*.x", ["ipv4"])
     assert "net.ipv4.conf.eth0.x" in Scope("net.*.conf.*.x", ["conf", "net", "x"])
 
 
-def test_a_pattern_that_fits_nothing_fails_where_it_is_required(kernel: FakeKernel) -> None:
+def test_a_required_pattern_without_matches_fails(kernel: FakeKernel) -> None:
     done = settle(kernel, "'net.ipv4.conf.*.not_in_this_kernel': {value: 0, required: true}")
     (found,) = by_pattern(done.after.sysctls)
     assert (found.verdict, found.wanted.required) == (SysctlVerdict.UNSUPPORTED, True)
 
 
-def test_a_pattern_of_which_everything_is_named_is_nothing(kernel: FakeKernel) -> None:
+def test_a_pattern_whose_matches_are_all_named_has_no_effect(kernel: FakeKernel) -> None:
     done = settle(kernel, f"'net.ipv4.conf.lo.rp_*': 0\n  {key('lo')}: 1")
     assert [finding.name for finding in by_pattern(done.after.sysctls)] == [key("lo")]

@@ -26,7 +26,7 @@ class Seen:
 
 
 @given(GROUPS, st.lists(GROUPS, max_size=4))
-def test_who_stays_is_on_the_list_at_every_moment(first: list[int], others: list[list[int]]) -> None:
+def test_an_entry_that_stays_is_listed_at_every_moment(first: list[int], others: list[list[int]]) -> None:
     seen = Seen()
     allowed = Allowlist(seen)
     allowed.replace(first)
@@ -48,7 +48,7 @@ def test_the_same_groups_again_store_nothing() -> None:
 
 
 @given(GROUPS, st.lists(st.integers(1, 40), min_size=1, max_size=5))
-def test_one_more_is_there_at_once_if_need_be_in_the_last_place(first: list[int], more: list[int]) -> None:
+def test_an_added_entry_is_listed_at_once_and_replaces_the_last_if_necessary(first: list[int], more: list[int]) -> None:
     seen = Seen()
     allowed = Allowlist(seen)
     allowed.replace(first)

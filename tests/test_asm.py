@@ -31,7 +31,7 @@ GOLDEN = [
 
 
 @pytest.mark.parametrize(("instruction", "encoded"), GOLDEN)
-def test_an_instruction_is_encoded_as_the_document_says(instruction: Line, encoded: str) -> None:
+def test_an_instruction_is_encoded_like_in_the_document(instruction: Line, encoded: str) -> None:
     assert assemble([instruction]).hex() == encoded.replace(" ", "")
 
 
@@ -50,7 +50,7 @@ def test_a_wide_number_takes_two_instructions(value: int, encoded: str) -> None:
     assert assemble(asm.ld_imm64(7, value)).hex() == encoded.replace(" ", "")
 
 
-def test_a_map_is_a_wide_number_whose_source_says_that_it_is_a_descriptor() -> None:
+def test_a_map_is_a_wide_number_marked_as_a_descriptor() -> None:
     assert assemble(asm.ld_map_fd(R1, 258)).hex() == "1811000002010000" + "0000000000000000"
 
 
@@ -78,7 +78,7 @@ def test_a_jump_compares_with_its_value() -> None:
     assert assemble([asm.jeq_imm(R2, 4242, "end"), "end"]).hex() == "1502000092100000"
 
 
-def test_a_jump_that_leads_nowhere_is_an_error() -> None:
+def test_a_jump_to_an_unknown_label_is_an_error() -> None:
     with pytest.raises(KeyError, match="nowhere"):
         assemble([asm.jeq_imm(R0, 0, "nowhere"), asm.exit_()])
 

@@ -22,7 +22,7 @@ def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, int]
 
 
 @pytest.mark.parametrize("name", ATTACKS)
-def test_others_are_served_while_it_is_attacked_and_it_does_not_grow(target: tuple[int, int], name: str) -> None:
+def test_an_attacked_daemon_serves_other_clients_and_does_not_grow(target: tuple[int, int], name: str) -> None:
     pid, port = target
     before = memory(pid).now
     forget_most(pid)

@@ -30,28 +30,28 @@ def blamed(log: WriteLog, complete: bool = True) -> tuple[str, Attribution]:
     return repair.who, repair.attribution
 
 
-def test_the_writer_of_the_value_that_was_found_made_the_drift(log: WriteLog) -> None:
+def test_the_writer_of_the_drifted_value_is_the_cause(log: WriteLog) -> None:
     log.add(KEY, write("0", SYSCTL, before="1"))
     repair = attributed(REPAIR, log.of(KEY, "0"), complete=True)
     assert repair == REPAIR._replace(before="1", who="sysctl[1]", writer=SYSCTL, attribution=Attribution.LIKELY)
 
 
-def test_who_wrote_another_value_did_not(log: WriteLog) -> None:
+def test_the_writer_of_another_value_is_not_the_cause(log: WriteLog) -> None:
     log.add(KEY, write("2", SYSCTL))
     assert log.of(KEY, "0") is None
 
 
-def test_who_wrote_another_sysctl_did_not(log: WriteLog) -> None:
+def test_the_writer_of_another_sysctl_is_not_the_cause(log: WriteLog) -> None:
     log.add(RMEM, write("0"))
     assert log.of(KEY, "0") is None
 
 
-def test_what_no_process_did_the_kernel_did_where_every_process_is_seen() -> None:
+def test_a_drift_without_a_write_is_attributed_to_the_kernel_if_all_writes_are_recorded() -> None:
     assert attributed(REPAIR, None, complete=True).who == "the kernel"
     assert attributed(REPAIR, None, complete=False).who == "unknown"
 
 
-def test_the_last_of_several_that_wrote_the_value_made_it(log: WriteLog) -> None:
+def test_the_last_of_several_writers_of_the_value_is_the_cause(log: WriteLog) -> None:
     for writer in (SYSCTL, AGENT):
         log.add(KEY, write("0", writer))
     log.add(KEY, write("7", SYSCTL))
@@ -69,7 +69,9 @@ def test_the_last_of_several_that_wrote_the_value_made_it(log: WriteLog) -> None
         pytest.param(100.5, None, id="none before it"),
     ],
 )
-def test_who_wrote_the_value_after_it_was_read_did_not_make_it(log: WriteLog, by: float, writer: Writer | None) -> None:
+def test_the_writer_of_the_value_after_the_read_is_not_the_cause(
+    log: WriteLog, by: float, writer: Writer | None
+) -> None:
     for at, value, who in ((101.0, "0", SYSCTL), (102.0, "7", AGENT), (103.0, "0", AGENT), (104.0, "0", SYSCTL)):
         log.add(KEY, write(value, who, at=at))
     found = log.of(KEY, "0", by)
@@ -89,13 +91,13 @@ def test_values_are_compared_by_their_meaning(log: WriteLog, written: str, found
     assert log.of(RMEM, found) is not None
 
 
-def test_an_unloading_explains_whatever_was_found(log: WriteLog) -> None:
+def test_an_unloading_explains_any_value(log: WriteLog) -> None:
     log.add("ip_vs", write(None, Writer(3, "rmmod"), before=""))
     unloading = log.of("ip_vs", "unloaded")
     assert attributed(Repair("ip_vs", "unloaded", "live", 0.0, 0.0), unloading, complete=False).who == "rmmod[3]"
 
 
-def test_a_storm_leaves_the_newest_alone(log: WriteLog) -> None:
+def test_after_a_storm_only_the_newest_writes_remain(log: WriteLog) -> None:
     for number in range(1000):
         log.add(KEY, write(str(number), Writer(number, "a")))
     assert log.of(KEY, "999") is not None
@@ -103,7 +105,7 @@ def test_a_storm_leaves_the_newest_alone(log: WriteLog) -> None:
     assert log.of(KEY, str(999 - KEPT)) is None
 
 
-def test_a_storm_of_one_kind_does_not_drive_out_the_others(log: WriteLog) -> None:
+def test_a_storm_of_one_kind_does_not_replace_the_others(log: WriteLog) -> None:
     log.add(KEY, write("0", AGENT))
     for _ in range(1000):
         log.add(KEY, write("2", SYSCTL))
@@ -118,14 +120,14 @@ def test_a_storm_of_one_kind_does_not_drive_out_the_others(log: WriteLog) -> Non
         pytest.param({RMEM}, 200.0, True, id="not right"),
     ],
 )
-def test_what_explains_nothing_any_more_is_forgotten(names: set[str], now: float, kept: bool) -> None:
+def test_a_write_that_cannot_explain_a_drift_any_more_is_dropped(names: set[str], now: float, kept: bool) -> None:
     log = WriteLog(lambda: 130.0)
     log.add(KEY, write(at=100.0))
     log.expire(names.__contains__, now)
     assert (log.of(KEY, "0") is not None) is kept
 
 
-def test_what_one_writer_does_again_is_as_old_as_the_first_and_as_fresh_as_the_last() -> None:
+def test_repetitions_have_the_time_of_the_first_and_expire_like_the_last() -> None:
     clock = iter([100.0, 200.0])
     log = WriteLog(lambda: next(clock))
     log.add(KEY, write(at=100.0))
@@ -137,25 +139,25 @@ def test_what_one_writer_does_again_is_as_old_as_the_first_and_as_fresh_as_the_l
 # --- certainty --------------------------------------------------------------------------
 
 
-def test_the_only_one_who_wrote_that_value_to_our_sysctl_made_it_for_certain(log: WriteLog) -> None:
+def test_the_only_writer_of_that_value_in_this_namespace_is_certain(log: WriteLog) -> None:
     log.add(KEY, write("7", AGENT, ours=True))
     log.add(KEY, write("0", SYSCTL, ours=True))
     assert blamed(log) == ("sysctl[1]", Attribution.CERTAIN)
 
 
-def test_of_several_who_wrote_it_to_our_sysctl_the_last_is_likely(log: WriteLog) -> None:
+def test_the_last_of_several_writers_in_this_namespace_is_likely(log: WriteLog) -> None:
     for writer in (AGENT, SYSCTL):
         log.add(KEY, write("0", writer, ours=True))
     assert blamed(log) == ("sysctl[1]", Attribution.LIKELY)
 
 
-def test_who_wrote_it_nobody_knows_where_is_likely(log: WriteLog) -> None:
+def test_the_only_writer_in_an_unknown_namespace_is_likely(log: WriteLog) -> None:
     log.add(KEY, write("0", SYSCTL))
     assert blamed(log) == ("sysctl[1]", Attribution.LIKELY)
 
 
 @pytest.mark.parametrize("flood", [1, 5])
-def test_of_several_who_wrote_it_nobody_knows_where_none_is_named(log: WriteLog, flood: int) -> None:
+def test_several_writers_in_unknown_namespaces_are_not_named(log: WriteLog, flood: int) -> None:
     log.add(KEY, write("0", SYSCTL))
     for number in range(flood):
         log.add(KEY, write("0", Writer(100 + number, "flood")))
@@ -165,20 +167,20 @@ def test_of_several_who_wrote_it_nobody_knows_where_none_is_named(log: WriteLog,
 
 
 @pytest.mark.parametrize("first", [True, False], ids=["before", "after"])
-def test_who_wrote_it_to_our_sysctl_comes_before_who_may_have(log: WriteLog, first: bool) -> None:
+def test_a_writer_in_this_namespace_takes_precedence_over_an_unknown_one(log: WriteLog, first: bool) -> None:
     writes = [write("0", SYSCTL, ours=True), write("0", AGENT)]
     for item in writes if first else reversed(writes):
         log.add(KEY, item)
     assert blamed(log) == ("sysctl[1]", Attribution.LIKELY)
 
 
-def test_the_same_writer_may_write_elsewhere_too(log: WriteLog) -> None:
+def test_the_same_writer_can_write_in_another_namespace_as_well(log: WriteLog) -> None:
     for where in (False, True, False):
         log.add(KEY, write("0", SYSCTL, ours=where))
     assert blamed(log) == ("sysctl[1]", Attribution.CERTAIN)
 
 
-def test_of_a_value_that_was_cut_it_is_not_certain_that_it_was_the_one(log: WriteLog) -> None:
+def test_a_truncated_value_is_not_certain(log: WriteLog) -> None:
     log.add(KEY, write(None, SYSCTL, ours=True))
     assert blamed(log) == ("sysctl[1]", Attribution.LIKELY)
 
@@ -189,7 +191,7 @@ def test_of_a_value_that_was_cut_it_is_not_certain_that_it_was_the_one(log: Writ
     ids=["to our sysctl", "nobody knows where"],
 )
 @pytest.mark.parametrize("storm", [True, False], ids=["more than is kept", "more than there was room for"])
-def test_where_another_write_may_have_been_missed(
+def test_a_possibly_missed_write_reduces_the_certainty(
     log: WriteLog, ours: bool, who: str, attribution: Attribution, storm: bool
 ) -> None:
     for number in range(KEPT if storm else 0):
@@ -200,13 +202,13 @@ def test_where_another_write_may_have_been_missed(
     assert blamed(log, complete=storm) == (who, attribution)
 
 
-def test_what_was_missed_before_does_not_matter(log: WriteLog) -> None:
+def test_earlier_missed_writes_do_not_matter(log: WriteLog) -> None:
     log.missed()
     log.add(KEY, write("0", SYSCTL, at=100.1, ours=True))
     assert blamed(log) == ("sysctl[1]", Attribution.CERTAIN)
 
 
-def test_the_kernel_and_who_unloads_a_module_are_never_certain(log: WriteLog) -> None:
+def test_the_kernel_and_the_unloader_of_a_module_are_never_certain(log: WriteLog) -> None:
     assert blamed(log) == ("the kernel", Attribution.LIKELY)
     assert blamed(log, complete=False) == ("unknown", Attribution.UNKNOWN)
     log.add("ip_vs", write(None, Writer(3, "rmmod"), before=""))
@@ -215,7 +217,7 @@ def test_the_kernel_and_who_unloads_a_module_are_never_certain(log: WriteLog) ->
     assert unloading.attribution is Attribution.LIKELY
 
 
-def test_a_write_that_made_one_drift_for_certain_makes_no_other(log: WriteLog) -> None:
+def test_a_write_that_certainly_caused_one_drift_explains_no_other(log: WriteLog) -> None:
     for number in range(2 * KEPT):
         writer = Writer(number, "tee")
         log.add(KEY, write("0", writer, at=100.0 + number, ours=True))
@@ -224,14 +226,14 @@ def test_a_write_that_made_one_drift_for_certain_makes_no_other(log: WriteLog) -
         assert (explained.writer, explained.attribution) == (writer, Attribution.CERTAIN)
 
 
-def test_a_write_that_was_made_twice_may_make_two(log: WriteLog) -> None:
+def test_a_repeated_write_can_explain_two_drifts(log: WriteLog) -> None:
     log.add(KEY, write("0", SYSCTL, ours=True), times=2)
     log.explain(KEY, "0")
     log.add(KEY, write("0", AGENT, ours=True))
     assert blamed(log) == ("agent[2]", Attribution.LIKELY)
 
 
-def test_who_made_one_drift_and_writes_again_made_the_next(log: WriteLog) -> None:
+def test_a_writer_that_writes_again_is_the_cause_of_the_next_drift(log: WriteLog) -> None:
     for _ in range(2):
         log.add(KEY, write("0", SYSCTL, ours=True))
         explained = log.explain(KEY, "0")
@@ -239,7 +241,7 @@ def test_who_made_one_drift_and_writes_again_made_the_next(log: WriteLog) -> Non
         assert (explained.writer, explained.attribution) == (SYSCTL, Attribution.CERTAIN)
 
 
-def test_what_only_likely_made_a_drift_may_have_made_another(log: WriteLog) -> None:
+def test_a_likely_cause_of_a_drift_can_explain_another(log: WriteLog) -> None:
     for writer in (SYSCTL, AGENT):
         log.add(KEY, write("0", writer, ours=True))
     log.explain(KEY, "0")

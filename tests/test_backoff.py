@@ -19,16 +19,16 @@ def fail(history: BackoffState, now: float, longest: float = 60.0) -> BackoffSta
     return backoff.record_outcomes(history, TODO, TODO, [FAILED], now, longest)
 
 
-def test_what_never_failed_is_allowed() -> None:
+def test_an_action_without_a_failure_is_allowed() -> None:
     assert backoff.allowed(TODO, {}, 0.0) == (LOAD,)
 
 
 @pytest.mark.parametrize(("later", "allowed"), [(0.0, False), (0.9, False), (1.0, True), (99.0, True)])
-def test_what_failed_is_let_be_for_a_second(later: float, allowed: bool) -> None:
+def test_a_failed_action_is_not_retried_for_a_second(later: float, allowed: bool) -> None:
     assert bool(backoff.allowed(TODO, fail({}, 100.0), 100.0 + later)) is allowed
 
 
-def test_the_pause_doubles_with_each_failure_up_to_the_periodic_look() -> None:
+def test_the_delay_doubles_with_each_failure_up_to_the_resync() -> None:
     history: BackoffState = {}
     pauses = []
     for _ in range(8):
@@ -37,33 +37,33 @@ def test_the_pause_doubles_with_each_failure_up_to_the_periodic_look() -> None:
     assert pauses == [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0]
 
 
-def test_failing_for_ever_overflows_nothing() -> None:
+def test_endless_failures_do_not_overflow() -> None:
     history: BackoffState = {"ip_vs": Failure(FAILED, 100_000, 0.0)}
     assert fail(history, 0.0)["ip_vs"].not_before == 60.0
 
 
-def test_another_item_is_not_held_up() -> None:
+def test_another_item_is_not_delayed() -> None:
     other = LoadModule("ip_vs_sh")
     plan = Plan((LOAD, other), TODO.modules, ())
     assert backoff.allowed(plan, fail({}, 0.0), 0.5) == (other,)
 
 
-def test_no_error_and_still_to_be_done_is_a_failure() -> None:
+def test_an_action_that_is_still_planned_without_an_error_has_failed() -> None:
     history = backoff.record_outcomes({}, TODO, TODO, [Outcome(LOAD)], 0.0, 60.0)
     assert history["ip_vs"].times == 1
 
 
-def test_a_write_that_fails_pauses_as_a_load_does() -> None:
+def test_a_failed_write_backs_off_like_a_failed_load() -> None:
     history = backoff.record_outcomes({}, WRONG, WRONG, [Outcome(WRITE, "Operation not permitted", 1)], 100.0, 60.0)
     assert history[WRITE.name].not_before == 101.0
 
 
-def test_what_the_kernel_does_not_keep_is_tried_at_periodic_looks_alone() -> None:
+def test_a_value_that_the_kernel_does_not_keep_is_retried_only_at_a_resync() -> None:
     history = backoff.record_outcomes({}, WRONG, WRONG, [Outcome(WRITE, kept=False)], 100.0, 60.0)
     assert (history[WRITE.name].times, history[WRITE.name].not_before) == (1, 160.0)
 
 
-def test_a_value_that_another_wrote_over_ours_is_no_failure() -> None:
+def test_a_value_that_another_program_overwrote_is_not_a_failure() -> None:
     history = backoff.record_outcomes({}, WRONG, WRONG, [Outcome(WRITE, kept=True)], 100.0, 60.0)
     assert history == {}
     assert backoff.allowed(WRONG, history, 100.0) == (WRITE,)
@@ -73,11 +73,11 @@ def test_success_is_forgotten() -> None:
     assert backoff.record_outcomes(fail({}, 0.0), TODO, DONE, [Outcome(LOAD)], 5.0, 60.0) == {}
 
 
-def test_what_became_right_by_itself_is_forgotten() -> None:
+def test_a_failure_ends_when_the_item_becomes_compliant_by_itself() -> None:
     assert backoff.record_outcomes(fail({}, 0.0), TODO, DONE, [], 5.0, 60.0) == {}
 
 
-def test_what_was_not_tried_keeps_its_pause() -> None:
+def test_an_item_without_an_attempt_keeps_its_delay() -> None:
     history = fail({}, 0.0)
     assert backoff.record_outcomes(history, TODO, TODO, [], 0.5, 60.0) == history
 
@@ -89,7 +89,7 @@ def test_a_module_that_is_on_its_way_has_not_failed(verdict: ModuleVerdict) -> N
     assert backoff.record_outcomes({}, TODO, passing, [FAILED], 0.0, 60.0) == {}
 
 
-def test_a_person_who_asks_again_ends_every_pause() -> None:
+def test_a_reload_ends_every_delay() -> None:
     history = backoff.reset_pauses(fail(fail({}, 0.0), 0.0))
     assert backoff.allowed(TODO, history, 0.0) == (LOAD,)
     assert history["ip_vs"].times == 2

@@ -58,7 +58,7 @@ def loads(done: ReconcileResult) -> list[str]:
 @every_error
 @every_read
 @pytest.mark.parametrize("begin", [fresh, unloaded, drifted], ids=lambda begin: begin.__name__)
-def test_it_is_no_ready_and_no_remedy_and_is_healed_when_it_is_over(
+def test_a_read_error_causes_neither_ready_nor_a_remedy_and_the_node_is_repaired_afterwards(
     kernel: FakeKernel, begin: object, read: str, number: int
 ) -> None:
     assert callable(begin)
@@ -79,7 +79,7 @@ def test_it_is_no_ready_and_no_remedy_and_is_healed_when_it_is_over(
 
 @every_error
 @pytest.mark.parametrize("read", ["kernel", "modules", "explain", "expand", "read_parameter"])
-def test_what_can_be_read_is_put_right_meanwhile(kernel: FakeKernel, read: str, number: int) -> None:
+def test_readable_items_are_repaired_meanwhile(kernel: FakeKernel, read: str, number: int) -> None:
     drifted(kernel)
     kernel.failing = {read: number}
     done = settle(kernel)
@@ -88,7 +88,7 @@ def test_what_can_be_read_is_put_right_meanwhile(kernel: FakeKernel, read: str, 
 
 
 @every_error
-def test_what_cannot_be_read_is_not_written(kernel: FakeKernel, number: int) -> None:
+def test_an_unreadable_item_is_not_written(kernel: FakeKernel, number: int) -> None:
     drifted(kernel)
     kernel.failing = {"read_sysctl": number}
     done = settle(kernel)
@@ -96,7 +96,7 @@ def test_what_cannot_be_read_is_not_written(kernel: FakeKernel, number: int) -> 
     assert verdict(done, FORWARD) is SysctlVerdict.UNREADABLE
 
 
-def test_what_cannot_be_read_back_is_written_once(kernel: FakeKernel) -> None:
+def test_a_value_that_cannot_be_read_back_is_written_once(kernel: FakeKernel) -> None:
     class Dim(FakeKernel):
         writes = 0
 
@@ -113,7 +113,7 @@ def test_what_cannot_be_read_back_is_written_once(kernel: FakeKernel) -> None:
 
 
 @every_error
-def test_a_write_for_which_something_was_lacking_is_no_refusal(kernel: FakeKernel, number: int) -> None:
+def test_a_write_that_fails_for_lack_of_a_resource_is_not_refused(kernel: FakeKernel, number: int) -> None:
     drifted(kernel)
     kernel.failing = {"write": number}
     done = settle(kernel)
@@ -126,7 +126,7 @@ def test_a_write_for_which_something_was_lacking_is_no_refusal(kernel: FakeKerne
 
 @every_error
 @every_read
-def test_it_is_no_drift(kernel: FakeKernel, read: str, number: int) -> None:
+def test_a_read_error_is_not_a_drift(kernel: FakeKernel, read: str, number: int) -> None:
     node = Node(TEXT, kernel)
     node.round()
     kernel.failing = {read: number}
@@ -139,7 +139,7 @@ def test_it_is_no_drift(kernel: FakeKernel, read: str, number: int) -> None:
     assert FORWARD in [change.action.name for change in node.repaired]
 
 
-def test_a_node_of_which_nothing_can_be_read_is_few_lines_of_the_log(kernel: FakeKernel) -> None:
+def test_an_unreadable_node_causes_few_log_lines(kernel: FakeKernel) -> None:
     node = Node(TEXT, kernel)
     node.round()
     kernel.failing = dict.fromkeys(READS, errno.EMFILE)
@@ -182,7 +182,7 @@ def seen(kernel: FakeKernel) -> Seen:
     return seen
 
 
-def test_the_last_verdict_is_told_with_its_time(seen: Seen) -> None:
+def test_the_last_verdict_is_reported_with_its_time(seen: Seen) -> None:
     seen.kernel.failing = {"read_sysctl": errno.EMFILE, "modules": errno.EMFILE}
     for _ in range(3):
         found = seen.look()
@@ -193,7 +193,7 @@ def test_the_last_verdict_is_told_with_its_time(seen: Seen) -> None:
         assert found[FORWARD].last == LastVerdict(SysctlVerdict.RIGHT, NOW + 20, valid=True)
 
 
-def test_what_was_right_is_no_failure_until_its_verdict_is_two_periodic_looks_old(seen: Seen) -> None:
+def test_a_compliant_item_does_not_fail_until_its_verdict_is_two_intervals_old(seen: Seen) -> None:
     seen.kernel.failing = {"read_sysctl": errno.EIO, "modules": errno.EIO, "expand": errno.EIO}
     seen.look()
     assert seen.state() is State.DEGRADED
@@ -207,7 +207,7 @@ def test_what_was_right_is_no_failure_until_its_verdict_is_two_periodic_looks_ol
     assert seen.state() is State.READY
 
 
-def test_what_was_wrong_or_never_seen_is_a_failure(kernel: FakeKernel) -> None:
+def test_a_non_compliant_or_unknown_item_is_a_failure(kernel: FakeKernel) -> None:
     kernel.refused[FORWARD] = errno.EPERM
     kernel.values[FORWARD] = "0"
     seen = Seen(kernel)
@@ -220,14 +220,14 @@ def test_what_was_wrong_or_never_seen_is_a_failure(kernel: FakeKernel) -> None:
     assert new.state() is State.FAILED
 
 
-def test_the_verdict_on_a_value_that_is_not_wanted_any_more_does_not_stand(seen: Seen) -> None:
+def test_the_last_verdict_on_a_former_desired_value_is_not_valid(seen: Seen) -> None:
     seen.kernel.failing = {"read_sysctl": errno.EIO}
     other = parse([("f", f"sysctls: {{{FORWARD}: {{value: 0, required: true}}}}".encode())])
     assert seen.look(other)[FORWARD].last is None
     assert seen.state() is State.FAILED
 
 
-def test_one_that_stands_hides_no_other_of_its_pattern(seen: Seen) -> None:
+def test_a_valid_last_verdict_does_not_hide_others_of_its_pattern(seen: Seen) -> None:
     pattern = "net.ipv4.conf.*.arp_ignore"
     required = parse([("f", f"sysctls: {{{pattern}: {{value: 1, required: true}}}}".encode())])
     seen.look(required)
@@ -240,7 +240,7 @@ def test_one_that_stands_hides_no_other_of_its_pattern(seen: Seen) -> None:
     assert seen.state() is State.FAILED
 
 
-def test_what_a_pattern_fits_is_looked_at_while_nobody_can_list_it(kernel: FakeKernel) -> None:
+def test_known_matches_are_checked_while_the_directory_is_unreadable(kernel: FakeKernel) -> None:
     lo, pattern = "net.ipv4.conf.lo.arp_ignore", "net.ipv4.conf.*.arp_ignore"
     node = Node(TEXT, kernel)
     node.round()
@@ -268,7 +268,7 @@ def test_a_kernel_whose_files_cannot_be_read_is_the_one_that_was_known(seen: See
     assert seen.kernel.states == before
 
 
-def test_looks_come_soon_and_ever_less_often_and_soon_again_for_what_is_new(seen: Seen) -> None:
+def test_reads_come_soon_and_then_less_often_and_soon_again_for_new_errors(seen: Seen) -> None:
     seen.kernel.unreadable[FORWARD] = errno.EIO
     for pause in (FIRST_PAUSE, 2 * FIRST_PAUSE, 4 * FIRST_PAUSE):
         seen.look()
@@ -285,7 +285,7 @@ def test_looks_come_soon_and_ever_less_often_and_soon_again_for_what_is_new(seen
     assert seen.last.due is None
 
 
-def test_what_stands_is_still_repaired_and_watched_and_guarded(tree: Path) -> None:
+def test_an_item_with_a_valid_last_verdict_is_still_repaired_and_watched_and_guarded(tree: Path) -> None:
     host = LinuxHost(str(tree), TreeLoader(tree))
     config = parse([("f", b"sysctls: {net.ipv4.conf.*.arp_ignore: {value: 1, guard: true}}")])
     with EventLoop() as loop:

@@ -73,7 +73,7 @@ WHERE = [
 
 
 @pytest.mark.parametrize(("where", "unit", "container", "pod"), WHERE)
-def test_a_path_tells_where_a_process_belongs(where: str, unit: str, container: str, pod: str) -> None:
+def test_a_path_identifies_the_owner_of_a_process(where: str, unit: str, container: str, pod: str) -> None:
     assert cgroups.identify(where) == (unit, container, pod)
 
 
@@ -99,7 +99,7 @@ POD = f"kubepods-pod{UNDERSCORED}.slice"
         pytest.param("system.slice/sshd.service", id="a unit in a slice"),
     ],
 )
-def test_what_a_user_may_make_below_a_unit_tells_nothing(where: str, made: str) -> None:
+def test_cgroups_of_a_user_below_a_unit_do_not_count(where: str, made: str) -> None:
     unit = next(part for part in where.split("/") if part.endswith((".service", ".scope")))
     assert cgroups.identify(f"{where}/{made}") == (unit, "", "")
 
@@ -115,7 +115,7 @@ def test_what_a_user_may_make_below_a_unit_tells_nothing(where: str, made: str) 
         pytest.param(f"{SLICES}/cri-containerd-{ID}.scope/kubepods/pod{UID}/{OTHER}", ID, id="in a container of a pod"),
     ],
 )
-def test_what_a_container_or_a_login_may_make_tells_nothing(where: str, container: str) -> None:
+def test_cgroups_of_a_container_or_a_login_do_not_count(where: str, container: str) -> None:
     found = cgroups.identify(where)
     assert found.container == container
     assert found.pod in ("", UID if "/kubepods" in where[:10] else "")

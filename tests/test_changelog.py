@@ -46,7 +46,7 @@ def test_the_sections_are_read() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "# Changelog\n", "\n## 1.0.0\n", "\n## [1.0.0] - soon\n"])
-def test_what_is_no_changelog_is_refused(text: str) -> None:
+def test_a_text_that_is_not_a_changelog_is_rejected(text: str) -> None:
     with pytest.raises(ValueError, match="## "):
         changelog.releases(text)
 
@@ -82,7 +82,7 @@ def test_the_projects_own_begins_with_this_version() -> None:
     assert newest.changes
 
 
-def test_what_is_pinned_is_what_the_project_needs() -> None:
+def test_the_pinned_packages_are_those_that_the_project_needs() -> None:
     pinned = {library.name for library in vendor.libraries(vendor.REQUIREMENTS.read_text())}
     (line,) = re.findall(r"^dependencies = \[(.*)\]$", (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
 

@@ -120,7 +120,9 @@ def right(tree: Path) -> None:
     ],
     ids=lambda value: value.__name__ if callable(value) else None,
 )
-def test_check_tells_the_state(tree: Path, capsys: Output, make: Callable[[Path], None], code: int, state: str) -> None:
+def test_check_prints_the_state(
+    tree: Path, capsys: Output, make: Callable[[Path], None], code: int, state: str
+) -> None:
     make(tree)
     assert (run(capsys, "check", *at(tree))[0], values(capsys, "check", *at(tree))[1]["state"]) == (code, state)
 
@@ -132,9 +134,7 @@ EVERYTHING = [right, drifted, no_bridge, built_in, without_modules, tree_gone, t
 @pytest.mark.parametrize(
     "command", [["check"], ["plan"], ["explain", "net.ipv4.ip_forward"], ["config", "show"]], ids=" ".join
 )
-def test_what_is_printed_fits_80_columns(
-    tree: Path, capsys: Output, make: Callable[[Path], None], command: list[str]
-) -> None:
+def test_output_fits_80_columns(tree: Path, capsys: Output, make: Callable[[Path], None], command: list[str]) -> None:
     make(tree)
     _, out, err = run(capsys, *command, *at(tree))
     assert [line for line in out.splitlines() if len(line) > 80] == []
@@ -162,12 +162,12 @@ def test_the_kernel_that_runs_the_tests_has_its_verdicts(tmp_path: Path, capsys:
         assert set(found.values()) <= {"no module support", "not built", "built in"}
 
 
-def test_check_says_first_what_a_person_wants_first(tree: Path, capsys: Output) -> None:
+def test_check_prints_the_most_important_facts_first(tree: Path, capsys: Output) -> None:
     _, out, _ = run(capsys, "check", *at(tree))
     assert out.startswith(f"{READY_LINE}\n")
 
 
-def test_check_says_what_is_wrong_and_what_to_do(tree: Path, capsys: Output) -> None:
+def test_check_prints_problems_and_remedies(tree: Path, capsys: Output) -> None:
     drifted(tree)
     _, out, _ = run(capsys, "check", *at(tree))
     assert "! net.ipv4.ip_forward" in out
@@ -177,20 +177,20 @@ def test_check_says_what_is_wrong_and_what_to_do(tree: Path, capsys: Output) -> 
     assert "start ipvsd.service" not in told
 
 
-def test_check_of_a_kernel_without_modules_says_so(tree: Path, capsys: Output) -> None:
+def test_check_reports_a_kernel_without_modules(tree: Path, capsys: Output) -> None:
     without_modules(tree)
     _, found = values(capsys, "check", *at(tree))
     assert verdicts(found)["ip_vs_rr"] == "no module support"
     assert verdicts(found)["ip_vs"] == "built in"  # its sysctls exist
 
 
-def test_check_of_a_tree_that_is_gone_says_so(tree: Path, capsys: Output) -> None:
+def test_check_reports_a_missing_module_tree(tree: Path, capsys: Output) -> None:
     tree_gone_nothing_loaded(tree)
     _, found = values(capsys, "check", *at(tree))
     assert verdicts(found)["ip_vs_rr"] == "module tree gone"
 
 
-def test_check_says_a_long_value_within_the_width(tree: Path, capsys: Output) -> None:
+def test_check_wraps_a_long_value(tree: Path, capsys: Output) -> None:
     put_sysctl(tree, "net.ipv4.tcp_rmem", "4096\t131072\t6291456")
     put_sysctl(tree, "kernel.core_pattern", "|/usr/lib/systemd/systemd-coredump %P %u %g %s %t 9223372036854775808 %h")
     put(tree, MAIN, "sysctls: {net.ipv4.tcp_rmem: 4096 87380 6291456, kernel.core_pattern: core}")
@@ -207,7 +207,7 @@ def test_colour_is_for_terminals(tree: Path, capsys: Output) -> None:
 # --- plan -------------------------------------------------------------------------------
 
 
-def test_a_plan_with_nothing_to_do_says_so(tree: Path, capsys: Output) -> None:
+def test_an_empty_plan_is_reported(tree: Path, capsys: Output) -> None:
     assert run(capsys, "plan", *at(tree), "--exit-code") == (0, "nothing to do\n", "")
 
 
@@ -225,14 +225,14 @@ def test_a_plan_that_is_not_empty_can_be_an_exit_code(tree: Path, capsys: Output
     assert run(capsys, "plan", *at(tree), "--exit-code")[0] == 1
 
 
-def test_a_plan_tells_what_follows_from_a_load(tmp_path: Path, capsys: Output) -> None:
+def test_a_plan_contains_the_effects_of_a_load(tmp_path: Path, capsys: Output) -> None:
     tree = make_tree(tmp_path, live=(), values=CORE)
     _, out, _ = run(capsys, "plan", *at(tree))
     assert "+ module ip_vs\n" in out
     assert "+ net.ipv4.vs.conntrack = 1\n" in out
 
 
-def test_a_plan_tells_what_it_cannot_help(tree: Path, capsys: Output) -> None:
+def test_a_plan_contains_problems_without_an_action(tree: Path, capsys: Output) -> None:
     tree_gone_nothing_loaded(tree)
     _, out, _ = run(capsys, "plan", *at(tree))
     (told,) = [part for part in " ".join(out.split()).split("! ")[1:] if "module tree gone: " in part]
@@ -268,7 +268,7 @@ def publish(tree: Path, state: State = State.READY, age: float = 1.0) -> None:
 
 
 @pytest.mark.parametrize(("state", "code"), [(State.READY, 0), (State.DEGRADED, 0), (State.FAILED, 1)])
-def test_status_tells_what_the_daemon_saw(tree: Path, capsys: Output, state: State, code: int) -> None:
+def test_status_prints_the_report_of_the_daemon(tree: Path, capsys: Output, state: State, code: int) -> None:
     publish(tree, state)
     found, out, err = run(capsys, "status", *at(tree))
     assert (found, err) == (code, "")
@@ -276,7 +276,7 @@ def test_status_tells_what_the_daemon_saw(tree: Path, capsys: Output, state: Sta
     assert [line for line in out.splitlines() if len(line) > 80] == []
 
 
-def test_status_tells_the_sources_that_are_down_and_the_last_repairs(tree: Path, capsys: Output) -> None:
+def test_status_prints_the_failed_sources_and_the_last_repairs(tree: Path, capsys: Output) -> None:
     publish(tree)
     _, out, _ = run(capsys, "status", *at(tree))
     assert "source files is down: no inotify\n" in out
@@ -294,7 +294,7 @@ def test_status_as_json_is_the_document_and_its_age(tree: Path, capsys: Output) 
     assert {**found, "age": 0.0} == json.loads((tree / status_file.PATH).read_text())
 
 
-def test_a_look_older_than_two_intervals_cannot_tell(tree: Path, capsys: Output) -> None:
+def test_a_report_older_than_two_intervals_is_unknown(tree: Path, capsys: Output) -> None:
     publish(tree, age=121.0)
     code, out, err = run(capsys, "status", *at(tree))
     assert code == 2
@@ -303,7 +303,7 @@ def test_a_look_older_than_two_intervals_cannot_tell(tree: Path, capsys: Output)
 
 
 @pytest.mark.parametrize("text", [None, "", "{", "[]", "{}", '{"boottime": "x", "config": {}}', "null", "\udcff"])
-def test_without_a_usable_status_nothing_can_be_told(tree: Path, capsys: Output, text: str | None) -> None:
+def test_without_a_usable_status_the_state_is_unknown(tree: Path, capsys: Output, text: str | None) -> None:
     if text is not None:
         (tree / status_file.PATH).write_bytes(text.encode("utf-8", "surrogateescape"))
     code, out, err = run(capsys, "status", *at(tree))
@@ -324,7 +324,7 @@ def test_the_status_file_is_readable_by_everyone_and_replaced_in_one_step(tree: 
 # --- config -----------------------------------------------------------------------------
 
 
-def test_the_effective_configuration_tells_where_each_value_comes_from(tree: Path, capsys: Output) -> None:
+def test_the_effective_configuration_contains_the_origin_of_each_value(tree: Path, capsys: Output) -> None:
     put(tree, MAIN, "scheduler: sh\nsysctls:\n  net.ipv4.ip_forward: 1\n")
     _, out, _ = run(capsys, "config", "show", *at(tree))
     assert f"scheduler: sh  # {tree}/{MAIN}:1" in out
@@ -334,7 +334,7 @@ def test_the_effective_configuration_tells_where_each_value_comes_from(tree: Pat
     assert found["files"] == [f"{tree}/{MAIN}"]
 
 
-def test_a_good_configuration_is_said_to_be_good(tree: Path, capsys: Output) -> None:
+def test_a_valid_configuration_is_reported_as_valid(tree: Path, capsys: Output) -> None:
     assert run(capsys, "config", "validate", *at(tree)) == (0, "good: no file, the defaults\n", "")
 
 

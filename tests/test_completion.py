@@ -109,7 +109,7 @@ def test_every_choice_of_an_option_is_offered() -> None:
 
 
 @pytest.mark.parametrize("before", [("check", "--config"), ("config", "validate")], ids=" ".join)
-def test_files_are_offered_where_a_file_is_wanted(before: tuple[str, ...], tmp_path: Path) -> None:
+def test_files_are_offered_for_file_arguments(before: tuple[str, ...], tmp_path: Path) -> None:
     (tmp_path / "site.yaml").touch()
     (tmp_path / "tree").mkdir()
 

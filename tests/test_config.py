@@ -35,7 +35,7 @@ def test_without_files_there_are_the_defaults() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "# nothing\n", "---\n", "~\n", "modules:\nsysctls: {}\nweb:\nstartup:\n"])
-def test_a_file_that_says_nothing_changes_nothing(text: str) -> None:
+def test_an_empty_file_changes_nothing(text: str) -> None:
     assert read(text) == Config()
 
 
@@ -176,18 +176,18 @@ def test_the_spellings_of_a_module_are_one_key() -> None:
     assert config.modules == {"ip_vs_wlc": ModuleSetting("1.yaml:1", True)}
 
 
-def test_what_was_dropped_can_be_wanted_again() -> None:
+def test_a_dropped_item_can_be_requested_again() -> None:
     config = read("modules: {a: false}\nsysctls: {net.a.b: false}", "modules: {a: {}}\nsysctls: {net.a.b: 1}")
     assert config.modules["a"] == ModuleSetting("1.yaml:1")
     assert config.sysctls["net.a.b"] == SysctlSetting("1.yaml:2", Exactly("1"))
 
 
-def test_dropping_forgets_what_was_said_before() -> None:
+def test_dropping_removes_earlier_settings() -> None:
     config = read("sysctls: {net.a.b: {value: 1, policy: observe}}", "sysctls: {net.a.b: false}")
     assert config.sysctls["net.a.b"] == SysctlSetting("1.yaml:1", dropped=True)
 
 
-def test_every_setting_knows_the_line_that_made_it() -> None:
+def test_every_setting_has_its_origin() -> None:
     assert read("scheduler: sh\n\ninterval: 1s\n").origins == {"scheduler": "0.yaml:1", "interval": "0.yaml:3"}
 
 
@@ -305,7 +305,7 @@ LETTERS = "(letters, digits, '_' and '-', at most 55)"
         ("a: [1", "1: not YAML: "),
     ],
 )
-def test_what_is_refused(text: str, error: str) -> None:
+def test_an_invalid_setting_is_rejected(text: str, error: str) -> None:
     found = errors(text)
     assert len(found) == 1
     assert found[0].startswith(f"0.yaml:{error}")
@@ -331,7 +331,7 @@ def test_deep_nesting_is_refused() -> None:
     assert errors("modules: " + "[" * 1000) == ("0.yaml: is nested too deeply",)
 
 
-def test_all_errors_of_all_files_are_told_at_once() -> None:
+def test_all_errors_of_all_files_are_reported_at_once() -> None:
     found = errors("schedular: rr\ninterval: soon\nstrictARP: 3", "web: [1]\n", "modules: {a b: 1}", "scheduler: [")
     assert [error.partition(": ")[0] for error in found] == [
         "0.yaml:1",
@@ -343,6 +343,6 @@ def test_all_errors_of_all_files_are_told_at_once() -> None:
     ]
 
 
-def test_a_long_key_is_not_told_in_full() -> None:
+def test_a_long_key_is_shortened() -> None:
     (error,) = errors(f"{'k' * 3000}: 1")
     assert len(error) < 300

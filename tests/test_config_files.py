@@ -70,7 +70,7 @@ def test_a_drop_in_masks_one_of_the_same_name_below(root: Path, above: str, belo
 
 
 @pytest.mark.parametrize("where", ["etc/ipvsd/conf.d/10-a.yaml", MAIN])
-def test_a_link_to_dev_null_says_nothing(root: Path, where: str) -> None:
+def test_a_link_to_dev_null_sets_nothing(root: Path, where: str) -> None:
     put(root, "usr/lib/ipvsd/conf.d/10-a.yaml", "scheduler: wlc")
     (root / where).symlink_to("/dev/null")
 
@@ -78,24 +78,24 @@ def test_a_link_to_dev_null_says_nothing(root: Path, where: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["a.yml", "a.yaml~", ".a.yaml", "a.yaml.dpkg-new", ".a.yaml.swp", "README"])
-def test_what_is_not_called_yaml_is_no_drop_in(root: Path, name: str) -> None:
+def test_a_file_without_the_yaml_suffix_is_not_a_drop_in(root: Path, name: str) -> None:
     put(root, f"etc/ipvsd/conf.d/{name}", "nonsense: [")
 
     assert config_files.read(str(root)) == ()
 
 
-def test_one_file_that_was_asked_for_is_the_only_one(root: Path) -> None:
+def test_one_requested_file_is_the_only_one(root: Path) -> None:
     put(root, MAIN, "nonsense: [")
     file = put(root, "else.yaml", "scheduler: sh")
 
     assert config_files.load(str(root), str(file)).scheduler == "sh"
 
 
-def test_one_file_that_was_asked_for_and_is_not_there_is_an_error(root: Path) -> None:
+def test_a_missing_requested_file_is_an_error(root: Path) -> None:
     assert refusal(root, root / "else.yaml") == f"{root}/else.yaml: cannot be read: No such file or directory"
 
 
-def test_a_file_that_is_removed_meanwhile_is_no_error_and_masks_nothing(root: Path) -> None:
+def test_a_file_that_is_removed_meanwhile_is_ignored_and_masks_nothing(root: Path) -> None:
     seen: list[config_files.Files] = []
     for number in range(100):
         put(root, f"usr/lib/ipvsd/conf.d/{number:03}.yaml", "scheduler: rr")
@@ -116,7 +116,7 @@ def test_a_dangling_link_is_an_error(root: Path) -> None:
     assert refusal(root) == f"{root}/{MAIN}: cannot be read: No such file or directory"
 
 
-def test_a_fifo_is_refused_and_waited_for_by_nobody(root: Path) -> None:
+def test_a_fifo_is_rejected_without_blocking(root: Path) -> None:
     os.mkfifo(root / MAIN)
 
     assert refusal(root) == f"{root}/{MAIN}: is not a regular file"
@@ -190,14 +190,14 @@ def test_the_last_good_files_are_remembered(root: Path) -> None:
     assert last_good_config.read(str(root)) == GOOD
 
 
-def test_remembering_leaves_no_other_file(root: Path) -> None:
+def test_storing_leaves_no_other_file(root: Path) -> None:
     last_good_config.write(str(root), GOOD)
 
     assert os.listdir(root / "var/lib/ipvsd") == ["last-good.json"]
     assert (root / KEPT).stat().st_mode & 0o777 == 0o600
 
 
-def test_remembering_the_same_again_writes_nothing(root: Path) -> None:
+def test_storing_the_same_again_writes_nothing(root: Path) -> None:
     last_good_config.write(str(root), GOOD)
     before = (root / KEPT).stat().st_ino
     last_good_config.write(str(root), GOOD)
@@ -205,14 +205,14 @@ def test_remembering_the_same_again_writes_nothing(root: Path) -> None:
     assert (root / KEPT).stat().st_ino == before
 
 
-def test_newer_files_replace_the_remembered_ones(root: Path) -> None:
+def test_newer_files_replace_the_stored_ones(root: Path) -> None:
     last_good_config.write(str(root), GOOD)
     last_good_config.write(str(root), GOOD[:1])
 
     assert last_good_config.read(str(root)) == GOOD[:1]
 
 
-def test_that_there_were_no_files_is_remembered_too(root: Path) -> None:
+def test_an_empty_set_of_files_is_stored_as_well(root: Path) -> None:
     last_good_config.write(str(root), ())
 
     assert last_good_config.read(str(root)) == ()
@@ -233,12 +233,12 @@ def test_that_there_were_no_files_is_remembered_too(root: Path) -> None:
         pytest.param(json.dumps([["a", "\ud9ff"]]), id="lone surrogate"),
     ],
 )
-def test_damaged_memory_is_told(root: Path, text: str) -> None:
+def test_a_damaged_last_good_configuration_is_reported(root: Path, text: str) -> None:
     (root / KEPT).write_bytes(text.encode("latin-1"))
 
     with pytest.raises(UnusableError, match="damaged"):
         last_good_config.read(str(root))
 
 
-def test_no_memory_is_none(root: Path) -> None:
+def test_a_missing_last_good_configuration_is_none(root: Path) -> None:
     assert last_good_config.read(str(root)) is None

@@ -68,7 +68,7 @@ def said(capsys: Output, root: Path, *commands: str) -> str:
 
 
 @both
-def test_each_of_these_files_would_tell(tmp_path: Path, capsys: Output, files: Mapping[str, str]) -> None:
+def test_each_of_these_files_would_be_revealed(tmp_path: Path, capsys: Output, files: Mapping[str, str]) -> None:
     root = make_tree(tmp_path / "image", shipped=SHIPPED)
     for path, text in files.items():
         put(root, path, text)
@@ -211,7 +211,7 @@ print(int(re.search(r"VmHWM:\\s*(\\d+)", open("/proc/self/status").read())[1]) >
 """
 
 
-def test_no_file_of_an_image_holds_a_command_up_or_fills_the_memory(tmp_path: Path) -> None:
+def test_no_file_of_an_image_blocks_a_command_or_fills_the_memory(tmp_path: Path) -> None:
     roots = []
     for make in (fifo, sparse, as_large_as_allowed, bomb, endless):
         root = make_tree(tmp_path / make.__name__, shipped=SHIPPED)
@@ -246,7 +246,7 @@ def test_a_file_that_unpacks_to_too_much_is_not_unpacked(pack: Callable[[bytes],
 # --- writing ----------------------------------------------------------------------------
 
 
-def test_what_the_daemon_stores_goes_through_no_link(tmp_path: Path) -> None:
+def test_the_daemon_writes_through_no_link(tmp_path: Path) -> None:
     root = make_tree(tmp_path / "image")
     (tmp_path / "victim").write_text("untouched")
     for path in ("run/ipvsd/status.json", "var/lib/ipvsd/last-good.json"):
@@ -259,7 +259,7 @@ def test_what_the_daemon_stores_goes_through_no_link(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("place", ["run", "run/ipvsd", "var", "var/lib/ipvsd"])
-def test_what_the_daemon_stores_stays_inside(tmp_path: Path, place: str) -> None:
+def test_the_daemon_writes_inside_the_root(tmp_path: Path, place: str) -> None:
     root = make_tree(tmp_path / "image")
     outside = tmp_path / "outside"
     (root / place).rename(outside)

@@ -41,7 +41,7 @@ def test_links_stay_within_the_root(root: Path, target: str, text: str | None) -
     assert FileTree(str(root)).read("etc/link") == text
 
 
-def test_what_cannot_be_read_is_told(root: Path) -> None:
+def test_an_unreadable_file_is_reported(root: Path) -> None:
     put(root, "etc/huge.conf", "x" * (MAX_BYTES + 1))
     (root / "etc/loop").symlink_to("loop")
     tree = FileTree(str(root))
@@ -52,7 +52,7 @@ def test_what_cannot_be_read_is_told(root: Path) -> None:
     }
 
 
-def test_what_is_no_file_holds_nobody_up(root: Path) -> None:
+def test_a_file_that_is_not_regular_does_not_block(root: Path) -> None:
     os.mkfifo(root / "etc/fifo")
     (root / "etc/directory").mkdir()
     tree = FileTree(str(root))

@@ -210,7 +210,7 @@ NM = "etc/NetworkManager/NetworkManager.conf"
         pytest.param({NM: "[device-x]\nmatch-device=interface-name:eth*\nmanaged=0\n"}, True, id="by another device"),
     ],
 )  # fmt: skip
-def test_networkmanager_is_told_to_leave_the_interface_alone(
+def test_a_networkmanager_file_that_excludes_the_interface_is_recognised(
     tmp_path: Path, files: Mapping[str, str], managed: bool
 ) -> None:
     found = look(tmp_path, files, Names(modules=["ip_vs", "nf_conntrack"]), "NetworkManager").settings
@@ -228,7 +228,7 @@ def test_networkmanager_is_told_to_leave_the_interface_alone(
         ({"etc/NetworkManager/conf.d/zzz.conf": "[keyfile]\nunmanaged-devices=cali*\n"}, "zzz~ipvs.conf"),
     ],
 )
-def test_what_is_told_to_do_about_networkmanager_helps(tmp_path: Path, files: Mapping[str, str], place: str) -> None:
+def test_the_remedy_for_networkmanager_helps(tmp_path: Path, files: Mapping[str, str], place: str) -> None:
     (found,) = look(tmp_path, files, Names(modules=["ip_vs"]), "NetworkManager").settings
     file = f"etc/NetworkManager/conf.d/{place}"
     assert found.remedy.endswith(f" into {tmp_path}/{file}")
@@ -240,7 +240,7 @@ def test_what_is_told_to_do_about_networkmanager_helps(tmp_path: Path, files: Ma
 VENDOR = "usr/lib/NetworkManager/conf.d"
 
 
-def test_of_networkmanager_the_files_of_run_come_after_those_of_packages(tmp_path: Path) -> None:
+def test_networkmanager_files_in_run_come_after_those_of_packages(tmp_path: Path) -> None:
     files = {
         f"{VENDOR}/zz.conf": "[keyfile]\nunmanaged-devices=eth0\n",
         "run/NetworkManager/conf.d/aa.conf": "[keyfile]\nunmanaged-devices=kube-ipvs0\n",
@@ -273,7 +273,7 @@ def test_networkd_takes_the_interface_by_the_first_file_that_matches(tmp_path: P
 
 
 @pytest.mark.parametrize("name", ["50-all.network", "00-all.network", "00-.network", "+.network"])
-def test_what_is_told_to_do_about_networkd_helps(tmp_path: Path, name: str) -> None:
+def test_the_remedy_for_networkd_helps(tmp_path: Path, name: str) -> None:
     files = {f"etc/systemd/network/{name}": "[Match]\nName=*\n[Network]\nDHCP=yes\n"}
     (found,) = look(tmp_path, files, Names(modules=["ip_vs"]), "systemd-networkd").settings
     words, (place,) = found.remedy.split("'"), re.findall(r"/(etc/systemd/network/\S+\.network)\Z", found.remedy)
@@ -284,7 +284,7 @@ def test_what_is_told_to_do_about_networkd_helps(tmp_path: Path, name: str) -> N
 # --- modprobe.d, modules-load.d ---------------------------------------------------------
 
 
-def test_who_keeps_a_module_out_and_who_loads_it(tmp_path: Path) -> None:
+def test_lines_that_block_and_that_load_a_module(tmp_path: Path) -> None:
     files = {
         "etc/modprobe.d/cis.conf": "\ninstall ip_vs /bin/true\n",
         "etc/modprobe.d/masked.conf": "",
@@ -336,7 +336,7 @@ def test_the_last_value_of_a_parameter_counts_that_of_the_command_line_before_al
         ("0", True, None, None),
     ],
 )
-def test_a_value_agrees_as_the_planner_says(
+def test_a_value_agrees_if_the_planner_finds_it_compliant(
     value: str, certain: bool, want: Want | None, expected: bool | None
 ) -> None:
     setting = ExternalSetting(FORWARD, Effect.SETS, Program.TUNED, "f:1", "x", value, certain=certain)
@@ -353,12 +353,12 @@ def test_a_value_agrees_as_the_planner_says(
         (Effect.DISTURBS, True, None),
     ],
 )
-def test_a_module_is_wanted_in_the_kernel(effect: Effect, certain: bool, expected: bool | None) -> None:
+def test_a_module_is_desired_in_the_kernel(effect: Effect, certain: bool, expected: bool | None) -> None:
     setting = ExternalSetting("ip_vs", effect, Program.FIREWALLD, "f:1", "x", certain=certain)
     assert agrees(setting, None) is expected
 
 
-def test_what_cannot_be_read_is_told_and_hides_nothing_else(tmp_path: Path) -> None:
+def test_an_unreadable_file_is_reported_and_hides_no_other(tmp_path: Path) -> None:
     put(tmp_path, "etc/sysctl.d/90.conf", f"{FORWARD}=0\n")
     (tmp_path / "etc/sysctl.d/50.conf").symlink_to("50.conf")
     found = detect(str(tmp_path), Names(sysctls=[FORWARD]))
@@ -366,7 +366,7 @@ def test_what_cannot_be_read_is_told_and_hides_nothing_else(tmp_path: Path) -> N
     assert list(found.unread) == [f"{tmp_path}/etc/sysctl.d/50.conf"]
 
 
-def test_of_an_image_the_newest_kernel_tells_what_a_module_needs(tmp_path: Path) -> None:
+def test_dependencies_in_an_image_are_those_of_its_newest_kernel(tmp_path: Path) -> None:
     make_modules(tmp_path, "6.1.0-9-amd64", [])
     make_modules(tmp_path, "6.1.0-10-amd64", ["ip_vs", "nf_conntrack"])
     found = look(tmp_path, {"etc/modprobe.d/cis.conf": "install nf_conntrack /bin/true\n"}, Names(modules=["ip_vs"]))

@@ -107,14 +107,16 @@ def winner(found: list[ExternalSetting], program: Program) -> Optional[str]:
         ),
     ],
 )  # fmt: skip
-def test_who_wins(tmp_path: Path, files: Mapping[str, str], name: str, systemd: str | None, procps: str | None) -> None:
+def test_the_effective_line(
+    tmp_path: Path, files: Mapping[str, str], name: str, systemd: str | None, procps: str | None
+) -> None:
     found = settings(make(tmp_path, files), name)
     assert winner(found, Program.SYSTEMD_SYSCTL) == systemd
     # Settings of procps are reported only if the result differs.
     assert winner(found, Program.PROCPS) == (None if procps == systemd else procps)
 
 
-def test_every_line_is_told_with_its_place_and_what_to_do(tmp_path: Path) -> None:
+def test_every_line_is_reported_with_its_place_and_remedy(tmp_path: Path) -> None:
     tree = make(tmp_path, {"usr/lib/sysctl.d/50-x.conf": f"#\n{FORWARD} = 1\n", "etc/sysctl.d/60.conf": f"{FORWARD}=0"})
     vendor, local = settings(tree, FORWARD)
     assert (vendor.origin, vendor.text, vendor.effective) == (
@@ -124,7 +126,7 @@ def test_every_line_is_told_with_its_place_and_what_to_do(tmp_path: Path) -> Non
     assert local.remedy == f"correct the line in {tmp_path}/etc/sysctl.d/60.conf, or remove it"
 
 
-def test_sysctl_conf_by_its_link_is_told_once(tmp_path: Path) -> None:
+def test_sysctl_conf_with_a_link_is_reported_once(tmp_path: Path) -> None:
     tree = make(tmp_path, {"etc/sysctl.conf": f"{FORWARD}=0", "etc/sysctl.d/README": ""})
     (tmp_path / "etc/sysctl.d/99-sysctl.conf").symlink_to("../sysctl.conf")
     assert [item.origin for item in settings(tree, FORWARD)] == [f"{tmp_path}/etc/sysctl.d/99-sysctl.conf:1"]

@@ -108,7 +108,7 @@ def test_the_value_of_the_active_profile(tmp_path: Path, files: Mapping[str, str
         (f"uname_regex=aarch64\n{MAX}=5", "5"),
     ],
 )
-def test_what_only_tuned_can_know_is_not_certain(tmp_path: Path, line: str, value: str) -> None:
+def test_a_setting_that_only_tuned_can_evaluate_is_not_certain(tmp_path: Path, line: str, value: str) -> None:
     (found,) = settings(tmp_path, {**ENABLED, PROFILE: f"[sysctl]\n{line}\n"}, MAX)
     assert (found.value, found.certain) == (value, False)
 
@@ -137,7 +137,7 @@ ANY = {PROFILE: "[sysctl]\nvm.swappiness=10\n"}
         ),
     ],
 )  # fmt: skip
-def test_what_is_applied_again(tmp_path: Path, files: Mapping[str, str], expected: list[str]) -> None:
+def test_reapplied_files(tmp_path: Path, files: Mapping[str, str], expected: list[str]) -> None:
     found = settings(tmp_path, {**ENABLED, **files})
     assert told(found) == [(Program.REAPPLY, value) for value in expected]
 

@@ -36,26 +36,26 @@ def lasts(contention: Optional[Contention], now: float) -> bool:
     return contention is not None and contention.contended
 
 
-def test_as_many_repairs_as_are_allowed_are_no_contention() -> None:
+def test_the_permitted_number_of_repairs_is_not_contention() -> None:
     assert not repaired(0.0, 0.0, 0.0).contended
 
 
-def test_one_more_is_and_names_the_rival_and_when() -> None:
+def test_one_more_repair_is_contention_with_the_program_and_the_time() -> None:
     found = repaired(5.0, 5.0, 5.0, 5.0)
     assert (found.contended, found.rival, found.since) == (True, "agent[7]", 5.0)
 
 
-def test_who_was_not_seen_is_taken_for_the_rival_before() -> None:
+def test_an_unknown_writer_counts_as_the_former_program() -> None:
     assert repaired(20.0, begin=contention(), rival="").rival == "agent[7]"
     assert repaired(0.0, rival="").rival == "an unknown writer"
 
 
-def test_contention_goes_on_since_it_began_and_names_the_last_rival() -> None:
+def test_contention_keeps_its_beginning_and_names_the_last_program() -> None:
     found = repaired(20.0, begin=contention(), rival="tuned[9]")
     assert (found.since, found.rival) == (3.0, "tuned[9]")
 
 
-def test_what_leaks_makes_room_for_more() -> None:
+def test_the_leaking_bucket_permits_later_repairs() -> None:
     # Three in half a minute: after ten seconds, one more is permitted.
     found = repaired(0.0, 0.0, 0.0, 10.0)
     assert not found.contended
@@ -85,20 +85,20 @@ def test_twice_the_rate_of_the_limit_always_is(limit: Limit, faster: float) -> N
 # --- suspended writes -------------------------------------------------------------------
 
 
-def test_what_is_contended_is_written_at_full_checks_alone() -> None:
+def test_a_contended_sysctl_is_written_only_at_a_resync() -> None:
     assert (contention().suspended(full=False), contention().suspended(full=True)) == (True, False)
 
 
-def test_what_is_not_contended_yet_is_written() -> None:
+def test_a_sysctl_below_the_limit_is_written() -> None:
     assert not repaired(0.0).suspended(full=False)
 
 
-def test_what_was_yielded_is_never_written() -> None:
+def test_a_yielded_sysctl_is_never_written() -> None:
     found = contention(yields=True)
     assert (found.yielded, found.suspended(full=True)) == (True, True)
 
 
-def test_nothing_is_yielded_before_it_is_contended() -> None:
+def test_only_a_contended_sysctl_is_yielded() -> None:
     assert not repaired(0.0, 1.0, yields=True).yielded
 
 
@@ -110,17 +110,17 @@ def test_it_is_over_when_it_was_compliant_for_long(later: float, goes_on: bool) 
     assert lasts(contention(), 3.0 + later) is goes_on
 
 
-def test_being_wrong_makes_it_last_longer() -> None:
+def test_a_non_compliant_reading_extends_it() -> None:
     found = contention().checked(LIMIT, False, 90.0)
     assert (lasts(found, 189.0), lasts(found, 190.0)) == (True, False)
 
 
-def test_a_repair_at_a_full_check_makes_it_last_longer() -> None:
+def test_a_repair_at_a_resync_extends_it() -> None:
     found = repaired(90.0, begin=contention())
     assert (lasts(found, 189.0), lasts(found, 190.0)) == (True, False)
 
 
-def test_what_was_yielded_stays_so_however_quiet_it_is() -> None:
+def test_a_yielded_sysctl_stays_yielded() -> None:
     assert lasts(contention(yields=True), 1e9)
 
 
@@ -130,7 +130,7 @@ def test_a_drift_long_ago_leaves_no_trace() -> None:
     assert found.checked(LIMIT, True, 10.0) is None
 
 
-def test_what_is_not_desired_any_more_is_not_contended_any_more() -> None:
+def test_a_sysctl_that_is_no_longer_desired_is_not_contended() -> None:
     node = started(FORWARDING, peace="\ncontention: {repairs: 1}")
     for _ in range(2):
         node.drift()
@@ -143,7 +143,7 @@ def test_what_is_not_desired_any_more_is_not_contended_any_more() -> None:
     assert node.reconciler.registry.contended() == {}
 
 
-def test_what_is_contended_is_not_due_for_a_retry() -> None:
+def test_a_contended_sysctl_is_not_due_for_a_retry() -> None:
     node = started(FORWARDING, peace="\ncontention: {repairs: 1}")
     for _ in range(2):
         node.drift()

@@ -52,11 +52,11 @@ def test_the_kernel_has_a_release_and_processors_and_takes_modules(bench: Bench)
     assert kernel.indexed
 
 
-def test_the_index_tells_which_of_the_asked_modules_can_be_loaded(bench: Bench) -> None:
+def test_the_index_lists_the_loadable_ones_of_the_queried_modules(bench: Bench) -> None:
     assert bench.host.kernel(NAMES).loadable == {"ip_vs", "ip_vs_sh", "nf_conntrack", "br_netfilter"}
 
 
-def test_the_index_does_not_tell_of_what_was_not_asked(bench: Bench) -> None:
+def test_the_index_contains_only_queried_modules(bench: Bench) -> None:
     assert bench.host.kernel(["ip_vs"]).loadable == {"ip_vs"}
 
 
@@ -79,7 +79,7 @@ def test_a_loaded_module_is_live(bench: Bench) -> None:
     assert bench.host.modules(["br_netfilter"]) == {"br_netfilter": ModuleState.LIVE}
 
 
-def test_a_module_brings_what_it_depends_on(bench: Bench) -> None:
+def test_loading_a_module_loads_its_dependencies(bench: Bench) -> None:
     bench.host.load_module("ip_vs_sh")
 
     listed = bench.host.modules(["ip_vs", "ip_vs_sh", "nf_conntrack"])
@@ -157,7 +157,7 @@ def test_a_module_reload_resets_its_sysctls(bench: Bench) -> None:
     assert bench.host.read_sysctl(CONNTRACK) == "0"
 
 
-def test_what_is_written_is_read_back(bench: Bench) -> None:
+def test_a_written_value_is_read_back(bench: Bench) -> None:
     bench.host.load_module("ip_vs")
     bench.host.write_sysctl(CONNTRACK, "1")
 
@@ -183,7 +183,7 @@ def test_a_sysctl_without_a_module_can_be_written_and_restored(bench: Bench) -> 
 
 
 @pytest.mark.parametrize("key", [CONNTRACK, "net.ipv4.conf.lo.no_such_key"])
-def test_writing_a_sysctl_that_is_not_there_says_so_and_makes_none(bench: Bench, key: str) -> None:
+def test_writing_a_missing_sysctl_is_an_error_and_creates_nothing(bench: Bench, key: str) -> None:
     with pytest.raises(FileNotFoundError):
         bench.host.write_sysctl(key, "1")
     assert bench.host.read_sysctl(key) == MISSING
@@ -223,7 +223,7 @@ ASKS: list[Callable[[Host], object]] = [
 
 
 @pytest.mark.parametrize("ask", ASKS, ids=["kernel", "modules", "a live module", "expand", "write"])
-def test_without_descriptors_nothing_is_told_as_absent(bench: Bench, ask: Callable[[Host], object]) -> None:
+def test_without_descriptors_nothing_is_reported_as_absent(bench: Bench, ask: Callable[[Host], object]) -> None:
     bench.host.load_module("ip_vs")
     bench.host.kernel(NAMES)
     with bench.starved(), pytest.raises(OSError, match="Too many open files") as caught:
@@ -232,7 +232,7 @@ def test_without_descriptors_nothing_is_told_as_absent(bench: Bench, ask: Callab
     assert bench.host.modules(["ip_vs"]) == {"ip_vs": ModuleState.LIVE}
 
 
-def test_without_descriptors_no_reason_is_given_for_what_is_absent(bench: Bench) -> None:
+def test_without_descriptors_there_is_no_reason_for_absence(bench: Bench) -> None:
     kernel = bench.host.kernel(NAMES)
     with bench.starved(), pytest.raises(OSError, match="Too many open files"):
         bench.host.explain(kernel, NAMES)

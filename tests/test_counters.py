@@ -35,7 +35,7 @@ def test_bringing_a_node_up_loads_modules_and_repairs_nothing(node: Node) -> Non
     assert node.counters.values.repair_seconds.counts == (0,) * (len(BUCKETS) + 1)
 
 
-def test_a_quiet_look_counts_nothing_but_itself(node: Node) -> None:
+def test_a_reconciliation_without_a_drift_counts_only_itself(node: Node) -> None:
     before = node.counters.values
     look(node)
     assert node.counters.values == before
@@ -66,7 +66,7 @@ def test_sysctls_that_went_with_their_module_are_counted_once(node: Node) -> Non
     assert node.counters.values.repairs[CONNTRACK] == 1
 
 
-def test_a_module_that_is_seen_going_for_long_is_one_unload(node: Node) -> None:
+def test_a_module_that_takes_long_to_unload_is_one_unload(node: Node) -> None:
     node.kernel.unload("ip_vs_sh", looks=9)
     while node.kernel.states.get("ip_vs_sh") is not ModuleState.LIVE:
         look(node, pause=0.01)

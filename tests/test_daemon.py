@@ -37,7 +37,7 @@ def service(tmp_path: Path) -> Iterator[Service]:
 # --- start and stop ---------------------------------------------------------------------
 
 
-def test_ready_is_said_after_the_first_look_with_its_verdict(service: Service, until: Until) -> None:
+def test_ready_follows_the_first_reconciliation_with_its_verdict(service: Service, until: Until) -> None:
     assert service.ready() == f"READY=1\nSTATUS={READY_LINE}"
     until((service.tree / STATUS).exists, "the status is published")
     assert service.status()["state"] == "ready"
@@ -48,7 +48,7 @@ def test_ready_is_said_after_the_first_look_with_its_verdict(service: Service, u
     service.hears("STOPPING=1")
 
 
-def test_the_first_look_puts_right_what_it_can(service: Service) -> None:
+def test_the_first_reconciliation_repairs_all_that_is_possible(service: Service) -> None:
     put_sysctl(service.tree, "net.ipv4.ip_forward", "0")
     service.ready()
     assert sysctl(service.tree, "net.ipv4.ip_forward").read_text() == "1\n"
@@ -56,14 +56,14 @@ def test_the_first_look_puts_right_what_it_can(service: Service) -> None:
     assert log[0] == "ipvsd: wrote net.ipv4.ip_forward: found '0', wanted '1'"
 
 
-def test_ready_is_said_of_a_node_that_is_not_right_too(service: Service) -> None:
+def test_ready_is_reported_for_a_failed_node_as_well(service: Service) -> None:
     put(service.tree, "proc/modules", "")
     assert "STATUS=failed: " in service.ready()
     assert service.stop()[0] == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_it_in_peace(service: Service, number: signal.Signals) -> None:
+def test_a_signal_stops_it_cleanly(service: Service, number: signal.Signals) -> None:
     service.ready()
     service.process.send_signal(number)
     assert service.ends()[0] == 0
@@ -76,7 +76,7 @@ def test_a_directory_for_the_status_that_is_missing_stops_nothing(service: Servi
     assert service.stop()[0] == 0
 
 
-def test_a_strict_start_holds_ready_back_and_asks_for_time(service: Service) -> None:
+def test_a_strict_start_delays_ready_and_extends_the_timeout(service: Service) -> None:
     put(service.tree, MAIN, f"{QUIET}startup: {{mode: strict}}\n")
     put_sysctl(service.tree, "net.ipv4.vs.conntrack", "0")
     sysctl(service.tree, "net.ipv4.vs.expire_nodest_conn").unlink()
@@ -96,7 +96,7 @@ def test_a_strict_start_ends_at_its_limit(service: Service) -> None:
     assert any("strict start: not ready after 0.1 s" in line for line in service.stop()[1])
 
 
-def test_a_reload_can_end_a_strict_hold(service: Service) -> None:
+def test_a_reload_can_end_a_strict_start(service: Service) -> None:
     put(service.tree, MAIN, f"{QUIET}startup: {{mode: strict}}\n")
     put(service.tree, "proc/modules", "")
     service.start()
@@ -106,7 +106,7 @@ def test_a_reload_can_end_a_strict_hold(service: Service) -> None:
     service.hears("READY=1", "STATUS=failed: ")
 
 
-def test_a_strict_hold_ends_when_it_is_told_to_stop(service: Service) -> None:
+def test_a_strict_start_ends_at_a_stop(service: Service) -> None:
     put(service.tree, MAIN, f"{QUIET}startup: {{mode: strict}}\n")
     put(service.tree, "proc/modules", "")
     service.start()
@@ -115,7 +115,7 @@ def test_a_strict_hold_ends_when_it_is_told_to_stop(service: Service) -> None:
     assert not any("READY=1" in message for message in service.said)
 
 
-def test_the_status_is_there_during_a_strict_hold_and_gone_after_the_end(service: Service, until: Until) -> None:
+def test_the_status_exists_during_a_strict_start_and_not_after_the_end(service: Service, until: Until) -> None:
     put(service.tree, MAIN, f"{QUIET}startup: {{mode: strict}}\n")
     put(service.tree, "proc/modules", "")
     service.start()
@@ -125,7 +125,7 @@ def test_the_status_is_there_during_a_strict_hold_and_gone_after_the_end(service
     assert not (service.tree / STATUS).exists()
 
 
-def test_events_do_not_put_the_periodic_look_off(service: Service, until: Until) -> None:
+def test_events_do_not_delay_the_resync(service: Service, until: Until) -> None:
     # Only a resync reads a file again that was named on the command line.
     mine = put(service.tree, "mine.yaml", f"{QUIET}interval: 1s\n")
     service.start("--config", str(mine))
@@ -158,7 +158,7 @@ def test_a_sysctl_that_drifts_is_restored_by_its_event(service: Service, until: 
     assert "wrote net.ipv4.ip_forward: found '0', wanted '1'; changed by unknown, repaired in" in log[-1]
 
 
-def test_what_was_turned_back_is_told_before_the_end(service: Service, until: Until) -> None:
+def test_the_last_repairs_are_recorded_before_the_end(service: Service, until: Until) -> None:
     service.ready()
     file = sysctl(service.tree, "net.ipv4.ip_forward")
     store(file, "0")
@@ -199,7 +199,7 @@ Drifting(sys.argv[1]).run()
 """
 
 
-def test_a_drift_during_a_look_is_turned_back_before_the_look_is_told(service: Service) -> None:
+def test_a_drift_during_a_reconciliation_is_repaired_before_its_report(service: Service) -> None:
     service.start(program=("-c", DRIFTING, str(service.tree), "reconcile"))
     service.hears("READY=1", "ip_forward 1")
     service.process.send_signal(signal.SIGHUP)
@@ -207,13 +207,13 @@ def test_a_drift_during_a_look_is_turned_back_before_the_look_is_told(service: S
     service.stop()
 
 
-def test_a_drift_while_a_look_is_told_is_turned_back_before_anything_is_tidied(service: Service) -> None:
+def test_a_drift_during_a_report_is_repaired_before_the_cleanup(service: Service) -> None:
     service.start(program=("-c", DRIFTING, str(service.tree), "publish"))
     assert service.hears("STATUS=waiting").endswith("ip_forward 1")
     service.stop()
 
 
-def test_a_storm_of_writes_to_what_is_wrong_and_waits_wakes_nobody(service: Service, until: Until) -> None:
+def test_a_storm_of_writes_to_an_item_in_back_off_wakes_nothing(service: Service, until: Until) -> None:
     others = [f"net.test.key{number}" for number in range(20)]
     wanted = ", ".join(f"{name}: 1" for name in others)
     put(service.tree, MAIN, f"{QUIET}sysctls: {{net.ipv4.ip_forward: {{policy: observe}}, {wanted}}}\n")
@@ -252,7 +252,7 @@ def errors(tree: Path) -> list[str]:
     ]
 
 
-def test_a_bad_configuration_without_a_good_one_before_exits_78(service: Service) -> None:
+def test_an_invalid_configuration_without_a_last_good_one_exits_78(service: Service) -> None:
     put(service.tree, MAIN, BAD)
     put_sysctl(service.tree, "net.ipv4.ip_forward", "0")
     service.start()
@@ -265,7 +265,7 @@ def test_a_bad_configuration_without_a_good_one_before_exits_78(service: Service
     service.hears("STATUS=configuration refused: ")
 
 
-def test_a_bad_configuration_at_the_start_means_the_last_good_one(service: Service, until: Until) -> None:
+def test_an_invalid_configuration_at_the_start_causes_the_last_good_one(service: Service, until: Until) -> None:
     put(service.tree, MAIN, f"{QUIET}bridgeNetfilter: false\n")
     service.ready()
     until((service.tree / KEPT).exists, "the configuration is kept")
@@ -329,7 +329,7 @@ def test_a_file_is_read_when_its_writer_closes_it(service: Service, until: Until
     assert len([line for line in log if "configuration loaded" in line]) == 1
 
 
-def test_a_file_that_is_put_away_before_the_next_one_comes_changes_nothing(service: Service, until: Until) -> None:
+def test_a_file_that_is_removed_before_its_replacement_changes_nothing(service: Service, until: Until) -> None:
     put(service.tree, MAIN, f"{QUIET}bridgeNetfilter: false\n")
     service.ready()
     until(lambda: "files" in (item["name"] for item in service.seen()["sources"]), "the configuration is watched")
@@ -344,7 +344,7 @@ def test_a_file_that_is_put_away_before_the_next_one_comes_changes_nothing(servi
     assert not [line for line in log if "bridge" in line]
 
 
-def test_a_bad_reload_keeps_the_old_configuration_at_work(service: Service, until: Until) -> None:
+def test_an_invalid_reload_keeps_the_active_configuration(service: Service, until: Until) -> None:
     service.ready()
     put(service.tree, MAIN, BAD)
     service.process.send_signal(signal.SIGHUP)
@@ -358,7 +358,7 @@ def test_a_bad_reload_keeps_the_old_configuration_at_work(service: Service, unti
     assert "ipvsd: warning: the previous configuration stays at work" in log
 
 
-def test_a_mended_configuration_ends_the_complaint(service: Service, until: Until) -> None:
+def test_a_corrected_configuration_ends_the_error(service: Service, until: Until) -> None:
     service.ready()
     put(service.tree, MAIN, BAD)
     service.hears("configuration refused")
@@ -367,7 +367,7 @@ def test_a_mended_configuration_ends_the_complaint(service: Service, until: Unti
     assert service.stop()[0] == 0
 
 
-def test_many_reloads_disturb_nothing_and_leak_nothing(
+def test_many_reloads_change_no_item_and_leak_nothing(
     service: Service, until: Callable[[Callable[[], object], str], None]
 ) -> None:
     service.ready()

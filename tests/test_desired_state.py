@@ -50,7 +50,7 @@ def one(wanted: Desired, key: str) -> WantedSysctl:
     return sysctl
 
 
-def test_kube_proxy_wants_what_its_rules_use_and_what_may_be_chosen() -> None:
+def test_kube_proxy_requires_the_modules_of_its_rules_and_its_choices() -> None:
     found = needs(want())
     lists = {need: {name for name, of in found.items() if of is need} for need in Need}
     assert lists[Need.WANTED] == {"br_netfilter"}
@@ -58,7 +58,7 @@ def test_kube_proxy_wants_what_its_rules_use_and_what_may_be_chosen() -> None:
     assert lists[Need.REQUIRED] == set(NODE) - lists[Need.WANTED] - lists[Need.IF_SHIPPED]
 
 
-def test_what_is_wanted_if_shipped_is_not_told_of_where_it_is_not() -> None:
+def test_an_optional_module_that_is_not_shipped_is_not_reported() -> None:
     shipped = tuple(name for name in DEBIAN if name not in ("xt_nfacct", "ip_vs_twos"))
     assert not {"xt_nfacct", "ip_vs_twos", "nft_counter"} & set(needs(want(loadable=shipped)))
     assert needs(want(loadable=(*DEBIAN, "nft_counter")))["nft_counter"] is Need.IF_SHIPPED
@@ -79,12 +79,12 @@ def test_a_kernel_without_ipv6_needs_nothing_for_it() -> None:
         pytest.param("", {"xt_MASQUERADE"}, id="none stands for the failure"),
     ],
 )
-def test_what_masquerades_is_what_this_kernel_knows(known: str, wanted: set[str]) -> None:
+def test_the_masquerading_module_is_the_one_that_this_kernel_has(known: str, wanted: set[str]) -> None:
     shipped = (*(name for name in DEBIAN if "MASQUERADE" not in name), *known.split())
     assert {name for name in needs(want(loadable=shipped)) if "MASQUERADE" in name} == wanted
 
 
-def test_kube_proxy_wants_these_sysctls_forwarding_first() -> None:
+def test_kube_proxy_requires_these_sysctls_with_forwarding_first() -> None:
     assert list(values(want()).items()) == [
         ("net.ipv4.ip_forward", "1"),
         ("net.ipv4.conf.default.forwarding", "1"),
@@ -98,7 +98,7 @@ def test_kube_proxy_wants_these_sysctls_forwarding_first() -> None:
     ]
 
 
-def test_every_wanted_thing_says_who_wants_it() -> None:
+def test_every_desired_item_has_its_origin() -> None:
     wanted = want("modules: {zram: {}}\nscheduler: lc\nsysctls:\n  net.a.b: 1\n")
     origins = {item.name: item.origin for item in wanted.modules}
     assert origins["ip_vs"] == "profile kube-proxy-ipvs"
@@ -116,7 +116,9 @@ def test_every_wanted_thing_says_who_wants_it() -> None:
         pytest.param((), {"nf_conntrack"}, id="neither stands for the failure"),
     ],
 )
-def test_connection_tracking_is_what_this_kernel_knows(known: tuple[str, ...], wanted: set[str]) -> None:
+def test_the_connection_tracking_module_is_the_one_that_this_kernel_has(
+    known: tuple[str, ...], wanted: set[str]
+) -> None:
     found = needs(want(loadable=known))
     assert {name for name in ("nf_conntrack", "nf_conntrack_ipv4") if name in found} == wanted
 
@@ -162,7 +164,7 @@ def test_strict_arp_adds_two_sysctls() -> None:
     assert added == {("net.ipv4.conf.all.arp_ignore", "1"), ("net.ipv4.conf.all.arp_announce", "2")}
 
 
-def test_without_the_bridge_filter_nothing_of_it_is_wanted() -> None:
+def test_without_the_bridge_filter_none_of_its_items_is_desired() -> None:
     wanted = want("bridgeNetfilter: false")
     assert "br_netfilter" not in needs(wanted)
     assert not [key for key in values(wanted) if key.startswith("net.bridge.")]
@@ -172,11 +174,11 @@ def test_the_module_of_the_scheduler_is_required() -> None:
     assert needs(want("scheduler: wlc"))["ip_vs_wlc"] is Need.REQUIRED
 
 
-def test_no_profile_wants_nothing() -> None:
+def test_without_a_profile_nothing_is_desired() -> None:
     assert want("profiles: []") == Desired((), ())
 
 
-def test_an_lvs_director_wants_every_scheduler_that_is_shipped() -> None:
+def test_an_lvs_director_requires_every_shipped_scheduler() -> None:
     wanted = needs(want("profiles: [lvs-full]"))
     schedulers = "rr wrr lc wlc lblc lblcr dh sh mh sed nq fo ovf twos".split()
     expected = {
@@ -187,7 +189,7 @@ def test_an_lvs_director_wants_every_scheduler_that_is_shipped() -> None:
 
 
 @pytest.mark.parametrize("order", ["[lvs-full, kube-proxy-ipvs]", "[kube-proxy-ipvs, lvs-full]"])
-def test_of_several_profiles_the_stronger_need_counts(order: str) -> None:
+def test_the_stronger_need_of_several_profiles_counts(order: str) -> None:
     wanted = want(f"profiles: {order}")
     assert needs(wanted)["ip_vs_sh"] is Need.REQUIRED
     assert needs(wanted)["ip_vs_lc"] is Need.IF_SHIPPED
@@ -235,7 +237,7 @@ def test_a_users_own_sysctl_is_enforced_and_its_absence_no_failure() -> None:
     )  # fmt: skip
 
 
-def test_a_dropped_sysctl_is_not_wanted() -> None:
+def test_a_dropped_sysctl_is_not_desired() -> None:
     assert "net.ipv4.ip_forward" not in values(want("sysctls: {net/ipv4/ip_forward: false}"))
 
 
@@ -286,7 +288,7 @@ def test_a_version_of_kube_proxy_tightens_the_set(text: str, schedulers: set[str
         ("kubeProxyVersion: 1.29", {"ip_set_hash_ip", "xt_ipvs"}),
     ],
 )
-def test_what_only_newer_versions_of_kube_proxy_use_is_wanted_for_them(text: str, newer: set[str]) -> None:
+def test_modules_of_newer_kube_proxy_versions_are_desired_for_these(text: str, newer: set[str]) -> None:
     assert {name for name in ("ip_set_hash_ip", "xt_ipvs") if name in needs(want(text))} == newer
 
 

@@ -136,7 +136,7 @@ def test_ipvsd_yaml_5_has_every_key_and_no_other() -> None:
     assert sorted(documented) == sorted(keys - {"startup", "contention", "guard", "web"})
 
 
-def test_ipvsd_yaml_5_and_profiles_md_have_every_profile_and_what_it_wants() -> None:
+def test_ipvsd_yaml_5_and_profiles_md_have_every_profile_and_its_items() -> None:
     documented = terms(section(YAML_5, "# PROFILES", "# EXAMPLES"))
     text = (ROOT / "docs/profiles.md").read_text()
     names = {entry.name for profile in PROFILES.values() for entry in entries(profile)}

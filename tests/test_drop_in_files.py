@@ -57,7 +57,7 @@ def test_aliases_and_alternatives_are_written_as_what_they_are(tree: Path) -> No
 
 
 @pytest.mark.parametrize("module", ["two\nlines", "a b", "#x", "a/../b", ""])
-def test_what_no_module_can_be_called_is_not_written(module: str) -> None:
+def test_an_invalid_module_name_is_not_written(module: str) -> None:
     kernel = FakeKernel(aliases={"some": module}, depends={module: ()})
     config = parse([("f", b"profiles: []\nmodules: {some: {parameters: {x: 1}}}")])
     texts = drop_in_files.build(config, *observe_and_plan(kernel, config))
@@ -125,13 +125,13 @@ def test_a_module_that_only_runs_is_left_out(tree: Path) -> None:
     assert "ip_vs_sh" not in files(tree)[drop_in_files.MODULES_LOAD]
 
 
-def test_what_the_kernel_refused_is_left_out(tree: Path) -> None:
+def test_a_value_that_the_kernel_refused_is_left_out(tree: Path) -> None:
     sysctl(tree, "net.ipv4.vs.conntrack").unlink()
     sysctl(tree, "net.ipv4.vs.conntrack").mkdir()  # it can be neither read nor written
     assert not [line for line in files(tree)[drop_in_files.SYSCTL] if line.startswith("net.ipv4.vs.conntrack ")]
 
 
-def test_a_range_that_holds_another_value_is_not_stale(tree: Path) -> None:
+def test_a_range_with_another_value_is_not_stale(tree: Path) -> None:
     config = parse([])
     texts = []
     for value in ("262144", "524288"):
@@ -182,7 +182,7 @@ def test_a_link_beside_the_file_is_not_followed(tree: Path, tmp_path: Path) -> N
     assert not (tree / drop_in_files.SYSCTL).is_symlink()
 
 
-def test_what_is_only_observed_is_not_written(tree: Path) -> None:
+def test_an_observed_sysctl_is_not_written(tree: Path) -> None:
     assert (
         files(tree, "profiles: []\nsysctls: {net.ipv4.ip_forward: {value: 1, policy: observe}}")[drop_in_files.SYSCTL]
         == []
@@ -210,7 +210,7 @@ def test_files_that_are_not_there_are_not_stale(tree: Path) -> None:
 # --- the command, on an image -----------------------------------------------------------
 
 
-def test_an_image_is_made_right_for_the_kernel_that_it_will_boot(
+def test_an_image_is_made_compliant_for_the_kernel_that_it_will_boot(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     image = make_tree(tmp_path / "image", live=(), values={})
@@ -223,7 +223,7 @@ def test_an_image_is_made_right_for_the_kernel_that_it_will_boot(
     assert "net.netfilter.nf_conntrack_max = 131072" in body(image / drop_in_files.SYSCTL)  # for two CPUs
 
 
-def test_an_image_that_lacks_a_module_is_written_and_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_image_without_a_module_is_written_and_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     image = make_tree(tmp_path / "image", live=(), values={}, shipped=[name for name in DEPENDS if name != "ip_vs_sh"])
     assert main(["apply", "--persist", "--root", str(image)]) == 1
     said = " ".join(capsys.readouterr().err.split())

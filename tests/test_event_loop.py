@@ -29,7 +29,7 @@ def signals(loop: EventLoop) -> Iterator[EventLoop]:
         signal.signal(number, handler)
 
 
-def test_a_reason_is_handed_out_with_its_time(loop: EventLoop) -> None:
+def test_a_reason_is_returned_with_its_time(loop: EventLoop) -> None:
     before = time.monotonic()
     loop.post(ReasonKind.SYSCTL, "net.ipv4.ip_forward")
     (reason,) = loop.run_until_reason(10)
@@ -37,24 +37,24 @@ def test_a_reason_is_handed_out_with_its_time(loop: EventLoop) -> None:
     assert before <= reason.at <= time.monotonic()
 
 
-def test_what_came_meanwhile_is_handed_out_together_and_in_order(loop: EventLoop) -> None:
+def test_reasons_that_arrived_meanwhile_are_returned_together_and_in_order(loop: EventLoop) -> None:
     for number in range(5):
         loop.post(ReasonKind.MODULE, str(number))
     assert [reason.detail for reason in loop.run_until_reason(10)] == list("01234")
 
 
-def test_a_reason_is_handed_out_once(loop: EventLoop) -> None:
+def test_a_reason_is_returned_once(loop: EventLoop) -> None:
     loop.post(ReasonKind.MODULE)
     loop.run_until_reason(10)
     assert loop.run_until_reason(0) == ()
 
 
 @pytest.mark.parametrize("timeout", [0.0, 0.01, -1.0])
-def test_silence_ends_with_the_timeout(loop: EventLoop, timeout: float) -> None:
+def test_the_wait_ends_with_the_timeout(loop: EventLoop, timeout: float) -> None:
     assert loop.run_until_reason(timeout) == ()
 
 
-def test_the_first_reason_after_silence_wakes_at_once(loop: EventLoop) -> None:
+def test_the_first_reason_after_an_idle_period_wakes_at_once(loop: EventLoop) -> None:
     thread = threading.Thread(target=loop.post, args=(ReasonKind.CONFIG, "from a thread"))
     thread.start()
     (reason,) = loop.run_until_reason(None)
@@ -80,7 +80,7 @@ def test_nothing_is_lost_when_many_threads_put(loop: EventLoop) -> None:
     assert (seen, loop.run_until_reason(0)) == (2000, ())
 
 
-def test_more_reasons_than_the_pipe_holds_block_nobody(loop: EventLoop) -> None:
+def test_more_reasons_than_the_capacity_of_the_pipe_do_not_block(loop: EventLoop) -> None:
     for _ in range(70_000):
         loop.post(ReasonKind.SYSCTL)
     assert len(loop.run_until_reason(10)) == 70_000
@@ -97,7 +97,7 @@ def test_a_descriptor_that_can_be_read_calls_its_reader(loop: EventLoop) -> None
     assert reason.detail == "hello"
 
 
-def test_a_reader_that_has_no_reason_wakes_nobody(loop: EventLoop) -> None:
+def test_a_reader_without_a_reason_wakes_nothing(loop: EventLoop) -> None:
     read, write = os.pipe()
 
     def swallow() -> None:
@@ -141,7 +141,7 @@ def test_a_signal_while_others_wait_is_not_lost(signals: EventLoop) -> None:
 # --- timers -----------------------------------------------------------------------------
 
 
-def test_what_is_due_is_called_in_its_order_and_wakes_nobody(loop: EventLoop) -> None:
+def test_due_timers_are_called_in_order_and_wake_nothing(loop: EventLoop) -> None:
     called: list[int] = []
     for number, seconds in enumerate((0.02, 0.01, 0.0, 0.0)):
         loop.call_later(seconds, lambda number=number: called.append(number))  # type: ignore[misc]
@@ -158,12 +158,12 @@ def test_it_is_called_once_and_not_before_its_time(loop: EventLoop) -> None:
     assert [at >= due for at in called] == [True]
 
 
-def test_what_is_due_may_leave_a_reason_or_ask_for_more(loop: EventLoop) -> None:
+def test_a_timer_can_add_a_reason_or_another_timer(loop: EventLoop) -> None:
     loop.call_later(0.0, lambda: loop.call_later(0.001, lambda: loop.post(ReasonKind.SYSCTL, "turned back")))
     assert [reason.detail for reason in loop.run_until_reason(None)] == ["turned back"]
 
 
-def test_what_asks_for_more_again_and_again_holds_nobody_up(loop: EventLoop) -> None:
+def test_a_timer_that_re_adds_itself_does_not_block(loop: EventLoop) -> None:
     called: list[int] = []
 
     def again() -> None:
@@ -181,7 +181,7 @@ def test_a_timer_that_is_far_away_does_not_lengthen_the_wait(loop: EventLoop) ->
     assert loop.run_until_reason(0.01) == ()
 
 
-def test_within_long_work_what_is_due_is_called_and_reasons_stay(loop: EventLoop) -> None:
+def test_during_long_work_due_timers_run_and_reasons_stay(loop: EventLoop) -> None:
     loop.post(ReasonKind.MODULE, "before")
     loop.call_later(0.0, lambda: loop.post(ReasonKind.SYSCTL, "due"))
     loop.call_later(60.0, lambda: loop.post(ReasonKind.SYSCTL, "not yet"))
@@ -190,13 +190,13 @@ def test_within_long_work_what_is_due_is_called_and_reasons_stay(loop: EventLoop
     assert [reason.detail for reason in loop.run_until_reason(0)] == ["before", "due"]
 
 
-def test_what_is_due_is_called_while_reasons_wait(loop: EventLoop) -> None:
+def test_due_timers_run_while_reasons_wait(loop: EventLoop) -> None:
     loop.post(ReasonKind.MODULE)
     loop.call_later(0.0, lambda: loop.post(ReasonKind.SYSCTL))
     assert {reason.kind for reason in loop.run_until_reason(10)} == {ReasonKind.MODULE, ReasonKind.SYSCTL}
 
 
-def test_what_a_reader_has_ended_is_not_read(loop: EventLoop) -> None:
+def test_a_reader_that_was_removed_is_not_called(loop: EventLoop) -> None:
     pipes = [os.pipe(), os.pipe()]
     read: list[int] = []
 
@@ -215,7 +215,7 @@ def test_what_a_reader_has_ended_is_not_read(loop: EventLoop) -> None:
             os.close(number)
 
 
-def test_a_descriptor_that_is_always_ready_rests_and_is_read_again(loop: EventLoop) -> None:
+def test_a_descriptor_that_is_always_ready_is_paused_and_read_again(loop: EventLoop) -> None:
     read, write = os.pipe()
     os.write(write, b"x")
     called: list[float] = []
@@ -230,7 +230,7 @@ def test_a_descriptor_that_is_always_ready_rests_and_is_read_again(loop: EventLo
     os.close(write)
 
 
-def test_one_that_rests_can_be_forgotten(loop: EventLoop) -> None:
+def test_a_paused_reader_can_be_removed(loop: EventLoop) -> None:
     read, write = os.pipe()
     os.write(write, b"x")
     called: list[int] = []
@@ -245,7 +245,7 @@ def test_one_that_rests_can_be_forgotten(loop: EventLoop) -> None:
     os.close(write)
 
 
-def test_one_that_cannot_be_waited_for_again_rests_on_until_it_can(loop: EventLoop) -> None:
+def test_a_paused_reader_that_cannot_be_registered_stays_paused(loop: EventLoop) -> None:
     read, write = os.pipe()
     os.write(write, b"x")
     called: list[int] = []
@@ -265,7 +265,7 @@ def test_one_that_cannot_be_waited_for_again_rests_on_until_it_can(loop: EventLo
         os.close(number)
 
 
-def test_a_reason_for_which_the_pipe_has_no_memory_is_handed_out_with_the_next_one(loop: EventLoop) -> None:
+def test_a_reason_without_memory_in_the_pipe_is_returned_with_the_next_one(loop: EventLoop) -> None:
     loop.run_until_reason(0)
     with open("/dev/full", "w") as full:
         write, away = loop._wakeup_write, os.dup(loop._wakeup_write)

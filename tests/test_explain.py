@@ -118,7 +118,7 @@ def publish(
     status_file.write(str(tree), {**build_document(report()), "repairs": repairs, "contended": contended})
 
 
-def test_it_tells_all_that_is_known(tree: Path, capsys: Output, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_explain_prints_all_facts(tree: Path, capsys: Output, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tree)  # so that lines always wrap at the same word
     drifted(tree)
     cis(tree)
@@ -158,7 +158,7 @@ def test_it_tells_all_that_is_known(tree: Path, capsys: Output, monkeypatch: pyt
         """)
 
 
-def test_what_is_right_is_short(tree: Path, capsys: Output) -> None:
+def test_the_output_for_a_compliant_item_is_short(tree: Path, capsys: Output) -> None:
     assert run(capsys, tree, "ip_vs_sh")[1] == textwrap.dedent("""\
         module ip_vs_sh: live
 
@@ -191,12 +191,12 @@ def test_what_is_right_is_short(tree: Path, capsys: Output) -> None:
         ("x", 7, "by x\n"),
     ],
 )
-def test_who_wrote_last(tree: Path, capsys: Output, who: object, writer: object, told: str) -> None:
+def test_the_last_writer(tree: Path, capsys: Output, who: object, writer: object, told: str) -> None:
     publish(tree, who, writer)
     assert told in run(capsys, tree, FORWARD)[1]
 
 
-def test_who_only_probably_wrote_last(tree: Path, capsys: Output) -> None:
+def test_the_last_writer_with_a_likely_attribution(tree: Path, capsys: Output) -> None:
     publish(tree, "sysctl[42]", {"pid": 42, "comm": "sysctl"}, attribution="likely")
     assert "probably by pid 42, comm sysctl\n" in run(capsys, tree, FORWARD)[1]
 
@@ -210,26 +210,26 @@ def test_who_only_probably_wrote_last(tree: Path, capsys: Output) -> None:
         ({"yielded": True}, "contended by agent[7] of x.service: left to it for good"),
     ],
 )
-def test_who_fights_for_it(tree: Path, capsys: Output, how: Mapping[str, object], told: str) -> None:
+def test_the_conflicting_program_of_a_contended_item(
+    tree: Path, capsys: Output, how: Mapping[str, object], told: str
+) -> None:
     publish(tree, "agent[7]", None, [{"name": FORWARD, "rival": "agent[7] of x.service", **how}])
     assert told in " ".join(run(capsys, tree, FORWARD)[1].split())
 
 
-def test_who_fights_for_it_where_no_repair_is_known(tree: Path, capsys: Output) -> None:
+def test_the_conflicting_program_without_a_known_repair(tree: Path, capsys: Output) -> None:
     contended = [{"name": FORWARD, "rival": "agent[7]"}]
     status_file.write(str(tree), {**build_document(report()), "repairs": [], "contended": contended})
     assert "not seen by the daemon contended by agent[7]: written" in " ".join(run(capsys, tree, FORWARD)[1].split())
 
 
-def test_a_daemon_that_has_not_seen_it(tree: Path, capsys: Output) -> None:
+def test_a_daemon_without_a_finding(tree: Path, capsys: Output) -> None:
     status_file.write(str(tree), {**build_document(report()), "repairs": []})
     assert "LAST CHANGED BY\n  not seen by the daemon\n" in run(capsys, tree, FORWARD)[1]
 
 
 @pytest.mark.parametrize("text", ["{", "[" * 100_000, "{}", '{"repairs": 1}', '{"repairs": [1, {"name": []}]}'])
-def test_a_daemon_whose_status_is_damaged_has_not_told_that_it_saw_nothing(
-    tree: Path, capsys: Output, text: str
-) -> None:
+def test_a_damaged_status_does_not_mean_that_nothing_was_found(tree: Path, capsys: Output, text: str) -> None:
     put(tree, status_file.PATH, text)
     _, out, err = run(capsys, tree, FORWARD)
     assert err.startswith("ipvsd: cannot read the daemon's status: it ")
@@ -237,7 +237,7 @@ def test_a_daemon_whose_status_is_damaged_has_not_told_that_it_saw_nothing(
     assert "no daemon tells" not in out
 
 
-def test_a_module_that_is_kept_out_or_unloaded_takes_its_sysctls_with_it(tree: Path, capsys: Output) -> None:
+def test_a_blocked_or_unloaded_module_removes_its_sysctls(tree: Path, capsys: Output) -> None:
     put(tree, "etc/modprobe.d/cis.conf", "install ip_vs /bin/true\n")
     put(tree, "etc/modules-load.d/k8s.conf", "ip_vs\n")
     put(tree, f"{WANTS}/firewalld.service", "")
@@ -250,7 +250,7 @@ def test_a_module_that_is_kept_out_or_unloaded_takes_its_sysctls_with_it(tree: P
         assert ("comes to nothing: /etc/modprobe.d/cis.conf:1" in " ".join(out.split())) is (name == "ip_vs")
 
 
-def test_what_leaves_it_right_is_told_and_is_no_failure(tree: Path, capsys: Output) -> None:
+def test_a_setting_that_agrees_is_reported_and_is_not_a_failure(tree: Path, capsys: Output) -> None:
     put(tree, f"{WANTS}/NetworkManager.service", "")
     code, out, _ = run(capsys, tree, "ip_vs")
     assert code == 0
@@ -271,7 +271,7 @@ def test_what_leaves_it_right_is_told_and_is_no_failure(tree: Path, capsys: Outp
         ("nf_conntrack.nothing", "nf_conntrack.nothing = -: not held by ipvsd"),
     ],
 )
-def test_what_is_not_held_is_shown_all_the_same(tree: Path, capsys: Output, name: str, first: str) -> None:
+def test_an_unmanaged_item_is_shown_as_well(tree: Path, capsys: Output, name: str, first: str) -> None:
     put(tree, "etc/ipvsd/ipvsd.yaml", "profiles: []\n")
     write_index(tree / f"lib/modules/{RELEASE}/modules.alias.bin", {"my_vs": ["ip_vs"]})
     put(tree, "sys/module/nf_conntrack/parameters/hashsize", "16384\n")
@@ -366,7 +366,7 @@ def test_every_sysctl_of_a_profile_has_a_default_with_its_source() -> None:
     assert all(source.startswith("Documentation/networking/") for _, source in DEFAULTS.values())
 
 
-def test_what_to_do_about_who_manages_the_interface_is_told(tree: Path, capsys: Output) -> None:
+def test_the_remedy_for_the_manager_of_the_interface_is_reported(tree: Path, capsys: Output) -> None:
     put(tree, f"{WANTS}/NetworkManager.service", "")
     put(tree, "etc/NetworkManager/conf.d/rke2-canal.conf", "[keyfile]\nunmanaged-devices=interface-name:cali*\n")
     assert "into /etc/NetworkManager/conf.d/zz-ipvs.conf" in " ".join(run(capsys, tree, "kube-ipvs0")[1].split())

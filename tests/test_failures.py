@@ -24,13 +24,13 @@ def test_a_failed_write_that_changed_the_value_is_undone(kernel: FakeKernel) -> 
     assert kernel.values[rmem].split() == before.split()
 
 
-def test_a_range_does_not_write_over_what_is_no_number(kernel: FakeKernel) -> None:
+def test_a_range_does_not_overwrite_a_text(kernel: FakeKernel) -> None:
     config = parse([("f", b"profiles: []\nsysctls: {net.ipv4.tcp_rmem: {atLeast: 6291456}}")])
     done = settle(kernel, config)
     assert (done.outcomes, verdict(done, "net.ipv4.tcp_rmem")) == ((), SysctlVerdict.WRONG)
 
 
-def test_of_alternatives_another_one_has_its_turn(kernel: FakeKernel) -> None:
+def test_the_next_alternative_is_tried(kernel: FakeKernel) -> None:
     config = parse([("f", b"profiles: []\nmodules: {some: {anyOf: [ip_vs_lc, ip_vs_wlc]}}")])
     kernel.broken["ip_vs_lc"] = errno.EKEYREJECTED
     history: BackoffState = {}

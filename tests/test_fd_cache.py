@@ -49,7 +49,7 @@ def test_a_value_is_read_and_written_through_the_open_file(host: LinuxHost, file
     assert (file.read_text(), os.pread(opened.descriptor, 9, 0)) == ("7\n", b"1\n")
 
 
-def test_what_is_not_kept_open_is_read_and_written_by_its_path(host: LinuxHost, file: Path, fds: FdCache) -> None:
+def test_a_sysctl_without_an_open_file_is_accessed_by_its_path(host: LinuxHost, file: Path, fds: FdCache) -> None:
     fds.keep({})
     host.write_sysctl(FORWARD, "1")
     assert (host.read_sysctl(FORWARD), file.read_text()) == ("1", "1\n")
@@ -63,7 +63,7 @@ def test_a_tree_is_read_by_path_whatever_is_kept_open(file: Path, tmp_path: Path
     host.fds.close()
 
 
-def test_what_may_only_be_read_is_kept_open_and_written_by_its_path(host: LinuxHost, file: Path, fds: FdCache) -> None:
+def test_a_read_only_file_is_kept_open_and_written_by_its_path(host: LinuxHost, file: Path, fds: FdCache) -> None:
     fds.keep({FORWARD: os.path.realpath(sys.executable)})  # a running program is not writable (ETXTBSY)
     assert "ELF" in str(host.read_sysctl(FORWARD))
     host.write_sysctl(FORWARD, "1")
@@ -89,13 +89,13 @@ def test_a_file_can_be_reopened_and_listeners_learn_it(file: Path, fds: FdCache)
     assert (os.pread(after.descriptor, 9, 0), fds.get(FORWARD), heard) == (b"7\n", after, [FORWARD])
 
 
-def test_of_what_is_gone_or_not_kept_open_nothing_is_reopened(host: LinuxHost, file: Path, fds: FdCache) -> None:
+def test_a_missing_file_or_one_without_a_descriptor_is_not_reopened(host: LinuxHost, file: Path, fds: FdCache) -> None:
     file.unlink()
     assert fds.reopen(FORWARD) is fds.reopen("net.other") is fds.get(FORWARD) is None
     assert host.read_sysctl(FORWARD) is MISSING
 
 
-def test_what_is_kept_no_more_is_closed(file: Path, fds: FdCache) -> None:
+def test_a_file_that_is_no_longer_kept_is_closed(file: Path, fds: FdCache) -> None:
     before = len(os.listdir("/proc/self/fd"))
     fds.keep({FORWARD: str(file), "net.gone": str(file.with_name("gone")), "net.link": "/proc/self/exe"})
     assert len(os.listdir("/proc/self/fd")) == before + 1  # links are not followed

@@ -57,7 +57,7 @@ def uses(source: str) -> set[str]:
     return found
 
 
-def test_files_are_opened_by_rootfs_and_where_there_is_a_reason() -> None:
+def test_files_are_opened_by_rootfs_or_with_a_reason() -> None:
     found = {module: uses(path.read_text()) for module, path in MODULES.items()}
     assert sorted(module for module, used in found.items() if used) == sorted(REASONS), found
 

@@ -53,7 +53,7 @@ def test_an_interface_is_made_to_forward_again(kernel: FakeKernel, name: str) ->
     assert [str(action) for action in settle(kernel).proved] == [f"set {name} from '0' to '1'"]
 
 
-def test_an_interface_that_appears_is_held(kernel: FakeKernel) -> None:
+def test_an_interface_that_appears_is_managed(kernel: FakeKernel) -> None:
     kernel.values["net.ipv4.conf.veth1.forwarding"] = "0"
     done = settle(kernel)
     assert kernel.values["net.ipv4.conf.veth1.forwarding"] == "1"
@@ -61,7 +61,7 @@ def test_an_interface_that_appears_is_held(kernel: FakeKernel) -> None:
     assert (found.members, found.wanted.required) == ((3, 3), True)
 
 
-def test_what_the_kernel_does_with_ip_forward_is_written_once(kernel: FakeKernel, tmp_path: Path) -> None:
+def test_changes_that_follow_ip_forward_are_not_written_separately(kernel: FakeKernel, tmp_path: Path) -> None:
     kernel.write_sysctl(FORWARD, "0")
     assert [str(action) for action in settle(kernel).proved] == [f"set {FORWARD} from '0' to '1'"]
 
@@ -76,7 +76,7 @@ def test_a_plan_shows_what_the_kernel_does_by_itself_as_one_line(tmp_path: Path,
     assert [item["name"] for item in json.loads(capsys.readouterr().out)] == [FORWARD]
 
 
-def test_where_ip_forward_cannot_be_written_the_interfaces_are(kernel: FakeKernel) -> None:
+def test_interfaces_are_written_if_ip_forward_cannot_be(kernel: FakeKernel) -> None:
     kernel.write_sysctl(FORWARD, "0")
     kernel.refused[FORWARD] = 1
     assert {action.name for action in settle(kernel).proved} == set(FORWARDING)
@@ -100,7 +100,7 @@ def test_an_interface_can_be_left_alone(kernel: FakeKernel, text: str, held: set
     assert {name.split(".")[3] for name in FORWARDING if kernel.values[name] == "1"} == held
 
 
-def test_an_interface_may_be_of_less_weight(kernel: FakeKernel) -> None:
+def test_an_interface_can_be_less_important(kernel: FakeKernel) -> None:
     done = settle(kernel, f"sysctls: {{'{PATTERN}': {{policy: observe, required: false}}}}")
     [found] = [finding for finding in by_pattern(done.after.sysctls) if finding.name == PATTERN]
     assert (found.wanted.policy.value, found.wanted.required, str(found.wanted.want)) == ("observe", False, "1")

@@ -43,7 +43,7 @@ def test_any_pattern_fits_as_in_the_c_library(pattern: str, name: str) -> None:
 
 
 @pytest.mark.parametrize("pattern", ["*", "a?", "[a]", "a\\b"])
-def test_what_can_fit_more_than_itself_is_wild(pattern: str) -> None:
+def test_a_pattern_that_can_match_more_than_itself_has_a_wildcard(pattern: str) -> None:
     assert has_wildcard(pattern)
     assert not has_wildcard("net-pf_10")
 

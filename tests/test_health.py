@@ -71,37 +71,37 @@ def test_the_exit_code(findings: tuple[Finding, ...], code: int) -> None:
     assert health(*findings).exit_code == code
 
 
-def test_a_ready_node_says_its_counts() -> None:
+def test_a_ready_node_reports_its_counts() -> None:
     assert health(module(), sysctl(), sysctl(key="net.b")).line == "ready: 1 module, 2 sysctls right"
 
 
-def test_what_is_not_to_be_had_is_not_counted() -> None:
+def test_an_unavailable_item_is_not_counted() -> None:
     gone = module(MV.NOT_BUILT, "ip_vs_twos", Need.IF_SHIPPED)
     assert health(module(), gone).line == "ready: 1 module, 0 sysctls right"
 
 
-def test_a_failed_node_says_what_is_missing_and_what_to_do() -> None:
+def test_a_failed_node_reports_missing_items_and_remedies() -> None:
     found = module(MV.ABSENT, "ip_vs_sh", remedy="apt install it")
     assert health(module(), found).line == "failed: ip_vs_sh absent: apt install it"
 
 
-def test_a_degraded_node_says_its_counts_and_what_is_missing() -> None:
+def test_a_degraded_node_reports_its_counts_and_missing_items() -> None:
     found = module(MV.ABSENT, "br_netfilter", Need.WANTED, remedy="apt install it")
     assert health(module(), found).line == "degraded: 1 module, 0 sysctls right; br_netfilter absent: apt install it"
 
 
-def test_one_cause_is_told_once() -> None:
+def test_one_cause_is_reported_once() -> None:
     found = [module(MV.TREE_GONE, name, remedy="reboot") for name in ("ip_vs", "ip_vs_rr")]
     assert health(*found).line == "failed: ip_vs, ip_vs_rr module tree gone: reboot"
 
 
-def test_many_causes_are_told_in_part() -> None:
+def test_many_causes_are_reported_in_part() -> None:
     found = [module(MV.FAILED, name, remedy=name) for name in ("a", "b", "c")]
     assert health(*found).line == "failed: a failed: a; b failed: b; and 1 more"
     assert assess(found, None, NOW, more=", see here").line.endswith("; and 1 more, see here")
 
 
-def test_the_line_tells_the_last_repair_and_its_age() -> None:
+def test_the_line_contains_the_last_repair_and_its_age() -> None:
     repair = Repair("net.a", "0", "1", NOW - 180, 0.1)
     assert (
         assess([sysctl()], repair, NOW).line == "ready: 0 modules, 1 sysctl right; last repair net.a 0 -> 1, 3 min ago"
@@ -124,7 +124,7 @@ def test_the_line_is_one_printable_line_whatever_is_found(text: str, state: str)
         (7199.0, "119 min ago"), (7200.0, "2 h ago"), (172799.0, "47 h ago"), (172800.0, "2 days ago"),
     ],
 )  # fmt: skip
-def test_an_age_is_said_as_a_person_says_it(seconds: float, text: str) -> None:
+def test_an_age_is_readable_for_people(seconds: float, text: str) -> None:
     assert ago(seconds) == text
 
 

@@ -80,7 +80,7 @@ def refused(place: str, value: str) -> bool:
 
 
 @pytest.mark.parametrize("value", VALUES)
-def test_what_a_hint_names_is_taken(value: str) -> None:
+def test_a_suggested_value_is_accepted(value: str) -> None:
     wrong = [
         f"{hint}: {error}"
         for place in PLACES

@@ -27,14 +27,14 @@ def ours(ran: Machine) -> list[bool]:
 
 
 @pytest.mark.parametrize("named", [True, False], ids=["with the process", "without it"])
-def test_a_write_to_the_sysctl_that_we_read_is_ours(named: bool) -> None:
+def test_a_write_to_the_sysctl_that_ipvsd_has_read_is_in_its_namespace(named: bool) -> None:
     ran = learned(named)
     assert ran.run(Write(HELD)) == 1
     assert ours(ran) == [True]
 
 
 @pytest.mark.parametrize("named", [True, False], ids=["with the process", "without it"])
-def test_a_write_in_another_network_namespace_is_not_told(named: bool) -> None:
+def test_a_write_in_another_network_namespace_is_not_reported(named: bool) -> None:
     ran = learned(named, room=1)
     for _ in range(9):
         assert ran.run(Write(HELD, set=OTHER_SET, data=OTHER_DATA)) == 1
@@ -51,40 +51,40 @@ def test_a_write_in_another_network_namespace_is_not_told(named: bool) -> None:
         pytest.param(Write(HELD, set=OTHER_SET, data=0), id="a value whose address is not there"),
     ],
 )
-def test_a_write_of_which_it_is_not_known_where_is_told_as_that(write: Write) -> None:
+def test_a_write_in_an_unknown_namespace_is_reported_as_such(write: Write) -> None:
     ran = learned()
     ran.run(write)
     assert ours(ran) == [False]
 
 
-def test_a_value_that_had_no_address_may_be_any() -> None:
+def test_a_value_without_an_address_can_be_any() -> None:
     ran = machine(HELD)
     ran.run(Write(HELD, process=OWN, write=False, data=0))
     ran.run(Write(HELD, set=OTHER_SET, data=OTHER_DATA))
     assert ours(ran) == [False]
 
 
-def test_before_we_have_read_it_is_not_known_which_is_ours() -> None:
+def test_before_ipvsd_has_read_the_sysctl_the_namespace_is_unknown() -> None:
     ran = machine(HELD)
     for place in (0xAAAA, OTHER_SET):
         ran.run(Write(HELD, set=place, data=place))
     assert ours(ran) == [False, False]
 
 
-def test_what_others_read_teaches_nothing() -> None:
+def test_reads_of_other_programs_are_ignored() -> None:
     ran = learned()
     ran.run(Write(HELD, write=False, set=OTHER_SET, data=OTHER_DATA))
     ran.run(Write(HELD))
     assert ours(ran) == [True]
 
 
-def test_a_sysctl_that_was_made_anew_is_ours_before_we_read_it() -> None:
+def test_a_recreated_sysctl_is_recognised_before_ipvsd_has_read_it() -> None:
     ran = learned()
     ran.run(Write(HELD, data=OTHER_DATA))
     assert ours(ran) == [True]
 
 
-def test_of_two_in_one_bucket_it_is_not_known_which_is_ours() -> None:
+def test_for_two_names_in_one_bucket_the_namespace_is_unknown() -> None:
     ran, other = machine(), sharing(HELD)
     (bucket, one), (_, two) = sysctl_program.find_bucket(HELD), sysctl_program.find_bucket(other)
     mark(ran, bucket, sysctl_program.shared_mark(one, two))
@@ -94,7 +94,7 @@ def test_of_two_in_one_bucket_it_is_not_known_which_is_ours() -> None:
     assert ours(ran) == [False, False]
 
 
-def test_our_reads_of_what_is_not_held_teach_nothing() -> None:
+def test_reads_of_unmanaged_sysctls_are_ignored() -> None:
     ran = machine(HELD)
     before = bytes(ran.table)
     ran.run(Write(b"kernel/panic", process=OWN, write=False))
@@ -102,7 +102,7 @@ def test_our_reads_of_what_is_not_held_teach_nothing() -> None:
     assert ran.table == before
 
 
-def test_where_our_process_and_our_group_are_unknown_nothing_is_learned() -> None:
+def test_without_a_known_process_and_cgroup_nothing_is_learned() -> None:
     form = sysctl_program.Variant(None, comm=False)
     ran = Machine(
         assemble(sysctl_program.program(TABLE_FD, ALLOWED_FD, RING_FD, form)), bytearray(24 * sysctl_program.BUCKETS)

@@ -70,7 +70,7 @@ def test_a_long_value_is_read_whole(tree: Path, host: LinuxHost, length: int) ->
 
 
 @pytest.mark.parametrize("key", ["", "net", "../../etc/os-release", "/etc/os-release", "net/../../../etc/os-release"])
-def test_what_is_no_sysctl_is_not_there(host: LinuxHost, key: str) -> None:
+def test_an_invalid_name_is_missing(host: LinuxHost, key: str) -> None:
     assert host.read_sysctl(key) == MISSING
     with pytest.raises(FileNotFoundError):
         host.write_sysctl(key, "1")

@@ -75,7 +75,7 @@ def test_the_status(site: Site) -> None:
     assert {**shown, "age": 0.0} == build_document(site.report)
 
 
-def test_a_look_that_is_too_old_is_no_verdict(site: Site) -> None:
+def test_a_report_that_is_too_old_is_not_a_verdict(site: Site) -> None:
     assert site.report
     site.report = site.report._replace(boottime=site.report.boottime - 121.0)
     status, _, body = site.ask("/healthz")
@@ -91,7 +91,7 @@ def test_the_health_is_one_line(site: Site, state: State, code: int) -> None:
     assert (status, body) == (code, b"the line\n")
 
 
-def test_before_the_first_look_the_node_is_not_healthy(site: Site) -> None:
+def test_before_the_first_reconciliation_the_node_is_not_healthy(site: Site) -> None:
     site.report = None
     status, _, body = site.ask("/healthz")
     assert (status, body) == (503, b"not looked yet\n")
@@ -121,7 +121,7 @@ def test_nothing_can_be_changed(site: Site, method: str) -> None:
     assert (status, headers["Allow"]) == (405, "GET, HEAD")
 
 
-def test_the_server_tells_nothing_about_its_python(site: Site) -> None:
+def test_the_server_does_not_reveal_its_python_version(site: Site) -> None:
     assert site.ask("/status")[1]["Server"].strip() == "ipvsd"
 
 
@@ -135,13 +135,13 @@ def test_a_page_is_made_once_for_many_who_ask_at_once() -> None:
     assert pages.answer(ask, "127.0.0.1") is not made
 
 
-def test_the_latest_report_is_told(site: Site) -> None:
+def test_the_latest_report_is_served(site: Site) -> None:
     site.ask("/healthz")
     site.report = fresh(line="a newer one")
     assert site.ask("/healthz")[2] == b"a newer one\n"
 
 
-def test_a_client_that_goes_away_disturbs_nobody(site: Site, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_client_that_disconnects_does_not_affect_others(site: Site, capfd: pytest.CaptureFixture[str]) -> None:
     client = site.connect()
     client.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
     client.close()
@@ -149,7 +149,7 @@ def test_a_client_that_goes_away_disturbs_nobody(site: Site, capfd: pytest.Captu
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_mistake_of_ours_is_logged(site: Site, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_defect_of_a_handler_is_logged(site: Site, capfd: pytest.CaptureFixture[str]) -> None:
     site.report = "no report"  # type: ignore[assignment]
     assert [site.ask("/healthz")[0] for _ in range(2)] == [500, 500]
     assert capfd.readouterr().err.count("AttributeError") == 1

@@ -25,7 +25,7 @@ def head(line: bytes, *headers: bytes) -> bytes:
         (b"GET /%2e%2e HTTP/1.9", "/%2e%2e"),
     ],
 )
-def test_a_path_is_taken_as_it_is_without_its_query(line: bytes, path: str) -> None:
+def test_a_path_is_used_literally_without_its_query(line: bytes, path: str) -> None:
     assert parse(head(line, b"Host: node")) == Request("GET", path, "node", {"host": "node"})
 
 
@@ -73,7 +73,7 @@ def test_a_host_is_known_without_its_port(host: str, name: str) -> None:
         (b"http://evil.example?/status", "/"),
     ],
 )
-def test_an_absolute_target_says_which_host_is_meant(target: bytes, path: str) -> None:
+def test_an_absolute_target_contains_the_host(target: bytes, path: str) -> None:
     found = parse(head(b"GET " + target + b" HTTP/1.1", b"Host: localhost"))
     assert isinstance(found, Request)
     assert (found.host, found.path) == ("evil.example", path)
@@ -113,7 +113,7 @@ def test_http_1_0_needs_no_host() -> None:
         pytest.param(head(b"GET / HTTP/1.1", *(b"X: a" for _ in range(MAX_HEADERS + 1))), 431, id="many headers"),
     ],
 )
-def test_what_cannot_be_taken_is_refused(request_head: bytes, status: int) -> None:
+def test_an_invalid_request_is_rejected(request_head: bytes, status: int) -> None:
     found = parse(request_head)
     assert isinstance(found, RequestError)
     assert found.status == status

@@ -127,7 +127,7 @@ def test_an_answer_that_the_kernel_does_not_take_at_once_arrives_whole(site: Sit
     assert len(site.ask().partition(b"\r\n\r\n")[2]) == LARGE
 
 
-def test_what_is_pipelined_is_not_answered_and_does_not_spoil_the_answer(site: Site) -> None:
+def test_a_pipelined_request_is_ignored_and_does_not_affect_the_response(site: Site) -> None:
     assert site.ask(GET * 100).count(b"HTTP/1.1 ") == 1
     assert len(site.asked) == 1
 
@@ -144,7 +144,7 @@ def test_what_is_pipelined_is_not_answered_and_does_not_spoil_the_answer(site: S
         pytest.param(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nz\r\n", 413, id="chunks"),
     ],
 )
-def test_what_is_refused_is_told_why(site: Site, data: bytes, code: int) -> None:
+def test_a_rejected_request_receives_the_reason(site: Site, data: bytes, code: int) -> None:
     answer = site.ask(data)
     assert status(answer) == code
     assert site.asked == []
@@ -173,7 +173,7 @@ def test_a_body_is_dropped_up_to_a_bound(site: Site) -> None:
 # --- limits -----------------------------------------------------------------------------
 
 
-def test_who_has_too_many_connections_loses_the_oldest(site: Site, until: Until) -> None:
+def test_a_client_with_too_many_connections_loses_the_oldest(site: Site, until: Until) -> None:
     clients = [site.connect() for _ in range(MAX_CLIENTS_PER_PEER)]
     assert status(site.ask()) == 200
     until(lambda: ended(clients[0]), "the oldest is gone")
@@ -188,7 +188,7 @@ def test_one_client_cannot_take_the_room_of_another(site: Site, until: Until) ->
     assert status(everything(mine)) == 200
 
 
-def test_where_there_is_no_room_at_all_who_has_the_most_loses(site: Site, until: Until) -> None:
+def test_without_a_free_slot_the_client_with_the_most_connections_loses_one(site: Site, until: Until) -> None:
     few = [site.connect(f"127.0.1.{number}") for number in range(1, 9)]
     many = [site.connect(f"127.0.0.{2 + number % 3}") for number in range(MAX_CLIENTS)]
     assert status(site.ask()) == 200
@@ -196,7 +196,7 @@ def test_where_there_is_no_room_at_all_who_has_the_most_loses(site: Site, until:
     assert not any(ended(client) for client in few)
 
 
-def test_nobody_has_to_go_before_there_was_time_to_ask(site: Site, until: Until) -> None:
+def test_no_connection_is_closed_before_it_had_time_to_send_a_request(site: Site, until: Until) -> None:
     begun = time.monotonic()
     first = site.connect()
     rest = [site.connect() for _ in range(2 * MAX_CLIENTS_PER_PEER)]
@@ -230,7 +230,7 @@ def no_more_descriptors() -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-def test_without_a_descriptor_clients_are_turned_away_ever_more_slowly(
+def test_without_a_descriptor_clients_are_rejected_after_increasing_delays(
     site: Site, until: Until, capfd: pytest.CaptureFixture[str]
 ) -> None:
     sockets = [socket.socket() for _ in range(3)]
@@ -264,7 +264,7 @@ def test_without_a_descriptor_the_oldest_connection_is_given_up(site: Site, unti
     assert status(site.ask()) == 200
 
 
-def test_where_there_is_no_descriptor_at_all_there_is_no_server() -> None:
+def test_without_any_descriptor_there_is_no_server() -> None:
     before = descriptors()
     with no_more_descriptors(), pytest.raises(OSError, match="Too many open files"):
         Server(lambda *_: Response(200, b""))

@@ -16,7 +16,7 @@ told()
 """
 
 
-def test_no_huge_pages_are_given_any_more() -> None:
+def test_huge_pages_are_disabled() -> None:
     root = Path(__file__).parent.parent
     done = subprocess.run([sys.executable, "-c", PROGRAM], cwd=root, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["THP_enabled:", "1", "THP_enabled:", "0"]

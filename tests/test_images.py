@@ -23,7 +23,7 @@ def image(tmp_path: Path) -> Path:
     return make_image(tmp_path / "image")
 
 
-def test_an_image_with_ipvsd_is_right_after_its_first_boot(image: Path, capsys: Output) -> None:
+def test_an_image_with_ipvsd_is_compliant_after_its_first_boot(image: Path, capsys: Output) -> None:
     enable(image)
     code, out, _ = run(capsys, image, "check")
     assert (code, out.startswith(f"{HEAD} {READY_LINE.partition(',')[0]}")) == (0, True)
@@ -32,7 +32,7 @@ def test_an_image_with_ipvsd_is_right_after_its_first_boot(image: Path, capsys: 
     assert (code, out.startswith(f"{HEAD} module ip_vs: live")) == (0, True)
 
 
-def test_an_image_without_ipvsd_is_wrong_until_it_is_persisted(image: Path, capsys: Output) -> None:
+def test_an_image_without_ipvsd_is_not_compliant_until_it_is_persisted(image: Path, capsys: Output) -> None:
     code, out, _ = run(capsys, image, "check")
     assert (code, "or enable ipvsd.service" in out) == (1, True)
     assert run(capsys, image, "plan", "--exit-code")[0] == 1
@@ -42,14 +42,14 @@ def test_an_image_without_ipvsd_is_wrong_until_it_is_persisted(image: Path, caps
         assert run(capsys, image, *command)[0] == 0
 
 
-def test_what_an_image_persists_is_enough_for_any_number_of_cpus(image: Path, capsys: Output) -> None:
+def test_persisted_values_of_an_image_suffice_for_any_number_of_cpus(image: Path, capsys: Output) -> None:
     run(capsys, image, "apply", "--persist")
     assert "net.netfilter.nf_conntrack_max = 1048576\n" in (image / drop_in_files.SYSCTL).read_text()
     _, document = values(capsys, image, "check")
     assert [item["wanted"] for item in document["sysctls"] if "nf_conntrack_max" in item["name"]] == [">= 131072"]
 
 
-def test_an_image_that_another_file_makes_wrong_names_it(image: Path, capsys: Output) -> None:
+def test_a_file_that_makes_an_image_non_compliant_is_named(image: Path, capsys: Output) -> None:
     sysctl_conf(image, "net.ipv4.ip_forward = 0\n")
     assert run(capsys, image, "apply", "--persist")[0] == 1
     code, out, _ = run(capsys, image, "check")
@@ -58,7 +58,7 @@ def test_an_image_that_another_file_makes_wrong_names_it(image: Path, capsys: Ou
     assert run(capsys, image, "check")[0] == 0
 
 
-def test_an_image_that_is_closed_for_modules_is_not_put_right_by_ipvsd(image: Path, capsys: Output) -> None:
+def test_ipvsd_cannot_repair_an_image_with_disabled_module_loading(image: Path, capsys: Output) -> None:
     enable(image)
     put(image, "etc/sysctl.d/99-h.conf", "kernel.modules_disabled=1\n")
     code, out, _ = run(capsys, image, "check")
@@ -120,14 +120,14 @@ def test_a_first_boot_applies_the_presets(image: Path, capsys: Output, files: Ma
     assert run(capsys, image, "check")[0] == code
 
 
-def test_an_interface_that_a_file_of_an_image_keeps_from_forwarding_is_told(image: Path, capsys: Output) -> None:
+def test_a_file_of_an_image_that_disables_forwarding_on_an_interface_is_reported(image: Path, capsys: Output) -> None:
     run(capsys, image, "apply", "--persist")
     put(image, "etc/sysctl.d/99-x.conf", "net.ipv4.conf.eth7.forwarding = 0\n")
     code, out, _ = run(capsys, image, "check")
     assert (code, "/etc/sysctl.d/99-x.conf:1: net.ipv4.conf.eth7.forwarding = 0" in out) == (1, True)
 
 
-def test_a_kernel_that_lacks_a_module_is_told_in_an_image(image: Path, capsys: Output) -> None:
+def test_a_kernel_without_a_module_is_reported_in_an_image(image: Path, capsys: Output) -> None:
     enable(image)
     shutil.rmtree(image / "lib/modules")
     make_modules(image, RELEASE, [name for name in DEPENDS if name != "ip_vs_sh"])
@@ -144,7 +144,7 @@ def test_an_image_without_a_kernel_cannot_be_judged(image: Path, capsys: Output,
     assert run(capsys, image, *command) == (2, "", f"{told} (install one into the image)")
 
 
-def test_the_document_says_by_which_kernel(tmp_path: Path, image: Path, capsys: Output) -> None:
+def test_the_document_names_the_kind_of_kernel(tmp_path: Path, image: Path, capsys: Output) -> None:
     tree = make_tree(tmp_path / "root")
     for root, judged in ((tree, "other_tree"), (image, "first_boot")):
         assert values(capsys, root, "check")[1]["judged"] == judged
@@ -169,7 +169,7 @@ def test_directories_that_are_empty_are_no_kernel(image: Path, capsys: Output) -
         ({"etc/kernel/cmdline": "quiet module_blacklist=ip_vs\n"}, "! /proc/cmdline module_blacklist=ip_vs"),
     ],
 )
-def test_what_keeps_a_module_out_of_an_image_is_explained(
+def test_a_line_that_blocks_a_module_in_an_image_is_explained(
     image: Path, capsys: Output, files: Mapping[str, str], told: str
 ) -> None:
     enable(image)
@@ -180,7 +180,7 @@ def test_what_keeps_a_module_out_of_an_image_is_explained(
     assert run(capsys, image, "check")[0] == 1
 
 
-def test_of_alternatives_the_one_that_is_loaded_counts(image: Path, capsys: Output) -> None:
+def test_the_loaded_alternative_counts(image: Path, capsys: Output) -> None:
     put(image, "etc/ipvsd/ipvsd.yaml", "profiles: []\nmodules: {lb: {anyOf: [ip_vs_lc, ip_vs_wlc]}}\n")
     assert run(capsys, image, "check")[0] == 1
     put(image, "etc/modules-load.d/lb.conf", "ip_vs_wlc\n")
@@ -255,7 +255,7 @@ def test_an_interface_that_an_image_does_not_have_yet_is_explained(
         ({}, "kube-ipvs0", "interface kube-ipvs0: not known before the first boot"),
     ],
 )
-def test_of_an_image_explain_tells_the_state_after_the_first_boot(
+def test_explain_describes_an_image_after_its_first_boot(
     image: Path, capsys: Output, files: Mapping[str, str], name: str, told: str
 ) -> None:
     enable(image)

@@ -36,7 +36,7 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, st
     return code, out, err
 
 
-def test_a_kernel_that_lacks_a_module_is_told_from_one_that_has_it(tree: Path) -> None:
+def test_kernels_with_and_without_a_module_are_distinguished(tree: Path) -> None:
     old, new = installed_kernels.assess_all(str(tree), Config())
     assert (old.release, old.running, old.boots_next, health.could_be_ready(old)) == (RELEASE, True, False, True)
     assert (new.release, new.running, new.boots_next, health.could_be_ready(new)) == (NEW, False, True, False)
@@ -46,7 +46,7 @@ def test_a_kernel_that_lacks_a_module_is_told_from_one_that_has_it(tree: Path) -
     assert NEW in installed_kernels.unobtainable_modules(new)[0].remedy
 
 
-def test_that_nothing_is_loaded_yet_is_no_problem(tree: Path) -> None:
+def test_an_unloaded_module_is_no_problem(tree: Path) -> None:
     put(tree, "proc/modules", "")
     assert health.could_be_ready(installed_kernels.assess_all(str(tree), Config())[0])
 
@@ -64,17 +64,17 @@ def test_a_release_of_any_bytes_is_the_running_one(tree: Path) -> None:
     assert (old.release, old.running, health.could_be_ready(old)) == (release, True, True)
 
 
-def test_what_the_administrator_forbids_is_forbidden_under_every_kernel(tree: Path) -> None:
+def test_a_blacklisted_module_is_blocked_under_every_kernel(tree: Path) -> None:
     put(tree, "etc/modprobe.d/cis.conf", "blacklist ip_vs_rr\n")
     assert not any(map(health.could_be_ready, installed_kernels.assess_all(str(tree), Config())))
 
 
-def test_what_locks_the_running_kernel_does_not_lock_the_next(tree: Path) -> None:
+def test_restrictions_of_the_running_kernel_do_not_apply_to_the_next(tree: Path) -> None:
     put(tree, "proc/sys/kernel/modules_disabled", "1\n")
     assert health.could_be_ready(installed_kernels.assess_all(str(tree), Config())[0])
 
 
-def test_a_scheduler_that_is_wanted_where_there_is_one_is_no_problem(tree: Path) -> None:
+def test_an_optional_scheduler_is_no_problem(tree: Path) -> None:
     config = parse([("f", b"profiles: [lvs-full]")])
     assert all(map(health.could_be_ready, installed_kernels.assess_all(str(tree), config)))
 
@@ -134,7 +134,7 @@ def test_the_inventory_is_updated_when_a_kernel_is_installed(tree: Path) -> None
 # --- the command ------------------------------------------------------------------------
 
 
-def test_the_command_tells_each_with_its_remedy(tree: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_prints_each_kernel_with_its_remedy(tree: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys, "preflight", "--root", tree)
     assert code == 1
     assert out.splitlines()[:3] == [
@@ -172,7 +172,7 @@ def test_the_command_as_json(tree: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert {found["verdict"] for found in document["kernels"][0]["modules"]} == {"loadable"}
 
 
-def test_no_kernel_cannot_be_told(tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_a_kernel_the_result_is_unknown(tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "empty").mkdir()
     code, _, err = run(capsys, "preflight", "--root", tmp_path / "empty")
     told = f"ipvsd: cannot look at any kernel: there is none in /lib/modules of {tmp_path / 'empty'} "

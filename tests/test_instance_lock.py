@@ -56,7 +56,7 @@ def test_a_lock_ends_with_its_process(service: Service) -> None:
     assert (service.tree / PATH).read_text() == f"{service.process.pid}\n"
 
 
-def test_what_a_killed_daemon_left_of_its_files_is_gone_at_once(tmp_path: Path) -> None:
+def test_temporary_files_of_a_killed_daemon_are_removed_at_once(tmp_path: Path) -> None:
     left = [put(tmp_path, f"{place}.0123456789ab.new", "") for place in ("run/ipvsd/.status.json", "var/lib/ipvsd/.x")]
     drop_in = put(tmp_path, "run/ipvsd/conf.d/10.yaml", "")
     with hold(str(tmp_path)):
@@ -73,7 +73,7 @@ def test_apply_works_beside_a_daemon(service: Service) -> None:
     assert (service.tree / "etc/sysctl.d/90-ipvsd.conf").exists()
 
 
-def test_nobody_else_can_open_the_lock(tmp_path: Path) -> None:
+def test_other_users_cannot_open_the_lock(tmp_path: Path) -> None:
     lock = put(tmp_path, PATH, "12345678\n")
     lock.chmod(0o666)
     with hold(str(tmp_path)) as ours:

@@ -48,7 +48,7 @@ def chosen(program: str = "", tables: str = "", without: str = "", ipv6: bool = 
         ("", "", "nft", UNSURE),
     ],
 )
-def test_the_nodes_own_program_decides_and_then_what_is_in_use(
+def test_the_program_of_the_node_decides_and_then_the_tables_in_use(
     program: str, tables: str, name: str, because: str
 ) -> None:
     assert chosen(program, tables) == (name, f"for iptables-{name}: {because}")
@@ -66,7 +66,7 @@ def test_the_nodes_own_program_decides_and_then_what_is_in_use(
         ("iptables-nft", "ip_tables nf_tables", "nft", "iptables is iptables-nft"),
     ],
 )
-def test_of_a_kernel_that_has_one_of_them_it_is_that_one(program: str, without: str, name: str, because: str) -> None:
+def test_a_kernel_that_supports_one_back_end_uses_that_one(program: str, without: str, name: str, because: str) -> None:
     assert chosen(program, without=without) == (name, f"for iptables-{name}: {because}")
 
 
@@ -87,7 +87,7 @@ def findings(seen: Kernel) -> dict[str, ModuleFinding]:
 @pytest.mark.parametrize(
     ("program", "loaded", "left_alone"), [("iptables-nft", NFT, LEGACY), ("iptables-legacy", LEGACY, NFT)]
 )
-def test_the_modules_of_the_other_one_are_left_alone(
+def test_the_modules_of_the_other_back_end_are_not_managed(
     program: str, loaded: tuple[str, ...], left_alone: tuple[str, ...]
 ) -> None:
     found = findings(kernel(tuple(DEPENDS))._replace(iptables=Iptables(program)))
@@ -96,7 +96,7 @@ def test_the_modules_of_the_other_one_are_left_alone(
     assert found[loaded[0]].evidence.endswith(f"; for {program}: iptables is {program}")
 
 
-def test_a_built_in_back_end_is_right() -> None:
+def test_a_built_in_back_end_is_compliant() -> None:
     seen = kernel(tuple(name for name in DEPENDS if name not in LEGACY), built_in=LEGACY)
     seen = seen._replace(iptables=Iptables("iptables-legacy"))
     assert {findings(seen)[name].verdict for name in LEGACY} == {ModuleVerdict.BUILT_IN}
@@ -120,7 +120,7 @@ def test_the_links_of_debian_are_followed_inside_the_root(tmp_path: Path) -> Non
     assert iptables.detect(str(tmp_path)).program == "/usr/sbin/xtables-legacy-multi"
 
 
-def test_a_link_that_leads_up_and_out_stays_inside(tmp_path: Path) -> None:
+def test_a_link_with_too_many_parents_stays_inside(tmp_path: Path) -> None:
     link(tmp_path / "root", "sbin/iptables", "../../../../../usr/sbin/xtables-nft-multi")
     assert iptables.detect(str(tmp_path / "root")).program == "/usr/sbin/xtables-nft-multi"
 
@@ -131,7 +131,7 @@ def test_a_directory_that_is_a_link_is_not_looked_into(tmp_path: Path) -> None:
     assert iptables.detect(str(tmp_path / "root")).program == ""
 
 
-def test_links_in_a_circle_end(tmp_path: Path) -> None:
+def test_a_loop_of_links_ends(tmp_path: Path) -> None:
     link(tmp_path, "usr/sbin/iptables", "iptables")
     assert iptables.detect(str(tmp_path)).program == "/usr/sbin/iptables"
 
@@ -156,7 +156,7 @@ def test_ipv6_is_there_unless_a_kernel_shows_nothing_of_it(tmp_path: Path, paths
     assert iptables.has_ipv6(str(tmp_path)) is there
 
 
-def test_the_host_tells_of_both(tmp_path: Path) -> None:
+def test_the_host_detects_both(tmp_path: Path) -> None:
     tree = make_tree(tmp_path / "root")
     link(tree, "usr/sbin/iptables", "xtables-legacy-multi")
     seen = LinuxHost(str(tree)).kernel(["ip_vs"])
@@ -170,7 +170,7 @@ def explained(tree: Path, name: str) -> list[tuple[str, str]]:
     return list(explain(str(tree), config_files.load(str(tree), None), name).reasons)
 
 
-def test_explain_tells_why_this_back_end(tmp_path: Path) -> None:
+def test_explain_prints_the_reason_for_the_back_end(tmp_path: Path) -> None:
     tree = make_tree(tmp_path / "root")
     link(tree, "usr/sbin/iptables", "xtables-nft-multi")
     ((profile, why),) = explained(tree, "nft_compat")

@@ -28,7 +28,7 @@ def child(script: str) -> ProbeProcess:
 
 
 @pytest.mark.parametrize("out", [b"", b"{", b"[]", b"1", b"{}", b"null", b"\xff", b'{"up": true, "version": "1"}'])
-def test_a_child_that_says_nothing_useful_leaves_it_open(out: bytes) -> None:
+def test_invalid_output_of_the_child_means_unknown(out: bytes) -> None:
     assert _parse(out) == NO_ANSWER
 
 
@@ -39,7 +39,7 @@ def test_a_childs_answer_is_taken() -> None:
     assert process.finish() == Ipvs(True, "1.2.1", 4096, "answers")
 
 
-def test_a_child_that_lingers_after_its_answer_is_ended_and_believed() -> None:
+def test_a_child_that_stays_after_its_reply_is_ended_and_its_reply_used() -> None:
     process = child(f"import time; print({ANSWER!r}, flush=True); time.sleep(60)")
     process.read()
     begun = time.monotonic()
@@ -51,7 +51,7 @@ def test_a_child_that_hangs_is_ended() -> None:
     assert child("import time; time.sleep(60)").finish() == NO_ANSWER
 
 
-def test_the_child_finds_the_modules_where_its_parent_did(tmp_path: Path) -> None:
+def test_the_child_imports_modules_from_the_same_places_as_its_parent(tmp_path: Path) -> None:
     package = Path(ipvs_probe.__file__).parents[1]
     shutil.copytree(package, tmp_path / "private/ipvsd", ignore=shutil.ignore_patterns("__pycache__"))
     stub = "raise SystemExit(print(__file__))"

@@ -66,7 +66,7 @@ def test_a_line_with_fields_is_one_entry(
 
 
 @pytest.mark.parametrize("value", ["a\nPRIORITY=0", "a\n\x08\0\0\0\0\0\0\0", "caf\u00e9", "\ud800", "", "a=b=c", "\0"])
-def test_no_value_can_be_more_than_a_value(journald: socket.socket, value: str) -> None:
+def test_a_value_cannot_add_fields(journald: socket.socket, value: str) -> None:
     log("info", value, {"OBJECT_CMDLINE": value})
     entry = received(journald)
     assert set(entry) == {"MESSAGE", "PRIORITY", "SYSLOG_IDENTIFIER", "OBJECT_CMDLINE"}
@@ -83,7 +83,7 @@ def test_a_line_without_fields_goes_to_standard_error(
     assert silent(journald)
 
 
-def test_a_journal_that_does_not_listen_is_told_over_standard_error(
+def test_without_a_listening_journal_lines_go_to_standard_error(
     streamed: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(journal, "SOCKET", str(tmp_path / "nobody"))
@@ -91,7 +91,7 @@ def test_a_journal_that_does_not_listen_is_told_over_standard_error(
     assert capfd.readouterr().err == "<6>wrote it\n"
 
 
-def test_a_journal_that_is_full_holds_nobody_up(journald: socket.socket, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_full_journal_does_not_block(journald: socket.socket, capfd: pytest.CaptureFixture[str]) -> None:
     written = 0
     while not (told := capfd.readouterr().err):
         log("info", f"line {written}", FIELDS)
@@ -101,7 +101,7 @@ def test_a_journal_that_is_full_holds_nobody_up(journald: socket.socket, capfd: 
 
 
 @pytest.mark.parametrize("stream", [None, "", "1:2", "nonsense"])
-def test_where_the_journal_does_not_read_standard_error_a_person_does(
+def test_without_the_journal_on_standard_error_lines_are_for_people(
     journald: socket.socket,
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],

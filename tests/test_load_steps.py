@@ -113,7 +113,7 @@ def test_the_parameters_of_whoever_asks_come_last() -> None:
         ("top", "options low number=1", "", TREE, None),
     ],
 )
-def test_what_keeps_a_module_out(name: str, text: str, live: str, tree: Tree, cause: Optional[Cause]) -> None:
+def test_obstacles_to_loading_a_module(name: str, text: str, live: str, tree: Tree, cause: Optional[Cause]) -> None:
     said = settings([("f", text)])
     (found,) = load_steps.probe(name, said, tree)
     done = load_steps.simulate(found, tree, said, live.split())

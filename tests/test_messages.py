@@ -65,7 +65,7 @@ def teller() -> Teller:
     return teller
 
 
-def test_the_first_look_tells_every_change_with_found_and_wanted() -> None:
+def test_the_first_reconciliation_logs_every_change_with_both_values() -> None:
     lines = Teller().look()
     assert ("info", f"wrote {FORWARD}: found '0', wanted '1'") in lines
     assert ("info", "loaded module ip_vs: found not loaded, wanted live") in Teller(
@@ -74,7 +74,7 @@ def test_the_first_look_tells_every_change_with_found_and_wanted() -> None:
     assert {level for level, _ in lines} == {"info"}
 
 
-def test_the_modules_of_a_cold_boot_are_told_in_one_line_with_all_of_them_as_a_field() -> None:
+def test_the_modules_of_a_cold_boot_are_one_line_with_all_names_in_a_field() -> None:
     teller = Teller("modules: {nf_conntrack: {parameters: {hashsize: 16384}}}")
     done = teller.round()
     lines = [line for line in teller.lines() if line.text.startswith("loaded ")]
@@ -95,7 +95,7 @@ def test_a_module_that_is_loaded_later_has_its_own_line(teller: Teller) -> None:
     ]
 
 
-def test_modules_that_were_unloaded_have_a_line_each_with_who_did_it(teller: Teller) -> None:
+def test_each_unloaded_module_has_a_line_with_its_unloader(teller: Teller) -> None:
     for name in ("ip_vs_rr", "ip_vs_sh", "ip_vs_wrr", "ip_vs_lc"):
         teller.kernel.unload(name)
     lines = [text for _, text in teller.look()]
@@ -103,18 +103,18 @@ def test_modules_that_were_unloaded_have_a_line_each_with_who_did_it(teller: Tel
     assert all("; unloaded by unknown, repaired in " in text for text in lines)
 
 
-def test_a_steady_state_says_nothing(teller: Teller) -> None:
+def test_a_steady_state_logs_nothing(teller: Teller) -> None:
     assert teller.look() == []
 
 
-def test_a_repair_tells_how_long_it_took(teller: Teller) -> None:
+def test_the_line_of_a_repair_contains_its_duration(teller: Teller) -> None:
     teller.kernel.values[FORWARD] = "0"
     assert teller.look() == [
         ("info", f"wrote {FORWARD}: found '0', wanted '1'; changed by unknown, repaired in 12.3 ms")
     ]
 
 
-def test_a_problem_is_a_warning_with_a_remedy_and_is_told_once() -> None:
+def test_a_problem_is_logged_once_as_a_warning_with_a_remedy() -> None:
     teller = Teller()
     del teller.kernel.depends["ip_vs_sh"]
     ((level, text),) = [line for line in teller.look() if line[0] != "info"]
@@ -124,20 +124,20 @@ def test_a_problem_is_a_warning_with_a_remedy_and_is_told_once() -> None:
     assert teller.look() == []
 
 
-def test_what_is_not_required_says_so() -> None:
+def test_the_line_of_an_optional_item_contains_that() -> None:
     teller = Teller()
     del teller.kernel.depends["br_netfilter"]
     (line,) = [line for line in teller.look() if line[0] != "info"]
     assert line[1].startswith("module br_netfilter (not required) absent: ")
 
 
-def test_what_harms_nothing_is_no_warning() -> None:
+def test_a_harmless_finding_is_not_a_warning() -> None:
     teller = Teller("profiles: [lvs-full]")
     del teller.kernel.depends["ip_vs_twos"]
     assert {level for level, _ in teller.look()} == {"info"}
 
 
-def test_a_problem_that_changes_is_told_again(teller: Teller) -> None:
+def test_a_changed_problem_is_logged_again(teller: Teller) -> None:
     teller.kernel.contested[CONNTRACK] = "0"
     teller.kernel.values[CONNTRACK] = "0"
     assert teller.look()[0][1].startswith(f"sysctl {CONNTRACK} not kept: wrote '1', reads back '0'")
@@ -146,7 +146,7 @@ def test_a_problem_that_changes_is_told_again(teller: Teller) -> None:
     assert "refused" in teller.look()[0][1]
 
 
-def test_what_was_put_right_by_another_is_told(teller: Teller) -> None:
+def test_a_problem_that_another_program_solved_is_logged(teller: Teller) -> None:
     teller.kernel.refused[FORWARD] = 1
     teller.kernel.values[FORWARD] = "0"
     teller.look()
@@ -176,7 +176,7 @@ UNLOADED = Repair(
 )
 
 
-def test_a_repair_tells_who_made_the_drift() -> None:
+def test_the_line_of_a_repair_contains_the_writer() -> None:
     (line,) = describe([Repaired(ITEM, WRITE, REPAIR)])
     assert (line.level, line.text) == (
         "info",
@@ -201,7 +201,7 @@ def test_the_fields_of_a_repair_are_those_that_other_tools_use() -> None:
     }
 
 
-def test_what_is_not_known_of_the_writer_has_no_field() -> None:
+def test_an_unknown_property_of_the_writer_has_no_field() -> None:
     (line,) = describe([Repaired(ITEM, WRITE, NOBODY)])
     assert line.text.endswith("; changed probably by the kernel, repaired in 2.1 ms")
     assert not [name for name in line.fields if name.startswith(("WRITER_", "OBJECT_", "CONTAINER_", "POD_"))]
@@ -210,7 +210,7 @@ def test_what_is_not_known_of_the_writer_has_no_field() -> None:
     assert {name for name in line.fields if name.startswith("OBJECT_")} == {"OBJECT_SYSTEMD_UNIT"}
 
 
-def test_a_module_that_was_unloaded_is_told_with_who_did_it() -> None:
+def test_the_reload_of_a_module_is_logged_with_its_unloader() -> None:
     (line,) = describe([Repaired(MODULE, LoadModule("ip_vs_sh"), UNLOADED)])
     assert line.text == (
         "loaded module ip_vs_sh: found not loaded, wanted live; unloaded probably by rmmod[7], repaired in 40.0 ms"
@@ -223,7 +223,7 @@ def test_a_repair_at_once_has_the_same_line() -> None:
     assert list(describe([repaired._replace(at_once=True)])) == list(describe([repaired]))
 
 
-def test_many_drifts_of_one_thing_are_told_as_one() -> None:
+def test_many_drifts_of_one_item_are_one_line() -> None:
     changes = [Repaired(ITEM, WRITE, repair, at_once=True) for repair in [NOBODY] * 499 + [REPAIR]]
     *each, last = describe(changes)
     assert len(each) == 3
@@ -231,7 +231,7 @@ def test_many_drifts_of_one_thing_are_told_as_one() -> None:
 
 
 @pytest.mark.parametrize(("at_once", "lines"), [(True, 5), (False, 4)], ids=["each by its event", "in one round"])
-def test_drifts_of_several_things_are_told_each_but_those_of_a_pattern(at_once: bool, lines: int) -> None:
+def test_drifts_of_several_items_have_a_line_each_except_for_those_of_a_pattern(at_once: bool, lines: int) -> None:
     names = [f"net.ipv4.conf.eth{number}.rp_filter" for number in range(5)]
     changes = [
         Repaired(
@@ -249,11 +249,11 @@ def test_drifts_of_several_things_are_told_each_but_those_of_a_pattern(at_once: 
 
 
 @pytest.mark.parametrize("at_once", [True, False])
-def test_of_what_is_contended_no_repair_is_told(at_once: bool) -> None:
+def test_repairs_of_a_contended_sysctl_are_not_logged(at_once: bool) -> None:
     assert list(describe([Repaired(ITEM, WRITE, REPAIR, at_once)] * 9, {FORWARD})) == []
 
 
-def test_what_is_only_counted_has_no_line() -> None:
+def test_a_change_that_is_only_counted_has_no_line() -> None:
     assert list(describe([Drifted(ITEM), RepairFailed(ITEM, Outcome(WRITE, "x")), Overwritten(ITEM, 3)])) == []
 
 
@@ -262,7 +262,7 @@ def test_what_is_only_counted_has_no_line() -> None:
 LIMIT = Limit(10, 60.0, 300.0)
 
 
-def test_contention_that_started_is_a_warning_with_the_rival_and_a_remedy() -> None:
+def test_the_start_of_contention_is_a_warning_with_the_program_and_a_remedy() -> None:
     contention = Contention(rival="agent[42]", since=1.0, attribution=Attribution.LIKELY)
     (line,) = describe([ContentionStarted(FORWARD, contention, LIMIT)])
     assert line.level == "warning"
@@ -278,13 +278,13 @@ def test_contention_that_started_is_a_warning_with_the_rival_and_a_remedy() -> N
     }
 
 
-def test_what_is_yielded_says_so_and_needs_no_remedy() -> None:
+def test_the_line_of_a_yielded_sysctl_has_no_remedy() -> None:
     contention = Contention(rival="agent[42]", since=1.0, yielded=True)
     (line,) = describe([ContentionStarted(FORWARD, contention, LIMIT)])
     assert line.text.endswith("last by agent[42]; left to it for good")
 
 
-def test_contention_that_ended_is_told() -> None:
+def test_the_end_of_contention_is_logged() -> None:
     (line,) = describe([ContentionEnded(FORWARD)])
     assert line == Line("info", f"{FORWARD} is contended no more", {"MESSAGE_ID": CONTENTION_ENDED, "SYSCTL": FORWARD})
 
@@ -311,7 +311,7 @@ def test_every_kind_of_event_is_explained_in_the_catalog() -> None:
 
 
 @pytest.mark.parametrize(("times", "often"), [(1, ""), (7, ", 7 times")])
-def test_a_write_that_was_refused_is_a_warning_with_who_tried(times: int, often: str) -> None:
+def test_a_refused_write_is_a_warning_with_its_writer(times: int, often: str) -> None:
     (line,) = describe([WriteRefused(FORWARD, "0", POD, times)])
     assert (line.level, line.text) == (
         "warning",

@@ -111,7 +111,7 @@ def test_ipvs_is_up_only_if_it_answered(up: Optional[bool], shown: float) -> Non
 
 
 @pytest.mark.parametrize("stands", [True, False])
-def test_what_cannot_be_read_is_shown_as_it_was_while_that_stands(stands: bool) -> None:
+def test_an_unreadable_item_has_its_last_value_while_the_last_verdict_is_valid(stands: bool) -> None:
     live, right = (LastVerdict(verdict, 0.0, stands) for verdict in (ModuleVerdict.LIVE, SysctlVerdict.RIGHT))
     made = report(
         module(ModuleVerdict.UNREADABLE)._replace(last=live), sysctl(SysctlVerdict.UNREADABLE)._replace(last=right)
@@ -154,11 +154,11 @@ def test_a_histogram_is_cumulated() -> None:
     assert (value(made, f"{name}_count"), value(made, f"{name}_sum")) == (4, 123.5)
 
 
-def test_the_last_look_has_a_time() -> None:
+def test_the_last_reconciliation_has_a_time() -> None:
     assert value(REPORT, "ipvsd_last_reconcile_timestamp_seconds") == REPORT.time
 
 
-def test_before_the_first_look_there_is_only_the_process() -> None:
+def test_before_the_first_reconciliation_there_are_only_process_metrics() -> None:
     assert all(line.startswith("process_") for line in samples(None))
 
 
@@ -176,7 +176,7 @@ def test_a_name_can_not_break_out_of_its_label() -> None:
     assert not [line for line in samples(made) if line.startswith("evil")]
 
 
-def test_whatever_a_name_is_the_scrape_is_text_in_which_no_series_stands_twice() -> None:
+def test_the_scrape_is_text_without_duplicate_series_for_any_name() -> None:
     names = ["a\x1b[31m", "\udcff", r"\xff", "\ud800", "b" * 5000, "b" * 6000, "c\u2028d"]
     found = samples(report(*(module(name=name) for name in names)))
     loaded = [line for line in found if line.startswith("ipvsd_module_loaded{")]

@@ -55,7 +55,7 @@ def test_a_scheduler_by_another_name_is_refused_with_its_own(typed: str, meant: 
     assert found.endswith(f"(did you mean {meant!r}?)")
 
 
-def test_a_scheduler_that_is_like_none_is_refused_with_those_there_are() -> None:
+def test_an_unknown_scheduler_is_rejected_with_a_list_of_the_known_ones() -> None:
     assert "scheduler: unknown scheduler 'xyzzy' (known: rr, wrr, lc, " in error("scheduler: xyzzy")
 
 
@@ -90,7 +90,7 @@ def test_the_module_of_a_scheduler_by_another_name_is_refused(typed: str, meant:
     [("'off'", " (write 0)"), ("'Yes'", " (write 1)"), ("1.0", ""), ("08", ""), ("1_000", ""), ('""', ""), ("1;", "")],
 )
 @pytest.mark.parametrize("key", ["net.ipv4.ip_forward", "net.ipv4.conf.*.rp_filter", "net/ipv4/vs/conntrack"])
-def test_a_value_that_the_kernel_takes_for_no_number_is_refused(key: str, value: str, hint: str) -> None:
+def test_a_value_that_the_kernel_does_not_read_as_a_number_is_rejected(key: str, value: str, hint: str) -> None:
     assert error(f"sysctls: {{{key}: {value}}}").endswith(hint)
     assert "the kernel takes a number for it" in error(f"sysctls: {{{key}: {{oneOf: [1, {value}]}}}}")
 
@@ -151,13 +151,13 @@ def test_a_misspelt_sysctl_is_refused_and_one_that_may_exist_is_not(typed: str, 
         )
 
 
-def test_no_known_sysctl_is_taken_for_another_one() -> None:
+def test_no_known_sysctl_is_treated_as_misspelt() -> None:
     names = [f"{directory}.{leaf}".replace("*", "eth0") for directory, text in SYSCTLS.items() for leaf in text.split()]
     names += [entry.key for profile in PROFILES.values() for entry in profile.sysctls]
     assert [name for name in names if spelling.sysctl(name)] == []
 
 
-def test_a_name_that_resembles_a_known_one_is_taken_where_it_is_said_not_to_be_required() -> None:
+def test_a_name_that_resembles_a_known_one_is_accepted_if_it_is_not_required() -> None:
     text = "sysctls: {net.ipv4.ip_foward: {value: 1, required: false}}\nmodules: {br_netfiler: {required: false}}"
     assert set(read(text).sysctls) == {"net.ipv4.ip_foward"}
 
@@ -209,7 +209,7 @@ def test_the_words_that_only_old_yaml_takes_for_truth_values_are_refused_everywh
     assert f"not {word!r} (" in found
 
 
-def test_the_hint_says_how_to_set_it_to_0_and_how_to_leave_it_alone() -> None:
+def test_the_hint_explains_how_to_set_0_and_how_to_drop_the_sysctl() -> None:
     found = error("sysctls: {net.ipv4.ip_forward: off}")
     assert found.endswith("(the kernel wants a number: 0; false leaves the sysctl alone)")
 
@@ -268,7 +268,7 @@ def test_a_file_of_several_documents_of_kubernetes_is_named_too() -> None:
         ("strict_arp: true", "did you mean 'strictARP'?"),
     ],
 )
-def test_a_key_of_kube_proxy_is_answered_with_ours(text: str, hint: str) -> None:
+def test_a_key_of_kube_proxy_is_rejected_with_that_of_ipvsd(text: str, hint: str) -> None:
     assert hint in error(text)
 
 
@@ -305,7 +305,7 @@ def test_a_key_of_kube_proxy_is_answered_with_ours(text: str, hint: str) -> None
         ("scheduler: r\x07r", "f:2: has the character U+0007, which YAML forbids"),
     ],
 )
-def test_a_character_that_only_looks_right_is_named_with_its_line(text: str, told: str) -> None:
+def test_a_confusable_character_is_reported_with_its_line(text: str, told: str) -> None:
     assert error(f"# first \u2018line\u2019\n{text}\n").startswith(told)
 
 
@@ -338,7 +338,7 @@ def test_utf_16_is_named() -> None:
         ("v1.36.0-rc.1+k3s1", (1, 36)),
     ],
 )
-def test_a_version_is_taken_as_it_is_written(typed: str, version: tuple[int, int]) -> None:
+def test_a_version_is_accepted_in_each_spelling(typed: str, version: tuple[int, int]) -> None:
     assert read(f"kubeProxyVersion: {typed}").kube_proxy == version
 
 
@@ -361,7 +361,7 @@ def test_a_version_that_cannot_be_is_refused(typed: str, told: str) -> None:
 
 
 @pytest.mark.parametrize(("typed", "meant"), [("30", "1.30"), ("130", None), ("'1,30'", None), ("latest", None)])
-def test_what_is_no_version_is_refused(typed: str, meant: str | None) -> None:
+def test_an_invalid_version_is_rejected(typed: str, meant: str | None) -> None:
     found = error(f"kubeProxyVersion: {typed}")
     assert found.startswith("f:1: kubeProxyVersion: must be a version of Kubernetes, not ")
     assert meant is None or f'did you mean "{meant}"?' in found

@@ -128,7 +128,7 @@ def test_the_command_line(text: str, found: list[str]) -> None:
         ("x.module_blacklist=a", {}),
     ],
 )
-def test_what_the_kernel_itself_refuses(text: str, found: dict[str, str]) -> None:
+def test_modules_that_the_kernel_itself_refuses(text: str, found: dict[str, str]) -> None:
     assert kernel_blacklist(text) == found
 
 

@@ -53,7 +53,7 @@ def test_no_line_is_persisted_for_what_is_built_into_a_kernel_without_a_module_t
     assert "net.ipv4.vs.conntrack = 1" in (tree / "etc/sysctl.d/90-ipvsd.conf").read_text()
 
 
-def test_what_is_in_proc_shows_that_a_module_is_built_in(tree: Path, ask: Ask) -> None:
+def test_files_in_proc_show_that_a_module_is_built_in(tree: Path, ask: Ask) -> None:
     running(tree, "6.6.0-x", "debian")
     (tree / "proc/sys/net/ipv4/vs").mkdir(parents=True)
     _, found = ask("check")
@@ -98,7 +98,7 @@ def test_a_file_that_was_packed_so_that_this_kmod_cannot_read_it(tree: Path, ask
     assert found["ip_vs"].remedy.startswith("install a kmod that reads zstd, or unpack the files and run")
 
 
-def test_of_a_file_that_did_not_come_with_the_kernel_the_package_is_not_known(tree: Path, ask: Ask) -> None:
+def test_the_package_of_a_file_from_outside_the_kernel_is_unknown(tree: Path, ask: Ask) -> None:
     index = {
         "ip_vs": ["updates/dkms/ip_vs.ko: kernel/net/nf_conntrack.ko.xz"],
         "nf_conntrack": ["kernel/net/nf_conntrack.ko.xz:"],
@@ -111,7 +111,7 @@ def test_of_a_file_that_did_not_come_with_the_kernel_the_package_is_not_known(tr
 
 
 @pytest.mark.parametrize("name", ["nosuch", "zfs", "nvidia"])
-def test_of_a_module_that_ipvsd_does_not_know_it_names_no_package(tree: Path, ask: Ask, name: str) -> None:
+def test_an_unknown_module_has_no_package_in_its_remedy(tree: Path, ask: Ask, name: str) -> None:
     put(tree, "etc/ipvsd/ipvsd.yaml", f"modules: {{{name}: {{}}}}\n")
     for command in ("check", "preflight"):
         code, found = ask(command)
@@ -152,7 +152,7 @@ def test_depmod_never_ran(tree: Path, ask: Ask, gone: str) -> None:
         assert {found[name][::2] for name in MODULES} == {("no index", f"run 'depmod -b {tree} -a {RELEASE}'")}
 
 
-def test_what_dkms_left_of_a_purged_kernel_is_no_tree(tree: Path, ask: Ask) -> None:
+def test_leftovers_of_dkms_are_not_a_module_tree(tree: Path, ask: Ask) -> None:
     (tree / "lib/modules" / RELEASE).rename(tree / "lib/modules/6.1.0-51-cloud-amd64")
     put(tree, f"lib/modules/{RELEASE}/updates/dkms/other.ko", "")
     _, found = ask("check")
@@ -178,7 +178,7 @@ def test_a_dependency_that_is_blacklisted_is_loaded_all_the_same(tree: Path, ask
     assert found["nf_conntrack"].verdict == "loadable"
 
 
-def test_what_nothing_else_needs_is_kept_out_by_a_blacklist(tree: Path, ask: Ask) -> None:
+def test_a_blacklist_blocks_a_module_without_users(tree: Path, ask: Ask) -> None:
     file = put(tree, "etc/modprobe.d/x.conf", "blacklist ip-vs-rr\n")
     code, found = ask("preflight")
     assert (code, found["ip_vs_rr"].verdict, found["ip_vs"].verdict) == (1, "blacklisted", "loadable")
@@ -196,7 +196,7 @@ def test_an_install_line_of_a_dependency_is_named(tree: Path, ask: Ask, command:
 
 
 @pytest.mark.parametrize("command", ["/sbin/modprobe -i $MODPROBE_MODULE && logger x", "/usr/local/bin/load-them"])
-def test_an_install_line_that_may_load_the_module_keeps_nothing_out(tree: Path, ask: Ask, command: str) -> None:
+def test_an_install_line_that_can_load_the_module_blocks_nothing(tree: Path, ask: Ask, command: str) -> None:
     put(tree, "etc/modprobe.d/x.conf", f"install nf_conntrack {command}\ninstall ip_vs {command}\n")
     assert ask("preflight")[0] == 0
     assert {found.verdict for found in ask("check")[1].values()} == {"loadable"}
@@ -207,13 +207,13 @@ def test_an_install_line_of_a_module_with_soft_dependencies_is_passed_over(tree:
     assert ask("preflight")[0] == 0
 
 
-def test_a_soft_dependency_that_cannot_be_had_keeps_nothing_out(tree: Path, ask: Ask) -> None:
+def test_a_missing_soft_dependency_blocks_nothing(tree: Path, ask: Ask) -> None:
     put(tree, "etc/modprobe.d/x.conf", "install br_netfilter /bin/true\nsoftdep ip_vs pre: br_netfilter gone\n")
     code, found = ask("preflight")
     assert (code, found["ip_vs"].verdict, found["br_netfilter"].verdict) == (0, "loadable", "overridden")
 
 
-def test_an_alias_of_nothing_keeps_a_module_out(tree: Path, ask: Ask) -> None:
+def test_an_alias_of_a_missing_module_blocks_its_name(tree: Path, ask: Ask) -> None:
     file = put(tree, "etc/modprobe.d/x.conf", "alias ip_vs off\n")
     code, found = ask("preflight")
     assert (code, found["ip_vs"].verdict) == (1, "overridden")

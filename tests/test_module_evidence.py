@@ -32,7 +32,7 @@ def test_no_capability_helps_in_a_user_namespace(tree: Path, ask: Ask) -> None:
     assert found["ip_vs"].remedy == "run 'modprobe NAME' on the host"
 
 
-def test_a_name_that_is_like_a_module_s_is_taken_for_a_slip_of_the_pen(tree: Path, ask: Ask) -> None:
+def test_a_name_that_resembles_a_module_is_treated_as_misspelt(tree: Path, ask: Ask) -> None:
     put(tree, "etc/ipvsd/ipvsd.yaml", "modules: {ip_vss: {}}\n")
     _, found = ask("check")
     assert found["ip_vss"].verdict == "absent"
@@ -83,9 +83,7 @@ def test_sysctls_below_a_read_only_mount_are_set_on_the_host(
         ("nf_nat_ipv4", "4.19.0-1-amd64", ""),
     ],
 )
-def test_a_name_that_the_kernel_does_not_have_any_more(
-    tree: Path, ask: Ask, name: str, release: str, successor: str
-) -> None:
+def test_a_former_module_name(tree: Path, ask: Ask, name: str, release: str, successor: str) -> None:
     put_sysctl(tree, "kernel.osrelease", release)
     if release != RELEASE:
         make_modules(tree, release, list(DEPENDS))
@@ -164,7 +162,7 @@ def test_another_installed_kernel_has_the_module(tree: Path, ask: Ask) -> None:
     assert found["nf_conntrack"].remedy.startswith(said)
 
 
-def test_the_trees_that_there_are_are_named_where_none_fits(tree: Path, ask: Ask) -> None:
+def test_existing_trees_are_named_if_none_matches(tree: Path, ask: Ask) -> None:
     running(tree, "6.1.21-v8+", "debian")
     _, found = ask("check")
     assert found["ip_vs"].verdict == "module tree gone"
@@ -205,7 +203,7 @@ def test_modules_disabled_has_a_remedy_that_works(tree: Path, ask: Ask) -> None:
     assert found["ip_vs"].remedy.startswith(f"run 'ipvsd apply --persist --root {tree}' and reboot")
 
 
-def test_a_kernel_without_modules_that_left_it_out(tree: Path, ask: Ask) -> None:
+def test_a_kernel_without_module_support_that_lacks_it(tree: Path, ask: Ask) -> None:
     running(tree, "6.6.0-x", "debian")
     (tree / "proc/modules").unlink()
     (tree / "proc/config.gz").write_bytes(configuration("CONFIG_NETFILTER=y", "# CONFIG_IP_VS is not set"))

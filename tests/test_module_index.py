@@ -47,12 +47,12 @@ def test_every_pattern_that_fits_is_found(
 @pytest.mark.parametrize(
     "data", [b"", b"\xb0\x07\xf4\x57", b"nonsense, and more of it", b"\xb0\x07\xf4\x57\0\3\0\0\0\0\0\0"]
 )
-def test_what_is_no_index_is_said_to_be_none(data: bytes) -> None:
+def test_invalid_data_is_reported_as_no_index(data: bytes) -> None:
     with pytest.raises(DamagedError):
         ModuleIndex(data)
 
 
-def test_an_index_that_leads_round_in_circles_ends() -> None:
+def test_a_cyclic_index_ends() -> None:
     circle = bytes((42, 42)) + (12 | 1 << 29).to_bytes(4, "big")  # `*`, and the same node below it
     found = ModuleIndex(b"\xb0\x07\xf4\x57\0\2\0\1" + (12 | 1 << 29).to_bytes(4, "big") + circle)
     with pytest.raises(DamagedError):

@@ -56,7 +56,7 @@ def test_a_file_that_is_installed_later_is_found(tree: Path) -> None:
     assert list(host.explain(host.kernel(names), names).unindexed) == names
 
 
-def test_a_tree_below_usr_counts_where_lib_is_a_link_out_of_the_image(tree: Path) -> None:
+def test_a_tree_below_usr_counts_if_lib_is_a_link_out_of_the_image(tree: Path) -> None:
     (tree / "usr/lib").mkdir(parents=True, exist_ok=True)
     (tree / "lib/modules").rename(tree / "usr/lib/modules")
     (tree / "lib").rmdir()
@@ -84,7 +84,7 @@ def test_an_option_that_was_not_set(tree: Path, place: str) -> None:
     }
 
 
-def test_a_configuration_that_is_no_gzip_says_nothing(tree: Path) -> None:
+def test_a_kernel_configuration_that_is_not_gzip_is_ignored(tree: Path) -> None:
     put(tree, "proc/config.gz", "nonsense")
     assert explain(tree, "ip_vs_twos").kconfig_unset == {}
 
@@ -133,7 +133,7 @@ def test_an_edited_file_is_read_again(tree: Path) -> None:
         ("proc/self/status", "Name:\tx\nCapBnd:\t00000000a80425fb\n", LoadRestrictions(incapable=True)),
     ],
 )
-def test_what_locks_the_kernel(tree: Path, path: str, text: str, lock: LoadRestrictions) -> None:
+def test_restrictions_of_the_kernel(tree: Path, path: str, text: str, lock: LoadRestrictions) -> None:
     put(tree, path, text)
     assert explain(tree, "ip_vs").restrictions == lock
 

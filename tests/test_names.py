@@ -192,7 +192,7 @@ def test_an_interface_of_any_name_is_named_in_printable_ascii(tree: Path, name: 
     )
 
 
-def test_a_name_that_looks_like_a_pattern_stands_for_itself_alone(tree: Path) -> None:
+def test_a_name_that_resembles_a_pattern_matches_only_itself(tree: Path) -> None:
     host = LinuxHost(str(tree))
     assert host.read_sysctl(r"net.ipv4.conf.x\x3f.rp_filter") == "0"
     assert host.read_sysctl(r"net.ipv4.conf.\x2a.rp_filter") is MISSING

@@ -130,7 +130,7 @@ def test_persisting_fails_if_a_file_overrides_it_and_names_the_line(
     ],
     ids=lambda value: value.__name__,
 )
-def test_what_is_told_to_do_about_it_helps(
+def test_the_remedy_helps(
     tree: Path, capsys: Output, override: Callable[[Path], None], undo: Callable[[Path], object]
 ) -> None:
     override(tree)
@@ -146,7 +146,7 @@ def test_a_line_that_the_kernel_refuses_makes_explain_fail(tree: Path, capsys: O
     assert (code, "sysctl --system" in out) == (1, True)  # uses the line before it, when someone runs it
 
 
-def test_one_line_is_told_and_not_what_it_leaves_alone(tree: Path, capsys: Output) -> None:
+def test_one_line_is_reported_without_unaffected_items(tree: Path, capsys: Output) -> None:
     by_link(tree)
     _, _, err = run(capsys, tree, "apply", "--persist")
     assert err.count(" without ipvsd: ") == 1
@@ -160,7 +160,7 @@ def test_a_range_is_persisted_as_a_value(tmp_path: Path, capsys: Output) -> None
     assert {"net.netfilter.nf_conntrack_max = 131072", "net.core.somaxconn = 4096"} <= set(lines)
 
 
-def test_what_is_required_and_only_observed_is_not_promised(tree: Path, capsys: Output) -> None:
+def test_a_required_sysctl_that_is_only_observed_is_not_promised(tree: Path, capsys: Output) -> None:
     put(tree, "etc/ipvsd/ipvsd.yaml", "sysctls: {net.ipv4.ip_forward: {value: 1, policy: observe, required: true}}\n")
     code, _, err = run(capsys, tree, "apply", "--persist")
     assert code == 1
@@ -178,7 +178,7 @@ def test_what_is_required_and_only_observed_is_not_promised(tree: Path, capsys: 
         ("etc/sysctl.conf", "-kernel.modules_disabled=1\r\n"),
     ],
 )
-def test_a_kernel_that_sysctl_d_closes_is_not_ready_until_the_modules_are_persisted(
+def test_with_modules_disabled_in_sysctl_d_a_node_is_not_ready_until_modules_are_persisted(
     tree: Path, capsys: Output, path: str, line: str
 ) -> None:
     sysctl_conf(tree, "")
@@ -199,13 +199,13 @@ def test_a_kernel_that_sysctl_d_closes_is_not_ready_until_the_modules_are_persis
 @pytest.mark.parametrize(
     "line", ["kernel.modules_disabled = 0\n", "kernel.modules_disabled = yes\n", "#kernel.x = 1\n"]
 )
-def test_a_line_that_closes_nothing_is_no_matter(tree: Path, capsys: Output, line: str) -> None:
+def test_a_line_that_disables_nothing_does_not_matter(tree: Path, capsys: Output, line: str) -> None:
     put(tree, "etc/sysctl.d/99-h.conf", line)
     assert run(capsys, tree, "preflight")[0] == 0
     assert run(capsys, tree, "explain", "ip_vs")[0] == 0
 
 
-def test_a_kernel_that_its_command_line_closes_is_ready_without_that(tree: Path, capsys: Output) -> None:
+def test_without_modules_disabled_on_the_command_line_a_node_is_ready(tree: Path, capsys: Output) -> None:
     by_command_line(tree)
     put(tree, "etc/modules-load.d/x.conf", "ip_vs\n")  # too late
     code, out, _ = run(capsys, tree, "preflight")
@@ -266,7 +266,9 @@ def test_a_dependency_is_loaded_with_what_needs_it(tree: Path, capsys: Output) -
         ("no_such", f"kernel {RELEASE} has no such module (remove the line)"),
     ],
 )
-def test_a_line_at_which_systemd_modules_load_fails_is_told(tree: Path, capsys: Output, line: str, reason: str) -> None:
+def test_a_line_that_systemd_modules_load_cannot_load_is_reported(
+    tree: Path, capsys: Output, line: str, reason: str
+) -> None:
     put(tree, "etc/modules", f"# /etc/modules\n{line}\n")
     (tree / "etc/modules-load.d").mkdir()
     (tree / "etc/modules-load.d/modules.conf").symlink_to("../modules")
@@ -281,7 +283,7 @@ def test_a_line_at_which_systemd_modules_load_fails_is_told(tree: Path, capsys: 
 
 
 @pytest.mark.parametrize("unit", ["systemd-modules-load.service", "systemd-sysctl.service"])
-def test_what_is_persisted_for_a_unit_that_is_masked_comes_to_nothing(tree: Path, capsys: Output, unit: str) -> None:
+def test_files_for_a_masked_unit_have_no_effect(tree: Path, capsys: Output, unit: str) -> None:
     put(tree, "etc/systemd/system/README", "")
     (tree / "etc/systemd/system" / unit).symlink_to("/dev/null")
     code, _, err = run(capsys, tree, "apply", "--persist")
@@ -290,7 +292,7 @@ def test_what_is_persisted_for_a_unit_that_is_masked_comes_to_nothing(tree: Path
     assert run(capsys, tree, "apply", "--persist")[0] == 0
 
 
-def test_persisting_again_is_no_remedy_for_a_module_that_cannot_be_had(tree: Path, capsys: Output) -> None:
+def test_persisting_again_is_no_remedy_for_a_missing_module(tree: Path, capsys: Output) -> None:
     for file in (tree / "lib/modules").rglob("ip_vs.ko*"):
         file.unlink()
     code, _, err = run(capsys, tree, "apply", "--persist")

@@ -31,7 +31,7 @@ def errors(text: str) -> tuple[str, ...]:
 
 
 @pytest.mark.parametrize(("text", "number"), [("010", 8), ("0x1f", 31), ("-010", -8), ("0", 0), ("00", 0), ("10", 10)])
-def test_a_number_is_everywhere_what_the_kernel_makes_of_it(text: str, number: int) -> None:
+def test_a_number_has_the_meaning_of_the_kernel_everywhere(text: str, number: int) -> None:
     made = read(f"sysctls: {{net.a.b: {{atLeast: {text}, atMost: {text}}}}}")
     assert made.sysctls["net.a.b"].want == Within(number, number)
     assert integer(text) == number
@@ -41,7 +41,7 @@ def test_a_number_is_everywhere_what_the_kernel_makes_of_it(text: str, number: i
 
 
 @pytest.mark.parametrize("text", ["08", "1_000", "1.0", "1e3", "0o17", "0b1"])
-def test_what_the_kernel_takes_for_no_number_is_none(text: str) -> None:
+def test_a_text_that_the_kernel_does_not_read_as_a_number_is_not_one(text: str) -> None:
     (found,) = errors(f"sysctls: {{net.a.b: {{atLeast: {text}}}}}")
     assert found.startswith("f:1: sysctls.net.a.b.atLeast: must be a whole number, not ")
 

@@ -31,9 +31,7 @@ def said(capsys: Log) -> list[str]:
 
 
 @pytest.mark.parametrize("operation", Operation, ids=lambda operation: operation.value)
-def test_a_failure_is_told_when_it_begins_when_it_is_another_and_when_it_is_over(
-    operation: Operation, capsys: Log
-) -> None:
+def test_a_failure_is_logged_when_it_begins_changes_and_ends(operation: Operation, capsys: Log) -> None:
     failures = OperationFailures()
     failures.record(operation)
     assert said(capsys) == []
@@ -47,7 +45,7 @@ def test_a_failure_is_told_when_it_begins_when_it_is_another_and_when_it_is_over
     assert over.startswith("ipvsd can ")
 
 
-def test_an_attempt_that_fails_says_for_which_file() -> None:
+def test_a_failed_attempt_names_the_file() -> None:
     failures = OperationFailures()
     failures.attempt(Operation.WRITE_STATUS, lambda: Path("/nowhere/status.json").read_text())
     assert failures.current == {"write_status": "/nowhere/status.json: No such file or directory"}
@@ -75,7 +73,7 @@ def failures(service: Service) -> Any:
     return {item["operation"]: item["error"] for item in service.seen().get("failures", ())}
 
 
-def test_a_port_that_is_taken_is_told_once_and_opened_when_it_is_free(service: Service, until: Until) -> None:
+def test_a_port_in_use_is_logged_once_and_opened_when_it_is_free(service: Service, until: Until) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -104,7 +102,9 @@ def test_a_port_that_is_taken_is_told_once_and_opened_when_it_is_free(service: S
     ]
 
 
-def test_a_last_good_configuration_that_cannot_be_kept_is_told_and_kept_later(service: Service, until: Until) -> None:
+def test_a_last_good_configuration_that_cannot_be_stored_is_reported_and_stored_later(
+    service: Service, until: Until
+) -> None:
     (service.tree / "var/lib/ipvsd").rmdir()
     service.ready()
     until(lambda: "keep_configuration" in failures(service), "the status tells of it")
@@ -115,7 +115,7 @@ def test_a_last_good_configuration_that_cannot_be_kept_is_told_and_kept_later(se
     assert len([line for line in service.stop()[1] if "last good" in line]) == 2
 
 
-def test_a_status_that_cannot_be_written_is_told_once(service: Service, until: Until) -> None:
+def test_a_status_that_cannot_be_written_is_reported_once(service: Service, until: Until) -> None:
     service.ready()
     until((service.tree / STATUS).exists, "the status is published")
     run = service.tree / "run/ipvsd"

@@ -52,7 +52,7 @@ def combinations(causes: Mapping[V, Mapping[str, Any]]) -> list[tuple[V, ...]]:
 @pytest.mark.parametrize(
     "chosen", combinations(OF_WHAT_IS_LISTED), ids=lambda chosen: "+".join(v.value for v in chosen)
 )
-def test_of_a_module_that_is_listed_the_most_specific_cause_is_told(chosen: tuple[V, ...]) -> None:
+def test_the_most_specific_cause_for_a_listed_module_is_reported(chosen: tuple[V, ...]) -> None:
     states = {V.LIVE: ModuleState.LIVE, V.UNLOADING: ModuleState.GOING}
     state = next((states[verdict] for verdict in chosen if verdict in states), None)
     seen = with_all(kernel(loadable=("ip_vs",)), [OF_WHAT_IS_LISTED[verdict] for verdict in chosen])
@@ -60,7 +60,7 @@ def test_of_a_module_that_is_listed_the_most_specific_cause_is_told(chosen: tupl
 
 
 @pytest.mark.parametrize("chosen", combinations(OF_WHAT_IS_NOT), ids=lambda chosen: "+".join(v.value for v in chosen))
-def test_of_a_module_that_is_not_listed_the_most_specific_cause_is_told(chosen: tuple[V, ...]) -> None:
+def test_the_most_specific_cause_for_an_unlisted_module_is_reported(chosen: tuple[V, ...]) -> None:
     seen = with_all(kernel(), [OF_WHAT_IS_NOT[verdict] for verdict in reversed(chosen)])
     found = judge_module(wanted_module(), observed(seen)).verdict
     # If the module's file exists, the tree is not missing, but has no index.

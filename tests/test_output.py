@@ -126,7 +126,7 @@ def expected(code: int, usual: Sequence[object]) -> dict[str, Sequence[object]]:
 
 
 @pytest.mark.parametrize("commands", [COMMANDS[:2], pytest.param(COMMANDS, marks=pytest.mark.full)], ids=["two", "all"])
-def test_whatever_becomes_of_the_output_of_any_command_the_exit_code_holds(
+def test_the_exit_code_of_any_command_does_not_depend_on_its_output(
     tree: Path, commands: Sequence[tuple[str, int]]
 ) -> None:
     lines = {rooted(line, tree): code for line, code in commands}
@@ -154,7 +154,7 @@ def test_a_shell_sees_the_exit_code_of_check(tree: Path, streams: str, ending: E
     assert done.out.startswith(ending.out)
 
 
-def test_a_stream_that_is_not_open_for_writing_is_told(tree: Path) -> None:
+def test_a_stream_that_is_not_writable_is_reported(tree: Path) -> None:
     told = "ipvsd: cannot write to standard output: Bad file descriptor\n"
     assert ended(start(words("check", tree), "1</dev/null")) == Ended(74, "", told)
 
@@ -183,7 +183,7 @@ def test_an_interrupt_while_a_command_is_imported_ends_it_without_a_traceback() 
     assert ended(start([sys.executable, "-c", INTERRUPTED_IMPORT])) == Ended(-signal.SIGINT)
 
 
-def test_all_is_printed_into_a_pipe_that_does_not_block(tree: Path) -> None:
+def test_all_output_is_written_to_a_non_blocking_pipe(tree: Path) -> None:
     command = words("profile show kube-proxy-ipvs --output json", tree)
     usual = ended(start(command)).out
     assert len(usual) > 8192
@@ -196,7 +196,7 @@ def test_all_is_printed_into_a_pipe_that_does_not_block(tree: Path) -> None:
     assert (ended(process), read_all.decode()) == (Ended(0), usual)
 
 
-def test_a_terminal_gets_our_colours_and_no_sequence_of_others(tmp_path: Path) -> None:
+def test_a_terminal_receives_only_the_colours_of_ipvsd(tmp_path: Path) -> None:
     tree = make_tree(tmp_path)
     put_sysctl(tree, "net.ipv4.ip_forward", "0\x1b[31mred\x1b]0;title\a")
     terminal, slave = pty.openpty()

@@ -34,26 +34,26 @@ def test_a_module_is_loaded_with_its_parameters(kernel: FakeKernel) -> None:
     assert verdict(done, BITS) is SysctlVerdict.RIGHT
 
 
-def test_giving_parameters_keeps_a_profiles_module_as_it_was(kernel: FakeKernel) -> None:
+def test_parameters_keep_a_module_of_a_profile_unchanged(kernel: FakeKernel) -> None:
     done = settle(kernel, "br_netfilter: {parameters: {x: 1}}")
     (found,) = (finding for finding in done.after.modules if finding.name == "br_netfilter")
     assert (found.wanted.need.value, found.wanted.origin) == ("wanted", "profile kube-proxy-ipvs")
 
 
-def test_one_that_can_be_written_is_written(kernel: FakeKernel) -> None:
+def test_a_writable_parameter_is_written(kernel: FakeKernel) -> None:
     kernel.load_module("nf_conntrack")
     done = settle(kernel, "nf_conntrack: {parameters: {hashsize: 65536}}")
     assert WriteParameter(HASH, "16384", "65536") in done.proved
 
 
-def test_one_that_the_kernel_rounds_is_not_kept(kernel: FakeKernel) -> None:
+def test_a_parameter_that_the_kernel_rounds_is_not_kept(kernel: FakeKernel) -> None:
     kernel.load_module("nf_conntrack")
     kernel.clamps[HASH] = lambda _: "65024"
     done = settle(kernel, "nf_conntrack: {parameters: {hashsize: 65000}}")
     assert verdict(done, HASH) is SysctlVerdict.NOT_KEPT
 
 
-def test_one_that_cannot_be_written_needs_a_reload_and_says_what_is_in_the_way(kernel: FakeKernel) -> None:
+def test_a_read_only_parameter_needs_a_reload_and_names_the_obstacle(kernel: FakeKernel) -> None:
     kernel.load_module("ip_vs_sh")
     done = settle(kernel, "ip_vs: {parameters: {conn_tab_bits: 20}}")
     (found,) = done.after.parameters
@@ -68,24 +68,24 @@ def test_a_number_is_compared_by_its_meaning(kernel: FakeKernel) -> None:
     assert verdict(settle(kernel, "ip_vs: {parameters: {conn_tab_bits: 0xc}}"), BITS) is SysctlVerdict.RIGHT
 
 
-def test_one_that_the_module_does_not_have_is_unsupported(kernel: FakeKernel) -> None:
+def test_a_parameter_that_the_module_lacks_is_unsupported(kernel: FakeKernel) -> None:
     done = settle(kernel, "ip_vs: {parameters: {nonsense: 1}}")
     assert verdict(done, "ip_vs.nonsense") is SysctlVerdict.UNSUPPORTED
 
 
-def test_one_of_a_module_that_is_not_live_is_pending(kernel: FakeKernel) -> None:
+def test_a_parameter_of_a_module_that_is_not_live_is_pending(kernel: FakeKernel) -> None:
     kernel.depends.pop("ip_vs")
     done = settle(kernel, "ip_vs: {parameters: {conn_tab_bits: 20}}")
     assert verdict(done, BITS) is SysctlVerdict.PENDING
 
 
-def test_one_of_an_alias_is_that_of_the_module(kernel: FakeKernel) -> None:
+def test_a_parameter_of_an_alias_is_that_of_the_module(kernel: FakeKernel) -> None:
     kernel.aliases["ip_conntrack"] = "nf_conntrack"
     done = settle(kernel, "ip_conntrack: {parameters: {hashsize: 65536}}")
     assert verdict(done, HASH) is SysctlVerdict.RIGHT
 
 
-def test_one_of_a_built_in_module_belongs_on_the_command_line(kernel: FakeKernel) -> None:
+def test_a_parameter_of_a_built_in_module_belongs_on_the_command_line(kernel: FakeKernel) -> None:
     kernel.built_in.add("ip_vs")
     kernel.parameters[BITS] = "12"
     (found,) = settle(kernel, "ip_vs: {parameters: {conn_tab_bits: 20}}").after.parameters

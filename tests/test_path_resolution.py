@@ -78,7 +78,7 @@ def content(root: Path, path: str, resolve: Resolve) -> str | int | None:
 
 @both
 @pytest.mark.parametrize(("target", "found"), LINKS)
-def test_a_link_leads_where_it_does_if_the_root_is_slash(
+def test_a_link_leads_to_the_same_target_as_with_the_root_slash(
     root: Path, resolve: Resolve, target: str, found: str | int
 ) -> None:
     (root / "etc/link").symlink_to(target)
@@ -87,7 +87,7 @@ def test_a_link_leads_where_it_does_if_the_root_is_slash(
 
 @both
 @pytest.mark.parametrize(("target", "found"), LINKS)
-def test_a_path_leads_where_a_link_of_its_text_does(
+def test_a_path_leads_to_the_target_of_a_link_with_its_text(
     root: Path, resolve: Resolve, target: str, found: str | int
 ) -> None:
     (root / "etc/link").symlink_to("link")
@@ -135,7 +135,7 @@ def test_a_directory_is_no_file_and_a_file_no_directory(root: Path, resolve: Res
 
 
 @both
-def test_names_that_are_no_text_are_names(root: Path, resolve: Resolve) -> None:
+def test_names_that_are_not_text_are_valid(root: Path, resolve: Resolve) -> None:
     name = os.fsdecode(b"caf\xe9")
     put(root, name, "found\n")
     (root / "link").symlink_to(name)
@@ -165,7 +165,7 @@ print(rootfs.text(sys.argv[1], "etc/link"), rootfs.text(sys.argv[1], "etc/out"))
 
 
 @pytest.mark.parametrize("number", [errno.ENOSYS, errno.EPERM])
-def test_without_openat_2_the_other_way_is_taken(root: Path, number: int) -> None:
+def test_without_openat_2_the_other_implementation_is_used(root: Path, number: int) -> None:
     (root / "etc/link").symlink_to("/a")
     (root / "etc/out").symlink_to("../../outside/a")
     done = subprocess.run(

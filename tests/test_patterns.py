@@ -28,7 +28,7 @@ def test_they_fit_a_path_part_by_part(patterns: list[Path], path: Path) -> None:
 
 
 @given(PATTERNS, st.sets(st.lists(NAMES, min_size=1, max_size=3).map(tuple), max_size=8))
-def test_they_find_what_is_there(patterns: list[Path], paths: set[Path]) -> None:
+def test_patterns_find_existing_paths(patterns: list[Path], paths: set[Path]) -> None:
     def listed(above: Path) -> Collection[str]:
         return {path[len(above)] for path in paths if path[: len(above)] == above and len(path) > len(above)}
 

@@ -37,7 +37,7 @@ def test_a_module_is_loaded_unless_it_is_there_or_coming(state: Optional[ModuleS
     assert made.actions == ((LoadModule("ip_vs"),) if loads else ())
 
 
-def test_what_stands_behind_an_alias_is_loaded() -> None:
+def test_the_module_of_an_alias_is_loaded() -> None:
     seen = kernel(loadable=("nf_conntrack",))._replace(aliases={"ip_conntrack": "nf_conntrack"})
     made = plan(desired(wanted_module("ip_conntrack")), observed(seen))
     assert made.actions == (LoadModule("ip_conntrack", "nf_conntrack"),)
@@ -80,13 +80,13 @@ def test_a_sysctl_without_a_file_waits_for_its_module(
     assert made.actions == ()
 
 
-def test_an_observed_sysctl_is_wrong_and_not_written() -> None:
+def test_an_observed_sysctl_that_is_not_compliant_is_not_written() -> None:
     want = wanted_sysctl(policy=Policy.OBSERVE)
     made = plan(desired(want), observed(kernel(), sysctls={want.key: "0"}))
     assert (made.sysctls[0].verdict, made.actions) == (SysctlVerdict.WRONG, ())
 
 
-def test_a_write_knows_what_was_found() -> None:
+def test_a_write_contains_the_actual_value() -> None:
     want = wanted_sysctl()
     made = plan(desired(want), observed(kernel(), sysctls={want.key: "0"}))
     assert made.actions == (WriteSysctl(want.key, "0", "1"),)
@@ -104,5 +104,5 @@ def test_forwarding_is_written_first_and_modules_are_loaded_last() -> None:
     assert [action.name for action in made.actions] == [forward.key, KEY, "ip_vs"]
 
 
-def test_nothing_wanted_is_nothing_to_do() -> None:
+def test_an_empty_desired_state_causes_no_action() -> None:
     assert plan(desired(), observed(kernel())).actions == ()

@@ -36,12 +36,12 @@ TEXTS = st.text(
         pytest.param("\U000e0041", r"\U000e0041", id="beyond the first plane"),
     ],
 )
-def test_what_cannot_be_printed_becomes_an_escape(text: str, shown: str) -> None:
+def test_an_unprintable_character_becomes_an_escape(text: str, shown: str) -> None:
     assert printable.line(text) == shown
 
 
 @given(TEXTS, st.integers(3, 60))
-def test_a_line_is_printable_bounded_and_stays_as_it_is(text: str, most: int) -> None:
+def test_a_line_is_printable_and_limited_and_stays_unchanged(text: str, most: int) -> None:
     line = printable.line(text, most)
     assert line.isprintable()
     assert len(line) <= most
@@ -50,7 +50,7 @@ def test_a_line_is_printable_bounded_and_stays_as_it_is(text: str, most: int) ->
     assert len(printable.ascii_line(text, most)) <= most
 
 
-def test_a_text_that_is_cut_says_so() -> None:
+def test_a_truncated_text_is_marked() -> None:
     assert printable.line("a" * 11, 10) == "aaaaaaa..."
     assert printable.line("a" * 10, 10) == "a" * 10
     assert printable.line("\x1b" * 10, 10) == r"\x1b\x1..."
@@ -111,11 +111,11 @@ def test_json_keeps_every_character_of_a_text_in_unicode(text: str) -> None:
         pytest.param("a" * 20_000, "a" * (printable.MAX_TEXT - 3) + "...", id="a text without end"),
     ],
 )
-def test_what_json_lacks_is_put_another_way(value: object, found: object) -> None:
+def test_values_that_json_lacks_are_replaced(value: object, found: object) -> None:
     assert strictly(printable.as_json([value])) == [found]
 
 
-def test_what_is_nested_without_end_does_not_exhaust_the_stack() -> None:
+def test_endless_nesting_does_not_exhaust_the_stack() -> None:
     value: list[Any] = []
     for _ in range(100_000):
         value = [value]

@@ -90,7 +90,7 @@ def test_arguments_are_in_no_output(tmp_path: Path, writer: Writer, logged: list
     assert [name for name, text in outputs.items() if SECRET in text] == []
 
 
-def test_nothing_that_journald_adds_arguments_for_is_sent(tmp_path: Path, writer: Writer, logged: list[str]) -> None:
+def test_no_field_that_makes_journald_add_arguments_is_sent(tmp_path: Path, writer: Writer, logged: list[str]) -> None:
     (tmp_path / "run/ipvsd").mkdir(parents=True)
     blame(tmp_path, writer)
     fields = {name for line in logged for name in json.loads(line)[2]}

@@ -30,7 +30,7 @@ def writers(tmp_path: Path) -> ProcessResolver:
     return ProcessResolver(str(tmp_path), str(tmp_path / "cgroup"))
 
 
-def test_a_process_that_lives_is_named_with_all_there_is(tmp_path: Path, writers: ProcessResolver) -> None:
+def test_a_running_process_is_identified_with_all_properties(tmp_path: Path, writers: ProcessResolver) -> None:
     process(tmp_path, 42, "sysctl", b"sysctl\0-w\0net.ipv4.ip_forward=0\0")
     assert writers.resolve(42, "sysctl", 1) == Writer(42, "sysctl", "cron.service")
 
@@ -47,18 +47,20 @@ def test_the_name_is_the_one_at_the_time_of_the_write(tmp_path: Path, writers: P
     assert writers.resolve(42, "sysctl", 1).comm == "sysctl"
 
 
-def test_a_process_whose_name_the_kernel_did_not_say_is_asked_for_it(tmp_path: Path, writers: ProcessResolver) -> None:
+def test_the_name_of_a_process_is_read_if_the_kernel_did_not_report_it(
+    tmp_path: Path, writers: ProcessResolver
+) -> None:
     process(tmp_path, 42, "sysctl", b"sysctl\0-w\0")
     assert str(writers.resolve(42, "", 1)) == "sysctl[42] of cron.service"
 
 
-def test_of_a_process_that_has_ended_its_control_group_is_known(tmp_path: Path, writers: ProcessResolver) -> None:
+def test_an_ended_process_is_identified_by_its_cgroup(tmp_path: Path, writers: ProcessResolver) -> None:
     group = tmp_path / "cgroup/system.slice/cron.service"
     group.mkdir(parents=True)
     assert writers.resolve(42, "sysctl", group.stat().st_ino) == Writer(42, "sysctl", "cron.service")
 
 
-def test_of_no_process_the_control_group_is_known(tmp_path: Path, writers: ProcessResolver) -> None:
+def test_an_unknown_process_is_identified_by_its_cgroup(tmp_path: Path, writers: ProcessResolver) -> None:
     process(tmp_path, 0, "wrong", b"wrong\0", "0::/system.slice/wrong.service\n")
     group = tmp_path / f"cgroup/docker/{ID}"
     group.mkdir(parents=True)
@@ -66,12 +68,12 @@ def test_of_no_process_the_control_group_is_known(tmp_path: Path, writers: Proce
 
 
 @pytest.mark.parametrize("identity", [0, 1 << 63])
-def test_a_control_group_that_is_nowhere_is_unknown(tmp_path: Path, writers: ProcessResolver, identity: int) -> None:
+def test_a_removed_cgroup_is_unknown(tmp_path: Path, writers: ProcessResolver, identity: int) -> None:
     (tmp_path / "cgroup/system.slice").mkdir(parents=True)
     assert writers.resolve(42, "sysctl", identity) == Writer(42, "sysctl")
 
 
-def test_more_groups_than_are_kept_are_found_all_the_same(tmp_path: Path, writers: ProcessResolver) -> None:
+def test_more_cgroups_than_the_cache_holds_are_found(tmp_path: Path, writers: ProcessResolver) -> None:
     groups = [tmp_path / f"cgroup/system.slice/a{number}.service" for number in range(150)]
     for group in groups:
         group.mkdir(parents=True)
@@ -80,17 +82,17 @@ def test_more_groups_than_are_kept_are_found_all_the_same(tmp_path: Path, writer
         assert found == [group.name for group in groups]
 
 
-def test_where_version_2_is_not_mounted_nothing_is_searched(tmp_path: Path) -> None:
+def test_without_cgroup_version_2_nothing_is_searched(tmp_path: Path) -> None:
     assert ProcessResolver(str(tmp_path)).resolve(42, "sysctl", tmp_path.stat().st_ino) == Writer(42, "sysctl")
 
 
 @pytest.mark.parametrize("comm", ["a\nb\x1b[31mc", "\udcff", "\0\0", "", "caf\u00e9", "x\n\x1b[2J\u00e9"])
-def test_whatever_a_process_calls_itself_is_one_printable_line(writers: ProcessResolver, comm: str) -> None:
+def test_any_name_of_a_process_is_one_printable_line(writers: ProcessResolver, comm: str) -> None:
     writer = writers.resolve(42, comm, 1)
     assert writer.comm.isprintable()
 
 
-def test_the_group_counts_in_which_the_process_was_when_it_wrote(tmp_path: Path, writers: ProcessResolver) -> None:
+def test_the_cgroup_at_the_time_of_the_write_counts(tmp_path: Path, writers: ProcessResolver) -> None:
     then, now = (tmp_path / f"cgroup/system.slice/{name}.service" for name in ("then", "now"))
     for group in (then, now):
         group.mkdir(parents=True)
@@ -127,10 +129,12 @@ def test_a_process_that_is_older_is_not_suspected(tmp_path: Path, writers: Proce
 
 
 @pytest.mark.parametrize("text", ["", "\n", "0.00 0.01 0.05 1/123 many", "0", "-7", "1" * 30])
-def test_an_unreadable_list_of_processes_names_nobody(tmp_path: Path, writers: ProcessResolver, text: str) -> None:
+def test_an_unreadable_list_of_processes_identifies_no_process(
+    tmp_path: Path, writers: ProcessResolver, text: str
+) -> None:
     put(tmp_path, "proc/loadavg", text)
     assert writers.find_unloader() is None
 
 
-def test_without_a_proc_nobody_is_named(tmp_path: Path) -> None:
+def test_without_proc_no_process_is_identified(tmp_path: Path) -> None:
     assert ProcessResolver(str(tmp_path / "nowhere")).find_unloader() is None

@@ -40,7 +40,7 @@ def test_proc_modules_gives_the_state_of_the_modules_asked_about() -> None:
         pytest.param("\0\ufffd\n\n\n", id="no text at all"),
     ],
 )
-def test_what_cannot_be_read_in_proc_modules_is_left_out(text: str) -> None:
+def test_invalid_lines_of_proc_modules_are_ignored(text: str) -> None:
     assert procfs.proc_modules(text, NAMES) == {}
 
 
@@ -87,11 +87,11 @@ def test_a_line_of_the_index(line: str, found: bool) -> None:
     assert kernel_names.indexed_names(text, ["ip_vs"]) == ({"ip_vs"} if found else frozenset())
 
 
-def test_an_index_that_is_not_asked_about_anything_tells_nothing() -> None:
+def test_an_index_without_a_query_lists_nothing() -> None:
     assert kernel_names.indexed_names("kernel/net/ip_vs.ko:\n", []) == frozenset()
 
 
-def test_an_index_of_a_whole_distribution_tells_all_that_were_asked_about() -> None:
+def test_an_index_of_a_whole_distribution_lists_all_queried_modules() -> None:
     text = "".join(f"kernel/net/m{number}.ko.xz: kernel/net/m0.ko.xz\n" for number in range(5000))
     assert kernel_names.indexed_names(text, ["m0", "m4999", "m5000"]) == {"m0", "m4999"}
 

@@ -63,7 +63,7 @@ def test_a_kernel_is_judged_by_what_kube_proxy_needs(names: list[str], expected:
     assert state(judged(kernel(tuple(names)))) is expected
 
 
-def test_a_kernel_with_everything_built_in_is_right() -> None:
+def test_a_kernel_with_everything_built_in_is_compliant() -> None:
     assert state(judged(kernel(built_in=NODE), loaded=False)) is State.READY
 
 
@@ -77,7 +77,7 @@ def el_10(tmp_path: Path, live: tuple[str, ...]) -> Path:
     return tree
 
 
-def test_a_node_of_el_10_without_its_extra_modules_is_told_the_package(tmp_path: Path, capsys: Output) -> None:
+def test_the_remedy_on_el_10_without_extra_modules_names_the_package(tmp_path: Path, capsys: Output) -> None:
     tree = el_10(tmp_path, tuple(name for name in NODE if name not in IN_EXTRA))
     assert cli.main(["check", "--root", str(tree)]) == 1
     out = " ".join(capsys.readouterr().out.split())
@@ -86,7 +86,7 @@ def test_a_node_of_el_10_without_its_extra_modules_is_told_the_package(tmp_path:
     assert f"dnf --installroot={tree} install kernel-modules-extra-{EL_10}" in " ".join(out.split())
 
 
-def test_preflight_says_so_of_the_image(tmp_path: Path, capsys: Output) -> None:
+def test_preflight_has_the_same_result_for_the_image(tmp_path: Path, capsys: Output) -> None:
     tree = el_10(tmp_path, ())
     assert cli.main(["preflight", "--root", str(tree)]) == 1
     out = " ".join(capsys.readouterr().out.split())

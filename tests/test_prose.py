@@ -65,5 +65,5 @@ def test_a_fault_is_found(name: str, text: str, problem: str) -> None:
         ("a.service", f"ExecStart={LONG}\n"),
     ],
 )
-def test_what_is_no_fault_is_taken(name: str, text: str) -> None:
+def test_valid_text_has_no_findings(name: str, text: str) -> None:
     assert list(prose.findings(Path(name), text, {"told": "event"})) == []

@@ -28,7 +28,7 @@ def node() -> Node:
 # --- events for stored writes -----------------------------------------------------------
 
 
-def test_a_drift_is_turned_back_once(node: Node) -> None:
+def test_a_drift_is_repaired_once(node: Node) -> None:
     assert node.drift()
     assert node.kernel.values[FORWARD] == "1"
     assert node.event(FORWARD)
@@ -37,7 +37,7 @@ def test_a_drift_is_turned_back_once(node: Node) -> None:
 
 
 @pytest.mark.parametrize("value", ["1", " 1\n", "0x1"])
-def test_the_same_value_is_right_and_nothing_is_written(node: Node, value: str) -> None:
+def test_the_same_value_is_compliant_and_not_written(node: Node, value: str) -> None:
     assert node.drift(value)
     assert (node.kernel.values[FORWARD], node.at_once()) == (value, [])
     node.loop.wait(60)
@@ -45,7 +45,7 @@ def test_the_same_value_is_right_and_nothing_is_written(node: Node, value: str) 
 
 
 @pytest.mark.parametrize("name", ["net.ipv4.tcp_rmem", "kernel.panic", "", "no_module"])
-def test_what_is_not_held_is_left_to_the_whole_look(node: Node, name: str) -> None:
+def test_an_unmanaged_item_is_left_to_a_reconciliation_of_all_items(node: Node, name: str) -> None:
     assert not node.event(name)
     assert node.at_once() == []
 
@@ -54,7 +54,7 @@ def test_before_the_first_round_nothing_is_managed() -> None:
     assert not Node(TEXT).event(FORWARD)
 
 
-def test_what_was_not_right_at_the_look_is_left_to_the_next(node: Node) -> None:
+def test_an_item_that_was_not_compliant_is_left_to_a_reconciliation_of_all_items(node: Node) -> None:
     node.kernel.refused[FORWARD] = errno.EPERM
     node.kernel.values[FORWARD] = "0"
     node.round()
@@ -63,7 +63,7 @@ def test_what_was_not_right_at_the_look_is_left_to_the_next(node: Node) -> None:
     assert node.kernel.values[FORWARD] == "0"
 
 
-def test_what_is_only_observed_is_never_written() -> None:
+def test_an_observed_item_is_never_written() -> None:
     text = "profiles: []\nsysctls: {net.ipv4.ip_forward: {value: 0, policy: observe}}"
     node = started(text)
     assert node.drift("0")
@@ -71,30 +71,30 @@ def test_what_is_only_observed_is_never_written() -> None:
     assert (node.kernel.values[FORWARD], node.at_once()) == ("1", [])
 
 
-def test_a_write_that_is_refused_is_left_to_the_whole_look(node: Node) -> None:
+def test_a_refused_write_is_left_to_a_reconciliation_of_all_items(node: Node) -> None:
     node.kernel.refused[FORWARD] = errno.EPERM
     assert not node.drift()
     assert node.at_once() == []
 
 
-def test_a_value_that_is_not_kept_is_left_to_the_whole_look(node: Node) -> None:
+def test_a_value_that_is_not_kept_is_left_to_a_reconciliation_of_all_items(node: Node) -> None:
     node.kernel.clamps[FORWARD] = lambda _: "0"
     assert not node.drift()
     assert node.at_once() == []
 
 
-def test_a_sysctl_that_is_gone_is_left_to_the_whole_look(node: Node) -> None:
+def test_a_missing_sysctl_is_left_to_a_reconciliation_of_all_items(node: Node) -> None:
     del node.kernel.values[FORWARD]
     assert not node.event(FORWARD)
 
 
-def test_another_name_of_a_sysctl_is_told_as_itself(node: Node) -> None:
+def test_an_alias_of_a_sysctl_is_reported_under_its_canonical_name(node: Node) -> None:
     node.kernel.values[FORWARD] = "0"
     assert node.event(ALIAS)
     assert node.repaired_at_once() == [FORWARD]
 
 
-def test_what_is_wanted_anew_is_what_is_turned_back_to(node: Node) -> None:
+def test_a_repair_restores_the_new_desired_value(node: Node) -> None:
     node.drift()
     node.configure("sysctls: {net.ipv4.ip_forward: 0}")
     assert node.drift("0")
@@ -109,12 +109,12 @@ def test_a_module_that_was_removed_is_loaded_again(node: Node) -> None:
     assert [item.action for item in node.at_once()] == [LoadModule("ip_vs_sh")]
 
 
-def test_a_module_that_is_still_going_is_left_to_the_whole_look(node: Node) -> None:
+def test_a_module_that_is_being_unloaded_is_left_to_a_reconciliation_of_all_items(node: Node) -> None:
     node.kernel.unload("ip_vs_sh", looks=9)
     assert not node.event("ip_vs_sh")
 
 
-def test_a_module_that_cannot_be_loaded_is_left_to_the_whole_look(node: Node) -> None:
+def test_a_module_that_cannot_be_loaded_is_left_to_a_reconciliation_of_all_items(node: Node) -> None:
     node.kernel.unload("ip_vs_sh")
     node.kernel.broken["ip_vs_sh"] = errno.ENOEXEC
     assert not node.event("ip_vs_sh")
@@ -125,7 +125,7 @@ def test_a_module_that_cannot_be_loaded_is_left_to_the_whole_look(node: Node) ->
 
 
 @pytest.mark.parametrize("late", [0.0004, 0.003, 0.02, 0.1], ids=lambda late: f"{late * 1000} ms")
-def test_a_write_that_is_stored_after_it_was_told_is_turned_back(node: Node, late: float) -> None:
+def test_a_write_that_is_stored_after_its_event_is_repaired(node: Node, late: float) -> None:
     node.written()
     node.loop.wait(late)
     node.kernel.values[FORWARD] = "0"
@@ -137,31 +137,31 @@ def test_a_write_that_is_stored_after_it_was_told_is_turned_back(node: Node, lat
 
 
 @pytest.mark.parametrize("name", [FORWARD, ALIAS])
-def test_what_is_wrong_just_now_is_turned_back_and_told(node: Node, name: str) -> None:
+def test_a_value_that_is_not_compliant_now_is_repaired_and_reported(node: Node, name: str) -> None:
     node.kernel.values[FORWARD] = "7"
     node.written("7", name=name)
     assert (node.kernel.values[FORWARD], len(node.at_once())) == ("1", 1)
 
 
 @pytest.mark.parametrize("name", [FORWARD, "net.ipv4.tcp_rmem", "ip_vs"])
-def test_what_is_right_or_not_held_is_not_turned_back(node: Node, name: str) -> None:
+def test_a_compliant_or_unmanaged_sysctl_is_not_written(node: Node, name: str) -> None:
     node.written("1", name=name)
     assert node.at_once() == []
 
 
-def test_a_write_that_was_stored_by_then_is_turned_back_at_once(node: Node) -> None:
+def test_a_write_that_is_already_stored_is_repaired_at_once(node: Node) -> None:
     node.kernel.values[FORWARD] = "0"
     node.written(name=ALIAS)
     assert node.kernel.values[FORWARD] == "1"
 
 
-def test_a_write_of_the_same_value_or_elsewhere_comes_to_nothing(node: Node) -> None:
+def test_a_write_of_the_same_value_or_in_another_namespace_has_no_effect(node: Node) -> None:
     node.written()
     node.loop.wait(1)
     assert (node.at_once(), node.loop.looks(), node.loop.idle) == ([], [], True)
 
 
-def test_many_writes_at_once_have_all_the_time_that_one_has(node: Node) -> None:
+def test_many_writes_at_once_are_rechecked_as_long_as_one(node: Node) -> None:
     for _ in range(20):
         node.written(name=CONNTRACK)
         node.written()
@@ -171,7 +171,7 @@ def test_many_writes_at_once_have_all_the_time_that_one_has(node: Node) -> None:
     assert node.kernel.values[FORWARD] == "1"
 
 
-def test_a_second_write_does_not_wait_for_the_looks_at_the_first(node: Node) -> None:
+def test_a_second_write_does_not_wait_for_the_rechecks_of_the_first(node: Node) -> None:
     node.written()
     node.loop.wait(sum(STORED[:3]) + 0.001)
     node.written()
@@ -180,7 +180,7 @@ def test_a_second_write_does_not_wait_for_the_looks_at_the_first(node: Node) -> 
     assert node.kernel.values[FORWARD] == "1"
 
 
-def test_a_second_write_has_all_the_time_that_the_first_had(node: Node) -> None:
+def test_a_second_write_is_rechecked_as_long_as_the_first(node: Node) -> None:
     node.written()
     node.loop.wait(sum(STORED) - 0.001)
     node.written()
@@ -190,7 +190,7 @@ def test_a_second_write_has_all_the_time_that_the_first_had(node: Node) -> None:
     assert node.kernel.values[FORWARD] == "1"
 
 
-def test_what_is_turned_back_by_its_other_event_is_not_looked_for_any_more(node: Node) -> None:
+def test_a_write_that_another_event_repaired_is_not_rechecked(node: Node) -> None:
     node.written()
     assert node.drift()
     node.loop.wait(0)
@@ -207,7 +207,7 @@ def test_what_is_turned_back_by_its_other_event_is_not_looked_for_any_more(node:
         pytest.param(lambda kernel: kernel.values.pop(FORWARD), id="gone"),
     ],
 )
-def test_a_write_that_cannot_be_turned_back_is_left_to_the_whole_look(
+def test_a_write_that_cannot_be_repaired_is_left_to_a_reconciliation_of_all_items(
     node: Node, spoil: Callable[[FakeKernel], object]
 ) -> None:
     node.kernel.values[FORWARD] = "0"
@@ -217,7 +217,7 @@ def test_a_write_that_cannot_be_turned_back_is_left_to_the_whole_look(
     assert (node.loop.looks(), node.at_once()) == ([FORWARD], [])
 
 
-def test_a_write_to_what_is_not_held_is_left_to_a_whole_look_after_it_is_stored(node: Node) -> None:
+def test_a_write_to_an_unmanaged_sysctl_is_left_to_a_reconciliation_of_all_items_once_stored(node: Node) -> None:
     node.written(name="net.ipv4.tcp_rmem")
     assert node.loop.looks() == []
     node.loop.wait(1)
@@ -227,7 +227,7 @@ def test_a_write_to_what_is_not_held_is_left_to_a_whole_look_after_it_is_stored(
 # --- the reconciliation of all items that follows ---------------------------------------
 
 
-def test_the_whole_look_comes_after_a_lull_and_not_before(node: Node) -> None:
+def test_the_reconciliation_of_all_items_comes_after_a_pause_and_not_before(node: Node) -> None:
     node.drift()
     node.loop.wait(LULL - 0.001)
     assert node.loop.looks() == []
@@ -238,7 +238,7 @@ def test_the_whole_look_comes_after_a_lull_and_not_before(node: Node) -> None:
     assert node.loop.looks() == []
 
 
-def test_another_drift_puts_it_off(node: Node) -> None:
+def test_another_drift_delays_it(node: Node) -> None:
     for _ in range(4):
         node.drift()
         node.loop.wait(LULL - 0.001)
@@ -247,7 +247,7 @@ def test_another_drift_puts_it_off(node: Node) -> None:
     assert node.loop.looks() == ["turned back"]
 
 
-def test_a_storm_does_not_put_it_off_for_ever(node: Node) -> None:
+def test_a_storm_does_not_delay_it_forever(node: Node) -> None:
     while not node.loop.reasons:
         node.drift()
         node.loop.wait(0.01)
@@ -255,7 +255,7 @@ def test_a_storm_does_not_put_it_off_for_ever(node: Node) -> None:
     assert node.loop.now <= 1000.0 + LONGEST + 0.1
 
 
-def test_after_very_many_drifts_it_is_not_put_off_any_longer(node: Node) -> None:
+def test_after_very_many_drifts_it_is_not_delayed(node: Node) -> None:
     drifts = 0
     while not node.loop.reasons:
         node.drift()
@@ -265,7 +265,7 @@ def test_after_very_many_drifts_it_is_not_put_off_any_longer(node: Node) -> None
     assert len(node.at_once()) == drifts
 
 
-def test_a_look_for_another_reason_is_the_one_that_follows(node: Node) -> None:
+def test_a_reconciliation_for_another_reason_replaces_it(node: Node) -> None:
     node.drift()
     node.loop.wait(0.1)
     assert len(node.at_once()) == 1
@@ -289,7 +289,7 @@ class Drifting(FakeKernel):
             node.sources.undelivered.append(node.write())
 
 
-def test_what_drifts_while_others_are_repaired_does_not_wait_for_the_end() -> None:
+def test_an_item_that_drifts_during_other_repairs_does_not_wait_for_their_end() -> None:
     kernel = Drifting()
     node = Node(TEXT, kernel)
     node.round()
@@ -314,7 +314,7 @@ def test_an_item_that_is_acted_on_is_left_to_that_reconciliation_until_it_has_en
     assert node.repaired_at_once() == [FORWARD]
 
 
-def test_a_module_that_comes_back_does_not_bring_what_is_acted_on(node: Node) -> None:
+def test_a_reloaded_module_does_not_affect_items_that_are_acted_on(node: Node) -> None:
     node.kernel.unload_users("ip_vs")
     node.reconciler._repair_others([CONNTRACK])
     assert node.event("ip_vs")
@@ -329,7 +329,9 @@ def test_a_module_that_comes_back_does_not_bring_what_is_acted_on(node: Node) ->
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENOMEM, errno.EIO], ids=lambda number: errno.errorcode[number])
 @pytest.mark.parametrize(("read", "name"), [("read_sysctl", FORWARD), ("module_state", "ip_vs_rr")])
-def test_what_cannot_be_read_is_left_to_the_whole_look(node: Node, read: str, name: str, number: int) -> None:
+def test_an_unreadable_item_is_left_to_a_reconciliation_of_all_items(
+    node: Node, read: str, name: str, number: int
+) -> None:
     before = dict(node.kernel.states)
     node.kernel.values[FORWARD] = "0"
     node.kernel.failing = {read: number}

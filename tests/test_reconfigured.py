@@ -62,7 +62,7 @@ def untouched(node: RecordedNode) -> bool:
         ),
     ],
 )  # fmt: skip
-def test_a_changed_configuration_is_told_as_such_and_counts_for_nothing(
+def test_a_changed_configuration_is_logged_as_such_and_not_counted(
     node: RecordedNode, capsys: Log, before: str, now: str, lines: list[str]
 ) -> None:
     configure(node, before)
@@ -74,7 +74,7 @@ def test_a_changed_configuration_is_told_as_such_and_counts_for_nothing(
     assert (said(capsys), untouched(node)) == ([], True)
 
 
-def test_what_drifts_afterwards_has_drifted(node: RecordedNode, capsys: Log) -> None:
+def test_a_later_drift_is_a_drift(node: RecordedNode, capsys: Log) -> None:
     configure(node, f"sysctls: {{{FORWARD}: 0}}")
     capsys.readouterr()
     node.kernel.values[FORWARD] = "1"
@@ -83,7 +83,7 @@ def test_what_drifts_afterwards_has_drifted(node: RecordedNode, capsys: Log) -> 
     assert node.recorder.counters.values.drifts == node.recorder.counters.values.repairs == {FORWARD: 1}
 
 
-def test_what_could_not_be_repaired_before_the_change_is_no_repair_after_it(node: RecordedNode) -> None:
+def test_a_drift_before_the_change_is_not_counted_as_a_repair_after_it(node: RecordedNode) -> None:
     node.kernel.refused[FORWARD] = 1
     node.lose()
     assert node.recorder.counters.values.drifts == {FORWARD: 1}
@@ -94,7 +94,7 @@ def test_what_could_not_be_repaired_before_the_change_is_no_repair_after_it(node
     assert (node.recorder.counters.values.drifts, node.recorder.repairs) == ({FORWARD: 1}, ())
 
 
-def test_what_is_wrong_under_the_new_configuration_and_cannot_be_written_never_drifts(node: RecordedNode) -> None:
+def test_an_item_that_never_complied_with_the_new_configuration_does_not_drift(node: RecordedNode) -> None:
     node.kernel.refused[FORWARD] = 1
     configure(node, f"sysctls: {{{FORWARD}: 0}}")
     for _ in range(3):
@@ -113,7 +113,7 @@ def service(tmp_path: Path) -> Iterator[Service]:
     service.close()
 
 
-def test_the_daemon_blames_nobody_for_its_configuration(
+def test_the_effect_of_a_configuration_is_not_attributed(
     service: Service, until: Callable[[Callable[[], object], str], None]
 ) -> None:
     service.ready()

@@ -105,7 +105,7 @@ def test_a_repair_at_once_is_attributed_everywhere(node: RecordedNode, capsys: L
     assert (values.drifts, values.repairs) == ({FORWARD: 1}, {FORWARD: 1})
 
 
-def test_of_several_who_may_have_written_elsewhere_none_is_blamed(node: RecordedNode, capsys: Log) -> None:
+def test_several_writers_in_unknown_namespaces_are_not_named(node: RecordedNode, capsys: Log) -> None:
     for writer in (AGENT, SYSCTL):
         node.record(writer=writer, ours=False)
     node.lose()
@@ -117,7 +117,7 @@ def test_of_several_who_may_have_written_elsewhere_none_is_blamed(node: Recorded
 
 @pytest.mark.parametrize("event", [True, False])
 @pytest.mark.parametrize(("complete", "who"), [([FORWARD], "the kernel"), (["net.ipv4.vs.conntrack"], "unknown")])
-def test_what_no_process_was_seen_to_do(node: RecordedNode, complete: Collection[str], who: str, event: bool) -> None:
+def test_a_drift_without_a_recorded_write(node: RecordedNode, complete: Collection[str], who: str, event: bool) -> None:
     node.sources.complete = complete
     if event:
         node.drift()
@@ -125,7 +125,7 @@ def test_what_no_process_was_seen_to_do(node: RecordedNode, complete: Collection
     assert {repair.who for repair in node.recorder.repairs} == {who}
 
 
-def test_an_unloading_that_was_not_seen_is_nobodys(tmp_path: Path) -> None:
+def test_an_unrecorded_unloading_is_not_attributed(tmp_path: Path) -> None:
     node = RecordedNode(tmp_path, "profiles: []\nmodules: {ip_vs_sh: {}}")
     node.round()
     node.sources.complete = ("ip_vs_sh",)
@@ -135,7 +135,7 @@ def test_an_unloading_that_was_not_seen_is_nobodys(tmp_path: Path) -> None:
     assert node.recorder.repairs[-1].who == "unknown"
 
 
-def test_the_sources_are_drained_while_it_is_still_wrong(node: RecordedNode) -> None:
+def test_the_sources_are_drained_while_the_item_is_not_compliant(node: RecordedNode) -> None:
     values: list[str] = []
 
     def writes() -> list[Write]:
@@ -147,7 +147,7 @@ def test_the_sources_are_drained_while_it_is_still_wrong(node: RecordedNode) -> 
     assert values == ["0"]
 
 
-def test_who_wrote_the_same_after_it_was_found_is_not_blamed(node: RecordedNode) -> None:
+def test_a_writer_of_the_same_value_after_the_read_is_not_the_cause(node: RecordedNode) -> None:
     node.record()
     after = node.write(writer=SYSCTL)
     assert after.writes
@@ -158,13 +158,13 @@ def test_who_wrote_the_same_after_it_was_found_is_not_blamed(node: RecordedNode)
     assert node.recorder.repairs[-1].writer == AGENT
 
 
-def test_who_wrote_another_value_is_not_blamed(node: RecordedNode) -> None:
+def test_a_writer_of_another_value_is_not_the_cause(node: RecordedNode) -> None:
     node.record("2")
     node.lose()
     assert node.recorder.repairs[-1].who == "the kernel"
 
 
-def test_who_made_one_drift_is_not_blamed_for_a_later_one(node: RecordedNode) -> None:
+def test_the_cause_of_one_drift_is_not_the_cause_of_a_later_one(node: RecordedNode) -> None:
     node.record(ours=False)
     node.lose()
     node.loop.now += 10.0
@@ -172,7 +172,7 @@ def test_who_made_one_drift_is_not_blamed_for_a_later_one(node: RecordedNode) ->
     assert [repair.who for repair in node.recorder.repairs] == ["agent[7] of agent.service", "the kernel"]
 
 
-def test_who_wrote_while_it_was_not_to_be_repaired_is_not_forgotten(node: RecordedNode) -> None:
+def test_a_write_during_back_off_is_remembered(node: RecordedNode) -> None:
     node.kernel.refused[FORWARD] = errno.EPERM
     node.record()
     node.lose()
@@ -182,7 +182,7 @@ def test_who_wrote_while_it_was_not_to_be_repaired_is_not_forgotten(node: Record
     assert node.recorder.repairs[-1].who == "agent[7] of agent.service"
 
 
-def test_many_drifts_of_one_thing_are_one_line_and_all_counted(tmp_path: Path, capsys: Log) -> None:
+def test_many_drifts_of_one_item_are_one_line_and_all_counted(tmp_path: Path, capsys: Log) -> None:
     node = RecordedNode(tmp_path, limit=PEACE)
     node.sources.complete = ()
     node.round()
@@ -198,7 +198,7 @@ def test_many_drifts_of_one_thing_are_one_line_and_all_counted(tmp_path: Path, c
     assert (len(node.recorder.repairs), len(node.repairs())) == (SHOWN_REPAIRS, repair_history.MAX_REPAIRS)
 
 
-def test_a_history_that_cannot_be_written_stops_nothing_and_is_told_once(node: RecordedNode, capsys: Log) -> None:
+def test_a_history_that_cannot_be_written_stops_nothing_and_is_logged_once(node: RecordedNode, capsys: Log) -> None:
     (node.tree / "run/ipvsd").rmdir()
     for _ in range(2):
         node.lose()
@@ -222,7 +222,7 @@ def contended(node: RecordedNode) -> list[tuple[str, bool, Attribution]]:
     return [(item.rival, item.yielded, item.attribution) for item in items]
 
 
-def test_contention_is_told_once_with_the_rival_and_then_left_alone(node: RecordedNode, capsys: Log) -> None:
+def test_contention_is_logged_once_with_the_program_and_then_ignored(node: RecordedNode, capsys: Log) -> None:
     for _ in range(REPAIRS):
         node.record()
         node.lose()
@@ -236,7 +236,7 @@ def test_contention_is_told_once_with_the_rival_and_then_left_alone(node: Record
     assert (node.kernel.values[FORWARD], finding.verdict, said(capsys)) == ("0", SysctlVerdict.CONTENDED, [])
 
 
-def test_a_full_check_writes_what_is_contended_in_silence(node: RecordedNode, capsys: Log) -> None:
+def test_a_resync_writes_a_contended_sysctl_without_a_log_line(node: RecordedNode, capsys: Log) -> None:
     for _ in range(REPAIRS + 2):
         node.lose()
     capsys.readouterr()
@@ -244,7 +244,7 @@ def test_a_full_check_writes_what_is_contended_in_silence(node: RecordedNode, ca
     assert (node.kernel.values[FORWARD], said(capsys), len(contended(node))) == ("1", [], 1)
 
 
-def test_the_rival_of_what_is_no_longer_monitored_stays_the_one_that_was_seen(node: RecordedNode) -> None:
+def test_the_conflicting_program_of_an_unmonitored_sysctl_stays_the_last_known_one(node: RecordedNode) -> None:
     for _ in range(REPAIRS + 1):
         node.record()
         node.lose()
@@ -257,7 +257,7 @@ def test_the_rival_of_what_is_no_longer_monitored_stays_the_one_that_was_seen(no
     assert [rival for rival, _, _ in contended(node)] == ["agent[7] of agent.service"]
 
 
-def test_contention_that_a_reload_ended_is_told(node: RecordedNode, capsys: Log) -> None:
+def test_contention_that_a_reload_ends_is_logged(node: RecordedNode, capsys: Log) -> None:
     for _ in range(REPAIRS + 1):
         node.lose()
     capsys.readouterr()
@@ -265,7 +265,7 @@ def test_contention_that_a_reload_ended_is_told(node: RecordedNode, capsys: Log)
     assert said(capsys) == [f"{FORWARD} is contended no more"]
 
 
-def test_what_is_to_yield_is_left_to_the_other_for_good(tmp_path: Path) -> None:
+def test_a_sysctl_with_the_policy_yield_is_left_to_the_other_program(tmp_path: Path) -> None:
     node = RecordedNode(tmp_path, "profiles: []\nsysctls: {net.ipv4.ip_forward: {value: 1, policy: yield}}")
     for _ in range(REPAIRS + 3):
         node.lose()
@@ -284,7 +284,7 @@ class Overwriting(FakeKernel):
         return reading
 
 
-def test_a_value_that_is_overwritten_again_and_again_is_contended(tmp_path: Path, capsys: Log) -> None:
+def test_a_value_that_is_overwritten_repeatedly_is_contended(tmp_path: Path, capsys: Log) -> None:
     node = RecordedNode(tmp_path, kernel=Overwriting())
     for _ in range(2):  # several overwrites in each
         node.round()
@@ -293,7 +293,7 @@ def test_a_value_that_is_overwritten_again_and_again_is_contended(tmp_path: Path
     assert node.recorder.counters.values.repair_failures == {}
 
 
-def test_who_overwrites_a_value_again_and_again_is_named_as_the_rival(tmp_path: Path) -> None:
+def test_the_program_that_overwrites_a_value_repeatedly_is_named(tmp_path: Path) -> None:
     node = RecordedNode(tmp_path, kernel=Overwriting())
     for _ in range(2):
         node.record()
@@ -324,7 +324,7 @@ def test_an_interface_that_goes_away_after_the_write_is_not_contended(tmp_path: 
     assert contended(node) == []
 
 
-def test_what_the_kernel_refuses_is_a_failure_and_no_contention(node: RecordedNode) -> None:
+def test_a_refused_write_is_a_failure_and_not_contention(node: RecordedNode) -> None:
     node.kernel.refused[FORWARD] = errno.EPERM
     for _ in range(REPAIRS + 2):
         node.lose()
@@ -333,7 +333,7 @@ def test_what_the_kernel_refuses_is_a_failure_and_no_contention(node: RecordedNo
     assert node.recorder.counters.values.repair_failures == {FORWARD: REPAIRS + 2}
 
 
-def test_what_is_on_its_way_out_is_told_once_and_when_it_is_back(tmp_path: Path, capsys: Log) -> None:
+def test_a_module_that_is_being_unloaded_is_logged_once_and_when_it_is_reloaded(tmp_path: Path, capsys: Log) -> None:
     node = RecordedNode(tmp_path, "profiles: []\nmodules: {ip_vs_sh: {}}")
     node.round()
     node.kernel.unload("ip_vs_sh", looks=20)
@@ -347,7 +347,7 @@ def test_what_is_on_its_way_out_is_told_once_and_when_it_is_back(tmp_path: Path,
     assert (back.startswith("loaded module ip_vs_sh: "), more) == (True, [])
 
 
-def test_of_two_on_their_way_out_each_is_told_once(tmp_path: Path, capsys: Log) -> None:
+def test_two_modules_that_are_being_unloaded_are_logged_once_each(tmp_path: Path, capsys: Log) -> None:
     node = RecordedNode(tmp_path, "profiles: []\nmodules: {ip_vs_sh: {}, ip_vs_rr: {}}")
     node.round()
     node.kernel.unload("ip_vs_sh", looks=8)
@@ -364,7 +364,7 @@ def test_of_two_on_their_way_out_each_is_told_once(tmp_path: Path, capsys: Log) 
     ]
 
 
-def test_what_goes_wrong_twice_while_a_module_is_on_its_way_is_told_twice(tmp_path: Path, capsys: Log) -> None:
+def test_two_problems_during_an_unload_are_logged_twice(tmp_path: Path, capsys: Log) -> None:
     node = RecordedNode(
         tmp_path, "modules: {ip_vs_sh: {}}\nsysctls: {net.ipv4.ip_forward: {value: 1, policy: observe}}"
     )
@@ -390,7 +390,7 @@ class Rival(FakeKernel):
         return found
 
 
-def test_what_is_changed_again_while_it_is_repaired_is_not_yet_told(tmp_path: Path, capsys: Log) -> None:
+def test_a_value_that_changes_during_its_repair_is_not_logged_yet(tmp_path: Path, capsys: Log) -> None:
     kernel = Rival()
     node = RecordedNode(tmp_path, kernel=kernel)
     node.round()

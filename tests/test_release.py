@@ -28,7 +28,7 @@ def dist(tmp_path: Path) -> Path:
     return place
 
 
-def test_what_is_as_it_should_be_is_no_problem(dist: Path) -> None:
+def test_a_compliant_item_is_not_a_problem(dist: Path) -> None:
     assert list(signcheck.sums(dist)) == []
     assert list(signcheck.differences(dist, dist)) == []
 
@@ -85,7 +85,7 @@ def test_only_the_rpm_contains_what_is_bundled(dist: Path) -> None:
     assert len(contains) == len(PINNED)
 
 
-def test_the_bill_of_materials_is_another_one_for_other_files(dist: Path) -> None:
+def test_the_bill_of_materials_depends_on_the_files(dist: Path) -> None:
     before = json.loads(materials(dist))["documentNamespace"]
     assert json.loads(materials(dist))["documentNamespace"] == before
 

@@ -26,12 +26,12 @@ def test_every_remedy_is_carried_out_or_the_reason_is_given(verdict: ModuleVerdi
 
 
 @pytest.mark.parametrize("name", [name for name, row in ROWS.items() if row[1].startswith("yes")])
-def test_what_is_said_to_be_carried_out_is_on_the_bench(name: str) -> None:
+def test_a_remedy_that_is_documented_as_tested_is_on_the_bench(name: str) -> None:
     assert name in BENCH
 
 
 @pytest.mark.parametrize("name", [name for name, row in ROWS.items() if row[1].startswith("no: ")])
-def test_what_is_not_carried_out_would_need_more_than_the_bench_has(name: str) -> None:
+def test_an_untested_remedy_needs_more_than_the_bench_has(name: str) -> None:
     commands = re.findall(r"`((?:ipvsd|depmod) [^`]+)`", ROWS[name][0])
     assert commands == []
 

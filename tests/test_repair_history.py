@@ -43,7 +43,7 @@ def lines(tree: Path) -> int:
     return len((tree / PATH).read_bytes().splitlines())
 
 
-def test_what_is_added_is_read_the_oldest_first(tree: Path) -> None:
+def test_added_repairs_are_read_in_order(tree: Path) -> None:
     kept = RepairHistory(str(tree))
     kept.add(items(1, 2))
     kept.add(items(3))
@@ -90,7 +90,7 @@ def test_more_at_once_than_are_kept_leave_the_last_ones(tree: Path) -> None:
         pytest.param(b'{"name": ' + b"9" * 10_000 + b"}\n", id="a number without end"),
     ],
 )
-def test_what_is_damaged_is_passed_over(tree: Path, damage: bytes) -> None:
+def test_damaged_lines_are_skipped(tree: Path, damage: bytes) -> None:
     RepairHistory(str(tree)).add(items(1))
     with (tree / PATH).open("ab") as file:
         file.write(damage)
@@ -110,9 +110,7 @@ def test_a_crash_before_the_new_file_took_its_place_loses_nothing(tree: Path) ->
 
 
 @pytest.mark.parametrize("restarted", [False, True], ids=["a line is added", "the file is made anew"])
-def test_where_there_is_no_room_the_history_stays_and_the_newest_come_when_there_is(
-    tree: Path, restarted: bool
-) -> None:
+def test_with_a_full_file_system_the_history_stays_and_new_repairs_follow_later(tree: Path, restarted: bool) -> None:
     kept = RepairHistory(str(tree))
     kept.add(items(0, MAX_REPAIRS))
     kept = RepairHistory(str(tree)) if restarted else kept
@@ -143,7 +141,7 @@ def test_a_file_that_is_gone_is_made_anew(tree: Path) -> None:
     assert names(tree) == ["net.key2"]
 
 
-def test_what_cannot_be_believed_is_replaced(tree: Path) -> None:
+def test_an_untrusted_history_is_replaced(tree: Path) -> None:
     os.mkfifo(tree / PATH)
     with pytest.raises(UnusableError, match="it is not a regular file"):
         repair_history.read(str(tree))
@@ -151,7 +149,7 @@ def test_what_cannot_be_believed_is_replaced(tree: Path) -> None:
     assert names(tree) == ["net.key1"]
 
 
-def test_of_a_huge_file_the_end_is_read(tree: Path) -> None:
+def test_the_end_of_a_huge_file_is_read(tree: Path) -> None:
     with (tree / PATH).open("wb") as file:
         file.truncate(1 << 40)  # a sparse file
         file.seek(0, os.SEEK_END)
@@ -162,7 +160,7 @@ def test_of_a_huge_file_the_end_is_read(tree: Path) -> None:
 
 
 @pytest.mark.parametrize("mask", [0o077, 0o000])
-def test_everybody_may_read_it_and_root_alone_write(tree: Path, mask: int) -> None:
+def test_everyone_may_read_it_and_only_root_write(tree: Path, mask: int) -> None:
     before = os.umask(mask)
     try:
         RepairHistory(str(tree)).add(items(1))
@@ -207,7 +205,7 @@ def printed(tree: Path, capsys: Output, *arguments: str) -> str:
     return capsys.readouterr().out
 
 
-def test_the_command_tells_what_when_how_long_and_who(tree: Path, capsys: Output) -> None:
+def test_the_command_prints_item_time_duration_and_writer(tree: Path, capsys: Output) -> None:
     RepairHistory(str(tree)).add([BY_WRITER])
     assert printed(tree, capsys) == (
         "2027-01-15T08:00:00.000Z  net.ipv4.ip_forward: 0 -> 1 in 2.1 ms\n      by sysctl[4242] of cron.service\n"
@@ -228,12 +226,12 @@ def test_the_command_prints_as_many_as_are_asked_for(tree: Path, capsys: Output)
     assert ("net.key28:" in out, "net.key29:" in out, out.count("->")) == (True, True, 2)
 
 
-def test_the_command_gives_json_as_it_was_kept(tree: Path, capsys: Output) -> None:
+def test_the_command_prints_the_stored_json(tree: Path, capsys: Output) -> None:
     RepairHistory(str(tree)).add([BY_WRITER, LONG])
     assert json.loads(printed(tree, capsys, "--output", "json")) == [BY_WRITER, LONG]
 
 
-def test_without_repairs_the_command_says_so(tree: Path, capsys: Output) -> None:
+def test_without_repairs_the_command_reports_that(tree: Path, capsys: Output) -> None:
     assert printed(tree, capsys) == "nothing was repaired since the boot\n"
     assert json.loads(printed(tree, capsys, "--output", "json")) == []
 
@@ -255,7 +253,7 @@ def test_without_repairs_the_command_says_so(tree: Path, capsys: Output) -> None
         ),
     ],
 )
-def test_the_command_tells_damage(tree: Path, capsys: Output, damage: bytes, code: int, complaint: str) -> None:
+def test_the_command_reports_damage(tree: Path, capsys: Output, damage: bytes, code: int, complaint: str) -> None:
     (tree / PATH).write_bytes(damage)
     assert main(["history", "--root", str(tree)]) == code
     out, err = capsys.readouterr()
@@ -266,7 +264,7 @@ def test_the_command_tells_damage(tree: Path, capsys: Output, damage: bytes, cod
     assert found["errors"] == [complaint] if code else [item["name"] for item in found] == ["net.a"]
 
 
-def test_the_command_tells_what_is_no_file(tree: Path, capsys: Output) -> None:
+def test_the_command_reports_a_path_that_is_not_a_file(tree: Path, capsys: Output) -> None:
     os.mkfifo(tree / PATH)
     assert main(["history", "--root", str(tree)]) == 2
     assert capsys.readouterr().err.startswith("ipvsd: cannot read the history: it is not a regular file")
@@ -281,6 +279,6 @@ KEYS = st.sampled_from(["time", "name", "found", "wanted", "who", "attribution",
 
 
 @given(st.dictionaries(KEYS, VALUES))
-def test_whatever_another_version_wrote_is_printed_as_printable_lines(repair: dict[str, Any]) -> None:
+def test_history_of_any_version_is_printed_as_printable_lines(repair: dict[str, Any]) -> None:
     for line in command._lines(repair):
         assert line.isprintable()

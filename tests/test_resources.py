@@ -20,7 +20,7 @@ from tests.scarce import few_descriptors
 from tests.test_watch import Idle
 
 
-def test_what_is_in_reserve_can_be_used_meanwhile() -> None:
+def test_reserved_descriptors_can_be_used_while_released() -> None:
     reserve = DescriptorReserve()
     with few_descriptors():
         with pytest.raises(OSError, match="Too many open files"):
@@ -34,7 +34,7 @@ def test_what_is_in_reserve_can_be_used_meanwhile() -> None:
     reserve.close()
 
 
-def test_what_was_taken_from_the_reserve_is_missing_until_the_next_time() -> None:
+def test_a_used_reserve_is_refilled_the_next_time() -> None:
     reserve = DescriptorReserve()
     with few_descriptors():
         with reserve.released():
@@ -47,7 +47,7 @@ def test_what_was_taken_from_the_reserve_is_missing_until_the_next_time() -> Non
     reserve.close()
 
 
-def test_a_watch_leaves_descriptors_to_others(tmp_path: Path) -> None:
+def test_a_watch_leaves_free_descriptors(tmp_path: Path) -> None:
     paths = {}
     for number in range(40):
         file = tmp_path / f"key{number}"
@@ -76,7 +76,7 @@ def test_a_watch_leaves_descriptors_to_others(tmp_path: Path) -> None:
     fds.close()
 
 
-def test_the_limit_is_raised_as_far_as_it_may_be() -> None:
+def test_the_limit_is_raised_to_the_permitted_maximum() -> None:
     code = (
         "import resource; from ipvsd.runtime import resources\n"
         "resource.setrlimit(resource.RLIMIT_NOFILE, (64, 300))\n"

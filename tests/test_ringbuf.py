@@ -80,7 +80,7 @@ def ring() -> Iterator[tuple[Kernel, RingBuffer]]:
 
 
 @given(st.lists(st.lists(st.binary(max_size=300), max_size=5), max_size=30))
-def test_what_was_put_is_taken_once_in_its_order(batches: list[list[bytes]]) -> None:
+def test_records_are_read_once_in_order(batches: list[list[bytes]]) -> None:
     with ring() as (kernel, reader):
         for batch in batches:
             for data in batch:
@@ -89,7 +89,7 @@ def test_what_was_put_is_taken_once_in_its_order(batches: list[list[bytes]]) -> 
             assert kernel.free == SIZE
 
 
-def test_nothing_is_taken_beyond_what_is_being_written() -> None:
+def test_records_after_an_unfinished_one_are_not_read() -> None:
     with ring() as (kernel, reader):
         kernel.put(b"first")
         at = kernel.put(b"second", BUSY)
@@ -100,7 +100,7 @@ def test_nothing_is_taken_beyond_what_is_being_written() -> None:
         assert reader.read_records() == [b"second", b"third"]
 
 
-def test_what_was_discarded_is_left_out() -> None:
+def test_discarded_records_are_left_out() -> None:
     with ring() as (kernel, reader):
         kernel.put(b"first", DISCARDED)
         kernel.put(b"second")
@@ -108,7 +108,7 @@ def test_what_was_discarded_is_left_out() -> None:
         assert kernel.free == SIZE
 
 
-def test_where_nothing_is_there_nothing_is_stored() -> None:
+def test_an_empty_ring_stores_no_position() -> None:
     with ring() as (kernel, reader):
         kernel.read = mark = 12345
         assert (reader.read_records(), kernel.read) == ([], mark)

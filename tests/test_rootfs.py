@@ -33,7 +33,7 @@ def directory(path: Path) -> None:
 
 
 @pytest.mark.parametrize("make", [fifo, directory])
-def test_what_is_no_regular_file_is_not_read_and_waited_for_by_nobody(root: Path, make: Callable[[Path], None]) -> None:
+def test_a_file_that_is_not_regular_is_not_read_and_does_not_block(root: Path, make: Callable[[Path], None]) -> None:
     make(root / "etc/x")
     assert (rootfs.content(str(root), "etc/x"), rootfs.text(str(root), "etc/x")) == (None, None)
     assert (rootfs.exists(str(root), "etc/x"), rootfs.is_file(str(root), "etc/x")) == (True, False)
@@ -64,7 +64,7 @@ def test_no_more_is_read_than_allowed(root: Path, size: int) -> None:
     assert rootfs.content(str(root), "etc/x", 100) is None
 
 
-def test_a_file_that_tells_no_size_is_read_to_its_end() -> None:
+def test_a_file_without_a_size_is_read_to_its_end() -> None:
     with open("/proc/self/status", encoding="ascii") as file:
         lines = len(file.readlines())
     assert len((rootfs.text("/", "proc/self/status") or "").splitlines()) == lines
@@ -78,7 +78,7 @@ def test_as_much_as_allowed_is_read(root: Path) -> None:
 
 
 @pytest.mark.parametrize("path", ["etc/none", "etc/a/b", "etc/loop", "none/a", "x" * 300, "a\0b", "\ud800", ""])
-def test_what_is_not_there_is_none_and_no_error(root: Path, path: str) -> None:
+def test_an_absent_file_is_not_an_error(root: Path, path: str) -> None:
     (root / "etc/loop").symlink_to("loop")
     here = str(root)
     assert (rootfs.text(here, path), rootfs.is_file(here, path), rootfs.read_link(here, path)) in [
@@ -104,7 +104,7 @@ def test_what_is_not_there_is_none_and_no_error(root: Path, path: str) -> None:
         pytest.param(lambda root: list(rootfs.walk(root, "etc")), id="walk"),
     ],
 )
-def test_without_descriptors_nothing_is_said_to_be_absent(root: Path, ask: Callable[[str], object]) -> None:
+def test_without_descriptors_nothing_is_absent(root: Path, ask: Callable[[str], object]) -> None:
     with few_descriptors(), pytest.raises(rootfs.UnreadableError, match=r"cannot read .*/etc.*: Too many open files"):
         ask(str(root))
 
@@ -135,7 +135,7 @@ def test_a_file_that_this_user_may_not_read_is_unreadable_and_not_absent(root: P
     )
 
 
-def test_a_walk_follows_no_links_and_tells_paths_below_the_root(root: Path) -> None:
+def test_a_walk_follows_no_links_and_yields_paths_below_the_root(root: Path) -> None:
     put(root, "etc/d/e/f", "")
     (root / "etc/d/up").symlink_to("..")
     (root / "start").symlink_to("/etc")
@@ -145,7 +145,7 @@ def test_a_walk_follows_no_links_and_tells_paths_below_the_root(root: Path) -> N
     assert below == {"etc", "etc/d", "etc/d/e"}
 
 
-def test_a_link_is_told_by_its_text_and_found_though_it_leads_nowhere(root: Path) -> None:
+def test_a_broken_link_exists_and_has_its_target(root: Path) -> None:
     (root / "etc/link").symlink_to("/nowhere")
     (root / "out").symlink_to("../outside")
     here = str(root)
@@ -204,7 +204,7 @@ def test_any_number_of_writers_leave_one_whole_file(root: Path) -> None:
     assert sorted(os.listdir(root / "etc")) == ["a", "d"]
 
 
-def test_what_a_killed_writer_left_is_removed_when_it_is_old(root: Path) -> None:
+def test_old_temporary_files_of_a_killed_writer_are_removed(root: Path) -> None:
     old, new = (put(root, f"etc/.a.{number:012}.new", "half") for number in range(2))
     os.utime(old, (1.0, 1.0))
     rootfs.remove_temporary_files(str(root), "etc", "a.", rootfs.TEMPORARY_FILE_AGE)
@@ -232,7 +232,7 @@ def test_a_short_addition_is_taken_back(root: Path) -> None:
     assert (root / "etc/a").read_text() == "inside\nmore\n"
 
 
-def test_nothing_is_added_to_a_link_or_to_what_is_no_file(root: Path) -> None:
+def test_nothing_is_appended_to_a_link_or_a_file_that_is_not_regular(root: Path) -> None:
     (root / "etc/link").symlink_to("a")
     os.mkfifo(root / "etc/fifo")
     for name in ("link", "fifo"):
@@ -267,6 +267,6 @@ def test_directories_are_made_inside_and_can_be_looked_into(root: Path) -> None:
 
 
 @pytest.mark.parametrize("path", ["", "etc/", "etc/..", "..", "."])
-def test_what_has_no_name_of_its_own_is_not_written(root: Path, path: str) -> None:
+def test_a_path_without_a_last_name_is_not_written(root: Path, path: str) -> None:
     with pytest.raises(OSError, match="Invalid argument"):
         rootfs.write(str(root), path, b"")

@@ -48,7 +48,7 @@ def test_the_interface_and_the_remedy_are_named(tree: Path, capsys: Output) -> N
     ]
 
 
-def test_it_is_told_before_forwarding_is_turned_on_where_that_is_wanted(tree: Path, capsys: Output) -> None:
+def test_the_note_comes_before_forwarding_is_enabled_if_that_is_desired(tree: Path, capsys: Output) -> None:
     assert notes(tree, capsys) == []
     assert len(notes(tree, capsys, WANTED)) == 1
     assert len(notes(tree, capsys, "sysctls: {'net.ipv6.conf.*.forwarding': 1}\n")) == 1
@@ -65,12 +65,12 @@ def test_it_is_told_before_forwarding_is_turned_on_where_that_is_wanted(tree: Pa
         "sysctls: {net.ipv6.conf.all.forwarding: 0, 'net.ipv6.conf.*.forwarding': 0}\n",
     ],
 )
-def test_what_the_configuration_mends_is_not_told(tree: Path, capsys: Output, text: str) -> None:
+def test_a_problem_that_the_configuration_solves_is_not_reported(tree: Path, capsys: Output, text: str) -> None:
     forwards(tree)
     assert notes(tree, capsys, text) == []
 
 
-def test_an_interface_that_takes_them_all_the_same_is_not_told(tree: Path, capsys: Output) -> None:
+def test_an_interface_that_accepts_advertisements_is_not_reported(tree: Path, capsys: Output) -> None:
     forwards(tree)
     put_sysctl(tree, "net.ipv6.conf.eth0.accept_ra", "2")
     assert notes(tree, capsys) == []
@@ -88,9 +88,7 @@ def test_an_interface_that_takes_them_all_the_same_is_not_told(tree: Path, capsy
         pytest.param("", True, True, id="empty"),
     ],
 )
-def test_the_routes_are_the_evidence_where_they_can_be_read(
-    tree: Path, capsys: Output, routes: str, device: bool, told: bool
-) -> None:
+def test_readable_routes_are_the_evidence(tree: Path, capsys: Output, routes: str, device: bool, told: bool) -> None:
     forwards(tree)
     put(tree, "proc/net/ipv6_route", routes)
     for name in ("eth0", "veth1"):
@@ -109,7 +107,7 @@ def test_many_interfaces_are_one_short_note(tree: Path, capsys: Output) -> None:
     assert "{net.ipv6.conf.ens0/7.accept_ra: 2}" in note
 
 
-def test_a_plan_tells_it_too(tree: Path, capsys: Output) -> None:
+def test_a_plan_contains_the_note_as_well(tree: Path, capsys: Output) -> None:
     forwards(tree)
     assert main(["plan", "--root", str(tree)]) == 0
     out = capsys.readouterr().out

@@ -105,7 +105,7 @@ def test_clients_do_not_take_the_descriptors_for_repairs(service: Service, until
     assert not [line for line in service.stop()[1] if "unreadable" in line]
 
 
-def test_what_is_imported_late_and_a_reload_have_the_descriptors_for_repairs(service: Service, until: Until) -> None:
+def test_late_imports_and_a_reload_can_use_the_reserved_descriptors(service: Service, until: Until) -> None:
     service.ready()
     until((service.tree / STATUS).exists, "the status is published")
     until(lambda: "files" in (item["name"] for item in service.seen()["sources"]), "all has started")
@@ -122,7 +122,7 @@ def test_what_is_imported_late_and_a_reload_have_the_descriptors_for_repairs(ser
     assert [line for line in log if "unknown key" in line and "interval" in line.partition("(")[2]]
 
 
-def test_without_any_descriptor_nothing_is_written_or_ready_and_all_is_healed_later(
+def test_without_descriptors_nothing_is_written_or_ready_and_all_is_repaired_later(
     service: Service, until: Until
 ) -> None:
     service.ready()

@@ -27,7 +27,7 @@ def test_a_shorter_period_counts_from_now_and_a_longer_one_from_the_next_resync(
     assert schedule.next(115.0, 600.0, ()) == 715.0
 
 
-def test_what_is_due_earlier_comes_earlier(schedule: Schedule) -> None:
+def test_an_earlier_due_time_applies(schedule: Schedule) -> None:
     assert schedule.next(110.0, 60.0, (None, 130.0, 120.0)) == 120.0
 
 

@@ -47,7 +47,7 @@ def test_ready_comes_with_the_line(systemd: socket.socket, notifier: SdNotify) -
     assert heard(systemd) == "READY=1\nSTATUS=ready: 6 modules"
 
 
-def test_a_line_that_stays_is_told_once(systemd: socket.socket, notifier: SdNotify) -> None:
+def test_an_unchanged_status_line_is_sent_once(systemd: socket.socket, notifier: SdNotify) -> None:
     notifier.ready("a")
     notifier.status("a")
     notifier.status("b")
@@ -65,7 +65,7 @@ def test_the_line_cannot_be_more_than_a_line(systemd: socket.socket, notifier: S
     assert "\n" not in said
 
 
-def test_a_reload_says_when_it_began(systemd: socket.socket, notifier: SdNotify) -> None:
+def test_a_reload_reports_its_beginning(systemd: socket.socket, notifier: SdNotify) -> None:
     before = time.monotonic_ns() // 1000
     notifier.reloading()
     first, second = heard(systemd).split("\n")
@@ -75,12 +75,12 @@ def test_a_reload_says_when_it_began(systemd: socket.socket, notifier: SdNotify)
     assert before <= int(value) <= time.monotonic_ns() // 1000
 
 
-def test_a_strict_start_asks_for_time_and_says_what_for(systemd: socket.socket, notifier: SdNotify) -> None:
+def test_a_strict_start_extends_the_timeout_with_the_reason(systemd: socket.socket, notifier: SdNotify) -> None:
     notifier.extend_timeout("waiting for ip_vs", 30)
     assert heard(systemd) == "EXTEND_TIMEOUT_USEC=30000000\nSTATUS=waiting for ip_vs"
 
 
-def test_the_watchdog_is_fed_but_not_by_every_look_of_a_storm(
+def test_the_watchdog_is_fed_but_not_by_every_reconciliation_of_a_storm(
     systemd: socket.socket, notifier: SdNotify, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WATCHDOG_USEC", "120000000")
@@ -90,7 +90,7 @@ def test_the_watchdog_is_fed_but_not_by_every_look_of_a_storm(
     assert silent(systemd)
 
 
-def test_without_a_watchdog_nobody_is_fed(
+def test_without_a_watchdog_nothing_is_sent(
     systemd: socket.socket, notifier: SdNotify, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("WATCHDOG_USEC", raising=False)
@@ -98,13 +98,13 @@ def test_without_a_watchdog_nobody_is_fed(
     assert silent(systemd)
 
 
-def test_stopping_is_said(systemd: socket.socket, notifier: SdNotify) -> None:
+def test_stopping_is_reported(systemd: socket.socket, notifier: SdNotify) -> None:
     notifier.stopping()
     assert heard(systemd).split("\n")[0] == "STOPPING=1"
 
 
 @pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")  # sdnotify does not close a useless socket
-def test_without_systemd_nothing_is_said_and_nothing_breaks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_systemd_nothing_is_sent_and_nothing_breaks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
     notifier = SdNotify()
     notifier.ready("a")

@@ -44,7 +44,7 @@ def test_a_sysctl_of_one_integer_takes_a_number_up_to_the_first_blank(text: str,
 
 
 @pytest.mark.parametrize(("text", "value"), [("1", "1"), ("1 # for CIS", "1"), ("0", None), ("2", None)])
-def test_what_is_out_of_bounds_is_refused(text: str, value: str | None) -> None:
+def test_a_value_out_of_bounds_is_refused(text: str, value: str | None) -> None:
     assert accepted_value("kernel/modules_disabled", text) == value
 
 
@@ -58,7 +58,7 @@ def test_what_is_out_of_bounds_is_refused(text: str, value: str | None) -> None:
         ("# x", "# x"),
     ],
 )
-def test_of_other_sysctls_a_remark_after_numbers_is_left_out(text: str, value: str) -> None:
+def test_a_comment_after_numbers_is_left_out_for_other_sysctls(text: str, value: str) -> None:
     assert accepted_value("net/ipv4/tcp_rmem", text) == value
 
 
@@ -71,7 +71,7 @@ def test_a_change_of_forwarding_goes_to_all_interfaces() -> None:
     assert kernel[ETH] == StoredValue("1", 1)
 
 
-def test_the_default_goes_to_what_nothing_was_said_of() -> None:
+def test_the_default_is_copied_to_interfaces_without_a_setting() -> None:
     one, other = (f"net/ipv4/conf/{link}/rp_filter" for link in ("eth0", "eth1"))
     kernel = ProcSys([one, other], {})
     kernel.write(one, "bad", 0)  # refused, but it marks the sysctl as set
@@ -79,7 +79,7 @@ def test_the_default_goes_to_what_nothing_was_said_of() -> None:
     assert (kernel[one], kernel[other]) == (None, StoredValue("2", 1))
 
 
-def test_a_writer_who_looks_first_says_nothing_of_what_is_so_already() -> None:
+def test_a_writer_that_reads_an_equal_value_first_sets_nothing() -> None:
     one = "net/ipv4/conf/eth0/rp_filter"
     kernel = ProcSys([one], {one: "0"})
     kernel.write(one, "0", 0, anew=False)
@@ -87,7 +87,7 @@ def test_a_writer_who_looks_first_says_nothing_of_what_is_so_already() -> None:
     assert kernel[one] == StoredValue("2", 1)
 
 
-def test_what_is_refused_changes_nothing() -> None:
+def test_a_refused_text_changes_nothing() -> None:
     kernel = ProcSys([FORWARD], {FORWARD: "0"})
     assert not kernel.write(FORWARD, "yes", 0)
     assert kernel[FORWARD] == StoredValue("0", INITIAL)

@@ -79,7 +79,7 @@ def test_a_file_that_is_being_written_changes_nothing(
     assert (tree / KEPT).read_bytes() != good
 
 
-def test_a_person_cannot_have_taken_what_is_being_written(
+def test_a_reload_does_not_use_a_file_that_is_being_written(
     tree: Path, configured: Configured, writer: Callable[[str], None], capsys: Log
 ) -> None:
     writer(HALF)
@@ -221,7 +221,7 @@ def test_a_start_does_not_wait_for_a_file_that_never_was(tree: Path) -> None:
     assert waited == []
 
 
-def test_a_start_does_not_take_what_is_being_written(
+def test_a_start_does_not_use_a_file_that_is_being_written(
     tree: Path, configured: Configured, writer: Callable[[str], None], capsys: Log
 ) -> None:
     configured.keep()
@@ -232,7 +232,7 @@ def test_a_start_does_not_take_what_is_being_written(
     assert "open for writing" in said(capsys)[1]
 
 
-def test_what_was_taken_at_the_start_is_kept_when_it_has_stayed(tree: Path, clock: Clock) -> None:
+def test_the_initial_configuration_is_stored_after_a_time_without_changes(tree: Path, clock: Clock) -> None:
     put(tree, MAIN, HALF)
     started = Configured(str(tree), None, clock)
     assert started.begin()
@@ -245,7 +245,7 @@ def test_what_was_taken_at_the_start_is_kept_when_it_has_stayed(tree: Path, cloc
     assert "scheduler" in (tree / KEPT).read_text()
 
 
-def test_what_is_open_for_writing_is_not_kept_though_it_has_stayed(tree: Path, clock: Clock) -> None:
+def test_a_file_that_is_open_for_writing_is_not_stored(tree: Path, clock: Clock) -> None:
     started = Configured(str(tree), None, clock)
     assert started.begin()
     with (tree / MAIN).open("r+") as file:
@@ -258,7 +258,7 @@ def test_what_is_open_for_writing_is_not_kept_though_it_has_stayed(tree: Path, c
     assert "scheduler" in (tree / KEPT).read_text()
 
 
-def test_a_command_does_not_take_what_is_being_written(tree: Path, writer: Callable[[str], None]) -> None:
+def test_a_command_does_not_use_a_file_that_is_being_written(tree: Path, writer: Callable[[str], None]) -> None:
     writer(HALF)
     with pytest.raises(ConfigError) as refused:
         config_files.load(str(tree))

@@ -22,7 +22,7 @@ def test_every_name_of_the_root_directory_is_slash(root: str, name: str) -> None
     assert normalise_root(root) == name
 
 
-def test_without_a_descriptor_it_cannot_be_told() -> None:
+def test_without_a_descriptor_the_root_is_unreadable() -> None:
     for left in range(2):
         with few_descriptors(left), pytest.raises(UnreadableError, match="Too many open files"):
             normalise_root("//")
@@ -42,7 +42,7 @@ sys.exit(main(["check", "--root", sys.argv[1]]))
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
-def test_a_root_that_this_user_may_not_look_into_is_not_taken_for_absent(tmp_path: Path) -> None:
+def test_a_root_that_this_user_cannot_read_is_not_absent(tmp_path: Path) -> None:
     root = tmp_path / "closed/root"
     root.mkdir(parents=True)
     root.parent.chmod(0o700)

@@ -89,7 +89,7 @@ def hide(trace: list[Any], kind: str) -> None:
     trace.remove(next(row for row in trace if row[2] == kind))
 
 
-def test_of_many_repairs_at_a_time_the_kernel_knows_what_the_history_does_not_keep() -> None:
+def test_the_trace_contains_repairs_that_the_history_has_dropped() -> None:
     run = evidence()
     run.told["history"].pop(0)
     run.told["unread"].append([30.5, 31.0])
@@ -135,7 +135,7 @@ FAULTS: dict[str, tuple[Callable[[Any], object], str]] = {
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_what_is_not_as_it_has_to_be_is_a_fault(name: str) -> None:
+def test_each_deviation_is_a_fault(name: str) -> None:
     change, told = FAULTS[name]
     changed = copy.deepcopy(evidence())
     change(changed)

@@ -79,26 +79,26 @@ def node(tmp_path: Path) -> Iterator[Node]:
         node.fds.close()
 
 
-def test_a_write_is_turned_back(node: Node) -> None:
+def test_a_write_is_repaired(node: Node) -> None:
     node.write("0")
     assert node.reasons() == set()
     assert node.file.read_text() == "1\n"
     assert [item.action for item in node.round()] == [WriteSysctl(FORWARD, "0", "1")]
 
 
-def test_our_own_write_comes_to_nothing(node: Node) -> None:
+def test_a_write_by_ipvsd_has_no_effect(node: Node) -> None:
     node.write("0")
     for _ in range(3):
         assert node.reasons() == set()
     assert len(node.round()) == 1
 
 
-def test_the_same_value_comes_to_nothing(node: Node) -> None:
+def test_the_same_value_has_no_effect(node: Node) -> None:
     node.write("1")
     assert (node.reasons(), node.round()) == (set(), [])
 
 
-def test_a_whole_look_follows(node: Node) -> None:
+def test_a_reconciliation_of_all_items_follows(node: Node) -> None:
     node.write("0")
     (reason,) = node.loop.run_until_reason(10)
     assert (reason.kind, reason.detail) == (ReasonKind.SYSCTL, "turned back")
@@ -124,7 +124,7 @@ def uevents(node: Node, tmp_path: Path) -> Iterator[Uevents]:
     source.close()
 
 
-def test_a_module_that_goes_is_loaded_again_and_who_unloaded_it_is_known(node: Node, uevents: Uevents) -> None:
+def test_a_removed_module_is_reloaded_and_its_unloader_known(node: Node, uevents: Uevents) -> None:
     node.kernel.unload("ip_vs_sh")
     gone(uevents, "ip_vs_sh")
     assert (ReasonKind.MODULE, "remove ip_vs_sh") in node.reasons()
@@ -133,12 +133,12 @@ def test_a_module_that_goes_is_loaded_again_and_who_unloaded_it_is_known(node: N
     assert (repaired.repair.who, repaired.repair.attribution) == ("rmmod[42]", Attribution.LIKELY)
 
 
-def test_a_module_that_is_not_wanted_is_nobodys_business(node: Node, uevents: Uevents) -> None:
+def test_an_unmanaged_module_is_ignored(node: Node, uevents: Uevents) -> None:
     gone(uevents, "ip_vs_ftp")
     assert node.reasons() == set()
 
 
-def test_what_others_need_comes_back_first_and_brings_its_sysctls(node: Node, uevents: Uevents) -> None:
+def test_a_dependency_is_loaded_first_with_its_sysctls(node: Node, uevents: Uevents) -> None:
     names = node.kernel.unload_users("ip_vs")
     gone(uevents, *names)
     assert node.kernel.values[CONNTRACK] == "1"

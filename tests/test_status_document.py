@@ -133,7 +133,7 @@ def test_a_served_report_has_its_age() -> None:
     assert with_age(made, made.boottime - 1.0).age == 0.0
 
 
-def test_a_verdict_that_two_periodic_looks_had_to_replace_is_none() -> None:
+def test_a_verdict_older_than_two_intervals_is_not_valid() -> None:
     made = report(module())
     old = with_age(made, made.boottime + 120.5)
     assert old.health == Health(State.FAILED, "failed: the daemon last looked 120 s ago; then ready: all of it", 2)

@@ -55,7 +55,7 @@ def tree(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_good_document_is_believed(tree: Path, capsys: Output) -> None:
+def test_a_valid_document_is_used(tree: Path, capsys: Output) -> None:
     status_file.write(str(tree), good())
     code, out, err = status(tree, capsys)
     assert (code, err) == (0, "")
@@ -82,7 +82,7 @@ def test_a_good_document_is_believed(tree: Path, capsys: Output) -> None:
         ),
     ],
 )
-def test_damage_is_told_and_is_not_absence(tree: Path, capsys: Output, text: str, complaint: str) -> None:
+def test_damage_is_reported_and_is_not_absence(tree: Path, capsys: Output, text: str, complaint: str) -> None:
     put(tree, status_file.PATH, text)
     assert status(tree, capsys) == (2, "", f"ipvsd: cannot read the daemon's status: {complaint}\n")
 
@@ -96,13 +96,13 @@ def test_a_document_that_was_cut_off_anywhere_is_damaged(tree: Path, capsys: Out
 
 
 @pytest.mark.parametrize(("ahead", "code"), [(0.4, 0), (5000.0, 2)])
-def test_a_document_from_the_future_cannot_tell(tree: Path, capsys: Output, ahead: float, code: int) -> None:
+def test_a_document_from_the_future_is_unknown(tree: Path, capsys: Output, ahead: float, code: int) -> None:
     status_file.write(str(tree), {**good(), "boottime": now() + ahead})
     found, _, err = status(tree, capsys)
     assert (found, "s in the future" in err) == (code, code == 2)
 
 
-def test_another_version_is_told_and_believed_where_it_has_all_that_is_read(tree: Path, capsys: Output) -> None:
+def test_a_document_of_another_version_is_used_if_it_has_all_keys(tree: Path, capsys: Output) -> None:
     status_file.write(str(tree), {**good(), "version": "0.0.1", "new": {"key": 1}})
     code, out, err = status(tree, capsys)
     assert (code, out.startswith("ready: ")) == (0, True)
@@ -110,7 +110,7 @@ def test_another_version_is_told_and_believed_where_it_has_all_that_is_read(tree
 
 
 @pytest.mark.parametrize("state", ["splendid", "", "\x1b[2J"])
-def test_a_state_that_there_is_not_is_damage(tree: Path, capsys: Output, state: str) -> None:
+def test_an_unknown_state_is_damage(tree: Path, capsys: Output, state: str) -> None:
     status_file.write(str(tree), {**good(), "state": state})
     assert status(tree, capsys)[::2] == (
         2,
@@ -119,7 +119,7 @@ def test_a_state_that_there_is_not_is_damage(tree: Path, capsys: Output, state: 
 
 
 @pytest.mark.parametrize("interval", [-1, 0, 86_401, 1e18])
-def test_an_interval_by_which_no_look_would_be_too_old_is_damage(tree: Path, capsys: Output, interval: float) -> None:
+def test_an_excessive_interval_is_damage(tree: Path, capsys: Output, interval: float) -> None:
     document = good()
     status_file.write(str(tree), {**document, "config": {**document["config"], "interval": interval}})
     assert status(tree, capsys)[::2] == (
@@ -192,7 +192,7 @@ def test_on_the_systems_own_paths_another_users_file_is_not_believed(tmp_path: P
     assert stored_json.read(str(tmp_path), "x") == b"{}"
 
 
-def test_of_a_large_file_the_end_is_read_where_that_is_enough(tmp_path: Path) -> None:
+def test_the_end_of_a_large_file_is_read_if_that_suffices(tmp_path: Path) -> None:
     put(tmp_path, "x", "0123456789")
     assert stored_json.read(str(tmp_path), "x", 4, tail=True) == b"6789"
     with pytest.raises(stored_json.UnusableError, match="it is larger than 4 bytes"):
@@ -217,7 +217,9 @@ def test_numbers_are_those_of_json() -> None:
     ],
     ids=["absent", "damaged", "another version's", "no file"],
 )
-def test_why_there_is_no_last_good_configuration_is_told(tmp_path: Path, capsys: Output, make: Any, why: str) -> None:
+def test_the_reason_for_a_missing_last_good_configuration_is_reported(
+    tmp_path: Path, capsys: Output, make: Any, why: str
+) -> None:
     root = make_tree(tmp_path / "root")
     put(root, config_files.MAIN, "nonsense: 1\n")
     make(root / KEPT)

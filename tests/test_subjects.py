@@ -60,9 +60,7 @@ def tree(tmp_path: Path) -> Path:
         ("eth0.100", "interface", "eth0.100"),
     ],
 )
-def test_a_name_that_people_use_is_understood_and_said(
-    tree: Path, capsys: Output, asked: str, kind: str, name: str
-) -> None:
+def test_a_common_name_is_resolved_and_reported(tree: Path, capsys: Output, asked: str, kind: str, name: str) -> None:
     code = main(["explain", asked, "--root", str(tree), "--output", "json"])
     found = json.loads(capsys.readouterr().out)
     assert (code, found["kind"], found["name"]) == (0, kind, name)
@@ -93,7 +91,7 @@ def test_a_name_that_people_use_is_understood_and_said(
         ("kube-ipvs1", "(did you mean kube-ipvs0?)"),
     ],
 )
-def test_a_name_of_nothing_or_of_several_things_is_refused_with_those_that_may_be_meant(
+def test_an_unknown_or_ambiguous_name_is_rejected_with_candidates(
     tree: Path, capsys: Output, asked: str, told: str
 ) -> None:
     code = main(["explain", asked, "--root", str(tree)])
@@ -103,7 +101,7 @@ def test_a_name_of_nothing_or_of_several_things_is_refused_with_those_that_may_b
     assert told in err
 
 
-def test_of_several_things_of_one_name_the_one_that_is_held_is_meant(tree: Path, capsys: Output) -> None:
+def test_the_managed_one_of_several_items_with_one_name_is_chosen(tree: Path, capsys: Output) -> None:
     put(tree, "etc/ipvsd/ipvsd.yaml", "sysctls: {net.ipv4.conf.all.rp_filter: 2}\n")
     assert main(["explain", "rp_filter", "--root", str(tree)]) == 0
     assert "'rp_filter' is taken for net.ipv4.conf.all.rp_filter" in capsys.readouterr().out
@@ -112,7 +110,7 @@ def test_of_several_things_of_one_name_the_one_that_is_held_is_meant(tree: Path,
     assert "net.ipv4.conf.*.rp_filter = 2: right" in capsys.readouterr().out
 
 
-def test_the_interface_of_kube_proxy_is_explained_with_who_manages_it(tree: Path, capsys: Output) -> None:
+def test_the_interface_of_kube_proxy_is_explained_with_its_manager(tree: Path, capsys: Output) -> None:
     (tree / "etc/systemd/system/multi-user.target.wants").mkdir(parents=True)
     put(tree, "etc/systemd/system/multi-user.target.wants/NetworkManager.service", "")
     assert main(["explain", "kube-ipvs0", "--root", str(tree)]) == 0
@@ -122,7 +120,7 @@ def test_the_interface_of_kube_proxy_is_explained_with_who_manages_it(tree: Path
     assert "-> put '[keyfile]' and 'unmanaged-devices+=interface-name:kube-ipvs0' into" in out
 
 
-def test_an_interface_is_explained_with_what_is_held_of_it(tree: Path, capsys: Output) -> None:
+def test_an_interface_is_explained_with_its_managed_sysctls(tree: Path, capsys: Output) -> None:
     assert main(["explain", "eth0", "--root", str(tree)]) == 0
     out = " ".join(capsys.readouterr().out.split())
     assert out.startswith("interface eth0: present a network interface; ipvsd holds 1 of its sysctls SYSCTLS")
@@ -158,7 +156,7 @@ def left_alone(tree: Path, key: str) -> None:
     ],
 )
 @pytest.mark.parametrize("name", ["eth0", "kube-ipvs0"])
-def test_an_interface_is_as_right_as_its_sysctls(
+def test_an_interface_is_as_compliant_as_its_sysctls(
     tree: Path, capsys: Output, make: Callable[[Path, str], None], code: int, verdicts: list[str], name: str
 ) -> None:
     key = f"net.ipv4.conf.{name}.forwarding"

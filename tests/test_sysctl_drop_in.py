@@ -148,13 +148,13 @@ CONFIGS = st.dictionaries(KEYS, SETTINGS, min_size=1, max_size=5).map(valid)
 
 
 @given(CONFIGS, st.sampled_from(["none", "none", ["kube-proxy-ipvs"]]))
-def test_it_does_at_boot_what_the_daemon_does(settings: Mapping[str, Any], profiles: Any) -> None:
+def test_it_has_the_effect_of_the_daemon_at_boot(settings: Mapping[str, Any], profiles: Any) -> None:
     made = config(settings, profiles)
     assert differences(body(LINKS, made), LINKS, made) == []
 
 
 @given(CONFIGS)
-def test_it_does_so_for_what_comes_later(settings: Mapping[str, Any]) -> None:
+def test_it_has_the_effect_for_later_sysctls(settings: Mapping[str, Any]) -> None:
     made = config(settings)
     text = body(LINKS, made)
     observed = any(said.policy is Policy.OBSERVE for said in made.sysctls.values())

@@ -64,7 +64,7 @@ def test_both_spellings_of_a_key_have_one_name(key: str) -> None:
         pytest.param("", "", id="empty"),
     ],
 )
-def test_white_space_does_not_tell_values_apart(text: str, value: str) -> None:
+def test_white_space_does_not_distinguish_values(text: str, value: str) -> None:
     assert sysctl_names.canonical(text) == value
 
 

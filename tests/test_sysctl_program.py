@@ -47,7 +47,7 @@ def test_names_that_differ_at_the_end_have_buckets_of_their_own() -> None:
 # --- the program ------------------------------------------------------------------------
 
 
-def test_a_write_to_a_held_sysctl_is_told() -> None:
+def test_a_write_to_a_managed_sysctl_is_reported() -> None:
     ran = machine(HELD)
     assert ran.run(Write(HELD, b"1\n", b"0", 4242, b"sysctl", 77, nanoseconds=3_500_000_000)) == 1
     (record,) = ran.records
@@ -78,20 +78,20 @@ def test_the_program_finds_the_bucket_of_every_name(name: bytes) -> None:
 
 
 @given(NAMES, NAMES)
-def test_a_name_that_is_not_held_is_not_told(held: bytes, name: bytes) -> None:
+def test_an_unmanaged_name_is_not_reported(held: bytes, name: bytes) -> None:
     assume(reference(held) != reference(name))
     ran = machine(held)
     assert ran.run(Write(name)) == 1
     assert ran.records == []
 
 
-def test_a_name_that_shares_the_bucket_of_one_that_is_held_is_not_told() -> None:
+def test_an_unmanaged_name_in_a_shared_bucket_is_not_reported() -> None:
     ran = machine(HELD)
     assert ran.run(Write(sharing(HELD))) == 1
     assert ran.records == []
 
 
-def test_of_two_that_are_held_in_one_bucket_each_is_told_under_its_own_name() -> None:
+def test_two_managed_names_in_one_bucket_are_reported_separately() -> None:
     ran, other = machine(), sharing(HELD)
     (bucket, one), (_, two) = sysctl_program.find_bucket(HELD), sysctl_program.find_bucket(other)
     mark(ran, bucket, sysctl_program.shared_mark(one, two))
@@ -104,33 +104,33 @@ def test_of_two_that_are_held_in_one_bucket_each_is_told_under_its_own_name() ->
 
 
 @pytest.mark.parametrize("guarded", [HELD, sharing(HELD)], ids=["the first", "the second"])
-def test_of_two_that_are_held_in_one_bucket_one_can_be_guarded(guarded: bytes) -> None:
+def test_one_of_two_managed_names_in_one_bucket_can_be_guarded(guarded: bytes) -> None:
     ran, names = machine(), (HELD, sharing(HELD))
     (bucket, one), (_, two) = (sysctl_program.find_bucket(name, name == guarded) for name in names)
     mark(ran, bucket, sysctl_program.shared_mark(one, two))
     assert [ran.run(Write(name)) for name in names] == [int(name != guarded) for name in names]
 
 
-def test_what_is_not_held_costs_three_calls() -> None:
+def test_an_unmanaged_name_costs_three_calls() -> None:
     ran = machine(HELD)
     ran.run(Write(b"kernel/panic"))
     assert ran.called == [14, 101, 1]
 
 
-def test_what_is_held_no_more_is_not_told() -> None:
+def test_a_name_that_is_no_longer_managed_is_not_reported() -> None:
     ran = machine(HELD)
     mark(ran, sysctl_program.find_bucket(HELD)[0], 0)
     ran.run(Write(HELD))
     assert ran.records == []
 
 
-def test_a_read_is_not_told() -> None:
+def test_a_read_is_not_reported() -> None:
     ran = machine(HELD)
     assert ran.run(Write(HELD, write=False)) == 1
     assert (ran.records, ran.called) == ([], [14])
 
 
-def test_our_own_writes_are_not_told() -> None:
+def test_writes_by_ipvsd_are_not_reported_to_it() -> None:
     ran = machine(HELD)
     assert ran.run(Write(HELD, process=OWN)) == 1
     assert (ran.records, lost(ran)) == ([], 0)
@@ -214,7 +214,7 @@ def test_the_stack_is_enough() -> None:
         pytest.param(b"1" * 64, False, id="longer"),
     ],
 )
-def test_a_value_that_may_have_been_cut_says_so(new: bytes, whole: bool) -> None:
+def test_a_possibly_truncated_value_is_marked(new: bytes, whole: bool) -> None:
     ran = machine(HELD)
     ran.run(Write(HELD, new=new))
     assert sysctl_program.parse_record(ran.records[0]).complete is whole
@@ -247,24 +247,24 @@ def refusals(ran: Machine) -> list[bool]:
 
 
 @pytest.mark.parametrize("named", [True, False], ids=["with the process", "without it"])
-def test_what_is_guarded_is_refused_and_told(named: bool) -> None:
+def test_a_write_to_a_guarded_sysctl_is_refused_and_reported(named: bool) -> None:
     ran = machine(HELD, named=named, guarded=True)
     assert ran.run(Write(HELD, new=b"0")) == 0
     assert refusals(ran) == [True]
     assert sysctl_program.parse_record(ran.records[0]).new == "0"
 
 
-def test_it_is_refused_even_if_there_is_no_room_to_tell() -> None:
+def test_it_is_refused_even_without_room_for_a_report() -> None:
     ran = machine(HELD, guarded=True, room=0)
     assert ran.run(Write(HELD)) == 0
     assert lost(ran) == 1
 
 
-def test_our_own_writes_are_not_refused() -> None:
+def test_writes_by_ipvsd_are_not_refused() -> None:
     assert machine(HELD, guarded=True).run(Write(HELD, process=OWN)) == 1
 
 
-def test_what_is_read_is_not_refused() -> None:
+def test_a_read_is_not_refused() -> None:
     assert machine(HELD, guarded=True).run(Write(HELD, write=False)) == 1
 
 
@@ -276,7 +276,7 @@ def test_a_group_that_is_allowed_or_below_one_writes(group: int, slot: int) -> N
     assert refusals(ran) == [False]
 
 
-def test_where_the_process_is_unknown_a_group_must_be_listed_itself() -> None:
+def test_with_an_unknown_process_only_the_cgroup_itself_is_allowed() -> None:
     for group, let in ((77, 1), (11, 0)):
         ran = machine(HELD, named=False, guarded=True, allowed=(5, group))
         assert ran.run(Write(HELD)) == let

@@ -135,7 +135,7 @@ ALL = [b"".join(HARM)]
 @example(texts=HARM, names=HARM, running=True, bad=False)
 @example(texts=HARM, names=HARM, running=False, bad=False)
 @example(texts=HARM, names=HARM, running=True, bad=True)
-def test_what_is_printed_is_printable_and_json_is_valid(
+def test_output_is_printable_and_json_is_valid(
     texts: list[bytes], names: list[bytes], running: bool, bad: bool
 ) -> None:
     with tempfile.TemporaryDirectory() as directory:

@@ -101,7 +101,7 @@ def kernel() -> FakeKernel:
 
 @anywhere
 @pytest.mark.parametrize("config", [CONFIG, STRICT, Config(profiles=("lvs-full",)), Config(scheduler="wlc")])
-def test_one_reconciliation_leads_to_the_right_state(kernel: FakeKernel, begin: Begin, config: Config) -> None:
+def test_one_reconciliation_leads_to_the_desired_state(kernel: FakeKernel, begin: Begin, config: Config) -> None:
     begin(kernel)
     done = settle(kernel, config)
     assert (state(done), done.after.actions, done.history) == (State.READY, (), {})
@@ -109,7 +109,7 @@ def test_one_reconciliation_leads_to_the_right_state(kernel: FakeKernel, begin: 
 
 
 @anywhere
-def test_what_is_right_is_left_alone(kernel: FakeKernel, begin: Begin) -> None:
+def test_a_compliant_item_is_left_alone(kernel: FakeKernel, begin: Begin) -> None:
     begin(kernel)
     settle(kernel)
     assert settle(kernel).outcomes == ()
@@ -191,14 +191,14 @@ def test_sysctls_are_written_in_the_round_after_their_module(kernel: FakeKernel)
     assert names.index("ip_vs") < names.index(CONNTRACK)
 
 
-def test_what_forwarding_resets_is_written_again(kernel: FakeKernel) -> None:
+def test_a_value_that_forwarding_resets_is_written_again(kernel: FakeKernel) -> None:
     kernel.values.update(dict.fromkeys(CONF, "1"))
     done = settle(kernel, STRICT)
     assert state(done) is State.READY
     assert kernel.values["net.ipv4.conf.all.arp_ignore"] == "1"
 
 
-def test_a_module_reload_resets_its_sysctls_and_we_notice(kernel: FakeKernel) -> None:
+def test_a_module_reload_resets_its_sysctls_and_ipvsd_repairs_them(kernel: FakeKernel) -> None:
     settle(kernel)
     kernel.unload_all()
     kernel.load_module("ip_vs_sh")
@@ -316,13 +316,13 @@ def test_a_failing_load_backs_off(kernel: FakeKernel) -> None:
     assert tries(kernel, map(float, range(200))) == [0, 1, 3, 7, 15, 31, 63, 123, 183]
 
 
-def test_what_the_kernel_does_not_keep_is_tried_at_periodic_looks(kernel: FakeKernel) -> None:
+def test_a_value_that_the_kernel_does_not_keep_is_retried_at_a_resync(kernel: FakeKernel) -> None:
     settle(kernel)
     kernel.contested[FORWARD] = kernel.values[FORWARD] = "0"
     assert tries(kernel, map(float, range(130))) == [0, 60, 120]
 
 
-def test_a_value_that_a_rival_writes_over_nine_times_is_kept_the_tenth_time(kernel: FakeKernel) -> None:
+def test_a_value_that_is_overwritten_nine_times_is_kept_the_tenth_time(kernel: FakeKernel) -> None:
     settle(kernel)
     kernel.contested[FORWARD] = kernel.values[FORWARD] = "0"
     kernel.rival_writes = 9
@@ -330,7 +330,7 @@ def test_a_value_that_a_rival_writes_over_nine_times_is_kept_the_tenth_time(kern
     assert (kernel.values[FORWARD], done.history) == ("1", {})
 
 
-def test_a_fault_that_is_mended_is_over(kernel: FakeKernel) -> None:
+def test_a_corrected_fault_ends(kernel: FakeKernel) -> None:
     kernel.broken["ip_vs_sh"] = errno.ENOEXEC
     failed = settle(kernel)
     kernel.broken.clear()

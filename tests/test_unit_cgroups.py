@@ -54,13 +54,13 @@ def test_a_slice_may_be_named_itself(groups: Groups) -> None:
     assert groups.units.groups({"system.slice"}) == (groups.make("system.slice"),)
 
 
-def test_what_is_no_slice_has_no_units(groups: Groups) -> None:
+def test_a_directory_that_is_not_a_slice_has_no_units(groups: Groups) -> None:
     groups.make("kubepods/pod1/agent.service")
     groups.make("system.slice/other.service/agent.service")
     assert groups.units.groups(AGENT) == ()
 
 
-def test_a_unit_that_is_started_is_told_of(groups: Groups) -> None:
+def test_a_started_unit_is_reported(groups: Groups) -> None:
     groups.units.groups(AGENT)
     groups.make("system.slice/other.service")
     assert groups.hears() == []
@@ -68,7 +68,7 @@ def test_a_unit_that_is_started_is_told_of(groups: Groups) -> None:
     assert groups.hears() == [made]
 
 
-def test_a_unit_that_is_started_again_is_told_of_again(groups: Groups) -> None:
+def test_a_restarted_unit_is_reported_again(groups: Groups) -> None:
     groups.make("system.slice/agent.service")
     groups.units.groups(AGENT)
     for times in (1, 2):
@@ -77,7 +77,7 @@ def test_a_unit_that_is_started_again_is_told_of_again(groups: Groups) -> None:
         assert len(groups.hears()) == times
 
 
-def test_a_unit_in_a_slice_that_is_made_for_it_is_told_of(groups: Groups) -> None:
+def test_a_unit_in_a_new_slice_is_reported(groups: Groups) -> None:
     groups.units.groups(AGENT)
     made = groups.make("a.slice/a-b.slice/agent.service")
     assert set(groups.hears()) == {made}
@@ -85,7 +85,7 @@ def test_a_unit_in_a_slice_that_is_made_for_it_is_told_of(groups: Groups) -> Non
     assert set(groups.hears()) == {made, again}
 
 
-def test_listing_again_tells_of_nothing_twice(groups: Groups) -> None:
+def test_listing_again_reports_nothing_twice(groups: Groups) -> None:
     for _ in range(3):
         groups.units.groups(AGENT)
     made = groups.make("system.slice/agent.service")
@@ -93,7 +93,7 @@ def test_listing_again_tells_of_nothing_twice(groups: Groups) -> None:
 
 
 @pytest.mark.full
-def test_a_unit_whose_start_found_no_room_is_told_of_all_the_same(groups: Groups) -> None:
+def test_a_unit_whose_event_was_lost_is_reported_as_well(groups: Groups) -> None:
     groups.units.groups(AGENT)
     names = [groups.place / "system.slice" / name for name in ("one", "two")]
     for number in range(int(Path("/proc/sys/fs/inotify/max_queued_events").read_text()) + 2):
@@ -105,21 +105,21 @@ def test_a_unit_whose_start_found_no_room_is_told_of_all_the_same(groups: Groups
     assert (groups.told, groups.units.lost) == ([made], 1)
 
 
-def test_who_is_not_asked_for_wakes_nobody(groups: Groups) -> None:
+def test_an_unneeded_unit_wakes_nothing(groups: Groups) -> None:
     groups.units.groups(AGENT)
     groups.units.groups(frozenset())
     groups.make("system.slice/agent.service")
     assert groups.hears() == []
 
 
-def test_where_there_are_no_groups_there_are_none(groups: Groups) -> None:
+def test_without_cgroups_there_are_none(groups: Groups) -> None:
     units = UnitCgroups(EventLoop(), str(groups.place / "none"), groups.told.append)
     assert units.groups(frozenset()) == ()
     shutil.rmtree(groups.place)
     assert groups.units.groups(AGENT) == ()
 
 
-def test_who_was_allowed_stays_so_while_no_group_can_be_read(groups: Groups) -> None:
+def test_allowed_cgroups_stay_allowed_while_none_can_be_read(groups: Groups) -> None:
     made = groups.make("system.slice/agent.service")
     assert groups.units.groups(AGENT) == (made,)
     with few_descriptors():

@@ -49,14 +49,14 @@ def tree(tmp_path: Path) -> Path:
         pytest.param(lambda root: drop_in_files.write(root, {drop_in_files.SYSCTL: ""}), id="files to persist"),
     ],
 )
-def test_each_says_that_it_cannot_read(tree: Path, ask: Callable[[str], object]) -> None:
+def test_each_command_reports_a_read_error(tree: Path, ask: Callable[[str], object]) -> None:
     ask(str(tree))
     for left in range(2):
         with few_descriptors(left), pytest.raises(UnreadableError, match="Too many open files"):
             ask(str(tree))
 
 
-def test_with_any_number_of_descriptors_the_answer_is_right_or_there_is_none(tree: Path) -> None:
+def test_with_any_number_of_descriptors_the_result_is_correct_or_unknown(tree: Path) -> None:
     def explained() -> object:
         kernel = LinuxHost(str(tree), release=RELEASE).kernel(LIVE)
         return LoadBlockers(str(tree), running=False).explain(kernel, ("ip_vs_sh", "ip_vs_rr"), ())
@@ -111,7 +111,7 @@ def test_an_inventory_that_fails_keeps_the_former_one_and_is_logged_once(tree: P
     assert [kernel.release for kernel in inventory.kernels] == [RELEASE, "9.9.9"]
 
 
-def test_a_notice_says_that_a_file_cannot_be_read(tree: Path) -> None:
+def test_a_notice_reports_an_unreadable_file(tree: Path) -> None:
     host = LinuxHost(str(tree))
     done = reconcile(host, CONFIG, {}, lambda: 0.0)
     notices = Notices(str(tree), host)
@@ -123,7 +123,7 @@ def test_a_notice_says_that_a_file_cannot_be_read(tree: Path) -> None:
     ]
 
 
-def test_what_others_set_is_told_as_unread(tree: Path) -> None:
+def test_an_unreadable_file_of_another_program_is_reported(tree: Path) -> None:
     kernel, plan = observe_and_plan(LinuxHost(str(tree)), CONFIG)
     with few_descriptors():
         there = FileTree(str(tree))
@@ -142,14 +142,14 @@ def test_what_others_set_is_told_as_unread(tree: Path) -> None:
         next_boot.predict(str(tree), kernel, next_boot.names_of(plan))
 
 
-def test_a_file_that_cannot_be_read_is_told_with_what_the_next_boot_will_be(tree: Path, capsys: Output) -> None:
+def test_an_unreadable_file_is_reported_with_the_prediction_of_the_next_boot(tree: Path, capsys: Output) -> None:
     put(tree, "etc/sysctl.d/x.conf", "x" * (MAX_BYTES + 1))
     main(["check", "--root", str(tree)])
     assert f"cannot read {tree}/etc/sysctl.d/x.conf: is larger than" in " ".join(capsys.readouterr().out.split())
 
 
 @pytest.mark.parametrize("command", ["check", "plan", "preflight", "apply --persist"])
-def test_a_command_that_cannot_read_an_image_cannot_tell(tmp_path: Path, capsys: Output, command: str) -> None:
+def test_a_command_that_cannot_read_an_image_exits_with_unknown(tmp_path: Path, capsys: Output, command: str) -> None:
     root = make_image(tmp_path / "image")
     (root / "etc/ipvsd").rename(root / "etc/none")
     for output in ("text", "json"):

@@ -71,7 +71,7 @@ def run(capsys: Output, arguments: Sequence[str]) -> tuple[int, str, str]:
         ("", "ipvsd: the following arguments are required: COMMAND (see 'ipvsd --help')"),
     ],
 )
-def test_bad_usage_is_told_in_one_line_with_what_to_do(capsys: Output, line: str, told: str) -> None:
+def test_invalid_usage_is_one_line_with_a_hint(capsys: Output, line: str, told: str) -> None:
     code, out, err = run(capsys, line.split())
     assert (code, out, err.count("\n")) == (64, "", 1)
     assert err.startswith(told)
@@ -185,7 +185,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("prepare", "line", "code"), CASES)
-def test_the_exit_code_is_that_of_the_manual_and_failures_are_json_where_that_is_asked_for(
+def test_exit_codes_are_those_of_the_manual_and_errors_are_json_on_request(
     tree: Path, capsys: Output, prepare: Callable[[Path], None], line: str, code: int
 ) -> None:
     prepare(tree)
@@ -220,7 +220,7 @@ def test_all_errors_of_a_configuration_are_in_the_json(tree: Path, capsys: Outpu
         assert len(err.splitlines()) == 2
 
 
-def test_persisting_into_an_image_is_told_as_json_whatever_comes_of_it(tree: Path, capsys: Output) -> None:
+def test_persisting_into_an_image_prints_json_for_any_result(tree: Path, capsys: Output) -> None:
     code, out, _ = run(capsys, ["apply", "--persist", "--root", str(tree), "--output", "json"])
     made = json.loads(out)
     assert (code, "error" in made, made["persisted"]["wrong"]) == (0, False, [])
@@ -243,7 +243,7 @@ def remedies(tree: Path, capsys: Output) -> dict[str, str]:
     return {item["name"]: item["remedy"] for item in (*found["modules"], *found["sysctls"])}
 
 
-def test_nothing_that_is_told_of_a_tree_speaks_of_its_daemon(tree: Path, capsys: Output) -> None:
+def test_no_text_about_a_tree_mentions_its_daemon(tree: Path, capsys: Output) -> None:
     drifted(tree)
     put(tree, "proc/modules", "")
     daemon(State.FAILED)(tree)  # an image of a running system contains it
@@ -254,7 +254,7 @@ def test_nothing_that_is_told_of_a_tree_speaks_of_its_daemon(tree: Path, capsys:
         assert [words for words in wrong if words in out] == []
 
 
-def test_the_status_below_a_root_does_not_ask_for_a_service_to_be_started(tree: Path, capsys: Output) -> None:
+def test_the_status_below_a_root_does_not_ask_to_start_a_service(tree: Path, capsys: Output) -> None:
     assert "systemctl" not in run(capsys, ["status", "--root", str(tree)])[2]
 
 
@@ -274,7 +274,7 @@ def test_the_root_is_named_as_a_shell_takes_it(tmp_path: Path, capsys: Output) -
         ("net.ipv4.quite_unlike_any", None),
     ],
 )
-def test_a_sysctl_that_this_kernel_lacks_is_told_with_one_that_is_like_it(
+def test_a_sysctl_that_this_kernel_lacks_is_reported_with_a_similar_one(
     tree: Path, capsys: Output, typed: str, meant: str | None
 ) -> None:
     put_sysctl(tree, "vendor.special.knob_one", "1")
@@ -284,14 +284,14 @@ def test_a_sysctl_that_this_kernel_lacks_is_told_with_one_that_is_like_it(
 
 
 @pytest.mark.parametrize("name", ["net.bridge.bridge-nf-call-iptables", "net.bridge.bridge-nf-call-ip6tables"])
-def test_a_bridge_sysctl_that_is_off_may_be_wanted_so(tree: Path, capsys: Output, name: str) -> None:
+def test_a_bridge_sysctl_that_is_off_can_be_intended(tree: Path, capsys: Output, name: str) -> None:
     put_sysctl(tree, name, "0")
     assert remedies(tree, capsys)[name].endswith("; if a network plugin wants it off, say 'bridgeNetfilter: false'")
     put(tree, MAIN, f"sysctls: {{{name}: 1}}\n")
     assert "bridgeNetfilter" not in remedies(tree, capsys)[name]
 
 
-def test_a_bridge_sysctl_that_is_fought_over_or_refused_may_be_wanted_so_too() -> None:
+def test_a_contended_or_refused_bridge_sysctl_can_be_intended_as_well() -> None:
     name = "net.bridge.bridge-nf-call-iptables"
     for trouble in ({"contested": {name: "0"}}, {"refused": {name: 1}}):
         kernel = FakeKernel(**trouble)
@@ -305,7 +305,7 @@ def test_a_bridge_sysctl_that_is_fought_over_or_refused_may_be_wanted_so_too() -
 # --- apply ------------------------------------------------------------------------------
 
 
-def test_apply_tells_what_was_done_in_every_round_and_every_retry() -> None:
+def test_apply_prints_the_actions_of_every_round_and_retry() -> None:
     kernel, pauses = FakeKernel(looks_until_live={"ip_vs": 4}), list[float]()
     done, proved = settle(kernel, parse([]), pauses.append)
     assert pauses

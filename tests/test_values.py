@@ -79,7 +79,7 @@ def test_two_values(name: str, one: str, other: str, expected: bool) -> None:
         pytest.param("1", OneOf(("0", "2")), False, "0", id="none of them"),
     ],
 )
-def test_a_want_and_what_is_written_for_it(value: str, want: Want, right: bool, written: str) -> None:
+def test_a_desired_value_and_the_written_one(value: str, want: Want, right: bool, written: str) -> None:
     assert satisfies(KEY, value, want) is right
     assert value_to_write(want, value) == written
 
@@ -95,12 +95,12 @@ def test_no_text_is_an_error_and_the_order_does_not_matter(name: str, one: str, 
 
 
 @given(NAMES, st.builds(Exactly, TEXT) | st.builds(OneOf, st.lists(TEXT, min_size=1).map(tuple)), TEXT)
-def test_what_is_written_satisfies(name: str, want: Want, found: str) -> None:
+def test_a_written_value_is_compliant(name: str, want: Want, found: str) -> None:
     assert satisfies(name, value_to_write(want, found), want)
 
 
 @given(st.integers(-(2**31), 2**31), st.integers(0, 2**20), TEXT)
-def test_what_is_written_satisfies_a_range(floor: int, width: int, found: str) -> None:
+def test_a_written_value_is_compliant_with_a_range(floor: int, width: int, found: str) -> None:
     for want in (Within(floor), Within(None, floor), Within(floor, floor + width)):
         assert satisfies(KEY, value_to_write(want, found), want)
 

@@ -195,7 +195,7 @@ def run_for(text: str, module: str = "ip_vs") -> Kernel:
         ),
     ],
 )  # fmt: skip
-def test_what_is_seen_before_trying(seen: Kernel, state: str, verdict: V, evidence: str, remedy: str) -> None:
+def test_verdicts_before_an_action(seen: Kernel, state: str, verdict: V, evidence: str, remedy: str) -> None:
     found = judge_module(wanted_module(), observed(seen, {"ip_vs": ModuleState(state)} if state else {}))
     assert found.verdict is verdict
     assert found.evidence.startswith(evidence)
@@ -235,7 +235,7 @@ def test_what_is_seen_before_trying(seen: Kernel, state: str, verdict: V, eviden
         ),
     ],
 )  # fmt: skip
-def test_what_the_kernel_said_when_it_was_tried(
+def test_verdicts_after_a_failed_load(
     seen: Kernel, number: int, made_for: str, verdict: V, evidence: str, remedy: str
 ) -> None:
     failed = Outcome(LoadModule("ip_vs"), "said so", number, made_for)
@@ -244,7 +244,7 @@ def test_what_the_kernel_said_when_it_was_tried(
     assert found.remedy.startswith(remedy)
 
 
-def test_a_loader_that_claims_success_is_not_believed() -> None:
+def test_a_loader_that_reports_success_is_verified() -> None:
     found = explain(judge_module(wanted_module(), observed(SHIPPED)), Outcome(LoadModule("ip_vs")), SHIPPED)
     assert found.evidence == "the loader reported success, but the module is not live"
 
@@ -273,7 +273,7 @@ def test_an_alias_is_judged_by_what_stands_behind_it() -> None:
         ),
     ],
 )
-def test_of_alternatives_one_suffices(
+def test_one_alternative_suffices(
     states: dict[str, str], shipped: str, module: Optional[str], verdict: V, evidence: str
 ) -> None:
     wanted = WantedModule("iptable-backend", Need.REQUIRED, "mine.yaml:3", ("nf_tables", "ip_tables"))
@@ -286,5 +286,5 @@ def test_of_alternatives_one_suffices(
 
 
 @pytest.mark.parametrize("verdict", V, ids=lambda verdict: verdict.value)
-def test_every_verdict_has_a_remedy_but_the_right_ones(verdict: V) -> None:
+def test_every_verdict_except_the_compliant_ones_has_a_remedy(verdict: V) -> None:
     assert bool(remedies.for_module(verdict, SHIPPED, "ip_vs")) is (verdict not in (V.LIVE, V.BUILT_IN))

@@ -75,7 +75,7 @@ def watched(loop: EventLoop, tmp_path: Path) -> Iterator[Watched]:
     watched.fds.close()
 
 
-def test_a_write_wakes_and_says_which_key(watched: Watched) -> None:
+def test_a_write_wakes_the_loop_with_its_key(watched: Watched) -> None:
     store(watched.file, "0")
     assert details(watched.loop, 10) == {(ReasonKind.SYSCTL, KEY)}
 
@@ -86,9 +86,7 @@ def overflow(write: Callable[[int], object]) -> None:
         write(number)
 
 
-def test_more_events_than_the_kernel_keeps_are_counted_and_looked_for(
-    loop: EventLoop, watched: Watched, tmp_path: Path
-) -> None:
+def test_lost_events_are_counted_and_cause_a_reconciliation(loop: EventLoop, watched: Watched, tmp_path: Path) -> None:
     other = tmp_path / "other"
     other.write_text("1\n")
     watched.source.arm(Targets(frozenset(), {KEY: str(watched.file), "net.other": str(other)}, ()))
@@ -103,19 +101,19 @@ def test_more_events_than_the_kernel_keeps_are_counted_and_looked_for(
     assert watched.source.state().lost == 1
 
 
-def test_a_read_wakes_nobody(watched: Watched) -> None:
+def test_a_read_wakes_nothing(watched: Watched) -> None:
     watched.file.read_text()
     assert watched.events() == set()
 
 
-def test_arming_again_wakes_nobody_and_opens_nothing(watched: Watched) -> None:
+def test_arming_again_wakes_nothing_and_opens_nothing(watched: Watched) -> None:
     before = len(os.listdir("/proc/self/fd"))
     watched.arm()
     assert watched.events() == set()
     assert len(os.listdir("/proc/self/fd")) == before
 
 
-def test_what_happens_again_before_it_is_heard_of_is_told_once(loop: EventLoop, tmp_path: Path) -> None:
+def test_repeated_events_before_a_read_are_delivered_once(loop: EventLoop, tmp_path: Path) -> None:
     told = list[int]()
     instance = inotify.Inotify(loop, lambda watch, _mask, _name: told.append(watch))
     files = [tmp_path / name for name in ("a", "b")]
@@ -154,7 +152,7 @@ def test_a_file_that_is_reopened_is_watched_before_the_next_arming(watched: Watc
     assert watched.events() == set()
 
 
-def test_a_file_that_went_away_is_let_go(watched: Watched) -> None:
+def test_a_file_that_disappeared_is_closed(watched: Watched) -> None:
     before = len(os.listdir("/proc/self/fd"))
     watched.file.unlink()
     watched.arm()
@@ -162,7 +160,7 @@ def test_a_file_that_went_away_is_let_go(watched: Watched) -> None:
     assert watched.source.state().detail == "inotify on 0 of 1 files"
 
 
-def test_a_key_that_is_no_longer_wanted_wakes_nobody(watched: Watched) -> None:
+def test_a_key_that_is_no_longer_managed_wakes_nothing(watched: Watched) -> None:
     watched.source.arm(Targets(frozenset(), {}, ()))
     watched.file.write_text("0\n")
     assert watched.events() == set()
@@ -235,14 +233,14 @@ def test_a_change_of_a_configuration_file_wakes(loop: EventLoop, conf: Path, cha
     assert {kind for kind, _ in details(loop, 10)} == {ReasonKind.CONFIG}
 
 
-def test_reading_the_configuration_wakes_nobody(loop: EventLoop, conf: Path) -> None:
+def test_reading_the_configuration_wakes_nothing(loop: EventLoop, conf: Path) -> None:
     (conf / "old.yaml").read_text()
     os.listdir(conf)
     (conf / "mark.yaml").touch()  # events are ordered: this one follows any that reading would cause
     assert all("mark" in detail or detail == str(conf) for _, detail in details(loop, 10))
 
 
-def test_other_files_wake_nobody(loop: EventLoop, conf: Path) -> None:
+def test_other_files_wake_nothing(loop: EventLoop, conf: Path) -> None:
     (conf / "README").write_text("hello")
     (conf / "mark.yaml").touch()
     assert all("README" not in detail for _, detail in details(loop, 10))
@@ -302,7 +300,7 @@ def module_message(action: str = "add", name: str = "ip_vs") -> bytes:
 
 
 @pytest.mark.parametrize("action", ["add", "remove"])
-def test_a_module_that_comes_or_goes_is_told(action: str) -> None:
+def test_a_loaded_or_unloaded_module_is_reported(action: str) -> None:
     assert module_event(module_message(action)) == (action, "ip_vs")
 
 
@@ -321,7 +319,7 @@ def test_a_module_that_comes_or_goes_is_told(action: str) -> None:
         pytest.param(message("add@/module/ip_vs", "SUBSYSTEM=module_"), id="longer subsystem"),
     ],
 )
-def test_what_is_no_module_event_is_nothing(data: bytes) -> None:
+def test_a_message_that_is_not_a_module_event_is_ignored(data: bytes) -> None:
     assert module_event(data) is None
 
 
@@ -330,7 +328,7 @@ def test_a_strange_name_is_only_a_name() -> None:
     assert module_event(data) == ("add", "\ufffd../../x\nREADY=1")
 
 
-def test_the_uevent_source_starts_or_says_why_not(loop: EventLoop) -> None:
+def test_the_uevent_source_starts_or_reports_the_reason(loop: EventLoop) -> None:
     source = Uevents(loop, Idle(loop), ProcessResolver())
     assert source.state().detail == "not started"
     source.arm(Targets(frozenset({"ip_vs"}), {}, ()))
@@ -361,7 +359,7 @@ def test_a_uevent_of_a_process_is_not_believed(loop: EventLoop) -> None:
 # tests/namespace has a kernel for them.
 
 
-def test_writes_that_cannot_be_seen_by_bpf_say_why(loop: EventLoop, tmp_path: Path) -> None:
+def test_the_reason_is_reported_if_bpf_cannot_report_writes(loop: EventLoop, tmp_path: Path) -> None:
     writes = SysctlBpf(loop, Idle(loop), str(tmp_path))
     assert (writes.state().up, writes.state().detail) == (False, "not started")
     assert not writes.attach()
@@ -386,6 +384,6 @@ def test_writes_that_cannot_be_seen_by_bpf_say_why(loop: EventLoop, tmp_path: Pa
         pytest.param("\ncgroup2\ncgroup2 /x\n", "", id="too short"),
     ],
 )
-def test_where_control_groups_are(tmp_path: Path, mounts: str, place: str) -> None:
+def test_the_mount_point_of_cgroups(tmp_path: Path, mounts: str, place: str) -> None:
     put(tmp_path, "proc/self/mounts", mounts)
     assert find_cgroup_root(str(tmp_path)) == place

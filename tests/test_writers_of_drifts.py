@@ -36,7 +36,7 @@ def writers(node: Node) -> list[Writer | None]:
 # --- writers -----------------------------------------------------------------------------
 
 
-def test_each_of_two_drifts_has_the_writer_of_its_own(node: Node) -> None:
+def test_each_of_two_drifts_has_its_own_writer(node: Node) -> None:
     for writer in (AGENT, SYSCTL):
         node.kernel.values[FORWARD] = "0"
         node.written(writer=writer)
@@ -52,7 +52,7 @@ def test_the_sources_are_drained_before_a_writer_is_named(node: Node) -> None:
     assert (item.repair.writer, item.repair.attribution) == (SYSCTL, Attribution.LIKELY)
 
 
-def test_who_wrote_the_same_after_it_was_repaired_did_not_make_it(node: Node) -> None:
+def test_a_writer_of_the_same_value_after_the_repair_is_not_the_cause(node: Node) -> None:
     node.written(writer=AGENT)
     node.drift()
     node.loop.now += 0.01
@@ -69,7 +69,7 @@ def test_the_sources_are_drained_once_for_all_drifts_that_wait_for_a_writer(node
     assert len(node.at_once()) == 100
 
 
-def test_who_wrote_long_before_it_arrived_is_named(node: Node) -> None:
+def test_a_writer_is_named_even_if_its_event_arrives_late(node: Node) -> None:
     event = node.write(writer=SYSCTL)
     node.loop.wait(30.0)
     node.reconciler.on_event(*event)
@@ -78,7 +78,7 @@ def test_who_wrote_long_before_it_arrived_is_named(node: Node) -> None:
 
 
 @pytest.mark.parametrize(("pause", "who"), [(0.5, [AGENT]), (2.0, [None])])
-def test_who_wrote_elsewhere_may_have_made_what_goes_wrong_soon_after_alone(
+def test_a_writer_in_an_unknown_namespace_can_explain_only_an_immediate_drift(
     node: Node, pause: float, who: list[Writer | None]
 ) -> None:
     node.written(writer=AGENT, ours=False)
@@ -87,7 +87,7 @@ def test_who_wrote_elsewhere_may_have_made_what_goes_wrong_soon_after_alone(
     assert writers(node) == who
 
 
-def test_who_made_one_drift_is_not_blamed_for_a_later_one(node: Node) -> None:
+def test_the_cause_of_one_drift_is_not_the_cause_of_a_later_one(node: Node) -> None:
     node.unloaded("ip_vs_sh")
     node.loop.wait(30.0)
     node.kernel.unload("ip_vs_sh")
@@ -96,7 +96,7 @@ def test_who_made_one_drift_is_not_blamed_for_a_later_one(node: Node) -> None:
     assert writers(node)[-1] is None
 
 
-def test_a_round_drops_what_came_to_nothing_before_it(node: Node) -> None:
+def test_a_round_drops_writes_without_an_effect(node: Node) -> None:
     node.written()
     node.loop.wait(2.0)
     node.round()
@@ -105,7 +105,7 @@ def test_a_round_drops_what_came_to_nothing_before_it(node: Node) -> None:
     assert [item.repair.writer for item in node.repaired] == [None]
 
 
-def test_a_round_knows_who_wrote_while_it_was_left_alone(limited: Node) -> None:
+def test_a_round_knows_the_writers_during_back_off(limited: Node) -> None:
     contend(limited)
     limited.written(writer=SYSCTL)
     limited.kernel.values[FORWARD] = "0"
@@ -151,7 +151,7 @@ def contend(node: Node, drift: Callable[[Node], object] = lambda node: node.drif
         node.loop.wait(0.01)
 
 
-def test_what_is_changed_again_and_again_is_left_to_full_checks(limited: Node) -> None:
+def test_a_sysctl_that_changes_repeatedly_is_left_to_a_resync(limited: Node) -> None:
     def drift(node: Node) -> None:
         node.kernel.values[FORWARD] = "0"
         node.written(writer=AGENT)
@@ -169,7 +169,7 @@ def test_what_is_changed_again_and_again_is_left_to_full_checks(limited: Node) -
     assert (finding.verdict, limited.kernel.values[FORWARD]) == (SysctlVerdict.CONTENDED, "0")
 
 
-def test_a_rival_that_was_not_seen_is_unknown(limited: Node) -> None:
+def test_an_unrecorded_program_is_unknown(limited: Node) -> None:
     contend(limited)
     assert limited.reconciler.registry.contended()[FORWARD].rival == "an unknown writer"
 
@@ -181,7 +181,7 @@ def test_contention_for_one_sysctl_leaves_the_others_managed(limited: Node) -> N
     assert limited.kernel.values[CONNTRACK] == "1"
 
 
-def test_what_is_to_yield_is_yielded() -> None:
+def test_a_sysctl_with_the_policy_yield_is_yielded() -> None:
     node = started("sysctls: {net.ipv4.ip_forward: {value: 1, policy: yield}}", peace=LIMITED)
     contend(node)
     assert node.reconciler.registry.contended()[FORWARD].yielded
@@ -193,7 +193,7 @@ def test_modules_are_not_contended(limited: Node) -> None:
     assert len(limited.at_once()) == 4
 
 
-def test_what_comes_back_with_its_module_is_not_contended(limited: Node) -> None:
+def test_a_sysctl_that_returns_with_its_module_is_not_contended(limited: Node) -> None:
     for _ in range(5):
         limited.kernel.unload_users("ip_vs")
         assert limited.event("ip_vs")
@@ -211,6 +211,6 @@ def test_a_reload_ends_contention(limited: Node) -> None:
     assert limited.drift()
 
 
-def test_an_event_of_what_is_unknown_is_left_to_a_round(node: Node) -> None:
+def test_an_event_of_an_unknown_item_is_left_to_a_round(node: Node) -> None:
     node.reconciler.on_event("net.ipv4.tcp_rmem", node.loop.now)
     assert node.loop.looks() == ["net.ipv4.tcp_rmem"]

@@ -247,7 +247,7 @@ def steps(case: Generated, found: load_steps.Probe, blacklist: bool) -> Iterator
 
 @pytest.mark.differential
 @pytest.mark.parametrize("batch", range((BREADTH + BATCH - 1) // BATCH))
-def test_ipvsd_says_what_modprobe_would_do(tmp_path: Path, batch: int) -> None:
+def test_ipvsd_predicts_modprobe(tmp_path: Path, batch: int) -> None:
     for seed in range(batch * BATCH, min((batch + 1) * BATCH, BREADTH)):
         case = Generated(tmp_path / str(seed), seed)
         names, blacklist = case.names(), seed % 2 == 1

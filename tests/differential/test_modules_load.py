@@ -93,7 +93,7 @@ def case(number: int) -> Mapping[str, Any]:
     return {"kind": "modules", "files": list(files.items()), "cmdline": cmdline}
 
 
-def test_each_line_comes_to_what_the_program_makes_of_it(tmp_path: Path) -> None:
+def test_each_line_has_the_result_of_the_program(tmp_path: Path) -> None:
     cases = [case(number) for number in range(breadth())]
     tree = kernelmodules.make(tmp_path / "modules", os.uname().release, MODULES, BUILT_IN)
     modules, wrong = ModuleTree(str(tmp_path / "modules"), os.uname().release), []

@@ -214,7 +214,7 @@ def test_every_error_can_be_printed_and_is_short(data: bytes) -> None:
 
 
 @fuzz(st.one_of(TAKEN, FILE), seconds=SLOW, quick=15)
-def test_what_is_taken_can_be_done(data: bytes) -> None:
+def test_a_valid_configuration_can_be_applied(data: bytes) -> None:
     config = told(("a.yaml", data))
     if not isinstance(config, Config):
         return
@@ -238,7 +238,7 @@ def test_what_is_taken_can_be_done(data: bytes) -> None:
 
 
 @fuzz(st.one_of(TAKEN, FILE), seconds=SLOW, quick=15)
-def test_what_is_wanted_is_wanted_once_and_what_would_be_written_is_what_is_wanted(data: bytes) -> None:
+def test_an_item_is_desired_once_and_a_write_would_make_it_compliant(data: bytes) -> None:
     config = told(("a.yaml", data))
     if not isinstance(config, Config):
         return
@@ -264,7 +264,7 @@ def test_the_effective_configuration_configures_the_same(data: bytes) -> None:
 
 
 @fuzz(st.one_of(TAKEN, FILE), seconds=SLOW, quick=15)
-def test_a_drop_in_that_says_the_same_again_changes_nothing(data: bytes) -> None:
+def test_a_drop_in_that_repeats_a_setting_changes_nothing(data: bytes) -> None:
     config = told(("a.yaml", data))
     if isinstance(config, Config):
         again = told(("a.yaml", data), ("b.yaml", data), ("c.yaml", b""))
@@ -274,7 +274,7 @@ def test_a_drop_in_that_says_the_same_again_changes_nothing(data: bytes) -> None
 
 @fuzz(TAKEN, TAKEN, seconds=SLOW)
 @example(b"sysctls: {net.ipv4.ip_forward: 1}", b"sysctls: {net/ipv4/conf/all/forwarding: 0}")
-def test_the_later_of_two_files_has_the_last_word(first: bytes, second: bytes) -> None:
+def test_the_later_of_two_files_overrides_the_earlier(first: bytes, second: bytes) -> None:
     config, later = told(("a.yaml", first), ("b.yaml", second)), told(("b.yaml", second))
     if not isinstance(config, Config) or not isinstance(later, Config):
         return

@@ -160,7 +160,7 @@ def only(path: str, files: SearchStrategy[bytes]) -> SearchStrategy[Mapping[str,
     }
 )
 @example({"etc/tuned/active_profile": b"a", "usr/lib/tuned/a/tuned.conf": b"[main]\ninclude=a,a;a\n"})
-def test_every_setting_is_a_line_of_a_file_that_is_there(files: Mapping[str, bytes]) -> None:
+def test_every_setting_is_a_line_of_an_existing_file(files: Mapping[str, bytes]) -> None:
     tree = Texts(files)
     for setting in told(tree):
         place = re.match(r"(?:/nowhere/|/)?(.*?)(?::([1-9][0-9]*))?\Z", setting.origin)
@@ -175,7 +175,7 @@ def test_every_setting_is_a_line_of_a_file_that_is_there(files: Mapping[str, byt
 
 
 @fuzz(TREES, quick=15)
-def test_of_the_settings_of_one_program_one_wins(files: Mapping[str, bytes]) -> None:
+def test_one_setting_of_each_program_is_effective(files: Mapping[str, bytes]) -> None:
     won = [
         (item.name, item.program)
         for item in told(Texts(files))
@@ -187,7 +187,7 @@ def test_of_the_settings_of_one_program_one_wins(files: Mapping[str, bytes]) -> 
 
 
 @fuzz(SYSCTL_D, SYSCTL_D, SYSCTL_D)
-def test_a_file_that_is_masked_says_nothing(one: bytes, other: bytes, masked: bytes) -> None:
+def test_a_masked_file_sets_nothing(one: bytes, other: bytes, masked: bytes) -> None:
     files = {"etc/sysctl.d/a.conf": one, "usr/lib/sysctl.d/b.conf": other}
     assert told(Texts({**files, "run/sysctl.d/a.conf": masked})) == told(Texts(files))
 
@@ -201,7 +201,7 @@ def test_a_line_of_the_last_file_is_what_systemd_leaves(data: bytes, value: str)
 
 
 @fuzz(SYSCTL_D)
-def test_comments_and_empty_lines_say_nothing(data: bytes) -> None:
+def test_comments_and_empty_lines_set_nothing(data: bytes) -> None:
     said = text(data)
     more = said.replace("\n", "\n# net.ipv4.ip_forward = 9\n\n; x\n")
     for read in (sysctl_d.assignments, sysctl_d.procps_assignments):
@@ -214,7 +214,7 @@ def test_comments_and_empty_lines_say_nothing(data: bytes) -> None:
 
 
 @fuzz(SYSCTL_D)
-def test_what_is_left_is_what_some_line_says(data: bytes) -> None:
+def test_the_result_is_the_value_of_some_line(data: bytes) -> None:
     asked = [sysctl_d.path_of(name) for name in NAMES.sysctls]
     for read, leave in (
         (sysctl_d.assignments, sysctl_d.simulate_systemd_sysctl),

@@ -35,7 +35,7 @@ RECORDS = hostile(
 
 
 @fuzz(RECORDS)
-def test_a_record_is_told_of_or_is_too_short(data: bytes) -> None:
+def test_a_record_is_reported_or_too_short(data: bytes) -> None:
     assert sysctl_program.record_key(data) == sysctl_program.record_key(bytes(data))
     try:
         told = sysctl_program.parse_record(data)
@@ -61,7 +61,7 @@ UEVENTS = hostile(
 
 @fuzz(UEVENTS)
 @example(b"add@/module/ip_vs\0SUBSYSTEM=module\0SUBSYSTEM=net")
-def test_a_uevent_is_told_as_it_stands(data: bytes) -> None:
+def test_a_uevent_is_reported_literally(data: bytes) -> None:
     head = text(data.split(b"\0")[0])
     module, link = module_event(data), link_event(data)
     if module:
@@ -117,7 +117,7 @@ def test_an_answer_of_ipvs_is_whole_or_cannot_be_read(data: bytes) -> None:
 @example(b'{"up": "no", "version": null, "table_size": Infinity, "detail": []}')
 @example(b'{"up": true, "version": "1.2.1", "table_size": true, "detail": "answers"}')
 @example(b"[" * 100_000)
-def test_what_the_child_says_is_an_answer_or_none(data: bytes) -> None:
+def test_the_output_of_the_child_is_a_valid_reply_or_none(data: bytes) -> None:
     answer = ipvs_probe._parse(data)
     assert answer.up in (True, False, None)
     assert [type(part) for part in answer[1:]] == [str, int, str]

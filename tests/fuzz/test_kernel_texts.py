@@ -78,7 +78,7 @@ KCONFIG = hostile(
 
 
 @fuzz(PROC_MODULES)
-def test_only_what_was_asked_about_is_told_and_live_is_live(data: bytes) -> None:
+def test_only_queried_modules_are_reported_and_live_means_live(data: bytes) -> None:
     said = text(data)
     found, live = procfs.proc_modules(said, NAMES), procfs.live_modules(said)
     assert set(found) <= set(NAMES)

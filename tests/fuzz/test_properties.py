@@ -22,7 +22,7 @@ def catastrophic() -> None:
 
 
 @pytest.mark.parametrize("work", [forever, catastrophic])
-def test_what_takes_too_long_is_ended(work: properties.Property) -> None:
+def test_a_slow_input_is_stopped(work: properties.Property) -> None:
     with pytest.raises(TooSlowError), limited(0.02):
         work()
 
@@ -53,7 +53,7 @@ def test_a_property_that_does_not_hold_fails_with_its_smallest_input() -> None:
     assert seen[-1] == b"\0\0\0"
 
 
-def test_it_is_told_how_to_keep_an_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failure_explains_how_to_keep_its_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(properties, "FOUND", tmp_path)
     assert (
         properties._how_to_keep("name", "", (b"a", 1)) == "To keep it: write '@example(b'a', 1)' below @fuzz of name."

@@ -122,7 +122,7 @@ def printable(printed: str) -> bool:
 @fuzz(STATUSES)
 @example(b"[" * 100_000)
 @example(dumped({**GOOD, "line": ""}).encode())
-def test_a_damaged_status_is_told_and_never_good(data: bytes) -> None:
+def test_a_damaged_status_is_reported_and_never_valid(data: bytes) -> None:
     with tree(STATUS, data) as root:
         code, out, error = said("status", "--root", root)
         assert code in (0, 1, 2)
@@ -140,7 +140,7 @@ def test_a_damaged_status_is_told_and_never_good(data: bytes) -> None:
 @fuzz(HISTORIES)
 @example(b'{"seconds": NaN}\n')
 @example(b'{"a": ' * 100_000)
-def test_a_damaged_history_costs_the_damaged_lines(data: bytes) -> None:
+def test_only_the_damaged_lines_of_a_history_are_lost(data: bytes) -> None:
     with tree(HISTORY, data) as root:
         code, out, error = said("history", "--root", root)
         assert code in (0, 1, 2)
@@ -173,7 +173,7 @@ def good(root: str) -> Optional[Files]:
 @fuzz(FILES)
 @example(b'[["a", "\\ud800"]]')
 @example(b'[["a", null]]')
-def test_a_damaged_last_good_configuration_is_none(data: bytes) -> None:
+def test_a_damaged_last_good_configuration_is_not_used(data: bytes) -> None:
     with tree(PATH, data) as root:
         found = good(root)
         if found is not None:
@@ -186,7 +186,7 @@ def test_a_damaged_last_good_configuration_is_none(data: bytes) -> None:
         st.tuples(st.text(max_size=5), hostile(words("interval: 5s\n", "# é\n", "{}", "~", apart="\n"))), max_size=3
     )
 )
-def test_what_is_kept_is_found_again(files: list[tuple[str, bytes]]) -> None:
+def test_a_stored_configuration_is_read_back(files: list[tuple[str, bytes]]) -> None:
     with tree(PATH, b"") as root:
         write(root, tuple(files))
         found = good(root)

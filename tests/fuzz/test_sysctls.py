@@ -57,7 +57,7 @@ def test_a_name_stays_below_proc_sys_and_is_one_name(data: bytes) -> None:
 
 
 @fuzz(VALUE)
-def test_a_value_in_its_one_form_stays_as_it_is(data: bytes) -> None:
+def test_a_canonical_value_stays_unchanged(data: bytes) -> None:
     value = sysctl_names.canonical(text(data))
     assert sysctl_names.canonical(value) == value
     assert "\n" not in value
@@ -72,7 +72,7 @@ def test_the_order_of_two_values_does_not_matter(key: str, one: bytes, other: by
 
 
 @fuzz(st.sampled_from(KEYS), WANTS, VALUE)
-def test_what_would_be_written_is_what_is_wanted(key: str, want: Want, data: bytes) -> None:
+def test_the_written_value_is_compliant(key: str, want: Want, data: bytes) -> None:
     found = sysctl_names.canonical(text(data))
     if values.can_be_met(want, found):
         made = values.value_to_write(want, found)
@@ -120,7 +120,7 @@ WRITES = st.lists(
 
 
 @fuzz(WRITES)
-def test_what_the_kernel_holds_was_written_by_one_who_was_not_refused(writes: list[tuple[str, str, bool]]) -> None:
+def test_the_stored_value_comes_from_a_write_that_was_not_refused(writes: list[tuple[str, str, bool]]) -> None:
     paths = ["net/ipv4/ip_forward", "net/ipv4/conf/eth0/forwarding", "net/ipv4/conf/eth0/rp_filter"]
     kernel = semantics.ProcSys(paths, {"net/ipv4/ip_forward": "0"})
     taken = [kernel.write(to, said, number, anew) for number, (to, said, anew) in enumerate(writes)]

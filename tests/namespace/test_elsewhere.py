@@ -58,7 +58,7 @@ def named(node: Node) -> list[str]:
     return [item.repair.writer.comm if item.repair.writer else "" for item in node.repairs]
 
 
-def test_a_flood_elsewhere_takes_the_blame_for_nothing(node: Node) -> None:
+def test_a_flood_in_another_namespace_is_not_attributed_to_any_drift(node: Node) -> None:
     for count in range(1, 6):
         by_tee()
         flood()
@@ -66,7 +66,7 @@ def test_a_flood_elsewhere_takes_the_blame_for_nothing(node: Node) -> None:
     assert named(node) == ["tee"] * 5
 
 
-def test_a_flood_elsewhere_takes_no_certainty_away(node: Node) -> None:
+def test_a_flood_in_another_namespace_does_not_reduce_the_certainty(node: Node) -> None:
     node.writes.arm(Targets(frozenset(), {FREE_KEY: str(FREE)}, ()))
     found = []
     for _ in range(5):
@@ -79,7 +79,7 @@ def test_a_flood_elsewhere_takes_no_certainty_away(node: Node) -> None:
     assert node.writes.lost == 0
 
 
-def test_where_the_kernel_does_not_tell_the_network_namespace_nobody_is_blamed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_network_namespace_a_drift_is_not_attributed(monkeypatch: pytest.MonkeyPatch) -> None:
     if missing():
         pytest.skip(f"bpf cannot be tried: {missing()}")
     monkeypatch.setattr(sysctl_bpf, "_variants", lambda process, _: [sysctl_program.Variant(process, namespaces=False)])
@@ -95,7 +95,7 @@ def test_where_the_kernel_does_not_tell_the_network_namespace_nobody_is_blamed(m
     assert named(node) == [""] * 5
 
 
-def test_while_a_flood_goes_on_elsewhere_each_writer_is_named(node: Node) -> None:
+def test_each_writer_is_identified_during_a_flood_in_another_namespace(node: Node) -> None:
     command = ["unshare", "--net", "sh", "-c", f"echo begun; while :; do {FLOOD}; done"]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         assert process.stdout
@@ -107,7 +107,7 @@ def test_while_a_flood_goes_on_elsewhere_each_writer_is_named(node: Node) -> Non
     assert named(node) == ["tee"] * 5
 
 
-def test_a_flood_elsewhere_wakes_nobody(node: Node) -> None:
+def test_a_flood_in_another_namespace_causes_no_reconciliation(node: Node) -> None:
     flood()
     begun = time.monotonic()
     assert node.loop.run_until_reason(0.2) == ()
@@ -115,14 +115,14 @@ def test_a_flood_elsewhere_wakes_nobody(node: Node) -> None:
     assert (node.repairs, node.writes.lost, node.of(KEY, "0")) == ([], 0, None)
 
 
-def test_a_write_through_a_file_that_was_opened_elsewhere_is_none_to_ours(node: Node) -> None:
+def test_a_write_through_a_file_of_another_namespace_is_not_to_this_sysctl(node: Node) -> None:
     done = subprocess.run([sys.executable, "-c", THROUGH], check=True, capture_output=True, text=True)
     assert done.stdout == "1\n"
     node.listen()
     assert (node.repairs, node.of(KEY, "0")) == ([], None)
 
 
-def test_a_write_from_elsewhere_through_a_file_that_was_opened_here_is_ours(node: Node) -> None:
+def test_a_write_from_another_namespace_through_a_file_of_this_one_is_to_this_sysctl(node: Node) -> None:
     with writer("echo 0 >&3", "sh", "-c", f'exec 3> {FILE}; exec unshare --net "$@"', "sh") as pid:
         assert node.repaired(1) == [("0", "1")]
     assert (node.seen().writer.pid, node.seen().ours) == (pid, True)
@@ -137,7 +137,7 @@ def link() -> Iterator[tuple[str, Path]]:
     subprocess.run(["ip", "link", "del", name], check=True)
 
 
-def test_a_sysctl_that_was_made_anew_is_ours_before_it_was_read(node: Node, link: tuple[str, Path]) -> None:
+def test_a_recreated_sysctl_is_recognised_before_it_was_read(node: Node, link: tuple[str, Path]) -> None:
     name, file = link
     key = f"net.ipv4.conf.{name}.rp_filter"
     node.writes.arm(Targets(frozenset(), {key: str(file)}, ()))
@@ -150,7 +150,7 @@ def test_a_sysctl_that_was_made_anew_is_ours_before_it_was_read(node: Node, link
     assert seen.attribution is Attribution.CERTAIN
 
 
-def test_what_is_guarded_here_others_may_write_elsewhere(node: Node, link: tuple[str, Path]) -> None:
+def test_a_guarded_sysctl_is_writable_in_another_namespace(node: Node, link: tuple[str, Path]) -> None:
     name, file = link
     key = f"net.ipv4.conf.{name}.rp_filter"
     node.writes.arm(Targets(frozenset(), {key: str(file)}, (), guarded=frozenset({key})))

@@ -8,7 +8,7 @@ import sys
 from tests.service import REPOSITORY
 
 
-def test_a_daemon_whose_system_calls_fail_heals_its_node() -> None:
+def test_a_daemon_whose_system_calls_fail_repairs_its_node() -> None:
     count = ["git", "rev-list", "--count", "HEAD"]
     commits = subprocess.run(count, cwd=REPOSITORY, capture_output=True, text=True, check=False).stdout.strip()
     command = ["unshare", "--net", "--mount", sys.executable, "-m", "tests.faults", "--part", commits or "0"]

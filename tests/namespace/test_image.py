@@ -43,7 +43,7 @@ def ask(image: Path, *command: str) -> Any:
     return json.loads(done.stdout)
 
 
-def test_the_kernel_of_the_build_machine_is_not_taken_for_that_of_the_image(image: Path) -> None:
+def test_the_kernel_of_the_build_machine_is_not_that_of_the_image(image: Path) -> None:
     document = ask(image, "check")
     assert (document["judged"], document["kernel"], document["state"]) == ("first_boot", RELEASE, "ready")
 

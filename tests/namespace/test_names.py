@@ -49,7 +49,7 @@ def links() -> Iterator[tuple[bytes, ...]]:
             subprocess.run([b"ip", b"link", b"del", b"dev", name], check=True)
 
 
-def test_a_required_pattern_holds_all_of_them(
+def test_a_required_pattern_manages_all_interfaces(
     service: Service, tree: Path, until: Until, links: tuple[bytes, ...]
 ) -> None:
     setting = "{value: 2, required: true, exclude: [default, '?']}"

@@ -47,7 +47,7 @@ def test_a_value_is_written_and_read_back(tree: Path) -> None:
         assert (host.read_sysctl(KEY), FILE.read_text()) == (value, f"{value}\n")
 
 
-def test_what_the_kernel_refuses_changes_nothing(tree: Path) -> None:
+def test_a_refused_write_changes_nothing(tree: Path) -> None:
     host = LinuxHost(str(tree))
     host.write_sysctl(KEY, "1")
     with pytest.raises(OSError, match="Invalid argument"):
@@ -71,7 +71,7 @@ def test_a_write_by_another_process_wakes_and_a_read_does_not(loop: EventLoop) -
     fds.close()
 
 
-def test_uevents_for_which_there_is_no_room_are_counted_and_looked_for(loop: EventLoop) -> None:
+def test_lost_uevents_are_counted_and_cause_a_reconciliation(loop: EventLoop) -> None:
     source = Uevents(loop, Idle(loop), ProcessResolver())
     source.arm(Targets(frozenset({"ip_vs"}), {}, ()))
     assert source.state().lost == 0
@@ -83,7 +83,7 @@ def test_uevents_for_which_there_is_no_room_are_counted_and_looked_for(loop: Eve
     source.close()
 
 
-def test_the_uevents_of_interfaces_and_of_liars_wake_nobody(loop: EventLoop) -> None:
+def test_unneeded_uevents_and_forged_ones_wake_nothing(loop: EventLoop) -> None:
     source = Uevents(loop, Idle(loop), ProcessResolver())
     source.arm(Targets(frozenset({"ip_vs"}), {}, ()))
     assert source.state().up
@@ -109,9 +109,7 @@ def test_thirty_drifts_are_thirty_repairs(service: Service, until: Until) -> Non
     assert len([line for line in log if told in line]) == 30
 
 
-def test_a_change_that_the_kernel_passes_on_is_found_by_the_periodic_look(
-    service: Service, tree: Path, until: Until
-) -> None:
+def test_a_resync_finds_a_value_that_the_kernel_copied(service: Service, tree: Path, until: Until) -> None:
     put(
         tree,
         "etc/ipvsd/ipvsd.yaml",
@@ -123,7 +121,7 @@ def test_a_change_that_the_kernel_passes_on_is_found_by_the_periodic_look(
     assert service.stop()[0] == 0
 
 
-def test_the_value_of_another_namespace_is_not_ours(service: Service, until: Until) -> None:
+def test_the_value_of_another_namespace_is_not_read(service: Service, until: Until) -> None:
     service.ready()
     by_another_process("1")
     subprocess.run(["unshare", "-n", "sh", "-c", f"echo 0 > {FILE}"], check=True)
@@ -146,7 +144,7 @@ def batch(tmp_path: Path, line: str) -> None:
     subprocess.run(["ip", "-batch", file], check=True)
 
 
-def test_a_real_uevent_of_an_interface_wakes_where_that_matters(loop: EventLoop) -> None:
+def test_a_real_uevent_of_an_interface_wakes_the_loop_if_it_is_a_target(loop: EventLoop) -> None:
     source = Uevents(loop, Idle(loop), ProcessResolver())
     source.arm(Targets(frozenset(), {}, (), links=True))
     subprocess.run(["ip", "link", "add", "bench0", "type", "veth", "peer", "name", "bench1"], check=True)
@@ -175,9 +173,7 @@ def test_a_thousand_interfaces_get_their_value_and_leave_no_trace(
     assert service.stop()[0] == 0
 
 
-def test_an_interface_that_does_not_forward_is_made_to_by_the_profile(
-    service: Service, tree: Path, until: Until
-) -> None:
+def test_the_profile_enables_forwarding_on_an_interface(service: Service, tree: Path, until: Until) -> None:
     put(tree, "etc/ipvsd/ipvsd.yaml", "web: {listen: []}\nbridgeNetfilter: false\ncontention: {repairs: 1000}\n")
     conf = Path("/proc/sys/net/ipv4/conf")
     (conf / "default/forwarding").write_text("0\n")

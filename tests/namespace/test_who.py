@@ -40,14 +40,14 @@ def writing(*files: Path) -> Iterator[Callable[[], None]]:
         asked.close()
 
 
-def test_who_wrote_is_heard_by_whoever_turns_back_for_another_event(node: Node) -> None:
+def test_a_repair_for_another_event_receives_the_writer(node: Node) -> None:
     by_another_process("0")
     node.event()
     node.repaired(1)
     assert named(node) == ["sh"]
 
 
-def test_who_wrote_the_same_just_after_it_was_turned_back_did_not_make_it(node: Node) -> None:
+def test_a_write_of_the_same_value_just_after_the_repair_is_not_the_cause(node: Node) -> None:
     by_another_process("0")
     node.event()
     by_tee()  # reported together with the first one
@@ -55,14 +55,14 @@ def test_who_wrote_the_same_just_after_it_was_turned_back_did_not_make_it(node: 
     assert named(node) == ["sh", "tee"]
 
 
-def test_who_wrote_is_named_however_late_it_is_heard_of(node: Node) -> None:
+def test_a_writer_is_identified_however_late_its_event_arrives(node: Node) -> None:
     by_another_process("0")
     node.late = 30.0
     node.repaired(1)
     assert named(node) == ["sh"]
 
 
-def test_who_writes_twice_before_it_is_heard_of_made_both_drifts(node: Node) -> None:
+def test_two_writes_before_the_event_are_the_cause_of_both_drifts(node: Node) -> None:
     by_tee()
     node.repaired(1)
     with writing(FILE, ALL) as write:
@@ -73,7 +73,7 @@ def test_who_writes_twice_before_it_is_heard_of_made_both_drifts(node: Node) -> 
     assert named(node) == ["tee", "sh", "sh"]
 
 
-def test_who_writes_again_after_another_is_named_for_each(node: Node) -> None:
+def test_a_writer_that_alternates_with_another_is_identified_for_each_drift(node: Node) -> None:
     with writing(FILE, FILE) as write:
         write()
         node.event()
@@ -84,7 +84,7 @@ def test_who_writes_again_after_another_is_named_for_each(node: Node) -> None:
     assert named(node) == ["sh", "tee", "sh"]
 
 
-def test_of_two_that_write_in_turn_each_is_named(node: Node) -> None:
+def test_two_alternating_writers_are_both_identified(node: Node) -> None:
     names = ["sh", "tee"] * 10
     for count, name in enumerate(names, 1):
         by_another_process("0") if name == "sh" else by_tee()

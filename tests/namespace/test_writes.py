@@ -52,7 +52,7 @@ def private() -> Iterator[tuple[str, Path]]:
 # --- the program and this kernel --------------------------------------------------------
 
 
-def test_it_attaches_or_says_why_not() -> None:
+def test_it_attaches_or_reports_the_reason() -> None:
     with EventLoop() as loop:
         writes = SysctlBpf(loop, Idle(loop))
         assert writes.attach() or missing(), writes.detail
@@ -91,7 +91,7 @@ def test_this_kernel_takes_every_form(node: Node, form: sysctl_program.Variant, 
         os.close(syscall.load_program("test_sysctl", assemble(sysctl_program.program(table, guarding, ring, form))))
 
 
-def test_what_the_unit_may_is_enough_to_name_who_writes(node: Node) -> None:
+def test_the_privileges_of_the_unit_suffice_to_identify_writers(node: Node) -> None:
     unit = (REPOSITORY / "systemd/ipvsd.service").read_text()
     (kept,) = re.findall(r"^CapabilityBoundingSet=(.+)$", unit, re.MULTILINE)
     program = f"""
@@ -112,12 +112,12 @@ syscall.load_program("test_sysctl", assemble(sysctl_program.program(table, allow
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_what_the_kernel_does_not_take_is_an_error_with_its_words(node: Node) -> None:
+def test_a_rejected_program_is_an_error_with_the_message_of_the_kernel(node: Node) -> None:
     with pytest.raises(OSError, match="R0 !read_ok"):
         syscall.load_program("test_sysctl", assemble([exit_()]))
 
 
-def test_without_the_capability_it_says_so_and_leaves_nothing_open() -> None:
+def test_without_the_capability_it_reports_this_and_leaves_nothing_open() -> None:
     program = f"""
 import os
 from ipvsd.runtime.event_loop import EventLoop
@@ -135,7 +135,7 @@ with EventLoop() as loop:
 # --- writers ----------------------------------------------------------------------------
 
 
-def test_a_write_is_turned_back_and_its_writer_named(node: Node) -> None:
+def test_a_write_is_repaired_and_attributed(node: Node) -> None:
     with writer(f"echo 0 > {FILE}") as pid:
         assert node.repaired(1) == [("0", "1")]
     seen = node.seen()
@@ -143,7 +143,7 @@ def test_a_write_is_turned_back_and_its_writer_named(node: Node) -> None:
     assert seen.ours
 
 
-def test_a_write_through_another_procfs_is_turned_back_and_its_writer_named(node: Node) -> None:
+def test_a_write_through_another_procfs_is_repaired_and_attributed(node: Node) -> None:
     with writer(f"echo 0 > {FILE}", "unshare", "--pid", "--fork", "--mount-proc") as pid:
         assert node.repaired(1) == [("0", "1")]
     seen = node.seen()
@@ -159,7 +159,7 @@ def test_the_same_value_is_no_repair(node: Node) -> None:
     assert node.of(KEY, "1") is None
 
 
-def test_a_write_in_another_network_namespace_is_nothing_to_us(node: Node) -> None:
+def test_a_write_in_another_network_namespace_is_ignored(node: Node) -> None:
     with writer(f"echo 0 > {FILE}", "unshare", "--net"):
         node.listen()
         assert (FILE.read_text(), node.repairs) == ("1\n", [])
@@ -169,7 +169,7 @@ def test_a_write_in_another_network_namespace_is_nothing_to_us(node: Node) -> No
     assert [item.repair.who.partition(" ")[0] for item in node.repairs] == [f"sh[{ours}]"]
 
 
-def test_a_write_to_what_is_not_held_tells_nothing(node: Node) -> None:
+def test_a_write_to_an_unmanaged_sysctl_is_not_reported(node: Node) -> None:
     with writer(f"echo 1 > {FREE}"):
         assert node.loop.run_until_reason(0) == ()
     by_another_process("0")
@@ -177,14 +177,14 @@ def test_a_write_to_what_is_not_held_tells_nothing(node: Node) -> None:
     assert not node.of("net.ipv4.tcp_sack", "1")
 
 
-def test_what_is_held_no_more_tells_nothing(node: Node) -> None:
+def test_a_sysctl_that_is_no_longer_managed_is_not_reported(node: Node) -> None:
     node.writes.arm(Targets(frozenset(), {}, ()))
     by_another_process("0")
     node.listen()
     assert (FILE.read_text(), node.repairs) == ("0\n", [])
 
 
-def test_our_own_writes_tell_nothing(node: Node, private: tuple[str, Path]) -> None:
+def test_writes_by_ipvsd_are_not_reported(node: Node, private: tuple[str, Path]) -> None:
     key, file = private
     node.writes.arm(Targets(frozenset(), {key: str(file)}, ()))
     file.write_text("2\n")
@@ -194,20 +194,20 @@ def test_our_own_writes_tell_nothing(node: Node, private: tuple[str, Path]) -> N
     assert node.knows(key, "2")
 
 
-def test_writes_are_seen_after_the_kernel_forgot_the_files(node: Node) -> None:
+def test_writes_are_reported_after_the_kernel_dropped_the_inodes(node: Node) -> None:
     Path("/proc/sys/vm/drop_caches").write_text("2")
     by_another_process("0")
     assert node.repaired(1) == [("0", "1")]
 
 
-def test_another_name_of_a_sysctl_is_told_as_itself(node: Node) -> None:
+def test_an_alias_of_a_sysctl_is_reported_under_its_canonical_name(node: Node) -> None:
     with writer(f"echo 0 > {ALL}") as pid:
         assert node.repaired(1) == [("0", "1")]
     assert node.seen().writer.pid == pid
     assert [item.action.name for item in node.repairs] == [KEY]
 
 
-def test_a_name_that_is_longer_than_what_is_told_is_held_all_the_same(node: Node) -> None:
+def test_a_name_that_is_longer_than_a_record_is_managed(node: Node) -> None:
     name = "igmpv3_unsolicited_report_interval"
     subprocess.run(["ip", "link", "add", "abcdefghijklmno", "type", "veth", "peer", "name", "other"], check=True)
     path = Path(f"/proc/sys/net/ipv4/conf/abcdefghijklmno/{name}")
@@ -227,7 +227,7 @@ def overflow() -> int:
     return room
 
 
-def test_a_storm_that_is_heard_of_at_once_is_looked_at_once(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_storm_that_arrives_together_causes_one_read(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     names, on_event = list[str](), node.reconciler.on_event
 
     def counting(name: str, *others: Any, **more: Any) -> None:
@@ -241,7 +241,7 @@ def test_a_storm_that_is_heard_of_at_once_is_looked_at_once(node: Node, monkeypa
     assert node.seen().writer.comm == "sh"
 
 
-def test_a_write_that_is_yet_to_be_stored_is_turned_back_after_one_of_the_same_value(
+def test_a_write_that_is_not_stored_yet_is_repaired_after_one_of_the_same_value(
     node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     by_another_process("0")
@@ -256,7 +256,7 @@ def test_a_write_that_is_yet_to_be_stored_is_turned_back_after_one_of_the_same_v
     assert node.repaired(2) == [("0", "1")] * 2
 
 
-def test_what_was_lost_makes_nothing_watched_until_it_is_asked_again(node: Node) -> None:
+def test_after_a_loss_no_sysctl_is_monitored_until_the_next_query(node: Node) -> None:
     assert node.writes.monitored() == {KEY}
     overflow()
     node.hear()
@@ -264,7 +264,7 @@ def test_what_was_lost_makes_nothing_watched_until_it_is_asked_again(node: Node)
     assert node.writes.monitored() == {KEY}
 
 
-def test_a_loss_is_heard_of(node: Node) -> None:
+def test_a_loss_is_reported(node: Node) -> None:
     room = overflow()
     node.hear()
     assert node.writes.lost == room + 1
@@ -279,7 +279,7 @@ def lost(node: Node) -> int:
     return times
 
 
-def test_what_is_lost_is_looked_for_a_moment_later_and_once(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_loss_causes_one_reconciliation_a_moment_later(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sysctl_bpf, "_LOST_DELAY", 0.5)
     begun, told = time.monotonic(), list[float]()
     for _ in range(3):
@@ -292,7 +292,7 @@ def test_what_is_lost_is_looked_for_a_moment_later_and_once(node: Node, monkeypa
     assert told[0] >= 0.5
 
 
-def test_more_writes_than_there_is_room_for_are_counted_and_wake_a_whole_look(node: Node) -> None:
+def test_writes_beyond_the_capacity_are_counted_and_cause_a_reconciliation_of_all_items(node: Node) -> None:
     room = overflow()
     assert lost(node) == 1
     assert node.writes.lost == room + 1
@@ -316,7 +316,9 @@ def refused(file: Path, group: Optional[Path] = None) -> bool:
     return done.returncode != 0
 
 
-def test_what_is_guarded_is_refused_to_others_while_the_program_is_there(node: Node, private: tuple[str, Path]) -> None:
+def test_writes_to_a_guarded_sysctl_are_refused_while_the_program_is_attached(
+    node: Node, private: tuple[str, Path]
+) -> None:
     key, file = private
     node.writes.arm(Targets(frozenset(), {key: str(file)}, (), guarded=frozenset({key})))
     file.write_text("1\n")  # permitted to this process
@@ -329,7 +331,7 @@ def test_what_is_guarded_is_refused_to_others_while_the_program_is_there(node: N
     assert (refused(file), file.read_text()) == (False, "2\n")
 
 
-def test_what_is_guarded_no_more_is_told_as_before(node: Node, private: tuple[str, Path]) -> None:
+def test_a_sysctl_that_is_no_longer_guarded_is_reported_as_before(node: Node, private: tuple[str, Path]) -> None:
     key, file = private
     node.writes.arm(Targets(frozenset(), {key: str(file)}, (), guarded=frozenset({key})))
     node.writes.arm(Targets(frozenset(), {key: str(file)}, ()))
@@ -347,7 +349,7 @@ def slice_() -> Iterator[Path]:
         group.rmdir()
 
 
-def test_what_is_guarded_a_unit_may_write_that_is_started_later(
+def test_a_unit_that_starts_later_may_write_a_guarded_sysctl(
     node: Node, private: tuple[str, Path], slice_: Path
 ) -> None:
     key, file = private

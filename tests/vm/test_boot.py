@@ -25,7 +25,7 @@ def test_the_status_is_what_an_operator_wants_to_read(node: Node) -> None:
     assert max(map(len, done.out.splitlines())) <= 80
 
 
-def test_ipvs_itself_answers(node: Node) -> None:
+def test_ipvs_itself_replies(node: Node) -> None:
     said = node.ipvs_answer()
 
     assert said["version"].startswith("1.2")
@@ -44,7 +44,7 @@ def test_check_and_status_need_no_root(node: Node) -> None:
     assert node.run(f"{user} ipvsd apply").code == 0
 
 
-def test_apply_without_root_says_what_it_needs_and_changes_nothing(node: Node) -> None:
+def test_apply_without_root_reports_this_and_changes_nothing(node: Node) -> None:
     node.run("systemctl stop ipvsd; sysctl -w net.ipv4.ip_forward=0")
     done = node.run("setpriv --reuid 65534 --regid 65534 --clear-groups ipvsd apply", check=False)
 
@@ -71,7 +71,7 @@ def test_plan_and_apply_without_a_daemon(node: Node) -> None:
     node.start()
 
 
-def test_a_strict_start_holds_kubelet_back_until_its_limit_and_says_why(node: Node, journal: Journal) -> None:
+def test_a_strict_start_delays_kubelet_until_its_limit_and_reports_the_reason(node: Node, journal: Journal) -> None:
     journal.expect(r"module no_such_module absent: ", r"strict start: not ready after 20 s, going on", r"failed: ")
     node.run("systemctl stop kubelet ipvsd")
     config = "startup: {mode: strict, limit: 20s}\nmodules: {no_such_module: {}}\n"

@@ -35,7 +35,7 @@ def _expect(journal: Journal) -> None:
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_by_reload_the_old_configuration_stays_at_work(node: Node, journal: Journal, name: str) -> None:
+def test_after_a_reload_the_active_configuration_stays_active(node: Node, journal: Journal, name: str) -> None:
     _expect(journal)
     text, error = BROKEN[name]
     state, hash_ = node.state(), node.status()["config"]["hash"]
@@ -59,7 +59,9 @@ def test_by_reload_the_old_configuration_stays_at_work(node: Node, journal: Jour
 
 
 @pytest.mark.parametrize("name", list(BROKEN)[:10])
-def test_at_start_the_last_good_configuration_is_taken_as_loudly(node: Node, journal: Journal, name: str) -> None:
+def test_at_the_start_the_last_good_configuration_is_used_with_the_same_messages(
+    node: Node, journal: Journal, name: str
+) -> None:
     _expect(journal)
     journal.expect(r"starting with the last good configuration")
     text, error = BROKEN[name]
@@ -76,7 +78,7 @@ def test_at_start_the_last_good_configuration_is_taken_as_loudly(node: Node, jou
         assert node.state() == state
 
 
-def test_without_a_last_good_one_it_exits_78_and_does_not_hold_kubelet(node: Node, journal: Journal) -> None:
+def test_without_a_last_good_one_it_exits_78_and_does_not_block_kubelet(node: Node, journal: Journal) -> None:
     _expect(journal)
     journal.expect(r"there is no last good configuration either")
     node.run("systemctl stop ipvsd kubelet; rm /var/lib/ipvsd/last-good.json; sysctl -w net.ipv4.ip_forward=0")
@@ -91,7 +93,7 @@ def test_without_a_last_good_one_it_exits_78_and_does_not_hold_kubelet(node: Nod
     node.until(lambda: node.show("ActiveState") == "active", "a start by itself once the file is good")
 
 
-def test_a_file_that_others_can_write_is_not_believed(node: Node, journal: Journal) -> None:
+def test_a_file_that_others_can_write_is_not_trusted(node: Node, journal: Journal) -> None:
     _expect(journal)
     node.run(f"echo 'interval: 5s' > {DROP_IN}; chmod 666 {DROP_IN}; systemctl reload ipvsd")
     errors = node.until(lambda: node.status()["config"]["errors"], "the refusal")

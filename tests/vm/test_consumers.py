@@ -49,7 +49,7 @@ def test_every_consumer_starts_after_the_daemon_is_ready(node: Node) -> None:
     assert node.show("ActiveState", "kubelet") == "inactive"
 
 
-def test_every_consumer_starts_after_the_node_was_made_right_once(node: Node) -> None:
+def test_every_consumer_starts_after_the_node_was_made_compliant_once(node: Node) -> None:
     node.run("systemctl disable ipvsd; systemctl enable ipvsd-apply")
     node.machine.reboot()
     node.machine.booted()

@@ -25,7 +25,7 @@ def words(done: Result) -> str:
 
 
 @pytest.mark.parametrize("container", [CONTAINER, WITHOUT_TREE], ids=["with /lib/modules", "without /lib/modules"])
-def test_a_container_is_ready_where_its_host_is(node: Node, container: str) -> None:
+def test_a_container_is_ready_if_its_host_is(node: Node, container: str) -> None:
     done = inside(node, "ipvsd check", container)
     assert (done.code, done.out.partition(":")[0]) == (0, "ready")
 

@@ -65,7 +65,7 @@ def test_ip_vs_with_all_its_schedulers_comes_back_with_its_sysctls(node: Node, j
     node.ipvs_answer()
 
 
-def test_ip_vs_unloaded_under_a_running_daemon_ends_right(node: Node, journal: Journal) -> None:
+def test_ip_vs_unloaded_under_a_running_daemon_ends_compliant(node: Node, journal: Journal) -> None:
     journal.expect(RACE)
     for _ in range(3):
         node.run(UNLOAD_IPVS, check=False)
@@ -102,7 +102,7 @@ def test_nf_conntrack_max_is_a_floor(node: Node) -> None:
     node.until(lambda: node.sysctl(key) == "131072", "the floor restored")
 
 
-def test_strict_arp_is_held_only_when_it_is_on(node: Node) -> None:
+def test_strict_arp_is_managed_only_if_enabled(node: Node) -> None:
     assert node.sysctl("net.ipv4.conf.all.arp_ignore") == "0"
     with node.configured("strictARP: true\n"):
         node.until(lambda: node.sysctl("net.ipv4.conf.all.arp_announce") == "2", "arp_announce")
@@ -115,7 +115,7 @@ def test_strict_arp_is_held_only_when_it_is_on(node: Node) -> None:
     node.run("sysctl -w net.ipv4.conf.all.arp_ignore=0 net.ipv4.conf.all.arp_announce=0")
 
 
-def test_a_write_through_another_procfs_is_found_by_the_periodic_look(node: Node) -> None:
+def test_a_resync_finds_a_write_through_another_procfs(node: Node) -> None:
     with node.configured("interval: 2s\n"):
         node.run("unshare -p -f --mount-proc sh -c 'echo 0 > /proc/sys/net/ipv4/ip_forward'")
         node.until(lambda: node.sysctl("net.ipv4.ip_forward") == "1", "ip_forward restored", 10)

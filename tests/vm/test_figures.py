@@ -52,7 +52,7 @@ def test_a_start_is_little_slower_than_an_interpreter_and_the_work_itself(node: 
     assert held(promise, BUSY), promise
 
 
-def test_an_idle_time_wakes_nobody_and_logs_nothing(node: Node) -> None:
+def test_an_idle_daemon_does_not_wake_up_and_logs_nothing(node: Node) -> None:
     quiet = figures.idle(node, looks=6)
 
     assert 6 - 2 <= quiet.looks <= 6 + 3
@@ -67,7 +67,7 @@ def test_it_stays_small(node: Node) -> None:
 
 
 @pytest.mark.full  # test_rivals contains a shorter one
-def test_a_storm_of_writes_costs_little_and_ends_right(node: Node, journal: Journal) -> None:
+def test_a_storm_of_writes_costs_little_and_ends_compliant(node: Node, journal: Journal) -> None:
     journal.expect(*STORM)
     with node.configured("interval: 15s\n"):  # so that contended sysctls need not wait a minute
         storm = figures.storm(node, 15)

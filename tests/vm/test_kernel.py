@@ -13,7 +13,7 @@ FAST = "interval: 1s\n"
 DEAREST = 8
 
 
-def test_a_missing_br_netfilter_is_said_and_the_node_stays_healthy(node: Node, journal: Journal) -> None:
+def test_a_missing_br_netfilter_is_reported_and_the_node_stays_healthy(node: Node, journal: Journal) -> None:
     journal.expect(
         r"module br_netfilter \(not required\) (absent|index stale): ",
         r"sysctl net\.bridge\.\S+ \(not required\) pending",

@@ -218,11 +218,11 @@ def test_kube_proxy_works_on_a_sealed_node(node: Node, nft: KubeProxy, mode: str
     assert_works(node, nft, mode, families)
 
 
-def test_what_newer_versions_of_it_write_is_taken_too(node: Node, nft: KubeProxy) -> None:
+def test_rules_of_newer_versions_work_as_well(node: Node, nft: KubeProxy) -> None:
     assert node.run("sh /root/newer.sh").err == ""
 
 
-def test_a_scheduler_that_ipvsd_was_not_told_of_works_too(node: Node, nft: KubeProxy) -> None:
+def test_an_unconfigured_scheduler_works_as_well(node: Node, nft: KubeProxy) -> None:
     assert_each_scheduler(node, nft)
 
 
@@ -241,7 +241,7 @@ def test_kube_proxy_works_with_the_older_tables(
     assert_works(node, legacy, mode, families)
 
 
-def test_what_newer_versions_write_is_taken_with_the_older_tables(node: Node, legacy: KubeProxy) -> None:
+def test_rules_of_newer_versions_work_with_legacy_tables(node: Node, legacy: KubeProxy) -> None:
     assert node.run("sh /root/newer.sh").err == ""
 
 

@@ -22,7 +22,7 @@ def _settled(node: Node) -> tuple[int, int, int]:
     return node.until(lambda: _resources(node) if _resources(node)[2] == 0 else None, "no child")
 
 
-def test_after_kill_9_it_comes_back_and_finds_the_node_as_it_left_it(node: Node, journal: Journal) -> None:
+def test_after_kill_9_it_restarts_and_finds_the_node_unchanged(node: Node, journal: Journal) -> None:
     pid = node.show("MainPID")
     node.run(f"kill -KILL {pid}; sysctl -w net.ipv4.ip_forward=0")
 
@@ -34,7 +34,7 @@ def test_after_kill_9_it_comes_back_and_finds_the_node_as_it_left_it(node: Node,
     assert written == ["wrote net.ipv4.ip_forward: found '0', wanted '1'"]
 
 
-def test_after_the_kernels_kill_at_the_memory_limit_the_node_is_right_within_10_s(node: Node, journal: Journal) -> None:
+def test_after_a_kill_at_the_memory_limit_the_node_is_compliant_within_10_s(node: Node, journal: Journal) -> None:
     pid, group = node.show("MainPID"), f"/sys/fs/cgroup{node.show('ControlGroup')}"
     limits = node.run(f"cat {group}/memory.max {group}/pids.max").out.split()
     assert limits == [str(256 << 20), "64"]

@@ -30,7 +30,7 @@ def other_kernel(node: Node) -> Iterator[str]:
     node.run(f"rm -rf {tree}")
 
 
-def test_a_kernel_without_ip_vs_is_told_from_the_running_one(node: Node, other_kernel: str) -> None:
+def test_a_kernel_without_ip_vs_is_distinguished_from_the_running_one(node: Node, other_kernel: str) -> None:
     release = node.run("uname -r").out.strip()
     found = node.run("ipvsd preflight", check=False)
     assert found.code == 1
@@ -40,7 +40,7 @@ def test_a_kernel_without_ip_vs_is_told_from_the_running_one(node: Node, other_k
     assert node.run(f"ipvsd preflight --kernel {release}").code == 0
 
 
-def test_an_image_is_looked_at_offline(node: Node, other_kernel: str) -> None:
+def test_an_image_is_checked_offline(node: Node, other_kernel: str) -> None:
     node.run(f"mkdir -p /root/image/lib/modules && cp -a /lib/modules/{other_kernel} /root/image/lib/modules")
     found = node.run("ipvsd preflight --root /root/image --brief", check=False)
     node.run("rm -r /root/image")
@@ -50,7 +50,7 @@ def test_an_image_is_looked_at_offline(node: Node, other_kernel: str) -> None:
     )
 
 
-def test_the_daemon_tells_of_a_kernel_that_is_installed(node: Node, request: pytest.FixtureRequest) -> None:
+def test_the_daemon_reports_an_installed_kernel(node: Node, request: pytest.FixtureRequest) -> None:
     release = node.run("uname -r").out.strip()
     with node.configured("interval: 2s\n"):
         assert node.metrics()[f'ipvsd_kernel_ready{{release="{release}",running="true"}}'] == 1
@@ -75,7 +75,7 @@ CLOSED = "/etc/sysctl.d/99-hardening.conf"
 OVERRIDDEN = "/etc/sysctl.d/99-sysctl.conf:1: net.ipv4.ip_forward = 0 # no router"
 
 
-def test_a_node_is_after_a_boot_without_ipvsd_what_was_said(node: Node, journal: Journal) -> None:
+def test_a_node_after_a_boot_without_ipvsd_matches_the_prediction(node: Node, journal: Journal) -> None:
     """Two boots: of a kernel on which module loading is disabled at boot, and of one whose files are overridden."""
     journal.expect(r"module \S+ ", r"sysctl \S+ ")
     kept = node.run("cat /etc/sysctl.conf").out
@@ -126,7 +126,7 @@ def joined(text: str) -> str:
     return " ".join(text.split())
 
 
-def test_files_that_are_no_longer_as_configured_are_told(node: Node, journal: Journal) -> None:
+def test_files_that_differ_from_the_configuration_are_reported(node: Node, journal: Journal) -> None:
     journal.expect(r"/etc/modules-load\.d/ipvsd\.conf is not as configured")
     node.run("ipvsd apply --persist")
     with node.configured("interval: 2s\nscheduler: lc\n"):
@@ -160,7 +160,7 @@ def test_its_rules_need_nothing_but_the_profile(node: Node, journal: Journal) ->
         node.run(f"sysctl -qw kernel.modprobe={loader}; nft flush ruleset; rmmod {NFT} nf_tables", check=False)
 
 
-def test_a_version_of_kube_proxy_at_its_end_is_told(node: Node, journal: Journal) -> None:
+def test_the_end_of_a_kube_proxy_version_is_reported(node: Node, journal: Journal) -> None:
     journal.expect(r"kube-proxy 1\.36: IPVS mode is deprecated since 1\.35")
     with node.configured('kubeProxyVersion: "1.36"\n'):
         assert "kube-proxy 1.36: IPVS mode is deprecated" in node.status()["notes"][0]

@@ -99,7 +99,7 @@ def test_remove_stops_it_and_purge_leaves_nothing(node: Node) -> None:
     assert node.show("UnitFileState") == "enabled"
 
 
-def test_systemd_has_nothing_to_say_about_the_unit(node: Node) -> None:
+def test_systemd_does_not_complain_about_the_unit(node: Node) -> None:
     done = node.run("systemd-analyze verify --man=no /lib/systemd/system/ipvsd.service")
     assert (done.out, done.err) == ("", "")
 

@@ -44,7 +44,7 @@ def rival(node: Node, pause: str, times: int) -> Iterator[None]:
     ("command", "comm"),
     [("sysctl --system", "sysctl"), ("systemctl restart systemd-sysctl systemd-networkd", "systemd-sysctl")],
 )
-def test_who_applies_the_files_again_is_turned_back(node: Node, command: str, comm: str) -> None:
+def test_a_program_that_applies_the_files_again_is_repaired(node: Node, command: str, comm: str) -> None:
     before = count(node, "repairs")
     node.run(command)
     node.until(lambda: count(node, "repairs") > before, "a repair")
@@ -57,7 +57,7 @@ def test_who_applies_the_files_again_is_turned_back(node: Node, command: str, co
 
 
 @pytest.mark.usefixtures("cis")
-def test_tuned_that_switches_profiles_is_turned_back_each_time(node: Node) -> None:
+def test_a_switch_of_tuned_profiles_is_repaired_each_time(node: Node) -> None:
     node.run("systemctl enable --now tuned")  # it applies the files again for profiles with their own sysctls
     for profile in ("throughput-performance", "network-throughput"):
         before = count(node, "repairs")
@@ -68,7 +68,7 @@ def test_tuned_that_switches_profiles_is_turned_back_each_time(node: Node) -> No
     assert "TuneD" in node.run(f"ipvsd explain {KEY}", check=False).out
 
 
-def test_a_rival_is_named_once_and_then_left_alone(node: Node, journal: Journal) -> None:
+def test_a_conflicting_program_is_named_once_and_then_left_alone(node: Node, journal: Journal) -> None:
     journal.expect(CONTENDED, OVER, SEEN)
     with node.configured("contention: {quiet: 5s}\ninterval: 3s\n"):
         before = count(node, "repairs")
@@ -91,7 +91,7 @@ def test_a_rival_is_named_once_and_then_left_alone(node: Node, journal: Journal)
         node.until(lambda: count(node, "repairs") == before + 1, "held as before")
 
 
-def test_what_is_yielded_stays_with_the_rival(node: Node, journal: Journal) -> None:
+def test_a_yielded_sysctl_stays_with_the_other_program(node: Node, journal: Journal) -> None:
     journal.expect(CONTENDED, OVER, SEEN)
     config = f"interval: 2s\ncontention: {{repairs: 3}}\nsysctls: {{{KEY}: {{policy: yield, required: false}}}}\n"
     with node.configured(config):
@@ -105,7 +105,7 @@ def test_what_is_yielded_stays_with_the_rival(node: Node, journal: Journal) -> N
         assert node.finding(KEY)["verdict"] == "yielded"
 
 
-def test_a_storm_costs_little_and_ends_right(node: Node, journal: Journal) -> None:
+def test_a_storm_costs_little_and_ends_compliant(node: Node, journal: Journal) -> None:
     journal.expect(CONTENDED, OVER, SEEN)
     spent = "awk '{print $14 + $15}' /proc/$(systemctl show --value -p MainPID ipvsd)/stat"
     with node.configured("contention: {quiet: 5s}\ninterval: 10s\n"):
@@ -132,7 +132,7 @@ print(written)
 """
 
 
-def test_the_ipvs_table_that_was_lost_is_told(node: Node, journal: Journal) -> None:
+def test_the_loss_of_the_ipvs_table_is_reported(node: Node, journal: Journal) -> None:
     journal.expect(r"the IPVS table was lost with module ip_vs: 2 virtual services before, 0 now; kube-proxy must")
     journal.expect(r"(module ip_vs\w* (failed|loading|unloading)|sysctl net\.ipv4\.vs\.\S+ (pending|unsupported)): ")
     with node.configured("interval: 1s\n"):
@@ -143,7 +143,7 @@ def test_the_ipvs_table_that_was_lost_is_told(node: Node, journal: Journal) -> N
         node.until(lambda: any("table was lost" in line for line in journal.lines()), "told")
 
 
-def test_what_is_guarded_is_refused_but_to_whom_may(node: Node, journal: Journal) -> None:
+def test_a_guarded_sysctl_is_refused_except_to_allowed_units(node: Node, journal: Journal) -> None:
     journal.expect(rf"{KEY} is guarded: writing '0' was refused to ")
     sample = f'ipvsd_sysctl_refused_writes_total{{name="{KEY}"}}'
     with node.configured(f"guard: {{allow: [friend.service]}}\nsysctls: {{{KEY}: {{guard: true}}}}\n"):

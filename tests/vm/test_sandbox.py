@@ -97,7 +97,7 @@ def outside(booted: Node) -> Mapping[str, str]:
 
 
 @pytest.mark.parametrize("attempt", REFUSED)
-def test_the_sandbox_refuses_what_the_job_does_not_need(
+def test_the_sandbox_refuses_unneeded_operations(
     inside: Mapping[str, str], outside: Mapping[str, str], attempt: str
 ) -> None:
     refusal, _ = REFUSED[attempt]
@@ -105,7 +105,7 @@ def test_the_sandbox_refuses_what_the_job_does_not_need(
 
 
 @pytest.mark.parametrize("attempt", OWN)
-def test_what_is_its_own_it_can_write(inside: Mapping[str, str], attempt: str) -> None:
+def test_it_can_write_its_own_files(inside: Mapping[str, str], attempt: str) -> None:
     assert inside[attempt] == "done"
 
 
@@ -134,7 +134,7 @@ def test_without_cap_net_admin_neither_ipvs_answers_nor_are_writers_seen(node: N
         node.until(lambda: node.status()["ipvs"]["detail"] == "not asked: needs root", "IPVS refused")
 
 
-def test_after_the_start_two_are_left_and_none_where_requests_are_served(node: Node) -> None:
+def test_after_the_start_two_capabilities_are_left_and_none_in_the_server(node: Node) -> None:
     node.get("/healthz")
     pid = node.show("MainPID")
     lines = node.run(f"grep -H -e CapEff -e CapPrm /proc/{pid}/task/*/status").out.splitlines()

@@ -7,7 +7,7 @@ from tests.vm.node import UNLOAD_IPVS, Journal, Node, repeated
 LINKS = repeated(100, 1000)
 
 
-def test_a_parameter_is_given_and_told_where_it_cannot_be_changed(node: Node, journal: Journal) -> None:
+def test_a_parameter_is_set_and_reported_if_it_cannot_be_changed(node: Node, journal: Journal) -> None:
     journal.expect(r"sysctl ip_vs\.conn_tab_bits \(not required\) (needs a reload|pending): ")
     path = "/sys/module/ip_vs/parameters/conn_tab_bits"
     with node.configured("modules: {ip_vs: {parameters: {conn_tab_bits: 15}}}\n"):
@@ -24,7 +24,7 @@ def test_a_parameter_is_given_and_told_where_it_cannot_be_changed(node: Node, jo
     node.until(node.right, "everything as it was")
 
 
-def test_a_parameter_that_can_be_written_is_held(node: Node) -> None:
+def test_a_writable_parameter_is_managed(node: Node) -> None:
     path = "/sys/module/nf_conntrack/parameters/hashsize"
     before = node.run(f"cat {path}").out.strip()
     with node.configured("modules: {nf_conntrack: {parameters: {hashsize: 32768}}}\n"):

@@ -113,7 +113,7 @@ def test_a_file_that_is_gone(node: Node) -> None:
         _restore(node)  # there is no network here, so the test restores the content of that package
 
 
-def test_an_option_that_was_left_out(node: Node) -> None:
+def test_an_option_that_is_not_set(node: Node) -> None:
     said = {"ip_vs_bench": "does not know CONFIG_IP_VS_BENCH"}
     if "# CONFIG_IP_VS_TWOS is not set" in node.run("cat /boot/config-$(uname -r)").out:
         said["ip_vs_twos"] = "says '# CONFIG_IP_VS_TWOS is not set'"
@@ -159,7 +159,7 @@ def test_a_kernel_that_demands_signatures(node: Node) -> None:
     node.machine.booted()
 
 
-def test_a_kernel_that_takes_no_modules_any_more(node: Node, journal: Journal) -> None:
+def test_a_kernel_with_disabled_module_loading(node: Node, journal: Journal) -> None:
     journal.expect(r"failed: ")
     node.run(f"systemctl stop ipvsd; rmmod {MODULE}; sysctl -qw kernel.modules_disabled=1; systemctl start ipvsd")
     node.until(node.status, "status.json")
@@ -171,7 +171,7 @@ def test_a_kernel_that_takes_no_modules_any_more(node: Node, journal: Journal) -
     node.until(lambda: node.live(MODULE), "live after the reboot")
 
 
-def test_a_file_that_is_no_module_is_told_in_the_kernels_words(node: Node) -> None:
+def test_a_file_that_is_not_a_module_is_reported_with_the_message_of_the_kernel(node: Node) -> None:
     node.run(f"truncate -s 3000 {_plain(node, '--unsign')}")
     with unloaded(node):
         evidence, remedy = verdict(node, "failed")

@@ -64,7 +64,7 @@ def rung(node: Node, drop_in: str, before: str = "true", after: str = "true") ->
 # --- with all privileges ----------------------------------------------------------------
 
 
-def test_the_rung_is_told(node: Node) -> None:
+def test_the_mechanism_is_reported(node: Node) -> None:
     assert node.status()["backend"] == "bpf"
     assert node.metrics()['ipvsd_watch_backend_info{backend="bpf"}'] == 1
     assert node.metrics()['ipvsd_events_lost_total{source="writes"}'] == 0
@@ -72,7 +72,7 @@ def test_the_rung_is_told(node: Node) -> None:
 
 @pytest.mark.parametrize("cold", [False, True], ids=["warm", "after drop_caches"])
 @pytest.mark.parametrize("writer", WRITERS)
-def test_a_change_is_turned_back_and_its_writer_named(node: Node, writer: str, cold: bool) -> None:
+def test_a_change_is_repaired_and_attributed(node: Node, writer: str, cold: bool) -> None:
     if cold:
         node.run("sync; sysctl -qw vm.drop_caches=3")
     before = count(node, "repairs")
@@ -103,7 +103,7 @@ def test_the_same_value_written_is_no_drift(node: Node, writer: str) -> None:
     assert count(node, "drifts") == before + 1
 
 
-def test_a_write_in_another_network_namespace_is_nothing_to_us(node: Node) -> None:
+def test_a_write_in_another_network_namespace_is_ignored(node: Node) -> None:
     before = count(node, "drifts")
     node.run(f"unshare --net sh -c 'echo 1 > {FILE}; echo 0 > {FILE}; sleep 0.5; cat {FILE}' | grep -qx 0")
     node.run(WRITERS["sysctl"].format(0))
@@ -129,7 +129,7 @@ def test_a_flood_in_another_network_namespace_takes_the_blame_for_nothing(node: 
         node.run("systemctl stop flood")
 
 
-def test_the_arguments_of_a_writer_are_told_nowhere(node: Node) -> None:
+def test_the_arguments_of_a_writer_appear_nowhere(node: Node) -> None:
     secret = "xyzzy"
     before = count(node, "repairs")
     node.run(f"sh -c 'echo 0 > {FILE}; sleep 1' agent --token={secret}")
@@ -159,9 +159,7 @@ def test_the_writer_is_named_in_95_of_100_tries(node: Node, journal: Journal) ->
         node.until(lambda: [who.get(key) for who in writers(node, before)].count(name) >= 95, "95 of 100 named", 60)
 
 
-def test_of_two_that_write_in_turn_each_is_named_whoever_looks_or_writes_elsewhere(
-    node: Node, journal: Journal
-) -> None:
+def test_two_alternating_writers_are_both_identified_in_any_case(node: Node, journal: Journal) -> None:
     journal.expect(FOLLOWS)
     elsewhere, restored = f"echo 0 | unshare --net tee {FILE}", f"while ! grep -q 1 {FILE}; do :; done"
     one = f"sh -c 'echo $$ >> /root/wrote; exec sysctl -qw {KEY}=0'"
@@ -195,7 +193,7 @@ def test_the_journal_has_the_fields_that_other_tools_use(node: Node) -> None:
     assert "A sysctl drifted and was repaired" in shown
 
 
-def test_who_unloads_a_module_is_named(node: Node) -> None:
+def test_the_unloader_of_a_module_is_identified(node: Node) -> None:
     sample = 'ipvsd_module_loads_total{module="ip_vs_sh"}'
     named = []
     for _ in range(5):  # without a free processor for the daemon, rmmod has ended before it reads /proc
@@ -261,7 +259,7 @@ print(count)
 # --- with fewer privileges --------------------------------------------------------------
 
 
-def test_without_cap_bpf_it_is_inotify_and_the_reason_is_told(node: Node, journal: Journal) -> None:
+def test_without_cap_bpf_it_is_inotify_and_the_reason_is_reported(node: Node, journal: Journal) -> None:
     journal.expect(SEEING)
     with rung(node, WITHOUT_BPF):
         assert node.status()["backend"] == "inotify"
@@ -273,7 +271,7 @@ def test_without_cap_bpf_it_is_inotify_and_the_reason_is_told(node: Node, journa
             assert (last(node)["who"], last(node)["writer"]) == ("unknown", None)
 
 
-def test_without_inotify_either_it_is_the_periodic_look(node: Node, journal: Journal) -> None:
+def test_without_inotify_it_is_the_resync(node: Node, journal: Journal) -> None:
     journal.expect(SEEING, r"ipvsd: .*")
     with (
         node.configured("interval: 1s\n"),
