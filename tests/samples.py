@@ -89,7 +89,7 @@ def module(
 
 
 def sysctl(
-    verdict: SysctlVerdict = SysctlVerdict.RIGHT,
+    verdict: SysctlVerdict = SysctlVerdict.COMPLIANT,
     key: str = "net.ipv4.ip_forward",
     required: bool = True,
     found: Optional[str] = "1",
@@ -113,7 +113,10 @@ def report(*findings: Finding, state: State = State.READY, line: str = "ready: a
         repairs=(Repair("net.ipv4.ip_forward", "0", "1", NOW - 90, 0.0021, "1", str(WRITER), WRITER, CERTAIN),),
         backend="bpf",
         contended=(ContendedSysctl("net.ipv4.vs.conntrack", "agent[7]", yielded=False, attribution=LIKELY),),
-        sources=(SourceState("uevents", True, "kernel uevents", 3), SourceState("files", False, "no inotify", None)),
+        sources=(
+            SourceState("uevents", True, "kernel uevents", 3),
+            SourceState("config_files", False, "no inotify", None),
+        ),
         ipvs=Ipvs(True, "1.2.1", 4096, "answers"),
         config=ConfigState("0123456789ab", ("kube-proxy-ipvs",), ("/etc/ipvsd/ipvsd.yaml",), 60.0),
     )

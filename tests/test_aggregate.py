@@ -68,7 +68,7 @@ def test_writes_for_a_pattern(kernel: FakeKernel, text: str, written: set[str]) 
 def test_its_findings_are_reported_as_one(kernel: FakeKernel) -> None:
     kernel.refused[key("eth0")] = 1
     (found,) = by_pattern(settle(kernel, f"{RULE} 0").after.sysctls)
-    assert (found.name, found.members, found.verdict) == (PATTERN, (4, 5), SysctlVerdict.REFUSED)
+    assert (found.name, found.members, found.verdict) == (PATTERN, (4, 5), SysctlVerdict.WRITE_FAILED)
     assert found.evidence.startswith(f"4 of 5 right; {key('eth0')} is '1', not 0; writing failed")
 
 
@@ -100,7 +100,7 @@ def test_an_interface_that_vanishes_between_listing_and_reading_is_nothing(kerne
     listed = [*kernel.expand([PATTERN])[PATTERN], key("gone")]
     kernel.expand = lambda patterns: dict.fromkeys(patterns, listed)  # type: ignore[method-assign]
     (found,) = by_pattern(settle(kernel, f"{RULE} 0").after.sysctls)
-    assert (found.members, found.verdict) == ((5, 5), SysctlVerdict.RIGHT)
+    assert (found.members, found.verdict) == ((5, 5), SysctlVerdict.COMPLIANT)
 
 
 def test_each_is_written_by_its_name(kernel: FakeKernel) -> None:

@@ -12,7 +12,7 @@ FAILED = Outcome(LOAD, "no")
 TODO = Plan((LOAD,), (module(ModuleVerdict.LOADABLE),), ())
 DONE = Plan((), (module(ModuleVerdict.LIVE),), ())
 WRITE = WriteSysctl("net.ipv4.ip_forward", "0", "1")
-WRONG = Plan((WRITE,), (), (sysctl(SysctlVerdict.WRONG, found="0"),))
+WRONG = Plan((WRITE,), (), (sysctl(SysctlVerdict.NONCOMPLIANT, found="0"),))
 
 
 def fail(history: BackoffState, now: float, longest: float = 60.0) -> BackoffState:

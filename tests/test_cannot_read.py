@@ -84,7 +84,7 @@ def test_readable_items_are_repaired_meanwhile(kernel: FakeKernel, read: str, nu
     kernel.failing = {read: number}
     done = settle(kernel)
     assert kernel.values[FORWARD] == "1"
-    assert verdict(done, FORWARD) is SysctlVerdict.RIGHT
+    assert verdict(done, FORWARD) is SysctlVerdict.COMPLIANT
 
 
 @every_error
@@ -119,7 +119,7 @@ def test_a_write_that_fails_for_lack_of_a_resource_is_not_refused(kernel: FakeKe
     done = settle(kernel)
     (finding,) = (found for found in done.after.sysctls if found.name == FORWARD)
     passing = number not in (errno.EACCES, errno.EIO)
-    assert finding.verdict is (SysctlVerdict.WRONG if passing else SysctlVerdict.REFUSED)
+    assert finding.verdict is (SysctlVerdict.NONCOMPLIANT if passing else SysctlVerdict.WRITE_FAILED)
     assert os.strerror(number) in finding.evidence
     assert ("descriptors or the memory" in finding.remedy) is passing
 
@@ -186,11 +186,11 @@ def test_the_last_verdict_is_reported_with_its_time(seen: Seen) -> None:
     seen.kernel.failing = {"read_sysctl": errno.EMFILE, "modules": errno.EMFILE}
     for _ in range(3):
         found = seen.look()
-        assert found[FORWARD].evidence == "Too many open files; was right at 2027-01-15T08:00:20Z"
+        assert found[FORWARD].evidence == "Too many open files; last verdict compliant, at 2027-01-15T08:00:20Z"
         assert found["ip_vs"].evidence == (
-            "cannot read /fake/modules: Too many open files; was live at 2027-01-15T08:00:20Z"
+            "cannot read /fake/modules: Too many open files; last verdict live, at 2027-01-15T08:00:20Z"
         )
-        assert found[FORWARD].last == LastVerdict(SysctlVerdict.RIGHT, NOW + 20, valid=True)
+        assert found[FORWARD].last == LastVerdict(SysctlVerdict.COMPLIANT, NOW + 20, valid=True)
 
 
 def test_a_compliant_item_does_not_fail_until_its_verdict_is_two_intervals_old(seen: Seen) -> None:
@@ -201,7 +201,7 @@ def test_a_compliant_item_does_not_fail_until_its_verdict_is_two_intervals_old(s
     assert seen.state() is State.DEGRADED
     found = seen.look()
     assert seen.state() is State.FAILED
-    assert "was right at" in found[FORWARD].evidence
+    assert "last verdict compliant, at" in found[FORWARD].evidence
     seen.kernel.failing = {}
     seen.look()
     assert seen.state() is State.READY
@@ -213,7 +213,7 @@ def test_a_non_compliant_or_unknown_item_is_a_failure(kernel: FakeKernel) -> Non
     seen = Seen(kernel)
     seen.look()
     kernel.failing = {"read_sysctl": errno.EIO}
-    assert "was refused at" in seen.look()[FORWARD].evidence
+    assert "last verdict write failed, at" in seen.look()[FORWARD].evidence
     assert seen.state() is State.FAILED
     new = Seen(kernel)
     assert new.look()[FORWARD].last is None

@@ -159,7 +159,7 @@ def test_the_kernel_that_runs_the_tests_has_its_verdicts(tmp_path: Path, capsys:
     assert code in (0, 1)
     assert set(found.values()) <= {verdict.value for verdict in ModuleVerdict}
     if not Path("/proc/modules").exists():
-        assert set(found.values()) <= {"no module support", "not built", "built in"}
+        assert set(found.values()) <= {"no_module_support", "not_built", "built_in"}
 
 
 def test_check_prints_the_most_important_facts_first(tree: Path, capsys: Output) -> None:
@@ -180,14 +180,14 @@ def test_check_prints_problems_and_remedies(tree: Path, capsys: Output) -> None:
 def test_check_reports_a_kernel_without_modules(tree: Path, capsys: Output) -> None:
     without_modules(tree)
     _, found = values(capsys, "check", *at(tree))
-    assert verdicts(found)["ip_vs_rr"] == "no module support"
-    assert verdicts(found)["ip_vs"] == "built in"  # its sysctls exist
+    assert verdicts(found)["ip_vs_rr"] == "no_module_support"
+    assert verdicts(found)["ip_vs"] == "built_in"  # its sysctls are there
 
 
 def test_check_reports_a_missing_module_tree(tree: Path, capsys: Output) -> None:
     tree_gone_nothing_loaded(tree)
     _, found = values(capsys, "check", *at(tree))
-    assert verdicts(found)["ip_vs_rr"] == "module tree gone"
+    assert verdicts(found)["ip_vs_rr"] == "module_tree_missing"
 
 
 def test_check_wraps_a_long_value(tree: Path, capsys: Output) -> None:
@@ -235,7 +235,7 @@ def test_a_plan_contains_the_effects_of_a_load(tmp_path: Path, capsys: Output) -
 def test_a_plan_contains_problems_without_an_action(tree: Path, capsys: Output) -> None:
     tree_gone_nothing_loaded(tree)
     _, out, _ = run(capsys, "plan", *at(tree))
-    (told,) = [part for part in " ".join(out.split()).split("! ")[1:] if "module tree gone: " in part]
+    (told,) = [part for part in " ".join(out.split()).split("! ")[1:] if "module tree missing: " in part]
     assert told.startswith("ip_vs_rr, ip_vs_wrr, ip_vs_sh, dummy, ")
     assert told.count("->") == 1
 
@@ -247,7 +247,7 @@ def test_a_plan_as_json(tree: Path, capsys: Output) -> None:
     origin = "profile kube-proxy-ipvs"
     assert found == [
         {"action": "write", "name": "net.ipv4.ip_forward", "found": "0", "wanted": "1", "origin": origin},
-        {"action": "load", "name": "ip_vs_sh", "found": "not loaded", "wanted": "live", "origin": origin},
+        {"action": "load", "name": "ip_vs_sh", "found": "unloaded", "wanted": "live", "origin": origin},
     ]
 
 
@@ -263,7 +263,7 @@ def test_apply_is_for_the_running_kernel_only(tree: Path, capsys: Output) -> Non
 
 def publish(tree: Path, state: State = State.READY, age: float = 1.0) -> None:
     absent = module(ModuleVerdict.ABSENT, "ip_vs_sh", remedy="install it")
-    made = report(absent, sysctl(SysctlVerdict.RIGHT), state=state, line=f"{state.value}: so it is")
+    made = report(absent, sysctl(SysctlVerdict.COMPLIANT), state=state, line=f"{state.value}: so it is")
     status_file.write(str(tree), build_document(made._replace(boottime=time.clock_gettime(time.CLOCK_BOOTTIME) - age)))
 
 
@@ -279,7 +279,7 @@ def test_status_prints_the_report_of_the_daemon(tree: Path, capsys: Output, stat
 def test_status_prints_the_failed_sources_and_the_last_repairs(tree: Path, capsys: Output) -> None:
     publish(tree)
     _, out, _ = run(capsys, "status", *at(tree))
-    assert "source files is down: no inotify\n" in out
+    assert "source config_files is down: no inotify\n" in out
     folded = " ".join(out.split())
     assert "2027-01-15T07:58:30Z net.ipv4.ip_forward: 0 -> 1 in 2 ms, by sysctl[4242] of cron.service" in folded
     assert "writes to sysctls are seen by bpf; 3 events were lost (uevents 3)\n" in out

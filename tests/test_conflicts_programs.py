@@ -269,7 +269,7 @@ def test_networkmanager_files_in_run_come_after_those_of_packages(tmp_path: Path
 def test_networkd_takes_the_interface_by_the_first_file_that_matches(tmp_path: Path, match: str, managed: bool) -> None:
     files = {"run/systemd/network/50-all.network": f"[Match]\n{match}\n[Network]\nDHCP=yes\n"}
     found = look(tmp_path, files, Names(modules=["ip_vs"]), "systemd-networkd").settings
-    assert [(item.effect, item.program) for item in found] == [(Effect.DISTURBS, Program.NETWORKD)] * managed
+    assert [(item.effect, item.program) for item in found] == [(Effect.INTERFERES, Program.NETWORKD)] * managed
 
 
 @pytest.mark.parametrize("name", ["50-all.network", "00-all.network", "00-.network", "+.network"])
@@ -294,8 +294,8 @@ def test_lines_that_block_and_that_load_a_module(tmp_path: Path) -> None:
     }
     found = look(tmp_path, files, Names(modules=["ip_vs", "dummy"])).settings
     assert [(item.name, item.effect, item.origin.removeprefix(f"{tmp_path}/"), item.text) for item in found] == [
-        ("ip_vs", Effect.FORBIDS, "etc/modprobe.d/cis.conf:2", "install ip_vs /bin/true"),
-        ("dummy", Effect.FORBIDS, "/proc/cmdline", "module_blacklist=dummy"),
+        ("ip_vs", Effect.BLOCKS, "etc/modprobe.d/cis.conf:2", "install ip_vs /bin/true"),
+        ("dummy", Effect.BLOCKS, "/proc/cmdline", "module_blacklist=dummy"),
         ("ip_vs", Effect.LOADS, "/proc/cmdline", "modules_load=ip_vs"),
         ("ip_vs", Effect.LOADS, "etc/modules-load.d/k8s.conf:2", "ip-vs"),
         ("ip_vs", Effect.LOADS, "/proc/cmdline", "rd.modules_load=ip_vs"),
@@ -347,10 +347,10 @@ def test_a_value_agrees_if_the_planner_finds_it_compliant(
     ("effect", "certain", "expected"),
     [
         (Effect.LOADS, True, True),
-        (Effect.FORBIDS, True, False),
+        (Effect.BLOCKS, True, False),
         (Effect.UNLOADS, True, False),
         (Effect.UNLOADS, False, None),
-        (Effect.DISTURBS, True, None),
+        (Effect.INTERFERES, True, None),
     ],
 )
 def test_a_module_is_desired_in_the_kernel(effect: Effect, certain: bool, expected: bool | None) -> None:
@@ -371,5 +371,5 @@ def test_dependencies_in_an_image_are_those_of_its_newest_kernel(tmp_path: Path)
     make_modules(tmp_path, "6.1.0-10-amd64", ["ip_vs", "nf_conntrack"])
     found = look(tmp_path, {"etc/modprobe.d/cis.conf": "install nf_conntrack /bin/true\n"}, Names(modules=["ip_vs"]))
     assert [(item.name, item.effect, item.text) for item in found.settings] == [
-        ("ip_vs", Effect.FORBIDS, "install nf_conntrack /bin/true")
+        ("ip_vs", Effect.BLOCKS, "install nf_conntrack /bin/true")
     ]

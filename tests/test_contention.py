@@ -149,7 +149,7 @@ def test_a_contended_sysctl_is_not_due_for_a_retry() -> None:
         node.drift()
         node.loop.wait(0.01)
     node.kernel.values[FORWARD], node.kernel.refused[FORWARD] = "0", errno.EIO
-    node.round(ReasonKind.PERIODIC)
+    node.round(ReasonKind.RESYNC)
     assert node.reconciler.next_try is not None
     node.loop.now += 10.0
     node.round()

@@ -332,8 +332,10 @@ def test_a_file_is_read_when_its_writer_closes_it(service: Service, until: Until
 def test_a_file_that_is_removed_before_its_replacement_changes_nothing(service: Service, until: Until) -> None:
     put(service.tree, MAIN, f"{QUIET}bridgeNetfilter: false\n")
     service.ready()
-    until(lambda: "files" in (item["name"] for item in service.seen()["sources"]), "the configuration is watched")
-    # Like vim.
+    until(
+        lambda: "config_files" in (item["name"] for item in service.seen()["sources"]), "the configuration is watched"
+    )
+    # As vim does it.
     (service.tree / MAIN).rename(service.tree / f"{MAIN}~")
     until(lambda: "is missing or empty" in str(service.status()["notes"]), "it has looked without the file")
     put(service.tree, MAIN, f"{QUIET}bridgeNetfilter: false\ninterval: 7s\n")
@@ -393,7 +395,7 @@ def test_the_status_and_the_metrics_are_served(service: Service, until: Until) -
         port = probe.getsockname()[1]
     put(service.tree, MAIN, f'web: {{listen: ["127.0.0.1:{port}"]}}\n')
     service.ready()
-    until(lambda: "web" in (item["name"] for item in service.seen()["sources"]), "the web is open")
+    until(lambda: "http" in (item["name"] for item in service.seen()["sources"]), "the web is open")
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=10) as answer:
         assert answer.read() == f"{READY_LINE}\n".encode()
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:

@@ -53,9 +53,9 @@ def one(wanted: Desired, key: str) -> WantedSysctl:
 def test_kube_proxy_requires_the_modules_of_its_rules_and_its_choices() -> None:
     found = needs(want())
     lists = {need: {name for name, of in found.items() if of is need} for need in Need}
-    assert lists[Need.WANTED] == {"br_netfilter"}
+    assert lists[Need.OPTIONAL] == {"br_netfilter"}
     assert lists[Need.IF_SHIPPED] == EXTRAS | SCHEDULERS - {"ip_vs_rr", "ip_vs_wrr", "ip_vs_sh"}
-    assert lists[Need.REQUIRED] == set(NODE) - lists[Need.WANTED] - lists[Need.IF_SHIPPED]
+    assert lists[Need.REQUIRED] == set(NODE) - lists[Need.OPTIONAL] - lists[Need.IF_SHIPPED]
 
 
 def test_an_optional_module_that_is_not_shipped_is_not_reported() -> None:
@@ -199,16 +199,16 @@ def test_the_stronger_need_of_several_profiles_counts(order: str) -> None:
 @pytest.mark.parametrize(
     ("said", "need"),
     [
-        ("ip_vs_sh: {required: false}", Need.WANTED),
+        ("ip_vs_sh: {required: false}", Need.OPTIONAL),
         ("ip_vs_sh: {}", Need.REQUIRED),
         ("ip_vs_sh: false", None),
         ("br_netfilter: {required: true}", Need.REQUIRED),
-        ("br_netfilter: {}", Need.WANTED),
+        ("br_netfilter: {}", Need.OPTIONAL),
         ("xt_recent: {}", Need.REQUIRED),
         ("xt_recent: {parameters: {ip_list_tot: 200}}", Need.IF_SHIPPED),
         ("ip_vs_wlc: {}", Need.REQUIRED),
-        ("ip_vs_wlc: {required: false}", Need.WANTED),
-        ("ip-vs-wlc: {required: false}", Need.WANTED),
+        ("ip_vs_wlc: {required: false}", Need.OPTIONAL),
+        ("ip-vs-wlc: {required: false}", Need.OPTIONAL),
     ],
 )
 def test_a_user_adds_weakens_or_drops_a_module(said: str, need: object) -> None:

@@ -45,6 +45,7 @@ from ipvsd.model.types import (
     WantedSysctl,
     Within,
 )
+from ipvsd.model.value_texts import text_of
 from ipvsd.reporting import metrics, status_document
 from ipvsd.reporting.counters import BUCKETS
 from tests.trees import make_tree, put
@@ -69,14 +70,19 @@ REPORT = Report(
     modules=(ModuleFinding(WantedModule("ip_vs", Need.REQUIRED, "here"), ModuleVerdict.LIVE, "seen"),),
     sysctls=(
         SysctlFinding(
-            WantedSysctl("a.b", Within(1), Policy.ENFORCE, True, "here", guard=True), "1", SysctlVerdict.RIGHT, ""
+            WantedSysctl("a.b", Within(1), Policy.ENFORCE, True, "here", guard=True), "1", SysctlVerdict.COMPLIANT, ""
         ),
         SysctlFinding(
-            WantedSysctl("a.*", Exactly("1"), Policy.ENFORCE, True, "here", None, "a.*"), "1", SysctlVerdict.RIGHT, ""
+            WantedSysctl("a.*", Exactly("1"), Policy.ENFORCE, True, "here", None, "a.*"),
+            "1",
+            SysctlVerdict.COMPLIANT,
+            "",
         ),
     ),
     parameters=(
-        SysctlFinding(WantedSysctl("a.p", Exactly("1"), Policy.ENFORCE, False, "here"), "1", SysctlVerdict.RIGHT, ""),
+        SysctlFinding(
+            WantedSysctl("a.p", Exactly("1"), Policy.ENFORCE, False, "here"), "1", SysctlVerdict.COMPLIANT, ""
+        ),
     ),
     health=Health(State.READY, "ready", 0),
     counters=CounterValues({}, {}, {}, {}, {}, {}, _TIMES, 1, _TIMES),
@@ -174,7 +180,7 @@ def test_keys_of_the_configuration_that_are_named_in_passing_exist(path: Path) -
 
     named = re.findall(r"`([A-Za-z]+(?:\.[A-Za-z]+)*):(?: [^`]*)?`", path.read_text())
 
-    assert set(named) - known - {"refused"} == set()  # some verdicts begin with it
+    assert set(named) - known == set()
 
 
 # --- metrics --------------------------------------------------------------------------
@@ -341,8 +347,8 @@ def test_drift_md_has_a_row_for_every_key_of_explain(tmp_path: Path, capsys: pyt
 def test_every_conflicting_program_is_documented(program: Program) -> None:
     headings = re.findall(r"^### (?:The )?(.*)$", DRIFT.split("\n## Conflicting programs\n")[1], re.MULTILINE)
 
-    assert program.value in [heading.replace("`", "").replace(" (procps)", "") for heading in headings]
-    assert program.value.split("'")[0] in section(IPVSD_8, "# CONFLICTING PROGRAMS", "# SIGNALS")
+    assert text_of(program) in [heading.replace("`", "").replace(" (procps)", "") for heading in headings]
+    assert text_of(program).split("'")[0] in section(IPVSD_8, "# CONFLICTING PROGRAMS", "# SIGNALS")
     assert program in APPLIED_WHEN
 
 

@@ -129,7 +129,7 @@ def test_explain_prints_all_facts(tree: Path, capsys: Output, monkeypatch: pytes
     code, out, _ = run(capsys, Path(), FORWARD)
     assert code == 1
     assert out == textwrap.dedent("""\
-        net.ipv4.ip_forward = 0: wrong
+        net.ipv4.ip_forward = 0: noncompliant
           is '0', not 1
           -> for the next boot of this tree: ipvsd apply --persist --root .
 
@@ -295,10 +295,10 @@ def test_an_unmanaged_item_is_shown_as_well(tree: Path, capsys: Output, name: st
         (
             "modules: {nf-conntrack: {parameters: {hashsize: 16384}}}",
             "nf-conntrack.hashsize",
-            "hashsize = 16384: right",
+            "hashsize = 16384: compliant",
         ),
-        ("sysctls: {net.nf_conntrack_max: {atLeast: 1}}", "net.nf_conntrack_max", f"{MAX} = 262144: right"),
-        ("sysctls: {net.ipv4.conf.*.arp_ignore: 0}", "net.ipv4.conf.lo.arp_ignore", "lo.arp_ignore = 0: right"),
+        ("sysctls: {net.nf_conntrack_max: {atLeast: 1}}", "net.nf_conntrack_max", f"{MAX} = 262144: compliant"),
+        ("sysctls: {net.ipv4.conf.*.arp_ignore: 0}", "net.ipv4.conf.lo.arp_ignore", "lo.arp_ignore = 0: compliant"),
     ],
 )
 def test_names_are_found_in_every_spelling(tree: Path, capsys: Output, config: str, name: str, told: str) -> None:
@@ -327,14 +327,14 @@ def test_a_value_of_the_configuration_beside_the_reason_of_the_profile(tree: Pat
 def test_as_json(tree: Path, capsys: Output) -> None:
     cis(tree)
     found = values(capsys, tree, FORWARD)
-    assert found["finding"]["verdict"] == "right"
+    assert found["finding"]["verdict"] == "compliant"
     assert (found["name"], found["kind"], found["held"], found["live"]) == (FORWARD, "sysctl", True, "1")
     assert (found["daemon"], found["repair"], found["unread"]) == (False, None, [])
     assert found["settings"] == [
         {
             "name": FORWARD,
             "effect": "sets",
-            "program": "systemd-sysctl",
+            "program": "systemd_sysctl",
             "when": "at boot, and when systemd-sysctl is restarted",
             "origin": "/etc/sysctl.d/60-cis.conf:2",
             "text": f"{FORWARD} = 0",

@@ -28,26 +28,26 @@ MV, SV = ModuleVerdict, SysctlVerdict
             if verdict not in (MV.LIVE, MV.BUILT_IN)
         ),
         *(
-            pytest.param(module(verdict, need=Need.WANTED), State.DEGRADED, id=f"optional module {verdict.value}")
+            pytest.param(module(verdict, need=Need.OPTIONAL), State.DEGRADED, id=f"optional module {verdict.value}")
             for verdict in MV
             if verdict not in (MV.LIVE, MV.BUILT_IN)
         ),
         pytest.param(module(MV.NOT_BUILT, need=Need.IF_SHIPPED), State.READY, id="scheduler not shipped"),
-        pytest.param(module(MV.FAILED, need=Need.IF_SHIPPED), State.DEGRADED, id="shipped scheduler fails"),
+        pytest.param(module(MV.LOAD_FAILED, need=Need.IF_SHIPPED), State.DEGRADED, id="shipped scheduler fails"),
         pytest.param(sysctl(), State.READY, id="sysctl right"),
         *(
             pytest.param(sysctl(verdict), State.FAILED, id=f"required sysctl {verdict.value}")
             for verdict in SV
-            if verdict is not SV.RIGHT
+            if verdict is not SV.COMPLIANT
         ),
         *(
             pytest.param(sysctl(verdict, required=False), State.DEGRADED, id=f"optional sysctl {verdict.value}")
-            for verdict in (SV.WRONG, SV.NOT_KEPT, SV.REFUSED, SV.UNREADABLE)
+            for verdict in (SV.NONCOMPLIANT, SV.NOT_KEPT, SV.WRITE_FAILED, SV.UNREADABLE)
         ),
         pytest.param(sysctl(SV.PENDING, required=False), State.READY, id="optional sysctl pending"),
         pytest.param(sysctl(SV.UNSUPPORTED, required=False), State.READY, id="optional sysctl unsupported"),
         pytest.param(
-            sysctl(SV.WRONG, required=False, policy=Policy.OBSERVE), State.DEGRADED, id="observed sysctl wrong"
+            sysctl(SV.NONCOMPLIANT, required=False, policy=Policy.OBSERVE), State.DEGRADED, id="observed sysctl wrong"
         ),
     ],
 )
@@ -60,10 +60,10 @@ def test_one_thing_decides_the_state(finding: Finding, state: State) -> None:
     ("findings", "code"),
     [
         pytest.param((module(),), 0, id="ready"),
-        pytest.param((module(MV.ABSENT, need=Need.WANTED),), 0, id="degraded"),
+        pytest.param((module(MV.ABSENT, need=Need.OPTIONAL),), 0, id="degraded"),
         pytest.param((module(MV.ABSENT),), 1, id="failed"),
         pytest.param((sysctl(SV.UNREADABLE),), 2, id="cannot tell"),
-        pytest.param((sysctl(SV.UNREADABLE), sysctl(SV.WRONG)), 1, id="failed, and cannot tell all"),
+        pytest.param((sysctl(SV.UNREADABLE), sysctl(SV.NONCOMPLIANT)), 1, id="failed, and cannot tell all"),
         pytest.param((), 0, id="nothing wanted"),
     ],
 )
@@ -85,19 +85,19 @@ def test_a_failed_node_reports_missing_items_and_remedies() -> None:
     assert health(module(), found).line == "failed: ip_vs_sh absent: apt install it"
 
 
-def test_a_degraded_node_reports_its_counts_and_missing_items() -> None:
-    found = module(MV.ABSENT, "br_netfilter", Need.WANTED, remedy="apt install it")
+def test_a_degraded_node_says_its_counts_and_what_is_missing() -> None:
+    found = module(MV.ABSENT, "br_netfilter", Need.OPTIONAL, remedy="apt install it")
     assert health(module(), found).line == "degraded: 1 module, 0 sysctls right; br_netfilter absent: apt install it"
 
 
-def test_one_cause_is_reported_once() -> None:
-    found = [module(MV.TREE_GONE, name, remedy="reboot") for name in ("ip_vs", "ip_vs_rr")]
-    assert health(*found).line == "failed: ip_vs, ip_vs_rr module tree gone: reboot"
+def test_one_cause_is_told_once() -> None:
+    found = [module(MV.MODULE_TREE_MISSING, name, remedy="reboot") for name in ("ip_vs", "ip_vs_rr")]
+    assert health(*found).line == "failed: ip_vs, ip_vs_rr module tree missing: reboot"
 
 
-def test_many_causes_are_reported_in_part() -> None:
-    found = [module(MV.FAILED, name, remedy=name) for name in ("a", "b", "c")]
-    assert health(*found).line == "failed: a failed: a; b failed: b; and 1 more"
+def test_many_causes_are_told_in_part() -> None:
+    found = [module(MV.LOAD_FAILED, name, remedy=name) for name in ("a", "b", "c")]
+    assert health(*found).line == "failed: a load failed: a; b load failed: b; and 1 more"
     assert assess(found, None, NOW, more=", see here").line.endswith("; and 1 more, see here")
 
 
@@ -111,8 +111,8 @@ def test_the_line_contains_the_last_repair_and_its_age() -> None:
 @pytest.mark.parametrize("text", ["caf\u00e9 \u2713", "a\nREADY=1", "a\0b", "\x1b[31m", "\u2028", "\ud800"])
 @pytest.mark.parametrize("state", ["failed", "degraded"])
 def test_the_line_is_one_printable_line_whatever_is_found(text: str, state: str) -> None:
-    need = Need.REQUIRED if state == "failed" else Need.WANTED
-    line = assess([module(MV.FAILED, need=need, remedy=text)], Repair("x", text, "1", NOW, 0.0), NOW).line
+    need = Need.REQUIRED if state == "failed" else Need.OPTIONAL
+    line = assess([module(MV.LOAD_FAILED, need=need, remedy=text)], Repair("x", text, "1", NOW, 0.0), NOW).line
     assert line.startswith(state)
     assert line.isprintable()
 

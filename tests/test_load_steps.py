@@ -104,10 +104,10 @@ def test_the_parameters_of_whoever_asks_come_last() -> None:
         ("top", "softdep top pre: other\ninstall other false", "", TREE, None),
         ("x", "alias x nothing", "", TREE, Cause.ALIAS),
         ("x", "alias x core", "", TREE, None),
-        ("top", "", "", TREE._replace(gone=["low"]), Cause.FILE_GONE),
-        ("top", "", "low", TREE._replace(gone=["low"]), Cause.FILE_GONE),  # middle is ignored as well
+        ("top", "", "", TREE._replace(gone=["low"]), Cause.FILE_MISSING),
+        ("top", "", "low", TREE._replace(gone=["low"]), Cause.FILE_MISSING),  # middle is forgotten about, too
         ("middle", "", "low", TREE._replace(gone=["low"]), None),
-        ("top", "", "", TREE._replace(gone=["top"]), Cause.FILE_GONE),
+        ("top", "", "", TREE._replace(gone=["top"]), Cause.FILE_MISSING),
         ("top", "", "", TREE._replace(zipped=["middle"]), Cause.COMPRESSION),
         ("top", "options low number", "", TREE, Cause.OPTIONS),
         ("top", "options low number=1", "", TREE, None),

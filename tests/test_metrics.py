@@ -13,7 +13,7 @@ from tests.samples import module, report, sysctl
 
 REPORT = report(
     module(name="ip_vs"),
-    module(ModuleVerdict.ABSENT, "br_netfilter", Need.WANTED),
+    module(ModuleVerdict.ABSENT, "br_netfilter", Need.OPTIONAL),
     sysctl(),
     sysctl(SysctlVerdict.PENDING, "net.ipv4.vs.conntrack", found=None),
 )
@@ -27,9 +27,9 @@ ipvsd_ipvs_up 1.0
 ipvsd_watch_backend_info{{backend="bpf"}} 1.0
 ipvsd_events_lost_total{{source="uevents"}} 3.0
 ipvsd_source_up{{source="uevents"}} 1.0
-ipvsd_source_up{{source="files"}} 0.0
+ipvsd_source_up{{source="config_files"}} 0.0
 ipvsd_own_failures{{operation="listen"}} 0.0
-ipvsd_own_failures{{operation="keep_configuration"}} 0.0
+ipvsd_own_failures{{operation="store_configuration"}} 0.0
 ipvsd_own_failures{{operation="write_status"}} 0.0
 ipvsd_own_failures{{operation="write_history"}} 0.0
 ipvsd_module_loaded{{module="ip_vs"}} 1.0
@@ -46,7 +46,7 @@ ipvsd_module_unloads_total{{module="ip_vs"}} 0.0
 ipvsd_module_unloads_total{{module="br_netfilter"}} 0.0
 ipvsd_sysctl_compliant{{name="net.ipv4.ip_forward"}} 1.0
 ipvsd_sysctl_compliant{{name="net.ipv4.vs.conntrack"}} 0.0
-ipvsd_sysctl_verdict{{name="net.ipv4.ip_forward",verdict="right"}} 1.0
+ipvsd_sysctl_verdict{{name="net.ipv4.ip_forward",verdict="compliant"}} 1.0
 ipvsd_sysctl_verdict{{name="net.ipv4.vs.conntrack",verdict="pending"}} 1.0
 ipvsd_sysctl_pending{{name="net.ipv4.ip_forward"}} 0.0
 ipvsd_sysctl_pending{{name="net.ipv4.vs.conntrack"}} 1.0
@@ -111,8 +111,8 @@ def test_ipvs_is_up_only_if_it_answered(up: Optional[bool], shown: float) -> Non
 
 
 @pytest.mark.parametrize("stands", [True, False])
-def test_an_unreadable_item_has_its_last_value_while_the_last_verdict_is_valid(stands: bool) -> None:
-    live, right = (LastVerdict(verdict, 0.0, stands) for verdict in (ModuleVerdict.LIVE, SysctlVerdict.RIGHT))
+def test_what_cannot_be_read_is_shown_as_it_was_while_that_stands(stands: bool) -> None:
+    live, right = (LastVerdict(verdict, 0.0, stands) for verdict in (ModuleVerdict.LIVE, SysctlVerdict.COMPLIANT))
     made = report(
         module(ModuleVerdict.UNREADABLE)._replace(last=live), sysctl(SysctlVerdict.UNREADABLE)._replace(last=right)
     )

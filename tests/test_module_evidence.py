@@ -21,14 +21,14 @@ def test_a_container_is_told_to_load_modules_on_the_host(tree: Path, ask: Ask, i
         running(tree, "6.5.11-8-pve", "debian")
     code, found = ask("check")
     assert code == 1
-    assert {found[name].verdict for name in MODULES} == {"refused: no capability"}
+    assert {found[name].verdict for name in MODULES} == {"capability_missing"}
     assert found["ip_vs"].remedy == "run 'modprobe NAME' on the host, or grant CAP_SYS_MODULE"
 
 
 def test_no_capability_helps_in_a_user_namespace(tree: Path, ask: Ask) -> None:
     put(tree, "proc/self/uid_map", "         0     100000      65536\n")
     _, found = ask("check")
-    assert found["ip_vs"].verdict == "refused: no capability"
+    assert found["ip_vs"].verdict == "capability_missing"
     assert found["ip_vs"].remedy == "run 'modprobe NAME' on the host"
 
 
@@ -46,13 +46,13 @@ MOUNTS = "22 21 0:4 / /proc rw,nosuid - proc proc rw\n23 22 0:4 /sys /proc/sys r
 @pytest.mark.parametrize(
     ("mounts", "verdict"),
     [
-        (MOUNTS, "refused"),
-        (MOUNTS + "24 23 0:4 /sys/net /proc/sys/net rw - proc proc rw\n", "wrong"),
-        (MOUNTS + "24 22 0:4 /sys /proc/sys rw - proc proc rw\n", "wrong"),
-        ("22 21 0:4 / /proc ro - proc proc rw\n", "refused"),
-        ("22 21 0:4 / /proc rw,nosuid shared:9 - proc proc ro\n", "refused"),  # read-only file system
-        ("21 1 8:1 / / ro - ext4 /dev/vda ro\n", "wrong"),  # an image on a read-only disk
-        ("", "wrong"),
+        (MOUNTS, "write_failed"),
+        (MOUNTS + "24 23 0:4 /sys/net /proc/sys/net rw - proc proc rw\n", "noncompliant"),
+        (MOUNTS + "24 22 0:4 /sys /proc/sys rw - proc proc rw\n", "noncompliant"),
+        ("22 21 0:4 / /proc ro - proc proc rw\n", "write_failed"),
+        ("22 21 0:4 / /proc rw,nosuid shared:9 - proc proc ro\n", "write_failed"),  # the file system is, not the mount
+        ("21 1 8:1 / / ro - ext4 /dev/vda ro\n", "noncompliant"),  # an image on a read-only disk
+        ("", "noncompliant"),
     ],
 )
 def test_sysctls_below_a_read_only_mount_are_set_on_the_host(
@@ -64,8 +64,8 @@ def test_sysctls_below_a_read_only_mount_are_set_on_the_host(
     sysctls = {item["name"]: item for item in json.loads(capsys.readouterr().out)["sysctls"]}
     found = sysctls["net.ipv4.ip_forward"]
     assert found["verdict"] == verdict
-    assert ("on the host" in found["remedy"]) is (verdict == "refused")
-    assert ("ipvsd apply" in found["remedy"]) is (verdict == "wrong")
+    assert ("on the host" in found["remedy"]) is (verdict == "write_failed")
+    assert ("ipvsd apply" in found["remedy"]) is (verdict == "noncompliant")
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_nothing_is_read_outside_the_root(tree: Path, tmp_path: Path, ask: Ask) 
     (tree / "lib/modules" / RELEASE).rename(tmp_path / "outside")
     (tree / "lib/modules" / RELEASE).symlink_to(f"../../../{tmp_path.name}/../outside")
     _, found = ask("check")
-    assert found["ip_vs"].verdict == "module tree gone"
+    assert found["ip_vs"].verdict == "module_tree_missing"
 
 
 KMOD = "libkmod\0{}ZSTD +XZ {}ZLIB +LIBCRYPTO -EXPERIMENTAL\0"
@@ -136,7 +136,7 @@ def test_files_that_this_kmod_cannot_read(tree: Path, ask: Ask, listed: bool) ->
     lines = {name: [f"kernel/net/{name}.ko.zst:"] for name in DEPENDS}
     write_index(tree / f"lib/modules/{RELEASE}/modules.dep.bin", lines if listed else {})
     code, found = ask("preflight")
-    assert (code, found["ip_vs"].verdict) == (1, "unreadable compression")
+    assert (code, found["ip_vs"].verdict) == (1, "compression_unsupported")
     assert "is packed with zstd, which this kmod lacks" in found["ip_vs"].evidence
     assert found["ip_vs"].remedy == (
         f"install a kmod that reads zstd, or unpack the files and run 'depmod -b {tree} -a {RELEASE}'"
@@ -148,7 +148,7 @@ def test_files_that_this_kmod_can_read_need_depmod_alone(tree: Path, ask: Ask) -
     for file in files(tree):
         file.rename(file.with_suffix(".zst"))
     write_index(tree / f"lib/modules/{RELEASE}/modules.dep.bin", {})
-    assert ask("check")[1]["ip_vs"].verdict == "index stale"
+    assert ask("check")[1]["ip_vs"].verdict == "index_stale"
 
 
 def test_another_installed_kernel_has_the_module(tree: Path, ask: Ask) -> None:
@@ -165,7 +165,7 @@ def test_another_installed_kernel_has_the_module(tree: Path, ask: Ask) -> None:
 def test_existing_trees_are_named_if_none_matches(tree: Path, ask: Ask) -> None:
     running(tree, "6.1.21-v8+", "debian")
     _, found = ask("check")
-    assert found["ip_vs"].verdict == "module tree gone"
+    assert found["ip_vs"].verdict == "module_tree_missing"
     assert found["ip_vs"].evidence == f"there are no modules in /lib/modules/6.1.21-v8+; there are trees of {RELEASE}"
     assert found["ip_vs"].remedy.startswith(f"reboot into {RELEASE}, which has it, or install the modules of")
     assert "ipvsd does not know their package" in found["ip_vs"].remedy
@@ -191,7 +191,7 @@ def test_the_option_to_blame_is_the_outermost_that_is_not_set(
     put(tree, f"boot/config-{RELEASE}", lines)
     put(tree, "etc/ipvsd/ipvsd.yaml", f"modules: {{{name}: {{}}}}\n")
     _, found = ask("check")
-    assert found[name].verdict == "not built"
+    assert found[name].verdict == "not_built"
     assert found[name].evidence.endswith(f"says '# {option} is not set'")
     assert found[name].remedy == f"run a kernel that was built with {option}"
 
@@ -199,7 +199,7 @@ def test_the_option_to_blame_is_the_outermost_that_is_not_set(
 def test_modules_disabled_has_a_remedy_that_works(tree: Path, ask: Ask) -> None:
     put_sysctl(tree, "kernel.modules_disabled", "1")
     _, found = ask("check")
-    assert found["ip_vs"].verdict == "refused: modules_disabled"
+    assert found["ip_vs"].verdict == "modules_disabled"
     assert found["ip_vs"].remedy.startswith(f"run 'ipvsd apply --persist --root {tree}' and reboot")
 
 
@@ -208,7 +208,7 @@ def test_a_kernel_without_module_support_that_lacks_it(tree: Path, ask: Ask) -> 
     (tree / "proc/modules").unlink()
     (tree / "proc/config.gz").write_bytes(configuration("CONFIG_NETFILTER=y", "# CONFIG_IP_VS is not set"))
     _, found = ask("check")
-    assert (found["ip_vs"].verdict, found["br_netfilter"].verdict) == ("not built", "no module support")
+    assert (found["ip_vs"].verdict, found["br_netfilter"].verdict) == ("not_built", "no_module_support")
 
 
 def test_a_parameter_is_no_part_of_proc_sys(tree: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -218,5 +218,5 @@ def test_a_parameter_is_no_part_of_proc_sys(tree: Path, capsys: pytest.CaptureFi
     put(tree, "sys/module/nf_conntrack/parameters/hashsize", "16\n")
     main(["check", "--root", str(tree), "--output", "json"])
     (found,) = json.loads(capsys.readouterr().out)["parameters"]
-    assert found["verdict"] in ("wrong", "needs a reload")
+    assert found["verdict"] in ("noncompliant", "needs_module_reload")
     assert "/proc/sys" not in found["evidence"]

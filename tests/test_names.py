@@ -165,10 +165,10 @@ def test_a_pattern_counts_and_repairs_interfaces_of_any_name(tree: Path) -> None
     host = LinuxHost(str(tree))
     _, plan = observe_and_plan(host, made)
     (found,) = by_pattern(plan.sysctls)
-    assert (found.verdict, found.members) == (SysctlVerdict.WRONG, (0, len(LINKS)))
+    assert (found.verdict, found.members) == (SysctlVerdict.NONCOMPLIANT, (0, len(LINKS)))
     done = reconcile(host, made, {}, lambda: 0.0)
     (found,) = by_pattern(done.after.sysctls)
-    assert (found.verdict, found.members) == (SysctlVerdict.RIGHT, (len(LINKS), len(LINKS)))
+    assert (found.verdict, found.members) == (SysctlVerdict.COMPLIANT, (len(LINKS), len(LINKS)))
     places = [os.path.join(os.fsencode(tree), b"proc/sys/net/ipv4/conf", link, b"rp_filter") for link in LINKS]
     assert {Path(os.fsdecode(place)).read_text() for place in places} == {"1\n"}
 

@@ -186,7 +186,7 @@ def test_with_modules_disabled_in_sysctl_d_a_node_is_not_ready_until_modules_are
     code, out, _ = run(capsys, tree, "preflight")
     assert code == 1
     place = path.replace("etc/sysctl.conf", "etc/sysctl.d/99-sysctl.conf")
-    assert re.search(rf"not ready ! ip_vs, .*br_netfilter.* refused: modules_disabled: /{place}:1", out)
+    assert re.search(rf"not ready ! ip_vs, .*br_netfilter.* modules disabled: /{place}:1", out)
     assert "-> run 'ipvsd apply --persist --root " in out
     code, out, _ = run(capsys, tree, "explain", "ip_vs")
     assert code == 1

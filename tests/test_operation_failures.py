@@ -107,7 +107,7 @@ def test_a_last_good_configuration_that_cannot_be_stored_is_reported_and_stored_
 ) -> None:
     (service.tree / "var/lib/ipvsd").rmdir()
     service.ready()
-    until(lambda: "keep_configuration" in failures(service), "the status tells of it")
+    until(lambda: "store_configuration" in failures(service), "the status tells of it")
     (service.tree / "var/lib/ipvsd").mkdir()
     put(service.tree, MAIN, "web: {listen: []}\ninterval: 50s\n")
     until((service.tree / "var/lib/ipvsd/last-good.json").exists, "it is kept")

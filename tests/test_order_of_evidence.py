@@ -14,25 +14,25 @@ from ipvsd.model.types import ModuleVerdict as V
 from tests.samples import kernel, observed, wanted_module
 
 LINE = {"ip_vs": LoadBlocker(Cause.BLACKLIST, "ip_vs", "blacklist ip_vs", "x:1")}
-GONE = {"ip_vs": LoadBlocker(Cause.FILE_GONE, "nf_conntrack", "nf_conntrack.ko")}
+GONE = {"ip_vs": LoadBlocker(Cause.FILE_MISSING, "nf_conntrack", "nf_conntrack.ko")}
 
 # Each verdict with its cause. The first one in a combination is reported.
 OF_WHAT_IS_LISTED: Mapping[V, Mapping[str, Any]] = {
     V.LIVE: {},
     V.BUILT_IN: {"built_in": frozenset(["ip_vs"])},
     V.UNLOADING: {},
-    V.NO_SUPPORT: {"modular": False},
-    V.INCAPABLE: {"incapable": True},
+    V.NO_MODULE_SUPPORT: {"modular": False},
+    V.CAPABILITY_MISSING: {"incapable": True},
     V.BLACKLISTED: {"load_blockers": LINE},
-    V.DISABLED: {"disabled": True},
+    V.MODULES_DISABLED: {"disabled": True},
 }
 OF_WHAT_IS_NOT: Mapping[V, Mapping[str, Any]] = {
     V.BUILT_IN: {"built_in": frozenset(["ip_vs"])},
     V.NOT_BUILT: {"kconfig_unset": {"ip_vs": "says '# CONFIG_IP_VS is not set'"}},
-    V.NO_SUPPORT: {"modular": False},
-    V.INCAPABLE: {"incapable": True},
-    V.TREE_GONE: {"indexed": False, "has_own_modules": False},
-    V.COMPRESSION: {"compressed": {"ip_vs": "zstd"}, "unindexed": {"ip_vs": "ip_vs.ko.zst"}},
+    V.NO_MODULE_SUPPORT: {"modular": False},
+    V.CAPABILITY_MISSING: {"incapable": True},
+    V.MODULE_TREE_MISSING: {"indexed": False, "has_own_modules": False},
+    V.COMPRESSION_UNSUPPORTED: {"compressed": {"ip_vs": "zstd"}, "unindexed": {"ip_vs": "ip_vs.ko.zst"}},
     V.INDEX_STALE: {"unindexed": {"ip_vs": "ip_vs.ko"}},
 }
 
@@ -63,11 +63,11 @@ def test_the_most_specific_cause_for_a_listed_module_is_reported(chosen: tuple[V
 def test_the_most_specific_cause_for_an_unlisted_module_is_reported(chosen: tuple[V, ...]) -> None:
     seen = with_all(kernel(), [OF_WHAT_IS_NOT[verdict] for verdict in reversed(chosen)])
     found = judge_module(wanted_module(), observed(seen)).verdict
-    # If the module's file exists, the tree is not missing, but has no index.
-    unindexed = {V.COMPRESSION, V.INDEX_STALE} & set(chosen)
+    # A file of the module shows that the tree is not gone: it has no index.
+    unindexed = {V.COMPRESSION_UNSUPPORTED, V.INDEX_STALE} & set(chosen)
     expected = chosen[0]
-    if expected is V.TREE_GONE and unindexed:
-        expected = V.COMPRESSION if V.COMPRESSION in unindexed else V.NO_INDEX
+    if expected is V.MODULE_TREE_MISSING and unindexed:
+        expected = V.COMPRESSION_UNSUPPORTED if V.COMPRESSION_UNSUPPORTED in unindexed else V.NO_INDEX
     assert found is expected
 
 
@@ -77,11 +77,11 @@ def test_the_most_specific_cause_for_an_unlisted_module_is_reported(chosen: tupl
         ({"indexed": False, "unindexed": {"ip_vs": "ip_vs.ko"}}, V.NO_INDEX),
         ({"indexed": False}, V.ABSENT),
         ({}, V.ABSENT),
-        ({"loadable": frozenset(["ip_vs"]), "load_blockers": GONE}, V.FILE_GONE),
+        ({"loadable": frozenset(["ip_vs"]), "load_blockers": GONE}, V.FILE_MISSING),
         ({"loadable": frozenset(["ip_vs"]), "load_blockers": GONE, "restrictions": LoadRestrictions(disabled=True)},
-         V.FILE_GONE),
+         V.FILE_MISSING),
         ({"loadable": frozenset(["ip_vs"]), "load_blockers": GONE, "restrictions": LoadRestrictions(nested=True)},
-         V.INCAPABLE),
+         V.CAPABILITY_MISSING),
         ({"built_in": frozenset(["ip_vs"]), "indexed": False, "has_own_modules": False}, V.BUILT_IN),
     ],
 )  # fmt: skip

@@ -64,7 +64,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     put_sysctl(tree, "net.ipv4.ip_forward", "0")
     put(tree, "etc/sysctl.d/99-other.conf", "net.ipv4.ip_forward = 0\n")
     ended(start(words("apply --persist", tree)))
-    made = report(sysctl(SysctlVerdict.WRONG), state=State.FAILED)
+    made = report(sysctl(SysctlVerdict.NONCOMPLIANT), state=State.FAILED)
     status_file.write(str(tree), build_document(made._replace(boottime=time.clock_gettime(time.CLOCK_BOOTTIME))))
     return tree
 

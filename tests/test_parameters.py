@@ -31,13 +31,13 @@ def test_a_module_is_loaded_with_its_parameters(kernel: FakeKernel) -> None:
     done = settle(kernel, "ip_vs: {parameters: {conn_tab_bits: 20}}")
     assert LoadModule("ip_vs", options=("conn_tab_bits=20",)) in done.proved
     assert kernel.parameters[BITS] == "20"
-    assert verdict(done, BITS) is SysctlVerdict.RIGHT
+    assert verdict(done, BITS) is SysctlVerdict.COMPLIANT
 
 
 def test_parameters_keep_a_module_of_a_profile_unchanged(kernel: FakeKernel) -> None:
     done = settle(kernel, "br_netfilter: {parameters: {x: 1}}")
     (found,) = (finding for finding in done.after.modules if finding.name == "br_netfilter")
-    assert (found.wanted.need.value, found.wanted.origin) == ("wanted", "profile kube-proxy-ipvs")
+    assert (found.wanted.need.value, found.wanted.origin) == ("optional", "profile kube-proxy-ipvs")
 
 
 def test_a_writable_parameter_is_written(kernel: FakeKernel) -> None:
@@ -57,7 +57,7 @@ def test_a_read_only_parameter_needs_a_reload_and_names_the_obstacle(kernel: Fak
     kernel.load_module("ip_vs_sh")
     done = settle(kernel, "ip_vs: {parameters: {conn_tab_bits: 20}}")
     (found,) = done.after.parameters
-    assert found.verdict is SysctlVerdict.NEEDS_RELOAD
+    assert found.verdict is SysctlVerdict.NEEDS_MODULE_RELOAD
     assert found.evidence.startswith(
         "is '12', not 20; it is taken only when module ip_vs is loaded, which is in use by "
     )
@@ -65,7 +65,7 @@ def test_a_read_only_parameter_needs_a_reload_and_names_the_obstacle(kernel: Fak
 
 
 def test_a_number_is_compared_by_its_meaning(kernel: FakeKernel) -> None:
-    assert verdict(settle(kernel, "ip_vs: {parameters: {conn_tab_bits: 0xc}}"), BITS) is SysctlVerdict.RIGHT
+    assert verdict(settle(kernel, "ip_vs: {parameters: {conn_tab_bits: 0xc}}"), BITS) is SysctlVerdict.COMPLIANT
 
 
 def test_a_parameter_that_the_module_lacks_is_unsupported(kernel: FakeKernel) -> None:
@@ -82,12 +82,12 @@ def test_a_parameter_of_a_module_that_is_not_live_is_pending(kernel: FakeKernel)
 def test_a_parameter_of_an_alias_is_that_of_the_module(kernel: FakeKernel) -> None:
     kernel.aliases["ip_conntrack"] = "nf_conntrack"
     done = settle(kernel, "ip_conntrack: {parameters: {hashsize: 65536}}")
-    assert verdict(done, HASH) is SysctlVerdict.RIGHT
+    assert verdict(done, HASH) is SysctlVerdict.COMPLIANT
 
 
 def test_a_parameter_of_a_built_in_module_belongs_on_the_command_line(kernel: FakeKernel) -> None:
     kernel.built_in.add("ip_vs")
     kernel.parameters[BITS] = "12"
     (found,) = settle(kernel, "ip_vs: {parameters: {conn_tab_bits: 20}}").after.parameters
-    assert found.verdict is SysctlVerdict.NEEDS_RELOAD
+    assert found.verdict is SysctlVerdict.NEEDS_MODULE_RELOAD
     assert found.remedy == "put ip_vs.conn_tab_bits=20 on the kernel's command line and reboot"

@@ -47,9 +47,9 @@ def test_the_module_of_an_alias_is_loaded() -> None:
 @pytest.mark.parametrize(
     ("reading", "verdict", "writes"),
     [
-        pytest.param("1", SysctlVerdict.RIGHT, False, id="right"),
-        pytest.param("0", SysctlVerdict.WRONG, True, id="wrong"),
-        pytest.param("", SysctlVerdict.WRONG, True, id="empty"),
+        pytest.param("1", SysctlVerdict.COMPLIANT, False, id="right"),
+        pytest.param("0", SysctlVerdict.NONCOMPLIANT, True, id="wrong"),
+        pytest.param("", SysctlVerdict.NONCOMPLIANT, True, id="empty"),
         pytest.param(Unreadable("Permission denied"), SysctlVerdict.UNREADABLE, False, id="unreadable"),
         pytest.param(MISSING, SysctlVerdict.UNSUPPORTED, False, id="no file"),
     ],
@@ -83,7 +83,7 @@ def test_a_sysctl_without_a_file_waits_for_its_module(
 def test_an_observed_sysctl_that_is_not_compliant_is_not_written() -> None:
     want = wanted_sysctl(policy=Policy.OBSERVE)
     made = plan(desired(want), observed(kernel(), sysctls={want.key: "0"}))
-    assert (made.sysctls[0].verdict, made.actions) == (SysctlVerdict.WRONG, ())
+    assert (made.sysctls[0].verdict, made.actions) == (SysctlVerdict.NONCOMPLIANT, ())
 
 
 def test_a_write_contains_the_actual_value() -> None:

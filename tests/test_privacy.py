@@ -57,7 +57,7 @@ def blame(tree: Path, writer: Writer) -> Report:
     text = "profiles: []\nmodules: {ip_vs_sh: {}}\nsysctls: {net.ipv4.ip_forward: 1}"
     node, kept = Node(text, peace="\ncontention: {repairs: 1}"), recorder.Recorder(str(tree), OperationFailures())
     for _ in range(4):
-        done = node.round(ReasonKind.PERIODIC)
+        done = node.round(ReasonKind.RESYNC)
         kept.record(node.changes, node.reconciler.registry.contended())
         node.kernel.values[FORWARD] = "0"
         node.written(writer=writer)

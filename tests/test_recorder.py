@@ -240,7 +240,7 @@ def test_a_resync_writes_a_contended_sysctl_without_a_log_line(node: RecordedNod
     for _ in range(REPAIRS + 2):
         node.lose()
     capsys.readouterr()
-    node.round(ReasonKind.PERIODIC)
+    node.round(ReasonKind.RESYNC)
     assert (node.kernel.values[FORWARD], said(capsys), len(contended(node))) == ("1", [], 1)
 
 
@@ -252,7 +252,7 @@ def test_the_conflicting_program_of_an_unmonitored_sysctl_stays_the_last_known_o
     node.loop.now += 10.0
     node.round()
     node.kernel.values[FORWARD] = "0"
-    node.round(ReasonKind.PERIODIC)
+    node.round(ReasonKind.RESYNC)
     assert node.recorder.repairs[-1].who == "unknown"
     assert [rival for rival, _, _ in contended(node)] == ["agent[7] of agent.service"]
 
@@ -269,7 +269,7 @@ def test_a_sysctl_with_the_policy_yield_is_left_to_the_other_program(tmp_path: P
     node = RecordedNode(tmp_path, "profiles: []\nsysctls: {net.ipv4.ip_forward: {value: 1, policy: yield}}")
     for _ in range(REPAIRS + 3):
         node.lose()
-    (finding,) = node.round(ReasonKind.PERIODIC).after.sysctls
+    (finding,) = node.round(ReasonKind.RESYNC).after.sysctls
     assert (node.kernel.values[FORWARD], finding.verdict) == ("0", SysctlVerdict.YIELDED)
     assert [yielded for _, yielded, _ in contended(node)] == [True]
 

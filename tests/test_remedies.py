@@ -9,6 +9,7 @@ import pytest
 
 from ipvsd.decide import remedies
 from ipvsd.model.types import ModuleVerdict
+from ipvsd.model.value_texts import text_of
 from ipvsd.modprobe.distro_packages import PACKAGES, Package
 from tests.samples import kernel
 
@@ -26,8 +27,8 @@ def test_every_remedy_is_carried_out_or_the_reason_is_given(verdict: ModuleVerdi
 
 
 @pytest.mark.parametrize("name", [name for name, row in ROWS.items() if row[1].startswith("yes")])
-def test_a_remedy_that_is_documented_as_tested_is_on_the_bench(name: str) -> None:
-    assert name in BENCH
+def test_what_is_said_to_be_carried_out_is_on_the_bench(name: str) -> None:
+    assert name in BENCH or text_of(name) in BENCH
 
 
 @pytest.mark.parametrize("name", [name for name, row in ROWS.items() if row[1].startswith("no: ")])

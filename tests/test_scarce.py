@@ -73,10 +73,10 @@ def test_few_descriptors_leave_some_for_repairs(service: Service, until: Until) 
     store(file, "0")
     service.process.send_signal(signal.SIGHUP)  # whether it is watched or not
     until(lambda: file.read_text() == "1\n", "ip_forward is put right")
-    until(lambda: "sysctls" in (item["name"] for item in service.seen()["sources"]), "the sources are told of")
+    until(lambda: "sysctl_inotify" in (item["name"] for item in service.seen()["sources"]), "the sources are told of")
     status = service.status()
     assert status["state"] == "ready"
-    (source,) = (item for item in status["sources"] if item["name"] == "sysctls")
+    (source,) = (item for item in status["sources"] if item["name"] == "sysctl_inotify")
     assert not source["up"]
     assert "the other descriptors are for repairs" in source["detail"]
     assert open_files(service) < FEW - 8
@@ -94,7 +94,7 @@ def test_clients_do_not_take_the_descriptors_for_repairs(service: Service, until
     main.write_text(main.read_text().replace("[]", f'["127.0.0.1:{place[1]}"]'))
     service.start(program=("-c", LIMITED, str(service.tree), str(FEW)))
     service.hears("READY=1")
-    until(lambda: any(item["name"] == "web" and item["up"] for item in service.seen()["sources"]), "it serves")
+    until(lambda: any(item["name"] == "http" and item["up"] for item in service.seen()["sources"]), "it serves")
     with contextlib.ExitStack() as stack:
         for _ in range(60):
             stack.enter_context(socket.create_connection(place, timeout=5))
@@ -108,7 +108,7 @@ def test_clients_do_not_take_the_descriptors_for_repairs(service: Service, until
 def test_late_imports_and_a_reload_can_use_the_reserved_descriptors(service: Service, until: Until) -> None:
     service.ready()
     until((service.tree / STATUS).exists, "the status is published")
-    until(lambda: "files" in (item["name"] for item in service.seen()["sources"]), "all has started")
+    until(lambda: "config_files" in (item["name"] for item in service.seen()["sources"]), "all has started")
     until(lambda: holds_reserve(service), "it waits")
     taken = {int(number) for number in os.listdir(f"/proc/{service.process.pid}/fd")}
     lowest = min(set(range(len(taken) + 1)) - taken)
@@ -127,7 +127,7 @@ def test_without_descriptors_nothing_is_written_or_ready_and_all_is_repaired_lat
 ) -> None:
     service.ready()
     until((service.tree / STATUS).exists, "the status is published")
-    until(lambda: "files" in (item["name"] for item in service.seen()["sources"]), "all has started")
+    until(lambda: "config_files" in (item["name"] for item in service.seen()["sources"]), "all has started")
     looks, limits = service.status()["looks"], resource.prlimit(service.process.pid, resource.RLIMIT_NOFILE)
     resource.prlimit(service.process.pid, resource.RLIMIT_NOFILE, (0, limits[1]))
     try:

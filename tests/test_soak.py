@@ -61,9 +61,9 @@ def evidence() -> Evidence:
         'ipvsd_module_loads_total{module="ip_vs_sh"}': 1.0,
         'ipvsd_module_unloads_total{module="ip_vs_sh"}': 1.0,
     }
-    sources = [{"name": name, "lost": 0} for name in ("uevents", "sysctls", "writes")]
+    sources = [{"name": name, "lost": 0} for name in ("uevents", "sysctl_inotify", "sysctl_bpf")]
     document = {
-        "modules": [{"name": "ip_vs_sh"}], "sources": [*sources, {"name": "web", "lost": None}], "state": "ready",
+        "modules": [{"name": "ip_vs_sh"}], "sources": [*sources, {"name": "http", "lost": None}], "state": "ready",
         "failures": [], "line": "ready: 1 module",
     }  # fmt: skip
     entries = [

@@ -43,7 +43,7 @@ GOLDEN = {
         {
             "name": "net.ipv4.ip_forward",
             "required": True,
-            "verdict": "wrong",
+            "verdict": "noncompliant",
             "right": False,
             "harmless": False,
             "evidence": "read so",
@@ -80,7 +80,7 @@ GOLDEN = {
     "lost": 3,
     "sources": [
         {"name": "uevents", "up": True, "detail": "kernel uevents", "lost": 3},
-        {"name": "files", "up": False, "detail": "no inotify", "lost": None},
+        {"name": "config_files", "up": False, "detail": "no inotify", "lost": None},
     ],
     "ipvs": {"up": True, "version": "1.2.1", "table_size": 4096, "detail": "answers"},
     "config": {
@@ -94,8 +94,8 @@ GOLDEN = {
 
 
 def test_the_document_is_as_promised() -> None:
-    absent = module(ModuleVerdict.ABSENT, "ip_vs_sh", Need.WANTED, "install it")
-    made = build_document(report(absent, sysctl(SysctlVerdict.WRONG, found="0")))
+    absent = module(ModuleVerdict.ABSENT, "ip_vs_sh", Need.OPTIONAL, "install it")
+    made = build_document(report(absent, sysctl(SysctlVerdict.NONCOMPLIANT, found="0")))
     assert made == GOLDEN
     assert list(made) == list(GOLDEN)
 

@@ -34,7 +34,7 @@ def now() -> float:
 def good() -> dict[str, Any]:
     """Return a status document from the daemon in which every list has an item."""
     absent = module(ModuleVerdict.ABSENT, "ip_vs_sh", remedy="install it")
-    made = report(module(), absent, sysctl(SysctlVerdict.RIGHT), sysctl(SysctlVerdict.WRONG, found=None))
+    made = report(module(), absent, sysctl(SysctlVerdict.COMPLIANT), sysctl(SysctlVerdict.NONCOMPLIANT, found=None))
     found = {**build_document(made._replace(boottime=now())), "lost": 1}
     parameter = {**found["sysctls"][0], "name": "ip_vs.conn_tab_bits", "members": {"right": 1, "total": 2}}
     config = {**found["config"], "errors": ["f:1: x: unknown key"]}

@@ -107,7 +107,7 @@ def test_the_managed_one_of_several_items_with_one_name_is_chosen(tree: Path, ca
     assert "'rp_filter' is taken for net.ipv4.conf.all.rp_filter" in capsys.readouterr().out
     put(tree, "etc/ipvsd/ipvsd.yaml", "sysctls: {'net.ipv4.conf.*.rp_filter': 2}\n")
     assert main(["explain", "rp_filter", "--root", str(tree)]) == 0
-    assert "net.ipv4.conf.*.rp_filter = 2: right" in capsys.readouterr().out
+    assert "net.ipv4.conf.*.rp_filter = 2: compliant" in capsys.readouterr().out
 
 
 def test_the_interface_of_kube_proxy_is_explained_with_its_manager(tree: Path, capsys: Output) -> None:
@@ -149,8 +149,8 @@ def left_alone(tree: Path, key: str) -> None:
 @pytest.mark.parametrize(
     ("make", "code", "verdicts"),
     [
-        (closed, 1, ["wrong"]),
-        (closed_at_boot, 1, ["right"]),
+        (closed, 1, ["noncompliant"]),
+        (closed_at_boot, 1, ["compliant"]),
         (unreadable, 2, ["unreadable"]),
         (left_alone, 0, []),
     ],

@@ -154,7 +154,7 @@ def test_output_is_printable_and_json_is_valid(
         )
         if not running:
             (tree / "proc/sys/kernel/osrelease").unlink()
-        made = build_document(report(module(), sysctl(SysctlVerdict.WRONG)))
+        made = build_document(report(module(), sysctl(SysctlVerdict.NONCOMPLIANT)))
         (tree / status_file.PATH).write_text(
             json.dumps({**damaged(made, text), "boottime": time.clock_gettime(time.CLOCK_BOOTTIME)})
         )

@@ -239,32 +239,42 @@ def test_one_failure_does_not_stop_the_others(kernel: FakeKernel) -> None:
     kernel.refused[FORWARD] = errno.EPERM
     done = settle(kernel)
     wrong = {finding.name: finding.verdict for finding in done.after.findings if not finding.compliant}
-    assert wrong == {"ip_vs_rr": ModuleVerdict.FAILED, FORWARD: SysctlVerdict.REFUSED}
+    assert wrong == {"ip_vs_rr": ModuleVerdict.LOAD_FAILED, FORWARD: SysctlVerdict.WRITE_FAILED}
 
 
 @pytest.mark.parametrize(
     ("misbehave", "name", "expected", "evidence"),
     [
-        (lambda k: k.broken.update(ip_vs_sh=errno.EINVAL), "ip_vs_sh", ModuleVerdict.FAILED, "Invalid argument"),
+        (lambda k: k.broken.update(ip_vs_sh=errno.EINVAL), "ip_vs_sh", ModuleVerdict.LOAD_FAILED, "Invalid argument"),
         (
             lambda k: k.blacklisted.add("ip_vs_sh"),
             "ip_vs_sh",
             ModuleVerdict.BLACKLISTED,
             "/etc/modprobe.d/mine.conf:1: ",
         ),
-        (lambda k: k.vanishing.add("ip_vs_sh"), "ip_vs_sh", ModuleVerdict.FAILED, "the loader reported success, but"),
+        (
+            lambda k: k.vanishing.add("ip_vs_sh"),
+            "ip_vs_sh",
+            ModuleVerdict.LOAD_FAILED,
+            "the loader reported success, but",
+        ),
         (lambda k: k.depends.pop("ip_vs_sh"), "ip_vs_sh", ModuleVerdict.ABSENT, "/lib/modules/"),
         (
             lambda k: setattr(k, "indexed", False),
             "ip_vs_sh",
-            ModuleVerdict.TREE_GONE,
+            ModuleVerdict.MODULE_TREE_MISSING,
             "there are no modules in /lib/modules/",
         ),
-        (lambda k: setattr(k, "modular", False), "ip_vs_sh", ModuleVerdict.NO_SUPPORT, "there is no /proc/modules"),
+        (
+            lambda k: setattr(k, "modular", False),
+            "ip_vs_sh",
+            ModuleVerdict.NO_MODULE_SUPPORT,
+            "there is no /proc/modules",
+        ),
         (
             lambda k: k.refused.update({FORWARD: errno.EPERM}),
             FORWARD,
-            SysctlVerdict.REFUSED,
+            SysctlVerdict.WRITE_FAILED,
             "is '0', not 1; writing failed",
         ),
         (
@@ -293,7 +303,7 @@ def test_a_misbehaviour_has_its_verdict(
 def test_a_failed_dependency_fails_what_needs_it(kernel: FakeKernel) -> None:
     kernel.broken["nf_conntrack"] = errno.ENOEXEC
     done = settle(kernel)
-    assert {verdict(done, name) for name in ("nf_conntrack", "ip_vs", "ip_vs_sh")} == {ModuleVerdict.FAILED}
+    assert {verdict(done, name) for name in ("nf_conntrack", "ip_vs", "ip_vs_sh")} == {ModuleVerdict.LOAD_FAILED}
     assert verdict(done, CONNTRACK) is SysctlVerdict.PENDING
 
 

@@ -125,7 +125,7 @@ def bad(tree: Path) -> None:
 
 def daemon(state: State) -> Callable[[Path], None]:
     def publish(tree: Path) -> None:
-        made = report(sysctl(SysctlVerdict.RIGHT), state=state)
+        made = report(sysctl(SysctlVerdict.COMPLIANT), state=state)
         status_file.write(str(tree), {**build_document(made), "boottime": time.clock_gettime(time.CLOCK_BOOTTIME)})
 
     return publish

@@ -58,11 +58,13 @@ def run_for(text: str, module: str = "ip_vs") -> Kernel:
         pytest.param(SHIPPED, "Unloading", V.UNLOADING, "/proc/modules: Unloading", "wait; it is", id="on its way out"),
         pytest.param(SHIPPED, "", V.LOADABLE, "not loaded; modules.dep lists it", "run 'ipvsd apply'", id="loadable"),
         pytest.param(
-            kernel(modular=False), "", V.NO_SUPPORT, "there is no /proc/modules", "run a kernel with loadable modules",
+            kernel(modular=False), "", V.NO_MODULE_SUPPORT, "there is no /proc/modules",
+            "run a kernel with loadable modules",
             id="no modules",
         ),
         pytest.param(
-            with_(kernel(indexed=False), has_own_modules=False), "", V.TREE_GONE, f"there are no modules in {TREE}",
+            with_(kernel(indexed=False), has_own_modules=False), "", V.MODULE_TREE_MISSING,
+            f"there are no modules in {TREE}",
             "reboot into an installed kernel, or apt install --reinstall linux-image-", id="tree gone",
         ),
         pytest.param(
@@ -121,13 +123,13 @@ def run_for(text: str, module: str = "ip_vs") -> Kernel:
             "run 'ipvsd apply'", id="loaded by a command",
         ),
         pytest.param(
-            with_(SHIPPED, restrictions=LoadRestrictions(disabled=True)), "", V.DISABLED,
+            with_(SHIPPED, restrictions=LoadRestrictions(disabled=True)), "", V.MODULES_DISABLED,
             "kernel.modules_disabled is 1",
             "run 'ipvsd apply --persist' and reboot",
             id="modules_disabled",
         ),
         pytest.param(
-            with_(SHIPPED, restrictions=LoadRestrictions(incapable=True)), "", V.INCAPABLE,
+            with_(SHIPPED, restrictions=LoadRestrictions(incapable=True)), "", V.CAPABILITY_MISSING,
             "CAP_SYS_MODULE is not in this process's",
             "run 'modprobe NAME' on the host", id="no capability",
         ),
@@ -137,18 +139,18 @@ def run_for(text: str, module: str = "ip_vs") -> Kernel:
             f"remove 'install nf_defrag_ipv6 /bin/true' from {CONF}", id="a dependency overridden",
         ),
         pytest.param(
-            hindered(Cause.FILE_GONE, "kernel/x/nf_conntrack.ko", "", "nf_conntrack"), "", V.FILE_GONE,
+            hindered(Cause.FILE_MISSING, "kernel/x/nf_conntrack.ko", "", "nf_conntrack"), "", V.FILE_MISSING,
             "needs nf_conntrack: modules.dep lists kernel/x/nf_conntrack.ko, which is gone", "apt install --reinstall",
             id="a dependency's file gone",
         ),
         pytest.param(
-            hindered(Cause.COMPRESSION, "kernel/ip_vs.ko.zst", "", detail="zstd"), "", V.COMPRESSION,
+            hindered(Cause.COMPRESSION, "kernel/ip_vs.ko.zst", "", detail="zstd"), "", V.COMPRESSION_UNSUPPORTED,
             "kernel/ip_vs.ko.zst is packed with zstd, which this kmod lacks", "install a kmod that reads zstd",
             id="listed, and packed in an unknown way",
         ),
         pytest.param(
             with_(kernel(), unindexed={"ip_vs": f"{TREE}/ip_vs.ko.gz"}, compressed={"ip_vs": "gzip"}), "",
-            V.COMPRESSION,
+            V.COMPRESSION_UNSUPPORTED,
             f"{TREE}/ip_vs.ko.gz is packed with gzip", "install a kmod that reads gzip", id="left out by depmod",
         ),
         pytest.param(
@@ -161,7 +163,7 @@ def run_for(text: str, module: str = "ip_vs") -> Kernel:
             id="no index, and no file",
         ),
         pytest.param(
-            hindered(Cause.OPTIONS, "options ip_vs conn_tab_bits = 20", detail="conn_tab_bits"), "", V.OPTIONS,
+            hindered(Cause.OPTIONS, "options ip_vs conn_tab_bits = 20", detail="conn_tab_bits"), "", V.INVALID_OPTIONS,
             f"{CONF}:3: options ip_vs conn_tab_bits = 20: the kernel takes conn_tab_bits for a parameter without a",
             f"write conn_tab_bits=VALUE without blanks in {CONF}", id="options with blanks",
         ),
@@ -174,17 +176,18 @@ def run_for(text: str, module: str = "ip_vs") -> Kernel:
             "reboot into 6.1.0-9-amd64, which has it; or apt install", id="another kernel has it",
         ),
         pytest.param(
-            with_(kernel(indexed=False), has_own_modules=False, other_releases=("6.1.0-9-amd64",)), "", V.TREE_GONE,
+            with_(kernel(indexed=False), has_own_modules=False, other_releases=("6.1.0-9-amd64",)), "",
+            V.MODULE_TREE_MISSING,
             f"there are no modules in {TREE}; there are trees of 6.1.0-9-amd64",
             "reboot into 6.1.0-9-amd64, which is installed, or apt install", id="tree gone, others there",
         ),
         pytest.param(
             with_(kernel(indexed=False), has_own_modules=False, restrictions=LoadRestrictions(incapable=True)), "",
-            V.INCAPABLE,
+            V.CAPABILITY_MISSING,
             "CAP_SYS_MODULE is not in this process's", "run 'modprobe NAME' on the host", id="a container",
         ),
         pytest.param(
-            with_(SHIPPED, restrictions=LoadRestrictions(nested=True)), "", V.INCAPABLE,
+            with_(SHIPPED, restrictions=LoadRestrictions(nested=True)), "", V.CAPABILITY_MISSING,
             "this is a user namespace, from which no module",
             "run 'modprobe NAME' on the host", id="a user namespace",
         ),
@@ -206,28 +209,34 @@ def test_verdicts_before_an_action(seen: Kernel, state: str, verdict: V, evidenc
 @pytest.mark.parametrize(
     ("seen", "number", "made_for", "verdict", "evidence", "remedy"),
     [
-        pytest.param(SHIPPED, errno.EINVAL, "", V.FAILED, "said so", "see 'journalctl -k'", id="failed"),
-        pytest.param(SHIPPED, 0, "", V.FAILED, "said so", "see 'journalctl -k'", id="without an errno"),
+        pytest.param(SHIPPED, errno.EINVAL, "", V.LOAD_FAILED, "said so", "see 'journalctl -k'", id="failed"),
+        pytest.param(SHIPPED, 0, "", V.LOAD_FAILED, "said so", "see 'journalctl -k'", id="without an errno"),
         *(
-            pytest.param(SHIPPED, number, "", V.SIGNATURE, "said so", "use a file that is signed", id=f"errno {number}")
+            pytest.param(
+                SHIPPED, number, "", V.SIGNATURE_REFUSED, "said so", "use a file that is signed", id=f"errno {number}",
+            )
             for number in (errno.EKEYREJECTED, errno.ENOKEY, errno.EBADMSG)
         ),
         pytest.param(
             with_(SHIPPED, restrictions=LoadRestrictions(signed="lockdown=integrity, Secure Boot")), errno.EPERM, "",
-            V.SIGNATURE,
+            V.SIGNATURE_REFUSED,
             "said so (lockdown=integrity, Secure Boot)", "use a file that is signed", id="lockdown",
         ),
-        pytest.param(SHIPPED, errno.EPERM, "", V.INCAPABLE, "said so", "run 'modprobe NAME' on the host", id="EPERM"),
         pytest.param(
-            with_(SHIPPED, restrictions=LoadRestrictions(disabled=True)), errno.EPERM, "", V.DISABLED,
+            SHIPPED, errno.EPERM, "", V.CAPABILITY_MISSING, "said so", "run 'modprobe NAME' on the host", id="EPERM",
+        ),
+        pytest.param(
+            with_(SHIPPED, restrictions=LoadRestrictions(disabled=True)), errno.EPERM, "", V.MODULES_DISABLED,
             "said so", "run 'ipvsd apply --pers",
             id="disabled since",
         ),
         pytest.param(
-            SHIPPED, errno.ENOEXEC, "6.9.0", V.OTHER_KERNEL, f"said so: made for kernel 6.9.0, this is {RELEASE}",
+            SHIPPED, errno.ENOEXEC, "6.9.0", V.VERMAGIC_MISMATCH, f"said so: made for kernel 6.9.0, this is {RELEASE}",
             "replace its file by one made for this kernel (apt", id="another kernel",
         ),
-        pytest.param(SHIPPED, errno.ENOEXEC, RELEASE, V.FAILED, "said so", "see 'journalctl -k'", id="other flags"),
+        pytest.param(
+            SHIPPED, errno.ENOEXEC, RELEASE, V.LOAD_FAILED, "said so", "see 'journalctl -k'", id="other flags",
+        ),
         pytest.param(
             run_for("install ip_vs false || x"), errno.EIO, "", V.OVERRIDDEN,
             f"{CONF}:3: install ip_vs false || x: said so", "remove 'install ip_vs false || x' from",

@@ -110,7 +110,7 @@ def test_a_round_knows_the_writers_during_back_off(limited: Node) -> None:
     limited.written(writer=SYSCTL)
     limited.kernel.values[FORWARD] = "0"
     limited.loop.wait(30.0)
-    limited.round(ReasonKind.PERIODIC)
+    limited.round(ReasonKind.RESYNC)
     assert [item.repair.writer for item in limited.repaired if not item.at_once] == [SYSCTL]
 
 

@@ -32,10 +32,10 @@ _HEADER = f"""\
 _NOT_LOADABLE = (
     ModuleVerdict.BLACKLISTED,
     ModuleVerdict.OVERRIDDEN,
-    ModuleVerdict.OPTIONS,
-    ModuleVerdict.FILE_GONE,
+    ModuleVerdict.INVALID_OPTIONS,
+    ModuleVerdict.FILE_MISSING,
     ModuleVerdict.INDEX_STALE,
-    ModuleVerdict.COMPRESSION,
+    ModuleVerdict.COMPRESSION_UNSUPPORTED,
 )
 
 

@@ -200,7 +200,7 @@ def _actions(after_boot: Plan) -> tuple[Action, ...]:
     writes = [
         WriteSysctl(found.name, found.found or "", value_to_write(found.wanted.want, found.found or ""))
         for found in after_boot.sysctls
-        if found.verdict is SysctlVerdict.WRONG and found.wanted.policy is not Policy.OBSERVE
+        if found.verdict is SysctlVerdict.NONCOMPLIANT and found.wanted.policy is not Policy.OBSERVE
     ]
     return (*writes, *loads)
 
@@ -235,13 +235,13 @@ def _assess(root: str, config: Config, release: str) -> tuple[tuple[ModuleFindin
     boot = predict(root, kernel, names_of(found))
     without_ipvsd = plan_without_ipvsd(boot, found, kernel, root).modules
     pairs = zip(found.modules, without_ipvsd)
-    modules = tuple(last if last.verdict is ModuleVerdict.DISABLED else first for first, last in pairs)
+    modules = tuple(last if last.verdict is ModuleVerdict.MODULES_DISABLED else first for first, last in pairs)
     return modules, notes(boot)
 
 
 def lacks_tree(modules: Iterable[ModuleFinding]) -> bool:
-    """Return whether a kernel cannot be judged, because it needs a module tree and has none."""
-    return any(found.verdict is ModuleVerdict.TREE_GONE for found in modules)
+    """Tell whether a kernel cannot be judged, because it has no module tree and needs one."""
+    return any(found.verdict is ModuleVerdict.MODULE_TREE_MISSING for found in modules)
 
 
 def failing_lines(root: str, release: str) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from ipvsd.conflicts.modules_load import Line
 from ipvsd.kernel.load_blockers import read_settings
 from ipvsd.kernel.module_tree import ModuleTree
 from ipvsd.model.types import Cause, LoadBlocker
+from ipvsd.model.value_texts import text_of
 from ipvsd.modprobe import former_names, kernel_names, load_steps
 
 
@@ -73,6 +74,6 @@ def _unknown(line: Line, release: str, known: Callable[[str], bool]) -> FailingL
 def _describe(blocker: LoadBlocker) -> str:
     if blocker.origin:
         return f"{blocker.origin}: {blocker.text}"
-    if blocker.cause is Cause.FILE_GONE:
+    if blocker.cause is Cause.FILE_MISSING:
         return f"the file {blocker.text} is gone"
-    return f"{blocker.module}: {blocker.cause.value}"
+    return f"{blocker.module}: {text_of(blocker.cause)}"

@@ -22,6 +22,7 @@ from ipvsd.conflicts.sysctl_d import from_command_line, simulate_systemd_sysctl,
 from ipvsd.decide import remedies
 from ipvsd.kernel.host import classify_root
 from ipvsd.model.types import Finding, Kernel, ModuleFinding, ModuleVerdict, Plan, Policy, SysctlFinding, SysctlVerdict
+from ipvsd.model.value_texts import text_of
 from ipvsd.sysctl import semantics, values
 from ipvsd.sysctl.catalog import DEFAULTS
 
@@ -112,7 +113,7 @@ def _find_modules_disabled(tree: FileTree, cmdline: str, masked: bool) -> Option
 def _forbidding_setting(root: str, name: str, disabled: ModulesDisabled) -> ExternalSetting:
     program = Program.KERNEL if disabled.early else Program.SYSTEMD_SYSCTL
     return ExternalSetting(
-        name, Effect.FORBIDS, program, disabled.origin, disabled.text, remedy=modules_disabled_remedy(root, disabled)
+        name, Effect.BLOCKS, program, disabled.origin, disabled.text, remedy=modules_disabled_remedy(root, disabled)
     )
 
 
@@ -173,7 +174,7 @@ def _with_failure(setting: ExternalSetting, failure: str, remedy: str) -> Extern
 def plan_without_ipvsd(boot: Boot, plan: Plan, kernel: Kernel, root: str) -> Plan:
     """Return the findings after the boot if ipvsd does not run. `plan` contains those without any boot."""
     modules = tuple(_predict_module(found, boot, kernel, root) for found in plan.modules)
-    possible = (*_CAN_BE_LOADED, ModuleVerdict.BUILT_IN, ModuleVerdict.DISABLED)
+    possible = (*_CAN_BE_LOADED, ModuleVerdict.BUILT_IN, ModuleVerdict.MODULES_DISABLED)
     lost = {found.module or found.name for found in modules if found.verdict not in possible}
     lines: dict[str, list[ExternalSetting]] = {}
     for item in boot.settings:
@@ -226,7 +227,7 @@ def _predict_module(found: ModuleFinding, boot: Boot, kernel: Kernel, root: str)
     if boot.modules_disabled:
         evidence = f"{boot.modules_disabled.origin}: {boot.modules_disabled.text}, before it is loaded"
         return found._replace(
-            verdict=ModuleVerdict.DISABLED,
+            verdict=ModuleVerdict.MODULES_DISABLED,
             evidence=evidence,
             remedy=modules_disabled_remedy(root, boot.modules_disabled),
         )
@@ -263,10 +264,10 @@ def _predict_sysctl(
     agreed = detection.agrees(last, found.wanted.want)
     evidence = f"{last.origin}: {last.text}"
     if agreed:
-        return found._replace(found=last.value, verdict=SysctlVerdict.RIGHT, evidence=evidence, remedy="")
+        return found._replace(found=last.value, verdict=SysctlVerdict.COMPLIANT, evidence=evidence, remedy="")
     if agreed is None:
-        evidence = f"{evidence}, of which {last.program.value} alone knows what it comes to"
-    return found._replace(found=last.value, verdict=SysctlVerdict.WRONG, evidence=evidence, remedy=last.remedy)
+        evidence = f"{evidence}, of which {text_of(last.program)} alone knows what it comes to"
+    return found._replace(found=last.value, verdict=SysctlVerdict.NONCOMPLIANT, evidence=evidence, remedy=last.remedy)
 
 
 def _predict_default(found: SysctlFinding, settings: Collection[ExternalSetting], root: str) -> SysctlFinding:
@@ -275,7 +276,7 @@ def _predict_default(found: SysctlFinding, settings: Collection[ExternalSetting]
     remedy = (failing.remedy if failing else "") or f"run '{persist_command(root)}', or enable ipvsd.service"
     value, evidence = _kernel_default(found.name, failing, found.wanted.pattern)
     right = value is not None and values.satisfies(found.name, value, found.wanted.want)
-    verdict = SysctlVerdict.RIGHT if right else SysctlVerdict.WRONG
+    verdict = SysctlVerdict.COMPLIANT if right else SysctlVerdict.NONCOMPLIANT
     return found._replace(found=value, verdict=verdict, evidence=evidence, remedy="" if right else remedy)
 
 
@@ -301,7 +302,7 @@ def _with_value_written(found: SysctlFinding, boot: Boot, live: Collection[str])
     if found.missing and found.wanted.provider not in live:
         return found._replace(remedy=f"see module {found.wanted.provider}")
     value = values.value_to_write(found.wanted.want, found.found or "")
-    return found._replace(found=value, verdict=SysctlVerdict.RIGHT, evidence=f"{boot.unit} sets it", remedy="")
+    return found._replace(found=value, verdict=SysctlVerdict.COMPLIANT, evidence=f"{boot.unit} sets it", remedy="")
 
 
 def _last_setting(settings: Collection[ExternalSetting]) -> Optional[ExternalSetting]:
@@ -326,7 +327,7 @@ def predict_value(boot: Boot, name: str) -> tuple[Optional[str], str]:
     if last is None:
         return _kernel_default(name, next((item for item in settings if item.failure), None))
     if not last.certain:
-        return None, f"{last.origin}: {last.text}, of which {last.program.value} alone knows what it comes to"
+        return None, f"{last.origin}: {last.text}, of which {text_of(last.program)} alone knows what it comes to"
     return last.value, f"{last.origin}: {last.text}"
 
 

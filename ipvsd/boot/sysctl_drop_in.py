@@ -29,9 +29,9 @@ NOT_FOR_ALL = "sysctl.d has no patterns for its exclusions, so only for what the
 _NO_KEY = "sysctl.d has no way to name it"
 NOT_FOR_ALL = "sysctl.d has no patterns for its exclusions; only for what is there now"
 
-# Such a key makes systemd-sysctl.service fail.
-_NOT_WRITABLE = (SysctlVerdict.REFUSED, SysctlVerdict.UNREADABLE, SysctlVerdict.UNSUPPORTED)
-_MAX_INTERFACE_NAME = 15  # bytes of an interface name (IFNAMSIZ is 16, including the NUL)
+# systemd-sysctl.service fails with such a key.
+_NOT_WRITABLE = (SysctlVerdict.WRITE_FAILED, SysctlVerdict.UNREADABLE, SysctlVerdict.UNSUPPORTED)
+_MAX_INTERFACE_NAME = 15  # bytes of an interface's name (IFNAMSIZ is 16 with its NUL)
 _MAX_LINES = 1000  # lines for one pattern
 # The kernel copies a change of these to interfaces, so they come first and never as a pattern
 # (inet_forward_change(), devinet_copy_dflt_conf(), addrconf_fixup_forwarding() and similar functions).

@@ -17,6 +17,7 @@ from ipvsd.decide.health import required
 from ipvsd.kernel.host import Host, LinuxHost, classify_root
 from ipvsd.model.report import InstalledKernel, RootKind
 from ipvsd.model.types import Action, Finding, Kernel, ModuleFinding, Plan, SysctlFinding
+from ipvsd.model.value_texts import text_of
 from ipvsd.reconcile.observation import observe_and_plan
 from ipvsd.reconcile.rounds import UNSETTLED, ReconcileResult, reconcile
 from ipvsd.reporting import status_document
@@ -107,7 +108,7 @@ def _persist_image(root: str, config_path: str | None, output: str) -> int:
     )
     # The required ones are already reported for the next boot.
     for names, example in formatting.group_alike(finding for finding in problems if not required(finding)):
-        line = f"! {names} {example.verdict.value} in kernel {release}: {example.remedy}"
+        line = f"! {names} {text_of(example.verdict)} in kernel {release}: {example.remedy}"
         print_errors(*formatting.indented(line, 0, 2))
     if output == "json":
         print_json(_document(persisted))
@@ -151,7 +152,7 @@ def _lines(persisted: PersistResult) -> Iterator[str]:
     yield from (f"wrote {path}" for path in persisted.written)
     modules = (found for found in persisted.noncompliant if isinstance(found, ModuleFinding))
     for names, example in formatting.group_alike(modules):
-        yield from _lacking(f"{names} {example.verdict.value}", example, persisted.kernel)
+        yield from _lacking(f"{names} {text_of(example.verdict)}", example, persisted.kernel)
     for found in persisted.noncompliant:
         if isinstance(found, SysctlFinding):
             yield from _lacking(_describe_fate(found), found, persisted.kernel)
@@ -180,7 +181,7 @@ _AFTER = "after a boot of kernel {} without ipvsd"
 
 def _describe_fate(found: Finding) -> str:
     if not isinstance(found, SysctlFinding):
-        return f"{found.name} {found.verdict.value}"
+        return f"{found.name} {text_of(found.verdict)}"
     return f"{found.name} will {'not be set' if found.found is None else f'be {found.found}'}"
 
 

@@ -15,6 +15,7 @@ from ipvsd.config.schema import shown
 from ipvsd.conflicts.external_setting import APPLIED_WHEN, Effect, ExternalSetting, Program
 from ipvsd.model import printable
 from ipvsd.model.report import RootKind
+from ipvsd.model.value_texts import text_of
 from ipvsd.reporting import status_document
 
 _WRITERS = ("pid", "comm", "unit", "container", "pod")
@@ -109,8 +110,9 @@ def _lines(document: Mapping[str, Any], unknown: str) -> Iterator[str]:
 def _head(document: Mapping[str, Any]) -> Iterator[str]:
     finding, live = document["finding"], document["live"] or "-"
     named = document["kind"] in ("module", "interface")
+    live = text_of(live) if named else live
     subject = f"{document['kind']} {document['name']}" if named else f"{document['name']} = {live}"
-    verdict = finding["verdict"] if finding else "not held by ipvsd"
+    verdict = text_of(finding["verdict"]) if finding else "not held by ipvsd"
     if document["kind"] == "interface":
         verdict = document["live"] or UNKNOWN_BEFORE_BOOT
     elif not finding and named:
@@ -169,7 +171,7 @@ def _on_disk(document: Mapping[str, Any]) -> Iterator[str]:
     if not settings:
         yield "  nothing that ipvsd knows of"
     for program, when in dict.fromkeys((item["program"], item["when"]) for item in settings):
-        yield from formatting.indented(f"{program}, {when}:", 2, 4)
+        yield from formatting.indented(f"{text_of(program)}, {when}:", 2, 4)
         for item in settings:
             if item["program"] == program:
                 yield from _row(item, document)
@@ -192,13 +194,13 @@ def _row(item: Mapping[str, Any], document: Mapping[str, Any]) -> Iterator[str]:
 
 _EFFECTS = {
     Effect.LOADS.value: "loads it, too",
-    Effect.FORBIDS.value: "keeps it from being loaded",
+    Effect.BLOCKS.value: "keeps it from being loaded",
     Effect.UNLOADS.value: "unloads it",
     Effect.RUNS.value: "runs this to load it",
 }
 _TAKES_ADDRESSES = "may remove the addresses of services from it"
-# For settings that leave the item compliant.
-_DISTURBS = {
+# Of a setting that leaves its subject right.
+_INTERFERES = {
     Program.MODPROBE.value: "no effect: a wanted module needs it, and modprobe loads it for that one",
     Program.NETWORKD.value: f"systemd-networkd manages kube-ipvs0, and {_TAKES_ADDRESSES}",
     Program.NETWORK_MANAGER.value: f"NetworkManager does not leave kube-ipvs0 alone, and {_TAKES_ADDRESSES}",
@@ -213,8 +215,8 @@ def _assess_setting(item: Mapping[str, Any], concerns: bool) -> tuple[str, str, 
         return "-", "0", f"has no effect: {item['idle']}"
     if not item["wins"]:
         return "-", "0", "a later line counts"
-    if item["effect"] == Effect.DISTURBS.value:
-        return "?" if concerns else "-", "0", _DISTURBS[item["program"]]
+    if item["effect"] == Effect.INTERFERES.value:
+        return "?" if concerns else "-", "0", _INTERFERES[item["program"]]
     does = _EFFECTS.get(item["effect"], "wins")
     if not concerns:
         return "-", "0", does

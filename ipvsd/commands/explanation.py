@@ -23,7 +23,7 @@ from ipvsd.runtime import rootfs
 from ipvsd.state import status_file, stored_json
 from ipvsd.sysctl.catalog import DEFAULTS
 
-_REMOVING = (Effect.FORBIDS, Effect.UNLOADS)
+_REMOVING = (Effect.BLOCKS, Effect.UNLOADS)
 
 
 class NoKernelError(Exception):
@@ -65,7 +65,7 @@ class Explanation:
         counted = [
             self.agrees(item)
             for item in self.conflicts.settings
-            if item.effective and item.effect is not Effect.DISTURBS
+            if item.effective and item.effect is not Effect.INTERFERES
         ]
         wrong = [found for found in findings if not (found.compliant or harmless(found))]
         if wrong:
@@ -107,9 +107,9 @@ def explain(root: str, config: Config, name: str) -> Explanation:
     boot = next_boot.predict(root, kernel, names[subject.kind])
     if situation is RootKind.FIRST_BOOT and not subject.findings:
         subject = _after(boot, subject)
-    # For the module that provides a sysctl, only settings that remove the module count. For the module of an
-    # interface, only settings that disturb it count.
-    removing = (Effect.DISTURBS,) if subject.kind is Kind.INTERFACE else _REMOVING
+    # Of the module that brings a sysctl, only what takes both away counts here; of the one that an interface is for,
+    # only what disturbs it.
+    removing = (Effect.INTERFERES,) if subject.kind is Kind.INTERFACE else _REMOVING
     settings = tuple(item for item in boot.settings if item.name in subject.names or item.effect in removing)
     return Explanation(
         "" if is_own_name(name, subject) else name,

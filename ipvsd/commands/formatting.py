@@ -11,6 +11,7 @@ from ipvsd.commands import output
 from ipvsd.model import printable
 from ipvsd.model.report import Attribution, RootKind
 from ipvsd.model.types import Finding
+from ipvsd.model.value_texts import text_of
 
 WIDTH = output.WIDTH
 _COLOURS = {"ready": "32", "degraded": "33", "failed": "31"}
@@ -116,7 +117,7 @@ def _rows(rows: Sequence[tuple[Mapping[str, Any], str, str]]) -> Iterator[str]:
 
 
 def _row(item: Mapping[str, Any], name: str, value: str) -> Iterator[str]:
-    verdict = item["verdict"]
+    verdict = text_of(item["verdict"])
     code = "32" if item["right"] else "0" if item["harmless"] else "31"
     mark = "+" if item["right"] else "-" if code == "0" else "!"
     fits = len(name) + len(verdict) + len(value) <= WIDTH - 8
@@ -133,7 +134,7 @@ def group_alike(findings: Iterable[Finding]) -> Iterator[tuple[str, Finding]]:
     """Yield the names of findings with the same verdict and remedy, and the first of these as an example."""
     groups: dict[tuple[str, str], list[Finding]] = {}
     for found in findings:
-        groups.setdefault((found.verdict.value, found.remedy), []).append(found)
+        groups.setdefault((text_of(found.verdict), found.remedy), []).append(found)
     for group in groups.values():
         others = len({found.evidence for found in group}) - 1
         more = f"; and {others} more of this kind" if others else ""

@@ -14,6 +14,7 @@ from ipvsd.decide.planner import without_followers
 from ipvsd.kernel.host import classify_root
 from ipvsd.model.report import RootKind
 from ipvsd.model.types import Action, LoadModule, Plan, SysctlFinding
+from ipvsd.model.value_texts import text_of
 from ipvsd.sysctl.values import value_to_write
 
 
@@ -53,7 +54,7 @@ def _origin(action: Action, plan: Plan) -> str:
 def _values(action: Action, plan: Plan) -> dict[str, Optional[str]]:
     origin = _origin(action, plan)
     if isinstance(action, LoadModule):
-        return {"action": "load", "name": action.name, "found": "not loaded", "wanted": "live", "origin": origin}
+        return {"action": "load", "name": action.name, "found": "unloaded", "wanted": "live", "origin": origin}
     return {"action": "write", "name": action.name, "found": action.found, "wanted": action.value, "origin": origin}
 
 
@@ -78,6 +79,6 @@ def _lines(plan: Plan, later: Sequence[SysctlFinding]) -> Iterator[str]:
     touched = {action.name for action in plan.actions} | {finding.name for finding in later}
     remaining = [item for item in plan.findings if not item.compliant and item.name not in touched]
     for names, example in formatting.group_alike(remaining):
-        yield from formatting.folded(f"! {names} {example.verdict.value}: {example.evidence}")
+        yield from formatting.folded(f"! {names} {text_of(example.verdict)}: {example.evidence}")
         if example.remedy:
             yield from formatting.indented(f"-> {example.remedy}", 2, 4)

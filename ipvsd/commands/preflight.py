@@ -13,6 +13,7 @@ from ipvsd.config.profiles import notes
 from ipvsd.decide import health
 from ipvsd.model.report import InstalledKernel
 from ipvsd.model.types import ModuleFinding
+from ipvsd.model.value_texts import text_of
 from ipvsd.reporting import status_document
 
 
@@ -67,7 +68,7 @@ def _lines(kernel: InstalledKernel, brief: bool) -> Iterator[str]:
         return
     yield from formatting.indented(f"kernel {kernel.release}{roles}: {verdict}", 0, 2)
     for affected, example in formatting.group_alike(found):
-        yield from formatting.indented(f"! {affected} {example.verdict.value}: {example.evidence}", 2, 6)
+        yield from formatting.indented(f"! {affected} {text_of(example.verdict)}: {example.evidence}", 2, 6)
         yield from formatting.indented(f"-> {example.remedy}", 6, 6)
     for note in kernel.notes:
         yield from formatting.indented(f"note: {note}", 2, 6)
@@ -76,7 +77,7 @@ def _lines(kernel: InstalledKernel, brief: bool) -> Iterator[str]:
 def _shortened(found: Sequence[ModuleFinding], width: int) -> str:
     """Return as many of the problems as fit, at least their number."""
     for shown in range(len(found), -1, -1):
-        names = ", ".join(f"{finding.name} {finding.verdict.value}" for finding in found[:shown])
+        names = ", ".join(f"{finding.name} {text_of(finding.verdict)}" for finding in found[:shown])
         suffix = f"; {names} and {len(found) - shown} more" if shown < len(found) else f"; {names}"
         if shown and len(suffix) <= width:
             return suffix

@@ -10,6 +10,7 @@ from ipvsd.commands import formatting
 from ipvsd.commands.output import print_errors, print_json, print_lines
 from ipvsd.config.profiles import PROFILES, SCHEDULER_WHY, Alternatives, ModuleEntry, Profile, SysctlEntry
 from ipvsd.model.types import Need
+from ipvsd.model.value_texts import text_of
 
 NONE = "nothing: only what the configuration itself names"
 
@@ -61,7 +62,7 @@ def _choice(choice: Alternatives, used: str = "") -> dict[str, Any]:
 
 def _sysctls(profile: Profile) -> Iterator[dict[str, Any]]:
     for entry in profile.sysctls:
-        need = "required" if entry.required else "wanted"
+        need = Need.REQUIRED.value if entry.required else Need.OPTIONAL.value
         yield {"name": entry.key, "value": str(entry.want), "need": need, "when": _when(entry), "why": entry.why}
 
 
@@ -100,5 +101,5 @@ def _lines(name: str, profile: Profile) -> Iterator[str]:
             value = f" = {item['value']}" if "value" in item else ""
             value = value.replace("= >=", ">=")
             when = f", if {item['when']}" if item["when"] else ""
-            yield from formatting.indented(f"{item['name']}{value}  ({item['need']}{when})", 2, 6)
+            yield from formatting.indented(f"{item['name']}{value}  ({text_of(item['need'])}{when})", 2, 6)
             yield from formatting.indented(item["why"], 6, 6)

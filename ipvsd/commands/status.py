@@ -12,6 +12,7 @@ from ipvsd.commands.output import print_errors, print_json, print_lines
 from ipvsd.decide import remedies
 from ipvsd.decide.health import outdated
 from ipvsd.model import printable
+from ipvsd.model.value_texts import text_of
 from ipvsd.state import status_file, stored_json
 
 _CODES = {"ready": 0, "degraded": 0, "failed": 1}
@@ -77,9 +78,7 @@ def _about(document: Mapping[str, Any], age: float) -> Iterator[str]:
             f"{item['name']} is contended {formatting.describe_attribution(item, item['rival'])}", "33"
         )
     for failure in document["failures"]:
-        yield from formatting.folded(
-            f"ipvsd fails to {failure['operation'].replace('_', ' ')}: {failure['error']}", "33"
-        )
+        yield from formatting.folded(f"ipvsd cannot {text_of(failure['operation'])}: {failure['error']}", "33")
     for error in config["errors"]:
         yield from formatting.folded(f"refused: {error}", "31")
     for source in document["sources"]:

@@ -38,9 +38,14 @@ _INTERFACE = re.compile(
 )
 _MAX_INTERFACE_NAME = 15  # IFNAMSIZ is 16, including the NUL
 UNKNOWN_BEFORE_BOOT = "not known before the first boot"
-# Verdicts after which a name may belong to no module.
-_ABSENT_VERDICTS = (ModuleVerdict.ABSENT, ModuleVerdict.NO_SUPPORT, ModuleVerdict.TREE_GONE, ModuleVerdict.NO_INDEX)
-_MAX_CANDIDATES = 8  # number of candidates in a message
+# The verdicts on a name of which no module needs to be.
+_ABSENT_VERDICTS = (
+    ModuleVerdict.ABSENT,
+    ModuleVerdict.NO_MODULE_SUPPORT,
+    ModuleVerdict.MODULE_TREE_MISSING,
+    ModuleVerdict.NO_INDEX,
+)
+_MAX_CANDIDATES = 8  # candidates that are shown
 _EXAMPLE = "give a sysctl, a module or MODULE.PARAMETER, such as net.ipv4.ip_forward"
 
 

@@ -113,7 +113,7 @@ def build_desired(
     return Desired(tuple(modules.values()), (*named, *expanded_sysctls), tuple(_parameters(modules, config)))
 
 
-_WEIGHT = {Need.IF_SHIPPED: 0, Need.WANTED: 1, Need.REQUIRED: 2}
+_WEIGHT = {Need.IF_SHIPPED: 0, Need.OPTIONAL: 1, Need.REQUIRED: 2}
 
 
 def _is_enabled(switch: Union[Switch, None], config: Config) -> bool:
@@ -186,7 +186,7 @@ def _adjust_modules(modules: dict[str, WantedModule], settings: Mapping[str, Mod
         explicit = old is None or (old.need is Need.IF_SHIPPED and not setting.parameters)
         need = old.need if old and not explicit else Need.REQUIRED
         if setting.required is not None:
-            need = Need.REQUIRED if setting.required else Need.WANTED
+            need = Need.REQUIRED if setting.required else Need.OPTIONAL
         origin = setting.origin if setting.required is not None or explicit or old is None else old.origin
         options = tuple(f"{parameter}={value}" for parameter, value in setting.parameters.items())
         since = old.kernel_since if old else (0, 0)

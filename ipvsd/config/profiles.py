@@ -117,7 +117,7 @@ _MODE_IPTABLES = "kube-proxy's iptables mode, into which 1.25 and older fall bac
 # `conntrack -D`, and since 1.32 kube-proxy itself, delete the entries of a removed endpoint.
 _STALE = "deletes stale UDP connections; without it they go on to endpoints that are gone (pkg/proxy/conntrack)"
 
-_BRIDGE = (ModuleEntry("br_netfilter", "brings the net.bridge keys", Need.WANTED, Switch.BRIDGE_NETFILTER),)
+_BRIDGE = (ModuleEntry("br_netfilter", "brings the net.bridge keys", Need.OPTIONAL, Switch.BRIDGE_NETFILTER),)
 _BRIDGE_SYSCTLS = tuple(
     SysctlEntry(
         f"net.bridge.bridge-nf-call-{tables}",

@@ -44,7 +44,7 @@ def agrees(setting: ExternalSetting, want: Optional[Want]) -> Optional[bool]:
         return False
     if setting.effect in (Effect.LOADS, Effect.RUNS):
         return True
-    if setting.effect is Effect.DISTURBS:
+    if setting.effect is Effect.INTERFERES:
         return None
     if setting.effect is not Effect.SETS:
         return False if setting.certain else None

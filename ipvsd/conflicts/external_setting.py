@@ -13,17 +13,17 @@ from dataclasses import dataclass
 class Program(enum.Enum):
     """The program that applies a setting."""
 
-    KERNEL = "kernel command line"
-    SYSTEMD_SYSCTL = "systemd-sysctl"
-    PROCPS = "sysctl --system"
-    TUNED = "TuneD"
-    REAPPLY = "TuneD's reapply_sysctl"
-    NETWORKD = "systemd-networkd"
+    KERNEL = "kernel_command_line"
+    SYSTEMD_SYSCTL = "systemd_sysctl"
+    PROCPS = "sysctl_system"
+    TUNED = "tuned"
+    REAPPLY = "tuned_reapply_sysctl"
+    NETWORKD = "systemd_networkd"
     UFW = "ufw"
     MODPROBE = "modprobe"
-    MODULES_LOAD = "systemd-modules-load"
+    MODULES_LOAD = "systemd_modules_load"
     FIREWALLD = "firewalld"
-    NETWORK_MANAGER = "NetworkManager"
+    NETWORK_MANAGER = "network_manager"
 
 
 class Effect(enum.Enum):
@@ -31,10 +31,10 @@ class Effect(enum.Enum):
 
     SETS = "sets"  # sets the value of a sysctl or a parameter
     LOADS = "loads"
-    FORBIDS = "forbids"  # prevents a module from being loaded
+    BLOCKS = "blocks"  # keeps a module from being loaded
     UNLOADS = "unloads"
-    RUNS = "runs"  # runs a command in place of loading the module, which may load it
-    DISTURBS = "disturbs"  # leaves the item compliant, but impairs its use
+    RUNS = "runs"  # a command in place of loading it, which may load it
+    INTERFERES = "interferes"  # leaves it right, and yet of less use
 
 
 APPLIED_WHEN = {

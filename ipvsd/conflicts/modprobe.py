@@ -40,18 +40,18 @@ def _blocked(tree: FileTree, names: Names, cmdline: str) -> Iterator[ExternalSet
             if blocker.cause is Cause.OPTIONS:
                 remedy = remedies.for_options_line(blocker)
             program = Program.KERNEL if blocker.cause is Cause.COMMAND_LINE else Program.MODPROBE
-            yield ExternalSetting(name, Effect.FORBIDS, program, blocker.origin, blocker.text, remedy=remedy)
+            yield ExternalSetting(name, Effect.BLOCKS, program, blocker.origin, blocker.text, remedy=remedy)
     for name in names.modules:
         line = modprobe_settings.blacklisted(name)
         if name in modprobe_settings.kernel_blacklist and name not in found.blockers:
             text = modprobe_settings.kernel_blacklist[name]
             remedy = remedies.for_removal(text, modprobe_d.CMDLINE, name)
-            yield ExternalSetting(name, Effect.FORBIDS, Program.KERNEL, modprobe_d.CMDLINE, text, remedy=remedy)
+            yield ExternalSetting(name, Effect.BLOCKS, Program.KERNEL, modprobe_d.CMDLINE, text, remedy=remedy)
         elif line is not None and name in found.pulled_in_by:
-            yield ExternalSetting(name, Effect.DISTURBS, Program.MODPROBE, line.origin, str(line))
-        elif line is not None and name not in found.blockers:  # the module does not exist
+            yield ExternalSetting(name, Effect.INTERFERES, Program.MODPROBE, line.origin, str(line))
+        elif line is not None and name not in found.blockers:  # of a module that there is not
             remedy = remedies.for_removal(str(line), line.origin, name)
-            yield ExternalSetting(name, Effect.FORBIDS, Program.MODPROBE, line.origin, str(line), remedy=remedy)
+            yield ExternalSetting(name, Effect.BLOCKS, Program.MODPROBE, line.origin, str(line), remedy=remedy)
     for name, command in found.install_commands.items():
         if name in names.modules and name not in found.blockers:
             yield ExternalSetting(name, Effect.RUNS, Program.MODPROBE, command.origin, command.text)

@@ -80,7 +80,7 @@ def _interface_settings(tree: FileTree) -> Iterator[ExternalSetting]:
             f"{tree.shown(_NETWORK[0])}/{earlier}{_RELOAD if tree.root == '/' else ''}"
         )
         yield ExternalSetting(
-            "ip_vs", Effect.DISTURBS, Program.NETWORKD, match[0].origin, text, certain=False, remedy=remedy
+            "ip_vs", Effect.INTERFERES, Program.NETWORKD, match[0].origin, text, certain=False, remedy=remedy
         )
         return
 

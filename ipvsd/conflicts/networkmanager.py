@@ -38,7 +38,9 @@ def settings(tree: FileTree, names: Names) -> Iterator[ExternalSetting]:
         f"put '[keyfile]' and 'unmanaged-devices+=interface-name:{INTERFACE}' into "
         f"{tree.shown(_OWN)}/{_later_file_name(origin)}{_RELOAD if tree.root == '/' else ''}"
     )
-    yield ExternalSetting("ip_vs", Effect.DISTURBS, Program.NETWORK_MANAGER, origin, text, certain=False, remedy=remedy)
+    yield ExternalSetting(
+        "ip_vs", Effect.INTERFERES, Program.NETWORK_MANAGER, origin, text, certain=False, remedy=remedy
+    )
 
 
 def _later_file_name(origin: str) -> str:

@@ -96,7 +96,7 @@ class Daemon:
 
     def _keep(self) -> None:
         if self._configured.new:
-            self._failures.attempt(Operation.KEEP_CONFIGURATION, self._configured.keep)
+            self._failures.attempt(Operation.STORE_CONFIGURATION, self._configured.keep)
 
     def _profile_notes(self) -> tuple[str, ...]:
         return tuple(notes(self._config.profiles, self._config.kube_proxy))
@@ -126,7 +126,7 @@ class Daemon:
         asked = ReasonKind.RELOAD in kinds
         if asked and self._startup.over:
             self._notifier.reloading()
-        if asked or kinds & {ReasonKind.CONFIG, ReasonKind.PERIODIC, ReasonKind.RETRY}:
+        if asked or kinds & {ReasonKind.CONFIG, ReasonKind.RESYNC, ReasonKind.RETRY}:
             self._reload(asked)
         report = self._reconcile(reasons)
         self._event_loop.run_ready()  # a drift need not wait until everything is published
@@ -150,8 +150,8 @@ class Daemon:
         dues = (self._configured.due, self._reconciler.next_try, self._startup.next_check(now, self._config))
         reasons = self._event_loop.run_until_reason(max(0.0, self._schedule.next(now, self._period(), dues) - now))
         now = time.monotonic()
-        if self._schedule.resync(now, self._period()):  # even if there are many other reasons
-            reasons = (*reasons, Reason(ReasonKind.PERIODIC, "", now))
+        if self._schedule.resync(now, self._period()):  # however many other reasons there were
+            reasons = (*reasons, Reason(ReasonKind.RESYNC, "", now))
         reasons = reasons or (Reason(ReasonKind.RETRY, "", now),)
         log("debug", f"woken by {', '.join(f'{reason.kind.value} {reason.detail}'.strip() for reason in reasons)}")
         return reasons

@@ -66,7 +66,7 @@ class OptionalServices:
     def check(self, config: Config, result: ReconcileResult, reasons: Sequence[Reason]) -> None:
         """Probe IPVS again if this reconciliation may have changed it. Check the next boot at a resync."""
         self._asker.update(result.after.modules, reasons)
-        if ReasonKind.PERIODIC in {reason.kind for reason in reasons}:
+        if ReasonKind.RESYNC in {reason.kind for reason in reasons}:
             self._survey.update(config)
             if not result.unsettled:
                 self._notices.update(config, result, self._survey.kernels)

@@ -8,16 +8,16 @@ from ipvsd.decide.health import is_last_verdict_valid, unreadable
 from ipvsd.model.types import Finding, Plan, SysctlFinding, SysctlVerdict
 
 _WORST_FIRST = (
-    SysctlVerdict.REFUSED,
+    SysctlVerdict.WRITE_FAILED,
     SysctlVerdict.CONTENDED,
     SysctlVerdict.NOT_KEPT,
-    SysctlVerdict.NEEDS_RELOAD,
+    SysctlVerdict.NEEDS_MODULE_RELOAD,
     SysctlVerdict.UNREADABLE,
-    SysctlVerdict.WRONG,
+    SysctlVerdict.NONCOMPLIANT,
     SysctlVerdict.YIELDED,
     SysctlVerdict.PENDING,
     SysctlVerdict.UNSUPPORTED,
-    SysctlVerdict.RIGHT,
+    SysctlVerdict.COMPLIANT,
 )
 
 

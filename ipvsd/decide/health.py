@@ -9,6 +9,7 @@ from ipvsd.decide.contention import Contention
 from ipvsd.model.printable import line
 from ipvsd.model.report import Health, InstalledKernel, Repair, State
 from ipvsd.model.types import Finding, ModuleFinding, ModuleVerdict, Need, SysctlVerdict, Want
+from ipvsd.model.value_texts import text_of
 
 # The number of problems that the line shows, and of names for each. It gives the number of the others.
 _SHOWN = 2
@@ -82,7 +83,7 @@ def outdated(age: float, interval: float) -> bool:
 def harmless(finding: Finding) -> bool:
     """Return whether the finding is no problem: the item is compliant, or unavailable here and not required."""
     if isinstance(finding, ModuleFinding):
-        absent = finding.verdict in (ModuleVerdict.ABSENT, ModuleVerdict.NOT_BUILT, ModuleVerdict.NO_SUPPORT)
+        absent = finding.verdict in (ModuleVerdict.ABSENT, ModuleVerdict.NOT_BUILT, ModuleVerdict.NO_MODULE_SUPPORT)
         return finding.compliant or (absent and finding.wanted.need is Need.IF_SHIPPED)
     if finding.verdict is SysctlVerdict.YIELDED:
         return not finding.wanted.required
@@ -119,7 +120,7 @@ def _list_problems(findings: Sequence[Finding], more: str) -> str:
     # One cause often leads to many findings, so findings with the same remedy are combined.
     names_by_problem: dict[str, list[str]] = {}
     for finding in findings:
-        names_by_problem.setdefault(f"{finding.verdict.value}: {finding.remedy}", []).append(finding.name)
+        names_by_problem.setdefault(f"{text_of(finding.verdict)}: {finding.remedy}", []).append(finding.name)
     parts = [f"{shorten_names(names)} {text}" for text, names in list(names_by_problem.items())[:_SHOWN]]
     if len(names_by_problem) > _SHOWN:
         parts.append(f"and {len(names_by_problem) - _SHOWN} more{more}")

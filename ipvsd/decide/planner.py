@@ -54,7 +54,7 @@ def _writes(findings: tuple[SysctlFinding, ...], kind: type[WriteSysctl]) -> lis
     writes = [
         kind(finding.name, finding.found or "", values.value_to_write(finding.wanted.want, finding.found or ""))
         for finding in findings
-        if finding.verdict is SysctlVerdict.WRONG
+        if finding.verdict is SysctlVerdict.NONCOMPLIANT
         and finding.wanted.policy is not Policy.OBSERVE
         and values.can_be_met(finding.wanted.want, finding.found or "")
     ]

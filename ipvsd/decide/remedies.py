@@ -50,19 +50,21 @@ _MODULE = {
     ModuleVerdict.MERGED: "name {successor} in its place",
     ModuleVerdict.INDEX_STALE: "run 'depmod -a {release}'",
     ModuleVerdict.NO_INDEX: "run 'depmod -a {release}'",
-    ModuleVerdict.FILE_GONE: "{reboot}{install}",
-    ModuleVerdict.COMPRESSION: "install a kmod that reads {packed}, or unpack the files and run 'depmod -a {release}'",
+    ModuleVerdict.FILE_MISSING: "{reboot}{install}",
+    ModuleVerdict.COMPRESSION_UNSUPPORTED: (
+        "install a kmod that reads {packed}, or unpack the files and run 'depmod -a {release}'"
+    ),
     ModuleVerdict.KERNEL_TOO_OLD: "run a newer kernel",
-    ModuleVerdict.TREE_GONE: "reboot into {installed}, or {package}",
-    ModuleVerdict.NO_SUPPORT: "run a kernel with loadable modules, or with this one built in",
-    ModuleVerdict.OTHER_KERNEL: "replace its file by one made for this kernel ({install})",
+    ModuleVerdict.MODULE_TREE_MISSING: "reboot into {installed}, or {package}",
+    ModuleVerdict.NO_MODULE_SUPPORT: "run a kernel with loadable modules, or with this one built in",
+    ModuleVerdict.VERMAGIC_MISMATCH: "replace its file by one made for this kernel ({install})",
     ModuleVerdict.BLACKLISTED: "{allow}, or set 'required: false'",
     ModuleVerdict.OVERRIDDEN: "{allow}, or set 'required: false'",
-    ModuleVerdict.OPTIONS: "{correct}",
-    ModuleVerdict.SIGNATURE: "use a file that is signed with a key which the kernel trusts ({install})",
-    ModuleVerdict.DISABLED: "run 'ipvsd apply --persist' and reboot: modules-load.d is applied before sysctl.d",
-    ModuleVerdict.INCAPABLE: "run 'modprobe NAME' on the host{grant}",
-    ModuleVerdict.FAILED: "see 'journalctl -k' for the kernel's reason",
+    ModuleVerdict.INVALID_OPTIONS: "{correct}",
+    ModuleVerdict.SIGNATURE_REFUSED: "use a file that is signed with a key which the kernel trusts ({install})",
+    ModuleVerdict.MODULES_DISABLED: "run 'ipvsd apply --persist' and reboot: modules-load.d is applied before sysctl.d",
+    ModuleVerdict.CAPABILITY_MISSING: "run 'modprobe NAME' on the host{grant}",
+    ModuleVerdict.LOAD_FAILED: "see 'journalctl -k' for the kernel's reason",
 }
 
 _BOOT_LOADER = "take {} out of {} on the kernel's command line (in the boot loader's configuration), and reboot"
@@ -225,7 +227,7 @@ def _install(kernel: Kernel, name: str) -> str:
     from ipvsd.config import spelling  # needed only for missing items
 
     line = kernel.load_blockers.get(name)
-    if line and line.cause is Cause.FILE_GONE and not line.text.startswith("kernel/"):
+    if line and line.cause is Cause.FILE_MISSING and not line.text.startswith("kernel/"):
         return f"install again what brought {line.text}, or remove it and run 'depmod -a {kernel.release}'"
     if name in spelling.modules():
         return _package(kernel, name)

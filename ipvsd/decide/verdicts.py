@@ -29,6 +29,7 @@ from ipvsd.model.types import (
     WantedModule,
     WantedSysctl,
 )
+from ipvsd.model.value_texts import text_of
 from ipvsd.modprobe import kernel_names
 from ipvsd.sysctl import values
 
@@ -43,12 +44,12 @@ _BEST_FIRST = (V.LIVE, V.BUILT_IN, V.LOADING, V.UNLOADING, V.LOADABLE)
 _OF_CAUSE = {
     Cause.NOT_FOUND: V.ABSENT,
     Cause.ALIAS: V.OVERRIDDEN,
-    Cause.FILE_GONE: V.FILE_GONE,
-    Cause.COMPRESSION: V.COMPRESSION,
+    Cause.FILE_MISSING: V.FILE_MISSING,
+    Cause.COMPRESSION: V.COMPRESSION_UNSUPPORTED,
     Cause.BLACKLIST: V.BLACKLISTED,
     Cause.INSTALL: V.OVERRIDDEN,
     Cause.COMMAND_LINE: V.BLACKLISTED,
-    Cause.OPTIONS: V.OPTIONS,
+    Cause.OPTIONS: V.INVALID_OPTIONS,
 }
 
 
@@ -78,7 +79,7 @@ def _judge_alternatives(wanted: WantedModule, observed: Observed) -> ModuleFindi
     # A failed alternative is tried again after another one has failed.
     best.sort(key=lambda finding: not finding.compliant and finding.module == observed.failed.get(wanted.name))
     chosen = best[0] if best else found[0]
-    others = "" if best else "".join(f"; {finding.name} {finding.verdict.value}" for finding in found[1:])
+    others = "" if best else "".join(f"; {finding.name} {text_of(finding.verdict)}" for finding in found[1:])
     evidence = f"{chosen.name}: {chosen.evidence}{others}"
     return ModuleFinding(wanted, chosen.verdict, evidence, chosen.remedy, chosen.module)
 
@@ -99,7 +100,7 @@ def _assess(name: str, observed: Observed) -> tuple[ModuleVerdict, str]:
     if name in kernel.kconfig_unset:
         return V.NOT_BUILT, f"the configuration of kernel {kernel.release} {kernel.kconfig_unset[name]}"
     if not kernel.modular:
-        return V.NO_SUPPORT, "there is no /proc/modules"
+        return V.NO_MODULE_SUPPORT, "there is no /proc/modules"
     if name not in kernel.loadable:
         from ipvsd.modprobe import former_names  # a table that only missing items need
 
@@ -107,9 +108,9 @@ def _assess(name: str, observed: Observed) -> tuple[ModuleVerdict, str]:
         if former is not None:
             return V.MERGED, former
     if kernel.restrictions.incapable:
-        return V.INCAPABLE, "CAP_SYS_MODULE is not in this process's bounding set"
+        return V.CAPABILITY_MISSING, "CAP_SYS_MODULE is not in this process's bounding set"
     if kernel.restrictions.nested:
-        return V.INCAPABLE, "this is a user namespace, from which no module can be loaded"
+        return V.CAPABILITY_MISSING, "this is a user namespace, from which no module can be loaded"
     if name in kernel.loadable:
         return _loadable(name, kernel)
     return _not_listed(name, kernel, tree)
@@ -117,12 +118,12 @@ def _assess(name: str, observed: Observed) -> tuple[ModuleVerdict, str]:
 
 def _loadable(name: str, kernel: Kernel) -> tuple[ModuleVerdict, str]:
     blocker = kernel.load_blockers.get(name)
-    if blocker is not None and blocker.cause is Cause.FILE_GONE and blocker.module in kernel.unindexed:
+    if blocker is not None and blocker.cause is Cause.FILE_MISSING and blocker.module in kernel.unindexed:
         return _moved(name, blocker, kernel)
     if blocker is not None:
         return _OF_CAUSE[blocker.cause], _evidence(blocker, name)
     if kernel.restrictions.disabled:
-        return V.DISABLED, "kernel.modules_disabled is 1"
+        return V.MODULES_DISABLED, "kernel.modules_disabled is 1"
     if name in kernel.pulled_in_by:
         return V.LOADABLE, f"not loaded; blacklisted, and yet loaded for {kernel.pulled_in_by[name]}, which needs it"
     return V.LOADABLE, "not loaded; modules.dep lists it"
@@ -133,7 +134,7 @@ def _moved(name: str, blocker: LoadBlocker, kernel: Kernel) -> tuple[ModuleVerdi
     unindexed_file, compression = kernel.unindexed[blocker.module], kernel.compressed.get(blocker.module)
     evidence = f"{_evidence(blocker, name)}; there is {unindexed_file}"
     if compression:
-        return V.COMPRESSION, f"{evidence}, which is packed with {compression}, which this kmod lacks"
+        return V.COMPRESSION_UNSUPPORTED, f"{evidence}, which is packed with {compression}, which this kmod lacks"
     return V.INDEX_STALE, evidence
 
 
@@ -143,10 +144,10 @@ def _not_listed(name: str, kernel: Kernel, tree: str) -> tuple[ModuleVerdict, st
         return V.OVERRIDDEN, _evidence(blocker, name)
     if not kernel.indexed and not kernel.has_own_modules and name not in kernel.unindexed:
         other_trees = f"; there are trees of {', '.join(kernel.other_releases)}" if kernel.other_releases else ""
-        return V.TREE_GONE, f"there are no modules in {tree}{other_trees}"
+        return V.MODULE_TREE_MISSING, f"there are no modules in {tree}{other_trees}"
     if name in kernel.compressed:
         return (
-            V.COMPRESSION,
+            V.COMPRESSION_UNSUPPORTED,
             f"{kernel.unindexed[name]} is packed with {kernel.compressed[name]}, which this kmod lacks",
         )
     if name in kernel.unindexed and not kernel.indexed:
@@ -161,7 +162,7 @@ def _not_listed(name: str, kernel: Kernel, tree: str) -> tuple[ModuleVerdict, st
 def _evidence(blocker: LoadBlocker, name: str) -> str:
     """Return the evidence of a blocker. It names the dependency if that is the cause."""
     needs = "" if blocker.module == name else f"needs {blocker.module}: "
-    if blocker.cause is Cause.FILE_GONE:
+    if blocker.cause is Cause.FILE_MISSING:
         return f"{needs}modules.dep lists {blocker.text}, which is gone"
     if blocker.cause is Cause.COMPRESSION:
         return f"{needs}{blocker.text} is packed with {blocker.detail}, which this kmod lacks"
@@ -183,7 +184,7 @@ def judge_sysctl(wanted: WantedSysctl, reading: Reading, observed: Observed) -> 
         remedy = remedies.TRANSIENT if reading.transient else remedies.UNREADABLE
         return SysctlFinding(wanted, None, SysctlVerdict.UNREADABLE, reading.reason, remedy)
     if values.satisfies(wanted.key, reading, wanted.want):
-        return SysctlFinding(wanted, reading, SysctlVerdict.RIGHT, f"is {reading!r}")
+        return SysctlFinding(wanted, reading, SysctlVerdict.COMPLIANT, f"is {reading!r}")
     remedy = remedies.OBSERVED if wanted.policy is Policy.OBSERVE else remedies.APPLY
     if not values.can_be_met(wanted.want, reading):
         remedy = remedies.NO_NUMBER
@@ -191,9 +192,9 @@ def judge_sysctl(wanted: WantedSysctl, reading: Reading, observed: Observed) -> 
         assignment = f"{wanted.key}={values.value_to_write(wanted.want, reading)}"
         remedy = remedies.READ_ONLY.format(f'"{assignment}"' if " " in assignment else assignment)
         evidence = f"is {reading!r}, not {wanted.want}; /proc/sys is mounted read-only"
-        return SysctlFinding(wanted, reading, SysctlVerdict.REFUSED, evidence, remedy)
+        return SysctlFinding(wanted, reading, SysctlVerdict.WRITE_FAILED, evidence, remedy)
     remedy = remedies.for_sysctl(wanted, remedy)
-    return SysctlFinding(wanted, reading, SysctlVerdict.WRONG, f"is {reading!r}, not {wanted.want}", remedy)
+    return SysctlFinding(wanted, reading, SysctlVerdict.NONCOMPLIANT, f"is {reading!r}, not {wanted.want}", remedy)
 
 
 def _judge_missing(wanted: WantedSysctl, observed: Observed) -> SysctlFinding:
@@ -216,26 +217,26 @@ def judge_parameter(wanted: WantedSysctl, observed: Observed) -> SysctlFinding:
     finding = judge_sysctl(wanted, seen.reading, elsewhere)
     if finding.verdict is SysctlVerdict.UNSUPPORTED:
         return finding._replace(evidence=f"/sys/module/{wanted.provider} shows no such parameter")
-    if finding.verdict is not SysctlVerdict.WRONG or seen.writable:
+    if finding.verdict is not SysctlVerdict.NONCOMPLIANT or seen.writable:
         return finding
     if wanted.provider in observed.kernel.built_in:
         evidence, remedy = (
             f"{finding.evidence}; the module is built in",
             remedies.COMMAND_LINE.format(f"{wanted.key}={values.value_to_write(wanted.want, '')}"),
         )
-        return finding._replace(verdict=SysctlVerdict.NEEDS_RELOAD, evidence=evidence, remedy=remedy)
+        return finding._replace(verdict=SysctlVerdict.NEEDS_MODULE_RELOAD, evidence=evidence, remedy=remedy)
     users = f"in use by {seen.users}" if seen.users else "not in use"
     evidence = f"{finding.evidence}; it is taken only when module {wanted.provider} is loaded, which is {users}"
-    return finding._replace(verdict=SysctlVerdict.NEEDS_RELOAD, evidence=evidence, remedy=remedies.NEEDS_RELOAD)
+    return finding._replace(verdict=SysctlVerdict.NEEDS_MODULE_RELOAD, evidence=evidence, remedy=remedies.NEEDS_RELOAD)
 
 
 def explain(finding: ModuleFinding, failed: Outcome, kernel: Kernel) -> ModuleFinding:
     """Return the finding with the error of a failed load instead of 'loadable'."""
     verdict = _refused(finding.module, failed, kernel)
     evidence = failed.error or "the loader reported success, but the module is not live"
-    if verdict is V.SIGNATURE and kernel.restrictions.signed:
+    if verdict is V.SIGNATURE_REFUSED and kernel.restrictions.signed:
         evidence = f"{evidence} ({kernel.restrictions.signed})"
-    if verdict is V.OTHER_KERNEL:
+    if verdict is V.VERMAGIC_MISMATCH:
         evidence = f"{evidence}: made for kernel {failed.built_for}, this is {kernel.release}"
     if verdict is V.OVERRIDDEN:
         line = kernel.install_commands[finding.module]
@@ -247,12 +248,12 @@ def _refused(module: str, failed: Outcome, kernel: Kernel) -> ModuleVerdict:
     if module in kernel.install_commands:
         return V.OVERRIDDEN
     if failed.errno in _SIGNATURE or (failed.errno == errno.EPERM and kernel.restrictions.signed):
-        return V.SIGNATURE
+        return V.SIGNATURE_REFUSED
     if failed.errno == errno.EPERM:
-        return V.DISABLED if kernel.restrictions.disabled else V.INCAPABLE
+        return V.MODULES_DISABLED if kernel.restrictions.disabled else V.CAPABILITY_MISSING
     if failed.errno == errno.ENOEXEC and failed.built_for and failed.built_for != kernel.release:
-        return V.OTHER_KERNEL
-    return V.FAILED
+        return V.VERMAGIC_MISMATCH
+    return V.LOAD_FAILED
 
 
 def _remedy(verdict: ModuleVerdict, kernel: Kernel, module: str) -> str:

@@ -91,7 +91,7 @@ class IpvsProbe:
         found = [finding for finding in modules if finding.name == IP_VS]
         kinds = {reason.kind for reason in reasons}
         reloaded = any(reason.kind is ReasonKind.MODULE and reason.detail.split()[-1] == IP_VS for reason in reasons)
-        if reloaded or (self.answer.up is None and ReasonKind.PERIODIC in kinds):
+        if reloaded or (self.answer.up is None and ReasonKind.RESYNC in kinds):
             self._due = True
         if self._process and time.monotonic() > self._started_at + TIMEOUT:
             self._finish()

@@ -121,7 +121,7 @@ class LoadBlockers:
             pulled_in_by=found.pulled_in_by,
             restrictions=self._read_restrictions(),
         )
-        gone = {name: item.module for name, item in found.blockers.items() if item.cause is Cause.FILE_GONE}
+        gone = {name: item.module for name, item in found.blockers.items() if item.cause is Cause.FILE_MISSING}
         if not absent and not gone:
             return kernel
         return self._with_absent(

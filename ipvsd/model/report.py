@@ -154,7 +154,7 @@ class Operation(enum.Enum):
     """Operations of ipvsd itself that can fail while the node is compliant."""
 
     LISTEN = "listen"
-    KEEP_CONFIGURATION = "keep_configuration"
+    STORE_CONFIGURATION = "store_configuration"
     WRITE_STATUS = "write_status"
     WRITE_HISTORY = "write_history"
 

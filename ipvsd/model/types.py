@@ -19,9 +19,9 @@ NOTHING: Mapping[str, Any] = MappingProxyType({})  # the default of a mapping
 class Need(enum.Enum):
     """The importance of a desired module."""
 
-    REQUIRED = "required"  # the node is failed without it
-    WANTED = "wanted"  # the node is degraded without it
-    IF_SHIPPED = "if shipped"  # desired only if this kernel has it
+    REQUIRED = "required"  # its absence fails the node
+    OPTIONAL = "optional"  # its absence degrades the node
+    IF_SHIPPED = "if_shipped"  # desired only where this kernel has it
 
 
 class Policy(enum.Enum):
@@ -116,13 +116,13 @@ class ModuleState(enum.Enum):
 class Cause(enum.Enum):
     """The reason why a module cannot be loaded, from the rules of modprobe and the kernel."""
 
-    NOT_FOUND = "not found"  # the name is unknown
-    ALIAS = "alias"  # a line of modprobe.d(5) makes its name an alias of a module that does not exist
-    FILE_GONE = "file gone"  # modules.dep lists a file that does not exist
-    COMPRESSION = "compression"  # this libkmod cannot decompress the file
+    NOT_FOUND = "not_found"  # it is named, and there is no such module
+    ALIAS = "alias"  # a line of modprobe.d(5) makes its name that of a module that there is not
+    FILE_MISSING = "file_missing"  # modules.dep lists it
+    COMPRESSION = "compression"  # this libkmod cannot unpack the file
     BLACKLIST = "blacklist"  # a line of modprobe.d(5), or modprobe.blacklist=
     INSTALL = "install"  # a line of modprobe.d(5) runs a command in its place
-    COMMAND_LINE = "command line"  # module_blacklist=: the kernel itself refuses it
+    COMMAND_LINE = "command_line"  # module_blacklist=: the kernel itself refuses it
     OPTIONS = "options"  # a line of modprobe.d(5) gives it a parameter that the kernel refuses
 
 
@@ -237,39 +237,39 @@ class Observed(NamedTuple):
 
 class ModuleVerdict(enum.Enum):
     LIVE = "live"
-    BUILT_IN = "built in"
+    BUILT_IN = "built_in"
     LOADING = "loading"
     UNLOADING = "unloading"
     LOADABLE = "loadable"
     UNREADABLE = "unreadable"
     ABSENT = "absent"
-    NOT_BUILT = "not built"
+    NOT_BUILT = "not_built"
     MERGED = "merged"
-    INDEX_STALE = "index stale"
-    NO_INDEX = "no index"
-    FILE_GONE = "file gone"
-    COMPRESSION = "unreadable compression"
-    KERNEL_TOO_OLD = "kernel too old"
-    TREE_GONE = "module tree gone"
-    NO_SUPPORT = "no module support"
-    OTHER_KERNEL = "made for another kernel"
+    INDEX_STALE = "index_stale"
+    NO_INDEX = "no_index"
+    FILE_MISSING = "file_missing"
+    COMPRESSION_UNSUPPORTED = "compression_unsupported"
+    KERNEL_TOO_OLD = "kernel_too_old"
+    MODULE_TREE_MISSING = "module_tree_missing"
+    NO_MODULE_SUPPORT = "no_module_support"
+    VERMAGIC_MISMATCH = "vermagic_mismatch"
     BLACKLISTED = "blacklisted"
     OVERRIDDEN = "overridden"
-    OPTIONS = "bad options"
-    SIGNATURE = "refused: signature"
-    DISABLED = "refused: modules_disabled"
-    INCAPABLE = "refused: no capability"
-    FAILED = "failed"
+    INVALID_OPTIONS = "invalid_options"
+    SIGNATURE_REFUSED = "signature_refused"
+    MODULES_DISABLED = "modules_disabled"
+    CAPABILITY_MISSING = "capability_missing"
+    LOAD_FAILED = "load_failed"
 
 
 class SysctlVerdict(enum.Enum):
-    RIGHT = "right"
-    WRONG = "wrong"
-    NOT_KEPT = "not kept"
+    COMPLIANT = "compliant"
+    NONCOMPLIANT = "noncompliant"
+    NOT_KEPT = "not_kept"
     CONTENDED = "contended"
     YIELDED = "yielded"
-    NEEDS_RELOAD = "needs a reload"
-    REFUSED = "refused"
+    NEEDS_MODULE_RELOAD = "needs_module_reload"
+    WRITE_FAILED = "write_failed"
     UNREADABLE = "unreadable"
     PENDING = "pending"
     UNSUPPORTED = "unsupported"
@@ -322,7 +322,7 @@ class SysctlFinding(NamedTuple):
 
     @property
     def compliant(self) -> bool:
-        return self.verdict is SysctlVerdict.RIGHT
+        return self.verdict is SysctlVerdict.COMPLIANT
 
     @property
     def missing(self) -> bool:

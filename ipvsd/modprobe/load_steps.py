@@ -149,7 +149,7 @@ def _find_blocker(
     if not step.file:
         return None if tree.built_in(step.module) else LoadBlocker(Cause.NOT_FOUND, step.module)
     if not tree.exists(step.file):
-        return LoadBlocker(Cause.FILE_GONE, step.module, step.file)
+        return LoadBlocker(Cause.FILE_MISSING, step.module, step.file)
     compression = tree.unsupported_compression(step.file)
     if compression:
         return LoadBlocker(Cause.COMPRESSION, step.module, step.file, detail=compression)
@@ -168,7 +168,7 @@ def _missing_dependency(step: Step, tree: Tree) -> Optional[LoadBlocker]:
     """Return the dependency whose missing file makes libkmod ignore all dependencies."""
     for file in tree.depends(step.module)[1:]:
         if not tree.exists(file):
-            return LoadBlocker(Cause.FILE_GONE, _module_of(file), file)
+            return LoadBlocker(Cause.FILE_MISSING, _module_of(file), file)
     return None
 
 

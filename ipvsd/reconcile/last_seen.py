@@ -9,9 +9,10 @@ from typing import Callable, Optional, TypeVar, Union
 from ipvsd.decide.aggregate import by_pattern
 from ipvsd.decide.health import outdated, unreadable, want
 from ipvsd.model.types import LastVerdict, ModuleFinding, ModuleVerdict, Plan, SysctlFinding, SysctlVerdict
+from ipvsd.model.value_texts import text_of
 
 FIRST_PAUSE = 0.25  # seconds
-_RIGHT = (ModuleVerdict.LIVE, ModuleVerdict.BUILT_IN, SysctlVerdict.RIGHT)
+_RIGHT = (ModuleVerdict.LIVE, ModuleVerdict.BUILT_IN, SysctlVerdict.COMPLIANT)
 
 _Found = TypeVar("_Found", ModuleFinding, SysctlFinding)
 _Seen = tuple[Union[ModuleVerdict, SysctlVerdict], object]  # the verdict, and the desired value
@@ -60,7 +61,7 @@ class LastSeen:
                 return finding
             (verdict, _), at, since = was
             stands = verdict in _RIGHT and not outdated(boottime - since, longest)
-            evidence = f"{finding.evidence}; was {verdict.value} at {_utc(at)}"
+            evidence = f"{finding.evidence}; last verdict {text_of(verdict)}, at {_utc(at)}"
             return finding._replace(evidence=evidence, last=LastVerdict(verdict, at, stands))
 
         return plan._replace(

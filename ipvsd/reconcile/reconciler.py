@@ -35,8 +35,8 @@ MOST = 256  # repairs by events after which it does not wait for a pause, becaus
 # The kernel reports a write just before it stores the value.
 STORED = (0.0005, 0.003, 0.02, 0.1)  # seconds between the reads of the sysctl after such a report
 
-# The reasons for a resync, which writes contended sysctls as well.
-_FULL_CHECK_REASONS = (ReasonKind.START, ReasonKind.PERIODIC, ReasonKind.RELOAD)
+# The reasons for a full check, which writes contended sysctls, too.
+_FULL_CHECK_REASONS = (ReasonKind.START, ReasonKind.RESYNC, ReasonKind.RELOAD)
 
 
 class Sources(Protocol):

@@ -353,7 +353,7 @@ def _problems(before: Sequence[Finding], now: Sequence[Finding], reported_otherw
 def _gist(finding: Finding) -> tuple[object, str]:
     # The number of compliant matches changes with every interface, and that of a module's users with every service.
     counts = not isinstance(finding, ModuleFinding) and (
-        finding.members != (0, 0) or finding.verdict is SysctlVerdict.NEEDS_RELOAD
+        finding.members != (0, 0) or finding.verdict is SysctlVerdict.NEEDS_MODULE_RELOAD
     )
     return finding.verdict, "" if counts else finding.evidence
 

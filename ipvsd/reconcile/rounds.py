@@ -189,7 +189,7 @@ def _explain(kernel: Kernel, latest: Plan, history: BackoffState, contended: Map
 
     def explained(finding: SysctlFinding) -> SysctlFinding:
         contention = contended.get(finding.name)
-        if contention and finding.verdict is SysctlVerdict.WRONG:
+        if contention and finding.verdict is SysctlVerdict.NONCOMPLIANT:
             return _explain_contention(finding, contention)
         return _explain_sysctl(finding, history.get(finding.name))
 
@@ -223,7 +223,7 @@ def _explain_module(finding: ModuleFinding, failure: Optional[Failure], kernel: 
 def _explain_sysctl(finding: SysctlFinding, failure: Optional[Failure]) -> SysctlFinding:
     if (
         failure is None
-        or finding.verdict is not SysctlVerdict.WRONG
+        or finding.verdict is not SysctlVerdict.NONCOMPLIANT
         or not isinstance(failure.outcome.action, WriteSysctl)
     ):
         return finding
@@ -232,7 +232,7 @@ def _explain_sysctl(finding: SysctlFinding, failure: Optional[Failure]) -> Sysct
         if failure.outcome.errno in TRANSIENT_ERRNOS:
             return finding._replace(evidence=evidence, remedy=remedies.TRANSIENT)
         remedy = remedies.for_sysctl(finding.wanted, remedies.REFUSED)
-        return SysctlFinding(finding.wanted, finding.found, SysctlVerdict.REFUSED, evidence, remedy)
+        return SysctlFinding(finding.wanted, finding.found, SysctlVerdict.WRITE_FAILED, evidence, remedy)
     evidence = f"wrote {failure.outcome.action.value!r}, reads back {finding.found!r}"
     remedy = remedies.for_sysctl(finding.wanted, remedies.NOT_KEPT)
     return SysctlFinding(finding.wanted, finding.found, SysctlVerdict.NOT_KEPT, evidence, remedy)

@@ -69,7 +69,7 @@ class HttpEndpoint:
         parts += [f"not {address(*place)} ({error})" for place, error in self._errors.items()]
         trouble = self._server.error if self._server else ""
         up = (bool(self._open) and not trouble) or not self.listen
-        return SourceState("web", up, ", ".join([*parts, *([trouble] if trouble else [])]) or "not wanted", None)
+        return SourceState("http", up, ", ".join([*parts, *([trouble] if trouble else [])]) or "not wanted", None)
 
     @property
     def listen_errors(self) -> str:

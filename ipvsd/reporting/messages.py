@@ -10,6 +10,7 @@ from ipvsd.decide import remedies
 from ipvsd.decide.health import harmless, required, shorten_names, unreadable
 from ipvsd.model.report import Repair, Writer
 from ipvsd.model.types import NOTHING, Action, Finding, LoadModule, ModuleFinding, WriteSysctl
+from ipvsd.model.value_texts import text_of
 from ipvsd.reconcile.changes import (
     Applied,
     Change,
@@ -207,4 +208,4 @@ def _problem(finding: Finding) -> Line:
     level = "info" if harmless(finding) else "warning"
     weight = "" if required(finding) else " (not required)"
     remedy = f" ({finding.remedy})" if finding.remedy and level == "warning" else ""
-    return Line(level, f"{kind} {finding.name}{weight} {finding.verdict.value}: {finding.evidence}{remedy}")
+    return Line(level, f"{kind} {finding.name}{weight} {text_of(finding.verdict)}: {finding.evidence}{remedy}")

@@ -6,14 +6,8 @@ from collections.abc import Mapping
 from typing import Callable
 
 from ipvsd.model.report import Operation
+from ipvsd.model.value_texts import text_of
 from ipvsd.runtime.journal import log
-
-_DESCRIPTIONS = {
-    Operation.LISTEN: "listen on every address of 'web.listen'",
-    Operation.KEEP_CONFIGURATION: "keep the last good configuration",
-    Operation.WRITE_STATUS: "write the status file",
-    Operation.WRITE_HISTORY: "write the history",
-}
 
 
 class OperationFailures:
@@ -40,6 +34,6 @@ class OperationFailures:
         others = {known: text for known, text in self.current.items() if known != operation.value}
         self.current = {**others, operation.value: error} if error else others
         if error:
-            log("warning", f"cannot {_DESCRIPTIONS[operation]}: {error} (ipvsd tries again by itself)")
+            log("warning", f"cannot {text_of(operation)}: {error} (ipvsd tries again by itself)")
         else:
-            log("info", f"ipvsd can {_DESCRIPTIONS[operation]} again")
+            log("info", f"ipvsd can {text_of(operation)} again")

@@ -20,7 +20,7 @@ from typing import Callable, NamedTuple, Optional
 
 class ReasonKind(enum.Enum):
     START = "start"
-    PERIODIC = "periodic look"
+    RESYNC = "resync"
     RETRY = "retry"
     MODULE = "module"
     SYSCTL = "sysctl"

@@ -76,8 +76,8 @@ class ConfigFiles:
 
     def state(self) -> SourceState:
         alive = self._observer is not None and self._observer.is_alive()
-        # watchdog ignores the event that reports an overflow.
-        return SourceState("files", alive, self._detail, None)
+        # watchdog passes over the event that tells of an overflow.
+        return SourceState("config_files", alive, self._detail, None)
 
     def close(self) -> None:
         if self._observer is not None:

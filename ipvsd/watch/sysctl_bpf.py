@@ -187,7 +187,7 @@ class SysctlBpf:
         return self._lost + (self._units.lost if self._units else 0)
 
     def state(self) -> SourceState:
-        return SourceState("writes", self._ring is not None, self.detail, self.lost)
+        return SourceState("sysctl_bpf", self._ring is not None, self.detail, self.lost)
 
     def close(self) -> None:
         self._ring = None

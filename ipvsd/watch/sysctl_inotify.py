@@ -97,7 +97,7 @@ class SysctlInotify:
 
     def state(self) -> SourceState:
         up = self._inotify is not None and not self._unwatched
-        return SourceState("sysctls", up, self._detail, self._lost)
+        return SourceState("sysctl_inotify", up, self._detail, self._lost)
 
     def close(self) -> None:
         if self._inotify is not None:

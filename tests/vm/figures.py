@@ -278,6 +278,6 @@ def storm(node: Node, seconds: int, rate: int = 1000, limit: int = 150) -> Storm
     node.run("sleep 3")
     cursor = node.cursor()
     found = ask(node, "storm", seconds, rate, limit, *SWITCHES)
-    lines, lost = len(node.journal(cursor)), int(node.metrics()['ipvsd_events_lost_total{source="writes"}'])
+    lines, lost = len(node.journal(cursor)), int(node.metrics()['ipvsd_events_lost_total{source="sysctl_bpf"}'])
     node.start()
     return Storm(found["writes"], found["seconds"], found["processor"], found["until_right"], lines, lost)

@@ -56,7 +56,7 @@ LINES = (
     *EXPECTED,
     r"\S+ is contended: changed more than \d+ times in 60 s, last (probably )?by ",
     r"\S+ is contended no more",
-    r"sysctl \S+ (\(not required\) )?(contended|wrong|pending|unsupported): ",
+    r"sysctl \S+ (\(not required\) )?(contended|noncompliant|pending|unsupported): ",
     r"wrote \d+ sysctls of \S+ in all, ",
     r"configuration changed: ",
     r"cannot use the configuration:$",
@@ -323,13 +323,13 @@ def _lost(told: Mapping[str, Any], lost: Mapping[str, int]) -> Iterator[str]:
     """Yield the differences between ipvsd and the kernel in the number of lost events."""
     ring = _without_room(told)
     queue = sum(row[2] == "queued" for row in told["trace"])
-    if lost["writes"] != ring:
-        yield f"the kernel had no room for {ring} writes, ipvsd counts {lost['writes']}"
-    # ipvsd only reports that some of these were lost, and the trace does not show which inotify queue was full.
+    if lost["sysctl_bpf"] != ring:
+        yield f"the kernel had no room for {ring} writes, ipvsd counts {lost['sysctl_bpf']}"
+    # Of these it says only that some were lost, and does not say of inotify whose queue was full.
     if (lost["uevents"] > 0) != (told["drops"] > 0):
         yield f"netlink dropped {told['drops']} messages, ipvsd noticed {lost['uevents']} times"
-    if lost["sysctls"] > queue:
-        yield f"inotify overflowed {queue} times, ipvsd counts {lost['sysctls']}"
+    if lost["sysctl_inotify"] > queue:
+        yield f"inotify overflowed {queue} times, ipvsd counts {lost['sysctl_inotify']}"
     if told["untraced"]:
         yield f"{told['untraced']} events of the kernel's tracing are missing"
 

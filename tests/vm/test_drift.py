@@ -10,7 +10,7 @@ TIMES = repeated(3, 10)
 # Two concurrent loaders of one module can fail for a moment, and log that.
 RACE = (
     r"(module (ip_vs\w*|xt_ipvs)( \(not required\))? (failed|loadable|loading|unloading)"
-    r"|sysctl net\.ipv4\.vs\.\S+ (pending|unsupported|wrong|refused|not kept)): "
+    r"|sysctl net\.ipv4\.vs\.\S+ (pending|unsupported|noncompliant|write failed|not kept)): "
 )
 
 
@@ -96,7 +96,7 @@ def test_nf_conntrack_max_is_a_floor(node: Node) -> None:
     node.run(f"sysctl -w {key}=500000")
     node.until(lambda: node.metrics()["ipvsd_reconciles_total"] > looks, "a look after the write")
     assert node.sysctl(key) == "500000"
-    assert node.finding(key)["verdict"] == "right"
+    assert node.finding(key)["verdict"] == "compliant"
 
     node.run(f"sysctl -w {key}=1000")
     node.until(lambda: node.sysctl(key) == "131072", "the floor restored")

@@ -22,7 +22,7 @@ TAIL = 8.0
 STORM = (
     r"\S+ is contended: changed more than \d+ times in 60 s, last (probably )?by ",
     r"\S+ is contended no more",
-    r"sysctl \S+ (contended|wrong): ",
+    r"sysctl \S+ (contended|noncompliant): ",
 )
 
 

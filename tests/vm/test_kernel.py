@@ -80,13 +80,13 @@ def cost_of_a_look(node: Node) -> float:
 
 
 def test_a_kernel_that_was_upgraded_and_not_rebooted(node: Node, journal: Journal) -> None:
-    journal.expect(r"module ip_vs_sh module tree gone: ")
+    journal.expect(r"module ip_vs_sh module tree missing: ")
     with node.configured(FAST):
         usual = cost_of_a_look(node)
         node.run("mv /lib/modules/$(uname -r) /root/tree; rmmod ip_vs_sh")
         node.until(lambda: node.status()["state"] == "failed", "failed")
         finding = node.finding("ip_vs_sh")
-        assert finding["verdict"] == "module tree gone"
+        assert finding["verdict"] == "module_tree_missing"
         assert "reboot into an installed kernel" in finding["remedy"]
         assert node.finding("ip_vs_rr")["verdict"] == "live"
 

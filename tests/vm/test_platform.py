@@ -115,7 +115,7 @@ def test_every_library_of_the_platform_is_at_work(node: Node, record_property: C
     for name, version in {"Linux": release, **_versions(node)}.items():
         record_property(name, version)
     assert node.ipvs_answer()  # pyroute2
-    assert node.metrics()['ipvsd_source_up{source="files"}'] == 1  # prometheus-client and watchdog
+    assert node.metrics()['ipvsd_source_up{source="config_files"}'] == 1  # prometheus-client and watchdog
     assert node.status_line().startswith(node.ready_line())  # sdnotify
 
 
@@ -166,8 +166,8 @@ def test_an_upgrade_and_a_downgrade_lose_no_drift(node: Node, journal: Journal) 
 
 def test_with_a_read_only_root_all_works_but_what_is_to_last(booted: Node, journal: Journal) -> None:
     node = booted
-    journal.expect("cannot keep the last good configuration: /var/lib/ipvsd/last-good.json: Read-only file system")
-    # Without a writable /tmp, systemd itself cannot implement PrivateDevices=.
+    journal.expect("cannot store the last good configuration: /var/lib/ipvsd/last-good.json: Read-only file system")
+    # Without a /tmp that can be written to, systemd itself cannot make PrivateDevices=.
     tmp = "tmpfs /tmp tmpfs mode=1777 0 0"
     node.run(
         f"systemctl stop ipvsd; rm -r /var/lib/ipvsd/*; sed -i s/defaults/ro/ /etc/fstab; echo {tmp} >> /etc/fstab"

@@ -20,10 +20,10 @@ FAST = "interval: 2s\n"
 
 @pytest.fixture(autouse=True)
 def _looks_often(node: Node, journal: Journal) -> Iterator[None]:
-    journal.expect(r"module \S+( \(not required\))? (blacklisted|overridden|bad options|no index): ")
-    journal.expect(r"module \S+( \(not required\))? (file gone|absent|merged): ")
-    journal.expect(r"module \S+ failed: ")
-    journal.expect(r"\S+( \(not required\))? (pending|unsupported|wrong|refused)")
+    journal.expect(r"module \S+( \(not required\))? (blacklisted|overridden|invalid options|no index): ")
+    journal.expect(r"module \S+( \(not required\))? (file missing|absent|merged): ")
+    journal.expect(r"module \S+ load failed: ")
+    journal.expect(r"\S+( \(not required\))? (pending|unsupported|noncompliant|write failed)")
     journal.expect(r"failed: ")
     with node.configured(FAST):
         yield
@@ -118,7 +118,7 @@ def test_a_dependency_whose_file_is_gone(node: Node) -> None:
     preflight, apply, said, _ = answers(node)
     node.run(f"mv /root/{file.rpartition('/')[2]} {file}")  # there is no network here: the content of a package
     assert (preflight, apply) == (1, 1), said
-    assert "file gone: needs nf_defrag_ipv6: modules.dep lists" in said
+    assert "file missing: needs nf_defrag_ipv6: modules.dep lists" in said
     assert "apt install --reinstall linux-" in said
     assert node.run("ipvsd apply", check=False).code == 0
 

@@ -56,7 +56,7 @@ def test_everything_is_there_before_kubelet(node: Node) -> None:
 def test_every_bundled_library_is_at_work(node: Node) -> None:
     assert node.ipvs_answer()  # pyroute2
     found = node.until(node.metrics, "the metrics")  # prometheus-client
-    assert found['ipvsd_source_up{source="files"}'] == 1  # watchdog
+    assert found['ipvsd_source_up{source="config_files"}'] == 1  # watchdog
     assert node.status_line().startswith(node.ready_line())  # sdnotify
 
 

@@ -7,13 +7,13 @@ from tests.vm.node import UNLOAD_IPVS, Journal, Node, repeated
 LINKS = repeated(100, 1000)
 
 
-def test_a_parameter_is_set_and_reported_if_it_cannot_be_changed(node: Node, journal: Journal) -> None:
-    journal.expect(r"sysctl ip_vs\.conn_tab_bits \(not required\) (needs a reload|pending): ")
+def test_a_parameter_is_given_and_told_where_it_cannot_be_changed(node: Node, journal: Journal) -> None:
+    journal.expect(r"sysctl ip_vs\.conn_tab_bits \(not required\) (needs a module reload|pending): ")
     path = "/sys/module/ip_vs/parameters/conn_tab_bits"
     with node.configured("modules: {ip_vs: {parameters: {conn_tab_bits: 15}}}\n"):
         node.until(lambda: node.status()["state"] == "degraded", "the parameter told of")
         found = node.status()["parameters"][0]
-        assert (found["name"], found["verdict"], found["found"]) == ("ip_vs.conn_tab_bits", "needs a reload", "12")
+        assert (found["name"], found["verdict"], found["found"]) == ("ip_vs.conn_tab_bits", "needs_module_reload", "12")
         assert "which is in use by" in found["evidence"]
         # The remedy, carried out.
         node.run(f"systemctl stop ipvsd; {UNLOAD_IPVS}; systemctl start ipvsd")

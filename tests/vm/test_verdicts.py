@@ -19,9 +19,11 @@ STUB = "nf_conntrack_ipv4"
 
 @pytest.fixture(autouse=True)
 def _looks_often(node: Node, journal: Journal) -> Iterator[None]:
-    journal.expect(r"module \S+( \(not required\))? (blacklisted|overridden|index stale|absent|not built|failed): ")
+    journal.expect(
+        r"module \S+( \(not required\))? (blacklisted|overridden|index stale|absent|not built|load failed): "
+    )
     journal.expect(r"no, not today")  # from the command of an install line
-    journal.expect(r"module \S+ (refused: (signature|no capability|modules_disabled)|made for another kernel): ")
+    journal.expect(r"module \S+ (signature refused|capability missing|modules disabled|built for another kernel): ")
     with node.configured(FAST):
         yield
         _restore(node)  # after any result of the test, because the machine serves the next one
@@ -98,7 +100,7 @@ def test_a_file_that_the_index_does_not_list(node: Node) -> None:
     path = _file(node)
     node.run(f"mv {path} /root/ && depmod && cp -a /root/{MODULE}.ko* {path}")
     with unloaded(node):
-        evidence, remedy = verdict(node, "index stale")
+        evidence, remedy = verdict(node, "index_stale")
         assert path in evidence
         node.run(remedy.removeprefix("run '").removesuffix("'"))
 
@@ -119,7 +121,7 @@ def test_an_option_that_is_not_set(node: Node) -> None:
         said["ip_vs_twos"] = "says '# CONFIG_IP_VS_TWOS is not set'"
     for name, evidence in said.items():
         with node.configured(f"{FAST}modules: {{{name}: {{}}}}\n"):
-            found, remedy = verdict(node, "not built", name)
+            found, remedy = verdict(node, "not_built", name)
             assert found.endswith(evidence)
             assert remedy == f"run a kernel that was built with CONFIG_{name.upper()}"
 
@@ -131,7 +133,7 @@ def test_a_module_made_for_another_kernel(node: Node) -> None:
     # If symbols have versions, the kernel compares only the text after the release.
     node.run(f"sed -i 's/vermagic={release} SMP/vermagic={other} UP /' {path}")
     with unloaded(node):
-        evidence, remedy = verdict(node, "made for another kernel")
+        evidence, remedy = verdict(node, "vermagic_mismatch")
         assert f"made for kernel {other}, this is {release}" in evidence
         assert "version magic" in evidence  # the kernel's own message
         assert remedy.startswith("replace its file by one made for this kernel (apt install")
@@ -142,7 +144,7 @@ def test_a_signature_that_does_not_fit(node: Node) -> None:
     path = _plain(node)
     node.run(f"sed -i 's/license=GPL/license=GPl/' {path}")
     with unloaded(node):
-        evidence, remedy = verdict(node, "refused: signature")
+        evidence, remedy = verdict(node, "signature_refused")
         assert "Key was rejected by service" in evidence
         assert remedy.startswith("use a file that is signed with a key which the kernel trusts")
         _restore(node)
@@ -152,7 +154,7 @@ def test_a_kernel_that_demands_signatures(node: Node) -> None:
     _plain(node, "--unsign")
     node.run("echo Y > /sys/module/module/parameters/sig_enforce")
     with unloaded(node):
-        evidence, _ = verdict(node, "refused: signature")
+        evidence, _ = verdict(node, "signature_refused")
         assert "module.sig_enforce=1" in evidence
         _restore(node)
     node.machine.reboot()  # it cannot be disabled again
@@ -163,7 +165,7 @@ def test_a_kernel_with_disabled_module_loading(node: Node, journal: Journal) -> 
     journal.expect(r"failed: ")
     node.run(f"systemctl stop ipvsd; rmmod {MODULE}; sysctl -qw kernel.modules_disabled=1; systemctl start ipvsd")
     node.until(node.status, "status.json")
-    evidence, remedy = verdict(node, "refused: modules_disabled")
+    evidence, remedy = verdict(node, "modules_disabled")
     assert evidence == "kernel.modules_disabled is 1"
     assert remedy == "run 'ipvsd apply --persist' and reboot: modules-load.d is applied before sysctl.d"
     node.machine.reboot()
@@ -174,7 +176,7 @@ def test_a_kernel_with_disabled_module_loading(node: Node, journal: Journal) -> 
 def test_a_file_that_is_not_a_module_is_reported_with_the_message_of_the_kernel(node: Node) -> None:
     node.run(f"truncate -s 3000 {_plain(node, '--unsign')}")
     with unloaded(node):
-        evidence, remedy = verdict(node, "failed")
+        evidence, remedy = verdict(node, "load_failed")
         assert "Exec format error" in evidence or "Invalid argument" in evidence
         assert "journalctl -k" in remedy
         _restore(node)
@@ -186,7 +188,7 @@ def test_a_container_lacks_the_capability(node: Node) -> None:
     applied = node.run("setpriv --bounding-set=-sys_module ipvsd apply", check=False)
     node.start()
     assert done.code == 1
-    assert "! ip_vs_sh refused: no capability" in " ".join(done.out.split())
+    assert "! ip_vs_sh capability missing" in " ".join(done.out.split())
     assert "run 'modprobe NAME' on the host" in done.out
     assert applied.code == 1
 

@@ -55,7 +55,7 @@ def rung(node: Node, drop_in: str, before: str = "true", after: str = "true") ->
     node.run(before)
     try:
         with node.changed_unit(drop_in):
-            node.until(lambda: ("web", True) in [(item["name"], item["up"]) for item in node.sources()], "the web")
+            node.until(lambda: ("http", True) in [(item["name"], item["up"]) for item in node.sources()], "the web")
             yield
     finally:
         node.run(after)
@@ -67,7 +67,7 @@ def rung(node: Node, drop_in: str, before: str = "true", after: str = "true") ->
 def test_the_mechanism_is_reported(node: Node) -> None:
     assert node.status()["backend"] == "bpf"
     assert node.metrics()['ipvsd_watch_backend_info{backend="bpf"}'] == 1
-    assert node.metrics()['ipvsd_events_lost_total{source="writes"}'] == 0
+    assert node.metrics()['ipvsd_events_lost_total{source="sysctl_bpf"}'] == 0
 
 
 @pytest.mark.parametrize("cold", [False, True], ids=["warm", "after drop_caches"])
