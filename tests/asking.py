@@ -42,7 +42,7 @@ def asking(tree: Path, capsys: pytest.CaptureFixture[str]) -> Ask:
         code = main([*command.split(), "--root", str(tree), "--output", "json"])
         document: dict[str, Any] = json.loads(capsys.readouterr().out)
         if command.startswith("explain"):
-            items = [document["finding"] or {"name": document["name"], **document, "verdict": document["live"]}]
+            items = [document["finding"] or {"name": document["name"], **document, "verdict": document["actual"]}]
         else:
             items = document["kernels"][0]["modules"] if command.startswith("preflight") else document["modules"]
         return code, {item["name"]: Found(item["verdict"], item["evidence"], item.get("remedy", "")) for item in items}

@@ -19,6 +19,8 @@ from ipvsd.model.report import (
 )
 from ipvsd.model.types import (
     Desired,
+    DesiredModule,
+    DesiredSysctl,
     Exactly,
     Finding,
     Kernel,
@@ -32,8 +34,6 @@ from ipvsd.model.types import (
     SysctlFinding,
     SysctlVerdict,
     Want,
-    WantedModule,
-    WantedSysctl,
 )
 from ipvsd.reporting.counters import EMPTY
 
@@ -55,8 +55,8 @@ def kernel(
     return Kernel(release, distribution, cpus, modular, indexed, frozenset(loadable), frozenset(built_in))
 
 
-def wanted_module(name: str = "ip_vs", need: Need = Need.REQUIRED) -> WantedModule:
-    return WantedModule(name, need, "profile test")
+def wanted_module(name: str = "ip_vs", need: Need = Need.REQUIRED) -> DesiredModule:
+    return DesiredModule(name, need, "profile test")
 
 
 def wanted_sysctl(
@@ -65,14 +65,14 @@ def wanted_sysctl(
     policy: Policy = Policy.ENFORCE,
     required: bool = True,
     provider: Optional[str] = None,
-) -> WantedSysctl:
-    return WantedSysctl(key, want, policy, required, "profile test", provider)
+) -> DesiredSysctl:
+    return DesiredSysctl(key, want, policy, required, "profile test", provider)
 
 
-def desired(*wanted: WantedModule | WantedSysctl) -> Desired:
+def desired(*wanted: DesiredModule | DesiredSysctl) -> Desired:
     return Desired(
-        tuple(item for item in wanted if isinstance(item, WantedModule)),
-        tuple(item for item in wanted if isinstance(item, WantedSysctl)),
+        tuple(item for item in wanted if isinstance(item, DesiredModule)),
+        tuple(item for item in wanted if isinstance(item, DesiredSysctl)),
     )
 
 

@@ -116,7 +116,7 @@ def test_an_exclusion_applies_to_the_matches_of_wildcards() -> None:
 def test_a_required_pattern_without_matches_fails(kernel: FakeKernel) -> None:
     done = settle(kernel, "'net.ipv4.conf.*.not_in_this_kernel': {value: 0, required: true}")
     (found,) = by_pattern(done.after.sysctls)
-    assert (found.verdict, found.wanted.required) == (SysctlVerdict.UNSUPPORTED, True)
+    assert (found.verdict, found.desired.required) == (SysctlVerdict.UNSUPPORTED, True)
 
 
 def test_a_pattern_whose_matches_are_all_named_has_no_effect(kernel: FakeKernel) -> None:

@@ -27,13 +27,13 @@ def log() -> WriteLog:
 def blamed(log: WriteLog, complete: bool = True) -> tuple[str, Attribution]:
     """Return the writer to which a drift is attributed, and the certainty."""
     repair = attributed(REPAIR, log.of(KEY, "0"), complete)
-    return repair.who, repair.attribution
+    return repair.writer_text, repair.attribution
 
 
 def test_the_writer_of_the_drifted_value_is_the_cause(log: WriteLog) -> None:
     log.add(KEY, write("0", SYSCTL, before="1"))
     repair = attributed(REPAIR, log.of(KEY, "0"), complete=True)
-    assert repair == REPAIR._replace(before="1", who="sysctl[1]", writer=SYSCTL, attribution=Attribution.LIKELY)
+    assert repair == REPAIR._replace(before="1", writer_text="sysctl[1]", writer=SYSCTL, attribution=Attribution.LIKELY)
 
 
 def test_the_writer_of_another_value_is_not_the_cause(log: WriteLog) -> None:
@@ -46,9 +46,9 @@ def test_the_writer_of_another_sysctl_is_not_the_cause(log: WriteLog) -> None:
     assert log.of(KEY, "0") is None
 
 
-def test_a_drift_without_a_write_is_attributed_to_the_kernel_if_all_writes_are_recorded() -> None:
-    assert attributed(REPAIR, None, complete=True).who == "the kernel"
-    assert attributed(REPAIR, None, complete=False).who == "unknown"
+def test_what_no_process_did_the_kernel_did_where_every_process_is_seen() -> None:
+    assert attributed(REPAIR, None, complete=True).writer_text == "the kernel"
+    assert attributed(REPAIR, None, complete=False).writer_text == "unknown"
 
 
 def test_the_last_of_several_writers_of_the_value_is_the_cause(log: WriteLog) -> None:
@@ -94,7 +94,9 @@ def test_values_are_compared_by_their_meaning(log: WriteLog, written: str, found
 def test_an_unloading_explains_any_value(log: WriteLog) -> None:
     log.add("ip_vs", write(None, Writer(3, "rmmod"), before=""))
     unloading = log.of("ip_vs", "unloaded")
-    assert attributed(Repair("ip_vs", "unloaded", "live", 0.0, 0.0), unloading, complete=False).who == "rmmod[3]"
+    assert (
+        attributed(Repair("ip_vs", "unloaded", "live", 0.0, 0.0), unloading, complete=False).writer_text == "rmmod[3]"
+    )
 
 
 def test_after_a_storm_only_the_newest_writes_remain(log: WriteLog) -> None:

@@ -147,7 +147,7 @@ def test_an_unreadable_node_causes_few_log_lines(kernel: FakeKernel) -> None:
     lines = list(describe(node.changes))
     assert len(lines) == 4  # for modules, sysctls, and the two patterns
     assert all(line.level == "warning" and "Too many open files" in line.text for line in lines)
-    found = [finding._replace(last=None) for finding in blind.after.findings]
+    found = [finding._replace(last_verdict=None) for finding in blind.after.findings]
     assert assess(found, None, 0.0).exit_code == 2
     kernel.failing = {}
     node.round()
@@ -190,7 +190,7 @@ def test_the_last_verdict_is_reported_with_its_time(seen: Seen) -> None:
         assert found["ip_vs"].evidence == (
             "cannot read /fake/modules: Too many open files; last verdict live, at 2027-01-15T08:00:20Z"
         )
-        assert found[FORWARD].last == LastVerdict(SysctlVerdict.COMPLIANT, NOW + 20, valid=True)
+        assert found[FORWARD].last_verdict == LastVerdict(SysctlVerdict.COMPLIANT, NOW + 20, valid=True)
 
 
 def test_a_compliant_item_does_not_fail_until_its_verdict_is_two_intervals_old(seen: Seen) -> None:
@@ -216,14 +216,14 @@ def test_a_non_compliant_or_unknown_item_is_a_failure(kernel: FakeKernel) -> Non
     assert "last verdict write failed, at" in seen.look()[FORWARD].evidence
     assert seen.state() is State.FAILED
     new = Seen(kernel)
-    assert new.look()[FORWARD].last is None
+    assert new.look()[FORWARD].last_verdict is None
     assert new.state() is State.FAILED
 
 
 def test_the_last_verdict_on_a_former_desired_value_is_not_valid(seen: Seen) -> None:
     seen.kernel.failing = {"read_sysctl": errno.EIO}
     other = parse([("f", f"sysctls: {{{FORWARD}: {{value: 0, required: true}}}}".encode())])
-    assert seen.look(other)[FORWARD].last is None
+    assert seen.look(other)[FORWARD].last_verdict is None
     assert seen.state() is State.FAILED
 
 

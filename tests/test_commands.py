@@ -246,8 +246,8 @@ def test_a_plan_as_json(tree: Path, capsys: Output) -> None:
     _, found = values(capsys, "plan", *at(tree))
     origin = "profile kube-proxy-ipvs"
     assert found == [
-        {"action": "write", "name": "net.ipv4.ip_forward", "found": "0", "wanted": "1", "origin": origin},
-        {"action": "load", "name": "ip_vs_sh", "found": "unloaded", "wanted": "live", "origin": origin},
+        {"action": "write", "name": "net.ipv4.ip_forward", "actual": "0", "desired": "1", "origin": origin},
+        {"action": "load", "name": "ip_vs_sh", "actual": "unloaded", "desired": "live", "origin": origin},
     ]
 
 

@@ -54,7 +54,7 @@ OTHERS = {
     "proc/cmdline": "sysctl.net.ipv4.ip_forward=SECRET3\n",
     "proc/sys/net/ipv4/ip_forward": "SECRET4\n",
     "sys/module/nf_conntrack/parameters/hashsize": "SECRET5\n",
-    "run/ipvsd/status.json": json.dumps({**build_document(report()), "line": "SECRET6", "boottime": 0.0}),
+    "run/ipvsd/status.json": json.dumps({**build_document(report()), "summary": "SECRET6", "boottime": 0.0}),
     "run/ipvsd/history.jsonl": '{"name": "SECRET7"}\n',
 }
 both = pytest.mark.parametrize("files", [CONFIGURATION, OTHERS], ids=["configuration", "others"])

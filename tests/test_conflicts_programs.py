@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ipvsd.conflicts.detection import ConflictReport, agrees, detect
+from ipvsd.conflicts.detection import ConflictReport, complies, detect
 from ipvsd.conflicts.external_setting import Effect, ExternalSetting, Names, Program
 from ipvsd.model.types import Exactly, OneOf, Want, Within
 from tests.trees import make_modules, put
@@ -316,7 +316,7 @@ def test_the_last_value_of_a_parameter_counts_that_of_the_command_line_before_al
     ]
 
 
-# --- agreement with the desired state ---------------------------------------------------
+# --- whether it complies ----------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -340,7 +340,7 @@ def test_a_value_agrees_if_the_planner_finds_it_compliant(
     value: str, certain: bool, want: Want | None, expected: bool | None
 ) -> None:
     setting = ExternalSetting(FORWARD, Effect.SETS, Program.TUNED, "f:1", "x", value, certain=certain)
-    assert agrees(setting, want) is expected
+    assert complies(setting, want) is expected
 
 
 @pytest.mark.parametrize(
@@ -355,7 +355,7 @@ def test_a_value_agrees_if_the_planner_finds_it_compliant(
 )
 def test_a_module_is_desired_in_the_kernel(effect: Effect, certain: bool, expected: bool | None) -> None:
     setting = ExternalSetting("ip_vs", effect, Program.FIREWALLD, "f:1", "x", certain=certain)
-    assert agrees(setting, None) is expected
+    assert complies(setting, None) is expected
 
 
 def test_an_unreadable_file_is_reported_and_hides_no_other(tmp_path: Path) -> None:
@@ -363,7 +363,7 @@ def test_an_unreadable_file_is_reported_and_hides_no_other(tmp_path: Path) -> No
     (tmp_path / "etc/sysctl.d/50.conf").symlink_to("50.conf")
     found = detect(str(tmp_path), Names(sysctls=[FORWARD]))
     assert [item.value for item in found.settings] == ["0"]
-    assert list(found.unread) == [f"{tmp_path}/etc/sysctl.d/50.conf"]
+    assert list(found.unreadable_files) == [f"{tmp_path}/etc/sysctl.d/50.conf"]
 
 
 def test_dependencies_in_an_image_are_those_of_its_newest_kernel(tmp_path: Path) -> None:

@@ -42,17 +42,17 @@ def test_the_permitted_number_of_repairs_is_not_contention() -> None:
 
 def test_one_more_repair_is_contention_with_the_program_and_the_time() -> None:
     found = repaired(5.0, 5.0, 5.0, 5.0)
-    assert (found.contended, found.rival, found.since) == (True, "agent[7]", 5.0)
+    assert (found.contended, found.conflicting_program, found.since) == (True, "agent[7]", 5.0)
 
 
-def test_an_unknown_writer_counts_as_the_former_program() -> None:
-    assert repaired(20.0, begin=contention(), rival="").rival == "agent[7]"
-    assert repaired(0.0, rival="").rival == "an unknown writer"
+def test_who_was_not_seen_is_taken_for_the_rival_before() -> None:
+    assert repaired(20.0, begin=contention(), rival="").conflicting_program == "agent[7]"
+    assert repaired(0.0, rival="").conflicting_program == "an unknown writer"
 
 
 def test_contention_keeps_its_beginning_and_names_the_last_program() -> None:
     found = repaired(20.0, begin=contention(), rival="tuned[9]")
-    assert (found.since, found.rival) == (3.0, "tuned[9]")
+    assert (found.since, found.conflicting_program) == (3.0, "tuned[9]")
 
 
 def test_the_leaking_bucket_permits_later_repairs() -> None:

@@ -44,7 +44,7 @@ def test_a_reconciliation_without_a_drift_counts_only_itself(node: Node) -> None
 def test_a_drift_is_counted_and_so_is_its_repair(node: Node) -> None:
     node.kernel.values[FORWARD] = "0"
     (repair,) = look(node)
-    assert (repair.name, repair.found, repair.wanted) == (FORWARD, "0", "1")
+    assert (repair.name, repair.actual, repair.desired) == (FORWARD, "0", "1")
     assert repair.seconds == pytest.approx(0.003)
     assert (node.counters.values.drifts, node.counters.values.repairs) == ({FORWARD: 1}, {FORWARD: 1})
     assert sum(node.counters.values.repair_seconds.counts) == 1
@@ -134,9 +134,9 @@ def test_rounds_are_counted_with_their_time() -> None:
     counters = Counters()
     for seconds in (0.02, 1e9):
         counters.observe_round(seconds)
-    assert counters.values.looks == 2
-    assert counters.values.look_seconds.total == pytest.approx(1e9 + 0.02)
-    counts = counters.values.look_seconds.counts
+    assert counters.values.reconciliations == 2
+    assert counters.values.reconciliation_seconds.total == pytest.approx(1e9 + 0.02)
+    counts = counters.values.reconciliation_seconds.counts
     assert (counts[BUCKETS.index(0.025)], counts[-1], sum(counts)) == (1, 1, 2)
 
 

@@ -11,6 +11,7 @@ from ipvsd.config.schema import Config
 from ipvsd.decide.verdicts import judge_module
 from ipvsd.model.types import (
     Desired,
+    DesiredSysctl,
     Exactly,
     Iptables,
     ModuleState,
@@ -18,7 +19,6 @@ from ipvsd.model.types import (
     Need,
     Observed,
     Policy,
-    WantedSysctl,
     Within,
 )
 from tests.fake_kernel import DEPENDS, NODE
@@ -45,7 +45,7 @@ def values(wanted: Desired) -> dict[str, str]:
     return {sysctl.key: str(sysctl.want) for sysctl in wanted.sysctls}
 
 
-def one(wanted: Desired, key: str) -> WantedSysctl:
+def one(wanted: Desired, key: str) -> DesiredSysctl:
     (sysctl,) = (sysctl for sysctl in wanted.sysctls if sysctl.key == key)
     return sysctl
 

@@ -33,6 +33,8 @@ from ipvsd.model.report import (
     State,
 )
 from ipvsd.model.types import (
+    DesiredModule,
+    DesiredSysctl,
     Exactly,
     Kernel,
     ModuleFinding,
@@ -41,8 +43,6 @@ from ipvsd.model.types import (
     Policy,
     SysctlFinding,
     SysctlVerdict,
-    WantedModule,
-    WantedSysctl,
     Within,
 )
 from ipvsd.model.value_texts import text_of
@@ -67,13 +67,13 @@ REPORT = Report(
     time=1.0,
     boottime=1.0,
     kernel=Kernel("6.1.0", "debian", 1, True, True, frozenset(), frozenset()),
-    modules=(ModuleFinding(WantedModule("ip_vs", Need.REQUIRED, "here"), ModuleVerdict.LIVE, "seen"),),
+    modules=(ModuleFinding(DesiredModule("ip_vs", Need.REQUIRED, "here"), ModuleVerdict.LIVE, "seen"),),
     sysctls=(
         SysctlFinding(
-            WantedSysctl("a.b", Within(1), Policy.ENFORCE, True, "here", guard=True), "1", SysctlVerdict.COMPLIANT, ""
+            DesiredSysctl("a.b", Within(1), Policy.ENFORCE, True, "here", guard=True), "1", SysctlVerdict.COMPLIANT, ""
         ),
         SysctlFinding(
-            WantedSysctl("a.*", Exactly("1"), Policy.ENFORCE, True, "here", None, "a.*"),
+            DesiredSysctl("a.*", Exactly("1"), Policy.ENFORCE, True, "here", None, "a.*"),
             "1",
             SysctlVerdict.COMPLIANT,
             "",
@@ -81,7 +81,7 @@ REPORT = Report(
     ),
     parameters=(
         SysctlFinding(
-            WantedSysctl("a.p", Exactly("1"), Policy.ENFORCE, False, "here"), "1", SysctlVerdict.COMPLIANT, ""
+            DesiredSysctl("a.p", Exactly("1"), Policy.ENFORCE, False, "here"), "1", SysctlVerdict.COMPLIANT, ""
         ),
     ),
     health=Health(State.READY, "ready", 0),

@@ -113,8 +113,8 @@ def test_exit_codes(tree: Path, capsys: Output, make: Callable[[Path], None], na
 def publish(
     tree: Path, who: object, writer: object = None, contended: Sequence[object] = (), attribution: object = "certain"
 ) -> None:
-    repair = {"name": FORWARD, "found": "0", "wanted": "1", "time": "2027-01-15T07:58:30.000Z", "seconds": 0.0021}
-    repairs = [{**repair, "who": who, "writer": writer, "attribution": attribution}]
+    repair = {"name": FORWARD, "actual": "0", "desired": "1", "time": "2027-01-15T07:58:30.000Z", "seconds": 0.0021}
+    repairs = [{**repair, "writer_text": who, "writer": writer, "attribution": attribution}]
     status_file.write(str(tree), {**build_document(report()), "repairs": repairs, "contended": contended})
 
 
@@ -210,15 +210,13 @@ def test_the_last_writer_with_a_likely_attribution(tree: Path, capsys: Output) -
         ({"yielded": True}, "contended by agent[7] of x.service: left to it for good"),
     ],
 )
-def test_the_conflicting_program_of_a_contended_item(
-    tree: Path, capsys: Output, how: Mapping[str, object], told: str
-) -> None:
-    publish(tree, "agent[7]", None, [{"name": FORWARD, "rival": "agent[7] of x.service", **how}])
+def test_who_fights_for_it(tree: Path, capsys: Output, how: Mapping[str, object], told: str) -> None:
+    publish(tree, "agent[7]", None, [{"name": FORWARD, "conflicting_program": "agent[7] of x.service", **how}])
     assert told in " ".join(run(capsys, tree, FORWARD)[1].split())
 
 
-def test_the_conflicting_program_without_a_known_repair(tree: Path, capsys: Output) -> None:
-    contended = [{"name": FORWARD, "rival": "agent[7]"}]
+def test_who_fights_for_it_where_no_repair_is_known(tree: Path, capsys: Output) -> None:
+    contended = [{"name": FORWARD, "conflicting_program": "agent[7]"}]
     status_file.write(str(tree), {**build_document(report()), "repairs": [], "contended": contended})
     assert "not seen by the daemon contended by agent[7]: written" in " ".join(run(capsys, tree, FORWARD)[1].split())
 
@@ -328,22 +326,22 @@ def test_as_json(tree: Path, capsys: Output) -> None:
     cis(tree)
     found = values(capsys, tree, FORWARD)
     assert found["finding"]["verdict"] == "compliant"
-    assert (found["name"], found["kind"], found["held"], found["live"]) == (FORWARD, "sysctl", True, "1")
-    assert (found["daemon"], found["repair"], found["unread"]) == (False, None, [])
+    assert (found["name"], found["kind"], found["managed"], found["actual"]) == (FORWARD, "sysctl", True, "1")
+    assert (found["status_available"], found["repair"], found["unreadable_files"]) == (False, None, [])
     assert found["settings"] == [
         {
             "name": FORWARD,
             "effect": "sets",
             "program": "systemd_sysctl",
-            "when": "at boot, and when systemd-sysctl is restarted",
+            "applied_when": "at boot, and when systemd-sysctl is restarted",
             "origin": "/etc/sysctl.d/60-cis.conf:2",
             "text": f"{FORWARD} = 0",
             "value": "0",
-            "wins": True,
+            "effective": True,
             "certain": True,
-            "fails": "",
-            "idle": "",
-            "agrees": False,
+            "failure": "",
+            "inactive": "",
+            "compliant": False,
             "remedy": "correct the line in /etc/sysctl.d/60-cis.conf, or remove it",
         }
     ]

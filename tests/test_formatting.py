@@ -42,7 +42,7 @@ def test_a_remedy_that_was_printed_above_is_referred_to(tree: Path, capsys: Outp
 
 
 @pytest.mark.parametrize(
-    ("value", "told"), [("1", "1 (no sysctl fits the pattern yet)"), ("0", "0 (wanted 1; no sysctl fits")]
+    ("value", "told"), [("1", "1 (no sysctl fits the pattern yet)"), ("0", "0 (desired 1; no sysctl fits")]
 )
 def test_a_pattern_without_matches_is_reported(tree: Path, capsys: Output, value: str, told: str) -> None:
     shutil.rmtree(tree / "proc")

@@ -58,7 +58,7 @@ def test_an_interface_that_appears_is_managed(kernel: FakeKernel) -> None:
     done = settle(kernel)
     assert kernel.values["net.ipv4.conf.veth1.forwarding"] == "1"
     [found] = [finding for finding in by_pattern(done.after.sysctls) if finding.name == PATTERN]
-    assert (found.members, found.wanted.required) == ((3, 3), True)
+    assert (found.members, found.desired.required) == ((3, 3), True)
 
 
 def test_changes_that_follow_ip_forward_are_not_written_separately(kernel: FakeKernel, tmp_path: Path) -> None:
@@ -103,7 +103,7 @@ def test_an_interface_can_be_left_alone(kernel: FakeKernel, text: str, held: set
 def test_an_interface_can_be_less_important(kernel: FakeKernel) -> None:
     done = settle(kernel, f"sysctls: {{'{PATTERN}': {{policy: observe, required: false}}}}")
     [found] = [finding for finding in by_pattern(done.after.sysctls) if finding.name == PATTERN]
-    assert (found.wanted.policy.value, found.wanted.required, str(found.wanted.want)) == ("observe", False, "1")
+    assert (found.desired.policy.value, found.desired.required, str(found.desired.want)) == ("observe", False, "1")
 
 
 def test_a_pattern_that_excludes_all_leaves_ip_forward_alone() -> None:

@@ -71,40 +71,41 @@ def test_the_exit_code(findings: tuple[Finding, ...], code: int) -> None:
     assert health(*findings).exit_code == code
 
 
-def test_a_ready_node_reports_its_counts() -> None:
-    assert health(module(), sysctl(), sysctl(key="net.b")).line == "ready: 1 module, 2 sysctls right"
+def test_a_ready_node_says_its_counts() -> None:
+    assert health(module(), sysctl(), sysctl(key="net.b")).summary == "ready: 1 module, 2 sysctls right"
 
 
 def test_an_unavailable_item_is_not_counted() -> None:
     gone = module(MV.NOT_BUILT, "ip_vs_twos", Need.IF_SHIPPED)
-    assert health(module(), gone).line == "ready: 1 module, 0 sysctls right"
+    assert health(module(), gone).summary == "ready: 1 module, 0 sysctls right"
 
 
 def test_a_failed_node_reports_missing_items_and_remedies() -> None:
     found = module(MV.ABSENT, "ip_vs_sh", remedy="apt install it")
-    assert health(module(), found).line == "failed: ip_vs_sh absent: apt install it"
+    assert health(module(), found).summary == "failed: ip_vs_sh absent: apt install it"
 
 
 def test_a_degraded_node_says_its_counts_and_what_is_missing() -> None:
     found = module(MV.ABSENT, "br_netfilter", Need.OPTIONAL, remedy="apt install it")
-    assert health(module(), found).line == "degraded: 1 module, 0 sysctls right; br_netfilter absent: apt install it"
+    assert health(module(), found).summary == "degraded: 1 module, 0 sysctls right; br_netfilter absent: apt install it"
 
 
 def test_one_cause_is_told_once() -> None:
     found = [module(MV.MODULE_TREE_MISSING, name, remedy="reboot") for name in ("ip_vs", "ip_vs_rr")]
-    assert health(*found).line == "failed: ip_vs, ip_vs_rr module tree missing: reboot"
+    assert health(*found).summary == "failed: ip_vs, ip_vs_rr module tree missing: reboot"
 
 
 def test_many_causes_are_told_in_part() -> None:
     found = [module(MV.LOAD_FAILED, name, remedy=name) for name in ("a", "b", "c")]
-    assert health(*found).line == "failed: a load failed: a; b load failed: b; and 1 more"
-    assert assess(found, None, NOW, more=", see here").line.endswith("; and 1 more, see here")
+    assert health(*found).summary == "failed: a load failed: a; b load failed: b; and 1 more"
+    assert assess(found, None, NOW, more=", see here").summary.endswith("; and 1 more, see here")
 
 
 def test_the_line_contains_the_last_repair_and_its_age() -> None:
     repair = Repair("net.a", "0", "1", NOW - 180, 0.1)
     assert (
-        assess([sysctl()], repair, NOW).line == "ready: 0 modules, 1 sysctl right; last repair net.a 0 -> 1, 3 min ago"
+        assess([sysctl()], repair, NOW).summary
+        == "ready: 0 modules, 1 sysctl right; last repair net.a 0 -> 1, 3 min ago"
     )
 
 
@@ -112,7 +113,7 @@ def test_the_line_contains_the_last_repair_and_its_age() -> None:
 @pytest.mark.parametrize("state", ["failed", "degraded"])
 def test_the_line_is_one_printable_line_whatever_is_found(text: str, state: str) -> None:
     need = Need.REQUIRED if state == "failed" else Need.OPTIONAL
-    line = assess([module(MV.LOAD_FAILED, need=need, remedy=text)], Repair("x", text, "1", NOW, 0.0), NOW).line
+    line = assess([module(MV.LOAD_FAILED, need=need, remedy=text)], Repair("x", text, "1", NOW, 0.0), NOW).summary
     assert line.startswith(state)
     assert line.isprintable()
 
@@ -130,5 +131,5 @@ def test_an_age_is_readable_for_people(seconds: float, text: str) -> None:
 
 def test_the_line_names_some_of_many_and_counts_the_rest() -> None:
     absent = [module(MV.ABSENT, name=f"xt_{number}") for number in range(20)]
-    assert health(*absent).line.startswith("failed: xt_0, xt_1, xt_2, xt_3, xt_4, xt_5 and 14 more absent")
-    assert health(*absent[:6]).line.startswith("failed: xt_0, xt_1, xt_2, xt_3, xt_4, xt_5 absent")
+    assert health(*absent).summary.startswith("failed: xt_0, xt_1, xt_2, xt_3, xt_4, xt_5 and 14 more absent")
+    assert health(*absent[:6]).summary.startswith("failed: xt_0, xt_1, xt_2, xt_3, xt_4, xt_5 absent")

@@ -46,7 +46,7 @@ def test_persisted_values_of_an_image_suffice_for_any_number_of_cpus(image: Path
     run(capsys, image, "apply", "--persist")
     assert "net.netfilter.nf_conntrack_max = 1048576\n" in (image / drop_in_files.SYSCTL).read_text()
     _, document = values(capsys, image, "check")
-    assert [item["wanted"] for item in document["sysctls"] if "nf_conntrack_max" in item["name"]] == [">= 131072"]
+    assert [item["desired"] for item in document["sysctls"] if "nf_conntrack_max" in item["name"]] == [">= 131072"]
 
 
 def test_a_file_that_makes_an_image_non_compliant_is_named(image: Path, capsys: Output) -> None:
@@ -147,8 +147,8 @@ def test_an_image_without_a_kernel_cannot_be_judged(image: Path, capsys: Output,
 def test_the_document_names_the_kind_of_kernel(tmp_path: Path, image: Path, capsys: Output) -> None:
     tree = make_tree(tmp_path / "root")
     for root, judged in ((tree, "other_tree"), (image, "first_boot")):
-        assert values(capsys, root, "check")[1]["judged"] == judged
-        assert values(capsys, root, "explain", "ip_vs")[1]["judged"] == judged
+        assert values(capsys, root, "check")[1]["root_kind"] == judged
+        assert values(capsys, root, "explain", "ip_vs")[1]["root_kind"] == judged
 
 
 def test_directories_that_are_empty_are_no_kernel(image: Path, capsys: Output) -> None:

@@ -167,7 +167,7 @@ def test_the_command_as_json(tree: Path, capsys: pytest.CaptureFixture[str]) -> 
     code, out, _ = run(capsys, "preflight", "--root", tree, "--output", "json")
     document = json.loads(out)
     assert (code, document["reboot_required"]) == (1, True)
-    shown = [(item["release"], item["running"], item["next"], item["ready"]) for item in document["kernels"]]
+    shown = [(item["release"], item["running"], item["boots_next"], item["ready"]) for item in document["kernels"]]
     assert shown == [(RELEASE, True, False, True), (NEW, False, True, False)]
     assert {found["verdict"] for found in document["kernels"][0]["modules"]} == {"loadable"}
 

@@ -91,7 +91,7 @@ def test_the_modules_of_the_other_back_end_are_not_managed(
     program: str, loaded: tuple[str, ...], left_alone: tuple[str, ...]
 ) -> None:
     found = findings(kernel(tuple(DEPENDS))._replace(iptables=Iptables(program)))
-    assert {found[name].wanted.need for name in loaded} == {Need.REQUIRED}
+    assert {found[name].desired.need for name in loaded} == {Need.REQUIRED}
     assert not set(left_alone) & set(found)
     assert found[loaded[0]].evidence.endswith(f"; for {program}: iptables is {program}")
 

@@ -15,7 +15,7 @@ import pytest
 from ipvsd.kernel import ipvs_probe
 from ipvsd.kernel.ipvs_probe import IpvsProbe, ProbeProcess, _describe_error, _parse
 from ipvsd.model.report import Ipvs
-from ipvsd.model.types import ModuleFinding, ModuleVerdict, Need, WantedModule
+from ipvsd.model.types import DesiredModule, ModuleFinding, ModuleVerdict, Need
 from ipvsd.runtime.event_loop import EventLoop, Reason, ReasonKind
 from tests.scarce import few_descriptors
 
@@ -87,7 +87,7 @@ def test_only_a_missing_family_is_one(number: int, asked: bool, up: bool | None)
 
 
 def finding(verdict: ModuleVerdict) -> ModuleFinding:
-    return ModuleFinding(WantedModule("ip_vs", Need.REQUIRED, "test"), verdict, "")
+    return ModuleFinding(DesiredModule("ip_vs", Need.REQUIRED, "test"), verdict, "")
 
 
 def test_nothing_is_asked_while_ip_vs_is_not_live() -> None:

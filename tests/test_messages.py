@@ -9,13 +9,13 @@ import pytest
 from ipvsd.decide.contention import Contention, Limit
 from ipvsd.model.report import Attribution, Repair, Writer
 from ipvsd.model.types import (
+    DesiredModule,
+    DesiredSysctl,
     Exactly,
     LoadModule,
     Need,
     Outcome,
     Policy,
-    WantedModule,
-    WantedSysctl,
     WriteSysctl,
 )
 from ipvsd.reconcile.changes import (
@@ -157,20 +157,20 @@ def test_a_problem_that_another_program_solved_is_logged(teller: Teller) -> None
 # --- repairs ------------------------------------------------------------------------------
 
 WRITE = WriteSysctl(FORWARD, "0", "1")
-ITEM = WantedSysctl(FORWARD, Exactly("1"), Policy.ENFORCE, required=True, origin="f:1")
-MODULE = WantedModule("ip_vs_sh", Need.REQUIRED, "f:1")
+ITEM = DesiredSysctl(FORWARD, Exactly("1"), Policy.ENFORCE, required=True, origin="f:1")
+MODULE = DesiredModule("ip_vs_sh", Need.REQUIRED, "f:1")
 POD = Writer(42, "agent", "cri-containerd-x.scope", "ab" * 32, "0a1b2c3d-4e5f-6071-8293-a4b5c6d7e8f9")
 REPAIR = Repair(
-    FORWARD, "0", "1", 1000.0, 0.0021, before="1", who=str(POD), writer=POD, attribution=Attribution.CERTAIN
+    FORWARD, "0", "1", 1000.0, 0.0021, before="1", writer_text=str(POD), writer=POD, attribution=Attribution.CERTAIN
 )
-NOBODY = Repair(FORWARD, "0", "1", 1000.0, 0.0021, who="the kernel", attribution=Attribution.LIKELY)
+NOBODY = Repair(FORWARD, "0", "1", 1000.0, 0.0021, writer_text="the kernel", attribution=Attribution.LIKELY)
 UNLOADED = Repair(
     "ip_vs_sh",
     "unloaded",
     "live",
     1000.0,
     0.04,
-    who="rmmod[7]",
+    writer_text="rmmod[7]",
     writer=Writer(7, "rmmod"),
     attribution=Attribution.LIKELY,
 )
@@ -227,7 +227,7 @@ def test_many_drifts_of_one_item_are_one_line() -> None:
     changes = [Repaired(ITEM, WRITE, repair, at_once=True) for repair in [NOBODY] * 499 + [REPAIR]]
     *each, last = describe(changes)
     assert len(each) == 3
-    assert last.text == f"{FORWARD} drifted 500 times in all, last changed by {REPAIR.who}, and was repaired"
+    assert last.text == f"{FORWARD} drifted 500 times in all, last changed by {REPAIR.writer_text}, and was repaired"
 
 
 @pytest.mark.parametrize(("at_once", "lines"), [(True, 5), (False, 4)], ids=["each by its event", "in one round"])
@@ -262,8 +262,8 @@ def test_a_change_that_is_only_counted_has_no_line() -> None:
 LIMIT = Limit(10, 60.0, 300.0)
 
 
-def test_the_start_of_contention_is_a_warning_with_the_program_and_a_remedy() -> None:
-    contention = Contention(rival="agent[42]", since=1.0, attribution=Attribution.LIKELY)
+def test_contention_that_started_is_a_warning_with_the_rival_and_a_remedy() -> None:
+    contention = Contention(conflicting_program="agent[42]", since=1.0, attribution=Attribution.LIKELY)
     (line,) = describe([ContentionStarted(FORWARD, contention, LIMIT)])
     assert line.level == "warning"
     assert line.text.startswith(
@@ -278,8 +278,8 @@ def test_the_start_of_contention_is_a_warning_with_the_program_and_a_remedy() ->
     }
 
 
-def test_the_line_of_a_yielded_sysctl_has_no_remedy() -> None:
-    contention = Contention(rival="agent[42]", since=1.0, yielded=True)
+def test_what_is_yielded_says_so_and_needs_no_remedy() -> None:
+    contention = Contention(conflicting_program="agent[42]", since=1.0, yielded=True)
     (line,) = describe([ContentionStarted(FORWARD, contention, LIMIT)])
     assert line.text.endswith("last by agent[42]; left to it for good")
 

@@ -114,7 +114,8 @@ def test_ipvs_is_up_only_if_it_answered(up: Optional[bool], shown: float) -> Non
 def test_what_cannot_be_read_is_shown_as_it_was_while_that_stands(stands: bool) -> None:
     live, right = (LastVerdict(verdict, 0.0, stands) for verdict in (ModuleVerdict.LIVE, SysctlVerdict.COMPLIANT))
     made = report(
-        module(ModuleVerdict.UNREADABLE)._replace(last=live), sysctl(SysctlVerdict.UNREADABLE)._replace(last=right)
+        module(ModuleVerdict.UNREADABLE)._replace(last_verdict=live),
+        sysctl(SysctlVerdict.UNREADABLE)._replace(last_verdict=right),
     )
     text = exposition(lambda: made)().decode()
     assert f'ipvsd_module_loaded{{module="ip_vs"}} {float(stands)}\n' in text
@@ -135,7 +136,7 @@ def test_no_profile_and_several_are_shown() -> None:
 
 
 def test_counts_are_shown_per_name() -> None:
-    tally = EMPTY._replace(loads={"ip_vs": 3}, drifts={"net.ipv4.ip_forward": 2}, looks=7)
+    tally = EMPTY._replace(loads={"ip_vs": 3}, drifts={"net.ipv4.ip_forward": 2}, reconciliations=7)
     made = REPORT._replace(counters=tally)
     assert value(made, 'ipvsd_module_loads_total{module="ip_vs"}') == 3
     assert value(made, 'ipvsd_sysctl_drifts_total{name="net.ipv4.ip_forward"}') == 2

@@ -37,7 +37,7 @@ def test_a_module_is_loaded_with_its_parameters(kernel: FakeKernel) -> None:
 def test_parameters_keep_a_module_of_a_profile_unchanged(kernel: FakeKernel) -> None:
     done = settle(kernel, "br_netfilter: {parameters: {x: 1}}")
     (found,) = (finding for finding in done.after.modules if finding.name == "br_netfilter")
-    assert (found.wanted.need.value, found.wanted.origin) == ("optional", "profile kube-proxy-ipvs")
+    assert (found.desired.need.value, found.desired.origin) == ("optional", "profile kube-proxy-ipvs")
 
 
 def test_a_writable_parameter_is_written(kernel: FakeKernel) -> None:

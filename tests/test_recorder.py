@@ -81,10 +81,10 @@ def test_a_repair_of_a_round_is_attributed_everywhere(node: RecordedNode, capsys
     (line,) = said(capsys)
     assert "; changed by agent[7] of agent.service, repaired in " in line
     (repair,) = node.recorder.repairs
-    assert (repair.before, repair.who, repair.writer) == ("1", "agent[7] of agent.service", AGENT)
+    assert (repair.before, repair.writer_text, repair.writer) == ("1", "agent[7] of agent.service", AGENT)
     assert repair.attribution is Attribution.CERTAIN
     (kept,) = node.repairs()
-    assert (kept["name"], kept["who"], kept["attribution"]) == (FORWARD, repair.who, "certain")
+    assert (kept["name"], kept["writer_text"], kept["attribution"]) == (FORWARD, repair.writer_text, "certain")
     assert node.recorder.counters.values.repairs == {FORWARD: 1}
 
 
@@ -99,8 +99,8 @@ def test_a_repair_at_once_is_attributed_everywhere(node: RecordedNode, capsys: L
         f"wrote {FORWARD}: found '0', wanted '1'; changed probably by agent[7] of agent.service, repaired in 3.5 ms"
     ]
     (repair,) = node.recorder.repairs
-    assert (repair.who, repair.writer) == ("agent[7] of agent.service", AGENT)
-    assert node.repairs()[0]["who"] == repair.who
+    assert (repair.writer_text, repair.writer) == ("agent[7] of agent.service", AGENT)
+    assert node.repairs()[0]["writer_text"] == repair.writer_text
     values = node.recorder.counters.values
     assert (values.drifts, values.repairs) == ({FORWARD: 1}, {FORWARD: 1})
 
@@ -111,7 +111,7 @@ def test_several_writers_in_unknown_namespaces_are_not_named(node: RecordedNode,
     node.lose()
     assert "; changed by unknown, repaired in " in said(capsys)[0]
     (repair,) = node.recorder.repairs
-    assert (repair.who, repair.writer, repair.attribution) == ("unknown", None, Attribution.UNKNOWN)
+    assert (repair.writer_text, repair.writer, repair.attribution) == ("unknown", None, Attribution.UNKNOWN)
     assert node.repairs()[0]["attribution"] == "unknown"
 
 
@@ -122,7 +122,7 @@ def test_a_drift_without_a_recorded_write(node: RecordedNode, complete: Collecti
     if event:
         node.drift()
     node.lose()
-    assert {repair.who for repair in node.recorder.repairs} == {who}
+    assert {repair.writer_text for repair in node.recorder.repairs} == {who}
 
 
 def test_an_unrecorded_unloading_is_not_attributed(tmp_path: Path) -> None:
@@ -132,7 +132,7 @@ def test_an_unrecorded_unloading_is_not_attributed(tmp_path: Path) -> None:
     node.kernel.unload("ip_vs_sh")
     assert node.event("ip_vs_sh")
     node.round()
-    assert node.recorder.repairs[-1].who == "unknown"
+    assert node.recorder.repairs[-1].writer_text == "unknown"
 
 
 def test_the_sources_are_drained_while_the_item_is_not_compliant(node: RecordedNode) -> None:
@@ -161,7 +161,7 @@ def test_a_writer_of_the_same_value_after_the_read_is_not_the_cause(node: Record
 def test_a_writer_of_another_value_is_not_the_cause(node: RecordedNode) -> None:
     node.record("2")
     node.lose()
-    assert node.recorder.repairs[-1].who == "the kernel"
+    assert node.recorder.repairs[-1].writer_text == "the kernel"
 
 
 def test_the_cause_of_one_drift_is_not_the_cause_of_a_later_one(node: RecordedNode) -> None:
@@ -169,7 +169,7 @@ def test_the_cause_of_one_drift_is_not_the_cause_of_a_later_one(node: RecordedNo
     node.lose()
     node.loop.now += 10.0
     node.lose()
-    assert [repair.who for repair in node.recorder.repairs] == ["agent[7] of agent.service", "the kernel"]
+    assert [repair.writer_text for repair in node.recorder.repairs] == ["agent[7] of agent.service", "the kernel"]
 
 
 def test_a_write_during_back_off_is_remembered(node: RecordedNode) -> None:
@@ -179,7 +179,7 @@ def test_a_write_during_back_off_is_remembered(node: RecordedNode) -> None:
     node.kernel.refused.clear()
     node.loop.now += 10.0
     node.round()
-    assert node.recorder.repairs[-1].who == "agent[7] of agent.service"
+    assert node.recorder.repairs[-1].writer_text == "agent[7] of agent.service"
 
 
 def test_many_drifts_of_one_item_are_one_line_and_all_counted(tmp_path: Path, capsys: Log) -> None:
@@ -219,7 +219,7 @@ def test_a_history_that_cannot_be_written_stops_nothing_and_is_logged_once(node:
 
 def contended(node: RecordedNode) -> list[tuple[str, bool, Attribution]]:
     items = node.reconciler.registry.contended().values()
-    return [(item.rival, item.yielded, item.attribution) for item in items]
+    return [(item.conflicting_program, item.yielded, item.attribution) for item in items]
 
 
 def test_contention_is_logged_once_with_the_program_and_then_ignored(node: RecordedNode, capsys: Log) -> None:
@@ -253,7 +253,7 @@ def test_the_conflicting_program_of_an_unmonitored_sysctl_stays_the_last_known_o
     node.round()
     node.kernel.values[FORWARD] = "0"
     node.round(ReasonKind.RESYNC)
-    assert node.recorder.repairs[-1].who == "unknown"
+    assert node.recorder.repairs[-1].writer_text == "unknown"
     assert [rival for rival, _, _ in contended(node)] == ["agent[7] of agent.service"]
 
 

@@ -216,7 +216,7 @@ def test_the_command_keeps_to_the_width(tree: Path, capsys: Output) -> None:
     RepairHistory(str(tree)).add([LONG])
     out = printed(tree, capsys).splitlines()
     assert max(map(len, out)) <= 80
-    assert " ".join(" ".join(out).split()).endswith(f"probably by {LONG['who']}")
+    assert " ".join(" ".join(out).split()).endswith(f"probably by {LONG['writer_text']}")
 
 
 def test_the_command_prints_as_many_as_are_asked_for(tree: Path, capsys: Output) -> None:
@@ -275,7 +275,7 @@ VALUES = st.recursive(
     lambda inner: st.one_of(st.lists(inner, max_size=2), st.dictionaries(st.just("command"), inner, max_size=1)),
     max_leaves=3,
 )
-KEYS = st.sampled_from(["time", "name", "found", "wanted", "who", "attribution", "seconds", "writer"])
+KEYS = st.sampled_from(["time", "name", "actual", "desired", "writer_text", "attribution", "seconds", "writer"])
 
 
 @given(st.dictionaries(KEYS, VALUES))

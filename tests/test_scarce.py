@@ -128,7 +128,7 @@ def test_without_descriptors_nothing_is_written_or_ready_and_all_is_repaired_lat
     service.ready()
     until((service.tree / STATUS).exists, "the status is published")
     until(lambda: "config_files" in (item["name"] for item in service.seen()["sources"]), "all has started")
-    looks, limits = service.status()["looks"], resource.prlimit(service.process.pid, resource.RLIMIT_NOFILE)
+    looks, limits = service.status()["reconciliations"], resource.prlimit(service.process.pid, resource.RLIMIT_NOFILE)
     resource.prlimit(service.process.pid, resource.RLIMIT_NOFILE, (0, limits[1]))
     try:
         put_sysctl(service.tree, "net.ipv4.vs.conntrack", "0")
@@ -141,7 +141,7 @@ def test_without_descriptors_nothing_is_written_or_ready_and_all_is_repaired_lat
     until(lambda: sysctl(service.tree, "net.ipv4.vs.conntrack").read_text() == "1\n", "it is put right")
     service.hears("STATUS=ready: ")
     until(lambda: service.status()["state"] == "ready", "the status tells so")
-    assert service.status()["looks"] - looks < 20
+    assert service.status()["reconciliations"] - looks < 20
     code, log = service.stop()
     assert code == 0
     assert not [line for line in log if "Traceback" in line or "drop the key" in line or "unloaded" in line]

@@ -50,7 +50,7 @@ def evidence() -> Evidence:
         "pid": PID, "injected": [[KEY, "2", 29.8], [FOUGHT, "10000", 59.9]], "gone": [], "unread": [],
         "trace": trace, "untraced": 0, "drops": 0,
         "sysctls": [KEY, FOUGHT, CHANGED], "changed": CHANGED, "counts": counts,
-        "history": [{"name": KEY, "found": "2"}, {"name": "ip_vs_sh", "found": "unloaded"}], "notes": [],
+        "history": [{"name": KEY, "actual": "2"}, {"name": "ip_vs_sh", "actual": "unloaded"}], "notes": [],
         "samples": [sample(5, 40, 90), sample(80, 60, 400)], "quiet": [sample(40, 38, 60), sample(90, 40, 60)],
         "slept": 0.0, "slowest": 0.1,
     }  # fmt: skip
@@ -61,10 +61,11 @@ def evidence() -> Evidence:
         'ipvsd_module_loads_total{module="ip_vs_sh"}': 1.0,
         'ipvsd_module_unloads_total{module="ip_vs_sh"}': 1.0,
     }
-    sources = [{"name": name, "lost": 0} for name in ("uevents", "sysctl_inotify", "sysctl_bpf")]
+    sources = [{"name": name, "events_lost": 0} for name in ("uevents", "sysctl_inotify", "sysctl_bpf")]
     document = {
-        "modules": [{"name": "ip_vs_sh"}], "sources": [*sources, {"name": "http", "lost": None}], "state": "ready",
-        "failures": [], "line": "ready: 1 module",
+        "modules": [{"name": "ip_vs_sh"}],
+        "sources": [*sources, {"name": "http", "events_lost": None}], "state": "ready",
+        "failures": [], "summary": "ready: 1 module",
     }  # fmt: skip
     entries = [
         entry(

@@ -130,7 +130,7 @@ def test_a_removed_module_is_reloaded_and_its_unloader_known(node: Node, uevents
     assert (ReasonKind.MODULE, "remove ip_vs_sh") in node.reasons()
     (repaired,) = node.round()
     assert repaired.action == LoadModule("ip_vs_sh")
-    assert (repaired.repair.who, repaired.repair.attribution) == ("rmmod[42]", Attribution.LIKELY)
+    assert (repaired.repair.writer_text, repaired.repair.attribution) == ("rmmod[42]", Attribution.LIKELY)
 
 
 def test_an_unmanaged_module_is_ignored(node: Node, uevents: Uevents) -> None:

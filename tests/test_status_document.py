@@ -17,11 +17,11 @@ GOLDEN = {
     "time": "2027-01-15T08:00:00.000Z",
     "boottime": 4321.0,
     "age": 0.0,
-    "looks": 0,
+    "reconciliations": 0,
     "state": "ready",
-    "line": "ready: all of it",
+    "summary": "ready: all of it",
     "kernel": "6.1.0-50-cloud-amd64",
-    "judged": "running_kernel",
+    "root_kind": "running_kernel",
     "notes": [],
     "kernels": [],
     "modules": [
@@ -29,12 +29,12 @@ GOLDEN = {
             "name": "ip_vs_sh",
             "required": False,
             "verdict": "absent",
-            "right": False,
-            "harmless": False,
+            "compliant": False,
+            "tolerated": False,
             "evidence": "seen so",
             "remedy": "install it",
             "origin": "profile test",
-            "last": None,
+            "last_verdict": None,
             "module": "ip_vs_sh",
         }
     ],
@@ -44,27 +44,29 @@ GOLDEN = {
             "name": "net.ipv4.ip_forward",
             "required": True,
             "verdict": "noncompliant",
-            "right": False,
-            "harmless": False,
+            "compliant": False,
+            "tolerated": False,
             "evidence": "read so",
             "remedy": "",
             "origin": "profile test",
-            "last": None,
-            "wanted": "1",
-            "found": "0",
+            "last_verdict": None,
+            "desired": "1",
+            "actual": "0",
             "policy": "enforce",
             "members": None,
         }
     ],
-    "contended": [{"name": "net.ipv4.vs.conntrack", "rival": "agent[7]", "attribution": "likely", "yielded": False}],
+    "contended": [
+        {"name": "net.ipv4.vs.conntrack", "conflicting_program": "agent[7]", "attribution": "likely", "yielded": False}
+    ],
     "repairs": [
         {
             "name": "net.ipv4.ip_forward",
-            "found": "0",
-            "wanted": "1",
+            "actual": "0",
+            "desired": "1",
             "time": "2027-01-15T07:58:30.000Z",
             "seconds": 0.0021,
-            "who": "sysctl[4242] of cron.service",
+            "writer_text": "sysctl[4242] of cron.service",
             "attribution": "certain",
             "writer": {
                 "pid": 4242,
@@ -77,10 +79,10 @@ GOLDEN = {
     ],
     "failures": [],
     "backend": "bpf",
-    "lost": 3,
+    "events_lost": 3,
     "sources": [
-        {"name": "uevents", "up": True, "detail": "kernel uevents", "lost": 3},
-        {"name": "config_files", "up": False, "detail": "no inotify", "lost": None},
+        {"name": "uevents", "up": True, "detail": "kernel uevents", "events_lost": 3},
+        {"name": "config_files", "up": False, "detail": "no inotify", "events_lost": None},
     ],
     "ipvs": {"up": True, "version": "1.2.1", "table_size": 4096, "detail": "answers"},
     "config": {
@@ -111,7 +113,7 @@ def test_a_single_look_has_no_configuration_state() -> None:
 
 def test_a_sysctl_without_a_file_has_no_value() -> None:
     made = build_document(report(sysctl(SysctlVerdict.PENDING, found=None)))
-    assert made["sysctls"][0]["found"] is None
+    assert made["sysctls"][0]["actual"] is None
 
 
 @pytest.mark.parametrize(

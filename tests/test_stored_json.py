@@ -35,8 +35,8 @@ def good() -> dict[str, Any]:
     """Return a status document from the daemon in which every list has an item."""
     absent = module(ModuleVerdict.ABSENT, "ip_vs_sh", remedy="install it")
     made = report(module(), absent, sysctl(SysctlVerdict.COMPLIANT), sysctl(SysctlVerdict.NONCOMPLIANT, found=None))
-    found = {**build_document(made._replace(boottime=now())), "lost": 1}
-    parameter = {**found["sysctls"][0], "name": "ip_vs.conn_tab_bits", "members": {"right": 1, "total": 2}}
+    found = {**build_document(made._replace(boottime=now())), "events_lost": 1}
+    parameter = {**found["sysctls"][0], "name": "ip_vs.conn_tab_bits", "members": {"compliant": 1, "total": 2}}
     config = {**found["config"], "errors": ["f:1: x: unknown key"]}
     written = json.dumps({**found, "notes": ["note"], "parameters": [parameter], "config": config})
     read: dict[str, Any] = json.loads(written)

@@ -66,7 +66,7 @@ def test_a_common_name_is_resolved_and_reported(tree: Path, capsys: Output, aske
     assert (code, found["kind"], found["name"]) == (0, kind, name)
     main(["explain", asked, "--root", str(tree)])
     first = " ".join(capsys.readouterr().out.splitlines()[:2])
-    assert (f"{asked!r} is taken for {name}" in " ".join(first.split())) is (found["asked"] != name)
+    assert (f"{asked!r} is taken for {name}" in " ".join(first.split())) is (found["requested_name"] != name)
 
 
 @pytest.mark.parametrize(
@@ -165,7 +165,7 @@ def test_an_interface_is_as_compliant_as_its_sysctls(
     assert main(["explain", name, "--root", str(tree), "--output", "json"]) == code
     document = json.loads(capsys.readouterr().out)
     assert [item["verdict"] for item in document["sysctls"]] == verdicts
-    assert document["held"] is bool(verdicts)
+    assert document["managed"] is bool(verdicts)
     assert main(["explain", key, "--root", str(tree)]) == code
 
 

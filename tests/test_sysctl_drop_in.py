@@ -46,7 +46,7 @@ def config(settings: Mapping[str, Any], profiles: Any = "none") -> Config:
 def held(links: Sequence[str], made: Config) -> Mapping[sysctl_names.Path, SysctlFinding]:
     """Return the daemon's findings, by every path of a sysctl."""
     _, plan = observe_and_plan(kernel(links), made)
-    findings = (finding for finding in plan.sysctls if finding.wanted.policy is not Policy.OBSERVE)
+    findings = (finding for finding in plan.sysctls if finding.desired.policy is not Policy.OBSERVE)
     return {path: finding for finding in findings for path in sysctl_names.paths(finding.name)}
 
 
@@ -101,9 +101,9 @@ def differences(text: str, links: Sequence[str], made: Config) -> list[str]:
     asked = {"/".join(path): finding for path, finding in wanted.items() if path in paths}
     left = simulate_systemd_sysctl(list(assignments("f", text)), asked, dict.fromkeys(asked, "0")).values
     return told + [
-        f"{path} is {left.get(path)}, not {finding.wanted.want}"
+        f"{path} is {left.get(path)}, not {finding.desired.want}"
         for path, finding in asked.items()
-        if not satisfies(finding.name, left.get(path, ""), finding.wanted.want)
+        if not satisfies(finding.name, left.get(path, ""), finding.desired.want)
     ]
 
 

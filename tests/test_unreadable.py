@@ -132,7 +132,7 @@ def test_an_unreadable_file_of_another_program_is_reported(tree: Path) -> None:
             (),
             False,
         )
-    assert {path.replace(str(tree), ""): why for path, why in there.unread.items()} == {
+    assert {path.replace(str(tree), ""): why for path, why in there.unreadable_files.items()} == {
         "/etc/sysctl.conf": "Too many open files",
         "/etc/sysctl.d": "Too many open files",
         "/etc/systemd/system/x.service": "Too many open files",

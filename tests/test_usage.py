@@ -223,12 +223,12 @@ def test_all_errors_of_a_configuration_are_in_the_json(tree: Path, capsys: Outpu
 def test_persisting_into_an_image_prints_json_for_any_result(tree: Path, capsys: Output) -> None:
     code, out, _ = run(capsys, ["apply", "--persist", "--root", str(tree), "--output", "json"])
     made = json.loads(out)
-    assert (code, "error" in made, made["persisted"]["wrong"]) == (0, False, [])
+    assert (code, "error" in made, made["persisted"]["noncompliant"]) == (0, False, [])
     assert [Path(path).name for path in made["persisted"]["written"]] == ["ipvsd.conf", "ipvsd.conf", "90-ipvsd.conf"]
     put(tree, "etc/sysctl.d/99-other.conf", "net.ipv4.ip_forward = 0\n")
     code, out, _ = run(capsys, ["apply", "--persist", "--root", str(tree), "--output", "json"])
     made = json.loads(out)
-    assert (code, made["persisted"]["wrong"][0]["name"]) == (1, "net.ipv4.ip_forward")
+    assert (code, made["persisted"]["noncompliant"][0]["name"]) == (1, "net.ipv4.ip_forward")
     assert made["error"] == made["errors"][0]
     assert made["error"].startswith("net.ipv4.ip_forward will be 0 after a boot of kernel 6.1.0-50-cloud-amd64")
     assert "99-other.conf:1" in made["error"]

@@ -11,6 +11,7 @@ from ipvsd.decide import remedies
 from ipvsd.decide.verdicts import explain, judge_module
 from ipvsd.model.types import (
     Cause,
+    DesiredModule,
     Kernel,
     LoadBlocker,
     LoadModule,
@@ -18,7 +19,6 @@ from ipvsd.model.types import (
     ModuleState,
     Need,
     Outcome,
-    WantedModule,
 )
 from ipvsd.model.types import ModuleVerdict as V
 from tests.samples import RELEASE, kernel, observed, wanted_module
@@ -285,7 +285,7 @@ def test_an_alias_is_judged_by_what_stands_behind_it() -> None:
 def test_one_alternative_suffices(
     states: dict[str, str], shipped: str, module: Optional[str], verdict: V, evidence: str
 ) -> None:
-    wanted = WantedModule("iptable-backend", Need.REQUIRED, "mine.yaml:3", ("nf_tables", "ip_tables"))
+    wanted = DesiredModule("iptable-backend", Need.REQUIRED, "mine.yaml:3", ("nf_tables", "ip_tables"))
     seen = observed(
         kernel(loadable=tuple(shipped.split())), {name: ModuleState(state) for name, state in states.items()}
     )

@@ -91,14 +91,14 @@ def test_lost_events_are_counted_and_cause_a_reconciliation(loop: EventLoop, wat
     other.write_text("1\n")
     watched.source.arm(Targets(frozenset(), {KEY: str(watched.file), "net.other": str(other)}, ()))
     details(loop)
-    assert watched.source.state().lost == 0
+    assert watched.source.state().events_lost == 0
     with watched.file.open("wb", 0) as one, other.open("wb", 0) as two:
         overflow(lambda number: (one, two)[number % 2].write(b"0"))
     told: set[tuple[ReasonKind, str]] = set()
-    while watched.source.state().lost == 0:  # the kernel reports the overflow after all queued events
+    while watched.source.state().events_lost == 0:  # the kernel tells of it behind all that it kept
         told |= details(loop, 10)
     assert (ReasonKind.LOST, "inotify") in told
-    assert watched.source.state().lost == 1
+    assert watched.source.state().events_lost == 1
 
 
 def test_a_read_wakes_nothing(watched: Watched) -> None:

@@ -159,7 +159,7 @@ def test_a_sysctl_that_changes_repeatedly_is_left_to_a_resync(limited: Node) -> 
     contend(limited, drift)
     assert limited.loop.looks() == [FORWARD]
     contention = limited.reconciler.registry.contended()[FORWARD]
-    assert contention.rival == "agent[7] of agent.service"
+    assert contention.conflicting_program == "agent[7] of agent.service"
     assert not limited.drift()
     assert limited.kernel.values[FORWARD] == "0"
     done = limited.round()
@@ -171,7 +171,7 @@ def test_a_sysctl_that_changes_repeatedly_is_left_to_a_resync(limited: Node) -> 
 
 def test_an_unrecorded_program_is_unknown(limited: Node) -> None:
     contend(limited)
-    assert limited.reconciler.registry.contended()[FORWARD].rival == "an unknown writer"
+    assert limited.reconciler.registry.contended()[FORWARD].conflicting_program == "an unknown writer"
 
 
 def test_contention_for_one_sysctl_leaves_the_others_managed(limited: Node) -> None:

@@ -53,7 +53,9 @@ def build(config: Config, kernel: Kernel, plan: Plan) -> Mapping[str, str]:
     # A damaged index can return any text as the target of an alias, such as two lines.
     named = [finding for finding in plan.modules if finding.module == kernel_names.module_name(finding.module)]
     installable = [finding for finding in named if finding.module in known and finding.verdict not in _NOT_LOADABLE]
-    options = (f"options {item.module} {' '.join(item.wanted.options)}" for item in installable if item.wanted.options)
+    options = (
+        f"options {item.module} {' '.join(item.desired.options)}" for item in installable if item.desired.options
+    )
     bodies = {
         # libkmod finds a built-in module by its name only in the index of a tree.
         MODULES_LOAD: list(

@@ -198,9 +198,9 @@ def _actions(after_boot: Plan) -> tuple[Action, ...]:
         if found.verdict is ModuleVerdict.LOADABLE
     ]
     writes = [
-        WriteSysctl(found.name, found.found or "", value_to_write(found.wanted.want, found.found or ""))
+        WriteSysctl(found.name, found.actual or "", value_to_write(found.desired.want, found.actual or ""))
         for found in after_boot.sysctls
-        if found.verdict is SysctlVerdict.NONCOMPLIANT and found.wanted.policy is not Policy.OBSERVE
+        if found.verdict is SysctlVerdict.NONCOMPLIANT and found.desired.policy is not Policy.OBSERVE
     ]
     return (*writes, *loads)
 
@@ -253,8 +253,8 @@ def failing_lines(root: str, release: str) -> tuple[str, ...]:
 
 
 def unobtainable_modules(kernel: InstalledKernel) -> tuple[ModuleFinding, ...]:
-    """Return the desired modules that cannot be obtained under this kernel."""
-    wanted = (finding for finding in kernel.modules if finding.wanted.need is not Need.IF_SHIPPED)
+    """Return what cannot be had under this kernel, and is wanted there."""
+    wanted = (finding for finding in kernel.modules if finding.desired.need is not Need.IF_SHIPPED)
     return tuple(finding for finding in wanted if not obtainable(finding))
 
 

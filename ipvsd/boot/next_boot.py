@@ -57,8 +57,8 @@ class Boot(NamedTuple):
     modules_disabled: Optional[ModulesDisabled]
     unit: str
     settings: tuple[ExternalSetting, ...]
-    unread: Mapping[str, str]
-    masked: Mapping[str, str]  # those of systemd's own units that do not run, with the reason
+    unreadable_files: Mapping[str, str]
+    masked: Mapping[str, str]  # of systemd's own units those that do not run
 
 
 def predict(root: str, kernel: Kernel, names: Names) -> Boot:
@@ -83,7 +83,7 @@ def predict(root: str, kernel: Kernel, names: Names) -> Boot:
         if disabled and _is_locked_out(name, disabled, found, kernel)
     )
     unit = next((unit for unit in _UNITS if tree.enabled(unit)), "")
-    unread = {**detected.unread, **tree.unread}
+    unread = {**detected.unreadable_files, **tree.unreadable_files}
     return Boot(kernel.release, found.modules, found.failing, disabled, unit, (*settings, *forbidden), unread, masked)
 
 
@@ -183,8 +183,8 @@ def plan_without_ipvsd(boot: Boot, plan: Plan, kernel: Kernel, root: str) -> Pla
     sysctls = (_predict_sysctl(found, lines.get(found.name, ()), boot, kernel, root) for found in plan.sysctls)
     # ipvsd's drop-in files cannot set a sysctl whose module is unobtainable.
     sysctl_findings = (
-        found._replace(remedy=f"see module {found.wanted.provider}")
-        if found.missing and found.wanted.provider in lost
+        found._replace(remedy=f"see module {found.desired.provider}")
+        if found.missing and found.desired.provider in lost
         else found
         for found in sysctls
     )
@@ -216,8 +216,8 @@ def _predict_module(found: ModuleFinding, boot: Boot, kernel: Kernel, root: str)
     module = found.module or found.name
     if module in kernel.built_in:
         return found
-    # Among alternatives, the boot can load another one than ipvsd would load first.
-    others = [kernel.module(name) for name in found.wanted.any_of]
+    # Of alternatives it need not be the one that would be loaded first.
+    others = [kernel.module(name) for name in found.desired.any_of]
     module = next((name for name in (module, *others) if name in boot.loaded), module)
     if module in boot.loaded and (others or found.verdict in _CAN_BE_LOADED):
         evidence = f"{boot.loaded[module]} has it loaded"
@@ -249,35 +249,35 @@ def _with_module_live(found: ModuleFinding, boot: Boot) -> ModuleFinding:
 def _predict_sysctl(
     found: SysctlFinding, settings: Collection[ExternalSetting], boot: Boot, kernel: Kernel, root: str
 ) -> SysctlFinding:
-    needed = found.wanted.provider
+    needed = found.desired.provider
     if needed is not None and needed not in boot.loaded and needed not in kernel.built_in:
         lines = [item for item in settings if item.failure]
         evidence = f"comes with module {needed}, which nothing loads at boot"
         if lines:
             evidence = f"{lines[-1].origin}: {lines[-1].text}, but {needed} is not loaded by then"
         return found._replace(
-            found=None, verdict=SysctlVerdict.PENDING, evidence=evidence, remedy=f"run '{persist_command(root)}'"
+            actual=None, verdict=SysctlVerdict.PENDING, evidence=evidence, remedy=f"run '{persist_command(root)}'"
         )
     last = _last_setting(settings)
     if last is None:
         return _predict_default(found, settings, root)
-    agreed = detection.agrees(last, found.wanted.want)
+    complies = detection.complies(last, found.desired.want)
     evidence = f"{last.origin}: {last.text}"
-    if agreed:
-        return found._replace(found=last.value, verdict=SysctlVerdict.COMPLIANT, evidence=evidence, remedy="")
-    if agreed is None:
+    if complies:
+        return found._replace(actual=last.value, verdict=SysctlVerdict.COMPLIANT, evidence=evidence, remedy="")
+    if complies is None:
         evidence = f"{evidence}, of which {text_of(last.program)} alone knows what it comes to"
-    return found._replace(found=last.value, verdict=SysctlVerdict.NONCOMPLIANT, evidence=evidence, remedy=last.remedy)
+    return found._replace(actual=last.value, verdict=SysctlVerdict.NONCOMPLIANT, evidence=evidence, remedy=last.remedy)
 
 
 def _predict_default(found: SysctlFinding, settings: Collection[ExternalSetting], root: str) -> SysctlFinding:
     """Return the finding of a sysctl that no setting changes at boot."""
     failing = next((item for item in settings if item.failure), None)
     remedy = (failing.remedy if failing else "") or f"run '{persist_command(root)}', or enable ipvsd.service"
-    value, evidence = _kernel_default(found.name, failing, found.wanted.pattern)
-    right = value is not None and values.satisfies(found.name, value, found.wanted.want)
+    value, evidence = _kernel_default(found.name, failing, found.desired.pattern)
+    right = value is not None and values.satisfies(found.name, value, found.desired.want)
     verdict = SysctlVerdict.COMPLIANT if right else SysctlVerdict.NONCOMPLIANT
-    return found._replace(found=value, verdict=verdict, evidence=evidence, remedy="" if right else remedy)
+    return found._replace(actual=value, verdict=verdict, evidence=evidence, remedy="" if right else remedy)
 
 
 def _kernel_default(name: str, failing: Optional[ExternalSetting], group: str = "") -> tuple[Optional[str], str]:
@@ -297,12 +297,12 @@ def _kernel_default(name: str, failing: Optional[ExternalSetting], group: str = 
 
 
 def _with_value_written(found: SysctlFinding, boot: Boot, live: Collection[str]) -> SysctlFinding:
-    if found.compliant or found.wanted.policy is Policy.OBSERVE:
+    if found.compliant or found.desired.policy is Policy.OBSERVE:
         return found
-    if found.missing and found.wanted.provider not in live:
-        return found._replace(remedy=f"see module {found.wanted.provider}")
-    value = values.value_to_write(found.wanted.want, found.found or "")
-    return found._replace(found=value, verdict=SysctlVerdict.COMPLIANT, evidence=f"{boot.unit} sets it", remedy="")
+    if found.missing and found.desired.provider not in live:
+        return found._replace(remedy=f"see module {found.desired.provider}")
+    value = values.value_to_write(found.desired.want, found.actual or "")
+    return found._replace(actual=value, verdict=SysctlVerdict.COMPLIANT, evidence=f"{boot.unit} sets it", remedy="")
 
 
 def _last_setting(settings: Collection[ExternalSetting]) -> Optional[ExternalSetting]:
@@ -343,7 +343,7 @@ def notes(boot: Boot) -> tuple[str, ...]:
         f"{item.line.origin}: systemd-modules-load cannot load {item.line.text!r}: {item.reason} ({item.remedy})"
         for item in boot.failing
     )
-    return (*failing, *(f"cannot read {file}: {reason}" for file, reason in boot.unread.items()))
+    return (*failing, *(f"cannot read {file}: {reason}" for file, reason in boot.unreadable_files.items()))
 
 
 def noncompliant(plan: Plan) -> Iterator[Finding]:

@@ -17,7 +17,7 @@ from ipvsd.config.desired_state import PatternRule, PatternRules
 from ipvsd.config.profiles import provider
 from ipvsd.config.schema import Config
 from ipvsd.decide.planner import IP_FORWARD
-from ipvsd.model.types import Policy, SysctlFinding, SysctlVerdict, WantedSysctl, Within
+from ipvsd.model.types import DesiredSysctl, Policy, SysctlFinding, SysctlVerdict, Within
 from ipvsd.sysctl import glob_difference, globs, sysctl_names
 from ipvsd.sysctl.patterns import Patterns
 from ipvsd.sysctl.sysctl_names import Path
@@ -42,7 +42,7 @@ _WRITTEN_FIRST = (IP_FORWARD, *(f"{place}{link}." for place, link in _PROPAGATED
 class _Decision(NamedTuple):
     """The daemon's decision about a sysctl: a desired value, or none. `found` is None if none is known to exist."""
 
-    wanted: Optional[WantedSysctl] = None
+    wanted: Optional[DesiredSysctl] = None
     found: Optional[str] = None
 
 
@@ -98,8 +98,8 @@ def lines(
     yield from after_patterns
 
 
-def _patterns_suffice(name: str, wanted: WantedSysctl, pattern_lines: _PatternLines, written: Sequence[Path]) -> bool:
-    """Return whether the patterns alone make a sysctl compliant. They would write one with two paths twice."""
+def _patterns_suffice(name: str, wanted: DesiredSysctl, pattern_lines: _PatternLines, written: Sequence[Path]) -> bool:
+    """Tell whether the patterns alone make a sysctl right: one with two paths they would write twice."""
     if name.startswith(_WRITTEN_FIRST) or len(sysctl_names.paths(name)) > 1:
         return False
     return bool(written) and satisfies(name, pattern_lines.value(written[0]) or "", wanted.want)
@@ -117,9 +117,9 @@ def _decide(
         if not sysctl_names.is_pattern(finding.name):
             absent = finding.missing and not _is_available(finding.name, modules)
             written = (
-                finding.verdict not in _NOT_WRITABLE and not absent and finding.wanted.policy is not Policy.OBSERVE
+                finding.verdict not in _NOT_WRITABLE and not absent and finding.desired.policy is not Policy.OBSERVE
             )
-            decided[finding.name] = _Decision(finding.wanted if written else None, finding.found)
+            decided[finding.name] = _Decision(finding.desired if written else None, finding.actual)
     named = (key for key in config.sysctls if not sysctl_names.is_pattern(key))
     decided.update((key, _Decision()) for key in named if key not in decided)
     match = PatternRules(rules).match

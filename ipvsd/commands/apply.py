@@ -160,12 +160,12 @@ def _lines(persisted: PersistResult) -> Iterator[str]:
 
 
 def _document(persisted: PersistResult) -> dict[str, Any]:
-    """Return the result as values for JSON, including every error."""
-    wrong = [status_document.encode_finding(found) for found in persisted.noncompliant]
+    """Return what came of it as values for JSON, with every error if there is one."""
+    noncompliant = [status_document.encode_finding(found) for found in persisted.noncompliant]
     values = {
         "kernel": persisted.kernel,
         "written": list(persisted.written),
-        "wrong": wrong,
+        "noncompliant": noncompliant,
         "notes": list(persisted.notes),
     }
     errors = [persisted.error] if persisted.error else []
@@ -182,7 +182,7 @@ _AFTER = "after a boot of kernel {} without ipvsd"
 def _describe_fate(found: Finding) -> str:
     if not isinstance(found, SysctlFinding):
         return f"{found.name} {text_of(found.verdict)}"
-    return f"{found.name} will {'not be set' if found.found is None else f'be {found.found}'}"
+    return f"{found.name} will {'not be set' if found.actual is None else f'be {found.actual}'}"
 
 
 def _lacking(fate: str, found: Finding, release: str) -> Iterator[str]:

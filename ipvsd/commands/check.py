@@ -102,7 +102,7 @@ def adapt_remedies(plan: Plan, root: str) -> Plan:
     host = LinuxHost(root)
 
     def missing(finding: SysctlFinding) -> bool:
-        return finding.verdict is SysctlVerdict.UNSUPPORTED and not finding.wanted.pattern
+        return finding.verdict is SysctlVerdict.UNSUPPORTED and not finding.desired.pattern
 
     directories = {finding.name: f"{finding.name.rpartition('.')[0]}.*" for finding in plan.sysctls if missing(finding)}
     siblings = host.expand(set(directories.values()))
@@ -111,7 +111,7 @@ def adapt_remedies(plan: Plan, root: str) -> Plan:
         if finding.name not in directories:
             return finding
         others = siblings[directories[finding.name]]
-        return finding._replace(remedy=remedies.for_unsupported(finding.wanted, others))
+        return finding._replace(remedy=remedies.for_unsupported(finding.desired, others))
 
     plan = plan._replace(sysctls=tuple(map(suggested, plan.sysctls)))
     return remedies.adapt(plan, root, daemon=root == "/" and status_file.exists(root))

@@ -45,40 +45,42 @@ def run(root: str, config_path: Optional[str], output: str, name: str) -> int:
 def _document(found: Explanation) -> dict[str, Any]:
     subject = found.subject
     return {
-        "asked": found.requested_name or subject.name,
+        "requested_name": found.requested_name or subject.name,
         "name": subject.name,
         "kind": subject.kind.value,
-        "judged": found.root_kind.value,
+        "root_kind": found.root_kind.value,
         "kernel": found.release,
-        "held": bool(subject.findings),
-        "live": subject.live,
+        "managed": bool(subject.findings),
+        "actual": subject.actual,
         "evidence": subject.evidence,
         "finding": status_document.encode_finding(subject.finding) if subject.finding else None,
         "sysctls": [status_document.encode_finding(part) for part in subject.parts],
-        "reasons": [{"origin": origin, "why": why} for origin, why in found.reasons],
+        "reasons": [{"origin": origin, "reason": reason} for origin, reason in found.reasons],
         "default": {"value": found.default[0], "source": found.default[1]} if found.default else None,
-        "daemon": found.daemon,
+        "status_available": found.daemon,
         "repair": found.repair,
         "contended": found.contended,
-        "settings": [_setting(item, found.agrees(item)) for item in found.conflicts.settings],
-        "unread": [{"file": file, "reason": reason} for file, reason in found.conflicts.unread.items()],
+        "settings": [_setting(item, found.complies(item)) for item in found.conflicts.settings],
+        "unreadable_files": [
+            {"file": file, "reason": reason} for file, reason in found.conflicts.unreadable_files.items()
+        ],
     }
 
 
-def _setting(setting: ExternalSetting, agrees: Optional[bool]) -> dict[str, Any]:
+def _setting(setting: ExternalSetting, compliant: Optional[bool]) -> dict[str, Any]:
     return {
         "name": setting.name,
         "effect": setting.effect.value,
         "program": setting.program.value,
-        "when": APPLIED_WHEN[setting.program],
+        "applied_when": APPLIED_WHEN[setting.program],
         "origin": setting.origin,
         "text": setting.text,
         "value": setting.value if setting.effect is Effect.SETS else None,
-        "wins": setting.effective,
+        "effective": setting.effective,
         "certain": setting.certain,
-        "fails": setting.failure,
-        "idle": setting.inactive,
-        "agrees": agrees,
+        "failure": setting.failure,
+        "inactive": setting.inactive,
+        "compliant": compliant,
         "remedy": setting.remedy,
     }
 
@@ -86,8 +88,8 @@ def _setting(setting: ExternalSetting, agrees: Optional[bool]) -> dict[str, Any]
 def _lines(document: Mapping[str, Any], unknown: str) -> Iterator[str]:
     """Yield the lines for people. `unknown` is the reason why nothing is known from the daemon, or empty."""
     yield from formatting.situation(document)
-    if document["asked"] != document["name"]:
-        yield from formatting.folded(f"{document['asked']!r} is taken for {document['name']}")
+    if document["requested_name"] != document["name"]:
+        yield from formatting.folded(f"{document['requested_name']!r} is taken for {document['name']}")
     yield from _head(document)
     if document["sysctls"]:
         yield ""
@@ -98,7 +100,7 @@ def _lines(document: Mapping[str, Any], unknown: str) -> Iterator[str]:
         yield ""
         yield "KERNEL DEFAULT"
         yield from formatting.indented("{value} ({source})".format(**document["default"]), 2, 6)
-    if document["judged"] != RootKind.FIRST_BOOT.value:
+    if document["root_kind"] != RootKind.FIRST_BOOT.value:
         yield ""
         yield "LAST CHANGED BY"
         yield from _last(document, unknown)
@@ -108,18 +110,18 @@ def _lines(document: Mapping[str, Any], unknown: str) -> Iterator[str]:
 
 
 def _head(document: Mapping[str, Any]) -> Iterator[str]:
-    finding, live = document["finding"], document["live"] or "-"
+    finding, live = document["finding"], document["actual"] or "-"
     named = document["kind"] in ("module", "interface")
     live = text_of(live) if named else live
     subject = f"{document['kind']} {document['name']}" if named else f"{document['name']} = {live}"
     verdict = text_of(finding["verdict"]) if finding else "not held by ipvsd"
     if document["kind"] == "interface":
-        verdict = document["live"] or UNKNOWN_BEFORE_BOOT
+        verdict = document["actual"] or UNKNOWN_BEFORE_BOOT
     elif not finding and named:
         verdict = f"{live}, {verdict}"
-    code = "0" if not finding else "32" if finding["right"] else "0" if finding["harmless"] else "31"
+    code = "0" if not finding else "32" if finding["compliant"] else "0" if finding["tolerated"] else "31"
     yield from formatting.folded(f"{subject}: {verdict}", code)
-    if not finding or not finding["right"]:
+    if not finding or not finding["compliant"]:
         yield from formatting.indented(document["evidence"], 2, 2)
     if finding and finding["remedy"]:
         yield from formatting.indented(f"-> {finding['remedy']}", 2, 2)
@@ -131,12 +133,12 @@ def _wanted(document: Mapping[str, Any]) -> Iterator[str]:
         return
     yield ""
     yield "WANTED"
-    words = [finding.get("wanted", "live"), "required" if finding["required"] else "optional"]
+    words = [finding.get("desired", "live"), "required" if finding["required"] else "optional"]
     if finding.get("policy", "enforce") != "enforce":
         words.append(finding["policy"])
     yield from formatting.indented(", ".join(words), 2, 2)
     for reason in document["reasons"]:
-        yield from formatting.indented(f"{reason['origin']}{': ' if reason['why'] else ''}{reason['why']}", 2, 6)
+        yield from formatting.indented(f"{reason['origin']}{': ' if reason['reason'] else ''}{reason['reason']}", 2, 6)
 
 
 def _last(document: Mapping[str, Any], unknown: str) -> Iterator[str]:
@@ -145,24 +147,24 @@ def _last(document: Mapping[str, Any], unknown: str) -> Iterator[str]:
     if fight:
         then = "left to it for good" if fight.get("yielded") is True else "written at periodic looks only"
         yield from formatting.indented(
-            f"contended {formatting.describe_attribution(fight, fight['rival'])}: {then}", 6, 6
+            f"contended {formatting.describe_attribution(fight, fight['conflicting_program'])}: {then}", 6, 6
         )
 
 
 def _last_repair(document: Mapping[str, Any], unknown: str) -> Iterator[str]:
     repair = document["repair"]
     if repair is None:
-        yield "  not seen by the daemon" if document["daemon"] else f"  not known: {unknown}"
+        yield "  not seen by the daemon" if document["status_available"] else f"  not known: {unknown}"
         return
     at = str(repair.get("time", ""))[:19]
-    writer, who = repair.get("writer"), repair.get("who")
+    writer, writer_text = repair.get("writer"), repair.get("writer_text")
     duration = repair.get("seconds")
     within = f" in {duration * 1000:.0f} ms" if isinstance(duration, float) else ""
-    change = f"{at}Z  {repair.get('wanted')} -> {repair.get('found')}, put right{within}"
+    change = f"{at}Z  {repair.get('desired')} -> {repair.get('actual')}, put right{within}"
     yield from formatting.indented(change, 2, 6)
     identity = [f"{key} {writer[key]}" for key in _WRITERS if writer.get(key)] if isinstance(writer, dict) else []
     yield from formatting.indented(
-        formatting.describe_attribution(repair, ", ".join(identity) or who or "unknown"), 6, 6
+        formatting.describe_attribution(repair, ", ".join(identity) or writer_text or "unknown"), 6, 6
     )
 
 
@@ -170,18 +172,18 @@ def _on_disk(document: Mapping[str, Any]) -> Iterator[str]:
     settings: Sequence[Mapping[str, Any]] = document["settings"]
     if not settings:
         yield "  nothing that ipvsd knows of"
-    for program, when in dict.fromkeys((item["program"], item["when"]) for item in settings):
+    for program, when in dict.fromkeys((item["program"], item["applied_when"]) for item in settings):
         yield from formatting.indented(f"{text_of(program)}, {when}:", 2, 4)
         for item in settings:
             if item["program"] == program:
                 yield from _row(item, document)
-    for item in document["unread"]:
+    for item in document["unreadable_files"]:
         yield from formatting.indented(f"? {item['file']} cannot be read: {item['reason']}", 4, 8)
 
 
 def _row(item: Mapping[str, Any], document: Mapping[str, Any]) -> Iterator[str]:
-    # The program that manages an interface matters, even if none of its sysctls is managed.
-    mark, code, words = _assess_setting(item, document["held"] or document["kind"] == Kind.INTERFACE.value)
+    # The program that manages an interface matters, whether anything is held of it or not.
+    mark, code, words = _assess_setting(item, document["managed"] or document["kind"] == Kind.INTERFACE.value)
     about = f"of {item['name']}: " if item["name"] != document["name"] else ""
     text = f"{about}{item['text']}"
     fits = len(item["origin"]) + len(text) + len(words) <= formatting.WIDTH - 12
@@ -208,20 +210,20 @@ _INTERFERES = {
 
 
 def _assess_setting(item: Mapping[str, Any], concerns: bool) -> tuple[str, str, str]:
-    """Return the mark of a setting, its colour, and its effect."""
-    if item["fails"]:
-        return "!", "31", f"comes to nothing: {item['fails']}"
-    if item["idle"]:
-        return "-", "0", f"has no effect: {item['idle']}"
-    if not item["wins"]:
+    """Return the mark of a setting, its colour, and what it comes to."""
+    if item["failure"]:
+        return "!", "31", f"comes to nothing: {item['failure']}"
+    if item["inactive"]:
+        return "-", "0", f"has no effect: {item['inactive']}"
+    if not item["effective"]:
         return "-", "0", "a later line counts"
     if item["effect"] == Effect.INTERFERES.value:
         return "?" if concerns else "-", "0", _INTERFERES[item["program"]]
     does = _EFFECTS.get(item["effect"], "wins")
     if not concerns:
         return "-", "0", does
-    if item["agrees"] is None:
+    if item["compliant"] is None:
         return "?", "33", f"{does}; cannot be told whether as wanted"
     if item["effect"] != Effect.SETS.value:
-        return ("+", "32", does) if item["agrees"] else ("!", "31", does)
-    return ("+", "32", "wins; as wanted") if item["agrees"] else ("!", "31", "wins; not as wanted")
+        return ("+", "32", does) if item["compliant"] else ("!", "31", does)
+    return ("+", "32", "wins; as wanted") if item["compliant"] else ("!", "31", "wins; not as wanted")

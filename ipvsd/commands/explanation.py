@@ -11,13 +11,13 @@ from ipvsd.commands.subjects import KUBE_IPVS, Kind, Subject, find, is_own_name,
 from ipvsd.config import profiles
 from ipvsd.config.desired_state import patterns
 from ipvsd.config.schema import Config
-from ipvsd.conflicts.detection import ConflictReport, agrees
+from ipvsd.conflicts.detection import ConflictReport, complies
 from ipvsd.conflicts.external_setting import Effect, ExternalSetting, Names, Program
 from ipvsd.decide import remedies
-from ipvsd.decide.health import harmless, unreadable
+from ipvsd.decide.health import tolerated, unreadable
 from ipvsd.kernel.host import LinuxHost, classify_root
 from ipvsd.model.report import RootKind
-from ipvsd.model.types import ModuleVerdict, WantedModule
+from ipvsd.model.types import DesiredModule, ModuleVerdict
 from ipvsd.reconcile.observation import observe_and_plan
 from ipvsd.runtime import rootfs
 from ipvsd.state import status_file, stored_json
@@ -52,30 +52,30 @@ class Explanation:
     unit: str  # ipvsd's unit that will run at the next boot, or empty
     unusable: str  # the reason why the daemon's status file is unusable, or empty
 
-    def agrees(self, setting: ExternalSetting) -> Optional[bool]:
-        """Return whether a setting agrees with the desired state, or None if that is unknown or nothing is desired."""
-        return agrees(setting, self.subject.want(setting.name)) if self.subject.findings else None
+    def complies(self, setting: ExternalSetting) -> Optional[bool]:
+        """Tell whether a setting leaves the subject as it is wanted; None if that cannot be told, or nothing is."""
+        return complies(setting, self.subject.want(setting.name)) if self.subject.findings else None
 
     @property
     def exit_code(self) -> int:
         """Return 0 if the item is compliant and stays so, 1 if not, 2 if that is unknown."""
         findings = self.subject.findings
         if not findings:
-            return 0 if self.subject.readable and not self.conflicts.unread else 2
+            return 0 if self.subject.readable and not self.conflicts.unreadable_files else 2
         counted = [
-            self.agrees(item)
+            self.complies(item)
             for item in self.conflicts.settings
             if item.effective and item.effect is not Effect.INTERFERES
         ]
-        wrong = [found for found in findings if not (found.compliant or harmless(found))]
+        wrong = [found for found in findings if not (found.compliant or tolerated(found))]
         if wrong:
             return 2 if all(map(unreadable, wrong)) else 1
         lost = [item for item in self.conflicts.settings if item.failure and item.effect is Effect.SETS]
         # `sysctl --system` sets nothing until someone runs it.
         made = [item for item in self.conflicts.settings if item.effective and item.program is not Program.PROCPS]
-        if False in counted or (lost and not self.unit and True not in map(self.agrees, made)):
+        if False in counted or (lost and not self.unit and True not in map(self.complies, made)):
             return 1
-        return 2 if None in counted or self.conflicts.unread else 0
+        return 2 if None in counted or self.conflicts.unreadable_files else 0
 
 
 def explain(root: str, config: Config, name: str) -> Explanation:
@@ -119,7 +119,7 @@ def explain(root: str, config: Config, name: str) -> Explanation:
         status is not None,
         _last("repairs", status or {}, subject),
         _last("contended", status or {}, subject),
-        ConflictReport(settings, boot.unread),
+        ConflictReport(settings, boot.unreadable_files),
         situation,
         kernel.release,
         boot.unit,
@@ -139,11 +139,11 @@ def _after(boot: next_boot.Boot, subject: Subject) -> Subject:
     """Return an unmanaged item as it is after the first boot of an image, as far as files determine it."""
     if subject.kind in (Kind.SYSCTL, Kind.PARAMETER):
         value, evidence = next_boot.predict_value(boot, subject.name)
-        return replace(subject, live=value, evidence=evidence)
-    if subject.kind is Kind.MODULE and subject.live == ModuleVerdict.LOADABLE.value:
+        return replace(subject, actual=value, evidence=evidence)
+    if subject.kind is Kind.MODULE and subject.actual == ModuleVerdict.LOADABLE.value:
         line = boot.loaded.get(subject.name)
-        live = ModuleVerdict.LIVE.value if line else subject.live
-        return replace(subject, live=live, evidence=f"{line} has it loaded" if line else next_boot.NOT_LOADED)
+        live = ModuleVerdict.LIVE.value if line else subject.actual
+        return replace(subject, actual=live, evidence=f"{line} has it loaded" if line else next_boot.NOT_LOADED)
     return subject
 
 
@@ -151,8 +151,8 @@ def _reasons(subject: Subject, config: Config) -> Iterator[tuple[str, str]]:
     """Yield the origins and reasons of the desired state: first the effective one, then those of other profiles."""
     if subject.finding is None:
         return
-    wanted, names = subject.finding.wanted, (subject.finding.name, subject.name, subject.pattern)
-    origin, because = wanted.origin, wanted.reason if isinstance(wanted, WantedModule) else ""
+    wanted, names = subject.finding.desired, (subject.finding.name, subject.name, subject.pattern)
+    origin, because = wanted.origin, wanted.reason if isinstance(wanted, DesiredModule) else ""
     reasons_by_name = {
         profile: next(filter(None, (profiles.why(profile, name, because) for name in names)), "")
         for profile in config.profiles

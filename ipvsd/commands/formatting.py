@@ -25,15 +25,15 @@ def colour(text: str, code: str) -> str:
 
 
 def situation(document: Mapping[str, Any]) -> Iterator[str]:
-    """Yield a heading if the verdicts are not about a running kernel."""
-    if document["judged"] == RootKind.FIRST_BOOT.value:
+    """Yield what the verdicts are about, where that is no kernel that runs."""
+    if document["root_kind"] == RootKind.FIRST_BOOT.value:
         yield f"after the first boot of kernel {document['kernel']}:"
 
 
 def summary(document: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the health line, wrapped, with its first word in a colour."""
-    state, line = document["state"], document["line"]
-    first, *rest = folded(line) or [""]  # empty in a damaged file
+    """Yield the health line, folded, its first word coloured."""
+    state, line = document["state"], document["summary"]
+    first, *rest = folded(line) or [""]  # of a damaged file
     yield first.replace(state, colour(state, _COLOURS.get(state, "0")), 1)
     yield from rest
 
@@ -44,9 +44,13 @@ def notes(document: Mapping[str, Any]) -> Iterator[str]:
         yield from folded(f"note: {note}", "33")
 
 
-def describe_attribution(item: Mapping[str, Any], who: str) -> str:
-    """Return a phrase for the writer, by the `attribution` of an item in a status document of any version."""
-    return Attribution.LIKELY.describe(who) if item.get("attribution") == Attribution.LIKELY.value else f"by {who}"
+def describe_attribution(item: Mapping[str, Any], writer_text: str) -> str:
+    """Return who changed something, by the `attribution` of an item of a status document of whatever version."""
+    return (
+        Attribution.LIKELY.describe(writer_text)
+        if item.get("attribution") == Attribution.LIKELY.value
+        else f"by {writer_text}"
+    )
 
 
 def indented(line: str, first: int, others: int) -> list[str]:
@@ -90,25 +94,25 @@ def values(items: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """Yield a table of sysctls or parameters."""
     width, rows = min(44, max(len(item["name"]) for item in items)), []
     for item in items:
-        found = "-" if item["found"] is None else item["found"]
-        words = [] if item["right"] else [f"wanted {item['wanted']}"]
+        found = "-" if item["actual"] is None else item["actual"]
+        words = [] if item["compliant"] else [f"desired {item['desired']}"]
         if item["members"] and not item["members"]["total"]:
             words.append("no sysctl fits the pattern yet")
         value = f"{found} ({'; '.join(words)})" if words else found
         if item["members"] and item["members"]["total"]:
-            value = f"{item['members']['right']} of {item['members']['total']}: {value}"
+            value = f"{item['members']['compliant']} of {item['members']['total']}: {value}"
         rows.append((item, f"{item['name']:{width}}", value))
     yield from _rows(rows)
 
 
 def _rows(rows: Sequence[tuple[Mapping[str, Any], str, str]]) -> Iterator[str]:
-    """Yield rows (item, name, value). Consecutive equal evidence and remedies are printed once, below the last row."""
-    items_by_remedy: dict[str, str] = {}  # the remedies that were printed, each with the item
-    for (item, name, value), (following, *_) in zip(rows, (*rows[1:], ({"right": True}, "", ""))):
+    """Yield rows (item, name, value). Evidence and remedy of several in succession stand once, below the last one."""
+    items_by_remedy: dict[str, str] = {}  # the remedies that were told, each with the item
+    for (item, name, value), (following, *_) in zip(rows, (*rows[1:], ({"compliant": True}, "", ""))):
         yield from _row(item, name, value)
-        if item["right"]:
+        if item["compliant"]:
             continue
-        same_remedy = not following["right"] and following["remedy"] == item["remedy"]
+        same_remedy = not following["compliant"] and following["remedy"] == item["remedy"]
         if not same_remedy or following["evidence"] != item["evidence"]:
             yield from _wrapped(item["evidence"])
         if item["remedy"] and not same_remedy:
@@ -118,8 +122,8 @@ def _rows(rows: Sequence[tuple[Mapping[str, Any], str, str]]) -> Iterator[str]:
 
 def _row(item: Mapping[str, Any], name: str, value: str) -> Iterator[str]:
     verdict = text_of(item["verdict"])
-    code = "32" if item["right"] else "0" if item["harmless"] else "31"
-    mark = "+" if item["right"] else "-" if code == "0" else "!"
+    code = "32" if item["compliant"] else "0" if item["tolerated"] else "31"
+    mark = "+" if item["compliant"] else "-" if code == "0" else "!"
     fits = len(name) + len(verdict) + len(value) <= WIDTH - 8
     yield f"  {colour(mark, code)} {name}  {colour(verdict, code)}{'  ' + value if value and fits else ''}".rstrip()
     if not fits:

@@ -41,11 +41,11 @@ def _problems(damaged: int, repairs: Sequence[Mapping[str, Any]]) -> Iterator[st
 
 
 def _lines(repair: Mapping[str, Any]) -> Iterator[str]:
-    # Another version may have written the file.
-    shown = {key: printable.line(str(repair.get(key, "?"))) for key in ("time", "name", "found", "wanted")}
+    # A file in /run: another version may have written it.
+    shown = {key: printable.line(str(repair.get(key, "?"))) for key in ("time", "name", "actual", "desired")}
     seconds = repair.get("seconds")
     duration = f" in {seconds * 1000:.1f} ms" if isinstance(seconds, float) else ""
-    yield from formatting.indented("{time}  {name}: {found} -> {wanted}".format(**shown) + duration, 0, 6)
+    yield from formatting.indented("{time}  {name}: {actual} -> {desired}".format(**shown) + duration, 0, 6)
     yield from formatting.indented(
-        printable.line(formatting.describe_attribution(repair, str(repair.get("who", "?")))), 6, 10
+        printable.line(formatting.describe_attribution(repair, str(repair.get("writer_text", "?")))), 6, 10
     )

@@ -44,23 +44,23 @@ def run(root: str, config_path: str | None, output: str, exit_code: bool) -> int
 def _later(plan: Plan) -> list[SysctlFinding]:
     """Return the sysctls of modules that will be loaded. The kernel's default can be compliant."""
     loading = {action.name for action in plan.actions if isinstance(action, LoadModule)}
-    return [finding for finding in plan.sysctls if finding.missing and finding.wanted.provider in loading]
+    return [finding for finding in plan.sysctls if finding.missing and finding.desired.provider in loading]
 
 
 def _origin(action: Action, plan: Plan) -> str:
-    return next(finding.wanted.origin for finding in plan.findings if finding.name == action.name)
+    return next(finding.desired.origin for finding in plan.findings if finding.name == action.name)
 
 
 def _values(action: Action, plan: Plan) -> dict[str, Optional[str]]:
     origin = _origin(action, plan)
     if isinstance(action, LoadModule):
-        return {"action": "load", "name": action.name, "found": "unloaded", "wanted": "live", "origin": origin}
-    return {"action": "write", "name": action.name, "found": action.found, "wanted": action.value, "origin": origin}
+        return {"action": "load", "name": action.name, "actual": "unloaded", "desired": "live", "origin": origin}
+    return {"action": "write", "name": action.name, "actual": action.actual, "desired": action.value, "origin": origin}
 
 
 def _later_values(finding: SysctlFinding) -> dict[str, Optional[str]]:
-    wanted = finding.wanted
-    value = {"action": "write", "name": finding.name, "found": None, "wanted": value_to_write(wanted.want, "")}
+    wanted = finding.desired
+    value = {"action": "write", "name": finding.name, "actual": None, "desired": value_to_write(wanted.want, "")}
     return {**value, "origin": wanted.origin, "after": wanted.provider}
 
 
@@ -70,12 +70,12 @@ def _lines(plan: Plan, later: Sequence[SysctlFinding]) -> Iterator[str]:
         if isinstance(action, LoadModule):
             yield formatting.colour(f"+ module {action.name}", "32")
         else:
-            yield formatting.colour(f"- {action.name} = {action.found}", "31")
+            yield formatting.colour(f"- {action.name} = {action.actual}", "31")
             yield formatting.colour(f"+ {action.name} = {action.value}", "32")
     for finding in later:
-        yield f"# {finding.wanted.origin}; after module {finding.wanted.provider}, if it differs then"
-        yield formatting.colour(f"+ {finding.name} = {value_to_write(finding.wanted.want, '')}", "32")
-    # An action that the kernel performs itself has no line.
+        yield f"# {finding.desired.origin}; after module {finding.desired.provider}, if it differs then"
+        yield formatting.colour(f"+ {finding.name} = {value_to_write(finding.desired.want, '')}", "32")
+    # An action that the kernel takes by itself is no line of its own.
     touched = {action.name for action in plan.actions} | {finding.name for finding in later}
     remaining = [item for item in plan.findings if not item.compliant and item.name not in touched]
     for names, example in formatting.group_alike(remaining):

@@ -44,7 +44,7 @@ def _modules(profile: Profile) -> Iterator[dict[str, Any]]:
     yield from (_module(entry) for entry in profile.modules)
     yield from map(_choice, profile.alternatives)
     if profile.scheduler:
-        yield {"name": "ip_vs_SCHEDULER", "need": Need.REQUIRED.value, "when": "", "why": SCHEDULER_WHY}
+        yield {"name": "ip_vs_SCHEDULER", "need": Need.REQUIRED.value, "condition": "", "reason": SCHEDULER_WHY}
     for back_end in profile.back_ends:
         used = f"iptables is iptables-{back_end.name}"
         yield from (_module(entry, used) for entry in back_end.modules)
@@ -53,17 +53,23 @@ def _modules(profile: Profile) -> Iterator[dict[str, Any]]:
 
 def _module(entry: ModuleEntry, used: str = "") -> dict[str, Any]:
     when = ", ".join(filter(None, (used, _when_module(entry))))
-    return {"name": entry.name, "need": entry.need.value, "when": when, "why": entry.why}
+    return {"name": entry.name, "need": entry.need.value, "condition": when, "reason": entry.why}
 
 
 def _choice(choice: Alternatives, used: str = "") -> dict[str, Any]:
-    return {"name": " ".join(choice.names), "need": Need.REQUIRED.value, "when": used, "why": choice.why}
+    return {"name": " ".join(choice.names), "need": Need.REQUIRED.value, "condition": used, "reason": choice.why}
 
 
 def _sysctls(profile: Profile) -> Iterator[dict[str, Any]]:
     for entry in profile.sysctls:
         need = Need.REQUIRED.value if entry.required else Need.OPTIONAL.value
-        yield {"name": entry.key, "value": str(entry.want), "need": need, "when": _when(entry), "why": entry.why}
+        yield {
+            "name": entry.key,
+            "value": str(entry.want),
+            "need": need,
+            "condition": _when(entry),
+            "reason": entry.why,
+        }
 
 
 def _when_module(entry: ModuleEntry) -> str:
@@ -100,6 +106,6 @@ def _lines(name: str, profile: Profile) -> Iterator[str]:
         for item in items:
             value = f" = {item['value']}" if "value" in item else ""
             value = value.replace("= >=", ">=")
-            when = f", if {item['when']}" if item["when"] else ""
+            when = f", if {item['condition']}" if item["condition"] else ""
             yield from formatting.indented(f"{item['name']}{value}  ({text_of(item['need'])}{when})", 2, 6)
-            yield from formatting.indented(item["why"], 6, 6)
+            yield from formatting.indented(item["reason"], 6, 6)

@@ -70,12 +70,14 @@ def _about(document: Mapping[str, Any], age: float) -> Iterator[str]:
     yield formatting.ipvs(document)
     yield from formatting.notes(document)
     yield from formatting.folded(f"configuration {config['hash']}: {', '.join(config['files']) or 'the defaults'}")
-    lost_by_source = [f"{item['name']} {item['lost']}" for item in document["sources"] if item.get("lost")]
-    lost = f"; {document['lost']} events were lost ({', '.join(lost_by_source)})" if lost_by_source else ""
+    lost_by_source = [
+        f"{item['name']} {item['events_lost']}" for item in document["sources"] if item.get("events_lost")
+    ]
+    lost = f"; {document['events_lost']} events were lost ({', '.join(lost_by_source)})" if lost_by_source else ""
     yield f"writes to sysctls are seen by {document['backend']}{lost}"
     for item in document["contended"]:
         yield from formatting.folded(
-            f"{item['name']} is contended {formatting.describe_attribution(item, item['rival'])}", "33"
+            f"{item['name']} is contended {formatting.describe_attribution(item, item['conflicting_program'])}", "33"
         )
     for failure in document["failures"]:
         yield from formatting.folded(f"ipvsd cannot {text_of(failure['operation'])}: {failure['error']}", "33")
@@ -93,5 +95,7 @@ def _repairs(document: Mapping[str, Any]) -> Iterator[str]:
         yield "LAST REPAIRS"
     for repair in repairs[-5:]:
         duration = f"{repair['seconds'] * 1000:.0f} ms"
-        line = f"{repair['time'][:19]}Z  {repair['name']}: {repair['found']} -> {repair['wanted']} in {duration}"
-        yield from formatting.indented(f"{line}, {formatting.describe_attribution(repair, repair['who'])}", 2, 6)
+        line = f"{repair['time'][:19]}Z  {repair['name']}: {repair['actual']} -> {repair['desired']} in {duration}"
+        yield from formatting.indented(
+            f"{line}, {formatting.describe_attribution(repair, repair['writer_text'])}", 2, 6
+        )

@@ -14,6 +14,7 @@ from ipvsd.decide import verdicts
 from ipvsd.decide.aggregate import by_pattern
 from ipvsd.kernel.host import LinuxHost
 from ipvsd.model.types import (
+    DesiredModule,
     Finding,
     ModuleFinding,
     ModuleState,
@@ -25,7 +26,6 @@ from ipvsd.model.types import (
     SysctlVerdict,
     Unreadable,
     Want,
-    WantedModule,
 )
 from ipvsd.modprobe import kernel_names
 from ipvsd.sysctl import sysctl_names
@@ -70,7 +70,7 @@ class Subject:
 
     kind: Kind
     name: str
-    live: Optional[str]
+    actual: Optional[str]
     evidence: str
     readable: bool = True
     finding: Optional[Finding] = None
@@ -90,17 +90,17 @@ class Subject:
     def want(self, name: str) -> Optional[Want]:
         """Return the desired value of one of its names, or None if there is no value."""
         found = self.finding or next((part for part in self.parts if part.name == name), None)
-        return found.wanted.want if isinstance(found, SysctlFinding) else None
+        return found.desired.want if isinstance(found, SysctlFinding) else None
 
     @property
     def pattern(self) -> str:
-        """The pattern that requests it, or an empty text."""
-        return self.finding.wanted.pattern if isinstance(self.finding, SysctlFinding) else ""
+        """The pattern by which it is wanted, or an empty text."""
+        return self.finding.desired.pattern if isinstance(self.finding, SysctlFinding) else ""
 
     @property
     def provider(self) -> Optional[str]:
-        """The module that provides it, if known."""
-        return self.finding.wanted.provider if isinstance(self.finding, SysctlFinding) else None
+        """The module that brings it into being, if one does."""
+        return self.finding.desired.provider if isinstance(self.finding, SysctlFinding) else None
 
 
 def possible_sysctls(requested: str, patterns: Iterable[str]) -> tuple[str, ...]:
@@ -170,10 +170,10 @@ def _find_managed(name: str, plan: Plan) -> Optional[Subject]:
         for finding in findings:
             if finding.name in spellings:
                 readable = finding.verdict is not SysctlVerdict.UNREADABLE
-                members = tuple(item.name for item in plan.sysctls if item.wanted.pattern == finding.name)
-                return Subject(kind, finding.name, finding.found, finding.evidence, readable, finding, members)
+                members = tuple(item.name for item in plan.sysctls if item.desired.pattern == finding.name)
+                return Subject(kind, finding.name, finding.actual, finding.evidence, readable, finding, members)
     for item in plan.modules:
-        if spellings & {item.name, item.module, *item.wanted.any_of}:
+        if spellings & {item.name, item.module, *item.desired.any_of}:
             return Subject(Kind.MODULE, item.module or item.name, item.verdict.value, item.evidence, finding=item)
     return None
 
@@ -258,7 +258,7 @@ def _module(name: str, host: LinuxHost) -> Optional[Subject]:
         raise NoNameError(f"is no module, and no sysctl ({_EXAMPLE})")
     kernel = host.explain(host.kernel([module]), [module])
     live: Mapping[str, ModuleState] = host.modules([kernel.module(module)])
-    found: ModuleFinding = verdicts.judge_module(WantedModule(module, Need.IF_SHIPPED, ""), Observed(kernel, live, {}))
+    found: ModuleFinding = verdicts.judge_module(DesiredModule(module, Need.IF_SHIPPED, ""), Observed(kernel, live, {}))
     present = found.verdict not in _ABSENT_VERDICTS
     if not present and module not in spelling.modules():
         return None

@@ -19,14 +19,14 @@ from ipvsd.config.profiles import (
 from ipvsd.config.schema import Config, ModuleSetting, SysctlSetting
 from ipvsd.model.types import (
     Desired,
+    DesiredModule,
+    DesiredSysctl,
     Exactly,
     Kernel,
     ModuleState,
     Need,
     Policy,
     Want,
-    WantedModule,
-    WantedSysctl,
     Within,
 )
 from ipvsd.modprobe import kernel_names
@@ -40,7 +40,7 @@ class PatternRule(NamedTuple):
     `exclude` lists parts that do not match.
     """
 
-    wanted: WantedSysctl
+    wanted: DesiredSysctl
     exclude: tuple[str, ...]
 
 
@@ -83,8 +83,8 @@ class PatternRules:
         self._scopes = [Scope(rule.wanted.key, rule.exclude) for rule in rules]
         self._index = Patterns(sysctl_names.globs(wanted.key) or () for wanted in self._wanted)
 
-    def match(self, name: str) -> Optional[WantedSysctl]:
-        """Return the desired value of the pattern that applies to a sysctl, which is the last matching one, or None."""
+    def match(self, name: str) -> Optional[DesiredSysctl]:
+        """Return what is wanted of the pattern that counts for a sysctl: the last one that stands for it."""
         matching = {number for path in sysctl_names.paths(name) for number in self._index.matching(path)}
         found = next((number for number in sorted(matching, reverse=True) if name in self._scopes[number]), None)
         return None if found is None else self._wanted[found]
@@ -100,7 +100,7 @@ def build_desired(
 
     `expanded` contains the currently matching sysctls of each pattern.
     """
-    modules: dict[str, WantedModule] = {}
+    modules: dict[str, DesiredModule] = {}
     known = kernel.loadable | kernel.built_in | frozenset(loaded)
     for name in config.profiles:
         for module in _modules(name, config, kernel, known):
@@ -121,22 +121,22 @@ def _is_enabled(switch: Union[Switch, None], config: Config) -> bool:
     return switch is None or states[switch]
 
 
-def _modules(name: str, config: Config, kernel: Kernel, known: frozenset[str]) -> Iterator[WantedModule]:
+def _modules(name: str, config: Config, kernel: Kernel, known: frozenset[str]) -> Iterator[DesiredModule]:
     profile, origin = PROFILES[name], f"profile {name}"
     wanted = [
-        WantedModule(entry.name, entry.need, origin, kernel_since=entry.kernel_since)
+        DesiredModule(entry.name, entry.need, origin, kernel_since=entry.kernel_since)
         for entry in profile.modules
         if _applies(entry, config, kernel, known)
     ]
     yield from (module for module in wanted if module.need is Need.REQUIRED)
     if profile.scheduler:
-        yield WantedModule(f"ip_vs_{config.scheduler}", Need.REQUIRED, f"scheduler: {config.scheduler}")
+        yield DesiredModule(f"ip_vs_{config.scheduler}", Need.REQUIRED, f"scheduler: {config.scheduler}")
     yield from _alternatives(profile.alternatives, known, origin)
     if profile.back_ends:
         chosen, reason = iptables_backend.choose(profile.back_ends, kernel, known)
         for entry in chosen.modules:
             if _applies(entry, config, kernel, known):
-                yield WantedModule(entry.name, entry.need, origin, reason=reason)
+                yield DesiredModule(entry.name, entry.need, origin, reason=reason)
         yield from _alternatives(chosen.alternatives, known, origin, reason)
     yield from (module for module in wanted if module.need is not Need.REQUIRED)
 
@@ -154,18 +154,18 @@ def _applies(entry: ModuleEntry, config: Config, kernel: Kernel, known: frozense
 
 def _alternatives(
     choices: Collection[Alternatives], known: frozenset[str], origin: str, reason: str = ""
-) -> Iterator[WantedModule]:
+) -> Iterator[DesiredModule]:
     for choice in choices:
         present = [variant for variant in choice.names if variant in known]
-        for variant in present or choice.names[:1]:  # if no name is known, the first one represents the failure
-            yield WantedModule(variant, Need.REQUIRED, origin, reason=reason)
+        for variant in present or choice.names[:1]:  # none known: the first one stands for the failure
+            yield DesiredModule(variant, Need.REQUIRED, origin, reason=reason)
 
 
-def _sysctls(name: str, config: Config, kernel: Kernel) -> Iterator[WantedSysctl]:
+def _sysctls(name: str, config: Config, kernel: Kernel) -> Iterator[DesiredSysctl]:
     version = kernel_names.kernel_version(kernel.release)
     for entry in PROFILES[name].sysctls:
         if _is_enabled(entry.switch, config) and entry.since <= version < entry.before:
-            yield WantedSysctl(
+            yield DesiredSysctl(
                 entry.key, _want(entry, kernel.cpus), Policy.ENFORCE, entry.required, f"profile {name}",
                 provider(entry.key),
             )  # fmt: skip
@@ -176,7 +176,7 @@ def _want(entry: SysctlEntry, cpus: int) -> Want:
     return Within(min(want.maximum, max(want.minimum, want.each * cpus))) if isinstance(want, PerCpu) else want
 
 
-def _adjust_modules(modules: dict[str, WantedModule], settings: Mapping[str, ModuleSetting]) -> None:
+def _adjust_modules(modules: dict[str, DesiredModule], settings: Mapping[str, ModuleSetting]) -> None:
     for name, setting in settings.items():
         old = modules.get(name)
         if setting.dropped:
@@ -191,22 +191,22 @@ def _adjust_modules(modules: dict[str, WantedModule], settings: Mapping[str, Mod
         options = tuple(f"{parameter}={value}" for parameter, value in setting.parameters.items())
         since = old.kernel_since if old else (0, 0)
         reason = old.reason if old else ""
-        modules[name] = WantedModule(name, need, origin, setting.any_of, options, since, reason)
+        modules[name] = DesiredModule(name, need, origin, setting.any_of, options, since, reason)
 
 
-def _parameters(modules: Mapping[str, WantedModule], config: Config) -> Iterator[WantedSysctl]:
+def _parameters(modules: Mapping[str, DesiredModule], config: Config) -> Iterator[DesiredSysctl]:
     for name in modules:
         setting = config.modules.get(name, ModuleSetting(""))
         for parameter, value in setting.parameters.items():
             key = f"{name}.{parameter}"
-            yield WantedSysctl(
+            yield DesiredSysctl(
                 key, Exactly(value), Policy.ENFORCE, required=False, origin=setting.origin, provider=name
             )
 
 
-def _wanted_sysctls(config: Config, kernel: Kernel) -> Mapping[str, WantedSysctl]:
-    """Return the desired sysctls and patterns by name, those of profiles first."""
-    wanted: dict[str, WantedSysctl] = {}
+def _wanted_sysctls(config: Config, kernel: Kernel) -> Mapping[str, DesiredSysctl]:
+    """Return the sysctls and patterns that are wanted, by their names, the profiles' first."""
+    wanted: dict[str, DesiredSysctl] = {}
     for name in config.profiles:
         for sysctl in _sysctls(name, config, kernel):
             wanted.setdefault(sysctl.key, sysctl)
@@ -242,14 +242,11 @@ def _merge_bounds(configured: Optional[Want], old: Optional[Want]) -> Optional[W
 
 def _expand(
     config: Config,
-    wanted: Collection[WantedSysctl],
+    wanted: Collection[DesiredSysctl],
     rules: Sequence[PatternRule],
     expanded: Mapping[str, Collection[str]],
-) -> Iterator[WantedSysctl]:
-    """Yield the sysctls of the patterns.
-
-    A named sysctl overrides them, and a later pattern overrides an earlier one.
-    """
+) -> Iterator[DesiredSysctl]:
+    """Yield what the patterns want. A sysctl that is named beats them, and a later pattern an earlier one."""
     named = {*(item.key for item in wanted), *(key for key in config.sysctls if not sysctl_names.is_pattern(key))}
     for template, exclude in reversed(rules):
         pattern = template.key
@@ -263,8 +260,8 @@ def _expand(
         yield from (template._replace(key=key, pattern=pattern) for key in (keys if matching else [pattern]))
 
 
-def _wanted_sysctl(key: str, want: Want, setting: SysctlSetting) -> WantedSysctl:
-    return WantedSysctl(
+def _wanted_sysctl(key: str, want: Want, setting: SysctlSetting) -> DesiredSysctl:
+    return DesiredSysctl(
         key,
         want,
         setting.policy or Policy.ENFORCE,

@@ -18,10 +18,10 @@ _READERS = (modprobe, modules_load, sysctl_d, networkd, ufw, tuned, firewalld, n
 
 @dataclass(frozen=True)
 class ConflictReport:
-    """`unread` are the existing files that could not be read, each with the reason."""
+    """`unreadable_files` are the files that are there and could not be read, each with the reason."""
 
     settings: tuple[ExternalSetting, ...]
-    unread: Mapping[str, str]
+    unreadable_files: Mapping[str, str]
 
 
 def detect(root: str, names: Names, known: Mapping[str, str] = {}) -> ConflictReport:
@@ -32,11 +32,11 @@ def detect(root: str, names: Names, known: Mapping[str, str] = {}) -> ConflictRe
     """
     tree = FileTree(root, known)
     found = tuple(setting for reader in _READERS for setting in reader.settings(tree, names))
-    return ConflictReport(found, dict(tree.unread))
+    return ConflictReport(found, dict(tree.unreadable_files))
 
 
-def agrees(setting: ExternalSetting, want: Optional[Want]) -> Optional[bool]:
-    """Return whether a setting agrees with the desired state, or None if that is unknown or nothing is desired.
+def complies(setting: ExternalSetting, want: Optional[Want]) -> Optional[bool]:
+    """Tell whether a setting leaves what is wanted; None where that cannot be told, or nothing is wanted.
 
     Modules are desired to be loaded. `values` decides whether a value is compliant, as in the planner.
     """

@@ -23,12 +23,12 @@ class FileTree:
     def __init__(self, root: str, known: Mapping[str, str] = {}) -> None:
         self.root = root
         self._texts: dict[str, Optional[str]] = dict(known)
-        self._unread: dict[str, str] = {}
+        self._unreadable_files: dict[str, str] = {}
 
     @property
-    def unread(self) -> Mapping[str, str]:
-        """The existing files that could not be read, each with the reason."""
-        return self._unread
+    def unreadable_files(self) -> Mapping[str, str]:
+        """The files that are there and could not be read, each with the reason."""
+        return self._unreadable_files
 
     def shown(self, path: str) -> str:
         """Return the path for people."""
@@ -43,7 +43,7 @@ class FileTree:
                 self._texts[path] = None
             except OSError as error:
                 self._texts[path] = None
-                self._unread[self.shown(path)] = error.strerror or str(error)
+                self._unreadable_files[self.shown(path)] = error.strerror or str(error)
         return self._texts[path]
 
     def names(self, directory: str) -> Collection[str]:
@@ -53,7 +53,7 @@ class FileTree:
         except (FileNotFoundError, NotADirectoryError):
             return ()
         except OSError as error:
-            self._unread[self.shown(directory)] = error.strerror or str(error)
+            self._unreadable_files[self.shown(directory)] = error.strerror or str(error)
             return ()
 
     def merged(self, directories: Collection[str], *suffixes: str, hidden: bool = False) -> list[str]:
@@ -106,5 +106,5 @@ class FileTree:
         try:
             return rootfs.read_link(self.root, path)
         except rootfs.UnreadableError as error:
-            self._unread[self.shown(path)] = error.strerror or str(error)
+            self._unreadable_files[self.shown(path)] = error.strerror or str(error)
             return None

@@ -186,12 +186,12 @@ class Daemon:
     def _line(self, report: Report) -> str:
         errors = self._configured.errors
         if not errors:
-            return report.health.line
-        return f"{report.health.line}; configuration refused, the previous one is at work: {errors[0]}"
+            return report.health.summary
+        return f"{report.health.summary}; configuration refused, the previous one is at work: {errors[0]}"
 
     def _start_optional_services(self, report: Report) -> None:
         """Start the services that wait for READY=1, among them the event source of the configuration."""
-        log("info", report.health.line)
+        log("info", report.health.summary)
         log("info", self._sources.describe_backend())
         self._log_notes()
         self._keep()

@@ -31,7 +31,8 @@ def build_report(kernel: Kernel, plan: Plan, registry: Registry, recorder: Recor
         repairs=repairs,
         backend=backend,
         contended=tuple(
-            ContendedSysctl(name, item.rival, item.yielded, item.attribution) for name, item in contended.items()
+            ContendedSysctl(name, item.conflicting_program, item.yielded, item.attribution)
+            for name, item in contended.items()
         ),
         refusals=recorder.counters.refused,
     )

@@ -34,6 +34,6 @@ class Startup:
             log("warning", f"strict start: not ready after {config.startup_limit:g} s, going on")
             return True
         self._notifier.extend_timeout(
-            f"waiting up to {left:.0f} s more (startup: strict); {report.health.line}", 6 * HOLD
+            f"waiting up to {left:.0f} s more (startup: strict); {report.health.summary}", 6 * HOLD
         )
         return False

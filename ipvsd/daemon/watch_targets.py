@@ -28,16 +28,18 @@ def watch_targets(
         _paths(host, plan, contended),
         tuple(directories),
         links=_links(plan),
-        guarded=frozenset(finding.name for finding in plan.sysctls if finding.wanted.guard),
+        guarded=frozenset(finding.name for finding in plan.sysctls if finding.desired.guard),
         allowed=tuple(allowed),
     )
 
 
 def _paths(host: LinuxHost, plan: Plan, contended: Collection[str]) -> Mapping[str, str]:
-    # Unreadable items keep their guard, and their watch while the last verdict is valid.
-    there = [finding for finding in plan.sysctls if not (finding.missing or finding.name == finding.wanted.pattern)]
+    # What cannot be read keeps its guard, and its watch while its last verdict stands.
+    there = [finding for finding in plan.sysctls if not (finding.missing or finding.name == finding.desired.pattern)]
     held = [
-        finding.name for finding in there if finding.compliant or is_last_verdict_valid(finding) or finding.wanted.guard
+        finding.name
+        for finding in there
+        if finding.compliant or is_last_verdict_valid(finding) or finding.desired.guard
     ]
     paths: dict[str, str] = {}
     for name in held:
@@ -55,14 +57,14 @@ def _paths(host: LinuxHost, plan: Plan, contended: Collection[str]) -> Mapping[s
 
 
 def _modules(plan: Plan) -> frozenset[str]:
-    """Return every module whose loading or removal matters, whatever program causes it."""
-    names = {name for finding in plan.modules for name in (*finding.wanted.any_of, finding.module)}
+    """Return every module whose coming or going matters, whoever loads it."""
+    names = {name for finding in plan.modules for name in (*finding.desired.any_of, finding.module)}
     settings = (*plan.sysctls, *plan.parameters)
-    return frozenset(names) | {finding.wanted.provider for finding in settings if finding.wanted.provider}
+    return frozenset(names) | {finding.desired.provider for finding in settings if finding.desired.provider}
 
 
 def _links(plan: Plan) -> bool:
-    """Return whether interfaces that appear or disappear affect managed sysctls."""
-    names = (finding.wanted.pattern or finding.name for finding in plan.sysctls)
+    """Tell whether interfaces that come and go bring or take wanted sysctls."""
+    names = (finding.desired.pattern or finding.name for finding in plan.sysctls)
     parts = (name.split(".") for name in names)
     return any(len(part) > 3 and part[2] in ("conf", "neigh") and part[3] not in _NO_LINKS for part in parts)

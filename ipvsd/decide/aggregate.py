@@ -25,14 +25,14 @@ def by_pattern(findings: Iterable[SysctlFinding]) -> tuple[SysctlFinding, ...]:
     """Return the findings, with one in place of all those of a pattern, in the order of the first of each."""
     groups: dict[str, list[SysctlFinding]] = {}
     for finding in findings:
-        groups.setdefault(finding.wanted.pattern or finding.name, []).append(finding)
-    return tuple(_aggregate(found) if found[0].wanted.pattern else found[0] for found in groups.values())
+        groups.setdefault(finding.desired.pattern or finding.name, []).append(finding)
+    return tuple(_aggregate(found) if found[0].desired.pattern else found[0] for found in groups.values())
 
 
 def _aggregate(found: list[SysctlFinding]) -> SysctlFinding:
-    wanted = found[0].wanted._replace(key=found[0].wanted.pattern)
-    members = [finding for finding in found if finding.name != finding.wanted.pattern]
-    if not members:  # nothing matches the pattern
+    wanted = found[0].desired._replace(key=found[0].desired.pattern)
+    members = [finding for finding in found if finding.name != finding.desired.pattern]
+    if not members:  # nothing fits the pattern
         return found[0]
     right = sum(finding.compliant for finding in members)
     # For a future boot, the members are the sysctls that files name. The pattern itself represents all others and
@@ -41,9 +41,11 @@ def _aggregate(found: list[SysctlFinding]) -> SysctlFinding:
     evidence = f"{right} of {len(members)} right"
     if not worst.compliant:
         others = "others:" if unreadable(worst) else "all that files do not name:"
-        which = others if worst.name == worst.wanted.pattern else worst.name
+        which = others if worst.name == worst.desired.pattern else worst.name
         evidence = f"{evidence}; {which} {worst.evidence}"
-    return SysctlFinding(wanted, worst.found, worst.verdict, evidence, worst.remedy, (right, len(members)), worst.last)
+    return SysctlFinding(
+        wanted, worst.actual, worst.verdict, evidence, worst.remedy, (right, len(members)), worst.last_verdict
+    )
 
 
 def _severity(finding: SysctlFinding) -> float:

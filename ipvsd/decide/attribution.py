@@ -123,8 +123,10 @@ def attributed(repair: Repair, write: Optional[ObservedWrite], complete: bool) -
     If `complete`, the log contains all writes of processes. Then a drift without a write is attributed to the
     kernel.
     """
-    if write is None and complete:  # or a process over netlink (IFLA_INET_CONF)
-        return repair._replace(who="the kernel", attribution=Attribution.LIKELY)
+    if write is None and complete:  # or a process, over netlink (IFLA_INET_CONF)
+        return repair._replace(writer_text="the kernel", attribution=Attribution.LIKELY)
     if write is None or not write.named:
-        return repair._replace(who=UNKNOWN)
-    return repair._replace(before=write.before, who=write.named, writer=write.writer, attribution=write.attribution)
+        return repair._replace(writer_text=UNKNOWN)
+    return repair._replace(
+        before=write.before, writer_text=write.named, writer=write.writer, attribution=write.attribution
+    )

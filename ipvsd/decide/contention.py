@@ -26,16 +26,16 @@ class Contention(NamedTuple):
 
     level: float = 0.0
     last: float = 0.0
-    rival: str = "an unknown writer"  # the last one that was seen
+    conflicting_program: str = "an unknown writer"  # the last one that was seen
     since: Optional[float] = None
     wrong: float = 0.0  # time of the last non-compliant reading
     yielded: bool = False
-    attribution: Attribution = Attribution.UNKNOWN  # the certainty that this program wrote it
+    attribution: Attribution = Attribution.UNKNOWN  # how sure it is that that program wrote it
 
     @property
     def by(self) -> str:
-        """The conflicting program, as a part of a sentence."""
-        return self.attribution.describe(self.rival)
+        """The conflicting program, in the words of a sentence."""
+        return self.attribution.describe(self.conflicting_program)
 
     @property
     def contended(self) -> bool:
@@ -49,20 +49,21 @@ class Contention(NamedTuple):
         self,
         limit: Limit,
         now: float,
-        rival: str,
+        conflicting_program: str,
         yields: bool = False,
         attribution: Attribution = Attribution.LIKELY,
     ) -> Contention:
         """Return the state after one more repair.
 
-        `yields` means that the policy leaves the sysctl to the other program. If no writer was seen, the state
-        keeps the former one.
+        An empty `conflicting_program` was not seen: it is taken for the one before it.
         """
         level = self._level(limit, now) + 1.0
         since = now if self.since is None and level > limit.repairs else self.since
         yielded = self.yielded or (yields and since is not None)
-        who, how = (rival, attribution) if rival else (self.rival, self.attribution)
-        return Contention(level, now, who, since, now, yielded, how)
+        program, how = (
+            (conflicting_program, attribution) if conflicting_program else (self.conflicting_program, self.attribution)
+        )
+        return Contention(level, now, program, since, now, yielded, how)
 
     def checked(self, limit: Limit, compliant: bool, now: float) -> Optional[Contention]:
         """Return the state after a check, or None if it has ended."""

@@ -29,7 +29,7 @@ def assess(
     yielded one does not.
     """
     failures = [finding for finding in findings if _fails(finding)]
-    degradations = [finding for finding in findings if not (_fails(finding) or harmless(finding))]
+    degradations = [finding for finding in findings if not (_fails(finding) or tolerated(finding))]
     counts = _counts(findings)
     repaired = f"; last repair {last}, {ago(now - last.time)}" if last else ""
     if failures:
@@ -56,13 +56,13 @@ def obtainable(finding: ModuleFinding) -> bool:
 def required(finding: Finding) -> bool:
     """Return whether the node is failed if this item is not compliant."""
     if isinstance(finding, ModuleFinding):
-        return finding.wanted.need is Need.REQUIRED
-    return finding.wanted.required
+        return finding.desired.need is Need.REQUIRED
+    return finding.desired.required
 
 
 def want(finding: Finding) -> Optional[Want]:
-    """Return the desired value, or None for a module."""
-    return None if isinstance(finding, ModuleFinding) else finding.wanted.want
+    """Return the value that is wanted; of a module there is none."""
+    return None if isinstance(finding, ModuleFinding) else finding.desired.want
 
 
 def unreadable(finding: Finding) -> bool:
@@ -71,8 +71,8 @@ def unreadable(finding: Finding) -> bool:
 
 
 def is_last_verdict_valid(finding: Finding) -> bool:
-    """Return whether an unreadable item was compliant recently. It is not failed yet, but the node is not ready."""
-    return finding.last is not None and finding.last.valid
+    """Tell whether this cannot be read, and was right not long ago: it is no failure yet, and nothing is ready."""
+    return finding.last_verdict is not None and finding.last_verdict.valid
 
 
 def outdated(age: float, interval: float) -> bool:
@@ -80,14 +80,14 @@ def outdated(age: float, interval: float) -> bool:
     return age > 2 * interval
 
 
-def harmless(finding: Finding) -> bool:
-    """Return whether the finding is no problem: the item is compliant, or unavailable here and not required."""
+def tolerated(finding: Finding) -> bool:
+    """Tell whether nothing is wrong with this: it is right, or not to be had here and not required."""
     if isinstance(finding, ModuleFinding):
         absent = finding.verdict in (ModuleVerdict.ABSENT, ModuleVerdict.NOT_BUILT, ModuleVerdict.NO_MODULE_SUPPORT)
-        return finding.compliant or (absent and finding.wanted.need is Need.IF_SHIPPED)
+        return finding.compliant or (absent and finding.desired.need is Need.IF_SHIPPED)
     if finding.verdict is SysctlVerdict.YIELDED:
-        return not finding.wanted.required
-    return finding.compliant or (finding.missing and not finding.wanted.required)
+        return not finding.desired.required
+    return finding.compliant or (finding.missing and not finding.desired.required)
 
 
 def could_be_ready(kernel: InstalledKernel) -> bool:

@@ -47,16 +47,16 @@ _TO_LOAD = (ModuleVerdict.LOADABLE, ModuleVerdict.UNLOADING)
 
 def _load(finding: ModuleFinding) -> LoadModule:
     module = "" if finding.module == finding.name else finding.module
-    return LoadModule(finding.name, module, finding.wanted.options)
+    return LoadModule(finding.name, module, finding.desired.options)
 
 
 def _writes(findings: tuple[SysctlFinding, ...], kind: type[WriteSysctl]) -> list[WriteSysctl]:
     writes = [
-        kind(finding.name, finding.found or "", values.value_to_write(finding.wanted.want, finding.found or ""))
+        kind(finding.name, finding.actual or "", values.value_to_write(finding.desired.want, finding.actual or ""))
         for finding in findings
         if finding.verdict is SysctlVerdict.NONCOMPLIANT
-        and finding.wanted.policy is not Policy.OBSERVE
-        and values.can_be_met(finding.wanted.want, finding.found or "")
+        and finding.desired.policy is not Policy.OBSERVE
+        and values.can_be_met(finding.desired.want, finding.actual or "")
     ]
     # A change of ip_forward resets other values below net.ipv4.conf (RFC 1812 behaviour,
     # Documentation/networking/ip-sysctl.rst), so it comes first, and the next round observes them.

@@ -9,13 +9,13 @@ from typing import Callable, Optional, TypeVar
 
 from ipvsd.model.types import (
     Cause,
+    DesiredSysctl,
     Kernel,
     LoadBlocker,
     ModuleFinding,
     ModuleVerdict,
     Plan,
     SysctlFinding,
-    WantedSysctl,
 )
 from ipvsd.modprobe import kconfig
 
@@ -75,14 +75,14 @@ def is_transient(finding: SysctlFinding) -> bool:
     return finding.remedy == TRANSIENT
 
 
-def for_sysctl(wanted: WantedSysctl, remedy: str) -> str:
-    """Return a remedy, with an alternative for a sysctl of a profile that a network plugin may change."""
+def for_sysctl(wanted: DesiredSysctl, remedy: str) -> str:
+    """Return a remedy with what else may be the answer to a sysctl that is not as it is wanted."""
     by_profile = wanted.origin.startswith("profile ")
     return f"{remedy}{_PLUGIN}" if by_profile and wanted.key.startswith("net.bridge.") else remedy
 
 
-def for_unsupported(wanted: WantedSysctl, others: Collection[str] = ()) -> str:
-    """Return the remedy for a sysctl that this kernel lacks. `others` are those in the same directory."""
+def for_unsupported(wanted: DesiredSysctl, others: Collection[str] = ()) -> str:
+    """Return the remedy for a sysctl that this kernel does not have; `others` are those in the same directory."""
     if wanted.origin.startswith("profile "):
         return UNSUPPORTED
     from ipvsd.config import spelling  # needed only for missing items

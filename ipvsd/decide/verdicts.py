@@ -12,6 +12,8 @@ from ipvsd.decide import remedies
 from ipvsd.model.types import (
     MISSING,
     Cause,
+    DesiredModule,
+    DesiredSysctl,
     Kernel,
     LoadBlocker,
     Missing,
@@ -26,8 +28,6 @@ from ipvsd.model.types import (
     SysctlFinding,
     SysctlVerdict,
     Unreadable,
-    WantedModule,
-    WantedSysctl,
 )
 from ipvsd.model.value_texts import text_of
 from ipvsd.modprobe import kernel_names
@@ -53,8 +53,8 @@ _OF_CAUSE = {
 }
 
 
-def judge_module(wanted: WantedModule, observed: Observed) -> ModuleFinding:
-    """Return the verdict on a desired module before any action."""
+def judge_module(wanted: DesiredModule, observed: Observed) -> ModuleFinding:
+    """Return what has been seen of a wanted module, before anything is tried."""
     if wanted.any_of:
         return _judge_alternatives(wanted, observed)
     kernel, module = observed.kernel, observed.kernel.module(wanted.name)
@@ -72,7 +72,7 @@ def judge_module(wanted: WantedModule, observed: Observed) -> ModuleFinding:
     return ModuleFinding(wanted, verdict, evidence, _remedy(verdict, kernel, module), module)
 
 
-def _judge_alternatives(wanted: WantedModule, observed: Observed) -> ModuleFinding:
+def _judge_alternatives(wanted: DesiredModule, observed: Observed) -> ModuleFinding:
     members = [wanted._replace(name=name, any_of=()) for name in wanted.any_of]
     found = [judge_module(member, observed) for member in members]
     best = [finding for verdict in _BEST_FIRST for finding in found if finding.verdict is verdict]
@@ -176,8 +176,8 @@ def _evidence(blocker: LoadBlocker, name: str) -> str:
     return f"{needs}{line}"
 
 
-def judge_sysctl(wanted: WantedSysctl, reading: Reading, observed: Observed) -> SysctlFinding:
-    """Return the verdict on one sysctl before any action."""
+def judge_sysctl(wanted: DesiredSysctl, reading: Reading, observed: Observed) -> SysctlFinding:
+    """Return the verdict on one sysctl, before anything is tried."""
     if isinstance(reading, Missing):
         return _judge_missing(wanted, observed)
     if isinstance(reading, Unreadable):
@@ -197,7 +197,7 @@ def judge_sysctl(wanted: WantedSysctl, reading: Reading, observed: Observed) -> 
     return SysctlFinding(wanted, reading, SysctlVerdict.NONCOMPLIANT, f"is {reading!r}, not {wanted.want}", remedy)
 
 
-def _judge_missing(wanted: WantedSysctl, observed: Observed) -> SysctlFinding:
+def _judge_missing(wanted: DesiredSysctl, observed: Observed) -> SysctlFinding:
     module = wanted.provider
     awaited = module is not None and module not in observed.kernel.built_in
     if awaited and observed.modules.get(module or "") is not ModuleState.LIVE:
@@ -210,7 +210,7 @@ def _judge_missing(wanted: WantedSysctl, observed: Observed) -> SysctlFinding:
     return SysctlFinding(wanted, None, SysctlVerdict.UNSUPPORTED, evidence, remedies.for_unsupported(wanted))
 
 
-def judge_parameter(wanted: WantedSysctl, observed: Observed) -> SysctlFinding:
+def judge_parameter(wanted: DesiredSysctl, observed: Observed) -> SysctlFinding:
     seen = observed.parameters.get(wanted.key, Parameter(MISSING))
     # Parameters are in /sys, so a read-only /proc/sys does not matter.
     elsewhere = observed._replace(kernel=observed.kernel._replace(read_only=frozenset()))

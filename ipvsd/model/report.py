@@ -45,34 +45,34 @@ class Attribution(enum.Enum):
     LIKELY = "likely"
     UNKNOWN = "unknown"
 
-    def describe(self, who: str) -> str:
-        """Return a phrase for a sentence."""
-        return f"probably by {who}" if self is Attribution.LIKELY else f"by {who}"
+    def describe(self, writer_text: str) -> str:
+        """Return the words for a sentence."""
+        return f"probably by {writer_text}" if self is Attribution.LIKELY else f"by {writer_text}"
 
 
 class Repair(NamedTuple):
     """One action that a later observation verified. `seconds` is the time from the event to that observation.
 
-    A drift is attributed to a writer, "the kernel" or "unknown".
+    `writer_text` names whoever made the drift: the writer if there is one, "the kernel" or "unknown".
     """
 
     name: str
-    found: str
-    wanted: str
+    actual: str
+    desired: str
     time: float  # seconds since the epoch
     seconds: float
-    before: str = ""  # the value that the writer replaced, if known
-    who: str = UNKNOWN
+    before: str = ""  # the value that the writer found, where it was seen
+    writer_text: str = UNKNOWN
     writer: Optional[Writer] = None
     attribution: Attribution = Attribution.UNKNOWN
 
     @property
     def attribution_text(self) -> str:
-        """The writer of the drift, as a phrase for a sentence."""
-        return self.attribution.describe(self.who)
+        """Whoever made the drift, in the words of a sentence."""
+        return self.attribution.describe(self.writer_text)
 
     def __str__(self) -> str:
-        return f"{self.name} {self.found} -> {self.wanted}"
+        return f"{self.name} {self.actual} -> {self.desired}"
 
 
 class State(enum.Enum):
@@ -82,15 +82,15 @@ class State(enum.Enum):
 
 
 class Health(NamedTuple):
-    """`line` is one line of ASCII. `exit_code` is 0 for compliant, 1 for not compliant, and 2 for unknown."""
+    """`summary` is one line of ASCII; `exit_code` is 0 right, 1 not, 2 cannot tell."""
 
     state: State
-    line: str
+    summary: str
     exit_code: int
 
 
 class SourceState(NamedTuple):
-    """`lost` is the number of events lost since the start, or None if it is unknown.
+    """`events_lost` counts the events that it lost since the start, or None where it cannot tell.
 
     If the kernel reports only that some were lost, each report counts as one.
     """
@@ -98,7 +98,7 @@ class SourceState(NamedTuple):
     name: str
     up: bool
     detail: str
-    lost: Optional[int] = 0
+    events_lost: Optional[int] = 0
 
 
 class Ipvs(NamedTuple):
@@ -127,8 +127,8 @@ class CounterValues(NamedTuple):
     repairs: Mapping[str, int]
     repair_failures: Mapping[str, int]
     repair_seconds: Histogram
-    looks: int
-    look_seconds: Histogram
+    reconciliations: int
+    reconciliation_seconds: Histogram
 
 
 class ConfigState(NamedTuple):
@@ -145,7 +145,7 @@ class ContendedSysctl(NamedTuple):
     """A sysctl that another program changes repeatedly. `yielded` means that ipvsd leaves it to that program."""
 
     name: str
-    rival: str
+    conflicting_program: str
     yielded: bool
     attribution: Attribution = Attribution.UNKNOWN
 
@@ -202,9 +202,9 @@ class Report(NamedTuple):
     failures: Mapping[str, str] = NOTHING  # the failure of ipvsd's last attempt, by Operation
 
     @property
-    def lost(self) -> int:
-        """The number of events that were lost for lack of room, over all sources."""
-        return sum(source.lost or 0 for source in self.sources)
+    def events_lost(self) -> int:
+        """The number of events for which the kernel had no room, whatever their source."""
+        return sum(source.events_lost or 0 for source in self.sources)
 
     @property
     def findings(self) -> tuple[Finding, ...]:

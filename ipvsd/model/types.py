@@ -65,8 +65,8 @@ class OneOf(NamedTuple):
 Want = Union[Exactly, Within, OneOf]
 
 
-class WantedModule(NamedTuple):
-    """A module of the desired state. `origin` is a profile, or FILE:LINE. One module of `any_of` suffices."""
+class DesiredModule(NamedTuple):
+    """`origin` says who wants it: a profile, or FILE:LINE. Of `any_of`, one module suffices."""
 
     name: str
     need: Need
@@ -77,8 +77,8 @@ class WantedModule(NamedTuple):
     reason: str = ""  # the reason for this one if the profile had a choice
 
 
-class WantedSysctl(NamedTuple):
-    """A sysctl, or a parameter of a module. `provider` is the module that provides it, if known.
+class DesiredSysctl(NamedTuple):
+    """A sysctl, or a parameter of a module. `provider` is the module that brings it into being, if one does.
 
     `pattern` is the pattern that it matches, unless it is named directly. If nothing matches a pattern, the key is
     the pattern itself.
@@ -97,9 +97,9 @@ class WantedSysctl(NamedTuple):
 class Desired(NamedTuple):
     """`parameters` are those of modules, named MODULE.PARAMETER."""
 
-    modules: tuple[WantedModule, ...]
-    sysctls: tuple[WantedSysctl, ...]
-    parameters: tuple[WantedSysctl, ...] = ()
+    modules: tuple[DesiredModule, ...]
+    sysctls: tuple[DesiredSysctl, ...]
+    parameters: tuple[DesiredSysctl, ...] = ()
 
 
 # --- actual state ---------------------------------------------------------------------
@@ -287,18 +287,18 @@ class LastVerdict(NamedTuple):
 
 
 class ModuleFinding(NamedTuple):
-    """`module` is the judged module if the desired name is an alias or has alternatives."""
+    """`module` is the one that the verdict is about, where `desired` names an alias or alternatives."""
 
-    wanted: WantedModule
+    desired: DesiredModule
     verdict: ModuleVerdict
     evidence: str
     remedy: str = ""
     module: str = ""
-    last: Optional[LastVerdict] = None
+    last_verdict: Optional[LastVerdict] = None
 
     @property
     def name(self) -> str:
-        return self.wanted.name
+        return self.desired.name
 
     @property
     def compliant(self) -> bool:
@@ -308,17 +308,17 @@ class ModuleFinding(NamedTuple):
 class SysctlFinding(NamedTuple):
     """`members` are the compliant and all sysctls that match a pattern, if their findings are combined."""
 
-    wanted: WantedSysctl
-    found: Optional[str]
+    desired: DesiredSysctl
+    actual: Optional[str]
     verdict: SysctlVerdict
     evidence: str
     remedy: str = ""
     members: tuple[int, int] = (0, 0)
-    last: Optional[LastVerdict] = None
+    last_verdict: Optional[LastVerdict] = None
 
     @property
     def name(self) -> str:
-        return self.wanted.key
+        return self.desired.key
 
     @property
     def compliant(self) -> bool:
@@ -347,14 +347,14 @@ class LoadModule(NamedTuple):
 
 
 class WriteSysctl(NamedTuple):
-    """Write `value`. The former value explains a repair."""
+    """Turn `actual` into `value`; keeping `actual` lets a repair explain itself."""
 
     name: str
-    found: str
+    actual: str
     value: str
 
     def __str__(self) -> str:
-        return f"set {self.name} from {self.found!r} to {self.value!r}"
+        return f"set {self.name} from {self.actual!r} to {self.value!r}"
 
 
 class WriteParameter(WriteSysctl):

@@ -9,9 +9,9 @@ from typing import NamedTuple, Union
 
 from ipvsd.decide.contention import Contention, Limit
 from ipvsd.model.report import Repair, Writer
-from ipvsd.model.types import Action, Finding, Outcome, WantedModule, WantedSysctl
+from ipvsd.model.types import Action, DesiredModule, DesiredSysctl, Finding, Outcome
 
-DesiredItem = Union[WantedModule, WantedSysctl]
+DesiredItem = Union[DesiredModule, DesiredSysctl]
 
 
 class Drifted(NamedTuple):
@@ -115,4 +115,4 @@ Change = Union[
 
 def label(item: DesiredItem) -> str:
     """Return the name under which an item is counted and reported: that of its pattern, if it has one."""
-    return item.name if isinstance(item, WantedModule) else item.pattern or item.key
+    return item.name if isinstance(item, DesiredModule) else item.pattern or item.key

@@ -40,8 +40,8 @@ class LastSeen:
         `wall` is in seconds since the epoch, and `boottime` includes suspended time. `longest` is the interval of
         the resync, which limits the delay.
         """
-        # Findings of a pattern are reported as one, and its matches may be unknown.
-        groups = (finding for finding in by_pattern(plan.sysctls) if finding.wanted.pattern)
+        # What a pattern fits is told of as one, and may not be known.
+        groups = (finding for finding in by_pattern(plan.sysctls) if finding.desired.pattern)
         found = {finding.name: finding for finding in (*plan.findings, *groups)}
         unread = frozenset(name for name, finding in found.items() if unreadable(finding))
         self._plan_next(unread, longest)
@@ -62,7 +62,7 @@ class LastSeen:
             (verdict, _), at, since = was
             stands = verdict in _RIGHT and not outdated(boottime - since, longest)
             evidence = f"{finding.evidence}; last verdict {text_of(verdict)}, at {_utc(at)}"
-            return finding._replace(evidence=evidence, last=LastVerdict(verdict, at, stands))
+            return finding._replace(evidence=evidence, last_verdict=LastVerdict(verdict, at, stands))
 
         return plan._replace(
             modules=tuple(map(dated, plan.modules)),

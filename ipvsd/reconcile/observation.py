@@ -14,6 +14,7 @@ from ipvsd.model.types import (
     NOTHING,
     TRANSIENT_ERRNOS,
     Desired,
+    DesiredSysctl,
     Kernel,
     LoadModule,
     Missing,
@@ -22,7 +23,6 @@ from ipvsd.model.types import (
     Plan,
     Reading,
     Unreadable,
-    WantedSysctl,
 )
 
 
@@ -111,8 +111,8 @@ def _unread(error: OSError) -> str:
     return f"{error.filename or 'the kernel'}: {error.strerror or error}"
 
 
-def _resolved(wanted: WantedSysctl, kernel: Kernel) -> WantedSysctl:
-    """Return a parameter of an alias as that of the module itself."""
+def _resolved(wanted: DesiredSysctl, kernel: Kernel) -> DesiredSysctl:
+    """Return a parameter as that of the module itself, where it was wanted of an alias."""
     name, _, parameter = wanted.key.partition(".")
     module = kernel.module(name)
     return wanted._replace(key=f"{module}.{parameter}", provider=module)

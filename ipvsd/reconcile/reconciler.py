@@ -20,7 +20,7 @@ from ipvsd.kernel.host import Host
 from ipvsd.kernel.virtual_services import VirtualServiceCounter
 from ipvsd.model.events import Event, Write
 from ipvsd.model.report import Attribution
-from ipvsd.model.types import WantedModule, WantedSysctl, WriteSysctl
+from ipvsd.model.types import DesiredModule, DesiredSysctl, WriteSysctl
 from ipvsd.reconcile import changes
 from ipvsd.reconcile.changes import Change, WriteRefused
 from ipvsd.reconcile.last_seen import LastSeen
@@ -171,7 +171,7 @@ class Reconciler:
             if not self._arrived and not self._draining:
                 self._loop.call_later(0.0, self._attribute)  # other repairs that are due come first
             action = done.action if isinstance(done, FastRepair) else None
-            repaired = action.found if isinstance(action, WriteSysctl) else None
+            repaired = action.actual if isinstance(action, WriteSysctl) else None
             self._arrived.append((Event(name, at, stored, writes), repaired))
 
     def on_loss(self) -> None:
@@ -191,7 +191,7 @@ class Reconciler:
         done = self._repair(item, since)
         if isinstance(done, bool):
             return done
-        if isinstance(item.desired, WantedModule):
+        if isinstance(item.desired, DesiredModule):
             done = done._replace(brought=tuple(self._repair_brought(name, since)))
         self._expected.pop(name, None)
         if not self._unreported:
@@ -214,15 +214,15 @@ class Reconciler:
     def _repair_brought(self, module: str, since: float) -> Iterator[FastRepair]:
         """Write the sysctls that appeared with a module and have the kernel's defaults. These are not contention."""
         for name, item in self.registry.items.items():
-            brought = isinstance(item.desired, WantedSysctl) and item.desired.provider == module
+            brought = isinstance(item.desired, DesiredSysctl) and item.desired.provider == module
             if brought and item.repairable and name not in self._acted_on:
                 done = self._repair(item, since)
                 if isinstance(done, FastRepair):
                     yield done
 
     def _read(self, item: Item) -> AnyReading:
-        """Read the current state of an item. Raises OSError."""
-        if isinstance(item.desired, WantedModule):
+        """Read an item afresh. Raises OSError."""
+        if isinstance(item.desired, DesiredModule):
             return self._host.module_state(item.desired.name)
         if item.is_parameter:
             return self._host.read_parameter(item.desired.key)
@@ -277,7 +277,7 @@ class Reconciler:
         if write.refused:
             return False
         item = self.registry.items.get(name)
-        if write.value is None or item is None or not item.repairable or isinstance(item.desired, WantedModule):
+        if write.value is None or item is None or not item.repairable or isinstance(item.desired, DesiredModule):
             return True
         return item.judge(write.value) is not True
 
@@ -306,14 +306,14 @@ class Reconciler:
     def _explain(self, repair: FastRepair) -> None:
         """Find the writer of a drift that was repaired at once, and count the repair for contention."""
         action = repair.action
-        found = action.found if isinstance(action, WriteSysctl) else ""
+        found = action.actual if isinstance(action, WriteSysctl) else ""
         write = self.registry.writes.explain(action.name, found, repair.read)
         self._repairs += (repair._replace(write=write), *repair.brought)
         self._request_soon()
-        if isinstance(repair.item, WantedModule) or action.name not in self.registry.items:
+        if isinstance(repair.item, DesiredModule) or action.name not in self.registry.items:
             return
-        rival, how = (write.named, write.attribution) if write else ("", Attribution.UNKNOWN)
-        self.registry.contend(action.name, repair.until, rival, how, self._limit)
+        program, how = (write.named, write.attribution) if write else ("", Attribution.UNKNOWN)
+        self.registry.contend(action.name, repair.until, program, how, self._limit)
         if self.registry.items[action.name].contended:
             self._loop.post(ReasonKind.SYSCTL, action.name)
 

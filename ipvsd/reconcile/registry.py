@@ -22,6 +22,8 @@ from ipvsd.model.report import UNKNOWN, Attribution, Repair
 from ipvsd.model.types import (
     Action,
     Desired,
+    DesiredModule,
+    DesiredSysctl,
     Finding,
     Kernel,
     ModuleFinding,
@@ -34,8 +36,6 @@ from ipvsd.model.types import (
     SysctlFinding,
     SysctlVerdict,
     Want,
-    WantedModule,
-    WantedSysctl,
     WriteSysctl,
 )
 from ipvsd.reconcile import changes
@@ -71,7 +71,7 @@ class Item:
 
     @property
     def desired(self) -> changes.DesiredItem:
-        return self.finding.wanted
+        return self.finding.desired
 
     @property
     def contended(self) -> bool:
@@ -87,8 +87,8 @@ class Item:
         return (self.finding.compliant or is_last_verdict_valid(self.finding)) and not self.contended
 
     def check(self, finding: Finding, kernel: Kernel, same_kernel: bool) -> None:
-        """Enter the finding of a check. Judgements stay valid for the same desired state and kernel."""
-        if finding.wanted != self.finding.wanted or not same_kernel:
+        """Enter the finding of a check; judgements stay valid for the same desired state and kernel."""
+        if finding.desired != self.finding.desired or not same_kernel:
             self._judgements.clear()
         self.finding, self._kernel = finding, kernel
 
@@ -105,7 +105,7 @@ class Item:
 
     def _plan(self, reading: AnyReading) -> Plan:
         desired = self.desired
-        if isinstance(desired, WantedModule):
+        if isinstance(desired, DesiredModule):
             states = {desired.name: reading} if isinstance(reading, ModuleState) else {}
             return plan(Desired((desired,), ()), Observed(self._kernel, states, {}))
         if isinstance(reading, Parameter):
@@ -181,7 +181,7 @@ class Registry:
         findings = {finding.name: finding for finding in (*result.before.findings, *result.after.findings)}
         drifted = self._drifted(result, self._standing(Standing.COMPLIANT, findings))
         broken = {*drifted, *self._standing(Standing.DRIFTED, findings)}
-        desired = {name: finding.wanted for name, finding in findings.items()}
+        desired = {name: finding.desired for name, finding in findings.items()}
         reconfigured = _reconfigured(before, self._reported)
 
         def proved(action: Action) -> Union[changes.Repaired, changes.Applied]:
@@ -189,7 +189,7 @@ class Registry:
             if action.name not in broken:
                 return changes.Applied(item, action, changes.label(item) in reconfigured)
             repair = Repair(action.name, *_values(action), time=wall, seconds=now - since)
-            write = self.writes.explain(repair.name, repair.found, result.read[repair.name])
+            write = self.writes.explain(repair.name, repair.actual, result.read[repair.name])
             return changes.Repaired(item, action, attributed(repair, write, repair.name in monitored))
 
         found: list[Change] = [change for repair in fast for change in _at_once(repair, wall, monitored)]
@@ -274,34 +274,34 @@ class Registry:
         acted = {action.name for action in (*result.proved, *(item.action for item in fast))}
         loaded = acted - findings.keys()
         kept = Counter(outcome.action.name for outcome in result.outcomes if outcome.kept)
-        # A sysctl that appears with its module has the kernel's default, and no conflicting program.
-        rivals = {
-            repair.name: ("" if repair.who == UNKNOWN else repair.who, repair.attribution)
+        # A sysctl that comes back with its module has the kernel's default, and no conflicting program.
+        programs = {
+            repair.name: ("" if repair.writer_text == UNKNOWN else repair.writer_text, repair.attribution)
             for repair in repairs
-            if repair.name in findings and findings[repair.name].wanted.provider not in loaded
+            if repair.name in findings and findings[repair.name].desired.provider not in loaded
         }
         # Overwritten before the read that verifies it, unless the sysctl disappeared.
         for name, finding in findings.items():
-            if name in kept and finding.found is not None and not finding.compliant:
-                write = self.writes.of(name, finding.found)
-                rivals[name] = (write.named, write.attribution) if write else ("", Attribution.UNKNOWN)
-                yield changes.Overwritten(finding.wanted, kept[name])
-        for name, (rival, how) in rivals.items():
-            for _ in range(max(1, kept[name])):  # each write of ipvsd that was overwritten counts
-                self.contend(name, now, rival, how, limit)
+            if name in kept and finding.actual is not None and not finding.compliant:
+                write = self.writes.of(name, finding.actual)
+                programs[name] = (write.named, write.attribution) if write else ("", Attribution.UNKNOWN)
+                yield changes.Overwritten(finding.desired, kept[name])
+        for name, (program, how) in programs.items():
+            for _ in range(max(1, kept[name])):  # each of our writes that was undone is one
+                self.contend(name, now, program, how, limit)
         for name, finding in findings.items():
             item = self.items[name]
-            if item.contention and not finding.compliant and finding.found is None and not unreadable(finding):
+            if item.contention and not finding.compliant and finding.actual is None and not unreadable(finding):
                 item.contention = None
             elif item.contention:
                 item.contention = item.contention.checked(limit, finding.compliant, now)
 
-    def contend(self, name: str, now: float, rival: str, how: Attribution, limit: Limit) -> None:
-        """Count a repair of a sysctl for its contention with another program."""
+    def contend(self, name: str, now: float, program: str, how: Attribution, limit: Limit) -> None:
+        """Count a repair of a sysctl as one of its contention with another program."""
         item = self.items[name]
         desired = item.desired
-        yields = isinstance(desired, WantedSysctl) and desired.policy is Policy.YIELD
-        item.contention = (item.contention or Contention()).repaired(limit, now, rival, yields, how)
+        yields = isinstance(desired, DesiredSysctl) and desired.policy is Policy.YIELD
+        item.contention = (item.contention or Contention()).repaired(limit, now, program, yields, how)
 
 
 def _at_once(done: FastRepair, wall: float, monitored: Collection[str]) -> Iterator[Change]:
@@ -317,7 +317,7 @@ def _unseen(finding: Finding) -> bool:
 
 
 def _values(action: Action) -> tuple[str, str]:
-    return (action.found, action.value) if isinstance(action, WriteSysctl) else ("unloaded", "live")
+    return (action.actual, action.value) if isinstance(action, WriteSysctl) else ("unloaded", "live")
 
 
 # --- problems -----------------------------------------------------------------------------
@@ -359,12 +359,12 @@ def _gist(finding: Finding) -> tuple[object, str]:
 
 
 def _reconfigured(before: Sequence[Finding], now: Sequence[Finding]) -> frozenset[str]:
-    """Return the sysctls, or their patterns, whose desired value has changed."""
-    was = {finding.name: finding.wanted for finding in before if isinstance(finding, SysctlFinding)}
+    """Return the sysctls, or their patterns, of which another value is desired than before."""
+    was = {finding.name: finding.desired for finding in before if isinstance(finding, SysctlFinding)}
     found = [finding for finding in now if isinstance(finding, SysctlFinding) and finding.name in was]
     return frozenset(
         finding.name
         for finding in found
         for old in [was[finding.name]]
-        if (old.want, old.policy) != (finding.wanted.want, finding.wanted.policy)
+        if (old.want, old.policy) != (finding.desired.want, finding.desired.policy)
     )

@@ -126,8 +126,8 @@ def _members(found: Plan) -> Mapping[str, Collection[str]]:
     """Return the matching sysctls of each pattern."""
     members: dict[str, list[str]] = {}
     for finding in found.sysctls:
-        if finding.wanted.pattern not in ("", finding.name):
-            members.setdefault(finding.wanted.pattern, []).append(finding.name)
+        if finding.desired.pattern not in ("", finding.name):
+            members.setdefault(finding.desired.pattern, []).append(finding.name)
     return members
 
 
@@ -164,9 +164,9 @@ def _undo(host: Host, action: Action) -> None:
     """Restore a value that a failed write has changed, such as a list of which the kernel accepted a part."""
     if isinstance(action, WriteSysctl) and not isinstance(action, WriteParameter):
         now = host.read_sysctl(action.name)
-        if isinstance(now, str) and now != action.found:
+        if isinstance(now, str) and now != action.actual:
             with contextlib.suppress(OSError):
-                host.write_sysctl(action.name, action.found)
+                host.write_sysctl(action.name, action.actual)
 
 
 def _proved(outcomes: list[Outcome], after: Plan) -> tuple[Action, ...]:
@@ -202,19 +202,19 @@ def _explain(kernel: Kernel, latest: Plan, history: BackoffState, contended: Map
 
 
 def _explain_contention(finding: SysctlFinding, contention: Contention) -> SysctlFinding:
-    verdict, remedy = SysctlVerdict.CONTENDED, remedies.CONTENDED.format(contention.rival)
+    verdict, remedy = SysctlVerdict.CONTENDED, remedies.CONTENDED.format(contention.conflicting_program)
     if contention.yielded:
         verdict, remedy = SysctlVerdict.YIELDED, remedies.YIELDED
     evidence = f"{finding.evidence}; changed again and again {contention.by}"
-    return finding._replace(verdict=verdict, evidence=evidence, remedy=remedies.for_sysctl(finding.wanted, remedy))
+    return finding._replace(verdict=verdict, evidence=evidence, remedy=remedies.for_sysctl(finding.desired, remedy))
 
 
 def _explain_module(finding: ModuleFinding, failure: Optional[Failure], kernel: Kernel) -> ModuleFinding:
     if failure is None or finding.verdict is not ModuleVerdict.LOADABLE:
         return finding
     action = failure.outcome.action
-    if finding.wanted.any_of and isinstance(action, LoadModule) and action.module != finding.module:
-        return finding  # the next alternative is tried
+    if finding.desired.any_of and isinstance(action, LoadModule) and action.module != finding.module:
+        return finding  # another one of the alternatives is to be tried
     if failure.outcome.errno in TRANSIENT_ERRNOS:
         return finding._replace(evidence=f"loading failed: {failure.outcome.error}", remedy=remedies.TRANSIENT)
     return verdicts.explain(finding, failure.outcome, kernel)
@@ -231,8 +231,8 @@ def _explain_sysctl(finding: SysctlFinding, failure: Optional[Failure]) -> Sysct
         evidence = f"{finding.evidence}; writing failed: {failure.outcome.error}"
         if failure.outcome.errno in TRANSIENT_ERRNOS:
             return finding._replace(evidence=evidence, remedy=remedies.TRANSIENT)
-        remedy = remedies.for_sysctl(finding.wanted, remedies.REFUSED)
-        return SysctlFinding(finding.wanted, finding.found, SysctlVerdict.WRITE_FAILED, evidence, remedy)
-    evidence = f"wrote {failure.outcome.action.value!r}, reads back {finding.found!r}"
-    remedy = remedies.for_sysctl(finding.wanted, remedies.NOT_KEPT)
-    return SysctlFinding(finding.wanted, finding.found, SysctlVerdict.NOT_KEPT, evidence, remedy)
+        remedy = remedies.for_sysctl(finding.desired, remedies.REFUSED)
+        return SysctlFinding(finding.desired, finding.actual, SysctlVerdict.WRITE_FAILED, evidence, remedy)
+    evidence = f"wrote {failure.outcome.action.value!r}, reads back {finding.actual!r}"
+    remedy = remedies.for_sysctl(finding.desired, remedies.NOT_KEPT)
+    return SysctlFinding(finding.desired, finding.actual, SysctlVerdict.NOT_KEPT, evidence, remedy)

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from ipvsd.model.report import CounterValues, Histogram
-from ipvsd.model.types import WantedModule
+from ipvsd.model.types import DesiredModule
 from ipvsd.reconcile.changes import Applied, Change, Drifted, Repaired, RepairFailed, WriteRefused, label
 
 # Seconds: from a repair by inotify on a fast machine to one by the resync.
@@ -31,14 +31,14 @@ class Counters:
         refused, times = Counter(self.refused), old.repair_seconds
         for change in changes:
             if isinstance(change, Drifted):
-                (unloads if isinstance(change.item, WantedModule) else drifts)[label(change.item)] += 1
+                (unloads if isinstance(change.item, DesiredModule) else drifts)[label(change.item)] += 1
             elif isinstance(change, Repaired):
-                (loads if isinstance(change.item, WantedModule) else repairs)[label(change.item)] += 1
+                (loads if isinstance(change.item, DesiredModule) else repairs)[label(change.item)] += 1
                 times = _observe(times, change.repair.seconds)
-            elif isinstance(change, Applied) and isinstance(change.item, WantedModule):
+            elif isinstance(change, Applied) and isinstance(change.item, DesiredModule):
                 loads[label(change.item)] += 1
             elif isinstance(change, RepairFailed):
-                (load_failures if isinstance(change.item, WantedModule) else repair_failures)[label(change.item)] += 1
+                (load_failures if isinstance(change.item, DesiredModule) else repair_failures)[label(change.item)] += 1
             elif isinstance(change, WriteRefused):
                 refused[change.name] += change.times
         self.refused = dict(refused)
@@ -55,7 +55,10 @@ class Counters:
     def observe_round(self, seconds: float) -> None:
         """Count a reconciliation of all items, which took `seconds`."""
         old = self.values
-        self.values = old._replace(looks=old.looks + 1, look_seconds=_observe(old.look_seconds, seconds))
+        self.values = old._replace(
+            reconciliations=old.reconciliations + 1,
+            reconciliation_seconds=_observe(old.reconciliation_seconds, seconds),
+        )
 
 
 def _observe(histogram: Histogram, seconds: float) -> Histogram:

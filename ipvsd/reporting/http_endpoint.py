@@ -120,7 +120,7 @@ class Pages:
 
     def _health_page(self, report: Optional[Report]) -> Response:
         healthy = report is not None and report.health.state is not State.FAILED
-        line = report.health.line if report else "not looked yet"
+        line = report.health.summary if report else "not looked yet"
         return Response(200 if healthy else 503, f"{line}\n".encode(), _TEXT)
 
     def _status_page(self, report: Optional[Report]) -> Response:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Callable, NamedTuple, Optional, Union
 
 from ipvsd.decide import remedies
-from ipvsd.decide.health import harmless, required, shorten_names, unreadable
+from ipvsd.decide.health import required, shorten_names, tolerated, unreadable
 from ipvsd.model.report import Repair, Writer
 from ipvsd.model.types import NOTHING, Action, Finding, LoadModule, ModuleFinding, WriteSysctl
 from ipvsd.model.value_texts import text_of
@@ -113,7 +113,7 @@ def _at_once(repairs: Sequence[Repaired]) -> Iterator[Line]:
 def _repaired(action: Action, repair: Repair) -> Line:
     kind = {"MESSAGE_ID": RELOADED, "MODULE": action.module or action.name} if isinstance(action, LoadModule) else {}
     if isinstance(action, WriteSysctl):
-        values = {"OLDVALUE": repair.before, "NEWVALUE": action.found, "OURVALUE": action.value}
+        values = {"OLDVALUE": repair.before, "NEWVALUE": action.actual, "OURVALUE": action.value}
         kind = {"MESSAGE_ID": REPAIRED, "SYSCTL": action.name, **values}
     attribution = {"ATTRIBUTION": repair.attribution.value}
     return Line("info", _change(action, repair), {**kind, **attribution, **_writer(repair.writer)})
@@ -153,11 +153,11 @@ def _contention_started(change: ContentionStarted) -> Line:
     name, contention, limit = change
     then = "left to it for good" if contention.yielded else "from now on written at periodic looks only"
     text = f"{name} is contended: changed more than {limit.repairs} times in {limit.window:g} s"
-    remedy = "" if contention.yielded else f" ({remedies.CONTENDED.format(contention.rival)})"
+    remedy = "" if contention.yielded else f" ({remedies.CONTENDED.format(contention.conflicting_program)})"
     fields = {
         "MESSAGE_ID": CONTENTION_STARTED,
         "SYSCTL": name,
-        "RIVAL": contention.rival,
+        "RIVAL": contention.conflicting_program,
         "ATTRIBUTION": contention.attribution.value,
     }
     return Line("warning", f"{text}, last {contention.by}; {then}{remedy}", fields)
@@ -200,12 +200,12 @@ def _change(action: Action, repair: Optional[Repair]) -> str:
         which = f"{action.module} for {action.name}" if action.module else action.name
         options = f" with {' '.join(action.options)}" if action.options else ""
         return f"loaded module {which}: found not loaded, wanted live{options}{how}"
-    return f"wrote {action.name}: found '{action.found}', wanted '{action.value}'{how}"
+    return f"wrote {action.name}: found '{action.actual}', wanted '{action.value}'{how}"
 
 
 def _problem(finding: Finding) -> Line:
     kind = "module" if isinstance(finding, ModuleFinding) else "sysctl"
-    level = "info" if harmless(finding) else "warning"
+    level = "info" if tolerated(finding) else "warning"
     weight = "" if required(finding) else " (not required)"
     remedy = f" ({finding.remedy})" if finding.remedy and level == "warning" else ""
     return Line(level, f"{kind} {finding.name}{weight} {text_of(finding.verdict)}: {finding.evidence}{remedy}")

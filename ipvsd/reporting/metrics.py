@@ -63,7 +63,7 @@ def _node(report: Report) -> Iterator[Metric]:
         text = "How writes to sysctls are seen."
         yield _gauge("watch_backend_info", text, {report.backend: 1}, ["backend"])
     text = "Events that a source lost for lack of room; a look at everything followed."
-    lost = {item.name: item.lost for item in report.sources if item.lost is not None}
+    lost = {item.name: item.events_lost for item in report.sources if item.events_lost is not None}
     yield _counter("events_lost", text, None, lost, ["source"])
     text = "Whether a source of events is alive."
     yield _gauge("source_up", text, {item.name: item.up for item in report.sources}, ["source"])
@@ -109,14 +109,14 @@ def _sysctls(report: Report) -> Iterator[Metric]:
     yield _counter("sysctl_repair_failures", text, names, counters.repair_failures, label)
     contended = dict.fromkeys(names, 0) | {item.name: 1 for item in report.contended}
     yield _gauge("sysctl_contended", "Whether another writer changes it again and again.", contended, label)
-    guarded = [finding.name for finding in report.sysctls if finding.wanted.guard]
+    guarded = [finding.name for finding in report.sysctls if finding.desired.guard]
     text = "Writes of others to the guarded sysctl that the kernel refused."
     yield _counter("sysctl_refused_writes", text, guarded, report.refusals, label)
     yield from _patterns(report)
 
 
 def _patterns(report: Report) -> Iterator[Metric]:
-    of_patterns = {finding.name: finding.members for finding in report.sysctls if finding.wanted.pattern}
+    of_patterns = {finding.name: finding.members for finding in report.sysctls if finding.desired.pattern}
     text = "How many sysctls the pattern fits."
     yield _gauge("sysctl_pattern_members", text, {name: total for name, (_, total) in of_patterns.items()}, ["name"])
     text = "How many of them have a wanted value."
@@ -146,9 +146,9 @@ def _kernels(report: Report) -> Iterator[Metric]:
 def _work(report: Report) -> Iterator[Metric]:
     text = "From the event that told of a drift to the look that proved its repair."
     yield _histogram("drift_repair_duration_seconds", text, report.counters.repair_seconds)
-    yield _counter("reconciles", "Finished looks at the node.", None, {"": report.counters.looks}, [])
+    yield _counter("reconciles", "Finished looks at the node.", None, {"": report.counters.reconciliations}, [])
     text = "How long a look at the node took, with what it led to."
-    yield _histogram("reconcile_duration_seconds", text, report.counters.look_seconds)
+    yield _histogram("reconcile_duration_seconds", text, report.counters.reconciliation_seconds)
     text = "When the node was last looked at, in seconds since the epoch."
     yield _gauge("last_reconcile_timestamp_seconds", text, {(): report.time})
 

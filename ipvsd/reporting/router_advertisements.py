@@ -27,9 +27,9 @@ _VIRTUAL = re.compile(
 def notes(host: LinuxHost, plan: Plan) -> tuple[str, ...]:
     """Return a note if interfaces lack, or will lack, the default route from advertisements."""
     wanted = {
-        finding.name: values.value_to_write(finding.wanted.want, finding.found or "")
+        finding.name: values.value_to_write(finding.desired.want, finding.actual or "")
         for finding in plan.sysctls
-        if finding.wanted.policy is not Policy.OBSERVE
+        if finding.desired.policy is not Policy.OBSERVE
     }
     found = [name for name in _uplinks(host) if _ignores(name, host, wanted)]
     if not found:

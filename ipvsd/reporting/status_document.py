@@ -7,7 +7,7 @@ from typing import Any
 
 from ipvsd import __version__
 from ipvsd.decide import health
-from ipvsd.decide.health import harmless, outdated, required
+from ipvsd.decide.health import outdated, required, tolerated
 from ipvsd.model.report import ContendedSysctl, Health, InstalledKernel, Repair, Report, State
 from ipvsd.model.types import Finding, ModuleFinding
 
@@ -20,11 +20,11 @@ def build_document(report: Report) -> dict[str, Any]:
         "time": format_time(report.time),
         "boottime": round(report.boottime, 3),
         "age": round(report.age, 3),
-        "looks": report.counters.looks,
+        "reconciliations": report.counters.reconciliations,
         "state": report.health.state.value,
-        "line": report.health.line,
+        "summary": report.health.summary,
         "kernel": report.kernel.release,
-        "judged": report.root_kind.value,
+        "root_kind": report.root_kind.value,
         "notes": list(report.notes),
         "kernels": [encode_kernel(installed) for installed in report.kernels],
         "modules": [encode_finding(found) for found in report.modules],
@@ -34,7 +34,7 @@ def build_document(report: Report) -> dict[str, Any]:
         "repairs": [encode_repair(item) for item in report.repairs],
         "failures": [{"operation": item, "error": error} for item, error in report.failures.items()],
         "backend": report.backend,
-        "lost": report.lost,
+        "events_lost": report.events_lost,
         "sources": [item._asdict() for item in report.sources],
         "ipvs": {
             "up": report.ipvs.up,
@@ -61,7 +61,7 @@ def with_age(report: Report, boottime: float) -> Report:
     age = max(0.0, boottime - report.boottime)
     if report.config is None or not outdated(age, report.config.interval):
         return report._replace(age=age)
-    line = f"failed: the daemon last looked {age:.0f} s ago; then {report.health.line}"
+    line = f"failed: the daemon last looked {age:.0f} s ago; then {report.health.summary}"
     return report._replace(age=age, health=Health(State.FAILED, line, 2))
 
 
@@ -69,11 +69,11 @@ def encode_repair(repair: Repair) -> dict[str, Any]:
     """Return a repair as values for JSON."""
     return {
         "name": repair.name,
-        "found": repair.found,
-        "wanted": repair.wanted,
+        "actual": repair.actual,
+        "desired": repair.desired,
         "time": format_time(repair.time),
         "seconds": round(repair.seconds, 6),
-        "who": repair.who,
+        "writer_text": repair.writer_text,
         "attribution": repair.attribution.value,
         "writer": repair.writer and repair.writer._asdict(),
     }
@@ -83,7 +83,7 @@ def encode_contended(item: ContendedSysctl) -> dict[str, Any]:
     """Return a contended sysctl as values for JSON."""
     return {
         "name": item.name,
-        "rival": item.rival,
+        "conflicting_program": item.conflicting_program,
         "attribution": item.attribution.value,
         "yielded": item.yielded,
     }
@@ -100,7 +100,7 @@ def encode_kernel(installed: InstalledKernel) -> dict[str, Any]:
     return {
         "release": installed.release,
         "running": installed.running,
-        "next": installed.boots_next,
+        "boots_next": installed.boots_next,
         "ready": health.could_be_ready(installed),
     }
 
@@ -111,20 +111,21 @@ def encode_finding(finding: Finding) -> dict[str, Any]:
         "name": finding.name,
         "required": required(finding),
         "verdict": finding.verdict.value,
-        "right": finding.compliant,
-        "harmless": harmless(finding),
+        "compliant": finding.compliant,
+        "tolerated": tolerated(finding),
         "evidence": finding.evidence,
         "remedy": finding.remedy,
-        "origin": finding.wanted.origin,
-        "last": finding.last and {"verdict": finding.last.verdict.value, "time": format_time(finding.last.time)},
+        "origin": finding.desired.origin,
+        "last_verdict": finding.last_verdict
+        and {"verdict": finding.last_verdict.verdict.value, "time": format_time(finding.last_verdict.time)},
     }
     if isinstance(finding, ModuleFinding):
         return {**common, "module": finding.module}
-    right, total = finding.members
+    compliant, total = finding.members
     return {
         **common,
-        "wanted": str(finding.wanted.want),
-        "found": finding.found,
-        "policy": finding.wanted.policy.value,
-        "members": {"right": right, "total": total} if finding.wanted.pattern == finding.name else None,
+        "desired": str(finding.desired.want),
+        "actual": finding.actual,
+        "policy": finding.desired.policy.value,
+        "members": {"compliant": compliant, "total": total} if finding.desired.pattern == finding.name else None,
     }

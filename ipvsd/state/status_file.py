@@ -17,29 +17,29 @@ _FINDING = {
     "name": str,
     "required": bool,
     "verdict": str,
-    "right": bool,
-    "harmless": bool,
+    "compliant": bool,
+    "tolerated": bool,
     "evidence": str,
     "remedy": str,
 }
-_VALUE = {**_FINDING, "wanted": str, "found": (str,), "members": ({"right": int, "total": int},)}
-_REPAIR = {"name": str, "found": (str,), "wanted": str, "time": str, "seconds": float, "who": str}
-# The part of the document that ipvsd reads (docs/status.md). Later versions only add keys.
+_VALUE = {**_FINDING, "desired": str, "actual": (str,), "members": ({"compliant": int, "total": int},)}
+_REPAIR = {"name": str, "actual": (str,), "desired": str, "time": str, "seconds": float, "writer_text": str}
+# The part of the document that is read (docs/status.md); keys are only ever added.
 _SHAPE: stored_json.Shape = {
     "boottime": float,
     "state": str,
-    "line": str,
+    "summary": str,
     "kernel": str,
     "notes": [str],
     "modules": [{**_FINDING, "module": str}],
     "parameters": [_VALUE],
     "sysctls": [_VALUE],
-    "contended": [{"name": str, "rival": str}],
+    "contended": [{"name": str, "conflicting_program": str}],
     "repairs": [_REPAIR],
     "failures": [{"operation": str, "error": str}],
     "backend": str,
-    "lost": float,
-    "sources": [{"name": str, "up": bool, "lost": (float,), "detail": str}],
+    "events_lost": float,
+    "sources": [{"name": str, "up": bool, "events_lost": (float,), "detail": str}],
     "ipvs": {"up": (bool,), "version": str, "table_size": int, "detail": str},
     "config": {"hash": str, "files": [str], "interval": float, "errors": [str]},
 }

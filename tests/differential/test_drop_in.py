@@ -57,8 +57,8 @@ def differences(made: Config, before: Mapping[str, str], after: Mapping[str, str
     for key, value in after.items():
         default = "/".join(path("default", key.rpartition("/")[2]))
         if key in wanted:
-            if not satisfies(wanted[key].name, value, wanted[key].wanted.want):
-                told.append(f"{key} is {value}, not {wanted[key].wanted.want}")
-        elif value != before[key] and "forward" not in key and default not in wanted:  # nothing was copied to it
+            if not satisfies(wanted[key].name, value, wanted[key].desired.want):
+                told.append(f"{key} is {value}, not {wanted[key].desired.want}")
+        elif value != before[key] and "forward" not in key and default not in wanted:  # nothing passed it on
             told.append(f"{key} is written")
     return told

@@ -48,7 +48,7 @@ sysctls:
   net.ipv4.ip_forward: 1
   {ARP}: 1
 """
-_NOTHING: Mapping[str, Any] = {"state": "", "looks": -1, "line": "nothing"}
+_NOTHING: Mapping[str, Any] = {"state": "", "reconciliations": -1, "summary": "nothing"}
 _NUMBERS = {"EMFILE": 24, "ENOMEM": 12, "EIO": 5, "EINTR": 4, "ENOSPC": 28}
 
 

@@ -44,8 +44,8 @@ def record(node: Node) -> dict[Row, int]:
 def _rest(node: Node) -> None:
     node.disturb()
     _whole(node, -1)
-    looks = node.status()["looks"]
-    wait(lambda: node.status()["looks"] > looks + 1, _PATIENCE)
+    looks = node.status()["reconciliations"]
+    wait(lambda: node.status()["reconciliations"] > looks + 1, _PATIENCE)
 
 
 def attempt(node: Node, row: Row, fault: Fault, number: int = 1, lasting: bool = False) -> Outcome:
@@ -68,8 +68,8 @@ def _attempt(node: Node, injection: Injection, logged: int) -> Outcome:
     """Run a round. `logged` is the length of the log before it."""
     problems = []
     wait(lambda: injection.reached.is_set() or not node.running() or node.page("healthz")[0] == 200, _REACHED)
-    wait(lambda: node.status()["looks"] > 0, _REACHED)
-    looks = node.status()["looks"]
+    wait(lambda: node.status()["reconciliations"] > 0, _REACHED)
+    looks = node.status()["reconciliations"]
     node.disturb()
     reached = injection.reached.wait(_REACHED)
     if injection.lasting and reached:
@@ -98,16 +98,16 @@ def _attempt(node: Node, injection: Injection, logged: int) -> Outcome:
 
 
 def _false_ready(node: Node, looks: int) -> list[str]:
-    """Return the places that report ready after a reconciliation although an item has not been compliant."""
-    wait(lambda: not node.running() or node.status()["looks"] > looks + 1, _REACHED)
+    """Return where it is said that the node is ready after a look at what has been wrong since before it."""
+    wait(lambda: not node.running() or node.status()["reconciliations"] > looks + 1, _REACHED)
     deadline = time.monotonic() + INTERVAL
     while True:
         status, page = node.status(), node.page("healthz")
         wrong = node.wrong()
         if status.get("config", {}).get("errors"):  # the former one is active, and the status says so
             wrong = [problem for problem in wrong if str(BACKLOG) not in problem]
-        told = [status["line"]] if status["state"] == "ready" and status["looks"] > looks + 1 else []
-        told += [page[1].strip()] if page[1].startswith("ready") and status["looks"] > looks + 1 else []
+        told = [status["summary"]] if status["state"] == "ready" and status["reconciliations"] > looks + 1 else []
+        told += [page[1].strip()] if page[1].startswith("ready") and status["reconciliations"] > looks + 1 else []
         if not wrong or not told:
             return []
         if time.monotonic() > deadline:
@@ -126,8 +126,8 @@ def _whole(node: Node, looks: int) -> list[str]:
         if not node.page("healthz")[1].startswith("ready"):
             lacking.append("/healthz does not say that it is ready")
         status = node.status()
-        if status["state"] != "ready" or status["looks"] <= looks:
-            lacking.append(f"says {status['line']!r}")
+        if status["state"] != "ready" or status["reconciliations"] <= looks:
+            lacking.append(f"says {status['summary']!r}")
         lacking.extend(
             f"{one['name']}: {one['detail']}"
             for one in status.get("sources", ())

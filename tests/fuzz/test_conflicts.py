@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
 from ipvsd.conflicts import firewalld, modprobe, modules_load, networkd, networkmanager, sysctl_d, tuned, ufw
-from ipvsd.conflicts.detection import agrees
+from ipvsd.conflicts.detection import complies
 from ipvsd.conflicts.external_setting import Effect, ExternalSetting, Names, Program
 from ipvsd.conflicts.file_tree import FileTree
 from ipvsd.model.types import Exactly
@@ -171,7 +171,7 @@ def test_every_setting_is_a_line_of_an_existing_file(files: Mapping[str, bytes])
         assert setting.name in (*NAMES.sysctls, *NAMES.parameters, *NAMES.modules)
         assert "\n" not in f"{setting.text}{setting.value}{setting.remedy}"
         assert setting.value == " ".join(setting.value.split())
-        assert agrees(setting, Exactly("1")) in (True, False, None)
+        assert complies(setting, Exactly("1")) in (True, False, None)
 
 
 @fuzz(TREES, quick=15)

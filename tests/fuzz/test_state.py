@@ -52,11 +52,11 @@ ODD: SearchStrategy[Any] = st.one_of(
 )
 REPAIR = {
     "name": "a.b",
-    "found": "0",
-    "wanted": "1",
+    "actual": "0",
+    "desired": "1",
     "time": "2026-01-01T00:00:00.000Z",
     "seconds": 0.01,
-    "who": "x",
+    "writer_text": "x",
     "writer": None,
 }
 
@@ -121,8 +121,8 @@ def printable(printed: str) -> bool:
 
 @fuzz(STATUSES)
 @example(b"[" * 100_000)
-@example(dumped({**GOOD, "line": ""}).encode())
-def test_a_damaged_status_is_reported_and_never_valid(data: bytes) -> None:
+@example(dumped({**GOOD, "summary": ""}).encode())
+def test_a_damaged_status_is_told_and_never_good(data: bytes) -> None:
     with tree(STATUS, data) as root:
         code, out, error = said("status", "--root", root)
         assert code in (0, 1, 2)
@@ -155,9 +155,9 @@ def test_a_repair_is_added_to_whatever_is_there(data: bytes) -> None:
     with tree(HISTORY, data) as root:
         kept = RepairHistory(root)
         for number in range(3):
-            kept.add([{**REPAIR, "found": str(number)}])
+            kept.add([{**REPAIR, "actual": str(number)}])
         lines_of_file = Path(root, HISTORY).read_bytes().splitlines()
-        assert [json.loads(line)["found"] for line in lines_of_file[-3:]] == ["0", "1", "2"]
+        assert [json.loads(line)["actual"] for line in lines_of_file[-3:]] == ["0", "1", "2"]
         assert len(lines_of_file) <= MAX_REPAIRS + 3
         assert all(isinstance(json.loads(line), dict) for line in lines_of_file)
 

@@ -123,7 +123,7 @@ class Node:
         while len(self.repairs) < times and time.monotonic() < deadline:
             self.listen()
         assert FILE.read_text() == "1\n"
-        return [(item.repair.found, item.repair.wanted) for item in self.repairs]
+        return [(item.repair.actual, item.repair.desired) for item in self.repairs]
 
     def seen(self, value: str = "0") -> ObservedWrite:
         seen = self.of(KEY, value)

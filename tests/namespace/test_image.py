@@ -45,13 +45,13 @@ def ask(image: Path, *command: str) -> Any:
 
 def test_the_kernel_of_the_build_machine_is_not_that_of_the_image(image: Path) -> None:
     document = ask(image, "check")
-    assert (document["judged"], document["kernel"], document["state"]) == ("first_boot", RELEASE, "ready")
+    assert (document["root_kind"], document["kernel"], document["state"]) == ("first_boot", RELEASE, "ready")
 
 
 @pytest.mark.parametrize("name", ["lo", "kernel.ostype"])
 def test_neither_are_its_values_and_interfaces(image: Path, name: str) -> None:
     document = ask(image, "explain", name)
-    assert (document["judged"], document["live"]) == ("first_boot", None)
+    assert (document["root_kind"], document["actual"]) == ("first_boot", None)
 
 
 def test_the_root_of_another_mount_namespace_is_another_root() -> None:

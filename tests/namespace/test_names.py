@@ -60,7 +60,7 @@ def test_a_required_pattern_manages_all_interfaces(
     assert {value(name) for name in short} == {"0"}
     until((tree / STATUS).exists, "it is told")
     members = service.status()["sysctls"][0]["members"]
-    assert members["right"] == members["total"] == len(os.listdir(CONF)) - len(short)
+    assert members["compliant"] == members["total"] == len(os.listdir(CONF)) - len(short)
     for name in set(links) - set(short):
         write(name, "0")
         until(lambda name=name: value(name) == "2", f"{name!r} is repaired")  # type: ignore[misc]

@@ -74,12 +74,12 @@ def test_a_write_by_another_process_wakes_and_a_read_does_not(loop: EventLoop) -
 def test_lost_uevents_are_counted_and_cause_a_reconciliation(loop: EventLoop) -> None:
     source = Uevents(loop, Idle(loop), ProcessResolver())
     source.arm(Targets(frozenset({"ip_vs"}), {}, ()))
-    assert source.state().lost == 0
+    assert source.state().events_lost == 0
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 15) as sender:
         for _ in range(4096):
             sender.sendto(b"add@/module/other\0".ljust(1024, b"\0"), (0, 1))
     assert {(reason.kind, reason.detail) for reason in loop.run_until_reason(10)} == {(ReasonKind.LOST, "uevents")}
-    assert source.state().lost == 1
+    assert source.state().events_lost == 1
     source.close()
 
 

@@ -166,7 +166,7 @@ def test_a_write_in_another_network_namespace_is_ignored(node: Node) -> None:
         with writer(f"echo 0 > {FILE}") as ours:
             assert node.repaired(1) == [("0", "1")]
     assert node.seen().writer.pid == ours
-    assert [item.repair.who.partition(" ")[0] for item in node.repairs] == [f"sh[{ours}]"]
+    assert [item.repair.writer_text.partition(" ")[0] for item in node.repairs] == [f"sh[{ours}]"]
 
 
 def test_a_write_to_an_unmanaged_sysctl_is_not_reported(node: Node) -> None:

@@ -255,8 +255,8 @@ def idle(node: Node, looks: int) -> Idle:
 
 
 def _looks(node: Node) -> int:
-    # From the file, because a request over HTTP would wake the daemon's server.
-    return int(node.status()["looks"])
+    # From the file, since asking over HTTP would wake the daemon's server.
+    return int(node.status()["reconciliations"])
 
 
 def rest(node: Node, unit: str, seconds: int) -> Rest:

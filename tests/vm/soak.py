@@ -170,12 +170,12 @@ def judge(evidence: Evidence) -> Outcome:
     periods = _periods(entries)
     events = [Event(write.at, write.begun, write.key, write.value, write.pid == ours) for write in written]
     events += [Event(at, at, key, "", ours=False, gone=True) for key, at in told["gone"]]
-    repaired = [(item["name"], item["found"]) for item in told["history"] if item["found"] != "unloaded"]
+    repaired = [(item["name"], item["actual"]) for item in told["history"] if item["actual"] != "unloaded"]
     unread = [(begun - LIMIT, ended) for begun, ended in told["unread"]]  # a line follows the repair
     account = balance([Injected(*row) for row in told["injected"]], events, repaired, periods, restarted, unread)
     changes = list(_changes(told["trace"], ours, {item["name"] for item in document["modules"]}))
     modules = balance_modules(changes)
-    lost = {item["name"]: item["lost"] for item in document["sources"] if item["lost"] is not None}
+    lost = {item["name"]: item["events_lost"] for item in document["sources"] if item["events_lost"] is not None}
     counted = [_total(evidence.metrics, name) for name in ("ipvsd_sysctl_repairs", "ipvsd_module_unloads")]
     faults = (
         *evidence.faults,
@@ -359,7 +359,7 @@ def _left(told: Mapping[str, Any], document: Mapping[str, Any]) -> Iterator[str]
     if told["counts"]["unanswered"]:
         yield f"{told['counts']['unanswered']} requests over HTTP were not answered"
     if document["state"] != "ready" or document["failures"]:
-        yield f"in the end: {document['line']} {document['failures']}"
+        yield f"in the end: {document['summary']} {document['failures']}"
 
 
 # --- the report -------------------------------------------------------------------------

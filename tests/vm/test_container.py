@@ -38,7 +38,7 @@ def test_a_container_names_repairs_on_the_host_and_these_help(node: Node) -> Non
         assert OF_NO_USE_HERE.findall(words(done)) == []
     document = json.loads(inside(node, "ipvsd check --output json", CONTAINER).out)
     for found in (*document["modules"], *document["sysctls"]):
-        if not found["right"]:
+        if not found["compliant"]:
             (repair,) = re.findall(r"^run '((?:modprobe|sysctl) [^']+)' on the host", found["remedy"])
             node.run(repair.replace("NAME", found["name"]))
     assert inside(node, "ipvsd check", CONTAINER).code == 0

@@ -77,7 +77,7 @@ def test_a_conflicting_program_is_named_once_and_then_left_alone(node: Node, jou
             assert count(node, "repairs") - before >= 20
             (item,) = node.status()["contended"]
             assert (item["name"], item["yielded"]) == (KEY, False)
-            assert "rival.service" in item["rival"]
+            assert "rival.service" in item["conflicting_program"]
             assert "contended" in node.status_line()
             assert "rival.service" in node.status_line()
             node.run("sleep 20")  # the other program continues, which is the subject of the test
@@ -167,4 +167,4 @@ def test_a_guarded_sysctl_is_refused_except_to_allowed_units(node: Node, journal
         node.until(lambda: node.run(f"sysctl -w {KEY}=1", check=False).code == 0, "nothing refused")
         node.until(lambda: node.show("MainPID") not in ("0", old) and node.show("ActiveState") == "active", "a new one")
         looks = node.status()["boottime"]
-        node.until(lambda: node.status()["boottime"] > looks or node.status()["looks"] < 5, "its status")
+        node.until(lambda: node.status()["boottime"] > looks or node.status()["reconciliations"] < 5, "its status")

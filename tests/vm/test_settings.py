@@ -13,7 +13,11 @@ def test_a_parameter_is_given_and_told_where_it_cannot_be_changed(node: Node, jo
     with node.configured("modules: {ip_vs: {parameters: {conn_tab_bits: 15}}}\n"):
         node.until(lambda: node.status()["state"] == "degraded", "the parameter told of")
         found = node.status()["parameters"][0]
-        assert (found["name"], found["verdict"], found["found"]) == ("ip_vs.conn_tab_bits", "needs_module_reload", "12")
+        assert (found["name"], found["verdict"], found["actual"]) == (
+            "ip_vs.conn_tab_bits",
+            "needs_module_reload",
+            "12",
+        )
         assert "which is in use by" in found["evidence"]
         # The remedy, carried out.
         node.run(f"systemctl stop ipvsd; {UNLOAD_IPVS}; systemctl start ipvsd")
@@ -41,7 +45,7 @@ def test_a_new_interface_gets_its_value_at_once(node: Node, journal: Journal) ->
     pattern = "net.ipv4.conf.*.rp_filter"
     journal.expect(r"wrote \d+ sysctls of ")
     with node.configured(f'sysctls: {{{pattern}: {{value: 2, exclude: [all, default, "other*"]}}}}\n'):
-        node.until(lambda: node.finding(pattern)["right"], "those that are there")
+        node.until(lambda: node.finding(pattern)["compliant"], "those that are there")
         node.run("ip link add bench0.5 type veth peer name other0")
         node.until(lambda: node.sysctl("net/ipv4/conf/bench0.5/rp_filter") == "2", "the new one", 10)
         assert node.sysctl("net.ipv4.conf.other0.rp_filter") != "2"
@@ -56,7 +60,7 @@ def test_many_interfaces_come_and_go_at_once(node: Node, journal: Journal) -> No
     pattern = "net.ipv4.conf.*.rp_filter"
     journal.expect(r"wrote \d+ sysctls of ", rf"sysctl {pattern.replace('*', '.*')}.*")
     with node.configured(f"sysctls: {{{pattern}: {{value: 2, exclude: [all, default]}}}}\n"):
-        node.until(lambda: node.finding(pattern)["right"], "those that are there")
+        node.until(lambda: node.finding(pattern)["compliant"], "those that are there")
         series = len(node.metrics())
         node.run(
             f"seq 1 {LINKS // 2} | sed 's/.*/link add va& type veth peer name vb&/' > /root/add; "
@@ -64,7 +68,7 @@ def test_many_interfaces_come_and_go_at_once(node: Node, journal: Journal) -> No
             timeout=600,
         )
         node.until(
-            lambda: node.finding(pattern)["members"]["total"] > LINKS and node.finding(pattern)["right"],
+            lambda: node.finding(pattern)["members"]["total"] > LINKS and node.finding(pattern)["compliant"],
             "every interface right",
             180,
         )
@@ -83,7 +87,7 @@ def test_values_are_compared_by_their_meaning(node: Node) -> None:
     with node.configured(f'sysctls: {{{key}: "30001,30000,31000-31001", net.ipv4.tcp_max_tw_buckets: 0x2000}}\n'):
         node.until(lambda: node.sysctl(key) == "30000-30001,31000-31001", "the ports")
         node.until(lambda: node.sysctl("net.ipv4.tcp_max_tw_buckets") == "8192", "a hexadecimal number")
-        node.until(lambda: node.finding(key)["right"], "it is right")
+        node.until(lambda: node.finding(key)["compliant"], "it is right")
         drifts = f'ipvsd_sysctl_drifts_total{{name="{key}"}}'
         assert node.metrics()[drifts] == 0
     node.run(f"sysctl -qw {key}=")

@@ -196,10 +196,10 @@ def test_a_container_lacks_the_capability(node: Node) -> None:
 def test_an_alias_and_alternatives(node: Node) -> None:
     text = "ip_conntrack: {}, first: {anyOf: [no_such_module, nft_numgen]}, there: {anyOf: [nft_numgen, ip_vs]}"
     with node.configured(f"{FAST}modules: {{{text}}}\n"):
-        node.until(lambda: node.finding("first")["right"], "one of the alternatives")
+        node.until(lambda: node.finding("first")["compliant"], "one of the alternatives")
         assert node.finding("first")["module"] == "nft_numgen"
         assert node.finding("first")["evidence"].startswith("nft_numgen: ")
-        assert node.finding("there")["right"]
+        assert node.finding("there")["compliant"]
         assert node.finding("ip_conntrack")["module"] == "nf_conntrack"
         assert node.finding("ip_conntrack")["evidence"] == "alias of nf_conntrack: /proc/modules: Live"
         assert "first live as nft_numgen" in " ".join(node.run("ipvsd check").out.split())

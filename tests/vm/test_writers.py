@@ -82,7 +82,7 @@ def test_a_change_is_repaired_and_attributed(node: Node, writer: str, cold: bool
     node.until(lambda: count(node, "repairs") == before + 1, "one repair")
     assert node.sysctl(KEY) == "1"
     repair = last(node)
-    assert (repair["name"], repair["found"], repair["wanted"]) == (KEY, "0", "1")
+    assert (repair["name"], repair["actual"], repair["desired"]) == (KEY, "0", "1")
     assert repair["seconds"] < 2
     who = repair["writer"]
     if writer == "container":
@@ -268,7 +268,7 @@ def test_without_cap_bpf_it_is_inotify_and_the_reason_is_reported(node: Node, jo
             before = count(node, "repairs")
             node.run(WRITERS[writer].format(0))
             node.until(lambda before=before: count(node, "repairs") == before + 1, "one repair")  # type: ignore[misc]
-            assert (last(node)["who"], last(node)["writer"]) == ("unknown", None)
+            assert (last(node)["writer_text"], last(node)["writer"]) == ("unknown", None)
 
 
 def test_without_inotify_it_is_the_resync(node: Node, journal: Journal) -> None:
@@ -287,4 +287,4 @@ def test_without_inotify_it_is_the_resync(node: Node, journal: Journal) -> None:
             before = count(node, "repairs")
             node.run(command.format(0))
             node.until(lambda before=before: count(node, "repairs") == before + 1, "one repair")  # type: ignore[misc]
-            assert last(node)["who"] == "unknown"
+            assert last(node)["writer_text"] == "unknown"

@@ -218,7 +218,7 @@ class Soak:
             thread.join()
         self.configure()
         if not wait(self.right, 90):
-            self.notes.append(f"not right after the round: {status().get('line')}")
+            self.notes.append(f"not right after the round: {status().get('summary')}")
         time.sleep(QUIET)
         self.quiet.append(self.sample_quiet())
 
@@ -238,7 +238,7 @@ class Soak:
         items = [*found.get("modules", ()), *found.get("sysctls", ())]
         hashed = found.get("config", {}).get("errors") == []
         there = Path(f"/proc/sys/{CHANGED.replace('.', '/')}").read_text().strip() == str(self.wanted)
-        return bool(items) and all(item["right"] or item["harmless"] for item in items) and hashed and there
+        return bool(items) and all(item["compliant"] or item["tolerated"] for item in items) and hashed and there
 
     # --- sysctls ------------------------------------------------------------------------
 
