@@ -20,7 +20,7 @@ REPORT = report(
 
 GOLDEN = f"""\
 ipvsd_build_info{{version="{__version__}"}} 1.0
-ipvsd_config_info{{config_hash="0123456789ab",profile="kube-proxy-ipvs"}} 1.0
+ipvsd_config_info{{config_hash="0123456789ab",profiles="kube-proxy-ipvs"}} 1.0
 ipvsd_config_last_reload_successful 1.0
 ipvsd_ready 1.0
 ipvsd_ipvs_up 1.0
@@ -28,10 +28,10 @@ ipvsd_watch_backend_info{{backend="bpf"}} 1.0
 ipvsd_events_lost_total{{source="uevents"}} 3.0
 ipvsd_source_up{{source="uevents"}} 1.0
 ipvsd_source_up{{source="config_files"}} 0.0
-ipvsd_own_failures{{operation="listen"}} 0.0
-ipvsd_own_failures{{operation="store_configuration"}} 0.0
-ipvsd_own_failures{{operation="write_status"}} 0.0
-ipvsd_own_failures{{operation="write_history"}} 0.0
+ipvsd_operation_failed{{operation="listen"}} 0.0
+ipvsd_operation_failed{{operation="store_configuration"}} 0.0
+ipvsd_operation_failed{{operation="write_status"}} 0.0
+ipvsd_operation_failed{{operation="write_history"}} 0.0
 ipvsd_module_loaded{{module="ip_vs"}} 1.0
 ipvsd_module_loaded{{module="br_netfilter"}} 0.0
 ipvsd_module_verdict{{module="ip_vs",verdict="live"}} 1.0
@@ -44,20 +44,20 @@ ipvsd_module_load_failures_total{{module="ip_vs"}} 0.0
 ipvsd_module_load_failures_total{{module="br_netfilter"}} 0.0
 ipvsd_module_unloads_total{{module="ip_vs"}} 0.0
 ipvsd_module_unloads_total{{module="br_netfilter"}} 0.0
-ipvsd_sysctl_compliant{{name="net.ipv4.ip_forward"}} 1.0
-ipvsd_sysctl_compliant{{name="net.ipv4.vs.conntrack"}} 0.0
-ipvsd_sysctl_verdict{{name="net.ipv4.ip_forward",verdict="compliant"}} 1.0
-ipvsd_sysctl_verdict{{name="net.ipv4.vs.conntrack",verdict="pending"}} 1.0
-ipvsd_sysctl_pending{{name="net.ipv4.ip_forward"}} 0.0
-ipvsd_sysctl_pending{{name="net.ipv4.vs.conntrack"}} 1.0
-ipvsd_sysctl_drifts_total{{name="net.ipv4.ip_forward"}} 0.0
-ipvsd_sysctl_drifts_total{{name="net.ipv4.vs.conntrack"}} 0.0
-ipvsd_sysctl_repairs_total{{name="net.ipv4.ip_forward"}} 0.0
-ipvsd_sysctl_repairs_total{{name="net.ipv4.vs.conntrack"}} 0.0
-ipvsd_sysctl_repair_failures_total{{name="net.ipv4.ip_forward"}} 0.0
-ipvsd_sysctl_repair_failures_total{{name="net.ipv4.vs.conntrack"}} 0.0
-ipvsd_sysctl_contended{{name="net.ipv4.ip_forward"}} 0.0
-ipvsd_sysctl_contended{{name="net.ipv4.vs.conntrack"}} 1.0
+ipvsd_sysctl_compliant{{sysctl="net.ipv4.ip_forward"}} 1.0
+ipvsd_sysctl_compliant{{sysctl="net.ipv4.vs.conntrack"}} 0.0
+ipvsd_sysctl_verdict{{sysctl="net.ipv4.ip_forward",verdict="compliant"}} 1.0
+ipvsd_sysctl_verdict{{sysctl="net.ipv4.vs.conntrack",verdict="pending"}} 1.0
+ipvsd_sysctl_pending{{sysctl="net.ipv4.ip_forward"}} 0.0
+ipvsd_sysctl_pending{{sysctl="net.ipv4.vs.conntrack"}} 1.0
+ipvsd_sysctl_drifts_total{{sysctl="net.ipv4.ip_forward"}} 0.0
+ipvsd_sysctl_drifts_total{{sysctl="net.ipv4.vs.conntrack"}} 0.0
+ipvsd_sysctl_repairs_total{{sysctl="net.ipv4.ip_forward"}} 0.0
+ipvsd_sysctl_repairs_total{{sysctl="net.ipv4.vs.conntrack"}} 0.0
+ipvsd_sysctl_repair_failures_total{{sysctl="net.ipv4.ip_forward"}} 0.0
+ipvsd_sysctl_repair_failures_total{{sysctl="net.ipv4.vs.conntrack"}} 0.0
+ipvsd_sysctl_contended{{sysctl="net.ipv4.ip_forward"}} 0.0
+ipvsd_sysctl_contended{{sysctl="net.ipv4.vs.conntrack"}} 1.0
 ipvsd_reboot_required 0.0
 """
 
@@ -73,7 +73,7 @@ def value(made: Report, sample: str) -> float:
 
 
 def test_the_exposition_is_as_promised_and_counters_begin_at_zero() -> None:
-    work = ("ipvsd_drift_", "ipvsd_reconcile", "ipvsd_last_", "process_")
+    work = ("ipvsd_drift_", "ipvsd_reconciliation", "ipvsd_last_", "process_")
     assert [line for line in samples(REPORT) if not line.startswith(work)] == GOLDEN.splitlines()
 
 
@@ -85,7 +85,7 @@ def test_the_exposition_is_as_promised_and_counters_begin_at_zero() -> None:
     ipvsd_sysctl_compliant ipvsd_sysctl_pending ipvsd_sysctl_drifts_total ipvsd_sysctl_repairs_total
     ipvsd_sysctl_repair_failures_total ipvsd_drift_repair_duration_seconds_bucket
     ipvsd_drift_repair_duration_seconds_sum ipvsd_drift_repair_duration_seconds_count
-    ipvsd_reconciles_total ipvsd_reconcile_duration_seconds_count ipvsd_last_reconcile_timestamp_seconds
+    ipvsd_reconciliations_total ipvsd_reconciliation_duration_seconds_count ipvsd_last_reconciliation_timestamp_seconds
     ipvsd_config_last_reload_successful ipvsd_source_up ipvsd_ipvs_up process_resident_memory_bytes
     """.split(),
 )
@@ -119,7 +119,7 @@ def test_what_cannot_be_read_is_shown_as_it_was_while_that_stands(stands: bool) 
     )
     text = exposition(lambda: made)().decode()
     assert f'ipvsd_module_loaded{{module="ip_vs"}} {float(stands)}\n' in text
-    assert f'ipvsd_sysctl_compliant{{name="net.ipv4.ip_forward"}} {float(stands)}\n' in text
+    assert f'ipvsd_sysctl_compliant{{sysctl="net.ipv4.ip_forward"}} {float(stands)}\n' in text
 
 
 def test_a_refused_configuration_shows() -> None:
@@ -132,15 +132,15 @@ def test_no_profile_and_several_are_shown() -> None:
     assert REPORT.config is not None
     for profiles, shown in (((), "none"), (("kube-proxy-ipvs", "lvs-full"), "kube-proxy-ipvs,lvs-full")):
         made = REPORT._replace(config=REPORT.config._replace(profiles=profiles))
-        assert value(made, f'ipvsd_config_info{{config_hash="0123456789ab",profile="{shown}"}}') == 1
+        assert value(made, f'ipvsd_config_info{{config_hash="0123456789ab",profiles="{shown}"}}') == 1
 
 
 def test_counts_are_shown_per_name() -> None:
     tally = EMPTY._replace(loads={"ip_vs": 3}, drifts={"net.ipv4.ip_forward": 2}, reconciliations=7)
     made = REPORT._replace(counters=tally)
     assert value(made, 'ipvsd_module_loads_total{module="ip_vs"}') == 3
-    assert value(made, 'ipvsd_sysctl_drifts_total{name="net.ipv4.ip_forward"}') == 2
-    assert value(made, "ipvsd_reconciles_total") == 7
+    assert value(made, 'ipvsd_sysctl_drifts_total{sysctl="net.ipv4.ip_forward"}') == 2
+    assert value(made, "ipvsd_reconciliations_total") == 7
 
 
 def test_a_histogram_is_cumulated() -> None:
@@ -155,8 +155,8 @@ def test_a_histogram_is_cumulated() -> None:
     assert (value(made, f"{name}_count"), value(made, f"{name}_sum")) == (4, 123.5)
 
 
-def test_the_last_reconciliation_has_a_time() -> None:
-    assert value(REPORT, "ipvsd_last_reconcile_timestamp_seconds") == REPORT.time
+def test_the_last_look_has_a_time() -> None:
+    assert value(REPORT, "ipvsd_last_reconciliation_timestamp_seconds") == REPORT.time
 
 
 def test_before_the_first_reconciliation_there_are_only_process_metrics() -> None:

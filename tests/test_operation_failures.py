@@ -58,7 +58,7 @@ def test_the_metrics_have_every_operation(operation: Operation) -> None:
     made = report()._replace(failures={operation.value: "no"})
     text = exposition(lambda: made)().decode()
     for other in Operation:
-        assert f'ipvsd_own_failures{{operation="{other.value}"}} {float(other is operation)}\n' in text
+        assert f'ipvsd_operation_failed{{operation="{other.value}"}} {float(other is operation)}\n' in text
 
 
 @pytest.fixture

@@ -55,9 +55,9 @@ def evidence() -> Evidence:
         "slept": 0.0, "slowest": 0.1,
     }  # fmt: skip
     metrics = {
-        f'ipvsd_sysctl_repairs_total{{name="{KEY}"}}': 1.0,
-        f'ipvsd_sysctl_repairs_total{{name="{FOUGHT}"}}': 0.0,
-        f'ipvsd_sysctl_drifts_total{{name="{CHANGED}"}}': 0.0,
+        f'ipvsd_sysctl_repairs_total{{sysctl="{KEY}"}}': 1.0,
+        f'ipvsd_sysctl_repairs_total{{sysctl="{FOUGHT}"}}': 0.0,
+        f'ipvsd_sysctl_drifts_total{{sysctl="{CHANGED}"}}': 0.0,
         'ipvsd_module_loads_total{module="ip_vs_sh"}': 1.0,
         'ipvsd_module_unloads_total{module="ip_vs_sh"}': 1.0,
     }
@@ -101,13 +101,13 @@ def test_the_trace_contains_repairs_that_the_history_has_dropped() -> None:
 FAULTS: dict[str, tuple[Callable[[Any], object], str]] = {
     "a repair that is counted and not remembered": (lambda it: it.told["history"].pop(0), "1 repairs counted, 0"),
     "a repair that is not counted": (
-        lambda it: it.metrics.update({f'ipvsd_sysctl_repairs_total{{name="{KEY}"}}': 0.0}),
+        lambda it: it.metrics.update({f'ipvsd_sysctl_repairs_total{{sysctl="{KEY}"}}': 0.0}),
         "0 repairs counted, 1 in the history",
     ),
     "a repair that was not kept, and that the kernel did not see": (
         lambda it: (
             it.told["unread"].append([30.5, 31.0]),
-            it.metrics.update({f'ipvsd_sysctl_repairs_total{{name="{KEY}"}}': 2.0}),
+            it.metrics.update({f'ipvsd_sysctl_repairs_total{{sysctl="{KEY}"}}': 2.0}),
         ),
         "2 repairs counted, 1 writes seen",
     ),
@@ -116,7 +116,7 @@ FAULTS: dict[str, tuple[Callable[[Any], object], str]] = {
         "1 loads counted, the kernel saw 0",
     ),
     "a drift of what is not wanted any more": (
-        lambda it: it.metrics.update({f'ipvsd_sysctl_drifts_total{{name="{CHANGED}"}}': 1.0}),
+        lambda it: it.metrics.update({f'ipvsd_sysctl_drifts_total{{sysctl="{CHANGED}"}}': 1.0}),
         "counted as a drift",
     ),
     "a write that ipvsd was not told of": (lambda it: hide(it.told["trace"], "told"), "was not told of '2'"),

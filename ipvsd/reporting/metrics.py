@@ -47,32 +47,32 @@ class _Collector:
 
 
 def _node(report: Report) -> Iterator[Metric]:
-    yield _gauge("build_info", "The version that runs.", {__version__: 1}, ["version"])
+    yield _gauge("build_info", "The running version of ipvsd.", {__version__: 1}, ["version"])
     config = report.config
     if config is not None:
         profiles = ",".join(config.profiles) or "none"
-        text = "The configuration at work: a hash of its effective values, and its profiles."
-        yield _gauge("config_info", text, {(config.hash, profiles): 1}, ["config_hash", "profile"])
-        text = "Whether the newest configuration is the one at work."
+        text = "The hash of the effective configuration, and its profiles."
+        yield _gauge("config_info", text, {(config.hash, profiles): 1}, ["config_hash", "profiles"])
+        text = "Whether ipvsd uses the newest configuration."
         yield _gauge("config_last_reload_successful", text, {(): not config.errors})
     ready = report.health.state is not State.FAILED
-    yield _gauge("ready", "Whether everything required is right.", {(): ready})
-    text = "Whether the kernel's IPVS answered over generic netlink when it was last asked."
+    yield _gauge("ready", "Whether every required item is compliant.", {(): ready})
+    text = "Whether the kernel's IPVS answered the last query over generic netlink."
     yield _gauge("ipvs_up", text, {(): report.ipvs.up is True})
     if report.backend:
-        text = "How writes to sysctls are seen."
+        text = "The backend that reports writes to sysctls."
         yield _gauge("watch_backend_info", text, {report.backend: 1}, ["backend"])
-    text = "Events that a source lost for lack of room; a look at everything followed."
+    text = "Total number of events that the kernel dropped because a buffer was full."
     lost = {item.name: item.events_lost for item in report.sources if item.events_lost is not None}
     yield _counter("events_lost", text, None, lost, ["source"])
-    text = "Whether a source of events is alive."
+    text = "Whether the event source works."
     yield _gauge("source_up", text, {item.name: item.up for item in report.sources}, ["source"])
 
 
 def _failures(report: Report) -> Iterator[Metric]:
-    text = "Whether ipvsd itself failed at this when it last tried; the node may be right all the same."
+    text = "Whether the last attempt of ipvsd at this operation failed."
     failed = {operation.value: operation.value in report.failures for operation in Operation}
-    yield _gauge("own_failures", text, failed, ["operation"])
+    yield _gauge("operation_failed", text, failed, ["operation"])
 
 
 def _modules(report: Report) -> Iterator[Metric]:
@@ -83,74 +83,85 @@ def _modules(report: Report) -> Iterator[Metric]:
     label = ["module"]
     yield _gauge("module_loaded", "Whether the module is live or built in.", loaded, label)
     verdicts = {(finding.name, finding.verdict.value): 1 for finding in report.modules}
-    yield _gauge("module_verdict", "The verdict on the module.", verdicts, ["module", "verdict"])
-    yield _gauge("module_required", "Whether the node has failed without the module.", need, label)
-    yield _counter("module_loads", "Times that ipvsd loaded the module.", names, counters.loads, label)
-    text = "Times that ipvsd tried to load the module and it was not live afterwards."
+    yield _gauge("module_verdict", "The verdict on the module. The value is always 1.", verdicts, ["module", "verdict"])
+    yield _gauge("module_required", "Whether the module is required.", need, label)
+    yield _counter("module_loads", "Total number of loads of the module by ipvsd.", names, counters.loads, label)
+    text = "Total number of loads by ipvsd after which the module was not live."
     yield _counter("module_load_failures", text, names, counters.load_failures, label)
-    text = "Times that the module had been live and was found gone."
+    text = "Total number of times that another program unloaded the live module."
     yield _counter("module_unloads", text, names, counters.unloads, label)
 
 
 def _sysctls(report: Report) -> Iterator[Metric]:
     names = [finding.name for finding in report.sysctls]
-    right = {finding.name: finding.compliant or is_last_verdict_valid(finding) for finding in report.sysctls}
+    compliant = {finding.name: finding.compliant or is_last_verdict_valid(finding) for finding in report.sysctls}
     pending = {finding.name: finding.verdict is SysctlVerdict.PENDING for finding in report.sysctls}
     counters = report.counters
-    label = ["name"]
-    yield _gauge("sysctl_compliant", "Whether the sysctl has a wanted value.", right, label)
+    label = ["sysctl"]
+    yield _gauge("sysctl_compliant", "Whether the sysctl is compliant.", compliant, label)
     verdicts = {(finding.name, finding.verdict.value): 1 for finding in report.sysctls}
-    yield _gauge("sysctl_verdict", "The verdict on the sysctl.", verdicts, ["name", "verdict"])
-    yield _gauge("sysctl_pending", "Whether the sysctl's module is not live.", pending, label)
-    text = "Times that the sysctl had been right and was found wrong."
+    yield _gauge("sysctl_verdict", "The verdict on the sysctl. The value is always 1.", verdicts, ["sysctl", "verdict"])
+    yield _gauge("sysctl_pending", "Whether the sysctl is missing because its module is not live.", pending, label)
+    text = "Total number of times that the compliant sysctl drifted."
     yield _counter("sysctl_drifts", text, names, counters.drifts, label)
-    yield _counter("sysctl_repairs", "Drifts that ipvsd turned back.", names, counters.repairs, label)
-    text = "Times that ipvsd wrote the sysctl and it was not right afterwards."
+    yield _counter(
+        "sysctl_repairs", "Total number of drifts of the sysctl that ipvsd repaired.", names, counters.repairs, label
+    )
+    text = "Total number of writes by ipvsd after which the sysctl was not compliant."
     yield _counter("sysctl_repair_failures", text, names, counters.repair_failures, label)
     contended = dict.fromkeys(names, 0) | {item.name: 1 for item in report.contended}
-    yield _gauge("sysctl_contended", "Whether another writer changes it again and again.", contended, label)
+    yield _gauge("sysctl_contended", "Whether another program changes the sysctl repeatedly.", contended, label)
     guarded = [finding.name for finding in report.sysctls if finding.desired.guard]
-    text = "Writes of others to the guarded sysctl that the kernel refused."
+    text = "Total number of writes to the guarded sysctl that the kernel refused."
     yield _counter("sysctl_refused_writes", text, guarded, report.refusals, label)
     yield from _patterns(report)
 
 
 def _patterns(report: Report) -> Iterator[Metric]:
+    label = ["pattern"]
     of_patterns = {finding.name: finding.members for finding in report.sysctls if finding.desired.pattern}
-    text = "How many sysctls the pattern fits."
-    yield _gauge("sysctl_pattern_members", text, {name: total for name, (_, total) in of_patterns.items()}, ["name"])
-    text = "How many of them have a wanted value."
-    right = {name: count for name, (count, _) in of_patterns.items()}
-    yield _gauge("sysctl_pattern_members_compliant", text, right, ["name"])
+    text = "Number of sysctls that the pattern matches."
+    yield _gauge("sysctl_pattern_members", text, {name: total for name, (_, total) in of_patterns.items()}, label)
+    text = "Number of compliant sysctls that the pattern matches."
+    compliant = {name: count for name, (count, _) in of_patterns.items()}
+    yield _gauge("sysctl_pattern_members_compliant", text, compliant, label)
 
 
 def _parameters(report: Report) -> Iterator[Metric]:
     names = [finding.name for finding in report.parameters]
-    right = {finding.name: finding.compliant or is_last_verdict_valid(finding) for finding in report.parameters}
-    counters, label = report.counters, ["name"]
-    yield _gauge("parameter_compliant", "Whether the parameter of the module has the wanted value.", right, label)
-    text = "Times that the parameter had been right and was found wrong."
+    compliant = {finding.name: finding.compliant or is_last_verdict_valid(finding) for finding in report.parameters}
+    counters, label = report.counters, ["parameter"]
+    yield _gauge("parameter_compliant", "Whether the module parameter is compliant.", compliant, label)
+    text = "Total number of times that the compliant parameter drifted."
     yield _counter("parameter_drifts", text, names, counters.drifts, label)
-    yield _counter("parameter_repairs", "Drifts of it that ipvsd turned back.", names, counters.repairs, label)
+    yield _counter(
+        "parameter_repairs",
+        "Total number of drifts of the parameter that ipvsd repaired.",
+        names,
+        counters.repairs,
+        label,
+    )
 
 
 def _kernels(report: Report) -> Iterator[Metric]:
     ready = {(item.release, str(item.running).lower()): health.could_be_ready(item) for item in report.kernels}
-    text = "Whether the node could be right under the installed kernel."
+    text = "Whether the installed kernel has every required module."
     yield _gauge("kernel_ready", text, ready, ["release", "running"])
     required = installed_kernels.reboot_required(report.kernels, report.kernel.release)
-    text = "Whether the next boot takes another kernel, or the modules of the running one are gone."
+    text = "Whether the next boot uses another kernel, or the running kernel has no modules."
     yield _gauge("reboot_required", text, {(): required})
 
 
 def _work(report: Report) -> Iterator[Metric]:
-    text = "From the event that told of a drift to the look that proved its repair."
+    text = "Time from detecting a drift to verifying its repair, in seconds."
     yield _histogram("drift_repair_duration_seconds", text, report.counters.repair_seconds)
-    yield _counter("reconciles", "Finished looks at the node.", None, {"": report.counters.reconciliations}, [])
-    text = "How long a look at the node took, with what it led to."
-    yield _histogram("reconcile_duration_seconds", text, report.counters.reconciliation_seconds)
-    text = "When the node was last looked at, in seconds since the epoch."
-    yield _gauge("last_reconcile_timestamp_seconds", text, {(): report.time})
+    yield _counter(
+        "reconciliations", "Total number of completed reconciliations.", None, {"": report.counters.reconciliations}, []
+    )
+    text = "Duration of the reconciliations, in seconds."
+    yield _histogram("reconciliation_duration_seconds", text, report.counters.reconciliation_seconds)
+    text = "Time of the last reconciliation, in seconds since the epoch."
+    yield _gauge("last_reconciliation_timestamp_seconds", text, {(): report.time})
 
 
 def _gauge(name: str, text: str, values: Mapping[Any, float], labels: Optional[list[str]] = None) -> GaugeMetricFamily:

@@ -16,8 +16,8 @@ METRICS = (
     "ipvsd_ipvs_up",
     'ipvsd_module_unloads_total{module="ip_vs_sh"}',
     'ipvsd_module_loads_total{module="ip_vs_sh"}',
-    'ipvsd_sysctl_drifts_total{name="net.ipv4.ip_forward"}',
-    'ipvsd_sysctl_repairs_total{name="net.ipv4.ip_forward"}',
+    'ipvsd_sysctl_drifts_total{sysctl="net.ipv4.ip_forward"}',
+    'ipvsd_sysctl_repairs_total{sysctl="net.ipv4.ip_forward"}',
     "ipvsd_drift_repair_duration_seconds_count",
 )
 

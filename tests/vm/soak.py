@@ -265,12 +265,12 @@ def _miscounted(
     """
     kept = Counter(map(_label, repaired))
     writes = Counter(_label(write.key) for write in written if write.pid == told["pid"])
-    for name, value in _counts(metrics, "sysctl_repairs", "name"):
+    for name, value in _counts(metrics, "sysctl_repairs", "sysctl"):
         if kept[name] > value or (kept[name] < value and not told["unread"]):
             yield f"{name}: {value:g} repairs counted, {kept[name]} in the history"
         if value > writes[name]:
             yield f"{name}: {value:g} repairs counted, {writes[name]} writes seen by the kernel"
-    if metrics[f'ipvsd_sysctl_drifts_total{{name="{told["changed"]}"}}']:
+    if metrics[f'ipvsd_sysctl_drifts_total{{sysctl="{told["changed"]}"}}']:
         yield f"{told['changed']}: a value that is not wanted any more was counted as a drift"
 
 

@@ -58,7 +58,7 @@ def test_ip_vs_with_all_its_schedulers_comes_back_with_its_sysctls(node: Node, j
         sample = f'ipvsd_module_unloads_total{{module="{name}"}}'
         assert after[sample] - before[sample] == TIMES, sample
     for key in (key for key in SYSCTLS if ".vs." in key):
-        sample = f'ipvsd_sysctl_repairs_total{{name="{key}"}}'
+        sample = f'ipvsd_sysctl_repairs_total{{sysctl="{key}"}}'
         assert after[sample] - before[sample] == TIMES, sample
     assert len([line for line in journal.lines() if line.startswith("loaded module ip_vs: ")]) == TIMES
     assert after['ipvsd_module_load_failures_total{module="ip_vs"}'] == 0
@@ -75,7 +75,7 @@ def test_ip_vs_unloaded_under_a_running_daemon_ends_compliant(node: Node, journa
 
 @pytest.mark.parametrize("key", sorted(set(SYSCTLS) - {"net.netfilter.nf_conntrack_max"}))
 def test_a_sysctl_that_is_changed_is_restored(node: Node, journal: Journal, key: str) -> None:
-    drifts, repairs = (f'ipvsd_sysctl_{metric}_total{{name="{key}"}}' for metric in ("drifts", "repairs"))
+    drifts, repairs = (f'ipvsd_sysctl_{metric}_total{{sysctl="{key}"}}' for metric in ("drifts", "repairs"))
     before = node.metrics()
 
     for count in (1, 2, 3):
@@ -91,10 +91,10 @@ def test_a_sysctl_that_is_changed_is_restored(node: Node, journal: Journal, key:
 
 def test_nf_conntrack_max_is_a_floor(node: Node) -> None:
     key = "net.netfilter.nf_conntrack_max"
-    looks = node.metrics()["ipvsd_reconciles_total"]
+    looks = node.metrics()["ipvsd_reconciliations_total"]
 
     node.run(f"sysctl -w {key}=500000")
-    node.until(lambda: node.metrics()["ipvsd_reconciles_total"] > looks, "a look after the write")
+    node.until(lambda: node.metrics()["ipvsd_reconciliations_total"] > looks, "a look after the write")
     assert node.sysctl(key) == "500000"
     assert node.finding(key)["verdict"] == "compliant"
 

@@ -45,8 +45,8 @@ def test_a_missing_scheduler_fails_the_node_until_it_is_back(node: Node, journal
         assert node.run("ipvsd check", check=False).code == 1
         assert node.run("ipvsd status", check=False).code == 1
         assert node.run("ipvsd apply", check=False).code == 1
-        busy = node.metrics()["ipvsd_reconciles_total"]
-        node.until(lambda: node.metrics()["ipvsd_reconciles_total"] >= busy + 3, "three more looks")
+        busy = node.metrics()["ipvsd_reconciliations_total"]
+        node.until(lambda: node.metrics()["ipvsd_reconciliations_total"] >= busy + 3, "three more looks")
     node.until(lambda: node.status()["state"] == "ready", "ready without a restart")
     assert node.show("MainPID") == pid
 
@@ -72,10 +72,10 @@ def test_an_old_kernel_has_two_connection_trackers(node: Node) -> None:
 
 
 def cost_of_a_look(node: Node) -> float:
-    """Return the seconds of processor time that ipvsd uses for one resync, as the mean of at least five."""
-    before, spent = node.metrics()["ipvsd_reconciles_total"], int(node.show("CPUUsageNSec"))
-    node.until(lambda: node.metrics()["ipvsd_reconciles_total"] >= before + 5, "five more looks")
-    looks = node.metrics()["ipvsd_reconciles_total"] - before
+    """Return the seconds of processor time that ipvsd spends on one periodic look, as the mean of at least five."""
+    before, spent = node.metrics()["ipvsd_reconciliations_total"], int(node.show("CPUUsageNSec"))
+    node.until(lambda: node.metrics()["ipvsd_reconciliations_total"] >= before + 5, "five more looks")
+    looks = node.metrics()["ipvsd_reconciliations_total"] - before
     return (int(node.show("CPUUsageNSec")) - spent) / 1e9 / looks
 
 

@@ -15,7 +15,7 @@ CONTENDED = rf"{KEY} is contended: changed more than \d+ times in 60 s, last (pr
 OVER = rf"{KEY} is contended no more"
 # The interfaces follow ip_forward at each write, so that a check between a write and its repair finds them changed.
 SEEN = rf"sysctl ({KEY}|net\.ipv4\.conf\.\*\.forwarding) (contended|yielded|noncompliant): "
-METRIC = f'ipvsd_sysctl_contended{{name="{KEY}"}}'
+METRIC = f'ipvsd_sysctl_contended{{sysctl="{KEY}"}}'
 
 
 @pytest.fixture
@@ -98,8 +98,8 @@ def test_a_yielded_sysctl_stays_with_the_other_program(node: Node, journal: Jour
         with rival(node, "0.2", 20):
             node.until(lambda: [item["yielded"] for item in node.status()["contended"]] == [True], "yielded", 60)
             node.until(lambda: node.sysctl(KEY) == "0", "the rival's next write")
-        looks = node.metrics()["ipvsd_reconciles_total"]
-        node.until(lambda: node.metrics()["ipvsd_reconciles_total"] >= looks + 2, "two looks")
+        looks = node.metrics()["ipvsd_reconciliations_total"]
+        node.until(lambda: node.metrics()["ipvsd_reconciliations_total"] >= looks + 2, "two looks")
         assert node.sysctl(KEY) == "0"
         assert node.status()["state"] == "ready"
         assert node.finding(KEY)["verdict"] == "yielded"
@@ -137,15 +137,15 @@ def test_the_loss_of_the_ipvs_table_is_reported(node: Node, journal: Journal) ->
     journal.expect(r"(module ip_vs\w* (failed|loading|unloading)|sysctl net\.ipv4\.vs\.\S+ (pending|unsupported)): ")
     with node.configured("interval: 1s\n"):
         node.run("ipvsadm -A -t 10.0.0.1:80 -s rr; ipvsadm -A -u 10.0.0.1:53 -s rr")
-        looks = node.metrics()["ipvsd_reconciles_total"]
-        node.until(lambda: node.metrics()["ipvsd_reconciles_total"] >= looks + 3, "looks")
+        looks = node.metrics()["ipvsd_reconciliations_total"]
+        node.until(lambda: node.metrics()["ipvsd_reconciliations_total"] >= looks + 3, "looks")
         node.run(f"systemctl kill -s STOP ipvsd; ipvsadm -C; {UNLOAD_IPVS}; systemctl kill -s CONT ipvsd")
         node.until(lambda: any("table was lost" in line for line in journal.lines()), "told")
 
 
 def test_a_guarded_sysctl_is_refused_except_to_allowed_units(node: Node, journal: Journal) -> None:
     journal.expect(rf"{KEY} is guarded: writing '0' was refused to ")
-    sample = f'ipvsd_sysctl_refused_writes_total{{name="{KEY}"}}'
+    sample = f'ipvsd_sysctl_refused_writes_total{{sysctl="{KEY}"}}'
     with node.configured(f"guard: {{allow: [friend.service]}}\nsysctls: {{{KEY}: {{guard: true}}}}\n"):
         before = count(node, "drifts")
         refused = node.run(f"sysctl -w {KEY}=0", check=False)

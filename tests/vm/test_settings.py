@@ -36,7 +36,8 @@ def test_a_writable_parameter_is_managed(node: Node) -> None:
         node.run(f"echo 16384 > {path}")
         node.until(lambda: node.run(f"cat {path}").out.strip() == "32768", "the parameter written again")
         node.until(
-            lambda: node.metrics()['ipvsd_parameter_repairs_total{name="nf_conntrack.hashsize"}'] == 1, "it is counted"
+            lambda: node.metrics()['ipvsd_parameter_repairs_total{parameter="nf_conntrack.hashsize"}'] == 1,
+            "it is counted",
         )
     node.run(f"echo {before} > {path}")
 
@@ -88,6 +89,6 @@ def test_values_are_compared_by_their_meaning(node: Node) -> None:
         node.until(lambda: node.sysctl(key) == "30000-30001,31000-31001", "the ports")
         node.until(lambda: node.sysctl("net.ipv4.tcp_max_tw_buckets") == "8192", "a hexadecimal number")
         node.until(lambda: node.finding(key)["compliant"], "it is right")
-        drifts = f'ipvsd_sysctl_drifts_total{{name="{key}"}}'
+        drifts = f'ipvsd_sysctl_drifts_total{{sysctl="{key}"}}'
         assert node.metrics()[drifts] == 0
     node.run(f"sysctl -qw {key}=")

@@ -41,7 +41,7 @@ def names_processes() -> bool:
 
 
 def count(node: Node, metric: str) -> float:
-    return node.metrics()[f'ipvsd_sysctl_{metric}_total{{name="{KEY}"}}']
+    return node.metrics()[f'ipvsd_sysctl_{metric}_total{{sysctl="{KEY}"}}']
 
 
 def last(node: Node) -> Mapping[str, Any]:
