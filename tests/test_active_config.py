@@ -83,7 +83,7 @@ def test_an_invalid_one_without_a_last_good_one_is_an_error(tree: Path, capsys: 
     configured = Configured(str(tree), None)
     assert not configured.begin()
     assert len(configured.errors) == 1
-    assert said(capsys)[-1] == "error: there is no last good configuration either; the node is left as it is"
+    assert said(capsys)[-1] == "error: there is no last good configuration; ipvsd does not change the node"
 
 
 def test_a_named_file_has_no_last_good_configuration(tree: Path, configured: Configured) -> None:
@@ -128,7 +128,7 @@ def test_an_invalid_change_is_reported_once_and_has_no_effect(
     first = said(capsys)
     assert (first[0], first[-1]) == (
         "error: cannot use the configuration:",
-        "warning: the previous configuration stays at work",
+        "warning: ipvsd keeps using the previous configuration",
     )
     assert not configured.reload(asked=False)
     assert said(capsys) == []

@@ -282,7 +282,7 @@ def test_status_prints_the_failed_sources_and_the_last_repairs(tree: Path, capsy
     assert "source config_files is down: no inotify\n" in out
     folded = " ".join(out.split())
     assert "2027-01-15T07:58:30Z net.ipv4.ip_forward: 0 -> 1 in 2 ms, by sysctl[4242] of cron.service" in folded
-    assert "writes to sysctls are seen by bpf; 3 events were lost (uevents 3)\n" in out
+    assert "backend for sysctl writes: bpf; 3 events were lost (uevents 3)\n" in out
     assert "net.ipv4.vs.conntrack is contended probably by agent[7]\n" in out
 
 
@@ -323,6 +323,13 @@ def test_the_status_file_is_readable_by_everyone_and_replaced_in_one_step(tree: 
 
 # --- config -----------------------------------------------------------------------------
 
+MAPS = """\
+startup: {mode: strict}
+contention: {repairs: 3, window: 2s, quiet: 4s}
+guard: {allow: [a.service]}
+http: {listen: []}
+"""
+
 
 def test_the_effective_configuration_contains_the_origin_of_each_value(tree: Path, capsys: Output) -> None:
     put(tree, MAIN, "scheduler: sh\nsysctls:\n  net.ipv4.ip_forward: 1\n")
@@ -334,7 +341,16 @@ def test_the_effective_configuration_contains_the_origin_of_each_value(tree: Pat
     assert found["files"] == [f"{tree}/{MAIN}"]
 
 
-def test_a_valid_configuration_is_reported_as_valid(tree: Path, capsys: Output) -> None:
+@pytest.mark.parametrize(
+    "key", ["startup.mode", "contention.repairs", "contention.window", "contention.quiet", "guard.allow", "http.listen"]
+)
+def test_a_setting_within_a_map_has_its_origin(tree: Path, capsys: Output, key: str) -> None:
+    put(tree, MAIN, f"# {key}\n" + MAPS)
+    _, found = values(capsys, "config", "show", *at(tree))
+    assert found["origins"][key].startswith(f"{tree}/{MAIN}:")
+
+
+def test_a_good_configuration_is_said_to_be_good(tree: Path, capsys: Output) -> None:
     assert run(capsys, "config", "validate", *at(tree)) == (0, "good: no file, the defaults\n", "")
 
 
@@ -344,7 +360,7 @@ def test_one_file_can_be_validated(tree: Path, capsys: Output, how: str) -> None
     arguments = [file] if how == "argument" else ["--config", file]
     code, out, err = run(capsys, "config", "validate", *arguments)
     assert (code, out) == (78, "")
-    assert err.startswith(f"{file}:2: not YAML: ")
+    assert err.startswith(f"{file}:2: invalid YAML: ")
 
 
 @pytest.mark.parametrize("command", [["check"], ["plan"], ["config", "show"], ["config", "validate"]], ids=" ".join)
@@ -354,7 +370,7 @@ def test_a_bad_configuration_exits_78_with_every_error(tree: Path, capsys: Outpu
     assert (code, out) == (78, "")
     assert err.splitlines() == [
         f"{file}:1: unknown key 'schedular' (did you mean 'scheduler'?)",
-        f"{file}:2: interval: must be a time, not a text (such as 60s, 5m)",
+        f"{file}:2: interval: must be a duration, not a string (such as 60s, 5m)",
     ]
 
 

@@ -19,7 +19,7 @@ from tests.trees import LIVE, READY_LINE, make_tree, put, put_sysctl, store, sys
 pytestmark = pytest.mark.system
 
 MAIN = "etc/ipvsd/ipvsd.yaml"
-QUIET = "web: {listen: []}\n"
+QUIET = "http: {listen: []}\n"
 NO_BRIDGE = f"ready: {len(LIVE) - 1} modules, 7 sysctls right"
 KEPT = "var/lib/ipvsd/last-good.json"
 
@@ -43,7 +43,7 @@ def test_ready_follows_the_first_reconciliation_with_its_verdict(service: Servic
     assert service.status()["state"] == "ready"
     assert service.stop() == (
         0,
-        [f"ipvsd: {READY_LINE}", "ipvsd: writes to sysctls are seen by inotify; not started"],
+        [f"ipvsd: {READY_LINE}", "ipvsd: backend for sysctl writes: inotify; not started"],
     )
     service.hears("STOPPING=1")
 
@@ -53,7 +53,7 @@ def test_the_first_reconciliation_repairs_all_that_is_possible(service: Service)
     service.ready()
     assert sysctl(service.tree, "net.ipv4.ip_forward").read_text() == "1\n"
     _, log = service.stop()
-    assert log[0] == "ipvsd: wrote net.ipv4.ip_forward: found '0', wanted '1'"
+    assert log[0] == "ipvsd: wrote net.ipv4.ip_forward: actual '0', desired '1'"
 
 
 def test_ready_is_reported_for_a_failed_node_as_well(service: Service) -> None:
@@ -155,7 +155,7 @@ def test_a_sysctl_that_drifts_is_restored_by_its_event(service: Service, until: 
     until(restored(file), "it is restored")
     service.hears("STATUS=", "last repair net.ipv4.ip_forward 0 -> 1, under 1 min ago")
     _, log = service.stop()
-    assert "wrote net.ipv4.ip_forward: found '0', wanted '1'; changed by unknown, repaired in" in log[-1]
+    assert "wrote net.ipv4.ip_forward: actual '0', desired '1'; changed by unknown, repaired in" in log[-1]
 
 
 def test_the_last_repairs_are_recorded_before_the_end(service: Service, until: Until) -> None:
@@ -164,7 +164,7 @@ def test_the_last_repairs_are_recorded_before_the_end(service: Service, until: U
     store(file, "0")
     until(restored(file), "it is restored")
     _, log = service.stop()
-    assert [line for line in log if "wrote net.ipv4.ip_forward: found '0', wanted '1'; changed by unknown" in line]
+    assert [line for line in log if "wrote net.ipv4.ip_forward: actual '0', desired '1'; changed by unknown" in line]
 
 
 # A daemon that causes a drift itself at the end of one of its methods, and reports its state when it continues.
@@ -250,7 +250,7 @@ BAD = f"{QUIET}schedular: rr\ninterval: soon\n"
 def errors(tree: Path) -> list[str]:
     return [
         f"{tree}/{MAIN}:2: unknown key 'schedular' (did you mean 'scheduler'?)",
-        f"{tree}/{MAIN}:3: interval: must be a time, not a text (such as 60s, 5m)",
+        f"{tree}/{MAIN}:3: interval: must be a duration, not a string (such as 60s, 5m)",
     ]
 
 
@@ -264,7 +264,7 @@ def test_an_invalid_configuration_without_a_last_good_one_exits_78(service: Serv
         f"ipvsd: error: {line}" for line in errors(service.tree)
     ]
     assert sysctl(service.tree, "net.ipv4.ip_forward").read_text() == "0\n"
-    service.hears("STATUS=configuration refused: ")
+    service.hears("STATUS=invalid configuration: ")
 
 
 def test_an_invalid_configuration_at_the_start_causes_the_last_good_one(service: Service, until: Until) -> None:
@@ -276,7 +276,7 @@ def test_an_invalid_configuration_at_the_start_causes_the_last_good_one(service:
     put(service.tree, MAIN, BAD)
     line = service.ready()
     assert NO_BRIDGE in line
-    assert "configuration refused" in line
+    assert "invalid configuration" in line
     until((service.tree / STATUS).exists, "the status is published")
     assert service.status()["config"]["errors"] == errors(service.tree)
     assert any("starting with the last good configuration" in text for text in service.stop()[1])
@@ -352,20 +352,20 @@ def test_an_invalid_reload_keeps_the_active_configuration(service: Service, unti
     service.ready()
     put(service.tree, MAIN, BAD)
     service.process.send_signal(signal.SIGHUP)
-    said = service.hears("READY=1", READY_LINE, "configuration refused", "schedular")
+    said = service.hears("READY=1", READY_LINE, "invalid configuration", "schedular")
     assert said.isascii()
     until(lambda: service.status()["config"]["errors"] == errors(service.tree), "the status tells the errors")
 
     put_sysctl(service.tree, "net.ipv4.vs.conntrack", "0")
     until(lambda: sysctl(service.tree, "net.ipv4.vs.conntrack").read_text() == "1\n", "it still works")
     _, log = service.stop()
-    assert "ipvsd: warning: the previous configuration stays at work" in log
+    assert "ipvsd: warning: ipvsd keeps using the previous configuration" in log
 
 
 def test_a_corrected_configuration_ends_the_error(service: Service, until: Until) -> None:
     service.ready()
     put(service.tree, MAIN, BAD)
-    service.hears("configuration refused")
+    service.hears("invalid configuration")
     put(service.tree, MAIN, QUIET)
     until(lambda: (service.tree / STATUS).exists() and not service.status()["config"]["errors"], "the complaint ended")
     assert service.stop()[0] == 0
@@ -395,7 +395,7 @@ def test_the_status_and_the_metrics_are_served(service: Service, until: Until) -
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    put(service.tree, MAIN, f'web: {{listen: ["127.0.0.1:{port}"]}}\n')
+    put(service.tree, MAIN, f'http: {{listen: ["127.0.0.1:{port}"]}}\n')
     service.ready()
     until(lambda: "http" in (item["name"] for item in service.seen()["sources"]), "the web is open")
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=10) as answer:

@@ -131,15 +131,15 @@ def known_keys(where: str) -> list[str]:
 def test_ipvsd_yaml_5_has_every_key_and_no_other() -> None:
     unknown = "qqqqqqqq: 1"
     keys = set(known_keys(unknown))
-    for name, prefix in (("startup", "startup"), ("contention", "contention"), ("guard", "guard"), ("web", "web")):
+    for name, prefix in (("startup", "startup"), ("contention", "contention"), ("guard", "guard"), ("http", "http")):
         keys |= {f"{prefix}.{key}" for key in known_keys(f"{name}: {{{unknown}}}")}
     keys |= {f"modules.NAME.{key}" for key in known_keys(f"modules: {{x: {{{unknown}}}}}")}
     keys |= {f"sysctls.KEY.{key}" for key in known_keys(f"sysctls: {{a.b: {{{unknown}}}}}")}
 
     documented = terms(section(YAML_5, "# KEYS", "# NAMES OF SYSCTLS"))
 
-    # These have no meaning except that of their keys.
-    assert sorted(documented) == sorted(keys - {"startup", "contention", "guard", "web"})
+    # These have no meaning but that of their keys.
+    assert sorted(documented) == sorted(keys - {"startup", "contention", "guard", "http"})
 
 
 def test_ipvsd_yaml_5_and_profiles_md_have_every_profile_and_its_items() -> None:

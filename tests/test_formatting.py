@@ -64,7 +64,7 @@ def test_persisted_files_that_are_not_as_configured_are_noted(
         shutil.rmtree(tree / "proc")
         shutil.rmtree(tree / "sys")
     run(capsys, tree, "apply", "--persist")
-    told = f"{PERSISTED} is not as configured (run: ipvsd apply --persist --root )"
+    told = f"{PERSISTED} does not match the configuration (run: ipvsd apply --persist --root )"
     for stale in (False, True):
         if stale:
             put(tree, PERSISTED, (tree / PERSISTED).read_text().replace("ip_forward = 1", "ip_forward = 0"))

@@ -20,7 +20,8 @@ KEYS = ("net.ipv4.ip_forward", "kernel.modules_disabled", "net.core.somaxconn", 
 PLACES = (
     "interval: HERE", "startup: {mode: HERE}", "startup: {limit: HERE}", "contention: {repairs: HERE}",
     "contention: {window: HERE}", "kubeProxyVersion: HERE", "scheduler: HERE", "profiles: HERE", "profiles: [HERE]",
-    "strictARP: HERE", "web: {listen: HERE}", "web: {listen: [HERE]}", "guard: {allow: HERE}", "guard: {allow: [HERE]}",
+    "strictARP: HERE", "http: {listen: HERE}", "http: {listen: [HERE]}",
+    "guard: {allow: HERE}", "guard: {allow: [HERE]}",
     "modules: {x: {anyOf: HERE}}", "modules: {x: {anyOf: [HERE]}}", "modules: {dummy: HERE}",
     "modules: {dummy: {required: HERE}}", "modules: {dummy: {parameters: {a: HERE}}}", "modules: {HERE: {}}",
     "sysctls: {net.ipv4.conf.*.rp_filter: {value: 1, exclude: HERE}}",
@@ -55,10 +56,10 @@ def suggested(error: str) -> Iterator[str]:
     known = re.search(r"must be one of (.*)", what)
     if known:
         yield from known[1].split(", ")
-    if "false leaves the sysctl alone" in hint:
+    if "use false if ipvsd must not manage the sysctl" in hint:
         yield "false"
     for pattern in (
-        r"the kernel wants a number: (\w+)",
+        r"the kernel expects a number: (\w+)",
         r"quote it: (\".*\")(?:;|\Z)",
         r"\Awrite (?!its value|the bytes|KEY: VALUE)([^ ,;]+)",
         r"drop the prefix: (.*)",

@@ -247,7 +247,7 @@ def test_without_a_descriptor_clients_are_rejected_after_increasing_delays(
             assert site.server.error == "cannot accept connections: Too many open files"
     assert status(site.ask()) == 200
     until(lambda: site.server.error == "", "the error is over")
-    assert capfd.readouterr().err == "ipvsd: warning: web: cannot accept connections: Too many open files\n"
+    assert capfd.readouterr().err == "ipvsd: warning: http: cannot accept connections: Too many open files\n"
 
 
 def test_without_a_descriptor_the_oldest_connection_is_given_up(site: Site, until: Until) -> None:

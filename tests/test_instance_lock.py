@@ -23,7 +23,7 @@ Until = Callable[[Callable[[], object], str], None]
 @pytest.fixture
 def service(tmp_path: Path) -> Iterator[Service]:
     service = Service(make_tree(tmp_path))
-    put(tmp_path, "etc/ipvsd/ipvsd.yaml", "web: {listen: []}\n")
+    put(tmp_path, "etc/ipvsd/ipvsd.yaml", "http: {listen: []}\n")
     yield service
     service.close()
 
@@ -42,7 +42,7 @@ def test_a_second_daemon_names_the_first_and_leaves_its_status_alone(service: Se
 
     assert another(root) == (
         os.EX_TEMPFAIL,
-        f"ipvsd: error: cannot run the daemon: process {pid} runs it already (lock: {root}/{PATH})\n",
+        f"ipvsd: error: cannot run the daemon: process {pid} already runs it (lock: {root}/{PATH})\n",
     )
     assert service.status()["state"] == "ready"
 

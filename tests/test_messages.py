@@ -67,8 +67,8 @@ def teller() -> Teller:
 
 def test_the_first_reconciliation_logs_every_change_with_both_values() -> None:
     lines = Teller().look()
-    assert ("info", f"wrote {FORWARD}: found '0', wanted '1'") in lines
-    assert ("info", "loaded module ip_vs: found not loaded, wanted live") in Teller(
+    assert ("info", f"wrote {FORWARD}: actual '0', desired '1'") in lines
+    assert ("info", "loaded module ip_vs: actual unloaded, desired live") in Teller(
         "profiles: []\nmodules: {ip_vs: {}}"
     ).look()
     assert {level for level, _ in lines} == {"info"}
@@ -85,13 +85,13 @@ def test_the_modules_of_a_cold_boot_are_one_line_with_all_names_in_a_field() -> 
         f"{len(loads) - 7} more"
     )
     assert set(first.fields["MODULES"].split()) == {action.name for action in loads} - {"nf_conntrack"}
-    assert second.text == "loaded module nf_conntrack: found not loaded, wanted live with hashsize=16384"
+    assert second.text == "loaded module nf_conntrack: actual unloaded, desired live with hashsize=16384"
 
 
 def test_a_module_that_is_loaded_later_has_its_own_line(teller: Teller) -> None:
     teller.configure("modules: {ip_vs_ftp: {}}")
     assert [(line.level, line.text) for line in teller.lines()] == [
-        ("info", "loaded module ip_vs_ftp: found not loaded, wanted live")
+        ("info", "loaded module ip_vs_ftp: actual unloaded, desired live")
     ]
 
 
@@ -110,7 +110,7 @@ def test_a_steady_state_logs_nothing(teller: Teller) -> None:
 def test_the_line_of_a_repair_contains_its_duration(teller: Teller) -> None:
     teller.kernel.values[FORWARD] = "0"
     assert teller.look() == [
-        ("info", f"wrote {FORWARD}: found '0', wanted '1'; changed by unknown, repaired in 12.3 ms")
+        ("info", f"wrote {FORWARD}: actual '0', desired '1'; changed by unknown, repaired in 12.3 ms")
     ]
 
 
@@ -151,7 +151,7 @@ def test_a_problem_that_another_program_solved_is_logged(teller: Teller) -> None
     teller.kernel.values[FORWARD] = "0"
     teller.look()
     teller.kernel.values[FORWARD] = "1"
-    assert teller.look() == [("info", f"{FORWARD} is right again: is '1'")]
+    assert teller.look() == [("info", f"{FORWARD} is compliant again: is '1'")]
 
 
 # --- repairs ------------------------------------------------------------------------------
@@ -180,7 +180,7 @@ def test_the_line_of_a_repair_contains_the_writer() -> None:
     (line,) = describe([Repaired(ITEM, WRITE, REPAIR)])
     assert (line.level, line.text) == (
         "info",
-        f"wrote {FORWARD}: found '0', wanted '1'; changed by agent[42] of pod {POD.pod}, repaired in 2.1 ms",
+        f"wrote {FORWARD}: actual '0', desired '1'; changed by agent[42] of pod {POD.pod}, repaired in 2.1 ms",
     )
 
 
@@ -213,7 +213,7 @@ def test_an_unknown_property_of_the_writer_has_no_field() -> None:
 def test_the_reload_of_a_module_is_logged_with_its_unloader() -> None:
     (line,) = describe([Repaired(MODULE, LoadModule("ip_vs_sh"), UNLOADED)])
     assert line.text == (
-        "loaded module ip_vs_sh: found not loaded, wanted live; unloaded probably by rmmod[7], repaired in 40.0 ms"
+        "loaded module ip_vs_sh: actual unloaded, desired live; unloaded probably by rmmod[7], repaired in 40.0 ms"
     )
     assert (line.fields["MESSAGE_ID"], line.fields["MODULE"], line.fields["WRITER_PID"]) == (RELOADED, "ip_vs_sh", "7")
 
@@ -227,7 +227,7 @@ def test_many_drifts_of_one_item_are_one_line() -> None:
     changes = [Repaired(ITEM, WRITE, repair, at_once=True) for repair in [NOBODY] * 499 + [REPAIR]]
     *each, last = describe(changes)
     assert len(each) == 3
-    assert last.text == f"{FORWARD} drifted 500 times in all, last changed by {REPAIR.writer_text}, and was repaired"
+    assert last.text == f"{FORWARD} drifted 500 times, and was repaired; last changed by {REPAIR.writer_text}"
 
 
 @pytest.mark.parametrize(("at_once", "lines"), [(True, 5), (False, 4)], ids=["each by its event", "in one round"])
@@ -245,7 +245,7 @@ def test_drifts_of_several_items_have_a_line_each_except_for_those_of_a_pattern(
     found = list(describe(changes))
     assert [line.fields.get("SYSCTL") for line in found][:3] == names[:3]
     assert len(found) == lines
-    assert at_once or found[-1].text == "wrote 5 sysctls of net.ipv4.conf.*.rp_filter in all, 5 of which had drifted"
+    assert at_once or found[-1].text == "wrote 5 sysctls of net.ipv4.conf.*.rp_filter, of which 5 had drifted"
 
 
 @pytest.mark.parametrize("at_once", [True, False])
@@ -268,12 +268,12 @@ def test_contention_that_started_is_a_warning_with_the_rival_and_a_remedy() -> N
     assert line.level == "warning"
     assert line.text.startswith(
         f"{FORWARD} is contended: changed more than 10 times in 60 s, last probably by agent[42]; "
-        "from now on written at periodic looks only ("
+        "ipvsd writes it at each resync only ("
     )
     assert line.fields == {
         "MESSAGE_ID": CONTENTION_STARTED,
         "SYSCTL": FORWARD,
-        "RIVAL": "agent[42]",
+        "CONFLICTING_PROGRAM": "agent[42]",
         "ATTRIBUTION": "likely",
     }
 
@@ -281,12 +281,14 @@ def test_contention_that_started_is_a_warning_with_the_rival_and_a_remedy() -> N
 def test_what_is_yielded_says_so_and_needs_no_remedy() -> None:
     contention = Contention(conflicting_program="agent[42]", since=1.0, yielded=True)
     (line,) = describe([ContentionStarted(FORWARD, contention, LIMIT)])
-    assert line.text.endswith("last by agent[42]; left to it for good")
+    assert line.text.endswith("last by agent[42]; ipvsd leaves it to that program")
 
 
 def test_the_end_of_contention_is_logged() -> None:
     (line,) = describe([ContentionEnded(FORWARD)])
-    assert line == Line("info", f"{FORWARD} is contended no more", {"MESSAGE_ID": CONTENTION_ENDED, "SYSCTL": FORWARD})
+    assert line == Line(
+        "info", f"{FORWARD} is no longer contended", {"MESSAGE_ID": CONTENTION_ENDED, "SYSCTL": FORWARD}
+    )
 
 
 def test_lost_virtual_services_are_a_warning() -> None:
@@ -315,6 +317,6 @@ def test_a_refused_write_is_a_warning_with_its_writer(times: int, often: str) ->
     (line,) = describe([WriteRefused(FORWARD, "0", POD, times)])
     assert (line.level, line.text) == (
         "warning",
-        f"{FORWARD} is guarded: writing '0' was refused to agent[42] of pod {POD.pod}{often}",
+        f"{FORWARD} is guarded: the kernel refused '0' from agent[42] of pod {POD.pod}{often}",
     )
     assert (line.fields["SYSCTL"], line.fields["NEWVALUE"], line.fields["WRITER_PID"]) == (FORWARD, "0", "42")

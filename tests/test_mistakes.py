@@ -60,7 +60,7 @@ def test_an_unknown_scheduler_is_rejected_with_a_list_of_the_known_ones() -> Non
 
 
 @pytest.mark.parametrize(
-    ("typed", "what"), [("true", "a truth value"), ("no", "a truth value"), ("null", "nothing"), ("10", "a number")]
+    ("typed", "what"), [("true", "a boolean"), ("no", "a boolean"), ("null", "nothing"), ("10", "a number")]
 )
 def test_a_scheduler_is_a_text(typed: str, what: str) -> None:
     assert (
@@ -70,7 +70,7 @@ def test_a_scheduler_is_a_text(typed: str, what: str) -> None:
 
 
 def test_an_empty_scheduler_is_that_of_kube_proxy() -> None:
-    assert error('scheduler: ""').endswith("(kube-proxy takes an empty text for rr: write rr)")
+    assert error('scheduler: ""').endswith("(kube-proxy uses rr for an empty string: write rr)")
 
 
 def test_a_scheduler_of_another_source_is_taken_if_its_module_is_named() -> None:
@@ -92,7 +92,7 @@ def test_the_module_of_a_scheduler_by_another_name_is_refused(typed: str, meant:
 @pytest.mark.parametrize("key", ["net.ipv4.ip_forward", "net.ipv4.conf.*.rp_filter", "net/ipv4/vs/conntrack"])
 def test_a_value_that_the_kernel_does_not_read_as_a_number_is_rejected(key: str, value: str, hint: str) -> None:
     assert error(f"sysctls: {{{key}: {value}}}").endswith(hint)
-    assert "the kernel takes a number for it" in error(f"sysctls: {{{key}: {{oneOf: [1, {value}]}}}}")
+    assert "must be a number, not" in error(f"sysctls: {{{key}: {{oneOf: [1, {value}]}}}}")
 
 
 @pytest.mark.parametrize("text", ["0x1", "010", "-1", "'1'"])
@@ -146,7 +146,7 @@ def test_a_misspelt_sysctl_is_refused_and_one_that_may_exist_is_not(typed: str, 
     else:
         name = sysctl_names.normalised(typed)
         assert error(text) == (
-            f"f:2: sysctls.{name}: unknown sysctl (did you mean {meant}? or say 'required: false' if some kernels "
+            f"f:2: sysctls.{name}: unknown sysctl (did you mean {meant}? or set 'required: false' if some kernels "
             "have it)"
         )
 
@@ -211,7 +211,7 @@ def test_the_words_that_only_old_yaml_takes_for_truth_values_are_refused_everywh
 
 def test_the_hint_explains_how_to_set_0_and_how_to_drop_the_sysctl() -> None:
     found = error("sysctls: {net.ipv4.ip_forward: off}")
-    assert found.endswith("(the kernel wants a number: 0; false leaves the sysctl alone)")
+    assert found.endswith("(the kernel expects a number: 0; use false if ipvsd must not manage the sysctl)")
 
 
 # --- configurations of other programs ---------------------------------------------------
@@ -253,8 +253,8 @@ def test_other_objects_of_kubernetes_are_named(kind: str, named: str) -> None:
 def test_a_file_of_several_documents_of_kubernetes_is_named_too() -> None:
     with pytest.raises(ConfigError) as caught:
         read(f"apiVersion: kubeadm.k8s.io/v1beta4\nkind: ClusterConfiguration\n---\n{KUBE_PROXY}")
-    assert caught.value.errors[0] == "f:3: holds more than one document (keep one)"
-    assert caught.value.errors[1].startswith("f: this holds kube-proxy's configuration, which ipvsd does not read")
+    assert caught.value.errors[0] == "f:3: contains more than one document (keep one)"
+    assert caught.value.errors[1].startswith("f: this contains kube-proxy's configuration, which ipvsd does not read")
 
 
 @pytest.mark.parametrize(
@@ -298,11 +298,11 @@ def test_a_key_of_kube_proxy_is_rejected_with_that_of_ipvsd(text: str, hint: str
         ("\ufeffscheduler: rr", "f:2: has the character U+FEFF (ZERO WIDTH NO-BREAK SPACE) (replace it by nothing)"),
         (
             "s\u0441heduler: rr",
-            "f:2: unknown key 's\u0441heduler' (U+0441 (CYRILLIC SMALL LETTER ES) is no letter of a key",
+            "f:2: unknown key 's\u0441heduler' (U+0441 (CYRILLIC SMALL LETTER ES) is invalid in a key",
         ),
-        ("startup:\n\tmode: strict", "f:3: not YAML: a tab (write spaces)"),
+        ("startup:\n\tmode: strict", "f:3: invalid YAML: a tab (use spaces)"),
         ("scheduler:rr", "f:2: "),
-        ("scheduler: r\x07r", "f:2: has the character U+0007, which YAML forbids"),
+        ("scheduler: r\x07r", "f:2: invalid character U+0007 in YAML"),
     ],
 )
 def test_a_confusable_character_is_reported_with_its_line(text: str, told: str) -> None:
@@ -321,7 +321,7 @@ def test_other_characters_are_taken_in_comments_and_values() -> None:
 def test_utf_16_is_named() -> None:
     with pytest.raises(ConfigError) as caught:
         parse([("f", "scheduler: rr\n".encode("utf-16"))])
-    assert caught.value.errors == ("f:1: is not UTF-8 text (it seems to be UTF-16: save it as UTF-8)",)
+    assert caught.value.errors == ("f:1: invalid UTF-8 (it seems to be UTF-16: save it as UTF-8)",)
 
 
 # --- versions ---------------------------------------------------------------------------
@@ -345,8 +345,14 @@ def test_a_version_is_accepted_in_each_spelling(typed: str, version: tuple[int, 
 @pytest.mark.parametrize(
     ("typed", "told"),
     [
-        ('"1.8"', "not 1.8; kube-proxy's IPVS mode is general since 1.11 (did you mean 1.18 or 1.28 or 1.38?)"),
-        ("1.3", "not 1.3; kube-proxy's IPVS mode is general since 1.11 (did you mean 1.30 or 1.13 or 1.23 or 1.33?)"),
+        (
+            '"1.8"',
+            "not 1.8; kube-proxy's IPVS mode is stable since 1.11 (did you mean 1.18 or 1.28 or 1.38?)",
+        ),
+        (
+            "1.3",
+            "not 1.3; kube-proxy's IPVS mode is stable since 1.11 (did you mean 1.30 or 1.13 or 1.23 or 1.33?)",
+        ),
         ("1.300", "not 1.300 (did you mean 1.30?)"),
         ("1.99", "not 1.99 (such as "),
         ("2.30", "not 2.30 (such as "),

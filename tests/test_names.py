@@ -53,14 +53,14 @@ def error(*texts: str) -> str:
 def test_two_spellings_of_a_sysctl_are_a_duplicate_in_a_file_and_one_key_in_two(one: str, other: str) -> None:
     text = f"sysctls: {{'{one}': 1, '{other}': 0}}"
     name = sysctl_names.normalised(one)
-    assert error(text) == f"0:1: sysctls.{other}: is '{name}' again (first in line 1)"
+    assert error(text) == f"0:1: sysctls.{other}: duplicate of '{name}' (first in line 1)"
     made = read(f"sysctls: {{'{one}': 1}}", f"sysctls: {{'{other}': 0}}")
     assert {key: str(setting.want) for key, setting in made.sysctls.items()} == {name: "0"}
 
 
 def test_two_spellings_of_a_module_are_a_duplicate() -> None:
-    assert error("modules: {ip-vs: {}, ip_vs: {}}") == "0:1: modules.ip_vs: is 'ip_vs' again (first in line 1)"
-    assert "names 'ip_vs' twice" in error("modules: {x: {anyOf: [ip_vs, ip-vs]}}")
+    assert error("modules: {ip-vs: {}, ip_vs: {}}") == "0:1: modules.ip_vs: duplicate of 'ip_vs' (first in line 1)"
+    assert "duplicate module 'ip_vs'" in error("modules: {x: {anyOf: [ip_vs, ip-vs]}}")
     assert list(read("modules: {ip-vs: {}}", "modules: {ip_vs: {required: false}}").modules) == ["ip_vs"]
 
 
@@ -106,17 +106,17 @@ def test_every_path_has_one_name_in_printable_ascii(parts: list[str]) -> None:
         (r"net.ipv4.conf.a\x3db.rp_filter", "cannot be written to sysctl.d(5)"),
         (r"net.ipv4.conf.a\x0ab.rp_filter", "cannot be written to sysctl.d(5)"),
         (r"net.ipv4.conf.a\x20b.rp_filter", "cannot be written to sysctl.d(5)"),
-        ("net.ipv4.tcp_fastopen_key", "is a secret, and everyone can read the status (set it by a file of mode 0600"),
+        ("net.ipv4.tcp_fastopen_key", "is a secret, and everyone can read the status (set it in a file with mode 0600"),
         ("net/ipv6/conf/eth0.1/stable_secret", "is a secret, and everyone can read the status ("),
         ("net.ipv6.conf.*.stable_secret", "is a secret, and everyone can read the status ("),
-        (r"net.ipv4.conf.a\x00b.rp_filter", "is no sysctl below /proc/sys ("),
-        (r"net.ipv4.conf.a\x2fb.rp_filter", "is no sysctl below /proc/sys ("),
-        (r"net.ipv4.conf.\x2e\x2e.rp_filter", "is no sysctl below /proc/sys ("),
-        (r"net.ipv4.conf.a\b.rp_filter", "is no sysctl below /proc/sys ("),
-        ("net.ipv4.ip_forward ", "is no sysctl below /proc/sys ("),
+        (r"net.ipv4.conf.a\x00b.rp_filter", "invalid sysctl name ("),
+        (r"net.ipv4.conf.a\x2fb.rp_filter", "invalid sysctl name ("),
+        (r"net.ipv4.conf.\x2e\x2e.rp_filter", "invalid sysctl name ("),
+        (r"net.ipv4.conf.a\b.rp_filter", "invalid sysctl name ("),
+        ("net.ipv4.ip_forward ", "invalid sysctl name ("),
         (
             "net.ipv4.conf.é.rp_filter",
-            r"is no sysctl below /proc/sys (write the bytes of other letters as net.ipv4.conf.",
+            r"invalid sysctl name (write the bytes of other letters as net.ipv4.conf.",
         ),
     ],
 )
@@ -139,7 +139,7 @@ def test_an_exclusion_has_one_form() -> None:
 
 @pytest.mark.parametrize("key", ["null", "true", "off", "~"])
 def test_a_module_is_named_by_a_text(key: str) -> None:
-    assert ("is no module name" if key == "~" else "must be the name of a module, not ") in error(
+    assert ("invalid module name" if key == "~" else "must be the name of a module, not ") in error(
         f"modules: {{{key}: {{}}}}"
     )
 

@@ -43,13 +43,13 @@ def test_a_number_has_the_meaning_of_the_kernel_everywhere(text: str, number: in
 @pytest.mark.parametrize("text", ["08", "1_000", "1.0", "1e3", "0o17", "0b1"])
 def test_a_text_that_the_kernel_does_not_read_as_a_number_is_not_one(text: str) -> None:
     (found,) = errors(f"sysctls: {{net.a.b: {{atLeast: {text}}}}}")
-    assert found.startswith("f:1: sysctls.net.a.b.atLeast: must be a whole number, not ")
+    assert found.startswith("f:1: sysctls.net.a.b.atLeast: must be an integer, not ")
 
 
 @pytest.mark.parametrize("text", ["010", "010s", "00", "08m", "0o17"])
 def test_a_time_has_no_zero_in_front(text: str) -> None:
     (found,) = errors(f"interval: {text}")
-    assert found.startswith("f:1: interval: must be a time, not ")
+    assert found.startswith("f:1: interval: must be a duration, not ")
 
 
 # --- one bound of a range ---------------------------------------------------------------
@@ -77,7 +77,6 @@ def test_one_bound_leaves_the_other_one_to_the_profile(
 
 def test_a_bound_that_leaves_nothing_of_the_profile_is_refused() -> None:
     assert errors(f"sysctls: {{{MAX}: {{atMost: 131071}}}}") == (
-        f"f:1: sysctls.{MAX}: has 'atMost' below 131072, the least that profile kube-proxy-ipvs wants "
-        "(say 'atLeast', too)",
+        f"f:1: sysctls.{MAX}: 'atMost' is below 131072, the minimum of profile kube-proxy-ipvs (add 'atLeast')",
     )
     assert read(f"profiles: []\nsysctls: {{{MAX}: {{atMost: 5}}}}").sysctls[MAX].want == Within(None, 5)

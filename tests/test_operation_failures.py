@@ -40,8 +40,8 @@ def test_a_failure_is_logged_when_it_begins_changes_and_ends(operation: Operatio
         assert failures.current == ({operation.value: error} if error else {})
     begun, other, over = said(capsys)
     assert begun.startswith("warning: cannot ")
-    assert begun.endswith(": disk full (ipvsd tries again by itself)")
-    assert other.endswith(": no such disk (ipvsd tries again by itself)")
+    assert begun.endswith(": disk full (ipvsd retries)")
+    assert other.endswith(": no such disk (ipvsd retries)")
     assert over.startswith("ipvsd can ")
 
 
@@ -64,7 +64,7 @@ def test_the_metrics_have_every_operation(operation: Operation) -> None:
 @pytest.fixture
 def service(tmp_path: Path) -> Iterator[Service]:
     service = Service(make_tree(tmp_path))
-    put(tmp_path, MAIN, "web: {listen: []}\n")
+    put(tmp_path, MAIN, "http: {listen: []}\n")
     yield service
     service.close()
 
@@ -78,7 +78,7 @@ def test_a_port_in_use_is_logged_once_and_opened_when_it_is_free(service: Servic
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         place = f"127.0.0.1:{taken.getsockname()[1]}"
-        put(service.tree, MAIN, f'web: {{listen: ["{place}"]}}\n')
+        put(service.tree, MAIN, f'http: {{listen: ["{place}"]}}\n')
         service.ready()
         until(lambda: "listen" in failures(service), "the status tells of it")
         assert failures(service) == {"listen": f"{place}: Address already in use"}
@@ -96,9 +96,9 @@ def test_a_port_in_use_is_logged_once_and_opened_when_it_is_free(service: Servic
     assert status()["failures"] == []
     log = [line for line in service.stop()[1] if "listen" in line]
     assert log == [
-        f"ipvsd: warning: cannot listen on every address of 'web.listen': {place}: Address already in use "
-        "(ipvsd tries again by itself)",
-        "ipvsd: ipvsd can listen on every address of 'web.listen' again",
+        f"ipvsd: warning: cannot listen on every address of 'http.listen': {place}: Address already in use "
+        "(ipvsd retries)",
+        "ipvsd: ipvsd can listen on every address of 'http.listen' again",
     ]
 
 
@@ -109,7 +109,7 @@ def test_a_last_good_configuration_that_cannot_be_stored_is_reported_and_stored_
     service.ready()
     until(lambda: "store_configuration" in failures(service), "the status tells of it")
     (service.tree / "var/lib/ipvsd").mkdir()
-    put(service.tree, MAIN, "web: {listen: []}\ninterval: 50s\n")
+    put(service.tree, MAIN, "http: {listen: []}\ninterval: 50s\n")
     until((service.tree / "var/lib/ipvsd/last-good.json").exists, "it is kept")
     until(lambda: not failures(service), "the complaint ended")
     assert len([line for line in service.stop()[1] if "last good" in line]) == 2

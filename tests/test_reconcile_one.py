@@ -232,7 +232,7 @@ def test_the_reconciliation_of_all_items_comes_after_a_pause_and_not_before(node
     node.loop.wait(LULL - 0.001)
     assert node.loop.looks() == []
     node.loop.wait(0.001)
-    assert node.loop.looks() == ["turned back"]
+    assert node.loop.looks() == ["repaired"]
     node.at_once()
     node.loop.wait(60)
     assert node.loop.looks() == []
@@ -244,7 +244,7 @@ def test_another_drift_delays_it(node: Node) -> None:
         node.loop.wait(LULL - 0.001)
     assert node.loop.looks() == []
     node.loop.wait(0.001)
-    assert node.loop.looks() == ["turned back"]
+    assert node.loop.looks() == ["repaired"]
 
 
 def test_a_storm_does_not_delay_it_forever(node: Node) -> None:

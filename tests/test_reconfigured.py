@@ -58,7 +58,7 @@ def untouched(node: RecordedNode) -> bool:
         ),
         pytest.param(
             f"sysctls: {{{FORWARD}: 1}}", f"sysctls: {{{FORWARD}: 1, {RMEM}: 8192 131072 6291456}}",
-            [f"wrote {RMEM}: found '4096 131072 6291456', wanted '8192 131072 6291456'"], id="one more",
+            [f"wrote {RMEM}: actual '4096 131072 6291456', desired '8192 131072 6291456'"], id="one more",
         ),
     ],
 )  # fmt: skip
@@ -79,7 +79,7 @@ def test_a_later_drift_is_a_drift(node: RecordedNode, capsys: Log) -> None:
     capsys.readouterr()
     node.kernel.values[FORWARD] = "1"
     node.round()
-    assert said(capsys)[0].startswith(f"wrote {FORWARD}: found '1', wanted '0'; changed ")
+    assert said(capsys)[0].startswith(f"wrote {FORWARD}: actual '1', desired '0'; changed ")
     assert node.recorder.counters.values.drifts == node.recorder.counters.values.repairs == {FORWARD: 1}
 
 
@@ -108,7 +108,7 @@ MAIN = "etc/ipvsd/ipvsd.yaml"
 @pytest.fixture
 def service(tmp_path: Path) -> Iterator[Service]:
     service = Service(make_tree(tmp_path))
-    put(tmp_path, MAIN, "web: {listen: []}\n")
+    put(tmp_path, MAIN, "http: {listen: []}\n")
     yield service
     service.close()
 
@@ -118,7 +118,7 @@ def test_the_effect_of_a_configuration_is_not_attributed(
 ) -> None:
     service.ready()
     until((service.tree / STATUS).exists, "the status is published")
-    put(service.tree, MAIN, "web: {listen: []}\nsysctls: {net.ipv4.vs.conntrack: 0}\n")
+    put(service.tree, MAIN, "http: {listen: []}\nsysctls: {net.ipv4.vs.conntrack: 0}\n")
     service.process.send_signal(signal.SIGHUP)
     service.hears("READY=1")
     log = service.stop()[1]

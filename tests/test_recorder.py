@@ -96,7 +96,7 @@ def test_a_repair_at_once_is_attributed_everywhere(node: RecordedNode, capsys: L
     node.written(writer=SYSCTL)  # now another program writes
     node.round()
     assert said(capsys) == [
-        f"wrote {FORWARD}: found '0', wanted '1'; changed probably by agent[7] of agent.service, repaired in 3.5 ms"
+        f"wrote {FORWARD}: actual '0', desired '1'; changed probably by agent[7] of agent.service, repaired in 3.5 ms"
     ]
     (repair,) = node.recorder.repairs
     assert (repair.writer_text, repair.writer) == ("agent[7] of agent.service", AGENT)
@@ -192,7 +192,7 @@ def test_many_drifts_of_one_item_are_one_line_and_all_counted(tmp_path: Path, ca
     node.round()
     lines = said(capsys)
     assert (len(lines), lines[-1]) == (
-        4, f"{FORWARD} drifted 500 times in all, last changed by unknown, and was repaired",
+        4, f"{FORWARD} drifted 500 times, and was repaired; last changed by unknown",
     )  # fmt: skip
     assert node.recorder.counters.values.repairs == {FORWARD: 500}
     assert (len(node.recorder.repairs), len(node.repairs())) == (SHOWN_REPAIRS, repair_history.MAX_REPAIRS)
@@ -204,8 +204,7 @@ def test_a_history_that_cannot_be_written_stops_nothing_and_is_logged_once(node:
         node.lose()
     lines = said(capsys)
     assert [line for line in lines if "history" in line] == [
-        f"warning: cannot write the history: {node.tree}/run/ipvsd: No such file or directory "
-        "(ipvsd tries again by itself)"
+        f"warning: cannot write the history: {node.tree}/run/ipvsd: No such file or directory (ipvsd retries)"
     ]
     assert (len(lines), len(node.recorder.repairs)) == (3, 2)
     (node.tree / "run/ipvsd").mkdir()
@@ -262,7 +261,7 @@ def test_contention_that_a_reload_ends_is_logged(node: RecordedNode, capsys: Log
         node.lose()
     capsys.readouterr()
     node.configure(FORWARDING)
-    assert said(capsys) == [f"{FORWARD} is contended no more"]
+    assert said(capsys) == [f"{FORWARD} is no longer contended"]
 
 
 def test_a_sysctl_with_the_policy_yield_is_left_to_the_other_program(tmp_path: Path) -> None:
@@ -375,7 +374,7 @@ def test_two_problems_during_an_unload_are_logged_twice(tmp_path: Path, capsys: 
         node.kernel.values[FORWARD] = value
         assert node.round().unsettled
     told = [line.partition(": ")[0] for line in said(capsys) if f" {FORWARD} " in f" {line}"]
-    assert told == ["warning", f"{FORWARD} is right again", "warning"]
+    assert told == ["warning", f"{FORWARD} is compliant again", "warning"]
 
 
 class Rival(FakeKernel):
@@ -401,4 +400,4 @@ def test_a_value_that_changes_during_its_repair_is_not_logged_yet(tmp_path: Path
     assert [line for line in said(capsys) if " wrong: " in line] == []
     kernel.writes = False
     node.round()
-    assert [line for line in said(capsys) if "is right again" in line] == []
+    assert [line for line in said(capsys) if "is compliant again" in line] == []

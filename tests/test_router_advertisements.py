@@ -43,8 +43,8 @@ def notes(tree: Path, capsys: Output, text: str = "") -> list[str]:
 def test_the_interface_and_the_remedy_are_named(tree: Path, capsys: Output) -> None:
     forwards(tree)
     assert notes(tree, capsys) == [
-        "IPv6 forwarding is on and accept_ra is 1 on eth0: no default route comes from router advertisements there "
-        "(if it should, say 'sysctls: {net.ipv6.conf.eth0.accept_ra: 2}')"
+        "IPv6 forwarding is on and accept_ra is 1 on eth0: the kernel accepts no default route "
+        "from router advertisements there (to accept it, set 'sysctls: {net.ipv6.conf.eth0.accept_ra: 2}')"
     ]
 
 

@@ -40,7 +40,7 @@ def service(tmp_path: Path) -> Iterator[Service]:
     """A service that manages 93 named sysctls, and one of each interface."""
     service = Service(make_tree(tmp_path))
     wanted = ", ".join(f"{name}: 1" for name in (*OTHERS, "net.ipv4.conf.*.arp_ignore"))
-    put(tmp_path, MAIN, f"web: {{listen: []}}\nsysctls: {{{wanted}}}\n")
+    put(tmp_path, MAIN, f"http: {{listen: []}}\nsysctls: {{{wanted}}}\n")
     for name in OTHERS:
         put_sysctl(tmp_path, name, "1")
     yield service
@@ -83,7 +83,7 @@ def test_few_descriptors_leave_some_for_repairs(service: Service, until: Until) 
     code, log = service.stop()
     assert code == 0
     assert not [line for line in log if "Traceback" in line or "drop the key" in line or "Too many" in line]
-    assert len([line for line in log if "net.ipv4.ip_forward: found '0', wanted '1'" in line]) == 1
+    assert len([line for line in log if "net.ipv4.ip_forward: actual '0', desired '1'" in line]) == 1
 
 
 def test_clients_do_not_take_the_descriptors_for_repairs(service: Service, until: Until) -> None:
@@ -116,7 +116,7 @@ def test_late_imports_and_a_reload_can_use_the_reserved_descriptors(service: Ser
     resource.prlimit(service.process.pid, resource.RLIMIT_NOFILE, (lowest, hard))
     put(service.tree, MAIN, "intervall: 5s\n")  # hints import further modules
     service.process.send_signal(signal.SIGHUP)
-    service.hears("READY=1", "configuration refused")
+    service.hears("READY=1", "invalid configuration")
     code, log = service.stop()
     assert code == 0
     assert [line for line in log if "unknown key" in line and "interval" in line.partition("(")[2]]

@@ -66,7 +66,7 @@ def test_a_file_that_is_being_written_changes_nothing(
         assert configured.due is not None
         assert configured.due <= clock.now + 10
     assert configured.waiting[:1] == (
-        f"{tree}/{MAIN} is not taken: a program has it open for writing (it is read when it is closed)",
+        f"{tree}/{MAIN} is not read: a program has it open for writing (ipvsd reads it when it is closed)",
     )
     configured.keep()
     assert (tree / KEPT).read_bytes() == good
@@ -86,8 +86,8 @@ def test_a_reload_does_not_use_a_file_that_is_being_written(
     assert not configured.reload(asked=True)
     assert configured.config.interval == 30.0
     assert said(capsys) == [
-        f"warning: cannot take the configuration: {tree}/{MAIN}: a program has it open for writing "
-        "(it is read when it is closed)"
+        f"warning: cannot read the configuration: {tree}/{MAIN}: a program has it open for writing "
+        "(ipvsd reads it when it is closed)"
     ]
 
 
@@ -149,7 +149,7 @@ def test_a_file_that_is_briefly_absent_or_empty_changes_nothing(
     assert not configured.reload(asked=False)
     clock.now += GONE - 0.1
     assert not configured.reload(asked=False)
-    assert configured.waiting == (f"{tree}/{MAIN} is missing or empty (it counts so after 10 s, or at a reload)",)
+    assert configured.waiting == (f"{tree}/{MAIN} is missing or empty (ipvsd accepts this after 10 s, or at a reload)",)
     put(tree, MAIN, WHOLE)
     assert settled(configured, clock) == (False, True)
     assert configured.config.scheduler == "sh"
@@ -263,7 +263,7 @@ def test_a_command_does_not_use_a_file_that_is_being_written(tree: Path, writer:
     with pytest.raises(ConfigError) as refused:
         config_files.load(str(tree))
     assert refused.value.errors == (
-        f"{tree}/{MAIN}: cannot be read: a program has it open for writing (it is read when it is closed)",
+        f"{tree}/{MAIN}: cannot be read: a program has it open for writing (ipvsd reads it when it is closed)",
     )
     assert config_files.load(str(tree), str(tree / MAIN)).interval == 7.0  # the program itself may read it
     writer("")

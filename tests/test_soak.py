@@ -71,7 +71,7 @@ def evidence() -> Evidence:
         entry(
             50, f"{FOUGHT} is contended: changed more than 20 times in 60 s, last by x", MESSAGE_ID=FIGHT, SYSCTL=FOUGHT
         ),
-        entry(80, f"{FOUGHT} is contended no more", MESSAGE_ID=PEACE, SYSCTL=FOUGHT),
+        entry(80, f"{FOUGHT} is no longer contended", MESSAGE_ID=PEACE, SYSCTL=FOUGHT),
     ]
     return Evidence(1, 120.0, told, metrics, document, entries, ())
 

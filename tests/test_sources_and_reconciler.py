@@ -101,7 +101,7 @@ def test_the_same_value_has_no_effect(node: Node) -> None:
 def test_a_reconciliation_of_all_items_follows(node: Node) -> None:
     node.write("0")
     (reason,) = node.loop.run_until_reason(10)
-    assert (reason.kind, reason.detail) == (ReasonKind.SYSCTL, "turned back")
+    assert (reason.kind, reason.detail) == (ReasonKind.SYSCTL, "repaired")
 
 
 # --- modules ----------------------------------------------------------------------------

@@ -210,10 +210,13 @@ def test_numbers_are_those_of_json() -> None:
 @pytest.mark.parametrize(
     ("make", "why"),
     [
-        (Path.exists, "there is no last good configuration either"),
-        (lambda file: file.write_text("[["), "cannot use the last good configuration either: it is damaged: "),
-        (lambda file: file.write_text('[["f", "new: 1"]]'), "either: it is damaged, or another version's: f:1: "),
-        (os.mkfifo, "cannot use the last good configuration either: it is not a regular file"),
+        (Path.exists, "there is no last good configuration"),
+        (lambda file: file.write_text("[["), "cannot use the last good configuration: it is damaged: "),
+        (
+            lambda file: file.write_text('[["f", "new: 1"]]'),
+            "configuration: it is damaged, or another version's: f:1: ",
+        ),
+        (os.mkfifo, "cannot use the last good configuration: it is not a regular file"),
     ],
     ids=["absent", "damaged", "another version's", "no file"],
 )

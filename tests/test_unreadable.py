@@ -105,7 +105,7 @@ def test_an_inventory_that_fails_keeps_the_former_one_and_is_logged_once(tree: P
         with few_descriptors():
             inventory.update(CONFIG)
         assert inventory.kernels == before
-    assert capsys.readouterr().err.count("cannot survey the installed kernels: cannot read ") == 1
+    assert capsys.readouterr().err.count("cannot check the installed kernels: cannot read ") == 1
     put(tree, "lib/modules/9.9.9/modules.dep", "")
     inventory.update(CONFIG)
     assert [kernel.release for kernel in inventory.kernels] == [RELEASE, "9.9.9"]

@@ -133,7 +133,7 @@ def test_writes_that_were_refused_are_one_change_with_the_last_of_them(node: Nod
         refused = [write._replace(refused=True, times=2)]
         node.reconciler.on_event(*event._replace(writes=refused.copy))
     node.loop.wait(0.3)
-    assert node.loop.looks() == ["turned back"]
+    assert node.loop.looks() == ["repaired"]
     node.round()
     assert node.changes == (WriteRefused(FORWARD, "0", AGENT, 4),)
     assert (node.kernel.values[FORWARD], node.counters.refused) == ("1", {FORWARD: 4})

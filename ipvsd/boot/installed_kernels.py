@@ -284,7 +284,7 @@ class KernelInventory:
             self._update(config)
         except rootfs.UnreadableError as error:
             if str(error) != self._unreadable:
-                log("warning", f"cannot survey the installed kernels: {error}")
+                log("warning", f"cannot check the installed kernels: {error}")
             self._unreadable, self._key = str(error), None
         else:
             self._unreadable = ""

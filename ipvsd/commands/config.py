@@ -11,7 +11,7 @@ from ipvsd.commands.output import print_errors, print_json, print_lines
 from ipvsd.config import config_files
 from ipvsd.config.dump import as_mapping, fingerprint
 from ipvsd.config.parser import ConfigError, parse
-from ipvsd.config.schema import Config
+from ipvsd.config.schema import GROUPS, SETTINGS, Config
 
 
 def show(root: str, config_path: str | None, output: str) -> int:
@@ -49,25 +49,14 @@ def validate(root: str, config_path: str | None, output: str) -> int:
     return 0
 
 
-_PLAIN = {
-    "profiles": "profiles",
-    "kubeProxyVersion": "kube_proxy",
-    "scheduler": "scheduler",
-    "strictARP": "strict_arp",
-    "bridgeNetfilter": "bridge_netfilter",
-    "interval": "interval",
-    "startup.mode": "startup_strict",
-    "startup.limit": "startup_limit",
-    "contention.repairs": "fight_repairs",
-    "contention.window": "fight_window",
-    "contention.quiet": "fight_quiet",
-    "guard.allow": "guard_allow",
-    "web.listen": "listen",
+_FIELDS = {
+    **{key: field for key, (field, _) in SETTINGS.items()},
+    **{f"{group}.{key}": field for group, settings in GROUPS.items() for key, (field, _) in settings.items()},
 }
 
 
 def _origins(config: Config) -> dict[str, str]:
-    plain = {key: config.origins.get(name, "default") for key, name in _PLAIN.items()}
+    plain = {key: config.origins.get(field, "default") for key, field in _FIELDS.items()}
     modules = {f"modules.{name}": setting.origin for name, setting in config.modules.items()}
     return {**plain, **modules, **{f"sysctls.{key}": setting.origin for key, setting in config.sysctls.items()}}
 

@@ -74,7 +74,7 @@ def _about(document: Mapping[str, Any], age: float) -> Iterator[str]:
         f"{item['name']} {item['events_lost']}" for item in document["sources"] if item.get("events_lost")
     ]
     lost = f"; {document['events_lost']} events were lost ({', '.join(lost_by_source)})" if lost_by_source else ""
-    yield f"writes to sysctls are seen by {document['backend']}{lost}"
+    yield f"backend for sysctl writes: {document['backend']}{lost}"
     for item in document["contended"]:
         yield from formatting.folded(
             f"{item['name']} is contended {formatting.describe_attribution(item, item['conflicting_program'])}", "33"

@@ -27,7 +27,7 @@ _TRIES = 10  # attempts to read a set of files while none is removed
 # file open forever, and NFS version 4 reports every file as open (nfs4_add_lease() in fs/nfs/nfs4proc.c).
 MAX_WRITE_SECONDS = 300.0
 
-BEING_WRITTEN = "a program has it open for writing (it is read when it is closed)"
+BEING_WRITTEN = "a program has it open for writing (ipvsd reads it when it is closed)"
 
 Files = tuple[tuple[str, bytes], ...]
 
@@ -158,7 +158,7 @@ def _read(place: _ConfigFile, trusted_only: bool) -> tuple[Optional[bytes], bool
         with rootfs.open_file(place.root, place.path) as fd:
             status = os.fstat(fd)
             if trusted_only and not rootfs.trusted(status):
-                raise _UntrustedError("can be written by others than root (run: chown root:root, chmod 0644)")
+                raise _UntrustedError("users other than root can write it (run: chown root:root, chmod 0644)")
             if status.st_size > MAX_BYTES:
                 raise _UntrustedError(f"is larger than {MAX_BYTES} bytes")
             written = _open_for_writing(fd) and abs(time.time() - os.fstat(fd).st_mtime) < MAX_WRITE_SECONDS

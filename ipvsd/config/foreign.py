@@ -27,14 +27,14 @@ _KEYS: Mapping[str, str] = {
     "ipvs": "kube-proxy's ipvs.scheduler and ipvs.strictARP are 'scheduler' and 'strictARP' here, at the top",
     "ipvsscheduler": "it is 'scheduler' here",
     "ipvsstrictarp": "it is 'strictARP' here",
-    "iptables": "ipvsd has no settings of rules: leave them to kube-proxy",
+    "iptables": "ipvsd does not manage rules: configure them in kube-proxy",
     "nftables": "kube-proxy's mode is 'profiles: [kube-proxy-nftables]' here",
     "conntrack": "kube-proxy's conntrack.min is 'sysctls: {net.netfilter.nf_conntrack_max: {atLeast: ...}}' here",
     "kubernetesversion": "it is 'kubeProxyVersion' here",
-    "metricsbindaddress": "it is 'web: {listen: [ADDRESS:PORT]}' here",
-    "data": "a ConfigMap of Kubernetes is not read: write the keys of ipvsd.yaml(5)",
-    "metadata": "an object of Kubernetes is not read: write the keys of ipvsd.yaml(5)",
-    "healthzbindaddress": "it is 'web: {listen: [ADDRESS:PORT]}' here",
+    "metricsbindaddress": "it is 'http: {listen: [ADDRESS:PORT]}' here",
+    "data": "ipvsd does not read a ConfigMap of Kubernetes: write the keys of ipvsd.yaml(5)",
+    "metadata": "ipvsd does not read an object of Kubernetes: write the keys of ipvsd.yaml(5)",
+    "healthzbindaddress": "it is 'http: {listen: [ADDRESS:PORT]}' here",
 }
 # Keys that identify a configuration of kube-proxy without its kind.
 _KUBE_PROXY = frozenset(
@@ -64,7 +64,8 @@ def identify_document(root: Node) -> Optional[str]:
     translation = list(_translate(scalars))
     if name == "KubeProxyConfiguration":
         return f"{message} (for the same, write: {'; '.join(translation)})"
-    return f"{message} (keep to the keys of ipvsd.yaml(5); of kube-proxy's, it needs ipvs.scheduler and ipvs.strictARP)"
+    hint = "use the keys of ipvsd.yaml(5); from kube-proxy, ipvsd needs only ipvs.scheduler and ipvs.strictARP"
+    return f"{message} ({hint})"
 
 
 def identify_text(data: bytes) -> Optional[str]:
@@ -74,7 +75,7 @@ def identify_text(data: bytes) -> Optional[str]:
     if known not in _KINDS:
         return None
     message = identify_document(Map(((Scalar("str", "kind", 0), Scalar("str", known, 0)),), 0))
-    return message and message.replace("this is", "this holds")
+    return message and message.replace("this is", "this contains")
 
 
 def _scalars(node: Node, above: str = "") -> Iterator[tuple[str, str]]:

@@ -16,7 +16,7 @@ def hint_for_key(key: str, known: Collection[str]) -> str:
         from ipvsd.config.confusables import describe_character
 
         sign = next(character for character in key if not character.isascii())
-        return f"{describe_character(sign)} is no letter of a key; known: {', '.join(known)}"
+        return f"{describe_character(sign)} is invalid in a key; known: {', '.join(known)}"
     if any(key.endswith(f" {name}:") or key.startswith(f"{name}:") for name in known):
         return "write a space after the colon"
     translation = foreign.translate_key(key) if "profiles" in known else None
@@ -54,7 +54,7 @@ def hint_for_sysctl(key: str) -> str:
 def explain_unusable(name: str, key: str) -> tuple[str, str]:
     """Return the reason why a sysctl cannot be managed, and a hint or an empty text."""
     if sysctl_names.secret(name):
-        return "is a secret, and everyone can read the status", "set it by a file of mode 0600 in sysctl.d(5)"
+        return "is a secret, and everyone can read the status", "set it in a file with mode 0600 in sysctl.d(5)"
     return "cannot be written to sysctl.d(5)", _unwritable(key)
 
 

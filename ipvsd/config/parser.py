@@ -8,15 +8,12 @@ from typing import Any, Callable, Optional
 
 from ipvsd.config import profiles, yaml_tree
 from ipvsd.config.schema import (
-    CONTENTION,
-    GUARD,
+    GROUPS,
     MODULE,
     SETTINGS,
-    STARTUP,
     SWITCHES,
     SYSCTL,
     WANTS,
-    WEB,
     Config,
     ModuleSetting,
     Reader,
@@ -69,7 +66,7 @@ def _unknown(config: Config) -> Iterator[str]:
     from ipvsd.config import spelling
 
     suggestion = spelling.scheduler(name)
-    known = f"known: {', '.join(profiles.SCHEDULERS)}; name the module of another one below 'modules'"
+    known = f"known: {', '.join(profiles.SCHEDULERS)}; to use another one, add its module to 'modules'"
     hint = f"did you mean {suggestion!r}?" if suggestion else known
     yield f"{config.origins.get('scheduler', 'default')}: scheduler: unknown scheduler {name!r} ({hint})"
 
@@ -88,7 +85,7 @@ def _misspelt(config: Config) -> Iterator[str]:
         return
     from ipvsd.config import spelling
 
-    admit = "or say 'required: false' if some kernels have it"
+    admit = "or set 'required: false' if some kernels have it"
     for setting, key, name in named:
         suggestion = spelling.module(name)
         if suggestion:
@@ -104,7 +101,7 @@ def _incomplete(config: Config) -> Iterator[str]:
     known = {entry.key for name in config.profiles for entry in profiles.PROFILES[name].sysctls}
     for key, setting in config.sysctls.items():
         if setting.want is None and not setting.dropped and key not in known:
-            yield f"{setting.origin}: sysctls.{key}: has no value, and no profile gives it one (say 'value: ...')"
+            yield f"{setting.origin}: sysctls.{key}: missing value, and no profile sets one (add 'value: ...')"
 
 
 def _conflicting(config: Config) -> Iterator[str]:
@@ -119,8 +116,8 @@ def _conflicting(config: Config) -> Iterator[str]:
             if not setting or not isinstance(want, Within) or not isinstance(entry.want, profiles.PerCpu):
                 continue
             if want.floor is None and want.ceiling is not None and want.ceiling < entry.want.minimum:
-                problem = f"has 'atMost' below {entry.want.minimum}, the least that profile {name} wants"
-                yield f"{setting.origin}: sysctls.{entry.key}: {problem} (say 'atLeast', too)"
+                problem = f"'atMost' is below {entry.want.minimum}, the minimum of profile {name}"
+                yield f"{setting.origin}: sysctls.{entry.key}: {problem} (add 'atLeast')"
 
 
 def _refused(config: Config) -> Iterator[str]:
@@ -129,7 +126,7 @@ def _refused(config: Config) -> Iterator[str]:
         if text is not None:
             number = str(SWITCHES.get(text.lower(), ""))
             hint = f" (write {number})" if number and values.find_invalid_number(key, Exactly(number)) is None else ""
-            yield f"{setting.origin}: sysctls.{key}: the kernel takes a number for it, not {text!r}{hint}"
+            yield f"{setting.origin}: sysctls.{key}: must be a number, not {text!r}{hint}"
 
 
 _CHECKS = (_unknown, _misspelt, _incomplete, _conflicting, _refused)
@@ -160,10 +157,7 @@ class _Reader:
             return
         known = {
             **self._plain(SETTINGS),
-            "startup": lambda where, node: self._mapping(where, node, self._plain(STARTUP)),
-            "contention": lambda where, node: self._mapping(where, node, self._plain(CONTENTION)),
-            "guard": lambda where, node: self._mapping(where, node, self._plain(GUARD)),
-            "web": lambda where, node: self._mapping(where, node, self._plain(WEB)),
+            **{key: self._group(settings) for key, settings in GROUPS.items()},
             "modules": self._each(self._module),
             "sysctls": self._each(self._sysctl),
         }
@@ -190,6 +184,9 @@ class _Reader:
             if message:
                 self.errors.append(f"{self._file}: {message}")
 
+    def _group(self, settings: Mapping[str, tuple[str, Reader]]) -> Callable[[str, Node], None]:
+        return lambda where, node: self._mapping(where, node, self._plain(settings))
+
     def _plain(self, settings: Mapping[str, tuple[str, Reader]]) -> dict[str, Callable[[str, Node], None]]:
         return {key: self._setting(name, read) for key, (name, read) in settings.items()}
 
@@ -206,12 +203,12 @@ class _Reader:
                 hint = "" if where else "write KEY: VALUE, with a space after the colon"
                 if isinstance(node, yaml_tree.Sequence):
                     hint = "write KEY: VALUE, without '-' or '[' before it"
-                self._add_error(where, node, f"must be a map, not {kind(node)}", hint)
+                self._add_error(where, node, f"must be a mapping, not {kind(node)}", hint)
             return
         seen: dict[str, int] = {}
         for key, item in node.items:
             if key.text in seen:
-                self._add_error(where, key, f"{shown(key.text)} stands here twice", f"first in line {seen[key.text]}")
+                self._add_error(where, key, f"duplicate key {shown(key.text)}", f"first in line {seen[key.text]}")
             else:
                 seen[key.text] = key.line
                 yield key, item
@@ -263,14 +260,14 @@ class _Reader:
         """Add an error if this file has named the same item before, possibly in another spelling."""
         line = self._named.get(name)
         if line is not None:
-            self._add_error(where, key, f"is '{name}' again", f"first in line {line}")
+            self._add_error(where, key, f"duplicate of '{name}'", f"first in line {line}")
         self._named.setdefault(name, key.line)
         return line is not None
 
     def _module(self, where: str, key: Scalar, node: Node) -> None:
         name = kernel_names.module_name(key.text)
         if name is None:
-            self._add_error(where, key, "is no module name", "letters, digits, '_' and '-', at most 55")
+            self._add_error(where, key, "invalid module name", "letters, digits, '_' and '-', at most 55")
             return
         if key.kind in ("null", "bool"):
             hint = f'quote it: "{key.text}"' if key.kind == "bool" else ""
@@ -294,7 +291,9 @@ class _Reader:
         base = old if old and not old.dropped else ModuleSetting("")
         if "any_of" in fields or base.any_of:
             if "parameters" in fields or base.parameters:
-                self._add_error(where, key, "has both 'anyOf' and 'parameters'", "name the module that takes them")
+                self._add_error(
+                    where, key, "'anyOf' and 'parameters' cannot be combined", "set the parameters of one module"
+                )
             self.modules.pop(shown_as, None)
             # It is not the name of a module, so people see its first spelling.
             shown_as = self._shown.setdefault(name, key.text)
@@ -306,7 +305,7 @@ class _Reader:
         for key, item in self._pairs(where, node):
             place = f"{where}.{shown(key.text, quote=False)}"
             if not re.match(r"[A-Za-z0-9_]{1,64}\Z", key.text):
-                self._add_error(place, key, "is no parameter's name", "letters, digits and '_'")
+                self._add_error(place, key, "invalid parameter name", "letters, digits and '_'")
                 continue
             try:
                 found[key.text] = parameter(item)
@@ -319,7 +318,7 @@ class _Reader:
         if name is None:
             from ipvsd.config import key_hints
 
-            self._add_error(where, key, "is no sysctl below /proc/sys", key_hints.hint_for_sysctl(key.text))
+            self._add_error(where, key, "invalid sysctl name", key_hints.hint_for_sysctl(key.text))
             return
         if not sysctl_names.writable(name) or sysctl_names.secret(name):
             from ipvsd.config import key_hints
@@ -337,7 +336,7 @@ class _Reader:
         if fields is None:
             return
         if "exclude" in fields and not sysctl_names.is_pattern(name):
-            self._add_error(where, key, "has 'exclude', but is no pattern", "such as net.ipv4.conf.*.rp_filter")
+            self._add_error(where, key, "'exclude' requires a pattern", "such as net.ipv4.conf.*.rp_filter")
         self.sysctls[name] = base._replace(origin=origin, **fields)
 
     def _sysctl_fields(self, where: str, name: str, node: Node, before: Optional[Want]) -> Optional[dict[str, Any]]:

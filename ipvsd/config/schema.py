@@ -36,11 +36,11 @@ class SettingError(Exception):
 
 
 def kind(node: Node) -> str:
-    """Return the name of a value's type for people."""
-    names = {"bool": "a truth value", "null": "nothing", "int": "a number", "float": "a number", "str": "a text"}
+    """Return what a person calls this value."""
+    names = {"bool": "a boolean", "null": "nothing", "int": "a number", "float": "a number", "str": "a string"}
     if isinstance(node, Scalar):
         return names.get(node.kind, f"a {node.kind}")
-    return "a list" if isinstance(node, yaml_tree.Sequence) else "a map"
+    return "a list" if isinstance(node, yaml_tree.Sequence) else "a mapping"
 
 
 def shown(text: str, quote: bool = True) -> str:
@@ -82,7 +82,7 @@ def _boolean(node: Node) -> bool:
 
 
 def _empty(node: Node) -> str:
-    return "an empty one" if isinstance(node, yaml_tree.Sequence) else kind(node)
+    return "an empty list" if isinstance(node, yaml_tree.Sequence) else kind(node)
 
 
 def _names(node: Node) -> tuple[str, ...]:
@@ -91,7 +91,7 @@ def _names(node: Node) -> tuple[str, ...]:
     names = tuple(map(_module_name, node.items))
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice:
-        raise SettingError(f"names {twice!r} twice", "'-' and '_' are one")
+        raise SettingError(f"duplicate module {twice!r}", "'-' and '_' are the same")
     return names
 
 
@@ -101,7 +101,7 @@ def _module_name(node: Node) -> str:
         raise SettingError(f"must be a list of names of modules, not of {kind(node)}", "such as [nf_tables, ip_tables]")
     name = kernel_names.module_name(node.text)
     if name is None:
-        raise SettingError(f"{shown(node.text)} is no module name")
+        raise SettingError(f"invalid module name {shown(node.text)}")
     return name
 
 
@@ -123,8 +123,8 @@ def _pattern(node: Node) -> str:
         raise SettingError(f"must be a list of names, not of {kind(node)}", 'such as [all, "veth*"]')
     found = sysctl_names.pattern_of_part(node.text)
     if found is None or not sysctl_names.writable(f"x{found}"):
-        hint = "a dot in a name is a dot here" if "/" in node.text else 'such as [all, "veth*"]'
-        raise SettingError(f"{shown(node.text)} is neither a name nor a pattern of names", hint)
+        hint = "write a dot in a name as a dot" if "/" in node.text else 'such as [all, "veth*"]'
+        raise SettingError(f"invalid name or pattern {shown(node.text)}", hint)
     return found
 
 
@@ -133,9 +133,9 @@ def _units(node: Node) -> tuple[str, ...]:
         raise SettingError(f"must be a list of units, not {kind(node)}", "such as [kubelet.service]")
     for item in node.items:
         if not re.match(r"[A-Za-z0-9:_.@\\-]{1,240}\.(service|scope|slice)\Z", _text(item)):
-            raise SettingError(f"{shown(_text(item))} is no unit", "NAME.service, NAME.scope or NAME.slice")
+            raise SettingError(f"invalid unit {shown(_text(item))}", "NAME.service, NAME.scope or NAME.slice")
     if len(node.items) > MAX_UNITS:
-        raise SettingError(f"must not have more than {MAX_UNITS} units", "a slice holds many")
+        raise SettingError(f"must not have more than {MAX_UNITS} units", "use a slice for several units")
     return tuple(_text(item) for item in node.items)
 
 
@@ -144,7 +144,7 @@ def _integer(node: Node) -> int:
     number = values.integer(_text(node))
     if number is None:
         shown_value = shown(_text(node)) if kind(node) == "a number" else kind(node)
-        raise SettingError(f"must be a whole number, not {shown_value}")
+        raise SettingError(f"must be an integer, not {shown_value}")
     return number
 
 
@@ -175,8 +175,8 @@ def _duration(minimum: float, maximum: float) -> Callable[[Node], float]:
         if not match:
             examples = [text for text, seconds in _EXAMPLES.items() if minimum <= seconds <= maximum]
             what = shown(_text(node)) if kind(node) == "a number" else kind(node)
-            raise SettingError(f"must be a time, not {what}", f"such as {', '.join(examples)}")
-        # `dump` writes microseconds exactly, but the factor of a unit is not always exact.
+            raise SettingError(f"must be a duration, not {what}", f"such as {', '.join(examples)}")
+        # Microseconds are exact in what `dump` makes of it; a unit's factor is not always.
         seconds = round(float(match[1]) * _UNITS[match[2]], 6)
         if not minimum <= seconds <= maximum:
             raise SettingError(f"must be between {minimum:g}s and {maximum:g}s")
@@ -193,17 +193,17 @@ def value(node: Node) -> str:
         raise SettingError("must be one line without control characters")
     text = sysctl_names.canonical(node.text)
     if not text.isprintable() or len(text) > 4000:
-        raise SettingError("must be one line without control characters, of at most 4000")
+        raise SettingError("must be one line without control characters, of at most 4000 characters")
     return text
 
 
 def _no_value(node: Node) -> SettingError:
     text, items = _text(node), node.items if isinstance(node, yaml_tree.Sequence) else ()
-    shown_value = repr(text) if kind(node) == "a truth value" and text.lower() in _YAML_1_1_BOOLEANS else kind(node)
+    shown_value = repr(text) if kind(node) == "a boolean" and text.lower() in _YAML_1_1_BOOLEANS else kind(node)
     hint, suggestion = "write its value", None
-    if kind(node) == "a truth value":
+    if kind(node) == "a boolean":
         number = SWITCHES.get(text.lower())
-        hint, suggestion = ("", None) if number is None else (f"the kernel wants a number: {number}", str(number))
+        hint, suggestion = ("", None) if number is None else (f"the kernel expects a number: {number}", str(number))
     elif items or (isinstance(node, Scalar) and node.kind != "null"):
         suggestion = sysctl_names.canonical(" ".join(map(_text, items)) or text)
         plain = suggestion.isprintable() and not set(suggestion) & set('"\\')
@@ -230,17 +230,17 @@ def _is_word(text: str) -> bool:
 def _scheduler(node: Node) -> str:
     """Return a text in the form of a scheduler's name. `parser` checks the name after reading all files."""
     text = _text(node)
-    if kind(node) == "a text" and re.match(r"[a-z0-9_]{1,15}\Z", text):  # IP_VS_SCHEDNAME_MAXLEN is 16, with its NUL
+    if kind(node) == "a string" and re.match(r"[a-z0-9_]{1,15}\Z", text):  # IP_VS_SCHEDNAME_MAXLEN is 16 with its NUL
         return text
     hint = "such as rr or sh"
     if isinstance(node, Scalar) and not text:
-        hint = "kube-proxy takes an empty text for rr: write rr"
+        hint = "kube-proxy uses rr for an empty string: write rr"
     elif text:
         from ipvsd.config import spelling
 
         suggestion = spelling.scheduler(text)
         hint = f"did you mean {suggestion!r}?" if suggestion else hint
-    shown_value = shown(text) if text and kind(node) == "a text" else kind(node)
+    shown_value = shown(text) if text and kind(node) == "a string" else kind(node)
     raise SettingError(f"must be the name of a scheduler, not {shown_value}", hint)
 
 
@@ -265,7 +265,7 @@ def _version(node: Node) -> Optional[tuple[int, int]]:
     hint = f'such as "{high if version > NEWEST else "1.30"}"'
     if known and match[1] == "1":
         hint = f"did you mean {' or '.join(known)}?"
-    why = "; kube-proxy's IPVS mode is general since 1.11" if version < OLDEST else ""
+    why = "; kube-proxy's IPVS mode is stable since 1.11" if version < OLDEST else ""
     raise SettingError(f"must be between {low} and {high}, not {shown_version}{why}", hint)
 
 
@@ -279,7 +279,7 @@ def _profiles(node: Node) -> tuple[str, ...]:
     read = _choice(*profiles.PROFILES, "none")
     chosen = dict.fromkeys(read(item) for item in node.items)
     if "none" in chosen and len(chosen) > 1:
-        raise SettingError("has none and another one", "keep one of them")
+        raise SettingError("'none' cannot be combined with other profiles", "keep one of them")
     return tuple(name for name in chosen if name != "none")
 
 
@@ -298,9 +298,9 @@ def _address(text: str) -> tuple[str, int]:
     except ValueError:
         address = None
     if match is None or address is None or (address.version == 6) != text.startswith("["):
-        raise SettingError(f"{shown(text)} is no address", "such as 127.0.0.1:14787 or [::1]:14787")
+        raise SettingError(f"invalid address {shown(text)}", "such as 127.0.0.1:14787 or [::1]:14787")
     if not 1 <= int(match[2]) <= 65535:
-        raise SettingError(f"{shown(text)} has no port between 1 and 65535")
+        raise SettingError(f"invalid port in {shown(text)}", "it must be between 1 and 65535")
     return str(address), int(match[2])
 
 
@@ -368,7 +368,14 @@ CONTENTION: Mapping[str, tuple[str, Reader]] = {
     "quiet": ("contention_quiet", _duration(1.0, 86400.0)),
 }
 GUARD: Mapping[str, tuple[str, Reader]] = {"allow": ("guard_allow", _units)}
-WEB: Mapping[str, tuple[str, Reader]] = {"listen": ("listen", _listen)}
+HTTP: Mapping[str, tuple[str, Reader]] = {"listen": ("listen", _listen)}
+# The maps of settings, by their key.
+GROUPS: Mapping[str, Mapping[str, tuple[str, Reader]]] = {
+    "startup": STARTUP,
+    "contention": CONTENTION,
+    "guard": GUARD,
+    "http": HTTP,
+}
 MODULE: Mapping[str, Reader] = {"required": _boolean, "anyOf": _names}
 SYSCTL: Mapping[str, Reader] = {
     "value": value,
@@ -390,9 +397,9 @@ def merge_want(fields: Mapping[str, Any], before: Optional[Want]) -> Optional[Wa
         bounds = {"at_least": before.floor, "at_most": before.ceiling}
         fields = {**{name: bound for name, bound in bounds.items() if bound is not None}, **fields}
     if len(fields) > 1 and set(fields) != {"at_least", "at_most"}:
-        raise SettingError("has more than one of 'value', 'oneOf' and a range", "keep one")
+        raise SettingError("'value', 'oneOf' and a range cannot be combined", "keep one")
     if fields.get("at_least", -math.inf) > fields.get("at_most", math.inf):
-        raise SettingError("has 'atLeast' above 'atMost'")
+        raise SettingError("'atLeast' is above 'atMost'")
     if "value" in fields:
         return Exactly(fields["value"])
     if "one_of" in fields:
@@ -401,9 +408,9 @@ def merge_want(fields: Mapping[str, Any], before: Optional[Want]) -> Optional[Wa
 
 
 def hint_for_unmanaged(node: Node) -> str:
-    """Return the hint for a user who may want ipvsd to leave a sysctl alone, or an empty text."""
-    off = kind(node) == "a truth value" and SWITCHES.get(_text(node).lower()) == 0
-    return "false leaves the sysctl alone" if off or kind(node) == "nothing" else ""
+    """Return the hint for one who may have meant that a sysctl is to be left alone, or an empty text."""
+    off = kind(node) == "a boolean" and SWITCHES.get(_text(node).lower()) == 0
+    return "use false if ipvsd must not manage the sysctl" if off or kind(node) == "nothing" else ""
 
 
 def check_suggestions(name: str, read: Reader) -> Reader:

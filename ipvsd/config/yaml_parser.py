@@ -25,23 +25,23 @@ def parse(data: bytes) -> Optional[Node]:
         return None if root is None else _Walk().node(root)
     except UnicodeDecodeError as error:
         wide = " (it seems to be UTF-16: save it as UTF-8)" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else ""
-        raise DocumentError(data[: error.start].count(b"\n") + 1, f"is not UTF-8 text{wide}") from None
+        raise DocumentError(data[: error.start].count(b"\n") + 1, f"invalid UTF-8{wide}") from None
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
-        raise DocumentError(line, f"has the character U+{ord(text[error.position]):04X}, which YAML forbids") from None
+        raise DocumentError(line, f"invalid character U+{ord(text[error.position]):04X} in YAML") from None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        problem = (error.problem or error.context or "is not YAML").replace("\n", " ")
+        problem = (error.problem or error.context or "invalid YAML").replace("\n", " ")
         problem = problem if len(problem) <= _MAX_PROBLEM else f"{problem[:_MAX_PROBLEM]}..."
         if r"'\t'" in problem:
-            raise DocumentError(mark.line + 1 if mark else 0, "not YAML: a tab (write spaces)") from None
+            raise DocumentError(mark.line + 1 if mark else 0, "invalid YAML: a tab (use spaces)") from None
         if problem == "but found another document":
-            raise DocumentError(mark.line + 1 if mark else 0, "holds more than one document (keep one)") from None
-        raise DocumentError(mark.line + 1 if mark else 0, f"not YAML: {problem}") from None
+            raise DocumentError(mark.line + 1 if mark else 0, "contains more than one document (keep one)") from None
+        raise DocumentError(mark.line + 1 if mark else 0, f"invalid YAML: {problem}") from None
     except yaml.YAMLError as error:
-        raise DocumentError(0, f"not YAML: {str(error).splitlines()[0]}") from None
-    except (ValueError, OverflowError) as error:  # an escape or a version that is not a valid number for PyYAML
-        raise DocumentError(0, f"not YAML: {error}") from None
+        raise DocumentError(0, f"invalid YAML: {str(error).splitlines()[0]}") from None
+    except (ValueError, OverflowError) as error:  # an escape or a version that is no number PyYAML can hold
+        raise DocumentError(0, f"invalid YAML: {error}") from None
     except RecursionError:
         raise DocumentError(0, "is nested too deeply") from None
 
@@ -62,7 +62,7 @@ class _Loader(yaml.SafeLoader):
     def compose_node(self, parent: Optional[yaml.Node], index: int) -> Optional[yaml.Node]:
         self._composed += 1
         if self._composed > _MAX_NODES:
-            raise DocumentError(self.line + 1, f"holds more than {_MAX_NODES} values")
+            raise DocumentError(self.line + 1, f"contains more than {_MAX_NODES} values")
         return super().compose_node(parent, index)
 
 
@@ -79,9 +79,9 @@ class _Walk:
         line = node.start_mark.line + 1
         self._seen += 1
         if self._seen > _MAX_NODES:
-            raise DocumentError(line, f"unfolds to more than {_MAX_NODES} values (write aliases out)")
+            raise DocumentError(line, f"expands to more than {_MAX_NODES} values (replace the aliases by their values)")
         if node.tag not in _types(node):
-            raise DocumentError(line, f"has the tag {_shown(node.tag)} (leave it out: no value needs one)")
+            raise DocumentError(line, f"unsupported tag {_shown(node.tag)} (remove it)")
         if isinstance(node, yaml.ScalarNode):
             return Scalar(node.tag.rpartition(":")[2], node.value, line)
         if isinstance(node, yaml.SequenceNode):

@@ -68,7 +68,7 @@ class Configured:
             return True
         kept, why = self._last_good()
         if kept is None:
-            log("error", f"{why}; the node is left as it is")
+            log("error", f"{why}; ipvsd does not change the node")
             return False
         log("warning", "starting with the last good configuration")
         self._files, self.config = kept, parse(kept)
@@ -81,8 +81,8 @@ class Configured:
         try:
             kept = None if self._config_path else last_good_config.read(self._root)
         except (stored_json.UnusableError, rootfs.UnreadableError) as error:
-            return None, f"cannot use the last good configuration either: {error}"
-        return kept, "" if kept is not None else "there is no last good configuration either"
+            return None, f"cannot use the last good configuration: {error}"
+        return kept, "" if kept is not None else "there is no last good configuration"
 
     def reload(self, asked: bool) -> bool:
         """Read the configuration again, and return whether a new one became active.
@@ -100,7 +100,7 @@ class Configured:
         if seen.being_written:
             self.due = now + min(_RARELY, max(SETTLE, now - self._since))
             if asked:
-                log("warning", f"cannot take the configuration: {seen.being_written[0]}: {BEING_WRITTEN}")
+                log("warning", f"cannot read the configuration: {seen.being_written[0]}: {BEING_WRITTEN}")
             return False
         if self.due is not None and not asked:
             return False
@@ -112,7 +112,7 @@ class Configured:
         except ConfigError as error:
             if asked or error.errors != self.errors:
                 self._refuse(error)
-                log("warning", "the previous configuration stays at work")
+                log("warning", "ipvsd keeps using the previous configuration")
             return False
         changed, refused = config != self.config, bool(self.errors)
         self._files, self.config, self.errors = seen.files, config, ()
@@ -158,8 +158,8 @@ class Configured:
         seen = self._seen
         lost = () if seen.errors else _lost(self._files, seen.files)
         return (
-            *(f"{path} is not taken: {BEING_WRITTEN}" for path in seen.being_written),
-            *(f"{path} is missing or empty (it counts so after {GONE:g} s, or at a reload)" for path in lost),
+            *(f"{path} is not read: {BEING_WRITTEN}" for path in seen.being_written),
+            *(f"{path} is missing or empty (ipvsd accepts this after {GONE:g} s, or at a reload)" for path in lost),
         )
 
     def directories(self) -> tuple[str, ...]:

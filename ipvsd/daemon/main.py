@@ -54,7 +54,7 @@ class Daemon:
         """Run until SIGTERM, and return the exit code."""
         resources.disable_huge_pages()
         if not self._configured.begin():
-            self._notifier.status(f"configuration refused: {self._configured.errors[0]}")
+            self._notifier.status(f"invalid configuration: {self._configured.errors[0]}")
             return os.EX_CONFIG
         resources.raise_limit()
         with EventLoop() as self._event_loop, contextlib.ExitStack() as stack:
@@ -187,7 +187,7 @@ class Daemon:
         errors = self._configured.errors
         if not errors:
             return report.health.summary
-        return f"{report.health.summary}; configuration refused, the previous one is at work: {errors[0]}"
+        return f"{report.health.summary}; invalid configuration, using the previous one: {errors[0]}"
 
     def _start_optional_services(self, report: Report) -> None:
         """Start the services that wait for READY=1, among them the event source of the configuration."""

@@ -74,12 +74,12 @@ class EventSources:
         backend = self.backend()
         why = "" if backend == "bpf" else f"; {self._bpf.detail}"
         why += f"; {self._inotify.state().detail}" if backend == "periodic" else ""
-        return f"writes to sysctls are seen by {'the periodic look alone' if backend == 'periodic' else backend}{why}"
+        return f"backend for sysctl writes: {backend}{why}"
 
     def notes(self) -> tuple[str, ...]:
         """Return notes about configured features that are not available here."""
         if self._targets.guarded and self._bpf and not self._bpf.guards:
-            return (f"'guard' has no effect here: {self._bpf.detail}",)
+            return (f"'guard' has no effect: {self._bpf.detail}",)
         return ()
 
     def close(self) -> None:

@@ -31,9 +31,12 @@ class Startup:
             return True
         left = self._began + config.startup_limit - self._clock()
         if left <= 0:
-            log("warning", f"strict start: not ready after {config.startup_limit:g} s, going on")
+            log(
+                "warning",
+                f"startup.mode strict: the node is not ready after {config.startup_limit:g} s, sending READY=1 anyway",
+            )
             return True
         self._notifier.extend_timeout(
-            f"waiting up to {left:.0f} s more (startup: strict); {report.health.summary}", 6 * HOLD
+            f"waiting up to {left:.0f} s more (startup.mode: strict); {report.health.summary}", 6 * HOLD
         )
         return False

@@ -26,13 +26,13 @@ class VirtualServiceCounter:
         """Return a message about the loss of the table after these modules were loaded again, or None."""
         if MODULE not in loaded:
             return None
-        before, now = self._known or "an unknown number of", self._count() or "an unknown number of"
+        before, now = self._known or "unknown", self._count() or "unknown"
         self._known = now
         if before == "0":
             return None  # the table was empty
         return (
-            f"the IPVS table was lost with module ip_vs: {before} virtual services before, {now} now; "
-            "kube-proxy must resync (it does at its next sync period)"
+            f"all IPVS virtual services were lost with module ip_vs: {before} before, {now} now "
+            "(kube-proxy writes them again at its next sync period)"
         )
 
     def _count(self) -> str:

@@ -330,7 +330,7 @@ class Reconciler:
         now = self._clock()
         due = min(self._last + LULL, self._first + LONGEST)
         if now >= due or len(self._repairs) >= MOST:
-            self._loop.post(ReasonKind.SYSCTL, "turned back")
+            self._loop.post(ReasonKind.SYSCTL, "repaired")
         else:
             self._loop.call_later(due - now, self._request)
 

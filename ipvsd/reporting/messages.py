@@ -63,7 +63,7 @@ def describe(changes: Sequence[Change], contended: Collection[str] = ()) -> Iter
     )
     yield from _problems([item.finding for item in changes if isinstance(item, ProblemAppeared)])
     again = [item.finding for item in changes if isinstance(item, ProblemCleared)]
-    yield from _together(again, "are right again", "info", _right_again)
+    yield from _together(again, "are compliant again", "info", _compliant_again)
     for item in changes:
         if isinstance(item, VirtualServicesLost):
             yield Line("warning", item.detail, {"MESSAGE_ID": VIRTUAL_SERVICES_LOST})
@@ -90,8 +90,8 @@ def _together(findings: Sequence[Finding], text: str, level: str, each: Callable
         yield Line(level, f"{shorten_names([finding.name for finding in findings])} {text}")
 
 
-def _right_again(finding: Finding) -> Line:
-    return Line("info", f"{finding.name} is right again: {finding.evidence}")
+def _compliant_again(finding: Finding) -> Line:
+    return Line("info", f"{finding.name} is compliant again: {finding.evidence}")
 
 
 def _at_once(repairs: Sequence[Repaired]) -> Iterator[Line]:
@@ -106,7 +106,7 @@ def _at_once(repairs: Sequence[Repaired]) -> Iterator[Line]:
         if times > _EACH:
             yield Line(
                 "info",
-                f"{name} drifted {times} times in all, last changed {last[name].attribution_text}, and was repaired",
+                f"{name} drifted {times} times, and was repaired; last changed {last[name].attribution_text}",
             )
 
 
@@ -135,7 +135,7 @@ def _writer(writer: Optional[Writer]) -> Mapping[str, str]:
 
 def _refused(change: WriteRefused) -> Line:
     often = f", {change.times} times" if change.times > 1 else ""
-    text = f"{change.name} is guarded: writing '{change.value}' was refused to {change.writer}{often}"
+    text = f"{change.name} is guarded: the kernel refused '{change.value}' from {change.writer}{often}"
     fields = {"MESSAGE_ID": REFUSED, "SYSCTL": change.name, "NEWVALUE": change.value, **_writer(change.writer)}
     return Line("warning", text, fields)
 
@@ -146,18 +146,18 @@ def _contention(changes: Sequence[Change]) -> Iterator[Line]:
             yield _contention_started(change)
         elif isinstance(change, ContentionEnded):
             fields = {"MESSAGE_ID": CONTENTION_ENDED, "SYSCTL": change.name}
-            yield Line("info", f"{change.name} is contended no more", fields)
+            yield Line("info", f"{change.name} is no longer contended", fields)
 
 
 def _contention_started(change: ContentionStarted) -> Line:
     name, contention, limit = change
-    then = "left to it for good" if contention.yielded else "from now on written at periodic looks only"
+    then = "ipvsd leaves it to that program" if contention.yielded else "ipvsd writes it at each resync only"
     text = f"{name} is contended: changed more than {limit.repairs} times in {limit.window:g} s"
     remedy = "" if contention.yielded else f" ({remedies.CONTENDED.format(contention.conflicting_program)})"
     fields = {
         "MESSAGE_ID": CONTENTION_STARTED,
         "SYSCTL": name,
-        "RIVAL": contention.conflicting_program,
+        "CONFLICTING_PROGRAM": contention.conflicting_program,
         "ATTRIBUTION": contention.attribution.value,
     }
     return Line("warning", f"{text}, last {contention.by}; {then}{remedy}", fields)
@@ -184,7 +184,7 @@ def _actions(changes: Sequence[Union[Repaired, Applied]]) -> Iterator[Line]:
                 yield Line("info", _change(item.action, None))
         if len(same) > _EACH:
             drifted = sum(isinstance(item, Repaired) for item in same)
-            yield Line("info", f"wrote {len(same)} sysctls of {name} in all, {drifted} of which had drifted")
+            yield Line("info", f"wrote {len(same)} sysctls of {name}, of which {drifted} had drifted")
 
 
 def _is_plain_load(action: Action) -> bool:
@@ -199,8 +199,8 @@ def _change(action: Action, repair: Optional[Repair]) -> str:
     if isinstance(action, LoadModule):
         which = f"{action.module} for {action.name}" if action.module else action.name
         options = f" with {' '.join(action.options)}" if action.options else ""
-        return f"loaded module {which}: found not loaded, wanted live{options}{how}"
-    return f"wrote {action.name}: found '{action.actual}', wanted '{action.value}'{how}"
+        return f"loaded module {which}: actual unloaded, desired live{options}{how}"
+    return f"wrote {action.name}: actual '{action.actual}', desired '{action.value}'{how}"
 
 
 def _problem(finding: Finding) -> Line:

@@ -34,6 +34,6 @@ class OperationFailures:
         others = {known: text for known, text in self.current.items() if known != operation.value}
         self.current = {**others, operation.value: error} if error else others
         if error:
-            log("warning", f"cannot {text_of(operation)}: {error} (ipvsd tries again by itself)")
+            log("warning", f"cannot {text_of(operation)}: {error} (ipvsd retries)")
         else:
             log("info", f"ipvsd can {text_of(operation)} again")

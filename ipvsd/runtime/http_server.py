@@ -96,7 +96,7 @@ class Server:
             self._read, self._wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
             self._poller.register(self._read, select.EPOLLIN)
             self._open_reserve()
-            self._thread = threading.Thread(target=self._run, name="web", daemon=True)
+            self._thread = threading.Thread(target=self._run, name="http", daemon=True)
             self._thread.start()
         except (OSError, RuntimeError):
             self._close()
@@ -244,7 +244,7 @@ class Server:
         now = time.monotonic()
         self.error = f"cannot accept connections: {error.strerror}"
         if now - self._failed_at > _LOG_INTERVAL:
-            log("warning", f"web: {self.error}")
+            log("warning", f"http: {self.error}")
         self._failed_at = now
         self._pause(self._backoff)
         self._backoff = min(2 * self._backoff, _BACKOFF[1])

@@ -105,7 +105,7 @@ def test_thirty_drifts_are_thirty_repairs(service: Service, until: Until) -> Non
         until(lambda: FILE.read_text() == "1\n", "it is restored")
         until(lambda due=count: len(repair_history.read(str(service.tree)).repairs) == due, "the repair is told")  # type: ignore[misc]
     _, log = service.stop()
-    told = "wrote net.ipv4.ip_forward: found '0', wanted '1'; changed by unknown, repaired in"
+    told = "wrote net.ipv4.ip_forward: actual '0', desired '1'; changed by unknown, repaired in"
     assert len([line for line in log if told in line]) == 30
 
 
@@ -173,8 +173,10 @@ def test_a_thousand_interfaces_get_their_value_and_leave_no_trace(
     assert service.stop()[0] == 0
 
 
-def test_the_profile_enables_forwarding_on_an_interface(service: Service, tree: Path, until: Until) -> None:
-    put(tree, "etc/ipvsd/ipvsd.yaml", "web: {listen: []}\nbridgeNetfilter: false\ncontention: {repairs: 1000}\n")
+def test_an_interface_that_does_not_forward_is_made_to_by_the_profile(
+    service: Service, tree: Path, until: Until
+) -> None:
+    put(tree, "etc/ipvsd/ipvsd.yaml", "http: {listen: []}\nbridgeNetfilter: false\ncontention: {repairs: 1000}\n")
     conf = Path("/proc/sys/net/ipv4/conf")
     (conf / "default/forwarding").write_text("0\n")
     subprocess.run(["ip", "link", "add", "bench0", "type", "veth", "peer", "name", "bench1"], check=True)

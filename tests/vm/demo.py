@@ -84,7 +84,7 @@ def drift(demo: Demo, node: Node) -> None:
             f"{name} repaired",
         )
         took = repairs[0]["seconds"] * 1000
-        demo.claim(node.finding(name)["compliant"], f"{name} is right again, {took:.0f} ms after the event")
+        demo.claim(node.finding(name)["compliant"], f"{name} is compliant again, {took:.0f} ms after the event")
     demo.step("how long that takes beside the tools that people use, medians in this machine")
     module, sysctl = figures.module(node, 5), figures.sysctl(node, 30)
     demo.show(f"sysctl: write to restored    {sysctl.repair.p50 * 1000:7.1f} ms")

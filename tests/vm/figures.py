@@ -35,7 +35,7 @@ class Spread:
 
 @dataclass(frozen=True)
 class Sysctl:
-    """From the return of a write until the value is compliant; a byte to another process and back."""
+    """From the return of a write until the value is compliant again, and a byte to another process and back."""
 
     repair: Spread
     round_trip: Spread

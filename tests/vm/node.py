@@ -59,14 +59,14 @@ FOUND = ("modules", "sysctls", "ipvsd")
 
 # Log messages that need no announcement by a test: ipvsd's changes, and good states.
 EXPECTED = (
-    r"loaded module \S+( for \S+)?: found not loaded, wanted live",
+    r"loaded module \S+( for \S+)?: actual unloaded, desired live",
     r"loaded \d+ modules: \S+",
-    r"wrote \S+: found '[^']*', wanted '[^']*'",
-    r"\S+ is right again: ",
+    r"wrote \S+: actual '[^']*', desired '[^']*'",
+    r"\S+ is compliant again: ",
     r"ready: \d+ modules, \d+ sysctls right",
     r"configuration loaded, [0-9a-f]{12}",
-    r"\S+ drifted \d+ times in all, last changed (probably )?by ",
-    r"writes to sysctls are seen by bpf$",
+    r"\S+ drifted \d+ times, and was repaired; last changed (probably )?by ",
+    r"backend for sysctl writes: bpf$",
 )
 
 # Interfaces follow ip_forward. Where a test writes that often, a look meets them before their repair.

@@ -55,18 +55,18 @@ GROWTH = 4 * MB
 LINES = (
     *EXPECTED,
     r"\S+ is contended: changed more than \d+ times in 60 s, last (probably )?by ",
-    r"\S+ is contended no more",
+    r"\S+ is no longer contended",
     r"sysctl \S+ (\(not required\) )?(contended|noncompliant|pending|unsupported): ",
     r"wrote \d+ sysctls of \S+ in all, ",
     r"configuration changed: ",
     r"cannot use the configuration:$",
-    r"the previous configuration stays at work$",
-    r"cannot take the configuration: \S+: a program has it open for writing",
+    r"ipvsd keeps using the previous configuration$",
+    r"cannot read the configuration: \S+: a program has it open for writing",
     rf"{re.escape(DROP_IN)}:\d+: ",
     r"cannot write the (status file|history): .*No space left on device",
     r"ipvsd can write the (status file|history) again$",
     r"module \S+ (\(not required\) )?(loading|unloading|loadable|failed): ",
-    r"\S+( and|,) .* are right again",
+    r"\S+( and|,) .* are compliant again",
 )
 
 

@@ -71,8 +71,12 @@ def test_plan_and_apply_without_a_daemon(node: Node) -> None:
     node.start()
 
 
-def test_a_strict_start_delays_kubelet_until_its_limit_and_reports_the_reason(node: Node, journal: Journal) -> None:
-    journal.expect(r"module no_such_module absent: ", r"strict start: not ready after 20 s, going on", r"failed: ")
+def test_a_strict_start_holds_kubelet_back_until_its_limit_and_says_why(node: Node, journal: Journal) -> None:
+    journal.expect(
+        r"module no_such_module absent: ",
+        r"startup.mode strict: the node is not ready after 20 s, sending READY=1 anyway",
+        r"failed: ",
+    )
     node.run("systemctl stop kubelet ipvsd")
     config = "startup: {mode: strict, limit: 20s}\nmodules: {no_such_module: {}}\n"
     node.machine.put(config.encode(), "/etc/ipvsd/conf.d/strict.yaml")

@@ -13,14 +13,14 @@ LAUGHS = "\n".join(
 # An invalid setting, and its error message.
 BROKEN = {
     "unknown key": ("schedular: sh\n", "1: unknown key 'schedular' (did you mean 'scheduler'?)"),
-    "duplicate key": ("interval: 5s\ninterval: 6s\n", "2: 'interval' stands here twice (first in line 1)"),
-    "module name": ("modules:\n  'ip_vs; reboot': {}\n", "2: modules.ip_vs; reboot: is no module name"),
-    "leaves /proc/sys": ("sysctls:\n  net/../../../etc/passwd: 1\n", "is no sysctl below /proc/sys"),
-    "absolute": ("sysctls: {/etc/passwd: 1}\n", "is no sysctl below /proc/sys"),
+    "duplicate key": ("interval: 5s\ninterval: 6s\n", "2: duplicate key 'interval' (first in line 1)"),
+    "module name": ("modules:\n  'ip_vs; reboot': {}\n", "2: modules.ip_vs; reboot: invalid module name"),
+    "leaves /proc/sys": ("sysctls:\n  net/../../../etc/passwd: 1\n", "invalid sysctl name"),
+    "absolute": ("sysctls: {/etc/passwd: 1}\n", "invalid sysctl name"),
     "newline": ('sysctls: {net.ipv4.ip_forward: "1\\n0"}\n', "must be one line"),
-    "other type": ("profiles: kube-proxy-ipvs\n", "1: profiles: must be a list, not a text"),
-    "explosion": (LAUGHS + "\n", "unfolds to more than"),
-    "no YAML": ("modules: [\n", "not YAML"),
+    "other type": ("profiles: kube-proxy-ipvs\n", "1: profiles: must be a list, not a string"),
+    "explosion": (LAUGHS + "\n", "expands to more than"),
+    "no YAML": ("modules: [\n", "invalid YAML"),
     "list for a value": (
         "sysctls:\n  net.ipv4.tcp_rmem: [4096, 131072, 6291456]\n",
         '2: sysctls.net.ipv4.tcp_rmem: must be a string or an integer, not a list (quote it: "4096 131072 6291456")',
@@ -31,7 +31,7 @@ REFUSED = r"cannot use the configuration:"
 
 
 def _expect(journal: Journal) -> None:
-    journal.expect(REFUSED, r"/etc/ipvsd/conf\.d/bench\.yaml(:\d+)?: ", r"the previous configuration stays at work")
+    journal.expect(REFUSED, r"/etc/ipvsd/conf\.d/bench\.yaml(:\d+)?: ", r"ipvsd keeps using the previous configuration")
 
 
 @pytest.mark.parametrize("name", BROKEN)
@@ -74,13 +74,13 @@ def test_at_the_start_the_last_good_configuration_is_used_with_the_same_messages
         assert node.status()["config"]["interval"] == 33
         assert any(error in line for line in node.status()["config"]["errors"])
         assert any(error in line for line in journal.lines())
-        assert "configuration refused" in node.status_line()
+        assert "invalid configuration" in node.status_line()
         assert node.state() == state
 
 
 def test_without_a_last_good_one_it_exits_78_and_does_not_block_kubelet(node: Node, journal: Journal) -> None:
     _expect(journal)
-    journal.expect(r"there is no last good configuration either")
+    journal.expect(r"there is no last good configuration")
     node.run("systemctl stop ipvsd kubelet; rm /var/lib/ipvsd/last-good.json; sysctl -w net.ipv4.ip_forward=0")
     node.machine.put(b"nonsense: 1\n", DROP_IN)
 
@@ -97,7 +97,7 @@ def test_a_file_that_others_can_write_is_not_trusted(node: Node, journal: Journa
     _expect(journal)
     node.run(f"echo 'interval: 5s' > {DROP_IN}; chmod 666 {DROP_IN}; systemctl reload ipvsd")
     errors = node.until(lambda: node.status()["config"]["errors"], "the refusal")
-    assert errors == [f"{DROP_IN}: can be written by others than root (run: chown root:root, chmod 0644)"]
+    assert errors == [f"{DROP_IN}: users other than root can write it (run: chown root:root, chmod 0644)"]
     node.run(f"rm {DROP_IN}; systemctl reload ipvsd")
 
 

@@ -85,7 +85,7 @@ def test_a_sysctl_that_is_changed_is_restored(node: Node, journal: Journal, key:
         node.until(lambda due=due: node.metrics()[repairs] == due, "the repair counted")  # type: ignore[misc]
 
     assert node.metrics()[drifts] - before[drifts] == 3
-    told = [line for line in journal.lines() if line.startswith(f"wrote {key}: found '0', wanted '1'; changed ")]
+    told = [line for line in journal.lines() if line.startswith(f"wrote {key}: actual '0', desired '1'; changed ")]
     assert len(told) == 3
 
 

@@ -132,7 +132,7 @@ def test_files_that_differ_from_the_configuration_are_reported(node: Node, journ
     with node.configured("interval: 2s\nscheduler: lc\n"):
         node.until(lambda: node.status()["notes"], "a note")
         (note,) = node.status()["notes"]
-        assert note == "/etc/modules-load.d/ipvsd.conf is not as configured (run: ipvsd apply --persist)"
+        assert note == "/etc/modules-load.d/ipvsd.conf does not match the configuration (run: ipvsd apply --persist)"
         assert f"note: {note}" in " ".join(node.run("ipvsd status").out.split())
         node.run("ipvsd apply --persist")
         node.until(lambda: not node.status()["notes"], "no note any more")

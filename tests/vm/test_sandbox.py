@@ -128,7 +128,7 @@ def test_without_cap_sys_module_no_module_comes_back(node: Node, journal: Journa
 
 
 def test_without_cap_net_admin_neither_ipvs_answers_nor_are_writers_seen(node: Node, journal: Journal) -> None:
-    journal.expect(r"writes to sysctls are seen by inotify; bpf cannot be used: ", r"IPVS ")
+    journal.expect(r"backend for sysctl writes: inotify; bpf cannot be used: ", r"IPVS ")
     with node.changed_unit(WITHOUT.format("CAP_NET_ADMIN")):
         assert node.status()["backend"] == "inotify"
         node.until(lambda: node.status()["ipvs"]["detail"] == "not asked: needs root", "IPVS refused")

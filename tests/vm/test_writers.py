@@ -31,7 +31,7 @@ UNSEEN_BY_INOTIFY = {"own procfs"}
 FIRST_WITH_PROCESS = (6, 1)
 
 WITHOUT_BPF = "[Service]\nCapabilityBoundingSet=\nCapabilityBoundingSet=CAP_SYS_MODULE CAP_NET_ADMIN\n"
-SEEING = r"writes to sysctls are seen by .*"
+SEEING = r"backend for sysctl writes: .*"
 
 
 def names_processes() -> bool:

@@ -1,4 +1,4 @@
-"""In the machine: measure the time of repairs, and of comparable operations. Prints JSON; seconds.
+"""Inside the machine: how fast what drifted is compliant again, beside what it is compared with. Prints JSON; seconds.
 
 Compared operations alternate in one loop, so the machine is equally idle for each: a processor that has slept is
 slower for everyone. Nothing here spins, because that would take the processor from the daemon.
@@ -329,7 +329,7 @@ def storm(seconds: str, rate: str, limit: str, *keys: str) -> dict[str, float]:
 
 
 def drift(pause: str, limit: str, name: str, key: str) -> dict[str, float]:
-    """After a pause, unload a module and change a sysctl. Return the time of each repair within the limit."""
+    """After a pause, unload a module and change a sysctl; return when each is compliant again, if within the limit."""
     state, value = Path(f"/sys/module/{name}/initstate"), Path(proc(key))
     time.sleep(float(pause))
     unload(name)
