@@ -69,13 +69,13 @@ def test_its_findings_are_reported_as_one(kernel: FakeKernel) -> None:
     kernel.refused[key("eth0")] = 1
     (found,) = by_pattern(settle(kernel, f"{RULE} 0").after.sysctls)
     assert (found.name, found.members, found.verdict) == (PATTERN, (4, 5), SysctlVerdict.WRITE_FAILED)
-    assert found.evidence.startswith(f"4 of 5 right; {key('eth0')} is '1', not 0; writing failed")
+    assert found.evidence.startswith(f"4 of 5 compliant; {key('eth0')} is '1', not 0; writing failed")
 
 
 def test_a_pattern_without_matches_is_unsupported_and_harmless(kernel: FakeKernel) -> None:
     (found,) = by_pattern(settle(kernel, "'net.ipv4.conf.nothing*.rp_filter': 0").after.sysctls)
     assert (found.verdict, found.members) == (SysctlVerdict.UNSUPPORTED, (0, 0))
-    assert found.evidence == "nothing in /proc/sys fits the pattern"
+    assert found.evidence == "no sysctl matches the pattern"
 
 
 def test_a_pattern_of_a_module_waits_for_it(kernel: FakeKernel) -> None:

@@ -121,7 +121,7 @@ def test_a_write_that_fails_for_lack_of_a_resource_is_not_refused(kernel: FakeKe
     passing = number not in (errno.EACCES, errno.EIO)
     assert finding.verdict is (SysctlVerdict.NONCOMPLIANT if passing else SysctlVerdict.WRITE_FAILED)
     assert os.strerror(number) in finding.evidence
-    assert ("descriptors or the memory" in finding.remedy) is passing
+    assert ("descriptors or memory" in finding.remedy) is passing
 
 
 @every_error
@@ -250,7 +250,7 @@ def test_known_matches_are_checked_while_the_directory_is_unreadable(kernel: Fak
         assert isinstance(found, SysctlFinding)
         assert (found.verdict, found.members) == (SysctlVerdict.UNREADABLE, (3, 3))
         assert found.evidence.startswith(
-            "3 of 3 right; others: cannot read /fake/expand: Too many open files in system"
+            "3 of 3 compliant; others: cannot read /fake/expand: Too many open files in system"
         )
     kernel.values[lo] = "0"
     node.round()

@@ -255,7 +255,7 @@ def test_apply_is_for_the_running_kernel_only(tree: Path, capsys: Output) -> Non
     before = snapshot(tree)
     code, _, err = run(capsys, "apply", *at(tree))
     assert (code, snapshot(tree)) == (64, before)
-    assert err.startswith("ipvsd: cannot apply below another root")
+    assert err.startswith("ipvsd: cannot apply below --root")
 
 
 # --- status -----------------------------------------------------------------------------
@@ -272,7 +272,7 @@ def test_status_prints_the_report_of_the_daemon(tree: Path, capsys: Output, stat
     publish(tree, state)
     found, out, err = run(capsys, "status", *at(tree))
     assert (found, err) == (code, "")
-    assert out.startswith(f"{state.value}: so it is\nlooked 1 s ago; looks at least every 60 s\n")
+    assert out.startswith(f"{state.value}: so it is\nlast reconciliation 1 s ago; resync every 60 s\n")
     assert [line for line in out.splitlines() if len(line) > 80] == []
 
 
@@ -282,7 +282,7 @@ def test_status_prints_the_failed_sources_and_the_last_repairs(tree: Path, capsy
     assert "source config_files is down: no inotify\n" in out
     folded = " ".join(out.split())
     assert "2027-01-15T07:58:30Z net.ipv4.ip_forward: 0 -> 1 in 2 ms, by sysctl[4242] of cron.service" in folded
-    assert "backend for sysctl writes: bpf; 3 events were lost (uevents 3)\n" in out
+    assert "backend for sysctl writes: bpf; 3 events lost (uevents 3)\n" in out
     assert "net.ipv4.vs.conntrack is contended probably by agent[7]\n" in out
 
 
@@ -299,7 +299,7 @@ def test_a_report_older_than_two_intervals_is_unknown(tree: Path, capsys: Output
     code, out, err = run(capsys, "status", *at(tree))
     assert code == 2
     assert out.startswith("ready: so it is\n")
-    assert err.startswith("ipvsd: the daemon last looked 121 s ago")
+    assert err.startswith("ipvsd: the last reconciliation was 121 s ago")
 
 
 @pytest.mark.parametrize("text", [None, "", "{", "[]", "{}", '{"boottime": "x", "config": {}}', "null", "\udcff"])
@@ -351,7 +351,7 @@ def test_a_setting_within_a_map_has_its_origin(tree: Path, capsys: Output, key: 
 
 
 def test_a_good_configuration_is_said_to_be_good(tree: Path, capsys: Output) -> None:
-    assert run(capsys, "config", "validate", *at(tree)) == (0, "good: no file, the defaults\n", "")
+    assert run(capsys, "config", "validate", *at(tree)) == (0, "valid: the defaults, no file\n", "")
 
 
 @pytest.mark.parametrize("how", ["argument", "option"])

@@ -230,7 +230,7 @@ LETTERS = "(letters, digits, '_' and '-', at most 55)"
         ("sysctls: {/etc/passwd: 1}", f"1: sysctls./etc/passwd: invalid sysctl name {SUCH_AS}"),
         (
             "sysctls: {/proc/sys/net/ipv4/ip_forward: 1}",
-            "1: sysctls./proc/sys/net/ipv4/ip_forward: invalid sysctl name (drop the prefix: net/ipv4/ip_forward)",
+            "1: sysctls./proc/sys/net/ipv4/ip_forward: invalid sysctl name (remove the prefix: net/ipv4/ip_forward)",
         ),
         ('sysctls: {"net.a\\x07b": 1}', f"1: sysctls.net.a\\x07b: invalid sysctl name {SUCH_AS}"),
         ('sysctls: {net.a: "1\\n2"}', "1: sysctls.net.a: must be one line without control characters"),

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.system
 
 MAIN = "etc/ipvsd/ipvsd.yaml"
 QUIET = "http: {listen: []}\n"
-NO_BRIDGE = f"ready: {len(LIVE) - 1} modules, 7 sysctls right"
+NO_BRIDGE = f"ready: {len(LIVE) - 1} modules, 7 sysctls compliant"
 KEPT = "var/lib/ipvsd/last-good.json"
 
 Until = Callable[[Callable[[], object], str], None]
@@ -93,7 +93,7 @@ def test_a_strict_start_ends_at_its_limit(service: Service) -> None:
     put(service.tree, "proc/modules", "")
     service.start()
     service.hears("READY=1", "STATUS=failed: ")
-    assert any("strict start: not ready after 0.1 s" in line for line in service.stop()[1])
+    assert any("the node is not ready after 0.1 s" in line for line in service.stop()[1])
 
 
 def test_a_reload_can_end_a_strict_start(service: Service) -> None:

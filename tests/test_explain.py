@@ -133,7 +133,7 @@ def test_explain_prints_all_facts(tree: Path, capsys: Output, monkeypatch: pytes
           is '0', not 1
           -> for the next boot of this tree: ipvsd apply --persist --root .
 
-        WANTED
+        DESIRED
           1, required
           profile kube-proxy-ipvs: the node routes; kube-proxy sets it once, when it
               starts, and exits if it cannot (NewProxier, pkg/proxy/ipvs/proxier.go)
@@ -142,19 +142,19 @@ def test_explain_prints_all_facts(tree: Path, capsys: Output, monkeypatch: pytes
           0 (Documentation/networking/ip-sysctl.rst)
 
         LAST CHANGED BY
-          2027-01-15T07:58:30Z  1 -> 0, put right in 2 ms
+          2027-01-15T07:58:30Z  1 -> 0, repaired in 2 ms
               by pid 4242, comm sysctl, unit cron.service
 
-        SET ON DISK, IN THE ORDER IN WHICH IT IS APPLIED
+        SETTINGS ON DISK, IN THE ORDER OF APPLICATION
           systemd-sysctl, at boot, and when systemd-sysctl is restarted:
             - ./usr/lib/sysctl.d/50-x.conf:1
-                net.ipv4.conf.all.forwarding = 1  (a later line counts)
+                net.ipv4.conf.all.forwarding = 1  (a later line overrides it)
             ! ./etc/sysctl.d/60-cis.conf:2
-                net.ipv4.ip_forward = 0  (wins; not as wanted)
+                net.ipv4.ip_forward = 0  (wins; not compliant)
                 -> correct the line in ./etc/sysctl.d/60-cis.conf, or remove it
           systemd-networkd, when systemd-networkd starts or reloads, and when a link
             comes up:
-            + ./etc/systemd/networkd.conf:2  IPv4Forwarding=yes  (wins; as wanted)
+            + ./etc/systemd/networkd.conf:2  IPv4Forwarding=yes  (wins; compliant)
         """)
 
 
@@ -162,16 +162,16 @@ def test_the_output_for_a_compliant_item_is_short(tree: Path, capsys: Output) ->
     assert run(capsys, tree, "ip_vs_sh")[1] == textwrap.dedent("""\
         module ip_vs_sh: live
 
-        WANTED
+        DESIRED
           live, required
           profile kube-proxy-ipvs: on kube-proxy's fixed list before 1.27
               (GetRequiredIPVSModules, pkg/util/ipvs/ipvs.go)
 
         LAST CHANGED BY
-          not known: no daemon tells (ipvsd.service)
+          unknown: the daemon does not run (ipvsd.service)
 
-        SET ON DISK, IN THE ORDER IN WHICH IT IS APPLIED
-          nothing that ipvsd knows of
+        SETTINGS ON DISK, IN THE ORDER OF APPLICATION
+          no known settings
         """)
 
 
@@ -204,10 +204,10 @@ def test_the_last_writer_with_a_likely_attribution(tree: Path, capsys: Output) -
 @pytest.mark.parametrize(
     ("how", "told"),
     [
-        ({"yielded": False}, "contended by agent[7] of x.service: written at periodic looks only"),
-        ({"attribution": "certain"}, "contended by agent[7] of x.service: written at periodic looks only"),
-        ({"attribution": "likely"}, "contended probably by agent[7] of x.service: written at periodic looks only"),
-        ({"yielded": True}, "contended by agent[7] of x.service: left to it for good"),
+        ({"yielded": False}, "contended by agent[7] of x.service: ipvsd writes it at each resync only"),
+        ({"attribution": "certain"}, "contended by agent[7] of x.service: ipvsd writes it at each resync only"),
+        ({"attribution": "likely"}, "contended probably by agent[7] of x.service: ipvsd writes it at each resync only"),
+        ({"yielded": True}, "contended by agent[7] of x.service: ipvsd leaves it to that program"),
     ],
 )
 def test_who_fights_for_it(tree: Path, capsys: Output, how: Mapping[str, object], told: str) -> None:
@@ -218,12 +218,14 @@ def test_who_fights_for_it(tree: Path, capsys: Output, how: Mapping[str, object]
 def test_who_fights_for_it_where_no_repair_is_known(tree: Path, capsys: Output) -> None:
     contended = [{"name": FORWARD, "conflicting_program": "agent[7]"}]
     status_file.write(str(tree), {**build_document(report()), "repairs": [], "contended": contended})
-    assert "not seen by the daemon contended by agent[7]: written" in " ".join(run(capsys, tree, FORWARD)[1].split())
+    assert "no change observed by the daemon contended by agent[7]: ipvsd writes" in " ".join(
+        run(capsys, tree, FORWARD)[1].split()
+    )
 
 
 def test_a_daemon_without_a_finding(tree: Path, capsys: Output) -> None:
     status_file.write(str(tree), {**build_document(report()), "repairs": []})
-    assert "LAST CHANGED BY\n  not seen by the daemon\n" in run(capsys, tree, FORWARD)[1]
+    assert "LAST CHANGED BY\n  no change observed by the daemon\n" in run(capsys, tree, FORWARD)[1]
 
 
 @pytest.mark.parametrize("text", ["{", "[" * 100_000, "{}", '{"repairs": 1}', '{"repairs": [1, {"name": []}]}'])
@@ -231,7 +233,7 @@ def test_a_damaged_status_does_not_mean_that_nothing_was_found(tree: Path, capsy
     put(tree, status_file.PATH, text)
     _, out, err = run(capsys, tree, FORWARD)
     assert err.startswith("ipvsd: cannot read the daemon's status: it ")
-    assert "LAST CHANGED BY\n  not known: " in out
+    assert "LAST CHANGED BY\n  unknown: " in out
     assert "no daemon tells" not in out
 
 
@@ -243,30 +245,29 @@ def test_a_blocked_or_unloaded_module_removes_its_sysctls(tree: Path, capsys: Ou
     for name in ("ip_vs", "net.ipv4.vs.conntrack"):
         code, out, _ = run(capsys, tree, name)
         assert code == 1
-        assert "install ip_vs /bin/true  (keeps it from being loaded)\n" in out
+        assert "install ip_vs /bin/true  (blocks it)\n" in out
         assert "CleanupModulesOnExit=yes  (unloads it)\n" in out
-        assert ("comes to nothing: /etc/modprobe.d/cis.conf:1" in " ".join(out.split())) is (name == "ip_vs")
+        assert ("fails: /etc/modprobe.d/cis.conf:1" in " ".join(out.split())) is (name == "ip_vs")
 
 
 def test_a_setting_that_agrees_is_reported_and_is_not_a_failure(tree: Path, capsys: Output) -> None:
     put(tree, f"{WANTS}/NetworkManager.service", "")
     code, out, _ = run(capsys, tree, "ip_vs")
     assert code == 0
-    assert (
-        "NetworkManager does not leave kube-ipvs0 alone, and may remove the addresses of services from it"
-        in " ".join(out.split())
+    assert "NetworkManager manages kube-ipvs0, and can remove the addresses of services from it" in " ".join(
+        out.split()
     )
 
 
 @pytest.mark.parametrize(
     ("name", "first"),
     [
-        ("net.ipv4.tcp_rmem", "net.ipv4.tcp_rmem = 4096 131072 6291456: not held by ipvsd"),
-        ("net.ipv4.tcp_fack", "net.ipv4.tcp_fack = -: not held by ipvsd"),
-        ("ip_vs_ftp", "module ip_vs_ftp: loadable, not held by ipvsd"),
-        ("my-vs", "'my-vs' is taken for ip_vs\nmodule ip_vs: live, not held by ipvsd"),
-        ("nf_conntrack.hashsize", "nf_conntrack.hashsize = 16384: not held by ipvsd"),
-        ("nf_conntrack.nothing", "nf_conntrack.nothing = -: not held by ipvsd"),
+        ("net.ipv4.tcp_rmem", "net.ipv4.tcp_rmem = 4096 131072 6291456: not managed by ipvsd"),
+        ("net.ipv4.tcp_fack", "net.ipv4.tcp_fack = -: not managed by ipvsd"),
+        ("ip_vs_ftp", "module ip_vs_ftp: loadable, not managed by ipvsd"),
+        ("my-vs", "showing ip_vs for 'my-vs'\nmodule ip_vs: live, not managed by ipvsd"),
+        ("nf_conntrack.hashsize", "nf_conntrack.hashsize = 16384: not managed by ipvsd"),
+        ("nf_conntrack.nothing", "nf_conntrack.nothing = -: not managed by ipvsd"),
     ],
 )
 def test_an_unmanaged_item_is_shown_as_well(tree: Path, capsys: Output, name: str, first: str) -> None:
@@ -278,7 +279,7 @@ def test_an_unmanaged_item_is_shown_as_well(tree: Path, capsys: Output, name: st
     code, out, _ = run(capsys, tree, name)
     assert code == 0
     assert out.startswith(f"{first}\n")
-    assert "WANTED" not in out
+    assert "DESIRED" not in out
     if name != "ip_vs_ftp":
         assert "  - /etc/" in out
     assert "wanted" not in out

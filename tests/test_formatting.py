@@ -37,12 +37,12 @@ def test_a_remedy_that_was_printed_above_is_referred_to(tree: Path, capsys: Outp
     )
     _, out, _ = run(capsys, tree, "check")
     sysctls = out.partition("SYSCTLS")[2]
-    assert sysctls.count("-> drop the key from the configuration") == 1
+    assert sysctls.count("-> remove the sysctl from the configuration") == 1
     assert sysctls.rstrip().endswith("-> the same as for net.a.b")
 
 
 @pytest.mark.parametrize(
-    ("value", "told"), [("1", "1 (no sysctl fits the pattern yet)"), ("0", "0 (desired 1; no sysctl fits")]
+    ("value", "told"), [("1", "1 (no sysctl matches the pattern yet)"), ("0", "0 (desired 1; no sysctl matches")]
 )
 def test_a_pattern_without_matches_is_reported(tree: Path, capsys: Output, value: str, told: str) -> None:
     shutil.rmtree(tree / "proc")

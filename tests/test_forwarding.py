@@ -133,4 +133,4 @@ def test_a_link_that_networkd_keeps_from_forwarding_is_explained(tmp_path: Path,
     out = capsys.readouterr().out
     assert code == 1
     assert "/etc/systemd/network/10-eth0.network:4" in out
-    assert "an interface without it drops what it should pass on" in " ".join(out.split())
+    assert "an interface without it drops packets that it should forward" in " ".join(out.split())

@@ -34,7 +34,7 @@ MV, SV = ModuleVerdict, SysctlVerdict
         ),
         pytest.param(module(MV.NOT_BUILT, need=Need.IF_SHIPPED), State.READY, id="scheduler not shipped"),
         pytest.param(module(MV.LOAD_FAILED, need=Need.IF_SHIPPED), State.DEGRADED, id="shipped scheduler fails"),
-        pytest.param(sysctl(), State.READY, id="sysctl right"),
+        pytest.param(sysctl(), State.READY, id="sysctl compliant"),
         *(
             pytest.param(sysctl(verdict), State.FAILED, id=f"required sysctl {verdict.value}")
             for verdict in SV
@@ -72,12 +72,12 @@ def test_the_exit_code(findings: tuple[Finding, ...], code: int) -> None:
 
 
 def test_a_ready_node_says_its_counts() -> None:
-    assert health(module(), sysctl(), sysctl(key="net.b")).summary == "ready: 1 module, 2 sysctls right"
+    assert health(module(), sysctl(), sysctl(key="net.b")).summary == "ready: 1 module, 2 sysctls compliant"
 
 
 def test_an_unavailable_item_is_not_counted() -> None:
     gone = module(MV.NOT_BUILT, "ip_vs_twos", Need.IF_SHIPPED)
-    assert health(module(), gone).summary == "ready: 1 module, 0 sysctls right"
+    assert health(module(), gone).summary == "ready: 1 module, 0 sysctls compliant"
 
 
 def test_a_failed_node_reports_missing_items_and_remedies() -> None:
@@ -87,7 +87,10 @@ def test_a_failed_node_reports_missing_items_and_remedies() -> None:
 
 def test_a_degraded_node_says_its_counts_and_what_is_missing() -> None:
     found = module(MV.ABSENT, "br_netfilter", Need.OPTIONAL, remedy="apt install it")
-    assert health(module(), found).summary == "degraded: 1 module, 0 sysctls right; br_netfilter absent: apt install it"
+    assert (
+        health(module(), found).summary
+        == "degraded: 1 module, 0 sysctls compliant; br_netfilter absent: apt install it"
+    )
 
 
 def test_one_cause_is_told_once() -> None:
@@ -105,7 +108,7 @@ def test_the_line_contains_the_last_repair_and_its_age() -> None:
     repair = Repair("net.a", "0", "1", NOW - 180, 0.1)
     assert (
         assess([sysctl()], repair, NOW).summary
-        == "ready: 0 modules, 1 sysctl right; last repair net.a 0 -> 1, 3 min ago"
+        == "ready: 0 modules, 1 sysctl compliant; last repair net.a 0 -> 1, 3 min ago"
     )
 
 

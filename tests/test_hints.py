@@ -62,10 +62,10 @@ def suggested(error: str) -> Iterator[str]:
         r"the kernel expects a number: (\w+)",
         r"quote it: (\".*\")(?:;|\Z)",
         r"\Awrite (?!its value|the bytes|KEY: VALUE)([^ ,;]+)",
-        r"drop the prefix: (.*)",
+        r"remove the prefix: (.*)",
     ):
         yield from re.findall(pattern, hint)
-    examples = re.match(r"(?:such as|did you mean) (.*?)\??\Z", hint.partition("? or say")[0])
+    examples = re.match(r"(?:such as|did you mean) (.*?)\??\Z", hint.partition("? or set")[0])
     if examples and examples[1].startswith("["):
         yield from re.findall(r"\[.*?\]", examples[1])
     elif examples:

@@ -79,7 +79,7 @@ def test_a_report_that_is_too_old_is_not_a_verdict(site: Site) -> None:
     assert site.report
     site.report = site.report._replace(boottime=site.report.boottime - 121.0)
     status, _, body = site.ask("/healthz")
-    assert (status, body.startswith(b"failed: the daemon last looked 12")) == (503, True)
+    assert (status, body.startswith(b"failed: the last reconciliation was 12")) == (503, True)
     assert b"\nipvsd_ready 0.0\n" in site.ask("/metrics")[2]
     assert json.loads(site.ask("/status")[2])["state"] == "failed"
 
@@ -94,7 +94,7 @@ def test_the_health_is_one_line(site: Site, state: State, code: int) -> None:
 def test_before_the_first_reconciliation_the_node_is_not_healthy(site: Site) -> None:
     site.report = None
     status, _, body = site.ask("/healthz")
-    assert (status, body) == (503, b"not looked yet\n")
+    assert (status, body) == (503, b"no reconciliation yet\n")
     assert site.ask("/status")[0] >= 400
 
 
@@ -207,7 +207,7 @@ def test_one_address_of_two_suffices() -> None:
 def test_nothing_to_listen_on_is_fine() -> None:
     web = HttpEndpoint(lambda: None, [])
     web.arm()
-    assert (web.state().up, web.state().detail) == (True, "not wanted")
+    assert (web.state().up, web.state().detail) == (True, "disabled")
     web.close()
 
 

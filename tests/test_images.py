@@ -138,10 +138,10 @@ def test_a_kernel_without_a_module_is_reported_in_an_image(image: Path, capsys: 
 @pytest.mark.parametrize("command", [["check"], ["plan"], ["explain", "ip_vs"], ["apply", "--persist"]], ids=" ".join)
 def test_an_image_without_a_kernel_cannot_be_judged(image: Path, capsys: Output, command: list[str]) -> None:
     shutil.rmtree(image / "lib/modules")
-    told = "ipvsd: cannot judge : no kernel runs there, and there is none in its /lib/modules"
+    told = "ipvsd: cannot check : no running kernel, and no kernel in its /lib/modules"
     if command[0] == "apply":
-        told = "ipvsd: cannot persist below : there is no kernel in its /lib/modules"
-    assert run(capsys, image, *command) == (2, "", f"{told} (install one into the image)")
+        told = "ipvsd: cannot persist below : no kernel in its /lib/modules"
+    assert run(capsys, image, *command) == (2, "", f"{told} (install one in the image)")
 
 
 def test_the_document_names_the_kind_of_kernel(tmp_path: Path, image: Path, capsys: Output) -> None:
@@ -197,9 +197,9 @@ FORWARDING = "net.ipv4.conf.eth0.forwarding"
     ("files", "code", "told"),
     [
         ({}, 0, ""),
-        ({"etc/sysctl.d/99-x.conf": f"{FORWARDING} = 0\n"}, 1, f"{FORWARDING} = 0 (wins; not as wanted)"),
-        ({NETWORKD: CLOSED}, 0, f"/{NETWORKD}:5 IPv4Forwarding=no (has no effect: systemd does not start"),
-        ({NETWORKD: CLOSED, f"{WANTS}/systemd-networkd.service": ""}, 1, "IPv4Forwarding=no (wins; not as wanted)"),
+        ({"etc/sysctl.d/99-x.conf": f"{FORWARDING} = 0\n"}, 1, f"{FORWARDING} = 0 (wins; not compliant)"),
+        ({NETWORKD: CLOSED}, 0, f"/{NETWORKD}:5 IPv4Forwarding=no (no effect: systemd does not start"),
+        ({NETWORKD: CLOSED, f"{WANTS}/systemd-networkd.service": ""}, 1, "IPv4Forwarding=no (wins; not compliant)"),
         (
             {
                 NETWORKD: CLOSED,
@@ -207,7 +207,7 @@ FORWARDING = "net.ipv4.conf.eth0.forwarding"
                 "usr/lib/systemd/system-preset/90-systemd.preset": "enable systemd-networkd.service\n",
             },
             1,
-            "IPv4Forwarding=no (wins; not as wanted)",
+            "IPv4Forwarding=no (wins; not compliant)",
         ),
         (
             {
@@ -215,7 +215,7 @@ FORWARDING = "net.ipv4.conf.eth0.forwarding"
                 "usr/lib/systemd/system/systemd-networkd.service": "[Install]\nWantedBy=multi-user.target\n",
             },
             1,
-            "IPv4Forwarding=no (wins; not as wanted)",
+            "IPv4Forwarding=no (wins; not compliant)",
         ),
     ],
 )
@@ -230,29 +230,33 @@ def test_an_interface_that_an_image_does_not_have_yet_is_explained(
     assert (found, "no such file" in out, "not held" in out) == (code, False, False)
     assert told in out.replace(f"of {FORWARDING}: ", "")
     if name == "eth0":
-        assert out.startswith(f"{HEAD} interface eth0: not known before the first boot")
+        assert out.startswith(f"{HEAD} interface eth0: unknown before the first boot")
 
 
 @pytest.mark.parametrize(
     ("files", "name", "told"),
     [
-        ({}, "kernel.modules_disabled", "kernel.modules_disabled = -: not held by ipvsd no line sets it in the end"),
+        (
+            {},
+            "kernel.modules_disabled",
+            "kernel.modules_disabled = -: not managed by ipvsd no line sets it; the kernel's default is",
+        ),
         (
             {"etc/sysctl.d/h.conf": "kernel.modules_disabled=1\n"},
             "modules_disabled",
             "kernel.modules_disabled = 1: not",
         ),
-        ({"etc/kernel/cmdline": "sysctl.vm.swappiness=7\n"}, "vm.swappiness", "vm.swappiness = 7: not held"),
-        ({}, "hashsize", "nf_conntrack.hashsize = -: not held by ipvsd no line sets it in the end"),
+        ({"etc/kernel/cmdline": "sysctl.vm.swappiness=7\n"}, "vm.swappiness", "vm.swappiness = 7: not managed"),
+        ({}, "hashsize", "nf_conntrack.hashsize = -: not managed by ipvsd no line sets it; the kernel's default is"),
         ({"etc/modprobe.d/x.conf": "options nf_conntrack hashsize=9\n"}, "hashsize", "nf_conntrack.hashsize = 9: not"),
-        ({}, "net.vendor.knob", "net.vendor.knob = -: not held by ipvsd"),
-        ({}, "ip_vs_ftp", "module ip_vs_ftp: loadable, not held by ipvsd nothing loads it at boot"),
+        ({}, "net.vendor.knob", "net.vendor.knob = -: not managed by ipvsd"),
+        ({}, "ip_vs_ftp", "module ip_vs_ftp: loadable, not managed by ipvsd nothing loads it at boot"),
         (
             {"etc/modules-load.d/x.conf": "ip_vs_ftp\n"},
             "ip_vs_ftp",
-            "module ip_vs_ftp: live, not held by ipvsd /etc/mod",
+            "module ip_vs_ftp: live, not managed by ipvsd /etc/mod",
         ),
-        ({}, "kube-ipvs0", "interface kube-ipvs0: not known before the first boot"),
+        ({}, "kube-ipvs0", "interface kube-ipvs0: unknown before the first boot"),
     ],
 )
 def test_explain_describes_an_image_after_its_first_boot(

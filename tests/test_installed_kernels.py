@@ -160,7 +160,7 @@ def test_in_one_line_as_many_problems_are_named_as_fit(tree: Path, capsys: pytes
     assert first.startswith(f"kernel {RELEASE} (running): not ready; ip_vs overridden and ")
     (tree / "lib/modules" / RELEASE).rename(tree / "lib/modules" / f"{RELEASE}-{'x' * 30}")
     _, out, _ = run(capsys, "preflight", "--root", tree, "--brief", "--kernel", f"{RELEASE}-{'x' * 30}")
-    assert out.endswith(": not ready; 7 modules cannot be had\n")
+    assert out.endswith(": not ready; 7 modules unavailable\n")
 
 
 def test_the_command_as_json(tree: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -175,6 +175,6 @@ def test_the_command_as_json(tree: Path, capsys: pytest.CaptureFixture[str]) -> 
 def test_without_a_kernel_the_result_is_unknown(tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "empty").mkdir()
     code, _, err = run(capsys, "preflight", "--root", tmp_path / "empty")
-    told = f"ipvsd: cannot look at any kernel: there is none in /lib/modules of {tmp_path / 'empty'} "
+    told = f"ipvsd: cannot check any kernel: there is none in /lib/modules of {tmp_path / 'empty'} "
     assert (code, err) == (2, f"{told}(install one, or see --root)\n")
     assert run(capsys, "preflight", "--root", tree, "--kernel", "5.4")[0] == 2

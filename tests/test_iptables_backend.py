@@ -22,7 +22,7 @@ from tests.trees import make_tree, put
 
 NFT = ("nf_tables", "nft_compat", "nft_chain_nat")
 LEGACY = ("ip_tables", *LEGACY_TABLES, "ip6_tables", *LEGACY_TABLES6)
-UNSURE = "its default, and nothing on this node tells otherwise"
+UNSURE = "the default of iptables"
 
 
 def chosen(program: str = "", tables: str = "", without: str = "", ipv6: bool = True) -> tuple[str, str]:
@@ -42,8 +42,8 @@ def chosen(program: str = "", tables: str = "", without: str = "", ipv6: bool = 
         ("/sbin/xtables-multi", "", "legacy", "iptables is /sbin/xtables-multi"),
         # The kernel already contains tables that another program created.
         ("/usr/sbin/xtables-nft-multi", "nat filter", "nft", "iptables is /usr/sbin/xtables-nft-multi"),
-        ("", "nat filter", "legacy", "tables of this kind are in use (nat, filter)"),
-        ("/usr/local/sbin/iptables", "nat", "legacy", "tables of this kind are in use (nat)"),
+        ("", "nat filter", "legacy", "legacy tables exist (nat, filter)"),
+        ("/usr/local/sbin/iptables", "nat", "legacy", "legacy tables exist (nat)"),
         ("/usr/local/sbin/iptables", "", "nft", UNSURE),
         ("", "", "nft", UNSURE),
     ],

@@ -19,7 +19,7 @@ from ipvsd.model.types import DesiredModule, ModuleFinding, ModuleVerdict, Need
 from ipvsd.runtime.event_loop import EventLoop, Reason, ReasonKind
 from tests.scarce import few_descriptors
 
-NO_ANSWER = Ipvs(None, detail="the child that asks gave no answer")
+NO_ANSWER = Ipvs(None, detail="the query returned no answer")
 ANSWER = '{"up": true, "version": "1.2.1", "table_size": 4096, "detail": "answers"}'
 
 
@@ -102,7 +102,7 @@ def test_nothing_is_asked_about_another_kernel() -> None:
     with EventLoop() as loop:
         probe = IpvsProbe(loop, local=False)
         probe.update([finding(ModuleVerdict.LIVE)], ())
-        assert probe.answer.detail == "not asked: the running kernel is another one"
+        assert probe.answer.detail == "not queried: another kernel is running"
 
 
 def test_the_answer_wakes_the_loop_and_is_asked_for_once() -> None:
@@ -115,7 +115,7 @@ def test_the_answer_wakes_the_loop_and_is_asked_for_once() -> None:
         assert [reason.kind for reason in reasons] == [ReasonKind.IPVS]
         probe.update([finding(ModuleVerdict.LIVE)], reasons)
         assert loop.run_until_reason(0) == ()
-        assert probe.answer.detail != "not asked yet"
+        assert probe.answer.detail != "not queried yet"
         probe.close()
 
 

@@ -57,7 +57,7 @@ def test_files_in_proc_show_that_a_module_is_built_in(tree: Path, ask: Ask) -> N
     running(tree, "6.6.0-x", "debian")
     (tree / "proc/sys/net/ipv4/vs").mkdir(parents=True)
     _, found = ask("check")
-    assert found["ip_vs"] == ("built_in", "there is /proc/sys/net/ipv4/vs", "")
+    assert found["ip_vs"] == ("built_in", "/proc/sys/net/ipv4/vs exists", "")
     assert found["ip_vs_rr"].verdict == "module_tree_missing"
 
 
@@ -82,7 +82,7 @@ def test_a_file_that_was_moved_or_packed_needs_depmod(
     (top / f"kernel/net/{name}.ko.xz").rename(new)
     code, found = ask(command)
     assert (code, found["ip_vs"].verdict) == (1, "index_stale")
-    said = f"modules.dep lists kernel/net/{name}.ko.xz, which is gone; there is {new}"
+    said = f"modules.dep lists kernel/net/{name}.ko.xz, which is missing; {new} exists"
     assert found["ip_vs"].evidence.removeprefix("needs nf_conntrack: ") == said
     assert found["ip_vs"].remedy == f"run 'depmod -b {tree} -a {RELEASE}'"
     main(["apply", "--persist", "--root", str(tree)])
@@ -95,7 +95,7 @@ def test_a_file_that_was_packed_so_that_this_kmod_cannot_read_it(tree: Path, ask
     file.rename(file.with_suffix(".zst"))
     _, found = ask("check")
     assert found["ip_vs"].verdict == "compression_unsupported"
-    assert found["ip_vs"].remedy.startswith("install a kmod that reads zstd, or unpack the files and run")
+    assert found["ip_vs"].remedy.startswith("install a kmod that reads zstd, or decompress the files and run")
 
 
 def test_the_package_of_a_file_from_outside_the_kernel_is_unknown(tree: Path, ask: Ask) -> None:
@@ -107,7 +107,9 @@ def test_the_package_of_a_file_from_outside_the_kernel_is_unknown(tree: Path, as
     files(tree, "ip_vs")[0].unlink()
     _, found = ask("check")
     assert found["ip_vs"].verdict == "file_missing"
-    assert found["ip_vs"].remedy.startswith("install again what brought updates/dkms/ip_vs.ko, or remove it and run")
+    assert found["ip_vs"].remedy.startswith(
+        "reinstall the package of updates/dkms/ip_vs.ko, or remove that package and run"
+    )
 
 
 @pytest.mark.parametrize("name", ["nosuch", "zfs", "nvidia"])
@@ -116,7 +118,7 @@ def test_an_unknown_module_has_no_package_in_its_remedy(tree: Path, ask: Ask, na
     for command in ("check", "preflight"):
         code, found = ask(command)
         assert (code, found[name].verdict) == (1, "absent")
-        said = f"check the name, or install what has module {name}: ipvsd knows no module of this name, and no package"
+        said = f"check the name, or install the package of module {name}, which ipvsd does not know"
         assert found[name].remedy == said
 
 
@@ -173,7 +175,7 @@ def test_a_dependency_that_is_blacklisted_is_loaded_all_the_same(tree: Path, ask
     assert ask("preflight")[0] == 0
     _, found = ask("check")
     assert {found[name].verdict for name in MODULES} == {"loadable"}
-    assert found["nf_conntrack"].evidence == "not loaded; blacklisted, and yet loaded for ip_vs, which needs it"
+    assert found["nf_conntrack"].evidence == "not loaded; blacklisted, but loaded as a dependency of ip_vs"
     _, found = ask("explain nf_conntrack")
     assert found["nf_conntrack"].verdict == "loadable"
 
@@ -242,7 +244,7 @@ def test_the_kernels_command_line(tree: Path, ask: Ask, text: str, verdict: str)
     _, found = ask("check")
     assert found["ip_vs_rr"].verdict == verdict
     if verdict == "blacklisted":
-        assert "boot loader's configuration" in found["ip_vs_rr"].remedy
+        assert "(boot loader configuration)" in found["ip_vs_rr"].remedy
         assert "from /proc" not in str(ask("explain ip_vs_rr"))
 
 

@@ -79,8 +79,8 @@ def test_an_option_that_was_not_set(tree: Path, place: str) -> None:
     put(tree, place, "")
     (tree / place).write_bytes(gzip.compress(text.encode()) if place.endswith(".gz") else text.encode())
     assert explain(tree, "ip_vs_twos", "ip_vs_sh", "zfs").kconfig_unset == {
-        "ip_vs_twos": "says '# CONFIG_IP_VS_TWOS is not set'",
-        "ip_vs_sh": "does not know CONFIG_IP_VS_SH",
+        "ip_vs_twos": "contains '# CONFIG_IP_VS_TWOS is not set'",
+        "ip_vs_sh": "does not contain CONFIG_IP_VS_SH",
     }
 
 

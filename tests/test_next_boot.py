@@ -86,12 +86,12 @@ def by_command_line(root: Path) -> None:
 
 OVERRIDING: list[tuple[Callable[[Path], None], str]] = [
     (by_link, "net.ipv4.ip_forward will be 0 ... /etc/sysctl.d/99-sysctl.conf:1: net.ipv4.ip_forward = 0 -> correct"),
-    (by_name, "/usr/lib/sysctl.d/99-vendor.conf:2: net/ipv4/conf/all/forwarding=0 -> put a file of the same name"),
+    (by_name, "/usr/lib/sysctl.d/99-vendor.conf:2: net/ipv4/conf/all/forwarding=0 -> put a file with the same name"),
     (by_mask, "/etc/modprobe.d/cis.conf:1: install nf_conntrack /bin/true ... -> remove"),
     (by_exclusion, "net.ipv4.ip_forward will be 0"),
     (
         by_refusal,
-        "/etc/sysctl.d/95-x.conf:1: net.ipv4.ip_forward = yes, but the kernel refuses it ... -> correct",
+        "/etc/sysctl.d/95-x.conf:1: net.ipv4.ip_forward = yes, but the kernel refuses the value ... -> correct",
     ),
     (by_range, "net.netfilter.nf_conntrack_max will be 65536 ... /run/sysctl.d/95-x.conf:1: net.nf_conntrack_max"),
     (by_tuned, "/etc/tuned/mine/tuned.conf:2: net.ipv4.ip_forward=0 -> choose another profile"),
@@ -99,7 +99,7 @@ OVERRIDING: list[tuple[Callable[[Path], None], str]] = [
     (by_link_of_networkd, "net.ipv4.conf.eth0.forwarding will be 0 ... /etc/systemd/network/10-lan.network:4: IPv4F"),
     (by_link_of_networkd, "net.ipv4.conf.en*.forwarding will be 0 ... -> correct IPv4Forwarding="),
     (by_ufw, "/etc/ufw/sysctl.conf:1: net/ipv4/ip_forward=0 -> correct the line in /etc/ufw/sysctl.conf"),
-    (by_command_line, "-> remove sysctl.kernel.modules_disabled=1 from the kernel's command line"),
+    (by_command_line, "-> remove sysctl.kernel.modules_disabled=1 from the kernel command line"),
 ]
 
 
@@ -190,7 +190,7 @@ def test_with_modules_disabled_in_sysctl_d_a_node_is_not_ready_until_modules_are
     assert "-> run 'ipvsd apply --persist --root " in out
     code, out, _ = run(capsys, tree, "explain", "ip_vs")
     assert code == 1
-    assert f"! /{place}:1 {line.strip()} (keeps it from being loaded)" in out
+    assert f"! /{place}:1 {line.strip()} (blocks it)" in out
     assert run(capsys, tree, "apply", "--persist")[0] == 0
     assert run(capsys, tree, "preflight") == (0, f"kernel {RELEASE} (running, next boot): ready", "")
     assert run(capsys, tree, "explain", "ip_vs")[0] == 0
@@ -220,17 +220,17 @@ def test_without_modules_disabled_on_the_command_line_a_node_is_ready(tree: Path
 @pytest.mark.parametrize(
     ("files", "code", "told"),
     [
-        ({}, 1, "comes to nothing: br_netfilter is not loaded by then"),
-        ({"etc/modules-load.d/b.conf": "br_netfilter\n"}, 0, "wins; as wanted"),
-        ({"etc/modules-load.d/b.conf": "br-netfilter # for Kubernetes\n"}, 1, "comes to nothing"),
-        ({"etc/modules-load.d/b": "br_netfilter\n"}, 1, "comes to nothing"),
-        ({"proc/cmdline": "modules-load=br_netfilter\n"}, 0, "wins; as wanted"),
-        ({"proc/cmdline": "rd.modules_load=br_netfilter\n"}, 1, "comes to nothing"),
+        ({}, 1, "fails: br_netfilter is not loaded by then"),
+        ({"etc/modules-load.d/b.conf": "br_netfilter\n"}, 0, "wins; compliant"),
+        ({"etc/modules-load.d/b.conf": "br-netfilter # for Kubernetes\n"}, 1, "fails: "),
+        ({"etc/modules-load.d/b": "br_netfilter\n"}, 1, "fails: "),
+        ({"proc/cmdline": "modules-load=br_netfilter\n"}, 0, "wins; compliant"),
+        ({"proc/cmdline": "rd.modules_load=br_netfilter\n"}, 1, "fails: "),
         (
             {"etc/modules-load.d/b.conf": "br_netfilter\n", "etc/modprobe.d/b.conf": "blacklist br_netfilter\n"},
-            1, "comes to nothing",
+            1, "fails: ",
         ),
-        ({f"{WANTS}/ipvsd.service": ""}, 0, "comes to nothing"),  # and ipvsd writes it
+        ({f"{WANTS}/ipvsd.service": ""}, 0, "fails: "),  # and ipvsd does it
     ],
 )  # fmt: skip
 def test_a_sysctl_can_be_set_only_after_its_module_was_loaded(
@@ -247,20 +247,20 @@ def test_a_dependency_is_loaded_with_what_needs_it(tree: Path, capsys: Output) -
     put(tree, "etc/modules-load.d/v.conf", "ip_vs_sh\n")
     put(tree, "etc/sysctl.d/99-v.conf", "net.ipv4.vs.conntrack = 1\nnet.netfilter.nf_conntrack_max = 262144\n")
     for name in ("net.ipv4.vs.conntrack", "net.netfilter.nf_conntrack_max"):
-        assert "wins; as wanted" in run(capsys, tree, "explain", name)[1]
+        assert "wins; compliant" in run(capsys, tree, "explain", name)[1]
 
 
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
-        ("nf_conntrack_ipv4", "it is a part of nf_conntrack now (write nf_conntrack, or remove the line)"),
-        ("ip_vs # balancer", "a line is a name and nothing else (write ip_vs alone)"),
-        ("ip_vs, ip_vs_rr", "a line is a name and nothing else (write ip_vs ip_vs_rr each on a line of its own)"),
+        ("nf_conntrack_ipv4", "the module is now part of nf_conntrack (write nf_conntrack, or remove the line)"),
+        ("ip_vs # balancer", "a line must be one module name (write ip_vs alone)"),
+        ("ip_vs, ip_vs_rr", "a line must be one module name (write ip_vs ip_vs_rr each on its own line)"),
         ("kernel/net/ip_vs.ko.xz", f"kernel {RELEASE} has no such module (write ip_vs, or remove the line)"),
         ("IP_VS", f"kernel {RELEASE} has no such module (write ip_vs, or remove the line)"),
         (
             "ip_vs conn_tab_bits=12",
-            "a line is a name and nothing else (write ip_vs alone, and 'options ip_vs conn_tab_bits=12' into a file of "
+            "a line must be one module name (write ip_vs alone, and 'options ip_vs conn_tab_bits=12' into a file in "
             "/etc/modprobe.d)",
         ),
         ("no_such", f"kernel {RELEASE} has no such module (remove the line)"),
@@ -279,7 +279,7 @@ def test_a_line_that_systemd_modules_load_cannot_load_is_reported(
     assert [note.replace(str(tree), "") for note in values(capsys, tree, "preflight")[1]["notes"]] == [told]
     assert told in run(capsys, tree, "apply", "--persist")[2]
     if line == "nf_conntrack_ipv4":
-        assert "comes to nothing: it is a part of nf_conntrack now" in run(capsys, tree, "explain", line)[1]
+        assert "fails: the module is now part of nf_conntrack" in run(capsys, tree, "explain", line)[1]
 
 
 @pytest.mark.parametrize("unit", ["systemd-modules-load.service", "systemd-sysctl.service"])
@@ -305,10 +305,10 @@ def test_persisting_again_is_no_remedy_for_a_missing_module(tree: Path, capsys: 
 @pytest.mark.parametrize(
     ("line", "remedy"),
     [
-        ("ip_vs conn_tab_bits=12", "write ip_vs alone, and 'options ip_vs conn_tab_bits=12' into a file of"),
+        ("ip_vs conn_tab_bits=12", "write ip_vs alone, and 'options ip_vs conn_tab_bits=12' into a file in"),
         ("ip_vs # for Kubernetes", "write ip_vs alone"),
         ("ip_vs.ko", "write ip_vs, or remove the line"),
-        ("nf_conntrack, ip_vs", "write nf_conntrack ip_vs each on a line of its own"),
+        ("nf_conntrack, ip_vs", "write nf_conntrack ip_vs each on its own line"),
         ("ip-vs,", "write ip-vs alone"),
         ("IP_VS", "write ip_vs, or remove the line"),
     ],
@@ -318,7 +318,7 @@ def test_a_line_that_loads_nothing_is_shown_by_explain_and_logged_by_the_daemon_
 ) -> None:
     put(tree, "etc/modules-load.d/x.conf", f"{line}\n")
     code, out, _ = run(capsys, tree, "explain", "ip_vs")
-    assert f"! /etc/modules-load.d/x.conf:1 {line} (comes to nothing: " in out
+    assert f"! /etc/modules-load.d/x.conf:1 {line} (fails: " in out
     assert (code, f"-> {remedy}" in out) == (0, True)
 
     host, config = LinuxHost(str(tree)), Config()

@@ -28,7 +28,7 @@ OF_WHAT_IS_LISTED: Mapping[V, Mapping[str, Any]] = {
 }
 OF_WHAT_IS_NOT: Mapping[V, Mapping[str, Any]] = {
     V.BUILT_IN: {"built_in": frozenset(["ip_vs"])},
-    V.NOT_BUILT: {"kconfig_unset": {"ip_vs": "says '# CONFIG_IP_VS is not set'"}},
+    V.NOT_BUILT: {"kconfig_unset": {"ip_vs": "contains '# CONFIG_IP_VS is not set'"}},
     V.NO_MODULE_SUPPORT: {"modular": False},
     V.CAPABILITY_MISSING: {"incapable": True},
     V.MODULE_TREE_MISSING: {"indexed": False, "has_own_modules": False},

@@ -140,9 +140,9 @@ def test_the_exit_code_of_any_command_does_not_depend_on_its_output(
     ("streams", "ending"),
     [
         ("| true", Ended(0, "", "1\n")),
-        ("| head -1", Ended(0, "failed: net.ipv4.ip_forward wrong: ", "1\n")),
+        ("| head -1", Ended(0, "failed: net.ipv4.ip_forward noncompliant: ", "1\n")),
         (">&-", Ended(0, "", "1\n")),
-        ("2>&-", Ended(0, "failed: net.ipv4.ip_forward wrong: ", "1\n")),
+        ("2>&-", Ended(0, "failed: net.ipv4.ip_forward noncompliant: ", "1\n")),
         (">/dev/full", Ended(0, "", f"{FULL}74\n")),
         ("2>&- >/dev/full", Ended(0, "", "74\n")),
     ],

@@ -59,7 +59,7 @@ def test_a_read_only_parameter_needs_a_reload_and_names_the_obstacle(kernel: Fak
     (found,) = done.after.parameters
     assert found.verdict is SysctlVerdict.NEEDS_MODULE_RELOAD
     assert found.evidence.startswith(
-        "is '12', not 20; it is taken only when module ip_vs is loaded, which is in use by "
+        "is '12', not 20; the kernel accepts it only when it loads module ip_vs, which is in use by "
     )
     assert not any(isinstance(outcome.action, WriteParameter) for outcome in done.outcomes)
 
@@ -90,4 +90,4 @@ def test_a_parameter_of_a_built_in_module_belongs_on_the_command_line(kernel: Fa
     kernel.parameters[BITS] = "12"
     (found,) = settle(kernel, "ip_vs: {parameters: {conn_tab_bits: 20}}").after.parameters
     assert found.verdict is SysctlVerdict.NEEDS_MODULE_RELOAD
-    assert found.remedy == "put ip_vs.conn_tab_bits=20 on the kernel's command line and reboot"
+    assert found.remedy == "add ip_vs.conn_tab_bits=20 to the kernel command line and reboot"

@@ -231,24 +231,22 @@ def test_the_command_prints_the_stored_json(tree: Path, capsys: Output) -> None:
     assert json.loads(printed(tree, capsys, "--output", "json")) == [BY_WRITER, LONG]
 
 
-def test_without_repairs_the_command_reports_that(tree: Path, capsys: Output) -> None:
-    assert printed(tree, capsys) == "nothing was repaired since the boot\n"
+def test_without_repairs_the_command_says_so(tree: Path, capsys: Output) -> None:
+    assert printed(tree, capsys) == "no repairs since the boot\n"
     assert json.loads(printed(tree, capsys, "--output", "json")) == []
 
 
 @pytest.mark.parametrize(
     ("damage", "code", "complaint"),
     [
-        pytest.param(b'{"name": NaN}\n', 2, "cannot read 1 of the history's lines: they are damaged", id="NaN"),
-        pytest.param(b"[" * 100_000, 2, "cannot read 1 of the history's lines: they are damaged", id="deep"),
-        pytest.param(b"\xff\n[]\n", 2, "cannot read 2 of the history's lines: they are damaged", id="no text"),
-        pytest.param(
-            b'{"name": "net.a"}\n{"na', 0, "cannot read 1 of the history's lines: they are damaged", id="cut off"
-        ),
+        pytest.param(b'{"name": NaN}\n', 2, "skipped damaged lines of the history: 1", id="NaN"),
+        pytest.param(b"[" * 100_000, 2, "skipped damaged lines of the history: 1", id="deep"),
+        pytest.param(b"\xff\n[]\n", 2, "skipped damaged lines of the history: 2", id="no text"),
+        pytest.param(b'{"name": "net.a"}\n{"na', 0, "skipped damaged lines of the history: 1", id="cut off"),
         pytest.param(
             b'{"name": "net.a", "time": "2999-01-01T00:00:00.000Z"}\n',
             0,
-            "the times of 1 repairs are in the future: the clock was set back",
+            "repairs with a time in the future: 1 (the clock was set back)",
             id="from the future",
         ),
     ],

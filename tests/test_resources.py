@@ -64,7 +64,7 @@ def test_a_watch_leaves_free_descriptors(tmp_path: Path) -> None:
             source.arm(Targets(frozenset(), paths, ()))
             state = source.state()
             assert not state.up
-            assert "of 40 files; the other descriptors are for repairs" in state.detail
+            assert "of 40 files; the other descriptors are reserved" in state.detail
             others = [os.open(os.devnull, os.O_RDONLY) for _ in range(30)]
             for descriptor in others:
                 os.close(descriptor)

@@ -78,7 +78,7 @@ def test_few_descriptors_leave_some_for_repairs(service: Service, until: Until) 
     assert status["state"] == "ready"
     (source,) = (item for item in status["sources"] if item["name"] == "sysctl_inotify")
     assert not source["up"]
-    assert "the other descriptors are for repairs" in source["detail"]
+    assert "the other descriptors are reserved" in source["detail"]
     assert open_files(service) < FEW - 8
     code, log = service.stop()
     assert code == 0

@@ -138,5 +138,5 @@ def test_a_served_report_has_its_age() -> None:
 def test_a_verdict_older_than_two_intervals_is_not_valid() -> None:
     made = report(module())
     old = with_age(made, made.boottime + 120.5)
-    assert old.health == Health(State.FAILED, "failed: the daemon last looked 120 s ago; then ready: all of it", 2)
+    assert old.health == Health(State.FAILED, "failed: the last reconciliation was 120 s ago; then ready: all of it", 2)
     assert build_document(old)["state"] == "failed"

@@ -106,7 +106,9 @@ def test_a_document_of_another_version_is_used_if_it_has_all_keys(tree: Path, ca
     status_file.write(str(tree), {**good(), "version": "0.0.1", "new": {"key": 1}})
     code, out, err = status(tree, capsys)
     assert (code, out.startswith("ready: ")) == (0, True)
-    assert err == f"ipvsd: the daemon is ipvsd '0.0.1', and this is {__version__} (run: systemctl restart ipvsd)\n"
+    assert (
+        err == f"ipvsd: the daemon is version '0.0.1', this command is {__version__} (run: systemctl restart ipvsd)\n"
+    )
 
 
 @pytest.mark.parametrize("state", ["splendid", "", "\x1b[2J"])

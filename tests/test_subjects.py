@@ -66,27 +66,30 @@ def test_a_common_name_is_resolved_and_reported(tree: Path, capsys: Output, aske
     assert (code, found["kind"], found["name"]) == (0, kind, name)
     main(["explain", asked, "--root", str(tree)])
     first = " ".join(capsys.readouterr().out.splitlines()[:2])
-    assert (f"{asked!r} is taken for {name}" in " ".join(first.split())) is (found["requested_name"] != name)
+    assert (f"showing {name} for {asked!r}" in " ".join(first.split())) is (found["requested_name"] != name)
 
 
 @pytest.mark.parametrize(
     ("asked", "told"),
     [
-        ("conntrack", "stands for net.ipv4.vs.conntrack, nf_conntrack (give one of them)"),
-        ("rp_filter", "stands for net.ipv4.conf."),
-        ("ip_vs_rrr", "no module of kernel 6.1.0-50-cloud-amd64, no sysctl and no interface (did you mean ip_vs_rr?)"),
+        ("conntrack", "ambiguous name: net.ipv4.vs.conntrack, nf_conntrack (choose one of them)"),
+        ("rp_filter", "ambiguous name: net.ipv4.conf."),
+        ("ip_vs_rrr", "unknown module, sysctl or interface on kernel 6.1.0-50-cloud-amd64 (did you mean ip_vs_rr?)"),
         ("br_netfiler", "(did you mean br_netfilter?)"),
         ("ip_foward", "(did you mean net.ipv4.ip_forward?)"),
         ("net.ipv4.ip_foward", "(did you mean net.ipv4.ip_forward?)"),
         ("net.ipv4.conf.eth0.100.rp_filter", "(did you mean net.ipv4.conf.eth0/100.rp_filter?)"),
         ("net.ipv4.conntrack", "(did you mean net.ipv4.vs.conntrack?)"),
-        ("net.quite.unknown", "is no sysctl that kernel 6.1.0-50-cloud-amd64 has, or that is known (list those"),
-        ("net.ipv4.conf.*.rp_filter", "is a pattern that the configuration does not hold (it fits net.ipv4.conf.all."),
-        ("kube-proxy-ipvs", "'ipvsd profile show kube-proxy-ipvs' tells all"),
-        ("xyzzy", "no interface (give a sysctl, a module or MODULE.PARAMETER, such as net.ipv4.ip_forward)"),
-        ("net.ipv4.ip\u2010forward", "is no name of anything (give "),
-        ("all", "no module"),
-        ("default", "no module"),
+        ("net.quite.unknown", "unknown sysctl, and kernel 6.1.0-50-cloud-amd64 does not have it (list those"),
+        ("net.ipv4.conf.*.rp_filter", "the configuration does not have this pattern (it matches net.ipv4.conf.all."),
+        ("kube-proxy-ipvs", "'ipvsd profile show kube-proxy-ipvs' prints the profile"),
+        (
+            "xyzzy",
+            "(give a sysctl, a module or MODULE.PARAMETER, such as net.ipv4.ip_forward)",
+        ),
+        ("net.ipv4.ip\u2010forward", "invalid name (give "),
+        ("all", "unknown module"),
+        ("default", "unknown module"),
         ("nf_conntrack.hashsiz", "(did you mean nf_conntrack.hashsize?)"),
         ("kube-ipvs1", "(did you mean kube-ipvs0?)"),
     ],
@@ -104,7 +107,7 @@ def test_an_unknown_or_ambiguous_name_is_rejected_with_candidates(
 def test_the_managed_one_of_several_items_with_one_name_is_chosen(tree: Path, capsys: Output) -> None:
     put(tree, "etc/ipvsd/ipvsd.yaml", "sysctls: {net.ipv4.conf.all.rp_filter: 2}\n")
     assert main(["explain", "rp_filter", "--root", str(tree)]) == 0
-    assert "'rp_filter' is taken for net.ipv4.conf.all.rp_filter" in capsys.readouterr().out
+    assert "showing net.ipv4.conf.all.rp_filter for 'rp_filter'" in capsys.readouterr().out
     put(tree, "etc/ipvsd/ipvsd.yaml", "sysctls: {'net.ipv4.conf.*.rp_filter': 2}\n")
     assert main(["explain", "rp_filter", "--root", str(tree)]) == 0
     assert "net.ipv4.conf.*.rp_filter = 2: compliant" in capsys.readouterr().out
@@ -115,7 +118,7 @@ def test_the_interface_of_kube_proxy_is_explained_with_its_manager(tree: Path, c
     put(tree, "etc/systemd/system/multi-user.target.wants/NetworkManager.service", "")
     assert main(["explain", "kube-ipvs0", "--root", str(tree)]) == 0
     out = " ".join(capsys.readouterr().out.split())
-    assert out.startswith("interface kube-ipvs0: absent kube-proxy makes it in IPVS mode, keeps it down,")
+    assert out.startswith("interface kube-ipvs0: absent kube-proxy creates it in IPVS mode, keeps it down,")
     assert "? /" in out
     assert "-> put '[keyfile]' and 'unmanaged-devices+=interface-name:kube-ipvs0' into" in out
 
@@ -123,8 +126,8 @@ def test_the_interface_of_kube_proxy_is_explained_with_its_manager(tree: Path, c
 def test_an_interface_is_explained_with_its_managed_sysctls(tree: Path, capsys: Output) -> None:
     assert main(["explain", "eth0", "--root", str(tree)]) == 0
     out = " ".join(capsys.readouterr().out.split())
-    assert out.startswith("interface eth0: present a network interface; ipvsd holds 1 of its sysctls SYSCTLS")
-    assert "+ net.ipv4.conf.eth0.forwarding right 1" in out
+    assert out.startswith("interface eth0: present a network interface; ipvsd manages 1 of its sysctls SYSCTLS")
+    assert "+ net.ipv4.conf.eth0.forwarding compliant 1" in out
 
 
 def closed(tree: Path, key: str) -> None:
@@ -173,4 +176,4 @@ def test_a_module_that_only_this_kernel_knows_is_one(tree: Path, capsys: Output)
     shutil.rmtree(tree / "lib/modules")
     make_modules(tree, RELEASE, ("ip_vs", "vendor_lb"))
     assert main(["explain", "vendor_lb", "--root", str(tree)]) == 0
-    assert capsys.readouterr().out.startswith("module vendor_lb: loadable, not held by ipvsd\n")
+    assert capsys.readouterr().out.startswith("module vendor_lb: loadable, not managed by ipvsd\n")

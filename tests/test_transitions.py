@@ -263,7 +263,7 @@ def test_one_failure_does_not_stop_the_others(kernel: FakeKernel) -> None:
             lambda k: setattr(k, "indexed", False),
             "ip_vs_sh",
             ModuleVerdict.MODULE_TREE_MISSING,
-            "there are no modules in /lib/modules/",
+            "no modules in /lib/modules/",
         ),
         (
             lambda k: setattr(k, "modular", False),

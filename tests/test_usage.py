@@ -61,12 +61,12 @@ def run(capsys: Output, arguments: Sequence[str]) -> tuple[int, str, str]:
         ("stat", "ipvsd: unknown command 'stat' (did you mean 'status'?"),
         ("frobnicate", "ipvsd: unknown command 'frobnicate' (known: run, check, "),
         ("config vaildate", "ipvsd config: unknown action 'vaildate' (did you mean 'validate'?"),
-        ("check --output xml", "ipvsd check: --output cannot be 'xml' (known: text, json; see"),
-        ("check --output jsno", "ipvsd check: --output cannot be 'jsno' (did you mean 'json'?"),
+        ("check --output xml", "ipvsd check: invalid value 'xml' for --output (known: text, json; see"),
+        ("check --output jsno", "ipvsd check: invalid value 'jsno' for --output (did you mean 'json'?"),
         ("check extra", "ipvsd check: unexpected argument 'extra' (see 'ipvsd check --help')"),
-        ("--root / check", "ipvsd: a command must come before --root: options stand after it (see"),
+        ("--root / check", "ipvsd: missing command before --root: options follow the command (see"),
         ("check --config", "ipvsd check: argument --config: expected one argument (see"),
-        ("history --lines x", "ipvsd history: argument --lines: must be a number from 1 on, not 'x' (see"),
+        ("history --lines x", "ipvsd history: argument --lines: must be a number from 1 to 1000000, not 'x' (see"),
         ("check --root /nowhere", "ipvsd: cannot use --root /nowhere: not a directory"),
         ("", "ipvsd: the following arguments are required: COMMAND (see 'ipvsd --help')"),
     ],
@@ -250,7 +250,7 @@ def test_no_text_about_a_tree_mentions_its_daemon(tree: Path, capsys: Output) ->
     for command in ("check", "plan", "explain net.ipv4.ip_forward", "explain ip_vs_rr"):
         out = " ".join(run(capsys, [*command.split(), "--root", str(tree)])[1].split())
         assert f"for the next boot of this tree: ipvsd apply --persist --root {tree}" in out or command == "plan"
-        wrong = ("ipvsd status", "systemctl", "as root", "journalctl", "ipvsd.service tries")
+        wrong = ("ipvsd status", "systemctl", "as root", "journalctl", "ipvsd.service retries")
         assert [words for words in wrong if words in out] == []
 
 
@@ -280,13 +280,15 @@ def test_a_sysctl_that_this_kernel_lacks_is_reported_with_a_similar_one(
     put_sysctl(tree, "vendor.special.knob_one", "1")
     put(tree, MAIN, f"sysctls: {{{typed}: 1}}\n")
     remedy = remedies(tree, capsys)[typed]
-    assert remedy.startswith(f"did you mean {meant}? Else drop the key" if meant else "drop the key from the conf")
+    assert remedy.startswith(
+        f"did you mean {meant}? Else remove the sysctl" if meant else "remove the sysctl from the conf"
+    )
 
 
 @pytest.mark.parametrize("name", ["net.bridge.bridge-nf-call-iptables", "net.bridge.bridge-nf-call-ip6tables"])
 def test_a_bridge_sysctl_that_is_off_can_be_intended(tree: Path, capsys: Output, name: str) -> None:
     put_sysctl(tree, name, "0")
-    assert remedies(tree, capsys)[name].endswith("; if a network plugin wants it off, say 'bridgeNetfilter: false'")
+    assert remedies(tree, capsys)[name].endswith("; if a network plugin needs it off, set 'bridgeNetfilter: false'")
     put(tree, MAIN, f"sysctls: {{{name}: 1}}\n")
     assert "bridgeNetfilter" not in remedies(tree, capsys)[name]
 

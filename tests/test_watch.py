@@ -363,7 +363,7 @@ def test_the_reason_is_reported_if_bpf_cannot_report_writes(loop: EventLoop, tmp
     writes = SysctlBpf(loop, Idle(loop), str(tmp_path))
     assert (writes.state().up, writes.state().detail) == (False, "not started")
     assert not writes.attach()
-    assert writes.state().detail == "bpf cannot be used: control groups of version 2 are not mounted"
+    assert writes.state().detail == "cannot use BPF: cgroup v2 is not mounted"
     writes.arm(Targets(frozenset(), {KEY: "/proc/sys/net/ipv4/ip_forward"}, ()))
     assert (writes.state().up, writes.lost, details(loop)) == (False, 0, set())
     writes.close()

@@ -25,7 +25,7 @@ READY = {
     "net.netfilter.nf_conntrack_max": "262144",
 }
 LIVE = NODE
-READY_LINE = f"ready: {len(LIVE)} modules, 9 sysctls right"
+READY_LINE = f"ready: {len(LIVE)} modules, 9 sysctls compliant"
 
 
 @dataclass

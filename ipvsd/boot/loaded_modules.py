@@ -47,7 +47,11 @@ def load_at_boot(root: str, release: str, lines: Sequence[Line], cmdline: str) -
             outcome = load_steps.simulate(item, tree, settings, frozenset(found))
             found.update((module, line.origin) for module in sorted(outcome.loaded - set(found)))
             if outcome.blocker is not None:
-                failing.append(FailingLine(line, _describe(outcome.blocker), "remove the line, or what keeps it out"))
+                failing.append(
+                    FailingLine(
+                        line, _describe(outcome.blocker), "remove the line, or the setting that blocks the module"
+                    )
+                )
     return LoadResult(found, tuple(failing))
 
 
@@ -56,15 +60,15 @@ def _unknown(line: Line, release: str, known: Callable[[str], bool]) -> FailingL
     former = former_names.former(name, release) if name else None
     if former:
         return FailingLine(
-            line, f"it is a part of {former.successor} now", f"write {former.successor}, or remove the line"
+            line, f"the module is now part of {former.successor}", f"write {former.successor}, or remove the line"
         )
     words = line.text.partition("#")[0].replace(",", " ").split()
     if words and words != [line.text]:
         names = [word for word in words if known(word)] or words[:1]
-        more = "each on a line of its own" if len(names) > 1 else "alone"
+        more = "each on its own line" if len(names) > 1 else "alone"
         given = [word for word in words[1:] if "=" in word]
-        options = f", and 'options {words[0]} {' '.join(given)}' into a file of /etc/modprobe.d" if given else ""
-        return FailingLine(line, "a line is a name and nothing else", f"write {' '.join(names)} {more}{options}")
+        options = f", and 'options {words[0]} {' '.join(given)}' into a file in /etc/modprobe.d" if given else ""
+        return FailingLine(line, "a line must be one module name", f"write {' '.join(names)} {more}{options}")
     plain = re.sub(r"\.ko(\.(gz|xz|zst))?\Z", "", line.text.rpartition("/")[2])
     suggestion = next((other for other in (plain, plain.lower()) if other != line.text and known(other)), "")
     remedy = f"write {suggestion}, or remove the line" if suggestion else "remove the line"
@@ -75,5 +79,5 @@ def _describe(blocker: LoadBlocker) -> str:
     if blocker.origin:
         return f"{blocker.origin}: {blocker.text}"
     if blocker.cause is Cause.FILE_MISSING:
-        return f"the file {blocker.text} is gone"
+        return f"the file {blocker.text} is missing"
     return f"{blocker.module}: {text_of(blocker.cause)}"

@@ -120,7 +120,7 @@ def _forbidding_setting(root: str, name: str, disabled: ModulesDisabled) -> Exte
 def modules_disabled_remedy(root: str, disabled: ModulesDisabled) -> str:
     """Return the remedy if module loading is disabled before ipvsd starts."""
     if disabled.early:
-        return f"remove {disabled.text} from the kernel's command line"
+        return f"remove {disabled.text} from the kernel command line"
     return f"run '{persist_command(root)}': modules-load.d comes before sysctl.d"
 
 
@@ -157,7 +157,7 @@ def _check_load(setting: ExternalSetting, context: _Context) -> ExternalSetting:
             setting, context.masked[_MODULES_LOAD_SERVICE], _unmask_remedy(_MODULES_LOAD_SERVICE, context.root)
         )
     if context.early:
-        return _with_failure(setting, "the kernel is closed for modules by then", setting.remedy)
+        return _with_failure(setting, "the kernel refuses all modules by then", setting.remedy)
     for item in context.found.failing:
         if item.line.origin == setting.origin != CMDLINE:
             return _with_failure(setting, item.reason, item.remedy)
@@ -220,7 +220,7 @@ def _predict_module(found: ModuleFinding, boot: Boot, kernel: Kernel, root: str)
     others = [kernel.module(name) for name in found.desired.any_of]
     module = next((name for name in (module, *others) if name in boot.loaded), module)
     if module in boot.loaded and (others or found.verdict in _CAN_BE_LOADED):
-        evidence = f"{boot.loaded[module]} has it loaded"
+        evidence = f"{boot.loaded[module]} loads it"
         return found._replace(verdict=ModuleVerdict.LIVE, evidence=evidence, remedy="", module=module)
     if found.verdict not in _CAN_BE_LOADED:
         return found
@@ -266,7 +266,7 @@ def _predict_sysctl(
     if complies:
         return found._replace(actual=last.value, verdict=SysctlVerdict.COMPLIANT, evidence=evidence, remedy="")
     if complies is None:
-        evidence = f"{evidence}, of which {text_of(last.program)} alone knows what it comes to"
+        evidence = f"{evidence}; only {text_of(last.program)} knows its effect"
     return found._replace(actual=last.value, verdict=SysctlVerdict.NONCOMPLIANT, evidence=evidence, remedy=last.remedy)
 
 
@@ -290,9 +290,9 @@ def _kernel_default(name: str, failing: Optional[ExternalSetting], group: str = 
     if failing:
         evidence = f"{failing.origin}: {failing.text}, but {failing.failure}"
     elif known:
-        evidence = f"no line sets it in the end; the kernel's own value is {value} ({source})"
+        evidence = f"no line sets it; the kernel's default is {value} ({source})"
     else:
-        evidence = f"no line sets it in the end; the kernel's own value is {value or 'not known before the boot'}"
+        evidence = f"no line sets it; the kernel's default is {value or 'unknown before the boot'}"
     return value if known else None, evidence
 
 
@@ -327,7 +327,7 @@ def predict_value(boot: Boot, name: str) -> tuple[Optional[str], str]:
     if last is None:
         return _kernel_default(name, next((item for item in settings if item.failure), None))
     if not last.certain:
-        return None, f"{last.origin}: {last.text}, of which {text_of(last.program)} alone knows what it comes to"
+        return None, f"{last.origin}: {last.text}; only {text_of(last.program)} knows its effect"
     return last.value, f"{last.origin}: {last.text}"
 
 

@@ -24,10 +24,8 @@ from ipvsd.sysctl.sysctl_names import Path
 from ipvsd.sysctl.values import satisfies, value_to_write
 
 RANGE = "# within a range: "
-_NO_KEY = "sysctl.d has no way to name it"
-NOT_FOR_ALL = "sysctl.d has no patterns for its exclusions, so only for what there is now"
-_NO_KEY = "sysctl.d has no way to name it"
-NOT_FOR_ALL = "sysctl.d has no patterns for its exclusions; only for what is there now"
+_NO_KEY = "sysctl.d cannot express this name"
+NOT_FOR_ALL = "sysctl.d cannot express the exclusions; for the existing sysctls only"
 
 # systemd-sysctl.service fails with such a key.
 _NOT_WRITABLE = (SysctlVerdict.WRITE_FAILED, SysctlVerdict.UNREADABLE, SysctlVerdict.UNSUPPORTED)

@@ -33,8 +33,7 @@ def run(root: str, config_path: str | None, output: str, persist: bool) -> int:
         if persist:
             return _persist_image(root, config_path, output)
         print_errors(
-            "ipvsd: cannot apply below another root: modules and sysctls are the running kernel's "
-            "(for an image: --persist)"
+            "ipvsd: cannot apply below --root: ipvsd changes only the running kernel (for an image, add --persist)"
         )
         return os.EX_USAGE
     host, config = LinuxHost(root), config_files.load(root, config_path)
@@ -93,8 +92,8 @@ def _persist_image(root: str, config_path: str | None, output: str) -> int:
     config, release = config_files.load(root, config_path), installed_kernels.boot_release(root)
     kernel, plan = installed_kernels.examine(root, config, release)
     if not release or installed_kernels.lacks_tree(plan.modules):
-        problem = f"ipvsd: cannot persist below {root}: there is no kernel in its /lib/modules"
-        print_errors(f"{problem} (install one into the image)")
+        problem = f"ipvsd: cannot persist below {root}: no kernel in its /lib/modules"
+        print_errors(f"{problem} (install one in the image)")
         return EX_CANNOT_TELL
     # The number of an image's CPUs is unknown. A value for the largest number suffices for each.
     for_any_cpu_count = (

@@ -12,8 +12,8 @@ from ipvsd.commands import output
 from ipvsd.config import spelling
 
 EPILOG = """\
-exit codes: 0 right, 1 not right, 2 cannot tell, 64 bad usage, 74 cannot print,
-75 runs already, 77 needs root, 78 bad configuration.
+exit codes: 0 compliant, 1 not compliant, 2 unknown, 64 invalid command line,
+74 output error, 75 already running, 77 root required, 78 invalid configuration.
 See ipvsd(8) and ipvsd.yaml(5)."""
 
 
@@ -37,7 +37,11 @@ class _Parser(argparse.ArgumentParser):
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         if action.choices is not None and value not in action.choices:
             kind = {"COMMAND": "command", "ACTION": "action"}.get(str(action.metavar))
-            problem = f"unknown {kind} {value!r}" if kind else f"{'/'.join(action.option_strings)} cannot be {value!r}"
+            problem = (
+                f"unknown {kind} {value!r}"
+                if kind
+                else f"invalid value {value!r} for {'/'.join(action.option_strings)}"
+            )
             self._unknown(problem, value, list(action.choices))
 
     def _unknown(self, problem: str, word: str, known: Sequence[str]) -> NoReturn:
@@ -69,7 +73,7 @@ def parse(arguments: Sequence[str]) -> Optional[argparse.Namespace]:
     parser = build_parser()
     first = next(iter(arguments), "")
     if first.startswith("-") and first not in ("-h", "--help", "--version"):
-        parser.error(f"a command must come before {first}: options stand after it")
+        parser.error(f"missing command before {first}: options follow the command")
     try:
         options, rest = parser.parse_known_args(arguments)
     except SystemExit:
@@ -101,46 +105,42 @@ def build_parser() -> argparse.ArgumentParser:
     """Return the parser. It needs no third-party library, so that shell completions can be generated from it."""
     common = _Parser(add_help=False)
     common.add_argument("--config", metavar="FILE", help="read this file instead of the system's configuration")
-    common.add_argument("--root", metavar="DIR", default="/", help="look at this tree, such as an image, instead of /")
+    common.add_argument("--root", metavar="DIR", default="/", help="use this tree, such as an image, instead of /")
     output = _Parser(add_help=False)
-    output.add_argument("--output", choices=("text", "json"), default="text", help="how to print (default: text)")
+    output.add_argument("--output", choices=("text", "json"), default="text", help="output format (default: text)")
     parser = _Parser(
         prog="ipvsd",
-        description="Keep a node ready for IPVS: kernel modules loaded, sysctls in place.",
+        description="Keep a node ready for IPVS: load kernel modules, and set sysctls.",
         epilog=EPILOG,
         formatter_class=_Formatter,
     )
     parser.add_argument("--version", action="version", version=f"ipvsd {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    commands.add_parser("run", parents=[common], help="run the daemon in the foreground (ipvsd.service does)")
-    commands.add_parser("check", parents=[common, output], help="look and print; change nothing")
-    plan = commands.add_parser("plan", parents=[common, output], help="show what 'apply' would do, as a diff")
-    plan.add_argument("--exit-code", action="store_true", help="exit 1 if there is something to do, or not right")
-    apply = commands.add_parser("apply", parents=[common, output], help="make the node right once, without a daemon")
-    apply.add_argument(
-        "--persist", action="store_true", help="for every boot, too: modules-load.d, modprobe.d, sysctl.d"
-    )
-    preflight = commands.add_parser(
-        "preflight", parents=[common, output], help="tell whether each installed kernel will do"
-    )
-    preflight.add_argument("--kernel", metavar="RELEASE", help="look at this kernel alone")
+    commands.add_parser("run", parents=[common], help="run the daemon in the foreground")
+    commands.add_parser("check", parents=[common, output], help="check the node once; change nothing")
+    plan = commands.add_parser("plan", parents=[common, output], help="print the changes that 'apply' would make")
+    plan.add_argument("--exit-code", action="store_true", help="exit 1 if there are changes to make, or problems")
+    apply = commands.add_parser("apply", parents=[common, output], help="load the modules and write the sysctls once")
+    apply.add_argument("--persist", action="store_true", help="also write files for every boot (modules-load.d, ...)")
+    preflight = commands.add_parser("preflight", parents=[common, output], help="check every installed kernel")
+    preflight.add_argument("--kernel", metavar="RELEASE", help="check this kernel only")
     preflight.add_argument("--brief", action="store_true", help="print one line for each kernel")
-    commands.add_parser("status", parents=[common, output], help="print what the running daemon last saw")
-    explain = commands.add_parser("explain", parents=[common, output], help="all about one name, and who else sets it")
-    explain.add_argument("name", metavar="NAME", help="a sysctl, a module, MODULE.PARAMETER or an interface")
-    history = commands.add_parser(
-        "history", parents=[common, output], help="print the last repairs, and who made each needed"
+    commands.add_parser("status", parents=[common, output], help="print the last result of the daemon")
+    explain = commands.add_parser(
+        "explain", parents=[common, output], help="explain one item, and list the files that set it"
     )
-    history.add_argument("--lines", metavar="N", type=_number, default=20, help="print N at most (default: 20)")
-    profile = commands.add_parser("profile", help="list the built-in profiles, or show one with its reasons")
+    explain.add_argument("name", metavar="NAME", help="a sysctl, a module, MODULE.PARAMETER or an interface")
+    history = commands.add_parser("history", parents=[common, output], help="print the last repairs and their causes")
+    history.add_argument("--lines", metavar="N", type=_number, default=20, help="print at most N (default: 20)")
+    profile = commands.add_parser("profile", help="list the built-in profiles, or show one")
     choices = profile.add_subparsers(dest="action", metavar="ACTION", required=True)
     choices.add_parser("list", parents=[output], help="print every profile with its purpose")
-    shown = choices.add_parser("show", parents=[output], help="print what a profile wants, and why")
+    shown = choices.add_parser("show", parents=[output], help="print the items of a profile, with reasons")
     shown.add_argument("name", metavar="NAME", help="the profile")
     config = commands.add_parser("config", help="show or validate the configuration")
     actions = config.add_subparsers(dest="action", metavar="ACTION", required=True)
-    actions.add_parser("show", parents=[common, output], help="print the effective values and their files")
-    validate = actions.add_parser("validate", parents=[common, output], help="check the files, or FILE")
+    actions.add_parser("show", parents=[common, output], help="print the effective values and their origins")
+    validate = actions.add_parser("validate", parents=[common, output], help="check the configuration, or FILE")
     validate.add_argument("file", nargs="?", metavar="FILE", help="the file to check (default: the system's)")
     return parser
 
@@ -148,5 +148,5 @@ def build_parser() -> argparse.ArgumentParser:
 def _number(text: str) -> int:
     number = int(text) if text.isascii() and text.isdecimal() else 0
     if not 1 <= number <= 1_000_000:
-        raise argparse.ArgumentTypeError(f"must be a number from 1 on, not {text!r}")
+        raise argparse.ArgumentTypeError(f"must be a number from 1 to 1000000, not {text!r}")
     return number

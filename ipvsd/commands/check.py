@@ -49,8 +49,8 @@ def observe(root: str, config: Config) -> Optional[Observation]:
     if classify_root(root) is RootKind.FIRST_BOOT:
         found = installed_kernels.predict_first_boot(root, config)
         if found is None:
-            problem = f"ipvsd: cannot judge {root}: no kernel runs there, and there is none in its /lib/modules"
-            print_errors(f"{problem} (install one into the image)")
+            problem = f"ipvsd: cannot check {root}: no running kernel, and no kernel in its /lib/modules"
+            print_errors(f"{problem} (install one in the image)")
             return None
         notes_of_image = collect_notes(root, config, found.kernel, found.plan, found.possible)
         return Observation(found.kernel, found.plan, (*notes_of_image, *next_boot.notes(found.boot)))
@@ -77,10 +77,8 @@ def make_report(root: str, kernel: Kernel, plan: Plan, notes: tuple[str, ...]) -
     plan = adapt_remedies(plan, root)
     answer = Ipvs(False, detail="module ip_vs is not live")
     if any(finding.name == "ip_vs" and finding.compliant for finding in plan.modules):
-        another = (
-            "no kernel runs" if classify_root(root) is RootKind.FIRST_BOOT else "the running kernel is another one"
-        )
-        answer = probe() if root == "/" else Ipvs(None, detail=f"not asked: {another}")
+        another = "no kernel is running" if classify_root(root) is RootKind.FIRST_BOOT else "another kernel is running"
+        answer = probe() if root == "/" else Ipvs(None, detail=f"not queried: {another}")
     now = time.time()
     return Report(
         time=now,

@@ -26,13 +26,13 @@ def run(root: str, config_path: Optional[str], output: str, name: str) -> int:
     try:
         found = explain(root, config_files.load(root, config_path), name)
     except NoNameError as error:
-        print_errors(f"ipvsd: cannot explain {shown(name)}: it {error}")
+        print_errors(f"ipvsd: cannot explain {shown(name)}: {error}")
         return os.EX_USAGE
     except NoKernelError as error:
-        print_errors(f"ipvsd: cannot judge {root}: {error} (install one into the image)")
+        print_errors(f"ipvsd: cannot check {root}: {error} (install one in the image)")
         return EX_CANNOT_TELL
     document = _document(found)
-    unknown = "the daemon's status is unusable" if found.unusable else "no daemon tells (ipvsd.service)"
+    unknown = "the status of the daemon cannot be used" if found.unusable else "the daemon does not run (ipvsd.service)"
     if output == "json":
         print_json(document)
     else:
@@ -89,13 +89,13 @@ def _lines(document: Mapping[str, Any], unknown: str) -> Iterator[str]:
     """Yield the lines for people. `unknown` is the reason why nothing is known from the daemon, or empty."""
     yield from formatting.situation(document)
     if document["requested_name"] != document["name"]:
-        yield from formatting.folded(f"{document['requested_name']!r} is taken for {document['name']}")
+        yield from formatting.folded(f"showing {document['name']} for {document['requested_name']!r}")
     yield from _head(document)
     if document["sysctls"]:
         yield ""
         yield "SYSCTLS"
         yield from formatting.values(document["sysctls"])
-    yield from _wanted(document)
+    yield from _desired(document)
     if document["default"]:
         yield ""
         yield "KERNEL DEFAULT"
@@ -105,7 +105,7 @@ def _lines(document: Mapping[str, Any], unknown: str) -> Iterator[str]:
         yield "LAST CHANGED BY"
         yield from _last(document, unknown)
     yield ""
-    yield "SET ON DISK, IN THE ORDER IN WHICH IT IS APPLIED"
+    yield "SETTINGS ON DISK, IN THE ORDER OF APPLICATION"
     yield from _on_disk(document)
 
 
@@ -114,7 +114,7 @@ def _head(document: Mapping[str, Any]) -> Iterator[str]:
     named = document["kind"] in ("module", "interface")
     live = text_of(live) if named else live
     subject = f"{document['kind']} {document['name']}" if named else f"{document['name']} = {live}"
-    verdict = text_of(finding["verdict"]) if finding else "not held by ipvsd"
+    verdict = text_of(finding["verdict"]) if finding else "not managed by ipvsd"
     if document["kind"] == "interface":
         verdict = document["actual"] or UNKNOWN_BEFORE_BOOT
     elif not finding and named:
@@ -127,12 +127,12 @@ def _head(document: Mapping[str, Any]) -> Iterator[str]:
         yield from formatting.indented(f"-> {finding['remedy']}", 2, 2)
 
 
-def _wanted(document: Mapping[str, Any]) -> Iterator[str]:
+def _desired(document: Mapping[str, Any]) -> Iterator[str]:
     finding = document["finding"]
     if finding is None:
         return
     yield ""
-    yield "WANTED"
+    yield "DESIRED"
     words = [finding.get("desired", "live"), "required" if finding["required"] else "optional"]
     if finding.get("policy", "enforce") != "enforce":
         words.append(finding["policy"])
@@ -143,24 +143,28 @@ def _wanted(document: Mapping[str, Any]) -> Iterator[str]:
 
 def _last(document: Mapping[str, Any], unknown: str) -> Iterator[str]:
     yield from _last_repair(document, unknown)
-    fight = document["contended"]
-    if fight:
-        then = "left to it for good" if fight.get("yielded") is True else "written at periodic looks only"
+    contention = document["contended"]
+    if contention:
+        then = (
+            "ipvsd leaves it to that program"
+            if contention.get("yielded") is True
+            else "ipvsd writes it at each resync only"
+        )
         yield from formatting.indented(
-            f"contended {formatting.describe_attribution(fight, fight['conflicting_program'])}: {then}", 6, 6
+            f"contended {formatting.describe_attribution(contention, contention['conflicting_program'])}: {then}", 6, 6
         )
 
 
 def _last_repair(document: Mapping[str, Any], unknown: str) -> Iterator[str]:
     repair = document["repair"]
     if repair is None:
-        yield "  not seen by the daemon" if document["status_available"] else f"  not known: {unknown}"
+        yield "  no change observed by the daemon" if document["status_available"] else f"  unknown: {unknown}"
         return
     at = str(repair.get("time", ""))[:19]
     writer, writer_text = repair.get("writer"), repair.get("writer_text")
     duration = repair.get("seconds")
     within = f" in {duration * 1000:.0f} ms" if isinstance(duration, float) else ""
-    change = f"{at}Z  {repair.get('desired')} -> {repair.get('actual')}, put right{within}"
+    change = f"{at}Z  {repair.get('desired')} -> {repair.get('actual')}, repaired{within}"
     yield from formatting.indented(change, 2, 6)
     identity = [f"{key} {writer[key]}" for key in _WRITERS if writer.get(key)] if isinstance(writer, dict) else []
     yield from formatting.indented(
@@ -171,7 +175,7 @@ def _last_repair(document: Mapping[str, Any], unknown: str) -> Iterator[str]:
 def _on_disk(document: Mapping[str, Any]) -> Iterator[str]:
     settings: Sequence[Mapping[str, Any]] = document["settings"]
     if not settings:
-        yield "  nothing that ipvsd knows of"
+        yield "  no known settings"
     for program, when in dict.fromkeys((item["program"], item["applied_when"]) for item in settings):
         yield from formatting.indented(f"{text_of(program)}, {when}:", 2, 4)
         for item in settings:
@@ -195,35 +199,35 @@ def _row(item: Mapping[str, Any], document: Mapping[str, Any]) -> Iterator[str]:
 
 
 _EFFECTS = {
-    Effect.LOADS.value: "loads it, too",
-    Effect.BLOCKS.value: "keeps it from being loaded",
+    Effect.LOADS.value: "loads it",
+    Effect.BLOCKS.value: "blocks it",
     Effect.UNLOADS.value: "unloads it",
-    Effect.RUNS.value: "runs this to load it",
+    Effect.RUNS.value: "runs this command instead of loading it",
 }
-_TAKES_ADDRESSES = "may remove the addresses of services from it"
+_TAKES_ADDRESSES = "can remove the addresses of services from it"
 # Of a setting that leaves its subject right.
 _INTERFERES = {
-    Program.MODPROBE.value: "no effect: a wanted module needs it, and modprobe loads it for that one",
+    Program.MODPROBE.value: "no effect: modprobe loads it as a dependency of a managed module",
     Program.NETWORKD.value: f"systemd-networkd manages kube-ipvs0, and {_TAKES_ADDRESSES}",
-    Program.NETWORK_MANAGER.value: f"NetworkManager does not leave kube-ipvs0 alone, and {_TAKES_ADDRESSES}",
+    Program.NETWORK_MANAGER.value: f"NetworkManager manages kube-ipvs0, and {_TAKES_ADDRESSES}",
 }
 
 
 def _assess_setting(item: Mapping[str, Any], concerns: bool) -> tuple[str, str, str]:
     """Return the mark of a setting, its colour, and what it comes to."""
     if item["failure"]:
-        return "!", "31", f"comes to nothing: {item['failure']}"
+        return "!", "31", f"fails: {item['failure']}"
     if item["inactive"]:
-        return "-", "0", f"has no effect: {item['inactive']}"
+        return "-", "0", f"no effect: {item['inactive']}"
     if not item["effective"]:
-        return "-", "0", "a later line counts"
+        return "-", "0", "a later line overrides it"
     if item["effect"] == Effect.INTERFERES.value:
         return "?" if concerns else "-", "0", _INTERFERES[item["program"]]
     does = _EFFECTS.get(item["effect"], "wins")
     if not concerns:
         return "-", "0", does
     if item["compliant"] is None:
-        return "?", "33", f"{does}; cannot be told whether as wanted"
+        return "?", "33", f"{does}; effect unknown"
     if item["effect"] != Effect.SETS.value:
         return ("+", "32", does) if item["compliant"] else ("!", "31", does)
-    return ("+", "32", "wins; as wanted") if item["compliant"] else ("!", "31", "wins; not as wanted")
+    return ("+", "32", "wins; compliant") if item["compliant"] else ("!", "31", "wins; not compliant")

@@ -97,7 +97,7 @@ def values(items: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         found = "-" if item["actual"] is None else item["actual"]
         words = [] if item["compliant"] else [f"desired {item['desired']}"]
         if item["members"] and not item["members"]["total"]:
-            words.append("no sysctl fits the pattern yet")
+            words.append("no sysctl matches the pattern yet")
         value = f"{found} ({'; '.join(words)})" if words else found
         if item["members"] and item["members"]["total"]:
             value = f"{item['members']['compliant']} of {item['members']['total']}: {value}"

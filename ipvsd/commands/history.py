@@ -27,17 +27,17 @@ def run(root: str, output: str, number: int) -> int:
     if output == "json":
         print_json(repairs)
     else:
-        print_lines(*[line for repair in repairs for line in _lines(repair)] or ["nothing was repaired since the boot"])
+        print_lines(*[line for repair in repairs for line in _lines(repair)] or ["no repairs since the boot"])
     return 0
 
 
 def _problems(damaged: int, repairs: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     if damaged:
-        yield f"cannot read {damaged} of the history's lines: they are damaged"
-    now = format_time(time.time())  # all have the same length and time zone, so they compare as texts
+        yield f"skipped damaged lines of the history: {damaged}"
+    now = format_time(time.time())  # all have one length and one zone, so that they compare as texts
     later = sum(isinstance(repair.get("time"), str) and repair["time"] > now for repair in repairs)
     if later:
-        yield f"the times of {later} repairs are in the future: the clock was set back"
+        yield f"repairs with a time in the future: {later} (the clock was set back)"
 
 
 def _lines(repair: Mapping[str, Any]) -> Iterator[str]:

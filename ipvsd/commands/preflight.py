@@ -25,7 +25,7 @@ def run(root: str, config_path: Optional[str], output: str, kernel: Optional[str
         installed_kernels.reboot_required(kernels, installed_kernels.running_release(root)) if kernel is None else False
     )
     subject = f"kernel {kernel}: it is not" if kernel else "any kernel: there is none"
-    complaint = f"cannot look at {subject} in /lib/modules of {root} (install one, or see --root)"
+    complaint = f"cannot check {subject} in /lib/modules of {root} (install one, or see --root)"
     if output == "json":
         document = {
             "kernels": [_values(item) for item in kernels],
@@ -81,4 +81,4 @@ def _shortened(found: Sequence[ModuleFinding], width: int) -> str:
         suffix = f"; {names} and {len(found) - shown} more" if shown < len(found) else f"; {names}"
         if shown and len(suffix) <= width:
             return suffix
-    return f"; {len(found)} modules cannot be had" if found else ""
+    return f"; {len(found)} modules unavailable" if found else ""

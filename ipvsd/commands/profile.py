@@ -12,7 +12,7 @@ from ipvsd.config.profiles import PROFILES, SCHEDULER_WHY, Alternatives, ModuleE
 from ipvsd.model.types import Need
 from ipvsd.model.value_texts import text_of
 
-NONE = "nothing: only what the configuration itself names"
+NONE = "empty: only the items of the configuration"
 
 
 def listed(output: str) -> int:
@@ -31,7 +31,7 @@ def show(name: str, output: str) -> int:
     profile = Profile(NONE, ()) if name == "none" else PROFILES.get(name)
     if profile is None:
         known = ", ".join([*PROFILES, "none"])
-        print_errors(f"ipvsd: cannot show profile {name}: there is none (known: {known})")
+        print_errors(f"ipvsd: cannot show profile {name}: unknown profile (known: {known})")
         return os.EX_USAGE
     if output == "json":
         print_json(_values(name, profile))
@@ -88,7 +88,7 @@ def _when_module(entry: ModuleEntry) -> str:
 def _when(entry: SysctlEntry) -> str:
     conditions = [f"{entry.switch.value}: true"] if entry.switch else []
     if entry.since > (0, 0):
-        conditions.append("kernel {}.{} up to and without {}.{}".format(*entry.since, *entry.before))
+        conditions.append("kernel {}.{} or newer, and older than {}.{}".format(*entry.since, *entry.before))
     return ", ".join(conditions)
 
 

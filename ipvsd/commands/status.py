@@ -30,26 +30,26 @@ def run(root: str, output: str) -> int:
     if document is None:
         remedy = f"no daemon runs below {root}; see '{remedies.for_root('ipvsd check', root)}'"
         remedy = "run: systemctl start ipvsd" if root == "/" else remedy
-        return _unknown(f"there is none ({remedy})")
+        return _unknown(f"no status file ({remedy})")
     if document["state"] not in _CODES:
         return _unknown(f"it is damaged: invalid state {document['state']!a}")
     if not 0 < document["config"]["interval"] <= _MAX_INTERVAL:  # with a longer one, no report would be too old
         return _unknown("it is damaged: invalid config.interval")
     age = time.clock_gettime(time.CLOCK_BOOTTIME) - document["boottime"]
     if age < -_SLACK:
-        return _unknown(f"its time is {-age:.0f} s in the future, as of another boot or another machine")
+        return _unknown(f"its time is {-age:.0f} s in the future (another boot, or another machine)")
     age = max(0.0, age)
     old = outdated(age, document["config"]["interval"])
     remedy = " (run: systemctl status ipvsd)" if root == "/" else ""
-    complaint = f"the daemon last looked {age:.0f} s ago{remedy}"
+    complaint = f"the last reconciliation was {age:.0f} s ago{remedy}"
     if output == "json":
         errors = {"error": complaint, "errors": [complaint]} if old else {}
         print_json({**document, "age": round(age, 3), **errors})
     else:
         print_lines(*_lines(printable.clean_document(document), age))
     if document.get("version") != __version__:
-        version = document.get("version", "of an unknown version")
-        print_errors(f"ipvsd: the daemon is ipvsd {version!a}, and this is {__version__} ({_RESTART})")
+        version = document.get("version", "unknown")
+        print_errors(f"ipvsd: the daemon is version {version!a}, this command is {__version__} ({_RESTART})")
     if old:
         print_errors(f"ipvsd: {complaint}")
     return 2 if old else _CODES[document["state"]]
@@ -66,14 +66,14 @@ def _lines(document: Mapping[str, Any], age: float) -> list[str]:
 
 def _about(document: Mapping[str, Any], age: float) -> Iterator[str]:
     config = document["config"]
-    yield f"looked {age:.0f} s ago; looks at least every {config['interval']:g} s"
+    yield f"last reconciliation {age:.0f} s ago; resync every {config['interval']:g} s"
     yield formatting.ipvs(document)
     yield from formatting.notes(document)
     yield from formatting.folded(f"configuration {config['hash']}: {', '.join(config['files']) or 'the defaults'}")
     lost_by_source = [
         f"{item['name']} {item['events_lost']}" for item in document["sources"] if item.get("events_lost")
     ]
-    lost = f"; {document['events_lost']} events were lost ({', '.join(lost_by_source)})" if lost_by_source else ""
+    lost = f"; {document['events_lost']} events lost ({', '.join(lost_by_source)})" if lost_by_source else ""
     yield f"backend for sysctl writes: {document['backend']}{lost}"
     for item in document["contended"]:
         yield from formatting.folded(
@@ -82,7 +82,7 @@ def _about(document: Mapping[str, Any], age: float) -> Iterator[str]:
     for failure in document["failures"]:
         yield from formatting.folded(f"ipvsd cannot {text_of(failure['operation'])}: {failure['error']}", "33")
     for error in config["errors"]:
-        yield from formatting.folded(f"refused: {error}", "31")
+        yield from formatting.folded(f"invalid configuration: {error}", "31")
     for source in document["sources"]:
         if not source["up"]:
             yield from formatting.folded(f"source {source['name']} is down: {source['detail']}", "33")

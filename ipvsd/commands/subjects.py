@@ -36,8 +36,8 @@ _INTERFACE = re.compile(
     r"lo\Z|(?:eth|wlan|bond|br-?|team|tun|tap|wg|vlan|veth|cni|docker|cali|flannel\.?|vmbr|dummy|ib)[0-9a-f]+(?:\.[0-9]+)?\Z"
     r"|(?:en|wl|ww|ib|sl)[bcdopsuvxP][0-9a-zP]*[0-9][0-9a-z]*(?:\.[0-9]+)?\Z"
 )
-_MAX_INTERFACE_NAME = 15  # IFNAMSIZ is 16, including the NUL
-UNKNOWN_BEFORE_BOOT = "not known before the first boot"
+_MAX_INTERFACE_NAME = 15  # IFNAMSIZ is 16 with its NUL
+UNKNOWN_BEFORE_BOOT = "unknown before the first boot"
 # The verdicts on a name of which no module needs to be.
 _ABSENT_VERDICTS = (
     ModuleVerdict.ABSENT,
@@ -124,7 +124,7 @@ def find(requested: str, plan: Plan, host: LinuxHost, image: bool = False) -> Su
     """
     name = _clean(requested)
     if not name.isprintable() or not name.isascii() or not name:
-        raise NoNameError(f"is no name of anything ({_EXAMPLE})")
+        raise NoNameError(f"invalid name ({_EXAMPLE})")
     held = _find_managed(name, plan)
     if held:
         return held
@@ -182,10 +182,10 @@ def _find_dotted(name: str, host: LinuxHost, image: bool) -> Subject:
     """Return the unmanaged sysctl or parameter of a name."""
     sysctl, parameter = sysctl_names.normalised(name), _parameter_name(name)
     if sysctl is None:
-        raise NoNameError(f"is no sysctl, no module and no MODULE.PARAMETER ({_EXAMPLE})")
+        raise NoNameError(f"unknown sysctl, module or parameter ({_EXAMPLE})")
     if sysctl_names.is_pattern(sysctl):
         matching = ", ".join(sorted(host.expand([sysctl])[sysctl])[:_MAX_CANDIDATES]) or "nothing"
-        raise NoNameError(f"is a pattern that the configuration does not hold (it fits {matching})")
+        raise NoNameError(f"the configuration does not have this pattern (it matches {matching})")
     value = host.read_sysctl(sysctl)
     if isinstance(value, str):
         return Subject(Kind.SYSCTL, sysctl, value, f"is {value!r}")
@@ -198,9 +198,9 @@ def _find_dotted(name: str, host: LinuxHost, image: bool) -> Subject:
             return Subject(Kind.PARAMETER, parameter, reading, f"is {reading!r}")
         closest = next((item for item in spelling.PARAMETERS if spelling.is_misspelling(parameter, item)), None)
         if closest:
-            raise NoNameError(f"is no parameter that /sys/module/{module} shows (did you mean {closest}?)")
+            raise NoNameError(f"unknown parameter of module {module} (did you mean {closest}?)")
         if module in known.loadable | known.built_in or parameter in spelling.PARAMETERS:
-            evidence = UNKNOWN_BEFORE_BOOT if image else f"/sys/module/{module} shows no such parameter"
+            evidence = UNKNOWN_BEFORE_BOOT if image else f"/sys/module/{module} has no such parameter"
             return Subject(Kind.PARAMETER, parameter, None, evidence)
     release = host.kernel(()).release
     if not spelling.is_known(sysctl):
@@ -213,7 +213,7 @@ def _find_dotted(name: str, host: LinuxHost, image: bool) -> Subject:
             if suggestion
             else f"list those of this kernel: ls /proc/sys/{_directory(sysctl)}"
         )
-        raise NoNameError(f"is no sysctl that kernel {release} has, or that is known ({hint})")
+        raise NoNameError(f"unknown sysctl, and kernel {release} does not have it ({hint})")
     evidence = UNKNOWN_BEFORE_BOOT if image else f"kernel {release} has no such file in /proc/sys"
     return Subject(Kind.SYSCTL, sysctl, None, evidence)
 
@@ -234,12 +234,12 @@ def _find_by_short_name(name: str, plan: Plan, host: LinuxHost, image: bool) -> 
         return find(names[0], plan, host, image)
     if names:
         more = f" and {len(names) - _MAX_CANDIDATES} more" if len(names) > _MAX_CANDIDATES else ""
-        raise NoNameError(f"stands for {', '.join(names[:_MAX_CANDIDATES])}{more} (give one of them)")
+        raise NoNameError(f"ambiguous name: {', '.join(names[:_MAX_CANDIDATES])}{more} (choose one of them)")
     suggestion = spelling.guess(name) or spelling.nearest(name, [KUBE_IPVS], 0.8)
     hint = f"did you mean {suggestion}?" if suggestion else _EXAMPLE
     if name in PROFILES:
-        hint = f"of the profile, 'ipvsd profile show {name}' tells all"
-    raise NoNameError(f"is no module of kernel {host.kernel(()).release}, no sysctl and no interface ({hint})")
+        hint = f"'ipvsd profile show {name}' prints the profile"
+    raise NoNameError(f"unknown module, sysctl or interface on kernel {host.kernel(()).release} ({hint})")
 
 
 def _spelled_out(name: str, host: LinuxHost) -> Iterator[str]:
@@ -255,7 +255,7 @@ def _module(name: str, host: LinuxHost) -> Optional[Subject]:
     """Return the module of that name, or None if this kernel has none and none is known."""
     module = kernel_names.module_name(name)
     if module is None:
-        raise NoNameError(f"is no module, and no sysctl ({_EXAMPLE})")
+        raise NoNameError(f"unknown module or sysctl ({_EXAMPLE})")
     kernel = host.explain(host.kernel([module]), [module])
     live: Mapping[str, ModuleState] = host.modules([kernel.module(module)])
     found: ModuleFinding = verdicts.judge_module(DesiredModule(module, Need.IF_SHIPPED, ""), Observed(kernel, live, {}))
@@ -269,12 +269,12 @@ def _interface(name: str, parts: tuple[SysctlFinding, ...], host: LinuxHost, ima
     live = None if image else "present" if host.is_interface(name) else "absent"
     if name == KUBE_IPVS:
         evidence = (
-            "kube-proxy makes it in IPVS mode, keeps it down, and puts the addresses of all services on it; "
-            "ipvsd does not touch the interface"
+            "kube-proxy creates it in IPVS mode, keeps it down, and adds the addresses of all services to it; "
+            "ipvsd does not change the interface"
         )
     else:
-        known = "; whether the node will have it is not known before the first boot" if image else ""
-        evidence = f"a network interface{known}; ipvsd holds {len(parts) or 'none'} of its sysctls"
+        known = "; its existence is unknown before the first boot" if image else ""
+        evidence = f"a network interface{known}; ipvsd manages {len(parts) or 'none'} of its sysctls"
     return Subject(Kind.INTERFACE, name, live, evidence, parts=parts)
 
 

@@ -61,5 +61,5 @@ def detect(iptables: Iptables) -> tuple[str, str]:
     if "legacy" in program or program == "xtables-multi":
         return "legacy", f"iptables is {iptables.program}"
     if iptables.tables:
-        return "legacy", f"tables of this kind are in use ({', '.join(iptables.tables)})"
-    return "nft", "its default, and nothing on this node tells otherwise"
+        return "legacy", f"legacy tables exist ({', '.join(iptables.tables)})"
+    return "nft", "the default of iptables"

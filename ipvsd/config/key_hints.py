@@ -39,7 +39,7 @@ def hint_for_sysctl(key: str) -> str:
     name = sysctl_names.normalised(rest)
     if name and sysctl_names.writable(name):
         suggestion = spelling.sysctl(name)
-        return f"did you mean {suggestion}?" if suggestion else f"drop the prefix: {rest}"
+        return f"did you mean {suggestion}?" if suggestion else f"remove the prefix: {rest}"
     if not key.isascii():
         escaped = re.sub(r"[^\x00-\x7f]", _as_bytes, key)
         name = sysctl_names.normalised(escaped)

@@ -90,7 +90,7 @@ ON = Exactly("1")
 # The connection tracker for IPv4 was a separate module until Linux 4.19 (commit a0ae2562c6c4).
 CONNTRACK = Alternatives(
     ("nf_conntrack", "nf_conntrack_ipv4"),
-    "connection tracking: whichever of these the kernel's own index knows; one module since Linux 4.19",
+    "connection tracking: those of these modules that the kernel has; one module since Linux 4.19",
 )
 # Until Linux 5.2, each family had a separate module (commit adf82accc5f5, x_tables: merge ip and ipv6 masquerade
 # modules).
@@ -113,16 +113,16 @@ _SETS_ONCE = "kube-proxy sets it once, when it starts, and exits if it cannot (N
 _NFT = "its rules use it (pkg/proxy/nftables/proxier.go); found by loading such rules on 5.10 and later"
 _ALL_OR_NOTHING = "without it iptables-restore refuses all rules (pkg/proxy/ipvs/proxier.go)"
 _SETS = "without it kube-proxy cannot create its sets (ipsetInfo, pkg/proxy/ipvs/proxier.go)"
-_MODE_IPTABLES = "kube-proxy's iptables mode, into which 1.25 and older fall back (pkg/proxy/iptables/proxier.go): {}"
-# `conntrack -D`, and since 1.32 kube-proxy itself, delete the entries of a removed endpoint.
-_STALE = "deletes stale UDP connections; without it they go on to endpoints that are gone (pkg/proxy/conntrack)"
+_MODE_IPTABLES = "kube-proxy's iptables mode, to which 1.25 and older fall back (pkg/proxy/iptables/proxier.go): {}"
+# `conntrack -D`, and since 1.32 kube-proxy itself, delete what is tracked for an endpoint that is gone.
+_STALE = "deletes stale UDP connections; without it they continue to removed endpoints (pkg/proxy/conntrack)"
 
-_BRIDGE = (ModuleEntry("br_netfilter", "brings the net.bridge keys", Need.OPTIONAL, Switch.BRIDGE_NETFILTER),)
+_BRIDGE = (ModuleEntry("br_netfilter", "provides the net.bridge sysctls", Need.OPTIONAL, Switch.BRIDGE_NETFILTER),)
 _BRIDGE_SYSCTLS = tuple(
     SysctlEntry(
         f"net.bridge.bridge-nf-call-{tables}",
         ON,
-        "packets between containers on one bridge pass the rules; kube-proxy only ever read it",
+        "packets between containers on one bridge pass the rules; kube-proxy does not set it",
         required=False,
         switch=Switch.BRIDGE_NETFILTER,
     )
@@ -132,8 +132,8 @@ _FORWARD = SysctlEntry("net.ipv4.ip_forward", ON, f"the node routes; {_SETS_ONCE
 # The kernel copies only a change of net.ipv4.ip_forward to these (inet_forward_change() in net/ipv4/devinet.c), so
 # they can differ later. It drops packets to be forwarded from an interface that does not forward.
 _INTERFACES = (
-    SysctlEntry("net.ipv4.conf.default.forwarding", ON, "an interface that appears inherits it"),
-    SysctlEntry("net.ipv4.conf.*.forwarding", ON, "an interface without it drops what it should pass on"),
+    SysctlEntry("net.ipv4.conf.default.forwarding", ON, "a new interface inherits it"),
+    SysctlEntry("net.ipv4.conf.*.forwarding", ON, "an interface without it drops packets that it should forward"),
 )
 _CONNTRACK_MAX = SysctlEntry(
     "net.netfilter.nf_conntrack_max",
@@ -145,7 +145,7 @@ _CONNTRACK_MAX = SysctlEntry(
 _EVERY_SCHEDULER = tuple(
     ModuleEntry(
         f"ip_vs_{name}",
-        "whichever scheduler kube-proxy is given (net/netfilter/ipvs/Kconfig)",
+        "any scheduler that kube-proxy can use (net/netfilter/ipvs/Kconfig)",
         Need.IF_SHIPPED,
         silent=True,
     )
@@ -174,7 +174,7 @@ IPTABLES_LEGACY = BackEnd(
         ModuleEntry("iptable_nat", "iptables-legacy: the table nat"),
         ModuleEntry("iptable_filter", "iptables-legacy: the table filter"),
         ModuleEntry(
-            "iptable_mangle", "iptables-legacy: the table mangle, where kubelet leaves the hint for kube-proxy's image"
+            "iptable_mangle", "iptables-legacy: the table mangle, in which kubelet leaves a hint for kube-proxy's image"
         ),
         ModuleEntry("ip6_tables", "ip6tables-legacy: the tables themselves", ipv6=True),
         ModuleEntry("ip6table_nat", "ip6tables-legacy: the table nat", ipv6=True),
@@ -184,7 +184,7 @@ IPTABLES_LEGACY = BackEnd(
 )
 
 KUBE_PROXY_IPVS = Profile(
-    purpose="what kube-proxy's IPVS mode needs",
+    purpose="for kube-proxy's IPVS mode",
     modules=(
         ModuleEntry("ip_vs", "IPVS itself"),
         ModuleEntry("ip_vs_rr", f"{_FIXED_LIST}, and its default scheduler", kube_proxy_before=(1, 27)),
@@ -254,20 +254,20 @@ KUBE_PROXY_IPVS = Profile(
     scheduler=True,
     # KEP-5495; kubernetes/kubernetes#134539 for the first one.
     milestones=(
-        ((1, 35), "IPVS mode is deprecated since 1.35, will be off by default in 1.40 and is gone in 1.43"),
+        ((1, 35), "IPVS mode is deprecated since 1.35, will be off by default in 1.40 and removed in 1.43"),
         (
             (1, 40),
-            "IPVS mode is off by default, featureGates.KubeProxyIPVS turns it on; it is gone in 1.43",
+            "IPVS mode is off by default (featureGates.KubeProxyIPVS enables it), and will be removed in 1.43",
         ),
-        ((1, 43), "IPVS mode is gone: kube-proxy exits with mode ipvs"),
+        ((1, 43), "IPVS mode is removed: kube-proxy exits with mode ipvs"),
     ),
 )
 
 KUBE_PROXY_NFTABLES = Profile(
-    purpose="what kube-proxy's nftables mode needs",
+    purpose="for kube-proxy's nftables mode",
     modules=(
         # kube-proxy refuses older kernels (KEP-3866, "kernel support").
-        ModuleEntry("nf_tables", "nftables itself, on a kernel that kube-proxy takes", kernel_since=(5, 13)),
+        ModuleEntry("nf_tables", "nftables itself, on a kernel that kube-proxy accepts", kernel_since=(5, 13)),
         *(
             ModuleEntry(name, _NFT)
             for name in (
@@ -290,14 +290,14 @@ KUBE_PROXY_NFTABLES = Profile(
     sysctls=(_FORWARD, *_INTERFACES, *_BRIDGE_SYSCTLS, _CONNTRACK_MAX),
     # KEP-3866.
     milestones=(
-        ((0, 0), "there is no nftables mode: it is alpha in 1.29, beta in 1.31 and general in 1.33"),
-        ((1, 29), "nftables mode is not general before 1.33, and before 1.31 off by default"),
+        ((0, 0), "there is no nftables mode: it is alpha in 1.29, beta in 1.31 and stable in 1.33"),
+        ((1, 29), "nftables mode is not stable before 1.33, and before 1.31 off by default"),
         ((1, 33), ""),
     ),
 )
 
 LVS_FULL = Profile(
-    purpose="a plain LVS director: every scheduler that this kernel provides",
+    purpose="for an LVS director: every scheduler of the kernel",
     modules=(
         ModuleEntry("ip_vs", "IPVS itself"),
         *(

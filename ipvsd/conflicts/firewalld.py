@@ -36,7 +36,7 @@ def settings(tree: FileTree, names: Names) -> Iterator[ExternalSetting]:
     if unloads is False:
         return
     origin, text = (entry.origin, str(entry)) if entry else (tree.shown(CONF), f"no {_OPTION}=")
-    remedy = f"say '{_OPTION}=no' in {tree.shown(CONF)}"
+    remedy = f"set '{_OPTION}=no' in {tree.shown(CONF)}"
     for name in names.modules:
         if _UNLOADED.match(name):
             certain = bool(unloads)

@@ -61,7 +61,7 @@ class ApplyResult:
     failing: Mapping[str, str]  # by the origin of the line
 
 
-REFUSED = "the kernel refuses it"
+REFUSED = "the kernel refuses the value"
 
 
 def settings(tree: FileTree, names: Names) -> Iterator[ExternalSetting]:
@@ -271,11 +271,11 @@ def _setting(
 ) -> ExternalSetting:
     file = line.origin.rpartition(":")[0]
     if program is Program.KERNEL:
-        remedy = f"remove {line.text} from the kernel's command line"
+        remedy = f"remove {line.text} from the kernel command line"
     elif file.startswith((tree.shown("etc/"), tree.shown("run/"))):
         remedy = f"correct the line in {file}, or remove it"
-    else:  # a package's file, which the next version restores
-        remedy = f"put a file of the same name, without the line, into {tree.shown(DIRECTORIES[0])}"
+    else:  # a package's own: it comes back with the next version
+        remedy = f"put a file with the same name and without the line into {tree.shown(DIRECTORIES[0])}"
     value = semantics.accepted_value(path_of(name), line.value or "") or sysctl_names.canonical(line.value or "")
     return ExternalSetting(
         name, Effect.SETS, program, line.origin, line.text, value, wins, remedy=remedy, failure=fails

@@ -138,7 +138,7 @@ def _of_profile(name: str, entry: Entry, section: Section, wins: bool) -> Extern
     bound = value[:1] in ("<", ">")
     certain = not (bound or "${" in value or any(option in section for option in _CONDITIONS))
     value = sysctl_names.canonical(value[1:] if bound else value)
-    remedy = f"choose another profile, or one of your own that includes this one and sets {name} as wanted"
+    remedy = f"choose another profile, or create one that includes this one and sets {name}"
     return ExternalSetting(name, Effect.SETS, Program.TUNED, entry.origin, str(entry), value, wins, certain, remedy)
 
 
@@ -167,7 +167,7 @@ def _of_python(pattern: str) -> str:
 def _reapplied_setting(name: str, entry: Entry) -> ExternalSetting:
     file = entry.origin.rpartition(":")[0]
     remedy = (
-        f"correct the line in {file}, or say 'reapply_sysctl_exclude = {name}' (TuneD 2.27 and later) "
+        f"correct the line in {file}, or set 'reapply_sysctl_exclude = {name}' (TuneD 2.27 and later) "
         f"or 'reapply_sysctl = 0' in /{MAIN}"
     )
     return ExternalSetting(

@@ -38,9 +38,9 @@ def _aggregate(found: list[SysctlFinding]) -> SysctlFinding:
     # For a future boot, the members are the sysctls that files name. The pattern itself represents all others and
     # is not counted. The same applies to a pattern whose matches are unknown.
     worst = min(found, key=_severity)
-    evidence = f"{right} of {len(members)} right"
+    evidence = f"{right} of {len(members)} compliant"
     if not worst.compliant:
-        others = "others:" if unreadable(worst) else "all that files do not name:"
+        others = "others:" if unreadable(worst) else "sysctls that no file names:"
         which = others if worst.name == worst.desired.pattern else worst.name
         evidence = f"{evidence}; {which} {worst.evidence}"
     return SysctlFinding(

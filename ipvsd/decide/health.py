@@ -108,8 +108,8 @@ def ago(seconds: float) -> str:
 def _counts(findings: Sequence[Finding]) -> str:
     right = [finding for finding in findings if finding.compliant]
     modules = sum(isinstance(finding, ModuleFinding) for finding in right)
-    # A pattern counts as one, because the number of its matches changes with every interface.
-    return f"{_count(modules, 'module')}, {_count(len(right) - modules, 'sysctl')} right"
+    # A pattern counts as one: how many it fits changes with every interface.
+    return f"{_count(modules, 'module')}, {_count(len(right) - modules, 'sysctl')} compliant"
 
 
 def _count(number: int, noun: str) -> str:

@@ -23,51 +23,50 @@ _Found = TypeVar("_Found", ModuleFinding, SysctlFinding)
 
 APPLY = "run 'ipvsd apply' as root, or start ipvsd.service"
 BELOW = "for the next boot of this tree: ipvsd apply --persist"
-TRIED = "ipvsd.service tries again by itself; see 'journalctl -u ipvsd'"
-OBSERVED = "left alone by 'policy: observe'"
-UNREADABLE = "run as root, or see the kernel's documentation of the key"
-TRANSIENT = "stop what uses up the descriptors or the memory of this machine; ipvsd.service tries again by itself"
-UNSUPPORTED = "drop the key from the configuration, or run a kernel that has it"
-NOT_KEPT = "another program may hold the value, or the kernel clamps it; see the kernel's documentation of the key"
-CONTENDED = "stop {}, or set 'policy: yield' or 'observe'; ipvsd goes on trying at periodic looks"
-YIELDED = "left to the other writer by 'policy: yield', until a reload"
-NEEDS_RELOAD = "reboot, or drain the node and unload the module and its users: ipvsd loads it with the parameter"
+TRIED = "ipvsd.service retries; see 'journalctl -u ipvsd'"
+OBSERVED = "ipvsd does not write it ('policy: observe')"
+UNREADABLE = "run as root, or see the kernel's documentation of the sysctl"
+TRANSIENT = "free file descriptors or memory on this machine; ipvsd.service retries"
+UNSUPPORTED = "remove the sysctl from the configuration, or run a kernel that has it"
+NOT_KEPT = "another program may write it at once, or the kernel limits it; see the kernel's documentation of the sysctl"
+CONTENDED = "stop {}, or set 'policy: yield' or 'policy: observe'; ipvsd retries at each resync"
+YIELDED = "ipvsd leaves it to the other program ('policy: yield') until a reload"
+NEEDS_RELOAD = "reboot, or drain the node and unload the module and its users: ipvsd then loads it with the parameter"
 READ_ONLY = "run 'sysctl -w {}' on the host, or have the container's runtime set it: /proc/sys is read-only here"
-COMMAND_LINE = "put {} on the kernel's command line and reboot"
-NO_NUMBER = "give it a value: a range is for sysctls of one number"
-REFUSED = "the kernel refuses the value, or this system may not write it (see the kernel's documentation of the key)"
-
-# Network plugins that route packets to the node's own stack in other ways require these to be off.
-_PLUGIN = "; if a network plugin wants it off, say 'bridgeNetfilter: false'"
+COMMAND_LINE = "add {} to the kernel command line and reboot"
+NO_NUMBER = "use 'value' or 'oneOf': a range requires a sysctl with one integer"
+REFUSED = "the kernel refuses the value, or refuses it to this system; see the kernel's documentation of the sysctl"
+# Network plugins that bring packets to the node's own stack by other ways want these off.
+_PLUGIN = "; if a network plugin needs it off, set 'bridgeNetfilter: false'"
 
 _MODULE = {
     ModuleVerdict.LOADABLE: APPLY,
-    ModuleVerdict.UNREADABLE: "run as root, or correct what the error names; ipvsd.service tries again by itself",
-    ModuleVerdict.LOADING: "wait; why a load hangs is told by 'journalctl -k'",
-    ModuleVerdict.UNLOADING: "wait; it is loaded again when it is gone",
+    ModuleVerdict.UNREADABLE: "run as root, or correct the error; ipvsd.service retries",
+    ModuleVerdict.LOADING: "wait; if it hangs, see 'journalctl -k'",
+    ModuleVerdict.UNLOADING: "wait; ipvsd loads it again afterwards",
     ModuleVerdict.ABSENT: "{meant}{reboot}{install}",
     ModuleVerdict.NOT_BUILT: "{reboot}run a kernel that was built with {option}",
-    ModuleVerdict.MERGED: "name {successor} in its place",
+    ModuleVerdict.MERGED: "use {successor} instead",
     ModuleVerdict.INDEX_STALE: "run 'depmod -a {release}'",
     ModuleVerdict.NO_INDEX: "run 'depmod -a {release}'",
     ModuleVerdict.FILE_MISSING: "{reboot}{install}",
     ModuleVerdict.COMPRESSION_UNSUPPORTED: (
-        "install a kmod that reads {packed}, or unpack the files and run 'depmod -a {release}'"
+        "install a kmod that reads {packed}, or decompress the files and run 'depmod -a {release}'"
     ),
     ModuleVerdict.KERNEL_TOO_OLD: "run a newer kernel",
     ModuleVerdict.MODULE_TREE_MISSING: "reboot into {installed}, or {package}",
     ModuleVerdict.NO_MODULE_SUPPORT: "run a kernel with loadable modules, or with this one built in",
-    ModuleVerdict.VERMAGIC_MISMATCH: "replace its file by one made for this kernel ({install})",
+    ModuleVerdict.VERMAGIC_MISMATCH: "replace its file with one for this kernel ({install})",
     ModuleVerdict.BLACKLISTED: "{allow}, or set 'required: false'",
     ModuleVerdict.OVERRIDDEN: "{allow}, or set 'required: false'",
     ModuleVerdict.INVALID_OPTIONS: "{correct}",
-    ModuleVerdict.SIGNATURE_REFUSED: "use a file that is signed with a key which the kernel trusts ({install})",
+    ModuleVerdict.SIGNATURE_REFUSED: "use a file that is signed with a key that the kernel trusts ({install})",
     ModuleVerdict.MODULES_DISABLED: "run 'ipvsd apply --persist' and reboot: modules-load.d is applied before sysctl.d",
     ModuleVerdict.CAPABILITY_MISSING: "run 'modprobe NAME' on the host{grant}",
     ModuleVerdict.LOAD_FAILED: "see 'journalctl -k' for the kernel's reason",
 }
 
-_BOOT_LOADER = "take {} out of {} on the kernel's command line (in the boot loader's configuration), and reboot"
+_BOOT_LOADER = "remove {} from {} on the kernel command line (boot loader configuration), and reboot"
 
 
 def is_transient(finding: SysctlFinding) -> bool:
@@ -197,9 +196,7 @@ def _line(kernel: Kernel, name: str) -> Optional[LoadBlocker]:
 def _allow(kernel: Kernel, name: str) -> str:
     line = _line(kernel, name)
     return (
-        for_removal(line.text, line.origin, line.module)
-        if line
-        else "remove the line of modprobe.d(5) that keeps it out"
+        for_removal(line.text, line.origin, line.module) if line else "remove the line of modprobe.d(5) that blocks it"
     )
 
 
@@ -228,10 +225,10 @@ def _install(kernel: Kernel, name: str) -> str:
 
     line = kernel.load_blockers.get(name)
     if line and line.cause is Cause.FILE_MISSING and not line.text.startswith("kernel/"):
-        return f"install again what brought {line.text}, or remove it and run 'depmod -a {kernel.release}'"
+        return f"reinstall the package of {line.text}, or remove that package and run 'depmod -a {kernel.release}'"
     if name in spelling.modules():
         return _package(kernel, name)
-    return f"check the name, or install what has module {name}: ipvsd knows no module of this name, and no package"
+    return f"check the name, or install the package of module {name}, which ipvsd does not know"
 
 
 def _package(kernel: Kernel, _: str) -> str:

@@ -110,7 +110,7 @@ def _assess(name: str, observed: Observed) -> tuple[ModuleVerdict, str]:
     if kernel.restrictions.incapable:
         return V.CAPABILITY_MISSING, "CAP_SYS_MODULE is not in this process's bounding set"
     if kernel.restrictions.nested:
-        return V.CAPABILITY_MISSING, "this is a user namespace, from which no module can be loaded"
+        return V.CAPABILITY_MISSING, "a process in a user namespace cannot load modules"
     if name in kernel.loadable:
         return _loadable(name, kernel)
     return _not_listed(name, kernel, tree)
@@ -125,16 +125,16 @@ def _loadable(name: str, kernel: Kernel) -> tuple[ModuleVerdict, str]:
     if kernel.restrictions.disabled:
         return V.MODULES_DISABLED, "kernel.modules_disabled is 1"
     if name in kernel.pulled_in_by:
-        return V.LOADABLE, f"not loaded; blacklisted, and yet loaded for {kernel.pulled_in_by[name]}, which needs it"
+        return V.LOADABLE, f"not loaded; blacklisted, but loaded as a dependency of {kernel.pulled_in_by[name]}"
     return V.LOADABLE, "not loaded; modules.dep lists it"
 
 
 def _moved(name: str, blocker: LoadBlocker, kernel: Kernel) -> tuple[ModuleVerdict, str]:
     """Return the verdict on a module whose listed file is missing while another file of it exists."""
     unindexed_file, compression = kernel.unindexed[blocker.module], kernel.compressed.get(blocker.module)
-    evidence = f"{_evidence(blocker, name)}; there is {unindexed_file}"
+    evidence = f"{_evidence(blocker, name)}; {unindexed_file} exists"
     if compression:
-        return V.COMPRESSION_UNSUPPORTED, f"{evidence}, which is packed with {compression}, which this kmod lacks"
+        return V.COMPRESSION_UNSUPPORTED, f"{evidence}, compressed with {compression}, which this kmod does not support"
     return V.INDEX_STALE, evidence
 
 
@@ -143,15 +143,15 @@ def _not_listed(name: str, kernel: Kernel, tree: str) -> tuple[ModuleVerdict, st
     if blocker is not None and blocker.cause is Cause.ALIAS:
         return V.OVERRIDDEN, _evidence(blocker, name)
     if not kernel.indexed and not kernel.has_own_modules and name not in kernel.unindexed:
-        other_trees = f"; there are trees of {', '.join(kernel.other_releases)}" if kernel.other_releases else ""
-        return V.MODULE_TREE_MISSING, f"there are no modules in {tree}{other_trees}"
+        other_trees = f"; other trees: {', '.join(kernel.other_releases)}" if kernel.other_releases else ""
+        return V.MODULE_TREE_MISSING, f"no modules in {tree}{other_trees}"
     if name in kernel.compressed:
         return (
             V.COMPRESSION_UNSUPPORTED,
-            f"{kernel.unindexed[name]} is packed with {kernel.compressed[name]}, which this kmod lacks",
+            f"{kernel.unindexed[name]} is compressed with {kernel.compressed[name]}, which this kmod does not support",
         )
     if name in kernel.unindexed and not kernel.indexed:
-        return V.NO_INDEX, f"{tree}/modules.dep.bin is missing or damaged; there is {kernel.unindexed[name]}"
+        return V.NO_INDEX, f"{tree}/modules.dep.bin is missing or damaged; {kernel.unindexed[name]} exists"
     if name in kernel.unindexed:
         return V.INDEX_STALE, f"{tree}/modules.dep does not list {kernel.unindexed[name]}"
     if not kernel.indexed:
@@ -163,15 +163,15 @@ def _evidence(blocker: LoadBlocker, name: str) -> str:
     """Return the evidence of a blocker. It names the dependency if that is the cause."""
     needs = "" if blocker.module == name else f"needs {blocker.module}: "
     if blocker.cause is Cause.FILE_MISSING:
-        return f"{needs}modules.dep lists {blocker.text}, which is gone"
+        return f"{needs}modules.dep lists {blocker.text}, which is missing"
     if blocker.cause is Cause.COMPRESSION:
-        return f"{needs}{blocker.text} is packed with {blocker.detail}, which this kmod lacks"
+        return f"{needs}{blocker.text} is compressed with {blocker.detail}, which this kmod does not support"
     if blocker.cause is Cause.NOT_FOUND:
-        return f"{needs}there is no such module"
+        return f"{needs}no such module"
     line = f"{blocker.origin}: {blocker.text}" if blocker.origin else blocker.text
     if blocker.cause is Cause.OPTIONS:
         name, equals, value = blocker.detail.partition("=")
-        trouble = f"{value!r} is no number" if equals else f"the kernel takes {name} for a parameter without a value"
+        trouble = f"{value!r} is not a number" if equals else f"the kernel reads {name} as a parameter without a value"
         return f"{needs}{line}: {trouble}"
     return f"{needs}{line}"
 
@@ -202,11 +202,11 @@ def _judge_missing(wanted: DesiredSysctl, observed: Observed) -> SysctlFinding:
     awaited = module is not None and module not in observed.kernel.built_in
     if awaited and observed.modules.get(module or "") is not ModuleState.LIVE:
         unknown = observed.kernel.unreadable and module not in observed.modules
-        evidence = f"comes with module {module}, {'of which nothing can be read' if unknown else 'which is not live'}"
+        evidence = f"comes with module {module}, {'whose state cannot be read' if unknown else 'which is not live'}"
         return SysctlFinding(wanted, None, SysctlVerdict.PENDING, evidence, f"see module {module}")
     evidence = f"kernel {observed.kernel.release} has no such file in /proc/sys"
     if wanted.pattern == wanted.key:
-        evidence = "nothing in /proc/sys fits the pattern"
+        evidence = "no sysctl matches the pattern"
     return SysctlFinding(wanted, None, SysctlVerdict.UNSUPPORTED, evidence, remedies.for_unsupported(wanted))
 
 
@@ -216,7 +216,7 @@ def judge_parameter(wanted: DesiredSysctl, observed: Observed) -> SysctlFinding:
     elsewhere = observed._replace(kernel=observed.kernel._replace(read_only=frozenset()))
     finding = judge_sysctl(wanted, seen.reading, elsewhere)
     if finding.verdict is SysctlVerdict.UNSUPPORTED:
-        return finding._replace(evidence=f"/sys/module/{wanted.provider} shows no such parameter")
+        return finding._replace(evidence=f"/sys/module/{wanted.provider} has no such parameter")
     if finding.verdict is not SysctlVerdict.NONCOMPLIANT or seen.writable:
         return finding
     if wanted.provider in observed.kernel.built_in:
@@ -226,7 +226,9 @@ def judge_parameter(wanted: DesiredSysctl, observed: Observed) -> SysctlFinding:
         )
         return finding._replace(verdict=SysctlVerdict.NEEDS_MODULE_RELOAD, evidence=evidence, remedy=remedy)
     users = f"in use by {seen.users}" if seen.users else "not in use"
-    evidence = f"{finding.evidence}; it is taken only when module {wanted.provider} is loaded, which is {users}"
+    evidence = (
+        f"{finding.evidence}; the kernel accepts it only when it loads module {wanted.provider}, which is {users}"
+    )
     return finding._replace(verdict=SysctlVerdict.NEEDS_MODULE_RELOAD, evidence=evidence, remedy=remedies.NEEDS_RELOAD)
 
 
@@ -237,7 +239,7 @@ def explain(finding: ModuleFinding, failed: Outcome, kernel: Kernel) -> ModuleFi
     if verdict is V.SIGNATURE_REFUSED and kernel.restrictions.signed:
         evidence = f"{evidence} ({kernel.restrictions.signed})"
     if verdict is V.VERMAGIC_MISMATCH:
-        evidence = f"{evidence}: made for kernel {failed.built_for}, this is {kernel.release}"
+        evidence = f"{evidence}: built for kernel {failed.built_for}, not {kernel.release}"
     if verdict is V.OVERRIDDEN:
         line = kernel.install_commands[finding.module]
         evidence = f"{_evidence(line, finding.module)}: {evidence}"

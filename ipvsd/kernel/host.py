@@ -271,7 +271,7 @@ class LinuxHost:
         """Return the file of a sysctl. Raises OSError if a symbolic link leads to it."""
         parts = sysctl_names.parts(key)
         if parts is None:
-            raise FileNotFoundError(f"{key!r} is no sysctl")
+            raise FileNotFoundError(f"invalid sysctl name {key!r}")
         return self._value_path(_sysctl(parts))
 
     def _value_path(self, path: str) -> str:

@@ -81,7 +81,7 @@ class IpvsProbe:
         self._process: Optional[ProbeProcess] = None
         self._started_at = 0.0
         self._due = True
-        self.answer = Ipvs(detail="not asked yet")
+        self.answer = Ipvs(detail="not queried yet")
 
     def update(self, modules: Sequence[ModuleFinding], reasons: Sequence[Reason]) -> None:
         """Start a query if a reconciliation for these reasons may have changed the result.
@@ -96,11 +96,11 @@ class IpvsProbe:
         if self._process and time.monotonic() > self._started_at + TIMEOUT:
             self._finish()
         if not found:
-            self.answer = Ipvs(detail="not asked: module ip_vs is not wanted")
+            self.answer = Ipvs(detail="not queried: module ip_vs is not managed")
         elif not found[0].compliant:
             self.answer, self._due = Ipvs(False, detail="module ip_vs is not live"), True
         elif not self._local:
-            self.answer = Ipvs(detail="not asked: the running kernel is another one")
+            self.answer = Ipvs(detail="not queried: another kernel is running")
         elif self._due and not self._process:
             self._start()
 
@@ -109,7 +109,7 @@ class IpvsProbe:
         try:
             self._process = ProbeProcess()
         except OSError as error:
-            self.answer = Ipvs(detail=f"cannot start the child that asks: {error.strerror}")
+            self.answer = Ipvs(detail=f"cannot start the query: {error.strerror}")
             return
         self._started_at = time.monotonic()
         try:
@@ -117,7 +117,7 @@ class IpvsProbe:
         except OSError as error:
             self._process.finish()
             self._process = None
-            self.answer = Ipvs(detail=f"cannot wait for the child that asks: {error.strerror}")
+            self.answer = Ipvs(detail=f"cannot wait for the query: {error.strerror}")
 
     def _on_readable(self) -> None:
         if self._process and self._process.read():
@@ -143,7 +143,7 @@ def probe() -> Ipvs:
     try:
         process = ProbeProcess()
     except OSError as error:
-        return Ipvs(detail=f"cannot start the child that asks: {error.strerror}")
+        return Ipvs(detail=f"cannot start the query: {error.strerror}")
     deadline = time.monotonic() + TIMEOUT
     while select.select([process.fd], [], [], max(0.0, deadline - time.monotonic()))[0]:
         if process.read():
@@ -164,7 +164,7 @@ def _parse(out: bytes) -> Ipvs:
         and isinstance(detail, str)
     ):
         return Ipvs(up, version, size, detail)
-    return Ipvs(None, detail="the child that asks gave no answer")
+    return Ipvs(None, detail="the query returned no answer")
 
 
 def _get_info() -> Ipvs:
@@ -207,7 +207,7 @@ def _parse_reply(replies: Sequence[Any]) -> Ipvs:
     """Parse the reply. pyroute2 decodes a truncated attribute as None or bytes."""
     version, size = (replies[0].get_attr(name) if replies else None for name in (_VERSION, _TABLE_SIZE))
     if not isinstance(version, int) or not isinstance(size, int):
-        return Ipvs(None, detail="the kernel's answer cannot be read")
+        return Ipvs(None, detail="invalid answer of the kernel")
     return Ipvs(True, f"{version >> 16 & 0xFF}.{version >> 8 & 0xFF}.{version & 0xFF}", size, "answers")
 
 
@@ -215,9 +215,9 @@ def _describe_error(code: int, bound: bool) -> Ipvs:
     if not bound and code == errno.ENOENT:
         return Ipvs(False, detail="the kernel has no IPVS generic-netlink family")
     if not bound or code in TRANSIENT_ERRNOS:
-        return Ipvs(None, detail=f"cannot ask: {os.strerror(code)}")
-    if code == 1:  # EPERM: the family exists, and GET_INFO requires CAP_NET_ADMIN
-        return Ipvs(None, detail="not asked: needs root")
+        return Ipvs(None, detail=f"cannot query: {os.strerror(code)}")
+    if code == 1:  # EPERM: GET_INFO wants CAP_NET_ADMIN, but the family is there
+        return Ipvs(None, detail="not queried: requires root")
     return Ipvs(False, detail=os.strerror(code))
 
 

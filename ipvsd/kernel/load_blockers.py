@@ -162,7 +162,7 @@ class LoadBlockers:
     def _find_markers(self, names: Collection[str]) -> Mapping[str, str]:
         """Return the evidence that modules are built in although no index lists them."""
         places = {name: _BUILTIN_MARKERS[name] for name in names if name in _BUILTIN_MARKERS}
-        return {name: f"there is /{place}" for name, place in places.items() if rootfs.exists(self._root, place)}
+        return {name: f"/{place} exists" for name, place in places.items() if rootfs.exists(self._root, place)}
 
     def _query_modprobe(self, release: str, names: Collection[str], live: Collection[str]) -> ModprobeResults:
         tree = ModuleTree(self._root, release)

@@ -134,7 +134,7 @@ class Libkmod:
         if not self._context:
             self._context = ctypes.c_void_p(self._library.kmod_new(None, None))
             if not self._context:
-                raise LoadError("libkmod found no memory", errno.ENOMEM)
+                raise LoadError("cannot create a libkmod context: out of memory", errno.ENOMEM)
             self._stamps = stamps
             # Otherwise, it prints to standard error what the return values already say.
             self._library.kmod_set_log_priority(self._context, 0)

@@ -107,7 +107,7 @@ class Ipvs(NamedTuple):
     up: Optional[bool] = None
     version: str = ""
     table_size: int = 0
-    detail: str = "not asked"
+    detail: str = "not queried"
 
 
 class Histogram(NamedTuple):

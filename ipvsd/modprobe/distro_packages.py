@@ -115,7 +115,7 @@ PACKAGES = (
     _package("alpine", r".*-lts", "apk add linux-lts, and reboot", "pkgs.alpinelinux.org: linux-lts"),
     _package(
         "flatcar talos bottlerocket cos", _ANY,
-        "take an image whose kernel has it: the modules of {distribution} come with the image alone",
+        "use an image whose kernel has it: only the image contains the modules of {distribution}",
         "flatcar.org, talos.dev, github.com/bottlerocket-os, cloud.google.com/container-optimized-os",
     ),
 )  # fmt: skip

@@ -77,7 +77,7 @@ def former(name: str, release: str) -> Optional[Former]:
 def successor(name: str, release: str) -> Optional[str]:
     """Return a text that names the successor of a module, or None."""
     found = former(name, release)
-    return f"no module any more: a part of {found.successor} since Linux {_version(found)}" if found else None
+    return f"no longer a module: part of {found.successor} since Linux {_version(found)}" if found else None
 
 
 def _version(found: Former) -> str:

@@ -85,11 +85,11 @@ def unset_options(found: Mapping[str, str], modules: Collection[str]) -> Mapping
         option = symbol(name)
         parent = next((option for option in _parents(name) if found.get(option) == "is not set"), "")
         if found.get(option) == "is not set":
-            lines[name] = f"says '# {option} is not set'"
+            lines[name] = f"contains '# {option} is not set'"
         elif option not in found and parent:
-            lines[name] = f"says '# {parent} is not set'"
+            lines[name] = f"contains '# {parent} is not set'"
         elif found and option not in found and _OF_THE_KERNEL.match(name):
-            lines[name] = f"does not know {option}"
+            lines[name] = f"does not contain {option}"
     return lines
 
 

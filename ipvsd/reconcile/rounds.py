@@ -141,7 +141,7 @@ def act(host: Host, action: Action) -> Outcome:
         else:
             return Outcome(action, kept=_kept(host, action))
     except BlacklistedError:
-        return Outcome(action, "the loader found it blacklisted in modprobe.d")
+        return Outcome(action, "blacklisted in modprobe.d")
     except LoadError as error:
         return Outcome(action, str(error), error.errno, error.built_for)
     except OSError as error:
@@ -205,7 +205,7 @@ def _explain_contention(finding: SysctlFinding, contention: Contention) -> Sysct
     verdict, remedy = SysctlVerdict.CONTENDED, remedies.CONTENDED.format(contention.conflicting_program)
     if contention.yielded:
         verdict, remedy = SysctlVerdict.YIELDED, remedies.YIELDED
-    evidence = f"{finding.evidence}; changed again and again {contention.by}"
+    evidence = f"{finding.evidence}; changed repeatedly {contention.by}"
     return finding._replace(verdict=verdict, evidence=evidence, remedy=remedies.for_sysctl(finding.desired, remedy))
 
 

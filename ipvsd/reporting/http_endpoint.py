@@ -69,7 +69,7 @@ class HttpEndpoint:
         parts += [f"not {address(*place)} ({error})" for place, error in self._errors.items()]
         trouble = self._server.error if self._server else ""
         up = (bool(self._open) and not trouble) or not self.listen
-        return SourceState("http", up, ", ".join([*parts, *([trouble] if trouble else [])]) or "not wanted", None)
+        return SourceState("http", up, ", ".join([*parts, *([trouble] if trouble else [])]) or "disabled", None)
 
     @property
     def listen_errors(self) -> str:
@@ -120,7 +120,7 @@ class Pages:
 
     def _health_page(self, report: Optional[Report]) -> Response:
         healthy = report is not None and report.health.state is not State.FAILED
-        line = report.health.summary if report else "not looked yet"
+        line = report.health.summary if report else "no reconciliation yet"
         return Response(200 if healthy else 503, f"{line}\n".encode(), _TEXT)
 
     def _status_page(self, report: Optional[Report]) -> Response:

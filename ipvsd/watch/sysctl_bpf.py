@@ -58,14 +58,14 @@ class SysctlBpf:
                 self._stack = stack.pop_all()
         except OSError as error:
             self._ring = None
-            self.detail = f"bpf cannot be used: {error.strerror or error}"
+            self.detail = f"cannot use BPF: {error.strerror or error}"
             return False
         return True
 
     def _attach(self, stack: contextlib.ExitStack) -> None:
         cgroup_root = find_cgroup_root(self._root)
         if not cgroup_root:
-            raise OSError(0, "control groups of version 2 are not mounted")
+            raise OSError(0, "cgroup v2 is not mounted")
         ring = RingBuffer("ipvsd_ring", RING_BYTES)
         stack.callback(ring.close)
         width = 8 * sysctl_program.BUCKET_WORDS
@@ -254,9 +254,9 @@ def _learn_location(path: str) -> None:
 
 def _describe_limits(variant: sysctl_program.Variant) -> Iterator[str]:
     if variant.process is None:
-        yield "this kernel tells no process"
+        yield "this kernel does not report the process"
     if not variant.namespaces or (variant.process is None and not variant.group):
-        yield "it cannot tell network namespaces apart"
+        yield "it cannot distinguish network namespaces"
 
 
 def _close_at_exit(stack: contextlib.ExitStack, descriptor: int) -> int:

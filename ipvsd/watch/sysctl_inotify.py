@@ -52,7 +52,7 @@ class SysctlInotify:
         self._unwatched = len(targets.sysctls) - len(self._watches)
         self._detail = f"inotify on {len(self._watches)} of {len(targets.sysctls)} files"
         if self._fds.full:
-            self._detail += "; the other descriptors are for repairs (raise LimitNOFILE=)"
+            self._detail += "; the other descriptors are reserved (raise LimitNOFILE=)"
 
     def _is_open(self, key: str) -> bool:
         """Return whether the watched file is the one that is kept open."""

@@ -113,7 +113,7 @@ def test_a_resync_finds_a_value_that_the_kernel_copied(service: Service, tree: P
     put(
         tree,
         "etc/ipvsd/ipvsd.yaml",
-        "profiles: []\ninterval: 1s\nweb: {listen: []}\nsysctls: {net.ipv4.ip_forward: 1}\n",
+        "profiles: []\ninterval: 1s\nhttp: {listen: []}\nsysctls: {net.ipv4.ip_forward: 1}\n",
     )
     service.ready()
     by_another_process("0", "/proc/sys/net/ipv4/conf/all/forwarding")
@@ -158,7 +158,7 @@ def test_a_real_uevent_of_an_interface_wakes_the_loop_if_it_is_a_target(loop: Ev
 def test_a_thousand_interfaces_get_their_value_and_leave_no_trace(
     service: Service, tree: Path, tmp_path: Path, until: Until
 ) -> None:
-    text = f"profiles: []\nweb: {{listen: []}}\nsysctls: {{{PATTERN}: {{value: 2, exclude: [all, default]}}}}\n"
+    text = f"profiles: []\nhttp: {{listen: []}}\nsysctls: {{{PATTERN}: {{value: 2, exclude: [all, default]}}}}\n"
     put(tree, "etc/ipvsd/ipvsd.yaml", text)
     service.ready()
     batch(tmp_path, "link add va{0} type veth peer name vb{0}\n")

@@ -59,7 +59,7 @@ def test_it_attaches_or_reports_the_reason() -> None:
         if writes.state().up:
             assert writes.state().detail == "bpf on the root control group"
         else:
-            assert writes.state().detail.startswith("bpf cannot be used: ")
+            assert writes.state().detail.startswith("cannot use BPF: ")
         writes.close()
         assert not writes.state().up
 
@@ -129,7 +129,7 @@ with EventLoop() as loop:
     print(writes.attach(), writes.state().up, os.listdir("/proc/self/fd") == before, writes.detail)
 """
     done = subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, check=True)
-    assert done.stdout.startswith("False False True bpf cannot be used: ")
+    assert done.stdout.startswith("False False True cannot use BPF: ")
 
 
 # --- writers ----------------------------------------------------------------------------

@@ -63,7 +63,7 @@ EXPECTED = (
     r"loaded \d+ modules: \S+",
     r"wrote \S+: actual '[^']*', desired '[^']*'",
     r"\S+ is compliant again: ",
-    r"ready: \d+ modules, \d+ sysctls right",
+    r"ready: \d+ modules, \d+ sysctls compliant",
     r"configuration loaded, [0-9a-f]{12}",
     r"\S+ drifted \d+ times, and was repaired; last changed (probably )?by ",
     r"backend for sysctl writes: bpf$",
@@ -202,7 +202,7 @@ class Node:
     def ready_line(self) -> str:
         """Return the beginning of the status line of a node that complies with the default profile."""
         interfaces = 1  # net.ipv4.conf.*.forwarding counts as one
-        return f"ready: {len(self.held())} modules, {len(SYSCTLS) + interfaces} sysctls right"
+        return f"ready: {len(self.held())} modules, {len(SYSCTLS) + interfaces} sysctls compliant"
 
     def sysctl(self, key: str) -> str:
         """Return the value of a sysctl."""

@@ -57,7 +57,7 @@ LINES = (
     r"\S+ is contended: changed more than \d+ times in 60 s, last (probably )?by ",
     r"\S+ is no longer contended",
     r"sysctl \S+ (\(not required\) )?(contended|noncompliant|pending|unsupported): ",
-    r"wrote \d+ sysctls of \S+ in all, ",
+    r"wrote \d+ sysctls of \S+, of which ",
     r"configuration changed: ",
     r"cannot use the configuration:$",
     r"ipvsd keeps using the previous configuration$",
@@ -65,7 +65,7 @@ LINES = (
     rf"{re.escape(DROP_IN)}:\d+: ",
     r"cannot write the (status file|history): .*No space left on device",
     r"ipvsd can write the (status file|history) again$",
-    r"module \S+ (\(not required\) )?(loading|unloading|loadable|failed): ",
+    r"module \S+ (\(not required\) )?(loading|unloading|loadable|load failed): ",
     r"\S+( and|,) .* are compliant again",
 )
 

@@ -39,7 +39,7 @@ def test_check_and_status_need_no_root(node: Node) -> None:
 
     assert node.run(f"{user} ipvsd status").code == 0
     done = node.run(f"{user} ipvsd check")
-    assert "IPVS: not asked: needs root" in done.out
+    assert "IPVS: not queried: requires root" in done.out
     assert node.run(f"{user} ipvsd plan").out == "nothing to do\n"
     assert node.run(f"{user} ipvsd apply").code == 0
 
@@ -83,7 +83,7 @@ def test_a_strict_start_holds_kubelet_back_until_its_limit_and_says_why(node: No
     node.machine.put(b"[Service]\nTimeoutStartSec=10\n", "/run/systemd/system/ipvsd.service.d/bench.conf")
     try:
         node.run("systemctl daemon-reload; systemctl start --no-block ipvsd kubelet")
-        node.until(lambda: "startup: strict" in node.status_line(), "the status while it waits")
+        node.until(lambda: "startup.mode: strict" in node.status_line(), "the status while it waits")
 
         assert "no_such_module absent" in node.status_line()
         assert node.show("ActiveState") == "activating"

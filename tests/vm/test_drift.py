@@ -9,7 +9,7 @@ from tests.vm.node import SYSCTLS, UNLOAD_IPVS, Journal, Node, repeated
 TIMES = repeated(3, 10)
 # Two concurrent loaders of one module can fail for a moment, and log that.
 RACE = (
-    r"(module (ip_vs\w*|xt_ipvs)( \(not required\))? (failed|loadable|loading|unloading)"
+    r"(module (ip_vs\w*|xt_ipvs)( \(not required\))? (load failed|loadable|loading|unloading)"
     r"|sysctl net\.ipv4\.vs\.\S+ (pending|unsupported|noncompliant|write failed|not kept)): "
 )
 

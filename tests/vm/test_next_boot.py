@@ -105,7 +105,7 @@ def test_a_node_after_a_boot_without_ipvsd_matches_the_prediction(node: Node, jo
             assert node.sysctl("net.ipv4.ip_forward") == "0"
             assert node.run("ipvsd check", check=False).code == 1
             told = node.run("ipvsd explain net.ipv4.ip_forward", check=False)
-            assert (told.code, "wins; not as wanted" in joined(told.out)) == (1, True)
+            assert (told.code, "wins; not compliant" in joined(told.out)) == (1, True)
         finally:
             node.machine.put(kept.encode(), "/etc/sysctl.conf")
             node.run(f"rm -f {CLOSED}; systemctl enable --now ipvsd")
@@ -126,8 +126,8 @@ def joined(text: str) -> str:
     return " ".join(text.split())
 
 
-def test_files_that_differ_from_the_configuration_are_reported(node: Node, journal: Journal) -> None:
-    journal.expect(r"/etc/modules-load\.d/ipvsd\.conf is not as configured")
+def test_files_that_are_no_longer_as_configured_are_told(node: Node, journal: Journal) -> None:
+    journal.expect(r"/etc/modules-load\.d/ipvsd\.conf does not match the configuration")
     node.run("ipvsd apply --persist")
     with node.configured("interval: 2s\nscheduler: lc\n"):
         node.until(lambda: node.status()["notes"], "a note")

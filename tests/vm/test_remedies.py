@@ -47,7 +47,7 @@ def test_a_dependency_that_is_blacklisted_is_loaded_all_the_same(node: Node) -> 
     preflight, apply, said, _ = answers(node)
     assert (preflight, apply) == (0, 0), said
     assert node.live("nf_conntrack")
-    assert "nf_conntrack loadable not loaded; blacklisted, and yet loaded for ip_vs" in said
+    assert "nf_conntrack loadable not loaded; blacklisted, but loaded as a dependency of ip_vs" in said
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_options_with_blanks(node: Node, line: str, parameter: str) -> None:
     assert (tried.code, preflight, apply) == ((1, 1, 1) if parameter else (0, 0, 0)), (tried, said)
     if parameter:
         assert "Invalid argument" in tried.err
-        assert f"{CONF}:1: {line}: the kernel takes {parameter} for a parameter without a value" in said
+        assert f"{CONF}:1: {line}: the kernel reads {parameter} as a parameter without a value" in said
         assert f"write {parameter}=VALUE without blanks in {CONF}" in explained
         node.run(f"echo 'options {module} {parameter}=12' > {CONF}")
         assert node.run("ipvsd apply", check=False).code == 0
@@ -127,6 +127,6 @@ def test_a_name_that_the_kernel_gave_up(node: Node) -> None:
     with node.configured(f"{FAST}modules: {{nf_conntrack_ipv4: {{}}}}\n"):
         node.until(lambda: node.finding("nf_conntrack_ipv4")["verdict"] == "merged", "told as merged")
         remedy = node.finding("nf_conntrack_ipv4")["remedy"]
-    assert remedy == "name nf_conntrack in its place"
+    assert remedy == "use nf_conntrack instead"
     with node.configured(f"{FAST}modules: {{{remedy.split()[1]}: {{}}}}\n"):
         node.until(lambda: node.run("ipvsd status").code == 0, "right with the name that took it over")

@@ -134,13 +134,15 @@ print(written)
 
 def test_the_ipvs_table_that_was_lost_is_told(node: Node, journal: Journal) -> None:
     journal.expect(r"all IPVS virtual services were lost with module ip_vs: 2 before, 0 now \(kube-proxy writes")
-    journal.expect(r"(module ip_vs\w* (failed|loading|unloading)|sysctl net\.ipv4\.vs\.\S+ (pending|unsupported)): ")
+    journal.expect(
+        r"(module ip_vs\w* (load failed|loading|unloading)|sysctl net\.ipv4\.vs\.\S+ (pending|unsupported)): "
+    )
     with node.configured("interval: 1s\n"):
         node.run("ipvsadm -A -t 10.0.0.1:80 -s rr; ipvsadm -A -u 10.0.0.1:53 -s rr")
         looks = node.metrics()["ipvsd_reconciliations_total"]
         node.until(lambda: node.metrics()["ipvsd_reconciliations_total"] >= looks + 3, "looks")
         node.run(f"systemctl kill -s STOP ipvsd; ipvsadm -C; {UNLOAD_IPVS}; systemctl kill -s CONT ipvsd")
-        node.until(lambda: any("table was lost" in line for line in journal.lines()), "told")
+        node.until(lambda: any("services were lost" in line for line in journal.lines()), "told")
 
 
 def test_what_is_guarded_is_refused_but_to_whom_may(node: Node, journal: Journal) -> None:

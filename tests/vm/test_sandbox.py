@@ -128,10 +128,10 @@ def test_without_cap_sys_module_no_module_comes_back(node: Node, journal: Journa
 
 
 def test_without_cap_net_admin_neither_ipvs_answers_nor_are_writers_seen(node: Node, journal: Journal) -> None:
-    journal.expect(r"backend for sysctl writes: inotify; bpf cannot be used: ", r"IPVS ")
+    journal.expect(r"backend for sysctl writes: inotify; cannot use BPF: ", r"IPVS ")
     with node.changed_unit(WITHOUT.format("CAP_NET_ADMIN")):
         assert node.status()["backend"] == "inotify"
-        node.until(lambda: node.status()["ipvs"]["detail"] == "not asked: needs root", "IPVS refused")
+        node.until(lambda: node.status()["ipvs"]["detail"] == "not queried: requires root", "IPVS refused")
 
 
 def test_after_the_start_two_capabilities_are_left_and_none_in_the_server(node: Node) -> None:

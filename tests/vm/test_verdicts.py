@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from ipvsd.model.value_texts import text_of
 from tests.vm.node import Journal, Node
 
 UNPACK = Path(__file__).parent / "guest" / "unpack.py"
@@ -42,7 +43,7 @@ def verdict(node: Node, expected: str, module: str = MODULE) -> tuple[str, str]:
     """Wait for a verdict, and return its evidence and its remedy."""
     node.until(lambda: node.finding(module)["verdict"] == expected, f"{module} {expected}")
     found = node.finding(module)
-    assert f"{module} {expected}: {found['remedy']}" in node.status_line()
+    assert f"{module} {text_of(expected)}: {found['remedy']}" in node.status_line()
     assert node.run("ipvsd check", check=False).code == 1
     assert f'ipvsd_module_loaded{{module="{module}"}}' in node.metrics()
     return found["evidence"], found["remedy"]
@@ -115,10 +116,10 @@ def test_a_file_that_is_gone(node: Node) -> None:
         _restore(node)  # there is no network here, so the test restores the content of that package
 
 
-def test_an_option_that_is_not_set(node: Node) -> None:
-    said = {"ip_vs_bench": "does not know CONFIG_IP_VS_BENCH"}
+def test_an_option_that_was_left_out(node: Node) -> None:
+    said = {"ip_vs_bench": "does not contain CONFIG_IP_VS_BENCH"}
     if "# CONFIG_IP_VS_TWOS is not set" in node.run("cat /boot/config-$(uname -r)").out:
-        said["ip_vs_twos"] = "says '# CONFIG_IP_VS_TWOS is not set'"
+        said["ip_vs_twos"] = "contains '# CONFIG_IP_VS_TWOS is not set'"
     for name, evidence in said.items():
         with node.configured(f"{FAST}modules: {{{name}: {{}}}}\n"):
             found, remedy = verdict(node, "not_built", name)
@@ -134,9 +135,9 @@ def test_a_module_made_for_another_kernel(node: Node) -> None:
     node.run(f"sed -i 's/vermagic={release} SMP/vermagic={other} UP /' {path}")
     with unloaded(node):
         evidence, remedy = verdict(node, "vermagic_mismatch")
-        assert f"made for kernel {other}, this is {release}" in evidence
-        assert "version magic" in evidence  # the kernel's own message
-        assert remedy.startswith("replace its file by one made for this kernel (apt install")
+        assert f"built for kernel {other}, not {release}" in evidence
+        assert "version magic" in evidence  # the kernel's own words
+        assert remedy.startswith("replace its file with one for this kernel (apt install")
         _restore(node)
 
 
@@ -146,7 +147,7 @@ def test_a_signature_that_does_not_fit(node: Node) -> None:
     with unloaded(node):
         evidence, remedy = verdict(node, "signature_refused")
         assert "Key was rejected by service" in evidence
-        assert remedy.startswith("use a file that is signed with a key which the kernel trusts")
+        assert remedy.startswith("use a file that is signed with a key that the kernel trusts")
         _restore(node)
 
 

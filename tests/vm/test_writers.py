@@ -263,7 +263,10 @@ def test_without_cap_bpf_it_is_inotify_and_the_reason_is_reported(node: Node, jo
     journal.expect(SEEING)
     with rung(node, WITHOUT_BPF):
         assert node.status()["backend"] == "inotify"
-        node.until(lambda: any("seen by inotify; bpf cannot be used: " in line for line in journal.lines()), "told")
+        node.until(
+            lambda: any("backend for sysctl writes: inotify; cannot use BPF: " in line for line in journal.lines()),
+            "told",
+        )
         for writer in sorted(set(WRITERS) - UNSEEN_BY_INOTIFY)[: repeated(2, len(WRITERS))]:
             before = count(node, "repairs")
             node.run(WRITERS[writer].format(0))
