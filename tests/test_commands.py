@@ -181,7 +181,7 @@ def test_check_reports_a_kernel_without_modules(tree: Path, capsys: Output) -> N
     without_modules(tree)
     _, found = values(capsys, "check", *at(tree))
     assert verdicts(found)["ip_vs_rr"] == "no_module_support"
-    assert verdicts(found)["ip_vs"] == "built_in"  # its sysctls are there
+    assert verdicts(found)["ip_vs"] == "built_in"  # its sysctls exist
 
 
 def test_check_reports_a_missing_module_tree(tree: Path, capsys: Output) -> None:

@@ -222,7 +222,7 @@ def test_a_storm_of_writes_to_an_item_in_back_off_wakes_nothing(service: Service
     service.ready()
     until((service.tree / STATUS).exists, "the status is published")
     looks, begun = service.seen()["reconciliations"], time.monotonic()
-    # Each once: what is written again before the end of a look that turned it back is one repair to that look.
+    # Each once: a value that is written again before the repairing reconciliation ends is one repair.
     for name in others:
         store(sysctl(service.tree, "net.ipv4.ip_forward"), "0")
         store(sysctl(service.tree, name), "0")
@@ -231,7 +231,7 @@ def test_a_storm_of_writes_to_an_item_in_back_off_wakes_nothing(service: Service
     lulls = (time.monotonic() - begun) / LULL
     assert (
         service.seen()["reconciliations"] <= looks + lulls + 6
-    )  # of the start there may be some more, of 20 writes none
+    )  # the start can cause some more; none of the 20 writes does
     service.stop()
 
 
@@ -337,7 +337,7 @@ def test_a_file_that_is_removed_before_its_replacement_changes_nothing(service: 
     until(
         lambda: "config_files" in (item["name"] for item in service.seen()["sources"]), "the configuration is watched"
     )
-    # As vim does it.
+    # Like vim.
     (service.tree / MAIN).rename(service.tree / f"{MAIN}~")
     until(lambda: "is missing or empty" in str(service.status()["notes"]), "it has looked without the file")
     put(service.tree, MAIN, f"{QUIET}bridgeNetfilter: false\ninterval: 7s\n")

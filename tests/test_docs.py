@@ -138,7 +138,7 @@ def test_ipvsd_yaml_5_has_every_key_and_no_other() -> None:
 
     documented = terms(section(YAML_5, "# KEYS", "# NAMES OF SYSCTLS"))
 
-    # These have no meaning but that of their keys.
+    # These have no meaning except that of their keys.
     assert sorted(documented) == sorted(keys - {"startup", "contention", "guard", "http"})
 
 

@@ -105,7 +105,7 @@ def test_the_parameters_of_whoever_asks_come_last() -> None:
         ("x", "alias x nothing", "", TREE, Cause.ALIAS),
         ("x", "alias x core", "", TREE, None),
         ("top", "", "", TREE._replace(gone=["low"]), Cause.FILE_MISSING),
-        ("top", "", "low", TREE._replace(gone=["low"]), Cause.FILE_MISSING),  # middle is forgotten about, too
+        ("top", "", "low", TREE._replace(gone=["low"]), Cause.FILE_MISSING),  # middle is ignored as well
         ("middle", "", "low", TREE._replace(gone=["low"]), None),
         ("top", "", "", TREE._replace(gone=["top"]), Cause.FILE_MISSING),
         ("top", "", "", TREE._replace(zipped=["middle"]), Cause.COMPRESSION),

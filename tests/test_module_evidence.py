@@ -50,7 +50,7 @@ MOUNTS = "22 21 0:4 / /proc rw,nosuid - proc proc rw\n23 22 0:4 /sys /proc/sys r
         (MOUNTS + "24 23 0:4 /sys/net /proc/sys/net rw - proc proc rw\n", "noncompliant"),
         (MOUNTS + "24 22 0:4 /sys /proc/sys rw - proc proc rw\n", "noncompliant"),
         ("22 21 0:4 / /proc ro - proc proc rw\n", "write_failed"),
-        ("22 21 0:4 / /proc rw,nosuid shared:9 - proc proc ro\n", "write_failed"),  # the file system is, not the mount
+        ("22 21 0:4 / /proc rw,nosuid shared:9 - proc proc ro\n", "write_failed"),  # read-only file system
         ("21 1 8:1 / / ro - ext4 /dev/vda ro\n", "noncompliant"),  # an image on a read-only disk
         ("", "noncompliant"),
     ],

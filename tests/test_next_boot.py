@@ -230,7 +230,7 @@ def test_without_modules_disabled_on_the_command_line_a_node_is_ready(tree: Path
             {"etc/modules-load.d/b.conf": "br_netfilter\n", "etc/modprobe.d/b.conf": "blacklist br_netfilter\n"},
             1, "fails: ",
         ),
-        ({f"{WANTS}/ipvsd.service": ""}, 0, "fails: "),  # and ipvsd does it
+        ({f"{WANTS}/ipvsd.service": ""}, 0, "fails: "),  # and ipvsd writes it
     ],
 )  # fmt: skip
 def test_a_sysctl_can_be_set_only_after_its_module_was_loaded(

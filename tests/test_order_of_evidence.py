@@ -63,7 +63,7 @@ def test_the_most_specific_cause_for_a_listed_module_is_reported(chosen: tuple[V
 def test_the_most_specific_cause_for_an_unlisted_module_is_reported(chosen: tuple[V, ...]) -> None:
     seen = with_all(kernel(), [OF_WHAT_IS_NOT[verdict] for verdict in reversed(chosen)])
     found = judge_module(wanted_module(), observed(seen)).verdict
-    # A file of the module shows that the tree is not gone: it has no index.
+    # If the module's file exists, the tree is not missing, but has no index.
     unindexed = {V.COMPRESSION_UNSUPPORTED, V.INDEX_STALE} & set(chosen)
     expected = chosen[0]
     if expected is V.MODULE_TREE_MISSING and unindexed:

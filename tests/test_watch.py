@@ -95,7 +95,7 @@ def test_lost_events_are_counted_and_cause_a_reconciliation(loop: EventLoop, wat
     with watched.file.open("wb", 0) as one, other.open("wb", 0) as two:
         overflow(lambda number: (one, two)[number % 2].write(b"0"))
     told: set[tuple[ReasonKind, str]] = set()
-    while watched.source.state().events_lost == 0:  # the kernel tells of it behind all that it kept
+    while watched.source.state().events_lost == 0:  # the kernel reports the overflow after all queued events
         told |= details(loop, 10)
     assert (ReasonKind.LOST, "inotify") in told
     assert watched.source.state().events_lost == 1

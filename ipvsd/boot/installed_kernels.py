@@ -240,7 +240,7 @@ def _assess(root: str, config: Config, release: str) -> tuple[tuple[ModuleFindin
 
 
 def lacks_tree(modules: Iterable[ModuleFinding]) -> bool:
-    """Tell whether a kernel cannot be judged, because it has no module tree and needs one."""
+    """Return whether a kernel cannot be judged, because it needs a module tree and has none."""
     return any(found.verdict is ModuleVerdict.MODULE_TREE_MISSING for found in modules)
 
 
@@ -253,7 +253,7 @@ def failing_lines(root: str, release: str) -> tuple[str, ...]:
 
 
 def unobtainable_modules(kernel: InstalledKernel) -> tuple[ModuleFinding, ...]:
-    """Return what cannot be had under this kernel, and is wanted there."""
+    """Return the desired modules that cannot be obtained under this kernel."""
     wanted = (finding for finding in kernel.modules if finding.desired.need is not Need.IF_SHIPPED)
     return tuple(finding for finding in wanted if not obtainable(finding))
 

@@ -58,7 +58,7 @@ class Boot(NamedTuple):
     unit: str
     settings: tuple[ExternalSetting, ...]
     unreadable_files: Mapping[str, str]
-    masked: Mapping[str, str]  # of systemd's own units those that do not run
+    masked: Mapping[str, str]  # those of systemd's own units that do not run, with the reason
 
 
 def predict(root: str, kernel: Kernel, names: Names) -> Boot:
@@ -216,7 +216,7 @@ def _predict_module(found: ModuleFinding, boot: Boot, kernel: Kernel, root: str)
     module = found.module or found.name
     if module in kernel.built_in:
         return found
-    # Of alternatives it need not be the one that would be loaded first.
+    # Among alternatives, the boot can load another one than ipvsd would load first.
     others = [kernel.module(name) for name in found.desired.any_of]
     module = next((name for name in (module, *others) if name in boot.loaded), module)
     if module in boot.loaded and (others or found.verdict in _CAN_BE_LOADED):

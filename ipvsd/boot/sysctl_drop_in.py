@@ -27,9 +27,9 @@ RANGE = "# within a range: "
 _NO_KEY = "sysctl.d cannot express this name"
 NOT_FOR_ALL = "sysctl.d cannot express the exclusions; for the existing sysctls only"
 
-# systemd-sysctl.service fails with such a key.
+# Such a key makes systemd-sysctl.service fail.
 _NOT_WRITABLE = (SysctlVerdict.WRITE_FAILED, SysctlVerdict.UNREADABLE, SysctlVerdict.UNSUPPORTED)
-_MAX_INTERFACE_NAME = 15  # bytes of an interface's name (IFNAMSIZ is 16 with its NUL)
+_MAX_INTERFACE_NAME = 15  # bytes of an interface name (IFNAMSIZ is 16, including the NUL)
 _MAX_LINES = 1000  # lines for one pattern
 # The kernel copies a change of these to interfaces, so they come first and never as a pattern
 # (inet_forward_change(), devinet_copy_dflt_conf(), addrconf_fixup_forwarding() and similar functions).
@@ -97,7 +97,7 @@ def lines(
 
 
 def _patterns_suffice(name: str, wanted: DesiredSysctl, pattern_lines: _PatternLines, written: Sequence[Path]) -> bool:
-    """Tell whether the patterns alone make a sysctl right: one with two paths they would write twice."""
+    """Return whether the patterns alone make a sysctl compliant. They would write one with two paths twice."""
     if name.startswith(_WRITTEN_FIRST) or len(sysctl_names.paths(name)) > 1:
         return False
     return bool(written) and satisfies(name, pattern_lines.value(written[0]) or "", wanted.want)

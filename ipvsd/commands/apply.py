@@ -159,7 +159,7 @@ def _lines(persisted: PersistResult) -> Iterator[str]:
 
 
 def _document(persisted: PersistResult) -> dict[str, Any]:
-    """Return what came of it as values for JSON, with every error if there is one."""
+    """Return the result as values for JSON, including every error."""
     noncompliant = [status_document.encode_finding(found) for found in persisted.noncompliant]
     values = {
         "kernel": persisted.kernel,

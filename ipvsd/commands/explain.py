@@ -186,7 +186,7 @@ def _on_disk(document: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _row(item: Mapping[str, Any], document: Mapping[str, Any]) -> Iterator[str]:
-    # The program that manages an interface matters, whether anything is held of it or not.
+    # The program that manages an interface matters, even if none of its sysctls is managed.
     mark, code, words = _assess_setting(item, document["managed"] or document["kind"] == Kind.INTERFACE.value)
     about = f"of {item['name']}: " if item["name"] != document["name"] else ""
     text = f"{about}{item['text']}"
@@ -205,7 +205,7 @@ _EFFECTS = {
     Effect.RUNS.value: "runs this command instead of loading it",
 }
 _TAKES_ADDRESSES = "can remove the addresses of services from it"
-# Of a setting that leaves its subject right.
+# For settings that leave the item compliant.
 _INTERFERES = {
     Program.MODPROBE.value: "no effect: modprobe loads it as a dependency of a managed module",
     Program.NETWORKD.value: f"systemd-networkd manages kube-ipvs0, and {_TAKES_ADDRESSES}",
@@ -214,7 +214,7 @@ _INTERFERES = {
 
 
 def _assess_setting(item: Mapping[str, Any], concerns: bool) -> tuple[str, str, str]:
-    """Return the mark of a setting, its colour, and what it comes to."""
+    """Return the mark of a setting, its colour, and its effect."""
     if item["failure"]:
         return "!", "31", f"fails: {item['failure']}"
     if item["inactive"]:

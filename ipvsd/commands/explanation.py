@@ -53,7 +53,7 @@ class Explanation:
     unusable: str  # the reason why the daemon's status file is unusable, or empty
 
     def complies(self, setting: ExternalSetting) -> Optional[bool]:
-        """Tell whether a setting leaves the subject as it is wanted; None if that cannot be told, or nothing is."""
+        """Return whether a setting agrees with the desired state, or None if that is unknown or nothing is desired."""
         return complies(setting, self.subject.want(setting.name)) if self.subject.findings else None
 
     @property
@@ -107,8 +107,8 @@ def explain(root: str, config: Config, name: str) -> Explanation:
     boot = next_boot.predict(root, kernel, names[subject.kind])
     if situation is RootKind.FIRST_BOOT and not subject.findings:
         subject = _after(boot, subject)
-    # Of the module that brings a sysctl, only what takes both away counts here; of the one that an interface is for,
-    # only what disturbs it.
+    # For the module that provides a sysctl, only settings that remove the module count. For the module of an
+    # interface, only settings that disturb it count.
     removing = (Effect.INTERFERES,) if subject.kind is Kind.INTERFACE else _REMOVING
     settings = tuple(item for item in boot.settings if item.name in subject.names or item.effect in removing)
     return Explanation(

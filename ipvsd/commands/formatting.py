@@ -25,15 +25,15 @@ def colour(text: str, code: str) -> str:
 
 
 def situation(document: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what the verdicts are about, where that is no kernel that runs."""
+    """Yield a heading if the verdicts are not about a running kernel."""
     if document["root_kind"] == RootKind.FIRST_BOOT.value:
         yield f"after the first boot of kernel {document['kernel']}:"
 
 
 def summary(document: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the health line, folded, its first word coloured."""
+    """Yield the health line, wrapped, with its first word in a colour."""
     state, line = document["state"], document["summary"]
-    first, *rest = folded(line) or [""]  # of a damaged file
+    first, *rest = folded(line) or [""]  # empty in a damaged file
     yield first.replace(state, colour(state, _COLOURS.get(state, "0")), 1)
     yield from rest
 
@@ -45,7 +45,7 @@ def notes(document: Mapping[str, Any]) -> Iterator[str]:
 
 
 def describe_attribution(item: Mapping[str, Any], writer_text: str) -> str:
-    """Return who changed something, by the `attribution` of an item of a status document of whatever version."""
+    """Return a phrase for the writer, by the `attribution` of an item in a status document of any version."""
     return (
         Attribution.LIKELY.describe(writer_text)
         if item.get("attribution") == Attribution.LIKELY.value
@@ -106,8 +106,8 @@ def values(items: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 
 
 def _rows(rows: Sequence[tuple[Mapping[str, Any], str, str]]) -> Iterator[str]:
-    """Yield rows (item, name, value). Evidence and remedy of several in succession stand once, below the last one."""
-    items_by_remedy: dict[str, str] = {}  # the remedies that were told, each with the item
+    """Yield rows (item, name, value). Consecutive equal evidence and remedies are printed once, below the last row."""
+    items_by_remedy: dict[str, str] = {}  # the remedies that were printed, each with the item
     for (item, name, value), (following, *_) in zip(rows, (*rows[1:], ({"compliant": True}, "", ""))):
         yield from _row(item, name, value)
         if item["compliant"]:

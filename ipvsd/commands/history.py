@@ -34,14 +34,14 @@ def run(root: str, output: str, number: int) -> int:
 def _problems(damaged: int, repairs: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     if damaged:
         yield f"skipped damaged lines of the history: {damaged}"
-    now = format_time(time.time())  # all have one length and one zone, so that they compare as texts
+    now = format_time(time.time())  # all have the same length and time zone, so they compare as texts
     later = sum(isinstance(repair.get("time"), str) and repair["time"] > now for repair in repairs)
     if later:
         yield f"repairs with a time in the future: {later} (the clock was set back)"
 
 
 def _lines(repair: Mapping[str, Any]) -> Iterator[str]:
-    # A file in /run: another version may have written it.
+    # Another version may have written the file.
     shown = {key: printable.line(str(repair.get(key, "?"))) for key in ("time", "name", "actual", "desired")}
     seconds = repair.get("seconds")
     duration = f" in {seconds * 1000:.1f} ms" if isinstance(seconds, float) else ""

@@ -75,7 +75,7 @@ def _lines(plan: Plan, later: Sequence[SysctlFinding]) -> Iterator[str]:
     for finding in later:
         yield f"# {finding.desired.origin}; after module {finding.desired.provider}, if it differs then"
         yield formatting.colour(f"+ {finding.name} = {value_to_write(finding.desired.want, '')}", "32")
-    # An action that the kernel takes by itself is no line of its own.
+    # An action that the kernel performs itself has no line.
     touched = {action.name for action in plan.actions} | {finding.name for finding in later}
     remaining = [item for item in plan.findings if not item.compliant and item.name not in touched]
     for names, example in formatting.group_alike(remaining):

@@ -36,16 +36,16 @@ _INTERFACE = re.compile(
     r"lo\Z|(?:eth|wlan|bond|br-?|team|tun|tap|wg|vlan|veth|cni|docker|cali|flannel\.?|vmbr|dummy|ib)[0-9a-f]+(?:\.[0-9]+)?\Z"
     r"|(?:en|wl|ww|ib|sl)[bcdopsuvxP][0-9a-zP]*[0-9][0-9a-z]*(?:\.[0-9]+)?\Z"
 )
-_MAX_INTERFACE_NAME = 15  # IFNAMSIZ is 16 with its NUL
+_MAX_INTERFACE_NAME = 15  # IFNAMSIZ is 16, including the NUL
 UNKNOWN_BEFORE_BOOT = "unknown before the first boot"
-# The verdicts on a name of which no module needs to be.
+# Verdicts after which a name may belong to no module.
 _ABSENT_VERDICTS = (
     ModuleVerdict.ABSENT,
     ModuleVerdict.NO_MODULE_SUPPORT,
     ModuleVerdict.MODULE_TREE_MISSING,
     ModuleVerdict.NO_INDEX,
 )
-_MAX_CANDIDATES = 8  # candidates that are shown
+_MAX_CANDIDATES = 8  # number of candidates in a message
 _EXAMPLE = "give a sysctl, a module or MODULE.PARAMETER, such as net.ipv4.ip_forward"
 
 
@@ -94,12 +94,12 @@ class Subject:
 
     @property
     def pattern(self) -> str:
-        """The pattern by which it is wanted, or an empty text."""
+        """The pattern that requests it, or an empty text."""
         return self.finding.desired.pattern if isinstance(self.finding, SysctlFinding) else ""
 
     @property
     def provider(self) -> Optional[str]:
-        """The module that brings it into being, if one does."""
+        """The module that provides it, if known."""
         return self.finding.desired.provider if isinstance(self.finding, SysctlFinding) else None
 
 

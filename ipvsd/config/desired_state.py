@@ -84,7 +84,7 @@ class PatternRules:
         self._index = Patterns(sysctl_names.globs(wanted.key) or () for wanted in self._wanted)
 
     def match(self, name: str) -> Optional[DesiredSysctl]:
-        """Return what is wanted of the pattern that counts for a sysctl: the last one that stands for it."""
+        """Return the desired value of the pattern that applies to a sysctl, which is the last matching one, or None."""
         matching = {number for path in sysctl_names.paths(name) for number in self._index.matching(path)}
         found = next((number for number in sorted(matching, reverse=True) if name in self._scopes[number]), None)
         return None if found is None else self._wanted[found]
@@ -157,7 +157,7 @@ def _alternatives(
 ) -> Iterator[DesiredModule]:
     for choice in choices:
         present = [variant for variant in choice.names if variant in known]
-        for variant in present or choice.names[:1]:  # none known: the first one stands for the failure
+        for variant in present or choice.names[:1]:  # if no name is known, the first one represents the failure
             yield DesiredModule(variant, Need.REQUIRED, origin, reason=reason)
 
 
@@ -205,7 +205,7 @@ def _parameters(modules: Mapping[str, DesiredModule], config: Config) -> Iterato
 
 
 def _wanted_sysctls(config: Config, kernel: Kernel) -> Mapping[str, DesiredSysctl]:
-    """Return the sysctls and patterns that are wanted, by their names, the profiles' first."""
+    """Return the desired sysctls and patterns by name, those of profiles first."""
     wanted: dict[str, DesiredSysctl] = {}
     for name in config.profiles:
         for sysctl in _sysctls(name, config, kernel):
@@ -246,7 +246,10 @@ def _expand(
     rules: Sequence[PatternRule],
     expanded: Mapping[str, Collection[str]],
 ) -> Iterator[DesiredSysctl]:
-    """Yield what the patterns want. A sysctl that is named beats them, and a later pattern an earlier one."""
+    """Yield the sysctls of the patterns.
+
+    A named sysctl overrides them, and a later pattern overrides an earlier one.
+    """
     named = {*(item.key for item in wanted), *(key for key in config.sysctls if not sysctl_names.is_pattern(key))}
     for template, exclude in reversed(rules):
         pattern = template.key

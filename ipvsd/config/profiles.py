@@ -114,7 +114,7 @@ _NFT = "its rules use it (pkg/proxy/nftables/proxier.go); found by loading such 
 _ALL_OR_NOTHING = "without it iptables-restore refuses all rules (pkg/proxy/ipvs/proxier.go)"
 _SETS = "without it kube-proxy cannot create its sets (ipsetInfo, pkg/proxy/ipvs/proxier.go)"
 _MODE_IPTABLES = "kube-proxy's iptables mode, to which 1.25 and older fall back (pkg/proxy/iptables/proxier.go): {}"
-# `conntrack -D`, and since 1.32 kube-proxy itself, delete what is tracked for an endpoint that is gone.
+# `conntrack -D`, and since 1.32 kube-proxy itself, delete the entries of a removed endpoint.
 _STALE = "deletes stale UDP connections; without it they continue to removed endpoints (pkg/proxy/conntrack)"
 
 _BRIDGE = (ModuleEntry("br_netfilter", "provides the net.bridge sysctls", Need.OPTIONAL, Switch.BRIDGE_NETFILTER),)

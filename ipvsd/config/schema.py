@@ -36,7 +36,7 @@ class SettingError(Exception):
 
 
 def kind(node: Node) -> str:
-    """Return what a person calls this value."""
+    """Return the name of a value's type for people."""
     names = {"bool": "a boolean", "null": "nothing", "int": "a number", "float": "a number", "str": "a string"}
     if isinstance(node, Scalar):
         return names.get(node.kind, f"a {node.kind}")
@@ -176,7 +176,7 @@ def _duration(minimum: float, maximum: float) -> Callable[[Node], float]:
             examples = [text for text, seconds in _EXAMPLES.items() if minimum <= seconds <= maximum]
             what = shown(_text(node)) if kind(node) == "a number" else kind(node)
             raise SettingError(f"must be a duration, not {what}", f"such as {', '.join(examples)}")
-        # Microseconds are exact in what `dump` makes of it; a unit's factor is not always.
+        # `dump` writes microseconds exactly, but the factor of a unit is not always exact.
         seconds = round(float(match[1]) * _UNITS[match[2]], 6)
         if not minimum <= seconds <= maximum:
             raise SettingError(f"must be between {minimum:g}s and {maximum:g}s")
@@ -230,7 +230,7 @@ def _is_word(text: str) -> bool:
 def _scheduler(node: Node) -> str:
     """Return a text in the form of a scheduler's name. `parser` checks the name after reading all files."""
     text = _text(node)
-    if kind(node) == "a string" and re.match(r"[a-z0-9_]{1,15}\Z", text):  # IP_VS_SCHEDNAME_MAXLEN is 16 with its NUL
+    if kind(node) == "a string" and re.match(r"[a-z0-9_]{1,15}\Z", text):  # IP_VS_SCHEDNAME_MAXLEN is 16, with its NUL
         return text
     hint = "such as rr or sh"
     if isinstance(node, Scalar) and not text:
@@ -408,7 +408,7 @@ def merge_want(fields: Mapping[str, Any], before: Optional[Want]) -> Optional[Wa
 
 
 def hint_for_unmanaged(node: Node) -> str:
-    """Return the hint for one who may have meant that a sysctl is to be left alone, or an empty text."""
+    """Return the hint for a user who may want ipvsd to leave a sysctl alone, or an empty text."""
     off = kind(node) == "a boolean" and SWITCHES.get(_text(node).lower()) == 0
     return "use false if ipvsd must not manage the sysctl" if off or kind(node) == "nothing" else ""
 

@@ -40,7 +40,7 @@ def parse(data: bytes) -> Optional[Node]:
         raise DocumentError(mark.line + 1 if mark else 0, f"invalid YAML: {problem}") from None
     except yaml.YAMLError as error:
         raise DocumentError(0, f"invalid YAML: {str(error).splitlines()[0]}") from None
-    except (ValueError, OverflowError) as error:  # an escape or a version that is no number PyYAML can hold
+    except (ValueError, OverflowError) as error:  # an escape or a version that is not a valid number for PyYAML
         raise DocumentError(0, f"invalid YAML: {error}") from None
     except RecursionError:
         raise DocumentError(0, "is nested too deeply") from None

@@ -36,7 +36,7 @@ def detect(root: str, names: Names, known: Mapping[str, str] = {}) -> ConflictRe
 
 
 def complies(setting: ExternalSetting, want: Optional[Want]) -> Optional[bool]:
-    """Tell whether a setting leaves what is wanted; None where that cannot be told, or nothing is wanted.
+    """Return whether a setting agrees with the desired state, or None if that is unknown or nothing is desired.
 
     Modules are desired to be loaded. `values` decides whether a value is compliant, as in the planner.
     """

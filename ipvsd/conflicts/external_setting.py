@@ -31,10 +31,10 @@ class Effect(enum.Enum):
 
     SETS = "sets"  # sets the value of a sysctl or a parameter
     LOADS = "loads"
-    BLOCKS = "blocks"  # keeps a module from being loaded
+    BLOCKS = "blocks"  # prevents a module from being loaded
     UNLOADS = "unloads"
-    RUNS = "runs"  # a command in place of loading it, which may load it
-    INTERFERES = "interferes"  # leaves it right, and yet of less use
+    RUNS = "runs"  # runs a command in place of loading the module, which may load it
+    INTERFERES = "interferes"  # leaves the item compliant, but impairs its use
 
 
 APPLIED_WHEN = {

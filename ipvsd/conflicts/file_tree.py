@@ -27,7 +27,7 @@ class FileTree:
 
     @property
     def unreadable_files(self) -> Mapping[str, str]:
-        """The files that are there and could not be read, each with the reason."""
+        """The existing files that could not be read, each with the reason."""
         return self._unreadable_files
 
     def shown(self, path: str) -> str:

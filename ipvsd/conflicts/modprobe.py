@@ -49,7 +49,7 @@ def _blocked(tree: FileTree, names: Names, cmdline: str) -> Iterator[ExternalSet
             yield ExternalSetting(name, Effect.BLOCKS, Program.KERNEL, modprobe_d.CMDLINE, text, remedy=remedy)
         elif line is not None and name in found.pulled_in_by:
             yield ExternalSetting(name, Effect.INTERFERES, Program.MODPROBE, line.origin, str(line))
-        elif line is not None and name not in found.blockers:  # of a module that there is not
+        elif line is not None and name not in found.blockers:  # the module does not exist
             remedy = remedies.for_removal(str(line), line.origin, name)
             yield ExternalSetting(name, Effect.BLOCKS, Program.MODPROBE, line.origin, str(line), remedy=remedy)
     for name, command in found.install_commands.items():

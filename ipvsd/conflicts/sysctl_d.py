@@ -274,7 +274,7 @@ def _setting(
         remedy = f"remove {line.text} from the kernel command line"
     elif file.startswith((tree.shown("etc/"), tree.shown("run/"))):
         remedy = f"correct the line in {file}, or remove it"
-    else:  # a package's own: it comes back with the next version
+    else:  # a package's file, which the next version restores
         remedy = f"put a file with the same name and without the line into {tree.shown(DIRECTORIES[0])}"
     value = semantics.accepted_value(path_of(name), line.value or "") or sysctl_names.canonical(line.value or "")
     return ExternalSetting(

@@ -150,7 +150,7 @@ class Daemon:
         dues = (self._configured.due, self._reconciler.next_try, self._startup.next_check(now, self._config))
         reasons = self._event_loop.run_until_reason(max(0.0, self._schedule.next(now, self._period(), dues) - now))
         now = time.monotonic()
-        if self._schedule.resync(now, self._period()):  # however many other reasons there were
+        if self._schedule.resync(now, self._period()):  # even if there are many other reasons
             reasons = (*reasons, Reason(ReasonKind.RESYNC, "", now))
         reasons = reasons or (Reason(ReasonKind.RETRY, "", now),)
         log("debug", f"woken by {', '.join(f'{reason.kind.value} {reason.detail}'.strip() for reason in reasons)}")

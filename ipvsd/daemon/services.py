@@ -43,7 +43,7 @@ class OptionalServices:
         self._asker.update(modules, ())
 
     def serve(self, config: Config) -> None:
-        """Serve where the configuration says."""
+        """Serve on the configured addresses."""
         if self._http and self._http.listen != config.listen:
             self._http.close()
             self._http = None
@@ -52,7 +52,7 @@ class OptionalServices:
             self._listen(self._http)
 
     def _listen(self, http: HttpEndpoint, pause: float = 1.0) -> None:
-        """Open the addresses; those that are not to be had are tried again after ever longer pauses, in seconds."""
+        """Open the addresses. Retry unavailable ones after `pause` seconds, which doubles with each attempt."""
         if http is not self._http:
             return
         before = http.listen_errors
@@ -73,7 +73,7 @@ class OptionalServices:
 
     def complete(self, report: Report) -> Report:
         """Return the report with the results of these services."""
-        if self._http and not self._http.listen_errors:  # else it is tried again anyway
+        if self._http and not self._http.listen_errors:  # otherwise, a retry is scheduled
             self._listen(self._http)  # the server may have ended
         http: tuple[SourceState, ...] = (self._http.state(),) if self._http else ()
         return report._replace(

@@ -34,7 +34,7 @@ def watch_targets(
 
 
 def _paths(host: LinuxHost, plan: Plan, contended: Collection[str]) -> Mapping[str, str]:
-    # What cannot be read keeps its guard, and its watch while its last verdict stands.
+    # Unreadable items keep their guard, and their watch while the last verdict is valid.
     there = [finding for finding in plan.sysctls if not (finding.missing or finding.name == finding.desired.pattern)]
     held = [
         finding.name
@@ -57,14 +57,14 @@ def _paths(host: LinuxHost, plan: Plan, contended: Collection[str]) -> Mapping[s
 
 
 def _modules(plan: Plan) -> frozenset[str]:
-    """Return every module whose coming or going matters, whoever loads it."""
+    """Return every module whose loading or removal matters, whatever program causes it."""
     names = {name for finding in plan.modules for name in (*finding.desired.any_of, finding.module)}
     settings = (*plan.sysctls, *plan.parameters)
     return frozenset(names) | {finding.desired.provider for finding in settings if finding.desired.provider}
 
 
 def _links(plan: Plan) -> bool:
-    """Tell whether interfaces that come and go bring or take wanted sysctls."""
+    """Return whether interfaces that appear or disappear affect managed sysctls."""
     names = (finding.desired.pattern or finding.name for finding in plan.sysctls)
     parts = (name.split(".") for name in names)
     return any(len(part) > 3 and part[2] in ("conf", "neigh") and part[3] not in _NO_LINKS for part in parts)

@@ -32,7 +32,7 @@ def by_pattern(findings: Iterable[SysctlFinding]) -> tuple[SysctlFinding, ...]:
 def _aggregate(found: list[SysctlFinding]) -> SysctlFinding:
     wanted = found[0].desired._replace(key=found[0].desired.pattern)
     members = [finding for finding in found if finding.name != finding.desired.pattern]
-    if not members:  # nothing fits the pattern
+    if not members:  # nothing matches the pattern
         return found[0]
     right = sum(finding.compliant for finding in members)
     # For a future boot, the members are the sysctls that files name. The pattern itself represents all others and

@@ -123,7 +123,7 @@ def attributed(repair: Repair, write: Optional[ObservedWrite], complete: bool) -
     If `complete`, the log contains all writes of processes. Then a drift without a write is attributed to the
     kernel.
     """
-    if write is None and complete:  # or a process, over netlink (IFLA_INET_CONF)
+    if write is None and complete:  # or a process over netlink (IFLA_INET_CONF)
         return repair._replace(writer_text="the kernel", attribution=Attribution.LIKELY)
     if write is None or not write.named:
         return repair._replace(writer_text=UNKNOWN)

@@ -61,7 +61,7 @@ def required(finding: Finding) -> bool:
 
 
 def want(finding: Finding) -> Optional[Want]:
-    """Return the value that is wanted; of a module there is none."""
+    """Return the desired value, or None for a module."""
     return None if isinstance(finding, ModuleFinding) else finding.desired.want
 
 
@@ -71,7 +71,7 @@ def unreadable(finding: Finding) -> bool:
 
 
 def is_last_verdict_valid(finding: Finding) -> bool:
-    """Tell whether this cannot be read, and was right not long ago: it is no failure yet, and nothing is ready."""
+    """Return whether an unreadable item was compliant recently. It is not failed yet, but the node is not ready."""
     return finding.last_verdict is not None and finding.last_verdict.valid
 
 
@@ -81,7 +81,7 @@ def outdated(age: float, interval: float) -> bool:
 
 
 def tolerated(finding: Finding) -> bool:
-    """Tell whether nothing is wrong with this: it is right, or not to be had here and not required."""
+    """Return whether the finding is no problem: the item is compliant, or unavailable here and not required."""
     if isinstance(finding, ModuleFinding):
         absent = finding.verdict in (ModuleVerdict.ABSENT, ModuleVerdict.NOT_BUILT, ModuleVerdict.NO_MODULE_SUPPORT)
         return finding.compliant or (absent and finding.desired.need is Need.IF_SHIPPED)
@@ -108,7 +108,7 @@ def ago(seconds: float) -> str:
 def _counts(findings: Sequence[Finding]) -> str:
     right = [finding for finding in findings if finding.compliant]
     modules = sum(isinstance(finding, ModuleFinding) for finding in right)
-    # A pattern counts as one: how many it fits changes with every interface.
+    # A pattern counts as one, because the number of its matches changes with every interface.
     return f"{_count(modules, 'module')}, {_count(len(right) - modules, 'sysctl')} compliant"
 
 

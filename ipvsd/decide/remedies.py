@@ -36,7 +36,7 @@ READ_ONLY = "run 'sysctl -w {}' on the host, or have the container's runtime set
 COMMAND_LINE = "add {} to the kernel command line and reboot"
 NO_NUMBER = "use 'value' or 'oneOf': a range requires a sysctl with one integer"
 REFUSED = "the kernel refuses the value, or refuses it to this system; see the kernel's documentation of the sysctl"
-# Network plugins that bring packets to the node's own stack by other ways want these off.
+# Network plugins that route packets to the node's own stack in other ways require these to be off.
 _PLUGIN = "; if a network plugin needs it off, set 'bridgeNetfilter: false'"
 
 _MODULE = {
@@ -75,13 +75,13 @@ def is_transient(finding: SysctlFinding) -> bool:
 
 
 def for_sysctl(wanted: DesiredSysctl, remedy: str) -> str:
-    """Return a remedy with what else may be the answer to a sysctl that is not as it is wanted."""
+    """Return a remedy, with an alternative for a sysctl of a profile that a network plugin may change."""
     by_profile = wanted.origin.startswith("profile ")
     return f"{remedy}{_PLUGIN}" if by_profile and wanted.key.startswith("net.bridge.") else remedy
 
 
 def for_unsupported(wanted: DesiredSysctl, others: Collection[str] = ()) -> str:
-    """Return the remedy for a sysctl that this kernel does not have; `others` are those in the same directory."""
+    """Return the remedy for a sysctl that this kernel lacks. `others` are those in the same directory."""
     if wanted.origin.startswith("profile "):
         return UNSUPPORTED
     from ipvsd.config import spelling  # needed only for missing items

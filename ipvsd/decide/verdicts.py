@@ -54,7 +54,7 @@ _OF_CAUSE = {
 
 
 def judge_module(wanted: DesiredModule, observed: Observed) -> ModuleFinding:
-    """Return what has been seen of a wanted module, before anything is tried."""
+    """Return the verdict on a desired module before any action."""
     if wanted.any_of:
         return _judge_alternatives(wanted, observed)
     kernel, module = observed.kernel, observed.kernel.module(wanted.name)
@@ -177,7 +177,7 @@ def _evidence(blocker: LoadBlocker, name: str) -> str:
 
 
 def judge_sysctl(wanted: DesiredSysctl, reading: Reading, observed: Observed) -> SysctlFinding:
-    """Return the verdict on one sysctl, before anything is tried."""
+    """Return the verdict on one sysctl before any action."""
     if isinstance(reading, Missing):
         return _judge_missing(wanted, observed)
     if isinstance(reading, Unreadable):

@@ -216,7 +216,7 @@ def _describe_error(code: int, bound: bool) -> Ipvs:
         return Ipvs(False, detail="the kernel has no IPVS generic-netlink family")
     if not bound or code in TRANSIENT_ERRNOS:
         return Ipvs(None, detail=f"cannot query: {os.strerror(code)}")
-    if code == 1:  # EPERM: GET_INFO wants CAP_NET_ADMIN, but the family is there
+    if code == 1:  # EPERM: the family exists, and GET_INFO requires CAP_NET_ADMIN
         return Ipvs(None, detail="not queried: requires root")
     return Ipvs(False, detail=os.strerror(code))
 

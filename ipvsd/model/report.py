@@ -46,7 +46,7 @@ class Attribution(enum.Enum):
     UNKNOWN = "unknown"
 
     def describe(self, writer_text: str) -> str:
-        """Return the words for a sentence."""
+        """Return a phrase for a sentence."""
         return f"probably by {writer_text}" if self is Attribution.LIKELY else f"by {writer_text}"
 
 
@@ -61,14 +61,14 @@ class Repair(NamedTuple):
     desired: str
     time: float  # seconds since the epoch
     seconds: float
-    before: str = ""  # the value that the writer found, where it was seen
+    before: str = ""  # the value that the writer replaced, if known
     writer_text: str = UNKNOWN
     writer: Optional[Writer] = None
     attribution: Attribution = Attribution.UNKNOWN
 
     @property
     def attribution_text(self) -> str:
-        """Whoever made the drift, in the words of a sentence."""
+        """The writer of the drift, as a phrase for a sentence."""
         return self.attribution.describe(self.writer_text)
 
     def __str__(self) -> str:
@@ -203,7 +203,7 @@ class Report(NamedTuple):
 
     @property
     def events_lost(self) -> int:
-        """The number of events for which the kernel had no room, whatever their source."""
+        """The number of events that were lost for lack of room, over all sources."""
         return sum(source.events_lost or 0 for source in self.sources)
 
     @property

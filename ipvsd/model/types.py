@@ -19,8 +19,8 @@ NOTHING: Mapping[str, Any] = MappingProxyType({})  # the default of a mapping
 class Need(enum.Enum):
     """The importance of a desired module."""
 
-    REQUIRED = "required"  # its absence fails the node
-    OPTIONAL = "optional"  # its absence degrades the node
+    REQUIRED = "required"  # the node is failed without it
+    OPTIONAL = "optional"  # the node is degraded without it
     IF_SHIPPED = "if_shipped"  # desired only where this kernel has it
 
 
@@ -66,7 +66,7 @@ Want = Union[Exactly, Within, OneOf]
 
 
 class DesiredModule(NamedTuple):
-    """`origin` says who wants it: a profile, or FILE:LINE. Of `any_of`, one module suffices."""
+    """A module of the desired state. `origin` is a profile, or FILE:LINE. One module of `any_of` suffices."""
 
     name: str
     need: Need
@@ -116,10 +116,10 @@ class ModuleState(enum.Enum):
 class Cause(enum.Enum):
     """The reason why a module cannot be loaded, from the rules of modprobe and the kernel."""
 
-    NOT_FOUND = "not_found"  # it is named, and there is no such module
-    ALIAS = "alias"  # a line of modprobe.d(5) makes its name that of a module that there is not
-    FILE_MISSING = "file_missing"  # modules.dep lists it
-    COMPRESSION = "compression"  # this libkmod cannot unpack the file
+    NOT_FOUND = "not_found"  # the name is unknown
+    ALIAS = "alias"  # a line of modprobe.d(5) makes its name an alias of a module that does not exist
+    FILE_MISSING = "file_missing"  # modules.dep lists a file that does not exist
+    COMPRESSION = "compression"  # this libkmod cannot decompress the file
     BLACKLIST = "blacklist"  # a line of modprobe.d(5), or modprobe.blacklist=
     INSTALL = "install"  # a line of modprobe.d(5) runs a command in its place
     COMMAND_LINE = "command_line"  # module_blacklist=: the kernel itself refuses it

@@ -40,7 +40,7 @@ class LastSeen:
         `wall` is in seconds since the epoch, and `boottime` includes suspended time. `longest` is the interval of
         the resync, which limits the delay.
         """
-        # What a pattern fits is told of as one, and may not be known.
+        # Findings of a pattern are reported as one, and its matches may be unknown.
         groups = (finding for finding in by_pattern(plan.sysctls) if finding.desired.pattern)
         found = {finding.name: finding for finding in (*plan.findings, *groups)}
         unread = frozenset(name for name, finding in found.items() if unreadable(finding))

@@ -112,7 +112,7 @@ def _unread(error: OSError) -> str:
 
 
 def _resolved(wanted: DesiredSysctl, kernel: Kernel) -> DesiredSysctl:
-    """Return a parameter as that of the module itself, where it was wanted of an alias."""
+    """Return a parameter of an alias as that of the module itself."""
     name, _, parameter = wanted.key.partition(".")
     module = kernel.module(name)
     return wanted._replace(key=f"{module}.{parameter}", provider=module)

@@ -35,7 +35,7 @@ MOST = 256  # repairs by events after which it does not wait for a pause, becaus
 # The kernel reports a write just before it stores the value.
 STORED = (0.0005, 0.003, 0.02, 0.1)  # seconds between the reads of the sysctl after such a report
 
-# The reasons for a full check, which writes contended sysctls, too.
+# The reasons for a resync, which writes contended sysctls as well.
 _FULL_CHECK_REASONS = (ReasonKind.START, ReasonKind.RESYNC, ReasonKind.RELOAD)
 
 
@@ -221,7 +221,7 @@ class Reconciler:
                     yield done
 
     def _read(self, item: Item) -> AnyReading:
-        """Read an item afresh. Raises OSError."""
+        """Read the current state of an item. Raises OSError."""
         if isinstance(item.desired, DesiredModule):
             return self._host.module_state(item.desired.name)
         if item.is_parameter:

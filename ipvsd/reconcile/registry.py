@@ -87,7 +87,7 @@ class Item:
         return (self.finding.compliant or is_last_verdict_valid(self.finding)) and not self.contended
 
     def check(self, finding: Finding, kernel: Kernel, same_kernel: bool) -> None:
-        """Enter the finding of a check; judgements stay valid for the same desired state and kernel."""
+        """Enter the finding of a check. Judgements stay valid for the same desired state and kernel."""
         if finding.desired != self.finding.desired or not same_kernel:
             self._judgements.clear()
         self.finding, self._kernel = finding, kernel
@@ -287,7 +287,7 @@ class Registry:
                 programs[name] = (write.named, write.attribution) if write else ("", Attribution.UNKNOWN)
                 yield changes.Overwritten(finding.desired, kept[name])
         for name, (program, how) in programs.items():
-            for _ in range(max(1, kept[name])):  # each of our writes that was undone is one
+            for _ in range(max(1, kept[name])):  # each write of ipvsd that was overwritten counts
                 self.contend(name, now, program, how, limit)
         for name, finding in findings.items():
             item = self.items[name]
@@ -297,7 +297,7 @@ class Registry:
                 item.contention = item.contention.checked(limit, finding.compliant, now)
 
     def contend(self, name: str, now: float, program: str, how: Attribution, limit: Limit) -> None:
-        """Count a repair of a sysctl as one of its contention with another program."""
+        """Count a repair of a sysctl for its contention with another program."""
         item = self.items[name]
         desired = item.desired
         yields = isinstance(desired, DesiredSysctl) and desired.policy is Policy.YIELD
@@ -359,7 +359,7 @@ def _gist(finding: Finding) -> tuple[object, str]:
 
 
 def _reconfigured(before: Sequence[Finding], now: Sequence[Finding]) -> frozenset[str]:
-    """Return the sysctls, or their patterns, of which another value is desired than before."""
+    """Return the sysctls, or their patterns, whose desired value has changed."""
     was = {finding.name: finding.desired for finding in before if isinstance(finding, SysctlFinding)}
     found = [finding for finding in now if isinstance(finding, SysctlFinding) and finding.name in was]
     return frozenset(

@@ -214,7 +214,7 @@ def _explain_module(finding: ModuleFinding, failure: Optional[Failure], kernel: 
         return finding
     action = failure.outcome.action
     if finding.desired.any_of and isinstance(action, LoadModule) and action.module != finding.module:
-        return finding  # another one of the alternatives is to be tried
+        return finding  # the next alternative is tried
     if failure.outcome.errno in TRANSIENT_ERRNOS:
         return finding._replace(evidence=f"loading failed: {failure.outcome.error}", remedy=remedies.TRANSIENT)
     return verdicts.explain(finding, failure.outcome, kernel)

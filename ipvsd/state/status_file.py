@@ -24,7 +24,7 @@ _FINDING = {
 }
 _VALUE = {**_FINDING, "desired": str, "actual": (str,), "members": ({"compliant": int, "total": int},)}
 _REPAIR = {"name": str, "actual": (str,), "desired": str, "time": str, "seconds": float, "writer_text": str}
-# The part of the document that is read (docs/status.md); keys are only ever added.
+# The part of the document that ipvsd reads (docs/status.md). Later versions only add keys.
 _SHAPE: stored_json.Shape = {
     "boottime": float,
     "state": str,

@@ -76,7 +76,7 @@ class ConfigFiles:
 
     def state(self) -> SourceState:
         alive = self._observer is not None and self._observer.is_alive()
-        # watchdog passes over the event that tells of an overflow.
+        # watchdog ignores the event that reports an overflow.
         return SourceState("config_files", alive, self._detail, None)
 
     def close(self) -> None:

@@ -59,6 +59,6 @@ def differences(made: Config, before: Mapping[str, str], after: Mapping[str, str
         if key in wanted:
             if not satisfies(wanted[key].name, value, wanted[key].desired.want):
                 told.append(f"{key} is {value}, not {wanted[key].desired.want}")
-        elif value != before[key] and "forward" not in key and default not in wanted:  # nothing passed it on
+        elif value != before[key] and "forward" not in key and default not in wanted:  # nothing was copied to it
             told.append(f"{key} is written")
     return told

@@ -98,7 +98,7 @@ def _attempt(node: Node, injection: Injection, logged: int) -> Outcome:
 
 
 def _false_ready(node: Node, looks: int) -> list[str]:
-    """Return where it is said that the node is ready after a look at what has been wrong since before it."""
+    """Return the places that report ready after a reconciliation although an item has not been compliant."""
     wait(lambda: not node.running() or node.status()["reconciliations"] > looks + 1, _REACHED)
     deadline = time.monotonic() + INTERVAL
     while True:

@@ -80,7 +80,7 @@ def test_the_daemon_works_with_what_the_package_brings(installed: Root) -> None:
 
     done = installed.run("python3 /tmp/look.py")
 
-    assert 'ipvsd_source_up{source="config_files"} 1.0' in done.stdout  # prometheus-client says so, of watchdog
+    assert 'ipvsd_source_up{source="config_files"} 1.0' in done.stdout  # prometheus-client reports it, about watchdog
     assert installed.imports("pyroute2.netlink.generic", "/usr/share/ipvsd/vendor")
 
 

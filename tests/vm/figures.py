@@ -255,7 +255,7 @@ def idle(node: Node, looks: int) -> Idle:
 
 
 def _looks(node: Node) -> int:
-    # From the file, since asking over HTTP would wake the daemon's server.
+    # From the file, because a request over HTTP would wake the daemon's server.
     return int(node.status()["reconciliations"])
 
 

@@ -69,7 +69,7 @@ EXPECTED = (
     r"backend for sysctl writes: bpf$",
 )
 
-# Interfaces follow ip_forward. Where a test writes that often, a look meets them before their repair.
+# Interfaces follow ip_forward. With many writes, a reconciliation observes them before their repair.
 FOLLOWS = r"sysctl net\.ipv4\.conf\.(\*|default)\.forwarding noncompliant: "
 
 

@@ -325,7 +325,7 @@ def _lost(told: Mapping[str, Any], lost: Mapping[str, int]) -> Iterator[str]:
     queue = sum(row[2] == "queued" for row in told["trace"])
     if lost["sysctl_bpf"] != ring:
         yield f"the kernel had no room for {ring} writes, ipvsd counts {lost['sysctl_bpf']}"
-    # Of these it says only that some were lost, and does not say of inotify whose queue was full.
+    # ipvsd only reports that some of these were lost, and the trace does not show which inotify queue was full.
     if (lost["uevents"] > 0) != (told["drops"] > 0):
         yield f"netlink dropped {told['drops']} messages, ipvsd noticed {lost['uevents']} times"
     if lost["sysctl_inotify"] > queue:

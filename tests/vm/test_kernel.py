@@ -72,7 +72,7 @@ def test_an_old_kernel_has_two_connection_trackers(node: Node) -> None:
 
 
 def cost_of_a_look(node: Node) -> float:
-    """Return the seconds of processor time that ipvsd spends on one periodic look, as the mean of at least five."""
+    """Return the seconds of processor time that ipvsd uses for one resync, as the mean of at least five."""
     before, spent = node.metrics()["ipvsd_reconciliations_total"], int(node.show("CPUUsageNSec"))
     node.until(lambda: node.metrics()["ipvsd_reconciliations_total"] >= before + 5, "five more looks")
     looks = node.metrics()["ipvsd_reconciliations_total"] - before

@@ -50,7 +50,7 @@ def test_after_a_kill_at_the_memory_limit_the_node_is_compliant_within_10_s(node
     assert "out of memory" in node.run(f"dmesg | grep 'Killed process {pid} '").out
     assert node.sysctl("net.ipv4.ip_forward") == "1"
     assert "wrote net.ipv4.ip_forward: actual '0', desired '1'" in journal.lines()
-    # Both since the boot: READY=1 comes after the node has been put right.
+    # Both since boot: READY=1 follows the repair of the node.
     assert int(node.show("ActiveEnterTimestampMonotonic")) / 1e6 - float(killed) < 10
     assert node.run(f"cat {group}/memory.max").out.strip() == limits[0]
 

@@ -167,7 +167,7 @@ def test_an_upgrade_and_a_downgrade_lose_no_drift(node: Node, journal: Journal) 
 def test_with_a_read_only_root_all_works_but_what_is_to_last(booted: Node, journal: Journal) -> None:
     node = booted
     journal.expect("cannot store the last good configuration: /var/lib/ipvsd/last-good.json: Read-only file system")
-    # Without a /tmp that can be written to, systemd itself cannot make PrivateDevices=.
+    # Without a writable /tmp, systemd itself cannot implement PrivateDevices=.
     tmp = "tmpfs /tmp tmpfs mode=1777 0 0"
     node.run(
         f"systemctl stop ipvsd; rm -r /var/lib/ipvsd/*; sed -i s/defaults/ro/ /etc/fstab; echo {tmp} >> /etc/fstab"

@@ -13,7 +13,7 @@ from tests.vm.test_writers import FILE, KEY, count, last, names_processes
 CIS = "/etc/sysctl.d/99-cis.conf"
 CONTENDED = rf"{KEY} is contended: changed more than \d+ times in 60 s, last (probably )?by .*"
 OVER = rf"{KEY} is no longer contended"
-# The interfaces follow ip_forward at each write, so that a check between a write and its repair finds them changed.
+# The interfaces follow ip_forward at each write, so a check between a write and its repair finds them changed.
 SEEN = rf"sysctl ({KEY}|net\.ipv4\.conf\.\*\.forwarding) (contended|yielded|noncompliant): "
 METRIC = f'ipvsd_sysctl_contended{{sysctl="{KEY}"}}'
 

@@ -136,7 +136,7 @@ def test_a_module_made_for_another_kernel(node: Node) -> None:
     with unloaded(node):
         evidence, remedy = verdict(node, "vermagic_mismatch")
         assert f"built for kernel {other}, not {release}" in evidence
-        assert "version magic" in evidence  # the kernel's own words
+        assert "version magic" in evidence  # the kernel's own message
         assert remedy.startswith("replace its file with one for this kernel (apt install")
         _restore(node)
 
