@@ -39,7 +39,7 @@ def test_it_installs_without_noise_and_its_commands_work(image: Root) -> None:
     said = [line for line in done.stderr.splitlines() if not line.startswith("debconf: ")]  # apt's own messages
     assert said == [f"Created symlink {WANTS}/ipvsd.service → /lib/systemd/system/ipvsd.service."]  # by the preset
     assert image.run("ipvsd --version").stdout == f"ipvsd {__version__}\n"
-    assert image.run("ipvsd config validate").stdout == "good: /etc/ipvsd/ipvsd.yaml\n"
+    assert image.run("ipvsd config validate").stdout == "valid: /etc/ipvsd/ipvsd.yaml\n"
 
 
 def test_a_pipeline_is_stopped_by_exit_codes(image: Root) -> None:

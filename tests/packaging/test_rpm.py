@@ -68,7 +68,7 @@ def test_the_commands_work_with_what_the_package_brings(installed: Root) -> None
     make_tree(installed.directory / "tmp/tree")
 
     assert installed.run("ipvsd --version").stdout == f"ipvsd {__version__}\n"
-    assert installed.run("ipvsd config validate").stdout == "good: /etc/ipvsd/ipvsd.yaml\n"
+    assert installed.run("ipvsd config validate").stdout == "valid: /etc/ipvsd/ipvsd.yaml\n"
     checked = json.loads(installed.run("ipvsd check --root /tmp/tree --output json").stdout)
     assert checked["state"] == "ready"
 
