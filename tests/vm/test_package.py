@@ -42,7 +42,7 @@ def test_in_a_chroot_it_is_enabled_and_nothing_is_started(node: Node, chroot: st
     assert "./etc/systemd/system/multi-user.target.wants/ipvsd.service" in added
     assert not [path for path in added if path.startswith(("./var/lib/ipvsd/", "./run/"))]
     assert "Running in chroot, ignoring request" not in done.err
-    assert node.run(f"chroot {chroot} ipvsd config validate").out == "good: /etc/ipvsd/ipvsd.yaml\n"
+    assert node.run(f"chroot {chroot} ipvsd config validate").out == "valid: /etc/ipvsd/ipvsd.yaml\n"
 
     node.run(f"chroot {chroot} dpkg --purge ipvsd")
     assert _files(node, chroot) == before
