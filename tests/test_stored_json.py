@@ -73,11 +73,11 @@ def test_a_valid_document_is_used(tree: Path, capsys: Output) -> None:
         pytest.param('{"boottime": 1e999}', "it is damaged: invalid number 1e999", id="as good as infinity"),
         pytest.param('{"boottime": -1e300}', "it is damaged: invalid number -1e300", id="hundreds of digits"),
         pytest.param('{"a": ' + "9" * 500_000 + "}", f"it is damaged: invalid number {'9' * 20}...", id="digits"),
-        pytest.param("[]", "it is damaged: invalid the document", id="no object"),
-        pytest.param("{}", "it lacks boottime in the document", id="nothing in it"),
+        pytest.param("[]", "it is damaged: invalid document", id="no object"),
+        pytest.param("{}", "missing boottime", id="nothing in it"),
         pytest.param(
             '{"version": "9.0\\u001b[2J"}',
-            f"ipvsd '9.0\\x1b[2J' wrote it, and this is {__version__}: it lacks boottime in the document",
+            f"ipvsd '9.0\\x1b[2J' wrote it, and this is {__version__}: missing boottime",
             id="another version",
         ),
     ],
@@ -183,7 +183,7 @@ def test_a_key_that_is_missing_leads_to_no_traceback(tree: Path, capsys: Output,
     put(tree, status_file.PATH, json.dumps(_without(good(), path)))
     code, out, err = status(tree, capsys)
     assert code == 0 or (code, out) == (2, "")
-    assert code == 0 or err.startswith("ipvsd: cannot read the daemon's status: it lacks ")
+    assert code == 0 or err.startswith("ipvsd: cannot read the daemon's status: missing ")
 
 
 def test_on_the_systems_own_paths_another_users_file_is_not_believed(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from typing import Optional
 
 _MODULE_NAME = re.compile(r"[A-Za-z0-9_-]{1,55}\Z")  # the kernel's MODULE_NAME_LEN is 56, including the NUL
@@ -24,13 +24,6 @@ def indexed_names(text: str, names: Collection[str]) -> frozenset[str]:
     wanted = "|".join(re.escape(name).replace("_", "[-_]") for name in names)
     found = re.findall(rf"^(?:[^:\n]*/)?({wanted})\.ko(?:\.[a-z0-9]+)?(?::|\s*$)", text, re.MULTILINE)
     return frozenset(name.replace("-", "_") for name in found)
-
-
-def module_aliases(text: str, names: Collection[str]) -> Mapping[str, str]:
-    """Return the module for each of `names` that a modules.alias lists: `alias ip_conntrack nf_conntrack`."""
-    wanted = "|".join(re.escape(name).replace("_", "[-_]") for name in names)
-    found = re.findall(rf"^alias ({wanted}) (\S+)$", text, re.MULTILINE) if names else []
-    return {alias.replace("-", "_"): module.replace("-", "_") for alias, module in found}
 
 
 def kernel_version(release: str) -> tuple[int, int]:

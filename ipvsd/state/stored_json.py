@@ -70,7 +70,7 @@ def _parse_integer(digits: str) -> int:
     return int(digits) if len(digits) <= _MAX_DIGITS else _refuse_constant(f"{digits[:_MAX_DIGITS]}...")
 
 
-def check(found: object, shape: Shape, name: str = "the document") -> None:
+def check(found: object, shape: Shape, name: str = "document") -> None:
     """Raise UnusableError unless a value has a shape. `float` permits any number."""
     if isinstance(shape, tuple):
         if found is not None:
@@ -82,8 +82,9 @@ def check(found: object, shape: Shape, name: str = "the document") -> None:
     elif isinstance(shape, Mapping):
         check(found, dict, name)
         for key, inner in shape.items():
+            path = key if name == "document" else f"{name}.{key}"
             if not isinstance(found, dict) or key not in found:
-                raise UnusableError(f"it lacks {key} in {name}")
-            check(found[key], inner, key if name == "the document" else f"{name}.{key}")
+                raise UnusableError(f"missing {path}")
+            check(found[key], inner, path)
     elif type(found) is not shape and not (shape is float and type(found) is int):  # True is not a number
         raise UnusableError(f"it is damaged: invalid {name}")
