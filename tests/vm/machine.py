@@ -141,6 +141,21 @@ class Machine:
         """Return the output on the console."""
         return self._console.read_text(errors="replace") if self._console.exists() else ""
 
+    def registers(self) -> str:
+        """Return the positions of the processors, twice, to distinguish a stuck kernel from a stuck emulator."""
+        found = []
+        try:
+            with socket.socket(socket.AF_UNIX) as monitor:
+                monitor.settimeout(2)
+                monitor.connect(str(self._directory / "monitor"))
+                for _ in range(2):
+                    monitor.sendall(b"info registers -a\n")
+                    time.sleep(1)
+                    found += re.findall(rb"RIP=\w+|HLT=\w", monitor.recv(1 << 16))
+        except OSError as error:
+            return f"QEMU's monitor: {error}"
+        return b" ".join(found).decode()
+
     def wait(self) -> int:
         """Wait until the person at the console has switched off the machine."""
         return self._process.wait()
@@ -205,7 +220,7 @@ class Machine:
             except ConnectionError:
                 chunk = b""
             except socket.timeout:
-                raise self._loss(f"no answer in {timeout:.0f} s; {self._registers()}") from None
+                raise self._loss(f"no answer in {timeout:.0f} s; {self.registers()}") from None
             if not chunk:
                 raise self._loss("the machine is gone")
             *lines, self._rest = (self._rest + chunk).split(b"\n")
@@ -217,21 +232,6 @@ class Machine:
     def _loss(self, what: str) -> BenchError:
         self._lost = f"{what}; console:\n{self.console()[-3000:]}"
         return BenchError(self._lost)
-
-    def _registers(self) -> str:
-        """Return the positions of the processors, twice, to distinguish a stuck kernel from a stuck emulator."""
-        found = []
-        try:
-            with socket.socket(socket.AF_UNIX) as monitor:
-                monitor.settimeout(2)
-                monitor.connect(str(self._directory / "monitor"))
-                for _ in range(2):
-                    monitor.sendall(b"info registers -a\n")
-                    time.sleep(1)
-                    found += re.findall(rb"RIP=\w+|HLT=\w", monitor.recv(1 << 16))
-        except OSError as error:
-            return f"QEMU's monitor: {error}"
-        return b" ".join(found).decode()
 
     def _disconnect(self) -> None:
         if hasattr(self, "_agent"):
