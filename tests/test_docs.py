@@ -272,7 +272,7 @@ def test_the_readme_has_every_command() -> None:
 
 def test_ipvsd_8_explains_every_state_and_verdict() -> None:
     verdicts = section(IPVSD_8, "# VERDICTS", "# IPVS")
-    of_modules, of_sysctls = verdicts.split("\nOn a sysctl, or a parameter of a module:\n")
+    of_modules, of_sysctls = verdicts.split("\nVerdicts on sysctls and module parameters:\n")
 
     assert terms(section(IPVSD_8, "# STATES", "# VERDICTS")) == [state.value for state in State]
     assert sorted(terms(of_modules)) == sorted(verdict.value for verdict in ModuleVerdict)
