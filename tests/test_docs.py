@@ -136,7 +136,7 @@ def test_ipvsd_yaml_5_has_every_key_and_no_other() -> None:
     keys |= {f"modules.NAME.{key}" for key in known_keys(f"modules: {{x: {{{unknown}}}}}")}
     keys |= {f"sysctls.KEY.{key}" for key in known_keys(f"sysctls: {{a.b: {{{unknown}}}}}")}
 
-    documented = terms(section(YAML_5, "# KEYS", "# NAMES OF SYSCTLS"))
+    documented = terms(section(YAML_5, "# KEYS", "# SYSCTL NAMES"))
 
     # These have no meaning except that of their keys.
     assert sorted(documented) == sorted(keys - {"startup", "contention", "guard", "http"})
@@ -176,7 +176,7 @@ def test_the_example_with_every_default_is_the_default() -> None:
 
 @pytest.mark.parametrize("path", MARKDOWN[:1] + MARKDOWN[3:], ids=lambda path: path.name)
 def test_keys_of_the_configuration_that_are_named_in_passing_exist(path: Path) -> None:
-    known = {*terms(section(YAML_5, "# KEYS", "# NAMES OF SYSCTLS"))}
+    known = {*terms(section(YAML_5, "# KEYS", "# SYSCTL NAMES"))}
 
     named = re.findall(r"`([A-Za-z]+(?:\.[A-Za-z]+)*):(?: [^`]*)?`", path.read_text())
 
