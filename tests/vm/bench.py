@@ -55,7 +55,7 @@ def neighbours() -> str:
     """Return the other programs that keep this computer busy."""
     names = [path.read_text() for path in Path("/proc").glob("[0-9]*/comm") if path.exists()]
     others = len([name for name in names if name.startswith("qemu-system")])
-    return f"load {os.getloadavg()[0]:.1f}, {others} virtual machines"
+    return f"{os.getloadavg()[0]:.1f} with {others} virtual machine{'' if others == 1 else 's'}"
 
 
 def describe(node: Node) -> Iterator[tuple[str, str]]:
@@ -72,12 +72,12 @@ def describe(node: Node) -> Iterator[tuple[str, str]]:
     yield "date", time.strftime("%Y-%m-%d", time.gmtime())
     yield "ipvsd", f"{__version__}, {subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()}"
     yield "emulation", f"{qemu.splitlines()[0]}, {'KVM' if 'kvm' in accelerator else f'no KVM ({accelerator})'}"
-    own = ", each on its own processor of the computer" if int(processors) <= len(os.sched_getaffinity(0)) else ""
-    yield "machine", f"{processors} processors{own}; {memory} MiB"
+    own = ", each running on its own host processor" if int(processors) <= len(os.sched_getaffinity(0)) else ""
+    yield "guest", f"{processors} processors{own}; {memory} MiB"
     yield "system", f"{system}, Linux {kernel}, {python}, {systemd}, {kmod}, {tuned}"
-    yield "computer", f"{os.cpu_count()} x {model.group(1) if model else platform.machine()}"
-    yield "Python of the computer", platform.python_version()
-    yield "Linux of the computer", ".".join(platform.release().split(".")[:2])
+    yield "host", f"{os.cpu_count()} x {model.group(1) if model else platform.machine()}"
+    yield "host Python", platform.python_version()
+    yield "host Linux", ".".join(platform.release().split(".")[:2])
 
 
 def measure(size: Size) -> Results:
@@ -122,7 +122,7 @@ def measure(size: Size) -> Results:
         *bounds.of_idle(idle),
         *bounds.of_storm(storm),
     )
-    described["load"] = f"before: {before}; at the end, with this machine: {during}"
+    described["host load"] = f"{before} before; {during} at the end, including this guest"
     natively = native.figures(size.sysctl, size.start)
     found = (start, boot, memory, idle, storm)
     return Results(described, promises, sysctl, modules, found, program, rest, tuple(others), natively)

@@ -50,7 +50,10 @@ def of_sysctl(sysctl: Sysctl) -> tuple[Promise, Promise]:
     """Compare with the median round trip of a byte between two Python processes."""
     unit, mine, trip = sysctl.round_trip.p50, sysctl.repair, sysctl.round_trip
     half = f"a byte to another Python process and back: {ms(mine.p50)} against {ms(unit)}"
-    tail = f"the same median: {ms(mine.p99)}; that round trip's own p99 is {trip.p99 / unit:.1f} x"
+    tail = (
+        f"the median of the same round trip: {ms(mine.p99)} against {ms(unit)}; "
+        f"the p99 of the round trip is {trip.p99 / unit:.1f} x its median"
+    )
     return (
         Promise("sysctl: write to restored, p50", mine.p50 / unit, 3, "x", half),
         Promise("sysctl: write to restored, p99", mine.p99 / unit, 20, "x", tail),
@@ -62,18 +65,19 @@ def of_start(start: Start) -> Promise:
     mine, python, shell = start.ready.p50, start.python.p50, start.shell.p50
     beside = (
         f"Python with its imports, then modprobe and sysctl: {ms(mine)} against {ms(python)} + {ms(shell)}; "
-        f"{mine / shell:.1f} x the latter alone"
+        f"{mine / shell:.1f} x modprobe and sysctl alone"
     )
-    return Promise("cold start: exec to READY=1, everything to do", mine / (python + shell), 1.5, "x", beside)
+    what = "cold start: exec to READY=1, with all modules and sysctls to load and write"
+    return Promise(what, mine / (python + shell), 1.5, "x", beside)
 
 
 def of_memory(memory: Memory) -> tuple[Promise, ...]:
     """Return the resident memory at the last mark, and its growth between marks."""
     last, late = memory.after[-1]
-    beside = f"{memory.fresh / 1e6:.1f} MB before any; {late / MIB:.1f} MiB"
+    beside = f"{memory.fresh / 1e6:.1f} MB before the first repair; {late / 1e6:.2f} MB is {late / MIB:.1f} MiB"
     bounds = (EARLY_GROWTH, *[LATE_GROWTH] * len(memory.after))
     grown = (
-        Promise(f"growth between {first} and {then}", (more - size) / 1e6, bound, "MB", f"{size / 1e6:.1f} MB")
+        Promise(f"growth between {first} and {then} repairs", (more - size) / 1e6, bound, "MB", f"{size / 1e6:.1f} MB")
         for (first, size), (then, more), bound in zip(memory.after, memory.after[1:], bounds)
     )
     return Promise(f"resident memory after {last} repairs", late / 1e6, MEMORY, "MB", beside), *grown
@@ -95,9 +99,15 @@ def of_storm(storm: Storm) -> tuple[Promise, ...]:
     """Return the share of one processor, the time until everything was compliant, and the number of log lines."""
     rate = f"{storm.writes} writes in {storm.seconds:.0f} s"
     return (
-        Promise("storm: one processor's time", 100 * storm.processor / storm.seconds, 20, "%", rate),
+        Promise("write storm: CPU time of one processor", 100 * storm.processor / storm.seconds, 20, "%", rate),
         Promise(
-            "storm: all compliant afterwards", storm.until_right, 65, "s", f"resync 60 s; {storm.lost} events lost"
+            "write storm: all compliant afterwards",
+            storm.until_right,
+            65,
+            "s",
+            f"resync 60 s; {storm.lost} events lost",
         ),
-        Promise("storm: lines logged", storm.lines, LINES, "", "six keys, each repaired at most 20 times a minute"),
+        Promise(
+            "write storm: lines logged", storm.lines, LINES, "", "six keys, each repaired at most 20 times a minute"
+        ),
     )

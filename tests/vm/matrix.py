@@ -74,7 +74,7 @@ def measure(suite: str) -> Platform:
 
 def column(platform: Platform) -> dict[str, str]:
     """Return the cells of a platform's column, by the names of the rows."""
-    cells = {"seen": time.strftime("%Y-%m-%d", time.gmtime()), **platform.versions}
+    cells = {"tested on": time.strftime("%Y-%m-%d", time.gmtime()), **platform.versions}
     for (file, name), passed in platform.passed.items():
         kind = ".rpm: " if any(file.endswith(Path(one).stem) for one in RPM) else ""
         cells[f"{kind}{name.replace('test_', '', 1).replace('_', ' ')}"] = "yes" if passed else "**no**"
@@ -92,16 +92,16 @@ def table(found: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
     """Yield the lines of a page in Markdown, with these columns."""
     yield "# Platforms"
     yield ""
-    yield f"`make test-matrix` wrote this page with ipvsd {__version__}. It tests one package file on each Debian,"
-    yield "with its own kernel and its own libraries, in virtual machines."
+    yield f"`make test-matrix` generates this page (here with ipvsd {__version__}). It tests the same package file on"
+    yield "each Debian release, with its own kernel and its own libraries, in virtual machines."
     yield ""
     yield f"| | {' | '.join(found)} |"
     yield "|---|" + "---|" * len(found)
     for row in dict.fromkeys(row for cells in found.values() for row in cells):
         yield f"| {row} | {' | '.join(cells.get(row, 'not tried') for cells in found.values())} |"
     yield ""
-    yield "The .rpm is tested with Debian's `rpm`, in a separate root directory and on a booted machine. It is not"
-    yield "tested on Fedora or EL."
+    yield "The .rpm is tested with Debian's `rpm`, in a separate root directory and in a booted virtual machine. It is"
+    yield "not tested on Fedora or EL."
 
 
 def main() -> int:

@@ -35,22 +35,24 @@ def markdown(results: Results) -> str:
 def _head(results: Results) -> Iterator[str]:
     yield "# Benchmarks"
     yield ""
-    yield "`make bench` wrote this page and [benchmarks.json](benchmarks.json), which contains all values."
+    yield "`make bench` generates this page and [benchmarks.json](benchmarks.json), which contains all values."
     yield "All values are from one boot of one virtual machine:"
     yield ""
     yield from (f"- {what}: {value}" for what, value in results.machine.items())
     yield ""
     if "no KVM" in results.machine["emulation"]:
-        yield "Python is 10 to 15 times slower in this emulated machine than outside. Compare the ratios of times from"
-        yield "the same boot, not the times. If two of its processors share one of the computer's, a process that is"
-        yield "woken can wait for the end of a time slice, which increases the ratios of a sysctl."
+        yield "Python is 10 to 15 times slower in this emulated guest than on the host. Compare the ratios of times"
+        yield "from the same boot, not the times. If two virtual processors of the guest share one processor of the"
+        yield "host, a process that becomes runnable can wait until the end of a time slice. This increases the ratios"
+        yield "of a sysctl."
         yield ""
 
 
 def _promises(results: Results) -> Iterator[str]:
     yield "## Bounds"
     yield ""
-    yield "Unless noted otherwise, a value is the median of alternating tries with the same rest before each."
+    yield "Unless noted otherwise, each value is the median of several runs. Runs of ipvsd and of the alternative"
+    yield "alternate, with the same idle period before each run."
     yield ""
     yield "| value | measured | bound | met | compared with |"
     yield "|---|---|---|---|---|"
@@ -63,31 +65,33 @@ def _promises(results: Results) -> Iterator[str]:
         missed = "; ".join(one.what for one in results.promises if not one.kept)
         yield f"**Missed in this run:** {missed}."
         yield ""
-    yield "- The time of a module starts when delete_module(2) returns. The time of modprobe is from its exec to its"
-    yield "  end, while the daemon is stopped (SIGSTOP). modprobe writes no sysctls."
-    yield "- The time of a sysctl starts when write(2) returns. The measurement waits with inotify, like the daemon."
-    yield f"  The program sysctl(8) takes {ms(results.program.p50)} (median)."
-    yield "- The Python of the cold start imports yaml, dataclasses, argparse and socket. ipvsd itself imports neither"
-    yield "  dataclasses nor argparse."
+    yield "- The time of a module starts when delete_module(2) returns. The time of modprobe starts at its exec and"
+    yield "  ends at its exit, while the daemon is stopped (SIGSTOP). modprobe does not write sysctls."
+    yield "- The time of a sysctl starts when write(2) returns. The measurement uses inotify to detect the restored"
+    yield f"  value, as the daemon does. The program sysctl(8) takes {ms(results.program.p50)} (median)."
+    yield "- The Python program of the cold start imports yaml, dataclasses, argparse and socket. ipvsd itself imports"
+    yield "  neither dataclasses nor argparse."
     unit = next((one.unit for one in results.figures if isinstance(one, Start)), None)
     if unit:
-        yield f"- A cold start is without systemd. A start of the unit, including its sandbox, takes {ms(unit.p50)}."
+        yield "- A cold start is measured without systemd. A start of the unit, including its sandbox, takes"
+        yield f"  {ms(unit.p50)}."
     boot = next((one for one in results.figures if isinstance(one, Boot)), None)
     if boot:
         mine, bare = _time(boot.enabled.p50), _time(boot.disabled.p50)
         yield f"- systemd takes {mine} from its first step to the start of kubelet with ipvsd, and {bare} without it"
         yield f"  (medians of {boot.enabled.tries} boots each). This has no bound, because Python is too slow here."
-    yield "- Resident memory includes the metrics, the IPVS query and the history. Single pages come and go; a larger"
-    yield "  increase is growth."
-    yield "- The daemon of the storm is configured as shipped: it writes a contended sysctl at each resync only."
+    yield "- Resident memory includes the metrics, the IPVS query and the history. A change of a few memory pages is"
+    yield "  normal. Only a larger increase is treated as growth."
+    yield "- During the write storm, the daemon has the default configuration: it writes a contended sysctl only at"
+    yield "  each resync."
     yield ""
 
 
 def _beside(results: Results) -> Iterator[str]:
     yield "## Comparison with alternatives"
     yield ""
-    yield "The modules, the sysctls and the boot are the same. Values are the median, and the minimum, the maximum and"
-    yield "the number of tries."
+    yield "The modules, the sysctls and the boot are the same. Each value is a median, followed by the minimum, the"
+    yield "maximum and the number of runs."
     yield ""
     yield "| | ip_vs_sh unloaded to live | ip_forward changed to restored | CPU, idle minute | resident |"
     yield "|---|---|---|---|---|"
@@ -101,25 +105,27 @@ def _beside(results: Results) -> Iterator[str]:
     timer = next((other.run for other in results.alternatives if other.run), None)
     if timer:
         yield f"- The timer runs a script with `modprobe -a` and `sysctl -q -p` every {PERIOD} s, AccuracySec=1s. The"
-        yield f"  tries are spread evenly over the period. A run takes {ms(timer.p50)}. By computation, it repairs"
-        yield f"  half of the drifts in {PERIOD / 2 + timer.p50:.0f} s, and 99 % in {PERIOD * 0.99 + timer.p50:.0f} s."
-    yield "- TuneD has a profile with `[modules]` and `[sysctl]`. It loads only modules with `+r`. It applies the"
-    yield "  profile when it starts and when the profile changes."
+        yield f"  drifts are spread evenly over the period. The script takes {ms(timer.p50)}. By calculation, the timer"
+        half, most = PERIOD / 2 + timer.p50, PERIOD * 0.99 + timer.p50
+        yield f"  repairs half of the drifts in {half:.0f} s, and 99 % in {most:.0f} s."
+    yield "- TuneD has a profile with `[modules]` and `[sysctl]`. TuneD loads a module only if its entry has the option"
+    yield "  `+r`. TuneD applies the profile when it starts and when the profile changes."
     yield "- systemd-modules-load and systemd-sysctl run at boot."
-    yield '- CPU is that of the unit and its children. "nothing" means that no process is resident between the runs.'
+    yield '- CPU is the CPU time of the unit and its children. "nothing" means that no process is resident between'
+    yield "  the runs."
     yield ""
 
 
 def _native(results: Results) -> Iterator[str]:
     native = results.native
     trip = native.round_trip.p50
-    yield "## Outside emulation"
+    yield "## Without emulation"
     yield ""
-    yield "These values are from the computer itself, in a separate network namespace, with one sysctl and no"
-    yield f"modules. The backend is {native.backend}, because a BPF program would be attached to the computer's control"
-    yield "groups. The daemon is started with --config, so it also imports the parser of the command line."
+    yield "These values were measured on the host itself, in a separate network namespace, with one sysctl and no"
+    yield f"modules. The backend is {native.backend}, because a BPF program would be attached to the host's control"
+    yield "groups. The daemon is started with --config, so it also imports the command line parser."
     yield ""
-    yield "| value | p50 | p99 | minimum to maximum, tries |"
+    yield "| value | p50 | p99 | minimum to maximum, runs |"
     yield "|---|---|---|---|"
     rows = {
         f"{KEY}: write to restored": native.repair,
@@ -132,7 +138,8 @@ def _native(results: Results) -> Iterator[str]:
     yield ""
     mine = native.repair
     yield f"The repair is {mine.p50 / trip:.1f} x the round trip at p50 and {mine.p99 / trip:.1f} x at p99"
-    yield f"(the round trip's own p99: {native.round_trip.p99 / trip:.1f} x). Resident: {_size(native.resident)}."
+    yield f"(the p99 of the round trip: {native.round_trip.p99 / trip:.1f} x its median)."
+    yield f"Resident: {_size(native.resident)}."
     yield ""
 
 
@@ -147,9 +154,9 @@ def _tries(one: Spread) -> str:
 def _event(event: Event) -> str:
     repaired: Optional[Spread] = event.repaired
     if repaired is None:
-        return f"never: not within {event.waited} s ({event.tries} {'try' if event.tries == 1 else 'tries'})"
+        return f"not restored within {event.waited} s ({event.tries} {'run' if event.tries == 1 else 'runs'})"
     lost = event.tries - repaired.tries
-    return _tries(repaired) + (f"; {lost} never" if lost else "")
+    return _tries(repaired) + (f"; {lost} not restored" if lost else "")
 
 
 def _time(seconds: float) -> str:
