@@ -232,7 +232,7 @@ def test_a_daemon_without_a_finding(tree: Path, capsys: Output) -> None:
 def test_a_damaged_status_does_not_mean_that_nothing_was_found(tree: Path, capsys: Output, text: str) -> None:
     put(tree, status_file.PATH, text)
     _, out, err = run(capsys, tree, FORWARD)
-    assert err.startswith("ipvsd: cannot read the daemon's status: it ")
+    assert err.startswith("ipvsd: cannot read the daemon's status: ")
     assert "LAST CHANGED BY\n  unknown: " in out
     assert "no daemon tells" not in out
 
