@@ -3,7 +3,7 @@
 Sources that begin with pkg/ or cmd/ are files of kubernetes/kubernetes. Documentation/ and net/ are those of Linux.
 """
 
-from __future__ import annotations
+# No `from __future__ import annotations`: NamedTuple would compile each field's text at import.
 
 import enum
 from collections.abc import Mapping

@@ -1,6 +1,6 @@
 """The keys of the configuration: the field of each, its default, and its reader for YAML."""
 
-from __future__ import annotations
+# No `from __future__ import annotations`: NamedTuple would compile each field's text at import.
 
 import math
 import re

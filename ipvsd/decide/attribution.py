@@ -1,6 +1,6 @@
 """Attribute drifts to writers, with the recent writes as evidence. They explain a drift and never cause a repair."""
 
-from __future__ import annotations
+# No `from __future__ import annotations`: NamedTuple would compile each field's text at import.
 
 from typing import Callable, NamedTuple, Optional
 

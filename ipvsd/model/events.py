@@ -1,6 +1,6 @@
 """Events of event sources: the item to read, and the writes that caused the event, if known."""
 
-from __future__ import annotations
+# No `from __future__ import annotations`: NamedTuple would compile each field's text at import.
 
 from collections.abc import Sequence
 from typing import Callable, NamedTuple, Optional

@@ -3,7 +3,7 @@
 All values are frozen. A Report that was passed to another thread is never changed, only replaced.
 """
 
-from __future__ import annotations
+# No `from __future__ import annotations`: NamedTuple would compile each field's text at import.
 
 import enum
 import errno

@@ -3,7 +3,7 @@
 Counters, messages and history derive from them.
 """
 
-from __future__ import annotations
+# No `from __future__ import annotations`: NamedTuple would compile each field's text at import.
 
 from typing import NamedTuple, Union
 
