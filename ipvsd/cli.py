@@ -68,7 +68,7 @@ def _run_reporting_errors(command: Callable[[], int]) -> int:
 
 def _daemon(root: str, config_path: Optional[str]) -> int:
     if root == "/" and os.geteuid() != 0:
-        output.print_errors("ipvsd: cannot run the daemon: not root (run: systemctl start ipvsd)")
+        output.print_errors("ipvsd: cannot run the daemon: root required (run 'systemctl start ipvsd')")
         return os.EX_NOPERM
     from ipvsd.daemon.main import run
 

@@ -232,7 +232,7 @@ class FakeKernel:
         if name in self.built_in or self.states.get(name) in (ModuleState.LIVE, ModuleState.COMING):
             return
         if not self.modular or not self.indexed or name not in self.depends:
-            raise LoadError("module not found in the kernel's index")
+            raise LoadError("unknown module: not in the kernel's module index")
         if name in self.blacklisted:
             raise BlacklistedError
         if self.states.get(name) is ModuleState.GOING:

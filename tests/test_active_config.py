@@ -83,7 +83,7 @@ def test_an_invalid_one_without_a_last_good_one_is_an_error(tree: Path, capsys: 
     configured = Configured(str(tree), None)
     assert not configured.begin()
     assert len(configured.errors) == 1
-    assert said(capsys)[-1] == "error: there is no last good configuration; ipvsd does not change the node"
+    assert said(capsys)[-1] == "error: missing last good configuration; ipvsd does not change the node"
 
 
 def test_a_named_file_has_no_last_good_configuration(tree: Path, configured: Configured) -> None:

@@ -69,7 +69,8 @@ def test_its_findings_are_reported_as_one(kernel: FakeKernel) -> None:
     kernel.refused[key("eth0")] = 1
     (found,) = by_pattern(settle(kernel, f"{RULE} 0").after.sysctls)
     assert (found.name, found.members, found.verdict) == (PATTERN, (4, 5), SysctlVerdict.WRITE_FAILED)
-    assert found.evidence.startswith(f"4 of 5 compliant; {key('eth0')} is '1', not 0; writing failed")
+    evidence = f"{key('eth0')}: actual value '1', desired value 0; writing failed"
+    assert found.evidence.startswith(f"4 of 5 compliant; {evidence}")
 
 
 def test_a_pattern_without_matches_is_unsupported_and_harmless(kernel: FakeKernel) -> None:
@@ -80,7 +81,7 @@ def test_a_pattern_without_matches_is_unsupported_and_harmless(kernel: FakeKerne
 
 def test_a_pattern_of_a_module_waits_for_it(kernel: FakeKernel) -> None:
     (found,) = by_pattern(settle(kernel, "'net.ipv4.vs.expire_*': 1").after.sysctls)
-    assert (found.verdict, found.evidence) == (SysctlVerdict.PENDING, "comes with module ip_vs, which is not live")
+    assert (found.verdict, found.evidence) == (SysctlVerdict.PENDING, "provided by module ip_vs, which is not live")
 
 
 def test_an_interface_that_vanishes_leaves_no_trace(kernel: FakeKernel) -> None:

@@ -171,9 +171,9 @@ def test_check_prints_problems_and_remedies(tree: Path, capsys: Output) -> None:
     drifted(tree)
     _, out, _ = run(capsys, "check", *at(tree))
     assert "! net.ipv4.ip_forward" in out
-    assert "is '0', not 1" in out
+    assert "actual value '0', desired value 1" in out
     told = " ".join(out.split())
-    assert f"-> for the next boot of this tree: ipvsd apply --persist --root {tree}" in told
+    assert f"-> run 'ipvsd apply --persist --root {tree}' to apply" in told
     assert "start ipvsd.service" not in told
 
 
@@ -282,8 +282,8 @@ def test_status_prints_the_failed_sources_and_the_last_repairs(tree: Path, capsy
     assert "source config_files is down: no inotify\n" in out
     folded = " ".join(out.split())
     assert "2027-01-15T07:58:30Z net.ipv4.ip_forward: 0 -> 1 in 2 ms, by sysctl[4242] of cron.service" in folded
-    assert "backend for sysctl writes: bpf; 3 events lost (uevents 3)\n" in out
-    assert "net.ipv4.vs.conntrack is contended probably by agent[7]\n" in out
+    assert "backend that reports sysctl writes: bpf; 3 events lost (uevents 3)\n" in out
+    assert "net.ipv4.vs.conntrack is contended: changed probably by agent[7]\n" in out
 
 
 def test_status_as_json_is_the_document_and_its_age(tree: Path, capsys: Output) -> None:
@@ -351,7 +351,7 @@ def test_a_setting_within_a_map_has_its_origin(tree: Path, capsys: Output, key: 
 
 
 def test_a_good_configuration_is_said_to_be_good(tree: Path, capsys: Output) -> None:
-    assert run(capsys, "config", "validate", *at(tree)) == (0, "valid: the defaults, no file\n", "")
+    assert run(capsys, "config", "validate", *at(tree)) == (0, "valid: built-in defaults (no configuration file)\n", "")
 
 
 @pytest.mark.parametrize("how", ["argument", "option"])

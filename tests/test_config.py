@@ -196,7 +196,7 @@ def test_every_setting_has_its_origin() -> None:
 ADDRESSES = "(such as 127.0.0.1:14787 or [::1]:14787)"
 ONE_OF = "'value', 'oneOf' and a range cannot be combined (keep one)"
 SUCH_AS = "(such as net.ipv4.ip_forward or net/ipv4/conf/eth0.100/rp_filter)"
-LETTERS = "(letters, digits, '_' and '-', at most 55)"
+LETTERS = "(use at most 55 letters, digits, '_' and '-')"
 
 
 @pytest.mark.parametrize(
@@ -242,7 +242,7 @@ LETTERS = "(letters, digits, '_' and '-', at most 55)"
         ("sysctls: {net.a: |\n  1\n  2\n}", "1: invalid YAML"),
         (
             "sysctls:\n  net.a: [4096, 131072]",
-            '2: sysctls.net.a: must be a string or an integer, not a list (quote it: "4096 131072")',
+            '2: sysctls.net.a: must be a string or an integer, not a list (quote the value: "4096 131072")',
         ),
         (
             "sysctls: {net.a: true}",
@@ -251,7 +251,7 @@ LETTERS = "(letters, digits, '_' and '-', at most 55)"
         ("sysctls: {net.a: }", "1: sysctls.net.a: must be a string or an integer, not nothing"),
         (
             "sysctls: {net.a: 2026-01-01}",
-            '1: sysctls.net.a: must be a string or an integer, not a timestamp (quote it: "2026-01-01")',
+            '1: sysctls.net.a: must be a string or an integer, not a timestamp (quote the value: "2026-01-01")',
         ),
         ("sysctls: {net.a: {policy: observe}}", "1: sysctls.net.a: missing value, and no profile sets one"),
         ("sysctls: {net.a: {value: 1, atLeast: 1}}", f"1: sysctls.net.a: {ONE_OF}"),
@@ -280,16 +280,16 @@ LETTERS = "(letters, digits, '_' and '-', at most 55)"
             "1: sysctls.net.a.policy: must be one of enforce, observe, yield (not 'ignore')",
         ),
         ("profiles: kube-proxy-ipvs", "1: profiles: must be a list, not a string (write [kube-proxy-ipvs])"),
-        ("profiles: [none, lvs-full]", "1: profiles: 'none' cannot be combined with other profiles (keep one of them)"),
-        ("kubeProxyVersion: [1]", "1: kubeProxyVersion: must be a version of Kubernetes, not a list (such as"),
-        ("kubeProxyVersion: latest", "1: kubeProxyVersion: must be a version of Kubernetes, not a string"),
-        ("scheduler: ../x", "1: scheduler: must be the name of a scheduler, not '../x' (such as rr or sh)"),
-        ("scheduler: [rr]", "1: scheduler: must be the name of a scheduler, not a list (such as rr or sh)"),
+        ("profiles: [none, lvs-full]", "1: profiles: 'none' cannot be combined with other profiles (remove 'none' or the other profiles)"),
+        ("kubeProxyVersion: [1]", "1: kubeProxyVersion: must be a Kubernetes version, not a list (such as"),
+        ("kubeProxyVersion: latest", "1: kubeProxyVersion: must be a Kubernetes version, not a string"),
+        ("scheduler: ../x", "1: scheduler: must be a scheduler name, not '../x' (such as rr or sh)"),
+        ("scheduler: [rr]", "1: scheduler: must be a scheduler name, not a list (such as rr or sh)"),
         ("strictARP: 1", "1: strictARP: must be true or false, not a number"),
         ("strictARP: 'true'", "1: strictARP: must be true or false, not a string"),
         ("- scheduler: rr", "1: must be a mapping, not a list (write KEY: VALUE, without '-' or '[' before it)"),
         ("sysctls:\n- net.a.b: 1", "2: sysctls: must be a mapping, not a list (write KEY: VALUE, without '-' or "),
-        ("strictARP: !!bool perhaps", "1: unsupported tag '!!bool' (remove it"),
+        ("strictARP: !!bool perhaps", "1: invalid tag '!!bool' (remove the tag"),
         ("interval: soon", "1: interval: must be a duration, not a string (such as 60s, 5m)"),
         ("interval: -1", "1: interval: must be a duration, not '-1' (such as 60s, 5m)"),
         ("interval: 0.5s", "1: interval: must be between 1s and 86400s"),
@@ -302,11 +302,11 @@ LETTERS = "(letters, digits, '_' and '-', at most 55)"
         ('http: {listen: ["[127.0.0.1]:80"]}', f"1: http.listen: invalid address '[127.0.0.1]:80' {ADDRESSES}"),
         (
             "http: {listen: [127.0.0.1:0]}",
-            "1: http.listen: invalid port in '127.0.0.1:0' (it must be between 1 and 65535)",
+            "1: http.listen: invalid port in '127.0.0.1:0' (use a port from 1 to 65535)",
         ),
         (
             "http: {listen: [127.0.0.1:65536]}",
-            "1: http.listen: invalid port in '127.0.0.1:65536' (it must be between 1 and 65535)",
+            "1: http.listen: invalid port in '127.0.0.1:65536' (use a port from 1 to 65535)",
         ),
         ("- a", "1: must be a mapping, not a list"),
         ("text", "1: must be a mapping, not a string"),

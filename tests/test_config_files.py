@@ -92,7 +92,7 @@ def test_one_requested_file_is_the_only_one(root: Path) -> None:
 
 
 def test_a_missing_requested_file_is_an_error(root: Path) -> None:
-    assert refusal(root, root / "else.yaml") == f"{root}/else.yaml: cannot be read: No such file or directory"
+    assert refusal(root, root / "else.yaml") == f"{root}/else.yaml: cannot read the file: No such file or directory"
 
 
 def test_a_file_that_is_removed_meanwhile_is_ignored_and_masks_nothing(root: Path) -> None:
@@ -113,7 +113,7 @@ def test_a_file_that_is_removed_meanwhile_is_ignored_and_masks_nothing(root: Pat
 def test_a_dangling_link_is_an_error(root: Path) -> None:
     (root / MAIN).symlink_to("nowhere")
 
-    assert refusal(root) == f"{root}/{MAIN}: cannot be read: No such file or directory"
+    assert refusal(root) == f"{root}/{MAIN}: cannot read the file: No such file or directory"
 
 
 def test_a_fifo_is_rejected_without_blocking(root: Path) -> None:
@@ -145,7 +145,7 @@ def test_a_drop_in_directory_that_is_a_file_is_an_error(root: Path) -> None:
     (root / "run/ipvsd/conf.d").rmdir()
     put(root, "run/ipvsd/conf.d", "")
 
-    assert refusal(root) == f"{root}/run/ipvsd/conf.d: cannot be listed: Not a directory"
+    assert refusal(root) == f"{root}/run/ipvsd/conf.d: cannot list the directory: Not a directory"
 
 
 def test_one_bad_file_does_not_hide_another(root: Path) -> None:

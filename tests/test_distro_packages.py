@@ -10,7 +10,7 @@ from ipvsd.modprobe import distro_packages
 from ipvsd.modprobe.distro_packages import advice, find_package
 from tests.samples import kernel
 
-UNKNOWN = "ipvsd does not know their package"
+UNKNOWN = "ipvsd does not know the package"
 
 
 @pytest.mark.parametrize(
@@ -23,7 +23,7 @@ UNKNOWN = "ipvsd does not know their package"
         ("debian", "7.2.13+deb14-cloud-amd64", "apt install --reinstall linux-modules-7.2.13+deb14-cloud-amd64"),
         ("debian", "6.5.11-8-pve", "apt install --reinstall proxmox-kernel-6.5.11-8-pve-signed"),
         ("debian", "5.15.126-1-pve", "apt install --reinstall pve-kernel-5.15.126-1-pve"),
-        ("debian", "6.2.16-3-pve", "'dpkg -S /boot/vmlinuz-6.2.16-3-pve' names its package"),
+        ("debian", "6.2.16-3-pve", "run 'dpkg -S /boot/vmlinuz-6.2.16-3-pve' to find"),
         ("debian", "6.6.31+rpt-rpi-v8", "apt install --reinstall linux-image-6.6.31+rpt-rpi-v8"),
         ("raspbian", "6.6.51+rpt-rpi-v7l", "apt install --reinstall linux-image-6.6.51+rpt-rpi-v7l"),
         ("debian", "6.1.21-v8+", UNKNOWN),
@@ -65,8 +65,8 @@ UNKNOWN = "ipvsd does not know their package"
         ("opensuse-leap", "6.4.0-150600.8.11-azure", "zypper install kernel-azure"),
         ("photon", "6.1.10-11.ph5-esx", "tdnf install linux"),
         ("photon", "6.1.10-11.ph5", UNKNOWN),
-        ("arch", "6.9.3-arch1-1", "pacman -S linux, and reboot"),
-        ("arch", "6.6.32-1-lts", "pacman -S linux-lts, and reboot"),
+        ("arch", "6.9.3-arch1-1", "run 'pacman -S linux' and reboot"),
+        ("arch", "6.6.32-1-lts", "run 'pacman -S linux-lts' and reboot"),
         ("alpine", "6.6.32-0-virt", "apk add linux-lts"),
         ("flatcar", "6.6.43-flatcar", "only the image contains the modules of flatcar"),
         ("talos", "6.6.43-talos", "only the image contains the modules of talos"),

@@ -233,5 +233,5 @@ def test_an_image_without_a_module_is_written_and_reported(tmp_path: Path, capsy
 
 def test_an_image_without_a_kernel_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["apply", "--persist", "--root", str(tmp_path)]) == 2
-    assert "no kernel in its" in capsys.readouterr().err
+    assert "missing kernel in" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []

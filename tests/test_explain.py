@@ -130,8 +130,9 @@ def test_explain_prints_all_facts(tree: Path, capsys: Output, monkeypatch: pytes
     assert code == 1
     assert out == textwrap.dedent("""\
         net.ipv4.ip_forward = 0: noncompliant
-          is '0', not 1
-          -> for the next boot of this tree: ipvsd apply --persist --root .
+          actual value '0', desired value 1
+          -> run 'ipvsd apply --persist --root .' to apply the configuration at the next
+          boot of this tree
 
         DESIRED
           1, required
@@ -145,16 +146,16 @@ def test_explain_prints_all_facts(tree: Path, capsys: Output, monkeypatch: pytes
           2027-01-15T07:58:30Z  1 -> 0, repaired in 2 ms
               by pid 4242, comm sysctl, unit cron.service
 
-        SETTINGS ON DISK, IN THE ORDER OF APPLICATION
+        SETTINGS ON DISK, IN THE ORDER IN WHICH THEY ARE APPLIED
           systemd-sysctl, at boot, and when systemd-sysctl is restarted:
             - ./usr/lib/sysctl.d/50-x.conf:1
-                net.ipv4.conf.all.forwarding = 1  (a later line overrides it)
+                net.ipv4.conf.all.forwarding = 1  (a later line replaces it)
             ! ./etc/sysctl.d/60-cis.conf:2
-                net.ipv4.ip_forward = 0  (wins; not compliant)
+                net.ipv4.ip_forward = 0  (takes effect; not compliant)
                 -> correct the line in ./etc/sysctl.d/60-cis.conf, or remove it
           systemd-networkd, when systemd-networkd starts or reloads, and when a link
             comes up:
-            + ./etc/systemd/networkd.conf:2  IPv4Forwarding=yes  (wins; compliant)
+            + ./etc/systemd/networkd.conf:2  IPv4Forwarding=yes  (takes effect; compliant)
         """)
 
 
@@ -168,10 +169,10 @@ def test_the_output_for_a_compliant_item_is_short(tree: Path, capsys: Output) ->
               (GetRequiredIPVSModules, pkg/util/ipvs/ipvs.go)
 
         LAST CHANGED BY
-          unknown: the daemon does not run (ipvsd.service)
+          unknown: the daemon is not running below .
 
-        SETTINGS ON DISK, IN THE ORDER OF APPLICATION
-          no known settings
+        SETTINGS ON DISK, IN THE ORDER IN WHICH THEY ARE APPLIED
+          ipvsd found no settings for this item
         """)
 
 
@@ -204,28 +205,28 @@ def test_the_last_writer_with_a_likely_attribution(tree: Path, capsys: Output) -
 @pytest.mark.parametrize(
     ("how", "told"),
     [
-        ({"yielded": False}, "contended by agent[7] of x.service: ipvsd writes it at each resync only"),
-        ({"attribution": "certain"}, "contended by agent[7] of x.service: ipvsd writes it at each resync only"),
-        ({"attribution": "likely"}, "contended probably by agent[7] of x.service: ipvsd writes it at each resync only"),
-        ({"yielded": True}, "contended by agent[7] of x.service: ipvsd leaves it to that program"),
+        ({"yielded": False}, "by agent[7] of x.service: ipvsd writes the sysctl only at each resync"),
+        ({"attribution": "certain"}, "by agent[7] of x.service: ipvsd writes the sysctl only at each resync"),
+        ({"attribution": "likely"}, "probably by agent[7] of x.service: ipvsd writes the sysctl only at each resync"),
+        ({"yielded": True}, "by agent[7] of x.service: ipvsd leaves the sysctl to that program"),
     ],
 )
 def test_who_fights_for_it(tree: Path, capsys: Output, how: Mapping[str, object], told: str) -> None:
     publish(tree, "agent[7]", None, [{"name": FORWARD, "conflicting_program": "agent[7] of x.service", **how}])
-    assert told in " ".join(run(capsys, tree, FORWARD)[1].split())
+    assert f"changed repeatedly {told}" in " ".join(run(capsys, tree, FORWARD)[1].split())
 
 
 def test_who_fights_for_it_where_no_repair_is_known(tree: Path, capsys: Output) -> None:
     contended = [{"name": FORWARD, "conflicting_program": "agent[7]"}]
     status_file.write(str(tree), {**build_document(report()), "repairs": [], "contended": contended})
-    assert "no change observed by the daemon contended by agent[7]: ipvsd writes" in " ".join(
+    assert "the daemon has observed no change changed repeatedly by agent[7]: ipvsd writes" in " ".join(
         run(capsys, tree, FORWARD)[1].split()
     )
 
 
 def test_a_daemon_without_a_finding(tree: Path, capsys: Output) -> None:
     status_file.write(str(tree), {**build_document(report()), "repairs": []})
-    assert "LAST CHANGED BY\n  no change observed by the daemon\n" in run(capsys, tree, FORWARD)[1]
+    assert "LAST CHANGED BY\n  the daemon has observed no change\n" in run(capsys, tree, FORWARD)[1]
 
 
 @pytest.mark.parametrize("text", ["{", "[" * 100_000, "{}", '{"repairs": 1}', '{"repairs": [1, {"name": []}]}'])
@@ -245,8 +246,8 @@ def test_a_blocked_or_unloaded_module_removes_its_sysctls(tree: Path, capsys: Ou
     for name in ("ip_vs", "net.ipv4.vs.conntrack"):
         code, out, _ = run(capsys, tree, name)
         assert code == 1
-        assert "install ip_vs /bin/true  (blocks it)\n" in out
-        assert "CleanupModulesOnExit=yes  (unloads it)\n" in out
+        assert "install ip_vs /bin/true  (blocks the module)\n" in out
+        assert "CleanupModulesOnExit=yes  (unloads the module)\n" in out
         assert ("fails: /etc/modprobe.d/cis.conf:1" in " ".join(out.split())) is (name == "ip_vs")
 
 
@@ -254,7 +255,7 @@ def test_a_setting_that_agrees_is_reported_and_is_not_a_failure(tree: Path, caps
     put(tree, f"{WANTS}/NetworkManager.service", "")
     code, out, _ = run(capsys, tree, "ip_vs")
     assert code == 0
-    assert "NetworkManager manages kube-ipvs0, and can remove the addresses of services from it" in " ".join(
+    assert "NetworkManager manages kube-ipvs0, and can remove the service addresses from it" in " ".join(
         out.split()
     )
 
@@ -265,7 +266,7 @@ def test_a_setting_that_agrees_is_reported_and_is_not_a_failure(tree: Path, caps
         ("net.ipv4.tcp_rmem", "net.ipv4.tcp_rmem = 4096 131072 6291456: not managed by ipvsd"),
         ("net.ipv4.tcp_fack", "net.ipv4.tcp_fack = -: not managed by ipvsd"),
         ("ip_vs_ftp", "module ip_vs_ftp: loadable, not managed by ipvsd"),
-        ("my-vs", "showing ip_vs for 'my-vs'\nmodule ip_vs: live, not managed by ipvsd"),
+        ("my-vs", "'my-vs' is ip_vs\nmodule ip_vs: live, not managed by ipvsd"),
         ("nf_conntrack.hashsize", "nf_conntrack.hashsize = 16384: not managed by ipvsd"),
         ("nf_conntrack.nothing", "nf_conntrack.nothing = -: not managed by ipvsd"),
     ],

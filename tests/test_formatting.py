@@ -26,7 +26,7 @@ def test_one_remedy_of_many_modules_is_printed_once(tree: Path, capsys: Output) 
     assert modules.count(" ! ") > 20
     assert modules.count(f"apt install --reinstall linux-image-{RELEASE}") == 1
     assert modules.count("->") == 2  # two groups, with a compliant item between them
-    assert "-> the same as for " in modules
+    assert "-> see the remedy for " in modules
 
 
 def test_a_remedy_that_was_printed_above_is_referred_to(tree: Path, capsys: Output) -> None:
@@ -38,7 +38,7 @@ def test_a_remedy_that_was_printed_above_is_referred_to(tree: Path, capsys: Outp
     _, out, _ = run(capsys, tree, "check")
     sysctls = out.partition("SYSCTLS")[2]
     assert sysctls.count("-> remove the sysctl from the configuration") == 1
-    assert sysctls.rstrip().endswith("-> the same as for net.a.b")
+    assert sysctls.rstrip().endswith("-> see the remedy for net.a.b")
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_persisted_files_that_are_not_as_configured_are_noted(
         shutil.rmtree(tree / "proc")
         shutil.rmtree(tree / "sys")
     run(capsys, tree, "apply", "--persist")
-    told = f"{PERSISTED} does not match the configuration (run: ipvsd apply --persist --root )"
+    told = f"{PERSISTED} does not match the configuration (run 'ipvsd apply --persist --root ')"
     for stale in (False, True):
         if stale:
             put(tree, PERSISTED, (tree / PERSISTED).read_text().replace("ip_forward = 1", "ip_forward = 0"))

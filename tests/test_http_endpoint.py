@@ -79,7 +79,7 @@ def test_a_report_that_is_too_old_is_not_a_verdict(site: Site) -> None:
     assert site.report
     site.report = site.report._replace(boottime=site.report.boottime - 121.0)
     status, _, body = site.ask("/healthz")
-    assert (status, body.startswith(b"failed: the last reconciliation was 12")) == (503, True)
+    assert (status, body.startswith(b"failed: outdated result: the last reconciliation was 12")) == (503, True)
     assert b"\nipvsd_ready 0.0\n" in site.ask("/metrics")[2]
     assert json.loads(site.ask("/status")[2])["state"] == "failed"
 
@@ -101,7 +101,7 @@ def test_before_the_first_reconciliation_the_node_is_not_healthy(site: Site) -> 
 @pytest.mark.parametrize("path", ["/", "/metrics/", "/nothing", "/healthz/../status", "/%2e%2e/etc/passwd"])
 def test_nothing_else_is_there(site: Site, path: str) -> None:
     status, _, body = site.ask(path)
-    assert (status, body) == (404, b"not found; there are /metrics, /healthz and /status\n")
+    assert (status, body) == (404, b"unknown path (known: /healthz, /metrics, /status)\n")
 
 
 def test_a_query_does_not_matter(site: Site) -> None:

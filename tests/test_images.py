@@ -132,16 +132,16 @@ def test_a_kernel_without_a_module_is_reported_in_an_image(image: Path, capsys: 
     shutil.rmtree(image / "lib/modules")
     make_modules(image, RELEASE, [name for name in DEPENDS if name != "ip_vs_sh"])
     code, out, _ = run(capsys, image, "check")
-    assert (code, f"! ip_vs_sh absent /lib/modules/{RELEASE}/modules.dep does not list it" in out) == (1, True)
+    assert (code, f"! ip_vs_sh absent /lib/modules/{RELEASE}/modules.dep does not list the module" in out) == (1, True)
 
 
 @pytest.mark.parametrize("command", [["check"], ["plan"], ["explain", "ip_vs"], ["apply", "--persist"]], ids=" ".join)
 def test_an_image_without_a_kernel_cannot_be_judged(image: Path, capsys: Output, command: list[str]) -> None:
     shutil.rmtree(image / "lib/modules")
-    told = "ipvsd: cannot check : no running kernel, and no kernel in its /lib/modules"
+    told = "ipvsd: cannot check : missing kernel in /lib/modules"
     if command[0] == "apply":
-        told = "ipvsd: cannot persist below : no kernel in its /lib/modules"
-    assert run(capsys, image, *command) == (2, "", f"{told} (install one in the image)")
+        told = "ipvsd: cannot write the boot configuration below : missing kernel in /lib/modules"
+    assert run(capsys, image, *command) == (2, "", f"{told} (install a kernel in the image)")
 
 
 def test_the_document_names_the_kind_of_kernel(tmp_path: Path, image: Path, capsys: Output) -> None:
@@ -197,9 +197,13 @@ FORWARDING = "net.ipv4.conf.eth0.forwarding"
     ("files", "code", "told"),
     [
         ({}, 0, ""),
-        ({"etc/sysctl.d/99-x.conf": f"{FORWARDING} = 0\n"}, 1, f"{FORWARDING} = 0 (wins; not compliant)"),
+        ({"etc/sysctl.d/99-x.conf": f"{FORWARDING} = 0\n"}, 1, f"{FORWARDING} = 0 (takes effect; not compliant)"),
         ({NETWORKD: CLOSED}, 0, f"/{NETWORKD}:5 IPv4Forwarding=no (no effect: systemd does not start"),
-        ({NETWORKD: CLOSED, f"{WANTS}/systemd-networkd.service": ""}, 1, "IPv4Forwarding=no (wins; not compliant)"),
+        (
+            {NETWORKD: CLOSED, f"{WANTS}/systemd-networkd.service": ""},
+            1,
+            "IPv4Forwarding=no (takes effect; not compliant)",
+        ),
         (
             {
                 NETWORKD: CLOSED,
@@ -207,7 +211,7 @@ FORWARDING = "net.ipv4.conf.eth0.forwarding"
                 "usr/lib/systemd/system-preset/90-systemd.preset": "enable systemd-networkd.service\n",
             },
             1,
-            "IPv4Forwarding=no (wins; not compliant)",
+            "IPv4Forwarding=no (takes effect; not compliant)",
         ),
         (
             {
@@ -215,7 +219,7 @@ FORWARDING = "net.ipv4.conf.eth0.forwarding"
                 "usr/lib/systemd/system/systemd-networkd.service": "[Install]\nWantedBy=multi-user.target\n",
             },
             1,
-            "IPv4Forwarding=no (wins; not compliant)",
+            "IPv4Forwarding=no (takes effect; not compliant)",
         ),
     ],
 )
@@ -239,7 +243,7 @@ def test_an_interface_that_an_image_does_not_have_yet_is_explained(
         (
             {},
             "kernel.modules_disabled",
-            "kernel.modules_disabled = -: not managed by ipvsd no line sets it; the kernel's default is",
+            "kernel.modules_disabled = -: not managed by ipvsd no line sets the value; the kernel's default is",
         ),
         (
             {"etc/sysctl.d/h.conf": "kernel.modules_disabled=1\n"},
@@ -247,10 +251,14 @@ def test_an_interface_that_an_image_does_not_have_yet_is_explained(
             "kernel.modules_disabled = 1: not",
         ),
         ({"etc/kernel/cmdline": "sysctl.vm.swappiness=7\n"}, "vm.swappiness", "vm.swappiness = 7: not managed"),
-        ({}, "hashsize", "nf_conntrack.hashsize = -: not managed by ipvsd no line sets it; the kernel's default is"),
+        (
+            {},
+            "hashsize",
+            "nf_conntrack.hashsize = -: not managed by ipvsd no line sets the value; the kernel's default is",
+        ),
         ({"etc/modprobe.d/x.conf": "options nf_conntrack hashsize=9\n"}, "hashsize", "nf_conntrack.hashsize = 9: not"),
         ({}, "net.vendor.knob", "net.vendor.knob = -: not managed by ipvsd"),
-        ({}, "ip_vs_ftp", "module ip_vs_ftp: loadable, not managed by ipvsd nothing loads it at boot"),
+        ({}, "ip_vs_ftp", "module ip_vs_ftp: loadable, not managed by ipvsd nothing loads the module at boot"),
         (
             {"etc/modules-load.d/x.conf": "ip_vs_ftp\n"},
             "ip_vs_ftp",

@@ -175,6 +175,8 @@ def test_the_command_as_json(tree: Path, capsys: pytest.CaptureFixture[str]) -> 
 def test_without_a_kernel_the_result_is_unknown(tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "empty").mkdir()
     code, _, err = run(capsys, "preflight", "--root", tmp_path / "empty")
-    told = f"ipvsd: cannot check any kernel: there is none in /lib/modules of {tmp_path / 'empty'} "
-    assert (code, err) == (2, f"{told}(install one, or see --root)\n")
-    assert run(capsys, "preflight", "--root", tree, "--kernel", "5.4")[0] == 2
+    told = f"ipvsd: cannot check the kernels: missing kernel in {tmp_path}/empty/lib/modules "
+    assert (code, err) == (2, f"{told}(install a kernel, or use --root)\n")
+    code, _, err = run(capsys, "preflight", "--root", tree, "--kernel", "5.4")
+    told = f"ipvsd: cannot check kernel 5.4: unknown kernel (not in {tree}/lib/modules; "
+    assert (code, err) == (2, f"{told}install the kernel, or use --root)\n")

@@ -19,8 +19,8 @@ from ipvsd.model.types import DesiredModule, ModuleFinding, ModuleVerdict, Need
 from ipvsd.runtime.event_loop import EventLoop, Reason, ReasonKind
 from tests.scarce import few_descriptors
 
-NO_ANSWER = Ipvs(None, detail="the query returned no answer")
-ANSWER = '{"up": true, "version": "1.2.1", "table_size": 4096, "detail": "answers"}'
+NO_ANSWER = Ipvs(None, detail="the query returned no response")
+ANSWER = '{"up": true, "version": "1.2.1", "table_size": 4096, "detail": "responding"}'
 
 
 def child(script: str) -> ProbeProcess:
@@ -36,7 +36,7 @@ def test_a_childs_answer_is_taken() -> None:
     process = child(f"print({ANSWER!r})")
     while not process.read():
         pass
-    assert process.finish() == Ipvs(True, "1.2.1", 4096, "answers")
+    assert process.finish() == Ipvs(True, "1.2.1", 4096, "responding")
 
 
 def test_a_child_that_stays_after_its_reply_is_ended_and_its_reply_used() -> None:
@@ -102,7 +102,7 @@ def test_nothing_is_asked_about_another_kernel() -> None:
     with EventLoop() as loop:
         probe = IpvsProbe(loop, local=False)
         probe.update([finding(ModuleVerdict.LIVE)], ())
-        assert probe.answer.detail == "not queried: another kernel is running"
+        assert probe.answer.detail == "not queried: the tree belongs to another kernel"
 
 
 def test_the_answer_wakes_the_loop_and_is_asked_for_once() -> None:

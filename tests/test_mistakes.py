@@ -65,7 +65,7 @@ def test_an_unknown_scheduler_is_rejected_with_a_list_of_the_known_ones() -> Non
 def test_a_scheduler_is_a_text(typed: str, what: str) -> None:
     assert (
         error(f"scheduler: {typed}")
-        == f"f:1: scheduler: must be the name of a scheduler, not {what} (such as rr or sh)"
+        == f"f:1: scheduler: must be a scheduler name, not {what} (such as rr or sh)"
     )
 
 
@@ -229,7 +229,7 @@ ipvs:
 
 def test_a_pasted_configuration_of_kube_proxy_is_named_with_what_to_write_instead() -> None:
     assert error(KUBE_PROXY) == (
-        "f:1: this is kube-proxy's configuration, which ipvsd does not read (for the same, write: "
+        "f:1: the file is kube-proxy's configuration, which ipvsd does not read (the equivalent is: "
         "profiles: [kube-proxy-ipvs]; scheduler: wlc; strictARP: true; "
         "sysctls: {net.netfilter.nf_conntrack_max: {atLeast: 262144}})"
     )
@@ -240,9 +240,9 @@ def test_a_pasted_configuration_of_kube_proxy_is_named_with_what_to_write_instea
     [
         ("KubeletConfiguration", "kubelet's configuration"),
         ("ClusterConfiguration", "kubeadm's configuration"),
-        ("ConfigMap", "a ConfigMap of Kubernetes"),
+        ("ConfigMap", "a Kubernetes ConfigMap"),
         ("Config", "a kubeconfig"),
-        ("DaemonSet", "an object of Kubernetes (v1 DaemonSet)"),
+        ("DaemonSet", "a Kubernetes object (v1 DaemonSet)"),
     ],
 )
 def test_other_objects_of_kubernetes_are_named(kind: str, named: str) -> None:
@@ -254,7 +254,7 @@ def test_a_file_of_several_documents_of_kubernetes_is_named_too() -> None:
     with pytest.raises(ConfigError) as caught:
         read(f"apiVersion: kubeadm.k8s.io/v1beta4\nkind: ClusterConfiguration\n---\n{KUBE_PROXY}")
     assert caught.value.errors[0] == "f:3: contains more than one document (keep one)"
-    assert caught.value.errors[1].startswith("f: this contains kube-proxy's configuration, which ipvsd does not read")
+    assert caught.value.errors[1].startswith("f: the file contains kube-proxy's configuration, which ipvsd does not read")
 
 
 @pytest.mark.parametrize(
@@ -262,8 +262,8 @@ def test_a_file_of_several_documents_of_kubernetes_is_named_too() -> None:
     [
         ("ipvs: {scheduler: rr}", "ipvs.strictARP are 'scheduler' and 'strictARP' here"),
         ("mode: ipvs", "'profiles: [kube-proxy-ipvs]'"),
-        ("ipvs-scheduler: rr", "it is 'scheduler' here"),
-        ("kubernetesVersion: v1.30.0", "it is 'kubeProxyVersion' here"),
+        ("ipvs-scheduler: rr", "use 'scheduler'"),
+        ("kubernetesVersion: v1.30.0", "use 'kubeProxyVersion'"),
         ("conntrack: {min: 1}", "net.netfilter.nf_conntrack_max"),
         ("strict_arp: true", "did you mean 'strictARP'?"),
     ],
@@ -278,24 +278,24 @@ def test_a_key_of_kube_proxy_is_rejected_with_that_of_ipvsd(text: str, hint: str
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("scheduler\uff1a rr", "f:2: has the character U+FF1A (FULLWIDTH COLON) (replace it by ':')"),
+        ("scheduler\uff1a rr", "f:2: invalid character U+FF1A (FULLWIDTH COLON) (replace the character with ':')"),
         (
             "scheduler: \u201crr\u201d",
-            "f:2: has the character U+201C (LEFT DOUBLE QUOTATION MARK) (replace it by '\"')",
+            "f:2: invalid character U+201C (LEFT DOUBLE QUOTATION MARK) (replace the character with '\"')",
         ),
         (
             "scheduler: \u2018rr\u2019",
-            'f:2: has the character U+2018 (LEFT SINGLE QUOTATION MARK) (replace it by "\'")',
+            'f:2: invalid character U+2018 (LEFT SINGLE QUOTATION MARK) (replace the character with "\'")',
         ),
-        ("scheduler:\u00a0rr", "f:2: has the character U+00A0 (NO-BREAK SPACE) (replace it by a space)"),
-        ("startup:\n\u3000mode: strict", "f:3: has the character U+3000 (IDEOGRAPHIC SPACE) (replace it by a space)"),
-        ("scheduler: r\u200br", "f:2: has the character U+200B (ZERO WIDTH SPACE) (replace it by nothing)"),
+        ("scheduler:\u00a0rr", "f:2: invalid character U+00A0 (NO-BREAK SPACE) (replace the character with a space)"),
+        ("startup:\n\u3000mode: strict", "f:3: invalid character U+3000 (IDEOGRAPHIC SPACE) (replace the character with a space)"),
+        ("scheduler: r\u200br", "f:2: invalid character U+200B (ZERO WIDTH SPACE) (remove the character)"),
         (
             "sysctls: {net.ipv4.ip_forward: \uff11}",
-            "f:2: has the character U+FF11 (FULLWIDTH DIGIT ONE) (replace it by '1')",
+            "f:2: invalid character U+FF11 (FULLWIDTH DIGIT ONE) (replace the character with '1')",
         ),
-        ("profiles: [lvs\u2013full]", "f:2: has the character U+2013 (EN DASH) (replace it by '-')"),
-        ("\ufeffscheduler: rr", "f:2: has the character U+FEFF (ZERO WIDTH NO-BREAK SPACE) (replace it by nothing)"),
+        ("profiles: [lvs\u2013full]", "f:2: invalid character U+2013 (EN DASH) (replace the character with '-')"),
+        ("\ufeffscheduler: rr", "f:2: invalid character U+FEFF (ZERO WIDTH NO-BREAK SPACE) (remove the character)"),
         (
             "s\u0441heduler: rr",
             "f:2: unknown key 's\u0441heduler' (U+0441 (CYRILLIC SMALL LETTER ES) is invalid in a key",
@@ -321,7 +321,7 @@ def test_other_characters_are_taken_in_comments_and_values() -> None:
 def test_utf_16_is_named() -> None:
     with pytest.raises(ConfigError) as caught:
         parse([("f", "scheduler: rr\n".encode("utf-16"))])
-    assert caught.value.errors == ("f:1: invalid UTF-8 (it seems to be UTF-16: save it as UTF-8)",)
+    assert caught.value.errors == ("f:1: invalid UTF-8 (the file seems to be UTF-16: save the file as UTF-8)",)
 
 
 # --- versions ---------------------------------------------------------------------------
@@ -347,11 +347,11 @@ def test_a_version_is_accepted_in_each_spelling(typed: str, version: tuple[int, 
     [
         (
             '"1.8"',
-            "not 1.8; kube-proxy's IPVS mode is stable since 1.11 (did you mean 1.18 or 1.28 or 1.38?)",
+            "not 1.8; kube-proxy's IPVS mode has been stable since 1.11 (did you mean 1.18 or 1.28 or 1.38?)",
         ),
         (
             "1.3",
-            "not 1.3; kube-proxy's IPVS mode is stable since 1.11 (did you mean 1.30 or 1.13 or 1.23 or 1.33?)",
+            "not 1.3; kube-proxy's IPVS mode has been stable since 1.11 (did you mean 1.30 or 1.13 or 1.23 or 1.33?)",
         ),
         ("1.300", "not 1.300 (did you mean 1.30?)"),
         ("1.99", "not 1.99 (such as "),
@@ -369,5 +369,5 @@ def test_a_version_that_cannot_be_is_refused(typed: str, told: str) -> None:
 @pytest.mark.parametrize(("typed", "meant"), [("30", "1.30"), ("130", None), ("'1,30'", None), ("latest", None)])
 def test_an_invalid_version_is_rejected(typed: str, meant: str | None) -> None:
     found = error(f"kubeProxyVersion: {typed}")
-    assert found.startswith("f:1: kubeProxyVersion: must be a version of Kubernetes, not ")
+    assert found.startswith("f:1: kubeProxyVersion: must be a Kubernetes version, not ")
     assert meant is None or f'did you mean "{meant}"?' in found

@@ -95,7 +95,7 @@ def test_a_file_that_was_packed_so_that_this_kmod_cannot_read_it(tree: Path, ask
     file.rename(file.with_suffix(".zst"))
     _, found = ask("check")
     assert found["ip_vs"].verdict == "compression_unsupported"
-    assert found["ip_vs"].remedy.startswith("install a kmod that reads zstd, or decompress the files and run")
+    assert found["ip_vs"].remedy.startswith("install a kmod that supports zstd, or decompress the files and run")
 
 
 def test_the_package_of_a_file_from_outside_the_kernel_is_unknown(tree: Path, ask: Ask) -> None:
@@ -108,7 +108,7 @@ def test_the_package_of_a_file_from_outside_the_kernel_is_unknown(tree: Path, as
     _, found = ask("check")
     assert found["ip_vs"].verdict == "file_missing"
     assert found["ip_vs"].remedy.startswith(
-        "reinstall the package of updates/dkms/ip_vs.ko, or remove that package and run"
+        "reinstall the package that contains updates/dkms/ip_vs.ko, or remove that package and run"
     )
 
 
@@ -118,7 +118,7 @@ def test_an_unknown_module_has_no_package_in_its_remedy(tree: Path, ask: Ask, na
     for command in ("check", "preflight"):
         code, found = ask(command)
         assert (code, found[name].verdict) == (1, "absent")
-        said = f"check the name, or install the package of module {name}, which ipvsd does not know"
+        said = f"check the name, or install the package that contains module {name} (unknown to ipvsd)"
         assert found[name].remedy == said
 
 
@@ -159,7 +159,7 @@ def test_leftovers_of_dkms_are_not_a_module_tree(tree: Path, ask: Ask) -> None:
     put(tree, f"lib/modules/{RELEASE}/updates/dkms/other.ko", "")
     _, found = ask("check")
     assert found["ip_vs"].verdict == "module_tree_missing"
-    said = f"reboot into 6.1.0-51-cloud-amd64, which has it, or chroot {tree} apt install"
+    said = f"reboot into 6.1.0-51-cloud-amd64, which has the module, or run 'chroot {tree} apt install"
     assert found["ip_vs"].remedy.startswith(said)
 
 
@@ -175,7 +175,8 @@ def test_a_dependency_that_is_blacklisted_is_loaded_all_the_same(tree: Path, ask
     assert ask("preflight")[0] == 0
     _, found = ask("check")
     assert {found[name].verdict for name in MODULES} == {"loadable"}
-    assert found["nf_conntrack"].evidence == "not loaded; blacklisted, but loaded as a dependency of ip_vs"
+    evidence = "not loaded yet; the blacklist line has no effect, because the module is a dependency of ip_vs"
+    assert found["nf_conntrack"].evidence == evidence
     _, found = ask("explain nf_conntrack")
     assert found["nf_conntrack"].verdict == "loadable"
 
@@ -274,13 +275,13 @@ def test_options_with_blanks(tree: Path, ask: Ask, line: str, verdict: str) -> N
     assert found["ip_vs"].verdict == verdict
     if verdict == "invalid_options":
         assert found["ip_vs"].evidence.startswith(f"needs nf_conntrack: {file}:1: options nf_conntrack ")
-        assert found["ip_vs"].remedy == f"write {line.split()[2].partition('=')[0]}=VALUE without blanks in {file}"
+        assert found["ip_vs"].remedy == f"write {line.split()[2].partition('=')[0]}=VALUE (without spaces) in {file}"
 
 
 def test_a_parameter_without_a_value_on_the_command_line(tree: Path, ask: Ask) -> None:
     put(tree, "proc/cmdline", "quiet nf_conntrack.hashsize\n")
     _, found = ask("check")
-    assert found["ip_vs"].remedy == "write hashsize=VALUE without blanks in the boot loader's configuration"
+    assert found["ip_vs"].remedy == "write hashsize=VALUE (without spaces) in the boot loader configuration"
 
 
 def test_modules_whose_files_are_gone_are_not_persisted(tree: Path) -> None:

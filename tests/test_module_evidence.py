@@ -22,14 +22,14 @@ def test_a_container_is_told_to_load_modules_on_the_host(tree: Path, ask: Ask, i
     code, found = ask("check")
     assert code == 1
     assert {found[name].verdict for name in MODULES} == {"capability_missing"}
-    assert found["ip_vs"].remedy == "run 'modprobe NAME' on the host, or grant CAP_SYS_MODULE"
+    assert found["ip_vs"].remedy == "run 'modprobe ip_vs' on the host, or grant CAP_SYS_MODULE"
 
 
 def test_no_capability_helps_in_a_user_namespace(tree: Path, ask: Ask) -> None:
     put(tree, "proc/self/uid_map", "         0     100000      65536\n")
     _, found = ask("check")
     assert found["ip_vs"].verdict == "capability_missing"
-    assert found["ip_vs"].remedy == "run 'modprobe NAME' on the host"
+    assert found["ip_vs"].remedy == "run 'modprobe ip_vs' on the host"
 
 
 def test_a_name_that_resembles_a_module_is_treated_as_misspelt(tree: Path, ask: Ask) -> None:
@@ -37,7 +37,7 @@ def test_a_name_that_resembles_a_module_is_treated_as_misspelt(tree: Path, ask: 
     _, found = ask("check")
     assert found["ip_vss"].verdict == "absent"
     assert found["ip_vss"].remedy.startswith("did you mean ip_vs")
-    assert "? Else check the name, or install the package of module ip_vss," in found["ip_vss"].remedy
+    assert "? Otherwise, check the name, or install the package that contains module ip_vss (" in found["ip_vss"].remedy
 
 
 MOUNTS = "22 21 0:4 / /proc rw,nosuid - proc proc rw\n23 22 0:4 /sys /proc/sys ro,nosuid - proc proc rw\n"
@@ -139,7 +139,7 @@ def test_files_that_this_kmod_cannot_read(tree: Path, ask: Ask, listed: bool) ->
     assert (code, found["ip_vs"].verdict) == (1, "compression_unsupported")
     assert "is compressed with zstd, which this kmod does not support" in found["ip_vs"].evidence
     assert found["ip_vs"].remedy == (
-        f"install a kmod that reads zstd, or decompress the files and run 'depmod -b {tree} -a {RELEASE}'"
+        f"install a kmod that supports zstd, or decompress the files and run 'depmod -b {tree} -a {RELEASE}'"
     )
 
 
@@ -156,9 +156,9 @@ def test_another_installed_kernel_has_the_module(tree: Path, ask: Ask) -> None:
     make_modules(tree, RELEASE, ["br_netfilter"])
     make_modules(tree, "6.1.0-9-cloud-amd64", ["nf_conntrack"])
     _, found = ask("check")
-    install = f"chroot {tree} apt install"
-    assert found["ip_vs"].remedy.startswith(f"reboot into 6.1.0-51-cloud-amd64, which has it; or {install}")
-    said = f"reboot into 6.1.0-9-cloud-amd64 or 6.1.0-51-cloud-amd64, which has it; or {install}"
+    install = f"run 'chroot {tree} apt install"
+    assert found["ip_vs"].remedy.startswith(f"reboot into 6.1.0-51-cloud-amd64, which has the module; or {install}")
+    said = f"reboot into 6.1.0-9-cloud-amd64 or 6.1.0-51-cloud-amd64, which has the module; or {install}"
     assert found["nf_conntrack"].remedy.startswith(said)
 
 
@@ -167,8 +167,8 @@ def test_existing_trees_are_named_if_none_matches(tree: Path, ask: Ask) -> None:
     _, found = ask("check")
     assert found["ip_vs"].verdict == "module_tree_missing"
     assert found["ip_vs"].evidence == f"no modules in /lib/modules/6.1.21-v8+; other trees: {RELEASE}"
-    assert found["ip_vs"].remedy.startswith(f"reboot into {RELEASE}, which has it, or install the modules of")
-    assert "ipvsd does not know their package" in found["ip_vs"].remedy
+    assert found["ip_vs"].remedy.startswith(f"reboot into {RELEASE}, which has the module, or install the modules of")
+    assert "ipvsd does not know the package" in found["ip_vs"].remedy
 
 
 @pytest.mark.parametrize(
@@ -193,7 +193,7 @@ def test_the_option_to_blame_is_the_outermost_that_is_not_set(
     _, found = ask("check")
     assert found[name].verdict == "not_built"
     assert found[name].evidence.endswith(f"contains '# {option} is not set'")
-    assert found[name].remedy == f"run a kernel that was built with {option}"
+    assert found[name].remedy == f"boot a kernel that was built with {option}"
 
 
 def test_modules_disabled_has_a_remedy_that_works(tree: Path, ask: Ask) -> None:

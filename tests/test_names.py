@@ -98,14 +98,14 @@ def test_every_path_has_one_name_in_printable_ascii(parts: list[str]) -> None:
 @pytest.mark.parametrize(
     ("key", "told"),
     [
-        ("-net.ipv4.conf.*.rp_filter", "cannot be written to sysctl.d(5) (write net.ipv4.conf.*.rp_filter: VALUE)"),
-        ("#net.ipv4.ip_forward", "cannot be written to sysctl.d(5) (write net.ipv4.ip_forward: VALUE)"),
-        (";net.ipv4.ip_forward", "cannot be written to sysctl.d(5) (write net.ipv4.ip_forward: VALUE)"),
-        ("net.ipv4.ip_forward=1", "cannot be written to sysctl.d(5) (write net.ipv4.ip_forward: VALUE)"),
-        ("net.ipv4.conf.a=b.rp_filter", "cannot be written to sysctl.d(5)"),
-        (r"net.ipv4.conf.a\x3db.rp_filter", "cannot be written to sysctl.d(5)"),
-        (r"net.ipv4.conf.a\x0ab.rp_filter", "cannot be written to sysctl.d(5)"),
-        (r"net.ipv4.conf.a\x20b.rp_filter", "cannot be written to sysctl.d(5)"),
+        ("-net.ipv4.conf.*.rp_filter", "sysctl.d(5) cannot express this name (write net.ipv4.conf.*.rp_filter: VALUE)"),
+        ("#net.ipv4.ip_forward", "sysctl.d(5) cannot express this name (write net.ipv4.ip_forward: VALUE)"),
+        (";net.ipv4.ip_forward", "sysctl.d(5) cannot express this name (write net.ipv4.ip_forward: VALUE)"),
+        ("net.ipv4.ip_forward=1", "sysctl.d(5) cannot express this name (write net.ipv4.ip_forward: VALUE)"),
+        ("net.ipv4.conf.a=b.rp_filter", "sysctl.d(5) cannot express this name"),
+        (r"net.ipv4.conf.a\x3db.rp_filter", "sysctl.d(5) cannot express this name"),
+        (r"net.ipv4.conf.a\x0ab.rp_filter", "sysctl.d(5) cannot express this name"),
+        (r"net.ipv4.conf.a\x20b.rp_filter", "sysctl.d(5) cannot express this name"),
         ("net.ipv4.tcp_fastopen_key", "is a secret, and everyone can read the status (set it in a file with mode 0600"),
         ("net/ipv6/conf/eth0.1/stable_secret", "is a secret, and everyone can read the status ("),
         ("net.ipv6.conf.*.stable_secret", "is a secret, and everyone can read the status ("),
@@ -116,7 +116,7 @@ def test_every_path_has_one_name_in_printable_ascii(parts: list[str]) -> None:
         ("net.ipv4.ip_forward ", "invalid sysctl name ("),
         (
             "net.ipv4.conf.é.rp_filter",
-            r"invalid sysctl name (write the bytes of other letters as net.ipv4.conf.",
+            r"invalid sysctl name (write the bytes of non-ASCII letters as net.ipv4.conf.",
         ),
     ],
 )
@@ -139,7 +139,7 @@ def test_an_exclusion_has_one_form() -> None:
 
 @pytest.mark.parametrize("key", ["null", "true", "off", "~"])
 def test_a_module_is_named_by_a_text(key: str) -> None:
-    assert ("invalid module name" if key == "~" else "must be the name of a module, not ") in error(
+    assert ("invalid module name" if key == "~" else "must be a module name, not ") in error(
         f"modules: {{{key}: {{}}}}"
     )
 

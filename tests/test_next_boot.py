@@ -190,7 +190,7 @@ def test_with_modules_disabled_in_sysctl_d_a_node_is_not_ready_until_modules_are
     assert "-> run 'ipvsd apply --persist --root " in out
     code, out, _ = run(capsys, tree, "explain", "ip_vs")
     assert code == 1
-    assert f"! /{place}:1 {line.strip()} (blocks it)" in out
+    assert f"! /{place}:1 {line.strip()} (blocks the module)" in out
     assert run(capsys, tree, "apply", "--persist")[0] == 0
     assert run(capsys, tree, "preflight") == (0, f"kernel {RELEASE} (running, next boot): ready", "")
     assert run(capsys, tree, "explain", "ip_vs")[0] == 0
@@ -221,10 +221,10 @@ def test_without_modules_disabled_on_the_command_line_a_node_is_ready(tree: Path
     ("files", "code", "told"),
     [
         ({}, 1, "fails: br_netfilter is not loaded by then"),
-        ({"etc/modules-load.d/b.conf": "br_netfilter\n"}, 0, "wins; compliant"),
+        ({"etc/modules-load.d/b.conf": "br_netfilter\n"}, 0, "takes effect; compliant"),
         ({"etc/modules-load.d/b.conf": "br-netfilter # for Kubernetes\n"}, 1, "fails: "),
         ({"etc/modules-load.d/b": "br_netfilter\n"}, 1, "fails: "),
-        ({"proc/cmdline": "modules-load=br_netfilter\n"}, 0, "wins; compliant"),
+        ({"proc/cmdline": "modules-load=br_netfilter\n"}, 0, "takes effect; compliant"),
         ({"proc/cmdline": "rd.modules_load=br_netfilter\n"}, 1, "fails: "),
         (
             {"etc/modules-load.d/b.conf": "br_netfilter\n", "etc/modprobe.d/b.conf": "blacklist br_netfilter\n"},
@@ -247,7 +247,7 @@ def test_a_dependency_is_loaded_with_what_needs_it(tree: Path, capsys: Output) -
     put(tree, "etc/modules-load.d/v.conf", "ip_vs_sh\n")
     put(tree, "etc/sysctl.d/99-v.conf", "net.ipv4.vs.conntrack = 1\nnet.netfilter.nf_conntrack_max = 262144\n")
     for name in ("net.ipv4.vs.conntrack", "net.netfilter.nf_conntrack_max"):
-        assert "wins; compliant" in run(capsys, tree, "explain", name)[1]
+        assert "takes effect; compliant" in run(capsys, tree, "explain", name)[1]
 
 
 @pytest.mark.parametrize(
@@ -256,14 +256,14 @@ def test_a_dependency_is_loaded_with_what_needs_it(tree: Path, capsys: Output) -
         ("nf_conntrack_ipv4", "the module is now part of nf_conntrack (write nf_conntrack, or remove the line)"),
         ("ip_vs # balancer", "a line must be one module name (write ip_vs alone)"),
         ("ip_vs, ip_vs_rr", "a line must be one module name (write ip_vs ip_vs_rr each on its own line)"),
-        ("kernel/net/ip_vs.ko.xz", f"kernel {RELEASE} has no such module (write ip_vs, or remove the line)"),
-        ("IP_VS", f"kernel {RELEASE} has no such module (write ip_vs, or remove the line)"),
+        ("kernel/net/ip_vs.ko.xz", f"kernel {RELEASE} does not have this module (write ip_vs, or remove the line)"),
+        ("IP_VS", f"kernel {RELEASE} does not have this module (write ip_vs, or remove the line)"),
         (
             "ip_vs conn_tab_bits=12",
             "a line must be one module name (write ip_vs alone, and 'options ip_vs conn_tab_bits=12' into a file in "
             "/etc/modprobe.d)",
         ),
-        ("no_such", f"kernel {RELEASE} has no such module (remove the line)"),
+        ("no_such", f"kernel {RELEASE} does not have this module (remove the line)"),
     ],
 )
 def test_a_line_that_systemd_modules_load_cannot_load_is_reported(
@@ -298,7 +298,7 @@ def test_persisting_again_is_no_remedy_for_a_missing_module(tree: Path, capsys: 
     code, _, err = run(capsys, tree, "apply", "--persist")
     assert code == 1
     assert "net.ipv4.vs.conntrack will not be set" in err
-    assert "-> see module ip_vs" in err
+    assert "-> see the remedy for module ip_vs" in err
     assert "-> run 'ipvsd apply" not in err
 
 

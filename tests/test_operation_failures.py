@@ -96,9 +96,9 @@ def test_a_port_in_use_is_logged_once_and_opened_when_it_is_free(service: Servic
     assert status()["failures"] == []
     log = [line for line in service.stop()[1] if "listen" in line]
     assert log == [
-        f"ipvsd: warning: cannot listen on every address of 'http.listen': {place}: Address already in use "
+        f"ipvsd: warning: cannot listen on the addresses in 'http.listen': {place}: Address already in use "
         "(ipvsd retries)",
-        "ipvsd: ipvsd can listen on every address of 'http.listen' again",
+        "ipvsd: ipvsd can listen on the addresses in 'http.listen' again",
     ]
 
 

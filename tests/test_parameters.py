@@ -59,7 +59,8 @@ def test_a_read_only_parameter_needs_a_reload_and_names_the_obstacle(kernel: Fak
     (found,) = done.after.parameters
     assert found.verdict is SysctlVerdict.NEEDS_MODULE_RELOAD
     assert found.evidence.startswith(
-        "is '12', not 20; the kernel accepts it only when it loads module ip_vs, which is in use by "
+        "actual value '12', desired value 20; the kernel accepts this parameter only while it loads module ip_vs; "
+        "the module is in use by "
     )
     assert not any(isinstance(outcome.action, WriteParameter) for outcome in done.outcomes)
 

@@ -58,7 +58,7 @@ def untouched(node: RecordedNode) -> bool:
         ),
         pytest.param(
             f"sysctls: {{{FORWARD}: 1}}", f"sysctls: {{{FORWARD}: 1, {RMEM}: 8192 131072 6291456}}",
-            [f"wrote {RMEM}: actual '4096 131072 6291456', desired '8192 131072 6291456'"], id="one more",
+            [f"wrote {RMEM}: '8192 131072 6291456' (was '4096 131072 6291456')"], id="one more",
         ),
     ],
 )  # fmt: skip
@@ -79,7 +79,7 @@ def test_a_later_drift_is_a_drift(node: RecordedNode, capsys: Log) -> None:
     capsys.readouterr()
     node.kernel.values[FORWARD] = "1"
     node.round()
-    assert said(capsys)[0].startswith(f"wrote {FORWARD}: actual '1', desired '0'; changed ")
+    assert said(capsys)[0].startswith(f"wrote {FORWARD}: '0' (was '1'); changed ")
     assert node.recorder.counters.values.drifts == node.recorder.counters.values.repairs == {FORWARD: 1}
 
 

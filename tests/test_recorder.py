@@ -96,7 +96,7 @@ def test_a_repair_at_once_is_attributed_everywhere(node: RecordedNode, capsys: L
     node.written(writer=SYSCTL)  # now another program writes
     node.round()
     assert said(capsys) == [
-        f"wrote {FORWARD}: actual '0', desired '1'; changed probably by agent[7] of agent.service, repaired in 3.5 ms"
+        f"wrote {FORWARD}: '1' (was '0'); changed probably by agent[7] of agent.service, repaired in 3.5 ms"
     ]
     (repair,) = node.recorder.repairs
     assert (repair.writer_text, repair.writer) == ("agent[7] of agent.service", AGENT)
@@ -192,7 +192,7 @@ def test_many_drifts_of_one_item_are_one_line_and_all_counted(tmp_path: Path, ca
     node.round()
     lines = said(capsys)
     assert (len(lines), lines[-1]) == (
-        4, f"{FORWARD} drifted 500 times, and was repaired; last changed by unknown",
+        4, f"{FORWARD} drifted and was repaired 500 times; last changed by unknown",
     )  # fmt: skip
     assert node.recorder.counters.values.repairs == {FORWARD: 500}
     assert (len(node.recorder.repairs), len(node.repairs())) == (SHOWN_REPAIRS, repair_history.MAX_REPAIRS)
@@ -229,7 +229,8 @@ def test_contention_is_logged_once_with_the_program_and_then_ignored(node: Recor
     node.record()
     node.lose()
     (line,) = said(capsys)
-    assert line.startswith(f"warning: {FORWARD} is contended: changed more than 3 times in 30 s, last by agent[7]")
+    contended = f"{FORWARD} is contended: repaired more than 3 times in 30 s, last changed by agent[7]"
+    assert line.startswith(f"warning: {contended}")
     assert contended(node) == [("agent[7] of agent.service", False, Attribution.CERTAIN)]
     (finding,) = node.lose().after.sysctls
     assert (node.kernel.values[FORWARD], finding.verdict, said(capsys)) == ("0", SysctlVerdict.CONTENDED, [])

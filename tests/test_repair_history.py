@@ -143,7 +143,7 @@ def test_a_file_that_is_gone_is_made_anew(tree: Path) -> None:
 
 def test_an_untrusted_history_is_replaced(tree: Path) -> None:
     os.mkfifo(tree / PATH)
-    with pytest.raises(UnusableError, match="it is not a regular file"):
+    with pytest.raises(UnusableError, match="not a regular file"):
         repair_history.read(str(tree))
     RepairHistory(str(tree)).add(items(1))
     assert names(tree) == ["net.key1"]
@@ -232,21 +232,21 @@ def test_the_command_prints_the_stored_json(tree: Path, capsys: Output) -> None:
 
 
 def test_without_repairs_the_command_says_so(tree: Path, capsys: Output) -> None:
-    assert printed(tree, capsys) == "no repairs since the boot\n"
+    assert printed(tree, capsys) == "no repairs since boot\n"
     assert json.loads(printed(tree, capsys, "--output", "json")) == []
 
 
 @pytest.mark.parametrize(
     ("damage", "code", "complaint"),
     [
-        pytest.param(b'{"name": NaN}\n', 2, "skipped damaged lines of the history: 1", id="NaN"),
-        pytest.param(b"[" * 100_000, 2, "skipped damaged lines of the history: 1", id="deep"),
-        pytest.param(b"\xff\n[]\n", 2, "skipped damaged lines of the history: 2", id="no text"),
-        pytest.param(b'{"name": "net.a"}\n{"na', 0, "skipped damaged lines of the history: 1", id="cut off"),
+        pytest.param(b'{"name": NaN}\n', 2, "skipped 1 damaged line in the history", id="NaN"),
+        pytest.param(b"[" * 100_000, 2, "skipped 1 damaged line in the history", id="deep"),
+        pytest.param(b"\xff\n[]\n", 2, "skipped 2 damaged lines in the history", id="no text"),
+        pytest.param(b'{"name": "net.a"}\n{"na', 0, "skipped 1 damaged line in the history", id="cut off"),
         pytest.param(
             b'{"name": "net.a", "time": "2999-01-01T00:00:00.000Z"}\n',
             0,
-            "repairs with a time in the future: 1 (the clock was set back)",
+            "1 repair has a time in the future (the clock was set back)",
             id="from the future",
         ),
     ],
@@ -265,7 +265,7 @@ def test_the_command_reports_damage(tree: Path, capsys: Output, damage: bytes, c
 def test_the_command_reports_a_path_that_is_not_a_file(tree: Path, capsys: Output) -> None:
     os.mkfifo(tree / PATH)
     assert main(["history", "--root", str(tree)]) == 2
-    assert capsys.readouterr().err.startswith("ipvsd: cannot read the history: it is not a regular file")
+    assert capsys.readouterr().err.startswith("ipvsd: cannot read the history: not a regular file")
 
 
 VALUES = st.recursive(

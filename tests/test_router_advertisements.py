@@ -43,8 +43,8 @@ def notes(tree: Path, capsys: Output, text: str = "") -> list[str]:
 def test_the_interface_and_the_remedy_are_named(tree: Path, capsys: Output) -> None:
     forwards(tree)
     assert notes(tree, capsys) == [
-        "IPv6 forwarding is on and accept_ra is 1 on eth0: the kernel accepts no default route "
-        "from router advertisements there (to accept it, set 'sysctls: {net.ipv6.conf.eth0.accept_ra: 2}')"
+        "the kernel ignores default routes from router advertisements on eth0, because IPv6 forwarding is "
+        "enabled and accept_ra is 1 (to accept them, set 'sysctls: {net.ipv6.conf.eth0.accept_ra: 2}')"
     ]
 
 
@@ -111,7 +111,7 @@ def test_a_plan_contains_the_note_as_well(tree: Path, capsys: Output) -> None:
     forwards(tree)
     assert main(["plan", "--root", str(tree)]) == 0
     out = capsys.readouterr().out
-    assert out.startswith("nothing to do\nnote: IPv6 forwarding is on and accept_ra is 1 on eth0")
+    assert out.startswith("nothing to do\nnote: the kernel ignores default routes")
     assert [line for line in out.splitlines() if len(line) > 80] == []
 
 

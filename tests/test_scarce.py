@@ -83,7 +83,7 @@ def test_few_descriptors_leave_some_for_repairs(service: Service, until: Until) 
     code, log = service.stop()
     assert code == 0
     assert not [line for line in log if "Traceback" in line or "drop the key" in line or "Too many" in line]
-    assert len([line for line in log if "net.ipv4.ip_forward: actual '0', desired '1'" in line]) == 1
+    assert len([line for line in log if "net.ipv4.ip_forward: '1' (was '0')" in line]) == 1
 
 
 def test_clients_do_not_take_the_descriptors_for_repairs(service: Service, until: Until) -> None:

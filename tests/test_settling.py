@@ -66,7 +66,8 @@ def test_a_file_that_is_being_written_changes_nothing(
         assert configured.due is not None
         assert configured.due <= clock.now + 10
     assert configured.waiting[:1] == (
-        f"{tree}/{MAIN} is not read: a program has it open for writing (ipvsd reads it when it is closed)",
+        f"cannot read {tree}/{MAIN}: a program has the file open for writing (ipvsd reads the file after the program "
+        "closes it)",
     )
     configured.keep()
     assert (tree / KEPT).read_bytes() == good
@@ -86,8 +87,8 @@ def test_a_reload_does_not_use_a_file_that_is_being_written(
     assert not configured.reload(asked=True)
     assert configured.config.interval == 30.0
     assert said(capsys) == [
-        f"warning: cannot read the configuration: {tree}/{MAIN}: a program has it open for writing "
-        "(ipvsd reads it when it is closed)"
+        f"warning: cannot read the configuration: {tree}/{MAIN}: a program has the file open for writing "
+        "(ipvsd reads the file after the program closes it)"
     ]
 
 
@@ -263,7 +264,8 @@ def test_a_command_does_not_use_a_file_that_is_being_written(tree: Path, writer:
     with pytest.raises(ConfigError) as refused:
         config_files.load(str(tree))
     assert refused.value.errors == (
-        f"{tree}/{MAIN}: cannot be read: a program has it open for writing (ipvsd reads it when it is closed)",
+        f"{tree}/{MAIN}: cannot read the file: a program has the file open for writing (ipvsd reads the file after the "
+        "program closes it)",
     )
     assert config_files.load(str(tree), str(tree / MAIN)).interval == 7.0  # the program itself may read it
     writer("")

@@ -69,7 +69,10 @@ def evidence() -> Evidence:
     }  # fmt: skip
     entries = [
         entry(
-            50, f"{FOUGHT} is contended: changed more than 20 times in 60 s, last by x", MESSAGE_ID=FIGHT, SYSCTL=FOUGHT
+            50,
+            f"{FOUGHT} is contended: repaired more than 20 times in 60 s, last changed by x",
+            MESSAGE_ID=FIGHT,
+            SYSCTL=FOUGHT,
         ),
         entry(80, f"{FOUGHT} is no longer contended", MESSAGE_ID=PEACE, SYSCTL=FOUGHT),
     ]

@@ -65,19 +65,19 @@ def test_a_valid_document_is_used(tree: Path, capsys: Output) -> None:
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        pytest.param("", "it is damaged: Expecting value: line 1 column 1 (char 0)", id="empty"),
-        pytest.param("[" * 100_000, "it is damaged: nested too deeply", id="nested lists"),
-        pytest.param('{"a":' * 100_000, "it is damaged: nested too deeply", id="nested objects"),
-        pytest.param('{"boottime": NaN}', "it is damaged: invalid number NaN", id="NaN"),
-        pytest.param('{"boottime": -Infinity}', "it is damaged: invalid number -Infinity", id="infinity"),
-        pytest.param('{"boottime": 1e999}', "it is damaged: invalid number 1e999", id="as good as infinity"),
-        pytest.param('{"boottime": -1e300}', "it is damaged: invalid number -1e300", id="hundreds of digits"),
-        pytest.param('{"a": ' + "9" * 500_000 + "}", f"it is damaged: invalid number {'9' * 20}...", id="digits"),
-        pytest.param("[]", "it is damaged: invalid document", id="no object"),
+        pytest.param("", "the file is damaged: Expecting value: line 1 column 1 (char 0)", id="empty"),
+        pytest.param("[" * 100_000, "the file is damaged: nested too deeply", id="nested lists"),
+        pytest.param('{"a":' * 100_000, "the file is damaged: nested too deeply", id="nested objects"),
+        pytest.param('{"boottime": NaN}', "the file is damaged: invalid number NaN", id="NaN"),
+        pytest.param('{"boottime": -Infinity}', "the file is damaged: invalid number -Infinity", id="infinity"),
+        pytest.param('{"boottime": 1e999}', "the file is damaged: invalid number 1e999", id="as good as infinity"),
+        pytest.param('{"boottime": -1e300}', "the file is damaged: invalid number -1e300", id="hundreds of digits"),
+        pytest.param('{"a": ' + "9" * 500_000 + "}", f"the file is damaged: invalid number {'9' * 20}...", id="digits"),
+        pytest.param("[]", "the file is damaged: invalid document", id="no object"),
         pytest.param("{}", "missing boottime", id="nothing in it"),
         pytest.param(
             '{"version": "9.0\\u001b[2J"}',
-            f"ipvsd '9.0\\x1b[2J' wrote it, and this is {__version__}: missing boottime",
+            f"version mismatch: the file is from ipvsd 9.0\\x1b[2J, this command is {__version__}: missing boottime",
             id="another version",
         ),
     ],
@@ -92,7 +92,8 @@ def test_a_document_that_was_cut_off_anywhere_is_damaged(tree: Path, capsys: Out
     for length in range(0, len(text) - 1, 97):
         put(tree, status_file.PATH, text[:length])
         code, out, err = status(tree, capsys)
-        assert (code, out, err.startswith("ipvsd: cannot read the daemon's status: it is damaged: ")) == (2, "", True)
+        complaint = "ipvsd: cannot read the daemon's status: the file is damaged: "
+        assert (code, out, err.startswith(complaint)) == (2, "", True)
 
 
 @pytest.mark.parametrize(("ahead", "code"), [(0.4, 0), (5000.0, 2)])
@@ -106,9 +107,8 @@ def test_a_document_of_another_version_is_used_if_it_has_all_keys(tree: Path, ca
     status_file.write(str(tree), {**good(), "version": "0.0.1", "new": {"key": 1}})
     code, out, err = status(tree, capsys)
     assert (code, out.startswith("ready: ")) == (0, True)
-    assert (
-        err == f"ipvsd: the daemon is version '0.0.1', this command is {__version__} (run: systemctl restart ipvsd)\n"
-    )
+    mismatch = f"the daemon is 0.0.1, this command is {__version__}"
+    assert err == f"ipvsd: version mismatch: {mismatch} (run 'systemctl restart ipvsd')\n"
 
 
 @pytest.mark.parametrize("state", ["splendid", "", "\x1b[2J"])
@@ -116,7 +116,7 @@ def test_an_unknown_state_is_damage(tree: Path, capsys: Output, state: str) -> N
     status_file.write(str(tree), {**good(), "state": state})
     assert status(tree, capsys)[::2] == (
         2,
-        f"ipvsd: cannot read the daemon's status: it is damaged: invalid state {state!a}\n",
+        f"ipvsd: cannot read the daemon's status: the status file is damaged: invalid state {state!a}\n",
     )
 
 
@@ -126,7 +126,7 @@ def test_an_excessive_interval_is_damage(tree: Path, capsys: Output, interval: f
     status_file.write(str(tree), {**document, "config": {**document["config"], "interval": interval}})
     assert status(tree, capsys)[::2] == (
         2,
-        "ipvsd: cannot read the daemon's status: it is damaged: invalid config.interval\n",
+        "ipvsd: cannot read the daemon's status: the status file is damaged: invalid config.interval\n",
     )
 
 
@@ -189,7 +189,7 @@ def test_a_key_that_is_missing_leads_to_no_traceback(tree: Path, capsys: Output,
 def test_on_the_systems_own_paths_another_users_file_is_not_believed(tmp_path: Path) -> None:
     file = put(tmp_path, "x", "{}")
     file.chmod(0o666)
-    with pytest.raises(stored_json.UnusableError, match=r"others than root can write it|it belongs to uid \d+"):
+    with pytest.raises(stored_json.UnusableError, match=r"users other than root can write|belongs to uid \d+"):
         stored_json.read("/", str(file))
     assert stored_json.read(str(tmp_path), "x") == b"{}"
 
@@ -197,7 +197,7 @@ def test_on_the_systems_own_paths_another_users_file_is_not_believed(tmp_path: P
 def test_the_end_of_a_large_file_is_read_if_that_suffices(tmp_path: Path) -> None:
     put(tmp_path, "x", "0123456789")
     assert stored_json.read(str(tmp_path), "x", 4, tail=True) == b"6789"
-    with pytest.raises(stored_json.UnusableError, match="it is larger than 4 bytes"):
+    with pytest.raises(stored_json.UnusableError, match="the file is larger than 4 bytes"):
         stored_json.read(str(tmp_path), "x", 4)
 
 
@@ -212,13 +212,13 @@ def test_numbers_are_those_of_json() -> None:
 @pytest.mark.parametrize(
     ("make", "why"),
     [
-        (Path.exists, "there is no last good configuration"),
-        (lambda file: file.write_text("[["), "cannot use the last good configuration: it is damaged: "),
+        (Path.exists, "missing last good configuration"),
+        (lambda file: file.write_text("[["), "cannot use the last good configuration: the file is damaged: "),
         (
             lambda file: file.write_text('[["f", "new: 1"]]'),
-            "configuration: it is damaged, or another version's: f:1: ",
+            "configuration: the file is damaged, or from another version: f:1: ",
         ),
-        (os.mkfifo, "cannot use the last good configuration: it is not a regular file"),
+        (os.mkfifo, "cannot use the last good configuration: not a regular file"),
     ],
     ids=["absent", "damaged", "another version's", "no file"],
 )

@@ -66,13 +66,13 @@ def test_a_common_name_is_resolved_and_reported(tree: Path, capsys: Output, aske
     assert (code, found["kind"], found["name"]) == (0, kind, name)
     main(["explain", asked, "--root", str(tree)])
     first = " ".join(capsys.readouterr().out.splitlines()[:2])
-    assert (f"showing {name} for {asked!r}" in " ".join(first.split())) is (found["requested_name"] != name)
+    assert (f"{asked!r} is {name}" in " ".join(first.split())) is (found["requested_name"] != name)
 
 
 @pytest.mark.parametrize(
     ("asked", "told"),
     [
-        ("conntrack", "ambiguous name: net.ipv4.vs.conntrack, nf_conntrack (choose one of them)"),
+        ("conntrack", "ambiguous name: net.ipv4.vs.conntrack, nf_conntrack (specify one of these names)"),
         ("rp_filter", "ambiguous name: net.ipv4.conf."),
         ("ip_vs_rrr", "unknown module, sysctl or interface on kernel 6.1.0-50-cloud-amd64 (did you mean ip_vs_rr?)"),
         ("br_netfiler", "(did you mean br_netfilter?)"),
@@ -80,12 +80,12 @@ def test_a_common_name_is_resolved_and_reported(tree: Path, capsys: Output, aske
         ("net.ipv4.ip_foward", "(did you mean net.ipv4.ip_forward?)"),
         ("net.ipv4.conf.eth0.100.rp_filter", "(did you mean net.ipv4.conf.eth0/100.rp_filter?)"),
         ("net.ipv4.conntrack", "(did you mean net.ipv4.vs.conntrack?)"),
-        ("net.quite.unknown", "unknown sysctl, and kernel 6.1.0-50-cloud-amd64 does not have it (list those"),
-        ("net.ipv4.conf.*.rp_filter", "the configuration does not have this pattern (it matches net.ipv4.conf.all."),
+        ("net.quite.unknown", "unknown sysctl; kernel 6.1.0-50-cloud-amd64 does not have it (to list"),
+        ("net.ipv4.conf.*.rp_filter", "the configuration does not contain this pattern (matching sysctls: net.ipv4.conf.all."),
         ("kube-proxy-ipvs", "'ipvsd profile show kube-proxy-ipvs' prints the profile"),
         (
             "xyzzy",
-            "(give a sysctl, a module or MODULE.PARAMETER, such as net.ipv4.ip_forward)",
+            "(specify a sysctl, a module or MODULE.PARAMETER, such as net.ipv4.ip_forward)",
         ),
         ("net.ipv4.ip\u2010forward", "invalid name (give "),
         ("all", "unknown module"),
@@ -107,7 +107,7 @@ def test_an_unknown_or_ambiguous_name_is_rejected_with_candidates(
 def test_the_managed_one_of_several_items_with_one_name_is_chosen(tree: Path, capsys: Output) -> None:
     put(tree, "etc/ipvsd/ipvsd.yaml", "sysctls: {net.ipv4.conf.all.rp_filter: 2}\n")
     assert main(["explain", "rp_filter", "--root", str(tree)]) == 0
-    assert "showing net.ipv4.conf.all.rp_filter for 'rp_filter'" in capsys.readouterr().out
+    assert "'rp_filter' is net.ipv4.conf.all.rp_filter" in capsys.readouterr().out
     put(tree, "etc/ipvsd/ipvsd.yaml", "sysctls: {'net.ipv4.conf.*.rp_filter': 2}\n")
     assert main(["explain", "rp_filter", "--root", str(tree)]) == 0
     assert "net.ipv4.conf.*.rp_filter = 2: compliant" in capsys.readouterr().out

@@ -21,5 +21,5 @@ def test_the_system_call_has_the_number_of_its_machine(machine: str, number: int
 
 @pytest.mark.parametrize("machine", ["s390x", "ppc64le", "armv7l", ""])
 def test_another_machine_is_an_error_that_names_it(machine: str) -> None:
-    with pytest.raises(OSError, match=f"unknown for {machine}"):
+    with pytest.raises(OSError, match=f"unknown system call number for {machine}"):
         syscall.syscall_number(machine)

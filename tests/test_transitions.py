@@ -269,13 +269,13 @@ def test_one_failure_does_not_stop_the_others(kernel: FakeKernel) -> None:
             lambda k: setattr(k, "modular", False),
             "ip_vs_sh",
             ModuleVerdict.NO_MODULE_SUPPORT,
-            "there is no /proc/modules",
+            "/proc/modules is missing",
         ),
         (
             lambda k: k.refused.update({FORWARD: errno.EPERM}),
             FORWARD,
             SysctlVerdict.WRITE_FAILED,
-            "is '0', not 1; writing failed",
+            "actual value '0', desired value 1; writing failed",
         ),
         (
             lambda k: k.clamps.update({FORWARD: lambda _: "0"}),

@@ -48,7 +48,7 @@ def run(capsys: Output, arguments: Sequence[str]) -> tuple[int, str, str]:
 @pytest.mark.parametrize(
     ("line", "told"),
     [
-        ("apply --per", "ipvsd apply: unknown option --per (did you mean '--persist'? see 'ipvsd apply --help')"),
+        ("apply --per", "ipvsd apply: unknown option --per (did you mean '--persist'? run 'ipvsd apply --help')"),
         ("check --out json", "ipvsd check: unknown option --out (did you mean '--output'?"),
         ("check --conf=x", "ipvsd check: unknown option --conf (did you mean '--config'?"),
         ("plan --exit", "ipvsd plan: unknown option --exit (did you mean '--exit-code'?"),
@@ -57,18 +57,21 @@ def run(capsys: Output, arguments: Sequence[str]) -> tuple[int, str, str]:
         ("profile list --outptu json", "ipvsd profile list: unknown option --outptu (did you mean '--output'?"),
         ("check --zzz", "ipvsd check: unknown option --zzz (known: --help, --config, --root, --output; see"),
         ("check -o json", "ipvsd check: unknown option -o ("),
-        ("chek", "ipvsd: unknown command 'chek' (did you mean 'check'? see 'ipvsd --help')"),
+        ("chek", "ipvsd: unknown command 'chek' (did you mean 'check'? run 'ipvsd --help')"),
         ("stat", "ipvsd: unknown command 'stat' (did you mean 'status'?"),
         ("frobnicate", "ipvsd: unknown command 'frobnicate' (known: run, check, "),
         ("config vaildate", "ipvsd config: unknown action 'vaildate' (did you mean 'validate'?"),
         ("check --output xml", "ipvsd check: invalid value 'xml' for --output (known: text, json; see"),
         ("check --output jsno", "ipvsd check: invalid value 'jsno' for --output (did you mean 'json'?"),
-        ("check extra", "ipvsd check: unexpected argument 'extra' (see 'ipvsd check --help')"),
+        ("check extra", "ipvsd check: unknown argument 'extra' (run 'ipvsd check --help')"),
         ("--root / check", "ipvsd: missing command before --root: options follow the command (see"),
         ("check --config", "ipvsd check: argument --config: expected one argument (see"),
-        ("history --lines x", "ipvsd history: argument --lines: must be a number from 1 to 1000000, not 'x' (see"),
+        (
+            "history --lines x",
+            "ipvsd history: argument --lines: invalid value 'x': must be a number from 1 to 1000000 (run",
+        ),
         ("check --root /nowhere", "ipvsd: cannot use --root /nowhere: not a directory"),
-        ("", "ipvsd: the following arguments are required: COMMAND (see 'ipvsd --help')"),
+        ("", "ipvsd: the following arguments are required: COMMAND (run 'ipvsd --help')"),
     ],
 )
 def test_invalid_usage_is_one_line_with_a_hint(capsys: Output, line: str, told: str) -> None:
@@ -249,7 +252,7 @@ def test_no_text_about_a_tree_mentions_its_daemon(tree: Path, capsys: Output) ->
     daemon(State.FAILED)(tree)  # an image of a running system contains it
     for command in ("check", "plan", "explain net.ipv4.ip_forward", "explain ip_vs_rr"):
         out = " ".join(run(capsys, [*command.split(), "--root", str(tree)])[1].split())
-        assert f"for the next boot of this tree: ipvsd apply --persist --root {tree}" in out or command == "plan"
+        assert f"run 'ipvsd apply --persist --root {tree}' to apply" in out or command == "plan"
         wrong = ("ipvsd status", "systemctl", "as root", "journalctl", "ipvsd.service retries")
         assert [words for words in wrong if words in out] == []
 
@@ -281,14 +284,14 @@ def test_a_sysctl_that_this_kernel_lacks_is_reported_with_a_similar_one(
     put(tree, MAIN, f"sysctls: {{{typed}: 1}}\n")
     remedy = remedies(tree, capsys)[typed]
     assert remedy.startswith(
-        f"did you mean {meant}? Else remove the sysctl" if meant else "remove the sysctl from the conf"
+        f"did you mean {meant}? Otherwise, remove the sysctl" if meant else "remove the sysctl from the conf"
     )
 
 
 @pytest.mark.parametrize("name", ["net.bridge.bridge-nf-call-iptables", "net.bridge.bridge-nf-call-ip6tables"])
 def test_a_bridge_sysctl_that_is_off_can_be_intended(tree: Path, capsys: Output, name: str) -> None:
     put_sysctl(tree, name, "0")
-    assert remedies(tree, capsys)[name].endswith("; if a network plugin needs it off, set 'bridgeNetfilter: false'")
+    assert remedies(tree, capsys)[name].endswith("; if a network plugin requires the sysctl to be 0, set 'bridgeNetfilter: false'")
     put(tree, MAIN, f"sysctls: {{{name}: 1}}\n")
     assert "bridgeNetfilter" not in remedies(tree, capsys)[name]
 

@@ -54,38 +54,40 @@ def run_for(text: str, module: str = "ip_vs") -> Kernel:
             kernel(built_in=("ip_vs",), modular=False, indexed=False), "", V.BUILT_IN,
             "built into a kernel without modules", "", id="built into a kernel without modules",
         ),
-        pytest.param(SHIPPED, "Loading", V.LOADING, "/proc/modules: Loading", "wait; if it hangs", id="on its way in"),
+        pytest.param(SHIPPED, "Loading", V.LOADING, "/proc/modules: Loading", "wait; if the load does not finish", id="on its way in"),
         pytest.param(SHIPPED, "Unloading", V.UNLOADING, "/proc/modules: Unloading", "wait; ipvsd", id="on its way out"),
-        pytest.param(SHIPPED, "", V.LOADABLE, "not loaded; modules.dep lists it", "run 'ipvsd apply'", id="loadable"),
         pytest.param(
-            kernel(modular=False), "", V.NO_MODULE_SUPPORT, "there is no /proc/modules",
-            "run a kernel with loadable modules",
+            SHIPPED, "", V.LOADABLE, "not loaded; modules.dep lists the module", "run 'ipvsd apply'", id="loadable"
+        ),
+        pytest.param(
+            kernel(modular=False), "", V.NO_MODULE_SUPPORT, "/proc/modules is missing",
+            "boot a kernel that supports loadable modules",
             id="no modules",
         ),
         pytest.param(
             with_(kernel(indexed=False), has_own_modules=False), "", V.MODULE_TREE_MISSING,
             f"no modules in {TREE}",
-            "reboot into an installed kernel, or apt install --reinstall linux-image-", id="tree gone",
+            "reboot into an installed kernel, or run 'apt install --reinstall linux-image-", id="tree gone",
         ),
         pytest.param(
-            kernel(), "", V.ABSENT, f"{TREE}/modules.dep does not list it",
-            f"apt install --reinstall linux-image-{RELEASE}", id="absent on Debian",
+            kernel(), "", V.ABSENT, f"{TREE}/modules.dep does not list the module",
+            f"run 'apt install --reinstall linux-image-{RELEASE}", id="absent on Debian",
         ),
         pytest.param(
             kernel(release="7.2.13+deb14-cloud-amd64"), "", V.ABSENT, "/lib/modules/7.2.13",
-            "apt install --reinstall linux-modules-7.2.13+deb14-cloud-amd64", id="absent on Debian with split packages",
+            "run 'apt install --reinstall linux-modules-7.2.13+deb14-cloud-amd64", id="absent on Debian with split packages",
         ),
         pytest.param(
             kernel(distribution="ubuntu", release="6.8.0-45-generic"), "", V.ABSENT, "/lib/modules/6.8.0-45-generic",
-            "apt install linux-modules-extra-6.8.0-45-generic", id="absent on Ubuntu",
+            "run 'apt install linux-modules-extra-6.8.0-45-generic", id="absent on Ubuntu",
         ),
         pytest.param(
             kernel(distribution="ubuntu", release="5.15.0-1040-kvm"), "", V.ABSENT, "/lib/modules/5.15.0-1040-kvm",
-            "run the general kernel: apt install linux-image-generic, and reboot", id="absent from Ubuntu's kvm kernel",
+            "run 'apt install linux-image-generic' to install the general kernel, and reboot", id="absent from Ubuntu's kvm kernel",
         ),
         pytest.param(
             kernel(distribution="rocky", release="5.14.0-427.13.1.el9_4.x86_64"), "", V.ABSENT, "/lib/modules/5.14",
-            "dnf install kernel-modules-extra-5.14.0-427.13.1.el9_4.x86_64", id="absent on Rocky",
+            "run 'dnf install kernel-modules-extra-5.14.0-427.13.1.el9_4.x86_64", id="absent on Rocky",
         ),
         pytest.param(
             kernel(distribution=""), "", V.ABSENT, TREE, "install the modules of kernel", id="absent"
@@ -93,7 +95,7 @@ def run_for(text: str, module: str = "ip_vs") -> Kernel:
         pytest.param(
             with_(kernel(), kconfig_unset={"ip_vs": "contains '# CONFIG_IP_VS is not set'"}), "", V.NOT_BUILT,
             f"the configuration of kernel {RELEASE} contains '# CONFIG_IP_VS is not set'",
-            "run a kernel that was built with CONFIG_IP_VS", id="not built",
+            "boot a kernel that was built with CONFIG_IP_VS", id="not built",
         ),
         pytest.param(
             with_(kernel(), unindexed={"ip_vs": f"{TREE}/ip_vs.ko"}), "", V.INDEX_STALE,
@@ -131,7 +133,7 @@ def run_for(text: str, module: str = "ip_vs") -> Kernel:
         pytest.param(
             with_(SHIPPED, restrictions=LoadRestrictions(incapable=True)), "", V.CAPABILITY_MISSING,
             "CAP_SYS_MODULE is not in this process's",
-            "run 'modprobe NAME' on the host", id="no capability",
+            "run 'modprobe ip_vs' on the host", id="no capability",
         ),
         pytest.param(
             hindered(Cause.INSTALL, "install nf_defrag_ipv6 /bin/true", module="nf_defrag_ipv6"), "", V.OVERRIDDEN,
@@ -141,19 +143,19 @@ def run_for(text: str, module: str = "ip_vs") -> Kernel:
         pytest.param(
             hindered(Cause.FILE_MISSING, "kernel/x/nf_conntrack.ko", "", "nf_conntrack"), "", V.FILE_MISSING,
             "needs nf_conntrack: modules.dep lists kernel/x/nf_conntrack.ko, which is missing",
-            "apt install --reinstall",
+            "run 'apt install --reinstall",
             id="a dependency's file gone",
         ),
         pytest.param(
             hindered(Cause.COMPRESSION, "kernel/ip_vs.ko.zst", "", detail="zstd"), "", V.COMPRESSION_UNSUPPORTED,
             "kernel/ip_vs.ko.zst is compressed with zstd, which this kmod does not support",
-            "install a kmod that reads zstd",
+            "install a kmod that supports zstd",
             id="listed, and packed in an unknown way",
         ),
         pytest.param(
             with_(kernel(), unindexed={"ip_vs": f"{TREE}/ip_vs.ko.gz"}, compressed={"ip_vs": "gzip"}), "",
             V.COMPRESSION_UNSUPPORTED,
-            f"{TREE}/ip_vs.ko.gz is compressed with gzip", "install a kmod that reads gzip", id="left out by depmod",
+            f"{TREE}/ip_vs.ko.gz is compressed with gzip", "install a kmod that supports gzip", id="left out by depmod",
         ),
         pytest.param(
             with_(kernel(indexed=False), unindexed={"ip_vs": f"{TREE}/ip_vs.ko"}), "", V.NO_INDEX,
@@ -161,13 +163,13 @@ def run_for(text: str, module: str = "ip_vs") -> Kernel:
             f"run 'depmod -a {RELEASE}'", id="no index",
         ),
         pytest.param(
-            kernel(indexed=False), "", V.ABSENT, f"{TREE} has no file of it, and no index", "apt install --reinstall",
+            kernel(indexed=False), "", V.ABSENT, f"{TREE} contains neither the module nor a module index", "run 'apt install --reinstall",
             id="no index, and no file",
         ),
         pytest.param(
             hindered(Cause.OPTIONS, "options ip_vs conn_tab_bits = 20", detail="conn_tab_bits"), "", V.INVALID_OPTIONS,
             f"{CONF}:3: options ip_vs conn_tab_bits = 20: the kernel reads conn_tab_bits as a parameter without a",
-            f"write conn_tab_bits=VALUE without blanks in {CONF}", id="options with blanks",
+            f"write conn_tab_bits=VALUE (without spaces) in {CONF}", id="options with blanks",
         ),
         pytest.param(
             hindered(Cause.ALIAS, "alias ip_vs off"), "", V.OVERRIDDEN, f"{CONF}:3: alias ip_vs off",
@@ -175,23 +177,23 @@ def run_for(text: str, module: str = "ip_vs") -> Kernel:
         ),
         pytest.param(
             with_(kernel(), in_other_kernels={"ip_vs": ("6.1.0-9-amd64",)}), "", V.ABSENT, TREE,
-            "reboot into 6.1.0-9-amd64, which has it; or apt install", id="another kernel has it",
+            "reboot into 6.1.0-9-amd64, which has the module; or run 'apt install", id="another kernel has it",
         ),
         pytest.param(
             with_(kernel(indexed=False), has_own_modules=False, other_releases=("6.1.0-9-amd64",)), "",
             V.MODULE_TREE_MISSING,
             f"no modules in {TREE}; other trees: 6.1.0-9-amd64",
-            "reboot into 6.1.0-9-amd64, which is installed, or apt install", id="tree gone, others there",
+            "reboot into 6.1.0-9-amd64, which is installed, or run 'apt install", id="tree gone, others there",
         ),
         pytest.param(
             with_(kernel(indexed=False), has_own_modules=False, restrictions=LoadRestrictions(incapable=True)), "",
             V.CAPABILITY_MISSING,
-            "CAP_SYS_MODULE is not in this process's", "run 'modprobe NAME' on the host", id="a container",
+            "CAP_SYS_MODULE is not in this process's", "run 'modprobe ip_vs' on the host", id="a container",
         ),
         pytest.param(
             with_(SHIPPED, restrictions=LoadRestrictions(nested=True)), "", V.CAPABILITY_MISSING,
             "a process in a user namespace cannot load",
-            "run 'modprobe NAME' on the host", id="a user namespace",
+            "run 'modprobe ip_vs' on the host", id="a user namespace",
         ),
         pytest.param(
             with_(SHIPPED, restrictions=LoadRestrictions(signed="lockdown=integrity")), "", V.LOADABLE,
@@ -211,8 +213,8 @@ def test_verdicts_before_an_action(seen: Kernel, state: str, verdict: V, evidenc
 @pytest.mark.parametrize(
     ("seen", "number", "made_for", "verdict", "evidence", "remedy"),
     [
-        pytest.param(SHIPPED, errno.EINVAL, "", V.LOAD_FAILED, "said so", "see 'journalctl -k'", id="failed"),
-        pytest.param(SHIPPED, 0, "", V.LOAD_FAILED, "said so", "see 'journalctl -k'", id="without an errno"),
+        pytest.param(SHIPPED, errno.EINVAL, "", V.LOAD_FAILED, "said so", "run 'journalctl -k'", id="failed"),
+        pytest.param(SHIPPED, 0, "", V.LOAD_FAILED, "said so", "run 'journalctl -k'", id="without an errno"),
         *(
             pytest.param(
                 SHIPPED, number, "", V.SIGNATURE_REFUSED, "said so", "use a file that is signed", id=f"errno {number}",
@@ -225,7 +227,7 @@ def test_verdicts_before_an_action(seen: Kernel, state: str, verdict: V, evidenc
             "said so (lockdown=integrity, Secure Boot)", "use a file that is signed", id="lockdown",
         ),
         pytest.param(
-            SHIPPED, errno.EPERM, "", V.CAPABILITY_MISSING, "said so", "run 'modprobe NAME' on the host", id="EPERM",
+            SHIPPED, errno.EPERM, "", V.CAPABILITY_MISSING, "said so", "run 'modprobe ip_vs' on the host", id="EPERM",
         ),
         pytest.param(
             with_(SHIPPED, restrictions=LoadRestrictions(disabled=True)), errno.EPERM, "", V.MODULES_DISABLED,
@@ -234,10 +236,10 @@ def test_verdicts_before_an_action(seen: Kernel, state: str, verdict: V, evidenc
         ),
         pytest.param(
             SHIPPED, errno.ENOEXEC, "6.9.0", V.VERMAGIC_MISMATCH, f"said so: built for kernel 6.9.0, not {RELEASE}",
-            "replace its file with one for this kernel (apt", id="another kernel",
+            "replace the module file with one that was built for this kernel (run 'apt", id="another kernel",
         ),
         pytest.param(
-            SHIPPED, errno.ENOEXEC, RELEASE, V.LOAD_FAILED, "said so", "see 'journalctl -k'", id="other flags",
+            SHIPPED, errno.ENOEXEC, RELEASE, V.LOAD_FAILED, "said so", "run 'journalctl -k'", id="other flags",
         ),
         pytest.param(
             run_for("install ip_vs false || x"), errno.EIO, "", V.OVERRIDDEN,
@@ -279,7 +281,7 @@ def test_an_alias_is_judged_by_what_stands_behind_it() -> None:
             "",
             "nf_tables",
             V.ABSENT,
-            f"nf_tables: {TREE}/modules.dep does not list it; ip_tables absent",
+            f"nf_tables: {TREE}/modules.dep does not list the module; ip_tables absent",
             id="none",
         ),
     ],

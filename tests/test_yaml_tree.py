@@ -123,9 +123,9 @@ def test_a_text_of_very_many_values_is_given_up_early() -> None:
     ],
 )
 def test_a_tag_that_gives_a_value_another_type_is_refused(text: str, tag: str) -> None:
-    with pytest.raises(DocumentError, match="unsupported tag ") as caught:
+    with pytest.raises(DocumentError, match="invalid tag ") as caught:
         yaml_tree.parse(text.encode())
-    assert str(caught.value) == f"unsupported tag {tag!r} (remove it)"
+    assert str(caught.value) == f"invalid tag {tag!r} (remove the tag)"
     assert caught.value.line == text.count("\n") + 1
 
 

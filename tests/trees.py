@@ -38,7 +38,7 @@ class TreeLoader:
 
     def load(self, name: str, options: Sequence[str] = ()) -> None:
         if name not in DEPENDS:
-            raise LoadError("module not found in the kernel's index")
+            raise LoadError("unknown module: not in the kernel's module index")
         if name in self.blacklisted:
             raise BlacklistedError
         for needed in DEPENDS[name]:

@@ -24,8 +24,8 @@ MODPROBE = "etc/modprobe.d/ipvsd.conf"
 SYSCTL = "etc/sysctl.d/90-ipvsd.conf"
 
 _HEADER = f"""\
-# Written by 'ipvsd apply --persist' (ipvsd {__version__}), replaced by the next one,
-# removed when the package is purged. Change /etc/ipvsd instead.
+# Written by 'ipvsd apply --persist' (ipvsd {__version__}). The next run replaces this file,
+# and purging the package removes it. Change /etc/ipvsd instead.
 """
 
 # Modules that modules.dep lists, but that systemd-modules-load cannot load.

@@ -110,7 +110,7 @@ def examine(root: str, config: Config, release: str, cpus: int = 0, names: Colle
     modules = tuple(found._replace(remedy="") if obtainable(found) else found for found in planned.modules)
     sysctls = tuple(
         SysctlFinding(
-            wanted, None if image else _current_value(host, wanted.key), SysctlVerdict.PENDING, "no kernel runs"
+            wanted, None if image else _current_value(host, wanted.key), SysctlVerdict.PENDING, "no kernel is running"
         )
         for wanted in want.sysctls
     )
@@ -150,6 +150,11 @@ def _current_value(host: LinuxHost, key: str) -> Optional[str]:
     """Return the value in the kernel that runs in this root, or None."""
     reading = host.read_sysctl(key)
     return reading if isinstance(reading, str) else None
+
+
+def modules_directory(root: str) -> str:
+    """Return the directory of the installed kernels, for messages."""
+    return os.path.join(root, "lib/modules")
 
 
 def boot_release(root: str) -> str:

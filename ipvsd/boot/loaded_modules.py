@@ -72,7 +72,7 @@ def _unknown(line: Line, release: str, known: Callable[[str], bool]) -> FailingL
     plain = re.sub(r"\.ko(\.(gz|xz|zst))?\Z", "", line.text.rpartition("/")[2])
     suggestion = next((other for other in (plain, plain.lower()) if other != line.text and known(other)), "")
     remedy = f"write {suggestion}, or remove the line" if suggestion else "remove the line"
-    return FailingLine(line, f"kernel {release} has no such module", remedy)
+    return FailingLine(line, f"kernel {release} does not have this module", remedy)
 
 
 def _describe(blocker: LoadBlocker) -> str:

@@ -34,7 +34,7 @@ _MODULES_DISABLED = "kernel/modules_disabled"
 _MODULES_LOAD_SERVICE, _SYSCTL_SERVICE = "systemd-modules-load.service", "systemd-sysctl.service"
 
 PERSIST = "ipvsd apply --persist"
-NOT_LOADED = "nothing loads it at boot"
+NOT_LOADED = "nothing loads the module at boot"
 
 
 class ModulesDisabled(NamedTuple):
@@ -121,7 +121,7 @@ def modules_disabled_remedy(root: str, disabled: ModulesDisabled) -> str:
     """Return the remedy if module loading is disabled before ipvsd starts."""
     if disabled.early:
         return f"remove {disabled.text} from the kernel command line"
-    return f"run '{persist_command(root)}': modules-load.d comes before sysctl.d"
+    return f"run '{persist_command(root)}': modules-load.d is applied before sysctl.d"
 
 
 def persist_command(root: str) -> str:
@@ -183,7 +183,7 @@ def plan_without_ipvsd(boot: Boot, plan: Plan, kernel: Kernel, root: str) -> Pla
     sysctls = (_predict_sysctl(found, lines.get(found.name, ()), boot, kernel, root) for found in plan.sysctls)
     # ipvsd's drop-in files cannot set a sysctl whose module is unobtainable.
     sysctl_findings = (
-        found._replace(remedy=f"see module {found.desired.provider}")
+        found._replace(remedy=f"see the remedy for module {found.desired.provider}")
         if found.missing and found.desired.provider in lost
         else found
         for found in sysctls
@@ -220,12 +220,12 @@ def _predict_module(found: ModuleFinding, boot: Boot, kernel: Kernel, root: str)
     others = [kernel.module(name) for name in found.desired.any_of]
     module = next((name for name in (module, *others) if name in boot.loaded), module)
     if module in boot.loaded and (others or found.verdict in _CAN_BE_LOADED):
-        evidence = f"{boot.loaded[module]} loads it"
+        evidence = f"{boot.loaded[module]} loads the module"
         return found._replace(verdict=ModuleVerdict.LIVE, evidence=evidence, remedy="", module=module)
     if found.verdict not in _CAN_BE_LOADED:
         return found
     if boot.modules_disabled:
-        evidence = f"{boot.modules_disabled.origin}: {boot.modules_disabled.text}, before it is loaded"
+        evidence = f"{boot.modules_disabled.origin}: {boot.modules_disabled.text}, before the module is loaded"
         return found._replace(
             verdict=ModuleVerdict.MODULES_DISABLED,
             evidence=evidence,
@@ -243,7 +243,7 @@ def _predict_module(found: ModuleFinding, boot: Boot, kernel: Kernel, root: str)
 def _with_module_live(found: ModuleFinding, boot: Boot) -> ModuleFinding:
     if found.verdict is not ModuleVerdict.LOADABLE:
         return found
-    return found._replace(verdict=ModuleVerdict.LIVE, evidence=f"{boot.unit} loads it", remedy="")
+    return found._replace(verdict=ModuleVerdict.LIVE, evidence=f"{boot.unit} loads the module", remedy="")
 
 
 def _predict_sysctl(
@@ -252,7 +252,7 @@ def _predict_sysctl(
     needed = found.desired.provider
     if needed is not None and needed not in boot.loaded and needed not in kernel.built_in:
         lines = [item for item in settings if item.failure]
-        evidence = f"comes with module {needed}, which nothing loads at boot"
+        evidence = f"provided by module {needed}, which nothing loads at boot"
         if lines:
             evidence = f"{lines[-1].origin}: {lines[-1].text}, but {needed} is not loaded by then"
         return found._replace(
@@ -266,7 +266,7 @@ def _predict_sysctl(
     if complies:
         return found._replace(actual=last.value, verdict=SysctlVerdict.COMPLIANT, evidence=evidence, remedy="")
     if complies is None:
-        evidence = f"{evidence}; only {text_of(last.program)} knows its effect"
+        evidence = f"{evidence}; only {text_of(last.program)} knows the effect"
     return found._replace(actual=last.value, verdict=SysctlVerdict.NONCOMPLIANT, evidence=evidence, remedy=last.remedy)
 
 
@@ -290,9 +290,9 @@ def _kernel_default(name: str, failing: Optional[ExternalSetting], group: str = 
     if failing:
         evidence = f"{failing.origin}: {failing.text}, but {failing.failure}"
     elif known:
-        evidence = f"no line sets it; the kernel's default is {value} ({source})"
+        evidence = f"no line sets the value; the kernel's default is {value} ({source})"
     else:
-        evidence = f"no line sets it; the kernel's default is {value or 'unknown before the boot'}"
+        evidence = f"no line sets the value; the kernel's default is {value or 'unknown before the next boot'}"
     return value if known else None, evidence
 
 
@@ -300,9 +300,10 @@ def _with_value_written(found: SysctlFinding, boot: Boot, live: Collection[str])
     if found.compliant or found.desired.policy is Policy.OBSERVE:
         return found
     if found.missing and found.desired.provider not in live:
-        return found._replace(remedy=f"see module {found.desired.provider}")
+        return found._replace(remedy=f"see the remedy for module {found.desired.provider}")
     value = values.value_to_write(found.desired.want, found.actual or "")
-    return found._replace(actual=value, verdict=SysctlVerdict.COMPLIANT, evidence=f"{boot.unit} sets it", remedy="")
+    evidence = f"{boot.unit} sets the value"
+    return found._replace(actual=value, verdict=SysctlVerdict.COMPLIANT, evidence=evidence, remedy="")
 
 
 def _last_setting(settings: Collection[ExternalSetting]) -> Optional[ExternalSetting]:
@@ -327,7 +328,7 @@ def predict_value(boot: Boot, name: str) -> tuple[Optional[str], str]:
     if last is None:
         return _kernel_default(name, next((item for item in settings if item.failure), None))
     if not last.certain:
-        return None, f"{last.origin}: {last.text}; only {text_of(last.program)} knows its effect"
+        return None, f"{last.origin}: {last.text}; only {text_of(last.program)} knows the effect"
     return last.value, f"{last.origin}: {last.text}"
 
 

@@ -85,7 +85,7 @@ def _verifier_error(log: bytes) -> str:
 def syscall_number(machine: str) -> int:
     """Return the number of bpf(2) on a machine, as named by uname(2). Raises OSError for other machines."""
     if machine not in _SYSCALL:
-        raise OSError(0, f"unknown for {machine}")
+        raise OSError(0, f"unknown system call number for {machine}")
     return _SYSCALL[machine]
 
 

@@ -33,12 +33,16 @@ def run(root: str, config_path: str | None, output: str, persist: bool) -> int:
         if persist:
             return _persist_image(root, config_path, output)
         print_errors(
-            "ipvsd: cannot apply below --root: ipvsd changes only the running kernel (for an image, add --persist)"
+            "ipvsd: cannot apply the configuration below --root: ipvsd can change only the running kernel "
+            "(for an image, add --persist)"
         )
         return os.EX_USAGE
     host, config = LinuxHost(root), config_files.load(root, config_path)
     if os.geteuid() != 0 and (persist or observe_and_plan(host, config)[1].actions):
-        print_errors("ipvsd: cannot change the kernel: not root (run it with sudo; 'ipvsd plan' needs no root)")
+        print_errors(
+            "ipvsd: cannot apply the configuration: root required "
+            "(run the command with sudo; 'ipvsd plan' does not need root)"
+        )
         return os.EX_NOPERM
     done, proven = settle(host, config)
     persisted = (
@@ -92,8 +96,8 @@ def _persist_image(root: str, config_path: str | None, output: str) -> int:
     config, release = config_files.load(root, config_path), installed_kernels.boot_release(root)
     kernel, plan = installed_kernels.examine(root, config, release)
     if not release or installed_kernels.lacks_tree(plan.modules):
-        problem = f"ipvsd: cannot persist below {root}: no kernel in its /lib/modules"
-        print_errors(f"{problem} (install one in the image)")
+        problem = f"missing kernel in {installed_kernels.modules_directory(root)} (install a kernel in the image)"
+        print_errors(f"ipvsd: cannot write the boot configuration below {root}: {problem}")
         return EX_CANNOT_TELL
     # The number of an image's CPUs is unknown. A value for the largest number suffices for each.
     for_any_cpu_count = (
@@ -107,7 +111,7 @@ def _persist_image(root: str, config_path: str | None, output: str) -> int:
     )
     # The required ones are already reported for the next boot.
     for names, example in formatting.group_alike(finding for finding in problems if not required(finding)):
-        line = f"! {names} {text_of(example.verdict)} in kernel {release}: {example.remedy}"
+        line = f"! {names}: {text_of(example.verdict)} in kernel {release} -> {example.remedy}"
         print_errors(*formatting.indented(line, 0, 2))
     if output == "json":
         print_json(_document(persisted))
@@ -133,7 +137,7 @@ def _persist(root: str, texts: Mapping[str, str], kernel: Kernel, plan: Plan) ->
     try:
         written = drop_in_files.write(root, texts)
     except OSError as error:
-        persisted = PersistResult(kernel.release, error=f"cannot persist: {error.strerror}: {error.filename}")
+        persisted = PersistResult(kernel.release, error=f"cannot write {error.filename}: {error.strerror}")
         print_errors(f"ipvsd: {persisted.error}")
         return persisted
     boot = next_boot.predict(root, kernel, next_boot.names_of(plan))
@@ -151,7 +155,7 @@ def _lines(persisted: PersistResult) -> Iterator[str]:
     yield from (f"wrote {path}" for path in persisted.written)
     modules = (found for found in persisted.noncompliant if isinstance(found, ModuleFinding))
     for names, example in formatting.group_alike(modules):
-        yield from _lacking(f"{names} {text_of(example.verdict)}", example, persisted.kernel)
+        yield from _lacking(f"{names} {_not_live(example)}", example, persisted.kernel)
     for found in persisted.noncompliant:
         if isinstance(found, SysctlFinding):
             yield from _lacking(_describe_fate(found), found, persisted.kernel)
@@ -178,9 +182,13 @@ def _document(persisted: PersistResult) -> dict[str, Any]:
 _AFTER = "after a boot of kernel {} without ipvsd"
 
 
+def _not_live(found: ModuleFinding) -> str:
+    return f"will not be live ({text_of(found.verdict)})"
+
+
 def _describe_fate(found: Finding) -> str:
     if not isinstance(found, SysctlFinding):
-        return f"{found.name} {text_of(found.verdict)}"
+        return f"{found.name} {_not_live(found)}"
     return f"{found.name} will {'not be set' if found.actual is None else f'be {found.actual}'}"
 
 

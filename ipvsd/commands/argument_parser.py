@@ -32,7 +32,7 @@ class _Parser(argparse.ArgumentParser):
         output.print_lines(*message.splitlines())
 
     def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{self.prog}: {message} (see '{self.prog} --help')")
+        raise UsageError(f"{self.prog}: {message} (run '{self.prog} --help')")
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         if action.choices is not None and value not in action.choices:
@@ -49,13 +49,13 @@ class _Parser(argparse.ArgumentParser):
         completions = [name for name in known if name.startswith(word)]
         closest = completions[0] if len(completions) == 1 else spelling.nearest(word, known)
         hint = f"did you mean {closest!r}?" if closest else f"known: {', '.join(known)};"
-        raise UsageError(f"{self.prog}: {problem} ({hint} see '{self.prog} --help')")
+        raise UsageError(f"{self.prog}: {problem} ({hint} run '{self.prog} --help')")
 
     def refuse(self, rest: Sequence[str]) -> NoReturn:
         """Raise UsageError for remaining arguments."""
         word = rest[0].partition("=")[0]
         if not word.startswith("-") or word in ("-", "--"):
-            self.error(f"unexpected argument {rest[0]!r}")
+            self.error(f"unknown argument {rest[0]!r}")
         known = [option for action in self._actions for option in action.option_strings if option.startswith("--")]
         self._unknown(f"unknown option {word}", word, known)
 
@@ -104,49 +104,127 @@ def _chosen(parser: argparse.ArgumentParser, options: argparse.Namespace) -> _Pa
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser. It needs no third-party library, so that shell completions can be generated from it."""
     common = _Parser(add_help=False)
-    common.add_argument("--config", metavar="FILE", help="read this file instead of the system's configuration")
+    common.add_argument("--config", metavar="FILE", help="read this file instead of the system configuration")
     common.add_argument("--root", metavar="DIR", default="/", help="use this tree, such as an image, instead of /")
     output = _Parser(add_help=False)
     output.add_argument("--output", choices=("text", "json"), default="text", help="output format (default: text)")
     parser = _Parser(
         prog="ipvsd",
-        description="Keep a node ready for IPVS: load kernel modules, and set sysctls.",
+        description="Keep a node ready for IPVS: load kernel modules and write sysctls.",
         epilog=EPILOG,
         formatter_class=_Formatter,
     )
     parser.add_argument("--version", action="version", version=f"ipvsd {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    commands.add_parser("run", parents=[common], help="run the daemon in the foreground")
-    commands.add_parser("check", parents=[common, output], help="check the node once; change nothing")
-    plan = commands.add_parser("plan", parents=[common, output], help="print the changes that 'apply' would make")
-    plan.add_argument("--exit-code", action="store_true", help="exit 1 if there are changes to make, or problems")
-    apply = commands.add_parser("apply", parents=[common, output], help="load the modules and write the sysctls once")
-    apply.add_argument("--persist", action="store_true", help="also write files for every boot (modules-load.d, ...)")
-    preflight = commands.add_parser("preflight", parents=[common, output], help="check every installed kernel")
+    commands.add_parser(
+        "run",
+        parents=[common],
+        help="run the daemon in the foreground",
+        description="Run the daemon in the foreground until SIGTERM or SIGINT. ipvsd.service runs this command.",
+    )
+    commands.add_parser(
+        "check",
+        parents=[common, output],
+        help="check the node once; change nothing",
+        description="Check the node once, and print the state and the reasons. Changes nothing.",
+    )
+    plan = commands.add_parser(
+        "plan",
+        parents=[common, output],
+        help="print the changes that 'apply' would make",
+        description="Print the changes that 'apply' would make, each with the profile or the configuration line that "
+        "requests it. Changes nothing.",
+    )
+    plan.add_argument(
+        "--exit-code",
+        action="store_true",
+        help="exit 1 if changes are needed or a required item is not compliant",
+    )
+    apply = commands.add_parser(
+        "apply",
+        parents=[common, output],
+        help="load the modules and write the sysctls once",
+        description="Load the modules and write the sysctls once, without a daemon.",
+    )
+    apply.add_argument(
+        "--persist",
+        action="store_true",
+        help="also write files that apply the configuration at every boot (modules-load.d, modprobe.d, sysctl.d)",
+    )
+    preflight = commands.add_parser(
+        "preflight",
+        parents=[common, output],
+        help="check every installed kernel",
+        description="Report for every installed kernel whether it can satisfy the configuration. Changes nothing.",
+    )
     preflight.add_argument("--kernel", metavar="RELEASE", help="check this kernel only")
     preflight.add_argument("--brief", action="store_true", help="print one line for each kernel")
-    commands.add_parser("status", parents=[common, output], help="print the last result of the daemon")
+    commands.add_parser(
+        "status",
+        parents=[common, output],
+        help="print the last result of the daemon",
+        description="Print the last result of the running daemon. Changes nothing.",
+    )
     explain = commands.add_parser(
-        "explain", parents=[common, output], help="explain one item, and list the files that set it"
+        "explain",
+        parents=[common, output],
+        help="explain one item, and list the settings in files that affect it",
+        description="Print the actual value of one item, the desired value with the reason, the last change, and the "
+        "settings in files that affect the item. Changes nothing.",
     )
     explain.add_argument("name", metavar="NAME", help="a sysctl, a module, MODULE.PARAMETER or an interface")
-    history = commands.add_parser("history", parents=[common, output], help="print the last repairs and their causes")
-    history.add_argument("--lines", metavar="N", type=_number, default=20, help="print at most N (default: 20)")
-    profile = commands.add_parser("profile", help="list the built-in profiles, or show one")
+    history = commands.add_parser(
+        "history",
+        parents=[common, output],
+        help="print the last repairs and their causes",
+        description="Print the last repairs, each with the program that caused the drift.",
+    )
+    history.add_argument("--lines", metavar="N", type=_number, default=20, help="print at most N repairs (default: 20)")
+    profile = commands.add_parser(
+        "profile",
+        help="list the built-in profiles, or show one",
+        description="List the built-in profiles, or show one profile.",
+    )
     choices = profile.add_subparsers(dest="action", metavar="ACTION", required=True)
-    choices.add_parser("list", parents=[output], help="print every profile with its purpose")
-    shown = choices.add_parser("show", parents=[output], help="print the items of a profile, with reasons")
+    choices.add_parser(
+        "list",
+        parents=[output],
+        help="print every profile with its purpose",
+        description="Print every built-in profile with its purpose.",
+    )
+    shown = choices.add_parser(
+        "show",
+        parents=[output],
+        help="print the items of a profile, with reasons",
+        description="Print the modules and sysctls of a profile, with conditions and reasons.",
+    )
     shown.add_argument("name", metavar="NAME", help="the profile")
-    config = commands.add_parser("config", help="show or validate the configuration")
+    config = commands.add_parser(
+        "config",
+        help="show or validate the configuration",
+        description="Show or validate the configuration.",
+    )
     actions = config.add_subparsers(dest="action", metavar="ACTION", required=True)
-    actions.add_parser("show", parents=[common, output], help="print the effective values and their origins")
-    validate = actions.add_parser("validate", parents=[common, output], help="check the configuration, or FILE")
-    validate.add_argument("file", nargs="?", metavar="FILE", help="the file to check (default: the system's)")
+    actions.add_parser(
+        "show",
+        parents=[common, output],
+        help="print the effective values and their origins",
+        description="Print the effective value of every setting, and the file and line that set the value.",
+    )
+    validate = actions.add_parser(
+        "validate",
+        parents=[common, output],
+        help="check the configuration, or only FILE",
+        description="Check the configuration, or only FILE, and print every error.",
+    )
+    validate.add_argument(
+        "file", nargs="?", metavar="FILE", help="the file to check (default: the system configuration)"
+    )
     return parser
 
 
 def _number(text: str) -> int:
     number = int(text) if text.isascii() and text.isdecimal() else 0
     if not 1 <= number <= 1_000_000:
-        raise argparse.ArgumentTypeError(f"must be a number from 1 to 1000000, not {text!r}")
+        raise argparse.ArgumentTypeError(f"invalid value {text!r}: must be a number from 1 to 1000000")
     return number

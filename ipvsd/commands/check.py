@@ -49,8 +49,8 @@ def observe(root: str, config: Config) -> Optional[Observation]:
     if classify_root(root) is RootKind.FIRST_BOOT:
         found = installed_kernels.predict_first_boot(root, config)
         if found is None:
-            problem = f"ipvsd: cannot check {root}: no running kernel, and no kernel in its /lib/modules"
-            print_errors(f"{problem} (install one in the image)")
+            problem = f"missing kernel in {installed_kernels.modules_directory(root)}"
+            print_errors(f"ipvsd: cannot check {root}: {problem} (install a kernel in the image)")
             return None
         notes_of_image = collect_notes(root, config, found.kernel, found.plan, found.possible)
         return Observation(found.kernel, found.plan, (*notes_of_image, *next_boot.notes(found.boot)))
@@ -77,8 +77,9 @@ def make_report(root: str, kernel: Kernel, plan: Plan, notes: tuple[str, ...]) -
     plan = adapt_remedies(plan, root)
     answer = Ipvs(False, detail="module ip_vs is not live")
     if any(finding.name == "ip_vs" and finding.compliant for finding in plan.modules):
-        another = "no kernel is running" if classify_root(root) is RootKind.FIRST_BOOT else "another kernel is running"
-        answer = probe() if root == "/" else Ipvs(None, detail=f"not queried: {another}")
+        image = classify_root(root) is RootKind.FIRST_BOOT
+        reason = "no kernel is running" if image else "the tree belongs to another kernel"
+        answer = probe() if root == "/" else Ipvs(None, detail=f"not queried: {reason}")
     now = time.time()
     return Report(
         time=now,

@@ -45,7 +45,7 @@ def validate(root: str, config_path: str | None, output: str) -> int:
     if output == "json":
         print_json({"valid": True, "files": names, "errors": []})
     else:
-        print_lines(f"valid: {', '.join(names) or 'the defaults, no file'}")
+        print_lines(f"valid: {', '.join(names) or 'built-in defaults (no configuration file)'}")
     return 0
 
 

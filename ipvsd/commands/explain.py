@@ -29,10 +29,10 @@ def run(root: str, config_path: Optional[str], output: str, name: str) -> int:
         print_errors(f"ipvsd: cannot explain {shown(name)}: {error}")
         return os.EX_USAGE
     except NoKernelError as error:
-        print_errors(f"ipvsd: cannot check {root}: {error} (install one in the image)")
+        print_errors(f"ipvsd: cannot check {root}: {error} (install a kernel in the image)")
         return EX_CANNOT_TELL
     document = _document(found)
-    unknown = "the status of the daemon cannot be used" if found.unusable else "the daemon does not run (ipvsd.service)"
+    unknown = "the daemon's status cannot be read" if found.unusable else _not_running(root)
     if output == "json":
         print_json(document)
     else:
@@ -40,6 +40,12 @@ def run(root: str, config_path: Optional[str], output: str, name: str) -> int:
     if found.unusable:
         print_errors(f"ipvsd: cannot read the daemon's status: {found.unusable}")
     return found.exit_code
+
+
+def _not_running(root: str) -> str:
+    if root == "/":
+        return "the daemon is not running (run 'systemctl start ipvsd')"
+    return f"the daemon is not running below {root}"
 
 
 def _document(found: Explanation) -> dict[str, Any]:
@@ -89,7 +95,7 @@ def _lines(document: Mapping[str, Any], unknown: str) -> Iterator[str]:
     """Yield the lines for people. `unknown` is the reason why nothing is known from the daemon, or empty."""
     yield from formatting.situation(document)
     if document["requested_name"] != document["name"]:
-        yield from formatting.folded(f"showing {document['name']} for {document['requested_name']!r}")
+        yield from formatting.folded(f"{document['requested_name']!r} is {document['name']}")
     yield from _head(document)
     if document["sysctls"]:
         yield ""
@@ -105,7 +111,7 @@ def _lines(document: Mapping[str, Any], unknown: str) -> Iterator[str]:
         yield "LAST CHANGED BY"
         yield from _last(document, unknown)
     yield ""
-    yield "SETTINGS ON DISK, IN THE ORDER OF APPLICATION"
+    yield "SETTINGS ON DISK, IN THE ORDER IN WHICH THEY ARE APPLIED"
     yield from _on_disk(document)
 
 
@@ -146,19 +152,18 @@ def _last(document: Mapping[str, Any], unknown: str) -> Iterator[str]:
     contention = document["contended"]
     if contention:
         then = (
-            "ipvsd leaves it to that program"
+            "ipvsd leaves the sysctl to that program"
             if contention.get("yielded") is True
-            else "ipvsd writes it at each resync only"
+            else "ipvsd writes the sysctl only at each resync"
         )
-        yield from formatting.indented(
-            f"contended {formatting.describe_attribution(contention, contention['conflicting_program'])}: {then}", 6, 6
-        )
+        by = formatting.describe_attribution(contention, contention["conflicting_program"])
+        yield from formatting.indented(f"changed repeatedly {by}: {then}", 6, 6)
 
 
 def _last_repair(document: Mapping[str, Any], unknown: str) -> Iterator[str]:
     repair = document["repair"]
     if repair is None:
-        yield "  no change observed by the daemon" if document["status_available"] else f"  unknown: {unknown}"
+        yield "  the daemon has observed no change" if document["status_available"] else f"  unknown: {unknown}"
         return
     at = str(repair.get("time", ""))[:19]
     writer, writer_text = repair.get("writer"), repair.get("writer_text")
@@ -175,14 +180,14 @@ def _last_repair(document: Mapping[str, Any], unknown: str) -> Iterator[str]:
 def _on_disk(document: Mapping[str, Any]) -> Iterator[str]:
     settings: Sequence[Mapping[str, Any]] = document["settings"]
     if not settings:
-        yield "  no known settings"
+        yield "  ipvsd found no settings for this item"
     for program, when in dict.fromkeys((item["program"], item["applied_when"]) for item in settings):
         yield from formatting.indented(f"{text_of(program)}, {when}:", 2, 4)
         for item in settings:
             if item["program"] == program:
                 yield from _row(item, document)
     for item in document["unreadable_files"]:
-        yield from formatting.indented(f"? {item['file']} cannot be read: {item['reason']}", 4, 8)
+        yield from formatting.indented(f"? cannot read {item['file']}: {item['reason']}", 4, 8)
 
 
 def _row(item: Mapping[str, Any], document: Mapping[str, Any]) -> Iterator[str]:
@@ -199,15 +204,15 @@ def _row(item: Mapping[str, Any], document: Mapping[str, Any]) -> Iterator[str]:
 
 
 _EFFECTS = {
-    Effect.LOADS.value: "loads it",
-    Effect.BLOCKS.value: "blocks it",
-    Effect.UNLOADS.value: "unloads it",
-    Effect.RUNS.value: "runs this command instead of loading it",
+    Effect.LOADS.value: "loads the module",
+    Effect.BLOCKS.value: "blocks the module",
+    Effect.UNLOADS.value: "unloads the module",
+    Effect.RUNS.value: "runs this command instead of loading the module",
 }
-_TAKES_ADDRESSES = "can remove the addresses of services from it"
+_TAKES_ADDRESSES = "can remove the service addresses from it"
 # For settings that leave the item compliant.
 _INTERFERES = {
-    Program.MODPROBE.value: "no effect: modprobe loads it as a dependency of a managed module",
+    Program.MODPROBE.value: "no effect: modprobe loads the module as a dependency of a managed module",
     Program.NETWORKD.value: f"systemd-networkd manages kube-ipvs0, and {_TAKES_ADDRESSES}",
     Program.NETWORK_MANAGER.value: f"NetworkManager manages kube-ipvs0, and {_TAKES_ADDRESSES}",
 }
@@ -220,14 +225,14 @@ def _assess_setting(item: Mapping[str, Any], concerns: bool) -> tuple[str, str, 
     if item["inactive"]:
         return "-", "0", f"no effect: {item['inactive']}"
     if not item["effective"]:
-        return "-", "0", "a later line overrides it"
+        return "-", "0", "a later line replaces it"
     if item["effect"] == Effect.INTERFERES.value:
         return "?" if concerns else "-", "0", _INTERFERES[item["program"]]
-    does = _EFFECTS.get(item["effect"], "wins")
+    does = _EFFECTS.get(item["effect"], "takes effect")
     if not concerns:
         return "-", "0", does
     if item["compliant"] is None:
-        return "?", "33", f"{does}; effect unknown"
+        return "?", "33", "effect unknown" if item["effect"] == Effect.SETS.value else f"{does}; effect unknown"
     if item["effect"] != Effect.SETS.value:
         return ("+", "32", does) if item["compliant"] else ("!", "31", does)
-    return ("+", "32", "wins; compliant") if item["compliant"] else ("!", "31", "wins; not compliant")
+    return ("+", "32", f"{does}; compliant") if item["compliant"] else ("!", "31", f"{does}; not compliant")

@@ -27,7 +27,7 @@ _REMOVING = (Effect.BLOCKS, Effect.UNLOADS)
 
 
 class NoKernelError(Exception):
-    """There is no kernel by which to judge a root."""
+    """There is no kernel by which to judge a root. The text is the reason."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def explain(root: str, config: Config, name: str) -> Explanation:
     if situation is RootKind.FIRST_BOOT:
         found = installed_kernels.predict_first_boot(root, config, possible_sysctls(name, patterns(config)))
         if found is None:
-            raise NoKernelError("no running kernel, and no kernel in its /lib/modules")
+            raise NoKernelError(f"missing kernel in {installed_kernels.modules_directory(root)}")
         kernel, plan, host = found.kernel, found.plan, LinuxHost(root, release=found.kernel.release)
     else:
         kernel, plan = observe_and_plan(host, config)
@@ -143,7 +143,7 @@ def _after(boot: next_boot.Boot, subject: Subject) -> Subject:
     if subject.kind is Kind.MODULE and subject.actual == ModuleVerdict.LOADABLE.value:
         line = boot.loaded.get(subject.name)
         live = ModuleVerdict.LIVE.value if line else subject.actual
-        return replace(subject, actual=live, evidence=f"{line} loads it" if line else next_boot.NOT_LOADED)
+        return replace(subject, actual=live, evidence=f"{line} loads the module" if line else next_boot.NOT_LOADED)
     return subject
 
 

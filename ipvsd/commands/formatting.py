@@ -117,7 +117,7 @@ def _rows(rows: Sequence[tuple[Mapping[str, Any], str, str]]) -> Iterator[str]:
             yield from _wrapped(item["evidence"])
         if item["remedy"] and not same_remedy:
             first = items_by_remedy.setdefault(item["remedy"], item["name"])
-            yield from _wrapped(f"-> {item['remedy'] if first == item['name'] else f'the same as for {first}'}")
+            yield from _wrapped(f"-> {item['remedy'] if first == item['name'] else f'see the remedy for {first}'}")
 
 
 def _row(item: Mapping[str, Any], name: str, value: str) -> Iterator[str]:
@@ -141,14 +141,14 @@ def group_alike(findings: Iterable[Finding]) -> Iterator[tuple[str, Finding]]:
         groups.setdefault((text_of(found.verdict), found.remedy), []).append(found)
     for group in groups.values():
         others = len({found.evidence for found in group}) - 1
-        more = f"; and {others} more of this kind" if others else ""
+        more = f"; {others} more reason{'s' if others > 1 else ''} with the same verdict" if others else ""
         yield ", ".join(found.name for found in group), group[0]._replace(evidence=f"{group[0].evidence}{more}")
 
 
 def ipvs(document: Mapping[str, Any]) -> str:
-    """Return the reply of IPVS as one line."""
+    """Return the response of IPVS as one line."""
     answer = document["ipvs"]
     if answer["up"]:
         size = f", table size {answer['table_size']}" if answer["table_size"] else ""
-        return f"IPVS answers: version {answer['version']}{size}"
+        return f"IPVS is responding: version {answer['version']}{size}"
     return f"IPVS: {answer['detail']}"

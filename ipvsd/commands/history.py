@@ -18,7 +18,7 @@ def run(root: str, output: str, number: int) -> int:
     try:
         stored = repair_history.read(root)
     except stored_json.UnusableError as error:
-        print_errors(f"ipvsd: cannot read the history: {error} (the daemon replaces it at its next repair)")
+        print_errors(f"ipvsd: cannot read the history: {error} (the daemon replaces the file at the next repair)")
         return EX_CANNOT_TELL
     repairs = stored.repairs[-number:]
     print_errors(*(f"ipvsd: {problem}" for problem in _problems(stored.damaged, repairs)))
@@ -27,17 +27,18 @@ def run(root: str, output: str, number: int) -> int:
     if output == "json":
         print_json(repairs)
     else:
-        print_lines(*[line for repair in repairs for line in _lines(repair)] or ["no repairs since the boot"])
+        print_lines(*[line for repair in repairs for line in _lines(repair)] or ["no repairs since boot"])
     return 0
 
 
 def _problems(damaged: int, repairs: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     if damaged:
-        yield f"skipped damaged lines of the history: {damaged}"
+        yield f"skipped {damaged} damaged line{'s' if damaged > 1 else ''} in the history"
     now = format_time(time.time())  # all have the same length and time zone, so they compare as texts
     later = sum(isinstance(repair.get("time"), str) and repair["time"] > now for repair in repairs)
     if later:
-        yield f"repairs with a time in the future: {later} (the clock was set back)"
+        repairs_have = "repair has" if later == 1 else "repairs have"
+        yield f"{later} {repairs_have} a time in the future (the clock was set back)"
 
 
 def _lines(repair: Mapping[str, Any]) -> Iterator[str]:

@@ -69,7 +69,7 @@ def run(command: Callable[[], int], as_json: Callable[[], bool] = lambda: False)
         code = command()
         if code and all(item.is_error for item in _pending) and as_json():
             errors = [line.removeprefix("ipvsd: ") for item in _pending for line in item.lines]
-            print_json({"error": errors[0] if errors else "failed", "errors": errors})
+            print_json({"error": errors[0] if errors else "unknown error", "errors": errors})
         return _written(code)
     except KeyboardInterrupt:
         signal.signal(signal.SIGINT, signal.SIG_DFL)

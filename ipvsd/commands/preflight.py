@@ -24,8 +24,12 @@ def run(root: str, config_path: Optional[str], output: str, kernel: Optional[str
     required = (
         installed_kernels.reboot_required(kernels, installed_kernels.running_release(root)) if kernel is None else False
     )
-    subject = f"kernel {kernel}: it is not" if kernel else "any kernel: there is none"
-    complaint = f"cannot check {subject} in /lib/modules of {root} (install one, or see --root)"
+    place = installed_kernels.modules_directory(root)
+    complaint = (
+        f"cannot check kernel {kernel}: unknown kernel (not in {place}; install the kernel, or use --root)"
+        if kernel
+        else f"cannot check the kernels: missing kernel in {place} (install a kernel, or use --root)"
+    )
     if output == "json":
         document = {
             "kernels": [_values(item) for item in kernels],

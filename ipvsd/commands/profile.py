@@ -12,7 +12,7 @@ from ipvsd.config.profiles import PROFILES, SCHEDULER_WHY, Alternatives, ModuleE
 from ipvsd.model.types import Need
 from ipvsd.model.value_texts import text_of
 
-NONE = "empty: only the items of the configuration"
+NONE = "no built-in items; only those in the configuration"
 
 
 def listed(output: str) -> int:
@@ -46,7 +46,7 @@ def _modules(profile: Profile) -> Iterator[dict[str, Any]]:
     if profile.scheduler:
         yield {"name": "ip_vs_SCHEDULER", "need": Need.REQUIRED.value, "condition": "", "reason": SCHEDULER_WHY}
     for back_end in profile.back_ends:
-        used = f"iptables is iptables-{back_end.name}"
+        used = f"the iptables back end is {back_end.name}"
         yield from (_module(entry, used) for entry in back_end.modules)
         yield from (_choice(choice, used) for choice in back_end.alternatives)
 
@@ -73,22 +73,22 @@ def _sysctls(profile: Profile) -> Iterator[dict[str, Any]]:
 
 
 def _when_module(entry: ModuleEntry) -> str:
-    conditions = [f"{entry.switch.value}: true"] if entry.switch else []
+    conditions = [f"{entry.switch.value} is true"] if entry.switch else []
     if entry.kube_proxy_since > (0, 0):
-        conditions.append("kubeProxyVersion not set, or {}.{} or later".format(*entry.kube_proxy_since))
+        conditions.append("kubeProxyVersion is not set, or is {}.{} or later".format(*entry.kube_proxy_since))
     if entry.kube_proxy_before:
-        conditions.append("kubeProxyVersion not set, or before {}.{}".format(*entry.kube_proxy_before))
+        conditions.append("kubeProxyVersion is not set, or is before {}.{}".format(*entry.kube_proxy_before))
     if entry.kernel_since > (0, 0):
-        conditions.append("kernel {}.{} or newer".format(*entry.kernel_since))
+        conditions.append("the kernel is {}.{} or newer".format(*entry.kernel_since))
     if entry.ipv6:
         conditions.append("the kernel has IPv6")
     return ", ".join(conditions)
 
 
 def _when(entry: SysctlEntry) -> str:
-    conditions = [f"{entry.switch.value}: true"] if entry.switch else []
+    conditions = [f"{entry.switch.value} is true"] if entry.switch else []
     if entry.since > (0, 0):
-        conditions.append("kernel {}.{} or newer, and older than {}.{}".format(*entry.since, *entry.before))
+        conditions.append("the kernel is {}.{} or newer, and older than {}.{}".format(*entry.since, *entry.before))
     return ", ".join(conditions)
 
 

@@ -18,7 +18,7 @@ from ipvsd.state import status_file, stored_json
 _CODES = {"ready": 0, "degraded": 0, "failed": 1}
 _SLACK = 1.0  # seconds; the time in the file is rounded
 _MAX_INTERVAL = 86_400.0  # maximum of `interval` in seconds (settings)
-_RESTART = "run: systemctl restart ipvsd"
+_RESTART = "run 'systemctl restart ipvsd'"
 
 
 def run(root: str, output: str) -> int:
@@ -28,28 +28,29 @@ def run(root: str, output: str) -> int:
     except stored_json.UnusableError as error:
         return _unknown(f"{error} ({_RESTART})" if root == "/" else str(error))
     if document is None:
-        remedy = f"no daemon runs below {root}; see '{remedies.for_root('ipvsd check', root)}'"
-        remedy = "run: systemctl start ipvsd" if root == "/" else remedy
-        return _unknown(f"no status file ({remedy})")
+        remedy = f"the daemon is not running below {root}; run '{remedies.for_root('ipvsd check', root)}'"
+        remedy = "run 'systemctl start ipvsd'" if root == "/" else remedy
+        return _unknown(f"missing status file ({remedy})")
     if document["state"] not in _CODES:
-        return _unknown(f"it is damaged: invalid state {document['state']!a}")
+        return _unknown(f"the status file is damaged: invalid state {document['state']!a}")
     if not 0 < document["config"]["interval"] <= _MAX_INTERVAL:  # with a longer one, no report would be too old
-        return _unknown("it is damaged: invalid config.interval")
+        return _unknown("the status file is damaged: invalid config.interval")
     age = time.clock_gettime(time.CLOCK_BOOTTIME) - document["boottime"]
     if age < -_SLACK:
-        return _unknown(f"its time is {-age:.0f} s in the future (another boot, or another machine)")
+        problem = f"the status file is invalid: the time is {-age:.0f} s in the future"
+        return _unknown(f"{problem} (the file is from another boot or another machine)")
     age = max(0.0, age)
     old = outdated(age, document["config"]["interval"])
-    remedy = " (run: systemctl status ipvsd)" if root == "/" else ""
-    complaint = f"the last reconciliation was {age:.0f} s ago{remedy}"
+    remedy = " (run 'systemctl status ipvsd')" if root == "/" else ""
+    complaint = f"outdated result: the last reconciliation was {age:.0f} s ago{remedy}"
     if output == "json":
         errors = {"error": complaint, "errors": [complaint]} if old else {}
         print_json({**document, "age": round(age, 3), **errors})
     else:
         print_lines(*_lines(printable.clean_document(document), age))
     if document.get("version") != __version__:
-        version = document.get("version", "unknown")
-        print_errors(f"ipvsd: the daemon is version {version!a}, this command is {__version__} ({_RESTART})")
+        mismatch = f"the daemon is {document.get('version', 'unknown')}, this command is {__version__}"
+        print_errors(f"ipvsd: version mismatch: {mismatch} ({_RESTART})")
     if old:
         print_errors(f"ipvsd: {complaint}")
     return 2 if old else _CODES[document["state"]]
@@ -69,16 +70,15 @@ def _about(document: Mapping[str, Any], age: float) -> Iterator[str]:
     yield f"last reconciliation {age:.0f} s ago; resync every {config['interval']:g} s"
     yield formatting.ipvs(document)
     yield from formatting.notes(document)
-    yield from formatting.folded(f"configuration {config['hash']}: {', '.join(config['files']) or 'the defaults'}")
+    yield from formatting.folded(f"configuration {config['hash']}: {', '.join(config['files']) or 'built-in defaults'}")
     lost_by_source = [
         f"{item['name']} {item['events_lost']}" for item in document["sources"] if item.get("events_lost")
     ]
     lost = f"; {document['events_lost']} events lost ({', '.join(lost_by_source)})" if lost_by_source else ""
-    yield f"backend for sysctl writes: {document['backend']}{lost}"
+    yield f"backend that reports sysctl writes: {document['backend']}{lost}"
     for item in document["contended"]:
-        yield from formatting.folded(
-            f"{item['name']} is contended {formatting.describe_attribution(item, item['conflicting_program'])}", "33"
-        )
+        by = formatting.describe_attribution(item, item["conflicting_program"])
+        yield from formatting.folded(f"{item['name']} is contended: changed {by}", "33")
     for failure in document["failures"]:
         yield from formatting.folded(f"ipvsd cannot {text_of(failure['operation'])}: {failure['error']}", "33")
     for error in config["errors"]:

@@ -46,7 +46,7 @@ _ABSENT_VERDICTS = (
     ModuleVerdict.NO_INDEX,
 )
 _MAX_CANDIDATES = 8  # number of candidates in a message
-_EXAMPLE = "give a sysctl, a module or MODULE.PARAMETER, such as net.ipv4.ip_forward"
+_EXAMPLE = "specify a sysctl, a module or MODULE.PARAMETER, such as net.ipv4.ip_forward"
 
 
 class Kind(enum.Enum):
@@ -57,7 +57,7 @@ class Kind(enum.Enum):
 
 
 class NoNameError(Exception):
-    """The name belongs to no item, or to more than one. The text continues after `it`."""
+    """The name belongs to no item, or to more than one. The text is the reason, with a hint."""
 
 
 @dataclass(frozen=True)
@@ -184,23 +184,24 @@ def _find_dotted(name: str, host: LinuxHost, image: bool) -> Subject:
     if sysctl is None:
         raise NoNameError(f"unknown sysctl, module or parameter ({_EXAMPLE})")
     if sysctl_names.is_pattern(sysctl):
-        matching = ", ".join(sorted(host.expand([sysctl])[sysctl])[:_MAX_CANDIDATES]) or "nothing"
-        raise NoNameError(f"the configuration does not have this pattern (it matches {matching})")
+        matching = ", ".join(sorted(host.expand([sysctl])[sysctl])[:_MAX_CANDIDATES]) or "none"
+        problem = "unknown pattern: the configuration does not contain this pattern"
+        raise NoNameError(f"{problem} (matching sysctls: {matching})")
     value = host.read_sysctl(sysctl)
     if isinstance(value, str):
-        return Subject(Kind.SYSCTL, sysctl, value, f"is {value!r}")
+        return Subject(Kind.SYSCTL, sysctl, value, f"actual value {value!r}")
     if isinstance(value, Unreadable):
         return Subject(Kind.SYSCTL, sysctl, None, value.reason, readable=False)
     if parameter:
         module = parameter.partition(".")[0]
         known, reading = host.kernel([module]), host.read_parameter(parameter).reading
         if isinstance(reading, str):
-            return Subject(Kind.PARAMETER, parameter, reading, f"is {reading!r}")
+            return Subject(Kind.PARAMETER, parameter, reading, f"actual value {reading!r}")
         closest = next((item for item in spelling.PARAMETERS if spelling.is_misspelling(parameter, item)), None)
         if closest:
             raise NoNameError(f"unknown parameter of module {module} (did you mean {closest}?)")
         if module in known.loadable | known.built_in or parameter in spelling.PARAMETERS:
-            evidence = UNKNOWN_BEFORE_BOOT if image else f"/sys/module/{module} has no such parameter"
+            evidence = UNKNOWN_BEFORE_BOOT if image else f"not in /sys/module/{module}/parameters"
             return Subject(Kind.PARAMETER, parameter, None, evidence)
     release = host.kernel(()).release
     if not spelling.is_known(sysctl):
@@ -211,10 +212,10 @@ def _find_dotted(name: str, host: LinuxHost, image: bool) -> Subject:
         hint = (
             f"did you mean {suggestion}?"
             if suggestion
-            else f"list those of this kernel: ls /proc/sys/{_directory(sysctl)}"
+            else f"to list the sysctls of this kernel, run 'ls /proc/sys/{_directory(sysctl)}'"
         )
-        raise NoNameError(f"unknown sysctl, and kernel {release} does not have it ({hint})")
-    evidence = UNKNOWN_BEFORE_BOOT if image else f"kernel {release} has no such file in /proc/sys"
+        raise NoNameError(f"unknown sysctl; kernel {release} does not have it ({hint})")
+    evidence = UNKNOWN_BEFORE_BOOT if image else f"kernel {release} does not have this sysctl"
     return Subject(Kind.SYSCTL, sysctl, None, evidence)
 
 
@@ -234,7 +235,7 @@ def _find_by_short_name(name: str, plan: Plan, host: LinuxHost, image: bool) -> 
         return find(names[0], plan, host, image)
     if names:
         more = f" and {len(names) - _MAX_CANDIDATES} more" if len(names) > _MAX_CANDIDATES else ""
-        raise NoNameError(f"ambiguous name: {', '.join(names[:_MAX_CANDIDATES])}{more} (choose one of them)")
+        raise NoNameError(f"ambiguous name: {', '.join(names[:_MAX_CANDIDATES])}{more} (specify one of these names)")
     suggestion = spelling.guess(name) or spelling.nearest(name, [KUBE_IPVS], 0.8)
     hint = f"did you mean {suggestion}?" if suggestion else _EXAMPLE
     if name in PROFILES:
@@ -269,12 +270,12 @@ def _interface(name: str, parts: tuple[SysctlFinding, ...], host: LinuxHost, ima
     live = None if image else "present" if host.is_interface(name) else "absent"
     if name == KUBE_IPVS:
         evidence = (
-            "kube-proxy creates it in IPVS mode, keeps it down, and adds the addresses of all services to it; "
+            "kube-proxy creates this interface in IPVS mode, keeps it down, and adds all service addresses to it; "
             "ipvsd does not change the interface"
         )
     else:
-        known = "; its existence is unknown before the first boot" if image else ""
-        evidence = f"a network interface{known}; ipvsd manages {len(parts) or 'none'} of its sysctls"
+        known = "; whether it exists is unknown before the first boot" if image else ""
+        evidence = f"network interface{known}; ipvsd manages {len(parts)} of its sysctls"
     return Subject(Kind.INTERFACE, name, live, evidence, parts=parts)
 
 

@@ -27,7 +27,7 @@ _TRIES = 10  # attempts to read a set of files while none is removed
 # file open forever, and NFS version 4 reports every file as open (nfs4_add_lease() in fs/nfs/nfs4proc.c).
 MAX_WRITE_SECONDS = 300.0
 
-BEING_WRITTEN = "a program has it open for writing (ipvsd reads it when it is closed)"
+BEING_WRITTEN = "a program has the file open for writing (ipvsd reads the file after the program closes it)"
 
 Files = tuple[tuple[str, bytes], ...]
 
@@ -41,7 +41,7 @@ class Snapshot(NamedTuple):
 
     def require_complete(self) -> Files:
         """Return the files. Raises ConfigError if one of them is unusable or is being written."""
-        errors = (*self.errors, *(f"{path}: cannot be read: {BEING_WRITTEN}" for path in self.being_written))
+        errors = (*self.errors, *(f"{path}: cannot read the file: {BEING_WRITTEN}" for path in self.being_written))
         if errors:
             raise ConfigError(errors)
         return self.files
@@ -116,7 +116,7 @@ def _active_files(root: str, errors: list[str]) -> list[_ConfigFile]:
         except FileNotFoundError:
             continue
         except OSError as error:
-            errors.append(f"{os.path.join(root, directory)}: cannot be listed: {error.strerror}")
+            errors.append(f"{os.path.join(root, directory)}: cannot list the directory: {error.strerror}")
             continue
         for name in names:
             if name.endswith(".yaml") and not name.startswith("."):
@@ -139,12 +139,12 @@ def _contents(places: list[_ConfigFile], trusted_only: bool, errors: list[str]) 
             files += [] if data is None else [(place.name, data)]
             written += [place.name] if open_for_writing else []
         except OSError as error:
-            errors.append(f"{place.name}: cannot be read: {error.strerror or error}")
+            errors.append(f"{place.name}: cannot read the file: {error.strerror or error}")
         except _UntrustedError as error:
             errors.append(f"{place.name}: {error}")
         except _GoneError:
             if place.path != MAIN:  # it was not listed, and is optional
-                errors.append(f"{place.name}: cannot be read: {os.strerror(errno.ENOENT)}")
+                errors.append(f"{place.name}: cannot read the file: {os.strerror(errno.ENOENT)}")
                 gone = True
     return Snapshot(tuple(files), tuple(errors), tuple(written)), gone
 
@@ -158,9 +158,9 @@ def _read(place: _ConfigFile, trusted_only: bool) -> tuple[Optional[bytes], bool
         with rootfs.open_file(place.root, place.path) as fd:
             status = os.fstat(fd)
             if trusted_only and not rootfs.trusted(status):
-                raise _UntrustedError("users other than root can write it (run: chown root:root, chmod 0644)")
+                raise _UntrustedError(f"users other than root can write the file ({_restrict(place.name)})")
             if status.st_size > MAX_BYTES:
-                raise _UntrustedError(f"is larger than {MAX_BYTES} bytes")
+                raise _UntrustedError(f"the file is larger than {MAX_BYTES} bytes")
             written = _open_for_writing(fd) and abs(time.time() - os.fstat(fd).st_mtime) < MAX_WRITE_SECONDS
             return rootfs.read_at_most(fd, MAX_BYTES + 1), written
     except rootfs.IrregularError as error:
@@ -175,6 +175,14 @@ def _read(place: _ConfigFile, trusted_only: bool) -> tuple[Optional[bytes], bool
         if target is None:
             raise _GoneError from None
         raise
+
+
+def _restrict(name: str) -> str:
+    """Return the commands after which only root can write a file."""
+    import shlex  # needed only for the message
+
+    file = shlex.quote(name)
+    return f"run 'chown root:root {file}' and 'chmod 0644 {file}'"
 
 
 def _open_for_writing(fd: int) -> bool:

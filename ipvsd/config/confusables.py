@@ -19,14 +19,15 @@ _BRACKETS = {**dict.fromkeys("\u3010\u3014\u3016", "'['"), **dict.fromkeys("\u30
 _MORE_QUOTES = "\u300c\u300d\u300e\u300f"
 _STOPS = "\u3002\uff61\u2024"
 
-# The ASCII replacement of each character. YAML treats the characters as parts of words.
+# The ASCII replacement of each character, or an empty text for an invisible one. YAML treats the characters as parts of
+# words.
 _REPLACEMENTS: Mapping[str, str] = {
     **dict.fromkeys(_QUOTES, "'\"'"),
     **dict.fromkeys(_APOSTROPHES, '"\'"'),
     **dict.fromkeys(_DASHES, "'-'"),
     **dict.fromkeys(_BLANKS, "a space"),
-    **dict.fromkeys(_INVISIBLE, "nothing"),
-    **dict.fromkeys(_ENDS, "the end of the line"),
+    **dict.fromkeys(_INVISIBLE, ""),
+    **dict.fromkeys(_ENDS, "a line break"),
     **dict.fromkeys(_COLONS, "':'"),
     **dict.fromkeys(_COMMAS, "','"),
     **_BRACKETS,
@@ -45,7 +46,9 @@ def find(text: str) -> Optional[tuple[int, str]]:
     if found is None:
         return None
     line = plain.count("\n", 0, found.start()) + 1
-    return line, f"has the character {describe_character(found[0])} (replace it by {_REPLACEMENTS[found[0]]})"
+    replacement = _REPLACEMENTS[found[0]]
+    hint = f"replace the character with {replacement}" if replacement else "remove the character"
+    return line, f"invalid character {describe_character(found[0])} ({hint})"
 
 
 def describe_character(sign: str) -> str:

@@ -15,26 +15,26 @@ _KINDS: Mapping[str, str] = {
     "ClusterConfiguration": "kubeadm's configuration",
     "InitConfiguration": "kubeadm's configuration",
     "JoinConfiguration": "kubeadm's configuration",
-    "ConfigMap": "a ConfigMap of Kubernetes",
+    "ConfigMap": "a Kubernetes ConfigMap",
     "Config": "a kubeconfig",
 }
 _PROFILES = {"ipvs": "kube-proxy-ipvs", "nftables": "kube-proxy-nftables"}
 
 # Keys and options of kube-proxy and kubeadm, in lower case without punctuation, each with ipvsd's equivalent.
 _KEYS: Mapping[str, str] = {
-    "mode": "kube-proxy's mode is 'profiles: [kube-proxy-ipvs]' or '[kube-proxy-nftables]' here",
-    "proxymode": "kube-proxy's mode is 'profiles: [kube-proxy-ipvs]' or '[kube-proxy-nftables]' here",
-    "ipvs": "kube-proxy's ipvs.scheduler and ipvs.strictARP are 'scheduler' and 'strictARP' here, at the top",
-    "ipvsscheduler": "it is 'scheduler' here",
-    "ipvsstrictarp": "it is 'strictARP' here",
+    "mode": "for kube-proxy's mode, write 'profiles: [kube-proxy-ipvs]' or 'profiles: [kube-proxy-nftables]'",
+    "proxymode": "for kube-proxy's mode, write 'profiles: [kube-proxy-ipvs]' or 'profiles: [kube-proxy-nftables]'",
+    "ipvs": "for kube-proxy's ipvs.scheduler and ipvs.strictARP, use the top-level keys 'scheduler' and 'strictARP'",
+    "ipvsscheduler": "use 'scheduler'",
+    "ipvsstrictarp": "use 'strictARP'",
     "iptables": "ipvsd does not manage rules: configure them in kube-proxy",
-    "nftables": "kube-proxy's mode is 'profiles: [kube-proxy-nftables]' here",
-    "conntrack": "kube-proxy's conntrack.min is 'sysctls: {net.netfilter.nf_conntrack_max: {atLeast: ...}}' here",
-    "kubernetesversion": "it is 'kubeProxyVersion' here",
-    "metricsbindaddress": "it is 'http: {listen: [ADDRESS:PORT]}' here",
-    "data": "ipvsd does not read a ConfigMap of Kubernetes: write the keys of ipvsd.yaml(5)",
-    "metadata": "ipvsd does not read an object of Kubernetes: write the keys of ipvsd.yaml(5)",
-    "healthzbindaddress": "it is 'http: {listen: [ADDRESS:PORT]}' here",
+    "nftables": "for kube-proxy's mode, write 'profiles: [kube-proxy-nftables]'",
+    "conntrack": "for kube-proxy's conntrack.min, write 'sysctls: {net.netfilter.nf_conntrack_max: {atLeast: ...}}'",
+    "kubernetesversion": "use 'kubeProxyVersion'",
+    "metricsbindaddress": "write 'http: {listen: [ADDRESS:PORT]}'",
+    "data": "ipvsd does not read a Kubernetes ConfigMap: write the keys of ipvsd.yaml(5)",
+    "metadata": "ipvsd does not read a Kubernetes object: write the keys of ipvsd.yaml(5)",
+    "healthzbindaddress": "write 'http: {listen: [ADDRESS:PORT]}'",
 }
 # Keys that identify a configuration of kube-proxy without its kind.
 _KUBE_PROXY = frozenset(
@@ -59,11 +59,11 @@ def identify_document(root: Node) -> Optional[str]:
     if "kind" not in scalars and "apiVersion" not in scalars:
         return None
     name, version = scalars.get("kind", ""), scalars.get("apiVersion", "")
-    description = _KINDS.get(name, f"an object of Kubernetes ({' '.join(filter(None, (version, name)))})")
-    message = f"this is {description}, which ipvsd does not read"
+    description = _KINDS.get(name, f"a Kubernetes object ({' '.join(filter(None, (version, name)))})")
+    message = f"the file is {description}, which ipvsd does not read"
     translation = list(_translate(scalars))
     if name == "KubeProxyConfiguration":
-        return f"{message} (for the same, write: {'; '.join(translation)})"
+        return f"{message} (the equivalent is: {'; '.join(translation)})"
     hint = "use the keys of ipvsd.yaml(5); from kube-proxy, ipvsd needs only ipvs.scheduler and ipvs.strictARP"
     return f"{message} ({hint})"
 
@@ -75,7 +75,7 @@ def identify_text(data: bytes) -> Optional[str]:
     if known not in _KINDS:
         return None
     message = identify_document(Map(((Scalar("str", "kind", 0), Scalar("str", known, 0)),), 0))
-    return message and message.replace("this is", "this contains")
+    return message and message.replace("the file is", "the file contains")
 
 
 def _scalars(node: Node, above: str = "") -> Iterator[tuple[str, str]]:
@@ -92,7 +92,8 @@ def _scalars(node: Node, above: str = "") -> Iterator[tuple[str, str]]:
 
 def _translate(scalars: Mapping[str, str]) -> Iterator[str]:
     mode = scalars.get("mode", "")
-    yield f"profiles: [{_PROFILES.get(mode, '')}]" if mode else "profiles: [kube-proxy-ipvs] if its mode is ipvs"
+    by_mode = f"profiles: [{_PROFILES.get(mode, '')}]"
+    yield by_mode if mode else "profiles: [kube-proxy-ipvs] if the kube-proxy mode is ipvs"
     if scalars.get("ipvs.scheduler"):
         yield f"scheduler: {scalars['ipvs.scheduler']}"
     if scalars.get("ipvs.strictARP"):

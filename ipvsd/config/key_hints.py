@@ -44,7 +44,7 @@ def hint_for_sysctl(key: str) -> str:
         escaped = re.sub(r"[^\x00-\x7f]", _as_bytes, key)
         name = sysctl_names.normalised(escaped)
         link = re.match(r"net\.ipv[46]\.(?:conf|neigh)\.[^.]+\.[^.\\]+\Z", name or "")
-        return f"write the bytes of other letters as {escaped}" if link else _SYSCTLS
+        return f"write the bytes of non-ASCII letters as {escaped}" if link else _SYSCTLS
     names = [name.replace("IFACE", "all") for name in spelling.find_by_short_name(key) if "." in name]
     if names:
         return f"did you mean {' or '.join(names[:2])}?"
@@ -54,8 +54,9 @@ def hint_for_sysctl(key: str) -> str:
 def explain_unusable(name: str, key: str) -> tuple[str, str]:
     """Return the reason why a sysctl cannot be managed, and a hint or an empty text."""
     if sysctl_names.secret(name):
-        return "is a secret, and everyone can read the status", "set it in a file with mode 0600 in sysctl.d(5)"
-    return "cannot be written to sysctl.d(5)", _unwritable(key)
+        hint = "set the sysctl in a file with mode 0600 in sysctl.d(5)"
+        return "the sysctl is a secret, and everyone can read the status", hint
+    return "sysctl.d(5) cannot express this name", _unwritable(key)
 
 
 def _unwritable(key: str) -> str:

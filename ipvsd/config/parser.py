@@ -66,7 +66,7 @@ def _unknown(config: Config) -> Iterator[str]:
     from ipvsd.config import spelling
 
     suggestion = spelling.scheduler(name)
-    known = f"known: {', '.join(profiles.SCHEDULERS)}; to use another one, add its module to 'modules'"
+    known = f"known: {', '.join(profiles.SCHEDULERS)}; to use another scheduler, add the scheduler module to 'modules'"
     hint = f"did you mean {suggestion!r}?" if suggestion else known
     yield f"{config.origins.get('scheduler', 'default')}: scheduler: unknown scheduler {name!r} ({hint})"
 
@@ -85,23 +85,24 @@ def _misspelt(config: Config) -> Iterator[str]:
         return
     from ipvsd.config import spelling
 
-    admit = "or set 'required: false' if some kernels have it"
+    admit = "If some kernels have the {}, set 'required: false'"
     for setting, key, name in named:
         suggestion = spelling.module(name)
         if suggestion:
-            yield f"{setting.origin}: modules.{key}: unknown module {name!r} (did you mean {suggestion!r}? {admit})"
+            hint = f"did you mean {suggestion!r}? {admit.format('module')}"
+            yield f"{setting.origin}: modules.{key}: unknown module {name!r} ({hint})"
     for key in unknown:
         suggestion = spelling.sysctl(key)
         if suggestion:
             origin = config.sysctls[key].origin
-            yield f"{origin}: sysctls.{key}: unknown sysctl (did you mean {suggestion}? {admit})"
+            yield f"{origin}: sysctls.{key}: unknown sysctl (did you mean {suggestion}? {admit.format('sysctl')})"
 
 
 def _incomplete(config: Config) -> Iterator[str]:
     known = {entry.key for name in config.profiles for entry in profiles.PROFILES[name].sysctls}
     for key, setting in config.sysctls.items():
         if setting.want is None and not setting.dropped and key not in known:
-            yield f"{setting.origin}: sysctls.{key}: missing value, and no profile sets one (add 'value: ...')"
+            yield f"{setting.origin}: sysctls.{key}: missing value (add 'value: ...'; no profile sets a value)"
 
 
 def _conflicting(config: Config) -> Iterator[str]:
@@ -267,11 +268,11 @@ class _Reader:
     def _module(self, where: str, key: Scalar, node: Node) -> None:
         name = kernel_names.module_name(key.text)
         if name is None:
-            self._add_error(where, key, "invalid module name", "letters, digits, '_' and '-', at most 55")
+            self._add_error(where, key, "invalid module name", "use at most 55 letters, digits, '_' and '-'")
             return
         if key.kind in ("null", "bool"):
-            hint = f'quote it: "{key.text}"' if key.kind == "bool" else ""
-            self._add_error(where, key, f"must be the name of a module, not {kind(key)}", hint)
+            hint = f'quote the name: "{key.text}"' if key.kind == "bool" else ""
+            self._add_error(where, key, f"must be a module name, not {kind(key)}", hint)
             return
         if self._is_duplicate(where, key, name):
             return
@@ -295,7 +296,7 @@ class _Reader:
                     where, key, "'anyOf' and 'parameters' cannot be combined", "set the parameters of one module"
                 )
             self.modules.pop(shown_as, None)
-            # It is not the name of a module, so people see its first spelling.
+            # It is not a module name, so people see its first spelling.
             shown_as = self._shown.setdefault(name, key.text)
         parameters = {**base.parameters, **fields.pop("parameters", {})}
         self.modules[shown_as] = base._replace(origin=self.origin(key), parameters=parameters, **fields)
@@ -305,7 +306,7 @@ class _Reader:
         for key, item in self._pairs(where, node):
             place = f"{where}.{shown(key.text, quote=False)}"
             if not re.match(r"[A-Za-z0-9_]{1,64}\Z", key.text):
-                self._add_error(place, key, "invalid parameter name", "letters, digits and '_'")
+                self._add_error(place, key, "invalid parameter name", "use letters, digits and '_'")
                 continue
             try:
                 found[key.text] = parameter(item)

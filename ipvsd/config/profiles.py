@@ -190,7 +190,7 @@ KUBE_PROXY_IPVS = Profile(
         ModuleEntry("ip_vs_rr", f"{_FIXED_LIST}, and its default scheduler", kube_proxy_before=(1, 27)),
         ModuleEntry("ip_vs_wrr", _FIXED_LIST, kube_proxy_before=(1, 27)),
         ModuleEntry("ip_vs_sh", _FIXED_LIST, kube_proxy_before=(1, 27)),
-        ModuleEntry("dummy", "without it kube-proxy cannot create kube-ipvs0, which has the addresses of services"),
+        ModuleEntry("dummy", "without it kube-proxy cannot create kube-ipvs0, which has the service addresses"),
         ModuleEntry("nf_conntrack_netlink", _STALE),
         ModuleEntry("ip_set", "without it the program ipset fails, and kube-proxy does not use IPVS"),
         ModuleEntry("ip_set_hash_ipport", _SETS),
@@ -205,7 +205,7 @@ KUBE_PROXY_IPVS = Profile(
         ModuleEntry("xt_mark", f"match and target of its rules; {_ALL_OR_NOTHING}"),
         ModuleEntry("xt_conntrack", f"match of its rules; {_ALL_OR_NOTHING}"),
         ModuleEntry("xt_addrtype", f"match of its rules: node ports; {_ALL_OR_NOTHING}"),
-        ModuleEntry("xt_physdev", f"match of its rules: external addresses of a service; {_ALL_OR_NOTHING}"),
+        ModuleEntry("xt_physdev", f"match of its rules: external service addresses; {_ALL_OR_NOTHING}"),
         # `-m ipvs --vaddr` in KUBE-IPVS-OUT-FILTER: merged in October 2023, between 1.28 and 1.29.
         ModuleEntry(
             "xt_ipvs",
@@ -221,7 +221,7 @@ KUBE_PROXY_IPVS = Profile(
         ModuleEntry("xt_tcpudp", _MODE_IPTABLES.format("ports"), Need.IF_SHIPPED, silent=True),
         ModuleEntry("xt_statistic", _MODE_IPTABLES.format("several endpoints"), Need.IF_SHIPPED, silent=True),
         ModuleEntry("xt_recent", _MODE_IPTABLES.format("session affinity"), Need.IF_SHIPPED, silent=True),
-        ModuleEntry("xt_sctp", _MODE_IPTABLES.format("ports of SCTP"), Need.IF_SHIPPED, silent=True),
+        ModuleEntry("xt_sctp", _MODE_IPTABLES.format("SCTP ports"), Need.IF_SHIPPED, silent=True),
         # It depends on nfnetlink_acct, which must not be loaded alone: kubernetes/kubernetes#142068.
         ModuleEntry(
             "xt_nfacct",

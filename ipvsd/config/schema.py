@@ -98,7 +98,7 @@ def _names(node: Node) -> tuple[str, ...]:
 def _module_name(node: Node) -> str:
     # PyYAML's composer returns null, 1 and no as texts as well, but they are not names.
     if not isinstance(node, Scalar) or node.kind != "str":
-        raise SettingError(f"must be a list of names of modules, not of {kind(node)}", "such as [nf_tables, ip_tables]")
+        raise SettingError(f"every item must be a module name, not {kind(node)}", "such as [nf_tables, ip_tables]")
     name = kernel_names.module_name(node.text)
     if name is None:
         raise SettingError(f"invalid module name {shown(node.text)}")
@@ -120,10 +120,10 @@ def _patterns(node: Node) -> tuple[str, ...]:
 def _pattern(node: Node) -> str:
     """Return a part that a wildcard must not match: a name or a pattern that sysctl.d(5) can express."""
     if not isinstance(node, Scalar) or node.kind not in ("str", "int", "float"):
-        raise SettingError(f"must be a list of names, not of {kind(node)}", 'such as [all, "veth*"]')
+        raise SettingError(f"every item must be a name or a pattern, not {kind(node)}", 'such as [all, "veth*"]')
     found = sysctl_names.pattern_of_part(node.text)
     if found is None or not sysctl_names.writable(f"x{found}"):
-        hint = "write a dot in a name as a dot" if "/" in node.text else 'such as [all, "veth*"]'
+        hint = "write a dot in a name as '.', not as '/'" if "/" in node.text else 'such as [all, "veth*"]'
         raise SettingError(f"invalid name or pattern {shown(node.text)}", hint)
     return found
 
@@ -133,9 +133,9 @@ def _units(node: Node) -> tuple[str, ...]:
         raise SettingError(f"must be a list of units, not {kind(node)}", "such as [kubelet.service]")
     for item in node.items:
         if not re.match(r"[A-Za-z0-9:_.@\\-]{1,240}\.(service|scope|slice)\Z", _text(item)):
-            raise SettingError(f"invalid unit {shown(_text(item))}", "NAME.service, NAME.scope or NAME.slice")
+            raise SettingError(f"invalid unit {shown(_text(item))}", "use NAME.service, NAME.scope or NAME.slice")
     if len(node.items) > MAX_UNITS:
-        raise SettingError(f"must not have more than {MAX_UNITS} units", "use a slice for several units")
+        raise SettingError(f"must not contain more than {MAX_UNITS} units", "use a slice for several units")
     return tuple(_text(item) for item in node.items)
 
 
@@ -200,26 +200,26 @@ def value(node: Node) -> str:
 def _no_value(node: Node) -> SettingError:
     text, items = _text(node), node.items if isinstance(node, yaml_tree.Sequence) else ()
     shown_value = repr(text) if kind(node) == "a boolean" and text.lower() in _YAML_1_1_BOOLEANS else kind(node)
-    hint, suggestion = "write its value", None
+    hint, suggestion = "write the value", None
     if kind(node) == "a boolean":
         number = SWITCHES.get(text.lower())
         hint, suggestion = ("", None) if number is None else (f"the kernel expects a number: {number}", str(number))
     elif items or (isinstance(node, Scalar) and node.kind != "null"):
         suggestion = sysctl_names.canonical(" ".join(map(_text, items)) or text)
         plain = suggestion.isprintable() and not set(suggestion) & set('"\\')
-        hint = f'quote it: "{suggestion}"' if suggestion and len(suggestion) < 60 and plain else hint
+        hint = f'quote the value: "{suggestion}"' if suggestion and len(suggestion) < 60 and plain else hint
     return SettingError(f"must be a string or an integer, not {shown_value}", hint, suggestion)
 
 
 def parameter(node: Node) -> str:
     """Return the value of a module's parameter: one word, because it becomes a part of a line of modprobe.d(5)."""
-    on = parse_boolean(node, ', or quote it: "{}"')
+    on = parse_boolean(node, ', or quote the value: "{}"')
     try:
         text = value(node) if on is None else "YN"[not on]
     except SettingError as bad:
         raise bad if bad.suggestion is None or _is_word(bad.suggestion) else SettingError(bad.problem) from None
     if not _is_word(text):
-        raise SettingError("must be one word", "letters, digits and punctuation, no blanks or quotes")
+        raise SettingError("must be one word", "use letters, digits and punctuation, without spaces and quotes")
     return text
 
 
@@ -241,7 +241,7 @@ def _scheduler(node: Node) -> str:
         suggestion = spelling.scheduler(text)
         hint = f"did you mean {suggestion!r}?" if suggestion else hint
     shown_value = shown(text) if text and kind(node) == "a string" else kind(node)
-    raise SettingError(f"must be the name of a scheduler, not {shown_value}", hint)
+    raise SettingError(f"must be a scheduler name, not {shown_value}", hint)
 
 
 def _version(node: Node) -> Optional[tuple[int, int]]:
@@ -253,7 +253,7 @@ def _version(node: Node) -> Optional[tuple[int, int]]:
         whole = re.match(r"v?(?:1\.)?([1-9][0-9])\Z", _text(node))
         likely = whole is not None and OLDEST <= (1, int(whole[1])) <= NEWEST
         hint = f'did you mean "1.{whole[1]}"?' if whole and likely else 'such as "1.30"'
-        raise SettingError(f"must be a version of Kubernetes, not {kind(node)}", hint)
+        raise SettingError(f"must be a Kubernetes version, not {kind(node)}", hint)
     version = int(match[1]), int(match[2])
     if OLDEST <= version <= NEWEST:
         return version
@@ -265,7 +265,7 @@ def _version(node: Node) -> Optional[tuple[int, int]]:
     hint = f'such as "{high if version > NEWEST else "1.30"}"'
     if known and match[1] == "1":
         hint = f"did you mean {' or '.join(known)}?"
-    why = "; kube-proxy's IPVS mode is stable since 1.11" if version < OLDEST else ""
+    why = "; kube-proxy's IPVS mode has been stable since 1.11" if version < OLDEST else ""
     raise SettingError(f"must be between {low} and {high}, not {shown_version}{why}", hint)
 
 
@@ -274,12 +274,12 @@ def _profiles(node: Node) -> tuple[str, ...]:
         return ()
     if not isinstance(node, yaml_tree.Sequence):
         text = _text(node)
-        hint = f"write [{text}]" if text in profiles.PROFILES else "[] for none"
+        hint = f"write [{text}]" if text in profiles.PROFILES else "write [] for none"
         raise SettingError(f"must be a list, not {kind(node)}", hint)
     read = _choice(*profiles.PROFILES, "none")
     chosen = dict.fromkeys(read(item) for item in node.items)
     if "none" in chosen and len(chosen) > 1:
-        raise SettingError("'none' cannot be combined with other profiles", "keep one of them")
+        raise SettingError("'none' cannot be combined with other profiles", "remove 'none' or the other profiles")
     return tuple(name for name in chosen if name != "none")
 
 
@@ -300,7 +300,7 @@ def _address(text: str) -> tuple[str, int]:
     if match is None or address is None or (address.version == 6) != text.startswith("["):
         raise SettingError(f"invalid address {shown(text)}", "such as 127.0.0.1:14787 or [::1]:14787")
     if not 1 <= int(match[2]) <= 65535:
-        raise SettingError(f"invalid port in {shown(text)}", "it must be between 1 and 65535")
+        raise SettingError(f"invalid port in {shown(text)}", "use a port from 1 to 65535")
     return str(address), int(match[2])
 
 

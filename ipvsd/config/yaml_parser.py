@@ -24,8 +24,9 @@ def parse(data: bytes) -> Optional[Node]:
         root = yaml.compose(text, Loader=_Loader)
         return None if root is None else _Walk().node(root)
     except UnicodeDecodeError as error:
-        wide = " (it seems to be UTF-16: save it as UTF-8)" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else ""
-        raise DocumentError(data[: error.start].count(b"\n") + 1, f"invalid UTF-8{wide}") from None
+        wide = data[:2] in (b"\xff\xfe", b"\xfe\xff")
+        hint = " (the file seems to be UTF-16: save the file as UTF-8)" if wide else ""
+        raise DocumentError(data[: error.start].count(b"\n") + 1, f"invalid UTF-8{hint}") from None
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         raise DocumentError(line, f"invalid character U+{ord(text[error.position]):04X} in YAML") from None
@@ -36,14 +37,15 @@ def parse(data: bytes) -> Optional[Node]:
         if r"'\t'" in problem:
             raise DocumentError(mark.line + 1 if mark else 0, "invalid YAML: a tab (use spaces)") from None
         if problem == "but found another document":
-            raise DocumentError(mark.line + 1 if mark else 0, "contains more than one document (keep one)") from None
+            problem = "the file contains more than one document (keep one document)"
+            raise DocumentError(mark.line + 1 if mark else 0, problem) from None
         raise DocumentError(mark.line + 1 if mark else 0, f"invalid YAML: {problem}") from None
     except yaml.YAMLError as error:
         raise DocumentError(0, f"invalid YAML: {str(error).splitlines()[0]}") from None
     except (ValueError, OverflowError) as error:  # an escape or a version that is not a valid number for PyYAML
         raise DocumentError(0, f"invalid YAML: {error}") from None
     except RecursionError:
-        raise DocumentError(0, "is nested too deeply") from None
+        raise DocumentError(0, "the file is nested too deeply") from None
 
 
 def _reject_confusables(text: str) -> None:
@@ -62,7 +64,7 @@ class _Loader(yaml.SafeLoader):
     def compose_node(self, parent: Optional[yaml.Node], index: int) -> Optional[yaml.Node]:
         self._composed += 1
         if self._composed > _MAX_NODES:
-            raise DocumentError(self.line + 1, f"contains more than {_MAX_NODES} values")
+            raise DocumentError(self.line + 1, f"the file contains more than {_MAX_NODES} values")
         return super().compose_node(parent, index)
 
 
@@ -79,9 +81,10 @@ class _Walk:
         line = node.start_mark.line + 1
         self._seen += 1
         if self._seen > _MAX_NODES:
-            raise DocumentError(line, f"expands to more than {_MAX_NODES} values (replace the aliases by their values)")
+            problem = f"the file expands to more than {_MAX_NODES} values"
+            raise DocumentError(line, f"{problem} (replace the aliases with the values)")
         if node.tag not in _types(node):
-            raise DocumentError(line, f"unsupported tag {_shown(node.tag)} (remove it)")
+            raise DocumentError(line, f"invalid tag {_shown(node.tag)} (remove the tag)")
         if isinstance(node, yaml.ScalarNode):
             return Scalar(node.tag.rpartition(":")[2], node.value, line)
         if isinstance(node, yaml.SequenceNode):

@@ -48,7 +48,7 @@ def parse(data: bytes) -> Optional[Node]:
     Raises DocumentError.
     """
     if len(data) > MAX_BYTES:
-        raise DocumentError(0, f"is larger than {MAX_BYTES} bytes")
+        raise DocumentError(0, f"the file is larger than {MAX_BYTES} bytes")
     if _is_blank(data):
         return None
     from ipvsd.config import yaml_parser  # the shipped file has only comments, and a start need not wait for PyYAML

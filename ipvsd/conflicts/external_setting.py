@@ -40,7 +40,7 @@ class Effect(enum.Enum):
 APPLIED_WHEN = {
     Program.KERNEL: "at boot",
     Program.SYSTEMD_SYSCTL: "at boot, and when systemd-sysctl is restarted",
-    Program.PROCPS: "when an administrator or a package runs it",
+    Program.PROCPS: "when an administrator or a package runs this command",
     Program.TUNED: "when TuneD starts, and when its profile changes",
     Program.REAPPLY: "when TuneD starts, and when its profile changes",
     Program.NETWORKD: "when systemd-networkd starts or reloads, and when a link comes up",

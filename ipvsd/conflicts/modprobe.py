@@ -16,7 +16,7 @@ from ipvsd.modprobe.modprobe_d import Directive
 from ipvsd.sysctl import sysctl_names
 
 _CMDLINE = "/proc/cmdline"
-_BOOT_LOADER = "the boot loader's configuration"
+_BOOT_LOADER = "the boot loader configuration"
 
 
 def settings(tree: FileTree, names: Names) -> Iterator[ExternalSetting]:
@@ -80,7 +80,7 @@ def _options(name: str, found: tuple[Directive, ...], cmdline: str) -> Iterator[
         text, wins = parameter if value is None else f"{parameter}={value}", number == len(assignments)
         remedy = f"correct {text} in {place}, or remove it"
         if value is None:
-            remedy = f"write {parameter}=VALUE without blanks in {place}"
+            remedy = f"write {parameter}=VALUE (without spaces) in {place}"
         yield ExternalSetting(
             name, Effect.SETS, program, origin, text, sysctl_names.canonical(value or ""), wins, remedy=remedy
         )

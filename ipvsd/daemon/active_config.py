@@ -82,7 +82,7 @@ class Configured:
             kept = None if self._config_path else last_good_config.read(self._root)
         except (stored_json.UnusableError, rootfs.UnreadableError) as error:
             return None, f"cannot use the last good configuration: {error}"
-        return kept, "" if kept is not None else "there is no last good configuration"
+        return kept, "" if kept is not None else "missing last good configuration"
 
     def reload(self, asked: bool) -> bool:
         """Read the configuration again, and return whether a new one became active.
@@ -158,7 +158,7 @@ class Configured:
         seen = self._seen
         lost = () if seen.errors else _lost(self._files, seen.files)
         return (
-            *(f"{path} is not read: {BEING_WRITTEN}" for path in seen.being_written),
+            *(f"cannot read {path}: {BEING_WRITTEN}" for path in seen.being_written),
             *(f"{path} is missing or empty (ipvsd accepts this after {GONE:g} s, or at a reload)" for path in lost),
         )
 

@@ -187,7 +187,7 @@ class Daemon:
         errors = self._configured.errors
         if not errors:
             return report.health.summary
-        return f"{report.health.summary}; invalid configuration, using the previous one: {errors[0]}"
+        return f"{report.health.summary}; invalid configuration (ipvsd uses the previous one): {errors[0]}"
 
     def _start_optional_services(self, report: Report) -> None:
         """Start the services that wait for READY=1, among them the event source of the configuration."""

@@ -13,7 +13,7 @@ from ipvsd.reconcile.registry import Registry
 from ipvsd.reporting.operation_failures import OperationFailures
 from ipvsd.reporting.recorder import Recorder
 
-_MORE = ", see 'ipvsd status'"
+_MORE = " (run 'ipvsd status')"
 
 
 def build_report(kernel: Kernel, plan: Plan, registry: Registry, recorder: Recorder, backend: str) -> Report:

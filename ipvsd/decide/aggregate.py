@@ -40,9 +40,9 @@ def _aggregate(found: list[SysctlFinding]) -> SysctlFinding:
     worst = min(found, key=_severity)
     evidence = f"{right} of {len(members)} compliant"
     if not worst.compliant:
-        others = "others:" if unreadable(worst) else "sysctls that no file names:"
+        others = "others" if unreadable(worst) else "sysctls that no file names"
         which = others if worst.name == worst.desired.pattern else worst.name
-        evidence = f"{evidence}; {which} {worst.evidence}"
+        evidence = f"{evidence}; {which}: {worst.evidence}"
     return SysctlFinding(
         wanted, worst.actual, worst.verdict, evidence, worst.remedy, (right, len(members)), worst.last_verdict
     )

@@ -38,7 +38,7 @@ def assess(
     shown = {finding.name for finding in degradations}
     contended_names = [name for name, fight in fights.items() if not fight.yielded and name not in shown]
     if degradations or contended_names:
-        contended = [f"{name} contended {fights[name].by}" for name in contended_names[:_SHOWN]]
+        contended = [f"{name} contended: changed {fights[name].by}" for name in contended_names[:_SHOWN]]
         problems = "; ".join([*([_list_problems(degradations, more)] if degradations else []), *contended])
         return Health(State.DEGRADED, line(f"degraded: {counts}{repaired}; {problems}"), 0)
     return Health(State.READY, line(f"ready: {counts}{repaired}"), 0)

@@ -22,48 +22,56 @@ from ipvsd.modprobe import kconfig
 _Found = TypeVar("_Found", ModuleFinding, SysctlFinding)
 
 APPLY = "run 'ipvsd apply' as root, or start ipvsd.service"
-BELOW = "for the next boot of this tree: ipvsd apply --persist"
-TRIED = "ipvsd.service retries; see 'journalctl -u ipvsd'"
-OBSERVED = "ipvsd does not write it ('policy: observe')"
-UNREADABLE = "run as root, or see the kernel's documentation of the sysctl"
-TRANSIENT = "free file descriptors or memory on this machine; ipvsd.service retries"
-UNSUPPORTED = "remove the sysctl from the configuration, or run a kernel that has it"
-NOT_KEPT = "another program may write it at once, or the kernel limits it; see the kernel's documentation of the sysctl"
-CONTENDED = "stop {}, or set 'policy: yield' or 'policy: observe'; ipvsd retries at each resync"
-YIELDED = "ipvsd leaves it to the other program ('policy: yield') until a reload"
-NEEDS_RELOAD = "reboot, or drain the node and unload the module and its users: ipvsd then loads it with the parameter"
-READ_ONLY = "run 'sysctl -w {}' on the host, or have the container's runtime set it: /proc/sys is read-only here"
+BELOW = "run 'ipvsd apply --persist' to apply the configuration at the next boot of this tree"
+TRIED = "run 'journalctl -u ipvsd' to find the cause; ipvsd.service retries"
+OBSERVED = "ipvsd does not write the sysctl ('policy: observe')"
+UNREADABLE = "run as root, or see the kernel documentation for the sysctl"
+TRANSIENT = "free file descriptors or memory on this node; ipvsd.service retries"
+UNSUPPORTED = "remove the sysctl from the configuration, or boot a kernel that provides the sysctl"
+NOT_KEPT = (
+    "see the kernel documentation for the sysctl: the kernel may limit the value, or another program may overwrite the "
+    "value immediately"
+)
+CONTENDED = "stop the conflicting program ({}), or set 'policy: yield' or 'policy: observe'"
+YIELDED = "ipvsd leaves the sysctl to the other program ('policy: yield') until a reload"
+NEEDS_RELOAD = (
+    "reboot, or drain the node and unload the module and its users: ipvsd then loads the module with the parameter"
+)
+READ_ONLY = "/proc/sys is read-only: run 'sysctl -w {}' on the host, or configure the sysctl in the container runtime"
 COMMAND_LINE = "add {} to the kernel command line and reboot"
 NO_NUMBER = "use 'value' or 'oneOf': a range requires a sysctl with one integer"
-REFUSED = "the kernel refuses the value, or refuses it to this system; see the kernel's documentation of the sysctl"
+REFUSED = (
+    "check the value in the kernel documentation for the sysctl: the kernel does not accept the value, or does not "
+    "permit the value on this system"
+)
 # Network plugins that route packets to the node's own stack in other ways require these to be off.
-_PLUGIN = "; if a network plugin needs it off, set 'bridgeNetfilter: false'"
+_PLUGIN = "; if a network plugin requires the sysctl to be 0, set 'bridgeNetfilter: false'"
 
 _MODULE = {
     ModuleVerdict.LOADABLE: APPLY,
     ModuleVerdict.UNREADABLE: "run as root, or correct the error; ipvsd.service retries",
-    ModuleVerdict.LOADING: "wait; if it hangs, see 'journalctl -k'",
-    ModuleVerdict.UNLOADING: "wait; ipvsd loads it again afterwards",
+    ModuleVerdict.LOADING: "wait; if the load does not finish, run 'journalctl -k'",
+    ModuleVerdict.UNLOADING: "wait; ipvsd loads the module again afterwards",
     ModuleVerdict.ABSENT: "{meant}{reboot}{install}",
-    ModuleVerdict.NOT_BUILT: "{reboot}run a kernel that was built with {option}",
+    ModuleVerdict.NOT_BUILT: "{reboot}boot a kernel that was built with {option}",
     ModuleVerdict.MERGED: "use {successor} instead",
     ModuleVerdict.INDEX_STALE: "run 'depmod -a {release}'",
     ModuleVerdict.NO_INDEX: "run 'depmod -a {release}'",
     ModuleVerdict.FILE_MISSING: "{reboot}{install}",
     ModuleVerdict.COMPRESSION_UNSUPPORTED: (
-        "install a kmod that reads {packed}, or decompress the files and run 'depmod -a {release}'"
+        "install a kmod that supports {packed}, or decompress the files and run 'depmod -a {release}'"
     ),
-    ModuleVerdict.KERNEL_TOO_OLD: "run a newer kernel",
+    ModuleVerdict.KERNEL_TOO_OLD: "boot a newer kernel",
     ModuleVerdict.MODULE_TREE_MISSING: "reboot into {installed}, or {package}",
-    ModuleVerdict.NO_MODULE_SUPPORT: "run a kernel with loadable modules, or with this one built in",
-    ModuleVerdict.VERMAGIC_MISMATCH: "replace its file with one for this kernel ({install})",
+    ModuleVerdict.NO_MODULE_SUPPORT: "boot a kernel that supports loadable modules, or that has this module built in",
+    ModuleVerdict.VERMAGIC_MISMATCH: "replace the module file with one that was built for this kernel ({install})",
     ModuleVerdict.BLACKLISTED: "{allow}, or set 'required: false'",
     ModuleVerdict.OVERRIDDEN: "{allow}, or set 'required: false'",
     ModuleVerdict.INVALID_OPTIONS: "{correct}",
     ModuleVerdict.SIGNATURE_REFUSED: "use a file that is signed with a key that the kernel trusts ({install})",
     ModuleVerdict.MODULES_DISABLED: "run 'ipvsd apply --persist' and reboot: modules-load.d is applied before sysctl.d",
-    ModuleVerdict.CAPABILITY_MISSING: "run 'modprobe NAME' on the host{grant}",
-    ModuleVerdict.LOAD_FAILED: "see 'journalctl -k' for the kernel's reason",
+    ModuleVerdict.CAPABILITY_MISSING: "run 'modprobe {name}' on the host{grant}",
+    ModuleVerdict.LOAD_FAILED: "run 'journalctl -k' to find the kernel's reason",
 }
 
 _BOOT_LOADER = "remove {} from {} on the kernel command line (boot loader configuration), and reboot"
@@ -87,7 +95,8 @@ def for_unsupported(wanted: DesiredSysctl, others: Collection[str] = ()) -> str:
     from ipvsd.config import spelling  # needed only for missing items
 
     suggestion = spelling.guess(wanted.key, others)
-    return f"did you mean {suggestion}? Else {UNSUPPORTED}" if suggestion and suggestion != wanted.key else UNSUPPORTED
+    known = suggestion and suggestion != wanted.key
+    return f"did you mean {suggestion}? Otherwise, {UNSUPPORTED}" if known else UNSUPPORTED
 
 
 def adapt(plan: Plan, root: str, daemon: bool = False) -> Plan:
@@ -159,13 +168,13 @@ def _option(kernel: Kernel, name: str) -> str:
 
 def _reboot(kernel: Kernel, name: str) -> str:
     others = kernel.in_other_kernels.get(name)
-    return f"reboot into {' or '.join(others[-2:])}, which has it; or " if others else ""
+    return f"reboot into {' or '.join(others[-2:])}, which has the module; or " if others else ""
 
 
 def _installed(kernel: Kernel, name: str) -> str:
     having = kernel.in_other_kernels.get(name)
     if having:
-        return f"{' or '.join(having[-2:])}, which has it"
+        return f"{' or '.join(having[-2:])}, which has the module"
     return (
         f"{' or '.join(kernel.other_releases[-2:])}, which is installed"
         if kernel.other_releases
@@ -180,7 +189,7 @@ def _suggest(kernel: Kernel, name: str) -> str:
     from ipvsd.config import spelling  # needed only for missing items
 
     closest = None if name in spelling.modules() else spelling.guess(name)
-    return f"did you mean {closest}? Else " if closest else ""
+    return f"did you mean {closest}? Otherwise, " if closest else ""
 
 
 def _for_compression(kernel: Kernel, name: str) -> str:
@@ -195,21 +204,20 @@ def _line(kernel: Kernel, name: str) -> Optional[LoadBlocker]:
 
 def _allow(kernel: Kernel, name: str) -> str:
     line = _line(kernel, name)
-    return (
-        for_removal(line.text, line.origin, line.module) if line else "remove the line of modprobe.d(5) that blocks it"
-    )
+    unknown = "remove the line in modprobe.d(5) that blocks the module"
+    return for_removal(line.text, line.origin, line.module) if line else unknown
 
 
 def _correct(kernel: Kernel, name: str) -> str:
     line = _line(kernel, name)
-    return for_options_line(line) if line else "correct the options line of modprobe.d(5)"
+    return for_options_line(line) if line else "correct the options line in modprobe.d(5)"
 
 
 def for_options_line(line: LoadBlocker) -> str:
     """Return the correct form of an options line that the kernel refuses."""
     place = line.origin.rpartition(":")[0] or line.origin
-    place = "the boot loader's configuration" if line.origin.startswith("/proc/") else place
-    return f"write {line.detail.partition('=')[0]}=VALUE without blanks in {place}"
+    place = "the boot loader configuration" if line.origin.startswith("/proc/") else place
+    return f"write {line.detail.partition('=')[0]}=VALUE (without spaces) in {place}"
 
 
 def for_removal(text: str, origin: str, module: str) -> str:
@@ -225,10 +233,11 @@ def _install(kernel: Kernel, name: str) -> str:
 
     line = kernel.load_blockers.get(name)
     if line and line.cause is Cause.FILE_MISSING and not line.text.startswith("kernel/"):
-        return f"reinstall the package of {line.text}, or remove that package and run 'depmod -a {kernel.release}'"
+        otherwise = f"remove that package and run 'depmod -a {kernel.release}'"
+        return f"reinstall the package that contains {line.text}, or {otherwise}"
     if name in spelling.modules():
         return _package(kernel, name)
-    return f"check the name, or install the package of module {name}, which ipvsd does not know"
+    return f"check the name, or install the package that contains module {name} (unknown to ipvsd)"
 
 
 def _package(kernel: Kernel, _: str) -> str:

@@ -63,7 +63,7 @@ def judge_module(wanted: DesiredModule, observed: Observed) -> ModuleFinding:
         since = "{}.{}".format(*wanted.kernel_since)
         verdict, evidence = (
             V.KERNEL_TOO_OLD,
-            f"kernel {kernel.release} is older than {since}, which {wanted.origin} needs",
+            f"kernel {kernel.release} is older than {since}, the minimum for {wanted.origin}",
         )
     if wanted.reason and verdict is not V.UNREADABLE:
         evidence = f"{evidence}; {wanted.reason}"
@@ -100,7 +100,7 @@ def _assess(name: str, observed: Observed) -> tuple[ModuleVerdict, str]:
     if name in kernel.kconfig_unset:
         return V.NOT_BUILT, f"the configuration of kernel {kernel.release} {kernel.kconfig_unset[name]}"
     if not kernel.modular:
-        return V.NO_MODULE_SUPPORT, "there is no /proc/modules"
+        return V.NO_MODULE_SUPPORT, "/proc/modules is missing"
     if name not in kernel.loadable:
         from ipvsd.modprobe import former_names  # a table that only missing items need
 
@@ -125,8 +125,11 @@ def _loadable(name: str, kernel: Kernel) -> tuple[ModuleVerdict, str]:
     if kernel.restrictions.disabled:
         return V.MODULES_DISABLED, "kernel.modules_disabled is 1"
     if name in kernel.pulled_in_by:
-        return V.LOADABLE, f"not loaded; blacklisted, but loaded as a dependency of {kernel.pulled_in_by[name]}"
-    return V.LOADABLE, "not loaded; modules.dep lists it"
+        dependent = kernel.pulled_in_by[name]
+        return V.LOADABLE, (
+            f"not loaded yet; the blacklist line has no effect, because the module is a dependency of {dependent}"
+        )
+    return V.LOADABLE, "not loaded; modules.dep lists the module"
 
 
 def _moved(name: str, blocker: LoadBlocker, kernel: Kernel) -> tuple[ModuleVerdict, str]:
@@ -155,8 +158,8 @@ def _not_listed(name: str, kernel: Kernel, tree: str) -> tuple[ModuleVerdict, st
     if name in kernel.unindexed:
         return V.INDEX_STALE, f"{tree}/modules.dep does not list {kernel.unindexed[name]}"
     if not kernel.indexed:
-        return V.ABSENT, f"{tree} has no file of it, and no index"
-    return V.ABSENT, f"{tree}/modules.dep does not list it"
+        return V.ABSENT, f"{tree} contains neither the module nor a module index"
+    return V.ABSENT, f"{tree}/modules.dep does not list the module"
 
 
 def _evidence(blocker: LoadBlocker, name: str) -> str:
@@ -167,7 +170,7 @@ def _evidence(blocker: LoadBlocker, name: str) -> str:
     if blocker.cause is Cause.COMPRESSION:
         return f"{needs}{blocker.text} is compressed with {blocker.detail}, which this kmod does not support"
     if blocker.cause is Cause.NOT_FOUND:
-        return f"{needs}no such module"
+        return f"{needs}unknown module"
     line = f"{blocker.origin}: {blocker.text}" if blocker.origin else blocker.text
     if blocker.cause is Cause.OPTIONS:
         name, equals, value = blocker.detail.partition("=")
@@ -184,17 +187,18 @@ def judge_sysctl(wanted: DesiredSysctl, reading: Reading, observed: Observed) ->
         remedy = remedies.TRANSIENT if reading.transient else remedies.UNREADABLE
         return SysctlFinding(wanted, None, SysctlVerdict.UNREADABLE, reading.reason, remedy)
     if values.satisfies(wanted.key, reading, wanted.want):
-        return SysctlFinding(wanted, reading, SysctlVerdict.COMPLIANT, f"is {reading!r}")
+        return SysctlFinding(wanted, reading, SysctlVerdict.COMPLIANT, f"actual value {reading!r}")
+    evidence = f"actual value {reading!r}, desired value {wanted.want}"
     remedy = remedies.OBSERVED if wanted.policy is Policy.OBSERVE else remedies.APPLY
     if not values.can_be_met(wanted.want, reading):
         remedy = remedies.NO_NUMBER
     elif wanted.policy is not Policy.OBSERVE and not observed.kernel.writable(wanted.key):
         assignment = f"{wanted.key}={values.value_to_write(wanted.want, reading)}"
         remedy = remedies.READ_ONLY.format(f'"{assignment}"' if " " in assignment else assignment)
-        evidence = f"is {reading!r}, not {wanted.want}; /proc/sys is mounted read-only"
+        evidence = f"{evidence}; /proc/sys is mounted read-only"
         return SysctlFinding(wanted, reading, SysctlVerdict.WRITE_FAILED, evidence, remedy)
     remedy = remedies.for_sysctl(wanted, remedy)
-    return SysctlFinding(wanted, reading, SysctlVerdict.NONCOMPLIANT, f"is {reading!r}, not {wanted.want}", remedy)
+    return SysctlFinding(wanted, reading, SysctlVerdict.NONCOMPLIANT, evidence, remedy)
 
 
 def _judge_missing(wanted: DesiredSysctl, observed: Observed) -> SysctlFinding:
@@ -202,9 +206,9 @@ def _judge_missing(wanted: DesiredSysctl, observed: Observed) -> SysctlFinding:
     awaited = module is not None and module not in observed.kernel.built_in
     if awaited and observed.modules.get(module or "") is not ModuleState.LIVE:
         unknown = observed.kernel.unreadable and module not in observed.modules
-        evidence = f"comes with module {module}, {'whose state cannot be read' if unknown else 'which is not live'}"
-        return SysctlFinding(wanted, None, SysctlVerdict.PENDING, evidence, f"see module {module}")
-    evidence = f"kernel {observed.kernel.release} has no such file in /proc/sys"
+        evidence = f"provided by module {module}, which is not {'known to be live' if unknown else 'live'}"
+        return SysctlFinding(wanted, None, SysctlVerdict.PENDING, evidence, f"see the remedy for module {module}")
+    evidence = f"kernel {observed.kernel.release} does not have this sysctl"
     if wanted.pattern == wanted.key:
         evidence = "no sysctl matches the pattern"
     return SysctlFinding(wanted, None, SysctlVerdict.UNSUPPORTED, evidence, remedies.for_unsupported(wanted))
@@ -216,7 +220,8 @@ def judge_parameter(wanted: DesiredSysctl, observed: Observed) -> SysctlFinding:
     elsewhere = observed._replace(kernel=observed.kernel._replace(read_only=frozenset()))
     finding = judge_sysctl(wanted, seen.reading, elsewhere)
     if finding.verdict is SysctlVerdict.UNSUPPORTED:
-        return finding._replace(evidence=f"/sys/module/{wanted.provider} has no such parameter")
+        evidence = f"unknown parameter: not in /sys/module/{wanted.provider}/parameters"
+        return finding._replace(evidence=evidence)
     if finding.verdict is not SysctlVerdict.NONCOMPLIANT or seen.writable:
         return finding
     if wanted.provider in observed.kernel.built_in:
@@ -227,7 +232,8 @@ def judge_parameter(wanted: DesiredSysctl, observed: Observed) -> SysctlFinding:
         return finding._replace(verdict=SysctlVerdict.NEEDS_MODULE_RELOAD, evidence=evidence, remedy=remedy)
     users = f"in use by {seen.users}" if seen.users else "not in use"
     evidence = (
-        f"{finding.evidence}; the kernel accepts it only when it loads module {wanted.provider}, which is {users}"
+        f"{finding.evidence}; the kernel accepts this parameter only while it loads module {wanted.provider}; "
+        f"the module is {users}"
     )
     return finding._replace(verdict=SysctlVerdict.NEEDS_MODULE_RELOAD, evidence=evidence, remedy=remedies.NEEDS_RELOAD)
 

@@ -100,7 +100,7 @@ class IpvsProbe:
         elif not found[0].compliant:
             self.answer, self._due = Ipvs(False, detail="module ip_vs is not live"), True
         elif not self._local:
-            self.answer = Ipvs(detail="not queried: another kernel is running")
+            self.answer = Ipvs(detail="not queried: the tree belongs to another kernel")
         elif self._due and not self._process:
             self._start()
 
@@ -164,7 +164,7 @@ def _parse(out: bytes) -> Ipvs:
         and isinstance(detail, str)
     ):
         return Ipvs(up, version, size, detail)
-    return Ipvs(None, detail="the query returned no answer")
+    return Ipvs(None, detail="the query returned no response")
 
 
 def _get_info() -> Ipvs:
@@ -207,8 +207,8 @@ def _parse_reply(replies: Sequence[Any]) -> Ipvs:
     """Parse the reply. pyroute2 decodes a truncated attribute as None or bytes."""
     version, size = (replies[0].get_attr(name) if replies else None for name in (_VERSION, _TABLE_SIZE))
     if not isinstance(version, int) or not isinstance(size, int):
-        return Ipvs(None, detail="invalid answer of the kernel")
-    return Ipvs(True, f"{version >> 16 & 0xFF}.{version >> 8 & 0xFF}.{version & 0xFF}", size, "answers")
+        return Ipvs(None, detail="invalid response from the kernel")
+    return Ipvs(True, f"{version >> 16 & 0xFF}.{version >> 8 & 0xFF}.{version & 0xFF}", size, "responding")
 
 
 def _describe_error(code: int, bound: bool) -> Ipvs:

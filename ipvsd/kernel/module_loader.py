@@ -77,7 +77,7 @@ class Libkmod:
             self._drop_context()
             raise LoadError(os.strerror(self._unread), self._unread)
         if not found:
-            raise LoadError("module not found in the kernel's index")
+            raise LoadError("unknown module: not in the kernel's module index")
         try:
             for module in self._modules(found):
                 self._insert(module, " ".join(options))
@@ -157,7 +157,8 @@ class Modprobe:
         if code:
             number = _ERRNOS.get(output.rpartition(": ")[2], 0)
             built_for = _run("modinfo", "-F", "vermagic", name)[1] if number == errno.ENOEXEC else ""
-            raise LoadError(" ".join(output.split()) or f"modprobe exited {code}", number, built_for.partition(" ")[0])
+            reason = " ".join(output.split()) or f"modprobe exited with code {code}"
+            raise LoadError(reason, number, built_for.partition(" ")[0])
 
 
 def _run(program: str, *arguments: str, timeout: float = _QUERY_TIMEOUT) -> tuple[int, str]:
@@ -181,7 +182,7 @@ def _run(program: str, *arguments: str, timeout: float = _QUERY_TIMEOUT) -> tupl
                 check=False,
             )
     except subprocess.TimeoutExpired:
-        raise LoadError(f"{program} did not end in {timeout:.0f} s", errno.ETIMEDOUT) from None
+        raise LoadError(f"{program} did not exit within {timeout:.0f} s", errno.ETIMEDOUT) from None
     return done.returncode, done.stdout.strip()
 
 

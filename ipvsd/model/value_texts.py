@@ -6,7 +6,7 @@ import enum
 from collections.abc import Mapping
 from typing import Union
 
-# Every other value reads well with blanks for its underscores.
+# Every other value reads well with spaces for its underscores.
 _TEXTS: Mapping[str, str] = {
     # verdicts
     "vermagic_mismatch": "built for another kernel",
@@ -20,7 +20,7 @@ _TEXTS: Mapping[str, str] = {
     "systemd_modules_load": "systemd-modules-load",
     "network_manager": "NetworkManager",
     # operations of ipvsd itself
-    "listen": "listen on every address of 'http.listen'",
+    "listen": "listen on the addresses in 'http.listen'",
     "store_configuration": "store the last good configuration",
     "write_status": "write the status file",
     "write_history": "write the history",

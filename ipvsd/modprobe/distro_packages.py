@@ -43,7 +43,7 @@ _UBUNTU_EXTRA = r"generic|generic-64k|lowlatency|lowlatency-64k|aws|azure|gcp|gk
 PACKAGES = (
     _package(
         "ubuntu debian", r".*[-.]microsoft.*",
-        "run 'wsl --update', or a kernel that was built with it ('kernel=' in .wslconfig)",
+        "run 'wsl --update', or use a kernel that was built with the module ('kernel=' in .wslconfig)",
         "https://learn.microsoft.com/windows/wsl/wsl-config; WSL#10329",
     ),
     _package(
@@ -51,7 +51,8 @@ PACKAGES = (
         "{proxmox}", "https://pve.proxmox.com/wiki/Proxmox_VE_Kernel: pve-kernel until 6.1, proxmox-kernel from 6.5",
     ),
     _package(
-        "debian raspbian", r"[0-9.]+\+rpt-rpi-(?:v6|v7|v7l|v8|2712)", "apt install --reinstall linux-image-{release}",
+        "debian raspbian", r"[0-9.]+\+rpt-rpi-(?:v6|v7|v7l|v8|2712)",
+        "run 'apt install --reinstall linux-image-{release}'",
         "archive.raspberrypi.com: since bookworm the image package has the release in its name",
     ),
     _package(
@@ -59,63 +60,66 @@ PACKAGES = (
         "packages.debian.org: linux-image-RELEASE; from 7.2 on linux-modules-RELEASE has the modules",
     ),
     _package(
-        "ubuntu", r"[0-9.]+-[0-9]{1,5}-kvm", "run the general kernel: apt install linux-image-generic, and reboot",
+        "ubuntu", r"[0-9.]+-[0-9]{1,5}-kvm",
+        "run 'apt install linux-image-generic' to install the general kernel, and reboot",
         "packages.ubuntu.com: linux-kvm has no linux-modules-extra",
     ),
     _package(
         "ubuntu", r"5\.1[35]\.0-[0-9]{4}-raspi|5\.19\.0-[0-9]{4}-raspi|6\.[25]\.0-[0-9]{4}-raspi",
-        "apt install linux-modules-extra-{release}", "docs.k3s.io: Ubuntu 21.10 to 23.10 on the Raspberry Pi",
+        "run 'apt install linux-modules-extra-{release}'", "docs.k3s.io: Ubuntu 21.10 to 23.10 on the Raspberry Pi",
     ),
     _package(
-        "ubuntu", rf"[0-9]+\.[0-9]+\.0-[0-9]{{1,5}}-(?:{_UBUNTU_EXTRA})", "apt install linux-modules-extra-{release}",
+        "ubuntu", rf"[0-9]+\.[0-9]+\.0-[0-9]{{1,5}}-(?:{_UBUNTU_EXTRA})",
+        "run 'apt install linux-modules-extra-{release}'",
         "packages.ubuntu.com: linux-modules-extra-RELEASE",
     ),
     _package(
         "ol", r"(?:5\.15|6\.)[^_]*\.el[0-9]+(?:_[0-9]+)?uek(?:64k)?\." + _ARCH,
-        "dnf install kernel-uek-modules-extra-{release}", "k3s-ansible#531; Oracle's release notes of UEK 7 and 8",
+        "run 'dnf install kernel-uek-modules-extra-{release}'",
+        "k3s-ansible#531; Oracle's release notes of UEK 7 and 8",
     ),
     _package(
         _EL, rf"({_OF_EL}\.{_ARCH})\+(rt|64k|debug|rt-64k)",
-        "dnf install kernel-{2}-modules-extra-{1}", "gitlab.com/redhat/centos-stream/rpms/kernel: kernel.spec",
+        "run 'dnf install kernel-{2}-modules-extra-{1}'", "gitlab.com/redhat/centos-stream/rpms/kernel: kernel.spec",
     ),
     _package(
-        _EL, r".*\.rt[0-9]+\.[0-9.]+\.el8(?:_[0-9]+)?\." + _ARCH, "dnf install kernel-rt-modules-extra-{release}",
+        _EL, r".*\.rt[0-9]+\.[0-9.]+\.el8(?:_[0-9]+)?\." + _ARCH, "run 'dnf install kernel-rt-modules-extra-{release}'",
         "RHEL 8 for Real Time: kernel-rt.spec",
     ),
     _package(
         _EL, rf"{_OF_EL}\.{_ARCH}",
-        "dnf install kernel-modules-extra-{release}", "kops#18724: EL 10; kernel.spec of EL 8 to 10",
+        "run 'dnf install kernel-modules-extra-{release}'", "kops#18724: EL 10; kernel.spec of EL 8 to 10",
     ),
     _package(
         "fedora", r"[0-9.]+-(?:[0-9]+|0\.rc[0-9]+\.[0-9a-z.]+)\.fc[0-9]+\." + _ARCH,
-        "dnf install kernel-modules-extra-{release}",
+        "run 'dnf install kernel-modules-extra-{release}'",
         "src.fedoraproject.org/rpms/kernel: kernel-modules-extra requires kernel-modules",
     ),
     _package(
-        "amzn", r"6\.1\..*\.amzn2023\." + _ARCH, "dnf install kernel-modules-extra-{release}",
+        "amzn", r"6\.1\..*\.amzn2023\." + _ARCH, "run 'dnf install kernel-modules-extra-{release}'",
         "docs.aws.amazon.com/linux/al2023: kernel-modules-extra",
     ),
     _package(
-        "amzn", r"(6\.[0-9]+)\..*\.amzn2023\." + _ARCH, "dnf install kernel{1}-modules-extra-{release}",
+        "amzn", r"(6\.[0-9]+)\..*\.amzn2023\." + _ARCH, "run 'dnf install kernel{1}-modules-extra-{release}'",
         "docs.aws.amazon.com/linux/al2023: kernel6.12",
     ),
     _package(
         "sles sled sles_sap opensuse-leap opensuse-tumbleweed sle-micro sl-micro opensuse-microos",
-        r".*-(default|azure|rt|64kb)", "zypper install kernel-{1}",
+        r".*-(default|azure|rt|64kb)", "run 'zypper install kernel-{1}'",
         "SUSE: kernel-default has what kernel-default-base lacks",
     ),
     _package(
-        "photon", r".*-esx", "run the general kernel: tdnf install linux, and reboot",
+        "photon", r".*-esx", "run 'tdnf install linux' to install the general kernel, and reboot",
         "github.com/vmware/photon: SPECS/linux",
     ),
-    _package("arch", r".*-arch[0-9]+-[0-9.]+", "pacman -S linux, and reboot", "archlinux.org/packages: linux"),
-    _package("arch", r".*-(lts|zen|hardened)|.*-(?:lts|zen|hardened)-?[0-9]*", "pacman -S {arch}, and reboot",
+    _package("arch", r".*-arch[0-9]+-[0-9.]+", "run 'pacman -S linux' and reboot", "archlinux.org/packages: linux"),
+    _package("arch", r".*-(lts|zen|hardened)|.*-(?:lts|zen|hardened)-?[0-9]*", "run 'pacman -S {arch}' and reboot",
              "archlinux.org/packages: linux-lts, linux-zen, linux-hardened"),
-    _package("alpine", r".*-virt", "apk add linux-lts, and reboot", "pkgs.alpinelinux.org: linux-virt has fewer"),
-    _package("alpine", r".*-lts", "apk add linux-lts, and reboot", "pkgs.alpinelinux.org: linux-lts"),
+    _package("alpine", r".*-virt", "run 'apk add linux-lts' and reboot", "pkgs.alpinelinux.org: linux-virt has fewer"),
+    _package("alpine", r".*-lts", "run 'apk add linux-lts' and reboot", "pkgs.alpinelinux.org: linux-lts"),
     _package(
         "flatcar talos bottlerocket cos", _ANY,
-        "use an image whose kernel has it: only the image contains the modules of {distribution}",
+        "use an image whose kernel has the module: only the image contains the modules of {distribution}",
         "flatcar.org, talos.dev, github.com/bottlerocket-os, cloud.google.com/container-optimized-os",
     ),
 )  # fmt: skip
@@ -150,20 +154,20 @@ def find_package(kernel: Kernel) -> Optional[Package]:
 
 def _debian(release: str) -> str:
     kind = "modules" if kernel_names.kernel_version(release) >= _DEBIAN_SPLIT else "image"
-    return f"apt install --reinstall linux-{kind}-{release}"
+    return f"run 'apt install --reinstall linux-{kind}-{release}'"
 
 
 def _proxmox(release: str) -> str:
     version = kernel_names.kernel_version(release)
     if version >= (6, 5):
-        return f"apt install --reinstall proxmox-kernel-{release}-signed"
+        return f"run 'apt install --reinstall proxmox-kernel-{release}-signed'"
     if version <= (6, 1):
-        return f"apt install --reinstall pve-kernel-{release}"
-    return f"install the modules of kernel {release} ('dpkg -S /boot/vmlinuz-{release}' names its package)"
+        return f"run 'apt install --reinstall pve-kernel-{release}'"
+    return f"install the modules of kernel {release} (run 'dpkg -S /boot/vmlinuz-{release}' to find the kernel package)"
 
 
 def _unknown(kernel: Kernel) -> str:
-    advice = f"install the modules of kernel {kernel.release}; ipvsd does not know their package"
+    advice = f"install the modules of kernel {kernel.release}; ipvsd does not know the package"
     if kernel.distribution in _DPKG:
-        return f"{advice} ('dpkg -S /boot/vmlinuz-{kernel.release}' names the kernel's)"
+        return f"{advice} (run 'dpkg -S /boot/vmlinuz-{kernel.release}' to find the kernel package)"
     return advice

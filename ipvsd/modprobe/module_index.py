@@ -66,10 +66,10 @@ class ModuleIndex:
 
     def __init__(self, data: bytes) -> None:
         if len(data) < 12:
-            raise DamagedError("is too short")
+            raise DamagedError("the index is too short")
         magic, version, self._root = struct.unpack_from(">III", data)
         if magic != _MAGIC or version >> 16 != _MAJOR:
-            raise DamagedError("is no index of depmod's")
+            raise DamagedError("the file is not a depmod index")
         self._data = data
 
     def value(self, key: str) -> Optional[str]:
@@ -134,7 +134,7 @@ def _below(
     `seen` are the nodes that were visited. In a tree, no path leads to one of them again.
     """
     if node.offset in seen or depth > _MAX_DEPTH:
-        raise DamagedError("leads round in circles")
+        raise DamagedError("the index contains a cycle")
     seen.add(node.offset)
     pattern += node.prefix[skipped:]
     for byte, child in node.children():

@@ -65,11 +65,11 @@ class HttpEndpoint:
 
     def state(self) -> SourceState:
         """Up if at least one address is served, or none is configured."""
-        parts = [address(*place) for place in self._open]
-        parts += [f"not {address(*place)} ({error})" for place, error in self._errors.items()]
+        served = ", ".join(address(*place) for place in self._open)
+        failed = [f"cannot listen on {address(*place)}: {error}" for place, error in self._errors.items()]
         trouble = self._server.error if self._server else ""
         up = (bool(self._open) and not trouble) or not self.listen
-        return SourceState("http", up, ", ".join([*parts, *([trouble] if trouble else [])]) or "disabled", None)
+        return SourceState("http", up, "; ".join(filter(None, (served, *failed, trouble))) or "disabled", None)
 
     @property
     def listen_errors(self) -> str:
@@ -96,14 +96,12 @@ class Pages:
     def answer(self, request: Request, local: str) -> Response:
         """Respond to a request that this local address received."""
         if not is_local(request.host, local):
-            return Response(
-                421, b"unknown host name (use an IP address, localhost or the name of this machine)\n", _TEXT
-            )
+            return Response(421, b"unknown host name (use an IP address, localhost or the name of this node)\n", _TEXT)
         page = self._PAGES.get(request.path)
         if page is None:
-            return Response(404, b"not found; there are /metrics, /healthz and /status\n", _TEXT)
+            return Response(404, b"unknown path (known: /healthz, /metrics, /status)\n", _TEXT)
         if request.method not in ("GET", "HEAD"):
-            return Response(405, b"only GET and HEAD are allowed\n", {**_TEXT, "Allow": "GET, HEAD"})
+            return Response(405, b"invalid method (use GET or HEAD)\n", {**_TEXT, "Allow": "GET, HEAD"})
         report, now = self._latest(), time.monotonic()
         cached = self._cache.get(request.path)
         if cached is None or cached[0] is not report or now - cached[1] >= _CACHE_SECONDS:

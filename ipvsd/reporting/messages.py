@@ -79,7 +79,7 @@ def _problems(findings: Sequence[Finding]) -> Iterator[Line]:
         else:
             yield _problem(finding)
     for evidence, same in unread.items():
-        yield from _together(same, f"unreadable: {evidence} ({same[0].remedy})", "warning", _problem)
+        yield from _together(same, f"are unreadable: {evidence} ({same[0].remedy})", "warning", _problem)
 
 
 def _together(findings: Sequence[Finding], text: str, level: str, each: Callable[[Finding], Line]) -> Iterator[Line]:
@@ -106,7 +106,7 @@ def _at_once(repairs: Sequence[Repaired]) -> Iterator[Line]:
         if times > _EACH:
             yield Line(
                 "info",
-                f"{name} drifted {times} times, and was repaired; last changed {last[name].attribution_text}",
+                f"{name} drifted and was repaired {times} times; last changed {last[name].attribution_text}",
             )
 
 
@@ -134,8 +134,8 @@ def _writer(writer: Optional[Writer]) -> Mapping[str, str]:
 
 
 def _refused(change: WriteRefused) -> Line:
-    often = f", {change.times} times" if change.times > 1 else ""
-    text = f"{change.name} is guarded: the kernel refused '{change.value}' from {change.writer}{often}"
+    writes = "a write" if change.times == 1 else f"{change.times} writes"
+    text = f"{change.name} is guarded: the kernel refused {writes} of '{change.value}' by {change.writer}"
     fields = {"MESSAGE_ID": REFUSED, "SYSCTL": change.name, "NEWVALUE": change.value, **_writer(change.writer)}
     return Line("warning", text, fields)
 
@@ -151,8 +151,8 @@ def _contention(changes: Sequence[Change]) -> Iterator[Line]:
 
 def _contention_started(change: ContentionStarted) -> Line:
     name, contention, limit = change
-    then = "ipvsd leaves it to that program" if contention.yielded else "ipvsd writes it at each resync only"
-    text = f"{name} is contended: changed more than {limit.repairs} times in {limit.window:g} s"
+    then = "leaves the sysctl to that program" if contention.yielded else "writes the sysctl only at each resync"
+    text = f"{name} is contended: repaired more than {limit.repairs} times in {limit.window:g} s"
     remedy = "" if contention.yielded else f" ({remedies.CONTENDED.format(contention.conflicting_program)})"
     fields = {
         "MESSAGE_ID": CONTENTION_STARTED,
@@ -160,7 +160,7 @@ def _contention_started(change: ContentionStarted) -> Line:
         "CONFLICTING_PROGRAM": contention.conflicting_program,
         "ATTRIBUTION": contention.attribution.value,
     }
-    return Line("warning", f"{text}, last {contention.by}; {then}{remedy}", fields)
+    return Line("warning", f"{text}, last changed {contention.by}; ipvsd {then}{remedy}", fields)
 
 
 def _actions(changes: Sequence[Union[Repaired, Applied]]) -> Iterator[Line]:
@@ -184,7 +184,7 @@ def _actions(changes: Sequence[Union[Repaired, Applied]]) -> Iterator[Line]:
                 yield Line("info", _change(item.action, None))
         if len(same) > _EACH:
             drifted = sum(isinstance(item, Repaired) for item in same)
-            yield Line("info", f"wrote {len(same)} sysctls of {name}, of which {drifted} had drifted")
+            yield Line("info", f"wrote {len(same)} sysctls that match {name}; {drifted} of them had drifted")
 
 
 def _is_plain_load(action: Action) -> bool:
@@ -199,13 +199,13 @@ def _change(action: Action, repair: Optional[Repair]) -> str:
     if isinstance(action, LoadModule):
         which = f"{action.module} for {action.name}" if action.module else action.name
         options = f" with {' '.join(action.options)}" if action.options else ""
-        return f"loaded module {which}: actual unloaded, desired live{options}{how}"
-    return f"wrote {action.name}: actual '{action.actual}', desired '{action.value}'{how}"
+        return f"loaded module {which}{options} (was unloaded){how}"
+    return f"wrote {action.name}: '{action.value}' (was '{action.actual}'){how}"
 
 
 def _problem(finding: Finding) -> Line:
     kind = "module" if isinstance(finding, ModuleFinding) else "sysctl"
     level = "info" if tolerated(finding) else "warning"
-    weight = "" if required(finding) else " (not required)"
+    optional = "" if required(finding) else " (optional)"
     remedy = f" ({finding.remedy})" if finding.remedy and level == "warning" else ""
-    return Line(level, f"{kind} {finding.name}{weight} {text_of(finding.verdict)}: {finding.evidence}{remedy}")
+    return Line(level, f"{kind} {finding.name}{optional}: {text_of(finding.verdict)}: {finding.evidence}{remedy}")

@@ -51,13 +51,13 @@ def _node(report: Report) -> Iterator[Metric]:
     config = report.config
     if config is not None:
         profiles = ",".join(config.profiles) or "none"
-        text = "The hash of the effective configuration, and its profiles."
+        text = "The hash and the profiles of the effective configuration."
         yield _gauge("config_info", text, {(config.hash, profiles): 1}, ["config_hash", "profiles"])
         text = "Whether ipvsd uses the newest configuration."
         yield _gauge("config_last_reload_successful", text, {(): not config.errors})
     ready = report.health.state is not State.FAILED
     yield _gauge("ready", "Whether every required item is compliant.", {(): ready})
-    text = "Whether the kernel's IPVS answered the last query over generic netlink."
+    text = "Whether the kernel's IPVS responded to the last query over generic netlink."
     yield _gauge("ipvs_up", text, {(): report.ipvs.up is True})
     if report.backend:
         text = "The backend that reports writes to sysctls."
@@ -70,7 +70,7 @@ def _node(report: Report) -> Iterator[Metric]:
 
 
 def _failures(report: Report) -> Iterator[Metric]:
-    text = "Whether the last attempt of ipvsd at this operation failed."
+    text = "Whether ipvsd's last attempt at this operation failed."
     failed = {operation.value: operation.value in report.failures for operation in Operation}
     yield _gauge("operation_failed", text, failed, ["operation"])
 
@@ -88,7 +88,7 @@ def _modules(report: Report) -> Iterator[Metric]:
     yield _counter("module_loads", "Total number of loads of the module by ipvsd.", names, counters.loads, label)
     text = "Total number of loads by ipvsd after which the module was not live."
     yield _counter("module_load_failures", text, names, counters.load_failures, label)
-    text = "Total number of times that another program unloaded the live module."
+    text = "Total number of times that ipvsd detected that the live module had been unloaded."
     yield _counter("module_unloads", text, names, counters.unloads, label)
 
 
@@ -102,7 +102,7 @@ def _sysctls(report: Report) -> Iterator[Metric]:
     verdicts = {(finding.name, finding.verdict.value): 1 for finding in report.sysctls}
     yield _gauge("sysctl_verdict", "The verdict on the sysctl. The value is always 1.", verdicts, ["sysctl", "verdict"])
     yield _gauge("sysctl_pending", "Whether the sysctl is missing because its module is not live.", pending, label)
-    text = "Total number of times that the compliant sysctl drifted."
+    text = "Total number of times that the sysctl drifted."
     yield _counter("sysctl_drifts", text, names, counters.drifts, label)
     yield _counter(
         "sysctl_repairs", "Total number of drifts of the sysctl that ipvsd repaired.", names, counters.repairs, label
@@ -132,7 +132,7 @@ def _parameters(report: Report) -> Iterator[Metric]:
     compliant = {finding.name: finding.compliant or is_last_verdict_valid(finding) for finding in report.parameters}
     counters, label = report.counters, ["parameter"]
     yield _gauge("parameter_compliant", "Whether the module parameter is compliant.", compliant, label)
-    text = "Total number of times that the compliant parameter drifted."
+    text = "Total number of times that the parameter drifted."
     yield _counter("parameter_drifts", text, names, counters.drifts, label)
     yield _counter(
         "parameter_repairs",
@@ -148,12 +148,12 @@ def _kernels(report: Report) -> Iterator[Metric]:
     text = "Whether the installed kernel has every required module."
     yield _gauge("kernel_ready", text, ready, ["release", "running"])
     required = installed_kernels.reboot_required(report.kernels, report.kernel.release)
-    text = "Whether the next boot uses another kernel, or the running kernel has no modules."
+    text = "Whether the next boot uses another kernel, or the modules of the running kernel are missing."
     yield _gauge("reboot_required", text, {(): required})
 
 
 def _work(report: Report) -> Iterator[Metric]:
-    text = "Time from detecting a drift to verifying its repair, in seconds."
+    text = "Time from the event that reports a drift to the verification of its repair, in seconds."
     yield _histogram("drift_repair_duration_seconds", text, report.counters.repair_seconds)
     yield _counter(
         "reconciliations", "Total number of completed reconciliations.", None, {"": report.counters.reconciliations}, []

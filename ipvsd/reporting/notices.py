@@ -15,7 +15,7 @@ from ipvsd.reporting import router_advertisements
 from ipvsd.runtime import rootfs
 from ipvsd.runtime.journal import log
 
-NOT_AS_CONFIGURED = "does not match the configuration (run: ipvsd apply --persist)"
+NOT_AS_CONFIGURED = "does not match the configuration (run 'ipvsd apply --persist')"
 
 
 def check_persisted(root: str, config: Config, kernel: Kernel, plan: Plan) -> tuple[str, ...]:

@@ -37,8 +37,8 @@ def notes(host: LinuxHost, plan: Plan) -> tuple[str, ...]:
     which = f"{', '.join(found[:_SHOWN])}{f' and {len(found) - _SHOWN} more' if len(found) > _SHOWN else ''}"
     key = f"net.ipv6.conf.{found[0].replace('.', '/')}.accept_ra"
     return (
-        f"IPv6 forwarding is on and accept_ra is 1 on {which}: the kernel accepts no default route "
-        f"from router advertisements there (to accept it, set 'sysctls: {{{key}: 2}}')",
+        f"the kernel ignores default routes from router advertisements on {which}, because IPv6 forwarding is "
+        f"enabled and accept_ra is 1 (to accept them, set 'sysctls: {{{key}: 2}}')",
     )
 
 

@@ -61,7 +61,8 @@ def with_age(report: Report, boottime: float) -> Report:
     age = max(0.0, boottime - report.boottime)
     if report.config is None or not outdated(age, report.config.interval):
         return report._replace(age=age)
-    line = f"failed: the last reconciliation was {age:.0f} s ago; then {report.health.summary}"
+    last = f"the last reconciliation was {age:.0f} s ago (last state: {report.health.summary})"
+    line = f"failed: outdated result: {last}"
     return report._replace(age=age, health=Health(State.FAILED, line, 2))
 
 

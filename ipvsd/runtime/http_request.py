@@ -46,7 +46,7 @@ def parse(head: bytes) -> Union[Request, RequestError]:
     if not line:
         return RequestError(400, "invalid request line")
     if line[4] != b"1":
-        return RequestError(505, "unknown version of HTTP")
+        return RequestError(505, "unknown HTTP version")
     if len(lines) > MAX_HEADERS:
         return RequestError(431, f"more than {MAX_HEADERS} header fields")
     headers = dict[str, str]()

@@ -60,7 +60,7 @@ def read(root: str, path: str, limit: int = MAX_BYTES) -> bytes:
         size = os.fstat(fd).st_size  # 0 for files of /proc
         data = read_at_most(fd, limit + 1) if size <= limit else b""
     if max(size, len(data)) > limit:
-        raise OSError(errno.EFBIG, f"is larger than {limit} bytes", os.path.join(root, path))
+        raise OSError(errno.EFBIG, f"larger than {limit} bytes", os.path.join(root, path))
     return data
 
 
@@ -391,7 +391,7 @@ def _raise_unless_absent(error: OSError, root: str, path: str) -> None:
 
 
 def _irregular_error(root: str, path: str) -> IrregularError:
-    return IrregularError(errno.EINVAL, "is not a regular file", os.path.join(root, path))
+    return IrregularError(errno.EINVAL, "not a regular file", os.path.join(root, path))
 
 
 def _raise_not_found(root: str, path: str) -> NoReturn:

@@ -32,19 +32,19 @@ def read(root: str, path: str, limit: int = rootfs.MAX_BYTES, tail: bool = False
                 raise UnusableError(_untrusted(status))
             if status.st_size > limit:
                 if not tail:
-                    raise UnusableError(f"it is larger than {limit} bytes")
+                    raise UnusableError(f"the file is larger than {limit} bytes")
                 os.lseek(fd, -limit, os.SEEK_END)
             return rootfs.read_at_most(fd, limit)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except rootfs.IrregularError:
-        raise UnusableError("it is not a regular file") from None
+        raise UnusableError("not a regular file") from None
     except OSError as error:
         raise rootfs.UnreadableError(error.errno, error.strerror, os.path.join(root, path)) from error
 
 
 def _untrusted(status: os.stat_result) -> str:
-    return f"it belongs to uid {status.st_uid}" if status.st_uid else "others than root can write it"
+    return f"the file belongs to uid {status.st_uid}" if status.st_uid else "users other than root can write the file"
 
 
 def parse(data: bytes) -> Any:
@@ -52,9 +52,9 @@ def parse(data: bytes) -> Any:
     try:
         return json.loads(data, parse_constant=_refuse_constant, parse_float=_parse_float, parse_int=_parse_integer)
     except RecursionError:
-        raise UnusableError("it is damaged: nested too deeply") from None
+        raise UnusableError("the file is damaged: nested too deeply") from None
     except ValueError as error:
-        raise UnusableError(f"it is damaged: {error}") from None
+        raise UnusableError(f"the file is damaged: {error}") from None
 
 
 def _refuse_constant(word: str) -> NoReturn:
@@ -87,4 +87,4 @@ def check(found: object, shape: Shape, name: str = "document") -> None:
                 raise UnusableError(f"missing {path}")
             check(found[key], inner, path)
     elif type(found) is not shape and not (shape is float and type(found) is int):  # True is not a number
-        raise UnusableError(f"it is damaged: invalid {name}")
+        raise UnusableError(f"the file is damaged: invalid {name}")

@@ -256,7 +256,7 @@ def _describe_limits(variant: sysctl_program.Variant) -> Iterator[str]:
     if variant.process is None:
         yield "this kernel does not report the process"
     if not variant.namespaces or (variant.process is None and not variant.group):
-        yield "it cannot distinguish network namespaces"
+        yield "BPF cannot distinguish network namespaces"
 
 
 def _close_at_exit(stack: contextlib.ExitStack, descriptor: int) -> int:

@@ -91,7 +91,7 @@ ANSWERS = hostile(
 JSON = hostile(
     st.dictionaries(
         st.sampled_from(["up", "version", "table_size", "detail"]),
-        st.sampled_from([True, False, None, 4096, "1.2.1", "answers", 1e999, -1, [], {}]),
+        st.sampled_from([True, False, None, 4096, "1.2.1", "responding", 1e999, -1, [], {}]),
     ).map(json.dumps)
 )
 
@@ -110,12 +110,12 @@ def test_an_answer_of_ipvs_is_whole_or_cannot_be_read(data: bytes) -> None:
             assert re.fullmatch(r"[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}", answer.version)
             assert 0 <= answer.table_size < 1 << 32
         else:
-            assert answer == Ipvs(None, detail="invalid answer of the kernel")
+            assert answer == Ipvs(None, detail="invalid response from the kernel")
 
 
 @fuzz(JSON)
 @example(b'{"up": "no", "version": null, "table_size": Infinity, "detail": []}')
-@example(b'{"up": true, "version": "1.2.1", "table_size": true, "detail": "answers"}')
+@example(b'{"up": true, "version": "1.2.1", "table_size": true, "detail": "responding"}')
 @example(b"[" * 100_000)
 def test_the_output_of_the_child_is_a_valid_reply_or_none(data: bytes) -> None:
     answer = ipvs_probe._parse(data)

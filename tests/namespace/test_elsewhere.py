@@ -86,7 +86,7 @@ def test_without_the_network_namespace_a_drift_is_not_attributed(monkeypatch: py
     with EventLoop() as loop:
         node = Node(loop)
         node.attach()
-        assert node.writes.detail.endswith("; it cannot distinguish network namespaces")
+        assert node.writes.detail.endswith("; BPF cannot distinguish network namespaces")
         for count in range(1, 6):
             by_tee()
             flood()

@@ -51,7 +51,7 @@ def test_a_pipeline_is_stopped_by_exit_codes(image: Root) -> None:
     image.run("rm /etc/ipvsd/conf.d/bad.yaml")
     without_kernel = image.run("ipvsd preflight", check=False)
     assert (without_kernel.returncode, without_kernel.stdout) == (2, "")
-    assert without_kernel.stderr.startswith("ipvsd: cannot check any kernel: there is none in /lib/modules of /")
+    assert without_kernel.stderr.startswith("ipvsd: cannot check the kernels: missing kernel in /lib/modules (")
 
 
 def test_what_a_pipeline_enables_by_preset_is_what_the_package_enables(image: Root) -> None:

@@ -59,18 +59,18 @@ FOUND = ("modules", "sysctls", "ipvsd")
 
 # Log messages that need no announcement by a test: ipvsd's changes, and good states.
 EXPECTED = (
-    r"loaded module \S+( for \S+)?: actual unloaded, desired live",
+    r"loaded module \S+( for \S+)?( with .+)? \(was unloaded\)",
     r"loaded \d+ modules: \S+",
-    r"wrote \S+: actual '[^']*', desired '[^']*'",
+    r"wrote \S+: '[^']*' \(was '[^']*'\)",
     r"\S+ is compliant again: ",
     r"ready: \d+ modules, \d+ sysctls compliant",
     r"configuration loaded, [0-9a-f]{12}",
-    r"\S+ drifted \d+ times, and was repaired; last changed (probably )?by ",
-    r"backend for sysctl writes: bpf$",
+    r"\S+ drifted and was repaired \d+ times; last changed (probably )?by ",
+    r"backend that reports sysctl writes: bpf$",
 )
 
 # Interfaces follow ip_forward. With many writes, a reconciliation observes them before their repair.
-FOLLOWS = r"sysctl net\.ipv4\.conf\.(\*|default)\.forwarding noncompliant: "
+FOLLOWS = r"sysctl net\.ipv4\.conf\.(\*|default)\.forwarding: noncompliant: "
 
 
 def repeated(few: int, many: int) -> int:

@@ -54,18 +54,18 @@ MB = 1e6
 GROWTH = 4 * MB
 LINES = (
     *EXPECTED,
-    r"\S+ is contended: changed more than \d+ times in 60 s, last (probably )?by ",
+    r"\S+ is contended: repaired more than \d+ times in 60 s, last changed (probably )?by ",
     r"\S+ is no longer contended",
-    r"sysctl \S+ (\(not required\) )?(contended|noncompliant|pending|unsupported): ",
-    r"wrote \d+ sysctls of \S+, of which ",
+    r"sysctl \S+( \(optional\))?: (contended|noncompliant|pending|unsupported): ",
+    r"wrote \d+ sysctls that match ",
     r"configuration changed: ",
     r"cannot use the configuration:$",
     r"ipvsd keeps using the previous configuration$",
-    r"cannot read the configuration: \S+: a program has it open for writing",
+    r"cannot read the configuration: \S+: a program has the file open for writing",
     rf"{re.escape(DROP_IN)}:\d+: ",
     r"cannot write the (status file|history): .*No space left on device",
     r"ipvsd can write the (status file|history) again$",
-    r"module \S+ (\(not required\) )?(loading|unloading|loadable|load failed): ",
+    r"module \S+( \(optional\))?: (loading|unloading|loadable|load failed): ",
     r"\S+( and|,) .* are compliant again",
 )
 

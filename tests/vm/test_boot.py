@@ -50,7 +50,8 @@ def test_apply_without_root_reports_this_and_changes_nothing(node: Node) -> None
 
     assert (done.code, done.err) == (
         77,
-        "ipvsd: cannot change the kernel: not root (run it with sudo; 'ipvsd plan' needs no root)\n",
+        "ipvsd: cannot apply the configuration: root required "
+        "(run the command with sudo; 'ipvsd plan' does not need root)\n",
     )
     assert node.sysctl("net.ipv4.ip_forward") == "0"
     node.start()
@@ -73,7 +74,7 @@ def test_plan_and_apply_without_a_daemon(node: Node) -> None:
 
 def test_a_strict_start_holds_kubelet_back_until_its_limit_and_says_why(node: Node, journal: Journal) -> None:
     journal.expect(
-        r"module no_such_module absent: ",
+        r"module no_such_module: absent: ",
         r"startup.mode strict: the node is not ready after 20 s, sending READY=1 anyway",
         r"failed: ",
     )

@@ -23,7 +23,7 @@ BROKEN = {
     "no YAML": ("modules: [\n", "invalid YAML"),
     "list for a value": (
         "sysctls:\n  net.ipv4.tcp_rmem: [4096, 131072, 6291456]\n",
-        '2: sysctls.net.ipv4.tcp_rmem: must be a string or an integer, not a list (quote it: "4096 131072 6291456")',
+        '2: sysctls.net.ipv4.tcp_rmem: must be a string or an integer, not a list (quote the value: "4096 131072 6291456")',
     ),
     "too large": ("#" * (1 << 20) + "\n#\n", "is larger than 1048576 bytes"),
 }
@@ -80,7 +80,7 @@ def test_at_the_start_the_last_good_configuration_is_used_with_the_same_messages
 
 def test_without_a_last_good_one_it_exits_78_and_does_not_block_kubelet(node: Node, journal: Journal) -> None:
     _expect(journal)
-    journal.expect(r"there is no last good configuration")
+    journal.expect(r"missing last good configuration")
     node.run("systemctl stop ipvsd kubelet; rm /var/lib/ipvsd/last-good.json; sysctl -w net.ipv4.ip_forward=0")
     node.machine.put(b"nonsense: 1\n", DROP_IN)
 
@@ -97,7 +97,8 @@ def test_a_file_that_others_can_write_is_not_trusted(node: Node, journal: Journa
     _expect(journal)
     node.run(f"echo 'interval: 5s' > {DROP_IN}; chmod 666 {DROP_IN}; systemctl reload ipvsd")
     errors = node.until(lambda: node.status()["config"]["errors"], "the refusal")
-    assert errors == [f"{DROP_IN}: users other than root can write it (run: chown root:root, chmod 0644)"]
+    remedy = f"run 'chown root:root {DROP_IN}' and 'chmod 0644 {DROP_IN}'"
+    assert errors == [f"{DROP_IN}: users other than root can write the file ({remedy})"]
     node.run(f"rm {DROP_IN}; systemctl reload ipvsd")
 
 

@@ -39,7 +39,7 @@ def test_a_container_names_repairs_on_the_host_and_these_help(node: Node) -> Non
     document = json.loads(inside(node, "ipvsd check --output json", CONTAINER).out)
     for found in (*document["modules"], *document["sysctls"]):
         if not found["compliant"]:
-            (repair,) = re.findall(r"^run '((?:modprobe|sysctl) [^']+)' on the host", found["remedy"])
-            node.run(repair.replace("NAME", found["name"]))
+            (repair,) = re.findall(r"\brun '((?:modprobe|sysctl) [^']+)' on the host", found["remedy"])
+            node.run(repair)
     assert inside(node, "ipvsd check", CONTAINER).code == 0
     node.start()

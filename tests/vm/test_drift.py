@@ -9,8 +9,8 @@ from tests.vm.node import SYSCTLS, UNLOAD_IPVS, Journal, Node, repeated
 TIMES = repeated(3, 10)
 # Two concurrent loaders of one module can fail for a moment, and log that.
 RACE = (
-    r"(module (ip_vs\w*|xt_ipvs)( \(not required\))? (load failed|loadable|loading|unloading)"
-    r"|sysctl net\.ipv4\.vs\.\S+ (pending|unsupported|noncompliant|write failed|not kept)): "
+    r"(module (ip_vs\w*|xt_ipvs)( \(optional\))?: (load failed|loadable|loading|unloading)"
+    r"|sysctl net\.ipv4\.vs\.\S+: (pending|unsupported|noncompliant|write failed|not kept)): "
 )
 
 
@@ -85,7 +85,7 @@ def test_a_sysctl_that_is_changed_is_restored(node: Node, journal: Journal, key:
         node.until(lambda due=due: node.metrics()[repairs] == due, "the repair counted")  # type: ignore[misc]
 
     assert node.metrics()[drifts] - before[drifts] == 3
-    told = [line for line in journal.lines() if line.startswith(f"wrote {key}: actual '0', desired '1'; changed ")]
+    told = [line for line in journal.lines() if line.startswith(f"wrote {key}: '1' (was '0'); changed ")]
     assert len(told) == 3
 
 
@@ -122,7 +122,7 @@ def test_a_resync_finds_a_write_through_another_procfs(node: Node) -> None:
 
 
 def test_a_scheduler_that_the_kernel_does_not_ship_is_reported_and_harms_nothing(node: Node, journal: Journal) -> None:
-    journal.expect(r"module ip_vs_twos \(not required\) (not built|absent): ")
+    journal.expect(r"module ip_vs_twos \(optional\): (not built|absent): ")
     shipped = node.schedulers()
     with node.configured("profiles: [kube-proxy-ipvs, lvs-full]\n"):
         node.until(lambda: node.live("ip_vs_ftp"), "the schedulers loaded")

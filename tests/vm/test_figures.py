@@ -20,7 +20,7 @@ BUSY = 2.0
 BUSY_PROCESSORS = 4.0
 TAIL = 8.0
 STORM = (
-    r"\S+ is contended: changed more than \d+ times in 60 s, last (probably )?by ",
+    r"\S+ is contended: repaired more than \d+ times in 60 s, last changed (probably )?by ",
     r"\S+ is no longer contended",
     r"sysctl \S+ (contended|noncompliant): ",
 )

@@ -50,7 +50,7 @@ def node(machine: Node) -> Node:
 
 @pytest.fixture(autouse=True)
 def _expected(journal: Journal) -> None:
-    journal.expect(r"module nf_tables kernel too old: ", r"failed: nf_tables kernel too old")
+    journal.expect(r"module nf_tables: kernel too old: ", r"failed: nf_tables kernel too old")
 
 
 def seal(node: Node) -> KubeProxy:

@@ -31,7 +31,7 @@ def test_after_kill_9_it_restarts_and_finds_the_node_unchanged(node: Node, journ
 
     assert node.sysctl("net.ipv4.ip_forward") == "1"
     written = [line for line in journal.lines() if line.startswith(("wrote", "loaded"))]
-    assert written == ["wrote net.ipv4.ip_forward: actual '0', desired '1'"]
+    assert written == ["wrote net.ipv4.ip_forward: '1' (was '0')"]
 
 
 def test_after_a_kill_at_the_memory_limit_the_node_is_compliant_within_10_s(node: Node, journal: Journal) -> None:
@@ -49,7 +49,7 @@ def test_after_a_kill_at_the_memory_limit_the_node_is_compliant_within_10_s(node
     node.until(lambda: node.show("ActiveState") == "active", "active")
     assert "out of memory" in node.run(f"dmesg | grep 'Killed process {pid} '").out
     assert node.sysctl("net.ipv4.ip_forward") == "1"
-    assert "wrote net.ipv4.ip_forward: actual '0', desired '1'" in journal.lines()
+    assert "wrote net.ipv4.ip_forward: '1' (was '0')" in journal.lines()
     # Both since boot: READY=1 follows the repair of the node.
     assert int(node.show("ActiveEnterTimestampMonotonic")) / 1e6 - float(killed) < 10
     assert node.run(f"cat {group}/memory.max").out.strip() == limits[0]
@@ -60,7 +60,7 @@ def test_a_daemon_started_by_hand_beside_the_service_disturbs_nothing(node: Node
 
     done = node.run("ipvsd run 2>&1", check=False)
 
-    assert (done.code, f"process {pid} already runs it" in done.out) == (75, True)
+    assert (done.code, f"process {pid} already runs the daemon" in done.out) == (75, True)
     assert node.status()["state"] == "ready"
     assert node.run("ipvsd apply").code == 0
     assert node.show("MainPID") == pid

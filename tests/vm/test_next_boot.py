@@ -36,7 +36,8 @@ def test_a_kernel_without_ip_vs_is_distinguished_from_the_running_one(node: Node
     assert found.code == 1
     assert f"kernel {release} (running): ready" in found.out
     assert f"kernel {other_kernel}: not ready" in found.out
-    assert f"! ip_vs absent: /lib/modules/{other_kernel}/modules.dep does not list it" in " ".join(found.out.split())
+    evidence = f"/lib/modules/{other_kernel}/modules.dep does not list the module"
+    assert f"! ip_vs absent: {evidence}" in " ".join(found.out.split())
     assert node.run(f"ipvsd preflight --kernel {release}").code == 0
 
 
@@ -105,7 +106,7 @@ def test_a_node_after_a_boot_without_ipvsd_matches_the_prediction(node: Node, jo
             assert node.sysctl("net.ipv4.ip_forward") == "0"
             assert node.run("ipvsd check", check=False).code == 1
             told = node.run("ipvsd explain net.ipv4.ip_forward", check=False)
-            assert (told.code, "wins; not compliant" in joined(told.out)) == (1, True)
+            assert (told.code, "takes effect; not compliant" in joined(told.out)) == (1, True)
         finally:
             node.machine.put(kept.encode(), "/etc/sysctl.conf")
             node.run(f"rm -f {CLOSED}; systemctl enable --now ipvsd")
@@ -132,7 +133,7 @@ def test_files_that_are_no_longer_as_configured_are_told(node: Node, journal: Jo
     with node.configured("interval: 2s\nscheduler: lc\n"):
         node.until(lambda: node.status()["notes"], "a note")
         (note,) = node.status()["notes"]
-        assert note == "/etc/modules-load.d/ipvsd.conf does not match the configuration (run: ipvsd apply --persist)"
+        assert note == "/etc/modules-load.d/ipvsd.conf does not match the configuration (run 'ipvsd apply --persist')"
         assert f"note: {note}" in " ".join(node.run("ipvsd status").out.split())
         node.run("ipvsd apply --persist")
         node.until(lambda: not node.status()["notes"], "no note any more")
@@ -143,7 +144,7 @@ def test_files_that_are_no_longer_as_configured_are_told(node: Node, journal: Jo
 
 
 def test_its_rules_need_nothing_but_the_profile(node: Node, journal: Journal) -> None:
-    journal.expect(r"module nf_tables kernel too old: ")
+    journal.expect(r"module nf_tables: kernel too old: ")
     node.machine.put(RULES.read_bytes(), "/root/rules.nft")
     loader = node.run("sysctl -n kernel.modprobe").out.strip()
     node.run("sysctl -qw kernel.modprobe=/bin/false")  # no module is loaded on demand

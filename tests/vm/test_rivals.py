@@ -11,7 +11,7 @@ from tests.vm.node import UNLOAD_IPVS, Journal, Node
 from tests.vm.test_writers import FILE, KEY, count, last, names_processes
 
 CIS = "/etc/sysctl.d/99-cis.conf"
-CONTENDED = rf"{KEY} is contended: changed more than \d+ times in 60 s, last (probably )?by .*"
+CONTENDED = rf"{KEY} is contended: repaired more than \d+ times in 60 s, last changed (probably )?by .*"
 OVER = rf"{KEY} is no longer contended"
 # The interfaces follow ip_forward at each write, so a check between a write and its repair finds them changed.
 SEEN = rf"sysctl ({KEY}|net\.ipv4\.conf\.\*\.forwarding) (contended|yielded|noncompliant): "
@@ -135,7 +135,7 @@ print(written)
 def test_the_ipvs_table_that_was_lost_is_told(node: Node, journal: Journal) -> None:
     journal.expect(r"all IPVS virtual services were lost with module ip_vs: 2 before, 0 now \(kube-proxy writes")
     journal.expect(
-        r"(module ip_vs\w* (load failed|loading|unloading)|sysctl net\.ipv4\.vs\.\S+ (pending|unsupported)): "
+        r"(module ip_vs\w*: (load failed|loading|unloading)|sysctl net\.ipv4\.vs\.\S+: (pending|unsupported)): "
     )
     with node.configured("interval: 1s\n"):
         node.run("ipvsadm -A -t 10.0.0.1:80 -s rr; ipvsadm -A -u 10.0.0.1:53 -s rr")
@@ -146,7 +146,7 @@ def test_the_ipvs_table_that_was_lost_is_told(node: Node, journal: Journal) -> N
 
 
 def test_what_is_guarded_is_refused_but_to_whom_may(node: Node, journal: Journal) -> None:
-    journal.expect(rf"{KEY} is guarded: the kernel refused '0' from ")
+    journal.expect(rf"{KEY} is guarded: the kernel refused (a write|\d+ writes) of '0' by ")
     sample = f'ipvsd_sysctl_refused_writes_total{{sysctl="{KEY}"}}'
     with node.configured(f"guard: {{allow: [friend.service]}}\nsysctls: {{{KEY}: {{guard: true}}}}\n"):
         before = count(node, "drifts")

@@ -121,14 +121,14 @@ WITHOUT = "[Service]\nCapabilityBoundingSet=~{}\n"
 
 
 def test_without_cap_sys_module_no_module_comes_back(node: Node, journal: Journal) -> None:
-    journal.expect(r"module ip_vs_sh capability missing: ", r"\S+: \d", r"failed: ")
+    journal.expect(r"module ip_vs_sh: capability missing: ", r"\S+: \d", r"failed: ")
     with node.changed_unit(WITHOUT.format("CAP_SYS_MODULE")):
         node.run("rmmod ip_vs_sh")
         node.until(lambda: node.finding("ip_vs_sh")["verdict"] == "capability_missing", "the verdict")
 
 
 def test_without_cap_net_admin_neither_ipvs_answers_nor_are_writers_seen(node: Node, journal: Journal) -> None:
-    journal.expect(r"backend for sysctl writes: inotify; cannot use BPF: ", r"IPVS ")
+    journal.expect(r"backend that reports sysctl writes: inotify; cannot use BPF: ", r"IPVS ")
     with node.changed_unit(WITHOUT.format("CAP_NET_ADMIN")):
         assert node.status()["backend"] == "inotify"
         node.until(lambda: node.status()["ipvs"]["detail"] == "not queried: requires root", "IPVS refused")

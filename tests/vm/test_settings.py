@@ -8,7 +8,7 @@ LINKS = repeated(100, 1000)
 
 
 def test_a_parameter_is_given_and_told_where_it_cannot_be_changed(node: Node, journal: Journal) -> None:
-    journal.expect(r"sysctl ip_vs\.conn_tab_bits \(not required\) (needs a module reload|pending): ")
+    journal.expect(r"sysctl ip_vs\.conn_tab_bits \(optional\): (needs a module reload|pending): ")
     path = "/sys/module/ip_vs/parameters/conn_tab_bits"
     with node.configured("modules: {ip_vs: {parameters: {conn_tab_bits: 15}}}\n"):
         node.until(lambda: node.status()["state"] == "degraded", "the parameter told of")
@@ -18,7 +18,7 @@ def test_a_parameter_is_given_and_told_where_it_cannot_be_changed(node: Node, jo
             "needs_module_reload",
             "12",
         )
-        assert "which is in use by" in found["evidence"]
+        assert "the module is in use by" in found["evidence"]
         # The remedy, carried out.
         node.run(f"systemctl stop ipvsd; {UNLOAD_IPVS}; systemctl start ipvsd")
         node.until(lambda: node.status().get("state") == "ready", "ready again")
@@ -44,7 +44,7 @@ def test_a_writable_parameter_is_managed(node: Node) -> None:
 
 def test_a_new_interface_gets_its_value_at_once(node: Node, journal: Journal) -> None:
     pattern = "net.ipv4.conf.*.rp_filter"
-    journal.expect(r"wrote \d+ sysctls of ")
+    journal.expect(r"wrote \d+ sysctls that match ")
     with node.configured(f'sysctls: {{{pattern}: {{value: 2, exclude: [all, default, "other*"]}}}}\n'):
         node.until(lambda: node.finding(pattern)["compliant"], "those that are there")
         node.run("ip link add bench0.5 type veth peer name other0")
@@ -59,7 +59,7 @@ def test_a_new_interface_gets_its_value_at_once(node: Node, journal: Journal) ->
 
 def test_many_interfaces_come_and_go_at_once(node: Node, journal: Journal) -> None:
     pattern = "net.ipv4.conf.*.rp_filter"
-    journal.expect(r"wrote \d+ sysctls of ", rf"sysctl {pattern.replace('*', '.*')}.*")
+    journal.expect(r"wrote \d+ sysctls that match ", rf"sysctl {pattern.replace('*', '.*')}.*")
     with node.configured(f"sysctls: {{{pattern}: {{value: 2, exclude: [all, default]}}}}\n"):
         node.until(lambda: node.finding(pattern)["compliant"], "those that are there")
         series = len(node.metrics())

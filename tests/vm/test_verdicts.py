@@ -21,10 +21,10 @@ STUB = "nf_conntrack_ipv4"
 @pytest.fixture(autouse=True)
 def _looks_often(node: Node, journal: Journal) -> Iterator[None]:
     journal.expect(
-        r"module \S+( \(not required\))? (blacklisted|overridden|index stale|absent|not built|load failed): "
+        r"module \S+( \(optional\))?: (blacklisted|overridden|index stale|absent|not built|load failed): "
     )
     journal.expect(r"no, not today")  # from the command of an install line
-    journal.expect(r"module \S+ (signature refused|capability missing|modules disabled|built for another kernel): ")
+    journal.expect(r"module \S+: (signature refused|capability missing|modules disabled|built for another kernel): ")
     with node.configured(FAST):
         yield
         _restore(node)  # after any result of the test, because the machine serves the next one
@@ -111,8 +111,8 @@ def test_a_file_that_is_gone(node: Node) -> None:
     node.run(f"rm {_file(node)} && depmod")
     with unloaded(node):
         _, remedy = verdict(node, "absent")
-        assert remedy.startswith("apt install --reinstall linux-")
-        assert remedy.endswith(release)
+        assert remedy.startswith("run 'apt install --reinstall linux-")
+        assert remedy.endswith(f"{release}'")
         _restore(node)  # there is no network here, so the test restores the content of that package
 
 
@@ -124,7 +124,7 @@ def test_an_option_that_was_left_out(node: Node) -> None:
         with node.configured(f"{FAST}modules: {{{name}: {{}}}}\n"):
             found, remedy = verdict(node, "not_built", name)
             assert found.endswith(evidence)
-            assert remedy == f"run a kernel that was built with CONFIG_{name.upper()}"
+            assert remedy == f"boot a kernel that was built with CONFIG_{name.upper()}"
 
 
 def test_a_module_made_for_another_kernel(node: Node) -> None:
@@ -137,7 +137,7 @@ def test_a_module_made_for_another_kernel(node: Node) -> None:
         evidence, remedy = verdict(node, "vermagic_mismatch")
         assert f"built for kernel {other}, not {release}" in evidence
         assert "version magic" in evidence  # the kernel's own message
-        assert remedy.startswith("replace its file with one for this kernel (apt install")
+        assert remedy.startswith("replace the module file with one that was built for this kernel (run 'apt install")
         _restore(node)
 
 
@@ -190,7 +190,7 @@ def test_a_container_lacks_the_capability(node: Node) -> None:
     node.start()
     assert done.code == 1
     assert "! ip_vs_sh capability missing" in " ".join(done.out.split())
-    assert "run 'modprobe NAME' on the host" in done.out
+    assert "run 'modprobe ip_vs_sh' on the host" in " ".join(done.out.split())
     assert applied.code == 1
 
 

@@ -31,7 +31,8 @@ UNSEEN_BY_INOTIFY = {"own procfs"}
 FIRST_WITH_PROCESS = (6, 1)
 
 WITHOUT_BPF = "[Service]\nCapabilityBoundingSet=\nCapabilityBoundingSet=CAP_SYS_MODULE CAP_NET_ADMIN\n"
-SEEING = r"backend for sysctl writes: .*"
+BACKEND = "backend that reports sysctl writes"
+SEEING = rf"{BACKEND}: .*"
 
 
 def names_processes() -> bool:
@@ -264,7 +265,7 @@ def test_without_cap_bpf_it_is_inotify_and_the_reason_is_reported(node: Node, jo
     with rung(node, WITHOUT_BPF):
         assert node.status()["backend"] == "inotify"
         node.until(
-            lambda: any("backend for sysctl writes: inotify; cannot use BPF: " in line for line in journal.lines()),
+            lambda: any(line.startswith(f"{BACKEND}: inotify; cannot use BPF: ") for line in journal.lines()),
             "told",
         )
         for writer in sorted(set(WRITERS) - UNSEEN_BY_INOTIFY)[: repeated(2, len(WRITERS))]:
