@@ -255,7 +255,7 @@ def test_apply_is_for_the_running_kernel_only(tree: Path, capsys: Output) -> Non
     before = snapshot(tree)
     code, _, err = run(capsys, "apply", *at(tree))
     assert (code, snapshot(tree)) == (64, before)
-    assert err.startswith("ipvsd: cannot apply below --root")
+    assert err.startswith("ipvsd: cannot apply the configuration below --root")
 
 
 # --- status -----------------------------------------------------------------------------
@@ -299,7 +299,7 @@ def test_a_report_older_than_two_intervals_is_unknown(tree: Path, capsys: Output
     code, out, err = run(capsys, "status", *at(tree))
     assert code == 2
     assert out.startswith("ready: so it is\n")
-    assert err.startswith("ipvsd: the last reconciliation was 121 s ago")
+    assert err.startswith("ipvsd: outdated result: the last reconciliation was 121 s ago")
 
 
 @pytest.mark.parametrize("text", [None, "", "{", "[]", "{}", '{"boottime": "x", "config": {}}', "null", "\udcff"])

@@ -253,7 +253,7 @@ LETTERS = "(use at most 55 letters, digits, '_' and '-')"
             "sysctls: {net.a: 2026-01-01}",
             '1: sysctls.net.a: must be a string or an integer, not a timestamp (quote the value: "2026-01-01")',
         ),
-        ("sysctls: {net.a: {policy: observe}}", "1: sysctls.net.a: missing value, and no profile sets one"),
+        ("sysctls: {net.a: {policy: observe}}", "1: sysctls.net.a: missing value (add 'value: ...'; no profile sets a"),
         ("sysctls: {net.a: {value: 1, atLeast: 1}}", f"1: sysctls.net.a: {ONE_OF}"),
         ("sysctls: {net.a: {value: 1, oneOf: [2]}}", f"1: sysctls.net.a: {ONE_OF}"),
         ("sysctls: {net.a: {atMost: 1, oneOf: [2]}}", f"1: sysctls.net.a: {ONE_OF}"),
@@ -280,7 +280,10 @@ LETTERS = "(use at most 55 letters, digits, '_' and '-')"
             "1: sysctls.net.a.policy: must be one of enforce, observe, yield (not 'ignore')",
         ),
         ("profiles: kube-proxy-ipvs", "1: profiles: must be a list, not a string (write [kube-proxy-ipvs])"),
-        ("profiles: [none, lvs-full]", "1: profiles: 'none' cannot be combined with other profiles (remove 'none' or the other profiles)"),
+        (
+            "profiles: [none, lvs-full]",
+            "1: profiles: 'none' cannot be combined with other profiles (remove 'none' or the other profiles)",
+        ),
         ("kubeProxyVersion: [1]", "1: kubeProxyVersion: must be a Kubernetes version, not a list (such as"),
         ("kubeProxyVersion: latest", "1: kubeProxyVersion: must be a Kubernetes version, not a string"),
         ("scheduler: ../x", "1: scheduler: must be a scheduler name, not '../x' (such as rr or sh)"),
@@ -325,7 +328,7 @@ def test_a_value_of_several_lines_is_refused() -> None:
 
 
 def test_a_file_larger_than_a_mebibyte_is_refused() -> None:
-    assert errors("#" * (1 << 20) + "\n") == ("0.yaml: is larger than 1048576 bytes",)
+    assert errors("#" * (1 << 20) + "\n") == ("0.yaml: the file is larger than 1048576 bytes",)
 
 
 def test_anchors_that_explode_are_refused() -> None:
@@ -336,7 +339,7 @@ def test_anchors_that_explode_are_refused() -> None:
 
 
 def test_deep_nesting_is_refused() -> None:
-    assert errors("modules: " + "[" * 1000) == ("0.yaml: is nested too deeply",)
+    assert errors("modules: " + "[" * 1000) == ("0.yaml: the file is nested too deeply",)
 
 
 def test_all_errors_of_all_files_are_told_at_once() -> None:

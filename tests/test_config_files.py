@@ -119,26 +119,26 @@ def test_a_dangling_link_is_an_error(root: Path) -> None:
 def test_a_fifo_is_rejected_without_blocking(root: Path) -> None:
     os.mkfifo(root / MAIN)
 
-    assert refusal(root) == f"{root}/{MAIN}: is not a regular file"
+    assert refusal(root) == f"{root}/{MAIN}: not a regular file"
 
 
 def test_a_directory_is_refused(root: Path) -> None:
     (root / MAIN).mkdir()
 
-    assert refusal(root) == f"{root}/{MAIN}: is not a regular file"
+    assert refusal(root) == f"{root}/{MAIN}: not a regular file"
 
 
 def test_an_endless_device_is_refused(root: Path) -> None:
     file = root / "zero"
     file.symlink_to("/dev/zero")
 
-    assert refusal(root, file) == f"{file}: is not a regular file"
+    assert refusal(root, file) == f"{file}: not a regular file"
 
 
 def test_a_file_larger_than_a_mebibyte_is_refused_unread(root: Path) -> None:
     os.truncate(put(root, MAIN, ""), 1 << 40)
 
-    assert refusal(root) == f"{root}/{MAIN}: is larger than {MAX_BYTES} bytes"
+    assert refusal(root) == f"{root}/{MAIN}: the file is larger than {MAX_BYTES} bytes"
 
 
 def test_a_drop_in_directory_that_is_a_file_is_an_error(root: Path) -> None:

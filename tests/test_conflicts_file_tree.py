@@ -47,7 +47,7 @@ def test_an_unreadable_file_is_reported(root: Path) -> None:
     tree = FileTree(str(root))
     assert [tree.read(path) for path in ("etc/huge.conf", "etc/loop", "etc/none")] == [None, None, None]
     assert dict(tree.unreadable_files) == {
-        str(root / "etc/huge.conf"): f"is larger than {MAX_BYTES} bytes",
+        str(root / "etc/huge.conf"): f"the file is larger than {MAX_BYTES} bytes",
         str(root / "etc/loop"): "Too many levels of symbolic links",
     }
 

@@ -155,7 +155,8 @@ def test_explain_prints_all_facts(tree: Path, capsys: Output, monkeypatch: pytes
                 -> correct the line in ./etc/sysctl.d/60-cis.conf, or remove it
           systemd-networkd, when systemd-networkd starts or reloads, and when a link
             comes up:
-            + ./etc/systemd/networkd.conf:2  IPv4Forwarding=yes  (takes effect; compliant)
+            + ./etc/systemd/networkd.conf:2
+                IPv4Forwarding=yes  (takes effect; compliant)
         """)
 
 
@@ -169,7 +170,7 @@ def test_the_output_for_a_compliant_item_is_short(tree: Path, capsys: Output) ->
               (GetRequiredIPVSModules, pkg/util/ipvs/ipvs.go)
 
         LAST CHANGED BY
-          unknown: the daemon is not running below .
+          unknown: the daemon is not running
 
         SETTINGS ON DISK, IN THE ORDER IN WHICH THEY ARE APPLIED
           ipvsd found no settings for this item

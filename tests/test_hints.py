@@ -60,12 +60,12 @@ def suggested(error: str) -> Iterator[str]:
         yield "false"
     for pattern in (
         r"the kernel expects a number: (\w+)",
-        r"quote it: (\".*\")(?:;|\Z)",
-        r"\Awrite (?!its value|the bytes|KEY: VALUE)([^ ,;]+)",
+        r"quote the (?:value|name): (\".*\")(?:;|\Z)",
+        r"\Awrite (?!the value|the bytes|KEY: VALUE)([^ ,;]+)",
         r"remove the prefix: (.*)",
     ):
         yield from re.findall(pattern, hint)
-    examples = re.match(r"(?:such as|did you mean) (.*?)\??\Z", hint.partition("? or set")[0])
+    examples = re.match(r"(?:such as|did you mean) (.*?)\??\Z", hint.partition("? If ")[0])
     if examples and examples[1].startswith("["):
         yield from re.findall(r"\[.*?\]", examples[1])
     elif examples:

@@ -180,7 +180,7 @@ def test_a_taken_port_is_reported_and_tried_again() -> None:
         site.web.arm()
         assert site.web.listen_errors == f"127.0.0.1:{site.port}: Address already in use"
         assert not site.web.state().up
-        assert site.web.state().detail == f"not 127.0.0.1:{site.port} (Address already in use)"
+        assert site.web.state().detail == f"cannot listen on 127.0.0.1:{site.port}: Address already in use"
     site.web.arm()
     try:
         assert site.web.listen_errors == ""
@@ -198,7 +198,8 @@ def test_one_address_of_two_suffices() -> None:
         web.arm()
         try:
             assert web.state().up
-            assert web.state().detail == f"127.0.0.1:{site.port}, not 127.0.0.1:{taken} (Address already in use)"
+            failure = f"cannot listen on 127.0.0.1:{taken}: Address already in use"
+            assert web.state().detail == f"127.0.0.1:{site.port}; {failure}"
             assert site.ask("/healthz")[0] == 200
         finally:
             web.close()

@@ -231,7 +231,7 @@ def test_an_interface_that_an_image_does_not_have_yet_is_explained(
     for path, text in files.items():
         put(image, path, text)
     found, out, _ = run(capsys, image, "explain", name)
-    assert (found, "no such file" in out, "not held" in out) == (code, False, False)
+    assert (found, "does not have this" in out, "not held" in out) == (code, False, False)
     assert told in out.replace(f"of {FORWARDING}: ", "")
     if name == "eth0":
         assert out.startswith(f"{HEAD} interface eth0: unknown before the first boot")
@@ -274,4 +274,4 @@ def test_explain_describes_an_image_after_its_first_boot(
     for path, text in files.items():
         put(image, path, text)
     code, out, _ = run(capsys, image, "explain", name)
-    assert (code, "no such file" in out, told in out) == (0, False, True)
+    assert (code, "does not have this" in out, told in out) == (0, False, True)

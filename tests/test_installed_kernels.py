@@ -142,7 +142,7 @@ def test_the_command_prints_each_kernel_with_its_remedy(tree: Path, capsys: pyte
         f"kernel {NEW} (next boot): not ready",
         f"  ! ip_vs_sh absent: /lib/modules/{NEW}/modules.dep does not list",
     ]
-    assert f"-> chroot {tree} apt install --reinstall linux-image-{NEW}" in " ".join(out.split())
+    assert f"-> run 'chroot {tree} apt install --reinstall linux-image-{NEW}'" in " ".join(out.split())
     assert max(len(line) for line in out.splitlines() if str(tree) not in line) <= 80
 
 

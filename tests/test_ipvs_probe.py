@@ -20,7 +20,7 @@ from ipvsd.runtime.event_loop import EventLoop, Reason, ReasonKind
 from tests.scarce import few_descriptors
 
 NO_ANSWER = Ipvs(None, detail="the query returned no response")
-ANSWER = '{"up": true, "version": "1.2.1", "table_size": 4096, "detail": "responding"}'
+ANSWER = '{"up": true, "version": "1.2.1", "table_size": 4096, "detail": "answers"}'
 
 
 def child(script: str) -> ProbeProcess:
@@ -36,7 +36,7 @@ def test_a_childs_answer_is_taken() -> None:
     process = child(f"print({ANSWER!r})")
     while not process.read():
         pass
-    assert process.finish() == Ipvs(True, "1.2.1", 4096, "responding")
+    assert process.finish() == Ipvs(True, "1.2.1", 4096, "answers")
 
 
 def test_a_child_that_stays_after_its_reply_is_ended_and_its_reply_used() -> None:

@@ -146,8 +146,8 @@ def test_a_misspelt_sysctl_is_refused_and_one_that_may_exist_is_not(typed: str, 
     else:
         name = sysctl_names.normalised(typed)
         assert error(text) == (
-            f"f:2: sysctls.{name}: unknown sysctl (did you mean {meant}? or set 'required: false' if some kernels "
-            "have it)"
+            f"f:2: sysctls.{name}: unknown sysctl (did you mean {meant}? If some kernels have the sysctl, "
+            "set 'required: false')"
         )
 
 
@@ -247,20 +247,21 @@ def test_a_pasted_configuration_of_kube_proxy_is_named_with_what_to_write_instea
 )
 def test_other_objects_of_kubernetes_are_named(kind: str, named: str) -> None:
     found = error(f"apiVersion: v1\nkind: {kind}\ndata: {{a: b}}\n")
-    assert found.startswith(f"f:1: this is {named}, which ipvsd does not read (")
+    assert found.startswith(f"f:1: the file is {named}, which ipvsd does not read (")
 
 
 def test_a_file_of_several_documents_of_kubernetes_is_named_too() -> None:
     with pytest.raises(ConfigError) as caught:
         read(f"apiVersion: kubeadm.k8s.io/v1beta4\nkind: ClusterConfiguration\n---\n{KUBE_PROXY}")
-    assert caught.value.errors[0] == "f:3: contains more than one document (keep one)"
-    assert caught.value.errors[1].startswith("f: the file contains kube-proxy's configuration, which ipvsd does not read")
+    assert caught.value.errors[0] == "f:3: the file contains more than one document (keep one document)"
+    problem = "f: the file contains kube-proxy's configuration, which ipvsd does not read"
+    assert caught.value.errors[1].startswith(problem)
 
 
 @pytest.mark.parametrize(
     ("text", "hint"),
     [
-        ("ipvs: {scheduler: rr}", "ipvs.strictARP are 'scheduler' and 'strictARP' here"),
+        ("ipvs: {scheduler: rr}", "use the top-level keys 'scheduler' and 'strictARP'"),
         ("mode: ipvs", "'profiles: [kube-proxy-ipvs]'"),
         ("ipvs-scheduler: rr", "use 'scheduler'"),
         ("kubernetesVersion: v1.30.0", "use 'kubeProxyVersion'"),
@@ -288,7 +289,10 @@ def test_a_key_of_kube_proxy_is_rejected_with_that_of_ipvsd(text: str, hint: str
             'f:2: invalid character U+2018 (LEFT SINGLE QUOTATION MARK) (replace the character with "\'")',
         ),
         ("scheduler:\u00a0rr", "f:2: invalid character U+00A0 (NO-BREAK SPACE) (replace the character with a space)"),
-        ("startup:\n\u3000mode: strict", "f:3: invalid character U+3000 (IDEOGRAPHIC SPACE) (replace the character with a space)"),
+        (
+            "startup:\n\u3000mode: strict",
+            "f:3: invalid character U+3000 (IDEOGRAPHIC SPACE) (replace the character with a space)",
+        ),
         ("scheduler: r\u200br", "f:2: invalid character U+200B (ZERO WIDTH SPACE) (remove the character)"),
         (
             "sysctls: {net.ipv4.ip_forward: \uff11}",

@@ -67,7 +67,7 @@ def test_files_that_are_gone(tree: Path, ask: Ask) -> None:
     code, found = ask("preflight")
     assert code == 1
     assert {name: found[name].verdict for name in MODULES} == dict.fromkeys(MODULES, "file_missing")
-    assert found["ip_vs"].remedy == f"chroot {tree} apt install --reinstall linux-image-{RELEASE}"
+    assert found["ip_vs"].remedy == f"run 'chroot {tree} apt install --reinstall linux-image-{RELEASE}'"
 
 
 @pytest.mark.parametrize("command", ["preflight", "check"])

@@ -84,7 +84,7 @@ GOLDEN = {
         {"name": "uevents", "up": True, "detail": "kernel uevents", "events_lost": 3},
         {"name": "config_files", "up": False, "detail": "no inotify", "events_lost": None},
     ],
-    "ipvs": {"up": True, "version": "1.2.1", "table_size": 4096, "detail": "responding"},
+    "ipvs": {"up": True, "version": "1.2.1", "table_size": 4096, "detail": "answers"},
     "config": {
         "hash": "0123456789ab",
         "profiles": ["kube-proxy-ipvs"],
@@ -138,5 +138,6 @@ def test_a_served_report_has_its_age() -> None:
 def test_a_verdict_older_than_two_intervals_is_not_valid() -> None:
     made = report(module())
     old = with_age(made, made.boottime + 120.5)
-    assert old.health == Health(State.FAILED, "failed: outdated result: the last reconciliation was 120 s ago (last state: ready: all of it)", 2)
+    line = "failed: outdated result: the last reconciliation was 120 s ago (last state: ready: all of it)"
+    assert old.health == Health(State.FAILED, line, 2)
     assert build_document(old)["state"] == "failed"

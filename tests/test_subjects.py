@@ -81,13 +81,16 @@ def test_a_common_name_is_resolved_and_reported(tree: Path, capsys: Output, aske
         ("net.ipv4.conf.eth0.100.rp_filter", "(did you mean net.ipv4.conf.eth0/100.rp_filter?)"),
         ("net.ipv4.conntrack", "(did you mean net.ipv4.vs.conntrack?)"),
         ("net.quite.unknown", "unknown sysctl; kernel 6.1.0-50-cloud-amd64 does not have it (to list"),
-        ("net.ipv4.conf.*.rp_filter", "the configuration does not contain this pattern (matching sysctls: net.ipv4.conf.all."),
+        (
+            "net.ipv4.conf.*.rp_filter",
+            "the configuration does not contain this pattern (matching sysctls: net.ipv4.conf.all.",
+        ),
         ("kube-proxy-ipvs", "'ipvsd profile show kube-proxy-ipvs' prints the profile"),
         (
             "xyzzy",
             "(specify a sysctl, a module or MODULE.PARAMETER, such as net.ipv4.ip_forward)",
         ),
-        ("net.ipv4.ip\u2010forward", "invalid name (give "),
+        ("net.ipv4.ip\u2010forward", "invalid name (specify "),
         ("all", "unknown module"),
         ("default", "unknown module"),
         ("nf_conntrack.hashsiz", "(did you mean nf_conntrack.hashsize?)"),
@@ -118,7 +121,7 @@ def test_the_interface_of_kube_proxy_is_explained_with_its_manager(tree: Path, c
     put(tree, "etc/systemd/system/multi-user.target.wants/NetworkManager.service", "")
     assert main(["explain", "kube-ipvs0", "--root", str(tree)]) == 0
     out = " ".join(capsys.readouterr().out.split())
-    assert out.startswith("interface kube-ipvs0: absent kube-proxy creates it in IPVS mode, keeps it down,")
+    assert out.startswith("interface kube-ipvs0: absent kube-proxy creates this interface in IPVS mode, keeps it down,")
     assert "? /" in out
     assert "-> put '[keyfile]' and 'unmanaged-devices+=interface-name:kube-ipvs0' into" in out
 
@@ -126,7 +129,7 @@ def test_the_interface_of_kube_proxy_is_explained_with_its_manager(tree: Path, c
 def test_an_interface_is_explained_with_its_managed_sysctls(tree: Path, capsys: Output) -> None:
     assert main(["explain", "eth0", "--root", str(tree)]) == 0
     out = " ".join(capsys.readouterr().out.split())
-    assert out.startswith("interface eth0: present a network interface; ipvsd manages 1 of its sysctls SYSCTLS")
+    assert out.startswith("interface eth0: present network interface; ipvsd manages 1 of its sysctls SYSCTLS")
     assert "+ net.ipv4.conf.eth0.forwarding compliant 1" in out
 
 

@@ -55,17 +55,17 @@ def run(capsys: Output, arguments: Sequence[str]) -> tuple[int, str, str]:
         ("preflight --kern 6.1", "ipvsd preflight: unknown option --kern (did you mean '--kernel'?"),
         ("config show --roto /", "ipvsd config show: unknown option --roto (did you mean '--root'?"),
         ("profile list --outptu json", "ipvsd profile list: unknown option --outptu (did you mean '--output'?"),
-        ("check --zzz", "ipvsd check: unknown option --zzz (known: --help, --config, --root, --output; see"),
+        ("check --zzz", "ipvsd check: unknown option --zzz (known: --help, --config, --root, --output; run"),
         ("check -o json", "ipvsd check: unknown option -o ("),
         ("chek", "ipvsd: unknown command 'chek' (did you mean 'check'? run 'ipvsd --help')"),
         ("stat", "ipvsd: unknown command 'stat' (did you mean 'status'?"),
         ("frobnicate", "ipvsd: unknown command 'frobnicate' (known: run, check, "),
         ("config vaildate", "ipvsd config: unknown action 'vaildate' (did you mean 'validate'?"),
-        ("check --output xml", "ipvsd check: invalid value 'xml' for --output (known: text, json; see"),
+        ("check --output xml", "ipvsd check: invalid value 'xml' for --output (known: text, json; run"),
         ("check --output jsno", "ipvsd check: invalid value 'jsno' for --output (did you mean 'json'?"),
         ("check extra", "ipvsd check: unknown argument 'extra' (run 'ipvsd check --help')"),
-        ("--root / check", "ipvsd: missing command before --root: options follow the command (see"),
-        ("check --config", "ipvsd check: argument --config: expected one argument (see"),
+        ("--root / check", "ipvsd: missing command before --root: options follow the command (run"),
+        ("check --config", "ipvsd check: argument --config: expected one argument (run"),
         (
             "history --lines x",
             "ipvsd history: argument --lines: invalid value 'x': must be a number from 1 to 1000000 (run",
@@ -264,7 +264,7 @@ def test_the_status_below_a_root_does_not_ask_to_start_a_service(tree: Path, cap
 def test_the_root_is_named_as_a_shell_takes_it(tmp_path: Path, capsys: Output) -> None:
     tree = make_tree(tmp_path / "my image")
     drifted(tree)
-    assert remedies(tree, capsys)["net.ipv4.ip_forward"].endswith(f"--root '{tree}'")
+    assert remedies(tree, capsys)["net.ipv4.ip_forward"].startswith(f"run 'ipvsd apply --persist --root '{tree}''")
 
 
 @pytest.mark.parametrize(
@@ -291,7 +291,8 @@ def test_a_sysctl_that_this_kernel_lacks_is_reported_with_a_similar_one(
 @pytest.mark.parametrize("name", ["net.bridge.bridge-nf-call-iptables", "net.bridge.bridge-nf-call-ip6tables"])
 def test_a_bridge_sysctl_that_is_off_can_be_intended(tree: Path, capsys: Output, name: str) -> None:
     put_sysctl(tree, name, "0")
-    assert remedies(tree, capsys)[name].endswith("; if a network plugin requires the sysctl to be 0, set 'bridgeNetfilter: false'")
+    alternative = "; if a network plugin requires the sysctl to be 0, set 'bridgeNetfilter: false'"
+    assert remedies(tree, capsys)[name].endswith(alternative)
     put(tree, MAIN, f"sysctls: {{{name}: 1}}\n")
     assert "bridgeNetfilter" not in remedies(tree, capsys)[name]
 

@@ -54,7 +54,7 @@ def run_for(text: str, module: str = "ip_vs") -> Kernel:
             kernel(built_in=("ip_vs",), modular=False, indexed=False), "", V.BUILT_IN,
             "built into a kernel without modules", "", id="built into a kernel without modules",
         ),
-        pytest.param(SHIPPED, "Loading", V.LOADING, "/proc/modules: Loading", "wait; if the load does not finish", id="on its way in"),
+        pytest.param(SHIPPED, "Loading", V.LOADING, "/proc/modules: Loading", "wait; if the load", id="on its way in"),
         pytest.param(SHIPPED, "Unloading", V.UNLOADING, "/proc/modules: Unloading", "wait; ipvsd", id="on its way out"),
         pytest.param(
             SHIPPED, "", V.LOADABLE, "not loaded; modules.dep lists the module", "run 'ipvsd apply'", id="loadable"
@@ -75,7 +75,8 @@ def run_for(text: str, module: str = "ip_vs") -> Kernel:
         ),
         pytest.param(
             kernel(release="7.2.13+deb14-cloud-amd64"), "", V.ABSENT, "/lib/modules/7.2.13",
-            "run 'apt install --reinstall linux-modules-7.2.13+deb14-cloud-amd64", id="absent on Debian with split packages",
+            "run 'apt install --reinstall linux-modules-7.2.13+deb14-cloud-amd64",
+            id="absent on Debian with split packages",
         ),
         pytest.param(
             kernel(distribution="ubuntu", release="6.8.0-45-generic"), "", V.ABSENT, "/lib/modules/6.8.0-45-generic",
@@ -83,7 +84,8 @@ def run_for(text: str, module: str = "ip_vs") -> Kernel:
         ),
         pytest.param(
             kernel(distribution="ubuntu", release="5.15.0-1040-kvm"), "", V.ABSENT, "/lib/modules/5.15.0-1040-kvm",
-            "run 'apt install linux-image-generic' to install the general kernel, and reboot", id="absent from Ubuntu's kvm kernel",
+            "run 'apt install linux-image-generic' to install the general kernel, and reboot",
+            id="absent from Ubuntu's kvm kernel",
         ),
         pytest.param(
             kernel(distribution="rocky", release="5.14.0-427.13.1.el9_4.x86_64"), "", V.ABSENT, "/lib/modules/5.14",
@@ -163,7 +165,8 @@ def run_for(text: str, module: str = "ip_vs") -> Kernel:
             f"run 'depmod -a {RELEASE}'", id="no index",
         ),
         pytest.param(
-            kernel(indexed=False), "", V.ABSENT, f"{TREE} contains neither the module nor a module index", "run 'apt install --reinstall",
+            kernel(indexed=False), "", V.ABSENT, f"{TREE} contains neither the module nor a module index",
+            "run 'apt install --reinstall",
             id="no index, and no file",
         ),
         pytest.param(

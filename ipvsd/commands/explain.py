@@ -32,7 +32,8 @@ def run(root: str, config_path: Optional[str], output: str, name: str) -> int:
         print_errors(f"ipvsd: cannot check {root}: {error} (install a kernel in the image)")
         return EX_CANNOT_TELL
     document = _document(found)
-    unknown = "the daemon's status cannot be read" if found.unusable else _not_running(root)
+    remedy = " (run 'systemctl start ipvsd')" if root == "/" else ""
+    unknown = "the daemon's status cannot be read" if found.unusable else f"the daemon is not running{remedy}"
     if output == "json":
         print_json(document)
     else:
@@ -40,12 +41,6 @@ def run(root: str, config_path: Optional[str], output: str, name: str) -> int:
     if found.unusable:
         print_errors(f"ipvsd: cannot read the daemon's status: {found.unusable}")
     return found.exit_code
-
-
-def _not_running(root: str) -> str:
-    if root == "/":
-        return "the daemon is not running (run 'systemctl start ipvsd')"
-    return f"the daemon is not running below {root}"
 
 
 def _document(found: Explanation) -> dict[str, Any]:
@@ -163,7 +158,8 @@ def _last(document: Mapping[str, Any], unknown: str) -> Iterator[str]:
 def _last_repair(document: Mapping[str, Any], unknown: str) -> Iterator[str]:
     repair = document["repair"]
     if repair is None:
-        yield "  the daemon has observed no change" if document["status_available"] else f"  unknown: {unknown}"
+        line = "the daemon has observed no change" if document["status_available"] else f"unknown: {unknown}"
+        yield from formatting.indented(line, 2, 4)
         return
     at = str(repair.get("time", ""))[:19]
     writer, writer_text = repair.get("writer"), repair.get("writer_text")

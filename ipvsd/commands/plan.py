@@ -74,7 +74,7 @@ def _lines(plan: Plan, later: Sequence[SysctlFinding]) -> Iterator[str]:
             yield formatting.colour(f"+ {action.name} = {action.value}", "32")
     for finding in later:
         condition = f"after module {finding.desired.provider} is loaded, if the value differs"
-        yield f"# {finding.desired.origin}; written {condition}"
+        yield from formatting.folded(f"# {finding.desired.origin}; written {condition}")
         yield formatting.colour(f"+ {finding.name} = {value_to_write(finding.desired.want, '')}", "32")
     # An action that the kernel performs itself has no line.
     touched = {action.name for action in plan.actions} | {finding.name for finding in later}

@@ -75,7 +75,7 @@ def _about(document: Mapping[str, Any], age: float) -> Iterator[str]:
         f"{item['name']} {item['events_lost']}" for item in document["sources"] if item.get("events_lost")
     ]
     lost = f"; {document['events_lost']} events lost ({', '.join(lost_by_source)})" if lost_by_source else ""
-    yield f"backend that reports sysctl writes: {document['backend']}{lost}"
+    yield from formatting.folded(f"backend that reports sysctl writes: {document['backend']}{lost}")
     for item in document["contended"]:
         by = formatting.describe_attribution(item, item["conflicting_program"])
         yield from formatting.folded(f"{item['name']} is contended: changed {by}", "33")

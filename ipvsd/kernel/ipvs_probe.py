@@ -208,7 +208,7 @@ def _parse_reply(replies: Sequence[Any]) -> Ipvs:
     version, size = (replies[0].get_attr(name) if replies else None for name in (_VERSION, _TABLE_SIZE))
     if not isinstance(version, int) or not isinstance(size, int):
         return Ipvs(None, detail="invalid response from the kernel")
-    return Ipvs(True, f"{version >> 16 & 0xFF}.{version >> 8 & 0xFF}.{version & 0xFF}", size, "responding")
+    return Ipvs(True, f"{version >> 16 & 0xFF}.{version >> 8 & 0xFF}.{version & 0xFF}", size, "answers")
 
 
 def _describe_error(code: int, bound: bool) -> Ipvs:

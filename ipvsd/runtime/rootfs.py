@@ -60,7 +60,7 @@ def read(root: str, path: str, limit: int = MAX_BYTES) -> bytes:
         size = os.fstat(fd).st_size  # 0 for files of /proc
         data = read_at_most(fd, limit + 1) if size <= limit else b""
     if max(size, len(data)) > limit:
-        raise OSError(errno.EFBIG, f"larger than {limit} bytes", os.path.join(root, path))
+        raise OSError(errno.EFBIG, f"the file is larger than {limit} bytes", os.path.join(root, path))
     return data
 
 

@@ -23,7 +23,8 @@ BROKEN = {
     "no YAML": ("modules: [\n", "invalid YAML"),
     "list for a value": (
         "sysctls:\n  net.ipv4.tcp_rmem: [4096, 131072, 6291456]\n",
-        '2: sysctls.net.ipv4.tcp_rmem: must be a string or an integer, not a list (quote the value: "4096 131072 6291456")',
+        "2: sysctls.net.ipv4.tcp_rmem: must be a string or an integer, not a list "
+        '(quote the value: "4096 131072 6291456")',
     ),
     "too large": ("#" * (1 << 20) + "\n#\n", "is larger than 1048576 bytes"),
 }
