@@ -23,7 +23,7 @@ def _looks_often(node: Node, journal: Journal) -> Iterator[None]:
     journal.expect(r"module \S+( \(optional\))?: (blacklisted|overridden|invalid options|no index): ")
     journal.expect(r"module \S+( \(optional\))?: (file missing|absent|merged): ")
     journal.expect(r"module \S+: load failed: ")
-    journal.expect(r"\S+( \(optional\))?: (pending|unsupported|noncompliant|write failed)")
+    journal.expect(r"(sysctl )?\S+( \(optional\))?: (pending|unsupported|noncompliant|write failed)")
     journal.expect(r"failed: ")
     with node.configured(FAST):
         yield
