@@ -103,7 +103,7 @@ def test_many_interfaces_are_one_short_note(tree: Path, capsys: Output) -> None:
     for number in range(9):
         put_sysctl(tree, f"net.ipv6.conf.ens{number}/7.accept_ra", "1")
     [note] = notes(tree, capsys)
-    assert "on ens0.7, ens1.7, ens2.7 and 7 more: " in note
+    assert "on ens0.7, ens1.7, ens2.7 and 7 more, because " in note
     assert "{net.ipv6.conf.ens0/7.accept_ra: 2}" in note
 
 

@@ -22,7 +22,7 @@ TAIL = 8.0
 STORM = (
     r"\S+ is contended: repaired more than \d+ times in 60 s, last changed (probably )?by ",
     r"\S+ is no longer contended",
-    r"sysctl \S+ (contended|noncompliant): ",
+    r"sysctl \S+( \(optional\))?: (contended|noncompliant): ",
 )
 
 

@@ -14,7 +14,7 @@ CIS = "/etc/sysctl.d/99-cis.conf"
 CONTENDED = rf"{KEY} is contended: repaired more than \d+ times in 60 s, last changed (probably )?by .*"
 OVER = rf"{KEY} is no longer contended"
 # The interfaces follow ip_forward at each write, so a check between a write and its repair finds them changed.
-SEEN = rf"sysctl ({KEY}|net\.ipv4\.conf\.\*\.forwarding) (contended|yielded|noncompliant): "
+SEEN = rf"sysctl ({KEY}|net\.ipv4\.conf\.\*\.forwarding)( \(optional\))?: (contended|yielded|noncompliant): "
 METRIC = f'ipvsd_sysctl_contended{{sysctl="{KEY}"}}'
 
 
