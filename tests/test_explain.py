@@ -256,9 +256,7 @@ def test_a_setting_that_agrees_is_reported_and_is_not_a_failure(tree: Path, caps
     put(tree, f"{WANTS}/NetworkManager.service", "")
     code, out, _ = run(capsys, tree, "ip_vs")
     assert code == 0
-    assert "NetworkManager manages kube-ipvs0, and can remove the service addresses from it" in " ".join(
-        out.split()
-    )
+    assert "NetworkManager manages kube-ipvs0, and can remove the service addresses from it" in " ".join(out.split())
 
 
 @pytest.mark.parametrize(

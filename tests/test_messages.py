@@ -68,9 +68,7 @@ def teller() -> Teller:
 def test_the_first_reconciliation_logs_every_change_with_both_values() -> None:
     lines = Teller().look()
     assert ("info", f"wrote {FORWARD}: '1' (was '0')") in lines
-    assert ("info", "loaded module ip_vs (was unloaded)") in Teller(
-        "profiles: []\nmodules: {ip_vs: {}}"
-    ).look()
+    assert ("info", "loaded module ip_vs (was unloaded)") in Teller("profiles: []\nmodules: {ip_vs: {}}").look()
     assert {level for level, _ in lines} == {"info"}
 
 
@@ -90,9 +88,7 @@ def test_the_modules_of_a_cold_boot_are_one_line_with_all_names_in_a_field() -> 
 
 def test_a_module_that_is_loaded_later_has_its_own_line(teller: Teller) -> None:
     teller.configure("modules: {ip_vs_ftp: {}}")
-    assert [(line.level, line.text) for line in teller.lines()] == [
-        ("info", "loaded module ip_vs_ftp (was unloaded)")
-    ]
+    assert [(line.level, line.text) for line in teller.lines()] == [("info", "loaded module ip_vs_ftp (was unloaded)")]
 
 
 def test_each_unloaded_module_has_a_line_with_its_unloader(teller: Teller) -> None:
@@ -109,9 +105,7 @@ def test_a_steady_state_logs_nothing(teller: Teller) -> None:
 
 def test_the_line_of_a_repair_contains_its_duration(teller: Teller) -> None:
     teller.kernel.values[FORWARD] = "0"
-    assert teller.look() == [
-        ("info", f"wrote {FORWARD}: '1' (was '0'); changed by unknown, repaired in 12.3 ms")
-    ]
+    assert teller.look() == [("info", f"wrote {FORWARD}: '1' (was '0'); changed by unknown, repaired in 12.3 ms")]
 
 
 def test_a_problem_is_logged_once_as_a_warning_with_a_remedy() -> None:
@@ -212,9 +206,7 @@ def test_an_unknown_property_of_the_writer_has_no_field() -> None:
 
 def test_the_reload_of_a_module_is_logged_with_its_unloader() -> None:
     (line,) = describe([Repaired(MODULE, LoadModule("ip_vs_sh"), UNLOADED)])
-    assert line.text == (
-        "loaded module ip_vs_sh (was unloaded); unloaded probably by rmmod[7], repaired in 40.0 ms"
-    )
+    assert line.text == ("loaded module ip_vs_sh (was unloaded); unloaded probably by rmmod[7], repaired in 40.0 ms")
     assert (line.fields["MESSAGE_ID"], line.fields["MODULE"], line.fields["WRITER_PID"]) == (RELOADED, "ip_vs_sh", "7")
 
 

@@ -63,10 +63,7 @@ def test_an_unknown_scheduler_is_rejected_with_a_list_of_the_known_ones() -> Non
     ("typed", "what"), [("true", "a boolean"), ("no", "a boolean"), ("null", "nothing"), ("10", "a number")]
 )
 def test_a_scheduler_is_a_text(typed: str, what: str) -> None:
-    assert (
-        error(f"scheduler: {typed}")
-        == f"f:1: scheduler: must be a scheduler name, not {what} (such as rr or sh)"
-    )
+    assert error(f"scheduler: {typed}") == f"f:1: scheduler: must be a scheduler name, not {what} (such as rr or sh)"
 
 
 def test_an_empty_scheduler_is_that_of_kube_proxy() -> None:

@@ -80,13 +80,17 @@ def test_invalid_usage_is_one_line_with_a_hint(capsys: Output, line: str, told: 
     assert err.startswith(told)
 
 
-def test_no_option_of_any_command_can_be_abbreviated() -> None:
-    def parsers(parser: Any) -> list[Any]:
-        below = [
-            sub for action in parser._actions if isinstance(action.choices, dict) for sub in action.choices.values()
-        ]
-        return [parser, *(found for sub in below for found in parsers(sub))]
+def parsers(parser: Any) -> list[Any]:
+    """Return a parser with those of its commands and their actions."""
+    below = [sub for action in parser._actions if isinstance(action.choices, dict) for sub in action.choices.values()]
+    return [parser, *(found for sub in below for found in parsers(sub))]
 
+
+def test_the_help_of_every_command_says_what_it_does() -> None:
+    assert [parser.prog for parser in parsers(build_parser()) if not parser.description] == []
+
+
+def test_no_option_of_any_command_can_be_abbreviated() -> None:
     found = parsers(build_parser())
     assert len(found) > 10
     assert [parser.prog for parser in found if parser.allow_abbrev] == []

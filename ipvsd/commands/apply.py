@@ -182,7 +182,7 @@ def _document(persisted: PersistResult) -> dict[str, Any]:
 _AFTER = "after a boot of kernel {} without ipvsd"
 
 
-def _not_live(found: ModuleFinding) -> str:
+def _not_live(found: Finding) -> str:
     return f"will not be live ({text_of(found.verdict)})"
 
 

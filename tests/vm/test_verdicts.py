@@ -20,9 +20,7 @@ STUB = "nf_conntrack_ipv4"
 
 @pytest.fixture(autouse=True)
 def _looks_often(node: Node, journal: Journal) -> Iterator[None]:
-    journal.expect(
-        r"module \S+( \(optional\))?: (blacklisted|overridden|index stale|absent|not built|load failed): "
-    )
+    journal.expect(r"module \S+( \(optional\))?: (blacklisted|overridden|index stale|absent|not built|load failed): ")
     journal.expect(r"no, not today")  # from the command of an install line
     journal.expect(r"module \S+: (signature refused|capability missing|modules disabled|built for another kernel): ")
     with node.configured(FAST):
