@@ -17,7 +17,7 @@ PACKAGE = Path(__file__).parent.parent / "ipvsd"
 THIRD_PARTY = {
     "yaml": "config.yaml_parser",
     "pyroute2": "kernel.ipvs_probe",
-    "watchdog": "watch.config_files",
+    "watchdog": "watch.config_watcher",
     "prometheus_client": "reporting.metrics",
     "sdnotify": "runtime.sd_notify",
 }

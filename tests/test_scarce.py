@@ -16,7 +16,7 @@ import pytest
 
 from ipvsd.runtime.event_loop import EventLoop
 from ipvsd.runtime.resources import RESERVE
-from ipvsd.watch.config_files import ConfigFiles
+from ipvsd.watch.config_watcher import ConfigWatcher
 from ipvsd.watch.event_source import Targets
 from tests.service import STATUS, Service
 from tests.trees import make_tree, put, put_sysctl, store, sysctl
@@ -151,7 +151,7 @@ def test_without_descriptors_nothing_is_written_or_ready_and_all_is_repaired_lat
 def test_without_a_thread_the_files_are_not_watched_and_no_descriptor_is_lost(tmp_path: Path) -> None:
     targets = Targets(frozenset(), {}, (str(tmp_path),))
     with EventLoop() as loop:
-        source = ConfigFiles(loop)
+        source = ConfigWatcher(loop)
         before, size = set(os.listdir("/proc/self/fd")), threading.stack_size(1 << 46)  # more than any machine has
         try:
             source.arm(targets)

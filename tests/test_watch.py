@@ -13,7 +13,7 @@ from ipvsd.kernel.fd_cache import FdCache
 from ipvsd.kernel.processes import ProcessResolver
 from ipvsd.runtime.event_loop import EventLoop, ReasonKind
 from ipvsd.watch import inotify
-from ipvsd.watch.config_files import ConfigFiles
+from ipvsd.watch.config_watcher import ConfigWatcher
 from ipvsd.watch.event_source import Targets
 from ipvsd.watch.sysctl_bpf import SysctlBpf, find_cgroup_root
 from ipvsd.watch.sysctl_inotify import SysctlInotify
@@ -194,7 +194,7 @@ def conf(loop: EventLoop, tmp_path: Path) -> Iterator[Path]:
     conf = tmp_path / "conf.d"
     conf.mkdir()
     (conf / "old.yaml").write_text("")
-    source = ConfigFiles(loop)
+    source = ConfigWatcher(loop)
     source.arm(Targets(frozenset(), {}, (str(conf), str(tmp_path / "missing"))))
     assert details(loop, 10) == {(ReasonKind.CONFIG, "newly watched")}
     yield conf
@@ -247,7 +247,7 @@ def test_other_files_wake_nothing(loop: EventLoop, conf: Path) -> None:
 
 
 def test_directories_that_appear_are_watched_when_armed(loop: EventLoop, tmp_path: Path) -> None:
-    source = ConfigFiles(loop)
+    source = ConfigWatcher(loop)
     targets = Targets(frozenset(), {}, (str(tmp_path / "late"),))
     try:
         source.arm(targets)
@@ -262,7 +262,7 @@ def test_directories_that_appear_are_watched_when_armed(loop: EventLoop, tmp_pat
 
 
 def test_a_directory_that_was_made_again_is_watched_when_armed(loop: EventLoop, conf: Path, tmp_path: Path) -> None:
-    source = ConfigFiles(loop)
+    source = ConfigWatcher(loop)
     targets = Targets(frozenset(), {}, (str(tmp_path / "again"),))
     (tmp_path / "again").mkdir()
     try:
@@ -278,7 +278,7 @@ def test_a_directory_that_was_made_again_is_watched_when_armed(loop: EventLoop, 
 
 
 def test_the_files_source_is_up_until_it_is_closed(loop: EventLoop, tmp_path: Path) -> None:
-    source = ConfigFiles(loop)
+    source = ConfigWatcher(loop)
     assert not source.state().up
     source.arm(Targets(frozenset(), {}, (str(tmp_path),)))
     assert source.state().up

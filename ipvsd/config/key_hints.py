@@ -10,7 +10,7 @@ from ipvsd.sysctl import sysctl_names
 
 def hint_for_key(key: str, known: Collection[str]) -> str:
     """Return a hint that names the most similar known key, or another way to write the setting."""
-    from ipvsd.config import foreign, spelling
+    from ipvsd.config import other_programs, spelling
 
     if not key.isascii():
         from ipvsd.config.confusables import describe_character
@@ -19,7 +19,7 @@ def hint_for_key(key: str, known: Collection[str]) -> str:
         return f"{describe_character(sign)} is invalid in a key; known: {', '.join(known)}"
     if any(key.endswith(f" {name}:") or key.startswith(f"{name}:") for name in known):
         return "write a space after the colon"
-    translation = foreign.translate_key(key) if "profiles" in known else None
+    translation = other_programs.translate_key(key) if "profiles" in known else None
     closest = spelling.nearest(key, known)
     return translation or (f"did you mean {closest!r}?" if closest else f"known: {', '.join(known)}")
 

@@ -169,9 +169,9 @@ class _Reader:
         """Add an error if the document belongs to another program."""
         if not isinstance(root, yaml_tree.Mapping) or all(key.text in known for key, _ in root.items):
             return False
-        from ipvsd.config import foreign
+        from ipvsd.config import other_programs
 
-        message = foreign.identify_document(root)
+        message = other_programs.identify_document(root)
         if message:
             problem, _, hint = message.partition(" (")
             self._add_error("", root, problem, hint[:-1])
@@ -179,9 +179,9 @@ class _Reader:
 
     def _consider_foreign(self, data: bytes) -> None:
         if b"kind" in data:
-            from ipvsd.config import foreign
+            from ipvsd.config import other_programs
 
-            message = foreign.identify_text(data)
+            message = other_programs.identify_text(data)
             if message:
                 self.errors.append(f"{self._file}: {message}")
 

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Optional
 from ipvsd.config.profiles import notes
 from ipvsd.config.schema import Config
 from ipvsd.daemon.active_config import Configured
+from ipvsd.daemon.event_sources import EventSources
 from ipvsd.daemon.publisher import Publisher, build_report
 from ipvsd.daemon.schedule import Schedule
-from ipvsd.daemon.sources import EventSources
 from ipvsd.daemon.startup import Startup
 from ipvsd.daemon.watch_targets import watch_targets
 from ipvsd.kernel.host import LinuxHost
@@ -195,10 +195,10 @@ class Daemon:
         log("info", self._sources.describe_backend())
         self._log_notes()
         self._keep()
-        from ipvsd.watch.config_files import ConfigFiles
+        from ipvsd.watch.config_watcher import ConfigWatcher
 
         if self._config_path is None:
-            self._sources.add(ConfigFiles(self._event_loop))
+            self._sources.add(ConfigWatcher(self._event_loop))
         self._publisher.show_sources(self._sources.states())
         from ipvsd.daemon.services import OptionalServices
 

@@ -9,7 +9,7 @@ from ipvsd.decide.aggregate import by_pattern, reported
 from ipvsd.decide.health import assess
 from ipvsd.model.report import ContendedSysctl, Operation, Report, SourceState
 from ipvsd.model.types import Kernel, Plan
-from ipvsd.reconcile.registry import Registry
+from ipvsd.reconcile.item_registry import Registry
 from ipvsd.reporting.operation_failures import OperationFailures
 from ipvsd.reporting.recorder import Recorder
 

@@ -23,8 +23,8 @@ from ipvsd.model.report import Attribution
 from ipvsd.model.types import DesiredModule, DesiredSysctl, WriteSysctl
 from ipvsd.reconcile import changes
 from ipvsd.reconcile.changes import Change, WriteRefused
+from ipvsd.reconcile.item_registry import AnyReading, FastRepair, Item, Registry
 from ipvsd.reconcile.last_seen import LastSeen
-from ipvsd.reconcile.registry import AnyReading, FastRepair, Item, Registry
 from ipvsd.reconcile.rounds import ReconcileResult, act, reconcile
 from ipvsd.runtime.event_loop import EventLoop, Reason, ReasonKind
 from ipvsd.sysctl.sysctl_names import ALIASES

@@ -18,7 +18,7 @@ from ipvsd.watch.event_source import Targets
 _CHANGES = ("created", "modified", "moved", "closed", "deleted")
 
 
-class ConfigFiles:
+class ConfigWatcher:
     """Wakes the event loop if a *.yaml file, or an entry with a leading `..`, may have changed in a directory."""
 
     def __init__(self, loop: EventLoop) -> None:
