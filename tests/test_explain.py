@@ -136,8 +136,9 @@ def test_explain_prints_all_facts(tree: Path, capsys: Output, monkeypatch: pytes
 
         DESIRED
           1, required
-          profile kube-proxy-ipvs: the node routes; kube-proxy sets it once, when it
-              starts, and exits if it cannot (NewProxier, pkg/proxy/ipvs/proxier.go)
+          profile kube-proxy-ipvs: the node routes packets; kube-proxy sets this sysctl
+              once, at startup, and exits if that fails (NewProxier,
+              pkg/proxy/ipvs/proxier.go)
 
         KERNEL DEFAULT
           0 (Documentation/networking/ip-sysctl.rst)
@@ -166,7 +167,7 @@ def test_the_output_for_a_compliant_item_is_short(tree: Path, capsys: Output) ->
 
         DESIRED
           live, required
-          profile kube-proxy-ipvs: on kube-proxy's fixed list before 1.27
+          profile kube-proxy-ipvs: on the fixed module list of kube-proxy before 1.27
               (GetRequiredIPVSModules, pkg/util/ipvs/ipvs.go)
 
         LAST CHANGED BY

@@ -22,7 +22,7 @@ from tests.trees import make_tree, put
 
 NFT = ("nf_tables", "nft_compat", "nft_chain_nat")
 LEGACY = ("ip_tables", *LEGACY_TABLES, "ip6_tables", *LEGACY_TABLES6)
-UNSURE = "the default back end"
+UNSURE = "the default backend"
 
 
 def chosen(program: str = "", tables: str = "", without: str = "", ipv6: bool = True) -> tuple[str, str]:

@@ -46,13 +46,13 @@ def _modules(profile: Profile) -> Iterator[dict[str, Any]]:
     if profile.scheduler:
         yield {"name": "ip_vs_SCHEDULER", "need": Need.REQUIRED.value, "condition": "", "reason": SCHEDULER_WHY}
     for back_end in profile.back_ends:
-        used = f"the iptables back end is {back_end.name}"
+        used = f"the iptables backend is {back_end.name}"
         yield from (_module(entry, used) for entry in back_end.modules)
         yield from (_choice(choice, used) for choice in back_end.alternatives)
 
 
 def _module(entry: ModuleEntry, used: str = "") -> dict[str, Any]:
-    when = ", ".join(filter(None, (used, _when_module(entry))))
+    when = " and ".join(filter(None, (used, _when_module(entry))))
     return {"name": entry.name, "need": entry.need.value, "condition": when, "reason": entry.why}
 
 
@@ -75,21 +75,21 @@ def _sysctls(profile: Profile) -> Iterator[dict[str, Any]]:
 def _when_module(entry: ModuleEntry) -> str:
     conditions = [f"{entry.switch.value} is true"] if entry.switch else []
     if entry.kube_proxy_since > (0, 0):
-        conditions.append("kubeProxyVersion is not set, or is {}.{} or later".format(*entry.kube_proxy_since))
+        conditions.append("kubeProxyVersion is not set or is {}.{} or later".format(*entry.kube_proxy_since))
     if entry.kube_proxy_before:
-        conditions.append("kubeProxyVersion is not set, or is before {}.{}".format(*entry.kube_proxy_before))
+        conditions.append("kubeProxyVersion is not set or is before {}.{}".format(*entry.kube_proxy_before))
     if entry.kernel_since > (0, 0):
         conditions.append("the kernel is {}.{} or newer".format(*entry.kernel_since))
     if entry.ipv6:
         conditions.append("the kernel has IPv6")
-    return ", ".join(conditions)
+    return " and ".join(conditions)
 
 
 def _when(entry: SysctlEntry) -> str:
     conditions = [f"{entry.switch.value} is true"] if entry.switch else []
     if entry.since > (0, 0):
-        conditions.append("the kernel is {}.{} or newer, and older than {}.{}".format(*entry.since, *entry.before))
-    return ", ".join(conditions)
+        conditions.append("the kernel is {}.{} or newer and older than {}.{}".format(*entry.since, *entry.before))
+    return " and ".join(conditions)
 
 
 def _values(name: str, profile: Profile) -> dict[str, Any]:
@@ -106,6 +106,7 @@ def _lines(name: str, profile: Profile) -> Iterator[str]:
         for item in items:
             value = f" = {item['value']}" if "value" in item else ""
             value = value.replace("= >=", ">=")
-            when = f", if {item['condition']}" if item["condition"] else ""
+            joint = "and" if item["need"] == Need.IF_SHIPPED.value else "if"
+            when = f" {joint} {item['condition']}" if item["condition"] else ""
             yield from formatting.indented(f"{item['name']}{value}  ({text_of(item['need'])}{when})", 2, 6)
             yield from formatting.indented(item["reason"], 6, 6)

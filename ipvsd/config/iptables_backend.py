@@ -62,4 +62,4 @@ def detect(iptables: Iptables) -> tuple[str, str]:
         return "legacy", f"iptables is {iptables.program}"
     if iptables.tables:
         return "legacy", f"legacy tables exist ({', '.join(iptables.tables)})"
-    return "nft", "the default back end"
+    return "nft", "the default backend"

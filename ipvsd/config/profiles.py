@@ -29,7 +29,7 @@ class PerCpu(NamedTuple):
     maximum: int
 
     def __str__(self) -> str:
-        return f">= {self.each} for each CPU, within {self.minimum} and {self.maximum}"
+        return f">= {self.each} per CPU, limited to the range {self.minimum} to {self.maximum}"
 
 
 class ModuleEntry(NamedTuple):
@@ -90,45 +90,51 @@ ON = Exactly("1")
 # The connection tracker for IPv4 was a separate module until Linux 4.19 (commit a0ae2562c6c4).
 CONNTRACK = Alternatives(
     ("nf_conntrack", "nf_conntrack_ipv4"),
-    "connection tracking: those of these modules that the kernel has; one module since Linux 4.19",
+    "connection tracking: whichever of these modules the kernel has; a single module since Linux 4.19",
 )
 # Until Linux 5.2, each family had a separate module (commit adf82accc5f5, x_tables: merge ip and ipv6 masquerade
 # modules).
 MASQUERADE = Alternatives(
     ("xt_MASQUERADE", "ipt_MASQUERADE", "ip6t_MASQUERADE"),
-    "target of the rules that masquerade; one module for both families since Linux 5.2",
+    "target of the masquerading rules; one module for both address families since Linux 5.2",
 )
 # The same until Linux 5.1 (commit db8ab38880e0, nf_tables: merge ipv4 and ipv6 nat chain types).
 NAT_CHAINS = Alternatives(
     ("nft_chain_nat", "nft_chain_nat_ipv4", "nft_chain_nat_ipv6"),
-    "the nat table of iptables-nft; one module for both families since Linux 5.1",
+    "the nat table of iptables-nft; one module for both address families since Linux 5.1",
 )
 SCHEDULER_WHY = "the configured scheduler (kube-proxy's ipvs.scheduler)"
 
 # net/netfilter/ipvs/Kconfig. Older kernels lack `twos` (5.12), `mh` (4.18) and others.
 SCHEDULERS = "rr wrr lc wlc lblc lblcr dh sh mh sed nq fo ovf twos".split()
 
-_FIXED_LIST = "on kube-proxy's fixed list before 1.27 (GetRequiredIPVSModules, pkg/util/ipvs/ipvs.go)"
-_SETS_ONCE = "kube-proxy sets it once, when it starts, and exits if it cannot (NewProxier, pkg/proxy/ipvs/proxier.go)"
-_NFT = "its rules use it (pkg/proxy/nftables/proxier.go); found by loading such rules on 5.10 and later"
-_ALL_OR_NOTHING = "without it iptables-restore refuses all rules (pkg/proxy/ipvs/proxier.go)"
-_SETS = "without it kube-proxy cannot create its sets (ipsetInfo, pkg/proxy/ipvs/proxier.go)"
-_MODE_IPTABLES = "kube-proxy's iptables mode, to which 1.25 and older fall back (pkg/proxy/iptables/proxier.go): {}"
+_FIXED_LIST = "on the fixed module list of kube-proxy before 1.27 (GetRequiredIPVSModules, pkg/util/ipvs/ipvs.go)"
+_SETS_ONCE = (
+    "kube-proxy sets this sysctl once, at startup, and exits if that fails (NewProxier, pkg/proxy/ipvs/proxier.go)"
+)
+_NFT = "kube-proxy's rules use it (pkg/proxy/nftables/proxier.go); found by loading such rules on Linux 5.10 and later"
+_ALL_OR_NOTHING = "without it, iptables-restore rejects all rules (pkg/proxy/ipvs/proxier.go)"
+_SETS = "without it, kube-proxy cannot create its sets (ipsetInfo, pkg/proxy/ipvs/proxier.go)"
+_MODE_IPTABLES = "{} in iptables mode, to which kube-proxy 1.25 and older falls back (pkg/proxy/iptables/proxier.go)"
 # `conntrack -D`, and since 1.32 kube-proxy itself, delete the entries of a removed endpoint.
-_STALE = "deletes stale UDP connections; without it they continue to removed endpoints (pkg/proxy/conntrack)"
+_STALE = (
+    "lets kube-proxy delete stale UDP connections; without it, packets of these connections still go to removed "
+    "endpoints (pkg/proxy/conntrack)"
+)
 
 _BRIDGE = (ModuleEntry("br_netfilter", "provides the net.bridge sysctls", Need.OPTIONAL, Switch.BRIDGE_NETFILTER),)
 _BRIDGE_SYSCTLS = tuple(
     SysctlEntry(
         f"net.bridge.bridge-nf-call-{tables}",
         ON,
-        "packets between containers on one bridge pass the rules; kube-proxy does not set it",
+        f"packets between containers on the same bridge traverse the {tables} rules; kube-proxy does not set this "
+        "sysctl",
         required=False,
         switch=Switch.BRIDGE_NETFILTER,
     )
     for tables in ("iptables", "ip6tables")
 )
-_FORWARD = SysctlEntry("net.ipv4.ip_forward", ON, f"the node routes; {_SETS_ONCE}")
+_FORWARD = SysctlEntry("net.ipv4.ip_forward", ON, f"the node routes packets; {_SETS_ONCE}")
 # The kernel copies only a change of net.ipv4.ip_forward to these (inet_forward_change() in net/ipv4/devinet.c), so
 # they can differ later. It drops packets to be forwarded from an interface that does not forward.
 _INTERFACES = (
@@ -145,7 +151,7 @@ _CONNTRACK_MAX = SysctlEntry(
 _EVERY_SCHEDULER = tuple(
     ModuleEntry(
         f"ip_vs_{name}",
-        "any scheduler that kube-proxy can use (net/netfilter/ipvs/Kconfig)",
+        "a scheduler that kube-proxy can use (net/netfilter/ipvs/Kconfig)",
         Need.IF_SHIPPED,
         silent=True,
     )
@@ -160,7 +166,7 @@ IPTABLES_NFT = BackEnd(
         # Part of nf_tables since Linux 5.17 (commit 023223dfbfb3, nf_tables: make counter support built-in).
         ModuleEntry(
             "nft_counter",
-            "iptables-nft: the counter of each rule; part of nf_tables since 5.17",
+            "iptables-nft: the counter of each rule; part of nf_tables since Linux 5.17",
             Need.IF_SHIPPED,
             silent=True,
         ),
@@ -171,15 +177,16 @@ IPTABLES_LEGACY = BackEnd(
     "legacy",
     (
         ModuleEntry("ip_tables", "iptables-legacy: the tables themselves"),
-        ModuleEntry("iptable_nat", "iptables-legacy: the table nat"),
-        ModuleEntry("iptable_filter", "iptables-legacy: the table filter"),
+        ModuleEntry("iptable_nat", "iptables-legacy: the nat table"),
+        ModuleEntry("iptable_filter", "iptables-legacy: the filter table"),
         ModuleEntry(
-            "iptable_mangle", "iptables-legacy: the table mangle, in which kubelet leaves a hint for kube-proxy's image"
+            "iptable_mangle",
+            "iptables-legacy: the mangle table, in which kubelet creates a chain that kube-proxy's image looks for",
         ),
         ModuleEntry("ip6_tables", "ip6tables-legacy: the tables themselves", ipv6=True),
-        ModuleEntry("ip6table_nat", "ip6tables-legacy: the table nat", ipv6=True),
-        ModuleEntry("ip6table_filter", "ip6tables-legacy: the table filter", ipv6=True),
-        ModuleEntry("ip6table_mangle", "ip6tables-legacy: the table mangle", ipv6=True),
+        ModuleEntry("ip6table_nat", "ip6tables-legacy: the nat table", ipv6=True),
+        ModuleEntry("ip6table_filter", "ip6tables-legacy: the filter table", ipv6=True),
+        ModuleEntry("ip6table_mangle", "ip6tables-legacy: the mangle table", ipv6=True),
     ),
 )
 
@@ -187,45 +194,55 @@ KUBE_PROXY_IPVS = Profile(
     purpose="for kube-proxy's IPVS mode",
     modules=(
         ModuleEntry("ip_vs", "IPVS itself"),
-        ModuleEntry("ip_vs_rr", f"{_FIXED_LIST}, and its default scheduler", kube_proxy_before=(1, 27)),
+        ModuleEntry("ip_vs_rr", f"{_FIXED_LIST}; the default scheduler of kube-proxy", kube_proxy_before=(1, 27)),
         ModuleEntry("ip_vs_wrr", _FIXED_LIST, kube_proxy_before=(1, 27)),
         ModuleEntry("ip_vs_sh", _FIXED_LIST, kube_proxy_before=(1, 27)),
-        ModuleEntry("dummy", "without it kube-proxy cannot create kube-ipvs0, which has the service addresses"),
+        ModuleEntry(
+            "dummy", "without it, kube-proxy cannot create kube-ipvs0, the interface with the service addresses"
+        ),
         ModuleEntry("nf_conntrack_netlink", _STALE),
-        ModuleEntry("ip_set", "without it the program ipset fails, and kube-proxy does not use IPVS"),
+        ModuleEntry("ip_set", "without it, the ipset program fails, and kube-proxy does not use IPVS"),
         ModuleEntry("ip_set_hash_ipport", _SETS),
         ModuleEntry("ip_set_hash_ipportip", _SETS),
         ModuleEntry("ip_set_hash_ipportnet", _SETS),
         ModuleEntry("ip_set_bitmap_port", _SETS),
         ModuleEntry(
-            "ip_set_hash_ip", f"KUBE-IPVS-IPS (kubernetes/kubernetes#108460); {_SETS}", kube_proxy_since=(1, 26)
+            "ip_set_hash_ip",
+            f"for the set KUBE-IPVS-IPS (kubernetes/kubernetes#108460); {_SETS}",
+            kube_proxy_since=(1, 26),
         ),
-        ModuleEntry("xt_set", f"match of its rules: the sets; {_ALL_OR_NOTHING}"),
-        ModuleEntry("xt_comment", f"match of its rules; {_ALL_OR_NOTHING}"),
-        ModuleEntry("xt_mark", f"match and target of its rules; {_ALL_OR_NOTHING}"),
-        ModuleEntry("xt_conntrack", f"match of its rules; {_ALL_OR_NOTHING}"),
-        ModuleEntry("xt_addrtype", f"match of its rules: node ports; {_ALL_OR_NOTHING}"),
-        ModuleEntry("xt_physdev", f"match of its rules: external service addresses; {_ALL_OR_NOTHING}"),
+        ModuleEntry("xt_set", f"matches IP sets in kube-proxy's rules; {_ALL_OR_NOTHING}"),
+        ModuleEntry("xt_comment", f"adds comments to kube-proxy's rules; {_ALL_OR_NOTHING}"),
+        ModuleEntry("xt_mark", f"matches and sets packet marks in kube-proxy's rules; {_ALL_OR_NOTHING}"),
+        ModuleEntry("xt_conntrack", f"matches connection states in kube-proxy's rules; {_ALL_OR_NOTHING}"),
+        ModuleEntry("xt_addrtype", f"matches address types in kube-proxy's rules for node ports; {_ALL_OR_NOTHING}"),
+        ModuleEntry(
+            "xt_physdev", f"matches bridge ports in kube-proxy's rules for external addresses; {_ALL_OR_NOTHING}"
+        ),
         # `-m ipvs --vaddr` in KUBE-IPVS-OUT-FILTER: merged in October 2023, between 1.28 and 1.29.
         ModuleEntry(
             "xt_ipvs",
-            f"match of its rules: loadBalancerSourceRanges (kubernetes/kubernetes#119791); {_ALL_OR_NOTHING}",
+            "matches IPVS connections in kube-proxy's rules for loadBalancerSourceRanges "
+            f"(kubernetes/kubernetes#119791); {_ALL_OR_NOTHING}",
             kube_proxy_since=(1, 29),
         ),
         ModuleEntry(
-            "ipt_REJECT", f"target of its rules: KUBE-IPVS-FILTER (kubernetes/kubernetes#108460); {_ALL_OR_NOTHING}"
+            "ipt_REJECT",
+            f"rejects packets in kube-proxy's KUBE-IPVS-FILTER chain (kubernetes/kubernetes#108460); {_ALL_OR_NOTHING}",
         ),
         ModuleEntry("ip6t_REJECT", "as ipt_REJECT, for IPv6", ipv6=True),
         *_BRIDGE,
         ModuleEntry("xt_nat", _MODE_IPTABLES.format("DNAT"), Need.IF_SHIPPED, silent=True),
-        ModuleEntry("xt_tcpudp", _MODE_IPTABLES.format("ports"), Need.IF_SHIPPED, silent=True),
-        ModuleEntry("xt_statistic", _MODE_IPTABLES.format("several endpoints"), Need.IF_SHIPPED, silent=True),
+        ModuleEntry("xt_tcpudp", _MODE_IPTABLES.format("TCP and UDP ports"), Need.IF_SHIPPED, silent=True),
+        ModuleEntry(
+            "xt_statistic", _MODE_IPTABLES.format("distribution across endpoints"), Need.IF_SHIPPED, silent=True
+        ),
         ModuleEntry("xt_recent", _MODE_IPTABLES.format("session affinity"), Need.IF_SHIPPED, silent=True),
         ModuleEntry("xt_sctp", _MODE_IPTABLES.format("SCTP ports"), Need.IF_SHIPPED, silent=True),
         # It depends on nfnetlink_acct, which must not be loaded alone: kubernetes/kubernetes#142068.
         ModuleEntry(
             "xt_nfacct",
-            "kube-proxy's iptables mode since 1.30: its counters (kubernetes/kubernetes#122812)",
+            "the counters of iptables mode since kube-proxy 1.30 (kubernetes/kubernetes#122812)",
             Need.IF_SHIPPED,
             silent=True,
         ),
@@ -238,11 +255,11 @@ KUBE_PROXY_IPVS = Profile(
         *_INTERFACES,
         SysctlEntry("net.ipv4.conf.all.arp_ignore", ON, f"strictARP: {_SETS_ONCE}", switch=Switch.STRICT_ARP),
         SysctlEntry("net.ipv4.conf.all.arp_announce", Exactly("2"), "as arp_ignore", switch=Switch.STRICT_ARP),
-        SysctlEntry("net.ipv4.vs.conntrack", ON, f"masquerading needs it; {_SETS_ONCE}"),
+        SysctlEntry("net.ipv4.vs.conntrack", ON, f"required for masquerading; {_SETS_ONCE}"),
         SysctlEntry(
             "net.ipv4.vs.conn_reuse_mode",
             Exactly("0"),
-            "kube-proxy sets it on kernels in which 1 drops packets (kubernetes/kubernetes#102122)",
+            "kube-proxy sets it on kernels that drop packets if the value is 1 (kubernetes/kubernetes#102122)",
             since=(4, 1),
             before=(5, 9),
         ),

@@ -9,8 +9,10 @@ from typing import Union
 # Every other value reads well with spaces for its underscores.
 _TEXTS: Mapping[str, str] = {
     # verdicts
-    "vermagic_mismatch": "built for another kernel",
+    "vermagic_mismatch": "built for a different kernel",
     "needs_module_reload": "needs a module reload",
+    # needs
+    "if_shipped": "if the kernel has it",
     # programs that apply settings
     "systemd_sysctl": "systemd-sysctl",
     "sysctl_system": "sysctl --system",

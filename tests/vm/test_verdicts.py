@@ -22,7 +22,9 @@ STUB = "nf_conntrack_ipv4"
 def _looks_often(node: Node, journal: Journal) -> Iterator[None]:
     journal.expect(r"module \S+( \(optional\))?: (blacklisted|overridden|index stale|absent|not built|load failed): ")
     journal.expect(r"no, not today")  # from the command of an install line
-    journal.expect(r"module \S+: (signature refused|capability missing|modules disabled|built for another kernel): ")
+    journal.expect(
+        r"module \S+: (signature refused|capability missing|modules disabled|built for a different kernel): "
+    )
     with node.configured(FAST):
         yield
         _restore(node)  # after any result of the test, because the machine serves the next one
