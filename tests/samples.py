@@ -117,6 +117,6 @@ def report(*findings: Finding, state: State = State.READY, line: str = "ready: a
             SourceState("uevents", True, "kernel uevents", 3),
             SourceState("config_files", False, "no inotify", None),
         ),
-        ipvs=Ipvs(True, "1.2.1", 4096, "answers"),
+        ipvs=Ipvs(True, "1.2.1", 4096, "responded"),
         config=ConfigState("0123456789ab", ("kube-proxy-ipvs",), ("/etc/ipvsd/ipvsd.yaml",), 60.0),
     )

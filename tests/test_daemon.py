@@ -155,7 +155,7 @@ def test_a_sysctl_that_drifts_is_restored_by_its_event(service: Service, until: 
     until(restored(file), "it is restored")
     service.hears("STATUS=", "last repair net.ipv4.ip_forward 0 -> 1, under 1 min ago")
     _, log = service.stop()
-    assert "wrote net.ipv4.ip_forward: '1' (was '0'); changed by unknown, repaired in" in log[-1]
+    assert "wrote net.ipv4.ip_forward: '1' (was '0'); changed by an unknown process, repaired in" in log[-1]
 
 
 def test_the_last_repairs_are_recorded_before_the_end(service: Service, until: Until) -> None:
@@ -164,7 +164,7 @@ def test_the_last_repairs_are_recorded_before_the_end(service: Service, until: U
     store(file, "0")
     until(restored(file), "it is restored")
     _, log = service.stop()
-    assert [line for line in log if "wrote net.ipv4.ip_forward: '1' (was '0'); changed by unknown" in line]
+    assert [line for line in log if "wrote net.ipv4.ip_forward: '1' (was '0'); changed by an unknown process" in line]
 
 
 # A daemon that causes a drift itself at the end of one of its methods, and reports its state when it continues.

@@ -88,7 +88,7 @@ REPORT = Report(
     counters=CounterValues({}, {}, {}, {}, {}, {}, _TIMES, 1, _TIMES),
     repairs=(Repair("a.b", "0", "1", 1.0, 1.0),),
     sources=(SourceState("uevents", True, ""),),
-    ipvs=Ipvs(True, "1.2.1", 4096, "answers"),
+    ipvs=Ipvs(True, "1.2.1", 4096, "responded"),
     kernels=(InstalledKernel("6.1.0", running=True, boots_next=True, modules=()),),
     notes=("something",),
     backend="bpf",

@@ -181,9 +181,9 @@ def test_the_output_for_a_compliant_item_is_short(tree: Path, capsys: Output) ->
 @pytest.mark.parametrize(
     ("who", "writer", "told"),
     [
-        ("unknown", None, "by unknown\n"),
+        ("unknown", None, "by an unknown process\n"),
         ("the kernel", None, "by the kernel\n"),
-        ("unknown", {}, "by unknown\n"),
+        ("unknown", {}, "by an unknown process\n"),
         (
             "x",
             {"pid": 0, "comm": "", "unit": "cron.service", "command": "sysctl -w x", "container": "abc"},
@@ -207,9 +207,9 @@ def test_the_last_writer_with_a_likely_attribution(tree: Path, capsys: Output) -
 @pytest.mark.parametrize(
     ("how", "told"),
     [
-        ({"yielded": False}, "by agent[7] of x.service: ipvsd writes the sysctl only at each resync"),
-        ({"attribution": "certain"}, "by agent[7] of x.service: ipvsd writes the sysctl only at each resync"),
-        ({"attribution": "likely"}, "probably by agent[7] of x.service: ipvsd writes the sysctl only at each resync"),
+        ({"yielded": False}, "by agent[7] of x.service: ipvsd writes the sysctl only once per resync"),
+        ({"attribution": "certain"}, "by agent[7] of x.service: ipvsd writes the sysctl only once per resync"),
+        ({"attribution": "likely"}, "probably by agent[7] of x.service: ipvsd writes the sysctl only once per resync"),
         ({"yielded": True}, "by agent[7] of x.service: ipvsd leaves the sysctl to that program"),
     ],
 )

@@ -20,7 +20,7 @@ from ipvsd.runtime.event_loop import EventLoop, Reason, ReasonKind
 from tests.scarce import few_descriptors
 
 NO_ANSWER = Ipvs(None, detail="the query returned no response")
-ANSWER = '{"up": true, "version": "1.2.1", "table_size": 4096, "detail": "answers"}'
+ANSWER = '{"up": true, "version": "1.2.1", "table_size": 4096, "detail": "responded"}'
 
 
 def child(script: str) -> ProbeProcess:
@@ -36,7 +36,7 @@ def test_a_childs_answer_is_taken() -> None:
     process = child(f"print({ANSWER!r})")
     while not process.read():
         pass
-    assert process.finish() == Ipvs(True, "1.2.1", 4096, "answers")
+    assert process.finish() == Ipvs(True, "1.2.1", 4096, "responded")
 
 
 def test_a_child_that_stays_after_its_reply_is_ended_and_its_reply_used() -> None:
@@ -94,7 +94,7 @@ def test_nothing_is_asked_while_ip_vs_is_not_live() -> None:
     with EventLoop() as loop:
         probe = IpvsProbe(loop, local=True)
         probe.update([finding(ModuleVerdict.LOADABLE)], ())
-        assert probe.answer == Ipvs(False, detail="module ip_vs is not live")
+        assert probe.answer == Ipvs(False, detail="the ip_vs module is not live")
         probe.close()
 
 
@@ -102,7 +102,7 @@ def test_nothing_is_asked_about_another_kernel() -> None:
     with EventLoop() as loop:
         probe = IpvsProbe(loop, local=False)
         probe.update([finding(ModuleVerdict.LIVE)], ())
-        assert probe.answer.detail == "not queried: the tree belongs to another kernel"
+        assert probe.answer.detail == "not queried, because the tree belongs to a different kernel"
 
 
 def test_the_answer_wakes_the_loop_and_is_asked_for_once() -> None:

@@ -96,7 +96,7 @@ def test_each_unloaded_module_has_a_line_with_its_unloader(teller: Teller) -> No
         teller.kernel.unload(name)
     lines = [text for _, text in teller.look()]
     assert len(lines) == 4
-    assert all("; unloaded by unknown, repaired in " in text for text in lines)
+    assert all("; unloaded by an unknown process, repaired in " in text for text in lines)
 
 
 def test_a_steady_state_logs_nothing(teller: Teller) -> None:
@@ -105,7 +105,9 @@ def test_a_steady_state_logs_nothing(teller: Teller) -> None:
 
 def test_the_line_of_a_repair_contains_its_duration(teller: Teller) -> None:
     teller.kernel.values[FORWARD] = "0"
-    assert teller.look() == [("info", f"wrote {FORWARD}: '1' (was '0'); changed by unknown, repaired in 12.3 ms")]
+    assert teller.look() == [
+        ("info", f"wrote {FORWARD}: '1' (was '0'); changed by an unknown process, repaired in 12.3 ms")
+    ]
 
 
 def test_a_problem_is_logged_once_as_a_warning_with_a_remedy() -> None:
@@ -260,7 +262,7 @@ def test_contention_that_started_is_a_warning_with_the_rival_and_a_remedy() -> N
     assert line.level == "warning"
     assert line.text.startswith(
         f"{FORWARD} is contended: repaired more than 10 times in 60 s, last changed probably by agent[42]; "
-        "ipvsd writes the sysctl only at each resync ("
+        "ipvsd writes the sysctl only once per resync ("
     )
     assert line.fields == {
         "MESSAGE_ID": CONTENTION_STARTED,

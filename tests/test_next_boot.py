@@ -94,7 +94,7 @@ OVERRIDING: list[tuple[Callable[[Path], None], str]] = [
         "/etc/sysctl.d/95-x.conf:1: net.ipv4.ip_forward = yes, but the kernel refuses the value ... -> correct",
     ),
     (by_range, "net.netfilter.nf_conntrack_max will be 65536 ... /run/sysctl.d/95-x.conf:1: net.nf_conntrack_max"),
-    (by_tuned, "/etc/tuned/mine/tuned.conf:2: net.ipv4.ip_forward=0 -> choose another profile"),
+    (by_tuned, "/etc/tuned/mine/tuned.conf:2: net.ipv4.ip_forward=0 -> choose a different profile"),
     (by_networkd, "/etc/systemd/networkd.conf:2: IPv4Forwarding=no -> correct IPv4Forwarding="),
     (by_link_of_networkd, "net.ipv4.conf.eth0.forwarding will be 0 ... /etc/systemd/network/10-lan.network:4: IPv4F"),
     (by_link_of_networkd, "net.ipv4.conf.en*.forwarding will be 0 ... -> correct IPv4Forwarding="),

@@ -110,7 +110,7 @@ def test_several_writers_in_unknown_namespaces_are_not_named(node: RecordedNode,
     for writer in (AGENT, SYSCTL):
         node.record(writer=writer, ours=False)
     node.lose()
-    assert "; changed by unknown, repaired in " in said(capsys)[0]
+    assert "; changed by an unknown process, repaired in " in said(capsys)[0]
     (repair,) = node.recorder.repairs
     assert (repair.writer_text, repair.writer, repair.attribution) == ("unknown", None, Attribution.UNKNOWN)
     assert node.repairs()[0]["attribution"] == "unknown"
@@ -193,7 +193,7 @@ def test_many_drifts_of_one_item_are_one_line_and_all_counted(tmp_path: Path, ca
     node.round()
     lines = said(capsys)
     assert (len(lines), lines[-1]) == (
-        4, f"{FORWARD} drifted and was repaired 500 times; last changed by unknown",
+        4, f"{FORWARD} drifted and was repaired 500 times; last changed by an unknown process",
     )  # fmt: skip
     assert node.recorder.counters.values.repairs == {FORWARD: 500}
     assert (len(node.recorder.repairs), len(node.repairs())) == (SHOWN_REPAIRS, repair_history.MAX_REPAIRS)

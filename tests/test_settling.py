@@ -150,7 +150,9 @@ def test_a_file_that_is_briefly_absent_or_empty_changes_nothing(
     assert not configured.reload(asked=False)
     clock.now += GONE - 0.1
     assert not configured.reload(asked=False)
-    assert configured.waiting == (f"{tree}/{MAIN} is missing or empty (ipvsd accepts this after 10 s, or at a reload)",)
+    assert configured.waiting == (
+        f"{tree}/{MAIN} is missing or empty (ipvsd accepts this after 10 s, or when the configuration is reloaded)",
+    )
     put(tree, MAIN, WHOLE)
     assert settled(configured, clock) == (False, True)
     assert configured.config.scheduler == "sh"

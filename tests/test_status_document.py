@@ -84,7 +84,7 @@ GOLDEN = {
         {"name": "uevents", "up": True, "detail": "kernel uevents", "events_lost": 3},
         {"name": "config_files", "up": False, "detail": "no inotify", "events_lost": None},
     ],
-    "ipvs": {"up": True, "version": "1.2.1", "table_size": 4096, "detail": "answers"},
+    "ipvs": {"up": True, "version": "1.2.1", "table_size": 4096, "detail": "responded"},
     "config": {
         "hash": "0123456789ab",
         "profiles": ["kube-proxy-ipvs"],

@@ -216,7 +216,7 @@ def test_numbers_are_those_of_json() -> None:
         (lambda file: file.write_text("[["), "cannot use the last good configuration: the file is damaged: "),
         (
             lambda file: file.write_text('[["f", "new: 1"]]'),
-            "configuration: the file is damaged, or from another version: f:1: ",
+            "configuration: the file is damaged, or from a different version: f:1: ",
         ),
         (os.mkfifo, "cannot use the last good configuration: not a regular file"),
     ],

@@ -125,15 +125,15 @@ def build_parser() -> argparse.ArgumentParser:
     commands.add_parser(
         "check",
         parents=[common, output],
-        help="check the node once; change nothing",
-        description="Check the node once, and print the state and the reasons. Changes nothing.",
+        help="check the node once, without changing anything",
+        description="Check the node once, and print the state and the reasons, without changing anything.",
     )
     plan = commands.add_parser(
         "plan",
         parents=[common, output],
         help="print the changes that 'apply' would make",
         description="Print the changes that 'apply' would make, each with the profile or the configuration line that "
-        "requests it. Changes nothing.",
+        "requests it, without changing anything.",
     )
     plan.add_argument(
         "--exit-code",
@@ -155,7 +155,7 @@ def build_parser() -> argparse.ArgumentParser:
         "preflight",
         parents=[common, output],
         help="check every installed kernel",
-        description="Report for every installed kernel whether it can satisfy the configuration. Changes nothing.",
+        description="Report whether each installed kernel can satisfy the configuration, without changing anything.",
     )
     preflight.add_argument("--kernel", metavar="RELEASE", help="check this kernel only")
     preflight.add_argument("--brief", action="store_true", help="print one line for each kernel")
@@ -163,21 +163,21 @@ def build_parser() -> argparse.ArgumentParser:
         "status",
         parents=[common, output],
         help="print the last result of the daemon",
-        description="Print the last result of the running daemon. Changes nothing.",
+        description="Print the last result of the running daemon, without changing anything.",
     )
     explain = commands.add_parser(
         "explain",
         parents=[common, output],
         help="explain one item, and list the settings in files that affect it",
         description="Print the actual value of one item, the desired value with the reason, the last change, and the "
-        "settings in files that affect the item. Changes nothing.",
+        "settings in files that affect the item, without changing anything.",
     )
     explain.add_argument("name", metavar="NAME", help="a sysctl, a module, MODULE.PARAMETER or an interface")
     history = commands.add_parser(
         "history",
         parents=[common, output],
-        help="print the last repairs and their causes",
-        description="Print the last repairs, each with the program that caused the drift.",
+        help="print the most recent repairs and the causes of the drift",
+        description="Print the most recent repairs, each with the program that caused the drift.",
     )
     history.add_argument("--lines", metavar="N", type=_number, default=20, help="print at most N repairs (default: 20)")
     profile = commands.add_parser(

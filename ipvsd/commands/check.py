@@ -75,11 +75,11 @@ def collect_notes(root: str, config: Config, kernel: Kernel, plan: Plan, possibl
 def make_report(root: str, kernel: Kernel, plan: Plan, notes: tuple[str, ...]) -> Report:
     """Return the report of one observation. It includes IPVS if that can be queried."""
     plan = adapt_remedies(plan, root)
-    answer = Ipvs(False, detail="module ip_vs is not live")
+    answer = Ipvs(False, detail="the ip_vs module is not live")
     if any(finding.name == "ip_vs" and finding.compliant for finding in plan.modules):
         image = classify_root(root) is RootKind.FIRST_BOOT
-        reason = "no kernel is running" if image else "the tree belongs to another kernel"
-        answer = probe() if root == "/" else Ipvs(None, detail=f"not queried: {reason}")
+        reason = "no kernel is running" if image else "the tree belongs to a different kernel"
+        answer = probe() if root == "/" else Ipvs(None, detail=f"not queried, because {reason}")
     now = time.time()
     return Report(
         time=now,

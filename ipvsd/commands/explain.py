@@ -149,7 +149,7 @@ def _last(document: Mapping[str, Any], unknown: str) -> Iterator[str]:
         then = (
             "ipvsd leaves the sysctl to that program"
             if contention.get("yielded") is True
-            else "ipvsd writes the sysctl only at each resync"
+            else "ipvsd writes the sysctl only once per resync"
         )
         by = formatting.describe_attribution(contention, contention["conflicting_program"])
         yield from formatting.indented(f"changed repeatedly {by}: {then}", 6, 6)

@@ -46,11 +46,8 @@ def notes(document: Mapping[str, Any]) -> Iterator[str]:
 
 def describe_attribution(item: Mapping[str, Any], writer_text: str) -> str:
     """Return a phrase for the writer, by the `attribution` of an item in a status document of any version."""
-    return (
-        Attribution.LIKELY.describe(writer_text)
-        if item.get("attribution") == Attribution.LIKELY.value
-        else f"by {writer_text}"
-    )
+    likely = item.get("attribution") == Attribution.LIKELY.value
+    return (Attribution.LIKELY if likely else Attribution.UNKNOWN).describe(writer_text)
 
 
 def indented(line: str, first: int, others: int) -> list[str]:

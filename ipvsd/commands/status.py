@@ -28,9 +28,9 @@ def run(root: str, output: str) -> int:
     except stored_json.UnusableError as error:
         return _unknown(f"{error} ({_RESTART})" if root == "/" else str(error))
     if document is None:
-        remedy = f"the daemon is not running below {root}; run '{remedies.for_root('ipvsd check', root)}'"
+        remedy = f"no daemon is running for --root {root}; run '{remedies.for_root('ipvsd check', root)}'"
         remedy = "run 'systemctl start ipvsd'" if root == "/" else remedy
-        return _unknown(f"missing status file ({remedy})")
+        return _unknown(f"the status file is missing ({remedy})")
     if document["state"] not in _CODES:
         return _unknown(f"the status file is damaged: invalid state {document['state']!a}")
     if not 0 < document["config"]["interval"] <= _MAX_INTERVAL:  # with a longer one, no report would be too old
@@ -38,7 +38,7 @@ def run(root: str, output: str) -> int:
     age = time.clock_gettime(time.CLOCK_BOOTTIME) - document["boottime"]
     if age < -_SLACK:
         problem = f"the status file is invalid: the time is {-age:.0f} s in the future"
-        return _unknown(f"{problem} (the file is from another boot or another machine)")
+        return _unknown(f"{problem} (the file is from a different boot or a different machine)")
     age = max(0.0, age)
     old = outdated(age, document["config"]["interval"])
     remedy = " (run 'systemctl status ipvsd')" if root == "/" else ""

@@ -66,7 +66,9 @@ def _unknown(config: Config) -> Iterator[str]:
     from ipvsd.config import spelling
 
     suggestion = spelling.scheduler(name)
-    known = f"known: {', '.join(profiles.SCHEDULERS)}; to use another scheduler, add the scheduler module to 'modules'"
+    known = (
+        f"known: {', '.join(profiles.SCHEDULERS)}; to use a different scheduler, add the scheduler module to 'modules'"
+    )
     hint = f"did you mean {suggestion!r}?" if suggestion else known
     yield f"{config.origins.get('scheduler', 'default')}: scheduler: unknown scheduler {name!r} ({hint})"
 

@@ -138,7 +138,7 @@ def _of_profile(name: str, entry: Entry, section: Section, wins: bool) -> Extern
     bound = value[:1] in ("<", ">")
     certain = not (bound or "${" in value or any(option in section for option in _CONDITIONS))
     value = sysctl_names.canonical(value[1:] if bound else value)
-    remedy = f"choose another profile, or create a profile that includes the active profile and sets {name}"
+    remedy = f"choose a different profile, or create a profile that includes the active profile and sets {name}"
     return ExternalSetting(name, Effect.SETS, Program.TUNED, entry.origin, str(entry), value, wins, certain, remedy)
 
 

@@ -159,7 +159,11 @@ class Configured:
         lost = () if seen.errors else _lost(self._files, seen.files)
         return (
             *(f"cannot read {path}: {BEING_WRITTEN}" for path in seen.being_written),
-            *(f"{path} is missing or empty (ipvsd accepts this after {GONE:g} s, or at a reload)" for path in lost),
+            *(
+                f"{path} is missing or empty (ipvsd accepts this after {GONE:g} s, or when the configuration is "
+                "reloaded)"
+                for path in lost
+            ),
         )
 
     def directories(self) -> tuple[str, ...]:

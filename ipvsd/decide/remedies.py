@@ -33,7 +33,7 @@ NOT_KEPT = (
     "value immediately"
 )
 CONTENDED = "stop the conflicting program ({}), or set 'policy: yield' or 'policy: observe'"
-YIELDED = "ipvsd leaves the sysctl to the other program ('policy: yield') until a reload"
+YIELDED = "ipvsd leaves the sysctl to the other program ('policy: yield') until the configuration is reloaded"
 NEEDS_RELOAD = (
     "reboot, or drain the node and unload the module and its users: ipvsd then loads the module with the parameter"
 )

@@ -96,11 +96,11 @@ class IpvsProbe:
         if self._process and time.monotonic() > self._started_at + TIMEOUT:
             self._finish()
         if not found:
-            self.answer = Ipvs(detail="not queried: module ip_vs is not managed")
+            self.answer = Ipvs(detail="not queried, because the ip_vs module is not managed")
         elif not found[0].compliant:
-            self.answer, self._due = Ipvs(False, detail="module ip_vs is not live"), True
+            self.answer, self._due = Ipvs(False, detail="the ip_vs module is not live"), True
         elif not self._local:
-            self.answer = Ipvs(detail="not queried: the tree belongs to another kernel")
+            self.answer = Ipvs(detail="not queried, because the tree belongs to a different kernel")
         elif self._due and not self._process:
             self._start()
 
@@ -208,7 +208,7 @@ def _parse_reply(replies: Sequence[Any]) -> Ipvs:
     version, size = (replies[0].get_attr(name) if replies else None for name in (_VERSION, _TABLE_SIZE))
     if not isinstance(version, int) or not isinstance(size, int):
         return Ipvs(None, detail="invalid response from the kernel")
-    return Ipvs(True, f"{version >> 16 & 0xFF}.{version >> 8 & 0xFF}.{version & 0xFF}", size, "answers")
+    return Ipvs(True, f"{version >> 16 & 0xFF}.{version >> 8 & 0xFF}.{version & 0xFF}", size, "responded")
 
 
 def _describe_error(code: int, bound: bool) -> Ipvs:
@@ -217,7 +217,7 @@ def _describe_error(code: int, bound: bool) -> Ipvs:
     if not bound or code in TRANSIENT_ERRNOS:
         return Ipvs(None, detail=f"cannot query: {os.strerror(code)}")
     if code == 1:  # EPERM: the family exists, and GET_INFO requires CAP_NET_ADMIN
-        return Ipvs(None, detail="not queried: requires root")
+        return Ipvs(None, detail="not queried, because the query requires root")
     return Ipvs(False, detail=os.strerror(code))
 
 

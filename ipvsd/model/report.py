@@ -47,7 +47,8 @@ class Attribution(enum.Enum):
 
     def describe(self, writer_text: str) -> str:
         """Return a phrase for a sentence."""
-        return f"probably by {writer_text}" if self is Attribution.LIKELY else f"by {writer_text}"
+        writer = "an unknown process" if writer_text == UNKNOWN else writer_text
+        return f"probably by {writer}" if self is Attribution.LIKELY else f"by {writer}"
 
 
 class Repair(NamedTuple):

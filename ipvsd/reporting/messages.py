@@ -151,7 +151,7 @@ def _contention(changes: Sequence[Change]) -> Iterator[Line]:
 
 def _contention_started(change: ContentionStarted) -> Line:
     name, contention, limit = change
-    then = "leaves the sysctl to that program" if contention.yielded else "writes the sysctl only at each resync"
+    then = "leaves the sysctl to that program" if contention.yielded else "writes the sysctl only once per resync"
     text = f"{name} is contended: repaired more than {limit.repairs} times in {limit.window:g} s"
     remedy = "" if contention.yielded else f" ({remedies.CONTENDED.format(contention.conflicting_program)})"
     fields = {

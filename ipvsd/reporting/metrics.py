@@ -60,7 +60,7 @@ def _node(report: Report) -> Iterator[Metric]:
     text = "Whether the kernel's IPVS responded to the last query over generic netlink."
     yield _gauge("ipvs_up", text, {(): report.ipvs.up is True})
     if report.backend:
-        text = "The backend that reports writes to sysctls."
+        text = "The watch backend, which reports writes to sysctls."
         yield _gauge("watch_backend_info", text, {report.backend: 1}, ["backend"])
     text = "Total number of events that the kernel dropped because a buffer was full."
     lost = {item.name: item.events_lost for item in report.sources if item.events_lost is not None}
@@ -104,9 +104,7 @@ def _sysctls(report: Report) -> Iterator[Metric]:
     yield _gauge("sysctl_pending", "Whether the sysctl is missing because its module is not live.", pending, label)
     text = "Total number of times that the sysctl drifted."
     yield _counter("sysctl_drifts", text, names, counters.drifts, label)
-    yield _counter(
-        "sysctl_repairs", "Total number of drifts of the sysctl that ipvsd repaired.", names, counters.repairs, label
-    )
+    yield _counter("sysctl_repairs", "Total number of repairs of the sysctl by ipvsd.", names, counters.repairs, label)
     text = "Total number of writes by ipvsd after which the sysctl was not compliant."
     yield _counter("sysctl_repair_failures", text, names, counters.repair_failures, label)
     contended = dict.fromkeys(names, 0) | {item.name: 1 for item in report.contended}
@@ -136,7 +134,7 @@ def _parameters(report: Report) -> Iterator[Metric]:
     yield _counter("parameter_drifts", text, names, counters.drifts, label)
     yield _counter(
         "parameter_repairs",
-        "Total number of drifts of the parameter that ipvsd repaired.",
+        "Total number of repairs of the parameter by ipvsd.",
         names,
         counters.repairs,
         label,
@@ -148,12 +146,12 @@ def _kernels(report: Report) -> Iterator[Metric]:
     text = "Whether the installed kernel has every required module."
     yield _gauge("kernel_ready", text, ready, ["release", "running"])
     required = installed_kernels.reboot_required(report.kernels, report.kernel.release)
-    text = "Whether the next boot uses another kernel, or the modules of the running kernel are missing."
+    text = "Whether the next boot uses a different kernel, or the modules of the running kernel are missing."
     yield _gauge("reboot_required", text, {(): required})
 
 
 def _work(report: Report) -> Iterator[Metric]:
-    text = "Time from the event that reports a drift to the verification of its repair, in seconds."
+    text = "Time from the event that reports drift to the verification of the repair, in seconds."
     yield _histogram("drift_repair_duration_seconds", text, report.counters.repair_seconds)
     yield _counter(
         "reconciliations", "Total number of completed reconciliations.", None, {"": report.counters.reconciliations}, []

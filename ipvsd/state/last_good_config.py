@@ -38,7 +38,9 @@ def read(root: str) -> Optional[Files]:
         files = tuple((name, text.encode("utf-8", "surrogateescape")) for name, text in pairs)
         parse(files)
     except ConfigError as error:
-        raise stored_json.UnusableError(f"the file is damaged, or from another version: {error.errors[0]}") from None
+        raise stored_json.UnusableError(
+            f"the file is damaged, or from a different version: {error.errors[0]}"
+        ) from None
     except ValueError:  # not a pair, or a surrogate
         raise stored_json.UnusableError("the file is damaged") from None
     return files

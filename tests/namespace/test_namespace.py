@@ -105,7 +105,7 @@ def test_thirty_drifts_are_thirty_repairs(service: Service, until: Until) -> Non
         until(lambda: FILE.read_text() == "1\n", "it is restored")
         until(lambda due=count: len(repair_history.read(str(service.tree)).repairs) == due, "the repair is told")  # type: ignore[misc]
     _, log = service.stop()
-    told = "wrote net.ipv4.ip_forward: '1' (was '0'); changed by unknown, repaired in"
+    told = "wrote net.ipv4.ip_forward: '1' (was '0'); changed by an unknown process, repaired in"
     assert len([line for line in log if told in line]) == 30
 
 

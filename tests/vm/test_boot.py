@@ -39,7 +39,7 @@ def test_check_and_status_need_no_root(node: Node) -> None:
 
     assert node.run(f"{user} ipvsd status").code == 0
     done = node.run(f"{user} ipvsd check")
-    assert "IPVS: not queried: requires root" in done.out
+    assert "IPVS: not queried, because the query requires root" in done.out
     assert node.run(f"{user} ipvsd plan").out == "nothing to do\n"
     assert node.run(f"{user} ipvsd apply").code == 0
 

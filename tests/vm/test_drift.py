@@ -38,7 +38,7 @@ def test_a_module_that_is_unloaded_is_loaded_again(node: Node, journal: Journal,
     told = [line for line in journal.lines() if line.startswith(f"loaded module {name}: ")]
     assert len(told) == TIMES
     # An unloading without a known process is attributed to unknown.
-    assert all("; unloaded by unknown" in line or "; unloaded probably by " in line for line in told)
+    assert all("; unloaded by an unknown process" in line or "; unloaded probably by " in line for line in told)
 
 
 def test_ip_vs_with_all_its_schedulers_comes_back_with_its_sysctls(node: Node, journal: Journal) -> None:

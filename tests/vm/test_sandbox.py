@@ -131,7 +131,9 @@ def test_without_cap_net_admin_neither_ipvs_answers_nor_are_writers_seen(node: N
     journal.expect(r"backend that reports sysctl writes: inotify; cannot use BPF: ", r"IPVS ")
     with node.changed_unit(WITHOUT.format("CAP_NET_ADMIN")):
         assert node.status()["backend"] == "inotify"
-        node.until(lambda: node.status()["ipvs"]["detail"] == "not queried: requires root", "IPVS refused")
+        node.until(
+            lambda: node.status()["ipvs"]["detail"] == "not queried, because the query requires root", "IPVS refused"
+        )
 
 
 def test_after_the_start_two_capabilities_are_left_and_none_in_the_server(node: Node) -> None:
