@@ -1,12 +1,12 @@
-"""Choose the back end of iptables that this node uses, with the reason.
+"""Choose the iptables backend that this node uses, with the reason.
 
-The program iptables has two back ends. Its rules go to nf_tables (iptables-nft) or to legacy tables
+The iptables program has two backends. Its rules go to nf_tables (iptables-nft) or to legacy tables
 (iptables-legacy). kube-proxy on the node uses the node's program. kube-proxy in a container contains both, and uses
 the one in which kubelet has created a chain. kubelet used the node's program (kubernetes-sigs/iptables-wrappers).
 So the node's program decides.
 
 Legacy tables process each packet as soon as their modules are loaded, even without rules. So ipvsd does not load
-the modules of an unused back end.
+the modules of an unused backend.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ class Choice(NamedTuple):
 
 
 def choose(back_ends: Sequence[BackEnd], kernel: Kernel, known: Collection[str]) -> Choice:
-    """Return the back end whose modules are desired. `known` are the modules that this kernel has, loaded or not.
+    """Return the backend whose modules are desired. `known` are the modules that this kernel has, loaded or not.
 
-    If the kernel has all modules of only one back end, that one is used.
+    If the kernel has all modules of only one backend, that one is used.
     """
     lacking = {back_end.name: missing(back_end, kernel, known) for back_end in back_ends}
     complete = [back_end for back_end in back_ends if not lacking[back_end.name]]
@@ -42,7 +42,7 @@ def _choice(back_end: BackEnd, reason: str) -> Choice:
 
 
 def missing(back_end: BackEnd, kernel: Kernel, known: Collection[str]) -> Sequence[str]:
-    """Return the modules that a back end requires and this kernel lacks."""
+    """Return the modules that a backend requires and this kernel lacks."""
     wanted = (entry for entry in back_end.modules if entry.need is Need.REQUIRED and (kernel.ipv6 or not entry.ipv6))
     lacking = [entry.name for entry in wanted if entry.name not in known]
     return [
@@ -52,7 +52,7 @@ def missing(back_end: BackEnd, kernel: Kernel, known: Collection[str]) -> Sequen
 
 
 def detect(iptables: Iptables) -> tuple[str, str]:
-    """Return the back end that the node's files indicate, and the reason."""
+    """Return the backend that the node's files indicate, and the reason."""
     program = iptables.program.rpartition("/")[2]
     # Before 1.8, there was one program, xtables-multi, and before 1.4.11 iptables itself. Both use legacy tables.
     # Since then, the file is named iptables-nft or xtables-nft-multi, or the same with legacy.

@@ -54,7 +54,7 @@ class Alternatives(NamedTuple):
 
 
 class BackEnd(NamedTuple):
-    """One of several back ends of a program. One complete back end suffices (see `iptables_backend`)."""
+    """One of several backends of a program. One complete backend suffices (see `iptables_backend`)."""
 
     name: str
     modules: tuple[ModuleEntry, ...]
@@ -348,12 +348,12 @@ def provider(key: str) -> Optional[str]:
 
 
 def entries(profile: Profile) -> tuple[ModuleEntry, ...]:
-    """Return every module that a profile can name, including those of its back ends."""
+    """Return every module that a profile can name, including those of its backends."""
     return (*profile.modules, *(entry for back_end in profile.back_ends for entry in back_end.modules))
 
 
 def alternatives(profile: Profile) -> tuple[Alternatives, ...]:
-    """Return all alternatives of a profile, including those of its back ends."""
+    """Return all alternatives of a profile, including those of its backends."""
     return (*profile.alternatives, *(item for back_end in profile.back_ends for item in back_end.alternatives))
 
 
@@ -366,7 +366,7 @@ def module_names(profile: Profile) -> frozenset[str]:
 def why(profile: str, name: str, reason: str = "") -> str:
     """Return the reason why a profile requests a module or a sysctl, or an empty text if it does not.
 
-    For a module of a back end, `reason` is the reason for choosing that back end.
+    For a module of a backend, `reason` is the reason for choosing that backend.
     """
     known = PROFILES[profile]
     if any(name in (*_named(back_end), *_variants(back_end)) for back_end in known.back_ends):

@@ -339,7 +339,7 @@ class Config(NamedTuple):
     startup_limit: float = 300.0
     contention_repairs: int = 20  # more repairs of one sysctl within the window are contention
     contention_window: float = 60.0
-    contention_quiet: float = 300.0  # contention ends after this time without a drift
+    contention_quiet: float = 300.0  # contention ends after this time without drift
     guard_allow: tuple[str, ...] = ()  # units that may write guarded sysctls
     listen: tuple[tuple[str, int], ...] = (("127.0.0.1", 14787), ("::1", 14787))
     modules: Mapping[str, ModuleSetting] = NOTHING

@@ -129,7 +129,7 @@ class Daemon:
         if asked or kinds & {ReasonKind.CONFIG, ReasonKind.RESYNC, ReasonKind.RETRY}:
             self._reload(asked)
         report = self._reconcile(reasons)
-        self._event_loop.run_ready()  # a drift need not wait until everything is published
+        self._event_loop.run_ready()  # drift does not wait until everything is published
         starts = not self._startup.over and self._startup.may_end(report, self._config)
         if starts or (asked and self._startup.over):
             self._startup.over = True

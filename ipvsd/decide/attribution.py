@@ -1,4 +1,4 @@
-"""Attribute drifts to writers, with the recent writes as evidence. They explain a drift and never cause a repair."""
+"""Attribute drift to writers, with the recent writes as evidence. They explain drift and never cause a repair."""
 
 # No `from __future__ import annotations`: NamedTuple would compile each field's text at import.
 
@@ -15,7 +15,7 @@ class ObservedWrite(NamedTuple):
     """A write, or the unloading of a module, that was about to happen.
 
     The value is None for an unloading. `ours` means that the sysctl is certainly in ipvsd's network namespace. The
-    attribution is that of a drift to this write.
+    attribution is that of drift to this write.
     """
 
     value: Optional[str]
@@ -34,7 +34,7 @@ class ObservedWrite(NamedTuple):
 class _Record(NamedTuple):
     write: ObservedWrite
     at: float  # time of arrival of the last repetition, possibly long after the write
-    left: int  # number of repetitions that have not been attributed to a drift yet
+    left: int  # number of repetitions that have not been attributed to drift yet
 
 
 class WriteLog:
@@ -64,9 +64,9 @@ class WriteLog:
         self._records[name] = records
 
     def explain(self, name: str, found: str, by: float = float("inf")) -> Optional[ObservedWrite]:
-        """Return the write that caused a drift, like `of`.
+        """Return the write that caused the drift, like `of`.
 
-        One that certainly caused it cannot explain another drift.
+        One that certainly caused it cannot explain later drift.
         """
         write = self.of(name, found, by)
         if write and write.attribution is Attribution.CERTAIN:
@@ -120,7 +120,7 @@ def _same(one: ObservedWrite, other: ObservedWrite) -> bool:
 def attributed(repair: Repair, write: Optional[ObservedWrite], complete: bool) -> Repair:
     """Return the repair with the writer of the drift.
 
-    If `complete`, the log contains all writes of processes. Then a drift without a write is attributed to the
+    If `complete`, the log contains all writes of processes. Then drift without a write is attributed to the
     kernel.
     """
     if write is None and complete:  # or a process over netlink (IFLA_INET_CONF)

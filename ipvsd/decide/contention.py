@@ -8,7 +8,7 @@ from ipvsd.model.report import Attribution
 
 
 class Limit(NamedTuple):
-    """More than `repairs` within `window` are contention. It ends after `quiet` without a drift. Times are in seconds.
+    """More than `repairs` within `window` are contention. It ends after `quiet` without drift. Times are in seconds.
 
     The count is a leaky bucket: it loses `repairs` in each window, and contention begins when it overflows.
     """

@@ -31,7 +31,7 @@ class Writer(NamedTuple):
         return f"{process} of {origin}" if origin else process
 
 
-UNKNOWN = "unknown"  # an unknown writer of a drift
+UNKNOWN = "unknown"  # the writer, if it is unknown
 
 
 class Attribution(enum.Enum):

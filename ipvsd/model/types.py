@@ -25,7 +25,7 @@ class Need(enum.Enum):
 
 
 class Policy(enum.Enum):
-    """The reaction to a drift of a sysctl."""
+    """The reaction to drift of a sysctl."""
 
     ENFORCE = "enforce"
     OBSERVE = "observe"  # report, never write

@@ -304,7 +304,7 @@ class Reconciler:
             self._explain(repair)
 
     def _explain(self, repair: FastRepair) -> None:
-        """Find the writer of a drift that was repaired at once, and count the repair for contention."""
+        """Find the writer of drift that was repaired at once, and count the repair for contention."""
         action = repair.action
         found = action.actual if isinstance(action, WriteSysctl) else ""
         write = self.registry.writes.explain(action.name, found, repair.read)
