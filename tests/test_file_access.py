@@ -31,7 +31,7 @@ REASONS = {
     "kernel.host": "the root itself; and values of the kernel are written where they are, on paths without links",
     "daemon.watch_targets": "values of the kernel are written where they are, on paths without links",
     "kernel.fd_cache": "descriptors of the host's values, on the host's paths",
-    "watch.config_files": "the identity of directories that are watched",
+    "watch.config_watcher": "the identity of directories that are watched",
     "watch.unit_cgroups": "control groups of the running kernel",
     "watch.sysctl_bpf": "control groups of the running kernel",
     "kernel.processes": "control groups of the running kernel",
