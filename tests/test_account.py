@@ -139,12 +139,6 @@ def test_a_repair_that_the_history_may_lack_is_found_in_the_trace() -> None:
     assert not balance(injected("2"), events, [], unread=[(2.0, 3.0)]).balances
 
 
-def test_the_time_in_which_no_module_can_be_loaded_is_no_drift() -> None:
-    events = [by_others(1, "2"), ours(31)]
-    assert balance(injected("2"), events, repaired("2"), stalls=[(2, 10), (15, 40)]).longest == 30 - 8 - 16
-    assert not balance(injected("2"), events, repaired("2"), stalls=[(2, 10)]).balances
-
-
 def test_a_period_of_another_sysctl_explains_nothing() -> None:
     account = balance(injected("2"), [by_others(150, "2")], [], [Period("net.ipv4.vs.drop_entry", 100, 200)])
     assert not account.balances

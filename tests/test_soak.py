@@ -47,7 +47,7 @@ def evidence() -> Evidence:
     ]
     counts = dict.fromkeys("interfaces modules configurations scrapes unanswered slow full jumps sleeps".split(), 0)
     told = {
-        "pid": PID, "injected": [[KEY, "2", 29.8], [FOUGHT, "10000", 59.9]], "gone": [], "unread": [], "stalls": [],
+        "pid": PID, "injected": [[KEY, "2", 29.8], [FOUGHT, "10000", 59.9]], "gone": [], "unread": [],
         "trace": trace, "untraced": 0, "drops": 0,
         "sysctls": [KEY, FOUGHT, CHANGED], "changed": CHANGED, "counts": counts,
         "history": [{"name": KEY, "actual": "2"}, {"name": "ip_vs_sh", "actual": "unloaded"}], "notes": [],

@@ -77,14 +77,13 @@ def balance(
     periods: Collection[Period] = (),
     restarted: Collection[str] = (),
     unread: Collection[tuple[float, float]] = (),
-    stalls: Collection[tuple[float, float]] = (),
 ) -> Account:
     """Return the account. `repairs` are the sysctls that ipvsd reports as repaired, with the drifted values.
 
     `restarted` are the sysctls for which the kernel restarted writes. `unread` are the times from which repairs may
-    be missing. `stalls` are the times in which the machine could not load a module; they do not count as drift.
+    be missing.
     """
-    return _Books(injected, events, repairs, periods, restarted, unread, stalls).close()
+    return _Books(injected, events, repairs, periods, restarted, unread).close()
 
 
 class _Books:
@@ -96,10 +95,8 @@ class _Books:
         periods: Collection[Period],
         restarted: Collection[str],
         unread: Collection[tuple[float, float]],
-        stalls: Collection[tuple[float, float]],
     ) -> None:
         self._injected, self._periods, self._restarted, self._unread = injected, periods, restarted, unread
-        self._stalls = stalls
         self._events = _by_key(sorted(events))
         self._repairs = Counter(repairs)
         self._found = frozenset(self._repairs)
@@ -140,22 +137,20 @@ class _Books:
             if ours is None:
                 self._refuse(item, "repaired, but no write of ipvsd's was seen")
             else:
-                self._settle(item, "repaired", (this.at, ours.at), contended)
+                self._settle(item, "repaired", ours.at - this.at, contended)
         elif contended:
             self._counts["contended"] += 1
         elif not rest:
             self._refuse(item, "nothing was written to it afterwards")
         elif not rest[0].ours or self._within_a_repair(events, this, rest[0]) or self._overtaken(rest):
-            self._settle(item, "superseded", (this.at, rest[0].at), contended)
+            self._settle(item, "superseded", rest[0].at - this.at, contended)
         elif any(begun <= rest[0].at <= ended for begun, ended in self._unread):
-            self._settle(item, "repaired", (this.at, rest[0].at), contended)
+            self._settle(item, "repaired", rest[0].at - this.at, contended)
         else:
             self._refuse(item, "ipvsd wrote over it, and counted no repair")
 
-    def _settle(self, item: Injected, how: str, span: tuple[float, float], contended: bool) -> None:
+    def _settle(self, item: Injected, how: str, stood: float, contended: bool) -> None:
         if not contended:
-            (since, until), stalled = span, sum(overlap(span, stall) for stall in self._stalls)
-            stood = until - since - stalled
             if stood > LIMIT:
                 self._refuse(item, f"{how} after {stood:.1f} s only")
                 return
@@ -195,11 +190,6 @@ class _Books:
 
     def _refuse(self, item: Injected, why: str) -> None:
         self._unexplained.append(f"{item.key}: '{item.value}' written at {item.at:.3f}: {why}")
-
-
-def overlap(one: tuple[float, float], other: tuple[float, float]) -> float:
-    """Return the length of the time that two spans have in common."""
-    return max(0.0, min(one[1], other[1]) - max(one[0], other[0]))
 
 
 def is_contended(periods: Iterable[Period], key: str, at: float) -> bool:

@@ -174,8 +174,7 @@ def judge(evidence: Evidence) -> Outcome:
     events += [Event(at, at, key, "", ours=False, gone=True) for key, at in told["gone"]]
     repaired = [(item["name"], item["actual"]) for item in told["history"] if item["actual"] != "unloaded"]
     unread = [(begun - LIMIT, ended) for begun, ended in told["unread"]]  # a line follows the repair
-    injected, stalls = [Injected(*row) for row in told["injected"]], told["stalls"]
-    account = balance(injected, events, repaired, periods, restarted, unread, stalls)
+    account = balance([Injected(*row) for row in told["injected"]], events, repaired, periods, restarted, unread)
     changes = list(_changes(told["trace"], ours, {item["name"] for item in document["modules"]}))
     modules = balance_modules(changes)
     lost = {item["name"]: item["events_lost"] for item in document["sources"] if item["events_lost"] is not None}
@@ -386,9 +385,7 @@ def report(evidence: Evidence, outcome: Outcome) -> Iterator[str]:
     yield f"Besides: {counts['interfaces']} interfaces, {counts['configurations']} configurations,"
     yield f"{counts['scrapes']} requests (at most {told['slowest']:.2f} s), {counts['slow']} slow clients,"
     yield f"{counts['full']} times no room in /run, {counts['jumps']} jumps of the clock,"
-    stalled = sum(until - since for since, until in told["stalls"])
-    yield f"{counts['sleeps']} times asleep, for {told['slept']:.0f} s in all;"
-    yield f"starting the other processors again took {stalled:.0f} s."
+    yield f"{counts['sleeps']} times asleep, for {told['slept']:.0f} s in all."
     yield ""
     yield from _over_time(told)
     yield ""

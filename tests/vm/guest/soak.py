@@ -14,7 +14,6 @@ from __future__ import annotations
 import http.client
 import itertools
 import json
-import math
 import os
 import random
 import re
@@ -187,7 +186,6 @@ class Soak:
         self.history: dict[str, None] = {}
         self.newest, self.read = "", time.monotonic()  # the last line of the history, and the time of its read
         self.unread: list[tuple[float, float]] = []
-        self.stalls: list[tuple[float, float]] = []
         self.counts = dict.fromkeys(
             "interfaces modules configurations scrapes unanswered slow full jumps sleeps".split(), 0
         )
@@ -405,8 +403,6 @@ class Soak:
                 try:
                     ask(path)
                 except (OSError, http.client.HTTPException) as error:
-                    if self.stalls and self.stalls[-1][1] > begun:
-                        continue
                     self.counts["unanswered"] += 1
                     self.notes.append(f"{path}: {error!r}")
                 self.slowest = max(self.slowest, time.monotonic() - begun)
@@ -482,18 +478,14 @@ class Soak:
             self.notes.append("the machine did not sleep")
 
     def start_cpu(self, cpu: Path) -> None:
-        """Start a processor again. During each attempt, the kernel lets nobody load a module (cpu_hotplug_lock)."""
-        self.stalls.append((time.monotonic(), math.inf))
         for _ in range(CPU_TRIES):
             try:
                 cpu.write_text("1")
             except OSError:
                 time.sleep(1)
             else:
-                break
-        else:
-            self.notes.append(f"{cpu.parent.name} does not start again")
-        self.stalls[-1] = (self.stalls[-1][0], time.monotonic())
+                return
+        self.notes.append(f"{cpu.parent.name} does not start again")
 
     # --- the daemon ---------------------------------------------------------------------
 
@@ -544,7 +536,7 @@ class Soak:
             "history": [json.loads(line) for line in self.history], "samples": self.samples, "quiet": self.quiet,
             "counts": self.counts, "slept": self.slept, "slowest": self.slowest, "notes": self.notes,
             "drops": drops(self.pid), "sysctls": [*CALM, FOUGHT, CHANGED], "changed": CHANGED,
-            "unread": self.unread, "stalls": self.stalls,
+            "unread": self.unread,
         }  # fmt: skip
 
 
