@@ -116,6 +116,14 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"ipvsd {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    _add_checks(commands, common, output)
+    _add_reports(commands, common, output)
+    _add_profile(commands, output)
+    _add_config(commands, common, output)
+    return parser
+
+
+def _add_checks(commands: argparse._SubParsersAction[_Parser], common: _Parser, output: _Parser) -> None:
     commands.add_parser(
         "run",
         parents=[common],
@@ -159,6 +167,9 @@ def build_parser() -> argparse.ArgumentParser:
     )
     preflight.add_argument("--kernel", metavar="RELEASE", help="check this kernel only")
     preflight.add_argument("--brief", action="store_true", help="print one line for each kernel")
+
+
+def _add_reports(commands: argparse._SubParsersAction[_Parser], common: _Parser, output: _Parser) -> None:
     commands.add_parser(
         "status",
         parents=[common, output],
@@ -180,6 +191,9 @@ def build_parser() -> argparse.ArgumentParser:
         description="Print the most recent repairs, each with the program that caused the drift.",
     )
     history.add_argument("--lines", metavar="N", type=_number, default=20, help="print at most N repairs (default: 20)")
+
+
+def _add_profile(commands: argparse._SubParsersAction[_Parser], output: _Parser) -> None:
     profile = commands.add_parser(
         "profile",
         help="list the built-in profiles, or show one",
@@ -199,6 +213,9 @@ def build_parser() -> argparse.ArgumentParser:
         description="Print the modules and sysctls of a profile, with conditions and reasons.",
     )
     shown.add_argument("name", metavar="NAME", help="the profile")
+
+
+def _add_config(commands: argparse._SubParsersAction[_Parser], common: _Parser, output: _Parser) -> None:
     config = commands.add_parser(
         "config",
         help="show or validate the configuration",
@@ -220,7 +237,6 @@ def build_parser() -> argparse.ArgumentParser:
     validate.add_argument(
         "file", nargs="?", metavar="FILE", help="the file to check (default: the system configuration)"
     )
-    return parser
 
 
 def _number(text: str) -> int:
