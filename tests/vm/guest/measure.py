@@ -204,8 +204,10 @@ def insert(path: str) -> list[float]:
 def module(times: str, name: str, *keys: str) -> dict[str, list[float]]:
     """Unload a module, which the daemon reloads with its sysctls.
 
-    While the daemon is stopped, modprobe or the kernel does.
+    While the daemon is stopped, modprobe or the kernel does. udev reads the same uevents on the same processors, so
+    this process observes them with a real-time priority, which no other program here has.
     """
+    os.sched_setscheduler(0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(1))
     daemon = int(command("systemctl", "show", "--value", "-p", "MainPID", "ipvsd"))
     uevents, path = Uevents(), command("modinfo", "-n", name)
     found: dict[str, list[float]] = {"repair": [], "modprobe": [], "kernel": []}
