@@ -32,7 +32,7 @@ class Size:
     """The number of attempts, or seconds, of each measurement."""
 
     sysctl: int = 300
-    module: int = 15
+    module: int = 25
     start: int = 5
     boot: int = 2
     marks: tuple[int, ...] = (1000, 10000, 20000)

@@ -17,6 +17,8 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 LIMIT = 30.0
@@ -165,6 +167,16 @@ class Uevents:
             sys.exit(f"{module} is not live")
 
 
+@contextmanager
+def before_others() -> Iterator[None]:
+    """Wait with a real-time priority. Otherwise udev, which the same uevents wake, can delay the observation."""
+    os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+
+
 def unload(module: str) -> None:
     deadline = time.monotonic() + LIMIT
     while libc.delete_module(module.encode(), os.O_NONBLOCK):
@@ -204,10 +216,8 @@ def insert(path: str) -> list[float]:
 def module(times: str, name: str, *keys: str) -> dict[str, list[float]]:
     """Unload a module, which the daemon reloads with its sysctls.
 
-    While the daemon is stopped, modprobe or the kernel does. udev reads the same uevents on the same processors, so
-    this process observes them with a real-time priority, which no other program here has.
+    While the daemon is stopped, modprobe or the kernel does.
     """
-    os.sched_setscheduler(0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(1))
     daemon = int(command("systemctl", "show", "--value", "-p", "MainPID", "ipvsd"))
     uevents, path = Uevents(), command("modinfo", "-n", name)
     found: dict[str, list[float]] = {"repair": [], "modprobe": [], "kernel": []}
@@ -216,10 +226,11 @@ def module(times: str, name: str, *keys: str) -> dict[str, list[float]]:
         uevents.drain()
         unload(name)
         begun = time.perf_counter()
-        uevents.live(name)
-        for file in map(proc, keys):
-            await_right(file)
-        found["repair"].append(time.perf_counter() - begun)
+        with before_others():
+            uevents.live(name)
+            for file in map(proc, keys):
+                await_right(file)
+            found["repair"].append(time.perf_counter() - begun)
         time.sleep(1)
         freeze(daemon)
         try:
