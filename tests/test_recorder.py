@@ -106,6 +106,22 @@ def test_a_repair_at_once_is_attributed_everywhere(node: RecordedNode, capsys: L
     assert (values.drifts, values.repairs) == ({FORWARD: 1}, {FORWARD: 1})
 
 
+def test_drift_does_not_wait_until_many_repairs_are_recorded(tmp_path: Path) -> None:
+    node = RecordedNode(tmp_path, limit=PEACE)
+    node.round(ReasonKind.START)
+    assert all(node.drift() for _ in range(64))
+    Node.round(node)
+    recorded_before: list[int] = []
+
+    def meanwhile() -> None:
+        recorded_before.append(len(node.repairs()))
+        assert node.drift()
+        assert node.kernel.values[FORWARD] == "1"
+
+    node.recorder.record(node.changes, (), meanwhile)
+    assert (len(recorded_before) > 4, set(recorded_before), len(node.repairs())) == (True, {0}, 64)
+
+
 def test_several_writers_in_unknown_namespaces_are_not_named(node: RecordedNode, capsys: Log) -> None:
     for writer in (AGENT, SYSCTL):
         node.record(writer=writer, ours=False)

@@ -167,7 +167,8 @@ class Daemon:
         self._schedule.settle(result.unsettled, ReasonKind.LINK in {reason.kind for reason in reasons})
         registry = self._reconciler.registry
         contended = registry.contended()
-        self._recorder.record(changes, contended)
+        self._event_loop.run_ready()  # drift does not wait until everything is recorded
+        self._recorder.record(changes, contended, self._event_loop.run_ready)
         self._recorder.counters.observe_round(time.monotonic() - begun)
         directories, allowed = self._configured.directories(), self._config.guard_allow
         self._sources.arm(watch_targets(self._host, result.after, contended, directories, allowed))
