@@ -27,7 +27,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-ROUND, SHORT = 60.0, 3  # seconds, at least, and rounds of a short run, which does not suspend the machine
+ROUND, LEAST = 60.0, 3  # seconds of a round, and rounds, at least
 QUIET = 5.0  # seconds of quiet before memory and descriptors are measured
 SAMPLES, BETWEEN = 10, 0.2  # measurements then, and seconds before each
 TRACING = Path("/sys/kernel/tracing")
@@ -39,10 +39,9 @@ PORT = 14787
 # The place of the power management registers, which QEMU's firmware does not restore after a suspend. The kernel
 # would not suspend a second time (PMBASE and ACPI_CNTL of Intel's ICH9).
 POWER, PLACE = Path("/sys/bus/pci/devices/0000:00:1f.0/config"), slice(0x40, 0x48)
-# Linux cannot always start the second processor of an emulated machine in time, and then it does not wake up. So the
-# other processors are offline during the suspend, and are started afterwards. That takes up to seven attempts, and a
-# minute.
-OTHER_CPUS, CPU_TRIES = sorted(Path("/sys/devices/system/cpu").glob("cpu[1-9]*/online")), 10
+# After a suspend, Linux cannot always start the second processor of an emulated machine, and then it can hang. So
+# only a machine with one processor is suspended.
+IS_SUSPENDED = os.cpu_count() == 1
 AT_ONCE, GROUP = 50, "77"  # interfaces that are added together, and their group
 SLOW = 60  # clients; ipvsd serves 64 from one address
 
@@ -170,7 +169,7 @@ class Soak:
     """`injected` are the non-compliant values that were written, [sysctl, value, time] each."""
 
     def __init__(self, seconds: float, seed: int, links: int) -> None:
-        self.rounds = max(SHORT, min(20, int(seconds / ROUND)))
+        self.rounds = max(LEAST, min(20, int(seconds / ROUND)))
         self.round = seconds / self.rounds
         self.links = links
         self.random = random.Random(seed)
@@ -431,7 +430,7 @@ class Soak:
     def disturb(self) -> None:
         """Fill /run, set the clock, and suspend, one after the other."""
         away = 0.0  # seconds by which the clock is wrong
-        ways = ["full", "jumps", "jumps", *(["sleeps"] if self.rounds > SHORT else [])]
+        ways = ["full", "jumps", "jumps", *(["sleeps"] if IS_SUSPENDED else [])]
         while True:
             self.random.shuffle(ways)
             for way in ways:
@@ -462,30 +461,16 @@ class Soak:
 
     def sleep(self) -> None:
         """Suspend the machine to memory, and let its clock wake it."""
-        for cpu in OTHER_CPUS:
-            cpu.write_text("0")
         place = POWER.read_bytes()[PLACE]
         before = time.clock_gettime(time.CLOCK_BOOTTIME) - time.monotonic()
         run("rtcwake", "-m", "mem", "-s", "4")
         with POWER.open("r+b", buffering=0) as file:
             file.seek(PLACE.start)
             file.write(place)
-        for cpu in OTHER_CPUS:
-            self.start_cpu(cpu)
         slept = time.clock_gettime(time.CLOCK_BOOTTIME) - time.monotonic() - before
         self.slept += slept
         if slept < 1:
             self.notes.append("the machine did not sleep")
-
-    def start_cpu(self, cpu: Path) -> None:
-        for _ in range(CPU_TRIES):
-            try:
-                cpu.write_text("1")
-            except OSError:
-                time.sleep(1)
-            else:
-                return
-        self.notes.append(f"{cpu.parent.name} does not start again")
 
     # --- the daemon ---------------------------------------------------------------------
 
