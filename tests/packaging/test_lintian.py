@@ -33,7 +33,7 @@ def builder(tmp_path: Path) -> Iterator[Root]:
     root.remove()
 
 
-def test_lintian_of_debian_13_has_nothing_to_say(builder: Root) -> None:
+def test_lintian_of_debian_13_reports_nothing(builder: Root) -> None:
     builder.run("cd /tmp/tree; SOURCE_DATE_EPOCH=1700000000 python3 packaging/build.py deb", proc=True)
 
     done = builder.run("lintian -EI --pedantic /tmp/tree/dist/*.deb", check=False)

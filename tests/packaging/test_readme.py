@@ -75,12 +75,12 @@ def image(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 
 @pytest.mark.parametrize("line", LOOK.splitlines(), ids=lambda line: line.partition(" --")[0])
-def test_each_command_says_that_the_image_is_good(image: Path, line: str) -> None:
+def test_each_command_accepts_the_image(image: Path, line: str) -> None:
     done = _run(line, image)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_the_service_is_enabled_in_it_and_what_lasts_is_written(image: Path) -> None:
+def test_the_image_has_the_service_enabled_and_the_persisted_files(image: Path) -> None:
     enabled = list((image / "etc/systemd/system").glob("*/ipvsd*"))
     assert enabled == [image / "etc/systemd/system/multi-user.target.wants/ipvsd.service"]
     assert "ip_vs_rr" in (image / "etc/modules-load.d/ipvsd.conf").read_text()

@@ -54,7 +54,7 @@ def installed(bare: Root, clean: Root, packages: dict[str, Path]) -> Root:
     return clean
 
 
-def test_the_service_is_enabled_and_nothing_is_started(installed: Root) -> None:
+def test_the_service_is_enabled_but_not_started(installed: Root) -> None:
     paths = installed.paths()
 
     assert f"{WANTS}/ipvsd.service" in paths
@@ -63,7 +63,7 @@ def test_the_service_is_enabled_and_nothing_is_started(installed: Root) -> None:
     assert installed.rpm("-V", "ipvsd", "--nodeps").stdout == ""
 
 
-def test_the_commands_work_with_what_the_package_brings(installed: Root) -> None:
+def test_the_commands_work_with_the_bundled_libraries(installed: Root) -> None:
     assert not [library for library in LIBRARIES if installed.imports(library)]
     make_tree(installed.directory / "tmp/tree")
 
@@ -73,7 +73,7 @@ def test_the_commands_work_with_what_the_package_brings(installed: Root) -> None
     assert checked["state"] == "ready"
 
 
-def test_the_daemon_works_with_what_the_package_brings(installed: Root) -> None:
+def test_the_daemon_works_with_the_bundled_libraries(installed: Root) -> None:
     tree = make_tree(installed.directory / "tmp/running")
     put(tree, "etc/ipvsd/ipvsd.yaml", f'http: {{listen: ["127.0.0.1:{PORT}"]}}\n')
     installed.put("tmp/look.py", LOOK.replace("/tmp/tree", "/tmp/running") % PORT)
@@ -84,7 +84,7 @@ def test_the_daemon_works_with_what_the_package_brings(installed: Root) -> None:
     assert installed.imports("pyroute2.netlink.generic", "/usr/share/ipvsd/vendor")
 
 
-def test_an_upgrade_keeps_the_configuration_and_what_the_administrator_decided(installed: Root, newer: Path) -> None:
+def test_an_upgrade_keeps_the_configuration_and_the_choices_of_the_administrator(installed: Root, newer: Path) -> None:
     installed.put("etc/ipvsd/ipvsd.yaml", "interval: 59s\n")
     installed.run("systemctl disable ipvsd.service")
 
@@ -98,7 +98,7 @@ def test_an_upgrade_keeps_the_configuration_and_what_the_administrator_decided(i
     installed.run("rm /etc/ipvsd/ipvsd.yaml")
 
 
-def test_the_last_erasure_takes_what_ipvsd_made_and_nothing_of_others(bare: Root, packages: dict[str, Path]) -> None:
+def test_erasing_the_package_removes_only_files_that_ipvsd_created(bare: Root, packages: dict[str, Path]) -> None:
     before = bare.paths()
     bare.rpm("-i", str(packages["bundled"]))
     bare.put("var/lib/ipvsd/last-good.json", "{}")
@@ -115,7 +115,7 @@ def test_the_last_erasure_takes_what_ipvsd_made_and_nothing_of_others(bare: Root
     bare.run(f"rm -r /etc/ipvsd /{drop_in_files.MODPROBE}")
 
 
-def test_one_that_bundles_nothing_says_what_it_needs(packages: dict[str, Path], tmp_path: Path) -> None:
+def test_the_unbundled_package_declares_its_dependencies(packages: dict[str, Path], tmp_path: Path) -> None:
     def told(what: str, name: str) -> set[str]:
         command = ["rpm", "--dbpath", str(tmp_path), "-qp", what, str(packages[name])]
         return set(subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines())
@@ -128,7 +128,7 @@ def test_one_that_bundles_nothing_says_what_it_needs(packages: dict[str, Path], 
     assert brought == {"ipvsd", "config(ipvsd)", *(f"bundled(python3dist({name}))" for name in names)}
 
 
-def test_the_tests_pass_with_the_libraries_that_are_bundled(installed: Root, tmp_path: Path) -> None:
+def test_the_quick_tests_pass_with_the_bundled_libraries(installed: Root, tmp_path: Path) -> None:
     # A test identifies libraries by the name of their directory.
     vendor = tmp_path / "bundled-packages"
     vendor.symlink_to(installed.directory / "usr/share/ipvsd/vendor")

@@ -89,7 +89,7 @@ def booted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
         yield node
 
 
-def test_the_first_boot_of_a_baked_image_is_ready_before_kubelet(node: Node) -> None:
+def test_a_baked_image_is_ready_before_kubelet_at_its_first_boot(node: Node) -> None:
     modules = {line.split()[0]: line.split()[4] for line in node.found_by_kubelet["modules"].splitlines()}
 
     assert {name: modules.get(name) for name in MODULES} == dict.fromkeys(MODULES, "Live")
@@ -104,11 +104,11 @@ def test_it_is_ready_before_any_other_consumer_starts(node: Node) -> None:
     assert [name for name, at in started.items() if at < node.ready_at] == []
 
 
-def test_nothing_waits_in_a_circle(node: Node) -> None:
+def test_the_units_have_no_ordering_cycle(node: Node) -> None:
     assert node.run("journalctl -q -b _PID=1 | grep -i 'ordering cycle'", check=False).out == ""
 
 
-def test_every_library_of_the_platform_is_at_work(node: Node, record_property: Callable[[str, object], None]) -> None:
+def test_every_library_of_the_platform_works(node: Node, record_property: Callable[[str, object], None]) -> None:
     release = node.run("uname -r").out.strip()
     assert release.startswith(f"{kernels.chosen()}.")
     assert kernels.chosen_suite() in node.run("cat /etc/os-release").out
@@ -119,28 +119,28 @@ def test_every_library_of_the_platform_is_at_work(node: Node, record_property: C
     assert node.status_line().startswith(node.ready_line())  # sdnotify
 
 
-def test_a_module_that_is_unloaded_comes_back(node: Node) -> None:
+def test_an_unloaded_module_is_loaded_again(node: Node) -> None:
     node.run("rmmod ip_vs_sh")
     node.until(lambda: node.live("ip_vs_sh"), "ip_vs_sh live")
 
 
 @pytest.mark.parametrize("key", sorted(SYSCTLS.keys() - {"net.netfilter.nf_conntrack_max"}))
-def test_a_sysctl_that_is_changed_is_restored(node: Node, key: str) -> None:
+def test_a_changed_sysctl_is_restored(node: Node, key: str) -> None:
     node.run(f"sysctl -w {key}=0")
     node.until(lambda: node.sysctl(key) == "1", f"{key} restored")
 
 
-def test_the_programs_that_systemd_starts_have_nothing_to_complain_about(node: Node) -> None:
+def test_systemd_finds_no_faults_in_the_units(node: Node) -> None:
     done = node.run("systemd-analyze verify --man=no ipvsd.service ipvsd-apply.service")
     assert (done.out, done.err) == ("", "")
 
 
-def test_a_reload_takes_a_new_file(node: Node) -> None:
+def test_a_reload_applies_a_new_file(node: Node) -> None:
     with node.configured("interval: 33s\n"):
         assert node.status()["config"]["interval"] == 33
 
 
-def test_an_upgrade_and_a_downgrade_lose_no_drift(node: Node, journal: Journal) -> None:
+def test_no_drift_is_missed_during_an_upgrade_or_a_downgrade(node: Node, journal: Journal) -> None:
     journal.expect(r"(sysctl|module) \S+ ", r"history ")
     node.machine.put(DRIFTS.encode(), "/root/drifts.py")
     node.run(
@@ -164,7 +164,7 @@ def test_an_upgrade_and_a_downgrade_lose_no_drift(node: Node, journal: Journal) 
     node.run("sed -i /interval/d /etc/ipvsd/ipvsd.yaml; systemctl reload ipvsd")
 
 
-def test_with_a_read_only_root_all_works_but_what_is_to_last(booted: Node, journal: Journal) -> None:
+def test_on_a_read_only_root_everything_except_persistence_works(booted: Node, journal: Journal) -> None:
     node = booted
     journal.expect("cannot store the last good configuration: /var/lib/ipvsd/last-good.json: Read-only file system")
     # Without a writable /tmp, systemd itself cannot implement PrivateDevices=.
@@ -189,7 +189,7 @@ def test_with_a_read_only_root_all_works_but_what_is_to_last(booted: Node, journ
         node.run("mount -o remount,rw / && sed -i -e 's/ ro / defaults /' -e '/^tmpfs/d' /etc/fstab")
 
 
-def test_purged_it_leaves_the_disk_as_it_was(booted: Node) -> None:
+def test_purging_the_package_leaves_the_disk_as_it_was_before(booted: Node) -> None:
     node = booted
     node.run("apt-get remove -y ipvsd")
     assert node.show("ActiveState") == "inactive"

@@ -45,7 +45,7 @@ def booted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
         yield node
 
 
-def test_everything_is_there_before_kubelet(node: Node) -> None:
+def test_the_modules_and_sysctls_are_ready_before_kubelet(node: Node) -> None:
     modules = {line.split()[0]: line.split()[4] for line in node.found_by_kubelet["modules"].splitlines()}
 
     assert {name: modules.get(name) for name in MODULES} == dict.fromkeys(MODULES, "Live")
@@ -53,24 +53,24 @@ def test_everything_is_there_before_kubelet(node: Node) -> None:
     assert 0 < node.ready_at <= node.kubelet_at
 
 
-def test_every_bundled_library_is_at_work(node: Node) -> None:
+def test_every_bundled_library_works(node: Node) -> None:
     assert node.ipvs_answer()  # pyroute2
     found = node.until(node.metrics, "the metrics")  # prometheus-client
     assert found['ipvsd_source_up{source="config_files"}'] == 1  # watchdog
     assert node.status_line().startswith(node.ready_line())  # sdnotify
 
 
-def test_a_module_that_is_unloaded_comes_back(node: Node) -> None:
+def test_an_unloaded_module_is_loaded_again(node: Node) -> None:
     node.run("rmmod ip_vs_sh")
     node.until(lambda: node.live("ip_vs_sh"), "ip_vs_sh live")
 
 
-def test_systemd_has_nothing_to_say_about_the_units(node: Node) -> None:
+def test_systemd_finds_no_faults_in_the_units(node: Node) -> None:
     done = node.run("systemd-analyze verify --man=no ipvsd.service ipvsd-apply.service")
     assert (done.out, done.err) == ("", "")
 
 
-def test_the_service_that_applies_once_works_where_no_daemon_does(node: Node) -> None:
+def test_ipvsd_apply_service_works_without_the_daemon(node: Node) -> None:
     node.run("systemctl stop ipvsd; rmmod ip_vs_sh; sysctl -w net.ipv4.ip_forward=0")
 
     node.run("systemctl start ipvsd-apply")
@@ -84,7 +84,7 @@ def test_the_service_that_applies_once_works_where_no_daemon_does(node: Node) ->
     assert node.show("ConditionResult", "ipvsd-apply") == "no"
 
 
-def test_an_upgrade_restarts_it_and_the_last_erasure_leaves_nothing(booted: Node) -> None:
+def test_an_upgrade_restarts_the_daemon_and_erasing_the_package_leaves_no_files(booted: Node) -> None:
     node, pid = booted, booted.show("MainPID")
     node.run(f"{RPM} -U /root/newer.rpm")
 
