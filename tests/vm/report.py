@@ -65,15 +65,15 @@ def _promises(results: Results) -> Iterator[str]:
         missed = "; ".join(one.what for one in results.promises if not one.kept)
         yield f"**Missed in this run:** {missed}."
         yield ""
-    yield "- The time of a module starts when delete_module(2) returns. The time of modprobe starts at its exec and"
-    yield "  ends at its exit, while the daemon is stopped (SIGSTOP). modprobe does not write sysctls."
-    yield "- The time of a sysctl starts when write(2) returns. The measurement uses inotify to detect the restored"
-    yield f"  value, as the daemon does. The program sysctl(8) takes {ms(results.program.p50)} (median)."
+    yield "- The measurement for a module starts when delete_module(2) returns. The measurement for modprobe runs from"
+    yield "  its exec to its exit, while the daemon is stopped (SIGSTOP). modprobe does not write sysctls."
+    yield "- The measurement for a sysctl starts when write(2) returns. It uses inotify to detect the restored value,"
+    yield f"  as the daemon does. sysctl(8) takes {ms(results.program.p50)} (median)."
     yield "- The Python program of the cold start imports yaml, dataclasses, argparse and socket. ipvsd itself imports"
     yield "  neither dataclasses nor argparse."
     unit = next((one.unit for one in results.figures if isinstance(one, Start)), None)
     if unit:
-        yield "- A cold start is measured without systemd. A start of the unit, including its sandbox, takes"
+        yield "- A cold start is measured without systemd. Starting the unit, including its sandbox, takes"
         yield f"  {ms(unit.p50)}."
     boot = next((one for one in results.figures if isinstance(one, Boot)), None)
     if boot:
@@ -105,9 +105,9 @@ def _beside(results: Results) -> Iterator[str]:
     timer = next((other.run for other in results.alternatives if other.run), None)
     if timer:
         yield f"- The timer runs a script with `modprobe -a` and `sysctl -q -p` every {PERIOD} s, AccuracySec=1s. The"
-        yield f"  drifts are spread evenly over the period. The script takes {ms(timer.p50)}. By calculation, the timer"
+        yield f"  changes are spread evenly over the period. The script takes {ms(timer.p50)}. By calculation, it"
         half, most = PERIOD / 2 + timer.p50, PERIOD * 0.99 + timer.p50
-        yield f"  repairs half of the drifts in {half:.0f} s, and 99 % in {most:.0f} s."
+        yield f"  repairs half of them in {half:.0f} s, and 99 % in {most:.0f} s."
     yield "- TuneD has a profile with `[modules]` and `[sysctl]`. TuneD loads a module only if its entry has the option"
     yield "  `+r`. TuneD applies the profile when it starts and when the profile changes."
     yield "- systemd-modules-load and systemd-sysctl run at boot."
