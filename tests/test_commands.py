@@ -255,7 +255,7 @@ def test_apply_is_for_the_running_kernel_only(tree: Path, capsys: Output) -> Non
     before = snapshot(tree)
     code, _, err = run(capsys, "apply", *at(tree))
     assert (code, snapshot(tree)) == (64, before)
-    assert err.startswith("ipvsd: cannot apply the configuration below --root")
+    assert err.startswith("ipvsd: cannot apply the configuration under --root")
 
 
 # --- status -----------------------------------------------------------------------------
@@ -282,7 +282,7 @@ def test_status_prints_the_failed_sources_and_the_last_repairs(tree: Path, capsy
     assert "source config_files is down: no inotify\n" in out
     folded = " ".join(out.split())
     assert "2027-01-15T07:58:30Z net.ipv4.ip_forward: 0 -> 1 in 2 ms, by sysctl[4242] of cron.service" in folded
-    assert "backend that reports sysctl writes: bpf; 3 events lost (uevents 3)\n" in out
+    assert "watch backend: bpf; 3 events lost (uevents 3)\n" in out
     assert "net.ipv4.vs.conntrack is contended: changed probably by agent[7]\n" in out
 
 

@@ -231,7 +231,7 @@ def test_a_networkmanager_file_that_excludes_the_interface_is_recognised(
 def test_the_remedy_for_networkmanager_helps(tmp_path: Path, files: Mapping[str, str], place: str) -> None:
     (found,) = look(tmp_path, files, Names(modules=["ip_vs"]), "NetworkManager").settings
     file = f"etc/NetworkManager/conf.d/{place}"
-    assert found.remedy.endswith(f" into {tmp_path}/{file}")
+    assert found.remedy.endswith(f" to {tmp_path}/{file}")
     words = found.remedy.split("'")
     put(tmp_path, file, f"{words[1]}\n{words[3]}\n")
     assert detect(str(tmp_path), Names(modules=["ip_vs"])).settings == ()

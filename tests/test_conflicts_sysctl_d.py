@@ -122,7 +122,7 @@ def test_every_line_is_reported_with_its_place_and_remedy(tmp_path: Path) -> Non
     assert (vendor.origin, vendor.text, vendor.effective) == (
         f"{tmp_path}/usr/lib/sysctl.d/50-x.conf:2", f"{FORWARD} = 1", False,
     )  # fmt: skip
-    assert vendor.remedy == f"put a file with the same name and without the line into {tmp_path}/etc/sysctl.d"
+    assert vendor.remedy == f"copy the file to {tmp_path}/etc/sysctl.d, and remove the line from the copy"
     assert local.remedy == f"correct the line in {tmp_path}/etc/sysctl.d/60.conf, or remove it"
 
 

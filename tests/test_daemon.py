@@ -43,7 +43,7 @@ def test_ready_follows_the_first_reconciliation_with_its_verdict(service: Servic
     assert service.status()["state"] == "ready"
     assert service.stop() == (
         0,
-        [f"ipvsd: {READY_LINE}", "ipvsd: backend that reports sysctl writes: inotify; not started"],
+        [f"ipvsd: {READY_LINE}", "ipvsd: watch backend: inotify; not started"],
     )
     service.hears("STOPPING=1")
 
@@ -279,7 +279,7 @@ def test_an_invalid_configuration_at_the_start_causes_the_last_good_one(service:
     assert "invalid configuration" in line
     until((service.tree / STATUS).exists, "the status is published")
     assert service.status()["config"]["errors"] == errors(service.tree)
-    assert any("starting with the last good configuration" in text for text in service.stop()[1])
+    assert any("using the last good configuration" in text for text in service.stop()[1])
 
 
 def test_sighup_reloads_between_two_messages(service: Service) -> None:

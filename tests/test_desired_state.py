@@ -297,9 +297,9 @@ def test_modules_of_newer_kube_proxy_versions_are_desired_for_these(text: str, n
     [
         ("", 0, ""),
         ("kubeProxyVersion: 1.34", 0, ""),
-        ("kubeProxyVersion: 1.35", 1, "kube-proxy 1.35: IPVS mode is deprecated since 1.35"),
+        ("kubeProxyVersion: 1.35", 1, "kube-proxy 1.35: IPVS mode has been deprecated since 1.35"),
         ("kubeProxyVersion: 1.41", 1, "kube-proxy 1.41: IPVS mode is off by default"),
-        ("kubeProxyVersion: 1.43", 1, "kube-proxy 1.43: IPVS mode is removed"),
+        ("kubeProxyVersion: 1.43", 1, "kube-proxy 1.43: IPVS mode was removed in 1.43"),
         ("kubeProxyVersion: 1.43\nprofiles: [kube-proxy-nftables]", 0, ""),
         ("kubeProxyVersion: 1.28\nprofiles: [kube-proxy-nftables]", 1, "kube-proxy 1.28: there is no nftables mode"),
         ("kubeProxyVersion: 1.30\nprofiles: [kube-proxy-nftables]", 1, "kube-proxy 1.30: nftables mode is not stable"),

@@ -10,7 +10,7 @@ from ipvsd.modprobe import distro_packages
 from ipvsd.modprobe.distro_packages import advice, find_package
 from tests.samples import kernel
 
-UNKNOWN = "ipvsd does not know the package"
+UNKNOWN = "the package is unknown"
 
 
 @pytest.mark.parametrize(
@@ -68,8 +68,8 @@ UNKNOWN = "ipvsd does not know the package"
         ("arch", "6.9.3-arch1-1", "run 'pacman -S linux' and reboot"),
         ("arch", "6.6.32-1-lts", "run 'pacman -S linux-lts' and reboot"),
         ("alpine", "6.6.32-0-virt", "apk add linux-lts"),
-        ("flatcar", "6.6.43-flatcar", "only the image contains the modules of flatcar"),
-        ("talos", "6.6.43-talos", "only the image contains the modules of talos"),
+        ("flatcar", "6.6.43-flatcar", "on flatcar, modules come only with the image"),
+        ("talos", "6.6.43-talos", "on talos, modules come only with the image"),
         ("", "6.1.0-50-cloud-amd64", UNKNOWN),
         ("gentoo", "6.6.30-gentoo", UNKNOWN),
     ],

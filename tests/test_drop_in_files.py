@@ -227,7 +227,7 @@ def test_an_image_without_a_module_is_written_and_reported(tmp_path: Path, capsy
     image = make_tree(tmp_path / "image", live=(), values={}, shipped=[name for name in DEPENDS if name != "ip_vs_sh"])
     assert main(["apply", "--persist", "--root", str(image)]) == 1
     said = " ".join(capsys.readouterr().err.split())
-    assert f"! ip_vs_sh will not be live (absent) after a boot of kernel {RELEASE} without ipvsd:" in said
+    assert f"! ip_vs_sh will not be live (absent) after booting kernel {RELEASE} without ipvsd:" in said
     assert "ip_vs_sh" not in body(image / drop_in_files.MODULES_LOAD)
 
 

@@ -147,7 +147,7 @@ def test_explain_prints_all_facts(tree: Path, capsys: Output, monkeypatch: pytes
           2027-01-15T07:58:30Z  1 -> 0, repaired in 2 ms
               by pid 4242, comm sysctl, unit cron.service
 
-        SETTINGS ON DISK, IN THE ORDER IN WHICH THEY ARE APPLIED
+        SETTINGS ON DISK, IN ORDER OF APPLICATION
           systemd-sysctl, at boot, and when systemd-sysctl is restarted:
             - ./usr/lib/sysctl.d/50-x.conf:1
                 net.ipv4.conf.all.forwarding = 1  (a later line replaces it)
@@ -173,7 +173,7 @@ def test_the_output_for_a_compliant_item_is_short(tree: Path, capsys: Output) ->
         LAST CHANGED BY
           unknown: the daemon is not running
 
-        SETTINGS ON DISK, IN THE ORDER IN WHICH THEY ARE APPLIED
+        SETTINGS ON DISK, IN ORDER OF APPLICATION
           ipvsd found no settings for this item
         """)
 
@@ -369,4 +369,4 @@ def test_every_sysctl_of_a_profile_has_a_default_with_its_source() -> None:
 def test_the_remedy_for_the_manager_of_the_interface_is_reported(tree: Path, capsys: Output) -> None:
     put(tree, f"{WANTS}/NetworkManager.service", "")
     put(tree, "etc/NetworkManager/conf.d/rke2-canal.conf", "[keyfile]\nunmanaged-devices=interface-name:cali*\n")
-    assert "into /etc/NetworkManager/conf.d/zz-ipvs.conf" in " ".join(run(capsys, tree, "kube-ipvs0")[1].split())
+    assert "to /etc/NetworkManager/conf.d/zz-ipvs.conf" in " ".join(run(capsys, tree, "kube-ipvs0")[1].split())

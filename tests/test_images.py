@@ -140,7 +140,7 @@ def test_an_image_without_a_kernel_cannot_be_judged(image: Path, capsys: Output,
     shutil.rmtree(image / "lib/modules")
     told = "ipvsd: cannot check : missing kernel in /lib/modules"
     if command[0] == "apply":
-        told = "ipvsd: cannot write the boot configuration below : missing kernel in /lib/modules"
+        told = "ipvsd: cannot write the boot configuration under : missing kernel in /lib/modules"
     assert run(capsys, image, *command) == (2, "", f"{told} (install a kernel in the image)")
 
 

@@ -42,7 +42,7 @@ def test_a_second_daemon_names_the_first_and_leaves_its_status_alone(service: Se
 
     assert another(root) == (
         os.EX_TEMPFAIL,
-        f"ipvsd: error: cannot run the daemon: process {pid} already runs the daemon (lock: {root}/{PATH})\n",
+        f"ipvsd: error: cannot run the daemon: process {pid} is already running the daemon (lock: {root}/{PATH})\n",
     )
     assert service.status()["state"] == "ready"
 

@@ -167,8 +167,8 @@ def test_existing_trees_are_named_if_none_matches(tree: Path, ask: Ask) -> None:
     _, found = ask("check")
     assert found["ip_vs"].verdict == "module_tree_missing"
     assert found["ip_vs"].evidence == f"no modules in /lib/modules/6.1.21-v8+; other trees: {RELEASE}"
-    assert found["ip_vs"].remedy.startswith(f"reboot into {RELEASE}, which has the module, or install the modules of")
-    assert "ipvsd does not know the package" in found["ip_vs"].remedy
+    assert found["ip_vs"].remedy.startswith(f"reboot into {RELEASE}, which has the module, or install the modules for")
+    assert "the package is unknown" in found["ip_vs"].remedy
 
 
 @pytest.mark.parametrize(

@@ -53,13 +53,13 @@ def error(*texts: str) -> str:
 def test_two_spellings_of_a_sysctl_are_a_duplicate_in_a_file_and_one_key_in_two(one: str, other: str) -> None:
     text = f"sysctls: {{'{one}': 1, '{other}': 0}}"
     name = sysctl_names.normalised(one)
-    assert error(text) == f"0:1: sysctls.{other}: duplicate of '{name}' (first in line 1)"
+    assert error(text) == f"0:1: sysctls.{other}: duplicate of '{name}' (first on line 1)"
     made = read(f"sysctls: {{'{one}': 1}}", f"sysctls: {{'{other}': 0}}")
     assert {key: str(setting.want) for key, setting in made.sysctls.items()} == {name: "0"}
 
 
 def test_two_spellings_of_a_module_are_a_duplicate() -> None:
-    assert error("modules: {ip-vs: {}, ip_vs: {}}") == "0:1: modules.ip_vs: duplicate of 'ip_vs' (first in line 1)"
+    assert error("modules: {ip-vs: {}, ip_vs: {}}") == "0:1: modules.ip_vs: duplicate of 'ip_vs' (first on line 1)"
     assert "duplicate module 'ip_vs'" in error("modules: {x: {anyOf: [ip_vs, ip-vs]}}")
     assert list(read("modules: {ip-vs: {}}", "modules: {ip_vs: {required: false}}").modules) == ["ip_vs"]
 

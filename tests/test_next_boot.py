@@ -86,7 +86,7 @@ def by_command_line(root: Path) -> None:
 
 OVERRIDING: list[tuple[Callable[[Path], None], str]] = [
     (by_link, "net.ipv4.ip_forward will be 0 ... /etc/sysctl.d/99-sysctl.conf:1: net.ipv4.ip_forward = 0 -> correct"),
-    (by_name, "/usr/lib/sysctl.d/99-vendor.conf:2: net/ipv4/conf/all/forwarding=0 -> put a file with the same name"),
+    (by_name, "/usr/lib/sysctl.d/99-vendor.conf:2: net/ipv4/conf/all/forwarding=0 -> copy the file to /etc/sysctl.d"),
     (by_mask, "/etc/modprobe.d/cis.conf:1: install nf_conntrack /bin/true ... -> remove"),
     (by_exclusion, "net.ipv4.ip_forward will be 0"),
     (
@@ -260,7 +260,7 @@ def test_a_dependency_is_loaded_with_what_needs_it(tree: Path, capsys: Output) -
         ("IP_VS", f"kernel {RELEASE} does not have this module (write ip_vs, or remove the line)"),
         (
             "ip_vs conn_tab_bits=12",
-            "a line must be one module name (write ip_vs alone, and 'options ip_vs conn_tab_bits=12' into a file in "
+            "a line must be one module name (write ip_vs alone, and put 'options ip_vs conn_tab_bits=12' in a file in "
             "/etc/modprobe.d)",
         ),
         ("no_such", f"kernel {RELEASE} does not have this module (remove the line)"),
@@ -305,7 +305,7 @@ def test_persisting_again_is_no_remedy_for_a_missing_module(tree: Path, capsys: 
 @pytest.mark.parametrize(
     ("line", "remedy"),
     [
-        ("ip_vs conn_tab_bits=12", "write ip_vs alone, and 'options ip_vs conn_tab_bits=12' into a file in"),
+        ("ip_vs conn_tab_bits=12", "write ip_vs alone, and put 'options ip_vs conn_tab_bits=12' in a file in"),
         ("ip_vs # for Kubernetes", "write ip_vs alone"),
         ("ip_vs.ko", "write ip_vs, or remove the line"),
         ("nf_conntrack, ip_vs", "write nf_conntrack ip_vs each on its own line"),

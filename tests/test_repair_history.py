@@ -246,7 +246,7 @@ def test_without_repairs_the_command_says_so(tree: Path, capsys: Output) -> None
         pytest.param(
             b'{"name": "net.a", "time": "2999-01-01T00:00:00.000Z"}\n',
             0,
-            "1 repair has a time in the future (the clock was set back)",
+            "1 repair is dated in the future (the clock was set back)",
             id="from the future",
         ),
     ],

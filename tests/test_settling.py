@@ -66,7 +66,7 @@ def test_a_file_that_is_being_written_changes_nothing(
         assert configured.due is not None
         assert configured.due <= clock.now + 10
     assert configured.waiting[:1] == (
-        f"cannot read {tree}/{MAIN}: a program has the file open for writing (ipvsd reads the file after the program "
+        f"cannot read {tree}/{MAIN}: a program has the file open for writing (ipvsd reads the file once the program "
         "closes it)",
     )
     configured.keep()
@@ -88,7 +88,7 @@ def test_a_reload_does_not_use_a_file_that_is_being_written(
     assert configured.config.interval == 30.0
     assert said(capsys) == [
         f"warning: cannot read the configuration: {tree}/{MAIN}: a program has the file open for writing "
-        "(ipvsd reads the file after the program closes it)"
+        "(ipvsd reads the file once the program closes it)"
     ]
 
 
@@ -266,7 +266,7 @@ def test_a_command_does_not_use_a_file_that_is_being_written(tree: Path, writer:
     with pytest.raises(ConfigError) as refused:
         config_files.load(str(tree))
     assert refused.value.errors == (
-        f"{tree}/{MAIN}: cannot read the file: a program has the file open for writing (ipvsd reads the file after the "
+        f"{tree}/{MAIN}: cannot read the file: a program has the file open for writing (ipvsd reads the file once the "
         "program closes it)",
     )
     assert config_files.load(str(tree), str(tree / MAIN)).interval == 7.0  # the program itself may read it

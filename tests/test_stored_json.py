@@ -77,7 +77,8 @@ def test_a_valid_document_is_used(tree: Path, capsys: Output) -> None:
         pytest.param("{}", "missing boottime", id="nothing in it"),
         pytest.param(
             '{"version": "9.0\\u001b[2J"}',
-            f"version mismatch: the file is from ipvsd 9.0\\x1b[2J, this command is {__version__}: missing boottime",
+            f"version mismatch: the file is from ipvsd 9.0\\x1b[2J, this command is version {__version__}: missing "
+            "boottime",
             id="another version",
         ),
     ],
@@ -107,7 +108,7 @@ def test_a_document_of_another_version_is_used_if_it_has_all_keys(tree: Path, ca
     status_file.write(str(tree), {**good(), "version": "0.0.1", "new": {"key": 1}})
     code, out, err = status(tree, capsys)
     assert (code, out.startswith("ready: ")) == (0, True)
-    mismatch = f"the daemon is 0.0.1, this command is {__version__}"
+    mismatch = f"the daemon is version 0.0.1, this command is version {__version__}"
     assert err == f"ipvsd: version mismatch: {mismatch} (run 'systemctl restart ipvsd')\n"
 
 

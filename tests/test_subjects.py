@@ -123,7 +123,7 @@ def test_the_interface_of_kube_proxy_is_explained_with_its_manager(tree: Path, c
     out = " ".join(capsys.readouterr().out.split())
     assert out.startswith("interface kube-ipvs0: absent kube-proxy creates this interface in IPVS mode, keeps it down,")
     assert "? /" in out
-    assert "-> put '[keyfile]' and 'unmanaged-devices+=interface-name:kube-ipvs0' into" in out
+    assert "-> add the lines '[keyfile]' and 'unmanaged-devices+=interface-name:kube-ipvs0' to" in out
 
 
 def test_an_interface_is_explained_with_its_managed_sysctls(tree: Path, capsys: Output) -> None:

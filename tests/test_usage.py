@@ -237,7 +237,7 @@ def test_persisting_into_an_image_prints_json_for_any_result(tree: Path, capsys:
     made = json.loads(out)
     assert (code, made["persisted"]["noncompliant"][0]["name"]) == (1, "net.ipv4.ip_forward")
     assert made["error"] == made["errors"][0]
-    assert made["error"].startswith("net.ipv4.ip_forward will be 0 after a boot of kernel 6.1.0-50-cloud-amd64")
+    assert made["error"].startswith("net.ipv4.ip_forward will be 0 after booting kernel 6.1.0-50-cloud-amd64")
     assert "99-other.conf:1" in made["error"]
 
 

@@ -52,7 +52,7 @@ def run_for(text: str, module: str = "ip_vs") -> Kernel:
         pytest.param(kernel(built_in=("ip_vs",)), "", V.BUILT_IN, f"{TREE}/modules.builtin", "", id="built in"),
         pytest.param(
             kernel(built_in=("ip_vs",), modular=False, indexed=False), "", V.BUILT_IN,
-            "built into a kernel without modules", "", id="built into a kernel without modules",
+            "built into a kernel without module support", "", id="built into a kernel without modules",
         ),
         pytest.param(SHIPPED, "Loading", V.LOADING, "/proc/modules: Loading", "wait; if the load", id="on its way in"),
         pytest.param(SHIPPED, "Unloading", V.UNLOADING, "/proc/modules: Unloading", "wait; ipvsd", id="on its way out"),
@@ -92,7 +92,7 @@ def run_for(text: str, module: str = "ip_vs") -> Kernel:
             "run 'dnf install kernel-modules-extra-5.14.0-427.13.1.el9_4.x86_64", id="absent on Rocky",
         ),
         pytest.param(
-            kernel(distribution=""), "", V.ABSENT, TREE, "install the modules of kernel", id="absent"
+            kernel(distribution=""), "", V.ABSENT, TREE, "install the modules for kernel", id="absent"
         ),
         pytest.param(
             with_(kernel(), kconfig_unset={"ip_vs": "contains '# CONFIG_IP_VS is not set'"}), "", V.NOT_BUILT,

@@ -25,7 +25,7 @@ SYSCTL = "etc/sysctl.d/90-ipvsd.conf"
 
 _HEADER = f"""\
 # Written by 'ipvsd apply --persist' (ipvsd {__version__}). The next run replaces this file,
-# and purging the package removes it. Change /etc/ipvsd instead.
+# and purging the package removes it. Edit the files in /etc/ipvsd instead.
 """
 
 # Modules that modules.dep lists, but that systemd-modules-load cannot load.

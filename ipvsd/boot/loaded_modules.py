@@ -67,7 +67,7 @@ def _unknown(line: Line, release: str, known: Callable[[str], bool]) -> FailingL
         names = [word for word in words if known(word)] or words[:1]
         more = "each on its own line" if len(names) > 1 else "alone"
         given = [word for word in words[1:] if "=" in word]
-        options = f", and 'options {words[0]} {' '.join(given)}' into a file in /etc/modprobe.d" if given else ""
+        options = f", and put 'options {words[0]} {' '.join(given)}' in a file in /etc/modprobe.d" if given else ""
         return FailingLine(line, "a line must be one module name", f"write {' '.join(names)} {more}{options}")
     plain = re.sub(r"\.ko(\.(gz|xz|zst))?\Z", "", line.text.rpartition("/")[2])
     suggestion = next((other for other in (plain, plain.lower()) if other != line.text and known(other)), "")

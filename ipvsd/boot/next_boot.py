@@ -266,7 +266,7 @@ def _predict_sysctl(
     if complies:
         return found._replace(actual=last.value, verdict=SysctlVerdict.COMPLIANT, evidence=evidence, remedy="")
     if complies is None:
-        evidence = f"{evidence}; only {text_of(last.program)} knows the effect"
+        evidence = f"{evidence}; only {text_of(last.program)} can determine the effect"
     return found._replace(actual=last.value, verdict=SysctlVerdict.NONCOMPLIANT, evidence=evidence, remedy=last.remedy)
 
 
@@ -328,7 +328,7 @@ def predict_value(boot: Boot, name: str) -> tuple[Optional[str], str]:
     if last is None:
         return _kernel_default(name, next((item for item in settings if item.failure), None))
     if not last.certain:
-        return None, f"{last.origin}: {last.text}; only {text_of(last.program)} knows the effect"
+        return None, f"{last.origin}: {last.text}; only {text_of(last.program)} can determine the effect"
     return last.value, f"{last.origin}: {last.text}"
 
 

@@ -33,7 +33,7 @@ def run(root: str, config_path: str | None, output: str, persist: bool) -> int:
         if persist:
             return _persist_image(root, config_path, output)
         print_errors(
-            "ipvsd: cannot apply the configuration below --root: ipvsd can change only the running kernel "
+            "ipvsd: cannot apply the configuration under --root: ipvsd can change only the running kernel "
             "(for an image, add --persist)"
         )
         return os.EX_USAGE
@@ -97,7 +97,7 @@ def _persist_image(root: str, config_path: str | None, output: str) -> int:
     kernel, plan = installed_kernels.examine(root, config, release)
     if not release or installed_kernels.lacks_tree(plan.modules):
         problem = f"missing kernel in {installed_kernels.modules_directory(root)} (install a kernel in the image)"
-        print_errors(f"ipvsd: cannot write the boot configuration below {root}: {problem}")
+        print_errors(f"ipvsd: cannot write the boot configuration under {root}: {problem}")
         return EX_CANNOT_TELL
     # The number of an image's CPUs is unknown. A value for the largest number suffices for each.
     for_any_cpu_count = (
@@ -179,7 +179,7 @@ def _document(persisted: PersistResult) -> dict[str, Any]:
     return {"persisted": values, **({"error": errors[0], "errors": errors} if errors else {})}
 
 
-_AFTER = "after a boot of kernel {} without ipvsd"
+_AFTER = "after booting kernel {} without ipvsd"
 
 
 def _not_live(found: Finding) -> str:

@@ -165,7 +165,7 @@ def _add_checks(commands: argparse._SubParsersAction[_Parser], common: _Parser, 
         help="check every installed kernel",
         description="Report whether each installed kernel can satisfy the configuration, without changing anything.",
     )
-    preflight.add_argument("--kernel", metavar="RELEASE", help="check this kernel only")
+    preflight.add_argument("--kernel", metavar="RELEASE", help="check only this kernel")
     preflight.add_argument("--brief", action="store_true", help="print one line for each kernel")
 
 
@@ -173,21 +173,21 @@ def _add_reports(commands: argparse._SubParsersAction[_Parser], common: _Parser,
     commands.add_parser(
         "status",
         parents=[common, output],
-        help="print the last result of the daemon",
-        description="Print the last result of the running daemon, without changing anything.",
+        help="print the daemon's last result",
+        description="Print the running daemon's last result, without changing anything.",
     )
     explain = commands.add_parser(
         "explain",
         parents=[common, output],
-        help="explain one item, and list the settings in files that affect it",
-        description="Print the actual value of one item, the desired value with the reason, the last change, and the "
-        "settings in files that affect the item, without changing anything.",
+        help="explain one item, and list the settings on disk that affect it",
+        description="Print an item's actual value, its desired value with the reason, its last change, and the "
+        "settings on disk that affect it, without changing anything.",
     )
     explain.add_argument("name", metavar="NAME", help="a sysctl, a module, MODULE.PARAMETER or an interface")
     history = commands.add_parser(
         "history",
         parents=[common, output],
-        help="print the most recent repairs and the causes of the drift",
+        help="print the most recent repairs and what caused the drift",
         description="Print the most recent repairs, each with the program that caused the drift.",
     )
     history.add_argument("--lines", metavar="N", type=_number, default=20, help="print at most N repairs (default: 20)")
@@ -226,7 +226,7 @@ def _add_config(commands: argparse._SubParsersAction[_Parser], common: _Parser, 
         "show",
         parents=[common, output],
         help="print the effective values and their origins",
-        description="Print the effective value of every setting, and the file and line that set the value.",
+        description="Print the effective value of every setting, with the file and line that set it.",
     )
     validate = actions.add_parser(
         "validate",

@@ -106,7 +106,7 @@ def _lines(document: Mapping[str, Any], unknown: str) -> Iterator[str]:
         yield "LAST CHANGED BY"
         yield from _last(document, unknown)
     yield ""
-    yield "SETTINGS ON DISK, IN THE ORDER IN WHICH THEY ARE APPLIED"
+    yield "SETTINGS ON DISK, IN ORDER OF APPLICATION"
     yield from _on_disk(document)
 
 

@@ -37,8 +37,8 @@ def _problems(damaged: int, repairs: Sequence[Mapping[str, Any]]) -> Iterator[st
     now = format_time(time.time())  # all have the same length and time zone, so they compare as texts
     later = sum(isinstance(repair.get("time"), str) and repair["time"] > now for repair in repairs)
     if later:
-        repairs_have = "repair has" if later == 1 else "repairs have"
-        yield f"{later} {repairs_have} a time in the future (the clock was set back)"
+        repairs_are = "repair is" if later == 1 else "repairs are"
+        yield f"{later} {repairs_are} dated in the future (the clock was set back)"
 
 
 def _lines(repair: Mapping[str, Any]) -> Iterator[str]:

@@ -38,7 +38,7 @@ def run(root: str, output: str) -> int:
     age = time.clock_gettime(time.CLOCK_BOOTTIME) - document["boottime"]
     if age < -_SLACK:
         problem = f"the status file is invalid: the time is {-age:.0f} s in the future"
-        return _unknown(f"{problem} (the file is from a different boot or a different machine)")
+        return _unknown(f"{problem} (the file is from another boot or another machine)")
     age = max(0.0, age)
     old = outdated(age, document["config"]["interval"])
     remedy = " (run 'systemctl status ipvsd')" if root == "/" else ""
@@ -49,7 +49,7 @@ def run(root: str, output: str) -> int:
     else:
         print_lines(*_lines(printable.clean_document(document), age))
     if document.get("version") != __version__:
-        mismatch = f"the daemon is {document.get('version', 'unknown')}, this command is {__version__}"
+        mismatch = f"the daemon is version {document.get('version', 'unknown')}, this command is version {__version__}"
         print_errors(f"ipvsd: version mismatch: {mismatch} ({_RESTART})")
     if old:
         print_errors(f"ipvsd: {complaint}")
@@ -75,7 +75,7 @@ def _about(document: Mapping[str, Any], age: float) -> Iterator[str]:
         f"{item['name']} {item['events_lost']}" for item in document["sources"] if item.get("events_lost")
     ]
     lost = f"; {document['events_lost']} events lost ({', '.join(lost_by_source)})" if lost_by_source else ""
-    yield from formatting.folded(f"backend that reports sysctl writes: {document['backend']}{lost}")
+    yield from formatting.folded(f"watch backend: {document['backend']}{lost}")
     for item in document["contended"]:
         by = formatting.describe_attribution(item, item["conflicting_program"])
         yield from formatting.folded(f"{item['name']} is contended: changed {by}", "33")

@@ -27,7 +27,7 @@ _TRIES = 10  # attempts to read a set of files while none is removed
 # file open forever, and NFS version 4 reports every file as open (nfs4_add_lease() in fs/nfs/nfs4proc.c).
 MAX_WRITE_SECONDS = 300.0
 
-BEING_WRITTEN = "a program has the file open for writing (ipvsd reads the file after the program closes it)"
+BEING_WRITTEN = "a program has the file open for writing (ipvsd reads the file once the program closes it)"
 
 Files = tuple[tuple[str, bytes], ...]
 

@@ -211,7 +211,7 @@ class _Reader:
         seen: dict[str, int] = {}
         for key, item in node.items:
             if key.text in seen:
-                self._add_error(where, key, f"duplicate key {shown(key.text)}", f"first in line {seen[key.text]}")
+                self._add_error(where, key, f"duplicate key {shown(key.text)}", f"first on line {seen[key.text]}")
             else:
                 seen[key.text] = key.line
                 yield key, item
@@ -263,7 +263,7 @@ class _Reader:
         """Add an error if this file has named the same item before, possibly in another spelling."""
         line = self._named.get(name)
         if line is not None:
-            self._add_error(where, key, f"duplicate of '{name}'", f"first in line {line}")
+            self._add_error(where, key, f"duplicate of '{name}'", f"first on line {line}")
         self._named.setdefault(name, key.line)
         return line is not None
 

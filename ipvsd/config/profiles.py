@@ -112,7 +112,10 @@ _FIXED_LIST = "on the fixed module list of kube-proxy before 1.27 (GetRequiredIP
 _SETS_ONCE = (
     "kube-proxy sets this sysctl once, at startup, and exits if that fails (NewProxier, pkg/proxy/ipvs/proxier.go)"
 )
-_NFT = "kube-proxy's rules use it (pkg/proxy/nftables/proxier.go); found by loading such rules on Linux 5.10 and later"
+_NFT = (
+    "kube-proxy's rules use it (pkg/proxy/nftables/proxier.go); determined by loading such rules on Linux 5.10 and "
+    "later"
+)
 _ALL_OR_NOTHING = "without it, iptables-restore rejects all rules (pkg/proxy/ipvs/proxier.go)"
 _SETS = "without it, kube-proxy cannot create its sets (ipsetInfo, pkg/proxy/ipvs/proxier.go)"
 _MODE_IPTABLES = "{} in iptables mode, to which kube-proxy 1.25 and older falls back (pkg/proxy/iptables/proxier.go)"
@@ -162,7 +165,7 @@ IPTABLES_NFT = BackEnd(
     "nft",
     (
         ModuleEntry("nf_tables", "iptables-nft: the tables themselves"),
-        ModuleEntry("nft_compat", "iptables-nft: the matches and targets of xtables (xt_*) in its rules"),
+        ModuleEntry("nft_compat", "iptables-nft: the xtables matches and targets (xt_*) in its rules"),
         # Part of nf_tables since Linux 5.17 (commit 023223dfbfb3, nf_tables: make counter support built-in).
         ModuleEntry(
             "nft_counter",
@@ -230,7 +233,7 @@ KUBE_PROXY_IPVS = Profile(
             "ipt_REJECT",
             f"rejects packets in kube-proxy's KUBE-IPVS-FILTER chain (kubernetes/kubernetes#108460); {_ALL_OR_NOTHING}",
         ),
-        ModuleEntry("ip6t_REJECT", "as ipt_REJECT, for IPv6", ipv6=True),
+        ModuleEntry("ip6t_REJECT", "same as ipt_REJECT, for IPv6", ipv6=True),
         *_BRIDGE,
         ModuleEntry("xt_nat", _MODE_IPTABLES.format("DNAT"), Need.IF_SHIPPED, silent=True),
         ModuleEntry("xt_tcpudp", _MODE_IPTABLES.format("TCP and UDP ports"), Need.IF_SHIPPED, silent=True),
@@ -254,7 +257,7 @@ KUBE_PROXY_IPVS = Profile(
         _FORWARD,
         *_INTERFACES,
         SysctlEntry("net.ipv4.conf.all.arp_ignore", ON, f"strictARP: {_SETS_ONCE}", switch=Switch.STRICT_ARP),
-        SysctlEntry("net.ipv4.conf.all.arp_announce", Exactly("2"), "as arp_ignore", switch=Switch.STRICT_ARP),
+        SysctlEntry("net.ipv4.conf.all.arp_announce", Exactly("2"), "same as arp_ignore", switch=Switch.STRICT_ARP),
         SysctlEntry("net.ipv4.vs.conntrack", ON, f"required for masquerading; {_SETS_ONCE}"),
         SysctlEntry(
             "net.ipv4.vs.conn_reuse_mode",
@@ -271,12 +274,12 @@ KUBE_PROXY_IPVS = Profile(
     scheduler=True,
     # KEP-5495; kubernetes/kubernetes#134539 for the first one.
     milestones=(
-        ((1, 35), "IPVS mode is deprecated since 1.35, will be off by default in 1.40 and removed in 1.43"),
+        ((1, 35), "IPVS mode has been deprecated since 1.35, and will be off by default in 1.40 and removed in 1.43"),
         (
             (1, 40),
             "IPVS mode is off by default (featureGates.KubeProxyIPVS enables it), and will be removed in 1.43",
         ),
-        ((1, 43), "IPVS mode is removed: kube-proxy exits with mode ipvs"),
+        ((1, 43), "IPVS mode was removed in 1.43: kube-proxy exits if its mode is ipvs"),
     ),
 )
 
@@ -308,7 +311,7 @@ KUBE_PROXY_NFTABLES = Profile(
     # KEP-3866.
     milestones=(
         ((0, 0), "there is no nftables mode: it is alpha in 1.29, beta in 1.31 and stable in 1.33"),
-        ((1, 29), "nftables mode is not stable before 1.33, and before 1.31 off by default"),
+        ((1, 29), "nftables mode is not stable before 1.33, and is off by default before 1.31"),
         ((1, 33), ""),
     ),
 )
@@ -318,7 +321,7 @@ LVS_FULL = Profile(
     modules=(
         ModuleEntry("ip_vs", "IPVS itself"),
         *(
-            ModuleEntry(f"ip_vs_{name}", "a scheduler of net/netfilter/ipvs/Kconfig", Need.IF_SHIPPED)
+            ModuleEntry(f"ip_vs_{name}", "a scheduler in net/netfilter/ipvs/Kconfig", Need.IF_SHIPPED)
             for name in SCHEDULERS
         ),
         ModuleEntry("ip_vs_ftp", "active FTP through NAT", Need.IF_SHIPPED),

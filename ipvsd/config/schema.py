@@ -91,7 +91,7 @@ def _names(node: Node) -> tuple[str, ...]:
     names = tuple(map(_module_name, node.items))
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice:
-        raise SettingError(f"duplicate module {twice!r}", "'-' and '_' are the same")
+        raise SettingError(f"duplicate module {twice!r}", "'-' and '_' are equivalent")
     return names
 
 
@@ -219,7 +219,7 @@ def parameter(node: Node) -> str:
     except SettingError as bad:
         raise bad if bad.suggestion is None or _is_word(bad.suggestion) else SettingError(bad.problem) from None
     if not _is_word(text):
-        raise SettingError("must be one word", "use letters, digits and punctuation, without spaces and quotes")
+        raise SettingError("must be one word", "use letters, digits and punctuation, without spaces or quotes")
     return text
 
 

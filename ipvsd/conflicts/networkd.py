@@ -76,7 +76,7 @@ def _interface_settings(tree: FileTree) -> Iterator[ExternalSetting]:
         name = file.rpartition("/")[2]
         earlier = next((other for other in _EARLIER if other < name), f"!{name}")
         remedy = (
-            f"put '[Match]', 'Name={INTERFACE}', '[Link]' and 'Unmanaged=yes', each on its own line, into "
+            f"add the lines '[Match]', 'Name={INTERFACE}', '[Link]' and 'Unmanaged=yes' to "
             f"{tree.shown(_NETWORK[0])}/{earlier}{_RELOAD if tree.root == '/' else ''}"
         )
         yield ExternalSetting(

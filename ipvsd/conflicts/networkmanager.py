@@ -35,7 +35,7 @@ def settings(tree: FileTree, names: Names) -> Iterator[ExternalSetting]:
         (unmanaged[-1].origin, str(unmanaged[-1])) if unmanaged else (tree.shown(CONF), "no unmanaged-devices=")
     )
     remedy = (
-        f"put '[keyfile]' and 'unmanaged-devices+=interface-name:{INTERFACE}' into "
+        f"add the lines '[keyfile]' and 'unmanaged-devices+=interface-name:{INTERFACE}' to "
         f"{tree.shown(_OWN)}/{_later_file_name(origin)}{_RELOAD if tree.root == '/' else ''}"
     )
     yield ExternalSetting(

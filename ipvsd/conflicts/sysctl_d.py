@@ -275,7 +275,7 @@ def _setting(
     elif file.startswith((tree.shown("etc/"), tree.shown("run/"))):
         remedy = f"correct the line in {file}, or remove it"
     else:  # a package's file, which the next version restores
-        remedy = f"put a file with the same name and without the line into {tree.shown(DIRECTORIES[0])}"
+        remedy = f"copy the file to {tree.shown(DIRECTORIES[0])}, and remove the line from the copy"
     value = semantics.accepted_value(path_of(name), line.value or "") or sysctl_names.canonical(line.value or "")
     return ExternalSetting(
         name, Effect.SETS, program, line.origin, line.text, value, wins, remedy=remedy, failure=fails

@@ -70,7 +70,7 @@ class Configured:
         if kept is None:
             log("error", f"{why}; ipvsd does not change the node")
             return False
-        log("warning", "starting with the last good configuration")
+        log("warning", "using the last good configuration")
         self._files, self.config = kept, parse(kept)
         return True
 

@@ -74,7 +74,7 @@ class EventSources:
         backend = self.backend()
         why = "" if backend == "bpf" else f"; {self._bpf.detail}"
         why += f"; {self._inotify.state().detail}" if backend == "periodic" else ""
-        return f"backend that reports sysctl writes: {backend}{why}"
+        return f"watch backend: {backend}{why}"
 
     def notes(self) -> tuple[str, ...]:
         """Return notes about configured features that are not available here."""

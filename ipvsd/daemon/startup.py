@@ -33,7 +33,7 @@ class Startup:
         if left <= 0:
             log(
                 "warning",
-                f"startup.mode strict: the node is not ready after {config.startup_limit:g} s, sending READY=1 anyway",
+                f"startup.mode strict: the node is not ready after {config.startup_limit:g} s; sending READY=1 anyway",
             )
             return True
         self._notifier.extend_timeout(

@@ -26,11 +26,11 @@ BELOW = "run 'ipvsd apply --persist' to apply the configuration at the next boot
 TRIED = "run 'journalctl -u ipvsd' to find the cause; ipvsd.service retries"
 OBSERVED = "ipvsd does not write the sysctl ('policy: observe')"
 UNREADABLE = "run as root, or see the kernel documentation for the sysctl"
-TRANSIENT = "free file descriptors or memory on this node; ipvsd.service retries"
+TRANSIENT = "free up file descriptors or memory on this node; ipvsd.service retries"
 UNSUPPORTED = "remove the sysctl from the configuration, or boot a kernel that provides the sysctl"
 NOT_KEPT = (
-    "see the kernel documentation for the sysctl: the kernel may limit the value, or another program may overwrite the "
-    "value immediately"
+    "see the kernel documentation for the sysctl: the kernel may limit the value, or another program may overwrite it "
+    "immediately"
 )
 CONTENDED = "stop the conflicting program ({}), or set 'policy: yield' or 'policy: observe'"
 YIELDED = "ipvsd leaves the sysctl to the other program ('policy: yield') until the configuration is reloaded"
@@ -41,8 +41,8 @@ READ_ONLY = "/proc/sys is read-only: run 'sysctl -w {}' on the host, or configur
 COMMAND_LINE = "add {} to the kernel command line and reboot"
 NO_NUMBER = "use 'value' or 'oneOf': a range requires a sysctl with one integer"
 REFUSED = (
-    "check the value in the kernel documentation for the sysctl: the kernel does not accept the value, or does not "
-    "permit the value on this system"
+    "check the value against the kernel documentation for the sysctl: the kernel does not accept it, or does not "
+    "permit it on this system"
 )
 # Network plugins that route packets to the node's own stack in other ways require these to be off.
 _PLUGIN = "; if a network plugin requires the sysctl to be 0, set 'bridgeNetfilter: false'"

@@ -91,7 +91,7 @@ def _assess(name: str, observed: Observed) -> tuple[ModuleVerdict, str]:
         return V.LIVE, "/proc/modules: Live"
     if name in kernel.built_in:
         return V.BUILT_IN, kernel.built_in_evidence.get(name) or (
-            f"{tree}/modules.builtin" if kernel.modular else "built into a kernel without modules"
+            f"{tree}/modules.builtin" if kernel.modular else "built into a kernel without module support"
         )
     if state is not None:
         return V.LOADING if state is ModuleState.COMING else V.UNLOADING, f"/proc/modules: {state.value}"

@@ -254,7 +254,7 @@ class LinuxHost:
         loader = self._loader
         if loader is None:
             if self._root != "/":
-                raise LoadError(f"modules can be loaded only into the running kernel, not below {self._root}")
+                raise LoadError(f"modules can be loaded only into the running kernel, not under {self._root}")
             loader = default_loader()
             # dlopen(3) does not distinguish an absent library from one that cannot be read now.
             self._loader = None if isinstance(loader, Modprobe) else loader

@@ -32,7 +32,7 @@ class VirtualServiceCounter:
             return None  # the table was empty
         return (
             f"all IPVS virtual services were lost with module ip_vs: {before} before, {now} now "
-            "(kube-proxy writes them again at its next sync period)"
+            "(kube-proxy writes them again in its next sync period)"
         )
 
     def _count(self) -> str:

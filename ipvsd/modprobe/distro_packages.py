@@ -119,7 +119,7 @@ PACKAGES = (
     _package("alpine", r".*-lts", "run 'apk add linux-lts' and reboot", "pkgs.alpinelinux.org: linux-lts"),
     _package(
         "flatcar talos bottlerocket cos", _ANY,
-        "use an image whose kernel has the module: only the image contains the modules of {distribution}",
+        "use an image whose kernel has the module: on {distribution}, modules come only with the image",
         "flatcar.org, talos.dev, github.com/bottlerocket-os, cloud.google.com/container-optimized-os",
     ),
 )  # fmt: skip
@@ -163,11 +163,12 @@ def _proxmox(release: str) -> str:
         return f"run 'apt install --reinstall proxmox-kernel-{release}-signed'"
     if version <= (6, 1):
         return f"run 'apt install --reinstall pve-kernel-{release}'"
-    return f"install the modules of kernel {release} (run 'dpkg -S /boot/vmlinuz-{release}' to find the kernel package)"
+    find = f"run 'dpkg -S /boot/vmlinuz-{release}' to find the kernel package"
+    return f"install the modules for kernel {release} ({find})"
 
 
 def _unknown(kernel: Kernel) -> str:
-    advice = f"install the modules of kernel {kernel.release}; ipvsd does not know the package"
+    advice = f"install the modules for kernel {kernel.release}; the package is unknown"
     if kernel.distribution in _DPKG:
         return f"{advice} (run 'dpkg -S /boot/vmlinuz-{kernel.release}' to find the kernel package)"
     return advice

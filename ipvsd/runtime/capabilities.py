@@ -36,7 +36,7 @@ def drop_all() -> None:
 def _set(words: Sequence[int]) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.capset(_header(), ctypes.create_string_buffer(struct.pack("<6I", *words), 24)) < 0:
-        raise OSError(ctypes.get_errno(), "cannot give up a capability")
+        raise OSError(ctypes.get_errno(), "cannot drop a capability")
 
 
 def _header() -> ctypes.Array[ctypes.c_char]:

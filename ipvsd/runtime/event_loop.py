@@ -29,7 +29,7 @@ class ReasonKind(enum.Enum):
     RELOAD = "reload"
     STOP = "stop"
     LOST = "events lost"
-    IPVS = "ipvs answered"
+    IPVS = "ipvs responded"
 
 
 class Reason(NamedTuple):

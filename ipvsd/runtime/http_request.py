@@ -64,7 +64,7 @@ def parse(head: bytes) -> Union[Request, RequestError]:
     if not (length.isascii() and length.isdecimal()):
         return RequestError(400, "invalid Content-Length")
     if length.strip("0") or "transfer-encoding" in headers:
-        return RequestError(413, "no content is accepted")
+        return RequestError(413, "the request must not have a body")
     host = headers.get("host") if line[2] is None else line[2].decode("latin-1")
     path = line[3].decode("ascii").partition("?")[0].partition("#")[0]
     return Request(line[1].decode("ascii"), path or "/", host and _host_name(host), headers)

@@ -64,7 +64,7 @@ def _lock(descriptor: int) -> None:
     except BlockingIOError:
         holder = os.pread(descriptor, 20, 0).decode("ascii", "replace").strip()
         owner = f"process {holder}" if holder.isdecimal() else "another process"
-        raise _LockedError(f"{owner} already runs the daemon") from None
+        raise _LockedError(f"{owner} is already running the daemon") from None
     # Any process that can open the file could hold the lock, and so keep the daemon from starting.
     os.fchmod(descriptor, 0o600)
     with contextlib.suppress(OSError):  # if /run is full, the message only lacks the process

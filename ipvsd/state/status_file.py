@@ -72,7 +72,7 @@ def read(root: str) -> Optional[dict[str, Any]]:
     except stored_json.UnusableError as error:
         version = found.get("version") if isinstance(found, dict) else None
         if isinstance(version, str) and version != __version__:
-            mismatch = f"version mismatch: the file is from ipvsd {version}, this command is {__version__}"
+            mismatch = f"version mismatch: the file is from ipvsd {version}, this command is version {__version__}"
             raise stored_json.UnusableError(f"{mismatch}: {error}") from None
         raise
     document: dict[str, Any] = found

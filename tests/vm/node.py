@@ -66,7 +66,7 @@ EXPECTED = (
     r"ready: \d+ modules, \d+ sysctls compliant",
     r"configuration loaded, [0-9a-f]{12}",
     r"\S+ drifted and was repaired \d+ times; last changed (probably )?by ",
-    r"backend that reports sysctl writes: bpf$",
+    r"watch backend: bpf$",
 )
 
 # Interfaces follow ip_forward. With many writes, a reconciliation observes them before their repair.

@@ -75,7 +75,7 @@ def test_plan_and_apply_without_a_daemon(node: Node) -> None:
 def test_a_strict_start_holds_kubelet_back_until_its_limit_and_says_why(node: Node, journal: Journal) -> None:
     journal.expect(
         r"module no_such_module: absent: ",
-        r"startup.mode strict: the node is not ready after 20 s, sending READY=1 anyway",
+        r"startup.mode strict: the node is not ready after 20 s; sending READY=1 anyway",
         r"failed: ",
     )
     node.run("systemctl stop kubelet ipvsd")

@@ -13,7 +13,7 @@ LAUGHS = "\n".join(
 # An invalid setting, and its error message.
 BROKEN = {
     "unknown key": ("schedular: sh\n", "1: unknown key 'schedular' (did you mean 'scheduler'?)"),
-    "duplicate key": ("interval: 5s\ninterval: 6s\n", "2: duplicate key 'interval' (first in line 1)"),
+    "duplicate key": ("interval: 5s\ninterval: 6s\n", "2: duplicate key 'interval' (first on line 1)"),
     "module name": ("modules:\n  'ip_vs; reboot': {}\n", "2: modules.ip_vs; reboot: invalid module name"),
     "leaves /proc/sys": ("sysctls:\n  net/../../../etc/passwd: 1\n", "invalid sysctl name"),
     "absolute": ("sysctls: {/etc/passwd: 1}\n", "invalid sysctl name"),
@@ -64,7 +64,7 @@ def test_at_the_start_the_last_good_configuration_is_used_with_the_same_messages
     node: Node, journal: Journal, name: str
 ) -> None:
     _expect(journal)
-    journal.expect(r"starting with the last good configuration")
+    journal.expect(r"using the last good configuration")
     text, error = BROKEN[name]
     with node.configured("interval: 33s\n"):
         state = node.state()

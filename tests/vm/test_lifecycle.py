@@ -60,7 +60,7 @@ def test_a_daemon_started_by_hand_beside_the_service_disturbs_nothing(node: Node
 
     done = node.run("ipvsd run 2>&1", check=False)
 
-    assert (done.code, f"process {pid} already runs the daemon" in done.out) == (75, True)
+    assert (done.code, f"process {pid} is already running the daemon" in done.out) == (75, True)
     assert node.status()["state"] == "ready"
     assert node.run("ipvsd apply").code == 0
     assert node.show("MainPID") == pid

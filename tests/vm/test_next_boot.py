@@ -162,8 +162,8 @@ def test_its_rules_need_nothing_but_the_profile(node: Node, journal: Journal) ->
 
 
 def test_the_end_of_a_kube_proxy_version_is_reported(node: Node, journal: Journal) -> None:
-    journal.expect(r"kube-proxy 1\.36: IPVS mode is deprecated since 1\.35")
+    journal.expect(r"kube-proxy 1\.36: IPVS mode has been deprecated since 1\.35")
     with node.configured('kubeProxyVersion: "1.36"\n'):
-        assert "kube-proxy 1.36: IPVS mode is deprecated" in node.status()["notes"][0]
+        assert "kube-proxy 1.36: IPVS mode has been deprecated" in node.status()["notes"][0]
         names = {item["name"] for item in node.status()["modules"]}
         assert names == set(node.held())

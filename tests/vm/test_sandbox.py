@@ -128,7 +128,7 @@ def test_without_cap_sys_module_no_module_comes_back(node: Node, journal: Journa
 
 
 def test_without_cap_net_admin_neither_ipvs_answers_nor_are_writers_seen(node: Node, journal: Journal) -> None:
-    journal.expect(r"backend that reports sysctl writes: inotify; cannot use BPF: ", r"IPVS ")
+    journal.expect(r"watch backend: inotify; cannot use BPF: ", r"IPVS ")
     with node.changed_unit(WITHOUT.format("CAP_NET_ADMIN")):
         assert node.status()["backend"] == "inotify"
         node.until(

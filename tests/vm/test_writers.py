@@ -31,7 +31,7 @@ UNSEEN_BY_INOTIFY = {"own procfs"}
 FIRST_WITH_PROCESS = (6, 1)
 
 WITHOUT_BPF = "[Service]\nCapabilityBoundingSet=\nCapabilityBoundingSet=CAP_SYS_MODULE CAP_NET_ADMIN\n"
-BACKEND = "backend that reports sysctl writes"
+BACKEND = "watch backend"
 SEEING = rf"{BACKEND}: .*"
 
 
