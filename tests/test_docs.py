@@ -61,6 +61,7 @@ MARKDOWN = [
     *(ROOT / f"{name}.md" for name in ("README", "HACKING", "CHANGELOG", "SECURITY")),
     *sorted((ROOT / "docs").glob("*.md")),
 ]
+SOURCES = {path: path.read_text() for path in (ROOT / "ipvsd").rglob("*.py")}
 
 _TIMES = Histogram((1, *(0 for _ in BUCKETS)), 0.0)
 REPORT = Report(
@@ -259,6 +260,12 @@ def test_ipvsd_8_explains_every_exit_code() -> None:
 
     assert documented == ["0", "1", "2", "64", "74", "75", "77", "78"]
     assert re.findall(r"\b([0-9]+) [a-z]", argument_parser.EPILOG.split("See")[0]) == documented
+
+
+def test_ipvsd_8_explains_every_environment_variable() -> None:
+    used = re.findall(r"""\benviron\.get\("(\w+)""", "".join(SOURCES.values()))
+
+    assert set(used) <= set(terms(section(IPVSD_8, "# ENVIRONMENT", "# FILES")))
 
 
 def test_the_readme_has_every_command() -> None:
