@@ -102,6 +102,9 @@ vm: $(DEB)  ## open a shell in a virtual machine with the package installed
 	@$(MAKE) --no-print-directory packages WANTED="$(BENCH_PACKAGES)"
 	@$(PYTHON_SYSTEM) -m tests.vm.shell
 
+tables: $(BIN)/.ready  ## write the tables in the documents that repeat declarations of the code
+	@$(BIN)/python -m tests.tables
+
 attack: $(BIN)/.ready  ## attack the HTTP endpoint of a daemon, and print the cost for it; three minutes
 	@$(BIN)/python -m tests.attack
 
@@ -195,5 +198,5 @@ lock:  ## renew the locked versions of the development tools in packaging/lock
 	$(LOCK) --group build -o packaging/lock/build.txt
 	$(LOCK) --group bookworm --group test -o packaging/lock/dev.txt
 
-.PHONY: help check fuzz faults test test-full kernels test-matrix demo vm attack bench soak deb rpm dist sign-check clean lock \
+.PHONY: help check fuzz faults test test-full kernels test-matrix demo vm tables attack bench soak deb rpm dist sign-check clean lock \
     lint-packages packages test-without-machines bench-images

@@ -75,7 +75,7 @@ def sentences(path: Path, text: str) -> Iterator[tuple[int, str]]:
             texts[-1][1].append(line)
         fresh = not line or line.startswith(("|", "#")) or line.endswith("++")
     for number, parts in texts:
-        joined = re.sub(r"\]\([^)]*\)", "]", " ".join(parts)).replace("**", "")
+        joined = re.sub(r"(?<=\])\([^)]*\)|<!--.*?-->|\*\*", "", " ".join(parts))
         plain = _CODES.sub("CODE", _CODE.sub("CODE", joined)).lstrip("#-*_[ 0123456789.")
         yield from ((number, sentence) for sentence in re.split(r"(?<=[.!?])[\"')]*\s+", plain))
 

@@ -10,6 +10,7 @@ from ipvsd.model.report import (
     ConfigState,
     ContendedSysctl,
     Health,
+    InstalledKernel,
     Ipvs,
     Repair,
     Report,
@@ -120,3 +121,17 @@ def report(*findings: Finding, state: State = State.READY, line: str = "ready: a
         ipvs=Ipvs(True, "1.2.1", 4096, "responded"),
         config=ConfigState("0123456789ab", ("kube-proxy-ipvs",), ("/etc/ipvsd/ipvsd.yaml",), 60.0),
     )
+
+
+# A report that shows every metric, and every key of the status document.
+PATTERN = "net.ipv4.conf.*.forwarding"
+COMPLETE = report(
+    module(),
+    SysctlFinding(wanted_sysctl()._replace(guard=True), "1", SysctlVerdict.COMPLIANT, ""),
+    SysctlFinding(wanted_sysctl(PATTERN)._replace(pattern=PATTERN), "1", SysctlVerdict.COMPLIANT, ""),
+)._replace(
+    parameters=(sysctl(key="ip_vs.conn_tab_bits"),),
+    kernels=(InstalledKernel(RELEASE, running=True, boots_next=True, modules=()),),
+    notes=("a note",),
+    failures={"listen": "127.0.0.1:14787: Address already in use"},
+)

@@ -1,4 +1,4 @@
-"""The documents describe exactly what the code has: every key, option, metric, verdict and JSON key."""
+"""The documents describe exactly what the code has: generated tables, options, JSON keys, examples and links."""
 
 from __future__ import annotations
 
@@ -19,35 +19,11 @@ from ipvsd.config.parser import ConfigError, parse
 from ipvsd.config.profiles import PROFILES, alternatives, entries
 from ipvsd.config.schema import Config
 from ipvsd.conflicts.external_setting import APPLIED_WHEN, Effect, Program
-from ipvsd.model.report import (
-    ConfigState,
-    ContendedSysctl,
-    CounterValues,
-    Health,
-    Histogram,
-    InstalledKernel,
-    Ipvs,
-    Repair,
-    Report,
-    SourceState,
-    State,
-)
-from ipvsd.model.types import (
-    DesiredModule,
-    DesiredSysctl,
-    Exactly,
-    Kernel,
-    ModuleFinding,
-    ModuleVerdict,
-    Need,
-    Policy,
-    SysctlFinding,
-    SysctlVerdict,
-    Within,
-)
+from ipvsd.model.report import State
+from ipvsd.model.types import ModuleVerdict, SysctlVerdict
 from ipvsd.model.value_texts import text_of
 from ipvsd.reporting import metrics, status_document
-from ipvsd.reporting.counters import BUCKETS
+from tests import samples, tables
 from tests.trees import make_tree, put
 
 ROOT = Path(__file__).parents[1]
@@ -62,41 +38,6 @@ MARKDOWN = [
     *sorted((ROOT / "docs").glob("*.md")),
 ]
 SOURCES = {path: path.read_text() for path in (ROOT / "ipvsd").rglob("*.py")}
-
-_TIMES = Histogram((1, *(0 for _ in BUCKETS)), 0.0)
-REPORT = Report(
-    time=1.0,
-    boottime=1.0,
-    kernel=Kernel("6.1.0", "debian", 1, True, True, frozenset(), frozenset()),
-    modules=(ModuleFinding(DesiredModule("ip_vs", Need.REQUIRED, "here"), ModuleVerdict.LIVE, "seen"),),
-    sysctls=(
-        SysctlFinding(
-            DesiredSysctl("a.b", Within(1), Policy.ENFORCE, True, "here", guard=True), "1", SysctlVerdict.COMPLIANT, ""
-        ),
-        SysctlFinding(
-            DesiredSysctl("a.*", Exactly("1"), Policy.ENFORCE, True, "here", None, "a.*"),
-            "1",
-            SysctlVerdict.COMPLIANT,
-            "",
-        ),
-    ),
-    parameters=(
-        SysctlFinding(
-            DesiredSysctl("a.p", Exactly("1"), Policy.ENFORCE, False, "here"), "1", SysctlVerdict.COMPLIANT, ""
-        ),
-    ),
-    health=Health(State.READY, "ready", 0),
-    counters=CounterValues({}, {}, {}, {}, {}, {}, _TIMES, 1, _TIMES),
-    repairs=(Repair("a.b", "0", "1", 1.0, 1.0),),
-    sources=(SourceState("uevents", True, ""),),
-    ipvs=Ipvs(True, "1.2.1", 4096, "responded"),
-    kernels=(InstalledKernel("6.1.0", running=True, boots_next=True, modules=()),),
-    notes=("something",),
-    backend="bpf",
-    failures={"listen": "taken"},
-    contended=(ContendedSysctl("a.b", "someone", yielded=False),),
-    config=ConfigState("0", ("lvs-full",), ("file",), 60.0, ("error",)),
-)
 
 
 def section(text: str, start: str, end: str) -> str:
@@ -114,6 +55,18 @@ def terms(text: str) -> list[str]:
 def blocks(text: str, language: str = "") -> list[str]:
     """Return the literal blocks with the language `language`."""
     return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
+# --- tables ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", tables.DOCUMENTS, ids=lambda path: path.name)
+def test_the_tables_are_up_to_date(path: Path) -> None:
+    assert path.read_text() == tables.written(path.read_text()), "run 'make tables'"
+
+
+def test_every_table_is_in_a_document() -> None:
+    assert {name for path in tables.DOCUMENTS for name in tables.names(path.read_text())} == set(tables.TABLES)
 
 
 # --- configuration --------------------------------------------------------------------
@@ -187,36 +140,13 @@ def test_keys_of_the_configuration_that_are_named_in_passing_exist(path: Path) -
 # --- metrics --------------------------------------------------------------------------
 
 
-def emitted() -> Mapping[str, tuple[str, frozenset[str]]]:
-    """Return the type and the labels of every metric in /metrics."""
-    text = metrics.exposition(lambda: REPORT)().decode()
-    types = dict(re.findall(r"^# TYPE (\S+) (\S+)$", text, re.MULTILINE))
-    labels: dict[str, frozenset[str]] = {}
-    for name in types:
-        sample = re.search(rf"^{name}(?:_bucket)?(?:\{{(.*)\}})? ", text, re.MULTILINE)
-        assert sample, name
-        labels[name] = frozenset(re.findall(r'([a-z_]+)="', sample[1] or "")) - {"le"}
-    return {name: (kind, labels[name]) for name, kind in types.items()}
-
-
-def test_metrics_md_has_every_metric_with_type_and_labels_and_no_other() -> None:
-    rows = re.findall(r"^\| `(ipvsd_\w+)` \| (\w+) \| (.*?) ?\|", METRICS, re.MULTILINE)
-
-    documented = {name: (kind, frozenset(re.findall(r"`(\w+)`", labels))) for name, kind, labels in rows}
-
-    assert len(rows) == len(documented)
-    assert documented == {name: value for name, value in emitted().items() if name.startswith("ipvsd_")}
-
-
-def test_metrics_md_has_the_metrics_of_the_process() -> None:
-    documented = re.findall(r"`(process_\w+)`", METRICS)
-
-    assert sorted(documented) == sorted(name for name in emitted() if not name.startswith("ipvsd_"))
-
-
 @pytest.mark.parametrize("text", [METRICS, README, IPVSD_8, YAML_5], ids=["metrics", "README", "ipvsd(8)", "yaml(5)"])
 def test_metrics_that_are_named_in_passing_exist(text: str) -> None:
-    assert set(re.findall(r"\bipvsd_\w+", text)) - {"ipvsd_VERSION_all", "ipvsd_"} - set(emitted()) == set()
+    exposed = metrics.exposition(lambda: samples.COMPLETE)().decode()
+
+    named = set(re.findall(r"\bipvsd_\w+", text)) - {"ipvsd_VERSION_all", "ipvsd_"}
+
+    assert named <= set(re.findall(r"^# TYPE (\S+)", exposed, re.MULTILINE))
 
 
 # --- command line ---------------------------------------------------------------------
@@ -303,7 +233,7 @@ def shapes(document: Mapping[str, Any]) -> Mapping[str, set[str]]:
 def test_the_example_in_status_md_has_the_keys_that_the_code_gives() -> None:
     (example,) = blocks(STATUS, "json")
 
-    assert shapes(json.loads(example)) == shapes(status_document.build_document(REPORT))
+    assert shapes(json.loads(example)) == shapes(status_document.build_document(samples.COMPLETE))
 
 
 @pytest.mark.parametrize(
@@ -325,7 +255,7 @@ def test_status_md_has_a_row_for_every_key(heading: str, key: str, besides: set[
 
     documented = re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)
 
-    assert sorted(documented) == sorted(shapes(status_document.build_document(REPORT))[key] | besides)
+    assert sorted(documented) == sorted(shapes(status_document.build_document(samples.COMPLETE))[key] | besides)
 
 
 @pytest.mark.parametrize(("heading", "kind"), [("A module", ModuleVerdict), ("A sysctl", SysctlVerdict)])

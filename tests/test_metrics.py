@@ -19,15 +19,15 @@ REPORT = report(
 )
 
 GOLDEN = f"""\
+ipvsd_ready 1.0
+ipvsd_ipvs_up 1.0
 ipvsd_build_info{{version="{__version__}"}} 1.0
 ipvsd_config_info{{config_hash="0123456789ab",profiles="kube-proxy-ipvs"}} 1.0
 ipvsd_config_last_reload_successful 1.0
-ipvsd_ready 1.0
-ipvsd_ipvs_up 1.0
 ipvsd_watch_backend_info{{backend="bpf"}} 1.0
-ipvsd_events_lost_total{{source="uevents"}} 3.0
 ipvsd_source_up{{source="uevents"}} 1.0
 ipvsd_source_up{{source="config_files"}} 0.0
+ipvsd_events_lost_total{{source="uevents"}} 3.0
 ipvsd_operation_failed{{operation="listen"}} 0.0
 ipvsd_operation_failed{{operation="store_configuration"}} 0.0
 ipvsd_operation_failed{{operation="write_status"}} 0.0

@@ -34,43 +34,42 @@ class _Collector:
     def collect(self) -> Iterable[Metric]:
         report = self._latest()
         if report is not None:
-            yield from _node(report)
-            yield from _failures(report)
-            yield from _modules(report)
-            yield from _sysctls(report)
-            yield from _parameters(report)
-            yield from _kernels(report)
-            yield from _work(report)
+            for metrics in GROUPS.values():
+                yield from metrics(report)
 
     def describe(self) -> Iterable[Metric]:
         return ()
 
 
 def _node(report: Report) -> Iterator[Metric]:
-    yield _gauge("build_info", "The running version of ipvsd.", {__version__: 1}, ["version"])
+    ready = report.health.state is not State.FAILED
+    text = "1 if every required item is compliant (ready or degraded). Otherwise, 0."
+    yield _gauge("ready", text, {(): ready})
+    text = (
+        "1 if the kernel's IPVS responded to the last query over generic netlink. "
+        "0 if it did not respond, or if there has been no query yet."
+    )
+    yield _gauge("ipvs_up", text, {(): report.ipvs.up is True})
+    yield _gauge("build_info", "Always 1. The label is the running version of ipvsd.", {__version__: 1}, ["version"])
     config = report.config
     if config is not None:
         profiles = ",".join(config.profiles) or "none"
-        text = "The hash and the profiles of the effective configuration."
+        text = (
+            "Always 1. The labels are a hash of the effective configuration, and the profiles, separated by commas "
+            "(none if there is none)."
+        )
         yield _gauge("config_info", text, {(config.hash, profiles): 1}, ["config_hash", "profiles"])
-        text = "Whether ipvsd uses the newest configuration."
+        text = "1 if ipvsd uses the newest configuration, 0 if it rejected that configuration."
         yield _gauge("config_last_reload_successful", text, {(): not config.errors})
-    ready = report.health.state is not State.FAILED
-    yield _gauge("ready", "Whether every required item is compliant.", {(): ready})
-    text = "Whether the kernel's IPVS responded to the last query over generic netlink."
-    yield _gauge("ipvs_up", text, {(): report.ipvs.up is True})
     if report.backend:
-        text = "The watch backend, which reports writes to sysctls."
+        text = "Always 1. The label is the watch backend, which reports writes to sysctls: bpf, inotify or periodic."
         yield _gauge("watch_backend_info", text, {report.backend: 1}, ["backend"])
+    text = "1 if the event source works."
+    yield _gauge("source_up", text, {item.name: item.up for item in report.sources}, ["source"])
     text = "Total number of events that the kernel dropped because a buffer was full."
     lost = {item.name: item.events_lost for item in report.sources if item.events_lost is not None}
     yield _counter("events_lost", text, None, lost, ["source"])
-    text = "Whether the event source works."
-    yield _gauge("source_up", text, {item.name: item.up for item in report.sources}, ["source"])
-
-
-def _failures(report: Report) -> Iterator[Metric]:
-    text = "Whether ipvsd's last attempt at this operation failed."
+    text = "1 if ipvsd's last attempt at this operation failed. Otherwise, 0. The state of the node does not change."
     failed = {operation.value: operation.value in report.failures for operation in Operation}
     yield _gauge("operation_failed", text, failed, ["operation"])
 
@@ -81,14 +80,20 @@ def _modules(report: Report) -> Iterator[Metric]:
     need = {finding.name: required(finding) for finding in report.modules}
     counters = report.counters
     label = ["module"]
-    yield _gauge("module_loaded", "Whether the module is live or built in.", loaded, label)
+    text = (
+        "1 if the module is live or built in. Also 1 if the state of the module cannot be read, and the module was "
+        "live or built in within the last two resync intervals."
+    )
+    yield _gauge("module_loaded", text, loaded, label)
     verdicts = {(finding.name, finding.verdict.value): 1 for finding in report.modules}
-    yield _gauge("module_verdict", "The verdict on the module. The value is always 1.", verdicts, ["module", "verdict"])
-    yield _gauge("module_required", "Whether the module is required.", need, label)
-    yield _counter("module_loads", "Total number of loads of the module by ipvsd.", names, counters.loads, label)
-    text = "Total number of loads by ipvsd after which the module was not live."
+    text = "Always 1, with the verdict on the module as a label (see ipvsd(8))."
+    yield _gauge("module_verdict", text, verdicts, ["module", "verdict"])
+    yield _gauge("module_required", "1 if the module is required. Without it, the node is failed.", need, label)
+    text = "Total number of loads of the module by ipvsd after which the module was live."
+    yield _counter("module_loads", text, names, counters.loads, label)
+    text = "Total number of loads of the module by ipvsd after which the module was not live."
     yield _counter("module_load_failures", text, names, counters.load_failures, label)
-    text = "Total number of times that ipvsd detected that the live module had been unloaded."
+    text = "Total number of times that ipvsd detected that a live module had been unloaded."
     yield _counter("module_unloads", text, names, counters.unloads, label)
 
 
@@ -98,19 +103,29 @@ def _sysctls(report: Report) -> Iterator[Metric]:
     pending = {finding.name: finding.verdict is SysctlVerdict.PENDING for finding in report.sysctls}
     counters = report.counters
     label = ["sysctl"]
-    yield _gauge("sysctl_compliant", "Whether the sysctl is compliant.", compliant, label)
+    text = (
+        "1 if the sysctl is compliant. Also 1 if the sysctl cannot be read and was compliant within the last two "
+        "resync intervals. 0 if the sysctl does not exist on this node."
+    )
+    yield _gauge("sysctl_compliant", text, compliant, label)
     verdicts = {(finding.name, finding.verdict.value): 1 for finding in report.sysctls}
-    yield _gauge("sysctl_verdict", "The verdict on the sysctl. The value is always 1.", verdicts, ["sysctl", "verdict"])
-    yield _gauge("sysctl_pending", "Whether the sysctl is missing because its module is not live.", pending, label)
-    text = "Total number of times that the sysctl drifted."
+    text = "Always 1, with the verdict on the sysctl as a label (see ipvsd(8))."
+    yield _gauge("sysctl_verdict", text, verdicts, ["sysctl", "verdict"])
+    text = "1 if the sysctl does not exist because the module that provides it is not live."
+    yield _gauge("sysctl_pending", text, pending, label)
+    text = "Total number of times that ipvsd detected that a compliant sysctl had become noncompliant."
     yield _counter("sysctl_drifts", text, names, counters.drifts, label)
     yield _counter("sysctl_repairs", "Total number of repairs of the sysctl by ipvsd.", names, counters.repairs, label)
-    text = "Total number of writes by ipvsd after which the sysctl was not compliant."
+    text = "Total number of writes of the sysctl by ipvsd after which the sysctl was not compliant."
     yield _counter("sysctl_repair_failures", text, names, counters.repair_failures, label)
     contended = dict.fromkeys(names, 0) | {item.name: 1 for item in report.contended}
-    yield _gauge("sysctl_contended", "Whether another program changes the sysctl repeatedly.", contended, label)
+    text = (
+        "1 if another program changes the sysctl repeatedly, so that ipvsd writes it only once per resync, or not at "
+        "all. The log and the status name the program."
+    )
+    yield _gauge("sysctl_contended", text, contended, label)
     guarded = [finding.name for finding in report.sysctls if finding.desired.guard]
-    text = "Total number of writes to the guarded sysctl that the kernel refused."
+    text = "Total number of writes by other programs to a guarded sysctl that the kernel refused."
     yield _counter("sysctl_refused_writes", text, guarded, report.refusals, label)
     yield from _patterns(report)
 
@@ -120,7 +135,7 @@ def _patterns(report: Report) -> Iterator[Metric]:
     of_patterns = {finding.name: finding.members for finding in report.sysctls if finding.desired.pattern}
     text = "Number of sysctls that the pattern matches."
     yield _gauge("sysctl_pattern_members", text, {name: total for name, (_, total) in of_patterns.items()}, label)
-    text = "Number of compliant sysctls that the pattern matches."
+    text = "Number of sysctls that the pattern matches and that are compliant."
     compliant = {name: count for name, (count, _) in of_patterns.items()}
     yield _gauge("sysctl_pattern_members_compliant", text, compliant, label)
 
@@ -129,37 +144,54 @@ def _parameters(report: Report) -> Iterator[Metric]:
     names = [finding.name for finding in report.parameters]
     compliant = {finding.name: finding.compliant or is_last_verdict_valid(finding) for finding in report.parameters}
     counters, label = report.counters, ["parameter"]
-    yield _gauge("parameter_compliant", "Whether the module parameter is compliant.", compliant, label)
-    text = "Total number of times that the parameter drifted."
-    yield _counter("parameter_drifts", text, names, counters.drifts, label)
-    yield _counter(
-        "parameter_repairs",
-        "Total number of repairs of the parameter by ipvsd.",
-        names,
-        counters.repairs,
-        label,
+    text = (
+        "1 if the parameter is compliant. Also 1 if the parameter cannot be read and was compliant within the last "
+        "two resync intervals."
     )
+    yield _gauge("parameter_compliant", text, compliant, label)
+    text = "Total number of times that ipvsd detected that a compliant parameter had become noncompliant."
+    yield _counter("parameter_drifts", text, names, counters.drifts, label)
+    text = "Total number of repairs of the parameter by ipvsd."
+    yield _counter("parameter_repairs", text, names, counters.repairs, label)
 
 
 def _kernels(report: Report) -> Iterator[Metric]:
     ready = {(item.release, str(item.running).lower()): health.could_be_ready(item) for item in report.kernels}
-    text = "Whether the installed kernel has every required module."
+    text = "1 if the kernel has every required module. There is one series for each kernel in /lib/modules."
     yield _gauge("kernel_ready", text, ready, ["release", "running"])
     required = installed_kernels.reboot_required(report.kernels, report.kernel.release)
-    text = "Whether the next boot uses a different kernel, or the modules of the running kernel are missing."
+    text = (
+        "1 if files show that the next boot uses a different kernel, or if the modules of the running kernel are "
+        "missing."
+    )
     yield _gauge("reboot_required", text, {(): required})
 
 
-def _work(report: Report) -> Iterator[Metric]:
-    text = "Time from the event that reports drift to the verification of the repair, in seconds."
-    yield _histogram("drift_repair_duration_seconds", text, report.counters.repair_seconds)
-    yield _counter(
-        "reconciliations", "Total number of completed reconciliations.", None, {"": report.counters.reconciliations}, []
-    )
+def _reconciliations(report: Report) -> Iterator[Metric]:
+    counters = report.counters
+    text = "Total number of completed reconciliations."
+    yield _counter("reconciliations", text, None, {"": counters.reconciliations}, [])
     text = "Duration of the reconciliations, in seconds."
-    yield _histogram("reconciliation_duration_seconds", text, report.counters.reconciliation_seconds)
+    yield _histogram("reconciliation_duration_seconds", text, counters.reconciliation_seconds)
+    text = (
+        "Time in seconds from the event that reports drift to the verification of the repair, for modules and "
+        "sysctls. If no event reported the drift, the time is measured from the resync that detected it, not from the "
+        "change."
+    )
+    yield _histogram("drift_repair_duration_seconds", text, counters.repair_seconds)
     text = "Time of the last reconciliation, in seconds since the epoch."
     yield _gauge("last_reconciliation_timestamp_seconds", text, {(): report.time})
+
+
+# By subject, as in docs/metrics.md, which shows the help texts ('make tables').
+GROUPS: Mapping[str, Callable[[Report], Iterator[Metric]]] = {
+    "node": _node,
+    "modules": _modules,
+    "sysctls": _sysctls,
+    "parameters": _parameters,
+    "kernels": _kernels,
+    "reconciliations": _reconciliations,
+}
 
 
 def _gauge(name: str, text: str, values: Mapping[Any, float], labels: Optional[list[str]] = None) -> GaugeMetricFamily:
