@@ -2,16 +2,29 @@
 
 A table is between two marks: `<!-- generated: NAME -->` and `<!-- end -->` in Markdown, `; generated: NAME` and
 `; end` in scdoc. If the first mark ends its line, the table is a block. Otherwise, it is a part of a sentence.
+
+The texts for people are the help texts of metrics, and the comments above the members of an enum. Texts for man pages
+contain the markup of scdoc(5).
 """
 
 from __future__ import annotations
 
+import ast
+import enum
+import inspect
 import re
-from collections.abc import Iterator, Mapping
+import sys
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import Callable
 
+from ipvsd.commands.subjects import Kind
+from ipvsd.conflicts.external_setting import Program
+from ipvsd.model.report import Attribution, State
+from ipvsd.model.types import ModuleVerdict, SysctlVerdict
 from ipvsd.reporting import metrics
 from tests import samples
 
@@ -24,6 +37,68 @@ _REGION = re.compile(
     r"(?P<end><!-- end -->|^; end$)",
     re.DOTALL | re.MULTILINE,
 )
+
+
+def comments(module: ModuleType, name: str) -> list[list[str]]:
+    """Return the comment above each member, field or entry of a class or a dict, as paragraphs."""
+    source = inspect.getsource(module)
+    (found,) = (node for node in ast.parse(source).body if _declares(node, name))
+    lines = source.splitlines()
+    return [_paragraphs(lines[: line - 1]) for line in _lines(found)]
+
+
+def _declares(node: ast.stmt, name: str) -> bool:
+    if isinstance(node, ast.AnnAssign):
+        return isinstance(node.target, ast.Name) and node.target.id == name
+    return isinstance(node, ast.ClassDef) and node.name == name
+
+
+def _lines(node: ast.AST) -> Iterator[int]:
+    """Yield the line of each entry of a class or a dict."""
+    if isinstance(node, ast.ClassDef):
+        yield from (item.lineno for item in node.body if isinstance(item, (ast.Assign, ast.AnnAssign)))
+    elif isinstance(node, ast.AnnAssign) and node.value:
+        yield from _lines(node.value)
+    elif isinstance(node, ast.Dict):
+        for key, value in zip(node.keys, node.values):
+            if key:
+                yield from _lines(value) if isinstance(value, ast.Dict) else [key.lineno]
+
+
+def _paragraphs(lines: Sequence[str]) -> list[str]:
+    """Return the comment that ends the lines."""
+    first = len(lines)
+    while lines[first - 1].lstrip().startswith("#"):
+        first -= 1
+    text = "\n".join(line.strip()[2:] for line in lines[first:])
+    return [" ".join(paragraph.split()) for paragraph in text.split("\n\n")]
+
+
+def _definitions(terms: Iterable[tuple[object, Iterable[str]]]) -> str:
+    """Return a definition list in scdoc."""
+    wrapper = textwrap.TextWrapper(
+        82, initial_indent="\t", subsequent_indent="\t", break_long_words=False, break_on_hyphens=False
+    )
+    listed = {term: "\n\n".join(map(wrapper.fill, text)) for term, text in terms}
+    assert all(listed.values()), f"missing comment above {[term for term, text in listed.items() if not text]}"
+    return "\n\n".join(f"*{term}*\n{text}" for term, text in listed.items())
+
+
+def _series(items: Iterable[object], mark: str, conjunction: str) -> str:
+    *others, last = (f"{mark}{item}{mark}" for item in items)
+    return f"{', '.join(others)} {conjunction} {last}" if others else last
+
+
+# --- enums ----------------------------------------------------------------------------
+
+
+def _meanings(kind: type[enum.Enum]) -> str:
+    texts = comments(sys.modules[kind.__module__], kind.__name__)
+    return _definitions(zip((member.value for member in kind), texts))
+
+
+def _values(kind: type[enum.Enum]) -> str:
+    return _series((member.value for member in kind), "`", "or")
 
 
 # --- metrics --------------------------------------------------------------------------
@@ -49,6 +124,11 @@ def _process_metrics() -> str:
 TABLES: Mapping[str, Callable[[], str]] = {
     **{f"metrics of {group}": partial(_metrics, group) for group in metrics.GROUPS},
     "metrics of the process": _process_metrics,
+    **{f"meanings of {kind.__name__}": partial(_meanings, kind) for kind in (State, ModuleVerdict, SysctlVerdict)},
+    **{
+        f"values of {kind.__name__}": partial(_values, kind)
+        for kind in (State, ModuleVerdict, SysctlVerdict, Attribution, Kind, Program)
+    },
 }
 
 

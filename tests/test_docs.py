@@ -19,8 +19,6 @@ from ipvsd.config.parser import ConfigError, parse
 from ipvsd.config.profiles import PROFILES, alternatives, entries
 from ipvsd.config.schema import Config
 from ipvsd.conflicts.external_setting import APPLIED_WHEN, Effect, Program
-from ipvsd.model.report import State
-from ipvsd.model.types import ModuleVerdict, SysctlVerdict
 from ipvsd.model.value_texts import text_of
 from ipvsd.reporting import metrics, status_document
 from tests import samples, tables
@@ -204,18 +202,6 @@ def test_the_readme_has_every_command() -> None:
     assert sorted(documented) == sorted(name for name, _ in commands(argument_parser.build_parser()))
 
 
-# --- states and verdicts --------------------------------------------------------------
-
-
-def test_ipvsd_8_explains_every_state_and_verdict() -> None:
-    verdicts = section(IPVSD_8, "# VERDICTS", "# IPVS")
-    of_modules, of_sysctls = verdicts.split("\nVerdicts on sysctls and module parameters:\n")
-
-    assert terms(section(IPVSD_8, "# STATES", "# VERDICTS")) == [state.value for state in State]
-    assert sorted(terms(of_modules)) == sorted(verdict.value for verdict in ModuleVerdict)
-    assert sorted(terms(of_sysctls)) == sorted(verdict.value for verdict in SysctlVerdict)
-
-
 # --- the status document --------------------------------------------------------------
 
 
@@ -256,14 +242,6 @@ def test_status_md_has_a_row_for_every_key(heading: str, key: str, besides: set[
     documented = re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)
 
     assert sorted(documented) == sorted(shapes(status_document.build_document(samples.COMPLETE))[key] | besides)
-
-
-@pytest.mark.parametrize(("heading", "kind"), [("A module", ModuleVerdict), ("A sysctl", SysctlVerdict)])
-def test_status_md_has_every_verdict(heading: str, kind: type[ModuleVerdict] | type[SysctlVerdict]) -> None:
-    text = STATUS.split(f"\n## {heading}\n")[1].split("\n## ")[0]
-    (row,) = re.findall(r"^\| `verdict` \|.*$", text, re.MULTILINE)
-
-    assert {verdict.value for verdict in kind} <= set(re.findall(r"`([a-z_: ]+)`", row))
 
 
 # --- explain ------------------------------------------------------------------------

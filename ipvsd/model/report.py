@@ -77,8 +77,13 @@ class Repair(NamedTuple):
 
 
 class State(enum.Enum):
+    """The state of the node. The comments are the text of ipvsd(8), in scdoc(5) ('make tables')."""
+
+    # Every required item is compliant, and there is no other problem.
     READY = "ready"
+    # Every required item is compliant, but an optional item is not.
     DEGRADED = "degraded"
+    # A required item is not compliant.
     FAILED = "failed"
 
 
