@@ -3,8 +3,8 @@
 A table is between two marks: `<!-- generated: NAME -->` and `<!-- end -->` in Markdown, `; generated: NAME` and
 `; end` in scdoc. If the first mark ends its line, the table is a block. Otherwise, it is a part of a sentence.
 
-The texts for people are the help texts of metrics, and the comments above the members of an enum. Texts for man pages
-contain the markup of scdoc(5).
+The texts for people are the help texts of metrics, and the comments above the members of an enum, the fields of a
+class or the entries of a dict. Texts for man pages contain the markup of scdoc(5).
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Callable
 
+from ipvsd.commands import argument_parser
+from ipvsd.commands.argument_parser import EXIT_CODES
 from ipvsd.commands.subjects import Kind
 from ipvsd.conflicts.external_setting import Program
 from ipvsd.model.report import Attribution, State
@@ -40,7 +42,10 @@ _REGION = re.compile(
 
 
 def comments(module: ModuleType, name: str) -> list[list[str]]:
-    """Return the comment above each member, field or entry of a class or a dict, as paragraphs."""
+    """Return the comment above each member, field or entry of a class or a dict, as paragraphs.
+
+    Dicts within a dict are flat.
+    """
     source = inspect.getsource(module)
     (found,) = (node for node in ast.parse(source).body if _declares(node, name))
     lines = source.splitlines()
@@ -89,7 +94,7 @@ def _series(items: Iterable[object], mark: str, conjunction: str) -> str:
     return f"{', '.join(others)} {conjunction} {last}" if others else last
 
 
-# --- enums ----------------------------------------------------------------------------
+# --- enums and exit codes -------------------------------------------------------------
 
 
 def _meanings(kind: type[enum.Enum]) -> str:
@@ -99,6 +104,10 @@ def _meanings(kind: type[enum.Enum]) -> str:
 
 def _values(kind: type[enum.Enum]) -> str:
     return _series((member.value for member in kind), "`", "or")
+
+
+def _exit_codes() -> str:
+    return _definitions(zip(EXIT_CODES, comments(argument_parser, "EXIT_CODES")))
 
 
 # --- metrics --------------------------------------------------------------------------
@@ -129,6 +138,8 @@ TABLES: Mapping[str, Callable[[], str]] = {
         f"values of {kind.__name__}": partial(_values, kind)
         for kind in (State, ModuleVerdict, SysctlVerdict, Attribution, Kind, Program)
     },
+    "exit codes": _exit_codes,
+    "exit codes in brief": lambda: ", ".join(f"{code} {meaning}" for code, meaning in EXIT_CODES.items()),
 }
 
 

@@ -4,17 +4,41 @@ from __future__ import annotations
 
 import argparse
 import functools
-from collections.abc import Sequence
+import os
+import textwrap
+from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn, Optional
 
 from ipvsd import __version__
 from ipvsd.commands import output
 from ipvsd.config import spelling
 
-EPILOG = """\
-exit codes: 0 compliant, 1 not compliant, 2 unknown, 64 invalid command line,
-74 output error, 75 already running, 77 root required, 78 invalid configuration.
-See ipvsd(8) and ipvsd.yaml(5)."""
+# The meaning of each exit code. The comments are the text of ipvsd(8), in scdoc(5); 'make tables' writes it.
+EXIT_CODES: Mapping[int, str] = {
+    # The node is compliant, or the command succeeded.
+    0: "compliant",
+    # A required item is not compliant. *plan --exit-code* also exits 1 if there are changes to make. *apply
+    # --persist* also exits 1 if a required item will not stay compliant, or if a file cannot be written. *explain*
+    # also exits 1 if the item is not compliant, or if a file will set a different value.
+    1: "not compliant",
+    # The result is unknown: something cannot be read, or there is no kernel to check. If a file cannot be read
+    # because of too few file descriptors, missing permissions or a disk error, ipvsd does not treat the file as
+    # missing.
+    output.EX_CANNOT_TELL: "unknown",
+    # The command line is invalid, or a name is unknown or ambiguous. One line on standard error suggests the correct
+    # word, or lists the known ones. On a terminal, ipvsd wraps the line.
+    os.EX_USAGE: "invalid command line",
+    # Standard output cannot be written: the disk is full, or standard output is not open for writing. The reason is
+    # printed to standard error. This exit code replaces the exit code of the verdict.
+    os.EX_IOERR: "output error",
+    # Another daemon is already running (*run*). If ipvsd runs as a service, systemd starts it again after
+    # *RestartSec=*.
+    os.EX_TEMPFAIL: "already running",
+    # Root is required (*run*, *apply*).
+    os.EX_NOPERM: "root required",
+    # The configuration is invalid. Every error is printed to standard error.
+    os.EX_CONFIG: "invalid configuration",
+}
 
 
 class UsageError(Exception):
@@ -111,7 +135,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="ipvsd",
         description="Keep a node ready for IPVS: load kernel modules and write sysctls.",
-        epilog=EPILOG,
+        epilog=_epilog(),
         formatter_class=_Formatter,
     )
     parser.add_argument("--version", action="version", version=f"ipvsd {__version__}")
@@ -121,6 +145,13 @@ def build_parser() -> argparse.ArgumentParser:
     _add_profile(commands, output)
     _add_config(commands, common, output)
     return parser
+
+
+def _epilog() -> str:
+    # A no-break space keeps a code and its meaning on one line.
+    codes = ", ".join(f"{code} {meaning}".replace(" ", "\xa0") for code, meaning in EXIT_CODES.items())
+    text = textwrap.fill(f"exit codes: {codes}.", output.WIDTH).replace("\xa0", " ")
+    return f"{text}\nSee ipvsd(8) and ipvsd.yaml(5)."
 
 
 def _add_checks(commands: argparse._SubParsersAction[_Parser], common: _Parser, output: _Parser) -> None:
