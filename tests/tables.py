@@ -3,8 +3,8 @@
 A table is between two marks: `<!-- generated: NAME -->` and `<!-- end -->` in Markdown, `; generated: NAME` and
 `; end` in scdoc. If the first mark ends its line, the table is a block. Otherwise, it is a part of a sentence.
 
-The texts for people are the help texts of metrics, and the comments above the members of an enum, the fields of a
-class or the entries of a dict. Texts for man pages contain the markup of scdoc(5).
+The texts for people are the help texts of metrics, the docstrings of readers, and the comments above the members of
+an enum, the fields of a class or the entries of a dict. Texts for man pages contain the markup of scdoc(5).
 """
 
 from __future__ import annotations
@@ -12,18 +12,22 @@ from __future__ import annotations
 import ast
 import enum
 import inspect
+import json
 import re
+import string
 import sys
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import Callable
+from typing import Any, Callable
 
 from ipvsd.commands import argument_parser
 from ipvsd.commands.argument_parser import EXIT_CODES
 from ipvsd.commands.subjects import Kind
+from ipvsd.config import schema
+from ipvsd.config.dump import as_mapping
 from ipvsd.conflicts.external_setting import Program
 from ipvsd.model.report import Attribution, State
 from ipvsd.model.types import ModuleVerdict, SysctlVerdict
@@ -110,6 +114,76 @@ def _exit_codes() -> str:
     return _definitions(zip(EXIT_CODES, comments(argument_parser, "EXIT_CODES")))
 
 
+# --- configuration --------------------------------------------------------------------
+
+
+class _Template(string.Formatter):
+    """Shows values as in ipvsd.yaml(5). The format of a collection is its conjunction."""
+
+    def format_field(self, value: Any, format_spec: str) -> str:
+        if format_spec:
+            return _series(value, "_", format_spec)
+        if isinstance(value, tuple):
+            return f"_{'.'.join(map(str, value))}_"
+        return f"_{_duration(value)}_" if isinstance(value, float) else str(value)
+
+
+def _duration(seconds: float) -> str:
+    size, unit = next(((size, unit) for size, unit in ((3600, "h"), (60, "m")) if seconds >= 2 * size), (1, "s"))
+    return f"{seconds / size:g}{unit}"
+
+
+def _accepted(reader: schema.Reader) -> str:
+    """Return the values that a reader accepts, from its docstring."""
+    (text,) = re.findall(r"\ARead (.*)", inspect.getdoc(reader) or "")
+    text = _Template().vformat(text, (), {**vars(schema), **vars(reader)})
+    return text[0].upper() + text[1:]
+
+
+def _yaml(value: Any) -> str:
+    """Return a default in YAML, in one line."""
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{key}: {_yaml(item)}' for key, item in value.items())}}}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_yaml, value))}]"
+    if not isinstance(value, str):
+        return json.dumps(value)
+    if re.fullmatch(r"[0-9]+s", value):
+        return _duration(float(value[:-1]))
+    return value if re.fullmatch(r"[a-z-]+", value) else json.dumps(value)
+
+
+def _keys() -> Iterator[tuple[str, list[str]]]:
+    """Yield each key of the configuration with its text."""
+    settings = [(key, reader) for key, (_, reader) in schema.SETTINGS.items()]
+    settings += [(f"{name}.{key}", read) for name, group in schema.GROUPS.items() for key, (_, read) in group.items()]
+    texts = comments(schema, "SETTINGS") + comments(schema, "GROUPS")
+    for (name, reader), text in zip(settings, texts):
+        default: Any = as_mapping(schema.Config())
+        for key in name.split("."):
+            default = default[key]
+        shown = f"_{_yaml(default)}_" if default != [] else "none"
+        yield name, [f"{_accepted(reader)} Default: {shown}.", *text]
+    of_config = dict(zip(schema.Config._fields, comments(schema, "Config")))
+    of_module = dict(zip(schema.ModuleSetting._fields, comments(schema, "ModuleSetting")))
+    yield "modules", of_config["modules"]
+    yield from _keys_of_items("modules.NAME", "MODULE")
+    yield "modules.NAME.parameters", of_module["parameters"]
+    yield "sysctls", of_config["sysctls"]
+    yield from _keys_of_items("sysctls.KEY", "SYSCTL")
+
+
+def _keys_of_items(prefix: str, name: str) -> Iterator[tuple[str, list[str]]]:
+    for (key, reader), text in zip(vars(schema)[name].items(), comments(schema, name)):
+        default = text.pop(0) if text[0].startswith("Default: ") else ""
+        yield f"{prefix}.{key}", [f"{_accepted(reader)} {default}".rstrip(), *text]
+
+
+def _defaults() -> str:
+    lines = (f"{key}: {_yaml(value)}" for key, value in as_mapping(schema.Config()).items())
+    return "\n".join(["```", *lines, "```"])
+
+
 # --- metrics --------------------------------------------------------------------------
 
 
@@ -140,6 +214,8 @@ TABLES: Mapping[str, Callable[[], str]] = {
     },
     "exit codes": _exit_codes,
     "exit codes in brief": lambda: ", ".join(f"{code} {meaning}" for code, meaning in EXIT_CODES.items()),
+    "keys": lambda: _definitions(_keys()),
+    "defaults": _defaults,
 }
 
 

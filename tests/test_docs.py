@@ -17,7 +17,7 @@ import pytest
 from ipvsd import cli
 from ipvsd.commands import argument_parser
 from ipvsd.commands.output import EX_CANNOT_TELL
-from ipvsd.config.parser import ConfigError, parse
+from ipvsd.config.parser import parse
 from ipvsd.config.profiles import PROFILES, alternatives, entries
 from ipvsd.config.schema import Config
 from ipvsd.conflicts.external_setting import APPLIED_WHEN, Effect, Program
@@ -70,30 +70,6 @@ def test_every_table_is_in_a_document() -> None:
 
 
 # --- configuration --------------------------------------------------------------------
-
-
-def known_keys(where: str) -> list[str]:
-    """Return the valid keys of a place in the configuration, from the error for an unknown one."""
-    with pytest.raises(ConfigError) as caught:
-        parse([("file", where.encode())])
-    (error,) = caught.value.errors
-    found = re.search(r"\(known: (.*)\)$", error)
-    assert found, error
-    return found[1].split(", ")
-
-
-def test_ipvsd_yaml_5_has_every_key_and_no_other() -> None:
-    unknown = "qqqqqqqq: 1"
-    keys = set(known_keys(unknown))
-    for name, prefix in (("startup", "startup"), ("contention", "contention"), ("guard", "guard"), ("http", "http")):
-        keys |= {f"{prefix}.{key}" for key in known_keys(f"{name}: {{{unknown}}}")}
-    keys |= {f"modules.NAME.{key}" for key in known_keys(f"modules: {{x: {{{unknown}}}}}")}
-    keys |= {f"sysctls.KEY.{key}" for key in known_keys(f"sysctls: {{a.b: {{{unknown}}}}}")}
-
-    documented = terms(section(YAML_5, "# KEYS", "# SYSCTL NAMES"))
-
-    # These have no meaning except that of their keys.
-    assert sorted(documented) == sorted(keys - {"startup", "contention", "guard", "http"})
 
 
 def test_ipvsd_yaml_5_and_profiles_md_have_every_profile_and_its_items() -> None:

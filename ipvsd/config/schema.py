@@ -75,6 +75,7 @@ def is_false(node: Node) -> bool:
 
 
 def _boolean(node: Node) -> bool:
+    """Read _true_ or _false_."""
     value = parse_boolean(node)
     if value is None:
         raise SettingError(f"must be true or false, not {kind(node)}")
@@ -86,6 +87,7 @@ def _empty(node: Node) -> str:
 
 
 def _names(node: Node) -> tuple[str, ...]:
+    """Read a list of module names."""
     if not isinstance(node, yaml_tree.Sequence) or not node.items:
         raise SettingError(f"must be a list of modules, not {_empty(node)}", "such as [nf_tables, ip_tables]")
     names = tuple(map(_module_name, node.items))
@@ -106,12 +108,14 @@ def _module_name(node: Node) -> str:
 
 
 def _values(node: Node) -> tuple[str, ...]:
+    """Read a list of values."""
     if not isinstance(node, yaml_tree.Sequence) or not node.items:
         raise SettingError(f"must be a list of values, not {_empty(node)}", "such as [0, 2]", "0")
     return tuple(value(item) for item in node.items)
 
 
 def _patterns(node: Node) -> tuple[str, ...]:
+    """Read a list of patterns."""
     if not isinstance(node, yaml_tree.Sequence):
         raise SettingError(f"must be a list, not {kind(node)}", 'such as [all, "veth*"]')
     return tuple(map(_pattern, node.items))
@@ -129,6 +133,7 @@ def _pattern(node: Node) -> str:
 
 
 def _units(node: Node) -> tuple[str, ...]:
+    """Read a list of units, NAME.service, NAME.scope or NAME.slice, at most {MAX_UNITS}."""
     if not isinstance(node, yaml_tree.Sequence):
         raise SettingError(f"must be a list of units, not {kind(node)}", "such as [kubelet.service]")
     for item in node.items:
@@ -140,7 +145,10 @@ def _units(node: Node) -> tuple[str, ...]:
 
 
 def _integer(node: Node) -> int:
-    """Return a number as the kernel reads it: 010 is 8."""
+    """Read an integer.
+
+    As the kernel reads it, 010 is 8.
+    """
     number = values.integer(_text(node))
     if number is None:
         shown_value = shown(_text(node)) if kind(node) == "a number" else kind(node)
@@ -149,44 +157,55 @@ def _integer(node: Node) -> int:
 
 
 def _count(node: Node) -> int:
+    """Read a number from _1_ to _1000000_."""
     number = _integer(node)
     if not 1 <= number <= 1_000_000:
         raise SettingError("must be between 1 and 1000000")
     return number
 
 
-def _choice(*known: str) -> Callable[[Node], str]:
-    def read(node: Node) -> str:
-        if _text(node) not in known:
-            raise SettingError(f"must be one of {', '.join(known)}", f"not {shown(_text(node))}")
-        return _text(node)
-
-    return read
+# The first paragraph of a reader's docstring, in scdoc(5), is a part of ipvsd.yaml(5) ('make tables'). Names in braces
+# are those of this module and of the reader.
+Reader = Callable[[Node], object]
 
 
-def _policy(node: Node) -> Policy:
-    return Policy(_choice(*(policy.value for policy in Policy))(node))
+class _Choice:
+    """Read {known:or}."""
+
+    def __init__(self, known: Mapping[str, Any]) -> None:
+        self.known = known
+
+    def __call__(self, node: Node) -> Any:
+        if _text(node) not in self.known:
+            raise SettingError(f"must be one of {', '.join(self.known)}", f"not {shown(_text(node))}")
+        return self.known[_text(node)]
 
 
-def _duration(minimum: float, maximum: float) -> Callable[[Node], float]:
-    def read(node: Node) -> float:
+class _Duration:
+    """Read a duration from {minimum} to {maximum}."""
+
+    def __init__(self, minimum: float, maximum: float) -> None:
+        self.minimum, self.maximum = minimum, maximum
+
+    def __call__(self, node: Node) -> float:
         # Without a leading 0, because some YAML parsers read 010 as 8.
         match = re.match(r"((?:0|[1-9][0-9]{0,8})(?:\.[0-9]{1,6})?)(ms|s|m|h|)\Z", _text(node))
         if not match:
-            examples = [text for text, seconds in _EXAMPLES.items() if minimum <= seconds <= maximum]
+            examples = [text for text, seconds in _EXAMPLES.items() if self.minimum <= seconds <= self.maximum]
             what = shown(_text(node)) if kind(node) == "a number" else kind(node)
             raise SettingError(f"must be a duration, not {what}", f"such as {', '.join(examples)}")
         # `dump` writes microseconds exactly, but the factor of a unit is not always exact.
         seconds = round(float(match[1]) * _UNITS[match[2]], 6)
-        if not minimum <= seconds <= maximum:
-            raise SettingError(f"must be between {minimum:g}s and {maximum:g}s")
+        if not self.minimum <= seconds <= self.maximum:
+            raise SettingError(f"must be between {self.minimum:g}s and {self.maximum:g}s")
         return seconds
-
-    return read
 
 
 def value(node: Node) -> str:
-    """Return a sysctl's value as written in the source. The kernel, not YAML, decides the meaning of 010 or 0x1f."""
+    """Read a string or a number, on one line, at most 4000 characters.
+
+    Return it as written in the source. The kernel, not YAML, decides the meaning of 010 or 0x1f.
+    """
     if not isinstance(node, Scalar) or node.kind not in ("str", "int", "float"):
         raise _no_value(node)
     if any(character in node.text for character in "\n\r\0"):
@@ -228,7 +247,10 @@ def _is_word(text: str) -> bool:
 
 
 def _scheduler(node: Node) -> str:
-    """Return a text in the form of a scheduler's name. `parser` checks the name after reading all files."""
+    """Read {profiles.SCHEDULERS:or}.
+
+    `parser` checks the name after reading all files, because another scheduler can be listed as a module.
+    """
     text = _text(node)
     if kind(node) == "a string" and re.match(r"[a-z0-9_]{1,15}\Z", text):  # IP_VS_SCHEDNAME_MAXLEN is 16, with its NUL
         return text
@@ -245,6 +267,7 @@ def _scheduler(node: Node) -> str:
 
 
 def _version(node: Node) -> Optional[tuple[int, int]]:
+    """Read a Kubernetes version from {OLDEST} to {NEWEST}, such as _"1.30"_, or _null_."""
     if isinstance(node, Scalar) and node.kind == "null":
         return None
     number = "(0|[1-9][0-9]{0,2})"
@@ -270,13 +293,14 @@ def _version(node: Node) -> Optional[tuple[int, int]]:
 
 
 def _profiles(node: Node) -> tuple[str, ...]:
+    """Read a list of {profiles.PROFILES:and}."""
     if _text(node) == "none":
         return ()
     if not isinstance(node, yaml_tree.Sequence):
         text = _text(node)
         hint = f"write [{text}]" if text in profiles.PROFILES else "write [] for none"
         raise SettingError(f"must be a list, not {kind(node)}", hint)
-    read = _choice(*profiles.PROFILES, "none")
+    read = _Choice({name: name for name in (*profiles.PROFILES, "none")})
     chosen = dict.fromkeys(read(item) for item in node.items)
     if "none" in chosen and len(chosen) > 1:
         raise SettingError("'none' cannot be combined with other profiles", "remove 'none' or the other profiles")
@@ -284,6 +308,7 @@ def _profiles(node: Node) -> tuple[str, ...]:
 
 
 def _listen(node: Node) -> tuple[tuple[str, int], ...]:
+    """Read a list of ADDRESS:PORT, an IPv6 address in brackets, port 1 to 65535."""
     if not isinstance(node, yaml_tree.Sequence):
         raise SettingError(f"must be a list, not {kind(node)}", 'such as ["127.0.0.1:14787"], or [] for none')
     return tuple(_address(_text(item)) for item in node.items)
@@ -311,6 +336,12 @@ class ModuleSetting(NamedTuple):
     required: Optional[bool] = None
     dropped: bool = False
     any_of: tuple[str, ...] = ()  # modules of which one suffices
+    # A map of names to values. Default: none.
+    #
+    # The parameters that ipvsd passes to the kernel when it loads the module. If the module is live with a different
+    # value, ipvsd writes the parameter if the kernel allows it. Otherwise, ipvsd shows the parameter as
+    # _needs_module_reload_, because ipvsd never unloads a module. A parameter that is not compliant degrades the
+    # node. Setting parameters for a module of a profile does not change whether the module is required.
     parameters: Mapping[str, str] = NOTHING
 
 
@@ -342,50 +373,147 @@ class Config(NamedTuple):
     contention_quiet: float = 300.0  # contention ends after this time without drift
     guard_allow: tuple[str, ...] = ()  # units that may write guarded sysctls
     listen: tuple[tuple[str, int], ...] = (("127.0.0.1", 14787), ("::1", 14787))
+    # A map of names to settings. Default: none.
+    #
+    # Adds modules to those of the profiles, or overrides them. A name has 1 to 55 characters: A-Z, a-z, 0-9, \_ and
+    # -. The characters \_ and - are equivalent.
+    #
+    # *NAME: {}* and *NAME: true* load the module. *NAME: false* removes the module from the desired state.
+    #
+    # ipvsd does not unload a module that it does not manage.
     modules: Mapping[str, ModuleSetting] = NOTHING
+    # A map of names to values or settings. Default: none.
+    #
+    # Adds sysctls to those of the profiles, or overrides them. Settings that a file omits keep the value from the
+    # profile or from an earlier file.
+    #
+    # *KEY: VALUE* is short for *KEY: {value: VALUE}*.
+    #
+    # With *KEY: false*, ipvsd does not manage the sysctl; the value in the kernel does not change.
     sysctls: Mapping[str, SysctlSetting] = NOTHING
     origins: Mapping[str, str] = NOTHING  # FILE:LINE of plain settings
 
 
-Reader = Callable[[Node], object]
-
-# By key: the field of Config, and the reader.
+# By key: the field of Config, and the reader. The comments are the text of ipvsd.yaml(5), in scdoc(5). A first
+# paragraph that begins with "Default:" follows the values that the reader accepts ('make tables').
 SETTINGS: Mapping[str, tuple[str, Reader]] = {
+    # The built-in profiles to start from. ipvsd combines several profiles. _[]_ and _none_ select no profile. See
+    # *PROFILES*.
     "profiles": ("profiles", _profiles),
+    # The kube-proxy version, if you know it. kube-proxy 1.27 and later has no fixed list of modules, so
+    # *kube-proxy-ipvs* requires ip_vs_rr, ip_vs_wrr or ip_vs_sh only if *scheduler* selects it. The profile includes
+    # ip_set_hash_ip from 1.26 on, and xt_ipvs from 1.29 on. From 1.35 on, ipvsd prints a note about the deprecation
+    # of IPVS mode. _null_ includes the modules of every version.
     "kubeProxyVersion": ("kube_proxy", _version),
+    # kube-proxy's scheduler (*ipvs.scheduler*). With the _kube-proxy-ipvs_ profile, ipvsd requires the ip_vs_NAME
+    # module. Without this profile, the key has no effect. ipvsd accepts any other scheduler name of 1 to 15
+    # characters (a-z, 0-9 and \_) if *modules* contains its module: _modules: {ip_vs_NAME: {}}_.
     "scheduler": ("scheduler", _scheduler),
+    # kube-proxy's strict ARP setting (*ipvs.strictARP*). With _kube-proxy-ipvs_, _true_ sets
+    # net.ipv4.conf.all.arp_ignore = 1 and net.ipv4.conf.all.arp_announce = 2. With _false_, ipvsd manages neither of
+    # them and does not reset them.
     "strictARP": ("strict_arp", _boolean),
+    # With the kube-proxy profiles, load the br_netfilter module and set net.bridge.bridge-nf-call-iptables and
+    # net.bridge.bridge-nf-call-ip6tables to 1. These items are optional. Some network plugins require the sysctls to
+    # be 0. With _false_, ipvsd does not manage these items.
     "bridgeNetfilter": ("bridge_netfilter", _boolean),
-    "interval": ("interval", _duration(1.0, 86400.0)),
+    # The resync interval. The resync detects every change that no event reported. The interval is also the maximum
+    # back-off after failures. Under ipvsd.service, ipvsd reconciles at intervals of at most half of *WatchdogSec=*,
+    # which is 60 s by default.
+    "interval": ("interval", _Duration(1.0, 86400.0)),
 }
-STARTUP: Mapping[str, tuple[str, Reader]] = {
-    "mode": ("startup_strict", lambda node: _choice("lenient", "strict")(node) == "strict"),
-    "limit": ("startup_limit", _duration(0.0, 86400.0)),
-}
-CONTENTION: Mapping[str, tuple[str, Reader]] = {
-    "repairs": ("contention_repairs", _count),
-    "window": ("contention_window", _duration(1.0, 86400.0)),
-    "quiet": ("contention_quiet", _duration(1.0, 86400.0)),
-}
-GUARD: Mapping[str, tuple[str, Reader]] = {"allow": ("guard_allow", _units)}
-HTTP: Mapping[str, tuple[str, Reader]] = {"listen": ("listen", _listen)}
 # The maps of settings, by their key.
 GROUPS: Mapping[str, Mapping[str, tuple[str, Reader]]] = {
-    "startup": STARTUP,
-    "contention": CONTENTION,
-    "guard": GUARD,
-    "http": HTTP,
+    "startup": {
+        # Determines when ipvsd sends *READY=1* to systemd, for which kubelet waits. _lenient_: after the first
+        # reconciliation, regardless of the result. _strict_: when every required item is compliant, or after
+        # *startup.limit*. See STARTING BEFORE KUBELET in *ipvsd*(8).
+        "mode": ("startup_strict", _Choice({"lenient": False, "strict": True})),
+        # The maximum delay of a strict start.
+        "limit": ("startup_limit", _Duration(0.0, 86400.0)),
+    },
+    "contention": {
+        # If ipvsd repairs a sysctl more often than this within *contention.window*, the sysctl is contended: another
+        # program also writes it. ipvsd logs the program once. It then writes the sysctl only once per resync, or not
+        # at all with the _yield_ policy. See DRIFT in *ipvsd*(8).
+        "repairs": ("contention_repairs", _count),
+        # See *contention.repairs*.
+        "window": ("contention_window", _Duration(1.0, 86400.0)),
+        # If a contended sysctl stays compliant for this time, the contention ends.
+        "quiet": ("contention_quiet", _Duration(1.0, 86400.0)),
+    },
+    "guard": {
+        # These units, and all processes below their control groups, can write guarded sysctls. ipvsd identifies a
+        # unit by its control group. systemd creates the control group before the first process of the unit, and ipvsd
+        # receives an event immediately. If *ipvsd status* does not name the writing process, as is the case before
+        # Linux 6.1, the kernel also refuses writes from control groups below the unit's control group.
+        "allow": ("guard_allow", _units),
+    },
+    "http": {
+        # The addresses of the HTTP endpoints. An empty list disables the server. Host names are not supported. The
+        # server has no authentication. On an address other than loopback, everyone who can reach the address can read
+        # the endpoints. A website can also read them through a browser that can reach the address.
+        "listen": ("listen", _listen),
+    },
 }
-MODULE: Mapping[str, Reader] = {"required": _boolean, "anyOf": _names}
-SYSCTL: Mapping[str, Reader] = {
-    "value": value,
-    "atLeast": _integer,
-    "atMost": _integer,
-    "oneOf": _values,
-    "policy": _policy,
+MODULE: Mapping[str, Reader] = {
+    # Default: the value of the profile that includes the module, otherwise _true_.
+    #
+    # Without the module, the node is _failed_ if this is _true_, and _degraded_ if it is _false_.
     "required": _boolean,
+    # Default: none.
+    #
+    # Alternatives; one live module is enough. NAME is then only the label under which ipvsd shows the group. If none
+    # of the alternatives is live, ipvsd loads the first one that this kernel can load. If that load fails, ipvsd
+    # tries a different alternative in the next attempt.
+    "anyOf": _names,
+}
+SYSCTL: Mapping[str, Reader] = {
+    # The only compliant value. ipvsd compares values as the kernel parses them. White space is normalised. For
+    # example, 0x1f equals 31, 010 equals 8, and 8080,8081 equals 8080-8081. Leading zeros of a mask are ignored.
+    #
+    # For a numeric sysctl, ipvsd rejects a value that the kernel does not accept as a number: 08 is not an octal
+    # number. Quote a list of numbers, and write it in the kernel's format.
+    "value": value,
+    # The minimum. ipvsd raises a lower value to the minimum and does not change a larger one. This key cannot be
+    # combined with *value* or *oneOf*. It applies only to sysctls that contain a single number. If the sysctl
+    # contains anything else, ipvsd does not write it.
+    "atLeast": _integer,
+    # The maximum. ipvsd lowers a larger value to the maximum and does not change a lower one. Together with
+    # *atLeast*, it defines a range.
+    #
+    # If a profile defines a range, each bound that you do not set keeps the profile's value. A maximum below the
+    # profile's minimum is an error, unless *atLeast* is also set. If the profile's minimum exceeds the configured
+    # maximum only because of the number of CPUs, the maximum takes effect.
+    "atMost": _integer,
+    # Each of these values is compliant. ipvsd writes the first one. This key cannot be combined with *value*,
+    # *atLeast* or *atMost*.
+    "oneOf": _values,
+    # Default: none. Only if KEY is a pattern.
+    #
+    # The wildcards of KEY do not match these names: _[all, default, "veth\*"]_. A dot is part of the name here, and
+    # not a separator: _eth0.100_.
     "exclude": _patterns,
+    # Default: the policy of the profile, which is _enforce_.
+    #
+    # _enforce_ repairs drift. _observe_ reports drift and never writes. _yield_ repairs drift, but if the sysctl is
+    # contended, ipvsd leaves the sysctl to the other program until the configuration is reloaded.
+    "policy": _Choice({policy.value: policy for policy in Policy}),
+    # Default: _false_.
+    #
+    # With _true_, the kernel refuses every write by other programs while the daemon is running. The writer receives
+    # EPERM. This works only if *ipvsd status* shows the watch backend bpf; otherwise ipvsd prints a note.
+    #
+    # *Use this with care.* Programs that cannot write a sysctl can fail: *kube-proxy exits*, and *ipvsd apply* also
+    # fails. A pod can set the sysctl in its own network namespace. There is one exception: if the _detail_ of the
+    # source _sysctl_bpf_ in *ipvsd status --output json* states that it cannot distinguish network namespaces, the
+    # guard applies to all namespaces. *guard.allow* names the units that can still write.
     "guard": _boolean,
+    # Default: the value of the profile, otherwise _false_.
+    #
+    # If _true_, the node is _failed_ while the sysctl is not compliant or does not exist. If _false_, a value that is
+    # not compliant degrades the node, and a missing sysctl has no effect.
+    "required": _boolean,
 }
 
 WANTS = ("value", "at_least", "at_most", "one_of")  # alternatives, except for both bounds
