@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -58,9 +59,13 @@ def test_each_fault_is_reported(message: str, problem: str) -> None:
 @pytest.mark.system
 @pytest.mark.skipif(not shutil.which("git"), reason="needs git")
 def test_git_refuses_a_commit_with_a_faulty_message(tmp_path: Path) -> None:
+    # A hook or `git rebase --exec` sets GIT_DIR, with which git would commit to this repository.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+
     def git(*arguments: str) -> subprocess.CompletedProcess[str]:
         who = ("-c", "user.name=x", "-c", "user.email=x@x", "-c", f"core.hooksPath={HOOK.parent}")
-        return subprocess.run(["git", *who, *arguments], cwd=tmp_path, capture_output=True, text=True, check=False)
+        command = ["git", *who, *arguments]
+        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
 
     git("init", "-q")
     refused = git("commit", "-q", "--allow-empty", "-m", "what is wrong")
