@@ -144,8 +144,7 @@ def assert_udp_moves(node: Node, proxy: KubeProxy, families: Sequence[str]) -> N
     """Send requests repeatedly from one port, while the pod that replied is removed."""
     for family in families:
         target = f"client:udp/{cluster.address('dns', family)}/53/4000"
-        (first,) = proxy.visit(target)
-        gone = first.split()[0]
+        gone = awaited(node, proxy, target, r"pod[12] .*").split()[0]
         (other,) = set(cluster.PODS) - {gone}
         proxy.publish(families, [gone])
         awaited(node, proxy, target, rf"{other} .*")
@@ -160,8 +159,8 @@ def both_answer(proxy: KubeProxy, families: Sequence[str]) -> bool:
     return all({answer.split()[0] for answer in answers} == set(cluster.PODS) for answers in visits)
 
 
-def awaited(node: Node, proxy: KubeProxy, target: str, right: str) -> None:
-    """Let the client send requests until it receives this reply."""
+def awaited(node: Node, proxy: KubeProxy, target: str, right: str) -> str:
+    """Let the client send requests until it receives this reply, and return it. A UDP datagram can be lost."""
     answer = ""
 
     def answered() -> bool:
@@ -175,6 +174,7 @@ def awaited(node: Node, proxy: KubeProxy, target: str, right: str) -> None:
         if not re.fullmatch(right, answer):
             print(answer, node.run("ipvsadm -Ln; ipvsadm -Lnc; conntrack -L -p udp", check=False).out)
             print("\n".join(proxy.log()[-20:]))
+    return answer
 
 
 def assert_nothing_to_complain_about(proxy: KubeProxy) -> None:
