@@ -9,8 +9,6 @@ from ipvsd.bpf import sysctl_program
 
 
 class Slots(Protocol):
-    """Shared memory as numbers."""
-
     def __setitem__(self, slot: int, identity: int, /) -> None: ...
 
 

@@ -1,14 +1,10 @@
-"""The instructions of the kernel's BPF machine, and their encoding.
-
-So the node needs no compiler. The encoding is the same on every little-endian machine
-(Documentation/bpf/standardization/instruction-set.rst).
-"""
+"""Instructions of BPF, as on every little-endian machine (Documentation/bpf/standardization/instruction-set.rst)."""
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Iterable
-from typing import NamedTuple, Union
+from typing import Callable, NamedTuple, Union
 
 R0, R1, R2, R3, R4, R5, R6, R7, R8, R9, R10 = range(11)
 
@@ -27,63 +23,33 @@ class Instruction(NamedTuple):
 Line = Union[Instruction, str]  # a text is a label
 
 
-def mov_reg(dst: int, src: int) -> Instruction:
-    return Instruction(0xBF, dst, src)
+def _alu_reg(opcode: int) -> Callable[[int, int], Instruction]:
+    return lambda dst, src: Instruction(opcode, dst, src)
 
 
-def mov_imm(dst: int, imm: int) -> Instruction:
-    """Set a register to a signed 32-bit number."""
-    return Instruction(0xB7, dst, imm=imm)
+def _alu_imm(opcode: int) -> Callable[[int, int], Instruction]:
+    """Return an instruction with a register and a signed 32-bit number."""
+    return lambda dst, imm: Instruction(opcode, dst, imm=imm)
 
 
-def add_imm(dst: int, imm: int) -> Instruction:
-    return Instruction(0x07, dst, imm=imm)
+def _load(opcode: int) -> Callable[[int, int, int], Instruction]:
+    return lambda dst, src, offset: Instruction(opcode, dst, src, offset)
 
 
-def mul_reg(dst: int, src: int) -> Instruction:
-    return Instruction(0x2F, dst, src)
+def _store(opcode: int) -> Callable[[int, int, int], Instruction]:
+    return lambda dst, offset, src: Instruction(opcode, dst, src, offset)
 
 
-def xor_reg(dst: int, src: int) -> Instruction:
-    return Instruction(0xAF, dst, src)
+def _jump_imm(opcode: int) -> Callable[[int, int, str], Instruction]:
+    return lambda dst, imm, label: Instruction(opcode, dst, imm=imm, jump=label)
 
 
-def and_imm(dst: int, imm: int) -> Instruction:
-    """Set a register to its bitwise AND with a signed 32-bit number."""
-    return Instruction(0x57, dst, imm=imm)
-
-
-def rsh_imm(dst: int, imm: int) -> Instruction:
-    return Instruction(0x77, dst, imm=imm)
-
-
-def ldx_w(dst: int, src: int, offset: int) -> Instruction:
-    return Instruction(0x61, dst, src, offset)
-
-
-def ldx_dw(dst: int, src: int, offset: int) -> Instruction:
-    return Instruction(0x79, dst, src, offset)
-
-
-def stx_w(dst: int, offset: int, src: int) -> Instruction:
-    return Instruction(0x63, dst, src, offset)
-
-
-def stx_dw(dst: int, offset: int, src: int) -> Instruction:
-    return Instruction(0x7B, dst, src, offset)
-
-
-def atomic_add(dst: int, offset: int, src: int) -> Instruction:
-    """Add a register to 64 bits of memory, atomically."""
-    return Instruction(0xDB, dst, src, offset)
-
-
-def jeq_imm(dst: int, imm: int, label: str) -> Instruction:
-    return Instruction(0x15, dst, imm=imm, jump=label)
-
-
-def jne_imm(dst: int, imm: int, label: str) -> Instruction:
-    return Instruction(0x55, dst, imm=imm, jump=label)
+mov_reg, mul_reg, xor_reg = _alu_reg(0xBF), _alu_reg(0x2F), _alu_reg(0xAF)
+mov_imm, add_imm, and_imm, rsh_imm = _alu_imm(0xB7), _alu_imm(0x07), _alu_imm(0x57), _alu_imm(0x77)
+ldx_w, ldx_dw = _load(0x61), _load(0x79)
+stx_w, stx_dw = _store(0x63), _store(0x7B)
+atomic_add = _store(0xDB)  # of a register to 64 bits of memory
+jeq_imm, jne_imm = _jump_imm(0x15), _jump_imm(0x55)
 
 
 def jeq_reg(dst: int, src: int, label: str) -> Instruction:

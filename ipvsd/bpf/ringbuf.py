@@ -33,10 +33,10 @@ class RingBuffer:
             self._stack = stack.pop_all()
 
     def read_records(self) -> list[bytes]:
-        """Return the records that are complete, in order, and free their space.
+        """Return the complete records in order, and free their space.
 
-        A record must be read after its header, and the header after the position. x86-64 guarantees this order. On
-        arm64, only the preceding wake-up provides it.
+        The position, the header and the record must be read in this order. x86-64 guarantees it; on arm64, only the
+        preceding wake-up does.
         """
         read, (written,) = self._consumed, _POSITION.unpack_from(self._data)
         records = []
@@ -54,5 +54,5 @@ class RingBuffer:
         return records
 
     def close(self) -> None:
-        """Release the buffer. It exists until the program that writes to it ends."""
+        """Release the buffer. The kernel keeps it until the program that writes to it ends."""
         self._stack.close()

@@ -1,7 +1,7 @@
 """bpf(2): maps, programs for writes to sysctls, and their attachment to a cgroup.
 
-A program is attached as long as the link's descriptor is open, so the end of the process detaches it. Loading
-requires CAP_BPF and CAP_NET_ADMIN. A loaded program and its maps require neither.
+Closing the link's descriptor, or the end of the process, detaches a program. Only loading requires capabilities:
+CAP_BPF and CAP_NET_ADMIN.
 """
 
 from __future__ import annotations
@@ -32,10 +32,8 @@ def create_map(kind: int, name: str, key: int, value: int, entries: int, flags: 
 
 
 def map_words(stack: contextlib.ExitStack, table: int, size: int) -> memoryview:
-    """Map `size` bytes of a map as 64-bit numbers while the stack lasts. Each store is atomic. Raises OSError.
-
-    struct would clear the memory first, and a program or the kernel can read it at any moment.
-    """
+    """Map `size` bytes of a map as 64-bit numbers with atomic stores, while the stack lasts. Raises OSError."""
+    # struct would clear the memory first, and a program or the kernel can read it at any moment.
     return stack.enter_context(memoryview(stack.enter_context(mmap.mmap(table, size))).cast("Q"))
 
 
@@ -60,26 +58,16 @@ def _load(name: str, code: bytes, log: Optional[ctypes.Array[ctypes.c_char]]) ->
     licence = ctypes.create_string_buffer(b"GPL")  # only GPL programs may use the helpers of the ring buffer
     instructions = ctypes.create_string_buffer(code, len(code))
     log_fields = (1, _LOG, ctypes.addressof(log)) if log else (0, 0, 0)
-    attributes = struct.pack(
-        "<IIQQIIQII",
-        _CGROUP_SYSCTL_PROGRAM,
-        len(code) // 8,
-        ctypes.addressof(instructions),
-        ctypes.addressof(licence),
-        *log_fields,
-        0,
-        0,
-    )
+    texts = ctypes.addressof(instructions), ctypes.addressof(licence)
+    attributes = struct.pack("<IIQQIIQII", _CGROUP_SYSCTL_PROGRAM, len(code) // 8, *texts, *log_fields, 0, 0)
     return _bpf(_PROG_LOAD, attributes + struct.pack("<16sII", name.encode(), 0, _CGROUP_SYSCTL_ATTACH))
 
 
 def _verifier_error(log: bytes) -> str:
     """Return the line of the verifier's log that states the error: the last one before its statistics."""
+    statistics = ("processed ", "verification time", "stack depth")
     lines = log.decode("utf-8", "replace").splitlines()
-    messages = [
-        line for line in lines if line and not line.startswith(("processed ", "verification time", "stack depth"))
-    ]
-    return messages[-1] if messages else ""
+    return next((line for line in reversed(lines) if line and not line.startswith(statistics)), "")
 
 
 def syscall_number(machine: str) -> int:

@@ -1,21 +1,18 @@
 """The BPF program that the kernel runs before each write to a sysctl, and the data that it shares with ipvsd.
 
-The program reports a write if the digest of the sysctl's name marks a bucket of a table. ipvsd fills that table
-through a mapping. One lookup rejects other names. The reader of the records distinguishes names that share a
-bucket. The program has the type cgroup/sysctl. So it sees every process of the machine, with any procfs and in any
-network namespace, and runs before the kernel stores the value.
+The program reports a write if the digest of the sysctl's name marks a bucket of a table that ipvsd fills through a
+mapping. The reader of the records distinguishes names that share a bucket. Its type, cgroup/sysctl, lets it see
+every process of the machine, with any procfs and in any network namespace, before the kernel stores the value.
 
-The program refuses a write to a guarded sysctl, and the writer receives EPERM. It permits the write if ipvsd lists
-the writer's cgroup in a second mapping. On 6.1, but not on 5.10, an ancestor of the cgroup can be listed instead.
+A write to a guarded sysctl fails with EPERM unless ipvsd lists the writer's cgroup in a second mapping. On 6.1, but
+not on 5.10, an ancestor of the cgroup can be listed instead.
 
-The file that the writer has opened determines the sysctl that a write changes. A process can open it in one network
-namespace and write from another. The kernel keeps the sysctls of each network namespace in a set. When ipvsd reads
-a sysctl, the program learns its set and the address of its value. It neither reports nor refuses a write to another
-set and another value, because that is another sysctl.
+The file that the writer has opened determines the sysctl, whatever network namespace the writer is in. The kernel
+keeps the sysctls of each namespace in a set. When ipvsd reads a sysctl, the program learns its set and the address
+of its value, and ignores writes to another set and another value.
 
-The offsets are the same in Linux 5.10, 6.1, 6.12, 6.18 and 7.2. struct ctl_table has __randomize_layout. On a
-kernel that is built with it, the program can only mistake values that several network namespaces share for
-different ones.
+The offsets are the same in Linux 5.10, 6.1, 6.12, 6.18 and 7.2. On a kernel with a randomised layout of struct
+ctl_table, the program can only mistake values that several network namespaces share for different ones.
 """
 
 from __future__ import annotations
@@ -188,10 +185,7 @@ def _select_access(variant: Variant) -> Iterator[Line]:
 
 
 def _check_namespace() -> Iterator[Line]:
-    """After a read, store the set and the address of our sysctl, and end.
-
-    Continue with a write only if it is to the same.
-    """
+    """End after a read by storing the set and address of our sysctl. Continue only with a write to the same one."""
     yield stx_dw(R10, _AT_ENTRY, R0)
     yield from (mov_reg(R3, R6), *_read_kernel(_AT_HEAD, 16))  # struct bpf_sysctl_kern: the header and the table
     yield from (ldx_dw(R3, R10, _AT_HEAD), add_imm(R3, _SET), *_read_kernel(_AT_SET, 8))
