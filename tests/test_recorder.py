@@ -167,7 +167,6 @@ def test_the_sources_are_drained_while_the_item_is_not_compliant(node: RecordedN
 def test_a_writer_of_the_same_value_after_the_read_is_not_the_cause(node: RecordedNode) -> None:
     node.record()
     after = node.write(writer=SYSCTL)
-    assert after.writes
     (write,) = after.writes()
     later = write._replace(at=node.loop.now + 0.001)
     node.sources.undelivered.append(after._replace(writes=lambda: [later]))

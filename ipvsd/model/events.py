@@ -11,8 +11,7 @@ from ipvsd.model.report import Writer
 class Write(NamedTuple):
     """A write to a sysctl, or the unloading of a module, as the kernel reported it.
 
-    The value is None for an unloading, and for a truncated report. `writer` identifies the process, which takes
-    longer than a repair.
+    The value is None for an unloading or a truncated report. Calling `writer` takes longer than a repair.
     """
 
     value: Optional[str]
@@ -25,12 +24,12 @@ class Write(NamedTuple):
 
 
 class Event(NamedTuple):
-    """The item of this name may have changed. The event selects the item to read; the reading decides what to write.
+    """An event with known writes. It selects the item to read; the reading decides what to write.
 
     Its fields are the arguments of EventSink.on_event(), which takes no Event: it is not made before the repair.
     """
 
     name: str
     at: float  # CLOCK_MONOTONIC time of arrival, in seconds
-    stored: bool = True
-    writes: Optional[Callable[[], Sequence[Write]]] = None  # the writes that caused it, oldest first
+    stored: bool
+    writes: Callable[[], Sequence[Write]]  # the writes that caused it, oldest first

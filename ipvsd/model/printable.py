@@ -1,8 +1,8 @@
 r"""Make texts safe for terminals, the log, systemd, metrics and JSON: printable, limited, and on one line if required.
 
-Other programs choose the bytes of values of sysctls, lines of modprobe.d, and names of files, interfaces, processes
-and kernels. Unconverted, they could move a terminal's cursor, forge a line, or make a document unreadable. An
-unprintable character becomes an escape as in Python and C: `\n`, `\x1b`, `\u202e`. A byte that is not UTF-8 (in
+Other programs choose the bytes of values, file names and process names, which could move a cursor or forge a line. An
+unprintable character becomes an escape as in Python and C: `
+`, `\x1b`, `\u202e`. A byte that is not UTF-8 (in
 Python a lone surrogate, PEP 383) becomes `\xff`. A backslash is unchanged.
 """
 
@@ -21,11 +21,9 @@ _MAX_DEPTH = 32  # levels of a document; ipvsd's have five
 
 def line(text: str, max_length: int = MAX_LINE) -> str:
     """Return a text as one line of printable characters, at most `max_length`. Such a line is unchanged."""
-    return (
-        text
-        if text.isprintable() and len(text) <= max_length
-        else _cut("".join(map(_escaped, text[: max_length + 1])), max_length)
-    )
+    if text.isprintable() and len(text) <= max_length:
+        return text
+    return _cut("".join(map(_escaped, text[: max_length + 1])), max_length)
 
 
 def ascii_line(text: str, max_length: int = MAX_LINE) -> str:
@@ -33,17 +31,16 @@ def ascii_line(text: str, max_length: int = MAX_LINE) -> str:
     return _cut(line(text, max_length).encode("ascii", "backslashreplace").decode(), max_length)
 
 
-def clean_document(document: Any, max_length: int = MAX_LINE) -> Any:
+def clean_document(document: Any) -> Any:
     """Return a JSON document in which every text is such a line."""
-    return _map_texts(document, lambda text: line(text, max_length))
+    return _map_texts(document, line)
 
 
 def as_json(document: Any, indent: Optional[int] = None) -> str:
     r"""Return a document as JSON in ASCII that every reader accepts, even if its values come from a damaged file.
 
-    Its texts keep every character in JSON's escapes, except for lone surrogates, which become escapes as above
-    (`"\\xff"`). A text has at most MAX_TEXT characters. Numbers that JSON lacks, and values below the maximum
-    depth, become null.
+    Lone surrogates become escapes as above, and texts are cut at MAX_TEXT characters. Numbers that JSON lacks, and
+    values below the maximum depth, become null.
     """
     import json  # after READY=1
 

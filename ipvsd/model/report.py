@@ -1,7 +1,4 @@
-"""The report of a reconciliation: the node's health, the counters, and the Report that contains everything.
-
-All values are frozen. A Report that was passed to another thread is never changed, only replaced.
-"""
+"""The report of a reconciliation. All values are frozen, because other threads read them."""
 
 # No `from __future__ import annotations`: NamedTuple would compile each field's text at import.
 
@@ -9,14 +6,13 @@ import enum
 from collections.abc import Mapping
 from typing import NamedTuple, Optional
 
-from ipvsd.model.types import NOTHING, Finding, Kernel, ModuleFinding, SysctlFinding
+from ipvsd.model.types import NOTHING, Kernel, ModuleFinding, SysctlFinding
 
 
 class Writer(NamedTuple):
     """A process that wrote a sysctl or unloaded a module. Unknown fields are empty, and `pid` is 0.
 
-    It has no command line. Everyone can read a report, and hidepid= (proc(5)) hides command lines from users other
-    than root.
+    It has no command line, because everyone can read a report, and hidepid= (proc(5)) hides command lines.
     """
 
     pid: int
@@ -35,24 +31,19 @@ UNKNOWN = "unknown"  # the writer, if it is unknown
 
 
 class Attribution(enum.Enum):
-    """The certainty of an attribution.
-
-    Certain: this process wrote the drifted value to this sysctl in this network namespace, and no other process
-    did. Likely: all available evidence supports it.
-    """
+    """Certain: only this process wrote the value to this sysctl, in this network namespace. Likely: all evidence fits."""
 
     CERTAIN = "certain"
     LIKELY = "likely"
     UNKNOWN = "unknown"
 
     def describe(self, writer_text: str) -> str:
-        """Return a phrase for a sentence."""
         writer = "an unknown process" if writer_text == UNKNOWN else writer_text
         return f"probably by {writer}" if self is Attribution.LIKELY else f"by {writer}"
 
 
 class Repair(NamedTuple):
-    """One action that a later observation verified. `seconds` is the time from the event to that observation.
+    """An action that a later observation verified, `seconds` after the event.
 
     `writer_text` names whoever made the drift: the writer if there is one, "the kernel" or "unknown".
     """
@@ -69,7 +60,6 @@ class Repair(NamedTuple):
 
     @property
     def attribution_text(self) -> str:
-        """The writer of the drift, as a phrase for a sentence."""
         return self.attribution.describe(self.writer_text)
 
     def __str__(self) -> str:
@@ -96,10 +86,7 @@ class Health(NamedTuple):
 
 
 class SourceState(NamedTuple):
-    """`events_lost` counts the events that it lost since the start, or None where it cannot tell.
-
-    If the kernel reports only that some were lost, each report counts as one.
-    """
+    """`events_lost` counts lost events, or reports of such a loss, since the start. None means that it is unknown."""
 
     name: str
     up: bool
@@ -184,7 +171,7 @@ class InstalledKernel(NamedTuple):
 
 
 class Report(NamedTuple):
-    """One finished reconciliation: the desired state, the findings, the actions, and the time."""
+    """One finished reconciliation."""
 
     time: float  # seconds since the epoch
     boottime: float  # CLOCK_BOOTTIME, seconds
@@ -209,9 +196,4 @@ class Report(NamedTuple):
 
     @property
     def events_lost(self) -> int:
-        """The number of events that were lost for lack of room, over all sources."""
         return sum(source.events_lost or 0 for source in self.sources)
-
-    @property
-    def findings(self) -> tuple[Finding, ...]:
-        return (*self.modules, *self.parameters, *self.sysctls)

@@ -1,7 +1,4 @@
-"""Types for the desired state, the actual state, findings, and actions with their outcomes.
-
-All values are frozen. A Report that was passed to another thread is never changed, only replaced.
-"""
+"""Types for the desired state, the actual state, findings, and actions with their outcomes. All values are frozen."""
 
 # No `from __future__ import annotations`: NamedTuple would compile each field's text at import.
 
@@ -33,9 +30,7 @@ class Policy(enum.Enum):
 
 
 class Exactly(NamedTuple):
-    """The value itself, with normalised white space."""
-
-    value: str
+    value: str  # with normalised white space
 
     def __str__(self) -> str:
         return self.value
@@ -80,8 +75,7 @@ class DesiredModule(NamedTuple):
 class DesiredSysctl(NamedTuple):
     """A sysctl, or a parameter of a module. `provider` is the module that brings it into being, if one does.
 
-    `pattern` is the pattern that it matches, unless it is named directly. If nothing matches a pattern, the key is
-    the pattern itself.
+    `pattern` is the pattern that it matches, unless it is named directly, or the key itself if nothing matches it.
     """
 
     key: str
@@ -127,7 +121,7 @@ class Cause(enum.Enum):
 
 
 class LoadBlocker(NamedTuple):
-    """An obstacle to loading a module. `module` is the blocked one: the requested module, or one of its dependencies.
+    """An obstacle to loading a module. `module` is the requested module, or one of its dependencies.
 
     `text` is the line or the file. `origin` is FILE:LINE or /proc/cmdline if there is a line. `detail` is the part
     that causes the problem: the compression, or the parameter.
@@ -157,10 +151,7 @@ class Iptables(NamedTuple):
 
 
 class Kernel(NamedTuple):
-    """Facts about a running kernel that change only when someone installs or blocks modules.
-
-    The collections contain only the queried names, in their queried form.
-    """
+    """Facts about a kernel that change only when someone installs or blocks modules, for the queried names only."""
 
     release: str
     distribution: str  # ID of os-release(5), or ""
@@ -187,11 +178,10 @@ class Kernel(NamedTuple):
     unreadable: str = ""  # FILE: REASON of a failed read
 
     def module(self, name: str) -> str:
-        """Return the module that a name resolves to: itself, unless it is an alias."""
+        """Return the module that a name resolves to."""
         return self.aliases.get(name, name)
 
     def writable(self, key: str) -> bool:
-        """Return whether the mount of /proc/sys permits writing a sysctl."""
         return ("net" if key.startswith("net.") else "") not in self.read_only
 
 
@@ -341,14 +331,11 @@ class SysctlVerdict(enum.Enum):
 
 
 class LastVerdict(NamedTuple):
-    """The last verdict on an item that is unreadable now, and its time in seconds since the epoch.
-
-    `valid` means that the item was compliant, and that the verdict is recent enough.
-    """
+    """The last verdict on an unreadable item. `time` is in seconds since the epoch."""
 
     verdict: Union[ModuleVerdict, SysctlVerdict]
     time: float
-    valid: bool
+    valid: bool  # the item was compliant, and recently enough
 
 
 class ModuleFinding(NamedTuple):
@@ -412,8 +399,6 @@ class LoadModule(NamedTuple):
 
 
 class WriteSysctl(NamedTuple):
-    """Turn `actual` into `value`; keeping `actual` lets a repair explain itself."""
-
     name: str
     actual: str
     value: str
@@ -443,10 +428,10 @@ class Plan(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """The result of one action. The absence of an error is no proof (see Report).
+    """The result of one action. The absence of an error is no proof.
 
-    `errno` is 0 if there is none. `built_for` is the kernel release of a rejected module. `kept` means that a
-    written value was read back at once. If it differs later, another program wrote it.
+    `built_for` is the kernel release of a rejected module. `kept` means that a written value was read back at once; if
+    it differs later, another program wrote it.
     """
 
     action: Action

@@ -256,7 +256,7 @@ class Reconciler:
         arrived, self._arrived = self._arrived, []
         recorded: list[tuple[str, Sequence[Write], Sequence[Write]]] = []
         for event, repaired in arrived:
-            writes: Sequence[Write] = event.writes() if event.writes else ()
+            writes = event.writes()
             wrong = [write for write in writes if self._drifts(event.name, write)]
             recorded.append((event.name, writes, wrong))
             if wrong and not event.stored and not _is_over(repaired, writes):
