@@ -21,7 +21,7 @@ from ipvsd.model.types import (
     Reading,
     Unreadable,
 )
-from ipvsd.sysctl import sysctl_names
+from ipvsd.sysctl import sysctl_names, values
 from ipvsd.sysctl.patterns import Patterns
 
 RELEASE = "6.1.0-50-cloud-amd64"
@@ -195,7 +195,7 @@ class FakeKernel:
         if key in self.clobbers and first != value.split(maxsplit=1)[0]:
             self.values[key] = "\t".join([value.split(maxsplit=1)[0], *rest])
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
-        if any(sysctl_names.integer(word) is None for word in value.split()):
+        if any(values.integer(word) is None for word in value.split()):
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
         self._store(key, self.clamps.get(key, str)("\t".join(value.split())))
         if key in self.contested and self.rival_writes > 0:

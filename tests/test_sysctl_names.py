@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from ipvsd.sysctl import sysctl_names
+from ipvsd.sysctl import sysctl_names, values
 
 
 @pytest.mark.parametrize(
@@ -75,11 +75,11 @@ def test_white_space_does_not_distinguish_values(text: str, value: str) -> None:
         pytest.param("-1", -1, id="negative"),
         pytest.param("18446744073709551615", 2**64 - 1, id="unsigned long"),
         pytest.param("1 2", None, id="two"),
-        pytest.param("0x10", None, id="hexadecimal"),
+        pytest.param("0x10", 16, id="hexadecimal"),
         pytest.param("", None, id="empty"),
         pytest.param("\u0663", None, id="digit of another script"),
         pytest.param("9" * 5000, None, id="endless"),
     ],
 )
 def test_an_integer_is_what_the_kernel_prints(text: str, number: object) -> None:
-    assert sysctl_names.integer(text) == number
+    assert values.integer(text) == number

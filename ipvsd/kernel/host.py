@@ -17,7 +17,7 @@ from ipvsd.kernel.module_tree import Index
 from ipvsd.model.report import RootKind
 from ipvsd.model.types import MISSING, TRANSIENT_ERRNOS, Kernel, ModuleState, Parameter, Reading, Unreadable
 from ipvsd.runtime import rootfs
-from ipvsd.sysctl import sysctl_names
+from ipvsd.sysctl import sysctl_names, values
 from ipvsd.sysctl.patterns import Patterns
 
 if TYPE_CHECKING:
@@ -241,7 +241,7 @@ class LinuxHost:
         except OSError as error:
             return Parameter(_unreadable(error))
         writable = status is not None and bool(status.st_mode & 0o200)
-        return Parameter(self._read(path), writable, max(users, sysctl_names.integer(count.strip()) or 0))
+        return Parameter(self._read(path), writable, max(users, values.integer(count.strip()) or 0))
 
     def write_parameter(self, name: str, value: str) -> None:
         _write_file(self.parameter_path(name), value)

@@ -31,7 +31,7 @@ UNKNOWN = "unknown"  # the writer, if it is unknown
 
 
 class Attribution(enum.Enum):
-    """Certain: only this process wrote the value to this sysctl, in this network namespace. Likely: all evidence fits."""
+    """Certain: only this process wrote the value to this sysctl, in this network namespace. Likely: evidence fits."""
 
     CERTAIN = "certain"
     LIKELY = "likely"

@@ -1,6 +1,4 @@
-"""Patterns for the names that match one pattern but none of several others.
-
-sysctl.d(5) has wildcards, but no exceptions.
+"""Patterns for the names that match one pattern but none of several others. sysctl.d(5) has no exceptions.
 
 The module reads all patterns in parallel, letter by letter. As soon as no other pattern can match, the rest of the
 first one is the result: `*` without `ve*` is `[!v]*`, `v[!e]*` and `v` alone. A long pattern is split into many
@@ -28,10 +26,9 @@ class _TooManyError(Exception):
 
 
 def subtract(pattern: str, others: Collection[str], max_length: Optional[int] = None) -> Optional[tuple[str, ...]]:
-    """Return patterns that match everything that `pattern` matches and none of `others` does.
+    """Return patterns that match what `pattern` matches and none of `others` does, or None if there are too many.
 
-    Return None if the result needs too many patterns. Names have at most `max_length` characters. Without a
-    maximum, a result with a pattern for each length needs too many.
+    Names have at most `max_length` characters. Without a maximum, a pattern for each length would be needed.
     """
     first, rest = _read(pattern), [_read(other) for other in others]
     found = _one_by_one(first, rest, max_length)
@@ -56,7 +53,7 @@ def _one_by_one(pattern: _Pattern, others: Sequence[_Pattern], max_length: Optio
 def _subtract(pattern: _Pattern, others: Sequence[_Pattern], max_length: Optional[int]) -> list[_Pattern]:
     found: list[_Pattern] = []
     pending: list[tuple[_Pattern, _State, list[tuple[_Pattern, _State]]]] = [
-        ((), _initial_state(pattern), [(other, _initial_state(other)) for other in others])
+        ((), _with_stars(pattern, {0}), [(other, _with_stars(other, {0})) for other in others])
     ]
     while pending:
         before, state, against = pending.pop()
@@ -70,15 +67,10 @@ def _subtract(pattern: _Pattern, others: Sequence[_Pattern], max_length: Optiona
                 found.append(before)
             if len(before) == max_length:
                 continue
-            pending += [
-                (
-                    (*before, letters),
-                    _advance(pattern, state, letter),
-                    [(o, _advance(o, p, letter)) for o, p in against],
-                )
-                for letters in _equivalence_classes(pattern, state, against)
-                for letter in [min(letters)]
-            ]
+            for letters in _equivalence_classes(pattern, state, against):
+                letter = min(letters)
+                after = [(other, _advance(other, places, letter)) for other, places in against]
+                pending.append(((*before, letters), _advance(pattern, state, letter), after))
         if len(found) > _MAX_PATTERNS or len(before) > _MAX_PATTERNS or len(pending) > _MAX_PATTERNS * _MAX_PATTERNS:
             raise _TooManyError
     return found
@@ -95,15 +87,8 @@ def _letters(token: Token) -> _Set:
     return frozenset(letter for letter in _BYTES if fits(letter))
 
 
-def _initial_state(pattern: _Pattern) -> _State:
-    return _with_stars(pattern, {0})
-
-
 def _with_stars(pattern: _Pattern, places: set[int]) -> _State:
-    """Return the positions, and those after a star there, which can match nothing.
-
-    Two stars never follow each other.
-    """
+    """Return the positions, and those after a star there, which can match nothing. Stars never follow each other."""
     return frozenset((*places, *(place + 1 for place in places if place < len(pattern) and pattern[place] is None)))
 
 
@@ -132,11 +117,8 @@ def _behind_star(pattern: _Pattern, state: _State, place: int) -> bool:
 def _equivalence_classes(
     pattern: _Pattern, state: _State, against: Sequence[tuple[_Pattern, _State]]
 ) -> Iterator[_Set]:
-    """Yield sets of letters that all patterns treat alike.
-
-    Letters that the first pattern does not match are left out.
-    """
-    classes = [frozenset(_BYTES)]
+    """Yield sets of letters that all patterns treat alike, without those that the first pattern does not match."""
+    classes = [_BYTES]
     for item, places in ((pattern, state), *against):
         for letters in (item[place] for place in places if place < len(item)):
             if letters is not None:

@@ -1,10 +1,8 @@
 r"""Wildcards as glibc's fnmatch(3) implements them in the C locale, for libkmod, glob(3) and the configuration.
 
-Python's fnmatch differs: it lacks `\\`, `[^...]` and classes. In Python 3.9, an empty range such as `[z-a]` raises
-an error, and `*a*a*a*b` takes exponential time.
-
-A character stands for one byte. Any text is a valid pattern. A match takes time proportional to the length of the
-pattern times that of the name. `Globs` searches many patterns at once.
+Python's fnmatch lacks `\\`, `[^...]` and classes, and `*a*a*a*b` takes exponential time in Python 3.9. Here, the time
+is proportional to the length of the pattern times that of the name. A character stands for one byte, and any text
+is a valid pattern.
 """
 
 from __future__ import annotations
@@ -96,7 +94,6 @@ class Glob:
         self.hidden = bool(segments[0]) and segments[0][0].literal == "."
 
     def matches(self, name: str) -> bool:
-        """Return whether the pattern matches the whole name."""
         first, last = self._segments[0], self._segments[-1]
         if len(self._segments) == 1:
             return len(name) == first.length and first.stands_at(name, 0)
@@ -129,10 +126,7 @@ class Globs:
         self._lengths = sorted({len(text) for text in self._by_text} - {0})
 
     def matching(self, name: str, period: bool = False) -> list[int]:
-        """Return the numbers of the patterns that match a name, in order.
-
-        With `period`, a leading dot must match a literal dot, as in glob(3).
-        """
+        """Return the numbers of the matching patterns, in order. With `period`, a leading dot must match literally."""
         found = list(self._exact.get(name, ()))
         hidden = period and name.startswith(".")
         for text in self._texts(name):
@@ -200,10 +194,10 @@ def _literal(character: str) -> Token:
 
 
 def _bracket(pattern: str, at: int, unclosed: set[int]) -> Optional[tuple[str, int]]:
-    """Return the regular expression of a bracket expression whose content begins at `at`, and the position after it.
+    """Return the regular expression of a bracket whose content begins at `at`, and the position after it.
 
-    Return None if the bracket is not closed; the `[` then stands for itself. `unclosed` collects positions without
-    a closing bracket, so that many unclosed brackets are not each read to the end of the pattern.
+    Return None if it is not closed; the `[` then stands for itself. `unclosed` collects positions without a closing
+    bracket, so that many unclosed brackets are not each read to the end of the pattern.
     """
     negated = pattern[at : at + 1] in ("!", "^")
     at += negated

@@ -1,7 +1,6 @@
 """Match many patterns of paths at once, part by part, with a path or with the directories that exist.
 
-Patterns with a common beginning share its nodes. A part is looked up among the literal parts, and compared with few
-of the others (`globs.Globs`). So the cost depends on the number of paths, not on the number of patterns.
+Patterns with a common beginning share its nodes, so the cost depends on the number of paths.
 """
 
 from __future__ import annotations
@@ -24,7 +23,6 @@ class _Node:
         self._globs: Optional[tuple[Globs, Sequence[_Node]]] = None
 
     def next(self, part: str, period: bool) -> Iterator[_Node]:
-        """Yield the nodes that a part leads to."""
         if part in self.exact:
             yield self.exact[part]
         if self.wild:
@@ -61,8 +59,7 @@ class Patterns:
     def expand(self, list_directory: Callable[[Path], Collection[str]]) -> Iterator[tuple[Path, list[int]]]:
         """Yield each path that matches patterns, with their numbers. A path without wildcards may not exist.
 
-        `list_directory` returns the names in a directory. It is called once for each directory that a wildcard
-        lists.
+        `list_directory` returns the names in a directory. It is called once for each directory that a wildcard lists.
         """
         pending: list[tuple[Path, list[_Node]]] = [((), [self._top])]
         while pending:

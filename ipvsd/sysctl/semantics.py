@@ -1,11 +1,10 @@
 """A model of /proc/sys: the values that the kernel stores if texts are written in sequence.
 
-A sysctl of one integer reads a text up to the first white space and ignores the rest, so `1 # note` is 1. It
-refuses a text that does not begin with a number, and keeps its value (proc_get_long() and __do_proc_dointvec() in
-kernel/sysctl.c). Because of `sysctl_writes_strict`, the kernel ignores a write whose file position is not 0. A
-change of net.ipv4.conf.all.forwarding, which is net.ipv4.ip_forward, is copied to all interfaces and to
-conf.default (inet_forward_change() in net/ipv4/devinet.c). A write to conf.default is copied to the interfaces on
-which nothing was set before (devinet_copy_dflt_conf()).
+A sysctl of one integer reads a text up to the first white space, so `1 # note` is 1, and refuses a text that does
+not begin with a number (proc_get_long() and __do_proc_dointvec() in kernel/sysctl.c). A change of
+net.ipv4.conf.all.forwarding, which is net.ipv4.ip_forward, is copied to all interfaces and to conf.default
+(inet_forward_change() in net/ipv4/devinet.c). A write to conf.default is copied to the interfaces on which nothing
+was set before (devinet_copy_dflt_conf()).
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple, Optional
 
-from ipvsd.sysctl import sysctl_names
+from ipvsd.sysctl import sysctl_names, values
 from ipvsd.sysctl.patterns import Patterns
 
 # Two files of one kernel variable.
@@ -31,15 +30,12 @@ _INTEGER = re.compile(
     r"net/bridge/[^/]+\Z|net/nf_conntrack_max\Z|net/netfilter/nf_conntrack_max\Z|kernel/modules_disabled\Z|"
     r"net/core/somaxconn\Z"
 )
-# strtoul() with base 0, of a word that fits into the kernel's buffer (TMPBUFLEN).
-_NUMBER = re.compile(r"(-?)(0[xX][0-9a-fA-F]+|0[0-7]*|[1-9][0-9]*)\Z")
-_MAX_NUMBER_LENGTH = 20  # characters
+_MAX_NUMBER_LENGTH = 20  # characters of a word that fits into the kernel's buffer (TMPBUFLEN)
 _INT_MAX = (1 << 31) - 1
 _SPACE = " \t\n\v\f\r"  # isspace(), which the kernel skips before a number
 
 # The bounds of proc_dointvec_minmax(), which refuses values outside.
 _BOUNDS = {"kernel/modules_disabled": (1, 1), "net/core/somaxconn": (0, _INT_MAX)}
-
 
 INITIAL = -1  # the number of a value that existed before any write
 
@@ -54,7 +50,7 @@ class StoredValue(NamedTuple):
 def accepted_value(path: str, text: str) -> Optional[str]:
     """Return the value that a sysctl stores for a text, or None if the kernel refuses the text.
 
-    For a sysctl that is not known to be one integer, return the text itself, without a comment after a number.
+    If the sysctl is not known to be one integer, return the text itself, without a comment after a number.
     """
     words = re.split(r"[ \t\n]+", text.lstrip(_SPACE))  # only these characters end a number
     if not _INTEGER.match(path):
@@ -67,19 +63,12 @@ def accepted_value(path: str, text: str) -> Optional[str]:
 
 
 def _integer_text(word: str) -> Optional[str]:
-    match = _NUMBER.match(word) if len(word) <= _MAX_NUMBER_LENGTH else None
-    if match is None:
-        return None
-    digits = match[2]
-    base = 16 if digits[:2] in ("0x", "0X") else 8 if digits[0] == "0" else 10
-    number = int(digits, base)
-    if number > _INT_MAX + bool(match[1]):
-        return None
-    return str(-number if match[1] else number)
+    number = values.integer(word) if len(word) <= _MAX_NUMBER_LENGTH else None
+    return str(number) if number is not None and -_INT_MAX - 1 <= number <= _INT_MAX else None
 
 
 def canonical_path(path: str) -> str:
-    """Return the canonical path of a kernel variable that has two files."""
+    """Return the path by which a kernel variable is known that can have two files."""
     return _ALIASES.get(path, path)
 
 
@@ -90,7 +79,6 @@ def alias_paths(path: str) -> tuple[str, ...]:
 
 
 def related(path: str) -> tuple[str, ...]:
-    """Return the path, and those of sysctls whose writes can change its value."""
     link = _LINK.match(path)
     found = [*alias_paths(path)]
     if link:
@@ -101,10 +89,7 @@ def related(path: str) -> tuple[str, ...]:
 
 
 class ProcSys:
-    """The sysctls at some paths, and those that can change them: first with the kernel's values, then as written.
-
-    `values` are the initial values, as far as they are known. The number of a write identifies it.
-    """
+    """The sysctls at some paths, and those that can change them: first with `values`, then as written."""
 
     def __init__(self, paths: Iterable[str], values: Mapping[str, str]) -> None:
         self._known = dict.fromkeys(other for path in paths for other in related(path))
@@ -123,7 +108,7 @@ class ProcSys:
         return matching(patterns, self._known)
 
     def write(self, path: str, text: str, number: int, anew: bool = True) -> bool:
-        """Write a text to a sysctl, and return whether the kernel accepts it.
+        """Write a text, and return whether the kernel accepts it. `number` identifies the write.
 
         Unless `anew`, the writer reads the sysctl first, and writes nothing if the kernel already prints this text.
         """

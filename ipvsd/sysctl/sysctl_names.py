@@ -1,9 +1,9 @@
 r"""Sysctls as text: names by the rule of sysctl.d(5), and values in a canonical form.
 
-A sysctl is its path below /proc/sys, in parts as the kernel has them, one character for a byte. Its name is that
-path in printable ASCII. Dots separate the parts, and `/` stands for a dot in a part. `\xHH` stands for a byte that
-would have a meaning in a name (a wildcard, `=`, a backslash) or is not printable. So no name of a sysctl is a
-pattern, and each sysctl has one name. In a pattern, `\xHH` is the literal byte, not a wildcard.
+The path of a sysctl consists of parts as the kernel has them, one character for a byte. Its name is that path in
+printable ASCII. Dots separate the parts, and `/` stands for a dot in a part. `\xHH` stands for a byte that would
+have a meaning in a name (a wildcard, `=`, a backslash) or is not printable. So no name of a sysctl is a pattern, and
+each sysctl has one name. In a pattern, `\xHH` is the literal byte, not a wildcard.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Path = tuple[str, ...]
 def parts(key: str) -> Optional[Path]:
     """Return the path of a sysctl below /proc/sys, by the rule of sysctl.d(5), or None if the key is not a sysctl.
 
-    The first `.` or `/` in the key is the separator, and the other one is swapped with it in the parts:
+    The first `.` or `/` is the separator, and the other one is swapped with it in the parts:
     `net.ipv4.conf.eth0/100.rp_filter` and `net/ipv4/conf/eth0.100/rp_filter` are the same.
     """
     found = _split(key)
@@ -139,8 +139,3 @@ def _byte(digits: str) -> str:
 def canonical(text: str) -> str:
     """Return the value with every run of white space as one space. The kernel prints tabs, and people type spaces."""
     return " ".join(text.split())
-
-
-def integer(text: str) -> Optional[int]:
-    """Return the value of a decimal integer as the kernel prints it, or None."""
-    return int(text) if re.match(r"-?[0-9]{1,20}\Z", text) else None

@@ -8,18 +8,12 @@ from typing import Optional
 from ipvsd.model.types import Exactly, OneOf, Want, Within
 
 # proc_dointvec() and similar functions read numbers like strtoul() with base 0 (kernel/sysctl.c).
-_NUMBER = re.compile(r"(-?)(0[xX][0-9a-fA-F]{1,16}|0[0-7]{1,22}|0|[1-9][0-9]{0,19})\Z")
-
-# Lists of numbers and ranges: proc_do_large_bitmap() (ports), cpulist_parse() (CPUs). The kernel joins adjacent
-# ranges.
+_NUMBER = re.compile(r"(-?)(0[xX][0-9a-fA-F]{1,18}|0[0-7]{0,22}|[1-9][0-9]{0,21})\Z")
+# Lists whose adjacent ranges the kernel joins: proc_do_large_bitmap() (ports), cpulist_parse() (CPUs).
 _RANGES = re.compile(r"[0-9]{1,9}(?:-[0-9]{1,9})?(?:,[0-9]{1,9}(?:-[0-9]{1,9})?)*\Z")
-
-# Hexadecimal bit masks in groups of 32 bits (cpumask_parse()). Only the names distinguish them from lists of
-# numbers.
+# Hexadecimal bit masks in groups of 32 bits (cpumask_parse()). Only the names tell them from lists of numbers.
 _MASKS = ("net.core.flow_limit_cpu_bitmap", "net.core.rps_default_mask")
-
-# If the value is 1 or 2, the kernel switches between both when memory runs short
-# (Documentation/networking/ipvs-sysctl.rst).
+# Between 1 and 2, the kernel switches when memory runs short (Documentation/networking/ipvs-sysctl.rst).
 _AUTOMATIC = ("net.ipv4.vs.drop_entry", "net.ipv4.vs.drop_packet", "net.ipv4.vs.secure_tcp")
 
 
@@ -56,29 +50,23 @@ def value_to_write(want: Want, found: str) -> str:
 
 
 def can_be_met(want: Want, found: str) -> bool:
-    """Return whether a write can make the sysctl compliant. Bounds apply only to a single number."""
+    """Return whether a write can make the sysctl compliant. Bounds require a single number."""
     return not isinstance(want, Within) or integer(found) is not None
 
 
 def find_invalid_number(name: str, want: Optional[Want]) -> Optional[str]:
-    """Return a desired value that the kernel would not accept as a number, or None.
-
-    Sysctls of unknown type accept all.
-    """
+    """Return a desired value that the kernel refuses as a number, or None. Sysctls of unknown type accept all."""
     texts = (want.value,) if isinstance(want, Exactly) else want.values if isinstance(want, OneOf) else ()
     if not texts:
         return None
-    from ipvsd.sysctl import (
-        semantics,  # needed only for configured values, not for those of profiles
-        sysctl_names,
-    )
+    from ipvsd.sysctl import semantics, sysctl_names  # only configured values need both
 
     path = "/".join(sysctl_names.globs(name) or ())
     return next((text for text in texts if semantics.accepted_value(path, text) is None), None)
 
 
 def integer(text: str) -> Optional[int]:
-    """Return the number that the kernel reads from a text, or None if it is not one number."""
+    """Return the number that the kernel reads from a text, like strtoul() with base 0, or None."""
     match = _NUMBER.match(text)
     if match is None:
         return None
@@ -127,6 +115,5 @@ def _intervals(text: str) -> list[tuple[int, int]]:
 
 
 def _mask(text: str) -> Optional[int]:
-    digits = text.replace(",", "").lower()
-    digits = digits.removeprefix("0x")
+    digits = text.replace(",", "").lower().removeprefix("0x")
     return int(digits, 16) if re.match(r"[0-9a-f]{1,4096}\Z", digits) else None
