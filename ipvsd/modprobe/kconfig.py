@@ -9,43 +9,32 @@ from collections.abc import Collection, Mapping
 # net/ipv4/netfilter/Kconfig, net/ipv6/netfilter/Kconfig, drivers/net/Kconfig of the kernel.
 _SYMBOLS = {
     "br_netfilter": "BRIDGE_NETFILTER",
-    "nf_conntrack_ipv4": "NF_CONNTRACK_IPV4",
-    "nf_nat": "NF_NAT",
+    **{
+        f"{family}table_{table}": f"{family.upper()}_NF_{table.upper()}"
+        for family in ("ip", "ip6")
+        for table in ("nat", "filter", "mangle")
+    },
     "ip_tables": "IP_NF_IPTABLES",
     "ip6_tables": "IP6_NF_IPTABLES",
-    "iptable_nat": "IP_NF_NAT",
-    "iptable_filter": "IP_NF_FILTER",
-    "iptable_mangle": "IP_NF_MANGLE",
-    "ip6table_nat": "IP6_NF_NAT",
-    "ip6table_filter": "IP6_NF_FILTER",
-    "ip6table_mangle": "IP6_NF_MANGLE",
     "ipt_REJECT": "IP_NF_TARGET_REJECT",
     "ip6t_REJECT": "IP6_NF_TARGET_REJECT",
     "ipt_MASQUERADE": "IP_NF_TARGET_MASQUERADE",
     "ip6t_MASQUERADE": "IP6_NF_TARGET_MASQUERADE",
     "xt_MASQUERADE": "NETFILTER_XT_TARGET_MASQUERADE",
-    "xt_mark": "NETFILTER_XT_MARK",
-    "xt_nat": "NETFILTER_XT_NAT",
-    "xt_set": "NETFILTER_XT_SET",
+    **{f"xt_{name}": f"NETFILTER_XT_{name.upper()}" for name in ("mark", "nat", "set")},
     "xt_tcpudp": "NETFILTER_XTABLES",
     **{
         f"xt_{match}": f"NETFILTER_XT_MATCH_{match.upper()}"
         for match in ("addrtype", "comment", "conntrack", "ipvs", "nfacct", "physdev", "recent", "sctp", "statistic")
     },
     "nf_conntrack_netlink": "NF_CT_NETLINK",
-    "nft_chain_nat_ipv4": "NFT_CHAIN_NAT_IPV4",
-    "nft_chain_nat_ipv6": "NFT_CHAIN_NAT_IPV6",
     "x_tables": "NETFILTER_XTABLES",
     "nft_chain_nat": "NFT_NAT",
-    "nft_fib_inet": "NFT_FIB_INET",
-    "ip_vs_twos": "IP_VS_TWOS",
     "overlay": "OVERLAY_FS",
 }
 
-# Modules whose option certainly has their name. If the configuration lacks the option, a later kernel introduced
-# it.
+# Modules whose option certainly has their name. A configuration that lacks it is that of an older kernel.
 _OF_THE_KERNEL = re.compile(r"ip_vs(_[a-z]+)?\Z")
-
 
 # By the prefix of a module's name: net/netfilter/Kconfig and the files that it includes, net/bridge/Kconfig.
 _PARENTS = (
@@ -76,10 +65,7 @@ def built_in(found: Mapping[str, str], modules: Collection[str]) -> Mapping[str,
 
 
 def unset_options(found: Mapping[str, str], modules: Collection[str]) -> Mapping[str, str]:
-    """Return a text for each module whose option is not set or absent in a kernel's configuration.
-
-    The configuration lacks an option that depends on an unset option. The text then names the unset option.
-    """
+    """Return a text for each module whose option, or an option that it depends on, is unset or absent."""
     lines: dict[str, str] = {}
     for name in modules:
         option = symbol(name)

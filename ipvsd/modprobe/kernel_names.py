@@ -15,10 +15,7 @@ def module_name(text: str) -> Optional[str]:
 
 
 def indexed_names(text: str, names: Collection[str]) -> frozenset[str]:
-    """Return those of `names` whose file begins a line of a `modules.dep` or `modules.builtin`.
-
-    Both contain a path per line, `kernel/net/.../ip_vs.ko.xz`. In modules.dep, `:` and dependencies follow.
-    """
+    """Return those of `names` whose file begins a line of a `modules.dep` or `modules.builtin`."""
     if not names:
         return frozenset()
     wanted = "|".join(re.escape(name).replace("_", "[-_]") for name in names)

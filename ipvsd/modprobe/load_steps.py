@@ -1,17 +1,16 @@
 """The effect of `modprobe NAME`: the modules that a name resolves to, the steps to load them, and their obstacles.
 
 The rules are those of libkmod (libkmod/libkmod-module.c, versions 30 to 34), which modprobe, systemd-modules-load
-and ipvsd use. `simulate` contains the kernel's reaction to each step.
+and ipvsd use:
 
 - A name is looked up as an alias in modprobe.d, as a module in modules.dep, as the name of an `install` or `remove`
-  line, as an alias of the index, and as a built-in module. The first lookup with a result ends the search.
-- An alias is not resolved again, because its target is the name of a module.
+  line, as an alias of the index, and as a built-in module. The first result ends the search, and is not looked up
+  again.
 - modules.dep lists all dependencies of a module, the one to load first at the end. If the file of one of them is
   missing, libkmod ignores all of them and tries the module alone.
 - `install` and soft dependencies also apply to dependencies. `blacklist` applies only to the requested module.
   Without -b, modprobe obeys it only for a module that an alias led to.
-- The `install` line of a module with soft dependencies is ignored.
-- The failure of a soft dependency is ignored.
+- The `install` line of a module with soft dependencies is ignored, as is the failure of a soft dependency.
 """
 
 from __future__ import annotations
@@ -50,17 +49,14 @@ class Tree(Protocol):
         """Return the compression of a file if this system's libkmod cannot read it, otherwise an empty text."""
 
     def accepts(self, file: str, parameter: str, value: Optional[str]) -> bool:
-        """Return whether the kernel accepts a value of a module's parameter, or ignores an unknown parameter.
-
-        The value None means that there is none.
-        """
+        """Return whether the kernel accepts a value, or None for a missing one, or ignores an unknown parameter."""
 
 
 class Step(NamedTuple):
-    """Insert `file`, or run `command` in its place. A step without both does nothing.
+    """Insert `file`, or run `command` in its place, or do nothing.
 
-    `options` are the parameters of the module, or $CMDLINE_OPTS of the command. `needs` are the modules that must
-    be loaded before the kernel accepts this one. If a step is not `required`, its failure is ignored.
+    `options` are the parameters of the module, or $CMDLINE_OPTS of the command. `needs` are the modules that must be
+    loaded before. The failure of a step that is not `required` is ignored.
     """
 
     module: str
@@ -72,10 +68,9 @@ class Step(NamedTuple):
 
 
 class Probe(NamedTuple):
-    """Loading one of the modules that a name resolves to.
+    """Loading one of the modules that a name resolves to: directly, or through `alias`, which `line` defines.
 
-    `alias` is the alias that led to the module, or empty. `line` is the line of modprobe.d that defines the alias.
-    `blacklist` is the line that forbids the module to a caller with -b; libkmod then executes none of the steps.
+    With -b, a `blacklist` line makes libkmod execute none of the steps.
     """
 
     module: str
@@ -87,11 +82,7 @@ class Probe(NamedTuple):
 
 
 def probe(name: str, settings: Settings, tree: Tree, extra: str = "") -> tuple[Probe, ...]:
-    """Return the steps to load a name, in order, or nothing if the name is unknown.
-
-    `extra` are parameters for the requested module. The steps assume that nothing is loaded yet; a caller skips the
-    steps of modules that are loaded.
-    """
+    """Return the steps to load a name in an empty kernel, or nothing if it is unknown. `extra` are parameters."""
     return tuple(Context(settings, tree).probes(name, extra))
 
 
@@ -107,8 +98,7 @@ def simulate(
 ) -> LoadOutcome:
     """Return the outcome of a probe while the kernel has the `live` modules.
 
-    `blacklist` means that the caller obeys `blacklist` lines. If it is unknown whether the command of an `install`
-    line loads the module, the result assumes that it does.
+    `blacklist` means that the caller obeys such lines. An `install` command of unknown effect is assumed to load.
     """
     if probe.built_in or probe.module in live:
         return LoadOutcome(frozenset(live), None)
@@ -138,14 +128,11 @@ def commands(probe: Probe, live: Collection[str]) -> Iterator[tuple[str, Directi
 def _find_blocker(
     step: Step, tree: Tree, settings: Settings, loaded: Collection[str], blocked: dict[str, LoadBlocker]
 ) -> Optional[LoadBlocker]:
-    """Return the reason why a module is not in the kernel after a step, or None if it is."""
+    """Return the reason why a module is not in the kernel after a step, or None."""
     if step.command is not None:
-        effect = modprobe_d.install_effect(step.command.rest, step.module)
-        return (
-            _blocker_from_line(Cause.INSTALL, step.module, step.command)
-            if effect is modprobe_d.InstallEffect.NOTHING
-            else None
-        )
+        if modprobe_d.install_effect(step.command.rest, step.module) is not modprobe_d.InstallEffect.NOTHING:
+            return None
+        return _blocker_from_line(Cause.INSTALL, step.module, step.command)
     if not step.file:
         return None if tree.built_in(step.module) else LoadBlocker(Cause.NOT_FOUND, step.module)
     if not tree.exists(step.file):
@@ -204,10 +191,7 @@ class _Module:
 
 
 class Context:
-    """A context of libkmod: its pool of modules, and its traversal.
-
-    Sharing one for many names saves most of the work.
-    """
+    """A context of libkmod: its pool of modules, and its traversal. Sharing it for many names saves most work."""
 
     def __init__(self, settings: Settings, tree: Tree) -> None:
         self._settings, self._tree = settings, tree
@@ -215,7 +199,6 @@ class Context:
         self._soft: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {}
 
     def probes(self, name: str, extra: str = "") -> Iterator[Probe]:
-        """Yield the steps to load a name, like `probe`."""
         for module in self._lookup(name):
             built_in = self._is_built_in(module)
             steps = () if built_in else tuple(self._steps(module, extra))
@@ -256,10 +239,8 @@ class Context:
         found = [self._module(module, name) for module in self._tree.aliased(name)]
         if found:
             return found
-        if self._tree.built_in(name):
-            modules = [self._module(name)]
-        else:
-            modules = [self._module(module, name) for module in self._tree.built_in_aliased(name)]
+        own = [self._module(name)] if self._tree.built_in(name) else []
+        modules = own or [self._module(module, name) for module in self._tree.built_in_aliased(name)]
         for module in modules:
             module.built_in = True
         return modules
@@ -279,14 +260,9 @@ class Context:
                 continue
             command = module.install or self._settings.install(module.name)
             self._dependencies(module)  # this also sets `file`
-            yield Step(
-                module.name,
-                module.file,
-                self._options(module, extra if module is target else ""),
-                None if module.passes_over_install else command,
-                module.needs,
-                module.required,
-            )
+            options = self._options(module, extra if module is target else "")
+            command = None if module.passes_over_install else command
+            yield Step(module.name, module.file, options, command, module.needs, module.required)
 
     def _walk(self, module: _Module, listed: list[_Module], required: bool = False) -> None:
         if module.visited:
@@ -347,7 +323,6 @@ class Context:
         return module.built_in
 
     def _options(self, module: _Module, extra: str) -> str:
-        options = [item.rest for item in self._settings.options_of(module.name, module.alias)]
-        own = " ".join(options)
+        own = " ".join(item.rest for item in self._settings.options_of(module.name, module.alias))
         # libkmod always joins both with a space, even if `extra` is empty.
         return f"{own} {extra}" if own else extra

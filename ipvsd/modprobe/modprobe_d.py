@@ -23,8 +23,7 @@ from ipvsd.sysctl.globs import Globs
 
 CMDLINE = "/proc/cmdline"
 _CMDLINE_BYTES = 4095  # libkmod reads only this many bytes of it
-_COMMANDS = ("alias", "blacklist", "install", "options", "remove", "softdep")
-_NEEDS_MORE = ("alias", "install", "options", "remove", "softdep")
+_COMMANDS = ("alias", "blacklist", "install", "options", "remove", "softdep")  # in the order of Settings
 _LINE = re.compile(r"[\t ]*([^\t ]+)(?:[\t ]+([^\t ]+)(?:[\t ](.*))?)?", re.DOTALL)
 # A name in which every `[` is closed, and every `]` closes one.
 _BRACKETED = re.compile(r"(?:[^\[\]]|\[[^\]]*\])*\Z")
@@ -58,9 +57,7 @@ class Settings(NamedTuple):
     options: tuple[Directive, ...] = ()
     removes: tuple[Directive, ...] = ()
     softdeps: tuple[Directive, ...] = ()
-    kernel_blacklist: Mapping[str, str] = (
-        NOTHING  # modules that the kernel itself refuses, each with the module_blacklist= parameter
-    )
+    kernel_blacklist: Mapping[str, str] = NOTHING  # modules that the kernel refuses, with its module_blacklist=
 
     def blacklisted(self, module: str) -> Optional[Directive]:
         """Return the first line that blacklists a module by its name. libkmod accepts no patterns here."""
@@ -98,19 +95,11 @@ def settings(files: Iterable[tuple[str, str]], command_line: str = "") -> Settin
 
 
 def group_by_command(found: Iterable[Directive], command_line: str = "") -> Settings:
-    """Group directives by their commands."""
     lists: dict[str, list[Directive]] = {command: [] for command in _COMMANDS}
     for item in found:
         lists[item.command].append(item)
-    return Settings(
-        aliases=tuple(lists["alias"]),
-        blacklists=tuple(lists["blacklist"]),
-        installs=tuple(lists["install"]),
-        options=tuple(lists["options"]),
-        removes=tuple(lists["remove"]),
-        softdeps=tuple(lists["softdep"]),
-        kernel_blacklist=kernel_blacklist(command_line),
-    )
+    aliases, blacklists, installs, options, removes, softdeps = map(tuple, lists.values())
+    return Settings(aliases, blacklists, installs, options, removes, softdeps, kernel_blacklist(command_line))
 
 
 def directives(files: Iterable[tuple[str, str]]) -> tuple[Directive, ...]:
@@ -129,8 +118,7 @@ def from_command_line(text: str) -> tuple[Directive, ...]:
 def kernel_blacklist(text: str) -> Mapping[str, str]:
     """Return the modules that the kernel itself refuses to load, each with the parameter that forbids it.
 
-    If `module_blacklist=` occurs several times, the last one counts. Names are compared literally
-    (kernel/module/main.c: core_param(), blacklisted()).
+    The last `module_blacklist=` counts, and names are compared literally (kernel/module/main.c: core_param()).
     """
     found = [(key, value) for key, value in parameters(text) if key.replace("-", "_") == "module_blacklist" and value]
     key, names = found[-1] if found else ("", "")
@@ -138,14 +126,11 @@ def kernel_blacklist(text: str) -> Mapping[str, str]:
 
 
 def soft_dependencies(item: Directive) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the modules that a `softdep` line loads before and after its module.
-
-    If exactly one blank begins the list, libkmod makes it a part of the first word.
-    """
+    """Return the modules that a `softdep` line loads before and after its module."""
     text = item.rest
     blanks = len(text) - len(text.lstrip(_BLANKS))
     words = re.findall(r"[^ \t-\r]+", text)
-    if blanks == 1 and words:
+    if blanks == 1 and words:  # libkmod makes a single blank a part of the first word
         words[0] = f" {words[0]}"
     before: list[str] = []
     after: list[str] = []
@@ -161,28 +146,21 @@ def soft_dependencies(item: Directive) -> tuple[tuple[str, ...], tuple[str, ...]
 
 
 def parameters(text: str) -> Iterator[tuple[str, Optional[str]]]:
-    """Yield name and value, as the kernel splits the parameters of a module and its own.
+    """Yield name and value, or None without `=`, as the kernel splits the parameters of a module and its own.
 
-    Without `=`, the value is None. Blanks separate parameters, except inside `"`. On the kernel's command line,
-    `--` ends them since Linux 3.15, because the rest is for init (lib/cmdline.c: next_arg(), kernel/params.c:
-    parse_args()).
+    Blanks separate parameters, except inside `"`. On the kernel's command line, `--` ends them since Linux 3.15
+    (lib/cmdline.c: next_arg(), kernel/params.c: parse_args()).
     """
     for match in _WORD.finditer(text):
-        word = match[0]
-        if word.startswith('"'):
-            word = word[1:]
-            word = word.removesuffix('"')
+        word = _unquoted(match[0])
         at = word.find("=", 1)  # a leading `=` is a part of the name
-        if at < 0:
-            if word == "--":
-                return
-            yield word, None
-            continue
-        value = word[at + 1 :]
-        if value.startswith('"'):
-            value = value[1:]
-            value = value.removesuffix('"')
-        yield word[:at], value
+        if word == "--":
+            return
+        yield (word, None) if at < 0 else (word[:at], _unquoted(word[at + 1 :]))
+
+
+def _unquoted(text: str) -> str:
+    return text[1:].removesuffix('"') if text.startswith('"') else text
 
 
 def underscored(name: str) -> Optional[str]:
@@ -201,8 +179,7 @@ def _of_command_line(text: str) -> Iterator[Directive]:
         found = _PARAMETER.match(word[quoted:])
         if found is None or (quoted and found[3] is None) or (found[3] is None and '"' in word):
             continue
-        module, parameter = found[1], found[2]
-        value = found[3] or ""
+        module, parameter, value = found[1], found[2], found[3] or ""
         if quoted and value:
             value = f'="{value[1:]}'
         if module == "modprobe" and parameter == "blacklist" and value:
@@ -220,7 +197,7 @@ def _of_file(name: str, text: str) -> Iterator[Directive]:
         if match is None or match[1] not in _COMMANDS:
             continue
         command, pattern, rest = match[1], underscored(match[2] or ""), match[3] or ""
-        if not pattern or (command in _NEEDS_MORE and not rest):
+        if not pattern or (command != "blacklist" and not rest):
             continue
         if command == "alias":
             target = underscored((rest.strip("\t ").split(" ")[0]).split("\t")[0])

@@ -129,10 +129,7 @@ class ModuleIndex:
 def _below(
     node: _Node, skipped: int, pattern: bytes, rest: bytes, seen: set[int], depth: int = 0
 ) -> Iterator[tuple[int, bytes]]:
-    """Yield the values of the patterns below a node that match the rest of a name.
-
-    `seen` are the nodes that were visited. In a tree, no path leads to one of them again.
-    """
+    """Yield the values of the patterns below a node that match the rest of a name. `seen` are the visited nodes."""
     if node.offset in seen or depth > _MAX_DEPTH:
         raise DamagedError("the index contains a cycle")
     seen.add(node.offset)
