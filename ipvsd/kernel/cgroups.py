@@ -1,8 +1,8 @@
 r"""Derive the systemd unit, the container and the pod of a process from the path of its cgroup.
 
 Below the cgroup of a unit or a container, users other than root may create cgroups of any name (Delegate= in
-systemd.resource-control(5)). So only the part of a path that programs of root create counts: the leading slices and
-the unit below them, or the cgroups that kubelet and container runtimes create outside slices.
+systemd.resource-control(5)). So only the leading slices and the unit below them count, or the cgroups that kubelet
+and container runtimes create outside slices.
 """
 
 from __future__ import annotations
@@ -23,8 +23,7 @@ _QOS = ("burstable", "besteffort")
 _CONTAINER = re.compile(rf"(?:.*[-:])?({_ID})(?:\.scope)?")
 _POD = re.compile(rf"(?:(?:.+-)?kubepods(?:-(?:{'|'.join(_QOS)}))?-)?pod({_UID})(?:\.slice(?::.+)?)?")
 
-# If kubelet uses systemd's cgroup driver and the runtime does not, these create SLICE:PREFIX:ID below their own
-# cgroup.
+# With systemd as cgroup driver of kubelet only, these create SLICE:PREFIX:ID below their own cgroup.
 _RUNTIMES = {
     f"{name}.service" for name in ("containerd", "crio", "docker", "k3s", "k3s-agent", "rke2-agent", "rke2-server")
 }
@@ -53,11 +52,7 @@ def parse_path(text: str) -> str:
 
 
 def relative_path(cgroup: str, first: str) -> str:
-    """Return a path relative to the root of the system manager, derived from the path of process 1 (cg_shift_path()).
-
-    If the system manager runs in a container in its host's cgroup namespace, its root is not the root of all
-    cgroups.
-    """
+    """Return a path relative to the root of the system manager, whose cgroup is that of process 1 (cg_shift_path())."""
     root = first.removesuffix("/init.scope")
     return cgroup[len(root) :] if f"{cgroup}/".startswith(f"{root}/") else cgroup
 

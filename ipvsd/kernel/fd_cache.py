@@ -1,7 +1,6 @@
 """Open descriptors of sysctls. Reading or writing through one takes a fraction of the time of an open.
 
-A sysctl that disappears and returns, with its module or interface, is another file. Its inode number differs, and
-every call on the old descriptor fails with ENOENT.
+A sysctl that disappears and returns is another file with another inode number; the old descriptor yields ENOENT.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from ipvsd.runtime import resources
 
 
 class OpenFile(NamedTuple):
-    """`identity` is the device and the inode number. Another file with the same path has another identity."""
+    """`identity` is the device and the inode number."""
 
     path: str
     descriptor: int
@@ -22,10 +21,7 @@ class OpenFile(NamedTuple):
 
 
 class FdCache:
-    """Keeps files open by key, for writing if permitted, and leaves enough free descriptors to other code.
-
-    `full` means that some files were not kept open for lack of descriptors.
-    """
+    """Keeps files open by key, for writing if permitted. `full` means that too few descriptors were free for some."""
 
     def __init__(self) -> None:
         self._files: dict[str, OpenFile] = {}
@@ -42,14 +38,10 @@ class FdCache:
                 self._open(key, path)
 
     def get(self, key: str) -> Optional[OpenFile]:
-        """Return the open file of a key, or None."""
         return self._files.get(key)
 
     def reopen(self, key: str) -> Optional[OpenFile]:
-        """Replace a descriptor by one of the current file at its path, and call the listeners with the key.
-
-        Return None if no file is open for the key, or its path does not exist any more.
-        """
+        """Open the current file at the path of a key again, and call the listeners with the key, or return None."""
         file = self._files.get(key)
         if file is None:
             return None
@@ -67,7 +59,6 @@ class FdCache:
         self._listeners.append(listener)
 
     def close(self) -> None:
-        """Close all files."""
         for key in list(self._files):
             self._close(key)
 

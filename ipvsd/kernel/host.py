@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Optional, Protocol
 
 from ipvsd.kernel import iptables, procfs
 from ipvsd.kernel.fd_cache import FdCache
-from ipvsd.kernel.module_loader import Loader, LoadError, Modprobe, default_loader, last_kernel_message
+from ipvsd.kernel.module_loader import Libkmod, Loader, LoadError, last_kernel_message
 from ipvsd.kernel.module_tree import Index
 from ipvsd.model.report import RootKind
 from ipvsd.model.types import MISSING, TRANSIENT_ERRNOS, Kernel, ModuleState, Parameter, Reading, Unreadable
@@ -31,8 +31,7 @@ _MAX_TEXT = 1 << 24  # bytes of a generated file, such as /proc/net/ipv6_route o
 class Host(Protocol):
     """A kernel that can be observed and changed. One contract suite tests every implementation.
 
-    Methods that return more than one value raise OSError if something cannot be read. They never report it as
-    absent.
+    Methods that return more than one value raise OSError if something cannot be read.
     """
 
     def kernel(self, names: Collection[str]) -> Kernel:
@@ -67,10 +66,9 @@ class Host(Protocol):
 
 
 class LinuxHost:
-    """The kernel whose /proc, /sys and /lib/modules are below `root`.
+    """The kernel whose /proc, /sys and /lib/modules are below `root`. A root other than / requires a `loader`.
 
-    Modules can be loaded only into the running kernel, so a `root` other than / requires a `loader`. `fds` are the
-    open descriptors of sysctls. The sysctls of the running kernel are read and written through them.
+    `fds` are the open descriptors of sysctls, which are read and written through them.
     """
 
     def __init__(
@@ -81,11 +79,9 @@ class LinuxHost:
         command_line: Optional[str] = None,
         fds: Optional[FdCache] = None,
     ) -> None:
-        """`release` selects a kernel that does not run; then only its module tree is queried.
+        """`release` selects a kernel that does not run, and `command_line` is that of its next boot, if it differs.
 
-        `command_line` is that of its next boot, if it differs from the current one. The sysctls of a tree are
-        accessed through `fds` only if the caller passes them, because a write through a descriptor does not
-        truncate a regular file.
+        Below another root, only `fds` that the caller passes are used: a write through one does not truncate a file.
         """
         self.fds = fds or FdCache()
         self._through_fds = fds is not None or root == "/"
@@ -105,11 +101,8 @@ class LinuxHost:
             self._index = (release, Index(self._root, release))
         self._distribution = self._distribution or self._distribution_id()
         index = self._index[1].update(names)
-        cpus = (
-            procfs.cpu_count(self._text("sys/devices/system/cpu/online") or "")
-            or (self._root == "/" and os.cpu_count())
-            or 1
-        )
+        cpus = procfs.cpu_count(self._text("sys/devices/system/cpu/online") or "")
+        cpus = cpus or (self._root == "/" and os.cpu_count()) or 1
         modular = bool(self._release) or rootfs.exists(self._live_root, "proc/modules")
         return Kernel(
             release, self._distribution, cpus, modular, index.readable, index.loadable, index.built_in,
@@ -142,15 +135,11 @@ class LinuxHost:
         return frozenset(part for part in ("", "net") if procfs.read_only(mounts, f"/proc/sys/{part}"))
 
     def modules(self, names: Collection[str]) -> Mapping[str, ModuleState]:
-        states = dict(procfs.proc_modules(self._text("proc/modules") or "", names))
+        states = procfs.proc_modules(self._text("proc/modules") or "", names)
         # The kernel returns the list a page at a time. If a module is removed meanwhile, the list can miss another
         # one, so missing names are queried individually.
-        for name in names:
-            if name not in states:
-                state = self.module_state(name)
-                if state is not None:
-                    states[name] = state
-        return states
+        others = {name: self.module_state(name) for name in names if name not in states}
+        return {**states, **{name: state for name, state in others.items() if state is not None}}
 
     def module_state(self, name: str) -> Optional[ModuleState]:
         text = self._text(f"sys/module/{name}/initstate")
@@ -219,15 +208,11 @@ class LinuxHost:
     def is_device(self, name: str) -> Optional[bool]:
         """Return whether an interface belongs to a device instead of being virtual, or None if that is unknown."""
         place = f"sys/class/net/{_file_name(sysctl_names.unescape_part(name))}"
-        return (
-            rootfs.lexists(self._live_root, f"{place}/device") if rootfs.is_directory(self._live_root, place) else None
-        )
+        exists = rootfs.is_directory(self._live_root, place)
+        return rootfs.lexists(self._live_root, f"{place}/device") if exists else None
 
     def default_routes(self) -> Optional[Mapping[str, bool]]:
-        """Return the interfaces with an IPv6 default route, and whether router advertisements set it.
-
-        None if unknown.
-        """
+        """Return the interfaces with an IPv6 default route, and whether router advertisements set it; or None."""
         text = self._text("proc/net/ipv6_route", "latin-1")
         routes = None if text is None else procfs.ipv6_default_routes(text)
         return None if routes is None else {sysctl_names.escape_part(name): learnt for name, learnt in routes.items()}
@@ -255,17 +240,15 @@ class LinuxHost:
         if loader is None:
             if self._root != "/":
                 raise LoadError(f"modules can be loaded only into the running kernel, not under {self._root}")
-            loader = default_loader()
-            # dlopen(3) does not distinguish an absent library from one that cannot be read now.
-            self._loader = None if isinstance(loader, Modprobe) else loader
+            loader = self._loader = Libkmod()
         started = time.time()
         try:
             loader.load(name, options)
         except LoadError as error:
-            kernel_message = last_kernel_message(name, started) if self._root == "/" else ""
-            raise LoadError(
-                f"{error} ({kernel_message})" if kernel_message else str(error), error.errno, error.built_for
-            ) from None
+            message = last_kernel_message(name, started) if self._root == "/" else ""
+            if not message:
+                raise
+            raise LoadError(f"{error} ({message})", error.errno, error.built_for) from None
 
     def sysctl_path(self, key: str) -> str:
         """Return the file of a sysctl. Raises OSError if a symbolic link leads to it."""
@@ -297,13 +280,7 @@ class LinuxHost:
 
 
 def _live_root(root: str) -> str:
-    """Return the directory that contains the /proc and /sys of a root's kernel, or one without content.
-
-    Those of a build machine, mounted into an image, do not belong to the image.
-    """
-    if root == "/":
-        return root
-
+    """Return the directory of /proc and /sys of a root's kernel, or one without content for an image."""
     return os.devnull if classify_root(root) is RootKind.FIRST_BOOT else root  # a file has nothing below it
 
 
@@ -374,18 +351,12 @@ def _write_file(path: str, value: str) -> None:
 
 
 def normalise_root(root: str) -> str:
-    """Return "/" for every spelling of the root directory, such as // or /usr/.., and any other root unchanged.
-
-    Raises rootfs.UnreadableError.
-    """
+    """Return "/" for every spelling of the root directory, such as // or /usr/... Raises rootfs.UnreadableError."""
     return "/" if os.path.realpath(root) == "/" and _mount_identity(root) == _mount_identity("/") else root
 
 
 def _mount_identity(path: str) -> Optional[str]:
-    """Return a text that identifies the mount of a path.
-
-    In other mount namespaces, /proc/PID/root also resolves to /.
-    """
+    """Return a text that identifies the mount of a path: /proc/PID/root of another namespace resolves to / as well."""
     try:
         opened = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
@@ -397,10 +368,10 @@ def _mount_identity(path: str) -> Optional[str]:
 
 
 def classify_root(root: str) -> RootKind:
-    """Return the kernel that applies to a root.
+    """Return the kernel that applies to a root. Raises rootfs.UnreadableError.
 
-    A procfs that is mounted below the root of an image under construction belongs to the build machine. The release
-    of that kernel then has no modules in the image, and another release has. Raises rootfs.UnreadableError.
+    The /proc of an image under construction belongs to the build machine. The release of that kernel then has no
+    modules in the image, and another release has.
     """
     if root == "/":
         return RootKind.RUNNING_KERNEL

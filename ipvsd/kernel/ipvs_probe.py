@@ -1,8 +1,7 @@
 """Query the kernel's IPVS over generic netlink, in a short-lived child. This is the only user of pyroute2.
 
-pyroute2 takes longer to import than a repair takes, and more memory than the daemon has. So it runs in a process
-that ends after the query. pyroute2 has its own IPVS classes only since 0.8.1. The message is defined here, and
-works with every version from 0.5.
+pyroute2 takes longer to import than a repair takes, and more memory than the daemon has. Its own IPVS classes exist
+only since 0.8.1, so the message is defined here.
 """
 
 from __future__ import annotations
@@ -34,12 +33,8 @@ TIMEOUT = 60.0  # seconds
 
 # A program that ships its modules in its own directory has added that to sys.path, and -I would remove it. -B,
 # because as root Python could write bytecode there that no package owns.
-_CHILD = (
-    sys.executable,
-    "-IB",
-    "-c",
-    "import sys; sys.path = sys.argv[1:]; from ipvsd.kernel.ipvs_probe import main; main()",
-)
+_CODE = "import sys; sys.path = sys.argv[1:]; from ipvsd.kernel.ipvs_probe import main; main()"
+_CHILD = (sys.executable, "-IB", "-c", _CODE)
 
 
 class ProbeProcess:
@@ -70,10 +65,7 @@ class ProbeProcess:
 
 
 class IpvsProbe:
-    """Queries IPVS whenever `ip_vs` may have been reloaded, without blocking the loop.
-
-    `answer` is the latest result.
-    """
+    """Queries IPVS whenever `ip_vs` may have been reloaded, without blocking the loop. `answer` is the last result."""
 
     def __init__(self, loop: EventLoop, local: bool) -> None:
         """`local` means that the observed kernel is the running one."""
@@ -84,10 +76,7 @@ class IpvsProbe:
         self.answer = Ipvs(detail="not queried yet")
 
     def update(self, modules: Sequence[ModuleFinding], reasons: Sequence[Reason]) -> None:
-        """Start a query if a reconciliation for these reasons may have changed the result.
-
-        `modules` are its findings.
-        """
+        """Start a query if a reconciliation with these findings and reasons may have changed the result."""
         found = [finding for finding in modules if finding.name == IP_VS]
         kinds = {reason.kind for reason in reasons}
         reloaded = any(reason.kind is ReasonKind.MODULE and reason.detail.split()[-1] == IP_VS for reason in reasons)
@@ -131,7 +120,6 @@ class IpvsProbe:
             self._loop.post(ReasonKind.IPVS, self.answer.detail)
 
     def close(self) -> None:
-        """End a running child."""
         if self._process:
             self._loop.remove_reader(self._process.fd)
             self._process.finish()
@@ -157,12 +145,8 @@ def _parse(out: bytes) -> Ipvs:
         up, version, size, detail = (answer[key] for key in ("up", "version", "table_size", "detail"))
     except (ValueError, KeyError, TypeError, RecursionError):
         up = version = size = detail = None
-    if (
-        isinstance(up, (bool, type(None)))
-        and type(size) is int  # a bool is an int, too
-        and isinstance(version, str)
-        and isinstance(detail, str)
-    ):
+    texts = isinstance(version, str) and isinstance(detail, str)
+    if texts and type(size) is int and isinstance(up, (bool, type(None))):  # a bool is an int, too
         return Ipvs(up, version, size, detail)
     return Ipvs(None, detail="the query returned no response")
 
@@ -190,21 +174,15 @@ def _get_info() -> Ipvs:
 
 
 def _info_message() -> Any:
-    """Return the class of IPVS_CMD_GET_INFO and its reply."""
     from pyroute2.netlink import genlmsg
 
     class InfoMessage(genlmsg):  # type: ignore[misc]
-        nla_map = (
-            ("IPVS_INFO_ATTR_UNSPEC", "none"),
-            (_VERSION, "uint32"),
-            (_TABLE_SIZE, "uint32"),
-        )
+        nla_map = (("IPVS_INFO_ATTR_UNSPEC", "none"), (_VERSION, "uint32"), (_TABLE_SIZE, "uint32"))
 
     return InfoMessage
 
 
 def _parse_reply(replies: Sequence[Any]) -> Ipvs:
-    """Parse the reply. pyroute2 decodes a truncated attribute as None or bytes."""
     version, size = (replies[0].get_attr(name) if replies else None for name in (_VERSION, _TABLE_SIZE))
     if not isinstance(version, int) or not isinstance(size, int):
         return Ipvs(None, detail="invalid response from the kernel")
@@ -222,7 +200,4 @@ def _describe_error(code: int, bound: bool) -> Ipvs:
 
 
 def main(write: Optional[Callable[[str], object]] = None) -> None:
-    """Print the result as one line of JSON."""
-    info = _get_info()
-    answer = {"up": info.up, "version": info.version, "table_size": info.table_size, "detail": info.detail}
-    (write or print)(json.dumps(answer))
+    (write or print)(json.dumps(_get_info()._asdict()))

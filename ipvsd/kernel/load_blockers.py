@@ -1,6 +1,6 @@
 """Find out why modules are absent: obstacles to modprobe in the files of a root, and restrictions of the kernel.
 
-These functions raise rootfs.UnreadableError if a file of modprobe cannot be read, because that proves nothing.
+These functions raise rootfs.UnreadableError if a file of modprobe cannot be read.
 """
 
 from __future__ import annotations
@@ -43,10 +43,7 @@ class ModprobeResults(NamedTuple):
 
 
 def read_settings(root: str, tree: ModuleTree, command_line: str = "") -> Settings:
-    """Read the configuration of libkmod below a root: modprobe.d, the tree's modules.softdep, and a command line.
-
-    modules.softdep is sorted among the files of modprobe.d by its name.
-    """
+    """Read the configuration of libkmod: modprobe.d, with the tree's modules.softdep by name, and a command line."""
     paths = {os.path.basename(path): path for path in modprobe_d_stamps(root)}
     paths["modules.softdep"] = f"{tree.path}/modules.softdep"
     ordered = [paths[name] for name in sorted(paths)]
@@ -124,9 +121,8 @@ class LoadBlockers:
         gone = {name: item.module for name, item in found.blockers.items() if item.cause is Cause.FILE_MISSING}
         if not absent and not gone:
             return kernel
-        return self._with_absent(
-            self._with_other_kernels(kernel, (*absent, *gone)), absent, tuple(dict.fromkeys(gone.values()))
-        )
+        kernel = self._with_other_kernels(kernel, (*absent, *gone))
+        return self._with_absent(kernel, absent, tuple(dict.fromkeys(gone.values())))
 
     def _with_absent(self, kernel: Kernel, absent: Collection[str], gone: Collection[str]) -> Kernel:
         """Add the facts about modules that are in no index of the kernel, or whose file is missing."""
@@ -149,15 +145,10 @@ class LoadBlockers:
         )
 
     def _with_other_kernels(self, kernel: Kernel, names: Collection[str]) -> Kernel:
-        """Add the other installed kernels that have these modules."""
         trees = self._other_kernels.find(kernel.release, names) if self._running else {}
-        releases_with = {
-            name: tuple(release for release, modules in trees.items() if name in modules) for name in names
-        }
-        return kernel._replace(
-            in_other_kernels={name: found for name, found in releases_with.items() if found},
-            other_releases=tuple(trees),
-        )
+        having = {name: tuple(release for release, modules in trees.items() if name in modules) for name in names}
+        having = {name: found for name, found in having.items() if found}
+        return kernel._replace(in_other_kernels=having, other_releases=tuple(trees))
 
     def _find_markers(self, names: Collection[str]) -> Mapping[str, str]:
         """Return the evidence that modules are built in although no index lists them."""
@@ -235,9 +226,8 @@ class _UnindexedModules:
             for name in files:
                 module = _module_of(name) if ".ko" in name else ""
                 # A purged kernel leaves updates/ with modules of DKMS behind, which is not a module tree.
-                self.has_own_modules = self.has_own_modules or (
-                    bool(module) and directory.startswith(os.path.join(top, "kernel"))
-                )
+                own = bool(module) and directory.startswith(os.path.join(top, "kernel"))
+                self.has_own_modules = self.has_own_modules or own
                 if module in names:
                     found[module] = os.path.join(root, directory, name)
         self.found, self._stamps = found, stamps

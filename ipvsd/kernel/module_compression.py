@@ -1,7 +1,6 @@
 """Compressed module files: the formats that this system's kmod can read, and the content of files.
 
-kmod is built with or without each library, and its depmod leaves unreadable files out of the index. `kmod
---version` prints the list. It is a text in the program's file, so it can be read from an image as well.
+kmod is built with or without each library. `kmod --version` prints the list, which is a text in the program's file.
 """
 
 from __future__ import annotations
@@ -25,24 +24,20 @@ class CompressionSupport:
 
     def __init__(self, root: str) -> None:
         self._root = root
-        self._missing: Optional[frozenset[str]] = None
+
+    @functools.cached_property
+    def _missing(self) -> frozenset[str]:
+        return _missing_libraries(self._root)
 
     def unreadable(self, file: str) -> str:
         """Return the name of a file's compression if this system's kmod lacks it, otherwise an empty text."""
         suffix = file[file.rfind(".") :]
-        if suffix not in _LIBRARIES:
-            return ""
-        if self._missing is None:
-            self._missing = _missing_libraries(self._root)
-        return NAMES[suffix] if _LIBRARIES[suffix] in self._missing else ""
+        return NAMES[suffix] if suffix in _LIBRARIES and _LIBRARIES[suffix] in self._missing else ""
 
 
 def _missing_libraries(root: str) -> frozenset[str]:
-    """Return the libraries that kmod was built without, or nothing if there is no kmod or it does not list them.
-
-    For a tree without kmod, this system's kmod creates the index (depmod -b). Raises rootfs.UnreadableError.
-    """
-    for place in (root, "/"):
+    """Return the libraries that kmod was built without, as far as known. Raises rootfs.UnreadableError."""
+    for place in (root, "/"):  # for a tree without kmod, this system's kmod creates the index (depmod -b)
         for path in _PROGRAMS:
             status = rootfs.status(place, path)
             if status is not None:
@@ -52,19 +47,13 @@ def _missing_libraries(root: str) -> frozenset[str]:
 
 @functools.lru_cache(maxsize=4)
 def _read_missing_libraries(root: str, path: str, _: tuple[int, int, int]) -> frozenset[str]:
-    """Return the libraries that a kmod lacks.
-
-    The file's stamp is a part of the cache key, because a search takes 80 ms.
-    """
+    """Return the libraries that a kmod lacks. The key includes the file's stamp, because a search takes 80 ms."""
     found = _FEATURES.search(rootfs.content(root, path, _MAX_BYTES) or b"")
     return frozenset(re.findall(r"-(\w+)", found[0].decode("ascii"))) if found else frozenset()
 
 
 def decompress(data: bytes, limit: int) -> Optional[bytes]:
-    """Return the content of a file that may be compressed. Both sizes are limited to `limit` bytes.
-
-    Return None if the file is damaged, too large, or compressed with zstd.
-    """
+    """Return the content of a file, or None if it is damaged, over `limit` bytes, or compressed with zstd."""
     if data.startswith(b"\x1f\x8b"):
         import zlib
 

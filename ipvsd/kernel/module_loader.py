@@ -1,7 +1,7 @@
-"""The system's module loader: libkmod in this process, or modprobe if the library is absent.
+"""The system's module loader: libkmod in this process. Every package depends on the library, as systemd does.
 
-Both obey modprobe.d and do not load a module that the administrator has blacklisted. Then `modprobe -b` exits with
-0. libkmod returns 0 not only for success. So only /proc/modules proves that a module is loaded.
+It obeys modprobe.d, and does not load a module that the administrator has blacklisted. It returns 0 not only for
+success, so only /proc/modules proves that a module is loaded.
 """
 
 from __future__ import annotations
@@ -21,12 +21,8 @@ from ipvsd.runtime import stdio
 # enum kmod_probe, enum kmod_resources of libkmod.h.
 _PROBE_APPLY_BLACKLIST = 0x20000
 _RESOURCES_OK = 0
-
-_PROGRAMS = "/usr/sbin:/sbin:/usr/bin:/bin"
 _FRESH = 0.1  # seconds for which the context is assumed to match the files
-_LOAD_TIMEOUT = 60.0  # seconds for modprobe; the initialisation of a module can take a while
-_QUERY_TIMEOUT = 3.0  # seconds for programs that only query something
-_ERRNOS = {os.strerror(number): number for number in errno.errorcode}
+_QUERY_TIMEOUT = 3.0  # seconds for journalctl
 
 
 class BlacklistedError(Exception):
@@ -50,11 +46,15 @@ class Loader(Protocol):
 
 
 class Libkmod:
-    """libkmod in this process, which reloads a module in less than half the time of `modprobe`."""
+    """libkmod, which reloads a module in less than half the time of `modprobe`."""
 
     def __init__(self) -> None:
-        """Raises OSError if libkmod is absent."""
-        library = ctypes.CDLL("libkmod.so.2")
+        """Raises LoadError if libkmod cannot be opened now."""
+        try:
+            library = ctypes.CDLL("libkmod.so.2")
+        except OSError as error:  # without an errno
+            number = next((number for number in TRANSIENT_ERRNOS if str(error).endswith(os.strerror(number))), 0)
+            raise LoadError(f"cannot open libkmod: {error}", number) from None
         for name in ("new", "unref", "list_next", "module_get_module", "module_unref"):
             getattr(library, f"kmod_{name}").restype = ctypes.c_void_p
         for name in ("module_info_get_key", "module_info_get_value"):
@@ -118,10 +118,7 @@ class Libkmod:
         return vermagic.partition(" ")[0]
 
     def _fresh_context(self) -> ctypes.c_void_p:
-        """Return the context. Recreate it after a change of modules.dep.bin or modprobe.d.
-
-        One comparison is valid for all modules that are loaded within _FRESH seconds.
-        """
+        """Return the context. Recreate it after a change of modules.dep.bin or modprobe.d."""
         now = time.monotonic()
         if self._context and now - self._checked_at < _FRESH:
             return self._context
@@ -149,56 +146,19 @@ class Libkmod:
         self._context = None
 
 
-class Modprobe:
-    """The modprobe program, for systems without libkmod.so.2."""
-
-    def load(self, name: str, options: Sequence[str] = ()) -> None:
-        code, output = _run("modprobe", "-b", "--", name, *options, timeout=_LOAD_TIMEOUT)
-        if code:
-            number = _ERRNOS.get(output.rpartition(": ")[2], 0)
-            built_for = _run("modinfo", "-F", "vermagic", name)[1] if number == errno.ENOEXEC else ""
-            reason = " ".join(output.split()) or f"modprobe exited with code {code}"
-            raise LoadError(reason, number, built_for.partition(" ")[0])
-
-
-def _run(program: str, *arguments: str, timeout: float = _QUERY_TIMEOUT) -> tuple[int, str]:
-    """Return the exit code and the output of a program. Raises LoadError."""
-    import shutil  # not needed if libkmod exists and nothing fails
-    import subprocess
-
-    path = shutil.which(program, path=_PROGRAMS)
-    if path is None:
-        raise LoadError(f"neither libkmod.so.2 nor {program} is installed")
-    try:
-        with stdio.open_devnull() as nothing:
-            done = subprocess.run(
-                [path, *arguments],
-                stdin=nothing,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                errors="replace",
-                timeout=timeout,
-                check=False,
-            )
-    except subprocess.TimeoutExpired:
-        raise LoadError(f"{program} did not exit within {timeout:.0f} s", errno.ETIMEDOUT) from None
-    return done.returncode, done.stdout.strip()
-
-
-def default_loader() -> Loader:
-    """Return libkmod's loader, or that of modprobe if the library is absent."""
-    try:
-        return Libkmod()
-    except OSError:
-        return Modprobe()
-
-
 def last_kernel_message(name: str, since: float) -> str:
     """Return the kernel's last log line about a module since a UNIX time, or an empty text without a readable log."""
-    try:
-        code, output = _run("journalctl", "-q", "-k", "-o", "cat", "--no-pager", f"--since=@{since - 1:.0f}")
-    except LoadError:
+    import shutil  # not needed if nothing fails
+    import subprocess
+
+    program = shutil.which("journalctl", path="/usr/bin:/bin")
+    if program is None:
         return ""
-    lines = [line.strip() for line in output.splitlines() if line.startswith(f"{name}: ")]
-    return lines[-1] if lines and not code else ""
+    command = (program, "-q", "-k", "-o", "cat", "--no-pager", f"--since=@{since - 1:.0f}")
+    try:
+        with stdio.open_devnull() as nothing:
+            output = subprocess.check_output(command, stdin=nothing, stderr=nothing, timeout=_QUERY_TIMEOUT)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    lines = output.decode("utf-8", "replace").splitlines()
+    return next((line.strip() for line in reversed(lines) if line.startswith(f"{name}: ")), "")

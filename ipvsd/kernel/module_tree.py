@@ -20,14 +20,12 @@ from ipvsd.sysctl import values
 if TYPE_CHECKING:
     from ipvsd.kernel.module_compression import CompressionSupport
 
-# Possible places of module trees. kmod uses the one that it was built with. If /lib is a link to usr/lib, both are
-# the same. If a kernel has a tree in both, the first one counts.
+# Possible places of module trees. kmod uses the one that it was built with. The first one counts.
 _PLACES = ("lib/modules", "usr/lib/modules")
 # A file in an earlier directory masks files of the same name in later ones (modprobe.d(5)).
 MODPROBE_D = ("etc/modprobe.d", "run/modprobe.d", "usr/local/lib/modprobe.d", "usr/lib/modprobe.d", "lib/modprobe.d")
-# The file of nf_conntrack does not contain the type of hashsize (module_param_call(),
-# net/netfilter/nf_conntrack_core.c). The other types are known without reading the file
-# (net/netfilter/ipvs/ip_vs_conn.c).
+# The file of nf_conntrack lacks the type of hashsize (module_param_call(), net/netfilter/nf_conntrack_core.c). The
+# other types are known without reading the file (net/netfilter/ipvs/ip_vs_conn.c).
 _TYPES = {
     ("nf_conntrack", "hashsize"): "uint",
     ("nf_conntrack", "expect_hashsize"): "uint",
@@ -51,10 +49,7 @@ def version(release: str) -> tuple[object, ...]:
 
 
 def directory(root: str, release: str) -> str:
-    """Return the path of a kernel's tree, relative to the root. Without a tree, return the first place.
-
-    A leftover directory without an index does not hide another tree.
-    """
+    """Return the path of a kernel's tree below the root: one with an index if possible, by default the first place."""
     paths = [f"{place}/{release}" for place in _PLACES]
     existing = [path for path in paths if rootfs.exists(root, path)]
     indexed = [path for path in existing if rootfs.exists(root, f"{path}/modules.dep.bin")]
@@ -124,19 +119,13 @@ class ModuleTree:
         """Return the compression of a file if this system's kmod and depmod cannot read it, otherwise an empty text."""
         if file.endswith(".ko"):
             return ""
-        if self._compression is None:
-            from ipvsd.kernel.module_compression import (
-                CompressionSupport,  # not needed if module files are not compressed
-            )
+        from ipvsd.kernel import module_compression  # not needed if module files are not compressed
 
-            self._compression = CompressionSupport(self._root)
+        self._compression = self._compression or module_compression.CompressionSupport(self._root)
         return self._compression.unreadable(file)
 
     def accepts(self, file: str, parameter: str, value: Optional[str]) -> bool:
-        """Uses the types of parameters in the module's file, and a few known ones.
-
-        The kernel ignores unknown parameters.
-        """
+        """Uses the types in the module's file, and a few known ones. The kernel ignores unknown parameters."""
         if value is not None and values.integer(value) is not None:
             return True  # nearly all values are numbers, and need not read the file
         kind = _TYPES.get((file.rpartition("/")[2].partition(".")[0], parameter)) or self._type(file, parameter)
@@ -162,9 +151,8 @@ class ModuleTree:
     def _content(self, file: str) -> Optional[bytes]:
         from ipvsd.kernel import module_compression
 
-        return module_compression.decompress(
-            rootfs.content(self._root, self._below(file), _MAX_BYTES) or b"", _MAX_BYTES
-        )
+        data = rootfs.content(self._root, self._below(file), _MAX_BYTES)
+        return module_compression.decompress(data or b"", _MAX_BYTES)
 
     def _value(self, index: str, key: str) -> Optional[str]:
         found = self._index(index)
@@ -240,7 +228,7 @@ def modprobe_d_stamps(root: str) -> Mapping[str, Stamp]:
 
 
 def stamp(root: str, path: str) -> Stamp:
-    """Return a value that changes with a file's content, or None if the file is absent or this user may not see it."""
+    """Return a value that changes with a file's content, or None if it is absent or this user may not see it."""
     try:
         return _stamp_of(rootfs.status(root, path))
     except rootfs.UnreadableError as error:

@@ -1,6 +1,6 @@
 """Identify a process by its files in /proc while it runs, without permission to trace it.
 
-Its command line is not read, because everyone can read ipvsd's reports, and command lines can contain secrets.
+Its command line is not read: it can contain secrets, and everyone can read ipvsd's reports.
 """
 
 from __future__ import annotations
@@ -47,10 +47,7 @@ class ProcessResolver:
             return ()
 
     def find_unloader(self) -> Optional[Writer]:
-        """Return the process that is unloading a module, if one of the newest processes seems to be it.
-
-        The kernel reports the removal before the system call ends, so the process still exists.
-        """
+        """Return the process that is unloading a module, if one of the newest seems to be it. It still exists then."""
         try:
             newest = int(self._text("loadavg").split()[-1])
         except (ValueError, IndexError):

@@ -13,10 +13,7 @@ _INIT_STATES = {"live": ModuleState.LIVE, "coming": ModuleState.COMING, "going":
 
 
 def proc_modules(text: str, names: Collection[str]) -> Mapping[str, ModuleState]:
-    """Return the states of those of `names` that /proc/modules lists.
-
-    A line reads `NAME SIZE REFCOUNT USERS STATE ADDRESS`.
-    """
+    """Return the states of those of `names` that /proc/modules lists: `NAME SIZE REFCOUNT USERS STATE ADDRESS`."""
     states: dict[str, ModuleState] = {}
     for line in text.splitlines():
         name, _, rest = line.partition(" ")
@@ -34,10 +31,7 @@ def live_modules(text: str) -> frozenset[str]:
 
 
 def read_only(mounts: str, path: str) -> bool:
-    """Return whether the mount at or above a path is read-only, according to a mountinfo (proc_pid_mountinfo(5)).
-
-    Return False if no mount of /proc is listed.
-    """
+    """Return whether the mount at or above a path of /proc is read-only, by a mountinfo (proc_pid_mountinfo(5))."""
     path = path.rstrip("/")
     found: tuple[int, bool] = (0, False)
     for line in mounts.splitlines():
@@ -59,14 +53,14 @@ def module_initstate(text: str) -> Optional[ModuleState]:
 def ipv6_default_routes(text: str) -> Mapping[str, bool]:
     """Return the interfaces with a default route in an ipv6_route file, and whether router advertisements set it.
 
-    A line reads `DESTINATION LENGTH SOURCE LENGTH GATEWAY METRIC REFERENCES USES FLAGS INTERFACE`. A flag of
-    <linux/ipv6_route.h> marks routes from advertisements.
+    A line reads `DESTINATION LENGTH SOURCE LENGTH GATEWAY METRIC REFERENCES USES FLAGS INTERFACE`.
     """
     routes: dict[str, bool] = {}
     for line in text.splitlines():
         fields = line.split()
         if len(fields) == 10 and fields[0] == "0" * 32 and fields[1] == "00" and fields[9] != "lo":
-            learnt = bool(int(fields[8], 16) & 0x40000) if re.match("[0-9a-f]{1,8}\\Z", fields[8]) else False
+            flags = int(fields[8], 16) if re.match("[0-9a-f]{1,8}\\Z", fields[8]) else 0
+            learnt = bool(flags & 0x40000)  # RTF_ADDRCONF of <linux/ipv6_route.h>
             routes[fields[9]] = routes.get(fields[9], False) or learnt
     return routes
 

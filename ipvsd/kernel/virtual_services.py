@@ -41,7 +41,6 @@ class VirtualServiceCounter:
                 text = rootfs.read_at_most(fd, _MAX_BYTES)
         except OSError:  # keep the last count
             return ""
-        # The line of a service is not indented; those of its real servers begin with an arrow. The first lines are
-        # a header.
+        # Only the line of a service is not indented. The first lines are a header.
         count = sum(line.startswith((b"TCP ", b"UDP ", b"SCTP ", b"FWM ")) for line in text.splitlines())
         return f"at least {count}" if len(text) == _MAX_BYTES else str(count)
