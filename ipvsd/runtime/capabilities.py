@@ -12,10 +12,7 @@ PERFMON, BPF = 38, 39
 
 
 def drop(*given: int) -> None:
-    """Give up these capabilities permanently. Raises OSError.
-
-    With NoNewPrivileges=, child processes do not regain them.
-    """
+    """Give up these capabilities permanently; with NoNewPrivileges=, for child processes as well. Raises OSError."""
     libc, header = ctypes.CDLL(None, use_errno=True), _header()
     sets = ctypes.create_string_buffer(24)  # effective, permitted and inheritable; the low halves first
     if libc.capget(header, sets) < 0:

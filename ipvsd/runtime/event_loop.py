@@ -1,7 +1,6 @@
 """An event loop that collects reasons to wake up: from file descriptors, threads, timers and signals.
 
-The loop returns the first reason after an idle period at once. It returns all reasons that arrive while it is busy
-together.
+It returns the first reason after an idle period at once, and all reasons that arrive while it is busy together.
 """
 
 from __future__ import annotations
@@ -14,7 +13,6 @@ import os
 import select
 import signal
 import time
-from types import TracebackType
 from typing import Callable, NamedTuple, Optional
 
 
@@ -40,12 +38,7 @@ class Reason(NamedTuple):
     at: float  # CLOCK_MONOTONIC, seconds
 
 
-_SIGNALS = {
-    signal.SIGHUP: ReasonKind.RELOAD,
-    signal.SIGTERM: ReasonKind.STOP,
-    signal.SIGINT: ReasonKind.STOP,
-}
-
+_SIGNALS = {signal.SIGHUP: ReasonKind.RELOAD, signal.SIGTERM: ReasonKind.STOP, signal.SIGINT: ReasonKind.STOP}
 
 # The loop ignores a descriptor for _PAUSE seconds if it was ready more than _MAX_EVENTS times within _WINDOW
 # seconds. The events of that time are then read together.
@@ -70,9 +63,7 @@ class EventLoop:
         self.add_reader(self._wakeup_read, self._drain_wakeup)
         return self
 
-    def __exit__(
-        self, kind: Optional[type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._poller.close()
         os.close(self._wakeup_read)
         os.close(self._wakeup_write)
@@ -109,7 +100,7 @@ class EventLoop:
             now = time.monotonic()
             if deadline is not None and now >= deadline:
                 break
-            deadlines = [each for each in (deadline, self._timers[0][0] if self._timers else None) if each is not None]
+            deadlines = [*([] if deadline is None else [deadline]), *(timer[0] for timer in self._timers[:1])]
             self._poll(max(0.0, min(deadlines) - now) if deadlines else None)
         self._poll(0)
         reasons = tuple(self._reasons)
@@ -118,10 +109,7 @@ class EventLoop:
         return reasons
 
     def run_ready(self) -> None:
-        """Call the callbacks that are due, during long work.
-
-        The next `run_until_reason` returns the reasons that they add.
-        """
+        """Call the callbacks that are due, during long work. The next `run_until_reason` returns their reasons."""
         self._poll(0)
 
     def install_signal_handlers(self) -> None:
@@ -132,7 +120,6 @@ class EventLoop:
             signal.signal(number, self._on_signal)
 
     def restore_signal_handlers(self) -> None:
-        """Restore the default handlers."""
         for number in _SIGNALS:
             signal.signal(number, signal.SIG_DFL)
         signal.set_wakeup_fd(-1)

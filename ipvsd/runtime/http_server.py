@@ -1,14 +1,12 @@
 """A small HTTP/1.1 server: one thread that never blocks, with limits on everything that a client can request.
 
-A connection carries one request. Its timeout starts when it is accepted and is never extended, so the oldest
-connection is always the next to expire. If no slot is free, the server closes the oldest connection of the address
-that has the most. It first gives each connection GRACE seconds to send its request. Meanwhile, new connections wait
-in the kernel's queue. So a slow client delays others by at most GRACE, and a flood is slowed down.
+A connection carries one request. Its timeout starts when it is accepted, so the oldest connection is the next to
+expire. If no slot is free, the server closes the oldest connection of the address that has the most, but gives each
+connection GRACE seconds to send its request. Meanwhile, new connections wait in the kernel's queue.
 
 Facts:
 - All clients on loopback share one address, so old connections must not keep new ones out.
-- If a socket is closed with unsent data, the kernel keeps it with up to its send buffer, unless it is reset
-  (SO_LINGER of 0 s).
+- If a socket is closed with unsent data, the kernel keeps up to its send buffer, unless it is reset (SO_LINGER 0).
 - If a socket is closed with unread data, the kernel resets it, which can destroy the response in transit. So after
   a response, the server reads and drops data until the client closes the connection.
 """
@@ -42,8 +40,7 @@ TIMEOUT = 10.0  # seconds that a connection lasts at most
 _BACKLOG = 1024  # connections that wait in the kernel; net.core.somaxconn limits it further
 _BATCH = 16  # connections that are accepted before the existing ones are served again
 GRACE = 0.05  # seconds that every connection has to send its request
-# Bytes in the kernel for each connection. The kernel doubles them (socket(7)), and counts them as the service's
-# memory.
+# Bytes in the kernel for each connection, which the kernel doubles (socket(7)) and counts as the service's memory.
 _RECEIVE_BUFFER, _SEND_BUFFER = 16 << 10, 32 << 10
 _BACKOFF = (0.1, 1.0)  # seconds without accepting after an error: initially, and at most
 _LOG_INTERVAL = 60.0  # seconds without such an error, after which the next one is logged
@@ -71,10 +68,7 @@ class _Client:
 
 
 class Server:
-    """Serve on the listening sockets that are added, until `stop`.
-
-    `error` is the reason why the server cannot accept connections, or empty.
-    """
+    """Serve on the added listening sockets until `stop`. `error` is the reason why it cannot accept, or empty."""
 
     def __init__(self, handler: Handler) -> None:
         """Raises OSError, and RuntimeError if no thread can start."""
@@ -113,7 +107,6 @@ class Server:
         os.write(self._wake, b"\0")
 
     def stop(self) -> None:
-        """Close every connection and socket."""
         self._stopping = True
         os.write(self._wake, b"\0")
         self._thread.join()
@@ -132,10 +125,8 @@ class Server:
     # --- the loop -----------------------------------------------------------------------
 
     def _run(self) -> None:
-        try:  # no request can use a capability, such as the one that loads modules
-            capabilities.drop_all()
-        except OSError:
-            pass  # a user's own sandbox that forbids even this
+        with contextlib.suppress(OSError):  # a user's own sandbox can forbid even this
+            capabilities.drop_all()  # no request can use one, such as the one that loads modules
         while not self._stopping:
             self._run_once()
 
@@ -206,10 +197,7 @@ class Server:
                 return
 
     def _make_room(self) -> float:
-        """Close a connection if there may be no room for the next one.
-
-        Return the seconds until a connection may be closed, or 0.0 if there is room now.
-        """
+        """Close a connection if necessary. Return the seconds until one may be closed, or 0.0 if there is room."""
         busiest = max(self._clients_of, key=self._clients_of.__getitem__, default="")
         if self._clients_of[busiest] < MAX_CLIENTS_PER_PEER and len(self._clients) < self._max_clients:
             return 0.0
@@ -236,8 +224,7 @@ class Server:
     def _back_off(self, listener: socket.socket, error: OSError) -> None:
         """Pause after an error: the socket stays ready, so an immediate retry would keep a CPU busy."""
         if error.errno in (errno.EMFILE, errno.ENFILE):
-            # Descriptors for a repair matter more than clients. A rejected client learns at once that it waits in
-            # vain.
+            # Descriptors for a repair matter more than clients. A rejected client does not wait in vain.
             if self._clients:
                 self._close_client(self._oldest(), reset=True)
             self._reject(listener)
@@ -250,7 +237,6 @@ class Server:
         self._backoff = min(2 * self._backoff, _BACKOFF[1])
 
     def _pause(self, seconds: float) -> None:
-        """Accept no connections for `seconds`."""
         for fd in self._listeners:
             with contextlib.suppress(FileNotFoundError):  # it could not be registered
                 self._poller.unregister(fd)
@@ -260,10 +246,8 @@ class Server:
         if self._reserve >= 0:
             os.close(self._reserve)
             self._reserve = -1
-            try:
+            with contextlib.suppress(OSError):  # another thread accepted it first
                 listener.accept()[0].close()
-            except OSError:
-                pass  # another thread accepted it first
         self._open_reserve()
 
     def _open_reserve(self) -> None:
@@ -391,10 +375,7 @@ def _head(response: Response) -> bytes:
 
 
 def _peer_of(address: str) -> str:
-    """Return the key by which connections are counted: the IPv4 address, or the /64 of an IPv6 address.
-
-    A client that has one IPv6 address usually has all addresses of its /64.
-    """
+    """Return the key by which connections are counted: the IPv4 address, or the /64 that an IPv6 client usually has."""
     if ":" not in address:
         return address
     return socket.inet_pton(socket.AF_INET6, address.partition("%")[0])[:8].hex()

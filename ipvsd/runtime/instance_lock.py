@@ -23,7 +23,6 @@ def hold(root: str) -> Iterator[bool]:
     """Hold the lock of a root while the context lasts. Yield False and log the holder if another process has it.
 
     If the lock cannot be created, log a warning and yield True, because keeping the node compliant comes first.
-    With the lock, remove the temporary files that killed daemons have left.
     """
     descriptor = -1
     try:
@@ -46,27 +45,22 @@ def hold(root: str) -> Iterator[bool]:
 
 
 def _open_locked(root: str) -> int:
-    """Return the descriptor that holds the lock. Raises _LockedError, and OSError if there can be no lock."""
+    """Return the descriptor that holds the lock. Raises _LockedError and OSError."""
     rootfs.make_directory(root, os.path.dirname(PATH))
     # The file is never removed, because a lock on a removed file would exclude nobody.
     descriptor = rootfs.open_private(root, PATH)
-    try:
-        _lock(descriptor)
-    except BaseException:
-        os.close(descriptor)
-        raise
+    with contextlib.ExitStack() as stack:
+        stack.callback(os.close, descriptor)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(descriptor, 20, 0).decode("ascii", "replace").strip()
+            owner = f"process {holder}" if holder.isdecimal() else "another process"
+            raise _LockedError(f"{owner} is already running the daemon") from None
+        # Any process that can open the file could hold the lock, and so keep the daemon from starting.
+        os.fchmod(descriptor, 0o600)
+        with contextlib.suppress(OSError):  # if /run is full, the message only lacks the process
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        stack.pop_all()
     return descriptor
-
-
-def _lock(descriptor: int) -> None:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        holder = os.pread(descriptor, 20, 0).decode("ascii", "replace").strip()
-        owner = f"process {holder}" if holder.isdecimal() else "another process"
-        raise _LockedError(f"{owner} is already running the daemon") from None
-    # Any process that can open the file could hold the lock, and so keep the daemon from starting.
-    os.fchmod(descriptor, 0o600)
-    with contextlib.suppress(OSError):  # if /run is full, the message only lacks the process
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)

@@ -1,8 +1,7 @@
 """Resolve a path inside a directory as if that were /. Links, even absolute ones, and `..` never lead outside.
 
-openat2(2) with RESOLVE_IN_ROOT does this in the kernel (Linux 5.6). If the kernel lacks it, or a seccomp filter
-forbids it, this module opens one component after the other without following links. The two differ only for the
-magic links of procfs: the kernel rejects them, and this module follows their text.
+openat2(2) with RESOLVE_IN_ROOT does this (Linux 5.6). If the kernel lacks it, or a seccomp filter forbids it, this
+module opens one component after the other without following links, except for the magic links of procfs.
 """
 
 from __future__ import annotations
@@ -53,9 +52,8 @@ def _openat2() -> Callable[[int, bytes, bytes], int]:
     def call(top: int, path: bytes, how: bytes) -> int:
         if b"\0" in path:
             raise ValueError("embedded null byte")
-        found = system_call(
-            ctypes.c_long(number), ctypes.c_int(top), ctypes.c_char_p(path), how, ctypes.c_size_t(len(how))
-        )
+        place = ctypes.c_int(top), ctypes.c_char_p(path)
+        found = system_call(ctypes.c_long(number), *place, how, ctypes.c_size_t(len(how)))
         if found < 0:
             _fail(ctypes.get_errno())
         return int(found)

@@ -1,7 +1,6 @@
 """Resources that this process may use: descriptors, some of them in reserve, and no huge pages.
 
-A reconciliation opens a few files, one after the other, and the module loader opens a few at a time. All code that
-keeps descriptors open has its own limit. The reserve covers needs that nobody foresaw.
+Code that keeps descriptors open has its own limit. The reserve covers needs that nobody foresaw.
 """
 
 from __future__ import annotations
@@ -28,28 +27,19 @@ def raise_limit() -> None:
 
 
 def has_headroom(descriptor: int) -> bool:
-    """Return whether enough descriptors remain after this one. The kernel assigns the lowest free number.
-
-    If the limit is low, half of the descriptors have to remain.
-    """
+    """Return whether enough descriptors remain after this one, or half of them if the limit is low."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return soft == resource.RLIM_INFINITY or descriptor < soft - min(_OTHER_DESCRIPTORS + RESERVE, soft // 2)
 
 
 def max_clients(limit: int) -> int:
-    """Return the maximum number of HTTP clients. More clients would use up the reserve while it is released.
-
-    If the limit of descriptors is low, the maximum is an eighth of it.
-    """
+    """Return the maximum number of HTTP clients: at most an eighth of the descriptors."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return limit if soft == resource.RLIM_INFINITY else min(limit, max(1, soft // 8))
 
 
 class DescriptorReserve:
-    """Descriptors that the loop holds while it waits, and releases while it works.
-
-    Only the loop's thread may use it.
-    """
+    """Descriptors that the loop, and only its thread, holds while it waits, and releases while it works."""
 
     def __init__(self) -> None:
         self._descriptors: list[int] = []
@@ -62,7 +52,6 @@ class DescriptorReserve:
 
     @contextlib.contextmanager
     def released(self) -> Iterator[None]:
-        """Release the descriptors while the context lasts."""
         self.close()
         try:
             yield
@@ -70,7 +59,6 @@ class DescriptorReserve:
             self._reopen()
 
     def close(self) -> None:
-        """Release the descriptors."""
         while self._descriptors:
             os.close(self._descriptors.pop())
 

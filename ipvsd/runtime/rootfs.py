@@ -1,9 +1,9 @@
 """Files below a root: paths are resolved as if the root were /, and nothing outside is read or written.
 
-Symbolic links, even absolute ones, and `..` stay inside (see `path_resolution`). If the root is /, nothing can lead
-outside, and paths are opened directly.
-
-A path that cannot be read is not absent: EMFILE, ENFILE, ENOMEM, EACCES and EIO do not prove that nothing is there.
+Links stay inside (see `path_resolution`). If the root is /, paths are opened directly. A path that cannot be read is
+not absent: EMFILE, ENFILE, ENOMEM, EACCES and EIO do not prove that nothing is there. The functions that read differ
+in what a caller does about that: `read` raises, `content` and `text` return None only for an absent file, and
+`text_if_permitted` also for a forbidden one. `write` is the only atomic writer.
 """
 
 from __future__ import annotations
@@ -25,12 +25,10 @@ _CHUNK = 1 << 16
 TEMPORARY_FILE_AGE = 60.0  # seconds after which no writer still uses its temporary file
 _TRIES = 10
 
-# These errors say that the path leads to nothing, or to nothing that a program reads. No lack of resources causes
-# them. ENODEV: a file of /sys disappeared after it was opened.
+# The path leads to nothing, or to nothing that a program reads. ENODEV: a file of /sys disappeared after the open.
 _ABSENT_ERRNOS = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EFBIG, errno.ENODEV)
 
-# A FIFO must not block the caller, and a terminal must not become the controlling one. openat2 rejects both flags
-# together with O_PATH.
+# A FIFO must not block the caller, nor a terminal become the controlling one. O_PATH excludes both flags (openat2(2)).
 _OPEN_FLAGS = os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 
 
@@ -80,10 +78,9 @@ def text(root: str, path: str, limit: int = MAX_BYTES) -> Optional[str]:
 
 
 def text_if_permitted(root: str, path: str, limit: int = MAX_BYTES) -> Optional[str]:
-    """Return the text of a file like `text`, or None if this user may not read it.
+    """Return the text of a file like `text`, or None if this user may not read it. Raises UnreadableError otherwise.
 
-    Use it for evidence whose absence proves nothing, so that commands work without root. Raises UnreadableError for
-    any other reason.
+    Use it for evidence whose absence proves nothing, so that commands work without root.
     """
     try:
         return text(root, path, limit)
@@ -181,9 +178,9 @@ def listing(root: str, path: str) -> list[str]:
 
 
 def walk(root: str, path: str) -> Iterator[tuple[str, Sequence[str]]]:
-    """Yield each directory from `path` downwards, with the names in it that are not directories.
+    """Yield each directory from `path` downwards with the names of its other entries. Raises UnreadableError.
 
-    Links are not followed. Entries that disappear meanwhile are skipped. Raises UnreadableError.
+    Links are not followed. Entries that disappear meanwhile are skipped.
     """
     pending = [path]
     while pending:
@@ -212,8 +209,7 @@ def walk(root: str, path: str) -> Iterator[tuple[str, Sequence[str]]]:
 def write(root: str, path: str, data: bytes, durable: bool = False, mode: int = 0o644) -> None:
     """Replace a file atomically, with this mode for any umask. Raises OSError, and then nothing has changed.
 
-    Several writers may do so at the same time; the last one wins. `durable` means that the file contains the old or
-    the new content after a crash of the machine.
+    The last of several writers wins. `durable` means that the content is the old or the new one after a crash.
     """
     with _parent(root, path, os.O_DIRECTORY) as (parent, name):
         temporary, fd = _create_temporary(parent, name)
@@ -235,7 +231,7 @@ def write(root: str, path: str, data: bytes, durable: bool = False, mode: int = 
 
 
 def remove_temporary_files(root: str, directory: str, names: str = "", age: float = 0.0) -> None:
-    """Remove temporary files of killed writers: those for names that begin with `names`, at least `age` seconds old.
+    """Remove temporary files of killed writers for names that begin with `names`, at least `age` seconds old.
 
     Without an age, no other process may be writing. Raises OSError.
     """
@@ -266,10 +262,7 @@ def append(root: str, path: str, data: bytes) -> None:
 
 
 def open_private(root: str, path: str) -> int:
-    """Open a file for reading and writing. Create it for this user alone if it is absent. The caller closes it.
-
-    Raises OSError, also if the path is a link.
-    """
+    """Open a file for reading and writing, or create it for this user alone. Raises OSError, also for a link."""
     return _open_regular(root, path, os.O_RDWR | os.O_CREAT)
 
 
@@ -385,7 +378,7 @@ def _parent(root: str, path: str, flags: int) -> Iterator[tuple[int, str]]:
 
 
 def _raise_unless_absent(error: OSError, root: str, path: str) -> None:
-    """Return if the error means that nothing can be read there. Otherwise, raise UnreadableError."""
+    """Raise UnreadableError unless the error means that nothing can be read there."""
     if error.errno not in _ABSENT_ERRNOS and not isinstance(error, IrregularError):
         raise UnreadableError(error.errno, error.strerror, os.path.join(root, path)) from error
 
@@ -395,5 +388,5 @@ def _irregular_error(root: str, path: str) -> IrregularError:
 
 
 def _raise_not_found(root: str, path: str) -> NoReturn:
-    """Raise FileNotFoundError: no file name contains a NUL, or a character that the file system's encoding lacks."""
+    """Raise FileNotFoundError: no file name contains a NUL, or a character that the encoding lacks."""
     raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), os.path.join(root, path)) from None

@@ -43,17 +43,13 @@ class SdNotify:
         self._notifier.notify(f"RELOADING=1\nMONOTONIC_USEC={usec}")
 
     def watchdog(self) -> None:
-        """Report that the main loop is alive, at most eight times in WatchdogSec=.
-
-        A storm of events must not reach systemd.
-        """
+        """Report that the main loop is alive, at most eight times in WatchdogSec=, even in a storm of events."""
         period, now = watchdog_period(), time.monotonic()
         if period and now - self._watchdog_at >= period / 8:
             self._watchdog_at = now
             self._notifier.notify("WATCHDOG=1")
 
     def stopping(self) -> None:
-        """Report that the service is stopping."""
         self._notifier.notify("STOPPING=1\nSTATUS=stopping")
 
 

@@ -9,8 +9,7 @@ from typing import IO, Optional, TextIO
 def write(stream: Optional[TextIO], text: str) -> None:
     """Write all of a text. Do nothing if the stream was closed when the process began. Raises OSError.
 
-    Unwritten text does not stay in Python's buffer. Python would write it again when the interpreter ends, and
-    change the exit code to 120.
+    Python would write text in its own buffer again when the interpreter ends, and exit with 120.
     """
     if stream is None:
         return
@@ -30,10 +29,7 @@ def write(stream: Optional[TextIO], text: str) -> None:
 
 
 def open_missing_streams() -> None:
-    """Open /dev/null for each standard stream that is closed.
-
-    Otherwise, the next open file would become that stream.
-    """
+    """Open /dev/null for each closed standard stream. Otherwise, the next open file would become that stream."""
     for descriptor in range(3):
         try:
             os.fstat(descriptor)
@@ -42,8 +38,6 @@ def open_missing_streams() -> None:
 
 
 def open_devnull() -> IO[bytes]:
-    """Open /dev/null for the streams of a child. Raises OSError.
-
-    subprocess.DEVNULL leaks a descriptor if creating a pipe fails after it (Popen._get_handles()).
-    """
+    """Open /dev/null for the streams of a child. Raises OSError."""
+    # subprocess.DEVNULL leaks a descriptor if creating a pipe fails after it (Popen._get_handles()).
     return open(os.devnull, "r+b", buffering=0)
