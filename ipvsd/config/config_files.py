@@ -23,8 +23,8 @@ MAIN = "etc/ipvsd/ipvsd.yaml"
 DROP_INS = ("etc/ipvsd/conf.d", "run/ipvsd/conf.d", "usr/lib/ipvsd/conf.d")  # an earlier one masks later ones
 _TRIES = 10  # attempts to read a set of files while none is removed
 
-# Seconds since the last change after which an open file no longer counts as being written. A program can keep a
-# file open forever, and NFS version 4 reports every file as open (nfs4_add_lease() in fs/nfs/nfs4proc.c).
+# An open file counts as being written only for this time after its last change. A program can keep a file open
+# forever, and NFS version 4 reports every file as open (nfs4_add_lease() in fs/nfs/nfs4proc.c).
 MAX_WRITE_SECONDS = 300.0
 
 BEING_WRITTEN = "a program has the file open for writing (ipvsd reads the file once the program closes it)"
@@ -48,7 +48,6 @@ class Snapshot(NamedTuple):
 
 
 def main_path(root: str) -> str:
-    """Return the path of the main file."""
     return os.path.join(root, MAIN)
 
 
@@ -58,24 +57,27 @@ def directories(root: str) -> tuple[str, ...]:
 
 
 def read(root: str, config_path: Optional[str] = None) -> Files:
-    """Return (name, content) of the active files, or of the one requested file. Raises ConfigError.
+    """Return (name, content) of the active files, or of the one requested file, even if a program has that open.
 
-    A file that a person requests is used as it is, even if a program has it open.
+    Raises ConfigError.
     """
     found = snapshot(root, config_path)
     return (found if config_path is None else found._replace(being_written=())).require_complete()
 
 
 def snapshot(root: str, config_path: Optional[str] = None) -> Snapshot:
-    """Return the current active files, or the one requested file.
+    """Return the current active files, or the one requested file. A file that is removed meanwhile is absent.
 
-    If the root is /, a file must belong to root, and only root may be able to write it. A file that is removed
-    during the call is treated as absent. No program can open a file for writing while it is read.
+    If the root is /, a file must belong to root, and only root may be able to write it. No program can open a file for
+    writing while it is read.
     """
     found = Snapshot(())
     for _ in range(_TRIES):
         errors: list[str] = []
-        places = _active_files(root, errors) if config_path is None else [_named_file(config_path)]
+        if config_path is None:
+            places = _active_files(root, errors)
+        else:  # in the file system of this process
+            places = [_ConfigFile("/", os.path.join(os.getcwd(), config_path), config_path)]
         found, gone = _contents(places, config_path is None and root == "/", errors)
         if not gone:  # A removed file may have masked another one, so the list has to be read again.
             break
@@ -96,16 +98,11 @@ class _ConfigFile(NamedTuple):
 
 
 class _UntrustedError(Exception):
-    """The file cannot be trusted."""
+    pass
 
 
 class _GoneError(Exception):
     """The file was removed since it was listed."""
-
-
-def _named_file(name: str) -> _ConfigFile:
-    """Return the place of a file that a person named, in the file system of this process."""
-    return _ConfigFile("/", os.path.join(os.getcwd(), name), name)
 
 
 def _active_files(root: str, errors: list[str]) -> list[_ConfigFile]:
@@ -150,10 +147,7 @@ def _contents(places: list[_ConfigFile], trusted_only: bool, errors: list[str]) 
 
 
 def _read(place: _ConfigFile, trusted_only: bool) -> tuple[Optional[bytes], bool]:
-    """Return the content, and whether the file is being written. The content is None for a link to /dev/null.
-
-    Such a link masks a drop-in.
-    """
+    """Return the content, or None for a link to /dev/null, and whether the file is being written."""
     try:
         with rootfs.open_file(place.root, place.path) as fd:
             status = os.fstat(fd)
@@ -178,7 +172,6 @@ def _read(place: _ConfigFile, trusted_only: bool) -> tuple[Optional[bytes], bool
 
 
 def _restrict(name: str) -> str:
-    """Return the commands after which only root can write a file."""
     import shlex  # needed only for the message
 
     file = shlex.quote(name)
@@ -188,8 +181,7 @@ def _restrict(name: str) -> str:
 def _open_for_writing(fd: int) -> bool:
     """Return whether a program has the file open for writing. If not, block such opens until `fd` is closed.
 
-    Both use a lease (fcntl(2)), which the owner of the file may take. Return False if the file system does not
-    support it.
+    Both use a lease (fcntl(2)). Return False if the file system does not support it.
     """
     try:
         fcntl.fcntl(fd, fcntl.F_SETSIG, signal.SIGURG)  # sent if a program has to wait; SIGIO would end us

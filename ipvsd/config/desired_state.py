@@ -35,10 +35,7 @@ from ipvsd.sysctl.patterns import Patterns, Scope
 
 
 class PatternRule(NamedTuple):
-    """The desired value of all sysctls that match a pattern, which is the key.
-
-    `exclude` lists parts that do not match.
-    """
+    """The desired value of all sysctls that match a pattern, which is the key, except for the parts in `exclude`."""
 
     wanted: DesiredSysctl
     exclude: tuple[str, ...]
@@ -57,11 +54,10 @@ def candidates(config: Config) -> frozenset[str]:
 
 def patterns(config: Config) -> tuple[str, ...]:
     """Return the patterns among the sysctls, which have to be expanded."""
-    entries = (
-        entry for name in config.profiles for entry in PROFILES[name].sysctls if _is_enabled(entry.switch, config)
-    )
-    named = dict.fromkeys((*(entry.key for entry in entries), *config.sysctls))
+    entries = (entry for name in config.profiles for entry in PROFILES[name].sysctls)
+    keys = (entry.key for entry in entries if _is_enabled(entry.switch, config))
     dropped = {key for key, setting in config.sysctls.items() if setting.dropped}
+    named = dict.fromkeys((*keys, *config.sysctls))
     return tuple(key for key in named if sysctl_names.is_pattern(key) and key not in dropped)
 
 
@@ -84,17 +80,14 @@ class PatternRules:
         self._index = Patterns(sysctl_names.globs(wanted.key) or () for wanted in self._wanted)
 
     def match(self, name: str) -> Optional[DesiredSysctl]:
-        """Return the desired value of the pattern that applies to a sysctl, which is the last matching one, or None."""
+        """Return the desired value of the last pattern that matches a sysctl, or None."""
         matching = {number for path in sysctl_names.paths(name) for number in self._index.matching(path)}
         found = next((number for number in sorted(matching, reverse=True) if name in self._scopes[number]), None)
         return None if found is None else self._wanted[found]
 
 
 def build_desired(
-    config: Config,
-    kernel: Kernel,
-    loaded: Mapping[str, ModuleState],
-    expanded: Mapping[str, Collection[str]],
+    config: Config, kernel: Kernel, loaded: Mapping[str, ModuleState], expanded: Mapping[str, Collection[str]]
 ) -> Desired:
     """Return the desired state, without duplicates, in the order of actions and output.
 
@@ -142,11 +135,9 @@ def _modules(name: str, config: Config, kernel: Kernel, known: frozenset[str]) -
 
 
 def _applies(entry: ModuleEntry, config: Config, kernel: Kernel, known: frozenset[str]) -> bool:
-    if (
-        not _is_enabled(entry.switch, config)
-        or (entry.ipv6 and not kernel.ipv6)
-        or (entry.silent and entry.name not in known)
-    ):
+    if not _is_enabled(entry.switch, config) or (entry.ipv6 and not kernel.ipv6):
+        return False
+    if entry.silent and entry.name not in known:
         return False
     version, before = config.kube_proxy, entry.kube_proxy_before
     return version is None or (entry.kube_proxy_since <= version and (before is None or version < before))
@@ -165,10 +156,8 @@ def _sysctls(name: str, config: Config, kernel: Kernel) -> Iterator[DesiredSysct
     version = kernel_names.kernel_version(kernel.release)
     for entry in PROFILES[name].sysctls:
         if _is_enabled(entry.switch, config) and entry.since <= version < entry.before:
-            yield DesiredSysctl(
-                entry.key, _want(entry, kernel.cpus), Policy.ENFORCE, entry.required, f"profile {name}",
-                provider(entry.key),
-            )  # fmt: skip
+            want, origin = _want(entry, kernel.cpus), f"profile {name}"
+            yield DesiredSysctl(entry.key, want, Policy.ENFORCE, entry.required, origin, provider(entry.key))
 
 
 def _want(entry: SysctlEntry, cpus: int) -> Want:
@@ -184,24 +173,21 @@ def _adjust_modules(modules: dict[str, DesiredModule], settings: Mapping[str, Mo
             continue
         # A name without parameters requests the module. With parameters, it only adds them to the profile's module.
         explicit = old is None or (old.need is Need.IF_SHIPPED and not setting.parameters)
-        need = old.need if old and not explicit else Need.REQUIRED
+        base = old or DesiredModule(name, Need.REQUIRED, setting.origin)
+        need = Need.REQUIRED if explicit else base.need
         if setting.required is not None:
             need = Need.REQUIRED if setting.required else Need.OPTIONAL
-        origin = setting.origin if setting.required is not None or explicit or old is None else old.origin
+        origin = setting.origin if setting.required is not None or explicit else base.origin
         options = tuple(f"{parameter}={value}" for parameter, value in setting.parameters.items())
-        since = old.kernel_since if old else (0, 0)
-        reason = old.reason if old else ""
-        modules[name] = DesiredModule(name, need, origin, setting.any_of, options, since, reason)
+        modules[name] = base._replace(need=need, origin=origin, any_of=setting.any_of, options=options)
 
 
 def _parameters(modules: Mapping[str, DesiredModule], config: Config) -> Iterator[DesiredSysctl]:
     for name in modules:
         setting = config.modules.get(name, ModuleSetting(""))
         for parameter, value in setting.parameters.items():
-            key = f"{name}.{parameter}"
-            yield DesiredSysctl(
-                key, Exactly(value), Policy.ENFORCE, required=False, origin=setting.origin, provider=name
-            )
+            want = Exactly(value)
+            yield DesiredSysctl(f"{name}.{parameter}", want, Policy.ENFORCE, False, setting.origin, name)
 
 
 def _wanted_sysctls(config: Config, kernel: Kernel) -> Mapping[str, DesiredSysctl]:
@@ -217,19 +203,17 @@ def _wanted_sysctls(config: Config, kernel: Kernel) -> Mapping[str, DesiredSysct
         if setting.dropped or want is None:
             wanted.pop(key, None)
             continue
-        new = _wanted_sysctl(key, want, setting)
-        wanted[key] = new._replace(
-            policy=setting.policy or (old.policy if old else new.policy),
-            required=new.required if setting.required is not None or old is None else old.required,
-            guard=bool(setting.guard),
-        )
+        policy = setting.policy or (old.policy if old else Policy.ENFORCE)
+        required = old.required if old and setting.required is None else bool(setting.required)
+        guard = bool(setting.guard)
+        wanted[key] = DesiredSysctl(key, want, policy, required, setting.origin, provider(key), guard=guard)
     return wanted
 
 
 def _merge_bounds(configured: Optional[Want], old: Optional[Want]) -> Optional[Want]:
     """Merge a person's value with that of a profile, `old`. A person can set one or both bounds of a range.
 
-    A profile's floor grows with the number of CPUs. If it is above a person's ceiling, the ceiling applies.
+    A profile's floor grows with the number of CPUs, up to a person's ceiling.
     """
     if not isinstance(configured, Within) or not isinstance(old, Within):
         return configured or old
@@ -246,10 +230,7 @@ def _expand(
     rules: Sequence[PatternRule],
     expanded: Mapping[str, Collection[str]],
 ) -> Iterator[DesiredSysctl]:
-    """Yield the sysctls of the patterns.
-
-    A named sysctl overrides them, and a later pattern overrides an earlier one.
-    """
+    """Yield the sysctls of the patterns. A named sysctl overrides them, and a later pattern an earlier one."""
     named = {*(item.key for item in wanted), *(key for key in config.sysctls if not sysctl_names.is_pattern(key))}
     for template, exclude in reversed(rules):
         pattern = template.key
@@ -261,15 +242,3 @@ def _expand(
             keys = [key for key in keys if key == pattern or key in scope]
         named.update(keys)
         yield from (template._replace(key=key, pattern=pattern) for key in (keys if matching else [pattern]))
-
-
-def _wanted_sysctl(key: str, want: Want, setting: SysctlSetting) -> DesiredSysctl:
-    return DesiredSysctl(
-        key,
-        want,
-        setting.policy or Policy.ENFORCE,
-        bool(setting.required),
-        setting.origin,
-        provider(key),
-        guard=bool(setting.guard),
-    )

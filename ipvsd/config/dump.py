@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ipvsd.config.schema import Config, ModuleSetting, SysctlSetting
-from ipvsd.model.types import Exactly, OneOf
+from ipvsd.model.types import Exactly, OneOf, Within
 
 
 def as_mapping(config: Config) -> dict[str, Any]:
@@ -41,8 +41,7 @@ def address(host: str, port: int) -> str:
 
 def fingerprint(config: Config) -> str:
     """Return 12 hexadecimal digits that change if and only if an effective value changes."""
-    # Imported after READY=1; hashlib loads OpenSSL.
-    import hashlib
+    import hashlib  # after READY=1, because it loads OpenSSL
     import json
 
     text = json.dumps(as_mapping(config), sort_keys=True)
@@ -52,31 +51,25 @@ def fingerprint(config: Config) -> str:
 def _module(setting: ModuleSetting) -> Any:
     if setting.dropped:
         return False
-    values: dict[str, Any] = {} if setting.required is None else {"required": setting.required}
-    if setting.any_of:
-        values["anyOf"] = list(setting.any_of)
-    if setting.parameters:
-        values["parameters"] = dict(setting.parameters)
-    return values
+    parameters = dict(setting.parameters) or None
+    return _without_none(required=setting.required, anyOf=list(setting.any_of) or None, parameters=parameters)
 
 
 def _sysctl(setting: SysctlSetting) -> Any:
     if setting.dropped:
         return False
-    values: dict[str, Any] = {}
-    if isinstance(setting.want, Exactly):
-        values["value"] = setting.want.value
-    elif isinstance(setting.want, OneOf):
-        values["oneOf"] = list(setting.want.values)
-    elif setting.want:
-        bounds = {"atLeast": setting.want.floor, "atMost": setting.want.ceiling}
-        values.update({key: bound for key, bound in bounds.items() if bound is not None})
-    if setting.exclude:
-        values["exclude"] = list(setting.exclude)
-    if setting.guard is not None:
-        values["guard"] = setting.guard
-    if setting.policy is not None:
-        values["policy"] = setting.policy.value
-    if setting.required is not None:
-        values["required"] = setting.required
-    return values
+    want = setting.want
+    return _without_none(
+        value=want.value if isinstance(want, Exactly) else None,
+        oneOf=list(want.values) if isinstance(want, OneOf) else None,
+        atLeast=want.floor if isinstance(want, Within) else None,
+        atMost=want.ceiling if isinstance(want, Within) else None,
+        exclude=list(setting.exclude) or None,
+        guard=setting.guard,
+        policy=setting.policy and setting.policy.value,
+        required=setting.required,
+    )
+
+
+def _without_none(**values: Any) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if value is not None}

@@ -1,12 +1,10 @@
 """Choose the iptables backend that this node uses, with the reason.
 
-The iptables program has two backends. Its rules go to nf_tables (iptables-nft) or to legacy tables
-(iptables-legacy). kube-proxy on the node uses the node's program. kube-proxy in a container contains both, and uses
-the one in which kubelet has created a chain. kubelet used the node's program (kubernetes-sigs/iptables-wrappers).
-So the node's program decides.
+The rules of the iptables program go to nf_tables (iptables-nft) or to legacy tables (iptables-legacy). kube-proxy on
+the node uses the node's program. In a container, it uses the backend in which kubelet has created a chain with the
+node's program (kubernetes-sigs/iptables-wrappers). So the node's program decides.
 
-Legacy tables process each packet as soon as their modules are loaded, even without rules. So ipvsd does not load
-the modules of an unused backend.
+Legacy tables process each packet as soon as their modules are loaded, so the modules of an unused backend are not.
 """
 
 from __future__ import annotations
@@ -24,20 +22,17 @@ class Choice(NamedTuple):
 
 
 def choose(back_ends: Sequence[BackEnd], kernel: Kernel, known: Collection[str]) -> Choice:
-    """Return the backend whose modules are desired. `known` are the modules that this kernel has, loaded or not.
+    """Return the backend whose modules are desired: the only complete one, or that of the node's program.
 
-    If the kernel has all modules of only one backend, that one is used.
+    `known` are the modules that this kernel has, loaded or not.
     """
     lacking = {back_end.name: missing(back_end, kernel, known) for back_end in back_ends}
     complete = [back_end for back_end in back_ends if not lacking[back_end.name]]
     if len(complete) == 1:
         others = (f"this kernel lacks {names[0]} of iptables-{name}" for name, names in lacking.items() if names)
-        return _choice(complete[0], "; ".join(others))
+        return Choice(complete[0], f"for iptables-{complete[0].name}: {'; '.join(others)}")
     name, reason = detect(kernel.iptables)
-    return _choice(next((item for item in back_ends if item.name == name), back_ends[0]), reason)
-
-
-def _choice(back_end: BackEnd, reason: str) -> Choice:
+    back_end = next((item for item in back_ends if item.name == name), back_ends[0])
     return Choice(back_end, f"for iptables-{back_end.name}: {reason}")
 
 
@@ -45,10 +40,7 @@ def missing(back_end: BackEnd, kernel: Kernel, known: Collection[str]) -> Sequen
     """Return the modules that a backend requires and this kernel lacks."""
     wanted = (entry for entry in back_end.modules if entry.need is Need.REQUIRED and (kernel.ipv6 or not entry.ipv6))
     lacking = [entry.name for entry in wanted if entry.name not in known]
-    return [
-        *lacking,
-        *(item.names[0] for item in back_end.alternatives if not any(name in known for name in item.names)),
-    ]
+    return lacking + [item.names[0] for item in back_end.alternatives if not any(name in known for name in item.names)]
 
 
 def detect(iptables: Iptables) -> tuple[str, str]:

@@ -66,9 +66,8 @@ def _unknown(config: Config) -> Iterator[str]:
     from ipvsd.config import spelling
 
     suggestion = spelling.scheduler(name)
-    known = (
-        f"known: {', '.join(profiles.SCHEDULERS)}; to use a different scheduler, add the scheduler module to 'modules'"
-    )
+    other = "to use a different scheduler, add the scheduler module to 'modules'"
+    known = f"known: {', '.join(profiles.SCHEDULERS)}; {other}"
     hint = f"did you mean {suggestion!r}?" if suggestion else known
     yield f"{config.origins.get('scheduler', 'default')}: scheduler: unknown scheduler {name!r} ({hint})"
 
@@ -108,10 +107,7 @@ def _incomplete(config: Config) -> Iterator[str]:
 
 
 def _conflicting(config: Config) -> Iterator[str]:
-    """Yield errors for an upper bound that conflicts with a profile's range.
-
-    With a lower bound, it replaces the range.
-    """
+    """Yield errors for an upper bound below a profile's minimum. With a lower bound, it replaces the range."""
     for name in config.profiles:
         for entry in profiles.PROFILES[name].sysctls:
             setting = config.sysctls.get(entry.key)
@@ -191,7 +187,7 @@ class _Reader:
         return lambda where, node: self._mapping(where, node, self._plain(settings))
 
     def _plain(self, settings: Mapping[str, tuple[str, Reader]]) -> dict[str, Callable[[str, Node], None]]:
-        return {key: self._setting(name, read) for key, (name, read) in settings.items()}
+        return {key: self._setting(name, read, self.values) for key, (name, read) in settings.items()}
 
     def origin(self, node: Node) -> str:
         return f"{self._file}:{node.line}"
@@ -226,13 +222,15 @@ class _Reader:
 
                 self._add_error(where, key, f"unknown key {shown(key.text)}", key_hints.hint_for_key(key.text, known))
 
-    def _setting(self, name: str, read: Callable[[Node], object]) -> Callable[[str, Node], None]:
+    def _setting(self, name: str, read: Reader, into: dict[str, Any]) -> Callable[[str, Node], None]:
         def take(where: str, node: Node) -> None:
             try:
-                self.values[name] = read(node)
-                self.origins[name] = self.origin(node)
+                into[name] = read(node)
             except SettingError as bad:
                 self._add_error(where, node, bad.problem, bad.hint)
+            else:
+                if into is self.values:
+                    self.origins[name] = self.origin(node)
 
         return take
 
@@ -244,19 +242,8 @@ class _Reader:
         return take
 
     def _fields(self, where: str, node: Node, readers: Mapping[str, Reader]) -> dict[str, Any]:
-        """Return the values of a map, by the names of the fields."""
         found: dict[str, Any] = {}
-
-        def reader(name: str, read: Reader) -> Callable[[str, Node], None]:
-            def take(where: str, node: Node) -> None:
-                try:
-                    found[_field(name)] = read(node)
-                except SettingError as bad:
-                    self._add_error(where, node, bad.problem, bad.hint)
-
-            return take
-
-        self._mapping(where, node, {name: reader(name, read) for name, read in readers.items()})
+        self._mapping(where, node, {name: self._setting(_field(name), read, found) for name, read in readers.items()})
         return found
 
     def _is_duplicate(self, where: str, key: Scalar, name: str) -> bool:
@@ -294,9 +281,8 @@ class _Reader:
         base = old if old and not old.dropped else ModuleSetting("")
         if "any_of" in fields or base.any_of:
             if "parameters" in fields or base.parameters:
-                self._add_error(
-                    where, key, "'anyOf' and 'parameters' cannot be combined", "set the parameters of one module"
-                )
+                hint = "set the parameters of one module"
+                self._add_error(where, key, "'anyOf' and 'parameters' cannot be combined", hint)
             self.modules.pop(shown_as, None)
             # It is not a module name, so people see its first spelling.
             shown_as = self._shown.setdefault(name, key.text)

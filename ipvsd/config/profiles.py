@@ -116,6 +116,9 @@ _NFT = (
     "kube-proxy's rules use it (pkg/proxy/nftables/proxier.go); determined by loading such rules on Linux 5.10 and "
     "later"
 )
+_NFT_MODULES = (
+    "nft_ct nft_chain_nat nft_nat nft_masq nft_numgen nft_reject_ipv4 nft_reject_ipv6 nft_fib_ipv4 nft_fib_ipv6".split()
+)
 _ALL_OR_NOTHING = "without it, iptables-restore rejects all rules (pkg/proxy/ipvs/proxier.go)"
 _SETS = "without it, kube-proxy cannot create its sets (ipsetInfo, pkg/proxy/ipvs/proxier.go)"
 _MODE_IPTABLES = "{} in iptables mode, to which kube-proxy 1.25 and older falls back (pkg/proxy/iptables/proxier.go)"
@@ -150,16 +153,10 @@ _CONNTRACK_MAX = SysctlEntry(
     "kube-proxy's conntrack.maxPerCore and conntrack.min, with its cap since 1.36 (kubernetes/kubernetes#137002)",
 )
 
-# kube-proxy can start even if its scheduler differs from the configured one, as far as the kernel has it.
-_EVERY_SCHEDULER = tuple(
-    ModuleEntry(
-        f"ip_vs_{name}",
-        "a scheduler that kube-proxy can use (net/netfilter/ipvs/Kconfig)",
-        Need.IF_SHIPPED,
-        silent=True,
-    )
-    for name in SCHEDULERS
-)
+
+def _silent(name: str, why: str) -> ModuleEntry:
+    return ModuleEntry(name, why, Need.IF_SHIPPED, silent=True)
+
 
 IPTABLES_NFT = BackEnd(
     "nft",
@@ -167,12 +164,7 @@ IPTABLES_NFT = BackEnd(
         ModuleEntry("nf_tables", "iptables-nft: the tables themselves"),
         ModuleEntry("nft_compat", "iptables-nft: the xtables matches and targets (xt_*) in its rules"),
         # Part of nf_tables since Linux 5.17 (commit 023223dfbfb3, nf_tables: make counter support built-in).
-        ModuleEntry(
-            "nft_counter",
-            "iptables-nft: the counter of each rule; part of nf_tables since Linux 5.17",
-            Need.IF_SHIPPED,
-            silent=True,
-        ),
+        _silent("nft_counter", "iptables-nft: the counter of each rule; part of nf_tables since Linux 5.17"),
     ),
     (NAT_CHAINS,),
 )
@@ -235,21 +227,18 @@ KUBE_PROXY_IPVS = Profile(
         ),
         ModuleEntry("ip6t_REJECT", "same as ipt_REJECT, for IPv6", ipv6=True),
         *_BRIDGE,
-        ModuleEntry("xt_nat", _MODE_IPTABLES.format("DNAT"), Need.IF_SHIPPED, silent=True),
-        ModuleEntry("xt_tcpudp", _MODE_IPTABLES.format("TCP and UDP ports"), Need.IF_SHIPPED, silent=True),
-        ModuleEntry(
-            "xt_statistic", _MODE_IPTABLES.format("distribution across endpoints"), Need.IF_SHIPPED, silent=True
-        ),
-        ModuleEntry("xt_recent", _MODE_IPTABLES.format("session affinity"), Need.IF_SHIPPED, silent=True),
-        ModuleEntry("xt_sctp", _MODE_IPTABLES.format("SCTP ports"), Need.IF_SHIPPED, silent=True),
+        _silent("xt_nat", _MODE_IPTABLES.format("DNAT")),
+        _silent("xt_tcpudp", _MODE_IPTABLES.format("TCP and UDP ports")),
+        _silent("xt_statistic", _MODE_IPTABLES.format("distribution across endpoints")),
+        _silent("xt_recent", _MODE_IPTABLES.format("session affinity")),
+        _silent("xt_sctp", _MODE_IPTABLES.format("SCTP ports")),
         # It depends on nfnetlink_acct, which must not be loaded alone: kubernetes/kubernetes#142068.
-        ModuleEntry(
-            "xt_nfacct",
-            "the counters of iptables mode since kube-proxy 1.30 (kubernetes/kubernetes#122812)",
-            Need.IF_SHIPPED,
-            silent=True,
+        _silent("xt_nfacct", "the counters of iptables mode since kube-proxy 1.30 (kubernetes/kubernetes#122812)"),
+        # kube-proxy can start even if its scheduler differs from the configured one, as far as the kernel has it.
+        *(
+            _silent(f"ip_vs_{name}", "a scheduler that kube-proxy can use (net/netfilter/ipvs/Kconfig)")
+            for name in SCHEDULERS
         ),
-        *_EVERY_SCHEDULER,
     ),
     alternatives=(CONNTRACK, MASQUERADE),
     back_ends=(IPTABLES_NFT, IPTABLES_LEGACY),
@@ -288,22 +277,9 @@ KUBE_PROXY_NFTABLES = Profile(
     modules=(
         # kube-proxy refuses older kernels (KEP-3866, "kernel support").
         ModuleEntry("nf_tables", "nftables itself, on a kernel that kube-proxy accepts", kernel_since=(5, 13)),
-        *(
-            ModuleEntry(name, _NFT)
-            for name in (
-                "nft_ct",
-                "nft_chain_nat",
-                "nft_nat",
-                "nft_masq",
-                "nft_numgen",
-                "nft_reject_ipv4",
-                "nft_reject_ipv6",
-                "nft_fib_ipv4",
-                "nft_fib_ipv6",
-            )
-        ),
+        *(ModuleEntry(name, _NFT) for name in _NFT_MODULES),
         ModuleEntry("nf_conntrack_netlink", _STALE),
-        ModuleEntry("nft_counter", f"{_NFT}; part of nf_tables since Linux 5.17", Need.IF_SHIPPED, silent=True),
+        _silent("nft_counter", f"{_NFT}; part of nf_tables since Linux 5.17"),
         *_BRIDGE,
     ),
     alternatives=(CONNTRACK,),
@@ -372,17 +348,9 @@ def why(profile: str, name: str, reason: str = "") -> str:
     For a module of a backend, `reason` is the reason for choosing that backend.
     """
     known = PROFILES[profile]
-    if any(name in (*_named(back_end), *_variants(back_end)) for back_end in known.back_ends):
+    if name in module_names(known) - module_names(known._replace(back_ends=())):
         return f"{_reason(known, name)}; {reason}" if reason else ""
     return _reason(known, name)
-
-
-def _named(back_end: BackEnd) -> tuple[str, ...]:
-    return tuple(entry.name for entry in back_end.modules)
-
-
-def _variants(back_end: BackEnd) -> tuple[str, ...]:
-    return tuple(name for choice in back_end.alternatives for name in choice.names)
 
 
 def _reason(known: Profile, name: str) -> str:

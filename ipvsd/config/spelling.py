@@ -14,41 +14,23 @@ from ipvsd.config.profiles import PROFILES, SCHEDULERS, module_names
 from ipvsd.sysctl import sysctl_names
 
 # Common names of the schedulers, in lower case without punctuation. The first ones are those of ipvsadm(8).
-_SCHEDULERS: Mapping[str, str] = {
-    "roundrobin": "rr",
-    "robin": "rr",
-    "weightedroundrobin": "wrr",
-    "weightedrr": "wrr",
-    "leastconnection": "lc",
-    "leastconnections": "lc",
-    "leastconn": "lc",
-    "weightedleastconnection": "wlc",
-    "weightedleastconnections": "wlc",
-    "weightedleastconn": "wlc",
-    "localitybasedleastconnection": "lblc",
-    "localitybasedleastconnections": "lblc",
-    "localitybasedleastconnectionwithreplication": "lblcr",
-    "localitybasedleastconnectionswithreplication": "lblcr",
-    "destinationhashing": "dh",
-    "destinationhash": "dh",
-    "desthash": "dh",
-    "sourcehashing": "sh",
-    "sourcehash": "sh",
-    "source": "sh",
-    "iphash": "sh",
-    "maglev": "mh",
-    "maglevhashing": "mh",
-    "maglevhash": "mh",
-    "shortestexpecteddelay": "sed",
-    "neverqueue": "nq",
-    "failover": "fo",
-    "weightedfailover": "fo",
-    "overflow": "ovf",
-    "weightedoverflow": "ovf",
-    "poweroftwochoices": "twos",
-    "poweroftwo": "twos",
-    "p2c": "twos",
+_SCHEDULER_NAMES = {
+    "rr": "roundrobin robin",
+    "wrr": "weightedroundrobin weightedrr",
+    "lc": "leastconnection leastconnections leastconn",
+    "wlc": "weightedleastconnection weightedleastconnections weightedleastconn",
+    "lblc": "localitybasedleastconnection localitybasedleastconnections",
+    "lblcr": "localitybasedleastconnectionwithreplication localitybasedleastconnectionswithreplication",
+    "dh": "destinationhashing destinationhash desthash",
+    "sh": "sourcehashing sourcehash source iphash",
+    "mh": "maglev maglevhashing maglevhash",
+    "sed": "shortestexpecteddelay",
+    "nq": "neverqueue",
+    "fo": "failover weightedfailover",
+    "ovf": "overflow weightedoverflow",
+    "twos": "poweroftwochoices poweroftwo p2c",
 }
+_SCHEDULERS = {name: scheduler for scheduler, names in _SCHEDULER_NAMES.items() for name in names.split()}
 
 # Modules that people use in addition to those of the profiles.
 _MODULES = """
@@ -80,25 +62,20 @@ def nearest(word: str, known: Iterable[str], min_similarity: float = 0.6) -> Opt
 
 
 def is_misspelling(word: str, known: str) -> bool:
-    """Return whether a word is another one with so few typing errors that it cannot be a different name.
-
-    A different number makes a different name.
-    """
+    """Return whether a word is another one with so few typing errors that it cannot be a different name."""
     if _plain(word) == _plain(known):
         return word != known
     parts, others = re.split("[-_]", word.lower()), re.split("[-_]", known.lower())
     if len(parts) != len(others) or re.findall("[0-9]", word) != re.findall("[0-9]", known):
         return False
-    return all(
-        one == other or _edit_distance(one, other) <= _max_distance(one, other) for one, other in zip(parts, others)
-    )
+    pairs = zip(parts, others)  # a different number makes a different name
+    return all(one == other or _edit_distance(one, other) <= _max_distance(one, other) for one, other in pairs)
 
 
 def _closest(word: str, known: Iterable[str]) -> Optional[str]:
     """Return the known word of which this is a misspelling, with the fewest typing errors, or None."""
-    found = [
-        (_plain(word) != _plain(name), _edit_distance(word, name), name) for name in known if is_misspelling(word, name)
-    ]
+    similar = (name for name in known if is_misspelling(word, name))
+    found = [(_plain(word) != _plain(name), _edit_distance(word, name), name) for name in similar]
     return min(found)[2] if found else None
 
 
@@ -165,10 +142,7 @@ def find_by_short_name(word: str) -> tuple[str, ...]:
 
 
 def guess(name: str, others: Collection[str] = ()) -> Optional[str]:
-    """Return the probable meaning of an unknown name, which is only a guess, or None.
-
-    `others` are sysctls that this kernel has in the same directory.
-    """
+    """Return the probable meaning of an unknown name, or None. `others` are sysctls of this kernel beside it."""
     closest = nearest(name.rpartition(".")[2], {other.rpartition(".")[2]: None for other in others}, _MIN_SIMILARITY)
     certain = sysctl(name) if "." in name else module(name)
     if certain or closest:

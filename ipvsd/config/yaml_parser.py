@@ -13,10 +13,7 @@ _MAX_PROBLEM = 200  # characters of PyYAML's message, which can contain an alias
 
 
 def parse(data: bytes) -> Optional[Node]:
-    """Return the tree of the one document in `data`, or None if it is empty.
-
-    Raises DocumentError.
-    """
+    """Return the tree of the one document in `data`, or None if it is empty. Raises DocumentError."""
     try:
         text = data.decode("utf-8-sig")
         if not text.isascii():

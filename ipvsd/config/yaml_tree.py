@@ -1,8 +1,4 @@
-"""A YAML document as a tree that contains line numbers.
-
-The input is not trusted. Its size, its depth and the expansion of its aliases are limited. No tag creates an
-object.
-"""
+"""A YAML document as a tree with line numbers. Its size, depth and aliases are limited. No tag creates an object."""
 
 from __future__ import annotations
 
@@ -43,10 +39,7 @@ Node = Union[Scalar, Sequence, Mapping]
 
 
 def parse(data: bytes) -> Optional[Node]:
-    """Return the tree of the one document in `data`, or None if it is empty.
-
-    Raises DocumentError.
-    """
+    """Return the tree of the one document in `data`, or None if it is empty. Raises DocumentError."""
     if len(data) > MAX_BYTES:
         raise DocumentError(0, f"the file is larger than {MAX_BYTES} bytes")
     if _is_blank(data):
