@@ -35,8 +35,7 @@ def _aggregate(found: list[SysctlFinding]) -> SysctlFinding:
     if not members:  # nothing matches the pattern
         return found[0]
     right = sum(finding.compliant for finding in members)
-    # For a future boot, the members are the sysctls that files name. The pattern itself represents all others and
-    # is not counted. The same applies to a pattern whose matches are unknown.
+    # If the matches are unknown, as for a future boot, the pattern itself represents them and is not counted.
     worst = min(found, key=_severity)
     evidence = f"{right} of {len(members)} compliant"
     if not worst.compliant:
@@ -49,10 +48,7 @@ def _aggregate(found: list[SysctlFinding]) -> SysctlFinding:
 
 
 def _severity(finding: SysctlFinding) -> float:
-    """Return the sort key of findings.
-
-    A finding with a valid last verdict does not hide one that is not compliant now.
-    """
+    """Return the sort key of findings. A valid last verdict does not hide a finding that is not compliant now."""
     return _WORST_FIRST.index(finding.verdict) if not is_last_verdict_valid(finding) else len(_WORST_FIRST) - 1.5
 
 

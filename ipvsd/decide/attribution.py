@@ -12,10 +12,9 @@ _FRESH = 1.0  # seconds: the kernel may not have stored a reported write yet
 
 
 class ObservedWrite(NamedTuple):
-    """A write, or the unloading of a module, that was about to happen.
+    """A write, or the unloading of a module, that was about to happen, and the attribution of drift to it.
 
-    The value is None for an unloading. `ours` means that the sysctl is certainly in ipvsd's network namespace. The
-    attribution is that of drift to this write.
+    The value is None for an unloading. `ours` means that the sysctl is certainly in ipvsd's network namespace.
     """
 
     value: Optional[str]
@@ -64,10 +63,7 @@ class WriteLog:
         self._records[name] = records
 
     def explain(self, name: str, found: str, by: float = float("inf")) -> Optional[ObservedWrite]:
-        """Return the write that caused the drift, like `of`.
-
-        One that certainly caused it cannot explain later drift.
-        """
+        """Return the write that caused the drift, like `of`. One that certainly caused it explains no later drift."""
         write = self.of(name, found, by)
         if write and write.attribution is Attribution.CERTAIN:
             self._records[name] = [
@@ -84,12 +80,11 @@ class WriteLog:
         identified afterwards. A write that can be in another network namespace counts only if there is none in
         ipvsd's.
         """
-        records = [
-            record
-            for record in self._records.get(name, [])
-            if record.write.value is None
-            or (record.write.at <= by and values.equivalent(name, record.write.value, found))
-        ]
+
+        def fits(write: ObservedWrite) -> bool:
+            return write.value is None or (write.at <= by and values.equivalent(name, write.value, found))
+
+        records = [record for record in self._records.get(name, []) if fits(record.write)]
         if not records:
             return None
         matching = [record.write for record in records if record.left] or [record.write for record in records]
@@ -97,9 +92,7 @@ class WriteLog:
         alone = last.at > self._missed and len({write.writer for write in matching}) == 1
         if last.ours:
             how = Attribution.CERTAIN if alone and last.value is not None else Attribution.LIKELY
-        else:
-            # A process that writes very often in another network namespace is one of several, or the only one that
-            # fitted into the buffer.
+        else:  # a process of another network namespace may be the only one that fitted into the buffer
             how = Attribution.LIKELY if alone else Attribution.UNKNOWN
         return last._replace(attribution=how)
 
@@ -118,15 +111,10 @@ def _same(one: ObservedWrite, other: ObservedWrite) -> bool:
 
 
 def attributed(repair: Repair, write: Optional[ObservedWrite], complete: bool) -> Repair:
-    """Return the repair with the writer of the drift.
-
-    If `complete`, the log contains all writes of processes. Then drift without a write is attributed to the
-    kernel.
-    """
+    """Return the repair with the writer of the drift: the kernel if the log is `complete` and has no write."""
     if write is None and complete:  # or a process over netlink (IFLA_INET_CONF)
         return repair._replace(writer_text="the kernel", attribution=Attribution.LIKELY)
     if write is None or not write.named:
         return repair._replace(writer_text=UNKNOWN)
-    return repair._replace(
-        before=write.before, writer_text=write.named, writer=write.writer, attribution=write.attribution
-    )
+    repair = repair._replace(before=write.before, writer_text=write.named, writer=write.writer)
+    return repair._replace(attribution=write.attribution)

@@ -34,7 +34,6 @@ class Contention(NamedTuple):
 
     @property
     def by(self) -> str:
-        """The conflicting program, in the words of a sentence."""
         return self.attribution.describe(self.conflicting_program)
 
     @property
@@ -53,26 +52,20 @@ class Contention(NamedTuple):
         yields: bool = False,
         attribution: Attribution = Attribution.LIKELY,
     ) -> Contention:
-        """Return the state after one more repair.
-
-        An empty `conflicting_program` was not seen: it is taken for the one before it.
-        """
+        """Return the state after one more repair. An empty `conflicting_program` is taken for the one before it."""
         level = self._level(limit, now) + 1.0
         since = now if self.since is None and level > limit.repairs else self.since
         yielded = self.yielded or (yields and since is not None)
-        program, how = (
-            (conflicting_program, attribution) if conflicting_program else (self.conflicting_program, self.attribution)
-        )
-        return Contention(level, now, program, since, now, yielded, how)
+        if not conflicting_program:
+            conflicting_program, attribution = self.conflicting_program, self.attribution
+        return Contention(level, now, conflicting_program, since, now, yielded, attribution)
 
     def checked(self, limit: Limit, compliant: bool, now: float) -> Optional[Contention]:
         """Return the state after a check, or None if it has ended."""
         if not compliant:
             return self._replace(wrong=now)
-        return self if self.yielded or self._lasts(limit, now) else None
+        lasts = now - self.wrong < limit.quiet if self.contended else self._level(limit, now) > 0.0
+        return self if self.yielded or lasts else None
 
     def _level(self, limit: Limit, now: float) -> float:
         return max(0.0, self.level - (now - self.last) * limit.repairs / limit.window)
-
-    def _lasts(self, limit: Limit, now: float) -> bool:
-        return now - self.wrong < limit.quiet if self.contended else self._level(limit, now) > 0.0

@@ -25,12 +25,15 @@ def assess(
 ) -> Health:
     """Return the health of a node. `last` is its last repair, and `now` the time in seconds since the epoch.
 
-    `more` names the place of further problems. A contended sysctl degrades the node even while it is compliant. A
+    `more` names the place of further problems. A contended sysctl degrades the node even while it is compliant, but a
     yielded one does not.
     """
     failures = [finding for finding in findings if _fails(finding)]
     degradations = [finding for finding in findings if not (_fails(finding) or tolerated(finding))]
-    counts = _counts(findings)
+    right = [finding for finding in findings if finding.compliant]
+    modules = sum(isinstance(finding, ModuleFinding) for finding in right)
+    # A pattern counts as one, because the number of its matches changes with every interface.
+    counts = f"{_count(modules, 'module')}, {_count(len(right) - modules, 'sysctl')} compliant"
     repaired = f"; last repair {last}, {ago(now - last.time)}" if last else ""
     if failures:
         code = 2 if all(map(unreadable, failures)) else 1
@@ -103,13 +106,6 @@ def ago(seconds: float) -> str:
     if minutes < 120:
         return f"{minutes} min ago"
     return f"{minutes // 60} h ago" if minutes < 2880 else f"{minutes // 1440} days ago"
-
-
-def _counts(findings: Sequence[Finding]) -> str:
-    right = [finding for finding in findings if finding.compliant]
-    modules = sum(isinstance(finding, ModuleFinding) for finding in right)
-    # A pattern counts as one, because the number of its matches changes with every interface.
-    return f"{_count(modules, 'module')}, {_count(len(right) - modules, 'sysctl')} compliant"
 
 
 def _count(number: int, noun: str) -> str:

@@ -10,7 +10,6 @@ from ipvsd.model.types import (
     Action,
     Desired,
     LoadModule,
-    ModuleFinding,
     ModuleVerdict,
     Observed,
     Plan,
@@ -38,16 +37,12 @@ def plan(desired: Desired, observed: Observed) -> Plan:
     parameters = tuple(verdicts.judge_parameter(wanted, observed) for wanted in desired.parameters)
     # Writes come before the loading of modules, because a write takes microseconds.
     actions: list[Action] = [*_writes(sysctls, WriteSysctl), *_writes(parameters, WriteParameter)]
-    actions += [_load(found) for found in modules if found.verdict in _TO_LOAD]
+    actions += [
+        LoadModule(found.name, "" if found.module == found.name else found.module, found.desired.options)
+        for found in modules
+        if found.verdict in (ModuleVerdict.LOADABLE, ModuleVerdict.UNLOADING)
+    ]
     return Plan(tuple(actions), modules, sysctls, parameters)
-
-
-_TO_LOAD = (ModuleVerdict.LOADABLE, ModuleVerdict.UNLOADING)
-
-
-def _load(finding: ModuleFinding) -> LoadModule:
-    module = "" if finding.module == finding.name else finding.module
-    return LoadModule(finding.name, module, finding.desired.options)
 
 
 def _writes(findings: tuple[SysctlFinding, ...], kind: type[WriteSysctl]) -> list[WriteSysctl]:
@@ -64,13 +59,13 @@ def _writes(findings: tuple[SysctlFinding, ...], kind: type[WriteSysctl]) -> lis
 
 
 def without_followers(actions: tuple[Action, ...]) -> tuple[Action, ...]:
-    """Return the actions without those that the kernel performs itself as a result of another one."""
+    """Return the actions without those that the kernel performs itself (inet_forward_change())."""
     first = next((action for action in actions if action.name == IP_FORWARD), None)
-    return actions if first is None else tuple(action for action in actions if not _follows(action, first))
+    if not isinstance(first, WriteSysctl):
+        return actions
 
+    def follows(action: Action) -> bool:
+        same = isinstance(action, WriteSysctl) and values.equivalent(action.name, action.value, first.value)
+        return same and _FOLLOWER.match(action.name) is not None
 
-def _follows(action: Action, first: Action) -> bool:
-    """Return whether the kernel does this itself when ip_forward is written (inet_forward_change())."""
-    if not isinstance(first, WriteSysctl) or not isinstance(action, WriteSysctl):
-        return False
-    return _FOLLOWER.match(action.name) is not None and values.equivalent(action.name, action.value, first.value)
+    return tuple(action for action in actions if not follows(action))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Collection, Mapping, Sequence
-from typing import Callable, Optional, TypeVar
+from typing import Callable, TypeVar
 
 from ipvsd.model.types import (
     Cause,
@@ -100,10 +100,9 @@ def for_unsupported(wanted: DesiredSysctl, others: Collection[str] = ()) -> str:
 
 
 def adapt(plan: Plan, root: str, daemon: bool = False) -> Plan:
-    """Return the plan with remedies that a person can carry out here.
+    """Return the plan with remedies that a person can carry out here, below this root, or beside a daemon.
 
-    The current state of a root other than / cannot be changed, and its modules are not those of the host. A daemon
-    on this node itself does what the remedy would ask a person to do.
+    The current state of a root other than / cannot be changed, and its modules are not those of the host.
     """
     if not daemon and root == "/":
         return plan
@@ -142,7 +141,6 @@ def for_root(text: str, root: str) -> str:
 
 @functools.lru_cache(maxsize=1)  # a command has one root, and many remedies
 def _commands(root: str) -> Sequence[tuple[re.Pattern[str], str]]:
-    """Return the commands in remedies, and their form for this root."""
     import shlex  # the daemon starts without it, because its root is /
 
     quoted = shlex.quote(root)
@@ -157,7 +155,7 @@ def for_module(verdict: ModuleVerdict, kernel: Kernel, name: str) -> str:
     text = _MODULE.get(verdict, "")
     # Every reconciliation needs remedies, and most have no fields.
     fields = re.findall(r"{(\w+)}", text) if "{" in text else ()
-    return text.format(**{field: _field(field, kernel, name) for field in fields})
+    return text.format(**{field: _PLACEHOLDERS[field](kernel, name) for field in fields})
 
 
 def _option(kernel: Kernel, name: str) -> str:
@@ -172,18 +170,13 @@ def _reboot(kernel: Kernel, name: str) -> str:
 
 
 def _installed(kernel: Kernel, name: str) -> str:
-    having = kernel.in_other_kernels.get(name)
+    having, others = kernel.in_other_kernels.get(name), kernel.other_releases
     if having:
         return f"{' or '.join(having[-2:])}, which has the module"
-    return (
-        f"{' or '.join(kernel.other_releases[-2:])}, which is installed"
-        if kernel.other_releases
-        else "an installed kernel"
-    )
+    return f"{' or '.join(others[-2:])}, which is installed" if others else "an installed kernel"
 
 
 def _suggest(kernel: Kernel, name: str) -> str:
-    """Return a suggestion for the name of an unknown module, or an empty text."""
     if kernel.in_other_kernels.get(name):
         return ""
     from ipvsd.config import spelling  # needed only for missing items
@@ -198,18 +191,14 @@ def _for_compression(kernel: Kernel, name: str) -> str:
     return kernel.compressed.get(name) or of_needed or ""
 
 
-def _line(kernel: Kernel, name: str) -> Optional[LoadBlocker]:
-    return kernel.load_blockers.get(name) or kernel.install_commands.get(name)
-
-
 def _allow(kernel: Kernel, name: str) -> str:
-    line = _line(kernel, name)
+    line = kernel.load_blockers.get(name) or kernel.install_commands.get(name)
     unknown = "remove the line in modprobe.d(5) that blocks the module"
     return for_removal(line.text, line.origin, line.module) if line else unknown
 
 
 def _correct(kernel: Kernel, name: str) -> str:
-    line = _line(kernel, name)
+    line = kernel.load_blockers.get(name) or kernel.install_commands.get(name)
     return for_options_line(line) if line else "correct the options line in modprobe.d(5)"
 
 
@@ -258,12 +247,9 @@ def _grant(kernel: Kernel, _: str) -> str:
     return "" if kernel.restrictions.nested else ", or grant CAP_SYS_MODULE"
 
 
-def _field(field: str, kernel: Kernel, name: str) -> str:
-    plain = {"name": name, "release": kernel.release}
-    return plain[field] if field in plain else _PLACEHOLDERS[field](kernel, name)
-
-
 _PLACEHOLDERS: Mapping[str, Callable[[Kernel, str], str]] = {
+    "name": lambda _, name: name,
+    "release": lambda kernel, _: kernel.release,
     "option": _option,
     "installed": _installed,
     "reboot": _reboot,

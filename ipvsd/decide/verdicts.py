@@ -61,15 +61,13 @@ def judge_module(wanted: DesiredModule, observed: Observed) -> ModuleFinding:
     verdict, evidence = _assess(module, observed)
     if verdict is not V.UNREADABLE and kernel_names.kernel_version(kernel.release) < wanted.kernel_since:
         since = "{}.{}".format(*wanted.kernel_since)
-        verdict, evidence = (
-            V.KERNEL_TOO_OLD,
-            f"kernel {kernel.release} is older than {since}, the minimum for {wanted.origin}",
-        )
+        verdict = V.KERNEL_TOO_OLD
+        evidence = f"kernel {kernel.release} is older than {since}, the minimum for {wanted.origin}"
     if wanted.reason and verdict is not V.UNREADABLE:
         evidence = f"{evidence}; {wanted.reason}"
     if module != wanted.name:
         evidence = f"alias of {module}: {evidence}"
-    return ModuleFinding(wanted, verdict, evidence, _remedy(verdict, kernel, module), module)
+    return ModuleFinding(wanted, verdict, evidence, remedies.for_module(verdict, kernel, module), module)
 
 
 def _judge_alternatives(wanted: DesiredModule, observed: Observed) -> ModuleFinding:
@@ -125,10 +123,8 @@ def _loadable(name: str, kernel: Kernel) -> tuple[ModuleVerdict, str]:
     if kernel.restrictions.disabled:
         return V.MODULES_DISABLED, "kernel.modules_disabled is 1"
     if name in kernel.pulled_in_by:
-        dependent = kernel.pulled_in_by[name]
-        return V.LOADABLE, (
-            f"not loaded yet; the blacklist line has no effect, because the module is a dependency of {dependent}"
-        )
+        why = f"because the module is a dependency of {kernel.pulled_in_by[name]}"
+        return V.LOADABLE, f"not loaded yet; the blacklist line has no effect, {why}"
     return V.LOADABLE, "not loaded; modules.dep lists the module"
 
 
@@ -149,10 +145,8 @@ def _not_listed(name: str, kernel: Kernel, tree: str) -> tuple[ModuleVerdict, st
         other_trees = f"; other trees: {', '.join(kernel.other_releases)}" if kernel.other_releases else ""
         return V.MODULE_TREE_MISSING, f"no modules in {tree}{other_trees}"
     if name in kernel.compressed:
-        return (
-            V.COMPRESSION_UNSUPPORTED,
-            f"{kernel.unindexed[name]} is compressed with {kernel.compressed[name]}, which this kmod does not support",
-        )
+        packed = f"{kernel.unindexed[name]} is compressed with {kernel.compressed[name]}"
+        return V.COMPRESSION_UNSUPPORTED, f"{packed}, which this kmod does not support"
     if name in kernel.unindexed and not kernel.indexed:
         return V.NO_INDEX, f"{tree}/modules.dep.bin is missing or damaged; {kernel.unindexed[name]} exists"
     if name in kernel.unindexed:
@@ -220,22 +214,18 @@ def judge_parameter(wanted: DesiredSysctl, observed: Observed) -> SysctlFinding:
     elsewhere = observed._replace(kernel=observed.kernel._replace(read_only=frozenset()))
     finding = judge_sysctl(wanted, seen.reading, elsewhere)
     if finding.verdict is SysctlVerdict.UNSUPPORTED:
-        evidence = f"unknown parameter: not in /sys/module/{wanted.provider}/parameters"
-        return finding._replace(evidence=evidence)
+        return finding._replace(evidence=f"unknown parameter: not in /sys/module/{wanted.provider}/parameters")
     if finding.verdict is not SysctlVerdict.NONCOMPLIANT or seen.writable:
         return finding
     if wanted.provider in observed.kernel.built_in:
-        evidence, remedy = (
-            f"{finding.evidence}; the module is built in",
-            remedies.COMMAND_LINE.format(f"{wanted.key}={values.value_to_write(wanted.want, '')}"),
-        )
-        return finding._replace(verdict=SysctlVerdict.NEEDS_MODULE_RELOAD, evidence=evidence, remedy=remedy)
-    users = f"in use by {seen.users}" if seen.users else "not in use"
-    evidence = (
-        f"{finding.evidence}; the kernel accepts this parameter only while it loads module {wanted.provider}; "
-        f"the module is {users}"
-    )
-    return finding._replace(verdict=SysctlVerdict.NEEDS_MODULE_RELOAD, evidence=evidence, remedy=remedies.NEEDS_RELOAD)
+        why = "the module is built in"
+        remedy = remedies.COMMAND_LINE.format(f"{wanted.key}={values.value_to_write(wanted.want, '')}")
+    else:
+        users = f"in use by {seen.users}" if seen.users else "not in use"
+        why = f"the kernel accepts this parameter only while it loads module {wanted.provider}; the module is {users}"
+        remedy = remedies.NEEDS_RELOAD
+    evidence = f"{finding.evidence}; {why}"
+    return finding._replace(verdict=SysctlVerdict.NEEDS_MODULE_RELOAD, evidence=evidence, remedy=remedy)
 
 
 def explain(finding: ModuleFinding, failed: Outcome, kernel: Kernel) -> ModuleFinding:
@@ -249,7 +239,8 @@ def explain(finding: ModuleFinding, failed: Outcome, kernel: Kernel) -> ModuleFi
     if verdict is V.OVERRIDDEN:
         line = kernel.install_commands[finding.module]
         evidence = f"{_evidence(line, finding.module)}: {evidence}"
-    return finding._replace(verdict=verdict, evidence=evidence, remedy=_remedy(verdict, kernel, finding.module))
+    remedy = remedies.for_module(verdict, kernel, finding.module)
+    return finding._replace(verdict=verdict, evidence=evidence, remedy=remedy)
 
 
 def _refused(module: str, failed: Outcome, kernel: Kernel) -> ModuleVerdict:
@@ -262,7 +253,3 @@ def _refused(module: str, failed: Outcome, kernel: Kernel) -> ModuleVerdict:
     if failed.errno == errno.ENOEXEC and failed.built_for and failed.built_for != kernel.release:
         return V.VERMAGIC_MISMATCH
     return V.LOAD_FAILED
-
-
-def _remedy(verdict: ModuleVerdict, kernel: Kernel, module: str) -> str:
-    return remedies.for_module(verdict, kernel, module)
