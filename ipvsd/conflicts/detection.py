@@ -25,21 +25,17 @@ class ConflictReport:
 
 
 def detect(root: str, names: Names, known: Mapping[str, str] = {}) -> ConflictReport:
-    """Return the settings of these names in files. This only reads files.
+    """Return the settings of these names in files, some with `known` texts in place of their content.
 
-    `known` are texts that replace the content of some files: those that /proc will contain after a boot. Raises
-    rootfs.UnreadableError if a file of modprobe cannot be read.
+    Raises rootfs.UnreadableError if a file of modprobe cannot be read.
     """
     tree = FileTree(root, known)
     found = tuple(setting for reader in _READERS for setting in reader.settings(tree, names))
-    return ConflictReport(found, dict(tree.unreadable_files))
+    return ConflictReport(found, tree.unreadable_files)
 
 
 def complies(setting: ExternalSetting, want: Optional[Want]) -> Optional[bool]:
-    """Return whether a setting agrees with the desired state, or None if that is unknown or nothing is desired.
-
-    Modules are desired to be loaded. `values` decides whether a value is compliant, as in the planner.
-    """
+    """Return whether a setting agrees with the desired state, or None if that is unknown or nothing is desired."""
     if setting.failure:
         return False
     if setting.effect in (Effect.LOADS, Effect.RUNS):

@@ -1,7 +1,4 @@
-"""Settings of managed items by conflicting programs, read from the files below a root.
-
-ipvsd reports such a setting and never acts on it. Only the planner decides about compliance.
-"""
+"""Settings of managed items by conflicting programs, which ipvsd reports and never acts on."""
 
 from __future__ import annotations
 
@@ -56,12 +53,9 @@ APPLIED_WHEN = {
 class ExternalSetting:
     """The effect of one line of one file on the item `name`.
 
-    - `effective`: The same program applies no later setting.
-    - `certain`: False if only the program knows whether, or with which value, the setting applies. The cause is a
-      variable, a condition or a version.
-    - `failure`: The reason why the setting has no effect, or empty.
-    - `inactive`: The reason why the program does not apply the setting at all, or empty. Such a setting is never
-      effective.
+    It is `effective` if the same program applies no later setting, and `certain` unless only the program knows whether,
+    or with which value, it applies. `failure` is the reason why it has no effect. `inactive` is the reason why the
+    program does not apply it at all; then it is never effective.
     """
 
     name: str
@@ -79,10 +73,7 @@ class ExternalSetting:
 
 @dataclass(frozen=True)
 class Names:
-    """The queried items: sysctls and MODULE.PARAMETER by their canonical names, and modules.
-
-    `others` are further modules that are loaded, and may depend on `modules`.
-    """
+    """The queried items by their canonical names. `others` are loaded modules that may depend on `modules`."""
 
     sysctls: Collection[str] = ()
     parameters: Collection[str] = ()

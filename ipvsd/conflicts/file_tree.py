@@ -11,8 +11,7 @@ from ipvsd.model.report import RootKind
 from ipvsd.runtime import rootfs
 from ipvsd.sysctl import globs
 
-# A file in an earlier directory masks files of the same name in later ones, as in sysctl.d(5). /lib may differ from
-# /usr/lib.
+# A file in an earlier directory masks files of the same name in later ones, as in sysctl.d(5).
 PLACES = ("etc", "run", "usr/local/lib", "usr/lib", "lib")
 _UNITS = ("etc/systemd/system", "run/systemd/system", "usr/lib/systemd/system", "lib/systemd/system")
 
@@ -23,19 +22,13 @@ class FileTree:
     def __init__(self, root: str, known: Mapping[str, str] = {}) -> None:
         self.root = root
         self._texts: dict[str, Optional[str]] = dict(known)
-        self._unreadable_files: dict[str, str] = {}
-
-    @property
-    def unreadable_files(self) -> Mapping[str, str]:
-        """The existing files that could not be read, each with the reason."""
-        return self._unreadable_files
+        self.unreadable_files: dict[str, str] = {}  # the existing ones, each with the reason
 
     def shown(self, path: str) -> str:
-        """Return the path for people."""
         return os.path.join(self.root, path)
 
     def read(self, path: str) -> Optional[str]:
-        """Return the text of a regular file, or None. A device, such as a link to /dev/null, is not a regular file."""
+        """Return the text of a regular file, or None."""
         if path not in self._texts:
             try:
                 self._texts[path] = rootfs.read(self.root, path).decode("utf-8", "surrogateescape")
@@ -43,7 +36,7 @@ class FileTree:
                 self._texts[path] = None
             except OSError as error:
                 self._texts[path] = None
-                self._unreadable_files[self.shown(path)] = error.strerror or str(error)
+                self.unreadable_files[self.shown(path)] = error.strerror or str(error)
         return self._texts[path]
 
     def names(self, directory: str) -> Collection[str]:
@@ -53,14 +46,13 @@ class FileTree:
         except (FileNotFoundError, NotADirectoryError):
             return ()
         except OSError as error:
-            self._unreadable_files[self.shown(directory)] = error.strerror or str(error)
+            self.unreadable_files[self.shown(directory)] = error.strerror or str(error)
             return ()
 
     def merged(self, directories: Collection[str], *suffixes: str, hidden: bool = False) -> list[str]:
         """Return the files of several directories, sorted by name. Earlier directories mask files of later ones.
 
-        Only names with one of the suffixes count, `.conf` by default. systemd and libkmod ignore names with a
-        leading dot, which some other programs read (`hidden`).
+        Only names with one of the suffixes count, `.conf` by default, and with a leading dot only if `hidden`.
         """
         chosen: dict[str, str] = {}
         for directory in directories:
@@ -106,5 +98,5 @@ class FileTree:
         try:
             return rootfs.read_link(self.root, path)
         except rootfs.UnreadableError as error:
-            self._unreadable_files[self.shown(path)] = error.strerror or str(error)
+            self.unreadable_files[self.shown(path)] = error.strerror or str(error)
             return None

@@ -1,9 +1,8 @@
 """firewalld can unload the modules of the firewall, and those that depend on them, when it stops or restarts.
 
-These are nf_conntrack and all its users, including ip_vs and its schedulers, and modules named nf_*, xt_* and so on
-(src/firewall/core/modules.py). `CleanupModulesOnExit=` controls it. firewalld 1.0 introduced this option with the
-default `no`. Distributions that backported it to 0.9 kept the default `yes`. A version without this option obeys
-`CleanupOnExit=`.
+These are nf_conntrack and all its users, including ip_vs, and modules named nf_*, xt_* and so on
+(src/firewall/core/modules.py). `CleanupModulesOnExit=` controls it, and in versions without this option
+`CleanupOnExit=`. Its default is `no` since 1.0, and `yes` where 0.9 has the option as a backport.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ def settings(tree: FileTree, names: Names) -> Iterator[ExternalSetting]:
     """Yield the modules that firewalld unloads, if systemd starts it."""
     if not tree.enabled("firewalld.service"):
         return
-    entries = list(ini_files.entries(tree.shown(CONF), tree.read(CONF) or ""))
+    entries = ini_files.read(tree, [CONF])
     entry = ini_files.last(entries, "", _OPTION)
     default = _default(tree, ini_files.last(entries, "", "CleanupOnExit"))
     unloads = default if entry is None else ini_files.parse_boolean(entry.value)
@@ -51,9 +50,6 @@ def _default(tree: FileTree, cleanup: Optional[ini_files.Entry]) -> Optional[boo
                 text = tree.read(f"usr/lib/{python}/{packages}/firewall/config/__init__.py")
                 if text is not None:
                     found = re.search(r"^FALLBACK_CLEANUP_MODULES_ON_EXIT\s*=\s*(True|False)\b", text, re.MULTILINE)
-                    return (
-                        found[1] == "True"
-                        if found
-                        else cleanup is None or ini_files.parse_boolean(cleanup.value) is not False
-                    )
+                    cleans = cleanup is None or ini_files.parse_boolean(cleanup.value) is not False
+                    return found[1] == "True" if found else cleans
     return None

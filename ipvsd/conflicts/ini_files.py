@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Optional
 
+from ipvsd.conflicts.file_tree import FileTree
+
+_MAX_LINE = 1 << 20  # LONG_LINE_MAX, after which systemd skips the rest of a file
 _TRUE = ("1", "yes", "y", "true", "t", "on")
 _FALSE = ("0", "no", "n", "false", "f", "off")
 
@@ -22,10 +26,7 @@ class Entry:
 
 
 def entries(name: str, text: str) -> Iterator[Entry]:
-    """Yield the entries of a file, in order.
-
-    Invalid lines are ignored. The section before the first header is empty.
-    """
+    """Yield the entries of a file, in order. Invalid lines are ignored. The first section is empty."""
     section = ""
     for number, line in enumerate(text.split("\n"), 1):
         stripped = line.strip()
@@ -37,6 +38,21 @@ def entries(name: str, text: str) -> Iterator[Entry]:
                 yield Entry(section, key.strip(), value.strip(), f"{name}:{number}")
 
 
+def read(tree: FileTree, files: Iterable[str]) -> list[Entry]:
+    """Return the entries of several files, in order."""
+    return [entry for file in files for entry in entries(tree.shown(file), tree.read(file) or "")]
+
+
+def systemd_lines(name: str, text: str) -> Iterator[tuple[str, str]]:
+    """Yield the lines of a file of names or sysctls that are no comments, like systemd, each with its origin."""
+    for number, line in enumerate(re.split(r"\r\n?|\n\r?|\0", text), 1):
+        if len(line) >= _MAX_LINE:
+            return
+        stripped = line.strip(" \t\n\r")
+        if stripped and stripped[0] not in "#;":
+            yield stripped, f"{name}:{number}"
+
+
 def last(found: Iterable[Entry], section: str, key: str) -> Optional[Entry]:
     """Return the last entry with this key, which overrides the others, or None."""
     matching = [entry for entry in found if (entry.section, entry.key) == (section, key)]
@@ -44,9 +60,6 @@ def last(found: Iterable[Entry], section: str, key: str) -> Optional[Entry]:
 
 
 def parse_boolean(text: str) -> Optional[bool]:
-    """Return the value of a boolean, or None.
-
-    systemd.syntax(7) lists all words; the other programs accept some of them.
-    """
+    """Return the value of a boolean of systemd.syntax(7), or None. The other programs accept some of the words."""
     word = text.strip().lower()
     return True if word in _TRUE else False if word in _FALSE else None

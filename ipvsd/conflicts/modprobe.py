@@ -64,10 +64,7 @@ def _release(tree: FileTree) -> str:
 
 
 def _options(name: str, found: tuple[Directive, ...], cmdline: str) -> Iterator[ExternalSetting]:
-    """Yield the lines that set a parameter. The last one counts, and the kernel's command line comes last.
-
-    A word without `=` sets no value. The kernel accepts it only for parameters of type bool.
-    """
+    """Yield the lines that set a parameter. The last one counts, and the kernel's command line comes last."""
     module, _, parameter = name.partition(".")
     assignments: list[tuple[Program, str, Optional[str]]] = []
     for item in (*found, *modprobe_d.from_command_line(cmdline)):

@@ -1,9 +1,8 @@
 """modules-load.d(5) and `modules_load=` on the kernel's command line, as systemd-modules-load reads them.
 
-A line is a name without surrounding white space, so `ip_vs # why` and `ip_vs hashsize=1` are names of no module. A
-name can be an alias. blacklist and install of modprobe.d(5) apply here as well. On Debian, a link in
-/etc/modules-load.d leads to /etc/modules. For an unknown name, systemd-modules-load logs an error, and older
-versions fail (src/modules-load/modules-load.c; seen with systemd 252).
+A line is a name or an alias without surrounding white space, so `ip_vs # why` and `ip_vs hashsize=1` are names of no
+module. On Debian, a link in /etc/modules-load.d leads to /etc/modules. For an unknown name, systemd-modules-load logs
+an error, and older versions fail (src/modules-load/modules-load.c; seen with systemd 252).
 """
 
 from __future__ import annotations
@@ -12,13 +11,13 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple, Optional
 
+from ipvsd.conflicts import ini_files
 from ipvsd.conflicts.external_setting import Effect, ExternalSetting, Names, Program
 from ipvsd.conflicts.file_tree import PLACES, FileTree
 from ipvsd.modprobe import kernel_names
 
 DIRECTORIES = tuple(f"{place}/modules-load.d" for place in PLACES)
 CMDLINE = "/proc/cmdline"
-_MAX_LINE = 1 << 20  # LONG_LINE_MAX, after which systemd skips the rest of a file
 
 
 class Line(NamedTuple):
@@ -56,17 +55,8 @@ def lines(tree: FileTree, cmdline: str) -> list[Line]:
     # Each name of the command line is used once.
     found = [Line(text, CMDLINE) for text in dict.fromkeys(_listed(cmdline, "modules_load"))]
     for file in tree.merged(DIRECTORIES):
-        found += _of_file(tree.shown(file), tree.read(file) or "")
+        found += (Line(*line) for line in ini_files.systemd_lines(tree.shown(file), tree.read(file) or ""))
     return found
-
-
-def _of_file(name: str, text: str) -> Iterator[Line]:
-    for number, line in enumerate(re.split(r"\r\n?|\n\r?|\0", text), 1):
-        if len(line) >= _MAX_LINE:
-            return
-        stripped = line.strip(" \t\n\r")
-        if stripped and stripped[0] not in "#;":
-            yield Line(stripped, f"{name}:{number}")
 
 
 def _listed(cmdline: str, key: str) -> Iterator[str]:
@@ -79,7 +69,5 @@ def _listed(cmdline: str, key: str) -> Iterator[str]:
 def words(cmdline: str) -> list[str]:
     """Split a kernel's command line into words like systemd: both kinds of quotes can enclose a word."""
     found = re.findall(r"(?:[^\s\"']|\"[^\"]*(?:\"|\Z)|'[^']*(?:'|\Z))+", cmdline)
-    return [_QUOTED.sub(lambda match: match[1] or match[2] or "", word) for word in found]
-
-
-_QUOTED = re.compile(r"\"([^\"]*)(?:\"|\Z)|'([^']*)(?:'|\Z)")
+    quoted = r"\"([^\"]*)(?:\"|\Z)|'([^']*)(?:'|\Z)"
+    return [re.sub(quoted, lambda match: match[1] or match[2] or "", word) for word in found]

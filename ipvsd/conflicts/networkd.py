@@ -1,8 +1,8 @@
 """systemd-networkd: forwarding in networkd.conf(5) and systemd.network(5), with their drop-ins.
 
-`IPForward=` (until systemd 255) can only enable forwarding, for the whole node. From 256 on, systemd ignores it
-with a warning. `IPv4Forwarding=` and `IPv6Forwarding=` (from 256 on) enable or disable it: in networkd.conf for the
-node, in a .network file for its links (src/network/networkd-sysctl.c).
+`IPForward=` (ignored from systemd 256 on) can only enable forwarding, for the whole node. `IPv4Forwarding=` and
+`IPv6Forwarding=` (from 256 on) enable or disable it: in networkd.conf for the node, in a .network file for its links
+(src/network/networkd-sysctl.c).
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from ipvsd.conflicts import ini_files
 from ipvsd.conflicts.external_setting import Effect, ExternalSetting, Names, Program
 from ipvsd.conflicts.file_tree import PLACES, FileTree
 from ipvsd.conflicts.ini_files import Entry
-from ipvsd.conflicts.sysctl_d import alias_paths, find_matching_names
+from ipvsd.conflicts.sysctl_d import find_matching_names, path_of
 from ipvsd.sysctl import globs
+from ipvsd.sysctl.semantics import alias_paths
 
 _SERVICE = "systemd-networkd.service"
 _IDLE = "systemd does not start systemd-networkd"
@@ -39,8 +40,10 @@ def _settings(tree: FileTree, names: Names) -> Iterator[ExternalSetting]:
     node = _entries(tree, tree.first([f"{place}/networkd.conf" for place in _SYSTEMD]), _SYSTEMD)
     links = [_entries(tree, file, _NETWORK) for file in tree.merged(_NETWORK, ".network")]
     for name in names.sysctls:
-        paths = alias_paths(name)
-        yield from _of_node(name, paths, node)
+        paths = alias_paths(path_of(name))
+        for option, family in _FAMILIES.items():
+            if any(path in paths for path in _paths(family, "all", "default")):
+                yield from _forwarding(name, option, node)
         yield from (found for entries in links for found in _of_any_link(name, paths, entries))
         yield from _of_link(name, paths, links)
 
@@ -75,13 +78,10 @@ def _interface_settings(tree: FileTree) -> Iterator[ExternalSetting]:
         text = f"[Match] {' '.join(map(str, match))}"
         name = file.rpartition("/")[2]
         earlier = next((other for other in _EARLIER if other < name), f"!{name}")
-        remedy = (
-            f"add the lines '[Match]', 'Name={INTERFACE}', '[Link]' and 'Unmanaged=yes' to "
-            f"{tree.shown(_NETWORK[0])}/{earlier}{_RELOAD if tree.root == '/' else ''}"
-        )
-        yield ExternalSetting(
-            "ip_vs", Effect.INTERFERES, Program.NETWORKD, match[0].origin, text, certain=False, remedy=remedy
-        )
+        lines = f"add the lines '[Match]', 'Name={INTERFACE}', '[Link]' and 'Unmanaged=yes' to"
+        remedy = f"{lines} {tree.shown(_NETWORK[0])}/{earlier}{_RELOAD if tree.root == '/' else ''}"
+        origin = match[0].origin
+        yield ExternalSetting("ip_vs", Effect.INTERFERES, Program.NETWORKD, origin, text, certain=False, remedy=remedy)
         return
 
 
@@ -102,10 +102,7 @@ def _match_section(entries: Sequence[Entry]) -> Mapping[str, Sequence[str]]:
 
 
 def _matches(entries: Sequence[Entry], known: Mapping[str, str]) -> Optional[bool]:
-    """Return whether [Match] matches a link with these properties, or None if it has further conditions.
-
-    An empty section matches nothing.
-    """
+    """Return whether [Match] matches a link with these properties, or None if it has further conditions."""
     conditions = _match_section(entries)
     if not conditions or not all(_matches_any(known[key], words) for key, words in conditions.items() if key in known):
         return False
@@ -120,23 +117,14 @@ def _is_unmanaged(entries: Sequence[Entry]) -> bool:
 def _matches_any(value: str, words: Sequence[str]) -> bool:
     """Return whether a list of wildcards matches a value. `!` before the first one negates the whole list."""
     negated = words[0].startswith("!")
-    return (
-        any(globs.matches(word.removeprefix("!") if not index else word, value) for index, word in enumerate(words))
-        != negated
-    )
+    return any(globs.matches(word, value) for word in (words[0].removeprefix("!"), *words[1:])) != negated
 
 
 def _entries(tree: FileTree, file: Optional[str], places: Sequence[str]) -> list[Entry]:
     """Return the entries of a file, followed by those of its drop-ins."""
     base = (file or "networkd.conf").rpartition("/")[2]
     files = [*([file] if file else []), *tree.merged([f"{place}/{base}.d" for place in places])]
-    return [entry for path in files for entry in ini_files.entries(tree.shown(path), tree.read(path) or "")]
-
-
-def _of_node(name: str, paths: Sequence[str], entries: Sequence[Entry]) -> Iterator[ExternalSetting]:
-    for option, family in _FAMILIES.items():
-        if any(path in paths for path in _paths(family, "all", "default")):
-            yield from _forwarding(name, option, entries)
+    return ini_files.read(tree, files)
 
 
 def _of_any_link(name: str, paths: Sequence[str], entries: Sequence[Entry]) -> Iterator[ExternalSetting]:

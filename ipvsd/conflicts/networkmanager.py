@@ -1,8 +1,7 @@
 """NetworkManager: whether its configuration excludes kube-ipvs0, the interface with kube-proxy's addresses.
 
-kube-proxy keeps that interface down, and NetworkManager ignores such an interface by default. If another program
-activates it, or a version behaves differently, NetworkManager manages it, and can remove the addresses of the
-services.
+By default, it ignores this interface, which kube-proxy keeps down. If another program activates the interface, or a
+version behaves differently, NetworkManager manages it, and can remove the addresses of the services.
 """
 
 from __future__ import annotations
@@ -14,9 +13,9 @@ from ipvsd.conflicts import ini_files
 from ipvsd.conflicts.external_setting import Effect, ExternalSetting, Names, Program
 from ipvsd.conflicts.file_tree import FileTree
 from ipvsd.conflicts.ini_files import Entry
+from ipvsd.conflicts.networkd import INTERFACE
 from ipvsd.sysctl import globs
 
-INTERFACE = "kube-ipvs0"
 CONF = "etc/NetworkManager/NetworkManager.conf"
 _RELOAD = ", and run 'nmcli general reload'"
 _OWN = "etc/NetworkManager/conf.d"
@@ -27,20 +26,16 @@ def settings(tree: FileTree, names: Names) -> Iterator[ExternalSetting]:
     """Yield a setting of ip_vs if systemd starts NetworkManager, and no line excludes the interface."""
     if "ip_vs" not in names.modules or not tree.enabled("NetworkManager.service"):
         return
-    entries = [entry for file in _files(tree) for entry in ini_files.entries(tree.shown(file), tree.read(file) or "")]
+    entries = ini_files.read(tree, _files(tree))
     unmanaged = [entry for entry in entries if entry.section == "keyfile" and entry.key.startswith("unmanaged-devices")]
     if _is_unmanaged_device(unmanaged) or _is_unmanaged_section(entries):
         return
-    origin, text = (
-        (unmanaged[-1].origin, str(unmanaged[-1])) if unmanaged else (tree.shown(CONF), "no unmanaged-devices=")
-    )
-    remedy = (
-        f"add the lines '[keyfile]' and 'unmanaged-devices+=interface-name:{INTERFACE}' to "
-        f"{tree.shown(_OWN)}/{_later_file_name(origin)}{_RELOAD if tree.root == '/' else ''}"
-    )
-    yield ExternalSetting(
-        "ip_vs", Effect.INTERFERES, Program.NETWORK_MANAGER, origin, text, certain=False, remedy=remedy
-    )
+    origin = unmanaged[-1].origin if unmanaged else tree.shown(CONF)
+    text = str(unmanaged[-1]) if unmanaged else "no unmanaged-devices="
+    file = f"{tree.shown(_OWN)}/{_later_file_name(origin)}{_RELOAD if tree.root == '/' else ''}"
+    remedy = f"add the lines '[keyfile]' and 'unmanaged-devices+=interface-name:{INTERFACE}' to {file}"
+    program = Program.NETWORK_MANAGER
+    yield ExternalSetting("ip_vs", Effect.INTERFERES, program, origin, text, certain=False, remedy=remedy)
 
 
 def _later_file_name(origin: str) -> str:
@@ -55,8 +50,7 @@ def _later_file_name(origin: str) -> str:
 def _files(tree: FileTree) -> list[str]:
     """Return the files in the order of reading: /usr/lib, /run, the main file, /etc/NetworkManager/conf.d.
 
-    A file in /etc masks those of the same name, and one in /run that in /usr/lib (nm_config_get_data(),
-    src/core/nm-config.c).
+    A file masks those of the same name in earlier places (nm_config_get_data(), src/core/nm-config.c).
     """
     drop_ins = tree.merged(_DROP_INS)
     own, run, vendor = ([file for file in drop_ins if file.startswith(f"{place}/")] for place in _DROP_INS)
@@ -64,10 +58,7 @@ def _files(tree: FileTree) -> list[str]:
 
 
 def _is_unmanaged_device(entries: Sequence[Entry]) -> bool:
-    """Return whether unmanaged-devices covers the interface.
-
-    `+=` adds to the earlier list, and `-=` removes from it.
-    """
+    """Return whether unmanaged-devices, to which `+=` adds and from which `-=` removes, covers the interface."""
     specs: list[str] = []
     for entry in entries:
         parts = _specs(entry.value)
@@ -85,11 +76,8 @@ def _is_unmanaged_section(entries: Sequence[Entry]) -> bool:
     sections = {entry.section for entry in entries if re.match(r"device(?:-|\Z)", entry.section)}
     for section in sections:
         managed, match = ini_files.last(entries, section, "managed"), ini_files.last(entries, section, "match-device")
-        if (
-            managed
-            and ini_files.parse_boolean(managed.value) is False
-            and (match is None or _contains_interface(_specs(match.value)))
-        ):
+        fits = match is None or _contains_interface(_specs(match.value))
+        if managed and fits and ini_files.parse_boolean(managed.value) is False:
             return True
     return False
 

@@ -1,13 +1,11 @@
 """sysctl.d(5) and /etc/sysctl.conf, as systemd-sysctl and procps read them. `tuned` contains TuneD's own rules.
 
-- All of them sort the files by name. The first directory masks files of the same name in later ones.
+- Both sort the files by name. The first directory masks files of the same name in later ones.
 - systemd-sysctl reads /etc/sysctl.conf only through a link in /etc/sysctl.d. procps reads it once more at the end.
-- systemd-sysctl keeps one line for each name. A later line replaces an earlier one, even if it is the exclusion
-  `-key` or the kernel refuses its value.
+- systemd-sysctl keeps the last line for each name, even if it is the exclusion `-key` or the kernel refuses its value.
 - procps writes line after line, so an exclusion only prevents writes by patterns.
 - Both programs never write a key by a pattern if any line contains the key literally.
-- Each parses lines in its own way (seen with systemd 252 and procps 4.0.2; see their src/sysctl/sysctl.c and
-  src/sysctl.c).
+- Each parses lines in its own way (seen with systemd 252 and procps 4.0.2; src/sysctl/sysctl.c and src/sysctl.c).
 """
 
 from __future__ import annotations
@@ -18,6 +16,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Optional
 
+from ipvsd.conflicts import ini_files
 from ipvsd.conflicts.external_setting import Effect, ExternalSetting, Names, Program
 from ipvsd.conflicts.file_tree import PLACES, FileTree
 from ipvsd.modprobe import modprobe_d
@@ -27,8 +26,6 @@ from ipvsd.sysctl.values import equivalent
 
 DIRECTORIES = tuple(f"{place}/sysctl.d" for place in PLACES)
 CONF = "etc/sysctl.conf"
-
-_MAX_LINE = 1 << 20  # LONG_LINE_MAX, after which systemd skips the rest of a file
 
 
 @dataclass(frozen=True)
@@ -51,10 +48,7 @@ class Assignment:
 
 @dataclass(frozen=True)
 class ApplyResult:
-    """The result of applying lines: the line that determines each value, by path, and the lines that fail.
-
-    `values` are the values that the kernel prints afterwards. `failing` contains the reason for each failing line.
-    """
+    """The result of applying lines: the line that determines each value, by path, and the kernel's values."""
 
     winners: Mapping[str, Assignment]
     values: Mapping[str, str]
@@ -69,13 +63,10 @@ def settings(tree: FileTree, names: Names) -> Iterator[ExternalSetting]:
     systemd, procps = systemd_lines(tree), procps_lines(tree)
     boot = list(from_command_line(tree.read("proc/cmdline") or ""))
     path_by_name = {name: path_of(name) for name in names.sysctls}
-    by_systemd, by_procps = (
-        simulate_systemd_sysctl(systemd, path_by_name.values()),
-        simulate_procps(procps, path_by_name.values()),
-    )
-    concerning = _concerning(
-        systemd, {other for path in path_by_name.values() for other in semantics.alias_paths(path)}
-    )
+    by_systemd = simulate_systemd_sysctl(systemd, path_by_name.values())
+    by_procps = simulate_procps(procps, path_by_name.values())
+    known = {other for path in path_by_name.values() for other in semantics.alias_paths(path)}
+    concerning = _concerning(systemd, known)
     places = {id(line): number for number, line in enumerate(systemd)}
     for name, path in path_by_name.items():
         aliases = semantics.alias_paths(path)
@@ -112,28 +103,21 @@ def find_named(tree: FileTree, patterns: Collection[str]) -> Mapping[str, Collec
 def find_matching_names(patterns: Collection[str], paths: Iterable[str]) -> Mapping[str, Collection[str]]:
     """Return the names of the paths, or patterns of paths, that match each of ipvsd's patterns."""
     found = matching(list(map(path_of, patterns)), paths)
-    return {pattern: [_name_of(path) for path in found[path_of(pattern)]] for pattern in patterns}
 
+    def name_of(path: str) -> str:
+        return (sysctl_names.join_parts if has_wildcard(path) else sysctl_names.name)(tuple(path.split("/")))
 
-def _name_of(path: str) -> str:
-    parts = tuple(path.split("/"))
-    return sysctl_names.join_parts(parts) if has_wildcard(path) else sysctl_names.name(parts)
+    return {pattern: [name_of(path) for path in found[path_of(pattern)]] for pattern in patterns}
 
 
 def assignments(name: str, text: str) -> Iterator[Assignment]:
     """Yield the assignments and exclusions of a file like systemd-sysctl. Invalid lines are ignored."""
-    for number, line in enumerate(re.split(r"\r\n?|\n\r?|\0", text), 1):
-        if len(line) >= _MAX_LINE:
-            return
-        stripped = line.strip(" \t\n\r")
-        if not stripped or stripped[0] in "#;":
-            continue
-        key, equals, value = stripped.partition("=")
-        if not equals and not key.startswith("-"):
-            continue
-        path = _path(key[key.startswith("-") :].strip(" \t\n\r"), climbs=False)
-        if path:
-            yield Assignment(path, value.strip(" \t\n\r") if equals else None, stripped, f"{name}:{number}", path)
+    for line, origin in ini_files.systemd_lines(name, text):
+        key, equals, value = line.partition("=")
+        if equals or key.startswith("-"):
+            path = _path(key[key.startswith("-") :].strip(" \t\n\r"), climbs=False)
+            if path:
+                yield Assignment(path, value.strip(" \t\n\r") if equals else None, line, origin, path)
 
 
 _SPACE = " \t\n\v\f\r"  # isspace() in the C locale
@@ -184,11 +168,7 @@ def simulate_procps(found: Sequence[Assignment], paths: Iterable[str], values: M
 
 
 def _simulate(
-    lines: Sequence[Assignment],
-    named: Collection[str],
-    paths: Iterable[str],
-    values: Mapping[str, str],
-    anew: bool,
+    lines: Sequence[Assignment], named: Collection[str], paths: Iterable[str], values: Mapping[str, str], anew: bool
 ) -> ApplyResult:
     asked_paths = tuple(paths)
     kernel, failing = ProcSys(asked_paths, values), dict[str, str]()
@@ -206,15 +186,9 @@ def _simulate(
             if not kernel.write(path, line.value, number, anew):
                 failing[line.origin] = REFUSED
     stored = {path: value for path in asked_paths for value in [kernel[path]] if value}
-    winners = {
-        path: lines[value.write_number] for path, value in stored.items() if value.write_number != semantics.INITIAL
-    }
+    numbers = {path: value.write_number for path, value in stored.items()}
+    winners = {path: lines[number] for path, number in numbers.items() if number != semantics.INITIAL}
     return ApplyResult(winners, {path: value.value for path, value in stored.items()}, failing)
-
-
-def alias_paths(name: str) -> tuple[str, ...]:
-    """Return the paths of the same kernel variable as the sysctl."""
-    return semantics.alias_paths(path_of(name))
 
 
 def path_of(name: str) -> str:
@@ -254,11 +228,8 @@ def _path(key: str, climbs: bool) -> str:
     """Return the path below /proc/sys of a key, or an empty text. A program that `climbs` accepts `..`."""
     parts = [part for part in _with_slashes(key).split("/") if part not in ("", ".")]
     # A trailing slash requires directories. glob(3) does not check that if the last part is not a pattern.
-    if (
-        climbs
-        and _with_slashes(key).endswith("/")
-        and (not has_wildcard("/".join(parts[:-1])) or has_wildcard("".join(parts[-1:])))
-    ):
+    checked = not has_wildcard("/".join(parts[:-1])) or has_wildcard("".join(parts[-1:]))
+    if climbs and checked and _with_slashes(key).endswith("/"):
         return ""
     if ".." in parts:
         parts = os.path.normpath("/".join(parts)).split("/") if climbs else [".."]

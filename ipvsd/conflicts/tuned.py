@@ -1,8 +1,8 @@
 """TuneD: the [sysctl] sections of its active profile, and the files of sysctl.d(5) that it applies after them.
 
-TuneD applies these files whenever it applies a profile that sets any sysctl, unless `reapply_sysctl` is off. TuneD
-2.27 and later skip the names in `reapply_sysctl_exclude`. TuneD reads only /run and /etc, and /etc/sysctl.conf
-last. It supports neither patterns nor exclusions (tuned/plugins/plugin_sysctl.py).
+TuneD applies these files if its profile sets any sysctl, unless `reapply_sysctl` is off. TuneD 2.27 and later skip
+the names in `reapply_sysctl_exclude`. It reads only /run and /etc, and /etc/sysctl.conf last, and supports neither
+patterns nor exclusions (tuned/plugins/plugin_sysctl.py).
 """
 
 from __future__ import annotations
@@ -21,8 +21,7 @@ from ipvsd.sysctl.semantics import canonical_path
 
 MAIN = "etc/tuned/tuned-main.conf"
 _ACTIVE = ("etc/tuned/active_profile", "etc/tuned/post_loaded_profile")
-# The first directory with the profile counts. Since 2.24, profiles are in profiles/ (tuned-main.conf(5),
-# profile_dirs).
+# The first directory with the profile counts. Since 2.24, profiles are in profiles/ (tuned-main.conf(5)).
 _PROFILES = ("etc/tuned/profiles", "etc/tuned", "usr/lib/tuned/profiles", "usr/lib/tuned")
 _REAPPLIED = ("run/sysctl.d", "etc/sysctl.d")
 _MAX_PROFILES = 64
@@ -40,14 +39,12 @@ def settings(tree: FileTree, names: Names) -> Iterator[ExternalSetting]:
     if not tree.enabled("tuned.service"):
         return
     sections = [section for section in profile(tree).values() if section]
-    reapplied_entries = (
-        _reapplied(tree) if sections and ini_files.parse_boolean(_main(tree, "reapply_sysctl", "1")) else []
-    )
+    reapplies = sections and ini_files.parse_boolean(_main(tree, "reapply_sysctl", "1"))
     entries_by_path: dict[str, list[tuple[Entry, Section]]] = {}
     for section in sections:
         for entry in section.values():
             entries_by_path.setdefault(canonical_path(path(entry.key)), []).append((entry, section))
-    reapplied = {canonical_path(path(entry.key)): entry for entry in reapplied_entries}
+    reapplied = {canonical_path(path(entry.key)): entry for entry in (_reapplied(tree) if reapplies else ())}
     for name in names.sysctls:
         one = canonical_path(path_of(name))
         matching = entries_by_path.get(one, [])
@@ -75,7 +72,7 @@ def profile(tree: FileTree) -> Mapping[str, Section]:
 
 
 def path(option: str) -> str:
-    """Return the path below /proc/sys that TuneD writes for an option. Every dot becomes a slash."""
+    """Return the path below /proc/sys that TuneD writes for an option."""
     return option.replace(".", "/")
 
 
@@ -110,7 +107,7 @@ def _files(tree: FileTree, names: Iterable[str], places: Sequence[str], seen: se
                 raise _MissingError
             continue
         seen.add(file)
-        found = list(ini_files.entries(tree.shown(file), tree.read(file) or ""))
+        found = ini_files.read(tree, [file])
         included = ini_files.last(found, "main", "include")
         if included:
             yield from _files(tree, re.split(r"\s*[,;]\s*", _unquoted(included)), places, seen)
@@ -145,10 +142,8 @@ def _of_profile(name: str, entry: Entry, section: Section, wins: bool) -> Extern
 def _reapplied(tree: FileTree) -> Collection[Entry]:
     """Return the lines that TuneD applies again, in order, without the excluded ones."""
     patterns = [part for part in re.split(r"\s*[,;]\s*", _main(tree, "reapply_sysctl_exclude", "")) if part]
-    files = [*tree.merged(_REAPPLIED), CONF]
-    lines = (entry for file in files for entry in ini_files.entries(tree.shown(file), tree.read(file) or ""))
-    excluded = Globs(map(_of_python, patterns))
-    return [entry for entry in lines if not excluded.matching(entry.key)]
+    excluded, files = Globs(map(_of_python, patterns)), [*tree.merged(_REAPPLIED), CONF]
+    return [entry for entry in ini_files.read(tree, files) if not excluded.matching(entry.key)]
 
 
 def _of_python(pattern: str) -> str:
@@ -166,10 +161,6 @@ def _of_python(pattern: str) -> str:
 
 def _reapplied_setting(name: str, entry: Entry) -> ExternalSetting:
     file = entry.origin.rpartition(":")[0]
-    remedy = (
-        f"correct the line in {file}, or set 'reapply_sysctl_exclude = {name}' (TuneD 2.27 and later) "
-        f"or 'reapply_sysctl = 0' in /{MAIN}"
-    )
-    return ExternalSetting(
-        name, Effect.SETS, Program.REAPPLY, entry.origin, str(entry), sysctl_names.canonical(entry.value), remedy=remedy
-    )
+    options = f"'reapply_sysctl_exclude = {name}' (TuneD 2.27 and later) or 'reapply_sysctl = 0' in /{MAIN}"
+    remedy, value = f"correct the line in {file}, or set {options}", sysctl_names.canonical(entry.value)
+    return ExternalSetting(name, Effect.SETS, Program.REAPPLY, entry.origin, str(entry), value, remedy=remedy)

@@ -1,6 +1,5 @@
-"""When ufw starts, it lets procps write the file that IPT_SYSCTL= in /etc/default/ufw names.
+"""When ufw starts, it lets procps write the file that IPT_SYSCTL= in /etc/default/ufw names, after systemd-sysctl.
 
-This is the last step of its start, after systemd-sysctl. The header of that file says that it overrides sysctl.d.
 It applies if ENABLED=yes in /etc/ufw/ufw.conf. The shell reads both files, in this order
 (/lib/ufw/ufw-init-functions of 0.36: `sysctl -e -q -p $IPT_SYSCTL`).
 """
