@@ -1,7 +1,7 @@
 """The active configuration of a daemon: a valid one replaces it, and an invalid one leaves it unchanged.
 
 Nothing indicates that a file is complete. So new files become active after a short time without changes, while no
-program has one of them open for writing. An editor or a person can also remove a file before writing the next one.
+program has one of them open for writing. An editor can also remove a file before writing the next one.
 """
 
 from __future__ import annotations
@@ -91,7 +91,8 @@ class Configured:
         """
         seen, now = self._look(), self._clock()
         same = seen.files == self._files and not seen.errors and not self.errors
-        settles = self._since + (SETTLE if same else self._patience(seen))
+        gone = not same and not seen.errors and _lost(self._files, seen.files)
+        settles = self._since + (GONE if gone else SETTLE)
         self.due = settles if now < settles else None
         if same and self.due is None and not seen.being_written:
             self._settled = True
@@ -128,14 +129,9 @@ class Configured:
             self._seen, self._since = seen, self._clock()
         return seen
 
-    def _patience(self, seen: Snapshot) -> float:
-        return GONE if not seen.errors and _lost(self._files, seen.files) else SETTLE
-
     def _replaced(self, seen: Snapshot) -> bool:
         """Return whether the main file is missing or empty, but had content in the last good configuration."""
-        if self._config_path or any(
-            name == config_files.main_path(self._root) and data.strip() for name, data in seen.files
-        ):
+        if self._config_path or dict(seen.files).get(config_files.main_path(self._root), b"").strip():
             return False
         return bool(_lost(self._last_good()[0] or (), seen.files))
 
@@ -157,21 +153,14 @@ class Configured:
         """The reasons why newer files are not active yet, one sentence each."""
         seen = self._seen
         lost = () if seen.errors else _lost(self._files, seen.files)
-        return (
-            *(f"cannot read {path}: {BEING_WRITTEN}" for path in seen.being_written),
-            *(
-                f"{path} is missing or empty (ipvsd accepts this after {GONE:g} s, or when the configuration is "
-                "reloaded)"
-                for path in lost
-            ),
-        )
+        hint = f"(ipvsd accepts this after {GONE:g} s, or when the configuration is reloaded)"
+        being_written = (f"cannot read {path}: {BEING_WRITTEN}" for path in seen.being_written)
+        return (*being_written, *(f"{path} is missing or empty {hint}" for path in lost))
 
     def directories(self) -> tuple[str, ...]:
-        """Return the directories in which changes matter."""
         return () if self._config_path else config_files.directories(self._root)
 
     def state(self) -> ConfigState:
-        """Return the state for reports."""
         config = self.config
         names = tuple(name for name, _ in self._files)
         return ConfigState(fingerprint(config), config.profiles, names, config.interval, self.errors)

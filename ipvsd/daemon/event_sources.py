@@ -39,18 +39,15 @@ class EventSources:
         self._sources = [uevents, self._inotify, self._bpf]
 
     def add(self, source: Source) -> None:
-        """Add a source with the current targets."""
         source.arm(self._targets)
         self._sources.append(source)
 
     def arm(self, targets: Targets) -> None:
-        """Let each source watch these targets from now on."""
         self._targets = targets
         for source in self._sources:
             source.arm(targets)
 
     def drain(self) -> None:
-        """Deliver every write that has been reported so far."""
         if self._bpf:
             self._bpf.drain()
 

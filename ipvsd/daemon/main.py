@@ -99,7 +99,7 @@ class Daemon:
             self._failures.attempt(Operation.STORE_CONFIGURATION, self._configured.keep)
 
     def _profile_notes(self) -> tuple[str, ...]:
-        return tuple(notes(self._config.profiles, self._config.kube_proxy))
+        return notes(self._config.profiles, self._config.kube_proxy)
 
     def _log_notes(self) -> None:
         for note in self._profile_notes():
@@ -121,7 +121,6 @@ class Daemon:
             reasons = self._wait()
 
     def _turn(self, reasons: tuple[Reason, ...]) -> None:
-        """Reconcile, and publish the result."""
         kinds = {reason.kind for reason in reasons}
         asked = ReasonKind.RELOAD in kinds
         if asked and self._startup.over:
@@ -142,8 +141,10 @@ class Daemon:
             self._start_optional_services(report)
             self._publish(report)
         self._event_loop.run_ready()
-        gc.enable()  # in a service, it was disabled until here
+        gc.enable()  # in a service, it was disabled until here, because a start creates much and drops little
         gc.collect()  # also releases Python's free lists, which otherwise keep the memory of the largest reconciliation
+        if starts:
+            gc.freeze()  # current objects stay; collecting them takes longer than a repair
 
     def _wait(self) -> tuple[Reason, ...]:
         now = time.monotonic()
@@ -203,13 +204,9 @@ class Daemon:
         self._publisher.show_sources(self._sources.states())
         from ipvsd.daemon.services import OptionalServices
 
-        latest = self._publisher
-        self._services = OptionalServices(
-            self._root, self._event_loop, self._host, self._failures, lambda: latest.report
-        )
+        publisher, loop = self._publisher, self._event_loop
+        self._services = OptionalServices(self._root, loop, self._host, self._failures, lambda: publisher.report)
         self._services.start(self._config, report.modules)
-        gc.collect()
-        gc.freeze()  # current objects stay; collecting them takes longer than a repair
 
 
 def run(root: str = "/", config_path: Optional[str] = None, host: Optional[LinuxHost] = None) -> int:

@@ -64,7 +64,6 @@ class Publisher:
             self.report = self.report._replace(sources=sources)
 
     def close(self) -> None:
-        """Remove the status file."""
         from ipvsd.state import status_file
 
         status_file.remove(self._root)

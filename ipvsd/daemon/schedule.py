@@ -23,10 +23,7 @@ class Schedule:
             self._unsettled = 2  # the kernel reports an interface just before it creates its sysctls
 
     def next(self, now: float, period: float, dues: Iterable[Optional[float]]) -> float:
-        """Return the time of the next reconciliation without an event.
-
-        `dues` are times at which other parts need one.
-        """
+        """Return the time of the next reconciliation without an event. `dues` are times that other parts need."""
         # The interval may have been shortened since the last resync.
         self._resync_at = min(self._resync_at, now + period)
         times = [self._resync_at, *(due for due in dues if due is not None)]

@@ -43,7 +43,6 @@ class OptionalServices:
         self._asker.update(modules, ())
 
     def serve(self, config: Config) -> None:
-        """Serve on the configured addresses."""
         if self._http and self._http.listen != config.listen:
             self._http.close()
             self._http = None
@@ -72,7 +71,6 @@ class OptionalServices:
                 self._notices.update(config, result, self._survey.kernels)
 
     def complete(self, report: Report) -> Report:
-        """Return the report with the results of these services."""
         if self._http and not self._http.listen_errors:  # otherwise, a retry is scheduled
             self._listen(self._http)  # the server may have ended
         http: tuple[SourceState, ...] = (self._http.state(),) if self._http else ()

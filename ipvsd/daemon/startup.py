@@ -31,12 +31,9 @@ class Startup:
             return True
         left = self._began + config.startup_limit - self._clock()
         if left <= 0:
-            log(
-                "warning",
-                f"startup.mode strict: the node is not ready after {config.startup_limit:g} s; sending READY=1 anyway",
-            )
+            late = f"the node is not ready after {config.startup_limit:g} s; sending READY=1 anyway"
+            log("warning", f"startup.mode strict: {late}")
             return True
-        self._notifier.extend_timeout(
-            f"waiting up to {left:.0f} s more (startup.mode: strict); {report.health.summary}", 6 * HOLD
-        )
+        waiting = f"waiting up to {left:.0f} s more (startup.mode: strict); {report.health.summary}"
+        self._notifier.extend_timeout(waiting, 6 * HOLD)
         return False

@@ -20,8 +20,7 @@ def watch_targets(
 ) -> Targets:
     """Return the targets after a reconciliation with this result.
 
-    The sources do not watch contended items, nor items in back-off, so that many writes to these do not wake the
-    loop.
+    The sources watch neither contended items nor items in back-off, because many writes to these would wake the loop.
     """
     return Targets(
         _modules(plan),
@@ -36,16 +35,12 @@ def watch_targets(
 def _paths(host: LinuxHost, plan: Plan, contended: Collection[str]) -> Mapping[str, str]:
     # Unreadable items keep their guard, and their watch while the last verdict is valid.
     there = [finding for finding in plan.sysctls if not (finding.missing or finding.name == finding.desired.pattern)]
-    held = [
-        finding.name
-        for finding in there
-        if finding.compliant or is_last_verdict_valid(finding) or finding.desired.guard
-    ]
     paths: dict[str, str] = {}
-    for name in held:
-        if name not in contended:
+    for finding in there:
+        watched = finding.compliant or is_last_verdict_valid(finding) or finding.desired.guard
+        if watched and finding.name not in contended:
             with contextlib.suppress(OSError):  # a symbolic link in a tree leads to it now
-                paths[name] = host.sysctl_path(name)
+                paths[finding.name] = host.sysctl_path(finding.name)
     for alias, name in sysctl_names.ALIASES.items():
         if name in paths and os.path.exists(host.sysctl_path(alias)):
             paths[alias] = host.sysctl_path(alias)

@@ -1,7 +1,4 @@
-"""The changes that the reconciler reports, as a closed set of values.
-
-Counters, messages and history derive from them.
-"""
+"""The changes that the reconciler reports, as a closed set. Counters, messages and history derive from them."""
 
 # No `from __future__ import annotations`: NamedTuple would compile each field's text at import.
 
@@ -21,10 +18,7 @@ class Drifted(NamedTuple):
 
 
 class Repaired(NamedTuple):
-    """ipvsd acted on a drifted item, and a fresh read proved it compliant.
-
-    `at_once` means that an event caused the repair, before the reconciliation of all items.
-    """
+    """ipvsd acted on a drifted item, and a fresh read proved it compliant. An event caused it if `at_once`."""
 
     item: DesiredItem
     action: Action
@@ -33,10 +27,7 @@ class Repaired(NamedTuple):
 
 
 class Applied(NamedTuple):
-    """ipvsd acted on an item that had not drifted, and a fresh read proved it compliant.
-
-    `reconfigured` means that another value was desired before.
-    """
+    """ipvsd acted on an item that had not drifted, or was `reconfigured`, and a fresh read proved it compliant."""
 
     item: DesiredItem
     action: Action

@@ -1,7 +1,6 @@
 """The registry of managed items: their desired state, status, back-off, contention and recent writes.
 
-It is the only place that remembers items from one check to the next. `update` enters the result of a
-reconciliation, and returns the changes.
+It is the only place that remembers items from one check to the next.
 """
 
 from __future__ import annotations
@@ -79,10 +78,9 @@ class Item:
 
     @property
     def repairable(self) -> bool:
-        """Whether an event may cause an immediate repair.
+        """Whether an event may cause an immediate repair: it was compliant at the last read, and is not contended.
 
-        This requires that the item was compliant at the last read, and that it is not contended. An unreadable item
-        counts as compliant while its last verdict is valid.
+        An unreadable item counts as compliant while its last verdict is valid.
         """
         return (self.finding.compliant or is_last_verdict_valid(self.finding)) and not self.contended
 
@@ -142,15 +140,12 @@ class Registry:
         self._announced: frozenset[str] = frozenset()  # the sysctls that are reported as contended
 
     def failures(self) -> Mapping[str, Failure]:
-        """Return the failures of items in back-off."""
         return {name: item.failure for name, item in self.items.items() if item.failure}
 
     def contended(self) -> Mapping[str, Contention]:
-        """Return the contended sysctls."""
         return {name: item.contention for name, item in self.items.items() if item.contention and item.contended}
 
     def is_repairable(self, name: str) -> bool:
-        """Return whether an event may cause an immediate repair of this item."""
         item = self.items.get(name)
         return item is not None and item.repairable
 
@@ -172,9 +167,8 @@ class Registry:
     ) -> list[Change]:
         """Enter the result of a reconciliation and the repairs before it. Return the changes, the earlier ones first.
 
-        `since` is the time of the first event that caused the reconciliation, and `now` that of its end
-        (CLOCK_MONOTONIC). `wall` is the latter in seconds since the epoch. The log of writes is complete for the
-        `monitored` sysctls since the last reconciliation. The recorded writes to compliant items expire.
+        `since` is the time of the first event that caused the reconciliation, `now` that of its end (CLOCK_MONOTONIC),
+        and `wall` the latter in seconds since the epoch. The log of writes is complete for the `monitored` sysctls.
         """
         monitored = {finding.name for finding in result.after.sysctls if finding.name in monitored}
         before, self._reported = self._reported, _to_report(self._reported, result)
@@ -220,11 +214,8 @@ class Registry:
 
     def _standing(self, standing: Standing, findings: Mapping[str, Finding]) -> list[str]:
         """Return the items with this standing whose desired value is unchanged."""
-        return [
-            name
-            for name, item in self.items.items()
-            if name in findings and item.standing == (standing, want(findings[name]))
-        ]
+        known = ((name, item.standing) for name, item in self.items.items() if name in findings)
+        return [name for name, seen in known if seen == (standing, want(findings[name]))]
 
     def _drifted(self, result: ReconcileResult, compliant: Iterable[str]) -> list[str]:
         """Return those of these items that are not compliant any more."""
@@ -237,10 +228,7 @@ class Registry:
         return [name for name in compliant if name in drifted]
 
     def _enter(self, result: ReconcileResult, broken: Collection[str]) -> None:
-        """Replace the items.
-
-        An item that is not desired any more, such as that of a removed interface, is forgotten.
-        """
+        """Replace the items, and forget those that are not desired any more, such as those of a removed interface."""
         same_kernel = self.known is not None and self.known.kernel == result.kernel
         items: dict[str, Item] = {}
         after = result.after
@@ -262,12 +250,7 @@ class Registry:
         self.items, self.known, self.plan = items, result.known, after
 
     def _contend(
-        self,
-        result: ReconcileResult,
-        fast: Iterable[FastRepair],
-        repairs: Iterable[Repair],
-        now: float,
-        limit: Limit,
+        self, result: ReconcileResult, fast: Iterable[FastRepair], repairs: Iterable[Repair], now: float, limit: Limit
     ) -> Iterator[Change]:
         """Count the repairs for contention with the writers of the drifts, and yield the overwritten values."""
         findings = {finding.name: finding for finding in (*result.after.sysctls, *result.after.parameters)}
@@ -305,7 +288,6 @@ class Registry:
 
 
 def _at_once(done: FastRepair, wall: float, monitored: Collection[str]) -> Iterator[Change]:
-    """Yield the changes of a repair by an event."""
     repair = Repair(done.action.name, *_values(done.action), time=wall, seconds=done.until - done.since)
     yield changes.Drifted(done.item)
     repair = attributed(repair, done.write, repair.name in monitored)
@@ -318,9 +300,6 @@ def _unseen(finding: Finding) -> bool:
 
 def _values(action: Action) -> tuple[str, str]:
     return (action.actual, action.value) if isinstance(action, WriteSysctl) else ("unloaded", "live")
-
-
-# --- problems -----------------------------------------------------------------------------
 
 
 def _to_report(before: Sequence[Finding], result: ReconcileResult) -> tuple[Finding, ...]:
@@ -360,11 +339,8 @@ def _gist(finding: Finding) -> tuple[object, str]:
 
 def _reconfigured(before: Sequence[Finding], now: Sequence[Finding]) -> frozenset[str]:
     """Return the sysctls, or their patterns, whose desired value has changed."""
-    was = {finding.name: finding.desired for finding in before if isinstance(finding, SysctlFinding)}
-    found = [finding for finding in now if isinstance(finding, SysctlFinding) and finding.name in was]
-    return frozenset(
-        finding.name
-        for finding in found
-        for old in [was[finding.name]]
-        if (old.want, old.policy) != (finding.desired.want, finding.desired.policy)
+    was, new = (
+        {item.name: (item.desired.want, item.desired.policy) for item in findings if isinstance(item, SysctlFinding)}
+        for findings in (before, now)
     )
+    return frozenset(name for name in was.keys() & new.keys() if was[name] != new[name])

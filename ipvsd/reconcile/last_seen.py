@@ -21,8 +21,7 @@ _Seen = tuple[Union[ModuleVerdict, SysctlVerdict], object]  # the verdict, and t
 class LastSeen:
     """Remembers the last verdict on each item for a time when it cannot be read.
 
-    `due` is the time of the next read of such items on the clock, or None. The delay doubles with each failed
-    attempt.
+    `due` is the time of the next read on the clock, or None. The delay doubles with each failed attempt.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -37,8 +36,8 @@ class LastSeen:
     def complete(self, plan: Plan, wall: float, boottime: float, longest: float) -> Plan:
         """Return the plan of a reconciliation, in which unreadable items have their last verdict.
 
-        `wall` is in seconds since the epoch, and `boottime` includes suspended time. `longest` is the interval of
-        the resync, which limits the delay.
+        `wall` is in seconds since the epoch, and `boottime` includes suspended time. `longest` is the interval of the
+        resync, which limits the delay.
         """
         # Findings of a pattern are reported as one, and its matches may be unknown.
         groups = (finding for finding in by_pattern(plan.sysctls) if finding.desired.pattern)
@@ -61,7 +60,8 @@ class LastSeen:
                 return finding
             (verdict, _), at, since = was
             stands = verdict in _RIGHT and not outdated(boottime - since, longest)
-            evidence = f"{finding.evidence}; last verdict {text_of(verdict)}, at {_utc(at)}"
+            seen_at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(at))
+            evidence = f"{finding.evidence}; last verdict {text_of(verdict)}, at {seen_at}"
             return finding._replace(evidence=evidence, last_verdict=LastVerdict(verdict, at, stands))
 
         return plan._replace(
@@ -79,7 +79,3 @@ class LastSeen:
         elif self.due is None or self._clock() >= self.due:
             self._pause = min(longest, 2 * self._pause or FIRST_PAUSE)
             self.due = self._clock() + self._pause
-
-
-def _utc(seconds: float) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))

@@ -77,7 +77,6 @@ def _seen(host: Host, names: Collection[str], known: Optional[Known]) -> tuple[K
 
 
 def _explained(host: Host, kernel: Kernel, modules: Modules, absent: Collection[str]) -> tuple[Kernel, Modules]:
-    """Return the kernel with the reasons why modules are `absent`, and the states of modules and alias targets."""
     try:
         kernel = host.explain(kernel, absent)
         return kernel, {**modules, **host.modules(kernel.aliases.values())} if kernel.aliases else modules
@@ -88,10 +87,7 @@ def _explained(host: Host, kernel: Kernel, modules: Modules, absent: Collection[
 def _listed(
     host: Host, wanted: Collection[str], known: Mapping[str, Collection[str]]
 ) -> tuple[Mapping[str, Collection[str]], Mapping[str, Unreadable]]:
-    """Return the matches of each pattern. For an unreadable one, return the last matches and the pattern.
-
-    The second result contains the error of each unreadable pattern.
-    """
+    """Return the matches of each pattern, and the error of each unreadable one, which keeps its last matches."""
     try:
         return host.expand(wanted), {}
     except OSError:  # at least one is unreadable
@@ -112,7 +108,6 @@ def _unread(error: OSError) -> str:
 
 
 def _resolved(wanted: DesiredSysctl, kernel: Kernel) -> DesiredSysctl:
-    """Return a parameter of an alias as that of the module itself."""
     name, _, parameter = wanted.key.partition(".")
     module = kernel.module(name)
     return wanted._replace(key=f"{module}.{parameter}", provider=module)

@@ -1,8 +1,7 @@
 """The reconciler: an event reconciles one item, a resync reconciles all items, and both report changes.
 
-Both read, plan, act and read again, with the same planner and the same `rounds.act`. The reconciliation of one item
-shortens the time during which it is not compliant. A reconciliation of all items follows soon: it reports the
-repair, and handles every item that could not be repaired at once.
+Both read, plan, act and read again, with the same planner and the same `rounds.act`. A reconciliation of all items
+follows that of one item soon: it reports the repair, and handles every item that could not be repaired at once.
 """
 
 from __future__ import annotations
@@ -96,7 +95,6 @@ class Reconciler:
 
     @property
     def unreported(self) -> bool:
-        """Whether there are repairs that no reconciliation of all items has reported yet."""
         return bool(self._repairs or self._unreported)
 
     @property
@@ -159,10 +157,7 @@ class Reconciler:
     def on_event(
         self, name: str, at: float, stored: bool = True, writes: Optional[Callable[[], Sequence[Write]]] = None
     ) -> None:
-        """Reconcile the item of an event, and record its writes.
-
-        If the item cannot be repaired at once, request a reconciliation of all items.
-        """
+        """Reconcile the item of an event, or else request a reconciliation of all items, and record its writes."""
         name = ALIASES.get(name, name)
         done = not self._draining and self.reconcile_one(name, at)
         if stored and not done:
@@ -273,7 +268,6 @@ class Reconciler:
             self._refuse(name, [write for write in found if write.refused])
 
     def _drifts(self, name: str, write: Write) -> bool:
-        """Return whether the value of a write would make an item non-compliant."""
         if write.refused:
             return False
         item = self.registry.items.get(name)
@@ -318,7 +312,6 @@ class Reconciler:
             self._loop.post(ReasonKind.SYSCTL, action.name)
 
     def _request_soon(self) -> None:
-        """Request a reconciliation of all items after a pause."""
         now = self._last = self._clock()
         if not self._is_due:
             self._is_due, self._first = True, now

@@ -32,24 +32,20 @@ from ipvsd.reconcile.observation import Known, observe_and_plan
 from ipvsd.sysctl import values
 
 UNSETTLED = (0.01, 0.05, 0.25)  # seconds until the next reconciliations while a module is being loaded or unloaded
-
-
 ROUNDS = 3
 # Writes of a value that a read does not confirm, before ipvsd concludes that the kernel does not keep it. A program
 # that writes a thousand times a second often intervenes if a write and a read take half a millisecond.
 _WRITES = 10
 
-
-# Called before each action with the names of all items in the round. These were not compliant before, so no later
-# writer caused it. Other drifted items need not wait for the last action, because each can take long.
+# Called before each action, which can take long, with the names of all items in the round.
 Meanwhile = Callable[[Collection[str]], None]
 
 
 class ReconcileResult(NamedTuple):
     """The result of a reconciliation: the plans before and after it, and the actions.
 
-    `proved` are the actions whose items are compliant now. `read` is the time on the reconciliation's clock by
-    which each of these items had been found non-compliant.
+    `proved` are the actions whose items are compliant now. `read` is the time on the reconciliation's clock by which
+    each of these items had been found non-compliant.
     """
 
     known: Known
@@ -85,11 +81,10 @@ def reconcile(
     meanwhile: Meanwhile = lambda _: None,
     known: Optional[Known] = None,
 ) -> ReconcileResult:
-    """Reconcile the host with the configuration, as far as possible.
+    """Reconcile the host with the configuration, until no action remains or three rounds have acted.
 
-    It ends with an observation after which no action remains, or after three rounds of actions. A failure is a
-    value in the result, and causes back-off in its history. `clock` is monotonic, in seconds. A contended sysctl is
-    written only in a `full` check. `known` contains results of the last reconciliation.
+    A failure is a value in the result, and causes back-off in its history. `clock` is monotonic, in seconds. A
+    contended sysctl is written only in a `full` check. `known` contains results of the last reconciliation.
     """
     suspended = {name for name, contention in contended.items() if contention.suspended(full)}
 
@@ -123,7 +118,6 @@ def _acted(host: Host, actions: Sequence[Action], meanwhile: Meanwhile) -> Itera
 
 
 def _members(found: Plan) -> Mapping[str, Collection[str]]:
-    """Return the matching sysctls of each pattern."""
     members: dict[str, list[str]] = {}
     for finding in found.sysctls:
         if finding.desired.pattern not in ("", finding.name):
@@ -176,12 +170,8 @@ def _proved(outcomes: list[Outcome], after: Plan) -> tuple[Action, ...]:
 
 
 def _without(found: Plan, suspended: Collection[str]) -> Plan:
-    """Return the plan without actions on these items.
-
-    Otherwise, a retry that never takes place would be due forever.
-    """
-    actions = tuple(action for action in found.actions if action.name not in suspended)
-    return found._replace(actions=actions)
+    """Return the plan without actions on these items. Otherwise, a retry that never takes place would always be due."""
+    return found._replace(actions=tuple(action for action in found.actions if action.name not in suspended))
 
 
 def _explain(kernel: Kernel, latest: Plan, history: BackoffState, contended: Mapping[str, Contention]) -> Plan:
@@ -221,18 +211,14 @@ def _explain_module(finding: ModuleFinding, failure: Optional[Failure], kernel: 
 
 
 def _explain_sysctl(finding: SysctlFinding, failure: Optional[Failure]) -> SysctlFinding:
-    if (
-        failure is None
-        or finding.verdict is not SysctlVerdict.NONCOMPLIANT
-        or not isinstance(failure.outcome.action, WriteSysctl)
-    ):
+    action = failure and failure.outcome.action
+    if not failure or finding.verdict is not SysctlVerdict.NONCOMPLIANT or not isinstance(action, WriteSysctl):
         return finding
+    verdict, remedy = SysctlVerdict.NOT_KEPT, remedies.NOT_KEPT
+    evidence = f"wrote {action.value!r}, reads back {finding.actual!r}"
     if failure.outcome.error:
+        verdict, remedy = SysctlVerdict.WRITE_FAILED, remedies.REFUSED
         evidence = f"{finding.evidence}; writing failed: {failure.outcome.error}"
         if failure.outcome.errno in TRANSIENT_ERRNOS:
             return finding._replace(evidence=evidence, remedy=remedies.TRANSIENT)
-        remedy = remedies.for_sysctl(finding.desired, remedies.REFUSED)
-        return SysctlFinding(finding.desired, finding.actual, SysctlVerdict.WRITE_FAILED, evidence, remedy)
-    evidence = f"wrote {failure.outcome.action.value!r}, reads back {finding.actual!r}"
-    remedy = remedies.for_sysctl(finding.desired, remedies.NOT_KEPT)
-    return SysctlFinding(finding.desired, finding.actual, SysctlVerdict.NOT_KEPT, evidence, remedy)
+    return finding._replace(verdict=verdict, evidence=evidence, remedy=remedies.for_sysctl(finding.desired, remedy))

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from ipvsd.model.report import CounterValues, Histogram
 from ipvsd.model.types import DesiredModule
-from ipvsd.reconcile.changes import Applied, Change, Drifted, Repaired, RepairFailed, WriteRefused, label
+from ipvsd.reconcile.changes import Applied, Change, DesiredItem, Drifted, Repaired, RepairFailed, WriteRefused, label
 
 # Seconds: from a repair by inotify on a fast machine to one by the resync.
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0)
@@ -25,39 +26,33 @@ class Counters:
 
     def count(self, changes: Iterable[Change]) -> None:
         """Count each change once. An item of a pattern is counted under the pattern's name."""
-        old = self.values
-        loads, load_failures, unloads = Counter(old.loads), Counter(old.load_failures), Counter(old.unloads)
-        drifts, repairs, repair_failures = Counter(old.drifts), Counter(old.repairs), Counter(old.repair_failures)
-        refused, times = Counter(self.refused), old.repair_seconds
+        refused, times = Counter(self.refused), self.values.repair_seconds
+        counts: dict[str, Any] = {}
+
+        def count(of_module: str, of_sysctl: str, item: DesiredItem) -> None:
+            name = of_module if isinstance(item, DesiredModule) else of_sysctl
+            counts.setdefault(name, Counter(getattr(self.values, name)))[label(item)] += 1
+
         for change in changes:
             if isinstance(change, Drifted):
-                (unloads if isinstance(change.item, DesiredModule) else drifts)[label(change.item)] += 1
+                count("unloads", "drifts", change.item)
             elif isinstance(change, Repaired):
-                (loads if isinstance(change.item, DesiredModule) else repairs)[label(change.item)] += 1
+                count("loads", "repairs", change.item)
                 times = _observe(times, change.repair.seconds)
             elif isinstance(change, Applied) and isinstance(change.item, DesiredModule):
-                loads[label(change.item)] += 1
+                count("loads", "", change.item)
             elif isinstance(change, RepairFailed):
-                (load_failures if isinstance(change.item, DesiredModule) else repair_failures)[label(change.item)] += 1
+                count("load_failures", "repair_failures", change.item)
             elif isinstance(change, WriteRefused):
                 refused[change.name] += change.times
-        self.refused = dict(refused)
-        self.values = old._replace(
-            loads=dict(loads),
-            load_failures=dict(load_failures),
-            unloads=dict(unloads),
-            drifts=dict(drifts),
-            repairs=dict(repairs),
-            repair_failures=dict(repair_failures),
-            repair_seconds=times,
-        )
+        self.refused = refused
+        self.values = self.values._replace(repair_seconds=times, **counts)
 
     def observe_round(self, seconds: float) -> None:
         """Count a reconciliation of all items, which took `seconds`."""
-        old = self.values
-        self.values = old._replace(
-            reconciliations=old.reconciliations + 1,
-            reconciliation_seconds=_observe(old.reconciliation_seconds, seconds),
+        times = _observe(self.values.reconciliation_seconds, seconds)
+        self.values = self.values._replace(
+            reconciliations=self.values.reconciliations + 1, reconciliation_seconds=times
         )
 
 

@@ -78,7 +78,6 @@ class HttpEndpoint:
         return ", ".join(f"{address(*place)}: {error}" for place, error in errors)
 
     def close(self) -> None:
-        """Stop serving."""
         if self._server is not None:
             self._server.stop()
             self._server = None
@@ -135,9 +134,8 @@ class Pages:
 def is_local(host: Optional[str], local: str) -> bool:
     """Return whether a request to a local address may be intended for this machine.
 
-    A website can resolve its own name to 127.0.0.1 (DNS rebinding). A browser on this machine then treats the
-    responses as pages of that site. So on loopback, the name must be one that no site can have. On other addresses,
-    Prometheus uses the name in its configuration, so any name is valid.
+    A website can resolve its own name to 127.0.0.1 (DNS rebinding), and a browser then treats the responses as its
+    pages. So on loopback, the name must be one that no site can have. Elsewhere, Prometheus may use any name.
     """
     if host is None or not (local.startswith("127.") or local == "::1"):
         return True

@@ -45,22 +45,11 @@ _EACH = 3  # separate lines, at most: for loaded modules, and for changes of one
 
 
 def describe(changes: Sequence[Change], contended: Collection[str] = ()) -> Iterator[Line]:
-    """Yield the lines for the changes of a reconciliation.
-
-    For a contended sysctl, yield only those about contention.
-    """
+    """Yield the lines for the changes of a reconciliation; for a contended sysctl, only those about contention."""
     yield from _contention(changes)
-    yield from _at_once(
-        [item for item in changes if isinstance(item, Repaired) and item.at_once and item.action.name not in contended]
-    )
-    yield from _actions(
-        [
-            item
-            for item in changes
-            if (isinstance(item, Applied) or (isinstance(item, Repaired) and not item.at_once))
-            and item.action.name not in contended
-        ]
-    )
+    actions = [item for item in changes if isinstance(item, (Applied, Repaired)) and item.action.name not in contended]
+    yield from _at_once([item for item in actions if isinstance(item, Repaired) and item.at_once])
+    yield from _actions([item for item in actions if isinstance(item, Applied) or not item.at_once])
     yield from _problems([item.finding for item in changes if isinstance(item, ProblemAppeared)])
     again = [item.finding for item in changes if isinstance(item, ProblemCleared)]
     yield from _together(again, "are compliant again", "info", _compliant_again)
@@ -104,10 +93,8 @@ def _at_once(repairs: Sequence[Repaired]) -> Iterator[Line]:
     last = {item.action.name: item.repair for item in repairs}
     for name, times in told.items():
         if times > _EACH:
-            yield Line(
-                "info",
-                f"{name} drifted and was repaired {times} times; last changed {last[name].attribution_text}",
-            )
+            text = f"{name} drifted and was repaired {times} times; last changed {last[name].attribution_text}"
+            yield Line("info", text)
 
 
 def _repaired(action: Action, repair: Repair) -> Line:

@@ -19,10 +19,9 @@ NOT_AS_CONFIGURED = "does not match the configuration (run 'ipvsd apply --persis
 
 
 def check_persisted(root: str, config: Config, kernel: Kernel, plan: Plan) -> tuple[str, ...]:
-    """Return a note for each existing file of `apply --persist` that differs from the configuration.
+    """Return a note for each existing file of `apply --persist` that differs from the configuration or is unreadable.
 
-    If a sysctl cannot be read, the file of sysctls is not compared, because its content is unknown. If one of the
-    files cannot be read, the result is a note about that.
+    If a sysctl cannot be read, the file of sysctls is not compared.
     """
     try:
         if not drop_in_files.any_exists(root):  # otherwise, their content is not needed
@@ -44,10 +43,7 @@ class Notices:
         self.notes: tuple[str, ...] = ()
 
     def update(self, config: Config, done: ReconcileResult, kernels: Sequence[InstalledKernel] = ()) -> None:
-        """Check the persisted files, the interfaces that lose their route to forwarding, and the next boot.
-
-        Among the installed kernels, only the running one is checked.
-        """
+        """Check the persisted files, interfaces that lose their route to forwarding, and the running kernel's boot."""
         previous = self.notes
         try:
             routes = router_advertisements.notes(self._host, done.after)

@@ -28,8 +28,7 @@ class OperationFailures:
 
     def record(self, operation: Operation, error: str = "") -> None:
         """Record the result of an operation. Without an error, it succeeded."""
-        before = self.current.get(operation.value, "")
-        if error == before:
+        if error == self.current.get(operation.value, ""):
             return
         others = {known: text for known, text in self.current.items() if known != operation.value}
         self.current = {**others, operation.value: error} if error else others

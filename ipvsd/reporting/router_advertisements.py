@@ -1,8 +1,7 @@
 """Detect nodes that lose their default route because of IPv6 forwarding, as they have it from router advertisements.
 
-With forwarding enabled, the kernel accepts advertisements on an interface only if its accept_ra is 2. When
-forwarding is enabled, it removes the routers that it learned from advertisements (ipv6_accept_ra() in
-include/net/ipv6.h, rt6_purge_dflt_routers() in net/ipv6/route.c; Documentation/networking/ip-sysctl.rst).
+With forwarding, the kernel accepts advertisements on an interface only if its accept_ra is 2, and removes the routers
+that it learned before (ipv6_accept_ra() in include/net/ipv6.h, rt6_purge_dflt_routers() in net/ipv6/route.c).
 """
 
 from __future__ import annotations

@@ -36,27 +36,19 @@ def build_document(report: Report) -> dict[str, Any]:
         "backend": report.backend,
         "events_lost": report.events_lost,
         "sources": [item._asdict() for item in report.sources],
-        "ipvs": {
-            "up": report.ipvs.up,
-            "version": report.ipvs.version,
-            "table_size": report.ipvs.table_size,
-            "detail": report.ipvs.detail,
-        },
-        "config": config
-        and {
-            "hash": config.hash,
-            "profiles": list(config.profiles),
-            "files": list(config.files),
-            "interval": config.interval,
-            "errors": list(config.errors),
-        },
+        "ipvs": report.ipvs._asdict(),
+        "config": config and {key: _as_list(value) for key, value in config._asdict().items()},
     }
+
+
+def _as_list(value: object) -> object:
+    return list(value) if isinstance(value, tuple) else value
 
 
 def with_age(report: Report, boottime: float) -> Report:
     """Return the report with its age at a time of CLOCK_BOOTTIME. A report that is too old has the state failed.
 
-    Two resyncs should have replaced it. Suspended time counts, because the node may have changed meanwhile.
+    Suspended time counts, because the node may have changed meanwhile.
     """
     age = max(0.0, boottime - report.boottime)
     if report.config is None or not outdated(age, report.config.interval):
@@ -67,7 +59,6 @@ def with_age(report: Report, boottime: float) -> Report:
 
 
 def encode_repair(repair: Repair) -> dict[str, Any]:
-    """Return a repair as values for JSON."""
     return {
         "name": repair.name,
         "actual": repair.actual,
@@ -81,7 +72,6 @@ def encode_repair(repair: Repair) -> dict[str, Any]:
 
 
 def encode_contended(item: ContendedSysctl) -> dict[str, Any]:
-    """Return a contended sysctl as values for JSON."""
     return {
         "name": item.name,
         "conflicting_program": item.conflicting_program,
@@ -97,7 +87,6 @@ def format_time(seconds: float) -> str:
 
 
 def encode_kernel(installed: InstalledKernel) -> dict[str, Any]:
-    """Return an installed kernel as values for JSON."""
     return {
         "release": installed.release,
         "running": installed.running,
@@ -107,7 +96,6 @@ def encode_kernel(installed: InstalledKernel) -> dict[str, Any]:
 
 
 def encode_finding(finding: Finding) -> dict[str, Any]:
-    """Return a finding as values for JSON."""
     common = {
         "name": finding.name,
         "required": required(finding),

@@ -25,10 +25,7 @@ def write(root: str, files: Files) -> None:
 
 
 def read(root: str) -> Optional[Files]:
-    """Return the files that `write` stored, or None.
-
-    Raises stored_json.UnusableError if they are damaged or from another version, and rootfs.UnreadableError.
-    """
+    """Return the files that `write` stored, or None. Raises stored_json.UnusableError and rootfs.UnreadableError."""
     data = stored_json.read(root, PATH, _MAX_BYTES)
     if data is None:
         return None
@@ -38,9 +35,8 @@ def read(root: str) -> Optional[Files]:
         files = tuple((name, text.encode("utf-8", "surrogateescape")) for name, text in pairs)
         parse(files)
     except ConfigError as error:
-        raise stored_json.UnusableError(
-            f"the file is damaged, or from a different version: {error.errors[0]}"
-        ) from None
+        problem = "the file is damaged, or from a different version"
+        raise stored_json.UnusableError(f"{problem}: {error.errors[0]}") from None
     except ValueError:  # not a pair, or a surrogate
         raise stored_json.UnusableError("the file is damaged") from None
     return files

@@ -52,7 +52,6 @@ class RepairHistory:
         self.unwritten = []
 
     def _append(self) -> bool:
-        """Append to the file, and return False if it does not exist."""
         if self.unwritten:
             try:
                 rootfs.append(self._root, PATH, _text(self.unwritten))

@@ -1,7 +1,7 @@
 """Watch the directories of the configuration with watchdog. This is the only user of that library.
 
-An event causes the daemon to read the files again. Its content is not used, because libraries and editors differ in
-the events that they cause. Reading must not cause another event.
+An event only causes the daemon to read the files again, because libraries and editors differ in the events that they
+cause. Reading must not cause another event.
 """
 
 from __future__ import annotations

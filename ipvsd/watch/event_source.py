@@ -12,9 +12,8 @@ from ipvsd.model.report import SourceState
 class Targets(NamedTuple):
     """The items to watch: names of modules, the files of existing sysctls by key, the directories of the configuration.
 
-    The kernel refuses writes of other programs to the `guarded` sysctls, except for those of the units in
-    `allowed`. `links` means that a network interface that appears, disappears or is renamed affects managed
-    sysctls.
+    The kernel refuses writes of other programs, except for the units in `allowed`, to the `guarded` sysctls. `links`
+    means that network interfaces that appear, disappear or are renamed affect managed sysctls.
     """
 
     modules: frozenset[str]

@@ -1,8 +1,8 @@
 """Report writes to sysctls by every process of the machine, with the writer, through a BPF program on the root cgroup.
 
-The program reports a write just before the kernel stores the value. It can report writes in other network
-namespaces as well, which do not change ours. So only reading our own sysctl shows whether it is compliant. All
-operations that need a capability happen while the program is attached. Shared memory then controls what it reports.
+The program reports a write just before the kernel stores the value, also in other network namespaces. So only
+reading our own sysctl shows whether it is compliant. All operations that need a capability happen while the program
+is attached. Shared memory then controls what it reports.
 """
 
 from __future__ import annotations
@@ -69,13 +69,11 @@ class SysctlBpf:
         ring = RingBuffer("ipvsd_ring", RING_BYTES)
         stack.callback(ring.close)
         width = 8 * sysctl_program.BUCKET_WORDS
-        table = _close_at_exit(
-            stack, syscall.create_map(syscall.ARRAY, "ipvsd_table", 4, width, sysctl_program.BUCKETS, syscall.MMAPABLE)
-        )
-        allowed = _close_at_exit(
-            stack,
-            syscall.create_map(syscall.ARRAY, "ipvsd_allowed", 4, 8 * sysctl_program.MAX_ALLOWED, 1, syscall.MMAPABLE),
-        )
+        array, mapped = syscall.ARRAY, syscall.MMAPABLE
+        table = syscall.create_map(array, "ipvsd_table", 4, width, sysctl_program.BUCKETS, mapped)
+        stack.callback(os.close, table)
+        allowed = syscall.create_map(array, "ipvsd_allowed", 4, 8 * sysctl_program.MAX_ALLOWED, 1, mapped)
+        stack.callback(os.close, allowed)
         writers = ProcessResolver(self._root, cgroup_root)
         self._resolve_writer = functools.cache(writers.resolve)
         own = writers.own_group()
@@ -86,7 +84,7 @@ class SysctlBpf:
         self._allowed = Allowlist(syscall.map_words(stack, allowed, mmap.PAGESIZE))
         group = os.open(cgroup_root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            _close_at_exit(stack, syscall.attach(program, group))
+            stack.callback(os.close, syscall.attach(program, group))
         finally:
             os.close(group)
         self._units = UnitCgroups(self._loop, cgroup_root, self._allowed.add)
@@ -139,10 +137,8 @@ class SysctlBpf:
     def drain(self) -> None:
         """Deliver the reported writes, one event for each sysctl.
 
-        The program reports a write before the kernel stores it. So this delivers the write that caused a value that
-        was read earlier, with two exceptions: a report that another processor is writing at this moment, and those
-        after it. Many records can arrive at once, so a repeated write is parsed once, and each writer is identified
-        once.
+        This delivers the write that caused a value that was read earlier, unless another processor is writing this
+        report or one before it. A repeated write is parsed once, and each writer is identified once.
         """
         if self._ring is None:
             return
@@ -207,7 +203,6 @@ def _write(told: sysctl_program.WriteRecord, times: int, writer: Callable[[int, 
 
 
 def find_cgroup_root(root: str) -> str:
-    """Return the mount point of cgroup version 2, or an empty text."""
     try:
         text = rootfs.text(root, "proc/self/mounts", _MAX_MOUNTS_BYTES) or ""
     except rootfs.UnreadableError:
@@ -225,9 +220,12 @@ def _load(
         for guards in (True, False):
             try:
                 code = assemble(sysctl_program.program(table, allowed if guards else None, ring, variant))
-                return _close_at_exit(stack, syscall.load_program("ipvsd_sysctl", code)), variant, guards
+                program = syscall.load_program("ipvsd_sysctl", code)
             except OSError as error:
                 last = error
+            else:
+                stack.callback(os.close, program)
+                return program, variant, guards
     raise last
 
 
@@ -257,8 +255,3 @@ def _describe_limits(variant: sysctl_program.Variant) -> Iterator[str]:
         yield "this kernel does not report the process"
     if not variant.namespaces or (variant.process is None and not variant.group):
         yield "BPF cannot distinguish network namespaces"
-
-
-def _close_at_exit(stack: contextlib.ExitStack, descriptor: int) -> int:
-    stack.callback(os.close, descriptor)
-    return descriptor

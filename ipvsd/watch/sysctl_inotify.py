@@ -1,8 +1,8 @@
 """Report writes to sysctls through inotify, on files that the host keeps open.
 
-A write causes MODIFY and a read does not, so ipvsd's own reads cause no events. Without an open descriptor, the
-kernel silently drops a watch when it reclaims the directory entry. inotify reports neither writes through another
-mount of procfs, such as a container's, nor changes by the kernel itself.
+A write causes MODIFY and a read does not. Without an open descriptor, the kernel silently drops a watch when it
+reclaims the directory entry. inotify reports neither writes through another mount of procfs, such as a container's,
+nor changes by the kernel itself.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Report modules and network interfaces that appear or disappear, from the kernel's uevents over netlink.
 
-The kernel sends one uevent per module: `add@/module/NAME` when it is live, and `remove@/module/NAME` before its
-removal has ended. Multicast group 1 belongs to the kernel. A message from a port other than 0 came from a process
-and is ignored. ENOBUFS means that messages were lost.
+The kernel sends `add@/module/NAME` when a module is live, and `remove@/module/NAME` before its removal has ended.
+Multicast group 1 belongs to the kernel, and messages from a port other than 0 to processes. ENOBUFS means that
+messages were lost.
 """
 
 from __future__ import annotations

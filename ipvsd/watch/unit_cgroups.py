@@ -1,7 +1,6 @@
-"""The cgroups of units: those that exist, and each new one when systemd creates it.
+"""The cgroups of units: those that exist, and each new one when systemd creates it, before it starts a process there.
 
-The cgroup of a unit is a directory in that of its slice. systemd creates it before it starts the unit's first
-process.
+The cgroup of a unit is a directory in that of its slice.
 """
 
 from __future__ import annotations
@@ -18,10 +17,7 @@ _GONE = (FileNotFoundError, NotADirectoryError)
 
 
 class UnitCgroups:
-    """Lists the cgroups of some units.
-
-    Its methods raise nothing. Without inotify, it knows only those of the last listing.
-    """
+    """Lists the cgroups of some units, without raising. Without inotify, it knows only those of the last listing."""
 
     def __init__(self, loop: EventLoop, cgroup_root: str, on_created: Callable[[int], None]) -> None:
         """`cgroup_root` is the mount point of cgroup version 2. `on_created` receives the ID of each new cgroup."""
