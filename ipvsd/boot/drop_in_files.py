@@ -1,6 +1,6 @@
 """Files in /etc with which systemd's own units make a node compliant at boot, without ipvsd.
 
-One unknown name causes an error of systemd-modules-load at each boot, and one refused value makes
+An unknown name causes an error of systemd-modules-load at each boot, and a refused value makes
 systemd-sysctl.service fail. So the files contain only items that this kernel has.
 """
 
@@ -56,15 +56,12 @@ def build(config: Config, kernel: Kernel, plan: Plan) -> Mapping[str, str]:
     options = (
         f"options {item.module} {' '.join(item.desired.options)}" for item in installable if item.desired.options
     )
+    modules = dict.fromkeys(finding.module for finding in installable)
     bodies = {
         # libkmod finds a built-in module by its name only in the index of a tree.
-        MODULES_LOAD: list(
-            dict.fromkeys(finding.module for finding in installable if finding.module not in kernel.built_in_evidence)
-        ),
-        MODPROBE: list(dict.fromkeys(options)),
-        SYSCTL: list(
-            lines(config, pattern_rules(config, kernel), plan.sysctls, {finding.module for finding in installable})
-        ),
+        MODULES_LOAD: [module for module in modules if module not in kernel.built_in_evidence],
+        MODPROBE: dict.fromkeys(options),
+        SYSCTL: lines(config, pattern_rules(config, kernel), plan.sysctls, modules.keys()),
     }
     return {path: "\n".join((_HEADER, *body, "")) for path, body in bodies.items()}
 

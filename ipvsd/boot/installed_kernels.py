@@ -21,6 +21,7 @@ from ipvsd.kernel.module_tree import ModuleTree, modprobe_d_stamps, stamp, versi
 from ipvsd.kernel.module_tree import releases as trees
 from ipvsd.model.report import InstalledKernel, RootKind
 from ipvsd.model.types import (
+    MISSING,
     Action,
     Kernel,
     LoadModule,
@@ -59,10 +60,7 @@ def releases(root: str) -> tuple[str, ...]:
 
 
 def _kernel_files(root: str, release: str) -> Iterator[str]:
-    """Yield the files of which an installed kernel has at least one.
-
-    Leftovers of a purged one (updates/dkms) have none.
-    """
+    """Yield the files of which an installed kernel, but not the leftovers of a purged one, has at least one."""
     tree = ModuleTree(root, release).path
     yield from (f"{tree}/{name}" for name in ("modules.dep", "modules.builtin", "modules.order", "vmlinuz"))
     yield f"boot/vmlinuz-{release}"
@@ -92,8 +90,8 @@ def running_release(root: str) -> str:
 def examine(root: str, config: Config, release: str, cpus: int = 0, names: Collection[str] = ()) -> tuple[Kernel, Plan]:
     """Return the plan for the given kernel, as if it ran and had loaded nothing. Every sysctl is pending.
 
-    `cpus` is the number of CPUs if the root does not determine it; that of the build machine does not apply to an
-    image. `names` are sysctls of interfaces that may exist.
+    `cpus` is their number in an image, which that of the build machine does not determine. `names` are sysctls of
+    interfaces that may exist.
     """
     image = classify_root(root) is RootKind.FIRST_BOOT
     host = LinuxHost(root, release=release, command_line=_command_line(root, release) if image else None)
@@ -108,12 +106,10 @@ def examine(root: str, config: Config, release: str, cpus: int = 0, names: Colle
     planned = plan(want._replace(sysctls=(), parameters=()), Observed(kernel, nothing, {}))
     # A module that is not loaded needs no remedy here.
     modules = tuple(found._replace(remedy="") if obtainable(found) else found for found in planned.modules)
-    sysctls = tuple(
-        SysctlFinding(
-            wanted, None if image else _current_value(host, wanted.key), SysctlVerdict.PENDING, "no kernel is running"
-        )
-        for wanted in want.sysctls
-    )
+    readings = (MISSING if image else host.read_sysctl(wanted.key) for wanted in want.sysctls)
+    values = (reading if isinstance(reading, str) else None for reading in readings)
+    pairs = zip(want.sysctls, values)
+    sysctls = tuple(SysctlFinding(*pair, SysctlVerdict.PENDING, "no kernel is running") for pair in pairs)
     return kernel, remedies.adapt(Plan((), modules, sysctls), root)
 
 
@@ -127,10 +123,7 @@ def _command_line(root: str, release: str) -> str:
 def _expected_sysctls(
     root: str, config: Config, kernel: Kernel, names: Collection[str]
 ) -> Mapping[str, Collection[str]]:
-    """Return the matching sysctls of each pattern that files or `names` name, and the pattern itself.
-
-    The interfaces are unknown until a kernel runs.
-    """
+    """Return the matching sysctls of each pattern that files or `names` name, and the pattern itself."""
     wanted = [spread.wanted.key for spread in pattern_rules(config, kernel)]
     if not wanted:
         return {}
@@ -140,28 +133,16 @@ def _expected_sysctls(
     tree = FileTree(root)
     named = [reader.find_named(tree, wanted) for reader in (sysctl_d, networkd)]
     named.append(sysctl_d.find_matching_names(wanted, map(sysctl_d.path_of, names)))
-    return {
-        pattern: tuple(dict.fromkeys((pattern, *(key for found in named for key in found[pattern]))))
-        for pattern in wanted
-    }
-
-
-def _current_value(host: LinuxHost, key: str) -> Optional[str]:
-    """Return the value in the kernel that runs in this root, or None."""
-    reading = host.read_sysctl(key)
-    return reading if isinstance(reading, str) else None
+    found = {pattern: (key for keys in named for key in keys[pattern]) for pattern in wanted}
+    return {pattern: tuple(dict.fromkeys((pattern, *keys))) for pattern, keys in found.items()}
 
 
 def modules_directory(root: str) -> str:
-    """Return the directory of the installed kernels, for messages."""
     return os.path.join(root, "lib/modules")
 
 
 def boot_release(root: str) -> str:
-    """Return the release of the kernel that a root will boot, or an empty text.
-
-    Without any module tree, this is the kernel that runs there.
-    """
+    """Return the release of the kernel that a root will boot, or else that of the kernel that runs there, or ""."""
     known = releases(root)
     return next_release(root, known) or (known[-1] if known else running_release(root))
 
@@ -183,11 +164,7 @@ def predict_first_boot(root: str, config: Config, names: Collection[str] = ()) -
     release = boot_release(root)
     if not release:
         return None
-    from ipvsd.boot.next_boot import (
-        names_of,
-        plan_after_boot,  # needed only for images, and long after the start
-        predict,
-    )
+    from ipvsd.boot.next_boot import names_of, plan_after_boot, predict  # for images, and long after the start
 
     kernel, found = examine(root, config, release, names=names)
     boot = predict(root, kernel, names_of(found))
@@ -197,11 +174,8 @@ def predict_first_boot(root: str, config: Config, names: Collection[str] = ()) -
 
 def _actions(after_boot: Plan) -> tuple[Action, ...]:
     """Return the actions that remain after a boot."""
-    loads = [
-        LoadModule(found.name, "" if found.module == found.name else found.module)
-        for found in after_boot.modules
-        if found.verdict is ModuleVerdict.LOADABLE
-    ]
+    loadable = [found for found in after_boot.modules if found.verdict is ModuleVerdict.LOADABLE]
+    loads = [LoadModule(found.name, "" if found.module == found.name else found.module) for found in loadable]
     writes = [
         WriteSysctl(found.name, found.actual or "", value_to_write(found.desired.want, found.actual or ""))
         for found in after_boot.sysctls
@@ -230,7 +204,7 @@ def assess_all(root: str, config: Config, only_release: Optional[str] = None) ->
 
 
 def _assess(root: str, config: Config, release: str) -> tuple[tuple[ModuleFinding, ...], tuple[str, ...]]:
-    """Return the modules that are obtainable under a kernel, by its files, and notes about lines that fail at its boot.
+    """Return the modules that are obtainable under a kernel, and notes about lines that fail at its boot.
 
     A module counts as disabled if the boot disables module loading too early.
     """
@@ -271,10 +245,7 @@ def reboot_required(kernels: Sequence[InstalledKernel], running: str) -> bool:
 
 
 class KernelInventory:
-    """Assesses the kernels again after a kernel was installed or removed, and once a day.
-
-    `kernels` is the last result.
-    """
+    """Assesses the kernels after one was installed or removed, and once a day. `kernels` is the last result."""
 
     def __init__(self, root: str) -> None:
         self._root = root

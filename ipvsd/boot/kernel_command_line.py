@@ -15,7 +15,7 @@ _ENTRIES = "boot/loader/entries"
 def command_line(tree: FileTree, root_kind: RootKind, release: str) -> str:
     """Return the command line, as far as files determine it.
 
-    For an image, it is that of its kernel's entry (Boot Loader Specification), that of kernel-install, or that of
+    That of an image is the first of: its kernel's entry (Boot Loader Specification), that of kernel-install, or that of
     GRUB's configuration in the style of Debian and Ubuntu.
     """
     if root_kind is not RootKind.FIRST_BOOT:
@@ -35,10 +35,7 @@ def _entries(tree: FileTree, release: str) -> Iterator[str]:
 
 
 def _grub(tree: FileTree) -> str:
-    """Return the result of update-grub.
-
-    The last assignment of each variable counts, and can refer to an earlier one.
-    """
+    """Return the result of update-grub: the last assignment of each variable, which can refer to an earlier one."""
     drop_ins = sorted(name for name in tree.names(f"{_GRUB}.d") if name.endswith(".cfg"))
     files = [_GRUB, *(f"{_GRUB}.d/{name}" for name in drop_ins)]
     variables: dict[str, str] = {}

@@ -1,7 +1,6 @@
 """Simulate systemd-modules-load in an empty kernel: the modules that its lines load, and the lines that fail.
 
-It uses libkmod like modprobe, so modprobe.d applies as well. It obeys `blacklist` for the modules that a line
-names.
+It uses libkmod like modprobe, so modprobe.d applies, and it obeys `blacklist` for the modules that a line names.
 """
 
 from __future__ import annotations
@@ -47,11 +46,8 @@ def load_at_boot(root: str, release: str, lines: Sequence[Line], cmdline: str) -
             outcome = load_steps.simulate(item, tree, settings, frozenset(found))
             found.update((module, line.origin) for module in sorted(outcome.loaded - set(found)))
             if outcome.blocker is not None:
-                failing.append(
-                    FailingLine(
-                        line, _describe(outcome.blocker), "remove the line, or the setting that blocks the module"
-                    )
-                )
+                remedy = "remove the line, or the setting that blocks the module"
+                failing.append(FailingLine(line, _describe(outcome.blocker), remedy))
     return LoadResult(found, tuple(failing))
 
 
@@ -59,9 +55,8 @@ def _unknown(line: Line, release: str, known: Callable[[str], bool]) -> FailingL
     name = kernel_names.module_name(line.text)
     former = former_names.former(name, release) if name else None
     if former:
-        return FailingLine(
-            line, f"the module is now part of {former.successor}", f"write {former.successor}, or remove the line"
-        )
+        new = former.successor
+        return FailingLine(line, f"the module is now part of {new}", f"write {new}, or remove the line")
     words = line.text.partition("#")[0].replace(",", " ").split()
     if words and words != [line.text]:
         names = [word for word in words if known(word)] or words[:1]

@@ -1,8 +1,7 @@
 """Predict the next boot: the modules that are loaded and the sysctls that are set, without ipvsd and with it.
 
-systemd-modules-load runs before systemd-sysctl, and both before ipvsd (systemd's units). A sysctl cannot be written
-before its module is loaded. `kernel.modules_disabled = 1` prevents all later loading of modules. Other programs set
-values later (systemd-networkd, ufw, TuneD), in the order of their start.
+systemd-modules-load runs before systemd-sysctl, and both before ipvsd (systemd's units). `kernel.modules_disabled = 1`
+prevents all later loading of modules. Other programs set values later, in the order of their start.
 """
 
 from __future__ import annotations
@@ -48,7 +47,7 @@ class ModulesDisabled(NamedTuple):
 class Boot(NamedTuple):
     """The next boot of one kernel, according to the files below a root. `unit` is ipvsd's unit that will run, or empty.
 
-    `settings` are the lines about the queried names. Their `failure` is the reason why a line has no effect.
+    `settings` are the lines about the queried names, with a `failure` if they have no effect.
     """
 
     release: str
@@ -77,28 +76,19 @@ def predict(root: str, kernel: Kernel, names: Names) -> Boot:
     detected = detection.detect(root, names, known)
     context = _Context(found, kernel, root, early, masked)
     settings = tuple(_check_effect(item, context) for item in detected.settings)
-    forbidden = tuple(
-        _forbidding_setting(root, name, disabled)
-        for name in names.modules
-        if disabled and _is_locked_out(name, disabled, found, kernel)
-    )
+    live = kernel.built_in if early else kernel.built_in | found.modules.keys()
+    forbidden = (_forbidding_setting(root, name, disabled) for name in names.modules if disabled and name not in live)
     unit = next((unit for unit in _UNITS if tree.enabled(unit)), "")
     unread = {**detected.unreadable_files, **tree.unreadable_files}
     return Boot(kernel.release, found.modules, found.failing, disabled, unit, (*settings, *forbidden), unread, masked)
 
 
 class _Context(NamedTuple):
-    """Facts about a boot that the evaluation of its lines needs."""
-
     found: LoadResult
     kernel: Kernel
     root: str
     early: bool  # module loading is disabled before any module is loaded
     masked: Mapping[str, str]
-
-
-def _is_locked_out(name: str, disabled: ModulesDisabled, found: LoadResult, kernel: Kernel) -> bool:
-    return name not in kernel.built_in and (disabled.early or name not in found.modules)
 
 
 def _find_modules_disabled(tree: FileTree, cmdline: str, masked: bool) -> Optional[ModulesDisabled]:
@@ -125,7 +115,6 @@ def modules_disabled_remedy(root: str, disabled: ModulesDisabled) -> str:
 
 
 def persist_command(root: str) -> str:
-    """Return the command that writes the files for systemd's own units below a root."""
     return remedies.for_root(PERSIST, root)
 
 
@@ -134,7 +123,6 @@ def _unmask_remedy(unit: str, root: str) -> str:
 
 
 def _check_effect(setting: ExternalSetting, context: _Context) -> ExternalSetting:
-    """Return a setting, with its failure if it has no effect."""
     if setting.failure:
         return setting
     if setting.effect is Effect.LOADS:
@@ -152,10 +140,9 @@ def _check_effect(setting: ExternalSetting, context: _Context) -> ExternalSettin
 
 
 def _check_load(setting: ExternalSetting, context: _Context) -> ExternalSetting:
-    if _MODULES_LOAD_SERVICE in context.masked:
-        return _with_failure(
-            setting, context.masked[_MODULES_LOAD_SERVICE], _unmask_remedy(_MODULES_LOAD_SERVICE, context.root)
-        )
+    unit = _MODULES_LOAD_SERVICE
+    if unit in context.masked:
+        return _with_failure(setting, context.masked[unit], _unmask_remedy(unit, context.root))
     if context.early:
         return _with_failure(setting, "the kernel refuses all modules by then", setting.remedy)
     for item in context.found.failing:
@@ -168,9 +155,6 @@ def _with_failure(setting: ExternalSetting, failure: str, remedy: str) -> Extern
     return dataclasses.replace(setting, effective=False, failure=failure, remedy=remedy)
 
 
-# --- the state after the boot -----------------------------------------------------------
-
-
 def plan_without_ipvsd(boot: Boot, plan: Plan, kernel: Kernel, root: str) -> Plan:
     """Return the findings after the boot if ipvsd does not run. `plan` contains those without any boot."""
     modules = tuple(_predict_module(found, boot, kernel, root) for found in plan.modules)
@@ -180,33 +164,26 @@ def plan_without_ipvsd(boot: Boot, plan: Plan, kernel: Kernel, root: str) -> Pla
     for item in boot.settings:
         if item.effect is Effect.SETS:
             lines.setdefault(item.name, []).append(item)
-    sysctls = (_predict_sysctl(found, lines.get(found.name, ()), boot, kernel, root) for found in plan.sysctls)
-    # ipvsd's drop-in files cannot set a sysctl whose module is unobtainable.
-    sysctl_findings = (
-        found._replace(remedy=f"see the remedy for module {found.desired.provider}")
-        if found.missing and found.desired.provider in lost
-        else found
-        for found in sysctls
-    )
-    return Plan((), modules, tuple(sysctl_findings), plan.parameters)
 
+    def predicted(found: SysctlFinding) -> SysctlFinding:
+        found = _predict_sysctl(found, lines.get(found.name, ()), boot, kernel, root)
+        if not found.missing or found.desired.provider not in lost:
+            return found
+        # ipvsd's drop-in files cannot set a sysctl whose module is unobtainable.
+        return found._replace(remedy=f"see the remedy for module {found.desired.provider}")
 
-def plan_with_ipvsd(boot: Boot, plan: Plan, kernel: Kernel, root: str) -> Plan:
-    """Return the findings after the boot if ipvsd's enabled unit runs."""
-    without_ipvsd = plan_without_ipvsd(boot, plan, kernel, root)
-    modules = tuple(_with_module_live(found, boot) for found in without_ipvsd.modules)
-    live = {found.module for found in modules if found.compliant}
-    return Plan(
-        (),
-        modules,
-        tuple(_with_value_written(found, boot, live) for found in without_ipvsd.sysctls),
-        without_ipvsd.parameters,
-    )
+    return Plan((), modules, tuple(map(predicted, plan.sysctls)), plan.parameters)
 
 
 def plan_after_boot(boot: Boot, plan: Plan, kernel: Kernel, root: str) -> Plan:
     """Return the findings after the boot, with ipvsd if one of its units is enabled."""
-    return plan_with_ipvsd(boot, plan, kernel, root) if boot.unit else plan_without_ipvsd(boot, plan, kernel, root)
+    plan = plan_without_ipvsd(boot, plan, kernel, root)
+    if not boot.unit:
+        return plan
+    modules = tuple(_with_module_live(found, boot) for found in plan.modules)
+    live = {found.module for found in modules if found.compliant}
+    sysctls = tuple(_with_value_written(found, boot, live) for found in plan.sysctls)
+    return Plan((), modules, sysctls, plan.parameters)
 
 
 _CAN_BE_LOADED = (ModuleVerdict.LIVE, ModuleVerdict.LOADABLE)
@@ -226,17 +203,12 @@ def _predict_module(found: ModuleFinding, boot: Boot, kernel: Kernel, root: str)
         return found
     if boot.modules_disabled:
         evidence = f"{boot.modules_disabled.origin}: {boot.modules_disabled.text}, before the module is loaded"
-        return found._replace(
-            verdict=ModuleVerdict.MODULES_DISABLED,
-            evidence=evidence,
-            remedy=modules_disabled_remedy(root, boot.modules_disabled),
-        )
-    evidence, remedy = NOT_LOADED, f"run '{persist_command(root)}', or enable ipvsd.service"
+        remedy = modules_disabled_remedy(root, boot.modules_disabled)
+        return found._replace(verdict=ModuleVerdict.MODULES_DISABLED, evidence=evidence, remedy=remedy)
+    evidence, remedy = NOT_LOADED, f"run '{persist_command(root)}'"
     if _MODULES_LOAD_SERVICE in boot.masked:
-        evidence, remedy = (
-            boot.masked[_MODULES_LOAD_SERVICE],
-            f"{_unmask_remedy(_MODULES_LOAD_SERVICE, root)}, or enable ipvsd.service",
-        )
+        evidence, remedy = boot.masked[_MODULES_LOAD_SERVICE], _unmask_remedy(_MODULES_LOAD_SERVICE, root)
+    remedy = f"{remedy}, or enable ipvsd.service"
     return found._replace(verdict=ModuleVerdict.LOADABLE, evidence=evidence, remedy=remedy)
 
 
@@ -255,9 +227,8 @@ def _predict_sysctl(
         evidence = f"provided by module {needed}, which nothing loads at boot"
         if lines:
             evidence = f"{lines[-1].origin}: {lines[-1].text}, but {needed} is not loaded by then"
-        return found._replace(
-            actual=None, verdict=SysctlVerdict.PENDING, evidence=evidence, remedy=f"run '{persist_command(root)}'"
-        )
+        remedy = f"run '{persist_command(root)}'"
+        return found._replace(actual=None, verdict=SysctlVerdict.PENDING, evidence=evidence, remedy=remedy)
     last = _last_setting(settings)
     if last is None:
         return _predict_default(found, settings, root)
@@ -308,20 +279,12 @@ def _with_value_written(found: SysctlFinding, boot: Boot, live: Collection[str])
 
 def _last_setting(settings: Collection[ExternalSetting]) -> Optional[ExternalSetting]:
     """Return the setting that determines the value after the boot, or None."""
-    candidates = [
-        item
-        for program in _AT_BOOT
-        for item in settings
-        if item.program is program and item.effective and not item.failure
-    ]
-    return candidates[-1] if candidates else None
+    candidates = [item for item in settings if item.program in _AT_BOOT and item.effective and not item.failure]
+    return max(reversed(candidates), key=lambda item: _AT_BOOT.index(item.program), default=None)
 
 
 def predict_value(boot: Boot, name: str) -> tuple[Optional[str], str]:
-    """Return the value of a sysctl or parameter after the boot according to the files, and the evidence.
-
-    The value is None if the files do not determine it.
-    """
+    """Return the value of a sysctl or parameter after the boot, or None if files leave it open, and the evidence."""
     settings = [item for item in boot.settings if item.name == name and item.effect is Effect.SETS]
     given = [item for item in settings if item.program is Program.MODPROBE and item.effective and not item.failure]
     last = _last_setting(settings) or next(reversed(given), None)
@@ -340,9 +303,9 @@ def names_of(plan: Plan) -> Names:
 
 def notes(boot: Boot) -> tuple[str, ...]:
     """Return notes about lines that systemd-modules-load cannot load, and about unreadable files."""
+    cannot = "systemd-modules-load cannot load"
     failing = (
-        f"{item.line.origin}: systemd-modules-load cannot load {item.line.text!r}: {item.reason} ({item.remedy})"
-        for item in boot.failing
+        f"{item.line.origin}: {cannot} {item.line.text!r}: {item.reason} ({item.remedy})" for item in boot.failing
     )
     return (*failing, *(f"cannot read {file}: {reason}" for file, reason in boot.unreadable_files.items()))
 

@@ -1,13 +1,14 @@
 """Lines of sysctl.d(5) with the meaning of a configuration, for existing sysctls and those that appear later.
 
-systemd-sysctl writes lines in order, including those with wildcards. It never writes a key by a pattern if any line
-contains the key literally, with or without a value. The key of `-KEY` has no wildcards (src/sysctl/sysctl.c; seen
-with systemd 252). So exclusions that are patterns are subtracted from the pattern itself. A sysctl gets its own
-line if the patterns of the file would set it to another value than the daemon.
+systemd-sysctl never writes a key by a pattern if any line contains the key literally, with or without a value. The key
+of `-KEY` has no wildcards (src/sysctl/sysctl.c; seen with systemd 252). So exclusions that are patterns are
+subtracted from the pattern itself. A sysctl gets its own line if the patterns of the file would set it to another
+value than the daemon.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import product
@@ -74,9 +75,7 @@ def lines(
     decided = _decide(config, rules, findings, modules)
     assigned: list[str] = []
     excluded: list[str] = []
-    after_patterns: list[
-        str
-    ] = []  # sysctls that may be absent or look like a pattern: written as patterns, and so after the others
+    after_patterns: list[str] = []  # sysctls that may be absent or look like a pattern, and are written as patterns
     for name in sorted(decided, key=lambda name: (name != IP_FORWARD, not name.startswith(_WRITTEN_FIRST))):
         decision, paths = decided[name], sysctl_names.paths(name)
         wanted, path = decision.wanted, paths[0]
@@ -103,9 +102,6 @@ def _patterns_suffice(name: str, wanted: DesiredSysctl, pattern_lines: _PatternL
     return bool(written) and satisfies(name, pattern_lines.value(written[0]) or "", wanted.want)
 
 
-# --- decisions of the daemon ---------------------------------------------------------------
-
-
 def _decide(
     config: Config, rules: Sequence[PatternRule], findings: Iterable[SysctlFinding], modules: Collection[str]
 ) -> Mapping[str, _Decision]:
@@ -114,9 +110,8 @@ def _decide(
     for finding in findings:
         if not sysctl_names.is_pattern(finding.name):
             absent = finding.missing and not _is_available(finding.name, modules)
-            written = (
-                finding.verdict not in _NOT_WRITABLE and not absent and finding.desired.policy is not Policy.OBSERVE
-            )
+            writable = finding.verdict not in _NOT_WRITABLE and not absent
+            written = writable and finding.desired.policy is not Policy.OBSERVE
             decided[finding.name] = _Decision(finding.desired if written else None, finding.actual)
     named = (key for key in config.sysctls if not sysctl_names.is_pattern(key))
     decided.update((key, _Decision()) for key in named if key not in decided)
@@ -143,48 +138,29 @@ def _exceptions(rules: Iterable[PatternRule]) -> Iterator[str]:
         if len(wildcard_indexes) == 1:
             separate = [exclude for exclude in rule.exclude if not sysctl_names.is_pattern(exclude)]
             separate += [link for place, link in _PROPAGATED.items() if rule.wanted.key.startswith(place)]
-            keys = (
-                ".".join((*parts[: wildcard_indexes[0]], one.replace(".", "/"), *parts[wildcard_indexes[0] + 1 :]))
-                for one in separate
-            )
+            before, after = parts[: wildcard_indexes[0]], parts[wildcard_indexes[0] + 1 :]
+            keys = (".".join((*before, one.replace(".", "/"), *after)) for one in separate)
             yield from filter(None, map(sysctl_names.normalised, keys))
-
-
-# --- patterns -------------------------------------------------------------------------------
 
 
 def _subtract(pattern: Path, excludes: Sequence[str]) -> Optional[Sequence[Path]]:
     """Return patterns that match what a pattern does, except for exclusions by patterns. Names have their own lines."""
-    wildcard_indexes = [index for index, part in enumerate(pattern) if not globs.Glob(part).exact]
-    others = [
-        sysctl_names.glob(exclude)
-        for exclude in excludes
-        if len(wildcard_indexes) > 1 or sysctl_names.is_pattern(exclude)
-    ]
-    if not others:
-        found = [pattern]
-    else:
-        choices = [
-            glob_difference.subtract(part, others, _max_length(pattern, index))
-            if index in wildcard_indexes
-            else (part,)
-            for index, part in enumerate(pattern)
-        ]
-        size = 1
-        for choice in choices:
-            size *= len(choice or ())
-            if choice is None or size > _MAX_LINES:
+    wild = [not globs.Glob(part).exact for part in pattern]
+    others = [sysctl_names.glob(exclude) for exclude in excludes if sum(wild) > 1 or sysctl_names.is_pattern(exclude)]
+    found = [pattern]
+    if others:
+        choices: list[Sequence[str]] = []
+        for index, part in enumerate(pattern):
+            is_link = index == 3 and pattern[0] == "net" and pattern[2] in ("conf", "neigh")
+            max_length = _MAX_INTERFACE_NAME if is_link else None
+            choice = glob_difference.subtract(part, others, max_length) if wild[index] else (part,)
+            if choice is None:
                 return None
-        found = [_as_glob(tuple(parts), quote=False) for parts in product(*(choice or () for choice in choices))]
+            choices.append(choice)
+        if math.prod(map(len, choices)) > _MAX_LINES:
+            return None
+        found = [_as_glob(tuple(parts), quote=False) for parts in product(*choices)]
     return found if not any("=" in part for parts in found for part in parts) else None
-
-
-def _max_length(pattern: Path, index: int) -> Optional[int]:
-    is_link = index == 3 and pattern[0] == "net" and pattern[2] in ("conf", "neigh")
-    return _MAX_INTERFACE_NAME if is_link else None
-
-
-# --- syntax ----------------------------------------------------------------------------------
 
 
 def _key_of(path: Path) -> str:

@@ -26,33 +26,27 @@ from ipvsd.reporting import status_document
 def run(root: str, config_path: str | None, output: str, persist: bool) -> int:
     """Exit 0 if all required items are compliant afterwards, otherwise 1. Exit 77 if actions need root.
 
-    With `persist`, the node becomes compliant at every boot, with ipvsd or without. For another root, only this is
-    possible. Exit 2 if it has no kernel.
+    With `persist`, the node becomes compliant at every boot. For another root, only this is possible. Exit 2 if it has
+    no kernel.
     """
     if root != "/":
         if persist:
             return _persist_image(root, config_path, output)
-        print_errors(
-            "ipvsd: cannot apply the configuration under --root: ipvsd can change only the running kernel "
-            "(for an image, add --persist)"
-        )
+        why = "ipvsd can change only the running kernel (for an image, add --persist)"
+        print_errors(f"ipvsd: cannot apply the configuration under --root: {why}")
         return os.EX_USAGE
     host, config = LinuxHost(root), config_files.load(root, config_path)
     if os.geteuid() != 0 and (persist or observe_and_plan(host, config)[1].actions):
-        print_errors(
-            "ipvsd: cannot apply the configuration: root required "
-            "(run the command with sudo; 'ipvsd plan' does not need root)"
-        )
+        why = "root required (run the command with sudo; 'ipvsd plan' does not need root)"
+        print_errors(f"ipvsd: cannot apply the configuration: {why}")
         return os.EX_NOPERM
     done, proven = settle(host, config)
-    persisted = (
-        _persist(root, drop_in_files.build(config, done.kernel, done.after), *_next_boot(root, config, done))
-        if persist
-        else None
-    )
-    report = make_report(
-        root, done.kernel, done.after, collect_notes(root, config, done.kernel, done.after, done.after)
-    )
+    persisted = None
+    if persist:
+        texts = drop_in_files.build(config, done.kernel, done.after)
+        persisted = _persist(root, texts, *_next_boot(root, config, done))
+    notes = collect_notes(root, config, done.kernel, done.after, done.after)
+    report = make_report(root, done.kernel, done.after, notes)
     if output == "text" and proven:
         print_lines(*map(str, proven), "")
     actions = {"actions": [{"name": action.name, "action": str(action)} for action in proven]}
@@ -99,16 +93,13 @@ def _persist_image(root: str, config_path: str | None, output: str) -> int:
         problem = f"missing kernel in {installed_kernels.modules_directory(root)} (install a kernel in the image)"
         print_errors(f"ipvsd: cannot write the boot configuration under {root}: {problem}")
         return EX_CANNOT_TELL
-    # The number of an image's CPUs is unknown. A value for the largest number suffices for each.
-    for_any_cpu_count = (
-        installed_kernels.examine(root, config, release, _MAX_CPUS)
-        if classify_root(root) is RootKind.FIRST_BOOT
-        else (kernel, plan)
-    )
-    persisted = _persist(root, drop_in_files.build(config, *for_any_cpu_count), kernel, plan)
-    problems = installed_kernels.unobtainable_modules(
-        InstalledKernel(release, running=False, boots_next=True, modules=plan.modules)
-    )
+    examined = kernel, plan
+    if classify_root(root) is RootKind.FIRST_BOOT:
+        # The number of an image's CPUs is unknown. A value for the largest number suffices for each.
+        examined = installed_kernels.examine(root, config, release, _MAX_CPUS)
+    persisted = _persist(root, drop_in_files.build(config, *examined), kernel, plan)
+    installed = InstalledKernel(release, running=False, boots_next=True, modules=plan.modules)
+    problems = installed_kernels.unobtainable_modules(installed)
     # The required ones are already reported for the next boot.
     for names, example in formatting.group_alike(finding for finding in problems if not required(finding)):
         line = f"! {names}: {text_of(example.verdict)} in kernel {release} -> {example.remedy}"
@@ -122,7 +113,7 @@ _MAX_CPUS = 8192  # CONFIG_NR_CPUS of the distributions
 
 
 def _next_boot(root: str, config: Config, done: ReconcileResult) -> tuple[Kernel, Plan]:
-    """Return the kernel that boots next, and its plan. `done` contains those of the running kernel."""
+    """Return the kernel that boots next, and its plan."""
     release = installed_kernels.boot_release(root)
     if release in ("", done.kernel.release):
         return done.kernel, done.after
@@ -130,9 +121,9 @@ def _next_boot(root: str, config: Config, done: ReconcileResult) -> tuple[Kernel
 
 
 def _persist(root: str, texts: Mapping[str, str], kernel: Kernel, plan: Plan) -> PersistResult:
-    """Write the files, and report the items that are not compliant after the next boot without ipvsd.
+    """Write the files, and report the items that are not compliant after a boot of this kernel without ipvsd.
 
-    That boot uses the given kernel, and `plan` contains the findings under it.
+    `plan` contains the findings under it.
     """
     try:
         written = drop_in_files.write(root, texts)
@@ -141,12 +132,9 @@ def _persist(root: str, texts: Mapping[str, str], kernel: Kernel, plan: Plan) ->
         print_errors(f"ipvsd: {persisted.error}")
         return persisted
     boot = next_boot.predict(root, kernel, next_boot.names_of(plan))
-    noncompliant = [
-        found
-        for found in next_boot.noncompliant(next_boot.plan_without_ipvsd(boot, plan, kernel, root))
-        if required(found)
-    ]
-    persisted = PersistResult(kernel.release, written, "", tuple(noncompliant), tuple(next_boot.notes(boot)))
+    after_boot = next_boot.plan_without_ipvsd(boot, plan, kernel, root)
+    noncompliant = tuple(filter(required, next_boot.noncompliant(after_boot)))
+    persisted = PersistResult(kernel.release, written, "", noncompliant, next_boot.notes(boot))
     print_errors(*_lines(persisted))
     return persisted
 
@@ -163,19 +151,15 @@ def _lines(persisted: PersistResult) -> Iterator[str]:
 
 
 def _document(persisted: PersistResult) -> dict[str, Any]:
-    """Return the result as values for JSON, including every error."""
-    noncompliant = [status_document.encode_finding(found) for found in persisted.noncompliant]
     values = {
         "kernel": persisted.kernel,
         "written": list(persisted.written),
-        "noncompliant": noncompliant,
+        "noncompliant": [status_document.encode_finding(found) for found in persisted.noncompliant],
         "notes": list(persisted.notes),
     }
-    errors = [persisted.error] if persisted.error else []
     after = _AFTER.format(persisted.kernel)
-    errors += [
-        f"{_describe_fate(found)} {after}: {found.evidence} ({found.remedy})" for found in persisted.noncompliant
-    ]
+    fates = (f"{_describe_fate(item)} {after}: {item.evidence} ({item.remedy})" for item in persisted.noncompliant)
+    errors = [*filter(None, [persisted.error]), *fates]
     return {"persisted": values, **({"error": errors[0], "errors": errors} if errors else {})}
 
 
@@ -193,7 +177,7 @@ def _describe_fate(found: Finding) -> str:
 
 
 def _lacking(fate: str, found: Finding, release: str) -> Iterator[str]:
-    """Yield the item that is not compliant after the next boot, the line of a file that causes this, and the remedy."""
+    """Yield the fate of an item after the next boot, the line of a file that causes this, and the remedy."""
     yield from formatting.indented(f"! {fate} {_AFTER.format(release)}:", 0, 2)
     yield from formatting.indented(found.evidence, 4, 6)
     if found.remedy:

@@ -37,8 +37,6 @@ def run(root: str, config_path: str | None, output: str) -> int:
 
 
 class Observation(NamedTuple):
-    """One observation, with notes."""
-
     kernel: Kernel
     plan: Plan
     notes: tuple[str, ...]
@@ -55,11 +53,8 @@ def observe(root: str, config: Config) -> Optional[Observation]:
         notes_of_image = collect_notes(root, config, found.kernel, found.plan, found.possible)
         return Observation(found.kernel, found.plan, (*notes_of_image, *next_boot.notes(found.boot)))
     kernel, plan = observe_and_plan(LinuxHost(root), config)
-    failing = (
-        installed_kernels.failing_lines(root, kernel.release)
-        if kernel.release in installed_kernels.releases(root)
-        else ()
-    )
+    installed = kernel.release in installed_kernels.releases(root)
+    failing = installed_kernels.failing_lines(root, kernel.release) if installed else ()
     return Observation(kernel, plan, (*collect_notes(root, config, kernel, plan, plan), *failing))
 
 
@@ -98,13 +93,10 @@ def make_report(root: str, kernel: Kernel, plan: Plan, notes: tuple[str, ...]) -
 
 def adapt_remedies(plan: Plan, root: str) -> Plan:
     """Return the plan with remedies for a person at this node, or for this tree."""
-    host = LinuxHost(root)
-
-    def missing(finding: SysctlFinding) -> bool:
-        return finding.verdict is SysctlVerdict.UNSUPPORTED and not finding.desired.pattern
-
-    directories = {finding.name: f"{finding.name.rpartition('.')[0]}.*" for finding in plan.sysctls if missing(finding)}
-    siblings = host.expand(set(directories.values()))
+    missing = [finding for finding in plan.sysctls if finding.verdict is SysctlVerdict.UNSUPPORTED]
+    names = [finding.name for finding in missing if not finding.desired.pattern]
+    directories = {name: f"{name.rpartition('.')[0]}.*" for name in names}
+    siblings = LinuxHost(root).expand(set(directories.values()))
 
     def suggested(finding: SysctlFinding) -> SysctlFinding:
         if finding.name not in directories:
@@ -117,7 +109,6 @@ def adapt_remedies(plan: Plan, root: str) -> Plan:
 
 
 def show(document: dict[str, Any], output: str) -> None:
-    """Print a status document."""
     if output == "json":
         print_json(document)
         return

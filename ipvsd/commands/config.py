@@ -21,10 +21,9 @@ def show(root: str, config_path: str | None, output: str) -> int:
     values = as_mapping(config)
     if output == "json":
         names = [name for name, _ in files]
-        shown = {"files": names, "hash": fingerprint(config), "values": values, "origins": _origins(config)}
-        print_json(shown)
-        return 0
-    print_lines(f"# hash {fingerprint(config)}", *_lines(config, values))
+        print_json({"files": names, "hash": fingerprint(config), "values": values, "origins": _origins(config)})
+    else:
+        print_lines(f"# hash {fingerprint(config)}", *_lines(config, values))
     return 0
 
 

@@ -146,11 +146,8 @@ def _last(document: Mapping[str, Any], unknown: str) -> Iterator[str]:
     yield from _last_repair(document, unknown)
     contention = document["contended"]
     if contention:
-        then = (
-            "ipvsd leaves the sysctl to that program"
-            if contention.get("yielded") is True
-            else "ipvsd writes the sysctl only once per resync"
-        )
+        yielded = contention.get("yielded") is True
+        then = f"ipvsd {'leaves the sysctl to that program' if yielded else 'writes the sysctl only once per resync'}"
         by = formatting.describe_attribution(contention, contention["conflicting_program"])
         yield from formatting.indented(f"changed repeatedly {by}: {then}", 6, 6)
 
@@ -168,9 +165,8 @@ def _last_repair(document: Mapping[str, Any], unknown: str) -> Iterator[str]:
     change = f"{at}Z  {repair.get('desired')} -> {repair.get('actual')}, repaired{within}"
     yield from formatting.indented(change, 2, 6)
     identity = [f"{key} {writer[key]}" for key in _WRITERS if writer.get(key)] if isinstance(writer, dict) else []
-    yield from formatting.indented(
-        formatting.describe_attribution(repair, ", ".join(identity) or writer_text or "unknown"), 6, 6
-    )
+    name = ", ".join(identity) or writer_text or "unknown"
+    yield from formatting.indented(formatting.describe_attribution(repair, name), 6, 6)
 
 
 def _on_disk(document: Mapping[str, Any]) -> Iterator[str]:

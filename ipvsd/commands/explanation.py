@@ -7,12 +7,13 @@ from dataclasses import dataclass, replace
 from typing import Any, Optional
 
 from ipvsd.boot import installed_kernels, next_boot
-from ipvsd.commands.subjects import KUBE_IPVS, Kind, Subject, find, is_own_name, possible_sysctls
+from ipvsd.commands.subjects import Kind, Subject, find, is_own_name, possible_sysctls
 from ipvsd.config import profiles
 from ipvsd.config.desired_state import patterns
 from ipvsd.config.schema import Config
 from ipvsd.conflicts.detection import ConflictReport, complies
 from ipvsd.conflicts.external_setting import Effect, ExternalSetting, Names, Program
+from ipvsd.conflicts.networkd import INTERFACE as KUBE_IPVS
 from ipvsd.decide import remedies
 from ipvsd.decide.health import tolerated, unreadable
 from ipvsd.kernel.host import LinuxHost, classify_root
@@ -62,17 +63,15 @@ class Explanation:
         findings = self.subject.findings
         if not findings:
             return 0 if self.subject.readable and not self.conflicts.unreadable_files else 2
-        counted = [
-            self.complies(item)
-            for item in self.conflicts.settings
-            if item.effective and item.effect is not Effect.INTERFERES
-        ]
         wrong = [found for found in findings if not (found.compliant or tolerated(found))]
         if wrong:
             return 2 if all(map(unreadable, wrong)) else 1
-        lost = [item for item in self.conflicts.settings if item.failure and item.effect is Effect.SETS]
+        settings = self.conflicts.settings
+        effective = [item for item in settings if item.effective]
+        counted = [self.complies(item) for item in effective if item.effect is not Effect.INTERFERES]
+        lost = [item for item in settings if item.failure and item.effect is Effect.SETS]
         # `sysctl --system` sets nothing until someone runs it.
-        made = [item for item in self.conflicts.settings if item.effective and item.program is not Program.PROCPS]
+        made = [item for item in effective if item.program is not Program.PROCPS]
         if False in counted or (lost and not self.unit and True not in map(self.complies, made)):
             return 1
         return 2 if None in counted or self.conflicts.unreadable_files else 0
@@ -81,7 +80,7 @@ class Explanation:
 def explain(root: str, config: Config, name: str) -> Explanation:
     """Return the facts about a name, managed or not. For an image, they are those after its first boot.
 
-    Raises NoNameError, and NoKernelError for an image without a kernel. Changes nothing.
+    Raises NoNameError, and NoKernelError for an image without a kernel.
     """
     host, situation = LinuxHost(root), classify_root(root)
     if situation is RootKind.FIRST_BOOT:
@@ -128,7 +127,6 @@ def explain(root: str, config: Config, name: str) -> Explanation:
 
 
 def _status(root: str) -> tuple[Optional[Mapping[str, Any]], str]:
-    """Return the daemon's status, or the reason why it is unusable."""
     try:
         return status_file.read(root), ""
     except (stored_json.UnusableError, rootfs.UnreadableError) as error:

@@ -39,7 +39,6 @@ def summary(document: Mapping[str, Any]) -> Iterator[str]:
 
 
 def notes(document: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the notes, wrapped."""
     for note in document["notes"]:
         yield from folded(f"note: {note}", "33")
 
@@ -76,8 +75,8 @@ def findings(document: Mapping[str, Any]) -> Iterator[str]:
         yield f"MODULES (kernel {document['kernel']})"
         rows = []
         for item in modules:
-            stands_for = f"as {item['module']}" if item["module"] not in ("", item["name"]) else ""
-            words = filter(None, (stands_for, "" if item["required"] else "optional"))
+            words = [f"as {item['module']}"] if item["module"] not in ("", item["name"]) else []
+            words += [] if item["required"] else ["optional"]
             rows.append((item, f"{item['name']:{width}}", ", ".join(words)))
         yield from _rows(rows)
     for title in ("parameters", "sysctls"):
@@ -111,10 +110,11 @@ def _rows(rows: Sequence[tuple[Mapping[str, Any], str, str]]) -> Iterator[str]:
             continue
         same_remedy = not following["compliant"] and following["remedy"] == item["remedy"]
         if not same_remedy or following["evidence"] != item["evidence"]:
-            yield from _wrapped(item["evidence"])
+            yield from indented(item["evidence"], 6, 6)
         if item["remedy"] and not same_remedy:
             first = items_by_remedy.setdefault(item["remedy"], item["name"])
-            yield from _wrapped(f"-> {item['remedy'] if first == item['name'] else f'see the remedy for {first}'}")
+            remedy = item["remedy"] if first == item["name"] else f"see the remedy for {first}"
+            yield from indented(f"-> {remedy}", 6, 6)
 
 
 def _row(item: Mapping[str, Any], name: str, value: str) -> Iterator[str]:
@@ -124,11 +124,7 @@ def _row(item: Mapping[str, Any], name: str, value: str) -> Iterator[str]:
     fits = len(name) + len(verdict) + len(value) <= WIDTH - 8
     yield f"  {colour(mark, code)} {name}  {colour(verdict, code)}{'  ' + value if value and fits else ''}".rstrip()
     if not fits:
-        yield from _wrapped(value)
-
-
-def _wrapped(text: str) -> Iterable[str]:
-    return indented(text, 6, 6)
+        yield from indented(value, 6, 6)
 
 
 def group_alike(findings: Iterable[Finding]) -> Iterator[tuple[str, Finding]]:
@@ -143,7 +139,6 @@ def group_alike(findings: Iterable[Finding]) -> Iterator[tuple[str, Finding]]:
 
 
 def ipvs(document: Mapping[str, Any]) -> str:
-    """Return the response of IPVS as one line."""
     answer = document["ipvs"]
     if answer["up"]:
         size = f", table size {answer['table_size']}" if answer["table_size"] else ""

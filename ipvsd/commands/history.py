@@ -47,6 +47,5 @@ def _lines(repair: Mapping[str, Any]) -> Iterator[str]:
     seconds = repair.get("seconds")
     duration = f" in {seconds * 1000:.1f} ms" if isinstance(seconds, float) else ""
     yield from formatting.indented("{time}  {name}: {actual} -> {desired}".format(**shown) + duration, 0, 6)
-    yield from formatting.indented(
-        printable.line(formatting.describe_attribution(repair, str(repair.get("writer_text", "?")))), 6, 10
-    )
+    attribution = formatting.describe_attribution(repair, str(repair.get("writer_text", "?")))
+    yield from formatting.indented(printable.line(attribution), 6, 10)

@@ -1,7 +1,7 @@
 """Standard output and standard error of the commands. No other module prints.
 
-The output of a command is kept until its exit code is known, and then written. So a reader who leaves, or a full
-disk, cannot change the verdict. This module makes each line printable.
+The output is kept until the exit code is known, so that a reader who leaves, or a full disk, cannot change the
+verdict. This module makes each line printable.
 """
 
 from __future__ import annotations
@@ -38,17 +38,14 @@ def print_lines(*lines: str) -> None:
 
 
 def print_json(document: Any) -> None:
-    """Print a document to standard output."""
     _pending.append(_Output((), text=printable.as_json(document, indent=2)))
 
 
 def print_errors(*lines: str) -> None:
-    """Print lines to standard error."""
     _pending.append(_Output(lines, is_error=True))
 
 
 def is_terminal() -> bool:
-    """Return whether standard output is a terminal."""
     return sys.stdout is not None and sys.stdout.isatty()
 
 

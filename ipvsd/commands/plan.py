@@ -12,39 +12,32 @@ from ipvsd.config import config_files
 from ipvsd.decide.health import required
 from ipvsd.decide.planner import without_followers
 from ipvsd.kernel.host import classify_root
-from ipvsd.model.report import RootKind
 from ipvsd.model.types import Action, LoadModule, Plan, SysctlFinding
 from ipvsd.model.value_texts import text_of
 from ipvsd.sysctl.values import value_to_write
 
 
 def run(root: str, config_path: str | None, output: str, exit_code: bool) -> int:
-    """Exit 0. With `exit_code`, exit 1 if any action is planned, or a required item is not compliant.
+    """Exit 0, or 2 for an image without a kernel.
 
-    Exit 2 for an image without a kernel.
+    With `exit_code`, exit 1 if any action is planned, or a required item is not compliant.
     """
     found = observe(root, config_files.load(root, config_path))
     if found is None:
         return EX_CANNOT_TELL
-    first_boot = classify_root(root) is RootKind.FIRST_BOOT
-    head = [f"after the first boot of kernel {found.kernel.release}:"] if first_boot else []
     plan = adapt_remedies(found.plan, root)
-    later = _later(plan)
+    # The kernel's default of a sysctl whose module will be loaded can be compliant.
+    loading = {action.name for action in plan.actions if isinstance(action, LoadModule)}
+    later = [finding for finding in plan.sysctls if finding.missing and finding.desired.provider in loading]
     if output == "json":
         actions = [_values(action, plan) for action in without_followers(plan.actions)]
         print_json([*actions, *(_later_values(finding) for finding in later)])
     else:
-        print_lines(*head, *(list(_lines(plan, later)) or ["nothing to do"]))
-        for note in found.notes:
-            print_lines(*formatting.folded(f"note: {note}", "33"))
+        head = {"root_kind": classify_root(root).value, "kernel": found.kernel.release}
+        print_lines(*formatting.situation(head), *(list(_lines(plan, later)) or ["nothing to do"]))
+        print_lines(*formatting.notes({"notes": found.notes}))
     open_work = plan.actions or any(required(finding) and not finding.compliant for finding in plan.findings)
     return 1 if exit_code and open_work else 0
-
-
-def _later(plan: Plan) -> list[SysctlFinding]:
-    """Return the sysctls of modules that will be loaded. The kernel's default can be compliant."""
-    loading = {action.name for action in plan.actions if isinstance(action, LoadModule)}
-    return [finding for finding in plan.sysctls if finding.missing and finding.desired.provider in loading]
 
 
 def _origin(action: Action, plan: Plan) -> str:

@@ -21,20 +21,18 @@ def run(root: str, config_path: Optional[str], output: str, kernel: Optional[str
     """Exit 0 if every checked kernel could, 1 if one could not, 2 if there is none to check."""
     config = config_files.load(root, config_path)
     kernels = installed_kernels.assess_all(root, config, kernel)
-    required = (
-        installed_kernels.reboot_required(kernels, installed_kernels.running_release(root)) if kernel is None else False
-    )
+    running = installed_kernels.running_release(root)
+    required = kernel is None and installed_kernels.reboot_required(kernels, running)
     place = installed_kernels.modules_directory(root)
-    complaint = (
-        f"cannot check kernel {kernel}: unknown kernel (not in {place}; install the kernel, or use --root)"
-        if kernel
-        else f"cannot check the kernels: missing kernel in {place} (install a kernel, or use --root)"
-    )
+    complaint = f"cannot check the kernels: missing kernel in {place} (install a kernel, or use --root)"
+    if kernel:
+        complaint = f"cannot check kernel {kernel}: unknown kernel (not in {place}; install the kernel, or use --root)"
     if output == "json":
+        failing = (note for item in kernels for note in item.notes)
         document = {
             "kernels": [_values(item) for item in kernels],
             "reboot_required": required,
-            "notes": [*notes(config.profiles, config.kube_proxy), *dict.fromkeys(_failing(kernels))],
+            "notes": [*notes(config.profiles, config.kube_proxy), *dict.fromkeys(failing)],
             **({} if kernels else {"error": complaint, "errors": [complaint]}),
         }
         print_json(document)
@@ -44,11 +42,6 @@ def run(root: str, config_path: Optional[str], output: str, kernel: Optional[str
         print_errors(f"ipvsd: {complaint}")
         return 2
     return 0 if all(map(health.could_be_ready, kernels)) else 1
-
-
-def _failing(kernels: Sequence[InstalledKernel]) -> Iterator[str]:
-    """Yield the lines that systemd-modules-load fails to load under each of the kernels."""
-    yield from (note for item in kernels for note in item.notes)
 
 
 def _values(kernel: InstalledKernel) -> dict[str, Any]:
@@ -62,12 +55,10 @@ def _lines(kernel: InstalledKernel, brief: bool) -> Iterator[str]:
     words = [word for word, applies in (("running", kernel.running), ("next boot", kernel.boots_next)) if applies]
     roles = f" ({', '.join(words)})" if words else ""
     found = installed_kernels.unobtainable_modules(kernel)
-    verdict = (
-        formatting.colour("ready", "32") if health.could_be_ready(kernel) else formatting.colour("not ready", "31")
-    )
+    ready, code = ("ready", "32") if health.could_be_ready(kernel) else ("not ready", "31")
+    verdict = formatting.colour(ready, code)
     if brief:
         head = f"kernel {kernel.release}{roles}: "
-        ready = "ready" if health.could_be_ready(kernel) else "not ready"
         yield f"{head}{verdict}{_shortened(found, formatting.WIDTH - len(head) - len(ready))}"
         return
     yield from formatting.indented(f"kernel {kernel.release}{roles}: {verdict}", 0, 2)

@@ -34,7 +34,8 @@ def show(name: str, output: str) -> int:
         print_errors(f"ipvsd: cannot show profile {name}: unknown profile (known: {known})")
         return os.EX_USAGE
     if output == "json":
-        print_json(_values(name, profile))
+        modules, sysctls = list(_modules(profile)), list(_sysctls(profile))
+        print_json({"name": name, "purpose": profile.purpose, "modules": modules, "sysctls": sysctls})
     else:
         print_lines(*_lines(name, profile))
     return 0
@@ -63,13 +64,8 @@ def _choice(choice: Alternatives, used: str = "") -> dict[str, Any]:
 def _sysctls(profile: Profile) -> Iterator[dict[str, Any]]:
     for entry in profile.sysctls:
         need = Need.REQUIRED.value if entry.required else Need.OPTIONAL.value
-        yield {
-            "name": entry.key,
-            "value": str(entry.want),
-            "need": need,
-            "condition": _when(entry),
-            "reason": entry.why,
-        }
+        values = {"value": str(entry.want), "need": need, "condition": _when(entry), "reason": entry.why}
+        yield {"name": entry.key, **values}
 
 
 def _when_module(entry: ModuleEntry) -> str:
@@ -92,11 +88,6 @@ def _when(entry: SysctlEntry) -> str:
     return " and ".join(conditions)
 
 
-def _values(name: str, profile: Profile) -> dict[str, Any]:
-    modules, sysctls = list(_modules(profile)), list(_sysctls(profile))
-    return {"name": name, "purpose": profile.purpose, "modules": modules, "sysctls": sysctls}
-
-
 def _lines(name: str, profile: Profile) -> Iterator[str]:
     yield from formatting.folded(f"{name}: {profile.purpose}")
     for title, items in (("MODULES", list(_modules(profile))), ("SYSCTLS", list(_sysctls(profile)))):
@@ -104,8 +95,7 @@ def _lines(name: str, profile: Profile) -> Iterator[str]:
             yield ""
             yield title
         for item in items:
-            value = f" = {item['value']}" if "value" in item else ""
-            value = value.replace("= >=", ">=")
+            value = f" = {item['value']}".replace("= >=", ">=") if "value" in item else ""
             joint = "and" if item["need"] == Need.IF_SHIPPED.value else "if"
             when = f" {joint} {item['condition']}" if item["condition"] else ""
             yield from formatting.indented(f"{item['name']}{value}  ({text_of(item['need'])}{when})", 2, 6)

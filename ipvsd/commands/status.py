@@ -47,7 +47,8 @@ def run(root: str, output: str) -> int:
         errors = {"error": complaint, "errors": [complaint]} if old else {}
         print_json({**document, "age": round(age, 3), **errors})
     else:
-        print_lines(*_lines(printable.clean_document(document), age))
+        shown = printable.clean_document(document)
+        print_lines(*formatting.summary(shown), *_about(shown, age), *formatting.findings(shown), *_repairs(shown))
     if document.get("version") != __version__:
         mismatch = f"the daemon is version {document.get('version', 'unknown')}, this command is version {__version__}"
         print_errors(f"ipvsd: version mismatch: {mismatch} ({_RESTART})")
@@ -61,19 +62,14 @@ def _unknown(reason: str) -> int:
     return 2
 
 
-def _lines(document: Mapping[str, Any], age: float) -> list[str]:
-    return [*formatting.summary(document), *_about(document, age), *formatting.findings(document), *_repairs(document)]
-
-
 def _about(document: Mapping[str, Any], age: float) -> Iterator[str]:
     config = document["config"]
     yield f"last reconciliation {age:.0f} s ago; resync every {config['interval']:g} s"
     yield formatting.ipvs(document)
     yield from formatting.notes(document)
     yield from formatting.folded(f"configuration {config['hash']}: {', '.join(config['files']) or 'built-in defaults'}")
-    lost_by_source = [
-        f"{item['name']} {item['events_lost']}" for item in document["sources"] if item.get("events_lost")
-    ]
+    losing = (item for item in document["sources"] if item.get("events_lost"))
+    lost_by_source = [f"{item['name']} {item['events_lost']}" for item in losing]
     lost = f"; {document['events_lost']} events lost ({', '.join(lost_by_source)})" if lost_by_source else ""
     yield from formatting.folded(f"watch backend: {document['backend']}{lost}")
     for item in document["contended"]:
@@ -94,8 +90,6 @@ def _repairs(document: Mapping[str, Any]) -> Iterator[str]:
         yield ""
         yield "LAST REPAIRS"
     for repair in repairs[-5:]:
-        duration = f"{repair['seconds'] * 1000:.0f} ms"
-        line = f"{repair['time'][:19]}Z  {repair['name']}: {repair['actual']} -> {repair['desired']} in {duration}"
-        yield from formatting.indented(
-            f"{line}, {formatting.describe_attribution(repair, repair['writer_text'])}", 2, 6
-        )
+        by = formatting.describe_attribution(repair, repair["writer_text"])
+        change = f"{repair['actual']} -> {repair['desired']} in {repair['seconds'] * 1000:.0f} ms, {by}"
+        yield from formatting.indented(f"{repair['time'][:19]}Z  {repair['name']}: {change}", 2, 6)

@@ -10,6 +10,7 @@ from typing import Optional
 
 from ipvsd.config import spelling
 from ipvsd.config.profiles import PROFILES
+from ipvsd.conflicts.networkd import INTERFACE as KUBE_IPVS
 from ipvsd.decide import verdicts
 from ipvsd.decide.aggregate import by_pattern
 from ipvsd.kernel.host import LinuxHost
@@ -30,7 +31,6 @@ from ipvsd.model.types import (
 from ipvsd.modprobe import kernel_names
 from ipvsd.sysctl import sysctl_names
 
-KUBE_IPVS = "kube-ipvs0"
 # Common names of interfaces from systemd, the kernel and network plugins, for an image without interfaces.
 _INTERFACE = re.compile(
     r"lo\Z|(?:eth|wlan|bond|br-?|team|tun|tap|wg|vlan|veth|cni|docker|cali|flannel\.?|vmbr|dummy|ib)[0-9a-f]+(?:\.[0-9]+)?\Z"
@@ -62,10 +62,10 @@ class NoNameError(Exception):
 
 @dataclass(frozen=True)
 class Subject:
-    """The item of a name. `live` is its actual value or verdict, or None.
+    """The item of a name, with its actual value or verdict, or None.
 
-    `finding` is None for an unmanaged item. `members` are the sysctls that match a pattern. `parts` are the
-    findings of an interface's managed sysctls.
+    `finding` is None for an unmanaged item. `members` are the sysctls that match a pattern. `parts` are the findings of
+    an interface's managed sysctls.
     """
 
     kind: Kind
@@ -84,7 +84,6 @@ class Subject:
 
     @property
     def findings(self) -> tuple[Finding, ...]:
-        """All findings of the item."""
         return (self.finding,) if self.finding else self.parts
 
     def want(self, name: str) -> Optional[Want]:
@@ -94,20 +93,15 @@ class Subject:
 
     @property
     def pattern(self) -> str:
-        """The pattern that requests it, or an empty text."""
         return self.finding.desired.pattern if isinstance(self.finding, SysctlFinding) else ""
 
     @property
     def provider(self) -> Optional[str]:
-        """The module that provides it, if known."""
         return self.finding.desired.provider if isinstance(self.finding, SysctlFinding) else None
 
 
 def possible_sysctls(requested: str, patterns: Iterable[str]) -> tuple[str, ...]:
-    """Return the sysctls that a name can mean after an image has booted.
-
-    For the name of an interface, these are the sysctls that match the patterns.
-    """
+    """Return the sysctls that a name, or the name of an interface in these patterns, can mean after a boot."""
     name = _clean(requested)
     own = sysctl_names.normalised(name)
     found = [own] if own else []
@@ -118,10 +112,7 @@ def possible_sysctls(requested: str, patterns: Iterable[str]) -> tuple[str, ...]
 
 
 def find(requested: str, plan: Plan, host: LinuxHost, image: bool = False) -> Subject:
-    """Return the item of a name. In an `image`, values cannot be read, and interfaces are unknown.
-
-    Raises NoNameError.
-    """
+    """Return the item of a name. In an `image`, values cannot be read. Raises NoNameError."""
     name = _clean(requested)
     if not name.isprintable() or not name.isascii() or not name:
         raise NoNameError(f"invalid name ({_EXAMPLE})")
@@ -131,27 +122,22 @@ def find(requested: str, plan: Plan, host: LinuxHost, image: bool = False) -> Su
     parts = tuple(item for item in plan.sysctls if _interface_of(item.name) == sysctl_names.unescape_part(name))
     if name == KUBE_IPVS or host.is_interface(name) or (image and (parts or _may_be_interface(name))):
         return _interface(name, parts, host, image)
-    return (
-        _find_dotted(name, host, image) if "." in name or "/" in name else _find_by_short_name(name, plan, host, image)
-    )
+    dotted = "." in name or "/" in name
+    return _find_dotted(name, host, image) if dotted else _find_by_short_name(name, plan, host, image)
 
 
 def is_own_name(requested: str, subject: Subject) -> bool:
     """Return whether a person used the item's own name in any notation, so that no explanation is needed."""
     path = requested.removeprefix("/proc/sys/")
     own = {subject.name, subject.finding.name if subject.finding else subject.name}
-    return bool(
-        own
-        & {requested, sysctl_names.normalised(path), kernel_names.module_name(requested), _parameter_name(requested)}
-    )
+    named = {sysctl_names.normalised(path), kernel_names.module_name(requested), _parameter_name(requested)}
+    return bool(own & {requested, *named})
 
 
 def _clean(requested: str) -> str:
     """Return the name within a pasted command, assignment or path."""
-    words = re.sub(
-        r"^\s*(?:sudo\s+)?(?:modprobe|insmod|rmmod|sysctl|module|options)\s+(?:-\w+\s+)*", "", requested
-    ).strip()
-    name = words.partition("=")[0].strip().strip("'\"")
+    command = r"^\s*(?:sudo\s+)?(?:modprobe|insmod|rmmod|sysctl|module|options)\s+(?:-\w+\s+)*"
+    name = re.sub(command, "", requested).partition("=")[0].strip().strip("'\"")
     of_module = re.match(r"/sys/module/([^/]+)(?:/parameters/([^/]+))?/?\Z", name)
     if of_module:
         return ".".join(filter(None, of_module.groups()))
@@ -209,11 +195,9 @@ def _find_dotted(name: str, host: LinuxHost, image: bool) -> Subject:
         suggestion = spelling.guess(sysctl, host.expand([siblings])[siblings])
         if image and suggestion is None:
             return Subject(Kind.SYSCTL, sysctl, None, UNKNOWN_BEFORE_BOOT)
-        hint = (
-            f"did you mean {suggestion}?"
-            if suggestion
-            else f"to list the sysctls of this kernel, run 'ls /proc/sys/{_directory(sysctl)}'"
-        )
+        directory = "/".join(part.replace("/", ".") for part in sysctl.split(".")[:-1])
+        hint = f"to list the sysctls of this kernel, run 'ls /proc/sys/{directory}'"
+        hint = f"did you mean {suggestion}?" if suggestion else hint
         raise NoNameError(f"unknown sysctl; kernel {release} does not have it ({hint})")
     evidence = UNKNOWN_BEFORE_BOOT if image else f"kernel {release} does not have this sysctl"
     return Subject(Kind.SYSCTL, sysctl, None, evidence)
@@ -268,14 +252,11 @@ def _module(name: str, host: LinuxHost) -> Optional[Subject]:
 
 def _interface(name: str, parts: tuple[SysctlFinding, ...], host: LinuxHost, image: bool) -> Subject:
     live = None if image else "present" if host.is_interface(name) else "absent"
+    known = "; whether it exists is unknown before the first boot" if image else ""
+    evidence = f"network interface{known}; ipvsd manages {len(parts)} of its sysctls"
     if name == KUBE_IPVS:
-        evidence = (
-            "kube-proxy creates this interface in IPVS mode, keeps it down, and adds all service addresses to it; "
-            "ipvsd does not change the interface"
-        )
-    else:
-        known = "; whether it exists is unknown before the first boot" if image else ""
-        evidence = f"network interface{known}; ipvsd manages {len(parts)} of its sysctls"
+        use = "kube-proxy creates this interface in IPVS mode, keeps it down, and adds all service addresses to it"
+        evidence = f"{use}; ipvsd does not change the interface"
     return Subject(Kind.INTERFACE, name, live, evidence, parts=parts)
 
 
@@ -291,10 +272,6 @@ def _interface_of(sysctl: str) -> str:
 def _of_interface(path: Sequence[str]) -> bool:
     top, families, kinds = spelling.INTERFACES
     return len(path) == 5 and path[0] == top and path[1] in families and path[2] in kinds
-
-
-def _directory(sysctl: str) -> str:
-    return "/".join(part.replace("/", ".") for part in sysctl.split(".")[:-1])
 
 
 def _parameter_name(name: str) -> Optional[str]:
