@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:
-    """Run a command, and return its exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     if given == ["run"]:
         # As in the unit. Building the grammar of all commands takes a quarter of the daemon's start, and is not
@@ -76,7 +75,6 @@ def _daemon(root: str, config_path: Optional[str]) -> int:
 
 
 def _dispatch(options: argparse.Namespace) -> int:
-    """Import and run the requested command."""
     if options.command == "profile":
         from ipvsd.commands import profile
 

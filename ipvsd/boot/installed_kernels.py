@@ -173,7 +173,6 @@ def predict_first_boot(root: str, config: Config, names: Collection[str] = ()) -
 
 
 def _actions(after_boot: Plan) -> tuple[Action, ...]:
-    """Return the actions that remain after a boot."""
     loadable = [found for found in after_boot.modules if found.verdict is ModuleVerdict.LOADABLE]
     loads = [LoadModule(found.name, "" if found.module == found.name else found.module) for found in loadable]
     writes = [
@@ -224,7 +223,6 @@ def lacks_tree(modules: Iterable[ModuleFinding]) -> bool:
 
 
 def failing_lines(root: str, release: str) -> tuple[str, ...]:
-    """Return notes about the lines that systemd-modules-load fails to load under a kernel."""
     from ipvsd.boot.next_boot import notes, predict
     from ipvsd.conflicts.external_setting import Names
 
@@ -232,7 +230,6 @@ def failing_lines(root: str, release: str) -> tuple[str, ...]:
 
 
 def unobtainable_modules(kernel: InstalledKernel) -> tuple[ModuleFinding, ...]:
-    """Return the desired modules that cannot be obtained under this kernel."""
     wanted = (finding for finding in kernel.modules if finding.desired.need is not Need.IF_SHIPPED)
     return tuple(finding for finding in wanted if not obtainable(finding))
 

@@ -18,8 +18,6 @@ from ipvsd.modprobe import former_names, kernel_names, load_steps
 
 
 class FailingLine(NamedTuple):
-    """A line that loads nothing, the reason, and a remedy."""
-
     line: Line
     reason: str
     remedy: str

@@ -108,7 +108,6 @@ def _forbidding_setting(root: str, name: str, disabled: ModulesDisabled) -> Exte
 
 
 def modules_disabled_remedy(root: str, disabled: ModulesDisabled) -> str:
-    """Return the remedy if module loading is disabled before ipvsd starts."""
     if disabled.early:
         return f"remove {disabled.text} from the kernel command line"
     return f"run '{persist_command(root)}': modules-load.d is applied before sysctl.d"
@@ -242,7 +241,6 @@ def _predict_sysctl(
 
 
 def _predict_default(found: SysctlFinding, settings: Collection[ExternalSetting], root: str) -> SysctlFinding:
-    """Return the finding of a sysctl that no setting changes at boot."""
     failing = next((item for item in settings if item.failure), None)
     remedy = (failing.remedy if failing else "") or f"run '{persist_command(root)}', or enable ipvsd.service"
     value, evidence = _kernel_default(found.name, failing, found.desired.pattern)
@@ -278,7 +276,6 @@ def _with_value_written(found: SysctlFinding, boot: Boot, live: Collection[str])
 
 
 def _last_setting(settings: Collection[ExternalSetting]) -> Optional[ExternalSetting]:
-    """Return the setting that determines the value after the boot, or None."""
     candidates = [item for item in settings if item.program in _AT_BOOT and item.effective and not item.failure]
     return max(reversed(candidates), key=lambda item: _AT_BOOT.index(item.program), default=None)
 
@@ -296,7 +293,6 @@ def predict_value(boot: Boot, name: str) -> tuple[Optional[str], str]:
 
 
 def names_of(plan: Plan) -> Names:
-    """Return the items of a plan as names for `predict`."""
     modules = [found.module or found.name for found in plan.modules]
     return Names(sysctls=[found.name for found in plan.sysctls], modules=modules)
 
@@ -311,6 +307,5 @@ def notes(boot: Boot) -> tuple[str, ...]:
 
 
 def noncompliant(plan: Plan) -> Iterator[Finding]:
-    """Yield the findings that are not compliant after the boot."""
     everything: tuple[Finding, ...] = (*plan.modules, *plan.sysctls)
     yield from (found for found in everything if not found.compliant)

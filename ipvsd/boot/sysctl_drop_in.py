@@ -62,7 +62,6 @@ class _PatternLines:
         self._index, self._values = Patterns(self.values, period=True), tuple(self.values.values())
 
     def value(self, path: Path) -> Optional[str]:
-        """Return the value that the patterns write to a path, or None."""
         matching = self._index.matching(path)
         return self._values[matching[-1]] if matching else None
 
@@ -105,7 +104,6 @@ def _patterns_suffice(name: str, wanted: DesiredSysctl, pattern_lines: _PatternL
 def _decide(
     config: Config, rules: Sequence[PatternRule], findings: Iterable[SysctlFinding], modules: Collection[str]
 ) -> Mapping[str, _Decision]:
-    """Return the decisions about existing and named sysctls, and about exceptions from patterns."""
     decided: dict[str, _Decision] = {}
     for finding in findings:
         if not sysctl_names.is_pattern(finding.name):

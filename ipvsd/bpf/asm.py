@@ -65,12 +65,10 @@ def exit_() -> Instruction:
 
 
 def ld_imm64(dst: int, imm: int) -> tuple[Instruction, Instruction]:
-    """Set a register to an unsigned 64-bit number."""
     return Instruction(0x18, dst, imm=imm & 0xFFFFFFFF), Instruction(0, imm=imm >> 32)
 
 
 def ld_map_fd(dst: int, descriptor: int) -> tuple[Instruction, Instruction]:
-    """Set a register to the map of a descriptor."""
     return Instruction(0x18, dst, 1, imm=descriptor), Instruction(0)
 
 

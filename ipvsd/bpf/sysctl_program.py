@@ -229,7 +229,6 @@ def _guard(allowed: int, ancestors: bool) -> Iterator[Line]:
 
 
 def _read_text(helper: int, offset: int, flags: bool = False) -> Iterator[Line]:
-    """Call a helper that puts a text on the stack."""
     yield from (mov_reg(R1, R6), mov_reg(R2, R10), add_imm(R2, offset), mov_imm(R3, _TEXT_SIZE))
     if flags:
         yield mov_imm(R4, 0)
@@ -272,7 +271,6 @@ def _digest(name: bytes) -> int:
 
 
 def record_name(record: bytes) -> bytes:
-    """Return the name of the sysctl in a record, as stored."""
     return record[_NAME_IN_RECORD]
 
 

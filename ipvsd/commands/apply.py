@@ -86,7 +86,6 @@ def settle(
 
 
 def _persist_image(root: str, config_path: str | None, output: str) -> int:
-    """Write the files into an image, for the kernel that it will boot."""
     config, release = config_files.load(root, config_path), installed_kernels.boot_release(root)
     kernel, plan = installed_kernels.examine(root, config, release)
     if not release or installed_kernels.lacks_tree(plan.modules):
@@ -113,7 +112,6 @@ _MAX_CPUS = 8192  # CONFIG_NR_CPUS of the distributions
 
 
 def _next_boot(root: str, config: Config, done: ReconcileResult) -> tuple[Kernel, Plan]:
-    """Return the kernel that boots next, and its plan."""
     release = installed_kernels.boot_release(root)
     if release in ("", done.kernel.release):
         return done.kernel, done.after

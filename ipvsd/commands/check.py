@@ -92,7 +92,6 @@ def make_report(root: str, kernel: Kernel, plan: Plan, notes: tuple[str, ...]) -
 
 
 def adapt_remedies(plan: Plan, root: str) -> Plan:
-    """Return the plan with remedies for a person at this node, or for this tree."""
     missing = [finding for finding in plan.sysctls if finding.verdict is SysctlVerdict.UNSUPPORTED]
     names = [finding.name for finding in missing if not finding.desired.pattern]
     directories = {name: f"{name.rpartition('.')[0]}.*" for name in names}

@@ -54,7 +54,6 @@ class Explanation:
     unusable: str  # the reason why the daemon's status file is unusable, or empty
 
     def complies(self, setting: ExternalSetting) -> Optional[bool]:
-        """Return whether a setting agrees with the desired state, or None if that is unknown or nothing is desired."""
         return complies(setting, self.subject.want(setting.name)) if self.subject.findings else None
 
     @property

@@ -31,7 +31,6 @@ def situation(document: Mapping[str, Any]) -> Iterator[str]:
 
 
 def summary(document: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the health line, wrapped, with its first word in a colour."""
     state, line = document["state"], document["summary"]
     first, *rest = folded(line) or [""]  # empty in a damaged file
     yield first.replace(state, colour(state, _COLOURS.get(state, "0")), 1)
@@ -87,7 +86,6 @@ def findings(document: Mapping[str, Any]) -> Iterator[str]:
 
 
 def values(items: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """Yield a table of sysctls or parameters."""
     width, rows = min(44, max(len(item["name"]) for item in items)), []
     for item in items:
         found = "-" if item["actual"] is None else item["actual"]

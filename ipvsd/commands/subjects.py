@@ -87,7 +87,6 @@ class Subject:
         return (self.finding,) if self.finding else self.parts
 
     def want(self, name: str) -> Optional[Want]:
-        """Return the desired value of one of its names, or None if there is no value."""
         found = self.finding or next((part for part in self.parts if part.name == name), None)
         return found.desired.want if isinstance(found, SysctlFinding) else None
 
@@ -149,7 +148,6 @@ def _clean(requested: str) -> str:
 
 
 def _find_managed(name: str, plan: Plan) -> Optional[Subject]:
-    """Return the managed item of a name: by its own name, as an alias or alternative, or as a pattern, or None."""
     spellings = {sysctl_names.normalised(name), kernel_names.module_name(name), _parameter_name(name), name} - {None}
     everything = (*plan.sysctls, *by_pattern(plan.sysctls))
     for kind, findings in ((Kind.SYSCTL, everything), (Kind.PARAMETER, plan.parameters)):
@@ -165,7 +163,6 @@ def _find_managed(name: str, plan: Plan) -> Optional[Subject]:
 
 
 def _find_dotted(name: str, host: LinuxHost, image: bool) -> Subject:
-    """Return the unmanaged sysctl or parameter of a name."""
     sysctl, parameter = sysctl_names.normalised(name), _parameter_name(name)
     if sysctl is None:
         raise NoNameError(f"unknown sysctl, module or parameter ({_EXAMPLE})")
@@ -265,7 +262,6 @@ def _may_be_interface(name: str) -> bool:
 
 
 def _interface_of(sysctl: str) -> str:
-    """Return the interface of a sysctl, or an empty text."""
     return sysctl_names.part(sysctl, 3) or "" if _of_interface(sysctl.split(".")) else ""
 
 

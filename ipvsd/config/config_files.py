@@ -52,7 +52,6 @@ def main_path(root: str) -> str:
 
 
 def directories(root: str) -> tuple[str, ...]:
-    """Return the directories that can contain files of the configuration."""
     return tuple(os.path.join(root, path) for path in (os.path.dirname(MAIN), *DROP_INS))
 
 
@@ -90,8 +89,6 @@ def load(root: str, config_path: Optional[str] = None) -> Config:
 
 
 class _ConfigFile(NamedTuple):
-    """The place of a file, and its name for people."""
-
     root: str
     path: str
     name: str
@@ -126,7 +123,6 @@ def _place(root: str, path: str) -> _ConfigFile:
 
 
 def _contents(places: list[_ConfigFile], trusted_only: bool, errors: list[str]) -> tuple[Snapshot, bool]:
-    """Return these files, and whether one of them was removed."""
     files: list[tuple[str, bytes]] = []
     written: list[str] = []
     gone = False

@@ -42,7 +42,6 @@ class PatternRule(NamedTuple):
 
 
 def candidates(config: Config) -> frozenset[str]:
-    """Return every module name to look up in the kernel's index."""
     names = {f"ip_vs_{config.scheduler}"}
     for key, setting in config.modules.items():
         names.update(setting.any_of or (key,))
@@ -72,8 +71,6 @@ def pattern_rules(config: Config, kernel: Kernel) -> tuple[PatternRule, ...]:
 
 
 class PatternRules:
-    """The rules of patterns, for lookups of single sysctls."""
-
     def __init__(self, rules: Sequence[PatternRule]) -> None:
         self._wanted = [rule.wanted for rule in rules]
         self._scopes = [Scope(rule.wanted.key, rule.exclude) for rule in rules]
@@ -191,7 +188,6 @@ def _parameters(modules: Mapping[str, DesiredModule], config: Config) -> Iterato
 
 
 def _wanted_sysctls(config: Config, kernel: Kernel) -> Mapping[str, DesiredSysctl]:
-    """Return the desired sysctls and patterns by name, those of profiles first."""
     wanted: dict[str, DesiredSysctl] = {}
     for name in config.profiles:
         for sysctl in _sysctls(name, config, kernel):

@@ -32,7 +32,6 @@ def _as_bytes(letter: re.Match[str]) -> str:
 
 
 def hint_for_sysctl(key: str) -> str:
-    """Return a hint for a text that is not the name of a sysctl."""
     from ipvsd.config import spelling
 
     rest = key[len("/proc/sys/") :] if key.startswith("/proc/sys/") else ""
@@ -52,7 +51,6 @@ def hint_for_sysctl(key: str) -> str:
 
 
 def explain_unusable(name: str, key: str) -> tuple[str, str]:
-    """Return the reason why a sysctl cannot be managed, and a hint or an empty text."""
     if sysctl_names.secret(name):
         hint = "set the sysctl in a file with mode 0600 in sysctl.d(5)"
         return "the sysctl is a secret, and everyone can read the status", hint

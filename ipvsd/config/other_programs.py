@@ -46,7 +46,6 @@ _CONNTRACK = "sysctls: {{net.netfilter.nf_conntrack_max: {{atLeast: {}}}}}"
 
 
 def translate_key(name: str) -> Optional[str]:
-    """Return ipvsd's equivalent of a key of kube-proxy or kubeadm, or None."""
     return _KEYS.get(re.sub("[^a-z0-9]", "", name.lower()))
 
 

@@ -132,8 +132,6 @@ _CHECKS = (_unknown, _misspelt, _incomplete, _conflicting, _refused)
 
 
 class _Reader:
-    """Collects the settings and the errors of the files."""
-
     def __init__(self) -> None:
         self.errors: list[str] = []
         self.values: dict[str, Any] = {}
@@ -164,7 +162,6 @@ class _Reader:
             self._mapping("", root, known)
 
     def _is_foreign(self, root: Node, known: Collection[str]) -> bool:
-        """Add an error if the document belongs to another program."""
         if not isinstance(root, yaml_tree.Mapping) or all(key.text in known for key, _ in root.items):
             return False
         from ipvsd.config import other_programs
@@ -351,5 +348,4 @@ class _Reader:
 
 
 def _field(key: str) -> str:
-    """Return anyOf as any_of."""
     return re.sub(r"[A-Z]", lambda letter: f"_{letter[0].lower()}", key)

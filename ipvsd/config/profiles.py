@@ -15,8 +15,6 @@ Version = tuple[int, int]
 
 
 class Switch(enum.Enum):
-    """A setting of the configuration that enables an entry."""
-
     STRICT_ARP = "strictARP"
     BRIDGE_NETFILTER = "bridgeNetfilter"
 
@@ -332,7 +330,6 @@ def entries(profile: Profile) -> tuple[ModuleEntry, ...]:
 
 
 def alternatives(profile: Profile) -> tuple[Alternatives, ...]:
-    """Return all alternatives of a profile, including those of its backends."""
     return (*profile.alternatives, *(item for back_end in profile.back_ends for item in back_end.alternatives))
 
 
@@ -362,7 +359,6 @@ def _reason(known: Profile, name: str) -> str:
 
 
 def notes(names: tuple[str, ...], kube_proxy: Optional[Version]) -> tuple[str, ...]:
-    """Return the notes for these profiles and this version of kube-proxy."""
     found = []
     for name in names:
         reached = [text for since, text in PROFILES[name].milestones if kube_proxy and kube_proxy >= since]

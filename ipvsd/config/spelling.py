@@ -53,7 +53,6 @@ _IN_INTERFACE = 5  # number of parts of such a name
 
 
 def nearest(word: str, known: Iterable[str], min_similarity: float = 0.6) -> Optional[str]:
-    """Return the known word that is most similar, or None."""
     import difflib
 
     plain = {_plain(name): name for name in known}
@@ -80,7 +79,6 @@ def _closest(word: str, known: Iterable[str]) -> Optional[str]:
 
 
 def scheduler(text: str) -> Optional[str]:
-    """Return the scheduler that the text probably means, or None."""
     plain = re.sub(r"^ipvs(?=.)", "", _plain(re.sub(r"\.ko(\.[a-z]+)?$", "", text.strip())))
     if plain in SCHEDULERS:
         return plain
@@ -91,13 +89,11 @@ def scheduler(text: str) -> Optional[str]:
 
 
 def modules() -> frozenset[str]:
-    """Return all known names of modules."""
     named = (name for profile in PROFILES.values() for name in module_names(profile))
     return frozenset((*named, *_MODULES, *(f"ip_vs_{name}" for name in SCHEDULERS)))
 
 
 def module(name: str) -> Optional[str]:
-    """Return the module of which this is a misspelling, or None."""
     known = modules()
     if name in known:
         return None
@@ -120,7 +116,6 @@ def sysctl(name: str) -> Optional[str]:
 
 
 def is_known(name: str) -> bool:
-    """Return whether a sysctl is known, by its canonical name."""
     return _known(tuple(part.replace("/", ".") for part in name.split(".")))
 
 
@@ -214,7 +209,6 @@ def _known(path: tuple[str, ...]) -> bool:
 
 
 def _in_directory(path: tuple[str, ...], directory: tuple[str, ...]) -> Optional[tuple[str, ...]]:
-    """Return the path in this directory of which the given path is a misspelling, or None."""
     if len(directory) != len(path) - 1:
         return None
     pairs = [(typed, known) for typed, known in zip(path, directory) if known not in ("*", typed)]
@@ -231,7 +225,6 @@ def _in_directory(path: tuple[str, ...], directory: tuple[str, ...]) -> Optional
 
 
 def _ignore_separators(path: tuple[str, ...]) -> Optional[str]:
-    """Return the sysctl with the same letters and other separators, or None."""
     plain = _plain("".join(path))
     return next((name for name in _all_sysctls() if _plain(name) == plain and name != ".".join(path)), None)
 

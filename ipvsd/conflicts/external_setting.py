@@ -8,8 +8,6 @@ from dataclasses import dataclass
 
 
 class Program(enum.Enum):
-    """The program that applies a setting."""
-
     KERNEL = "kernel_command_line"
     SYSTEMD_SYSCTL = "systemd_sysctl"
     PROCPS = "sysctl_system"
@@ -24,8 +22,6 @@ class Program(enum.Enum):
 
 
 class Effect(enum.Enum):
-    """The effect of a setting on its item."""
-
     SETS = "sets"  # sets the value of a sysctl or a parameter
     LOADS = "loads"
     BLOCKS = "blocks"  # prevents a module from being loaded

@@ -28,7 +28,6 @@ class FileTree:
         return os.path.join(self.root, path)
 
     def read(self, path: str) -> Optional[str]:
-        """Return the text of a regular file, or None."""
         if path not in self._texts:
             try:
                 self._texts[path] = rootfs.read(self.root, path).decode("utf-8", "surrogateescape")
@@ -40,7 +39,6 @@ class FileTree:
         return self._texts[path]
 
     def names(self, directory: str) -> Collection[str]:
-        """Return the names in a directory, or nothing if it is absent."""
         try:
             return rootfs.listing(self.root, directory)
         except (FileNotFoundError, NotADirectoryError):
@@ -62,7 +60,6 @@ class FileTree:
         return [chosen[name] for name in sorted(chosen, key=os.fsencode)]
 
     def first(self, paths: Collection[str]) -> Optional[str]:
-        """Return the first of these files that can be read, or None."""
         return next((path for path in paths if self.read(path) is not None), None)
 
     def enabled(self, unit: str) -> bool:

@@ -43,7 +43,6 @@ def settings(tree: FileTree, names: Names) -> Iterator[ExternalSetting]:
 
 
 def _default(tree: FileTree, cleanup: Optional[ini_files.Entry]) -> Optional[bool]:
-    """Return the default of the installed version, or None if it is not found."""
     for python in sorted(tree.names("usr/lib")):
         if python.startswith("python3"):
             for packages in ("dist-packages", "site-packages"):

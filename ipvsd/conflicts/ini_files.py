@@ -39,7 +39,6 @@ def entries(name: str, text: str) -> Iterator[Entry]:
 
 
 def read(tree: FileTree, files: Iterable[str]) -> list[Entry]:
-    """Return the entries of several files, in order."""
     return [entry for file in files for entry in entries(tree.shown(file), tree.read(file) or "")]
 
 

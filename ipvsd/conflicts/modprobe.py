@@ -20,7 +20,6 @@ _BOOT_LOADER = "the boot loader configuration"
 
 
 def settings(tree: FileTree, names: Names) -> Iterator[ExternalSetting]:
-    """Yield the settings of the modules and their parameters."""
     files = tree.merged(MODPROBE_D, ".conf", ".alias")
     found = modprobe_d.directives((tree.shown(file), tree.read(file) or "") for file in files)
     cmdline = tree.read("proc/cmdline") or ""

@@ -121,7 +121,6 @@ def _matches_any(value: str, words: Sequence[str]) -> bool:
 
 
 def _entries(tree: FileTree, file: Optional[str], places: Sequence[str]) -> list[Entry]:
-    """Return the entries of a file, followed by those of its drop-ins."""
     base = (file or "networkd.conf").rpartition("/")[2]
     files = [*([file] if file else []), *tree.merged([f"{place}/{base}.d" for place in places])]
     return ini_files.read(tree, files)

@@ -83,13 +83,11 @@ def settings(tree: FileTree, names: Names) -> Iterator[ExternalSetting]:
 
 
 def systemd_lines(tree: FileTree) -> list[Assignment]:
-    """Return the lines of all files in the order of systemd-sysctl."""
     files = tree.merged(DIRECTORIES)
     return [line for path in files for line in assignments(tree.shown(path), tree.read(path) or "")]
 
 
 def procps_lines(tree: FileTree) -> list[Assignment]:
-    """Return the lines of all files in the order of `sysctl --system`."""
     files = [*tree.merged(DIRECTORIES, hidden=True), CONF]
     return [line for path in files for line in procps_assignments(tree.shown(path), tree.read(path) or "")]
 
@@ -163,7 +161,6 @@ def simulate_systemd_sysctl(
 
 
 def simulate_procps(found: Sequence[Assignment], paths: Iterable[str], values: Mapping[str, str] = {}) -> ApplyResult:
-    """Return the result of `sysctl --system` at some paths."""
     return _simulate(found, {line.key for line in found}, paths, values, anew=True)
 
 

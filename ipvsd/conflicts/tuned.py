@@ -120,7 +120,6 @@ def _directories(tree: FileTree) -> Sequence[str]:
 
 
 def _main(tree: FileTree, key: str, default: str) -> str:
-    """Return an option of TuneD's main configuration, which has no sections."""
     entry = ini_files.last(ini_files.entries(MAIN, tree.read(MAIN) or ""), "", key)
     return _unquoted(entry) if entry else default
 
@@ -140,7 +139,6 @@ def _of_profile(name: str, entry: Entry, section: Section, wins: bool) -> Extern
 
 
 def _reapplied(tree: FileTree) -> Collection[Entry]:
-    """Return the lines that TuneD applies again, in order, without the excluded ones."""
     patterns = [part for part in re.split(r"\s*[,;]\s*", _main(tree, "reapply_sysctl_exclude", "")) if part]
     excluded, files = Globs(map(_of_python, patterns)), [*tree.merged(_REAPPLIED), CONF]
     return [entry for entry in ini_files.read(tree, files) if not excluded.matching(entry.key)]

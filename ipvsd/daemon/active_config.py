@@ -75,7 +75,6 @@ class Configured:
         return True
 
     def _last_good(self) -> tuple[Optional[config_files.Files], str]:
-        """Return the last good files, or the reason why there are none."""
         from ipvsd.state import last_good_config, stored_json  # a start with a valid configuration needs neither
 
         try:

@@ -74,7 +74,6 @@ class EventSources:
         return f"watch backend: {backend}{why}"
 
     def notes(self) -> tuple[str, ...]:
-        """Return notes about configured features that are not available here."""
         if self._targets.guarded and self._bpf and not self._bpf.guards:
             return (f"'guard' has no effect: {self._bpf.detail}",)
         return ()

@@ -35,8 +35,6 @@ if TYPE_CHECKING:
 
 
 class Daemon:
-    """Keeps one host compliant with its configuration until it is stopped."""
-
     def __init__(self, root: str = "/", config_path: Optional[str] = None, host: Optional[LinuxHost] = None) -> None:
         """`root` contains /etc, /proc, /run and /var. `config_path` is the one file to read."""
         self._root, self._config_path = root, config_path

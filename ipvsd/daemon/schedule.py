@@ -12,7 +12,6 @@ class Schedule:
     """The resync, and the reconciliations that follow soon after one that left work unfinished."""
 
     def __init__(self, now: float, period: float) -> None:
-        """`period` is the time between two resyncs."""
         self._resync_at = now + period
         self._unsettled = 0  # consecutive reconciliations that left work unfinished
 

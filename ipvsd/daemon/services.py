@@ -37,7 +37,6 @@ class OptionalServices:
         self._notices = Notices(root, host)
 
     def start(self, config: Config, modules: Sequence[ModuleFinding]) -> None:
-        """Begin to serve, and probe IPVS for the first time."""
         self.serve(config)
         self._survey.update(config)
         self._asker.update(modules, ())

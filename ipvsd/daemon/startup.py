@@ -22,7 +22,6 @@ class Startup:
         self.over = False
 
     def next_check(self, now: float, config: Config) -> Optional[float]:
-        """Return the time of the next check whether the start is over, or None after that."""
         return None if self.over else min(now + HOLD, max(now, self._began + config.startup_limit))
 
     def may_end(self, report: Report, config: Config) -> bool:

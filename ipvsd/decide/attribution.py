@@ -26,7 +26,6 @@ class ObservedWrite(NamedTuple):
 
     @property
     def named(self) -> str:
-        """The process, or an empty text if the writer is unknown."""
         return "" if self.attribution is Attribution.UNKNOWN else str(self.writer)
 
 
@@ -45,7 +44,6 @@ class WriteLog:
         self._clock = clock
 
     def missed(self) -> None:
-        """Note that earlier writes may be missing from the log."""
         self._missed = self._clock()
 
     def add(self, name: str, write: ObservedWrite, times: int = 1) -> None:

@@ -22,13 +22,11 @@ BackoffState = Mapping[str, Failure]
 
 
 def allowed(plan: Plan, state: BackoffState, now: float) -> tuple[Action, ...]:
-    """Return the actions of the plan that are not in back-off."""
     waiting = {name for name, failure in state.items() if failure.not_before > now}
     return tuple(action for action in plan.actions if action.name not in waiting)
 
 
 def transitioning_modules(plan: Plan) -> frozenset[str]:
-    """Return the modules that are being loaded or unloaded."""
     states = (ModuleVerdict.LOADING, ModuleVerdict.UNLOADING)
     return frozenset(finding.name for finding in plan.modules if finding.verdict in states)
 
@@ -63,5 +61,4 @@ def reset_pauses(state: BackoffState) -> BackoffState:
 
 
 def next_try(state: BackoffState) -> Optional[float]:
-    """Return the earliest monotonic time of a retry, or None."""
     return min((failure.not_before for failure in state.values()), default=None)

@@ -64,12 +64,10 @@ def required(finding: Finding) -> bool:
 
 
 def want(finding: Finding) -> Optional[Want]:
-    """Return the desired value, or None for a module."""
     return None if isinstance(finding, ModuleFinding) else finding.desired.want
 
 
 def unreadable(finding: Finding) -> bool:
-    """Return whether the item cannot be read, so that its state is unknown."""
     return finding.verdict in (ModuleVerdict.UNREADABLE, SysctlVerdict.UNREADABLE)
 
 
@@ -94,7 +92,6 @@ def tolerated(finding: Finding) -> bool:
 
 
 def could_be_ready(kernel: InstalledKernel) -> bool:
-    """Return whether a node could be ready under this kernel."""
     return all(obtainable(finding) for finding in kernel.modules if required(finding))
 
 
@@ -124,6 +121,5 @@ def _list_problems(findings: Sequence[Finding], more: str) -> str:
 
 
 def shorten_names(names: Sequence[str]) -> str:
-    """Return some of the names for one line, and the number of others."""
     more = len(names) - _NAMED
     return f"{', '.join(names[:_NAMED])} and {more} more" if more > 0 else ", ".join(names)

@@ -132,7 +132,6 @@ _COMMANDS = (
 
 
 def for_root(text: str, root: str) -> str:
-    """Return a remedy whose commands act on the tree below a root."""
     if root != "/":
         for command, given in _commands(root):
             text = command.sub(given, text)
@@ -151,7 +150,6 @@ def _commands(root: str) -> Sequence[tuple[re.Pattern[str], str]]:
 
 
 def for_module(verdict: ModuleVerdict, kernel: Kernel, name: str) -> str:
-    """Return the remedy for a module that is not in the kernel."""
     text = _MODULE.get(verdict, "")
     # Every reconciliation needs remedies, and most have no fields.
     fields = re.findall(r"{(\w+)}", text) if "{" in text else ()

@@ -54,7 +54,6 @@ _OF_CAUSE = {
 
 
 def judge_module(wanted: DesiredModule, observed: Observed) -> ModuleFinding:
-    """Return the verdict on a desired module before any action."""
     if wanted.any_of:
         return _judge_alternatives(wanted, observed)
     kernel, module = observed.kernel, observed.kernel.module(wanted.name)
@@ -129,7 +128,6 @@ def _loadable(name: str, kernel: Kernel) -> tuple[ModuleVerdict, str]:
 
 
 def _moved(name: str, blocker: LoadBlocker, kernel: Kernel) -> tuple[ModuleVerdict, str]:
-    """Return the verdict on a module whose listed file is missing while another file of it exists."""
     unindexed_file, compression = kernel.unindexed[blocker.module], kernel.compressed.get(blocker.module)
     evidence = f"{_evidence(blocker, name)}; {unindexed_file} exists"
     if compression:
@@ -174,7 +172,6 @@ def _evidence(blocker: LoadBlocker, name: str) -> str:
 
 
 def judge_sysctl(wanted: DesiredSysctl, reading: Reading, observed: Observed) -> SysctlFinding:
-    """Return the verdict on one sysctl before any action."""
     if isinstance(reading, Missing):
         return _judge_missing(wanted, observed)
     if isinstance(reading, Unreadable):

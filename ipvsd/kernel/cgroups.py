@@ -73,7 +73,6 @@ def identify(cgroup: str) -> CgroupOwner:
 
 
 def _of_kubelet(parts: Sequence[str]) -> Sequence[str]:
-    """Return the cgroups of a pod and its container if kubelet itself creates them, or nothing."""
     at = 1 if parts[:1] and parts[0] in _ROOTS else 0
     if parts[at : at + 1] != ["kubepods"]:
         return ()

@@ -55,7 +55,6 @@ class FdCache:
         return file
 
     def on_reopen(self, listener: Callable[[str], None]) -> None:
-        """Call `listener` with each key whose file is reopened."""
         self._listeners.append(listener)
 
     def close(self) -> None:

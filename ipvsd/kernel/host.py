@@ -198,7 +198,6 @@ class LinuxHost:
         return [os.fsencode(name).decode("latin-1") for name in rootfs.names(self._live_root, _sysctl(path))]
 
     def is_interface(self, name: str) -> bool:
-        """Return whether a network interface of this name exists."""
         if name in ("all", "default", "", ".", "..") or "/" in name:
             return False
         file = _file_name(sysctl_names.unescape_part(name))
@@ -297,7 +296,6 @@ def _file_name(part: str) -> str:
 
 
 def _sysctl(path: sysctl_names.Path) -> str:
-    """Return the path of a sysctl, or of a directory of sysctls, below the root."""
     return "/".join(("proc/sys", *map(_file_name, path)))
 
 
@@ -384,7 +382,6 @@ def classify_root(root: str) -> RootKind:
 
 
 def _is_mounted(root: str) -> bool:
-    """Return whether a file system is mounted on the root's /proc."""
     top, proc = rootfs.status(root, "."), rootfs.status(root, "proc")
     return top is not None and proc is not None and top.st_dev != proc.st_dev
 

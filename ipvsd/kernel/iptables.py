@@ -37,7 +37,6 @@ def _program(root: str) -> str:
 
 
 def _resolve_link(root: str, path: str) -> str:
-    """Return the target of a link, as seen by the system below this root."""
     for _ in range(_MAX_LINKS):
         target = rootfs.read_link(root, path.lstrip("/"))
         if target is None:

@@ -127,7 +127,6 @@ class IpvsProbe:
 
 
 def probe() -> Ipvs:
-    """Query IPVS and wait for the result."""
     try:
         process = ProbeProcess()
     except OSError as error:

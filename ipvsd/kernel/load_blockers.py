@@ -89,8 +89,6 @@ def query_modprobe(
 
 
 class LoadBlockers:
-    """Reasons why modules cannot be loaded or found, below one root."""
-
     def __init__(self, root: str, running: bool = True, command_line: Optional[str] = None) -> None:
         """`running` means that the queried kernel is the running one, if a kernel runs."""
         self._root, self._running, self._command_line = root, running, command_line
@@ -151,7 +149,6 @@ class LoadBlockers:
         return kernel._replace(in_other_kernels=having, other_releases=tuple(trees))
 
     def _find_markers(self, names: Collection[str]) -> Mapping[str, str]:
-        """Return the evidence that modules are built in although no index lists them."""
         places = {name: _BUILTIN_MARKERS[name] for name in names if name in _BUILTIN_MARKERS}
         return {name: f"/{place} exists" for name, place in places.items() if rootfs.exists(self._root, place)}
 
@@ -168,7 +165,6 @@ class LoadBlockers:
         return self._results
 
     def _kernel_options(self, release: str, tree: ModuleTree) -> Mapping[str, str]:
-        """Return the build options of a kernel, as far as modules depend on them."""
         paths = [f"boot/config-{release}", f"{tree.path}/config"]
         if self._running and release == (self._text("proc/sys/kernel/osrelease") or "").strip():
             paths.append("proc/config.gz")
@@ -210,7 +206,6 @@ class _UnindexedModules:
         self.has_own_modules = False  # whether the tree contains any module of the kernel itself
 
     def update(self, root: str, tree: str, names: Collection[str]) -> _UnindexedModules:
-        """Search a file for each of `names`, and return this object."""
         key = (tree, tuple(names))
         if key != self._key or any(stamp(root, path) != was for path, was in self._stamps.items()):
             self._key, self.found, self._stamps, self.has_own_modules = None, {}, {}, False

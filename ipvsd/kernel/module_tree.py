@@ -70,7 +70,6 @@ class ModuleTree:
 
     @property
     def indexed(self) -> bool:
-        """Whether libkmod can find modules in an index."""
         return self._index("modules.dep") is not None
 
     @property
@@ -138,7 +137,6 @@ class ModuleTree:
         return match[1].decode("utf-8", "replace") if match else ""
 
     def shown(self, file: str) -> str:
-        """Return the path for people of a file that modules.dep lists."""
         return os.path.join(self._root, self._below(file))
 
     def forget(self) -> None:
@@ -194,7 +192,6 @@ class Index:
         self.built_in: frozenset[str] = frozenset()
 
     def update(self, names: Collection[str]) -> Index:
-        """Look up `names`, and return this object."""
         tree = ModuleTree(self._root, self._release)
         key = (tree.path, tree.stamps)
         if key != self._key or frozenset(names) != self._names:

@@ -29,7 +29,6 @@ class ProcessResolver:
         self._init_cgroup = cgroups.parse_path(self._text("1/cgroup"))
 
     def resolve(self, pid: int, comm: str, group: int) -> Writer:
-        """Return the writer, by the IDs of its process and its cgroup at the time of the write."""
         cgroup = cgroups.parse_path(self._text(f"{pid}/cgroup")) if pid else ""
         if pid and not comm:
             comm = self._text(f"{pid}/comm").strip()

@@ -25,7 +25,6 @@ def proc_modules(text: str, names: Collection[str]) -> Mapping[str, ModuleState]
 
 
 def live_modules(text: str) -> frozenset[str]:
-    """Return the names of all modules that /proc/modules lists as live."""
     fields = (line.split() for line in text.splitlines())
     return frozenset(line[0] for line in fields if len(line) >= 5 and line[4] == ModuleState.LIVE.value)
 

@@ -12,8 +12,6 @@ MODULE = "ip_vs"
 
 
 class VirtualServiceCounter:
-    """Remembers the last count of virtual services."""
-
     def __init__(self, root: str) -> None:
         self._root = root
         self._known = ""

@@ -14,16 +14,12 @@ NOTHING: Mapping[str, Any] = MappingProxyType({})  # the default of a mapping
 
 
 class Need(enum.Enum):
-    """The importance of a desired module."""
-
     REQUIRED = "required"  # the node is failed without it
     OPTIONAL = "optional"  # the node is degraded without it
     IF_SHIPPED = "if_shipped"  # desired only where this kernel has it
 
 
 class Policy(enum.Enum):
-    """The reaction to drift of a sysctl."""
-
     ENFORCE = "enforce"
     OBSERVE = "observe"  # report, never write
     YIELD = "yield"  # enforce, but leave a contended sysctl to the other program

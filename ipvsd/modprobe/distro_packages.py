@@ -132,7 +132,6 @@ def advice(kernel: Kernel) -> str:
 
 
 def find_package(kernel: Kernel) -> Optional[Package]:
-    """Return the first matching entry for a kernel, or None."""
     matching = (item for item in PACKAGES if kernel.distribution in item.distributions.split())
     return next((item for item in matching if re.fullmatch(item.release, kernel.release)), None)
 

@@ -56,6 +56,5 @@ def former(name: str, release: str) -> Optional[Former]:
 
 
 def successor(name: str, release: str) -> Optional[str]:
-    """Return a text that names the successor of a module, or None."""
     found = former(name, release)
     return "no longer a module: part of {} since Linux {}.{}".format(found.successor, *found.since) if found else None

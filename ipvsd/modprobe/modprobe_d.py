@@ -64,11 +64,9 @@ class Settings(NamedTuple):
         return next((item for item in self.blacklists if item.pattern == module), None)
 
     def install(self, module: str) -> Optional[Directive]:
-        """Return the first matching line whose command runs in place of loading a module, or None."""
         return next(iter(_fitting(self.installs, module)), None)
 
     def softdep(self, module: str) -> Optional[Directive]:
-        """Return the first matching line with soft dependencies of a module, or None."""
         return next(iter(_fitting(self.softdeps, module)), None)
 
     def aliased(self, name: str) -> tuple[Directive, ...]:
@@ -76,7 +74,6 @@ class Settings(NamedTuple):
         return _fitting(self.aliases, name)
 
     def options_of(self, module: str, alias: str = "") -> tuple[Directive, ...]:
-        """Return the lines with parameters of a module, or of the alias that led to it."""
         return tuple(item for item in self.options if item.pattern in (module, alias or module))
 
 
@@ -241,8 +238,6 @@ _IDLE = ("true", "false", ":", "echo", "printf", "logger", "exit", "sleep", "tes
 
 
 class InstallEffect(enum.Enum):
-    """The effect of an `install` command on the module in whose place it runs."""
-
     NOTHING = "nothing"  # it does not load the module
     LOADS = "loads"  # it passes the module to a program that loads it
     UNKNOWN = "unknown"  # another program, which may load it

@@ -49,8 +49,6 @@ AnyReading = Union[Reading, Parameter, ModuleState, None]
 
 
 class Standing(enum.Enum):
-    """The status of an item that was compliant before."""
-
     COMPLIANT = "compliant"  # at the last successful read
     DRIFTED = "drifted"  # and not repaired yet
 
@@ -213,12 +211,10 @@ class Registry:
             yield changes.ContentionEnded(name)
 
     def _standing(self, standing: Standing, findings: Mapping[str, Finding]) -> list[str]:
-        """Return the items with this standing whose desired value is unchanged."""
         known = ((name, item.standing) for name, item in self.items.items() if name in findings)
         return [name for name, seen in known if seen == (standing, want(findings[name]))]
 
     def _drifted(self, result: ReconcileResult, compliant: Iterable[str]) -> list[str]:
-        """Return those of these items that are not compliant any more."""
         acted = {outcome.action.name for outcome in result.outcomes}
         # A value that the kernel changes together with another one is not a separate drift.
         actions = result.before.actions
@@ -280,7 +276,6 @@ class Registry:
                 item.contention = item.contention.checked(limit, finding.compliant, now)
 
     def contend(self, name: str, now: float, program: str, how: Attribution, limit: Limit) -> None:
-        """Count a repair of a sysctl for its contention with another program."""
         item = self.items[name]
         desired = item.desired
         yields = isinstance(desired, DesiredSysctl) and desired.policy is Policy.YIELD
@@ -338,7 +333,6 @@ def _gist(finding: Finding) -> tuple[object, str]:
 
 
 def _reconfigured(before: Sequence[Finding], now: Sequence[Finding]) -> frozenset[str]:
-    """Return the sysctls, or their patterns, whose desired value has changed."""
     was, new = (
         {item.name: (item.desired.want, item.desired.policy) for item in findings if isinstance(item, SysctlFinding)}
         for findings in (before, now)

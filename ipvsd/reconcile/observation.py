@@ -114,7 +114,6 @@ def _resolved(wanted: DesiredSysctl, kernel: Kernel) -> DesiredSysctl:
 
 
 def lacking(want: Desired, kernel: Kernel, modules: Mapping[str, ModuleState]) -> tuple[str, ...]:
-    """Return the names of desired modules that are neither live nor built in."""
     names = (name for wanted in want.modules for name in wanted.any_of or (wanted.name,))
     return tuple(name for name in names if name not in kernel.built_in and modules.get(name) is not ModuleState.LIVE)
 

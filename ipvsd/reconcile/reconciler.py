@@ -39,8 +39,6 @@ _FULL_CHECK_REASONS = (ReasonKind.START, ReasonKind.RESYNC, ReasonKind.RELOAD)
 
 
 class Sources(Protocol):
-    """The interface of the event sources for the reconciler."""
-
     def drain(self) -> None:
         """Deliver every write that has been reported so far."""
 
@@ -49,8 +47,6 @@ class Sources(Protocol):
 
 
 class Reconciliation(NamedTuple):
-    """The result of a reconciliation of all items, and all changes since the last one."""
-
     result: ReconcileResult
     changes: tuple[Change, ...]
 
@@ -170,7 +166,6 @@ class Reconciler:
             self._arrived.append((Event(name, at, stored, writes), repaired))
 
     def on_loss(self) -> None:
-        """Note that events for earlier writes may be missing."""
         self.registry.writes.missed()
 
     def reconcile_one(self, name: str, since: float) -> Union[FastRepair, bool]:
@@ -329,7 +324,6 @@ class Reconciler:
 
 
 def _is_over(repaired: Optional[str], writes: Sequence[Write]) -> bool:
-    """Return whether the repaired value was that of the only write."""
     only = writes[0]
     alone = len(writes) == 1 and only.times == 1
     return alone and repaired is not None and repaired != only.before and repaired == only.value

@@ -126,7 +126,6 @@ def _members(found: Plan) -> Mapping[str, Collection[str]]:
 
 
 def act(host: Host, action: Action) -> Outcome:
-    """Perform one action, and return its outcome."""
     try:
         if isinstance(action, LoadModule):
             host.load_module(action.module or action.name, action.options)
@@ -175,8 +174,6 @@ def _without(found: Plan, suspended: Collection[str]) -> Plan:
 
 
 def _explain(kernel: Kernel, latest: Plan, history: BackoffState, contended: Mapping[str, Contention]) -> Plan:
-    """Return the plan with the errors of earlier attempts in the findings."""
-
     def explained(finding: SysctlFinding) -> SysctlFinding:
         contention = contended.get(finding.name)
         if contention and finding.verdict is SysctlVerdict.NONCOMPLIANT:

@@ -49,7 +49,6 @@ class Counters:
         self.values = self.values._replace(repair_seconds=times, **counts)
 
     def observe_round(self, seconds: float) -> None:
-        """Count a reconciliation of all items, which took `seconds`."""
         times = _observe(self.values.reconciliation_seconds, seconds)
         self.values = self.values._replace(
             reconciliations=self.values.reconciliations + 1, reconciliation_seconds=times

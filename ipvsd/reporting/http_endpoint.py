@@ -93,7 +93,6 @@ class Pages:
         self._cache: dict[str, tuple[Optional[Report], float, Response]] = {}
 
     def answer(self, request: Request, local: str) -> Response:
-        """Respond to a request that this local address received."""
         if not is_local(request.host, local):
             return Response(421, b"unknown host name (use an IP address, localhost or the name of this node)\n", _TEXT)
         page = self._PAGES.get(request.path)

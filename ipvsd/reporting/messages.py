@@ -26,8 +26,6 @@ from ipvsd.reconcile.changes import (
 
 
 class Line(NamedTuple):
-    """A line of the log, with additional fields for the journal."""
-
     level: str
     text: str
     fields: Mapping[str, str] = NOTHING

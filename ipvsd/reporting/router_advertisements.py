@@ -24,7 +24,6 @@ _VIRTUAL = re.compile(
 
 
 def notes(host: LinuxHost, plan: Plan) -> tuple[str, ...]:
-    """Return a note if interfaces lack, or will lack, the default route from advertisements."""
     wanted = {
         finding.name: values.value_to_write(finding.desired.want, finding.actual or "")
         for finding in plan.sysctls
@@ -42,7 +41,6 @@ def notes(host: LinuxHost, plan: Plan) -> tuple[str, ...]:
 
 
 def _uplinks(host: LinuxHost) -> Iterator[str]:
-    """Yield the interfaces that can have, or can have had, a default route from advertisements."""
     routes = host.default_routes()
     names = [sysctl_names.escape_part(sysctl_names.part(name, 3) or "") for name in host.expand([_EVERY])[_EVERY]]
     for name in sorted(set(names) - {"all", "default", "lo"}):

@@ -27,8 +27,6 @@ class Request(NamedTuple):
 
 
 class RequestError(NamedTuple):
-    """The status code for a request that the server rejects, and the reason."""
-
     status: int
     reason: str
 

@@ -259,7 +259,6 @@ class Server:
     # --- one client ---------------------------------------------------------------------
 
     def _advance(self, client: _Client) -> None:
-        """Receive and send until the socket would block."""
         try:
             if client.head is not None:
                 self._receive(client, client.head)

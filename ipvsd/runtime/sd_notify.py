@@ -23,7 +23,6 @@ class SdNotify:
     # The client encodes latin-1, and systemd expects UTF-8. ASCII is both.
 
     def ready(self, status: str) -> None:
-        """Report that the start, or a reload, has ended."""
         self._status = ascii_line(status)
         self._notifier.notify(f"READY=1\nSTATUS={self._status}")
 

@@ -74,8 +74,6 @@ class _Segment:
 
 
 class Glob:
-    """One pattern, prepared for matching."""
-
     __slots__ = ("_segments", "exact", "hidden", "literal")
 
     def __init__(self, pattern: str) -> None:
@@ -146,7 +144,6 @@ def has_wildcard(pattern: str) -> bool:
 
 
 def matches(pattern: str, name: str) -> bool:
-    """Return whether a pattern matches the whole name."""
     return _compiled(pattern).matches(name) if has_wildcard(pattern) else pattern == name
 
 

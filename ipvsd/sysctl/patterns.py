@@ -50,7 +50,6 @@ class Patterns:
             node.numbers.append(number)
 
     def matching(self, path: Path) -> list[int]:
-        """Return the numbers of the patterns that match a path, in order."""
         nodes = [self._top]
         for part in path:
             nodes = [after for node in nodes for after in node.next(part, self._period)]
@@ -82,7 +81,6 @@ class Scope:
         self._excludes = [Glob(sysctl_names.glob(exclude)) for exclude in excludes]
 
     def __contains__(self, name: str) -> bool:
-        """Return whether the scope contains a sysctl, under any of its names."""
         return any(self._matches(path) for path in sysctl_names.paths(name))
 
     def _matches(self, path: Path) -> bool:

@@ -73,7 +73,6 @@ def canonical_path(path: str) -> str:
 
 
 def alias_paths(path: str) -> tuple[str, ...]:
-    """Return the paths of the same kernel variable, or the path alone."""
     one = canonical_path(path)
     return (one, *(other for other, of in _ALIASES.items() if of == one))
 
@@ -104,7 +103,6 @@ class ProcSys:
         return self._values.get(canonical_path(path))
 
     def matching(self, patterns: Collection[str]) -> Mapping[str, Sequence[str]]:
-        """Return the paths that each pattern matches, in the way of glob(3)."""
         return matching(patterns, self._known)
 
     def write(self, path: str, text: str, number: int, anew: bool = True) -> bool:

@@ -230,7 +230,6 @@ def _load(
 
 
 def _variants(process: int, group: int) -> Sequence[sysctl_program.Variant]:
-    """Return the variants of the program, the most complete first."""
     return (
         sysctl_program.Variant(process),
         sysctl_program.Variant(process, namespaces=False),

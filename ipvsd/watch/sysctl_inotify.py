@@ -23,8 +23,6 @@ class _Watch(NamedTuple):
 
 
 class SysctlInotify:
-    """Delivers an event for each write to one of the watched files."""
-
     def __init__(self, loop: EventLoop, sink: EventSink, fds: FdCache) -> None:
         self._loop, self._sink, self._fds = loop, sink, fds
         self._inotify: Optional[inotify.Inotify] = None
@@ -55,7 +53,6 @@ class SysctlInotify:
             self._detail += "; the other descriptors are reserved (raise LimitNOFILE=)"
 
     def _is_open(self, key: str) -> bool:
-        """Return whether the watched file is the one that is kept open."""
         file = self._fds.get(key)
         return file is not None and file.identity == self._watches[key].identity
 
