@@ -93,8 +93,13 @@ def examine(root: str, config: Config, release: str, cpus: int = 0, names: Colle
     `cpus` is their number in an image, which that of the build machine does not determine. `names` are sysctls of
     interfaces that may exist.
     """
-    image = classify_root(root) is RootKind.FIRST_BOOT
-    host = LinuxHost(root, release=release, command_line=_command_line(root, release) if image else None)
+    image, cmdline = classify_root(root) is RootKind.FIRST_BOOT, None
+    if image:
+        from ipvsd.boot.kernel_command_line import command_line
+        from ipvsd.conflicts.file_tree import FileTree
+
+        cmdline = command_line(FileTree(root), RootKind.FIRST_BOOT, release)
+    host = LinuxHost(root, release=release, command_line=cmdline)
     if release not in releases(root) and release == running_release(root):
         host = LinuxHost(root)  # without a module tree, only the running kernel shows what is built in
     kernel = host.kernel(candidates(config))
@@ -111,13 +116,6 @@ def examine(root: str, config: Config, release: str, cpus: int = 0, names: Colle
     pairs = zip(want.sysctls, values)
     sysctls = tuple(SysctlFinding(*pair, SysctlVerdict.PENDING, "no kernel is running") for pair in pairs)
     return kernel, remedies.adapt(Plan((), modules, sysctls), root)
-
-
-def _command_line(root: str, release: str) -> str:
-    from ipvsd.boot.kernel_command_line import command_line
-    from ipvsd.conflicts.file_tree import FileTree
-
-    return command_line(FileTree(root), RootKind.FIRST_BOOT, release)
 
 
 def _expected_sysctls(
@@ -271,15 +269,11 @@ class KernelInventory:
 
 
 def _stamps(root: str) -> tuple[object, ...]:
-    places = [f"{ModuleTree(root, release).path}/modules.dep.bin" for release in releases(root)]
-    found = [(path, stamp(root, path)) for path in (*places, *_LINKS, *_GRUBENV)]
-    return (*found, *modprobe_d_stamps(root).items(), *_boot_stamps(root))
-
-
-def _boot_stamps(root: str) -> Iterator[tuple[str, object]]:
-    """Yield the files that determine loaded modules and the disabling of module loading, each with its stamp."""
     from ipvsd.conflicts import modules_load, sysctl_d
 
+    paths = [f"{ModuleTree(root, release).path}/modules.dep.bin" for release in releases(root)]
+    # The files that determine loaded modules and the disabling of module loading.
     for place in (*modules_load.DIRECTORIES, *sysctl_d.DIRECTORIES):
-        for name in sorted(rootfs.names(root, place)):
-            yield f"{place}/{name}", stamp(root, f"{place}/{name}")
+        paths += [f"{place}/{name}" for name in sorted(rootfs.names(root, place))]
+    found = [(path, stamp(root, path)) for path in (*paths, *_LINKS, *_GRUBENV)]
+    return (*found, *modprobe_d_stamps(root).items())

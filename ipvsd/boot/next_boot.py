@@ -179,7 +179,13 @@ def plan_after_boot(boot: Boot, plan: Plan, kernel: Kernel, root: str) -> Plan:
     plan = plan_without_ipvsd(boot, plan, kernel, root)
     if not boot.unit:
         return plan
-    modules = tuple(_with_module_live(found, boot) for found in plan.modules)
+    evidence = f"{boot.unit} loads the module"
+    modules = tuple(
+        found._replace(verdict=ModuleVerdict.LIVE, evidence=evidence, remedy="")
+        if found.verdict is ModuleVerdict.LOADABLE
+        else found
+        for found in plan.modules
+    )
     live = {found.module for found in modules if found.compliant}
     sysctls = tuple(_with_value_written(found, boot, live) for found in plan.sysctls)
     return Plan((), modules, sysctls, plan.parameters)
@@ -209,12 +215,6 @@ def _predict_module(found: ModuleFinding, boot: Boot, kernel: Kernel, root: str)
         evidence, remedy = boot.masked[_MODULES_LOAD_SERVICE], _unmask_remedy(_MODULES_LOAD_SERVICE, root)
     remedy = f"{remedy}, or enable ipvsd.service"
     return found._replace(verdict=ModuleVerdict.LOADABLE, evidence=evidence, remedy=remedy)
-
-
-def _with_module_live(found: ModuleFinding, boot: Boot) -> ModuleFinding:
-    if found.verdict is not ModuleVerdict.LOADABLE:
-        return found
-    return found._replace(verdict=ModuleVerdict.LIVE, evidence=f"{boot.unit} loads the module", remedy="")
 
 
 def _predict_sysctl(

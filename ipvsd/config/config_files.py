@@ -148,7 +148,11 @@ def _read(place: _ConfigFile, trusted_only: bool) -> tuple[Optional[bytes], bool
         with rootfs.open_file(place.root, place.path) as fd:
             status = os.fstat(fd)
             if trusted_only and not rootfs.trusted(status):
-                raise _UntrustedError(f"users other than root can write the file ({_restrict(place.name)})")
+                import shlex  # needed only for the message
+
+                file = shlex.quote(place.name)
+                remedy = f"run 'chown root:root {file}' and 'chmod 0644 {file}'"
+                raise _UntrustedError(f"users other than root can write the file ({remedy})")
             if status.st_size > MAX_BYTES:
                 raise _UntrustedError(f"the file is larger than {MAX_BYTES} bytes")
             written = _open_for_writing(fd) and abs(time.time() - os.fstat(fd).st_mtime) < MAX_WRITE_SECONDS
@@ -165,13 +169,6 @@ def _read(place: _ConfigFile, trusted_only: bool) -> tuple[Optional[bytes], bool
         if target is None:
             raise _GoneError from None
         raise
-
-
-def _restrict(name: str) -> str:
-    import shlex  # needed only for the message
-
-    file = shlex.quote(name)
-    return f"run 'chown root:root {file}' and 'chmod 0644 {file}'"
 
 
 def _open_for_writing(fd: int) -> bool:

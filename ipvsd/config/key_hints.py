@@ -27,10 +27,6 @@ def hint_for_key(key: str, known: Collection[str]) -> str:
 _SYSCTLS = "such as net.ipv4.ip_forward or net/ipv4/conf/eth0.100/rp_filter"
 
 
-def _as_bytes(letter: re.Match[str]) -> str:
-    return "".join(f"\\x{byte:02x}" for byte in letter[0].encode("utf-8", "surrogatepass"))
-
-
 def hint_for_sysctl(key: str) -> str:
     from ipvsd.config import spelling
 
@@ -40,7 +36,8 @@ def hint_for_sysctl(key: str) -> str:
         suggestion = spelling.sysctl(name)
         return f"did you mean {suggestion}?" if suggestion else f"remove the prefix: {rest}"
     if not key.isascii():
-        escaped = re.sub(r"[^\x00-\x7f]", _as_bytes, key)
+        data = key.encode("utf-8", "surrogatepass")
+        escaped = "".join(chr(byte) if byte < 0x80 else f"\\x{byte:02x}" for byte in data)
         name = sysctl_names.normalised(escaped)
         link = re.match(r"net\.ipv[46]\.(?:conf|neigh)\.[^.]+\.[^.\\]+\Z", name or "")
         return f"write the bytes of non-ASCII letters as {escaped}" if link else _SYSCTLS

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Optional
 
 from ipvsd.config.profiles import PROFILES, SCHEDULERS, module_names
@@ -225,11 +225,6 @@ def _in_directory(path: tuple[str, ...], directory: tuple[str, ...]) -> Optional
 
 
 def _ignore_separators(path: tuple[str, ...]) -> Optional[str]:
-    plain = _plain("".join(path))
-    return next((name for name in _all_sysctls() if _plain(name) == plain and name != ".".join(path)), None)
-
-
-def _all_sysctls() -> Iterator[str]:
-    for directory, leaves in _directories().items():
-        if "*" not in directory:
-            yield from (".".join((*directory, leaf)) for leaf in leaves)
+    plain, places = _plain("".join(path)), [place for place in _directories().items() if "*" not in place[0]]
+    names = (".".join((*directory, leaf)) for directory, leaves in places for leaf in leaves)
+    return next((name for name in names if _plain(name) == plain and name != ".".join(path)), None)

@@ -30,7 +30,10 @@ def settings(tree: FileTree, names: Names) -> Iterator[ExternalSetting]:
 
 def _blocked(tree: FileTree, names: Names, cmdline: str) -> Iterator[ExternalSetting]:
     """Yield the lines that prevent loading the modules or their dependencies into an empty kernel, or run a command."""
-    modules = ModuleTree(tree.root, _release(tree))
+    # That of the running kernel, or the newest one that is installed in an image.
+    installed = sorted(releases(tree.root), key=version)
+    release = (tree.read("proc/sys/kernel/osrelease") or "").strip() or "".join(installed[-1:])
+    modules = ModuleTree(tree.root, release)
     modprobe_settings = read_settings(tree.root, modules, cmdline)
     found = query_modprobe(tuple(dict.fromkeys((*names.modules, *names.others))), modules, modprobe_settings, ())
     for name, blocker in found.blockers.items():
@@ -54,12 +57,6 @@ def _blocked(tree: FileTree, names: Names, cmdline: str) -> Iterator[ExternalSet
     for name, command in found.install_commands.items():
         if name in names.modules and name not in found.blockers:
             yield ExternalSetting(name, Effect.RUNS, Program.MODPROBE, command.origin, command.text)
-
-
-def _release(tree: FileTree) -> str:
-    """Return the release of the running kernel, or the newest one that is installed in an image."""
-    installed = sorted(releases(tree.root), key=version)
-    return (tree.read("proc/sys/kernel/osrelease") or "").strip() or (installed[-1] if installed else "")
 
 
 def _options(name: str, found: tuple[Directive, ...], cmdline: str) -> Iterator[ExternalSetting]:

@@ -58,8 +58,10 @@ def profile(tree: FileTree) -> Mapping[str, Section]:
     """Return the sections of the active profile that set sysctls, merged like TuneD does, by name."""
     merged: dict[str, Section] = {}
     active = " ".join(tree.read(file) or "" for file in _ACTIVE).split()
+    configured = re.split(r"\s*[,;]\s*", _main(tree, "profile_dirs", ""))
+    directories = [*(directory.lstrip("/") for directory in reversed(configured) if directory), *_PROFILES]
     try:
-        files = list(_files(tree, active, _directories(tree), set()))
+        files = list(_files(tree, active, directories, set()))
     except _MissingError:  # TuneD then applies nothing at all
         return {}
     for found in files:
@@ -112,11 +114,6 @@ def _files(tree: FileTree, names: Iterable[str], places: Sequence[str], seen: se
         if included:
             yield from _files(tree, re.split(r"\s*[,;]\s*", _unquoted(included)), places, seen)
         yield found
-
-
-def _directories(tree: FileTree) -> Sequence[str]:
-    configured = re.split(r"\s*[,;]\s*", _main(tree, "profile_dirs", ""))
-    return [*(directory.lstrip("/") for directory in reversed(configured) if directory), *_PROFILES]
 
 
 def _main(tree: FileTree, key: str, default: str) -> str:

@@ -240,11 +240,6 @@ def _successor(kernel: Kernel, name: str) -> str:
     return former.successor if former else ""
 
 
-def _grant(kernel: Kernel, _: str) -> str:
-    # In a user namespace, the capability has no effect (init_module(2): capable() checks that of the initial one).
-    return "" if kernel.restrictions.nested else ", or grant CAP_SYS_MODULE"
-
-
 _PLACEHOLDERS: Mapping[str, Callable[[Kernel, str], str]] = {
     "name": lambda _, name: name,
     "release": lambda kernel, _: kernel.release,
@@ -258,5 +253,6 @@ _PLACEHOLDERS: Mapping[str, Callable[[Kernel, str], str]] = {
     "successor": _successor,
     "packed": _for_compression,
     "meant": _suggest,
-    "grant": _grant,
+    # In a user namespace, the capability has no effect (init_module(2): capable() checks that of the initial one).
+    "grant": lambda kernel, _: "" if kernel.restrictions.nested else ", or grant CAP_SYS_MODULE",
 }

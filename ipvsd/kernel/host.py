@@ -376,14 +376,11 @@ def classify_root(root: str) -> RootKind:
     release = rootfs.text(root, "proc/sys/kernel/osrelease")
     if release is None:
         return RootKind.FIRST_BOOT
-    if _is_mounted(root) and not _has_modules(root, release.strip()) and _has_modules(root):
+    top, proc = rootfs.status(root, "."), rootfs.status(root, "proc")
+    mounted = top is not None and proc is not None and top.st_dev != proc.st_dev
+    if mounted and not _has_modules(root, release.strip()) and _has_modules(root):
         return RootKind.FIRST_BOOT
     return RootKind.OTHER_TREE
-
-
-def _is_mounted(root: str) -> bool:
-    top, proc = rootfs.status(root, "."), rootfs.status(root, "proc")
-    return top is not None and proc is not None and top.st_dev != proc.st_dev
 
 
 def _has_modules(root: str, release: str = "") -> bool:

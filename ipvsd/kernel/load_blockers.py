@@ -128,8 +128,10 @@ class LoadBlockers:
         options = self._kernel_options(kernel.release, tree)
         kconfig_built_in = kconfig.built_in(options, absent)
         evidence = dict(kconfig_built_in)
-        if self._running:
-            evidence.update(self._find_markers([name for name in absent if name not in kconfig_built_in]))
+        for name in absent if self._running else ():
+            place = _BUILTIN_MARKERS.get(name)
+            if place and name not in evidence and rootfs.exists(self._root, place):
+                evidence[name] = f"/{place} exists"
         absent = [name for name in absent if name not in evidence]
         unindexed = self._unindexed.update(self._root, tree.path, (*absent, *gone))
         compressed = {name: tree.unreadable_compression(file) for name, file in unindexed.found.items()}
@@ -147,10 +149,6 @@ class LoadBlockers:
         having = {name: tuple(release for release, modules in trees.items() if name in modules) for name in names}
         having = {name: found for name, found in having.items() if found}
         return kernel._replace(in_other_kernels=having, other_releases=tuple(trees))
-
-    def _find_markers(self, names: Collection[str]) -> Mapping[str, str]:
-        places = {name: _BUILTIN_MARKERS[name] for name in names if name in _BUILTIN_MARKERS}
-        return {name: f"/{place} exists" for name, place in places.items() if rootfs.exists(self._root, place)}
 
     def _query_modprobe(self, release: str, names: Collection[str], live: Collection[str]) -> ModprobeResults:
         tree = ModuleTree(self._root, release)
@@ -219,7 +217,8 @@ class _UnindexedModules:
         for directory, files in rootfs.walk(root, top):
             stamps[directory] = stamp(root, directory)
             for name in files:
-                module = _module_of(name) if ".ko" in name else ""
+                match = _MODULE_FILE.match(name)
+                module = match[1].replace("-", "_") if match else ""
                 # A purged kernel leaves updates/ with modules of DKMS behind, which is not a module tree.
                 own = bool(module) and directory.startswith(os.path.join(top, "kernel"))
                 self.has_own_modules = self.has_own_modules or own
@@ -251,11 +250,6 @@ def _modules_of(tree: ModuleTree, names: Collection[str]) -> frozenset[str]:
     present = frozenset(name for name in names if tree.depends(name) or tree.built_in(name))
     tree.forget()
     return present
-
-
-def _module_of(name: str) -> str:
-    match = _MODULE_FILE.match(name)
-    return match[1].replace("-", "_") if match else ""
 
 
 def _read_kconfig(root: str, path: str) -> Optional[str]:

@@ -133,7 +133,11 @@ class ModuleTree:
         return kind not in _NUMBERS
 
     def _type(self, file: str, parameter: str) -> str:
-        match = re.search(rb"\0parmtype=" + re.escape(parameter.encode()) + rb":([^\0]*)\0", self._content(file) or b"")
+        from ipvsd.kernel import module_compression
+
+        data = rootfs.content(self._root, self._below(file), _MAX_BYTES) or b""
+        content = module_compression.decompress(data, _MAX_BYTES) or b""
+        match = re.search(rb"\0parmtype=" + re.escape(parameter.encode()) + rb":([^\0]*)\0", content)
         return match[1].decode("utf-8", "replace") if match else ""
 
     def shown(self, file: str) -> str:
@@ -145,12 +149,6 @@ class ModuleTree:
 
     def _below(self, file: str) -> str:
         return os.path.join(self.path, file)
-
-    def _content(self, file: str) -> Optional[bytes]:
-        from ipvsd.kernel import module_compression
-
-        data = rootfs.content(self._root, self._below(file), _MAX_BYTES)
-        return module_compression.decompress(data or b"", _MAX_BYTES)
 
     def _value(self, index: str, key: str) -> Optional[str]:
         found = self._index(index)

@@ -36,7 +36,8 @@ _SYMBOLS = {
 # Modules whose option certainly has their name. A configuration that lacks it is that of an older kernel.
 _OF_THE_KERNEL = re.compile(r"ip_vs(_[a-z]+)?\Z")
 
-# By the prefix of a module's name: net/netfilter/Kconfig and the files that it includes, net/bridge/Kconfig.
+# The options that a module's option depends on, the outermost first, by the prefix of its name: net/netfilter/Kconfig
+# and the files that it includes, net/bridge/Kconfig.
 _PARENTS = (
     ("ip_vs", ("CONFIG_NETFILTER", "CONFIG_IP_VS")),
     ("ip_set", ("CONFIG_NETFILTER", "CONFIG_IP_SET")),
@@ -69,7 +70,8 @@ def unset_options(found: Mapping[str, str], modules: Collection[str]) -> Mapping
     lines: dict[str, str] = {}
     for name in modules:
         option = symbol(name)
-        parent = next((option for option in _parents(name) if found.get(option) == "is not set"), "")
+        parents = next((options for prefix, options in _PARENTS if name.startswith(prefix)), ())
+        parent = next((item for item in parents if item != option and found.get(item) == "is not set"), "")
         if found.get(option) == "is not set":
             lines[name] = f"contains '# {option} is not set'"
         elif option not in found and parent:
@@ -77,10 +79,3 @@ def unset_options(found: Mapping[str, str], modules: Collection[str]) -> Mapping
         elif found and option not in found and _OF_THE_KERNEL.match(name):
             lines[name] = f"does not contain {option}"
     return lines
-
-
-def _parents(name: str) -> tuple[str, ...]:
-    """Return the options that a module's option depends on, the outermost first."""
-    matching = (parents for prefix, parents in _PARENTS if name.startswith(prefix))
-    own = symbol(name)
-    return tuple(option for option in next(matching, ()) if option != own)

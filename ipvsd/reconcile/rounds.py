@@ -90,7 +90,9 @@ def reconcile(
 
     def observe(known: Optional[Known]) -> tuple[Kernel, Plan]:
         kernel, found = observe_and_plan(host, config, history, known)
-        return kernel, _without(found, suspended)
+        # A retry of a suspended item, which never takes place, would always be due.
+        actions = tuple(action for action in found.actions if action.name not in suspended)
+        return kernel, found._replace(actions=actions)
 
     kernel, first = observe(known)
     history = backoff.record_outcomes(history, first, first, (), clock(), config.interval)
@@ -166,11 +168,6 @@ def _proved(outcomes: list[Outcome], after: Plan) -> tuple[Action, ...]:
     right: Mapping[str, bool] = {finding.name: finding.compliant for finding in after.findings}
     last = {outcome.action.name: outcome.action for outcome in outcomes}
     return tuple(action for name, action in last.items() if right.get(name))
-
-
-def _without(found: Plan, suspended: Collection[str]) -> Plan:
-    """Return the plan without actions on these items. Otherwise, a retry that never takes place would always be due."""
-    return found._replace(actions=tuple(action for action in found.actions if action.name not in suspended))
 
 
 def _explain(kernel: Kernel, latest: Plan, history: BackoffState, contended: Mapping[str, Contention]) -> Plan:

@@ -150,7 +150,8 @@ def _contention_started(change: ContentionStarted) -> Line:
 
 def _actions(changes: Sequence[Union[Repaired, Applied]]) -> Iterator[Line]:
     # A cold boot loads dozens of modules. One with parameters has its own line.
-    fresh = [item for item in changes if isinstance(item, Applied) and _is_plain_load(item.action)]
+    loads = [item for item in changes if isinstance(item, Applied) and isinstance(item.action, LoadModule)]
+    fresh = [item for item in loads if isinstance(item.action, LoadModule) and not item.action.options]
     fresh = fresh if len(fresh) > _EACH else []
     if fresh:
         names = [item.action.name for item in fresh]
@@ -170,10 +171,6 @@ def _actions(changes: Sequence[Union[Repaired, Applied]]) -> Iterator[Line]:
         if len(same) > _EACH:
             drifted = sum(isinstance(item, Repaired) for item in same)
             yield Line("info", f"wrote {len(same)} sysctls that match {name}; {drifted} of them had drifted")
-
-
-def _is_plain_load(action: Action) -> bool:
-    return isinstance(action, LoadModule) and not action.options
 
 
 def _change(action: Action, repair: Optional[Repair]) -> str:

@@ -46,7 +46,7 @@ _MAX_EVENTS, _WINDOW, _PAUSE = 100, 1.0, 0.1
 
 
 class _Reader:
-    def __init__(self, callback: Callable[[], None]) -> None:
+    def __init__(self, callback: Callable[[], object]) -> None:
         self.callback, self.window_start, self.count, self.paused = callback, 0.0, 0, False
 
 
@@ -60,7 +60,7 @@ class EventLoop:
         self._wakeup_failed = False
         self._poller, self._readers = select.epoll(), dict[int, _Reader]()
         self._wakeup_read, self._wakeup_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        self.add_reader(self._wakeup_read, self._drain_wakeup)
+        self.add_reader(self._wakeup_read, lambda: os.read(self._wakeup_read, 4096))
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -79,7 +79,7 @@ class EventLoop:
             except OSError:  # the pipe has no memory for a byte: the next event or the resync wakes the loop
                 self._wakeup_failed = True
 
-    def add_reader(self, fd: int, callback: Callable[[], None]) -> None:
+    def add_reader(self, fd: int, callback: Callable[[], object]) -> None:
         """Call `callback` from within `run_until_reason` whenever `fd` is readable."""
         self._poller.register(fd, select.EPOLLIN)
         self._readers[fd] = _Reader(callback)
@@ -156,6 +156,3 @@ class EventLoop:
             self.call_later(_PAUSE, lambda: self._resume(fd, reader))
             return
         reader.paused = False
-
-    def _drain_wakeup(self) -> None:
-        os.read(self._wakeup_read, 4096)

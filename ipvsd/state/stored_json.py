@@ -29,7 +29,8 @@ def read(root: str, path: str, limit: int = rootfs.MAX_BYTES, tail: bool = False
         with rootfs.open_file(root, path) as fd:
             status = os.fstat(fd)
             if root == "/" and not rootfs.trusted(status):
-                raise UnusableError(_untrusted(status))
+                others = "users other than root can write the file"
+                raise UnusableError(f"the file belongs to uid {status.st_uid}" if status.st_uid else others)
             if status.st_size > limit:
                 if not tail:
                     raise UnusableError(f"the file is larger than {limit} bytes")
@@ -41,10 +42,6 @@ def read(root: str, path: str, limit: int = rootfs.MAX_BYTES, tail: bool = False
         raise UnusableError("not a regular file") from None
     except OSError as error:
         raise rootfs.UnreadableError(error.errno, error.strerror, os.path.join(root, path)) from error
-
-
-def _untrusted(status: os.stat_result) -> str:
-    return f"the file belongs to uid {status.st_uid}" if status.st_uid else "users other than root can write the file"
 
 
 def parse(data: bytes) -> Any:
