@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from ipvsd.config.parser import ConfigError, parse
 from ipvsd.config.profiles import SCHEDULERS
-from ipvsd.sysctl.catalog import SYSCTLS
+from ipvsd.config.spelling import known_sysctls
 
 pytestmark = pytest.mark.system
 
@@ -102,7 +102,7 @@ def test_hints_are_found() -> None:
     assert len([place for place, found in told.items() if found]) > len(PLACES) // 2
 
 
-NAMES = [f"{place.replace('*', 'eth0')}.{leaf}" for place, leaves in SYSCTLS.items() for leaf in leaves.split()]
+NAMES = [f"{place.replace('*', 'eth0')}.{leaf}" for place, leaves in known_sysctls().items() for leaf in leaves]
 NAMES += [f"/proc/sys/{name.replace('.', '/')}" for name in NAMES[::7]]
 MODULES = [f"ip_vs_{name}" for name in SCHEDULERS] + ["nf_conntrack", "br_netfilter", "iptable_nat", "xt_MASQUERADE"]
 

@@ -8,8 +8,8 @@ from ipvsd.config import spelling
 from ipvsd.config.parser import ConfigError, parse
 from ipvsd.config.profiles import PROFILES, SCHEDULERS
 from ipvsd.config.schema import Config, ModuleSetting
+from ipvsd.config.spelling import known_sysctls
 from ipvsd.sysctl import sysctl_names
-from ipvsd.sysctl.catalog import SYSCTLS
 
 
 def read(text: str) -> Config:
@@ -149,7 +149,8 @@ def test_a_misspelt_sysctl_is_refused_and_one_that_may_exist_is_not(typed: str, 
 
 
 def test_no_known_sysctl_is_treated_as_misspelt() -> None:
-    names = [f"{directory}.{leaf}".replace("*", "eth0") for directory, text in SYSCTLS.items() for leaf in text.split()]
+    known = known_sysctls()
+    names = [f"{directory}.{leaf}".replace("*", "eth0") for directory, leaves in known.items() for leaf in leaves]
     names += [entry.key for profile in PROFILES.values() for entry in profile.sysctls]
     assert [name for name in names if spelling.sysctl(name)] == []
 

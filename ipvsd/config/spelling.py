@@ -6,6 +6,7 @@ A misspelling is reported only if it is certain, because an unknown name can bel
 from __future__ import annotations
 
 import functools
+import pkgutil
 import re
 from collections.abc import Collection, Iterable, Mapping
 from typing import Optional
@@ -181,12 +182,15 @@ def _edit_distance(one: str, other: str) -> int:
     return rows[-1][-1]
 
 
+def known_sysctls() -> Mapping[str, Collection[str]]:
+    """Return the names of sysctl/names.txt, by their directory, in which * is an interface."""
+    text = (pkgutil.get_data("ipvsd.sysctl", "names.txt") or b"").decode()
+    return {name: leaves.split() for name, leaves in re.findall(r"^(\S+):\n((?:  .*\n)+)", text, re.MULTILINE)}
+
+
 @functools.lru_cache(maxsize=1)
 def _directories() -> Mapping[tuple[str, ...], Collection[str]]:
-    """Return the names in each directory, by its path. * is an interface."""
-    from ipvsd.sysctl.catalog import SYSCTLS
-
-    found = {tuple(name.split(".")): dict.fromkeys(leaves.split()) for name, leaves in SYSCTLS.items()}
+    found = {tuple(name.split(".")): dict.fromkeys(leaves) for name, leaves in known_sysctls().items()}
     for profile in PROFILES.values():
         for entry in profile.sysctls:
             directory, _, leaf = entry.key.rpartition(".")
