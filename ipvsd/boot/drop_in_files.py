@@ -40,10 +40,7 @@ _NOT_LOADABLE = (
 
 
 def build(config: Config, kernel: Kernel, plan: Plan) -> Mapping[str, str]:
-    """Return the content of the files by their paths below the root. A file without lines contains only its header.
-
-    Raises rootfs.UnreadableError if the kernel or a sysctl could not be read, because the content is then unknown.
-    """
+    """Return the content of the files by their paths. Raises rootfs.UnreadableError if an item could not be read."""
     if kernel.unreadable:
         file, _, reason = kernel.unreadable.partition(": ")
         raise rootfs.UnreadableError(0, reason, file)
@@ -87,10 +84,7 @@ def any_exists(root: str) -> bool:
 
 
 def find_outdated(root: str, texts: Mapping[str, str]) -> tuple[str, ...]:
-    """Return the paths of the existing files whose meaning differs. Raises rootfs.UnreadableError.
-
-    Ranges are not compared, because the written value depends on the actual value at that time.
-    """
+    """Return the existing files whose meaning differs, except for ranges. Raises rootfs.UnreadableError."""
     found = []
     for path, text in texts.items():
         data = rootfs.content(root, path)

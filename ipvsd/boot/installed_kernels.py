@@ -155,10 +155,7 @@ class FirstBoot(NamedTuple):
 
 
 def predict_first_boot(root: str, config: Config, names: Collection[str] = ()) -> Optional[FirstBoot]:
-    """Predict the state of an image after its first boot. Return None if it has no kernel.
-
-    `names` are sysctls of interfaces that may exist then. The files can name others.
-    """
+    """Predict an image after its first boot, or return None without a kernel. `names` are those of `examine`."""
     release = boot_release(root)
     if not release:
         return None
@@ -182,10 +179,7 @@ def _actions(after_boot: Plan) -> tuple[Action, ...]:
 
 
 def assess_all(root: str, config: Config, only_release: Optional[str] = None) -> tuple[InstalledKernel, ...]:
-    """Return the assessment of every installed kernel, or only of `only_release`.
-
-    The running kernel is included even without a module tree, if it needs none.
-    """
+    """Return the assessment of every kernel, or of `only_release`, with the running one if it needs no module tree."""
     known, running = releases(root), running_release(root)
     found = {release: _assess(root, config, release) for release in known if only_release in (None, release)}
     if running not in ("", *known):
@@ -201,10 +195,7 @@ def assess_all(root: str, config: Config, only_release: Optional[str] = None) ->
 
 
 def _assess(root: str, config: Config, release: str) -> tuple[tuple[ModuleFinding, ...], tuple[str, ...]]:
-    """Return the modules that are obtainable under a kernel, and notes about lines that fail at its boot.
-
-    A module counts as disabled if the boot disables module loading too early.
-    """
+    """Return the modules that are obtainable under a kernel before its boot disables loading, and failing lines."""
     from ipvsd.boot.next_boot import names_of, notes, plan_without_ipvsd, predict
 
     kernel, found = examine(root, config, release)

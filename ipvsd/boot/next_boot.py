@@ -45,10 +45,7 @@ class ModulesDisabled(NamedTuple):
 
 
 class Boot(NamedTuple):
-    """The next boot of one kernel, according to the files below a root. `unit` is ipvsd's unit that will run, or empty.
-
-    `settings` are the lines about the queried names, with a `failure` if they have no effect.
-    """
+    """The next boot. `unit` is ipvsd's unit that will run, or empty. `settings` with a `failure` have no effect."""
 
     release: str
     loaded: Mapping[str, str]  # the modules that are live before ipvsd starts, each with the line that loads it
@@ -250,10 +247,7 @@ def _predict_default(found: SysctlFinding, settings: Collection[ExternalSetting]
 
 
 def _kernel_default(name: str, failing: Optional[ExternalSetting], group: str = "") -> tuple[Optional[str], str]:
-    """Return the kernel's default of a sysctl, or None if it is unknown, and the evidence.
-
-    `failing` is a line without effect. `group` is the pattern that requests the sysctl.
-    """
+    """Return the kernel's default of a sysctl or of the pattern `group`, or None if unknown, and the evidence."""
     value, source = DEFAULTS.get(name) or DEFAULTS.get(group) or ("", "")
     known = values.integer(value) is not None
     if failing:

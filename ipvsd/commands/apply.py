@@ -119,10 +119,7 @@ def _next_boot(root: str, config: Config, done: ReconcileResult) -> tuple[Kernel
 
 
 def _persist(root: str, texts: Mapping[str, str], kernel: Kernel, plan: Plan) -> PersistResult:
-    """Write the files, and report the items that are not compliant after a boot of this kernel without ipvsd.
-
-    `plan` contains the findings under it.
-    """
+    """Write the files, and report the items of `plan` that a boot of this kernel leaves noncompliant without ipvsd."""
     try:
         written = drop_in_files.write(root, texts)
     except OSError as error:

@@ -77,10 +77,7 @@ class Explanation:
 
 
 def explain(root: str, config: Config, name: str) -> Explanation:
-    """Return the facts about a name, managed or not. For an image, they are those after its first boot.
-
-    Raises NoNameError, and NoKernelError for an image without a kernel.
-    """
+    """Return the facts about a name, for an image after its first boot. Raises NoNameError and NoKernelError."""
     host, situation = LinuxHost(root), classify_root(root)
     if situation is RootKind.FIRST_BOOT:
         found = installed_kernels.predict_first_boot(root, config, possible_sysctls(name, patterns(config)))

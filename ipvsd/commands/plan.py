@@ -18,10 +18,7 @@ from ipvsd.sysctl.values import value_to_write
 
 
 def run(root: str, config_path: str | None, output: str, exit_code: bool) -> int:
-    """Exit 0, or 2 for an image without a kernel.
-
-    With `exit_code`, exit 1 if any action is planned, or a required item is not compliant.
-    """
+    """Exit 0, or 2 for an image without a kernel. With `exit_code`, exit 1 for an action or a required problem."""
     found = observe(root, config_files.load(root, config_path))
     if found is None:
         return EX_CANNOT_TELL

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Optional
 
@@ -106,7 +106,8 @@ def possible_sysctls(requested: str, patterns: Iterable[str]) -> tuple[str, ...]
     found = [own] if own else []
     if name == KUBE_IPVS or _may_be_interface(name):
         places = (pattern.split(".") for pattern in patterns)
-        found += [".".join((*path[:3], name.replace(".", "/"), path[4])) for path in places if _of_interface(path)]
+        of_interfaces = (path for path in places if len(path) == 5 and spelling.is_of_interface(path))
+        found += [".".join((*path[:3], name.replace(".", "/"), path[4])) for path in of_interfaces]
     return tuple(found)
 
 
@@ -262,12 +263,8 @@ def _may_be_interface(name: str) -> bool:
 
 
 def _interface_of(sysctl: str) -> str:
-    return sysctl_names.part(sysctl, 3) or "" if _of_interface(sysctl.split(".")) else ""
-
-
-def _of_interface(path: Sequence[str]) -> bool:
-    top, families, kinds = spelling.INTERFACES
-    return len(path) == 5 and path[0] == top and path[1] in families and path[2] in kinds
+    path = sysctl.split(".")
+    return sysctl_names.part(sysctl, 3) or "" if len(path) == 5 and spelling.is_of_interface(path) else ""
 
 
 def _parameter_name(name: str) -> Optional[str]:

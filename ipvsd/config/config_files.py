@@ -56,11 +56,9 @@ def directories(root: str) -> tuple[str, ...]:
 
 
 def read(root: str, config_path: Optional[str] = None) -> Files:
-    """Return (name, content) of the active files, or of the one requested file, even if a program has that open.
-
-    Raises ConfigError.
-    """
+    """Return (name, content) of the active files, or of the one that a person requests. Raises ConfigError."""
     found = snapshot(root, config_path)
+    # A requested file is used as it is, even if a program has it open.
     return (found if config_path is None else found._replace(being_written=())).require_complete()
 
 

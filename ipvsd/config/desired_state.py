@@ -86,10 +86,7 @@ class PatternRules:
 def build_desired(
     config: Config, kernel: Kernel, loaded: Mapping[str, ModuleState], expanded: Mapping[str, Collection[str]]
 ) -> Desired:
-    """Return the desired state, without duplicates, in the order of actions and output.
-
-    `expanded` contains the currently matching sysctls of each pattern.
-    """
+    """Return the desired state, in the order of actions and output, with the `expanded` sysctls of each pattern."""
     modules: dict[str, DesiredModule] = {}
     known = kernel.loadable | kernel.built_in | frozenset(loaded)
     for name in config.profiles:
@@ -207,10 +204,7 @@ def _wanted_sysctls(config: Config, kernel: Kernel) -> Mapping[str, DesiredSysct
 
 
 def _merge_bounds(configured: Optional[Want], old: Optional[Want]) -> Optional[Want]:
-    """Merge a person's value with that of a profile, `old`. A person can set one or both bounds of a range.
-
-    A profile's floor grows with the number of CPUs, up to a person's ceiling.
-    """
+    """Merge a person's bounds with the range of a profile, whose floor grows with the CPUs up to the ceiling."""
     if not isinstance(configured, Within) or not isinstance(old, Within):
         return configured or old
     floor = old.floor if configured.floor is None else configured.floor

@@ -22,10 +22,7 @@ class Choice(NamedTuple):
 
 
 def choose(back_ends: Sequence[BackEnd], kernel: Kernel, known: Collection[str]) -> Choice:
-    """Return the backend whose modules are desired: the only complete one, or that of the node's program.
-
-    `known` are the modules that this kernel has, loaded or not.
-    """
+    """Return the only backend that is complete with the `known` modules, or else that of the node's program."""
     lacking = {back_end.name: missing(back_end, kernel, known) for back_end in back_ends}
     complete = [back_end for back_end in back_ends if not lacking[back_end.name]]
     if len(complete) == 1:

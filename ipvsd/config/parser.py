@@ -44,10 +44,7 @@ class ConfigError(Exception):
 
 
 def parse(files: Iterable[tuple[str, bytes]]) -> Config:
-    """Return the Config of the files (name, content). Later files override earlier ones.
-
-    Raises ConfigError with all errors of all files.
-    """
+    """Return the Config of files (name, content), the later ones last. Raises ConfigError with all errors."""
     reader = _Reader()
     for name, data in files:
         reader.file(name, data)

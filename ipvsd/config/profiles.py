@@ -340,10 +340,7 @@ def module_names(profile: Profile) -> frozenset[str]:
 
 
 def why(profile: str, name: str, reason: str = "") -> str:
-    """Return the reason why a profile requests a module or a sysctl, or an empty text if it does not.
-
-    For a module of a backend, `reason` is the reason for choosing that backend.
-    """
+    """Return why a profile, with the `reason` for a backend, requests an item, or an empty text if it does not."""
     known = PROFILES[profile]
     if name in module_names(known) - module_names(known._replace(back_ends=())):
         return f"{_reason(known, name)}; {reason}" if reason else ""

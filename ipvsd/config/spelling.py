@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import pkgutil
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Optional
 
 from ipvsd.config.profiles import PROFILES, SCHEDULERS, module_names
@@ -49,7 +49,6 @@ _MODULES = """
 _SCHEDULER = "ip_vs_"
 _MIN_SIMILARITY = 0.8  # minimum similarity of two words for a guess
 PARAMETERS = ("nf_conntrack.hashsize", "ip_vs.conn_tab_bits")
-INTERFACES = "net", ("ipv4", "ipv6"), ("conf", "neigh")  # each interface has a directory of files below
 _IN_INTERFACE = 5  # number of parts of such a name
 
 
@@ -106,7 +105,7 @@ def module(name: str) -> Optional[str]:
 def sysctl(name: str) -> Optional[str]:
     """Return the sysctl or pattern of which this is certainly a misspelling, or None. Both are canonical names."""
     path = tuple(part.replace("/", ".") for part in name.split("."))
-    if len(path) > _IN_INTERFACE and _of_interface(path):
+    if len(path) > _IN_INTERFACE and is_of_interface(path):
         path = (*path[:3], ".".join(path[3:-1]), path[-1])
         whole = sysctl_names.join_parts(path)
         return sysctl(whole) or whole
@@ -194,18 +193,18 @@ def _directories() -> Mapping[tuple[str, ...], Collection[str]]:
     for profile in PROFILES.values():
         for entry in profile.sysctls:
             directory, _, leaf = entry.key.rpartition(".")
-            if not _of_interface(tuple(entry.key.split("."))):
+            if not is_of_interface(tuple(entry.key.split("."))):
                 found.setdefault(tuple(directory.split(".")), {})[leaf] = None
     return found
 
 
-def _of_interface(path: tuple[str, ...]) -> bool:
-    top, families, kinds = INTERFACES
-    return len(path) > 3 and path[0] == top and path[1] in families and path[2] in kinds
+def is_of_interface(path: Sequence[str]) -> bool:
+    """Return whether the path of a sysctl has an interface as its fourth part."""
+    return len(path) > 3 and path[0] == "net" and path[1] in ("ipv4", "ipv6") and path[2] in ("conf", "neigh")
 
 
 def _template(path: tuple[str, ...]) -> tuple[str, ...]:
-    return (*path[:3], "*", *path[4:-1]) if _of_interface(path) else path[:-1]
+    return (*path[:3], "*", *path[4:-1]) if is_of_interface(path) else path[:-1]
 
 
 def _known(path: tuple[str, ...]) -> bool:

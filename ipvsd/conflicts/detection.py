@@ -25,10 +25,7 @@ class ConflictReport:
 
 
 def detect(root: str, names: Names, known: Mapping[str, str] = {}) -> ConflictReport:
-    """Return the settings of these names in files, some with `known` texts in place of their content.
-
-    Raises rootfs.UnreadableError if a file of modprobe cannot be read.
-    """
+    """Return the settings of these names in files, some with `known` texts. Raises rootfs.UnreadableError."""
     tree = FileTree(root, known)
     found = tuple(setting for reader in _READERS for setting in reader.settings(tree, names))
     return ConflictReport(found, tree.unreadable_files)

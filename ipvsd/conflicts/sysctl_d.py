@@ -30,10 +30,7 @@ CONF = "etc/sysctl.conf"
 
 @dataclass(frozen=True)
 class Assignment:
-    """`path` is a path below /proc/sys, or a pattern of paths. Without a value, this is an exclusion.
-
-    `key` is the spelling of the path that prevents writes by patterns.
-    """
+    """An assignment to a `path` or pattern below /proc/sys, or without value an exclusion. `key` is its spelling."""
 
     path: str
     value: Optional[str]

@@ -27,10 +27,7 @@ _RARELY = 10.0  # seconds, at most, between two reads of a file that is being wr
 
 
 class Configured:
-    """`config` is the active one. `errors` are those of a newer one that was rejected.
-
-    `due` is the time on the clock at which `reload` is needed without an event, or None.
-    """
+    """`config` is active. `errors` are those of a rejected one. `due` is the time of the next `reload`, or None."""
 
     config: Config
 
@@ -51,10 +48,7 @@ class Configured:
         self.due: Optional[float] = None
 
     def begin(self) -> bool:
-        """Use the configuration, or else the last good one. Return whether there is any.
-
-        If a program is writing or replacing a file at this moment, wait for it once.
-        """
+        """Use the configuration, or the last good one; wait once if it is being written. Return whether any exists."""
         seen = self._look()
         if seen.being_written or self._replaced(seen):
             self._pause(SETTLE)

@@ -18,10 +18,7 @@ _NO_LINKS = ("all", "default", "lo")  # below net.ipv4.conf; these never appear 
 def watch_targets(
     host: LinuxHost, plan: Plan, contended: Collection[str], directories: Sequence[str], allowed: Sequence[str]
 ) -> Targets:
-    """Return the targets after a reconciliation with this result.
-
-    The sources watch neither contended items nor items in back-off, because many writes to these would wake the loop.
-    """
+    """Return the targets. Many writes to contended items and to those in back-off must not wake the loop."""
     return Targets(
         _modules(plan),
         _paths(host, plan, contended),

@@ -12,10 +12,7 @@ _FRESH = 1.0  # seconds: the kernel may not have stored a reported write yet
 
 
 class ObservedWrite(NamedTuple):
-    """A write, or the unloading of a module, that was about to happen, and the attribution of drift to it.
-
-    The value is None for an unloading. `ours` means that the sysctl is certainly in ipvsd's network namespace.
-    """
+    """A write, or an unloading (None), that was about to happen. `ours`: certainly in ipvsd's network namespace."""
 
     value: Optional[str]
     writer: Writer

@@ -100,10 +100,7 @@ def for_unsupported(wanted: DesiredSysctl, others: Collection[str] = ()) -> str:
 
 
 def adapt(plan: Plan, root: str, daemon: bool = False) -> Plan:
-    """Return the plan with remedies that a person can carry out here, below this root, or beside a daemon.
-
-    The current state of a root other than / cannot be changed, and its modules are not those of the host.
-    """
+    """Return the plan with remedies that a person can carry out here, below this root, or beside a daemon."""
     if not daemon and root == "/":
         return plan
     apply_remedy = TRIED if root == "/" else BELOW

@@ -50,12 +50,10 @@ def module_initstate(text: str) -> Optional[ModuleState]:
 
 
 def ipv6_default_routes(text: str) -> Mapping[str, bool]:
-    """Return the interfaces with a default route in an ipv6_route file, and whether router advertisements set it.
-
-    A line reads `DESTINATION LENGTH SOURCE LENGTH GATEWAY METRIC REFERENCES USES FLAGS INTERFACE`.
-    """
+    """Return the interfaces with an IPv6 default route, and whether router advertisements set it."""
     routes: dict[str, bool] = {}
     for line in text.splitlines():
+        # DESTINATION LENGTH SOURCE LENGTH GATEWAY METRIC REFERENCES USES FLAGS INTERFACE
         fields = line.split()
         if len(fields) == 10 and fields[0] == "0" * 32 and fields[1] == "00" and fields[9] != "lo":
             flags = int(fields[8], 16) if re.match("[0-9a-f]{1,8}\\Z", fields[8]) else 0

@@ -112,10 +112,7 @@ class Item:
 
 
 class FastRepair(NamedTuple):
-    """A repair by an event, before the reconciliation of all items. Times are CLOCK_MONOTONIC, in seconds.
-
-    `brought` are the repairs of the sysctls that appeared with a module.
-    """
+    """A repair by an event, and those of the sysctls that it `brought`. Times are CLOCK_MONOTONIC, in seconds."""
 
     item: changes.DesiredItem
     action: Action
@@ -298,10 +295,7 @@ def _values(action: Action) -> tuple[str, str]:
 
 
 def _to_report(before: Sequence[Finding], result: ReconcileResult) -> tuple[Finding, ...]:
-    """Return the findings to report after a check. `before` are those that were reported until then.
-
-    A sysctl that was changed again during its repair is reported as before, because its next check follows soon.
-    """
+    """Return the findings to report: the new ones, or those `before` of sysctls whose next check follows soon."""
     soon = {action.name for action in result.unfinished if isinstance(action, WriteSysctl)}
     return (
         *(finding for finding in reported(result.after) if finding.name not in soon),

@@ -19,10 +19,7 @@ _Seen = tuple[Union[ModuleVerdict, SysctlVerdict], object]  # the verdict, and t
 
 
 class LastSeen:
-    """Remembers the last verdict on each item for a time when it cannot be read.
-
-    `due` is the time of the next read on the clock, or None. The delay doubles with each failed attempt.
-    """
+    """Remembers the last verdicts. `due` is the time of the next read of unreadable items on the clock, or None."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock

@@ -77,13 +77,10 @@ def text(root: str, path: str, limit: int = MAX_BYTES) -> Optional[str]:
     return None if data is None else data.decode("utf-8", "surrogateescape")
 
 
-def text_if_permitted(root: str, path: str, limit: int = MAX_BYTES) -> Optional[str]:
-    """Return the text of a file like `text`, or None if this user may not read it. Raises UnreadableError otherwise.
-
-    Use it for evidence whose absence proves nothing, so that commands work without root.
-    """
+def text_if_permitted(root: str, path: str) -> Optional[str]:
+    """Return the text of a file, or None if it is absent or forbidden, which proves nothing. Raises UnreadableError."""
     try:
-        return text(root, path, limit)
+        return text(root, path)
     except UnreadableError as error:
         if error.errno != errno.EACCES:
             raise
@@ -178,10 +175,7 @@ def listing(root: str, path: str) -> list[str]:
 
 
 def walk(root: str, path: str) -> Iterator[tuple[str, Sequence[str]]]:
-    """Yield each directory from `path` downwards with the names of its other entries. Raises UnreadableError.
-
-    Links are not followed. Entries that disappear meanwhile are skipped.
-    """
+    """Yield each directory from `path` down, without following links, and its other names. Raises UnreadableError."""
     pending = [path]
     while pending:
         directory = pending.pop()

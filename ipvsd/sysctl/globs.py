@@ -107,10 +107,7 @@ class Glob:
 
 
 class Globs:
-    """Many patterns, each identified by its number.
-
-    A name is compared only with the patterns whose longest literal text it contains, and with those without any.
-    """
+    """Numbered patterns. A name is compared only with those whose longest literal text it contains, or without any."""
 
     def __init__(self, patterns: Iterable[str]) -> None:
         self._exact: dict[str, list[int]] = {}

@@ -33,10 +33,7 @@ class _Node:
 
 
 class Patterns:
-    """Patterns, each a sequence of globs for the parts of a path, and each identified by its number.
-
-    With `period`, a leading dot of a part must match a literal dot, as in glob(3).
-    """
+    """Numbered sequences of globs. With `period`, a leading dot of a part must match a literal dot (glob(3))."""
 
     def __init__(self, patterns: Iterable[Sequence[str]], period: bool = False) -> None:
         self._period = period
@@ -56,10 +53,7 @@ class Patterns:
         return sorted(number for node in nodes for number in node.numbers)
 
     def expand(self, list_directory: Callable[[Path], Collection[str]]) -> Iterator[tuple[Path, list[int]]]:
-        """Yield each path that matches patterns, with their numbers. A path without wildcards may not exist.
-
-        `list_directory` returns the names in a directory. It is called once for each directory that a wildcard lists.
-        """
+        """Yield each matching path, which may not exist without wildcards, and the numbers of the patterns."""
         pending: list[tuple[Path, list[_Node]]] = [((), [self._top])]
         while pending:
             path, nodes = pending.pop()

@@ -16,7 +16,7 @@ from typing import NamedTuple, Optional
 from ipvsd.sysctl import sysctl_names, values
 from ipvsd.sysctl.patterns import Patterns
 
-# Two files of one kernel variable.
+# sysctl_names.ALIASES by path, because this model also has paths that are no names of sysctls.
 _ALIASES = {
     "/".join(sysctl_names.parts(alias) or ()): "/".join(sysctl_names.parts(name) or ())
     for alias, name in sysctl_names.ALIASES.items()

@@ -45,10 +45,7 @@ def link_event(message: bytes) -> Optional[tuple[str, str]]:
 
 
 class Uevents:
-    """Wakes the event loop when a managed module, or an interface if targeted, appears or disappears.
-
-    For a removed module, it delivers an event, with the process that unloads the module if that is known.
-    """
+    """Wakes the loop for managed modules and targeted interfaces, and delivers an event for a removed module."""
 
     def __init__(self, loop: EventLoop, sink: EventSink, processes: ProcessResolver) -> None:
         self._loop, self._sink, self._processes = loop, sink, processes
