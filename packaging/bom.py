@@ -60,10 +60,11 @@ def _bundles(path: Path) -> bool:
 
 
 def _digest(published: Iterable[Path]) -> str:
-    return hashlib.sha256("".join(map(_sha256, published)).encode()).hexdigest()[:32]
+    return hashlib.sha256("".join(map(sha256, published)).encode()).hexdigest()[:32]
 
 
-def _sha256(path: Path) -> str:
+def sha256(path: Path) -> str:
+    """Return the digest of a file, in hexadecimal."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
@@ -78,7 +79,7 @@ def _artefact(path: Path, version: str, is_source: bool, inside: Sequence[Librar
         "versionInfo": version,
         "packageFileName": path.name,
         "primaryPackagePurpose": "SOURCE" if is_source else "INSTALL",
-        "checksums": [{"algorithm": "SHA256", "checksumValue": _sha256(path)}],
+        "checksums": [{"algorithm": "SHA256", "checksumValue": sha256(path)}],
     }
 
 

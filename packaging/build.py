@@ -6,7 +6,6 @@ Everything is made in a copy below `--work`, and only finished files come to `--
 from __future__ import annotations
 
 import argparse
-import hashlib
 import os
 import shutil
 import subprocess
@@ -106,12 +105,8 @@ def dist(work: Path, target: Path, check: bool) -> None:
     built = sorted(target.iterdir())
     pinned = vendor.libraries(vendor.REQUIREMENTS.read_text())
     (target / f"{name}.spdx.json").write_text(bom.document(source.version(), source.epoch(), built, pinned))
-    lines = [f"{_sha256(path)}  {path.name}\n" for path in sorted(target.iterdir())]
+    lines = [f"{bom.sha256(path)}  {path.name}\n" for path in sorted(target.iterdir())]
     (target / SUMS).write_text("".join(lines))
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _fresh(place: Path) -> Path:

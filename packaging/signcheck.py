@@ -7,7 +7,6 @@ that is all, beside what holds between releases, too. Says every problem, and ex
 from __future__ import annotations
 
 import argparse
-import hashlib
 import os
 import re
 import shutil
@@ -17,9 +16,11 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import bom
 import build
 import changelog
 import source
+import vendor
 
 # Two builders that have little in common but the distribution. Each has also its own directory,
 # and files of its own age.
@@ -47,15 +48,11 @@ def reproducible(work: Path) -> Iterator[str]:
 
 def _build(tree: Path, target: Path, circumstances: Mapping[str, str], later: bool) -> None:
     environment = {**os.environ, "SOURCE_DATE_EPOCH": str(source.epoch()), **circumstances}
-    environment.setdefault("IPVSD_VM_CACHE", str(_cache()))
+    environment.setdefault("IPVSD_VM_CACHE", str(vendor.cache()))
     script = f'umask {circumstances["UMASK"]}; exec "$@"'
     clock = ["faketime", "-f", f"+{_LATER // 86400}d"] if later and shutil.which("faketime") else []
     command = [sys.executable, "-B", "packaging/build.py", "--work", "../work", "--dist", str(target), "--no-check"]
     subprocess.run(["/bin/sh", "-c", script, "sh", *clock, *command, "dist"], cwd=tree, env=environment, check=True)
-
-
-def _cache() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ipvsd-vm"
 
 
 def differences(one: Path, other: Path) -> Iterator[str]:
@@ -78,7 +75,7 @@ def sums(dist: Path) -> Iterator[str]:
     yield from (f"{name} is in {build.SUMS} but not in {dist}" for name in sorted(said.keys() - there))
     yield from (f"{name} is in {dist} but not in {build.SUMS}" for name in sorted(there - said.keys()))
     for name in sorted(there & said.keys()):
-        if hashlib.sha256((dist / name).read_bytes()).hexdigest() != said[name]:
+        if bom.sha256(dist / name) != said[name]:
             yield f"{name} has not the sum that is in {build.SUMS}"
 
 

@@ -53,7 +53,7 @@ def fetch() -> Path:
     Downloads (some seconds) unless they are in the cache; exits if that fails three times.
     """
     text = REQUIREMENTS.read_text()
-    place = _cache() / f"vendor-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+    place = cache() / f"vendor-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
     if not place.is_dir():
         place.parent.mkdir(parents=True, exist_ok=True)
         print(f"downloading the libraries that the .rpm bundles to {place}", file=sys.stderr)
@@ -68,8 +68,8 @@ def fetch() -> Path:
     return place
 
 
-def _cache() -> Path:
-    # Where tests/vm/cache.py has it: what CI keeps between runs is one directory.
+def cache() -> Path:
+    """Return the directory that tests/vm/cache.py uses too, because CI keeps one directory between runs."""
     chosen = os.environ.get("IPVSD_VM_CACHE")
     return Path(chosen or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ipvsd-vm")
 
