@@ -230,7 +230,7 @@ def test_drift_md_has_a_row_for_every_key_of_explain(tmp_path: Path, capsys: pyt
     put(make_tree(tmp_path), "etc/sysctl.d/a.conf", "net.ipv4.ip_forward = 0\n")
     cli.main(["explain", "net.ipv4.ip_forward", "--output", "json", "--root", str(tmp_path)])
     found = json.loads(capsys.readouterr().out)
-    whole, setting = DRIFT.split("\n## The JSON of explain\n")[1].split("\nThe keys of one of the `settings`:\n")
+    whole, setting = DRIFT.split("\n## The JSON of explain\n")[1].split("\nEach object in `settings` has these keys:\n")
 
     for text, keys in ((whole, set(found)), (setting, set(found["settings"][0]))):
         assert set(re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)) == keys

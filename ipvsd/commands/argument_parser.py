@@ -18,15 +18,15 @@ EXIT_CODES: Mapping[int, str] = {
     # The node is compliant, or the command succeeded.
     0: "compliant",
     # A required item is not compliant. *plan --exit-code* also exits 1 if there are changes to make. *apply
-    # --persist* also exits 1 if a required item will not stay compliant, or if a file cannot be written. *explain*
+    # --persist* also exits 1 if a required item will not remain compliant, or if a file cannot be written. *explain*
     # also exits 1 if the item is not compliant, or if a file will set a different value.
     1: "not compliant",
     # The result is unknown: something cannot be read, or there is no kernel to check. If a file cannot be read
-    # because of too few file descriptors, missing permissions or a disk error, ipvsd does not treat the file as
+    # because of a lack of file descriptors, missing permissions or a disk error, ipvsd does not treat the file as
     # missing.
     output.EX_CANNOT_TELL: "unknown",
-    # The command line is invalid, or a name is unknown or ambiguous. One line on standard error suggests the correct
-    # word, or lists the known ones. On a terminal, ipvsd wraps the line.
+    # The command line is invalid, or a name is unknown or ambiguous. A line on standard error suggests the correct
+    # word, or lists the known ones. On a terminal, ipvsd wraps this line.
     os.EX_USAGE: "invalid command line",
     # Standard output cannot be written: the disk is full, or standard output is not open for writing. The reason is
     # printed to standard error. This exit code replaces the exit code of the verdict.

@@ -341,7 +341,7 @@ class ModuleSetting(NamedTuple):
     # The parameters that ipvsd passes to the kernel when it loads the module. If the module is live with a different
     # value, ipvsd writes the parameter if the kernel allows it. Otherwise, ipvsd shows the parameter as
     # _needs_module_reload_, because ipvsd never unloads a module. A parameter that is not compliant degrades the
-    # node. Setting parameters for a module of a profile does not change whether the module is required.
+    # node. Setting parameters for a module from a profile does not change whether the module is required.
     parameters: Mapping[str, str] = NOTHING
 
 
@@ -402,8 +402,8 @@ SETTINGS: Mapping[str, tuple[str, Reader]] = {
     "profiles": ("profiles", _profiles),
     # The kube-proxy version, if you know it. kube-proxy 1.27 and later has no fixed list of modules, so
     # *kube-proxy-ipvs* requires ip_vs_rr, ip_vs_wrr or ip_vs_sh only if *scheduler* selects it. The profile includes
-    # ip_set_hash_ip from 1.26 on, and xt_ipvs from 1.29 on. From 1.35 on, ipvsd prints a note about the deprecation
-    # of IPVS mode. _null_ includes the modules of every version.
+    # ip_set_hash_ip for 1.26 and later, and xt_ipvs for 1.29 and later. For 1.35 and later, ipvsd prints a note about
+    # the deprecation of IPVS mode. _null_ includes the modules of every version.
     "kubeProxyVersion": ("kube_proxy", _version),
     # kube-proxy's scheduler (*ipvs.scheduler*). With the _kube-proxy-ipvs_ profile, ipvsd requires the ip_vs_NAME
     # module. Without this profile, the key has no effect. ipvsd accepts any other scheduler name of 1 to 15
@@ -434,8 +434,8 @@ GROUPS: Mapping[str, Mapping[str, tuple[str, Reader]]] = {
     },
     "contention": {
         # If ipvsd repairs a sysctl more often than this within *contention.window*, the sysctl is contended: another
-        # program also writes it. ipvsd logs the program once. It then writes the sysctl only once per resync, or not
-        # at all with the _yield_ policy. See DRIFT in *ipvsd*(8).
+        # program also writes it. ipvsd logs the name of the program once. It then writes the sysctl only once per
+        # resync, or not at all with the _yield_ policy. See DRIFT in *ipvsd*(8).
         "repairs": ("contention_repairs", _count),
         # See *contention.repairs*.
         "window": ("contention_window", _Duration(1.0, 86400.0)),
@@ -443,15 +443,15 @@ GROUPS: Mapping[str, Mapping[str, tuple[str, Reader]]] = {
         "quiet": ("contention_quiet", _Duration(1.0, 86400.0)),
     },
     "guard": {
-        # These units, and all processes below their control groups, can write guarded sysctls. ipvsd identifies a
+        # These units, and all processes in control groups under theirs, can write guarded sysctls. ipvsd identifies a
         # unit by its control group. systemd creates the control group before the first process of the unit, and ipvsd
         # receives an event immediately. If *ipvsd status* does not name the writing process, as is the case before
-        # Linux 6.1, the kernel also refuses writes from control groups below the unit's control group.
+        # Linux 6.1, the kernel also refuses writes from control groups under the unit's control group.
         "allow": ("guard_allow", _units),
     },
     "http": {
         # The addresses of the HTTP endpoints. An empty list disables the server. Host names are not supported. The
-        # server has no authentication. On an address other than loopback, everyone who can reach the address can read
+        # server has no authentication. On an address other than loopback, anyone who can reach the address can read
         # the endpoints. A website can also read them through a browser that can reach the address.
         "listen": ("listen", _listen),
     },
@@ -465,7 +465,7 @@ MODULE: Mapping[str, Reader] = {
     #
     # Alternatives; one live module is enough. NAME is then only the label under which ipvsd shows the group. If none
     # of the alternatives is live, ipvsd loads the first one that this kernel can load. If that load fails, ipvsd
-    # tries a different alternative in the next attempt.
+    # tries another alternative on the next attempt.
     "anyOf": _names,
 }
 SYSCTL: Mapping[str, Reader] = {
@@ -491,8 +491,8 @@ SYSCTL: Mapping[str, Reader] = {
     "oneOf": _values,
     # Default: none. Only if KEY is a pattern.
     #
-    # The wildcards of KEY do not match these names: _[all, default, "veth\*"]_. A dot is part of the name here, and
-    # not a separator: _eth0.100_.
+    # The wildcards of KEY do not match these names: _[all, default, "veth\*"]_. Here, a dot is part of the name, not
+    # a separator: _eth0.100_.
     "exclude": _patterns,
     # Default: the policy of the profile, which is _enforce_.
     #
@@ -501,12 +501,12 @@ SYSCTL: Mapping[str, Reader] = {
     "policy": _Choice({policy.value: policy for policy in Policy}),
     # Default: _false_.
     #
-    # With _true_, the kernel refuses every write by other programs while the daemon is running. The writer receives
+    # With _true_, the kernel refuses all writes by other programs while the daemon is running. The writer receives
     # EPERM. This works only if *ipvsd status* shows the watch backend bpf; otherwise ipvsd prints a note.
     #
     # *Use this with care.* Programs that cannot write a sysctl can fail: *kube-proxy exits*, and *ipvsd apply* also
     # fails. A pod can set the sysctl in its own network namespace. There is one exception: if the _detail_ of the
-    # source _sysctl_bpf_ in *ipvsd status --output json* states that it cannot distinguish network namespaces, the
+    # _sysctl_bpf_ source in *ipvsd status --output json* states that it cannot distinguish network namespaces, the
     # guard applies to all namespaces. *guard.allow* names the units that can still write.
     "guard": _boolean,
     # Default: the value of the profile, otherwise _false_.

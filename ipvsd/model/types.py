@@ -239,8 +239,8 @@ class ModuleVerdict(enum.Enum):
     # error. ipvsd loads nothing until the file can be read.
     UNREADABLE = "unreadable"
     # The module index of this kernel does not list the module. The remedy names the package to install, or states
-    # that the package is unknown. The verdict is not a problem if the profile requests the module only on kernels
-    # that have it. The same applies to _not_built_.
+    # that the package is unknown. Neither this verdict nor _not_built_ is a problem if the profile requests the
+    # module only on kernels that have it.
     ABSENT = "absent"
     # The build configuration of this kernel (/boot/config-RELEASE, /lib/modules/RELEASE/config or /proc/config.gz)
     # does not enable the module.
@@ -248,18 +248,18 @@ class ModuleVerdict(enum.Enum):
     # The kernel no longer has a module with this name, because a newer module replaced it. For example, nf_conntrack
     # replaced nf_conntrack_ipv4 in Linux 4.19. The remedy names the new module.
     MERGED = "merged"
-    # The module tree of the kernel contains the file of the module, or of a module that it depends on. However,
-    # modules.dep does not list this file, or lists a different file that is missing. *depmod*(8) has not run since
-    # the file was added, moved or compressed.
+    # The kernel's module tree contains the module's file, or that of a module that it depends on, but modules.dep
+    # does not list this file, or lists a different file that is missing. *depmod*(8) has not run since the file was
+    # added, moved or compressed.
     INDEX_STALE = "index_stale"
-    # The module tree of the kernel contains the file of the module, but not modules.dep.bin, which is required to
-    # find modules. *depmod*(8) has never run.
+    # The kernel's module tree contains the module's file, but not modules.dep.bin, which is required to find modules.
+    # *depmod*(8) has never run.
     NO_INDEX = "no_index"
     # modules.dep lists a file that is missing: that of the module or of a module that it depends on. The tree has no
     # other file of the same module.
     FILE_MISSING = "file_missing"
-    # The *kmod*(8) of this system was built without support for the compression of the file. The *depmod*(8) of this
-    # system also ignores such files.
+    # This system's *kmod*(8) was built without support for the file's compression. Its *depmod*(8) also ignores such
+    # files.
     COMPRESSION_UNSUPPORTED = "compression_unsupported"
     # The profile requires a newer kernel, regardless of the available modules.
     KERNEL_TOO_OLD = "kernel_too_old"
@@ -292,8 +292,8 @@ class ModuleVerdict(enum.Enum):
     # CAP_SYS_MODULE is missing, or has no effect because ipvsd runs in a user namespace. This happens, for example,
     # in a container.
     CAPABILITY_MISSING = "capability_missing"
-    # ipvsd tried to load the module, and the module is not live. The evidence is the reported reason, with the
-    # kernel's own message if its log can be read.
+    # ipvsd tried to load the module, and the module is not live. The evidence is the reported reason, together with
+    # the kernel's own message if its log can be read.
     LOAD_FAILED = "load_failed"
 
 
@@ -304,8 +304,8 @@ class SysctlVerdict(enum.Enum):
     COMPLIANT = "compliant"
     # The value is not compliant. With the _enforce_ policy, ipvsd will write it.
     NONCOMPLIANT = "noncompliant"
-    # ipvsd wrote the value ten times in succession without an error, but each time it immediately read a different
-    # value. The kernel limits or rounds the value. ipvsd retries at each resync.
+    # ipvsd wrote the value ten times in succession without an error, but immediately read back a different value each
+    # time. The kernel limits or rounds the value. ipvsd retries at each resync.
     NOT_KEPT = "not_kept"
     # Another program changes the value repeatedly. ipvsd writes it only once per resync. The evidence names the
     # program.
@@ -319,7 +319,7 @@ class SysctlVerdict(enum.Enum):
     WRITE_FAILED = "write_failed"
     # The value could not be read.
     UNREADABLE = "unreadable"
-    # The file of the sysctl is missing, because the module that provides the sysctl is not live.
+    # The sysctl's file is missing, because the module that provides it is not live.
     PENDING = "pending"
     # This kernel does not have the sysctl or the parameter. Its file is missing, although the module that would
     # provide it, if any, is live or built in.

@@ -43,7 +43,7 @@ class _Collector:
 
 def _node(report: Report) -> Iterator[Metric]:
     ready = report.health.state is not State.FAILED
-    text = "1 if every required item is compliant (ready or degraded). Otherwise, 0."
+    text = "1 if every required item is compliant (ready or degraded), otherwise 0."
     yield _gauge("ready", text, {(): ready})
     text = (
         "1 if the kernel's IPVS responded to the last query over generic netlink. "
@@ -55,8 +55,8 @@ def _node(report: Report) -> Iterator[Metric]:
     if config is not None:
         profiles = ",".join(config.profiles) or "none"
         text = (
-            "Always 1. The labels are a hash of the effective configuration, and the profiles, separated by commas "
-            "(none if there is none)."
+            "Always 1. The labels contain a hash of the effective configuration, and the profiles, separated by commas "
+            "(none if there are none)."
         )
         yield _gauge("config_info", text, {(config.hash, profiles): 1}, ["config_hash", "profiles"])
         text = "1 if ipvsd uses the newest configuration, 0 if it rejected that configuration."
@@ -69,7 +69,7 @@ def _node(report: Report) -> Iterator[Metric]:
     text = "Total number of events that the kernel dropped because a buffer was full."
     lost = {item.name: item.events_lost for item in report.sources if item.events_lost is not None}
     yield _counter("events_lost", text, None, lost, ["source"])
-    text = "1 if ipvsd's last attempt at this operation failed. Otherwise, 0. The state of the node does not change."
+    text = "1 if ipvsd's last attempt at this operation failed, otherwise 0. The state of the node does not change."
     failed = {operation.value: operation.value in report.failures for operation in Operation}
     yield _gauge("operation_failed", text, failed, ["operation"])
 
@@ -89,11 +89,11 @@ def _modules(report: Report) -> Iterator[Metric]:
     text = "Always 1, with the verdict on the module as a label (see ipvsd(8))."
     yield _gauge("module_verdict", text, verdicts, ["module", "verdict"])
     yield _gauge("module_required", "1 if the module is required. Without it, the node is failed.", need, label)
-    text = "Total number of loads of the module by ipvsd after which the module was live."
+    text = "Total number of times that ipvsd successfully loaded the module, that is, the module was live afterwards."
     yield _counter("module_loads", text, names, counters.loads, label)
-    text = "Total number of loads of the module by ipvsd after which the module was not live."
+    text = "Total number of times that ipvsd tried to load the module, but the module was not live afterwards."
     yield _counter("module_load_failures", text, names, counters.load_failures, label)
-    text = "Total number of times that ipvsd detected that a live module had been unloaded."
+    text = "Total number of times that ipvsd found the module unloaded after it had been live."
     yield _counter("module_unloads", text, names, counters.unloads, label)
 
 
@@ -105,7 +105,8 @@ def _sysctls(report: Report) -> Iterator[Metric]:
     label = ["sysctl"]
     text = (
         "1 if the sysctl is compliant. Also 1 if the sysctl cannot be read and was compliant within the last two "
-        "resync intervals. 0 if the sysctl does not exist on this node."
+        "resync intervals. 0 if the sysctl does not exist on this node, which is a problem only if the sysctl is "
+        "required."
     )
     yield _gauge("sysctl_compliant", text, compliant, label)
     verdicts = {(finding.name, finding.verdict.value): 1 for finding in report.sysctls}
@@ -115,8 +116,9 @@ def _sysctls(report: Report) -> Iterator[Metric]:
     yield _gauge("sysctl_pending", text, pending, label)
     text = "Total number of times that ipvsd detected that a compliant sysctl had become noncompliant."
     yield _counter("sysctl_drifts", text, names, counters.drifts, label)
-    yield _counter("sysctl_repairs", "Total number of repairs of the sysctl by ipvsd.", names, counters.repairs, label)
-    text = "Total number of writes of the sysctl by ipvsd after which the sysctl was not compliant."
+    text = "Total number of times that ipvsd repaired the sysctl."
+    yield _counter("sysctl_repairs", text, names, counters.repairs, label)
+    text = "Total number of times that ipvsd wrote the sysctl, but the sysctl was not compliant afterwards."
     yield _counter("sysctl_repair_failures", text, names, counters.repair_failures, label)
     contended = dict.fromkeys(names, 0) | {item.name: 1 for item in report.contended}
     text = (
@@ -135,7 +137,7 @@ def _patterns(report: Report) -> Iterator[Metric]:
     of_patterns = {finding.name: finding.members for finding in report.sysctls if finding.desired.pattern}
     text = "Number of sysctls that the pattern matches."
     yield _gauge("sysctl_pattern_members", text, {name: total for name, (_, total) in of_patterns.items()}, label)
-    text = "Number of sysctls that the pattern matches and that are compliant."
+    text = "Number of matching sysctls that are compliant."
     compliant = {name: count for name, (count, _) in of_patterns.items()}
     yield _gauge("sysctl_pattern_members_compliant", text, compliant, label)
 
@@ -151,7 +153,7 @@ def _parameters(report: Report) -> Iterator[Metric]:
     yield _gauge("parameter_compliant", text, compliant, label)
     text = "Total number of times that ipvsd detected that a compliant parameter had become noncompliant."
     yield _counter("parameter_drifts", text, names, counters.drifts, label)
-    text = "Total number of repairs of the parameter by ipvsd."
+    text = "Total number of times that ipvsd repaired the parameter."
     yield _counter("parameter_repairs", text, names, counters.repairs, label)
 
 
@@ -176,7 +178,7 @@ def _reconciliations(report: Report) -> Iterator[Metric]:
     text = (
         "Time in seconds from the event that reports drift to the verification of the repair, for modules and "
         "sysctls. If no event reported the drift, the time is measured from the resync that detected it, not from the "
-        "change."
+        "change itself."
     )
     yield _histogram("drift_repair_duration_seconds", text, counters.repair_seconds)
     text = "Time of the last reconciliation, in seconds since the epoch."
