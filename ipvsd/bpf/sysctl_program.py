@@ -64,7 +64,7 @@ BUCKET_BITS = 14
 LOST_BUCKET = 1 << BUCKET_BITS  # the bucket that counts the records for which there was no room
 BUCKETS = LOST_BUCKET + 1
 MAX_ALLOWED = 16  # cgroups that may write guarded sysctls
-_MAX_DEPTH = 6  # levels below the root at which the cgroup of a unit can be
+_MAX_DEPTH = 6  # levels under the root at which the cgroup of a unit can be
 
 # A bucket has three words: its mark, and what the program learned of the sysctl, its set and the address of its
 # value. The mark is 0, or the digest of a managed name with these bits in place of its lowest.
@@ -100,7 +100,7 @@ class WriteRecord(NamedTuple):
     pid: int
     cgroup: int  # the ID, which is the inode number of its directory
     comm: str  # empty if the kernel does not permit the program to query it
-    name: str  # as a path below /proc/sys
+    name: str  # as a path under /proc/sys
     old: str
     new: str
     complete: bool  # whether `new` is the whole text that was written
@@ -253,7 +253,7 @@ def _load_bucket(table: int) -> Iterator[Line]:
 
 
 def find_bucket(name: bytes, guarded: bool = False) -> tuple[int, int]:
-    """Return the bucket of a sysctl, named by its path below /proc/sys, and its mark if it is managed."""
+    """Return the bucket of a sysctl, named by its path under /proc/sys, and its mark if it is managed."""
     digest = _digest(name)
     return digest >> 64 - BUCKET_BITS, digest >> _FLAGS << _FLAGS | _MANAGED | (_GUARDED if guarded else 0)
 
@@ -275,7 +275,7 @@ def record_name(record: bytes) -> bytes:
 
 
 def name_in_record(name: bytes) -> bytes:
-    """Return the name of a sysctl, its path below /proc/sys, as a record stores it."""
+    """Return the name of a sysctl, its path under /proc/sys, as a record stores it."""
     return name[:_MAX_NAME].ljust(_TEXT_SIZE, b"\0")
 
 

@@ -50,7 +50,7 @@ def hint_for_sysctl(key: str) -> str:
 def explain_unusable(name: str, key: str) -> tuple[str, str]:
     if sysctl_names.secret(name):
         hint = "set the sysctl in a file with mode 0600 in sysctl.d(5)"
-        return "the sysctl is a secret, and everyone can read the status", hint
+        return "the sysctl is a secret, and all users can read the status", hint
     return "sysctl.d(5) cannot express this name", _unwritable(key)
 
 

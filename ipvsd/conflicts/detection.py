@@ -1,4 +1,4 @@
-"""Collect the settings of all conflicting programs below a root, and compare them with the desired state."""
+"""Collect the settings of all conflicting programs under a root, and compare them with the desired state."""
 
 from __future__ import annotations
 

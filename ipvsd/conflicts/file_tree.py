@@ -1,4 +1,4 @@
-"""Files below a root, read once and limited in size. Links in an image never lead outside."""
+"""Files under a root, read once and limited in size. Links in an image never lead outside."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ CONF = "etc/sysctl.conf"
 
 @dataclass(frozen=True)
 class Assignment:
-    """An assignment to a `path` or pattern below /proc/sys, or without value an exclusion. `key` is its spelling."""
+    """An assignment to a `path` or pattern under /proc/sys, or without value an exclusion. `key` is its spelling."""
 
     path: str
     value: Optional[str]
@@ -186,7 +186,7 @@ def _simulate(
 
 
 def path_of(name: str) -> str:
-    """Return the path below /proc/sys of a sysctl, or of a pattern, by its canonical name."""
+    """Return the path under /proc/sys of a sysctl, or of a pattern, by its canonical name."""
     return "/".join(sysctl_names.parts(name) or sysctl_names.globs(name) or (name,))
 
 
@@ -219,7 +219,7 @@ def _with_slashes(key: str) -> str:
 
 
 def _path(key: str, climbs: bool) -> str:
-    """Return the path below /proc/sys of a key, or an empty text. A program that `climbs` accepts `..`."""
+    """Return the path under /proc/sys of a key, or an empty text. A program that `climbs` accepts `..`."""
     parts = [part for part in _with_slashes(key).split("/") if part not in ("", ".")]
     # A trailing slash requires directories. glob(3) does not check that if the last part is not a pattern.
     checked = not has_wildcard("/".join(parts[:-1])) or has_wildcard("".join(parts[-1:]))

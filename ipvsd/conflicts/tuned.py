@@ -74,7 +74,7 @@ def profile(tree: FileTree) -> Mapping[str, Section]:
 
 
 def path(option: str) -> str:
-    """Return the path below /proc/sys that TuneD writes for an option."""
+    """Return the path under /proc/sys that TuneD writes for an option."""
     return option.replace(".", "/")
 
 

@@ -38,7 +38,7 @@ class Configured:
         clock: Callable[[], float] = time.monotonic,
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
-        """`config_path` is the one file to read, instead of those on the system's paths below `root`."""
+        """`config_path` is the one file to read, instead of those on the system's paths under `root`."""
         self._root, self._config_path, self._clock, self._pause = root, config_path, clock, pause
         self._files: config_files.Files = ()
         self._kept: Optional[config_files.Files] = None

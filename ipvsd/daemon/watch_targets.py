@@ -12,7 +12,7 @@ from ipvsd.model.types import Plan
 from ipvsd.sysctl import sysctl_names
 from ipvsd.watch.event_source import Targets
 
-_NO_LINKS = ("all", "default", "lo")  # below net.ipv4.conf; these never appear or disappear
+_NO_LINKS = ("all", "default", "lo")  # under net.ipv4.conf; these never appear or disappear
 
 
 def watch_targets(

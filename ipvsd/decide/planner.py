@@ -53,7 +53,7 @@ def _writes(findings: tuple[SysctlFinding, ...], kind: type[WriteSysctl]) -> lis
         and finding.desired.policy is not Policy.OBSERVE
         and values.can_be_met(finding.desired.want, finding.actual or "")
     ]
-    # A change of ip_forward resets other values below net.ipv4.conf (RFC 1812 behaviour,
+    # A change of ip_forward resets other values under net.ipv4.conf (RFC 1812 behaviour,
     # Documentation/networking/ip-sysctl.rst), so it comes first, and the next round observes them.
     return sorted(writes, key=lambda write: write.name != IP_FORWARD)
 

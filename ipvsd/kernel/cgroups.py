@@ -58,7 +58,7 @@ def relative_path(cgroup: str, first: str) -> str:
 
 
 def identify(cgroup: str) -> CgroupOwner:
-    """Return the owner that a path below the root of the system manager identifies."""
+    """Return the owner that a path under the root of the system manager identifies."""
     # systemd puts an underscore before names that could collide with the kernel's own files.
     parts = [part.removeprefix("_") for part in cgroup.split("/") if part]
     slices = list(itertools.takewhile(_SLICE.fullmatch, parts))

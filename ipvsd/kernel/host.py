@@ -194,7 +194,7 @@ class LinuxHost:
         return found
 
     def _names(self, path: sysctl_names.Path) -> Collection[str]:
-        """Return the names in a directory below /proc/sys, one character for a byte."""
+        """Return the names in a directory under /proc/sys, one character for a byte."""
         return [os.fsencode(name).decode("latin-1") for name in rootfs.names(self._live_root, _sysctl(path))]
 
     def is_interface(self, name: str) -> bool:
@@ -300,7 +300,7 @@ def _sysctl(path: sysctl_names.Path) -> str:
 
 
 def _parameter(name: str) -> str:
-    """Return the path of MODULE.PARAMETER below the root. Both are plain words (see `config/schema`)."""
+    """Return the path of MODULE.PARAMETER under the root. Both are plain words (see `config/schema`)."""
     module, _, parameter = name.partition(".")
     return f"sys/module/{module}/parameters/{parameter}"
 
@@ -340,7 +340,7 @@ def read_value(fd: int) -> bytes:
 
 
 def _write_file(path: str, value: str) -> None:
-    # No O_CREAT, so that a misspelt key below another root fails as in /proc.
+    # No O_CREAT, so that a misspelt key under another root fails as in /proc.
     fd = os.open(path, os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         os.write(fd, value.encode() + b"\n")

@@ -16,7 +16,7 @@ _MAX_LINKS = 8  # iptables, /etc/alternatives/iptables, iptables-nft, xtables-nf
 
 
 def detect(root: str, live: Optional[str] = None) -> Iptables:
-    """Return the iptables of the node below `root`. Its /proc is below `live`, if that is another directory."""
+    """Return the iptables of the node under `root`. Its /proc is under `live`, if that is another directory."""
     tables = rootfs.text_if_permitted(root if live is None else live, _TABLES) or ""
     return Iptables(_program(root), tuple(tables.split()))
 

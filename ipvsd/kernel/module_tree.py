@@ -1,4 +1,4 @@
-"""The module tree of one kernel below a root, as libkmod reads it: depmod's binary indexes, and the listed files.
+"""The module tree of one kernel under a root, as libkmod reads it: depmod's binary indexes, and the listed files.
 
 These functions raise rootfs.UnreadableError if it is unknown whether files exist.
 """
@@ -49,7 +49,7 @@ def version(release: str) -> tuple[object, ...]:
 
 
 def directory(root: str, release: str) -> str:
-    """Return the path of a kernel's tree below the root: one with an index if possible, by default the first place."""
+    """Return the path of a kernel's tree under the root: one with an index if possible, by default the first place."""
     paths = [f"{place}/{release}" for place in _PLACES]
     existing = [path for path in paths if rootfs.exists(root, path)]
     indexed = [path for path in existing if rootfs.exists(root, f"{path}/modules.dep.bin")]
@@ -205,7 +205,7 @@ class Index:
 
 
 def modprobe_d_stamps(root: str) -> Mapping[str, Stamp]:
-    """Return the files of modprobe.d(5) below a root, in order, each with a stamp that changes with its content.
+    """Return the files of modprobe.d(5) under a root, in order, each with a stamp that changes with its content.
 
     A broken link masks files of the same name in later directories. A directory does not.
     """

@@ -156,7 +156,7 @@ class RootKind(enum.Enum):
     """The kernel that applies to a root. Verdicts of different kinds are never mixed."""
 
     RUNNING_KERNEL = "running_kernel"  # the kernel of this machine, and its files
-    OTHER_TREE = "other_tree"  # the /proc, /sys and files of another machine, below a directory
+    OTHER_TREE = "other_tree"  # the /proc, /sys and files of another machine, under a directory
     FIRST_BOOT = "first_boot"  # an image without a running kernel: the state after its first boot
 
 

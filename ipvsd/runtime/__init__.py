@@ -1,1 +1,1 @@
-"""The process itself: event loop, log, sd_notify, privileges, descriptors, files below the root, HTTP server."""
+"""The process itself: event loop, log, sd_notify, privileges, descriptors, files under the root, HTTP server."""

@@ -1,4 +1,4 @@
-"""Files below a root: paths are resolved as if the root were /, and nothing outside is read or written.
+"""Files under a root: paths are resolved as if the root were /, and nothing outside is read or written.
 
 Links stay inside (see `path_resolution`). If the root is /, paths are opened directly. A path that cannot be read is
 not absent: EMFILE, ENFILE, ENOMEM, EACCES and EIO do not prove that nothing is there. The functions that read differ

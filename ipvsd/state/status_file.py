@@ -1,4 +1,4 @@
-"""/run/ipvsd/status.json: the report of the last reconciliation, readable by everyone and replaced atomically."""
+"""/run/ipvsd/status.json: the report of the last reconciliation, readable by all users and replaced atomically."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ _SHAPE: stored_json.Shape = {
 
 
 def write(root: str, document: dict[str, Any]) -> None:
-    """Replace the file, readable by everyone with any umask. Raises OSError, and leaves the former file unchanged."""
+    """Replace the file, readable by all users with any umask. Raises OSError, and leaves the former file unchanged."""
     rootfs.write(root, PATH, as_json(document).encode())
 
 

@@ -24,7 +24,7 @@ _ALIASES = {
 _FORWARD = "net/ipv4/ip_forward"
 _LINK = re.compile(r"(net/ipv4/conf/)([^/]+)/([^/]+)\Z")
 
-# The sysctls of one integer, by the path below /proc/sys. The model knows nothing about the values of others.
+# The sysctls of one integer, by the path under /proc/sys. The model knows nothing about the values of others.
 _INTEGER = re.compile(
     r"net/ipv4/ip_forward\Z|net/ipv[46]/conf/[^/]+/(?!stable_secret)[^/]+\Z|net/ipv4/vs/(?!sync_threshold|sync_ports|est_cpulist)[^/]+\Z|"
     r"net/bridge/[^/]+\Z|net/nf_conntrack_max\Z|net/netfilter/nf_conntrack_max\Z|kernel/modules_disabled\Z|"

@@ -30,7 +30,7 @@ Path = tuple[str, ...]
 
 
 def parts(key: str) -> Optional[Path]:
-    """Return the path of a sysctl below /proc/sys, by the rule of sysctl.d(5), or None if the key is not a sysctl.
+    """Return the path of a sysctl under /proc/sys, by the rule of sysctl.d(5), or None if the key is not a sysctl.
 
     The first `.` or `/` is the separator, and the other one is swapped with it in the parts:
     `net.ipv4.conf.eth0/100.rp_filter` and `net/ipv4/conf/eth0.100/rp_filter` are the same.
