@@ -182,8 +182,8 @@ def _edit_distance(one: str, other: str) -> int:
 
 
 def known_sysctls() -> Mapping[str, Collection[str]]:
-    """Return the names of sysctl/names.txt, by their directory, in which * is an interface."""
-    text = (pkgutil.get_data("ipvsd.sysctl", "names.txt") or b"").decode()
+    """Return the names of sysctl/names.list, by their directory, in which * is an interface."""
+    text = (pkgutil.get_data("ipvsd.sysctl", "names.list") or b"").decode()
     return {name: leaves.split() for name, leaves in re.findall(r"^(\S+):\n((?:  .*\n)+)", text, re.MULTILINE)}
 
 
