@@ -184,7 +184,8 @@ def test_a_document_has_its_lines_and_no_more_values_than_are_allowed(data: byte
     else:
         found = list(nodes(root)) if root else []
         assert len(found) <= MOST_VALUES
-        assert all(1 <= node.line <= count(data) for node in found)
+        lines = count(data)
+        assert all(1 <= node.line <= lines for node in found)
         assert parse_document(data) == root
         return
     assert 0 <= error.line <= count(data)
