@@ -21,8 +21,7 @@ def run(root: str, config_path: Optional[str], output: str, kernel: Optional[str
     """Exit 0 if every checked kernel could, 1 if one could not, 2 if there is none to check."""
     config = config_files.load(root, config_path)
     kernels = installed_kernels.assess_all(root, config, kernel)
-    running = installed_kernels.running_release(root)
-    required = kernel is None and installed_kernels.reboot_required(kernels, running)
+    required = kernel is None and installed_kernels.reboot_required(kernels, installed_kernels.running_release(root))
     place = installed_kernels.modules_directory(root)
     complaint = f"cannot check the kernels: missing kernel in {place} (install a kernel, or use --root)"
     if kernel:
