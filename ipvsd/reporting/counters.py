@@ -31,7 +31,9 @@ class Counters:
 
         def count(of_module: str, of_sysctl: str, item: DesiredItem) -> None:
             name = of_module if isinstance(item, DesiredModule) else of_sysctl
-            counts.setdefault(name, Counter(getattr(self.values, name)))[label(item)] += 1
+            if name not in counts:
+                counts[name] = Counter(getattr(self.values, name))
+            counts[name][label(item)] += 1
 
         for change in changes:
             if isinstance(change, Drifted):
