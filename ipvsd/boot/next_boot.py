@@ -271,7 +271,8 @@ def _with_value_written(found: SysctlFinding, boot: Boot, live: Collection[str])
 
 def _last_setting(settings: Collection[ExternalSetting]) -> Optional[ExternalSetting]:
     candidates = [item for item in settings if item.program in _AT_BOOT and item.effective and not item.failure]
-    return max(reversed(candidates), key=lambda item: _AT_BOOT.index(item.program), default=None)
+    in_order = sorted(candidates, key=lambda item: _AT_BOOT.index(item.program))
+    return in_order[-1] if in_order else None
 
 
 def predict_value(boot: Boot, name: str) -> tuple[Optional[str], str]:

@@ -181,7 +181,7 @@ class _Reader:
         return lambda where, node: self._mapping(where, node, self._plain(settings))
 
     def _plain(self, settings: Mapping[str, tuple[str, Reader]]) -> dict[str, Callable[[str, Node], None]]:
-        return {key: self._setting(name, read, self.values) for key, (name, read) in settings.items()}
+        return {key: self._setting(name, read, self.values, self.origins) for key, (name, read) in settings.items()}
 
     def origin(self, node: Node) -> str:
         return f"{self._file}:{node.line}"
@@ -216,15 +216,15 @@ class _Reader:
 
                 self._add_error(where, key, f"unknown key {shown(key.text)}", key_hints.hint_for_key(key.text, known))
 
-    def _setting(self, name: str, read: Reader, into: dict[str, Any]) -> Callable[[str, Node], None]:
+    def _setting(
+        self, name: str, read: Reader, into: dict[str, Any], origins: dict[str, str]
+    ) -> Callable[[str, Node], None]:
         def take(where: str, node: Node) -> None:
             try:
                 into[name] = read(node)
+                origins[name] = self.origin(node)
             except SettingError as bad:
                 self._add_error(where, node, bad.problem, bad.hint)
-            else:
-                if into is self.values:
-                    self.origins[name] = self.origin(node)
 
         return take
 
@@ -237,7 +237,8 @@ class _Reader:
 
     def _fields(self, where: str, node: Node, readers: Mapping[str, Reader]) -> dict[str, Any]:
         found: dict[str, Any] = {}
-        self._mapping(where, node, {name: self._setting(_field(name), read, found) for name, read in readers.items()})
+        settings = {name: self._setting(_field(name), read, found, {}) for name, read in readers.items()}
+        self._mapping(where, node, settings)
         return found
 
     def _is_duplicate(self, where: str, key: Scalar, name: str) -> bool:

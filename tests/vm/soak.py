@@ -47,10 +47,8 @@ ENDED = "the soak test has ended"
 RESTARTED = -513  # ERESTARTNOINTR
 # It starts a process for each interface, which is most of the load of an emulated machine.
 UDEV = "systemd-udevd-control.socket systemd-udevd-kernel.socket systemd-udevd.service"
-INTERFACES, MORE_INTERFACES = (
-    300,
-    1000,
-)  # added together, the second in long runs on two processors; a third have a peer
+# Added together, a third of them with a peer. The second number is for long runs on two processors.
+INTERFACES, MORE_INTERFACES = 300, 1000
 PROCESSORS = (2, 1)  # of the machines
 LATER = 300.0  # seconds by which a round may be late
 MB = 1e6
