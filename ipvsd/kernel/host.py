@@ -349,7 +349,7 @@ def _write_file(path: str, value: str) -> None:
 
 
 def normalise_root(root: str) -> str:
-    """Return "/" for every spelling of the root directory, such as // or /usr/... Raises rootfs.UnreadableError."""
+    """Return "/" for every spelling of the root directory, such as `//` or `/usr/..`. Raises rootfs.UnreadableError."""
     return "/" if os.path.realpath(root) == "/" and _mount_identity(root) == _mount_identity("/") else root
 
 

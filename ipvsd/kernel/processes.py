@@ -1,6 +1,6 @@
 """Identify a process by its files in /proc while it runs, without permission to trace it.
 
-Its command line is not read: it can contain secrets, and everyone can read ipvsd's reports.
+Its command line is not read: it can contain secrets, and all users can read ipvsd's reports.
 """
 
 from __future__ import annotations

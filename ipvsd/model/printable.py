@@ -1,8 +1,7 @@
 r"""Make texts safe for terminals, the log, systemd, metrics and JSON: printable, limited, and on one line if required.
 
 Other programs choose the bytes of values, file names and process names, which could move a cursor or forge a line. An
-unprintable character becomes an escape as in Python and C: `
-`, `\x1b`, `\u202e`. A byte that is not UTF-8 (in
+unprintable character becomes an escape as in Python and C: `\n`, `\x1b`, `\u202e`. A byte that is not UTF-8 (in
 Python a lone surrogate, PEP 383) becomes `\xff`. A backslash is unchanged.
 """
 

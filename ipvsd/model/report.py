@@ -12,7 +12,7 @@ from ipvsd.model.types import NOTHING, Kernel, ModuleFinding, SysctlFinding
 class Writer(NamedTuple):
     """A process that wrote a sysctl or unloaded a module. Unknown fields are empty, and `pid` is 0.
 
-    It has no command line, because everyone can read a report, and hidepid= (proc(5)) hides command lines.
+    It has no command line, because all users can read a report, and hidepid= (proc(5)) hides command lines.
     """
 
     pid: int
