@@ -21,7 +21,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple, Optional
 
-from tests.service import REPOSITORY, Service
+from tests.service import REPOSITORY, Service, free_port
 from tests.trees import make_tree, put
 
 _LINE = b"X-" + b"a" * 65_000 + b": b\r\n"  # a line of the size that Python's http.server accepts
@@ -78,8 +78,8 @@ ATTACKS = {
 class Attacker:
     """Attacks when `step` is called."""
 
-    def __init__(self, attack: Attack, port: int, family: int = socket.AF_INET) -> None:
-        self._attack, self._place, self._family = attack, (ADDRESS, port), family
+    def __init__(self, attack: Attack, port: int) -> None:
+        self._attack, self._place = attack, (ADDRESS, port)
         self._poller = selectors.DefaultSelector()
         self._due: dict[socket.socket, tuple[float, bytes]] = {}  # the time and the data of the next transmission
 
@@ -91,14 +91,10 @@ class Attacker:
             self._drop(opened)
         self._poller.close()
 
-    @property
-    def connected(self) -> int:
-        return len(self._due)
-
     def step(self) -> None:
         """Do everything that is possible without blocking."""
         for _ in range(self._attack.clients - len(self._due)):
-            opened = socket.socket(self._family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+            opened = socket.socket(type=socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
             if opened.connect_ex(self._place) not in (0, errno.EINPROGRESS):
                 opened.close()
                 break
@@ -159,12 +155,6 @@ def memory(pid: int) -> Memory:
 def forget_most(pid: int) -> None:
     """Reset the maximum of resident memory."""
     Path(f"/proc/{pid}/clear_refs").write_text(_CLEAR_HWM)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((ADDRESS, 0))
-        return int(probe.getsockname()[1])
 
 
 def ask(port: int, path: str = "/healthz", timeout: float = 20.0) -> Optional[float]:

@@ -16,6 +16,8 @@ import pytest
 from hypothesis import settings
 
 from tests.asking import Ask, asking, nothing_loaded
+from tests.service import MAIN, QUIET, Service, Until
+from tests.trees import make_tree, put
 
 # The same examples in every run, and no deadline, because the machine may be busy.
 settings.register_profile("check", max_examples=60, deadline=None, database=None, derandomize=True)
@@ -133,7 +135,7 @@ def tmp_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def until() -> Callable[[Callable[[], object], str], None]:
+def until() -> Until:
     """Wait until a condition holds, because no test waits for a fixed time."""
 
     def wait(condition: Callable[[], object], what: str) -> None:
@@ -144,6 +146,15 @@ def until() -> Callable[[Callable[[], object], str], None]:
             time.sleep(0.002)
 
     return wait
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Iterator[Service]:
+    """The daemon for a compliant node. The test starts it."""
+    service = Service(make_tree(tmp_path))
+    put(tmp_path, MAIN, QUIET)
+    yield service
+    service.close()
 
 
 @pytest.fixture

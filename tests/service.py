@@ -9,12 +9,21 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Optional
 
+Until = Callable[[Callable[[], object], str], None]  # the fixture `until`
 REPOSITORY = Path(__file__).parent.parent
 STATUS = "run/ipvsd/status.json"
+MAIN = "etc/ipvsd/ipvsd.yaml"
+QUIET = "http: {listen: []}\n"  # a configuration without an open port
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 class Service:
@@ -65,6 +74,10 @@ class Service:
     def seen(self) -> Any:
         """Return the status, or an empty one if there is none."""
         return self.status() if (self.tree / STATUS).exists() else {"sources": []}
+
+    def source(self, name: str) -> Any:
+        """Return the state of an event source, or None before it is reported."""
+        return next((item for item in self.seen()["sources"] if item["name"] == name), None)
 
     def repairs(self) -> int:
         """Return the number of repairs in the status."""

@@ -10,6 +10,7 @@ from ipvsd.model.report import Attribution, Repair, Writer
 KEY = "net.ipv4.ip_forward"
 RMEM = "net.ipv4.tcp_rmem"
 SYSCTL, AGENT = Writer(1, "sysctl"), Writer(2, "agent")
+CERTAIN, LIKELY, UNKNOWN = Attribution.CERTAIN, Attribution.LIKELY, Attribution.UNKNOWN
 REPAIR = Repair(KEY, "0", "1", 1000.0, 0.003)
 
 
@@ -33,22 +34,13 @@ def blamed(log: WriteLog, complete: bool = True) -> tuple[str, Attribution]:
 def test_the_writer_of_the_drifted_value_is_the_cause(log: WriteLog) -> None:
     log.add(KEY, write("0", SYSCTL, before="1"))
     repair = attributed(REPAIR, log.of(KEY, "0"), complete=True)
-    assert repair == REPAIR._replace(before="1", writer_text="sysctl[1]", writer=SYSCTL, attribution=Attribution.LIKELY)
+    assert repair == REPAIR._replace(before="1", writer_text="sysctl[1]", writer=SYSCTL, attribution=LIKELY)
 
 
-def test_the_writer_of_another_value_is_not_the_cause(log: WriteLog) -> None:
+def test_the_writer_of_another_value_or_sysctl_is_not_the_cause(log: WriteLog) -> None:
     log.add(KEY, write("2", SYSCTL))
-    assert log.of(KEY, "0") is None
-
-
-def test_the_writer_of_another_sysctl_is_not_the_cause(log: WriteLog) -> None:
     log.add(RMEM, write("0"))
     assert log.of(KEY, "0") is None
-
-
-def test_what_no_process_did_the_kernel_did_where_every_process_is_seen() -> None:
-    assert attributed(REPAIR, None, complete=True).writer_text == "the kernel"
-    assert attributed(REPAIR, None, complete=False).writer_text == "unknown"
 
 
 def test_the_last_of_several_writers_of_the_value_is_the_cause(log: WriteLog) -> None:
@@ -91,12 +83,10 @@ def test_values_are_compared_by_their_meaning(log: WriteLog, written: str, found
     assert log.of(RMEM, found) is not None
 
 
-def test_an_unloading_explains_any_value(log: WriteLog) -> None:
+def test_an_unloading_explains_any_value_and_is_never_certain(log: WriteLog) -> None:
     log.add("ip_vs", write(None, Writer(3, "rmmod"), before=""))
-    unloading = log.of("ip_vs", "unloaded")
-    assert (
-        attributed(Repair("ip_vs", "unloaded", "live", 0.0, 0.0), unloading, complete=False).writer_text == "rmmod[3]"
-    )
+    found = attributed(Repair("ip_vs", "unloaded", "live", 0.0, 0.0), log.of("ip_vs", "unloaded"), complete=False)
+    assert (found.writer_text, found.attribution) == ("rmmod[3]", LIKELY)
 
 
 def test_after_a_storm_only_the_newest_writes_remain(log: WriteLog) -> None:
@@ -141,55 +131,42 @@ def test_repetitions_have_the_time_of_the_first_and_expire_like_the_last() -> No
 # --- certainty --------------------------------------------------------------------------
 
 
-def test_the_only_writer_of_that_value_in_this_namespace_is_certain(log: WriteLog) -> None:
-    log.add(KEY, write("7", AGENT, ours=True))
-    log.add(KEY, write("0", SYSCTL, ours=True))
-    assert blamed(log) == ("sysctl[1]", Attribution.CERTAIN)
+HERE, ELSEWHERE = (write("0", SYSCTL, ours=ours) for ours in (True, False))
+FLOOD = [write("0", Writer(100 + number, "flood")) for number in range(5)]
 
 
-def test_the_last_of_several_writers_in_this_namespace_is_likely(log: WriteLog) -> None:
-    for writer in (AGENT, SYSCTL):
-        log.add(KEY, write("0", writer, ours=True))
-    assert blamed(log) == ("sysctl[1]", Attribution.LIKELY)
-
-
-def test_the_only_writer_in_an_unknown_namespace_is_likely(log: WriteLog) -> None:
-    log.add(KEY, write("0", SYSCTL))
-    assert blamed(log) == ("sysctl[1]", Attribution.LIKELY)
-
-
-@pytest.mark.parametrize("flood", [1, 5])
-def test_several_writers_in_unknown_namespaces_are_not_named(log: WriteLog, flood: int) -> None:
-    log.add(KEY, write("0", SYSCTL))
-    for number in range(flood):
-        log.add(KEY, write("0", Writer(100 + number, "flood")))
-    assert blamed(log) == ("unknown", Attribution.UNKNOWN)
-    repair = attributed(REPAIR, log.of(KEY, "0"), complete=True)
-    assert (repair.writer, repair.before) == (None, "")
-
-
-@pytest.mark.parametrize("first", [True, False], ids=["before", "after"])
-def test_a_writer_in_this_namespace_takes_precedence_over_an_unknown_one(log: WriteLog, first: bool) -> None:
-    writes = [write("0", SYSCTL, ours=True), write("0", AGENT)]
-    for item in writes if first else reversed(writes):
+@pytest.mark.parametrize(
+    ("writes", "who", "attribution"),
+    [
+        pytest.param([write("7", AGENT, ours=True), HERE], "sysctl[1]", CERTAIN, id="the only writer here"),
+        pytest.param([write("0", AGENT, ours=True), HERE], "sysctl[1]", LIKELY, id="the last of several writers here"),
+        pytest.param([HERE, write("0", AGENT)], "sysctl[1]", LIKELY, id="one here, and later one elsewhere"),
+        pytest.param([write("0", AGENT), HERE], "sysctl[1]", LIKELY, id="one here, and earlier one elsewhere"),
+        pytest.param([ELSEWHERE, HERE, ELSEWHERE], "sysctl[1]", CERTAIN, id="one here, which writes elsewhere as well"),
+        pytest.param([ELSEWHERE], "sysctl[1]", LIKELY, id="the only writer, in an unknown namespace"),
+        pytest.param([ELSEWHERE, FLOOD[0]], "unknown", UNKNOWN, id="two writers in unknown namespaces"),
+        pytest.param([ELSEWHERE, *FLOOD], "unknown", UNKNOWN, id="many writers in unknown namespaces"),
+        pytest.param([write(None, SYSCTL, ours=True)], "sysctl[1]", LIKELY, id="a truncated value"),
+        pytest.param([], "the kernel", LIKELY, id="no writer, although all are seen"),
+    ],
+)  # fmt: skip
+def test_the_certainty_depends_on_the_writers_and_their_namespaces(
+    log: WriteLog, writes: list[ObservedWrite], who: str, attribution: Attribution
+) -> None:
+    for item in writes:
         log.add(KEY, item)
-    assert blamed(log) == ("sysctl[1]", Attribution.LIKELY)
+    assert blamed(log) == (who, attribution)
+    repair = attributed(REPAIR, log.of(KEY, "0"), complete=True)
+    assert who != "unknown" or (repair.writer, repair.before) == (None, "")
 
 
-def test_the_same_writer_can_write_in_another_namespace_as_well(log: WriteLog) -> None:
-    for where in (False, True, False):
-        log.add(KEY, write("0", SYSCTL, ours=where))
-    assert blamed(log) == ("sysctl[1]", Attribution.CERTAIN)
-
-
-def test_a_truncated_value_is_not_certain(log: WriteLog) -> None:
-    log.add(KEY, write(None, SYSCTL, ours=True))
-    assert blamed(log) == ("sysctl[1]", Attribution.LIKELY)
+def test_without_a_writer_the_cause_is_unknown_unless_all_are_seen(log: WriteLog) -> None:
+    assert blamed(log, complete=False) == ("unknown", UNKNOWN)
 
 
 @pytest.mark.parametrize(
     ("ours", "who", "attribution"),
-    [(True, "sysctl[1]", Attribution.LIKELY), (False, "unknown", Attribution.UNKNOWN)],
+    [(True, "sysctl[1]", LIKELY), (False, "unknown", UNKNOWN)],
     ids=["to our sysctl", "nobody knows where"],
 )
 @pytest.mark.parametrize("storm", [True, False], ids=["more than is kept", "more than there was room for"])
@@ -207,44 +184,28 @@ def test_a_possibly_missed_write_reduces_the_certainty(
 def test_earlier_missed_writes_do_not_matter(log: WriteLog) -> None:
     log.missed()
     log.add(KEY, write("0", SYSCTL, at=100.1, ours=True))
-    assert blamed(log) == ("sysctl[1]", Attribution.CERTAIN)
+    assert blamed(log) == ("sysctl[1]", CERTAIN)
 
 
-def test_the_kernel_and_the_unloader_of_a_module_are_never_certain(log: WriteLog) -> None:
-    assert blamed(log) == ("the kernel", Attribution.LIKELY)
-    assert blamed(log, complete=False) == ("unknown", Attribution.UNKNOWN)
-    log.add("ip_vs", write(None, Writer(3, "rmmod"), before=""))
-    unloading = log.of("ip_vs", "unloaded")
-    assert unloading
-    assert unloading.attribution is Attribution.LIKELY
-
-
-def test_a_write_that_certainly_caused_one_drift_explains_no_other(log: WriteLog) -> None:
+@pytest.mark.parametrize("several", [True, False], ids=["other writers", "the same writer"])
+def test_a_write_that_certainly_caused_one_drift_explains_no_other(log: WriteLog, several: bool) -> None:
     for number in range(2 * KEPT):
-        writer = Writer(number, "tee")
+        writer = Writer(number * several, "tee")
         log.add(KEY, write("0", writer, at=100.0 + number, ours=True))
         explained = log.explain(KEY, "0")
         assert explained
-        assert (explained.writer, explained.attribution) == (writer, Attribution.CERTAIN)
+        assert (explained.writer, explained.attribution) == (writer, CERTAIN)
 
 
 def test_a_repeated_write_can_explain_two_drifts(log: WriteLog) -> None:
     log.add(KEY, write("0", SYSCTL, ours=True), times=2)
     log.explain(KEY, "0")
     log.add(KEY, write("0", AGENT, ours=True))
-    assert blamed(log) == ("agent[2]", Attribution.LIKELY)
-
-
-def test_a_writer_that_writes_again_is_the_cause_of_the_next_drift(log: WriteLog) -> None:
-    for _ in range(2):
-        log.add(KEY, write("0", SYSCTL, ours=True))
-        explained = log.explain(KEY, "0")
-        assert explained
-        assert (explained.writer, explained.attribution) == (SYSCTL, Attribution.CERTAIN)
+    assert blamed(log) == ("agent[2]", LIKELY)
 
 
 def test_a_likely_cause_of_a_drift_can_explain_another(log: WriteLog) -> None:
     for writer in (SYSCTL, AGENT):
         log.add(KEY, write("0", writer, ours=True))
     log.explain(KEY, "0")
-    assert blamed(log) == ("agent[2]", Attribution.LIKELY)
+    assert blamed(log) == ("agent[2]", LIKELY)

@@ -19,10 +19,6 @@ def fail(history: BackoffState, now: float, longest: float = 60.0) -> BackoffSta
     return backoff.record_outcomes(history, TODO, TODO, [FAILED], now, longest)
 
 
-def test_an_action_without_a_failure_is_allowed() -> None:
-    assert backoff.allowed(TODO, {}, 0.0) == (LOAD,)
-
-
 @pytest.mark.parametrize(("later", "allowed"), [(0.0, False), (0.9, False), (1.0, True), (99.0, True)])
 def test_a_failed_action_is_not_retried_for_a_second(later: float, allowed: bool) -> None:
     assert bool(backoff.allowed(TODO, fail({}, 100.0), 100.0 + later)) is allowed
@@ -53,28 +49,25 @@ def test_an_action_that_is_still_planned_without_an_error_has_failed() -> None:
     assert history["ip_vs"].times == 1
 
 
-def test_a_failed_write_backs_off_like_a_failed_load() -> None:
-    history = backoff.record_outcomes({}, WRONG, WRONG, [Outcome(WRITE, "Operation not permitted", 1)], 100.0, 60.0)
-    assert history[WRITE.name].not_before == 101.0
+@pytest.mark.parametrize(
+    ("outcome", "due"),
+    [
+        pytest.param(Outcome(WRITE, "Operation not permitted", 1), 101.0, id="failed"),
+        pytest.param(Outcome(WRITE, kept=False), 160.0, id="not kept by the kernel, retried only at a resync"),
+        pytest.param(Outcome(WRITE, kept=True), 100.0, id="overwritten by another program, which is not a failure"),
+    ],
+)
+def test_a_write_that_did_not_help_is_delayed(outcome: Outcome, due: float) -> None:
+    history = backoff.record_outcomes({}, WRONG, WRONG, [outcome], 100.0, 60.0)
+    assert {name: (failure.times, failure.not_before) for name, failure in history.items()} == (
+        {} if outcome.kept else {WRITE.name: (1, due)}
+    )
+    assert backoff.allowed(WRONG, history, due) == (WRITE,)
 
 
-def test_a_value_that_the_kernel_does_not_keep_is_retried_only_at_a_resync() -> None:
-    history = backoff.record_outcomes({}, WRONG, WRONG, [Outcome(WRITE, kept=False)], 100.0, 60.0)
-    assert (history[WRITE.name].times, history[WRITE.name].not_before) == (1, 160.0)
-
-
-def test_a_value_that_another_program_overwrote_is_not_a_failure() -> None:
-    history = backoff.record_outcomes({}, WRONG, WRONG, [Outcome(WRITE, kept=True)], 100.0, 60.0)
-    assert history == {}
-    assert backoff.allowed(WRONG, history, 100.0) == (WRITE,)
-
-
-def test_success_is_forgotten() -> None:
-    assert backoff.record_outcomes(fail({}, 0.0), TODO, DONE, [Outcome(LOAD)], 5.0, 60.0) == {}
-
-
-def test_a_failure_ends_when_the_item_becomes_compliant_by_itself() -> None:
-    assert backoff.record_outcomes(fail({}, 0.0), TODO, DONE, [], 5.0, 60.0) == {}
+@pytest.mark.parametrize("outcomes", [[Outcome(LOAD)], []], ids=["by an action", "by itself"])
+def test_a_failure_ends_when_the_item_becomes_compliant(outcomes: list[Outcome]) -> None:
+    assert backoff.record_outcomes(fail({}, 0.0), TODO, DONE, outcomes, 5.0, 60.0) == {}
 
 
 def test_an_item_without_an_attempt_keeps_its_delay() -> None:

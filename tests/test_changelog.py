@@ -39,7 +39,6 @@ DAY = 1798761600  # 2027-01-01 00:00:00 UTC
 
 def test_the_sections_are_read() -> None:
     newest, older = changelog.releases(TEXT)
-
     assert (newest.version, newest.date) == ("1.10.0", None)
     assert newest.changes == ("Added: A thing that is 100% new, told in two lines.", "Fixed: One.", "Fixed: Two.")
     assert (older.version, older.changes) == ("1.9.0", ("Changed: Everything.",))
@@ -71,13 +70,11 @@ def test_rpm_takes_a_percent_sign_for_a_macro() -> None:
 
 def test_a_long_change_is_wrapped() -> None:
     found = changelog.releases("\n## [1.0] - 2026-01-01\n\n### Added\n\n- " + "word " * 60)
-
     assert max(map(len, changelog.debian(found, "x <x@x>", DAY).splitlines())) <= 80
 
 
 def test_the_projects_own_begins_with_this_version() -> None:
     newest = changelog.releases((ROOT / "CHANGELOG.md").read_text())[0]
-
     assert newest.version == __version__
     assert newest.changes
 
@@ -85,7 +82,6 @@ def test_the_projects_own_begins_with_this_version() -> None:
 def test_the_pinned_packages_are_those_that_the_project_needs() -> None:
     pinned = {library.name for library in vendor.libraries(vendor.REQUIREMENTS.read_text())}
     (line,) = re.findall(r"^dependencies = \[(.*)\]$", (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
-
     assert pinned == {re.split("[<>=]", name)[0] for name in re.findall(r'"([^"]+)"', line)} - {"PyYAML"}
 
 
@@ -94,7 +90,6 @@ def test_every_package_demands_the_oldest_version_that_will_do() -> None:
     floors = {name.lower(): version for name, version in re.findall(r'"([^">]+)>=([^"]+)"', line)}
     control = (ROOT / "packaging/debian/control").read_text()
     spec = (ROOT / "packaging/rpm/ipvsd.spec").read_text()
-
     debian = dict(re.findall(r"^ python3-(\S+) \(>= (\S+)\),$", control, re.MULTILINE))
     rpm = dict(re.findall(r"^Requires: +python3dist\((\S+)\) >= (\S+)$", spec, re.MULTILINE))
     yaml = floors.pop("pyyaml")

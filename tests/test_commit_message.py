@@ -52,7 +52,6 @@ def test_a_message_in_the_format_is_taken(message: str) -> None:
 )
 def test_each_fault_is_reported(message: str, problem: str) -> None:
     (found,) = problems(message)
-
     assert problem in found
 
 
@@ -70,6 +69,5 @@ def test_git_refuses_a_commit_with_a_faulty_message(tmp_path: Path) -> None:
     git("init", "-q")
     refused = git("commit", "-q", "--allow-empty", "-m", "what is wrong")
     taken = git("commit", "-q", "--allow-empty", "-m", f"x: do it{BODY}")
-
     assert (refused.returncode, taken.returncode, taken.stderr) == (1, 0, "")
     assert "commit message: invalid subject: 'what' is not an imperative" in refused.stderr

@@ -66,17 +66,14 @@ PATHS = list(walk(build_parser(), ("ipvsd",)))
 
 def test_bash_accepts_it() -> None:
     done = subprocess.run([BASH, "-n", str(SCRIPT)], capture_output=True, text=True, check=False)
-
     assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize("path", PATHS, ids=" ".join)
 def test_every_command_and_option_is_offered_and_nothing_else(path: tuple[str, ...]) -> None:
     parser = parser_of(path)
-
     # If a file name is possible, only a dash requests options.
     offered = complete(*path, "-") | (complete(*path, "") if commands(parser) else set())
-
     assert offered == long_options(parser) | set(commands(parser))
 
 
@@ -112,12 +109,10 @@ def test_every_choice_of_an_option_is_offered() -> None:
 def test_files_are_offered_for_file_arguments(before: tuple[str, ...], tmp_path: Path) -> None:
     (tmp_path / "site.yaml").touch()
     (tmp_path / "tree").mkdir()
-
     assert complete("ipvsd", *before, "", cwd=tmp_path) == {"site.yaml", "tree"}
 
 
 def test_directories_are_offered_for_a_root(tmp_path: Path) -> None:
     (tmp_path / "site.yaml").touch()
     (tmp_path / "tree").mkdir()
-
     assert complete("ipvsd", "check", "--root", "", cwd=tmp_path) == {"tree"}

@@ -65,15 +65,11 @@ def test_a_file_that_says_nothing_changes_nothing(text: str) -> None:
             Config(modules={"iptable-backend": ModuleSetting("0.yaml:1", any_of=("nf_tables", "ip_tables"))}),
         ),
         (
-            "modules: {ip-vs: {parameters: {conn_tab_bits: 20, on: true, off: FALSE}}}",
-            Config(
-                modules={"ip_vs": ModuleSetting("0.yaml:1", parameters={"conn_tab_bits": "20", "on": "Y", "off": "N"})}
-            ),
+            "modules: {ip-vs: {parameters: {bits: 20, on: true, off: FALSE}}}",
+            Config(modules={"ip_vs": ModuleSetting("0.yaml:1", parameters={"bits": "20", "on": "Y", "off": "N"})}),
         ),
         ("profiles: none", Config(profiles=())),
         ("profiles: [none]", Config(profiles=())),
-        ("kubeProxyVersion: 1.30", Config(kube_proxy=(1, 30))),
-        ("kubeProxyVersion: v1.27.4", Config(kube_proxy=(1, 27))),
         ("kubeProxyVersion: null", Config()),
         ("modules: {snd-dummy: {}}", Config(modules={"snd_dummy": ModuleSetting("0.yaml:1")})),
     ],
@@ -112,79 +108,48 @@ def test_a_sysctl(text: str, setting: SysctlSetting) -> None:
 # --- several files ----------------------------------------------------------------------
 
 
-def test_a_later_scalar_wins() -> None:
-    assert read("scheduler: wlc\ninterval: 5s", "scheduler: sh").scheduler == "sh"
-    assert read("scheduler: wlc\ninterval: 5s", "scheduler: sh").interval == 5.0
+@pytest.mark.parametrize(
+    ("first", "second", "expected"),
+    [
+        ("scheduler: wlc\ninterval: 5s", "scheduler: sh", Config(scheduler="sh", interval=5.0)),
+        ("profiles: [lvs-full]", "profiles: [kube-proxy-ipvs]", Config(profiles=("kube-proxy-ipvs",))),
+        ("startup: {mode: strict}", "startup: {limit: 1s}", Config(startup_strict=True, startup_limit=1.0)),
+    ],
+    ids=["a scalar", "a list replaces", "a map merges"],
+)
+def test_a_later_file_changes_what_it_contains(first: str, second: str, expected: Config) -> None:
+    assert read(first, second)._replace(origins={}) == expected
 
 
-def test_a_later_list_replaces() -> None:
-    assert read("profiles: [lvs-full]", "profiles: [kube-proxy-ipvs]").profiles == ("kube-proxy-ipvs",)
+@pytest.mark.parametrize(
+    ("first", "second", "setting"),
+    [
+        ("{required: false, parameters: {x: 1, y: 1}}", "{parameters: {y: 2}}",
+         ModuleSetting("1.yaml:1", required=False, parameters={"x": "1", "y": "2"})),
+        ("{anyOf: [b, c]}", "{required: false}", ModuleSetting("1.yaml:1", required=False, any_of=("b", "c"))),
+        ("false", "{}", ModuleSetting("1.yaml:1")),
+    ],
+    ids=["parameters", "alternatives", "dropped before"],
+)  # fmt: skip
+def test_the_settings_of_one_module_merge(first: str, second: str, setting: ModuleSetting) -> None:
+    found = read(f"modules: {{a: {first}, before: {{}}}}", f"modules: {{a: {second}, after: {{}}}}").modules
+    assert (found["a"], set(found)) == (setting, {"a", "before", "after"})
 
 
-def test_maps_merge_key_by_key() -> None:
-    config = read("startup: {mode: strict}\nmodules: {a: {}}", "startup: {limit: 1s}\nmodules: {b: {}}")
-    assert (config.startup_strict, config.startup_limit, set(config.modules)) == (True, 1.0, {"a", "b"})
-
-
-def test_the_settings_of_one_sysctl_merge() -> None:
-    config = read("sysctls: {net.a.b: {value: 1, required: true}}", "sysctls: {net.a.b: {policy: observe}}")
-    assert config.sysctls["net.a.b"] == SysctlSetting("1.yaml:1", Exactly("1"), Policy.OBSERVE, required=True)
-
-
-def test_the_parameters_of_one_module_merge() -> None:
-    config = read("modules: {a: {required: false, parameters: {x: 1, y: 1}}}", "modules: {a: {parameters: {y: 2}}}")
-    assert config.modules["a"] == ModuleSetting("1.yaml:1", required=False, parameters={"x": "1", "y": "2"})
-
-
-def test_alternatives_can_be_changed_later() -> None:
-    config = read("modules: {some-of: {anyOf: [a, b]}}", "modules: {some-of: {required: false}}")
-    assert config.modules == {"some-of": ModuleSetting("1.yaml:1", required=False, any_of=("a", "b"))}
-
-
-def test_the_bounds_of_one_range_merge() -> None:
-    config = read("sysctls: {net.a.b: {atLeast: 3}}", "sysctls: {net.a.b: {atMost: 7}}")
-    assert config.sysctls["net.a.b"].want == Within(3, 7)
-
-
-def test_alternatives_are_dropped_by_their_name() -> None:
-    config = read("modules: {some-of: {anyOf: [a, b]}}", "modules: {some-of: false}")
-    assert config.modules == {"some_of": ModuleSetting("1.yaml:1", dropped=True)}
-
-
-def test_two_names_of_one_sysctl_are_one_key() -> None:
-    config = read("sysctls: {net.nf_conntrack_max: 5}", "sysctls: {net/netfilter/nf_conntrack_max: 6}")
-    assert {key: setting.want for key, setting in config.sysctls.items()} == {
-        "net.netfilter.nf_conntrack_max": Exactly("6")
-    }
-
-
-def test_a_floor_replaces_a_value() -> None:
-    config = read("sysctls: {net.a.b: {value: 1}}", "sysctls: {net.a.b: {atLeast: 7}}")
-    assert config.sysctls["net.a.b"].want == Within(7)
-
-
-@pytest.mark.parametrize("spelling", ["net/ipv4/conf/eth0.1/rp_filter", "net.ipv4.conf.eth0/1.rp_filter"])
-def test_the_spellings_of_a_sysctl_are_one_key(spelling: str) -> None:
-    config = read("sysctls: {net.ipv4.conf.eth0/1.rp_filter: 1}", f"sysctls: {{{spelling}: 2}}")
-    assert {key: setting.want for key, setting in config.sysctls.items()} == {
-        "net.ipv4.conf.eth0/1.rp_filter": Exactly("2")
-    }
-
-
-def test_the_spellings_of_a_module_are_one_key() -> None:
-    config = read("modules: {ip-vs-wlc: {required: false}}", "modules: {ip_vs_wlc: {required: true}}")
-    assert config.modules == {"ip_vs_wlc": ModuleSetting("1.yaml:1", True)}
-
-
-def test_a_dropped_item_can_be_requested_again() -> None:
-    config = read("modules: {a: false}\nsysctls: {net.a.b: false}", "modules: {a: {}}\nsysctls: {net.a.b: 1}")
-    assert config.modules["a"] == ModuleSetting("1.yaml:1")
-    assert config.sysctls["net.a.b"] == SysctlSetting("1.yaml:2", Exactly("1"))
-
-
-def test_dropping_removes_earlier_settings() -> None:
-    config = read("sysctls: {net.a.b: {value: 1, policy: observe}}", "sysctls: {net.a.b: false}")
-    assert config.sysctls["net.a.b"] == SysctlSetting("1.yaml:1", dropped=True)
+@pytest.mark.parametrize(
+    ("first", "second", "setting"),
+    [
+        ("{value: 1, required: true}", "{policy: observe}",
+         SysctlSetting("1.yaml:1", Exactly("1"), Policy.OBSERVE, required=True)),
+        ("{atLeast: 3}", "{atMost: 7}", SysctlSetting("1.yaml:1", Within(3, 7))),
+        ("{value: 1}", "{atLeast: 7}", SysctlSetting("1.yaml:1", Within(7))),
+        ("false", "1", SysctlSetting("1.yaml:1", Exactly("1"))),
+        ("{value: 1, policy: observe}", "false", SysctlSetting("1.yaml:1", dropped=True)),
+    ],
+    ids=["the rest is kept", "two bounds of a range", "a range replaces a value", "dropped before", "dropped"],
+)  # fmt: skip
+def test_the_settings_of_one_sysctl_merge(first: str, second: str, setting: SysctlSetting) -> None:
+    assert read(f"sysctls: {{net.a.b: {first}}}", f"sysctls: {{net.a.b: {second}}}").sysctls == {"net.a.b": setting}
 
 
 def test_every_setting_has_its_origin() -> None:
@@ -194,8 +159,11 @@ def test_every_setting_has_its_origin() -> None:
 # --- errors -----------------------------------------------------------------------------
 
 ADDRESSES = "(such as 127.0.0.1:14787 or [::1]:14787)"
+PORTS = "(use a port from 1 to 65535)"
 ONE_OF = "'value', 'oneOf' and a range cannot be combined (keep one)"
 SUCH_AS = "(such as net.ipv4.ip_forward or net/ipv4/conf/eth0.100/rp_filter)"
+ONE_LINE = "must be one line without control characters"
+TEXT = "must be a string or an integer"
 LETTERS = "(use at most 55 letters, digits, '_' and '-')"
 
 
@@ -208,8 +176,8 @@ LETTERS = "(use at most 55 letters, digits, '_' and '-')"
         ("http: {port: 80}", "1: http: unknown key 'port' (known: listen)"),
         ("modules: {a: {require: true}}", "1: modules.a: unknown key 'require' (did you mean 'required'?)"),
         (
-            "sysctls: {net.a.b: {value: 1, atleast: 2}}",
-            "1: sysctls.net.a.b: unknown key 'atleast' (did you mean 'atLeast'?)",
+            "sysctls: {net.a: {value: 1, atleast: 2}}",
+            "1: sysctls.net.a: unknown key 'atleast' (did you mean 'atLeast'?)",
         ),
         ("<<: {scheduler: rr}", "1: unknown key '<<' (known: "),
         ("scheduler: rr\nscheduler: sh", "2: duplicate key 'scheduler' (first on line 1)"),
@@ -223,45 +191,28 @@ LETTERS = "(use at most 55 letters, digits, '_' and '-')"
         ("modules: {a: 1}", "1: modules.a: must be a mapping, not a number"),
         ("modules: {a: {required: 1}}", "1: modules.a.required: must be true or false, not a number"),
         ("modules: [a]", "1: modules: must be a mapping, not a list"),
-        (
-            "sysctls: {net/../../etc/passwd: 1}",
-            f"1: sysctls.net/../../etc/passwd: invalid sysctl name {SUCH_AS}",
-        ),
+        ("sysctls: {net/../../etc/x: 1}", f"1: sysctls.net/../../etc/x: invalid sysctl name {SUCH_AS}"),
         ("sysctls: {/etc/passwd: 1}", f"1: sysctls./etc/passwd: invalid sysctl name {SUCH_AS}"),
         (
             "sysctls: {/proc/sys/net/ipv4/ip_forward: 1}",
             "1: sysctls./proc/sys/net/ipv4/ip_forward: invalid sysctl name (remove the prefix: net/ipv4/ip_forward)",
         ),
         ('sysctls: {"net.a\\x07b": 1}', f"1: sysctls.net.a\\x07b: invalid sysctl name {SUCH_AS}"),
-        ('sysctls: {net.a: "1\\n2"}', "1: sysctls.net.a: must be one line without control characters"),
-        ('sysctls: {net.a: "1\\02"}', "1: sysctls.net.a: must be one line without control characters"),
-        (
-            'sysctls: {net.a: "1\\e2"}',
-            "1: sysctls.net.a: must be one line without control characters, of at most 4000 characters",
-        ),
+        ("sysctls:\n  net.a: |\n    1\n    2\n", f"2: sysctls.net.a: {ONE_LINE}"),
+        ('sysctls: {net.a: "1\\n2"}', f"1: sysctls.net.a: {ONE_LINE}"),
+        ('sysctls: {net.a: "1\\02"}', f"1: sysctls.net.a: {ONE_LINE}"),
+        ('sysctls: {net.a: "1\\e2"}', f"1: sysctls.net.a: {ONE_LINE}, of at most 4000 characters"),
         ("sysctls: {net.a: |\n  1\n  2\n}", "1: invalid YAML"),
-        (
-            "sysctls:\n  net.a: [4096, 131072]",
-            '2: sysctls.net.a: must be a string or an integer, not a list (quote the value: "4096 131072")',
-        ),
-        (
-            "sysctls: {net.a: true}",
-            "1: sysctls.net.a: must be a string or an integer, not a boolean (the kernel expects a number: 1)",
-        ),
-        ("sysctls: {net.a: }", "1: sysctls.net.a: must be a string or an integer, not nothing"),
-        (
-            "sysctls: {net.a: 2026-01-01}",
-            '1: sysctls.net.a: must be a string or an integer, not a timestamp (quote the value: "2026-01-01")',
-        ),
+        ("sysctls:\n  net.a: [40, 13]", f'2: sysctls.net.a: {TEXT}, not a list (quote the value: "40 13")'),
+        ("sysctls: {net.a: true}", f"1: sysctls.net.a: {TEXT}, not a boolean (the kernel expects a number: 1)"),
+        ("sysctls: {net.a: }", f"1: sysctls.net.a: {TEXT}, not nothing"),
+        ("sysctls: {net.a: 2026-01-01}", f'1: sysctls.net.a: {TEXT}, not a timestamp (quote the value: "2026-01-01")'),
         ("sysctls: {net.a: {policy: observe}}", "1: sysctls.net.a: missing value (add 'value: ...'; no profile sets a"),
         ("sysctls: {net.a: {value: 1, atLeast: 1}}", f"1: sysctls.net.a: {ONE_OF}"),
         ("sysctls: {net.a: {value: 1, oneOf: [2]}}", f"1: sysctls.net.a: {ONE_OF}"),
         ("sysctls: {net.a: {atMost: 1, oneOf: [2]}}", f"1: sysctls.net.a: {ONE_OF}"),
         ("sysctls: {net.a: {atLeast: 2, atMost: 1}}", "1: sysctls.net.a: 'atLeast' is above 'atMost'"),
-        (
-            "sysctls: {net.a: {oneOf: []}}",
-            "1: sysctls.net.a.oneOf: must be a list of values, not an empty list",
-        ),
+        ("sysctls: {net.a: {oneOf: []}}", "1: sysctls.net.a.oneOf: must be a list of values, not an empty list"),
         ("sysctls: {net.a: {oneOf: 1}}", "1: sysctls.net.a.oneOf: must be a list of values, not a number"),
         ("sysctls: {net.a: {value: 1, exclude: [x]}}", "1: sysctls.net.a: 'exclude' requires a pattern"),
         ("modules: {x: {anyOf: nf_tables}}", "1: modules.x.anyOf: must be a list of modules, not a string"),
@@ -270,10 +221,7 @@ LETTERS = "(use at most 55 letters, digits, '_' and '-')"
         ("modules: {x: {parameters: 1}}", "1: modules.x.parameters: must be a mapping, not a number"),
         ("modules: {x: {parameters: {'a b': 1}}}", "1: modules.x.parameters.a b: invalid parameter name"),
         ("modules: {x: {parameters: {a: 'b c'}}}", "1: modules.x.parameters.a: must be one word"),
-        (
-            "modules: {x: {parameters: {a: [1]}}}",
-            "1: modules.x.parameters.a: must be a string or an integer, not a l",
-        ),
+        ("modules: {x: {parameters: {a: [1]}}}", f"1: modules.x.parameters.a: {TEXT}, not a l"),
         ("sysctls: {net.a: {atLeast: many}}", "1: sysctls.net.a.atLeast: must be an integer, not a string"),
         (
             "sysctls: {net.a: {value: 1, policy: ignore}}",
@@ -285,7 +233,6 @@ LETTERS = "(use at most 55 letters, digits, '_' and '-')"
             "1: profiles: 'none' cannot be combined with other profiles (remove 'none' or the other profiles)",
         ),
         ("kubeProxyVersion: [1]", "1: kubeProxyVersion: must be a Kubernetes version, not a list (such as"),
-        ("kubeProxyVersion: latest", "1: kubeProxyVersion: must be a Kubernetes version, not a string"),
         ("scheduler: ../x", "1: scheduler: must be a scheduler name, not '../x' (such as rr or sh)"),
         ("scheduler: [rr]", "1: scheduler: must be a scheduler name, not a list (such as rr or sh)"),
         ("strictARP: 1", "1: strictARP: must be true or false, not a number"),
@@ -303,17 +250,11 @@ LETTERS = "(use at most 55 letters, digits, '_' and '-')"
         ('http: {listen: ["::1:80"]}', f"1: http.listen: invalid address '::1:80' {ADDRESSES}"),
         ('http: {listen: ["[::1:80"]}', f"1: http.listen: invalid address '[::1:80' {ADDRESSES}"),
         ('http: {listen: ["[127.0.0.1]:80"]}', f"1: http.listen: invalid address '[127.0.0.1]:80' {ADDRESSES}"),
-        (
-            "http: {listen: [127.0.0.1:0]}",
-            "1: http.listen: invalid port in '127.0.0.1:0' (use a port from 1 to 65535)",
-        ),
-        (
-            "http: {listen: [127.0.0.1:65536]}",
-            "1: http.listen: invalid port in '127.0.0.1:65536' (use a port from 1 to 65535)",
-        ),
-        ("- a", "1: must be a mapping, not a list"),
+        ("http: {listen: [127.0.0.1:0]}", f"1: http.listen: invalid port in '127.0.0.1:0' {PORTS}"),
+        ("http: {listen: [127.0.0.1:65536]}", f"1: http.listen: invalid port in '127.0.0.1:65536' {PORTS}"),
         ("text", "1: must be a mapping, not a string"),
         ("a: [1", "1: invalid YAML: "),
+        ("modules: " + "[" * 1000, " the file is nested too deeply"),
     ],
 )
 def test_an_invalid_setting_is_rejected(text: str, error: str) -> None:
@@ -322,36 +263,10 @@ def test_an_invalid_setting_is_rejected(text: str, error: str) -> None:
     assert found[0].startswith(f"0.yaml:{error}")
 
 
-def test_a_value_of_several_lines_is_refused() -> None:
-    (error,) = errors("sysctls:\n  net.a: |\n    1\n    2\n")
-    assert error == "0.yaml:2: sysctls.net.a: must be one line without control characters"
-
-
-def test_a_file_larger_than_a_mebibyte_is_refused() -> None:
-    assert errors("#" * (1 << 20) + "\n") == ("0.yaml: the file is larger than 1048576 bytes",)
-
-
-def test_anchors_that_explode_are_refused() -> None:
-    bomb = "a: &a [x, x, x, x, x, x, x, x, x, x]\n"
-    bomb += "".join(f"{new}: &{new} [{', '.join([f'*{old}'] * 10)}]\n" for old, new in zip("abcdefgh", "bcdefghi"))
-    (error,) = errors(bomb)
-    assert "expands to more than" in error
-
-
-def test_deep_nesting_is_refused() -> None:
-    assert errors("modules: " + "[" * 1000) == ("0.yaml: the file is nested too deeply",)
-
-
 def test_all_errors_of_all_files_are_told_at_once() -> None:
     found = errors("schedular: rr\ninterval: soon\nstrictARP: 3", "http: [1]\n", "modules: {a b: 1}", "scheduler: [")
-    assert [error.partition(": ")[0] for error in found] == [
-        "0.yaml:1",
-        "0.yaml:2",
-        "0.yaml:3",
-        "1.yaml:1",
-        "2.yaml:1",
-        "3.yaml:1",
-    ]
+    places = ["0.yaml:1", "0.yaml:2", "0.yaml:3", "1.yaml:1", "2.yaml:1", "3.yaml:1"]
+    assert [error.partition(": ")[0] for error in found] == places
 
 
 def test_a_long_key_is_shortened() -> None:

@@ -15,30 +15,8 @@ from tests.trees import put
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """An image beside a file that it must not reveal."""
-    put(tmp_path, "outside", "outside\n")
-    put(tmp_path, "image/etc/a.conf", "inside\n")
-    (tmp_path / "image/dev").mkdir()
-    return tmp_path / "image"
-
-
-@pytest.mark.parametrize(
-    ("target", "text"),
-    [
-        pytest.param("a.conf", "inside\n", id="beside it"),
-        pytest.param("../etc/a.conf", "inside\n", id="relative"),
-        pytest.param("/etc/a.conf", "inside\n", id="absolute, as the image will see it"),
-        pytest.param("../../../../etc/a.conf", "inside\n", id="no higher than the root"),
-        pytest.param("../../outside", None, id="out of the image"),
-        pytest.param("/dev/null", None, id="a mask"),
-        pytest.param("link", None, id="itself"),
-        pytest.param("/nowhere", None, id="dangling"),
-        pytest.param("a.conf/b", None, id="below a file"),
-    ],
-)
-def test_links_stay_within_the_root(root: Path, target: str, text: str | None) -> None:
-    (root / "etc/link").symlink_to(target)
-    assert FileTree(str(root)).read("etc/link") == text
+    (tmp_path / "etc").mkdir()
+    return tmp_path
 
 
 def test_an_unreadable_file_is_reported(root: Path) -> None:
@@ -52,13 +30,6 @@ def test_an_unreadable_file_is_reported(root: Path) -> None:
     }
 
 
-def test_a_file_that_is_not_regular_does_not_block(root: Path) -> None:
-    os.mkfifo(root / "etc/fifo")
-    (root / "etc/directory").mkdir()
-    tree = FileTree(str(root))
-    assert [tree.read(path) for path in ("etc/fifo", "etc/directory")] == [None, None]
-
-
 def test_bytes_that_are_no_text_are_kept(root: Path) -> None:
     (root / "etc/latin1.conf").write_bytes(b"caf\xe9\n")
     text = FileTree(str(root)).read("etc/latin1.conf")
@@ -67,11 +38,10 @@ def test_bytes_that_are_no_text_are_kept(root: Path) -> None:
 
 
 def test_files_are_in_the_order_of_the_bytes_of_their_names(root: Path) -> None:
-    names = [b"b.conf", "\U0001f600.conf".encode(), b"\xff.conf"]
+    names = [f"etc/x.d/{os.fsdecode(name)}" for name in (b"b.conf", "\U0001f600.conf".encode(), b"\xff.conf")]
     for name in reversed(names):
-        (root / "etc/x.d" / os.fsdecode(name)).parent.mkdir(exist_ok=True)
-        (root / "etc/x.d" / os.fsdecode(name)).write_bytes(b"")
-    assert FileTree(str(root)).merged(["etc/x.d"]) == [f"etc/x.d/{os.fsdecode(name)}" for name in names]
+        put(root, name, "")
+    assert FileTree(str(root)).merged(["etc/x.d"]) == names
 
 
 def test_files_of_one_name_are_masked_by_the_first_directory(root: Path) -> None:
@@ -114,9 +84,7 @@ def test_entries_have_their_lines() -> None:
 
 def test_the_last_entry_of_a_key_counts() -> None:
     found = list(ini_files.entries("f", "[a]\nx=1\n[b]\nx=2\n[a]\nx=3\n"))
-    last = ini_files.last(found, "a", "x")
-    assert last is not None
-    assert str(last) == "x=3"
+    assert str(ini_files.last(found, "a", "x")) == "x=3"
     assert ini_files.last(found, "c", "x") is None
 
 

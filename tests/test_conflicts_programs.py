@@ -30,67 +30,37 @@ def look(root: Path, files: Mapping[str, str], names: Names, service: str = "") 
 GLOBAL = "etc/systemd/networkd.conf"
 LINK = "etc/systemd/network/10-eth.network"
 OTHERS = "usr/lib/systemd/network/99-all.network"
+NO, YES = (f"[Network]\nIPv4Forwarding={said}\n" for said in ("no", "yes"))
+ETH0, ANY = "[Match]\nName=eth0\n", "[Match]\nName=*\n"
 
 
 @pytest.mark.parametrize(
     ("files", "name", "value", "certain"),
     [
-        pytest.param({GLOBAL: "[Network]\nIPv4Forwarding=no\n"}, FORWARD, "0", True, id="global"),
-        pytest.param({GLOBAL: "[Network]\nIPv4Forwarding=yes\n"}, FORWARD, "1", True, id="global, on"),
-        pytest.param(
-            {GLOBAL: "[Network]\nIPv6Forwarding=no\n"}, "net.ipv6.conf.all.forwarding", "0", True, id="IPv6"
-        ),
-        pytest.param(
-            {GLOBAL: "[Network]\nIPv4Forwarding=no\n"}, "net.ipv4.conf.default.forwarding", "0", True, id="default"
-        ),
-        pytest.param(
-            {GLOBAL: "[Network]\nIPv4Forwarding=yes\n",
-             "usr/lib/systemd/networkd.conf.d/x.conf": "[Network]\nIPv4Forwarding=no\n"},
-            FORWARD, "0", True, id="a drop-in after the file",
-        ),
-        pytest.param(
-            {GLOBAL: "", "usr/lib/systemd/networkd.conf": "[Network]\nIPv4Forwarding=no\n"}, FORWARD, None, True,
-            id="the first file alone",
-        ),
-        pytest.param({GLOBAL: "[Other]\nIPv4Forwarding=no\n"}, FORWARD, None, True, id="another section"),
-        pytest.param({GLOBAL: "[Network]\nIPv4Forwarding=maybe\n"}, FORWARD, None, True, id="no boolean"),
+        pytest.param({GLOBAL: NO}, FORWARD, "0", True, id="global"),
+        pytest.param({GLOBAL: YES}, FORWARD, "1", True, id="global, on"),
+        pytest.param({GLOBAL: NO.replace("v4", "v6")}, "net.ipv6.conf.all.forwarding", "0", True, id="IPv6"),
+        pytest.param({GLOBAL: NO}, "net.ipv4.conf.default.forwarding", "0", True, id="default"),
+        pytest.param({GLOBAL: YES, "usr/lib/systemd/networkd.conf.d/x.conf": NO}, FORWARD, "0", True,
+                     id="a later drop-in"),
+        pytest.param({GLOBAL: "", "usr/lib/systemd/networkd.conf": NO}, FORWARD, None, True, id="the first file alone"),
+        pytest.param({GLOBAL: NO.replace("Network", "Other")}, FORWARD, None, True, id="another section"),
+        pytest.param({GLOBAL: NO.replace("no", "maybe")}, FORWARD, None, True, id="no boolean"),
         pytest.param({LINK: "[Network]\nIPForward=ipv4\n"}, FORWARD, "1", False, id="IPForward turns it on"),
         pytest.param({LINK: "[Network]\nIPForward=no\n"}, FORWARD, None, True, id="IPForward never turns it off"),
         pytest.param({LINK: "[Network]\nIPForward=ipv6\n"}, FORWARD, None, True, id="IPForward of the other family"),
-        pytest.param({LINK: "[Network]\nIPv4Forwarding=no\n"}, FORWARD, None, True, id="a link's is not the node's"),
-        pytest.param(
-            {LINK: "[Match]\nName=en* eth*\n[Network]\nIPv4Forwarding=no\n"}, ETH, "0", True, id="of a link"
-        ),
-        pytest.param({LINK: "[Match]\nName=!eth*\n[Network]\nIPv4Forwarding=no\n"}, ETH, None, True, id="not of it"),
-        pytest.param(
-            {LINK: "[Match]\nType=ether\n[Network]\nIPv4Forwarding=no\n"}, ETH, "0", False, id="by more than a name"
-        ),
-        pytest.param(
-            {LINK: "[Match]\nName=eth0\n", f"run/systemd/network/{Path(LINK).name}.d/x.conf":
-             "[Network]\nIPv4Forwarding=no\n"},
-            ETH, "0", True, id="a drop-in of a link",
-        ),
-        pytest.param(
-            {LINK: "[Match]\nName=eth0\n", OTHERS: "[Match]\nName=*\n[Network]\nIPv4Forwarding=no\n"},
-            ETH, None, True, id="the first file that fits is silent",
-        ),
-        pytest.param(
-            {LINK: "[Match]\nName=eth0\n[Network]\nIPv4Forwarding=yes\n",
-             OTHERS: "[Match]\nName=*\n[Network]\nIPv4Forwarding=no\n"},
-            ETH, "1", True, id="the first file that fits",
-        ),
-        pytest.param(
-            {LINK: "[Match]\nName=eth0\n[Network]\nIPv4Forwarding=no\n[Link]\nUnmanaged=yes\n"}, ETH, None, True,
-            id="a link that is left alone",
-        ),
-        pytest.param(
-            {LINK: "[Match]\nType=ether\n", OTHERS: "[Match]\nName=*\n[Network]\nIPv4Forwarding=no\n"},
-            ETH, "0", False, id="after a file that may fit",
-        ),
-        pytest.param(
-            {LINK: "[Match]\nName=eth0\nName=en*\n[Network]\nIPv4Forwarding=no\n"}, ETH, "0", True, id="names add up"
-        ),
-        pytest.param({LINK: "[Network]\nIPv4Forwarding=no\n"}, ETH, None, True, id="an empty [Match] fits no link"),
+        pytest.param({LINK: NO}, FORWARD, None, True, id="a link's is not the node's"),
+        pytest.param({LINK: "[Match]\nName=en* eth*\n" + NO}, ETH, "0", True, id="of a link"),
+        pytest.param({LINK: "[Match]\nName=!eth*\n" + NO}, ETH, None, True, id="not of it"),
+        pytest.param({LINK: "[Match]\nType=ether\n" + NO}, ETH, "0", False, id="by more than a name"),
+        pytest.param({LINK: ETH0, f"run/systemd/network/{Path(LINK).name}.d/x.conf": NO}, ETH, "0", True,
+                     id="a drop-in of a link"),
+        pytest.param({LINK: ETH0, OTHERS: ANY + NO}, ETH, None, True, id="the first file that fits is silent"),
+        pytest.param({LINK: ETH0 + YES, OTHERS: ANY + NO}, ETH, "1", True, id="the first file that fits"),
+        pytest.param({LINK: f"{ETH0}{NO}[Link]\nUnmanaged=yes\n"}, ETH, None, True, id="a link that is left alone"),
+        pytest.param({LINK: "[Match]\nType=ether\n", OTHERS: ANY + NO}, ETH, "0", False, id="after one that may fit"),
+        pytest.param({LINK: f"{ETH0}Name=en*\n{NO}"}, ETH, "0", True, id="names add up"),
+        pytest.param({LINK: "[Match]\n" + NO}, ETH, None, True, id="an empty [Match] fits no link"),
     ],
 )  # fmt: skip
 def test_forwarding_by_networkd(
@@ -102,13 +72,9 @@ def test_forwarding_by_networkd(
 
 
 def test_networkd_that_is_not_started_sets_nothing(tmp_path: Path) -> None:
-    files = {GLOBAL: "[Network]\nIPv4Forwarding=no\n"}
-    (line,) = look(tmp_path, files, Names(sysctls=[FORWARD])).settings
-    assert (line.text, line.effective, line.inactive) == (
-        "IPv4Forwarding=no",
-        False,
-        "systemd does not start systemd-networkd",
-    )
+    (line,) = look(tmp_path, {GLOBAL: NO}, Names(sysctls=[FORWARD])).settings
+    assert (line.text, line.effective) == ("IPv4Forwarding=no", False)
+    assert line.inactive == "systemd does not start systemd-networkd"
 
 
 # --- firewalld --------------------------------------------------------------------------
@@ -155,9 +121,7 @@ UFW = {
         pytest.param({"etc/ufw/ufw.conf": "ENABLED=yes\nENABLED=no\n"}, None, id="said twice"),
         pytest.param({"etc/default/ufw": 'IPT_SYSCTL=""\n'}, None, id="no file"),
         pytest.param({"etc/default/ufw": "#IPT_SYSCTL=/etc/ufw/sysctl.conf\n"}, None, id="a comment"),
-        pytest.param(
-            {"etc/default/ufw": "IPT_SYSCTL=/etc/other\n", "etc/other": f"{FORWARD} = 1\n"}, "1", id="another"
-        ),
+        pytest.param({"etc/default/ufw": "IPT_SYSCTL=/etc/o\n", "etc/o": f"{FORWARD} = 1\n"}, "1", id="another"),
         pytest.param({"etc/ufw/sysctl.conf": "net/ipv4/conf/all/forwarding=0 # x\n"}, "0", id="by the other name"),
         pytest.param({"etc/ufw/sysctl.conf": "net/ipv4/ip_forward=1\nnet/ipv4/ip_forward=no\n"}, "1", id="refused"),
         pytest.param({"etc/ufw/sysctl.conf": "net/ipv4/ip_forward 0\n"}, None, id="no assignment"),
@@ -176,36 +140,30 @@ def test_ufw_that_is_not_started_sets_nothing(tmp_path: Path) -> None:
 # --- NetworkManager ---------------------------------------------------------------------
 
 NM = "etc/NetworkManager/NetworkManager.conf"
+LATER, RUN = "etc/NetworkManager/conf.d/x.conf", "run/NetworkManager/conf.d/x.conf"
+VENDOR = "usr/lib/NetworkManager/conf.d"
+KEYS = "[keyfile]\nunmanaged-devices"
 
 
 @pytest.mark.parametrize(
     ("files", "managed"),
     [
         pytest.param({}, True, id="not a word"),
-        pytest.param({NM: "[keyfile]\nunmanaged-devices=interface-name:kube-ipvs0\n"}, False, id="named"),
-        pytest.param({NM: "[keyfile]\nunmanaged-devices=mac:00:11;interface-name:kube-*\n"}, False, id="a pattern"),
-        pytest.param({NM: "[keyfile]\nunmanaged-devices=interface-name:=kube-*\n"}, True, id="no pattern"),
-        pytest.param({NM: "[keyfile]\nunmanaged-devices=interface-name:[k]*\n"}, True, id="no ranges"),
-        pytest.param({NM: "[keyfile]\nunmanaged-devices=kube-ipvs0\n"}, False, id="bare"),
-        pytest.param({NM: "[keyfile]\nunmanaged-devices=type:dummy\n"}, False, id="by type"),
-        pytest.param({NM: "[keyfile]\nunmanaged-devices=except:interface-name:eth0\n"}, False, id="all but another"),
-        pytest.param({NM: "[keyfile]\nunmanaged-devices=*,except:interface-name:kube-ipvs0\n"}, True, id="all but it"),
+        pytest.param({NM: KEYS + "=interface-name:kube-ipvs0\n"}, False, id="named"),
+        pytest.param({NM: KEYS + "=mac:00:11;interface-name:kube-*\n"}, False, id="a pattern"),
+        pytest.param({NM: KEYS + "=interface-name:=kube-*\n"}, True, id="no pattern"),
+        pytest.param({NM: KEYS + "=interface-name:[k]*\n"}, True, id="no ranges"),
+        pytest.param({NM: KEYS + "=kube-ipvs0\n"}, False, id="bare"),
+        pytest.param({NM: KEYS + "=type:dummy\n"}, False, id="by type"),
+        pytest.param({NM: KEYS + "=except:interface-name:eth0\n"}, False, id="all but another"),
+        pytest.param({NM: KEYS + "=*,except:interface-name:kube-ipvs0\n"}, True, id="all but it"),
         pytest.param({NM: "[main]\nunmanaged-devices=kube-ipvs0\n"}, True, id="another section"),
-        pytest.param(
-            {NM: "[keyfile]\nunmanaged-devices=kube-ipvs0\n",
-             "etc/NetworkManager/conf.d/x.conf": "[keyfile]\nunmanaged-devices=eth0\n"},
-            True, id="a later file says otherwise",
-        ),
-        pytest.param(
-            {NM: "[keyfile]\nunmanaged-devices=eth0\n",
-             "etc/NetworkManager/conf.d/x.conf": "[keyfile]\nunmanaged-devices+=kube-ipvs0\n"},
-            False, id="a later file adds",
-        ),
-        pytest.param(
-            {NM: "[keyfile]\nunmanaged-devices-=kube-ipvs0\n",
-             "usr/lib/NetworkManager/conf.d/x.conf": "[keyfile]\nunmanaged-devices=kube-ipvs0\n"},
-            True, id="the main file takes away from a package's",
-        ),
+        pytest.param({NM: KEYS + "=kube-ipvs0\n", LATER: KEYS + "=eth0\n"}, True, id="a later file says otherwise"),
+        pytest.param({NM: KEYS + "=eth0\n", LATER: KEYS + "+=kube-ipvs0\n"}, False, id="a later file adds"),
+        pytest.param({NM: KEYS + "-=kube-ipvs0\n", f"{VENDOR}/x.conf": KEYS + "=kube-ipvs0\n"}, True,
+                     id="the main file takes away from a package's"),
+        pytest.param({f"{VENDOR}/zz.conf": KEYS + "=eth0\n", RUN: KEYS + "=kube-ipvs0\n"}, False,
+                     id="files in /run come after those of packages"),
         pytest.param({NM: "[device-x]\nmatch-device=interface-name:kube-*\nmanaged=0\n"}, False, id="by device"),
         pytest.param({NM: "[device-x]\nmatch-device=interface-name:eth*\nmanaged=0\n"}, True, id="by another device"),
     ],
@@ -221,11 +179,11 @@ def test_a_networkmanager_file_that_excludes_the_interface_is_recognised(
     ("files", "place"),
     [
         ({}, "ipvs.conf"),
-        ({NM: "[keyfile]\nunmanaged-devices=eth0\n"}, "ipvs.conf"),
-        ({"run/NetworkManager/conf.d/x.conf": "[keyfile]\nunmanaged-devices=eth0\n"}, "ipvs.conf"),
-        ({"etc/NetworkManager/conf.d/calico.conf": "[keyfile]\nunmanaged-devices=cali*\n"}, "ipvs.conf"),
-        ({"etc/NetworkManager/conf.d/rke2-canal.conf": "[keyfile]\nunmanaged-devices=cali*\n"}, "zz-ipvs.conf"),
-        ({"etc/NetworkManager/conf.d/zzz.conf": "[keyfile]\nunmanaged-devices=cali*\n"}, "zzz~ipvs.conf"),
+        ({NM: KEYS + "=eth0\n"}, "ipvs.conf"),
+        ({RUN: KEYS + "=eth0\n"}, "ipvs.conf"),
+        ({"etc/NetworkManager/conf.d/calico.conf": KEYS + "=cali*\n"}, "ipvs.conf"),
+        ({"etc/NetworkManager/conf.d/rke2-canal.conf": KEYS + "=cali*\n"}, "zz-ipvs.conf"),
+        ({"etc/NetworkManager/conf.d/zzz.conf": KEYS + "=cali*\n"}, "zzz~ipvs.conf"),
     ],
 )
 def test_the_remedy_for_networkmanager_helps(tmp_path: Path, files: Mapping[str, str], place: str) -> None:
@@ -237,35 +195,15 @@ def test_the_remedy_for_networkmanager_helps(tmp_path: Path, files: Mapping[str,
     assert detect(str(tmp_path), Names(modules=["ip_vs"])).settings == ()
 
 
-VENDOR = "usr/lib/NetworkManager/conf.d"
-
-
-def test_networkmanager_files_in_run_come_after_those_of_packages(tmp_path: Path) -> None:
-    files = {
-        f"{VENDOR}/zz.conf": "[keyfile]\nunmanaged-devices=eth0\n",
-        "run/NetworkManager/conf.d/aa.conf": "[keyfile]\nunmanaged-devices=kube-ipvs0\n",
-    }
-    assert look(tmp_path, files, Names(modules=["ip_vs"]), "NetworkManager").settings == ()
-
-
 @pytest.mark.parametrize(
     ("match", "managed"),
     [
-        ("Name=*", True),
-        ("Name=eth0 k*", True),
-        ("Name=!eth0", True),
-        ("Name=!kube-*", False),
-        ("Name=eth0\nName=kube-ipvs0", True),
-        ("Name=*\nName=", False),
-        ("Type=ether", True),
-        ("Type=wlan", False),
-        ("Kind=!dummy", False),
-        ("Name=*\nKind=dummy", True),
-        ("Name=*\nDriver=virtio_net", False),
-        ("Name=*\nMACAddress=00:11:22:33:44:55", False),
-        ("", False),
+        ("Name=*", True), ("Name=eth0 k*", True), ("Name=!eth0", True), ("Name=!kube-*", False),
+        ("Name=eth0\nName=kube-ipvs0", True), ("Name=*\nName=", False), ("Type=ether", True), ("Type=wlan", False),
+        ("Kind=!dummy", False), ("Name=*\nKind=dummy", True), ("Name=*\nDriver=virtio_net", False),
+        ("Name=*\nMACAddress=00:11:22:33:44:55", False), ("", False),
     ],
-)
+)  # fmt: skip
 def test_networkd_takes_the_interface_by_the_first_file_that_matches(tmp_path: Path, match: str, managed: bool) -> None:
     files = {"run/systemd/network/50-all.network": f"[Match]\n{match}\n[Network]\nDHCP=yes\n"}
     found = look(tmp_path, files, Names(modules=["ip_vs"]), "systemd-networkd").settings

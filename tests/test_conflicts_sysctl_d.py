@@ -15,6 +15,9 @@ from tests.trees import put
 
 FORWARD = "net.ipv4.ip_forward"
 ALL, ETH = "net.ipv4.conf.all.rp_filter", "net.ipv4.conf.eth0.rp_filter"
+EACH = "net.ipv4.conf.*.rp_filter"
+A = "etc/sysctl.d/a.conf"
+OFF, ON = (f"{FORWARD}={value}" for value in (0, 1))
 MASK = "\0"  # a link to /dev/null
 
 
@@ -41,70 +44,36 @@ def winner(found: list[ExternalSetting], program: Program) -> Optional[str]:
 @pytest.mark.parametrize(
     ("files", "name", "systemd", "procps"),
     [
-        pytest.param({"etc/sysctl.d/a.conf": f"{FORWARD}=1\n{FORWARD}=0"}, FORWARD, "0", "0", id="the later line"),
-        pytest.param(
-            {"etc/sysctl.d/60.conf": f"{FORWARD}=0", "usr/lib/sysctl.d/70.conf": f"{FORWARD}=1"},
-            FORWARD, "1", "1", id="the later name, whatever the directory",
-        ),
-        pytest.param(
-            {"etc/sysctl.d/60.conf": f"{FORWARD}=0", "run/sysctl.d/60.conf": f"{FORWARD}=1"},
-            FORWARD, "0", "0", id="of one name the first directory",
-        ),
-        pytest.param(
-            {"usr/local/lib/sysctl.d/60.conf": f"{FORWARD}=0", "lib/sysctl.d/60.conf": f"{FORWARD}=1"},
-            FORWARD, "0", "0", id="/usr/local/lib before /lib",
-        ),
-        pytest.param(
-            {"etc/sysctl.d/60.conf": MASK, "usr/lib/sysctl.d/60.conf": f"{FORWARD}=0"},
-            FORWARD, None, None, id="a mask",
-        ),
-        pytest.param(
-            {"etc/sysctl.d/60.conf": "", "usr/lib/sysctl.d/60.conf": f"{FORWARD}=0"},
-            FORWARD, None, None, id="an empty file",
-        ),
-        pytest.param({"etc/sysctl.d/60": f"{FORWARD}=0"}, FORWARD, None, None, id="another suffix"),
-        pytest.param(
-            {"etc/sysctl.d/99.conf": f"{FORWARD}=1", "etc/sysctl.conf": f"{FORWARD}=0"},
-            FORWARD, "1", "0", id="sysctl.conf without a link",
-        ),
-        pytest.param({"etc/sysctl.d/a.conf": "-net/ipv4/ip_forward = 0 "}, FORWARD, "0", "0", id="slashes, a minus"),
-        pytest.param({"etc/sysctl.d/a.conf": f"#{FORWARD}=0\n;{FORWARD}=0\n"}, FORWARD, None, None, id="comments"),
-        pytest.param(
-            {"etc/sysctl.d/a.conf": "net.ipv4.conf.eth0/100.rp_filter=2"},
-            "net.ipv4.conf.eth0/100.rp_filter", "2", "2", id="a dot within",
-        ),
-        pytest.param(
-            {"etc/sysctl.d/a.conf": f"{ALL}=1\nnet.ipv4.conf.*.rp_filter=2"}, ALL, "1", "1", id="named before a pattern"
-        ),
-        pytest.param(
-            {"etc/sysctl.d/a.conf": f"{ALL}=1\nnet.ipv4.conf.*.rp_filter=2"}, ETH, "2", "2", id="a pattern for the rest"
-        ),
-        pytest.param(
-            {"etc/sysctl.d/a.conf": f"net.ipv4.conf.*.rp_filter=2\n-{ALL}"}, ALL, None, None, id="an exclusion"
-        ),
-        pytest.param(
-            {"etc/sysctl.d/a.conf": "net.ipv4.conf.*.rp_filter=2\n-net.ipv4.conf.e*.rp_filter"},
-            ETH, "2", "2", id="an exclusion is no pattern",
-        ),
-        pytest.param(
-            {"etc/sysctl.d/a.conf": "net.ipv4.conf.*.rp_filter=2\nnet.ipv4.conf.e*.rp_filter=1\n"
-                                    "net.ipv4.conf.*.rp_filter=2"},
-            ETH, "1", "2", id="said again, it keeps its place",
-        ),
-        pytest.param(
-            {"etc/sysctl.d/a.conf": "net.ipv4.conf.*.rp_filter=2\nnet.ipv4.conf.e*.rp_filter=1\n"
-                                    "net.ipv4.conf.*.rp_filter=0"},
-            ETH, "0", "0", id="said otherwise, it comes last",
-        ),
-        pytest.param(
-            {"etc/sysctl.d/a.conf": f"{FORWARD}=1", "etc/sysctl.d/b.conf": f"-{FORWARD}"},
-            FORWARD, None, "1", id="an exclusion takes back, for systemd",
-        ),
-        pytest.param({"etc/sysctl.d/a.conf": "net.ipv4.*=1"}, ALL, None, None, id="no pattern over more than a part"),
-        pytest.param(
-            {"etc/sysctl.d/a.conf": f"{FORWARD}=1\nnet.ipv4.conf.all.forwarding=0"},
-            FORWARD, "0", "0", id="the other file of the same variable",
-        ),
+        pytest.param({A: f"{FORWARD}=1\n{FORWARD}=0"}, FORWARD, "0", "0", id="the later line"),
+        pytest.param({"etc/sysctl.d/60.conf": OFF, "usr/lib/sysctl.d/70.conf": ON}, FORWARD, "1", "1",
+                     id="the later name, whatever the directory"),
+        pytest.param({"etc/sysctl.d/60.conf": OFF, "run/sysctl.d/60.conf": ON}, FORWARD, "0", "0",
+                     id="of one name the first directory"),
+        pytest.param({"usr/local/lib/sysctl.d/60.conf": OFF, "lib/sysctl.d/60.conf": ON}, FORWARD, "0", "0",
+                     id="/usr/local/lib before /lib"),
+        pytest.param({"etc/sysctl.d/60.conf": MASK, "usr/lib/sysctl.d/60.conf": OFF}, FORWARD, None, None, id="a mask"),
+        pytest.param({"etc/sysctl.d/60.conf": "", "usr/lib/sysctl.d/60.conf": OFF}, FORWARD, None, None,
+                     id="an empty file"),
+        pytest.param({"etc/sysctl.d/60": OFF}, FORWARD, None, None, id="another suffix"),
+        pytest.param({"etc/sysctl.d/99.conf": ON, "etc/sysctl.conf": OFF}, FORWARD, "1", "0",
+                     id="sysctl.conf without a link"),
+        pytest.param({A: "-net/ipv4/ip_forward = 0 "}, FORWARD, "0", "0", id="slashes, a minus"),
+        pytest.param({A: f"#{FORWARD}=0\n;{FORWARD}=0\n"}, FORWARD, None, None, id="comments"),
+        pytest.param({A: "net.ipv4.conf.eth0/100.rp_filter=2"}, "net.ipv4.conf.eth0/100.rp_filter", "2", "2",
+                     id="a dot within"),
+        pytest.param({A: f"{ALL}=1\n{EACH}=2"}, ALL, "1", "1", id="named before a pattern"),
+        pytest.param({A: f"{ALL}=1\n{EACH}=2"}, ETH, "2", "2", id="a pattern for the rest"),
+        pytest.param({A: f"{EACH}=2\n-{ALL}"}, ALL, None, None, id="an exclusion"),
+        pytest.param({A: f"{EACH}=2\n-net.ipv4.conf.e*.rp_filter"}, ETH, "2", "2", id="an exclusion is no pattern"),
+        pytest.param({A: f"{EACH}=2\nnet.ipv4.conf.e*.rp_filter=1\n{EACH}=2"}, ETH, "1", "2",
+                     id="said again, it keeps its place"),
+        pytest.param({A: f"{EACH}=2\nnet.ipv4.conf.e*.rp_filter=1\n{EACH}=0"}, ETH, "0", "0",
+                     id="said otherwise, it comes last"),
+        pytest.param({A: ON, "etc/sysctl.d/b.conf": f"-{FORWARD}"}, FORWARD, None, "1",
+                     id="an exclusion takes back, for systemd"),
+        pytest.param({A: "net.ipv4.*=1"}, ALL, None, None, id="no pattern over more than a part"),
+        pytest.param({A: f"{ON}\nnet.ipv4.conf.all.forwarding=0"}, FORWARD, "0", "0",
+                     id="the other file of the same variable"),
     ],
 )  # fmt: skip
 def test_the_effective_line(
@@ -119,9 +88,8 @@ def test_the_effective_line(
 def test_every_line_is_reported_with_its_place_and_remedy(tmp_path: Path) -> None:
     tree = make(tmp_path, {"usr/lib/sysctl.d/50-x.conf": f"#\n{FORWARD} = 1\n", "etc/sysctl.d/60.conf": f"{FORWARD}=0"})
     vendor, local = settings(tree, FORWARD)
-    assert (vendor.origin, vendor.text, vendor.effective) == (
-        f"{tmp_path}/usr/lib/sysctl.d/50-x.conf:2", f"{FORWARD} = 1", False,
-    )  # fmt: skip
+    assert (vendor.text, vendor.effective) == (f"{FORWARD} = 1", False)
+    assert vendor.origin == f"{tmp_path}/usr/lib/sysctl.d/50-x.conf:2"
     assert vendor.remedy == f"copy the file to {tmp_path}/etc/sysctl.d, and remove the line from the copy"
     assert local.remedy == f"correct the line in {tmp_path}/etc/sysctl.d/60.conf, or remove it"
 

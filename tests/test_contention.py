@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 from typing import Optional
 
 import pytest
@@ -13,7 +14,7 @@ from ipvsd.decide.contention import Contention, Limit
 from ipvsd.reconcile.changes import ContentionEnded
 from ipvsd.runtime.event_loop import ReasonKind
 from tests.fake_kernel import FORWARD
-from tests.reconciling import FORWARDING, started
+from tests.reconciling import FORWARDING, Node, started
 
 NONE = Contention()
 LIMIT = Limit(repairs=3, window=30.0, quiet=100.0)
@@ -36,23 +37,17 @@ def lasts(contention: Optional[Contention], now: float) -> bool:
     return contention is not None and contention.contended
 
 
-def test_the_permitted_number_of_repairs_is_not_contention() -> None:
-    assert not repaired(0.0, 0.0, 0.0).contended
-
-
-def test_one_more_repair_is_contention_with_the_program_and_the_time() -> None:
+def test_one_repair_more_than_permitted_is_contention_with_the_program_and_the_time() -> None:
+    assert not repaired(5.0, 5.0, 5.0).contended
     found = repaired(5.0, 5.0, 5.0, 5.0)
     assert (found.contended, found.conflicting_program, found.since) == (True, "agent[7]", 5.0)
 
 
-def test_who_was_not_seen_is_taken_for_the_rival_before() -> None:
-    assert repaired(20.0, begin=contention(), rival="").conflicting_program == "agent[7]"
-    assert repaired(0.0, rival="").conflicting_program == "an unknown writer"
-
-
-def test_contention_keeps_its_beginning_and_names_the_last_program() -> None:
+def test_contention_keeps_its_beginning_and_names_the_last_known_program() -> None:
     found = repaired(20.0, begin=contention(), rival="tuned[9]")
     assert (found.since, found.conflicting_program) == (3.0, "tuned[9]")
+    assert repaired(20.0, begin=contention(), rival="").conflicting_program == "agent[7]"
+    assert repaired(0.0, rival="").conflicting_program == "an unknown writer"
 
 
 def test_the_leaking_bucket_permits_later_repairs() -> None:
@@ -85,43 +80,34 @@ def test_twice_the_rate_of_the_limit_always_is(limit: Limit, faster: float) -> N
 # --- suspended writes -------------------------------------------------------------------
 
 
-def test_a_contended_sysctl_is_written_only_at_a_resync() -> None:
-    assert (contention().suspended(full=False), contention().suspended(full=True)) == (True, False)
-
-
-def test_a_sysctl_below_the_limit_is_written() -> None:
-    assert not repaired(0.0).suspended(full=False)
-
-
-def test_a_yielded_sysctl_is_never_written() -> None:
-    found = contention(yields=True)
-    assert (found.yielded, found.suspended(full=True)) == (True, True)
-
-
-def test_only_a_contended_sysctl_is_yielded() -> None:
-    assert not repaired(0.0, 1.0, yields=True).yielded
+@pytest.mark.parametrize(
+    ("found", "yielded", "suspended"),
+    [
+        pytest.param(repaired(0.0), False, (False, False), id="below the limit"),
+        pytest.param(repaired(0.0, yields=True), False, (False, False), id="below the limit, with the policy yield"),
+        pytest.param(contention(), False, (True, False), id="contended: written only at a resync"),
+        pytest.param(contention(yields=True), True, (True, True), id="yielded: never written"),
+    ],
+)
+def test_suspended_writes(found: Contention, yielded: bool, suspended: tuple[bool, bool]) -> None:
+    assert (found.yielded, (found.suspended(full=False), found.suspended(full=True))) == (yielded, suspended)
 
 
 # --- the end of contention --------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("later", "goes_on"), [(99.0, True), (100.0, False), (1e6, False)])
-def test_it_is_over_when_it_was_compliant_for_long(later: float, goes_on: bool) -> None:
-    assert lasts(contention(), 3.0 + later) is goes_on
-
-
-def test_a_non_compliant_reading_extends_it() -> None:
-    found = contention().checked(LIMIT, False, 90.0)
-    assert (lasts(found, 189.0), lasts(found, 190.0)) == (True, False)
-
-
-def test_a_repair_at_a_resync_extends_it() -> None:
-    found = repaired(90.0, begin=contention())
-    assert (lasts(found, 189.0), lasts(found, 190.0)) == (True, False)
-
-
-def test_a_yielded_sysctl_stays_yielded() -> None:
-    assert lasts(contention(yields=True), 1e9)
+@pytest.mark.parametrize(
+    ("found", "over"),
+    [
+        pytest.param(contention(), 103.0, id="after a quiet time"),
+        pytest.param(contention().checked(LIMIT, False, 90.0), 190.0, id="extended by a reading that is not compliant"),
+        pytest.param(repaired(90.0, begin=contention()), 190.0, id="extended by a repair at a resync"),
+        pytest.param(contention(yields=True), math.inf, id="never if yielded"),
+    ],
+)
+def test_the_end_of_contention(found: Optional[Contention], over: float) -> None:
+    assert lasts(found, min(over - 1, 1e9))
+    assert math.isinf(over) or not (lasts(found, over) or lasts(found, 1e6))
 
 
 def test_a_drift_long_ago_leaves_no_trace() -> None:
@@ -130,11 +116,17 @@ def test_a_drift_long_ago_leaves_no_trace() -> None:
     assert found.checked(LIMIT, True, 10.0) is None
 
 
-def test_a_sysctl_that_is_no_longer_desired_is_not_contended() -> None:
+def contended() -> Node:
+    """Return a node before the round that reports contention."""
     node = started(FORWARDING, peace="\ncontention: {repairs: 1}")
     for _ in range(2):
         node.drift()
         node.loop.wait(0.01)
+    return node
+
+
+def test_a_sysctl_that_is_no_longer_desired_is_not_contended() -> None:
+    node = contended()
     node.round()
     assert set(node.reconciler.registry.contended()) == {FORWARD}
     del node.kernel.values[FORWARD]
@@ -144,10 +136,7 @@ def test_a_sysctl_that_is_no_longer_desired_is_not_contended() -> None:
 
 
 def test_a_contended_sysctl_is_not_due_for_a_retry() -> None:
-    node = started(FORWARDING, peace="\ncontention: {repairs: 1}")
-    for _ in range(2):
-        node.drift()
-        node.loop.wait(0.01)
+    node = contended()
     node.kernel.values[FORWARD], node.kernel.refused[FORWARD] = "0", errno.EIO
     node.round(ReasonKind.RESYNC)
     assert node.reconciler.next_try is not None

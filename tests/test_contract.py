@@ -45,58 +45,28 @@ def _bench(kind: str, tmp_path: Path) -> Iterator[Bench]:
 
 def test_the_kernel_has_a_release_and_processors_and_takes_modules(bench: Bench) -> None:
     kernel = bench.host.kernel(NAMES)
-
     assert kernel.release
     assert kernel.cpus >= 1
-    assert kernel.modular
-    assert kernel.indexed
+    assert (kernel.modular, kernel.indexed) == (True, True)
 
 
-def test_the_index_lists_the_loadable_ones_of_the_queried_modules(bench: Bench) -> None:
-    assert bench.host.kernel(NAMES).loadable == {"ip_vs", "ip_vs_sh", "nf_conntrack", "br_netfilter"}
-
-
-def test_the_index_contains_only_queried_modules(bench: Bench) -> None:
-    assert bench.host.kernel(["ip_vs"]).loadable == {"ip_vs"}
-
-
-def test_being_loaded_makes_no_difference_to_the_index(bench: Bench) -> None:
-    bench.host.load_module("ip_vs_sh")
-
-    assert "ip_vs_sh" in bench.host.kernel(NAMES).loadable
+def test_the_index_lists_the_loadable_ones_of_the_queried_modules_loaded_or_not(bench: Bench) -> None:
+    for _ in range(2):
+        assert bench.host.kernel(NAMES).loadable == {"ip_vs", "ip_vs_sh", "nf_conntrack", "br_netfilter"}
+        assert bench.host.kernel(["ip_vs"]).loadable == {"ip_vs"}
+        bench.host.load_module("ip_vs_sh")
 
 
 # --- modules ----------------------------------------------------------------------------
 
 
-def test_a_module_that_is_not_loaded_is_not_listed(bench: Bench) -> None:
-    assert "ip_vs" not in bench.host.modules(NAMES)
-
-
-def test_a_loaded_module_is_live(bench: Bench) -> None:
-    bench.host.load_module("br_netfilter")
-
-    assert bench.host.modules(["br_netfilter"]) == {"br_netfilter": ModuleState.LIVE}
-
-
-def test_loading_a_module_loads_its_dependencies(bench: Bench) -> None:
-    bench.host.load_module("ip_vs_sh")
-
-    listed = bench.host.modules(["ip_vs", "ip_vs_sh", "nf_conntrack"])
-    assert listed == dict.fromkeys(("ip_vs", "ip_vs_sh", "nf_conntrack"), ModuleState.LIVE)
-
-
-def test_only_the_modules_that_were_asked_about_are_listed(bench: Bench) -> None:
-    bench.host.load_module("ip_vs_sh")
-
-    assert set(bench.host.modules(["ip_vs_sh"])) == {"ip_vs_sh"}
-
-
-def test_loading_a_live_module_again_is_no_error(bench: Bench) -> None:
-    bench.host.load_module("ip_vs")
-    bench.host.load_module("ip_vs")
-
-    assert bench.host.modules(["ip_vs"]) == {"ip_vs": ModuleState.LIVE}
+def test_a_module_is_live_with_its_dependencies_after_it_was_loaded_once_or_again(bench: Bench) -> None:
+    assert not {"ip_vs", "ip_vs_sh", "br_netfilter"} & set(bench.host.modules(NAMES))
+    for _ in range(2):
+        bench.host.load_module("ip_vs_sh")
+        live = dict.fromkeys(("ip_vs", "ip_vs_sh", "nf_conntrack"), ModuleState.LIVE)
+        assert bench.host.modules(NAMES) == live
+    assert bench.host.modules(["ip_vs_sh"]) == {"ip_vs_sh": ModuleState.LIVE}
 
 
 def test_an_unknown_module_cannot_be_loaded(bench: Bench) -> None:
@@ -106,24 +76,21 @@ def test_an_unknown_module_cannot_be_loaded(bench: Bench) -> None:
 
 def test_a_blacklisted_module_is_not_loaded(bench: Bench) -> None:
     bench.blacklist("ip_vs_sh")
-
     with pytest.raises(BlacklistedError):
         bench.host.load_module("ip_vs_sh")
     assert "ip_vs_sh" not in bench.host.modules(NAMES)
 
 
 def test_an_unloaded_module_is_gone_and_can_be_loaded_again(bench: Bench) -> None:
-    bench.host.load_module("ip_vs_sh")
-    bench.unload("ip_vs_sh")
-    assert "ip_vs_sh" not in bench.host.modules(NAMES)
-
-    bench.host.load_module("ip_vs_sh")
-    assert bench.host.modules(["ip_vs_sh"]) == {"ip_vs_sh": ModuleState.LIVE}
+    for _ in range(2):
+        bench.host.load_module("ip_vs_sh")
+        assert bench.host.modules(["ip_vs_sh"]) == {"ip_vs_sh": ModuleState.LIVE}
+        bench.unload("ip_vs_sh")
+        assert "ip_vs_sh" not in bench.host.modules(NAMES)
 
 
 def test_a_module_in_use_cannot_be_unloaded(kernel_bench: Bench) -> None:
     kernel_bench.host.load_module("ip_vs_sh")
-
     with pytest.raises(OSError, match="in use"):
         kernel_bench.unload("ip_vs")
 
@@ -131,55 +98,29 @@ def test_a_module_in_use_cannot_be_unloaded(kernel_bench: Bench) -> None:
 # --- sysctls ----------------------------------------------------------------------------
 
 
-def test_a_sysctl_is_missing_while_its_module_is(bench: Bench) -> None:
-    assert bench.host.read_sysctl(CONNTRACK) == MISSING
-
-
-def test_a_sysctl_comes_with_its_module_at_the_kernels_default(bench: Bench) -> None:
-    bench.host.load_module("ip_vs")
-
-    assert bench.host.read_sysctl(CONNTRACK) == "0"
-
-
-def test_a_sysctl_goes_with_its_module(bench: Bench) -> None:
-    bench.host.load_module("ip_vs")
-    bench.unload("ip_vs")
-
-    assert bench.host.read_sysctl(CONNTRACK) == MISSING
-
-
-def test_a_module_reload_resets_its_sysctls(bench: Bench) -> None:
-    bench.host.load_module("ip_vs")
-    bench.host.write_sysctl(CONNTRACK, "1")
-    bench.unload("ip_vs")
-    bench.host.load_module("ip_vs")
-
-    assert bench.host.read_sysctl(CONNTRACK) == "0"
-
-
-def test_a_written_value_is_read_back(bench: Bench) -> None:
-    bench.host.load_module("ip_vs")
-    bench.host.write_sysctl(CONNTRACK, "1")
-
-    assert bench.host.read_sysctl(CONNTRACK) == "1"
+def test_a_sysctl_comes_with_its_module_at_the_kernels_default_and_goes_with_it(bench: Bench) -> None:
+    for _ in range(2):
+        assert bench.host.read_sysctl(CONNTRACK) == MISSING
+        bench.host.load_module("ip_vs")
+        assert bench.host.read_sysctl(CONNTRACK) == "0"
+        bench.host.write_sysctl(CONNTRACK, "1")
+        assert bench.host.read_sysctl(CONNTRACK) == "1"
+        bench.unload("ip_vs")
 
 
 def test_a_shorter_value_leaves_nothing_of_a_longer_one(bench: Bench) -> None:
     bench.host.load_module("ip_vs")
     bench.host.write_sysctl(DROP_RATE, "1000")
     bench.host.write_sysctl(DROP_RATE, "7")
-
     assert bench.host.read_sysctl(DROP_RATE) == "7"
 
 
 def test_a_sysctl_without_a_module_can_be_written_and_restored(bench: Bench) -> None:
     before = bench.host.read_sysctl(ARP_IGNORE)
     assert isinstance(before, str)
-    bench.host.write_sysctl(ARP_IGNORE, "1")
-    assert bench.host.read_sysctl(ARP_IGNORE) == "1"
-
-    bench.host.write_sysctl(ARP_IGNORE, before)
-    assert bench.host.read_sysctl(ARP_IGNORE) == before
+    for value in ("1", before):
+        bench.host.write_sysctl(ARP_IGNORE, value)
+        assert bench.host.read_sysctl(ARP_IGNORE) == value
 
 
 @pytest.mark.parametrize("key", [CONNTRACK, "net.ipv4.conf.lo.no_such_key"])
@@ -206,10 +147,8 @@ def test_a_value_that_is_no_number_is_refused_and_changes_nothing(kernel_bench: 
 def test_without_descriptors_a_value_is_unreadable_for_the_moment(bench: Bench) -> None:
     bench.host.load_module("ip_vs")
     with bench.starved():
-        assert bench.host.read_sysctl(ARP_IGNORE) == Unreadable("Too many open files", transient=True)
-        assert bench.host.read_parameter("ip_vs.conn_tab_bits").reading == Unreadable(
-            "Too many open files", transient=True
-        )
+        readings = (bench.host.read_sysctl(ARP_IGNORE), bench.host.read_parameter("ip_vs.conn_tab_bits").reading)
+        assert set(readings) == {Unreadable("Too many open files", transient=True)}
     assert isinstance(bench.host.read_sysctl(ARP_IGNORE), str)
 
 

@@ -9,18 +9,8 @@ from ipvsd.config.parser import parse
 from ipvsd.config.profiles import notes
 from ipvsd.config.schema import Config
 from ipvsd.decide.verdicts import judge_module
-from ipvsd.model.types import (
-    Desired,
-    DesiredSysctl,
-    Exactly,
-    Iptables,
-    ModuleState,
-    ModuleVerdict,
-    Need,
-    Observed,
-    Policy,
-    Within,
-)
+from ipvsd.model.types import Desired, DesiredSysctl, Exactly, Iptables, ModuleState, Need, Observed, Policy, Within
+from ipvsd.model.types import ModuleVerdict as V
 from tests.fake_kernel import DEPENDS, NODE
 from tests.samples import kernel
 
@@ -123,31 +113,20 @@ def test_the_connection_tracking_module_is_the_one_that_this_kernel_has(
     assert {name for name in ("nf_conntrack", "nf_conntrack_ipv4") if name in found} == wanted
 
 
-def test_built_in_connection_tracking_counts() -> None:
-    wanted = build_desired(Config(), kernel(built_in=("nf_conntrack_ipv4",)), {}, {})
-    assert "nf_conntrack_ipv4" in needs(wanted)
-
-
-def test_connection_tracking_that_runs_counts_without_an_index() -> None:
-    wanted = build_desired(
-        Config(), kernel(indexed=False), {"nf_conntrack": ModuleState.LIVE, "nf_conntrack_ipv4": ModuleState.LIVE}, {}
-    )
-    assert {"nf_conntrack", "nf_conntrack_ipv4"} <= set(needs(wanted))
+def test_connection_tracking_that_is_built_in_or_runs_without_an_index_counts() -> None:
+    both = {"nf_conntrack", "nf_conntrack_ipv4"}
+    assert "nf_conntrack_ipv4" in needs(build_desired(Config(), kernel(built_in=("nf_conntrack_ipv4",)), {}, {}))
+    live = dict.fromkeys(both, ModuleState.LIVE)
+    assert both <= set(needs(build_desired(Config(), kernel(indexed=False), live, {})))
 
 
 @pytest.mark.parametrize(
     ("release", "touched"),
     [
-        pytest.param("3.10.0-1160.el7", False, id="3.10"),
-        pytest.param("4.0.9", False, id="4.0"),
-        pytest.param("4.1.0", True, id="4.1"),
-        pytest.param("4.18.0-553.el8_10", True, id="4.18"),
-        pytest.param("5.8.18", True, id="5.8"),
-        pytest.param("5.9.0", False, id="5.9"),
-        pytest.param("6.1.0", False, id="6.1"),
-        pytest.param("nonsense", False, id="unknown"),
+        ("3.10.0-1160.el7", False), ("4.0.9", False), ("4.1.0", True), ("4.18.0-553.el8_10", True), ("5.8.18", True),
+        ("5.9.0", False), ("6.1.0", False), ("nonsense", False),
     ],
-)
+)  # fmt: skip
 def test_conn_reuse_mode_is_set_only_where_kube_proxy_sets_it(release: str, touched: bool) -> None:
     assert values(want(release=release)).get("net.ipv4.vs.conn_reuse_mode") == ("0" if touched else None)
 
@@ -179,13 +158,9 @@ def test_without_a_profile_nothing_is_desired() -> None:
 
 
 def test_an_lvs_director_requires_every_shipped_scheduler() -> None:
-    wanted = needs(want("profiles: [lvs-full]"))
-    schedulers = "rr wrr lc wlc lblc lblcr dh sh mh sed nq fo ovf twos".split()
-    expected = {
-        **dict.fromkeys([f"ip_vs_{name}" for name in schedulers], Need.IF_SHIPPED),
-        "ip_vs_ftp": Need.IF_SHIPPED,
-    }
-    assert wanted == {"ip_vs": Need.REQUIRED, "nf_conntrack": Need.REQUIRED, **expected}
+    optional = dict.fromkeys([*SCHEDULERS, "ip_vs_ftp"], Need.IF_SHIPPED)
+    required = dict.fromkeys(["ip_vs", "nf_conntrack"], Need.REQUIRED)
+    assert needs(want("profiles: [lvs-full]")) == {**required, **optional}
 
 
 @pytest.mark.parametrize("order", ["[lvs-full, kube-proxy-ipvs]", "[kube-proxy-ipvs, lvs-full]"])
@@ -199,18 +174,12 @@ def test_the_stronger_need_of_several_profiles_counts(order: str) -> None:
 @pytest.mark.parametrize(
     ("said", "need"),
     [
-        ("ip_vs_sh: {required: false}", Need.OPTIONAL),
-        ("ip_vs_sh: {}", Need.REQUIRED),
-        ("ip_vs_sh: false", None),
-        ("br_netfilter: {required: true}", Need.REQUIRED),
-        ("br_netfilter: {}", Need.OPTIONAL),
-        ("xt_recent: {}", Need.REQUIRED),
-        ("xt_recent: {parameters: {ip_list_tot: 200}}", Need.IF_SHIPPED),
-        ("ip_vs_wlc: {}", Need.REQUIRED),
-        ("ip_vs_wlc: {required: false}", Need.OPTIONAL),
-        ("ip-vs-wlc: {required: false}", Need.OPTIONAL),
+        ("ip_vs_sh: {required: false}", Need.OPTIONAL), ("ip_vs_sh: {}", Need.REQUIRED), ("ip_vs_sh: false", None),
+        ("br_netfilter: {required: true}", Need.REQUIRED), ("br_netfilter: {}", Need.OPTIONAL),
+        ("xt_recent: {}", Need.REQUIRED), ("xt_recent: {parameters: {ip_list_tot: 200}}", Need.IF_SHIPPED),
+        ("ip_vs_wlc: {}", Need.REQUIRED), ("ip-vs-wlc: {required: false}", Need.OPTIONAL),
     ],
-)
+)  # fmt: skip
 def test_a_user_adds_weakens_or_drops_a_module(said: str, need: object) -> None:
     name = said.partition(":")[0].replace("-", "_")
     assert needs(want(f"modules: {{{said}}}")).get(name) is need
@@ -232,9 +201,7 @@ def test_a_user_overrides_a_part_of_a_profiles_sysctl(said: str, expected: tuple
 
 def test_a_users_own_sysctl_is_enforced_and_its_absence_no_failure() -> None:
     wanted = one(want("sysctls: {net.ipv4.tcp_rmem: 4096 1 2}"), "net.ipv4.tcp_rmem")
-    assert (wanted.want, wanted.policy, wanted.required, wanted.provider) == (
-        Exactly("4096 1 2"), Policy.ENFORCE, False, None,
-    )  # fmt: skip
+    assert wanted == DesiredSysctl("net.ipv4.tcp_rmem", Exactly("4096 1 2"), Policy.ENFORCE, False, "f:1")
 
 
 def test_a_dropped_sysctl_is_not_desired() -> None:
@@ -315,6 +282,6 @@ def test_a_version_of_kube_proxy_has_its_notes(text: str, count: int, said: str)
 def test_an_old_kernel_is_too_old_for_nftables_whatever_it_has() -> None:
     wanted = want("profiles: [kube-proxy-nftables]")
     (module,) = (module for module in wanted.modules if module.name == "nf_tables")
-    for release, verdict in (("5.10.0", ModuleVerdict.KERNEL_TOO_OLD), ("5.13.0", ModuleVerdict.LIVE)):
+    for release, verdict in (("5.10.0", V.KERNEL_TOO_OLD), ("5.13.0", V.LIVE)):
         seen = Observed(kernel(release=release), {"nf_tables": ModuleState.LIVE}, {})
         assert judge_module(module, seen).verdict is verdict

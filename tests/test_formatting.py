@@ -30,11 +30,7 @@ def test_one_remedy_of_many_modules_is_printed_once(tree: Path, capsys: Output) 
 
 
 def test_a_remedy_that_was_printed_above_is_referred_to(tree: Path, capsys: Output) -> None:
-    put(
-        tree,
-        "etc/ipvsd/ipvsd.yaml",
-        "profiles: []\nsysctls: {net.a.b: 1, net.ipv4.ip_forward: 1, net.c.d: 1}\n",
-    )
+    put(tree, "etc/ipvsd/ipvsd.yaml", "profiles: []\nsysctls: {net.a.b: 1, net.ipv4.ip_forward: 1, net.c.d: 1}\n")
     _, out, _ = run(capsys, tree, "check")
     sysctls = out.partition("SYSCTLS")[2]
     assert sysctls.count("-> remove the sysctl from the configuration") == 1
@@ -55,14 +51,17 @@ def test_a_pattern_without_matches_is_reported(tree: Path, capsys: Output, value
 PERSISTED = "etc/sysctl.d/90-ipvsd.conf"
 
 
+def stop_kernel(tree: Path, image: bool) -> None:
+    for name in ("proc", "sys") if image else ():
+        shutil.rmtree(tree / name)
+
+
 @pytest.mark.parametrize("command", ["check", "plan"])
 @pytest.mark.parametrize("image", [True, False])
 def test_persisted_files_that_are_not_as_configured_are_noted(
     tree: Path, capsys: Output, command: str, image: bool
 ) -> None:
-    if image:
-        shutil.rmtree(tree / "proc")
-        shutil.rmtree(tree / "sys")
+    stop_kernel(tree, image)
     run(capsys, tree, "apply", "--persist")
     told = f"{PERSISTED} does not match the configuration (run 'ipvsd apply --persist --root ')"
     for stale in (False, True):
@@ -73,9 +72,7 @@ def test_persisted_files_that_are_not_as_configured_are_noted(
 
 @pytest.mark.parametrize("image", [True, False])
 def test_a_plan_has_the_notes_of_check(tree: Path, capsys: Output, image: bool) -> None:
-    if image:
-        shutil.rmtree(tree / "proc")
-        shutil.rmtree(tree / "sys")
+    stop_kernel(tree, image)
     put(tree, "etc/ipvsd/ipvsd.yaml", 'kubeProxyVersion: "1.40"\n')
     put(tree, "etc/modules-load.d/x.conf", "nosuch\n")
     put(tree, PERSISTED, "")

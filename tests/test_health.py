@@ -20,17 +20,15 @@ MV, SV = ModuleVerdict, SysctlVerdict
 @pytest.mark.parametrize(
     ("finding", "state"),
     [
-        pytest.param(module(), State.READY, id="module live"),
-        pytest.param(module(MV.BUILT_IN), State.READY, id="module built in"),
         *(
-            pytest.param(module(verdict), State.FAILED, id=f"required module {verdict.value}")
-            for verdict in MV
-            if verdict not in (MV.LIVE, MV.BUILT_IN)
+            pytest.param(module(verdict), State.READY, id=f"module {verdict.value}")
+            for verdict in (MV.LIVE, MV.BUILT_IN)
         ),
         *(
-            pytest.param(module(verdict, need=Need.OPTIONAL), State.DEGRADED, id=f"optional module {verdict.value}")
+            pytest.param(module(verdict, need=need), state, id=f"{need.value} module {verdict.value}")
             for verdict in MV
             if verdict not in (MV.LIVE, MV.BUILT_IN)
+            for need, state in ((Need.REQUIRED, State.FAILED), (Need.OPTIONAL, State.DEGRADED))
         ),
         pytest.param(module(MV.NOT_BUILT, need=Need.IF_SHIPPED), State.READY, id="scheduler not shipped"),
         pytest.param(module(MV.LOAD_FAILED, need=Need.IF_SHIPPED), State.DEGRADED, id="shipped scheduler fails"),
@@ -71,45 +69,30 @@ def test_the_exit_code(findings: tuple[Finding, ...], code: int) -> None:
     assert health(*findings).exit_code == code
 
 
-def test_a_ready_node_says_its_counts() -> None:
-    assert health(module(), sysctl(), sysctl(key="net.b")).summary == "ready: 1 module, 2 sysctls compliant"
-
-
-def test_an_unavailable_item_is_not_counted() -> None:
-    gone = module(MV.NOT_BUILT, "ip_vs_twos", Need.IF_SHIPPED)
-    assert health(module(), gone).summary == "ready: 1 module, 0 sysctls compliant"
-
-
-def test_a_failed_node_reports_missing_items_and_remedies() -> None:
-    found = module(MV.ABSENT, "ip_vs_sh", remedy="apt install it")
-    assert health(module(), found).summary == "failed: ip_vs_sh absent: apt install it"
-
-
-def test_a_degraded_node_says_its_counts_and_what_is_missing() -> None:
-    found = module(MV.ABSENT, "br_netfilter", Need.OPTIONAL, remedy="apt install it")
-    assert (
-        health(module(), found).summary
-        == "degraded: 1 module, 0 sysctls compliant; br_netfilter absent: apt install it"
-    )
-
-
-def test_one_cause_is_told_once() -> None:
-    found = [module(MV.MODULE_TREE_MISSING, name, remedy="reboot") for name in ("ip_vs", "ip_vs_rr")]
-    assert health(*found).summary == "failed: ip_vs, ip_vs_rr module tree missing: reboot"
-
-
-def test_many_causes_are_told_in_part() -> None:
-    found = [module(MV.LOAD_FAILED, name, remedy=name) for name in ("a", "b", "c")]
-    assert health(*found).summary == "failed: a load failed: a; b load failed: b; and 1 more"
-    assert assess(found, None, NOW, more=", see here").summary.endswith("; and 1 more, see here")
+@pytest.mark.parametrize(
+    ("findings", "summary"),
+    [
+        ([module(), sysctl(), sysctl(key="net.b")], "ready: 1 module, 2 sysctls compliant"),
+        ([module(), module(MV.NOT_BUILT, "x", Need.IF_SHIPPED)], "ready: 1 module, 0 sysctls compliant"),
+        ([module(), module(MV.ABSENT, "x", remedy="apt install it")], "failed: x absent: apt install it"),
+        ([module(), module(MV.ABSENT, "x", Need.OPTIONAL, "apt install it")],
+         "degraded: 1 module, 0 sysctls compliant; x absent: apt install it"),
+        ([module(MV.MODULE_TREE_MISSING, name, remedy="reboot") for name in ("ip_vs", "ip_vs_rr")],
+         "failed: ip_vs, ip_vs_rr module tree missing: reboot"),
+        ([module(MV.LOAD_FAILED, name, remedy=name) for name in ("a", "b", "c")],
+         "failed: a load failed: a; b load failed: b; and 1 more, see here"),
+    ],
+    ids=["ready", "an unavailable item", "failed", "degraded", "one cause", "many causes"],
+)  # fmt: skip
+def test_the_line_contains_counts_problems_and_remedies(findings: list[Finding], summary: str) -> None:
+    assert assess(findings, None, NOW, more=", see here").summary == summary
+    assert health(*findings).summary == summary.replace(", see here", "")
 
 
 def test_the_line_contains_the_last_repair_and_its_age() -> None:
     repair = Repair("net.a", "0", "1", NOW - 180, 0.1)
-    assert (
-        assess([sysctl()], repair, NOW).summary
-        == "ready: 0 modules, 1 sysctl compliant; last repair net.a 0 -> 1, 3 min ago"
-    )
+    summary = "ready: 0 modules, 1 sysctl compliant; last repair net.a 0 -> 1, 3 min ago"
+    assert assess([sysctl()], repair, NOW).summary == summary
 
 
 @pytest.mark.parametrize("text", ["caf\u00e9 \u2713", "a\nREADY=1", "a\0b", "\x1b[31m", "\u2028", "\ud800"])

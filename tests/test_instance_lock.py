@@ -5,27 +5,17 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from ipvsd import cli
 from ipvsd.runtime.instance_lock import PATH, hold
-from tests.service import REPOSITORY, STATUS, Service
-from tests.trees import make_tree, put
+from tests.service import REPOSITORY, STATUS, Service, Until
+from tests.trees import put
 
 pytestmark = pytest.mark.system
-
-Until = Callable[[Callable[[], object], str], None]
-
-
-@pytest.fixture
-def service(tmp_path: Path) -> Iterator[Service]:
-    service = Service(make_tree(tmp_path))
-    put(tmp_path, "etc/ipvsd/ipvsd.yaml", "http: {listen: []}\n")
-    yield service
-    service.close()
 
 
 def another(root: str) -> tuple[int, str]:
@@ -39,11 +29,8 @@ def test_a_second_daemon_names_the_first_and_leaves_its_status_alone(service: Se
     service.ready()
     until((service.tree / STATUS).exists, "the status is published")
     pid, root = service.process.pid, f"{service.tree}/."
-
-    assert another(root) == (
-        os.EX_TEMPFAIL,
-        f"ipvsd: error: cannot run the daemon: process {pid} is already running the daemon (lock: {root}/{PATH})\n",
-    )
+    told = f"ipvsd: error: cannot run the daemon: process {pid} is already running the daemon (lock: {root}/{PATH})\n"
+    assert another(root) == (os.EX_TEMPFAIL, told)
     assert service.status()["state"] == "ready"
 
 
@@ -100,26 +87,22 @@ def test_a_holder_that_left_no_number_is_reported_too(
     assert "process" in capfd.readouterr().err
 
 
-def _directory(lock: Path) -> None:
-    lock.mkdir()
-
-
-def _fifo(lock: Path) -> None:
-    os.mkfifo(lock)
-
-
-def _link(lock: Path) -> None:
-    lock.symlink_to(lock.parents[2] / "elsewhere")
-
-
 def _loop(lock: Path) -> None:
     lock.parent.rmdir()
     lock.parent.symlink_to("ipvsd")
 
 
-@pytest.mark.parametrize("make", [_directory, _fifo, _link, _loop])
+@pytest.mark.parametrize(
+    "make",
+    [
+        pytest.param(Path.mkdir, id="directory"),
+        pytest.param(os.mkfifo, id="FIFO"),
+        pytest.param(lambda lock: lock.symlink_to(lock.parents[2] / "elsewhere"), id="link"),
+        pytest.param(_loop, id="loop"),
+    ],
+)
 def test_a_lock_that_cannot_be_made_stops_nothing_and_is_reported(
-    tmp_path: Path, make: Callable[[Path], None], capfd: pytest.CaptureFixture[str]
+    tmp_path: Path, make: Callable[[Path], object], capfd: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / PATH).parent.mkdir(parents=True)
     make(tmp_path / PATH)

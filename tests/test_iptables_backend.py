@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -35,11 +36,13 @@ def chosen(program: str = "", tables: str = "", without: str = "", ipv6: bool = 
 @pytest.mark.parametrize(
     ("program", "tables", "name", "because"),
     [
-        ("/usr/sbin/xtables-nft-multi", "", "nft", "iptables is /usr/sbin/xtables-nft-multi"),
-        ("/usr/sbin/iptables-nft", "", "nft", "iptables is /usr/sbin/iptables-nft"),
-        ("/usr/sbin/xtables-legacy-multi", "", "legacy", "iptables is /usr/sbin/xtables-legacy-multi"),
-        ("/usr/sbin/iptables-legacy", "", "legacy", "iptables is /usr/sbin/iptables-legacy"),
-        ("/sbin/xtables-multi", "", "legacy", "iptables is /sbin/xtables-multi"),
+        *(
+            (path, "", name, f"iptables is {path}")
+            for path, name in {
+                "/usr/sbin/xtables-nft-multi": "nft", "/usr/sbin/iptables-nft": "nft", "/sbin/xtables-multi": "legacy",
+                "/usr/sbin/xtables-legacy-multi": "legacy", "/usr/sbin/iptables-legacy": "legacy",
+            }.items()
+        ),
         # The kernel already contains tables that another program created.
         ("/usr/sbin/xtables-nft-multi", "nat filter", "nft", "iptables is /usr/sbin/xtables-nft-multi"),
         ("", "nat filter", "legacy", "legacy tables exist (nat, filter)"),
@@ -47,7 +50,7 @@ def chosen(program: str = "", tables: str = "", without: str = "", ipv6: bool = 
         ("/usr/local/sbin/iptables", "", "nft", UNSURE),
         ("", "", "nft", UNSURE),
     ],
-)
+)  # fmt: skip
 def test_the_program_of_the_node_decides_and_then_the_tables_in_use(
     program: str, tables: str, name: str, because: str
 ) -> None:
@@ -55,28 +58,24 @@ def test_the_program_of_the_node_decides_and_then_the_tables_in_use(
 
 
 @pytest.mark.parametrize(
-    ("program", "without", "name", "because"),
+    ("used", "without", "name", "because"),
     [
-        ("iptables-nft", "nft_compat", "legacy", "this kernel lacks nft_compat of iptables-nft"),
-        ("iptables-nft", "nft_chain_nat", "legacy", "this kernel lacks nft_chain_nat of iptables-nft"),
-        ("iptables-legacy", "iptable_nat ip_tables", "nft", "this kernel lacks ip_tables of iptables-legacy"),
-        ("iptables-legacy", "ip6table_nat", "nft", "this kernel lacks ip6table_nat of iptables-legacy"),
+        ("nft", "nft_compat", "legacy", "this kernel lacks nft_compat of iptables-nft"),
+        ("nft", "nft_chain_nat", "legacy", "this kernel lacks nft_chain_nat of iptables-nft"),
+        ("legacy", "iptable_nat ip_tables", "nft", "this kernel lacks ip_tables of iptables-legacy"),
+        ("legacy", "ip6table_nat", "nft", "this kernel lacks ip6table_nat of iptables-legacy"),
         # Neither is complete: the report names the missing modules of the one that the node uses.
-        ("iptables-legacy", "ip_tables nf_tables", "legacy", "iptables is iptables-legacy"),
-        ("iptables-nft", "ip_tables nf_tables", "nft", "iptables is iptables-nft"),
+        ("legacy", "ip_tables nf_tables", "legacy", "iptables is iptables-legacy"),
+        ("nft", "ip_tables nf_tables", "nft", "iptables is iptables-nft"),
     ],
 )
-def test_a_kernel_that_supports_one_back_end_uses_that_one(program: str, without: str, name: str, because: str) -> None:
-    assert chosen(program, without=without) == (name, f"for iptables-{name}: {because}")
+def test_a_kernel_that_supports_one_back_end_uses_that_one(used: str, without: str, name: str, because: str) -> None:
+    assert chosen(f"iptables-{used}", without=without) == (name, f"for iptables-{name}: {because}")
 
 
-def test_without_ipv6_a_back_end_is_complete_without_its_modules() -> None:
+def test_a_back_end_is_complete_without_modules_for_ipv6_that_is_absent_and_with_older_names() -> None:
     assert chosen("iptables-legacy", without="ip6_tables ip6table_nat", ipv6=False)[0] == "legacy"
-
-
-def test_the_names_of_older_kernels_make_a_back_end_complete() -> None:
-    shipped = (*(name for name in DEPENDS if name != "nft_chain_nat"), "nft_chain_nat_ipv4")
-    seen = kernel(shipped)
+    seen = kernel((*(name for name in DEPENDS if name != "nft_chain_nat"), "nft_chain_nat_ipv4"))
     assert choose(KUBE_PROXY_IPVS.back_ends, seen, seen.loadable).back_end.name == "nft"
 
 
@@ -111,29 +110,26 @@ def link(root: Path, path: str, target: str) -> None:
     file.symlink_to(target)
 
 
-def test_the_links_of_debian_are_followed_inside_the_root(tmp_path: Path) -> None:
-    link(tmp_path, "usr/sbin/iptables", "/etc/alternatives/iptables")
-    link(tmp_path, "etc/alternatives/iptables", "/usr/sbin/iptables-legacy")
-    link(tmp_path, "usr/sbin/iptables-legacy", "xtables-legacy-multi")
-    put(tmp_path, "usr/sbin/xtables-legacy-multi", "")
-    link(tmp_path, "sbin", "/usr/sbin")
-    assert iptables.detect(str(tmp_path)).program == "/usr/sbin/xtables-legacy-multi"
-
-
-def test_a_link_with_too_many_parents_stays_inside(tmp_path: Path) -> None:
-    link(tmp_path / "root", "sbin/iptables", "../../../../../usr/sbin/xtables-nft-multi")
-    assert iptables.detect(str(tmp_path / "root")).program == "/usr/sbin/xtables-nft-multi"
-
-
-def test_a_directory_that_is_a_link_is_not_looked_into(tmp_path: Path) -> None:
-    put(tmp_path / "builder", "iptables", "")
-    link(tmp_path / "root", "sbin", str(tmp_path / "builder"))
-    assert iptables.detect(str(tmp_path / "root")).program == ""
-
-
-def test_a_loop_of_links_ends(tmp_path: Path) -> None:
-    link(tmp_path, "usr/sbin/iptables", "iptables")
-    assert iptables.detect(str(tmp_path)).program == "/usr/sbin/iptables"
+@pytest.mark.parametrize(
+    ("links", "program"),
+    [
+        pytest.param(
+            {"usr/sbin/iptables": "/etc/alternatives/x", "etc/alternatives/x": "/usr/sbin/iptables-legacy",
+             "usr/sbin/iptables-legacy": "xtables-legacy-multi", "sbin": "/usr/sbin"},
+            "/usr/sbin/xtables-legacy-multi", id="of Debian",
+        ),
+        pytest.param({"sbin/iptables": "../../../../../usr/sbin/xtables-nft-multi"}, "/usr/sbin/xtables-nft-multi",
+                     id="too many parents"),
+        pytest.param({"sbin": "../builder"}, "", id="a directory that is outside"),
+        pytest.param({"usr/sbin/iptables": "iptables"}, "/usr/sbin/iptables", id="a loop"),
+    ],
+)  # fmt: skip
+def test_links_are_followed_inside_the_root(tmp_path: Path, links: Mapping[str, str], program: str) -> None:
+    put(tmp_path, "builder/iptables", "")
+    put(tmp_path, "root/usr/sbin/xtables-legacy-multi", "")
+    for path, target in links.items():
+        link(tmp_path / "root", path, target)
+    assert iptables.detect(str(tmp_path / "root")).program == program
 
 
 def test_tables_that_exist_are_read(tmp_path: Path) -> None:
@@ -174,8 +170,7 @@ def test_explain_prints_the_reason_for_the_back_end(tmp_path: Path) -> None:
     tree = make_tree(tmp_path / "root")
     link(tree, "usr/sbin/iptables", "xtables-nft-multi")
     ((profile, why),) = explained(tree, "nft_compat")
-    assert profile == "profile kube-proxy-ipvs"
-    assert why.startswith("iptables-nft: ")
+    assert (profile, why.startswith("iptables-nft: ")) == ("profile kube-proxy-ipvs", True)
     assert why.endswith("; for iptables-nft: iptables is /usr/sbin/xtables-nft-multi")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import shutil
@@ -15,8 +16,9 @@ import pytest
 from ipvsd.kernel import ipvs_probe
 from ipvsd.kernel.ipvs_probe import IpvsProbe, ProbeProcess, _describe_error, _parse
 from ipvsd.model.report import Ipvs
-from ipvsd.model.types import DesiredModule, ModuleFinding, ModuleVerdict, Need
+from ipvsd.model.types import ModuleVerdict
 from ipvsd.runtime.event_loop import EventLoop, Reason, ReasonKind
+from tests.samples import module
 from tests.scarce import few_descriptors
 
 NO_ANSWER = Ipvs(None, detail="the query returned no response")
@@ -64,9 +66,7 @@ def test_the_child_imports_modules_from_the_same_places_as_its_parent(tmp_path: 
         "while not process.read(): pass\n"
         "print(process._output.decode())"
     )
-
     done = subprocess.run([sys.executable, "-IB", "-c", parent], capture_output=True, text=True, check=True)
-
     assert done.stdout.strip() == str(tmp_path / "private/pyroute2/__init__.py")
     assert not list(tmp_path.rglob("__pycache__"))
 
@@ -74,49 +74,39 @@ def test_the_child_imports_modules_from_the_same_places_as_its_parent(tmp_path: 
 @pytest.mark.parametrize(
     ("number", "asked", "up"),
     [
-        (errno.ENOENT, False, False),
-        (errno.ENOMEM, False, None),
-        (errno.EPERM, False, None),
-        (errno.EPERM, True, None),
-        (errno.ENOMEM, True, None),
-        (errno.EOPNOTSUPP, True, False),
+        (errno.ENOENT, False, False), (errno.ENOMEM, False, None), (errno.EPERM, False, None),
+        (errno.EPERM, True, None), (errno.ENOMEM, True, None), (errno.EOPNOTSUPP, True, False),
     ],
-)
+)  # fmt: skip
 def test_only_a_missing_family_is_one(number: int, asked: bool, up: bool | None) -> None:
     assert _describe_error(number, asked).up is up
 
 
-def finding(verdict: ModuleVerdict) -> ModuleFinding:
-    return ModuleFinding(DesiredModule("ip_vs", Need.REQUIRED, "test"), verdict, "")
-
-
-def test_nothing_is_asked_while_ip_vs_is_not_live() -> None:
-    with EventLoop() as loop:
-        probe = IpvsProbe(loop, local=True)
-        probe.update([finding(ModuleVerdict.LOADABLE)], ())
-        assert probe.answer == Ipvs(False, detail="the ip_vs module is not live")
-        probe.close()
-
-
-def test_nothing_is_asked_about_another_kernel() -> None:
-    with EventLoop() as loop:
-        probe = IpvsProbe(loop, local=False)
-        probe.update([finding(ModuleVerdict.LIVE)], ())
-        assert probe.answer.detail == "not queried, because the tree belongs to a different kernel"
+@pytest.mark.parametrize(
+    ("local", "verdict", "answer"),
+    [
+        (True, ModuleVerdict.LOADABLE, Ipvs(False, detail="the ip_vs module is not live")),
+        (False, ModuleVerdict.LIVE, Ipvs(None, detail="not queried, because the tree belongs to a different kernel")),
+    ],
+)
+def test_nothing_is_asked_about_another_kernel_or_while_ip_vs_is_not_live(
+    local: bool, verdict: ModuleVerdict, answer: Ipvs
+) -> None:
+    with EventLoop() as loop, contextlib.closing(IpvsProbe(loop, local)) as probe:
+        probe.update([module(verdict)], ())
+        assert probe.answer == answer
 
 
 def test_the_answer_wakes_the_loop_and_is_asked_for_once() -> None:
-    with EventLoop() as loop:
-        probe = IpvsProbe(loop, local=True)
-        probe.update([finding(ModuleVerdict.LIVE)], ())
+    with EventLoop() as loop, contextlib.closing(IpvsProbe(loop, local=True)) as probe:
+        probe.update([module()], ())
         reasons: tuple[Reason, ...] = ()
         while not reasons:
             reasons = loop.run_until_reason(60)
         assert [reason.kind for reason in reasons] == [ReasonKind.IPVS]
-        probe.update([finding(ModuleVerdict.LIVE)], reasons)
+        probe.update([module()], reasons)
         assert loop.run_until_reason(0) == ()
         assert probe.answer.detail != "not queried yet"
-        probe.close()
 
 
 def test_a_child_that_cannot_be_started_costs_no_descriptor() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from ipvsd.model.types import Cause
 from ipvsd.modprobe import load_steps
-from ipvsd.modprobe.modprobe_d import settings
+from ipvsd.modprobe.modprobe_d import Settings, settings
 
 
 class Tree(NamedTuple):
@@ -129,15 +129,17 @@ def test_plain_modprobe_obeys_a_blacklist_for_what_is_reached_through_an_alias_a
         assert load_steps.simulate(found, TREE, said, ()).blocker is not None
 
 
-def test_modules_loaded_before_a_blocked_one_stay_loaded() -> None:
-    said = settings([("f", "install middle false")])
+@pytest.mark.parametrize(
+    ("said", "cause", "module", "loaded"),
+    [
+        pytest.param(settings([("f", "install middle false")]), Cause.INSTALL, "middle", {"core", "low"}, id="install"),
+        pytest.param(settings([], "module_blacklist=low"), Cause.COMMAND_LINE, "low", {"core"}, id="command line"),
+    ],
+)
+def test_modules_loaded_before_a_blocked_one_stay_loaded(
+    said: Settings, cause: Cause, module: str, loaded: set[str]
+) -> None:
     (found,) = load_steps.probe("top", said, TREE)
-    assert load_steps.simulate(found, TREE, said, ["core"]).loaded == {"core", "low"}
-
-
-def test_the_kernels_own_list_counts_for_dependencies() -> None:
-    said = settings([], "module_blacklist=low")
-    (found,) = load_steps.probe("top", said, TREE)
-    done = load_steps.simulate(found, TREE, said, ())
+    done = load_steps.simulate(found, TREE, said, ["core"])
     assert done.blocker is not None
-    assert (done.blocker.cause, done.blocker.module) == (Cause.COMMAND_LINE, "low")
+    assert (done.blocker.cause, done.blocker.module, set(done.loaded)) == (cause, module, loaded)

@@ -34,21 +34,11 @@ def test_every_scheduler_of_the_kernel_is_taken(name: str) -> None:
 @pytest.mark.parametrize(
     ("typed", "meant"),
     [
-        ("maglev", "mh"),
-        ("ip_vs_lc", "lc"),
-        ("ip_vs_maglev", "mh"),
-        ("roundrobin", "rr"),
-        ("round-robin", "rr"),
-        ("weighted-round-robin", "wrr"),
-        ("RR", "rr"),
-        ("rrr", "rr"),
-        ("leastconn", "lc"),
-        ("least_connection", "lc"),
-        ("sourcehash", "sh"),
-        ("failover", "fo"),
-        ("wlcc", "wlc"),
+        ("maglev", "mh"), ("ip_vs_lc", "lc"), ("ip_vs_maglev", "mh"), ("roundrobin", "rr"), ("round-robin", "rr"),
+        ("weighted-round-robin", "wrr"), ("RR", "rr"), ("rrr", "rr"), ("leastconn", "lc"), ("least_connection", "lc"),
+        ("sourcehash", "sh"), ("failover", "fo"), ("wlcc", "wlc"),
     ],
-)
+)  # fmt: skip
 def test_a_scheduler_by_another_name_is_refused_with_its_own(typed: str, meant: str) -> None:
     found = error(f"interval: 5s\nscheduler: {typed}")
     assert found.startswith("f:2: scheduler: ")
@@ -142,10 +132,11 @@ def test_a_misspelt_sysctl_is_refused_and_one_that_may_exist_is_not(typed: str, 
         assert len(read(text).sysctls) == 1
     else:
         name = sysctl_names.normalised(typed)
-        assert error(text) == (
-            f"f:2: sysctls.{name}: unknown sysctl (did you mean {meant}? If some kernels have the sysctl, "
-            "set 'required: false')"
+        told = (
+            f"sysctls.{name}: unknown sysctl (did you mean {meant}? If some kernels have the sysctl, set 'required: f"
         )
+        assert error(text).startswith(f"f:2: {told}")
+        assert f"did you mean {meant}?" in error(f"sysctls: {{'{typed}': false}}")
 
 
 def test_no_known_sysctl_is_treated_as_misspelt() -> None:
@@ -160,18 +151,13 @@ def test_a_name_that_resembles_a_known_one_is_accepted_if_it_is_not_required() -
     assert set(read(text).sysctls) == {"net.ipv4.ip_foward"}
 
 
-def test_a_misspelt_sysctl_cannot_be_dropped_either() -> None:
-    assert "did you mean net.ipv4.ip_forward?" in error("sysctls: {net.ipv4.ip_foward: false}")
-
-
 @pytest.mark.parametrize(
     ("typed", "meant"),
     [("br_netfiler", "br_netfilter"), ("ipvs", "ip_vs"), ("nf-contrack", "nf_conntrack"), ("nf_tabels", "nf_tables")],
 )
 def test_a_misspelt_module_is_refused(typed: str, meant: str) -> None:
-    assert f"unknown module {typed.replace('-', '_')!r} (did you mean {meant!r}?" in error(
-        f"modules: {{{typed}: {{}}}}"
-    )
+    found = error(f"modules: {{{typed}: {{}}}}")
+    assert f"unknown module {typed.replace('-', '_')!r} (did you mean {meant!r}?" in found
     assert f"(did you mean {meant!r}?" in error(f"modules: {{either: {{anyOf: [dummy, {typed}]}}}}")
 
 
@@ -236,13 +222,11 @@ def test_a_pasted_configuration_of_kube_proxy_is_named_with_what_to_write_instea
 @pytest.mark.parametrize(
     ("kind", "named"),
     [
-        ("KubeletConfiguration", "kubelet's configuration"),
-        ("ClusterConfiguration", "kubeadm's configuration"),
-        ("ConfigMap", "a Kubernetes ConfigMap"),
-        ("Config", "a kubeconfig"),
+        ("KubeletConfiguration", "kubelet's configuration"), ("ClusterConfiguration", "kubeadm's configuration"),
+        ("ConfigMap", "a Kubernetes ConfigMap"), ("Config", "a kubeconfig"),
         ("DaemonSet", "a Kubernetes object (v1 DaemonSet)"),
     ],
-)
+)  # fmt: skip
 def test_other_objects_of_kubernetes_are_named(kind: str, named: str) -> None:
     found = error(f"apiVersion: v1\nkind: {kind}\ndata: {{a: b}}\n")
     assert found.startswith(f"f:1: the file is {named}, which ipvsd does not read (")
@@ -277,38 +261,38 @@ def test_a_key_of_kube_proxy_is_rejected_with_that_of_ipvsd(text: str, hint: str
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("scheduler\uff1a rr", "f:2: invalid character U+FF1A (FULLWIDTH COLON) (replace the character with ':')"),
-        (
-            "scheduler: \u201crr\u201d",
-            "f:2: invalid character U+201C (LEFT DOUBLE QUOTATION MARK) (replace the character with '\"')",
-        ),
-        (
-            "scheduler: \u2018rr\u2019",
-            'f:2: invalid character U+2018 (LEFT SINGLE QUOTATION MARK) (replace the character with "\'")',
-        ),
-        ("scheduler:\u00a0rr", "f:2: invalid character U+00A0 (NO-BREAK SPACE) (replace the character with a space)"),
-        (
-            "startup:\n\u3000mode: strict",
-            "f:3: invalid character U+3000 (IDEOGRAPHIC SPACE) (replace the character with a space)",
-        ),
-        ("scheduler: r\u200br", "f:2: invalid character U+200B (ZERO WIDTH SPACE) (remove the character)"),
-        (
-            "sysctls: {net.ipv4.ip_forward: \uff11}",
-            "f:2: invalid character U+FF11 (FULLWIDTH DIGIT ONE) (replace the character with '1')",
-        ),
-        ("profiles: [lvs\u2013full]", "f:2: invalid character U+2013 (EN DASH) (replace the character with '-')"),
-        ("\ufeffscheduler: rr", "f:2: invalid character U+FEFF (ZERO WIDTH NO-BREAK SPACE) (remove the character)"),
-        (
-            "s\u0441heduler: rr",
-            "f:2: unknown key 's\u0441heduler' (U+0441 (CYRILLIC SMALL LETTER ES) is invalid in a key",
-        ),
-        ("startup:\n\tmode: strict", "f:3: invalid YAML: a tab (use spaces)"),
-        ("scheduler:rr", "f:2: "),
-        ("scheduler: r\x07r", "f:2: invalid character U+0007 in YAML"),
+        ("scheduler\uff1a rr", "FF1A (FULLWIDTH COLON) (replace the character with ':')"),
+        ("scheduler: \u201crr\u201d", "201C (LEFT DOUBLE QUOTATION MARK) (replace the character with '\"')"),
+        ("scheduler: \u2018rr\u2019", '2018 (LEFT SINGLE QUOTATION MARK) (replace the character with "\'")'),
+        ("scheduler:\u00a0rr", "00A0 (NO-BREAK SPACE) (replace the character with a space)"),
+        ("scheduler: r\u200br", "200B (ZERO WIDTH SPACE) (remove the character)"),
+        ("sysctls: {net.ipv4.ip_forward: \uff11}", "FF11 (FULLWIDTH DIGIT ONE) (replace the character with '1')"),
+        ("profiles: [lvs\u2013full]", "2013 (EN DASH) (replace the character with '-')"),
+        ("\ufeffscheduler: rr", "FEFF (ZERO WIDTH NO-BREAK SPACE) (remove the character)"),
+        ("scheduler: r\x07r", "0007 in YAML"),
     ],
 )
 def test_a_confusable_character_is_reported_with_its_line(text: str, told: str) -> None:
-    assert error(f"# first \u2018line\u2019\n{text}\n").startswith(told)
+    assert error(f"# first \u2018line\u2019\n{text}\n").startswith(f"f:2: invalid character U+{told}")
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (
+            "s\u0441heduler: rr",
+            "1: unknown key 's\u0441heduler' (U+0441 (CYRILLIC SMALL LETTER ES) is invalid in a key",
+        ),
+        ("startup:\n\tmode: strict", "2: invalid YAML: a tab (use spaces)"),
+        (
+            "startup:\n\u3000mode: strict",
+            "2: invalid character U+3000 (IDEOGRAPHIC SPACE) (replace the character with a s",
+        ),
+        ("scheduler:rr", "1: "),
+    ],
+)
+def test_other_characters_that_look_right_are_reported_with_their_line(text: str, told: str) -> None:
+    assert error(text).startswith(f"f:{told}")
 
 
 def test_a_byte_order_mark_at_the_beginning_is_taken() -> None:
@@ -332,14 +316,10 @@ def test_utf_16_is_named() -> None:
 @pytest.mark.parametrize(
     ("typed", "version"),
     [
-        ("1.30", (1, 30)),
-        ('"1.30"', (1, 30)),
-        ("v1.30.2", (1, 30)),
-        ("1.20", (1, 20)),
-        ("1.11", (1, 11)),
+        ("1.30", (1, 30)), ('"1.30"', (1, 30)), ("v1.30.2", (1, 30)), ("1.20", (1, 20)), ("1.11", (1, 11)),
         ("v1.36.0-rc.1+k3s1", (1, 36)),
     ],
-)
+)  # fmt: skip
 def test_a_version_is_accepted_in_each_spelling(typed: str, version: tuple[int, int]) -> None:
     assert read(f"kubeProxyVersion: {typed}").kube_proxy == version
 
@@ -347,14 +327,8 @@ def test_a_version_is_accepted_in_each_spelling(typed: str, version: tuple[int, 
 @pytest.mark.parametrize(
     ("typed", "told"),
     [
-        (
-            '"1.8"',
-            "not 1.8; kube-proxy's IPVS mode has been stable since 1.11 (did you mean 1.18 or 1.28 or 1.38?)",
-        ),
-        (
-            "1.3",
-            "not 1.3; kube-proxy's IPVS mode has been stable since 1.11 (did you mean 1.30 or 1.13 or 1.23 or 1.33?)",
-        ),
+        ('"1.8"', "not 1.8; kube-proxy's IPVS mode has been stable since 1.11 (did you mean 1.18 or 1.28 or 1.38?)"),
+        ("1.3", "not 1.3; kube-proxy's IPVS mode has been stable since 1.11 (did you mean 1.30 or 1.13 or 1.23 or"),
         ("1.300", "not 1.300 (did you mean 1.30?)"),
         ("1.99", "not 1.99 (such as "),
         ("2.30", "not 2.30 (such as "),

@@ -23,13 +23,8 @@ def test_a_container_is_told_to_load_modules_on_the_host(tree: Path, ask: Ask, i
     assert code == 1
     assert {found[name].verdict for name in MODULES} == {"capability_missing"}
     assert found["ip_vs"].remedy == "run 'modprobe ip_vs' on the host, or grant CAP_SYS_MODULE"
-
-
-def test_no_capability_helps_in_a_user_namespace(tree: Path, ask: Ask) -> None:
-    put(tree, "proc/self/uid_map", "         0     100000      65536\n")
-    _, found = ask("check")
-    assert found["ip_vs"].verdict == "capability_missing"
-    assert found["ip_vs"].remedy == "run 'modprobe ip_vs' on the host"
+    put(tree, "proc/self/uid_map", "         0     100000      65536\n")  # no capability helps in a user namespace
+    assert ask("check")[1]["ip_vs"][::2] == ("capability_missing", "run 'modprobe ip_vs' on the host")
 
 
 def test_a_name_that_resembles_a_module_is_treated_as_misspelt(tree: Path, ask: Ask) -> None:
@@ -110,43 +105,30 @@ def test_an_empty_directory_in_usr_hides_no_tree(tree: Path, ask: Ask) -> None:
     assert ask("preflight")[0] == 0
 
 
-@pytest.mark.parametrize("link", ["lib/modules", f"lib/modules/{RELEASE}", "lib"])
-def test_an_absolute_link_is_followed_inside_the_root(tree: Path, ask: Ask, link: str) -> None:
-    (tree / "elsewhere").mkdir()
-    (tree / link).rename(tree / "elsewhere/it")
-    (tree / link).symlink_to("/elsewhere/it")
-    assert ask("preflight")[0] == 0
-
-
-def test_nothing_is_read_outside_the_root(tree: Path, tmp_path: Path, ask: Ask) -> None:
-    (tree / "lib/modules" / RELEASE).rename(tmp_path / "outside")
-    (tree / "lib/modules" / RELEASE).symlink_to(f"../../../{tmp_path.name}/../outside")
-    _, found = ask("check")
-    assert found["ip_vs"].verdict == "module_tree_missing"
-
-
 KMOD = "libkmod\0{}ZSTD +XZ {}ZLIB +LIBCRYPTO -EXPERIMENTAL\0"
+
+
+def pack(tree: Path, kmod: str) -> None:
+    """Compress all modules with zstd, and install this kmod."""
+    put(tree, "usr/bin/kmod", kmod)
+    for file in files(tree):
+        file.rename(file.with_suffix(".zst"))
 
 
 @pytest.mark.parametrize("listed", [True, False])
 def test_files_that_this_kmod_cannot_read(tree: Path, ask: Ask, listed: bool) -> None:
-    put(tree, "usr/bin/kmod", KMOD.format("-", "+"))
-    for file in files(tree):
-        file.rename(file.with_suffix(".zst"))
+    pack(tree, KMOD.format("-", "+"))
     lines = {name: [f"kernel/net/{name}.ko.zst:"] for name in DEPENDS}
     write_index(tree / f"lib/modules/{RELEASE}/modules.dep.bin", lines if listed else {})
     code, found = ask("preflight")
     assert (code, found["ip_vs"].verdict) == (1, "compression_unsupported")
     assert "is compressed with zstd, which this kmod does not support" in found["ip_vs"].evidence
-    assert found["ip_vs"].remedy == (
-        f"install a kmod that supports zstd, or decompress the files and run 'depmod -b {tree} -a {RELEASE}'"
-    )
+    depmod = f"decompress the files and run 'depmod -b {tree} -a {RELEASE}'"
+    assert found["ip_vs"].remedy == f"install a kmod that supports zstd, or {depmod}"
 
 
 def test_files_that_this_kmod_can_read_need_depmod_alone(tree: Path, ask: Ask) -> None:
-    put(tree, "usr/bin/kmod", KMOD.format("+", "-"))
-    for file in files(tree):
-        file.rename(file.with_suffix(".zst"))
+    pack(tree, KMOD.format("+", "-"))
     write_index(tree / f"lib/modules/{RELEASE}/modules.dep.bin", {})
     assert ask("check")[1]["ip_vs"].verdict == "index_stale"
 

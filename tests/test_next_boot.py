@@ -112,6 +112,7 @@ def test_persisting_fails_if_a_file_overrides_it_and_names_the_line(
     code, _, err = run(capsys, tree, "apply", "--persist")
     assert code == 1
     assert all(part in err for part in told.split(" ... "))
+    assert override is not by_link or err.count(" without ipvsd: ") == 1  # without unaffected items
     assert (tree / drop_in_files.SYSCTL).exists()  # written nevertheless
 
 
@@ -144,12 +145,6 @@ def test_a_line_that_the_kernel_refuses_makes_explain_fail(tree: Path, capsys: O
     assert run(capsys, tree, "apply", "--persist")[0] == 1
     code, out, _ = run(capsys, tree, "explain", "ip_forward")
     assert (code, "sysctl --system" in out) == (1, True)  # uses the line before it, when someone runs it
-
-
-def test_one_line_is_reported_without_unaffected_items(tree: Path, capsys: Output) -> None:
-    by_link(tree)
-    _, _, err = run(capsys, tree, "apply", "--persist")
-    assert err.count(" without ipvsd: ") == 1
 
 
 def test_a_range_is_persisted_as_a_value(tmp_path: Path, capsys: Output) -> None:
@@ -226,10 +221,8 @@ def test_without_modules_disabled_on_the_command_line_a_node_is_ready(tree: Path
         ({"etc/modules-load.d/b": "br_netfilter\n"}, 1, "fails: "),
         ({"proc/cmdline": "modules-load=br_netfilter\n"}, 0, "takes effect; compliant"),
         ({"proc/cmdline": "rd.modules_load=br_netfilter\n"}, 1, "fails: "),
-        (
-            {"etc/modules-load.d/b.conf": "br_netfilter\n", "etc/modprobe.d/b.conf": "blacklist br_netfilter\n"},
-            1, "fails: ",
-        ),
+        ({"etc/modules-load.d/b.conf": "br_netfilter\n", "etc/modprobe.d/b.conf": "blacklist br_netfilter\n"}, 1,
+         "fails: "),
         ({f"{WANTS}/ipvsd.service": ""}, 0, "fails: "),  # and ipvsd writes it
     ],
 )  # fmt: skip
@@ -259,9 +252,8 @@ def test_a_dependency_is_loaded_with_what_needs_it(tree: Path, capsys: Output) -
         ("kernel/net/ip_vs.ko.xz", f"kernel {RELEASE} does not have this module (write ip_vs, or remove the line)"),
         ("IP_VS", f"kernel {RELEASE} does not have this module (write ip_vs, or remove the line)"),
         (
-            "ip_vs conn_tab_bits=12",
-            "a line must be one module name (write ip_vs alone, and put 'options ip_vs conn_tab_bits=12' in a file in "
-            "/etc/modprobe.d)",
+            "ip_vs x=1",
+            "a line must be one module name (write ip_vs alone, and put 'options ip_vs x=1' in a file in /etc",
         ),
         ("no_such", f"kernel {RELEASE} does not have this module (remove the line)"),
     ],
@@ -276,7 +268,8 @@ def test_a_line_that_systemd_modules_load_cannot_load_is_reported(
     for command in ("check", "preflight"):
         code, out, _ = run(capsys, tree, command)
         assert (code, f"note: {told}" in out) == (0, True)
-    assert [note.replace(str(tree), "") for note in values(capsys, tree, "preflight")[1]["notes"]] == [told]
+    (note,) = values(capsys, tree, "preflight")[1]["notes"]
+    assert note.replace(str(tree), "").startswith(told)
     assert told in run(capsys, tree, "apply", "--persist")[2]
     if line == "nf_conntrack_ipv4":
         assert "fails: the module is now part of nf_conntrack" in run(capsys, tree, "explain", line)[1]
@@ -320,7 +313,6 @@ def test_a_line_that_loads_nothing_is_shown_by_explain_and_logged_by_the_daemon_
     code, out, _ = run(capsys, tree, "explain", "ip_vs")
     assert f"! /etc/modules-load.d/x.conf:1 {line} (fails: " in out
     assert (code, f"-> {remedy}" in out) == (0, True)
-
     host, config = LinuxHost(str(tree)), Config()
     notices, done = Notices(str(tree), host), reconcile(host, config, {}, lambda: 0.0)
     for _ in range(2):

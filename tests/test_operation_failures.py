@@ -6,7 +6,6 @@ import json
 import signal
 import socket
 import urllib.request
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +15,12 @@ from ipvsd.model.report import Operation
 from ipvsd.reporting.metrics import exposition
 from ipvsd.reporting.operation_failures import OperationFailures
 from tests.samples import report
-from tests.service import STATUS, Service
-from tests.trees import make_tree, put
+from tests.service import MAIN, STATUS, Service, Until
+from tests.trees import put
 
 pytestmark = pytest.mark.system
 
-MAIN = "etc/ipvsd/ipvsd.yaml"
 Log = pytest.CaptureFixture[str]
-Until = Callable[[Callable[[], object], str], None]
 
 
 def said(capsys: Log) -> list[str]:
@@ -59,14 +56,6 @@ def test_the_metrics_have_every_operation(operation: Operation) -> None:
     text = exposition(lambda: made)().decode()
     for other in Operation:
         assert f'ipvsd_operation_failed{{operation="{other.value}"}} {float(other is operation)}\n' in text
-
-
-@pytest.fixture
-def service(tmp_path: Path) -> Iterator[Service]:
-    service = Service(make_tree(tmp_path))
-    put(tmp_path, MAIN, "http: {listen: []}\n")
-    yield service
-    service.close()
 
 
 def failures(service: Service) -> Any:

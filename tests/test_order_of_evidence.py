@@ -45,13 +45,15 @@ def with_all(seen: Kernel, changes: list[Mapping[str, Any]]) -> Kernel:
     return seen
 
 
+def named(chosen: tuple[V, ...]) -> str:
+    return "+".join(verdict.value for verdict in chosen)
+
+
 def combinations(causes: Mapping[V, Mapping[str, Any]]) -> list[tuple[V, ...]]:
     return [chosen for size in range(1, len(causes) + 1) for chosen in itertools.combinations(causes, size)]
 
 
-@pytest.mark.parametrize(
-    "chosen", combinations(OF_WHAT_IS_LISTED), ids=lambda chosen: "+".join(v.value for v in chosen)
-)
+@pytest.mark.parametrize("chosen", combinations(OF_WHAT_IS_LISTED), ids=named)
 def test_the_most_specific_cause_for_a_listed_module_is_reported(chosen: tuple[V, ...]) -> None:
     states = {V.LIVE: ModuleState.LIVE, V.UNLOADING: ModuleState.GOING}
     state = next((states[verdict] for verdict in chosen if verdict in states), None)
@@ -59,7 +61,7 @@ def test_the_most_specific_cause_for_a_listed_module_is_reported(chosen: tuple[V
     assert judge_module(wanted_module(), observed(seen, {"ip_vs": state} if state else {})).verdict is chosen[0]
 
 
-@pytest.mark.parametrize("chosen", combinations(OF_WHAT_IS_NOT), ids=lambda chosen: "+".join(v.value for v in chosen))
+@pytest.mark.parametrize("chosen", combinations(OF_WHAT_IS_NOT), ids=named)
 def test_the_most_specific_cause_for_an_unlisted_module_is_reported(chosen: tuple[V, ...]) -> None:
     seen = with_all(kernel(), [OF_WHAT_IS_NOT[verdict] for verdict in reversed(chosen)])
     found = judge_module(wanted_module(), observed(seen)).verdict

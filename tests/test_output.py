@@ -12,9 +12,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, NamedTuple, Union
+from typing import NamedTuple
 
 import pytest
 
@@ -78,11 +78,7 @@ def words(line: str, tree: Path) -> list[str]:
     return [sys.executable, "-m", "ipvsd", *rooted(line, tree).split()]
 
 
-def start(
-    command: Sequence[str],
-    streams: str = "",
-    out: Union[int, IO[bytes]] = subprocess.PIPE,
-) -> subprocess.Popen[bytes]:
+def start(command: Sequence[str], streams: str = "", out: int = subprocess.PIPE) -> subprocess.Popen[bytes]:
     """Start a command like a shell with such redirections."""
     shell = ["/bin/sh", "-c", f'exec "$@" {streams}', "sh", *command]
     environment = {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8"}
@@ -97,17 +93,6 @@ def start(
 def ended(process: subprocess.Popen[bytes]) -> Ended:
     out, err = process.communicate(timeout=60)
     return Ended(process.returncode, (out or b"").decode(), err.decode())
-
-
-@contextlib.contextmanager
-def pipe() -> Iterator[tuple[int, int]]:
-    ends = list(os.pipe())
-    try:
-        yield ends[0], ends[1]
-    finally:
-        for end in ends:
-            with contextlib.suppress(OSError):
-                os.close(end)
 
 
 def expected(code: int, usual: Sequence[object]) -> dict[str, Sequence[object]]:
@@ -159,14 +144,11 @@ def test_a_stream_that_is_not_writable_is_reported(tree: Path) -> None:
     assert ended(start(words("check", tree), "1</dev/null")) == Ended(74, "", told)
 
 
-def test_a_shell_sees_that_a_command_was_interrupted_before_it_had_anything_to_print() -> None:
-    code = (
-        "from ipvsd.commands import output; from ipvsd import cli; import signal; "
-        "output.run(lambda: signal.raise_signal(signal.SIGINT))"
-    )
-    assert ended(start([sys.executable, "-c", code])) == Ended(-signal.SIGINT)
-
-
+INTERRUPTED_COMMAND = """
+import signal
+from ipvsd.commands import output
+output.run(lambda: signal.raise_signal(signal.SIGINT))
+"""
 INTERRUPTED_IMPORT = """
 import signal, sys
 from ipvsd import cli
@@ -179,21 +161,22 @@ sys.exit(cli.main(["profile", "list"]))
 """
 
 
-def test_an_interrupt_while_a_command_is_imported_ends_it_without_a_traceback() -> None:
-    assert ended(start([sys.executable, "-c", INTERRUPTED_IMPORT])) == Ended(-signal.SIGINT)
+@pytest.mark.parametrize("code", [INTERRUPTED_COMMAND, INTERRUPTED_IMPORT], ids=["before its output", "in its import"])
+def test_an_interrupt_ends_a_command_by_the_signal_without_a_traceback(code: str) -> None:
+    assert ended(start([sys.executable, "-c", code])) == Ended(-signal.SIGINT)
 
 
 def test_all_output_is_written_to_a_non_blocking_pipe(tree: Path) -> None:
     command = words("profile show kube-proxy-ipvs --output json", tree)
     usual = ended(start(command)).out
     assert len(usual) > 8192
-    with pipe() as (read, write):
-        fcntl.fcntl(write, F_SETPIPE_SZ, 4096)
-        os.set_blocking(write, False)  # a terminal or ssh can leave it in this state
-        process = start(command, out=write)
-        os.close(write)
-        read_all = b"".join(iter(lambda: os.read(read, 512), b""))
-    assert (ended(process), read_all.decode()) == (Ended(0), usual)
+    read, write = os.pipe()
+    fcntl.fcntl(write, F_SETPIPE_SZ, 4096)
+    os.set_blocking(write, False)  # a terminal or ssh can leave it in this state
+    process = start(command, out=write)
+    os.close(write)
+    with open(read, buffering=512) as pipe:
+        assert (pipe.read(), ended(process)) == (usual, Ended(0))
 
 
 def test_a_terminal_receives_only_the_colours_of_ipvsd(tmp_path: Path) -> None:

@@ -58,32 +58,29 @@ def test_a_read_only_parameter_needs_a_reload_and_names_the_obstacle(kernel: Fak
     done = settle(kernel, "ip_vs: {parameters: {conn_tab_bits: 20}}")
     (found,) = done.after.parameters
     assert found.verdict is SysctlVerdict.NEEDS_MODULE_RELOAD
-    assert found.evidence.startswith(
-        "actual value '12', desired value 20; the kernel accepts this parameter only while it loads module ip_vs; "
-        "the module is in use by "
-    )
+    why = "the kernel accepts this parameter only while it loads module ip_vs; the module is in use by "
+    assert found.evidence.startswith(f"actual value '12', desired value 20; {why}")
     assert not any(isinstance(outcome.action, WriteParameter) for outcome in done.outcomes)
 
 
-def test_a_number_is_compared_by_its_meaning(kernel: FakeKernel) -> None:
-    assert verdict(settle(kernel, "ip_vs: {parameters: {conn_tab_bits: 0xc}}"), BITS) is SysctlVerdict.COMPLIANT
-
-
-def test_a_parameter_that_the_module_lacks_is_unsupported(kernel: FakeKernel) -> None:
-    done = settle(kernel, "ip_vs: {parameters: {nonsense: 1}}")
-    assert verdict(done, "ip_vs.nonsense") is SysctlVerdict.UNSUPPORTED
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        pytest.param("ip_vs: {parameters: {conn_tab_bits: 0xc}}", SysctlVerdict.COMPLIANT, id="the same number"),
+        pytest.param("ip_vs: {parameters: {nonsense: 1}}", SysctlVerdict.UNSUPPORTED, id="the module lacks it"),
+        pytest.param("ip_conntrack: {parameters: {hashsize: 65536}}", SysctlVerdict.COMPLIANT, id="of an alias"),
+    ],
+)
+def test_the_verdict_on_a_parameter(kernel: FakeKernel, text: str, expected: SysctlVerdict) -> None:
+    kernel.aliases["ip_conntrack"] = "nf_conntrack"
+    (found,) = settle(kernel, text).after.parameters
+    assert found.verdict is expected
 
 
 def test_a_parameter_of_a_module_that_is_not_live_is_pending(kernel: FakeKernel) -> None:
     kernel.depends.pop("ip_vs")
     done = settle(kernel, "ip_vs: {parameters: {conn_tab_bits: 20}}")
     assert verdict(done, BITS) is SysctlVerdict.PENDING
-
-
-def test_a_parameter_of_an_alias_is_that_of_the_module(kernel: FakeKernel) -> None:
-    kernel.aliases["ip_conntrack"] = "nf_conntrack"
-    done = settle(kernel, "ip_conntrack: {parameters: {hashsize: 65536}}")
-    assert verdict(done, HASH) is SysctlVerdict.COMPLIANT
 
 
 def test_a_parameter_of_a_built_in_module_belongs_on_the_command_line(kernel: FakeKernel) -> None:

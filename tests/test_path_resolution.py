@@ -44,21 +44,10 @@ both = pytest.mark.parametrize(
 )
 
 LINKS = [
-    ("a", "inside\n"),
-    ("./a", "inside\n"),
-    ("../a", "top\n"),
-    ("/etc/a", "inside\n"),
-    ("//etc//./a", "inside\n"),
-    ("d/../a", "inside\n"),
-    ("../../../../../etc/a", "inside\n"),
-    ("/../../a", "top\n"),
-    ("../../outside/a", errno.ENOENT),
-    ("/outside/a", errno.ENOENT),
-    ("nowhere", errno.ENOENT),
-    ("a/", errno.ENOTDIR),
-    ("a/.", errno.ENOTDIR),
-    ("a/..", errno.ENOTDIR),
-    ("a/b", errno.ENOTDIR),
+    *((path, "inside\n") for path in ("a", "./a", "/etc/a", "//etc//./a", "d/../a", "../../../../../etc/a")),
+    *((path, "top\n") for path in ("../a", "/../../a")),
+    *((path, errno.ENOENT) for path in ("../../outside/a", "/outside/a", "nowhere")),
+    *((path, errno.ENOTDIR) for path in ("a/", "a/.", "a/..", "a/b")),
     ("link", errno.ELOOP),
     ("x" * 256, errno.ENAMETOOLONG),
 ]
@@ -78,21 +67,12 @@ def content(root: Path, path: str, resolve: Resolve) -> str | int | None:
 
 @both
 @pytest.mark.parametrize(("target", "found"), LINKS)
-def test_a_link_leads_to_the_same_target_as_with_the_root_slash(
+def test_a_path_or_a_link_with_its_text_leads_to_the_same_target_as_with_the_root_slash(
     root: Path, resolve: Resolve, target: str, found: str | int
 ) -> None:
     (root / "etc/link").symlink_to(target)
     assert content(root, "etc/link", resolve) == found
-
-
-@both
-@pytest.mark.parametrize(("target", "found"), LINKS)
-def test_a_path_leads_to_the_target_of_a_link_with_its_text(
-    root: Path, resolve: Resolve, target: str, found: str | int
-) -> None:
-    (root / "etc/link").symlink_to("link")
-    path = target if target.startswith("/") else f"etc/{target}"
-    assert content(root, path, resolve) == found
+    assert content(root, target if target.startswith("/") else f"etc/{target}", resolve) == found
 
 
 @both

@@ -7,16 +7,17 @@ import pytest
 from ipvsd.decide.planner import plan
 from ipvsd.model.types import (
     MISSING,
+    DesiredSysctl,
     Kernel,
     LoadModule,
     ModuleState,
     Policy,
     Reading,
-    SysctlVerdict,
     Unreadable,
     Within,
     WriteSysctl,
 )
+from ipvsd.model.types import SysctlVerdict as V
 from tests.samples import desired, kernel, observed, wanted_module, wanted_sysctl
 
 KEY = "net.ipv4.vs.conntrack"
@@ -47,14 +48,14 @@ def test_the_module_of_an_alias_is_loaded() -> None:
 @pytest.mark.parametrize(
     ("reading", "verdict", "writes"),
     [
-        pytest.param("1", SysctlVerdict.COMPLIANT, False, id="right"),
-        pytest.param("0", SysctlVerdict.NONCOMPLIANT, True, id="wrong"),
-        pytest.param("", SysctlVerdict.NONCOMPLIANT, True, id="empty"),
-        pytest.param(Unreadable("Permission denied"), SysctlVerdict.UNREADABLE, False, id="unreadable"),
-        pytest.param(MISSING, SysctlVerdict.UNSUPPORTED, False, id="no file"),
+        pytest.param("1", V.COMPLIANT, False, id="right"),
+        pytest.param("0", V.NONCOMPLIANT, True, id="wrong"),
+        pytest.param("", V.NONCOMPLIANT, True, id="empty"),
+        pytest.param(Unreadable("Permission denied"), V.UNREADABLE, False, id="unreadable"),
+        pytest.param(MISSING, V.UNSUPPORTED, False, id="no file"),
     ],
 )
-def test_a_sysctl_without_a_module(reading: Reading, verdict: SysctlVerdict, writes: bool) -> None:
+def test_a_sysctl_without_a_module(reading: Reading, verdict: V, writes: bool) -> None:
     made = plan(desired(wanted_sysctl()), observed(kernel(), sysctls={"net.ipv4.ip_forward": reading}))
     assert made.sysctls[0].verdict is verdict
     assert bool(made.actions) is writes
@@ -63,39 +64,32 @@ def test_a_sysctl_without_a_module(reading: Reading, verdict: SysctlVerdict, wri
 @pytest.mark.parametrize(
     ("seen", "state", "verdict"),
     [
-        pytest.param(SHIPPED, None, SysctlVerdict.PENDING, id="module not loaded"),
-        pytest.param(SHIPPED, ModuleState.COMING, SysctlVerdict.PENDING, id="module on its way in"),
-        pytest.param(SHIPPED, ModuleState.GOING, SysctlVerdict.PENDING, id="module on its way out"),
-        pytest.param(kernel(), None, SysctlVerdict.PENDING, id="module not shipped"),
-        pytest.param(SHIPPED, ModuleState.LIVE, SysctlVerdict.UNSUPPORTED, id="module live"),
-        pytest.param(kernel(built_in=("ip_vs",)), None, SysctlVerdict.UNSUPPORTED, id="module built in"),
+        pytest.param(SHIPPED, None, V.PENDING, id="module not loaded"),
+        pytest.param(SHIPPED, ModuleState.COMING, V.PENDING, id="module on its way in"),
+        pytest.param(SHIPPED, ModuleState.GOING, V.PENDING, id="module on its way out"),
+        pytest.param(kernel(), None, V.PENDING, id="module not shipped"),
+        pytest.param(SHIPPED, ModuleState.LIVE, V.UNSUPPORTED, id="module live"),
+        pytest.param(kernel(built_in=("ip_vs",)), None, V.UNSUPPORTED, id="module built in"),
     ],
 )
-def test_a_sysctl_without_a_file_waits_for_its_module(
-    seen: Kernel, state: Optional[ModuleState], verdict: SysctlVerdict
-) -> None:
+def test_a_sysctl_without_a_file_waits_for_its_module(seen: Kernel, state: Optional[ModuleState], verdict: V) -> None:
     want = wanted_sysctl(KEY, provider="ip_vs")
     made = plan(desired(want), observed(seen, {"ip_vs": state} if state else {}))
     assert made.sysctls[0].verdict is verdict
     assert made.actions == ()
 
 
-def test_an_observed_sysctl_that_is_not_compliant_is_not_written() -> None:
-    want = wanted_sysctl(policy=Policy.OBSERVE)
-    made = plan(desired(want), observed(kernel(), sysctls={want.key: "0"}))
-    assert (made.sysctls[0].verdict, made.actions) == (SysctlVerdict.NONCOMPLIANT, ())
-
-
-def test_a_write_contains_the_actual_value() -> None:
-    want = wanted_sysctl()
-    made = plan(desired(want), observed(kernel(), sysctls={want.key: "0"}))
-    assert made.actions == (WriteSysctl(want.key, "0", "1"),)
-
-
-def test_a_floor_is_what_is_written() -> None:
-    want = wanted_sysctl(KEY, Within(131072))
-    made = plan(desired(want), observed(kernel(), sysctls={KEY: "65536"}))
-    assert made.actions == (WriteSysctl(KEY, "65536", "131072"),)
+@pytest.mark.parametrize(
+    ("want", "actions"),
+    [
+        pytest.param(wanted_sysctl(KEY, policy=Policy.OBSERVE), (), id="only observed"),
+        pytest.param(wanted_sysctl(KEY), (WriteSysctl(KEY, "0", "1"),), id="with the actual value"),
+        pytest.param(wanted_sysctl(KEY, Within(131072)), (WriteSysctl(KEY, "0", "131072"),), id="a floor"),
+    ],
+)
+def test_the_write_to_a_sysctl_that_is_not_compliant(want: DesiredSysctl, actions: tuple[WriteSysctl, ...]) -> None:
+    made = plan(desired(want), observed(kernel(), sysctls={KEY: "0"}))
+    assert (made.sysctls[0].verdict, made.actions) == (V.NONCOMPLIANT, actions)
 
 
 def test_forwarding_is_written_first_and_modules_are_loaded_last() -> None:

@@ -48,7 +48,6 @@ def test_the_glossary_has_at_most_40_terms() -> None:
 )
 def test_a_fault_is_found(name: str, text: str, problem: str) -> None:
     (found,) = prose.findings(Path(name), text, {"told": "event"})
-
     assert f": {problem}" in found
 
 

@@ -63,29 +63,42 @@ def test_an_item_that_was_not_compliant_is_left_to_a_reconciliation_of_all_items
     assert node.kernel.values[FORWARD] == "0"
 
 
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        pytest.param(lambda kernel: kernel.refused.update({FORWARD: errno.EPERM}), id="refused"),
+        pytest.param(lambda kernel: kernel.clamps.update({FORWARD: lambda _: "0"}), id="not kept"),
+        pytest.param(lambda kernel: kernel.values.pop(FORWARD), id="gone"),
+    ],
+)
+def test_a_drift_that_cannot_be_repaired_is_left_to_a_reconciliation_of_all_items(
+    node: Node, spoil: Callable[[FakeKernel], object]
+) -> None:
+    node.kernel.values[FORWARD] = "0"
+    spoil(node.kernel)
+    node.written()
+    node.loop.wait(1)
+    assert node.loop.looks() == [FORWARD]
+    assert not node.event()
+    assert node.at_once() == []
+
+
+@pytest.mark.parametrize(("broken", "looks"), [({"ip_vs_sh": errno.ENOEXEC}, 0), ({}, 9)], ids=["broken", "unloading"])
+def test_a_module_that_cannot_be_loaded_now_is_left_to_a_reconciliation_of_all_items(
+    node: Node, broken: dict[str, int], looks: int
+) -> None:
+    node.kernel.unload("ip_vs_sh", looks)
+    node.kernel.broken = broken
+    assert not node.event("ip_vs_sh")
+    assert node.at_once() == []
+
+
 def test_an_observed_item_is_never_written() -> None:
     text = "profiles: []\nsysctls: {net.ipv4.ip_forward: {value: 0, policy: observe}}"
     node = started(text)
     assert node.drift("0")
     assert not node.drift("1")
     assert (node.kernel.values[FORWARD], node.at_once()) == ("1", [])
-
-
-def test_a_refused_write_is_left_to_a_reconciliation_of_all_items(node: Node) -> None:
-    node.kernel.refused[FORWARD] = errno.EPERM
-    assert not node.drift()
-    assert node.at_once() == []
-
-
-def test_a_value_that_is_not_kept_is_left_to_a_reconciliation_of_all_items(node: Node) -> None:
-    node.kernel.clamps[FORWARD] = lambda _: "0"
-    assert not node.drift()
-    assert node.at_once() == []
-
-
-def test_a_missing_sysctl_is_left_to_a_reconciliation_of_all_items(node: Node) -> None:
-    del node.kernel.values[FORWARD]
-    assert not node.event(FORWARD)
 
 
 def test_an_alias_of_a_sysctl_is_reported_under_its_canonical_name(node: Node) -> None:
@@ -107,18 +120,6 @@ def test_a_module_that_was_removed_is_loaded_again(node: Node) -> None:
     assert node.event("ip_vs_sh")
     assert "ip_vs_sh" in node.kernel.states
     assert [item.action for item in node.at_once()] == [LoadModule("ip_vs_sh")]
-
-
-def test_a_module_that_is_being_unloaded_is_left_to_a_reconciliation_of_all_items(node: Node) -> None:
-    node.kernel.unload("ip_vs_sh", looks=9)
-    assert not node.event("ip_vs_sh")
-
-
-def test_a_module_that_cannot_be_loaded_is_left_to_a_reconciliation_of_all_items(node: Node) -> None:
-    node.kernel.unload("ip_vs_sh")
-    node.kernel.broken["ip_vs_sh"] = errno.ENOEXEC
-    assert not node.event("ip_vs_sh")
-    assert node.at_once() == []
 
 
 # --- events for writes that are about to be stored --------------------------------------
@@ -149,44 +150,29 @@ def test_a_compliant_or_unmanaged_sysctl_is_not_written(node: Node, name: str) -
     assert node.at_once() == []
 
 
-def test_a_write_that_is_already_stored_is_repaired_at_once(node: Node) -> None:
-    node.kernel.values[FORWARD] = "0"
-    node.written(name=ALIAS)
-    assert node.kernel.values[FORWARD] == "1"
-
-
 def test_a_write_of_the_same_value_or_in_another_namespace_has_no_effect(node: Node) -> None:
     node.written()
     node.loop.wait(1)
     assert (node.at_once(), node.loop.looks(), node.loop.idle) == ([], [], True)
 
 
-def test_many_writes_at_once_are_rechecked_as_long_as_one(node: Node) -> None:
-    for _ in range(20):
-        node.written(name=CONNTRACK)
+@pytest.mark.parametrize(
+    ("between", "stored", "repaired"),
+    [
+        pytest.param(0.0, 0.1, 0.1, id="at once"),
+        pytest.param(sum(STORED[:3]) + 0.001, 0.0, STORED[0], id="not waiting for the rechecks of the first"),
+        pytest.param(sum(STORED) - 0.001, 0.1, 0.1, id="as long as the first"),
+    ],
+)
+def test_each_of_several_writes_is_rechecked(node: Node, between: float, stored: float, repaired: float) -> None:
+    for _ in range(1 if between else 20):
         node.written()
-    node.loop.wait(0.1)
+        node.written(name=CONNTRACK)
+    node.loop.wait(between)
+    node.written()
+    node.loop.wait(stored)
     node.kernel.values[FORWARD] = "0"
-    node.loop.wait(0.1)
-    assert node.kernel.values[FORWARD] == "1"
-
-
-def test_a_second_write_does_not_wait_for_the_rechecks_of_the_first(node: Node) -> None:
-    node.written()
-    node.loop.wait(sum(STORED[:3]) + 0.001)
-    node.written()
-    node.kernel.values[FORWARD] = "0"
-    node.loop.wait(STORED[0])
-    assert node.kernel.values[FORWARD] == "1"
-
-
-def test_a_second_write_is_rechecked_as_long_as_the_first(node: Node) -> None:
-    node.written()
-    node.loop.wait(sum(STORED) - 0.001)
-    node.written()
-    node.loop.wait(0.1)
-    node.kernel.values[FORWARD] = "0"
-    node.loop.wait(0.1)
+    node.loop.wait(repaired)
     assert node.kernel.values[FORWARD] == "1"
 
 
@@ -199,24 +185,6 @@ def test_a_write_that_another_event_repaired_is_not_rechecked(node: Node) -> Non
     assert (node.loop.looks(), node.loop.idle) == ([], True)
 
 
-@pytest.mark.parametrize(
-    "spoil",
-    [
-        pytest.param(lambda kernel: kernel.refused.update({FORWARD: errno.EPERM}), id="refused"),
-        pytest.param(lambda kernel: kernel.clamps.update({FORWARD: lambda _: "0"}), id="not kept"),
-        pytest.param(lambda kernel: kernel.values.pop(FORWARD), id="gone"),
-    ],
-)
-def test_a_write_that_cannot_be_repaired_is_left_to_a_reconciliation_of_all_items(
-    node: Node, spoil: Callable[[FakeKernel], object]
-) -> None:
-    node.kernel.values[FORWARD] = "0"
-    spoil(node.kernel)
-    node.written()
-    node.loop.wait(1)
-    assert (node.loop.looks(), node.at_once()) == ([FORWARD], [])
-
-
 def test_a_write_to_an_unmanaged_sysctl_is_left_to_a_reconciliation_of_all_items_once_stored(node: Node) -> None:
     node.written(name="net.ipv4.tcp_rmem")
     assert node.loop.looks() == []
@@ -227,24 +195,22 @@ def test_a_write_to_an_unmanaged_sysctl_is_left_to_a_reconciliation_of_all_items
 # --- the reconciliation of all items that follows ---------------------------------------
 
 
-def test_the_reconciliation_of_all_items_comes_after_a_pause_and_not_before(node: Node) -> None:
-    node.drift()
-    node.loop.wait(LULL - 0.001)
-    assert node.loop.looks() == []
-    node.loop.wait(0.001)
-    assert node.loop.looks() == ["repaired"]
-    node.at_once()
-    node.loop.wait(60)
-    assert node.loop.looks() == []
-
-
-def test_another_drift_delays_it(node: Node) -> None:
-    for _ in range(4):
+@pytest.mark.parametrize("drifts", [1, 4], ids=["one drift", "each drift delays it"])
+def test_the_reconciliation_of_all_items_comes_after_a_pause_and_not_before(node: Node, drifts: int) -> None:
+    for _ in range(drifts):
         node.drift()
         node.loop.wait(LULL - 0.001)
     assert node.loop.looks() == []
     node.loop.wait(0.001)
     assert node.loop.looks() == ["repaired"]
+
+
+def test_a_reconciliation_for_another_reason_replaces_it(node: Node) -> None:
+    node.drift()
+    node.loop.wait(0.1)
+    assert len(node.at_once()) == 1
+    node.loop.wait(60)
+    assert node.loop.looks() == []
 
 
 def test_a_storm_does_not_delay_it_forever(node: Node) -> None:
@@ -263,14 +229,6 @@ def test_after_very_many_drifts_it_is_not_delayed(node: Node) -> None:
         drifts += 1
     assert MOST <= drifts < MOST + LULL / 0.001 + 1
     assert len(node.at_once()) == drifts
-
-
-def test_a_reconciliation_for_another_reason_replaces_it(node: Node) -> None:
-    node.drift()
-    node.loop.wait(0.1)
-    assert len(node.at_once()) == 1
-    node.loop.wait(60)
-    assert node.loop.looks() == []
 
 
 # --- while all items are reconciled ------------------------------------------------------

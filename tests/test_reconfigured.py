@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
 from ipvsd.state import repair_history
 from tests.fake_kernel import FORWARD
-from tests.service import STATUS, Service
+from tests.service import MAIN, QUIET, STATUS, Service, Until
 from tests.test_recorder import Log, RecordedNode, node, said
-from tests.trees import make_tree, put
+from tests.trees import put
 
 __all__ = ["node"]
 
@@ -31,18 +29,13 @@ def untouched(node: RecordedNode) -> bool:
 @pytest.mark.parametrize(
     ("before", "now", "lines"),
     [
-        pytest.param(
-            f"sysctls: {{{FORWARD}: 1}}", f"sysctls: {{{FORWARD}: 0}}",
-            [f"configuration changed: set {FORWARD} from '1' to '0'"], id="a value",
-        ),
-        pytest.param(
-            f"sysctls: {{{RMEM}: 4096 131072 6291456}}", f"sysctls: {{{RMEM}: 8192 131072 6291456}}",
-            [f"configuration changed: set {RMEM} from '4096 131072 6291456' to '8192 131072 6291456'"], id="words",
-        ),
-        pytest.param(
-            f"sysctls: {{{FORWARD}: {{value: 0, policy: observe}}}}", f"sysctls: {{{FORWARD}: 0}}",
-            [f"configuration changed: set {FORWARD} from '1' to '0'"], id="a policy",
-        ),
+        pytest.param(f"sysctls: {{{FORWARD}: 1}}", f"sysctls: {{{FORWARD}: 0}}",
+                     [f"configuration changed: set {FORWARD} from '1' to '0'"], id="a value"),
+        pytest.param(f"sysctls: {{{RMEM}: 4096 131072 6291456}}", f"sysctls: {{{RMEM}: 8192 131072 6291456}}",
+                     [f"configuration changed: set {RMEM} from '4096 131072 6291456' to '8192 131072 6291456'"],
+                     id="words"),
+        pytest.param(f"sysctls: {{{FORWARD}: {{value: 0, policy: observe}}}}", f"sysctls: {{{FORWARD}: 0}}",
+                     [f"configuration changed: set {FORWARD} from '1' to '0'"], id="a policy"),
         pytest.param(
             "sysctls: {net.ipv4.conf.*.arp_ignore: 0}", "sysctls: {net.ipv4.conf.*.arp_ignore: 1}",
             [
@@ -51,15 +44,11 @@ def untouched(node: RecordedNode) -> bool:
                 "configuration changed: set net.ipv4.conf.lo.arp_ignore from '0' to '1'",
             ], id="a pattern",
         ),
-        pytest.param(
-            "modules: {nf_conntrack: {parameters: {hashsize: 16384}}}",
-            "modules: {nf_conntrack: {parameters: {hashsize: 32768}}}",
-            ["configuration changed: set nf_conntrack.hashsize from '16384' to '32768'"], id="a parameter",
-        ),
-        pytest.param(
-            f"sysctls: {{{FORWARD}: 1}}", f"sysctls: {{{FORWARD}: 1, {RMEM}: 8192 131072 6291456}}",
-            [f"wrote {RMEM}: '8192 131072 6291456' (was '4096 131072 6291456')"], id="one more",
-        ),
+        pytest.param("modules: {nf_conntrack: {parameters: {hashsize: 16384}}}",
+                     "modules: {nf_conntrack: {parameters: {hashsize: 32768}}}",
+                     ["configuration changed: set nf_conntrack.hashsize from '16384' to '32768'"], id="a parameter"),
+        pytest.param(f"sysctls: {{{FORWARD}: 1}}", f"sysctls: {{{FORWARD}: 1, {RMEM}: 8192 131072 6291456}}",
+                     [f"wrote {RMEM}: '8192 131072 6291456' (was '4096 131072 6291456')"], id="one more"),
     ],
 )  # fmt: skip
 def test_a_changed_configuration_is_logged_as_such_and_not_counted(
@@ -102,23 +91,10 @@ def test_an_item_that_never_complied_with_the_new_configuration_does_not_drift(n
     assert untouched(node)
 
 
-MAIN = "etc/ipvsd/ipvsd.yaml"
-
-
-@pytest.fixture
-def service(tmp_path: Path) -> Iterator[Service]:
-    service = Service(make_tree(tmp_path))
-    put(tmp_path, MAIN, "http: {listen: []}\n")
-    yield service
-    service.close()
-
-
-def test_the_effect_of_a_configuration_is_not_attributed(
-    service: Service, until: Callable[[Callable[[], object], str], None]
-) -> None:
+def test_the_effect_of_a_configuration_is_not_attributed(service: Service, until: Until) -> None:
     service.ready()
     until((service.tree / STATUS).exists, "the status is published")
-    put(service.tree, MAIN, "http: {listen: []}\nsysctls: {net.ipv4.vs.conntrack: 0}\n")
+    put(service.tree, MAIN, f"{QUIET}sysctls: {{net.ipv4.vs.conntrack: 0}}\n")
     service.process.send_signal(signal.SIGHUP)
     service.hears("READY=1")
     log = service.stop()[1]

@@ -35,17 +35,13 @@ def test_a_compliant_item_is_not_a_problem(dist: Path) -> None:
 
 def test_a_file_that_changed_after_its_sum_was_taken(dist: Path) -> None:
     (dist / "ipvsd_1.0_all.deb").write_text("another")
-
     assert list(signcheck.sums(dist)) == ["ipvsd_1.0_all.deb has not the sum that is in SHA256SUMS"]
 
 
 def test_a_file_without_a_sum_and_a_sum_without_a_file(dist: Path) -> None:
     (dist / "ipvsd_1.0_all.deb").rename(dist / "ipvsd_1.1_all.deb")
-
-    assert [problem.split(" is in ")[0] for problem in signcheck.sums(dist)] == [
-        "ipvsd_1.0_all.deb",
-        "ipvsd_1.1_all.deb",
-    ]
+    found = [problem.split(" is in ")[0] for problem in signcheck.sums(dist)]
+    assert found == ["ipvsd_1.0_all.deb", "ipvsd_1.1_all.deb"]
 
 
 def test_no_sums_at_all(tmp_path: Path) -> None:
@@ -59,9 +55,7 @@ def test_one_byte_and_one_file_more_are_differences(dist: Path, tmp_path: Path) 
         (other / path.name).write_bytes(path.read_bytes())
     (other / "ipvsd-1.0-1.noarch.rpm").write_text("rpM")
     (other / "more").touch()
-
     found = list(signcheck.differences(dist, other))
-
     assert [problem.split(" ")[0] for problem in found] == ["ipvsd-1.0-1.noarch.rpm", "more"]
 
 
@@ -71,7 +65,6 @@ def materials(dist: Path) -> str:
 
 def test_every_relation_of_the_bill_of_materials_is_between_what_is_in_it(dist: Path) -> None:
     found = json.loads(materials(dist))
-
     known = {package["SPDXID"] for package in found["packages"]}
     related = {relation[key] for relation in found["relationships"] for key in ("spdxElementId", "relatedSpdxElement")}
     assert len(known) == len(found["packages"])
@@ -80,7 +73,6 @@ def test_every_relation_of_the_bill_of_materials_is_between_what_is_in_it(dist: 
 
 def test_only_the_rpm_contains_what_is_bundled(dist: Path) -> None:
     contains = [line for line in json.loads(materials(dist))["relationships"] if line["relationshipType"] == "CONTAINS"]
-
     assert {line["spdxElementId"] for line in contains} == {"SPDXRef-ipvsd-1.0-1.noarch.rpm"}
     assert len(contains) == len(PINNED)
 
@@ -88,7 +80,5 @@ def test_only_the_rpm_contains_what_is_bundled(dist: Path) -> None:
 def test_the_bill_of_materials_depends_on_the_files(dist: Path) -> None:
     before = json.loads(materials(dist))["documentNamespace"]
     assert json.loads(materials(dist))["documentNamespace"] == before
-
     (dist / "ipvsd_1.0_all.deb").write_text("another")
-
     assert json.loads(materials(dist))["documentNamespace"] != before

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -18,58 +18,35 @@ from ipvsd.watch.event_source import Targets
 from ipvsd.watch.sysctl_inotify import SysctlInotify
 from tests.scarce import few_descriptors
 from tests.test_watch import Idle
+from tests.trees import put
 
 
-def test_reserved_descriptors_can_be_used_while_released() -> None:
-    reserve = DescriptorReserve()
-    with few_descriptors():
-        with pytest.raises(OSError, match="Too many open files"):
-            os.open(os.devnull, os.O_RDONLY)
-        with reserve.released():
-            opened = [os.open(os.devnull, os.O_RDONLY) for _ in range(RESERVE)]
-            for descriptor in opened:
+def test_reserved_descriptors_can_be_used_while_released_and_are_then_refilled() -> None:
+    with contextlib.closing(DescriptorReserve()) as reserve, few_descriptors():
+        for used in range(RESERVE + 1):
+            with pytest.raises(OSError, match="Too many open files"):
+                os.open(os.devnull, os.O_RDONLY)
+            with reserve.released():
+                opened = [os.open(os.devnull, os.O_RDONLY) for _ in range(RESERVE)]
+                for descriptor in opened[used:]:
+                    os.close(descriptor)
+            for descriptor in opened[:used]:  # used for longer
                 os.close(descriptor)
-        with pytest.raises(OSError, match="Too many open files"):
-            os.open(os.devnull, os.O_RDONLY)
-    reserve.close()
-
-
-def test_a_used_reserve_is_refilled_the_next_time() -> None:
-    reserve = DescriptorReserve()
-    with few_descriptors():
-        with reserve.released():
-            kept = os.open(os.devnull, os.O_RDONLY)
-        os.close(kept)
-        with reserve.released():
-            pass
-        with pytest.raises(OSError, match="Too many open files"):
-            os.open(os.devnull, os.O_RDONLY)
-    reserve.close()
+            with reserve.released():
+                pass
 
 
 def test_a_watch_leaves_free_descriptors(tmp_path: Path) -> None:
-    paths = {}
-    for number in range(40):
-        file = tmp_path / f"key{number}"
-        file.write_text("1\n")
-        paths[f"net.test.key{number}"] = str(file)
-    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    paths = {f"net.test.key{number}": str(put(tmp_path, f"key{number}", "1\n")) for number in range(40)}
     fds = FdCache()
     with EventLoop() as loop:
         source = SysctlInotify(loop, Idle(loop), fds)
-        lowest = os.open(os.devnull, os.O_RDONLY)
-        os.close(lowest)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest + 52, limits[1]))
-        try:
+        with few_descriptors(left=52):
             source.arm(Targets(frozenset(), paths, ()))
-            state = source.state()
-            assert not state.up
-            assert "of 40 files; the other descriptors are reserved" in state.detail
-            others = [os.open(os.devnull, os.O_RDONLY) for _ in range(30)]
-            for descriptor in others:
+            assert not source.state().up
+            assert "of 40 files; the other descriptors are reserved" in source.state().detail
+            for descriptor in [os.open(os.devnull, os.O_RDONLY) for _ in range(30)]:
                 os.close(descriptor)
-        finally:
-            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
         source.arm(Targets(frozenset(), paths, ()))
         assert source.state().up
         source.close()

@@ -9,7 +9,6 @@ import resource
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -18,12 +17,11 @@ from ipvsd.runtime.event_loop import EventLoop
 from ipvsd.runtime.resources import RESERVE
 from ipvsd.watch.config_watcher import ConfigWatcher
 from ipvsd.watch.event_source import Targets
-from tests.service import STATUS, Service
-from tests.trees import make_tree, put, put_sysctl, store, sysctl
+from tests.service import MAIN, QUIET, STATUS, Service, Until, free_port
+from tests.trees import put, put_sysctl, store, sysctl
 
 pytestmark = pytest.mark.system
 
-MAIN = "etc/ipvsd/ipvsd.yaml"
 FEW = 64
 LIMITED = """
 import resource, sys
@@ -32,19 +30,16 @@ from ipvsd.cli import main
 sys.exit(main(["run", "--root", sys.argv[1]]))
 """
 OTHERS = [f"net.test.key{number}" for number in range(84)]
-Until = Callable[[Callable[[], object], str], None]
 
 
 @pytest.fixture
-def service(tmp_path: Path) -> Iterator[Service]:
+def service(service: Service) -> Service:
     """A service that manages 93 named sysctls, and one of each interface."""
-    service = Service(make_tree(tmp_path))
     wanted = ", ".join(f"{name}: 1" for name in (*OTHERS, "net.ipv4.conf.*.arp_ignore"))
-    put(tmp_path, MAIN, f"http: {{listen: []}}\nsysctls: {{{wanted}}}\n")
+    put(service.tree, MAIN, f"{QUIET}sysctls: {{{wanted}}}\n")
     for name in OTHERS:
-        put_sysctl(tmp_path, name, "1")
-    yield service
-    service.close()
+        put_sysctl(service.tree, name, "1")
+    return service
 
 
 def open_files(service: Service) -> int:
@@ -73,11 +68,9 @@ def test_few_descriptors_leave_some_for_repairs(service: Service, until: Until) 
     store(file, "0")
     service.process.send_signal(signal.SIGHUP)  # whether it is watched or not
     until(lambda: file.read_text() == "1\n", "ip_forward is put right")
-    until(lambda: "sysctl_inotify" in (item["name"] for item in service.seen()["sources"]), "the sources are told of")
-    status = service.status()
-    assert status["state"] == "ready"
-    (source,) = (item for item in status["sources"] if item["name"] == "sysctl_inotify")
-    assert not source["up"]
+    until(lambda: service.source("sysctl_inotify"), "the sources are told of")
+    source = service.source("sysctl_inotify")
+    assert (service.status()["state"], source["up"]) == ("ready", False)
     assert "the other descriptors are reserved" in source["detail"]
     assert open_files(service) < FEW - 8
     code, log = service.stop()
@@ -87,14 +80,12 @@ def test_few_descriptors_leave_some_for_repairs(service: Service, until: Until) 
 
 
 def test_clients_do_not_take_the_descriptors_for_repairs(service: Service, until: Until) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        place = free.getsockname()
+    place = ("127.0.0.1", free_port())
     main = service.tree / MAIN
     main.write_text(main.read_text().replace("[]", f'["127.0.0.1:{place[1]}"]'))
     service.start(program=("-c", LIMITED, str(service.tree), str(FEW)))
     service.hears("READY=1")
-    until(lambda: any(item["name"] == "http" and item["up"] for item in service.seen()["sources"]), "it serves")
+    until(lambda: (service.source("http") or {"up": False})["up"], "it serves")
     with contextlib.ExitStack() as stack:
         for _ in range(60):
             stack.enter_context(socket.create_connection(place, timeout=5))
@@ -108,7 +99,7 @@ def test_clients_do_not_take_the_descriptors_for_repairs(service: Service, until
 def test_late_imports_and_a_reload_can_use_the_reserved_descriptors(service: Service, until: Until) -> None:
     service.ready()
     until((service.tree / STATUS).exists, "the status is published")
-    until(lambda: "config_files" in (item["name"] for item in service.seen()["sources"]), "all has started")
+    until(lambda: service.source("config_files"), "all has started")
     until(lambda: holds_reserve(service), "it waits")
     taken = {int(number) for number in os.listdir(f"/proc/{service.process.pid}/fd")}
     lowest = min(set(range(len(taken) + 1)) - taken)
@@ -127,7 +118,7 @@ def test_without_descriptors_nothing_is_written_or_ready_and_all_is_repaired_lat
 ) -> None:
     service.ready()
     until((service.tree / STATUS).exists, "the status is published")
-    until(lambda: "config_files" in (item["name"] for item in service.seen()["sources"]), "all has started")
+    until(lambda: service.source("config_files"), "all has started")
     looks, limits = service.status()["reconciliations"], resource.prlimit(service.process.pid, resource.RLIMIT_NOFILE)
     resource.prlimit(service.process.pid, resource.RLIMIT_NOFILE, (0, limits[1]))
     try:

@@ -6,39 +6,19 @@ import pytest
 
 from ipvsd.sysctl.semantics import INITIAL, ProcSys, StoredValue, accepted_value
 
-FORWARD, ALL, DEFAULT, ETH = (
-    "net/ipv4/ip_forward",
-    "net/ipv4/conf/all/forwarding",
-    "net/ipv4/conf/default/forwarding",
-    "net/ipv4/conf/eth0/forwarding",
-)
+FORWARD = "net/ipv4/ip_forward"
+ALL, DEFAULT, ETH = (f"net/ipv4/conf/{interface}/forwarding" for interface in ("all", "default", "eth0"))
 
 
 @pytest.mark.parametrize(
     ("text", "value"),
     [
-        ("1", "1"),
-        ("1 # kubelet", "1"),
-        ("1\t#", "1"),
-        ("1 0", "1"),
-        ("0x1", "1"),
-        ("010", "8"),
-        ("-1", "-1"),
-        (" 1 ", "1"),
-        ("1# kubelet", None),
-        ("1;", None),
-        ("1,2", None),
-        ('"1"', None),
-        ("+1", None),
-        ("yes", None),
-        ("08", None),
-        ("", None),
-        ("# 1", None),
-        ("2147483648", None),
-        ("-2147483648", "-2147483648"),
-        ("0" * 21, None),
+        ("1", "1"), ("1 # kubelet", "1"), ("1\t#", "1"), ("1 0", "1"), ("0x1", "1"), ("010", "8"), ("-1", "-1"),
+        (" 1 ", "1"), ("-2147483648", "-2147483648"),
+        *((text, None) for text in ("1# kubelet", "1;", "1,2", '"1"', "+1", "yes", "08", "", "# 1")),
+        ("2147483648", None), ("0" * 21, None),
     ],
-)
+)  # fmt: skip
 def test_a_sysctl_of_one_integer_takes_a_number_up_to_the_first_blank(text: str, value: str | None) -> None:
     assert accepted_value(FORWARD, text) == value
 
@@ -51,13 +31,10 @@ def test_a_value_out_of_bounds_is_refused(text: str, value: str | None) -> None:
 @pytest.mark.parametrize(
     ("text", "value"),
     [
-        ("4096\t131072  6291456", "4096 131072 6291456"),
-        ("4096 131072 6291456 # wide", "4096 131072 6291456"),
-        ("|/bin/sh -c # x", "|/bin/sh -c # x"),
-        ("bbr # best", "bbr # best"),
-        ("# x", "# x"),
+        ("4096\t131072  6291456", "4096 131072 6291456"), ("4096 131072 6291456 # wide", "4096 131072 6291456"),
+        *((text, text) for text in ("|/bin/sh -c # x", "bbr # best", "# x")),
     ],
-)
+)  # fmt: skip
 def test_a_comment_after_numbers_is_left_out_for_other_sysctls(text: str, value: str) -> None:
     assert accepted_value("net/ipv4/tcp_rmem", text) == value
 

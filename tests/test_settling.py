@@ -20,7 +20,18 @@ from tests.trees import put
 
 __all__ = ["clock", "configured", "tree"]
 
+OPEN = "a program has the file open for writing (ipvsd reads the file once the program closes it)"
 HALF, WHOLE = "interval: 7s\n", "interval: 7s\nscheduler: sh\n"
+
+
+WRITER = """
+import sys
+with open(sys.argv[1], "wb", 0) as file:
+    print(flush=True)
+    for line in sys.stdin.buffer:
+        file.write(line)
+        print(flush=True)
+"""
 
 
 @pytest.fixture
@@ -29,26 +40,21 @@ def writer(tree: Path) -> Iterator[Callable[[str], None]]:
 
     It writes the texts that it receives, and ends with an empty one.
     """
-    code = "import sys\nwith open(sys.argv[1], 'wb', 0) as file:\n print(flush=True)\n" + (
-        " for line in sys.stdin.buffer:\n  file.write(line)\n  print(flush=True)\n"
-    )
-    pipe = subprocess.PIPE
-    with subprocess.Popen([sys.executable, "-IBc", code, str(tree / MAIN)], stdin=pipe, stdout=pipe) as process:
+    command = [sys.executable, "-IBc", WRITER, str(tree / MAIN)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdin is not None
         assert process.stdout is not None
-        process.stdout.readline()
+        input_, output = process.stdin, process.stdout
+        output.readline()
 
         def write(text: str) -> None:
-            assert process.stdin is not None
-            assert process.stdout is not None
             if not text:
-                process.stdin.close()
+                input_.close()
                 process.wait()
-                return
             for line in text.splitlines(keepends=True):
-                process.stdin.write(line.encode())
-                process.stdin.flush()
-                process.stdout.readline()
+                input_.write(line.encode())
+                input_.flush()
+                output.readline()
 
         yield write
 
@@ -65,13 +71,9 @@ def test_a_file_that_is_being_written_changes_nothing(
         assert settled(configured, clock, seconds) == (False, False)
         assert configured.due is not None
         assert configured.due <= clock.now + 10
-    assert configured.waiting[:1] == (
-        f"cannot read {tree}/{MAIN}: a program has the file open for writing (ipvsd reads the file once the program "
-        "closes it)",
-    )
+    assert configured.waiting[:1] == (f"cannot read {tree}/{MAIN}: {OPEN}",)
     configured.keep()
     assert (tree / KEPT).read_bytes() == good
-
     writer("scheduler: sh\n")
     writer("")
     assert settled(configured, clock) == (False, True)
@@ -86,10 +88,7 @@ def test_a_reload_does_not_use_a_file_that_is_being_written(
     writer(HALF)
     assert not configured.reload(asked=True)
     assert configured.config.interval == 30.0
-    assert said(capsys) == [
-        f"warning: cannot read the configuration: {tree}/{MAIN}: a program has the file open for writing "
-        "(ipvsd reads the file once the program closes it)"
-    ]
+    assert said(capsys) == [f"warning: cannot read the configuration: {tree}/{MAIN}: {OPEN}"]
 
 
 def test_a_file_that_is_kept_open_is_taken_when_nothing_was_written_for_long(
@@ -142,7 +141,7 @@ def emptied(tree: Path) -> None:
 
 
 @pytest.mark.parametrize("lose", [without, emptied], ids=lambda lose: lose.__name__)
-def test_a_file_that_is_briefly_absent_or_empty_changes_nothing(
+def test_a_file_that_is_briefly_absent_or_empty_changes_nothing_and_one_that_stays_away_is_gone(
     tree: Path, configured: Configured, clock: Clock, lose: Callable[[Path], None]
 ) -> None:
     configured.keep()
@@ -156,15 +155,9 @@ def test_a_file_that_is_briefly_absent_or_empty_changes_nothing(
     put(tree, MAIN, WHOLE)
     assert settled(configured, clock) == (False, True)
     assert configured.config.scheduler == "sh"
-
-
-@pytest.mark.parametrize("lose", [without, emptied], ids=lambda lose: lose.__name__)
-def test_a_file_that_stays_away_is_gone(
-    tree: Path, configured: Configured, clock: Clock, lose: Callable[[Path], None]
-) -> None:
     lose(tree)
     assert settled(configured, clock, GONE) == (False, True)
-    assert configured.config.interval == 60.0
+    assert (configured.config.interval, configured.config.scheduler) == (60.0, "rr")
 
 
 def test_a_person_means_that_a_file_is_gone(tree: Path, configured: Configured, clock: Clock) -> None:
@@ -265,10 +258,7 @@ def test_a_command_does_not_use_a_file_that_is_being_written(tree: Path, writer:
     writer(HALF)
     with pytest.raises(ConfigError) as refused:
         config_files.load(str(tree))
-    assert refused.value.errors == (
-        f"{tree}/{MAIN}: cannot read the file: a program has the file open for writing (ipvsd reads the file once the "
-        "program closes it)",
-    )
+    assert refused.value.errors == (f"{tree}/{MAIN}: cannot read the file: {OPEN}",)
     assert config_files.load(str(tree), str(tree / MAIN)).interval == 7.0  # the program itself may read it
     writer("")
     assert config_files.load(str(tree)).interval == 7.0

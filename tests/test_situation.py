@@ -14,12 +14,9 @@ from ipvsd.runtime.rootfs import UnreadableError
 from tests.scarce import few_descriptors
 
 
-@pytest.mark.parametrize(
-    ("root", "name"),
-    [("//", "/"), ("/usr/..", "/"), ("/./", "/"), ("/proc/self/root", "/"), ("/proc/self/root/usr/..", "/")],
-)
-def test_every_name_of_the_root_directory_is_slash(root: str, name: str) -> None:
-    assert normalise_root(root) == name
+@pytest.mark.parametrize("root", ["//", "/usr/..", "/./", "/proc/self/root", "/proc/self/root/usr/.."])
+def test_every_name_of_the_root_directory_is_slash(root: str) -> None:
+    assert normalise_root(root) == "/"
 
 
 def test_without_a_descriptor_the_root_is_unreadable() -> None:

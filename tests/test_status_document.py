@@ -12,87 +12,42 @@ from ipvsd.model.types import ModuleVerdict, Need, SysctlVerdict
 from ipvsd.reporting.status_document import build_document, format_time, with_age
 from tests.samples import module, report, sysctl
 
+FINDING = {
+    "required": False, "compliant": False, "tolerated": False, "remedy": "", "origin": "profile test",
+    "last_verdict": None,
+}  # fmt: skip
 GOLDEN = {
-    "version": __version__,
-    "time": "2027-01-15T08:00:00.000Z",
-    "boottime": 4321.0,
-    "age": 0.0,
-    "reconciliations": 0,
-    "state": "ready",
-    "summary": "ready: all of it",
-    "kernel": "6.1.0-50-cloud-amd64",
-    "root_kind": "running_kernel",
-    "notes": [],
-    "kernels": [],
+    "version": __version__, "time": "2027-01-15T08:00:00.000Z", "boottime": 4321.0, "age": 0.0, "reconciliations": 0,
+    "state": "ready", "summary": "ready: all of it", "kernel": "6.1.0-50-cloud-amd64", "root_kind": "running_kernel",
+    "notes": [], "kernels": [],
     "modules": [
-        {
-            "name": "ip_vs_sh",
-            "required": False,
-            "verdict": "absent",
-            "compliant": False,
-            "tolerated": False,
-            "evidence": "seen so",
-            "remedy": "install it",
-            "origin": "profile test",
-            "last_verdict": None,
-            "module": "ip_vs_sh",
-        }
+        {**FINDING, "name": "ip_vs_sh", "verdict": "absent", "evidence": "seen so", "remedy": "install it",
+         "module": "ip_vs_sh"},
     ],
     "parameters": [],
     "sysctls": [
-        {
-            "name": "net.ipv4.ip_forward",
-            "required": True,
-            "verdict": "noncompliant",
-            "compliant": False,
-            "tolerated": False,
-            "evidence": "read so",
-            "remedy": "",
-            "origin": "profile test",
-            "last_verdict": None,
-            "desired": "1",
-            "actual": "0",
-            "policy": "enforce",
-            "members": None,
-        }
+        {**FINDING, "name": "net.ipv4.ip_forward", "required": True, "verdict": "noncompliant", "evidence": "read so",
+         "desired": "1", "actual": "0", "policy": "enforce", "members": None},
     ],
     "contended": [
-        {"name": "net.ipv4.vs.conntrack", "conflicting_program": "agent[7]", "attribution": "likely", "yielded": False}
+        {"name": "net.ipv4.vs.conntrack", "conflicting_program": "agent[7]", "attribution": "likely", "yielded": False},
     ],
     "repairs": [
-        {
-            "name": "net.ipv4.ip_forward",
-            "actual": "0",
-            "desired": "1",
-            "time": "2027-01-15T07:58:30.000Z",
-            "seconds": 0.0021,
-            "writer_text": "sysctl[4242] of cron.service",
-            "attribution": "certain",
-            "writer": {
-                "pid": 4242,
-                "comm": "sysctl",
-                "unit": "cron.service",
-                "container": "",
-                "pod": "",
-            },
-        }
+        {"name": "net.ipv4.ip_forward", "actual": "0", "desired": "1", "time": "2027-01-15T07:58:30.000Z",
+         "seconds": 0.0021, "writer_text": "sysctl[4242] of cron.service", "attribution": "certain",
+         "writer": {"pid": 4242, "comm": "sysctl", "unit": "cron.service", "container": "", "pod": ""}},
     ],
-    "failures": [],
-    "backend": "bpf",
-    "events_lost": 3,
+    "failures": [], "backend": "bpf", "events_lost": 3,
     "sources": [
         {"name": "uevents", "up": True, "detail": "kernel uevents", "events_lost": 3},
         {"name": "config_files", "up": False, "detail": "no inotify", "events_lost": None},
     ],
     "ipvs": {"up": True, "version": "1.2.1", "table_size": 4096, "detail": "responded"},
     "config": {
-        "hash": "0123456789ab",
-        "profiles": ["kube-proxy-ipvs"],
-        "files": ["/etc/ipvsd/ipvsd.yaml"],
-        "interval": 60.0,
+        "hash": "0123456789ab", "profiles": ["kube-proxy-ipvs"], "files": ["/etc/ipvsd/ipvsd.yaml"], "interval": 60.0,
         "errors": [],
     },
-}
+}  # fmt: skip
 
 
 def test_the_document_is_as_promised() -> None:
@@ -102,18 +57,10 @@ def test_the_document_is_as_promised() -> None:
     assert list(made) == list(GOLDEN)
 
 
-def test_the_document_is_json() -> None:
-    made = build_document(report(module(), sysctl(found=None)))
+def test_an_absent_value_or_configuration_is_null() -> None:
+    made = build_document(report(module(), sysctl(SysctlVerdict.PENDING, found=None))._replace(config=None))
+    assert (made["sysctls"][0]["actual"], made["config"]) == (None, None)
     assert json.loads(json.dumps(made, allow_nan=False)) == made
-
-
-def test_a_single_look_has_no_configuration_state() -> None:
-    assert build_document(report()._replace(config=None))["config"] is None
-
-
-def test_a_sysctl_without_a_file_has_no_value() -> None:
-    made = build_document(report(sysctl(SysctlVerdict.PENDING, found=None)))
-    assert made["sysctls"][0]["actual"] is None
 
 
 @pytest.mark.parametrize(

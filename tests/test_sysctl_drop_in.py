@@ -85,12 +85,8 @@ def written(text: str, paths: Sequence[sysctl_names.Path]) -> Mapping[sysctl_nam
 
 
 def universe(links: Sequence[str]) -> list[sysctl_names.Path]:
-    of_links = [path(link, leaf) for link in links for leaf in LEAVES]
-    return [
-        *of_links,
-        *sysctl_names.paths("net.ipv4.ip_forward")[:1],
-        *sysctl_names.paths("net.netfilter.nf_conntrack_max"),
-    ]
+    others = (*sysctl_names.paths("net.ipv4.ip_forward")[:1], *sysctl_names.paths("net.netfilter.nf_conntrack_max"))
+    return [*(path(link, leaf) for link in links for leaf in LEAVES), *others]
 
 
 def differences(text: str, links: Sequence[str], made: Config) -> list[str]:
@@ -111,19 +107,13 @@ LINK = st.sampled_from([sysctl_names.escape_part(link).replace(".", "/") for lin
 WILD = st.sampled_from(["*", "*", "*", "eth*", "?*", "[!l]*", "l?", "*o", "a*", r"a\x2a*", r"*\xff", "[a-e]*", "al[l]"])
 LEAF = st.sampled_from([*LEAVES, "*", "r*"])
 KEYS = st.one_of(
-    st.sampled_from(
-        ["net.ipv4.ip_forward", "net.ipv4.conf.all.forwarding", "net.ipv4.*_forward", "net.nf_conntrack_*"]
-    ),
+    st.sampled_from("net.ipv4.ip_forward net.ipv4.conf.all.forwarding net.ipv4.*_forward net.nf_conntrack_*".split()),
     st.builds("net.ipv4.conf.{}.{}".format, LINK, st.sampled_from(LEAVES)),
     st.builds("net.ipv4.conf.{}.{}".format, WILD, LEAF),
     st.builds("net.*.conf.{}.{}".format, WILD, st.sampled_from(LEAVES)),
 )
-EXCLUDES = st.lists(
-    st.sampled_from(
-        ["all", "default", "lo", "eth0.1", "veth*", "v*", "*1", "e*0*", r"a\x2ab", r"a\x2a*", "[ad]*", "?", "conf", "*"]
-    ),
-    max_size=3,
-)
+EXCLUDE = st.sampled_from(r"all default lo eth0.1 veth* v* *1 e*0* a\x2ab a\x2a* [ad]* ? conf *".split())
+EXCLUDES = st.lists(EXCLUDE, max_size=3)
 VALUES = st.sampled_from([
     {"value": 0}, {"value": 1}, {"value": 1}, {"value": 2}, {"atLeast": 1}, {"atMost": 1}, {"oneOf": [1, 2]},
 ])  # fmt: skip
@@ -165,15 +155,7 @@ def test_it_has_the_effect_for_later_sysctls(settings: Mapping[str, Any]) -> Non
 @pytest.mark.parametrize(
     ("exclude", "lines"),
     [
-        (
-            ["ve*"],
-            [
-                "net.ipv4.conf.default.rp_filter = 1",
-                "net.ipv4.conf.[!v]*.rp_filter = 1",
-                "net.ipv4.conf.[v].rp_filter = 1",
-                "net.ipv4.conf.v[!e]*.rp_filter = 1",
-            ],
-        ),
+        (["ve*"], [f"net.ipv4.conf.{name}.rp_filter = 1" for name in ("default", "[!v]*", "[v]", "v[!e]*")]),
         (["*", "all"], []),
         (["veth?*", "lo", "*.5"], None),
     ],

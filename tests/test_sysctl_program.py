@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import struct
-
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -218,25 +215,6 @@ def test_a_possibly_truncated_value_is_marked(new: bytes, whole: bool) -> None:
     ran = machine(HELD)
     ran.run(Write(HELD, new=new))
     assert sysctl_program.parse_record(ran.records[0]).complete is whole
-
-
-@given(st.binary(max_size=300))
-def test_no_record_raises_but_one_that_is_too_short(record: bytes) -> None:
-    assert sysctl_program.record_name(record) == record[32:96]
-    with contextlib.suppress(struct.error):
-        told = sysctl_program.parse_record(record)
-        assert len(record) >= sysctl_program.RECORD_SIZE
-        assert (0 <= told.pid < 1 << 32, 0 <= told.cgroup < 1 << 64) == (True, True)
-        return
-    assert len(record) < sysctl_program.RECORD_SIZE
-
-
-@given(st.binary(min_size=95, max_size=95), st.binary(min_size=152, max_size=164))
-def test_the_two_readings_of_a_name_agree(head: bytes, tail: bytes) -> None:
-    record = head + b"\0" + tail  # the kernel terminates every name
-    assert sysctl_program.parse_record(record).name == sysctl_program.record_name(record).partition(b"\0")[0].decode(
-        "utf-8", "surrogateescape"
-    )
 
 
 # --- guarding ---------------------------------------------------------------------------

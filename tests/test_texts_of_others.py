@@ -23,7 +23,7 @@ from ipvsd.reporting.status_document import build_document
 from ipvsd.state import status_file
 from tests.samples import module, report, sysctl
 from tests.test_printable import strictly
-from tests.trees import make_modules, make_tree
+from tests.trees import make_modules, make_tree, put
 
 pytestmark = pytest.mark.system
 
@@ -144,20 +144,14 @@ def test_output_is_printable_and_json_is_valid(
         release = os.fsdecode(b"6.1.0" + names[0][:60])
         make_modules(tree, release, ["ip_vs", "ip_vs_rr"])
         for unit in UNITS:
-            (tree / f"etc/systemd/system/a.wants/{unit}.service").parent.mkdir(parents=True, exist_ok=True)
-            (tree / f"etc/systemd/system/a.wants/{unit}.service").touch()
-        fill(
-            os.fsencode(tree),
-            {**CONFIGURATION, **OTHERS, **(BAD if bad else {}), **(RUNNING if running else {})},
-            text,
-            name,
-        )
+            put(tree, f"etc/systemd/system/a.wants/{unit}.service", "")
+        files = {**CONFIGURATION, **OTHERS, **(BAD if bad else {}), **(RUNNING if running else {})}
+        fill(os.fsencode(tree), files, text, name)
         if not running:
             (tree / "proc/sys/kernel/osrelease").unlink()
         made = build_document(report(module(), sysctl(SysctlVerdict.NONCOMPLIANT)))
-        (tree / status_file.PATH).write_text(
-            json.dumps({**damaged(made, text), "boottime": time.clock_gettime(time.CLOCK_BOOTTIME)})
-        )
+        document = {**damaged(made, text), "boottime": time.clock_gettime(time.CLOCK_BOOTTIME)}
+        (tree / status_file.PATH).write_text(json.dumps(document))
         (tree / "run/ipvsd/history.jsonl").write_text(json.dumps(damaged(made["repairs"][0], text)) + "\n")
         asked = os.fsdecode(names[0].replace(b"\0", b""))
         lines = [line.split() for line in COMMANDS]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 import errno
 import itertools
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Callable, Optional
+from collections.abc import Iterator, Sequence
+from typing import Callable
 
 import pytest
 
@@ -16,16 +16,9 @@ from ipvsd.decide.backoff import BackoffState
 from ipvsd.decide.health import assess
 from ipvsd.kernel.host import Host
 from ipvsd.model.report import State
-from ipvsd.model.types import (
-    Kernel,
-    LoadModule,
-    ModuleState,
-    ModuleVerdict,
-    Parameter,
-    Reading,
-    SysctlVerdict,
-    WriteSysctl,
-)
+from ipvsd.model.types import LoadModule, WriteSysctl
+from ipvsd.model.types import ModuleVerdict as M
+from ipvsd.model.types import SysctlVerdict as S
 from ipvsd.reconcile.observation import observe_and_plan
 from ipvsd.reconcile.rounds import ROUNDS, ReconcileResult, reconcile
 from tests.fake_kernel import CONF, FORWARD, FakeKernel
@@ -46,7 +39,7 @@ def state(done: ReconcileResult) -> State:
     return assess(done.after.findings, None, 0.0).state
 
 
-def verdict(done: ReconcileResult, name: str) -> ModuleVerdict | SysctlVerdict:
+def verdict(done: ReconcileResult, name: str) -> M | S:
     (finding,) = (finding for finding in done.after.findings if finding.name == name)
     return finding.verdict
 
@@ -120,42 +113,20 @@ class PowerCutError(Exception):
 
 
 @dataclasses.dataclass
-class Interrupted:
-    """A host on which everything ends after `left` actions, before the next one or just after the last."""
+class Interrupted(FakeKernel):
+    """The same kernel, on which everything ends after `left` actions, before the next one or just after the last."""
 
-    kernel_itself: FakeKernel
-    left: int
-    after: bool
-
-    def kernel(self, names: Collection[str]) -> Kernel:
-        return self.kernel_itself.kernel(names)
-
-    def explain(self, kernel: Kernel, names: Collection[str]) -> Kernel:
-        return self.kernel_itself.explain(kernel, names)
-
-    def modules(self, names: Collection[str]) -> Mapping[str, ModuleState]:
-        return self.kernel_itself.modules(names)
-
-    def module_state(self, name: str) -> Optional[ModuleState]:
-        return self.kernel_itself.module_state(name)
-
-    def read_sysctl(self, key: str) -> Reading:
-        return self.kernel_itself.read_sysctl(key)
+    left: int = 0
+    after: bool = False
 
     def write_sysctl(self, key: str, value: str) -> None:
-        self._act(lambda: self.kernel_itself.write_sysctl(key, value))
-
-    def expand(self, patterns: Collection[str]) -> Mapping[str, Collection[str]]:
-        return self.kernel_itself.expand(patterns)
-
-    def read_parameter(self, name: str) -> Parameter:
-        return self.kernel_itself.read_parameter(name)
+        self._act(lambda: super(Interrupted, self).write_sysctl(key, value))
 
     def write_parameter(self, name: str, value: str) -> None:
-        self._act(lambda: self.kernel_itself.write_parameter(name, value))
+        self._act(lambda: super(Interrupted, self).write_parameter(name, value))
 
     def load_module(self, name: str, options: Sequence[str] = ()) -> None:
-        self._act(lambda: self.kernel_itself.load_module(name, options))
+        self._act(lambda: super(Interrupted, self).load_module(name, options))
 
     def _act(self, act: Callable[[], None]) -> None:
         self.left -= 1
@@ -173,7 +144,7 @@ def test_an_interruption_anywhere_is_made_good_by_the_next_start(begin: Begin, a
         kernel = FakeKernel()
         begin(kernel)
         try:
-            settle(Interrupted(kernel, actions, after), STRICT)
+            settle(Interrupted(**vars(kernel), left=actions, after=after), STRICT)
         except PowerCutError:
             assert state(settle(kernel, STRICT)) is State.READY
         else:
@@ -239,56 +210,27 @@ def test_one_failure_does_not_stop_the_others(kernel: FakeKernel) -> None:
     kernel.refused[FORWARD] = errno.EPERM
     done = settle(kernel)
     wrong = {finding.name: finding.verdict for finding in done.after.findings if not finding.compliant}
-    assert wrong == {"ip_vs_rr": ModuleVerdict.LOAD_FAILED, FORWARD: SysctlVerdict.WRITE_FAILED}
+    assert wrong == {"ip_vs_rr": M.LOAD_FAILED, FORWARD: S.WRITE_FAILED}
 
 
 @pytest.mark.parametrize(
     ("misbehave", "name", "expected", "evidence"),
     [
-        (lambda k: k.broken.update(ip_vs_sh=errno.EINVAL), "ip_vs_sh", ModuleVerdict.LOAD_FAILED, "Invalid argument"),
-        (
-            lambda k: k.blacklisted.add("ip_vs_sh"),
-            "ip_vs_sh",
-            ModuleVerdict.BLACKLISTED,
-            "/etc/modprobe.d/mine.conf:1: ",
-        ),
-        (
-            lambda k: k.vanishing.add("ip_vs_sh"),
-            "ip_vs_sh",
-            ModuleVerdict.LOAD_FAILED,
-            "the loader reported success, but",
-        ),
-        (lambda k: k.depends.pop("ip_vs_sh"), "ip_vs_sh", ModuleVerdict.ABSENT, "/lib/modules/"),
-        (
-            lambda k: setattr(k, "indexed", False),
-            "ip_vs_sh",
-            ModuleVerdict.MODULE_TREE_MISSING,
-            "no modules in /lib/modules/",
-        ),
-        (
-            lambda k: setattr(k, "modular", False),
-            "ip_vs_sh",
-            ModuleVerdict.NO_MODULE_SUPPORT,
-            "/proc/modules is missing",
-        ),
-        (
-            lambda k: k.refused.update({FORWARD: errno.EPERM}),
-            FORWARD,
-            SysctlVerdict.WRITE_FAILED,
-            "actual value '0', desired value 1; writing failed",
-        ),
-        (
-            lambda k: k.clamps.update({FORWARD: lambda _: "0"}),
-            FORWARD,
-            SysctlVerdict.NOT_KEPT,
-            "wrote '1', reads back '0'",
-        ),
-        (lambda k: k.contested.update({FORWARD: "0"}), FORWARD, SysctlVerdict.NOT_KEPT, "wrote '1', reads back '0'"),
-        (lambda k: k.unreadable.update({FORWARD: errno.EIO}), FORWARD, SysctlVerdict.UNREADABLE, "Input/output error"),
-        (lambda k: k.values.pop(FORWARD), FORWARD, SysctlVerdict.UNSUPPORTED, "kernel 6.1"),
+        (lambda k: k.broken.update(ip_vs_sh=errno.EINVAL), "ip_vs_sh", M.LOAD_FAILED, "Invalid argument"),
+        (lambda k: k.blacklisted.add("ip_vs_sh"), "ip_vs_sh", M.BLACKLISTED, "/etc/modprobe.d/mine.conf:1: "),
+        (lambda k: k.vanishing.add("ip_vs_sh"), "ip_vs_sh", M.LOAD_FAILED, "the loader reported success, but"),
+        (lambda k: k.depends.pop("ip_vs_sh"), "ip_vs_sh", M.ABSENT, "/lib/modules/"),
+        (lambda k: setattr(k, "indexed", False), "ip_vs_sh", M.MODULE_TREE_MISSING, "no modules in /lib/modules/"),
+        (lambda k: setattr(k, "modular", False), "ip_vs_sh", M.NO_MODULE_SUPPORT, "/proc/modules is missing"),
+        (lambda k: k.refused.update({FORWARD: errno.EPERM}), FORWARD, S.WRITE_FAILED,
+         "actual value '0', desired value 1; writing failed"),
+        (lambda k: k.clamps.update({FORWARD: lambda _: "0"}), FORWARD, S.NOT_KEPT, "wrote '1', reads back '0'"),
+        (lambda k: k.contested.update({FORWARD: "0"}), FORWARD, S.NOT_KEPT, "wrote '1', reads back '0'"),
+        (lambda k: k.unreadable.update({FORWARD: errno.EIO}), FORWARD, S.UNREADABLE, "Input/output error"),
+        (lambda k: k.values.pop(FORWARD), FORWARD, S.UNSUPPORTED, "kernel 6.1"),
     ],
     ids="rejected blacklist vanishing absent tree-gone no-modules refused clamped contested unreadable no-file".split(),
-)
+)  # fmt: skip
 def test_a_misbehaviour_has_its_verdict(
     kernel: FakeKernel, misbehave: Callable[[FakeKernel], object], name: str, expected: object, evidence: str
 ) -> None:
@@ -303,8 +245,8 @@ def test_a_misbehaviour_has_its_verdict(
 def test_a_failed_dependency_fails_what_needs_it(kernel: FakeKernel) -> None:
     kernel.broken["nf_conntrack"] = errno.ENOEXEC
     done = settle(kernel)
-    assert {verdict(done, name) for name in ("nf_conntrack", "ip_vs", "ip_vs_sh")} == {ModuleVerdict.LOAD_FAILED}
-    assert verdict(done, CONNTRACK) is SysctlVerdict.PENDING
+    assert {verdict(done, name) for name in ("nf_conntrack", "ip_vs", "ip_vs_sh")} == {M.LOAD_FAILED}
+    assert verdict(done, CONNTRACK) is S.PENDING
 
 
 def tries(kernel: FakeKernel, times: Iterator[float]) -> list[float]:
@@ -369,7 +311,7 @@ def test_a_module_on_its_way_out_is_loaded_when_it_is_gone(kernel: FakeKernel) -
         if state(done) is State.READY:
             break
         assert done.unsettled
-    assert verdict(done, "ip_vs_sh") is ModuleVerdict.LIVE
+    assert verdict(done, "ip_vs_sh") is M.LIVE
     assert history == {}
 
 
@@ -390,11 +332,9 @@ def test_a_module_on_its_way_in_is_waited_for(kernel: FakeKernel) -> None:
     assert state(done) is State.READY
 
 
-def test_a_steady_state_is_settled(kernel: FakeKernel) -> None:
+def test_a_steady_state_and_a_failure_until_its_next_try_are_settled(kernel: FakeKernel) -> None:
     assert not settle(kernel).unsettled
-
-
-def test_a_failure_is_settled_until_its_next_try(kernel: FakeKernel) -> None:
+    kernel.unload("ip_vs_sh")
     kernel.broken["ip_vs_sh"] = errno.ENOEXEC
     assert not settle(kernel).unsettled
 

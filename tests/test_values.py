@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from ipvsd.model.types import Exactly, OneOf, Want, Within
-from ipvsd.sysctl import sysctl_names
-from ipvsd.sysctl.values import equivalent, integer, satisfies, value_to_write
+from ipvsd.sysctl.values import equivalent, satisfies, value_to_write
 
 KEY = "net.ipv4.ip_forward"
 PORTS = "net.ipv4.ip_local_reserved_ports"
@@ -82,29 +79,3 @@ def test_two_values(name: str, one: str, other: str, expected: bool) -> None:
 def test_a_desired_value_and_the_written_one(value: str, want: Want, right: bool, written: str) -> None:
     assert satisfies(KEY, value, want) is right
     assert value_to_write(want, value) == written
-
-
-TEXT = st.text(max_size=30).map(sysctl_names.canonical) | st.from_regex(r"-?(0x)?[0-9a-f,-]{1,12}", fullmatch=True)
-NAMES = st.sampled_from([KEY, PORTS, MASK, DROP])
-
-
-@given(NAMES, TEXT, TEXT)
-def test_no_text_is_an_error_and_the_order_does_not_matter(name: str, one: str, other: str) -> None:
-    assert equivalent(name, one, one)
-    assert equivalent(name, one, other) is equivalent(name, other, one)
-
-
-@given(NAMES, st.builds(Exactly, TEXT) | st.builds(OneOf, st.lists(TEXT, min_size=1).map(tuple)), TEXT)
-def test_a_written_value_is_compliant(name: str, want: Want, found: str) -> None:
-    assert satisfies(name, value_to_write(want, found), want)
-
-
-@given(st.integers(-(2**31), 2**31), st.integers(0, 2**20), TEXT)
-def test_a_written_value_is_compliant_with_a_range(floor: int, width: int, found: str) -> None:
-    for want in (Within(floor), Within(None, floor), Within(floor, floor + width)):
-        assert satisfies(KEY, value_to_write(want, found), want)
-
-
-@given(st.integers(-(2**63), 2**64 - 1))
-def test_a_number_is_read_as_it_is_printed(number: int) -> None:
-    assert integer(str(number)) == number

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 from collections.abc import Callable, Iterator
@@ -20,7 +21,6 @@ from ipvsd.watch.sysctl_inotify import SysctlInotify
 from ipvsd.watch.uevents import Uevents, module_event
 from tests.trees import put, store
 
-Until = Callable[[Callable[[], object], str], None]
 KEY = "net.ipv4.ip_forward"
 
 
@@ -129,20 +129,15 @@ def test_repeated_events_before_a_read_are_delivered_once(loop: EventLoop, tmp_p
 
 
 def test_a_file_that_was_replaced_is_watched_again(watched: Watched) -> None:
-    other = watched.file.with_name("other")
-    other.write_text("1\n")
-    other.replace(watched.file)
+    put(watched.file.parent, "other", "1\n").replace(watched.file)
     watched.arm()
     assert (ReasonKind.SYSCTL, "newly watched") in watched.events()
-
     watched.file.write_text("0\n")
     assert details(watched.loop, 10) == {(ReasonKind.SYSCTL, KEY)}
 
 
 def test_a_file_that_is_reopened_is_watched_before_the_next_arming(watched: Watched) -> None:
-    other = watched.file.with_name("other")
-    other.write_text("7\n")
-    other.replace(watched.file)
+    put(watched.file.parent, "other", "7\n").replace(watched.file)
     assert watched.fds.reopen(KEY)
     watched.file.write_text("0\n")  # before the file is watched, and after it
     assert details(watched.loop, 10) == {(ReasonKind.SYSCTL, KEY)}
@@ -172,18 +167,16 @@ def test_a_link_is_not_followed(watched: Watched, tmp_path: Path) -> None:
     assert watched.source.state().detail == "inotify on 1 of 2 files"
 
 
-def test_the_source_is_up_from_the_first_arming_until_it_is_closed(loop: EventLoop, tmp_path: Path) -> None:
-    source = SysctlInotify(loop, Idle(loop), FdCache())
+@pytest.mark.parametrize("kind", [SysctlInotify, ConfigWatcher])
+def test_a_source_is_up_from_the_first_arming_until_it_is_closed(loop: EventLoop, tmp_path: Path, kind: object) -> None:
+    source = SysctlInotify(loop, Idle(loop), FdCache()) if kind is SysctlInotify else ConfigWatcher(loop)
     assert not source.state().up
-    source.arm(Targets(frozenset(), {}, ()))
+    source.arm(Targets(frozenset(), {}, (str(tmp_path),)))
     assert source.state().up
-    source.close()
-    assert not source.state().up
-
-
-def test_closing_twice_does_no_harm(watched: Watched) -> None:
-    watched.source.close()
-    watched.source.close()
+    assert source.state().detail == ("inotify on 0 of 0 files" if kind is SysctlInotify else f"inotify on {tmp_path}")
+    for _ in range(2):
+        source.close()
+        assert not source.state().up
 
 
 # --- files ------------------------------------------------------------------------------
@@ -205,29 +198,19 @@ def write(conf: Path) -> None:
     (conf / "new.yaml").write_text("scheduler: sh\n")
 
 
-def rename(conf: Path) -> None:
-    (conf.parent / "elsewhere").write_text("scheduler: sh\n")
-    (conf.parent / "elsewhere").replace(conf / "new.yaml")
-
-
-def edit(conf: Path) -> None:
-    (conf / ".new.yaml.tmp").write_text("scheduler: sh\n")
-    (conf / ".new.yaml.tmp").replace(conf / "new.yaml")
-
-
-def remove(conf: Path) -> None:
-    (conf / "old.yaml").unlink()
-
-
-def rename_away(conf: Path) -> None:
-    (conf / "old.yaml").replace(conf / "old.yaml~")
-
-
-def link(conf: Path) -> None:
-    (conf / "null.yaml").symlink_to("/dev/null")
-
-
-@pytest.mark.parametrize("change", [write, rename, edit, remove, rename_away, link], ids=lambda change: change.__name__)
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(write, id="written"),
+        pytest.param(
+            lambda conf: put(conf.parent, "new", "scheduler: sh\n").replace(conf / "new.yaml"), id="moved here"
+        ),
+        pytest.param(lambda conf: put(conf, ".new.tmp", "scheduler: sh\n").replace(conf / "new.yaml"), id="edited"),
+        pytest.param(lambda conf: (conf / "old.yaml").unlink(), id="removed"),
+        pytest.param(lambda conf: (conf / "old.yaml").replace(conf / "old.yaml~"), id="renamed"),
+        pytest.param(lambda conf: (conf / "null.yaml").symlink_to("/dev/null"), id="masked"),
+    ],
+)
 def test_a_change_of_a_configuration_file_wakes(loop: EventLoop, conf: Path, change: Callable[[Path], None]) -> None:
     change(conf)
     assert {kind for kind, _ in details(loop, 10)} == {ReasonKind.CONFIG}
@@ -246,45 +229,19 @@ def test_other_files_wake_nothing(loop: EventLoop, conf: Path) -> None:
     assert all("README" not in detail for _, detail in details(loop, 10))
 
 
-def test_directories_that_appear_are_watched_when_armed(loop: EventLoop, tmp_path: Path) -> None:
-    source = ConfigWatcher(loop)
-    targets = Targets(frozenset(), {}, (str(tmp_path / "late"),))
-    try:
+def test_directories_that_appear_or_are_made_again_are_watched_when_armed(loop: EventLoop, tmp_path: Path) -> None:
+    late = tmp_path / "late"
+    targets = Targets(frozenset(), {}, (str(late),))
+    with contextlib.closing(ConfigWatcher(loop)) as source:
         source.arm(targets)
         details(loop, 10)
-        (tmp_path / "late").mkdir()
-        source.arm(targets)
-        assert details(loop, 10) == {(ReasonKind.CONFIG, "newly watched")}
-        write(tmp_path / "late")
-        assert {kind for kind, _ in details(loop, 10)} == {ReasonKind.CONFIG}
-    finally:
-        source.close()
-
-
-def test_a_directory_that_was_made_again_is_watched_when_armed(loop: EventLoop, conf: Path, tmp_path: Path) -> None:
-    source = ConfigWatcher(loop)
-    targets = Targets(frozenset(), {}, (str(tmp_path / "again"),))
-    (tmp_path / "again").mkdir()
-    try:
-        source.arm(targets)
-        (tmp_path / "again").rename(tmp_path / "gone")
-        (tmp_path / "again").mkdir()
-        source.arm(targets)
-        details(loop, 10)
-        write(tmp_path / "again")
-        assert (ReasonKind.CONFIG, str(tmp_path / "again/new.yaml")) in details(loop, 10)
-    finally:
-        source.close()
-
-
-def test_the_files_source_is_up_until_it_is_closed(loop: EventLoop, tmp_path: Path) -> None:
-    source = ConfigWatcher(loop)
-    assert not source.state().up
-    source.arm(Targets(frozenset(), {}, (str(tmp_path),)))
-    assert source.state().up
-    assert source.state().detail == f"inotify on {tmp_path}"
-    source.close()
-    assert not source.state().up
+        for number in range(2):
+            late.mkdir()
+            source.arm(targets)
+            assert (ReasonKind.CONFIG, "newly watched") in details(loop, 10)
+            write(late)
+            assert (ReasonKind.CONFIG, str(late / "new.yaml")) in details(loop, 10)
+            late.rename(tmp_path / f"gone{number}")
 
 
 # --- uevents ----------------------------------------------------------------------------
@@ -331,27 +288,21 @@ def test_a_strange_name_is_only_a_name() -> None:
 def test_the_uevent_source_starts_or_reports_the_reason(loop: EventLoop) -> None:
     source = Uevents(loop, Idle(loop), ProcessResolver())
     assert source.state().detail == "not started"
-    source.arm(Targets(frozenset({"ip_vs"}), {}, ()))
-    try:
+    with contextlib.closing(source):
+        source.arm(Targets(frozenset({"ip_vs"}), {}, ()))
         assert source.state().up or source.state().detail.startswith("cannot ")
-    finally:
-        source.close()
     assert not source.state().up
 
 
 def test_a_uevent_of_a_process_is_not_believed(loop: EventLoop) -> None:
     source = Uevents(loop, Idle(loop), ProcessResolver())
-    source.arm(Targets(frozenset({"ip_vs"}), {}, ()))
-    try:
+    with contextlib.closing(source):
+        source.arm(Targets(frozenset({"ip_vs"}), {}, ()))
         if source.state().up and source._socket is not None:
-            with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 15) as forger:
-                try:
-                    forger.sendto(module_message(), (source._socket.getsockname()[0], 0))
-                except PermissionError:
-                    pass  # only root can try
+            forger = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 15)
+            with forger, contextlib.suppress(PermissionError):  # only root can try
+                forger.sendto(module_message(), (source._socket.getsockname()[0], 0))
             assert (ReasonKind.MODULE, "add ip_vs") not in details(loop)
-    finally:
-        source.close()
 
 
 # --- writes -----------------------------------------------------------------------------

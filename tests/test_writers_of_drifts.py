@@ -128,8 +128,7 @@ def test_no_more_writes_are_recorded_than_explain_a_drift(node: Node) -> None:
 def test_writes_that_were_refused_are_one_change_with_the_last_of_them(node: Node) -> None:
     for value in ("7", "0"):
         event = node.write(value)
-        (write,) = event.writes()
-        refused = [write._replace(refused=True, times=2)]
+        refused = [write._replace(refused=True, times=2) for write in event.writes()]
         node.reconciler.on_event(*event._replace(writes=refused.copy))
     node.loop.wait(0.3)
     assert node.loop.looks() == ["repaired"]
@@ -180,12 +179,6 @@ def test_contention_for_one_sysctl_leaves_the_others_managed(limited: Node) -> N
     assert limited.kernel.values[CONNTRACK] == "1"
 
 
-def test_a_sysctl_with_the_policy_yield_is_yielded() -> None:
-    node = started("sysctls: {net.ipv4.ip_forward: {value: 1, policy: yield}}", peace=LIMITED)
-    contend(node)
-    assert node.reconciler.registry.contended()[FORWARD].yielded
-
-
 def test_modules_are_not_contended(limited: Node) -> None:
     contend(limited, lambda node: node.unloaded("ip_vs_sh"))
     assert limited.reconciler.registry.contended() == {}
@@ -208,8 +201,3 @@ def test_a_reload_ends_contention(limited: Node) -> None:
     limited.configure(FORWARDING)
     assert ContentionEnded(FORWARD) in limited.changes
     assert limited.drift()
-
-
-def test_an_event_of_an_unknown_item_is_left_to_a_round(node: Node) -> None:
-    node.reconciler.on_event("net.ipv4.tcp_rmem", node.loop.now)
-    assert node.loop.looks() == ["net.ipv4.tcp_rmem"]
