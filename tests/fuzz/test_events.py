@@ -34,7 +34,7 @@ RECORDS = hostile(
 )
 
 
-@fuzz(RECORDS)
+@fuzz(RECORDS, quick=60)
 def test_a_record_is_reported_or_too_short(data: bytes) -> None:
     assert sysctl_program.record_key(data) == sysctl_program.record_key(bytes(data))
     try:
@@ -45,7 +45,10 @@ def test_a_record_is_reported_or_too_short(data: bytes) -> None:
     assert 0 <= told.pid < 1 << 32
     assert 0 <= told.cgroup < 1 << 64
     assert not any("\0" in part for part in (told.comm, told.name, told.old, told.new))
-    assert sysctl_program.record_name(data).partition(b"\0")[0].decode("utf-8", "surrogateescape").startswith(told.name)
+    assert sysctl_program.record_name(data) == data[32:96]
+    name, end, _ = sysctl_program.record_name(data).partition(b"\0")
+    assert name.decode("utf-8", "surrogateescape").startswith(told.name)
+    assert not end or told.name.encode("utf-8", "surrogateescape") == name  # the kernel terminates every name
 
 
 # --- uevents ----------------------------------------------------------------------------
@@ -154,5 +157,8 @@ def test_a_process_is_named_in_printable_words(group: bytes, cmdline: bytes, com
         writer = ProcessResolver(root).resolve(42, "", 0)
     for part in writer[1:]:
         assert str(part).isprintable()
+    assert len(writer.container) in (0, 64)
+    assert len(writer.pod) in (0, 32, 36)
+    assert "/" not in writer.unit
     assert writer.pod == "" or writer.pod in text(group).replace("_", "-")
     assert writer.unit in text(group)

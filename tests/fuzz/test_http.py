@@ -14,22 +14,10 @@ from ipvsd.reporting.http_endpoint import HttpEndpoint
 from tests.fuzz.inputs import MOST, hostile, words
 from tests.fuzz.properties import fuzz
 from tests.samples import module, report
+from tests.service import free_port
 
 METHODS = ["GET", "HEAD", "POST", "PUT", "get", "PRI", "CONNECT", "", "G\x00T"]
-TARGETS = [
-    "/metrics",
-    "/healthz",
-    "/status",
-    "/",
-    "*",
-    "/healthz?x=1",
-    "http://x/healthz",
-    "//",
-    "/../status",
-    "/%00",
-    "/é",
-    "",
-]
+TARGETS = ["", *"/metrics /healthz /status / * /healthz?x=1 http://x/healthz // /../status /%00 /é".split()]
 VERSIONS = ["HTTP/1.1", "HTTP/1.0", "HTTP/2.0", "HTTP/0.9", "HTTP/1.1.1", "HTTP/9999999999.1", "", "http/1.1"]
 HEADERS = [
     "Host: localhost", "Host: 127.0.0.1", "Host:", "Host: a\r\nHost: b", "Content-Length: 5", "Content-Length: -1",
@@ -51,22 +39,14 @@ REQUESTS = hostile(
 ANSWERED = {200, 400, 403, 404, 405, 408, 411, 413, 414, 417, 421, 431, 501, 503, 505}
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @contextmanager
 def served() -> Iterator[int]:
     """Serve a report, and return the port."""
     port = free_port()
     web = HttpEndpoint(lambda: report(module()), [("127.0.0.1", port)])
-    try:
+    with closing(web):
         web.arm()
         yield port
-    finally:
-        web.close()
 
 
 def answer(port: int, data: bytes) -> bytes:

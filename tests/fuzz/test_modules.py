@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import re
-import tempfile
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Optional
 
 from hypothesis import strategies as st
@@ -17,7 +14,7 @@ from ipvsd.modprobe.module_index import DamagedError, ModuleIndex
 from ipvsd.sysctl import globs
 from tests.fuzz.inputs import hostile, lines, text, words
 from tests.fuzz.properties import fuzz
-from tests.trees import write_index
+from tests.trees import index
 
 NAMES = ("ip_vs", "nf_conntrack", "ip_vs_rr", "libcrc32c")
 COMMANDS = ("alias", "blacklist", "install", "options", "remove", "softdep", "include", "#")
@@ -46,14 +43,6 @@ ENTRIES = st.dictionaries(
 SHELL = hostile(
     words(*WORDS, "{", "}", ";", "&&", "||", "|", "if", "then", "fi", "exec", "#", "X=1", "echo", "`", "(", most=9)
 )
-
-
-def index(entries: Mapping[str, list[str]]) -> bytes:
-    """Return an index like those of depmod."""
-    with tempfile.TemporaryDirectory() as directory:
-        path = Path(directory, "modules.bin")
-        write_index(path, entries)
-        return path.read_bytes()
 
 
 INDEX: SearchStrategy[bytes] = hostile(ENTRIES.map(index))
@@ -160,7 +149,7 @@ def test_only_modules_that_were_asked_about_are_listed(data: bytes) -> None:
 PLAIN = st.one_of(st.text("abc_-0", max_size=6), st.text(max_size=5)).filter(lambda name: not globs.has_wildcard(name))
 
 
-@fuzz(ENTRIES, PLAIN)
+@fuzz(ENTRIES, PLAIN, quick=60)
 def test_an_index_has_what_was_put_there(entries: dict[str, list[str]], name: str) -> None:
     found = ModuleIndex(index(entries))
     assert found.value(name) == entries.get(name, [None])[0]

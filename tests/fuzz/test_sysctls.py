@@ -64,14 +64,14 @@ def test_a_canonical_value_stays_unchanged(data: bytes) -> None:
     assert "  " not in value
 
 
-@fuzz(st.sampled_from(KEYS), VALUE, VALUE)
+@fuzz(st.sampled_from(KEYS), VALUE, VALUE, quick=60)
 def test_the_order_of_two_values_does_not_matter(key: str, one: bytes, other: bytes) -> None:
     first, second = sysctl_names.canonical(text(one)), sysctl_names.canonical(text(other))
     assert values.equivalent(key, first, first)
     assert values.equivalent(key, first, second) is values.equivalent(key, second, first)
 
 
-@fuzz(st.sampled_from(KEYS), WANTS, VALUE)
+@fuzz(st.sampled_from(KEYS), WANTS, VALUE, quick=60)
 def test_the_written_value_is_compliant(key: str, want: Want, data: bytes) -> None:
     found = sysctl_names.canonical(text(data))
     if values.can_be_met(want, found):
@@ -95,7 +95,7 @@ def test_a_number_means_the_same_everywhere(key: str, data: bytes) -> None:
         assert -(2**31) <= number < 2**31
 
 
-@fuzz(VALUE)
+@fuzz(VALUE, quick=30)
 def test_a_number_is_read_as_it_is_printed(data: bytes) -> None:
     number = values.integer(text(data))
     if number is not None:
