@@ -125,6 +125,10 @@ class Node:
         assert FILE.read_text() == "1\n"
         return [(item.repair.actual, item.repair.desired) for item in self.repairs]
 
+    def named(self) -> list[str]:
+        """Return the commands to which the repaired drifts are attributed."""
+        return [item.repair.writer.comm if item.repair.writer else "" for item in self.repairs]
+
     def seen(self, value: str = "0") -> ObservedWrite:
         seen = self.of(KEY, value)
         assert seen is not None
@@ -142,6 +146,10 @@ def writer(script: str, *before: str) -> Iterator[int]:
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
         yield int(children[0]) if "--fork" in before else process.pid
         process.stdin.close()
+
+
+def by_tee(value: str = "0", file: Path = FILE) -> None:
+    subprocess.run(["tee", file], input=value.encode(), check=True, stdout=subprocess.DEVNULL)
 
 
 def by_another_process(value: str, path: Path = FILE) -> None:

@@ -61,6 +61,15 @@ def service(tree: Path) -> Iterator[Service]:
 
 
 @pytest.fixture
+def private() -> Iterator[tuple[str, Path]]:
+    """A sysctl that only this test uses, because the program reports and guards in every network namespace."""
+    link = f"test{os.getpid()}"
+    subprocess.run(["ip", "link", "add", link, "type", "veth", "peer", "name", f"{link}x"], check=True)
+    yield f"net.ipv4.conf.{link}.rp_filter", Path(f"/proc/sys/net/ipv4/conf/{link}/rp_filter")
+    subprocess.run(["ip", "link", "del", link], check=True)
+
+
+@pytest.fixture
 def node() -> Iterator[Node]:
     """A node with the program attached."""
     if missing():

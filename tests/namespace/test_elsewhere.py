@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,7 +15,7 @@ from ipvsd.runtime.event_loop import EventLoop
 from ipvsd.watch import sysctl_bpf
 from ipvsd.watch.event_source import Targets
 from ipvsd.watch.sysctl_bpf import RING_BYTES
-from tests.namespace.attached import ALL, FILE, KEY, Node, by_another_process, missing, writer
+from tests.namespace.attached import ALL, FILE, KEY, Node, by_another_process, by_tee, missing, writer
 
 # Opens the sysctl in another network namespace, and writes to it from the former one.
 THROUGH = f"""
@@ -49,21 +47,12 @@ def flood() -> None:
     subprocess.run(["unshare", "--net", "sh", "-c", FLOOD], check=True)
 
 
-def by_tee(value: str = "0", file: Path = FILE) -> None:
-    subprocess.run(["tee", file], input=value.encode(), check=True, stdout=subprocess.DEVNULL)
-
-
-def named(node: Node) -> list[str]:
-    """Return the writers to which the repaired drifts are attributed."""
-    return [item.repair.writer.comm if item.repair.writer else "" for item in node.repairs]
-
-
 def test_a_flood_in_another_namespace_is_not_attributed_to_any_drift(node: Node) -> None:
     for count in range(1, 6):
         by_tee()
         flood()
         node.repaired(count)
-    assert named(node) == ["tee"] * 5
+    assert node.named() == ["tee"] * 5
 
 
 def test_a_flood_in_another_namespace_does_not_reduce_the_certainty(node: Node) -> None:
@@ -92,7 +81,7 @@ def test_without_the_network_namespace_a_drift_is_not_attributed(monkeypatch: py
             flood()
             node.repaired(count)
         node.writes.close()
-    assert named(node) == [""] * 5
+    assert node.named() == [""] * 5
 
 
 def test_each_writer_is_identified_during_a_flood_in_another_namespace(node: Node) -> None:
@@ -104,7 +93,7 @@ def test_each_writer_is_identified_during_a_flood_in_another_namespace(node: Nod
             by_tee()
             node.repaired(count)
         process.kill()
-    assert named(node) == ["tee"] * 5
+    assert node.named() == ["tee"] * 5
 
 
 def test_a_flood_in_another_namespace_causes_no_reconciliation(node: Node) -> None:
@@ -128,18 +117,9 @@ def test_a_write_from_another_namespace_through_a_file_of_this_one_is_to_this_sy
     assert (node.seen().writer.pid, node.seen().ours) == (pid, True)
 
 
-@pytest.fixture
-def link() -> Iterator[tuple[str, Path]]:
-    """A sysctl of an interface that is recreated, and the command that creates it."""
-    name = f"test{os.getpid()}"
-    subprocess.run(["ip", "link", "add", name, "type", "veth", "peer", "name", f"{name}x"], check=True)
-    yield name, Path(f"/proc/sys/net/ipv4/conf/{name}/rp_filter")
-    subprocess.run(["ip", "link", "del", name], check=True)
-
-
-def test_a_recreated_sysctl_is_recognised_before_it_was_read(node: Node, link: tuple[str, Path]) -> None:
-    name, file = link
-    key = f"net.ipv4.conf.{name}.rp_filter"
+def test_a_recreated_sysctl_is_recognised_before_it_was_read(node: Node, private: tuple[str, Path]) -> None:
+    key, file = private
+    name = file.parent.name
     node.writes.arm(Targets(frozenset(), {key: str(file)}, ()))
     subprocess.run(["ip", "link", "del", name], check=True)
     subprocess.run(["ip", "link", "add", name, "type", "veth", "peer", "name", f"{name}x"], check=True)
@@ -150,9 +130,9 @@ def test_a_recreated_sysctl_is_recognised_before_it_was_read(node: Node, link: t
     assert seen.attribution is Attribution.CERTAIN
 
 
-def test_a_guarded_sysctl_is_writable_in_another_namespace(node: Node, link: tuple[str, Path]) -> None:
-    name, file = link
-    key = f"net.ipv4.conf.{name}.rp_filter"
+def test_a_guarded_sysctl_is_writable_in_another_namespace(node: Node, private: tuple[str, Path]) -> None:
+    key, file = private
+    name = file.parent.name
     node.writes.arm(Targets(frozenset(), {key: str(file)}, (), guarded=frozenset({key})))
     script = f"ip link add {name} type veth peer name {name}x && echo 2 > {file} && cat {file}"
     there = subprocess.run(["unshare", "--net", "sh", "-c", script], check=True, capture_output=True, text=True)

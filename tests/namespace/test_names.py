@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,10 +13,9 @@ from ipvsd.boot import drop_in_files
 from ipvsd.config.parser import parse
 from ipvsd.kernel.host import LinuxHost
 from ipvsd.reconcile.observation import observe_and_plan
-from tests.service import STATUS, Service
+from tests.service import STATUS, Service, Until
 from tests.trees import put
 
-Until = Callable[[Callable[[], object], str], None]
 CONF = b"/proc/sys/net/ipv4/conf"
 NAMES = (b"a*b", b"br[0]", b"back\\s", "é".encode(), b"\xff", b"eth0.100", b"a=b", b"\x01", b"-x", b"#y", b"aab")
 # Without `default`, which the kernel copies to interfaces that nobody has written.

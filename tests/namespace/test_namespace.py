@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,11 +18,10 @@ from ipvsd.state import repair_history
 from ipvsd.watch.event_source import Targets
 from ipvsd.watch.sysctl_inotify import SysctlInotify
 from ipvsd.watch.uevents import Uevents
-from tests.service import Service
+from tests.service import Service, Until
 from tests.test_watch import Idle
 from tests.trees import put
 
-Until = Callable[[Callable[[], object], str], None]
 KEY = "net.ipv4.ip_forward"
 FILE = Path("/proc/sys/net/ipv4/ip_forward")
 
@@ -110,11 +109,8 @@ def test_thirty_drifts_are_thirty_repairs(service: Service, until: Until) -> Non
 
 
 def test_a_resync_finds_a_value_that_the_kernel_copied(service: Service, tree: Path, until: Until) -> None:
-    put(
-        tree,
-        "etc/ipvsd/ipvsd.yaml",
-        "profiles: []\ninterval: 1s\nhttp: {listen: []}\nsysctls: {net.ipv4.ip_forward: 1}\n",
-    )
+    text = "profiles: []\ninterval: 1s\nhttp: {listen: []}\nsysctls: {net.ipv4.ip_forward: 1}\n"
+    put(tree, "etc/ipvsd/ipvsd.yaml", text)
     service.ready()
     by_another_process("0", "/proc/sys/net/ipv4/conf/all/forwarding")
     until(lambda: FILE.read_text() == "1\n", "it is restored")

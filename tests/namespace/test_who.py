@@ -9,16 +9,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from tests.namespace.attached import ALL, FILE, KEY, Node, by_another_process
-
-
-def named(node: Node) -> list[str]:
-    """Return the commands that caused the repaired drifts."""
-    return [item.repair.writer.comm if item.repair.writer else "" for item in node.repairs]
-
-
-def by_tee() -> None:
-    subprocess.run(["tee", FILE], input=b"0\n", check=True, stdout=subprocess.DEVNULL)
+from tests.namespace.attached import ALL, FILE, KEY, Node, by_another_process, by_tee
 
 
 @contextlib.contextmanager
@@ -44,7 +35,7 @@ def test_a_repair_for_another_event_receives_the_writer(node: Node) -> None:
     by_another_process("0")
     node.event()
     node.repaired(1)
-    assert named(node) == ["sh"]
+    assert node.named() == ["sh"]
 
 
 def test_a_write_of_the_same_value_just_after_the_repair_is_not_the_cause(node: Node) -> None:
@@ -52,14 +43,14 @@ def test_a_write_of_the_same_value_just_after_the_repair_is_not_the_cause(node: 
     node.event()
     by_tee()  # reported together with the first one
     node.repaired(2)
-    assert named(node) == ["sh", "tee"]
+    assert node.named() == ["sh", "tee"]
 
 
 def test_a_writer_is_identified_however_late_its_event_arrives(node: Node) -> None:
     by_another_process("0")
     node.late = 30.0
     node.repaired(1)
-    assert named(node) == ["sh"]
+    assert node.named() == ["sh"]
 
 
 def test_two_writes_before_the_event_are_the_cause_of_both_drifts(node: Node) -> None:
@@ -70,7 +61,7 @@ def test_two_writes_before_the_event_are_the_cause_of_both_drifts(node: Node) ->
         node.event()
         write()
         node.repaired(3)
-    assert named(node) == ["tee", "sh", "sh"]
+    assert node.named() == ["tee", "sh", "sh"]
 
 
 def test_a_writer_that_alternates_with_another_is_identified_for_each_drift(node: Node) -> None:
@@ -81,7 +72,7 @@ def test_a_writer_that_alternates_with_another_is_identified_for_each_drift(node
         node.event()
         write()
         node.repaired(3)
-    assert named(node) == ["sh", "tee", "sh"]
+    assert node.named() == ["sh", "tee", "sh"]
 
 
 def test_two_alternating_writers_are_both_identified(node: Node) -> None:
@@ -89,7 +80,7 @@ def test_two_alternating_writers_are_both_identified(node: Node) -> None:
     for count, name in enumerate(names, 1):
         by_another_process("0") if name == "sh" else by_tee()
         node.repaired(count)
-    assert named(node) == names
+    assert node.named() == names
 
 
 def test_ninety_five_of_a_hundred_are_named(node: Node) -> None:

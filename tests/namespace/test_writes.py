@@ -14,7 +14,7 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Optional
 
@@ -28,25 +28,15 @@ from ipvsd.watch import sysctl_bpf
 from ipvsd.watch.event_source import Targets
 from ipvsd.watch.sysctl_bpf import RING_BYTES, SysctlBpf, find_cgroup_root
 from tests.namespace.attached import ALL, FILE, KEY, Node, by_another_process, missing, writer
-from tests.service import REPOSITORY
+from tests.service import REPOSITORY, Until
 from tests.test_watch import Idle
 
-Until = Callable[[Callable[[], object], str], None]
 FREE = Path("/proc/sys/net/ipv4/tcp_sack")
 LINK_BY_ID, PROGRAM_BY_ID, MAP_BY_ID = 30, 13, 14  # <linux/bpf.h>, enum bpf_cmd
 NUMBERS = {"CAP_NET_ADMIN": 12, "CAP_SYS_MODULE": 16, "CAP_PERFMON": 38, "CAP_BPF": 39}  # <linux/capability.h>
 DROP_ALL = (
     "from ipvsd.runtime.capabilities import drop; drop(39, 21); "  # CAP_BPF, and CAP_SYS_ADMIN, which includes it
 )
-
-
-@pytest.fixture
-def private() -> Iterator[tuple[str, Path]]:
-    """A sysctl that only this test uses, because the program reports and guards in every network namespace."""
-    link = f"test{os.getpid()}"
-    subprocess.run(["ip", "link", "add", link, "type", "veth", "peer", "name", f"{link}x"], check=True)
-    yield f"net.ipv4.conf.{link}.rp_filter", Path(f"/proc/sys/net/ipv4/conf/{link}/rp_filter")
-    subprocess.run(["ip", "link", "del", link], check=True)
 
 
 # --- the program and this kernel --------------------------------------------------------
@@ -135,16 +125,11 @@ with EventLoop() as loop:
 # --- writers ----------------------------------------------------------------------------
 
 
-def test_a_write_is_repaired_and_attributed(node: Node) -> None:
-    with writer(f"echo 0 > {FILE}") as pid:
-        assert node.repaired(1) == [("0", "1")]
-    seen = node.seen()
-    assert (seen.before, seen.writer.pid, seen.writer.comm) == ("1", pid, "sh")
-    assert seen.ours
-
-
-def test_a_write_through_another_procfs_is_repaired_and_attributed(node: Node) -> None:
-    with writer(f"echo 0 > {FILE}", "unshare", "--pid", "--fork", "--mount-proc") as pid:
+@pytest.mark.parametrize(
+    "before", [(), ("unshare", "--pid", "--fork", "--mount-proc")], ids=["its procfs", "another procfs"]
+)
+def test_a_write_is_repaired_and_attributed(node: Node, before: Sequence[str]) -> None:
+    with writer(f"echo 0 > {FILE}", *before) as pid:
         assert node.repaired(1) == [("0", "1")]
     seen = node.seen()
     assert (seen.before, seen.writer.pid, seen.writer.comm) == ("1", pid, "sh")
