@@ -35,7 +35,6 @@ def _paths(root: Root) -> set[str]:
 
 def test_it_installs_without_noise_and_its_commands_work(image: Root) -> None:
     done = image.run(INSTALL)
-
     said = [line for line in done.stderr.splitlines() if not line.startswith("debconf: ")]  # apt's own messages
     assert said == [f"Created symlink {WANTS}/ipvsd.service → /lib/systemd/system/ipvsd.service."]  # by the preset
     assert image.run("ipvsd --version").stdout == f"ipvsd {__version__}\n"
@@ -45,7 +44,6 @@ def test_it_installs_without_noise_and_its_commands_work(image: Root) -> None:
 def test_a_pipeline_is_stopped_by_exit_codes(image: Root) -> None:
     image.run(INSTALL)
     image.put("etc/ipvsd/conf.d/bad.yaml", "scheduler: [rr]\n")
-
     bad = image.run("ipvsd config validate", check=False)
     assert (bad.returncode, bad.stderr.count("/etc/ipvsd/conf.d/bad.yaml:1: scheduler: ")) == (78, 1)
     image.run("rm /etc/ipvsd/conf.d/bad.yaml")

@@ -57,13 +57,11 @@ def _own(paths: Iterable[str]) -> set[str]:
 def test_both_have_the_same_files(tmp_path: Path) -> None:
     deb = set(_in_deb(debian()))
     rpm = set(_in_rpm(unbundled(), tmp_path))
-
     assert deb - rpm == ONLY_DEBIANS
     assert rpm - deb == ONLY_RPMS
 
 
 def test_bundling_adds_libraries_and_their_licences_and_nothing_else(tmp_path: Path) -> None:
     with_libraries = set(_in_rpm(bundled(), tmp_path))
-
     assert _own(with_libraries) == set(_in_rpm(unbundled(), tmp_path))
     assert len(with_libraries) > len(_own(with_libraries)) + 100

@@ -56,7 +56,6 @@ def installed(bare: Root, clean: Root, packages: dict[str, Path]) -> Root:
 
 def test_the_service_is_enabled_but_not_started(installed: Root) -> None:
     paths = installed.paths()
-
     assert f"{WANTS}/ipvsd.service" in paths
     assert f"{WANTS}/ipvsd-apply.service" not in paths
     assert not [path for path in paths if path.startswith(("./var/lib/ipvsd/", "./run/ipvsd"))]
@@ -66,7 +65,6 @@ def test_the_service_is_enabled_but_not_started(installed: Root) -> None:
 def test_the_commands_work_with_the_bundled_libraries(installed: Root) -> None:
     assert not [library for library in LIBRARIES if installed.imports(library)]
     make_tree(installed.directory / "tmp/tree")
-
     assert installed.run("ipvsd --version").stdout == f"ipvsd {__version__}\n"
     assert installed.run("ipvsd config validate").stdout == "valid: /etc/ipvsd/ipvsd.yaml\n"
     checked = json.loads(installed.run("ipvsd check --root /tmp/tree --output json").stdout)
@@ -77,9 +75,7 @@ def test_the_daemon_works_with_the_bundled_libraries(installed: Root) -> None:
     tree = make_tree(installed.directory / "tmp/running")
     put(tree, "etc/ipvsd/ipvsd.yaml", f'http: {{listen: ["127.0.0.1:{PORT}"]}}\n')
     installed.put("tmp/look.py", LOOK.replace("/tmp/tree", "/tmp/running") % PORT)
-
     done = installed.run("python3 /tmp/look.py")
-
     assert 'ipvsd_source_up{source="config_files"} 1.0' in done.stdout  # prometheus-client reports it, about watchdog
     assert installed.imports("pyroute2.netlink.generic", "/usr/share/ipvsd/vendor")
 
@@ -87,9 +83,7 @@ def test_the_daemon_works_with_the_bundled_libraries(installed: Root) -> None:
 def test_an_upgrade_keeps_the_configuration_and_the_choices_of_the_administrator(installed: Root, newer: Path) -> None:
     installed.put("etc/ipvsd/ipvsd.yaml", "interval: 59s\n")
     installed.run("systemctl disable ipvsd.service")
-
     done = installed.rpm("-U", str(newer))
-
     assert (done.stdout, done.stderr) == ("", "")
     assert installed.run("ipvsd --version").stdout == "ipvsd 99.0\n"
     assert "interval: 59s" in installed.run("cat /etc/ipvsd/ipvsd.yaml").stdout
@@ -107,9 +101,7 @@ def test_erasing_the_package_removes_only_files_that_ipvsd_created(bare: Root, p
     bare.put(drop_in_files.MODPROBE, "options ip_vs conn_tab_bits=16\n")
     bare.put("etc/ipvsd/ipvsd.yaml", "interval: 59s\n")
     bare.put("etc/ipvsd/conf.d/20-site.yaml", "strictARP: true\n")
-
     bare.rpm("-e", "ipvsd")
-
     left = {f"./{drop_in_files.MODPROBE}", "./etc/ipvsd/ipvsd.yaml.rpmsave", "./etc/ipvsd/conf.d/20-site.yaml"}
     assert bare.paths() ^ before == left | {"./etc/ipvsd", "./etc/ipvsd/conf.d"}
     bare.run(f"rm -r /etc/ipvsd /{drop_in_files.MODPROBE}")
@@ -122,7 +114,6 @@ def test_the_unbundled_package_declares_its_dependencies(packages: dict[str, Pat
 
     needed = {line.split(" ")[0] for line in told("--requires", "unbundled") - told("--requires", "bundled")}
     brought = {line.split(" ")[0] for line in told("--provides", "bundled")}
-
     names = {name.replace("_", "-") for name in LIBRARIES}
     assert needed - {"config(ipvsd)"} == {f"python3dist({name})" for name in names}
     assert brought == {"ipvsd", "config(ipvsd)", *(f"bundled(python3dist({name}))" for name in names)}
@@ -135,7 +126,6 @@ def test_the_quick_tests_pass_with_the_bundled_libraries(installed: Root, tmp_pa
     options = ["-q", "-n", "2", "-p", "no:cacheprovider", "-m", QUICK, "tests"]
     shown = "import watchdog.version, sys; print(watchdog.version.VERSION_STRING)"
     environment = {**os.environ, "PYTHONPATH": str(vendor), "PYTHONDONTWRITEBYTECODE": "1"}
-
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *options],
         cwd=PROJECT,
@@ -144,7 +134,6 @@ def test_the_quick_tests_pass_with_the_bundled_libraries(installed: Root, tmp_pa
         text=True,
         check=False,
     )
-
     used = subprocess.run([sys.executable, "-c", shown], env=environment, capture_output=True, text=True, check=True)
     assert used.stdout == "6.0.0\n"
     assert done.returncode == 0, done.stdout

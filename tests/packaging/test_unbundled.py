@@ -12,7 +12,6 @@ from tests.trees import make_tree
 def test_it_works_with_the_libraries_of_the_distribution(clean: Root, packages: dict[str, Path]) -> None:
     done = clean.rpm("-i", str(packages["unbundled"]))
     make_tree(clean.directory / "tmp/unbundled")
-
     assert (done.stdout, done.stderr) == ("", "")
     assert "./usr/share/ipvsd/vendor" not in clean.paths()
     assert clean.run("ipvsd --version").stdout == f"ipvsd {__version__}\n"
