@@ -1,4 +1,4 @@
-"""The verdicts of ipvsd's commands on the modules of a tree, for tests of several commands."""
+"""Runs of commands in the process of a test: their output, and their verdicts on the modules of a tree."""
 
 from __future__ import annotations
 
@@ -19,6 +19,9 @@ from tests.trees import make_tree, put, put_sysctl
 MODULES = ("ip_vs", "ip_vs_rr", "ip_vs_wrr", "ip_vs_sh", "nf_conntrack")
 
 
+Output = pytest.CaptureFixture[str]
+
+
 class Found(NamedTuple):
     verdict: str
     evidence: str
@@ -28,15 +31,32 @@ class Found(NamedTuple):
 Ask = Callable[..., tuple[int, dict[str, Found]]]
 
 
-def nothing_loaded(root: Path) -> Path:
-    """Create a Debian node on which no module is loaded, and all could be."""
-    make_tree(root, live=(), values={"net.ipv4.ip_forward": "1"})
+def run(capsys: Output, *arguments: object) -> tuple[int, str, str]:
+    """Return the exit code and the output of a command."""
+    try:
+        code = main([str(argument) for argument in arguments])
+    except SystemExit as ended:
+        code = ended.code if isinstance(ended.code, int) else 0
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def said(capsys: Output) -> list[str]:
+    """Return the lines that were logged."""
+    return [line.removeprefix("ipvsd: ") for line in capsys.readouterr().err.splitlines()]
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """A Debian node on which no module is loaded, and all could be."""
+    root = make_tree(tmp_path / "root", live=(), values={"net.ipv4.ip_forward": "1"})
     put(root, "proc/self/status", "CapBnd:\t000001ffffffffff\n")
     return root
 
 
-def asking(tree: Path, capsys: pytest.CaptureFixture[str]) -> Ask:
-    """Return a function that runs a command, and returns its exit code and its verdict on each module."""
+@pytest.fixture
+def ask(tree: Path, capsys: Output) -> Ask:
+    """A function that runs a command, and returns its exit code and its verdict on each module."""
 
     def asked(command: str) -> tuple[int, dict[str, Found]]:
         code = main([*command.split(), "--root", str(tree), "--output", "json"])

@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-from tests.asking import Ask, asking, nothing_loaded
 from tests.service import MAIN, QUIET, Service, Until
 from tests.trees import make_tree, put
 
@@ -159,11 +158,5 @@ def service(tmp_path: Path) -> Iterator[Service]:
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """A node on which no module is loaded, and all could be. Many test modules have their own tree."""
-    return nothing_loaded(tmp_path / "root")
-
-
-@pytest.fixture
-def ask(tree: Path, capsys: pytest.CaptureFixture[str]) -> Ask:
-    """The verdicts of ipvsd's commands on the modules of the tree."""
-    return asking(tree, capsys)
+    """A compliant node. Many test modules have their own tree."""
+    return make_tree(tmp_path / "root")

@@ -18,12 +18,9 @@ def module(name: str, needs: Sequence[str] = (), info: Sequence[tuple[str, str]]
         symbols += struct.pack("<IBBHQQ", len(strings), 0x10, 0, 0, 0, 0)
         strings += f"symbol_of_{needed}\0".encode()
     sections = [
-        (1, 1, modinfo, 0, 0, 0),
-        (10, 3, names, 0, 0, 0),
-        (20, 2, symbols, 4, 1, 24),
-        (28, 3, strings, 0, 0, 0),
+        (1, 1, modinfo, 0, 0, 0), (10, 3, names, 0, 0, 0), (20, 2, symbols, 4, 1, 24), (28, 3, strings, 0, 0, 0),
         (36, 1, f"symbol_of_{name}\0".encode(), 0, 0, 0),
-    ]
+    ]  # fmt: skip
     body, table = b"", bytes(64)
     for title, kind, data, link, first, size in sections:
         body += bytes(-len(body) % 8)

@@ -38,25 +38,13 @@ LEGACY_TABLES = ("iptable_nat", "iptable_filter", "iptable_mangle")
 LEGACY_TABLES6 = ("ip6table_nat", "ip6table_filter", "ip6table_mangle")
 
 DEPENDS: Mapping[str, tuple[str, ...]] = {
-    "nf_conntrack": (),
-    "ip_vs": ("nf_conntrack",),
-    "ip_vs_ftp": ("ip_vs",),
-    **{f"ip_vs_{name}": ("ip_vs",) for name in SCHEDULERS},
-    "br_netfilter": (),
-    "dummy": (),
-    "nf_conntrack_netlink": ("nf_conntrack",),
-    "ip_set": (),
-    **dict.fromkeys(SETS, ("ip_set",)),
-    **dict.fromkeys(EXTENSIONS, ()),
-    "xt_ipvs": ("ip_vs",),
-    "nf_tables": (),
-    "nft_compat": ("nf_tables",),
-    "nft_chain_nat": ("nf_tables",),
-    "ip_tables": (),
-    **dict.fromkeys(LEGACY_TABLES, ("ip_tables",)),
-    "ip6_tables": (),
+    "nf_conntrack": (), "ip_vs": ("nf_conntrack",), "ip_vs_ftp": ("ip_vs",),
+    **{f"ip_vs_{name}": ("ip_vs",) for name in SCHEDULERS}, "br_netfilter": (), "dummy": (),
+    "nf_conntrack_netlink": ("nf_conntrack",), "ip_set": (), **dict.fromkeys(SETS, ("ip_set",)),
+    **dict.fromkeys(EXTENSIONS, ()), "xt_ipvs": ("ip_vs",), "nf_tables": (), "nft_compat": ("nf_tables",),
+    "nft_chain_nat": ("nf_tables",), "ip_tables": (), **dict.fromkeys(LEGACY_TABLES, ("ip_tables",)), "ip6_tables": (),
     **dict.fromkeys(LEGACY_TABLES6, ("ip6_tables",)),
-}
+}  # fmt: skip
 # The modules of a compliant node whose iptables uses nf_tables.
 NODE = tuple(
     name
@@ -65,13 +53,9 @@ NODE = tuple(
 )
 
 VS = {
-    "net.ipv4.vs.am_droprate": "10",
-    "net.ipv4.vs.conntrack": "0",
-    "net.ipv4.vs.conn_reuse_mode": "1",
-    "net.ipv4.vs.expire_nodest_conn": "0",
-    "net.ipv4.vs.expire_quiescent_template": "0",
-    "net.ipv4.vs.sloppy_tcp": "0",
-}
+    "net.ipv4.vs.am_droprate": "10", "net.ipv4.vs.conntrack": "0", "net.ipv4.vs.conn_reuse_mode": "1",
+    "net.ipv4.vs.expire_nodest_conn": "0", "net.ipv4.vs.expire_quiescent_template": "0", "net.ipv4.vs.sloppy_tcp": "0",
+}  # fmt: skip
 
 BROUGHT: Mapping[str, Mapping[str, str]] = {
     "ip_vs": VS,

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Optional
 
-from ipvsd.config.parser import parse
+from ipvsd.config.schema import Config
+from ipvsd.decide.backoff import BackoffState
+from ipvsd.kernel.host import Host
 from ipvsd.model.events import Event, Write
 from ipvsd.model.report import Writer
 from ipvsd.reconcile.changes import Change, Repaired
 from ipvsd.reconcile.reconciler import Reconciler
-from ipvsd.reconcile.rounds import ReconcileResult
+from ipvsd.reconcile.rounds import ReconcileResult, reconcile
 from ipvsd.reporting.counters import Counters
 from ipvsd.runtime.event_loop import Reason, ReasonKind
+from tests.configured import config
 from tests.fake_kernel import FORWARD, FakeKernel
 from tests.timers import Timers
 
@@ -20,6 +23,15 @@ AGENT, SYSCTL = Writer(7, "agent", "agent.service"), Writer(8, "sysctl")
 FORWARDING = "profiles: []\nsysctls: {net.ipv4.ip_forward: 1}"
 # No contention: only its own tests need it.
 PEACE = "\ncontention: {repairs: 1000}"
+
+
+def settle(
+    host: Host, made: Config | str = "", now: float = 0.0, history: Optional[BackoffState] = None,
+    known: Optional[ReconcileResult] = None,
+) -> ReconcileResult:  # fmt: skip
+    """Reconcile all items for a configuration or its text."""
+    made = config(made) if isinstance(made, str) else made
+    return reconcile(host, made, history or {}, lambda: now, known=known.known if known else None)
 
 
 class Reports:
@@ -49,8 +61,8 @@ class Node:
         self.kernel, self.loop, self.sources = kernel or FakeKernel(), Timers(), Reports()
         self.sources.node = self
         self._peace = peace
-        config = parse([("f", f"{text}{peace}".encode())])
-        self.reconciler = Reconciler(self.kernel, self.loop, self.sources, config, clock=lambda: self.loop.now)
+        made = config(f"{text}{peace}")
+        self.reconciler = Reconciler(self.kernel, self.loop, self.sources, made, clock=lambda: self.loop.now)
         self.counters = Counters()
         self.changes: tuple[Change, ...] = ()
 
@@ -64,7 +76,7 @@ class Node:
 
     def configure(self, text: str) -> ReconcileResult:
         """Use another configuration, as after a reload."""
-        self.reconciler.configure(parse([("f", f"{text}{self._peace}".encode())]))
+        self.reconciler.configure(config(f"{text}{self._peace}"))
         return self.round(ReasonKind.RELOAD)
 
     # --- events ---------------------------------------------------------------------------

@@ -34,10 +34,7 @@ FIGHT = [Period(KEY, 100.0, 200.0)]
 EXPLAINED: dict[str, tuple[Sequence[Injected], Sequence[Event], Sequence[tuple[str, str]], str]] = {
     "repaired": (injected("2"), [by_others(1, "2"), ours(1.1)], repaired("2"), "repaired"),
     "written again by another": (
-        injected("2", "3"),
-        [by_others(1, "2"), by_others(1.1, "3"), ours(1.2)],
-        repaired("3"),
-        "repaired superseded",
+        injected("2", "3"), [by_others(1, "2"), by_others(1.1, "3"), ours(1.2)], repaired("3"), "repaired superseded",
     ),
     "put right by another": (injected("2"), [by_others(1, "2"), by_others(1.1, "1")], [], "superseded"),
     "written again before the proof": (
@@ -47,10 +44,7 @@ EXPLAINED: dict[str, tuple[Sequence[Injected], Sequence[Event], Sequence[tuple[s
         "repaired superseded",
     ),
     "written between reading and writing": (
-        injected("2", "3"),
-        [by_others(1, "2"), by_others(1.1, "3"), ours(1.2)],
-        repaired("2"),
-        "repaired superseded",
+        injected("2", "3"), [by_others(1, "2"), by_others(1.1, "3"), ours(1.2)], repaired("2"), "repaired superseded",
     ),
     "written while ipvsd wrote again and again": (
         injected("2", "3"),
@@ -60,10 +54,7 @@ EXPLAINED: dict[str, tuple[Sequence[Injected], Sequence[Event], Sequence[tuple[s
     ),
     "left alone": (injected("2"), [by_others(150, "2")], [], "contended"),
     "contended, and repaired at a periodic look": (
-        injected("2"),
-        [by_others(150, "2"), ours(150 + LATE)],
-        repaired("2"),
-        "repaired",
+        injected("2"), [by_others(150, "2"), ours(150 + LATE)], repaired("2"), "repaired",
     ),
     "gone with its interface": (
         injected("2", key=LINK),
@@ -95,7 +86,7 @@ EXPLAINED: dict[str, tuple[Sequence[Injected], Sequence[Event], Sequence[tuple[s
         [*repaired("3", key=FORWARD), *repaired("3", key=LINK)],
         "repaired passed_on",
     ),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", EXPLAINED)
@@ -146,13 +137,10 @@ def test_a_period_of_another_sysctl_explains_nothing() -> None:
 
 def test_a_module_is_loaded_by_ipvsd_or_by_another() -> None:
     changes = [
-        Change(1, "ip_vs_sh", ours=False, gone=True),
-        Change(1.1, "ip_vs_sh", ours=True, gone=False),
-        Change(2, "ip_vs_sh", ours=False, gone=True),
-        Change(2.1, "ip_vs_sh", ours=False, gone=False),
-        Change(3, "ip_vs_rr", ours=False, gone=True),
-        Change(3.2, "ip_vs_rr", ours=True, gone=False),
-    ]
+        Change(1, "ip_vs_sh", ours=False, gone=True), Change(1.1, "ip_vs_sh", ours=True, gone=False),
+        Change(2, "ip_vs_sh", ours=False, gone=True), Change(2.1, "ip_vs_sh", ours=False, gone=False),
+        Change(3, "ip_vs_rr", ours=False, gone=True), Change(3.2, "ip_vs_rr", ours=True, gone=False),
+    ]  # fmt: skip
     account = balance_modules(changes)
     assert account[:3] == (3, 2, 1)
     assert account.unexplained == ()

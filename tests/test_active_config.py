@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from ipvsd.daemon.active_config import SETTLE, Configured
+from tests.asking import said
 from tests.trees import make_tree, put
 
 MAIN = "etc/ipvsd/ipvsd.yaml"
@@ -52,10 +53,6 @@ def settled(configured: Configured, clock: Clock, seconds: float = SETTLE) -> tu
     before = configured.reload(asked=False)
     clock.now += 0.02
     return before, configured.reload(asked=False)
-
-
-def said(capsys: Log) -> list[str]:
-    return [line.removeprefix("ipvsd: ") for line in capsys.readouterr().err.splitlines()]
 
 
 def test_a_valid_configuration_becomes_active_without_a_message(tree: Path, capsys: Log) -> None:

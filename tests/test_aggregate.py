@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from ipvsd.config.parser import parse
-from ipvsd.config.schema import Config
 from ipvsd.decide.aggregate import by_pattern
 from ipvsd.model.types import SysctlVerdict, WriteSysctl
-from ipvsd.reconcile.rounds import ReconcileResult, reconcile
 from ipvsd.sysctl.patterns import Scope
 from tests.fake_kernel import FakeKernel
-from tests.reconciling import Node
+from tests.reconciling import Node, settle
 
 PATTERN = "net.ipv4.conf.*.rp_filter"
 RULE = "'net.ipv4.conf.*.rp_filter': "
@@ -29,12 +26,8 @@ def kernel() -> FakeKernel:
     return kernel
 
 
-def config(text: str) -> Config:
-    return parse([("f", f"profiles: []\nsysctls:\n  {text}\n".encode())])
-
-
-def settle(kernel: FakeKernel, text: str) -> ReconcileResult:
-    return reconcile(kernel, config(text), {}, lambda: 0.0)
+def of(text: str) -> str:
+    return f"profiles: []\nsysctls:\n  {text}\n"
 
 
 def zero(kernel: FakeKernel) -> set[str]:
@@ -57,13 +50,13 @@ def zero(kernel: FakeKernel) -> set[str]:
     ],
 )
 def test_writes_for_a_pattern(kernel: FakeKernel, text: str, written: set[str]) -> None:
-    settle(kernel, text)
+    settle(kernel, of(text))
     assert zero(kernel) == written
 
 
 def test_its_findings_are_reported_as_one(kernel: FakeKernel) -> None:
     kernel.refused[key("eth0")] = 1
-    done = settle(kernel, f"{RULE} 0")
+    done = settle(kernel, of(f"{RULE} 0"))
     (found,) = by_pattern(done.after.sysctls)
     assert (found.name, found.members, found.verdict) == (PATTERN, (4, 5), SysctlVerdict.WRITE_FAILED)
     evidence = f"{key('eth0')}: actual value '1', desired value 0; writing failed"
@@ -80,7 +73,7 @@ def test_its_findings_are_reported_as_one(kernel: FakeKernel) -> None:
     ],
 )
 def test_a_pattern_without_matches(kernel: FakeKernel, text: str, verdict: SysctlVerdict, evidence: str) -> None:
-    (found,) = by_pattern(settle(kernel, text).after.sysctls)
+    (found,) = by_pattern(settle(kernel, of(text)).after.sysctls)
     assert (found.verdict, found.evidence, found.members) == (verdict, evidence, (0, 0))
     assert found.desired.required is ("required" in text)
 
@@ -101,7 +94,7 @@ def test_an_interface_that_vanishes_leaves_no_trace(kernel: FakeKernel) -> None:
 def test_an_interface_that_vanishes_between_listing_and_reading_is_nothing(kernel: FakeKernel) -> None:
     listed = [*kernel.expand([PATTERN])[PATTERN], key("gone")]
     kernel.expand = lambda patterns: dict.fromkeys(patterns, listed)  # type: ignore[method-assign]
-    (found,) = by_pattern(settle(kernel, f"{RULE} 0").after.sysctls)
+    (found,) = by_pattern(settle(kernel, of(f"{RULE} 0")).after.sysctls)
     assert (found.members, found.verdict) == ((5, 5), SysctlVerdict.COMPLIANT)
 
 
@@ -111,5 +104,5 @@ def test_an_exclusion_applies_to_the_matches_of_wildcards() -> None:
 
 
 def test_a_pattern_whose_matches_are_all_named_has_no_effect(kernel: FakeKernel) -> None:
-    done = settle(kernel, f"'net.ipv4.conf.lo.rp_*': 0\n  {key('lo')}: 1")
+    done = settle(kernel, of(f"'net.ipv4.conf.lo.rp_*': 0\n  {key('lo')}: 1"))
     assert [finding.name for finding in by_pattern(done.after.sysctls)] == [key("lo")]

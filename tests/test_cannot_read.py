@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from ipvsd.config.parser import parse
 from ipvsd.config.schema import Config
 from ipvsd.daemon.watch_targets import watch_targets
 from ipvsd.decide.aggregate import reported
@@ -19,32 +18,29 @@ from ipvsd.model.report import State
 from ipvsd.model.types import Finding, LastVerdict, ModuleVerdict, SysctlFinding, SysctlVerdict
 from ipvsd.reconcile.last_seen import FIRST_PAUSE, LastSeen
 from ipvsd.reconcile.reconciler import Reconciler
-from ipvsd.reconcile.rounds import ReconcileResult, reconcile
+from ipvsd.reconcile.rounds import ReconcileResult
 from ipvsd.reporting.messages import describe
 from ipvsd.runtime import capabilities
 from ipvsd.runtime.event_loop import EventLoop, Reason, ReasonKind
+from tests.configured import config
 from tests.fake_kernel import FORWARD, READS, FakeKernel
-from tests.reconciling import Node, Reports
+from tests.reconciling import Node, Reports, settle
 from tests.samples import NOW
 from tests.scarce import few_descriptors
 from tests.test_transitions import drifted, fresh, kernel, state, unloaded, verdict
-from tests.trees import TreeLoader, make_tree, put, store, sysctl
+from tests.trees import TreeLoader, put, store, sysctl
 
 __all__ = ["kernel"]
 
 ERRORS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES, errno.EIO, errno.EINTR)
 # In addition to the default profile: a pattern, and parameters of a module.
 TEXT = "sysctls: {net.ipv4.conf.*.arp_ignore: 1}\nmodules: {nf_conntrack: {parameters: {hashsize: 32768}}}"
-CONFIG = parse([("f", TEXT.encode())])
+CONFIG = config(TEXT)
 # Remedies for an item that is absent, or present and not compliant.
 WRONG_REMEDIES = ("drop the key", "install", "depmod", "reboot", "run a kernel", "modprobe", "takes the value")
 
 every_error = pytest.mark.parametrize("number", ERRORS, ids=lambda number: errno.errorcode[number])
 every_read = pytest.mark.parametrize("read", READS)
-
-
-def settle(host: FakeKernel | LinuxHost, known: ReconcileResult | None = None) -> ReconcileResult:
-    return reconcile(host, CONFIG, {}, lambda: 0.0, known=known.known if known else None)
 
 
 def remedies(done: ReconcileResult) -> list[str]:
@@ -65,7 +61,7 @@ def test_a_read_error_causes_neither_ready_nor_a_remedy_and_the_node_is_repaired
     begin(kernel)
     before = dict(kernel.states)
     kernel.failing = {read: number}
-    done = settle(kernel)
+    done = settle(kernel, TEXT)
     if any(map(unreadable, done.after.findings)):
         assert state(done) is not State.READY
         assert not [text for text in remedies(done) for wrong in WRONG_REMEDIES if wrong in text]
@@ -74,26 +70,19 @@ def test_a_read_error_causes_neither_ready_nor_a_remedy_and_the_node_is_repaired
     if read in ("kernel", "modules", "explain"):
         assert (loads(done), kernel.states) == ([], before)
     kernel.failing = {}
-    assert state(settle(kernel, done)) is State.READY
+    assert state(settle(kernel, TEXT, known=done)) is State.READY
 
 
 @every_error
-@pytest.mark.parametrize("read", ["kernel", "modules", "explain", "expand", "read_parameter"])
-def test_readable_items_are_repaired_meanwhile(kernel: FakeKernel, read: str, number: int) -> None:
+@pytest.mark.parametrize("read", ["kernel", "modules", "explain", "expand", "read_parameter", "read_sysctl"])
+def test_an_item_is_repaired_meanwhile_unless_it_is_the_unreadable_one(
+    kernel: FakeKernel, read: str, number: int
+) -> None:
     drifted(kernel)
     kernel.failing = {read: number}
-    done = settle(kernel)
-    assert kernel.values[FORWARD] == "1"
-    assert verdict(done, FORWARD) is SysctlVerdict.COMPLIANT
-
-
-@every_error
-def test_an_unreadable_item_is_not_written(kernel: FakeKernel, number: int) -> None:
-    drifted(kernel)
-    kernel.failing = {"read_sysctl": number}
-    done = settle(kernel)
-    assert kernel.values[FORWARD] == "0"
-    assert verdict(done, FORWARD) is SysctlVerdict.UNREADABLE
+    done = settle(kernel, TEXT)
+    found = (kernel.values[FORWARD], verdict(done, FORWARD))
+    assert found == (("0", SysctlVerdict.UNREADABLE) if read == "read_sysctl" else ("1", SysctlVerdict.COMPLIANT))
 
 
 def test_a_value_that_cannot_be_read_back_is_written_once(kernel: FakeKernel) -> None:
@@ -108,7 +97,7 @@ def test_a_value_that_cannot_be_read_back_is_written_once(kernel: FakeKernel) ->
     dim = Dim()
     drifted(dim)
     dim.writes, dim.failing = 0, {}
-    done = reconcile(dim, parse([("f", b"profiles: []\nsysctls: {net.ipv4.ip_forward: 1}")]), {}, lambda: 0.0)
+    done = settle(dim, "profiles: []\nsysctls: {net.ipv4.ip_forward: 1}")
     assert (dim.writes, done.proved) == (1, ())
 
 
@@ -116,7 +105,7 @@ def test_a_value_that_cannot_be_read_back_is_written_once(kernel: FakeKernel) ->
 def test_a_write_that_fails_for_lack_of_a_resource_is_not_refused(kernel: FakeKernel, number: int) -> None:
     drifted(kernel)
     kernel.failing = {"write": number}
-    done = settle(kernel)
+    done = settle(kernel, TEXT)
     (finding,) = (found for found in done.after.sysctls if found.name == FORWARD)
     passing = number not in (errno.EACCES, errno.EIO)
     assert finding.verdict is (SysctlVerdict.NONCOMPLIANT if passing else SysctlVerdict.WRITE_FAILED)
@@ -161,10 +150,9 @@ class Seen:
         self.kernel, self.now, self.last = kernel, 10.0, LastSeen(lambda: self.now)
         self.done: ReconcileResult | None = None
 
-    def look(self, config: Config = CONFIG, seconds: float = 10.0) -> dict[str, Finding]:
+    def look(self, made: Config = CONFIG, seconds: float = 10.0) -> dict[str, Finding]:
         self.now += seconds
-        known = self.done.known if self.done else None
-        done = reconcile(self.kernel, config, {}, lambda: self.now, known=known)
+        done = settle(self.kernel, made, self.now, known=self.done)
         self.done = done._replace(after=self.last.complete(done.after, NOW + self.now, self.now, 60.0))
         return {found.name: found for found in reported(self.done.after)}
 
@@ -222,14 +210,14 @@ def test_a_non_compliant_or_unknown_item_is_a_failure(kernel: FakeKernel) -> Non
 
 def test_the_last_verdict_on_a_former_desired_value_is_not_valid(seen: Seen) -> None:
     seen.kernel.failing = {"read_sysctl": errno.EIO}
-    other = parse([("f", f"sysctls: {{{FORWARD}: {{value: 0, required: true}}}}".encode())])
+    other = config(f"sysctls: {{{FORWARD}: {{value: 0, required: true}}}}")
     assert seen.look(other)[FORWARD].last_verdict is None
     assert seen.state() is State.FAILED
 
 
 def test_a_valid_last_verdict_does_not_hide_others_of_its_pattern(seen: Seen) -> None:
     pattern = "net.ipv4.conf.*.arp_ignore"
-    required = parse([("f", f"sysctls: {{{pattern}: {{value: 1, required: true}}}}".encode())])
+    required = config(f"sysctls: {{{pattern}: {{value: 1, required: true}}}}")
     seen.look(required)
     seen.kernel.unreadable["net.ipv4.conf.all.arp_ignore"] = errno.EIO
     assert seen.look(required)[pattern].verdict is SysctlVerdict.UNREADABLE
@@ -287,9 +275,9 @@ def test_reads_come_soon_and_then_less_often_and_soon_again_for_new_errors(seen:
 
 def test_an_item_with_a_valid_last_verdict_is_still_repaired_and_watched_and_guarded(tree: Path) -> None:
     host = LinuxHost(str(tree), TreeLoader(tree))
-    config = parse([("f", b"sysctls: {net.ipv4.conf.*.arp_ignore: {value: 1, guard: true}}")])
+    made = config("sysctls: {net.ipv4.conf.*.arp_ignore: {value: 1, guard: true}}")
     with EventLoop() as loop:
-        reconciler = Reconciler(host, loop, Reports(), config)
+        reconciler = Reconciler(host, loop, Reports(), made)
         reasons = [Reason(ReasonKind.START, "", 0.0)]
         expected = watch_targets(host, reconciler.reconcile_all(reasons).result.after, (), (), ())
         with few_descriptors():
@@ -305,32 +293,27 @@ def test_an_item_with_a_valid_last_verdict_is_still_repaired_and_watched_and_gua
 # --- the files themselves -----------------------------------------------------------------
 
 
-@pytest.fixture
-def tree(tmp_path: Path) -> Path:
-    return make_tree(tmp_path)
-
-
 def test_without_descriptors_the_verdicts_are_unreadable(tree: Path) -> None:
     host = LinuxHost(str(tree), TreeLoader(tree))
-    first = settle(host)
+    first = settle(host, TEXT)
     assert state(first) is State.READY
     with few_descriptors():
-        done = settle(host, first)
+        done = settle(host, TEXT, known=first)
     assert {found.verdict for found in done.after.modules} == {ModuleVerdict.UNREADABLE}
     assert {found.verdict for found in done.after.sysctls} == {SysctlVerdict.UNREADABLE}
     assert done.outcomes == ()
-    assert settle(host, done).after == first.after
+    assert settle(host, TEXT, known=done).after == first.after
 
 
 def test_an_index_that_cannot_be_read_is_no_index_that_is_missing(tree: Path) -> None:
     (tree / "proc/modules").write_text("")
     index = next((tree / "lib/modules").glob("*/modules.dep.bin"))
     away = index.rename(index.with_suffix(".away"))
-    assert verdict(settle(LinuxHost(str(tree), TreeLoader(tree))), "ip_vs_rr") is ModuleVerdict.NO_INDEX
+    assert verdict(settle(LinuxHost(str(tree), TreeLoader(tree)), TEXT), "ip_vs_rr") is ModuleVerdict.NO_INDEX
     away.rename(index)
     host = LinuxHost(str(tree), TreeLoader(tree))
     with few_descriptors():
-        done = settle(host)
+        done = settle(host, TEXT)
     assert verdict(done, "ip_vs_rr") is ModuleVerdict.UNREADABLE
     assert loads(done) == []
 
@@ -341,7 +324,7 @@ def test_a_file_that_only_names_the_distribution_keeps_nothing_from_being_read(t
 
     def look() -> None:
         capabilities.drop_all()  # of this thread; root could read everything
-        found.append(settle(LinuxHost(str(tree), TreeLoader(tree))))
+        found.append(settle(LinuxHost(str(tree), TreeLoader(tree)), TEXT))
 
     thread = threading.Thread(target=look)
     thread.start()

@@ -12,33 +12,17 @@ from typing import Any
 import pytest
 
 from ipvsd import __version__
-from ipvsd.cli import main
 from ipvsd.model.report import State
 from ipvsd.model.types import ModuleVerdict, SysctlVerdict
 from ipvsd.reporting.status_document import build_document
 from ipvsd.state import status_file
+from tests.asking import Output, run
 from tests.fake_kernel import CORE, DEPENDS, RELEASE
 from tests.samples import module, report, sysctl
 from tests.trees import LIVE, READY_LINE, make_tree, put, put_sysctl
 from tests.trees import sysctl as sysctl_file
 
-Output = pytest.CaptureFixture[str]
 MAIN = "etc/ipvsd/ipvsd.yaml"
-
-
-@pytest.fixture
-def tree(tmp_path: Path) -> Path:
-    """A compliant node."""
-    return make_tree(tmp_path)
-
-
-def run(capsys: Output, *arguments: str) -> tuple[int, str, str]:
-    try:
-        code = main(arguments)
-    except SystemExit as ended:
-        code = ended.code if isinstance(ended.code, int) else 0
-    out, err = capsys.readouterr()
-    return code, out, err
 
 
 def at(tree: Path) -> list[str]:
@@ -99,15 +83,10 @@ def right(tree: Path) -> None:
 
 
 EVERYTHING: dict[Callable[[Path], None], tuple[int, str]] = {
-    right: (0, "ready"),
-    drifted: (1, "failed"),
-    no_bridge: (0, "degraded"),
-    built_in: (0, "ready"),
-    without_modules: (1, "failed"),
-    tree_gone: (0, "ready"),
-    tree_gone_nothing_loaded: (1, "failed"),
+    right: (0, "ready"), drifted: (1, "failed"), no_bridge: (0, "degraded"), built_in: (0, "ready"),
+    without_modules: (1, "failed"), tree_gone: (0, "ready"), tree_gone_nothing_loaded: (1, "failed"),
     unreadable: (2, "failed"),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("make", EVERYTHING, ids=lambda make: make.__name__)
@@ -249,15 +228,6 @@ def test_status_as_json_is_the_document_and_its_age(tree: Path, capsys: Output) 
     assert code == 0
     assert 1.0 <= found.pop("age") < 60.0
     assert {**found, "age": 0.0} == json.loads((tree / status_file.PATH).read_text())
-
-
-@pytest.mark.parametrize("text", [None, "", "{", "[]", "{}", '{"boottime": "x", "config": {}}', "null", "\udcff"])
-def test_without_a_usable_status_the_state_is_unknown(tree: Path, capsys: Output, text: str | None) -> None:
-    if text is not None:
-        (tree / status_file.PATH).write_bytes(text.encode("utf-8", "surrogateescape"))
-    code, out, err = run(capsys, "status", *at(tree))
-    assert (code, out) == (2, "")
-    assert err.startswith("ipvsd: cannot read the daemon's status: ")
 
 
 def test_the_status_file_is_readable_by_everyone_and_replaced_in_one_step(tree: Path) -> None:

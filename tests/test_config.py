@@ -4,23 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from ipvsd.config.parser import ConfigError, parse
 from ipvsd.config.schema import Config, ModuleSetting, SysctlSetting
 from ipvsd.model.types import Exactly, OneOf, Policy, Within
-
-
-def read(*texts: str) -> Config:
-    return parse((f"{number}.yaml", text.encode()) for number, text in enumerate(texts))
-
-
-def errors(*texts: str) -> tuple[str, ...]:
-    with pytest.raises(ConfigError) as caught:
-        read(*texts)
-    return caught.value.errors
+from tests.configured import config, errors
 
 
 def test_without_files_there_are_the_defaults() -> None:
-    assert read() == Config(
+    assert config() == Config(
         profiles=("kube-proxy-ipvs",),
         scheduler="rr",
         strict_arp=False,
@@ -36,11 +26,11 @@ def test_without_files_there_are_the_defaults() -> None:
 
 @pytest.mark.parametrize("text", ["", "# nothing\n", "---\n", "~\n", "modules:\nsysctls: {}\nhttp:\nstartup:\n"])
 def test_a_file_that_says_nothing_changes_nothing(text: str) -> None:
-    assert read(text) == Config()
+    assert config(text) == Config()
 
 
 @pytest.mark.parametrize(
-    ("text", "config"),
+    ("text", "expected"),
     [
         ("profiles: [lvs-full]", Config(profiles=("lvs-full",))),
         ("profiles: [kube-proxy-ipvs, lvs-full, lvs-full]", Config(profiles=("kube-proxy-ipvs", "lvs-full"))),
@@ -74,9 +64,8 @@ def test_a_file_that_says_nothing_changes_nothing(text: str) -> None:
         ("modules: {snd-dummy: {}}", Config(modules={"snd_dummy": ModuleSetting("0.yaml:1")})),
     ],
 )
-def test_a_setting(text: str, config: Config) -> None:
-    found = read(text)
-    assert found._replace(origins={}) == config
+def test_a_setting(text: str, expected: Config) -> None:
+    assert config(text)._replace(origins={}) == expected
 
 
 @pytest.mark.parametrize(
@@ -102,7 +91,7 @@ def test_a_setting(text: str, config: Config) -> None:
     ],
 )
 def test_a_sysctl(text: str, setting: SysctlSetting) -> None:
-    assert list(read(f"sysctls: {{{text}}}").sysctls.values()) == [setting]
+    assert list(config(f"sysctls: {{{text}}}").sysctls.values()) == [setting]
 
 
 # --- several files ----------------------------------------------------------------------
@@ -118,7 +107,7 @@ def test_a_sysctl(text: str, setting: SysctlSetting) -> None:
     ids=["a scalar", "a list replaces", "a map merges"],
 )
 def test_a_later_file_changes_what_it_contains(first: str, second: str, expected: Config) -> None:
-    assert read(first, second)._replace(origins={}) == expected
+    assert config(first, second)._replace(origins={}) == expected
 
 
 @pytest.mark.parametrize(
@@ -132,7 +121,7 @@ def test_a_later_file_changes_what_it_contains(first: str, second: str, expected
     ids=["parameters", "alternatives", "dropped before"],
 )  # fmt: skip
 def test_the_settings_of_one_module_merge(first: str, second: str, setting: ModuleSetting) -> None:
-    found = read(f"modules: {{a: {first}, before: {{}}}}", f"modules: {{a: {second}, after: {{}}}}").modules
+    found = config(f"modules: {{a: {first}, before: {{}}}}", f"modules: {{a: {second}, after: {{}}}}").modules
     assert (found["a"], set(found)) == (setting, {"a", "before", "after"})
 
 
@@ -149,11 +138,11 @@ def test_the_settings_of_one_module_merge(first: str, second: str, setting: Modu
     ids=["the rest is kept", "two bounds of a range", "a range replaces a value", "dropped before", "dropped"],
 )  # fmt: skip
 def test_the_settings_of_one_sysctl_merge(first: str, second: str, setting: SysctlSetting) -> None:
-    assert read(f"sysctls: {{net.a.b: {first}}}", f"sysctls: {{net.a.b: {second}}}").sysctls == {"net.a.b": setting}
+    assert config(f"sysctls: {{net.a.b: {first}}}", f"sysctls: {{net.a.b: {second}}}").sysctls == {"net.a.b": setting}
 
 
 def test_every_setting_has_its_origin() -> None:
-    assert read("scheduler: sh\n\ninterval: 1s\n").origins == {"scheduler": "0.yaml:1", "interval": "0.yaml:3"}
+    assert config("scheduler: sh\n\ninterval: 1s\n").origins == {"scheduler": "0.yaml:1", "interval": "0.yaml:3"}
 
 
 # --- errors -----------------------------------------------------------------------------

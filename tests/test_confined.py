@@ -30,16 +30,9 @@ Output = pytest.CaptureFixture[str]
 
 SHIPPED = [name for name in DEPENDS if name != "ip_vs_sh"]  # one module is missing, so its reason is searched
 COMMANDS = (
-    "check",
-    "plan",
-    "preflight",
-    "config show",
-    "status",
-    "history",
-    "explain net.ipv4.ip_forward",
-    "explain ip_vs_sh",
+    "check", "plan", "preflight", "config show", "status", "history", "explain net.ipv4.ip_forward", "explain ip_vs_sh",
     "explain nf_conntrack.hashsize",
-)
+)  # fmt: skip
 
 # Files with a mark that shows whether they were read, by their path below the root, with their content.
 CONFIGURATION = {
@@ -131,48 +124,20 @@ def test_a_drop_in_is_masked_in_an_image_without_devices(tmp_path: Path, capsys:
 
 # Each file that a command reads from an image or a tree.
 READ = (
-    *CONFIGURATION,
-    *OTHERS,
-    "boot/grub2/grubenv",
-    "boot/grub/grubenv",
-    f"boot/config-{RELEASE}",
-    f"boot/vmlinuz-{RELEASE}",
-    "boot/loader/entries/a.conf",
-    f"lib/modules/{RELEASE}/modules.dep.bin",
-    f"lib/modules/{RELEASE}/modules.alias.bin",
-    f"lib/modules/{RELEASE}/modules.builtin",
-    f"lib/modules/{RELEASE}/modules.builtin.bin",
-    f"lib/modules/{RELEASE}/modules.symbols.bin",
-    f"lib/modules/{RELEASE}/modules.softdep",
-    f"lib/modules/{RELEASE}/config",
-    f"lib/modules/{RELEASE}/kernel/net/ip_vs.ko.xz",
-    f"lib/modules/{RELEASE}/kernel/net/nf_conntrack.ko.xz",
-    "etc/os-release",
-    "etc/machine-id",
-    "etc/default/grub",
-    "etc/default/ufw",
-    "etc/kernel/cmdline",
-    "etc/tuned/active_profile",
-    "etc/tuned/tuned-main.conf",
-    "etc/firewalld/firewalld.conf",
-    "etc/NetworkManager/NetworkManager.conf",
-    "proc/config.gz",
-    "proc/modules",
-    "proc/net/ip_vs",
-    "proc/net/ipv6_route",
-    "proc/net/ip_tables_names",
-    "proc/self/mountinfo",
-    "proc/self/status",
-    "proc/self/uid_map",
-    "proc/sys/kernel/osrelease",
-    "proc/sys/kernel/modules_disabled",
-    "sys/module/ip_vs/initstate",
-    "sys/module/compression",
-    "sys/devices/system/cpu/online",
-    "sys/kernel/security/lockdown",
-    "usr/bin/kmod",
+    *CONFIGURATION, *OTHERS, "boot/grub2/grubenv", "boot/grub/grubenv", f"boot/config-{RELEASE}",
+    f"boot/vmlinuz-{RELEASE}", "boot/loader/entries/a.conf", f"lib/modules/{RELEASE}/modules.dep.bin",
+    f"lib/modules/{RELEASE}/modules.alias.bin", f"lib/modules/{RELEASE}/modules.builtin",
+    f"lib/modules/{RELEASE}/modules.builtin.bin", f"lib/modules/{RELEASE}/modules.symbols.bin",
+    f"lib/modules/{RELEASE}/modules.softdep", f"lib/modules/{RELEASE}/config",
+    f"lib/modules/{RELEASE}/kernel/net/ip_vs.ko.xz", f"lib/modules/{RELEASE}/kernel/net/nf_conntrack.ko.xz",
+    "etc/os-release", "etc/machine-id", "etc/default/grub", "etc/default/ufw", "etc/kernel/cmdline",
+    "etc/tuned/active_profile", "etc/tuned/tuned-main.conf", "etc/firewalld/firewalld.conf",
+    "etc/NetworkManager/NetworkManager.conf", "proc/config.gz", "proc/modules", "proc/net/ip_vs", "proc/net/ipv6_route",
+    "proc/net/ip_tables_names", "proc/self/mountinfo", "proc/self/status", "proc/self/uid_map",
+    "proc/sys/kernel/osrelease", "proc/sys/kernel/modules_disabled", "sys/module/ip_vs/initstate",
+    "sys/module/compression", "sys/devices/system/cpu/online", "sys/kernel/security/lockdown", "usr/bin/kmod",
     "var/lib/ipvsd/last-good.json",
-)
+)  # fmt: skip
 
 
 def fifo(path: Path) -> None:

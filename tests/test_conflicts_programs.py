@@ -284,13 +284,10 @@ def test_a_value_agrees_if_the_planner_finds_it_compliant(
 @pytest.mark.parametrize(
     ("effect", "certain", "expected"),
     [
-        (Effect.LOADS, True, True),
-        (Effect.BLOCKS, True, False),
-        (Effect.UNLOADS, True, False),
-        (Effect.UNLOADS, False, None),
-        (Effect.INTERFERES, True, None),
+        (Effect.LOADS, True, True), (Effect.BLOCKS, True, False), (Effect.UNLOADS, True, False),
+        (Effect.UNLOADS, False, None), (Effect.INTERFERES, True, None),
     ],
-)
+)  # fmt: skip
 def test_a_module_is_desired_in_the_kernel(effect: Effect, certain: bool, expected: bool | None) -> None:
     setting = ExternalSetting("ip_vs", effect, Program.FIREWALLD, "f:1", "x", certain=certain)
     assert complies(setting, None) is expected

@@ -153,12 +153,9 @@ def test_without_descriptors_a_value_is_unreadable_for_the_moment(bench: Bench) 
 
 
 ASKS: list[Callable[[Host], object]] = [
-    lambda host: host.kernel(NAMES),
-    lambda host: host.modules(NAMES),
-    lambda host: host.module_state("ip_vs"),
-    lambda host: host.expand(["net.ipv4.conf.*.arp_ignore"]),
-    lambda host: host.write_sysctl(ARP_IGNORE, "1"),
-]
+    lambda host: host.kernel(NAMES), lambda host: host.modules(NAMES), lambda host: host.module_state("ip_vs"),
+    lambda host: host.expand(["net.ipv4.conf.*.arp_ignore"]), lambda host: host.write_sysctl(ARP_IGNORE, "1"),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("ask", ASKS, ids=["kernel", "modules", "a live module", "expand", "write"])

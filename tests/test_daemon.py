@@ -298,21 +298,6 @@ def test_a_file_is_read_when_its_writer_closes_it(service: Service, until: Until
     assert len([line for line in log if "configuration loaded" in line]) == 1
 
 
-def test_a_file_that_is_removed_before_its_replacement_changes_nothing(service: Service, until: Until) -> None:
-    put(service.tree, MAIN, f"{QUIET}bridgeNetfilter: false\n")
-    service.ready()
-    until(lambda: service.source("config_files"), "the configuration is watched")
-    # Like vim.
-    (service.tree / MAIN).rename(service.tree / f"{MAIN}~")
-    until(lambda: "is missing or empty" in str(service.status()["notes"]), "it has looked without the file")
-    put(service.tree, MAIN, f"{QUIET}bridgeNetfilter: false\ninterval: 7s\n")
-    until(lambda: service.status()["config"]["interval"] == 7.0, "the new one is taken")
-    (service.tree / f"{MAIN}~").unlink()
-    log = service.stop()[1]
-    assert len([line for line in log if "configuration loaded" in line]) == 1
-    assert not [line for line in log if "bridge" in line]
-
-
 def test_an_invalid_reload_keeps_the_active_configuration(service: Service, until: Until) -> None:
     service.ready()
     put(service.tree, MAIN, BAD)

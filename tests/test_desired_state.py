@@ -5,22 +5,18 @@ from __future__ import annotations
 import pytest
 
 from ipvsd.config.desired_state import build_desired, candidates
-from ipvsd.config.parser import parse
 from ipvsd.config.profiles import notes
 from ipvsd.config.schema import Config
 from ipvsd.decide.verdicts import judge_module
 from ipvsd.model.types import Desired, DesiredSysctl, Exactly, Iptables, ModuleState, Need, Observed, Policy, Within
 from ipvsd.model.types import ModuleVerdict as V
+from tests.configured import config
 from tests.fake_kernel import DEPENDS, NODE
 from tests.samples import kernel
 
 DEBIAN = tuple(DEPENDS)
 SCHEDULERS = {f"ip_vs_{name}" for name in "rr wrr lc wlc lblc lblcr dh sh mh sed nq fo ovf twos".split()}
 EXTRAS = {"xt_nat", "xt_tcpudp", "xt_statistic", "xt_recent", "xt_sctp", "xt_nfacct"}
-
-
-def config(text: str) -> Config:
-    return parse([("f", text.encode())])
 
 
 def want(text: str = "", loadable: tuple[str, ...] = DEBIAN, release: str = "6.1.0", cpus: int = 2) -> Desired:
@@ -76,16 +72,11 @@ def test_the_masquerading_module_is_the_one_that_this_kernel_has(known: str, wan
 
 def test_kube_proxy_requires_these_sysctls_with_forwarding_first() -> None:
     assert list(values(want()).items()) == [
-        ("net.ipv4.ip_forward", "1"),
-        ("net.ipv4.conf.default.forwarding", "1"),
-        ("net.ipv4.vs.conntrack", "1"),
-        ("net.ipv4.vs.expire_nodest_conn", "1"),
-        ("net.ipv4.vs.expire_quiescent_template", "1"),
-        ("net.bridge.bridge-nf-call-iptables", "1"),
-        ("net.bridge.bridge-nf-call-ip6tables", "1"),
-        ("net.netfilter.nf_conntrack_max", ">= 131072"),
-        ("net.ipv4.conf.*.forwarding", "1"),
-    ]
+        ("net.ipv4.ip_forward", "1"), ("net.ipv4.conf.default.forwarding", "1"), ("net.ipv4.vs.conntrack", "1"),
+        ("net.ipv4.vs.expire_nodest_conn", "1"), ("net.ipv4.vs.expire_quiescent_template", "1"),
+        ("net.bridge.bridge-nf-call-iptables", "1"), ("net.bridge.bridge-nf-call-ip6tables", "1"),
+        ("net.netfilter.nf_conntrack_max", ">= 131072"), ("net.ipv4.conf.*.forwarding", "1"),
+    ]  # fmt: skip
 
 
 def test_every_desired_item_has_its_origin() -> None:
@@ -93,8 +84,8 @@ def test_every_desired_item_has_its_origin() -> None:
     origins = {item.name: item.origin for item in wanted.modules}
     assert origins["ip_vs"] == "profile kube-proxy-ipvs"
     assert origins["ip_vs_lc"] == "scheduler: lc"
-    assert origins["zram"] == "f:1"
-    assert one(wanted, "net.a.b").origin == "f:4"
+    assert origins["zram"] == "0.yaml:1"
+    assert one(wanted, "net.a.b").origin == "0.yaml:4"
 
 
 @pytest.mark.parametrize(
@@ -201,7 +192,7 @@ def test_a_user_overrides_a_part_of_a_profiles_sysctl(said: str, expected: tuple
 
 def test_a_users_own_sysctl_is_enforced_and_its_absence_no_failure() -> None:
     wanted = one(want("sysctls: {net.ipv4.tcp_rmem: 4096 1 2}"), "net.ipv4.tcp_rmem")
-    assert wanted == DesiredSysctl("net.ipv4.tcp_rmem", Exactly("4096 1 2"), Policy.ENFORCE, False, "f:1")
+    assert wanted == DesiredSysctl("net.ipv4.tcp_rmem", Exactly("4096 1 2"), Policy.ENFORCE, False, "0.yaml:1")
 
 
 def test_a_dropped_sysctl_is_not_desired() -> None:
@@ -211,14 +202,11 @@ def test_a_dropped_sysctl_is_not_desired() -> None:
 @pytest.mark.parametrize(
     ("key", "module"),
     [
-        ("net.ipv4.vs.sloppy_tcp", "ip_vs"),
-        ("net.ipv4.vs.lblc_expiration", "ip_vs_lblc"),
-        ("net.ipv4.vs.lblcr_expiration", "ip_vs_lblcr"),
-        ("net.bridge.bridge-nf-call-arptables", "br_netfilter"),
-        ("net.netfilter.nf_conntrack_max", "nf_conntrack"),
-        ("net.ipv4.ip_forward", None),
+        ("net.ipv4.vs.sloppy_tcp", "ip_vs"), ("net.ipv4.vs.lblc_expiration", "ip_vs_lblc"),
+        ("net.ipv4.vs.lblcr_expiration", "ip_vs_lblcr"), ("net.bridge.bridge-nf-call-arptables", "br_netfilter"),
+        ("net.netfilter.nf_conntrack_max", "nf_conntrack"), ("net.ipv4.ip_forward", None),
     ],
-)
+)  # fmt: skip
 def test_a_sysctl_knows_the_module_that_brings_it(key: str, module: object) -> None:
     assert one(want(f"sysctls: {{{key}: 1}}"), key).provider == module
 

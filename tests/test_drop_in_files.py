@@ -11,9 +11,9 @@ import pytest
 
 from ipvsd.boot import drop_in_files
 from ipvsd.cli import main
-from ipvsd.config.parser import parse
 from ipvsd.kernel.host import LinuxHost
 from ipvsd.reconcile.observation import observe_and_plan
+from tests.configured import config
 from tests.fake_kernel import CORE, DEPENDS, NODE, RELEASE, FakeKernel
 from tests.trees import make_modules, make_tree, put, put_sysctl, sysctl
 
@@ -23,18 +23,13 @@ def body(path: Path) -> list[str]:
 
 
 def build(tree: Path, text: str = "") -> Mapping[str, str]:
-    config = parse([("f", text.encode())])
-    return drop_in_files.build(config, *observe_and_plan(LinuxHost(str(tree)), config))
+    made = config(text)
+    return drop_in_files.build(made, *observe_and_plan(LinuxHost(str(tree)), made))
 
 
 def files(tree: Path, text: str = "") -> dict[str, list[str]]:
     texts = build(tree, text).items()
     return {path: [line for line in held.splitlines() if line and line[0] != "#"] for path, held in texts}
-
-
-@pytest.fixture
-def tree(tmp_path: Path) -> Path:
-    return make_tree(tmp_path / "root")
 
 
 def test_a_node_gets_its_modules_and_its_sysctls(tree: Path) -> None:
@@ -63,8 +58,8 @@ def test_aliases_and_alternatives_are_written_as_what_they_are(tree: Path) -> No
 @pytest.mark.parametrize("module", ["two\nlines", "a b", "#x", "a/../b", ""])
 def test_an_invalid_module_name_is_not_written(module: str) -> None:
     kernel = FakeKernel(aliases={"some": module}, depends={module: ()})
-    config = parse([("f", b"profiles: []\nmodules: {some: {parameters: {x: 1}}}")])
-    texts = drop_in_files.build(config, *observe_and_plan(kernel, config))
+    made = config("profiles: []\nmodules: {some: {parameters: {x: 1}}}")
+    texts = drop_in_files.build(made, *observe_and_plan(kernel, made))
     assert [line for text in texts.values() for line in text.splitlines() if line and line[0] != "#"] == []
 
 

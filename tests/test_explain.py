@@ -11,34 +11,24 @@ from typing import Any
 
 import pytest
 
-from ipvsd.cli import main
 from ipvsd.config.profiles import PROFILES
 from ipvsd.reporting.status_document import build_document
 from ipvsd.state import status_file
 from ipvsd.sysctl.catalog import DEFAULTS
+from tests import asking
+from tests.asking import Output
 from tests.fake_kernel import RELEASE
 from tests.samples import report
-from tests.trees import make_tree, put, put_sysctl, write_index
+from tests.trees import put, put_sysctl, write_index
 
-Output = pytest.CaptureFixture[str]
 FORWARD = "net.ipv4.ip_forward"
 MAX = "net.netfilter.nf_conntrack_max"
 WANTS = "etc/systemd/system/multi-user.target.wants"
 
 
-@pytest.fixture
-def tree(tmp_path: Path) -> Path:
-    """A compliant node without settings of other programs."""
-    return make_tree(tmp_path)
-
-
 def run(capsys: Output, tree: Path, *arguments: str) -> tuple[int, str, str]:
     """Run the command, and return its exit code and its output without the path of the tree."""
-    try:
-        code = main(["explain", *arguments, "--root", str(tree)])
-    except SystemExit as ended:
-        code = ended.code if isinstance(ended.code, int) else 0
-    out, err = capsys.readouterr()
+    code, out, err = asking.run(capsys, "explain", *arguments, "--root", tree)
     return code, out.replace(str(tree), "") if tree != Path() else out, err
 
 
@@ -83,24 +73,13 @@ def untouched(tree: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "name", "code"),
     [
-        (untouched, FORWARD, 0),
-        (untouched, "net/ipv4/ip_forward", 0),
-        (untouched, "/proc/sys/net/ipv4/ip_forward", 0),
-        (untouched, "ip-vs", 0),
-        (untouched, "dummy", 0),
-        (drifted, FORWARD, 1),
-        (cis, FORWARD, 1),
-        (cis, "net.ipv4.vs.conntrack", 0),
-        (agreeing, FORWARD, 0),
-        (by_tuned, FORWARD, 2),
-        (unread, FORWARD, 2),
-        (unreadable, FORWARD, 2),
-        (untouched, "nonsense!", 64),
-        (untouched, "a..b", 64),
-        (untouched, "", 64),
+        (untouched, FORWARD, 0), (untouched, "net/ipv4/ip_forward", 0), (untouched, "/proc/sys/net/ipv4/ip_forward", 0),
+        (untouched, "ip-vs", 0), (untouched, "dummy", 0), (drifted, FORWARD, 1), (cis, FORWARD, 1),
+        (cis, "net.ipv4.vs.conntrack", 0), (agreeing, FORWARD, 0), (by_tuned, FORWARD, 2), (unread, FORWARD, 2),
+        (unreadable, FORWARD, 2), (untouched, "nonsense!", 64), (untouched, "a..b", 64), (untouched, "", 64),
     ],
     ids=lambda value: value.__name__ if callable(value) else None,
-)
+)  # fmt: skip
 def test_exit_codes(tree: Path, capsys: Output, make: Callable[[Path], None], name: str, code: int) -> None:
     make(tree)
     found, out, err = run(capsys, tree, name)

@@ -9,13 +9,7 @@ import pytest
 
 from tests.boots import Output, run, values
 from tests.fake_kernel import RELEASE
-from tests.trees import make_tree, put
-
-
-@pytest.fixture
-def tree(tmp_path: Path) -> Path:
-    """A compliant node."""
-    return make_tree(tmp_path / "root")
+from tests.trees import put
 
 
 def test_one_remedy_of_many_modules_is_printed_once(tree: Path, capsys: Output) -> None:

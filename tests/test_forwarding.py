@@ -9,25 +9,16 @@ import pytest
 
 from ipvsd.boot import drop_in_files
 from ipvsd.cli import main
-from ipvsd.config.parser import parse
-from ipvsd.config.schema import Config
 from ipvsd.decide.aggregate import by_pattern
-from ipvsd.reconcile.rounds import ReconcileResult, reconcile
+from tests.configured import config
 from tests.fake_kernel import FORWARD, FORWARDING, FakeKernel
+from tests.reconciling import settle
 from tests.trees import make_tree, put, put_sysctl
 
 Output = pytest.CaptureFixture[str]
 PATTERN = "net.ipv4.conf.*.forwarding"
 ETH0 = "net.ipv4.conf.eth0.forwarding"
 DEFAULT = "net.ipv4.conf.default.forwarding"
-
-
-def config(text: str = "") -> Config:
-    return parse([("f", text.encode())])
-
-
-def settle(kernel: FakeKernel, text: str = "") -> ReconcileResult:
-    return reconcile(kernel, config(text), {}, lambda: 0.0)
 
 
 @pytest.fixture
@@ -110,7 +101,7 @@ def test_a_pattern_that_excludes_all_leaves_ip_forward_alone() -> None:
 
 def test_the_persisted_file_does_the_same_at_boot(kernel: FakeKernel) -> None:
     made = config(f"sysctls: {{{FORWARD}: 0, {ETH0}: false}}")
-    done = reconcile(kernel, made, {}, lambda: 0.0)
+    done = settle(kernel, made)
     lines = drop_in_files.build(made, done.kernel, done.after)[drop_in_files.SYSCTL].splitlines()
     assert f"{PATTERN} = 1" in lines
     assert {f"-{ETH0}", "-net.ipv4.conf.all.forwarding", f"{FORWARD} = 0"} <= set(lines)

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ipvsd.config.parser import ConfigError, parse
 from ipvsd.config.profiles import SCHEDULERS
 from ipvsd.config.spelling import known_sysctls
+from tests.configured import errors
 
 pytestmark = pytest.mark.system
 
@@ -39,14 +39,6 @@ VALUES = (
     "30", "130", "1.99", "lvs-full", "'a b'", "'true'", "'off'", "eth0/1", "a=b", "'*'", "500ms", "5m", "010s",
     "127.0.0.1:0", "kubelet", "ip_vs.ko", "ip-vs", "br_netfiler", '"a\\"b"', '["a\\"b", "\\\\"]', "!!binary aGk=",
 )  # fmt: skip
-
-
-def errors(text: str) -> tuple[str, ...]:
-    try:
-        parse([("f", text.encode())])
-    except ConfigError as error:
-        return error.errors
-    return ()
 
 
 def suggested(error: str) -> Iterator[str]:

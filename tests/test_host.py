@@ -14,14 +14,9 @@ from ipvsd.kernel.module_loader import Loader, LoadError
 from ipvsd.kernel.module_tree import Index
 from ipvsd.model.types import MISSING, ModuleState, Unreadable
 from tests.fake_kernel import RELEASE
-from tests.trees import TreeLoader, make_tree, put, put_sysctl, sysctl, write_index
+from tests.trees import TreeLoader, put, put_sysctl, sysctl, write_index
 
 KEY, CORE = "net.ipv4.ip_forward", "nf_conntrack"
-
-
-@pytest.fixture
-def tree(tmp_path: Path) -> Path:
-    return make_tree(tmp_path / "root")
 
 
 @pytest.fixture
@@ -53,20 +48,20 @@ def test_a_module_that_the_list_passed_over_is_asked_about_by_name(tree: Path, h
     }
 
 
-def test_a_value_of_several_words_is_normalised(tree: Path, host: LinuxHost) -> None:
-    put_sysctl(tree, "net.ipv4.tcp_rmem", "4096\t131072\t6291456")
-    assert host.read_sysctl("net.ipv4.tcp_rmem") == "4096 131072 6291456"
-
-
-def test_bytes_that_are_no_text_are_kept(tree: Path, host: LinuxHost) -> None:
-    sysctl(tree, KEY).write_bytes(b"\xff\xfe\n")
-    assert host.read_sysctl(KEY) == "\udcff\udcfe"
-
-
-@pytest.mark.parametrize("length", [1, 253, 254, 255, 256, 5000, 65535])
-def test_a_long_value_is_read_whole(tree: Path, host: LinuxHost, length: int) -> None:
-    put_sysctl(tree, KEY, "1" * length)
-    assert host.read_sysctl(KEY) == "1" * length
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        pytest.param(b"4096\t131072\t6291456\n", "4096 131072 6291456", id="several words"),
+        pytest.param(b"\xff\xfe\n", "\udcff\udcfe", id="bytes that are no text"),
+        *(pytest.param(b"1" * length + b"\n", "1" * length, id=f"{length} bytes")
+          for length in (1, 253, 254, 255, 256, 5000, 65535)),
+    ],
+)  # fmt: skip
+def test_a_value_is_read_whole_with_one_blank_between_words(
+    tree: Path, host: LinuxHost, written: bytes, read: str
+) -> None:
+    sysctl(tree, KEY).write_bytes(written)
+    assert host.read_sysctl(KEY) == read
 
 
 @pytest.mark.parametrize("key", ["", "net", "../../etc/os-release", "/etc/os-release", "net/../../../etc/os-release"])

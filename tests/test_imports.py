@@ -15,12 +15,9 @@ PACKAGE = Path(__file__).parent.parent / "ipvsd"
 
 
 THIRD_PARTY = {
-    "yaml": "config.yaml_parser",
-    "pyroute2": "kernel.ipvs_probe",
-    "watchdog": "watch.config_watcher",
-    "prometheus_client": "reporting.metrics",
-    "sdnotify": "runtime.sd_notify",
-}
+    "yaml": "config.yaml_parser", "pyroute2": "kernel.ipvs_probe", "watchdog": "watch.config_watcher",
+    "prometheus_client": "reporting.metrics", "sdnotify": "runtime.sd_notify",
+}  # fmt: skip
 
 
 def name(path: Path) -> str:

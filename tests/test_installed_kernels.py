@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 
 from ipvsd.boot import installed_kernels
-from ipvsd.cli import main
-from ipvsd.config.parser import parse
 from ipvsd.config.schema import Config
 from ipvsd.decide import health
 from ipvsd.model.types import ModuleVerdict
+from tests.asking import run
+from tests.configured import config
 from tests.fake_kernel import DEPENDS, RELEASE
+from tests.service import MAIN
 from tests.trees import make_modules, make_tree, put
 
 NEW = "6.12.9-cloud-amd64"
@@ -30,23 +31,12 @@ def tree(tmp_path: Path) -> Path:
     return root
 
 
-def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
-    code = main([str(argument) for argument in arguments])
-    out, err = capsys.readouterr()
-    return code, out, err
-
-
 def test_kernels_with_and_without_a_module_are_distinguished(tree: Path) -> None:
     old, new = installed_kernels.assess_all(str(tree), Config())
     assert (old.release, old.running, old.boots_next, health.could_be_ready(old)) == (RELEASE, True, False, True)
     assert (new.release, new.running, new.boots_next, health.could_be_ready(new)) == (NEW, False, True, False)
     (found,) = installed_kernels.unobtainable_modules(new)
     assert (found.name, found.verdict, NEW in found.remedy) == ("ip_vs_sh", ModuleVerdict.ABSENT, True)
-
-
-def test_an_unloaded_module_is_no_problem(tree: Path) -> None:
-    put(tree, "proc/modules", "")
-    assert health.could_be_ready(installed_kernels.assess_all(str(tree), Config())[0])
 
 
 def test_an_image_has_no_kernel_that_runs(tree: Path) -> None:
@@ -62,19 +52,19 @@ def test_a_release_of_any_bytes_is_the_running_one(tree: Path) -> None:
     assert (old.release, old.running, health.could_be_ready(old)) == (release, True, True)
 
 
-def test_a_blacklisted_module_is_blocked_under_every_kernel(tree: Path) -> None:
-    put(tree, "etc/modprobe.d/cis.conf", "blacklist ip_vs_rr\n")
-    assert not any(map(health.could_be_ready, installed_kernels.assess_all(str(tree), Config())))
-
-
-def test_restrictions_of_the_running_kernel_do_not_apply_to_the_next(tree: Path) -> None:
-    put(tree, "proc/sys/kernel/modules_disabled", "1\n")
-    assert health.could_be_ready(installed_kernels.assess_all(str(tree), Config())[0])
-
-
-def test_an_optional_scheduler_is_no_problem(tree: Path) -> None:
-    config = parse([("f", b"profiles: [lvs-full]")])
-    assert all(map(health.could_be_ready, installed_kernels.assess_all(str(tree), config)))
+@pytest.mark.parametrize(
+    ("path", "text", "ready"),
+    [
+        pytest.param("proc/modules", "", [True, False], id="unloaded modules can be loaded"),
+        pytest.param("proc/sys/kernel/modules_disabled", "1\n", [True, False], id="restrictions are of this boot"),
+        pytest.param("etc/modprobe.d/cis.conf", "blacklist ip_vs_rr\n", [False, False], id="a blacklist is of every"),
+        pytest.param(MAIN, "profiles: [lvs-full]\n", [True, True], id="an optional scheduler is no problem"),
+    ],
+)
+def test_what_decides_whether_a_kernel_could_be_ready(tree: Path, path: str, text: str, ready: list[bool]) -> None:
+    put(tree, path, text)
+    made = config(text) if path == MAIN else Config()
+    assert list(map(health.could_be_ready, installed_kernels.assess_all(str(tree), made))) == ready
 
 
 @pytest.mark.parametrize(

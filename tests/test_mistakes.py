@@ -7,28 +7,17 @@ import pytest
 from ipvsd.config import spelling
 from ipvsd.config.parser import ConfigError, parse
 from ipvsd.config.profiles import PROFILES, SCHEDULERS
-from ipvsd.config.schema import Config, ModuleSetting
+from ipvsd.config.schema import ModuleSetting
 from ipvsd.config.spelling import known_sysctls
 from ipvsd.sysctl import sysctl_names
-
-
-def read(text: str) -> Config:
-    return parse([("f", text.encode())])
-
-
-def error(text: str) -> str:
-    with pytest.raises(ConfigError) as caught:
-        read(text)
-    (found,) = caught.value.errors
-    return found
-
+from tests.configured import config, error, errors
 
 # --- schedulers -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", SCHEDULERS)
 def test_every_scheduler_of_the_kernel_is_taken(name: str) -> None:
-    assert read(f"scheduler: {name}").scheduler == name
+    assert config(f"scheduler: {name}").scheduler == name
 
 
 @pytest.mark.parametrize(
@@ -41,35 +30,34 @@ def test_every_scheduler_of_the_kernel_is_taken(name: str) -> None:
 )  # fmt: skip
 def test_a_scheduler_by_another_name_is_refused_with_its_own(typed: str, meant: str) -> None:
     found = error(f"interval: 5s\nscheduler: {typed}")
-    assert found.startswith("f:2: scheduler: ")
+    assert found.startswith("0.yaml:2: scheduler: ")
     assert found.endswith(f"(did you mean {meant!r}?)")
 
 
-def test_an_unknown_scheduler_is_rejected_with_a_list_of_the_known_ones() -> None:
-    assert "scheduler: unknown scheduler 'xyzzy' (known: rr, wrr, lc, " in error("scheduler: xyzzy")
-
-
 @pytest.mark.parametrize(
-    ("typed", "what"), [("true", "a boolean"), ("no", "a boolean"), ("null", "nothing"), ("10", "a number")]
-)
-def test_a_scheduler_is_a_text(typed: str, what: str) -> None:
-    assert error(f"scheduler: {typed}") == f"f:1: scheduler: must be a scheduler name, not {what} (such as rr or sh)"
-
-
-def test_an_empty_scheduler_is_that_of_kube_proxy() -> None:
-    assert error('scheduler: ""').endswith("(kube-proxy uses rr for an empty string: write rr)")
+    ("typed", "told"),
+    [
+        ("xyzzy", "unknown scheduler 'xyzzy' (known: rr, wrr, lc, "),
+        ('""', "must be a scheduler name, not a string (kube-proxy uses rr for an empty string: write rr)"),
+        *((typed, f"must be a scheduler name, not {what} (such as rr or sh)") for typed, what in {
+            "true": "a boolean", "no": "a boolean", "null": "nothing", "10": "a number",
+        }.items()),
+    ],
+)  # fmt: skip
+def test_another_scheduler_is_refused_with_the_known_ones(typed: str, told: str) -> None:
+    assert error(f"scheduler: {typed}").startswith(f"0.yaml:1: scheduler: {told}")
 
 
 def test_a_scheduler_of_another_source_is_taken_if_its_module_is_named() -> None:
-    made = read("scheduler: mine\nmodules: {ip_vs_mine: {}}")
-    assert (made.scheduler, made.modules) == ("mine", {"ip_vs_mine": ModuleSetting("f:2")})
+    made = config("scheduler: mine\nmodules: {ip_vs_mine: {}}")
+    assert (made.scheduler, made.modules) == ("mine", {"ip_vs_mine": ModuleSetting("0.yaml:2")})
 
 
 @pytest.mark.parametrize(("typed", "meant"), [("maglev", "mh"), ("rrr", "rr"), ("round_robin", "rr"), ("wr", "wrr")])
 def test_the_module_of_a_scheduler_by_another_name_is_refused(typed: str, meant: str) -> None:
     found = error(f"modules: {{ip_vs_{typed}: {{}}}}")
     assert f"unknown module 'ip_vs_{typed}' (did you mean 'ip_vs_{meant}'?" in found
-    assert read(f"modules: {{ip_vs_{typed}: {{required: false}}}}").modules
+    assert config(f"modules: {{ip_vs_{typed}: {{required: false}}}}").modules
 
 
 @pytest.mark.parametrize(
@@ -84,11 +72,11 @@ def test_a_value_that_the_kernel_does_not_read_as_a_number_is_rejected(key: str,
 
 @pytest.mark.parametrize("text", ["0x1", "010", "-1", "'1'"])
 def test_a_number_is_taken_as_the_kernel_reads_it(text: str) -> None:
-    assert read(f"sysctls: {{net.ipv4.ip_forward: {text}}}").sysctls
+    assert config(f"sysctls: {{net.ipv4.ip_forward: {text}}}").sysctls
 
 
 def test_a_sysctl_that_may_be_no_number_takes_any_text() -> None:
-    assert read("sysctls: {net.ipv4.vs.est_cpulist: 0-3, net.ipv4.tcp_congestion_control: bbr}").sysctls
+    assert config("sysctls: {net.ipv4.vs.est_cpulist: 0-3, net.ipv4.tcp_congestion_control: bbr}").sysctls
 
 
 # --- sysctls and modules ----------------------------------------------------------------
@@ -129,13 +117,11 @@ def test_a_sysctl_that_may_be_no_number_takes_any_text() -> None:
 def test_a_misspelt_sysctl_is_refused_and_one_that_may_exist_is_not(typed: str, meant: str | None) -> None:
     text = f"sysctls:\n  '{typed}': {{value: 1, required: true}}"
     if meant is None:
-        assert len(read(text).sysctls) == 1
+        assert len(config(text).sysctls) == 1
     else:
         name = sysctl_names.normalised(typed)
-        told = (
-            f"sysctls.{name}: unknown sysctl (did you mean {meant}? If some kernels have the sysctl, set 'required: f"
-        )
-        assert error(text).startswith(f"f:2: {told}")
+        told = f"sysctls.{name}: unknown sysctl (did you mean {meant}? If some kernels have the sysctl, set 'required"
+        assert error(text).startswith(f"0.yaml:2: {told}")
         assert f"did you mean {meant}?" in error(f"sysctls: {{'{typed}': false}}")
 
 
@@ -148,7 +134,7 @@ def test_no_known_sysctl_is_treated_as_misspelt() -> None:
 
 def test_a_name_that_resembles_a_known_one_is_accepted_if_it_is_not_required() -> None:
     text = "sysctls: {net.ipv4.ip_foward: {value: 1, required: false}}\nmodules: {br_netfiler: {required: false}}"
-    assert set(read(text).sysctls) == {"net.ipv4.ip_foward"}
+    assert set(config(text).sysctls) == {"net.ipv4.ip_foward"}
 
 
 @pytest.mark.parametrize(
@@ -163,7 +149,7 @@ def test_a_misspelt_module_is_refused(typed: str, meant: str) -> None:
 
 @pytest.mark.parametrize("name", ["ip_tables", "snd_dummy", "ip_vs_mine", "nf_conntrack_ipv4", "ip_set_hash_net"])
 def test_a_module_that_is_known_or_like_none_is_taken(name: str) -> None:
-    assert set(read(f"modules: {{{name}: {{}}}}").modules) == {name}
+    assert set(config(f"modules: {{{name}: {{}}}}").modules) == {name}
 
 
 # --- booleans ---------------------------------------------------------------------------
@@ -189,13 +175,8 @@ def test_the_words_that_only_old_yaml_takes_for_truth_values_are_refused_everywh
     text: str, where: str, word: str
 ) -> None:
     found = error(text.replace("WORD", word))
-    assert found.startswith(f"f:1: {where}: must be ")
+    assert found.startswith(f"0.yaml:1: {where}: must be ")
     assert f"not {word!r} (" in found
-
-
-def test_the_hint_explains_how_to_set_0_and_how_to_drop_the_sysctl() -> None:
-    found = error("sysctls: {net.ipv4.ip_forward: off}")
-    assert found.endswith("(the kernel expects a number: 0; use false if ipvsd must not manage the sysctl)")
 
 
 # --- configurations of other programs ---------------------------------------------------
@@ -213,7 +194,7 @@ ipvs:
 
 def test_a_pasted_configuration_of_kube_proxy_is_named_with_what_to_write_instead() -> None:
     assert error(KUBE_PROXY) == (
-        "f:1: the file is kube-proxy's configuration, which ipvsd does not read (the equivalent is: "
+        "0.yaml:1: the file is kube-proxy's configuration, which ipvsd does not read (the equivalent is: "
         "profiles: [kube-proxy-ipvs]; scheduler: wlc; strictARP: true; "
         "sysctls: {net.netfilter.nf_conntrack_max: {atLeast: 262144}})"
     )
@@ -229,20 +210,20 @@ def test_a_pasted_configuration_of_kube_proxy_is_named_with_what_to_write_instea
 )  # fmt: skip
 def test_other_objects_of_kubernetes_are_named(kind: str, named: str) -> None:
     found = error(f"apiVersion: v1\nkind: {kind}\ndata: {{a: b}}\n")
-    assert found.startswith(f"f:1: the file is {named}, which ipvsd does not read (")
+    assert found.startswith(f"0.yaml:1: the file is {named}, which ipvsd does not read (")
 
 
 def test_a_file_of_several_documents_of_kubernetes_is_named_too() -> None:
-    with pytest.raises(ConfigError) as caught:
-        read(f"apiVersion: kubeadm.k8s.io/v1beta4\nkind: ClusterConfiguration\n---\n{KUBE_PROXY}")
-    assert caught.value.errors[0] == "f:3: the file contains more than one document (keep one document)"
-    problem = "f: the file contains kube-proxy's configuration, which ipvsd does not read"
-    assert caught.value.errors[1].startswith(problem)
+    first, second = errors(f"apiVersion: kubeadm.k8s.io/v1beta4\nkind: ClusterConfiguration\n---\n{KUBE_PROXY}")
+    assert first == "0.yaml:3: the file contains more than one document (keep one document)"
+    assert second.startswith("0.yaml: the file contains kube-proxy's configuration, which ipvsd does not read")
 
 
 @pytest.mark.parametrize(
     ("text", "hint"),
     [
+        ("sysctls: {net.ipv4.ip_forward: off}",
+         "(the kernel expects a number: 0; use false if ipvsd must not manage the sysctl)"),
         ("ipvs: {scheduler: rr}", "use the top-level keys 'scheduler' and 'strictARP'"),
         ("mode: ipvs", "'profiles: [kube-proxy-ipvs]'"),
         ("ipvs-scheduler: rr", "use 'scheduler'"),
@@ -250,8 +231,8 @@ def test_a_file_of_several_documents_of_kubernetes_is_named_too() -> None:
         ("conntrack: {min: 1}", "net.netfilter.nf_conntrack_max"),
         ("strict_arp: true", "did you mean 'strictARP'?"),
     ],
-)
-def test_a_key_of_kube_proxy_is_rejected_with_that_of_ipvsd(text: str, hint: str) -> None:
+)  # fmt: skip
+def test_the_hint_names_what_to_write_instead(text: str, hint: str) -> None:
     assert hint in error(text)
 
 
@@ -273,7 +254,7 @@ def test_a_key_of_kube_proxy_is_rejected_with_that_of_ipvsd(text: str, hint: str
     ],
 )
 def test_a_confusable_character_is_reported_with_its_line(text: str, told: str) -> None:
-    assert error(f"# first \u2018line\u2019\n{text}\n").startswith(f"f:2: invalid character U+{told}")
+    assert error(f"# first \u2018line\u2019\n{text}\n").startswith(f"0.yaml:2: invalid character U+{told}")
 
 
 @pytest.mark.parametrize(
@@ -284,30 +265,23 @@ def test_a_confusable_character_is_reported_with_its_line(text: str, told: str) 
             "1: unknown key 's\u0441heduler' (U+0441 (CYRILLIC SMALL LETTER ES) is invalid in a key",
         ),
         ("startup:\n\tmode: strict", "2: invalid YAML: a tab (use spaces)"),
-        (
-            "startup:\n\u3000mode: strict",
-            "2: invalid character U+3000 (IDEOGRAPHIC SPACE) (replace the character with a s",
-        ),
+        ("startup:\n\u3000mode: strict", "2: invalid character U+3000 (IDEOGRAPHIC SPACE) (replace the character"),
         ("scheduler:rr", "1: "),
     ],
 )
 def test_other_characters_that_look_right_are_reported_with_their_line(text: str, told: str) -> None:
-    assert error(text).startswith(f"f:{told}")
+    assert error(text).startswith(f"0.yaml:{told}")
 
 
-def test_a_byte_order_mark_at_the_beginning_is_taken() -> None:
-    assert read("\ufeffscheduler: sh\n").scheduler == "sh"
-
-
-def test_other_characters_are_taken_in_comments_and_values() -> None:
-    made = read("scheduler: sh  # \u201csource hashing\u201d\uff1a\nsysctls: {kernel.domainname: b\u00fccher}\n")
-    assert made.scheduler == "sh"
+def test_a_byte_order_mark_is_taken_and_any_character_in_comments_and_values() -> None:
+    text = "\ufeffscheduler: sh  # \u201csource hashing\u201d\uff1a\nsysctls: {kernel.domainname: b\u00fccher}\n"
+    assert config(text).scheduler == "sh"
 
 
 def test_utf_16_is_named() -> None:
     with pytest.raises(ConfigError) as caught:
-        parse([("f", "scheduler: rr\n".encode("utf-16"))])
-    assert caught.value.errors == ("f:1: invalid UTF-8 (the file seems to be UTF-16: save the file as UTF-8)",)
+        parse([("0.yaml", "scheduler: rr\n".encode("utf-16"))])
+    assert caught.value.errors == ("0.yaml:1: invalid UTF-8 (the file seems to be UTF-16: save the file as UTF-8)",)
 
 
 # --- versions ---------------------------------------------------------------------------
@@ -321,29 +295,26 @@ def test_utf_16_is_named() -> None:
     ],
 )  # fmt: skip
 def test_a_version_is_accepted_in_each_spelling(typed: str, version: tuple[int, int]) -> None:
-    assert read(f"kubeProxyVersion: {typed}").kube_proxy == version
+    assert config(f"kubeProxyVersion: {typed}").kube_proxy == version
+
+
+OUT, BAD = "must be between 1.11 and ", "must be a Kubernetes version, not "
 
 
 @pytest.mark.parametrize(
-    ("typed", "told"),
+    ("typed", "what", "told"),
     [
-        ('"1.8"', "not 1.8; kube-proxy's IPVS mode has been stable since 1.11 (did you mean 1.18 or 1.28 or 1.38?)"),
-        ("1.3", "not 1.3; kube-proxy's IPVS mode has been stable since 1.11 (did you mean 1.30 or 1.13 or 1.23 or"),
-        ("1.300", "not 1.300 (did you mean 1.30?)"),
-        ("1.99", "not 1.99 (such as "),
-        ("2.30", "not 2.30 (such as "),
-        ("0.30", "not 0.30; kube-proxy's"),
-        ("v1.0.0", "not 1.0; kube-proxy's"),
+        ('"1.8"', OUT, "not 1.8; kube-proxy's IPVS mode has been stable since 1.11 (did you mean 1.18 or 1.28 or"),
+        ("1.3", OUT, "not 1.3; kube-proxy's IPVS mode has been stable since 1.11 (did you mean 1.30 or 1.13 or 1.23"),
+        ("1.300", OUT, "not 1.300 (did you mean 1.30?)"),
+        ("1.99", OUT, "not 1.99 (such as "),
+        ("2.30", OUT, "not 2.30 (such as "),
+        ("0.30", OUT, "not 0.30; kube-proxy's"),
+        ("v1.0.0", OUT, "not 1.0; kube-proxy's"),
+        ("30", BAD, 'did you mean "1.30"?'), ("130", BAD, ""), ("'1,30'", BAD, ""), ("latest", BAD, ""),
     ],
-)
-def test_a_version_that_cannot_be_is_refused(typed: str, told: str) -> None:
+)  # fmt: skip
+def test_a_version_that_cannot_be_is_refused(typed: str, what: str, told: str) -> None:
     found = error(f"kubeProxyVersion: {typed}")
-    assert found.startswith("f:1: kubeProxyVersion: must be between 1.11 and ")
+    assert found.startswith(f"0.yaml:1: kubeProxyVersion: {what}")
     assert told in found
-
-
-@pytest.mark.parametrize(("typed", "meant"), [("30", "1.30"), ("130", None), ("'1,30'", None), ("latest", None)])
-def test_an_invalid_version_is_rejected(typed: str, meant: str | None) -> None:
-    found = error(f"kubeProxyVersion: {typed}")
-    assert found.startswith("f:1: kubeProxyVersion: must be a Kubernetes version, not ")
-    assert meant is None or f'did you mean "{meant}"?' in found

@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 
 from ipvsd.cli import main
-from tests.asking import MODULES, Ask, configuration, files, running, without_tree
+from tests.asking import MODULES, Ask, ask, configuration, files, running, tree, without_tree
 from tests.elf import module, packed
 from tests.fake_kernel import RELEASE
 from tests.trees import put, write_index
+
+__all__ = ["ask", "tree"]
 
 pytestmark = pytest.mark.system
 
@@ -168,13 +170,6 @@ def test_a_dependency_that_is_blacklisted_is_loaded_all_the_same(tree: Path, ask
     assert found["nf_conntrack"].verdict == "loadable"
 
 
-def test_a_blacklist_blocks_a_module_without_users(tree: Path, ask: Ask) -> None:
-    file = put(tree, "etc/modprobe.d/x.conf", "blacklist ip-vs-rr\n")
-    code, found = ask("preflight")
-    assert (code, found["ip_vs_rr"].verdict, found["ip_vs"].verdict) == (1, "blacklisted", "loadable")
-    assert found["ip_vs_rr"].evidence == f"{file}:1: blacklist ip_vs_rr"
-
-
 @pytest.mark.parametrize("command", ["/bin/true", "/bin/false", ":", "echo no nf_conntrack here; exit 0"])
 def test_an_install_line_of_a_dependency_is_named(tree: Path, ask: Ask, command: str) -> None:
     file = put(tree, "etc/modprobe.d/x.conf", f"# why\ninstall nf_conntrack {command}\n")
@@ -185,24 +180,32 @@ def test_an_install_line_of_a_dependency_is_named(tree: Path, ask: Ask, command:
         assert found["ip_vs"].remedy.startswith(f"remove 'install nf_conntrack {command}' from {file}")
 
 
-@pytest.mark.parametrize("command", ["/sbin/modprobe -i $MODPROBE_MODULE && logger x", "/usr/local/bin/load-them"])
-def test_an_install_line_that_can_load_the_module_blocks_nothing(tree: Path, ask: Ask, command: str) -> None:
-    put(tree, "etc/modprobe.d/x.conf", f"install nf_conntrack {command}\ninstall ip_vs {command}\n")
-    assert ask("preflight")[0] == 0
-    assert {found.verdict for found in ask("check")[1].values()} == {"loadable"}
+HELPER = "/sbin/modprobe -i $MODPROBE_MODULE && logger x"
 
 
-def test_a_missing_soft_dependency_blocks_nothing(tree: Path, ask: Ask) -> None:
-    put(tree, "etc/modprobe.d/x.conf", "install br_netfilter /bin/true\nsoftdep ip_vs pre: br_netfilter gone\n")
-    code, found = ask("preflight")
-    assert (code, found["ip_vs"].verdict, found["br_netfilter"].verdict) == (0, "loadable", "overridden")
-
-
-def test_an_alias_of_a_missing_module_blocks_its_name(tree: Path, ask: Ask) -> None:
-    file = put(tree, "etc/modprobe.d/x.conf", "alias ip_vs off\n")
-    code, found = ask("preflight")
-    assert (code, found["ip_vs"].verdict) == (1, "overridden")
-    assert found["ip_vs"].evidence == f"alias of off: {file}:1: alias ip_vs off"
+@pytest.mark.parametrize(
+    ("text", "blocked"),
+    [
+        ("blacklist ip-vs-rr", {"ip_vs_rr": ("blacklisted", "FILE:1: blacklist ip_vs_rr")}),
+        ("alias ip_vs off", {"ip_vs": ("overridden", "alias of off: FILE:1: alias ip_vs off")}),
+        ("install br_netfilter /bin/true\nsoftdep ip_vs pre: br_netfilter gone",
+         {"br_netfilter": ("overridden", "FILE:1: install br_netfilter /bin/true")}),
+        *((f"install nf_conntrack {command}\ninstall ip_vs {command}", {})
+          for command in (HELPER, "/usr/local/bin/load-them")),
+    ],
+    ids=["a blacklist of a module without users", "an alias of a missing module", "a missing soft dependency",
+         "an install line that runs modprobe", "an install line that may load the module"],
+)  # fmt: skip
+def test_lines_block_only_the_modules_that_they_name(
+    tree: Path, ask: Ask, text: str, blocked: dict[str, tuple[str, str]]
+) -> None:
+    file = put(tree, "etc/modprobe.d/x.conf", f"{text}\n")
+    for command in ("preflight", "check"):
+        code, found = ask(command)
+        assert {name: each[:2] for name, each in found.items() if each.verdict != "loadable"} == {
+            name: (verdict, evidence.replace("FILE", str(file))) for name, (verdict, evidence) in blocked.items()
+        }
+        assert command == "check" or code == int(bool(set(MODULES) & set(blocked)))
 
 
 @pytest.mark.parametrize(
@@ -262,5 +265,5 @@ def test_options_with_blanks(tree: Path, ask: Ask, line: str, verdict: str) -> N
 
 def test_a_parameter_without_a_value_on_the_command_line(tree: Path, ask: Ask) -> None:
     put(tree, "proc/cmdline", "quiet nf_conntrack.hashsize\n")
-    _, found = ask("check")
-    assert found["ip_vs"].remedy == "write hashsize=VALUE (without spaces) in the boot loader configuration"
+    remedy = ask("check")[1]["ip_vs"].remedy
+    assert remedy == "write hashsize=VALUE (without spaces) in the boot loader configuration"

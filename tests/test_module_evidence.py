@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 
 from ipvsd.cli import main
-from tests.asking import MODULES, Ask, configuration, files, running
+from tests.asking import MODULES, Ask, ask, configuration, files, running, tree
 from tests.fake_kernel import DEPENDS, RELEASE
 from tests.trees import make_modules, put, put_sysctl, write_index
+
+__all__ = ["ask", "tree"]
 
 
 @pytest.mark.parametrize("indexed", [True, False])

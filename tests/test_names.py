@@ -10,27 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ipvsd.bpf import sysctl_program
-from ipvsd.config.parser import ConfigError, parse
-from ipvsd.config.schema import Config
 from ipvsd.decide.aggregate import by_pattern
 from ipvsd.kernel.host import LinuxHost
 from ipvsd.model.types import MISSING, SysctlVerdict
 from ipvsd.reconcile.observation import observe_and_plan
 from ipvsd.reconcile.rounds import reconcile
 from ipvsd.sysctl import sysctl_names
+from tests.configured import config, error
 from tests.trees import put
-
-
-def read(*texts: str) -> Config:
-    return parse((f"{number}", text.encode()) for number, text in enumerate(texts))
-
-
-def error(*texts: str) -> str:
-    with pytest.raises(ConfigError) as caught:
-        read(*texts)
-    (found,) = caught.value.errors
-    return found
-
 
 # --- canonical names --------------------------------------------------------------------
 
@@ -38,42 +25,38 @@ def error(*texts: str) -> str:
 @pytest.mark.parametrize(
     ("one", "other"),
     [
-        ("net.ipv4.ip_forward", "net/ipv4/ip_forward"),
-        ("net.ipv4.ip_forward", "net.ipv4.conf.all.forwarding"),
+        ("net.ipv4.ip_forward", "net/ipv4/ip_forward"), ("net.ipv4.ip_forward", "net.ipv4.conf.all.forwarding"),
         ("net.ipv4.ip_forward", "net/ipv4/conf/all/forwarding"),
         ("net.nf_conntrack_max", "net.netfilter.nf_conntrack_max"),
-        ("net.ipv4.conf.eth0/1.x", "net/ipv4/conf/eth0.1/x"),
-        ("net.ipv4.conf.*.x", "net/ipv4/conf/*/x"),
-        ("a.b/c", "a/b.c"),
-        (r"net.ipv4.conf.a\x2ab.x", r"net/ipv4/conf/a\x2Ab/x"),
-        (r"net.ipv4.conf.\x65th0.x", "net.ipv4.conf.eth0.x"),
-        (r"net.ipv4.conf.eth0\x2e1.x", "net.ipv4.conf.eth0/1.x"),
+        ("net.ipv4.conf.eth0/1.x", "net/ipv4/conf/eth0.1/x"), ("net.ipv4.conf.*.x", "net/ipv4/conf/*/x"),
+        ("a.b/c", "a/b.c"), (r"net.ipv4.conf.a\x2ab.x", r"net/ipv4/conf/a\x2Ab/x"),
+        (r"net.ipv4.conf.\x65th0.x", "net.ipv4.conf.eth0.x"), (r"net.ipv4.conf.eth0\x2e1.x", "net.ipv4.conf.eth0/1.x"),
     ],
-)
+)  # fmt: skip
 def test_two_spellings_of_a_sysctl_are_a_duplicate_in_a_file_and_one_key_in_two(one: str, other: str) -> None:
     text = f"sysctls: {{'{one}': 1, '{other}': 0}}"
     name = sysctl_names.normalised(one)
-    assert error(text) == f"0:1: sysctls.{other}: duplicate of '{name}' (first on line 1)"
-    made = read(f"sysctls: {{'{one}': 1}}", f"sysctls: {{'{other}': 0}}")
+    assert error(text) == f"0.yaml:1: sysctls.{other}: duplicate of '{name}' (first on line 1)"
+    made = config(f"sysctls: {{'{one}': 1}}", f"sysctls: {{'{other}': 0}}")
     assert {key: str(setting.want) for key, setting in made.sysctls.items()} == {name: "0"}
 
 
 def test_two_spellings_of_a_module_are_a_duplicate() -> None:
-    assert error("modules: {ip-vs: {}, ip_vs: {}}") == "0:1: modules.ip_vs: duplicate of 'ip_vs' (first on line 1)"
+    assert error("modules: {ip-vs: {}, ip_vs: {}}") == "0.yaml:1: modules.ip_vs: duplicate of 'ip_vs' (first on line 1)"
     assert "duplicate module 'ip_vs'" in error("modules: {x: {anyOf: [ip_vs, ip-vs]}}")
-    assert list(read("modules: {ip-vs: {}}", "modules: {ip_vs: {required: false}}").modules) == ["ip_vs"]
+    assert list(config("modules: {ip-vs: {}}", "modules: {ip_vs: {required: false}}").modules) == ["ip_vs"]
 
 
 def test_two_spellings_of_alternatives_are_one_in_two_files() -> None:
     first = "modules: {some-of: {anyOf: [dummy]}}"
-    made = read(first, "modules: {some_of: {required: false}}")
+    made = config(first, "modules: {some_of: {required: false}}")
     assert {name: setting.any_of for name, setting in made.modules.items()} == {"some-of": ("dummy",)}
-    made = read(first, "modules: {some_of: false}")
+    made = config(first, "modules: {some_of: false}")
     assert {name: setting.dropped for name, setting in made.modules.items()} == {"some_of": True}
 
 
 def test_alternatives_by_the_name_of_a_module_take_its_place() -> None:
-    made = read("modules: {ip_vs: {required: false}}", "modules: {ip-vs: {anyOf: [dummy]}}")
+    made = config("modules: {ip_vs: {required: false}}", "modules: {ip-vs: {anyOf: [dummy]}}")
     assert {name: setting.any_of for name, setting in made.modules.items()} == {"ip-vs": ("dummy",)}
 
 
@@ -118,7 +101,7 @@ def test_every_path_has_one_name_in_printable_ascii(parts: list[str]) -> None:
     ],
 )
 def test_a_name_that_cannot_be_written_is_refused(key: str, told: str) -> None:
-    assert error(f"sysctls: {{'{key}': 1}}").startswith(f"0:1: sysctls.{key}: {told}")
+    assert error(f"sysctls: {{'{key}': 1}}").startswith(f"0.yaml:1: sysctls.{key}: {told}")
 
 
 @pytest.mark.parametrize(
@@ -126,11 +109,11 @@ def test_a_name_that_cannot_be_written_is_refused(key: str, told: str) -> None:
 )
 def test_an_exclusion_that_cannot_be_written_is_refused(exclude: str) -> None:
     found = error(f"sysctls: {{net.ipv4.conf.*.rp_filter: {{value: 1, exclude: [{exclude}]}}}}")
-    assert found.startswith("0:1: sysctls.net.ipv4.conf.*.rp_filter.exclude: ")
+    assert found.startswith("0.yaml:1: sysctls.net.ipv4.conf.*.rp_filter.exclude: ")
 
 
 def test_an_exclusion_has_one_form() -> None:
-    made = read(r"sysctls: {net.ipv4.conf.*.x: {value: 1, exclude: [eth0.1, 'a\x2Ab', '\x65*', 802, -x]}}")
+    made = config(r"sysctls: {net.ipv4.conf.*.x: {value: 1, exclude: [eth0.1, 'a\x2Ab', '\x65*', 802, -x]}}")
     assert made.sysctls["net.ipv4.conf.*.x"].exclude == ("eth0.1", r"a\x2ab", "e*", "802", "-x")
 
 
@@ -159,7 +142,7 @@ def tree(tmp_path: Path) -> Path:
 
 
 def test_a_pattern_counts_and_repairs_interfaces_of_any_name(tree: Path) -> None:
-    made = read("profiles: []\nsysctls: {net.ipv4.conf.*.rp_filter: {value: 1, required: true}}")
+    made = config("profiles: []\nsysctls: {net.ipv4.conf.*.rp_filter: {value: 1, required: true}}")
     host = LinuxHost(str(tree))
     _, plan = observe_and_plan(host, made)
     (found,) = by_pattern(plan.sysctls)

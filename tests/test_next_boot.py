@@ -22,12 +22,6 @@ pytestmark = pytest.mark.system
 BRIDGE = "net.bridge.bridge-nf-call-iptables"
 
 
-@pytest.fixture
-def tree(tmp_path: Path) -> Path:
-    """A compliant node."""
-    return make_tree(tmp_path / "root")
-
-
 # --- files that come after the persisted ones ---------------------------------------------
 
 

@@ -7,24 +7,13 @@ from typing import Optional
 import pytest
 
 from ipvsd.config.desired_state import build_desired
-from ipvsd.config.parser import ConfigError, parse
-from ipvsd.config.schema import Config
 from ipvsd.model.types import Within
 from ipvsd.sysctl.semantics import accepted_value
 from ipvsd.sysctl.values import integer
+from tests.configured import config, errors
 from tests.samples import kernel
 
 MAX = "net.netfilter.nf_conntrack_max"
-
-
-def read(text: str) -> Config:
-    return parse([("f", text.encode())])
-
-
-def errors(text: str) -> tuple[str, ...]:
-    with pytest.raises(ConfigError) as caught:
-        read(text)
-    return caught.value.errors
 
 
 # --- 010 --------------------------------------------------------------------------------
@@ -32,24 +21,24 @@ def errors(text: str) -> tuple[str, ...]:
 
 @pytest.mark.parametrize(("text", "number"), [("010", 8), ("0x1f", 31), ("-010", -8), ("0", 0), ("00", 0), ("10", 10)])
 def test_a_number_has_the_meaning_of_the_kernel_everywhere(text: str, number: int) -> None:
-    made = read(f"sysctls: {{net.a.b: {{atLeast: {text}, atMost: {text}}}}}")
+    made = config(f"sysctls: {{net.a.b: {{atLeast: {text}, atMost: {text}}}}}")
     assert made.sysctls["net.a.b"].want == Within(number, number)
     assert integer(text) == number
     assert accepted_value("net/core/somaxconn", text) == (str(number) if number >= 0 else None)
     if number > 0:
-        assert read(f"contention: {{repairs: {text}}}").contention_repairs == number
+        assert config(f"contention: {{repairs: {text}}}").contention_repairs == number
 
 
 @pytest.mark.parametrize("text", ["08", "1_000", "1.0", "1e3", "0o17", "0b1"])
 def test_a_text_that_the_kernel_does_not_read_as_a_number_is_not_one(text: str) -> None:
     (found,) = errors(f"sysctls: {{net.a.b: {{atLeast: {text}}}}}")
-    assert found.startswith("f:1: sysctls.net.a.b.atLeast: must be an integer, not ")
+    assert found.startswith("0.yaml:1: sysctls.net.a.b.atLeast: must be an integer, not ")
 
 
 @pytest.mark.parametrize("text", ["010", "010s", "00", "08m", "0o17"])
 def test_a_time_has_no_zero_in_front(text: str) -> None:
     (found,) = errors(f"interval: {text}")
-    assert found.startswith("f:1: interval: must be a duration, not ")
+    assert found.startswith("0.yaml:1: interval: must be a duration, not ")
 
 
 # --- one bound of a range ---------------------------------------------------------------
@@ -58,25 +47,21 @@ def test_a_time_has_no_zero_in_front(text: str) -> None:
 @pytest.mark.parametrize(
     ("said", "cpus", "floor", "ceiling"),
     [
-        ("{atMost: 1048576}", 2, 131072, 1048576),
-        ("{atMost: 1048576}", 8, 262144, 1048576),
-        ("{atMost: 200000}", 32, 200000, 200000),
-        ("{atMost: 131072}", 2, 131072, 131072),
-        ("{atLeast: 5}", 2, 5, None),
-        ("{atLeast: 5, atMost: 7}", 2, 5, 7),
-        ("{policy: observe}", 2, 131072, None),
+        ("{atMost: 1048576}", 2, 131072, 1048576), ("{atMost: 1048576}", 8, 262144, 1048576),
+        ("{atMost: 200000}", 32, 200000, 200000), ("{atMost: 131072}", 2, 131072, 131072), ("{atLeast: 5}", 2, 5, None),
+        ("{atLeast: 5, atMost: 7}", 2, 5, 7), ("{policy: observe}", 2, 131072, None),
     ],
-)
+)  # fmt: skip
 def test_one_bound_leaves_the_other_one_to_the_profile(
     said: str, cpus: int, floor: int, ceiling: Optional[int]
 ) -> None:
-    wanted = build_desired(read(f"sysctls: {{{MAX}: {said}}}"), kernel(cpus=cpus), {}, {})
+    wanted = build_desired(config(f"sysctls: {{{MAX}: {said}}}"), kernel(cpus=cpus), {}, {})
     (found,) = (sysctl for sysctl in wanted.sysctls if sysctl.key == MAX)
     assert found.want == Within(floor, ceiling)
 
 
 def test_a_bound_that_leaves_nothing_of_the_profile_is_refused() -> None:
     assert errors(f"sysctls: {{{MAX}: {{atMost: 131071}}}}") == (
-        f"f:1: sysctls.{MAX}: 'atMost' is below 131072, the minimum of profile kube-proxy-ipvs (add 'atLeast')",
+        f"0.yaml:1: sysctls.{MAX}: 'atMost' is below 131072, the minimum of profile kube-proxy-ipvs (add 'atLeast')",
     )
-    assert read(f"profiles: []\nsysctls: {{{MAX}: {{atMost: 5}}}}").sysctls[MAX].want == Within(None, 5)
+    assert config(f"profiles: []\nsysctls: {{{MAX}: {{atMost: 5}}}}").sysctls[MAX].want == Within(None, 5)

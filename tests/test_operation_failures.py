@@ -14,6 +14,7 @@ import pytest
 from ipvsd.model.report import Operation
 from ipvsd.reporting.metrics import exposition
 from ipvsd.reporting.operation_failures import OperationFailures
+from tests.asking import said
 from tests.samples import report
 from tests.service import MAIN, STATUS, Service, Until
 from tests.trees import put
@@ -21,10 +22,6 @@ from tests.trees import put
 pytestmark = pytest.mark.system
 
 Log = pytest.CaptureFixture[str]
-
-
-def said(capsys: Log) -> list[str]:
-    return [line.removeprefix("ipvsd: ") for line in capsys.readouterr().err.splitlines()]
 
 
 @pytest.mark.parametrize("operation", Operation, ids=lambda operation: operation.value)

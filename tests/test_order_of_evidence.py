@@ -18,14 +18,10 @@ GONE = {"ip_vs": LoadBlocker(Cause.FILE_MISSING, "nf_conntrack", "nf_conntrack.k
 
 # Each verdict with its cause. The first one in a combination is reported.
 OF_WHAT_IS_LISTED: Mapping[V, Mapping[str, Any]] = {
-    V.LIVE: {},
-    V.BUILT_IN: {"built_in": frozenset(["ip_vs"])},
-    V.UNLOADING: {},
-    V.NO_MODULE_SUPPORT: {"modular": False},
-    V.CAPABILITY_MISSING: {"incapable": True},
-    V.BLACKLISTED: {"load_blockers": LINE},
-    V.MODULES_DISABLED: {"disabled": True},
-}
+    V.LIVE: {}, V.BUILT_IN: {"built_in": frozenset(["ip_vs"])}, V.UNLOADING: {},
+    V.NO_MODULE_SUPPORT: {"modular": False}, V.CAPABILITY_MISSING: {"incapable": True},
+    V.BLACKLISTED: {"load_blockers": LINE}, V.MODULES_DISABLED: {"disabled": True},
+}  # fmt: skip
 OF_WHAT_IS_NOT: Mapping[V, Mapping[str, Any]] = {
     V.BUILT_IN: {"built_in": frozenset(["ip_vs"])},
     V.NOT_BUILT: {"kconfig_unset": {"ip_vs": "contains '# CONFIG_IP_VS is not set'"}},

@@ -33,22 +33,11 @@ FULL = "ipvsd: cannot write to standard output: No space left on device\n"
 
 # The commands with the exit codes of their verdicts on the tree below, and with usual text on standard output.
 COMMANDS = [
-    ("check", 1),
-    ("plan --exit-code", 1),
-    ("apply --persist", 1),
-    ("preflight --kernel 1.2.3 --output json", 2),
-    ("status", 1),
-    ("explain ip_forward", 1),
-    ("history", 0),
-    ("profile list", 0),
-    ("profile show kube-proxy-ipvs", 0),
-    ("config show", 0),
-    ("config validate /nowhere.yaml", 78),
-    ("run --config /nowhere.yaml", 78),
-    ("frobnicate", 64),
-    ("--help", 0),
-    ("--version", 0),
-]
+    ("check", 1), ("plan --exit-code", 1), ("apply --persist", 1), ("preflight --kernel 1.2.3 --output json", 2),
+    ("status", 1), ("explain ip_forward", 1), ("history", 0), ("profile list", 0), ("profile show kube-proxy-ipvs", 0),
+    ("config show", 0), ("config validate /nowhere.yaml", 78), ("run --config /nowhere.yaml", 78), ("frobnicate", 64),
+    ("--help", 0), ("--version", 0),
+]  # fmt: skip
 
 
 class Ended(NamedTuple):

@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from ipvsd.config.parser import parse
 from ipvsd.model.types import LoadModule, SysctlVerdict, WriteParameter
-from ipvsd.reconcile.rounds import ReconcileResult, reconcile
+from ipvsd.reconcile.rounds import ReconcileResult
 from tests.fake_kernel import FakeKernel
+from tests.reconciling import settle
 
 BITS = "ip_vs.conn_tab_bits"
 HASH = "nf_conntrack.hashsize"
-
-
-def settle(kernel: FakeKernel, parameters: str) -> ReconcileResult:
-    config = parse([("f", f"modules:\n  {parameters}\n".encode())])
-    return reconcile(kernel, config, {}, lambda: 0.0)
 
 
 def verdict(done: ReconcileResult, name: str) -> SysctlVerdict:
@@ -28,34 +23,34 @@ def kernel() -> FakeKernel:
 
 
 def test_a_module_is_loaded_with_its_parameters(kernel: FakeKernel) -> None:
-    done = settle(kernel, "ip_vs: {parameters: {conn_tab_bits: 20}}")
+    done = settle(kernel, "modules: {ip_vs: {parameters: {conn_tab_bits: 20}}}")
     assert LoadModule("ip_vs", options=("conn_tab_bits=20",)) in done.proved
     assert kernel.parameters[BITS] == "20"
     assert verdict(done, BITS) is SysctlVerdict.COMPLIANT
 
 
 def test_parameters_keep_a_module_of_a_profile_unchanged(kernel: FakeKernel) -> None:
-    done = settle(kernel, "br_netfilter: {parameters: {x: 1}}")
+    done = settle(kernel, "modules: {br_netfilter: {parameters: {x: 1}}}")
     (found,) = (finding for finding in done.after.modules if finding.name == "br_netfilter")
     assert (found.desired.need.value, found.desired.origin) == ("optional", "profile kube-proxy-ipvs")
 
 
 def test_a_writable_parameter_is_written(kernel: FakeKernel) -> None:
     kernel.load_module("nf_conntrack")
-    done = settle(kernel, "nf_conntrack: {parameters: {hashsize: 65536}}")
+    done = settle(kernel, "modules: {nf_conntrack: {parameters: {hashsize: 65536}}}")
     assert WriteParameter(HASH, "16384", "65536") in done.proved
 
 
 def test_a_parameter_that_the_kernel_rounds_is_not_kept(kernel: FakeKernel) -> None:
     kernel.load_module("nf_conntrack")
     kernel.clamps[HASH] = lambda _: "65024"
-    done = settle(kernel, "nf_conntrack: {parameters: {hashsize: 65000}}")
+    done = settle(kernel, "modules: {nf_conntrack: {parameters: {hashsize: 65000}}}")
     assert verdict(done, HASH) is SysctlVerdict.NOT_KEPT
 
 
 def test_a_read_only_parameter_needs_a_reload_and_names_the_obstacle(kernel: FakeKernel) -> None:
     kernel.load_module("ip_vs_sh")
-    done = settle(kernel, "ip_vs: {parameters: {conn_tab_bits: 20}}")
+    done = settle(kernel, "modules: {ip_vs: {parameters: {conn_tab_bits: 20}}}")
     (found,) = done.after.parameters
     assert found.verdict is SysctlVerdict.NEEDS_MODULE_RELOAD
     why = "the kernel accepts this parameter only while it loads module ip_vs; the module is in use by "
@@ -73,19 +68,19 @@ def test_a_read_only_parameter_needs_a_reload_and_names_the_obstacle(kernel: Fak
 )
 def test_the_verdict_on_a_parameter(kernel: FakeKernel, text: str, expected: SysctlVerdict) -> None:
     kernel.aliases["ip_conntrack"] = "nf_conntrack"
-    (found,) = settle(kernel, text).after.parameters
+    (found,) = settle(kernel, f"modules: {{{text}}}").after.parameters
     assert found.verdict is expected
 
 
 def test_a_parameter_of_a_module_that_is_not_live_is_pending(kernel: FakeKernel) -> None:
     kernel.depends.pop("ip_vs")
-    done = settle(kernel, "ip_vs: {parameters: {conn_tab_bits: 20}}")
+    done = settle(kernel, "modules: {ip_vs: {parameters: {conn_tab_bits: 20}}}")
     assert verdict(done, BITS) is SysctlVerdict.PENDING
 
 
 def test_a_parameter_of_a_built_in_module_belongs_on_the_command_line(kernel: FakeKernel) -> None:
     kernel.built_in.add("ip_vs")
     kernel.parameters[BITS] = "12"
-    (found,) = settle(kernel, "ip_vs: {parameters: {conn_tab_bits: 20}}").after.parameters
+    (found,) = settle(kernel, "modules: {ip_vs: {parameters: {conn_tab_bits: 20}}}").after.parameters
     assert found.verdict is SysctlVerdict.NEEDS_MODULE_RELOAD
     assert found.remedy == "add ip_vs.conn_tab_bits=20 to the kernel command line and reboot"

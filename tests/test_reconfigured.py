@@ -7,9 +7,10 @@ import signal
 import pytest
 
 from ipvsd.state import repair_history
+from tests.asking import said
 from tests.fake_kernel import FORWARD
 from tests.service import MAIN, QUIET, STATUS, Service, Until
-from tests.test_recorder import Log, RecordedNode, node, said
+from tests.test_recorder import Log, RecordedNode, node
 from tests.trees import put
 
 __all__ = ["node"]

@@ -19,6 +19,7 @@ from ipvsd.reporting.operation_failures import OperationFailures
 from ipvsd.reporting.recorder import SHOWN_REPAIRS, Recorder
 from ipvsd.runtime.event_loop import ReasonKind
 from ipvsd.state import repair_history
+from tests.asking import said
 from tests.fake_kernel import FORWARD, FakeKernel
 from tests.reconciling import AGENT, FORWARDING, PEACE, SYSCTL, Node
 
@@ -65,10 +66,6 @@ def node(tmp_path: Path, capsys: Log) -> RecordedNode:
     node.round(ReasonKind.START)
     capsys.readouterr()
     return node
-
-
-def said(capsys: Log) -> list[str]:
-    return [line.removeprefix("ipvsd: ") for line in capsys.readouterr().err.splitlines()]
 
 
 def test_a_round_in_which_nothing_happened_records_nothing(node: RecordedNode, capsys: Log) -> None:

@@ -15,7 +15,8 @@ from ipvsd.config import config_files
 from ipvsd.config.config_files import MAX_WRITE_SECONDS
 from ipvsd.config.parser import ConfigError
 from ipvsd.daemon.active_config import GONE, SETTLE, Configured
-from tests.test_active_config import KEPT, MAIN, Clock, Log, clock, configured, said, settled, tree
+from tests.asking import said
+from tests.test_active_config import KEPT, MAIN, Clock, Log, clock, configured, settled, tree
 from tests.trees import put
 
 __all__ = ["clock", "configured", "tree"]

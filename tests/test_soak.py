@@ -34,15 +34,11 @@ def entry(at: float, message: str, **fields: str) -> dict[str, str]:
 def evidence() -> Evidence:
     """A run with one repaired drift, one contended sysctl, and one reloaded module."""
     trace = [
-        [29.9, 801, "write", ["vs", "conntrack", "2"]],
-        [29.91, 801, "wrote", [RESTARTED]],
-        *written(30.0, 801, "vs", "conntrack", "2"),
-        *written(30.1, PID, "vs", "conntrack", "1"),
-        *written(60.0, 802, "core", "somaxconn", "10000", told=False),
-        [70.0, 803, "module_free", ["ip_vs_sh"]],
-        [70.1, PID, "module_load", ["ip_vs_sh"]],
-        [71.0, 803, "module_load", ["veth"]],
-    ]
+        [29.9, 801, "write", ["vs", "conntrack", "2"]], [29.91, 801, "wrote", [RESTARTED]],
+        *written(30.0, 801, "vs", "conntrack", "2"), *written(30.1, PID, "vs", "conntrack", "1"),
+        *written(60.0, 802, "core", "somaxconn", "10000", told=False), [70.0, 803, "module_free", ["ip_vs_sh"]],
+        [70.1, PID, "module_load", ["ip_vs_sh"]], [71.0, 803, "module_load", ["veth"]],
+    ]  # fmt: skip
     counts = dict.fromkeys("interfaces modules configurations scrapes unanswered slow full jumps sleeps".split(), 0)
     told = {
         "pid": PID, "injected": [[KEY, "2", 29.8], [FOUGHT, "10000", 59.9]], "gone": [], "unread": [],

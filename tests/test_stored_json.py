@@ -7,21 +7,20 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 import pytest
 
 from ipvsd import __version__
-from ipvsd.cli import main
 from ipvsd.config import config_files
 from ipvsd.daemon.active_config import Configured
 from ipvsd.model.types import ModuleVerdict, SysctlVerdict
 from ipvsd.reporting.status_document import build_document
 from ipvsd.state import last_good_config, status_file, stored_json
+from tests.asking import Output, run
 from tests.samples import module, report, sysctl
 from tests.trees import make_tree, put
 
-Output = pytest.CaptureFixture[str]
 DAMAGED = "ipvsd: cannot read the daemon's status: the status file is damaged"
 KEPT = "var/lib/ipvsd/last-good.json"
 
@@ -43,9 +42,7 @@ def good() -> dict[str, Any]:
 
 
 def status(tree: Path, capsys: Output, *output: str) -> tuple[int, str, str]:
-    code = main(["status", "--root", str(tree), *output])
-    out, err = capsys.readouterr()
-    return code, out, err
+    return run(capsys, "status", "--root", tree, *output)
 
 
 @pytest.fixture
@@ -74,6 +71,9 @@ def test_a_valid_document_is_used(tree: Path, capsys: Output) -> None:
         pytest.param('{"a": ' + "9" * 500_000 + "}", f"the file is damaged: invalid number {'9' * 20}...", id="digits"),
         pytest.param("[]", "the file is damaged: invalid document", id="no object"),
         pytest.param("{}", "missing boottime", id="nothing in it"),
+        pytest.param(None, "the status file is missing (", id="no file"),
+        pytest.param('{"boottime": "x"}', "the file is damaged: invalid boottime", id="a text for a number"),
+        pytest.param("\udcff", "the file is damaged: ", id="no text"),
         pytest.param(
             '{"version": "9.0\\u001b[2J"}',
             f"version mismatch: the file is from ipvsd 9.0\\x1b[2J, this command is version {__version__}: missing "
@@ -82,9 +82,13 @@ def test_a_valid_document_is_used(tree: Path, capsys: Output) -> None:
         ),
     ],
 )
-def test_damage_is_reported_and_is_not_absence(tree: Path, capsys: Output, text: str, complaint: str) -> None:
-    put(tree, status_file.PATH, text)
-    assert status(tree, capsys) == (2, "", f"ipvsd: cannot read the daemon's status: {complaint}\n")
+def test_damage_is_reported_and_is_not_absence(tree: Path, capsys: Output, text: Optional[str], complaint: str) -> None:
+    if text is not None:
+        (tree / status_file.PATH).write_bytes(text.encode("utf-8", "surrogateescape"))
+    code, out, err = status(tree, capsys)
+    assert (code, out) == (2, "")
+    assert err.startswith(f"ipvsd: cannot read the daemon's status: {complaint}")
+    assert complaint.endswith((" ", "(")) or err.endswith(f"{complaint}\n")
 
 
 def test_a_document_that_was_cut_off_anywhere_is_damaged(tree: Path, capsys: Output) -> None:

@@ -10,29 +10,22 @@ from typing import Callable
 
 import pytest
 
-from ipvsd.config.parser import parse
 from ipvsd.config.schema import Config
 from ipvsd.decide.backoff import BackoffState
 from ipvsd.decide.health import assess
-from ipvsd.kernel.host import Host
 from ipvsd.model.report import State
 from ipvsd.model.types import LoadModule, WriteSysctl
 from ipvsd.model.types import ModuleVerdict as M
 from ipvsd.model.types import SysctlVerdict as S
 from ipvsd.reconcile.observation import observe_and_plan
-from ipvsd.reconcile.rounds import ROUNDS, ReconcileResult, reconcile
+from ipvsd.reconcile.rounds import ROUNDS, ReconcileResult
 from tests.fake_kernel import CONF, FORWARD, FakeKernel
+from tests.reconciling import settle
 
 CONNTRACK = "net.ipv4.vs.conntrack"
 MAX = "net.netfilter.nf_conntrack_max"
 CONFIG = Config()
 STRICT = Config(strict_arp=True)
-
-
-def settle(
-    host: Host, config: Config = CONFIG, now: float = 0.0, history: BackoffState | None = None
-) -> ReconcileResult:
-    return reconcile(host, config, history or {}, lambda: now)
 
 
 def state(done: ReconcileResult) -> State:
@@ -340,6 +333,5 @@ def test_a_steady_state_and_a_failure_until_its_next_try_are_settled(kernel: Fak
 
 
 def test_an_observed_sysctl_is_never_written(kernel: FakeKernel) -> None:
-    config = parse([("f", b"profiles: []\nsysctls: {net.ipv4.ip_forward: {value: 1, policy: observe}}")])
-    done = settle(kernel, config)
+    done = settle(kernel, "profiles: []\nsysctls: {net.ipv4.ip_forward: {value: 1, policy: observe}}")
     assert (done.outcomes, state(done), kernel.values[FORWARD]) == ((), State.DEGRADED, "0")

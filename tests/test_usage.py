@@ -7,7 +7,7 @@ import io
 import json
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,25 +21,14 @@ from ipvsd.model.report import State
 from ipvsd.model.types import SysctlVerdict
 from ipvsd.reporting.status_document import build_document
 from ipvsd.state import status_file
+from tests.asking import Output, run
 from tests.fake_kernel import DEPENDS, RELEASE, FakeKernel
 from tests.samples import report, sysctl
 from tests.trees import make_modules, make_tree, put, put_sysctl
 
 pytestmark = pytest.mark.system
 
-Output = pytest.CaptureFixture[str]
 MAIN = "etc/ipvsd/ipvsd.yaml"
-
-
-@pytest.fixture
-def tree(tmp_path: Path) -> Path:
-    return make_tree(tmp_path)
-
-
-def run(capsys: Output, arguments: Sequence[str]) -> tuple[int, str, str]:
-    code = main(list(arguments))
-    out, err = capsys.readouterr()
-    return code, out, err
 
 
 # --- invalid uses -----------------------------------------------------------------------
@@ -75,7 +64,7 @@ def run(capsys: Output, arguments: Sequence[str]) -> tuple[int, str, str]:
     ],
 )
 def test_invalid_usage_is_one_line_with_a_hint(capsys: Output, line: str, told: str) -> None:
-    code, out, err = run(capsys, line.split())
+    code, out, err = run(capsys, *line.split())
     assert (code, out, err.count("\n")) == (64, "", 1)
     assert err.startswith(told)
 
@@ -173,9 +162,9 @@ def test_exit_codes_are_those_of_the_manual_and_errors_are_json_on_request(
 ) -> None:
     prepare(tree)
     arguments = [*line.split(), "--root", str(tree)]
-    found, _, complaints = run(capsys, arguments)
+    found, _, complaints = run(capsys, *arguments)
     assert found == code
-    found, out, err = run(capsys, [*arguments, "--output", "json"])
+    found, out, err = run(capsys, *arguments, "--output", "json")
     assert (found, err) == (code, complaints)
     if out:
         parsed = json.loads(out)
@@ -190,7 +179,7 @@ def test_exit_codes_are_those_of_the_manual_and_errors_are_json_on_request(
 
 @pytest.mark.parametrize("arguments", [["profile", "show", "nonsense"], ["profile", "shwo", "x"]])
 def test_commands_without_a_root_fail_as_json_too(capsys: Output, arguments: list[str]) -> None:
-    code, out, err = run(capsys, [*arguments, "--output=json"])
+    code, out, err = run(capsys, *arguments, "--output=json")
     assert code == 64
     assert json.loads(out)["error"] == err.rstrip("\n").removeprefix("ipvsd: ")
 
@@ -198,19 +187,19 @@ def test_commands_without_a_root_fail_as_json_too(capsys: Output, arguments: lis
 def test_all_errors_of_a_configuration_are_in_the_json(tree: Path, capsys: Output) -> None:
     bad(tree)
     for command in (["check"], ["config", "show"], ["config", "validate"]):
-        _, out, err = run(capsys, [*command, "--root", str(tree), "--output", "json"])
+        _, out, err = run(capsys, *command, "--root", str(tree), "--output", "json")
         assert json.loads(out)["errors"] == err.splitlines()
         assert len(err.splitlines()) == 2
 
 
 def test_persisting_into_an_image_prints_json_for_any_result(tree: Path, capsys: Output) -> None:
     command = ["apply", "--persist", "--root", str(tree), "--output", "json"]
-    code, out, _ = run(capsys, command)
+    code, out, _ = run(capsys, *command)
     made = json.loads(out)
     assert (code, "error" in made, made["persisted"]["noncompliant"]) == (0, False, [])
     assert [Path(path).name for path in made["persisted"]["written"]] == ["ipvsd.conf", "ipvsd.conf", "90-ipvsd.conf"]
     put(tree, "etc/sysctl.d/99-other.conf", "net.ipv4.ip_forward = 0\n")
-    code, out, _ = run(capsys, command)
+    code, out, _ = run(capsys, *command)
     made = json.loads(out)
     assert (code, made["persisted"]["noncompliant"][0]["name"]) == (1, "net.ipv4.ip_forward")
     assert made["error"] == made["errors"][0]
@@ -232,14 +221,14 @@ def test_no_text_about_a_tree_mentions_its_daemon(tree: Path, capsys: Output) ->
     put(tree, "proc/modules", "")
     daemon(State.FAILED)(tree)  # an image of a running system contains it
     for command in ("check", "plan", "explain net.ipv4.ip_forward", "explain ip_vs_rr"):
-        out = " ".join(run(capsys, [*command.split(), "--root", str(tree)])[1].split())
+        out = " ".join(run(capsys, *command.split(), "--root", str(tree))[1].split())
         assert f"run 'ipvsd apply --persist --root {tree}' to apply" in out or command == "plan"
         wrong = ("ipvsd status", "systemctl", "as root", "journalctl", "ipvsd.service retries")
         assert [words for words in wrong if words in out] == []
 
 
 def test_the_status_below_a_root_does_not_ask_to_start_a_service(tree: Path, capsys: Output) -> None:
-    assert "systemctl" not in run(capsys, ["status", "--root", str(tree)])[2]
+    assert "systemctl" not in run(capsys, "status", "--root", str(tree))[2]
 
 
 def test_the_root_is_named_as_a_shell_takes_it(tmp_path: Path, capsys: Output) -> None:
@@ -316,7 +305,7 @@ class Terminal(io.StringIO):
     ],
 )  # fmt: skip
 def test_on_a_terminal_a_complaint_fits_its_width(tree: Path, capsys: Output, line: str) -> None:
-    _, _, told = run(capsys, [*line.split(), "--root", str(tree)])
+    _, _, told = run(capsys, *line.split(), "--root", str(tree))
     with contextlib.redirect_stderr(Terminal()) as terminal:
         main([*line.split(), "--root", str(tree)])
     lines = terminal.getvalue().splitlines()

@@ -101,16 +101,11 @@ def test_lost_events_are_counted_and_cause_a_reconciliation(loop: EventLoop, wat
     assert watched.source.state().events_lost == 1
 
 
-def test_a_read_wakes_nothing(watched: Watched) -> None:
-    watched.file.read_text()
-    assert watched.events() == set()
-
-
-def test_arming_again_wakes_nothing_and_opens_nothing(watched: Watched) -> None:
+def test_a_read_and_arming_again_wake_nothing_and_open_nothing(watched: Watched) -> None:
     before = len(os.listdir("/proc/self/fd"))
+    watched.file.read_text()
     watched.arm()
-    assert watched.events() == set()
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert (watched.events(), len(os.listdir("/proc/self/fd"))) == (set(), before)
 
 
 def test_repeated_events_before_a_read_are_delivered_once(loop: EventLoop, tmp_path: Path) -> None:
@@ -216,17 +211,12 @@ def test_a_change_of_a_configuration_file_wakes(loop: EventLoop, conf: Path, cha
     assert {kind for kind, _ in details(loop, 10)} == {ReasonKind.CONFIG}
 
 
-def test_reading_the_configuration_wakes_nothing(loop: EventLoop, conf: Path) -> None:
+def test_reading_the_configuration_and_other_files_wake_nothing(loop: EventLoop, conf: Path) -> None:
     (conf / "old.yaml").read_text()
     os.listdir(conf)
-    (conf / "mark.yaml").touch()  # events are ordered: this one follows any that reading would cause
-    assert all("mark" in detail or detail == str(conf) for _, detail in details(loop, 10))
-
-
-def test_other_files_wake_nothing(loop: EventLoop, conf: Path) -> None:
     (conf / "README").write_text("hello")
-    (conf / "mark.yaml").touch()
-    assert all("README" not in detail for _, detail in details(loop, 10))
+    (conf / "mark.yaml").touch()  # events are ordered: this one follows any that the others would cause
+    assert all("mark" in detail or detail == str(conf) for _, detail in details(loop, 10))
 
 
 def test_directories_that_appear_or_are_made_again_are_watched_when_armed(loop: EventLoop, tmp_path: Path) -> None:
