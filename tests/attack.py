@@ -146,7 +146,6 @@ class Memory(NamedTuple):
 
 
 def memory(pid: int) -> Memory:
-    """Return the resident memory of a process."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     found = {line.partition(":")[0]: line.split()[1] for line in lines if line.startswith(("VmRSS", "VmHWM"))}
     return Memory(int(found["VmRSS"]) * 1024, int(found["VmHWM"]) * 1024)

@@ -38,7 +38,6 @@ def values(capsys: Output, root: Path, *arguments: str) -> tuple[int, Any]:
 
 
 def enable(root: Path, unit: str = "ipvsd.service") -> None:
-    """Enable a unit."""
     put(root, f"{WANTS}/{unit}", "")
 
 

@@ -29,7 +29,6 @@ def settle(
     host: Host, made: Config | str = "", now: float = 0.0, history: Optional[BackoffState] = None,
     known: Optional[ReconcileResult] = None,
 ) -> ReconcileResult:  # fmt: skip
-    """Reconcile all items for a configuration or its text."""
     made = config(made) if isinstance(made, str) else made
     return reconcile(host, made, history or {}, lambda: now, known=known.known if known else None)
 
@@ -98,7 +97,6 @@ class Node:
         return Event(name, now, stored=False, writes=lambda: [Write(value, lambda: writer, "1", now, ours)])
 
     def written(self, value: str = "0", writer: Writer = AGENT, name: str = FORWARD, ours: bool = True) -> None:
-        """Deliver the event of a write."""
         self.reconciler.on_event(*self.write(value, writer, name, ours))
 
     def unloaded(self, name: str, writer: Writer = AGENT) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -9,7 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Optional
 
@@ -24,6 +25,23 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+@contextlib.contextmanager
+def datagrams(place: Path) -> Iterator[socket.socket]:
+    """A socket in place of one of systemd's."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
+        listening.bind(str(place))
+        listening.settimeout(10)
+        yield listening
+
+
+def silent(listening: socket.socket) -> bool:
+    listening.setblocking(False)
+    with contextlib.suppress(BlockingIOError):
+        listening.recv(1)
+        return False
+    return True
 
 
 class Service:
@@ -80,7 +98,6 @@ class Service:
         return next((item for item in self.seen()["sources"] if item["name"] == name), None)
 
     def repairs(self) -> int:
-        """Return the number of repairs in the status."""
         return len(self.seen().get("repairs", ()))
 
     def ends(self) -> tuple[int, list[str]]:

@@ -50,20 +50,16 @@ def test_a_file_that_says_nothing_changes_nothing(text: str) -> None:
         ("modules: {dummy: true}", Config(modules={"dummy": ModuleSetting("0.yaml:1")})),
         ("modules:\n  dummy:\n", Config(modules={"dummy": ModuleSetting("0.yaml:2")})),
         ("modules: {ip_vs_sh: false}", Config(modules={"ip_vs_sh": ModuleSetting("0.yaml:1", dropped=True)})),
-        (
-            "modules: {iptable-backend: {anyOf: [nf_tables, ip-tables]}}",
-            Config(modules={"iptable-backend": ModuleSetting("0.yaml:1", any_of=("nf_tables", "ip_tables"))}),
-        ),
-        (
-            "modules: {ip-vs: {parameters: {bits: 20, on: true, off: FALSE}}}",
-            Config(modules={"ip_vs": ModuleSetting("0.yaml:1", parameters={"bits": "20", "on": "Y", "off": "N"})}),
-        ),
+        ("modules: {iptable-backend: {anyOf: [nf_tables, ip-tables]}}",
+         Config(modules={"iptable-backend": ModuleSetting("0.yaml:1", any_of=("nf_tables", "ip_tables"))})),
+        ("modules: {ip-vs: {parameters: {bits: 20, on: true, off: FALSE}}}",
+         Config(modules={"ip_vs": ModuleSetting("0.yaml:1", parameters={"bits": "20", "on": "Y", "off": "N"})})),
         ("profiles: none", Config(profiles=())),
         ("profiles: [none]", Config(profiles=())),
         ("kubeProxyVersion: null", Config()),
         ("modules: {snd-dummy: {}}", Config(modules={"snd_dummy": ModuleSetting("0.yaml:1")})),
     ],
-)
+)  # fmt: skip
 def test_a_setting(text: str, expected: Config) -> None:
     assert config(text)._replace(origins={}) == expected
 
@@ -164,10 +160,8 @@ LETTERS = "(use at most 55 letters, digits, '_' and '-')"
         ("startup: {mod: strict}", "1: startup: unknown key 'mod' (did you mean 'mode'?)"),
         ("http: {port: 80}", "1: http: unknown key 'port' (known: listen)"),
         ("modules: {a: {require: true}}", "1: modules.a: unknown key 'require' (did you mean 'required'?)"),
-        (
-            "sysctls: {net.a: {value: 1, atleast: 2}}",
-            "1: sysctls.net.a: unknown key 'atleast' (did you mean 'atLeast'?)",
-        ),
+        ("sysctls: {net.a: {value: 1, atleast: 2}}",
+         "1: sysctls.net.a: unknown key 'atleast' (did you mean 'atLeast'?)"),
         ("<<: {scheduler: rr}", "1: unknown key '<<' (known: "),
         ("scheduler: rr\nscheduler: sh", "2: duplicate key 'scheduler' (first on line 1)"),
         ("modules:\n  a: {}\n  a: {}", "3: modules: duplicate key 'a' (first on line 2)"),
@@ -182,10 +176,8 @@ LETTERS = "(use at most 55 letters, digits, '_' and '-')"
         ("modules: [a]", "1: modules: must be a mapping, not a list"),
         ("sysctls: {net/../../etc/x: 1}", f"1: sysctls.net/../../etc/x: invalid sysctl name {SUCH_AS}"),
         ("sysctls: {/etc/passwd: 1}", f"1: sysctls./etc/passwd: invalid sysctl name {SUCH_AS}"),
-        (
-            "sysctls: {/proc/sys/net/ipv4/ip_forward: 1}",
-            "1: sysctls./proc/sys/net/ipv4/ip_forward: invalid sysctl name (remove the prefix: net/ipv4/ip_forward)",
-        ),
+        ("sysctls: {/proc/sys/net/ipv4/ip_forward: 1}",
+         "1: sysctls./proc/sys/net/ipv4/ip_forward: invalid sysctl name (remove the prefix: net/ipv4/ip_forward)"),
         ('sysctls: {"net.a\\x07b": 1}', f"1: sysctls.net.a\\x07b: invalid sysctl name {SUCH_AS}"),
         ("sysctls:\n  net.a: |\n    1\n    2\n", f"2: sysctls.net.a: {ONE_LINE}"),
         ('sysctls: {net.a: "1\\n2"}', f"1: sysctls.net.a: {ONE_LINE}"),
@@ -212,15 +204,11 @@ LETTERS = "(use at most 55 letters, digits, '_' and '-')"
         ("modules: {x: {parameters: {a: 'b c'}}}", "1: modules.x.parameters.a: must be one word"),
         ("modules: {x: {parameters: {a: [1]}}}", f"1: modules.x.parameters.a: {TEXT}, not a l"),
         ("sysctls: {net.a: {atLeast: many}}", "1: sysctls.net.a.atLeast: must be an integer, not a string"),
-        (
-            "sysctls: {net.a: {value: 1, policy: ignore}}",
-            "1: sysctls.net.a.policy: must be one of enforce, observe, yield (not 'ignore')",
-        ),
+        ("sysctls: {net.a: {value: 1, policy: ignore}}",
+         "1: sysctls.net.a.policy: must be one of enforce, observe, yield (not 'ignore')"),
         ("profiles: kube-proxy-ipvs", "1: profiles: must be a list, not a string (write [kube-proxy-ipvs])"),
-        (
-            "profiles: [none, lvs-full]",
-            "1: profiles: 'none' cannot be combined with other profiles (remove 'none' or the other profiles)",
-        ),
+        ("profiles: [none, lvs-full]",
+         "1: profiles: 'none' cannot be combined with other profiles (remove 'none' or the other profiles)"),
         ("kubeProxyVersion: [1]", "1: kubeProxyVersion: must be a Kubernetes version, not a list (such as"),
         ("scheduler: ../x", "1: scheduler: must be a scheduler name, not '../x' (such as rr or sh)"),
         ("scheduler: [rr]", "1: scheduler: must be a scheduler name, not a list (such as rr or sh)"),
@@ -245,7 +233,7 @@ LETTERS = "(use at most 55 letters, digits, '_' and '-')"
         ("a: [1", "1: invalid YAML: "),
         ("modules: " + "[" * 1000, " the file is nested too deeply"),
     ],
-)
+)  # fmt: skip
 def test_an_invalid_setting_is_rejected(text: str, error: str) -> None:
     found = errors(text)
     assert len(found) == 1

@@ -50,11 +50,6 @@ def test_a_name_that_the_kernel_lacks_is_left_out(tmp_path: Path) -> None:
     assert "net.ipv4.vs.conntrack = 1" in found[drop_in_files.SYSCTL]
 
 
-def test_aliases_and_alternatives_are_written_as_what_they_are(tree: Path) -> None:
-    found = files(tree, "profiles: []\nmodules: {some: {anyOf: [nothing, ip_vs_lc]}}")
-    assert found[drop_in_files.MODULES_LOAD] == ["ip_vs_lc"]
-
-
 @pytest.mark.parametrize("module", ["two\nlines", "a b", "#x", "a/../b", ""])
 def test_an_invalid_module_name_is_not_written(module: str) -> None:
     kernel = FakeKernel(aliases={"some": module}, depends={module: ()})
@@ -63,7 +58,9 @@ def test_an_invalid_module_name_is_not_written(module: str) -> None:
     assert [line for text in texts.values() for line in text.splitlines() if line and line[0] != "#"] == []
 
 
-def test_parameters_are_options_of_modprobe(tree: Path) -> None:
+def test_alternatives_are_written_as_what_they_are_and_parameters_as_options_of_modprobe(tree: Path) -> None:
+    found = files(tree, "profiles: []\nmodules: {some: {anyOf: [nothing, ip_vs_lc]}}")
+    assert found[drop_in_files.MODULES_LOAD] == ["ip_vs_lc"]
     found = files(tree, "modules: {ip_vs: {parameters: {conn_tab_bits: 20, x: 1}}}")
     assert found[drop_in_files.MODPROBE] == ["options ip_vs conn_tab_bits=20 x=1"]
 
@@ -74,41 +71,25 @@ def test_a_floor_does_not_lower_what_is_there(tree: Path, now: str, line: str) -
     assert f"net.netfilter.nf_conntrack_max = {line}" in files(tree)[drop_in_files.SYSCTL]
 
 
+ARP = "net.ipv4.conf.*.arp_ignore"
+
+
 @pytest.mark.parametrize(
     ("text", "lines"),
     [
-        pytest.param(
-            "net.ipv4.conf.*.arp_ignore: {value: 1, exclude: [all, eth0.5]}",
-            [
-                "net.ipv4.conf.default.arp_ignore = 1",
-                "-net.ipv4.conf.all.arp_ignore",
-                "-net.ipv4.conf.eth0/5.arp_ignore",
-                "net.ipv4.conf.*.arp_ignore = 1",
-            ],
-            id="with exclusions",
-        ),
-        pytest.param(
-            "net.ipv4.conf.*.arp_ignore: 1, 'net.ipv4.conf.l?.arp_ignore': {value: 2, exclude: ['x*']}",
-            [
-                "net.ipv4.conf.default.arp_ignore = 1",
-                "net.ipv4.conf.*.arp_ignore = 1",
-                "net.ipv4.conf.l?.arp_ignore = 2",
-            ],
-            id="the later one last",
-        ),
-        pytest.param(
-            "net.ipv4.conf.*.arp_ignore: 1, net.ipv4.conf.all.arp_ignore: false, "
-            "net.ipv4.conf.lo.arp_ignore: {value: 1, policy: observe}, net.ipv4.conf.default.arp_ignore: 2",
-            [
-                "net.ipv4.conf.default.arp_ignore = 2",
-                "-net.ipv4.conf.lo.arp_ignore",
-                "-net.ipv4.conf.all.arp_ignore",
-                "net.ipv4.conf.*.arp_ignore = 1",
-            ],
-            id="what is named otherwise",
-        ),
+        pytest.param(f"{ARP}: {{value: 1, exclude: [all, eth0.5]}}",
+                     ["net.ipv4.conf.default.arp_ignore = 1", "-net.ipv4.conf.all.arp_ignore",
+                      "-net.ipv4.conf.eth0/5.arp_ignore", f"{ARP} = 1"], id="with exclusions"),
+        pytest.param(f"{ARP}: 1, 'net.ipv4.conf.l?.arp_ignore': {{value: 2, exclude: ['x*']}}",
+                     ["net.ipv4.conf.default.arp_ignore = 1", f"{ARP} = 1", "net.ipv4.conf.l?.arp_ignore = 2"],
+                     id="the later one last"),
+        pytest.param(f"{ARP}: 1, net.ipv4.conf.all.arp_ignore: false, net.ipv4.conf.lo.arp_ignore: {{value: 1, "
+                     "policy: observe}, net.ipv4.conf.default.arp_ignore: 2",
+                     ["net.ipv4.conf.default.arp_ignore = 2", "-net.ipv4.conf.lo.arp_ignore",
+                      "-net.ipv4.conf.all.arp_ignore", f"{ARP} = 1"], id="what is named otherwise"),
+        pytest.param("net.ipv4.ip_forward: {value: 1, policy: observe}", [], id="only observed"),
     ],
-)
+)  # fmt: skip
 def test_a_pattern_means_what_it_means_in_the_configuration(tree: Path, text: str, lines: list[str]) -> None:
     assert files(tree, f"profiles: []\nsysctls: {{{text}}}")[drop_in_files.SYSCTL] == lines
 
@@ -163,11 +144,6 @@ def test_parallel_writers_all_succeed_and_leave_whole_files(tree: Path) -> None:
     for path in texts:
         assert (tree / path).read_text() in [own[path] for own in others]
         assert sorted((tree / path).parent.iterdir()) == [tree / path]
-
-
-def test_an_observed_sysctl_is_not_written(tree: Path) -> None:
-    text = "profiles: []\nsysctls: {net.ipv4.ip_forward: {value: 1, policy: observe}}"
-    assert files(tree, text)[drop_in_files.SYSCTL] == []
 
 
 def test_writing_replaces_what_differs_and_leaves_nothing_beside_it(tree: Path) -> None:

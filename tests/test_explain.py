@@ -163,16 +163,13 @@ def test_the_output_for_a_compliant_item_is_short(tree: Path, capsys: Output) ->
         ("unknown", None, "by an unknown process\n"),
         ("the kernel", None, "by the kernel\n"),
         ("unknown", {}, "by an unknown process\n"),
-        (
-            "x",
-            {"pid": 0, "comm": "", "unit": "a.service", "command": "-w x", "container": "b"},
-            "by unit a.service, co",
-        ),
+        ("x", {"pid": 0, "comm": "", "unit": "a.service", "command": "-w x", "container": "b"},
+         "by unit a.service, co"),
         ("x", {"comm": "a\033[2Jb"}, "by comm a\\x1b[2Jb\n"),
         ("x", {"comm": "x" * 5000}, "xxx..."),
         ("x", 7, "by x\n"),
     ],
-)
+)  # fmt: skip
 def test_the_last_writer(tree: Path, capsys: Output, who: object, writer: object, told: str) -> None:
     publish(tree, who, writer)
     assert told in run(capsys, tree, FORWARD)[1]

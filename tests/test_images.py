@@ -212,29 +212,20 @@ def test_an_interface_that_an_image_does_not_have_yet_is_explained(
 @pytest.mark.parametrize(
     ("files", "name", "told"),
     [
-        (
-            {},
-            "kernel.modules_disabled",
-            "kernel.modules_disabled = -: not managed by ipvsd no line sets the value; the k",
-        ),
-        (
-            {"etc/sysctl.d/h.conf": "kernel.modules_disabled=1\n"},
-            "modules_disabled",
-            "kernel.modules_disabled = 1: not",
-        ),
+        ({}, "kernel.modules_disabled",
+         "kernel.modules_disabled = -: not managed by ipvsd no line sets the value; the k"),
+        ({"etc/sysctl.d/h.conf": "kernel.modules_disabled=1\n"}, "modules_disabled",
+         "kernel.modules_disabled = 1: not"),
         ({"etc/kernel/cmdline": "sysctl.vm.swappiness=7\n"}, "vm.swappiness", "vm.swappiness = 7: not managed"),
-        (
-            {},
-            "hashsize",
-            "nf_conntrack.hashsize = -: not managed by ipvsd no line sets the value; the kernel's default is",
-        ),
+        ({}, "hashsize",
+         "nf_conntrack.hashsize = -: not managed by ipvsd no line sets the value; the kernel's default is"),
         ({"etc/modprobe.d/x.conf": "options nf_conntrack hashsize=9\n"}, "hashsize", "nf_conntrack.hashsize = 9: not"),
         ({}, "net.vendor.knob", "net.vendor.knob = -: not managed by ipvsd"),
         ({}, "ip_vs_ftp", "module ip_vs_ftp: loadable, not managed by ipvsd nothing loads the module at boot"),
         ({"etc/modules-load.d/x.conf": "ip_vs_ftp\n"}, "ip_vs_ftp", "ip_vs_ftp: live, not managed by ipvsd /etc/mod"),
         ({}, "kube-ipvs0", "interface kube-ipvs0: unknown before the first boot"),
     ],
-)
+)  # fmt: skip
 def test_explain_describes_an_image_after_its_first_boot(
     image: Path, capsys: Output, files: Mapping[str, str], name: str, told: str
 ) -> None:

@@ -30,13 +30,11 @@ MODULES = {name(path): path for path in PACKAGE.rglob("*.py") if name(path)}
 
 @functools.cache
 def nodes(module: str) -> list[ast.AST]:
-    """Return all nodes in the syntax tree of a module."""
     return list(ast.walk(ast.parse(MODULES[module].read_text())))
 
 
 @functools.cache
 def imports(module: str) -> frozenset[str]:
-    """Return every name that a module imports anywhere."""
     found: set[str] = set()
     for node in nodes(module):
         if isinstance(node, ast.Import):

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from ipvsd.runtime import journal
+from tests.service import datagrams, silent
 
 HERE = "here"  # standard error of a test is unknown during its setup
 
@@ -32,9 +33,7 @@ def streamed(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch)
 
 @pytest.fixture
 def journald(streamed: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
-        listening.bind(str(tmp_path / "journal"))
-        listening.setblocking(False)
+    with datagrams(tmp_path / "journal") as listening:
         monkeypatch.setattr(journal, "SOCKET", str(tmp_path / "journal"))
         yield listening
 
@@ -44,14 +43,6 @@ def received(journald: socket.socket) -> dict[str, str]:
     text = journald.recv(1 << 16).decode()
     assert text.endswith("\n")
     return dict(line.split("=", 1) for line in text[:-1].split("\n"))
-
-
-def silent(journald: socket.socket) -> bool:
-    try:
-        journald.recv(1)
-    except BlockingIOError:
-        return True
-    return False
 
 
 @pytest.mark.parametrize(("level", "priority"), [("info", "6"), ("warning", "4"), ("error", "3")])
@@ -102,10 +93,7 @@ def test_a_full_journal_does_not_block(journald: socket.socket, capfd: pytest.Ca
 
 @pytest.mark.parametrize("stream", [None, "", "1:2", "nonsense"])
 def test_without_the_journal_on_standard_error_lines_are_for_people(
-    journald: socket.socket,
-    monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
-    stream: str | None,
+    journald: socket.socket, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], stream: str | None
 ) -> None:
     monkeypatch.delenv("JOURNAL_STREAM")
     if stream is not None:

@@ -13,11 +13,13 @@ from ipvsd.modprobe.modprobe_d import Settings, settings
 
 
 class Tree(NamedTuple):
-    """The module trees of these tests. `needs` contains the dependencies, the one to load first at the end."""
+    """A module tree. `needs` contains the dependencies, the one to load first at the end."""
 
     needs: Mapping[str, Sequence[str]]
     aliases: Mapping[str, Sequence[str]] = {}
+    symbols: Mapping[str, Sequence[str]] = {}
     inside: Collection[str] = ()
+    aliases_inside: Mapping[str, Sequence[str]] = {}
     gone: Collection[str] = ()
     zipped: Collection[str] = ()
 
@@ -28,13 +30,13 @@ class Tree(NamedTuple):
         return self.aliases.get(name, ())
 
     def exporting(self, symbol: str) -> Sequence[str]:
-        return ["low"] if symbol == "symbol:of_low" else ()
+        return self.symbols.get(symbol, ())
 
     def built_in(self, module: str) -> bool:
         return module in self.inside
 
     def built_in_aliased(self, name: str) -> Sequence[str]:
-        return ["core"] if name == "alias_of_core" else ()
+        return self.aliases_inside.get(name, ())
 
     def exists(self, file: str) -> bool:
         return file.partition(".")[0] not in self.gone
@@ -49,8 +51,8 @@ class Tree(NamedTuple):
 TREE = Tree(
     {"top": ("middle", "low"), "middle": ("low",), "low": (), "other": ()},
     {"an_alias": ["top"], "two": ["low", "other"]},
-    inside=("core",),
-)
+    {"symbol:of_low": ["low"]}, ["core"], {"alias_of_core": ["core"]},
+)  # fmt: skip
 
 
 def steps(name: str, text: str = "", extra: str = "") -> list[str]:

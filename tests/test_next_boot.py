@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Optional
 
 import pytest
 
@@ -13,7 +14,7 @@ from ipvsd.config.schema import Config
 from ipvsd.kernel.host import LinuxHost
 from ipvsd.reconcile.rounds import reconcile
 from ipvsd.reporting.notices import Notices
-from tests.boots import WANTS, Output, enable, run, sysctl_conf, values
+from tests.boots import WANTS, Output, run, sysctl_conf, values
 from tests.fake_kernel import CORE, RELEASE
 from tests.trees import make_tree, put
 
@@ -25,117 +26,88 @@ BRIDGE = "net.bridge.bridge-nf-call-iptables"
 # --- files that come after the persisted ones ---------------------------------------------
 
 
-def by_link(root: Path) -> None:
-    sysctl_conf(root, "net.ipv4.ip_forward = 0\n")
+# Ways to override the persisted files, by other files.
+OVERRIDES: Mapping[str, Mapping[str, str]] = {
+    "link": {"etc/sysctl.conf": "net.ipv4.ip_forward = 0\n"},
+    "name": {"usr/lib/sysctl.d/99-vendor.conf": "\nnet/ipv4/conf/all/forwarding=0\n"},
+    "mask": {"etc/modules-load.d/README": "", "etc/modprobe.d/cis.conf": "install nf_conntrack /bin/true\n"},
+    "exclusion": {"etc/sysctl.d/95-x.conf": "-net.ipv4.ip_forward\n"},
+    "refusal": {"etc/sysctl.d/95-x.conf": "net.ipv4.ip_forward = yes\n"},
+    "range": {"run/sysctl.d/95-x.conf": "net.nf_conntrack_max = 65536 # small\n"},
+    "tuned": {
+        f"{WANTS}/tuned.service": "", "etc/tuned/active_profile": "mine\n",
+        "etc/tuned/mine/tuned.conf": "[sysctl]\nnet.ipv4.ip_forward = 0\n",
+        "etc/tuned/tuned-main.conf": "reapply_sysctl = 0\n",  # or it would apply the files of sysctl.d again
+    },
+    "networkd": {f"{WANTS}/systemd-networkd.service": "",
+                 "etc/systemd/networkd.conf": "[Network]\nIPv4Forwarding=no\n"},
+    "link of networkd": {f"{WANTS}/systemd-networkd.service": "", "etc/systemd/network/10-lan.network":
+                         "[Match]\nName=en* eth0\n[Network]\nIPv4Forwarding=no\n"},
+    "ufw": {f"{WANTS}/ufw.service": "", "etc/default/ufw": "IPT_SYSCTL=/etc/ufw/sysctl.conf\n",
+            "etc/ufw/ufw.conf": "ENABLED=yes\n", "etc/ufw/sysctl.conf": "net/ipv4/ip_forward=0\n"},
+    "command line": {"proc/cmdline": "quiet sysctl.kernel.modules_disabled=1\n"},
+}  # fmt: skip
 
 
-def by_name(root: Path) -> None:
-    put(root, "usr/lib/sysctl.d/99-vendor.conf", "\nnet/ipv4/conf/all/forwarding=0\n")
+def override(root: Path, how: str) -> None:
+    for path, text in OVERRIDES[how].items():
+        sysctl_conf(root, text) if path == "etc/sysctl.conf" else put(root, path, text)
 
 
-def by_mask(root: Path) -> None:
-    put(root, "etc/modules-load.d/README", "")
-    put(root, "etc/modprobe.d/cis.conf", "install nf_conntrack /bin/true\n")
-
-
-def by_exclusion(root: Path) -> None:
-    put(root, "etc/sysctl.d/95-x.conf", "-net.ipv4.ip_forward\n")
-
-
-def by_refusal(root: Path) -> None:
-    put(root, "etc/sysctl.d/95-x.conf", "net.ipv4.ip_forward = yes\n")
-
-
-def by_range(root: Path) -> None:
-    put(root, "run/sysctl.d/95-x.conf", "net.nf_conntrack_max = 65536 # small\n")
-
-
-def by_tuned(root: Path) -> None:
-    enable(root, "tuned.service")
-    put(root, "etc/tuned/active_profile", "mine\n")
-    put(root, "etc/tuned/mine/tuned.conf", "[sysctl]\nnet.ipv4.ip_forward = 0\n")
-    put(root, "etc/tuned/tuned-main.conf", "reapply_sysctl = 0\n")  # or it would apply the files of sysctl.d again
-
-
-def by_networkd(root: Path) -> None:
-    enable(root, "systemd-networkd.service")
-    put(root, "etc/systemd/networkd.conf", "[Network]\nIPv4Forwarding=no\n")
-
-
-def by_link_of_networkd(root: Path) -> None:
-    enable(root, "systemd-networkd.service")
-    put(root, "etc/systemd/network/10-lan.network", "[Match]\nName=en* eth0\n[Network]\nIPv4Forwarding=no\n")
-
-
-def by_ufw(root: Path) -> None:
-    enable(root, "ufw.service")
-    put(root, "etc/default/ufw", "IPT_SYSCTL=/etc/ufw/sysctl.conf\n")
-    put(root, "etc/ufw/ufw.conf", "ENABLED=yes\n")
-    put(root, "etc/ufw/sysctl.conf", "net/ipv4/ip_forward=0\n")
-
-
-def by_command_line(root: Path) -> None:
-    put(root, "proc/cmdline", "quiet sysctl.kernel.modules_disabled=1\n")
-
-
-OVERRIDING: list[tuple[Callable[[Path], None], str]] = [
-    (by_link, "net.ipv4.ip_forward will be 0 ... /etc/sysctl.d/99-sysctl.conf:1: net.ipv4.ip_forward = 0 -> correct"),
-    (by_name, "/usr/lib/sysctl.d/99-vendor.conf:2: net/ipv4/conf/all/forwarding=0 -> copy the file to /etc/sysctl.d"),
-    (by_mask, "/etc/modprobe.d/cis.conf:1: install nf_conntrack /bin/true ... -> remove"),
-    (by_exclusion, "net.ipv4.ip_forward will be 0"),
-    (
-        by_refusal,
-        "/etc/sysctl.d/95-x.conf:1: net.ipv4.ip_forward = yes, but the kernel refuses the value ... -> correct",
-    ),
-    (by_range, "net.netfilter.nf_conntrack_max will be 65536 ... /run/sysctl.d/95-x.conf:1: net.nf_conntrack_max"),
-    (by_tuned, "/etc/tuned/mine/tuned.conf:2: net.ipv4.ip_forward=0 -> choose a different profile"),
-    (by_networkd, "/etc/systemd/networkd.conf:2: IPv4Forwarding=no -> correct IPv4Forwarding="),
-    (by_link_of_networkd, "net.ipv4.conf.eth0.forwarding will be 0 ... /etc/systemd/network/10-lan.network:4: IPv4F"),
-    (by_link_of_networkd, "net.ipv4.conf.en*.forwarding will be 0 ... -> correct IPv4Forwarding="),
-    (by_ufw, "/etc/ufw/sysctl.conf:1: net/ipv4/ip_forward=0 -> correct the line in /etc/ufw/sysctl.conf"),
-    (by_command_line, "-> remove sysctl.kernel.modules_disabled=1 from the kernel command line"),
-]
-
-
-@pytest.mark.parametrize(("override", "told"), OVERRIDING, ids=lambda value: getattr(value, "__name__", ""))
+@pytest.mark.parametrize(
+    ("how", "told"),
+    [
+        (
+            "link",
+            "net.ipv4.ip_forward will be 0 ... /etc/sysctl.d/99-sysctl.conf:1: net.ipv4.ip_forward = 0 -> correct",
+        ),
+        ("name", "/usr/lib/sysctl.d/99-vendor.conf:2: net/ipv4/conf/all/forwarding=0 -> copy the file to /etc/sysctl"),
+        ("mask", "/etc/modprobe.d/cis.conf:1: install nf_conntrack /bin/true ... -> remove"),
+        ("exclusion", "net.ipv4.ip_forward will be 0"),
+        ("refusal", "/95-x.conf:1: net.ipv4.ip_forward = yes, but the kernel refuses the value ... -> correct"),
+        ("range", "net.netfilter.nf_conntrack_max will be 65536 ... /run/sysctl.d/95-x.conf:1: net.nf_conntrack_max"),
+        ("tuned", "/etc/tuned/mine/tuned.conf:2: net.ipv4.ip_forward=0 -> choose a different profile"),
+        ("networkd", "/etc/systemd/networkd.conf:2: IPv4Forwarding=no -> correct IPv4Forwarding="),
+        (
+            "link of networkd",
+            "net.ipv4.conf.eth0.forwarding will be 0 ... /etc/systemd/network/10-lan.network:4: IPv4F",
+        ),
+        ("link of networkd", "net.ipv4.conf.en*.forwarding will be 0 ... -> correct IPv4Forwarding="),
+        ("ufw", "/etc/ufw/sysctl.conf:1: net/ipv4/ip_forward=0 -> correct the line in /etc/ufw/sysctl.conf"),
+        ("command line", "-> remove sysctl.kernel.modules_disabled=1 from the kernel command line"),
+    ],
+)
 def test_persisting_fails_if_a_file_overrides_it_and_names_the_line(
-    tree: Path, capsys: Output, override: Callable[[Path], None], told: str
+    tree: Path, capsys: Output, how: str, told: str
 ) -> None:
     assert run(capsys, tree, "apply", "--persist")[0] == 0
-    override(tree)
+    override(tree, how)
     code, _, err = run(capsys, tree, "apply", "--persist")
     assert code == 1
     assert all(part in err for part in told.split(" ... "))
-    assert override is not by_link or err.count(" without ipvsd: ") == 1  # without unaffected items
+    assert how != "link" or err.count(" without ipvsd: ") == 1  # without unaffected items
     assert (tree / drop_in_files.SYSCTL).exists()  # written nevertheless
 
 
 @pytest.mark.parametrize(
-    ("override", "undo"),
+    ("how", "path", "text"),
     [
-        (by_link, lambda root: put(root, "etc/sysctl.conf", "")),
-        (by_name, lambda root: put(root, "etc/sysctl.d/99-vendor.conf", "")),
-        (by_mask, lambda root: put(root, "etc/modprobe.d/cis.conf", "")),
-        (by_refusal, lambda root: (root / "etc/sysctl.d/95-x.conf").unlink()),
-        (by_range, lambda root: (root / "run/sysctl.d/95-x.conf").unlink()),
-        (by_networkd, lambda root: put(root, "etc/systemd/networkd.conf", "[Network]\nIPv4Forwarding=yes\n")),
-        (by_link_of_networkd, lambda root: (root / "etc/systemd/network/10-lan.network").unlink()),
-        (by_ufw, lambda root: put(root, "etc/ufw/sysctl.conf", "net/ipv4/ip_forward=1\n")),
-        (by_command_line, lambda root: put(root, "proc/cmdline", "quiet\n")),
+        ("link", "etc/sysctl.conf", ""), ("name", "etc/sysctl.d/99-vendor.conf", ""),
+        ("mask", "etc/modprobe.d/cis.conf", ""), ("refusal", "etc/sysctl.d/95-x.conf", None),
+        ("range", "run/sysctl.d/95-x.conf", None), ("link of networkd", "etc/systemd/network/10-lan.network", None),
+        ("networkd", "etc/systemd/networkd.conf", "[Network]\nIPv4Forwarding=yes\n"),
+        ("ufw", "etc/ufw/sysctl.conf", "net/ipv4/ip_forward=1\n"), ("command line", "proc/cmdline", "quiet\n"),
     ],
-    ids=lambda value: value.__name__,
-)
-def test_the_remedy_helps(
-    tree: Path, capsys: Output, override: Callable[[Path], None], undo: Callable[[Path], object]
-) -> None:
-    override(tree)
+)  # fmt: skip
+def test_the_remedy_helps(tree: Path, capsys: Output, how: str, path: str, text: Optional[str]) -> None:
+    override(tree, how)
     assert run(capsys, tree, "apply", "--persist")[0] == 1
-    undo(tree)
+    (tree / path).unlink() if text is None else put(tree, path, text)
     assert run(capsys, tree, "apply", "--persist")[0] == 0
 
 
 def test_a_line_that_the_kernel_refuses_makes_explain_fail(tree: Path, capsys: Output) -> None:
-    by_refusal(tree)
+    override(tree, "refusal")
     assert run(capsys, tree, "apply", "--persist")[0] == 1
     code, out, _ = run(capsys, tree, "explain", "ip_forward")
     assert (code, "sysctl --system" in out) == (1, True)  # uses the line before it, when someone runs it
@@ -195,7 +167,7 @@ def test_a_line_that_disables_nothing_does_not_matter(tree: Path, capsys: Output
 
 
 def test_without_modules_disabled_on_the_command_line_a_node_is_ready(tree: Path, capsys: Output) -> None:
-    by_command_line(tree)
+    override(tree, "command line")
     put(tree, "etc/modules-load.d/x.conf", "ip_vs\n")  # too late
     code, out, _ = run(capsys, tree, "preflight")
     assert (code, "-> remove sysctl.kernel.modules_disabled=1 from" in out) == (1, True)

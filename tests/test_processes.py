@@ -15,7 +15,6 @@ UID = "0a1b2c3d-4e5f-6071-8293-a4b5c6d7e8f9"
 
 
 def process(root: Path, pid: int, comm: str, command: bytes, group: str = "0::/system.slice/cron.service\n") -> None:
-    """Add a process to a tree."""
     put(root, f"proc/{pid}/comm", f"{comm}\n")
     put(root, f"proc/{pid}/cgroup", group)
     (root / f"proc/{pid}/cmdline").write_bytes(command)

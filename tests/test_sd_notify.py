@@ -11,13 +11,12 @@ from pathlib import Path
 import pytest
 
 from ipvsd.runtime.sd_notify import SdNotify, watchdog_period
+from tests.service import datagrams, silent
 
 
 @pytest.fixture
 def systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
-        listening.bind(str(tmp_path / "notify"))
-        listening.settimeout(10)
+    with datagrams(tmp_path / "notify") as listening:
         monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
         yield listening
 
@@ -31,15 +30,6 @@ def notifier(systemd: socket.socket) -> Iterator[SdNotify]:
 
 def heard(systemd: socket.socket) -> str:
     return systemd.recv(4096).decode()
-
-
-def silent(systemd: socket.socket) -> bool:
-    systemd.setblocking(False)
-    try:
-        systemd.recv(4096)
-    except BlockingIOError:
-        return True
-    return False
 
 
 def test_an_unchanged_status_line_is_sent_once(systemd: socket.socket, notifier: SdNotify) -> None:

@@ -206,16 +206,10 @@ def test_an_alias_is_judged_by_what_stands_behind_it() -> None:
         pytest.param({}, "nf_tables ip_tables", "nf_tables", V.LOADABLE, "nf_tables: not loaded", id="the first"),
         pytest.param({}, "ip_tables", "ip_tables", V.LOADABLE, "ip_tables: not loaded", id="what there is"),
         pytest.param({"ip_tables": "Loading"}, "nf_tables", "ip_tables", V.LOADING, "ip_tables: ", id="on its way"),
-        pytest.param(
-            {},
-            "",
-            "nf_tables",
-            V.ABSENT,
-            f"nf_tables: {TREE}/modules.dep does not list the module; ip_tables absent",
-            id="none",
-        ),
+        pytest.param({}, "", "nf_tables", V.ABSENT,
+                     f"nf_tables: {TREE}/modules.dep does not list the module; ip_tables absent", id="none"),
     ],
-)
+)  # fmt: skip
 def test_one_alternative_suffices(
     states: dict[str, str], shipped: str, module: Optional[str], verdict: V, evidence: str
 ) -> None:

@@ -130,8 +130,7 @@ def test_a_tag_that_gives_a_value_another_type_is_refused(text: str, tag: str) -
 
 
 @pytest.mark.parametrize(
-    ("text", "kind"),
-    [("!!str 1", "str"), ("!!int 1", "int"), ("!!bool yes", "bool"), ("!!null ~", "null")],
+    ("text", "kind"), [("!!str 1", "str"), ("!!int 1", "int"), ("!!bool yes", "bool"), ("!!null ~", "null")]
 )
 def test_a_tag_of_the_type_that_a_value_has_or_of_a_text_is_none(text: str, kind: str) -> None:
     found = yaml_tree.parse(text.encode())

@@ -69,7 +69,6 @@ class TreeLoader:
 
 
 def sysctl(root: Path, key: str) -> Path:
-    """Return the file of a sysctl below a tree."""
     parts = sysctl_names.parts(key)
     assert parts is not None
     return root.joinpath("proc/sys", *parts)
@@ -133,7 +132,6 @@ def _indexes(shipped: Sequence[str], built_in: Sequence[str]) -> Mapping[str, by
 
 
 def file(name: str) -> str:
-    """Return the path of a module's file in these trees."""
     return f"kernel/net/{name}.ko.xz"
 
 
