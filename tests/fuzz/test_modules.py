@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from typing import Optional
 
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
@@ -14,13 +13,14 @@ from ipvsd.modprobe.module_index import DamagedError, ModuleIndex
 from ipvsd.sysctl import globs
 from tests.fuzz.inputs import hostile, lines, text, words
 from tests.fuzz.properties import fuzz
+from tests.test_load_steps import Tree
 from tests.trees import index
 
 NAMES = ("ip_vs", "nf_conntrack", "ip_vs_rr", "libcrc32c")
 COMMANDS = ("alias", "blacklist", "install", "options", "remove", "softdep", "include", "#")
 WORDS = (
-    *NAMES, "ip-vs", "ip*", "[a-z]*", "[z-a]", "[!a", "net-pf-10", "a=b", "x", "hashsize=1", '"a', 'b"', "pre:",
-    "post:",
+    *NAMES, "ip-vs", "ip*", "[a-z]*", "[z-a]", "[!a", "net-pf-10", "a=b", "x", "number", "hashsize=1", '"a', 'b"',
+    "pre:", "post:",
     "/bin/true", "$CMDLINE_OPTS", "--ignore-install", "modprobe", "--", "\\", "\t", "",
 )  # fmt: skip
 LINE = st.tuples(st.sampled_from(COMMANDS), words(*WORDS)).map(" ".join)
@@ -75,40 +75,19 @@ def test_files_are_read_one_after_the_other(one: bytes, other: bytes) -> None:
     assert sorted(apart) == sorted(item for found in lists for item in found)
 
 
-class Modules:
-    """A tree in which every module depends on the next one, and all files exist."""
-
-    def depends(self, module: str) -> list[str]:
-        return [f"{name}.ko" for name in NAMES[NAMES.index(module) :]] if module in NAMES else []
-
-    def aliased(self, name: str) -> list[str]:
-        return ["ip_vs"] if name == "net_pf_10" else []
-
-    def exporting(self, symbol: str) -> list[str]:
-        return ["ip_vs"] if symbol == "symbol:x" else []
-
-    def built_in(self, module: str) -> bool:
-        return module == "libcrc32c"
-
-    def built_in_aliased(self, name: str) -> list[str]:
-        return ["libcrc32c"] if name == "x" else []
-
-    def exists(self, file: str) -> bool:
-        return file.endswith(".ko")
-
-    def unsupported_compression(self, file: str) -> str:
-        return "" if file.endswith(".ko") else "zstd"
-
-    def accepts(self, file: str, parameter: str, value: Optional[str]) -> bool:
-        return value is not None or (file, parameter) != ("ip_vs.ko", "x")
+# Every module depends on the next ones.
+TREE = Tree(
+    {name: NAMES[number + 1 :] for number, name in enumerate(NAMES)}, {"net_pf_10": ["ip_vs"]},
+    {"symbol:x": ["ip_vs"]}, ["libcrc32c"], {"x": ["libcrc32c"]},
+)  # fmt: skip
 
 
 @fuzz(MODPROBE_D, CMDLINE)
 def test_loading_ends_and_names_the_line_that_stops_it(data: bytes, cmdline: bytes) -> None:
-    said, tree = modprobe_d.settings([("a", text(data))], text(cmdline)), Modules()
+    said = modprobe_d.settings([("a", text(data))], text(cmdline))
     for name in (*NAMES, "net-pf-10", "symbol:x", "x"):
-        for found in load_steps.probe(name, said, tree):
-            outcome = load_steps.simulate(found, tree, said, ())
+        for found in load_steps.probe(name, said, TREE):
+            outcome = load_steps.simulate(found, TREE, said, ())
             if outcome.blocker is None:
                 assert found.built_in or found.module in outcome.loaded or not found.steps
             else:
