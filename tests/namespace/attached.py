@@ -11,7 +11,6 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Optional
 
-from ipvsd.config.parser import parse
 from ipvsd.decide.attribution import ObservedWrite
 from ipvsd.kernel.host import LinuxHost
 from ipvsd.modprobe import kernel_names
@@ -20,6 +19,7 @@ from ipvsd.reconcile.reconciler import Reconciler
 from ipvsd.runtime.event_loop import EventLoop, Reason, ReasonKind
 from ipvsd.watch.event_source import Targets
 from ipvsd.watch.sysctl_bpf import SysctlBpf, find_cgroup_root
+from tests.configured import config
 
 KEY, ALIAS = "net.ipv4.ip_forward", "net.ipv4.conf.all.forwarding"
 FILE = Path("/proc/sys/net/ipv4/ip_forward")
@@ -66,9 +66,8 @@ class Node:
         self.refused = list[WriteRefused]()
         self.late = 0.0  # seconds for which it pretends to have been busy
         sources = _Sources()
-        config = parse([("f", CONFIG.encode())])
         clock = lambda: time.monotonic() + self.late  # noqa: E731 -- a function would say no more
-        self.reconciler = Reconciler(LinuxHost("/"), loop, sources, config, clock=clock)
+        self.reconciler = Reconciler(LinuxHost("/"), loop, sources, config(CONFIG), clock=clock)
         self.writes = sources.writes = SysctlBpf(loop, self.reconciler)
         self.round()
         self.repairs.clear()  # those of the first round
@@ -89,7 +88,6 @@ class Node:
         assert self.reconciler.reconcile_one(KEY, time.monotonic())
 
     def hear(self) -> None:
-        """Process the reported writes."""
         self.writes.drain()
         self.loop.run_ready()
 

@@ -6,8 +6,11 @@ import contextlib
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Optional
+
+import pytest
 
 from tests.namespace.attached import ALL, FILE, KEY, Node, by_another_process, by_tee
 
@@ -31,26 +34,25 @@ def writing(*files: Path) -> Iterator[Callable[[], None]]:
         asked.close()
 
 
-def test_a_repair_for_another_event_receives_the_writer(node: Node) -> None:
+@pytest.mark.parametrize(
+    ("late", "then", "named"),
+    [
+        pytest.param(0.0, (), ["sh"], id="a repair for another event"),
+        pytest.param(0.0, (by_tee,), ["sh", "tee"], id="a write of the same value just after the repair"),
+        pytest.param(30.0, None, ["sh"], id="an event that arrives late"),
+    ],
+)
+def test_a_drift_is_attributed_to_its_own_writer(
+    node: Node, late: float, then: Optional[Sequence[Callable[[], None]]], named: list[str]
+) -> None:
     by_another_process("0")
-    node.event()
-    node.repaired(1)
-    assert node.named() == ["sh"]
-
-
-def test_a_write_of_the_same_value_just_after_the_repair_is_not_the_cause(node: Node) -> None:
-    by_another_process("0")
-    node.event()
-    by_tee()  # reported together with the first one
-    node.repaired(2)
-    assert node.named() == ["sh", "tee"]
-
-
-def test_a_writer_is_identified_however_late_its_event_arrives(node: Node) -> None:
-    by_another_process("0")
-    node.late = 30.0
-    node.repaired(1)
-    assert node.named() == ["sh"]
+    node.late = late
+    if then is not None:
+        node.event()
+        for write in then:  # reported together with the first one
+            write()
+    node.repaired(len(named))
+    assert node.named() == named
 
 
 def test_two_writes_before_the_event_are_the_cause_of_both_drifts(node: Node) -> None:

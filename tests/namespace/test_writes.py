@@ -249,12 +249,6 @@ def test_after_a_loss_no_sysctl_is_monitored_until_the_next_query(node: Node) ->
     assert node.writes.monitored() == {KEY}
 
 
-def test_a_loss_is_reported(node: Node) -> None:
-    room = overflow()
-    node.hear()
-    assert node.writes.lost == room + 1
-
-
 def lost(node: Node) -> int:
     """Wait until lost events cause a reconciliation, and return the number of its reasons."""
     times, deadline = 0, time.monotonic() + 10
