@@ -45,15 +45,9 @@ _MAKING = [
 _MAKING += ["fcntl: duplicate"]
 # Errors of these never mean a lack of memory or space (their pages in section 2 of the manual, and their source).
 _NEVER = (
-    "epoll_ctl: delete",
-    "epoll_ctl: change",
-    "epoll_wait",
-    "inotify_rm_watch",
-    "wait4",
-    "fcntl: duplicate",
-    "shutdown",
+    "epoll_ctl: delete", "epoll_ctl: change", "epoll_wait", "inotify_rm_watch", "wait4", "fcntl: duplicate", "shutdown",
     "lseek",
-)
+)  # fmt: skip
 _NEVER_OF = (("read", "a pipe"), ("read", "inotify"))
 _STORED = (
     "read readv pread64 write writev pwrite64 stat lstat fstat newfstatat statx access faccessat faccessat2 readlink "
@@ -191,7 +185,6 @@ def _link(pid: int, name: str) -> str:
 
 
 def place(path: str) -> str:
-    """Return the kind of a path."""
     for pattern, found in _PLACES:
         fits = pattern.fullmatch(path)
         if fits:

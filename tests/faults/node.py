@@ -114,14 +114,10 @@ class Node:
 
     def restart(self, injection: Optional[Injection] = None) -> None:
         """Restart the daemon like systemd, and end it first if necessary."""
-        if self.running():
-            self.service.process.kill()
-        if self._interceptor:
-            self.ended()
+        self._end()
         self.start(injection)
 
     def running(self) -> bool:
-        """Return whether the daemon has not ended."""
         return self._interceptor is not None and self.service.process.poll() is None
 
     def ended(self) -> int:
@@ -135,12 +131,14 @@ class Node:
         return code
 
     def close(self) -> None:
-        """End the daemon."""
+        self._end()
+        self.service.close()
+
+    def _end(self) -> None:
         if self.running():
             self.service.process.kill()
         if self._interceptor:
             self.ended()
-        self.service.close()
 
     # --- calls of the daemon ------------------------------------------------------------
 
@@ -235,13 +233,11 @@ class Node:
         self._list({*self.live(), name})
 
     def unload(self, name: str) -> None:
-        """Remove a module."""
         with self._lock:
             self._list(self.live() - {name})
             shutil.rmtree(self.tree / "sys/module" / name)
 
     def live(self) -> set[str]:
-        """Return the names of the modules."""
         return {line.split()[0] for line in (self.tree / "proc/modules").read_text().splitlines()}
 
     def _list(self, names: set[str]) -> None:
@@ -323,7 +319,6 @@ class Node:
         return Counter("/proc/sys" if "/proc/sys" in link else link.partition(":")[0] for link in found)
 
     def left_over(self) -> list[str]:
-        """Return leftover temporary files."""
         places = ("run/ipvsd", "var/lib/ipvsd", "etc/ipvsd")
         return [str(file) for place in places for file in (self.tree / place).rglob(".*.new")]
 
@@ -347,7 +342,6 @@ class Node:
 
 
 def prepare() -> None:
-    """Prepare the network namespace of this process."""
     for command in ("link set lo up", "link add bench1 type veth peer name peer1"):
         subprocess.run(["ip", *command.split()], check=True)
     Path("/proc/sys/net/unix/max_dgram_qlen").write_text("512")  # as on a system with systemd

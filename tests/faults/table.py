@@ -34,7 +34,6 @@ class Table:
 
     @property
     def failed(self) -> list[str]:
-        """The failures, one line each."""
         return [f"{cell}: {problem}" for cell, outcome in self.outcomes.items() for problem in outcome.problems]
 
     def _shown(self, row: Row, fault: Fault) -> str:
@@ -66,7 +65,6 @@ class Table:
 
 
 def cells(made: Mapping[Row, int]) -> Sequence[Cell]:
-    """Return the cells to try."""
     found = []
     for row in sorted(made):
         for fault in (fault for fault, why in faults(row).items() if not why):
