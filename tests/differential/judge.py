@@ -26,7 +26,6 @@ KINDS = ("sysctl.d", "modules-load.d", "modprobe.d")
 
 
 def main() -> None:
-    """Answer the cases."""
     task = json.load(sys.stdin)
     make_root(task["root"], task["modules"])
     os.chroot(task["root"])

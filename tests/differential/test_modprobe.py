@@ -38,19 +38,8 @@ UNDER = 'mount --bind "$1" /proc/cmdline && shift && exec "$@"'
 NAMES = ("m_a", "m-b", "m_c-d", "m_e", "n-f", "n_g", "h", "ip_vs", "ip_vs_rr", "nf_conntrack")
 OTHERS = ("b_one", "b-two", "gone", "net-pf-10", "my_alias", "m_x1", "off")
 PATTERNS = (
-    "m_*",
-    "m?a",
-    "m[-_]b",
-    "[mn]_[a-g]",
-    "m_[!a]",
-    "*_rr",
-    "ip_vs*",
-    "h",
-    "m_[z-a]",
-    "m\\\\_a",
-    "n[",
-    "net_pf_[0-9]*",
-)
+    "m_*", "m?a", "m[-_]b", "[mn]_[a-g]", "m_[!a]", "*_rr", "ip_vs*", "h", "m_[z-a]", "m\\\\_a", "n[", "net_pf_[0-9]*",
+)  # fmt: skip
 SUFFIXES = (".ko", ".ko", ".ko.xz", ".ko.zst", ".ko.gz")
 COMMANDS = (
     "/bin/true", "/bin/false", " true", "modprobe -i $CMDLINE_OPTS ip_vs", "echo a\\\\b",
@@ -178,18 +167,9 @@ class Generated:
     def _make_command_line(self) -> None:
         random = self.random
         words = [
-            "quiet",
-            "root=/dev/vda1",
-            "a.b.c=1",
-            "=x",
-            "--",
-            "h.b",
-            '"h.c=d e"',
-            'h.c="d e"',
-            '"h.c"',
-            'm_a.x"y"',
+            "quiet", "root=/dev/vda1", "a.b.c=1", "=x", "--", "h.b", '"h.c=d e"', 'h.c="d e"', '"h.c"', 'm_a.x"y"',
             'h.u="v',
-        ]
+        ]  # fmt: skip
         words += [f"modprobe.blacklist={self._name()},{self._name()}" for _ in range(2)]
         words += [f"{self._name()}.a-b={random.choice(OPTIONS)}" for _ in range(3)]
         self.command_line = self._blank().join(random.sample(words, random.randint(0, 6))) + "\n"

@@ -36,14 +36,8 @@ ENDS = ["\n"] * 12 + ["\r\n", "\r\n", "\n\n", "\r", "\n\r", "\0", "\0\n", "\r\r\
 PLACES = ["etc", "run", "usr/local/lib", "usr/lib", "lib"]
 NAMES = ["10-a", "50-b", "50-b", "60-c", "90-ipvsd", "99-sysctl", "99-z", "a b", "Z", "é".encode().decode("latin-1")]
 LINKED = [
-    "->/dev/null",
-    "->nowhere",
-    "->../sysctl.conf",
-    "->/etc/sysctl.conf",
-    "->10-a.conf",
-    "->../../run/sysctl.d/x",
-    "/",
-]
+    "->/dev/null", "->nowhere", "->../sysctl.conf", "->/etc/sysctl.conf", "->10-a.conf", "->../../run/sysctl.d/x", "/",
+]  # fmt: skip
 
 
 def key(dice: random.Random) -> str:
