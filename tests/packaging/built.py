@@ -13,12 +13,10 @@ QUICK = "not (vm or namespace or packaging or differential or full)"
 
 
 def debian() -> Path:
-    """Return the .deb."""
     return _only("*_all.deb")
 
 
 def bundled() -> Path:
-    """Return the package that bundles its libraries."""
     return _only("*-1.noarch.rpm")
 
 

@@ -24,29 +24,23 @@ class Root:
         self.directory = directory / "root"
 
     def unpack(self, archive: Path) -> None:
-        """Fill the root from a tarball."""
         self.directory.mkdir()
         self.directory.parent.chmod(0o755)
         self._run(f"tar -xpf {archive} -C $ROOT --numeric-owner --exclude='./dev/*'")
 
     def remove(self) -> None:
-        """Delete the root."""
         self._run("rm -rf --one-file-system $ROOT/*")
 
     def put(self, path: str, text: str) -> None:
-        """Write a file."""
         self._run(f"mkdir -p $ROOT/{os.path.dirname(path)} && cat > $ROOT/{path}", text)
 
     def copy(self, source: Path, path: str) -> None:
-        """Copy a file into the root."""
         self._run(f"cp {source} $ROOT/{path}")
 
     def copy_directory(self, source: Path, path: str) -> None:
-        """Copy a directory into the root, under a new name."""
         self._run(f"test ! -e $ROOT/{path} && cp -R {source} $ROOT/{path}")
 
     def pack(self, archive: Path) -> None:
-        """Create a tarball of the root."""
         self._run(f"tar -cpf {archive} -C $ROOT --numeric-owner .")
 
     def run(

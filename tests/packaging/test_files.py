@@ -21,10 +21,7 @@ ONLY_DEBIANS = {
     "usr/share/doc/ipvsd/copyright",
     "usr/share/lintian/overrides/ipvsd",
 }
-ONLY_RPMS = {
-    "usr/share/doc/ipvsd/CHANGELOG.md",
-    "usr/share/licenses/ipvsd/LICENSE",
-}
+ONLY_RPMS = {"usr/share/doc/ipvsd/CHANGELOG.md", "usr/share/licenses/ipvsd/LICENSE"}
 
 
 def _run(*command: str) -> Iterator[str]:
