@@ -236,7 +236,6 @@ class Modules(NamedTuple):
 
 
 def balance_modules(changes: Iterable[Change]) -> Modules:
-    """Return the results of the unloadings."""
     by_name: dict[str, list[Change]] = defaultdict(list)
     for change in sorted(changes):
         by_name[change.name].append(change)

@@ -18,10 +18,7 @@ TIMER = {
     "/etc/systemd/system/keep.service": "[Service]\nType=oneshot\nCPUAccounting=yes\nExecStart=/usr/local/sbin/keep\n",
     "/etc/systemd/system/keep.timer": f"[Timer]\nOnActiveSec=0\nOnUnitActiveSec={PERIOD}\nAccuracySec=1s\n",
 }
-STATIC = {
-    "/etc/modules-load.d/bench.conf": "".join(f"{name}\n" for name in MODULES),
-    "/etc/sysctl.d/bench.conf": LINES,
-}
+STATIC = {"/etc/modules-load.d/bench.conf": "".join(f"{name}\n" for name in MODULES), "/etc/sysctl.d/bench.conf": LINES}
 # With "+r", TuneD loads a module. Without it, TuneD only writes options for modprobe.
 TUNED = {
     "/etc/tuned/bench/tuned.conf": (

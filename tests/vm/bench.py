@@ -81,7 +81,6 @@ def describe(node: Node) -> Iterator[tuple[str, str]]:
 
 
 def measure(size: Size) -> Results:
-    """Boot, install, measure."""
     before = neighbours()
     with Machine(chosen(), pinned=True) as machine:
         node = Node(machine)
@@ -115,13 +114,9 @@ def measure(size: Size) -> Results:
         during = neighbours()
     say("natively")
     promises = (
-        *(bounds.of_module(module) for module in modules),
-        *bounds.of_sysctl(sysctl),
-        bounds.of_start(start),
-        *bounds.of_memory(memory),
-        *bounds.of_idle(idle),
-        *bounds.of_storm(storm),
-    )
+        *(bounds.of_module(module) for module in modules), *bounds.of_sysctl(sysctl), bounds.of_start(start),
+        *bounds.of_memory(memory), *bounds.of_idle(idle), *bounds.of_storm(storm),
+    )  # fmt: skip
     described["host load"] = f"{before} before; {during} at the end, including this guest"
     natively = native.figures(size.sysctl, size.start)
     found = (start, boot, memory, idle, storm)

@@ -87,10 +87,8 @@ def of_idle(idle: Idle) -> tuple[Promise, ...]:
     """Return the wake-ups and log lines, except for the resyncs, each of which feeds the watchdog."""
     more = idle.wakeups - idle.looks * WAKEUPS_OF_A_LOOK
     return (
-        Promise(
-            "idle: wake-ups except for the resync", max(0, more) + idle.others, 0, "",
-            f"{idle.wakeups} of the main thread in {idle.looks} resyncs, {idle.others} of other threads",
-        ),
+        Promise("idle: wake-ups except for the resync", max(0, more) + idle.others, 0, "",
+                f"{idle.wakeups} of the main thread in {idle.looks} resyncs, {idle.others} of other threads"),
         Promise("idle: lines logged", idle.lines, 0, "", f"{idle.looks} resyncs"),
     )  # fmt: skip
 
@@ -100,14 +98,8 @@ def of_storm(storm: Storm) -> tuple[Promise, ...]:
     rate = f"{storm.writes} writes in {storm.seconds:.0f} s"
     return (
         Promise("write storm: CPU time of one processor", 100 * storm.processor / storm.seconds, 20, "%", rate),
-        Promise(
-            "write storm: all compliant afterwards",
-            storm.until_right,
-            65,
-            "s",
-            f"resync 60 s; {storm.lost} events lost",
-        ),
-        Promise(
-            "write storm: lines logged", storm.lines, LINES, "", "six keys, each repaired at most 20 times a minute"
-        ),
-    )
+        Promise("write storm: all compliant afterwards", storm.until_right, 65, "s",
+                f"resync 60 s; {storm.lost} events lost"),
+        Promise("write storm: lines logged", storm.lines, LINES, "",
+                "six keys, each repaired at most 20 times a minute"),
+    )  # fmt: skip

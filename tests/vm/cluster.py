@@ -26,7 +26,6 @@ Object = dict[str, Any]
 
 
 def address(service: str, family: str) -> str:
-    """Return the cluster IP of a service."""
     return _CLUSTER[family].format(NUMBERS[service])
 
 
@@ -46,10 +45,8 @@ def objects(families: Sequence[str], gone: Sequence[str] = ()) -> Mapping[str, S
     ingress = [{"ip": balancer("lb", family)} for family in families]
     services = [
         _service(families, "web", {**tcp, "nodePort": NODE_PORT}, type="NodePort"),
-        _service(
-            families, "sticky", tcp, sessionAffinity="ClientIP",
-            sessionAffinityConfig={"clientIP": {"timeoutSeconds": 600}},
-        ),
+        _service(families, "sticky", tcp, sessionAffinity="ClientIP",
+                 sessionAffinityConfig={"clientIP": {"timeoutSeconds": 600}}),
         _service(
             families, "lb", {**tcp, "nodePort": 30082}, type="LoadBalancer", loadBalancerSourceRanges=ranges,
         ) | {"status": {"loadBalancer": {"ingress": ingress}}},

@@ -12,14 +12,10 @@ from tests.vm.machine import BenchError, Machine
 from tests.vm.node import MODULES, SYSCTLS, Node, package
 
 METRICS = (
-    "ipvsd_ready",
-    "ipvsd_ipvs_up",
-    'ipvsd_module_unloads_total{module="ip_vs_sh"}',
-    'ipvsd_module_loads_total{module="ip_vs_sh"}',
-    'ipvsd_sysctl_drifts_total{sysctl="net.ipv4.ip_forward"}',
-    'ipvsd_sysctl_repairs_total{sysctl="net.ipv4.ip_forward"}',
-    "ipvsd_drift_repair_duration_seconds_count",
-)
+    "ipvsd_ready", "ipvsd_ipvs_up", 'ipvsd_module_unloads_total{module="ip_vs_sh"}',
+    'ipvsd_module_loads_total{module="ip_vs_sh"}', 'ipvsd_sysctl_drifts_total{sysctl="net.ipv4.ip_forward"}',
+    'ipvsd_sysctl_repairs_total{sysctl="net.ipv4.ip_forward"}', "ipvsd_drift_repair_duration_seconds_count",
+)  # fmt: skip
 
 
 class Demo:
@@ -31,7 +27,6 @@ class Demo:
         self.shown = 0
 
     def step(self, text: str) -> None:
-        """Begin a step."""
         print(f"\n== {text}  [{time.monotonic() - self.begun:.0f} s]", flush=True)
 
     def show(self, text: str) -> None:

@@ -124,7 +124,6 @@ def ask(node: Node, what: str, *arguments: object, timeout: float = 900) -> Any:
 
 @contextmanager
 def stopped(node: Node) -> Iterator[None]:
-    """Stop the daemon while the context lasts."""
     node.run("systemctl stop ipvsd")
     try:
         yield
@@ -133,7 +132,6 @@ def stopped(node: Node) -> Iterator[None]:
 
 
 def sysctl(node: Node, tries: int) -> Sysctl:
-    """Measure the repair of a sysctl."""
     with node.configured(PEACE):
         node.ipvs_answer()
         found = ask(node, "sysctl", tries)

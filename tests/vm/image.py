@@ -104,11 +104,7 @@ def _build(kernel: Kernel, archive: Path, target: Path, work: Path) -> None:
 def _build_stub(suite: str, release: str, target: Path) -> None:
     target.mkdir()
     target.chmod(0o777)  # mmdebstrap's hooks write here, possibly as another user
-    hooks = (
-        "mkdir $1/stub",
-        f"copy-in {STUB[0]} {STUB[1]} /stub",
-        BUILD_STUB.format(release=release, target=target),
-    )
+    hooks = ("mkdir $1/stub", f"copy-in {STUB[0]} {STUB[1]} /stub", BUILD_STUB.format(release=release, target=target))
     options = (*(f"--customize-hook={hook}" for hook in hooks), "--format=null")
     debian.mmdebstrap(suite, (f"linux-headers-{release}", "gcc-12", "make"), options, Path("-"))
 

@@ -29,11 +29,8 @@ class Kernel:
 
 
 KERNELS: Mapping[str, Origin] = {
-    "5.10": Origin("bullseye"),
-    "6.1": Origin("bookworm", stub=True),
-    "6.12": Origin("trixie"),
-    "7.2": Origin("sid"),
-}
+    "5.10": Origin("bullseye"), "6.1": Origin("bookworm", stub=True), "6.12": Origin("trixie"), "7.2": Origin("sid"),
+}  # fmt: skip
 DEFAULT = "6.1"
 SUITES = tuple(origin.suite for origin in KERNELS.values())
 RECIPE = (Path(__file__), Path(packages.__file__))
@@ -56,7 +53,6 @@ def chosen_suite() -> str:
 
 
 def of_suite(suite: str) -> str:
-    """Return the kernel of a suite."""
     return next(name for name, origin in KERNELS.items() if origin.suite == suite)
 
 

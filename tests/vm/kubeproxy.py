@@ -69,38 +69,19 @@ def _build(target: Path, work: Path) -> None:
     packages.source("kubernetes", SUITE, tree, work)
     # The machine's settings for Go (a proxy, a cache, flags) do not matter. Nothing is downloaded.
     environment = {
-        "PATH": os.environ["PATH"],
-        "HOME": str(work),
-        "GOPATH": str(work / "go"),
-        "GOCACHE": str(work / "cache"),
-        "GO111MODULE": "off",
-        "GOFLAGS": "",
-        "CGO_ENABLED": "0",
-    }
+        "PATH": os.environ["PATH"], "HOME": str(work), "GOPATH": str(work / "go"), "GOCACHE": str(work / "cache"),
+        "GO111MODULE": "off", "GOFLAGS": "", "CGO_ENABLED": "0",
+    }  # fmt: skip
     command = [
-        COMPILER,
-        "build",
-        "-trimpath",
-        "-ldflags=-s -w",
-        "-o",
-        str(work / "root/kube-proxy"),
+        COMPILER, "build", "-trimpath", "-ldflags=-s -w", "-o", str(work / "root/kube-proxy"),
         f"{PACKAGE}/cmd/kube-proxy",
-    ]
+    ]  # fmt: skip
     done = subprocess.run(command, cwd=tree, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         sys.exit(f"cannot build kube-proxy: {done.stderr[-2000:]}")
     command = [
-        "mke2fs",
-        "-q",
-        "-t",
-        "ext4",
-        "-O",
-        "^has_journal",
-        "-d",
-        str(work / "root"),
-        str(target / "disk"),
-        "96M",
-    ]
+        "mke2fs", "-q", "-t", "ext4", "-O", "^has_journal", "-d", str(work / "root"), str(target / "disk"), "96M",
+    ]  # fmt: skip
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 
@@ -185,12 +166,9 @@ def traffic(family: str) -> Sequence[tuple[str, str]]:
         return f"{protocol}/{cluster.address(name, family)}/{port}"
 
     everywhere = [
-        (service("web"), pod),
-        (f"tcp/{node}/{cluster.NODE_PORT}", pod),
-        (service("dns", "udp", 53), pod),
-        (f"udp/{node}/{cluster.DNS_PORT}", pod),
-        (service("empty"), "refused"),
-    ]
+        (service("web"), pod), (f"tcp/{node}/{cluster.NODE_PORT}", pod), (service("dns", "udp", 53), pod),
+        (f"udp/{node}/{cluster.DNS_PORT}", pod), (service("empty"), "refused"),
+    ]  # fmt: skip
     balancer = f"tcp/{cluster.balancer('lb', family)}/80"
     by_visitor = {
         "client": [

@@ -138,7 +138,6 @@ class Machine:
         return self.run("systemctl is-system-running --wait", timeout=BOOT_LIMIT, check=False).out.strip()
 
     def console(self) -> str:
-        """Return the output on the console."""
         return self._console.read_text(errors="replace") if self._console.exists() else ""
 
     def registers(self) -> str:

@@ -50,16 +50,8 @@ def measure(suite: str) -> Platform:
     with tempfile.TemporaryDirectory() as place:
         junit = Path(place) / "junit.xml"
         command = [
-            sys.executable,
-            "-m",
-            "pytest",
-            "-q",
-            "-m",
-            "vm or packaging",
-            f"--junitxml={junit}",
-            *LEGACY,
-            *files,
-        ]
+            sys.executable, "-m", "pytest", "-q", "-m", "vm or packaging", f"--junitxml={junit}", *LEGACY, *files,
+        ]  # fmt: skip
         environment = {**os.environ, "IPVSD_VM_SUITE": suite}
         done = subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, text=True, check=False)
         print(f"== {suite}\n{done.stdout}{done.stderr}", file=sys.stderr, flush=True)

@@ -91,13 +91,9 @@ def _inside(tries: str, starts: int) -> dict[str, object]:
         backend = json.loads(Path("/run/ipvsd/status.json").read_text())["backend"]
         pages = int(Path(f"/proc/{process}/statm").read_text().split()[1])
     return {
-        "repair": found["repair"],
-        "round_trip": found["round trip"],
-        "ready": ready,
-        "python": python,
-        "backend": backend,
-        "resident": pages * os.sysconf("SC_PAGE_SIZE"),
-    }
+        "repair": found["repair"], "round_trip": found["round trip"], "ready": ready, "python": python,
+        "backend": backend, "resident": pages * os.sysconf("SC_PAGE_SIZE"),
+    }  # fmt: skip
 
 
 if __name__ == "__main__":

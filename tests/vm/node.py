@@ -31,15 +31,11 @@ SOMETIMES = ("nft_counter", "ip_vs_twos")  # managed as well, on the kernels tha
 NETFILTER = "^(ip_vs|ip_set|nf_|nft_|nfnetlink|x_tables|xt_|ipt_|ip6t_|ip_tables|ip6_tables|iptable|ip6table)"
 UNLOAD_IPVS = "modprobe -r $(ls /sys/module/ip_vs/holders)"  # the last one takes ip_vs with it
 SYSCTLS = {
-    "net.ipv4.ip_forward": "1",
-    "net.ipv4.conf.default.forwarding": "1",
-    "net.ipv4.vs.conntrack": "1",
-    "net.ipv4.vs.expire_nodest_conn": "1",
-    "net.ipv4.vs.expire_quiescent_template": "1",
-    "net.bridge.bridge-nf-call-iptables": "1",
-    "net.bridge.bridge-nf-call-ip6tables": "1",
+    "net.ipv4.ip_forward": "1", "net.ipv4.conf.default.forwarding": "1", "net.ipv4.vs.conntrack": "1",
+    "net.ipv4.vs.expire_nodest_conn": "1", "net.ipv4.vs.expire_quiescent_template": "1",
+    "net.bridge.bridge-nf-call-iptables": "1", "net.bridge.bridge-nf-call-ip6tables": "1",
     "net.netfilter.nf_conntrack_max": "131072",
-}
+}  # fmt: skip
 
 # Records at its start whether everything that kube-proxy will need exists.
 KUBELET = """[Unit]
@@ -185,7 +181,6 @@ class Node:
     # --- state --------------------------------------------------------------------------
 
     def live(self, name: str) -> bool:
-        """Return whether a module is live."""
         return self.run(f"cat /sys/module/{name}/initstate", check=False).out.strip() == "live"
 
     def schedulers(self) -> frozenset[str]:
@@ -205,11 +200,9 @@ class Node:
         return f"ready: {len(self.held())} modules, {len(SYSCTLS) + interfaces} sysctls compliant"
 
     def sysctl(self, key: str) -> str:
-        """Return the value of a sysctl."""
         return self.run(f"sysctl -n {key}", check=False).out.strip()
 
     def state(self) -> dict[str, Union[str, bool]]:
-        """Return all managed items: modules and sysctls."""
         modules = set(self.run("cut -d' ' -f1 /proc/modules").out.split())
         values = self.run(f"sysctl -n {' '.join(SYSCTLS)}", check=False).out.split("\n")
         return {**{name: name in modules for name in MODULES}, **dict(zip(SYSCTLS, values))}

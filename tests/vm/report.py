@@ -28,7 +28,6 @@ class Results:
 
 
 def markdown(results: Results) -> str:
-    """Return the whole document."""
     return "\n".join((*_head(results), *_promises(results), *_beside(results), *_native(results)))
 
 

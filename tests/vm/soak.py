@@ -178,7 +178,6 @@ def _at(entry: Mapping[str, Any]) -> float:
 
 
 def judge(evidence: Evidence) -> Outcome:
-    """Return the result of a run."""
     told, document, entries = evidence.told, evidence.document, evidence.entries
     ours, names = told["pid"], told["sysctls"]
     begun = list(_writes(told["trace"], names))
@@ -250,7 +249,6 @@ def _writes(trace: Sequence[Any], names: Sequence[str]) -> Iterator[Write]:
 
 
 def _changes(trace: Sequence[Any], ours: int, wanted: Collection[str]) -> Iterator[Change]:
-    """Yield the loads and unloads of these modules."""
     for at, pid, kind, found in trace:
         if kind in ("module_load", "module_free") and found[0] in wanted:
             yield Change(at, found[0], pid == ours, kind == "module_free")

@@ -8,7 +8,6 @@ from tests.vm.node import MODULES, SYSCTLS, Journal, Node
 def test_kubelet_finds_every_module_and_every_sysctl(node: Node) -> None:
     modules = {line.split()[0]: line.split()[4] for line in node.found_by_kubelet["modules"].splitlines()}
     sysctls = dict(line.split(" = ") for line in node.found_by_kubelet["sysctls"].splitlines())
-
     assert {name: modules.get(name) for name in MODULES} == dict.fromkeys(MODULES, "Live")
     assert sysctls == SYSCTLS
     assert node.found_by_kubelet["ipvsd"] == "active\n"
@@ -27,7 +26,6 @@ def test_the_status_is_what_an_operator_wants_to_read(node: Node) -> None:
 
 def test_ipvs_itself_replies(node: Node) -> None:
     said = node.ipvs_answer()
-
     assert said["version"].startswith("1.2")
     # The kernel's own text. Since 7.0, it has no table before its first service.
     assert f"size={said['table_size']})" in node.run("cat /proc/net/ip_vs").out
@@ -36,7 +34,6 @@ def test_ipvs_itself_replies(node: Node) -> None:
 
 def test_check_and_status_need_no_root(node: Node) -> None:
     user = "setpriv --reuid 65534 --regid 65534 --clear-groups"
-
     assert node.run(f"{user} ipvsd status").code == 0
     done = node.run(f"{user} ipvsd check")
     assert "IPVS: not queried, because the query requires root" in done.out
@@ -47,7 +44,6 @@ def test_check_and_status_need_no_root(node: Node) -> None:
 def test_apply_without_root_reports_this_and_changes_nothing(node: Node) -> None:
     node.run("systemctl stop ipvsd; sysctl -w net.ipv4.ip_forward=0")
     done = node.run("setpriv --reuid 65534 --regid 65534 --clear-groups ipvsd apply", check=False)
-
     assert (done.code, done.err) == (
         77,
         "ipvsd: cannot apply the configuration: root required "
@@ -59,7 +55,6 @@ def test_apply_without_root_reports_this_and_changes_nothing(node: Node) -> None
 
 def test_plan_and_apply_without_a_daemon(node: Node) -> None:
     node.run("systemctl stop ipvsd; rmmod ip_vs_sh; sysctl -w net.ipv4.ip_forward=0")
-
     plan = node.run("ipvsd plan --exit-code", check=False)
     assert plan.code == 1
     assert "- net.ipv4.ip_forward = 0\n+ net.ipv4.ip_forward = 1\n" in plan.out
@@ -85,7 +80,6 @@ def test_a_strict_start_holds_kubelet_back_until_its_limit_and_says_why(node: No
     try:
         node.run("systemctl daemon-reload; systemctl start --no-block ipvsd kubelet")
         node.until(lambda: "startup.mode: strict" in node.status_line(), "the status while it waits")
-
         assert "no_such_module absent" in node.status_line()
         assert node.show("ActiveState") == "activating"
         assert node.show("ActiveState", "kubelet") == "inactive"

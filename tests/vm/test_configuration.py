@@ -40,11 +40,9 @@ def test_after_a_reload_the_active_configuration_stays_active(node: Node, journa
     _expect(journal)
     text, error = BROKEN[name]
     state, hash_ = node.state(), node.status()["config"]["hash"]
-
     node.machine.put(text.encode(), DROP_IN)
     node.run("systemctl reload ipvsd")
     errors = node.until(lambda: node.status()["config"]["errors"], "the refusal")
-
     assert any(error in line for line in errors)
     assert f"{DROP_IN}:" in errors[0]
     assert errors[0][:60] in node.status_line()
@@ -54,7 +52,6 @@ def test_after_a_reload_the_active_configuration_stays_active(node: Node, journa
     assert node.state() == state
     assert node.run("ipvsd config validate", check=False).code == 78
     assert node.run("ipvsd check", check=False).code == 78
-
     node.run(f"rm {DROP_IN}")  # without a reload, because the change itself is detected
     node.until(lambda: node.metrics()["ipvsd_config_last_reload_successful"] == 1, "the good one again")
 
@@ -71,7 +68,6 @@ def test_at_the_start_the_last_good_configuration_is_used_with_the_same_messages
         node.run("systemctl stop ipvsd")
         node.machine.put(text.encode(), DROP_IN)
         node.start()
-
         assert node.status()["config"]["interval"] == 33
         assert any(error in line for line in node.status()["config"]["errors"])
         assert any(error in line for line in journal.lines())
@@ -84,9 +80,7 @@ def test_without_a_last_good_one_it_exits_78_and_does_not_block_kubelet(node: No
     journal.expect(r"missing last good configuration")
     node.run("systemctl stop ipvsd kubelet; rm /var/lib/ipvsd/last-good.json; sysctl -w net.ipv4.ip_forward=0")
     node.machine.put(b"nonsense: 1\n", DROP_IN)
-
     node.run("systemctl start ipvsd kubelet", check=False)
-
     assert node.show("ExecMainStatus") == "78"
     assert node.show("ActiveState", "kubelet") == "active"
     assert node.sysctl("net.ipv4.ip_forward") == "0"

@@ -53,7 +53,6 @@ def test_every_consumer_starts_after_the_node_was_made_compliant_once(node: Node
     node.run("systemctl disable ipvsd; systemctl enable ipvsd-apply")
     node.machine.reboot()
     node.machine.booted()
-
     done_at = int(node.show("ActiveEnterTimestampMonotonic", "ipvsd-apply"))
     assert [name for name, at in _started(node).items() if not 0 < done_at <= at] == []
     assert _found(node) == dict.fromkeys(STAND_INS, EVERYTHING_LIVE)

@@ -27,9 +27,7 @@ def _unload(node: Node, command: str, name: str) -> None:
 @pytest.mark.parametrize("name", ["ip_vs_rr", "ip_vs_wrr", "ip_vs_sh", "br_netfilter"])
 def test_a_module_that_is_unloaded_is_loaded_again(node: Node, journal: Journal, name: str) -> None:
     before = node.metrics()
-
     _unload(node, f"rmmod {name}", name)
-
     node.until(node.right, "everything right")
     after = node.metrics()
     for metric in ("unloads", "loads"):
@@ -44,14 +42,12 @@ def test_a_module_that_is_unloaded_is_loaded_again(node: Node, journal: Journal,
 def test_ip_vs_with_all_its_schedulers_comes_back_with_its_sysctls(node: Node, journal: Journal) -> None:
     journal.expect(RACE)
     before = node.metrics()
-
     # The daemon is stopped, or it would load the first scheduler again before the last one is unloaded.
     _unload(
         node,
         f"systemctl kill -s STOP ipvsd; {UNLOAD_IPVS}; ! test -e /sys/module/ip_vs; systemctl kill -s CONT ipvsd",
         "ip_vs",
     )
-
     node.until(node.right, "everything right")
     after = node.metrics()
     for name in ("ip_vs", "ip_vs_rr", "ip_vs_wrr", "ip_vs_sh"):
@@ -77,13 +73,11 @@ def test_ip_vs_unloaded_under_a_running_daemon_ends_compliant(node: Node, journa
 def test_a_sysctl_that_is_changed_is_restored(node: Node, journal: Journal, key: str) -> None:
     drifts, repairs = (f'ipvsd_sysctl_{metric}_total{{sysctl="{key}"}}' for metric in ("drifts", "repairs"))
     before = node.metrics()
-
     for count in (1, 2, 3):
         node.run(f"sysctl -w {key}=0")
         node.until(lambda: node.sysctl(key) == "1", f"{key} restored")
         due = before[repairs] + count
         node.until(lambda due=due: node.metrics()[repairs] == due, "the repair counted")  # type: ignore[misc]
-
     assert node.metrics()[drifts] - before[drifts] == 3
     told = [line for line in journal.lines() if line.startswith(f"wrote {key}: '1' (was '0'); changed ")]
     assert len(told) == 3
@@ -92,12 +86,10 @@ def test_a_sysctl_that_is_changed_is_restored(node: Node, journal: Journal, key:
 def test_nf_conntrack_max_is_a_floor(node: Node) -> None:
     key = "net.netfilter.nf_conntrack_max"
     looks = node.metrics()["ipvsd_reconciliations_total"]
-
     node.run(f"sysctl -w {key}=500000")
     node.until(lambda: node.metrics()["ipvsd_reconciliations_total"] > looks, "a look after the write")
     assert node.sysctl(key) == "500000"
     assert node.finding(key)["verdict"] == "compliant"
-
     node.run(f"sysctl -w {key}=1000")
     node.until(lambda: node.sysctl(key) == "131072", "the floor restored")
 

@@ -54,7 +54,6 @@ def test_a_start_is_little_slower_than_an_interpreter_and_the_work_itself(node: 
 
 def test_an_idle_daemon_does_not_wake_up_and_logs_nothing(node: Node) -> None:
     quiet = figures.idle(node, looks=6)
-
     assert 6 - 2 <= quiet.looks <= 6 + 3
     for promise in bounds.of_idle(quiet):
         assert held(promise), promise

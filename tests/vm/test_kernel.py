@@ -15,8 +15,7 @@ DEAREST = 8
 
 def test_a_missing_br_netfilter_is_reported_and_the_node_stays_healthy(node: Node, journal: Journal) -> None:
     journal.expect(
-        r"module br_netfilter \(optional\): (absent|index stale): ",
-        r"sysctl net\.bridge\.\S+ \(optional\): pending",
+        r"module br_netfilter \(optional\): (absent|index stale): ", r"sysctl net\.bridge\.\S+ \(optional\): pending"
     )
     with node.configured(FAST), node.without("br_netfilter"):
         node.until(lambda: node.status()["state"] == "degraded", "degraded")
@@ -62,11 +61,9 @@ def test_an_old_kernel_has_two_connection_trackers(node: Node) -> None:
         node.until(lambda: node.finding("nf_conntrack_ipv4")["required"], "both required")
         assert node.finding("nf_conntrack")["verdict"] == "live"
         assert node.status()["state"] == "ready"
-
         node.run(f"rm -r {place} && depmod && rmmod nf_conntrack_ipv4")
         node.until(
-            lambda: "nf_conntrack_ipv4" not in {item["name"] for item in node.status()["modules"]},
-            "nf_conntrack alone",
+            lambda: "nf_conntrack_ipv4" not in {item["name"] for item in node.status()["modules"]}, "nf_conntrack alone"
         )
         assert node.status()["state"] == "ready"
 
@@ -89,7 +86,6 @@ def test_a_kernel_that_was_upgraded_and_not_rebooted(node: Node, journal: Journa
         assert finding["verdict"] == "module_tree_missing"
         assert "reboot into an installed kernel" in finding["remedy"]
         assert node.finding("ip_vs_rr")["verdict"] == "live"
-
         cost = cost_of_a_look(node)
         node.run("mv /root/tree /lib/modules/$(uname -r)")
         assert cost <= DEAREST * usual, (cost, usual)

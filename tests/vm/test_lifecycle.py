@@ -25,10 +25,8 @@ def _settled(node: Node) -> tuple[int, int, int]:
 def test_after_kill_9_it_restarts_and_finds_the_node_unchanged(node: Node, journal: Journal) -> None:
     pid = node.show("MainPID")
     node.run(f"kill -KILL {pid}; sysctl -w net.ipv4.ip_forward=0")
-
     node.replaced(pid)
     node.until(lambda: node.show("ActiveState") == "active", "active")
-
     assert node.sysctl("net.ipv4.ip_forward") == "1"
     written = [line for line in journal.lines() if line.startswith(("wrote", "loaded"))]
     assert written == ["wrote net.ipv4.ip_forward: '1' (was '0')"]
@@ -38,13 +36,11 @@ def test_after_a_kill_at_the_memory_limit_the_node_is_compliant_within_10_s(node
     pid, group = node.show("MainPID"), f"/sys/fs/cgroup{node.show('ControlGroup')}"
     limits = node.run(f"cat {group}/memory.max {group}/pids.max").out.split()
     assert limits == [str(256 << 20), "64"]
-
     # A limit below the present size applies at once: the kernel reclaims, and then kills.
     killed = node.run(
         f"cat /proc/uptime; echo 4M > {group}/memory.max; echo {limits[0]} > {group}/memory.max; "
         "sysctl -qw net.ipv4.ip_forward=0"
     ).out.split()[0]
-
     node.replaced(pid)
     node.until(lambda: node.show("ActiveState") == "active", "active")
     assert "out of memory" in node.run(f"dmesg | grep 'Killed process {pid} '").out
@@ -57,9 +53,7 @@ def test_after_a_kill_at_the_memory_limit_the_node_is_compliant_within_10_s(node
 
 def test_a_daemon_started_by_hand_beside_the_service_disturbs_nothing(node: Node) -> None:
     pid = node.show("MainPID")
-
     done = node.run("ipvsd run 2>&1", check=False)
-
     assert (done.code, f"process {pid} is already running the daemon" in done.out) == (75, True)
     assert node.status()["state"] == "ready"
     assert node.run("ipvsd apply").code == 0
@@ -69,13 +63,11 @@ def test_a_daemon_started_by_hand_beside_the_service_disturbs_nothing(node: Node
 def test_a_daemon_that_hangs_is_restarted_by_the_watchdog(node: Node) -> None:
     with node.changed_unit("[Service]\nWatchdogSec=6\n"):
         pid = node.show("MainPID")
-
         node.run("systemctl kill -s STOP ipvsd")
         told = node.run("ipvsd status --output json", check=False)
         assert json.loads(told.out)["state"] == "ready"  # the file is readable beside a hung daemon
         node.until(lambda: node.show("MainPID") not in (pid, "0"), "a new process", 90)
         node.until(lambda: node.show("ActiveState") == "active", "active")
-
         assert "watchdog" in node.run("journalctl -b -u ipvsd _PID=1 | grep -i watchdog").out
 
 
@@ -83,9 +75,7 @@ def test_many_reloads_leak_nothing_and_touch_nothing(node: Node, journal: Journa
     times = repeated(10, 100)
     node.start()
     before = _settled(node)
-
     node.run(f"for i in $(seq {times}); do systemctl reload ipvsd; done", timeout=300)
-
     node.until(lambda: sum("configuration loaded" in line for line in journal.lines()) >= 0.9 * times, "the reloads")
     assert _settled(node) == before
     assert [line for line in journal.lines() if line.startswith(("wrote", "loaded"))] == []
@@ -94,9 +84,7 @@ def test_many_reloads_leak_nothing_and_touch_nothing(node: Node, journal: Journa
 def test_restarts_disturb_nothing(node: Node, journal: Journal) -> None:
     node.start()
     before = _settled(node)
-
     node.run(f"for i in $(seq {repeated(4, 20)}); do systemctl restart ipvsd; done", timeout=400)
-
     assert _settled(node) == before
     assert [line for line in journal.lines() if line.startswith(("wrote", "loaded"))] == []
     assert node.show("NRestarts") == "0"

@@ -90,18 +90,15 @@ def test_a_node_after_a_boot_without_ipvsd_matches_the_prediction(node: Node, jo
             done = node.run("ipvsd apply --persist")
             assert all(f"wrote {path}" in done.err for path in PERSISTED.split())
             assert node.run("ipvsd preflight", check=False).code == 0
-
             without_ipvsd(node)
             assert node.sysctl("kernel.modules_disabled") == "1"
             assert node.run("systemctl is-failed systemd-modules-load systemd-sysctl", check=False).code == 1
             assert node.run("ipvsd check").out.startswith("ready: ")
             assert node.right()
-
             node.run(f"rm {CLOSED}")
             node.machine.put(b"net.ipv4.ip_forward = 0 # no router\n", "/etc/sysctl.conf")
             done = node.run("ipvsd apply --persist", check=False)
             assert (done.code, OVERRIDDEN in joined(done.err)) == (1, True)
-
             without_ipvsd(node)
             assert node.sysctl("net.ipv4.ip_forward") == "0"
             assert node.run("ipvsd check", check=False).code == 1
@@ -123,7 +120,6 @@ def without_ipvsd(node: Node) -> None:
 
 
 def joined(text: str) -> str:
-    """Return a text as one line."""
     return " ".join(text.split())
 
 

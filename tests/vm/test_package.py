@@ -35,15 +35,12 @@ def _files(node: Node, root: str) -> set[str]:
 
 def test_in_a_chroot_it_is_enabled_and_nothing_is_started(node: Node, chroot: str) -> None:
     before = _files(node, chroot)
-
     done = node.run(f"chroot {chroot} {APT} /root/ipvsd.deb")
     added = _files(node, chroot) - before
-
     assert "./etc/systemd/system/multi-user.target.wants/ipvsd.service" in added
     assert not [path for path in added if path.startswith(("./var/lib/ipvsd/", "./run/"))]
     assert "Running in chroot, ignoring request" not in done.err
     assert node.run(f"chroot {chroot} ipvsd config validate").out == "valid: /etc/ipvsd/ipvsd.yaml\n"
-
     node.run(f"chroot {chroot} dpkg --purge ipvsd")
     assert _files(node, chroot) == before
 
@@ -52,7 +49,6 @@ def test_in_a_chroot_it_is_enabled_and_nothing_is_started(node: Node, chroot: st
 def test_debians_own_tests_of_the_installed_package_pass(node: Node, name: str) -> None:
     script = Path(__file__).parents[2] / "packaging/debian/tests" / name
     node.machine.put(script.read_bytes(), f"/root/{name}")
-
     node.run(f"mkdir -p /tmp/{name} && AUTOPKGTEST_TMP=/tmp/{name} sh /root/{name}")
 
 
@@ -66,9 +62,7 @@ def test_an_upgrade_restarts_it_and_keeps_what_the_administrator_wrote(node: Nod
         sed -i 's/^Version: .*/Version: 99.0/' /root/newer/DEBIAN/control
         dpkg-deb -b /root/newer /root/newer.deb"""
     )
-
     node.run(f"{APT} /root/newer.deb")
-
     node.replaced(pid)
     assert node.show("ActiveState") == "active"
     assert node.status()["config"]["interval"] == 59
@@ -89,11 +83,9 @@ def test_remove_stops_it_and_purge_leaves_nothing(node: Node) -> None:
     node.run("apt-get remove -y ipvsd")
     assert node.show("ActiveState") == "inactive"
     assert node.run("ls /etc/ipvsd/ipvsd.yaml").code == 0
-
     node.run("apt-get purge -y ipvsd")
     assert node.run(f"ls -d {PATHS}", check=False).out == ""
     assert node.run("ls /etc/systemd/system/multi-user.target.wants").out.count("ipvsd") == 0
-
     node.run(f"{APT} /root/ipvsd.deb")
     node.until(node.status, "started by the installation")
     assert node.show("UnitFileState") == "enabled"

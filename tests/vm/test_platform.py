@@ -91,7 +91,6 @@ def booted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
 
 def test_a_baked_image_is_ready_before_kubelet_at_its_first_boot(node: Node) -> None:
     modules = {line.split()[0]: line.split()[4] for line in node.found_by_kubelet["modules"].splitlines()}
-
     assert {name: modules.get(name) for name in MODULES} == dict.fromkeys(MODULES, "Live")
     assert node.found_by_kubelet["ipvsd"] == "active\n"
     assert 0 < node.ready_at <= node.kubelet_at
@@ -157,7 +156,6 @@ def test_no_drift_is_missed_during_an_upgrade_or_a_downgrade(node: Node, journal
         node.replaced(pid)
         assert node.run("dpkg-query -W -f '${Version}' ipvsd").out == version
     node.until(lambda: "ended" in node.run("cat /root/drifts.out").out, "the drifts ended", 300)
-
     lines = node.run("cat /root/drifts.out").out.split()
     assert len(lines) == 30 + 1, lines
     node.until(lambda: node.status().get("config", {}).get("interval") == 59, "the file kept")
@@ -194,9 +192,7 @@ def test_purging_the_package_leaves_the_disk_as_it_was_before(booted: Node) -> N
     node.run("apt-get remove -y ipvsd")
     assert node.show("ActiveState") == "inactive"
     assert node.run("ls /etc/ipvsd/ipvsd.yaml").code == 0
-
     node.run("apt-get purge -y ipvsd; apt-get autoremove --purge -y; rm -rf /root/newer")
-
     assert node.run(f"{FILES} | diff {BEFORE} - | grep '^[<>]'; ls -d /run/ipvsd", check=False).out == ""
     assert node.right()  # its changes stay
     node.run(f"{APT} /root/ipvsd.deb")

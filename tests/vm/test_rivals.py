@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import pytest
 
 from tests.vm.node import UNLOAD_IPVS, Journal, Node
-from tests.vm.test_writers import FILE, KEY, count, last, names_processes
+from tests.vm.test_writers import FILE, KEY, count, last, names_processes, repaired
 
 CIS = "/etc/sysctl.d/99-cis.conf"
 CONTENDED = rf"{KEY} is contended: repaired more than \d+ times in 60 s, last changed (probably )?by .*"
@@ -86,9 +86,7 @@ def test_a_conflicting_program_is_named_once_and_then_left_alone(node: Node, jou
         assert node.sysctl(KEY) == "1"
         assert len([line for line in journal.lines() if "is contended: " in line]) == 1
         assert "rival.service" in next(line for line in journal.lines() if "is contended: " in line)
-        before = count(node, "repairs")
-        node.run(f"sysctl -qw {KEY}=0")
-        node.until(lambda: count(node, "repairs") == before + 1, "held as before")
+        repaired(node, f"sysctl -qw {KEY}=0", "held as before")
 
 
 def test_a_yielded_sysctl_stays_with_the_other_program(node: Node, journal: Journal) -> None:

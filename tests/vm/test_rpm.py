@@ -47,7 +47,6 @@ def booted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
 
 def test_the_modules_and_sysctls_are_ready_before_kubelet(node: Node) -> None:
     modules = {line.split()[0]: line.split()[4] for line in node.found_by_kubelet["modules"].splitlines()}
-
     assert {name: modules.get(name) for name in MODULES} == dict.fromkeys(MODULES, "Live")
     assert dict(line.split(" = ") for line in node.found_by_kubelet["sysctls"].splitlines()) == SYSCTLS
     assert 0 < node.ready_at <= node.kubelet_at
@@ -72,9 +71,7 @@ def test_systemd_finds_no_faults_in_the_units(node: Node) -> None:
 
 def test_ipvsd_apply_service_works_without_the_daemon(node: Node) -> None:
     node.run("systemctl stop ipvsd; rmmod ip_vs_sh; sysctl -w net.ipv4.ip_forward=0")
-
     node.run("systemctl start ipvsd-apply")
-
     assert node.right()
     assert node.show("ActiveState", "ipvsd-apply") == "active"
     node.run("systemctl stop ipvsd-apply")
@@ -87,14 +84,11 @@ def test_ipvsd_apply_service_works_without_the_daemon(node: Node) -> None:
 def test_an_upgrade_restarts_the_daemon_and_erasing_the_package_leaves_no_files(booted: Node) -> None:
     node, pid = booted, booted.show("MainPID")
     node.run(f"{RPM} -U /root/newer.rpm")
-
     node.replaced(pid)
     assert node.run("ipvsd --version").out == "ipvsd 99.0\n"
     assert node.show("UnitFileState") == "enabled"
     node.until(node.right, "the node right")
-
     node.run(f"{RPM} -e ipvsd")
-
     assert node.run("systemctl is-active ipvsd", check=False).out == "inactive\n"
     assert node.run(f"{FILES} | diff {BEFORE} -; ls -d /run/ipvsd", check=False).out == ""
     assert node.right()  # its changes stay

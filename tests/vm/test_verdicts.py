@@ -33,7 +33,6 @@ def _looks_often(node: Node, journal: Journal) -> Iterator[None]:
 
 @contextmanager
 def unloaded(node: Node, module: str = MODULE) -> Iterator[None]:
-    """Unload a module, and load it again afterwards."""
     node.run(f"rmmod {module}")
     yield
     node.until(lambda: node.live(module), f"{module} live again", 60)

@@ -45,6 +45,13 @@ def count(node: Node, metric: str) -> float:
     return node.metrics()[f'ipvsd_sysctl_{metric}_total{{sysctl="{KEY}"}}']
 
 
+def repaired(node: Node, command: str, what: str = "one repair") -> None:
+    """Run a command that writes the sysctl once, and wait until the write is repaired."""
+    before = count(node, "repairs")
+    node.run(command)
+    node.until(lambda: count(node, "repairs") == before + 1, what)
+
+
 def last(node: Node) -> Mapping[str, Any]:
     found: Mapping[str, Any] = node.history()[-1]
     return found
@@ -76,11 +83,7 @@ def test_the_mechanism_is_reported(node: Node) -> None:
 def test_a_change_is_repaired_and_attributed(node: Node, writer: str, cold: bool) -> None:
     if cold:
         node.run("sync; sysctl -qw vm.drop_caches=3")
-    before = count(node, "repairs")
-
-    node.run(WRITERS[writer].format(0))
-
-    node.until(lambda: count(node, "repairs") == before + 1, "one repair")
+    repaired(node, WRITERS[writer].format(0))
     assert node.sysctl(KEY) == "1"
     repair = last(node)
     assert (repair["name"], repair["actual"], repair["desired"]) == (KEY, "0", "1")
@@ -119,9 +122,7 @@ def test_a_flood_in_another_network_namespace_takes_the_blame_for_nothing(node: 
     node.run(f"systemd-run -q --unit=flood unshare --net sh -c '{flood}'")
     try:
         for _ in range(5):
-            before = count(node, "repairs")
-            node.run(f"sleep 1.5; {WRITERS['sysctl'].format(0)}")
-            node.until(lambda before=before: count(node, "repairs") == before + 1, "one repair")  # type: ignore[misc]
+            repaired(node, f"sleep 1.5; {WRITERS['sysctl'].format(0)}")
             assert last(node)["writer"]["unit"] == "bench-agent.service"
             # While a namespace is created or removed, one write to ip_forward can be reported too often to keep all
             # reports.
@@ -132,9 +133,7 @@ def test_a_flood_in_another_network_namespace_takes_the_blame_for_nothing(node: 
 
 def test_the_arguments_of_a_writer_appear_nowhere(node: Node) -> None:
     secret = "xyzzy"
-    before = count(node, "repairs")
-    node.run(f"sh -c 'echo 0 > {FILE}; sleep 1' agent --token={secret}")
-    node.until(lambda: count(node, "repairs") == before + 1, "one repair")
+    repaired(node, f"sh -c 'echo 0 > {FILE}; sleep 1' agent --token={secret}")
     status = "python3 -c 'import urllib.request as r; print(r.urlopen(\"http://127.0.0.1:14787/%s\").read())'"
     outputs = ("cat /run/ipvsd/*.json*", "journalctl -q -b -t ipvsd -o export", status % "status", status % "metrics")
     for command in ("journalctl --sync; true", *outputs):
@@ -184,9 +183,7 @@ def test_two_alternating_writers_are_both_identified_in_any_case(node: Node, jou
 
 
 def test_the_journal_has_the_fields_that_other_tools_use(node: Node) -> None:
-    before = count(node, "repairs")
-    node.run(WRITERS["sysctl"].format(0))
-    node.until(lambda: count(node, "repairs") == before + 1, "one repair")
+    repaired(node, WRITERS["sysctl"].format(0))
     entry = node.entries("MESSAGE_ID=f6b144553caa44c493924f920e47f12c")[-1]
     assert [entry[name] for name in ("SYSCTL", "NEWVALUE", "OURVALUE", "OLDVALUE")] == [KEY, "0", "1", "1"]
     assert "sysctl" in entry.get("OBJECT_COMM", "") or not names_processes()
@@ -207,9 +204,7 @@ def test_the_unloader_of_a_module_is_identified(node: Node) -> None:
 
 
 def test_history_is_kept_over_a_restart(node: Node) -> None:
-    before = count(node, "repairs")
-    node.run(WRITERS["sysctl"].format(0))
-    node.until(lambda: count(node, "repairs") == before + 1, "one repair")
+    repaired(node, WRITERS["sysctl"].format(0))
     kept = last(node)
     node.start()
     assert last(node) == kept
@@ -265,13 +260,10 @@ def test_without_cap_bpf_it_is_inotify_and_the_reason_is_reported(node: Node, jo
     with rung(node, WITHOUT_BPF):
         assert node.status()["backend"] == "inotify"
         node.until(
-            lambda: any(line.startswith(f"{BACKEND}: inotify; cannot use BPF: ") for line in journal.lines()),
-            "told",
+            lambda: any(line.startswith(f"{BACKEND}: inotify; cannot use BPF: ") for line in journal.lines()), "told"
         )
         for writer in sorted(set(WRITERS) - UNSEEN_BY_INOTIFY)[: repeated(2, len(WRITERS))]:
-            before = count(node, "repairs")
-            node.run(WRITERS[writer].format(0))
-            node.until(lambda before=before: count(node, "repairs") == before + 1, "one repair")  # type: ignore[misc]
+            repaired(node, WRITERS[writer].format(0))
             assert (last(node)["writer_text"], last(node)["writer"]) == ("unknown", None)
 
 
@@ -288,7 +280,5 @@ def test_without_inotify_it_is_the_resync(node: Node, journal: Journal) -> None:
     ):
         assert node.status()["backend"] == "periodic"
         for command in list(WRITERS.values())[: repeated(2, len(WRITERS))]:
-            before = count(node, "repairs")
-            node.run(command.format(0))
-            node.until(lambda before=before: count(node, "repairs") == before + 1, "one repair")  # type: ignore[misc]
+            repaired(node, command.format(0))
             assert last(node)["writer_text"] == "unknown"

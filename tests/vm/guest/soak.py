@@ -49,13 +49,9 @@ SLOW = 60  # clients; ipvsd serves 64 from one address
 # identifies the write that a repair is about. All are above 1, so ip_forward is always on.
 FORWARD, DEFAULT = "net.ipv4.ip_forward", "net.ipv4.conf.default.forwarding"
 CALM = {
-    FORWARD: 2,
-    DEFAULT: 2,
-    "net.ipv4.vs.conntrack": 2,
-    "net.ipv4.vs.expire_nodest_conn": 2,
-    "net.ipv4.vs.expire_quiescent_template": 2,
-    "net.netfilter.nf_conntrack_max": 60000,
-}
+    FORWARD: 2, DEFAULT: 2, "net.ipv4.vs.conntrack": 2, "net.ipv4.vs.expire_nodest_conn": 2,
+    "net.ipv4.vs.expire_quiescent_template": 2, "net.netfilter.nf_conntrack_max": 60000,
+}  # fmt: skip
 FOUGHT, RIGHT = "net.core.somaxconn", "4096"
 CHANGED = "net.core.netdev_budget"  # its desired value changes repeatedly
 # Contention begins and ends soon enough to be observed.
@@ -506,12 +502,9 @@ class Soak:
         text = Path(f"/proc/{self.pid}/status").read_text()
         found = dict(line.split(":", 1) for line in text.splitlines())
         return {
-            "at": time.monotonic(),
-            "resident": int(found["VmRSS"].split()[0]) * 1024,
-            "threads": int(found["Threads"]),
-            "descriptors": len(os.listdir(f"/proc/{self.pid}/fd")),
-            "interfaces": len(os.listdir("/sys/class/net")),
-        }
+            "at": time.monotonic(), "resident": int(found["VmRSS"].split()[0]) * 1024, "threads": int(found["Threads"]),
+            "descriptors": len(os.listdir(f"/proc/{self.pid}/fd")), "interfaces": len(os.listdir("/sys/class/net")),
+        }  # fmt: skip
 
     def result(self) -> dict[str, Any]:
         self.take_history()
