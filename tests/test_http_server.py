@@ -155,6 +155,15 @@ def test_a_body_is_dropped_up_to_a_bound(site: Site) -> None:
     assert sent < 2 * MAX_DISCARDED + MAX_HEAD  # with the kernel's buffers on both sides
 
 
+def test_a_server_that_stops_closes_its_connections() -> None:
+    site = Site()
+    client = site.connect()
+    site.ask()  # after the connection of the client was accepted
+    site.server.stop()
+    assert everything(client) == b""
+    client.close()
+
+
 # --- limits -----------------------------------------------------------------------------
 
 

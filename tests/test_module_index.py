@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+
 import pytest
 
 from ipvsd.modprobe.module_index import DamagedError, ModuleIndex
@@ -30,8 +32,19 @@ def test_invalid_data_is_reported_as_no_index(data: bytes) -> None:
         ModuleIndex(data)
 
 
+HEAD = b"\xb0\x07\xf4\x57\0\2\0\1"
+
+
+def test_nodes_that_depmod_has_merged_are_read_and_a_file_that_was_cut_off_is_damaged() -> None:
+    data = HEAD + struct.pack(">I", 12 | 3 << 30) + b"ip\0" + struct.pack(">II", 1, 0) + b"a:\0"
+    assert [ModuleIndex(data).value(name) for name in ("ip", "i", "ip_vs")] == ["a:", None, None]
+    for length in range(12, len(data)):
+        with pytest.raises(DamagedError):
+            ModuleIndex(data[:length]).value("ip")
+
+
 def test_a_cyclic_index_ends() -> None:
     circle = bytes((42, 42)) + (12 | 1 << 29).to_bytes(4, "big")  # `*`, and the same node below it
-    found = ModuleIndex(b"\xb0\x07\xf4\x57\0\2\0\1" + (12 | 1 << 29).to_bytes(4, "big") + circle)
+    found = ModuleIndex(HEAD + (12 | 1 << 29).to_bytes(4, "big") + circle)
     with pytest.raises(DamagedError):
         found.matching("ip_vs")
