@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from ipvsd.kernel.fd_cache import FdCache
-from ipvsd.runtime import resources
 from ipvsd.runtime.event_loop import EventLoop
 from ipvsd.runtime.resources import RESERVE, DescriptorReserve
 from ipvsd.watch.event_source import Targets
 from ipvsd.watch.sysctl_inotify import SysctlInotify
 from tests.scarce import few_descriptors
+from tests.service import REPOSITORY
 from tests.test_watch import Idle
 from tests.trees import put
 
@@ -53,12 +53,29 @@ def test_a_watch_leaves_free_descriptors(tmp_path: Path) -> None:
     fds.close()
 
 
-def test_the_limit_is_raised_to_the_permitted_maximum() -> None:
-    code = (
-        "import resource; from ipvsd.runtime import resources\n"
-        "resource.setrlimit(resource.RLIMIT_NOFILE, (64, 300))\n"
-        "resources.raise_limit(); print(*resource.getrlimit(resource.RLIMIT_NOFILE))"
-    )
-    root = Path(resources.__file__).parents[2]
-    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["300", "300"]
+# In a child, because the suite would be affected.
+RAISED = """
+import resource
+from ipvsd.runtime import resources
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 300))
+resources.raise_limit()
+print(*resource.getrlimit(resource.RLIMIT_NOFILE))
+"""
+SHOWN = """
+from ipvsd.runtime import resources
+def told():
+    print(*(line for line in open("/proc/self/status") if line.startswith("THP_enabled")))
+told()
+resources.disable_huge_pages()
+told()
+"""
+
+
+@pytest.mark.parametrize(
+    ("code", "printed"),
+    [(RAISED, "300 300"), (SHOWN, "THP_enabled: 1 THP_enabled: 0")],
+    ids=["the limit is raised to the permitted maximum", "huge pages are disabled, which the process shows"],
+)
+def test_what_a_process_changes_for_itself(code: str, printed: str) -> None:
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    assert " ".join(done.stdout.split()) == printed

@@ -14,7 +14,7 @@ from ipvsd.config.schema import Config
 from ipvsd.decide.backoff import BackoffState
 from ipvsd.decide.health import assess
 from ipvsd.model.report import State
-from ipvsd.model.types import LoadModule, WriteSysctl
+from ipvsd.model.types import LoadModule, SysctlVerdict, WriteSysctl
 from ipvsd.model.types import ModuleVerdict as M
 from ipvsd.model.types import SysctlVerdict as S
 from ipvsd.reconcile.observation import observe_and_plan
@@ -335,3 +335,30 @@ def test_a_steady_state_and_a_failure_until_its_next_try_are_settled(kernel: Fak
 def test_an_observed_sysctl_is_never_written(kernel: FakeKernel) -> None:
     done = settle(kernel, "profiles: []\nsysctls: {net.ipv4.ip_forward: {value: 1, policy: observe}}")
     assert (done.outcomes, state(done), kernel.values[FORWARD]) == ((), State.DEGRADED, "0")
+
+
+# --- actions that fail -----------------------------------------------------------------
+
+
+def test_a_failed_write_that_changed_the_value_is_undone(kernel: FakeKernel) -> None:
+    rmem = "net.ipv4.tcp_rmem"
+    before = kernel.values[rmem]
+    kernel.clobbers.add(rmem)
+    done = settle(kernel, "profiles: []\nsysctls: {net.ipv4.tcp_rmem: 1 2 3}")
+    assert verdict(done, rmem) is SysctlVerdict.WRITE_FAILED
+    assert kernel.values[rmem].split() == before.split()
+
+
+def test_a_range_does_not_overwrite_a_text(kernel: FakeKernel) -> None:
+    done = settle(kernel, "profiles: []\nsysctls: {net.ipv4.tcp_rmem: {atLeast: 6291456}}")
+    assert (done.outcomes, verdict(done, "net.ipv4.tcp_rmem")) == ((), SysctlVerdict.NONCOMPLIANT)
+
+
+def test_the_next_alternative_is_tried(kernel: FakeKernel) -> None:
+    kernel.broken["ip_vs_lc"] = errno.EKEYREJECTED
+    history: BackoffState = {}
+    for now in range(3):
+        done = settle(kernel, "profiles: []\nmodules: {some: {anyOf: [ip_vs_lc, ip_vs_wlc]}}", float(now), history)
+        history = done.history
+    assert (state(done), history) == (State.READY, {})
+    assert "ip_vs_wlc" in kernel.states
