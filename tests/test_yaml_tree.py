@@ -72,7 +72,7 @@ BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
 @pytest.mark.parametrize(
     ("data", "line", "text"),
     [
-        pytest.param(b"a: [1\n", 2, "invalid YAML", id="unfinished"),
+        pytest.param(b"a: [1\n\n", 1, "invalid YAML", id="unfinished"),
         pytest.param(b"a: 1\n b: 2\n", 2, "invalid YAML", id="indentation"),
         pytest.param(b"a:\tb: c\n\tx", 1, "invalid YAML", id="tab"),
         pytest.param(b"a: *nowhere\n", 1, "undefined alias", id="undefined alias"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Optional
 
 # The ASCII replacement of each character that YAML takes for a part of a word, or an empty text if it is invisible.
@@ -38,6 +38,15 @@ def find(text: str) -> Optional[tuple[int, str]]:
     replacement = _REPLACEMENTS[found[0]]
     hint = f"replace the character with {replacement}" if replacement else "remove the character"
     return line, f"invalid character {describe_character(found[0])} ({hint})"
+
+
+def occurrences(text: str) -> Iterator[tuple[int, str]]:
+    """Yield the place of each such character outside of comments, and the ASCII text that replaces it."""
+    plain = _COMMENT.sub(lambda comment: " " * len(comment[0]), text)
+    for found in _SIGN.finditer(plain):
+        replacement = _REPLACEMENTS[found[0]]
+        literal = {"a space": " ", "a line break": "\n"}.get(replacement, replacement[1:-1])
+        yield found.start(), literal[-1:]  # repr() escapes a backslash
 
 
 def describe_character(sign: str) -> str:

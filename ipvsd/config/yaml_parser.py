@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any, Optional
 
 import yaml
 
-from ipvsd.config.yaml_tree import DocumentError, Mapping, Node, Scalar, Sequence
+from ipvsd.config.yaml_tree import NOWHERE, DocumentError, Mapping, Node, Scalar, Sequence, Span
 
 _MAX_NODES = 20_000
 _MAX_PROBLEM = 200  # characters of PyYAML's message, which can contain an alias of any length
@@ -16,33 +18,58 @@ def parse(data: bytes) -> Optional[Node]:
     """Return the tree of the one document in `data`, or None if it is empty. Raises DocumentError."""
     try:
         text = data.decode("utf-8-sig")
-        if not text.isascii():
-            _reject_confusables(text)
-        root = yaml.compose(text, Loader=_Loader)
-        return None if root is None else _Walk().node(root)
     except UnicodeDecodeError as error:
         wide = data[:2] in (b"\xff\xfe", b"\xfe\xff")
         hint = " (the file seems to be UTF-16: save the file as UTF-8)" if wide else ""
         raise DocumentError(data[: error.start].count(b"\n") + 1, f"invalid UTF-8{hint}") from None
+    if not text.isascii():
+        _reject_confusables(text)
+    with _document_errors(text):
+        root = yaml.compose(text, Loader=_Loader)
+        return None if root is None else _Walk().node(root)
+
+
+def documents(text: str) -> Iterator[Optional[Node]]:
+    """Yield the tree of each document in `text`, with spans. An empty document yields None. Raises DocumentError."""
+    with _document_errors(text):
+        loader: Any = _Loader(text)
+        walk = _Walk(text)
+        while loader.check_node():
+            root = loader.get_node()
+            yield None if root is None else walk.node(root)
+
+
+@contextlib.contextmanager
+def _document_errors(text: str) -> Iterator[None]:
+    """Raise DocumentError instead of PyYAML's errors."""
+    try:
+        yield
     except yaml.reader.ReaderError as error:
-        line = text.count("\n", 0, error.position) + 1
-        raise DocumentError(line, f"invalid character U+{ord(text[error.position]):04X} in YAML") from None
+        before = text[: error.position]
+        line, column = before.count("\n") + 1, error.position - before.rfind("\n")
+        raise DocumentError(line, f"invalid character U+{ord(text[error.position]):04X} in YAML", column) from None
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        problem = (error.problem or error.context or "invalid YAML").replace("\n", " ")
-        problem = problem if len(problem) <= _MAX_PROBLEM else f"{problem[:_MAX_PROBLEM]}..."
-        if r"'\t'" in problem:
-            raise DocumentError(mark.line + 1 if mark else 0, "invalid YAML: a tab (use spaces)") from None
-        if problem == "but found another document":
-            problem = "the file contains more than one document (keep one document)"
-            raise DocumentError(mark.line + 1 if mark else 0, problem) from None
-        raise DocumentError(mark.line + 1 if mark else 0, f"invalid YAML: {problem}") from None
+        # An unclosed quote or bracket ends the stream, but its start is the mistake.
+        unclosed = "end of stream" in (error.problem or "") or "<stream end>" in (error.problem or "")
+        mark = (error.context_mark if unclosed else None) or error.problem_mark or error.context_mark
+        place = (mark.line + 1, mark.column + 1) if mark else (0, 0)
+        raise DocumentError(place[0], _problem(error), place[1]) from None
     except yaml.YAMLError as error:
         raise DocumentError(0, f"invalid YAML: {str(error).splitlines()[0]}") from None
     except (ValueError, OverflowError) as error:  # an escape or a version that is not a valid number for PyYAML
         raise DocumentError(0, f"invalid YAML: {error}") from None
     except RecursionError:
         raise DocumentError(0, "the file is nested too deeply") from None
+
+
+def _problem(error: yaml.MarkedYAMLError) -> str:
+    problem = (error.problem or error.context or "invalid YAML").replace("\n", " ")
+    problem = problem if len(problem) <= _MAX_PROBLEM else f"{problem[:_MAX_PROBLEM]}..."
+    if r"'\t'" in problem:
+        return "invalid YAML: a tab (use spaces)"
+    if problem == "but found another document":
+        return "the file contains more than one document (keep one document)"
+    return f"invalid YAML: {problem}"
 
 
 def _reject_confusables(text: str) -> None:
@@ -71,8 +98,11 @@ _RESOLVER: Any = yaml.resolver.Resolver()  # without type annotations
 
 
 class _Walk:
-    def __init__(self) -> None:
+    """Converts nodes. With the text of the document, the result has spans."""
+
+    def __init__(self, text: Optional[str] = None) -> None:
         self._seen = 0
+        self._text = text
 
     def node(self, node: yaml.Node) -> Node:
         line = node.start_mark.line + 1
@@ -82,11 +112,18 @@ class _Walk:
             raise DocumentError(line, f"{problem} (replace the aliases with the values)")
         if node.tag not in _types(node):
             raise DocumentError(line, f"invalid tag {_shown(node.tag)} (remove the tag)")
+        span = NOWHERE if self._text is None else self._span(node)
         if isinstance(node, yaml.ScalarNode):
-            return Scalar(node.tag.rpartition(":")[2], node.value, line)
+            return Scalar(node.tag.rpartition(":")[2], node.value, line, span)
         if isinstance(node, yaml.SequenceNode):
-            return Sequence(tuple(self.node(item) for item in node.value), line)
-        return Mapping(tuple((self._key(key), self.node(value)) for key, value in node.value), line)
+            return Sequence(tuple(self.node(item) for item in node.value), line, span)
+        return Mapping(tuple((self._key(key), self.node(value)) for key, value in node.value), line, span)
+
+    def _span(self, node: yaml.Node) -> Span:
+        style = node.style if isinstance(node, yaml.ScalarNode) else ""
+        if isinstance(node, yaml.CollectionNode) and node.flow_style:
+            style = "[" if isinstance(node, yaml.SequenceNode) else "{"
+        return Span(node.start_mark.index, node.end_mark.index, style or "")
 
     def _key(self, node: yaml.Node) -> Scalar:
         key = self.node(node)

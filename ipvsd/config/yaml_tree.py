@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple, Optional, Union
 
 MAX_BYTES = 1 << 20
 
 
 class DocumentError(Exception):
-    """The text is not a usable YAML document. `line` counts from 1, or is 0."""
+    """The text is not a usable YAML document. `line` and `column` count from 1, or are 0."""
 
-    def __init__(self, line: int, text: str) -> None:
+    def __init__(self, line: int, text: str, column: int = 0) -> None:
         super().__init__(text)
-        self.line = line
+        self.line, self.column = line, column
+
+
+class Span(NamedTuple):
+    """The part of the source that contains a value: `start` and `end` count characters.
+
+    `style` is the first character of a quoted or block scalar, `{` or `[` of a flow collection, or empty.
+    """
+
+    start: int
+    end: int
+    style: str
+
+
+NOWHERE = Span(0, 0, "")
 
 
 class Scalar(NamedTuple):
@@ -21,11 +36,13 @@ class Scalar(NamedTuple):
     kind: str
     text: str
     line: int
+    span: Span = NOWHERE
 
 
 class Sequence(NamedTuple):
     items: tuple[Node, ...]
     line: int
+    span: Span = NOWHERE
 
 
 class Mapping(NamedTuple):
@@ -33,6 +50,7 @@ class Mapping(NamedTuple):
 
     items: tuple[tuple[Scalar, Node], ...]
     line: int
+    span: Span = NOWHERE
 
 
 Node = Union[Scalar, Sequence, Mapping]
@@ -47,6 +65,16 @@ def parse(data: bytes) -> Optional[Node]:
     from ipvsd.config import yaml_parser  # the shipped file has only comments, and a start need not wait for PyYAML
 
     return yaml_parser.parse(data)
+
+
+def documents(text: str) -> Iterator[Optional[Node]]:
+    """Yield the tree of each document in `text`, with spans. An empty document yields None. Raises DocumentError.
+
+    Characters that resemble ASCII characters are permitted.
+    """
+    from ipvsd.config import yaml_parser
+
+    return yaml_parser.documents(text)
 
 
 def _is_blank(data: bytes) -> bool:
