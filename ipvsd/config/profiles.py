@@ -14,6 +14,12 @@ from ipvsd.model.types import Exactly, Need
 Version = tuple[int, int]
 
 
+# KEP-5495, "Graduation Criteria". A feature gate of kube-proxy enables IPVS mode from the second version on.
+IPVS_DEPRECATED: Version = (1, 35)
+IPVS_OFF_BY_DEFAULT: Version = (1, 40)
+IPVS_REMOVED: Version = (1, 43)
+
+
 class Switch(enum.Enum):
     STRICT_ARP = "strictARP"
     BRIDGE_NETFILTER = "bridgeNetfilter"
@@ -261,12 +267,15 @@ KUBE_PROXY_IPVS = Profile(
     scheduler=True,
     # KEP-5495; kubernetes/kubernetes#134539 for the first one.
     milestones=(
-        ((1, 35), "IPVS mode has been deprecated since 1.35, and will be off by default in 1.40 and removed in 1.43"),
         (
-            (1, 40),
+            IPVS_DEPRECATED,
+            "IPVS mode has been deprecated since 1.35, and will be off by default in 1.40 and removed in 1.43",
+        ),
+        (
+            IPVS_OFF_BY_DEFAULT,
             "IPVS mode is off by default (featureGates.KubeProxyIPVS enables it), and will be removed in 1.43",
         ),
-        ((1, 43), "IPVS mode was removed in 1.43: kube-proxy exits if its mode is ipvs"),
+        (IPVS_REMOVED, "IPVS mode was removed in 1.43: kube-proxy exits if its mode is ipvs"),
     ),
 )
 
