@@ -108,7 +108,7 @@ def test_the_daemon_needs_nothing_heavy_before_it_is_ready() -> None:
     """A configuration with values needs yaml; the shipped one has only comments."""
     late = """
     yaml pyroute2 watchdog prometheus_client http ssl asyncio logging hashlib json dataclasses inspect argparse
-    ipvsd.boot ipvsd.conflicts
+    ipvsd.boot ipvsd.conflicts ipvsd.kube_proxy
     """.split()
     code = f"""
 import sys, ipvsd.cli, ipvsd.daemon.main

@@ -1,0 +1,1 @@
+"""The configuration of kube-proxy: its fields, its formats, the findings about it, and its corrections."""
