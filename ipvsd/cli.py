@@ -108,12 +108,30 @@ def _dispatch(options: argparse.Namespace) -> int:
         from ipvsd.commands import status
 
         return status.run(root, options.output)
+    if options.command == "doctor":
+        return _doctor(options)
     if options.command == "explain":
         from ipvsd.commands import explain
 
         return explain.run(root, config_path, options.output, options.name)
     from ipvsd.commands import config
 
+    if options.action == "from-kube-proxy":
+        from ipvsd.commands import config_from_kube_proxy
+
+        return config_from_kube_proxy.run(root, config_path, options.file, options.kube_proxy_version)
     if options.action == "show":
         return config.show(root, config_path, options.output)
     return config.validate(root, options.file or config_path, options.output)
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    if options.action == "kube-proxy-config":
+        from ipvsd.commands import doctor_kube_proxy_config
+
+        return doctor_kube_proxy_config.run(
+            options.root, options.config, options.output, options.file, options.fix, options.kube_proxy_version
+        )
+    from ipvsd.commands import doctor
+
+    return doctor.run(options.root, options.config, options.output)

@@ -88,6 +88,7 @@ def test_every_command_and_option_is_offered_and_nothing_else(path: tuple[str, .
         (("check", "--output", "j"), {"json"}),
         (("check", "--output", "json", "--r"), {"--root"}),
         (("config", "v"), {"validate"}),
+        (("doctor", "k"), {"kube-proxy-config"}),
         # The value of an option is not a command.
         (("config", "show", "--root", "check", "--o"), {"--output"}),
         (("nonsense", ""), set()),
@@ -105,7 +106,11 @@ def test_every_choice_of_an_option_is_offered() -> None:
                 assert complete(*path, action.option_strings[-1], "") == set(action.choices)
 
 
-@pytest.mark.parametrize("before", [("check", "--config"), ("config", "validate")], ids=" ".join)
+@pytest.mark.parametrize(
+    "before",
+    [("check", "--config"), ("config", "validate"), ("config", "from-kube-proxy"), ("doctor", "kube-proxy-config")],
+    ids=" ".join,
+)
 def test_files_are_offered_for_file_arguments(before: tuple[str, ...], tmp_path: Path) -> None:
     (tmp_path / "site.yaml").touch()
     (tmp_path / "tree").mkdir()

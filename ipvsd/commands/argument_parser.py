@@ -12,6 +12,7 @@ from typing import Any, NoReturn, Optional
 from ipvsd import __version__
 from ipvsd.commands import output
 from ipvsd.config import spelling
+from ipvsd.config.profiles import Version
 
 # The meaning of each exit code. The comments are the text of ipvsd(8), in scdoc(5); 'make tables' writes it.
 EXIT_CODES: Mapping[int, str] = {
@@ -19,7 +20,8 @@ EXIT_CODES: Mapping[int, str] = {
     0: "compliant",
     # A required item is not compliant. *plan --exit-code* also exits 1 if there are changes to make. *apply
     # --persist* also exits 1 if a required item will not remain compliant, or if a file cannot be written. *explain*
-    # also exits 1 if the item is not compliant, or if a file will set a different value.
+    # also exits 1 if the item is not compliant, or if a file will set a different value. The commands for a
+    # configuration of kube-proxy also exit 1 if it has an error.
     1: "not compliant",
     # The result is unknown: something cannot be read, or there is no kernel to check. If a file cannot be read
     # because of a lack of file descriptors, missing permissions or a disk error, ipvsd does not treat the file as
@@ -142,6 +144,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     _add_checks(commands, common, output)
     _add_reports(commands, common, output)
+    _add_doctor(commands, common, output)
     _add_profile(commands, output)
     _add_config(commands, common, output)
     return parser
@@ -224,6 +227,40 @@ def _add_reports(commands: argparse._SubParsersAction[_Parser], common: _Parser,
     history.add_argument("--lines", metavar="N", type=_number, default=20, help="print at most N repairs (default: 20)")
 
 
+def _add_doctor(commands: argparse._SubParsersAction[_Parser], common: _Parser, output: _Parser) -> None:
+    doctor = commands.add_parser(
+        "doctor",
+        parents=[common, output],
+        help="find out why kube-proxy is not in IPVS mode",
+        description="Print findings about this node and the running kube-proxy, the most severe first, without "
+        "changing anything. With an action, check a file instead.",
+    )
+    actions = doctor.add_subparsers(dest="action", metavar="ACTION")
+    lint = actions.add_parser(
+        "kube-proxy-config",
+        parents=[_without_defaults(common), _without_defaults(output)],
+        help="check a configuration of kube-proxy, or correct it",
+        description="Check a configuration of kube-proxy: a KubeProxyConfiguration, the ConfigMap around it, a file of "
+        "kubeadm, a manifest of a pod, a systemd unit, a list of options, or a configuration of k3s or RKE2.",
+    )
+    lint.add_argument("file", metavar="FILE", help="the file to check, or - for standard input")
+    lint.add_argument("--fix", action="store_true", help="print the corrected file")
+    _add_version(lint)
+
+
+def _without_defaults(parent: _Parser) -> _Parser:
+    """Return the same options for a nested parser, whose defaults would replace the values of the outer one."""
+    copy = _Parser(add_help=False)
+    for action in parent._actions:
+        settings: dict[str, Any] = {"choices": action.choices} if action.choices else {"metavar": action.metavar}
+        copy.add_argument(*action.option_strings, default=argparse.SUPPRESS, help=action.help, **settings)
+    return copy
+
+
+def _add_version(parser: _Parser) -> None:
+    parser.add_argument("--kube-proxy-version", metavar="VERSION", type=_version, help="the version of kube-proxy")
+
+
 def _add_profile(commands: argparse._SubParsersAction[_Parser], output: _Parser) -> None:
     profile = commands.add_parser(
         "profile",
@@ -249,8 +286,8 @@ def _add_profile(commands: argparse._SubParsersAction[_Parser], output: _Parser)
 def _add_config(commands: argparse._SubParsersAction[_Parser], common: _Parser, output: _Parser) -> None:
     config = commands.add_parser(
         "config",
-        help="show or validate the configuration",
-        description="Show or validate the configuration.",
+        help="show, validate or create the configuration",
+        description="Show, validate or create the configuration.",
     )
     actions = config.add_subparsers(dest="action", metavar="ACTION", required=True)
     actions.add_parser(
@@ -268,6 +305,25 @@ def _add_config(commands: argparse._SubParsersAction[_Parser], common: _Parser, 
     validate.add_argument(
         "file", nargs="?", metavar="FILE", help="the file to check (default: the system configuration)"
     )
+    from_kube_proxy = actions.add_parser(
+        "from-kube-proxy",
+        parents=[common],
+        help="print a drop-in that matches kube-proxy",
+        description="Print a drop-in for /etc/ipvsd/conf.d that matches a configuration of kube-proxy: the profile, "
+        "the scheduler, strictARP, the size of the conntrack table and the version.",
+    )
+    from_kube_proxy.add_argument("file", metavar="FILE", help="the file of kube-proxy, or - for standard input")
+    _add_version(from_kube_proxy)
+
+
+def _version(text: str) -> Version:
+    from ipvsd.config.schema import SettingError
+    from ipvsd.kube_proxy.config_check import parse_version
+
+    try:
+        return parse_version(text)
+    except SettingError as error:
+        raise argparse.ArgumentTypeError(f"invalid version {text!r} ({error.hint})") from None
 
 
 def _number(text: str) -> int:

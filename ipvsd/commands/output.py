@@ -41,6 +41,11 @@ def print_json(document: Any) -> None:
     _pending.append(_Output((), text=printable.as_json(document, indent=2)))
 
 
+def print_text(text: str) -> None:
+    """Print a text to standard output without a change. The caller guarantees that it is printable."""
+    _pending.append(_Output((), text=text.removesuffix("\n")))
+
+
 def print_errors(*lines: str) -> None:
     _pending.append(_Output(lines, is_error=True))
 

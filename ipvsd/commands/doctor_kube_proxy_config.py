@@ -1,0 +1,103 @@
+"""ipvsd doctor kube-proxy-config: check the configuration of kube-proxy, or correct it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Optional
+
+from ipvsd.commands import formatting, kube_proxy_file
+from ipvsd.commands.output import print_errors, print_json, print_lines, print_text
+from ipvsd.config.profiles import Version
+from ipvsd.kube_proxy.config_check import Result, Versions, check
+from ipvsd.kube_proxy.config_fix import fix
+from ipvsd.kube_proxy.config_rules import mode_of
+from ipvsd.kube_proxy.findings import Finding, Severity
+
+_COLOURS = {Severity.ERROR: "31", Severity.WARNING: "33", Severity.NOTE: "0"}
+
+
+def run(
+    root: str,
+    config_path: Optional[str],
+    output: str,
+    file: str,
+    correct: bool = False,
+    requested: Optional[Version] = None,
+    running: Optional[Version] = None,
+) -> int:
+    """Exit 1 if the file has an error, and 0 otherwise. With `correct`, print the corrected file instead.
+
+    Raises rootfs.UnreadableError.
+    """
+    data = kube_proxy_file.read(file)
+    node, problems = kube_proxy_file.observe(root, config_path)
+    versions = Versions(requested, node.config.kube_proxy if node.config else None, running)
+    print_errors(*(f"ipvsd: {problem}" for problem in problems))
+    name = "<standard input>" if file == "-" else file
+    if correct:
+        return _print_fixed(name, data, versions, node)
+    result = check(data, versions, node)
+    if output == "json":
+        print_json(_as_document(name, result))
+    else:
+        print_lines(*_lines(name, result))
+    return int(result.has_errors)
+
+
+def _print_fixed(name: str, data: bytes, versions: Versions, node: Any) -> int:
+    fixed = fix(data, versions, node)
+    left = [found for found in fixed.result.findings if found.severity is Severity.ERROR]
+    print_errors(*(f"ipvsd: cannot correct {name}:{found.line}: {found.problem}" for found in left))
+    if fixed.text:
+        print_text(fixed.text)
+    return int(bool(left))
+
+
+def _as_document(name: str, result: Result) -> dict[str, Any]:
+    return {
+        "file": name,
+        "kube_proxy_version": "{}.{}".format(*result.version),
+        "mode": _mode(result),
+        "findings": [
+            {
+                "severity": found.severity.value,
+                "line": found.line,
+                "column": found.column,
+                "key": found.key,
+                "problem": found.problem,
+                "effect": found.effect.value,
+                "consequence": found.consequence,
+                "correction": found.correction,
+            }
+            for found in result.findings
+        ],
+    }
+
+
+def _mode(result: Result) -> Optional[str]:
+    """Return the mode that the file selects, or None if that is unknown."""
+    return next((mode_of(settings) for settings in result.settings), "") or None
+
+
+def _lines(name: str, result: Result) -> Iterator[str]:
+    version = "kube-proxy {}.{}".format(*result.version)
+    for found in result.findings:
+        yield from _finding(name, found)
+    if result.findings:
+        counts = [(sum(found.severity is severity for found in result.findings), severity) for severity in Severity]
+        words = (f"{count} {severity.value}{'s' * (count > 1)}" for count, severity in counts if count)
+        yield f"{', '.join(words)} ({version})"
+    else:
+        mode = _mode(result)
+        yield f"{name}: no findings: {version} starts" + (f" in {mode} mode" if mode else "")
+
+
+def _finding(name: str, found: Finding) -> Iterator[str]:
+    place = f"{name}:{found.line}:{found.column}: "
+    severity = found.severity.value
+    key = f"{found.key}: " if found.key else ""
+    first, *rest = formatting.folded(f"{place}{severity}: {key}{found.problem}")
+    yield first.replace(f"{severity}:", f"{formatting.colour(severity, _COLOURS[found.severity])}:", 1)
+    yield from rest
+    yield from formatting.indented(found.consequence, 2, 2)
+    yield from formatting.indented(f"-> {found.correction}", 2, 5)
