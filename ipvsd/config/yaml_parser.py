@@ -123,7 +123,10 @@ class _Walk:
         style = node.style if isinstance(node, yaml.ScalarNode) else ""
         if isinstance(node, yaml.CollectionNode) and node.flow_style:
             style = "[" if isinstance(node, yaml.SequenceNode) else "{"
-        return Span(node.start_mark.index, node.end_mark.index, style or "")
+        start, end = node.start_mark.index, node.end_mark.index
+        if style in ("|", ">") and self._text is not None:  # PyYAML ends a block scalar at the next token
+            end = start + len(self._text[start:end].rstrip())
+        return Span(start, end, style or "")
 
     def _key(self, node: yaml.Node) -> Scalar:
         key = self.node(node)

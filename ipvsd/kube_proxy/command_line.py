@@ -15,6 +15,8 @@ _DASHES = "\u2010\u2011\u2012\u2013\u2014\u2015\u2212"
 _ASSIGNMENT = re.compile(r"[ \t]*(?:export[ \t]+)?([A-Za-z_][A-Za-z0-9_]*)[ \t]*=[ \t]*")
 _SECTION = re.compile(r"^[ \t]*\[[A-Za-z]+\][ \t\r]*(?:$|#)", re.MULTILINE)
 _UNIT_KEYS = ("ExecStart", "Environment")  # of systemd.exec(5) and systemd.service(5)
+_MAX_START = 500  # characters of the first line that identify the form
+_MAX_WORDS = 300  # of a command line; the longest real ones have about 50
 _PROGRAM = re.compile(r"(?:\S*/)?(?:kube-proxy|hyperkube)(?=[\s\\\\]|$)")
 
 
@@ -57,7 +59,9 @@ def looks_like_options(text: str) -> bool:
     """Return whether a text is a unit, an environment file or a list of options, and not YAML."""
     if _SECTION.search(text):
         return True
-    lines = [line.strip() for line in lines_of(text) if line.strip() and line.strip()[0] not in "#;"]
+    lines = [
+        line.strip()[:_MAX_START] for line in lines_of(text[: 1 << 14]) if line.strip() and line.strip()[0] not in "#;"
+    ]
     if not lines:
         return False
     assigned = _ASSIGNMENT.match(lines[0])
@@ -75,6 +79,8 @@ def read(source: SourceText) -> Optional[CommandLine]:
     others: list[tuple[SourceText, Word]] = []
     found = False
     for start, end in _logical_lines(source.content):
+        if len(options) > _MAX_WORDS:
+            break
         words = _words_of_line(source.content, start, end, unit)
         if words is None:
             continue
@@ -88,9 +94,10 @@ def read(source: SourceText) -> Optional[CommandLine]:
 def from_words(source: SourceText, words: Sequence[Word], embedded: bool = False) -> CommandLine:
     """Return the options of separate words, such as the items of a list."""
     if embedded:
-        return CommandLine(source, tuple(_embedded_option(source, word) for word in words), embedded=True)
-    options, others = _options(source, words)
-    return CommandLine(source, tuple(options), tuple((source, word) for word in others))
+        options = tuple(_embedded_option(source, word) for word in words[:_MAX_WORDS])
+        return CommandLine(source, options, embedded=True)
+    found, others = _options(source, words)
+    return CommandLine(source, tuple(found), tuple((source, word) for word in others))
 
 
 def _embedded_option(source: SourceText, word: Word) -> GivenOption:
@@ -198,7 +205,7 @@ def _options(source: SourceText, words: Sequence[Word]) -> tuple[list[GivenOptio
     """Return the options among words, with values in separate words, and the other words."""
     options: list[GivenOption] = []
     others: list[Word] = []
-    rest = iter(enumerate(words))
+    rest = iter(enumerate(words[:_MAX_WORDS]))
     for number, word in rest:
         match = re.match(rf"(--?|[{_DASHES}]{{1,2}}|-[{_DASHES}])(?=[A-Za-z])", word.text)
         if not match:

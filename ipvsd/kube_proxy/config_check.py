@@ -36,6 +36,7 @@ from ipvsd.kube_proxy.source_text import Edit, SourceText, lines_of
 # The newest version that has IPVS mode by default.
 DEFAULT_VERSION: Version = (IPVS_OFF_BY_DEFAULT[0], IPVS_OFF_BY_DEFAULT[1] - 1)
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ufffe\uffff]")  # invalid in YAML and on terminals
+_MAX_FINDINGS = 300
 _MAX_LINES = 20  # lines that are reported for characters that resemble ASCII characters
 
 
@@ -111,7 +112,7 @@ def check(data: bytes, versions: Versions, node: Node) -> Result:
     findings += _confusables(contents, everything)
     order = list(Severity)
     ordered = sorted(dict.fromkeys(findings), key=lambda found: (order.index(found.severity), found.line, found.column))
-    return Result(version, known is not None, text, tuple(ordered), tuple(everything))
+    return Result(version, known is not None, text, tuple(ordered[:_MAX_FINDINGS]), tuple(everything))
 
 
 def _undecodable(data: bytes) -> Optional[tuple[int, str, str]]:
@@ -271,7 +272,7 @@ def _misplaced(part: Misplaced) -> Finding:
         return _finding(
             part.source, place, part.key, f"{part.key} is outside of the text of the configuration",
             "kube-proxy never gets the setting", "indent the line as the others of that text",
-            _indented(part.source, place), effect=Effect.IGNORES,
+            _indented(part.source, place) if part.detail else (), effect=Effect.IGNORES,
         )  # fmt: skip
     if part.kind == "not an argument":
         return _finding(
@@ -308,8 +309,14 @@ def _separated(source: SourceText, place: int) -> tuple[Edit, ...]:
         config = config_formats.lookup(root.items[numbers[0]][1], "config") if numbers else None
         if not numbers:
             continue
+        removed = yaml_edits.remove(source, root, numbers[0])
+        kinds = [config_formats.lookup(other, "kind") for other in roots]
+        if not removed or any(isinstance(kind, Scalar) and kind.text == KIND for kind in kinds):
+            return yaml_edits.comment_out(source, root, numbers[0])
         end = len(source.content[: yaml_edits.last_place(root)].rstrip())
-        lines = [f"apiVersion: {API_VERSION}", f"kind: {KIND}"]
+        given = {key.text for key, _ in config.items} if isinstance(config, Map) else set()
+        head = {"apiVersion": API_VERSION, "kind": KIND}
+        lines = [f"{key}: {text}" for key, text in head.items() if key not in given]
         if isinstance(config, Map) and not config.span.style and config.items:
             start = config.items[0][0].span.start
             indent = start - source.line_start(start)
@@ -318,7 +325,7 @@ def _separated(source: SourceText, place: int) -> tuple[Edit, ...]:
         elif config is not None:
             return ()
         document = "\n".join(("---", *lines))
-        return (*yaml_edits.remove(source, root, numbers[0]), source.insert_line(end, document))
+        return (*removed, source.insert_line(end, document))
     return ()
 
 

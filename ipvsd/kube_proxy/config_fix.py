@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 from typing import NamedTuple
 
 from ipvsd.kube_proxy import source_text
@@ -10,7 +9,8 @@ from ipvsd.kube_proxy.config_check import Result, Versions, check
 from ipvsd.kube_proxy.findings import Severity
 from ipvsd.kube_proxy.node_comparison import Node
 
-_MAX_ROUNDS = 30
+_MIN_ROUNDS, _MAX_ROUNDS = 4, 30
+_MAX_WORK = 1 << 20  # characters of all rounds; reading 1 MB of YAML takes seconds
 
 
 class Fixed(NamedTuple):
@@ -24,12 +24,11 @@ def fix(data: bytes, versions: Versions, node: Node) -> Fixed:
     """Return the corrected file. If an error has no correction, `result` still contains it."""
     result = check(data, versions, node)
     seen = {result.text}
-    for _ in range(_MAX_ROUNDS):
-        severities = (Severity.ERROR, Severity.WARNING)
-        edits = [edit for found in result.findings if found.severity in severities for edit in found.edits]
-        text = source_text.apply(result.text, edits)
-        if not edits or text in seen:
+    for _ in range(max(_MIN_ROUNDS, min(_MAX_ROUNDS, _MAX_WORK // (len(result.text) + 1)))):
+        wrong = (found for found in result.findings if found.severity is not Severity.NOTE)
+        text = source_text.apply(result.text, (found.edits for found in wrong))
+        if text in seen:
             break
         seen.add(text)
         result = check(text.encode(), versions, node)
-    return Fixed("\ufeff" * data.startswith(codecs.BOM_UTF8) + result.text, result)
+    return Fixed("\ufeff" * data.startswith(b"\xef\xbb\xbf") + result.text, result)

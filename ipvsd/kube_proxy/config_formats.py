@@ -257,9 +257,12 @@ def _config_map(source: SourceText, root: Mapping, found: Contents, depth: int) 
         place = pair[0].span.start if pair else root.span.start
         found.parts.append(Misplaced("no config.conf", source, f"data.{_CONFIG_KEY}", place))
         return
-    for key, _ in data.items if isinstance(data, Mapping) else ():
+    previous: Optional[Node] = None
+    for key, value in data.items if isinstance(data, Mapping) else ():
         if key.text in FIELDS:
-            found.parts.append(Misplaced("outside", source, f"data.{key.text}", key.span.start))
+            style = "block" if previous is chosen[-1][1] and chosen[-1][1].span.style in ("|", ">") else ""
+            found.parts.append(Misplaced("outside", source, f"data.{key.text}", key.span.start, style))
+        previous = value
     for key, item in chosen:
         inner = repaired(source.embedded(item), found)
         before = len(found.parts)

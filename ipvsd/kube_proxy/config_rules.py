@@ -31,6 +31,7 @@ _SYNC_SHARED = (1, 32)  # since then, only the periods of the section of the mod
 _SCHEDULER_TRIED = (1, 27)  # kubernetes/kubernetes#114669: before, validation knows ten schedulers
 _PRIMARY = (1, 28)  # nodePortAddresses: [primary]
 _KEYWORDS = (1, 37)  # nodePortAddresses: [localhost, all]
+_MAX_GUESSES = 10  # of the names of gates; a guess takes some milliseconds
 _NFTABLES_KERNEL = "nftables (Linux 5.13 or later)"
 
 
@@ -170,13 +171,17 @@ def _added_option(settings: Settings, beside: Optional[Setting], text: str) -> t
 
 
 def _gates(settings: Settings) -> None:
+    reported = 0
     for path, setting in list(settings.known.items()):
         section, _, name = path.partition(".")
         if section != "featureGates" or not name or setting.value is None:
             continue
-        problem, correction = feature_gates.check(name, setting.value, settings.version)
+        problem = feature_gates.check(name, setting.value, settings.version)
         if not problem:
             continue
+        reported += 1
+        may_guess = reported <= _MAX_GUESSES and name not in feature_gates.gates()
+        correction = feature_gates.closest(name, settings.version) if may_guess else ""
         edits = setting.remove() if not setting.option else _without_gate(setting, name)
         if correction and not setting.option and setting.parent:
             key = setting.parent.items[setting.number][0]

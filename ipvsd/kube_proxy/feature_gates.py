@@ -179,25 +179,29 @@ def gates() -> Mapping[str, Gate]:
     return found
 
 
-def check(name: str, enabled: bool, version: Version) -> tuple[str, str]:
-    """Return the problem of a gate and the correct name. Both can be empty."""
-    known = gates()
-    if name not in known:
-        existing = [other for other, gate in known.items() if gate.since <= version < gate.before]
-        plain = name.strip().lower()
-        close = next((other for other in existing if other.lower() == plain), None)
-        return f"unknown feature gate {shown(name)}", close or spelling.nearest(name, existing, 0.8) or ""
-    gate = known[name]
+@functools.lru_cache(maxsize=64)
+def closest(name: str, version: Version) -> str:
+    """Return the gate that a name probably means, or an empty text."""
+    existing = [other for other, gate in gates().items() if gate.since <= version < gate.before]
+    plain = name.strip().lower()
+    close = next((other for other in existing if other.lower() == plain), None)
+    return close or (spelling.nearest(name, existing, 0.8) if len(name) < 80 else None) or ""
+
+
+def check(name: str, enabled: bool, version: Version) -> str:
+    """Return the problem of a gate, or an empty text."""
+    unknown = f"unknown feature gate {shown(name)}"
+    if name not in gates():
+        return unknown
+    gate = gates()[name]
     if version < gate.since:
-        return "unknown feature gate {}: exists since {}.{}, not in {}.{}".format(
-            shown(name), *gate.since, *version
-        ), ""
+        return "{}: exists since {}.{}, not in {}.{}".format(unknown, *gate.since, *version)
     if version >= gate.before:
         reason = f" ({_REASONS[name]})" if name in _REASONS else ""
-        return "unknown feature gate {} since {}.{}{}".format(shown(name), *gate.before, reason), ""
+        return "{} since {}.{}{}".format(unknown, *gate.before, reason)
     if name == "KubeProxyIPVS" and version >= IPVS_REMOVED:
         gate = gate._replace(locked=IPVS_REMOVED, value=False)
     if version >= gate.locked and enabled is not gate.value:
         value = str(gate.value).lower()
-        return "feature gate {} is locked to {} since {}.{}".format(shown(name), value, *gate.locked), ""
-    return "", ""
+        return "feature gate {} is locked to {} since {}.{}".format(shown(name), value, *gate.locked)
+    return ""

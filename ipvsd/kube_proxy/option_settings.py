@@ -6,8 +6,9 @@ kube-proxy exits if an option is unknown, or if a word is not an option. With --
 
 from __future__ import annotations
 
+import functools
 import re
-from typing import Any, Union
+from typing import Any, Optional, Union
 
 from ipvsd.config import spelling
 from ipvsd.config.profiles import Version
@@ -21,6 +22,7 @@ from ipvsd.kube_proxy.values import Invalid
 
 EXITS_PARSING = "kube-proxy exits: it cannot parse its options"
 _TRUE, _FALSE = "1 t T TRUE true True".split(), "0 f F FALSE false False".split()  # Go's strconv.ParseBool
+_MAX_GUESSES = 20  # a guess takes a millisecond
 _NUMBER = {Type.INTEGER, Type.UNSIGNED}
 _DURATION = {Type.DURATION, Type.DURATION_OR_NULL, Type.DURATION_OR_NUMBER}
 
@@ -98,13 +100,8 @@ def _unknown(settings: Settings, option: GivenOption, known: Union[Option, None]
         correction = "use --cleanup" if name.startswith("cleanup-") else correction
     elif known:
         problem += ": exists since {}.{}, not in {}.{}".format(*known.since, *version)
-    else:
-        existing = [item.name for item in OPTIONS.values() if item.exists(version)]
-        plain = re.sub("[^a-z]", "", name.lower())
-        fields = {re.sub("[^a-z]", "", item.path.lower()): item.name for item in OPTIONS.values() if item.path}
-        fields.update({key.rpartition(".")[2]: value for key, value in fields.items()})
-        close = next((item for item in existing if re.sub("[^a-z]", "", item) == plain), None)
-        close = close or fields.get(plain) or spelling.nearest(name, existing, 0.7)
+    elif sum(finding.problem.startswith("unknown") for finding in settings.findings) < _MAX_GUESSES:
+        close = _close(name, version)
         if close:
             correction = f"write {'' if settings.embedded else '--'}{close}"
             begin = option.source.content.find(option.name, option.start, option.end)
@@ -113,6 +110,16 @@ def _unknown(settings: Settings, option: GivenOption, known: Union[Option, None]
     settings.add(
         option.source, option.start, Severity.ERROR, name, problem, Effect.EXITS, EXITS_PARSING, correction, edits
     )
+
+
+@functools.lru_cache(maxsize=64)
+def _close(name: str, version: Version) -> Optional[str]:
+    """Return the option that a name probably means, or None."""
+    existing = [item.name for item in OPTIONS.values() if item.exists(version)]
+    plain = re.sub("[^a-z]", "", name.lower())
+    fields = {re.sub("[^a-z]", "", item.path.lower()): item.name for item in OPTIONS.values() if item.path}
+    close = next((item for item in existing if re.sub("[^a-z]", "", item) == plain), None)
+    return close or fields.get(plain) or (spelling.nearest(name, existing, 0.7) if len(name) < 60 else None)
 
 
 def _duplicate(settings: Settings, option: GivenOption, other: GivenOption) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import bisect
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple, Optional
 
 from ipvsd.config.yaml_tree import Scalar
@@ -30,13 +30,17 @@ def lines_of(text: str) -> list[str]:
     return re.findall(r"[^\r\n]*(?:\r\n|\n|\r)|[^\r\n]+", text)
 
 
-def apply(text: str, edits: Iterable[Edit]) -> str:
-    """Return the text after all edits. Of overlapping edits, only the first one is applied."""
+def apply(text: str, corrections: Iterable[Collection[Edit]]) -> str:
+    """Return the text after all corrections. A correction that overlaps an earlier one, or itself, is left out."""
+    accepted: list[Edit] = []
+    for edits in corrections:
+        together = sorted({*accepted, *edits})
+        if all(before.end <= after.start for before, after in zip(together, together[1:])):
+            accepted = together
     parts, done = [], 0
-    for edit in sorted(set(edits)):
-        if edit.start >= done:
-            parts += [text[done : edit.start], edit.text]
-            done = edit.end
+    for edit in accepted:
+        parts += [text[done : edit.start], edit.text]
+        done = edit.end
     return "".join((*parts, text[done:]))
 
 

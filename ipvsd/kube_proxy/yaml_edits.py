@@ -55,8 +55,6 @@ def _lines(source: SourceText, parent: Mapping, number: int) -> Optional[tuple[i
     key, value = parent.items[number]
     start = source.line_start(key.span.start)
     end = max(key.span.end, last_place(value))
-    content = source.content[:end].rstrip() if isinstance(value, Scalar) and value.span.style in "|>" else ""
-    end = max(key.span.end, len(content)) if content and value.span.style else end
     colon = re.compile(r"[ \t]*:").match(source.content, end)
     end = colon.end() if colon and end == key.span.end else end
     alone = not source.content[start : key.span.start].strip(" ") and _REST.match(source.content, end)

@@ -11,7 +11,8 @@ from ipvsd.kube_proxy.config_fields import FIELDS
 from ipvsd.kube_proxy.config_formats import parse
 
 _MAX_TEXT = 1 << 14  # characters of a text for which corrections are tried; a configuration has some hundred lines
-_MAX_TRIES = 24
+_MAX_LINE = 400  # characters of a line for which corrections are tried
+_MAX_TRIES = 16
 _BEFORE = 3  # lines before the error that can contain the mistake
 _VALUE = re.compile(r"([ \t]*(?:-[ ]+)?[A-Za-z][\w./-]*:[ \t]+)(\S.*?)([ \t]+#.*|[ \t]*)\Z")
 # A value that YAML reads as something else than a text.
@@ -64,7 +65,8 @@ def _error_line(lines: list[str], number: int, text: str) -> int:
 
 def _candidates(lines: list[str], line: int) -> Iterator[tuple[int, str, str]]:
     """Yield possible corrections: the line, its new text, and the problem if it differs from the parser's."""
-    near = [number for number in range(line, max(-1, line - _BEFORE - 1), -1) if lines[number].strip()]
+    before = range(line, max(-1, line - _BEFORE - 1), -1)
+    near = [number for number in before if lines[number].strip() and len(lines[number]) <= _MAX_LINE]
     for number in near[:2]:
         if "\t" in lines[number][: len(lines[number]) - len(lines[number].lstrip())]:
             yield from _tabs(lines, number)
