@@ -12,7 +12,7 @@ from ipvsd.config.profiles import Version
 from ipvsd.config.schema import Config
 from ipvsd.kube_proxy import drop_in, feature_gates, values
 from ipvsd.kube_proxy.config_check import Result, Versions, check
-from ipvsd.kube_proxy.config_fields import FIELDS, OPTIONS
+from ipvsd.kube_proxy.config_fields import FIELDS, NEWEST, OPTIONS
 from ipvsd.kube_proxy.config_fix import fix
 from ipvsd.kube_proxy.findings import Effect, Severity
 from ipvsd.kube_proxy.node_comparison import Node
@@ -255,6 +255,16 @@ CASES: dict[str, tuple[str, list[tuple[str, str]], str]] = {
         [("error", "kubeProxy")],
         f"kind: ClusterConfiguration\nkubernetesVersion: v1.33.1\n---\n{IPVS}",
     ),
+    "the key of an old kubeadm beside a document": (
+        f"kind: ClusterConfiguration\nkubeProxy:\n  config: |\n    mode: ipvs\n---\n{IPVS}",
+        [("error", "kubeProxy")],
+        f"kind: ClusterConfiguration\n# kubeProxy:\n#   config: |\n#     mode: ipvs\n---\n{IPVS}",
+    ),
+    "an empty mode and a mistake": (
+        f"{HEAD}mode: ''\nipvs: {{tcpTimeout: 60}}\n",
+        [("error", "mode"), ("error", "ipvs.tcpTimeout")],
+        f"{HEAD}mode: ipvs\nipvs: {{tcpTimeout: 60s}}\n",
+    ),
     "a key outside of the text": (
         in_config_map(HEAD) + "  mode: ipvs\n",
         [("error", "data.mode"), ("warning", "mode")],
@@ -466,7 +476,7 @@ def test_invalid_durations(text: str) -> None:
 
 def test_the_data_is_consistent() -> None:
     assert all(option.path in ("", *FIELDS) for option in OPTIONS.values())
-    assert all(field.since < field.before for field in FIELDS.values())
+    assert all(field.since < field.before and field.since <= NEWEST for field in FIELDS.values())
     gates = feature_gates.gates()
     assert all(gate.since < gate.before for gate in gates.values())
     assert len(gates) > 400

@@ -56,8 +56,7 @@ def _mode(settings: Settings) -> None:
         return
     mode = settings.get("mode", "")
     if not mode:
-        if not any(finding.key == settings.name("mode") for finding in settings.findings):
-            _no_mode(settings, setting)
+        _no_mode(settings, setting)
         return
     assert setting is not None
     if mode not in MODES or not MODES[mode][0] <= version < MODES[mode][1]:
@@ -74,6 +73,9 @@ def _mode(settings: Settings) -> None:
 
 def _no_mode(settings: Settings, setting: Optional[Setting]) -> None:
     """Report an empty mode, which means iptables mode on Linux."""
+    keys = [key for finding in settings.findings for key in finding.key.split(", ")]
+    if any(re.sub("[^a-z]", "", key.rpartition(".")[2].lower()) in ("mode", "proxymode") for key in keys):
+        return  # the mode is in the file, in another place or form
     used = [item for item in settings.section("ipvs") if item.value and not _is_default(item)]
     edits: tuple[Edit, ...] = ()
     if setting and (setting.option or setting.node):
@@ -83,13 +85,13 @@ def _no_mode(settings: Settings, setting: Optional[Setting]) -> None:
     elif used:
         edits = _added_option(settings, used[0], "proxy-mode=ipvs")
     problem = f"{'empty' if setting else 'missing'} {settings.name('mode')}: on Linux, kube-proxy uses iptables"
-    if used:
+    if used or (settings.is_document and any(key.startswith("ipvs.") for key in keys)):
         what = "the section ipvs has" if settings.is_document else f"--{used[0].name} has"
         settings.report(
             "mode", Severity.ERROR, f"{problem}, and {what} no effect", Effect.OTHER_MODE,
             "kube-proxy starts in iptables mode without a message about ipvs", settings.written("mode", "ipvs"), edits,
         )  # fmt: skip
-    elif not settings.embedded and not any(finding.severity is Severity.ERROR for finding in settings.findings):
+    elif not settings.embedded:
         settings.report(
             "mode", Severity.WARNING, problem, Effect.OTHER_MODE, "kube-proxy starts in iptables mode",
             f"{settings.written('mode', 'ipvs')} (or another mode, to make the choice visible)",
