@@ -187,3 +187,17 @@ def image_beside_a_secret(directory: Path) -> Path:
     put(directory, "image/a", "top\n")
     (directory / "image/etc/d").mkdir()
     return directory / "image"
+
+
+def put_process(
+    root: Path, pid: int, comm: str, arguments: Sequence[str], cgroup: str = "", age: int = 3600, network: str = "1"
+) -> Path:
+    """Create the files in proc of a process that has run for `age` seconds, and return its directory."""
+    put(root, "proc/uptime", "100000.00 1.00\n")
+    put(root, f"proc/{pid}/comm", f"{comm}\n")
+    put(root, f"proc/{pid}/cmdline", "".join(f"{argument}\0" for argument in arguments))
+    put(root, f"proc/{pid}/cgroup", f"0::/{cgroup}\n")
+    put(root, f"proc/{pid}/stat", f"{pid} ({comm}) S{' 0' * 18} {(100000 - age) * 100} 0\n")
+    (root / f"proc/{pid}/ns").mkdir()
+    (root / f"proc/{pid}/ns/net").symlink_to(f"net:[{network}]")
+    return root / f"proc/{pid}"
