@@ -18,7 +18,7 @@ _MAX_LINKS = 8  # iptables, /etc/alternatives/iptables, iptables-nft, xtables-nf
 def detect(root: str, live: Optional[str] = None) -> Iptables:
     """Return the iptables of the node under `root`. Its /proc is under `live`, if that is another directory."""
     tables = rootfs.text_if_permitted(root if live is None else live, _TABLES) or ""
-    return Iptables(_program(root), tuple(tables.split()))
+    return Iptables(find_program(root, "iptables"), tuple(tables.split()))
 
 
 def has_ipv6(root: str) -> bool:
@@ -26,11 +26,12 @@ def has_ipv6(root: str) -> bool:
     return not rootfs.exists(root, "proc/sys/net/ipv4") or any(rootfs.exists(root, path) for path in _IPV6)
 
 
-def _program(root: str) -> str:
+def find_program(root: str, name: str) -> str:
+    """Return the path of a program of the node, with links resolved, or an empty text. Raises UnreadableError."""
     for directory in _DIRECTORIES:
         # A directory that is a link, as in a merged /usr, is searched under its own name.
         if rootfs.read_link(root, directory) is None:
-            path = f"/{directory}/iptables"
+            path = f"/{directory}/{name}"
             if rootfs.lexists(root, path[1:]):
                 return _resolve_link(root, path)
     return ""

@@ -3,12 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Optional
+from typing import NamedTuple, Optional
 
 from ipvsd.runtime import rootfs
 
 _MAX_BYTES = 1 << 18  # bytes that are read of the table, which can have megabytes
 MODULE = "ip_vs"
+
+
+class Table(NamedTuple):
+    """The table of virtual services. If it is not `complete`, there are more than `services`."""
+
+    services: int
+    complete: bool = True
+
+    def __str__(self) -> str:
+        return str(self.services) if self.complete else f"at least {self.services}"
+
+
+def read_table(root: str) -> Optional[Table]:
+    """Return the table, or None if there is none: IPVS is not loaded. Raises OSError if it cannot be read."""
+    try:
+        with rootfs.open_file(root, "proc/net/ip_vs") as fd:
+            text = rootfs.read_at_most(fd, _MAX_BYTES)
+    except (FileNotFoundError, NotADirectoryError, rootfs.IrregularError):
+        return None
+    # Only the line of a service is not indented. The first lines are a header.
+    count = sum(line.startswith((b"TCP ", b"UDP ", b"SCTP ", b"FWM ")) for line in text.splitlines())
+    return Table(count, len(text) < _MAX_BYTES)
 
 
 class VirtualServiceCounter:
@@ -35,10 +57,7 @@ class VirtualServiceCounter:
 
     def _count(self) -> str:
         try:
-            with rootfs.open_file(self._root, "proc/net/ip_vs") as fd:
-                text = rootfs.read_at_most(fd, _MAX_BYTES)
+            table = read_table(self._root)
         except OSError:  # keep the last count
             return ""
-        # Only the line of a service is not indented. The first lines are a header.
-        count = sum(line.startswith((b"TCP ", b"UDP ", b"SCTP ", b"FWM ")) for line in text.splitlines())
-        return f"at least {count}" if len(text) == _MAX_BYTES else str(count)
+        return "" if table is None else str(table)
