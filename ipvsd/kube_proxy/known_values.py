@@ -1,0 +1,11 @@
+"""Modes and defaults of kube-proxy (cmd/kube-proxy/app and pkg/proxy/apis/config/v1alpha1 of kubernetes/kubernetes)."""
+
+from __future__ import annotations
+
+METRICS_ADDRESS = "127.0.0.1:10249"
+HEALTHZ_ADDRESS = "0.0.0.0:10256"
+DEFAULT_SCHEDULER = "rr"
+DEFAULT_MODE = "iptables"
+MODES = ("iptables", "ipvs", "nftables", "userspace")
+
+IPVS = "ipvs"
