@@ -134,4 +134,4 @@ def _doctor(options: argparse.Namespace) -> int:
         )
     from ipvsd.commands import doctor
 
-    return doctor.run(options.root, options.config, options.output)
+    return doctor.run(options.root, options.config, options.output, options.bundle)

@@ -222,11 +222,12 @@ def test_a_report_older_than_two_intervals_is_unknown(tree: Path, capsys: Output
     assert err.startswith("ipvsd: outdated result: the last reconciliation was 121 s ago")
 
 
-def test_status_as_json_is_the_document_and_its_age(tree: Path, capsys: Output) -> None:
+def test_status_as_json_is_the_document_with_its_age_and_kube_proxy(tree: Path, capsys: Output) -> None:
     publish(tree)
     code, found = values(capsys, "status", *at(tree))
     assert code == 0
     assert 1.0 <= found.pop("age") < 60.0
+    assert found.pop("kube_proxy") is None
     assert {**found, "age": 0.0} == json.loads((tree / status_file.PATH).read_text())
 
 

@@ -21,9 +21,11 @@ from ipvsd.config.parser import parse
 from ipvsd.config.profiles import PROFILES, alternatives, entries
 from ipvsd.config.schema import Config
 from ipvsd.conflicts.external_setting import APPLIED_WHEN, Effect, Program
+from ipvsd.doctor.finding import Severity
 from ipvsd.model.value_texts import text_of
 from ipvsd.reporting import metrics, status_document
 from tests import samples, tables
+from tests.kube_proxy_server import put_kube_proxy
 from tests.trees import make_tree, put
 
 ROOT = Path(__file__).parents[1]
@@ -102,7 +104,11 @@ def test_the_example_with_every_default_is_the_default() -> None:
     assert parse([("example", first.encode())])._replace(origins={}) == Config()
 
 
-@pytest.mark.parametrize("path", MARKDOWN[:1] + MARKDOWN[3:], ids=lambda path: path.name)
+# The troubleshooting guide names keys of kube-proxy and of pods as well.
+NAMING = [path for path in MARKDOWN[:1] + MARKDOWN[3:] if path.name != "troubleshooting.md"]
+
+
+@pytest.mark.parametrize("path", NAMING, ids=lambda path: path.name)
 def test_keys_of_the_configuration_that_are_named_in_passing_exist(path: Path) -> None:
     known = {*terms(section(YAML_5, "# KEYS", "# SYSCTL NAMES"))}
     named = re.findall(r"`([A-Za-z]+(?:\.[A-Za-z]+)*):(?: [^`]*)?`", path.read_text())
@@ -199,6 +205,27 @@ def test_status_md_has_a_row_for_every_key(heading: str) -> None:
     text = STATUS.split(f"\n## {heading}\n")[1].split("\n## ")[0]
     documented = re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)
     assert sorted(documented) == sorted(shapes(status_document.build_document(samples.COMPLETE))[HEADINGS[heading]])
+
+
+# --- doctor -------------------------------------------------------------------------
+
+
+def test_status_md_has_a_row_for_every_key_of_doctor(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    put_kube_proxy(make_tree(tmp_path), config="mode: iptables\n")
+    cli.main(["doctor", "--output", "json", "--root", str(tmp_path)])
+    found = json.loads(capsys.readouterr().out)
+    of_proxy, rest = STATUS.split("\n## kube_proxy\n")[1].split("\n## The JSON of doctor\n")
+    whole, finding = rest.split("\n## ")[0].split("\nEach object in `findings` has these keys:\n")
+
+    of_document = {"state", "summary", "kernel", "root_kind"}
+    for text, keys in (
+        (of_proxy, set(found["kube_proxy"])),
+        (whole, set(found) - of_document),
+        (finding, set(found["findings"][0])),
+    ):
+        assert set(re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)) == keys
+    assert of_document <= set(found)
+    assert {severity.value for severity in Severity} <= set(re.findall(r"`([a-z]+)`", finding))
 
 
 # --- explain ------------------------------------------------------------------------

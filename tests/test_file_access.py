@@ -35,6 +35,7 @@ REASONS = {
     "watch.unit_cgroups": "control groups of the running kernel",
     "watch.sysctl_bpf": "control groups of the running kernel",
     "kernel.processes": "control groups of the running kernel",
+    "doctor.bundle": "gzip, tarfile and io pack an archive in memory",
 }
 
 

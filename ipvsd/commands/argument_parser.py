@@ -20,8 +20,8 @@ EXIT_CODES: Mapping[int, str] = {
     0: "compliant",
     # A required item is not compliant. *plan --exit-code* also exits 1 if there are changes to make. *apply
     # --persist* also exits 1 if a required item will not remain compliant, or if a file cannot be written. *explain*
-    # also exits 1 if the item is not compliant, or if a file will set a different value. The commands for a
-    # configuration of kube-proxy also exit 1 if it has an error.
+    # also exits 1 if the item is not compliant, or if a file will set a different value. *doctor* exits 1
+    # if it finds an error. The commands for a configuration of kube-proxy also exit 1 if it has an error.
     1: "not compliant",
     # The result is unknown: something cannot be read, or there is no kernel to check. If a file cannot be read
     # because of a lack of file descriptors, missing permissions or a disk error, ipvsd does not treat the file as
@@ -30,8 +30,9 @@ EXIT_CODES: Mapping[int, str] = {
     # The command line is invalid, or a name is unknown or ambiguous. A line on standard error suggests the correct
     # word, or lists the known ones. On a terminal, ipvsd wraps this line.
     os.EX_USAGE: "invalid command line",
-    # Standard output cannot be written: the disk is full, or standard output is not open for writing. The reason is
-    # printed to standard error. This exit code replaces the exit code of the verdict.
+    # Standard output cannot be written: the disk is full, or standard output is not open for writing. Or the bundle of
+    # *doctor* cannot be written. The reason is printed to standard error. This exit code replaces the exit code of the
+    # verdict.
     os.EX_IOERR: "output error",
     # Another daemon is already running (*run*). If ipvsd runs as a service, systemd starts it again after
     # *RestartSec=*.
@@ -231,9 +232,13 @@ def _add_doctor(commands: argparse._SubParsersAction[_Parser], common: _Parser, 
     doctor = commands.add_parser(
         "doctor",
         parents=[common, output],
-        help="find out why kube-proxy is not in IPVS mode",
-        description="Print findings about this node and the running kube-proxy, the most severe first, without "
-        "changing anything. With an action, check a file instead.",
+        help="find out why kube-proxy does not use IPVS",
+        description="Examine the node and the running kube-proxy, and print every problem, the most severe first, "
+        "with its evidence and the command or line that fixes it, without changing anything. With an action, check a "
+        "file instead.",
+    )
+    doctor.add_argument(
+        "--bundle", metavar="FILE", help="also write the data for a bug report, without secrets (tar.gz)"
     )
     actions = doctor.add_subparsers(dest="action", metavar="ACTION")
     lint = actions.add_parser(

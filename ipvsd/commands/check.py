@@ -6,7 +6,7 @@ import time
 from typing import Any, NamedTuple, Optional
 
 from ipvsd.boot import installed_kernels, next_boot
-from ipvsd.commands import formatting
+from ipvsd.commands import formatting, kube_proxy_line
 from ipvsd.commands.output import EX_CANNOT_TELL, print_errors, print_json, print_lines
 from ipvsd.config import config_files
 from ipvsd.config.profiles import notes
@@ -32,7 +32,9 @@ def run(root: str, config_path: str | None, output: str) -> int:
     if found is None:
         return EX_CANNOT_TELL
     report = make_report(root, found.kernel, found.plan, found.notes)
-    show(status_document.build_document(report), output)
+    running = report.root_kind is not RootKind.FIRST_BOOT
+    proxy = kube_proxy_line.observe(root, config.profiles) if running else None
+    show({**status_document.build_document(report), "kube_proxy": proxy}, output)
     return report.health.exit_code
 
 
@@ -116,6 +118,7 @@ def show(document: dict[str, Any], output: str) -> None:
         *formatting.situation(document),
         *formatting.summary(document),
         formatting.ipvs(document),
+        *formatting.folded(kube_proxy_line.text(document.get("kube_proxy"))),
         *formatting.notes(document),
         *formatting.findings(document),
     )

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ipvsd import __version__
-from ipvsd.commands import formatting
+from ipvsd.commands import formatting, kube_proxy_line
 from ipvsd.commands.output import print_errors, print_json, print_lines
 from ipvsd.decide import remedies
 from ipvsd.decide.health import outdated
@@ -42,6 +42,7 @@ def run(root: str, output: str) -> int:
     age = max(0.0, age)
     old = outdated(age, document["config"]["interval"])
     remedy = " (run 'systemctl status ipvsd')" if root == "/" else ""
+    document["kube_proxy"] = kube_proxy_line.observe(root, document["config"].get("profiles"))
     complaint = f"outdated result: the last reconciliation was {age:.0f} s ago{remedy}"
     if output == "json":
         errors = {"error": complaint, "errors": [complaint]} if old else {}
@@ -66,6 +67,7 @@ def _about(document: Mapping[str, Any], age: float) -> Iterator[str]:
     config = document["config"]
     yield f"last reconciliation {age:.0f} s ago; resync every {config['interval']:g} s"
     yield formatting.ipvs(document)
+    yield from formatting.folded(kube_proxy_line.text(document["kube_proxy"]))
     yield from formatting.notes(document)
     yield from formatting.folded(f"configuration {config['hash']}: {', '.join(config['files']) or 'built-in defaults'}")
     losing = (item for item in document["sources"] if item.get("events_lost"))

@@ -1,4 +1,4 @@
-"""The end of kube-proxy's log: from its container's log file below /var/log/containers, or from the journal."""
+"""The end of kube-proxy's log: from its container's log file under /var/log/containers, or from the journal."""
 
 from __future__ import annotations
 

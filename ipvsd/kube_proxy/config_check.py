@@ -300,7 +300,7 @@ def _indented(source: SourceText, place: int) -> tuple[Edit, ...]:
 
 
 def _separated(source: SourceText, place: int) -> tuple[Edit, ...]:
-    """Return the edits that make a separate document of the configuration below kubeProxy."""
+    """Return the edits that make a separate document of the configuration under kubeProxy."""
     roots, _ = config_formats.parse(source.content)
     for root in roots:
         if not isinstance(root, Map) or root.span.style:

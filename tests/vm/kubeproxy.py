@@ -10,7 +10,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tests.vm import cache, cluster, packages
@@ -96,9 +96,14 @@ class KubeProxy:
         node.machine.put(json.dumps(KUBECONFIG).encode(), "/run/kubeconfig")
         node.run("mkdir -p /opt/kube-proxy && mount -t ext4 -o ro /dev/vdb /opt/kube-proxy && sh /root/network.sh")
 
-    def start(self, mode: str, families: Sequence[str]) -> None:
-        """Start kube-proxy in a mode, for one or both address families. Remove its former objects for another mode."""
-        if mode != self._mode:
+    def start(
+        self, mode: str, families: Sequence[str], settings: Mapping[str, object] = {}, cleanup: bool = True
+    ) -> None:
+        """Start kube-proxy in a mode, for one or both address families, with these further settings.
+
+        Remove its former objects for another mode, unless `cleanup` is False.
+        """
+        if mode != self._mode and cleanup:
             self._node.run("/opt/kube-proxy/kube-proxy --cleanup", check=False)
         self._mode = mode
         config = {
@@ -107,14 +112,19 @@ class KubeProxy:
             "bindAddress": "0.0.0.0" if families[0] == "IPv4" else "::",
             "clusterCIDR": ",".join(POD_NETWORKS[family] for family in families),
             "featureGates": {"IPv6DualStack": len(families) > 1},
+            **settings,
         }
         self.publish(families)
-        self._node.machine.put(json.dumps(config).encode(), "/run/kube-proxy.yaml")
+        self.configure(config)
         self._node.run(
             "systemctl is-active -q api || systemd-run -q --unit api "
             f"python3 /root/apiserver.py /run/cluster.json {API}"
         )
         self._run()
+
+    def configure(self, config: Mapping[str, object]) -> None:
+        """Replace the configuration file, and do not restart kube-proxy."""
+        self._node.machine.put(json.dumps(config).encode(), "/run/kube-proxy.yaml")
 
     def publish(self, families: Sequence[str], gone: Sequence[str] = ()) -> None:
         """Publish the cluster through the API, without these pods."""

@@ -1,0 +1,72 @@
+"""Findings about programs that manage kube-ipvs0 or the firewall: systemd-networkd, NetworkManager and firewalld."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from ipvsd.conflicts.external_setting import Effect, ExternalSetting, Program
+from ipvsd.doctor import sections
+from ipvsd.doctor.finding import Finding, Severity
+from ipvsd.model.value_texts import text_of
+
+KUBE_IPVS = "kube-ipvs0"
+
+
+class InterfaceFacts(NamedTuple):
+    """`managers` are the programs that manage kube-ipvs0 now, each with the line of its state file."""
+
+    exists: bool
+    managers: Sequence[tuple[Program, str]] = ()
+    up: bool = False
+    firewalld: bool = False  # it runs
+
+
+def findings(facts: InterfaceFacts, settings: Sequence[ExternalSetting], ipvs: bool) -> Iterator[Finding]:
+    """Yield the programs that manage the interface. `ipvs` means that kube-proxy runs in IPVS mode."""
+    remedies = {item.program: item for item in settings if item.effect is Effect.INTERFERES}
+    for program, line in facts.managers:
+        setting = remedies.get(program)
+        yield Finding(
+            "interface_managed",
+            Severity.ERROR if ipvs else Severity.WARNING,
+            f"{text_of(program)} manages {KUBE_IPVS}",
+            tuple(filter(None, (line, f"{setting.origin}: {setting.text}" if setting else ""))),
+            f"it can remove the addresses of the services from {KUBE_IPVS}; traffic to services then leaves the node",
+            setting.remedy if setting and setting.remedy else _FIX[program],
+            sections.INTERFACE,
+        )
+    if facts.firewalld:
+        yield Finding(
+            "firewalld_runs",
+            Severity.NOTE,
+            "firewalld runs on this node",
+            ("firewalld is a running process",),
+            "firewalld rejects forwarded packets of zones that it does not trust, and packets to node ports",
+            "run 'firewall-cmd --permanent --zone=trusted --add-source=POD_CIDR' and 'firewall-cmd --reload', or "
+            "'systemctl disable --now firewalld'",
+            sections.FIREWALLD,
+        )
+
+
+_FIX = {
+    Program.NETWORKD: (
+        f"put '[Match]', 'Name={KUBE_IPVS}', '[Link]' and 'Unmanaged=yes', each on its own line, into "
+        f"/etc/systemd/network/00-{KUBE_IPVS}.network, and run 'networkctl reload'"
+    ),
+    Program.NETWORK_MANAGER: (
+        f"put '[keyfile]' and 'unmanaged-devices+=interface-name:{KUBE_IPVS}', each on its own line, into "
+        "/etc/NetworkManager/conf.d/90-kube-ipvs0.conf, and run 'nmcli general reload'"
+    ),
+}
+
+
+def networkd_manages(text: str) -> str:
+    """Return the line of a file in /run/systemd/netif/links by which networkd manages the link, or an empty text."""
+    line = next((line for line in text.splitlines() if line.startswith("ADMIN_STATE=")), "")
+    return line if line and line.partition("=")[2] not in ("unmanaged", "pending", "initialized", "linger") else ""
+
+
+def networkmanager_manages(text: str) -> str:
+    """Return the line of a file in /run/NetworkManager/devices by which it manages the link, or an empty text."""
+    return next((line for line in text.splitlines() if line.replace(" ", "") == "managed=true"), "")
