@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Optional
 
+from ipvsd.runtime.resources import RESERVE
+
 Until = Callable[[Callable[[], object], str], None]  # the fixture `until`
 REPOSITORY = Path(__file__).parent.parent
 STATUS = "run/ipvsd/status.json"
@@ -71,6 +73,10 @@ class Service:
         assert self._process is not None
         return self._process
 
+    def open_files(self) -> list[str]:
+        """Return the file of each descriptor of the daemon."""
+        return [os.path.realpath(fd) for fd in Path(f"/proc/{self.process.pid}/fd").iterdir()]
+
     def hears(self, *what: str) -> str:
         """Wait for a message that contains all of these, and return it."""
         while True:
@@ -114,3 +120,8 @@ class Service:
             self._process.kill()
             self._process.wait()
         self._systemd.close()
+
+
+def holds_reserve(files: Sequence[str]) -> bool:
+    """Return whether a daemon with these open files waits. It releases its reserve while it works."""
+    return files.count(os.devnull) >= RESERVE

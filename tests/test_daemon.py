@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import time
 import urllib.request
@@ -12,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ipvsd.reconcile.reconciler import LULL
-from tests.service import MAIN, QUIET, STATUS, Service, Until, free_port
+from tests.service import MAIN, QUIET, STATUS, Service, Until, free_port, holds_reserve
 from tests.trees import LIVE, READY_LINE, put, put_sysctl, store, sysctl
 
 pytestmark = pytest.mark.system
@@ -313,15 +312,22 @@ def test_an_invalid_reload_keeps_the_active_configuration(service: Service, unti
 
 def test_many_reloads_change_no_item_and_leak_nothing(service: Service, until: Until) -> None:
     service.ready()
-    fds = Path(f"/proc/{service.process.pid}/fd")
+    counts: list[int] = []
+
+    def is_waiting() -> bool:
+        files = service.open_files()
+        counts.append(len(files))
+        return holds_reserve(files)
+
     service.process.send_signal(signal.SIGHUP)
     service.hears("READY=1")
-    before = len(os.listdir(fds))
+    until(is_waiting, "the daemon waits")
+    before = counts[-1]
     for _ in range(20):
         service.process.send_signal(signal.SIGHUP)
         service.hears("READY=1")
     # Files can be open now, and the child that queries IPVS can be running.
-    until(lambda: len(os.listdir(fds)) <= before + 1, "the descriptors are as many as before")
+    until(lambda: is_waiting() and counts[-1] <= before + 1, "the descriptors are as many as before")
     _, log = service.stop()
     assert not [line for line in log if "wrote" in line or "loaded " in line]
 

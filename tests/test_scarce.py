@@ -14,10 +14,9 @@ from pathlib import Path
 import pytest
 
 from ipvsd.runtime.event_loop import EventLoop
-from ipvsd.runtime.resources import RESERVE
 from ipvsd.watch.config_watcher import ConfigWatcher
 from ipvsd.watch.event_source import Targets
-from tests.service import MAIN, QUIET, STATUS, Service, Until, free_port
+from tests.service import MAIN, QUIET, STATUS, Service, Until, free_port, holds_reserve
 from tests.trees import put, put_sysctl, store, sysctl
 
 pytestmark = pytest.mark.system
@@ -42,17 +41,6 @@ def service(service: Service) -> Service:
     return service
 
 
-def open_files(service: Service) -> int:
-    return len(os.listdir(f"/proc/{service.process.pid}/fd"))
-
-
-def holds_reserve(service: Service) -> bool:
-    place = f"/proc/{service.process.pid}/fd"
-    with contextlib.suppress(FileNotFoundError):  # the log is written
-        return sum(os.readlink(f"{place}/{number}") == os.devnull for number in os.listdir(place)) >= RESERVE
-    return False
-
-
 def test_few_descriptors_leave_some_for_repairs(service: Service, until: Until) -> None:
     service.start(program=("-c", LIMITED, str(service.tree), str(FEW)))
     service.hears("READY=1", "STATUS=ready")
@@ -72,7 +60,7 @@ def test_few_descriptors_leave_some_for_repairs(service: Service, until: Until) 
     source = service.source("sysctl_inotify")
     assert (service.status()["state"], source["up"]) == ("ready", False)
     assert "the other descriptors are reserved" in source["detail"]
-    assert open_files(service) < FEW - 8
+    assert len(service.open_files()) < FEW - 8
     code, log = service.stop()
     assert code == 0
     assert not [line for line in log if "Traceback" in line or "drop the key" in line or "Too many" in line]
@@ -92,7 +80,7 @@ def test_clients_do_not_take_the_descriptors_for_repairs(service: Service, until
         for _ in range(3):
             service.process.send_signal(signal.SIGHUP)
             service.hears("READY=1", "STATUS=ready")
-        until(lambda: holds_reserve(service), "it waits")
+        until(lambda: holds_reserve(service.open_files()), "it waits")
     assert not [line for line in service.stop()[1] if "unreadable" in line]
 
 
@@ -100,7 +88,7 @@ def test_late_imports_and_a_reload_can_use_the_reserved_descriptors(service: Ser
     service.ready()
     until((service.tree / STATUS).exists, "the status is published")
     until(lambda: service.source("config_files"), "all has started")
-    until(lambda: holds_reserve(service), "it waits")
+    until(lambda: holds_reserve(service.open_files()), "it waits")
     taken = {int(number) for number in os.listdir(f"/proc/{service.process.pid}/fd")}
     lowest = min(set(range(len(taken) + 1)) - taken)
     _, hard = resource.prlimit(service.process.pid, resource.RLIMIT_NOFILE)
