@@ -21,7 +21,7 @@ EXIT_CODES: Mapping[int, str] = {
     # A required item is not compliant. *plan --exit-code* also exits 1 if there are changes to make. *apply
     # --persist* also exits 1 if a required item will not remain compliant, or if a file cannot be written. *explain*
     # also exits 1 if the item is not compliant, or if a file will set a different value. *doctor* exits 1
-    # if it finds an error. The commands for a configuration of kube-proxy also exit 1 if it has an error.
+    # if it finds an error. The commands for a kube-proxy configuration also exit 1 if it has an error.
     1: "not compliant",
     # The result is unknown: something cannot be read, or there is no kernel to check. If a file cannot be read
     # because of a lack of file descriptors, missing permissions or a disk error, ipvsd does not treat the file as
@@ -244,9 +244,9 @@ def _add_doctor(commands: argparse._SubParsersAction[_Parser], common: _Parser, 
     lint = actions.add_parser(
         "kube-proxy-config",
         parents=[_without_defaults(common), _without_defaults(output)],
-        help="check a configuration of kube-proxy, or correct it",
-        description="Check a configuration of kube-proxy: a KubeProxyConfiguration, the ConfigMap around it, a file of "
-        "kubeadm, a manifest of a pod, a systemd unit, a list of options, or a configuration of k3s or RKE2.",
+        help="check a kube-proxy configuration, or correct it",
+        description="Check a kube-proxy configuration: a KubeProxyConfiguration, the ConfigMap that contains it, a "
+        "kubeadm file, a pod manifest, a systemd unit, a list of options, or a k3s or RKE2 configuration.",
     )
     lint.add_argument("file", metavar="FILE", help="the file to check, or - for standard input")
     lint.add_argument("--fix", action="store_true", help="print the corrected file")
@@ -314,10 +314,10 @@ def _add_config(commands: argparse._SubParsersAction[_Parser], common: _Parser, 
         "from-kube-proxy",
         parents=[common],
         help="print a drop-in that matches kube-proxy",
-        description="Print a drop-in for /etc/ipvsd/conf.d that matches a configuration of kube-proxy: the profile, "
+        description="Print a drop-in for /etc/ipvsd/conf.d that matches a kube-proxy configuration: the profile, "
         "the scheduler, strictARP, the size of the conntrack table and the version.",
     )
-    from_kube_proxy.add_argument("file", metavar="FILE", help="the file of kube-proxy, or - for standard input")
+    from_kube_proxy.add_argument("file", metavar="FILE", help="kube-proxy's file, or - for standard input")
     _add_version(from_kube_proxy)
 
 

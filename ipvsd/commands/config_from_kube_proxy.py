@@ -1,4 +1,4 @@
-"""ipvsd config from-kube-proxy: print a drop-in that matches a configuration of kube-proxy."""
+"""ipvsd config from-kube-proxy: print a drop-in that matches a kube-proxy configuration."""
 
 from __future__ import annotations
 

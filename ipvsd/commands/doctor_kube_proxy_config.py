@@ -1,4 +1,4 @@
-"""ipvsd doctor kube-proxy-config: check the configuration of kube-proxy, or correct it."""
+"""ipvsd doctor kube-proxy-config: check a kube-proxy configuration, or correct it."""
 
 from __future__ import annotations
 

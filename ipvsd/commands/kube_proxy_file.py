@@ -1,4 +1,4 @@
-"""Read a file with the configuration of kube-proxy, and the facts about this node that concern it."""
+"""Read a file with a kube-proxy configuration, and the facts about this node that concern it."""
 
 from __future__ import annotations
 
