@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import errno
 import itertools
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from typing import Callable
 
@@ -18,7 +20,8 @@ from ipvsd.model.types import LoadModule, SysctlVerdict, WriteSysctl
 from ipvsd.model.types import ModuleVerdict as M
 from ipvsd.model.types import SysctlVerdict as S
 from ipvsd.reconcile.observation import observe_and_plan
-from ipvsd.reconcile.rounds import ROUNDS, ReconcileResult
+from ipvsd.reconcile.rounds import ROUNDS, ReconcileResult, reconcile
+from tests.configured import config
 from tests.fake_kernel import CONF, FORWARD, FakeKernel
 from tests.reconciling import settle
 
@@ -362,3 +365,50 @@ def test_the_next_alternative_is_tried(kernel: FakeKernel) -> None:
         history = done.history
     assert (state(done), history) == (State.READY, {})
     assert "ip_vs_wlc" in kernel.states
+
+
+# --- while modules are being loaded -----------------------------------------------------
+
+
+@pytest.mark.parametrize("begin", [fresh, drifted, loaded], ids=lambda begin: begin.__name__)
+def test_drift_beside_the_first_actions_is_observed_and_repaired(begin: Callable[[FakeKernel], None]) -> None:
+    kernel, calls = FakeKernel(), list[str]()
+    begin(kernel)
+
+    def beside() -> None:
+        calls.append("beside")
+        kernel.values["net.ipv4.tcp_rmem"] = "1 2 3"
+
+    made = config("sysctls: {net.ipv4.tcp_rmem: 4096 131072 6291456}")
+    done = reconcile(kernel, made, {}, lambda: 0.0, beside=beside)
+    assert (calls, state(done)) == (["beside"], State.READY)
+    assert [outcome.action.name for outcome in done.outcomes].count("net.ipv4.tcp_rmem") == 1
+
+
+def test_an_error_beside_the_first_actions_is_raised_after_them() -> None:
+    kernel = FakeKernel()
+
+    def beside() -> None:
+        raise KeyError
+
+    with pytest.raises(KeyError):
+        reconcile(kernel, CONFIG, {}, lambda: 0.0, beside=beside)
+    assert kernel.module_state("ip_vs") is not None
+
+
+@pytest.mark.system
+def test_without_another_thread_the_actions_come_first() -> None:
+    code = """
+import resource, sys
+from tests.fake_kernel import FakeKernel
+from ipvsd.config.schema import Config
+from ipvsd.reconcile.rounds import reconcile
+kernel, seen = FakeKernel(), []
+import os
+os.setuid(65534)
+resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
+done = reconcile(kernel, Config(), {}, lambda: 0.0, beside=lambda: seen.append(kernel.module_state("ip_vs")))
+print(seen[0] is not None, len(done.after.actions))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "True 0\n"

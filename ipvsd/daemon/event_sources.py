@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Collection
-from typing import Optional
+from typing import TYPE_CHECKING, Optional
 
 from ipvsd.kernel.host import LinuxHost
-from ipvsd.kernel.processes import ProcessResolver
 from ipvsd.model.report import SourceState
-from ipvsd.runtime import capabilities
 from ipvsd.runtime.event_loop import EventLoop
 from ipvsd.watch.event_source import EventSink, Source, Targets
-from ipvsd.watch.sysctl_bpf import SysctlBpf
-from ipvsd.watch.sysctl_inotify import SysctlInotify
-from ipvsd.watch.uevents import Uevents
+
+if TYPE_CHECKING:
+    from ipvsd.watch.sysctl_bpf import SysctlBpf
+    from ipvsd.watch.sysctl_inotify import SysctlInotify
 
 
 class EventSources:
@@ -28,7 +27,16 @@ class EventSources:
         self._targets = Targets(frozenset(), {}, ())
 
     def start(self, loop: EventLoop, host: LinuxHost, sink: EventSink) -> None:
-        """Start the sources, before the first round, and give up the capabilities that only this requires."""
+        """Start the sources, and give up the capabilities that only this requires.
+
+        These imports take as long as loading some modules, so they take place while another thread does that.
+        """
+        from ipvsd.kernel.processes import ProcessResolver
+        from ipvsd.runtime import capabilities
+        from ipvsd.watch.sysctl_bpf import SysctlBpf
+        from ipvsd.watch.sysctl_inotify import SysctlInotify
+        from ipvsd.watch.uevents import Uevents
+
         self._bpf = SysctlBpf(loop, sink, self._root)
         self._inotify = SysctlInotify(loop, sink, host.fds)
         uevents = Uevents(loop, sink, ProcessResolver(self._root))
@@ -37,6 +45,10 @@ class EventSources:
             with contextlib.suppress(OSError):  # not as the service, and without the capabilities from the beginning
                 capabilities.drop(capabilities.BPF, capabilities.PERFMON)
         self._sources = [uevents, self._inotify, self._bpf]
+
+    @property
+    def started(self) -> bool:
+        return bool(self._sources)
 
     def add(self, source: Source) -> None:
         source.arm(self._targets)

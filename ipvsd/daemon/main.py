@@ -64,7 +64,6 @@ class Daemon:
             self._reconciler = Reconciler(
                 self._host, self._event_loop, self._sources, self._config, VirtualServiceCounter(self._root)
             )
-            self._sources.start(self._event_loop, self._host, self._reconciler)
             self._loop()
         return 0
 
@@ -162,7 +161,9 @@ class Daemon:
     def _reconcile(self, reasons: tuple[Reason, ...]) -> Report:
         """Reconcile all items, record the changes, and update the targets of the event sources."""
         begun = time.monotonic()
-        result, changes = self._reconciler.reconcile_all(reasons)
+        result, changes = self._reconciler.reconcile_all(
+            reasons, None if self._sources.started else self._start_sources
+        )
         self._schedule.settle(result.unsettled, ReasonKind.LINK in {reason.kind for reason in reasons})
         registry = self._reconciler.registry
         contended = registry.contended()
@@ -174,6 +175,10 @@ class Daemon:
         if self._services:
             self._services.check(self._config, result, reasons)
         return build_report(result.kernel, result.after, registry, self._recorder, self._sources.backend())
+
+    def _start_sources(self) -> None:
+        """Start the sources. The next observation shows all that has happened before."""
+        self._sources.start(self._event_loop, self._host, self._reconciler)
 
     def _publish(self, report: Report) -> None:
         report = report._replace(

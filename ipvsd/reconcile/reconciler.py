@@ -99,17 +99,19 @@ class Reconciler:
 
     # --- all items ----------------------------------------------------------------------
 
-    def reconcile_all(self, reasons: Sequence[Reason]) -> Reconciliation:
-        """Reconcile all items for these reasons. Return the result, and all changes since the last call."""
+    def reconcile_all(self, reasons: Sequence[Reason], beside: Optional[Callable[[], None]] = None) -> Reconciliation:
+        """Reconcile all items for these reasons. Return the result, and all changes since the last call.
+
+        `beside` is called while another thread performs the first actions.
+        """
         full = not {reason.kind for reason in reasons}.isdisjoint(_FULL_CHECK_REASONS)
         self._attribute()
         fast, self._repairs, self._is_due = self._repairs, [], False
         # The items are compliant, so their recorded writes are in the past or in another network namespace.
         self.registry.writes.expire(self.registry.is_repairable, self._clock())
         failures, contended = self.registry.failures(), self.registry.contended()
-        result = reconcile(
-            self._host, self._config, failures, self._clock, contended, full, self._repair_others, self.registry.known
-        )
+        others, known = self._repair_others, self.registry.known
+        result = reconcile(self._host, self._config, failures, self._clock, contended, full, others, known, beside)
         wall, boottime = time.time(), time.clock_gettime(time.CLOCK_BOOTTIME)
         after = remedies.adapt(result.after, "/", daemon=True)
         result = result._replace(after=self._last_seen.complete(after, wall, boottime, self._config.interval))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Callable, NamedTuple, Optional
@@ -80,11 +81,13 @@ def reconcile(
     full: bool = True,
     meanwhile: Meanwhile = lambda _: None,
     known: Optional[Known] = None,
+    beside: Optional[Callable[[], None]] = None,
 ) -> ReconcileResult:
     """Reconcile the host with the configuration, until no action remains or three rounds have acted.
 
     A failure is a value in the result, and causes back-off in its history. `clock` is monotonic, in seconds. A
-    contended sysctl is written only in a `full` check. `known` contains results of the last reconciliation.
+    contended sysctl is written only in a `full` check. `known` contains results of the last reconciliation. `beside`
+    is called once, while another thread performs the actions of the first round, and before the next observation.
     """
     suspended = {name for name, contention in contended.items() if contention.suspended(full)}
 
@@ -99,10 +102,11 @@ def reconcile(
     latest, outcomes, read = first, list[Outcome](), dict[str, float]()
     for _ in range(ROUNDS):
         actions = without_followers(backoff.allowed(latest, history, clock()))
-        if not actions:
+        if not actions and not beside:
             break
         read.update(dict.fromkeys((action.name for action in actions), clock()))
-        acted = list(_acted(host, actions, meanwhile))
+        acted = _acted_beside(host, actions, beside) if beside else list(_acted(host, actions, meanwhile))
+        beside = None
         outcomes += acted
         before = latest
         kernel, latest = observe(Known(kernel, _members(latest)))
@@ -117,6 +121,29 @@ def _acted(host: Host, actions: Sequence[Action], meanwhile: Meanwhile) -> Itera
     for action in actions:
         meanwhile(names)
         yield act(host, action)
+
+
+def _acted_beside(host: Host, actions: Sequence[Action], beside: Callable[[], None]) -> list[Outcome]:
+    """Act in another thread, because the kernel loads modules without the interpreter's lock. Call `beside` here."""
+    outcomes: list[Outcome] = []
+    done = _thread.allocate_lock()  # `threading` takes longer to import than this saves on a small node
+    done.acquire()
+
+    def work() -> None:
+        try:
+            outcomes.extend(act(host, action) for action in actions)
+        finally:
+            done.release()
+
+    try:
+        _thread.start_new_thread(work, ())
+    except RuntimeError:  # the limit of threads is reached
+        work()
+    try:
+        beside()
+    finally:
+        done.acquire()
+    return outcomes
 
 
 def _members(found: Plan) -> Mapping[str, Collection[str]]:
