@@ -31,6 +31,7 @@ LINES = [
     ('W0330 server_others.go:565] Unknown proxy mode "", assuming iptables proxy', "set 'mode: ipvs'"),
     ('I0424 server_others.go:561] "Unknown proxy mode, assuming iptables proxy" proxyMode=""', "set 'mode: ipvs'"),
     ('KubeProxyConfiguration.Mode.ProxyMode: Invalid value: "IPVS"', "set 'mode: ipvs'"),
+    ('KubeProxyIPVSConfiguration.Scheduler.Scheduler: Invalid value: "round-robin"', "set 'scheduler: rr'"),
     ('E1127 proxier.go:1] "Failed to execute iptables-restore" err="exit status 2"', "ipvsd check"),
     ('E1127 proxier.go:1] "Failed to create dummy interface" interface="kube-ipvs0"', "modprobe dummy'"),
     ("starting metrics server failed: listen tcp 127.0.0.1:10249: bind: address already in use", "127.0.0.1:10249"),

@@ -182,7 +182,7 @@ def _scheduler(facts: ProxyFacts, proxy: KubeProxy) -> Iterator[Finding]:
         ),
         "kube-proxy 1.27 and later exits; before 1.26, it uses iptables mode; otherwise it creates no virtual service",
         fix if not known else f"{fix}; or install the package with module ip_vs_{name}",
-        sections.SCHEDULER_NOT_FOUND if proxy.mode == known_values.IPVS else log_errors.DUMMY_VS,
+        log_errors.SCHEDULER_NOT_FOUND if proxy.mode == known_values.IPVS else log_errors.DUMMY_VS,
     )
 
 

@@ -58,6 +58,7 @@ MAKE_SET = "Failed to make sure existence of ip set"
 DUMMY = "Failed to create dummy interface"
 IN_USE = "bind: address already in use"
 UNKNOWN_MODE = "unknown proxy mode"
+SCHEDULER_NOT_FOUND = "IPVS: Scheduler module ip_vs_... not found"  # from the kernel
 
 # The first matching entry explains a line, so specific causes come before general ones.
 KNOWN: Sequence[KnownError] = (
@@ -77,6 +78,13 @@ KNOWN: Sequence[KnownError] = (
         "kube-proxy 1.27 and later creates a virtual service with its scheduler as a test. The kernel refuses it, so "
         "kube-proxy exits",
         "set ipvs.scheduler in kube-proxy's configuration to a scheduler of this kernel, such as rr",
+    ),
+    _entry(
+        "scheduler_unknown",
+        r"Scheduler: Invalid value",
+        SCHEDULER_NOT_FOUND,
+        "kube-proxy before 1.27 accepts only rr, wrr, lc, wlc, lblc, lblcr, sh, dh, sed and nq, and exits otherwise",
+        "set 'scheduler: rr' in section ipvs of kube-proxy's configuration, and restart kube-proxy",
     ),
     _entry(
         "ipset_failed",
