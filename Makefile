@@ -112,6 +112,9 @@ faults: $(BIN)/.ready  ## make each system call of a running daemon fail, and pr
 	@$(MAKE) --no-print-directory packages WANTED="linux-libc-dev iproute2"
 	@$(NAMESPACE) $(BIN)/python -m tests.faults
 
+mutation: $(BIN)/.ready  ## add small faults to the pure packages, and print how many the tests detect; ten minutes
+	@nice $(BIN)/python -m tests.mutation -m '$(QUICK)'
+
 bench: $(DEB) $(BIN)/.ready  ## measure performance; write docs/benchmarks.md; twenty minutes
 	@$(MAKE) --no-print-directory packages WANTED="$(BENCH_PACKAGES)"
 	@PATH=$(SYSTEM_PATH) PYTHONDONTWRITEBYTECODE=1 $(BIN)/python -m tests.vm.bench docs
@@ -184,6 +187,7 @@ $(BIN)/.ready: pyproject.toml $(wildcard packaging/lock/*.txt)
 	@rm -rf .venv && $(PYTHON_SYSTEM) -m venv .venv
 	@$(PIP_INSTALL) --require-hashes --only-binary :all: -r packaging/lock/build.txt
 	@$(PIP_INSTALL) --require-hashes -r packaging/lock/dev.txt
+	@$(PIP_INSTALL) --require-hashes -r packaging/lock/mutation.txt
 	@$(PIP_INSTALL) -e .
 	@touch $@
 
@@ -197,6 +201,7 @@ lock:  ## renew the locked versions of the development tools in packaging/lock
 	@$(PYTHON_SYSTEM) -m venv build/uv && build/uv/bin/pip -q --disable-pip-version-check install $(UV)
 	$(LOCK) --group build -o packaging/lock/build.txt
 	$(LOCK) --group bookworm --group test -o packaging/lock/dev.txt
+	$(LOCK) --group mutation --no-deps -o packaging/lock/mutation.txt
 
-.PHONY: help check fuzz faults test test-full kernels test-matrix demo vm tables attack bench soak deb rpm dist sign-check clean lock \
-    lint-packages packages test-without-machines bench-images
+.PHONY: help check fuzz faults mutation test test-full kernels test-matrix demo vm tables attack bench soak deb rpm dist sign-check \
+    clean lock lint-packages packages test-without-machines bench-images

@@ -32,7 +32,7 @@ def locked(python: str) -> Iterator[tuple[str, str]]:
 
 
 def by_name(python: str) -> Mapping[str, str]:
-    """Return the version of each locked package. A package of both files has one version."""
+    """Return the version of each locked package. A package in several files has one version."""
     found: dict[str, str] = {}
     for name, version in locked(python):
         assert found.setdefault(name, version) == version, f"{name} is locked as {found[name]} and as {version}"
@@ -53,7 +53,7 @@ def test_the_lock_serves_every_interpreter_on_which_the_tests_run(python: str) -
     assert {"pytest", "hypothesis", "mypy", "ruff", "setuptools", "pyyaml", "watchdog"} <= found.keys()
 
 
-@pytest.mark.parametrize("name", ["build.txt", "dev.txt"])
+@pytest.mark.parametrize("name", ["build.txt", "dev.txt", "mutation.txt"])
 def test_every_locked_package_has_its_hashes(name: str) -> None:
     found = entries(LOCK / name)
     assert found
