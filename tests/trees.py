@@ -148,7 +148,7 @@ def write_index(path: Path, values: Mapping[str, Sequence[str]]) -> None:
 
 
 def index(values: Mapping[str, Sequence[str]]) -> bytes:
-    """Return an index like those of depmod, without merging nodes that have one child."""
+    """Return an index as depmod writes it."""
     data = bytearray(struct.pack(">III", 0xB007F457, 0x00020001, 0))
     struct.pack_into(">I", data, 8, _write_node(data, {key.encode(): found for key, found in values.items()}))
     return bytes(data)
@@ -156,12 +156,15 @@ def index(values: Mapping[str, Sequence[str]]) -> bytes:
 
 def _write_node(data: bytearray, values: Mapping[bytes, Sequence[str]]) -> int:
     """Append a node and its descendants. Return its offset with the flags of its parts."""
+    prefix = os.path.commonprefix(list(values))  # noqa: RUF071 -- of bytes, not of paths
+    values = {key[len(prefix) :]: found for key, found in values.items()}
     own = values.get(b"", ())
     children = {
         byte: _write_node(data, {key[1:]: found for key, found in values.items() if key[:1] == bytes((byte,))})
         for byte in sorted({key[0] for key in values if key})
     }
-    offset = len(data) | (1 << 29 if children else 0) | (1 << 30 if own else 0)
+    offset = len(data) | (1 << 29 if children else 0) | (1 << 30 if own else 0) | (1 << 31 if prefix else 0)
+    data += prefix + b"\0" if prefix else b""
     if children:
         first, last = min(children), max(children)
         data += bytes((first, last))
