@@ -21,8 +21,10 @@ UNKNOWN = "the package is unknown"
         ("debian", "6.12.9+bpo-rt-arm64", "apt install --reinstall linux-image-6.12.9+bpo-rt-arm64"),
         ("debian", "6.1.0-0.deb11.13-amd64", "apt install --reinstall linux-image-6.1.0-0.deb11.13-amd64"),
         ("debian", "7.2.13+deb14-cloud-amd64", "apt install --reinstall linux-modules-7.2.13+deb14-cloud-amd64"),
+        ("debian", "7.3.1+deb14-amd64", "apt install --reinstall linux-modules-7.3.1+deb14-amd64"),
         ("debian", "6.5.11-8-pve", "apt install --reinstall proxmox-kernel-6.5.11-8-pve-signed"),
         ("debian", "5.15.126-1-pve", "apt install --reinstall pve-kernel-5.15.126-1-pve"),
+        ("debian", "6.1.15-1-pve", "apt install --reinstall pve-kernel-6.1.15-1-pve"),
         ("debian", "6.2.16-3-pve", "run 'dpkg -S /boot/vmlinuz-6.2.16-3-pve' to find"),
         ("debian", "6.6.31+rpt-rpi-v8", "apt install --reinstall linux-image-6.6.31+rpt-rpi-v8"),
         ("raspbian", "6.6.51+rpt-rpi-v7l", "apt install --reinstall linux-image-6.6.51+rpt-rpi-v7l"),
@@ -80,6 +82,13 @@ def test_a_package_that_there_is_or_none(distribution: str, release: str, said: 
     assert (find_package(seen) is None) is (UNKNOWN in advice(seen))
     if UNKNOWN in advice(seen):
         assert not re.search(r"(apt|dnf|zypper|apk|pacman)( -S)? install", advice(seen))
+
+
+@pytest.mark.parametrize(
+    ("distribution", "found"), [("debian", True), ("linuxmint", True), ("gentoo", False), ("", False)]
+)
+def test_dpkg_finds_an_unknown_package_where_it_exists(distribution: str, found: bool) -> None:
+    assert ("dpkg -S /boot/vmlinuz-6.8.12" in advice(kernel(distribution=distribution, release="6.8.12"))) is found
 
 
 def test_every_entry_has_its_source() -> None:

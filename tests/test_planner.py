@@ -4,17 +4,18 @@ from typing import Optional
 
 import pytest
 
-from ipvsd.decide.planner import plan
+from ipvsd.decide.planner import plan, without_followers
 from ipvsd.model.types import (
     MISSING,
+    Action,
     DesiredSysctl,
-    Kernel,
     LoadModule,
     ModuleState,
     Policy,
     Reading,
     Unreadable,
     Within,
+    WriteParameter,
     WriteSysctl,
 )
 from ipvsd.model.types import SysctlVerdict as V
@@ -62,24 +63,6 @@ def test_a_sysctl_without_a_module(reading: Reading, verdict: V, writes: bool) -
 
 
 @pytest.mark.parametrize(
-    ("seen", "state", "verdict"),
-    [
-        pytest.param(SHIPPED, None, V.PENDING, id="module not loaded"),
-        pytest.param(SHIPPED, ModuleState.COMING, V.PENDING, id="module on its way in"),
-        pytest.param(SHIPPED, ModuleState.GOING, V.PENDING, id="module on its way out"),
-        pytest.param(kernel(), None, V.PENDING, id="module not shipped"),
-        pytest.param(SHIPPED, ModuleState.LIVE, V.UNSUPPORTED, id="module live"),
-        pytest.param(kernel(built_in=("ip_vs",)), None, V.UNSUPPORTED, id="module built in"),
-    ],
-)
-def test_a_sysctl_without_a_file_waits_for_its_module(seen: Kernel, state: Optional[ModuleState], verdict: V) -> None:
-    want = wanted_sysctl(KEY, provider="ip_vs")
-    made = plan(desired(want), observed(seen, {"ip_vs": state} if state else {}))
-    assert made.sysctls[0].verdict is verdict
-    assert made.actions == ()
-
-
-@pytest.mark.parametrize(
     ("want", "actions"),
     [
         pytest.param(wanted_sysctl(KEY, policy=Policy.OBSERVE), (), id="only observed"),
@@ -96,6 +79,23 @@ def test_forwarding_is_written_first_and_modules_are_loaded_last() -> None:
     other, forward = wanted_sysctl(KEY), wanted_sysctl()
     made = plan(desired(wanted_module(), other, forward), observed(SHIPPED, sysctls={KEY: "0", forward.key: "0"}))
     assert [action.name for action in made.actions] == [forward.key, KEY, "ip_vs"]
+
+
+@pytest.mark.parametrize(
+    ("action", "left"),
+    [
+        pytest.param(WriteSysctl("net.ipv4.conf.eth0.forwarding", "0", "1"), False, id="forwarding of an interface"),
+        pytest.param(WriteSysctl("net.ipv4.conf.eth0.forwarding", "1", "0"), True, id="a different value"),
+        pytest.param(WriteSysctl("net.ipv4.conf.eth0.rp_filter", "0", "1"), True, id="a different sysctl"),
+        pytest.param(WriteSysctl("net.ipv6.conf.eth0.forwarding", "0", "1"), True, id="IPv6"),
+        pytest.param(WriteParameter("ip_vs.conn_tab_bits", "0", "1"), True, id="a parameter"),
+        pytest.param(LoadModule("ip_vs"), True, id="a module"),
+    ],
+)
+def test_what_the_kernel_does_itself_when_ip_forward_is_written_is_left_out(action: Action, left: bool) -> None:
+    forward = WriteSysctl("net.ipv4.ip_forward", "0", "1")
+    assert without_followers((forward, action)) == ((forward, action) if left else (forward,))
+    assert without_followers((action,)) == (action,)
 
 
 def test_an_empty_desired_state_causes_no_action() -> None:

@@ -115,6 +115,14 @@ def test_values_that_json_lacks_are_replaced(value: object, found: object) -> No
     assert strictly(printable.as_json([value])) == [found]
 
 
+@pytest.mark.parametrize(("levels", "kept"), [(32, True), (33, False)])
+def test_a_document_has_32_levels(levels: int, kept: bool) -> None:
+    value: Any = "a"
+    for _ in range(levels):
+        value = [value]
+    assert ('"a"' in printable.as_json(value)) is kept
+
+
 def test_endless_nesting_does_not_exhaust_the_stack() -> None:
     value: list[Any] = []
     for _ in range(100_000):

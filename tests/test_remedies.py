@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from ipvsd.decide import remedies
-from ipvsd.model.types import ModuleVerdict
+from ipvsd.model.types import ModuleVerdict, Plan, SysctlVerdict
 from ipvsd.model.value_texts import text_of
 from ipvsd.modprobe.distro_packages import PACKAGES, Package
-from tests.samples import kernel
+from tests.samples import kernel, sysctl
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "docs/remedies.md").read_text()
@@ -69,3 +69,28 @@ def test_every_command_that_brings_a_package_can_act_on_another_root(package: Pa
     commands = re.findall(r"\b(?:apt|dnf|tdnf|zypper|pacman|apk|yum|microdnf)\b", package.advice)
     found = remedies.for_root(package.advice, "/image")
     assert found.count("/image") == len(commands)
+
+
+@pytest.mark.parametrize(
+    ("root", "daemon", "remedy"),
+    [
+        ("/", False, remedies.APPLY),
+        ("/", True, remedies.TRIED),
+        ("/image", False, remedies.for_root(remedies.BELOW, "/image")),
+        ("/image", True, remedies.for_root(remedies.BELOW, "/image")),
+    ],
+)
+def test_the_remedy_of_an_item_that_ipvsd_can_repair(root: str, daemon: bool, remedy: str) -> None:
+    finding = sysctl(SysctlVerdict.NONCOMPLIANT, found="0", remedy=remedies.APPLY)
+    assert remedies.adapt(Plan((), (), (finding,)), root, daemon).sysctls[0].remedy == remedy
+
+
+@pytest.mark.parametrize("remedy", [remedies.TRANSIENT, remedies.UNREADABLE, remedies.APPLY, ""])
+def test_only_a_shortage_is_transient(remedy: str) -> None:
+    assert remedies.is_transient(sysctl(SysctlVerdict.UNREADABLE, remedy=remedy)) is (remedy == remedies.TRANSIENT)
+
+
+@pytest.mark.parametrize("verdict", [ModuleVerdict.ABSENT, ModuleVerdict.MODULE_TREE_MISSING])
+def test_the_two_newest_kernels_with_a_module_are_named(verdict: ModuleVerdict) -> None:
+    seen = kernel()._replace(in_other_kernels={"ip_vs": ("6.1", "6.2", "6.3")})
+    assert remedies.for_module(verdict, seen, "ip_vs").startswith("reboot into 6.2 or 6.3, which has the module")

@@ -31,7 +31,8 @@ def test_a_value_out_of_bounds_is_refused(text: str, value: str | None) -> None:
 @pytest.mark.parametrize(
     ("text", "value"),
     [
-        ("4096\t131072  6291456", "4096 131072 6291456"), ("4096 131072 6291456 # wide", "4096 131072 6291456"),
+        ("4096	131072  6291456", "4096 131072 6291456"), ("4096 131072 6291456 # wide", "4096 131072 6291456"),
+        ("4096 131072 6291456 #wide", "4096 131072 6291456"),
         *((text, text) for text in ("|/bin/sh -c # x", "bbr # best", "# x")),
     ],
 )  # fmt: skip

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Optional
+
 import pytest
 
 from ipvsd.sysctl import sysctl_names, values
@@ -32,6 +34,11 @@ def test_a_key_names_a_file_by_the_rule_of_sysctl_d(key: str, path: str) -> None
 )  # fmt: skip
 def test_a_key_that_leaves_proc_sys_names_nothing(key: str) -> None:
     assert sysctl_names.parts(key) is None
+
+
+@pytest.mark.parametrize(("index", "part"), [(0, "net"), (3, "eth0.100"), (5, None), (9, None)])
+def test_one_part_of_the_path_of_a_sysctl(index: int, part: Optional[str]) -> None:
+    assert sysctl_names.part("net.ipv4.conf.eth0/100.rp_filter", index) == part
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,7 @@ DROP = "net.ipv4.vs.drop_entry"
         pytest.param(PORTS, "8080,8081,9000", "8080-8081,9000", True, id="neighbours are joined"),
         pytest.param(PORTS, "9000,8080-8081", "8080-8081,9000", True, id="in order"),
         pytest.param(PORTS, "8080-8090,8085-8099", "8080-8099", True, id="overlapping"),
+        pytest.param(PORTS, "1-2,5-6,7-8", "1-2,5-8", True, id="neighbours after another range"),
         pytest.param(PORTS, "8080", "8080-8081", False, id="not all of them"),
         pytest.param(PORTS, "", "", True, id="none"),
         pytest.param(PORTS, "", "8080", False, id="none and one"),

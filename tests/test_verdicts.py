@@ -8,8 +8,9 @@ from typing import Any, Optional
 import pytest
 
 from ipvsd.decide import remedies
-from ipvsd.decide.verdicts import explain, judge_module
+from ipvsd.decide.verdicts import explain, judge_module, judge_parameter, judge_sysctl
 from ipvsd.model.types import (
+    MISSING,
     Cause,
     DesiredModule,
     Kernel,
@@ -19,9 +20,12 @@ from ipvsd.model.types import (
     ModuleState,
     Need,
     Outcome,
+    Parameter,
+    Policy,
+    SysctlVerdict,
 )
 from ipvsd.model.types import ModuleVerdict as V
-from tests.samples import RELEASE, kernel, observed, wanted_module
+from tests.samples import RELEASE, kernel, observed, wanted_module, wanted_sysctl
 
 SHIPPED = kernel(loadable=("ip_vs",))
 TREE = f"/lib/modules/{RELEASE}"
@@ -173,6 +177,8 @@ def test_verdicts_before_an_action(seen: Kernel, state: str, verdict: V, evidenc
                      "replace the module file with one that was built for this kernel (run 'apt", id="another kernel"),
         pytest.param(SHIPPED, errno.ENOEXEC, RELEASE, V.LOAD_FAILED, "said so", "run 'journalctl -k'",
                      id="other flags"),
+        pytest.param(SHIPPED, errno.ENOENT, "6.9.0", V.LOAD_FAILED, "said so", "run 'journalctl -k'",
+                     id="a missing symbol"),
         pytest.param(run_for("install ip_vs false || x"), errno.EIO, "", V.OVERRIDDEN,
                      f"{CONF}:3: install ip_vs false || x: said so", "remove 'install ip_vs false || x' from",
                      id="a command that fails"),
@@ -225,3 +231,62 @@ def test_one_alternative_suffices(
 @pytest.mark.parametrize("verdict", V, ids=lambda verdict: verdict.value)
 def test_every_verdict_except_the_compliant_ones_has_a_remedy(verdict: V) -> None:
     assert bool(remedies.for_module(verdict, SHIPPED, "ip_vs")) is (verdict not in (V.LIVE, V.BUILT_IN))
+
+
+@pytest.mark.parametrize(
+    ("policy", "read_only", "verdict", "remedy"),
+    [
+        pytest.param(Policy.ENFORCE, "", SysctlVerdict.NONCOMPLIANT, remedies.APPLY, id="enforced"),
+        pytest.param(Policy.YIELD, "", SysctlVerdict.NONCOMPLIANT, remedies.APPLY, id="yielding"),
+        pytest.param(Policy.OBSERVE, "", SysctlVerdict.NONCOMPLIANT, remedies.OBSERVED, id="observed"),
+        pytest.param(
+            Policy.ENFORCE, "net", SysctlVerdict.WRITE_FAILED,
+            remedies.READ_ONLY.format("net.ipv4.ip_forward=1"), id="enforced, read-only",
+        ),
+        pytest.param(Policy.OBSERVE, "net", SysctlVerdict.NONCOMPLIANT, remedies.OBSERVED, id="observed, read-only"),
+    ],
+)  # fmt: skip
+def test_a_sysctl_that_is_not_compliant(policy: Policy, read_only: str, verdict: SysctlVerdict, remedy: str) -> None:
+    seen = observed(with_(kernel(), read_only=frozenset({read_only})))
+    found = judge_sysctl(wanted_sysctl(policy=policy), "0", seen)
+    assert (found.verdict, found.remedy) == (verdict, remedy)
+    assert found.evidence.startswith("actual value '0', desired value 1")
+    assert ("read-only" in found.evidence) is (verdict is SysctlVerdict.WRITE_FAILED)
+
+
+@pytest.mark.parametrize(
+    ("seen", "state", "verdict"),
+    [
+        pytest.param(SHIPPED, "", SysctlVerdict.PENDING, id="not loaded"),
+        pytest.param(SHIPPED, "Loading", SysctlVerdict.PENDING, id="on its way in"),
+        pytest.param(SHIPPED, "Unloading", SysctlVerdict.PENDING, id="on its way out"),
+        pytest.param(kernel(), "", SysctlVerdict.PENDING, id="not shipped"),
+        pytest.param(SHIPPED, "Live", SysctlVerdict.UNSUPPORTED, id="live"),
+        pytest.param(kernel(built_in=("ip_vs",)), "", SysctlVerdict.UNSUPPORTED, id="built in"),
+    ],
+)
+def test_a_sysctl_without_a_file_waits_for_its_module(seen: Kernel, state: str, verdict: SysctlVerdict) -> None:
+    states = {"ip_vs": ModuleState(state)} if state else {}
+    wanted = wanted_sysctl("net.ipv4.vs.conntrack", provider="ip_vs")
+    assert judge_sysctl(wanted, MISSING, observed(seen, states)).verdict is verdict
+
+
+@pytest.mark.parametrize(
+    ("value", "writable", "built_in", "verdict", "remedy"),
+    [
+        pytest.param("1", False, (), SysctlVerdict.COMPLIANT, "", id="compliant"),
+        pytest.param("0", True, (), SysctlVerdict.NONCOMPLIANT, remedies.APPLY, id="writable"),
+        pytest.param("0", False, (), SysctlVerdict.NEEDS_MODULE_RELOAD, remedies.NEEDS_RELOAD, id="at the load alone"),
+        pytest.param(
+            "0", False, ("ip_vs",), SysctlVerdict.NEEDS_MODULE_RELOAD,
+            remedies.COMMAND_LINE.format("ip_vs.conn_tab_bits=1"), id="built in",
+        ),
+    ],
+)  # fmt: skip
+def test_a_parameter(
+    value: str, writable: bool, built_in: tuple[str, ...], verdict: SysctlVerdict, remedy: str
+) -> None:
+    wanted = wanted_sysctl("ip_vs.conn_tab_bits", provider="ip_vs")
+    seen = observed(kernel(built_in=built_in))._replace(parameters={wanted.key: Parameter(value, writable)})
+    found = judge_parameter(wanted, seen)
+    assert (found.verdict, found.remedy) == (verdict, remedy)
