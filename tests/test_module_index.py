@@ -24,6 +24,11 @@ def test_patterns_that_fit_are_found_in_the_order_of_their_priority() -> None:
     assert found.matching("net") == []
 
 
+def test_a_wildcard_in_a_prefix_is_one_of_the_pattern() -> None:
+    found = ModuleIndex(index({"ab?d": ["one"], "axb?": ["two"]}))
+    assert [found.matching(name) for name in ("abcd", "abcdd", "abd", "axbc")] == [["one"], [], [], ["two"]]
+
+
 @pytest.mark.parametrize(
     "data", [b"", b"\xb0\x07\xf4\x57", b"nonsense, and more of it", b"\xb0\x07\xf4\x57\0\3\0\0\0\0\0\0"]
 )
