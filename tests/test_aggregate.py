@@ -106,3 +106,9 @@ def test_an_exclusion_applies_to_the_matches_of_wildcards() -> None:
 def test_a_pattern_whose_matches_are_all_named_has_no_effect(kernel: FakeKernel) -> None:
     done = settle(kernel, of(f"'net.ipv4.conf.lo.rp_*': 0\n  {key('lo')}: 1"))
     assert [finding.name for finding in by_pattern(done.after.sysctls)] == [key("lo")]
+
+
+def test_the_sysctl_that_is_not_compliant_is_named_for_a_pattern_of_one_character(kernel: FakeKernel) -> None:
+    kernel.refused[key("eth0")] = 1
+    (found,) = by_pattern(settle(kernel, of("'net.ipv4.conf.eth?.rp_filter': 0")).after.sysctls)
+    assert found.evidence.startswith(f"0 of 1 compliant; {key('eth0')}: actual value '1'")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ipvsd.decide.attribution import KEPT, ObservedWrite, WriteLog, attributed
+from ipvsd.model import report
 from ipvsd.model.report import Attribution, Repair, Writer
 
 KEY = "net.ipv4.ip_forward"
@@ -169,13 +170,20 @@ def test_without_a_writer_the_cause_is_unknown_unless_all_are_seen(log: WriteLog
     [(True, "sysctl[1]", LIKELY), (False, "unknown", UNKNOWN)],
     ids=["to our sysctl", "nobody knows where"],
 )
-@pytest.mark.parametrize("storm", [True, False], ids=["more than is kept", "more than there was room for"])
+@pytest.mark.parametrize(
+    ("storm", "at"),
+    [
+        pytest.param(True, 100.0, id="more than is kept"),
+        pytest.param(False, 100.0, id="more than there was room for"),
+        pytest.param(False, 99.0, id="more than there was room for, later"),
+    ],
+)
 def test_a_possibly_missed_write_reduces_the_certainty(
-    log: WriteLog, ours: bool, who: str, attribution: Attribution, storm: bool
+    log: WriteLog, ours: bool, who: str, attribution: Attribution, storm: bool, at: float
 ) -> None:
     for number in range(KEPT if storm else 0):
         log.add(KEY, write(f"{number + 2}", AGENT))
-    log.add(KEY, write("0", SYSCTL, ours=ours))
+    log.add(KEY, write("0", SYSCTL, at=at, ours=ours))
     if not storm:
         log.missed()
     assert blamed(log, complete=storm) == (who, attribution)
@@ -209,3 +217,20 @@ def test_a_likely_cause_of_a_drift_can_explain_another(log: WriteLog) -> None:
         log.add(KEY, write("0", writer, ours=True))
     log.explain(KEY, "0")
     assert blamed(log) == ("agent[2]", LIKELY)
+
+
+@pytest.mark.parametrize(
+    ("writer", "text"),
+    [
+        (Writer(7, "zebra"), "zebra[7]"),
+        (Writer(7, "sysctl", "cron.service"), "sysctl[7] of cron.service"),
+        (Writer(7, "", "cron.service"), "a process[7] of cron.service"),
+        (Writer(0, "", "cron.service"), "a process of cron.service"),
+        (Writer(7, "x", "a.scope", "0123456789abcdef"), "x[7] of container 0123456789ab"),
+        (Writer(7, "x", "a.scope", "0123456789abcdef", "pod-uid"), "x[7] of pod pod-uid"),
+        (report.UNKNOWN, "an unknown process"),
+    ],
+)
+def test_the_text_of_a_writer(writer: object, text: str) -> None:
+    assert CERTAIN.describe(str(writer)) == UNKNOWN.describe(str(writer)) == f"by {text}"
+    assert LIKELY.describe(str(writer)) == f"probably by {text}"

@@ -23,6 +23,7 @@ from ipvsd.modprobe.former_names import former, successor
         ("nft_redir_ipv4", "5.1.21", "5.2.0", "nft_redir"),
         ("nf_tables_inet", "4.16.18", "4.17.0", "nf_tables"),
         ("ip_conntrack", "2.5.75", "2.6.39", "nf_conntrack"),
+        ("ip_nat", "2.5.75", "2.6.39", "nf_nat"),
     ],
 )
 def test_a_former_name_has_a_successor_from_its_kernel_on(name: str, last: str, first: str, now: str) -> None:

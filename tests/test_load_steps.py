@@ -22,6 +22,7 @@ class Tree(NamedTuple):
     aliases_inside: Mapping[str, Sequence[str]] = {}
     gone: Collection[str] = ()
     zipped: Collection[str] = ()
+    refused: Collection[str] = ("number",)  # options, with values
 
     def depends(self, module: str) -> Sequence[str]:
         return [f"{name}.ko" for name in (module, *self.needs[module])] if module in self.needs else ()
@@ -45,7 +46,7 @@ class Tree(NamedTuple):
         return "zstd" if file.partition(".")[0] in self.zipped else ""
 
     def accepts(self, file: str, parameter: str, value: Optional[str]) -> bool:
-        return not file or (parameter, value) != ("number", None)
+        return not file or (parameter if value is None else f"{parameter}={value}") not in self.refused
 
 
 TREE = Tree(
@@ -109,6 +110,7 @@ def test_the_parameters_of_whoever_asks_come_last() -> None:
         ("top", "", "", TREE._replace(gone=["low"]), Cause.FILE_MISSING),
         ("top", "", "low", TREE._replace(gone=["low"]), Cause.FILE_MISSING),  # middle is ignored as well
         ("middle", "", "low", TREE._replace(gone=["low"]), None),
+        ("top", "", "", TREE._replace(gone=["middle"]), Cause.FILE_MISSING),
         ("top", "", "", TREE._replace(gone=["top"]), Cause.FILE_MISSING),
         ("top", "", "", TREE._replace(zipped=["middle"]), Cause.COMPRESSION),
         ("top", "options low number", "", TREE, Cause.OPTIONS),
@@ -145,3 +147,13 @@ def test_modules_loaded_before_a_blocked_one_stay_loaded(
     done = load_steps.simulate(found, TREE, said, ["core"])
     assert done.blocker is not None
     assert (done.blocker.cause, done.blocker.module, set(done.loaded)) == (cause, module, loaded)
+
+
+@pytest.mark.parametrize("option", ["number", "letter=x"])
+def test_an_invalid_option_is_named_with_its_line(option: str) -> None:
+    tree, line = TREE._replace(refused=[option]), f"options top fine=1 {option}"
+    said = settings([("f", line)])
+    (found,) = load_steps.probe("top", said, tree)
+    blocker = load_steps.simulate(found, tree, said, ()).blocker
+    assert blocker is not None
+    assert (blocker.cause, blocker.detail, blocker.text) == (Cause.OPTIONS, option, line)

@@ -52,6 +52,7 @@ def test_a_line_is_printable_and_limited_and_stays_unchanged(text: str, most: in
 
 def test_a_truncated_text_is_marked() -> None:
     assert printable.line("a" * 11, 10) == "aaaaaaa..."
+    assert printable.line("a" * 12, 11) == "aaaaaaaa..."
     assert printable.line("a" * 10, 10) == "a" * 10
     assert printable.line("\x1b" * 10, 10) == r"\x1b\x1..."
 
@@ -109,6 +110,9 @@ def test_json_keeps_every_character_of_a_text_in_unicode(text: str) -> None:
         pytest.param((1, 2.5, True, None), [1, 2.5, True, None], id="what JSON has"),
         pytest.param("\udcff \ud800", r"\xff \ud800", id="surrogates"),
         pytest.param("a" * 20_000, "a" * (printable.MAX_TEXT - 3) + "...", id="a text without end"),
+        pytest.param(
+            "\u00e9" * 20_000, "\u00e9" * (printable.MAX_TEXT - 3) + "...", id="a text without end, not ASCII"
+        ),
     ],
 )
 def test_values_that_json_lacks_are_replaced(value: object, found: object) -> None:
@@ -117,10 +121,11 @@ def test_values_that_json_lacks_are_replaced(value: object, found: object) -> No
 
 @pytest.mark.parametrize(("levels", "kept"), [(32, True), (33, False)])
 def test_a_document_has_32_levels(levels: int, kept: bool) -> None:
-    value: Any = "a"
+    in_list: Any = "a"
+    in_dict: Any = "a"
     for _ in range(levels):
-        value = [value]
-    assert ('"a"' in printable.as_json(value)) is kept
+        in_list, in_dict = [in_list], {"": in_dict}
+    assert ('"a"' in printable.as_json(in_list)) is ('"a"' in printable.as_json(in_dict)) is kept
 
 
 def test_endless_nesting_does_not_exhaust_the_stack() -> None:

@@ -11,7 +11,7 @@ from ipvsd.decide import remedies
 from ipvsd.model.types import ModuleVerdict, Plan, SysctlVerdict
 from ipvsd.model.value_texts import text_of
 from ipvsd.modprobe.distro_packages import PACKAGES, Package
-from tests.samples import kernel, sysctl
+from tests.samples import kernel, sysctl, wanted_sysctl
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "docs/remedies.md").read_text()
@@ -94,3 +94,19 @@ def test_only_a_shortage_is_transient(remedy: str) -> None:
 def test_the_two_newest_kernels_with_a_module_are_named(verdict: ModuleVerdict) -> None:
     seen = kernel()._replace(in_other_kernels={"ip_vs": ("6.1", "6.2", "6.3")})
     assert remedies.for_module(verdict, seen, "ip_vs").startswith("reboot into 6.2 or 6.3, which has the module")
+
+
+@pytest.mark.parametrize(
+    ("name", "origin", "found"),
+    [
+        ("net.bridge.bridge-nf-call-iptables", "profile kube-proxy-ipvs", True),
+        ("net.bridge.bridge-nf-call-iptables", "ipvsd.yaml:3", False),
+        ("net.ipv4.ip_forward", "profile kube-proxy-ipvs", False),
+    ],
+)
+def test_the_remedy_for_a_sysctl_of_a_bridge_names_the_key_for_network_plugins(
+    name: str, origin: str, found: bool
+) -> None:
+    remedy = remedies.for_sysctl(wanted_sysctl(name)._replace(origin=origin), remedies.APPLY)
+    assert remedy.startswith(remedies.APPLY)
+    assert ("set 'bridgeNetfilter: false'" in remedy) is found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ipvsd.sysctl.semantics import INITIAL, ProcSys, StoredValue, accepted_value
+from ipvsd.sysctl.semantics import INITIAL, ProcSys, StoredValue, accepted_value, matching
 
 FORWARD = "net/ipv4/ip_forward"
 ALL, DEFAULT, ETH = (f"net/ipv4/conf/{interface}/forwarding" for interface in ("all", "default", "eth0"))
@@ -16,7 +16,7 @@ ALL, DEFAULT, ETH = (f"net/ipv4/conf/{interface}/forwarding" for interface in ("
         ("1", "1"), ("1 # kubelet", "1"), ("1\t#", "1"), ("1 0", "1"), ("0x1", "1"), ("010", "8"), ("-1", "-1"),
         (" 1 ", "1"), ("-2147483648", "-2147483648"),
         *((text, None) for text in ("1# kubelet", "1;", "1,2", '"1"', "+1", "yes", "08", "", "# 1")),
-        ("2147483648", None), ("0" * 21, None),
+        ("2147483648", None), ("-2147483649", None), ("0" * 21, None),
     ],
 )  # fmt: skip
 def test_a_sysctl_of_one_integer_takes_a_number_up_to_the_first_blank(text: str, value: str | None) -> None:
@@ -69,3 +69,9 @@ def test_a_refused_text_changes_nothing() -> None:
     kernel = ProcSys([FORWARD], {FORWARD: "0"})
     assert not kernel.write(FORWARD, "yes", 0)
     assert kernel[FORWARD] == StoredValue("0", INITIAL)
+
+
+def test_a_pattern_matches_paths_part_by_part_and_no_leading_period() -> None:
+    paths = [f"net/ipv4/conf/{link}/rp_filter" for link in ("lo", "eth0", ".x", "all")]
+    found = matching(["net/ipv4/conf/*/rp_filter", "net/ipv4/conf/e*/rp_filter", "net/*/rp_filter"], paths)
+    assert list(found.values()) == [[paths[3], paths[1], paths[0]], [paths[1]], []]

@@ -51,6 +51,7 @@ DROP = "net.ipv4.vs.drop_entry"
         pytest.param(KEY, "1", "2", False, id="others do not change by themselves"),
         pytest.param("ip_vs.x", "1", "Y", True, id="a truth value of a module"),
         pytest.param("ip_vs.x", "n", "1", False, id="the other one"),
+        pytest.param("ip_vs.x", "N", "Y", False, id="the other one, as a module prints both"),
     ],
 )
 def test_two_values(name: str, one: str, other: str, expected: bool) -> None:

@@ -193,6 +193,11 @@ def test_verdicts_after_a_failed_load(
     assert found.remedy.startswith(remedy)
 
 
+@pytest.mark.parametrize(("loadable", "verdict"), [((), V.MERGED), (("nf_conntrack_ipv4",), V.LOADABLE)])
+def test_a_former_name_is_merged_unless_the_kernel_has_the_module(loadable: tuple[str, ...], verdict: V) -> None:
+    assert judge_module(wanted_module("nf_conntrack_ipv4"), observed(kernel(loadable))).verdict is verdict
+
+
 def test_a_loader_that_reports_success_is_verified() -> None:
     found = explain(judge_module(wanted_module(), observed(SHIPPED)), Outcome(LoadModule("ip_vs")), SHIPPED)
     assert found.evidence == "the loader reported success, but the module is not live"
