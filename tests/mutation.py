@@ -148,6 +148,7 @@ def main() -> None:
     tried, survivors = 0, list[str]()
     print(_ROW.format("module", "faults", "detected", "survived"))
     with TemporaryDirectory() as directory:
+        Path(directory).chmod(0o755)  # for tests that become another user
         tree = Path(shutil.copytree(asked.tree, Path(directory, "tree"), ignore=_NOT_COPIED))
         imported = imports(tree)
         collected = pytest(tree, asked.marks, "--collect-only", "-qq", "tests").stdout
