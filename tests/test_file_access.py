@@ -27,7 +27,6 @@ REASONS = {
     "runtime.stdio": "/dev/null in place of a standard stream that is closed",
     "kernel.module_compression": "lzma unpacks what was read",
     "runtime.resources": "descriptors of /dev/null, kept in reserve",
-    "kernel.module_loader": "a program on the running system's PATH",
     "kernel.host": "the root itself; and values of the kernel are written where they are, on paths without links",
     "daemon.watch_targets": "values of the kernel are written where they are, on paths without links",
     "kernel.fd_cache": "descriptors of the host's values, on the host's paths",

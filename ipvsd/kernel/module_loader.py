@@ -16,13 +16,12 @@ from typing import Optional, Protocol
 
 from ipvsd.kernel.module_tree import modprobe_d_stamps
 from ipvsd.model.types import TRANSIENT_ERRNOS
-from ipvsd.runtime import stdio
 
 # enum kmod_probe, enum kmod_resources of libkmod.h.
 _PROBE_APPLY_BLACKLIST = 0x20000
 _RESOURCES_OK = 0
 _FRESH = 0.1  # seconds for which the context is assumed to match the files
-_QUERY_TIMEOUT = 3.0  # seconds for journalctl
+_QUERY_TIMEOUT, _QUERY_LIMIT = 3.0, 1 << 24  # seconds and bytes for journalctl
 
 
 class BlacklistedError(Exception):
@@ -148,17 +147,12 @@ class Libkmod:
 
 def last_kernel_message(name: str, since: float) -> str:
     """Return the kernel's last log line about a module since a UNIX time, or an empty text without a readable log."""
-    import shutil  # not needed if nothing fails
-    import subprocess
+    from ipvsd.runtime import command_output  # not needed if nothing fails
 
-    program = shutil.which("journalctl", path="/usr/bin:/bin")
-    if program is None:
-        return ""
-    command = (program, "-q", "-k", "-o", "cat", "--no-pager", f"--since=@{since - 1:.0f}")
+    command = ("journalctl", "-q", "-k", "-o", "cat", "--no-pager", f"--since=@{since - 1:.0f}")
     try:
-        with stdio.open_devnull() as nothing:
-            output = subprocess.check_output(command, stdin=nothing, stderr=nothing, timeout=_QUERY_TIMEOUT)
-    except (OSError, subprocess.SubprocessError):
+        output = command_output.run(command, _QUERY_LIMIT, _QUERY_TIMEOUT)
+    except OSError:
         return ""
-    lines = output.decode("utf-8", "replace").splitlines()
+    lines = output.text.decode("utf-8", "replace").splitlines() if output.code == 0 else ()
     return next((line.strip() for line in reversed(lines) if line.startswith(f"{name}: ")), "")
