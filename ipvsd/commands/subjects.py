@@ -28,6 +28,7 @@ from ipvsd.model.types import (
     Unreadable,
     Want,
 )
+from ipvsd.model.value_texts import listed
 from ipvsd.modprobe import kernel_names
 from ipvsd.sysctl import sysctl_names
 
@@ -216,8 +217,7 @@ def _find_by_short_name(name: str, plan: Plan, host: LinuxHost, image: bool) -> 
     if len(names) == 1:
         return find(names[0], plan, host, image)
     if names:
-        more = f" and {len(names) - _MAX_CANDIDATES} more" if len(names) > _MAX_CANDIDATES else ""
-        raise NoNameError(f"ambiguous name: {', '.join(names[:_MAX_CANDIDATES])}{more} (specify one of these names)")
+        raise NoNameError(f"ambiguous name: {listed(names, _MAX_CANDIDATES)} (specify one of these names)")
     suggestion = spelling.guess(name) or spelling.nearest(name, [KUBE_IPVS], 0.8)
     hint = f"did you mean {suggestion}?" if suggestion else _EXAMPLE
     if name in PROFILES:

@@ -9,7 +9,7 @@ from ipvsd.decide.contention import Contention
 from ipvsd.model.printable import line
 from ipvsd.model.report import Health, InstalledKernel, Repair, State
 from ipvsd.model.types import Finding, ModuleFinding, ModuleVerdict, Need, SysctlVerdict, Want
-from ipvsd.model.value_texts import text_of
+from ipvsd.model.value_texts import listed, text_of
 
 # The number of problems that the line shows, and of names for each. It gives the number of the others.
 _SHOWN = 2
@@ -121,5 +121,4 @@ def _list_problems(findings: Sequence[Finding], more: str) -> str:
 
 
 def shorten_names(names: Sequence[str]) -> str:
-    more = len(names) - _NAMED
-    return f"{', '.join(names[:_NAMED])} and {more} more" if more > 0 else ", ".join(names)
+    return listed(names, _NAMED)

@@ -12,7 +12,7 @@ from ipvsd.doctor import sections
 from ipvsd.doctor.finding import Finding, Severity
 from ipvsd.model.report import InstalledKernel
 from ipvsd.model.types import Need, Plan, Want
-from ipvsd.model.value_texts import text_of
+from ipvsd.model.value_texts import listed, text_of
 
 _EFFECTS = {
     Effect.SETS: "sets {name}",
@@ -32,7 +32,7 @@ def kernels(installed: Sequence[InstalledKernel], running: str) -> Iterator[Find
         yield Finding(
             "kernel_not_ready",
             Severity.WARNING,
-            f"kernel {kernel.release} lacks {_listed([found.name for found in lacking])} ({when})",
+            f"kernel {kernel.release} lacks {listed([found.name for found in lacking], _SHOWN)} ({when})",
             tuple(dict.fromkeys(found.evidence for found in lacking))[:_SHOWN],
             f"the running kernel is {running}; after a boot of {kernel.release}, this node is failed",
             (lacking[0].remedy if lacking else "") or f"run 'ipvsd preflight --kernel {kernel.release}'",
@@ -60,7 +60,7 @@ def files(boot: Boot, plan: Plan) -> Iterator[Finding]:
     for (origin, text), group in grouped.items():
         first = group[0]
         names = list(dict.fromkeys(item.name for item in group))
-        effect = _EFFECTS[first.effect].format(name=_listed(names))
+        effect = _EFFECTS[first.effect].format(name=listed(names, _SHOWN))
         value = f" to {first.value}" if first.effect is Effect.SETS else ""
         repaired = f"; {boot.unit} corrects it later" if boot.unit else ""
         yield Finding(
@@ -101,8 +101,3 @@ def failing_lines(notes: Sequence[str]) -> Iterator[Finding]:
             fix.removesuffix(")"),
             sections.MODULES_LOAD if fails else "",
         )
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return f"{', '.join(names[:_SHOWN])}{more}"

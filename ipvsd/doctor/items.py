@@ -10,7 +10,7 @@ from ipvsd.doctor.finding import Finding, Severity
 from ipvsd.kube_proxy import log_errors
 from ipvsd.model import types
 from ipvsd.model.types import ModuleFinding, ModuleVerdict, Plan, SysctlVerdict
-from ipvsd.model.value_texts import text_of
+from ipvsd.model.value_texts import listed, text_of
 
 _SHOWN = 6  # lines of evidence for one group
 
@@ -56,14 +56,13 @@ def findings(plan: Plan) -> Iterator[Finding]:
 def _finding(group: Sequence[types.Finding]) -> Finding:
     first = group[0]
     kind = "module" if isinstance(first, ModuleFinding) else "sysctl"
-    names = ", ".join(found.name for found in group[:_SHOWN])
-    more = f" and {len(group) - _SHOWN} more" if len(group) > _SHOWN else ""
+    names = listed([found.name for found in group], _SHOWN)
     severity = Severity.WARNING if not required(first) else Severity.UNKNOWN if unreadable(first) else Severity.ERROR
     plural = "s" if len(group) > 1 else ""
     return Finding(
         f"{kind}_{first.verdict.value}",
         severity,
-        f"{kind}{plural} {names}{more}: {text_of(first.verdict)}",
+        f"{kind}{plural} {names}: {text_of(first.verdict)}",
         tuple(_evidence(group)),
         _explanation(first, len(group)),
         first.remedy,

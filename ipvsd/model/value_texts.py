@@ -1,9 +1,9 @@
-"""The text for people beside each machine-readable value: verdicts, programs, operations and needs."""
+"""The text for people beside each machine-readable value: verdicts, programs, operations and needs; lists of names."""
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Union
 
 # Every other value reads well with spaces for its underscores.
@@ -33,3 +33,9 @@ def text_of(value: Union[str, enum.Enum]) -> str:
     """Return the text of a value, or of a text that another version of ipvsd wrote as a value."""
     key = value if isinstance(value, str) else str(value.value)
     return _TEXTS.get(key) or key.replace("_", " ")
+
+
+def listed(names: Sequence[str], most: int) -> str:
+    """Return the first `most` names, and the number of the others."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return f"{', '.join(names[:most])}{more}"

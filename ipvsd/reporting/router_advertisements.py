@@ -12,6 +12,7 @@ from typing import Optional
 
 from ipvsd.kernel.host import LinuxHost
 from ipvsd.model.types import Plan, Policy
+from ipvsd.model.value_texts import listed
 from ipvsd.sysctl import sysctl_names, values
 
 _ALL = "net.ipv6.conf.all.forwarding"
@@ -32,11 +33,10 @@ def notes(host: LinuxHost, plan: Plan) -> tuple[str, ...]:
     found = [name for name in _uplinks(host) if _ignores(name, host, wanted)]
     if not found:
         return ()
-    which = f"{', '.join(found[:_SHOWN])}{f' and {len(found) - _SHOWN} more' if len(found) > _SHOWN else ''}"
     key = f"net.ipv6.conf.{found[0].replace('.', '/')}.accept_ra"
     return (
-        f"the kernel ignores default routes from router advertisements on {which}, because IPv6 forwarding is "
-        f"enabled and accept_ra is 1 (to accept them, set 'sysctls: {{{key}: 2}}')",
+        f"the kernel ignores default routes from router advertisements on {listed(found, _SHOWN)}, because "
+        f"IPv6 forwarding is enabled and accept_ra is 1 (to accept them, set 'sysctls: {{{key}: 2}}')",
     )
 
 
