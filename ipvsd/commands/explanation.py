@@ -13,10 +13,10 @@ from ipvsd.config.desired_state import patterns
 from ipvsd.config.schema import Config
 from ipvsd.conflicts.detection import ConflictReport, complies
 from ipvsd.conflicts.external_setting import Effect, ExternalSetting, Names, Program
-from ipvsd.conflicts.networkd import INTERFACE as KUBE_IPVS
 from ipvsd.decide import remedies
 from ipvsd.decide.health import tolerated, unreadable
 from ipvsd.kernel.host import LinuxHost, classify_root
+from ipvsd.kube_proxy.known_values import INTERFACE as KUBE_IPVS
 from ipvsd.model.report import RootKind
 from ipvsd.model.types import DesiredModule, ModuleVerdict
 from ipvsd.reconcile.observation import observe_and_plan

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any, Optional
 
+from ipvsd.config.profiles import BY_MODE
 from ipvsd.discovery import running
 from ipvsd.discovery.running import KubeProxy
 from ipvsd.kernel import virtual_services
 from ipvsd.kernel.host import LinuxHost
 from ipvsd.kernel.virtual_services import Table
 from ipvsd.kube_proxy import known_values
-
-PROFILE = "kube-proxy-ipvs"
+from ipvsd.kube_proxy.known_values import INTERFACE as KUBE_IPVS
 
 
 def observe(root: str, profiles: Optional[Collection[str]]) -> Optional[dict[str, Any]]:
@@ -31,7 +31,7 @@ def observe(root: str, profiles: Optional[Collection[str]]) -> Optional[dict[str
         table = virtual_services.read_table(root)
     except OSError:
         table = None
-    interface = LinuxHost(root).is_interface("kube-ipvs0")
+    interface = LinuxHost(root).is_interface(KUBE_IPVS)
     return document(proxy, table, interface, profiles if isinstance(profiles, (list, tuple)) else ())
 
 
@@ -59,7 +59,7 @@ def _contradicts(proxy: KubeProxy, profiles: Collection[str]) -> bool:
     if None not in (proxy.mode, wanted) and proxy.mode != wanted:
         return True
     mode = proxy.mode or wanted
-    return PROFILE in profiles and mode not in (None, known_values.IPVS)
+    return BY_MODE[known_values.IPVS] in profiles and mode not in (None, known_values.IPVS)
 
 
 def text(values: Optional[Mapping[str, Any]]) -> str:

@@ -10,10 +10,10 @@ from typing import Optional
 
 from ipvsd.config import spelling
 from ipvsd.config.profiles import PROFILES
-from ipvsd.conflicts.networkd import INTERFACE as KUBE_IPVS
 from ipvsd.decide import verdicts
 from ipvsd.decide.aggregate import by_pattern
 from ipvsd.kernel.host import LinuxHost
+from ipvsd.kube_proxy.known_values import INTERFACE as KUBE_IPVS
 from ipvsd.model.types import (
     DesiredModule,
     Finding,

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Optional
 
+from ipvsd.config import profiles
 from ipvsd.config.yaml_tree import Mapping as Map
 from ipvsd.config.yaml_tree import Node, Scalar
 
@@ -18,7 +19,6 @@ _KINDS: Mapping[str, str] = {
     "ConfigMap": "a Kubernetes ConfigMap",
     "Config": "a kubeconfig",
 }
-_PROFILES = {"ipvs": "kube-proxy-ipvs", "nftables": "kube-proxy-nftables"}
 
 # Keys and options of kube-proxy and kubeadm, in lower case without punctuation, each with ipvsd's equivalent.
 _KEYS: Mapping[str, str] = {
@@ -91,7 +91,7 @@ def _scalars(node: Node, above: str = "") -> Iterator[tuple[str, str]]:
 
 def _translate(scalars: Mapping[str, str]) -> Iterator[str]:
     mode = scalars.get("mode", "")
-    by_mode = f"profiles: [{_PROFILES.get(mode, '')}]"
+    by_mode = f"profiles: [{profiles.BY_MODE.get(mode, '')}]"
     yield by_mode if mode else "profiles: [kube-proxy-ipvs] if the kube-proxy mode is ipvs"
     if scalars.get("ipvs.scheduler"):
         yield f"scheduler: {scalars['ipvs.scheduler']}"

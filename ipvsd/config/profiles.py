@@ -317,6 +317,7 @@ PROFILES: Mapping[str, Profile] = {
     "kube-proxy-nftables": KUBE_PROXY_NFTABLES,
     "lvs-full": LVS_FULL,
 }
+BY_MODE: Mapping[str, str] = {"ipvs": "kube-proxy-ipvs", "nftables": "kube-proxy-nftables"}  # modes of kube-proxy
 
 # The modules that provide sysctls. The first matching prefix applies.
 PROVIDERS: tuple[tuple[str, str], ...] = (

@@ -17,6 +17,7 @@ from ipvsd.conflicts.external_setting import Effect, ExternalSetting, Names, Pro
 from ipvsd.conflicts.file_tree import PLACES, FileTree
 from ipvsd.conflicts.ini_files import Entry
 from ipvsd.conflicts.sysctl_d import find_matching_names, path_of
+from ipvsd.kube_proxy.known_values import INTERFACE
 from ipvsd.sysctl import globs
 from ipvsd.sysctl.semantics import alias_paths
 
@@ -86,7 +87,6 @@ def _interface_settings(tree: FileTree) -> Iterator[ExternalSetting]:
 
 
 _RELOAD = ", and run 'networkctl reload'"
-INTERFACE = "kube-ipvs0"
 _EARLIER = (f"00-{INTERFACE}.network", f"0-{INTERFACE}.network", f"+{INTERFACE}.network")
 # The known properties of kube-proxy's interface: a dummy, whose type is ether.
 _KNOWN = {"Name": INTERFACE, "OriginalName": INTERFACE, "Kind": "dummy", "Type": "ether", "Driver": "dummy"}

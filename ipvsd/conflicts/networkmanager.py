@@ -13,7 +13,7 @@ from ipvsd.conflicts import ini_files
 from ipvsd.conflicts.external_setting import Effect, ExternalSetting, Names, Program
 from ipvsd.conflicts.file_tree import FileTree
 from ipvsd.conflicts.ini_files import Entry
-from ipvsd.conflicts.networkd import INTERFACE
+from ipvsd.kube_proxy.known_values import INTERFACE
 from ipvsd.sysctl import globs
 
 CONF = "etc/NetworkManager/NetworkManager.conf"

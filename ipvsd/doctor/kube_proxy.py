@@ -17,7 +17,7 @@ from ipvsd.kernel.virtual_services import Table
 from ipvsd.kube_proxy import known_values, log_errors
 from ipvsd.kube_proxy.log_errors import LoggedError
 
-PROFILE = "kube-proxy-ipvs"
+PROFILE = profiles.BY_MODE[known_values.IPVS]
 
 
 @dataclass(frozen=True)

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ipvsd.config.profiles import SCHEDULERS, Version
+from ipvsd.config.profiles import BY_MODE, SCHEDULERS, Version
 from ipvsd.kube_proxy.config_rules import mode_of
 from ipvsd.kube_proxy.node_comparison import CONNTRACK_MAX, MINIMUM, PER_CORE, conntrack_max
 from ipvsd.kube_proxy.settings import Settings
-
-_PROFILES = {"ipvs": "kube-proxy-ipvs", "nftables": "kube-proxy-nftables"}
 
 
 def lines(settings: Settings, version: Version, known_version: bool, cpus: int) -> Iterator[str]:
     """Yield the lines of the drop-in. Without a known version, it does not limit ipvsd to one."""
     mode = mode_of(settings)
     yield f"# For kube-proxy in {mode or 'an unknown'} mode."
-    if mode in _PROFILES:
-        yield f"profiles: [{_PROFILES[mode]}]"
+    if mode in BY_MODE:
+        yield f"profiles: [{BY_MODE[mode]}]"
     elif mode:
         yield "# ipvsd has no profile for this mode."
         yield "profiles: []"

@@ -9,3 +9,4 @@ DEFAULT_MODE = "iptables"
 MODES = ("iptables", "ipvs", "nftables", "userspace")
 
 IPVS = "ipvs"
+INTERFACE = "kube-ipvs0"  # pkg/proxy/ipvs; has the addresses of all services

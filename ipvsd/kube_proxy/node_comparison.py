@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Optional
 
-from ipvsd.config.profiles import PROFILES, SCHEDULERS, PerCpu, Version
+from ipvsd.config.profiles import BY_MODE, PROFILES, SCHEDULERS, PerCpu, Version
 from ipvsd.config.schema import Config, SysctlSetting
 from ipvsd.kube_proxy import yaml_edits
 from ipvsd.kube_proxy.config_rules import mode_of
@@ -19,7 +19,6 @@ PER_CORE, MINIMUM, MAXIMUM = 32768, 131072, 1048576  # defaults.go; the maximum 
 CAPPED: Version = (1, 36)  # kubernetes/kubernetes#137002
 _NO_FALLBACK: Version = (1, 26)  # kubernetes/kubernetes#111806
 _RAISES_ONLY: tuple[Version, Version] = ((1, 23), (1, 29))  # kubernetes/kubernetes#103174 and #120448
-_IPVS, _NFTABLES = "kube-proxy-ipvs", "kube-proxy-nftables"
 # Fields of kube-proxy with their sysctls and their default in seconds, or None if kube-proxy keeps the value.
 _TIMEOUTS = (
     ("conntrack.tcpEstablishedTimeout", "net.netfilter.nf_conntrack_tcp_timeout_established", 86400.0),
@@ -83,7 +82,7 @@ def _scheduler(settings: Settings, node: Node) -> None:
             effect, reaction, settings.written("ipvs.scheduler", "rr"), setting.replace("rr") if setting else (),
         )  # fmt: skip
         return
-    if config is None or _IPVS not in config.profiles or name == config.scheduler:
+    if config is None or BY_MODE["ipvs"] not in config.profiles or name == config.scheduler:
         return
     module = config.modules.get(f"ip_vs_{name}")
     if module and not module.dropped:
@@ -107,7 +106,7 @@ def _strict_arp(settings: Settings, node: Node) -> None:
             "every node answers ARP requests for the addresses of all services, so clients can reach the wrong node",
             settings.written("ipvs.strictARP", "true"), edits,
         )  # fmt: skip
-    elif config is not None and _IPVS in config.profiles and strict != config.strict_arp:
+    elif config is not None and BY_MODE["ipvs"] in config.profiles and strict != config.strict_arp:
         given, own = str(strict).lower(), str(config.strict_arp).lower()
         problem = f"kube-proxy has strictARP {given}, ipvsd has {own}"
         problem += ": ipvsd does not manage arp_ignore and arp_announce" if strict else ""
@@ -139,8 +138,8 @@ def _masquerade_all(settings: Settings, node: Node, mode: str) -> None:
 def _profile(settings: Settings, config: Config, mode: str) -> None:
     if not settings.get("mode", "") or mode not in ("ipvs", "nftables", "iptables"):
         return
-    wanted = {"ipvs": _IPVS, "nftables": _NFTABLES}.get(mode, "")
-    if wanted in config.profiles or (not wanted and not {_IPVS, _NFTABLES} & set(config.profiles)):
+    wanted = BY_MODE.get(mode, "")
+    if wanted in config.profiles or (not wanted and set(BY_MODE.values()).isdisjoint(config.profiles)):
         return
     have = ", ".join(config.profiles) or "no profile"
     settings.report(
