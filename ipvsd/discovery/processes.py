@@ -57,7 +57,7 @@ def find(root: str) -> Sequence[Process]:
     """Return the processes, the most likely one first: one in this network namespace, with the lowest ID."""
     everything = list(process_files.names(root))
     names = {comm for _, comm in everything}
-    own = process_files.network_namespace(root, 1) if root != "/" else _own_network_namespace()
+    own = process_files.network_namespace(root, 1) if root != "/" else process_files.own_network_namespace()
     found = [
         process
         for pid, comm in everything
@@ -66,13 +66,6 @@ def find(root: str) -> Sequence[Process]:
     ][:_MAX_PROCESSES]
     marked = [item._replace(other_network=_is_other(root, item.pid, own)) for item in found]
     return sorted(marked, key=lambda item: (item.other_network, item.kind is Kind.EMBEDDED, item.pid))
-
-
-def _own_network_namespace() -> Optional[str]:
-    try:
-        return rootfs.read_link("/", "proc/self/ns/net")
-    except OSError:
-        return None
 
 
 def _is_other(root: str, pid: int, own: Optional[str]) -> bool:

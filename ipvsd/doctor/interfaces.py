@@ -8,17 +8,14 @@ from typing import NamedTuple
 from ipvsd.conflicts.external_setting import Effect, ExternalSetting, Program
 from ipvsd.doctor import sections
 from ipvsd.doctor.finding import Finding, Severity
+from ipvsd.kube_proxy.known_values import INTERFACE as KUBE_IPVS
 from ipvsd.model.value_texts import text_of
-
-KUBE_IPVS = "kube-ipvs0"
 
 
 class InterfaceFacts(NamedTuple):
     """`managers` are the programs that manage kube-ipvs0 now, each with the line of its state file."""
 
-    exists: bool
     managers: Sequence[tuple[Program, str]] = ()
-    up: bool = False
     firewalld: bool = False  # it runs
 
 

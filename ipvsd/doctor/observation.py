@@ -19,13 +19,14 @@ from ipvsd.doctor.conntrack import ConntrackFacts
 from ipvsd.doctor.containment import PlaceFacts
 from ipvsd.doctor.daemon import DaemonFacts
 from ipvsd.doctor.denials import Denial
-from ipvsd.doctor.interfaces import KUBE_IPVS, InterfaceFacts
+from ipvsd.doctor.interfaces import InterfaceFacts
 from ipvsd.doctor.kube_proxy import ProxyFacts
 from ipvsd.doctor.programs import ProgramFacts
 from ipvsd.doctor.remains import RemainsFacts
 from ipvsd.kernel import iptables, process_files, virtual_services
 from ipvsd.kernel.host import LinuxHost
 from ipvsd.kube_proxy import known_values, log_errors
+from ipvsd.kube_proxy.known_values import INTERFACE as KUBE_IPVS
 from ipvsd.model import printable
 from ipvsd.model.types import Kernel
 from ipvsd.runtime import rootfs
@@ -77,6 +78,7 @@ class _Observer:
         modules = self._known_modules()
         log = self._kernel_log()
         table = self._table()
+        interface = self._host.is_interface(KUBE_IPVS)
         mode = proxy.mode if proxy and not proxy.process.other_network else None
         return Facts(
             self._place(),
@@ -85,11 +87,11 @@ class _Observer:
             self._conntrack(log),
             [*self._audit(), *filter(None, map(denials.parse, log))],
             self._interface(),
-            self._proxy(proxy, table, modules),
+            self._proxy(proxy, table, interface, modules),
             RemainsFacts(
                 mode,
                 table,
-                self._host.is_interface(KUBE_IPVS),
+                interface,
                 self._chains() if mode == known_values.IPVS else (),
                 sorted(self._processes & set(remains.DIRECTORS)),
             ),
@@ -147,7 +149,7 @@ class _Observer:
             evidence = f"/run/systemd/container: {printable.line(kind, 60)}"
         elif any(rootfs.exists(self._root, path) for path in (".dockerenv", "run/.containerenv")):
             evidence = "/.dockerenv or /run/.containerenv exists"
-        own = process_files.network_namespace("/", os.getpid()) if self._root == "/" else None
+        own = process_files.own_network_namespace() if self._root == "/" else None
         init = process_files.network_namespace("/", 1) if self._root == "/" else None
         status = rootfs.status(self._root, "proc/sys/net/netfilter/nf_conntrack_max") if self._root == "/" else None
         return PlaceFacts(evidence, own or "", init or "", status is not None and not status.st_mode & 0o222)
@@ -196,7 +198,7 @@ class _Observer:
         firewalld = "firewalld" in self._processes
         index = (self._text(f"sys/class/net/{KUBE_IPVS}/ifindex") or "").strip()
         if not re.fullmatch("[0-9]{1,9}", index):
-            return InterfaceFacts(self._host.is_interface(KUBE_IPVS), firewalld=firewalld)
+            return InterfaceFacts(firewalld=firewalld)
         places = (
             (Program.NETWORKD, f"run/systemd/netif/links/{index}", interfaces.networkd_manages),
             (Program.NETWORK_MANAGER, f"run/NetworkManager/devices/{index}", interfaces.networkmanager_manages),
@@ -206,7 +208,7 @@ class _Observer:
             line = manages(self._text(path) or "")
             if line:
                 managers.append((program, f"/{path}: {printable.line(line, 100)}"))
-        return InterfaceFacts(True, managers, firewalld=firewalld)
+        return InterfaceFacts(managers, firewalld)
 
     def _daemon(self) -> DaemonFacts:
         try:
@@ -226,7 +228,11 @@ class _Observer:
     # --- kube-proxy ---------------------------------------------------------------------
 
     def _proxy(
-        self, proxy: Optional[KubeProxy], table: Optional[virtual_services.Table], modules: Collection[str]
+        self,
+        proxy: Optional[KubeProxy],
+        table: Optional[virtual_services.Table],
+        interface: bool,
+        modules: Collection[str],
     ) -> ProxyFacts:
         log = log_reader.read(self._root, proxy.process if proxy else None, self._run)
         if log.problem:
@@ -235,7 +241,7 @@ class _Observer:
             proxy,
             table,
             frozenset(name for name in modules if name.startswith("ip_vs_")),
-            self._host.is_interface(KUBE_IPVS),
+            interface,
             log,
             log_errors.last_known(log.start, fatal_only=True, recent=len(log.start)) if proxy else None,
             log_errors.last_known(log.lines, fatal_only=proxy is None),

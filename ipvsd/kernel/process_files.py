@@ -58,8 +58,17 @@ def age(root: str, pid: int) -> Optional[float]:
 
 def network_namespace(root: str, pid: int) -> Optional[str]:
     """Return a text that identifies the network namespace of a process, or None if this user may not see it."""
+    return _namespace(root, str(pid))
+
+
+def own_network_namespace() -> Optional[str]:
+    """Return the same text for this process."""
+    return _namespace("/", "self")
+
+
+def _namespace(root: str, process: str) -> Optional[str]:
     try:
-        return rootfs.read_link(root, f"proc/{pid}/ns/net")
+        return rootfs.read_link(root, f"proc/{process}/ns/net")
     except OSError:
         return None
 
