@@ -128,15 +128,9 @@ def _dispatch(options: argparse.Namespace) -> int:
 def _doctor(options: argparse.Namespace) -> int:
     if options.action == "kube-proxy-config":
         from ipvsd.commands import doctor_kube_proxy_config
-        from ipvsd.discovery import running
-        from ipvsd.runtime import http_client
 
-        requested = options.kube_proxy_version
-        asks = requested is None and options.root == "/"
-        proxy = running.observe("/", http_client.get, thorough=True) if asks else None
-        version = proxy.version if proxy else None
         return doctor_kube_proxy_config.run(
-            options.root, options.config, options.output, options.file, options.fix, requested, version
+            options.root, options.config, options.output, options.file, options.fix, options.kube_proxy_version
         )
     from ipvsd.commands import doctor
 

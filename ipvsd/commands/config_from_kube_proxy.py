@@ -19,7 +19,7 @@ def run(root: str, config_path: Optional[str], file: str, requested: Optional[Ve
     node, _ = kube_proxy_file.observe(root, config_path)
     result = check(data, Versions(requested), Node(cpus=node.cpus))
     errors = [found for found in result.findings if found.severity is Severity.ERROR]
-    name = "<standard input>" if file == "-" else file
+    name = kube_proxy_file.shown(file)
     if errors or not result.settings:
         print_errors(
             *(f"{name}:{found.line}:{found.column}: {found.key}: {found.problem}" for found in errors),

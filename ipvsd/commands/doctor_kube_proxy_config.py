@@ -8,10 +8,13 @@ from typing import Any, Optional
 from ipvsd.commands import formatting, kube_proxy_file
 from ipvsd.commands.output import print_errors, print_json, print_lines, print_text
 from ipvsd.config.profiles import Version
+from ipvsd.discovery import running
 from ipvsd.kube_proxy.config_check import Result, Versions, check
 from ipvsd.kube_proxy.config_fix import fix
 from ipvsd.kube_proxy.config_rules import mode_of
 from ipvsd.kube_proxy.findings import Finding, Severity
+from ipvsd.kube_proxy.node_comparison import Node
+from ipvsd.runtime import http_client
 
 _COLOURS = {Severity.ERROR: "31", Severity.WARNING: "33", Severity.NOTE: "0"}
 
@@ -23,7 +26,6 @@ def run(
     file: str,
     correct: bool = False,
     requested: Optional[Version] = None,
-    running: Optional[Version] = None,
 ) -> int:
     """Exit 1 if the file has an error, and 0 otherwise. With `correct`, print the corrected file instead.
 
@@ -31,9 +33,10 @@ def run(
     """
     data = kube_proxy_file.read(file)
     node, problems = kube_proxy_file.observe(root, config_path)
-    versions = Versions(requested, node.config.kube_proxy if node.config else None, running)
+    configured = node.config.kube_proxy if node.config else None
+    versions = Versions(requested, configured, None if requested else _running_version(root))
     print_errors(*(f"ipvsd: {problem}" for problem in problems))
-    name = "<standard input>" if file == "-" else file
+    name = kube_proxy_file.shown(file)
     if correct:
         return _print_fixed(name, data, versions, node)
     result = check(data, versions, node)
@@ -44,7 +47,13 @@ def run(
     return int(result.has_errors)
 
 
-def _print_fixed(name: str, data: bytes, versions: Versions, node: Any) -> int:
+def _running_version(root: str) -> Optional[Version]:
+    """Return the version of the kube-proxy that runs on this node, or None if there is none or it does not answer."""
+    proxy = running.observe(root, http_client.get, thorough=True) if root == "/" else None
+    return proxy.version if proxy else None
+
+
+def _print_fixed(name: str, data: bytes, versions: Versions, node: Node) -> int:
     fixed = fix(data, versions, node)
     left = [found for found in fixed.result.findings if found.severity is Severity.ERROR]
     print_errors(*(f"ipvsd: cannot correct {name}:{found.line}: {found.problem}" for found in left))

@@ -38,6 +38,11 @@ def read(name: str) -> bytes:
         raise rootfs.UnreadableError(error.errno or errno.EIO, error.strerror or str(error), name) from None
 
 
+def shown(name: str) -> str:
+    """Return the name of a file for people."""
+    return "<standard input>" if name == _STDIN else name
+
+
 def observe(root: str, config_path: Optional[str]) -> tuple[Node, tuple[str, ...]]:
     """Return the facts of the node, and the reasons why some are unknown."""
     problems: list[str] = []

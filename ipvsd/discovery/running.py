@@ -11,7 +11,7 @@ import socket
 from dataclasses import dataclass, replace
 from typing import Any, Callable, Optional
 
-from ipvsd.config import yaml_tree
+from ipvsd.config import dump, yaml_tree
 from ipvsd.discovery import processes
 from ipvsd.discovery.processes import Kind, Process
 from ipvsd.kernel import process_files
@@ -214,5 +214,4 @@ def _is_own(address: str, version: int) -> bool:
 
 
 def _url(address: tuple[str, int]) -> str:
-    host = f"[{address[0]}]" if ":" in address[0] else address[0]
-    return f"http://{host}:{address[1]}"
+    return f"http://{dump.address(*address)}"

@@ -16,6 +16,9 @@ from ipvsd.model import printable
 
 _MAX_WORD = 60  # characters of a mode or scheduler
 _GROUP = "kubeproxy.config.k8s.io"
+# The fields of Settings by their keys in a KubeProxyConfiguration, and in its section ipvs.
+_KEYS = {"mode": "mode", "metrics_address": "metricsBindAddress", "healthz_address": "healthzBindAddress"}
+_IPVS_KEYS = {"scheduler": "scheduler", "strict_arp": "strictARP"}
 
 
 class Settings(NamedTuple):
@@ -47,14 +50,8 @@ def parse_config(data: bytes) -> Settings:
     tree = yaml_tree.parse(data)
     top = _items(tree)
     ipvs = _items(top.get("ipvs"))
-    values = {
-        "mode": top.get("mode"),
-        "metrics_address": top.get("metricsBindAddress"),
-        "healthz_address": top.get("healthzBindAddress"),
-        "scheduler": ipvs.get("scheduler"),
-        "strict_arp": ipvs.get("strictARP"),
-    }
-    texts = {name: _scalar(node) for name, node in values.items()}
+    texts = {name: _scalar(top.get(key)) for name, key in _KEYS.items()}
+    texts.update({name: _scalar(ipvs.get(key)) for name, key in _IPVS_KEYS.items()})
     return from_values({"mode": "", **{name: text for name, text in texts.items() if text is not None}}, "")
 
 
@@ -102,13 +99,8 @@ def parse_configz(data: bytes) -> Optional[Settings]:
     if not top:
         return None
     ipvs = _lowered(top.get("ipvs"))
-    values = {
-        "mode": top.get("mode"),
-        "scheduler": ipvs.get("scheduler"),
-        "strict_arp": ipvs.get("strictarp"),
-        "metrics_address": top.get("metricsbindaddress"),
-        "healthz_address": top.get("healthzbindaddress"),
-    }
+    values = {name: top.get(key.lower()) for name, key in _KEYS.items()}
+    values.update({name: ipvs.get(key.lower()) for name, key in _IPVS_KEYS.items()})
     return from_values(values, "/configz")
 
 
