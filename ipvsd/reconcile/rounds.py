@@ -126,7 +126,7 @@ def _acted(host: Host, actions: Sequence[Action], meanwhile: Meanwhile) -> Itera
 def _acted_beside(host: Host, actions: Sequence[Action], beside: Callable[[], None]) -> list[Outcome]:
     """Act in another thread, because the kernel loads modules without the interpreter's lock. Call `beside` here."""
     outcomes: list[Outcome] = []
-    done = _thread.allocate_lock()  # `threading` takes longer to import than this saves on a small node
+    done = _thread.allocate_lock()  # `threading` would be one more import before READY=1
     done.acquire()
 
     def work() -> None:

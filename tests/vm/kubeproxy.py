@@ -10,10 +10,13 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from tests.vm import cache, cluster, packages
+from tests.vm.image import chosen
+from tests.vm.machine import Machine
 from tests.vm.node import Node
 
 SUITE = "bookworm"
@@ -83,6 +86,17 @@ def _build(target: Path, work: Path) -> None:
         "mke2fs", "-q", "-t", "ext4", "-O", "^has_journal", "-d", str(work / "root"), str(target / "disk"), "96M",
     ]  # fmt: skip
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
+
+@contextmanager
+def booted() -> Iterator[Node]:
+    """Boot a node with ipvsd, which has published its status, and with this disk."""
+    with Machine(chosen(), disk=disk()) as machine:
+        machine.booted()
+        node = Node(machine)
+        node.install()
+        node.until(node.status, "status.json")
+        yield node
 
 
 class KubeProxy:

@@ -13,9 +13,7 @@ from typing import Any
 import pytest
 
 from tests.vm import kubeproxy
-from tests.vm.image import chosen
 from tests.vm.kubeproxy import CONFIG, KubeProxy
-from tests.vm.machine import Machine
 from tests.vm.node import Journal, Node
 
 # They take a quarter of an hour, and depend on no other machine test.
@@ -67,11 +65,7 @@ class Bench:
 
 @pytest.fixture(scope="module")
 def bench() -> Iterator[Bench]:
-    with Machine(chosen(), disk=kubeproxy.disk()) as machine:
-        machine.booted()
-        node = Node(machine)
-        node.install()
-        node.until(node.status, "status.json")
+    with kubeproxy.booted() as node:
         node.until(node.right, "the node right", PATIENCE)
         yield Bench(node)
 

@@ -13,9 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.vm import cluster, kernels, kubeproxy
-from tests.vm.image import chosen
 from tests.vm.kubeproxy import KubeProxy, traffic
-from tests.vm.machine import Machine
 from tests.vm.node import SYSCTLS, Journal, Node
 
 V4, V6 = cluster.FAMILIES
@@ -35,11 +33,7 @@ MODES = [
 
 @pytest.fixture(scope="module")
 def machine() -> Iterator[Node]:
-    with Machine(chosen(), disk=kubeproxy.disk()) as machine:
-        machine.booted()
-        node = Node(machine)
-        node.install()
-        node.until(node.status, "status.json")
+    with kubeproxy.booted() as node:
         yield node
 
 
