@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-from tests.service import MAIN, QUIET, Service, Until
+from tests.service import MAIN, QUIET, Service, Until, release_ports
 from tests.trees import make_tree, put
 
 # The same examples in every run, and no deadline, because the machine may be busy.
@@ -92,6 +92,7 @@ def _nothing_is_left_behind(request: pytest.FixtureRequest, _the_kernel_is_left_
         return
     before = _belongings()
     yield
+    release_ports()
     deadline = time.monotonic() + _PATIENCE
     while _belongings() - before and time.monotonic() < deadline:
         gc.collect()

@@ -23,10 +23,25 @@ MAIN = "etc/ipvsd/ipvsd.yaml"
 QUIET = "http: {listen: []}\n"  # a configuration without an open port
 
 
+_reserved: list[socket.socket] = []
+
+
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a port of 127.0.0.1 that no other test gets before `release_ports`.
+
+    The kernel never chooses the port of a bound socket for another one. A server that names the port can use it,
+    because both sockets have SO_REUSEADDR and the first does not listen (inet_csk_bind_conflict).
+    """
+    reserved = socket.socket()
+    _reserved.append(reserved)
+    reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    reserved.bind(("127.0.0.1", 0))
+    return int(reserved.getsockname()[1])
+
+
+def release_ports() -> None:
+    while _reserved:
+        _reserved.pop().close()
 
 
 @contextlib.contextmanager
