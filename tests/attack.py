@@ -174,7 +174,7 @@ def daemon(tree: Path) -> Iterator[tuple[Service, int]]:
     """Run a daemon on a tree, and yield it and its port."""
     port = free_port()
     service = Service(make_tree(tree))
-    put(tree, "etc/ipvsd/ipvsd.yaml", f'http: {{listen: ["{ADDRESS}:{port}"]}}\n')
+    put(tree, "etc/ipvsd/ipvsd.yaml", f'web: {{listen: ["{ADDRESS}:{port}"]}}\n')
     try:
         service.ready()
         deadline = time.monotonic() + 20

@@ -20,7 +20,7 @@ Until = Callable[[Callable[[], object], str], None]  # the fixture `until`
 REPOSITORY = Path(__file__).parent.parent
 STATUS = "run/ipvsd/status.json"
 MAIN = "etc/ipvsd/ipvsd.yaml"
-QUIET = "http: {listen: []}\n"  # a configuration without an open port
+QUIET = "web: {listen: []}\n"  # a configuration without an open port
 
 
 _reserved: list[socket.socket] = []

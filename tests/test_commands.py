@@ -247,7 +247,7 @@ MAPS = """\
 startup: {mode: strict}
 contention: {repairs: 3, window: 2s, quiet: 4s}
 guard: {allow: [a.service]}
-http: {listen: []}
+web: {listen: []}
 """
 
 
@@ -262,7 +262,7 @@ def test_the_effective_configuration_contains_the_origin_of_each_value(tree: Pat
 
 
 @pytest.mark.parametrize(
-    "key", ["startup.mode", "contention.repairs", "contention.window", "contention.quiet", "guard.allow", "http.listen"]
+    "key", ["startup.mode", "contention.repairs", "contention.window", "contention.quiet", "guard.allow", "web.listen"]
 )
 def test_a_setting_within_a_map_has_its_origin(tree: Path, capsys: Output, key: str) -> None:
     put(tree, MAIN, f"# {key}\n" + MAPS)

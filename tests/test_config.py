@@ -24,7 +24,7 @@ def test_without_files_there_are_the_defaults() -> None:
     )
 
 
-@pytest.mark.parametrize("text", ["", "# nothing\n", "---\n", "~\n", "modules:\nsysctls: {}\nhttp:\nstartup:\n"])
+@pytest.mark.parametrize("text", ["", "# nothing\n", "---\n", "~\n", "modules:\nsysctls: {}\nweb:\nstartup:\n"])
 def test_a_file_that_says_nothing_changes_nothing(text: str) -> None:
     assert config(text) == Config()
 
@@ -43,8 +43,9 @@ def test_a_file_that_says_nothing_changes_nothing(text: str) -> None:
         ("interval: 30", Config(interval=30.0)),
         ("startup: {mode: strict}", Config(startup_strict=True)),
         ("startup: {limit: 0.5h}", Config(startup_limit=1800.0)),
-        ("http: {listen: []}", Config(listen=())),
-        ('http: {listen: ["0.0.0.0:80", "[::]:65535"]}', Config(listen=(("0.0.0.0", 80), ("::", 65535)))),
+        ("web: {listen: []}", Config(listen=())),
+        ('web: {listen: [":9"]}', Config(listen=(("", 9),))),
+        ('web: {listen: ["0.0.0.0:80", "[::]:65535"]}', Config(listen=(("0.0.0.0", 80), ("::", 65535)))),
         ("modules: {ip_vs_wlc: {required: false}}", Config(modules={"ip_vs_wlc": ModuleSetting("0.yaml:1", False)})),
         ("modules: {dummy: {}}", Config(modules={"dummy": ModuleSetting("0.yaml:1")})),
         ("modules: {dummy: true}", Config(modules={"dummy": ModuleSetting("0.yaml:1")})),
@@ -143,7 +144,7 @@ def test_every_setting_has_its_origin() -> None:
 
 # --- errors -----------------------------------------------------------------------------
 
-ADDRESSES = "(such as 127.0.0.1:14787 or [::1]:14787)"
+ADDRESSES = "(such as 127.0.0.1:14787, [::1]:14787 or :14787)"
 PORTS = "(use a port from 1 to 65535)"
 ONE_OF = "'value', 'oneOf' and a range cannot be combined (keep one)"
 SUCH_AS = "(such as net.ipv4.ip_forward or net/ipv4/conf/eth0.100/rp_filter)"
@@ -158,7 +159,7 @@ LETTERS = "(use at most 55 letters, digits, '_' and '-')"
         ("schedular: rr", "1: unknown key 'schedular' (did you mean 'scheduler'?)"),
         ("strictArp: true", "1: unknown key 'strictArp' (did you mean 'strictARP'?)"),
         ("startup: {mod: strict}", "1: startup: unknown key 'mod' (did you mean 'mode'?)"),
-        ("http: {port: 80}", "1: http: unknown key 'port' (known: listen)"),
+        ("web: {port: 80}", "1: web: unknown key 'port' (known: listen)"),
         ("modules: {a: {require: true}}", "1: modules.a: unknown key 'require' (did you mean 'required'?)"),
         ("sysctls: {net.a: {value: 1, atleast: 2}}",
          "1: sysctls.net.a: unknown key 'atleast' (did you mean 'atLeast'?)"),
@@ -166,7 +167,7 @@ LETTERS = "(use at most 55 letters, digits, '_' and '-')"
         ("scheduler: rr\nscheduler: sh", "2: duplicate key 'scheduler' (first on line 1)"),
         ("modules:\n  a: {}\n  a: {}", "3: modules: duplicate key 'a' (first on line 2)"),
         ("sysctls:\n  net.a: 1\n\n  net.a: 1", "4: sysctls: duplicate key 'net.a' (first on line 2)"),
-        ("http:\n  listen: []\nhttp: {}", "3: duplicate key 'http' (first on line 1)"),
+        ("web:\n  listen: []\nweb: {}", "3: duplicate key 'web' (first on line 1)"),
         ("modules: {../x: {}}", f"1: modules.../x: invalid module name {LETTERS}"),
         ("modules: {ip_vs.ko: {}}", f"1: modules.ip_vs.ko: invalid module name {LETTERS}"),
         ('modules: {"a b": {}}', f"1: modules.a b: invalid module name {LETTERS}"),
@@ -222,13 +223,13 @@ LETTERS = "(use at most 55 letters, digits, '_' and '-')"
         ("interval: 0.5s", "1: interval: must be between 1s and 86400s"),
         ("startup: strict", "1: startup: must be a mapping, not a string"),
         ("startup: {mode: hard}", "1: startup.mode: must be one of lenient, strict (not 'hard')"),
-        ("http: {listen: 127.0.0.1:80}", "1: http.listen: must be a list, not a string"),
-        ("http: {listen: [localhost:80]}", f"1: http.listen: invalid address 'localhost:80' {ADDRESSES}"),
-        ('http: {listen: ["::1:80"]}', f"1: http.listen: invalid address '::1:80' {ADDRESSES}"),
-        ('http: {listen: ["[::1:80"]}', f"1: http.listen: invalid address '[::1:80' {ADDRESSES}"),
-        ('http: {listen: ["[127.0.0.1]:80"]}', f"1: http.listen: invalid address '[127.0.0.1]:80' {ADDRESSES}"),
-        ("http: {listen: [127.0.0.1:0]}", f"1: http.listen: invalid port in '127.0.0.1:0' {PORTS}"),
-        ("http: {listen: [127.0.0.1:65536]}", f"1: http.listen: invalid port in '127.0.0.1:65536' {PORTS}"),
+        ("web: {listen: 127.0.0.1:80}", "1: web.listen: must be a list, not a string"),
+        ("web: {listen: [localhost:80]}", f"1: web.listen: invalid address 'localhost:80' {ADDRESSES}"),
+        ('web: {listen: ["::1:80"]}', f"1: web.listen: invalid address '::1:80' {ADDRESSES}"),
+        ('web: {listen: ["[::1:80"]}', f"1: web.listen: invalid address '[::1:80' {ADDRESSES}"),
+        ('web: {listen: ["[127.0.0.1]:80"]}', f"1: web.listen: invalid address '[127.0.0.1]:80' {ADDRESSES}"),
+        ("web: {listen: [127.0.0.1:0]}", f"1: web.listen: invalid port in '127.0.0.1:0' {PORTS}"),
+        ("web: {listen: [127.0.0.1:65536]}", f"1: web.listen: invalid port in '127.0.0.1:65536' {PORTS}"),
         ("text", "1: must be a mapping, not a string"),
         ("a: [1", "1: invalid YAML: "),
         ("modules: " + "[" * 1000, " the file is nested too deeply"),
@@ -241,7 +242,7 @@ def test_an_invalid_setting_is_rejected(text: str, error: str) -> None:
 
 
 def test_all_errors_of_all_files_are_told_at_once() -> None:
-    found = errors("schedular: rr\ninterval: soon\nstrictARP: 3", "http: [1]\n", "modules: {a b: 1}", "scheduler: [")
+    found = errors("schedular: rr\ninterval: soon\nstrictARP: 3", "web: [1]\n", "modules: {a b: 1}", "scheduler: [")
     places = ["0.yaml:1", "0.yaml:2", "0.yaml:3", "1.yaml:1", "2.yaml:1", "3.yaml:1"]
     assert [error.partition(": ")[0] for error in found] == places
 

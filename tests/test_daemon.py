@@ -337,9 +337,9 @@ def test_many_reloads_change_no_item_and_leak_nothing(service: Service, until: U
 
 def test_the_status_and_the_metrics_are_served(service: Service, until: Until) -> None:
     port = free_port()
-    put(service.tree, MAIN, f'http: {{listen: ["127.0.0.1:{port}"]}}\n')
+    put(service.tree, MAIN, f'web: {{listen: ["127.0.0.1:{port}"]}}\n')
     service.ready()
-    until(lambda: (service.source("http") or {"up": False})["up"], "it serves")
+    until(lambda: (service.source("web") or {"up": False})["up"], "it serves")
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=10) as answer:
         assert answer.read() == f"{READY_LINE}\n".encode()
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:

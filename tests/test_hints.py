@@ -20,7 +20,7 @@ KEYS = ("net.ipv4.ip_forward", "kernel.modules_disabled", "net.core.somaxconn", 
 PLACES = (
     "interval: HERE", "startup: {mode: HERE}", "startup: {limit: HERE}", "contention: {repairs: HERE}",
     "contention: {window: HERE}", "kubeProxyVersion: HERE", "scheduler: HERE", "profiles: HERE", "profiles: [HERE]",
-    "strictARP: HERE", "http: {listen: HERE}", "http: {listen: [HERE]}",
+    "strictARP: HERE", "web: {listen: HERE}", "web: {listen: [HERE]}",
     "guard: {allow: HERE}", "guard: {allow: [HERE]}",
     "modules: {x: {anyOf: HERE}}", "modules: {x: {anyOf: [HERE]}}", "modules: {dummy: HERE}",
     "modules: {dummy: {required: HERE}}", "modules: {dummy: {parameters: {a: HERE}}}", "modules: {HERE: {}}",

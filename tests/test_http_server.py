@@ -26,7 +26,7 @@ class Site:
 
     def __init__(self) -> None:
         self.asked: list[Request] = []
-        self.body = b"hello\n"
+        self.body, self.expected = b"hello\n", "127.0.0.1"
         self.server = Server(self._answer)
         listening = listen("127.0.0.1", 0)
         self.port = listening.getsockname()[1]
@@ -38,7 +38,7 @@ class Site:
         self.server.stop()
 
     def _answer(self, request: Request, local: str) -> Response:
-        assert local == "127.0.0.1"
+        assert local == self.expected
         self.asked.append(request)
         return Response(200, self.body)
 
@@ -164,6 +164,16 @@ def test_a_server_that_stops_closes_its_connections() -> None:
     client.close()
 
 
+def test_one_socket_serves_all_addresses_of_both_families(site: Site) -> None:
+    listening = listen("", 0)
+    site.server.add(listening)
+    for address in ("127.0.0.1", "::1"):
+        with socket.create_connection((address, listening.getsockname()[1]), timeout=10) as client:
+            site.expected = address  # an IPv4 client is not shown as an IPv6 address
+            client.sendall(GET)
+            assert status(everything(client)) == 200
+
+
 # --- limits -----------------------------------------------------------------------------
 
 
@@ -205,7 +215,7 @@ def test_many_addresses_of_one_network_of_ipv6_are_one_client() -> None:
 
     assert _peer_of("2001:db8:1:2::1") == _peer_of("2001:db8:1:2:ffff::2") != _peer_of("2001:db8:1:3::1")
     assert _peer_of("fe80::1%eth0") == _peer_of("fe80::2%eth1")
-    assert _peer_of("10.0.0.1") != _peer_of("10.0.0.2")
+    assert _peer_of("::ffff:10.0.0.1") == _peer_of("10.0.0.1") != _peer_of("10.0.0.2")
 
 
 # --- descriptors ------------------------------------------------------------------------
@@ -228,7 +238,7 @@ def test_without_a_descriptor_clients_are_rejected_after_increasing_delays(
             assert site.server.error == "cannot accept connections: Too many open files"
     assert status(site.ask()) == 200
     until(lambda: site.server.error == "", "the error is over")
-    assert capfd.readouterr().err == "ipvsd: warning: http: cannot accept connections: Too many open files\n"
+    assert capfd.readouterr().err == "ipvsd: warning: web: cannot accept connections: Too many open files\n"
 
 
 def test_without_a_descriptor_the_oldest_connection_is_given_up(site: Site, until: Until) -> None:

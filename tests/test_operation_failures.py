@@ -64,7 +64,7 @@ def test_a_port_in_use_is_logged_once_and_opened_when_it_is_free(service: Servic
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         place = f"127.0.0.1:{taken.getsockname()[1]}"
-        put(service.tree, MAIN, f'http: {{listen: ["{place}"]}}\n')
+        put(service.tree, MAIN, f'web: {{listen: ["{place}"]}}\n')
         service.ready()
         until(lambda: "listen" in failures(service), "the status tells of it")
         assert failures(service) == {"listen": f"{place}: Address already in use"}
@@ -82,9 +82,9 @@ def test_a_port_in_use_is_logged_once_and_opened_when_it_is_free(service: Servic
     assert status()["failures"] == []
     log = [line for line in service.stop()[1] if "listen" in line]
     assert log == [
-        f"ipvsd: warning: cannot listen on the addresses in 'http.listen': {place}: Address already in use "
+        f"ipvsd: warning: cannot listen on the addresses in 'web.listen': {place}: Address already in use "
         "(ipvsd retries)",
-        "ipvsd: ipvsd can listen on the addresses in 'http.listen' again",
+        "ipvsd: ipvsd can listen on the addresses in 'web.listen' again",
     ]
 
 
@@ -95,7 +95,7 @@ def test_a_last_good_configuration_that_cannot_be_stored_is_reported_and_stored_
     service.ready()
     until(lambda: "store_configuration" in failures(service), "the status tells of it")
     (service.tree / "var/lib/ipvsd").mkdir()
-    put(service.tree, MAIN, "http: {listen: []}\ninterval: 50s\n")
+    put(service.tree, MAIN, "web: {listen: []}\ninterval: 50s\n")
     until((service.tree / "var/lib/ipvsd/last-good.json").exists, "it is kept")
     until(lambda: not failures(service), "the complaint ended")
     assert len([line for line in service.stop()[1] if "last good" in line]) == 2

@@ -73,7 +73,7 @@ def test_clients_do_not_take_the_descriptors_for_repairs(service: Service, until
     main.write_text(main.read_text().replace("[]", f'["127.0.0.1:{place[1]}"]'))
     service.start(program=("-c", LIMITED, str(service.tree), str(FEW)))
     service.hears("READY=1")
-    until(lambda: (service.source("http") or {"up": False})["up"], "it serves")
+    until(lambda: (service.source("web") or {"up": False})["up"], "it serves")
     with contextlib.ExitStack() as stack:
         for _ in range(60):
             stack.enter_context(socket.create_connection(place, timeout=5))

@@ -58,7 +58,7 @@ def evidence() -> Evidence:
     sources = [{"name": name, "events_lost": 0} for name in ("uevents", "sysctl_inotify", "sysctl_bpf")]
     document = {
         "modules": [{"name": "ip_vs_sh"}],
-        "sources": [*sources, {"name": "http", "events_lost": None}], "state": "ready",
+        "sources": [*sources, {"name": "web", "events_lost": None}], "state": "ready",
         "failures": [], "summary": "ready: 1 module",
     }  # fmt: skip
     started = f"{FOUGHT} is contended: repaired more than 20 times in 60 s, last changed by x"

@@ -24,7 +24,7 @@ def as_mapping(config: Config) -> dict[str, Any]:
             "quiet": _duration(config.contention_quiet),
         },
         "guard": {"allow": list(config.guard_allow)},
-        "http": {"listen": [address(host, port) for host, port in config.listen]},
+        "web": {"listen": [address(host, port) for host, port in config.listen]},
         "modules": {name: _module(setting) for name, setting in config.modules.items()},
         "sysctls": {key: _sysctl(setting) for key, setting in config.sysctls.items()},
     }
@@ -35,7 +35,7 @@ def _duration(seconds: float) -> str:
 
 
 def address(host: str, port: int) -> str:
-    """Return HOST:PORT, with brackets around an IPv6 address."""
+    """Return HOST:PORT, with brackets around an IPv6 address, or :PORT for all addresses."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 

@@ -31,10 +31,10 @@ _KEYS: Mapping[str, str] = {
     "nftables": "for kube-proxy's mode, write 'profiles: [kube-proxy-nftables]'",
     "conntrack": "for kube-proxy's conntrack.min, write 'sysctls: {net.netfilter.nf_conntrack_max: {atLeast: ...}}'",
     "kubernetesversion": "use 'kubeProxyVersion'",
-    "metricsbindaddress": "write 'http: {listen: [ADDRESS:PORT]}'",
+    "metricsbindaddress": "write 'web: {listen: [ADDRESS:PORT]}'",
     "data": "ipvsd does not read a Kubernetes ConfigMap: write the keys of ipvsd.yaml(5)",
     "metadata": "ipvsd does not read a Kubernetes object: write the keys of ipvsd.yaml(5)",
-    "healthzbindaddress": "write 'http: {listen: [ADDRESS:PORT]}'",
+    "healthzbindaddress": "write 'web: {listen: [ADDRESS:PORT]}'",
 }
 # Keys that identify a configuration of kube-proxy without its kind.
 _KUBE_PROXY = frozenset(

@@ -308,25 +308,34 @@ def _profiles(node: Node) -> tuple[str, ...]:
 
 
 def _listen(node: Node) -> tuple[tuple[str, int], ...]:
-    """Read a list of ADDRESS:PORT, an IPv6 address in brackets, port 1 to 65535."""
+    """Read a list of ADDRESS:PORT, an IPv6 address in brackets, or :PORT, port 1 to 65535."""
     if not isinstance(node, yaml_tree.Sequence):
         raise SettingError(f"must be a list, not {kind(node)}", 'such as ["127.0.0.1:14787"], or [] for none')
-    return tuple(_address(_text(item)) for item in node.items)
+    return tuple(dict.fromkeys(_address(_text(item)) for item in node.items))
 
 
 def _address(text: str) -> tuple[str, int]:
-    import ipaddress
-
-    match = re.match(r"([0-9.]+|\[[0-9A-Fa-f.:]+\]):([0-9]{1,5})\Z", text)
-    try:
-        address = ipaddress.ip_address(match[1].strip("[]")) if match else None
-    except ValueError:
-        address = None
-    if match is None or address is None or (address.version == 6) != text.startswith("["):
-        raise SettingError(f"invalid address {shown(text)}", "such as 127.0.0.1:14787 or [::1]:14787")
+    """Return the address and the port. An empty address means all addresses."""
+    match = re.match(r"([0-9.]+|\[[0-9A-Fa-f.:]+\]|):([0-9]{1,5})\Z", text)
+    address = _ip_address(match[1]) if match else None
+    if match is None or address is None:
+        raise SettingError(f"invalid address {shown(text)}", "such as 127.0.0.1:14787, [::1]:14787 or :14787")
     if not 1 <= int(match[2]) <= 65535:
         raise SettingError(f"invalid port in {shown(text)}", "use a port from 1 to 65535")
-    return str(address), int(match[2])
+    return address, int(match[2])
+
+
+def _ip_address(text: str) -> Optional[str]:
+    """Return an address in its canonical form, an empty text unchanged, or None if it is not valid."""
+    if not text:
+        return text
+    import ipaddress
+
+    try:
+        address = ipaddress.ip_address(text.strip("[]"))
+    except ValueError:
+        return None
+    return str(address) if (address.version == 6) == text.startswith("[") else None
 
 
 class ModuleSetting(NamedTuple):
@@ -449,10 +458,11 @@ GROUPS: Mapping[str, Mapping[str, tuple[str, Reader]]] = {
         # Linux 6.1, the kernel also refuses writes from control groups under the unit's control group.
         "allow": ("guard_allow", _units),
     },
-    "http": {
-        # The addresses of the HTTP endpoints. An empty list disables the server. Host names are not supported. The
-        # server has no authentication. On an address other than loopback, anyone who can reach the address can read
-        # the endpoints. A website can also read them through a browser that can reach the address.
+    "web": {
+        # The addresses of the HTTP endpoints. _:PORT_ means all addresses of the node, IPv4 and IPv6. An empty list
+        # disables the server. Host names are not supported. The server has no authentication. On an address other
+        # than loopback, anyone who can reach the address can read the endpoints. A website can also read them through
+        # a browser that can reach the address.
         "listen": ("listen", _listen),
     },
 }

@@ -32,7 +32,7 @@ class OptionalServices:
         latest: Callable[[], Optional[Report]],
     ) -> None:
         self._loop, self._failures, self._latest = loop, failures, latest
-        self._http: Optional[HttpEndpoint] = None
+        self._web: Optional[HttpEndpoint] = None
         self._asker, self._survey = IpvsProbe(loop, local=root == "/"), KernelInventory(root)
         self._notices = Notices(root, host)
 
@@ -42,23 +42,23 @@ class OptionalServices:
         self._asker.update(modules, ())
 
     def serve(self, config: Config) -> None:
-        if self._http and self._http.listen != config.listen:
-            self._http.close()
-            self._http = None
-        if self._http is None:
-            self._http = HttpEndpoint(self._latest, config.listen)
-            self._listen(self._http)
+        if self._web and self._web.listen != config.listen:
+            self._web.close()
+            self._web = None
+        if self._web is None:
+            self._web = HttpEndpoint(self._latest, config.listen)
+            self._listen(self._web)
 
-    def _listen(self, http: HttpEndpoint, pause: float = 1.0) -> None:
+    def _listen(self, web: HttpEndpoint, pause: float = 1.0) -> None:
         """Open the addresses. Retry unavailable ones after `pause` seconds, which doubles with each attempt."""
-        if http is not self._http:
+        if web is not self._web:
             return
-        before = http.listen_errors
-        http.arm()
-        self._failures.record(Operation.LISTEN, http.listen_errors)
-        if http.listen_errors:
-            self._loop.call_later(pause, lambda: self._listen(http, min(_RARELY, 2 * pause)))
-        if http.listen_errors != before:
+        before = web.listen_errors
+        web.arm()
+        self._failures.record(Operation.LISTEN, web.listen_errors)
+        if web.listen_errors:
+            self._loop.call_later(pause, lambda: self._listen(web, min(_RARELY, 2 * pause)))
+        if web.listen_errors != before:
             self._loop.post(ReasonKind.RETRY, "listening")
 
     def check(self, config: Config, result: ReconcileResult, reasons: Sequence[Reason]) -> None:
@@ -70,11 +70,11 @@ class OptionalServices:
                 self._notices.update(config, result, self._survey.kernels)
 
     def complete(self, report: Report) -> Report:
-        if self._http and not self._http.listen_errors:  # otherwise, a retry is scheduled
-            self._listen(self._http)  # the server may have ended
-        http: tuple[SourceState, ...] = (self._http.state(),) if self._http else ()
+        if self._web and not self._web.listen_errors:  # otherwise, a retry is scheduled
+            self._listen(self._web)  # the server may have ended
+        web: tuple[SourceState, ...] = (self._web.state(),) if self._web else ()
         return report._replace(
-            sources=(*report.sources, *http),
+            sources=(*report.sources, *web),
             ipvs=self._asker.answer,
             kernels=self._survey.kernels,
             notes=(*report.notes, *self._notices.notes),
@@ -82,5 +82,5 @@ class OptionalServices:
 
     def close(self) -> None:
         self._asker.close()
-        if self._http:
-            self._http.close()
+        if self._web:
+            self._web.close()

@@ -22,7 +22,7 @@ _TEXTS: Mapping[str, str] = {
     "systemd_modules_load": "systemd-modules-load",
     "network_manager": "NetworkManager",
     # operations of ipvsd itself
-    "listen": "listen on the addresses in 'http.listen'",
+    "listen": "listen on the addresses in 'web.listen'",
     "store_configuration": "store the last good configuration",
     "write_status": "write the status file",
     "write_history": "write the history",

@@ -69,7 +69,7 @@ class HttpEndpoint:
         failed = [f"cannot listen on {address(*place)}: {error}" for place, error in self._errors.items()]
         trouble = self._server.error if self._server else ""
         up = (bool(self._open) and not trouble) or not self.listen
-        return SourceState("http", up, "; ".join(filter(None, (served, *failed, trouble))) or "disabled", None)
+        return SourceState("web", up, "; ".join(filter(None, (served, *failed, trouble))) or "disabled", None)
 
     @property
     def listen_errors(self) -> str:

@@ -90,7 +90,7 @@ class Server:
             self._read, self._wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
             self._poller.register(self._read, select.EPOLLIN)
             self._open_reserve()
-            self._thread = threading.Thread(target=self._run, name="http", daemon=True)
+            self._thread = threading.Thread(target=self._run, name="web", daemon=True)
             self._thread.start()
         except (OSError, RuntimeError):
             self._close()
@@ -231,7 +231,7 @@ class Server:
         now = time.monotonic()
         self.error = f"cannot accept connections: {error.strerror}"
         if now - self._failed_at > _LOG_INTERVAL:
-            log("warning", f"http: {self.error}")
+            log("warning", f"web: {self.error}")
         self._failed_at = now
         self._pause(self._backoff)
         self._backoff = min(2 * self._backoff, _BACKOFF[1])
@@ -290,7 +290,7 @@ class Server:
         if isinstance(request, RequestError):
             self._respond_error(client, request)
             return
-        local = client.socket.getsockname()[0]
+        local = _plain(client.socket.getsockname()[0])
         try:
             response = self._handler(request, local)
         except Exception:  # noqa: BLE001 -- a defect of a handler is logged, and ends neither the thread nor the daemon
@@ -341,12 +341,23 @@ class Server:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Return a socket that listens on an IP address. Raises OSError."""
+    """Return a socket that listens on an IP address, or for an empty text on all addresses. Raises OSError."""
+    if not host:
+        try:
+            return _listen("::", port, only_ipv6=False)
+        except OSError as error:
+            if error.errno not in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):  # a kernel without IPv6
+                raise
+        host = "0.0.0.0"  # noqa: S104 -- the configuration requests all addresses
+    return _listen(host, port, only_ipv6=True)
+
+
+def _listen(host: str, port: int, only_ipv6: bool) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     opened = socket.socket(family, socket.SOCK_STREAM)
     try:
         if family == socket.AF_INET6:
-            opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(only_ipv6))
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)  # accepted sockets inherit both
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
@@ -373,8 +384,14 @@ def _head(response: Response) -> bytes:
     return f"HTTP/1.1 {response.status} {phrase}\r\n{lines}\r\n".encode("latin-1")
 
 
+def _plain(address: str) -> str:
+    """Return an IPv4 address that a socket for both families shows as an IPv6 address, as IPv4 (RFC 4291, 2.5.5.2)."""
+    return address.removeprefix("::ffff:") if "." in address else address
+
+
 def _peer_of(address: str) -> str:
     """Return the key by which connections are counted: the IPv4 address, or the /64 that an IPv6 client usually has."""
+    address = _plain(address)
     if ":" not in address:
         return address
     return socket.inet_pton(socket.AF_INET6, address.partition("%")[0])[:8].hex()

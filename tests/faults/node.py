@@ -39,7 +39,7 @@ MAIN = f"""
 profiles: []
 interval: {INTERVAL:g}s
 contention: {{repairs: 100000}}
-http: {{listen: ["127.0.0.1:{PORT}"]}}
+web: {{listen: ["127.0.0.1:{PORT}"]}}
 modules:
   ip_vs: {{}}
   ip_vs_rr: {{}}

@@ -47,7 +47,7 @@ net.ipv4.conf.[z-a].rp_filter
 MODULES = "ip_vs ip-vs ip_vs_wlc nf_conntrack br_netfilter ip_vsx x nf_conntrack_ipv4 a/b a.ko".split()
 SYSCTL_KEYS = "value atLeast atMost oneOf policy required exclude guard values atleast".split()
 TOP = """
-profiles kubeProxyVersion scheduler strictARP bridgeNetfilter interval startup contention guard http modules sysctls
+profiles kubeProxyVersion scheduler strictARP bridgeNetfilter interval startup contention guard web modules sysctls
 ipvs mode kind apiVersion data Scheduler x
 """.split()
 
@@ -80,8 +80,8 @@ GOOD: SearchStrategy[Tree] = st.fixed_dictionaries(
         "startup": st.fixed_dictionaries({}, optional={"mode": st.just("strict"), "limit": st.just("5.25m")}),
         "contention": st.fixed_dictionaries({}, optional={"repairs": st.just("7"), "quiet": st.just("1.1h")}),
         "guard": st.just({"allow": ["kubelet.service", '"a\\\\x2db.slice"']}),
-        "http": st.fixed_dictionaries(
-            {"listen": st.lists(st.sampled_from(["127.0.0.1:80", '"[::1]:1"', '"[0:0::1]:9"', "0.0.0.0:65535"]))}
+        "web": st.fixed_dictionaries(
+            {"listen": st.lists(st.sampled_from(['":80"', '"[::1]:1"', '"[0:0::1]:9"', "0.0.0.0:65535"]))}
         ),
         "modules": st.dictionaries(
             st.sampled_from([*MODULES[:6], "any"]),
@@ -111,7 +111,7 @@ ANY: SearchStrategy[Tree] = st.one_of(
         optional={
             "sysctls": maps(SYSCTLS, st.one_of(SCALAR, maps(SYSCTL_KEYS, VALUE))),
             "modules": maps(MODULES, st.one_of(SCALAR, maps(["required", "anyOf", "parameters"], VALUE))),
-            "http": maps(["listen"], VALUE),
+            "web": maps(["listen"], VALUE),
             "guard": maps(["allow"], VALUE),
             "startup": maps(["mode", "limit"], VALUE),
         },

@@ -54,7 +54,7 @@ def tree(tmp_path: Path) -> Iterator[Path]:
 def service(tree: Path) -> Iterator[Service]:
     """The daemon, which manages only ip_forward."""
     service = Service(tree)
-    held = "profiles: []\nhttp: {listen: []}\ncontention: {repairs: 1000}\nsysctls: {net.ipv4.ip_forward: 1}\n"
+    held = "profiles: []\nweb: {listen: []}\ncontention: {repairs: 1000}\nsysctls: {net.ipv4.ip_forward: 1}\n"
     put(tree, "etc/ipvsd/ipvsd.yaml", held)
     yield service
     service.close()

@@ -52,7 +52,7 @@ def test_a_required_pattern_manages_all_interfaces(
     service: Service, tree: Path, until: Until, links: tuple[bytes, ...]
 ) -> None:
     setting = "{value: 2, required: true, exclude: [default, '?']}"
-    put(tree, "etc/ipvsd/ipvsd.yaml", f"profiles: []\nhttp: {{listen: []}}\nsysctls: {{{PATTERN}: {setting}}}\n")
+    put(tree, "etc/ipvsd/ipvsd.yaml", f"profiles: []\nweb: {{listen: []}}\nsysctls: {{{PATTERN}: {setting}}}\n")
     service.ready()
     short = [name for name in os.listdir(CONF) if len(name) == 1 or name == b"default"]
     until(lambda: {value(name) for name in os.listdir(CONF) if name not in short} == {"2"}, "each has its value")

@@ -109,7 +109,7 @@ def test_thirty_drifts_are_thirty_repairs(service: Service, until: Until) -> Non
 
 
 def test_a_resync_finds_a_value_that_the_kernel_copied(service: Service, tree: Path, until: Until) -> None:
-    text = "profiles: []\ninterval: 1s\nhttp: {listen: []}\nsysctls: {net.ipv4.ip_forward: 1}\n"
+    text = "profiles: []\ninterval: 1s\nweb: {listen: []}\nsysctls: {net.ipv4.ip_forward: 1}\n"
     put(tree, "etc/ipvsd/ipvsd.yaml", text)
     service.ready()
     by_another_process("0", "/proc/sys/net/ipv4/conf/all/forwarding")
@@ -154,7 +154,7 @@ def test_a_real_uevent_of_an_interface_wakes_the_loop_if_it_is_a_target(loop: Ev
 def test_a_thousand_interfaces_get_their_value_and_leave_no_trace(
     service: Service, tree: Path, tmp_path: Path, until: Until
 ) -> None:
-    text = f"profiles: []\nhttp: {{listen: []}}\nsysctls: {{{PATTERN}: {{value: 2, exclude: [all, default]}}}}\n"
+    text = f"profiles: []\nweb: {{listen: []}}\nsysctls: {{{PATTERN}: {{value: 2, exclude: [all, default]}}}}\n"
     put(tree, "etc/ipvsd/ipvsd.yaml", text)
     service.ready()
     batch(tmp_path, "link add va{0} type veth peer name vb{0}\n")
@@ -172,7 +172,7 @@ def test_a_thousand_interfaces_get_their_value_and_leave_no_trace(
 def test_an_interface_that_does_not_forward_is_made_to_by_the_profile(
     service: Service, tree: Path, until: Until
 ) -> None:
-    put(tree, "etc/ipvsd/ipvsd.yaml", "http: {listen: []}\nbridgeNetfilter: false\ncontention: {repairs: 1000}\n")
+    put(tree, "etc/ipvsd/ipvsd.yaml", "web: {listen: []}\nbridgeNetfilter: false\ncontention: {repairs: 1000}\n")
     conf = Path("/proc/sys/net/ipv4/conf")
     (conf / "default/forwarding").write_text("0\n")
     subprocess.run(["ip", "link", "add", "bench0", "type", "veth", "peer", "name", "bench1"], check=True)

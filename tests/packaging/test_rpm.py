@@ -73,7 +73,7 @@ def test_the_commands_work_with_the_bundled_libraries(installed: Root) -> None:
 
 def test_the_daemon_works_with_the_bundled_libraries(installed: Root) -> None:
     tree = make_tree(installed.directory / "tmp/running")
-    put(tree, "etc/ipvsd/ipvsd.yaml", f'http: {{listen: ["127.0.0.1:{PORT}"]}}\n')
+    put(tree, "etc/ipvsd/ipvsd.yaml", f'web: {{listen: ["127.0.0.1:{PORT}"]}}\n')
     installed.put("tmp/look.py", LOOK.replace("/tmp/tree", "/tmp/running") % PORT)
     done = installed.run("python3 /tmp/look.py")
     assert 'ipvsd_source_up{source="config_files"} 1.0' in done.stdout  # prometheus-client reports it, about watchdog

@@ -22,7 +22,7 @@ from tests.vm.figures import MEASURE, PEACE, Spread, spread
 
 PROJECT = Path(__file__).parents[2]
 KEY = "net.ipv4.ip_forward"
-CONFIG = f"profiles: []\nhttp: {{listen: []}}\n{PEACE}sysctls: {{{KEY}: 1}}\n"
+CONFIG = f"profiles: []\nweb: {{listen: []}}\n{PEACE}sysctls: {{{KEY}: 1}}\n"
 IMPORTS = "import yaml, dataclasses, argparse, socket"
 
 

@@ -63,7 +63,7 @@ def rung(node: Node, drop_in: str, before: str = "true", after: str = "true") ->
     node.run(before)
     try:
         with node.changed_unit(drop_in):
-            node.until(lambda: ("http", True) in [(item["name"], item["up"]) for item in node.sources()], "the web")
+            node.until(lambda: ("web", True) in [(item["name"], item["up"]) for item in node.sources()], "the web")
             yield
     finally:
         node.run(after)
