@@ -53,10 +53,11 @@ def _head(start: bytes, *headers: bytes) -> bytes:
     return b"".join(line + b"\r\n" for line in (start + b" HTTP/1.1", b"Host: localhost", *headers))
 
 
-METRICS, STATUS = (_head(b"GET /" + page) + b"\r\n" for page in (b"metrics", b"status"))
+KEPT = _head(b"GET /metrics") + b"\r\n"
+METRICS, STATUS = (_head(b"GET /" + page, b"Connection: close") + b"\r\n" for page in (b"metrics", b"status"))
 _CHUNKED = _head(b"POST /status", b"Transfer-Encoding: chunked") + b"\r\n"
 _LARGE = _head(b"PUT /metrics", b"Content-Length: 1000000000000") + b"\r\n"
-_OPEN = METRICS[:-2]  # a head without its end
+_OPEN = KEPT[:-2]  # a head without its end
 
 ATTACKS = {
     "idle": Attack("500 connections that send nothing"),
@@ -69,6 +70,7 @@ ATTACKS = {
     "half-closed": Attack("500 requests on half-closed connections, not read", first=STATUS, reads=False, ends=True),
     "reconnecting": Attack("50 clients that request, disconnect at once and reconnect", 50, METRICS, leaves=True),
     "requesting": Attack("500 clients that request as fast as they can", first=METRICS),
+    "keep-alive": Attack("500 clients that request as fast as they can and stay connected", first=KEPT, then=KEPT),
     "chunked": Attack("500 requests with invalid chunks", first=_CHUNKED, then=b"FFFFFFFFFFFFFFFF\r\n" + b"z" * 9_999),
     "large bodies": Attack("500 requests with a body of 1 TB", first=_LARGE, then=b"\0" * 65_536),
     "other protocol": Attack("500 clients of another protocol", then=bytes(range(256)) * 16),

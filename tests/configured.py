@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ipvsd.config.parser import ConfigError, parse
+from ipvsd.config.mapping_reader import ConfigError
+from ipvsd.config.parser import parse
 from ipvsd.config.schema import Config
 
 

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import http.client
 import json
 import os
+import re
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -19,8 +23,8 @@ from ipvsd.model.types import Finding
 from ipvsd.reporting.http_endpoint import HttpEndpoint, Pages, is_local
 from ipvsd.reporting.status_document import build_document
 from ipvsd.runtime.http_request import Request
-from tests.samples import module, report
-from tests.service import free_port
+from tests.samples import COMPLETE, module, report
+from tests.service import REPOSITORY, free_port
 
 
 def fresh(*findings: Finding, **parts: Any) -> Report:
@@ -57,6 +61,64 @@ def test_the_metrics(site: Site) -> None:
     status, headers, body = site.ask("/metrics")
     assert (status, headers["Content-Type"]) == (200, "text/plain; version=0.0.4; charset=utf-8")
     assert b"\nipvsd_ready 1.0\n" in body
+
+
+def test_the_metrics_as_openmetrics(site: Site) -> None:
+    accepted = "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.4,*/*;q=0.1"
+    _, headers, body = site.ask("/metrics", Accept=accepted)
+    assert headers["Content-Type"].startswith("application/openmetrics-text; version=")
+    assert body.endswith(b"\n# EOF\n")
+    assert headers["Vary"] == "Accept, Accept-Encoding"
+    assert site.ask("/metrics")[1]["Content-Type"].startswith("text/plain;")  # each form has its own page
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/status"])
+@pytest.mark.parametrize(
+    ("accepted", "packed"),
+    [
+        ("gzip", True),
+        ("br, GZIP;q=0.5", True),
+        ("*", True),
+        ("br", False),
+        ("gzip;q=0", False),
+        ("gzip; q=0.000", False),
+    ],
+)
+def test_a_page_is_compressed_for_a_client_that_accepts_it(site: Site, path: str, accepted: str, packed: bool) -> None:
+    _, headers, body = site.ask(path, **{"Accept-Encoding": accepted})
+    assert headers["Content-Encoding"] == ("gzip" if packed else None)
+    assert (gzip.decompress(body) if packed else body)[-2:] in (b"}\n", b"0\n")
+    assert int(headers["Content-Length"]) == len(body)
+
+
+def test_a_scrape_takes_less_than_20_ms(site: Site) -> None:
+    pages, times = Pages(lambda: site.report), []
+    request = Request("GET", "/metrics", "localhost", {"accept-encoding": "gzip"})
+    for _ in range(5):
+        site.report = fresh(*COMPLETE.modules, *COMPLETE.sysctls)  # a new report, so that no page is cached
+        begun = time.thread_time()
+        pages.answer(request, "127.0.0.1")
+        times.append(time.thread_time() - begun)
+    assert min(times) < 0.02
+
+
+def test_a_scrape_reads_only_files_about_the_process_itself() -> None:
+    code = """
+import sys, tests.samples
+from ipvsd.reporting.http_endpoint import Pages
+from ipvsd.runtime.http_request import Request
+pages, opened = Pages(lambda: tests.samples.COMPLETE), []
+ask = lambda accept: pages.answer(Request("GET", "/metrics", "localhost", {"accept": accept}), "127.0.0.1")
+for accept in ("", "application/openmetrics-text"):
+    ask(accept)  # imports
+sys.addaudithook(lambda name, arguments: opened.append(str(arguments[0])) if name in ("open", "os.listdir") else None)
+pages._cache.clear()
+print(ask("").status, *sorted(set(opened)), sep="\\n")
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    code, *opened = done.stdout.split()
+    assert code == "200"
+    assert all(re.fullmatch("/proc/(self|[0-9]+)/(stat|limits|fd)", path) for path in opened)
 
 
 def test_the_status(site: Site) -> None:

@@ -24,18 +24,18 @@ def head(line: bytes, *headers: bytes) -> bytes:
     ],
 )  # fmt: skip
 def test_a_path_is_used_literally_without_its_query(line: bytes, path: str) -> None:
-    assert parse(head(line, b"Host: node")) == Request("GET", path, "node", {"host": "node"})
+    assert parse(head(line, b"Host: node")) == Request("GET", path, "node", {"host": "node"}, persistent=True)
 
 
 def test_headers_have_lower_case_names_and_trimmed_values() -> None:
     lines = (b"HOST:node", b"Accept: text/plain;q=0.5,\t*/* ", b"accept:\ta", b"X-Empty:", b"Content-Length: 00")
     found = parse(head(b"HEAD / HTTP/1.1", *lines))
     headers = {"host": "node", "accept": "text/plain;q=0.5,\t*/*, a", "x-empty": "", "content-length": "00"}
-    assert found == Request("HEAD", "/", "node", headers)
+    assert found == Request("HEAD", "/", "node", headers, persistent=True)
 
 
 def test_lines_may_end_without_a_carriage_return_and_http_1_0_needs_no_host() -> None:
-    assert parse(b"GET / HTTP/1.1\nHost: node\n\n") == Request("GET", "/", "node", {"host": "node"})
+    assert parse(b"GET / HTTP/1.1\nHost: node\n\n") == Request("GET", "/", "node", {"host": "node"}, persistent=True)
     assert parse(head(b"GET / HTTP/1.0")) == Request("GET", "/", None, {})
 
 

@@ -11,13 +11,17 @@ from pathlib import Path
 
 import pytest
 
+from ipvsd.runtime.http_connection import MAX_DISCARDED, MAX_HEAD, MAX_REQUESTS
 from ipvsd.runtime.http_request import MAX_HEADERS, Request
-from ipvsd.runtime.http_server import GRACE, MAX_CLIENTS, MAX_DISCARDED, MAX_HEAD, Response, Server, listen
+from ipvsd.runtime.http_response import Response
+from ipvsd.runtime.http_server import GRACE, MAX_CLIENTS, Server
 from ipvsd.runtime.http_server import MAX_CLIENTS_PER_PEER as MOST
+from ipvsd.runtime.listening import listen, peer_of
 from tests.scarce import few_descriptors
 from tests.service import Until
 
-GET = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
+KEPT = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
+GET = KEPT[:-2] + b"Connection: close\r\n\r\n"
 LARGE = 4 << 20  # bytes of a response: more than the kernel accepts at once
 
 
@@ -112,8 +116,52 @@ def test_an_answer_that_the_kernel_does_not_take_at_once_arrives_whole(site: Sit
     assert len(site.ask().partition(b"\r\n\r\n")[2]) == LARGE
 
 
+def one(client: socket.socket) -> bytes:
+    """Return one response on a connection that stays open."""
+    received = b""
+    while b"\r\n\r\n" not in received or len(received.partition(b"\r\n\r\n")[2]) < len(b"hello\n"):
+        received += client.recv(1 << 16)
+    return received
+
+
+def test_a_connection_carries_a_limited_number_of_requests(site: Site) -> None:
+    client = site.connect()
+    for _ in range(MAX_REQUESTS - 1):
+        client.sendall(KEPT)
+        assert b"Connection:" not in one(client)
+    client.sendall(KEPT)
+    assert b"\r\nConnection: close\r\n" in everything(client)
+    assert len(site.asked) == MAX_REQUESTS
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(b"GET / HTTP/1.0\r\nHost: a\r\n\r\n", id="HTTP/1.0"),
+        pytest.param(KEPT[:-2] + b"Connection: x, CLOSE\r\n\r\n", id="close"),
+        pytest.param(b"GET / HTTP/1.1\r\n\r\n", id="an invalid request"),
+    ],
+)
+def test_a_connection_ends_after_a_request_that_cannot_be_followed(site: Site, data: bytes) -> None:
+    client = site.connect()
+    client.sendall(KEPT)
+    assert status(one(client)) == 200
+    client.sendall(data)
+    assert b"\r\nConnection: close\r\n" in everything(client)
+
+
+def test_an_unused_connection_is_closed_first(site: Site, until: Until) -> None:
+    waiting = [site.connect() for _ in range(2)]
+    unused = site.connect()
+    unused.sendall(KEPT)
+    one(unused)
+    more = [site.connect() for _ in range(MOST - 2)]
+    until(lambda: ended(unused), "its slot is needed")
+    assert not any(ended(client) for client in (*waiting, *more[:-1]))
+
+
 def test_a_pipelined_request_is_ignored_and_does_not_affect_the_response(site: Site) -> None:
-    assert site.ask(GET * 100).count(b"HTTP/1.1 ") == 1
+    assert site.ask(KEPT * 100).count(b"HTTP/1.1 ") == 1
     assert len(site.asked) == 1
 
 
@@ -211,11 +259,9 @@ def test_no_connection_is_closed_before_it_had_time_to_send_a_request(site: Site
 
 
 def test_many_addresses_of_one_network_of_ipv6_are_one_client() -> None:
-    from ipvsd.runtime.http_server import _peer_of
-
-    assert _peer_of("2001:db8:1:2::1") == _peer_of("2001:db8:1:2:ffff::2") != _peer_of("2001:db8:1:3::1")
-    assert _peer_of("fe80::1%eth0") == _peer_of("fe80::2%eth1")
-    assert _peer_of("::ffff:10.0.0.1") == _peer_of("10.0.0.1") != _peer_of("10.0.0.2")
+    assert peer_of("2001:db8:1:2::1") == peer_of("2001:db8:1:2:ffff::2") != peer_of("2001:db8:1:3::1")
+    assert peer_of("fe80::1%eth0") == peer_of("fe80::2%eth1")
+    assert peer_of("::ffff:10.0.0.1") == peer_of("10.0.0.1") != peer_of("10.0.0.2")
 
 
 # --- descriptors ------------------------------------------------------------------------

@@ -39,7 +39,14 @@ GOLDEN = [
     'ipvsd_events_lost_total{source="uevents"} 3.0',
     *(
         f'ipvsd_operation_failed{{operation="{name}"}} 0.0'
-        for name in ("listen", "store_configuration", "write_status", "write_history")
+        for name in (
+            "listen",
+            "load_web_configuration",
+            "write_textfile",
+            "store_configuration",
+            "write_status",
+            "write_history",
+        )
     ),
     *each("module_loaded", "1 0"),
     'ipvsd_module_verdict{module="ip_vs",verdict="live"} 1.0',

@@ -10,7 +10,8 @@ from typing import Any
 from ipvsd.commands.output import print_errors, print_json, print_lines
 from ipvsd.config import config_files
 from ipvsd.config.dump import as_mapping, fingerprint
-from ipvsd.config.parser import ConfigError, parse
+from ipvsd.config.mapping_reader import ConfigError
+from ipvsd.config.parser import parse
 from ipvsd.config.schema import GROUPS, SETTINGS, Config
 
 
@@ -33,7 +34,11 @@ def validate(root: str, config_path: str | None, output: str) -> int:
     try:
         files = config_files.read(root, config_path)
         names = [name for name, _ in files]
-        parse(files)
+        web = parse(files).web_config
+        if web is not None:
+            from ipvsd.reporting import web_security  # only this file needs ssl
+
+            web_security.require_valid(root, web)
     except ConfigError as error:
         if output != "json":
             raise

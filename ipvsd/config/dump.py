@@ -24,7 +24,11 @@ def as_mapping(config: Config) -> dict[str, Any]:
             "quiet": _duration(config.contention_quiet),
         },
         "guard": {"allow": list(config.guard_allow)},
-        "web": {"listen": [address(host, port) for host, port in config.listen]},
+        "web": {
+            "listen": [address(host, port) for host, port in config.listen],
+            "configFile": config.web_config,
+            "textfile": config.textfile,
+        },
         "modules": {name: _module(setting) for name, setting in config.modules.items()},
         "sysctls": {key: _sysctl(setting) for key, setting in config.sysctls.items()},
     }

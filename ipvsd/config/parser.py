@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, Callable, Optional
 
 from ipvsd.config import profiles, yaml_tree
+from ipvsd.config.mapping_reader import ConfigError, MappingReader
 from ipvsd.config.schema import (
     GROUPS,
     MODULE,
@@ -33,14 +34,6 @@ from ipvsd.config.yaml_tree import Node, Scalar
 from ipvsd.model.types import Exactly, Want, Within
 from ipvsd.modprobe import kernel_names
 from ipvsd.sysctl import sysctl_names, values
-
-
-class ConfigError(Exception):
-    """The configuration is invalid. `errors` contains `file:line: key: problem (hint)` for each reason."""
-
-    def __init__(self, errors: Iterable[str]) -> None:
-        self.errors = tuple(errors)
-        super().__init__("\n".join(self.errors))
 
 
 def parse(files: Iterable[tuple[str, bytes]]) -> Config:
@@ -128,23 +121,21 @@ def _refused(config: Config) -> Iterator[str]:
 _CHECKS = (_unknown, _misspelt, _incomplete, _conflicting, _refused)
 
 
-class _Reader:
+class _Reader(MappingReader):
     def __init__(self) -> None:
-        self.errors: list[str] = []
+        super().__init__()
         self.values: dict[str, Any] = {}
         self.origins: dict[str, str] = {}
         self.modules: dict[str, ModuleSetting] = {}
         self.sysctls: dict[str, SysctlSetting] = {}
-        self._file = ""
         self._named: dict[str, int] = {}  # modules and sysctls of this file, by canonical name
         self._shown: dict[str, str] = {}  # alternatives: the name for people, by canonical name
 
     def file(self, name: str, data: bytes) -> None:
         self._file, self._named = name, {}
-        try:
-            root = yaml_tree.parse(data)
-        except yaml_tree.DocumentError as error:
-            self.errors.append(f"{name}:{error.line}: {error}" if error.line else f"{name}: {error}")
+        known_errors = len(self.errors)
+        root = self._document(data)
+        if len(self.errors) > known_errors:
             self._consider_foreign(data)
             return
         if root is None or (isinstance(root, Scalar) and root.kind == "null"):
@@ -182,51 +173,6 @@ class _Reader:
 
     def _plain(self, settings: Mapping[str, tuple[str, Reader]]) -> dict[str, Callable[[str, Node], None]]:
         return {key: self._setting(name, read, self.values, self.origins) for key, (name, read) in settings.items()}
-
-    def origin(self, node: Node) -> str:
-        return f"{self._file}:{node.line}"
-
-    def _add_error(self, where: str, node: Node, problem: str, hint: str = "") -> None:
-        prefix = f"{where}: " if where else ""
-        self.errors.append(f"{self.origin(node)}: {prefix}{problem}{f' ({hint})' if hint else ''}")
-
-    def _pairs(self, where: str, node: Node) -> Iterator[tuple[Scalar, Node]]:
-        if not isinstance(node, yaml_tree.Mapping):
-            if not (isinstance(node, Scalar) and node.kind == "null"):
-                hint = "" if where else "write KEY: VALUE, with a space after the colon"
-                if isinstance(node, yaml_tree.Sequence):
-                    hint = "write KEY: VALUE, without '-' or '[' before it"
-                self._add_error(where, node, f"must be a mapping, not {kind(node)}", hint)
-            return
-        seen: dict[str, int] = {}
-        for key, item in node.items:
-            if key.text in seen:
-                self._add_error(where, key, f"duplicate key {shown(key.text)}", f"first on line {seen[key.text]}")
-            else:
-                seen[key.text] = key.line
-                yield key, item
-
-    def _mapping(self, where: str, node: Node, known: Mapping[str, Callable[[str, Node], None]]) -> None:
-        for key, item in self._pairs(where, node):
-            read = known.get(key.text)
-            if read:
-                read(f"{where}.{key.text}" if where else key.text, item)
-            else:
-                from ipvsd.config import key_hints
-
-                self._add_error(where, key, f"unknown key {shown(key.text)}", key_hints.hint_for_key(key.text, known))
-
-    def _setting(
-        self, name: str, read: Reader, into: dict[str, Any], origins: dict[str, str]
-    ) -> Callable[[str, Node], None]:
-        def take(where: str, node: Node) -> None:
-            try:
-                into[name] = read(node)
-                origins[name] = self.origin(node)
-            except SettingError as bad:
-                self._add_error(where, node, bad.problem, bad.hint)
-
-        return take
 
     def _each(self, read: Callable[[str, Scalar, Node], None]) -> Callable[[str, Node], None]:
         def take(where: str, node: Node) -> None:

@@ -338,6 +338,25 @@ def _ip_address(text: str) -> Optional[str]:
     return str(address) if (address.version == 6) == text.startswith("[") else None
 
 
+class _Path:
+    """Read an absolute path{rule}, or _null_."""
+
+    def __init__(self, ending: str = "") -> None:
+        self.ending = ending
+        self.rule = f" that ends in _{ending}_" if ending else ""
+
+    def __call__(self, node: Node) -> Optional[str]:
+        if isinstance(node, Scalar) and node.kind == "null":
+            return None
+        text = _text(node)
+        example = f"such as {'/var/lib/prometheus/node-exporter/ipvsd.prom' if self.ending else '/etc/ipvsd/web.yml'}"
+        if kind(node) != "a string" or not re.match(r"/[!-~]{1,1000}\Z", text) or text.endswith("/"):
+            raise SettingError(f"must be an absolute path, not {shown(text) if text else kind(node)}", example)
+        if not text.endswith(self.ending):
+            raise SettingError(f"must end in {self.ending}", example)
+        return text
+
+
 class ModuleSetting(NamedTuple):
     """A user's settings of a module. None means unset."""
 
@@ -382,6 +401,8 @@ class Config(NamedTuple):
     contention_quiet: float = 300.0  # contention ends after this time without drift
     guard_allow: tuple[str, ...] = ()  # units that may write guarded sysctls
     listen: tuple[tuple[str, int], ...] = (("127.0.0.1", 14787), ("::1", 14787))
+    web_config: Optional[str] = None  # a file for TLS and authentication
+    textfile: Optional[str] = None  # a file for node_exporter
     # A map of names to settings. Default: none.
     #
     # Adds modules to those of the profiles, or overrides them. A name has 1 to 55 characters: A-Z, a-z, 0-9, \_ and
@@ -460,10 +481,19 @@ GROUPS: Mapping[str, Mapping[str, tuple[str, Reader]]] = {
     },
     "web": {
         # The addresses of the HTTP endpoints. _:PORT_ means all addresses of the node, IPv4 and IPv6. An empty list
-        # disables the server. Host names are not supported. The server has no authentication. On an address other
-        # than loopback, anyone who can reach the address can read the endpoints. A website can also read them through
-        # a browser that can reach the address.
+        # disables the server. Host names are not supported. Sockets from systemd (ipvsd.socket) replace this list.
+        #
+        # Without *web.configFile*, the server has neither TLS nor authentication. On an address other than loopback,
+        # anyone who can reach the address can then read the endpoints. A website can also read them through a browser
+        # that can reach the address.
         "listen": ("listen", _listen),
+        # A file with TLS and authentication for the HTTP endpoints, in the format of the Prometheus exporter toolkit;
+        # see *WEB CONFIGURATION FILE*. ipvsd uses a changed file, certificate or key without a restart.
+        "configFile": ("web_config", _Path()),
+        # A file for the textfile collector of Prometheus' node_exporter. ipvsd replaces it atomically after each
+        # reconciliation, with the text of /metrics. It does not create the directory. The sandbox of ipvsd.service
+        # has to permit it: _ReadWritePaths=_ in a drop-in. ipvsd removes the file when it stops.
+        "textfile": ("textfile", _Path(".prom")),
     },
 }
 MODULE: Mapping[str, Reader] = {

@@ -7,6 +7,7 @@ from typing import Callable, Optional
 
 from ipvsd.boot.installed_kernels import KernelInventory
 from ipvsd.config.schema import Config
+from ipvsd.daemon.web_configuration import WebConfiguration
 from ipvsd.kernel.host import LinuxHost
 from ipvsd.kernel.ipvs_probe import IpvsProbe
 from ipvsd.model.report import Operation, Report, SourceState
@@ -33,6 +34,7 @@ class OptionalServices:
     ) -> None:
         self._loop, self._failures, self._latest = loop, failures, latest
         self._web: Optional[HttpEndpoint] = None
+        self._protection = WebConfiguration(root, loop, failures, self._secure)
         self._asker, self._survey = IpvsProbe(loop, local=root == "/"), KernelInventory(root)
         self._notices = Notices(root, host)
 
@@ -42,12 +44,18 @@ class OptionalServices:
         self._asker.update(modules, ())
 
     def serve(self, config: Config) -> None:
+        self._protection.use(config.web_config)
         if self._web and self._web.listen != config.listen:
             self._web.close()
             self._web = None
         if self._web is None:
-            self._web = HttpEndpoint(self._latest, config.listen)
+            self._web = HttpEndpoint(self._latest, config.listen, self._protection.security)
             self._listen(self._web)
+
+    def _secure(self) -> None:
+        if self._web:
+            self._web.secure(self._protection.security)
+            self._loop.post(ReasonKind.RETRY, "web configuration file")
 
     def _listen(self, web: HttpEndpoint, pause: float = 1.0) -> None:
         """Open the addresses. Retry unavailable ones after `pause` seconds, which doubles with each attempt."""
@@ -66,6 +74,7 @@ class OptionalServices:
         self._asker.update(result.after.modules, reasons)
         if ReasonKind.RESYNC in {reason.kind for reason in reasons}:
             self._survey.update(config)
+            self._protection.check()
             if not result.unsettled:
                 self._notices.update(config, result, self._survey.kernels)
 
@@ -76,11 +85,13 @@ class OptionalServices:
         return report._replace(
             sources=(*report.sources, *web),
             ipvs=self._asker.answer,
+            web_certificate_expiry=self._protection.security.expiry,
             kernels=self._survey.kernels,
             notes=(*report.notes, *self._notices.notes),
         )
 
     def close(self) -> None:
         self._asker.close()
+        self._protection.close()
         if self._web:
             self._web.close()

@@ -147,6 +147,8 @@ class Operation(enum.Enum):
     """Operations of ipvsd itself that can fail while the node is compliant."""
 
     LISTEN = "listen"
+    LOAD_WEB_CONFIGURATION = "load_web_configuration"
+    WRITE_TEXTFILE = "write_textfile"
     STORE_CONFIGURATION = "store_configuration"
     WRITE_STATUS = "write_status"
     WRITE_HISTORY = "write_history"
@@ -192,6 +194,7 @@ class Report(NamedTuple):
     notes: tuple[str, ...] = ()  # facts that do not change the state
     root_kind: RootKind = RootKind.RUNNING_KERNEL
     age: float = 0.0  # seconds since the reconciliation when the report is served
+    web_certificate_expiry: Optional[float] = None  # of the HTTP server, in seconds since the epoch; None without TLS
     failures: Mapping[str, str] = NOTHING  # the failure of ipvsd's last attempt, by Operation
 
     @property

@@ -23,6 +23,7 @@ _TEXTS: Mapping[str, str] = {
     "network_manager": "NetworkManager",
     # operations of ipvsd itself
     "listen": "listen on the addresses in 'web.listen'",
+    "load_web_configuration": "load the web configuration file",
     "store_configuration": "store the last good configuration",
     "write_status": "write the status file",
     "write_history": "write the history",

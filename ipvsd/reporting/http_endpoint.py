@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 import socket
 import time
@@ -13,29 +14,40 @@ from ipvsd.config.dump import address
 from ipvsd.model import printable
 from ipvsd.model.report import Report, SourceState, State
 from ipvsd.reporting import metrics, status_document
-from ipvsd.runtime.http_request import Request
-from ipvsd.runtime.http_server import Response, Server, listen
+from ipvsd.runtime.http_request import Request, accepts_gzip
+from ipvsd.runtime.http_response import Response, text_response
+from ipvsd.runtime.http_security import OPEN, Security
+from ipvsd.runtime.http_server import Server
+from ipvsd.runtime.listening import listen
 
 Latest = Callable[[], Optional[Report]]
 
-_TEXT = {"Content-Type": "text/plain; charset=utf-8"}
-_METRICS = {"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
 _JSON = {"Content-Type": "application/json"}
 # These names mean this machine, whatever a name server answers (RFC 6761; Debian's /etc/hosts).
 _LOCAL = ("localhost", "ip6-localhost", "ip6-loopback")
+_MIN_COMPRESSED = 1 << 10  # bytes of a page, below which compression saves no packet
+_COMPRESSION = 6  # zlib's default level
+_GZIP = 31  # zlib's window bits for the gzip format with the largest window
 _CACHE_SECONDS = 1.0  # seconds for which a page is cached while the report is the same
 
 
 class HttpEndpoint:
     """Serves on the given addresses from the first `arm` on. Unavailable addresses are retried."""
 
-    def __init__(self, latest: Latest, listen: Sequence[tuple[str, int]]) -> None:
+    def __init__(self, latest: Latest, listen: Sequence[tuple[str, int]], security: Security = OPEN) -> None:
         self.listen = tuple(listen)
+        self._security = security
         self._pages = Pages(latest)
         self._server: Optional[Server] = None
         self._open: list[tuple[str, int]] = []
         self._errors: dict[tuple[str, int], str] = {}
         self._expected: set[tuple[str, int]] = set()
+
+    def secure(self, security: Security) -> None:
+        """Use these settings for new connections and requests."""
+        self._security = security
+        if self._server:
+            self._server.security = security
 
     def arm(self) -> None:
         """Open the addresses that are not open yet. Never raises OSError."""
@@ -47,7 +59,7 @@ class HttpEndpoint:
 
     def _try(self, place: tuple[str, int]) -> None:
         try:
-            self._server = self._server or Server(self._pages.answer)
+            self._server = self._server or Server(self._pages.answer, self._security)
             self._server.add(listen(*place))
         except (OSError, RuntimeError) as error:  # RuntimeError: no thread can start
             self._fail(place, error)
@@ -85,49 +97,73 @@ class HttpEndpoint:
 
 
 class Pages:
-    """The responses. A page is created for a request, and cached for a second."""
+    """The responses. A page is created for a request, and cached in each of its forms for a second."""
 
     def __init__(self, latest: Latest) -> None:
         self._latest = latest
-        self._metrics = metrics.exposition(self._with_age)
-        self._cache: dict[str, tuple[Optional[Report], float, Response]] = {}
+        self._registry = metrics.create_registry(self._with_age)
+        self._cached_for: tuple[Optional[Report], float] = (None, -math.inf)
+        self._cache: dict[tuple[str, str, bool], Response] = {}  # by path, form and encoding
 
     def answer(self, request: Request, local: str) -> Response:
         if not is_local(request.host, local):
-            return Response(421, b"unknown host name (use an IP address, localhost or the name of this node)\n", _TEXT)
-        page = self._PAGES.get(request.path)
+            return text_response(421, "unknown host name (use an IP address, localhost or the name of this node)")
+        page = _PAGES.get(request.path)
         if page is None:
-            return Response(404, b"unknown path (known: /healthz, /metrics, /status)\n", _TEXT)
+            return text_response(404, "unknown path (known: /healthz, /metrics, /status)")
         if request.method not in ("GET", "HEAD"):
-            return Response(405, b"invalid method (use GET or HEAD)\n", {**_TEXT, "Allow": "GET, HEAD"})
+            return text_response(405, "invalid method (use GET or HEAD)", {"Allow": "GET, HEAD"})
         report, now = self._latest(), time.monotonic()
-        cached = self._cache.get(request.path)
-        if cached is None or cached[0] is not report or now - cached[1] >= _CACHE_SECONDS:
-            cached = self._cache[request.path] = (report, now, page(self, self._with_age()))
-        return cached[2]
+        if self._cached_for[0] is not report or now - self._cached_for[1] >= _CACHE_SECONDS:
+            self._cached_for = (report, now)
+            self._cache.clear()
+        accept = request.headers.get("accept", "")
+        key = (request.path, metrics.choose_encoder(accept)[1] if request.path == "/metrics" else "")
+        plain = self._cached((*key, False), lambda: page(self, accept))
+        if len(plain.body) < _MIN_COMPRESSED or not accepts_gzip(request):
+            return plain
+        return self._cached((*key, True), lambda: _compress(plain))
+
+    def _cached(self, key: tuple[str, str, bool], create: Callable[[], Response]) -> Response:
+        if key not in self._cache:
+            self._cache[key] = create()
+        return self._cache[key]
 
     def _with_age(self) -> Optional[Report]:
         """Return the latest report with its age. The state of a report that is too old is failed."""
         report = self._latest()
         return report and status_document.with_age(report, time.clock_gettime(time.CLOCK_BOOTTIME))
 
-    def _metrics_page(self, report: Optional[Report]) -> Response:  # noqa: ARG002 -- its collector reads the latest one
-        return Response(200, self._metrics(), _METRICS)
+    def metrics_page(self, accept: str) -> Response:
+        encode, form = metrics.choose_encoder(accept)
+        return Response(200, encode(self._registry), {"Content-Type": form, "Vary": "Accept, Accept-Encoding"})
 
-    def _health_page(self, report: Optional[Report]) -> Response:
+    def health_page(self, _: str) -> Response:
+        report = self._with_age()
         healthy = report is not None and report.health.state is not State.FAILED
         line = report.health.summary if report else "no reconciliation yet"
-        return Response(200 if healthy else 503, f"{line}\n".encode(), _TEXT)
+        return text_response(200 if healthy else 503, line)
 
-    def _status_page(self, report: Optional[Report]) -> Response:
+    def status_page(self, _: str) -> Response:
+        report = self._with_age()
         body = printable.as_json(report and status_document.build_document(report), indent=2).encode() + b"\n"
-        return Response(200 if report else 503, body, _JSON)
+        return Response(200 if report else 503, body, {**_JSON, "Vary": "Accept-Encoding"})
 
-    _PAGES: Mapping[str, Callable[[Pages, Optional[Report]], Response]] = {
-        "/metrics": _metrics_page,
-        "/healthz": _health_page,
-        "/status": _status_page,
-    }
+
+# Each returns the response for the Accept header of a request.
+_PAGES: Mapping[str, Callable[[Pages, str], Response]] = {
+    "/metrics": Pages.metrics_page,
+    "/healthz": Pages.health_page,
+    "/status": Pages.status_page,
+}
+
+
+def _compress(plain: Response) -> Response:
+    import zlib  # only for a client that accepts it
+
+    packer = zlib.compressobj(_COMPRESSION, wbits=_GZIP)
+    body = packer.compress(plain.body) + packer.flush()
+    return plain._replace(body=body, headers={**plain.headers, "Content-Encoding": "gzip"})
 
 
 def is_local(host: Optional[str], local: str) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Callable, Optional
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client import exposition as exposition_formats
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 
@@ -21,10 +22,24 @@ from ipvsd.reporting.counters import BUCKETS
 
 def exposition(latest: Callable[[], Optional[Report]]) -> Callable[[], bytes]:
     """Return a function that returns the text of /metrics for the current result of `latest`."""
+    registry = create_registry(latest)
+    return lambda: generate_latest(registry)
+
+
+def create_registry(latest: Callable[[], Optional[Report]]) -> CollectorRegistry:
+    """Return a registry, for an encoder, whose metrics show the current result of `latest`."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Collector(latest))  # type: ignore[arg-type] # its base class exists since 0.15
     ProcessCollector(registry=registry)
-    return lambda: generate_latest(registry)
+    return registry
+
+
+def choose_encoder(accept: str) -> tuple[Callable[[CollectorRegistry], bytes], str]:
+    """Return the encoder for the Accept header of a request, and its content type: OpenMetrics or Prometheus' text."""
+    if "application/openmetrics-text" in accept:
+        return exposition_formats.choose_encoder(accept)
+    # Later versions of the library name a newer version of the format for the same text.
+    return generate_latest, "text/plain; version=0.0.4; charset=utf-8"
 
 
 class _Collector:

@@ -17,13 +17,15 @@ _HEADER = re.compile(rb"(" + _TOKEN + rb"):[ \t]*([\t -~\x80-\xff]*)")
 class Request(NamedTuple):
     """`path` excludes the query. `host` is the name by which the client addresses this server, without the port.
 
-    The names of `headers` are in lower case. Values of a repeated name are joined with commas.
+    The names of `headers` are in lower case. Values of a repeated name are joined with commas. `persistent` means that
+    the client may send another request on the same connection.
     """
 
     method: str
     path: str
     host: Optional[str]
     headers: Mapping[str, str]
+    persistent: bool = False
 
 
 class RequestError(NamedTuple):
@@ -65,7 +67,21 @@ def parse(head: bytes) -> Union[Request, RequestError]:
         return RequestError(413, "the request must not have a body")
     host = headers.get("host") if line[2] is None else line[2].decode("latin-1")
     path = line[3].decode("ascii").partition("?")[0].partition("#")[0]
-    return Request(line[1].decode("ascii"), path or "/", host and _host_name(host), headers)
+    persistent = line[5] != b"0" and "close" not in _elements(headers.get("connection", ""))
+    return Request(line[1].decode("ascii"), path or "/", host and _host_name(host), headers, persistent)
+
+
+def accepts_gzip(request: Request) -> bool:
+    """Return whether the client accepts a response with gzip (RFC 9110, 12.5.3)."""
+    elements = _elements(request.headers.get("accept-encoding", ""))
+    chosen = next((elements[name] for name in ("gzip", "x-gzip", "*") if name in elements), "q=0")
+    return re.fullmatch(r"(q=)?0?(\.0{0,3})?", chosen.replace(" ", "")) is None if chosen else True
+
+
+def _elements(value: str) -> dict[str, str]:
+    """Return the elements of a list in lower case, each with its parameters."""
+    parts = (item.strip().lower().partition(";") for item in value.split(","))
+    return {name.strip(): parameters.strip() for name, _, parameters in parts if name.strip()}
 
 
 def _host_name(host: str) -> str:

@@ -1,14 +1,11 @@
 """A small HTTP/1.1 server: one thread that never blocks, with limits on everything that a client can request.
 
-A connection carries one request. Its timeout starts when it is accepted, so the oldest connection is the next to
-expire. If no slot is free, the server closes the oldest connection of the address that has the most, but gives each
-connection GRACE seconds to send its request. Meanwhile, new connections wait in the kernel's queue.
+A connection that waits for its next request (keep-alive) is closed after IDLE seconds, or when another client needs
+its slot. Otherwise, the timeout of a request starts when its connection is accepted, or at its first byte. If no slot
+is free, the server closes the oldest connection of the address that has the most, but gives each connection GRACE
+seconds to send its request. Meanwhile, new connections wait in the kernel's queue.
 
-Facts:
-- All clients on loopback share one address, so old connections must not keep new ones out.
-- If a socket is closed with unsent data, the kernel keeps up to its send buffer, unless it is reset (SO_LINGER 0).
-- If a socket is closed with unread data, the kernel resets it, which can destroy the response in transit. So after
-  a response, the server reads and drops data until the client closes the connection.
+All clients on loopback share one address, so old connections must not keep new ones out.
 """
 
 from __future__ import annotations
@@ -19,65 +16,56 @@ import math
 import os
 import select
 import socket
-import struct
 import threading
 import time
 import traceback
 from collections import Counter, deque
 from collections.abc import Mapping
-from http import HTTPStatus
-from typing import Callable, NamedTuple, Optional
+from typing import TYPE_CHECKING, Callable, Optional
 
-from ipvsd.runtime import capabilities, http_request, resources
+from ipvsd.runtime import capabilities, http_request, http_response, resources
+from ipvsd.runtime.http_connection import IDLE, TIMEOUT, Connection, InvalidRequestError, Stage
 from ipvsd.runtime.http_request import Request, RequestError
+from ipvsd.runtime.http_response import Response, text_response
+from ipvsd.runtime.http_security import OPEN, Security
 from ipvsd.runtime.journal import log
+from ipvsd.runtime.listening import peer_of, plain_address
+
+if TYPE_CHECKING:
+    from ipvsd.runtime.basic_auth import Credentials, PasswordChecker, Users
+    from ipvsd.runtime.tls import MemoryTrimmer
 
 MAX_CLIENTS = 128  # simultaneous connections
 MAX_CLIENTS_PER_PEER = 64  # connections from one address, or from one /64 of IPv6
-MAX_HEAD = 8 << 10  # bytes of a request
-MAX_DISCARDED = 64 << 10  # bytes that are dropped after the response
-TIMEOUT = 10.0  # seconds that a connection lasts at most
-_BACKLOG = 1024  # connections that wait in the kernel; net.core.somaxconn limits it further
 _BATCH = 16  # connections that are accepted before the existing ones are served again
 GRACE = 0.05  # seconds that every connection has to send its request
-# Bytes in the kernel for each connection, which the kernel doubles (socket(7)) and counts as the service's memory.
-_RECEIVE_BUFFER, _SEND_BUFFER = 16 << 10, 32 << 10
 _BACKOFF = (0.1, 1.0)  # seconds without accepting after an error: initially, and at most
 _LOG_INTERVAL = 60.0  # seconds without such an error, after which the next one is logged
-_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
-
-class Response(NamedTuple):
-    """A response to a request. The server adds the length, the date and the headers that close the connection."""
-
-    status: int
-    body: bytes
-    headers: Mapping[str, str] = {"Content-Type": "text/plain; charset=utf-8"}
-
+_UNAUTHORIZED = text_response(401, "unauthorized", {"WWW-Authenticate": "Basic"})
+_BUSY = text_response(503, "too many passwords to verify", {"Retry-After": "1"})
 
 # Called in the server's thread with the request and the local address that received it.
 Handler = Callable[[Request, str], Response]
 
 
-class _Client:
-    def __init__(self, opened: socket.socket, peer: str, deadline: float) -> None:
-        self.socket, self.peer, self.deadline = opened, peer, deadline
-        self.head: Optional[bytearray] = bytearray()  # None as soon as there is a response
-        self.answer = memoryview(b"")
-        self.discarded = 0
-
-
 class Server:
     """Serve on the added listening sockets until `stop`. `error` is the reason why it cannot accept, or empty."""
 
-    def __init__(self, handler: Handler) -> None:
+    def __init__(self, handler: Handler, security: Security = OPEN) -> None:
         """Raises OSError, and RuntimeError if no thread can start."""
         self._listeners: dict[int, socket.socket] = {}
         self._handler = handler
+        self.security = security  # replaced as a whole
+        self._passwords: Optional[PasswordChecker] = None
+        self._checked: deque[tuple[Connection, Request, bool]] = deque()
+        self._trimmer: Optional[MemoryTrimmer] = None
         self._max_clients = resources.max_clients(MAX_CLIENTS)
         self._added: deque[socket.socket] = deque()
         self._stopping = False
-        self._clients: dict[int, _Client] = {}  # the oldest first
+        # By descriptor, the oldest first: requests in progress, and connections that wait for the next request.
+        self._busy: dict[int, Connection] = {}
+        self._unused: dict[int, Connection] = {}
         self._clients_of: Counter[str] = Counter()
         self._reserve = -1
         self._backoff, self._paused_until = _BACKOFF[0], 0.0  # accepts nothing before `_paused_until`
@@ -110,10 +98,12 @@ class Server:
         self._stopping = True
         os.write(self._wake, b"\0")
         self._thread.join()
+        if self._passwords:
+            self._passwords.stop()
         self._close()
 
     def _close(self) -> None:
-        for client in list(self._clients.values()):
+        for client in (*self._busy.values(), *self._unused.values()):
             self._close_client(client, reset=True)
         for opened in (*self._listeners.values(), *self._added):
             opened.close()
@@ -135,22 +125,26 @@ class Server:
         ready = self._poller.poll(self._timeout())
         for fd, _ in ready:
             if fd == self._read:
+                os.read(self._read, 4096)
                 self._add_listeners()
-            client = self._clients.get(fd)
+                self._continue_checked()
+            client = self._busy.get(fd) or self._unused.get(fd)
             if client:
                 self._advance(client)
         for fd, _ in ready:
             if fd in self._listeners and not self._paused_until:
                 self._accept(self._listeners[fd])
         now = time.monotonic()
-        while self._clients and now >= self._oldest().deadline:
-            self._close_client(self._oldest(), reset=True)
+        for clients in (self._busy, self._unused):
+            while clients and now >= _first(clients).deadline:
+                self._close_client(_first(clients), reset=True)
         if self._paused_until and now >= self._paused_until:
             self._paused_until = 0.0
             self._register(*self._listeners.values())
+        if self._trimmer and not self._busy:
+            self._trimmer.trim()
 
     def _add_listeners(self) -> None:
-        os.read(self._read, 4096)
         while self._added:
             listener = self._added.popleft()
             self._listeners[listener.fileno()] = listener
@@ -158,12 +152,9 @@ class Server:
                 self._register(listener)
 
     def _timeout(self) -> Optional[float]:
-        deadlines = [self._oldest().deadline] if self._clients else []
+        deadlines = [_first(clients).deadline for clients in (self._busy, self._unused) if clients]
         deadlines += [self._paused_until] if self._paused_until else []
         return max(0.0, min(deadlines) - time.monotonic()) if deadlines else None
-
-    def _oldest(self, peer: Optional[str] = None) -> _Client:
-        return next(client for client in self._clients.values() if peer in (None, client.peer))
 
     # --- accepting connections ----------------------------------------------------------
 
@@ -186,7 +177,7 @@ class Server:
                 return
             try:
                 opened, address = listener.accept()
-                self._add_client(opened, _peer_of(str(address[0])))
+                self._add_client(opened, peer_of(str(address[0])))
             except BlockingIOError:
                 self.error, self._backoff = "", _BACKOFF[0]
                 return
@@ -199,34 +190,54 @@ class Server:
     def _make_room(self) -> float:
         """Close a connection if necessary. Return the seconds until one may be closed, or 0.0 if there is room."""
         busiest = max(self._clients_of, key=self._clients_of.__getitem__, default="")
-        if self._clients_of[busiest] < MAX_CLIENTS_PER_PEER and len(self._clients) < self._max_clients:
+        if self._clients_of[busiest] < MAX_CLIENTS_PER_PEER and self._count() < self._max_clients:
             return 0.0
         oldest = self._oldest(busiest)
-        answered = oldest.head is None and not oldest.answer
-        wait = 0.0 if answered else oldest.deadline - TIMEOUT + GRACE - time.monotonic()
+        wait = 0.0 if oldest.unused else oldest.begun + GRACE - time.monotonic()
         if wait <= 0:
             self._close_client(oldest, reset=True)
         return wait
 
+    def _count(self) -> int:
+        return len(self._busy) + len(self._unused)
+
+    def _oldest(self, peer: str) -> Connection:
+        """Return the connection of a peer that is closed first."""
+        return next(
+            client for clients in (self._unused, self._busy) for client in clients.values() if client.peer == peer
+        )
+
     def _add_client(self, opened: socket.socket, peer: str) -> None:
         """Add a client. Raises OSError after it has closed the connection."""
         opened.setblocking(False)
-        client = _Client(opened, peer, time.monotonic() + TIMEOUT)
-        self._clients[opened.fileno()] = client
+        client = self._connection(opened, peer)
+        self._busy[client.socket.fileno()] = client
         self._clients_of[peer] += 1
         try:
-            self._poller.register(opened.fileno(), select.EPOLLIN)
+            self._poller.register(client.socket.fileno(), client.wanted)
+            client.registered = client.wanted
         except OSError:
             self._close_client(client, reset=True)
             raise
         self._advance(client)  # most clients have sent everything by now
 
+    def _connection(self, opened: socket.socket, peer: str) -> Connection:
+        """Raises OSError after it has closed the connection."""
+        security, now = self.security, time.monotonic()
+        if security.tls is None:
+            return Connection(opened, peer, now, security)
+        from ipvsd.runtime import tls
+
+        self._trimmer = self._trimmer or tls.MemoryTrimmer()
+        return tls.TlsConnection(opened, peer, now, security, security.tls)
+
     def _back_off(self, listener: socket.socket, error: OSError) -> None:
         """Pause after an error: the socket stays ready, so an immediate retry would keep a CPU busy."""
         if error.errno in (errno.EMFILE, errno.ENFILE):
             # Descriptors for a repair matter more than clients. A rejected client does not wait in vain.
-            if self._clients:
-                self._close_client(self._oldest(), reset=True)
+            oldest = next(iter((*self._unused.values(), *self._busy.values())), None)
+            if oldest:
+                self._close_client(oldest, reset=True)
             self._reject(listener)
         now = time.monotonic()
         self.error = f"cannot accept connections: {error.strerror}"
@@ -258,80 +269,131 @@ class Server:
 
     # --- one client ---------------------------------------------------------------------
 
-    def _advance(self, client: _Client) -> None:
+    def _advance(self, client: Connection) -> None:
+        """Serve a client as far as possible without waiting, but at most to the end of one response."""
         try:
-            if client.head is not None:
-                self._receive(client, client.head)
-            if client.head is None:
-                self._send(client)
+            if client.stage is Stage.WAIT:  # nothing is expected, so the client is gone
+                raise ConnectionResetError
+            if client.stage is Stage.RECEIVE:
+                self._receive(client)
+            if client.stage is Stage.SEND and client.send():
+                self._keep(client)
+            if client.stage is Stage.DROP:
+                self._close_client(client, reset=not client.drop())
         except BlockingIOError:
-            pass  # the poller reports when the socket is ready
+            self._wait(client)
         except OSError:
             self._close_client(client)
 
-    def _receive(self, client: _Client, head: bytearray) -> None:
-        """Receive until there is a response. Raises OSError."""
-        while client.head is not None:
-            searched = len(head)
-            data = client.socket.recv(MAX_HEAD - searched)
-            head += data
-            length = http_request.head_length(head, searched)
-            if length:
-                self._respond(client, bytes(head[:length]))
-            elif not data:
-                if not head:
-                    raise ConnectionResetError
-                self._respond_error(client, RequestError(400, "incomplete request"))
-            elif len(head) >= MAX_HEAD:
-                self._respond_error(client, RequestError(431, f"more than {MAX_HEAD} bytes"))
+    def _wait(self, client: Connection) -> None:
+        if client.wanted != client.registered:
+            self._poller.modify(client.socket.fileno(), client.wanted)
+            client.registered = client.wanted
 
-    def _respond(self, client: _Client, head: bytes) -> None:
+    def _keep(self, client: Connection) -> None:
+        """Keep a connection for its next request."""
+        fd = client.socket.fileno()
+        self._unused[fd] = self._busy.pop(fd)
+        client.deadline = time.monotonic() + IDLE
+        self._wait(client)
+
+    def _begin(self, client: Connection) -> None:
+        """Begin the next request on a kept connection."""
+        fd = client.socket.fileno()
+        if fd in self._unused:
+            self._busy[fd] = self._unused.pop(fd)
+            client.begun = time.monotonic()
+            client.deadline = client.begun + TIMEOUT
+
+    def _receive(self, client: Connection) -> None:
+        """Receive until there is a response. Raises OSError."""
+        try:
+            head = client.receive()
+        except BlockingIOError:
+            if client.begins:
+                self._begin(client)
+            raise
+        except InvalidRequestError as invalid:
+            self._begin(client)
+            self._reject_request(client, invalid.error)
+            return
+        self._begin(client)
         request = http_request.parse(head)
         if isinstance(request, RequestError):
-            self._respond_error(client, request)
-            return
-        local = _plain(client.socket.getsockname()[0])
+            self._reject_request(client, request)
+        else:
+            # A connection with other settings for TLS ends with its next response.
+            client.closes = client.closes or not request.persistent or client.security.tls is not self.security.tls
+            self._authenticate(client, request)
+
+    def _authenticate(self, client: Connection, request: Request) -> None:
+        """Start the response, if necessary after the verification of the password. Raises BlockingIOError."""
+        users = self.security.users
+        credentials = users and users.parse(request.headers.get("authorization"))
+        if not users or (credentials and users.verified(credentials)):
+            self._start_answer(client, request)
+        elif not credentials:
+            self._start_response(client, _UNAUTHORIZED, request.method == "HEAD")
+        elif self._verify(client, request, users, credentials):
+            raise BlockingIOError
+        else:
+            self._start_response(client, _BUSY, request.method == "HEAD")
+
+    def _verify(self, client: Connection, request: Request, users: Users, credentials: Credentials) -> bool:
+        """Verify a password in another thread. Return False if too many others wait."""
+        from ipvsd.runtime import basic_auth
+
+        def done(correct: bool) -> None:
+            self._checked.append((client, request, correct))
+            os.write(self._wake, b"\0")
+
+        def needed() -> bool:
+            return client.socket.fileno() >= 0
+
+        client.stage, client.wanted = Stage.WAIT, 0
+        self._passwords = self._passwords or basic_auth.PasswordChecker()
+        return self._passwords.submit(basic_auth.Job(client.peer, users, credentials, needed, done))
+
+    def _continue_checked(self) -> None:
+        while self._checked:
+            client, request, correct = self._checked.popleft()
+            if client.stage is not Stage.WAIT or client.socket.fileno() not in self._busy:
+                continue
+            if correct:
+                self._start_answer(client, request)
+            else:
+                self._start_response(client, _UNAUTHORIZED, request.method == "HEAD")
+            client.wanted = select.EPOLLOUT
+            self._advance(client)
+
+    def _start_answer(self, client: Connection, request: Request) -> None:
+        self._start_response(client, self._answer(client, request), request.method == "HEAD")
+
+    def _answer(self, client: Connection, request: Request) -> Response:
         try:
-            response = self._handler(request, local)
+            return self._handler(request, plain_address(client.socket.getsockname()[0]))
         except Exception:  # noqa: BLE001 -- a defect of a handler is logged, and ends neither the thread nor the daemon
             self._log_once(traceback.format_exc())
-            response = Response(500, b"internal error\n")
-        self._start_response(client, response, request.method == "HEAD")
+            return text_response(500, "internal error")
 
-    def _respond_error(self, client: _Client, error: RequestError) -> None:
-        self._start_response(client, Response(error.status, f"{error.reason}\n".encode()), head_only=False)
+    def _reject_request(self, client: Connection, error: RequestError) -> None:
+        client.closes = True
+        self._start_response(client, text_response(error.status, error.reason), head_only=False)
 
-    def _start_response(self, client: _Client, response: Response, head_only: bool) -> None:
-        client.head = None
-        head = _head(response)
-        client.answer = memoryview(head if head_only else head + response.body)
-        self._poller.modify(client.socket.fileno(), select.EPOLLOUT)
+    def _start_response(self, client: Connection, response: Response, head_only: bool) -> None:
+        head = http_response.head(response, client.closes, self.security.headers)
+        client.respond(head if head_only else head + response.body)
 
-    def _send(self, client: _Client) -> None:
-        """Send the rest of the response, then drop what the client still sends. Raises OSError."""
-        while client.answer:
-            client.answer = client.answer[client.socket.send(client.answer) :]
-            if not client.answer:
-                client.answer = memoryview(b"")
-                client.socket.shutdown(socket.SHUT_WR)
-                self._poller.modify(client.socket.fileno(), select.EPOLLIN)
-        while client.discarded < MAX_DISCARDED:
-            data = client.socket.recv(MAX_HEAD)
-            client.discarded += len(data)
-            if not data:
-                self._close_client(client)
-                return
-        self._close_client(client, reset=True)
-
-    def _close_client(self, client: _Client, reset: bool = False) -> None:
-        if self._clients.pop(client.socket.fileno(), None) is None:
+    def _close_client(self, client: Connection, reset: bool = False) -> None:
+        fd = client.socket.fileno()
+        if self._busy.pop(fd, None) is None and self._unused.pop(fd, None) is None:
             return
         self._clients_of[client.peer] -= 1
         if not self._clients_of[client.peer]:
             del self._clients_of[client.peer]
-        if reset:
-            client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
-        client.socket.close()  # this also removes it from the poller
+        client.close(reset)
+        if self._trimmer and client.security.tls:
+            self._trimmer.count()
 
     def _log_once(self, text: str) -> None:
         if text != self._last_error:
@@ -340,58 +402,5 @@ class Server:
                 log("error", line)
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """Return a socket that listens on an IP address, or for an empty text on all addresses. Raises OSError."""
-    if not host:
-        try:
-            return _listen("::", port, only_ipv6=False)
-        except OSError as error:
-            if error.errno not in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):  # a kernel without IPv6
-                raise
-        host = "0.0.0.0"  # noqa: S104 -- the configuration requests all addresses
-    return _listen(host, port, only_ipv6=True)
-
-
-def _listen(host: str, port: int, only_ipv6: bool) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    opened = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        if family == socket.AF_INET6:
-            opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(only_ipv6))
-        opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)  # accepted sockets inherit both
-        opened.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
-        opened.bind((host, port))
-        opened.listen(_BACKLOG)
-    except OSError:
-        opened.close()
-        raise
-    return opened
-
-
-def _head(response: Response) -> bytes:
-    phrase = HTTPStatus(response.status).phrase
-    headers = {
-        "Date": time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime()),
-        "Server": "ipvsd",
-        **response.headers,
-        "Content-Length": str(len(response.body)),
-        "Cache-Control": "no-store",
-        "X-Content-Type-Options": "nosniff",
-        "Connection": "close",
-    }
-    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-    return f"HTTP/1.1 {response.status} {phrase}\r\n{lines}\r\n".encode("latin-1")
-
-
-def _plain(address: str) -> str:
-    """Return an IPv4 address that a socket for both families shows as an IPv6 address, as IPv4 (RFC 4291, 2.5.5.2)."""
-    return address.removeprefix("::ffff:") if "." in address else address
-
-
-def _peer_of(address: str) -> str:
-    """Return the key by which connections are counted: the IPv4 address, or the /64 that an IPv6 client usually has."""
-    address = _plain(address)
-    if ":" not in address:
-        return address
-    return socket.inet_pton(socket.AF_INET6, address.partition("%")[0])[:8].hex()
+def _first(clients: Mapping[int, Connection]) -> Connection:
+    return next(iter(clients.values()))

@@ -13,7 +13,8 @@ from hypothesis.strategies import SearchStrategy
 
 from ipvsd.config.desired_state import build_desired, candidates, patterns
 from ipvsd.config.dump import as_mapping, fingerprint
-from ipvsd.config.parser import ConfigError, parse
+from ipvsd.config.mapping_reader import ConfigError
+from ipvsd.config.parser import parse
 from ipvsd.config.profiles import PROFILES, SCHEDULERS
 from ipvsd.config.schema import Config
 from ipvsd.config.yaml_tree import DocumentError, Mapping, Node, Scalar
@@ -81,7 +82,8 @@ GOOD: SearchStrategy[Tree] = st.fixed_dictionaries(
         "contention": st.fixed_dictionaries({}, optional={"repairs": st.just("7"), "quiet": st.just("1.1h")}),
         "guard": st.just({"allow": ["kubelet.service", '"a\\\\x2db.slice"']}),
         "web": st.fixed_dictionaries(
-            {"listen": st.lists(st.sampled_from(['":80"', '"[::1]:1"', '"[0:0::1]:9"', "0.0.0.0:65535"]))}
+            {"listen": st.lists(st.sampled_from(['":80"', '"[::1]:1"', '"[0:0::1]:9"', "0.0.0.0:65535"]))},
+            optional={"configFile": st.just("/a/web.yml"), "textfile": st.just("/a/b.prom")},
         ),
         "modules": st.dictionaries(
             st.sampled_from([*MODULES[:6], "any"]),
@@ -111,7 +113,7 @@ ANY: SearchStrategy[Tree] = st.one_of(
         optional={
             "sysctls": maps(SYSCTLS, st.one_of(SCALAR, maps(SYSCTL_KEYS, VALUE))),
             "modules": maps(MODULES, st.one_of(SCALAR, maps(["required", "anyOf", "parameters"], VALUE))),
-            "web": maps(["listen"], VALUE),
+            "web": maps(["listen", "configFile", "textfile"], VALUE),
             "guard": maps(["allow"], VALUE),
             "startup": maps(["mode", "limit"], VALUE),
         },

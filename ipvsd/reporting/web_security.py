@@ -1,0 +1,118 @@
+"""Load the web configuration file and the files that it names, as the protection of the HTTP server."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import NamedTuple, Optional
+
+from ipvsd.config import web_config
+from ipvsd.config.mapping_reader import ConfigError
+from ipvsd.config.web_config import ClientAuth, TlsSettings
+from ipvsd.runtime import rootfs
+from ipvsd.runtime.http_security import OPEN, Security
+
+
+class Files(NamedTuple):
+    """The content of the web configuration file and of the files that it names, by their path under the root.
+
+    `errors` are those of files that cannot be used. `paths` are all paths, to watch for changes.
+    """
+
+    contents: tuple[tuple[str, bytes], ...] = ()
+    errors: tuple[str, ...] = ()
+    paths: tuple[str, ...] = ()
+
+
+def read(root: str, path: Optional[str]) -> Files:
+    """Return the current files. Without a path, there are none."""
+    if path is None:
+        return Files()
+    contents: list[tuple[str, bytes]] = []
+    errors: list[str] = []
+    paths = [path]
+    data = _read(root, path, errors)
+    if data is not None:
+        contents.append((path, data))
+        try:
+            tls = web_config.parse(os.path.join(root, path.lstrip("/")), data).tls
+        except ConfigError:  # `load` reports it
+            tls = None
+        for name in _named(path, tls):
+            paths.append(name)
+            found = _read(root, name, errors)
+            contents += [] if found is None else [(name, found)]
+    return Files(tuple(contents), tuple(errors), tuple(paths))
+
+
+def require_valid(root: str, path: Optional[str]) -> None:
+    """Raise ConfigError with all errors if the file, or one that it names, cannot be used."""
+    load(root, path, read(root, path))
+
+
+def load(root: str, path: Optional[str], files: Files) -> Security:
+    """Return the protection that these files describe. Raises ConfigError with all errors."""
+    if path is None:
+        return OPEN
+    contents = dict(files.contents)
+    name = os.path.join(root, path.lstrip("/"))
+    if path not in contents:
+        raise ConfigError(files.errors)
+    config = web_config.parse(name, contents[path])
+    if files.errors:
+        raise ConfigError(files.errors)
+    users = None
+    if config.users:
+        from ipvsd.runtime import basic_auth
+
+        try:
+            basic_auth.require_bcrypt()
+        except basic_auth.NoBcryptError as error:
+            raise ConfigError([f"{name}: basic_auth_users: {error}"]) from None
+        users = basic_auth.Users(config.users)
+    security = Security(users=users, headers=config.headers)
+    return security if config.tls is None else _with_tls(security, name, path, config.tls, contents)
+
+
+def _with_tls(security: Security, name: str, path: str, config: TlsSettings, contents: dict[str, bytes]) -> Security:
+    from ipvsd.runtime import certificate_expiry, tls
+
+    files = dict(zip(("cert_file", "key_file", "client_ca_file"), _named(path, config)))
+    certificate, key = contents[files["cert_file"]], contents[files["key_file"]]
+    ca = files.get("client_ca_file")
+    required = config.client_auth is ClientAuth.REQUIRED
+    try:
+        secured = tls.Tls(
+            certificate, key, contents[ca] if ca else None, required, (config.min_version, config.max_version)
+        )
+    except tls.TlsError as error:
+        raise ConfigError([f"{name}: tls_server_config.{error.field}: {files[error.field]}: {error.reason}"]) from None
+    except OSError as error:
+        raise ConfigError([f"{name}: tls_server_config: cannot load the certificate: {error.strerror}"]) from None
+    return security._replace(tls=secured, expiry=certificate_expiry.expiry(certificate))
+
+
+def _named(path: str, tls: Optional[TlsSettings]) -> Iterator[str]:
+    """Yield the paths of the certificate, the key and the certificate authority. Each is relative to the file."""
+    if tls is not None:
+        for name in (tls.cert_file, tls.key_file, tls.client_ca_file):
+            if name is not None:
+                yield os.path.normpath(os.path.join(os.path.dirname(path), name))
+
+
+def _read(root: str, path: str, errors: list[str]) -> Optional[bytes]:
+    """Return the content of a file. If it cannot be used, add the reason to `errors` and return None."""
+    name = os.path.join(root, path.lstrip("/"))
+    try:
+        with rootfs.open_file(root, path.lstrip("/")) as fd:
+            if root == "/" and not rootfs.trusted(os.fstat(fd)):
+                errors.append(f"{name}: users other than root can write the file (run 'chown root' and 'chmod go-w')")
+                return None
+            data = rootfs.read_at_most(fd, rootfs.MAX_BYTES + 1)
+    except OSError as error:
+        errors.append(f"{name}: cannot read the file: {error.strerror or error}")
+        return None
+    if len(data) > rootfs.MAX_BYTES:
+        errors.append(f"{name}: the file is larger than {rootfs.MAX_BYTES} bytes")
+        return None
+    return data

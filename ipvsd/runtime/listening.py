@@ -1,0 +1,57 @@
+"""Listening sockets of the HTTP server."""
+
+from __future__ import annotations
+
+import errno
+import socket
+
+_BACKLOG = 1024  # connections that wait in the kernel; net.core.somaxconn limits it further
+# Bytes in the kernel for each connection, which the kernel doubles (socket(7)) and counts as the service's memory.
+_RECEIVE_BUFFER, _SEND_BUFFER = 16 << 10, 32 << 10
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Return a socket that listens on an IP address, or for an empty text on all addresses. Raises OSError."""
+    if not host:
+        try:
+            return _listen("::", port, only_ipv6=False)
+        except OSError as error:
+            if error.errno not in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):  # a kernel without IPv6
+                raise
+        host = "0.0.0.0"  # noqa: S104 -- the configuration requests all addresses
+    return _listen(host, port, only_ipv6=True)
+
+
+def _listen(host: str, port: int, only_ipv6: bool) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    opened = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        if family == socket.AF_INET6:
+            opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(only_ipv6))
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        limit_buffers(opened)
+        opened.bind((host, port))
+        opened.listen(_BACKLOG)
+    except OSError:
+        opened.close()
+        raise
+    return opened
+
+
+def limit_buffers(opened: socket.socket) -> None:
+    """Limit the memory of the connections that this socket accepts, which inherit it. Raises OSError."""
+    opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
+    opened.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
+
+
+def plain_address(address: str) -> str:
+    """Return an IPv4 address that a socket for both families shows as an IPv6 address, as IPv4 (RFC 4291, 2.5.5.2)."""
+    return address.removeprefix("::ffff:") if "." in address else address
+
+
+def peer_of(address: str) -> str:
+    """Return the key by which connections are counted: the IPv4 address, or the /64 that an IPv6 client usually has."""
+    address = plain_address(address)
+    if ":" not in address:
+        return address
+    return socket.inet_pton(socket.AF_INET6, address.partition("%")[0])[:8].hex()

@@ -1,0 +1,83 @@
+"""Basic authentication with the C library: correct and wrong passwords, and the bounds of the queue."""
+
+from __future__ import annotations
+
+import base64
+import threading
+from typing import Optional
+
+import pytest
+
+from ipvsd.runtime.basic_auth import (
+    MAX_QUEUED_PER_PEER,
+    Credentials,
+    Job,
+    PasswordChecker,
+    Users,
+    crypt,
+    require_bcrypt,
+)
+
+# Of bcrypt's authors (crypt_blowfish, wrapper.c): the prefixes that htpasswd and others write have the same meaning.
+KNOWN = "$2a$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW"
+PASSWORD = "U*U"
+
+
+def header(text: bytes) -> str:
+    return "Basic " + base64.b64encode(text).decode()
+
+
+@pytest.mark.parametrize("prefix", ["$2a", "$2b", "$2y"])
+def test_a_password_is_verified_and_then_known(prefix: str) -> None:
+    require_bcrypt()
+    users = Users({"a": KNOWN.replace("$2a", prefix)})
+    credentials = users.parse(header(b"a:" + PASSWORD.encode()))
+    assert credentials == Credentials("a", PASSWORD.encode())
+    assert not users.verified(credentials)
+    assert users.verify(credentials)
+    assert users.verified(credentials)
+
+
+@pytest.mark.parametrize("credentials", [Credentials("a", b"U*"), Credentials("a", b""), Credentials("b", b"U*U")])
+def test_a_wrong_password_and_an_unknown_user_are_rejected(credentials: Credentials) -> None:
+    users = Users({"a": KNOWN})
+    assert not users.verify(credentials)
+    assert not users.verified(credentials)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        None, "", "Basic", "Basic !", "Bearer YTpi", header(b"a"), header(b"\xff:b"), header(b"a:" + b"b" * 2000),
+        header(b"a:U*U\0"),
+    ],
+)  # fmt: skip
+def test_a_header_without_usable_credentials_is_not_verified(text: Optional[str]) -> None:
+    assert Users({"a": KNOWN}).parse(text) is None
+
+
+def test_a_library_without_bcrypt_hashes_nothing() -> None:
+    assert crypt(b"", b"$7$unknown") in (None, b"*0")
+
+
+def test_the_queue_is_bounded_for_each_client() -> None:
+    checker, users, held = PasswordChecker(), Users({"a": KNOWN}), threading.Event()
+    results: list[bool] = []
+
+    def job(peer: str) -> Job:
+        return Job(peer, users, Credentials("a", PASSWORD.encode()), lambda: held.wait(10), results.append)
+
+    submitted = [checker.submit(job("first")) for _ in range(MAX_QUEUED_PER_PEER + 2)]
+    assert submitted[:MAX_QUEUED_PER_PEER] == [True] * MAX_QUEUED_PER_PEER
+    assert submitted[-1] is False
+    done = threading.Event()
+
+    def finish(correct: bool) -> None:
+        results.append(correct)
+        done.set()
+
+    assert checker.submit(job("second")._replace(done=finish))
+    held.set()
+    assert done.wait(10)
+    checker.stop()
+    assert set(results) == {True}

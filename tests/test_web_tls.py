@@ -1,0 +1,278 @@
+"""The HTTP endpoint with TLS and passwords, in a daemon as a process: who is served, and which files are used."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import http.client
+import os
+import signal
+import socket
+import ssl
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Optional
+
+import pytest
+
+from ipvsd.runtime.basic_auth import crypt
+from ipvsd.runtime.certificate_expiry import expiry
+from tests import certificates
+from tests.attack import forget_most, memory
+from tests.service import MAIN, Service, Until, free_port
+from tests.trees import put
+
+pytestmark = pytest.mark.system
+
+WEB = "etc/ipvsd/web.yml"
+PASSWORD = "correct horse"
+HASH = (crypt(PASSWORD.encode(), b"$2b$04$abcdefghijklmnopqrstuu") or b"").decode()
+TLS = "tls_server_config: {cert_file: pki/server.crt, key_file: pki/server.key}\n"
+CLIENTS = (
+    "tls_server_config: {cert_file: pki/server.crt, key_file: pki/server.key, client_ca_file: pki/ca.crt, "
+    "client_auth_type: RequireAndVerifyClientCert}\n"
+)
+USERS = f"basic_auth_users: {{prometheus: '{HASH}'}}\n"
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with the certificates of an authority and of a foreign one."""
+    directory = tmp_path_factory.mktemp("pki")
+    certificates.create_authority(directory)
+    certificates.create_authority(directory, "foreign")
+    for name in ("server", "server2", "client"):
+        certificates.create(directory, name)
+    certificates.create(directory, "stranger", "foreign")
+    certificates.create(directory, "expired", days=-1)
+    return directory
+
+
+class Site:
+    """A daemon with a web configuration file."""
+
+    def __init__(self, service: Service, authority: Path) -> None:
+        self.service, self.authority, self.port = service, authority, free_port()
+        put(service.tree, MAIN, f'web: {{listen: ["127.0.0.1:{self.port}"], configFile: /{WEB}}}\n')
+        (service.tree / "etc/ipvsd/pki").mkdir(parents=True)
+        for name in ("server.crt", "server.key", "ca.crt"):
+            self.install(name)
+
+    def install(self, name: str, instead: Optional[str] = None) -> None:
+        data = (self.authority / (instead or name)).read_bytes()
+        temporary = self.service.tree / "etc/ipvsd/pki/.new"
+        temporary.write_bytes(data)
+        temporary.rename(self.service.tree / f"etc/ipvsd/pki/{name}")
+
+    def configure(self, text: str) -> None:
+        put(self.service.tree, WEB, text)
+
+    def connect(self, client: Optional[str] = None, **versions: ssl.TLSVersion) -> http.client.HTTPSConnection:
+        context = ssl.create_default_context(cafile=str(self.authority / "ca.crt"))
+        for name, version in versions.items():
+            setattr(context, name, version)
+        if client:
+            context.load_cert_chain(self.authority / f"{client}.crt", self.authority / f"{client}.key")
+        return http.client.HTTPSConnection("127.0.0.1", self.port, timeout=10, context=context)
+
+    def ask(self, client: Optional[str] = None, **headers: str) -> int:
+        """Return the status of a response, or 0 if the connection was rejected."""
+        with contextlib.closing(self.connect(client)) as connection:
+            try:
+                connection.request("GET", "/metrics", headers=headers)
+                return connection.getresponse().status
+            except (OSError, http.client.HTTPException):
+                return 0
+
+    def subject(self) -> str:
+        """Return the name in the certificate of the server, or an empty text if there is no connection."""
+        with contextlib.closing(self.connect()) as connection:
+            try:
+                connection.connect()
+            except OSError:
+                return ""
+            certificate: Any = connection.sock.getpeercert()
+            return str(certificate["subject"][0][0][1])
+
+    def start(self, until: Until) -> None:
+        self.service.ready()
+        until(lambda: (self.service.source("web") or {"up": False})["up"], "it serves")
+
+
+@pytest.fixture
+def site(service: Service, authority: Path) -> Site:
+    return Site(service, authority)
+
+
+def basic(user: str, password: str) -> dict[str, str]:
+    return {"Authorization": "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()}
+
+
+def test_a_client_needs_a_valid_certificate_of_the_authority(site: Site, until: Until) -> None:
+    site.configure(CLIENTS)
+    site.start(until)
+    assert [site.ask(name) for name in ("client", None, "stranger", "expired", "client")] == [200, 0, 0, 0, 200]
+    assert len(site.service.stop()[1]) == 2  # a rejected client is not logged
+
+
+def test_a_client_needs_a_password(site: Site, until: Until) -> None:
+    site.configure(TLS + USERS)
+    site.start(until)
+    rejected: tuple[dict[str, str], ...] = (
+        {},
+        basic("prometheus", "wrong"),
+        basic("nobody", PASSWORD),
+        {"Authorization": "Basic !"},
+    )
+    assert [site.ask(None, **headers) for headers in rejected] == [401] * 4
+    assert [site.ask(None, **basic("prometheus", PASSWORD)) for _ in range(2)] == [200, 200]
+    assert site.ask(None, **basic("prometheus", PASSWORD + "\0")) == 401
+
+
+def test_the_versions_and_headers_of_the_file_apply(site: Site, until: Until) -> None:
+    site.configure(
+        "tls_server_config: {cert_file: pki/server.crt, key_file: pki/server.key, min_version: TLS13}\n"
+        "http_server_config: {headers: {X-Frame-Options: deny}}\n"
+    )
+    site.start(until)
+    with contextlib.closing(site.connect(maximum_version=ssl.TLSVersion.TLSv1_2)) as old, pytest.raises(OSError):
+        old.connect()
+    with contextlib.closing(site.connect()) as connection:
+        for _ in range(3):  # on one connection
+            connection.request("GET", "/healthz")
+            answer = connection.getresponse()
+            assert (answer.status, answer.headers["X-Frame-Options"]) == (200, "deny")
+            answer.read()
+
+
+def test_plain_http_on_the_port_for_tls_is_an_error(site: Site, until: Until) -> None:
+    site.configure(TLS)
+    site.start(until)
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", site.port, timeout=10)) as connection:
+        connection.request("GET", "/metrics")
+        assert connection.getresponse().status == 400
+
+
+def test_the_report_has_the_end_of_the_certificate(site: Site, until: Until) -> None:
+    end = expiry((site.authority / "server.crt").read_bytes())
+    assert end is not None
+    with contextlib.closing(site.connect()):
+        site.configure(TLS)
+        site.start(until)
+        context = ssl.create_default_context(cafile=str(site.authority / "ca.crt"))
+        with (
+            socket.create_connection(("127.0.0.1", site.port), timeout=10) as opened,
+            context.wrap_socket(opened, server_hostname="localhost") as secured,
+        ):
+            certificate: Any = secured.getpeercert()
+            assert ssl.cert_time_to_seconds(certificate["notAfter"]) == end
+
+
+def test_certificates_rotate_without_a_failed_scrape(site: Site, until: Until) -> None:
+    site.configure(TLS)
+    site.start(until)
+    results: list[int] = []
+    stop = threading.Event()
+
+    def scrape() -> None:
+        while not stop.is_set():
+            results.append(site.ask())
+
+    thread = threading.Thread(target=scrape)
+    thread.start()
+    try:
+        for name in ("server2", "server", "server2"):
+            site.install("server.crt", f"{name}.crt")
+            site.install("server.key", f"{name}.key")
+            until(lambda name=name: site.subject() == name, "the new certificate is used")  # type: ignore[misc]
+    finally:
+        stop.set()
+        thread.join()
+    assert set(results) == {200}
+
+
+def test_an_invalid_file_leaves_the_old_settings_and_is_reported_once(site: Site, until: Until) -> None:
+    site.configure(TLS)
+    site.start(until)
+    site.configure("tls_server_config: {cert_file: pki/server.crt}\nport: 1\n")
+    until(lambda: site.service.seen().get("failures"), "it is reported")
+    path = site.service.tree / WEB
+    (failure,) = site.service.seen()["failures"]
+    problem = f"{path}:1: tls_server_config: missing key 'key_file' and 1 more"
+    assert failure == {"operation": "load_web_configuration", "error": problem}
+    assert (site.ask(), site.service.status()["state"]) == (200, "ready")
+    site.configure(TLS + USERS)
+    until(lambda: site.ask() == 401, "the valid file is used")
+    until(lambda: not site.service.seen()["failures"], "the failure is over")
+    log = [line.partition(": ")[2] for line in site.service.stop()[1] if "web conf" in line]
+    assert log == [
+        f"warning: cannot load the web configuration file: {problem} (ipvsd retries)",
+        "ipvsd can load the web configuration file again",
+        "web configuration file loaded",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("tls_server_config: {cert_file: 1", "{web}:1: invalid YAML: "),
+        (TLS.replace("server.key", "none.key"), "{pki}/none.key: cannot read the file: No such file or directory"),
+        (TLS.replace("server.key", "server2.key"), "{web}: tls_server_config.key_file: /etc/ipvsd/pki/server2.key: "),
+        (TLS.replace("server.key", "ca.crt"), "{web}: tls_server_config.key_file: /etc/ipvsd/pki/ca.crt: "),
+        (CLIENTS.replace("ca.crt", "server.key"), "{web}: tls_server_config.client_ca_file: "),
+    ],
+)
+def test_an_invalid_file_is_an_invalid_configuration_at_the_start(site: Site, text: str, error: str) -> None:
+    site.install("server2.key")
+    site.configure(text)
+    site.service.start()
+    code, log = site.service.ends()
+    web, pki = site.service.tree / WEB, site.service.tree / "etc/ipvsd/pki"
+    assert code == os.EX_CONFIG
+    assert log[1].startswith("ipvsd: error: " + error.format(web=web, pki=pki))
+
+
+def test_a_configuration_with_an_invalid_file_is_rejected_when_it_is_reloaded(site: Site, until: Until) -> None:
+    put(site.service.tree, MAIN, f'web: {{listen: ["127.0.0.1:{site.port}"]}}\n')
+    site.start(until)
+    put(site.service.tree, MAIN, f'web: {{listen: ["127.0.0.1:{site.port}"], configFile: /{WEB}}}\n')
+    site.service.process.send_signal(signal.SIGHUP)
+    site.service.hears("READY=1", "invalid configuration")
+    site.configure(TLS)
+    site.service.process.send_signal(signal.SIGHUP)
+    site.service.hears("READY=1")
+    assert site.ask() == 200
+
+
+def hostile() -> Iterator[bytes]:
+    """Yield at least 100 requests and damaged beginnings of TLS."""
+    yield from (b"\x16\x03\x01" + bytes((n,)) * n for n in range(40))
+    yield from (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + os.urandom(n) for n in range(40))
+    yield from (b"GET /" + b"a" * n + b" HTTP/1.1\r\n\r\n" for n in range(0, 20000, 1000))
+    yield from (bytes((n,)) * 3000 for n in range(20))
+
+
+def test_hostile_data_leaves_no_trace(site: Site, until: Until) -> None:
+    site.configure(CLIENTS + USERS)
+    site.start(until)
+    pid = site.service.process.pid
+    requests = list(hostile())
+    assert len(requests) >= 100
+    site.ask("client", **basic("prometheus", "wrong"))
+    before = memory(pid).now
+    forget_most(pid)
+    for data in requests:
+        with socket.create_connection(("127.0.0.1", site.port), timeout=10) as plain, contextlib.suppress(OSError):
+            plain.sendall(data)
+            plain.shutdown(socket.SHUT_WR)
+            while plain.recv(1 << 16):
+                pass
+        with contextlib.closing(site.connect("client")) as secured:
+            secured.connect()
+            with contextlib.suppress(OSError):
+                secured.sock.sendall(data + b"\r\n\r\n")
+                assert secured.sock.recv(1 << 16)[9:10] in (b"4", b"5", b"")
+    assert site.ask("client", **basic("prometheus", PASSWORD)) == 200
+    assert memory(pid).most - before < 2_000_000
+    assert len(site.service.stop()[1]) == 2
