@@ -187,6 +187,8 @@ class Daemon:
             notes=(*self._profile_notes(), *self._sources.notes(), *self._configured.waiting),
         )
         self._publisher.publish(self._services.complete(report) if self._services else report)
+        if self._services and self._publisher.report:
+            self._services.export(self._publisher.report)
 
     def _line(self, report: Report) -> str:
         errors = self._configured.errors

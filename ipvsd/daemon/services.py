@@ -16,6 +16,8 @@ from ipvsd.reconcile.rounds import ReconcileResult
 from ipvsd.reporting.http_endpoint import HttpEndpoint
 from ipvsd.reporting.notices import Notices
 from ipvsd.reporting.operation_failures import OperationFailures
+from ipvsd.reporting.textfile import Textfile
+from ipvsd.runtime import listening
 from ipvsd.runtime.event_loop import EventLoop, Reason, ReasonKind
 
 _RARELY = 60.0  # seconds, at most, between two attempts to listen
@@ -34,6 +36,8 @@ class OptionalServices:
     ) -> None:
         self._loop, self._failures, self._latest = loop, failures, latest
         self._web: Optional[HttpEndpoint] = None
+        self._inherited = listening.inherited()
+        self._textfile = Textfile(root, failures)
         self._protection = WebConfiguration(root, loop, failures, self._secure)
         self._asker, self._survey = IpvsProbe(loop, local=root == "/"), KernelInventory(root)
         self._notices = Notices(root, host)
@@ -45,11 +49,12 @@ class OptionalServices:
 
     def serve(self, config: Config) -> None:
         self._protection.use(config.web_config)
+        self._textfile.use(config.textfile)
         if self._web and self._web.listen != config.listen:
             self._web.close()
             self._web = None
         if self._web is None:
-            self._web = HttpEndpoint(self._latest, config.listen, self._protection.security)
+            self._web = HttpEndpoint(self._latest, config.listen, self._protection.security, self._inherited)
             self._listen(self._web)
 
     def _secure(self) -> None:
@@ -90,8 +95,15 @@ class OptionalServices:
             notes=(*report.notes, *self._notices.notes),
         )
 
+    def export(self, report: Report) -> None:
+        """Write a published report for other programs."""
+        self._textfile.write(report)
+
     def close(self) -> None:
+        self._textfile.remove()
         self._asker.close()
         self._protection.close()
         if self._web:
             self._web.close()
+        for opened in self._inherited:
+            opened.close()

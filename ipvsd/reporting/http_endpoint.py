@@ -32,11 +32,21 @@ _CACHE_SECONDS = 1.0  # seconds for which a page is cached while the report is t
 
 
 class HttpEndpoint:
-    """Serves on the given addresses from the first `arm` on. Unavailable addresses are retried."""
+    """Serves on the given addresses from the first `arm` on. Unavailable addresses are retried.
 
-    def __init__(self, latest: Latest, listen: Sequence[tuple[str, int]], security: Security = OPEN) -> None:
+    If there are `inherited` sockets, it serves on them and ignores the addresses.
+    """
+
+    def __init__(
+        self,
+        latest: Latest,
+        listen: Sequence[tuple[str, int]],
+        security: Security = OPEN,
+        inherited: Sequence[socket.socket] = (),
+    ) -> None:
         self.listen = tuple(listen)
         self._security = security
+        self._inherited = {opened.getsockname()[:2]: opened for opened in inherited}
         self._pages = Pages(latest)
         self._server: Optional[Server] = None
         self._open: list[tuple[str, int]] = []
@@ -53,14 +63,15 @@ class HttpEndpoint:
         """Open the addresses that are not open yet. Never raises OSError."""
         if self._server and not self._server.alive:
             self.close()
-        for place in self.listen:
+        for place in self._inherited or self.listen:
             if place not in self._open:
                 self._try(place)
 
     def _try(self, place: tuple[str, int]) -> None:
         try:
             self._server = self._server or Server(self._pages.answer, self._security)
-            self._server.add(listen(*place))
+            # The original of an inherited socket stays open for a later server.
+            self._server.add(self._inherited[place].dup() if self._inherited else listen(*place))
         except (OSError, RuntimeError) as error:  # RuntimeError: no thread can start
             self._fail(place, error)
         else:
@@ -80,7 +91,8 @@ class HttpEndpoint:
         served = ", ".join(address(*place) for place in self._open)
         failed = [f"cannot listen on {address(*place)}: {error}" for place, error in self._errors.items()]
         trouble = self._server.error if self._server else ""
-        up = (bool(self._open) and not trouble) or not self.listen
+        served += " from systemd" if served and self._inherited else ""
+        up = (bool(self._open) and not trouble) or not (self._inherited or self.listen)
         return SourceState("web", up, "; ".join(filter(None, (served, *failed, trouble))) or "disabled", None)
 
     @property

@@ -20,17 +20,18 @@ from ipvsd.model.types import SysctlVerdict
 from ipvsd.reporting.counters import BUCKETS
 
 
-def exposition(latest: Callable[[], Optional[Report]]) -> Callable[[], bytes]:
+def exposition(latest: Callable[[], Optional[Report]], process: bool = True) -> Callable[[], bytes]:
     """Return a function that returns the text of /metrics for the current result of `latest`."""
-    registry = create_registry(latest)
+    registry = create_registry(latest, process)
     return lambda: generate_latest(registry)
 
 
-def create_registry(latest: Callable[[], Optional[Report]]) -> CollectorRegistry:
-    """Return a registry, for an encoder, whose metrics show the current result of `latest`."""
+def create_registry(latest: Callable[[], Optional[Report]], process: bool = True) -> CollectorRegistry:
+    """Return a registry for an encoder. It shows the current result of `latest`, and optionally this process."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Collector(latest))  # type: ignore[arg-type] # its base class exists since 0.15
-    ProcessCollector(registry=registry)
+    if process:
+        ProcessCollector(registry=registry)
     return registry
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import socket
 
 _BACKLOG = 1024  # connections that wait in the kernel; net.core.somaxconn limits it further
@@ -55,3 +56,36 @@ def peer_of(address: str) -> str:
     if ":" not in address:
         return address
     return socket.inet_pton(socket.AF_INET6, address.partition("%")[0])[:8].hex()
+
+
+_FIRST_INHERITED = 3  # SD_LISTEN_FDS_START, sd_listen_fds(3)
+
+
+def inherited() -> tuple[socket.socket, ...]:
+    """Return the listening TCP sockets that systemd passed to this process (sd_listen_fds(3)), without inheritance.
+
+    Other descriptors that systemd passed are closed.
+    """
+    count, pid = os.environ.get("LISTEN_FDS", ""), os.environ.get("LISTEN_PID", "")
+    for name in ("LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "LISTEN_PIDFDID"):  # not for child processes
+        os.environ.pop(name, None)
+    if pid != str(os.getpid()) or not count.isdecimal():
+        return ()
+    found = []
+    for fd in range(_FIRST_INHERITED, _FIRST_INHERITED + int(count)):
+        try:
+            opened = socket.socket(fileno=fd)
+        except OSError:  # it is not a socket
+            os.close(fd)
+            continue
+        if _accepts_tcp(opened):
+            opened.set_inheritable(False)
+            found.append(opened)
+        else:
+            opened.close()
+    return tuple(found)
+
+
+def _accepts_tcp(opened: socket.socket) -> bool:
+    accepts = opened.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+    return opened.family in (socket.AF_INET, socket.AF_INET6) and opened.type == socket.SOCK_STREAM and bool(accepts)
