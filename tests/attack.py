@@ -1,16 +1,18 @@
 """Attacks on the HTTP endpoint of a daemon, and their costs. `make attack` tries all of them.
 
-Run as a program with the name of an attack and a port, it attacks until it is stopped.
+Run as a program with the name of an attack and a port, it attacks until it is stopped. With names, it tries these.
 """
 
 from __future__ import annotations
 
+import base64
 import errno
 import http.client
 import math
 import re
 import selectors
 import socket
+import ssl
 import statistics
 import subprocess
 import sys
@@ -21,13 +23,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple, Optional
 
+from ipvsd.runtime.basic_auth import crypt
+from tests import certificates
 from tests.service import REPOSITORY, Service, free_port
 from tests.trees import make_tree, put
 
 _LINE = b"X-" + b"a" * 65_000 + b": b\r\n"  # a line of the size that Python's http.server accepts
 ADDRESS = "127.0.0.1"
 BOUND = 8_000_000  # bytes that the daemon may use in addition to those at rest
-CALM = 1_000_000  # bytes: the daemon is at rest again within this distance of the former size
+CALM = 2_000_000  # bytes: the daemon is at rest again within this distance of the former size
 CALM_SECONDS = 20.0
 _CLEAR_HWM = "5"  # proc(5), /proc/PID/clear_refs
 
@@ -36,7 +40,8 @@ class Attack(NamedTuple):
     """`clients` connections, reopened when they are closed. Each sends `first`, and then `then` repeatedly.
 
     `pause` is the time between two repetitions. `reads` means that the client reads responses. `ends` means that it
-    sends nothing after `first` (a half-closed connection), and `leaves` that it closes the connection after it.
+    sends nothing after `first` (a half-closed connection), and `leaves` that it closes the connection after it. With
+    `tls`, each connection begins with a handshake.
     """
 
     what: str
@@ -47,6 +52,7 @@ class Attack(NamedTuple):
     reads: bool = True
     ends: bool = False
     leaves: bool = False
+    tls: bool = False
 
 
 def _head(start: bytes, *headers: bytes) -> bytes:
@@ -70,11 +76,28 @@ ATTACKS = {
     "half-closed": Attack("500 requests on half-closed connections, not read", first=STATUS, reads=False, ends=True),
     "reconnecting": Attack("50 clients that request, disconnect at once and reconnect", 50, METRICS, leaves=True),
     "requesting": Attack("500 clients that request as fast as they can", first=METRICS),
-    "keep-alive": Attack("500 clients that request as fast as they can and stay connected", first=KEPT, then=KEPT),
+    "keep-alive": Attack("500 clients that stay connected and request all the time", first=KEPT, then=KEPT),
     "chunked": Attack("500 requests with invalid chunks", first=_CHUNKED, then=b"FFFFFFFFFFFFFFFF\r\n" + b"z" * 9_999),
     "large bodies": Attack("500 requests with a body of 1 TB", first=_LARGE, then=b"\0" * 65_536),
     "other protocol": Attack("500 clients of another protocol", then=bytes(range(256)) * 16),
 }
+_HELLO = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"  # of TLS, without the rest
+WRONG = _head(b"GET /metrics", b"Authorization: Basic YTpi") + b"\r\n"
+
+# Of a daemon with TLS and passwords.
+TLS_ATTACKS = {
+    "idle, TLS": Attack("500 connections that send nothing"),
+    "slow handshake": Attack("500 handshakes at one byte a second", first=_HELLO, then=b"a", pause=1.0),
+    "slow headers, TLS": ATTACKS["slow headers"]._replace(tls=True),
+    "handshakes": Attack("500 clients that disconnect after the handshake", first=b"G", leaves=True, tls=True),
+    "requesting, TLS": ATTACKS["requesting"]._replace(tls=True),
+    "keep-alive, TLS": ATTACKS["keep-alive"]._replace(tls=True),
+    "unread, TLS": ATTACKS["unread"]._replace(tls=True),
+    "wrong passwords": Attack("500 clients with a wrong password", first=WRONG, then=WRONG, tls=True),
+    "no TLS": ATTACKS["other protocol"]._replace(what="500 clients of a protocol other than TLS"),
+}
+ALL = {**ATTACKS, **TLS_ATTACKS}
+USER, PASSWORD = "prometheus", "correct horse"
 
 
 class Attacker:
@@ -82,6 +105,8 @@ class Attacker:
 
     def __init__(self, attack: Attack, port: int) -> None:
         self._attack, self._place = attack, (ADDRESS, port)
+        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        self._context.check_hostname, self._context.verify_mode = False, ssl.CERT_NONE
         self._poller = selectors.DefaultSelector()
         self._due: dict[socket.socket, tuple[float, bytes]] = {}  # the time and the data of the next transmission
 
@@ -100,13 +125,15 @@ class Attacker:
             if opened.connect_ex(self._place) not in (0, errno.EINPROGRESS):
                 opened.close()
                 break
+            if self._attack.tls:
+                opened = _Secured(self._context, opened)
             self._poller.register(opened, selectors.EVENT_READ | selectors.EVENT_WRITE)
             self._due[opened] = (0.0, self._attack.first)
         for key, events in self._poller.select(0.01):
             assert isinstance(key.fileobj, socket.socket)
             try:
                 self._serve(key.fileobj, events)
-            except BlockingIOError:
+            except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
                 pass
             except OSError:
                 self._drop(key.fileobj)
@@ -140,6 +167,46 @@ class Attacker:
         opened.close()
 
 
+class _Secured(socket.socket):
+    """A client's end with TLS, whose handshake takes place with the first bytes, on the descriptor of `opened`."""
+
+    def __init__(self, context: ssl.SSLContext, opened: socket.socket) -> None:
+        super().__init__(fileno=opened.detach())
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._incoming, self._outgoing)
+        self._ready = False
+
+    def _exchange(self) -> None:
+        """Do as much of the handshake as possible. Raises BlockingIOError while it is not complete."""
+        while True:
+            try:
+                self._tls.do_handshake()
+                self._ready = True
+            except ssl.SSLWantReadError:
+                pass
+            if self._outgoing.pending:
+                super().send(self._outgoing.read())
+            if self._ready:
+                return
+            data = super().recv(1 << 16)
+            if not data:
+                raise ConnectionResetError
+            self._incoming.write(data)
+
+    def recv(self, size: int, flags: int = 0) -> bytes:
+        if not self._ready:
+            self._exchange()
+            raise BlockingIOError
+        return super().recv(size, flags)
+
+    def send(self, data: bytes, flags: int = 0) -> int:  # type: ignore[override] # of bytes only
+        if not self._ready:
+            self._exchange()
+        sent = self._tls.write(data[: 1 << 14])
+        super().send(self._outgoing.read(), flags)
+        return sent
+
+
 class Memory(NamedTuple):
     """Resident memory of a process now, and its maximum, in bytes."""
 
@@ -158,35 +225,71 @@ def forget_most(pid: int) -> None:
     Path(f"/proc/{pid}/clear_refs").write_text(_CLEAR_HWM)
 
 
-def ask(port: int, path: str = "/healthz", timeout: float = 20.0) -> Optional[float]:
-    """Return the seconds until a response, or None if there was none."""
+def ask(port: int, path: str = "/healthz", timeout: float = 20.0, authority: Optional[Path] = None) -> Optional[float]:
+    """Return the seconds until a response, or None if there was none. With an authority, use TLS and the password."""
+    headers = {"Authorization": "Basic " + base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()}
+    if authority is None:
+        client = http.client.HTTPConnection(ADDRESS, port, timeout=timeout)
+    else:
+        context = ssl.create_default_context(cafile=str(authority))
+        client = http.client.HTTPSConnection(ADDRESS, port, timeout=timeout, context=context)
     begun = time.monotonic()
-    with closing(http.client.HTTPConnection(ADDRESS, port, timeout=timeout)) as connection:
+    with closing(client) as connection:
         try:
-            connection.request("GET", path)
+            connection.request("GET", path, headers=headers if authority else {})
             answer = connection.getresponse()
             answer.read()
         except (OSError, http.client.HTTPException):
             return None
-    return time.monotonic() - begun if answer.status < 500 else None
+    return time.monotonic() - begun if answer.status == 200 else None
 
 
 @contextmanager
-def daemon(tree: Path) -> Iterator[tuple[Service, int]]:
-    """Run a daemon on a tree, and yield it and its port."""
+def daemon(tree: Path, tls: bool = False) -> Iterator[Target]:
+    """Run a daemon on a tree, with TLS and a password if requested."""
     port = free_port()
     service = Service(make_tree(tree))
-    put(tree, "etc/ipvsd/ipvsd.yaml", f'web: {{listen: ["{ADDRESS}:{port}"]}}\n')
+    web = "etc/ipvsd/web.yml"
+    authority = _protect(tree, web) if tls else None
+    protection = f", configFile: /{web}" if tls else ""
+    put(tree, "etc/ipvsd/ipvsd.yaml", f'web: {{listen: ["{ADDRESS}:{port}"]{protection}}}\n')
     try:
         service.ready()
         deadline = time.monotonic() + 20
-        while ask(port, "/metrics") is None and time.monotonic() < deadline:
+        while ask(port, "/metrics", authority=authority) is None and time.monotonic() < deadline:
             time.sleep(0.01)
         for path in ("/healthz", "/status") * 5:
-            ask(port, path)
-        yield service, port
+            ask(port, path, authority=authority)
+        yield Target(service, port, authority)
     finally:
         service.close()
+
+
+def _protect(tree: Path, web: str) -> Path:
+    """Write a web configuration file with its certificate, and return the certificate of the authority."""
+    place = tree / "pki"
+    place.mkdir()
+    authority = certificates.create_authority(place)
+    certificates.create(place, "server")
+    hashed = (crypt(PASSWORD.encode(), b"$2b$10$abcdefghijklmnopqrstuu") or b"").decode()
+    files = "cert_file: ../../pki/server.crt, key_file: ../../pki/server.key"
+    put(tree, web, f"tls_server_config: {{{files}}}\nbasic_auth_users: {{{USER}: '{hashed}'}}\n")
+    return authority
+
+
+class Target(NamedTuple):
+    """A daemon. `authority` is the certificate of its authority, or None without TLS."""
+
+    service: Service
+    port: int
+    authority: Optional[Path]
+
+    @property
+    def pid(self) -> int:
+        return self.service.process.pid
+
+    def ask(self, path: str = "/healthz") -> Optional[float]:
+        return ask(self.port, path, authority=self.authority)
 
 
 class Outcome(NamedTuple):
@@ -215,15 +318,16 @@ class Outcome(NamedTuple):
         return max(self.times, default=math.inf)
 
 
-def measure(name: str, pid: int, port: int, seconds: float) -> Outcome:
-    """Attack a daemon for some seconds, with requests for /healthz meanwhile. Then wait until it is at rest."""
+def measure(name: str, target: Target, seconds: float, path: str = "/healthz") -> Outcome:
+    """Attack a daemon for some seconds, with requests for a path meanwhile. Then wait until it is at rest."""
+    pid = target.pid
     before = memory(pid).now
     forget_most(pid)
     times: list[Optional[float]] = []
-    with subprocess.Popen([sys.executable, "-m", "tests.attack", name, str(port)], cwd=REPOSITORY) as attacker:
+    with subprocess.Popen([sys.executable, "-m", "tests.attack", name, str(target.port)], cwd=REPOSITORY) as attacker:
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
-            times.append(ask(port))
+            times.append(target.ask(path))
             time.sleep(0.05)
         attacker.kill()
     deadline = time.monotonic() + CALM_SECONDS
@@ -237,13 +341,15 @@ ROW = "| {:16} | {:58} | {:>6} | {:>7} | {:>10} | {:>10} | {:>6} | {:>7} |"
 SECONDS = 10.0
 
 
-def table(seconds: float = SECONDS) -> Iterator[str]:
-    """Yield the lines of a table with the result of each attack: MB, and seconds."""
+def table(only: Sequence[str] = (), seconds: float = SECONDS) -> Iterator[str]:
+    """Yield the lines of a table with the result of each attack, or of some: MB, and seconds."""
     yield ROW.format("attack", "what it does", "before", "at most", "afterwards", "answered", "median", "slowest")
     yield re.sub(r"[^|]", "-", ROW.format(*[""] * 8))
-    for name, attack in ATTACKS.items():
-        with TemporaryDirectory() as tree, daemon(Path(tree)) as (service, port):
-            found = measure(name, service.process.pid, port, seconds)
+    for name, attack in ALL.items():
+        if only and name not in only:
+            continue
+        with TemporaryDirectory() as tree, daemon(Path(tree), name in TLS_ATTACKS) as target:
+            found = measure(name, target, seconds)
         answered = f"{len(found.times)} of {found.asked}"
         sizes = (f"{found.before / 1e6:.1f}", f"{found.growth / 1e6:+.1f}", f"{found.left / 1e6:+.1f}")
         yield ROW.format(name, attack.what, *sizes, answered, f"{found.median:.2f}", f"{found.slowest:.2f}")
@@ -251,12 +357,12 @@ def table(seconds: float = SECONDS) -> Iterator[str]:
 
 def main(arguments: Sequence[str]) -> None:
     """Attack a port until this process is stopped, or try all attacks on own daemons and print a table."""
-    if not arguments:
-        for line in table():
+    if len(arguments) != 2 or not arguments[1].isdecimal():
+        for line in table(arguments):
             print(line, flush=True)
         return
     name, port = arguments
-    with Attacker(ATTACKS[name], int(port)) as attacker, suppress(KeyboardInterrupt):
+    with Attacker(ALL[name], int(port)) as attacker, suppress(KeyboardInterrupt):
         while True:
             attacker.step()
 

@@ -7,42 +7,63 @@ from pathlib import Path
 
 import pytest
 
-from tests.attack import ATTACKS, BOUND, CALM, SECONDS, Attacker, ask, daemon, forget_most, measure, memory
+from tests.attack import (
+    ALL,
+    BOUND,
+    CALM,
+    SECONDS,
+    TLS_ATTACKS,
+    Attacker,
+    Target,
+    daemon,
+    forget_most,
+    measure,
+    memory,
+)
 
 pytestmark = pytest.mark.system
 
 FEW = 100  # clients: more than there are slots
 
 
-@pytest.fixture(scope="module")
-def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, int]]:
-    """The process of a daemon, and its port."""
-    with daemon(tmp_path_factory.mktemp("tree")) as (service, port):
-        yield service.process.pid, port
+@pytest.fixture(scope="module", params=[False, True], ids=["plain", "TLS"])
+def target(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
+    with daemon(tmp_path_factory.mktemp("tree"), request.param) as target:
+        yield target
 
 
-@pytest.mark.parametrize("name", ATTACKS)
-def test_an_attacked_daemon_serves_other_clients_and_does_not_grow(target: tuple[int, int], name: str) -> None:
-    pid, port = target
-    before = memory(pid).now
-    forget_most(pid)
-    attack = ATTACKS[name]._replace(clients=min(FEW, ATTACKS[name].clients))
-    with Attacker(attack, port) as attacker:
+@pytest.mark.parametrize("name", ALL)
+def test_an_attacked_daemon_serves_other_clients_and_does_not_grow(target: Target, name: str) -> None:
+    if ALL[name].tls and target.authority is None:
+        return  # it is the attack without TLS
+    before = memory(target.pid).now
+    forget_most(target.pid)
+    attack = ALL[name]._replace(clients=min(FEW, ALL[name].clients))
+    with Attacker(attack, target.port) as attacker:
         for _ in range(5):
             attacker.step()
-        assert ask(port) is not None
+        assert target.ask() is not None
         attacker.step()
-        assert ask(port, "/metrics") is not None
-    assert memory(pid).most - before <= BOUND
+        assert target.ask("/metrics") is not None
+    assert memory(target.pid).most - before <= BOUND
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("name", ATTACKS)
+@pytest.mark.parametrize("name", ALL)
 def test_an_attack_of_500_clients_leaves_no_trace(tmp_path: Path, name: str) -> None:
-    with daemon(tmp_path) as (service, port):
-        found = measure(name, service.process.pid, port, SECONDS)
+    with daemon(tmp_path, name in TLS_ATTACKS) as target:
+        found = measure(name, target, SECONDS)
         assert found.growth <= BOUND
         assert found.left <= CALM
         assert len(found.times) == found.asked  # all received a response
-        _, log = service.stop()
+        _, log = target.service.stop()
     assert len(log) == 2  # the state, and the mechanism that reports writes
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("name", ["idle", "slow headers", "idle, TLS", "slow handshake", "slow headers, TLS"])
+def test_500_slow_clients_do_not_delay_a_scrape_for_a_minute(tmp_path: Path, name: str) -> None:
+    with daemon(tmp_path, name in TLS_ATTACKS) as target:
+        found = measure(name, target, 60.0, "/metrics")
+        assert found.slowest < 1.0
+        assert (found.growth <= BOUND, len(found.times)) == (True, found.asked)

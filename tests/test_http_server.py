@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ipvsd.runtime.http_connection import MAX_DISCARDED, MAX_HEAD, MAX_REQUESTS
+from ipvsd.runtime.http_connection import MAX_DISCARDED, MAX_HEAD, MAX_REQUESTS, Connection
 from ipvsd.runtime.http_request import MAX_HEADERS, Request
 from ipvsd.runtime.http_response import Response
 from ipvsd.runtime.http_server import GRACE, MAX_CLIENTS, Server
@@ -256,6 +256,22 @@ def test_no_connection_is_closed_before_it_had_time_to_send_a_request(site: Site
     assert time.monotonic() - begun >= GRACE
     assert status(site.ask()) == 200
     assert rest
+
+
+def test_a_connection_knows_whether_its_response_was_delivered(until: Until) -> None:
+    with listen("127.0.0.1", 0) as listening, socket.create_connection(listening.getsockname(), timeout=10) as client:
+        connection = Connection(listening.accept()[0], "peer", 0.0)
+        connection.socket.setblocking(False)
+        connection.respond(b"x" * LARGE)
+        with pytest.raises(BlockingIOError):
+            connection.send()
+        assert not connection.delivered
+        client.settimeout(0.1)
+        with contextlib.suppress(TimeoutError):
+            while client.recv(1 << 16):
+                pass
+        until(lambda: connection.delivered, "the client has read all")
+        connection.close(reset=True)
 
 
 def test_many_addresses_of_one_network_of_ipv6_are_one_client() -> None:

@@ -11,6 +11,7 @@ Facts:
 from __future__ import annotations
 
 import enum
+import fcntl
 import select
 import socket
 import struct
@@ -24,6 +25,7 @@ MAX_DISCARDED = 64 << 10  # bytes that are dropped after the last response
 MAX_REQUESTS = 100  # requests on one connection
 TIMEOUT = 10.0  # seconds for a request and its response
 IDLE = 120.0  # seconds without a request, after which a kept connection is closed
+_SIOCOUTQ = 0x5411  # <linux/sockios.h>: bytes that were not acknowledged
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
@@ -53,6 +55,14 @@ class Connection:
     def unused(self) -> bool:
         """Whether the connection waits for nothing but the next request, or its end."""
         return self.stage is Stage.DROP or (self.stage is Stage.RECEIVE and self.served > 0 and not self._head)
+
+    @property
+    def delivered(self) -> bool:
+        """Whether the client's kernel has received everything that was sent."""
+        try:
+            return fcntl.ioctl(self.socket.fileno(), _SIOCOUTQ, b"\0" * 4) == b"\0" * 4
+        except OSError:
+            return True
 
     def receive(self) -> bytes:
         """Return the head of a request. Raises OSError, and InvalidRequestError if there cannot be a head."""

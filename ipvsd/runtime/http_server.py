@@ -193,7 +193,12 @@ class Server:
         if self._clients_of[busiest] < MAX_CLIENTS_PER_PEER and self._count() < self._max_clients:
             return 0.0
         oldest = self._oldest(busiest)
-        wait = 0.0 if oldest.unused else oldest.begun + GRACE - time.monotonic()
+        if oldest.unused and oldest.delivered:
+            self._close_client(oldest)
+            return 0.0
+        if oldest.begun + GRACE <= time.monotonic():
+            self._advance(oldest)  # its data may have arrived while others were served
+        wait = oldest.begun + GRACE - time.monotonic()
         if wait <= 0:
             self._close_client(oldest, reset=True)
         return wait
@@ -381,6 +386,7 @@ class Server:
         self._start_response(client, text_response(error.status, error.reason), head_only=False)
 
     def _start_response(self, client: Connection, response: Response, head_only: bool) -> None:
+        client.begun = time.monotonic()
         head = http_response.head(response, client.closes, self.security.headers)
         client.respond(head if head_only else head + response.body)
 

@@ -30,7 +30,7 @@ def _listen(host: str, port: int, only_ipv6: bool) -> socket.socket:
         if family == socket.AF_INET6:
             opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(only_ipv6))
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        limit_buffers(opened)
+        prepare(opened)
         opened.bind((host, port))
         opened.listen(_BACKLOG)
     except OSError:
@@ -39,10 +39,14 @@ def _listen(host: str, port: int, only_ipv6: bool) -> socket.socket:
     return opened
 
 
-def limit_buffers(opened: socket.socket) -> None:
-    """Limit the memory of the connections that this socket accepts, which inherit it. Raises OSError."""
+def prepare(opened: socket.socket) -> None:
+    """Limit the memory of the connections that this socket accepts, which inherit all options. Raises OSError.
+
+    Without TCP_NODELAY, the second record of TLS waits up to 40 ms for the acknowledgement of the first.
+    """
     opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
     opened.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
+    opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 def plain_address(address: str) -> str:
@@ -79,6 +83,7 @@ def inherited() -> tuple[socket.socket, ...]:
             os.close(fd)
             continue
         if _accepts_tcp(opened):
+            prepare(opened)
             opened.set_inheritable(False)
             found.append(opened)
         else:

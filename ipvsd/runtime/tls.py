@@ -15,6 +15,7 @@ import os
 import select
 import socket
 import ssl
+import time
 from typing import Optional
 
 from ipvsd.runtime.http_connection import Connection, InvalidRequestError
@@ -116,12 +117,14 @@ class TlsConnection(Connection):
             raise OSError(str(error)) from None
         super().__init__(wrapped, peer, now, security)
         self._tls: Optional[ssl.SSLSocket] = wrapped
+        self._established = False
 
     def _receive(self, size: int) -> bytes:
         assert self._tls is not None
         try:
             data = self._tls.recv(size)
         except ssl.SSLWantReadError:
+            self._note_handshake()
             self.wanted = select.EPOLLIN
             raise BlockingIOError from None
         except ssl.SSLWantWriteError:
@@ -134,6 +137,12 @@ class TlsConnection(Connection):
             raise InvalidRequestError(RequestError(400, "HTTP request on a port for HTTPS")) from None
         self.wanted = select.EPOLLIN
         return data
+
+    def _note_handshake(self) -> None:
+        """After the handshake, which takes two round trips, the client has the same time for its request as others."""
+        if not self._established and self._tls is not None and self._tls.version() is not None:
+            self._established = True
+            self.begun = time.monotonic()
 
     @property
     def _buffered(self) -> bool:
