@@ -14,7 +14,7 @@ BENCH_PACKAGES := qemu-system-x86 mmdebstrap e2fsprogs fakeroot kmod uidmap
 # For a real kube-proxy, which is built from Debian's source.
 KUBE_PROXY_PACKAGES := golang-1.19-go dpkg-dev
 TEST_PACKAGES := $(BUILD_PACKAGES) $(RPM_PACKAGES) $(BENCH_PACKAGES) $(KUBE_PROXY_PACKAGES) python3-venv lintian rpmlint shellcheck faketime \
-    man-db systemd iproute2 procps
+    man-db systemd iproute2 procps openssl
 # The package needs systemd, and init scripts are obsolete.
 NO_INIT_SCRIPT := package-supports-alternative-init-but-no-init.d-script
 # Two machines at a time, because each keeps one of two cores busy.
@@ -105,7 +105,8 @@ vm: $(DEB)  ## open a shell in a virtual machine with the package installed
 tables: $(BIN)/.ready  ## write the tables in the documents that repeat declarations of the code
 	@$(BIN)/python -m tests.tables
 
-attack: $(BIN)/.ready  ## attack the HTTP endpoint of a daemon, and print the cost for it; three minutes
+attack: $(BIN)/.ready  ## attack the HTTP endpoint of a daemon, and print the cost for it; five minutes
+	@$(MAKE) --no-print-directory packages WANTED="openssl"
 	@$(BIN)/python -m tests.attack
 
 faults: $(BIN)/.ready  ## make each system call of a running daemon fail, and print a table; half an hour

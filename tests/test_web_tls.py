@@ -154,19 +154,15 @@ def test_plain_http_on_the_port_for_tls_is_an_error(site: Site, until: Until) ->
         assert connection.getresponse().status == 400
 
 
-def test_the_report_has_the_end_of_the_certificate(site: Site, until: Until) -> None:
+def test_the_end_of_a_certificate_is_known(site: Site, until: Until) -> None:
     end = expiry((site.authority / "server.crt").read_bytes())
     assert end is not None
-    with contextlib.closing(site.connect()):
-        site.configure(TLS)
-        site.start(until)
-        context = ssl.create_default_context(cafile=str(site.authority / "ca.crt"))
-        with (
-            socket.create_connection(("127.0.0.1", site.port), timeout=10) as opened,
-            context.wrap_socket(opened, server_hostname="localhost") as secured,
-        ):
-            certificate: Any = secured.getpeercert()
-            assert ssl.cert_time_to_seconds(certificate["notAfter"]) == end
+    site.configure(TLS)
+    site.start(until)
+    with contextlib.closing(site.connect()) as connection:
+        connection.connect()
+        certificate: Any = connection.sock.getpeercert()
+    assert ssl.cert_time_to_seconds(certificate["notAfter"]) == end
 
 
 def test_certificates_rotate_without_a_failed_scrape(site: Site, until: Until) -> None:

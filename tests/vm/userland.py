@@ -17,7 +17,7 @@ from tests.vm import cache
 AGENT = tuple(Path(__file__).parent / "guest" / name for name in ("agent.py", "bench-agent.service"))
 PACKAGES = (
     "systemd systemd-sysv systemd-container udev dbus mount kmod procps iproute2 nftables ipvsadm iptables ipset "
-    "conntrack nfacct keepalived tuned rpm busybox-static python3 "
+    "conntrack nfacct keepalived tuned rpm busybox-static openssl python3 "
     "python3-pyroute2 python3-sdnotify python3-yaml python3-watchdog python3-prometheus-client "
     "python3-pytest python3-hypothesis"
 ).split()
