@@ -53,7 +53,7 @@ def _run(given: Sequence[str]) -> int:
 
 
 def _run_reporting_errors(command: Callable[[], int]) -> int:
-    from ipvsd.config.mapping_reader import ConfigError
+    from ipvsd.config.parser import ConfigError
 
     try:
         return command()

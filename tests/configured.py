@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from ipvsd.config.mapping_reader import ConfigError
-from ipvsd.config.parser import parse
+from ipvsd.config.parser import ConfigError, parse
 from ipvsd.config.schema import Config
 
 

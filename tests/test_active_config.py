@@ -13,7 +13,7 @@ import pytest
 
 from ipvsd.config import config_files
 from ipvsd.config.config_files import MAX_WRITE_SECONDS
-from ipvsd.config.mapping_reader import ConfigError
+from ipvsd.config.parser import ConfigError
 from ipvsd.daemon.active_config import GONE, SETTLE, Configured
 from tests.asking import said
 from tests.trees import make_tree, put

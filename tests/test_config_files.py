@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ipvsd.config import config_files
-from ipvsd.config.mapping_reader import ConfigError
+from ipvsd.config.parser import ConfigError
 from ipvsd.config.yaml_tree import MAX_BYTES
 from ipvsd.runtime import rootfs
 from ipvsd.state import last_good_config

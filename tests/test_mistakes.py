@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ipvsd.config import spelling
-from ipvsd.config.mapping_reader import ConfigError
-from ipvsd.config.parser import parse
+from ipvsd.config.parser import ConfigError, parse
 from ipvsd.config.profiles import PROFILES, SCHEDULERS
 from ipvsd.config.schema import ModuleSetting
 from ipvsd.config.spelling import known_sysctls

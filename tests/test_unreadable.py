@@ -11,8 +11,7 @@ import pytest
 from ipvsd.boot import drop_in_files, installed_kernels, next_boot
 from ipvsd.cli import main
 from ipvsd.config import config_files
-from ipvsd.config.mapping_reader import ConfigError
-from ipvsd.config.parser import parse
+from ipvsd.config.parser import ConfigError, parse
 from ipvsd.conflicts.file_tree import FileTree
 from ipvsd.kernel.host import LinuxHost
 from ipvsd.kernel.load_blockers import LoadBlockers

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ipvsd.config.mapping_reader import ConfigError
+from ipvsd.config.parser import ConfigError
 from ipvsd.config.web_config import ClientAuth, TlsSettings, WebConfig, parse
 
 HASH = "$2y$10$X0h1gDsPszWURQaxFh.zoubFi6DXncSjhoQNJgRrnGs7EsimhC7zG"

@@ -10,8 +10,7 @@ from typing import Any
 from ipvsd.commands.output import print_errors, print_json, print_lines
 from ipvsd.config import config_files
 from ipvsd.config.dump import as_mapping, fingerprint
-from ipvsd.config.mapping_reader import ConfigError
-from ipvsd.config.parser import parse
+from ipvsd.config.parser import ConfigError, parse
 from ipvsd.config.schema import GROUPS, SETTINGS, Config
 
 

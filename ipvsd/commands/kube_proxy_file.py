@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Optional
 
 from ipvsd.config import config_files
-from ipvsd.config.mapping_reader import ConfigError
+from ipvsd.config.parser import ConfigError
 from ipvsd.config.profiles import SCHEDULERS
 from ipvsd.config.schema import Config
 from ipvsd.config.yaml_tree import MAX_BYTES

@@ -14,8 +14,7 @@ import stat
 import time
 from typing import NamedTuple, Optional
 
-from ipvsd.config.mapping_reader import ConfigError
-from ipvsd.config.parser import parse
+from ipvsd.config.parser import ConfigError, parse
 from ipvsd.config.schema import Config
 from ipvsd.config.yaml_tree import MAX_BYTES
 from ipvsd.runtime import rootfs

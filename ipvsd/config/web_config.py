@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Callable, NamedTuple, Optional
 
-from ipvsd.config.mapping_reader import ConfigError, MappingReader
+from ipvsd.config.parser import ConfigError, MappingReader
 from ipvsd.config.schema import Reader, SettingError, kind, shown
 from ipvsd.config.yaml_tree import Node, Scalar
 from ipvsd.model.types import NOTHING

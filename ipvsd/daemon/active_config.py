@@ -13,8 +13,7 @@ from typing import Callable, Optional
 from ipvsd.config import config_files
 from ipvsd.config.config_files import BEING_WRITTEN, Snapshot
 from ipvsd.config.dump import fingerprint
-from ipvsd.config.mapping_reader import ConfigError
-from ipvsd.config.parser import parse
+from ipvsd.config.parser import ConfigError, parse
 from ipvsd.config.schema import Config
 from ipvsd.model.report import ConfigState
 from ipvsd.runtime import rootfs

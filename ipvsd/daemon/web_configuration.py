@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from typing import Callable, Optional
 
-from ipvsd.config.mapping_reader import ConfigError
+from ipvsd.config.parser import ConfigError
 from ipvsd.model.report import Operation
 from ipvsd.reporting import web_security
 from ipvsd.reporting.operation_failures import OperationFailures

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import NamedTuple, Optional
 
 from ipvsd.config import web_config
-from ipvsd.config.mapping_reader import ConfigError
+from ipvsd.config.parser import ConfigError
 from ipvsd.config.web_config import ClientAuth, TlsSettings
 from ipvsd.runtime import rootfs
 from ipvsd.runtime.http_security import OPEN, Security

@@ -15,6 +15,7 @@ import fcntl
 import select
 import socket
 import struct
+from collections.abc import Mapping
 
 from ipvsd.runtime import http_request
 from ipvsd.runtime.http_request import RequestError
@@ -143,3 +144,14 @@ class InvalidRequestError(Exception):
     def __init__(self, error: RequestError) -> None:
         super().__init__(error.reason)
         self.error = error
+
+
+def first(clients: Mapping[int, Connection]) -> Connection:
+    """Return the first connection, which is the next to expire."""
+    return next(iter(clients.values()))
+
+
+def next_to_close(peer: str, unused: Mapping[int, Connection], busy: Mapping[int, Connection]) -> Connection:
+    """Return a peer's first unused connection, or the one that has made no progress for longest."""
+    found = next((client for client in unused.values() if client.peer == peer), None)
+    return found or min((client for client in busy.values() if client.peer == peer), key=lambda client: client.begun)

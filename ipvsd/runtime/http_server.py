@@ -20,10 +20,9 @@ import threading
 import time
 import traceback
 from collections import Counter, deque
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Callable, Optional
 
-from ipvsd.runtime import capabilities, http_request, http_response, resources
+from ipvsd.runtime import capabilities, http_connection, http_request, http_response, resources
 from ipvsd.runtime.http_connection import IDLE, TIMEOUT, Connection, InvalidRequestError, Stage
 from ipvsd.runtime.http_request import Request, RequestError
 from ipvsd.runtime.http_response import Response, text_response
@@ -136,8 +135,8 @@ class Server:
                 self._accept(self._listeners[fd])
         now = time.monotonic()
         for clients in (self._busy, self._unused):
-            while clients and now >= _first(clients).deadline:
-                self._close_client(_first(clients), reset=True)
+            while clients and now >= http_connection.first(clients).deadline:
+                self._close_client(http_connection.first(clients), reset=True)
         if self._paused_until and now >= self._paused_until:
             self._paused_until = 0.0
             self._register(*self._listeners.values())
@@ -152,7 +151,7 @@ class Server:
                 self._register(listener)
 
     def _timeout(self) -> Optional[float]:
-        deadlines = [_first(clients).deadline for clients in (self._busy, self._unused) if clients]
+        deadlines = [http_connection.first(clients).deadline for clients in (self._busy, self._unused) if clients]
         deadlines += [self._paused_until] if self._paused_until else []
         return max(0.0, min(deadlines) - time.monotonic()) if deadlines else None
 
@@ -190,9 +189,10 @@ class Server:
     def _make_room(self) -> float:
         """Close a connection if necessary. Return the seconds until one may be closed, or 0.0 if there is room."""
         busiest = max(self._clients_of, key=self._clients_of.__getitem__, default="")
-        if self._clients_of[busiest] < MAX_CLIENTS_PER_PEER and self._count() < self._max_clients:
+        count = len(self._busy) + len(self._unused)
+        if self._clients_of[busiest] < MAX_CLIENTS_PER_PEER and count < self._max_clients:
             return 0.0
-        oldest = self._oldest(busiest)
+        oldest = http_connection.next_to_close(busiest, self._unused, self._busy)
         if oldest.unused and oldest.delivered:
             self._close_client(oldest)
             return 0.0
@@ -202,15 +202,6 @@ class Server:
         if wait <= 0:
             self._close_client(oldest, reset=True)
         return wait
-
-    def _count(self) -> int:
-        return len(self._busy) + len(self._unused)
-
-    def _oldest(self, peer: str) -> Connection:
-        """Return the connection of a peer that is closed first."""
-        return next(
-            client for clients in (self._unused, self._busy) for client in clients.values() if client.peer == peer
-        )
 
     def _add_client(self, opened: socket.socket, peer: str) -> None:
         """Add a client. Raises OSError after it has closed the connection."""
@@ -406,7 +397,3 @@ class Server:
             self._last_error = text
             for line in text.splitlines():
                 log("error", line)
-
-
-def _first(clients: Mapping[int, Connection]) -> Connection:
-    return next(iter(clients.values()))

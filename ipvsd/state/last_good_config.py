@@ -7,8 +7,7 @@ import json
 from typing import Optional
 
 from ipvsd.config.config_files import Files
-from ipvsd.config.mapping_reader import ConfigError
-from ipvsd.config.parser import parse
+from ipvsd.config.parser import ConfigError, parse
 from ipvsd.runtime import rootfs
 from ipvsd.state import stored_json
 

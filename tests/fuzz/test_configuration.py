@@ -13,8 +13,7 @@ from hypothesis.strategies import SearchStrategy
 
 from ipvsd.config.desired_state import build_desired, candidates, patterns
 from ipvsd.config.dump import as_mapping, fingerprint
-from ipvsd.config.mapping_reader import ConfigError
-from ipvsd.config.parser import parse
+from ipvsd.config.parser import ConfigError, parse
 from ipvsd.config.profiles import PROFILES, SCHEDULERS
 from ipvsd.config.schema import Config
 from ipvsd.config.yaml_tree import DocumentError, Mapping, Node, Scalar

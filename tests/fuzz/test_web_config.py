@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
-from ipvsd.config.mapping_reader import ConfigError
+from ipvsd.config.parser import ConfigError
 from ipvsd.config.web_config import MAX_COST, TlsSettings, WebConfig, parse
 from ipvsd.runtime.certificate_expiry import expiry
 from tests.fuzz.inputs import hostile, words

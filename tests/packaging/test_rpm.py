@@ -58,6 +58,7 @@ def test_the_service_is_enabled_but_not_started(installed: Root) -> None:
     paths = installed.paths()
     assert f"{WANTS}/ipvsd.service" in paths
     assert f"{WANTS}/ipvsd-apply.service" not in paths
+    assert not [path for path in paths if path.endswith(".wants/ipvsd.socket")]
     assert not [path for path in paths if path.startswith(("./var/lib/ipvsd/", "./run/ipvsd"))]
     assert installed.rpm("-V", "ipvsd", "--nodeps").stdout == ""
 
