@@ -146,7 +146,7 @@ def test_every_setting_has_its_origin() -> None:
 
 # --- errors -----------------------------------------------------------------------------
 
-ADDRESSES = "(such as 127.0.0.1:14787, [::1]:14787 or :14787)"
+ADDRESSES = '(such as 127.0.0.1:14787, [::1]:14787 or ":14787")'
 PORTS = "(use a port from 1 to 65535)"
 ONE_OF = "'value', 'oneOf' and a range cannot be combined (keep one)"
 SUCH_AS = "(such as net.ipv4.ip_forward or net/ipv4/conf/eth0.100/rp_filter)"

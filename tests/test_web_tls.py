@@ -6,6 +6,7 @@ import base64
 import contextlib
 import http.client
 import os
+import shutil
 import signal
 import socket
 import ssl
@@ -207,6 +208,19 @@ def test_an_invalid_file_leaves_the_old_settings_and_is_reported_once(site: Site
         "ipvsd can load the web configuration file again",
         "web configuration file loaded",
     ]
+
+
+def test_a_replaced_directory_is_watched_again(site: Site, until: Until) -> None:
+    """Kubernetes replaces the directory of a volume's files by a link, and a package the whole directory."""
+    site.configure(TLS)
+    site.start(until)
+    pki = site.service.tree / "etc/ipvsd/pki"
+    for name in ("server2", "server"):
+        shutil.rmtree(pki)
+        pki.mkdir()
+        site.install("server.crt", f"{name}.crt")
+        site.install("server.key", f"{name}.key")
+        until(lambda name=name: site.subject() == name, "the new certificate is used")  # type: ignore[misc]
 
 
 @pytest.mark.parametrize(

@@ -319,7 +319,7 @@ def _address(text: str) -> tuple[str, int]:
     match = re.match(r"([0-9.]+|\[[0-9A-Fa-f.:]+\]|):([0-9]{1,5})\Z", text)
     address = _ip_address(match[1]) if match else None
     if match is None or address is None:
-        raise SettingError(f"invalid address {shown(text)}", "such as 127.0.0.1:14787, [::1]:14787 or :14787")
+        raise SettingError(f"invalid address {shown(text)}", 'such as 127.0.0.1:14787, [::1]:14787 or ":14787"')
     if not 1 <= int(match[2]) <= 65535:
         raise SettingError(f"invalid port in {shown(text)}", "use a port from 1 to 65535")
     return address, int(match[2])

@@ -20,6 +20,7 @@ from ipvsd.watch.inotify import Inotify
 
 SETTLE = 0.5  # seconds without changes before new files become active
 # <sys/inotify.h>: a file was written, moved, removed or created (as a link), or its mode was changed.
+_IGNORED = 0x8000  # the directory was removed, so the watch is dead
 _CHANGES = 0x4 | 0x8 | 0x40 | 0x80 | 0x100 | 0x200
 
 
@@ -48,6 +49,8 @@ class WebConfiguration:
             files = web_security.read(self._root, self._path)
             if files != self._tried:
                 self._load(files)
+            else:
+                self._watch(files)  # a directory may exist only now
 
     def _load(self, files: Files) -> None:
         self._tried = files
@@ -80,6 +83,8 @@ class WebConfiguration:
             self.close()
 
     def _on_event(self, watch: int, mask: int, name: str) -> None:  # noqa: ARG002 -- every event causes the same read
+        if mask & _IGNORED:
+            self._watched = ()
         self._changes += 1
         changes = self._changes
         self._loop.call_later(SETTLE, lambda: self.check() if changes == self._changes else None)
