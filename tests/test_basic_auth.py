@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import threading
+import time
 from typing import Optional
 
 import pytest
@@ -81,3 +82,22 @@ def test_the_queue_is_bounded_for_each_client() -> None:
     assert done.wait(10)
     checker.stop()
     assert set(results) == {True}
+
+
+def test_many_wrong_passwords_use_a_part_of_a_processor() -> None:
+    hashed = (crypt(b"a", b"$2b$08$abcdefghijklmnopqrstuu") or b"").decode()
+    checker, users, done = PasswordChecker(), Users({"a": hashed}), threading.Event()
+    results: list[bool] = []
+
+    def finish(correct: bool) -> None:
+        results.append(correct)
+        if len(results) == MAX_QUEUED_PER_PEER:
+            done.set()
+
+    begun, used = time.monotonic(), time.process_time()
+    for _ in range(MAX_QUEUED_PER_PEER):
+        assert checker.submit(Job("a", users, Credentials("a", b"wrong"), lambda: True, finish))
+    assert done.wait(10)
+    assert time.process_time() - used < 0.7 * (time.monotonic() - begun)
+    checker.stop()
+    assert not any(results)

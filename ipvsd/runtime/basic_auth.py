@@ -15,6 +15,7 @@ import hashlib
 import hmac
 import os
 import threading
+import time
 from collections import OrderedDict, deque
 from collections.abc import Mapping
 from typing import Any, Callable, NamedTuple, Optional
@@ -25,6 +26,7 @@ _MAX_CREDENTIALS = 1024  # bytes
 _MAX_CACHED = 256
 MAX_QUEUED = 16  # passwords that wait
 MAX_QUEUED_PER_PEER = 8
+_PAUSE = 2.0  # times as long as a verification: many wrong passwords use at most a third of a processor
 
 
 class NoBcryptError(Exception):
@@ -163,4 +165,7 @@ class PasswordChecker:
                     return
                 job = self._jobs.popleft()
             if job.needed():
+                begun = time.monotonic()
                 job.done(job.users.verified(job.credentials) or job.users.verify(job.credentials))
+                with self._changed:
+                    self._changed.wait_for(lambda: self._stopping, _PAUSE * (time.monotonic() - begun))
