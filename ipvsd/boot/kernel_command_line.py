@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from ipvsd.conflicts.file_tree import FileTree
-from ipvsd.model.report import RootKind
+from ipvsd.model.types import RootKind
 
 _GRUB = "etc/default/grub"
 _ENTRIES = "boot/loader/entries"

@@ -17,8 +17,8 @@ from ipvsd.decide.health import assess
 from ipvsd.kernel.host import LinuxHost, classify_root
 from ipvsd.kernel.ipvs_probe import probe
 from ipvsd.model import printable
-from ipvsd.model.report import Ipvs, Report, RootKind
-from ipvsd.model.types import Kernel, Plan, SysctlFinding, SysctlVerdict
+from ipvsd.model.report import Ipvs, Report
+from ipvsd.model.types import Kernel, Plan, RootKind, SysctlFinding, SysctlVerdict
 from ipvsd.reconcile.observation import observe_and_plan
 from ipvsd.reporting import notices, router_advertisements, status_document
 from ipvsd.reporting.counters import EMPTY

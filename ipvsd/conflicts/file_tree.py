@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from typing import Optional
 
 from ipvsd.kernel.host import classify_root
-from ipvsd.model.report import RootKind
+from ipvsd.model.types import RootKind
 from ipvsd.runtime import rootfs
 from ipvsd.sysctl import globs
 

@@ -14,8 +14,7 @@ from ipvsd.kernel import iptables, procfs
 from ipvsd.kernel.fd_cache import FdCache
 from ipvsd.kernel.module_loader import Libkmod, Loader, LoadError, last_kernel_message
 from ipvsd.kernel.module_tree import Index
-from ipvsd.model.report import RootKind
-from ipvsd.model.types import MISSING, TRANSIENT_ERRNOS, Kernel, ModuleState, Parameter, Reading, Unreadable
+from ipvsd.model.types import MISSING, TRANSIENT_ERRNOS, Kernel, ModuleState, Parameter, Reading, RootKind, Unreadable
 from ipvsd.runtime import rootfs
 from ipvsd.sysctl import sysctl_names, values
 from ipvsd.sysctl.patterns import Patterns

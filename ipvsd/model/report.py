@@ -6,7 +6,7 @@ import enum
 from collections.abc import Mapping
 from typing import NamedTuple, Optional
 
-from ipvsd.model.types import NOTHING, Kernel, ModuleFinding, SysctlFinding
+from ipvsd.model.types import NOTHING, Kernel, ModuleFinding, RootKind, SysctlFinding
 
 
 class Writer(NamedTuple):
@@ -150,14 +150,6 @@ class Operation(enum.Enum):
     STORE_CONFIGURATION = "store_configuration"
     WRITE_STATUS = "write_status"
     WRITE_HISTORY = "write_history"
-
-
-class RootKind(enum.Enum):
-    """The kernel that applies to a root. Verdicts of different kinds are never mixed."""
-
-    RUNNING_KERNEL = "running_kernel"  # the kernel of this machine, and its files
-    OTHER_TREE = "other_tree"  # the /proc, /sys and files of another machine, under a directory
-    FIRST_BOOT = "first_boot"  # an image without a running kernel: the state after its first boot
 
 
 class InstalledKernel(NamedTuple):
