@@ -157,7 +157,7 @@ def test_a_changed_configuration_needs_a_restart(tree: Path) -> None:
     found = examine(tree, answers(mode="iptables", requested=""))
 
     assert first(found) == "kube_proxy_not_restarted"
-    assert found[0].fix == "run 'systemctl restart kube-proxy.service'"
+    assert found[0].fix.startswith("run 'systemctl restart kube-proxy.service'; then run 'ipvsd doctor' again, which ")
 
 
 @pytest.mark.parametrize("scheduler", ["mh", "round-robin"])
