@@ -436,7 +436,7 @@ def test_the_bundle_contains_no_secret_of_any_source(tree: Path, tmp_path: Path,
     put(tree, "etc/sysctl.d/99.conf", f"# {text}\nnet.ipv4.ip_forward = 0 # {one_line}\n")
     put(tree, "etc/modprobe.d/a.conf", f"install ip_vs_lc /bin/sh -c 'curl {one_line}'\n")
     put(tree, "etc/modules-load.d/a.conf", f"unknown {one_line}\n")
-    put(tree, "etc/os-release", f"ID=debian\nSECRET={one_line}\n")
+    put(tree, "etc/os-release", f"export ID='debian' # 12\nSECRET='{one_line}'\n")
     container = "f" * 64
     put(tree, f"proc/{PID}/cgroup", f"0::/kubepods/pod{'0' * 32}/{container}\n")
     name = f"var/log/containers/kube-proxy-x_kube-system_kube-proxy-{container}.log"
@@ -456,6 +456,7 @@ def test_the_bundle_contains_no_secret_of_any_source(tree: Path, tmp_path: Path,
             assert [name for name, data in members.items() if secret.encode() in data] == [], secret
     assert b"E1127" in written["ipvsd-bundle/kube-proxy.log"]
     assert json.loads(written["ipvsd-bundle/doctor.json"])["kernel"]
+    assert json.loads(written["ipvsd-bundle/system.json"])["os_release"] == {"ID": "debian"}
 
 
 def unpacked(data: bytes) -> dict[str, bytes]:

@@ -19,7 +19,7 @@ from ipvsd.config.dump import as_mapping
 from ipvsd.config.schema import Config
 from ipvsd.doctor import redaction
 from ipvsd.doctor.observation import Facts
-from ipvsd.kernel import process_files
+from ipvsd.kernel import os_release, process_files
 from ipvsd.model import printable
 from ipvsd.model.report import Report
 from ipvsd.reporting import status_document
@@ -64,15 +64,20 @@ def _lines(lines: Sequence[str]) -> str:
 
 
 def _system(root: str) -> Mapping[str, Any]:
-    release = _text(root, "etc/os-release") or _text(root, "usr/lib/os-release")
-    pairs = (line.partition("=") for line in release.splitlines())
     return {
         "ipvsd": __version__,
         "kernel": _text(root, "proc/sys/kernel/osrelease").strip(),
-        "os_release": {name: value.strip("\"'") for name, _, value in pairs if name in _OS_RELEASE},
+        "os_release": {name: value for name, value in _os_release(root).items() if name in _OS_RELEASE},
         "command_line": redaction.kernel_command_line(_text(root, "proc/cmdline")),
         "processes": sorted({comm for _, comm in process_files.names(root) if _NODE_PROCESS.fullmatch(comm)}),
     }
+
+
+def _os_release(root: str) -> Mapping[str, str]:
+    try:
+        return os_release.read(root)
+    except rootfs.UnreadableError:
+        return {}
 
 
 _NODE_PROCESS = re.compile(
