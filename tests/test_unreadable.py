@@ -12,7 +12,7 @@ from ipvsd.boot import drop_in_files, installed_kernels, next_boot
 from ipvsd.cli import main
 from ipvsd.config import config_files
 from ipvsd.config.parser import ConfigError, parse
-from ipvsd.conflicts.file_tree import FileTree
+from ipvsd.conflicts.file_tree import PLACES, FileTree
 from ipvsd.kernel.host import LinuxHost
 from ipvsd.kernel.load_blockers import LoadBlockers
 from ipvsd.kernel.module_tree import Index, ModuleTree, modprobe_d_stamps
@@ -129,7 +129,8 @@ def test_an_unreadable_file_of_another_program_is_reported(tree: Path) -> None:
         there = FileTree(str(tree))
         assert there.read("etc/sysctl.conf") is None
         assert (there.names("etc/sysctl.d"), there.masked("x.service")) == ((), False)
-    files = ("etc/sysctl.conf", "etc/sysctl.d", "etc/systemd/system/x.service", "run/systemd/system/x.service")
+    units = [f"{place}/systemd/system/x.service" for place in PLACES]
+    files = ("etc/sysctl.conf", "etc/sysctl.d", *units)
     assert dict(there.unreadable_files) == dict.fromkeys((f"{tree}/{file}" for file in files), "Too many open files")
     with few_descriptors(), pytest.raises(UnreadableError):
         next_boot.predict(str(tree), kernel, next_boot.names_of(plan))

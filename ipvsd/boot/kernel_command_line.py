@@ -12,6 +12,7 @@ from ipvsd.model.types import RootKind
 _GRUB = "etc/default/grub"
 # In the order in which grub-mkconfig joins them.
 _VARIABLES = ("GRUB_CMDLINE_LINUX", "GRUB_CMDLINE_LINUX_DEFAULT")
+_KERNEL_INSTALL = ("etc/kernel/cmdline", "usr/lib/kernel/cmdline")
 _ENTRIES = "boot/loader/entries"
 
 
@@ -26,8 +27,10 @@ def command_line(tree: FileTree, root_kind: RootKind, release: str) -> str:
     entry = next(_entries(tree, release), None)
     if entry is not None:
         return entry
-    configured = tree.read("etc/kernel/cmdline")
-    return _grub(tree) if configured is None else configured
+    # A link to /dev/null is no regular file, so kernel-install skips it. An empty file counts.
+    configured = (tree.read(file) for file in _KERNEL_INSTALL)
+    found = next((text for text in configured if text is not None), None)
+    return _grub(tree) if found is None else found
 
 
 def _entries(tree: FileTree, release: str) -> Iterator[str]:
