@@ -155,3 +155,22 @@ def test_a_command_that_cannot_read_an_image_exits_with_unknown(tmp_path: Path, 
             code = main(arguments)
         assert code in (2, 78)
         assert "Too many open files" in capsys.readouterr().err
+
+
+UNREADABLE = "/proc/self/mem"  # a regular file, and no program can read its beginning
+
+
+@pytest.mark.parametrize("output", ["text", "json"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "check", "plan", "preflight", "apply --persist", "explain ip_vs", "doctor", "config show",
+        f"config validate {UNREADABLE}",
+    ],
+)  # fmt: skip
+def test_a_command_that_cannot_read_its_configuration_exits_with_unknown(
+    tree: Path, capsys: Output, command: str, output: str
+) -> None:
+    given = [] if UNREADABLE in command else ["--config", UNREADABLE]
+    assert main([*command.split(), *given, "--root", str(tree), "--output", output]) == 2
+    assert capsys.readouterr().err == f"{UNREADABLE}: cannot read the file: Input/output error\n"
