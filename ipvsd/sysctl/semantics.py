@@ -30,7 +30,6 @@ _INTEGER = re.compile(
     r"net/bridge/[^/]+\Z|net/nf_conntrack_max\Z|net/netfilter/nf_conntrack_max\Z|kernel/modules_disabled\Z|"
     r"net/core/somaxconn\Z"
 )
-_MAX_NUMBER_LENGTH = 20  # characters of a word that fits into the kernel's buffer (TMPBUFLEN)
 _INT_MAX = (1 << 31) - 1
 _SPACE = " \t\n\v\f\r"  # isspace(), which the kernel skips before a number
 
@@ -63,7 +62,7 @@ def accepted_value(path: str, text: str) -> Optional[str]:
 
 
 def _integer_text(word: str) -> Optional[str]:
-    number = values.integer(word) if len(word) <= _MAX_NUMBER_LENGTH else None
+    number = values.integer(word)
     return str(number) if number is not None and -_INT_MAX - 1 <= number <= _INT_MAX else None
 
 
