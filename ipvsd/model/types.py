@@ -362,7 +362,10 @@ class ModuleFinding(NamedTuple):
 
 
 class SysctlFinding(NamedTuple):
-    """`members` are the compliant and all sysctls that match a pattern, if their findings are combined."""
+    """`members` are the compliant and all sysctls that match a pattern, if their findings are combined.
+
+    It is `transient` if a shortage of this machine is the cause, and not the item itself.
+    """
 
     desired: DesiredSysctl
     actual: Optional[str]
@@ -371,6 +374,7 @@ class SysctlFinding(NamedTuple):
     remedy: str = ""
     members: tuple[int, int] = (0, 0)
     last_verdict: Optional[LastVerdict] = None
+    transient: bool = False
 
     @property
     def name(self) -> str:

@@ -265,5 +265,5 @@ def _explain_sysctl(finding: SysctlFinding, failure: Optional[Failure]) -> Sysct
         verdict, remedy = SysctlVerdict.WRITE_FAILED, remedies.REFUSED
         evidence = f"{finding.evidence}; writing failed: {failure.outcome.error}"
         if failure.outcome.errno in TRANSIENT_ERRNOS:
-            return finding._replace(evidence=evidence, remedy=remedies.TRANSIENT)
+            return finding._replace(evidence=evidence, remedy=remedies.TRANSIENT, transient=True)
     return finding._replace(verdict=verdict, evidence=evidence, remedy=remedies.for_sysctl(finding.desired, remedy))
