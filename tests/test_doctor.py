@@ -6,7 +6,7 @@ import io
 import json
 import re
 import tarfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,7 @@ from ipvsd.config.parser import parse
 from ipvsd.config.schema import Config
 from ipvsd.doctor import bundle, denials, sections
 from ipvsd.doctor.finding import Finding, Severity
+from ipvsd.kernel import process_files
 from ipvsd.kube_proxy import log_errors
 from ipvsd.model.types import NOTHING
 from ipvsd.runtime import http_client
@@ -423,6 +424,24 @@ SECRETS = {
     "value-of-environment": "AWS_SESSION={}",
     "quoted secret text": 'secret: "{}"',
 }
+
+
+def test_doctor_lists_the_processes_once_also_for_a_bundle(
+    tree: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listings: list[str] = []
+    names = process_files.names
+
+    def listed(root: str) -> Iterator[tuple[int, str]]:
+        listings.append(root)
+        return names(root)
+
+    monkeypatch.setattr(process_files, "names", listed)
+    put_kube_proxy(tree)
+    bundled = tmp_path / "out.tar.gz"
+    assert main(["doctor", "--root", str(tree), "--bundle", str(bundled)]) == 0
+    assert listings == [str(tree)]
+    assert json.loads(unpacked(bundled.read_bytes())["ipvsd-bundle/system.json"])["processes"] == ["kube-proxy"]
 
 
 def test_the_bundle_contains_no_secret_of_any_source(tree: Path, tmp_path: Path, capsys: Capture) -> None:
