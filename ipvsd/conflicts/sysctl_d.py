@@ -173,8 +173,11 @@ def _simulate(
         targets = [line.path]
         if line.pattern:
             # A queried pattern represents the matching sysctls that do not exist yet.
+            spelled = line.key == line.path
             targets = [
-                path for path in matching[line.path] if path == line.path or _glob_spelling(line.key, path) not in named
+                path
+                for path in matching[line.path]
+                if path == line.path or (path if spelled else _glob_spelling(line.key, path)) not in named
             ]
         for path in targets:
             if not kernel.write(path, line.value, number, anew):

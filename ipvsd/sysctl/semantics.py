@@ -9,6 +9,7 @@ was set before (devinet_copy_dflt_conf()).
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple, Optional
@@ -51,13 +52,19 @@ def accepted_value(path: str, text: str) -> Optional[str]:
 
     If the sysctl is not known to be one integer, return the text itself, without a comment after a number.
     """
+    # All sysctls of one kind accept the same texts, and a pattern writes one text to thousands of them.
+    low, high = _BOUNDS.get(path, (-_INT_MAX - 1, _INT_MAX))
+    return _accepted(bool(_INTEGER.match(path)), low, high, text)
+
+
+@functools.lru_cache(maxsize=1024)
+def _accepted(is_integer: bool, low: int, high: int, text: str) -> Optional[str]:
     words = re.split(r"[ \t\n]+", text.lstrip(_SPACE))  # only these characters end a number
-    if not _INTEGER.match(path):
+    if not is_integer:
         numbers = len(words) if "#" not in text else next(i for i, word in enumerate([*words, "#"]) if word[:1] == "#")
         remark = 0 < numbers < len(words) and all(map(_integer_text, words[:numbers]))
         return sysctl_names.canonical(" ".join(words[:numbers]) if remark else text)
     number = _integer_text(words[0])
-    low, high = _BOUNDS.get(path, (-_INT_MAX - 1, _INT_MAX))
     return number if number is not None and low <= int(number) <= high else None
 
 
