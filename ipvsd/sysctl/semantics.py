@@ -93,6 +93,21 @@ def related(path: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
+def is_independent(path: str, values: Mapping[str, str]) -> bool:
+    """Return whether only writes to a sysctl and to its default change it, and all such sysctls accept the same texts.
+
+    These are the sysctls of an interface, except for forwarding, without a known initial value.
+    """
+    link = _LINK.match(path)
+    return bool(link) and path not in values and default_of(path) not in ("", path)
+
+
+def default_of(path: str) -> str:
+    """Return the path from which new interfaces take the value of an interface's sysctl, or an empty text."""
+    link = _LINK.match(path)
+    return f"{link[1]}default/{link[3]}" if link and link[2] != "all" and link[3] != "forwarding" else ""
+
+
 class ProcSys:
     """The sysctls at some paths, and those that can change them: first with `values`, then as written."""
 
