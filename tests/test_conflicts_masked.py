@@ -11,7 +11,7 @@ from ipvsd.conflicts import detection
 from ipvsd.conflicts.detection import detect
 from ipvsd.conflicts.external_setting import Names
 from ipvsd.conflicts.file_tree import FileTree
-from ipvsd.model.report import RootKind
+from ipvsd.model.types import RootKind
 from tests.trees import put
 
 NAMES = Names(sysctls=["net.ipv4.ip_forward"], modules=["ip_vs"], parameters=["ip_vs.conn_tab_bits"])

@@ -13,7 +13,7 @@ from ipvsd.boot.kernel_command_line import command_line
 from ipvsd.conflicts.file_tree import FileTree
 from ipvsd.kernel import os_release, shell_assignments
 from ipvsd.kernel.host import LinuxHost
-from ipvsd.model.report import RootKind
+from ipvsd.model.types import RootKind
 from tests.trees import put
 
 
