@@ -68,6 +68,11 @@ def test_the_tables_are_up_to_date(path: Path) -> None:
     assert path.read_text() == tables.written(path.read_text()), "run 'make tables'"
 
 
+@pytest.mark.parametrize("path", tables.FILES, ids=lambda path: path.name)
+def test_the_generated_files_are_up_to_date(path: Path) -> None:
+    assert path.read_text() == tables.FILES[path](), "run 'make tables'"
+
+
 def test_every_table_is_in_a_document() -> None:
     assert {name for path in tables.DOCUMENTS for name in tables.names(path.read_text())} == set(tables.TABLES)
 

@@ -16,6 +16,7 @@ from ipvsd.conflicts.file_tree import PLACES, FileTree
 from ipvsd.kernel.host import LinuxHost
 from ipvsd.kernel.load_blockers import LoadBlockers
 from ipvsd.kernel.module_tree import Index, ModuleTree, modprobe_d_stamps
+from ipvsd.model.report import NoteKind, Report
 from ipvsd.reconcile.observation import observe_and_plan
 from ipvsd.reconcile.rounds import reconcile
 from ipvsd.reporting.notices import Notices
@@ -23,6 +24,7 @@ from ipvsd.runtime.rootfs import MAX_BYTES, UnreadableError
 from ipvsd.state import last_good_config
 from tests.boots import make_image
 from tests.fake_kernel import DEPENDS, RELEASE
+from tests.samples import report
 from tests.scarce import few_descriptors
 from tests.trees import LIVE, make_tree, put
 
@@ -121,6 +123,28 @@ def test_a_notice_reports_an_unreadable_file(tree: Path) -> None:
         f"cannot read {tree}/proc/net/ipv6_route: Too many open files",
         f"cannot read {tree}/{drop_in_files.MODULES_LOAD}: Too many open files",
     ]
+
+
+def test_the_persisted_files_are_current_outdated_or_unknown(tmp_path: Path) -> None:
+    tree = make_tree(tmp_path)
+    host = LinuxHost(str(tree))
+    done, notices = reconcile(host, CONFIG, {}, lambda: 0.0), Notices(str(tree), host)
+
+    def complete() -> Report:
+        notices.update(CONFIG, done)
+        return notices.complete(report())
+
+    assert complete().persisted_files_current is None
+    main(["apply", "--persist", "--root", str(tree)])
+    assert complete().persisted_files_current is True
+    assert NoteKind.PERSISTED_FILES_OUTDATED not in complete().note_kinds
+    with few_descriptors():
+        unknown = complete()
+    assert (unknown.persisted_files_current, NoteKind.CHECK_FAILED in unknown.note_kinds) == (None, True)
+    put(tree, drop_in_files.SYSCTL, "net.ipv4.ip_forward = 0\n")
+    outdated = complete()
+    assert (outdated.persisted_files_current, NoteKind.PERSISTED_FILES_OUTDATED in outdated.note_kinds) == (False, True)
+    assert outdated.notes == notices.notes
 
 
 def test_an_unreadable_file_of_another_program_is_reported(tree: Path) -> None:

@@ -65,7 +65,7 @@ def collect_notes(root: str, config: Config, kernel: Kernel, plan: Plan, possibl
     return (
         *notes(config.profiles, config.kube_proxy),
         *router_advertisements.notes(LinuxHost(root), plan),
-        *notices.check_persisted(root, config, kernel, possible),
+        *notices.check_persisted(root, config, kernel, possible).notes,
     )
 
 

@@ -47,6 +47,7 @@ class Configured:
         self._seen, self._since = Snapshot(()), 0.0
         self._settled = False  # the active files have not changed for a short time
         self.errors: tuple[str, ...] = ()
+        self.loaded_at: Optional[float] = None  # the time since the epoch of the last valid configuration
         self.due: Optional[float] = None
 
     def begin(self) -> bool:
@@ -61,6 +62,7 @@ class Configured:
             self._refuse(error)
         else:
             self._files, self.due = seen.files, self._since + SETTLE
+            self.loaded_at = time.time()
             return True
         kept, why = self._last_good()
         if kept is None:
@@ -112,6 +114,7 @@ class Configured:
             return False
         changed, refused = config != self.config, bool(self.errors)
         self._files, self.config, self.errors = seen.files, config, ()
+        self.loaded_at = time.time()
         self._settled = self.due is None
         if changed or asked or refused:
             log("info", f"configuration loaded, {fingerprint(config)}")

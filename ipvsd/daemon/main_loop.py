@@ -17,7 +17,7 @@ from ipvsd.daemon.startup import Startup
 from ipvsd.daemon.watch_targets import watch_targets
 from ipvsd.kernel.host import LinuxHost
 from ipvsd.kernel.virtual_services import VirtualServiceCounter
-from ipvsd.model.report import Operation, Report
+from ipvsd.model.report import NoteKind, Operation, Report
 from ipvsd.reconcile.reconciler import Reconciler
 from ipvsd.reconcile.rounds import FirstRound
 from ipvsd.reporting.operation_failures import OperationFailures
@@ -171,8 +171,11 @@ class Daemon:
         report = report._replace(
             config=self._configured.state(),
             sources=self._sources.states(),
-            notes=(*self._profile_notes(), *self._sources.notes(), *self._configured.waiting),
+            config_loaded_at=self._configured.loaded_at,
         )
+        report = report.add_notes(NoteKind.IPVS_MODE_DEPRECATED, self._profile_notes())
+        report = report.add_notes(NoteKind.GUARD_WITHOUT_EFFECT, self._sources.notes())
+        report = report.add_notes(NoteKind.CONFIGURATION_INCOMPLETE, self._configured.waiting)
         self._publisher.publish(self._services.complete(report) if self._services else report)
 
     def _line(self, report: Report) -> str:

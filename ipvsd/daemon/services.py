@@ -73,12 +73,10 @@ class OptionalServices:
         if self._http and not self._http.listen_errors:  # otherwise, a retry is scheduled
             self._listen(self._http)  # the server may have ended
         http: tuple[SourceState, ...] = (self._http.state(),) if self._http else ()
-        return report._replace(
-            sources=(*report.sources, *http),
-            ipvs=self._asker.answer,
-            kernels=self._survey.kernels,
-            notes=(*report.notes, *self._notices.notes),
+        report = report._replace(
+            sources=(*report.sources, *http), ipvs=self._asker.answer, kernels=self._survey.kernels
         )
+        return self._notices.complete(report)
 
     def close(self) -> None:
         self._asker.close()

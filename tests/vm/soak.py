@@ -268,7 +268,7 @@ def _periods(entries: Sequence[Mapping[str, Any]]) -> Sequence[Period]:
 
 
 def _total(metrics: Mapping[str, float], name: str) -> int:
-    return int(sum(value for sample, value in metrics.items() if sample.startswith(f"{name}_total{{")))
+    return int(sum(value for sample, value in metrics.items() if sample.startswith(f"{name}_total")))
 
 
 def _miscounted(
