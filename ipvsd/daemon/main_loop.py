@@ -107,6 +107,8 @@ class Daemon:
                         self._reconcile(reasons)
                     return
                 self._turn(reasons)
+                if self._services:
+                    self._services.start_query()
             reasons = self._wait()
 
     def _turn(self, reasons: tuple[Reason, ...]) -> None:

@@ -7,6 +7,7 @@ from typing import Callable, Optional
 
 from ipvsd.boot.installed_kernels import KernelInventory
 from ipvsd.config.schema import Config
+from ipvsd.daemon.kube_proxy_query import KubeProxyQuery
 from ipvsd.kernel.host import LinuxHost
 from ipvsd.kernel.ipvs_probe import IpvsProbe
 from ipvsd.model.report import Operation, Report, SourceState
@@ -21,7 +22,7 @@ _RARELY = 60.0  # seconds, at most, between two attempts to listen
 
 
 class OptionalServices:
-    """The HTTP endpoint, the probe of IPVS, the installed kernels, and notices."""
+    """The HTTP endpoint, the probe of IPVS, the query of kube-proxy, the installed kernels, and notices."""
 
     def __init__(
         self,
@@ -34,12 +35,14 @@ class OptionalServices:
         self._loop, self._failures, self._latest = loop, failures, latest
         self._http: Optional[HttpEndpoint] = None
         self._asker, self._survey = IpvsProbe(loop, local=root == "/"), KernelInventory(root)
+        self._kube_proxy = KubeProxyQuery(loop, local=root == "/")
         self._notices = Notices(root, host)
 
     def start(self, config: Config, modules: Sequence[ModuleFinding]) -> None:
         self.serve(config)
         self._survey.update(config)
         self._asker.update(modules, ())
+        self._kube_proxy.update(config.profiles, due=True)
 
     def serve(self, config: Config) -> None:
         if self._http and self._http.listen != config.listen:
@@ -62,23 +65,33 @@ class OptionalServices:
             self._loop.post(ReasonKind.RETRY, "listening")
 
     def check(self, config: Config, result: ReconcileResult, reasons: Sequence[Reason]) -> None:
-        """Probe IPVS again if this reconciliation may have changed it. Check the next boot at a resync."""
+        """Probe IPVS again if this reconciliation may have changed it. Do the rest at a resync."""
         self._asker.update(result.after.modules, reasons)
-        if ReasonKind.RESYNC in {reason.kind for reason in reasons}:
+        resync = ReasonKind.RESYNC in {reason.kind for reason in reasons}
+        self._kube_proxy.update(config.profiles, resync)
+        if resync:
             self._survey.update(config)
             if not result.unsettled:
                 self._notices.update(config, result, self._survey.kernels)
+
+    def start_query(self) -> None:
+        """Start the query of kube-proxy, if it is due, just before the loop waits."""
+        self._kube_proxy.start()
 
     def complete(self, report: Report) -> Report:
         if self._http and not self._http.listen_errors:  # otherwise, a retry is scheduled
             self._listen(self._http)  # the server may have ended
         http: tuple[SourceState, ...] = (self._http.state(),) if self._http else ()
         report = report._replace(
-            sources=(*report.sources, *http), ipvs=self._asker.answer, kernels=self._survey.kernels
+            sources=(*report.sources, *http),
+            ipvs=self._asker.answer,
+            kernels=self._survey.kernels,
+            kube_proxy=self._kube_proxy.state,
         )
         return self._notices.complete(report)
 
     def close(self) -> None:
         self._asker.close()
+        self._kube_proxy.close()
         if self._http:
             self._http.close()

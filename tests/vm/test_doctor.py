@@ -120,6 +120,8 @@ def test_a_healthy_node_is_one_line_with_kube_proxy(bench: Bench, node: Node) ->
         shown = " ".join(node.run(f"ipvsd {command}").out.split())
         assert "kube-proxy: mode ipvs, scheduler rr, " in shown
         assert "ipvsd doctor" not in shown
+    sample = 'ipvsd_kube_proxy_mode{mode="ipvs"}'  # from the query of the next resync
+    node.until(lambda: node.metrics().get(sample) == 1, "the mode in the metrics", PATIENCE)
 
 
 # --- broken nodes -----------------------------------------------------------------------
