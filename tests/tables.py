@@ -32,7 +32,7 @@ from ipvsd.conflicts.external_setting import Program
 from ipvsd.model.report import Attribution, NoteKind, State
 from ipvsd.model.types import ModuleVerdict, SysctlVerdict
 from ipvsd.reporting import metrics
-from tests import samples
+from tests import monitoring, samples
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = (ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")), *sorted(ROOT.glob("packaging/man/*.scd")))
@@ -221,6 +221,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
     **{f"metrics of {group}": partial(_metrics, group) for group in metrics.GROUPS},
     "metrics of the process": _process_metrics,
     "kinds of notes": _note_kinds,
+    "alerts": monitoring.alert_table,
     **{f"meanings of {kind.__name__}": partial(_meanings, kind) for kind in (State, ModuleVerdict, SysctlVerdict)},
     **{
         f"values of {kind.__name__}": partial(_values, kind)
@@ -234,7 +235,10 @@ TABLES: Mapping[str, Callable[[], str]] = {
 
 
 # Files that are generated as a whole.
-FILES: Mapping[Path, Callable[[], str]] = {ROOT / "tests/metrics.prom": exposition}
+FILES: Mapping[Path, Callable[[], str]] = {
+    ROOT / "tests/metrics.prom": exposition,
+    monitoring.PROMETHEUS_RULE: monitoring.prometheus_rule,
+}
 
 
 def names(text: str) -> Iterator[str]:

@@ -38,7 +38,7 @@ STATUS = (ROOT / "docs/status.md").read_text()
 DRIFT = (ROOT / "docs/drift.md").read_text()
 MARKDOWN = [
     *(ROOT / f"{name}.md" for name in ("README", "HACKING", "CHANGELOG", "SECURITY")),
-    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
 ]
 SOURCES = {path: path.read_text() for path in (ROOT / "ipvsd").rglob("*.py")}
 
