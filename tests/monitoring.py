@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -16,6 +17,7 @@ ROOT = Path(__file__).parents[1]
 MONITORING = ROOT / "packaging/monitoring"
 RULES = MONITORING / "ipvsd.rules.yaml"
 PROMETHEUS_RULE = MONITORING / "ipvsd.prometheusrule.yaml"
+DASHBOARD = MONITORING / "ipvsd.dashboard.json"
 RUNBOOKS = ROOT / "docs/runbooks"
 _HEADER = """\
 # The alerts of ipvsd.rules.yaml for the Prometheus Operator. 'make tables' writes this file.
@@ -53,6 +55,24 @@ def alert_table() -> str:
 
 def _placeholders(labels: re.Match[str]) -> str:
     return " or ".join(re.findall(r"\.(\w+)", labels[0])).upper().replace(" OR ", " or ")
+
+
+class Query(NamedTuple):
+    """A query of the dashboard, in the panel of this title, in the row of this title."""
+
+    row: str
+    panel: str
+    expr: str
+
+
+def queries() -> Iterator[Query]:
+    """Yield each query of the dashboard."""
+    row = ""
+    for panel in json.loads(DASHBOARD.read_text())["panels"]:
+        if panel["type"] == "row":
+            row = panel["title"]
+        for target in panel.get("targets", ()):
+            yield Query(row, panel["title"], target["expr"])
 
 
 def declared() -> Mapping[str, set[str]]:

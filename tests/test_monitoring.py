@@ -64,3 +64,36 @@ def test_a_prometheus_rule_contains_the_same_groups() -> None:
     document = yaml.safe_load(monitoring.PROMETHEUS_RULE.read_text())
     assert (document["apiVersion"], document["kind"]) == ("monitoring.coreos.com/v1", "PrometheusRule")
     assert document["spec"] == yaml.safe_load(monitoring.RULES.read_text())
+
+
+# --- the dashboard ----------------------------------------------------------------------
+
+QUERIES = list(monitoring.queries())
+
+
+def test_the_dashboard_uses_only_metrics_and_labels_that_exist() -> None:
+    declared = monitoring.declared()
+    common = {"job", "instance"}
+    wrong = [
+        query
+        for query in QUERIES
+        for metric, labels in monitoring.used(query.expr)
+        if not labels - common <= declared.get(metric, {"is missing"})
+    ]
+    assert wrong == []
+
+
+def test_the_dashboard_shows_the_fleet_and_then_one_node() -> None:
+    assert list(dict.fromkeys(query.row for query in QUERIES)) == ["Fleet", "Node $instance"]
+    for query in QUERIES:
+        selectors = re.findall(r"\w+\{([^}]*)\}", query.expr)
+        assert selectors
+        assert all(('instance="$instance"' in labels) is (query.row != "Fleet") for labels in selectors), query
+        assert all('job=~"$job"' in labels for labels in selectors), query
+
+
+def test_every_metric_is_in_an_alert_or_in_the_dashboard() -> None:
+    texts = [*(alert["expr"] for alert in ALERTS.values()), *(query.expr for query in QUERIES)]
+    used = {re.sub(r"_(bucket|sum|count)$", "", metric) for text in texts for metric, _ in monitoring.used(text)}
+    shown = {re.sub(r"_(bucket|sum|count)$", "", metric) for metric in monitoring.declared()}
+    assert shown - used == set()
