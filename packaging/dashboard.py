@@ -38,7 +38,7 @@ def _target(query: Query, number: int, instant: bool, tabular: bool = False) -> 
 
 def number(title: str, text: str, query: Query, width: int = 4, unit: str = "short", bad: float = 0.0) -> Panel:
     """Return a panel with one number for each series. It is red from `bad` on, unless that is 0."""
-    steps = [dashboard.Threshold(None, "green"), *([dashboard.Threshold(bad, "red")] if bad else [])]
+    steps = [dashboard.Threshold(0.0, "green"), *([dashboard.Threshold(bad, "red")] if bad else [])]
     mode = common.BigValueTextMode.VALUE_AND_NAME if query[0] else common.BigValueTextMode.VALUE
     return (
         stat.Panel()

@@ -7,10 +7,15 @@ from collections.abc import Iterator
 
 import pytest
 
+from ipvsd.config.schema import Config
 from ipvsd.daemon.kube_proxy_query import ADDRESS, KubeProxyQuery, query
+from ipvsd.daemon.services import OptionalServices
+from ipvsd.kernel.host import LinuxHost
 from ipvsd.model.report import KubeProxyState
+from ipvsd.reporting.operation_failures import OperationFailures
 from ipvsd.runtime.event_loop import EventLoop, ReasonKind
 from ipvsd.runtime.http_client import HttpError, Response
+from tests import samples
 from tests.kube_proxy_server import Answers, answers
 
 PROFILES = ("kube-proxy-ipvs",)
@@ -112,3 +117,15 @@ def test_a_profile_that_is_removed_makes_the_answer_unknown(loop: EventLoop) -> 
     assert asker.state == IPVS
     asker.update((), due=False)
     assert asker.state == KubeProxyState()
+
+
+def test_the_report_contains_the_answer_of_a_query_after_the_start(loop: EventLoop) -> None:
+    config = Config(listen=())
+    services = OptionalServices("/", loop, LinuxHost("/"), OperationFailures(), lambda: None)
+    services.start(config, ())
+    assert services.complete(samples.report()).kube_proxy.up is None
+    services.start_query()
+    assert ReasonKind.KUBE_PROXY in {reason.kind for reason in loop.run_until_reason(10)}
+    # Whether a kube-proxy runs on the machine of the test does not matter.
+    assert services.complete(samples.report()).kube_proxy.up is not None
+    services.close()

@@ -97,3 +97,8 @@ def test_every_metric_is_in_an_alert_or_in_the_dashboard() -> None:
     used = {re.sub(r"_(bucket|sum|count)$", "", metric) for text in texts for metric, _ in monitoring.used(text)}
     shown = {re.sub(r"_(bucket|sum|count)$", "", metric) for metric in monitoring.declared()}
     assert shown - used == set()
+
+
+def test_the_dashboard_has_no_null() -> None:
+    """Grafana's schema permits none, but the SDK reads and writes it."""
+    assert not re.search(r"\bnull\b", monitoring.DASHBOARD.read_text())
