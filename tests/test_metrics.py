@@ -8,7 +8,17 @@ from ipvsd.config.desired_state import build_desired
 from ipvsd.config.schema import Config
 from ipvsd.decide.aggregate import by_pattern
 from ipvsd.decide.planner import plan
-from ipvsd.model.report import Histogram, InstalledKernel, Ipvs, KubeProxyState, NoteKind, Report, SourceState, State
+from ipvsd.model.report import (
+    ContendedSysctl,
+    Histogram,
+    InstalledKernel,
+    Ipvs,
+    KubeProxyState,
+    NoteKind,
+    Report,
+    SourceState,
+    State,
+)
 from ipvsd.model.types import Iptables, ModuleVerdict, Need, SysctlVerdict
 from ipvsd.reporting.counters import BUCKETS, EMPTY
 from ipvsd.reporting.metrics import exposition
@@ -59,6 +69,13 @@ def test_every_item_has_a_verdict_and_is_required_or_not() -> None:
         'ipvsd_parameter_required{parameter="ip_vs.x"} 0.0',
     ):
         assert line in lines
+
+
+@pytest.mark.parametrize(("yielded", "shown"), [(False, 1), (True, 0)])
+def test_a_contended_sysctl_is_no_problem_if_the_policy_permits_it(yielded: bool, shown: float) -> None:
+    made = REPORT._replace(contended=(ContendedSysctl("net.ipv4.ip_forward", "agent[7]", yielded),))
+    assert value(made, 'ipvsd_sysctl_contended{sysctl="net.ipv4.ip_forward"}') == shown
+    assert value(made, 'ipvsd_sysctl_contended{sysctl="net.ipv4.vs.conntrack"}') == 0
 
 
 UNKNOWN = (

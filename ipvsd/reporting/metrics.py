@@ -123,10 +123,10 @@ def _sysctls(report: Report) -> Iterator[Metric]:
     yield _counter("sysctl_repairs", text, names, counters.repairs, label)
     text = "Total number of times that ipvsd wrote the sysctl, but the sysctl was not compliant afterwards."
     yield _counter("sysctl_repair_failures", text, names, counters.repair_failures, label)
-    contended = dict.fromkeys(names, 0) | {item.name: 1 for item in report.contended}
+    contended = dict.fromkeys(names, 0) | {item.name: not item.yielded for item in report.contended}
     text = (
-        "1 if another program changes the sysctl repeatedly, so that ipvsd writes it only once per resync, or not at "
-        "all. The log and the status name the program."
+        "1 if another program changes the sysctl repeatedly, so that ipvsd writes it only once per resync. The log and "
+        "the status name the program. 0 with the policy yield, which permits this."
     )
     yield _gauge("sysctl_contended", text, contended, label)
     guarded = [finding.name for finding in report.sysctls if finding.desired.guard]
