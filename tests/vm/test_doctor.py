@@ -54,14 +54,14 @@ class Bench:
         self, mode: str = "ipvs", scheduler: str = "rr", expected: str = "", cleanup: bool = True,
         properties: Sequence[str] = (),
     ) -> None:  # fmt: skip
-        """Start kube-proxy, and wait until it reports its mode and, in IPVS mode, has written its services."""
+        """Start kube-proxy, and wait until it reports its mode and has written its services."""
         self.begin(mode, scheduler, cleanup, properties)
         self.wait(expected or mode or "iptables")
 
     def wait(self, mode: str = "ipvs") -> None:
         self.node.until(lambda: self.mode() == mode, f"mode {mode}", PATIENCE)
-        if mode == "ipvs":
-            self.node.until(lambda: "10.96.0.10:80" in self.node.run("ipvsadm -Ln").out, "services", PATIENCE)
+        shown, service = ("ipvsadm -Ln", "10.96.0.10:80") if mode == "ipvs" else ("iptables-save -t nat", ":KUBE-SVC-")
+        self.node.until(lambda: service in self.node.run(shown).out, "services", PATIENCE)
 
     def clean(self) -> None:
         """Stop kube-proxy, and let it remove its objects, as doctor and the guide print it."""
