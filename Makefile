@@ -105,6 +105,14 @@ vm: $(DEB)  ## open a shell in a virtual machine with the package installed
 tables: $(BIN)/.ready  ## write the tables in the documents that repeat declarations of the code
 	@$(BIN)/python -m tests.tables
 
+# The SDK is only in this environment, because nothing else needs it. It requires Python 3.11.
+dashboard:  ## build the Grafana dashboard in packaging/monitoring
+	@$(MAKE) --no-print-directory packages WANTED="python3-venv"
+	@$(PYTHON_SYSTEM) -m venv build/dashboard
+	@build/dashboard/bin/python -m pip -q --disable-pip-version-check install --retries 5 --no-deps --require-hashes \
+	    --only-binary :all: -r $(DASHBOARD_LOCK)
+	@build/dashboard/bin/python packaging/dashboard.py
+
 attack: $(BIN)/.ready  ## attack the HTTP endpoint of a daemon, and print the cost for it; five minutes
 	@$(MAKE) --no-print-directory packages WANTED="openssl"
 	@$(BIN)/python -m tests.attack
@@ -181,7 +189,8 @@ packages:
 
 # Installs only locked versions, by hash. The build back end is first, because pip would download another one for an sdist.
 PIP_INSTALL := $(BIN)/python -m pip -q --disable-pip-version-check install --retries 5 --no-build-isolation --no-deps
-$(BIN)/.ready: pyproject.toml $(wildcard packaging/lock/*.txt)
+DASHBOARD_LOCK := packaging/lock/dashboard.txt
+$(BIN)/.ready: pyproject.toml $(filter-out $(DASHBOARD_LOCK),$(wildcard packaging/lock/*.txt))
 	@mkdir -p build
 	@$(MAKE) --no-print-directory packages WANTED="python3-venv"
 	@echo "installing the development tools into .venv"
@@ -203,6 +212,7 @@ lock:  ## renew the locked versions of the development tools in packaging/lock
 	$(LOCK) --group build -o packaging/lock/build.txt
 	$(LOCK) --group bookworm --group test -o packaging/lock/dev.txt
 	$(LOCK) --group mutation --no-deps -o packaging/lock/mutation.txt
+	$(LOCK) --group dashboard --no-deps -o $(DASHBOARD_LOCK)
 
-.PHONY: help check fuzz faults mutation test test-full kernels test-matrix demo vm tables attack bench soak deb rpm dist sign-check \
+.PHONY: help check fuzz faults mutation test test-full kernels test-matrix demo vm tables dashboard attack bench soak deb rpm dist sign-check \
     clean lock lint-packages packages test-without-machines bench-images

@@ -59,7 +59,7 @@ def _run_reporting_errors(command: Callable[[], int]) -> int:
         return command()
     except ConfigError as error:
         output.print_errors(*error.errors)
-        return os.EX_CONFIG
+        return output.EX_CANNOT_TELL if error.unreadable else os.EX_CONFIG
     except rootfs.UnreadableError as error:
         output.print_errors(f"ipvsd: {error}")
         return output.EX_CANNOT_TELL

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn, Optional, TextIO
 
-from ipvsd.cli import main
+from ipvsd.__main__ import main
 from ipvsd.commands import apply, check, config, explain, history, plan, preflight, profile, status
 
 # Modules that each child would otherwise import.
@@ -63,7 +63,8 @@ def become(arguments: list[str], out: Optional[int], err: Optional[int]) -> NoRe
         else:
             os.dup2(descriptor, number)
     sys.stdout, sys.stderr = opened(1, out), opened(2, err)
-    code = main(arguments)
+    sys.argv[1:] = arguments
+    code = main()
     try:
         for stream in filter(None, (sys.stdout, sys.stderr)):
             stream.flush()

@@ -12,6 +12,8 @@ from ipvsd.model.report import (
     Health,
     InstalledKernel,
     Ipvs,
+    KubeProxyState,
+    NoteKind,
     Repair,
     Report,
     SourceState,
@@ -133,5 +135,25 @@ COMPLETE = report(
     parameters=(sysctl(key="ip_vs.conn_tab_bits"),),
     kernels=(InstalledKernel(RELEASE, running=True, boots_next=True, modules=()),),
     notes=("a note",),
+    note_kinds=frozenset({NoteKind.ROUTES_IGNORED}),
     failures={"listen": "127.0.0.1:14787: Address already in use"},
+    kube_proxy=KubeProxyState(True, "ipvs", "ipvs"),
+    persisted_files_current=True,
+    config_loaded_at=NOW - 3600,
+    web_certificate_expiry=NOW + 30 * 86400,
+)
+
+
+# A report of a node on which every check fails.
+_MISSING = module(ModuleVerdict.ABSENT)
+BROKEN = COMPLETE._replace(
+    health=Health(State.FAILED, "failed: all of it", 1),
+    modules=(_MISSING,),
+    sysctls=(sysctl(SysctlVerdict.WRITE_FAILED), *COMPLETE.sysctls[1:]),
+    parameters=(sysctl(SysctlVerdict.NEEDS_MODULE_RELOAD, "ip_vs.conn_tab_bits"),),
+    kernels=(InstalledKernel(RELEASE, running=True, boots_next=True, modules=(_MISSING,)),),
+    ipvs=Ipvs(False, detail="the ip_vs module is not live"),
+    config=ConfigState("ba9876543210", ("kube-proxy-ipvs",), (), 60.0, ("f:1: interval: invalid value",)),
+    kube_proxy=KubeProxyState(False),
+    persisted_files_current=False,
 )

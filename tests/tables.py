@@ -29,10 +29,10 @@ from ipvsd.commands.subjects import Kind
 from ipvsd.config import schema
 from ipvsd.config.dump import as_mapping
 from ipvsd.conflicts.external_setting import Program
-from ipvsd.model.report import Attribution, State
+from ipvsd.model.report import Attribution, NoteKind, State
 from ipvsd.model.types import ModuleVerdict, SysctlVerdict
 from ipvsd.reporting import metrics
-from tests import samples
+from tests import monitoring, samples
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = (ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")), *sorted(ROOT.glob("packaging/man/*.scd")))
@@ -197,6 +197,19 @@ def _metrics(group: str) -> str:
     return "\n".join(rows).replace("|  |", "| |")
 
 
+def _note_kinds() -> str:
+    texts = comments(sys.modules[NoteKind.__module__], NoteKind.__name__)
+    rows = (f"| `{kind.value}` | {' '.join(text)} |" for kind, text in zip(NoteKind, texts))
+    return "\n".join(["| note | meaning |", "|---|---|", *rows])
+
+
+def exposition() -> str:
+    """Return /metrics of a report that shows every metric, without the metrics of the process, which vary."""
+    text = metrics.exposition(lambda: samples.COMPLETE)().decode()
+    blocks = re.split(r"^(?=# HELP )", text, flags=re.MULTILINE)
+    return "".join(block for block in blocks if not block.startswith("# HELP process_"))
+
+
 def _process_metrics() -> str:
     text = metrics.exposition(lambda: None)().decode()
     return ", ".join(f"`{name}`" for name in sorted(re.findall(r"^# TYPE (\S+)", text, re.MULTILINE)))
@@ -207,6 +220,8 @@ def _process_metrics() -> str:
 TABLES: Mapping[str, Callable[[], str]] = {
     **{f"metrics of {group}": partial(_metrics, group) for group in metrics.GROUPS},
     "metrics of the process": _process_metrics,
+    "kinds of notes": _note_kinds,
+    "alerts": monitoring.alert_table,
     **{f"meanings of {kind.__name__}": partial(_meanings, kind) for kind in (State, ModuleVerdict, SysctlVerdict)},
     **{
         f"values of {kind.__name__}": partial(_values, kind)
@@ -216,6 +231,13 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "exit codes in brief": lambda: ", ".join(f"{code} {meaning}" for code, meaning in EXIT_CODES.items()),
     "keys": lambda: _definitions(_keys()),
     "defaults": _defaults,
+}
+
+
+# Files that are generated as a whole.
+FILES: Mapping[Path, Callable[[], str]] = {
+    ROOT / "tests/metrics.prom": exposition,
+    monitoring.PROMETHEUS_RULE: monitoring.prometheus_rule,
 }
 
 
@@ -238,3 +260,5 @@ def _fill(region: re.Match[str]) -> str:
 if __name__ == "__main__":
     for path in DOCUMENTS:
         path.write_text(written(path.read_text()))
+    for path, content in FILES.items():
+        path.write_text(content())

@@ -70,6 +70,18 @@ def test_a_valid_configuration_becomes_active_without_a_message(tree: Path, caps
     assert configured.state().files == (f"{tree}/{MAIN}",)
 
 
+def test_the_time_of_the_last_valid_configuration_is_known(tree: Path, configured: Configured, clock: Clock) -> None:
+    first = configured.loaded_at
+    put(tree, MAIN, BAD)
+    settled(configured, clock)
+    assert first is not None
+    assert configured.loaded_at == first
+    put(tree, MAIN, "interval: 20s\n")
+    settled(configured, clock)
+    assert configured.loaded_at is not None
+    assert configured.loaded_at > first
+
+
 def test_an_invalid_one_at_the_start_is_replaced_by_the_last_good_one(
     tree: Path, configured: Configured, capsys: Log
 ) -> None:

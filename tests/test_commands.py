@@ -174,10 +174,12 @@ def test_a_plan_as_json(tree: Path, capsys: Output) -> None:
     put(tree, "proc/modules", "".join(f"{name} 1 0 - Live 0x0\n" for name in LIVE if name != "ip_vs_sh"))
     _, found = values(capsys, "plan", *at(tree))
     origin = "profile kube-proxy-ipvs"
-    assert found == [
+    assert found["actions"] == [
         {"action": "write", "name": "net.ipv4.ip_forward", "actual": "0", "desired": "1", "origin": origin},
         {"action": "load", "name": "ip_vs_sh", "actual": "unloaded", "desired": "live", "origin": origin},
     ]
+    assert found.keys() == {"actions", "notes"}
+    assert found["notes"] == values(capsys, "check", *at(tree))[1]["notes"]
 
 
 def test_apply_is_for_the_running_kernel_only(tree: Path, capsys: Output) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Optional
@@ -11,6 +12,7 @@ import pytest
 from ipvsd.conflicts import sysctl_d
 from ipvsd.conflicts.external_setting import ExternalSetting, Names, Program
 from ipvsd.conflicts.file_tree import FileTree
+from ipvsd.sysctl import globs
 from tests.trees import put
 
 FORWARD = "net.ipv4.ip_forward"
@@ -114,3 +116,55 @@ def test_the_command_line_of_the_kernel(tmp_path: Path) -> None:
     put(tmp_path, "proc/cmdline", "quiet sysctl.net.ipv4.ip_forward=0 sysctl.kernel.x=1\n")
     (found,) = settings(FileTree(str(tmp_path)), FORWARD)
     assert (found.program, found.value, found.origin) == (Program.KERNEL, "0", "/proc/cmdline")
+
+
+LINKS = ("*", "eth*", "e?h0", "default", "all", "eth0", "[ed]*", "d*", "eth1", "*0")
+PARAMETERS = ("rp_filter", "forwarding", "r*", "*")
+ASKED = [f"net/ipv4/conf/{link}/{name}" for link in ("all", "default", "eth0", "eth1") for name in PARAMETERS[:2]]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_settled_sysctl_has_the_value_that_all_writes_in_order_give(
+    monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    dice = random.Random(seed)
+    settled = sysctl_d._settled
+    count = 0
+    for _ in range(100):
+        keys = [f"net/ipv4/conf/{dice.choice(LINKS)}/{dice.choice(PARAMETERS)}" for _ in range(dice.randint(1, 7))]
+        text = "\n".join(
+            f"{dice.choice(['', '', '-'])}{key} = {dice.choice(['0', '1', '1', '2', 'x'])}" for key in keys
+        )
+        paths = dice.sample(ASKED, dice.randint(1, 8))
+        known = {path: dice.choice("01") for path in paths if dice.random() < 0.15}
+        for read, simulate in (
+            (sysctl_d.assignments, sysctl_d.simulate_systemd_sysctl),
+            (sysctl_d.procps_assignments, sysctl_d.simulate_procps),
+        ):
+            found = list(read("x.conf", text))
+            count += bool(settled(found, paths, known))
+            quick = simulate(found, paths, known)
+            with monkeypatch.context() as patch:
+                patch.setattr(sysctl_d, "_settled", lambda *_: {})
+                assert simulate(found, paths, known) == quick, text
+    assert count > 20
+
+
+def test_the_cost_of_patterns_that_all_match_does_not_grow_with_their_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: list[str] = []
+    matches = globs.Glob.matches
+
+    def counted(glob: globs.Glob, name: str) -> bool:
+        compared.append(name)
+        return matches(glob, name)
+
+    monkeypatch.setattr(globs.Glob, "matches", counted)
+    paths = [f"net/ipv4/conf/eth{number}/rp_filter" for number in range(100)]
+    counts = []
+    for size in (50, 400):
+        compared.clear()
+        text = "\n".join(f"net/ipv4/conf/*[a-z{number}]*/rp_filter = {number}" for number in range(size))
+        sysctl_d.simulate_systemd_sysctl(list(sysctl_d.assignments("x.conf", text)), paths)
+        counts.append(len(compared))
+    # Only the default of the interfaces is compared with every pattern.
+    assert counts[1] < counts[0] + 5 * 400

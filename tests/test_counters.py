@@ -8,6 +8,7 @@ import pytest
 
 from ipvsd.model.report import Repair
 from ipvsd.model.types import ModuleState
+from ipvsd.reconcile.changes import VirtualServicesLost
 from ipvsd.reporting.counters import BUCKETS, Counters
 from tests.fake_kernel import FORWARD
 from tests.reconciling import Node, started
@@ -167,3 +168,10 @@ def test_members_of_a_pattern_are_counted_under_its_name() -> None:
     del node.kernel.values[names[0]]  # it disappears before the repair is counted
     node.round()
     assert (node.counters.values.drifts, node.counters.values.repairs) == ({pattern: 4}, {pattern: 4})
+
+
+def test_each_loss_of_the_virtual_services_is_counted(node: Node) -> None:
+    assert node.counters.values.tables_lost == 0
+    node.counters.count([VirtualServicesLost("all of them"), VirtualServicesLost("all of them")])
+    node.counters.count([])
+    assert node.counters.values.tables_lost == 2

@@ -138,11 +138,12 @@ def test_the_last_repairs_are_recorded_before_the_end(service: Service, until: U
 # A daemon that causes a drift itself at the end of one of its methods, and reports its state when it continues.
 DRIFTING = """
 import pathlib, sys
-from ipvsd.daemon import main
+from ipvsd.daemon import main, main_loop
+from ipvsd.runtime import sd_notify
 
 file = pathlib.Path(sys.argv[1], "proc/sys/net/ipv4/ip_forward")
 
-class Drifting(main.Daemon):
+class Drifting(main_loop.Daemon):
     def drift(self, where, result):
         if self._startup.over and where == sys.argv[2]:
             file.write_text("0")
@@ -158,12 +159,12 @@ class Drifting(main.Daemon):
         self._notifier.status("waiting with ip_forward " + file.read_text().strip())
         return super()._wait()
 
-class Telling(main.SdNotify):
+class Telling(sd_notify.SdNotify):
     def ready(self, status):
         super().ready(status + ", ip_forward " + file.read_text().strip())
 
-main.SdNotify = Telling
-Drifting(sys.argv[1]).run()
+sd_notify.SdNotify, main_loop.Daemon = Telling, Drifting
+main.run(sys.argv[1])
 """
 
 

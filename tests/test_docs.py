@@ -27,6 +27,7 @@ from ipvsd.reporting import metrics, status_document
 from tests import samples, tables
 from tests.kube_proxy_server import put_kube_proxy
 from tests.trees import make_tree, put
+from tests.vm import test_doctor as guide
 
 ROOT = Path(__file__).parents[1]
 IPVSD_8 = (ROOT / "packaging/man/ipvsd.8.scd").read_text()
@@ -37,7 +38,7 @@ STATUS = (ROOT / "docs/status.md").read_text()
 DRIFT = (ROOT / "docs/drift.md").read_text()
 MARKDOWN = [
     *(ROOT / f"{name}.md" for name in ("README", "HACKING", "CHANGELOG", "SECURITY")),
-    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
 ]
 SOURCES = {path: path.read_text() for path in (ROOT / "ipvsd").rglob("*.py")}
 
@@ -65,6 +66,11 @@ def blocks(text: str, language: str = "") -> list[str]:
 @pytest.mark.parametrize("path", tables.DOCUMENTS, ids=lambda path: path.name)
 def test_the_tables_are_up_to_date(path: Path) -> None:
     assert path.read_text() == tables.written(path.read_text()), "run 'make tables'"
+
+
+@pytest.mark.parametrize("path", tables.FILES, ids=lambda path: path.name)
+def test_the_generated_files_are_up_to_date(path: Path) -> None:
+    assert path.read_text() == tables.FILES[path](), "run 'make tables'"
 
 
 def test_every_table_is_in_a_document() -> None:
@@ -113,6 +119,14 @@ def test_keys_of_the_configuration_that_are_named_in_passing_exist(path: Path) -
     known = {*terms(section(YAML_5, "# KEYS", "# SYSCTL NAMES"))}
     named = re.findall(r"`([A-Za-z]+(?:\.[A-Za-z]+)*):(?: [^`]*)?`", path.read_text())
     assert set(named) - known == set()
+
+
+# --- troubleshooting --------------------------------------------------------------------
+
+
+def test_each_section_of_the_guide_has_a_test_on_a_node_or_a_reason() -> None:
+    headings = re.findall(r"^## (.*)$", (ROOT / "docs/troubleshooting.md").read_text(), re.MULTILINE)
+    assert sorted(headings) == sorted((*guide.PROBLEMS, *guide.ELSEWHERE))
 
 
 # --- metrics --------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import io
 import json
 import re
 import tarfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,7 @@ from ipvsd.config.parser import parse
 from ipvsd.config.schema import Config
 from ipvsd.doctor import bundle, denials, sections
 from ipvsd.doctor.finding import Finding, Severity
+from ipvsd.kernel import process_files
 from ipvsd.kube_proxy import log_errors
 from ipvsd.model.types import NOTHING
 from ipvsd.runtime import http_client
@@ -157,7 +158,7 @@ def test_a_changed_configuration_needs_a_restart(tree: Path) -> None:
     found = examine(tree, answers(mode="iptables", requested=""))
 
     assert first(found) == "kube_proxy_not_restarted"
-    assert found[0].fix == "run 'systemctl restart kube-proxy.service'"
+    assert found[0].fix.startswith("run 'systemctl restart kube-proxy.service'; then run 'ipvsd doctor' again, which ")
 
 
 @pytest.mark.parametrize("scheduler", ["mh", "round-robin"])
@@ -425,6 +426,24 @@ SECRETS = {
 }
 
 
+def test_doctor_lists_the_processes_once_also_for_a_bundle(
+    tree: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listings: list[str] = []
+    names = process_files.names
+
+    def listed(root: str) -> Iterator[tuple[int, str]]:
+        listings.append(root)
+        return names(root)
+
+    monkeypatch.setattr(process_files, "names", listed)
+    put_kube_proxy(tree)
+    bundled = tmp_path / "out.tar.gz"
+    assert main(["doctor", "--root", str(tree), "--bundle", str(bundled)]) == 0
+    assert listings == [str(tree)]
+    assert json.loads(unpacked(bundled.read_bytes())["ipvsd-bundle/system.json"])["processes"] == ["kube-proxy"]
+
+
 def test_the_bundle_contains_no_secret_of_any_source(tree: Path, tmp_path: Path, capsys: Capture) -> None:
     text = "\n".join(pattern.format(secret) for secret, pattern in SECRETS.items()) + "\n"
     one_line = " ".join(pattern.format(secret).replace("\n", " ") for secret, pattern in SECRETS.items())
@@ -436,7 +455,7 @@ def test_the_bundle_contains_no_secret_of_any_source(tree: Path, tmp_path: Path,
     put(tree, "etc/sysctl.d/99.conf", f"# {text}\nnet.ipv4.ip_forward = 0 # {one_line}\n")
     put(tree, "etc/modprobe.d/a.conf", f"install ip_vs_lc /bin/sh -c 'curl {one_line}'\n")
     put(tree, "etc/modules-load.d/a.conf", f"unknown {one_line}\n")
-    put(tree, "etc/os-release", f"ID=debian\nSECRET={one_line}\n")
+    put(tree, "etc/os-release", f"export ID='debian' # 12\nSECRET='{one_line}'\n")
     container = "f" * 64
     put(tree, f"proc/{PID}/cgroup", f"0::/kubepods/pod{'0' * 32}/{container}\n")
     name = f"var/log/containers/kube-proxy-x_kube-system_kube-proxy-{container}.log"
@@ -456,6 +475,7 @@ def test_the_bundle_contains_no_secret_of_any_source(tree: Path, tmp_path: Path,
             assert [name for name, data in members.items() if secret.encode() in data] == [], secret
     assert b"E1127" in written["ipvsd-bundle/kube-proxy.log"]
     assert json.loads(written["ipvsd-bundle/doctor.json"])["kernel"]
+    assert json.loads(written["ipvsd-bundle/system.json"])["os_release"] == {"ID": "debian"}
 
 
 def unpacked(data: bytes) -> dict[str, bytes]:

@@ -11,8 +11,11 @@ import pytest
 
 from ipvsd.boot import drop_in_files
 from ipvsd.cli import main
+from ipvsd.decide.verdicts import judge_sysctl
 from ipvsd.kernel.host import LinuxHost
+from ipvsd.model.types import Observed, Unreadable
 from ipvsd.reconcile.observation import observe_and_plan
+from ipvsd.runtime.rootfs import UnreadableError
 from tests.configured import config
 from tests.fake_kernel import CORE, DEPENDS, NODE, RELEASE, FakeKernel
 from tests.trees import make_modules, make_tree, put, put_sysctl, sysctl
@@ -187,3 +190,17 @@ def test_an_image_without_a_kernel_is_refused(tmp_path: Path, capsys: pytest.Cap
     assert main(["apply", "--persist", "--root", str(tmp_path)]) == 2
     assert "missing kernel in" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("transient", [True, False])
+def test_a_shortage_prevents_writing_and_another_error_does_not(tree: Path, transient: bool) -> None:
+    kernel, plan = observe_and_plan(LinuxHost(str(tree)), config(""))
+    wanted = plan.sysctls[0].desired
+    unread = judge_sysctl(wanted, Unreadable("a reason", transient), Observed(kernel, {}, {}))
+    # The text of the remedy depends on the root.
+    changed = plan._replace(sysctls=(unread._replace(remedy="adapted"), *plan.sysctls[1:]))
+    if transient:
+        with pytest.raises(UnreadableError, match=f"cannot read {wanted.key}: a reason"):
+            drop_in_files.build(config(""), kernel, changed)
+    else:
+        assert drop_in_files.build(config(""), kernel, changed)

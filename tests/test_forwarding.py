@@ -59,7 +59,7 @@ def test_a_plan_shows_what_the_kernel_does_by_itself_as_one_line(tmp_path: Path,
     main(["plan", "--root", str(tree)])
     assert capsys.readouterr().out == f"# profile kube-proxy-ipvs\n- {FORWARD} = 0\n+ {FORWARD} = 1\n"
     main(["plan", "--root", str(tree), "--output", "json"])
-    assert [item["name"] for item in json.loads(capsys.readouterr().out)] == [FORWARD]
+    assert [item["name"] for item in json.loads(capsys.readouterr().out)["actions"]] == [FORWARD]
 
 
 def test_interfaces_are_written_if_ip_forward_cannot_be(kernel: FakeKernel) -> None:

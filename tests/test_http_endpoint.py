@@ -60,7 +60,7 @@ def site() -> Iterator[Site]:
 def test_the_metrics(site: Site) -> None:
     status, headers, body = site.ask("/metrics")
     assert (status, headers["Content-Type"]) == (200, "text/plain; version=0.0.4; charset=utf-8")
-    assert b"\nipvsd_ready 1.0\n" in body
+    assert b'\nipvsd_state{state="ready"} 1.0\n' in body
 
 
 def test_the_metrics_as_openmetrics(site: Site) -> None:
@@ -135,7 +135,7 @@ def test_a_report_that_is_too_old_is_not_a_verdict(site: Site) -> None:
     site.report = site.report._replace(boottime=site.report.boottime - 121.0)
     status, _, body = site.ask("/healthz")
     assert (status, body.startswith(b"failed: outdated result: the last reconciliation was 12")) == (503, True)
-    assert b"\nipvsd_ready 0.0\n" in site.ask("/metrics")[2]
+    assert b'\nipvsd_state{state="failed"} 1.0\n' in site.ask("/metrics")[2]
     assert json.loads(site.ask("/status")[2])["state"] == "failed"
 
 

@@ -104,17 +104,21 @@ def test_a_package_is_one_sentence(package: str) -> None:
     assert isinstance(sentence.value, ast.Constant)
 
 
-def test_the_daemon_needs_nothing_heavy_before_it_is_ready() -> None:
-    """A configuration with values needs yaml; the shipped one has only comments."""
-    late = """
-    yaml pyroute2 watchdog prometheus_client http ssl asyncio logging hashlib json dataclasses inspect argparse
-    ipvsd.boot ipvsd.conflicts ipvsd.kube_proxy
-    """.split()
+EARLY = "socket ctypes.util ipvsd.model.report ipvsd.runtime.event_loop ipvsd.watch ipvsd.reporting".split()
+LATE = """
+yaml pyroute2 watchdog prometheus_client http ssl asyncio logging hashlib json dataclasses inspect argparse
+ipvsd.boot ipvsd.conflicts ipvsd.kube_proxy
+""".split()
+
+
+@pytest.mark.parametrize(("module", "unneeded"), [("main", EARLY + LATE), ("main_loop", LATE)])
+def test_the_daemon_imports_nothing_early_that_it_needs_later(module: str, unneeded: list[str]) -> None:
+    """`main` begins to load modules. A configuration with values needs yaml; the shipped one has only comments."""
     code = f"""
-import sys, ipvsd.cli, ipvsd.daemon.main
+import sys, ipvsd.cli, ipvsd.daemon.{module}
 from ipvsd.config.parser import parse
 parse([("ipvsd.yaml", open("packaging/ipvsd.yaml", "rb").read())])
-print(*(name for name in {late} if name in sys.modules))
+print(*(name for name in {unneeded} if name in sys.modules))
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=PACKAGE.parent, capture_output=True, text=True, check=True)
     assert done.stdout.split() == []

@@ -1,16 +1,29 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Optional
 
 import pytest
 
-from ipvsd import __version__
-from ipvsd.model.report import Histogram, Ipvs, Report, State
-from ipvsd.model.types import LastVerdict, ModuleVerdict, Need, SysctlVerdict
+from ipvsd.config.desired_state import build_desired
+from ipvsd.config.schema import Config
+from ipvsd.decide.aggregate import by_pattern
+from ipvsd.decide.planner import plan
+from ipvsd.model.report import (
+    ContendedSysctl,
+    Histogram,
+    InstalledKernel,
+    Ipvs,
+    KubeProxyState,
+    NoteKind,
+    Report,
+    SourceState,
+    State,
+)
+from ipvsd.model.types import Iptables, ModuleVerdict, Need, SysctlVerdict
 from ipvsd.reporting.counters import BUCKETS, EMPTY
 from ipvsd.reporting.metrics import exposition
-from tests.samples import module, report, sysctl
+from tests.fake_kernel import DEPENDS
+from tests.samples import kernel, module, observed, report, sysctl
 
 REPORT = report(
     module(name="ip_vs"),
@@ -18,49 +31,6 @@ REPORT = report(
     sysctl(),
     sysctl(SysctlVerdict.PENDING, "net.ipv4.vs.conntrack", found=None),
 )
-
-
-def each(metrics: str, values: str) -> Iterator[str]:
-    """Yield the lines of metrics for the two items of a kind."""
-    for metric in metrics.split():
-        kind = metric.partition("_")[0]
-        names = ("ip_vs", "br_netfilter") if kind == "module" else ("net.ipv4.ip_forward", "net.ipv4.vs.conntrack")
-        yield from (f'ipvsd_{metric}{{{kind}="{name}"}} {value}.0' for name, value in zip(names, values.split()))
-
-
-GOLDEN = [
-    "ipvsd_ready 1.0",
-    "ipvsd_ipvs_up 1.0",
-    f'ipvsd_build_info{{version="{__version__}"}} 1.0',
-    'ipvsd_config_info{config_hash="0123456789ab",profiles="kube-proxy-ipvs"} 1.0',
-    "ipvsd_config_last_reload_successful 1.0",
-    'ipvsd_watch_backend_info{backend="bpf"} 1.0',
-    *(f'ipvsd_source_up{{source="{name}"}} {up}' for name, up in (("uevents", 1.0), ("config_files", 0.0))),
-    'ipvsd_events_lost_total{source="uevents"} 3.0',
-    *(
-        f'ipvsd_operation_failed{{operation="{name}"}} 0.0'
-        for name in (
-            "listen",
-            "load_web_configuration",
-            "write_textfile",
-            "store_configuration",
-            "write_status",
-            "write_history",
-        )
-    ),
-    *each("module_loaded", "1 0"),
-    'ipvsd_module_verdict{module="ip_vs",verdict="live"} 1.0',
-    'ipvsd_module_verdict{module="br_netfilter",verdict="absent"} 1.0',
-    *each("module_required", "1 0"),
-    *each("module_loads_total module_load_failures_total module_unloads_total", "0 0"),
-    *each("sysctl_compliant", "1 0"),
-    'ipvsd_sysctl_verdict{sysctl="net.ipv4.ip_forward",verdict="compliant"} 1.0',
-    'ipvsd_sysctl_verdict{sysctl="net.ipv4.vs.conntrack",verdict="pending"} 1.0',
-    *each("sysctl_pending", "0 1"),
-    *each("sysctl_drifts_total sysctl_repairs_total sysctl_repair_failures_total", "0 0"),
-    *each("sysctl_contended", "0 1"),
-    "ipvsd_reboot_required 0.0",
-]
 
 
 def samples(made: Optional[Report]) -> list[str]:
@@ -73,11 +43,6 @@ def value(made: Report, sample: str) -> float:
     return float(line.rpartition(" ")[2])
 
 
-def test_the_exposition_is_as_promised_and_counters_begin_at_zero() -> None:
-    work = ("ipvsd_drift_", "ipvsd_reconciliation", "ipvsd_last_", "process_")
-    assert [line for line in samples(REPORT) if not line.startswith(work)] == GOLDEN
-
-
 def test_every_metric_has_a_help_text_and_a_type() -> None:
     text = exposition(lambda: REPORT)().decode()
     helped = {line.split()[2] for line in text.splitlines() if line.startswith("# HELP ") and len(line.split()) > 3}
@@ -85,43 +50,121 @@ def test_every_metric_has_a_help_text_and_a_type() -> None:
     assert helped == typed
 
 
-@pytest.mark.parametrize(("state", "ready"), [(State.READY, 1), (State.DEGRADED, 1), (State.FAILED, 0)])
-def test_a_degraded_node_is_ready(state: State, ready: float) -> None:
-    assert value(report(state=state), "ipvsd_ready") == ready
+@pytest.mark.parametrize("state", State)
+def test_exactly_one_state_is_1(state: State) -> None:
+    shown = {other: value(report(state=state), f'ipvsd_state{{state="{other.value}"}}') for other in State}
+    assert shown == {other: float(other is state) for other in State}
 
 
-@pytest.mark.parametrize(("up", "shown"), [(True, 1), (False, 0), (None, 0)])
-def test_ipvs_is_up_only_if_it_answered(up: Optional[bool], shown: float) -> None:
-    assert value(REPORT._replace(ipvs=Ipvs(up)), "ipvsd_ipvs_up") == shown
+def test_every_item_has_a_verdict_and_is_required_or_not() -> None:
+    lines = samples(REPORT._replace(parameters=(sysctl(SysctlVerdict.WRITE_FAILED, "ip_vs.x", required=False),)))
+    for line in (
+        'ipvsd_module_verdict{module="ip_vs",verdict="live"} 1.0',
+        'ipvsd_module_verdict{module="br_netfilter",verdict="absent"} 1.0',
+        'ipvsd_module_required{module="ip_vs"} 1.0',
+        'ipvsd_module_required{module="br_netfilter"} 0.0',
+        'ipvsd_sysctl_verdict{sysctl="net.ipv4.vs.conntrack",verdict="pending"} 1.0',
+        'ipvsd_sysctl_required{sysctl="net.ipv4.vs.conntrack"} 1.0',
+        'ipvsd_parameter_verdict{parameter="ip_vs.x",verdict="write_failed"} 1.0',
+        'ipvsd_parameter_required{parameter="ip_vs.x"} 0.0',
+    ):
+        assert line in lines
 
 
-@pytest.mark.parametrize("stands", [True, False])
-def test_what_cannot_be_read_is_shown_as_it_was_while_that_stands(stands: bool) -> None:
-    live, right = (LastVerdict(verdict, 0.0, stands) for verdict in (ModuleVerdict.LIVE, SysctlVerdict.COMPLIANT))
-    made = report(
-        module(ModuleVerdict.UNREADABLE)._replace(last_verdict=live),
-        sysctl(SysctlVerdict.UNREADABLE)._replace(last_verdict=right),
-    )
-    text = exposition(lambda: made)().decode()
-    assert f'ipvsd_module_loaded{{module="ip_vs"}} {float(stands)}\n' in text
-    assert f'ipvsd_sysctl_compliant{{sysctl="net.ipv4.ip_forward"}} {float(stands)}\n' in text
+@pytest.mark.parametrize(("yielded", "shown"), [(False, 1), (True, 0)])
+def test_a_contended_sysctl_is_no_problem_if_the_policy_permits_it(yielded: bool, shown: float) -> None:
+    made = REPORT._replace(contended=(ContendedSysctl("net.ipv4.ip_forward", "agent[7]", yielded),))
+    assert value(made, 'ipvsd_sysctl_contended{sysctl="net.ipv4.ip_forward"}') == shown
+    assert value(made, 'ipvsd_sysctl_contended{sysctl="net.ipv4.vs.conntrack"}') == 0
+
+
+UNKNOWN = (
+    "ipvs_up", "persisted_files_current", "web_certificate_expiry_timestamp_seconds", "kube_proxy_up",
+    "kube_proxy_mode", "kube_proxy_requested_mode", "config_last_reload_success_timestamp_seconds", "kernel_next_info",
+    "note_info",
+)  # fmt: skip
+
+
+def test_a_value_that_is_unknown_is_absent_and_not_0() -> None:
+    made = REPORT._replace(ipvs=Ipvs(None))
+    assert [line for line in samples(made) if line.startswith(tuple(f"ipvsd_{name}" for name in UNKNOWN))] == []
+
+
+@pytest.mark.parametrize("name", ["ipvs_up", "persisted_files_current", "kube_proxy_up"])
+def test_a_check_that_failed_is_0(name: str) -> None:
+    made = REPORT._replace(ipvs=Ipvs(False), persisted_files_current=False, kube_proxy=KubeProxyState(False))
+    assert value(made, f"ipvsd_{name}") == 0
 
 
 def test_the_configuration_is_shown() -> None:
     assert REPORT.config is not None
     refused = REPORT.config._replace(errors=("f:1: no",))
     assert value(REPORT._replace(config=refused), "ipvsd_config_last_reload_successful") == 0
-    for profiles, shown in (((), "none"), (("kube-proxy-ipvs", "lvs-full"), "kube-proxy-ipvs,lvs-full")):
-        made = REPORT._replace(config=REPORT.config._replace(profiles=profiles))
-        assert value(made, f'ipvsd_config_info{{config_hash="0123456789ab",profiles="{shown}"}}') == 1
+    two = REPORT.config._replace(profiles=("kube-proxy-ipvs", "lvs-full"))
+    lines = samples(REPORT._replace(config=two, config_loaded_at=12.0))
+    assert [line for line in lines if line.startswith(("ipvsd_config_info", "ipvsd_profile", "ipvsd_resync"))] == [
+        'ipvsd_config_info{config_hash="0123456789ab"} 1.0',
+        'ipvsd_profile_info{profile="kube-proxy-ipvs"} 1.0',
+        'ipvsd_profile_info{profile="lvs-full"} 1.0',
+        "ipvsd_resync_interval_seconds 60.0",
+    ]
+    assert "ipvsd_config_last_reload_success_timestamp_seconds 12.0" in lines
+
+
+@pytest.mark.parametrize(("mode", "shown"), [("ipvs", "ipvs"), ("nftables", "nftables"), ("x" * 60, "other")])
+def test_a_mode_that_does_not_exist_is_other(mode: str, shown: str) -> None:
+    made = REPORT._replace(kube_proxy=KubeProxyState(True, mode, mode))
+    assert value(made, f'ipvsd_kube_proxy_mode{{mode="{shown}"}}') == 1
+    assert value(made, f'ipvsd_kube_proxy_requested_mode{{mode="{shown}"}}') == 1
+
+
+def test_a_kernel_is_identified_by_its_release_alone() -> None:
+    missing = module(ModuleVerdict.ABSENT)
+    kernels = (
+        InstalledKernel("6.1.0", running=False, boots_next=False, modules=(missing,)),
+        InstalledKernel("6.12.0", running=False, boots_next=True, modules=()),
+    )
+    lines = [line for line in samples(REPORT._replace(kernels=kernels)) if line.startswith("ipvsd_kernel_")]
+    assert lines == [
+        'ipvsd_kernel_ready{release="6.1.0"} 0.0',
+        'ipvsd_kernel_ready{release="6.12.0"} 1.0',
+        f'ipvsd_kernel_running_info{{release="{REPORT.kernel.release}"}} 1.0',
+        'ipvsd_kernel_next_info{release="6.12.0"} 1.0',
+    ]
+
+
+@pytest.mark.parametrize("backend", ["nft", "legacy"])
+def test_the_default_profile_with_three_kernels_has_at_most_300_series(backend: str) -> None:
+    seen = kernel((*DEPENDS, "nft_counter"))._replace(iptables=Iptables(f"/usr/sbin/xtables-{backend}-multi", ()))
+    pattern = {"net.ipv4.conf.*.forwarding": ("net.ipv4.conf.eth0.forwarding", "net.ipv4.conf.lo.forwarding")}
+    planned = plan(build_desired(Config(), seen, {}, pattern), observed(seen))
+    modules, sysctls = planned.modules, by_pattern(planned.sysctls)
+    names = ("uevents", "sysctl_inotify", "sysctl_bpf", "config_files", "web")
+    made = report(*modules, *sysctls)._replace(
+        sources=tuple(SourceState(name, up=True, detail="", events_lost=0) for name in names),
+        kernels=tuple(InstalledKernel(f"6.{n}.0", n == 1, n == 2, modules) for n in range(3)),
+        note_kinds=frozenset(NoteKind),
+        kube_proxy=KubeProxyState(True, "iptables", "ipvs"),
+        persisted_files_current=False,
+        config_loaded_at=1.0,
+        web_certificate_expiry=1.0,
+    )
+    assert (len(modules), len(sysctls)) == (45 if backend == "nft" else 49, 9)
+    assert len(samples(made)) <= 300
 
 
 def test_counts_are_shown_per_name() -> None:
-    tally = EMPTY._replace(loads={"ip_vs": 3}, drifts={"net.ipv4.ip_forward": 2}, reconciliations=7)
+    tally = EMPTY._replace(
+        loads={"ip_vs": 3}, drifts={"net.ipv4.ip_forward": 2}, unloads={"ip_vs": 2, "dummy": 1},
+        load_failures={"dummy": 5}, tables_lost=4,
+    )  # fmt: skip
     made = REPORT._replace(counters=tally)
     assert value(made, 'ipvsd_module_loads_total{module="ip_vs"}') == 3
     assert value(made, 'ipvsd_sysctl_drifts_total{sysctl="net.ipv4.ip_forward"}') == 2
-    assert value(made, "ipvsd_reconciliations_total") == 7
+    assert value(made, 'ipvsd_module_loads_total{module="br_netfilter"}') == 0
+    assert value(made, "ipvsd_module_unloads_total") == 3
+    assert value(made, "ipvsd_module_load_failures_total") == 5
+    assert value(made, "ipvsd_table_lost_total") == 4
     assert value(made, "ipvsd_last_reconciliation_timestamp_seconds") == REPORT.time
 
 
@@ -146,9 +189,9 @@ def test_before_the_first_reconciliation_there_are_only_process_metrics() -> Non
 def test_the_exposition_follows_the_latest_report() -> None:
     latest: list[Optional[Report]] = [None]
     text = exposition(lambda: latest[0])
-    assert b"ipvsd_ready" not in text()
+    assert b"ipvsd_state" not in text()
     latest[0] = REPORT
-    assert b"\nipvsd_ready 1.0\n" in text()
+    assert b'\nipvsd_state{state="ready"} 1.0\n' in text()
 
 
 def test_a_name_can_not_break_out_of_its_label() -> None:
@@ -160,6 +203,6 @@ def test_a_name_can_not_break_out_of_its_label() -> None:
 def test_the_scrape_is_text_without_duplicate_series_for_any_name() -> None:
     names = ["a\x1b[31m", "\udcff", r"\xff", "\ud800", "b" * 5000, "b" * 6000, "c\u2028d"]
     found = samples(report(*(module(name=name) for name in names)))
-    loaded = [line for line in found if line.startswith("ipvsd_module_loaded{")]
+    loaded = [line for line in found if line.startswith("ipvsd_module_required{")]
     assert len(loaded) == len(set(loaded)) == len(names) - 2
     assert all(line.isprintable() and len(line) < 1000 for line in found)

@@ -19,6 +19,20 @@ MAX = "net.netfilter.nf_conntrack_max"
 # --- 010 --------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        (f"0x00{'f' * 16}", (1 << 64) - 1), (f"-0x0{'f' * 16}", 1 - (1 << 64)), (f"0x01{'0' * 16}", None),
+        (f"0x{'f' * 17}", None), (f"0x000{'f' * 16}", None), ("18446744073709551615", (1 << 64) - 1),
+        ("18446744073709551616", None),
+        (f"0{'0' * 18}1", 1), (f"0{'0' * 19}1", None), ("01777777777777777777777", None),
+    ],
+)  # fmt: skip
+def test_a_number_has_at_most_20_characters_and_64_bits(text: str, number: Optional[int]) -> None:
+    """See proc_get_long() in kernel/sysctl.c, which refuses longer texts and larger numbers."""
+    assert integer(text) == number
+
+
 @pytest.mark.parametrize(("text", "number"), [("010", 8), ("0x1f", 31), ("-010", -8), ("0", 0), ("00", 0), ("10", 10)])
 def test_a_number_has_the_meaning_of_the_kernel_everywhere(text: str, number: int) -> None:
     made = config(f"sysctls: {{net.a.b: {{atLeast: {text}, atMost: {text}}}}}")

@@ -133,26 +133,31 @@ def test_a_stream_that_is_not_writable_is_reported(tree: Path) -> None:
     assert ended(start(words("check", tree), "1</dev/null")) == Ended(74, "", told)
 
 
-INTERRUPTED_COMMAND = """
-import signal
-from ipvsd.commands import output
-output.run(lambda: signal.raise_signal(signal.SIGINT))
-"""
 INTERRUPTED_IMPORT = """
 import signal, sys
-from ipvsd import cli
+INTERRUPTED = sys.argv[1]
 class Finder:
     def find_spec(self, name, *_):
-        if name == "ipvsd.commands.argument_parser":
+        if name == INTERRUPTED:
             signal.raise_signal(signal.SIGINT)
 sys.meta_path.insert(0, Finder())
-sys.exit(cli.main(["profile", "list"]))
+from ipvsd.__main__ import main
+sys.argv[1:] = ["profile", "list"]
+sys.exit(main())
 """
 
 
-@pytest.mark.parametrize("code", [INTERRUPTED_COMMAND, INTERRUPTED_IMPORT], ids=["before its output", "in its import"])
-def test_an_interrupt_ends_a_command_by_the_signal_without_a_traceback(code: str) -> None:
-    assert ended(start([sys.executable, "-c", code])) == Ended(-signal.SIGINT)
+@pytest.mark.parametrize(
+    "module", ["ipvsd.cli", "ipvsd.model.printable", "ipvsd.commands.argument_parser", "ipvsd.commands.profile"]
+)
+def test_an_interrupt_at_any_time_ends_a_command_by_the_signal_without_a_traceback(module: str) -> None:
+    assert ended(start([sys.executable, "-c", INTERRUPTED_IMPORT, module])) == Ended(-signal.SIGINT)
+
+
+def test_every_installed_program_starts_at_the_entry_point_that_handles_interrupts() -> None:
+    root = Path(__file__).parent.parent
+    assert '\nipvsd = "ipvsd.__main__:main"\n' in (root / "pyproject.toml").read_text()
+    assert "\nfrom ipvsd.__main__ import main" in (root / "packaging/rpm/launcher").read_text()
 
 
 def test_all_output_is_written_to_a_non_blocking_pipe(tree: Path) -> None:

@@ -101,17 +101,3 @@ def test_a_kernel_release_has_a_version(release: str, version: tuple[int, int]) 
 )  # fmt: skip
 def test_a_list_of_processors_is_counted(text: str, count: int) -> None:
     assert procfs.cpu_count(text) == count
-
-
-@pytest.mark.parametrize(
-    ("text", "name"),
-    [
-        pytest.param('PRETTY_NAME="Debian"\nID=debian\n', "debian", id="plain"),
-        pytest.param('VERSION_ID="12"\nID="rocky"\n', "rocky", id="double quotes"),
-        pytest.param("ID='opensuse-leap'", "opensuse-leap", id="single quotes"),
-        pytest.param("VERSION_ID=12\n", "", id="no ID"),
-        pytest.param("ID=Rm -rf", "", id="nonsense"),
-    ],
-)
-def test_the_distribution_is_the_id_of_os_release(text: str, name: str) -> None:
-    assert procfs.os_release_id(text) == name

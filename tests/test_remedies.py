@@ -85,11 +85,6 @@ def test_the_remedy_of_an_item_that_ipvsd_can_repair(root: str, daemon: bool, re
     assert remedies.adapt(Plan((), (), (finding,)), root, daemon).sysctls[0].remedy == remedy
 
 
-@pytest.mark.parametrize("remedy", [remedies.TRANSIENT, remedies.UNREADABLE, remedies.APPLY, ""])
-def test_only_a_shortage_is_transient(remedy: str) -> None:
-    assert remedies.is_transient(sysctl(SysctlVerdict.UNREADABLE, remedy=remedy)) is (remedy == remedies.TRANSIENT)
-
-
 @pytest.mark.parametrize("verdict", [ModuleVerdict.ABSENT, ModuleVerdict.MODULE_TREE_MISSING])
 def test_the_two_newest_kernels_with_a_module_are_named(verdict: ModuleVerdict) -> None:
     seen = kernel()._replace(in_other_kernels={"ip_vs": ("6.1", "6.2", "6.3")})

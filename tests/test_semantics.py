@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Optional
+
 import pytest
 
+from ipvsd.conflicts import sysctl_d
+from ipvsd.sysctl import semantics, values
 from ipvsd.sysctl.semantics import INITIAL, ProcSys, StoredValue, accepted_value, matching
 
 FORWARD = "net/ipv4/ip_forward"
@@ -75,3 +79,24 @@ def test_a_pattern_matches_paths_part_by_part_and_no_leading_period() -> None:
     paths = [f"net/ipv4/conf/{link}/rp_filter" for link in ("lo", "eth0", ".x", "all")]
     found = matching(["net/ipv4/conf/*/rp_filter", "net/ipv4/conf/e*/rp_filter", "net/*/rp_filter"], paths)
     assert list(found.values()) == [[paths[3], paths[1], paths[0]], [paths[1]], []]
+
+
+def test_the_text_of_a_pattern_is_judged_once_for_all_interfaces(monkeypatch: pytest.MonkeyPatch) -> None:
+    judged: list[str] = []
+    integer = values.integer
+
+    def counted(text: str) -> Optional[int]:
+        judged.append(text)
+        return integer(text)
+
+    monkeypatch.setattr(values, "integer", counted)
+    patterns = [f"net/ipv4/conf/*{'?' * count}/rp_filter = 90{count}" for count in range(9)]
+    lines = list(sysctl_d.assignments("x.conf", "\n".join(patterns)))
+    counts = []
+    for size in (10, 100):
+        semantics._accepted.cache_clear()
+        judged.clear()
+        paths = [f"net/ipv4/conf/interface{number}/rp_filter" for number in range(size)]
+        sysctl_d.simulate_systemd_sysctl(lines, paths)
+        counts.append(len(judged))
+    assert counts[0] == counts[1] == len(patterns)

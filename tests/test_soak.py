@@ -53,7 +53,7 @@ def evidence() -> Evidence:
         f'ipvsd_sysctl_repairs_total{{sysctl="{FOUGHT}"}}': 0.0,
         f'ipvsd_sysctl_drifts_total{{sysctl="{CHANGED}"}}': 0.0,
         'ipvsd_module_loads_total{module="ip_vs_sh"}': 1.0,
-        'ipvsd_module_unloads_total{module="ip_vs_sh"}': 1.0,
+        "ipvsd_module_unloads_total": 1.0,
     }
     sources = [{"name": name, "events_lost": 0} for name in ("uevents", "sysctl_inotify", "sysctl_bpf")]
     document = {

@@ -7,7 +7,7 @@ import errno
 import itertools
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Callable
 
 import pytest
@@ -16,11 +16,11 @@ from ipvsd.config.schema import Config
 from ipvsd.decide.backoff import BackoffState
 from ipvsd.decide.health import assess
 from ipvsd.model.report import State
-from ipvsd.model.types import LoadModule, SysctlVerdict, WriteSysctl
+from ipvsd.model.types import Kernel, LoadModule, SysctlVerdict, WriteSysctl
 from ipvsd.model.types import ModuleVerdict as M
 from ipvsd.model.types import SysctlVerdict as S
 from ipvsd.reconcile.observation import observe_and_plan
-from ipvsd.reconcile.rounds import ROUNDS, ReconcileResult, reconcile
+from ipvsd.reconcile.rounds import ROUNDS, FirstRound, ReconcileResult, reconcile
 from tests.configured import config
 from tests.fake_kernel import CONF, FORWARD, FakeKernel
 from tests.reconciling import settle
@@ -367,33 +367,43 @@ def test_the_next_alternative_is_tried(kernel: FakeKernel) -> None:
     assert "ip_vs_wlc" in kernel.states
 
 
-# --- while modules are being loaded -----------------------------------------------------
+# --- the first round --------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("begin", [fresh, drifted, loaded], ids=lambda begin: begin.__name__)
-def test_drift_beside_the_first_actions_is_observed_and_repaired(begin: Callable[[FakeKernel], None]) -> None:
-    kernel, calls = FakeKernel(), list[str]()
+def test_drift_after_the_first_observation_is_observed_and_repaired(begin: Callable[[FakeKernel], None]) -> None:
+    kernel = FakeKernel()
     begin(kernel)
-
-    def beside() -> None:
-        calls.append("beside")
-        kernel.values["net.ipv4.tcp_rmem"] = "1 2 3"
-
     made = config("sysctls: {net.ipv4.tcp_rmem: 4096 131072 6291456}")
-    done = reconcile(kernel, made, {}, lambda: 0.0, beside=beside)
-    assert (calls, state(done)) == (["beside"], State.READY)
+    first = FirstRound(kernel, made, lambda: 0.0)
+    kernel.values["net.ipv4.tcp_rmem"] = "1 2 3"
+    done = reconcile(kernel, made, {}, lambda: 0.0, first=first)
+    assert state(done) == State.READY
     assert [outcome.action.name for outcome in done.outcomes].count("net.ipv4.tcp_rmem") == 1
 
 
-def test_an_error_beside_the_first_actions_is_raised_after_them() -> None:
-    kernel = FakeKernel()
+def test_a_programming_error_in_the_first_actions_is_raised() -> None:
+    class Wrong(FakeKernel):
+        def load_module(self, name: str, options: Sequence[str] = ()) -> None:
+            raise KeyError(name, options)
 
-    def beside() -> None:
-        raise KeyError
-
+    kernel = Wrong()
+    first = FirstRound(kernel, CONFIG, lambda: 0.0)
     with pytest.raises(KeyError):
-        reconcile(kernel, CONFIG, {}, lambda: 0.0, beside=beside)
-    assert kernel.module_state("ip_vs") is not None
+        reconcile(kernel, CONFIG, {}, lambda: 0.0, first=first)
+
+
+def test_the_kernel_is_read_once_in_a_reconciliation() -> None:
+    class Counting(FakeKernel):
+        reads = 0
+
+        def kernel(self, names: Collection[str]) -> Kernel:
+            self.reads += 1
+            return super().kernel(names)
+
+    kernel = Counting()
+    done = settle(kernel)
+    assert (len(done.outcomes) > 1, kernel.reads) == (True, 1)
 
 
 @pytest.mark.system
@@ -402,13 +412,14 @@ def test_without_another_thread_the_actions_come_first() -> None:
 import resource, sys
 from tests.fake_kernel import FakeKernel
 from ipvsd.config.schema import Config
-from ipvsd.reconcile.rounds import reconcile
-kernel, seen = FakeKernel(), []
+from ipvsd.reconcile.rounds import FirstRound, reconcile
+kernel = FakeKernel()
 import os
 os.setuid(65534)
 resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
-done = reconcile(kernel, Config(), {}, lambda: 0.0, beside=lambda: seen.append(kernel.module_state("ip_vs")))
-print(seen[0] is not None, len(done.after.actions))
+first = FirstRound(kernel, Config(), lambda: 0.0)
+acted = kernel.module_state("ip_vs") is not None
+print(acted, len(reconcile(kernel, Config(), {}, lambda: 0.0, first=first).after.actions))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "True 0\n"

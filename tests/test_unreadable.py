@@ -12,10 +12,11 @@ from ipvsd.boot import drop_in_files, installed_kernels, next_boot
 from ipvsd.cli import main
 from ipvsd.config import config_files
 from ipvsd.config.parser import ConfigError, parse
-from ipvsd.conflicts.file_tree import FileTree
+from ipvsd.conflicts.file_tree import PLACES, FileTree
 from ipvsd.kernel.host import LinuxHost
 from ipvsd.kernel.load_blockers import LoadBlockers
 from ipvsd.kernel.module_tree import Index, ModuleTree, modprobe_d_stamps
+from ipvsd.model.report import NoteKind, Report
 from ipvsd.reconcile.observation import observe_and_plan
 from ipvsd.reconcile.rounds import reconcile
 from ipvsd.reporting.notices import Notices
@@ -23,6 +24,7 @@ from ipvsd.runtime.rootfs import MAX_BYTES, UnreadableError
 from ipvsd.state import last_good_config
 from tests.boots import make_image
 from tests.fake_kernel import DEPENDS, RELEASE
+from tests.samples import report
 from tests.scarce import few_descriptors
 from tests.trees import LIVE, make_tree, put
 
@@ -123,13 +125,36 @@ def test_a_notice_reports_an_unreadable_file(tree: Path) -> None:
     ]
 
 
+def test_the_persisted_files_are_current_outdated_or_unknown(tmp_path: Path) -> None:
+    tree = make_tree(tmp_path)
+    host = LinuxHost(str(tree))
+    done, notices = reconcile(host, CONFIG, {}, lambda: 0.0), Notices(str(tree), host)
+
+    def complete() -> Report:
+        notices.update(CONFIG, done)
+        return notices.complete(report())
+
+    assert complete().persisted_files_current is None
+    main(["apply", "--persist", "--root", str(tree)])
+    assert complete().persisted_files_current is True
+    assert NoteKind.PERSISTED_FILES_OUTDATED not in complete().note_kinds
+    with few_descriptors():
+        unknown = complete()
+    assert (unknown.persisted_files_current, NoteKind.CHECK_FAILED in unknown.note_kinds) == (None, True)
+    put(tree, drop_in_files.SYSCTL, "net.ipv4.ip_forward = 0\n")
+    outdated = complete()
+    assert (outdated.persisted_files_current, NoteKind.PERSISTED_FILES_OUTDATED in outdated.note_kinds) == (False, True)
+    assert outdated.notes == notices.notes
+
+
 def test_an_unreadable_file_of_another_program_is_reported(tree: Path) -> None:
     kernel, plan = observe_and_plan(LinuxHost(str(tree)), CONFIG)
     with few_descriptors():
         there = FileTree(str(tree))
         assert there.read("etc/sysctl.conf") is None
         assert (there.names("etc/sysctl.d"), there.masked("x.service")) == ((), False)
-    files = ("etc/sysctl.conf", "etc/sysctl.d", "etc/systemd/system/x.service", "run/systemd/system/x.service")
+    units = [f"{place}/systemd/system/x.service" for place in PLACES]
+    files = ("etc/sysctl.conf", "etc/sysctl.d", *units)
     assert dict(there.unreadable_files) == dict.fromkeys((f"{tree}/{file}" for file in files), "Too many open files")
     with few_descriptors(), pytest.raises(UnreadableError):
         next_boot.predict(str(tree), kernel, next_boot.names_of(plan))
@@ -154,3 +179,22 @@ def test_a_command_that_cannot_read_an_image_exits_with_unknown(tmp_path: Path, 
             code = main(arguments)
         assert code in (2, 78)
         assert "Too many open files" in capsys.readouterr().err
+
+
+UNREADABLE = "/proc/self/mem"  # a regular file, and no program can read its beginning
+
+
+@pytest.mark.parametrize("output", ["text", "json"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "check", "plan", "preflight", "apply --persist", "explain ip_vs", "doctor", "config show",
+        f"config validate {UNREADABLE}",
+    ],
+)  # fmt: skip
+def test_a_command_that_cannot_read_its_configuration_exits_with_unknown(
+    tree: Path, capsys: Output, command: str, output: str
+) -> None:
+    given = [] if UNREADABLE in command else ["--config", UNREADABLE]
+    assert main([*command.split(), *given, "--root", str(tree), "--output", output]) == 2
+    assert capsys.readouterr().err == f"{UNREADABLE}: cannot read the file: Input/output error\n"

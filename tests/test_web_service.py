@@ -25,7 +25,7 @@ def test_the_metrics_are_in_the_textfile_while_the_daemon_runs(service: Service,
     put(service.tree, MAIN, "web: {listen: [], textfile: /var/lib/node/ipvsd.prom}\n")
     service.ready()
     file = directory / "ipvsd.prom"
-    until(lambda: "\nipvsd_ready 1.0\n" in read(file), "it is written")
+    until(lambda: '\nipvsd_state{state="ready"} 1.0\n' in read(file), "it is written")
     assert (file.stat().st_mode & 0o777, os.listdir(directory)) == (0o644, ["ipvsd.prom"])
     assert "process_" not in read(file)  # node_exporter has metrics with these names
     service.stop()

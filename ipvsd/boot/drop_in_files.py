@@ -14,7 +14,6 @@ from ipvsd import __version__
 from ipvsd.boot.sysctl_drop_in import RANGE, lines
 from ipvsd.config.desired_state import pattern_rules
 from ipvsd.config.schema import Config
-from ipvsd.decide import remedies
 from ipvsd.model.types import Kernel, ModuleVerdict, Plan
 from ipvsd.modprobe import kernel_names
 from ipvsd.runtime import rootfs
@@ -44,7 +43,7 @@ def build(config: Config, kernel: Kernel, plan: Plan) -> Mapping[str, str]:
     if kernel.unreadable:
         file, _, reason = kernel.unreadable.partition(": ")
         raise rootfs.UnreadableError(0, reason, file)
-    for finding in filter(remedies.is_transient, plan.sysctls):
+    for finding in (found for found in plan.sysctls if found.transient):
         raise rootfs.UnreadableError(0, finding.evidence, finding.name)
     known = kernel.loadable | kernel.built_in
     # A damaged index can return any text as the target of an alias, such as two lines.

@@ -19,7 +19,7 @@ from ipvsd.decide.planner import plan
 from ipvsd.kernel.host import LinuxHost, classify_root
 from ipvsd.kernel.module_tree import ModuleTree, modprobe_d_stamps, stamp, version
 from ipvsd.kernel.module_tree import releases as trees
-from ipvsd.model.report import InstalledKernel, RootKind
+from ipvsd.model.report import InstalledKernel
 from ipvsd.model.types import (
     MISSING,
     Action,
@@ -33,6 +33,7 @@ from ipvsd.model.types import (
     Observed,
     Plan,
     Policy,
+    RootKind,
     SysctlFinding,
     SysctlVerdict,
     WriteSysctl,

@@ -6,9 +6,13 @@ import re
 from collections.abc import Iterator
 
 from ipvsd.conflicts.file_tree import FileTree
-from ipvsd.model.report import RootKind
+from ipvsd.kernel import shell_assignments
+from ipvsd.model.types import RootKind
 
 _GRUB = "etc/default/grub"
+# In the order in which grub-mkconfig joins them.
+_VARIABLES = ("GRUB_CMDLINE_LINUX", "GRUB_CMDLINE_LINUX_DEFAULT")
+_KERNEL_INSTALL = ("etc/kernel/cmdline", "usr/lib/kernel/cmdline")
 _ENTRIES = "boot/loader/entries"
 
 
@@ -23,8 +27,10 @@ def command_line(tree: FileTree, root_kind: RootKind, release: str) -> str:
     entry = next(_entries(tree, release), None)
     if entry is not None:
         return entry
-    configured = tree.read("etc/kernel/cmdline")
-    return _grub(tree) if configured is None else configured
+    # A link to /dev/null is no regular file, so kernel-install skips it. An empty file counts.
+    configured = (tree.read(file) for file in _KERNEL_INSTALL)
+    found = next((text for text in configured if text is not None), None)
+    return _grub(tree) if found is None else found
 
 
 def _entries(tree: FileTree, release: str) -> Iterator[str]:
@@ -35,12 +41,8 @@ def _entries(tree: FileTree, release: str) -> Iterator[str]:
 
 
 def _grub(tree: FileTree) -> str:
-    """Return the result of update-grub: the last assignment of each variable, which can refer to an earlier one."""
-    drop_ins = sorted(name for name in tree.names(f"{_GRUB}.d") if name.endswith(".cfg"))
+    """Return the command line that update-grub writes. The parts that a command prints are missing."""
+    drop_ins = sorted(name for name in tree.names(f"{_GRUB}.d") if re.match(r"[^.].*\.cfg\Z", name, re.DOTALL))
     files = [_GRUB, *(f"{_GRUB}.d/{name}" for name in drop_ins)]
-    variables: dict[str, str] = {}
-    for line in "\n".join(tree.read(file) or "" for file in files).splitlines():
-        match = re.match(r"\s*(?:export\s+)?(GRUB_CMDLINE_LINUX(?:_DEFAULT)?)=[\"']?(.*?)[\"']?\s*\Z", line)
-        if match:
-            variables[match[1]] = re.sub(r"\$\{?(\w+)\}?", lambda name: variables.get(name[1], ""), match[2])
-    return " ".join(variables.values())
+    variables = shell_assignments.parse("\n".join(tree.read(file) or "" for file in files))
+    return " ".join(variables[name].text for name in _VARIABLES if name in variables)

@@ -15,8 +15,8 @@ from ipvsd.config import config_files
 from ipvsd.config.schema import Config
 from ipvsd.decide.health import required
 from ipvsd.kernel.host import Host, LinuxHost, classify_root
-from ipvsd.model.report import InstalledKernel, RootKind
-from ipvsd.model.types import Action, Finding, Kernel, ModuleFinding, Plan, SysctlFinding
+from ipvsd.model.report import InstalledKernel
+from ipvsd.model.types import Action, Finding, Kernel, ModuleFinding, Plan, RootKind, SysctlFinding
 from ipvsd.model.value_texts import text_of
 from ipvsd.reconcile.observation import observe_and_plan
 from ipvsd.reconcile.rounds import UNSETTLED, ReconcileResult, reconcile

@@ -23,9 +23,9 @@ EXIT_CODES: Mapping[int, str] = {
     # also exits 1 if the item is not compliant, or if a file will set a different value. *doctor* exits 1
     # if it finds an error. The commands for a kube-proxy configuration also exit 1 if it has an error.
     1: "not compliant",
-    # The result is unknown: something cannot be read, or there is no kernel to check. If a file cannot be read
-    # because of a lack of file descriptors, missing permissions or a disk error, ipvsd does not treat the file as
-    # missing.
+    # The result is unknown: something cannot be read, such as the configuration, or there is no kernel to check. If
+    # a file cannot be read because of a lack of file descriptors, missing permissions or a disk error, ipvsd does not
+    # treat the file as missing.
     output.EX_CANNOT_TELL: "unknown",
     # The command line is invalid, or a name is unknown or ambiguous. A line on standard error suggests the correct
     # word, or lists the known ones. On a terminal, ipvsd wraps this line.

@@ -17,8 +17,8 @@ from ipvsd.decide.health import assess
 from ipvsd.kernel.host import LinuxHost, classify_root
 from ipvsd.kernel.ipvs_probe import probe
 from ipvsd.model import printable
-from ipvsd.model.report import Ipvs, Report, RootKind
-from ipvsd.model.types import Kernel, Plan, SysctlFinding, SysctlVerdict
+from ipvsd.model.report import Ipvs, Report
+from ipvsd.model.types import Kernel, Plan, RootKind, SysctlFinding, SysctlVerdict
 from ipvsd.reconcile.observation import observe_and_plan
 from ipvsd.reporting import notices, router_advertisements, status_document
 from ipvsd.reporting.counters import EMPTY
@@ -65,7 +65,7 @@ def collect_notes(root: str, config: Config, kernel: Kernel, plan: Plan, possibl
     return (
         *notes(config.profiles, config.kube_proxy),
         *router_advertisements.notes(LinuxHost(root), plan),
-        *notices.check_persisted(root, config, kernel, possible),
+        *notices.check_persisted(root, config, kernel, possible).notes,
     )
 
 

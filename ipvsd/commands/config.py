@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-from ipvsd.commands.output import print_errors, print_json, print_lines
+from ipvsd.commands.output import EX_CANNOT_TELL, print_errors, print_json, print_lines
 from ipvsd.config import config_files
 from ipvsd.config.dump import as_mapping, fingerprint
 from ipvsd.config.parser import ConfigError, parse
@@ -28,7 +28,7 @@ def show(root: str, config_path: str | None, output: str) -> int:
 
 
 def validate(root: str, config_path: str | None, output: str) -> int:
-    """Report whether the configuration is valid. Exits 78 (as text, by ConfigError) if it is not."""
+    """Report whether the configuration is valid. Exits 78 (as text, by ConfigError) if not, or 2 if unreadable."""
     names: list[str] = []
     try:
         files = config_files.read(root, config_path)
@@ -44,7 +44,7 @@ def validate(root: str, config_path: str | None, output: str) -> int:
         errors = list(error.errors)
         print_errors(*errors)
         print_json({"valid": False, "files": names, "error": errors[0], "errors": errors})
-        return os.EX_CONFIG
+        return EX_CANNOT_TELL if error.unreadable else os.EX_CONFIG
     if output == "json":
         print_json({"valid": True, "files": names, "errors": []})
     else:

@@ -35,7 +35,8 @@ from ipvsd.doctor.observation import Facts
 from ipvsd.kernel.host import classify_root
 from ipvsd.kube_proxy import known_values
 from ipvsd.model import printable
-from ipvsd.model.report import Report, RootKind
+from ipvsd.model.report import Report
+from ipvsd.model.types import RootKind
 from ipvsd.runtime import command_output, http_client, rootfs
 
 GUIDE = "troubleshooting.md"

@@ -14,7 +14,7 @@ from ipvsd.config import config_files
 from ipvsd.config.schema import shown
 from ipvsd.conflicts.external_setting import APPLIED_WHEN, Effect, ExternalSetting, Program
 from ipvsd.model import printable
-from ipvsd.model.report import RootKind
+from ipvsd.model.types import RootKind
 from ipvsd.model.value_texts import text_of
 from ipvsd.reporting import status_document
 

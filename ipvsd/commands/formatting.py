@@ -9,8 +9,8 @@ from typing import Any
 
 from ipvsd.commands import output
 from ipvsd.model import printable
-from ipvsd.model.report import Attribution, RootKind
-from ipvsd.model.types import Finding
+from ipvsd.model.report import Attribution
+from ipvsd.model.types import Finding, RootKind
 from ipvsd.model.value_texts import text_of
 
 WIDTH = output.WIDTH

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import sys
 from collections.abc import Sequence
 from typing import Any, Callable, NamedTuple, Optional
@@ -63,20 +62,15 @@ def run(command: Callable[[], int], as_json: Callable[[], bool] = lambda: False)
     """Run a command, write its output, and return its exit code, or os.EX_IOERR if the output cannot be written.
 
     A reader who has left, and a closed stream, change nothing. If `as_json` returns True, errors without a document
-    become one. SIGINT ends this process like any other, so that the shell sees it (130).
+    become one.
     """
-    try:
-        _pending.clear()
-        stdio.open_missing_streams()
-        code = command()
-        if code and all(item.is_error for item in _pending) and as_json():
-            errors = [line.removeprefix("ipvsd: ") for item in _pending for line in item.lines]
-            print_json({"error": errors[0] if errors else "unknown error", "errors": errors})
-        return _written(code)
-    except KeyboardInterrupt:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-        os.kill(os.getpid(), signal.SIGINT)
-        raise
+    _pending.clear()
+    stdio.open_missing_streams()
+    code = command()
+    if code and all(item.is_error for item in _pending) and as_json():
+        errors = [line.removeprefix("ipvsd: ") for item in _pending for line in item.lines]
+        print_json({"error": errors[0] if errors else "unknown error", "errors": errors})
+    return _written(code)
 
 
 def _written(code: int) -> int:

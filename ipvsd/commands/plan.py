@@ -28,7 +28,8 @@ def run(root: str, config_path: str | None, output: str, exit_code: bool) -> int
     later = [finding for finding in plan.sysctls if finding.missing and finding.desired.provider in loading]
     if output == "json":
         actions = [_values(action, plan) for action in without_followers(plan.actions)]
-        print_json([*actions, *(_later_values(finding) for finding in later)])
+        actions += [_later_values(finding) for finding in later]
+        print_json({"actions": actions, "notes": list(found.notes)})
     else:
         head = {"root_kind": classify_root(root).value, "kernel": found.kernel.release}
         print_lines(*formatting.situation(head), *(list(_lines(plan, later)) or ["nothing to do"]))

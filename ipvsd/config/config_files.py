@@ -33,17 +33,21 @@ Files = tuple[tuple[str, bytes], ...]
 
 
 class Snapshot(NamedTuple):
-    """The files at one moment, the errors of unusable ones, and the files that are being written."""
+    """The files at one moment, the errors of unusable ones, and the files that are being written.
+
+    If it is `unreadable`, an error does not prove that the file is absent or unusable.
+    """
 
     files: Files
     errors: tuple[str, ...] = ()
     being_written: tuple[str, ...] = ()
+    unreadable: bool = False
 
     def require_complete(self) -> Files:
         """Return the files. Raises ConfigError if one of them is unusable or is being written."""
         errors = (*self.errors, *(f"{path}: cannot read the file: {BEING_WRITTEN}" for path in self.being_written))
         if errors:
-            raise ConfigError(errors)
+            raise ConfigError(errors, self.unreadable)
         return self.files
 
 
@@ -71,11 +75,14 @@ def snapshot(root: str, config_path: Optional[str] = None) -> Snapshot:
     found = Snapshot(())
     for _ in range(_TRIES):
         errors: list[str] = []
+        unlisted = False
         if config_path is None:
             places = _active_files(root, errors)
+            unlisted = bool(errors)
         else:  # in the file system of this process
             places = [_ConfigFile("/", os.path.join(os.getcwd(), config_path), config_path)]
         found, gone = _contents(places, config_path is None and root == "/", errors)
+        found = found._replace(unreadable=found.unreadable or unlisted)
         if not gone:  # A removed file may have masked another one, so the list has to be read again.
             break
     return found
@@ -123,7 +130,7 @@ def _place(root: str, path: str) -> _ConfigFile:
 def _contents(places: list[_ConfigFile], trusted_only: bool, errors: list[str]) -> tuple[Snapshot, bool]:
     files: list[tuple[str, bytes]] = []
     written: list[str] = []
-    gone = False
+    gone = unreadable = False
     for place in places:
         try:
             data, open_for_writing = _read(place, trusted_only)
@@ -131,13 +138,14 @@ def _contents(places: list[_ConfigFile], trusted_only: bool, errors: list[str]) 
             written += [place.name] if open_for_writing else []
         except OSError as error:
             errors.append(f"{place.name}: cannot read the file: {error.strerror or error}")
+            unreadable = unreadable or not rootfs.proves_absence(error)
         except _UntrustedError as error:
             errors.append(f"{place.name}: {error}")
         except _GoneError:
             if place.path != MAIN:  # it was not listed, and is optional
                 errors.append(f"{place.name}: cannot read the file: {os.strerror(errno.ENOENT)}")
                 gone = True
-    return Snapshot(tuple(files), tuple(errors), tuple(written)), gone
+    return Snapshot(tuple(files), tuple(errors), tuple(written), unreadable), gone
 
 
 def _read(place: _ConfigFile, trusted_only: bool) -> tuple[Optional[bytes], bool]:

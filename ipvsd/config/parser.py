@@ -36,10 +36,13 @@ from ipvsd.sysctl import sysctl_names, values
 
 
 class ConfigError(Exception):
-    """The configuration is invalid. `errors` contains `file:line: key: problem (hint)` for each reason."""
+    """The configuration is invalid. `errors` contains `file:line: key: problem (hint)` for each reason.
 
-    def __init__(self, errors: Iterable[str]) -> None:
-        self.errors = tuple(errors)
+    If it is `unreadable`, a file exists or may exist, and its content is unknown.
+    """
+
+    def __init__(self, errors: Iterable[str], unreadable: bool = False) -> None:
+        self.errors, self.unreadable = tuple(errors), unreadable
         super().__init__("\n".join(self.errors))
 
 

@@ -24,15 +24,17 @@ def parse(data: bytes) -> Optional[Node]:
         raise DocumentError(data[: error.start].count(b"\n") + 1, f"invalid UTF-8{hint}") from None
     if not text.isascii():
         _reject_confusables(text)
-    with _document_errors(text):
-        root = yaml.compose(text, Loader=_Loader)
+    with _document_errors(text) as loaders:
+        loaders.append(_Loader(text))
+        root = loaders[0].get_single_node()
         return None if root is None else _Walk().node(root)
 
 
 def documents(text: str) -> Iterator[Optional[Node]]:
     """Yield the tree of each document in `text`, with spans. An empty document yields None. Raises DocumentError."""
-    with _document_errors(text):
+    with _document_errors(text) as loaders:
         loader: Any = _Loader(text)
+        loaders.append(loader)
         walk = _Walk(text)
         while loader.check_node():
             root = loader.get_node()
@@ -40,10 +42,11 @@ def documents(text: str) -> Iterator[Optional[Node]]:
 
 
 @contextlib.contextmanager
-def _document_errors(text: str) -> Iterator[None]:
-    """Raise DocumentError instead of PyYAML's errors."""
+def _document_errors(text: str) -> Iterator[list[Any]]:
+    """Raise DocumentError instead of PyYAML's errors. The caller puts the loader, which knows its line, in the list."""
+    loaders: list[Any] = []
     try:
-        yield
+        yield loaders
     except yaml.reader.ReaderError as error:
         before = text[: error.position]
         line, column = before.count("\n") + 1, error.position - before.rfind("\n")
@@ -56,8 +59,9 @@ def _document_errors(text: str) -> Iterator[None]:
         raise DocumentError(place[0], _problem(error), place[1]) from None
     except yaml.YAMLError as error:
         raise DocumentError(0, f"invalid YAML: {str(error).splitlines()[0]}") from None
-    except (ValueError, OverflowError) as error:  # an escape or a version that is not a valid number for PyYAML
-        raise DocumentError(0, f"invalid YAML: {error}") from None
+    except (ValueError, OverflowError):  # an escape or a version that is not a valid number for PyYAML
+        place = (loaders[0].line + 1, loaders[0].column + 1) if loaders else (0, 0)
+        raise DocumentError(place[0], "invalid YAML: a number is out of range", place[1]) from None
     except RecursionError:
         raise DocumentError(0, "the file is nested too deeply") from None
 

@@ -7,13 +7,13 @@ from collections.abc import Collection, Mapping
 from typing import Optional
 
 from ipvsd.kernel.host import classify_root
-from ipvsd.model.report import RootKind
+from ipvsd.model.types import RootKind
 from ipvsd.runtime import rootfs
 from ipvsd.sysctl import globs
 
 # A file in an earlier directory masks files of the same name in later ones, as in sysctl.d(5).
 PLACES = ("etc", "run", "usr/local/lib", "usr/lib", "lib")
-_UNITS = ("etc/systemd/system", "run/systemd/system", "usr/lib/systemd/system", "lib/systemd/system")
+_UNITS = tuple(f"{place}/systemd/system" for place in PLACES)
 
 
 class FileTree:
@@ -60,17 +60,25 @@ class FileTree:
         return [chosen[name] for name in sorted(chosen, key=os.fsencode)]
 
     def first(self, paths: Collection[str]) -> Optional[str]:
-        return next((path for path in paths if self.read(path) is not None), None)
+        """Return the first path of a file, which can be empty or masked."""
+        return next((path for path in paths if self.read(path) is not None or self.is_masked(path)), None)
+
+    def is_masked(self, path: str) -> bool:
+        """Return whether a path is a link to /dev/null, which programs read as an empty file."""
+        target = self._link(path)
+        return target is not None and os.path.normpath(os.path.join("/", path, "..", target)) == "/dev/null"
 
     def enabled(self, unit: str) -> bool:
         """Return whether systemd starts a unit at boot: a unit wants it, or a preset enables it at a first boot."""
         if self.masked(unit):
             return False
+        wanting: dict[str, str] = {}
         for place in _UNITS:
             for name in self.names(place):
                 if name.endswith((".wants", ".requires")) and unit in self.names(os.path.join(place, name)):
-                    return True
-        return self._preset(unit)
+                    wanting.setdefault(name, f"{place}/{name}/{unit}")
+        # A link to /dev/null masks the dependency in later directories.
+        return any(not self.is_masked(path) for path in wanting.values()) or self._preset(unit)
 
     def _preset(self, unit: str) -> bool:
         """Return whether the first boot of an image enables a unit (systemd.preset(5)). Without a rule, it does."""
@@ -88,8 +96,9 @@ class FileTree:
         return "[Install]" in (self.read(file) or "").split()
 
     def masked(self, unit: str) -> bool:
-        """Return whether a unit is linked to /dev/null, so that systemd cannot start it."""
-        return any(self._link(f"{place}/{unit}") == "/dev/null" for place in _UNITS[:2])
+        """Return whether the first file of a unit is empty or a link to /dev/null, so that systemd cannot start it."""
+        file = self.first([f"{place}/{unit}" for place in _UNITS])
+        return file is not None and not self.read(file)
 
     def _link(self, path: str) -> Optional[str]:
         try:

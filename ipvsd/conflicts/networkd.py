@@ -39,7 +39,7 @@ def settings(tree: FileTree, names: Names) -> Iterator[ExternalSetting]:
 
 def _settings(tree: FileTree, names: Names) -> Iterator[ExternalSetting]:
     node = _entries(tree, tree.first([f"{place}/networkd.conf" for place in _SYSTEMD]), _SYSTEMD)
-    links = [_entries(tree, file, _NETWORK) for file in tree.merged(_NETWORK, ".network")]
+    links = [_entries(tree, file, _NETWORK) for file in _network_files(tree)]
     for name in names.sysctls:
         paths = alias_paths(path_of(name))
         for option, family in _FAMILIES.items():
@@ -51,10 +51,15 @@ def _settings(tree: FileTree, names: Names) -> Iterator[ExternalSetting]:
 
 def find_named(tree: FileTree, patterns: Collection[str]) -> Mapping[str, Collection[str]]:
     """Return the matching sysctls of each pattern that a .network file sets for links with a literal name."""
-    files = tree.merged(_NETWORK, ".network") if tree.enabled(_SERVICE) else []
+    files = _network_files(tree) if tree.enabled(_SERVICE) else []
     links = [_entries(tree, file, _NETWORK) for file in files]
     found = dict.fromkeys(path for entries in links for path in _named(entries))
     return find_matching_names(patterns, found)
+
+
+def _network_files(tree: FileTree) -> list[str]:
+    """Return the .network files. systemd-networkd skips one that is empty or masked, together with its drop-ins."""
+    return [file for file in tree.merged(_NETWORK, ".network") if tree.read(file)]
 
 
 def _named(entries: Sequence[Entry]) -> Iterator[str]:
@@ -69,7 +74,7 @@ def _interface_settings(tree: FileTree) -> Iterator[ExternalSetting]:
 
     The first .network file with a matching [Match] counts, sorted by name (systemd.network(5)).
     """
-    for file in tree.merged(_NETWORK, ".network"):
+    for file in _network_files(tree):
         entries = _entries(tree, file, _NETWORK)
         if not _matches(entries, _KNOWN):
             continue

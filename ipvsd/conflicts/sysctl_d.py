@@ -20,8 +20,9 @@ from ipvsd.conflicts import ini_files
 from ipvsd.conflicts.external_setting import Effect, ExternalSetting, Names, Program
 from ipvsd.conflicts.file_tree import PLACES, FileTree
 from ipvsd.modprobe import modprobe_d
-from ipvsd.sysctl import semantics, sysctl_names
-from ipvsd.sysctl.semantics import ProcSys, matching
+from ipvsd.sysctl import globs, semantics, sysctl_names
+from ipvsd.sysctl.patterns import Patterns
+from ipvsd.sysctl.semantics import ProcSys, StoredValue, matching
 from ipvsd.sysctl.values import equivalent
 
 DIRECTORIES = tuple(f"{place}/sysctl.d" for place in PLACES)
@@ -53,6 +54,7 @@ class ApplyResult:
 
 
 REFUSED = "the kernel refuses the value"
+_FIRST_LINES = 16  # lines that _last_matches tries first; in most configurations, few patterns match a sysctl
 
 
 def settings(tree: FileTree, names: Names) -> Iterator[ExternalSetting]:
@@ -165,7 +167,11 @@ def _simulate(
     lines: Sequence[Assignment], named: Collection[str], paths: Iterable[str], values: Mapping[str, str], anew: bool
 ) -> ApplyResult:
     asked_paths = tuple(paths)
-    kernel, failing = ProcSys(asked_paths, values), dict[str, str]()
+    settled = _settled(lines, asked_paths, values)
+    failing = {line.origin: REFUSED for line in _refused(lines, settled)}
+    # The defaults of the settled ones still show which lines the kernel refuses.
+    others = [path for path in asked_paths if path not in settled]
+    kernel = ProcSys([*others, *{semantics.default_of(path) for path in settled}], values)
     matching = kernel.matching({line.path for line in lines if line.pattern})
     for number, line in enumerate(lines):
         if line.value is None:
@@ -173,16 +179,74 @@ def _simulate(
         targets = [line.path]
         if line.pattern:
             # A queried pattern represents the matching sysctls that do not exist yet.
+            spelled = line.key == line.path
             targets = [
-                path for path in matching[line.path] if path == line.path or _glob_spelling(line.key, path) not in named
+                path
+                for path in matching[line.path]
+                if path == line.path or (path if spelled else _glob_spelling(line.key, path)) not in named
             ]
         for path in targets:
             if not kernel.write(path, line.value, number, anew):
                 failing[line.origin] = REFUSED
-    stored = {path: value for path in asked_paths for value in [kernel[path]] if value}
+    stored = {path: value for path in asked_paths for value in [settled.get(path) or kernel[path]] if value}
     numbers = {path: value.write_number for path, value in stored.items()}
     winners = {path: lines[number] for path, number in numbers.items() if number != semantics.INITIAL}
     return ApplyResult(winners, {path: value.value for path, value in stored.items()}, failing)
+
+
+def _settled(
+    lines: Sequence[Assignment], paths: Collection[str], values: Mapping[str, str]
+) -> Mapping[str, StoredValue]:
+    """Return the values of those paths that one line certainly determines, whatever the earlier lines do.
+
+    That is the last line with a valid value whose pattern matches a sysctl of an interface, if no line sets the
+    default of all interfaces later. So the time does not depend on the number of patterns that match.
+    """
+    literal = {line.path for line in lines if not line.pattern}
+    independent = [path for path in paths if path not in literal and semantics.is_independent(path, values)]
+    if not independent:
+        return {}
+    numbers = [number for number, line in enumerate(lines) if line.value is not None]
+    # Of the last lines that write a default, the value can be invalid, but then the kernel applies the old one again.
+    defaults = _last_matches(lines, numbers, {semantics.default_of(path) for path in independent})
+    valid = [number for number in numbers if semantics.accepted_value(independent[0], lines[number].value or "")]
+    last = _last_matches(lines, valid, independent)
+    return {
+        path: StoredValue(semantics.accepted_value(path, lines[number].value or "") or "", number)
+        for path, number in last.items()
+        if number >= defaults.get(semantics.default_of(path), 0)
+    }
+
+
+def _last_matches(lines: Sequence[Assignment], numbers: Sequence[int], paths: Iterable[str]) -> Mapping[str, int]:
+    """Return the highest of the numbers of lines that match each path, if any does."""
+    found: dict[str, int] = {}
+    missing, end, size = list(paths), len(numbers), _FIRST_LINES
+    while missing and end:
+        chosen = numbers[max(0, end - size) : end]
+        index = Patterns((_parts(lines[number]) for number in chosen), period=True)
+        matches = {path: index.matching(tuple(path.split("/"))) for path in missing}
+        found.update({path: chosen[places[-1]] for path, places in matches.items() if places})
+        missing = [path for path, places in matches.items() if not places]
+        end, size = end - len(chosen), size * 4
+    return found
+
+
+def _parts(line: Assignment) -> Sequence[str]:
+    parts = line.path.split("/")
+    return parts if line.pattern else [globs.quoted(part) for part in parts]
+
+
+def _refused(lines: Sequence[Assignment], paths: Collection[str]) -> Iterator[Assignment]:
+    """Yield the lines with a pattern that matches one of the independent paths, and a value that the kernel refuses."""
+    for line in lines if paths else ():
+        if line.pattern and line.value is not None:
+            some = next(iter(paths))
+            pattern = Patterns([line.path.split("/")], period=True)
+            if semantics.accepted_value(some, line.value) is None and any(
+                pattern.matching(tuple(path.split("/"))) for path in paths
+            ):
+                yield line
 
 
 def path_of(name: str) -> str:

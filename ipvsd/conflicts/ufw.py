@@ -6,14 +6,13 @@ It applies if ENABLED=yes in /etc/ufw/ufw.conf. The shell reads both files, in t
 
 from __future__ import annotations
 
-import re
-import shlex
 from collections.abc import Iterator
 from typing import Optional
 
 from ipvsd.conflicts.external_setting import Effect, ExternalSetting, Names, Program
 from ipvsd.conflicts.file_tree import FileTree
 from ipvsd.conflicts.sysctl_d import path_of, procps_assignments, simulate_procps
+from ipvsd.kernel import shell_assignments
 from ipvsd.sysctl import sysctl_names
 from ipvsd.sysctl.semantics import canonical_path
 
@@ -47,10 +46,4 @@ def settings(tree: FileTree, names: Names) -> Iterator[ExternalSetting]:
 
 def _value(tree: FileTree, name: str) -> Optional[str]:
     """Return the value of a shell variable after both files, or None if it is unset or unknown."""
-    text = "\n".join(tree.read(file) or "" for file in _FILES)
-    assignments = re.findall(rf"^[ \t]*(?:export[ \t]+)?{name}=(.*)$", text, re.MULTILINE)
-    try:
-        words = shlex.split(assignments[-1], comments=True) if assignments else []
-    except ValueError:  # an unclosed quote
-        return None
-    return words[0] if words else None
+    return shell_assignments.certain("\n".join(tree.read(file) or "" for file in _FILES), name)

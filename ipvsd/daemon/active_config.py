@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Callable, Optional
+from typing import TYPE_CHECKING, Callable, Optional
 
 from ipvsd.config import config_files
 from ipvsd.config.config_files import BEING_WRITTEN, Snapshot
 from ipvsd.config.dump import fingerprint
 from ipvsd.config.parser import ConfigError, parse
 from ipvsd.config.schema import Config
-from ipvsd.model.report import ConfigState
 from ipvsd.runtime import rootfs
 from ipvsd.runtime.journal import log
+
+if TYPE_CHECKING:
+    from ipvsd.model.report import ConfigState
 
 # Seconds without changes before new files become active. A shell script writes several lines in less time.
 SETTLE = 0.5
@@ -45,6 +47,7 @@ class Configured:
         self._seen, self._since = Snapshot(()), 0.0
         self._settled = False  # the active files have not changed for a short time
         self.errors: tuple[str, ...] = ()
+        self.loaded_at: Optional[float] = None  # the time since the epoch of the last valid configuration
         self.due: Optional[float] = None
 
     def begin(self) -> bool:
@@ -59,6 +62,7 @@ class Configured:
             self._refuse(error)
         else:
             self._files, self.due = seen.files, self._since + SETTLE
+            self.loaded_at = time.time()
             return True
         kept, why = self._last_good()
         if kept is None:
@@ -123,6 +127,7 @@ class Configured:
             return False
         changed, refused = config != self.config, bool(self.errors)
         self._files, self.config, self.errors = seen.files, config, ()
+        self.loaded_at = time.time()
         self._settled = self.due is None
         if changed or asked or refused:
             log("info", f"configuration loaded, {fingerprint(config)}")
@@ -163,10 +168,17 @@ class Configured:
         being_written = (f"cannot read {path}: {BEING_WRITTEN}" for path in seen.being_written)
         return (*being_written, *(f"{path} is missing or empty {hint}" for path in lost))
 
+    @property
+    def watched(self) -> bool:
+        """Whether changes of the files are followed."""
+        return self._config_path is None
+
     def directories(self) -> tuple[str, ...]:
         return () if self._config_path else config_files.directories(self._root)
 
     def state(self) -> ConfigState:
+        from ipvsd.model.report import ConfigState  # imported while modules are loaded
+
         config = self.config
         names = tuple(name for name, _ in self._files)
         return ConfigState(fingerprint(config), config.profiles, names, config.interval, self.errors)

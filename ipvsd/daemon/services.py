@@ -7,6 +7,7 @@ from typing import Callable, Optional
 
 from ipvsd.boot.installed_kernels import KernelInventory
 from ipvsd.config.schema import Config
+from ipvsd.daemon.kube_proxy_query import KubeProxyQuery
 from ipvsd.daemon.web_configuration import WebConfiguration
 from ipvsd.kernel.host import LinuxHost
 from ipvsd.kernel.ipvs_probe import IpvsProbe
@@ -24,7 +25,7 @@ _RARELY = 60.0  # seconds, at most, between two attempts to listen
 
 
 class OptionalServices:
-    """The HTTP endpoint, the probe of IPVS, the installed kernels, and notices."""
+    """The HTTP endpoint, the probe of IPVS, the query of kube-proxy, the installed kernels, and notices."""
 
     def __init__(
         self,
@@ -40,12 +41,14 @@ class OptionalServices:
         self._textfile = Textfile(root, failures)
         self._protection = WebConfiguration(root, loop, failures, self._secure)
         self._asker, self._survey = IpvsProbe(loop, local=root == "/"), KernelInventory(root)
+        self._kube_proxy = KubeProxyQuery(loop, local=root == "/")
         self._notices = Notices(root, host)
 
     def start(self, config: Config, modules: Sequence[ModuleFinding]) -> None:
         self.serve(config)
         self._survey.update(config)
         self._asker.update(modules, ())
+        self._kube_proxy.update(config.profiles, due=True)
 
     def serve(self, config: Config) -> None:
         self._protection.use(config.web_config)
@@ -75,25 +78,32 @@ class OptionalServices:
             self._loop.post(ReasonKind.RETRY, "listening")
 
     def check(self, config: Config, result: ReconcileResult, reasons: Sequence[Reason]) -> None:
-        """Probe IPVS again if this reconciliation may have changed it. Check the next boot at a resync."""
+        """Probe IPVS again if this reconciliation may have changed it. Do the rest at a resync."""
         self._asker.update(result.after.modules, reasons)
-        if ReasonKind.RESYNC in {reason.kind for reason in reasons}:
+        resync = ReasonKind.RESYNC in {reason.kind for reason in reasons}
+        self._kube_proxy.update(config.profiles, resync)
+        if resync:
             self._survey.update(config)
             self._protection.check()
             if not result.unsettled:
                 self._notices.update(config, result, self._survey.kernels)
 
+    def start_query(self) -> None:
+        """Start the query of kube-proxy, if it is due, just before the loop waits."""
+        self._kube_proxy.start()
+
     def complete(self, report: Report) -> Report:
         if self._web and not self._web.listen_errors:  # otherwise, a retry is scheduled
             self._listen(self._web)  # the server may have ended
         web: tuple[SourceState, ...] = (self._web.state(),) if self._web else ()
-        return report._replace(
+        report = report._replace(
             sources=(*report.sources, *web),
             ipvs=self._asker.answer,
             web_certificate_expiry=self._protection.security.expiry,
             kernels=self._survey.kernels,
-            notes=(*report.notes, *self._notices.notes),
+            kube_proxy=self._kube_proxy.state,
         )
+        return self._notices.complete(report)
 
     def export(self, report: Report) -> None:
         """Write a published report for other programs."""
@@ -102,6 +112,7 @@ class OptionalServices:
     def close(self) -> None:
         self._textfile.remove()
         self._asker.close()
+        self._kube_proxy.close()
         self._protection.close()
         if self._web:
             self._web.close()

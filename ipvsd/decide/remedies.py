@@ -77,11 +77,6 @@ _MODULE = {
 _BOOT_LOADER = "remove {} from {} on the kernel command line (boot loader configuration), and reboot"
 
 
-def is_transient(finding: SysctlFinding) -> bool:
-    """Return whether a finding is caused by a shortage of this machine, and not by the item itself."""
-    return finding.remedy == TRANSIENT
-
-
 def for_sysctl(wanted: DesiredSysctl, remedy: str) -> str:
     """Return a remedy, with an alternative for a sysctl of a profile that a network plugin may change."""
     by_profile = wanted.origin.startswith("profile ")

@@ -176,7 +176,8 @@ def judge_sysctl(wanted: DesiredSysctl, reading: Reading, observed: Observed) ->
         return _judge_missing(wanted, observed)
     if isinstance(reading, Unreadable):
         remedy = remedies.TRANSIENT if reading.transient else remedies.UNREADABLE
-        return SysctlFinding(wanted, None, SysctlVerdict.UNREADABLE, reading.reason, remedy)
+        verdict = SysctlVerdict.UNREADABLE
+        return SysctlFinding(wanted, None, verdict, reading.reason, remedy, transient=reading.transient)
     if values.satisfies(wanted.key, reading, wanted.want):
         return SysctlFinding(wanted, reading, SysctlVerdict.COMPLIANT, f"actual value {reading!r}")
     evidence = f"actual value {reading!r}, desired value {wanted.want}"

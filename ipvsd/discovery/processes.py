@@ -53,14 +53,16 @@ class Process(NamedTuple):
         return f"{self.comm}[{self.pid}]{place[self.kind]}"
 
 
-def find(root: str) -> Sequence[Process]:
-    """Return the processes, the most likely one first: one in this network namespace, with the lowest ID."""
-    everything = list(process_files.names(root))
-    names = {comm for _, comm in everything}
+def find(root: str, listed: Sequence[tuple[int, str]]) -> Sequence[Process]:
+    """Return those of the `listed` processes that run kube-proxy, the most likely one first.
+
+    That is one in this network namespace, with the lowest ID.
+    """
+    names = {comm for _, comm in listed}
     own = process_files.network_namespace(root, 1) if root != "/" else process_files.own_network_namespace()
     found = [
         process
-        for pid, comm in everything
+        for pid, comm in listed
         for process in [_kube_proxy(root, pid, comm, names) or _embedded(root, pid, comm)]
         if process and process_files.owned_by_root(root, pid)
     ][:_MAX_PROCESSES]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ipaddress
 import re
 import socket
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Callable, Optional
 
@@ -61,12 +62,14 @@ class KubeProxy:
         return found or known_values.DEFAULT_SCHEDULER
 
 
-def observe(root: str, get: Optional[Get], thorough: bool = False) -> Optional[KubeProxy]:
-    """Return the running kube-proxy, or None if there is none.
+def observe(
+    root: str, get: Optional[Get], thorough: bool = False, listed: Optional[Sequence[tuple[int, str]]] = None
+) -> Optional[KubeProxy]:
+    """Return the running kube-proxy, or None if there is none. `listed` are the processes, if the caller knows them.
 
     Without `get`, it is not asked. `thorough` also asks for its health and its version, whose answer is large.
     """
-    found = processes.find(root)
+    found = processes.find(root, tuple(process_files.names(root)) if listed is None else listed)
     if not found:
         return None
     process = found[0]

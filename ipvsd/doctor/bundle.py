@@ -19,7 +19,7 @@ from ipvsd.config.dump import as_mapping
 from ipvsd.config.schema import Config
 from ipvsd.doctor import redaction
 from ipvsd.doctor.observation import Facts
-from ipvsd.kernel import process_files
+from ipvsd.kernel import os_release
 from ipvsd.model import printable
 from ipvsd.model.report import Report
 from ipvsd.reporting import status_document
@@ -39,7 +39,7 @@ def build(root: str, config: Config, document: Mapping[str, Any], report: Report
         "doctor.json": _json(document),
         "status.json": _json(status_document.build_document(report)),
         "configuration.json": _json(as_mapping(config)),
-        "system.json": _json(_system(root)),
+        "system.json": _json(_system(root, facts)),
         "modules.txt": _lines(sorted(_modules(root))),
         "kube-proxy.json": _json(_proxy(facts)),
         "kube-proxy.log": _lines(facts.proxy.log.lines),
@@ -63,16 +63,21 @@ def _lines(lines: Sequence[str]) -> str:
     return "".join(f"{printable.line(line)}\n" for line in redaction.redact("\n".join(lines)).split("\n"))[-MAX_MEMBER:]
 
 
-def _system(root: str) -> Mapping[str, Any]:
-    release = _text(root, "etc/os-release") or _text(root, "usr/lib/os-release")
-    pairs = (line.partition("=") for line in release.splitlines())
+def _system(root: str, facts: Facts) -> Mapping[str, Any]:
     return {
         "ipvsd": __version__,
         "kernel": _text(root, "proc/sys/kernel/osrelease").strip(),
-        "os_release": {name: value.strip("\"'") for name, _, value in pairs if name in _OS_RELEASE},
+        "os_release": {name: value for name, value in _os_release(root).items() if name in _OS_RELEASE},
         "command_line": redaction.kernel_command_line(_text(root, "proc/cmdline")),
-        "processes": sorted({comm for _, comm in process_files.names(root) if _NODE_PROCESS.fullmatch(comm)}),
+        "processes": sorted(filter(_NODE_PROCESS.fullmatch, facts.processes)),
     }
+
+
+def _os_release(root: str) -> Mapping[str, str]:
+    try:
+        return os_release.read(root)
+    except rootfs.UnreadableError:
+        return {}
 
 
 _NODE_PROCESS = re.compile(

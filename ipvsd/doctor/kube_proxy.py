@@ -153,7 +153,7 @@ def _changed(proxy: KubeProxy) -> Iterator[Finding]:
             for line in (f"{files.origin}: {name}: {_shown(file)}", f"{now.origin}: {name}: {_shown(actual)}")
         ),
         "kube-proxy reads its configuration only when it starts",
-        f"run '{restart(proxy.process)}'",
+        f"run '{restart(proxy.process)}'{_remains(now.requested_mode, files.requested_mode)}",
         log_errors.USING_IPTABLES,
     )
 
@@ -202,7 +202,8 @@ def _mode(facts: ProxyFacts, proxy: KubeProxy, config: Config) -> Iterator[Findi
             found.known.explanation
             if found
             else "kube-proxy before 1.26 uses iptables mode if it cannot use IPVS at its start, and never tries again",
-            f"run 'ipvsd check'; as soon as every module is live, run '{restart(proxy.process)}'",
+            f"run 'ipvsd check'; as soon as every module is live, run '{restart(proxy.process)}'"
+            f"{_remains(actual, wanted)}",
             found.known.section if found else log_errors.USING_IPTABLES,
         )
         return
@@ -224,10 +225,17 @@ def _mode(facts: ProxyFacts, proxy: KubeProxy, config: Config) -> Iterator[Findi
         if odd
         else f"ipvsd prepares this node for IPVS (profile {PROFILE}), and kube-proxy does not use it. 'ipvsd doctor "
         "kube-proxy-config FILE' finds a mode in the wrong place",
-        f"{change(proxy.process, 'mode: ipvs', 'proxy-mode=ipvs')}; if mode {mode} is intended, set 'profiles:' in "
-        "/etc/ipvsd/ipvsd.yaml",
+        f"{change(proxy.process, 'mode: ipvs', 'proxy-mode=ipvs')}{_remains(actual, known_values.IPVS)}; if mode "
+        f"{mode} is intended, set 'profiles:' in /etc/ipvsd/ipvsd.yaml",
         log_errors.UNKNOWN_MODE if odd else log_errors.USING_IPTABLES,
     )
+
+
+def _remains(before: Optional[str], after: Optional[str]) -> str:
+    """Return the end of a fix that changes the mode: kube-proxy leaves the objects of iptables and IPVS mode."""
+    modes = (known_values.IPTABLES, known_values.IPVS)
+    left = before != after and before in modes and after in modes
+    return f"; then run 'ipvsd doctor' again, which reports the objects of mode {before} that remain" if left else ""
 
 
 # --- its work ---------------------------------------------------------------------------

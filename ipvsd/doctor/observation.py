@@ -55,6 +55,7 @@ class Facts:
     proxy: ProxyFacts
     remains: RemainsFacts
     daemon: DaemonFacts
+    processes: frozenset[str] = frozenset()  # their names
     kernel_log: Sequence[str] = ()
     unchecked: Sequence[str] = ()
 
@@ -71,10 +72,11 @@ class _Observer:
         self._root, self._kernel, self._get, self._run = root, kernel, get, run
         self._host = LinuxHost(root)
         self._unchecked: list[str] = []
-        self._processes = {comm for _, comm in process_files.names(root)}
+        self._listed = tuple(process_files.names(root))
+        self._processes = frozenset(comm for _, comm in self._listed)
 
     def facts(self) -> Facts:
-        proxy = running.observe(self._root, self._get, thorough=True)
+        proxy = running.observe(self._root, self._get, thorough=True, listed=self._listed)
         modules = self._known_modules()
         log = self._kernel_log()
         table = self._table()
@@ -96,6 +98,7 @@ class _Observer:
                 sorted(self._processes & set(remains.DIRECTORS)),
             ),
             self._daemon(),
+            self._processes,
             log,
             (*self._unchecked, *(proxy.problems if proxy else ())),
         )

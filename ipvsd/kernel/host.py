@@ -10,12 +10,11 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Optional, Protocol
 
-from ipvsd.kernel import iptables, procfs
+from ipvsd.kernel import iptables, os_release, procfs
 from ipvsd.kernel.fd_cache import FdCache
 from ipvsd.kernel.module_loader import Libkmod, Loader, LoadError, last_kernel_message
 from ipvsd.kernel.module_tree import Index
-from ipvsd.model.report import RootKind
-from ipvsd.model.types import MISSING, TRANSIENT_ERRNOS, Kernel, ModuleState, Parameter, Reading, Unreadable
+from ipvsd.model.types import MISSING, TRANSIENT_ERRNOS, Kernel, ModuleState, Parameter, Reading, RootKind, Unreadable
 from ipvsd.runtime import rootfs
 from ipvsd.sysctl import sysctl_names, values
 from ipvsd.sysctl.patterns import Patterns
@@ -113,8 +112,7 @@ class LinuxHost:
     def _distribution_id(self) -> str:
         """Return the ID of the distribution, or an empty text if it cannot be read. Only remedies use it."""
         with contextlib.suppress(rootfs.UnreadableError):
-            texts = (self._text(place) for place in ("etc/os-release", "usr/lib/os-release"))
-            return procfs.os_release_id(next(filter(None, texts), ""))
+            return os_release.distribution(os_release.read(self._root))
         return ""
 
     def explain(self, kernel: Kernel, names: Collection[str]) -> Kernel:

@@ -70,9 +70,3 @@ def cpu_count(text: str) -> int:
         if match:
             total += max(0, int(match[2] or match[1]) - int(match[1]) + 1)
     return total
-
-
-def os_release_id(text: str) -> str:
-    """Return the ID in an os-release(5) file, the last one as in a shell, or an empty text."""
-    found = re.findall(r"^ID=([\"']?)([a-z0-9._-]+)\1[ \t\r]*$", text, re.MULTILINE)
-    return str(found[-1][1]) if found else ""

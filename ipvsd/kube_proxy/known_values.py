@@ -5,8 +5,8 @@ from __future__ import annotations
 METRICS_ADDRESS = "127.0.0.1:10249"
 HEALTHZ_ADDRESS = "0.0.0.0:10256"
 DEFAULT_SCHEDULER = "rr"
-DEFAULT_MODE = "iptables"
-MODES = ("iptables", "ipvs", "nftables", "userspace")
+IPTABLES, IPVS = "iptables", "ipvs"
+DEFAULT_MODE = IPTABLES
+MODES = (IPTABLES, IPVS, "nftables", "userspace")
 
-IPVS = "ipvs"
 INTERFACE = "kube-ipvs0"  # pkg/proxy/ipvs; has the addresses of all services

@@ -3,10 +3,10 @@
 # No `from __future__ import annotations`: NamedTuple would compile each field's text at import.
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Optional
 
-from ipvsd.model.types import NOTHING, Kernel, ModuleFinding, SysctlFinding
+from ipvsd.model.types import NOTHING, Kernel, ModuleFinding, RootKind, SysctlFinding
 
 
 class Writer(NamedTuple):
@@ -122,6 +122,7 @@ class CounterValues(NamedTuple):
     repair_seconds: Histogram
     reconciliations: int
     reconciliation_seconds: Histogram
+    tables_lost: int = 0  # losses of all virtual services of IPVS
 
 
 class ConfigState(NamedTuple):
@@ -154,12 +155,31 @@ class Operation(enum.Enum):
     WRITE_HISTORY = "write_history"
 
 
-class RootKind(enum.Enum):
-    """The kernel that applies to a root. Verdicts of different kinds are never mixed."""
+class NoteKind(enum.Enum):
+    """The kinds of notes, as labels of a metric. The comments are the text of docs/metrics.md ('make tables')."""
 
-    RUNNING_KERNEL = "running_kernel"  # the kernel of this machine, and its files
-    OTHER_TREE = "other_tree"  # the /proc, /sys and files of another machine, under a directory
-    FIRST_BOOT = "first_boot"  # an image without a running kernel: the state after its first boot
+    # The configured version of kube-proxy deprecates IPVS mode, disables it by default, or does not have it.
+    IPVS_MODE_DEPRECATED = "ipvs_mode_deprecated"
+    # The kernel refuses no write to a guarded sysctl, because the BPF program is not attached.
+    GUARD_WITHOUT_EFFECT = "guard_without_effect"
+    # A newer configuration is not active yet, because a file is being written, or is missing or empty.
+    CONFIGURATION_INCOMPLETE = "configuration_incomplete"
+    # An interface loses its IPv6 default route, because the node forwards packets.
+    ROUTES_IGNORED = "routes_ignored"
+    # A file that `ipvsd apply --persist` wrote differs from the configuration.
+    PERSISTED_FILES_OUTDATED = "persisted_files_outdated"
+    # systemd-modules-load cannot load a module at the next boot, or a file of it is unreadable.
+    BOOT_LINE_FAILS = "boot_line_fails"
+    # A file that is needed for one of these checks is unreadable.
+    CHECK_FAILED = "check_failed"
+
+
+class KubeProxyState(NamedTuple):
+    """The answers of kube-proxy. `up` is None if there was no query. An unknown mode is empty."""
+
+    up: Optional[bool] = None
+    mode: str = ""
+    requested_mode: str = ""
 
 
 class InstalledKernel(NamedTuple):
@@ -194,8 +214,16 @@ class Report(NamedTuple):
     notes: tuple[str, ...] = ()  # facts that do not change the state
     root_kind: RootKind = RootKind.RUNNING_KERNEL
     age: float = 0.0  # seconds since the reconciliation when the report is served
-    web_certificate_expiry: Optional[float] = None  # of the HTTP server, in seconds since the epoch; None without TLS
     failures: Mapping[str, str] = NOTHING  # the failure of ipvsd's last attempt, by Operation
+    note_kinds: frozenset[NoteKind] = frozenset()
+    kube_proxy: KubeProxyState = KubeProxyState()
+    persisted_files_current: Optional[bool] = None  # None if there are none, or if they cannot be compared
+    config_loaded_at: Optional[float] = None  # seconds since the epoch; None if no configuration was valid
+    web_certificate_expiry: Optional[float] = None  # seconds since the epoch; None without TLS
+
+    def add_notes(self, kind: NoteKind, notes: Sequence[str]) -> "Report":
+        """Return the report with further notes of a kind."""
+        return self._replace(notes=(*self.notes, *notes), note_kinds=self.note_kinds | {kind}) if notes else self
 
     @property
     def events_lost(self) -> int:

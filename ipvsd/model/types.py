@@ -146,6 +146,14 @@ class Iptables(NamedTuple):
     tables: tuple[str, ...] = ()  # the existing legacy tables: /proc/net/ip_tables_names
 
 
+class RootKind(enum.Enum):
+    """The kernel that applies to a root. Verdicts of different kinds are never mixed."""
+
+    RUNNING_KERNEL = "running_kernel"  # the kernel of this machine, and its files
+    OTHER_TREE = "other_tree"  # the /proc, /sys and files of another machine, under a directory
+    FIRST_BOOT = "first_boot"  # an image without a running kernel: the state after its first boot
+
+
 class Kernel(NamedTuple):
     """Facts about a kernel that change only when someone installs or blocks modules, for the queried names only."""
 
@@ -354,7 +362,10 @@ class ModuleFinding(NamedTuple):
 
 
 class SysctlFinding(NamedTuple):
-    """`members` are the compliant and all sysctls that match a pattern, if their findings are combined."""
+    """`members` are the compliant and all sysctls that match a pattern, if their findings are combined.
+
+    It is `transient` if a shortage of this machine is the cause, and not the item itself.
+    """
 
     desired: DesiredSysctl
     actual: Optional[str]
@@ -363,6 +374,7 @@ class SysctlFinding(NamedTuple):
     remedy: str = ""
     members: tuple[int, int] = (0, 0)
     last_verdict: Optional[LastVerdict] = None
+    transient: bool = False
 
     @property
     def name(self) -> str:

@@ -34,14 +34,20 @@ class Known(NamedTuple):
 
 
 def observe_and_plan(
-    host: Host, config: Config, history: Optional[BackoffState] = None, known: Optional[Known] = None
+    host: Host,
+    config: Config,
+    history: Optional[BackoffState] = None,
+    known: Optional[Known] = None,
+    kernel: Optional[Kernel] = None,
 ) -> tuple[Kernel, Plan]:
     """Observe the desired items, and plan. Among alternatives, one that failed before is skipped.
 
-    If something cannot be read, the results in `known` apply, and a missing item is not treated as absent.
+    If something cannot be read, the results in `known` apply, and a missing item is not treated as absent. `kernel`
+    is the result of a recent `read_kernel`.
     """
     names = candidates(config)
-    kernel, modules = _seen(host, names, known)
+    kernel = read_kernel(host, config, known) if kernel is None or kernel.unreadable else kernel
+    kernel, modules = _read_modules(host, names, kernel)
     matching, unlisted = _listed(host, patterns(config), known.members if known else NOTHING)
     want = build_desired(config, kernel, modules, matching)
     absent = lacking(want, kernel, modules)
@@ -63,13 +69,17 @@ Modules = Mapping[str, ModuleState]
 _NOTHING = Kernel("", "", 1, True, True, frozenset(), frozenset())
 
 
-def _seen(host: Host, names: Collection[str], known: Optional[Known]) -> tuple[Kernel, Modules]:
+def read_kernel(host: Host, config: Config, known: Optional[Known] = None) -> Kernel:
+    """Return the kernel, or the one in `known` if it cannot be read."""
     try:
-        kernel = host.kernel(names)
+        return host.kernel(candidates(config))
     except OSError as error:
-        if known is None or not known.kernel.release:  # then it is unknown which modules are desired
-            return _NOTHING._replace(unreadable=_unread(error)), {}
-        kernel = known.kernel._replace(unreadable=_unread(error))
+        return (known.kernel if known else _NOTHING)._replace(unreadable=_unread(error))
+
+
+def _read_modules(host: Host, names: Collection[str], kernel: Kernel) -> tuple[Kernel, Modules]:
+    if not kernel.release:  # then it is unknown which modules are desired
+        return kernel, {}
     try:
         return kernel, host.modules(names)
     except OSError as error:

@@ -24,7 +24,7 @@ from ipvsd.reconcile import changes
 from ipvsd.reconcile.changes import Change, WriteRefused
 from ipvsd.reconcile.item_registry import AnyReading, FastRepair, Item, Registry
 from ipvsd.reconcile.last_seen import LastSeen
-from ipvsd.reconcile.rounds import ReconcileResult, act, reconcile
+from ipvsd.reconcile.rounds import FirstRound, ReconcileResult, act, reconcile
 from ipvsd.runtime.event_loop import EventLoop, Reason, ReasonKind
 from ipvsd.sysctl.sysctl_names import ALIASES
 
@@ -99,10 +99,10 @@ class Reconciler:
 
     # --- all items ----------------------------------------------------------------------
 
-    def reconcile_all(self, reasons: Sequence[Reason], beside: Optional[Callable[[], None]] = None) -> Reconciliation:
+    def reconcile_all(self, reasons: Sequence[Reason], first: Optional[FirstRound] = None) -> Reconciliation:
         """Reconcile all items for these reasons. Return the result, and all changes since the last call.
 
-        `beside` is called while another thread performs the first actions.
+        `first` is the first round, if it has begun already.
         """
         full = not {reason.kind for reason in reasons}.isdisjoint(_FULL_CHECK_REASONS)
         self._attribute()
@@ -111,7 +111,7 @@ class Reconciler:
         self.registry.writes.expire(self.registry.is_repairable, self._clock())
         failures, contended = self.registry.failures(), self.registry.contended()
         others, known = self._repair_others, self.registry.known
-        result = reconcile(self._host, self._config, failures, self._clock, contended, full, others, known, beside)
+        result = reconcile(self._host, self._config, failures, self._clock, contended, full, others, known, first)
         wall, boottime = time.time(), time.clock_gettime(time.CLOCK_BOOTTIME)
         after = remedies.adapt(result.after, "/", daemon=True)
         result = result._replace(after=self._last_seen.complete(after, wall, boottime, self._config.interval))

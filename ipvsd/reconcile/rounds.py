@@ -5,12 +5,11 @@ from __future__ import annotations
 import _thread
 import contextlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Callable, NamedTuple, Optional
+from typing import TYPE_CHECKING, Callable, NamedTuple, Optional
 
 from ipvsd.config.schema import Config
 from ipvsd.decide import backoff, remedies, verdicts
 from ipvsd.decide.backoff import BackoffState, Failure
-from ipvsd.decide.contention import Contention
 from ipvsd.decide.planner import without_followers
 from ipvsd.kernel.host import Host
 from ipvsd.kernel.module_loader import BlacklistedError, LoadError
@@ -29,8 +28,11 @@ from ipvsd.model.types import (
     WriteParameter,
     WriteSysctl,
 )
-from ipvsd.reconcile.observation import Known, observe_and_plan
+from ipvsd.reconcile.observation import Known, observe_and_plan, read_kernel
 from ipvsd.sysctl import values
+
+if TYPE_CHECKING:
+    from ipvsd.decide.contention import Contention
 
 UNSETTLED = (0.01, 0.05, 0.25)  # seconds until the next reconciliations while a module is being loaded or unloaded
 ROUNDS = 3
@@ -72,6 +74,45 @@ class ReconcileResult(NamedTuple):
         return tuple(action for action in self.after.actions if action.name not in self.history)
 
 
+class FirstRound:
+    """The first round of the daemon: an observation, and the actions, which another thread performs.
+
+    The kernel loads modules without the interpreter's lock. So the daemon can import and start its other parts.
+    """
+
+    def __init__(self, host: Host, config: Config, clock: Callable[[], float]) -> None:
+        """Observe the host, and begin to act. `clock` is monotonic, in seconds."""
+        self.begun = clock()
+        self.kernel = read_kernel(host, config)
+        self.observed = observe_and_plan(host, config, kernel=self.kernel)
+        self.read = clock()  # the time by which each item had been found non-compliant
+        plan = self.observed[1]
+        self.actions = _due(plan, backoff.record_outcomes({}, plan, plan, (), self.read, config.interval), self.read)
+        self._outcomes: list[Outcome] = []
+        self._error: Optional[BaseException] = None
+        self._done = _thread.allocate_lock()  # `threading` would be one more import before READY=1
+        self._done.acquire()
+        try:
+            _thread.start_new_thread(self._act, (host,))
+        except RuntimeError:  # the limit of threads is reached
+            self._act(host)
+
+    def _act(self, host: Host) -> None:
+        try:
+            self._outcomes.extend(act(host, action) for action in self.actions)
+        except BaseException as error:  # noqa: BLE001 -- `outcomes` raises it
+            self._error = error
+        finally:
+            self._done.release()
+
+    def outcomes(self) -> list[Outcome]:
+        """Wait for the end of the actions, once. Raises the error of a wrong program."""
+        self._done.acquire()
+        if self._error:
+            raise self._error
+        return self._outcomes
+
+
 def reconcile(
     host: Host,
     config: Config,
@@ -81,39 +122,45 @@ def reconcile(
     full: bool = True,
     meanwhile: Meanwhile = lambda _: None,
     known: Optional[Known] = None,
-    beside: Optional[Callable[[], None]] = None,
+    first: Optional[FirstRound] = None,
 ) -> ReconcileResult:
     """Reconcile the host with the configuration, until no action remains or three rounds have acted.
 
     A failure is a value in the result, and causes back-off in its history. `clock` is monotonic, in seconds. A
-    contended sysctl is written only in a `full` check. `known` contains results of the last reconciliation. `beside`
-    is called once, while another thread performs the actions of the first round, and before the next observation.
+    contended sysctl is written only in a `full` check. `known` contains results of the last reconciliation. `first`
+    is the first of the rounds, if it has begun already; at least one observation follows it.
     """
     suspended = {name for name, contention in contended.items() if contention.suspended(full)}
+    kernel_once = first.kernel if first else read_kernel(host, config, known)
 
     def observe(known: Optional[Known]) -> tuple[Kernel, Plan]:
-        kernel, found = observe_and_plan(host, config, history, known)
+        kernel, found = observe_and_plan(host, config, history, known, kernel_once)
         # A retry of a suspended item, which never takes place, would always be due.
         actions = tuple(action for action in found.actions if action.name not in suspended)
         return kernel, found._replace(actions=actions)
 
-    kernel, first = observe(known)
-    history = backoff.record_outcomes(history, first, first, (), clock(), config.interval)
-    latest, outcomes, read = first, list[Outcome](), dict[str, float]()
+    kernel, initial = first.observed if first else observe(known)
+    history = backoff.record_outcomes(history, initial, initial, (), clock(), config.interval)
+    latest, outcomes, read = initial, list[Outcome](), dict[str, float]()
     for _ in range(ROUNDS):
-        actions = without_followers(backoff.allowed(latest, history, clock()))
-        if not actions and not beside:
+        now = first.read if first else clock()
+        actions = first.actions if first else _due(latest, history, now)
+        if not actions and not first:
             break
-        read.update(dict.fromkeys((action.name for action in actions), clock()))
-        acted = _acted_beside(host, actions, beside) if beside else list(_acted(host, actions, meanwhile))
-        beside = None
+        read.update(dict.fromkeys((action.name for action in actions), now))
+        acted = first.outcomes() if first else list(_acted(host, actions, meanwhile))
+        first = None
         outcomes += acted
         before = latest
         kernel, latest = observe(Known(kernel, _members(latest)))
         history = backoff.record_outcomes(history, before, latest, acted, clock(), config.interval)
     explained = _explain(kernel, latest, history, contended)
     known = Known(kernel, _members(latest))
-    return ReconcileResult(known, first, explained, tuple(outcomes), _proved(outcomes, explained), history, read)
+    return ReconcileResult(known, initial, explained, tuple(outcomes), _proved(outcomes, explained), history, read)
+
+
+def _due(found: Plan, history: BackoffState, now: float) -> Sequence[Action]:
+    return without_followers(backoff.allowed(found, history, now))
 
 
 def _acted(host: Host, actions: Sequence[Action], meanwhile: Meanwhile) -> Iterator[Outcome]:
@@ -121,29 +168,6 @@ def _acted(host: Host, actions: Sequence[Action], meanwhile: Meanwhile) -> Itera
     for action in actions:
         meanwhile(names)
         yield act(host, action)
-
-
-def _acted_beside(host: Host, actions: Sequence[Action], beside: Callable[[], None]) -> list[Outcome]:
-    """Act in another thread, because the kernel loads modules without the interpreter's lock. Call `beside` here."""
-    outcomes: list[Outcome] = []
-    done = _thread.allocate_lock()  # `threading` would be one more import before READY=1
-    done.acquire()
-
-    def work() -> None:
-        try:
-            outcomes.extend(act(host, action) for action in actions)
-        finally:
-            done.release()
-
-    try:
-        _thread.start_new_thread(work, ())
-    except RuntimeError:  # the limit of threads is reached
-        work()
-    try:
-        beside()
-    finally:
-        done.acquire()
-    return outcomes
 
 
 def _members(found: Plan) -> Mapping[str, Collection[str]]:
@@ -241,5 +265,5 @@ def _explain_sysctl(finding: SysctlFinding, failure: Optional[Failure]) -> Sysct
         verdict, remedy = SysctlVerdict.WRITE_FAILED, remedies.REFUSED
         evidence = f"{finding.evidence}; writing failed: {failure.outcome.error}"
         if failure.outcome.errno in TRANSIENT_ERRNOS:
-            return finding._replace(evidence=evidence, remedy=remedies.TRANSIENT)
+            return finding._replace(evidence=evidence, remedy=remedies.TRANSIENT, transient=True)
     return finding._replace(verdict=verdict, evidence=evidence, remedy=remedies.for_sysctl(finding.desired, remedy))

@@ -8,7 +8,17 @@ from typing import Any
 
 from ipvsd.model.report import CounterValues, Histogram
 from ipvsd.model.types import DesiredModule
-from ipvsd.reconcile.changes import Applied, Change, DesiredItem, Drifted, Repaired, RepairFailed, WriteRefused, label
+from ipvsd.reconcile.changes import (
+    Applied,
+    Change,
+    DesiredItem,
+    Drifted,
+    Repaired,
+    RepairFailed,
+    VirtualServicesLost,
+    WriteRefused,
+    label,
+)
 
 # Seconds: from a repair by inotify on a fast machine to one by the resync.
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0)
@@ -27,6 +37,7 @@ class Counters:
     def count(self, changes: Iterable[Change]) -> None:
         """Count each change once. An item of a pattern is counted under the pattern's name."""
         refused, times = Counter(self.refused), self.values.repair_seconds
+        tables_lost = self.values.tables_lost
         counts: dict[str, Any] = {}
 
         def count(of_module: str, of_sysctl: str, item: DesiredItem) -> None:
@@ -47,8 +58,10 @@ class Counters:
                 count("load_failures", "repair_failures", change.item)
             elif isinstance(change, WriteRefused):
                 refused[change.name] += change.times
+            elif isinstance(change, VirtualServicesLost):
+                tables_lost += 1
         self.refused = refused
-        self.values = self.values._replace(repair_seconds=times, **counts)
+        self.values = self.values._replace(repair_seconds=times, tables_lost=tables_lost, **counts)
 
     def observe_round(self, seconds: float) -> None:
         times = _observe(self.values.reconciliation_seconds, seconds)

@@ -11,12 +11,11 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.metrics_core import Metric
 
 from ipvsd import __version__
-from ipvsd.boot import installed_kernels
 from ipvsd.decide import health
-from ipvsd.decide.health import is_last_verdict_valid, required
+from ipvsd.kube_proxy import known_values
 from ipvsd.model import printable
-from ipvsd.model.report import Histogram, Operation, Report, State
-from ipvsd.model.types import SysctlVerdict
+from ipvsd.model.report import Histogram, NoteKind, Operation, Report, State
+from ipvsd.model.types import Finding
 from ipvsd.reporting.counters import BUCKETS
 
 
@@ -58,29 +57,27 @@ class _Collector:
 
 
 def _node(report: Report) -> Iterator[Metric]:
-    ready = report.health.state is not State.FAILED
-    text = "1 if every required item is compliant (ready or degraded), otherwise 0."
-    yield _gauge("ready", text, {(): ready})
+    text = "1 for the current state of the node, 0 for the other two: ready, degraded or failed."
+    yield _gauge("state", text, {state.value: state is report.health.state for state in State}, ["state"])
     text = (
-        "1 if the kernel's IPVS responded to the last query over generic netlink. "
-        "0 if it did not respond, or if there has been no query yet."
+        "1 if the kernel's IPVS responded to the last query over generic netlink, 0 if it did not. Absent if there "
+        "was no query."
     )
-    yield _gauge("ipvs_up", text, {(): report.ipvs.up is True})
+    yield _gauge("ipvs_up", text, _known(report.ipvs.up))
+    text = "Total number of times that all virtual services of IPVS were lost, because the ip_vs module was reloaded."
+    yield _counter("table_lost", text, None, {"": report.counters.tables_lost}, [])
+    text = "Always 1. There is one series for each kind of note that applies to the node."
+    yield _gauge("note_info", text, {kind.value: 1 for kind in NoteKind if kind in report.note_kinds}, ["note"])
+    text = (
+        "1 if the files of 'ipvsd apply --persist' match the configuration, 0 if one differs. Absent if there are "
+        "none, or if a file could not be compared."
+    )
+    yield _gauge("persisted_files_current", text, _known(report.persisted_files_current))
+
+
+def _daemon(report: Report) -> Iterator[Metric]:
     yield _gauge("build_info", "Always 1. The label is the running version of ipvsd.", {__version__: 1}, ["version"])
-    config = report.config
-    if config is not None:
-        profiles = ",".join(config.profiles) or "none"
-        text = (
-            "Always 1. The labels contain a hash of the effective configuration, and the profiles, separated by commas "
-            "(none if there are none)."
-        )
-        yield _gauge("config_info", text, {(config.hash, profiles): 1}, ["config_hash", "profiles"])
-        text = "1 if ipvsd uses the newest configuration, 0 if it rejected that configuration."
-        yield _gauge("config_last_reload_successful", text, {(): not config.errors})
-    if report.backend:
-        text = "Always 1. The label is the watch backend, which reports writes to sysctls: bpf, inotify or periodic."
-        yield _gauge("watch_backend_info", text, {report.backend: 1}, ["backend"])
-    text = "1 if the event source works."
+    text = "1 if the event source works, 0 if it does not."
     yield _gauge("source_up", text, {item.name: item.up for item in report.sources}, ["source"])
     text = "Total number of events that the kernel dropped because a buffer was full."
     lost = {item.name: item.events_lost for item in report.sources if item.events_lost is not None}
@@ -88,58 +85,64 @@ def _node(report: Report) -> Iterator[Metric]:
     text = "1 if ipvsd's last attempt at this operation failed, otherwise 0. The state of the node does not change."
     failed = {operation.value: operation.value in report.failures for operation in Operation}
     yield _gauge("operation_failed", text, failed, ["operation"])
+    text = (
+        "Time after which the certificate of the HTTP endpoint is not valid any more, in seconds since the epoch. "
+        "Absent without TLS."
+    )
+    yield _gauge("web_certificate_expiry_timestamp_seconds", text, _known(report.web_certificate_expiry))
+
+
+def _configuration(report: Report) -> Iterator[Metric]:
+    config = report.config
+    if config is None:
+        return
+    text = "Always 1. The label is a hash of the effective configuration."
+    yield _gauge("config_info", text, {config.hash: 1}, ["config_hash"])
+    text = "Always 1. There is one series for each profile of the configuration."
+    yield _gauge("profile_info", text, dict.fromkeys(config.profiles, 1), ["profile"])
+    text = "1 if ipvsd uses the newest configuration, 0 if it rejected that configuration."
+    yield _gauge("config_last_reload_successful", text, {(): not config.errors})
+    text = (
+        "Time at which ipvsd last loaded a valid configuration, in seconds since the epoch. Absent if it uses the "
+        "last good configuration since its start."
+    )
+    yield _gauge("config_last_reload_success_timestamp_seconds", text, _known(report.config_loaded_at))
+    text = "Interval of the resync, in seconds. The daemon reconciles the node at least this often."
+    yield _gauge("resync_interval_seconds", text, {(): config.interval})
 
 
 def _modules(report: Report) -> Iterator[Metric]:
     names = [finding.name for finding in report.modules]
-    loaded = {finding.name: finding.compliant or is_last_verdict_valid(finding) for finding in report.modules}
-    need = {finding.name: required(finding) for finding in report.modules}
-    counters = report.counters
-    label = ["module"]
-    text = (
-        "1 if the module is live or built in. Also 1 if the state of the module cannot be read, and the module was "
-        "live or built in within the last two resync intervals."
-    )
-    yield _gauge("module_loaded", text, loaded, label)
-    verdicts = {(finding.name, finding.verdict.value): 1 for finding in report.modules}
-    text = "Always 1, with the verdict on the module as a label (see ipvsd(8))."
-    yield _gauge("module_verdict", text, verdicts, ["module", "verdict"])
-    yield _gauge("module_required", "1 if the module is required. Without it, the node is failed.", need, label)
+    counters, label = report.counters, ["module"]
+    text = "Always 1, with the verdict on the module as a label. A module is compliant if it is live or built_in."
+    yield _gauge("module_verdict", text, _verdicts(report.modules), ["module", "verdict"])
+    text = "1 if the module is required, otherwise 0. Without a required module, the node is failed."
+    yield _gauge("module_required", text, _required(report.modules), label)
     text = "Total number of times that ipvsd successfully loaded the module, that is, the module was live afterwards."
     yield _counter("module_loads", text, names, counters.loads, label)
-    text = "Total number of times that ipvsd tried to load the module, but the module was not live afterwards."
-    yield _counter("module_load_failures", text, names, counters.load_failures, label)
-    text = "Total number of times that ipvsd found the module unloaded after it had been live."
-    yield _counter("module_unloads", text, names, counters.unloads, label)
+    text = "Total number of times that ipvsd tried to load a module, but the module was not live afterwards."
+    yield _counter("module_load_failures", text, None, {"": sum(counters.load_failures.values())}, [])
+    text = "Total number of times that ipvsd found a module unloaded after it had been live."
+    yield _counter("module_unloads", text, None, {"": sum(counters.unloads.values())}, [])
 
 
 def _sysctls(report: Report) -> Iterator[Metric]:
     names = [finding.name for finding in report.sysctls]
-    compliant = {finding.name: finding.compliant or is_last_verdict_valid(finding) for finding in report.sysctls}
-    pending = {finding.name: finding.verdict is SysctlVerdict.PENDING for finding in report.sysctls}
-    counters = report.counters
-    label = ["sysctl"]
-    text = (
-        "1 if the sysctl is compliant. Also 1 if the sysctl cannot be read and was compliant within the last two "
-        "resync intervals. 0 if the sysctl does not exist on this node, which is a problem only if the sysctl is "
-        "required."
-    )
-    yield _gauge("sysctl_compliant", text, compliant, label)
-    verdicts = {(finding.name, finding.verdict.value): 1 for finding in report.sysctls}
-    text = "Always 1, with the verdict on the sysctl as a label (see ipvsd(8))."
-    yield _gauge("sysctl_verdict", text, verdicts, ["sysctl", "verdict"])
-    text = "1 if the sysctl does not exist because the module that provides it is not live."
-    yield _gauge("sysctl_pending", text, pending, label)
+    counters, label = report.counters, ["sysctl"]
+    text = "Always 1, with the verdict on the sysctl as a label."
+    yield _gauge("sysctl_verdict", text, _verdicts(report.sysctls), ["sysctl", "verdict"])
+    text = "1 if the sysctl is required, otherwise 0. If a required sysctl is not compliant, the node is failed."
+    yield _gauge("sysctl_required", text, _required(report.sysctls), label)
     text = "Total number of times that ipvsd detected that a compliant sysctl had become noncompliant."
     yield _counter("sysctl_drifts", text, names, counters.drifts, label)
     text = "Total number of times that ipvsd repaired the sysctl."
     yield _counter("sysctl_repairs", text, names, counters.repairs, label)
     text = "Total number of times that ipvsd wrote the sysctl, but the sysctl was not compliant afterwards."
     yield _counter("sysctl_repair_failures", text, names, counters.repair_failures, label)
-    contended = dict.fromkeys(names, 0) | {item.name: 1 for item in report.contended}
+    contended = dict.fromkeys(names, 0) | {item.name: not item.yielded for item in report.contended}
     text = (
-        "1 if another program changes the sysctl repeatedly, so that ipvsd writes it only once per resync, or not at "
-        "all. The log and the status name the program."
+        "1 if another program changes the sysctl repeatedly, so that ipvsd writes it only once per resync. The log and "
+        "the status name the program. 0 with the policy yield, which permits this."
     )
     yield _gauge("sysctl_contended", text, contended, label)
     guarded = [finding.name for finding in report.sysctls if finding.desired.guard]
@@ -160,36 +163,58 @@ def _patterns(report: Report) -> Iterator[Metric]:
 
 def _parameters(report: Report) -> Iterator[Metric]:
     names = [finding.name for finding in report.parameters]
-    compliant = {finding.name: finding.compliant or is_last_verdict_valid(finding) for finding in report.parameters}
     counters, label = report.counters, ["parameter"]
-    text = (
-        "1 if the parameter is compliant. Also 1 if the parameter cannot be read and was compliant within the last "
-        "two resync intervals."
-    )
-    yield _gauge("parameter_compliant", text, compliant, label)
+    text = "Always 1, with the verdict on the parameter as a label."
+    yield _gauge("parameter_verdict", text, _verdicts(report.parameters), ["parameter", "verdict"])
+    text = "1 if the parameter is required, otherwise 0. If a required parameter is not compliant, the node is failed."
+    yield _gauge("parameter_required", text, _required(report.parameters), label)
     text = "Total number of times that ipvsd detected that a compliant parameter had become noncompliant."
     yield _counter("parameter_drifts", text, names, counters.drifts, label)
     text = "Total number of times that ipvsd repaired the parameter."
     yield _counter("parameter_repairs", text, names, counters.repairs, label)
+    text = "Total number of times that ipvsd wrote the parameter, but the parameter was not compliant afterwards."
+    yield _counter("parameter_repair_failures", text, names, counters.repair_failures, label)
 
 
 def _kernels(report: Report) -> Iterator[Metric]:
-    ready = {(item.release, str(item.running).lower()): health.could_be_ready(item) for item in report.kernels}
-    text = "1 if the kernel has every required module. There is one series for each kernel in /lib/modules."
-    yield _gauge("kernel_ready", text, ready, ["release", "running"])
-    required = installed_kernels.reboot_required(report.kernels, report.kernel.release)
+    label = ["release"]
+    ready = {item.release: health.could_be_ready(item) for item in report.kernels}
     text = (
-        "1 if files show that the next boot uses a different kernel, or if the modules of the running kernel are "
-        "missing."
+        "1 if the kernel has every required module, otherwise 0. There is one series for each kernel in /lib/modules."
     )
-    yield _gauge("reboot_required", text, {(): required})
+    yield _gauge("kernel_ready", text, ready, label)
+    text = "Always 1. The label is the release of the running kernel."
+    yield _gauge("kernel_running_info", text, {report.kernel.release: 1}, label)
+    text = "Always 1. The label is the release of the kernel that the next boot uses. Absent if that is unknown."
+    yield _gauge("kernel_next_info", text, {item.release: 1 for item in report.kernels if item.boots_next}, label)
+
+
+def _kube_proxy(report: Report) -> Iterator[Metric]:
+    proxy = report.kube_proxy
+    text = (
+        "1 if kube-proxy responded to the last query on 127.0.0.1:10249, 0 if it did not. Absent if there was no query."
+    )
+    yield _gauge("kube_proxy_up", text, _known(proxy.up))
+    text = (
+        "Always 1. The label is the mode that kube-proxy uses: iptables, ipvs, nftables, userspace or other. Absent "
+        "if it is unknown."
+    )
+    yield _gauge("kube_proxy_mode", text, _mode(proxy.mode), ["mode"])
+    text = (
+        "Always 1. The label is the mode that the configuration of kube-proxy requests, or its default. Absent if it "
+        "is unknown."
+    )
+    yield _gauge("kube_proxy_requested_mode", text, _mode(proxy.requested_mode), ["mode"])
+
+
+def _mode(mode: str) -> Mapping[str, float]:
+    """Return the series of a mode. The answer is not trusted, so an unknown mode does not become a label."""
+    return {mode if mode in known_values.MODES else "other": 1} if mode else {}
 
 
 def _reconciliations(report: Report) -> Iterator[Metric]:
     counters = report.counters
-    text = "Total number of completed reconciliations."
-    yield _counter("reconciliations", text, None, {"": counters.reconciliations}, [])
-    text = "Duration of the reconciliations, in seconds."
+    text = "Duration of the reconciliations, in seconds. The count is the total number of completed reconciliations."
     yield _histogram("reconciliation_duration_seconds", text, counters.reconciliation_seconds)
     text = (
         "Time in seconds from the event that reports drift to the verification of the repair, for modules and "
@@ -201,13 +226,29 @@ def _reconciliations(report: Report) -> Iterator[Metric]:
     yield _gauge("last_reconciliation_timestamp_seconds", text, {(): report.time})
 
 
+def _verdicts(findings: Iterable[Finding]) -> Mapping[Any, float]:
+    return {(finding.name, finding.verdict.value): 1 for finding in findings}
+
+
+def _required(findings: Iterable[Finding]) -> Mapping[Any, float]:
+    return {finding.name: health.required(finding) for finding in findings}
+
+
+def _known(value: Optional[float]) -> Mapping[Any, float]:
+    """Return the one series of a value, or none if the value is unknown, which is not 0."""
+    return {} if value is None else {(): value}
+
+
 # By subject, as in docs/metrics.md, which shows the help texts ('make tables').
 GROUPS: Mapping[str, Callable[[Report], Iterator[Metric]]] = {
     "node": _node,
+    "daemon": _daemon,
+    "configuration": _configuration,
     "modules": _modules,
     "sysctls": _sysctls,
     "parameters": _parameters,
     "kernels": _kernels,
+    "kube-proxy": _kube_proxy,
     "reconciliations": _reconciliations,
 }
 

@@ -28,6 +28,7 @@ class ReasonKind(enum.Enum):
     STOP = "stop"
     LOST = "events lost"
     IPVS = "ipvs responded"
+    KUBE_PROXY = "kube-proxy responded"
 
 
 class Reason(NamedTuple):

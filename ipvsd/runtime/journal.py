@@ -7,7 +7,6 @@ go to standard error, with the priority prefixes of sd-daemon(3).
 from __future__ import annotations
 
 import os
-import socket
 import sys
 from collections.abc import Mapping
 
@@ -35,6 +34,8 @@ def log(level: str, text: str, fields: Mapping[str, str] = {}) -> None:
 
 
 def _send(level: str, text: str, fields: Mapping[str, str]) -> bool:
+    import socket  # the daemon begins to load modules without it
+
     known = {"MESSAGE": text, "PRIORITY": str(_LEVELS[level]), "SYSLOG_IDENTIFIER": "ipvsd"}
     # One line for each field. Otherwise, the protocol would parse the rest as more fields.
     lines = "".join(f"{name}={printable.line(value)}\n" for name, value in {**known, **fields}.items())

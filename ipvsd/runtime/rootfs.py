@@ -371,9 +371,14 @@ def _parent(root: str, path: str, flags: int) -> Iterator[tuple[int, str]]:
         os.close(fd)
 
 
+def proves_absence(error: OSError) -> bool:
+    """Return whether an error means that nothing can be read at a path, as opposed to a failed attempt."""
+    return error.errno in _ABSENT_ERRNOS or isinstance(error, IrregularError)
+
+
 def _raise_unless_absent(error: OSError, root: str, path: str) -> None:
     """Raise UnreadableError unless the error means that nothing can be read there."""
-    if error.errno not in _ABSENT_ERRNOS and not isinstance(error, IrregularError):
+    if not proves_absence(error):
         raise UnreadableError(error.errno, error.strerror, os.path.join(root, path)) from error
 
 

@@ -9,6 +9,7 @@ was set before (devinet_copy_dflt_conf()).
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple, Optional
@@ -30,7 +31,6 @@ _INTEGER = re.compile(
     r"net/bridge/[^/]+\Z|net/nf_conntrack_max\Z|net/netfilter/nf_conntrack_max\Z|kernel/modules_disabled\Z|"
     r"net/core/somaxconn\Z"
 )
-_MAX_NUMBER_LENGTH = 20  # characters of a word that fits into the kernel's buffer (TMPBUFLEN)
 _INT_MAX = (1 << 31) - 1
 _SPACE = " \t\n\v\f\r"  # isspace(), which the kernel skips before a number
 
@@ -52,18 +52,24 @@ def accepted_value(path: str, text: str) -> Optional[str]:
 
     If the sysctl is not known to be one integer, return the text itself, without a comment after a number.
     """
+    # All sysctls of one kind accept the same texts, and a pattern writes one text to thousands of them.
+    low, high = _BOUNDS.get(path, (-_INT_MAX - 1, _INT_MAX))
+    return _accepted(bool(_INTEGER.match(path)), low, high, text)
+
+
+@functools.lru_cache(maxsize=1024)
+def _accepted(is_integer: bool, low: int, high: int, text: str) -> Optional[str]:
     words = re.split(r"[ \t\n]+", text.lstrip(_SPACE))  # only these characters end a number
-    if not _INTEGER.match(path):
+    if not is_integer:
         numbers = len(words) if "#" not in text else next(i for i, word in enumerate([*words, "#"]) if word[:1] == "#")
         remark = 0 < numbers < len(words) and all(map(_integer_text, words[:numbers]))
         return sysctl_names.canonical(" ".join(words[:numbers]) if remark else text)
     number = _integer_text(words[0])
-    low, high = _BOUNDS.get(path, (-_INT_MAX - 1, _INT_MAX))
     return number if number is not None and low <= int(number) <= high else None
 
 
 def _integer_text(word: str) -> Optional[str]:
-    number = values.integer(word) if len(word) <= _MAX_NUMBER_LENGTH else None
+    number = values.integer(word)
     return str(number) if number is not None and -_INT_MAX - 1 <= number <= _INT_MAX else None
 
 
@@ -85,6 +91,21 @@ def related(path: str) -> tuple[str, ...]:
         if link[3] == "forwarding":
             found += alias_paths(_FORWARD)
     return tuple(dict.fromkeys(found))
+
+
+def is_independent(path: str, values: Mapping[str, str]) -> bool:
+    """Return whether only writes to a sysctl and to its default change it, and all such sysctls accept the same texts.
+
+    These are the sysctls of an interface, except for forwarding, without a known initial value.
+    """
+    link = _LINK.match(path)
+    return bool(link) and path not in values and default_of(path) not in ("", path)
+
+
+def default_of(path: str) -> str:
+    """Return the path from which new interfaces take the value of an interface's sysctl, or an empty text."""
+    link = _LINK.match(path)
+    return f"{link[1]}default/{link[3]}" if link and link[2] != "all" and link[3] != "forwarding" else ""
 
 
 class ProcSys:

@@ -7,8 +7,10 @@ from typing import Optional
 
 from ipvsd.model.types import Exactly, OneOf, Want, Within
 
-# proc_dointvec() and similar functions read numbers like strtoul() with base 0 (kernel/sysctl.c).
-_NUMBER = re.compile(r"(-?)(0[xX][0-9a-fA-F]{1,18}|0[0-7]{0,22}|[1-9][0-9]{0,21})\Z")
+# proc_dointvec() and similar functions read numbers like strtoul() with base 0 (proc_get_long() in kernel/sysctl.c).
+# They refuse a text of TMPBUFLEN - 1 characters or more, and a number that an unsigned long cannot store.
+_NUMBER = re.compile(r"(-?)(0[xX][0-9a-fA-F]+|0[0-7]*|[1-9][0-9]*)\Z")
+_MAX_LENGTH, _BITS = 20, 64
 # Lists whose adjacent ranges the kernel joins: proc_do_large_bitmap() (ports), cpulist_parse() (CPUs).
 _RANGES = re.compile(r"[0-9]{1,9}(?:-[0-9]{1,9})?(?:,[0-9]{1,9}(?:-[0-9]{1,9})?)*\Z")
 # Hexadecimal bit masks in groups of 32 bits (cpumask_parse()). Only the names tell them from lists of numbers.
@@ -67,12 +69,15 @@ def find_invalid_number(name: str, want: Optional[Want]) -> Optional[str]:
 
 def integer(text: str) -> Optional[int]:
     """Return the number that the kernel reads from a text, like strtoul() with base 0, or None."""
-    match = _NUMBER.match(text)
+    match = _NUMBER.match(text) if len(text) <= _MAX_LENGTH else None
     if match is None:
         return None
     digits = match[2]
     base = 16 if digits[:2] in ("0x", "0X") else 8 if digits[0] == "0" else 10
-    return -int(digits, base) if match[1] else int(digits, base)
+    number = int(digits, base)
+    if number >> _BITS:
+        return None
+    return -number if match[1] else number
 
 
 def _clamp(number: int, want: Within) -> int:

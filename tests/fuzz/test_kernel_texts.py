@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-import shlex
 
 from hypothesis import example
 from hypothesis import strategies as st
 
-from ipvsd.kernel import module_tree, procfs
+from ipvsd.kernel import module_tree, os_release, procfs
 from ipvsd.model.types import Kernel, ModuleState
 from ipvsd.modprobe import distro_packages, kconfig, kernel_names
 from tests.fuzz.inputs import hostile, lines, text, words
@@ -139,19 +138,11 @@ def test_releases_have_an_order_and_a_package(one: bytes, other: bytes, third: b
 @fuzz(OS_RELEASE)
 @example(b'ID="o')
 @example(b"ID=centos\nID=rocky\n")
-def test_a_distribution_is_what_a_shell_makes_of_the_file(data: bytes) -> None:
-    found = procfs.os_release_id(text(data))
-    # Lines from which a shell would read no word, or several, are ignored.
-    values = [_split(line.partition("=")[2]) for line in text(data).split("\n") if line.startswith("ID=")]
-    usable = [words[0] for words in values if len(words) == 1 and re.fullmatch("[a-z0-9._-]+", words[0])]
-    assert found == (usable[-1] if usable else "")
-
-
-def _split(value: str) -> list[str]:
-    try:
-        return shlex.split(value)
-    except ValueError:
-        return []
+@example(b"A=1\n" + b"A=$A$A\n" * 60)
+def test_a_distribution_is_a_name_and_the_last_line_wins(data: bytes) -> None:
+    variables = os_release.parse(text(data))
+    assert re.fullmatch("[a-z0-9._-]*", os_release.distribution(variables))
+    assert sum(map(len, variables.values())) <= len(data) + (1 << 20)
 
 
 @fuzz(KCONFIG)

@@ -75,7 +75,7 @@ def test_prometheus_scrapes_as_the_page_says(node: Node, until: Until, section: 
     node.serve(until, listen, *examples(section, "tls_server_config"))
     with prometheus(tmp_path, node.job(job)) as server:
         assert server.query('up{job="ipvsd"}') == 1
-        assert server.query("ipvsd_ready") == 1
+        assert server.query('ipvsd_state{state="ready"}') == 1
         # The second scrape uses the connection of the first one.
         assert server.query('count_over_time(up{job="ipvsd"}[1m]) > 2') > 2
     if section == "Client certificates":
@@ -93,7 +93,7 @@ def test_node_exporter_serves_the_textfile(node: Node, until: Until, tmp_path: P
     until((directory / "ipvsd.prom").exists, "the file is written")
     with node_exporter(tmp_path, directory) as url:
         text = fetch(url)
-    assert "\nipvsd_ready 1\n" in text
+    assert '\nipvsd_state{state="ready"} 1\n' in text
     assert "\nnode_textfile_scrape_error 0\n" in text
     assert re.search(r'^node_textfile_mtime_seconds\{file=".*/ipvsd.prom"\} ', text, re.MULTILINE)
 

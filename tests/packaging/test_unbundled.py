@@ -17,6 +17,6 @@ def test_it_works_with_the_libraries_of_the_distribution(clean: Root, packages: 
     assert clean.run("ipvsd --version").stdout == f"ipvsd {__version__}\n"
     assert "ready" in clean.run("ipvsd check --root /tmp/unbundled").stdout
     assert clean.imports(
-        "ipvsd.reporting.http_endpoint, ipvsd.watch.config_watcher, ipvsd.daemon.main, watchdog.observers",
+        "ipvsd.reporting.http_endpoint, ipvsd.watch.config_watcher, ipvsd.daemon.main_loop, watchdog.observers",
         "/usr/share/ipvsd",
     )

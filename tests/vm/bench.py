@@ -33,7 +33,7 @@ class Size:
 
     sysctl: int = 300
     module: int = 25
-    start: int = 5
+    start: int = 9
     boot: int = 2
     marks: tuple[int, ...] = (1000, 10000, 20000)
     looks: int = 12

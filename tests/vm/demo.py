@@ -12,7 +12,7 @@ from tests.vm.machine import BenchError, Machine
 from tests.vm.node import MODULES, SYSCTLS, Node, package
 
 METRICS = (
-    "ipvsd_ready", "ipvsd_ipvs_up", 'ipvsd_module_unloads_total{module="ip_vs_sh"}',
+    'ipvsd_state{state="ready"}', "ipvsd_ipvs_up", "ipvsd_module_unloads_total",
     'ipvsd_module_loads_total{module="ip_vs_sh"}', 'ipvsd_sysctl_drifts_total{sysctl="net.ipv4.ip_forward"}',
     'ipvsd_sysctl_repairs_total{sysctl="net.ipv4.ip_forward"}', "ipvsd_drift_repair_duration_seconds_count",
 )  # fmt: skip

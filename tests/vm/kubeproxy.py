@@ -105,18 +105,22 @@ class KubeProxy:
     def __init__(self, node: Node) -> None:
         """Create the network and start the pods, like a network plugin before kube-proxy."""
         self._node, self._mode, self._seen = node, "ipvs", 0
+        self._properties: Sequence[str] = ()
         for name in FILES:
             node.machine.put((GUEST / name).read_bytes(), f"/root/{name}")
         node.machine.put(json.dumps(KUBECONFIG).encode(), "/run/kubeconfig")
         node.run("mkdir -p /opt/kube-proxy && mount -t ext4 -o ro /dev/vdb /opt/kube-proxy && sh /root/network.sh")
 
     def start(
-        self, mode: str, families: Sequence[str], settings: Mapping[str, object] = {}, cleanup: bool = True
-    ) -> None:
+        self, mode: str, families: Sequence[str], settings: Mapping[str, object] = {}, cleanup: bool = True,
+        properties: Sequence[str] = (),
+    ) -> None:  # fmt: skip
         """Start kube-proxy in a mode, for one or both address families, with these further settings.
 
-        Remove its former objects for another mode, unless `cleanup` is False.
+        Remove its former objects for another mode, unless `cleanup` is False. `properties` are those of its unit
+        (systemd.exec(5)), also after `restart`.
         """
+        self._properties = properties
         if mode != self._mode and cleanup:
             self._node.run("/opt/kube-proxy/kube-proxy --cleanup", check=False)
         self._mode = mode
@@ -146,7 +150,7 @@ class KubeProxy:
 
     def restart(self) -> None:
         """Restart kube-proxy, and keep its objects."""
-        self._node.run(f"systemctl stop {UNIT}")
+        self.stop()
         self._run()
 
     def stop(self) -> None:
@@ -162,9 +166,10 @@ class KubeProxy:
 
     def _run(self) -> None:
         self._seen = len(self._logged())
+        properties = " ".join(f"-p {item}" for item in self._properties)
         self._node.run(
             f"systemctl reset-failed {UNIT} 2>/dev/null; "
-            f"systemd-run -q --unit {UNIT} /opt/kube-proxy/kube-proxy --config /run/kube-proxy.yaml --v 2"
+            f"systemd-run -q --unit {UNIT} {properties} /opt/kube-proxy/kube-proxy --config /run/kube-proxy.yaml --v 2"
         )
 
     def problems(self) -> Sequence[str]:

@@ -161,7 +161,8 @@ def _soak(node: Node, seconds: float, seed: int, say: Callable[[str], None]) -> 
             # The agent is slow, and an hour has half a million kernel events.
             found = node.run("gzip -c /root/soak.json | base64 -w 0", timeout=600, check=False)
             if not found.out:
-                raise BenchError("the disturbances failed:\n" + "\n".join(lines))
+                last = node.run("journalctl --sync; journalctl -q -b -u ipvsd -n 40; journalctl -q -k -n 20").out
+                raise BenchError("the disturbances failed:\n" + "\n".join(lines) + f"\n{last}")
             return dict(json.loads(gzip.decompress(base64.b64decode(found.out))))
     raise BenchError(f"no round ended in {round_limit:.0f} s; {node.machine.registers()}\n" + "\n".join(lines))
 
@@ -267,7 +268,7 @@ def _periods(entries: Sequence[Mapping[str, Any]]) -> Sequence[Period]:
 
 
 def _total(metrics: Mapping[str, float], name: str) -> int:
-    return int(sum(value for sample, value in metrics.items() if sample.startswith(f"{name}_total{{")))
+    return int(sum(value for sample, value in metrics.items() if sample.startswith(f"{name}_total")))
 
 
 def _miscounted(

@@ -8,13 +8,15 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
+from ipvsd.doctor import sections
+from ipvsd.kube_proxy import log_errors
 from tests.vm import kubeproxy
 from tests.vm.kubeproxy import CONFIG, KubeProxy
-from tests.vm.node import Journal, Node
+from tests.vm.node import Journal, Node, emptied
 
 # They take a quarter of an hour, and depend on no other machine test.
 pytestmark = pytest.mark.full
@@ -40,15 +42,31 @@ class Bench:
         """Return the identifiers of all findings, the first one first."""
         return [item["id"] for item in self.doctor(before)[1]["findings"]]
 
-    def start(self, mode: str = "ipvs", scheduler: str = "rr", expected: str = "", cleanup: bool = True) -> None:
-        """Start kube-proxy, and wait until it reports its mode and, in IPVS mode, has written its services."""
+    def begin(
+        self, mode: str = "ipvs", scheduler: str = "rr", cleanup: bool = True, properties: Sequence[str] = ()
+    ) -> None:
+        """Start kube-proxy, and do not wait."""
         # With the default sync period, it would write the services again after 30 s.
         settings = {"ipvs": {"scheduler": scheduler, "syncPeriod": "1h0m0s"}}
-        self.proxy.start(mode, FAMILIES, settings, cleanup)
-        actual = expected or mode or "iptables"
-        self.node.until(lambda: self.mode() == actual, f"mode {actual}", PATIENCE)
-        if actual == "ipvs":
-            self.node.until(lambda: "10.96.0.10:80" in self.node.run("ipvsadm -Ln").out, "services", PATIENCE)
+        self.proxy.start(mode, FAMILIES, settings, cleanup, properties)
+
+    def start(
+        self, mode: str = "ipvs", scheduler: str = "rr", expected: str = "", cleanup: bool = True,
+        properties: Sequence[str] = (),
+    ) -> None:  # fmt: skip
+        """Start kube-proxy, and wait until it reports its mode and has written its services."""
+        self.begin(mode, scheduler, cleanup, properties)
+        self.wait(expected or mode or "iptables")
+
+    def wait(self, mode: str = "ipvs") -> None:
+        self.node.until(lambda: self.mode() == mode, f"mode {mode}", PATIENCE)
+        shown, service = ("ipvsadm -Ln", "10.96.0.10:80") if mode == "ipvs" else ("iptables-save -t nat", ":KUBE-SVC-")
+        self.node.until(lambda: service in self.node.run(shown).out, "services", PATIENCE)
+
+    def clean(self) -> None:
+        """Stop kube-proxy, and let it remove its objects, as doctor and the guide print it."""
+        self.proxy.stop()
+        self.node.run("/opt/kube-proxy/kube-proxy --cleanup", check=False)
 
     def mode(self) -> str:
         """Return the actual mode, or an empty text while kube-proxy does not answer."""
@@ -58,8 +76,7 @@ class Bench:
 
     def stop(self) -> None:
         """Stop kube-proxy, and remove its objects."""
-        self.proxy.stop()
-        self.node.run("/opt/kube-proxy/kube-proxy --cleanup", check=False)
+        self.clean()
         self.node.run("ip link delete kube-ipvs0; ipvsadm -C", check=False)
 
 
@@ -103,6 +120,8 @@ def test_a_healthy_node_is_one_line_with_kube_proxy(bench: Bench, node: Node) ->
         shown = " ".join(node.run(f"ipvsd {command}").out.split())
         assert "kube-proxy: mode ipvs, scheduler rr, " in shown
         assert "ipvsd doctor" not in shown
+    sample = 'ipvsd_kube_proxy_mode{mode="ipvs"}'  # from the query of the next resync
+    node.until(lambda: node.metrics().get(sample) == 1, "the mode in the metrics", PATIENCE)
 
 
 # --- broken nodes -----------------------------------------------------------------------
@@ -325,9 +344,16 @@ def test_another_network_namespace_is_reported_first(bench: Bench, node: Node) -
 def test_a_wrong_mode_is_fixed_as_printed(bench: Bench, node: Node) -> None:
     with fell_back(bench):
         (found, *_) = bench.doctor()[1]["findings"]
-        command = found["fix"].rpartition("run '")[2].removesuffix("'")
+        command = (
+            found["fix"].partition("run 'ipvsd check'; as soon as every module is live, run '")[2].partition("'")[0]
+        )
         node.run(command)
         node.until(lambda: bench.mode() == "ipvs", "mode ipvs", PATIENCE)
+        node.until(lambda: bench.identifiers() == ["iptables_remains"], "the remains of the fallback", PATIENCE)
+        (found,) = bench.doctor()[1]["findings"]
+        assert found["fix"] == "stop kube-proxy, run 'kube-proxy --cleanup' (or reboot), and start it again"
+        bench.clean()
+        bench.start()
         node.until(lambda: bench.identifiers() == [], "no finding", PATIENCE)
 
 
@@ -344,6 +370,197 @@ def test_a_bundle_is_private_and_has_the_log(bench: Bench, node: Node) -> None:
     assert node.run("stat -c %a /root/bundle.tar.gz").out.strip() == "600"
     node.run("mkdir -p /root/bundle && tar -C /root/bundle -xf /root/bundle.tar.gz")
     assert "ipvs" in node.run("cat /root/bundle/ipvsd-bundle/kube-proxy-start.log").out
+
+
+# --- the troubleshooting guide ----------------------------------------------------------
+
+NO_MODPROBE = "InaccessiblePaths=/usr/sbin/modprobe"  # as in a container image without it
+Fix = Callable[[Bench], None]
+
+
+class Problem(NamedTuple):
+    """A cause in the guide, its effect, and its fix, which begins after the cause that is a context has ended."""
+
+    broken: Broken
+    effect: Callable[[Bench], bool]
+    fix: Fix
+
+
+@contextmanager
+def without_ip_vs(bench: Bench) -> Iterator[None]:
+    """A node without ipvsd and IPVS, and a kube-proxy that cannot load modules."""
+    # Unlike `modprobe -r`, this keeps connection tracking.
+    bench.node.run("systemctl stop ipvsd; rmmod $(ls /sys/module/ip_vs/holders); rmmod ip_vs")
+    bench.begin(properties=[NO_MODPROBE])
+    yield
+
+
+@contextmanager
+def without_conntrack(bench: Bench) -> Iterator[None]:
+    """A node without ipvsd and its modules, and a kube-proxy that cannot load them."""
+    emptied(bench.node)
+    bench.begin(properties=[NO_MODPROBE])
+    yield
+
+
+@contextmanager
+def without(bench: Bench, module: str) -> Iterator[None]:
+    """A node on which the package with a module is not installed, or its file is missing."""
+    with bench.node.without(module):
+        bench.begin()
+        yield
+
+
+@contextmanager
+def without_ipset(bench: Bench) -> Iterator[None]:
+    bench.node.run("mv /usr/sbin/ipset /root/ipset")
+    try:
+        bench.begin()
+        yield
+    finally:
+        bench.node.run("mv /root/ipset /usr/sbin/ipset")  # there is no network for 'apt install ipset'
+
+
+@contextmanager
+def without_dummy(bench: Bench) -> Iterator[None]:
+    bench.node.run("systemctl stop ipvsd; ip link delete kube-ipvs0; rmmod dummy; echo 'install dummy /bin/false' "
+                   f"> {CONF}", check=False)  # fmt: skip
+    bench.begin()
+    yield
+    bench.node.run(f"rm {CONF}")
+
+
+@contextmanager
+def read_only(bench: Bench) -> Iterator[None]:
+    """kube-proxy has to change a sysctl, and its /proc/sys is read-only."""
+    bench.node.run("systemctl stop ipvsd; sysctl -w net.ipv4.vs.conntrack=0")
+    bench.begin(properties=["ReadOnlyPaths=/proc/sys"])
+    yield
+
+
+@contextmanager
+def port_in_use(bench: Bench) -> Iterator[None]:
+    bench.node.run("systemd-run -q --unit bench-port python3 -m http.server --bind 127.0.0.1 10249")
+    bench.begin()
+    yield
+
+
+def logs(text: str) -> Callable[[Bench], bool]:
+    return lambda bench: any(text in line for line in bench.proxy.log())
+
+
+def finds(identifier: str) -> Callable[[Bench], bool]:
+    return lambda bench: identifier in bench.identifiers()
+
+
+def runs(mode: str) -> Callable[[Bench], bool]:
+    return lambda bench: bench.mode() == mode
+
+
+def restart(bench: Bench) -> None:
+    """Restart kube-proxy, and remove what the other mode has left."""
+    bench.clean()
+    bench.proxy.restart()
+    bench.wait()
+
+
+def after(command: str) -> Fix:
+    """Return a fix that consists of a command and a restart of kube-proxy."""
+
+    def fix(bench: Bench) -> None:
+        bench.node.run(command)
+        restart(bench)
+
+    return fix
+
+
+def set_mode(bench: Bench) -> None:
+    bench.clean()
+    bench.start()
+
+
+def keep_running(bench: Bench) -> None:
+    """kube-proxy tries again, within its sync period, or after the restart."""
+    bench.proxy.restart()
+    bench.wait()
+
+
+def exclude_interface(bench: Bench) -> None:
+    """Write the file that `ipvsd doctor` prints."""
+    file = "/etc/systemd/network/00-kube-ipvs0.network"
+    text = b"[Match]\nName=kube-ipvs0\n\n[Link]\nUnmanaged=yes\n"
+    bench.node.machine.put(text, file)
+    bench.node.run("networkctl reload")
+    bench.node.until(lambda: "unmanaged" in bench.node.run("networkctl list kube-ipvs0").out, "unmanaged", PATIENCE)
+    bench.node.run(f"rm {file}")
+
+
+@contextmanager
+def table_of_connections_full(bench: Bench) -> Iterator[None]:
+    bench.node.run("systemctl stop ipvsd; ping -c 1 127.0.0.1", check=False)
+    bench.node.run("sysctl -w net.netfilter.nf_conntrack_max=$(sysctl -n net.netfilter.nf_conntrack_count)")
+    yield
+
+
+PROBLEMS: dict[str, Problem] = {
+    log_errors.CANT_USE: Problem(
+        without_ip_vs, runs("iptables"), after("systemctl start ipvsd"),
+    ),
+    log_errors.IPSET_VERSION: Problem(without_ipset, runs("iptables"), restart),
+    log_errors.DUMMY_VS: Problem(scheduler_without_file, runs("iptables"), set_mode),
+    log_errors.LOAD_MODULES: Problem(fell_back, runs("iptables"), restart),
+    log_errors.USING_IPTABLES: Problem(started(""), runs("iptables"), set_mode),
+    log_errors.UNKNOWN_MODE: Problem(refused("IPVS"), logs("ProxyMode: Invalid value"), set_mode),
+    log_errors.SCHEDULER_NOT_FOUND: Problem(refused("ipvs", "round-robin"), logs("Invalid value"), set_mode),
+    log_errors.CONNTRACK_MAX: Problem(
+        without_conntrack, logs("nf_conntrack_max: no such file or directory"), after("systemctl start ipvsd"),
+    ),
+    log_errors.SET_SYSCTL: Problem(read_only, logs("can't set sysctl"), after("systemctl start ipvsd")),
+    log_errors.RESTORE: Problem(lambda bench: without(bench, "xt_comment"), logs("iptables-restore"), keep_running),
+    log_errors.MAKE_SET: Problem(
+        lambda bench: without(bench, "ip_set_bitmap_port"), logs("ailed to make sure"), keep_running,
+    ),
+    log_errors.DUMMY: Problem(without_dummy, logs("ummy interface"), after("systemctl start ipvsd")),
+    log_errors.IN_USE: Problem(port_in_use, logs("address already in use"), after("systemctl stop bench-port")),
+    sections.EMPTY_TABLE: Problem(emptied_table, finds("table_empty"), keep_running),
+    sections.REMAINS: Problem(remains_of_iptables, finds("iptables_remains"), set_mode),
+    sections.TABLE_FULL: Problem(
+        table_of_connections_full, finds("conntrack_full"), after("systemctl start ipvsd"),
+    ),
+    sections.INTERFACE: Problem(managed_interface, finds("interface_managed"), exclude_interface),
+}  # fmt: skip
+
+# The other sections: the tests of their causes and fixes, or the reason for having none.
+ELSEWHERE = {
+    sections.MODULE_NOT_FOUND: "test_verdicts.py",
+    sections.MODULE_BLOCKED: "test_verdicts.py, test_remedies.py",
+    sections.VERSION_MAGIC: "test_verdicts.py",
+    sections.UNSIGNED: "test_verdicts.py",
+    sections.MODULES_LOAD: "test_next_boot.py",
+    sections.SYSCTL_MISSING: "test_next_boot.py",
+    sections.SYSCTL_CHANGED: "test_rivals.py, and the sandboxes of tests/differential",
+    sections.CONTAINER: "test_container.py",
+    sections.DENIED: "no profile of the machine denies what kube-proxy does",
+    sections.UNHEALTHY: "an effect of causes in other sections",
+    sections.REMOVED: "Debian has no kube-proxy 1.35",
+    sections.FIREWALLD: "the machine has no firewalld",
+}
+
+
+@pytest.mark.parametrize("section", PROBLEMS)
+def test_the_fix_of_a_section_of_the_guide_works(section: str, bench: Bench, node: Node) -> None:
+    problem = PROBLEMS[section]
+    try:
+        with problem.broken(bench):
+            node.until(lambda: problem.effect(bench) or None, section, PATIENCE)
+            if section == sections.INTERFACE:
+                problem.fix(bench)  # its file has to precede the one of the cause
+        if section != sections.INTERFACE:
+            problem.fix(bench)
+        node.until(lambda: bench.identifiers() == [] or None, "no finding", PATIENCE)
+        assert bench.mode() == "ipvs"
+    finally:
+        node.run(f"rm -f {CONF}; systemctl start ipvsd")
 
 
 # The last test, because the kernel's log keeps the line until the next boot.

@@ -30,8 +30,7 @@ def test_a_module_that_is_unloaded_is_loaded_again(node: Node, journal: Journal,
     _unload(node, f"rmmod {name}", name)
     node.until(node.right, "everything right")
     after = node.metrics()
-    for metric in ("unloads", "loads"):
-        sample = f'ipvsd_module_{metric}_total{{module="{name}"}}'
+    for sample in ("ipvsd_module_unloads_total", f'ipvsd_module_loads_total{{module="{name}"}}'):
         assert after[sample] - before[sample] == TIMES, sample
     told = [line for line in journal.lines() if line.startswith(f"loaded module {name} (was unloaded)")]
     assert len(told) == TIMES
@@ -51,13 +50,13 @@ def test_ip_vs_with_all_its_schedulers_comes_back_with_its_sysctls(node: Node, j
     node.until(node.right, "everything right")
     after = node.metrics()
     for name in ("ip_vs", "ip_vs_rr", "ip_vs_wrr", "ip_vs_sh"):
-        sample = f'ipvsd_module_unloads_total{{module="{name}"}}'
+        sample = f'ipvsd_module_loads_total{{module="{name}"}}'
         assert after[sample] - before[sample] == TIMES, sample
     for key in (key for key in SYSCTLS if ".vs." in key):
         sample = f'ipvsd_sysctl_repairs_total{{sysctl="{key}"}}'
         assert after[sample] - before[sample] == TIMES, sample
     assert len([line for line in journal.lines() if line.startswith("loaded module ip_vs (was unloaded)")]) == TIMES
-    assert after['ipvsd_module_load_failures_total{module="ip_vs"}'] == 0
+    assert after["ipvsd_module_load_failures_total"] == before["ipvsd_module_load_failures_total"]
     node.ipvs_answer()
 
 
@@ -85,9 +84,9 @@ def test_a_sysctl_that_is_changed_is_restored(node: Node, journal: Journal, key:
 
 def test_nf_conntrack_max_is_a_floor(node: Node) -> None:
     key = "net.netfilter.nf_conntrack_max"
-    looks = node.metrics()["ipvsd_reconciliations_total"]
+    looks = node.metrics()["ipvsd_reconciliation_duration_seconds_count"]
     node.run(f"sysctl -w {key}=500000")
-    node.until(lambda: node.metrics()["ipvsd_reconciliations_total"] > looks, "a look after the write")
+    node.until(lambda: node.metrics()["ipvsd_reconciliation_duration_seconds_count"] > looks, "a look after the write")
     assert node.sysctl(key) == "500000"
     assert node.finding(key)["verdict"] == "compliant"
     node.run(f"sysctl -w {key}=1000")

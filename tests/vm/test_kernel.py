@@ -22,7 +22,7 @@ def test_a_missing_br_netfilter_is_reported_and_the_node_stays_healthy(node: Nod
         assert node.finding("br_netfilter")["verdict"] == "absent"
         assert node.finding("net.bridge.bridge-nf-call-iptables")["verdict"] == "pending"
         assert "br_netfilter" in node.status_line()
-        assert node.metrics()["ipvsd_ready"] == 1
+        assert node.metrics()['ipvsd_state{state="failed"}'] == 0
         assert node.get("/healthz")[0] == 200
         assert node.run("ipvsd check").code == 0
 
@@ -40,12 +40,14 @@ def test_a_missing_scheduler_fails_the_node_until_it_is_back(node: Node, journal
         code, body = node.get("/healthz")
         assert code == 503
         assert remedy in body
-        assert node.metrics()["ipvsd_ready"] == 0
+        assert node.metrics()['ipvsd_state{state="failed"}'] == 1
         assert node.run("ipvsd check", check=False).code == 1
         assert node.run("ipvsd status", check=False).code == 1
         assert node.run("ipvsd apply", check=False).code == 1
-        busy = node.metrics()["ipvsd_reconciliations_total"]
-        node.until(lambda: node.metrics()["ipvsd_reconciliations_total"] >= busy + 3, "three more looks")
+        busy = node.metrics()["ipvsd_reconciliation_duration_seconds_count"]
+        node.until(
+            lambda: node.metrics()["ipvsd_reconciliation_duration_seconds_count"] >= busy + 3, "three more looks"
+        )
     node.until(lambda: node.status()["state"] == "ready", "ready without a restart")
     assert node.show("MainPID") == pid
 
@@ -70,9 +72,9 @@ def test_an_old_kernel_has_two_connection_trackers(node: Node) -> None:
 
 def cost_of_a_look(node: Node) -> float:
     """Return the seconds of processor time that ipvsd uses for one resync, as the mean of at least five."""
-    before, spent = node.metrics()["ipvsd_reconciliations_total"], int(node.show("CPUUsageNSec"))
-    node.until(lambda: node.metrics()["ipvsd_reconciliations_total"] >= before + 5, "five more looks")
-    looks = node.metrics()["ipvsd_reconciliations_total"] - before
+    before, spent = node.metrics()["ipvsd_reconciliation_duration_seconds_count"], int(node.show("CPUUsageNSec"))
+    node.until(lambda: node.metrics()["ipvsd_reconciliation_duration_seconds_count"] >= before + 5, "five more looks")
+    looks = node.metrics()["ipvsd_reconciliation_duration_seconds_count"] - before
     return (int(node.show("CPUUsageNSec")) - spent) / 1e9 / looks
 
 

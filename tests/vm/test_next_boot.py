@@ -54,10 +54,10 @@ def test_an_image_is_checked_offline(node: Node, other_kernel: str) -> None:
 def test_the_daemon_reports_an_installed_kernel(node: Node, request: pytest.FixtureRequest) -> None:
     release = node.run("uname -r").out.strip()
     with node.configured("interval: 2s\n"):
-        assert node.metrics()[f'ipvsd_kernel_ready{{release="{release}",running="true"}}'] == 1
-        sample = f'ipvsd_kernel_ready{{release="{request.getfixturevalue("other_kernel")}",running="false"}}'
+        assert node.metrics()[f'ipvsd_kernel_ready{{release="{release}"}}'] == 1
+        sample = f'ipvsd_kernel_ready{{release="{request.getfixturevalue("other_kernel")}"}}'
         node.until(lambda: node.metrics().get(sample) == 0, "the new kernel is not ready")
-        assert node.metrics()["ipvsd_ready"] == 1
+        assert node.metrics()['ipvsd_state{state="failed"}'] == 0
 
 
 def test_the_hooks_of_kernel_packages_print_one_line_and_never_fail(node: Node, other_kernel: str) -> None:

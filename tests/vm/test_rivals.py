@@ -96,8 +96,8 @@ def test_a_yielded_sysctl_stays_with_the_other_program(node: Node, journal: Jour
         with rival(node, "0.2", 20):
             node.until(lambda: [item["yielded"] for item in node.status()["contended"]] == [True], "yielded", 60)
             node.until(lambda: node.sysctl(KEY) == "0", "the rival's next write")
-        looks = node.metrics()["ipvsd_reconciliations_total"]
-        node.until(lambda: node.metrics()["ipvsd_reconciliations_total"] >= looks + 2, "two looks")
+        looks = node.metrics()["ipvsd_reconciliation_duration_seconds_count"]
+        node.until(lambda: node.metrics()["ipvsd_reconciliation_duration_seconds_count"] >= looks + 2, "two looks")
         assert node.sysctl(KEY) == "0"
         assert node.status()["state"] == "ready"
         assert node.finding(KEY)["verdict"] == "yielded"
@@ -137,8 +137,8 @@ def test_the_ipvs_table_that_was_lost_is_told(node: Node, journal: Journal) -> N
     )
     with node.configured("interval: 1s\n"):
         node.run("ipvsadm -A -t 10.0.0.1:80 -s rr; ipvsadm -A -u 10.0.0.1:53 -s rr")
-        looks = node.metrics()["ipvsd_reconciliations_total"]
-        node.until(lambda: node.metrics()["ipvsd_reconciliations_total"] >= looks + 3, "looks")
+        looks = node.metrics()["ipvsd_reconciliation_duration_seconds_count"]
+        node.until(lambda: node.metrics()["ipvsd_reconciliation_duration_seconds_count"] >= looks + 3, "looks")
         node.run(f"systemctl kill -s STOP ipvsd; ipvsadm -C; {UNLOAD_IPVS}; systemctl kill -s CONT ipvsd")
         node.until(lambda: any("services were lost" in line for line in journal.lines()), "told")
 

@@ -44,7 +44,7 @@ def verdict(node: Node, expected: str, module: str = MODULE) -> tuple[str, str]:
     found = node.finding(module)
     assert f"{module} {text_of(expected)}: {found['remedy']}" in node.status_line()
     assert node.run("ipvsd check", check=False).code == 1
-    assert f'ipvsd_module_loaded{{module="{module}"}}' in node.metrics()
+    assert node.metrics()[f'ipvsd_module_verdict{{module="{module}",verdict="{expected}"}}'] == 1
     return found["evidence"], found["remedy"]
 
 

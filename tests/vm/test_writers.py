@@ -74,7 +74,7 @@ def rung(node: Node, drop_in: str, before: str = "true", after: str = "true") ->
 
 def test_the_mechanism_is_reported(node: Node) -> None:
     assert node.status()["backend"] == "bpf"
-    assert node.metrics()['ipvsd_watch_backend_info{backend="bpf"}'] == 1
+    assert node.metrics()['ipvsd_source_up{source="sysctl_bpf"}'] == 1
     assert node.metrics()['ipvsd_events_lost_total{source="sysctl_bpf"}'] == 0
 
 
