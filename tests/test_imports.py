@@ -89,6 +89,10 @@ def test_there_is_one_place_to_print(forbidden: str, allowed: set[str]) -> None:
     assert {module for module in MODULES if forbidden in names(module)} == allowed
 
 
+def test_descriptors_of_any_number_can_be_waited_for() -> None:
+    assert [module for module in MODULES if "select.select" in names(module)] == []
+
+
 def test_patterns_are_matched_in_one_place() -> None:
     others = {"fnmatch", "glob"}  # Python's versions, which differ from those of the C library
     assert [module for module in MODULES if others & {found.partition(".")[0] for found in imports(module)}] == []

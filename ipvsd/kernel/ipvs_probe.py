@@ -10,7 +10,6 @@ import contextlib
 import errno
 import json
 import os
-import select
 import subprocess
 import sys
 import time
@@ -132,7 +131,7 @@ def probe() -> Ipvs:
     except OSError as error:
         return Ipvs(detail=f"cannot start the query: {error.strerror}")
     deadline = time.monotonic() + TIMEOUT
-    while select.select([process.fd], [], [], max(0.0, deadline - time.monotonic()))[0]:
+    while stdio.wait(process.fd, deadline - time.monotonic()):
         if process.read():
             break
     return process.finish()

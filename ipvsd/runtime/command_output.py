@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 import subprocess
 import time
 from collections.abc import Sequence
@@ -39,7 +38,7 @@ def run(command: Sequence[str], limit: int, seconds: float) -> Output:
     try:
         while len(received) < limit and not ended:
             remaining = deadline - time.monotonic()
-            if remaining <= 0 or not select.select([child.stdout], [], [], remaining)[0]:
+            if remaining <= 0 or not stdio.wait(child.stdout.fileno(), remaining):
                 break
             chunk = os.read(child.stdout.fileno(), min(_CHUNK, limit - len(received)))
             ended = not chunk

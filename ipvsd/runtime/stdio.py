@@ -23,9 +23,19 @@ def write(stream: Optional[TextIO], text: str) -> None:
         try:
             data = data[os.write(descriptor, data) :]
         except BlockingIOError:  # another process has set O_NONBLOCK on it
-            import select
+            wait(descriptor, writable=True)
 
-            select.select([], [descriptor], [])
+
+def wait(descriptor: int, seconds: Optional[float] = None, writable: bool = False) -> bool:
+    """Wait until a descriptor is readable or writable, or its other end is closed. Return False after the time.
+
+    With poll(2), because select(2) does not support descriptors from FD_SETSIZE (1024) on.
+    """
+    import select
+
+    poller = select.poll()
+    poller.register(descriptor, select.POLLOUT if writable else select.POLLIN)
+    return bool(poller.poll(None if seconds is None else max(0.0, seconds) * 1000))
 
 
 def open_missing_streams() -> None:
